@@ -1,0 +1,3 @@
+module github.com/surgetank/surgetank
+
+go 1.26

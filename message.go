@@ -1,0 +1,185 @@
+package surgetank
+
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Limits of one message. Doors check them early, the broker checks them again.
+const (
+	MaxNameLen        = 255       // bytes of a queue, group or sink name, a key, a header's name
+	MaxDedupIDLen     = 255       // bytes of a dedup id
+	MaxHeaders        = 256       // headers of one message
+	MaxHeaderBytes    = 64 << 10  // bytes of all header names and values together, the opaque part included
+	MaxTargets        = 1 << 16   // queues one publishing may go to
+	DefaultMaxMessage = 16 << 20  // bytes of a body, unless configured otherwise
+	CeilingMaxMessage = 128 << 20 // the highest value DefaultMaxMessage may be configured to
+	MaxPriority       = 255
+)
+
+// Header is one name and value. Names keep their spelling and order and may repeat.
+type Header struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Message is what a publisher hands over: a body and what the queue should know about it.
+// The zero value with a Body is a good message.
+type Message struct {
+	Body        []byte
+	ContentType string
+	Headers     []Header
+	Key         string // the address the publisher used (AMQP routing key); free for use by group_by
+	Group       string // messages of one group keep their order; empty: the queue's group_by decides
+	DedupID     string // a second publish of this id within the queue's dedup window is confirmed, not stored
+	Priority    uint8  // higher first, where the queue has max_priority
+	Delay       time.Duration
+	TTL         time.Duration // 0: the queue's own; the shorter of the two counts
+	// Opaque carries what a door's protocol says about the message beyond these fields, in that door's own
+	// encoding, whose first byte names the door. Other doors pass it on untouched.
+	Opaque []byte
+}
+
+// Publishing is one message for one or more queues; its body is stored once.
+type Publishing struct {
+	Queues  []string
+	Message Message
+}
+
+// MessageID names a message in one queue for as long as the data directory lives: Queue is the
+// queue's number (a queue made anew gets another), Seq counts its messages from 1 in order of confirmation.
+type MessageID struct {
+	Queue uint64
+	Seq   uint64
+}
+
+// String gives the form the doors show, "queue-seq" in decimal.
+func (id MessageID) String() string {
+	b := make([]byte, 0, 24)
+	b = strconv.AppendUint(b, id.Queue, 10)
+	b = append(b, '-')
+	return string(strconv.AppendUint(b, id.Seq, 10))
+}
+
+// ParseMessageID reads what String wrote.
+func ParseMessageID(s string) (MessageID, error) {
+	q, n, ok := strings.Cut(s, "-")
+	queue, err1 := strconv.ParseUint(q, 10, 64)
+	seq, err2 := strconv.ParseUint(n, 10, 64)
+	if !ok || err1 != nil || err2 != nil {
+		return MessageID{}, Errorf(CodeInvalid, "%.40q is not a message id; ids look like 3-1042", s)
+	}
+	return MessageID{queue, seq}, nil
+}
+
+// Receipt stands for one lease on one message. It is the only thing that can settle that lease,
+// and it is void once the lease has ended.
+type Receipt struct {
+	ID    MessageID
+	Epoch uint64 // of the broker's opening; a receipt from before a restart settles nothing
+	Lease uint64 // counts the leases of that epoch
+}
+
+// String gives the form the doors show; callers must treat it as opaque.
+func (r Receipt) String() string {
+	b := make([]byte, 0, 48)
+	for i, n := range [...]uint64{r.Epoch, r.ID.Queue, r.ID.Seq, r.Lease} {
+		if i > 0 {
+			b = append(b, '.')
+		}
+		b = strconv.AppendUint(b, n, 36)
+	}
+	return string(b)
+}
+
+// ParseReceipt reads what String wrote.
+func ParseReceipt(s string) (Receipt, error) {
+	var n [4]uint64
+	rest := s
+	for i := range n {
+		part, tail, more := strings.Cut(rest, ".")
+		v, err := strconv.ParseUint(part, 36, 64)
+		if err != nil || more != (i < 3) {
+			return Receipt{}, Errorf(CodeInvalid, "%.60q is not a receipt; send back the receipt that came with the message", s)
+		}
+		n[i], rest = v, tail
+	}
+	return Receipt{Epoch: n[0], ID: MessageID{n[1], n[2]}, Lease: n[3]}, nil
+}
+
+// Delivery is a message handed to a consumer under a lease (or shown by a peek, then without one).
+// Body, Headers and Opaque are shared and must not be changed.
+type Delivery struct {
+	Message
+	ID          MessageID
+	Queue       string
+	Receipt     Receipt // zero when peeked or delivered with no ack expected
+	Time        time.Time
+	Attempt     int       // 1 on the first delivery; counts what a nack or a lost lease counted
+	Redelivered bool      // it may have been delivered before
+	Deadline    time.Time // of the lease; zero when it lasts as long as its subscription
+	Deaths      []Death   // the message's dead-letter history, newest first
+	State       State     // only in a peek
+}
+
+// Death is one event in a message's dead-letter history.
+type Death struct {
+	Queue    string    `json:"queue"`
+	Reason   string    `json:"reason"` // one of the Reason constants
+	Detail   string    `json:"detail,omitempty"`
+	Time     time.Time `json:"time"`
+	Attempts int       `json:"attempts"`
+	Group    string    `json:"group,omitempty"`
+}
+
+// Why a message went to a dead-letter queue.
+const (
+	ReasonRejected = "rejected" // a consumer refused it for good
+	ReasonAttempts = "attempts" // it reached the attempt limit
+	ReasonExpired  = "expired"  // its TTL passed
+	ReasonOverflow = "overflow" // the queue was over its limit
+)
+
+// State is where a message is in its queue; the states are exclusive.
+type State string
+
+const (
+	StateReady   State = "ready"   // can be handed out as soon as a consumer and the queue's level allow
+	StateBlocked State = "blocked" // waits for earlier messages of its group
+	StateDelayed State = "delayed" // waits for its delay or its next attempt; holds no lease and no slot
+	StateLeased  State = "leased"  // handed out, not settled
+)
+
+// SettleOp is what a consumer says about a delivery.
+type SettleOp uint8
+
+const (
+	Ack    SettleOp = iota // done; final once confirmed
+	Nack                   // try again: after Delay if it is not negative, else after the queue's retry back-off
+	Reject                 // never again: to the dead-letter queue (or dropped, where the queue says so)
+	Extend                 // keep the lease for Lease longer, from now
+)
+
+// RetryBackoff as a nack's Delay asks for the queue's own retry back-off.
+const RetryBackoff = time.Duration(-1)
+
+// Settlement ends or extends one lease.
+type Settlement struct {
+	Receipt   Receipt
+	Op        SettleOp
+	Delay     time.Duration // Nack: 0 at once and in the message's old place, RetryBackoff by the queue's policy
+	Lease     time.Duration // Extend
+	Reason    string        // Nack and Reject: kept in the dead-letter history; at most 1 KiB is kept
+	Uncounted bool          // Nack: this attempt does not count towards the limit (the target was down, not the message bad)
+}
+
+// PublishResult is what became of one publishing. Err nil means confirmed: on disk in every queue named.
+type PublishResult struct {
+	ID        MessageID // in the first queue; of the first copy when Duplicate
+	Duplicate bool      // the dedup id was known in every queue: nothing was stored again
+	Err       error
+}
+
+// SettleResult is what became of one settlement; nil means done, and for an ack: final.
+type SettleResult = error
