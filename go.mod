@@ -2,6 +2,11 @@ module github.com/surgetank/surgetank
 
 go 1.26
 
-require github.com/alecthomas/kong v1.17.0
-
-require go.yaml.in/yaml/v3 v3.0.6
+require (
+	github.com/alecthomas/kong v1.17.0
+	github.com/google/go-cmp v0.7.0
+	go.yaml.in/yaml/v3 v3.0.6
+	golang.org/x/crypto v0.58.0
+	golang.org/x/sys v0.49.0 // indirect
+	pgregory.net/rapid v1.3.0
+)
