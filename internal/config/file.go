@@ -19,9 +19,8 @@ type File struct {
 
 // Queue is one entry of the queues section.
 type Queue struct {
-	Name     string
-	Settings json.RawMessage // as JSON, the way the HTTP interface takes them
-	Config   surgetank.QueueConfig
+	Name   string
+	Config surgetank.QueueConfig
 }
 
 // Sink is one entry of the sinks section. What it means is the sink package's; here it is checked for being well formed.
@@ -132,11 +131,10 @@ func (r *reader) each(section entry, do func(name string, at, n *node)) {
 
 func (r *reader) queue(name string, at, n *node) (q Queue, ok bool) {
 	q.Name = name
-	clean := r.decode("queues."+name, at, n, func(data []byte) (err error) {
-		q.Config, err = decodeQueue(data)
+	clean := r.decode("queues."+name, at, n, func(n *node) (err error) {
+		q.Config, err = settings.Decode(n.tree())
 		return err
 	})
-	q.Settings = n.JSON()
 	return q, clean
 }
 
@@ -152,7 +150,7 @@ func (r *reader) sink(name string, at, n *node) (s Sink, ok bool) {
 
 // decode calls into the package that knows the settings, and gives its complaint the place in the file that it is about. It
 // then takes that setting out and asks again, so that all mistakes are reported and not just the first.
-func (r *reader) decode(path string, at, n *node, into func([]byte) error) (clean bool) {
+func (r *reader) decode(path string, at, n *node, into func(*node) error) (clean bool) {
 	clean = true
 	for _, bad := range r.bad {
 		if rest, below := cutPath(bad, path); below {
@@ -163,7 +161,7 @@ func (r *reader) decode(path string, at, n *node, into func([]byte) error) (clea
 		}
 	}
 	for range maxProblems {
-		err := into(n.JSON())
+		err := into(n)
 		if err == nil {
 			return clean
 		}
@@ -177,7 +175,7 @@ func (r *reader) decode(path string, at, n *node, into func([]byte) error) (clea
 		if place == n { // nothing of it is in the file: something is missing
 			place = at
 		}
-		r.add(place, join(path, e.Field), "%s", e.Message)
+		r.add(place, join(path, e.Field), "%s", strings.TrimPrefix(e.Message, e.Field+": "))
 		less, ok := n.without(e.Field)
 		if !ok {
 			return false

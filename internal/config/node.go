@@ -36,8 +36,8 @@ const (
 type node struct {
 	line, column int
 	kind         kind
-	text         string  // of a scalar
-	json         string  // its JSON form
+	text         string  // of a scalar, as it is written
+	value        any     // of a scalar: string, bool or json.Number
 	items        []*node // of a list
 	entries      []entry // of a map, in the file's order
 }
@@ -106,48 +106,28 @@ func (n *node) without(path string) (*node, bool) {
 	return nil, false
 }
 
-// JSON writes the value as JSON, maps in the file's order.
-func (n *node) JSON() []byte {
-	var b bytes.Buffer
-	n.writeJSON(&b)
-	return b.Bytes()
-}
-
-func (n *node) writeJSON(b *bytes.Buffer) {
+// any gives the value as a JSON decoder would: maps, lists, strings, booleans, json.Number, nil.
+func (n *node) any() any {
 	switch n.kind {
-	case kindNull:
-		b.WriteString("null")
-	case kindScalar:
-		b.WriteString(n.json)
 	case kindList:
-		b.WriteByte('[')
+		list := make([]any, len(n.items))
 		for i, item := range n.items {
-			if i > 0 {
-				b.WriteByte(',')
-			}
-			item.writeJSON(b)
+			list[i] = item.any()
 		}
-		b.WriteByte(']')
+		return list
 	case kindMap:
-		b.WriteByte('{')
-		for i, e := range n.entries {
-			if i > 0 {
-				b.WriteByte(',')
-			}
-			b.WriteString(quote(e.key))
-			b.WriteByte(':')
-			e.value.writeJSON(b)
-		}
-		b.WriteByte('}')
+		return n.tree()
 	}
+	return n.value
 }
 
-func quote(s string) string {
-	b, err := json.Marshal(s)
-	if err != nil { // a string always marshals
-		panic(err)
+// tree gives a map's entries.
+func (n *node) tree() map[string]any {
+	m := make(map[string]any, len(n.entries))
+	for _, e := range n.entries {
+		m[e.key] = e.value.any()
 	}
-	return string(b)
+	return m
 }
 
 // reader turns YAML nodes into ours.
@@ -274,7 +254,7 @@ func (r *reader) checkTag(n *node, y *yaml.Node, path string) {
 func (r *reader) scalar(n *node, y *yaml.Node, path string) {
 	expanded, ok := r.expand(n, y.Value, path)
 	if !ok {
-		n.kind, n.json = kindScalar, `""`
+		n.kind, n.value = kindScalar, ""
 		r.bad = append(r.bad, path)
 		return
 	}
@@ -291,25 +271,25 @@ func (r *reader) scalar(n *node, y *yaml.Node, path string) {
 		if err := s.Decode(&v); err != nil {
 			r.add(n, path, "%.60q is not true or false", expanded)
 		}
-		n.json = strconv.FormatBool(v)
+		n.value = v
 	case "!!int":
 		var v int64
 		if err := s.Decode(&v); err != nil {
 			r.add(n, path, "the number %.60s is too large", expanded)
 		}
-		n.json = strconv.FormatInt(v, 10)
+		n.value = json.Number(strconv.FormatInt(v, 10))
 	case "!!float":
 		var v float64
 		if err := s.Decode(&v); err != nil || math.IsInf(v, 0) || math.IsNaN(v) {
 			r.add(n, path, "%.60s is not a finite number", expanded)
 			v = 0
 		}
-		n.json = strconv.FormatFloat(v, 'g', -1, 64)
+		n.value = json.Number(strconv.FormatFloat(v, 'g', -1, 64))
 	case "!!str", "!!timestamp", "!!merge", "":
-		n.json = quote(expanded)
+		n.value = expanded
 	default:
 		r.add(n, path, "the tag %.60s is not supported; write the value without it", tag)
-		n.json = `""`
+		n.value = ""
 	}
 }
 

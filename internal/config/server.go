@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // Off as an address means that the door is not opened.
@@ -110,7 +111,7 @@ func (r *reader) server(s *Server, n *node) {
 		case "amqps":
 			s.AMQPS = r.str(e.value, path)
 		case "max_message":
-			if v, err := parseBytes(r.str(e.value, path)); err != nil {
+			if v, err := settings.ParseSize(r.str(e.value, path)); err != nil {
 				r.add(e.value, path, "%s", err)
 			} else {
 				s.MaxMessage = v
