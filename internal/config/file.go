@@ -1,12 +1,13 @@
 package config
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // File is what a configuration file says.
@@ -26,8 +27,8 @@ type Queue struct {
 // Sink is one entry of the sinks section. What it means is the sink package's; here it is checked for being well formed.
 type Sink struct {
 	Name  string
-	Queue string          // the queue it consumes
-	Spec  json.RawMessage // as JSON, the way the HTTP interface takes it
+	Queue string         // the queue it consumes
+	Spec  map[string]any // the way the HTTP interface takes it
 }
 
 // Load reads a file. Its mistakes come as Problems, all of them at once; "-" is not special here.
@@ -140,12 +141,24 @@ func (r *reader) queue(name string, at, n *node) (q Queue, ok bool) {
 
 func (r *reader) sink(name string, at, n *node) (s Sink, ok bool) {
 	s.Name = name
-	s.Spec = n.JSON()
-	clean := r.decode("sinks."+name, at, n, func(data []byte) (err error) {
-		s.Queue, err = decodeSink(name, data)
+	s.Spec = n.tree()
+	clean := r.decode("sinks."+name, at, n, func(n *node) (err error) {
+		s.Queue, err = sinkQueue(n.tree())
 		return err
 	})
 	return s, clean
+}
+
+// sinkQueue checks the one key of a sink that the rest of the file refers to.
+func sinkQueue(spec map[string]any) (string, error) {
+	name, ok := spec["queue"].(string)
+	if !ok {
+		return "", surgetank.FieldErrorf("queue", "a sink needs the name of the queue it consumes")
+	}
+	if err := surgetank.ValidateName("queue", name); err != nil {
+		return "", surgetank.FieldErrorf("queue", "%s", err)
+	}
+	return name, nil
 }
 
 // decode calls into the package that knows the settings, and gives its complaint the place in the file that it is about. It

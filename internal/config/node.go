@@ -269,28 +269,34 @@ func (r *reader) scalar(n *node, y *yaml.Node, path string) {
 	case "!!bool":
 		var v bool
 		if err := s.Decode(&v); err != nil {
-			r.add(n, path, "%.60q is not true or false", expanded)
+			r.addBad(n, path, "%.60q is not true or false", expanded)
 		}
 		n.value = v
 	case "!!int":
 		var v int64
 		if err := s.Decode(&v); err != nil {
-			r.add(n, path, "the number %.60s is too large", expanded)
+			r.addBad(n, path, "the number %.60s is too large", expanded)
 		}
 		n.value = json.Number(strconv.FormatInt(v, 10))
 	case "!!float":
 		var v float64
 		if err := s.Decode(&v); err != nil || math.IsInf(v, 0) || math.IsNaN(v) {
-			r.add(n, path, "%.60s is not a finite number", expanded)
+			r.addBad(n, path, "%.60s is not a finite number", expanded)
 			v = 0
 		}
 		n.value = json.Number(strconv.FormatFloat(v, 'g', -1, 64))
 	case "!!str", "!!timestamp", "!!merge", "":
 		n.value = expanded
 	default:
-		r.add(n, path, "the tag %.60s is not supported; write the value without it", tag)
+		r.addBad(n, path, "the tag %.60s is not supported; write the value without it", tag)
 		n.value = ""
 	}
+}
+
+// addBad reports a value that nobody need look at again.
+func (r *reader) addBad(n *node, path, format string, args ...any) {
+	r.add(n, path, format, args...)
+	r.bad = append(r.bad, path)
 }
 
 var variable = regexp.MustCompile(`\$\$\{|\$\{([^}]*)\}?`)
