@@ -102,6 +102,7 @@ func (c *Delete) run(m *Machine) bool {
 
 func leased(q *Queue) func(yield func(uint64) bool) {
 	return func(yield func(uint64) bool) {
+		// unordered: both callers sort.
 		for seq := range q.leases {
 			if !yield(seq) {
 				return
