@@ -17,6 +17,7 @@ type consumer struct {
 	once     bool   // ends with the turn in which it got something
 	held     int    // leased to it
 	queued   bool   // in q.avail
+	stopped  bool   // gets nothing more
 	received uint64 // hand-outs so far
 }
 
@@ -28,7 +29,7 @@ type pool struct {
 }
 
 func (c *consumer) hungry() bool {
-	return c.credit > 0 && (c.pool == nil || c.pool.limit == 0 || c.pool.held < c.pool.limit)
+	return c.credit > 0 && !c.stopped && (c.pool == nil || c.pool.limit == 0 || c.pool.held < c.pool.limit)
 }
 
 // active says whether the consumer may be served at all: of single active consumers only the oldest is.

@@ -140,9 +140,7 @@ type Info struct {
 
 func (c *Info) run(m *Machine) bool {
 	if c.Name == "" {
-		for _, q := range m.sorted() {
-			c.Infos = append(c.Infos, q.info())
-		}
+		c.Infos = m.Infos()
 		return true
 	}
 	if q := m.byName[c.Name]; q != nil {
@@ -264,10 +262,10 @@ func (c *Redrive) run(m *Machine) bool {
 	var found []uint64
 	next, batch := uint64(0), m.limits.TurnHandout
 	q.slots.ascend(c.Next, func(seq uint64, s *slot) bool {
-		if seq >= c.until || c.Opts.Max > 0 && c.Result.Matched >= c.Opts.Max {
+		if seq >= c.until {
 			return false
 		}
-		if batch--; batch < 0 {
+		if batch--; batch < 0 || c.Opts.Max > 0 && c.Result.Matched >= c.Opts.Max {
 			next = seq
 			return false
 		}

@@ -423,9 +423,3 @@ func (q *Queue) rebuild() {
 	q.dedup.expire(q.m.now)
 	q.mark()
 }
-
-// Opened logs that a broker opened the log: the first fact of an epoch.
-func (m *Machine) Opened(epoch uint64) {
-	m.rec = Record{Kind: kindEpoch, Epoch: epoch}
-	m.emit(&m.rec)
-}

@@ -408,8 +408,8 @@ func (q *Queue) restoreTime(which byte, at int64, key uint64) {
 	q.due[key] = at
 }
 
-// Head gives settings of every queue; for inspection of a machine that is not running.
-func (m *Machine) Head() []surgetank.QueueInfo {
+// Infos gives settings and figures of every queue.
+func (m *Machine) Infos() []surgetank.QueueInfo {
 	var infos []surgetank.QueueInfo
 	for _, q := range m.sorted() {
 		infos = append(infos, q.info())

@@ -23,8 +23,8 @@ func (m *Machine) Step(now int64, entry uint64, cmds []Command, out *Output) int
 	return done
 }
 
-// Now is the time of the current or last turn.
-func (m *Machine) Now() int64 { return m.now }
+// TurnTime is the time that a turn at now will have: time never goes back.
+func (m *Machine) TurnTime(now int64) int64 { return max(m.now, now) }
 
 func (m *Machine) begin(now int64, entry uint64, out *Output) {
 	m.now = max(m.now, now)

@@ -8,6 +8,7 @@ type Attach struct {
 	Queue     string
 	Opts      surgetank.SubscribeOptions
 	Once, Now bool
+	Owner     any    // the caller's own; the machine does not look at it
 	Consumer  uint64 // its number, 0 when refused
 	QueueID   uint64
 	Err       error
@@ -96,3 +97,26 @@ func (c *PoolLimit) run(m *Machine) bool {
 	m.poolLimit(c.Pool, c.Limit)
 	return true
 }
+
+// Stop makes a subscription get nothing more, while it still exists.
+type Stop struct{ Consumer uint64 }
+
+func (c *Stop) run(m *Machine) bool {
+	if cons := m.consumers[c.Consumer]; cons != nil {
+		cons.stopped = true
+	}
+	return true
+}
+
+// OpenEpoch is the first command of a broker: it voids the receipts of earlier ones.
+type OpenEpoch struct{ Epoch uint64 }
+
+func (c *OpenEpoch) run(m *Machine) bool {
+	m.emit(&Record{Kind: kindEpoch, Epoch: c.Epoch})
+	return true
+}
+
+// Nop does nothing; what comes back says that everything before it is durable.
+type Nop struct{}
+
+func (Nop) run(*Machine) bool { return true }
