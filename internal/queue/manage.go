@@ -341,6 +341,7 @@ type Meta struct {
 
 func (c *Meta) run(m *Machine) bool {
 	c.Values = make(map[string][]byte, len(m.meta[c.Namespace]))
+	// unordered: the caller sorts
 	for k, v := range m.meta[c.Namespace] {
 		c.Values[k] = slices.Clone(v)
 	}

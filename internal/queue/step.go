@@ -114,6 +114,7 @@ func (c *consumer) holds() []uint64 {
 		return nil
 	}
 	var seqs []uint64
+	// unordered: sorted below
 	for seq, l := range c.q.leases {
 		if l.consumer == c {
 			seqs = append(seqs, seq)
