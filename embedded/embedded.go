@@ -68,6 +68,7 @@ func Memory(opts Options) (*Broker, error) {
 	}
 	o := opts.broker()
 	store := memlog.NewStore()
+	o.Snapshots = store.Snapshots()
 	o.OpenLog = func(from commitlog.Offset, _ func(bool)) (commitlog.Replay, commitlog.Log, error) {
 		return wrap(store.Open(memlog.Options{From: from}))
 	}
