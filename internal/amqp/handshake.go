@@ -107,9 +107,9 @@ func (c *conn) negotiate() error {
 	if err != nil {
 		return err
 	}
-	vh, err := c.enter(user, open.VirtualHost)
-	if err != nil {
-		return &failure{why: err, method: wire.IDConnectionOpen}
+	vh, refused := c.enter(user, open.VirtualHost)
+	if refused != nil {
+		return &failure{refused, wire.IDConnectionOpen}
 	}
 	c.id.Store(&identity{user, vh})
 	c.routes.init(c)

@@ -1,0 +1,106 @@
+package jsonpath
+
+// Set answers many paths in one pass. It is immutable, and safe for use by many goroutines.
+type Set struct {
+	root node
+	n    int
+}
+
+// node is one place in the tree that the paths of a set make together.
+type node struct {
+	paths []int   // the paths that end here
+	below []int   // the paths that end here or further down
+	names []field // where paths go on by name
+	elems []elem  // where paths go on by index
+}
+
+type field struct {
+	name string
+	node *node
+}
+
+type elem struct {
+	index int
+	node  *node
+}
+
+// NewSet makes a set of paths; the i-th path's value is the i-th of Scan. Zero Paths stay missing.
+func NewSet(paths ...Path) *Set {
+	s := &Set{n: len(paths)}
+	for i, p := range paths {
+		if p.expr == "" {
+			continue
+		}
+		at := &s.root
+		at.below = append(at.below, i)
+		for _, st := range p.steps {
+			at = at.child(st)
+			at.below = append(at.below, i)
+		}
+		at.paths = append(at.paths, i)
+	}
+	return s
+}
+
+// Len is the number of paths.
+func (s *Set) Len() int { return s.n }
+
+func (n *node) child(st step) *node {
+	if st.isIndex {
+		for _, e := range n.elems {
+			if e.index == st.index {
+				return e.node
+			}
+		}
+		c := &node{}
+		n.elems = append(n.elems, elem{st.index, c})
+		return c
+	}
+	if c := n.field([]byte(st.name)); c != nil {
+		return c
+	}
+	c := &node{}
+	n.names = append(n.names, field{st.name, c})
+	return c
+}
+
+func (n *node) field(name []byte) *node {
+	for i := range n.names {
+		if n.names[i].name == string(name) {
+			return n.names[i].node
+		}
+	}
+	return nil
+}
+
+func (n *node) elem(index int) *node {
+	for i := range n.elems {
+		if n.elems[i].index == index {
+			return n.elems[i].node
+		}
+	}
+	return nil
+}
+
+// Scan reads a body from end to end and sets out[i] to the value of path i, as a piece of body. out must have room for
+// Len values. The error is a *SyntaxError; then out is of no use.
+func (s *Set) Scan(body []byte, out []Value) error {
+	out = out[:s.n]
+	clear(out)
+	sc := scanner{b: body, out: out}
+	sc.space()
+	if !sc.value(&s.root) {
+		return sc.error()
+	}
+	sc.space()
+	if sc.i < len(body) {
+		sc.fail(sc.i, "something follows the end of the value")
+		return sc.error()
+	}
+	return nil
+}
+
+// Valid tells whether a body is JSON, by the rules of this package.
+func Valid(body []byte) error { return empty.Scan(body, nil) }
+
+var empty = NewSet()
