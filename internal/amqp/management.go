@@ -33,9 +33,11 @@ func (s *Server) Management() http.Handler {
 		})
 	}
 	handle("GET /api/connections", false, s.listConnections)
+	handle("GET /api/connections/{$}", false, s.listConnections)
 	handle("DELETE /api/connections/{name...}", true, s.closeConnection)
 	handle("GET /api/vhosts", false, s.listVhosts)
-	handle("GET /api/vhosts/{name...}", false, s.getVhost)
+	handle("GET /api/vhosts/{$}", false, s.listVhosts)
+	handle("GET /api/vhosts/{name}", false, s.getVhost)
 	handle("PUT /api/vhosts/{name...}", true, s.putVhost)
 	handle("DELETE /api/vhosts/{name...}", true, s.deleteVhost)
 	return http.NewCrossOriginProtection().Handler(mux)
