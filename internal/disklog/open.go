@@ -286,14 +286,15 @@ func (l *Log) adoptSpares(ls listing) error {
 // openSegments reads the headers of the live segments, which must be there without a gap, and removes trimmed ones.
 func (l *Log) openSegments(numbers []uint64) ([]*segment, error) {
 	st := l.keeper.state
+	if len(numbers) > 0 && numbers[0] < st.oldest {
+		if err := l.removeTrimmed(numbers); err != nil {
+			return nil, openError(l.o.Dir, err)
+		}
+	}
 	var segs []*segment
 	for _, number := range numbers {
 		name := l.files.path(segmentName(number))
 		if number < st.oldest {
-			l.o.Logger.Info("removing a segment that was trimmed", "file", name)
-			if err := l.fs.Remove(name); err != nil {
-				return nil, openError(l.o.Dir, err)
-			}
 			continue
 		}
 		if want := st.oldest + uint64(len(segs)); number != want {
@@ -309,6 +310,25 @@ func (l *Log) openSegments(numbers []uint64) ([]*segment, error) {
 		return nil, damaged(l.files.path(segmentName(st.oldest)), 0, "the file is missing")
 	}
 	return segs, nil
+}
+
+// removeTrimmed removes segments that were trimmed when the log stopped before it had removed them. What the state file says
+// may be in the page cache alone, after a failed sync, so it is written and synced once more before anything rests on it.
+func (l *Log) removeTrimmed(numbers []uint64) error {
+	if err := l.writeSlot(l.keeper.state.oldest, l.keeper.state.first); err != nil {
+		return err
+	}
+	for _, number := range numbers {
+		if number >= l.keeper.state.oldest {
+			break
+		}
+		name := l.files.path(segmentName(number))
+		l.o.Logger.Info("removing a segment that was trimmed", "file", name)
+		if err := l.fs.Remove(name); err != nil {
+			return err
+		}
+	}
+	return l.fs.SyncDir(l.o.Dir)
 }
 
 func (l *Log) openSegment(name string, number uint64) (*segment, error) {

@@ -104,7 +104,7 @@ func (l *Log) newReplay(from commitlog.Offset) (commitlog.Replay, error) {
 	}
 	r := &replay{l: l, from: max(uint64(from)+1, first)}
 	for _, s := range l.segs {
-		if n := s.next(); n > r.from {
+		if n := s.next(); n > r.from && len(s.index) > 0 {
 			r.segs = append(r.segs, replaySegment{s, n - 1})
 		}
 	}
