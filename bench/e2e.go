@@ -105,7 +105,7 @@ func benchReceive(r *report, dir string) error {
 
 // benchE2E measures publishing and consuming flat out side by side, until drained.
 func benchE2E(r *report, dir string) error {
-	r.head("End to end with acks, 1 KiB, flat out", "4 publishers with 1,000 in flight, 4 consumers with credit 500; bound: publishing alone into the preallocated file")
+	r.head("End to end with acks, 1 KiB, flat out", "4 publishers with 1,000 in flight, 4 consumers with credit 500; bound: publishing alone, as above")
 	body := random(1024)
 	var got, bound []float64
 	for run := range *flagRuns {

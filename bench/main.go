@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"time"
@@ -20,11 +21,13 @@ import (
 var (
 	flagDir  = flag.String("dir", "", "where the data goes; put it on the disk to be measured (default: the temporary directory)")
 	flagOut  = flag.String("out", "bench/results", "folder for the dated results")
+	flagCase = flag.String("case", "", "of publish: only this, as PUBLISHERSxWINDOW")
 	flagOnly = flag.String("only", "", "workloads, separated by commas: publish, latency, e2e, backlog, sink")
 	flagSecs = flag.Duration("secs", 5*time.Second, "how long each measurement takes")
 	flagRuns = flag.Int("runs", 3, "runs of each measurement; the median is reported")
 	flagMill = flag.String("millions", "1,10", "backlog sizes in millions of messages")
 	flagPG   = flag.String("postgres", "", "DSN of a PostgreSQL for the sink workload; without it the sink workload starts its own")
+	flagProf = flag.String("cpuprofile", "", "write a CPU profile there")
 	flagRows = flag.Int("rows", 400_000, "rows of the sink workload")
 )
 
@@ -55,6 +58,17 @@ func main() {
 		return
 	}
 	flag.Parse()
+	if *flagProf != "" {
+		f, err := os.Create(*flagProf)
+		if err == nil {
+			err = pprof.StartCPUProfile(f)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		defer pprof.StopCPUProfile()
+	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)

@@ -11,9 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limit is the bound: no queue, no checksum; producers append to one file in this process, and one goroutine writes
-// and fdatasyncs what has gathered. The file lies written out beforehand and is overwritten in place, round and round,
-// which is the cheapest a disk can do.
+// limit is the bound: no queue, no checksum, no server; producers append to one growing file in this process, and one
+// goroutine writes and fdatasyncs what has gathered.
 type limit struct {
 	mu     sync.Mutex
 	cond   *sync.Cond
@@ -23,7 +22,7 @@ type limit struct {
 	done   chan struct{}
 }
 
-const limitFile = 256 << 20
+const rawFile = 256 << 20
 
 // prealloc makes a file of zeros on disk.
 func prealloc(path string, size int) (*os.File, error) {
@@ -41,7 +40,7 @@ func prealloc(path string, size int) (*os.File, error) {
 }
 
 func newLimit(dir string) (*limit, error) {
-	f, err := prealloc(filepath.Join(dir, "limit"), limitFile)
+	f, err := os.Create(filepath.Join(dir, "limit"))
 	if err != nil {
 		return nil, err
 	}
@@ -70,9 +69,6 @@ func (t *limit) run(f *os.File) {
 		buf, t.buf = t.buf, buf[:0]
 		wait, t.wait = t.wait, wait[:0]
 		t.mu.Unlock()
-		if at+int64(len(buf)) > limitFile {
-			at = 0
-		}
 		_, err := f.WriteAt(buf, at)
 		at += int64(len(buf))
 		if err == nil {
@@ -103,7 +99,7 @@ func (t *limit) close() {
 
 // rawSync measures a bare write and fdatasync of size bytes into a preallocated file.
 func rawSync(dir string, size int, d time.Duration) ([]time.Duration, error) {
-	f, err := prealloc(filepath.Join(dir, "raw"), limitFile)
+	f, err := prealloc(filepath.Join(dir, "raw"), rawFile)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +110,7 @@ func rawSync(dir string, size int, d time.Duration) ([]time.Duration, error) {
 	at := int64(0)
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		start := time.Now()
-		if at+int64(size) > limitFile {
+		if at+int64(size) > rawFile {
 			at = 0
 		}
 		if _, err := f.WriteAt(buf, at); err != nil {

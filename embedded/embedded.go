@@ -5,11 +5,13 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"log/slog"
+	"time"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/broker"
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/disklog"
 	"github.com/surgetank/surgetank/internal/memlog"
 	"github.com/surgetank/surgetank/internal/queue"
 )
@@ -36,13 +38,26 @@ type Options struct {
 // Broker is an embedded broker. It implements surgetank.Broker.
 type Broker struct {
 	*broker.Broker
-	stats func() LogStats
+	log *disklog.Log // nil: in memory
 }
 
-// LogStats says how the log does.
+// LogStats says how a broker's log does.
 type LogStats struct {
-	DiskBytes int64
+	DiskBytes int64 // of all its files
 	Segments  int
+	Syncs     int64 // since it was opened
+	SyncP50   time.Duration
+	SyncP99   time.Duration
+	Full      bool // messages are refused for lack of space; acks are taken
+}
+
+// LogStats gives figures of the log; zero for one in memory.
+func (b *Broker) LogStats() LogStats {
+	if b.log == nil {
+		return LogStats{}
+	}
+	s := b.log.Stats()
+	return LogStats{DiskBytes: s.Bytes, Segments: s.Segments, Syncs: s.Syncs, SyncP50: s.SyncP50, SyncP99: s.SyncP99, Full: s.Full}
 }
 
 func (o *Options) check() error {
