@@ -5,11 +5,13 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"log/slog"
+	"time"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/broker"
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/disklog"
 	"github.com/surgetank/surgetank/internal/memlog"
 	"github.com/surgetank/surgetank/internal/queue"
 )
@@ -22,7 +24,8 @@ type Options struct {
 	MaxMessage int
 	// MaxQueues is how many queues there may be; 0: 100,000.
 	MaxQueues int
-	// CacheBytes is how much of the newest log stays in memory for consumers that keep up; 0: 64 MiB.
+	// CacheBytes is how much of the newest log stays in memory for consumers that keep up; 0: 16 MiB. Others read from
+	// the files, which costs little more as long as the system's page cache has them.
 	CacheBytes int64
 	// SegmentBytes is the size of the log's files; 0: 64 MiB.
 	SegmentBytes int64
@@ -36,16 +39,32 @@ type Options struct {
 // Broker is an embedded broker. It implements surgetank.Broker.
 type Broker struct {
 	*broker.Broker
-	stats func() LogStats
+	log *disklog.Log // nil: in memory
 }
 
-// LogStats says how the log does.
+// LogStats says how a broker's log does.
 type LogStats struct {
-	DiskBytes int64
+	DiskBytes int64 // of all its files
 	Segments  int
+	Syncs     int64 // since it was opened
+	SyncP50   time.Duration
+	SyncP99   time.Duration
+	Full      bool // messages are refused for lack of space; acks are taken
+}
+
+// LogStats gives figures of the log; zero for one in memory.
+func (b *Broker) LogStats() LogStats {
+	if b.log == nil {
+		return LogStats{}
+	}
+	s := b.log.Stats()
+	return LogStats{DiskBytes: s.Bytes, Segments: s.Segments, Syncs: s.Syncs, SyncP50: s.SyncP50, SyncP99: s.SyncP99, Full: s.Full}
 }
 
 func (o *Options) check() error {
+	if o.CacheBytes == 0 {
+		o.CacheBytes = 16 << 20
+	}
 	if o.MaxMessage < 0 || o.MaxMessage > surgetank.CeilingMaxMessage {
 		return surgetank.FieldErrorf("max_message", "max_message must be between 0 and %d bytes, not %d", surgetank.CeilingMaxMessage, o.MaxMessage)
 	}
@@ -68,6 +87,7 @@ func Memory(opts Options) (*Broker, error) {
 	}
 	o := opts.broker()
 	store := memlog.NewStore()
+	o.Snapshots = store.Snapshots()
 	o.OpenLog = func(from commitlog.Offset, _ func(bool)) (commitlog.Replay, commitlog.Log, error) {
 		return wrap(store.Open(memlog.Options{From: from}))
 	}

@@ -138,11 +138,8 @@ func (b *Broker) landed(t ticket) {
 	b.snapLanded(t)
 }
 
-// release lets a turn's outputs go.
+// release lets a turn's outputs go: hand-outs before answers, so that an answered receive finds what it got.
 func (b *Broker) release(f *flight) {
-	for _, o := range f.ops {
-		o.release(nil)
-	}
 	for _, p := range f.outs {
 		if s := b.subs[p.handouts[0].Consumer]; s != nil {
 			s.push(p)
@@ -153,6 +150,9 @@ func (b *Broker) release(f *flight) {
 			delete(b.subs, e.Consumer)
 			s.end(e.Err)
 		}
+	}
+	for _, o := range f.ops {
+		o.release(nil)
 	}
 }
 
@@ -173,6 +173,8 @@ func (b *Broker) settingsChanged(cmd queue.Command) {
 			s.id, s.queueID = c.Consumer, c.QueueID
 			b.subs[c.Consumer] = s
 		}
+	case *queue.Detach:
+		delete(b.subs, c.Consumer) // it was stopped before: no hand-outs are under way
 	}
 }
 

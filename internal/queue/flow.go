@@ -110,7 +110,15 @@ func (q *Queue) groupName(h uint32) string {
 // idle frees a flow that has nothing left to remember.
 func (q *Queue) idle(h uint32) {
 	f := &q.flows[h]
-	if h == 0 || f.free || f.waiting+f.inflight+f.delayed+f.returned > 0 || f.head != 0 || f.tat > q.m.now {
+	if h == 0 || f.free || f.waiting+f.inflight+f.delayed+f.returned > 0 || f.head != 0 {
+		return
+	}
+	if f.tat > q.m.now { // its rate must be remembered until it has no effect any more
+		if f.wakeAt != f.tat {
+			f.wakeAt = f.tat
+			q.wake.push(timed{f.tat, uint64(h)})
+			q.timerAt(f.tat)
+		}
 		return
 	}
 	q.unready(h)

@@ -102,6 +102,7 @@ func (c *Delete) run(m *Machine) bool {
 
 func leased(q *Queue) func(yield func(uint64) bool) {
 	return func(yield func(uint64) bool) {
+		// unordered: both callers sort.
 		for seq := range q.leases {
 			if !yield(seq) {
 				return
@@ -340,6 +341,7 @@ type Meta struct {
 
 func (c *Meta) run(m *Machine) bool {
 	c.Values = make(map[string][]byte, len(m.meta[c.Namespace]))
+	// unordered: the caller sorts
 	for k, v := range m.meta[c.Namespace] {
 		c.Values[k] = slices.Clone(v)
 	}

@@ -115,7 +115,7 @@ func (q *Queue) enqueue(r *Record, t *Target) {
 	q.m.extents.add(r.Ref, int64(r.BodySize)+messageCost)
 	q.place(t.Seq, s, r.NotBefore, r.Time)
 	if t.Expires != 0 {
-		q.ttl.push(timed{t.Expires, t.Seq})
+		q.expiresAt(t.Expires, t.Seq)
 	}
 	if t.DedupUntil != 0 {
 		q.dedup.add(r.DedupKey, t.Seq, t.DedupUntil)
@@ -312,8 +312,17 @@ func (q *Queue) transfer(r *Record, to *Queue) {
 	to.notes[r.ToSeq] = n
 	to.place(r.ToSeq, t, 0, r.Time)
 	if r.Expires() != 0 {
-		to.ttl.push(timed{r.Expires(), r.ToSeq})
+		to.expiresAt(r.Expires(), r.ToSeq)
 	}
+}
+
+// expiresAt notes when a message expires. What is settled earlier leaves a stale entry; they are dropped when they
+// outnumber the messages, so that a long TTL costs nothing where messages are short-lived.
+func (q *Queue) expiresAt(at int64, seq uint64) {
+	if int64(len(q.ttl)) > 2*(q.waiting+q.delayedN+q.leased)+4096 {
+		q.ttl.keep(func(x timed) bool { s := q.slots.get(x.key); return s != nil && s.live() })
+	}
+	q.ttl.push(timed{at, seq})
 }
 
 // moved gives a message its new position near the log's end.

@@ -48,9 +48,13 @@ func (m *Machine) finish() {
 	for _, q := range again {
 		q.mark()
 	}
+	var last uint64
 	for i := range m.out.Handouts {
-		if c := m.consumers[m.out.Handouts[i].Consumer]; c != nil && c.once {
-			m.end(c, nil)
+		if id := m.out.Handouts[i].Consumer; id != last {
+			last = id
+			if c := m.consumers[id]; c != nil && c.once {
+				m.end(c, nil)
+			}
 		}
 	}
 	for _, c := range m.immediate {
@@ -114,6 +118,7 @@ func (c *consumer) holds() []uint64 {
 		return nil
 	}
 	var seqs []uint64
+	// unordered: sorted below
 	for seq, l := range c.q.leases {
 		if l.consumer == c {
 			seqs = append(seqs, seq)

@@ -1,0 +1,119 @@
+package sink
+
+import (
+	"context"
+	"hash/maphash"
+
+	"github.com/surgetank/surgetank"
+)
+
+var groupSeed = maphash.MakeSeed()
+
+// receiveMax is how many messages one call of Receive takes: enough to make the call cheap.
+const receiveMax = 512
+
+// dispatch receives messages and gives each to a lane, until ctx ends (nil) or the subscription does.
+func (s *session) dispatch(ctx context.Context) error {
+	var buf []surgetank.Delivery
+	for {
+		free, ok := s.waitForRoom(ctx)
+		if !ok {
+			return nil
+		}
+		var err error
+		buf, err = s.sub.Receive(ctx, buf[:0], receiveMax, free)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		if err := s.take(buf); err != nil {
+			return err
+		}
+		clear(buf) // lanes own the bodies now
+	}
+}
+
+// waitForRoom waits until bodies may come into memory and says how many bytes; false when ctx ended.
+func (s *session) waitForRoom(ctx context.Context) (int, bool) {
+	for {
+		s.mu.Lock()
+		free := s.r.opts.MaxBytes - s.bytes
+		s.mu.Unlock()
+		if free > 0 {
+			return free, ctx.Err() == nil
+		}
+		select {
+		case <-s.room:
+		case <-ctx.Done():
+			return 0, false
+		}
+	}
+}
+
+// take sorts out what came: a message whose row is committed is acked at once; one that is held already got
+// a new lease (the old one had ended) and stays where it is; the others go to lanes.
+func (s *session) take(buf []surgetank.Delivery) error {
+	now := s.r.opts.Clock.Now()
+	var again []*entry
+	renewed := 0
+	s.mu.Lock()
+	for i := range buf {
+		d := &buf[i]
+		if d.ID.Queue != s.queue {
+			s.mu.Unlock()
+			return errRemade(s.r.spec.Queue)
+		}
+		seq := d.ID.Seq
+		if e := s.held[seq]; e != nil && !e.settled {
+			e.d.Receipt, e.lost = d.Receipt, false
+			renewed++
+			continue
+		}
+		e := &entry{d: *d, seq: seq, size: len(d.Body), arrived: now}
+		if s.ledger.committed(seq) {
+			e.settled = true
+			again = append(again, e)
+			s.r.stats.duplicates.Add(1)
+			continue
+		}
+		s.held[seq] = e
+		s.bytes += e.size
+		s.laneFor(d).add(e)
+	}
+	s.r.stats.held.Store(int64(len(s.held)))
+	s.mu.Unlock()
+	if renewed > 0 {
+		s.sub.AddCredit(renewed)
+	}
+	s.send(again)
+	return nil
+}
+
+// laneFor picks a message's lane. A group always has the same lane, which keeps its order. Messages without a group fill
+// one lane's next batch before they go on to another, so that little traffic makes few batches; a lane
+// that is not at work comes first. Called with mu held.
+func (s *session) laneFor(d *surgetank.Delivery) *lane {
+	if d.Group != "" {
+		return s.lanes[maphash.String(groupSeed, d.Group)%uint64(len(s.lanes))]
+	}
+	max := s.r.spec.Batch.Max
+	if l := s.current; l != nil {
+		if n, busy := l.load(); n < max && !busy {
+			return l
+		}
+	}
+	best, bestLoad := s.lanes[0], int(^uint(0)>>1)
+	for _, l := range s.lanes {
+		n, busy := l.load()
+		if busy {
+			n += max
+		}
+		if n < bestLoad {
+			best, bestLoad = l, n
+		}
+	}
+	s.current = best
+	return best
+}

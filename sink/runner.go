@@ -1,0 +1,164 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/clock"
+)
+
+// Options are a runner's parts that tests replace. The zero value is for real use.
+type Options struct {
+	Clock clock.Clock   // nil: the machine's
+	Rand  func() uint64 // nil: the runtime's; for jitter and the owner's mark
+	Lease time.Duration // of the messages a sink holds; 0: one minute. Extended for as long as the sink works on them
+	// MaxBytes bounds the bodies a sink holds in memory; 0: 64 MiB. One message may be larger.
+	MaxBytes int
+	// CommitTimeout bounds one statement or transaction at the target; 0: one minute. Past it the connection counts as lost.
+	CommitTimeout time.Duration
+}
+
+func (o Options) withDefaults() Options {
+	if o.Clock == nil {
+		o.Clock = clock.Real{}
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Uint64
+	}
+	if o.Lease == 0 {
+		o.Lease = time.Minute
+	}
+	if o.MaxBytes == 0 {
+		o.MaxBytes = 64 << 20
+	}
+	if o.CommitTimeout == 0 {
+		o.CommitTimeout = time.Minute
+	}
+	return o
+}
+
+// Pauses between tries. Each is drawn from [half, whole] of the current step.
+const (
+	firstPause = 50 * time.Millisecond
+	longPause  = 5 * time.Second
+	retryTries = 8 // tries of one batch after Retry errors, before the target counts as down
+)
+
+// Runner moves the messages of one queue into one target. Start runs it in a goroutine of its own, Stop ends it.
+type Runner struct {
+	broker   surgetank.Broker
+	target   Target
+	spec     Spec
+	name     string
+	instance string
+	owner    string
+	opts     Options
+
+	held  bool // run only: the target was opened before
+	stats stats
+
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// NewRunner makes a runner. instance is the sink's identity (see Claim); spec is valid and has its defaults.
+func NewRunner(broker surgetank.Broker, target Target, name, instance string, spec Spec, opts Options) *Runner {
+	opts = opts.withDefaults()
+	r := &Runner{broker: broker, target: target, spec: spec, name: name, instance: instance, opts: opts,
+		owner: NewInstance(opts.Rand), done: make(chan struct{})}
+	r.stats.set(StateStarting, nil, opts.Clock.Now())
+	return r
+}
+
+// Start runs the sink until Stop, until the broker closes, or until another process takes it over.
+func (r *Runner) Start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	r.cancel = cancel
+	go r.run(ctx)
+}
+
+// Stop ends the sink: what a lane is committing is finished and acked, the rest goes back to the queue
+// uncounted. It returns when the target is closed.
+func (r *Runner) Stop() {
+	r.cancel()
+	<-r.done
+}
+
+// Done is closed when the sink has ended, for whatever reason; Status tells which.
+func (r *Runner) Done() <-chan struct{} { return r.done }
+
+func (r *Runner) run(ctx context.Context) {
+	defer close(r.done)
+	pause := r.backoff()
+	for {
+		before := r.stats.batches.Load()
+		err := r.session(ctx)
+		r.target.Close()
+		if r.stats.batches.Load() != before {
+			pause = r.backoff() // it did work
+		}
+		if ctx.Err() != nil {
+			r.stats.set(StateStopped, nil, r.opts.Clock.Now())
+			return
+		}
+		var e *Error
+		switch {
+		case errors.As(err, &e) && e.Class == Fenced:
+			r.stats.set(StateFenced, err, r.opts.Clock.Now())
+			return
+		case errors.As(err, &e) && e.Class == Refused:
+			r.stats.set(StateRefused, err, r.opts.Clock.Now())
+			return
+		case errors.Is(err, errBrokerClosed):
+			r.stats.set(StateStopped, err, r.opts.Clock.Now())
+			return
+		case errors.As(err, &e) && e.Class == Stale || errors.Is(err, errLeaseLost):
+			// Opening again tells what is true; there is nothing to wait for, but never spin.
+		default:
+			r.stats.set(StateWaiting, err, r.opts.Clock.Now())
+		}
+		if !pause.wait(ctx) {
+			r.stats.set(StateStopped, nil, r.opts.Clock.Now())
+			return
+		}
+	}
+}
+
+// backoff gives growing pauses with jitter.
+func (r *Runner) backoff() *backoff { return &backoff{opts: &r.opts, next: firstPause} }
+
+type backoff struct {
+	opts *Options
+	next time.Duration
+}
+
+// wait pauses; it is false when ctx ended.
+func (b *backoff) wait(ctx context.Context) bool {
+	half := b.next / 2
+	d := half + time.Duration(b.opts.Rand()%uint64(half+1))
+	b.next = min(2*b.next, longPause)
+	t := b.opts.Clock.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C():
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// NewInstance draws an identity for a sink.
+func NewInstance(random func() uint64) string {
+	const hex = "0123456789abcdef"
+	b := make([]byte, 32)
+	for i := 0; i < len(b); i += 16 {
+		n := random()
+		for j := range 16 {
+			b[i+j] = hex[n>>(4*j)&15]
+		}
+	}
+	return string(b)
+}

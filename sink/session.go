@@ -1,0 +1,174 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// errLeaseLost ends a session whose messages the broker took back while it still worked on them (the
+// process was stopped for longer than a lease).
+var errLeaseLost = errors.New("leases ended while the sink was working on their messages")
+
+// errBrokerClosed ends the runner: there is nothing to read from any more.
+var errBrokerClosed = errors.New("the broker is closed")
+
+// errRemade ends a session whose queue was deleted and made anew.
+func errRemade(queue string) error {
+	return surgetank.Errorf(surgetank.CodeNotFound, "the queue %s was made anew while its sink was running; the sink opens it again", queue)
+}
+
+// session is one opening of the target, from the claim to the first error. The first error is final for all of
+// it: every lane stops, what is held goes back to the queue, and the next session reads from the target what was committed.
+// So there is one way of recovery for a lost connection, a commit of unknown outcome, a lost lease and a restart.
+type session struct {
+	r      *Runner
+	sub    surgetank.Subscription
+	queue  uint64
+	state  State
+	ledger *ledger
+	lanes  []*lane
+	credit int
+
+	// ctx ends everything at once; drain ends it after the batches being committed.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	drain  context.Context
+
+	mu      sync.Mutex
+	held    map[uint64]*entry // by Seq: received and not settled
+	bytes   int               // of the bodies held
+	room    chan struct{}     // has a token when bytes went down
+	current *lane             // where ungrouped messages go
+
+	settledMu sync.Mutex
+	settled   []answer // what the broker said, for the settler
+	answers   chan struct{}
+	sent      sync.WaitGroup // settlements without an answer
+}
+
+// entry is one message that the session holds.
+type entry struct {
+	d       surgetank.Delivery
+	seq     uint64
+	size    int
+	arrived time.Time
+	parked  string // why it is rejected; empty: it is acked
+	settled bool   // handed to the broker for settling: no longer the lanes' business
+	lost    bool   // its lease has ended, and it was not delivered again
+}
+
+// session runs one session and gives the error that ended it: a class of the target, or a code of the broker.
+// ctx ending is a wish to stop, not an error.
+func (r *Runner) session(ctx context.Context) error {
+	info, err := r.broker.Queue(ctx, r.spec.Queue)
+	if surgetank.CodeOf(err) == surgetank.CodeClosed {
+		return errBrokerClosed
+	}
+	if err != nil {
+		return err
+	}
+	open, cancelOpen := context.WithTimeout(ctx, r.opts.CommitTimeout)
+	state, lanes, err := r.target.Open(open, Claim{Instance: r.instance, Sink: r.name, Owner: r.owner, Held: r.held,
+		Queue: info.ID, Lanes: r.spec.Lanes,
+		Floor: func() (uint64, error) {
+			now, err := r.broker.Queue(open, r.spec.Queue)
+			if err == nil && now.ID != info.ID {
+				err = errRemade(r.spec.Queue)
+			}
+			return now.Floor, err
+		}})
+	cancelOpen()
+	if err != nil {
+		return asError(err)
+	}
+	r.held = true
+	r.stats.epoch.Store(state.Epoch)
+	r.stats.opens.Add(1)
+	book, err := newLedger(state)
+	if err != nil {
+		return &Error{Class: Refused, Row: -1, Reason: err.Error(), Err: err}
+	}
+
+	s := &session{r: r, queue: info.ID, state: state, ledger: book, held: map[uint64]*entry{},
+		credit: 3 * r.spec.Lanes * r.spec.Batch.Max, room: make(chan struct{}, 1), answers: make(chan struct{}, 1)}
+	s.drain = ctx
+	var cancel context.CancelCauseFunc
+	s.ctx, cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	s.cancel = cancel
+	defer cancel(nil)
+	for i, conn := range lanes {
+		s.lanes = append(s.lanes, newLane(s, i, conn))
+	}
+	s.sub, err = r.broker.Subscribe(ctx, r.spec.Queue, surgetank.SubscribeOptions{
+		Credit: s.credit, ManualCredit: true, Lease: r.opts.Lease, GroupRun: s.credit, Name: "sink " + r.name})
+	if err != nil {
+		return err
+	}
+	r.stats.set(StateRunning, nil, r.opts.Clock.Now())
+	return s.run()
+}
+
+// run starts the session's goroutines and waits for all of them:
+//
+//	dispatch     broker → lanes            ends first, by the wish to stop or an error
+//	lanes        batch → target → acks     end when dispatch has ended, or by an error
+//	settler      the broker's answers      ends when every settlement has its answer
+//	keeper       extends leases            ends with the lanes
+func (s *session) run() error {
+	var lanes, tail sync.WaitGroup
+	for _, l := range s.lanes {
+		lanes.Go(func() { s.end(l.run()) })
+	}
+	working, idle := context.WithCancel(s.ctx)
+	tail.Go(func() { s.keep(working) })
+	over := make(chan struct{})
+	tail.Go(func() { s.settle(over) })
+
+	receiving, stop := context.WithCancel(s.drain)
+	unlink := context.AfterFunc(s.ctx, stop)
+	s.end(s.dispatch(receiving))
+	unlink()
+	stop()
+	for _, l := range s.lanes {
+		l.close()
+	}
+	lanes.Wait()
+	idle()
+	s.giveBack()
+	s.sent.Wait()
+	close(over)
+	tail.Wait()
+	s.r.stats.held.Store(0)
+	return context.Cause(s.ctx)
+}
+
+// end makes an error the session's, if it is the first.
+func (s *session) end(err error) {
+	if err != nil {
+		s.cancel(err)
+	}
+}
+
+// giveBack returns what no lane committed, in its old place and uncounted, and ends the subscription.
+func (s *session) giveBack() {
+	// What fails here fails because the broker is gone or a lease has ended, and both give the messages back too.
+	_ = s.sub.Cancel()
+	var back []surgetank.Settlement
+	s.mu.Lock()
+	for _, e := range s.held {
+		if !e.settled {
+			back = append(back, surgetank.Settlement{Receipt: e.d.Receipt, Op: surgetank.Nack, Uncounted: true, Reason: "the sink stopped"})
+		}
+	}
+	s.mu.Unlock()
+	if len(back) > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), s.r.opts.Lease)
+		defer cancel()
+		_, _ = s.r.broker.Settle(ctx, back)
+	}
+	_ = s.sub.Close()
+}

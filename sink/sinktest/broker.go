@@ -1,0 +1,458 @@
+// Package sinktest holds what the tests of sinks share: a small broker, a target in memory, a target that fails on
+// request, and the suite that every target passes.
+package sinktest
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Broker is a broker with one queue, in memory, for tests that must own its faults. It keeps the contract of
+// surgetank.Broker for the methods that sinks use; the others panic.
+//
+// What is "durable" in it survives Restart; leases do not.
+type Broker struct {
+	surgetank.Broker // nil: the methods that are not here
+
+	mu      sync.Mutex
+	name    string
+	queue   uint64
+	epoch   uint64
+	lease   uint64
+	msgs    []*message // by Seq from 1
+	floor   uint64
+	meta    map[string]map[string][]byte
+	subs    map[*subscription]bool
+	closed  bool
+	dead    []Dead
+	answers sync.WaitGroup
+	ticks   int           // calls that settled something
+	tick    chan struct{} // closed and replaced at each of them
+
+	// LoseAck, when set, decides about each ack and reject whether its lease has just ended.
+	LoseAck func() bool
+	// GroupLimit is the group's max_in_flight, 0: none.
+	GroupLimit int
+}
+
+// Dead is a message that was rejected.
+type Dead struct {
+	ID     surgetank.MessageID
+	Reason string
+}
+
+type message struct {
+	d       surgetank.Delivery
+	lease   uint64
+	holder  *subscription
+	settled bool
+	runs    int // deliveries
+}
+
+// NewBroker makes a broker with one empty queue.
+func NewBroker(queue string) *Broker {
+	return &Broker{name: queue, queue: 1, epoch: 1, floor: 1, meta: map[string]map[string][]byte{}, subs: map[*subscription]bool{}, tick: make(chan struct{})}
+}
+
+// Await waits until more calls have settled something, or nothing is left to settle.
+func (b *Broker) Await(ctx context.Context, calls int) error {
+	b.mu.Lock()
+	until := b.ticks + calls
+	for {
+		if b.ticks >= until || int(b.floor) > len(b.msgs) {
+			b.mu.Unlock()
+			return nil
+		}
+		tick := b.tick
+		b.mu.Unlock()
+		select {
+		case <-tick:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		b.mu.Lock()
+	}
+}
+
+// Drained waits until every message is settled.
+func (b *Broker) Drained(ctx context.Context) error { return b.Await(ctx, 1<<40) }
+
+// Add publishes one message.
+func (b *Broker) Add(m surgetank.Message) surgetank.MessageID {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	id := surgetank.MessageID{Queue: b.queue, Seq: uint64(len(b.msgs)) + 1}
+	b.msgs = append(b.msgs, &message{d: surgetank.Delivery{Message: m, ID: id, Queue: b.name, Time: time.Unix(1_700_000_000, 0).Add(time.Duration(id.Seq) * time.Millisecond)}})
+	b.handOut()
+	return id
+}
+
+// Restart ends every lease and subscription, as a crash does, and lets Broker's methods work again after Kill.
+func (b *Broker) Restart() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.end(surgetank.CodeClosed)
+	b.closed = false
+	b.epoch++
+	for _, m := range b.msgs {
+		m.lease, m.holder = 0, nil
+	}
+}
+
+// Kill makes every call fail with CodeClosed, and forgets every answer that was not given yet.
+func (b *Broker) Kill() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	b.end(surgetank.CodeClosed)
+}
+
+// Remake deletes the queue with what it holds and makes it anew.
+func (b *Broker) Remake() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.end(surgetank.CodeNotFound)
+	b.queue++
+	b.msgs, b.floor = nil, 1
+}
+
+// LoseLeases ends all leases, as their deadline does, and hands the messages out again.
+func (b *Broker) LoseLeases() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, m := range b.msgs {
+		m.lease, m.holder = 0, nil
+	}
+	b.handOut()
+}
+
+// Rewind makes the broker one that was restored from an old copy: everything is as if never settled.
+func (b *Broker) Rewind() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, m := range b.msgs {
+		m.settled = false
+	}
+	b.floor = 1
+}
+
+// Open counts the messages that are not settled.
+func (b *Broker) Open() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for _, m := range b.msgs {
+		if !m.settled {
+			n++
+		}
+	}
+	return n
+}
+
+// Dead gives the rejected messages in order.
+func (b *Broker) Dead() []Dead {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.dead)
+}
+
+// Deliveries gives how often messages were handed out, all together.
+func (b *Broker) Deliveries() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for _, m := range b.msgs {
+		n += m.runs
+	}
+	return n
+}
+
+func (b *Broker) end(code surgetank.Code) {
+	for s := range b.subs {
+		s.finish(code)
+	}
+	clear(b.subs)
+}
+
+// handOut leases what the subscriptions have credit for: the oldest message first, a group's in order and all to one
+// subscription. Called with mu held.
+func (b *Broker) handOut() {
+	for s := range b.subs {
+		if s.cancelled {
+			continue
+		}
+		leased := map[string]int{}
+		blocked := map[string]bool{}
+		for _, m := range b.msgs {
+			if m.holder != nil && !m.settled {
+				leased[m.d.Group]++
+				blocked[m.d.Group] = blocked[m.d.Group] || m.holder != s
+			}
+		}
+		for _, m := range b.msgs {
+			g := m.d.Group
+			if m.settled || m.holder != nil || s.credit == 0 {
+				continue
+			}
+			limit := max(b.GroupLimit, s.opts.GroupRun)
+			if g != "" && (blocked[g] || b.GroupLimit > 0 && leased[g] >= limit) {
+				blocked[g] = true
+				continue
+			}
+			leased[g]++
+			s.credit--
+			b.lease++
+			m.lease, m.holder = b.lease, s
+			m.runs++
+			m.d.Attempt, m.d.Redelivered = m.runs, m.runs > 1
+			m.d.Receipt = surgetank.Receipt{ID: m.d.ID, Epoch: b.epoch, Lease: b.lease}
+			s.ready = append(s.ready, m.d)
+		}
+		s.ring()
+	}
+}
+
+func (b *Broker) settle(list []surgetank.Settlement) []surgetank.SettleResult {
+	results := make([]surgetank.SettleResult, len(list))
+	for i, st := range list {
+		var m *message
+		if n := st.Receipt.ID.Seq; st.Receipt.ID.Queue == b.queue && n > 0 && n <= uint64(len(b.msgs)) {
+			m = b.msgs[n-1]
+		}
+		if m != nil && st.Op != surgetank.Extend && b.LoseAck != nil && b.LoseAck() {
+			m.lease, m.holder = 0, nil
+		}
+		if m == nil || m.settled || m.lease == 0 || m.lease != st.Receipt.Lease || st.Receipt.Epoch != b.epoch {
+			results[i] = surgetank.Errorf(surgetank.CodeLeaseLost, "the lease has ended")
+			continue
+		}
+		switch st.Op {
+		case surgetank.Reject:
+			b.dead = append(b.dead, Dead{m.d.ID, st.Reason})
+			m.settled = true
+		case surgetank.Ack:
+			m.settled = true
+		case surgetank.Extend:
+			continue
+		}
+		m.lease, m.holder = 0, nil
+	}
+	for int(b.floor) <= len(b.msgs) && b.msgs[b.floor-1].settled {
+		b.floor++
+	}
+	b.handOut()
+	b.ticks++
+	close(b.tick)
+	b.tick = make(chan struct{})
+	return results
+}
+
+func errClosed() error { return surgetank.Errorf(surgetank.CodeClosed, "the broker is closed") }
+
+// Settle settles at once.
+func (b *Broker) Settle(_ context.Context, list []surgetank.Settlement) ([]surgetank.SettleResult, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, errClosed()
+	}
+	return b.settle(list), nil
+}
+
+// SettleAsync settles at once and answers from a goroutine of its own; after Kill it answers with an error.
+func (b *Broker) SettleAsync(ctx context.Context, list []surgetank.Settlement, done func([]surgetank.SettleResult, error)) error {
+	results, err := b.Settle(ctx, list)
+	if err != nil {
+		return err
+	}
+	b.answers.Go(func() {
+		b.mu.Lock()
+		closed := b.closed
+		b.mu.Unlock()
+		if closed {
+			done(nil, errClosed())
+			return
+		}
+		done(results, nil)
+	})
+	return nil
+}
+
+// Queue gives the one queue's number and floor.
+func (b *Broker) Queue(_ context.Context, name string) (surgetank.QueueInfo, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return surgetank.QueueInfo{}, errClosed()
+	}
+	if name != b.name {
+		return surgetank.QueueInfo{}, surgetank.Errorf(surgetank.CodeNotFound, "queue %s does not exist", name)
+	}
+	waiting := int64(0)
+	for _, m := range b.msgs {
+		if !m.settled {
+			waiting++
+		}
+	}
+	return surgetank.QueueInfo{Name: name, ID: b.queue, Floor: b.floor, Ready: waiting}, nil
+}
+
+// SetMeta and Meta keep values in memory.
+func (b *Broker) SetMeta(_ context.Context, namespace, name string, value []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return errClosed()
+	}
+	if value == nil {
+		delete(b.meta[namespace], name)
+		return nil
+	}
+	if b.meta[namespace] == nil {
+		b.meta[namespace] = map[string][]byte{}
+	}
+	b.meta[namespace][name] = slices.Clone(value)
+	return nil
+}
+
+// Meta reads a namespace.
+func (b *Broker) Meta(_ context.Context, namespace string) (map[string][]byte, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, errClosed()
+	}
+	out := map[string][]byte{}
+	for k, v := range b.meta[namespace] {
+		out[k] = slices.Clone(v)
+	}
+	return out, nil
+}
+
+// Subscribe attaches a consumer.
+func (b *Broker) Subscribe(_ context.Context, queue string, opts surgetank.SubscribeOptions) (surgetank.Subscription, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, errClosed()
+	}
+	if queue != b.name {
+		return nil, surgetank.Errorf(surgetank.CodeNotFound, "queue %s does not exist", queue)
+	}
+	s := &subscription{b: b, opts: opts, credit: opts.Credit, bell: make(chan struct{}, 1), over: make(chan struct{})}
+	b.subs[s] = true
+	b.handOut()
+	return s, nil
+}
+
+// Close ends the broker.
+func (b *Broker) Close() error {
+	b.Kill()
+	b.answers.Wait()
+	return nil
+}
+
+type subscription struct {
+	b         *Broker
+	opts      surgetank.SubscribeOptions
+	credit    int
+	ready     []surgetank.Delivery
+	bell      chan struct{}
+	over      chan struct{}
+	code      surgetank.Code
+	cancelled bool
+}
+
+func (s *subscription) ring() {
+	if len(s.ready) > 0 {
+		select {
+		case s.bell <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (s *subscription) finish(code surgetank.Code) {
+	if s.code == "" {
+		s.code = code
+		s.ready = nil
+		close(s.over)
+	}
+}
+
+func (s *subscription) Receive(ctx context.Context, buf []surgetank.Delivery, most, maxBytes int) ([]surgetank.Delivery, error) {
+	for {
+		got, err := s.TryReceive(buf, most, maxBytes)
+		if err != nil || len(got) > len(buf) {
+			return got, err
+		}
+		select {
+		case <-s.bell:
+		case <-s.over:
+		case <-ctx.Done():
+			return buf, surgetank.Errorf(surgetank.CodeUncertain, "%w", ctx.Err())
+		}
+	}
+}
+
+func (s *subscription) TryReceive(buf []surgetank.Delivery, most, maxBytes int) ([]surgetank.Delivery, error) {
+	s.b.mu.Lock()
+	defer s.b.mu.Unlock()
+	if s.code != "" {
+		return buf, surgetank.Errorf(s.code, "the subscription ended")
+	}
+	for n := 0; n < most && len(s.ready) > 0 && (n == 0 || maxBytes > 0); n++ {
+		maxBytes -= len(s.ready[0].Body)
+		buf = append(buf, s.ready[0])
+		s.ready = s.ready[1:]
+	}
+	s.ring()
+	return buf, nil
+}
+
+func (s *subscription) Ready() <-chan struct{} { return s.bell }
+func (s *subscription) SetPoolLimit(int)       {}
+
+func (s *subscription) AddCredit(n int) {
+	s.b.mu.Lock()
+	defer s.b.mu.Unlock()
+	s.credit += n
+	s.b.handOut()
+}
+
+func (s *subscription) Floor() uint64 {
+	s.b.mu.Lock()
+	defer s.b.mu.Unlock()
+	return s.b.floor
+}
+
+func (s *subscription) Cancel() error {
+	s.b.mu.Lock()
+	defer s.b.mu.Unlock()
+	s.cancelled = true
+	for _, d := range s.ready {
+		if m := s.b.msgs[d.ID.Seq-1]; m.d.ID == d.ID && m.holder == s && m.lease == d.Receipt.Lease {
+			m.lease, m.holder = 0, nil
+		}
+	}
+	s.finish(surgetank.CodeClosed)
+	return nil
+}
+
+func (s *subscription) Close() error {
+	_ = s.Cancel()
+	s.b.mu.Lock()
+	defer s.b.mu.Unlock()
+	delete(s.b.subs, s)
+	for _, m := range s.b.msgs {
+		if m.holder == s {
+			m.lease, m.holder = 0, nil
+		}
+	}
+	s.b.handOut()
+	return nil
+}

@@ -1,0 +1,206 @@
+package sink
+
+import (
+	"strings"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/jsonpath"
+)
+
+// Source says where a column's value comes from. Make one with ParseSource.
+type Source struct {
+	expr   string
+	kind   sourceKind
+	path   jsonpath.Path
+	header string
+}
+
+type sourceKind uint8
+
+const (
+	fromPath sourceKind = iota + 1 // $.json.path, and $ for the whole JSON body
+	fromBody
+	fromID
+	fromTime
+	fromGroup
+	fromAttempt
+	fromSeq
+	fromQueue
+	fromKey
+	fromHeader
+)
+
+var messageSources = map[string]sourceKind{
+	"body":            fromBody,
+	"message.id":      fromID,
+	"message.time":    fromTime,
+	"message.group":   fromGroup,
+	"message.attempt": fromAttempt,
+	"message.seq":     fromSeq,
+	"message.queue":   fromQueue,
+	"message.key":     fromKey,
+}
+
+// ParseSource reads the right side of a column: "$.json.path", "$" (the whole body, which must be JSON), "body" (the body
+// as it is), "message.id", "message.time", "message.group", "message.attempt", "message.seq", "message.queue",
+// "message.key" or "header.NAME".
+func ParseSource(s string) (Source, error) {
+	if name, ok := strings.CutPrefix(s, "header."); ok && name != "" {
+		return Source{expr: s, kind: fromHeader, header: name}, nil
+	}
+	if kind, ok := messageSources[s]; ok {
+		return Source{expr: s, kind: kind}, nil
+	}
+	if !strings.HasPrefix(s, "$") {
+		return Source{}, surgetank.Errorf(surgetank.CodeInvalid,
+			"%.60q is not a source; write $.json.path, $, body, message.id, message.time, message.group, message.attempt, message.seq, message.queue, message.key or header.NAME", s)
+	}
+	p, err := jsonpath.Parse(s)
+	if err != nil {
+		return Source{}, surgetank.Errorf(surgetank.CodeInvalid, "%w", err)
+	}
+	return Source{expr: s, kind: fromPath, path: p}, nil
+}
+
+// String gives what ParseSource read.
+func (s Source) String() string { return s.expr }
+
+// Shape is the kind of value a source gives, for create_table and for checks against a table.
+type Shape uint8
+
+const (
+	ShapeJSON    Shape = iota + 1 // any JSON value at a path
+	ShapeWhole                    // the whole body, JSON
+	ShapeBytes                    // the body as it is
+	ShapeText                     // id, group, queue, key, header
+	ShapeTime                     // message.time
+	ShapeInteger                  // attempt, seq
+)
+
+// Shape tells what kind of value the source gives.
+func (s Source) Shape() Shape {
+	switch s.kind {
+	case fromPath:
+		if s.expr == "$" {
+			return ShapeWhole
+		}
+		return ShapeJSON
+	case fromBody:
+		return ShapeBytes
+	case fromTime:
+		return ShapeTime
+	case fromAttempt, fromSeq:
+		return ShapeInteger
+	}
+	return ShapeText
+}
+
+// Cell is the value of one column for one message, before a target gives it a type of its own. It shares
+// the message's memory.
+type Cell struct {
+	Kind  CellKind
+	JSON  jsonpath.Value // CellJSON
+	Text  string         // CellText
+	Bytes []byte         // CellBytes
+	Int   int64          // CellInt
+	Time  time.Time      // CellTime
+}
+
+// CellKind says which field of a Cell counts.
+type CellKind uint8
+
+const (
+	CellMissing CellKind = iota // the path or header is not there
+	CellNull                    // JSON null, or a message without a group or key
+	CellJSON
+	CellText
+	CellBytes
+	CellInt
+	CellTime
+)
+
+// Extractor takes the cells of all columns out of messages. It belongs to one goroutine.
+type Extractor struct {
+	columns []Column
+	paths   *jsonpath.Set
+	slots   []int // the column of each path
+	values  []jsonpath.Value
+	cells   []Cell
+}
+
+// NewExtractor makes an extractor for columns.
+func NewExtractor(columns []Column) *Extractor {
+	x := &Extractor{columns: columns, cells: make([]Cell, len(columns))}
+	var paths []jsonpath.Path
+	for i, c := range columns {
+		if c.From.kind == fromPath {
+			paths = append(paths, c.From.path)
+			x.slots = append(x.slots, i)
+		}
+	}
+	x.paths = jsonpath.NewSet(paths...)
+	x.values = make([]jsonpath.Value, len(paths))
+	return x
+}
+
+// Cells gives one cell for each column, valid until the next call. A body that is not JSON is an *Error of class
+// BadRow if some column needs it to be.
+func (x *Extractor) Cells(d *surgetank.Delivery) ([]Cell, error) {
+	if len(x.slots) > 0 {
+		if err := x.paths.Scan(d.Body, x.values); err != nil {
+			return nil, &Error{Class: BadRow, Row: -1, Reason: err.Error(), Err: err}
+		}
+		for i, v := range x.values {
+			c := Cell{Kind: CellJSON, JSON: v}
+			switch v.Kind {
+			case jsonpath.Missing:
+				c.Kind = CellMissing
+			case jsonpath.Null:
+				c.Kind = CellNull
+			}
+			x.cells[x.slots[i]] = c
+		}
+	}
+	for i := range x.columns {
+		if from := &x.columns[i].From; from.kind != fromPath {
+			x.cells[i] = from.ofMessage(d)
+		}
+	}
+	return x.cells, nil
+}
+
+func (s *Source) ofMessage(d *surgetank.Delivery) Cell {
+	switch s.kind {
+	case fromBody:
+		return Cell{Kind: CellBytes, Bytes: d.Body}
+	case fromID:
+		return Cell{Kind: CellText, Text: d.ID.String()}
+	case fromTime:
+		return Cell{Kind: CellTime, Time: d.Time.UTC()}
+	case fromAttempt:
+		return Cell{Kind: CellInt, Int: int64(d.Attempt)}
+	case fromSeq:
+		return Cell{Kind: CellInt, Int: int64(d.ID.Seq)}
+	case fromQueue:
+		return Cell{Kind: CellText, Text: d.Queue}
+	case fromGroup:
+		return textOrNull(d.Group)
+	case fromKey:
+		return textOrNull(d.Key)
+	case fromHeader:
+		for i := range d.Headers {
+			if strings.EqualFold(d.Headers[i].Name, s.header) {
+				return Cell{Kind: CellText, Text: d.Headers[i].Value}
+			}
+		}
+	}
+	return Cell{}
+}
+
+func textOrNull(s string) Cell {
+	if s == "" {
+		return Cell{Kind: CellNull}
+	}
+	return Cell{Kind: CellText, Text: s}
+}

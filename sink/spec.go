@@ -1,0 +1,231 @@
+package sink
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Spec is the settings of a sink as data. ParseSpec reads it, Encode writes it.
+type Spec struct {
+	Queue string // full name
+	Kind  string // of the target: "postgres", "sqlite"
+	// Address is where the target is: a DSN, or a file's path. A DSN may hold a password; show Redacted only.
+	Address string
+	Table   TableSpec
+	Batch   BatchSpec
+	Lanes   int // 0: the kind's default
+}
+
+// TableSpec says which table a sink fills, and how.
+type TableSpec struct {
+	Table      string // may be schema.table; a part with a dot or quotes in it is written "like ""this"""
+	Columns    []Column
+	OnConflict *OnConflict // nil: a row that is there already is an error of the message
+	Create     bool        // make the table if it is not there
+}
+
+// Column is one column and where its value comes from.
+type Column struct {
+	Name string
+	From Source
+}
+
+// OnConflict says what happens to a row whose keys are in the table already.
+type OnConflict struct {
+	Keys   []string
+	Update bool // true: the other columns take the new values; false: the row in the table stays as it is
+}
+
+// BatchSpec bounds the batches of each lane.
+type BatchSpec struct {
+	Max  int           // messages; 0: DefaultBatchMax
+	Wait time.Duration // how long the first message of a batch waits for more; 0: DefaultBatchWait
+}
+
+// Limits and defaults.
+const (
+	DefaultBatchMax  = 1000
+	DefaultBatchWait = 20 * time.Millisecond
+	MaxBatchMax      = 20000
+	MaxBatchWait     = time.Minute
+	MaxLanes         = 64
+	MaxColumns       = 500
+	MaxSpecBytes     = 256 << 10
+)
+
+// WithDefaults fills what was left open.
+func (s Spec) WithDefaults() Spec {
+	if s.Batch.Max == 0 {
+		s.Batch.Max = DefaultBatchMax
+	}
+	if s.Batch.Wait == 0 {
+		s.Batch.Wait = DefaultBatchWait
+	}
+	if s.Lanes == 0 {
+		s.Lanes = kinds[s.Kind].lanes
+	}
+	if s.Table.Create {
+		s.Table.Columns = withMessageID(s.Table.Columns)
+	}
+	return s
+}
+
+// withMessageID adds a column message_id to a table that is to be made, so that every row tells where it comes from, unless
+// some column has the id already.
+func withMessageID(columns []Column) []Column {
+	for _, c := range columns {
+		if c.From.kind == fromID || c.Name == "message_id" {
+			return columns
+		}
+	}
+	return append(slices.Clone(columns), Column{Name: "message_id", From: Source{expr: "message.id", kind: fromID}})
+}
+
+// kinds are the targets a spec may name. Which of them a program can open depends on the factories it gives its manager.
+var kinds = map[string]struct {
+	address string // the key of the address in the settings
+	lanes   int    // by default
+}{
+	"postgres": {"dsn", 4},
+	"sqlite":   {"path", 1}, // a SQLite file has one writer at a time
+}
+
+// Validate refuses settings that make no sense, whatever the target looks like. Fields are named as in the file.
+func (s Spec) Validate() error {
+	if err := surgetank.ValidateQueueName(s.Queue); err != nil {
+		return surgetank.FieldErrorf("queue", "queue: %s", err)
+	}
+	kind, ok := kinds[s.Kind]
+	if !ok {
+		return surgetank.FieldErrorf("postgres", "a sink needs a target: postgres or sqlite")
+	}
+	field := func(name string) string { return s.Kind + "." + name }
+	switch {
+	case s.Address == "":
+		return surgetank.FieldErrorf(field(kind.address), "%s is empty; say where the database is", field(kind.address))
+	case strings.ContainsRune(s.Address, 0):
+		return surgetank.FieldErrorf(field(kind.address), "%s holds a NUL character", field(kind.address))
+	case s.Batch.Max < 1 || s.Batch.Max > MaxBatchMax:
+		return surgetank.FieldErrorf("batch.max", "batch.max must be between 1 and %d messages, not %d", MaxBatchMax, s.Batch.Max)
+	case s.Batch.Wait < 0 || s.Batch.Wait > MaxBatchWait:
+		return surgetank.FieldErrorf("batch.wait", "batch.wait must be between 0 and %v, not %v", MaxBatchWait, s.Batch.Wait)
+	case s.Lanes < 1 || s.Lanes > MaxLanes:
+		return surgetank.FieldErrorf("lanes", "lanes must be between 1 and %d, not %d", MaxLanes, s.Lanes)
+	}
+	return s.Table.validate(field)
+}
+
+func (t TableSpec) validate(field func(string) string) error {
+	if _, err := SplitTable(t.Table); err != nil {
+		return surgetank.FieldErrorf(field("table"), "%s: %s", field("table"), err)
+	}
+	if len(t.Columns) == 0 || len(t.Columns) > MaxColumns {
+		return surgetank.FieldErrorf(field("columns"), "%s must name between 1 and %d columns, not %d", field("columns"), MaxColumns, len(t.Columns))
+	}
+	seen := map[string]bool{}
+	for _, c := range t.Columns {
+		if err := surgetank.ValidateName("column", c.Name); err != nil {
+			return surgetank.FieldErrorf(field("columns"), "%s: %s", field("columns"), err)
+		}
+		if seen[c.Name] {
+			return surgetank.FieldErrorf(field("columns."+c.Name), "%s is given twice", field("columns."+c.Name))
+		}
+		seen[c.Name] = true
+	}
+	if t.OnConflict == nil {
+		return nil
+	}
+	if len(t.OnConflict.Keys) == 0 {
+		return surgetank.FieldErrorf(field("on_conflict.keys"), "%s is empty; name the columns of a unique index", field("on_conflict.keys"))
+	}
+	keys := map[string]bool{}
+	for _, k := range t.OnConflict.Keys {
+		if !seen[k] {
+			return surgetank.FieldErrorf(field("on_conflict.keys"), "%s names %q, which is not among the columns", field("on_conflict.keys"), k)
+		}
+		if keys[k] {
+			return surgetank.FieldErrorf(field("on_conflict.keys"), "%s names %q twice", field("on_conflict.keys"), k)
+		}
+		keys[k] = true
+	}
+	return nil
+}
+
+// IsKey tells whether a column is one of on_conflict's keys.
+func (t TableSpec) IsKey(column string) bool {
+	if t.OnConflict == nil {
+		return false
+	}
+	for _, k := range t.OnConflict.Keys {
+		if k == column {
+			return true
+		}
+	}
+	return false
+}
+
+// SplitTable takes a table's name apart: one part, or schema and table. A part in double quotes may hold
+// anything, with "" for a quote; without quotes it is taken as it stands, case included.
+func SplitTable(name string) ([]string, error) {
+	var parts []string
+	rest := name
+	for {
+		part := ""
+		if strings.HasPrefix(rest, `"`) {
+			rest = rest[1:]
+			for {
+				i := strings.IndexByte(rest, '"')
+				if i < 0 {
+					return nil, fmt.Errorf("the quotes in %.80q are not closed", name)
+				}
+				part += rest[:i]
+				rest = rest[i+1:]
+				if !strings.HasPrefix(rest, `"`) {
+					break
+				}
+				part += `"`
+				rest = rest[1:]
+			}
+		} else {
+			i := strings.IndexByte(rest, '.')
+			if i < 0 {
+				i = len(rest)
+			}
+			part, rest = rest[:i], rest[i:]
+			if strings.ContainsRune(part, '"') {
+				return nil, fmt.Errorf("%.80q has quotes in the middle of a name", name)
+			}
+		}
+		if err := surgetank.ValidateName("table", part); err != nil {
+			return nil, err
+		}
+		parts = append(parts, part)
+		if rest == "" {
+			break
+		}
+		if rest[0] != '.' {
+			return nil, fmt.Errorf("%.80q has something between the closing quote and the dot", name)
+		}
+		rest = rest[1:]
+	}
+	if len(parts) > 2 {
+		return nil, fmt.Errorf("%.80q has more than a schema and a table", name)
+	}
+	return parts, nil
+}
+
+// QuoteName writes an identifier in SQL's double quotes.
+func QuoteName(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+
+// QuoteTable writes the parts of SplitTable as SQL.
+func QuoteTable(parts []string) string {
+	quoted := make([]string, len(parts))
+	for i, p := range parts {
+		quoted[i] = QuoteName(p)
+	}
+	return strings.Join(quoted, ".")
+}

@@ -1,0 +1,94 @@
+package sink
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// RunState is what a sink is doing.
+type RunState string
+
+const (
+	StateStarting RunState = "starting" // opening its target for the first time
+	StateRunning  RunState = "running"
+	StateWaiting  RunState = "waiting" // the target or the queue cannot be used; Error says why. It tries again by itself
+	StatePaused   RunState = "paused"
+	StateFenced   RunState = "fenced"  // another process runs this sink; resume takes it back
+	StateRefused  RunState = "refused" // broker and target contradict each other; Error says what to do
+	StateStopped  RunState = "stopped" // the broker is closed
+)
+
+// Status is what a sink is doing and has done since its runner started.
+type Status struct {
+	State      RunState  `json:"state"`
+	Since      time.Time `json:"since"`           // when State began
+	Error      string    `json:"error,omitempty"` // why the sink waits or has stopped
+	Applied    uint64    `json:"applied"`         // messages whose rows are committed
+	Parked     uint64    `json:"parked"`          // messages dead-lettered because their rows were bad
+	Duplicates uint64    `json:"duplicates"`      // messages delivered again after their rows were committed, and skipped
+	Batches    uint64    `json:"batches"`
+	Retries    uint64    `json:"retries"` // batches tried again after deadlocks and the like
+	Opens      uint64    `json:"opens"`   // times the target was opened
+	Epoch      uint64    `json:"epoch"`   // of the current opening
+	Held       int       `json:"held"`    // messages leased and not settled
+	LastCommit time.Time `json:"last_commit,omitzero"`
+	LastError  string    `json:"last_error,omitempty"` // the newest error of the target or of a row, also when all is well again
+	// LastErrorTime is when it happened.
+	LastErrorTime time.Time `json:"last_error_time,omitzero"`
+}
+
+// stats is a status being written to.
+type stats struct {
+	applied, parked, duplicates, batches, retries, opens, epoch atomic.Uint64
+	held                                                        atomic.Int64
+
+	mu         sync.Mutex
+	state      RunState
+	since      time.Time
+	err        string
+	lastCommit time.Time
+	lastErr    string
+	lastErrAt  time.Time
+}
+
+func (s *stats) set(state RunState, err error, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	text := ""
+	if err != nil {
+		text = err.Error()
+		s.lastErr, s.lastErrAt = text, now
+	}
+	if s.state != state {
+		s.since = now
+	}
+	s.state, s.err = state, text
+}
+
+func (s *stats) failed(err error, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastErr, s.lastErrAt = err.Error(), now
+}
+
+func (s *stats) committed(rows int, now time.Time) {
+	s.applied.Add(uint64(rows))
+	s.batches.Add(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastCommit = now
+}
+
+// Status tells what the sink is doing now.
+func (r *Runner) Status() Status {
+	s := &r.stats
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Status{
+		State: s.state, Since: s.since, Error: s.err,
+		Applied: s.applied.Load(), Parked: s.parked.Load(), Duplicates: s.duplicates.Load(), Batches: s.batches.Load(),
+		Retries: s.retries.Load(), Opens: s.opens.Load(), Epoch: s.epoch.Load(), Held: int(s.held.Load()),
+		LastCommit: s.lastCommit, LastError: s.lastErr, LastErrorTime: s.lastErrAt,
+	}
+}

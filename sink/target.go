@@ -1,0 +1,117 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Target is one place that a sink writes to: a table of one database. The runner calls Check, Open and Close from one
+// goroutine at a time; it never has two opens of one target alive.
+type Target interface {
+	// Check looks at the live target when a sink is set: can it be reached, is the table there with every
+	// column named, can the values go in, is there a unique index for on_conflict? It makes the table where
+	// create_table asks for it. The error is a *surgetank.Error that says exactly what is missing.
+	Check(ctx context.Context) error
+	// Open connects, reads the stored progress, hands it to claim.Next, stores what that gives (all of it in one
+	// transaction that locks the progress), and returns one Lane for each of claim.Lanes. From then on no commit of an
+	// earlier opening can succeed. It tries once; the runner waits and tries again.
+	Open(ctx context.Context, claim Claim) (State, []Lane, error)
+	// Close releases all lanes and connections, also after a failed Open. It does not wait for the database.
+	Close()
+}
+
+// Lane is one connection that writes batches. It is used by one goroutine. A batch is: Reset, Add for each message,
+// then either Commit, or Begin, some Writes, and Finish or Rollback.
+//
+// Every method with a context returns an *Error, whose Class decides what the runner does; any other
+// error counts as Down.
+type Lane interface {
+	// Reset forgets the rows added.
+	Reset()
+	// Add turns a message into a row and keeps it. An *Error of class BadRow says that this message
+	// can never become a row: its body is not JSON, a field is missing, a value does not fit the column's type.
+	Add(d *surgetank.Delivery) error
+	// Commit writes all rows added and the progress in one transaction: all of it, or nothing. After a
+	// BadRow or Retry error nothing was written and the lane can be used again.
+	Commit(ctx context.Context, p Progress) error
+	// Begin starts a transaction for Write and Finish.
+	Begin(ctx context.Context) error
+	// Write writes the rows [from, to) of those added. After a BadRow error none of them is written, what was
+	// written before still is, and Row may name the row at fault.
+	Write(ctx context.Context, from, to int) error
+	// Finish stores the progress and commits.
+	Finish(ctx context.Context, p Progress) error
+	// Rollback drops the transaction that Begin started. The lane can be used again if it returns nil.
+	Rollback(ctx context.Context) error
+}
+
+// Progress is what a batch's transaction stores beside its rows, under the condition that the lane's
+// row still has this epoch and batch number. When it has not, the whole transaction must fail with class Stale.
+type Progress struct {
+	Epoch     uint64
+	Batch     uint64 // of the last committed batch; this commit stores Batch+1
+	Watermark uint64
+	IDs       []byte // see AppendIDs
+}
+
+// Class says what an error of a target means, and so what becomes of the batch.
+type Class uint8
+
+const (
+	// Down: the target cannot be reached or used, or the outcome is unknown. Every lane stops, the messages go back to
+	// the queue uncounted, and the sink opens the target again, which tells what was committed. The safe
+	// class for every error that is not known.
+	Down Class = iota
+	// Retry: the database undid the transaction for a reason outside of it (a deadlock, say). The same batch again, after a pause.
+	Retry
+	// BadRow: a row's own fault. The batch is split until the row is found; it is parked, the rest commits.
+	BadRow
+	// Stale: the lane's progress is not what this sink left there: a newer opening took over, or an earlier
+	// commit of unknown outcome did succeed. Opening again tells which.
+	Stale
+	// Fenced: another process runs this sink now. This one stops until it is told to go on.
+	Fenced
+	// Refused: the stored progress and the broker contradict each other. The sink stops and says so.
+	Refused
+)
+
+// String names the class for logs.
+func (c Class) String() string {
+	return [...]string{"down", "retry", "bad row", "stale", "fenced", "refused", "?", "?"}[c&7]
+}
+
+// Error is an error of a target.
+type Error struct {
+	Class  Class
+	Row    int    // BadRow out of Commit and Write: the row at fault as Add counted it, from 0; -1 when not known
+	Reason string // for people: the database's own words, with SQLSTATE and constraint where there are some
+	Err    error
+}
+
+// Error gives the reason.
+func (e *Error) Error() string { return e.Reason }
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// BadRowf makes an error for Lane.Add.
+func BadRowf(format string, args ...any) *Error {
+	return &Error{Class: BadRow, Row: -1, Reason: fmt.Sprintf(format, args...)}
+}
+
+// MissingField is the verdict over a message that lacks what a column must have.
+func MissingField(c Column) *Error {
+	return BadRowf("column %q: %s is missing in the message, and the column allows no null and has no default", c.Name, c.From)
+}
+
+// asError gives any error of a target a class.
+func asError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &Error{Class: Down, Row: -1, Reason: err.Error(), Err: err}
+}
