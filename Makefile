@@ -1,0 +1,32 @@
+# Everything a contributor runs. `make help` lists the targets.
+SHELL := /bin/bash
+GO    ?= go
+
+.PHONY: help test deps build lint race cross bench fuzz sim chaos-main clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
+
+test: ## install what the tests need, then vet, format check, tests, race detector, cross-compiles
+	@scripts/test.sh
+
+deps: ## install what the tests need (root on Debian), or name what is missing
+	@scripts/deps.sh
+
+build: ## build ./surgetank
+	$(GO) build -trimpath -o surgetank ./cmd/surgetank
+
+lint: ## the architecture tests alone: floors, determinism, forbidden dependencies, file lengths
+	$(GO) test ./internal/lint
+
+race: ## every test under the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+
+cross: ## build for linux, darwin and windows on amd64 and arm64
+	@scripts/cross.sh
+
+fuzz: ## fuzz every target for FUZZTIME each (default 20s)
+	@scripts/fuzz.sh
+
+clean: ## remove what build made
+	rm -f surgetank

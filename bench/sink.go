@@ -1,0 +1,3 @@
+package main
+
+func benchSink(*report, string) error { return nil }

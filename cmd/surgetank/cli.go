@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Exit codes. They are part of what scripts rely on; see docs/cli.md.
+const (
+	exitOK     = 0 // all that was asked is done
+	exitFailed = 1 // something was not done; stderr says what and why
+	exitUsage  = 2 // the command line was wrong; nothing was tried
+)
+
+// commands is the whole command line. Each field's type lives in a file of its own.
+type commands struct {
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// session is what a subcommand gets besides its flags. Output goes to stdout, and only output: progress,
+// notes and errors go to stderr, so that stdout can always be piped.
+type session struct {
+	ctx    context.Context // ends at SIGINT and SIGTERM
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+}
+
+// failure is an error that has been reported already, or that must exit with a code of its own.
+type failure struct {
+	code int
+	err  error
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// run parses a command line, runs it and gives the exit code.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	s := &session{ctx, stdin, stdout, stderr}
+
+	exited := -1
+	parser, err := kong.New(&commands{},
+		kong.Name("surgetank"),
+		kong.Description("A durable queue for writes: on disk before it says yes, applied at the rate your database can take."),
+		kong.Writers(stdout, stderr),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
+		kong.Exit(func(c int) {
+			if exited < 0 {
+				exited = c
+			}
+		}),
+		kong.Bind(s),
+	)
+	if err != nil {
+		fmt.Fprintln(stderr, "surgetank: the command line is defined wrongly; report this:", err)
+		return exitFailed
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	command, err := parser.Parse(args)
+	if exited >= 0 { // --help printed and asked to exit
+		return exited
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "surgetank: %v; see surgetank --help\n", err)
+		return exitUsage
+	}
+	return report(stderr, command.Run())
+}
+
+// report prints an error the way people read it first: what happened, then what to do when the code knows more.
+func report(stderr io.Writer, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(stderr, "surgetank: %v\n", err)
+	if f := (*failure)(nil); errors.As(err, &f) {
+		return f.code
+	}
+	if e := (*surgetank.Error)(nil); errors.As(err, &e) && e.RetryAfter > 0 {
+		fmt.Fprintf(stderr, "surgetank: try again after %v\n", e.RetryAfter)
+	}
+	return exitFailed
+}

@@ -1,0 +1,374 @@
+// Package feed publishes lines: every line of an input one message, in order, through restarts of the server, and without
+// doubling a line. `surgetank publish` is this package with flags; the demo and the chaos test use it too.
+//
+// # Order
+//
+// Lines are dealt to lanes. A lane sends one batch at a time and the next only when the one before is confirmed, so that
+// a batch which has to be repeated can never land behind a later one. Lines of one group share a lane; lines without a group
+// share the first. So a queue with groups has several batches in flight and keeps the order inside each group; a queue without
+// has one in flight and keeps the order of all.
+//
+// # Once
+//
+// Line n of run r has the dedup id "r:n". A batch whose outcome is unknown (the connection broke, the server was killed) is sent
+// again with the same ids until it is confirmed; what had been stored is then found to be a duplicate. That needs a dedup
+// window on the queue that is longer than the outage; where the window cannot tell any more, Publish stops and says so.
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Defaults of Options.
+const (
+	DefaultBatchLines = 1000
+	DefaultBatchBytes = 1 << 20
+	DefaultLanes      = 4
+	DefaultGiveUp     = 5 * time.Minute
+	maxBufferedBytes  = 32 << 20 // read and not yet confirmed, all lanes together
+)
+
+// Options say where lines go and how. Queue and Run are required.
+type Options struct {
+	Queue string
+	// Run names this input: together with a line's number it is the line's dedup id. Publishing the same input under the
+	// same name again stores only what was not stored before.
+	Run string
+	// Group finds a line's group, for dealing lines to lanes; nil: none. With SetGroup it is also given to the message.
+	Group    func(body []byte) string
+	SetGroup bool
+	// Window is the queue's dedup window; 0: it has none.
+	Window time.Duration
+	// Repeat allows sending again what may have been stored, even where no window can find the duplicate.
+	Repeat bool
+
+	Lanes      int           // batches in flight; 0: DefaultLanes, or 1 without Group
+	BatchLines int           // 0: DefaultBatchLines
+	BatchBytes int           // 0: DefaultBatchBytes; a longer line goes alone
+	GiveUp     time.Duration // without any progress; 0: DefaultGiveUp
+	Rate       float64       // lines a second; 0: as fast as they are confirmed
+	// Note is told when the server stops and starts answering. It may be called by several goroutines.
+	Note func(string)
+}
+
+// Stats are live figures; read them with Snapshot while Publish runs.
+type Stats struct {
+	read, confirmed, duplicates, bytes, retries atomic.Int64
+}
+
+// Report is a reading of Stats.
+type Report struct {
+	Read       int64 `json:"read"`       // lines read from the input
+	Confirmed  int64 `json:"confirmed"`  // lines known to be on disk, the duplicates among them
+	Duplicates int64 `json:"duplicates"` // of these: stored by an earlier run of the same name
+	Bytes      int64 `json:"bytes"`      // of confirmed lines
+	Retries    int64 `json:"retries"`    // batches sent again
+}
+
+// Snapshot reads the figures.
+func (s *Stats) Snapshot() Report {
+	return Report{s.read.Load(), s.confirmed.Load(), s.duplicates.Load(), s.bytes.Load(), s.retries.Load()}
+}
+
+// LineError says which line stopped a run.
+type LineError struct {
+	Line Line
+	Err  error
+}
+
+func (e *LineError) Error() string {
+	return fmt.Sprintf("%s was not stored: %v", e.Line.Where(), e.Err)
+}
+
+func (e *LineError) Unwrap() error { return e.Err }
+
+// Publish sends every line of src and returns when all are confirmed, or with the first error that waiting cannot mend.
+// When ctx ends it stops reading, and finishes what is in flight. Lines that it does not count as confirmed may have been stored
+// all the same; running again with the same Run settles that.
+func Publish(ctx context.Context, b surgetank.Broker, src Source, o Options, stats *Stats) error {
+	o = o.withDefaults()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	p := &publisher{Options: o, broker: b, stats: stats, budget: newBudget(maxBufferedBytes)}
+	p.progress.Store(time.Now().UnixNano())
+
+	var wg sync.WaitGroup
+	lanes := make([]chan Line, o.Lanes)
+	for i := range lanes {
+		lanes[i] = make(chan Line, 2*o.BatchLines)
+		wg.Go(func() {
+			if err := p.lane(ctx, lanes[i]); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	// The reader has a goroutine of its own, which is left behind when ctx ends while it waits for a line that
+	// may never come (a terminal).
+	readErr := make(chan error, 1)
+	go func() {
+		err := p.read(ctx, src, lanes)
+		for _, c := range lanes {
+			close(c)
+		}
+		readErr <- err
+	}()
+	wg.Wait()
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return <-readErr
+}
+
+func (o Options) withDefaults() Options {
+	if o.Lanes <= 0 {
+		o.Lanes = DefaultLanes
+	}
+	if o.Group == nil {
+		o.Lanes = 1
+	}
+	if o.BatchLines <= 0 {
+		o.BatchLines = DefaultBatchLines
+	}
+	if o.BatchBytes <= 0 {
+		o.BatchBytes = DefaultBatchBytes
+	}
+	if o.GiveUp <= 0 {
+		o.GiveUp = DefaultGiveUp
+	}
+	if o.Note == nil {
+		o.Note = func(string) {}
+	}
+	return o
+}
+
+type publisher struct {
+	Options
+	broker   surgetank.Broker
+	stats    *Stats
+	budget   *budget
+	progress atomic.Int64 // when a batch was last confirmed, Unix nanoseconds
+	down     atomic.Bool  // the server was last seen not answering
+}
+
+// read deals lines to lanes until the input ends.
+func (p *publisher) read(ctx context.Context, src Source, lanes []chan Line) error {
+	start, n := time.Now(), 0
+	for {
+		if p.Rate > 0 {
+			due := start.Add(time.Duration(float64(n) / p.Rate * float64(time.Second)))
+			if !sleep(ctx, time.Until(due)) {
+				return nil
+			}
+		}
+		l, ok, err := src.Next()
+		if err != nil || !ok {
+			return err
+		}
+		n++
+		p.stats.read.Add(1)
+		lane := lanes[0]
+		if p.Group != nil {
+			l.group = p.Group(l.Body)
+			if l.group != "" {
+				h := fnv.New32a()
+				h.Write([]byte(l.group))
+				lane = lanes[h.Sum32()%uint32(len(lanes))]
+			}
+		}
+		if !p.budget.take(ctx, len(l.Body)) {
+			return nil
+		}
+		select {
+		case lane <- l:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// lane sends its lines, one batch at a time. A batch is what has gathered while the one before was under way.
+func (p *publisher) lane(ctx context.Context, lines <-chan Line) error {
+	var batch []Line
+	var held *Line // did not fit into the last batch
+	for {
+		batch = batch[:0]
+		size := 0
+		if held != nil {
+			batch, size, held = append(batch, *held), len(held.Body), nil
+		} else {
+			select {
+			case l, ok := <-lines:
+				if !ok {
+					return nil
+				}
+				batch, size = append(batch, l), len(l.Body)
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	fill:
+		for len(batch) < p.BatchLines && size < p.BatchBytes {
+			select {
+			case l, ok := <-lines:
+				if !ok {
+					break fill
+				}
+				if size+len(l.Body) > p.BatchBytes {
+					held = &l
+					break fill
+				}
+				batch, size = append(batch, l), size+len(l.Body)
+			default:
+				break fill
+			}
+		}
+		if err := p.send(ctx, batch); err != nil {
+			return err
+		}
+		p.budget.free(size)
+	}
+}
+
+// attemptTimeout is how long one attempt may take; an answer that comes later is an unknown outcome.
+const attemptTimeout = 60 * time.Second
+
+// send publishes one batch and returns when all of it is confirmed. The attempt under way is finished even when ctx ends.
+func (p *publisher) send(ctx context.Context, batch []Line) error {
+	first, pause := time.Now(), 50*time.Millisecond
+	unsure := false // something of the batch may be stored without our knowing
+	for {
+		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), attemptTimeout)
+		results, err := p.broker.Publish(try, p.publishings(batch))
+		cancel()
+		if err == nil && len(results) != len(batch) {
+			return surgetank.Errorf(surgetank.CodeInternal, "the server answered %d of %d lines; report this", len(results), len(batch))
+		}
+		rest, nowUnsure := batch[:0:0], unsure
+		for i := range batch {
+			lineErr := err
+			if err == nil {
+				lineErr = results[i].Err
+			}
+			switch {
+			case lineErr == nil:
+				p.confirm(batch[i], results[i].Duplicate && !unsure)
+			case !mayHelpToRepeat(lineErr):
+				return &LineError{batch[i], lineErr}
+			default:
+				rest = append(rest, batch[i])
+				nowUnsure = nowUnsure || surgetank.CodeOf(lineErr) == surgetank.CodeUncertain
+			}
+		}
+		unsure = nowUnsure
+		if len(rest) == 0 {
+			if p.down.CompareAndSwap(true, false) {
+				p.Note("the server answers again; going on")
+			}
+			return nil
+		}
+		why := err
+		if why == nil {
+			why = firstError(results)
+		}
+		if err := p.mayRepeat(first, unsure, rest[0], why); err != nil {
+			return err
+		}
+		if p.down.CompareAndSwap(false, true) {
+			p.Note(fmt.Sprintf("%v; trying again", why))
+		}
+		wait := pause
+		if e := (*surgetank.Error)(nil); errors.As(why, &e) && e.RetryAfter > 0 {
+			wait = min(e.RetryAfter, 10*time.Second)
+		}
+		if !sleep(ctx, wait) {
+			return &LineError{rest[0], fmt.Errorf("stopped before it was confirmed: %w", why)}
+		}
+		pause = min(2*pause, 2*time.Second)
+		p.stats.retries.Add(1)
+		batch = rest
+	}
+}
+
+// mayRepeat decides whether sending again is safe and has a chance.
+func (p *publisher) mayRepeat(first time.Time, unsure bool, l Line, why error) error {
+	if unsure && !p.Repeat {
+		if p.Window <= 0 {
+			return &LineError{l, surgetank.Errorf(surgetank.CodeUncertain,
+				"it may or may not be stored, and the queue %s has no dedup window to find out: set one (dedup: {window: 10m}) before publishing, or allow doubled lines (%w)", p.Queue, why)}
+		}
+		if time.Since(first) > p.Window*9/10 {
+			return &LineError{l, surgetank.Errorf(surgetank.CodeUncertain,
+				"it may or may not be stored, and the dedup window of the queue %s (%v) is nearly over: sending it again could double it (%w)", p.Queue, p.Window, why)}
+		}
+	}
+	if quiet := time.Since(time.Unix(0, p.progress.Load())); quiet > p.GiveUp {
+		return &LineError{l, fmt.Errorf("nothing was confirmed for %v: %w", quiet.Round(time.Second), why)}
+	}
+	return nil
+}
+
+func (p *publisher) confirm(l Line, duplicate bool) {
+	p.progress.Store(time.Now().UnixNano())
+	p.stats.confirmed.Add(1)
+	p.stats.bytes.Add(int64(len(l.Body)))
+	if duplicate {
+		p.stats.duplicates.Add(1)
+	}
+}
+
+func (p *publisher) publishings(batch []Line) []surgetank.Publishing {
+	queues := []string{p.Queue}
+	msgs := make([]surgetank.Publishing, len(batch))
+	for i, l := range batch {
+		m := surgetank.Message{Body: l.Body}
+		if p.Window > 0 {
+			m.DedupID = p.Run + ":" + strconv.FormatInt(l.N, 10)
+		}
+		if p.SetGroup {
+			m.Group = l.group
+		}
+		msgs[i] = surgetank.Publishing{Queues: queues, Message: m}
+	}
+	return msgs
+}
+
+// mayHelpToRepeat tells errors that pass from those that stay.
+func mayHelpToRepeat(err error) bool {
+	switch surgetank.CodeOf(err) {
+	case surgetank.CodeBusy, surgetank.CodeFull, surgetank.CodeClosed, surgetank.CodeUncertain:
+		return true
+	}
+	return false
+}
+
+func firstError(results []surgetank.PublishResult) error {
+	for _, r := range results {
+		if r.Err != nil {
+			return r.Err
+		}
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,259 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// flaky is a queue with dedup that loses requests, loses answers, and refuses, by a seeded choice.
+type flaky struct {
+	surgetank.Broker // the methods that publishing does not need are nil
+
+	mu       sync.Mutex
+	rng      *rand.Rand
+	trouble  float64
+	window   time.Duration
+	stored   []string // "group|body" in order
+	seen     map[string]time.Time
+	refuse   func(body string) error
+	inFlight map[string]bool // groups under way
+	calls    int
+}
+
+func (f *flaky) Publish(_ context.Context, msgs []surgetank.Publishing) ([]surgetank.PublishResult, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls++
+	switch f.choose() {
+	case 0:
+		return nil, surgetank.Errorf(surgetank.CodeClosed, "connection refused")
+	case 1:
+		return nil, surgetank.Errorf(surgetank.CodeUncertain, "reset before the request was read")
+	case 2: // part of it is stored, the answer is lost
+		f.store(msgs[:f.rng.IntN(len(msgs)+1)])
+		return nil, surgetank.Errorf(surgetank.CodeUncertain, "reset before the answer")
+	case 3:
+		return nil, &surgetank.Error{Code: surgetank.CodeBusy, Message: "too much at once", RetryAfter: time.Second}
+	}
+	return f.store(msgs), nil
+}
+
+func (f *flaky) choose() int {
+	if f.rng.Float64() >= f.trouble {
+		return -1
+	}
+	return f.rng.IntN(4)
+}
+
+func (f *flaky) store(msgs []surgetank.Publishing) []surgetank.PublishResult {
+	out := make([]surgetank.PublishResult, len(msgs))
+	for i, p := range msgs {
+		m := p.Message
+		if f.refuse != nil {
+			if out[i].Err = f.refuse(string(m.Body)); out[i].Err != nil {
+				continue
+			}
+		}
+		if at, dup := f.seen[m.DedupID]; dup && f.window > 0 && time.Since(at) < f.window {
+			out[i].Duplicate = true
+			continue
+		}
+		f.seen[m.DedupID] = time.Now()
+		f.stored = append(f.stored, m.Group+"|"+string(m.Body))
+	}
+	return out
+}
+
+func newFlaky(seed uint64, trouble float64) *flaky {
+	return &flaky{rng: rand.New(rand.NewPCG(seed, 1)), trouble: trouble, window: time.Hour, seen: map[string]time.Time{}}
+}
+
+func groupOf(body []byte) string {
+	g, _, _ := strings.Cut(string(body), " ")
+	return g
+}
+
+// TestEveryLineOnceInOrder is the package's promise, over many troubled runs.
+func TestEveryLineOnceInOrder(t *testing.T) {
+	for seed := range uint64(60) {
+		synctest.Test(t, func(t *testing.T) {
+			grouped := seed%2 == 0
+			var in strings.Builder
+			const lines = 3000
+			for i := range lines {
+				fmt.Fprintf(&in, "g%d %d\n", i%7, i)
+			}
+			b := newFlaky(seed, 0.5)
+			o := Options{Queue: "q", Run: "r", Window: b.window, BatchLines: 50}
+			if grouped {
+				o.Group, o.SetGroup = groupOf, true
+			}
+			var stats Stats
+			if err := Publish(t.Context(), b, NewFiles(nil, strings.NewReader(in.String()), 1<<20), o, &stats); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			if r := stats.Snapshot(); r.Read != lines || r.Confirmed != lines {
+				t.Fatalf("seed %d: %+v", seed, r)
+			}
+			if len(b.stored) != lines {
+				t.Fatalf("seed %d: %d lines stored, want %d", seed, len(b.stored), lines)
+			}
+			last := map[string]int{}
+			for _, s := range b.stored {
+				group, body, _ := strings.Cut(s, "|")
+				var g string
+				var n int
+				fmt.Sscanf(body, "%s %d", &g, &n)
+				if grouped && g != group {
+					t.Fatalf("seed %d: line %q was stored in group %q", seed, body, group)
+				}
+				if prev, ok := last[group]; ok && n <= prev {
+					t.Fatalf("seed %d: group %q: line %d after %d", seed, group, n, prev)
+				}
+				last[group] = n
+			}
+		})
+	}
+}
+
+func TestSameRunAgainStoresOnlyTheRest(t *testing.T) {
+	b := newFlaky(1, 0)
+	publish := func(input string) Report {
+		var stats Stats
+		o := Options{Queue: "q", Run: "nightly", Window: b.window}
+		if err := Publish(t.Context(), b, NewFiles(nil, strings.NewReader(input), 100), o, &stats); err != nil {
+			t.Fatal(err)
+		}
+		return stats.Snapshot()
+	}
+	publish("a\n\nb\n")
+	r := publish("a\n\nb\nc") // the last line has no end
+	if want := (Report{Read: 3, Confirmed: 3, Duplicates: 2, Bytes: 3}); r != want {
+		t.Errorf("second run: %+v, want %+v", r, want)
+	}
+	if !slices.Equal(b.stored, []string{"|a", "|b", "|c"}) {
+		t.Errorf("stored %q", b.stored)
+	}
+}
+
+func TestStopsWhereTruthEnds(t *testing.T) {
+	lost := surgetank.Errorf(surgetank.CodeUncertain, "connection reset")
+	for _, c := range []struct {
+		name    string
+		options Options
+		refuse  func(string) error
+		code    surgetank.Code
+		says    string
+	}{
+		{"no window, unknown outcome", Options{}, func(string) error { return lost }, surgetank.CodeUncertain, "no dedup window"},
+		{"window over", Options{Window: time.Minute}, func(string) error { return lost }, surgetank.CodeUncertain, "nearly over"},
+		{"a line that can never be stored", Options{Window: time.Minute}, func(s string) error {
+			if s == "b" {
+				return surgetank.Errorf(surgetank.CodeTooLarge, "too large")
+			}
+			return nil
+		}, surgetank.CodeTooLarge, "line 2"},
+		{"server never answers", Options{GiveUp: time.Minute}, func(string) error { return surgetank.Errorf(surgetank.CodeClosed, "refused") },
+			surgetank.CodeClosed, "nothing was confirmed for 1m"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newFlaky(1, 0)
+				b.refuse = c.refuse
+				c.options.Queue, c.options.Run = "q", "r"
+				var stats Stats
+				err := Publish(t.Context(), b, NewFiles(nil, strings.NewReader("a\nb\nc\n"), 100), c.options, &stats)
+				if surgetank.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.says) {
+					t.Errorf("error %v (code %s), want code %s with %q", err, surgetank.CodeOf(err), c.code, c.says)
+				}
+				var line *LineError
+				if !errors.As(err, &line) {
+					t.Errorf("the error does not name a line: %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestRepeatAllowsDoubling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newFlaky(3, 0.7)
+		b.window = 0
+		var stats Stats
+		err := Publish(t.Context(), b, NewFiles(nil, strings.NewReader(strings.Repeat("x\n", 500)), 100),
+			Options{Queue: "q", Run: "r", Repeat: true, BatchLines: 10}, &stats)
+		if r := stats.Snapshot(); err != nil || r.Confirmed != 500 || len(b.stored) < 500 {
+			t.Errorf("%v, %+v, %d stored", err, r, len(b.stored))
+		}
+	})
+}
+
+// TestStopFinishesWhatIsInFlight: an interrupt ends the reading, even from an input that gives nothing.
+func TestStopFinishesWhatIsInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newFlaky(1, 0)
+		in, feed := io.Pipe()
+		ctx, stop := context.WithCancel(t.Context())
+		var stats Stats
+		done := make(chan error)
+		go func() { done <- Publish(ctx, b, NewFiles(nil, in, 100), Options{Queue: "q", Run: "r"}, &stats) }()
+		io.WriteString(feed, "a\n")
+		synctest.Wait()
+		stop()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v, want the context's", err)
+		}
+		if r := stats.Snapshot(); r.Confirmed != 1 || len(b.stored) != 1 {
+			t.Errorf("%+v, stored %q", r, b.stored)
+		}
+		feed.Close() // the reader left behind ends
+	})
+}
+
+func TestLongLinesAreRefusedUnread(t *testing.T) {
+	src := NewFiles(nil, io.MultiReader(strings.NewReader("short\n"), endless{}), 1000)
+	if _, ok, err := src.Next(); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	_, _, err := src.Next()
+	if surgetank.CodeOf(err) != surgetank.CodeTooLarge || !strings.Contains(err.Error(), "line 2") {
+		t.Errorf("error %v", err)
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'x'
+	}
+	return len(p), nil
+}
+
+// TestMemoryIsBounded: a stuck server stops the reading, whatever the input's size.
+func TestMemoryIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newFlaky(1, 0)
+		b.refuse = func(string) error { return surgetank.Errorf(surgetank.CodeClosed, "refused") }
+		line := strings.Repeat("x", 1<<20) + "\n"
+		var stats Stats
+		err := Publish(t.Context(), b, NewFiles(nil, strings.NewReader(strings.Repeat(line, 200)), 2<<20), Options{Queue: "q", Run: "r"}, &stats)
+		if err == nil {
+			t.Fatal("published to a server that refuses all")
+		}
+		if got := stats.Snapshot().Read; got > maxBufferedBytes>>20+1 {
+			t.Errorf("%d lines of 1 MiB were read while none was confirmed", got)
+		}
+	})
+}

@@ -1,0 +1,45 @@
+package embedded
+
+import (
+	"path/filepath"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/broker"
+	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/disklog"
+	"github.com/surgetank/surgetank/internal/vfs"
+)
+
+// Open opens the broker whose data is in dir, making the directory if need be. One process at a time may have it
+// open. What was confirmed before a crash is there again; damage to what was stored is CodeCorrupt.
+//
+//	dir/log/         segments of the log
+//	dir/snapshots/   copies of the state, so that opening need not read the whole log
+func Open(dir string, opts Options) (*Broker, error) {
+	if err := opts.check(); err != nil {
+		return nil, err
+	}
+	fs := vfs.OS{}
+	o := opts.broker()
+	snapshots, err := disklog.OpenSnapshots(fs, filepath.Join(dir, "snapshots"))
+	if err != nil {
+		return nil, err
+	}
+	o.Snapshots = snapshots
+	var log *disklog.Log
+	o.OpenLog = func(from commitlog.Offset, onFull func(bool)) (commitlog.Replay, commitlog.Log, error) {
+		replay, l, err := disklog.Open(disklog.Options{
+			FS: fs, Dir: filepath.Join(dir, "log"), From: from, OnFull: onFull, Logger: opts.Logger, Clock: opts.clock,
+			CacheBytes: opts.CacheBytes, SegmentBytes: opts.SegmentBytes,
+		})
+		log = l
+		return wrap(replay, l, err)
+	}
+	b, err := broker.Open(o)
+	if err != nil {
+		return nil, err
+	}
+	return &Broker{Broker: b, log: log}, nil
+}
+
+var _ surgetank.Broker = (*Broker)(nil)

@@ -1,0 +1,211 @@
+// Package auth says who may do what: users, virtual hosts and permissions, and the one authorisation function
+// that every door calls.
+//
+// A Store keeps all of it in the broker's metadata (namespace "auth") and a copy in memory. Readers take the
+// copy by one atomic load and never wait; writers are serialised, make their change durable first and then swap
+// the copy. What the doors show about a refusal is their own words; this package says only whether and why.
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Namespace is where a Store keeps its records in the broker's metadata.
+const Namespace = "auth"
+
+const retryBusy = time.Second
+
+// Op is what somebody wants to do to a queue or exchange.
+type Op uint8
+
+const (
+	Configure Op = iota + 1 // declare, change, delete
+	Write                   // publish; bind as the destination
+	Read                    // consume, peek, purge; bind as the source
+)
+
+func (op Op) String() string {
+	switch op {
+	case Configure:
+		return "configure"
+	case Write:
+		return "write"
+	case Read:
+		return "read"
+	}
+	return "unknown operation"
+}
+
+// Tags that mean something to Surgetank. Other tags are kept and mean nothing.
+const (
+	TagAdministrator = "administrator" // manages users, virtual hosts, permissions, sinks
+	TagMonitoring    = "monitoring"    // reads settings and figures of every virtual host
+	TagImpersonator  = "impersonator"  // may publish with another user's name in user-id
+)
+
+// Store holds users, virtual hosts and permissions. Open makes one; a broker has at most one, shared by its
+// doors. All methods may be called by many goroutines.
+type Store struct {
+	broker surgetank.Broker
+	now    func() time.Time
+	log    *slog.Logger
+
+	hasher *hasher
+	dummy  phc // what an unknown user's password is compared with
+	cache  *cache
+	byPeer *throttle
+	byUser *throttle
+
+	mu    sync.Mutex // held by writers
+	state atomic.Pointer[state]
+}
+
+// state is one consistent, immutable picture of all records.
+type state struct {
+	generation uint64
+	users      map[string]*user
+	vhosts     map[string]*vhost
+	changed    chan struct{} // closed when this state was replaced
+}
+
+// Option changes how Open makes a Store.
+type Option func(*Store)
+
+// WithClock gives the Store its time; the default is time.Now.
+func WithClock(now func() time.Time) Option { return func(s *Store) { s.now = now } }
+
+// WithLogger makes the Store write one line for every refused login and every change. Passwords are never in it.
+func WithLogger(l *slog.Logger) Option { return func(s *Store) { s.log = l } }
+
+// Open reads the broker's users, virtual hosts and permissions. The first time it makes the virtual host "/" and the
+// user guest with password guest, all rights on "/" and the administrator's tag, who may log in from loopback
+// only. It fails closed: a record that cannot be read is CodeCorrupt.
+func Open(ctx context.Context, b surgetank.Broker, opts ...Option) (*Store, error) {
+	s := &Store{
+		broker: b, now: time.Now, log: slog.New(slog.DiscardHandler),
+		hasher: newHasher(), cache: newCache(), byPeer: newThrottle(), byUser: newThrottle(),
+		dummy: phc{memory: argonMemory, time: argonTime, lanes: argonLanes, salt: random(argonSaltLen), key: random(argonKeyLen)},
+	}
+	for _, o := range opts {
+		o(s)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seeded, err := s.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !seeded {
+		if err := s.seed(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s, s.finishDeletions(ctx)
+}
+
+// Reload reads all records anew and swaps them in as one. When that fails the Store keeps what it has.
+func (s *Store) Reload(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := s.load(ctx)
+	return err
+}
+
+// load reads the namespace; seeded tells whether a Store has ever been opened on this broker.
+func (s *Store) load(ctx context.Context) (seeded bool, err error) {
+	meta, err := s.broker.Meta(ctx, Namespace)
+	if err != nil {
+		return false, err
+	}
+	users, vhosts, seeded, err := decodeAll(meta)
+	if err != nil {
+		return false, err
+	}
+	s.swap(users, vhosts)
+	return seeded, nil
+}
+
+// seed makes the first records. The mark comes last: a crash in between seeds again.
+func (s *Store) seed(ctx context.Context) error {
+	hash, err := s.hasher.hash(ctx, "guest")
+	if err != nil {
+		return err
+	}
+	root := &vhost{ID: newID(), Name: surgetank.DefaultVhost, Description: "the default virtual host", Created: s.now().UTC()}
+	guest := &user{ID: newID(), Name: "guest", Hash: hash, Tags: []string{TagAdministrator}, LoopbackOnly: true,
+		Permissions: []grant{{VhostID: root.ID, Vhost: root.Name, Permission: AllPermissions}}}
+	if err := guest.prepare(); err != nil {
+		return err
+	}
+	if err := s.save(ctx, vhostKey(root.Name), root); err != nil {
+		return err
+	}
+	if err := s.save(ctx, userRecordKey(guest.Name), guest); err != nil {
+		return err
+	}
+	if err := s.save(ctx, seededKey, seededRecord{Version: recordVersion}); err != nil {
+		return err
+	}
+	s.swap(map[string]*user{guest.Name: guest}, map[string]*vhost{root.Name: root})
+	return nil
+}
+
+// swap publishes a new picture and wakes those who wait for a change; the caller holds mu.
+func (s *Store) swap(users map[string]*user, vhosts map[string]*vhost) {
+	next := &state{users: users, vhosts: vhosts, changed: make(chan struct{}), generation: 1}
+	old := s.state.Load()
+	if old != nil {
+		next.generation = old.generation + 1
+	}
+	s.state.Store(next)
+	if old != nil {
+		close(old.changed)
+	}
+}
+
+func (s *Store) swapUser(name string, u *user) {
+	st := s.state.Load()
+	users := maps.Clone(st.users)
+	if u == nil {
+		delete(users, name)
+	} else {
+		users[name] = u
+	}
+	s.swap(users, st.vhosts)
+}
+
+func (s *Store) swapVhost(name string, v *vhost) {
+	st := s.state.Load()
+	vhosts := maps.Clone(st.vhosts)
+	if v == nil {
+		delete(vhosts, name)
+	} else {
+		vhosts[name] = v
+	}
+	s.swap(st.users, vhosts)
+}
+
+// Changed gives a channel that is closed at the next change of any user, virtual host or permission. Take it first, then check
+// what you rest on (AuthorizeVhost), then wait on it: no change is missed that way.
+func (s *Store) Changed() <-chan struct{} { return s.state.Load().changed }
+
+// Generation is a number that every change increases: what Authorize answered holds while it stays the same.
+func (s *Store) Generation() uint64 { return s.state.Load().generation }
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b
+}
+
+// newID names one life of a user or virtual host, so that one deleted and made anew inherits nothing.
+func newID() string { return hex.EncodeToString(random(16)) }

@@ -1,0 +1,147 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Records are JSON objects under "user/NAME" and "vhost/NAME"; "seeded" marks that the first records were made. A
+// user's permissions live in its record and name the virtual host by its id, so that deleting a user or a
+// virtual host is one write and takes the permissions with it.
+const (
+	recordVersion = 1
+	userPrefix    = "user/"
+	vhostPrefix   = "vhost/"
+	seededKey     = "seeded"
+)
+
+func userRecordKey(name string) string { return userPrefix + name }
+func vhostKey(name string) string      { return vhostPrefix + name }
+
+type seededRecord struct {
+	Version int `json:"v"`
+}
+
+// user is a user's record. It is immutable once it is in a state.
+type user struct {
+	Version      int      `json:"v"`
+	ID           string   `json:"id"`
+	Name         string   `json:"name"`
+	Hash         string   `json:"hash,omitempty"` // PHC string; empty: this user cannot log in with a password
+	Tags         []string `json:"tags,omitempty"`
+	LoopbackOnly bool     `json:"loopback_only,omitempty"`
+	Permissions  []grant  `json:"permissions,omitempty"`
+
+	phc    phc
+	byHost map[string]*compiled // by virtual host name
+}
+
+// grant is a user's permission in one life of a virtual host.
+type grant struct {
+	VhostID string `json:"vhost_id"`
+	Vhost   string `json:"vhost"`
+	Permission
+}
+
+// vhost is a virtual host's record. It is immutable once it is in a state.
+type vhost struct {
+	Version     int       `json:"v"`
+	ID          string    `json:"id"`
+	Name        string    `json:"name"`
+	Description string    `json:"description,omitempty"`
+	Created     time.Time `json:"created"`
+	Deleting    bool      `json:"deleting,omitempty"` // its queues are being deleted; for everybody it is gone already
+}
+
+// prepare fills what is derived from the stored fields.
+func (u *user) prepare() error {
+	u.Version = recordVersion
+	if u.Hash != "" {
+		p, err := parsePHC(u.Hash)
+		if err != nil {
+			return err
+		}
+		u.phc = p
+	}
+	u.byHost = make(map[string]*compiled, len(u.Permissions))
+	for _, g := range u.Permissions {
+		c, err := g.Permission.compile()
+		if err != nil {
+			return err
+		}
+		c.vhostID = g.VhostID
+		u.byHost[g.Vhost] = c
+	}
+	return nil
+}
+
+// save makes a record durable.
+func (s *Store) save(ctx context.Context, key string, record any) error {
+	switch r := record.(type) {
+	case *user:
+		r.Version = recordVersion
+	case *vhost:
+		r.Version = recordVersion
+	}
+	b, err := json.Marshal(record)
+	if err != nil {
+		return surgetank.Errorf(surgetank.CodeInternal, "the record %q could not be encoded: %w", key, err)
+	}
+	return s.broker.SetMeta(ctx, Namespace, key, b)
+}
+
+func decodeAll(meta map[string][]byte) (users map[string]*user, vhosts map[string]*vhost, seeded bool, err error) {
+	users, vhosts = map[string]*user{}, map[string]*vhost{}
+	for key, value := range meta {
+		switch {
+		case key == seededKey:
+			var r seededRecord
+			err, seeded = decode(value, &r, &r.Version), true
+		case strings.HasPrefix(key, userPrefix):
+			u := new(user)
+			if err = decode(value, u, &u.Version); err == nil {
+				err = u.prepare()
+			}
+			if err == nil && userRecordKey(u.Name) != key {
+				err = fmt.Errorf("it is the record of user %q", u.Name)
+			}
+			users[u.Name] = u
+		case strings.HasPrefix(key, vhostPrefix):
+			v := new(vhost)
+			if err = decode(value, v, &v.Version); err == nil && vhostKey(v.Name) != key {
+				err = fmt.Errorf("it is the record of virtual host %q", v.Name)
+			}
+			vhosts[v.Name] = v
+		default:
+			err = fmt.Errorf("this version knows no such record")
+		}
+		if err != nil {
+			return nil, nil, false, surgetank.Errorf(surgetank.CodeCorrupt,
+				"the stored access record %q cannot be used: %w; run the version that wrote it, or restore a backup", key, err)
+		}
+	}
+	return users, vhosts, seeded, nil
+}
+
+// decode reads one record strictly: a field that this version does not know might be a restriction.
+func decode(b []byte, into any, version *int) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return fmt.Errorf("something follows the record")
+	}
+	if *version != recordVersion {
+		return fmt.Errorf("it has version %d, this version knows %d", *version, recordVersion)
+	}
+	return nil
+}

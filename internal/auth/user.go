@@ -1,0 +1,188 @@
+package auth
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Limits of a user.
+const (
+	MaxPasswordLen = 1024 // bytes
+	MaxTags        = 32
+)
+
+// User is somebody who logged in. It is only a name tag: what it may do is asked of the Store at each operation.
+type User struct {
+	Name  string
+	id    string
+	local bool
+}
+
+// Local is the administrator that requests from the machine itself run as where a door trusts them; it has every
+// right everywhere. A door must be sure of the peer's address and of its own listener before it uses it.
+func Local() *User { return &User{Name: "local administrator", local: true} }
+
+// IsLocal tells whether u is the one Local gives.
+func (u *User) IsLocal() bool { return u != nil && u.local }
+
+// String gives the name; a User holds no secret.
+func (u *User) String() string {
+	if u == nil {
+		return "nobody"
+	}
+	return u.Name
+}
+
+// UserInfo is what may be shown of a user.
+type UserInfo struct {
+	Name         string   `json:"name"`
+	Tags         []string `json:"tags"`
+	LoopbackOnly bool     `json:"loopback_only"`
+	HasPassword  bool     `json:"has_password"`
+}
+
+// UserSpec is what PutUser sets. Nil fields of an existing user stay as they are; a new user needs a password.
+type UserSpec struct {
+	Password     *Secret
+	Tags         *[]string
+	LoopbackOnly *bool
+}
+
+func (u *user) info() UserInfo {
+	return UserInfo{Name: u.Name, Tags: append([]string{}, u.Tags...), LoopbackOnly: u.LoopbackOnly, HasPassword: u.Hash != ""}
+}
+
+// Users lists all users by name.
+func (s *Store) Users() []UserInfo {
+	list := []UserInfo{}
+	for _, u := range s.state.Load().users {
+		list = append(list, u.info())
+	}
+	slices.SortFunc(list, func(a, b UserInfo) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// GetUser shows one user.
+func (s *Store) GetUser(name string) (UserInfo, error) {
+	u := s.state.Load().users[name]
+	if u == nil {
+		return UserInfo{}, errNoUser(name)
+	}
+	return u.info(), nil
+}
+
+// PutUser makes a user or changes it. A new password ends what the old one could do; connections that are open
+// stay open.
+func (s *Store) PutUser(ctx context.Context, name string, spec UserSpec) (created bool, err error) {
+	if err := validateUserName(name); err != nil {
+		return false, err
+	}
+	if spec.Tags != nil {
+		if err := validateTags(*spec.Tags); err != nil {
+			return false, err
+		}
+	}
+	var hash string
+	if spec.Password != nil {
+		if err := validatePassword(*spec.Password); err != nil {
+			return false, err
+		}
+		if hash, err = s.hasher.hash(ctx, *spec.Password); err != nil { // before the lock: it takes long
+			return false, err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := &user{ID: newID(), Name: name}
+	old := s.state.Load().users[name]
+	switch {
+	case old != nil:
+		*next = *old
+	case hash == "":
+		return false, surgetank.FieldErrorf("password", "user %q is new and needs a password", name)
+	}
+	if hash != "" {
+		next.Hash = hash
+	}
+	if spec.Tags != nil {
+		next.Tags = slices.Compact(slices.Sorted(slices.Values(*spec.Tags)))
+	}
+	if spec.LoopbackOnly != nil {
+		next.LoopbackOnly = *spec.LoopbackOnly
+	}
+	return old == nil, s.putUserRecord(ctx, next)
+}
+
+// DeleteUser removes a user and its permissions. Its connections learn of it by Changed.
+func (s *Store) DeleteUser(ctx context.Context, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state.Load().users[name] == nil {
+		return errNoUser(name)
+	}
+	if err := s.broker.SetMeta(ctx, Namespace, userRecordKey(name), nil); err != nil {
+		return err
+	}
+	s.swapUser(name, nil)
+	s.log.Info("user deleted", "user", name)
+	return nil
+}
+
+// putUserRecord makes a changed record durable and current; the caller holds mu.
+func (s *Store) putUserRecord(ctx context.Context, u *user) error {
+	if err := u.prepare(); err != nil {
+		return err
+	}
+	if err := s.save(ctx, userRecordKey(u.Name), u); err != nil {
+		return err
+	}
+	s.swapUser(u.Name, u)
+	s.log.Info("user changed", "user", u.Name)
+	return nil
+}
+
+func validateUserName(name string) error {
+	if err := surgetank.ValidateName("user", name); err != nil {
+		return err
+	}
+	if strings.Contains(name, ":") { // RFC 7617, section 2: it could never log in over HTTP
+		return surgetank.FieldErrorf("name", "the user name %.60q holds a colon, which HTTP Basic authentication cannot carry; leave it out", name)
+	}
+	return nil
+}
+
+func validatePassword(p Secret) error {
+	switch {
+	case p == "":
+		return surgetank.FieldErrorf("password", "the password is empty; choose one")
+	case len(p) > MaxPasswordLen:
+		return surgetank.FieldErrorf("password", "the password has %d bytes; at most %d are allowed", len(p), MaxPasswordLen)
+	case strings.ContainsRune(string(p), 0):
+		return surgetank.FieldErrorf("password", "the password holds a NUL byte, which AMQP's PLAIN login cannot carry; leave it out")
+	}
+	return nil
+}
+
+func validateTags(tags []string) error {
+	if len(tags) > MaxTags {
+		return surgetank.FieldErrorf("tags", "there are %d tags; at most %d are allowed", len(tags), MaxTags)
+	}
+	for _, t := range tags {
+		if err := surgetank.ValidateName("tag", t); err != nil {
+			return surgetank.FieldErrorf("tags", "%s", err)
+		}
+	}
+	return nil
+}
+
+func errNoUser(name string) error {
+	return surgetank.Errorf(surgetank.CodeNotFound, "there is no user %.60q; create it, or correct the name", name)
+}
+
+// Same tells whether u and other are one user in one life.
+func (u *User) Same(other *User) bool {
+	return u != nil && other != nil && u.Name == other.Name && u.id == other.id && u.local == other.local
+}

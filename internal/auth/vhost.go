@@ -1,0 +1,142 @@
+package auth
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// MaxDescriptionLen is the longest description of a virtual host in bytes.
+const MaxDescriptionLen = 1024
+
+// VhostInfo is a virtual host: a name space of queues and exchanges with permissions of its own.
+type VhostInfo struct {
+	Name        string    `json:"name"`
+	Description string    `json:"description"`
+	Created     time.Time `json:"created"`
+}
+
+// Vhosts lists all virtual hosts by name.
+func (s *Store) Vhosts() []VhostInfo {
+	list := []VhostInfo{}
+	for _, v := range s.state.Load().vhosts {
+		if !v.Deleting {
+			list = append(list, VhostInfo{v.Name, v.Description, v.Created})
+		}
+	}
+	slices.SortFunc(list, func(a, b VhostInfo) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// GetVhost shows one virtual host.
+func (s *Store) GetVhost(name string) (VhostInfo, error) {
+	v := s.state.Load().vhosts[name]
+	if v == nil || v.Deleting {
+		return VhostInfo{}, errNoVhost(name)
+	}
+	return VhostInfo{v.Name, v.Description, v.Created}, nil
+}
+
+// VhostExists tells whether a virtual host exists.
+func (s *Store) VhostExists(name string) bool {
+	v := s.state.Load().vhosts[name]
+	return v != nil && !v.Deleting
+}
+
+// PutVhost makes a virtual host or changes its description. Nobody has permissions in a new one.
+func (s *Store) PutVhost(ctx context.Context, name, description string) (created bool, err error) {
+	if err := surgetank.ValidateName("virtual host", name); err != nil {
+		return false, err
+	}
+	if len(description) > MaxDescriptionLen {
+		return false, surgetank.FieldErrorf("description", "the description has %d bytes; at most %d are allowed", len(description), MaxDescriptionLen)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := &vhost{ID: newID(), Name: name, Created: s.now().UTC()}
+	old := s.state.Load().vhosts[name]
+	if old != nil {
+		if old.Deleting {
+			return false, surgetank.Errorf(surgetank.CodeExists, "virtual host %q is still being deleted; delete it again to finish, then create it", name)
+		}
+		*next = *old
+	}
+	next.Description = description
+	if err := s.save(ctx, vhostKey(name), next); err != nil {
+		return false, err
+	}
+	s.swapVhost(name, next)
+	s.log.Info("virtual host changed", "vhost", name)
+	return old == nil, nil
+}
+
+// DeleteVhost removes a virtual host, every queue in it and every permission on it. From its first durable step nobody
+// can enter it; when it fails after that (or the process ends), calling it again or opening the Store finishes the rest.
+func (s *Store) DeleteVhost(ctx context.Context, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.state.Load().vhosts[name]
+	switch {
+	case v == nil:
+		return errNoVhost(name)
+	case name == surgetank.DefaultVhost:
+		return surgetank.FieldErrorf("name", "the default virtual host %q cannot be deleted; delete its queues instead", name)
+	}
+	if !v.Deleting {
+		next := *v
+		next.Deleting = true
+		if err := s.save(ctx, vhostKey(name), &next); err != nil {
+			return err
+		}
+		s.swapVhost(name, &next)
+	}
+	return s.finishDeletion(ctx, name)
+}
+
+// finishDeletions ends what an earlier process began.
+func (s *Store) finishDeletions(ctx context.Context) error {
+	for name, v := range s.state.Load().vhosts {
+		if v.Deleting {
+			if err := s.finishDeletion(ctx, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Store) finishDeletion(ctx context.Context, name string) error {
+	for {
+		queues, err := s.broker.Queues(ctx)
+		if err != nil {
+			return err
+		}
+		deleted := 0
+		for _, q := range queues {
+			if v, _ := surgetank.SplitName(q.Name); v != name {
+				continue
+			}
+			_, err := s.broker.DeleteQueue(ctx, q.Name, surgetank.DeleteOptions{})
+			if err != nil && surgetank.CodeOf(err) != surgetank.CodeNotFound {
+				return err
+			}
+			deleted++
+		}
+		if deleted == 0 { // a request that was let in before may have made one more
+			break
+		}
+	}
+	if err := s.broker.SetMeta(ctx, Namespace, vhostKey(name), nil); err != nil {
+		return err
+	}
+	s.swapVhost(name, nil)
+	s.log.Info("virtual host deleted", "vhost", name)
+	return nil
+}
+
+func errNoVhost(name string) error {
+	return surgetank.Errorf(surgetank.CodeNotFound, "there is no virtual host %.60q; create it, or correct the name", name)
+}

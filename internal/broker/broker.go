@@ -1,0 +1,376 @@
+// Package broker runs the queue machine on a log: it is the loop between them, and the surgetank.Broker that
+// the doors see.
+//
+//	callers ──▶ mailbox ──▶ turn: machine.Step ──▶ one entry ──▶ log: write, sync ─┐
+//	   ▲                          │ outputs, parked                                │ ticket
+//	   └──────── release ◀────────┴────────────────◀───────────────────────────────┘
+//
+// One goroutine, the loop, owns the machine. A turn takes what waits in the mailbox and makes one entry of it. Every
+// output of a turn, even of a command that wrote nothing, is parked behind the newest entry that existed when it was
+// decided, and released when that entry is durable. So nothing that a crash could erase is ever seen outside. At most
+// two entries are with the log at a time: while one is being synced the next one waits written, and what comes meanwhile
+// gathers in the mailbox. That is all there is to group commit.
+//
+// The first failure of the log is final: nothing is rolled back, everything parked is answered with CodeUncertain, and the
+// broker must be opened again.
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/clock"
+	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/queue"
+)
+
+// Options are the components and limits of a broker.
+type Options struct {
+	// OpenLog opens the log for replay of what lies behind from. onFull is to be called when the log runs out of
+	// room for messages, and when it has room again.
+	OpenLog   func(from commitlog.Offset, onFull func(bool)) (commitlog.Replay, commitlog.Log, error)
+	Snapshots commitlog.Snapshots // nil: none are taken
+	Clock     clock.Clock         // nil: the machine's
+	Logger    *slog.Logger        // nil: discarded
+	Seed      uint64              // of back-off jitter
+	Limits    queue.Limits
+
+	MailboxBytes  int64 // of commands that wait for the loop; 0: 32 MiB
+	MailboxOps    int   // 0: 16,384
+	SnapshotBytes int64 // log bytes between snapshots, at least; 0: 64 MiB
+	// Manual: there is no goroutine. Whoever drives the broker calls Tick, and Pump on the log.
+	Manual bool
+}
+
+// Broker is a broker on a log. It implements surgetank.Broker.
+type Broker struct {
+	opts    Options
+	clock   clock.Clock
+	log     commitlog.Log
+	logger  *slog.Logger
+	mailbox *mailbox
+	epoch   uint64
+	groups  groupers
+	places  places
+	fill    atomic.Int32 // what the log said about room last: 0 nothing new, 1 full, 2 room again
+	failed  chan struct{}
+	failure error // set before failed is closed
+
+	// The loop's alone.
+	machine  *queue.Machine
+	number   uint64 // of the newest entry
+	durable  uint64 // of the newest entry that is known to be durable
+	pending  []*op  // taken from the mailbox, not yet stepped (their turn was full)
+	spare    []*op
+	cmds     []queue.Command
+	flights  []flight
+	tickets  chan ticket
+	subs     map[uint64]*subscription
+	snap     snapState
+	closed   chan struct{}
+	opened   chan error // has the outcome of the first entry
+	onceDown sync.Once
+	ticking  sync.Mutex // only with Manual: Tick and Close exclude each other
+	work     sync.WaitGroup
+	space    spaceState
+}
+
+// flight is a turn whose outputs wait for an entry.
+type flight struct {
+	entry   uint64
+	durable bool
+	ops     []*op
+	outs    []parked
+	ended   []queue.Ended
+}
+
+// parked is a run of hand-outs for one subscription.
+type parked struct {
+	handouts []queue.Handout
+	floor    uint64
+}
+
+type ticket struct {
+	entry  uint64
+	offset commitlog.Offset
+	err    error
+}
+
+// maxFlights is how many entries may be with the log at a time.
+const maxFlights = 2
+
+// Open recovers the state and starts the loop.
+func Open(opts Options) (*Broker, error) {
+	if opts.Clock == nil {
+		opts.Clock = clock.Real{}
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	def := func(v *int64, d int64) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&opts.MailboxBytes, 32<<20)
+	def(&opts.SnapshotBytes, 64<<20)
+	if opts.MailboxOps == 0 {
+		opts.MailboxOps = 16_384
+	}
+	b := &Broker{
+		opts: opts, clock: opts.Clock, logger: opts.Logger,
+		mailbox: newMailbox(opts.MailboxBytes, opts.MailboxOps),
+		failed:  make(chan struct{}), closed: make(chan struct{}), opened: make(chan error, 1),
+		tickets: make(chan ticket, maxFlights+1), subs: map[uint64]*subscription{},
+	}
+	if err := b.recover(); err != nil {
+		if b.log != nil {
+			err = errors.Join(err, b.log.Close())
+		}
+		return nil, err
+	}
+	if !opts.Manual {
+		b.work.Add(1)
+		go b.run()
+		if err := <-b.opened; err != nil {
+			b.work.Wait()
+			return nil, errors.Join(err, b.log.Close())
+		}
+	}
+	return b, nil
+}
+
+// recover brings back the state: the newest snapshot, then every entry behind it, then the first entry of a new epoch.
+func (b *Broker) recover() error {
+	start := b.clock.Now()
+	b.machine = queue.New(b.opts.Limits, b.opts.Seed)
+	from, err := b.restore()
+	if err != nil {
+		return err
+	}
+	replay, log, err := b.opts.OpenLog(from, b.onFull)
+	if err != nil {
+		return err
+	}
+	b.log = log
+	entries, err := b.replay(replay)
+	if err := errors.Join(err, replay.Close()); err != nil {
+		return err
+	}
+	b.machine.Recovered(b.clock.Now().UnixNano())
+	b.epoch, b.durable = b.machine.Epoch()+1, b.number
+	// The first entry opens the epoch. Everything else is parked behind it, so nothing leaves before it is durable.
+	b.pending = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch}, release: func(err error) { b.opened <- err }}}
+	for _, info := range b.machine.Infos() {
+		b.groups.set(info.Name, info.Config.GroupBy)
+	}
+	b.logger.Info("recovered", "from_snapshot", from > 0, "entries", entries, "took", b.clock.Now().Sub(start))
+	return nil
+}
+
+func (b *Broker) replay(replay commitlog.Replay) (entries int, err error) {
+	for {
+		e, err := replay.Next()
+		if errors.Is(err, io.EOF) {
+			return entries, nil
+		}
+		if err != nil {
+			return entries, err
+		}
+		h, err := b.machine.Replay(e.Data)
+		if err != nil {
+			return entries, surgetank.Errorf(surgetank.CodeCorrupt, "the log's entry at offset %d cannot be understood: %w", e.Offset, err)
+		}
+		if b.number != 0 && h.Number != b.number+1 {
+			return entries, surgetank.Errorf(surgetank.CodeCorrupt,
+				"the log has a gap: entry %d is followed by entry %d (offset %d); run surgetank verify on the data directory", b.number, h.Number, e.Offset)
+		}
+		b.number = h.Number
+		b.places.add(h.Number, e.Offset)
+		entries++
+	}
+}
+
+// onFull is called by the log, on any goroutine.
+func (b *Broker) onFull(full bool) {
+	if full {
+		b.fill.Store(1)
+	} else {
+		b.fill.Store(2)
+	}
+	b.mailbox.nudge()
+}
+
+// Epoch counts the openings of the log.
+func (b *Broker) Epoch() uint64 { return b.epoch }
+
+// Failed is closed when the log has failed; Err then says why.
+func (b *Broker) Failed() <-chan struct{} { return b.failed }
+
+// Err gives the failure of the log, or nil.
+func (b *Broker) Err() error {
+	select {
+	case <-b.failed:
+		return b.failure
+	default:
+		return nil
+	}
+}
+
+// fail ends the broker after its log failed.
+func (b *Broker) fail(err error) {
+	b.failure = &surgetank.Error{Code: surgetank.CodeUncertain, Err: err, Message: fmt.Sprintf(
+		"the log failed, so what was not confirmed is uncertain and the broker has stopped (%v); check the disk, then start it again", err)}
+	b.logger.Error("the log failed; the broker stops", "error", err)
+	close(b.failed)
+	b.shutdown(b.failure)
+}
+
+// shutdown answers everything that is still here.
+func (b *Broker) shutdown(err error) {
+	for _, o := range b.mailbox.close(err) {
+		o.release(err)
+	}
+	for _, o := range b.pending {
+		o.release(err)
+	}
+	for _, f := range b.flights {
+		for _, o := range f.ops {
+			o.release(err)
+		}
+	}
+	b.pending, b.flights = nil, nil
+	for _, s := range b.subs {
+		s.end(err)
+	}
+	b.machine.AbandonSnapshot()
+	b.snap.abandon(err)
+	b.onceDown.Do(func() { close(b.closed) })
+}
+
+// Close finishes what was accepted, keeps a snapshot so that the next opening is quick, and closes the log.
+func (b *Broker) Close() error {
+	if b.opts.Manual {
+		b.ticking.Lock()
+		defer b.ticking.Unlock()
+		select {
+		case <-b.closed:
+		default:
+			b.shutdown(errClosed())
+		}
+		return b.log.Close()
+	}
+	closeOp := &op{cmd: queue.Nop{}, release: func(error) {}}
+	b.mailbox.mu.Lock()
+	first := b.mailbox.closed == nil
+	if first {
+		b.mailbox.closed = errClosed()
+		b.mailbox.ops = append(b.mailbox.ops, closeOp)
+	}
+	b.mailbox.mu.Unlock()
+	b.mailbox.nudge()
+	<-b.closed
+	b.work.Wait()
+	if !first {
+		return nil
+	}
+	if err := b.log.Close(); err != nil && b.Err() == nil {
+		return surgetank.Errorf(surgetank.CodeInternal, "closing the log: %w", err)
+	}
+	return nil
+}
+
+func errClosed() error {
+	return surgetank.Errorf(surgetank.CodeClosed, "the broker is closed")
+}
+
+// run is the loop's goroutine.
+func (b *Broker) run() {
+	defer b.work.Done()
+	timer := b.clock.NewTimer(time.Hour)
+	defer timer.Stop()
+	for b.alive() {
+		worked := b.turn()
+		if !b.alive() {
+			return
+		}
+		piece, pieces := b.snapPiece()
+		if worked {
+			select {
+			case pieces <- piece:
+				b.snap.sent()
+			default:
+			}
+			continue
+		}
+		if b.finished() {
+			b.finalSnapshot()
+			b.shutdown(errClosed())
+			return
+		}
+		timer.Reset(b.untilDue())
+		select {
+		case <-b.mailbox.wake:
+		case t := <-b.tickets:
+			b.landed(t)
+		case pieces <- piece:
+			b.snap.sent()
+		case r := <-b.snap.results:
+			b.snapDone(r)
+		case <-timer.C():
+		}
+	}
+}
+
+func (b *Broker) alive() bool {
+	select {
+	case <-b.closed:
+		return false
+	default:
+		return true
+	}
+}
+
+// finished says that Close was called and all that was accepted is done.
+func (b *Broker) finished() bool {
+	b.mailbox.mu.Lock()
+	closing := b.mailbox.closed != nil && len(b.mailbox.ops) == 0
+	b.mailbox.mu.Unlock()
+	return closing && len(b.pending) == 0 && len(b.flights) == 0
+}
+
+// untilDue is how long the machine has nothing to do by itself.
+func (b *Broker) untilDue() time.Duration {
+	at := b.machine.NextDeadline()
+	if b.number-b.durable >= maxFlights {
+		return time.Hour // a landing wakes the loop
+	}
+	d := time.Duration(at - b.clock.Now().UnixNano())
+	return max(0, min(d, time.Hour))
+}
+
+// do sends a command through the loop and waits for its outcome.
+func (b *Broker) do(ctx context.Context, cmd queue.Command, weight int64) error {
+	done := make(chan error, 1)
+	if err := b.mailbox.put(ctx, &op{cmd: cmd, weight: weight + opWeight, release: func(err error) { done <- err }}, true); err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return surgetank.Errorf(surgetank.CodeUncertain, "the call was given up before its outcome was known: %w", ctx.Err())
+	}
+}
+
+// Send is for whoever drives the broker by hand: it leaves a command without waiting.
+func (b *Broker) Send(cmd queue.Command, release func(error)) error {
+	return b.mailbox.put(context.Background(), &op{cmd: cmd, release: release}, false)
+}

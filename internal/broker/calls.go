@@ -1,0 +1,270 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/queue"
+)
+
+// publishOp is one call of Publish: the command, and room for the usual case of one message.
+type publishOp struct {
+	op
+	cmd  queue.Publish
+	one  [1]queue.Incoming
+	res  [1]surgetank.PublishResult
+	done func([]surgetank.PublishResult, error)
+}
+
+// PublishAsync hands messages to the loop. See surgetank.Broker.
+func (b *Broker) PublishAsync(ctx context.Context, msgs []surgetank.Publishing, done func([]surgetank.PublishResult, error)) error {
+	p := &publishOp{done: done}
+	p.cmd.Msgs, p.cmd.Results = p.one[:], p.res[:]
+	if len(msgs) != 1 {
+		p.cmd.Msgs, p.cmd.Results = make([]queue.Incoming, len(msgs)), make([]surgetank.PublishResult, len(msgs))
+	}
+	p.op = op{cmd: &p.cmd, weight: opWeight, release: p.finish}
+	for i := range msgs {
+		p.weight += b.prepare(&p.cmd.Msgs[i], &msgs[i], &p.cmd.Results[i])
+	}
+	return b.mailbox.put(ctx, &p.op, true)
+}
+
+func (p *publishOp) finish(err error) {
+	if err != nil {
+		p.done(nil, uncertain(err))
+		return
+	}
+	p.done(p.cmd.Results, nil)
+}
+
+// uncertain turns the end of a broker into what it means for a request that was under way.
+func uncertain(err error) error {
+	if surgetank.CodeOf(err) == surgetank.CodeClosed {
+		return surgetank.Errorf(surgetank.CodeUncertain, "the broker closed before the outcome was known; repeat the request with the same dedup ids: %w", err)
+	}
+	return err
+}
+
+// prepare checks a message and does, in the caller's goroutine, what the machine need not: hashing, finding groups.
+func (b *Broker) prepare(in *queue.Incoming, p *surgetank.Publishing, res *surgetank.PublishResult) int64 {
+	in.Publishing = p
+	if res.Err = queue.Check(p, b.maxMessage()); res.Err != nil {
+		return 0
+	}
+	if p.Message.DedupID != "" {
+		in.Dedup = queue.MakeDedupKey(p.Message.DedupID)
+	}
+	if p.Message.Group == "" {
+		in.Groups = b.groups.find(p)
+	}
+	return int64(len(p.Message.Body)) + 128
+}
+
+func (b *Broker) maxMessage() int {
+	if n := b.opts.Limits.MaxMessage; n > 0 {
+		return n
+	}
+	return surgetank.DefaultMaxMessage
+}
+
+// Publish stores messages. See surgetank.Broker.
+func (b *Broker) Publish(ctx context.Context, msgs []surgetank.Publishing) ([]surgetank.PublishResult, error) {
+	return wait(ctx, func(done func([]surgetank.PublishResult, error)) error { return b.PublishAsync(ctx, msgs, done) })
+}
+
+// wait makes a blocking call of one that calls back.
+func wait[T any](ctx context.Context, start func(func(T, error)) error) (T, error) {
+	type answer struct {
+		v   T
+		err error
+	}
+	c := make(chan answer, 1)
+	var none T
+	if err := start(func(v T, err error) { c <- answer{v, err} }); err != nil {
+		return none, err
+	}
+	select {
+	case a := <-c:
+		return a.v, a.err
+	case <-ctx.Done():
+		return none, surgetank.Errorf(surgetank.CodeUncertain, "the call was given up before its outcome was known: %w", ctx.Err())
+	}
+}
+
+// settleOp is one call of Settle.
+type settleOp struct {
+	op
+	cmd queue.Settle
+	one [1]error
+}
+
+// SettleAsync hands settlements to the loop. It never waits for room: acks make room.
+func (b *Broker) SettleAsync(_ context.Context, s []surgetank.Settlement, done func([]surgetank.SettleResult, error)) error {
+	o := &settleOp{}
+	o.cmd = queue.Settle{Items: s, Results: o.one[:]}
+	if len(s) != 1 {
+		o.cmd.Results = make([]error, len(s))
+	}
+	o.op = op{cmd: &o.cmd, weight: opWeight, release: func(err error) {
+		switch {
+		case done == nil:
+		case err != nil:
+			done(nil, uncertain(err))
+		default:
+			done(o.cmd.Results, nil)
+		}
+	}}
+	return b.mailbox.put(context.Background(), &o.op, false)
+}
+
+// Settle ends or extends leases. See surgetank.Broker.
+func (b *Broker) Settle(ctx context.Context, s []surgetank.Settlement) ([]surgetank.SettleResult, error) {
+	return wait(ctx, func(done func([]surgetank.SettleResult, error)) error { return b.SettleAsync(ctx, s, done) })
+}
+
+// Transact publishes and settles as one. See surgetank.Broker.
+func (b *Broker) Transact(ctx context.Context, msgs []surgetank.Publishing, s []surgetank.Settlement) ([]surgetank.PublishResult, error) {
+	c := &queue.Transact{
+		Publish: queue.Publish{Msgs: make([]queue.Incoming, len(msgs)), Results: make([]surgetank.PublishResult, len(msgs))},
+		Settle:  queue.Settle{Items: s},
+	}
+	var weight int64
+	for i := range msgs {
+		weight += b.prepare(&c.Publish.Msgs[i], &msgs[i], &c.Publish.Results[i])
+		if err := c.Publish.Results[i].Err; err != nil {
+			return nil, err
+		}
+	}
+	if err := b.do(ctx, c, weight); err != nil {
+		return nil, uncertain(err)
+	}
+	return c.Publish.Results, c.Err
+}
+
+// DeclareQueue makes or changes a queue. See surgetank.Broker.
+func (b *Broker) DeclareQueue(ctx context.Context, name string, config surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
+	c := &queue.Declare{Name: name, Config: config, Mode: mode}
+	if err := b.do(ctx, c, 0); err != nil {
+		return surgetank.QueueInfo{}, false, err
+	}
+	return c.Info, c.Created, c.Err
+}
+
+// DeleteQueue removes a queue. See surgetank.Broker.
+func (b *Broker) DeleteQueue(ctx context.Context, name string, opts surgetank.DeleteOptions) (int64, error) {
+	c := &queue.Delete{Name: name, Opts: opts}
+	if err := b.do(ctx, c, 0); err != nil {
+		return 0, err
+	}
+	return c.Removed, c.Err
+}
+
+// PurgeQueue drops what is not leased. See surgetank.Broker.
+func (b *Broker) PurgeQueue(ctx context.Context, name string) (int64, error) {
+	c := &queue.Purge{Name: name}
+	if err := b.do(ctx, c, 0); err != nil {
+		return 0, err
+	}
+	return c.Purged, c.Err
+}
+
+// PauseQueue stops or resumes hand-outs. See surgetank.Broker.
+func (b *Broker) PauseQueue(ctx context.Context, name string, paused bool) error {
+	c := &queue.Pause{Name: name, Paused: paused}
+	if err := b.do(ctx, c, 0); err != nil {
+		return err
+	}
+	return c.Err
+}
+
+// Queue reads one queue. See surgetank.Broker.
+func (b *Broker) Queue(ctx context.Context, name string) (surgetank.QueueInfo, error) {
+	if name == "" {
+		return surgetank.QueueInfo{}, surgetank.ValidateQueueName(name)
+	}
+	c := &queue.Info{Name: name}
+	if err := b.do(ctx, c, 0); err != nil {
+		return surgetank.QueueInfo{}, err
+	}
+	if c.Err != nil {
+		return surgetank.QueueInfo{}, c.Err
+	}
+	return c.Infos[0], nil
+}
+
+// Queues reads all queues in the order of their making. See surgetank.Broker.
+func (b *Broker) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
+	c := &queue.Info{}
+	if err := b.do(ctx, c, 0); err != nil {
+		return nil, err
+	}
+	return c.Infos, nil
+}
+
+// SetMeta stores a door's value. See surgetank.Broker.
+func (b *Broker) SetMeta(ctx context.Context, namespace, name string, value []byte) error {
+	c := &queue.SetMeta{Namespace: namespace, Name: name, Value: value}
+	if err := b.do(ctx, c, int64(len(value))); err != nil {
+		return err
+	}
+	return c.Err
+}
+
+// Meta reads a namespace. See surgetank.Broker.
+func (b *Broker) Meta(ctx context.Context, namespace string) (map[string][]byte, error) {
+	c := &queue.Meta{Namespace: namespace}
+	if err := b.do(ctx, c, 0); err != nil {
+		return nil, err
+	}
+	return c.Values, nil
+}
+
+// Redrive moves messages, at a rate if one is given. See surgetank.Broker.
+func (b *Broker) Redrive(ctx context.Context, from string, opts surgetank.RedriveOptions) (surgetank.RedriveResult, error) {
+	c := &queue.Redrive{From: from, Opts: opts}
+	start := b.clock.Now()
+	for {
+		if opts.Rate > 0 && !opts.DryRun {
+			// Each step goes as far as the rate has come; a step that would be empty waits.
+			allowed := int64(b.clock.Now().Sub(start).Seconds()*float64(opts.Rate)) + 1
+			if allowed <= c.Result.Matched {
+				if err := b.pause(ctx, time.Duration(float64(time.Second)/float64(opts.Rate))); err != nil {
+					return c.Result, err
+				}
+				continue
+			}
+			if c.Opts.Max = allowed; opts.Max > 0 {
+				c.Opts.Max = min(allowed, opts.Max)
+			}
+		}
+		so := c.Result
+		if err := b.do(ctx, c, 0); err != nil {
+			return so, err // c may still be with the loop
+		}
+		if c.Err != nil {
+			return c.Result, c.Err
+		}
+		if opts.Progress != nil {
+			opts.Progress(c.Result.Moved)
+		}
+		if c.Next == 0 || opts.Max > 0 && c.Result.Matched >= opts.Max {
+			return c.Result, nil
+		}
+	}
+}
+
+// pause waits, unless the caller or the broker ends first.
+func (b *Broker) pause(ctx context.Context, d time.Duration) error {
+	t := b.clock.NewTimer(max(time.Millisecond, d))
+	defer t.Stop()
+	select {
+	case <-t.C():
+		return nil
+	case <-ctx.Done():
+		return surgetank.Errorf(surgetank.CodeUncertain, "the call was stopped before it was finished: %w", ctx.Err())
+	case <-b.closed:
+		return errClosed()
+	}
+}

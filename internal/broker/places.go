@@ -1,0 +1,59 @@
+package broker
+
+import (
+	"sort"
+	"sync"
+
+	"github.com/surgetank/surgetank/internal/commitlog"
+)
+
+// places maps entry numbers to log offsets. Numbers have no gaps, offsets may; consecutive entries mostly have
+// consecutive offsets, so the map is a short list of runs.
+type places struct {
+	mu   sync.RWMutex
+	runs []placeRun
+	last uint64
+}
+
+type placeRun struct {
+	number uint64
+	offset commitlog.Offset
+}
+
+func (p *places) add(number uint64, at commitlog.Offset) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = number
+	if n := len(p.runs); n > 0 {
+		if r := p.runs[n-1]; uint64(at-r.offset) == number-r.number {
+			return
+		}
+	}
+	p.runs = append(p.runs, placeRun{number, at})
+}
+
+// offset gives the place of an entry; false: it is not known, or not durable yet.
+func (p *places) offset(number uint64) (commitlog.Offset, bool) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	i := sort.Search(len(p.runs), func(i int) bool { return p.runs[i].number > number }) - 1
+	if i < 0 || number > p.last {
+		return 0, false
+	}
+	return p.runs[i].offset + commitlog.Offset(number-p.runs[i].number), true
+}
+
+// trim forgets runs that lie wholly before an entry.
+func (p *places) trim(number uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.runs) > 1 && p.runs[1].number <= number {
+		p.runs = p.runs[1:]
+	}
+}
+
+func (p *places) copy() []placeRun {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return append([]placeRun(nil), p.runs...)
+}

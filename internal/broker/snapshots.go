@@ -1,0 +1,277 @@
+package broker
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/commitlog"
+)
+
+// snapState is a snapshot under way: the machine gives pieces, a goroutine stores them, the loop carries them from
+// one to the other between turns.
+//
+//	since ≥ limit ─▶ begin: machine.StartSnapshot(n) ─▶ entry n lands: storing starts ─▶ pieces … ─▶ last ─▶ stored ─▶ trim
+type snapState struct {
+	since   int64 // bytes logged after the newest snapshot
+	size    int64 // of the newest snapshot
+	active  bool
+	number  uint64 // the last entry that it covers
+	storing bool
+	piece   []byte
+	last    bool
+	written int64
+	pieces  chan []byte
+	results chan snapResult
+	buffer  []byte // driven by hand: the pieces so far
+}
+
+type snapResult struct {
+	at  commitlog.Offset
+	err error
+}
+
+const snapPieceBytes = 256 << 10
+
+var errAbandoned = errors.New("the snapshot was given up")
+
+// maintain starts a snapshot or the freeing of log space when it is time.
+func (b *Broker) maintain() {
+	s := &b.snap
+	if b.opts.Snapshots != nil && !s.active && s.since >= max(b.opts.SnapshotBytes, 2*s.size) {
+		b.machine.StartSnapshot(b.number)
+		b.snap = snapState{active: true, number: b.number, size: s.size, results: make(chan snapResult, 1)}
+	}
+	b.freeSpace()
+}
+
+// snapLanded starts storing when the last covered entry is durable: a snapshot must not know what the log may lose.
+func (b *Broker) snapLanded(t ticket) {
+	s := &b.snap
+	if !s.active || s.storing || t.entry < s.number {
+		return
+	}
+	s.storing = true
+	if b.opts.Manual {
+		return
+	}
+	at, _ := b.places.offset(s.number)
+	s.pieces = make(chan []byte, 2)
+	head, pieces, results := b.snapHead(), s.pieces, s.results
+	b.work.Add(1)
+	go func() {
+		defer b.work.Done()
+		err := b.opts.Snapshots.Save(at, func(w io.Writer) error {
+			if _, err := w.Write(head); err != nil {
+				return err
+			}
+			for p := range pieces {
+				if p == nil {
+					return errAbandoned
+				}
+				if _, err := w.Write(p); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		for range pieces { // after an error: let the loop finish
+		}
+		results <- snapResult{at, err}
+	}()
+}
+
+// snapHead is what the broker itself keeps in a snapshot: where its entries are.
+func (b *Broker) snapHead() []byte {
+	runs := b.places.copy()
+	head := binary.AppendUvarint(nil, uint64(len(runs)))
+	for _, r := range runs {
+		head = binary.AppendUvarint(head, r.number)
+		head = binary.AppendUvarint(head, uint64(r.offset))
+	}
+	return head
+}
+
+// snapPiece gives the piece that waits to be stored and where to send it; a nil channel when there is none.
+func (b *Broker) snapPiece() ([]byte, chan<- []byte) {
+	s := &b.snap
+	if !s.storing || s.last && s.piece == nil {
+		return nil, nil
+	}
+	if s.piece == nil {
+		s.piece, s.last = b.machine.SnapshotNext(snapPieceBytes)
+		s.written += int64(len(s.piece))
+	}
+	if b.opts.Manual {
+		s.buffer = append(s.buffer, s.piece...)
+		s.sent()
+		if s.last {
+			at, _ := b.places.offset(s.number)
+			head, body := b.snapHead(), s.buffer
+			err := b.opts.Snapshots.Save(at, func(w io.Writer) error {
+				_, err1 := w.Write(head)
+				_, err2 := w.Write(body)
+				return errors.Join(err1, err2)
+			})
+			s.results <- snapResult{at, err}
+		}
+		return nil, nil
+	}
+	return s.piece, s.pieces
+}
+
+// sent notes that the piece is on its way.
+func (s *snapState) sent() {
+	s.piece = nil
+	if s.last && s.pieces != nil {
+		close(s.pieces)
+	}
+}
+
+// abandon ends the storing goroutine.
+func (s *snapState) abandon(error) {
+	if s.storing && s.pieces != nil && !(s.last && s.piece == nil) {
+		s.pieces <- nil
+		close(s.pieces)
+	}
+	s.storing = false
+}
+
+// snapDone frees the part of the log that a stored snapshot makes unnecessary.
+func (b *Broker) snapDone(r snapResult) {
+	s := &b.snap
+	if r.err != nil {
+		// The older snapshot is in place and the log is whole: only the next opening takes longer.
+		b.logger.Error("a snapshot could not be stored", "error", r.err)
+		b.snap = snapState{size: s.size, results: s.results}
+		return
+	}
+	number := s.number
+	b.logger.Debug("snapshot stored", "entry", number, "bytes", s.written)
+	b.snap = snapState{size: s.written, results: s.results, since: 0}
+	b.trim(number)
+}
+
+// trim lets the log free what is neither needed by messages nor behind the newest snapshot.
+func (b *Broker) trim(snapshot uint64) {
+	number := min(snapshot+1, b.machine.Needed())
+	at, ok := b.places.offset(number)
+	if !ok {
+		return
+	}
+	b.places.trim(number)
+	b.background(func() {
+		if err := b.log.Trim(at); err != nil && b.Err() == nil {
+			b.logger.Error("the log could not be trimmed", "error", err)
+		}
+	})
+}
+
+// background runs f beside the loop, or at once where the broker is driven by hand.
+func (b *Broker) background(f func()) {
+	if b.opts.Manual {
+		f()
+		return
+	}
+	b.work.Add(1)
+	go func() {
+		defer b.work.Done()
+		f()
+	}()
+}
+
+// quickReplay is how much log is replayed faster than a large snapshot would be written.
+const quickReplay = 1 << 20
+
+// finalSnapshot keeps the state at a clean stop, so that the next opening replays next to nothing.
+func (b *Broker) finalSnapshot() {
+	s := &b.snap
+	if b.opts.Snapshots == nil || s.since < quickReplay {
+		return
+	}
+	if s.active {
+		b.machine.AbandonSnapshot()
+		started := s.storing
+		s.abandon(errAbandoned)
+		if started {
+			<-s.results
+		}
+		s.active = false
+	}
+	at, ok := b.places.offset(b.number)
+	if !ok {
+		return
+	}
+	b.machine.StartSnapshot(b.number)
+	err := b.opts.Snapshots.Save(at, func(w io.Writer) error {
+		if _, err := w.Write(b.snapHead()); err != nil {
+			return err
+		}
+		for {
+			piece, last := b.machine.SnapshotNext(snapPieceBytes)
+			if _, err := w.Write(piece); err != nil || last {
+				return err
+			}
+		}
+	})
+	if err != nil {
+		b.machine.AbandonSnapshot()
+		b.logger.Error("the closing snapshot could not be stored; the next start replays the log instead", "error", err)
+	}
+}
+
+// restore reads the newest snapshot into the machine and gives the offset it covers; 0: there is none.
+func (b *Broker) restore() (commitlog.Offset, error) {
+	if b.opts.Snapshots == nil {
+		return 0, nil
+	}
+	at, file, err := b.opts.Snapshots.Latest()
+	if err != nil || file == nil {
+		return 0, err
+	}
+	defer file.Close()
+	r := bufio.NewReaderSize(file, 1<<20)
+	bad := func(err error) error {
+		return surgetank.Errorf(surgetank.CodeCorrupt, "the snapshot up to offset %d cannot be understood: %w", at, err)
+	}
+	n, err := binary.ReadUvarint(r)
+	for range n {
+		number, err1 := binary.ReadUvarint(r)
+		offset, err2 := binary.ReadUvarint(r)
+		if err = errors.Join(err, err1, err2); err != nil {
+			break
+		}
+		b.places.add(number, commitlog.Offset(offset))
+	}
+	if err != nil {
+		return 0, bad(err)
+	}
+	var frame []byte
+	number, err := b.machine.Restore(r, func(n int) ([]byte, error) {
+		frame = frame[:0]
+		for len(frame) < n { // grows as bytes come, not as they are announced
+			step := min(n-len(frame), max(64<<10, len(frame)))
+			have := len(frame)
+			frame = append(frame, make([]byte, step)...)
+			if _, err := io.ReadFull(r, frame[have:]); err != nil {
+				return nil, err
+			}
+		}
+		return frame, nil
+	})
+	if err == nil {
+		_, err = io.Copy(io.Discard, r) // the checksum of the whole is checked at its end
+	}
+	if err != nil {
+		return 0, bad(err)
+	}
+	b.number = number
+	b.places.last = number
+	if got, ok := b.places.offset(number); !ok || got != at {
+		return 0, bad(fmt.Errorf("it says that it covers entry %d, which is not at that offset", number))
+	}
+	return at, nil
+}

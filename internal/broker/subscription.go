@@ -1,0 +1,413 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/queue"
+)
+
+// subscription is a consumer's end: hand-outs wait here, as positions, until their bodies are read by whoever receives
+// them. The loop pushes, the consumer takes.
+type subscription struct {
+	b       *Broker
+	name    string // of the queue
+	opts    surgetank.SubscribeOptions
+	id      uint64 // the machine's consumer; set before it is used
+	queueID uint64
+	floor   atomic.Uint64
+
+	mu      sync.Mutex
+	waiting []queue.Handout
+	head    int
+	err     error // why it ended
+	ready   chan struct{}
+	reader  reader
+	reading sync.Mutex // one receiver reads bodies at a time, so that order is kept
+}
+
+// Subscribe attaches a consumer. See surgetank.Broker.
+func (b *Broker) Subscribe(ctx context.Context, name string, opts surgetank.SubscribeOptions) (surgetank.Subscription, error) {
+	s, err := b.attach(ctx, &queue.Attach{Queue: name, Opts: opts})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (b *Broker) attach(ctx context.Context, c *queue.Attach) (*subscription, error) {
+	s := b.NewSubscription(c)
+	done := make(chan error, 1)
+	if err := b.mailbox.put(ctx, &op{cmd: c, release: func(err error) { done <- err }}, false); err != nil {
+		return nil, err
+	}
+	// Not given up when ctx ends: a consumer that nobody knows of would hold messages. Attaching waits for
+	// one sync at most.
+	if err := <-done; err != nil {
+		return nil, err
+	}
+	if c.Err != nil {
+		return nil, c.Err
+	}
+	return s.(*subscription), nil
+}
+
+// NewSubscription prepares a subscription for an Attach that the caller sends; for brokers that are driven by hand.
+func (b *Broker) NewSubscription(c *queue.Attach) surgetank.Subscription {
+	s := &subscription{b: b, name: c.Queue, opts: c.Opts, ready: make(chan struct{}, 1)}
+	s.reader.b = b
+	c.Owner = s
+	return s
+}
+
+// push is called by the loop.
+func (s *subscription) push(p parked) {
+	s.mu.Lock()
+	if s.head > 0 && s.head == len(s.waiting) {
+		s.waiting, s.head = s.waiting[:0], 0
+	}
+	s.waiting = append(s.waiting, p.handouts...)
+	s.mu.Unlock()
+	s.floor.Store(p.floor)
+	s.nudge()
+}
+
+func (s *subscription) nudge() {
+	select {
+	case s.ready <- struct{}{}:
+	default:
+	}
+}
+
+// end is called by the loop: nothing more will come. nil: a receive got its fill.
+func (s *subscription) end(err error) {
+	s.mu.Lock()
+	if s.err == nil {
+		if err == nil {
+			err = errCancelled()
+		}
+		s.err = err
+	}
+	s.mu.Unlock()
+	s.nudge()
+}
+
+func errCancelled() error {
+	return surgetank.Errorf(surgetank.CodeClosed, "the subscription was ended")
+}
+
+// Ready has a token when messages wait or the subscription has ended.
+func (s *subscription) Ready() <-chan struct{} { return s.ready }
+
+// Floor: every message below is settled for good.
+func (s *subscription) Floor() uint64 { return s.floor.Load() }
+
+// AddCredit gives credit.
+func (s *subscription) AddCredit(n int) {
+	_ = s.b.mailbox.put(context.Background(), &op{cmd: &queue.Credit{Consumer: s.id, N: n}, release: func(error) {}}, false) // a closed broker hands out nothing anyway
+}
+
+// SetPoolLimit sets what the subscriptions of the pool may hold.
+func (s *subscription) SetPoolLimit(n int) {
+	_ = s.b.mailbox.put(context.Background(), &op{cmd: &queue.PoolLimit{Pool: s.opts.Pool, Limit: n}, release: func(error) {}}, false)
+}
+
+// take gives up to limit hand-outs whose bodies have not many more than maxBytes.
+func (s *subscription) take(limit, maxBytes int) ([]queue.Handout, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, bytes := 0, 0
+	for s.head+n < len(s.waiting) && n < limit && (n == 0 || bytes < maxBytes) {
+		bytes += int(s.waiting[s.head+n].Size)
+		n++
+	}
+	if n == 0 {
+		return nil, s.err
+	}
+	outs := s.waiting[s.head : s.head+n : s.head+n]
+	s.head += n
+	if s.head == len(s.waiting) {
+		s.waiting, s.head = nil, 0 // outs keeps the memory; the next push makes new
+	} else {
+		s.nudge() // for another receiver
+	}
+	return outs, nil
+}
+
+// TryReceive appends what waits. See surgetank.Subscription.
+func (s *subscription) TryReceive(buf []surgetank.Delivery, limit, maxBytes int) ([]surgetank.Delivery, error) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	for {
+		outs, err := s.take(limit, maxBytes)
+		if err != nil || len(outs) == 0 {
+			return buf, err
+		}
+		now := s.b.clock.Now().UnixNano()
+		have := len(buf)
+		for i := range outs {
+			o := &outs[i]
+			if o.Deadline != 0 && o.Deadline <= now {
+				continue // the lease ended while it waited here; it is somebody else's
+			}
+			var d surgetank.Delivery
+			ok, err := s.reader.delivery(o, &d)
+			if err != nil {
+				s.putBack(outs[i:])
+				if len(buf) > have {
+					return buf, nil
+				}
+				return buf, err
+			}
+			if ok {
+				buf = append(buf, d)
+			}
+		}
+		if len(buf) > have {
+			return buf, nil
+		}
+	}
+}
+
+// putBack keeps hand-outs whose bodies could not be read, so that closing gives them back.
+func (s *subscription) putBack(outs []queue.Handout) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting = append(append([]queue.Handout(nil), outs...), s.waiting[s.head:]...)
+	s.head = 0
+}
+
+// Receive waits for messages. See surgetank.Subscription.
+func (s *subscription) Receive(ctx context.Context, buf []surgetank.Delivery, limit, maxBytes int) ([]surgetank.Delivery, error) {
+	have := len(buf)
+	for {
+		buf, err := s.TryReceive(buf, limit, maxBytes)
+		if err != nil || len(buf) > have {
+			if err != nil {
+				s.nudge() // others may wait too
+			}
+			return buf, err
+		}
+		select {
+		case <-s.ready:
+		case <-ctx.Done():
+			return buf, ctx.Err()
+		}
+	}
+}
+
+// Cancel ends the subscription; received messages stay leased.
+func (s *subscription) Cancel() error { return s.leave(false) }
+
+// Close ends the subscription; received messages go back and count an attempt.
+func (s *subscription) Close() error { return s.leave(true) }
+
+// leave stops the hand-outs, waits until those under way have come here, and then gives back what nobody received.
+func (s *subscription) leave(all bool) error {
+	done := make(chan error, 1)
+	put := func(cmd queue.Command) error {
+		if err := s.b.mailbox.put(context.Background(), &op{cmd: cmd, release: func(err error) { done <- err }}, false); err != nil {
+			return err
+		}
+		return <-done
+	}
+	err := put(&queue.Stop{Consumer: s.id})
+	s.reading.Lock()
+	back := s.drain()
+	s.reading.Unlock()
+	if err == nil {
+		err = put(&queue.Detach{Consumer: s.id, GiveBack: back, All: all})
+	}
+	if surgetank.CodeOf(err) == surgetank.CodeClosed || s.b.Err() != nil {
+		return nil // leases end with the broker
+	}
+	return err
+}
+
+// drain ends the subscription and gives the receipts of what nobody received.
+func (s *subscription) drain() []surgetank.Receipt {
+	s.end(errCancelled())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var back []surgetank.Receipt
+	for _, o := range s.waiting[s.head:] {
+		if o.Lease != 0 {
+			back = append(back, s.b.receipt(&o))
+		}
+	}
+	s.waiting, s.head = nil, 0
+	return back
+}
+
+func (b *Broker) receipt(o *queue.Handout) surgetank.Receipt {
+	return surgetank.Receipt{ID: surgetank.MessageID{Queue: o.Queue.ID(), Seq: o.Seq}, Epoch: b.epoch, Lease: o.Lease}
+}
+
+// Receive leases messages once. See surgetank.Broker.
+func (b *Broker) Receive(ctx context.Context, name string, opts surgetank.ReceiveOptions) ([]surgetank.Delivery, error) {
+	limit := max(1, opts.Max)
+	s, err := b.attach(ctx, &queue.Attach{Queue: name, Once: opts.Wait > 0, Now: opts.Wait <= 0,
+		Opts: surgetank.SubscribeOptions{Credit: limit, ManualCredit: true, Lease: opts.Lease, NoAck: opts.NoAck, Name: opts.Name}})
+	if err != nil {
+		return nil, err
+	}
+	if opts.Wait > 0 {
+		timer := b.clock.NewTimer(opts.Wait)
+		defer timer.Stop()
+		select {
+		case <-s.ready:
+		case <-timer.C():
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), s.Cancel())
+		}
+		s.mu.Lock()
+		none := s.head == len(s.waiting) && s.err == nil
+		s.mu.Unlock()
+		if none {
+			// It was the timer. What was handed out in this very moment is not lost: leave the line, then look.
+			done := make(chan error, 1)
+			if err := b.mailbox.put(context.Background(), &op{cmd: &queue.Stop{Consumer: s.id}, release: func(err error) { done <- err }}, false); err == nil {
+				<-done
+			}
+			_ = b.mailbox.put(context.Background(), &op{cmd: &queue.Detach{Consumer: s.id}, release: func(error) {}}, false) // a closed broker has no consumers
+		}
+	}
+	var out []surgetank.Delivery
+	for len(out) < limit {
+		had := len(out)
+		out, err = s.TryReceive(out, limit-had, 64<<20)
+		if surgetank.CodeOf(err) == surgetank.CodeClosed && b.alive() {
+			err = nil // got its fill
+		}
+		if err != nil || len(out) == had {
+			break
+		}
+	}
+	if err != nil && len(out) > 0 {
+		err = nil // the rest goes back when its lease ends
+	}
+	return out, err
+}
+
+// reader reads messages for one receiver, keeping the entry it read last: neighbours mostly come from one.
+type reader struct {
+	b      *Broker
+	number uint64
+	entry  []byte
+	stored queue.Stored
+}
+
+func (r *reader) load(number uint64) ([]byte, error) {
+	if r.number == number && r.entry != nil {
+		return r.entry, nil
+	}
+	at, ok := r.b.places.offset(number)
+	if !ok {
+		return nil, commitlog.ErrTrimmed
+	}
+	entry, err := r.b.log.Read(at)
+	if err == nil {
+		r.number, r.entry = number, entry
+	}
+	return entry, err
+}
+
+// delivery reads a message; false: it is not there any more.
+func (r *reader) delivery(o *queue.Handout, d *surgetank.Delivery) (bool, error) {
+	for range 3 {
+		err := r.read(o, d)
+		if err == nil {
+			return true, nil
+		}
+		if !errors.Is(err, commitlog.ErrTrimmed) {
+			return false, surgetank.Errorf(surgetank.CodeCorrupt, "message %d of queue %q cannot be read: %w; run surgetank verify on the data directory",
+				o.Seq, o.Queue.Name(), err)
+		}
+		// It was moved nearer to the log's end since it was handed out. The machine knows where.
+		p := &queue.Peek{Queue: o.Queue.Name(), Opts: surgetank.PeekOptions{Max: 1, ID: surgetank.MessageID{Queue: o.Queue.ID(), Seq: o.Seq}}}
+		if err := r.b.do(context.Background(), p, 0); err != nil {
+			return false, err
+		}
+		if p.Err != nil || len(p.Found) == 0 {
+			return false, nil
+		}
+		o.Ref, o.Notes = p.Found[0].Ref, p.Found[0].Notes
+	}
+	return false, surgetank.Errorf(surgetank.CodeInternal, "message %d of queue %q moved while it was read; receive again", o.Seq, o.Queue.Name())
+}
+
+func (r *reader) read(o *queue.Handout, d *surgetank.Delivery) error {
+	entry, err := r.load(o.Ref.Entry())
+	if err != nil {
+		return err
+	}
+	r.stored = queue.Stored{Targets: r.stored.Targets}
+	if err := queue.ReadMessage(entry, o.Ref, &r.stored); err != nil {
+		return err
+	}
+	d.Message = r.stored.Message
+	d.Group = o.Group
+	d.ID = surgetank.MessageID{Queue: o.Queue.ID(), Seq: o.Seq}
+	d.Queue = o.Queue.Name()
+	d.Time, d.Attempt, d.Redelivered = r.stored.Time, o.Attempt, o.Redelivered
+	if o.Lease != 0 {
+		d.Receipt = r.b.receipt(o)
+	}
+	if o.Deadline != 0 {
+		d.Deadline = time.Unix(0, o.Deadline)
+	}
+	for _, ref := range o.Notes {
+		entry, err := r.load(ref.Entry())
+		if err != nil {
+			return err
+		}
+		death, err := queue.ReadNote(entry, ref)
+		if err != nil {
+			return err
+		}
+		death.Group = o.Group
+		d.Deaths = append(d.Deaths, death)
+	}
+	d.Deaths = append(d.Deaths, r.stored.Deaths...)
+	return nil
+}
+
+// Peek shows messages without leasing them. See surgetank.Broker.
+func (b *Broker) Peek(ctx context.Context, name string, opts surgetank.PeekOptions) ([]surgetank.Delivery, error) {
+	if opts.Max <= 0 {
+		opts.Max = 10
+	}
+	if opts.MaxBytes <= 0 {
+		opts.MaxBytes = 4 << 20
+	}
+	c := &queue.Peek{Queue: name, Opts: opts}
+	if err := b.do(ctx, c, 0); err != nil {
+		return nil, err
+	}
+	if c.Err != nil {
+		return nil, c.Err
+	}
+	r := reader{b: b}
+	var out []surgetank.Delivery
+	bytes := 0
+	for i := range c.Found {
+		var d surgetank.Delivery
+		ok, err := r.delivery(&c.Found[i].Handout, &d)
+		if err != nil {
+			return out, err
+		}
+		if ok {
+			d.State = c.Found[i].State
+			out = append(out, d)
+			if bytes += len(d.Body); bytes >= opts.MaxBytes {
+				break
+			}
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,181 @@
+package broker
+
+import (
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/queue"
+)
+
+// Tick does all that can be done now, for a broker that is driven by hand. It gives false when there was nothing to do.
+func (b *Broker) Tick() bool {
+	b.ticking.Lock()
+	defer b.ticking.Unlock()
+	worked := false
+	for b.alive() {
+		select {
+		case t := <-b.tickets:
+			b.landed(t)
+			worked = true
+			continue
+		case r := <-b.snap.results:
+			b.snapDone(r)
+			worked = true
+			continue
+		default:
+		}
+		if !b.turn() {
+			return worked
+		}
+		worked = true
+	}
+	return worked
+}
+
+// turn steps the machine once, if there is anything to do and the log can take another entry.
+func (b *Broker) turn() bool {
+	for {
+		select {
+		case t := <-b.tickets:
+			b.landed(t)
+			continue
+		default:
+		}
+		break
+	}
+	if !b.alive() || b.number-b.durable >= maxFlights {
+		return false
+	}
+	switch b.fill.Swap(0) {
+	case 1:
+		b.machine.SetFull(true)
+		b.logger.Warn("the disk is nearly full: messages are refused until there is room; acks are taken")
+	case 2:
+		b.machine.SetFull(false)
+		b.logger.Info("the disk has room again: messages are taken")
+	}
+	if len(b.pending) == 0 {
+		b.pending, b.spare = b.mailbox.take(b.spare), nil
+	}
+	now := b.clock.Now().UnixNano()
+	if len(b.pending) == 0 && b.machine.NextDeadline() > now {
+		b.spare = b.pending
+		return false
+	}
+
+	size := int64(256)
+	b.cmds = b.cmds[:0]
+	for _, o := range b.pending {
+		b.cmds = append(b.cmds, o.cmd)
+		if size < 2<<20 {
+			size += o.weight
+		}
+	}
+	number := b.number + 1
+	out := queue.Output{Entry: queue.AppendHeader(make([]byte, 0, min(size, 4<<20)), queue.EntryHeader{Epoch: b.epoch, Number: number, Time: b.machine.TurnTime(now)})}
+	done := b.machine.Step(now, number, b.cmds, &out)
+	f := flight{ended: out.Ended}
+	f.ops = append(f.ops, b.pending[:done]...)
+	for _, o := range f.ops {
+		b.settingsChanged(o.cmd)
+	}
+	b.park(&f, out.Handouts)
+	if rest := copy(b.pending, b.pending[done:]); rest > 0 {
+		clear(b.pending[rest:])
+		b.pending = b.pending[:rest]
+	} else {
+		clear(b.pending)
+		b.spare, b.pending = b.pending[:0], nil
+	}
+
+	if out.Records > 0 {
+		b.number, f.entry = number, number
+		b.snap.since += int64(len(out.Entry))
+		b.log.Append(out.Entry, func(at commitlog.Offset, err error) { b.tickets <- ticket{number, at, err} })
+		b.flights = append(b.flights, f)
+		b.maintain()
+		return true
+	}
+	if b.number == b.durable {
+		b.release(&f)
+		return true
+	}
+	f.entry = b.number
+	b.flights = append(b.flights, f)
+	return true
+}
+
+// park sorts hand-outs by subscription.
+func (b *Broker) park(f *flight, outs []queue.Handout) {
+	for len(outs) > 0 {
+		n := 1
+		for n < len(outs) && outs[n].Consumer == outs[0].Consumer {
+			n++
+		}
+		f.outs = append(f.outs, parked{outs[:n:n], outs[0].Queue.Floor()})
+		outs = outs[n:]
+	}
+}
+
+// landed releases what waited for an entry.
+func (b *Broker) landed(t ticket) {
+	if !b.alive() {
+		return
+	}
+	if t.err != nil {
+		b.fail(t.err)
+		return
+	}
+	b.places.add(t.entry, t.offset)
+	b.durable = t.entry
+	n := 0
+	for n < len(b.flights) && b.flights[n].entry <= t.entry {
+		b.release(&b.flights[n])
+		n++
+	}
+	rest := copy(b.flights, b.flights[n:])
+	clear(b.flights[rest:])
+	b.flights = b.flights[:rest]
+	b.snapLanded(t)
+}
+
+// release lets a turn's outputs go: hand-outs before answers, so that an answered receive finds what it got.
+func (b *Broker) release(f *flight) {
+	for _, p := range f.outs {
+		if s := b.subs[p.handouts[0].Consumer]; s != nil {
+			s.push(p)
+		}
+	}
+	for _, e := range f.ended {
+		if s := b.subs[e.Consumer]; s != nil {
+			delete(b.subs, e.Consumer)
+			s.end(e.Err)
+		}
+	}
+	for _, o := range f.ops {
+		o.release(nil)
+	}
+}
+
+// settingsChanged keeps what callers prepare messages with in line with the machine.
+func (b *Broker) settingsChanged(cmd queue.Command) {
+	switch c := cmd.(type) {
+	case *queue.Declare:
+		if c.Err == nil {
+			b.groups.set(c.Name, c.Info.Config.GroupBy)
+		}
+	case *queue.Delete:
+		if c.Err == nil {
+			b.groups.set(c.Name, "")
+		}
+	case *queue.Attach:
+		if c.Err == nil {
+			s := c.Owner.(*subscription)
+			s.id, s.queueID = c.Consumer, c.QueueID
+			b.subs[c.Consumer] = s
+		}
+	case *queue.Detach:
+		delete(b.subs, c.Consumer) // it was stopped before: no hand-outs are under way
+	}
+}
+
+var _ surgetank.Broker = (*Broker)(nil)

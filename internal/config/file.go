@@ -1,0 +1,216 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"strings"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
+	"github.com/surgetank/surgetank/sink"
+)
+
+// File is what a configuration file says.
+type File struct {
+	Path   string
+	Server Server
+	Queues []Queue // in the file's order
+	Sinks  []Sink
+}
+
+// Queue is one entry of the queues section.
+type Queue struct {
+	Name   string
+	Config surgetank.QueueConfig
+	// pauses: the file says whether the queue is paused. Where it does not, that is an operator's decision of the moment.
+	pauses bool
+}
+
+// Over gives the settings that the file wants for a queue which has those of now: all of the file's, and no change to
+// whether the queue is paused unless the file says so.
+func (q Queue) Over(now surgetank.QueueConfig) surgetank.QueueConfig {
+	c := q.Config
+	if !q.pauses {
+		c.Paused = now.Paused
+	}
+	return c
+}
+
+// Sink is one entry of the sinks section.
+type Sink struct {
+	Name string
+	Spec sink.Spec
+}
+
+// JSON gives the settings as the HTTP interface takes them, secrets included.
+func (s Sink) JSON() []byte { return s.Spec.Encode() }
+
+// SameAs tells whether settings as the HTTP interface shows them, without secrets, are these. A password that
+// differs cannot be seen.
+func (s Sink) SameAs(shown []byte) bool {
+	other, err := sink.ParseSpec(shown)
+	return err == nil && bytes.Equal(other.Redacted().Encode(), s.Spec.Redacted().Encode())
+}
+
+// Load reads a file. Its mistakes come as Problems, all of them at once; "-" is not special here.
+func Load(path string) (*File, error) {
+	data, err := readLimited(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, data, environment)
+}
+
+func readLimited(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, surgetank.Errorf(surgetank.CodeNotFound, "cannot read the configuration file: %w", err)
+	}
+	if info.Size() > MaxFile {
+		return nil, surgetank.Errorf(surgetank.CodeTooLarge, "the configuration file %s has %d bytes; at most %d are allowed", path, info.Size(), MaxFile)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, surgetank.Errorf(surgetank.CodeInvalid, "cannot read the configuration file: %w", err)
+	}
+	return data, nil
+}
+
+// Parse reads a file's bytes. path is only used in messages; env looks variables up.
+func Parse(path string, data []byte, env func(string) (string, bool)) (*File, error) {
+	r := &reader{problems: problems{file: path}, env: env}
+	f := &File{Path: path}
+	if tree := r.read(data); tree != nil {
+		r.file(f, tree)
+	}
+	if err := r.err(); err != nil {
+		return nil, &surgetank.Error{Code: surgetank.CodeInvalid, Message: err.Error(), Err: err}
+	}
+	return f, nil
+}
+
+func (r *reader) file(f *File, tree *node) {
+	if tree.kind == kindNull {
+		return
+	}
+	if tree.kind != kindMap {
+		r.add(tree, "", "the file must be a map with the keys server, queues and sinks")
+		return
+	}
+	for _, e := range tree.entries {
+		switch e.key {
+		case "server":
+			r.server(&f.Server, e.value)
+		case "queues":
+			r.each(e, func(name string, at *node, n *node) {
+				if q, ok := r.queue(name, at, n); ok {
+					f.Queues = append(f.Queues, q)
+				}
+			})
+		case "sinks":
+			r.each(e, func(name string, at *node, n *node) {
+				if s, ok := r.sink(name, at, n); ok {
+					f.Sinks = append(f.Sinks, s)
+				}
+			})
+		default:
+			r.unknown(&e.at, "", e.key, "server, queues, sinks")
+		}
+	}
+}
+
+func (r *reader) unknown(at *node, path, key, known string) {
+	r.add(at, join(path, key), "this key is not known; known here: %s", known)
+}
+
+// each calls do for every named entry of a section.
+func (r *reader) each(section entry, do func(name string, at, n *node)) {
+	if section.value.kind == kindNull {
+		return
+	}
+	if section.value.kind != kindMap {
+		r.add(section.value, section.key, "this must be a map from names to settings")
+		return
+	}
+	what := section.key[:len(section.key)-1]
+	for _, e := range section.value.entries {
+		if err := surgetank.ValidateName(what, e.key); err != nil {
+			r.add(&e.at, section.key, "%s", err)
+			continue
+		}
+		n := e.value
+		if n.kind == kindNull { // "orders:" alone means all defaults
+			n = &node{line: e.at.line, column: e.at.column, kind: kindMap}
+		}
+		if n.kind != kindMap {
+			r.add(n, join(section.key, e.key), "this must be a map of settings")
+			continue
+		}
+		at := e.at
+		do(e.key, &at, n)
+	}
+}
+
+func (r *reader) queue(name string, at, n *node) (q Queue, ok bool) {
+	q.Name = name
+	q.pauses = n.get("paused") != nil
+	clean := r.decode("queues."+name, at, n, func(n *node) (err error) {
+		q.Config, err = settings.Decode(n.tree())
+		return err
+	})
+	return q, clean
+}
+
+func (r *reader) sink(name string, at, n *node) (s Sink, ok bool) {
+	s.Name = name
+	clean := r.decode("sinks."+name, at, n, func(n *node) (err error) {
+		s.Spec, err = sink.ParseSpec(n.JSON())
+		return err
+	})
+	return s, clean
+}
+
+// decode calls into the package that knows the settings, and gives its complaint the place in the file that it is about. It
+// then takes that setting out and asks again, so that all mistakes are reported and not just the first.
+func (r *reader) decode(path string, at, n *node, into func(*node) error) (clean bool) {
+	clean = true
+	for _, bad := range r.bad {
+		if rest, below := cutPath(bad, path); below {
+			clean = false
+			if less, ok := n.without(rest); ok {
+				n = less
+			}
+		}
+	}
+	for range maxProblems {
+		err := into(n)
+		if err == nil {
+			return clean
+		}
+		clean = false
+		var e *surgetank.Error
+		if !errors.As(err, &e) || e.Field == "" {
+			r.add(at, path, "%s", err)
+			return false
+		}
+		place, _ := n.find(e.Field)
+		if place == n { // nothing of it is in the file: something is missing
+			place = at
+		}
+		r.add(place, join(path, e.Field), "%s", strings.TrimPrefix(e.Message, e.Field+": "))
+		less, ok := n.without(e.Field)
+		if !ok {
+			return false
+		}
+		n = less
+	}
+	return false
+}
+
+func cutPath(path, prefix string) (rest string, below bool) {
+	if len(path) > len(prefix)+1 && path[:len(prefix)] == prefix && path[len(prefix)] == '.' {
+		return path[len(prefix)+1:], true
+	}
+	return "", false
+}

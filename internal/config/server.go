@@ -1,0 +1,178 @@
+package config
+
+import (
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
+)
+
+// Off as an address means that the door is not opened.
+const Off = "off"
+
+// Defaults of a server that was told nothing.
+const (
+	DefaultData = "surgetank-data"
+	DefaultHTTP = "127.0.0.1:8080"
+	DefaultAMQP = "127.0.0.1:5672"
+)
+
+// Server is the server section: what cannot be changed while it runs. Empty fields mean the default. Flags win over the file.
+type Server struct {
+	Data  string // directory
+	HTTP  string // address, or Off
+	AMQP  string // address, or Off
+	AMQPS string // address of AMQP over TLS; empty: none
+
+	TLSCert, TLSKey string // PEM files; with them HTTP is HTTPS, and AMQPS may be set
+
+	MaxMessage int64 // bytes of a body
+
+	LogLevel  slog.Level
+	LogFormat string // text or json
+}
+
+// WithDefaults gives s with every empty field filled in.
+func (s Server) WithDefaults() Server {
+	for _, d := range []struct {
+		field *string
+		value string
+	}{{&s.Data, DefaultData}, {&s.HTTP, DefaultHTTP}, {&s.AMQP, DefaultAMQP}, {&s.LogFormat, "text"}} {
+		if *d.field == "" {
+			*d.field = d.value
+		}
+	}
+	if s.MaxMessage == 0 {
+		s.MaxMessage = surgetank.DefaultMaxMessage
+	}
+	return s
+}
+
+// Validate refuses settings that cannot work together, naming the key.
+func (s Server) Validate() error {
+	s = s.WithDefaults()
+	for _, a := range []struct{ field, value string }{{"server.http", s.HTTP}, {"server.amqp", s.AMQP}, {"server.amqps", s.AMQPS}} {
+		if a.value == "" || a.value == Off {
+			continue
+		}
+		if why := badAddress(a.value); why != "" {
+			return surgetank.FieldErrorf(a.field, "%q is not an address: %s; write HOST:PORT, or off", a.value, why)
+		}
+	}
+	switch {
+	case (s.TLSCert == "") != (s.TLSKey == ""):
+		return surgetank.FieldErrorf("server.tls", "cert and key belong together; set both")
+	case s.AMQPS != "" && s.AMQPS != Off && s.TLSCert == "":
+		return surgetank.FieldErrorf("server.amqps", "AMQP over TLS needs server.tls with cert and key")
+	case s.HTTP == Off && s.AMQP == Off && (s.AMQPS == "" || s.AMQPS == Off):
+		return surgetank.FieldErrorf("server", "http and amqp are both off; nothing could reach the server")
+	case s.MaxMessage < 1 || s.MaxMessage > surgetank.CeilingMaxMessage:
+		return surgetank.FieldErrorf("server.max_message", "max_message must be between 1 byte and 128MiB, not %d bytes", s.MaxMessage)
+	case s.LogFormat != "text" && s.LogFormat != "json":
+		return surgetank.FieldErrorf("server.log.format", "the log format must be text or json, not %.40q", s.LogFormat)
+	}
+	return nil
+}
+
+func badAddress(s string) string {
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return "it has no port"
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n > 65535 {
+		return "the port must be a number from 0 to 65535"
+	}
+	return ""
+}
+
+func (r *reader) server(s *Server, n *node) {
+	if n.kind == kindNull {
+		return
+	}
+	if n.kind != kindMap {
+		r.add(n, "server", "this must be a map of settings")
+		return
+	}
+	before := len(r.list)
+	places := map[string]*node{"server": n}
+	for _, e := range n.entries {
+		path := "server." + e.key
+		places[path] = e.value
+		switch e.key {
+		case "data":
+			s.Data = r.str(e.value, path)
+		case "http":
+			s.HTTP = r.str(e.value, path)
+		case "amqp":
+			s.AMQP = r.str(e.value, path)
+		case "amqps":
+			s.AMQPS = r.str(e.value, path)
+		case "max_message":
+			if v, err := settings.ParseSize(r.str(e.value, path)); err != nil {
+				r.add(e.value, path, "%s", err)
+			} else {
+				s.MaxMessage = v
+			}
+		case "tls":
+			r.section(e, path, "cert, key", map[string]func(string){
+				"cert": func(v string) { s.TLSCert = v },
+				"key":  func(v string) { s.TLSKey = v },
+			})
+		case "log":
+			at := e.value.get("level")
+			r.section(e, path, "level, format", map[string]func(string){
+				"level": func(v string) {
+					if err := s.LogLevel.UnmarshalText([]byte(v)); err != nil {
+						r.add(at, path+".level", "the level must be debug, info, warn or error, not %.40q", v)
+					}
+				},
+				"format": func(v string) { s.LogFormat = v },
+			})
+			if f := e.value.get("format"); f != nil {
+				places[path+".format"] = f
+			}
+		default:
+			r.unknown(&e.at, "server", e.key, "data, http, amqp, amqps, tls, max_message, log")
+		}
+	}
+	if len(r.list) > before {
+		return
+	}
+	if err := s.Validate(); err != nil {
+		field := "server"
+		if e, ok := err.(*surgetank.Error); ok && e.Field != "" {
+			field = e.Field
+		}
+		at := places[field]
+		if at == nil {
+			at = n
+		}
+		r.add(at, field, "%s", err)
+	}
+}
+
+// section reads a map of a few text settings.
+func (r *reader) section(e entry, path, known string, set map[string]func(string)) {
+	if e.value.kind != kindMap {
+		r.add(e.value, path, "this must be a map with the keys %s", known)
+		return
+	}
+	for _, inner := range e.value.entries {
+		if do := set[inner.key]; do != nil {
+			do(r.str(inner.value, join(path, inner.key)))
+		} else {
+			r.unknown(&inner.at, path, inner.key, known)
+		}
+	}
+}
+
+func (r *reader) str(n *node, path string) string {
+	if n.kind != kindScalar || strings.TrimSpace(n.text) == "" {
+		r.add(n, path, "this must be a text; give it a value, or remove the key")
+		return ""
+	}
+	return n.text
+}

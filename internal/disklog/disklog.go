@@ -1,0 +1,355 @@
+// Package disklog is the log on files: segments that are written by one goroutine, synced once a batch, and
+// checksummed so that what a crash leaves is told from what a disk has damaged.
+//
+//	Append ──► queue ──► writer: one pwritev, one fdatasync ──► callbacks, in order
+//	                        │ active segment is full
+//	                        ▼
+//	        seal (index + footer, synced) ──► next segment, made ready by maintenance
+//
+//	0000000000000007.seg   header │ frame │ frame │ … │ index │ footer      sealed, read only
+//	0000000000000008.seg   header │ frame │ frame │ mark │ 0 0 0 …          active
+//	0000000000000009.seg   header │ 0 0 0 …                                 next, empty
+//	reserve.spare          room for acks on a full disk
+//	log.state              the oldest segment that is not trimmed
+//	LOCK                   held by the process that has the log open
+//
+// Three rules make recovery decidable:
+//
+//  1. Every frame's checksum covers the random id of the segment's life and the frame's position, so that nothing old,
+//     moved or published passes for a frame.
+//  2. Every frame says up to where the segment was synced when it was written. A frame that is missing before such a
+//     position was lost by the disk (ErrCorrupt); behind it, the crash came before the sync and nobody was told
+//     that it is stored (a torn tail, cut with a line in the log).
+//  3. A segment's first frame is written only after everything in the segment before it was synced.
+//
+// What was read behind the last synced position may be in the page cache alone, and a failed sync may have marked it
+// clean there. So Open copies it into a new segment and syncs that before it trusts it.
+//
+// The files are described in docs/format.md, what is assumed of file systems in docs/assumptions.md.
+package disklog
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/clock"
+	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/vfs"
+)
+
+// Defaults and limits of Options.
+const (
+	DefaultSegmentBytes = 64 << 20
+	MinSegmentBytes     = 16 << 10
+	MaxSegmentBytes     = 1 << 30
+	DefaultCacheBytes   = 64 << 20
+
+	// firstSegmentBytes is the size of a new log's first segment; each further one is twice as large up to SegmentBytes, so
+	// that a small log stays small.
+	firstSegmentBytes = 8 << 20
+	// reserveBytes is kept back on disk for acks when no other room is left.
+	reserveBytes = 8 << 20
+	// maxSpares is how many trimmed segments are kept to be written over.
+	maxSpares = 2
+	// maxOpenFiles bounds the segment files that are open for reading.
+	maxOpenFiles = 128
+	// retryFull is how often a full disk is tried again.
+	retryFull = time.Second
+)
+
+// Options say where and how a log is kept. FS and Dir are needed; everything else may be left out.
+type Options struct {
+	FS  vfs.FS
+	Dir string
+	// SegmentBytes is the size of a segment file: 0 means 64 MiB. An entry that does not fit gets a larger one of its own.
+	SegmentBytes int64
+	// From leaves out of the replay the entries up to and including this offset; sealed segments that hold nothing else
+	// are not read. An offset behind the log's end is ErrCorrupt, for entries are missing then.
+	From commitlog.Offset
+	// Manual keeps the log from running goroutines: nothing happens but in Open, Pump, Trim and Close.
+	Manual bool
+	// CacheBytes is how much of the newest entries is kept in memory: 0 means 64 MiB, a negative number nothing.
+	CacheBytes int64
+	// MinFree is how many bytes the file system must have free for a new segment to be made: 0 means SegmentBytes, a
+	// negative number none.
+	MinFree int64
+	// OnFull is told when the disk is too full to prepare the next segment (true), which is a whole segment before
+	// writing would stop, and when there is room again (false). It is called by one goroutine at a time and must not block.
+	OnFull func(full bool)
+	// OnEvent is told what happens to files. It must not block.
+	OnEvent func(Event)
+	Logger  *slog.Logger
+	Clock   clock.Clock
+	// Rand gives the random ids; nil means crypto/rand.
+	Rand io.Reader
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.FS == nil || o.Dir == "" {
+		return o, surgetank.FieldErrorf("dir", "a log needs a file system and a directory")
+	}
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = DefaultSegmentBytes
+	}
+	if o.SegmentBytes < MinSegmentBytes || o.SegmentBytes > MaxSegmentBytes {
+		return o, surgetank.FieldErrorf("segment_bytes", "a segment of %d bytes is outside %d to %d", o.SegmentBytes, MinSegmentBytes, int64(MaxSegmentBytes))
+	}
+	o.SegmentBytes = pageEnd(o.SegmentBytes)
+	if o.CacheBytes == 0 {
+		o.CacheBytes = DefaultCacheBytes
+	}
+	if o.MinFree == 0 {
+		o.MinFree = o.SegmentBytes
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Clock == nil {
+		o.Clock = clock.Real{}
+	}
+	if o.OnFull == nil {
+		o.OnFull = func(bool) {}
+	}
+	if o.OnEvent == nil {
+		o.OnEvent = func(Event) {}
+	}
+	return o, nil
+}
+
+// Event is something that happened to the log's files. String is stable, for tests.
+type Event struct {
+	Kind    string // created, prepared, reserved, sealed, trimmed, recycled, cut, rescued, full, roomy
+	Segment uint64
+	Detail  string
+}
+
+// String gives the event as one line.
+func (e Event) String() string {
+	s := e.Kind
+	if e.Segment != 0 {
+		s += fmt.Sprintf(" %d", e.Segment)
+	}
+	if e.Detail != "" {
+		s += " " + e.Detail
+	}
+	return s
+}
+
+// Log is an open log. See commitlog.Log for who may call what.
+//
+// Locks, in the order in which they are taken: mu, then segMu; handles and caches have their own and take no other.
+type Log struct {
+	o     Options
+	fs    vfs.FS
+	files *files
+	lock  io.Closer
+
+	mu       sync.Mutex
+	queue    []pending // appended, not yet taken by the writer
+	spare    []pending // the slice that was queue before, for the next
+	err      error     // why later appends fail
+	running  bool      // the writer is at work
+	blocked  bool      // the writer waits for room to be made
+	idle     sync.Cond // running became false
+	next     *ready    // the segment behind the active one, if it is ready
+	needSize int64     // the writer needs a next segment of at least this size; 0: of any
+	trimmed  []*segment
+	full     bool
+
+	segMu sync.RWMutex
+	segs  []*segment // live segments, oldest first; the last is the active one
+
+	handles handles
+	recent  recentCache
+	cold    coldCache
+	durable atomic.Uint64 // number of the newest durable entry
+	closed  atomic.Bool
+	ahead   atomic.Int64 // bytes of the reserve and the spares
+
+	writer  writer
+	keeper  keeper
+	stats   stats
+	kick    chan struct{} // wakes maintenance
+	stop    chan struct{}
+	stopped chan struct{}
+}
+
+type pending struct {
+	data []byte
+	done func(commitlog.Offset, error)
+}
+
+var _ commitlog.Log = (*Log)(nil)
+
+// Open opens the log in a directory, which is made if it is missing, and gives what is stored behind Options.From. It
+// fails with ErrLocked while another handle or process has the log open, and with ErrCorrupt, having changed nothing
+// of account, where stored entries are damaged.
+func Open(o Options) (commitlog.Replay, *Log, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := o.FS.Mkdir(o.Dir); err != nil {
+		return nil, nil, wrap(surgetank.CodeInternal, fmt.Sprintf("making the data directory %s failed: %v", o.Dir, err), err)
+	}
+	lock, err := lockDir(o.FS, o.Dir, o.Clock.Now())
+	if err != nil {
+		return nil, nil, err
+	}
+	l := &Log{o: o, fs: o.FS, lock: lock, kick: make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{})}
+	l.idle.L = &l.mu
+	l.handles = handles{fs: o.FS, max: maxOpenFiles}
+	l.recent.limit = o.CacheBytes
+	l.cold.init(max(o.CacheBytes/4, 0))
+	l.files = &files{fs: o.FS, dir: o.Dir, random: o.Rand, now: func() int64 { return o.Clock.Now().Unix() }}
+	if err := l.recover(); err != nil {
+		return nil, nil, joinClose(err, l.closeFiles)
+	}
+	replay, err := l.newReplay(o.From)
+	if err != nil {
+		return nil, nil, joinClose(err, l.closeFiles)
+	}
+	if o.Manual {
+		close(l.stopped)
+	} else {
+		go l.maintainLoop()
+	}
+	return replay, l, nil
+}
+
+// joinClose closes after an error; what closing says besides is of no interest.
+func joinClose(err error, closeAll func() error) error {
+	_ = closeAll()
+	return err
+}
+
+// lockDir takes the lock of a data directory.
+func lockDir(fs vfs.FS, dir string, now time.Time) (io.Closer, error) {
+	lock, err := fs.Lock(lockPath(dir), lockOwner(now))
+	if err != nil {
+		return nil, mapLock(dir, err)
+	}
+	return lock, nil
+}
+
+// Append queues an entry for the writer; see commitlog.Log. After Close, done is called with ErrClosed all the same.
+func (l *Log) Append(data []byte, done func(commitlog.Offset, error)) {
+	l.mu.Lock()
+	l.queue = append(l.queue, pending{data, done})
+	l.startWriter()
+	l.mu.Unlock()
+}
+
+// startWriter lets the writer run if there is something for it to do. mu is held.
+func (l *Log) startWriter() {
+	if l.o.Manual || l.running || l.blocked || len(l.queue) == 0 {
+		return
+	}
+	l.running = true
+	go func() {
+		for l.turn() {
+		}
+	}()
+}
+
+// Pump does everything there is to do: it writes and syncs what was appended, calls back, and looks after segments. It
+// is for logs opened with Manual, must not be called by two goroutines at once, and does nothing when a callback calls it.
+func (l *Log) Pump() {
+	l.mu.Lock()
+	if l.running {
+		l.mu.Unlock()
+		return
+	}
+	for {
+		l.running = true
+		l.mu.Unlock()
+		for l.turn() {
+		}
+		l.maintain()
+		l.mu.Lock()
+		if len(l.queue) == 0 || l.blocked {
+			l.mu.Unlock()
+			return
+		}
+	}
+}
+
+// fail ends the log: whatever was not called back yet, and all that comes, gets the error.
+func (l *Log) fail(cause error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil {
+		l.err = failed(cause, false)
+		l.o.Logger.Error("the log failed; it must be opened again", "dir", l.o.Dir, "error", cause)
+	}
+	l.blocked = false
+	l.startWriter()
+}
+
+// Close finishes what was appended, as far as there is room, and releases the log. It must not be called from a callback.
+func (l *Log) Close() error {
+	if l.o.Manual {
+		l.Pump()
+	}
+	l.mu.Lock()
+	if l.closed.Load() {
+		l.mu.Unlock()
+		return nil
+	}
+	for l.running && !l.o.Manual {
+		l.idle.Wait()
+	}
+	l.closed.Store(true)
+	if l.blocked {
+		l.err = failed(wrap(surgetank.CodeFull, "the disk is full and the log was closed before there was room"), false)
+		l.blocked = false
+	}
+	result := l.err
+	l.err = errClosed
+	if result != nil {
+		l.err = result // what still waits gets the reason
+	}
+	l.running = true
+	l.mu.Unlock()
+	for l.turn() {
+	}
+	if result == nil {
+		result = l.finishMark()
+	}
+	l.mu.Lock()
+	l.err = errClosed
+	l.mu.Unlock()
+	if !l.o.Manual {
+		close(l.stop)
+	}
+	<-l.stopped
+	if err := l.closeFiles(); result == nil && err != nil {
+		result = wrap(surgetank.CodeInternal, fmt.Sprintf("closing the log in %s failed: %v", l.o.Dir, err), err)
+	}
+	return result
+}
+
+// closeFiles closes every file and gives up the lock.
+func (l *Log) closeFiles() error {
+	errs := []error{l.writer.closeFile(), l.keeper.closeFile(), l.handles.closeAll()}
+	l.mu.Lock()
+	if l.next != nil {
+		errs = append(errs, l.next.out.Close())
+		l.next = nil
+	}
+	l.mu.Unlock()
+	if err := l.lock.Close(); err != nil {
+		errs = append(errs, err)
+	}
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

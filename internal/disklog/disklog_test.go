@@ -1,0 +1,64 @@
+package disklog
+
+import (
+	"path/filepath"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/commitlog/commitlogtest"
+	"github.com/surgetank/surgetank/internal/vfs"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// suiteStore makes a store for the suite of all logs.
+func suiteStore(base vfs.FS, o Options) commitlogtest.Store {
+	inject := vfs.NewInject(base)
+	o.FS = inject
+	store := commitlogtest.Store{
+		Open: func(from commitlog.Offset) (commitlog.Replay, commitlog.Log, error) {
+			inject.SetFault(vfs.Fault{})
+			o.From = from
+			r, l, err := Open(o)
+			if err != nil {
+				return nil, nil, err
+			}
+			return r, l, nil
+		},
+		Fail: func(err error) {
+			inject.SetFault(vfs.Fault{Ops: vfs.OpWrite | vfs.OpSync, N: 1, Err: err})
+		},
+		Snapshots: func() (commitlog.Snapshots, error) { return OpenSnapshots(inject, o.Dir) },
+	}
+	if o.Manual {
+		store.Pump = func(l commitlog.Log) { l.(*Log).Pump() }
+	}
+	return store
+}
+
+func TestSuite(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		make func(t *testing.T) commitlogtest.Store
+	}{
+		{"files", func(t *testing.T) commitlogtest.Store {
+			return suiteStore(vfs.OS{}, Options{Dir: filepath.Join(t.TempDir(), "data"), SegmentBytes: 1 << 20})
+		}},
+		{"files, small segments, nothing cached", func(t *testing.T) commitlogtest.Store {
+			return suiteStore(vfs.OS{}, Options{Dir: filepath.Join(t.TempDir(), "data"), SegmentBytes: MinSegmentBytes, CacheBytes: -1})
+		}},
+		{"memory, small segments", func(*testing.T) commitlogtest.Store {
+			return suiteStore(vfs.NewMem(), Options{Dir: "data", SegmentBytes: MinSegmentBytes})
+		}},
+		{"memory, by hand, nothing cached", func(*testing.T) commitlogtest.Store {
+			return suiteStore(vfs.NewMem(), Options{Dir: "data", SegmentBytes: MinSegmentBytes, Manual: true, CacheBytes: -1})
+		}},
+		{"memory, by hand, small cache", func(*testing.T) commitlogtest.Store {
+			return suiteStore(vfs.NewMem(), Options{Dir: "data", SegmentBytes: 32 << 10, Manual: true, CacheBytes: 4096})
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) { commitlogtest.Run(t, test.make) })
+	}
+}

@@ -1,0 +1,55 @@
+package disklog
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/vfs"
+)
+
+// advice ends the message of every error about damage.
+const advice = "nothing was changed; run `surgetank verify` on the data directory to see all of the damage, restore a backup, " +
+	"or save what is whole with `surgetank repair`"
+
+// wrap makes a surgetank.Error whose cause may be several errors.
+func wrap(code surgetank.Code, message string, causes ...error) error {
+	return &surgetank.Error{Code: code, Message: message, Err: errors.Join(causes...)}
+}
+
+// damaged is the error for stored bytes that are not what was written.
+func damaged(file string, offset int64, format string, args ...any) error {
+	return wrap(surgetank.CodeCorrupt, fmt.Sprintf("%s is damaged at byte %d: %s; %s", file, offset, fmt.Sprintf(format, args...), advice),
+		commitlog.ErrCorrupt)
+}
+
+// unreadable is the error for bytes that the file system does not give.
+func unreadable(file string, offset int64, err error) error {
+	return wrap(surgetank.CodeInternal, fmt.Sprintf("reading %s at byte %d failed: %v; check the disk and the system's log", file, offset, err), err)
+}
+
+// failed is the final error of a log that could not write. uncertain says that the entry it is for may be stored all the same.
+func failed(cause error, uncertain bool) error {
+	if uncertain {
+		return wrap(surgetank.CodeUncertain, fmt.Sprintf("storing an entry failed: %v; it may or may not be stored, and the log must be opened again", cause),
+			commitlog.ErrFailed, cause)
+	}
+	return wrap(surgetank.CodeInternal, fmt.Sprintf("the log failed earlier: %v; it must be opened again", cause), commitlog.ErrFailed, cause)
+}
+
+var errClosed = wrap(surgetank.CodeClosed, "the log is closed", commitlog.ErrClosed)
+
+// mapLock turns a held lock into the log's word for it.
+func mapLock(dir string, err error) error {
+	var held *vfs.LockedError
+	if errors.As(err, &held) {
+		owner := held.Owner
+		if owner == "" {
+			owner = "another process"
+		}
+		return wrap(surgetank.CodeExists, fmt.Sprintf("the data directory %s is in use by %s; stop that first, or choose another directory", dir, owner),
+			commitlog.ErrLocked, err)
+	}
+	return wrap(surgetank.CodeInternal, fmt.Sprintf("locking the data directory %s failed: %v", dir, err), err)
+}

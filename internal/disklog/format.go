@@ -1,0 +1,256 @@
+package disklog
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+
+	"github.com/surgetank/surgetank/internal/commitlog"
+)
+
+// The layout of the files. docs/format.md has the drawings and the reasons; every number is little-endian.
+const (
+	formatVersion = 1
+
+	// pageSize is the unit in which pages are cached and media write. The segment header has one to itself, and every write
+	// is padded with zeros to the end of its last page, so that a recycled file's old page never has to be read first.
+	pageSize = 4096
+
+	segmentMagic = "SURGESEG"
+	footerMagic  = "SURGEIDX"
+	stateMagic   = "SURGELOG"
+	snapMagic    = "SURGESNP"
+
+	headerSize  = 128  // bytes of a segment header that mean something
+	dataStart   = 4096 // where a segment's first frame begins
+	frameHeader = 32
+	footerSize  = 64
+	stateSlot   = 4096 // the state file has two of these
+	stateUsed   = 64
+
+	// frameEntry and frameMark begin a frame. A mark carries no entry: it only says what was synced, at the end of what is
+	// written so far, and the next entry takes its place.
+	frameEntry = 0x31456753 // "SgE1"
+	frameMark  = 0x314d6753 // "SgM1"
+
+	// alignment of frames. The index keeps positions in units of it, so that 4 bytes reach 32 GiB.
+	alignment = 8
+)
+
+// id is a random name: of a log, so that no segment of another log is taken for one of this, and of each life of a
+// segment file, so that no frame of an older life is.
+type id [16]byte
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// le is short for the byte order of all files.
+var le = binary.LittleEndian
+
+// align rounds a position up to where a frame may begin.
+func align(n int64) int64 { return (n + alignment - 1) &^ (alignment - 1) }
+
+// frameSize is the room that an entry of n bytes takes.
+func frameSize(n int) int64 { return align(frameHeader + int64(n)) }
+
+// pageEnd rounds a position up to the end of its page.
+func pageEnd(n int64) int64 { return (n + pageSize - 1) &^ (pageSize - 1) }
+
+// indexSize is the room at a segment's end for the index of n entries and the footer behind it.
+func indexSize(n int) int64 { return align(4*int64(n)) + footerSize }
+
+// segmentHeader is the first block of a segment file. It is written and synced before the file gets its name.
+type segmentHeader struct {
+	log     id
+	id      id     // of this life of the file
+	number  uint64 // segments are numbered without gaps; the file's name says the same
+	size    int64  // of the file when it got its name
+	born    int64  // up to here frames were written and synced before the file got its name
+	created int64  // seconds since 1970, for people
+}
+
+func (h *segmentHeader) encode() []byte {
+	b := make([]byte, pageSize)
+	copy(b, segmentMagic)
+	le.PutUint32(b[8:], formatVersion)
+	copy(b[16:], h.log[:])
+	copy(b[32:], h.id[:])
+	le.PutUint64(b[48:], h.number)
+	le.PutUint64(b[56:], uint64(h.size))
+	le.PutUint64(b[64:], uint64(h.born))
+	le.PutUint64(b[72:], uint64(h.created))
+	le.PutUint32(b[12:], blockSum(b[:headerSize]))
+	return b
+}
+
+// blockSum is the checksum of a block whose bytes 12 to 16 hold it.
+func blockSum(b []byte) uint32 {
+	return crc32.Update(crc32.Checksum(b[:12], castagnoli), castagnoli, b[16:])
+}
+
+// checkBlock says what is wrong with a block that begins with a magic text, a version and a checksum; empty if nothing is.
+func checkBlock(b []byte, magic string) string {
+	switch {
+	case string(b[:8]) != magic:
+		return "does not begin as such a block does"
+	case le.Uint32(b[12:]) != blockSum(b):
+		return "has a wrong checksum"
+	case le.Uint32(b[8:]) != formatVersion:
+		return "has a format of another version"
+	}
+	return ""
+}
+
+func decodeSegmentHeader(b []byte) (h segmentHeader, wrong string) {
+	if len(b) < headerSize {
+		return h, "is cut short"
+	}
+	b = b[:headerSize]
+	if wrong := checkBlock(b, segmentMagic); wrong != "" {
+		return h, wrong
+	}
+	copy(h.log[:], b[16:])
+	copy(h.id[:], b[32:])
+	h.number = le.Uint64(b[48:])
+	h.size = int64(le.Uint64(b[56:]))
+	h.born = int64(le.Uint64(b[64:]))
+	h.created = int64(le.Uint64(b[72:]))
+	if h.number == 0 || h.size < dataStart || h.born < dataStart || h.born > h.size {
+		return h, "holds impossible values"
+	}
+	return h, ""
+}
+
+// frame is what a frame's header says.
+type frame struct {
+	kind   uint32
+	length int    // of the entry in bytes
+	number uint64 // of the entry; of a mark, of the entry that will take its place
+	synced int64  // frames that begin before this position of the segment were synced when this one was written
+	sum    uint32 // of the entry
+}
+
+// sealer makes and checks the checksums of one life of a segment file. Its base covers the segment's id, so that every
+// checksum does.
+type sealer uint32
+
+func newSealer(segment id) sealer { return sealer(crc32.Checksum(segment[:], castagnoli)) }
+
+// headerSum covers the segment's id, the frame's position and the header but for itself.
+func (s sealer) headerSum(pos int64, header []byte) uint32 {
+	var p [8]byte
+	le.PutUint64(p[:], uint64(pos))
+	sum := crc32.Update(uint32(s), castagnoli, p[:])
+	return crc32.Update(sum, castagnoli, header[:28])
+}
+
+// entryBase begins the checksum of an entry, over the segment's id, the frame's position and the entry's number.
+func (s sealer) entryBase(pos int64, number uint64) uint32 {
+	var p [16]byte
+	le.PutUint64(p[:], uint64(pos))
+	le.PutUint64(p[8:], number)
+	return crc32.Update(uint32(s), castagnoli, p[:])
+}
+
+// put writes a frame's header for an entry (or a mark, with no data) that lies at pos.
+func (s sealer) put(b []byte, kind uint32, pos int64, number uint64, synced int64, data []byte) {
+	le.PutUint32(b, kind)
+	le.PutUint32(b[4:], uint32(len(data)))
+	le.PutUint64(b[8:], number)
+	le.PutUint64(b[16:], uint64(synced))
+	le.PutUint32(b[24:], crc32.Update(s.entryBase(pos, number), castagnoli, data))
+	le.PutUint32(b[28:], s.headerSum(pos, b))
+}
+
+// decode reads a frame's header at pos; ok means that it was written there in this life of the file.
+func (s sealer) decode(b []byte, pos int64) (f frame, ok bool) {
+	f.kind = le.Uint32(b)
+	if f.kind != frameEntry && f.kind != frameMark || le.Uint32(b[28:]) != s.headerSum(pos, b) {
+		return f, false
+	}
+	f.length = int(le.Uint32(b[4:]))
+	f.number = le.Uint64(b[8:])
+	f.synced = int64(le.Uint64(b[16:]))
+	f.sum = le.Uint32(b[24:])
+	return f, f.length <= commitlog.MaxEntry && f.synced >= dataStart && f.synced <= pos && (f.kind == frameEntry || f.length == 0)
+}
+
+// footer ends a sealed segment: the index of its frames, and this behind it in the last bytes of the file.
+type footer struct {
+	first uint64 // number of the first entry
+	count int
+	end   int64 // position behind the last frame
+}
+
+// encodeIndex makes the index and the footer for a file of a size; they belong at size minus their length.
+func (s sealer) encodeIndex(f footer, index []uint32, size int64) []byte {
+	b := make([]byte, indexSize(len(index)))
+	for i, p := range index {
+		le.PutUint32(b[4*i:], p)
+	}
+	t := b[len(b)-footerSize:]
+	copy(t, footerMagic)
+	le.PutUint32(t[8:], formatVersion)
+	le.PutUint64(t[16:], f.first)
+	le.PutUint64(t[24:], uint64(f.count))
+	le.PutUint64(t[32:], uint64(f.end))
+	le.PutUint32(t[40:], crc32.Update(uint32(s), castagnoli, b[:len(b)-footerSize]))
+	le.PutUint32(t[12:], s.footerSum(t, size))
+	return b
+}
+
+// footerSum covers the segment's id, the file's size (so where the footer lies) and the footer but for itself.
+func (s sealer) footerSum(t []byte, size int64) uint32 {
+	sum := s.entryBase(size, 0)
+	sum = crc32.Update(sum, castagnoli, t[:12])
+	return crc32.Update(sum, castagnoli, t[16:footerSize])
+}
+
+// decodeFooter reads the footer from a file's last bytes. The index's checksum is for the caller to check.
+func (s sealer) decodeFooter(t []byte, size int64) (f footer, indexSum uint32, ok bool) {
+	if string(t[:8]) != footerMagic || le.Uint32(t[12:]) != s.footerSum(t, size) || le.Uint32(t[8:]) != formatVersion {
+		return f, 0, false
+	}
+	count := le.Uint64(t[24:])
+	f.first, f.end = le.Uint64(t[16:]), int64(le.Uint64(t[32:]))
+	if count > uint64(size)/frameHeader || f.first == 0 || f.end < dataStart || f.end+indexSize(int(count)) > size {
+		return f, 0, false
+	}
+	f.count = int(count)
+	return f, le.Uint32(t[40:]), true
+}
+
+// state is what the log's state file says. The file has two slots that are written in turn, so that one is
+// always whole, and never needs more room than it has: trimming must work on a full disk.
+type state struct {
+	log        id
+	generation uint64 // of two whole slots the one with the higher generation counts
+	oldest     uint64 // the number of the oldest segment that is not trimmed
+	first      uint64 // the number of its first entry
+}
+
+func (s *state) encode() []byte {
+	b := make([]byte, stateSlot)
+	copy(b, stateMagic)
+	le.PutUint32(b[8:], formatVersion)
+	copy(b[16:], s.log[:])
+	le.PutUint64(b[32:], s.generation)
+	le.PutUint64(b[40:], s.oldest)
+	le.PutUint64(b[48:], s.first)
+	le.PutUint32(b[12:], blockSum(b[:stateUsed]))
+	return b
+}
+
+func decodeState(b []byte) (s state, wrong string) {
+	if len(b) < stateUsed {
+		return s, "is cut short"
+	}
+	b = b[:stateUsed]
+	if wrong := checkBlock(b, stateMagic); wrong != "" {
+		return s, wrong
+	}
+	copy(s.log[:], b[16:])
+	s.generation, s.oldest, s.first = le.Uint64(b[32:]), le.Uint64(b[40:]), le.Uint64(b[48:])
+	if s.oldest == 0 || s.first == 0 {
+		return s, "holds impossible values"
+	}
+	return s, ""
+}

@@ -1,0 +1,462 @@
+package disklog
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/vfs"
+)
+
+// heavyRate is the rate of writing, in bytes a second, from which on no zeros are written ahead: the disk belongs to
+// what is being appended then.
+const heavyRate = 32 << 20
+
+// keeper is what maintenance owns: one goroutine, or whoever calls Pump or Trim of a manual log.
+type keeper struct {
+	state     state
+	stateFile vfs.File
+	reserve   bool       // the reserve file is on disk
+	spares    []string   // trimmed segment files to write over
+	nextSize  int64      // of the next segment to make
+	dead      []*segment // trimmed, but still being read
+
+	since atomic.Int64 // when the active segment became that, in nanoseconds
+	rate  atomic.Int64 // bytes a second at which the segment before it was filled
+}
+
+func (k *keeper) closeFile() error {
+	if k.stateFile == nil {
+		return nil
+	}
+	f := k.stateFile
+	k.stateFile = nil
+	return f.Close()
+}
+
+// rolled remembers how fast a segment was filled. The writer calls it.
+func (k *keeper) rolled(now time.Time, bytes int64) {
+	then := time.Unix(0, k.since.Swap(now.UnixNano()))
+	k.rate.Store(int64(float64(bytes) / since(now, then).Seconds()))
+}
+
+// wake lets maintenance look for work.
+func (l *Log) wake() {
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+}
+
+// maintainLoop is the maintenance goroutine.
+func (l *Log) maintainLoop() {
+	defer close(l.stopped)
+	timer := l.o.Clock.NewTimer(retryFull)
+	defer timer.Stop()
+	timer.Stop()
+	l.wake()
+	for {
+		select {
+		case <-l.stop:
+			return
+		case <-l.kick:
+		case <-timer.C():
+		}
+		if l.maintain() {
+			timer.Reset(retryFull)
+		}
+	}
+}
+
+// maintain frees trimmed segments and makes ready what is missing: the next segment, then the reserve. It reports
+// whether it has to try again later for want of room.
+func (l *Log) maintain() (again bool) {
+	l.mu.Lock()
+	failed := l.err != nil
+	l.mu.Unlock()
+	if failed {
+		return false
+	}
+	if err := l.bury(); err != nil {
+		l.fail(err)
+		return false
+	}
+	roomErr, err := l.prepareNext()
+	if err == nil && roomErr == nil {
+		roomErr, err = l.prepareReserve()
+	}
+	if err != nil {
+		l.fail(err)
+		return false
+	}
+	ahead := int64(len(l.keeper.spares)) * l.o.SegmentBytes
+	if l.keeper.reserve {
+		ahead += min(reserveBytes, l.o.SegmentBytes)
+	}
+	l.ahead.Store(ahead)
+	l.setFull(roomErr)
+	return roomErr != nil
+}
+
+// setFull tells the owner when room runs out and when it is back. cause is nil when there is room.
+func (l *Log) setFull(cause error) {
+	full := cause != nil
+	l.mu.Lock()
+	changed := l.full != full
+	l.full = full
+	l.mu.Unlock()
+	switch {
+	case changed && full:
+		l.o.Logger.Warn("the disk is full: no room for the next segment; publishing should stop, and space be made", "dir", l.o.Dir, "error", cause)
+		l.o.OnEvent(Event{Kind: "full"})
+		l.o.OnFull(true)
+	case changed:
+		l.o.Logger.Info("there is room on the disk again", "dir", l.o.Dir)
+		l.o.OnEvent(Event{Kind: "roomy"})
+		l.o.OnFull(false)
+	}
+}
+
+// noRoom tells errors that leave the log as it was and may pass: a full disk, or no file descriptors or memory.
+func noRoom(err error) bool { return vfs.IsNoSpace(err) || vfs.IsShortage(err) }
+
+// prepareNext makes the next segment if it is missing or too small for what the writer has. roomErr is an error that may pass.
+func (l *Log) prepareNext() (roomErr, err error) {
+	l.mu.Lock()
+	need, have := l.needSize, l.next
+	number := l.lastNumber() + 1
+	l.mu.Unlock()
+	if have != nil && have.seg.size >= need {
+		return nil, nil
+	}
+	if have != nil { // it is replaced by a larger one of the same number
+		l.mu.Lock()
+		l.next = nil
+		l.mu.Unlock()
+		if err := have.out.Close(); err != nil {
+			return nil, err
+		}
+	}
+	k := &l.keeper
+	seg, err := l.makeNext(number, max(need, k.nextSize))
+	if err != nil && noRoom(err) {
+		roomErr = err
+		if !k.reserve || need == 0 {
+			return roomErr, nil
+		}
+		if seg, err = l.takeReserve(number, need); seg == nil {
+			return roomErr, err
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	out, err := l.fs.Open(seg.name, vfs.ReadWrite)
+	if err != nil {
+		if noRoom(err) {
+			return err, nil // the file stays and is replaced the next time
+		}
+		return nil, err
+	}
+	l.o.OnEvent(Event{Kind: "prepared", Segment: number, Detail: fmt.Sprintf("%d bytes", seg.size)})
+	k.nextSize = min(max(k.nextSize, 2*l.lastSize()), l.o.SegmentBytes)
+	l.mu.Lock()
+	l.next = &ready{seg, out}
+	if l.blocked && seg.size >= l.needSize {
+		l.blocked = false
+		l.startWriter()
+	}
+	l.mu.Unlock()
+	return roomErr, nil
+}
+
+// lastNumber gives the active segment's number.
+func (l *Log) lastNumber() uint64 {
+	l.segMu.RLock()
+	defer l.segMu.RUnlock()
+	return l.segs[len(l.segs)-1].header.number
+}
+
+func (l *Log) lastSize() int64 {
+	l.segMu.RLock()
+	defer l.segMu.RUnlock()
+	return l.segs[len(l.segs)-1].size
+}
+
+// makeNext makes a segment of a spare, or else anew.
+func (l *Log) makeNext(number uint64, size int64) (*segment, error) {
+	k := &l.keeper
+	if n := len(k.spares); n > 0 && size <= l.o.SegmentBytes {
+		spare := k.spares[n-1]
+		seg, err := l.files.convert(spare, number, nil)
+		if err == nil {
+			k.spares = k.spares[:n-1]
+			l.o.OnEvent(Event{Kind: "recycled", Segment: number})
+		}
+		return seg, err
+	}
+	if err := l.checkFree(size); err != nil {
+		return nil, err
+	}
+	return l.files.create(number, size, l.zeroAhead(size), nil)
+}
+
+// checkFree refuses to take the last of a file system's room.
+func (l *Log) checkFree(size int64) error {
+	if l.o.MinFree < 0 {
+		return nil
+	}
+	free, err := l.fs.Free(l.o.Dir)
+	if err != nil {
+		return err
+	}
+	if free-size < l.o.MinFree {
+		return wrap(surgetank.CodeFull, fmt.Sprintf("%s has %d bytes free; a segment of %d would leave less than the %d that are kept free", l.o.Dir, free, size, l.o.MinFree), syscall.ENOSPC)
+	}
+	return nil
+}
+
+// takeReserve turns the reserve into the next segment: it needs no more room on the disk.
+func (l *Log) takeReserve(number uint64, need int64) (*segment, error) {
+	k := &l.keeper
+	if need > min(reserveBytes, l.o.SegmentBytes) {
+		return nil, nil
+	}
+	seg, err := l.files.convert(l.files.path(reserveName), number, nil)
+	if err != nil {
+		if noRoom(err) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	k.reserve = false
+	l.o.Logger.Warn("writing into the reserve, which is there for acks", "dir", l.o.Dir)
+	return seg, nil
+}
+
+// prepareReserve makes the reserve file if it is missing, of a spare's room if need be.
+func (l *Log) prepareReserve() (roomErr, err error) {
+	k := &l.keeper
+	if k.reserve {
+		return nil, nil
+	}
+	for {
+		err := l.makeReserve()
+		switch {
+		case err == nil:
+			k.reserve = true
+			l.o.OnEvent(Event{Kind: "reserved"})
+			return nil, nil
+		case !noRoom(err):
+			return nil, err
+		case len(k.spares) == 0:
+			return err, nil
+		}
+		spare := k.spares[len(k.spares)-1]
+		k.spares = k.spares[:len(k.spares)-1]
+		if err := errorsJoin(l.fs.Remove(spare), l.fs.SyncDir(l.o.Dir)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (l *Log) makeReserve() error {
+	size := min(reserveBytes, l.o.SegmentBytes)
+	if err := l.checkFree(size); err != nil {
+		return err
+	}
+	name := l.files.path(reserveName)
+	f, err := createAnew(l.fs, name+tmpExt)
+	if err != nil {
+		return err
+	}
+	err = f.Preallocate(size)
+	if fill := l.zeroAhead(size); err == nil && fill != nil {
+		err = fill(f)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return errorsJoin(err, l.fs.Remove(name+tmpExt))
+	}
+	return l.files.publish(name+tmpExt, name)
+}
+
+// zeroAhead gives the function that writes zeros into a new segment, so that writing frames over them later is a third
+// cheaper than into room that was only reserved; nil while the log is under heavy load, and it stops when that begins.
+func (l *Log) zeroAhead(size int64) func(vfs.File) error {
+	if l.o.Manual || l.heavy() || size > l.o.SegmentBytes {
+		return nil
+	}
+	return func(f vfs.File) error {
+		chunk := make([]byte, min(1<<20, size))
+		for pos := int64(0); pos < size; pos += int64(len(chunk)) {
+			if l.heavy() || l.stopping() {
+				return nil
+			}
+			if _, err := f.WriteAt(chunk[:min(int64(len(chunk)), size-pos)], pos); err != nil {
+				return err
+			}
+			if pos%(8<<20) == 7<<20 { // little by little, so that the log's own syncs do not wait for all of it
+				if err := f.Sync(); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+}
+
+func (l *Log) stopping() bool {
+	select {
+	case <-l.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// heavy tells whether appends come so fast, or the next segment is needed so soon, that nothing else should write.
+func (l *Log) heavy() bool {
+	l.mu.Lock()
+	waiting := l.blocked || l.needSize > 0
+	l.mu.Unlock()
+	if waiting {
+		return true
+	}
+	now := l.o.Clock.Now()
+	then := time.Unix(0, l.keeper.since.Load())
+	l.segMu.RLock()
+	active := l.segs[len(l.segs)-1]
+	bytes := active.end - dataStart
+	l.segMu.RUnlock()
+	elapsed := since(now, then)
+	if bytes < 1<<20 && elapsed < time.Second {
+		return l.keeper.rate.Load() > heavyRate // too early to tell: as it was
+	}
+	return float64(bytes)/elapsed.Seconds() > heavyRate
+}
+
+// Trim says that entries before an offset are no longer needed: segments that hold nothing else are freed.
+func (l *Log) Trim(before commitlog.Offset) error {
+	l.mu.Lock()
+	if l.err != nil {
+		defer l.mu.Unlock()
+		return l.err
+	}
+	l.segMu.Lock()
+	n := 0
+	for n+1 < len(l.segs) && l.segs[n+1].first <= uint64(before) {
+		n++
+	}
+	l.trimmed = append(l.trimmed, l.segs[:n]...)
+	l.segs = append([]*segment(nil), l.segs[n:]...)
+	l.segMu.Unlock()
+	running := l.running
+	l.mu.Unlock()
+	if n == 0 {
+		return nil
+	}
+	l.wake()
+	if l.o.Manual && !running {
+		l.maintain()
+	}
+	return nil
+}
+
+// bury frees the segments that were trimmed: first the state file says that they are no longer part of the log, then
+// their files are renamed to spares or removed.
+func (l *Log) bury() error {
+	k := &l.keeper
+	l.mu.Lock()
+	trimmed := l.trimmed
+	l.trimmed = nil
+	l.mu.Unlock()
+	if len(trimmed) > 0 {
+		last := trimmed[len(trimmed)-1]
+		if err := l.writeSlot(last.header.number+1, last.next()); err != nil {
+			return err
+		}
+		k.dead = append(k.dead, trimmed...)
+		l.o.OnEvent(Event{Kind: "trimmed", Segment: last.header.number, Detail: fmt.Sprintf("%d segments", len(trimmed))})
+	}
+	var busy []*segment
+	changed := false
+	for _, s := range k.dead {
+		closed, err := l.handles.bury(s)
+		if err != nil {
+			return err
+		}
+		if !closed {
+			busy = append(busy, s) // its last reader wakes maintenance
+			continue
+		}
+		if len(k.spares) < maxSpares && s.size == l.o.SegmentBytes {
+			spare := strings.TrimSuffix(s.name, segmentExt) + spareExt
+			err = l.fs.Rename(s.name, spare)
+			k.spares = append(k.spares, spare)
+		} else {
+			err = l.fs.Remove(s.name)
+		}
+		if err != nil {
+			return err
+		}
+		changed = true
+	}
+	k.dead = busy
+	if changed {
+		return l.fs.SyncDir(l.o.Dir)
+	}
+	return nil
+}
+
+// writeSlot writes and syncs the older slot of the state file: from now on the log begins with segment oldest and entry first.
+func (l *Log) writeSlot(oldest, first uint64) error {
+	k := &l.keeper
+	next := k.state
+	next.generation++
+	next.oldest, next.first = oldest, first
+	if _, err := k.stateFile.WriteAt(next.encode(), int64(next.generation%2)*stateSlot); err != nil {
+		return err
+	}
+	if err := k.stateFile.Sync(); err != nil {
+		return err
+	}
+	k.state = next
+	return nil
+}
+
+// createAnew creates a file in place of an unfinished one of the same name.
+func createAnew(fs vfs.FS, name string) (vfs.File, error) {
+	f, err := fs.Open(name, vfs.Create)
+	if isExist(err) {
+		if err := fs.Remove(name); err != nil {
+			return nil, err
+		}
+		f, err = fs.Open(name, vfs.Create)
+	}
+	return f, err
+}
+
+// errorsJoin keeps a single error as it is.
+func errorsJoin(errs ...error) error {
+	var found []error
+	for _, err := range errs {
+		if err != nil {
+			found = append(found, err)
+		}
+	}
+	if len(found) == 1 {
+		return found[0]
+	}
+	return errors.Join(found...)
+}

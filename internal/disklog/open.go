@@ -1,0 +1,608 @@
+package disklog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	iofs "io/fs"
+	"slices"
+	"strings"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/vfs"
+)
+
+func isExist(err error) bool { return errors.Is(err, iofs.ErrExist) }
+
+// listing is what a log's directory holds, by the names.
+type listing struct {
+	segments   []uint64 // sorted
+	spares     []string
+	unfinished []string
+	state      bool
+	reserve    bool
+}
+
+func listDir(fs vfs.FS, dir string) (ls listing, err error) {
+	names, err := fs.List(dir)
+	if err != nil {
+		return ls, wrap(surgetank.CodeInternal, fmt.Sprintf("listing the data directory %s failed: %v", dir, err), err)
+	}
+	for _, name := range names {
+		stem, tmp := strings.CutSuffix(name, tmpExt)
+		number, isSegment := parseSegmentName(stem)
+		switch {
+		case tmp && (isSegment || stem == reserveName || stem == stateName):
+			ls.unfinished = append(ls.unfinished, name)
+		case tmp:
+		case isSegment:
+			ls.segments = append(ls.segments, number)
+		case name == stateName:
+			ls.state = true
+		case name == reserveName:
+			ls.reserve = true
+		case strings.HasSuffix(name, spareExt):
+			if _, ok := parseSegmentName(strings.TrimSuffix(name, spareExt) + segmentExt); ok {
+				ls.spares = append(ls.spares, name)
+			}
+		}
+	}
+	slices.Sort(ls.segments)
+	return ls, nil
+}
+
+// recover brings the log into the state in which it can be written: it finds the end, copies what may not be on the medium,
+// and refuses where entries are damaged. What a crash may have left, and what becomes of it:
+//
+//	no state file, no segments     a new log, or one whose making was interrupted: made
+//	*.tmp                          never part of the log: removed
+//	segments below state.oldest    trimmed, not yet removed: removed
+//	a segment missing in between   lost by the disk or a person: ErrCorrupt
+//	last frames, marked synced     the end; writing goes on behind them
+//	last frames, not marked        copied to the next segment, synced there, cut here
+//	a broken frame, not marked     torn tail: cut, with a line in the log
+//	a broken frame, marked         ErrCorrupt
+//	an empty segment at the end    the next one, or the active one if that before it is sealed
+func (l *Log) recover() error {
+	ls, err := listDir(l.fs, l.o.Dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range ls.unfinished {
+		if err := l.fs.Remove(l.files.path(name)); err != nil {
+			return openError(l.o.Dir, err)
+		}
+	}
+	if !ls.state {
+		if err := l.create(&ls); err != nil {
+			return err
+		}
+	}
+	if err := l.openState(); err != nil {
+		return err
+	}
+	if err := l.adoptSpares(ls); err != nil {
+		return err
+	}
+	segs, err := l.openSegments(ls.segments)
+	if err != nil {
+		return err
+	}
+	tail, err := l.findTail(segs)
+	if err != nil {
+		return err
+	}
+	if err := l.chain(segs, tail); err != nil {
+		return err
+	}
+	return l.resume(segs, tail)
+}
+
+func openError(dir string, err error) error {
+	var e *surgetank.Error
+	if errors.As(err, &e) {
+		return err
+	}
+	code := surgetank.CodeInternal
+	if vfs.IsNoSpace(err) {
+		code = surgetank.CodeFull
+	}
+	return wrap(code, fmt.Sprintf("opening the log in %s failed: %v", dir, err), err)
+}
+
+// create makes a new log: its first segment, then the state file, whose name says that the log exists.
+func (l *Log) create(ls *listing) error {
+	switch {
+	case len(ls.segments) == 1 && ls.segments[0] == 1:
+		// Either the making of the log was interrupted, or its state file is lost; in the first case nothing was written yet.
+		f, err := l.fs.Open(l.files.path(segmentName(1)), vfs.Read)
+		if err != nil {
+			return openError(l.o.Dir, err)
+		}
+		h, sc, err := peekFirst(f, l.files.path(segmentName(1)))
+		if err = errorsJoin(err, f.Close()); err != nil {
+			return err
+		}
+		if sc.first != 0 || !sc.clean() {
+			return l.lostState()
+		}
+		l.files.log = h.log
+	case len(ls.segments) > 0:
+		return l.lostState()
+	default:
+		x, err := newID(l.o.Rand)
+		if err != nil {
+			return openError(l.o.Dir, err)
+		}
+		l.files.log = x
+		size := min(firstSegmentBytes, l.o.SegmentBytes)
+		var fill func(vfs.File) error
+		if !l.o.Manual {
+			fill = func(f vfs.File) error { return zeroAll(f, size) }
+		}
+		if _, err := l.files.create(1, size, fill, nil); err != nil {
+			return openError(l.o.Dir, err)
+		}
+		ls.segments = []uint64{1}
+		l.o.OnEvent(Event{Kind: "created", Segment: 1})
+	}
+	if err := writeState(l.fs, l.files.path(stateName), state{log: l.files.log, generation: 1, oldest: 1, first: 1}); err != nil {
+		return openError(l.o.Dir, err)
+	}
+	if err := l.fs.SyncDir(l.o.Dir); err != nil {
+		return openError(l.o.Dir, err)
+	}
+	return nil
+}
+
+func (l *Log) lostState() error {
+	return damaged(l.files.path(stateName), 0, "the file is missing, but there are segments of a log")
+}
+
+// writeState makes a state file, complete before it gets its name.
+func writeState(fs vfs.FS, name string, st state) error {
+	f, err := createAnew(fs, name+tmpExt)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(append(st.encode(), st.encode()...), 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errorsJoin(err, f.Close()); err != nil {
+		return err
+	}
+	return fs.Rename(name+tmpExt, name)
+}
+
+func zeroAll(f vfs.File, size int64) error {
+	chunk := make([]byte, min(1<<20, size))
+	for pos := int64(0); pos < size; pos += int64(len(chunk)) {
+		if _, err := f.WriteAt(chunk[:min(int64(len(chunk)), size-pos)], pos); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// peekFirst reads segment 1 when it is not known yet to which log it belongs.
+func peekFirst(f vfs.File, name string) (segmentHeader, *scanned, error) {
+	b := make([]byte, headerSize)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return segmentHeader{}, nil, unreadable(name, 0, err)
+	}
+	h, wrong := decodeSegmentHeader(b[:n])
+	if wrong != "" {
+		return h, nil, damaged(name, 0, "the segment's header %s", wrong)
+	}
+	h, size, err := readHeader(f, name, 1, h.log)
+	if err != nil {
+		return h, nil, err
+	}
+	sc, err := scanSegment(f, name, h, size, nil)
+	return h, sc, err
+}
+
+// openState reads the state file and keeps it open for trimming.
+func (l *Log) openState() error {
+	name := l.files.path(stateName)
+	f, err := l.fs.Open(name, vfs.ReadWrite)
+	if err != nil {
+		return openError(l.o.Dir, err)
+	}
+	l.keeper.stateFile = f
+	st, err := readState(f, name)
+	if err != nil {
+		return err
+	}
+	l.keeper.state = st
+	l.files.log = st.log
+	return nil
+}
+
+// readState gives the newer of the whole slots. One slot may be torn by a crash while it was written; both cannot.
+func readState(f vfs.File, name string) (state, error) {
+	b := make([]byte, 2*stateSlot)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return state{}, unreadable(name, 0, err)
+	}
+	var best state
+	var wrong string
+	for i := range 2 {
+		slot := b[min(n, i*stateSlot):min(n, (i+1)*stateSlot)]
+		st, w := decodeState(slot)
+		if w != "" {
+			if len(slot) >= stateUsed && string(slot[:8]) == stateMagic && blockSum(slot[:stateUsed]) == le.Uint32(slot[12:]) && le.Uint32(slot[8:]) != formatVersion {
+				return st, otherVersion(name, le.Uint32(slot[8:]))
+			}
+			wrong = w
+			continue
+		}
+		if st.generation > best.generation {
+			best = st
+		}
+	}
+	if best.generation == 0 {
+		return best, damaged(name, 0, "neither of its two slots is whole: a slot %s", wrong)
+	}
+	return best, nil
+}
+
+// adoptSpares takes over the reserve and the spares that an earlier run has left, and removes what is too much.
+func (l *Log) adoptSpares(ls listing) error {
+	k := &l.keeper
+	k.nextSize = min(2*firstSegmentBytes, l.o.SegmentBytes)
+	fileSize := func(name string) (int64, error) {
+		f, err := l.fs.Open(name, vfs.Read)
+		if err != nil {
+			return 0, err
+		}
+		size, err := f.Size()
+		return size, errorsJoin(err, f.Close())
+	}
+	if ls.reserve {
+		size, err := fileSize(l.files.path(reserveName))
+		if err != nil {
+			return openError(l.o.Dir, err)
+		}
+		k.reserve = size >= min(reserveBytes, l.o.SegmentBytes)
+	}
+	for _, name := range ls.spares {
+		path := l.files.path(name)
+		size, err := fileSize(path)
+		if err == nil && size == l.o.SegmentBytes && len(k.spares) < maxSpares {
+			k.spares = append(k.spares, path)
+			continue
+		}
+		if err = errorsJoin(err, l.fs.Remove(path)); err != nil {
+			return openError(l.o.Dir, err)
+		}
+	}
+	return nil
+}
+
+// openSegments reads the headers of the live segments, which must be there without a gap, and removes trimmed ones.
+func (l *Log) openSegments(numbers []uint64) ([]*segment, error) {
+	st := l.keeper.state
+	if len(numbers) > 0 && numbers[0] < st.oldest {
+		if err := l.removeTrimmed(numbers); err != nil {
+			return nil, openError(l.o.Dir, err)
+		}
+	}
+	var segs []*segment
+	for _, number := range numbers {
+		name := l.files.path(segmentName(number))
+		if number < st.oldest {
+			continue
+		}
+		if want := st.oldest + uint64(len(segs)); number != want {
+			return nil, damaged(l.files.path(segmentName(want)), 0, "the file is missing")
+		}
+		s, err := l.openSegment(name, number)
+		if err != nil {
+			return nil, err
+		}
+		segs = append(segs, s)
+	}
+	if len(segs) == 0 {
+		return nil, damaged(l.files.path(segmentName(st.oldest)), 0, "the file is missing")
+	}
+	return segs, nil
+}
+
+// removeTrimmed removes segments that were trimmed when the log stopped before it had removed them. What the state file says
+// may be in the page cache alone, after a failed sync, so it is written and synced once more before anything rests on it.
+func (l *Log) removeTrimmed(numbers []uint64) error {
+	if err := l.writeSlot(l.keeper.state.oldest, l.keeper.state.first); err != nil {
+		return err
+	}
+	for _, number := range numbers {
+		if number >= l.keeper.state.oldest {
+			break
+		}
+		name := l.files.path(segmentName(number))
+		l.o.Logger.Info("removing a segment that was trimmed", "file", name)
+		if err := l.fs.Remove(name); err != nil {
+			return err
+		}
+	}
+	return l.fs.SyncDir(l.o.Dir)
+}
+
+func (l *Log) openSegment(name string, number uint64) (*segment, error) {
+	s := &segment{name: name, end: dataStart}
+	f, err := l.handles.acquire(s)
+	if err != nil {
+		return nil, err
+	}
+	defer l.handles.release(s)
+	s.header, s.size, err = readHeader(f, name, number, l.files.log)
+	if err != nil {
+		return nil, err
+	}
+	s.seal = newSealer(s.header.id)
+	return s, nil
+}
+
+// tail is what was found at the log's end.
+type tail struct {
+	at     int      // index of the last segment in which something was written (or else the first)
+	found  *scanned // in it
+	sealed bool     // it is complete: what is behind it is the active segment
+}
+
+// findTail reads the segments from the last one back to one in which something was written.
+func (l *Log) findTail(segs []*segment) (tail, error) {
+	for i := len(segs) - 1; ; i-- {
+		s := segs[i]
+		f, err := l.handles.acquire(s)
+		if err != nil {
+			return tail{}, err
+		}
+		sc, err := scanSegment(f, s.name, s.header, s.size, nil)
+		var ft footer
+		var sealed bool
+		if err == nil {
+			ft, _, sealed, err = readIndex(f, s.name, s.seal, s.size)
+		}
+		l.handles.release(s)
+		if err != nil {
+			return tail{}, err
+		}
+		if i > 0 && sc.first == 0 && !sc.marked && sc.beyond == 0 && sc.reason == "" && sc.synced == dataStart && !sealed {
+			continue // prepared and never used
+		}
+		if sc.damaged() {
+			return tail{}, damaged(s.name, sc.end, "no whole entry begins here (%s), but later ones show that %d bytes from here on had been synced", orNone(sc.reason), sc.synced-sc.end)
+		}
+		sealed = sealed && ft.count == len(sc.index) && ft.end == sc.end
+		if s.size < s.header.size && !sealed {
+			return tail{}, damaged(s.name, s.size, "the file has lost %d bytes at its end", s.header.size-s.size)
+		}
+		if len(segs)-i > 2 {
+			sealed = true // only behind a sealed segment can two be empty: its footer is damaged, its entries are not
+		}
+		if sealed && i == len(segs)-1 {
+			return tail{}, damaged(l.files.path(segmentName(s.header.number+1)), 0, "the file is missing: the segment before it is complete")
+		}
+		return tail{at: i, found: sc, sealed: sealed}, nil
+	}
+}
+
+func orNone(reason string) string {
+	if reason == "" {
+		return "nothing that looks like one"
+	}
+	return reason
+}
+
+// chain loads the index of every segment and checks that the entries follow each other without a gap.
+func (l *Log) chain(segs []*segment, t tail) error {
+	last := segs[t.at]
+	last.first, last.index, last.end, last.sealed = t.found.first, t.found.index, t.found.end, t.sealed
+	behind, rescued := last.first, last.header.born > dataStart
+	for i := t.at - 1; i >= 0; i-- {
+		s := segs[i]
+		if err := l.loadIndex(s, behind, rescued); err != nil {
+			return err
+		}
+		if s.first != 0 {
+			behind = s.first
+		}
+		rescued = s.header.born > dataStart
+	}
+	want := l.keeper.state.first
+	for _, s := range segs[:t.at+1] {
+		if s.first == 0 {
+			s.first = want
+		}
+		if s.first != want {
+			return damaged(s.name, dataStart, "its first entry is %d, and it should be %d", s.first, want)
+		}
+		want = s.next()
+	}
+	for _, s := range segs[t.at+1:] {
+		s.first = want
+	}
+	return nil
+}
+
+// loadIndex gets the index of a segment that others follow, from its footer or else from its frames. behind is the number
+// of the first entry behind the segment (0: not known), so this one must reach up to there; entries from there on were
+// copied to the next segment (rescued) by a recovery.
+func (l *Log) loadIndex(s *segment, behind uint64, rescued bool) error {
+	f, err := l.handles.acquire(s)
+	if err != nil {
+		return err
+	}
+	defer l.handles.release(s)
+	ft, index, ok, err := readIndex(f, s.name, s.seal, s.size)
+	if err != nil {
+		return err
+	}
+	if ok {
+		s.first, s.index, s.end = ft.first, index, ft.end
+	} else {
+		l.o.Logger.Warn("a segment has no index and is read as a whole", "file", s.name)
+		sc, err := scanSegment(f, s.name, s.header, s.size, nil)
+		if err != nil {
+			return err
+		}
+		if sc.damaged() || behind == 0 && !sc.clean() {
+			return damaged(s.name, sc.end, "no whole entry begins here (%s), and segments behind this one are in use", orNone(sc.reason))
+		}
+		s.first, s.index, s.end = sc.first, sc.index, sc.end
+	}
+	s.sealed = true
+	if behind == 0 {
+		return nil
+	}
+	if s.first == 0 {
+		s.first = behind
+	}
+	if s.next() < behind {
+		return damaged(s.name, s.end, "entry %d should begin here", s.next())
+	}
+	if s.next() > behind {
+		if !rescued || behind < s.first {
+			return damaged(s.name, s.end, "it ends with entry %d, but the next segment begins with %d", s.next()-1, behind)
+		}
+		s.end, _ = s.place(behind)
+		s.index = s.index[:behind-s.first]
+	}
+	return nil
+}
+
+// resume makes the log ready for writing behind its tail.
+func (l *Log) resume(segs []*segment, t tail) error {
+	active, spare := segs[t.at], segs[t.at+1:]
+	live := segs[:t.at+1]
+	switch {
+	case !t.found.clean():
+		if len(spare) > 0 { // its name is taken
+			if _, err := l.handles.bury(spare[0]); err != nil {
+				return openError(l.o.Dir, err)
+			}
+		}
+		fresh, err := l.rescue(active, t.found)
+		if err != nil {
+			return openError(l.o.Dir, err)
+		}
+		live = append(slices.Clip(live), fresh)
+		active = fresh
+		if len(spare) > 0 {
+			spare = spare[1:]
+		}
+	case t.sealed:
+		active, spare = spare[0], spare[1:]
+		live = append(slices.Clip(live), active)
+	}
+	out, err := l.fs.Open(active.name, vfs.ReadWrite)
+	if err != nil {
+		return openError(l.o.Dir, err)
+	}
+	l.writer = writer{active: active, out: out, pos: active.end, synced: active.end, count: len(active.index)}
+	if len(spare) > 0 {
+		out, err := l.fs.Open(spare[0].name, vfs.ReadWrite)
+		if err != nil {
+			return openError(l.o.Dir, err)
+		}
+		l.next = &ready{spare[0], out}
+	}
+	l.segs = live
+	l.durable.Store(active.next() - 1)
+	l.keeper.since.Store(l.o.Clock.Now().UnixNano())
+	return nil
+}
+
+// rescue copies the entries that may not be on the medium into a new segment and syncs it, then ends the old one before
+// them. The new segment gets its name when it is complete, in place of the empty one that may have it, so a crash leaves
+// either the old tail or the copied one.
+func (l *Log) rescue(s *segment, found *scanned) (*segment, error) {
+	n, _ := slices.BinarySearch(found.index, uint32(found.synced/alignment))
+	keep := n
+	if keep < len(s.index) && int64(s.index[keep])*alignment != found.synced || keep == len(s.index) && found.synced != found.end {
+		return nil, damaged(s.name, found.synced, "the file was synced up to here, and no entry begins here")
+	}
+	if found.reason != "" || found.beyond > 0 {
+		l.o.Logger.Warn("cut an unfinished write off the end of the log: it was not synced when the machine or process stopped, so nobody was told that it is stored",
+			"file", s.name, "offset", found.end, "reason", found.reason, "pieces", found.beyond)
+		l.o.OnEvent(Event{Kind: "cut", Segment: s.header.number, Detail: fmt.Sprintf("at %d", found.end)})
+	}
+	doubtful := s.index[keep:]
+	size := max(min(max(s.size, firstSegmentBytes), l.o.SegmentBytes), pageEnd(dataStart+found.end-found.synced+indexSize(len(doubtful)+1)+pageSize))
+	copyFrames := func(f vfs.File, seal sealer) (int64, error) { return l.copyFrames(s, s.first+uint64(keep), f, seal) }
+	number := s.header.number + 1
+	fresh, err := l.files.create(number, size, nil, copyFrames)
+	if err != nil && noRoom(err) && l.keeper.reserve && size <= min(reserveBytes, l.o.SegmentBytes) {
+		l.keeper.reserve = false
+		fresh, err = l.files.convert(l.files.path(reserveName), number, copyFrames)
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.o.OnEvent(Event{Kind: "rescued", Segment: number, Detail: fmt.Sprintf("%d entries", len(doubtful))})
+	fresh.first = s.first + uint64(keep)
+	pos := int64(dataStart)
+	for i := range doubtful {
+		from, to := s.place(fresh.first + uint64(i))
+		fresh.index = append(fresh.index, uint32(pos/alignment))
+		pos += to - from
+	}
+	fresh.end = pos
+	s.index, s.end = s.index[:keep], found.synced
+	return fresh, l.sealEarly(s)
+}
+
+// copyFrames writes the entries of a segment from a number on as frames of another.
+func (l *Log) copyFrames(s *segment, from uint64, out vfs.File, seal sealer) (int64, error) {
+	in, err := l.handles.acquire(s)
+	if err != nil {
+		return 0, err
+	}
+	defer l.handles.release(s)
+	pos := int64(dataStart)
+	for number := from; number < s.next(); number++ {
+		at, to := s.place(number)
+		b := make([]byte, to-at)
+		if err := readFull(in, s.name, b, at); err != nil {
+			return 0, err
+		}
+		data, err := s.checkFrame(b, at, number)
+		if err != nil {
+			return 0, err
+		}
+		var header [frameHeader]byte
+		seal.put(header[:], frameEntry, pos, number, dataStart, data)
+		if _, err := out.WriteVec([][]byte{header[:], b[frameHeader:]}, pos); err != nil {
+			return 0, err
+		}
+		pos += to - at
+	}
+	return pos, nil
+}
+
+// sealEarly ends a segment before its file is full: the index goes right behind the entries, and then the file is cut
+// there. Until it is cut the index is only bytes behind the end.
+func (l *Log) sealEarly(s *segment) error {
+	f, err := l.fs.Open(s.name, vfs.ReadWrite)
+	if err != nil {
+		return err
+	}
+	size := s.end + indexSize(len(s.index))
+	b := s.seal.encodeIndex(footer{first: s.first, count: len(s.index), end: s.end}, s.index, size)
+	_, err = f.WriteAt(b, s.end)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = f.Truncate(size)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	s.size, s.sealed = size, true
+	return errorsJoin(err, f.Close())
+}

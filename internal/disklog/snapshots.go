@@ -1,0 +1,334 @@
+package disklog
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/vfs"
+)
+
+// A snapshot file is a header, blocks, and a footer:
+//
+//	header  magic, version, checksum, random id, offset
+//	block   length (1 to snapBlock), checksum over id + block number + bytes, bytes
+//	footer  a block of length 0: its checksum covers id + number of blocks + total length, which follow
+//
+// It gets its name when it is complete and synced.
+const (
+	snapExt        = ".snap"
+	snapBlock      = 256 << 10
+	snapHeader     = 64
+	snapBlockHead  = 8
+	snapFooterTail = 16
+	// keepSnapshots is how many complete snapshots stay.
+	keepSnapshots = 2
+)
+
+// Snapshots keeps the snapshots of one log as files in a directory, which may be the log's. Save is for one goroutine at a
+// time; the two newest snapshots stay.
+type Snapshots struct {
+	fs  vfs.FS
+	dir string
+	mu  sync.Mutex
+}
+
+var _ commitlog.Snapshots = (*Snapshots)(nil)
+
+// OpenSnapshots opens the snapshots in a directory, which is made if it is missing. Unfinished ones are removed.
+func OpenSnapshots(fs vfs.FS, dir string) (*Snapshots, error) {
+	if err := fs.Mkdir(dir); err != nil {
+		return nil, wrap(surgetank.CodeInternal, fmt.Sprintf("making the directory %s failed: %v", dir, err), err)
+	}
+	s := &Snapshots{fs: fs, dir: dir}
+	names, err := fs.List(dir)
+	if err != nil {
+		return nil, wrap(surgetank.CodeInternal, fmt.Sprintf("listing %s failed: %v", dir, err), err)
+	}
+	for _, name := range names {
+		if _, ok := parseSnapName(strings.TrimSuffix(name, tmpExt)); ok && strings.HasSuffix(name, tmpExt) {
+			if err := fs.Remove(filepath.Join(dir, name)); err != nil {
+				return nil, wrap(surgetank.CodeInternal, fmt.Sprintf("removing the unfinished snapshot %s failed: %v", name, err), err)
+			}
+		}
+	}
+	return s, nil
+}
+
+func snapName(at commitlog.Offset) string { return fmt.Sprintf("%020d%s", uint64(at), snapExt) }
+
+func parseSnapName(name string) (commitlog.Offset, bool) {
+	digits, ok := strings.CutSuffix(name, snapExt)
+	if !ok || len(digits) != 20 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(digits, 10, 64)
+	return commitlog.Offset(n), err == nil
+}
+
+// list gives the offsets of the complete snapshots, oldest first.
+func (s *Snapshots) list() ([]commitlog.Offset, error) {
+	names, err := s.fs.List(s.dir)
+	if err != nil {
+		return nil, wrap(surgetank.CodeInternal, fmt.Sprintf("listing %s failed: %v", s.dir, err), err)
+	}
+	var offsets []commitlog.Offset
+	for _, name := range names {
+		if at, ok := parseSnapName(name); ok {
+			offsets = append(offsets, at)
+		}
+	}
+	slices.Sort(offsets)
+	return offsets, nil
+}
+
+// Save writes a snapshot beside the older ones and gives it its name when it is on disk. A failure leaves the older
+// snapshots as they are and is not final: another Save may succeed.
+func (s *Snapshots) Save(at commitlog.Offset, write func(io.Writer) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name := filepath.Join(s.dir, snapName(at))
+	f, err := createAnew(s.fs, name+tmpExt)
+	if err != nil {
+		return saveError(name, err)
+	}
+	err = s.fill(f, at, write)
+	if err = errorsJoin(err, f.Close()); err == nil {
+		if err = s.fs.Rename(name+tmpExt, name); err == nil {
+			err = s.fs.SyncDir(s.dir)
+			if err != nil {
+				return saveError(name, err)
+			}
+			return s.dropOld()
+		}
+	}
+	return saveError(name, errorsJoin(err, s.fs.Remove(name+tmpExt)))
+}
+
+func saveError(name string, err error) error {
+	code := surgetank.CodeInternal
+	if vfs.IsNoSpace(err) {
+		code = surgetank.CodeFull
+	}
+	return wrap(code, fmt.Sprintf("saving the snapshot %s failed: %v; the older one stays", name, err), err)
+}
+
+func (s *Snapshots) fill(f vfs.File, at commitlog.Offset, write func(io.Writer) error) error {
+	x, err := newID(nil)
+	if err != nil {
+		return err
+	}
+	h := make([]byte, snapHeader)
+	copy(h, snapMagic)
+	le.PutUint32(h[8:], formatVersion)
+	copy(h[16:], x[:])
+	le.PutUint64(h[32:], uint64(at))
+	le.PutUint32(h[12:], blockSum(h))
+	if _, err := f.WriteAt(h, 0); err != nil {
+		return err
+	}
+	w := &snapWriter{f: f, seal: newSealer(x), pos: snapHeader}
+	buffered := bufio.NewWriterSize(w, snapBlock)
+	if err := write(buffered); err != nil {
+		return err
+	}
+	if err := buffered.Flush(); err != nil {
+		return err
+	}
+	if err := w.finish(); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// snapWriter cuts what it gets into blocks.
+type snapWriter struct {
+	f      vfs.File
+	seal   sealer
+	pos    int64
+	blocks uint64
+	total  uint64
+}
+
+func (w *snapWriter) Write(p []byte) (int, error) {
+	done := 0
+	for done < len(p) {
+		part := p[done:min(len(p), done+snapBlock)]
+		var head [snapBlockHead]byte
+		le.PutUint32(head[:], uint32(len(part)))
+		le.PutUint32(head[4:], crc32.Update(w.seal.entryBase(w.pos, w.blocks), castagnoli, part))
+		if _, err := w.f.WriteVec([][]byte{head[:], part}, w.pos); err != nil {
+			return done, err
+		}
+		w.pos += int64(len(part)) + snapBlockHead
+		w.blocks++
+		w.total += uint64(len(part))
+		done += len(part)
+	}
+	return done, nil
+}
+
+func (w *snapWriter) finish() error {
+	b := make([]byte, snapBlockHead+snapFooterTail)
+	le.PutUint64(b[8:], w.blocks)
+	le.PutUint64(b[16:], w.total)
+	le.PutUint32(b[4:], crc32.Update(w.seal.entryBase(w.pos, w.blocks), castagnoli, b[8:]))
+	_, err := w.f.WriteAt(b, w.pos)
+	return err
+}
+
+// dropOld removes all but the newest snapshots.
+func (s *Snapshots) dropOld() error {
+	offsets, err := s.list()
+	if err != nil {
+		return err
+	}
+	if len(offsets) <= keepSnapshots {
+		return nil
+	}
+	for _, at := range offsets[:len(offsets)-keepSnapshots] {
+		name := filepath.Join(s.dir, snapName(at))
+		if err := s.fs.Remove(name); err != nil {
+			return wrap(surgetank.CodeInternal, fmt.Sprintf("removing the old snapshot %s failed: %v; the new one is saved", name, err), err)
+		}
+	}
+	if err := s.fs.SyncDir(s.dir); err != nil {
+		return wrap(surgetank.CodeInternal, fmt.Sprintf("syncing %s failed: %v; the new snapshot is saved", s.dir, err), err)
+	}
+	return nil
+}
+
+// Latest opens the newest snapshot. Its bytes are verified block by block as they are read, and the reader gives io.EOF only
+// behind a footer that fits them. A damaged snapshot is ErrCorrupt; an older one is never taken in its place silently.
+func (s *Snapshots) Latest() (commitlog.Offset, io.ReadCloser, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	offsets, err := s.list()
+	if err != nil || len(offsets) == 0 {
+		return 0, nil, err
+	}
+	at := offsets[len(offsets)-1]
+	r, err := openSnapshot(s.fs, filepath.Join(s.dir, snapName(at)), at)
+	if err != nil {
+		return 0, nil, err
+	}
+	return at, r, nil
+}
+
+// snapReader reads and verifies a snapshot.
+type snapReader struct {
+	f      vfs.File
+	name   string
+	seal   sealer
+	size   int64
+	pos    int64
+	blocks uint64
+	total  uint64
+	block  []byte // what of the present block is not given out yet
+	buf    []byte
+	err    error
+}
+
+func openSnapshot(fs vfs.FS, name string, at commitlog.Offset) (*snapReader, error) {
+	f, err := fs.Open(name, vfs.Read)
+	if err != nil {
+		return nil, unreadable(name, 0, err)
+	}
+	r, err := newSnapReader(f, name, at)
+	if err != nil {
+		return nil, errorsJoin(err, f.Close())
+	}
+	return r, nil
+}
+
+func newSnapReader(f vfs.File, name string, at commitlog.Offset) (*snapReader, error) {
+	size, err := f.Size()
+	if err != nil {
+		return nil, unreadable(name, 0, err)
+	}
+	h := make([]byte, snapHeader)
+	if err := readFull(f, name, h, 0); err != nil {
+		return nil, err
+	}
+	switch wrong := checkBlock(h, snapMagic); {
+	case wrong != "" && string(h[:8]) == snapMagic && blockSum(h) == le.Uint32(h[12:]):
+		return nil, otherVersion(name, le.Uint32(h[8:]))
+	case wrong != "":
+		return nil, damaged(name, 0, "the snapshot's header %s", wrong)
+	case commitlog.Offset(le.Uint64(h[32:])) != at:
+		return nil, damaged(name, 32, "the snapshot is one of offset %d, not the one that its name says", le.Uint64(h[32:]))
+	}
+	var x id
+	copy(x[:], h[16:])
+	return &snapReader{f: f, name: name, seal: newSealer(x), size: size, pos: snapHeader}, nil
+}
+
+// Read gives verified bytes.
+func (r *snapReader) Read(p []byte) (int, error) {
+	for len(r.block) == 0 {
+		if r.err != nil {
+			return 0, r.err
+		}
+		r.err = r.nextBlock()
+	}
+	n := copy(p, r.block)
+	r.block = r.block[n:]
+	return n, nil
+}
+
+// nextBlock reads a block and verifies it; behind the footer it gives io.EOF.
+func (r *snapReader) nextBlock() error {
+	var head [snapBlockHead + snapFooterTail]byte
+	if err := readFull(r.f, r.name, head[:snapBlockHead], r.pos); err != nil {
+		return err
+	}
+	n, sum := le.Uint32(head[:]), le.Uint32(head[4:])
+	base := r.seal.entryBase(r.pos, r.blocks)
+	if n == 0 {
+		if err := readFull(r.f, r.name, head[snapBlockHead:], r.pos+snapBlockHead); err != nil {
+			return err
+		}
+		switch {
+		case crc32.Update(base, castagnoli, head[8:]) != sum:
+			return damaged(r.name, r.pos, "the snapshot's end has a wrong checksum")
+		case le.Uint64(head[8:]) != r.blocks || le.Uint64(head[16:]) != r.total:
+			return damaged(r.name, r.pos, "the snapshot should have %d bytes and has %d", le.Uint64(head[16:]), r.total)
+		case r.pos+int64(len(head)) != r.size:
+			return damaged(r.name, r.pos, "there are bytes behind the snapshot's end")
+		}
+		return io.EOF
+	}
+	if n > snapBlock {
+		return damaged(r.name, r.pos, "a block of %d bytes cannot be", n)
+	}
+	if r.buf == nil {
+		r.buf = make([]byte, snapBlock)
+	}
+	b := r.buf[:n]
+	if err := readFull(r.f, r.name, b, r.pos+snapBlockHead); err != nil {
+		return err
+	}
+	if crc32.Update(base, castagnoli, b) != sum {
+		return damaged(r.name, r.pos, "a block of the snapshot has a wrong checksum")
+	}
+	r.block = b
+	r.pos += int64(n) + snapBlockHead
+	r.blocks++
+	r.total += uint64(n)
+	return nil
+}
+
+// Close closes the file.
+func (r *snapReader) Close() error {
+	r.block, r.err = nil, errors.New("the snapshot is closed")
+	return r.f.Close()
+}

@@ -1,0 +1,230 @@
+package lint
+
+import (
+	"fmt"
+	"go/ast"
+	"go/importer"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"strings"
+	"testing"
+)
+
+// unorderedMark in a comment on a map range's line, or the line above, says that its order cannot matter; the reason follows.
+const unorderedMark = "unordered:"
+
+// impure are imports with no place in a deterministic package.
+var impure = map[string]string{
+	"context": "cancellation arrives at arbitrary moments", "sync": "one goroutine owns the machine", "sync/atomic": "one goroutine owns the machine",
+	"os": "no I/O", "net": "no I/O", "net/http": "no I/O", "io/fs": "no I/O", "path/filepath": "no I/O", "log": "no I/O", "log/slog": "no I/O",
+	"crypto/rand": "randomness is injected", "runtime": "no scheduling", "unsafe": "no memory layout", "hash/maphash": "its seed differs in every process",
+}
+
+// impureCalls are functions of otherwise allowed packages that read the world.
+var impureCalls = map[string]func(name string) bool{
+	"time": func(n string) bool {
+		switch n {
+		case "Now", "Since", "Until", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker", "Sleep", "Local", "LoadLocation":
+			return true
+		}
+		return false
+	},
+	// A generator made with New from an injected seed is fine; the package's own global one is not.
+	"math/rand": isGlobalRand, "math/rand/v2": isGlobalRand,
+	// Their order is that of the map; slices.Sorted(maps.Keys(m)) is recognised and allowed.
+	"maps": func(n string) bool { return n == "Keys" || n == "Values" || n == "All" },
+}
+
+func isGlobalRand(n string) bool {
+	return !strings.HasPrefix(n, "New") && n != "Rand" && n != "Source" && n != "PCG" && n != "ChaCha8"
+}
+
+// TestQueueIsDeterministic holds the machine's promise: the same commands and the same seed give the same bytes,
+// today, tomorrow and on another machine. The simulator and every replay rest on it.
+func TestQueueIsDeterministic(t *testing.T) {
+	fset, files := load(t, parser.ParseComments)
+	var pkg []*ast.File
+	for _, f := range files {
+		if f.pkg == "internal/queue" && !f.test {
+			pkg = append(pkg, f.ast)
+		}
+	}
+	if len(pkg) == 0 {
+		t.Skip("internal/queue is not there yet")
+	}
+	for _, problem := range nondeterminism(t, fset, "internal/queue", pkg) {
+		t.Error(problem)
+	}
+}
+
+// nondeterminism lists what could differ between two runs of a package's code.
+func nondeterminism(t *testing.T, fset *token.FileSet, path string, files []*ast.File) []string {
+	t.Helper()
+	info := &types.Info{Types: map[ast.Expr]types.TypeAndValue{}, Uses: map[*ast.Ident]types.Object{}}
+	conf := types.Config{Importer: importer.ForCompiler(fset, "source", nil)}
+	if _, err := conf.Check(path, fset, files, info); err != nil {
+		t.Fatalf("type check of %s: %v", path, err)
+	}
+	var problems []string
+	for _, f := range files {
+		c := checker{fset: fset, info: info, file: f, problems: &problems}
+		for _, spec := range f.Imports {
+			if why, bad := impure[strings.Trim(spec.Path.Value, `"`)]; bad {
+				c.add(spec.Pos(), "imports %s: %s", spec.Path.Value, why)
+			}
+		}
+		for _, decl := range f.Decls {
+			c.sorts = callsSort(info, decl)
+			ast.Walk(&c, decl)
+		}
+	}
+	return problems
+}
+
+type checker struct {
+	fset     *token.FileSet
+	info     *types.Info
+	file     *ast.File
+	sorts    bool // the function at hand sorts something
+	problems *[]string
+}
+
+func (c *checker) add(pos token.Pos, format string, args ...any) {
+	*c.problems = append(*c.problems, fmt.Sprintf("%s: %s", c.fset.Position(pos), fmt.Sprintf(format, args...)))
+}
+
+func (c *checker) Visit(n ast.Node) ast.Visitor {
+	switch n := n.(type) {
+	case *ast.GoStmt:
+		c.add(n.Pos(), "starts a goroutine; one goroutine owns the machine, and it is the caller's")
+	case *ast.SelectStmt:
+		c.add(n.Pos(), "select chooses at random among ready cases")
+	case *ast.SendStmt:
+		c.add(n.Pos(), "sends on a channel; outputs are returned as data")
+	case *ast.UnaryExpr:
+		if n.Op == token.ARROW {
+			c.add(n.Pos(), "receives from a channel; inputs are arguments")
+		}
+	case *ast.CallExpr:
+		if pkg, name := pkgFunc(c.info, n.Fun); (pkg == "slices" || pkg == "sort") && strings.HasPrefix(name, "Sorted") {
+			return nil // slices.Sorted(maps.Keys(m)) has an order
+		}
+	case *ast.SelectorExpr:
+		if pkg, name := pkgFunc(c.info, n); pkg != "" {
+			if bad := impureCalls[pkg]; bad != nil && bad(name) {
+				c.add(n.Pos(), "uses %s.%s; time, randomness and order come in as arguments", pkg, name)
+			}
+		}
+	case *ast.RangeStmt:
+		if tv, ok := c.info.Types[n.X]; ok {
+			if _, isMap := tv.Type.Underlying().(*types.Map); isMap && !c.orderIrrelevant(n) {
+				c.add(n.Pos(), "ranges over a map, whose order differs in every run; collect and sort the keys, or say why the order cannot matter in a comment %q on this line or the one above",
+					unorderedMark+" …")
+			}
+		}
+	}
+	return c
+}
+
+// orderIrrelevant allows three kinds of map range: a marked one, one that only counts (no key or value), and one that only
+// collects into a slice in a function that sorts.
+func (c *checker) orderIrrelevant(n *ast.RangeStmt) bool {
+	if n.Key == nil && n.Value == nil {
+		return true
+	}
+	line := c.fset.Position(n.Pos()).Line
+	for _, group := range c.file.Comments {
+		for _, comment := range group.List {
+			at := c.fset.Position(comment.End()).Line
+			if (at == line || at == line-1) && strings.Contains(comment.Text, unorderedMark) {
+				return true
+			}
+		}
+	}
+	if !c.sorts || len(n.Body.List) != 1 {
+		return false
+	}
+	assign, ok := n.Body.List[0].(*ast.AssignStmt)
+	if !ok || len(assign.Rhs) != 1 {
+		return false
+	}
+	call, ok := assign.Rhs[0].(*ast.CallExpr)
+	if !ok {
+		return false
+	}
+	fun, ok := call.Fun.(*ast.Ident)
+	return ok && fun.Name == "append"
+}
+
+// pkgFunc gives the package and name of a qualified identifier, or empty strings.
+func pkgFunc(info *types.Info, e ast.Expr) (pkg, name string) {
+	sel, ok := e.(*ast.SelectorExpr)
+	if !ok {
+		return "", ""
+	}
+	id, ok := sel.X.(*ast.Ident)
+	if !ok {
+		return "", ""
+	}
+	if p, ok := info.Uses[id].(*types.PkgName); ok {
+		return p.Imported().Path(), sel.Sel.Name
+	}
+	return "", ""
+}
+
+func callsSort(info *types.Info, n ast.Node) (found bool) {
+	ast.Inspect(n, func(n ast.Node) bool {
+		if call, ok := n.(*ast.CallExpr); ok {
+			pkg, name := pkgFunc(info, call.Fun)
+			found = found || pkg == "sort" || pkg == "slices" && strings.HasPrefix(name, "Sort")
+		}
+		return !found
+	})
+	return found
+}
+
+// TestDeterminismCheckSees breaks every rule once, so that the check itself cannot rot.
+func TestDeterminismCheckSees(t *testing.T) {
+	const src = `package p
+import ("context"; "maps"; "math/rand/v2"; "slices"; "sort"; "time")
+var _ context.Context
+func good(m map[string]int, r *rand.Rand) (keys []string) {
+	for k := range m { keys = append(keys, k) }
+	sort.Strings(keys)
+	for range m { r.Int() }
+	// unordered: a sum is the same in any order
+	for _, v := range m { _ = v }
+	_ = slices.Sorted(maps.Keys(m))
+	return keys
+}
+func bad(m map[string]int, c chan int) {
+	_ = time.Now()
+	_ = rand.Int()
+	go good(nil, nil)
+	select {}
+	c <- 1
+	<-c
+	for k := range m { _ = k }
+	for k := range maps.Keys(m) { _ = k }
+}
+`
+	fset := token.NewFileSet()
+	f, err := parser.ParseFile(fset, "p.go", src, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := nondeterminism(t, fset, "p", []*ast.File{f})
+	lines := map[string]bool{}
+	for _, p := range got {
+		lines[strings.SplitN(p, ":", 3)[1]] = true
+	}
+	for _, want := range []string{"2", "14", "15", "16", "17", "18", "19", "20", "21"} {
+		if !lines[want] {
+			t.Errorf("line %s was not reported", want)
+		}
+	}
+	if len(got) != 9 {
+		t.Errorf("%d problems, want 9:\n%s", len(got), strings.Join(got, "\n"))
+	}
+}

@@ -1,0 +1,117 @@
+package lint
+
+import (
+	"go/parser"
+	"strings"
+	"testing"
+)
+
+// floors is the house. A package's floor is that of the longest prefix listed here; imports point to a lower
+// floor, or to a package's own subpackages. Floors have rooms (the second digit) where one package of a floor stands on
+// another of it. Every package must be listed, so that a new one is placed on purpose.
+var floors = map[string]int{
+	"": 0, // the words
+
+	"internal/clock":     10, // helpers of floor 1: pure, or the edge of the machine (time, files)
+	"internal/vfs":       10,
+	"internal/jsonpath":  10,
+	"internal/settings":  10,
+	"internal/queue":     11, // the rules
+	"internal/commitlog": 11, // what a log is
+	"internal/auth":      11, // who may
+
+	"internal/disklog": 20, // the logs
+	"internal/memlog":  20,
+	"internal/jslog":   20,
+
+	"internal/broker": 30, // the loop
+
+	"internal/amqp":      40, // doors and consumers
+	"internal/httpapi":   40,
+	"internal/dashboard": 40,
+	"sink":               40,
+	"worker":             40,
+	"brokertest":         40,
+
+	"embedded":        50, // assembly
+	"client":          50,
+	"cluster":         50,
+	"internal/config": 50,
+	"internal/sim":    50,
+	"internal/server": 51,
+
+	"cmd":             60, // programs
+	"bench":           60,
+	"test":            60,
+	"internal/lint":   60,
+	"internal/pgtest": 10, // starts servers for tests; nothing else imports it
+}
+
+// doorsMayImport is all of the module that floor 4 may import, its own subpackages aside: doors and consumers know the
+// words and who may, not each other and not the engine.
+var doorsMayImport = map[string]bool{
+	"": true, "internal/auth": true, "internal/clock": true, "internal/jsonpath": true, "internal/settings": true,
+}
+
+// floorOf gives a package's floor and the table's entry that placed it.
+func floorOf(pkg string) (floor int, entry string, ok bool) {
+	for p := pkg; ; {
+		if f, found := floors[p]; found && (p != "" || pkg == "") {
+			return f, p, true
+		}
+		i := strings.LastIndexByte(p, '/')
+		if i < 0 {
+			return 0, "", false
+		}
+		p = p[:i]
+	}
+}
+
+func TestImportsOnlyPointDown(t *testing.T) {
+	fset, files := load(t, parser.ImportsOnly)
+	for _, f := range files {
+		if f.test {
+			continue // tests may look anywhere: a log's test opens a broker, a door's test an engine
+		}
+		from, entry, ok := floorOf(f.pkg)
+		if !ok {
+			t.Errorf("%s: package %s has no floor; add it to the table in internal/lint/floors_test.go", f.path, f.pkg)
+			continue
+		}
+		for path, pos := range imports(f) {
+			target, mine := own(path)
+			if !mine {
+				if from == 0 && strings.Contains(strings.SplitN(path, "/", 2)[0], ".") {
+					t.Errorf("%s: the root package imports %s; it imports the standard library only, so that using Surgetank's words costs a program nothing",
+						fset.Position(pos), path)
+				}
+				continue
+			}
+			to, toEntry, ok := floorOf(target)
+			switch {
+			case !ok:
+				t.Errorf("%s: imports %s, which has no floor", fset.Position(pos), path)
+			case entry == toEntry:
+				// A package and its own subpackages.
+			case to >= from:
+				t.Errorf("%s: %s (floor %d) imports %s (floor %d); imports only point down", fset.Position(pos), f.pkg, from, target, to)
+			case from/10 == 4 && !doorsMayImport[target]:
+				t.Errorf("%s: %s imports %s; doors and consumers import the root package and internal/auth only (and pure helpers): they speak to the Broker interface",
+					fset.Position(pos), f.pkg, target)
+			}
+		}
+	}
+}
+
+func TestFloorOf(t *testing.T) {
+	for pkg, want := range map[string]int{"": 0, "internal/queue": 11, "internal/amqp/wire": 40, "sink/postgres": 40, "cmd/surgetank": 60} {
+		if got, _, ok := floorOf(pkg); !ok || got != want {
+			t.Errorf("floorOf(%q) = %d, %v; want %d", pkg, got, ok, want)
+		}
+	}
+	for _, pkg := range []string{"internal", "internal/new", "other"} {
+		if _, entry, ok := floorOf(pkg); ok {
+			t.Errorf("floorOf(%q) found %q; an unlisted package must have no floor", pkg, entry)
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package queue
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// errDecode is the cause of every failed decode; what could not be read is wrapped around it.
+var errDecode = errors.New("record cannot be decoded")
+
+func appendUint(b []byte, v uint64) []byte { return binary.AppendUvarint(b, v) }
+
+func appendString(b []byte, s string) []byte {
+	return append(appendUint(b, uint64(len(s))), s...)
+}
+
+func appendBytes(b, s []byte) []byte {
+	return append(appendUint(b, uint64(len(s))), s...)
+}
+
+// decoder reads what the append functions wrote. The first error sticks and later reads give zeros, so that callers
+// check once. It never allocates from a declared length: strings and bytes must lie inside the input.
+type decoder struct {
+	b   []byte
+	off int
+	err error
+}
+
+func (d *decoder) fail(what string) {
+	if d.err == nil {
+		d.err = fmt.Errorf("%w: %s at byte %d of %d", errDecode, what, d.off, len(d.b))
+	}
+	d.off = len(d.b)
+}
+
+func (d *decoder) more() bool { return d.err == nil && d.off < len(d.b) }
+
+func (d *decoder) byte() byte {
+	if d.off >= len(d.b) {
+		d.fail("a byte is missing")
+		return 0
+	}
+	d.off++
+	return d.b[d.off-1]
+}
+
+func (d *decoder) uint() uint64 {
+	// One-byte numbers are by far the most frequent.
+	if d.off < len(d.b) && d.b[d.off] < 0x80 {
+		d.off++
+		return uint64(d.b[d.off-1])
+	}
+	v, n := binary.Uvarint(d.b[d.off:])
+	if n <= 0 {
+		d.fail("a number is malformed")
+		return 0
+	}
+	d.off += n
+	return v
+}
+
+// time reads a point in time in nanoseconds since 1970.
+func (d *decoder) time() int64 {
+	v := d.uint()
+	if v > 1<<63-1 {
+		d.fail("a time is out of range")
+		return 0
+	}
+	return int64(v)
+}
+
+func (d *decoder) u32() uint32 {
+	v := d.uint()
+	if v > 1<<32-1 {
+		d.fail("a number is out of range")
+		return 0
+	}
+	return uint32(v)
+}
+
+// count reads a number of items that each take at least one byte.
+func (d *decoder) count() int {
+	v := d.uint()
+	if v > uint64(len(d.b)-d.off) {
+		d.fail("a count is larger than what follows")
+		return 0
+	}
+	return int(v)
+}
+
+// bytes gives a part of the input itself.
+func (d *decoder) bytes() []byte {
+	n := d.uint()
+	if n > uint64(len(d.b)-d.off) {
+		d.fail("a length is larger than what follows")
+		return nil
+	}
+	s := d.b[d.off : d.off+int(n) : d.off+int(n)]
+	d.off += int(n)
+	return s
+}
+
+func (d *decoder) string() string { return string(d.bytes()) }

@@ -1,0 +1,17 @@
+// Package queue is the deterministic machine: all rules of all queues of one broker.
+//
+// The machine takes commands and the time, and gives records (facts to be logged), results and hand-outs. It has no
+// I/O, goroutine, lock, clock, context or global randomness, so the same commands at the same times give the same
+// bytes. One goroutine owns it.
+//
+//	command ──▶ step_*.go decide ──▶ Record ──▶ encode into the turn's entry
+//	                                   │
+//	                                   └─────▶ replay.go apply: the only change of durable state,
+//	                                           the same at the first time and at recovery
+//
+// Durable state is what records made: queues and settings, messages (position in the log, group, priority,
+// not-before, attempts), dedup ids, dead-letter notes, metadata. Volatile state is empty after recovery: consumers,
+// credit, leases, rate tokens; the ready and delayed indexes are rebuilt from the durable state.
+//
+// The machine holds positions and sizes, not bodies: 28 bytes for a waiting message.
+package queue

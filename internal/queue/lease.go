@@ -1,0 +1,213 @@
+package queue
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// lease is a hand-out that is not settled. Leases are volatile: a crash of the broker ends them all and counts none.
+type lease struct {
+	no       uint64
+	consumer *consumer
+	deadline int64 // 0: as long as its subscription
+}
+
+// handOut leases (or, without acks, settles) a flow's front message to a consumer.
+func (q *Queue) handOut(c *consumer, h uint32) {
+	m := q.m
+	f := &q.flows[h]
+	seq := q.frontOf(h)
+	s := q.slots.edit(seq)
+	q.takeFront(h, seq, s)
+	s.to(slotLeased)
+	f.inflight++
+	f.served = q.turn
+	q.turn++
+	q.waiting--
+	q.leased++
+	q.leasedBytes += int64(s.size)
+	q.stats.delivered++
+	rateSpend(&q.tat, q.config.Level.Rate, m.now)
+	rateSpend(&f.tat, q.config.Group.Rate, m.now)
+	c.credit--
+	c.received++
+
+	out := Handout{
+		Consumer: c.id, Queue: q, Seq: seq, Ref: s.ref(), Group: q.groupName(h), Size: s.size,
+		Attempt: int(s.attempts) + 1, Redelivered: s.has(slotRedelivered) || seq < q.freshFrom,
+	}
+	if s.has(slotNoted) {
+		out.Notes = slices.Clone(q.notes[seq].refs)
+	}
+	if c.opts.NoAck {
+		if !c.opts.ManualCredit {
+			c.credit++
+		}
+		m.acked(q, seq)
+	} else {
+		m.nextLease++
+		l := lease{no: m.nextLease, consumer: c}
+		if c.lease > 0 {
+			l.deadline = m.now + c.lease
+			q.deadline(l.deadline, seq)
+		}
+		c.held++
+		if c.pool != nil {
+			c.pool.held++
+		}
+		if q.leases == nil {
+			q.leases = map[uint64]lease{}
+		}
+		q.leases[seq] = l
+		out.Lease, out.Deadline = l.no, l.deadline
+		q.touch(h)
+	}
+	m.out.Handouts = append(m.out.Handouts, out)
+}
+
+// deadline notes when a lease ends. Stale entries are dropped when they outnumber the leases.
+func (q *Queue) deadline(at int64, seq uint64) {
+	if len(q.deadlines) > 2*len(q.leases)+1024 {
+		q.deadlines.keep(func(x timed) bool { return q.leases[x.key].deadline == x.at })
+	}
+	q.deadlines.push(timed{at, seq})
+	q.timerAt(at)
+}
+
+// endLease forgets a lease, which must exist, and gives its consumer the credit back. The caller logs what becomes of
+// the message.
+func (q *Queue) endLease(seq uint64) {
+	l := q.leases[seq]
+	delete(q.leases, seq)
+	c := l.consumer
+	c.held--
+	if p := c.pool; p != nil {
+		p.held--
+		p.refill()
+		if len(p.members) == 0 && p.held == 0 {
+			delete(q.m.pools, c.opts.Pool)
+		}
+	}
+	if !c.opts.ManualCredit && q.m.consumers[c.id] == c {
+		c.credited(1)
+	}
+	q.mark()
+}
+
+// acked logs that one message is done.
+func (m *Machine) acked(q *Queue, seq uint64) {
+	q.stats.acked++
+	r := &m.rec
+	r.Kind, r.Queue, r.Seqs = kindAcked, q.id, append(r.Seqs[:0], seq)
+	m.emit(r)
+}
+
+// giveUp decides what becomes of a leased message whose attempt failed, or that was not handled.
+func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool, detail string) {
+	s := q.slots.get(seq)
+	q.endLease(seq)
+	attempts := int(s.attempts)
+	if counted {
+		attempts++
+		if limit := q.config.Retry.MaxAttempts; limit > 0 && attempts >= limit {
+			m.bury(q, seq, reasonAttempts, attempts, detail)
+			return
+		}
+	}
+	if s.has(slotExpired) {
+		m.expired(q, seq)
+		return
+	}
+	var notBefore int64
+	switch {
+	case delay > 0:
+		notBefore = m.now + int64(min(delay, surgetank.MaxDuration))
+	case delay < 0:
+		if d := m.backoff(&q.config.Retry, max(1, attempts)); d > 0 {
+			notBefore = m.now + int64(d)
+		}
+	}
+	r := &m.rec
+	r.Kind, r.Queue, r.Seqs, r.Attempts, r.NotBefore = kindReturned, q.id, append(r.Seqs[:0], seq), uint32(attempts), notBefore
+	m.emit(r)
+}
+
+// backoff draws the delay before the attempt that follows n failed ones.
+func (m *Machine) backoff(c *surgetank.RetryConfig, n int) time.Duration {
+	if c.Initial < 0 {
+		return 0
+	}
+	d := float64(c.Initial) * math.Pow(c.Factor, float64(n-1))
+	d = min(d, float64(c.Max))
+	if c.Jitter > 0 {
+		d -= d * c.Jitter * m.rng.Float64()
+	}
+	return time.Duration(d)
+}
+
+// bury gives a message up: to the dead-letter queue, which is made if need be, or away where the settings say so.
+// The message must not be leased any more.
+func (m *Machine) bury(q *Queue, seq uint64, why reason, attempts int, detail string) {
+	to := q.config.DeadLetter
+	if to == surgetank.DeadLetterDrop {
+		q.stats.dropped++
+		m.remove(q, seq, why)
+		return
+	}
+	if to == "" {
+		to = q.name + surgetank.DeadLetterSuffix
+		if strip := surgetank.DeadLetterSuffix; len(q.name) >= len(strip) && q.name[len(q.name)-len(strip):] == strip {
+			to = q.name // a dead-letter queue keeps its own
+		}
+	}
+	dead := m.byName[to]
+	if dead == nil {
+		r := &Record{Kind: kindQueueSet, Queue: m.nextQueue, Name: to, Config: deadLetterConfig(to)}
+		m.emit(r)
+		dead = m.byName[to]
+	}
+	q.stats.deadLettered++
+	r := &m.rec
+	r.Kind, r.Queue, r.Seqs, r.ToQueue, r.ToSeq = kindTransferred, q.id, append(r.Seqs[:0], seq), dead.id, dead.nextSeq
+	r.Name = q.name
+	r.Reason, r.Attempts, r.Detail, r.NotBefore = why, uint32(attempts), clip(detail), 0
+	if ttl := dead.config.TTL; ttl > 0 && dead != q {
+		r.NotBefore = m.now + int64(ttl)
+	}
+	dead.stats.published++
+	m.emit(r)
+}
+
+// deadLetterConfig is the settings of a dead-letter queue that nobody declared: it gives nothing up by itself.
+func deadLetterConfig(name string) surgetank.QueueConfig {
+	return surgetank.QueueConfig{DeadLetter: name, Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1, Jitter: -1}}
+}
+
+// clip keeps a detail short enough to be stored.
+func clip(s string) string {
+	const most = 1024
+	if len(s) > most {
+		s = s[:most-3] + "..."
+	}
+	return s
+}
+
+// remove drops a message.
+func (m *Machine) remove(q *Queue, seq uint64, why reason) {
+	r := &m.rec
+	r.Kind, r.Queue, r.Seqs, r.Reason = kindRemoved, q.id, append(r.Seqs[:0], seq), why
+	m.emit(r)
+}
+
+// expired gives up a message whose TTL passed: to the dead-letter queue where the user named one, else away.
+func (m *Machine) expired(q *Queue, seq uint64) {
+	q.stats.expired++
+	if d := q.config.DeadLetter; d == "" || d == surgetank.DeadLetterDrop {
+		m.remove(q, seq, reasonExpired)
+		return
+	}
+	m.bury(q, seq, reasonExpired, int(q.slots.get(seq).attempts), "")
+}

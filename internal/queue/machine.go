@@ -1,0 +1,224 @@
+package queue
+
+import (
+	"math/rand/v2"
+	"slices"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Limits of one machine, with the values that New uses for zeros.
+type Limits struct {
+	MaxMessage  int // bytes of a body; DefaultMaxMessage
+	MaxQueues   int // 100,000
+	MaxMeta     int // bytes of one metadata value; 1 MiB
+	TurnBytes   int // a turn takes no further command when its entry has reached this; 1 MiB
+	TurnHandout int // hand-outs of one turn; 4,096
+	TurnTimers  int // expired leases, delays and TTLs of one turn; 16,384
+}
+
+func (l Limits) withDefaults() Limits {
+	def := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&l.MaxMessage, surgetank.DefaultMaxMessage)
+	def(&l.MaxQueues, 100_000)
+	def(&l.MaxMeta, 1<<20)
+	def(&l.TurnBytes, 1<<20)
+	def(&l.TurnHandout, 4096)
+	def(&l.TurnTimers, 16384)
+	return l
+}
+
+// Machine is all queues of one broker. It belongs to one goroutine.
+type Machine struct {
+	limits Limits
+	rng    *rand.Rand // draws back-off jitter; the drawn value is in the fact
+
+	// Durable state.
+	epoch     uint64
+	nextQueue uint64
+	byName    map[string]*Queue
+	byID      map[uint64]*Queue
+	meta      map[string]map[string][]byte
+	extents   extents
+
+	// Volatile state.
+	now        int64 // never goes back
+	entry      uint64
+	recovering bool // replaying: no flows, leases or timers are kept up; Recovered builds them
+	full       bool // the log has no room for new messages
+	nextLease  uint64
+	consumers  map[uint64]*consumer
+	nextCons   uint64
+	pools      map[uint64]*pool
+	timers     timeHeap    // when a queue has something to do; entries may be early or stale
+	dirty      []*Queue    // queues whose dispatch must run
+	immediate  []*consumer // attached for this turn only
+	budget     int         // what is left of TurnTimers
+	snap       *snapshot
+	snapGen    uint32
+	rec, pub   Record // the fact being decided; reused
+	out        *Output
+}
+
+// Queue is one queue. Other packages see it only through QueueInfo.
+type Queue struct {
+	m       *Machine
+	id      uint64
+	name    string
+	config  surgetank.QueueConfig // with defaults
+	created int64
+	gone    bool
+
+	// Durable state.
+	nextSeq uint64
+	slots   slots
+	far     map[uint64]uint64
+	dedup   dedup
+	notes   map[uint64]*note
+	due     map[uint64]int64 // only while recovering: not-before of messages that have one
+	ttl     timeHeap         // expiry of messages that have one; stale entries are skipped
+
+	// Indexes and volatile state.
+	flows     []flow
+	freeFlows []uint32
+	byGroup   map[string]uint32
+	returned  map[uint32]*seqHeap
+	ready     readyHeap
+	delayed   timeHeap // {not-before, seq}
+	wake      timeHeap // {when, flow}: blocked or rate-limited flows
+	leases    map[uint64]lease
+	deadlines timeHeap // {deadline, seq}; stale entries are skipped
+	consumers []*consumer
+	avail     []*consumer // have credit, in the order they are to be served; may hold stale ones
+	tat       int64       // level rate: when the next hand-out is due
+	turn      uint64      // counts hand-outs, for fairness
+	floor     uint64      // no live message below
+	freshFrom uint64      // messages below existed before this epoch
+	marked    bool        // in m.dirty
+	wakeAt    int64       // the entry of wake for level.rate
+	timer     int64       // the earliest entry of m.timers for this queue; 0: none
+
+	waiting, delayedN, leased int64
+	ready_                    int64 // of waiting: not held up by their group
+	bytes, leasedBytes        int64
+	stats                     stats
+}
+
+type stats struct {
+	published, duplicates, refused, delivered, acked, nacked, expired, deadLettered, dropped, leasesLost uint64
+}
+
+// New makes an empty machine. seed starts the generator of back-off jitter.
+func New(limits Limits, seed uint64) *Machine {
+	return &Machine{
+		limits:    limits.withDefaults(),
+		rng:       rand.New(rand.NewPCG(seed, 0x5ca1ab1e)),
+		nextQueue: 1,
+		byName:    map[string]*Queue{},
+		byID:      map[uint64]*Queue{},
+		meta:      map[string]map[string][]byte{},
+		consumers: map[uint64]*consumer{},
+		pools:     map[uint64]*pool{},
+	}
+}
+
+// Epoch is the number of times the log was opened by a broker.
+func (m *Machine) Epoch() uint64 { return m.epoch }
+
+// SetFull says whether the log has room for new messages only; acks are always taken.
+func (m *Machine) SetFull(full bool) { m.full = full }
+
+// Config gives the settings of a queue.
+func (m *Machine) Config(name string) (surgetank.QueueConfig, bool) {
+	q := m.byName[name]
+	if q == nil {
+		return surgetank.QueueConfig{}, false
+	}
+	return q.config, true
+}
+
+// sorted gives the queues in the order of their ids, so that nothing depends on the order of a map.
+func (m *Machine) sorted() []*Queue {
+	qs := make([]*Queue, 0, len(m.byID))
+	for _, q := range m.byID {
+		qs = append(qs, q)
+	}
+	slices.SortFunc(qs, func(a, b *Queue) int { return int(int64(a.id - b.id)) })
+	return qs
+}
+
+// Output is what one turn decided. Nothing of it may leave the process before Entry is durable.
+type Output struct {
+	// Entry is where records are appended; the caller puts the header in and takes the bytes away.
+	Entry    []byte
+	Records  int
+	Handouts []Handout
+	Ended    []Ended // subscriptions that ended by themselves
+}
+
+// Handout is a message for a consumer; the body is read by whoever delivers it.
+type Handout struct {
+	Consumer    uint64
+	Queue       *Queue
+	Seq         uint64
+	Ref         Ref
+	Notes       []Ref
+	Group       string
+	Size        uint32
+	Attempt     int
+	Redelivered bool
+	Lease       uint64 // 0: settled already (no ack expected)
+	Deadline    int64  // 0: as long as the subscription
+}
+
+// Ended says that a subscription ended, and why: CodeNotFound when its queue is gone, nil for a receive that got its fill.
+type Ended struct {
+	Consumer uint64
+	Err      error
+}
+
+// Name and ID are the queue's.
+func (q *Queue) Name() string { return q.name }
+func (q *Queue) ID() uint64   { return q.id }
+
+// Floor gives the lowest sequence number that is not settled.
+func (q *Queue) Floor() uint64 {
+	if q.floor < q.nextSeq {
+		next := q.nextSeq
+		q.slots.ascend(q.floor, func(seq uint64, s *slot) bool {
+			if s.live() {
+				next = seq
+				return false
+			}
+			return true
+		})
+		q.floor = next
+	}
+	return q.floor
+}
+
+// emit logs a fact and makes it true.
+func (m *Machine) emit(r *Record) {
+	if r.Kind == kindTransferred { // a note refers to it
+		for len(m.out.Entry)%refAlign != 0 {
+			m.out.Entry = append(m.out.Entry, byte(kindPad))
+		}
+	}
+	r.Time = m.now
+	r.Ref = makeRef(m.entry, len(m.out.Entry))
+	m.out.Entry = r.encode(m.out.Entry)
+	m.out.Records++
+	m.apply(r)
+}
+
+// mark asks for a queue's dispatch at the end of the turn.
+func (q *Queue) mark() {
+	if !q.marked && !q.m.recovering {
+		q.marked = true
+		q.m.dirty = append(q.m.dirty, q)
+	}
+}

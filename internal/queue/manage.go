@@ -1,0 +1,349 @@
+package queue
+
+import (
+	"slices"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Declare makes or changes a queue.
+type Declare struct {
+	Name    string
+	Config  surgetank.QueueConfig
+	Mode    surgetank.DeclareMode
+	Info    surgetank.QueueInfo
+	Created bool
+	Err     error
+}
+
+func (c *Declare) run(m *Machine) bool {
+	if c.Err = surgetank.ValidateQueueName(c.Name); c.Err != nil {
+		return true
+	}
+	if c.Err = c.Config.Validate(); c.Err != nil {
+		return true
+	}
+	q := m.byName[c.Name]
+	config := c.Config.WithDefaults()
+	switch {
+	case q == nil && c.Mode == surgetank.DeclareUpdate:
+		c.Err = noQueue(c.Name)
+		return true
+	case q != nil && c.Mode == surgetank.DeclareNew:
+		c.Err = surgetank.Errorf(surgetank.CodeExists, "queue %q exists already", shown(c.Name))
+		return true
+	case q == nil && len(m.byID) >= m.limits.MaxQueues:
+		c.Err = surgetank.Errorf(surgetank.CodeTooLarge, "there are %d queues, the most this broker is set to have; remove some", len(m.byID))
+		return true
+	case q == nil || c.Mode != surgetank.DeclareIfAbsent && q.config != config:
+		r := Record{Kind: kindQueueSet, Queue: m.nextQueue, Name: c.Name, Config: config}
+		if q != nil {
+			r.Queue = q.id
+		}
+		c.Created = q == nil
+		m.emit(&r)
+		q = m.byName[c.Name]
+	}
+	c.Info = q.info()
+	return true
+}
+
+// Pause stops or resumes a queue's hand-outs.
+type Pause struct {
+	Name   string
+	Paused bool
+	Err    error
+}
+
+func (c *Pause) run(m *Machine) bool {
+	q := m.byName[c.Name]
+	if q == nil {
+		c.Err = noQueue(c.Name)
+		return true
+	}
+	if q.config.Paused != c.Paused {
+		r := Record{Kind: kindQueueSet, Queue: q.id, Name: q.name, Config: q.config}
+		r.Config.Paused = c.Paused
+		m.emit(&r)
+	}
+	return true
+}
+
+// Delete removes a queue.
+type Delete struct {
+	Name    string
+	Opts    surgetank.DeleteOptions
+	Removed int64
+	Err     error
+}
+
+func (c *Delete) run(m *Machine) bool {
+	q := m.byName[c.Name]
+	switch {
+	case q == nil:
+		c.Err = noQueue(c.Name)
+	case c.Opts.IfUnused && len(q.consumers) > 0:
+		c.Err = surgetank.Errorf(surgetank.CodeExists, "queue %q is in use: it has %d consumers", shown(c.Name), len(q.consumers))
+	case c.Opts.IfEmpty && q.waiting+q.delayedN > 0:
+		c.Err = surgetank.Errorf(surgetank.CodeExists, "queue %q is not empty: it holds %d messages", shown(c.Name), q.waiting+q.delayedN)
+	default:
+		c.Removed = q.waiting + q.delayedN
+		for _, seq := range slices.Sorted(leased(q)) {
+			q.endLease(seq)
+		}
+		for len(q.consumers) > 0 {
+			m.end(q.consumers[0], surgetank.Errorf(surgetank.CodeNotFound, "queue %q was deleted", shown(c.Name)))
+		}
+		m.emit(&Record{Kind: kindQueueGone, Queue: q.id})
+	}
+	return true
+}
+
+func leased(q *Queue) func(yield func(uint64) bool) {
+	return func(yield func(uint64) bool) {
+		// unordered: both callers sort.
+		for seq := range q.leases {
+			if !yield(seq) {
+				return
+			}
+		}
+	}
+}
+
+// Purge drops what is not leased.
+type Purge struct {
+	Name   string
+	Purged int64
+	Err    error
+}
+
+func (c *Purge) run(m *Machine) bool {
+	q := m.byName[c.Name]
+	if q == nil {
+		c.Err = noQueue(c.Name)
+		return true
+	}
+	c.Purged = q.waiting + q.delayedN
+	if c.Purged > 0 {
+		m.emit(&Record{Kind: kindPurged, Queue: q.id, Below: q.nextSeq, Seqs: slices.Sorted(leased(q))})
+	}
+	return true
+}
+
+// Info reads settings and figures of one queue, or with an empty name of all.
+type Info struct {
+	Name  string
+	Infos []surgetank.QueueInfo
+	Err   error
+}
+
+func (c *Info) run(m *Machine) bool {
+	if c.Name == "" {
+		c.Infos = m.Infos()
+		return true
+	}
+	if q := m.byName[c.Name]; q != nil {
+		c.Infos = []surgetank.QueueInfo{q.info()}
+	} else {
+		c.Err = noQueue(c.Name)
+	}
+	return true
+}
+
+func (q *Queue) info() surgetank.QueueInfo {
+	st := &q.stats
+	i := surgetank.QueueInfo{
+		Name: q.name, ID: q.id, Config: q.config, Created: time.Unix(0, q.created).UTC(),
+		Ready: q.ready_, Blocked: q.waiting - q.ready_, Delayed: q.delayedN, Leased: q.leased, Bytes: q.bytes,
+		Groups: int64(len(q.byGroup)), Consumers: int64(len(q.consumers)), Floor: q.Floor(),
+		Published: st.published, Duplicates: st.duplicates, Refused: st.refused, Delivered: st.delivered, Acked: st.acked,
+		Nacked: st.nacked, Expired: st.expired, DeadLettered: st.deadLettered, Dropped: st.dropped, LeasesLost: st.leasesLost,
+		Waiting: q.explain(),
+	}
+	if _, ok := q.byGroup[""]; ok {
+		i.Groups--
+	}
+	if q.waiting+q.delayedN > 0 {
+		q.slots.ascend(q.floor, func(_ uint64, s *slot) bool {
+			if st := s.state(); st == slotWaiting || st == slotDelayed {
+				i.OldestAge = max(0, time.Duration(q.m.now-s.nanos()))
+				return false
+			}
+			return true
+		})
+	}
+	return i
+}
+
+// Peek shows messages without leasing them.
+type Peek struct {
+	Queue string
+	Opts  surgetank.PeekOptions
+	Found []Peeked
+	Err   error
+}
+
+// Peeked is one message of a peek; its body is read by the caller.
+type Peeked struct {
+	Handout
+	State surgetank.State
+}
+
+func (c *Peek) run(m *Machine) bool {
+	q := m.byName[c.Queue]
+	if q == nil {
+		c.Err = noQueue(c.Queue)
+		return true
+	}
+	from := max(c.Opts.After+1, q.Floor())
+	if id := c.Opts.ID; id.Seq != 0 {
+		from = id.Seq
+		if id.Queue != q.id {
+			return true
+		}
+	}
+	q.slots.ascend(from, func(seq uint64, s *slot) bool {
+		if c.Opts.ID.Seq != 0 && seq != c.Opts.ID.Seq || len(c.Found) >= c.Opts.Max {
+			return false
+		}
+		if st := q.stateOf(seq, s); s.live() && (c.Opts.State == "" || c.Opts.State == st) {
+			p := Peeked{Handout{Queue: q, Seq: seq, Ref: s.ref(), Group: q.groupName(s.flow), Size: s.size, Attempt: int(s.attempts),
+				Redelivered: s.has(slotRedelivered)}, st}
+			if s.has(slotNoted) {
+				p.Notes = slices.Clone(q.notes[seq].refs)
+			}
+			c.Found = append(c.Found, p)
+		}
+		return true
+	})
+	return true
+}
+
+// stateOf says where a message is, in the words of the doors.
+func (q *Queue) stateOf(seq uint64, s *slot) surgetank.State {
+	switch s.state() {
+	case slotLeased:
+		return surgetank.StateLeased
+	case slotDelayed:
+		return surgetank.StateDelayed
+	}
+	f := &q.flows[s.flow]
+	if f.open == f.waiting || f.open > 0 && f.place >= 0 && f.front == seq {
+		return surgetank.StateReady
+	}
+	return surgetank.StateBlocked
+}
+
+// Redrive moves messages to another queue, as many as the turn allows. Give it again while Next is not 0.
+type Redrive struct {
+	From   string
+	Opts   surgetank.RedriveOptions
+	Next   uint64 // where to go on; 0 at first, and when done
+	Result surgetank.RedriveResult
+	Err    error
+
+	until uint64 // messages that come later are not looked at
+}
+
+func (c *Redrive) run(m *Machine) bool {
+	q := m.byName[c.From]
+	if q == nil {
+		c.Err = noQueue(c.From)
+		return true
+	}
+	if c.Opts.To != "" && m.byName[c.Opts.To] == nil {
+		c.Err = noQueue(c.Opts.To)
+		return true
+	}
+	if c.until == 0 {
+		c.until = q.nextSeq
+	}
+	var found []uint64
+	next, batch := uint64(0), m.limits.TurnHandout
+	q.slots.ascend(c.Next, func(seq uint64, s *slot) bool {
+		if seq >= c.until {
+			return false
+		}
+		if batch--; batch < 0 || c.Opts.Max > 0 && c.Result.Matched >= c.Opts.Max {
+			next = seq
+			return false
+		}
+		if st := s.state(); st != slotWaiting && st != slotDelayed {
+			return true
+		}
+		n := q.notes[seq]
+		if c.Opts.Reason != "" && (n == nil || n.reason.String() != c.Opts.Reason) || c.Opts.Queue != "" && (n == nil || n.from != c.Opts.Queue) {
+			return true
+		}
+		c.Result.Matched++
+		if c.target(m, n) == nil {
+			c.Result.Skipped++
+			return true
+		}
+		if !c.Opts.DryRun {
+			found = append(found, seq)
+		}
+		return true
+	})
+	for _, seq := range found {
+		to := c.target(m, q.notes[seq])
+		r := &m.rec
+		r.Kind, r.Queue, r.Seqs, r.ToQueue, r.ToSeq = kindTransferred, q.id, append(r.Seqs[:0], seq), to.id, to.nextSeq
+		r.Name = q.name
+		r.Reason, r.Attempts, r.Detail, r.NotBefore = reasonRedriven, 0, "", 0
+		if ttl := to.config.TTL; ttl > 0 {
+			r.NotBefore = m.now + int64(ttl)
+			to.timerAt(r.NotBefore)
+		}
+		m.emit(r)
+		c.Result.Moved++
+		to.stats.published++
+	}
+	c.Next = next
+	return true
+}
+
+func (c *Redrive) target(m *Machine, n *note) *Queue {
+	if c.Opts.To != "" {
+		return m.byName[c.Opts.To]
+	}
+	if n == nil {
+		return nil
+	}
+	return m.byName[n.from]
+}
+
+// SetMeta stores a door's small value, or with nil removes it.
+type SetMeta struct {
+	Namespace, Name string
+	Value           []byte
+	Err             error
+}
+
+func (c *SetMeta) run(m *Machine) bool {
+	if len(c.Value) > m.limits.MaxMeta {
+		c.Err = surgetank.Errorf(surgetank.CodeTooLarge, "the value %s/%s has %d bytes; at most %d are allowed", c.Namespace, c.Name, len(c.Value), m.limits.MaxMeta)
+		return true
+	}
+	if c.Value == nil && m.meta[c.Namespace][c.Name] == nil {
+		return true
+	}
+	m.emit(&Record{Kind: kindMetaSet, Namespace: c.Namespace, Name: c.Name, Value: slices.Clone(c.Value)})
+	return true
+}
+
+// Meta reads a namespace.
+type Meta struct {
+	Namespace string
+	Values    map[string][]byte
+}
+
+func (c *Meta) run(m *Machine) bool {
+	c.Values = make(map[string][]byte, len(m.meta[c.Namespace]))
+	// unordered: the caller sorts
+	for k, v := range m.meta[c.Namespace] {
+		c.Values[k] = slices.Clone(v)
+	}
+	return true
+}

@@ -1,0 +1,281 @@
+package queue
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// A message's record, enqueued or moved, starts at a multiple of refAlign:
+//
+//	kind, flags(2), targets: n × (queue, seq, group, expires, dedup-until),
+//	[time] [not-before] [priority] [dedup id] [key] [content type] [headers] [opaque] [deaths], body
+//
+// Its size follows from parsing it; the body comes last.
+const (
+	flagTime = 1 << iota
+	flagNotBefore
+	flagPriority
+	flagDedup
+	flagKey
+	flagType
+	flagHeaders
+	flagOpaque
+	flagDeaths
+	flagTTL    // some target expires or keeps its dedup id
+	flagsKnown = 1<<iota - 1
+)
+
+// DedupKey stands for a dedup id: the first 16 bytes of its SHA-256, so that no publisher can make two ids clash.
+type DedupKey [16]byte
+
+// MakeDedupKey hashes a dedup id.
+func MakeDedupKey(id string) DedupKey {
+	var k DedupKey
+	h := sha256.Sum256([]byte(id))
+	copy(k[:], h[:])
+	return k
+}
+
+// appendMessage writes a message's record and gives its place. deaths is only for moved messages.
+func appendMessage(b []byte, r *Record, m *surgetank.Message, deaths []surgetank.Death) ([]byte, int) {
+	for len(b)%refAlign != 0 {
+		b = append(b, byte(kindPad))
+	}
+	place := len(b)
+	flags := 0
+	set := func(cond bool, f int) {
+		if cond {
+			flags |= f
+		}
+	}
+	set(r.Kind == kindMoved, flagTime)
+	set(r.NotBefore != 0, flagNotBefore)
+	set(r.Priority != 0, flagPriority)
+	set(m.DedupID != "", flagDedup)
+	set(m.Key != "", flagKey)
+	set(m.ContentType != "", flagType)
+	set(len(m.Headers) > 0, flagHeaders)
+	set(len(m.Opaque) > 0, flagOpaque)
+	set(len(deaths) > 0, flagDeaths)
+	for i := range r.Targets {
+		set(r.Targets[i].Expires|r.Targets[i].DedupUntil != 0, flagTTL)
+	}
+	b = append(b, byte(r.Kind), byte(flags), byte(flags>>8))
+	b = appendUint(b, uint64(len(r.Targets)))
+	for i := range r.Targets {
+		t := &r.Targets[i]
+		b = appendUint(b, t.Queue)
+		b = appendUint(b, t.Seq)
+		b = appendString(b, t.Group)
+		if flags&flagTTL != 0 {
+			b = appendUint(b, uint64(t.Expires))
+			b = appendUint(b, uint64(t.DedupUntil))
+		}
+	}
+	if flags&flagTime != 0 {
+		b = appendUint(b, uint64(r.Time))
+	}
+	if flags&flagNotBefore != 0 {
+		b = appendUint(b, uint64(r.NotBefore))
+	}
+	if flags&flagPriority != 0 {
+		b = append(b, r.Priority)
+	}
+	if flags&flagDedup != 0 {
+		b = appendString(b, m.DedupID)
+	}
+	if flags&flagKey != 0 {
+		b = appendString(b, m.Key)
+	}
+	if flags&flagType != 0 {
+		b = appendString(b, m.ContentType)
+	}
+	if flags&flagHeaders != 0 {
+		b = appendUint(b, uint64(len(m.Headers)))
+		for _, h := range m.Headers {
+			b = appendString(b, h.Name)
+			b = appendString(b, h.Value)
+		}
+	}
+	if flags&flagOpaque != 0 {
+		b = appendBytes(b, m.Opaque)
+	}
+	if flags&flagDeaths != 0 {
+		b = appendUint(b, uint64(len(deaths)))
+		for i := range deaths {
+			x := &deaths[i]
+			b = appendString(b, x.Queue)
+			b = appendString(b, x.Reason)
+			b = appendString(b, x.Detail)
+			b = appendUint(b, uint64(x.Time.UnixNano()))
+			b = appendUint(b, uint64(x.Attempts))
+			b = appendString(b, x.Group)
+		}
+	}
+	return appendBytes(b, m.Body), place
+}
+
+// message reads a message's record behind its kind. The machine's part goes to r; m, when not nil, gets the rest, with
+// Body and Opaque inside the input and all strings sharing one copy of the head.
+func (d *decoder) message(r *Record, m *surgetank.Message, deaths *[]surgetank.Death) {
+	flags := int(d.byte())
+	flags |= int(d.byte()) << 8
+	if d.err == nil && flags&^flagsKnown != 0 {
+		d.fail("a message has unknown flags (a newer version wrote it?)")
+		return
+	}
+	n := d.count()
+	r.Targets = r.Targets[:0]
+	for range n {
+		t := Target{Queue: d.uint(), Seq: d.uint(), Group: d.string()}
+		if flags&flagTTL != 0 {
+			t.Expires, t.DedupUntil = d.time(), d.time()
+		}
+		r.Targets = append(r.Targets, t)
+	}
+	if flags&flagTime != 0 {
+		r.Time = d.time()
+	}
+	r.NotBefore, r.Priority, r.DedupKey = 0, 0, DedupKey{}
+	if flags&flagNotBefore != 0 {
+		r.NotBefore = d.time()
+	}
+	if flags&flagPriority != 0 {
+		r.Priority = d.byte()
+	}
+	if flags&flagDedup != 0 {
+		id := d.bytes()
+		h := sha256.Sum256(id)
+		copy(r.DedupKey[:], h[:])
+		if m != nil {
+			m.DedupID = string(id)
+		}
+	}
+	str := func(f int, to *string) {
+		if flags&f != 0 {
+			if s := d.bytes(); m != nil {
+				*to = string(s)
+			}
+		}
+	}
+	var none surgetank.Message
+	to := m
+	if to == nil {
+		to = &none
+	}
+	str(flagKey, &to.Key)
+	str(flagType, &to.ContentType)
+	if flags&flagHeaders != 0 {
+		n := d.count()
+		if m != nil && d.err == nil {
+			m.Headers = make([]surgetank.Header, 0, min(n, surgetank.MaxHeaders))
+		}
+		for range n {
+			name, value := d.bytes(), d.bytes()
+			if m != nil {
+				m.Headers = append(m.Headers, surgetank.Header{Name: string(name), Value: string(value)})
+			}
+		}
+	}
+	if flags&flagOpaque != 0 {
+		to.Opaque = d.bytes()
+	}
+	if flags&flagDeaths != 0 {
+		n := d.count()
+		for range n {
+			x := surgetank.Death{Queue: d.string(), Reason: d.string(), Detail: d.string(),
+				Time: time.Unix(0, d.time()), Attempts: int(d.u32()), Group: d.string()}
+			if deaths != nil {
+				*deaths = append(*deaths, x)
+			}
+		}
+	}
+	body := d.bytes()
+	r.BodySize = uint32(len(body))
+	to.Body = body
+}
+
+// Stored is a message as it stands in the log. Its group is the machine's to tell: a copy that was transferred
+// keeps the record it was published with.
+type Stored struct {
+	Message surgetank.Message
+	Time    time.Time
+	Targets []Target
+	Deaths  []surgetank.Death // what a moved record carries; newer ones are in notes
+}
+
+// ReadMessage decodes the message at ref, which must lie in entry. Body and Opaque share entry's memory.
+func ReadMessage(entry []byte, ref Ref, s *Stored) error {
+	var r Record
+	d := decoder{b: entry}
+	h := d.header()
+	if d.err != nil {
+		return d.err
+	}
+	if h.Number != ref.Entry() {
+		return fmt.Errorf("entry %d was asked for, entry %d is there: %w", ref.Entry(), h.Number, errDecode)
+	}
+	d.off = min(ref.Place(), len(entry))
+	if k := Kind(d.byte()); k != kindEnqueued && k != kindMoved {
+		return fmt.Errorf("no message stands at byte %d of entry %d (record kind %d): %w", ref.Place(), h.Number, k, errDecode)
+	}
+	r.Targets = s.Targets
+	r.Time = h.Time
+	d.message(&r, &s.Message, &s.Deaths)
+	if d.err != nil {
+		return d.err
+	}
+	s.Targets, s.Time = r.Targets, time.Unix(0, r.Time)
+	s.Message.Priority = r.Priority
+	if r.NotBefore > 0 {
+		s.Message.Delay = time.Duration(r.NotBefore - r.Time)
+	}
+	return nil
+}
+
+// ReadNote decodes the transfer at ref as an event of a message's dead-letter history.
+func ReadNote(entry []byte, ref Ref) (surgetank.Death, error) {
+	d := decoder{b: entry}
+	h := d.header()
+	d.off = min(ref.Place(), len(entry))
+	r := Record{Kind: Kind(d.byte())}
+	if d.err == nil && (r.Kind != kindTransferred || h.Number != ref.Entry()) {
+		return surgetank.Death{}, fmt.Errorf("no dead-letter note stands at byte %d of entry %d: %w", ref.Place(), ref.Entry(), errDecode)
+	}
+	r.decode(&d)
+	return surgetank.Death{Queue: r.Name, Reason: r.Reason.String(), Detail: r.Detail, Time: time.Unix(0, h.Time).UTC(),
+		Attempts: int(r.Attempts)}, d.err
+}
+
+// Records calls f for every record of an entry, messages without their bodies' copies. It is the one reader of
+// entries, for recovery, inspection and relocation.
+func Records(entry []byte, f func(h EntryHeader, r *Record) error) error {
+	d := decoder{b: entry}
+	h := d.header()
+	var r Record
+	for d.more() {
+		place := d.off
+		r.Kind = Kind(d.byte())
+		switch r.Kind {
+		case kindPad:
+			continue
+		case kindEnqueued, kindMoved:
+			r.Time = h.Time
+			d.message(&r, nil, nil)
+		default:
+			r.Time = h.Time
+			r.decode(&d)
+		}
+		if d.err != nil {
+			break
+		}
+		r.Ref = makeRef(h.Number, place)
+		if err := f(h, &r); err != nil {
+			return err
+		}
+	}
+	return d.err
+}

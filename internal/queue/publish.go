@@ -1,0 +1,182 @@
+package queue
+
+import (
+	"time"
+	"unicode/utf8"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Incoming is one publishing with what was prepared outside the machine.
+type Incoming struct {
+	*surgetank.Publishing
+	Groups []string // one a queue; nil: the message's own for all
+	Dedup  DedupKey // of the dedup id, if there is one
+}
+
+// Check refuses a publishing that breaks a limit. It needs no machine and may run anywhere.
+func Check(p *surgetank.Publishing, maxMessage int) error {
+	m := &p.Message
+	switch {
+	case len(p.Queues) == 0:
+		return surgetank.FieldErrorf("queue", "the message names no queue; name at least one")
+	case len(p.Queues) > surgetank.MaxTargets:
+		return surgetank.FieldErrorf("queue", "the message names %d queues; at most %d are allowed", len(p.Queues), surgetank.MaxTargets)
+	case len(m.Body) > maxMessage:
+		return tooLarge("body", "the message has %d bytes, more than the limit of %d; send it in parts or raise the limit", len(m.Body), maxMessage)
+	case len(m.Group) > surgetank.MaxNameLen || !utf8.ValidString(m.Group):
+		return surgetank.FieldErrorf("group", "the group has %d bytes or is not UTF-8; at most %d bytes of UTF-8 are allowed", len(m.Group), surgetank.MaxNameLen)
+	case len(m.Group) > 0 && m.Group[0] < ' ':
+		return surgetank.FieldErrorf("group", "the group %.40q begins with a control character", m.Group)
+	case len(m.DedupID) > surgetank.MaxDedupIDLen:
+		return surgetank.FieldErrorf("dedup_id", "the dedup id has %d bytes; at most %d are allowed", len(m.DedupID), surgetank.MaxDedupIDLen)
+	case len(m.Key) > surgetank.MaxNameLen:
+		return surgetank.FieldErrorf("key", "the key has %d bytes; at most %d are allowed", len(m.Key), surgetank.MaxNameLen)
+	case len(m.ContentType) > surgetank.MaxNameLen:
+		return surgetank.FieldErrorf("content_type", "the content type has %d bytes; at most %d are allowed", len(m.ContentType), surgetank.MaxNameLen)
+	case m.Delay < 0 || m.Delay > surgetank.MaxDuration:
+		return surgetank.FieldErrorf("delay", "the delay must be between 0 and 10 years, not %v", m.Delay)
+	case m.TTL < 0 || m.TTL > surgetank.MaxDuration:
+		return surgetank.FieldErrorf("ttl", "the TTL must be between 0 and 10 years, not %v", m.TTL)
+	case len(m.Headers) > surgetank.MaxHeaders:
+		return surgetank.FieldErrorf("headers", "the message has %d headers; at most %d are allowed", len(m.Headers), surgetank.MaxHeaders)
+	}
+	size := len(m.Opaque)
+	for i := range m.Headers {
+		h := &m.Headers[i]
+		if h.Name == "" || len(h.Name) > surgetank.MaxNameLen {
+			return surgetank.FieldErrorf("headers", "the header name %.40q has %d bytes; 1 to %d are allowed", h.Name, len(h.Name), surgetank.MaxNameLen)
+		}
+		size += len(h.Name) + len(h.Value)
+	}
+	if size > surgetank.MaxHeaderBytes {
+		return tooLarge("headers", "the headers have %d bytes together; at most %d are allowed", size, surgetank.MaxHeaderBytes)
+	}
+	return nil
+}
+
+func tooLarge(field, format string, args ...any) error {
+	e := surgetank.Errorf(surgetank.CodeTooLarge, format, args...)
+	e.Field = field
+	return e
+}
+
+func fullUp(retry time.Duration, format string, args ...any) error {
+	e := surgetank.Errorf(surgetank.CodeFull, format, args...)
+	e.RetryAfter = retry
+	return e
+}
+
+// Publish stores messages, each on its own: one that is refused does not hold up the others.
+type Publish struct {
+	Msgs    []Incoming
+	Results []surgetank.PublishResult // as long as Msgs
+
+	next int
+}
+
+func (c *Publish) run(m *Machine) bool {
+	for ; c.next < len(c.Msgs); c.next++ {
+		if c.next > 0 && m.turnFull() {
+			return false
+		}
+		if c.Results[c.next].Err == nil { // it may have been refused before it came here
+			c.Results[c.next] = m.publish(&c.Msgs[c.next])
+		}
+	}
+	return true
+}
+
+// admit says whether a queue takes some more messages now.
+func (m *Machine) admit(q *Queue, messages, bytes int64) error {
+	if m.full {
+		return fullUp(5*time.Second, "the disk of the broker is nearly full: messages are not taken until space is freed; acks still are")
+	}
+	if q.config.Overflow != surgetank.OverflowReject || !q.over(messages, bytes) {
+		return nil
+	}
+	if q.dispatch(); !q.over(messages, bytes) { // a waiting consumer may make room
+		return nil
+	}
+	q.mark()
+	q.stats.refused++
+	return fullUp(time.Second, "queue %q is at its limit with %d messages (%d bytes) waiting; publish again when some were consumed",
+		shown(q.name), q.waiting+q.delayedN, q.bytes-q.leasedBytes)
+}
+
+func noQueue(name string) error {
+	return surgetank.Errorf(surgetank.CodeNotFound, "there is no queue %q; make it first (surgetank queue set NAME)", shown(name))
+}
+
+// publish decides for one message. Each queue that takes it becomes a target of one record.
+func (m *Machine) publish(in *Incoming) (res surgetank.PublishResult) {
+	r := &m.pub // not m.rec: admitting may hand out, which emits
+	r.Kind, r.Targets, r.NotBefore, r.Priority = kindEnqueued, r.Targets[:0], 0, in.Message.Priority
+	r.DedupKey, r.BodySize = in.Dedup, uint32(len(in.Message.Body))
+	msg := &in.Message
+	var dup surgetank.MessageID
+	for i, name := range in.Queues {
+		q := m.byName[name]
+		if q == nil {
+			res.Err = noQueue(name)
+			continue
+		}
+		if len(in.Queues) > 1 && named(r.Targets, q.id) {
+			continue
+		}
+		t := Target{Queue: q.id, Group: msg.Group}
+		if in.Groups != nil {
+			t.Group = in.Groups[i]
+		}
+		if q.config.DedupWindow > 0 && msg.DedupID != "" {
+			if seq, ok := q.dedup.find(in.Dedup, m.now); ok {
+				q.stats.duplicates++
+				if dup.Seq == 0 {
+					dup = surgetank.MessageID{Queue: q.id, Seq: seq}
+				}
+				continue
+			}
+			t.DedupUntil = m.now + int64(q.config.DedupWindow)
+		}
+		if err := m.admit(q, 1, int64(len(msg.Body))); err != nil {
+			res.Err = err
+			continue
+		}
+		t.Seq = q.nextSeq
+		ttl := q.config.TTL
+		if msg.TTL > 0 && (ttl == 0 || msg.TTL < ttl) {
+			ttl = msg.TTL
+		}
+		if ttl > 0 {
+			t.Expires = m.now + int64(ttl)
+			q.timerAt(t.Expires)
+		}
+		q.stats.published++
+		r.Targets = append(r.Targets, t)
+	}
+	if len(r.Targets) == 0 {
+		res.ID, res.Duplicate = dup, dup.Seq != 0 && res.Err == nil
+		return res
+	}
+	if msg.Delay > 0 {
+		r.NotBefore = m.now + int64(msg.Delay)
+	}
+	r.Time = m.now
+	var place int
+	m.out.Entry, place = appendMessage(m.out.Entry, r, msg, nil)
+	r.Ref = makeRef(m.entry, place)
+	m.out.Records++
+	res.ID = surgetank.MessageID{Queue: r.Targets[0].Queue, Seq: r.Targets[0].Seq}
+	m.apply(r)
+	return res
+}
+
+// named says whether a queue is among the targets already: a message reaches each queue once.
+func named(ts []Target, queue uint64) bool {
+	for i := range ts {
+		if ts[i].Queue == queue {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,199 @@
+package queue
+
+import "fmt"
+
+// verdict is the answer to "who is eligible now?", and to "why is this message waiting?".
+//
+//	decided for  | verdict       | when                                             | ends by
+//	-------------+---------------+--------------------------------------------------+------------------------
+//	the queue    | paused        | settings say so                                  | resume
+//	             | levelInFlight | leased messages reached level.max_in_flight      | ack, nack, lost lease
+//	             | levelRate     | level.rate's next hand-out is in the future      | time
+//	a group      | groupEmpty    | nothing waits, or all of it is delayed           | publish, time
+//	             | groupInFlight | leased messages reached group.max_in_flight      | ack, nack, lost lease
+//	             | groupRetry    | max_in_flight 1 and its front message backs off  | time
+//	             | groupRate     | group.rate's next hand-out is in the future      | time
+//	the consumer | noConsumer    | none is attached, or none is active              | subscribe
+//	             | noCredit      | none has credit                                  | ack, more credit
+//
+// Among the groups that may go, the one whose front message has the highest priority goes first; among equals, with
+// group.fair, the one that was served longest ago, otherwise the one whose front message was confirmed first. Delayed
+// and retried messages are in no group's line until they are due, except in a strict group, whose line they hold up.
+type verdict uint8
+
+const (
+	mayGo verdict = iota
+	paused
+	levelInFlight
+	levelRate
+	groupEmpty
+	groupInFlight
+	groupRetry
+	groupRate
+	noConsumer
+	noCredit
+)
+
+// queueVerdict decides for the queue as a whole.
+func (q *Queue) queueVerdict() verdict {
+	l := &q.config.Level
+	switch {
+	case q.config.Paused:
+		return paused
+	case l.MaxInFlight > 0 && q.leased >= int64(l.MaxInFlight):
+		return levelInFlight
+	case l.Rate > 0 && rateDue(q.tat, l.Rate, l.Burst) > q.m.now:
+		return levelRate
+	}
+	return mayGo
+}
+
+// groupVerdict decides for one flow.
+func (q *Queue) groupVerdict(h uint32) verdict {
+	f, g := &q.flows[h], &q.config.Group
+	switch {
+	case f.waiting == 0:
+		return groupEmpty
+	case q.groupName(h) == "":
+		return mayGo // messages without a group know no limits of groups
+	case g.MaxInFlight > 0 && f.inflight >= uint32(g.MaxInFlight):
+		return groupInFlight
+	case f.blocked > q.m.now:
+		return groupRetry
+	case g.Rate > 0 && rateDue(f.tat, g.Rate, 1) > q.m.now:
+		return groupRate
+	}
+	return mayGo
+}
+
+// touch brings a flow's place in the ready heap up to date after anything about it changed.
+func (q *Queue) touch(h uint32) {
+	f := &q.flows[h]
+	was := int64(f.open)
+	switch q.groupVerdict(h) {
+	case mayGo:
+		f.open = f.waiting
+		if g := q.config.Group.MaxInFlight; g > 0 && q.groupName(h) != "" {
+			f.open = min(f.open, uint32(g)-f.inflight)
+		}
+		front := q.frontOf(h)
+		f = &q.flows[h]
+		if f.place >= 0 && f.front == front {
+			break
+		}
+		f.front, f.priority = front, q.slots.get(front).priority
+		if f.place < 0 {
+			q.ready.push(q.flows, h, q.config.Group.Fair)
+		} else {
+			q.ready.fix(q.flows, int(f.place), q.config.Group.Fair)
+		}
+	case groupRate:
+		if at := rateDue(f.tat, q.config.Group.Rate, 1); f.wakeAt != at {
+			f.wakeAt = at
+			q.wake.push(timed{at, uint64(h)})
+			q.timerAt(at)
+		}
+		fallthrough
+	default:
+		f.open = 0
+		q.unready(h)
+	}
+	q.ready_ += int64(f.open) - was
+}
+
+func (q *Queue) unready(h uint32) {
+	if p := q.flows[h].place; p >= 0 {
+		q.ready.remove(q.flows, int(p), q.config.Group.Fair)
+	}
+}
+
+// readyHeap holds the flows that may go, the next one first.
+type readyHeap []uint32
+
+func (r readyHeap) less(flows []flow, i, j int, fair bool) bool {
+	a, b := &flows[r[i]], &flows[r[j]]
+	if a.priority != b.priority {
+		return a.priority > b.priority
+	}
+	if fair && a.served != b.served {
+		return a.served < b.served
+	}
+	return a.front < b.front
+}
+
+func (r readyHeap) swap(flows []flow, i, j int) {
+	r[i], r[j] = r[j], r[i]
+	flows[r[i]].place, flows[r[j]].place = int32(i), int32(j)
+}
+
+func (r *readyHeap) push(flows []flow, h uint32, fair bool) {
+	flows[h].place = int32(len(*r))
+	*r = append(*r, h)
+	r.fix(flows, len(*r)-1, fair)
+}
+
+func (r readyHeap) fix(flows []flow, i int, fair bool) {
+	for i > 0 && r.less(flows, i, (i-1)/2, fair) {
+		r.swap(flows, i, (i-1)/2)
+		i = (i - 1) / 2
+	}
+	for {
+		c := 2*i + 1
+		if c >= len(r) {
+			return
+		}
+		if c+1 < len(r) && r.less(flows, c+1, c, fair) {
+			c++
+		}
+		if !r.less(flows, c, i, fair) {
+			return
+		}
+		r.swap(flows, i, c)
+		i = c
+	}
+}
+
+func (r *readyHeap) remove(flows []flow, i int, fair bool) {
+	n := len(*r) - 1
+	flows[(*r)[i]].place = -1
+	if i < n {
+		(*r)[i] = (*r)[n]
+		flows[(*r)[i]].place = int32(i)
+	}
+	*r = (*r)[:n]
+	if i < n {
+		r.fix(flows, i, fair)
+	}
+}
+
+// explain says in words why a queue's next message is not being handed out; empty when nothing waits or it flows.
+func (q *Queue) explain() string {
+	if q.waiting+q.delayedN == 0 {
+		return ""
+	}
+	secs := func(at int64) string { return fmt.Sprintf("%.1fs", max(0, float64(at-q.m.now)/1e9)) }
+	switch q.queueVerdict() {
+	case paused:
+		return "the queue is paused"
+	case levelInFlight:
+		return fmt.Sprintf("%d messages are in flight, the limit of level.max_in_flight", q.leased)
+	case levelRate:
+		return "level.rate allows the next message in " + secs(rateDue(q.tat, q.config.Level.Rate, q.config.Level.Burst))
+	}
+	if len(q.ready) == 0 {
+		switch {
+		case q.waiting == 0 && len(q.delayed) > 0:
+			return "all messages are delayed or back off; the next is due in " + secs(q.delayed[0].at)
+		case len(q.wake) > 0:
+			return "every group with messages is busy, backs off or is at its rate; the next may go in " + secs(q.wake[0].at)
+		}
+		return "every group with messages is at its max_in_flight"
+	}
+	switch q.consumerVerdict() {
+	case noConsumer:
+		return "no consumer is attached"
+	case noCredit:
+		return "no consumer has credit: all wait for acks of what they hold"
+	}
+	return ""
+}

@@ -1,0 +1,119 @@
+package queue
+
+import (
+	"slices"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Survivor is a message that is still needed and whose record, or a dead-letter note of it, stands in a part of the
+// log that is to be freed.
+type Survivor struct {
+	Queue, Seq uint64
+	Ref        Ref
+	Notes      []Ref
+}
+
+// Survivors lists them, a bounded part of the slots at a time, so that a turn stays short. Give it again until Done.
+type Survivors struct {
+	First, End uint64 // entries
+	Found      []Survivor
+	Done       bool
+
+	queue, seq uint64
+}
+
+const survivorScan = 1 << 16 // slots looked at in one turn
+
+func (c *Survivors) run(m *Machine) bool {
+	budget := survivorScan
+	in := func(r Ref) bool { return r.Entry() >= c.First && r.Entry() < c.End }
+	for _, q := range m.sorted() {
+		if q.id < c.queue {
+			continue
+		}
+		if q.id > c.queue {
+			c.queue, c.seq = q.id, 0
+		}
+		q.slots.ascend(c.seq, func(seq uint64, s *slot) bool {
+			if budget--; budget < 0 {
+				c.seq = seq
+				return false
+			}
+			if !s.live() {
+				return true
+			}
+			hit := in(s.ref())
+			if s.has(slotNoted) && !hit {
+				hit = slices.ContainsFunc(q.notes[seq].refs, in)
+			}
+			if hit {
+				v := Survivor{Queue: q.id, Seq: seq, Ref: s.ref()}
+				if s.has(slotNoted) {
+					v.Notes = slices.Clone(q.notes[seq].refs)
+				}
+				c.Found = append(c.Found, v)
+			}
+			return true
+		})
+		if budget < 0 {
+			return true
+		}
+		c.queue++
+	}
+	c.Done = true
+	return true
+}
+
+// Relocate writes survivors again at the log's end. Survivors of one record follow each other and are stored once.
+type Relocate struct {
+	Items []Relocation
+	Moved int
+
+	next int
+}
+
+// Relocation is one survivor with what was read back of it.
+type Relocation struct {
+	Survivor
+	Message *surgetank.Message
+	Deaths  []surgetank.Death // the whole history, newest first
+	Time    time.Time
+}
+
+func (c *Relocate) run(m *Machine) bool {
+	for c.next < len(c.Items) {
+		if c.next > 0 && m.turnFull() {
+			return false
+		}
+		first := &c.Items[c.next]
+		r := &Record{Kind: kindMoved, BodySize: uint32(len(first.Message.Body)), Priority: first.Message.Priority}
+		n := 0
+		for ; c.next+n < len(c.Items); n++ {
+			it := &c.Items[c.next+n]
+			if it.Ref != first.Ref || n > 0 && (len(it.Deaths) > 0 || len(first.Deaths) > 0) {
+				break
+			}
+			q := m.byID[it.Queue]
+			if q == nil {
+				continue
+			}
+			if s := q.slots.get(it.Seq); s != nil && s.live() && s.ref() == it.Ref {
+				r.Targets = append(r.Targets, Target{Queue: it.Queue, Seq: it.Seq, Group: q.groupName(s.flow)})
+			}
+		}
+		c.next += n
+		if len(r.Targets) == 0 {
+			continue
+		}
+		var place int
+		r.Time = first.Time.UnixNano()
+		m.out.Entry, place = appendMessage(m.out.Entry, r, first.Message, first.Deaths)
+		r.Ref = makeRef(m.entry, place)
+		m.out.Records++
+		m.apply(r)
+		c.Moved += len(r.Targets)
+	}
+	return true
+}

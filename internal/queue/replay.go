@@ -1,0 +1,425 @@
+package queue
+
+import (
+	"fmt"
+	"math"
+)
+
+// Replay applies one logged entry at recovery. Between New (or Restore) and Recovered it is the only method to call.
+func (m *Machine) Replay(entry []byte) (EntryHeader, error) {
+	m.recovering = true
+	h, _, err := ParseHeader(entry)
+	if err != nil {
+		return h, err
+	}
+	m.now = max(m.now, h.Time)
+	m.extents.grow(h.Number, len(entry))
+	err = Records(entry, func(_ EntryHeader, r *Record) error { return m.applyChecked(r) })
+	return h, err
+}
+
+// applyChecked refuses facts that do not fit the state: a log that passed its checksums and still does not make
+// sense was written by a defect, and guessing would make it worse.
+func (m *Machine) applyChecked(r *Record) error {
+	bad := func(what string, id uint64) error {
+		return fmt.Errorf("record kind %d names %s %d, which does not exist: %w", r.Kind, what, id, errDecode)
+	}
+	switch r.Kind {
+	case kindEnqueued:
+		for i := range r.Targets {
+			t := &r.Targets[i]
+			q := m.byID[t.Queue]
+			if q == nil {
+				return bad("queue", t.Queue)
+			}
+			if t.Seq < q.nextSeq {
+				return fmt.Errorf("message %d of queue %d is there already: %w", t.Seq, t.Queue, errDecode)
+			}
+		}
+	case kindAcked, kindRemoved, kindReturned, kindTransferred, kindPurged, kindQueueGone:
+		q := m.byID[r.Queue]
+		if q == nil {
+			return bad("queue", r.Queue)
+		}
+		if r.Kind == kindPurged {
+			break
+		}
+		for _, seq := range r.Seqs {
+			if s := q.slots.get(seq); s == nil || !s.live() {
+				return bad("message", seq)
+			}
+		}
+		if r.Kind == kindTransferred && m.byID[r.ToQueue] == nil {
+			return bad("queue", r.ToQueue)
+		}
+	}
+	m.apply(r)
+	return nil
+}
+
+// apply is the only function that changes durable state: live, from emit, and at recovery. It must not decide:
+// what depends on a rule or on the time stands in the record.
+func (m *Machine) apply(r *Record) {
+	switch r.Kind {
+	case kindEnqueued:
+		for i := range r.Targets {
+			m.byID[r.Targets[i].Queue].enqueue(r, &r.Targets[i])
+		}
+	case kindMoved:
+		for i := range r.Targets {
+			if q := m.byID[r.Targets[i].Queue]; q != nil {
+				q.moved(r, r.Targets[i].Seq)
+			}
+		}
+	case kindAcked, kindRemoved:
+		q := m.byID[r.Queue]
+		for _, seq := range r.Seqs {
+			q.settle(seq)
+		}
+	case kindReturned:
+		m.byID[r.Queue].returnedTo(r)
+	case kindTransferred:
+		m.byID[r.Queue].transfer(r, m.byID[r.ToQueue])
+	case kindPurged:
+		m.byID[r.Queue].purge(r)
+	case kindQueueSet:
+		m.queueSet(r)
+	case kindQueueGone:
+		m.queueGone(m.byID[r.Queue])
+	case kindMetaSet:
+		ns := m.meta[r.Namespace]
+		switch {
+		case r.Value == nil:
+			delete(ns, r.Name)
+		case ns == nil:
+			m.meta[r.Namespace] = map[string][]byte{r.Name: r.Value}
+		default:
+			ns[r.Name] = r.Value
+		}
+	case kindEpoch:
+		m.epoch = r.Epoch
+		// Who holds messages of a transient queue is gone, and so are they.
+		for _, q := range m.sorted() {
+			if q.config.Transient {
+				m.queueGone(q)
+			}
+			q.freshFrom = q.nextSeq
+		}
+	}
+}
+
+// enqueue adds a message that was confirmed to one of its queues.
+func (q *Queue) enqueue(r *Record, t *Target) {
+	s := q.insert(t.Seq, t.Group, min(r.Priority, q.config.MaxPriority), r.BodySize, r.Time)
+	s.setRef(r.Ref)
+	q.m.extents.add(r.Ref, int64(r.BodySize)+messageCost)
+	q.place(t.Seq, s, r.NotBefore, r.Time)
+	if t.Expires != 0 {
+		q.ttl.push(timed{t.Expires, t.Seq})
+	}
+	if t.DedupUntil != 0 {
+		q.dedup.add(r.DedupKey, t.Seq, t.DedupUntil)
+	}
+}
+
+// insert makes the slot of a message that is new to the queue.
+func (q *Queue) insert(seq uint64, group string, priority uint8, size uint32, now int64) *slot {
+	q.nextSeq = max(q.nextSeq, seq+1)
+	if len(q.slots.chunks) == 0 {
+		q.floor = max(q.floor, seq)
+	}
+	h := q.flowOf(group, priority)
+	s := q.slots.add(seq)
+	*s = slot{size: size, flow: h, priority: priority}
+	s.setTime(now)
+	q.bytes += int64(size)
+	return s
+}
+
+// place puts a message that is in no line where it belongs: into its flow, or aside until notBefore.
+func (q *Queue) place(seq uint64, s *slot, notBefore, now int64) {
+	h := s.flow
+	switch {
+	case q.m.recovering:
+		s.to(slotWaiting)
+		if q.due == nil {
+			q.due = map[uint64]int64{}
+		}
+		if notBefore > now {
+			q.due[seq] = notBefore
+		} else {
+			delete(q.due, seq)
+		}
+		q.waiting++
+		return
+	case notBefore <= now:
+		q.waiting++
+		if seq == q.nextSeq-1 && s.attempts == 0 && !s.has(slotRedelivered) {
+			q.link(h, seq, s)
+		} else {
+			q.giveBack(h, seq, s)
+		}
+	case q.strict(h) && s.attempts > 0:
+		// The group waits with it: order matters more than progress.
+		q.waiting++
+		q.giveBack(h, seq, s)
+		f := &q.flows[h]
+		f.blocked = max(f.blocked, notBefore)
+		q.wake.push(timed{f.blocked, uint64(h)})
+		q.timerAt(f.blocked)
+	default:
+		q.delayedN++
+		s.to(slotDelayed)
+		q.flows[h].delayed++
+		q.delayed.push(timed{notBefore, seq})
+		q.timerAt(notBefore)
+	}
+	q.touch(h)
+	q.mark()
+}
+
+// strict says whether a flow's messages must never overtake each other, a failed one included.
+func (q *Queue) strict(h uint32) bool {
+	return q.config.Group.MaxInFlight == 1 && q.groupName(h) != ""
+}
+
+// detach takes a live message out of wherever it is, and the queue's counts; the caller gives the slot a new
+// state, except that a message in the middle of a line stays there as a dead slot (then false is returned).
+func (q *Queue) detach(seq uint64, s *slot) bool {
+	h := s.flow
+	q.bytes -= int64(s.size)
+	if q.m.recovering {
+		delete(q.due, seq)
+		q.waiting--
+		return true
+	}
+	f := &q.flows[h]
+	switch s.state() {
+	case slotLeased:
+		q.leased--
+		q.leasedBytes -= int64(s.size)
+		f.inflight--
+	case slotDelayed:
+		q.delayedN--
+		f.delayed--
+	case slotWaiting:
+		q.waiting--
+		if q.frontOf(h) != seq {
+			f.waiting--
+			s.to(slotDead)
+			q.touch(h)
+			return false
+		}
+		q.takeFront(h, seq, s)
+	}
+	q.touch(h)
+	return true
+}
+
+// settle forgets a message for good.
+func (q *Queue) settle(seq uint64) {
+	s := q.slots.edit(seq)
+	h := s.flow
+	q.m.extents.sub(s.ref(), int64(s.size)+messageCost)
+	q.dropNotes(seq, s)
+	if q.detach(seq, s) {
+		q.slots.free(seq)
+	}
+	if !q.m.recovering {
+		q.idle(h)
+		q.mark()
+	}
+}
+
+// returnedTo puts a leased message back.
+func (q *Queue) returnedTo(r *Record) {
+	seq := r.Seqs[0]
+	s := q.slots.edit(seq)
+	h := s.flow
+	if !q.m.recovering {
+		q.leased--
+		q.leasedBytes -= int64(s.size)
+		q.flows[h].inflight--
+	} else {
+		q.waiting--
+	}
+	s.attempts = uint16(min(r.Attempts, math.MaxUint16))
+	s.set(slotRedelivered)
+	q.place(seq, s, r.NotBefore, r.Time)
+}
+
+// note is what is kept in memory of a message's dead-letter history.
+type note struct {
+	from   string // the queue it died in last
+	reason reason
+	refs   []Ref // transfers, newest first; empty once a moved record carries the history itself
+}
+
+const (
+	// messageCost and noteCost are what a message's and a note's record take besides the body, roughly; only the
+	// share of live bytes is computed from them.
+	messageCost = 32
+	noteCost    = 64
+	// maxNotes is how many events of a history are kept.
+	maxNotes = 16
+)
+
+func (q *Queue) dropNotes(seq uint64, s *slot) {
+	if !s.has(slotNoted) {
+		return
+	}
+	for _, ref := range q.notes[seq].refs {
+		q.m.extents.sub(ref, noteCost)
+	}
+	delete(q.notes, seq)
+}
+
+// transfer moves a message to another queue's end (or to its own).
+func (q *Queue) transfer(r *Record, to *Queue) {
+	seq := r.Seqs[0]
+	s := q.slots.edit(seq)
+	old, group, h := *s, q.groupName(s.flow), s.flow
+	n := q.notes[seq]
+	delete(q.notes, seq)
+	if q.detach(seq, s) {
+		q.slots.free(seq)
+	}
+	if !q.m.recovering {
+		q.idle(h)
+		q.mark()
+	}
+	t := to.insert(r.ToSeq, group, old.priority, old.size, r.Time)
+	t.setRef(old.ref())
+	if n == nil {
+		n = &note{}
+	}
+	if r.Reason == reasonRedriven {
+		t.set(slotRedelivered)
+	}
+	n.from, n.reason = q.name, r.Reason
+	if r.Reason != reasonRedriven {
+		q.m.extents.add(r.Ref, noteCost)
+		n.refs = append([]Ref{r.Ref}, n.refs...)
+		if len(n.refs) > maxNotes {
+			q.m.extents.sub(n.refs[maxNotes], noteCost)
+			n.refs = n.refs[:maxNotes]
+		}
+	}
+	t.set(slotNoted)
+	if to.notes == nil {
+		to.notes = map[uint64]*note{}
+	}
+	to.notes[r.ToSeq] = n
+	to.place(r.ToSeq, t, 0, r.Time)
+	if r.Expires() != 0 {
+		to.ttl.push(timed{r.Expires(), r.ToSeq})
+	}
+}
+
+// moved gives a message its new position near the log's end.
+func (q *Queue) moved(r *Record, seq uint64) {
+	s := q.slots.get(seq)
+	if s == nil || !s.live() {
+		return
+	}
+	s = q.slots.edit(seq)
+	q.m.extents.sub(s.ref(), int64(s.size)+messageCost)
+	s.setRef(r.Ref)
+	q.m.extents.add(r.Ref, int64(s.size)+messageCost)
+	if s.has(slotNoted) {
+		n := q.notes[seq]
+		for _, ref := range n.refs {
+			q.m.extents.sub(ref, noteCost)
+		}
+		n.refs = nil
+	}
+}
+
+// purge forgets every message below a number except those named, which are leased (or, at recovery, were).
+func (q *Queue) purge(r *Record) {
+	keep := make(map[uint64]bool, len(r.Seqs))
+	for _, seq := range r.Seqs {
+		keep[seq] = true
+	}
+	var gone []uint64
+	q.slots.ascend(0, func(seq uint64, s *slot) bool {
+		if seq >= r.Below {
+			return false
+		}
+		if s.live() && !keep[seq] {
+			gone = append(gone, seq)
+		}
+		return true
+	})
+	for _, seq := range gone {
+		q.settle(seq)
+	}
+}
+
+func (m *Machine) queueSet(r *Record) {
+	q := m.byID[r.Queue]
+	if q == nil {
+		q = &Queue{m: m, id: r.Queue, name: r.Name, created: r.Time, nextSeq: 1, floor: 1, freshFrom: 1}
+		q.slots.queue = q.id
+		m.byID[q.id], m.byName[q.name] = q, q
+		m.nextQueue = max(m.nextQueue, q.id+1)
+	}
+	q.config = r.Config.WithDefaults()
+	if !m.recovering {
+		q.reconfigured()
+	}
+}
+
+func (m *Machine) queueGone(q *Queue) {
+	q.slots.ascend(0, func(seq uint64, s *slot) bool {
+		if s.live() {
+			m.extents.sub(s.ref(), int64(s.size)+messageCost)
+			q.dropNotes(seq, s)
+		}
+		return true
+	})
+	q.gone = true
+	delete(m.byID, q.id)
+	delete(m.byName, q.name)
+	if m.snap != nil {
+		m.snap.forget(q)
+	}
+}
+
+// Recovered ends recovery at the time the broker opens: the indexes are built from the durable state.
+func (m *Machine) Recovered(now int64) {
+	m.now = max(m.now, now)
+	m.recovering = false
+	for _, q := range m.sorted() {
+		q.rebuild()
+	}
+}
+
+// rebuild makes flows, heaps and counts from the slots, in order of seq, which is the order of confirmation.
+func (q *Queue) rebuild() {
+	due := q.due
+	q.due = nil
+	for i := range q.flows {
+		f := &q.flows[i]
+		*f = flow{name: f.name, free: f.free, place: -1}
+	}
+	q.waiting, q.delayedN, q.leased, q.ready_ = 0, 0, 0, 0
+	q.slots.ascend(0, func(seq uint64, s *slot) bool {
+		if at := due[seq]; at > q.m.now {
+			q.place(seq, s, at, q.m.now)
+			return true
+		}
+		q.waiting++
+		q.link(s.flow, seq, s)
+		return true
+	})
+	for h := range q.flows {
+		q.touch(uint32(h))
+		q.idle(uint32(h))
+	}
+	if len(q.ttl) > 0 {
+		q.timerAt(q.ttl[0].at)
+	}
+	q.dedup.expire(q.m.now)
+	q.mark()
+}

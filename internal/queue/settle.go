@@ -1,0 +1,150 @@
+package queue
+
+import (
+	"github.com/surgetank/surgetank"
+)
+
+// Settle ends or extends leases, each on its own.
+type Settle struct {
+	Items   []surgetank.Settlement
+	Results []error // as long as Items
+
+	next int
+}
+
+func (c *Settle) run(m *Machine) bool {
+	for c.next < len(c.Items) {
+		if c.next > 0 && m.turnFull() {
+			return false
+		}
+		c.next += m.settleRun(c.Items[c.next:], c.Results[c.next:])
+	}
+	return true
+}
+
+// settleRun settles the first item, and with it the acks of the same queue that follow, as one record.
+func (m *Machine) settleRun(items []surgetank.Settlement, results []error) int {
+	q, err := m.leaseOf(&items[0])
+	if results[0] = err; err != nil {
+		return 1
+	}
+	if items[0].Op != surgetank.Ack {
+		m.settleOne(q, &items[0])
+		return 1
+	}
+	r := &m.rec
+	r.Kind, r.Queue, r.Seqs = kindAcked, q.id, r.Seqs[:0]
+	n := 0
+	for n < len(items) && n < 4096 && items[n].Op == surgetank.Ack && items[n].Receipt.ID.Queue == q.id {
+		_, err := m.leaseOf(&items[n])
+		results[n] = err
+		if err == nil {
+			seq := items[n].Receipt.ID.Seq
+			q.endLease(seq)
+			q.stats.acked++
+			r.Seqs = append(r.Seqs, seq)
+		}
+		n++
+	}
+	m.emit(r)
+	return n
+}
+
+// leaseOf finds the queue of a receipt whose lease still lives.
+func (m *Machine) leaseOf(s *surgetank.Settlement) (*Queue, error) {
+	id := s.Receipt.ID
+	if q := m.byID[id.Queue]; q != nil && s.Receipt.Epoch == m.epoch {
+		if l, ok := q.leases[id.Seq]; ok && l.no == s.Receipt.Lease {
+			switch {
+			case s.Op > surgetank.Extend:
+				return nil, surgetank.FieldErrorf("op", "%d is not a way to settle a message", s.Op)
+			case s.Op == surgetank.Extend && (s.Lease <= 0 || s.Lease > surgetank.MaxLease):
+				return nil, surgetank.FieldErrorf("lease", "a lease is extended by more than 0 and at most %v, not %v", surgetank.MaxLease, s.Lease)
+			}
+			return q, nil
+		}
+	}
+	return nil, surgetank.Errorf(surgetank.CodeLeaseLost,
+		"the lease on message %s has ended (its deadline passed, it was settled, or the broker restarted); the message is or will be delivered again unless it was settled", id)
+}
+
+func (m *Machine) settleOne(q *Queue, s *surgetank.Settlement) {
+	seq := s.Receipt.ID.Seq
+	switch s.Op {
+	case surgetank.Ack:
+		q.endLease(seq)
+		m.acked(q, seq)
+	case surgetank.Nack:
+		q.stats.nacked++
+		m.giveUp(q, seq, s.Delay, !s.Uncounted, s.Reason)
+	case surgetank.Reject:
+		q.endLease(seq)
+		m.bury(q, seq, reasonRejected, int(q.slots.get(seq).attempts)+1, s.Reason)
+	case surgetank.Extend:
+		l := q.leases[seq]
+		l.deadline = m.now + int64(s.Lease)
+		q.leases[seq] = l
+		q.deadline(l.deadline, seq)
+	}
+}
+
+// MaxTransaction is the most bytes of bodies and headers that one transaction may publish: it must fit one entry.
+const MaxTransaction = 12 << 20
+
+// Transact publishes and settles all or nothing.
+type Transact struct {
+	Publish Publish
+	Settle  Settle
+	Err     error
+}
+
+func (c *Transact) run(m *Machine) bool {
+	size := int64(0)
+	type load struct{ messages, bytes int64 }
+	loads := map[*Queue]load{} // what the transaction brings each queue
+	for i := range c.Publish.Msgs {
+		in := &c.Publish.Msgs[i]
+		size += int64(len(in.Message.Body) + len(in.Message.Opaque) + 64*len(in.Queues) + 256)
+		for _, h := range in.Message.Headers {
+			size += int64(len(h.Name) + len(h.Value))
+		}
+		for _, name := range in.Queues {
+			q := m.byName[name]
+			if q == nil {
+				c.Err = noQueue(name)
+				return true
+			}
+			l := loads[q]
+			l.messages++
+			l.bytes += int64(len(in.Message.Body))
+			loads[q] = l
+			if c.Err = m.admit(q, l.messages, l.bytes); c.Err != nil {
+				return true
+			}
+		}
+	}
+	if size > MaxTransaction && len(c.Publish.Msgs) > 1 {
+		c.Err = surgetank.Errorf(surgetank.CodeTooLarge, "the transaction publishes %d bytes, more than the %d that can become durable as one; commit more often", size, MaxTransaction)
+		return true
+	}
+	seen := make(map[surgetank.MessageID]bool, len(c.Settle.Items))
+	for i := range c.Settle.Items {
+		s := &c.Settle.Items[i]
+		if _, c.Err = m.leaseOf(s); c.Err != nil {
+			return true
+		}
+		if seen[s.Receipt.ID] {
+			c.Err = surgetank.FieldErrorf("receipts", "message %s is settled twice in one transaction", s.Receipt.ID)
+			return true
+		}
+		seen[s.Receipt.ID] = true
+	}
+	for i := range c.Settle.Items {
+		s := &c.Settle.Items[i]
+		m.settleOne(m.byID[s.Receipt.ID.Queue], s)
+	}
+	for i := range c.Publish.Msgs {
+		c.Publish.Results[i] = m.publish(&c.Publish.Msgs[i])
+	}
+	return true
+}

@@ -1,0 +1,172 @@
+package queue
+
+// slotState is a message's state in its queue.
+type slotState uint8
+
+const (
+	slotFree    slotState = iota // nothing here
+	slotWaiting                  // in its flow's list or its heap of returned messages
+	slotDelayed                  // in the queue's delayed heap; in no flow's list
+	slotLeased                   // handed out; in no list
+	slotDead                     // settled while in the middle of a list, which will pass and free it
+)
+
+// Flags of a slot.
+const (
+	slotRedelivered = 1 << iota // it was handed out before
+	slotExpired                 // its TTL passed while it was leased
+	slotNoted                   // queue.notes has its dead-letter note
+	slotInHeap                  // waits in the flow's heap of returned messages, not in its list
+)
+
+// slot is all the machine holds of a waiting message: 28 bytes, no pointers, so that neither memory nor the
+// garbage collector's work grows much with a backlog. A reference is kept as two halves because a 64-bit field
+// would round the slot up to 32 bytes.
+type slot struct {
+	refLo, refHi uint32
+	size         uint32 // bytes of the body
+	flow         uint32 // handle of its group's flow
+	next         uint32 // distance to the next message of the flow's list; 0: last; farNext: see queue.far
+	time         uint32 // when it was confirmed, in seconds since slotEpoch
+	attempts     uint16 // that ended without an ack; saturates
+	priority     uint8
+	bits         uint8 // state in the low half, flags in the high half
+}
+
+const (
+	farNext   = 1<<32 - 1
+	slotEpoch = 1_577_836_800 // 2020-01-01, so that 32 bits of seconds last until 2156
+)
+
+func (s *slot) ref() Ref          { return Ref(s.refHi)<<32 | Ref(s.refLo) }
+func (s *slot) setRef(r Ref)      { s.refLo, s.refHi = uint32(r), uint32(r>>32) }
+func (s *slot) state() slotState  { return slotState(s.bits & 15) }
+func (s *slot) has(f uint8) bool  { return s.bits&(f<<4) != 0 }
+func (s *slot) set(f uint8)       { s.bits |= f << 4 }
+func (s *slot) clear(f uint8)     { s.bits &^= f << 4 }
+func (s *slot) to(st slotState)   { s.bits = s.bits&0xf0 | uint8(st) }
+func (s *slot) nanos() int64      { return (int64(s.time) + slotEpoch) * 1e9 }
+func (s *slot) live() bool        { st := s.state(); return st != slotFree && st != slotDead }
+func (s *slot) setTime(now int64) { s.time = uint32(max(0, now/1e9-slotEpoch)) }
+
+// chunkSlots slots make one chunk: 1,792 bytes, one of the allocator's sizes.
+const chunkSlots = 64
+
+type chunk struct {
+	slots *[chunkSlots]slot
+	used  uint16 // slots that are not free
+	saved uint32 // the snapshot that has this chunk already
+}
+
+// slots is a queue's messages by sequence number: a window of chunks that moves up as the oldest are settled.
+// Only replay.go and the lists of a flow change what it holds.
+type slots struct {
+	queue  uint64 // the id of the queue, for snapshots
+	chunks []chunk
+	first  uint64    // index of chunks[0], that is, its lowest seq / chunkSlots
+	lead   int       // chunks[:lead] are known to be empty
+	snap   *snapshot // is told before a chunk changes, while a snapshot is being taken
+}
+
+// get gives the slot of seq for reading, or nil.
+func (t *slots) get(seq uint64) *slot {
+	i := seq/chunkSlots - t.first
+	if seq/chunkSlots < t.first || i >= uint64(len(t.chunks)) || t.chunks[i].slots == nil {
+		return nil
+	}
+	return &t.chunks[i].slots[seq%chunkSlots]
+}
+
+// edit gives the slot of seq for writing, or nil.
+func (t *slots) edit(seq uint64) *slot {
+	i := seq/chunkSlots - t.first
+	if seq/chunkSlots < t.first || i >= uint64(len(t.chunks)) || t.chunks[i].slots == nil {
+		return nil
+	}
+	c := &t.chunks[i]
+	if t.snap != nil {
+		t.snap.before(t, seq/chunkSlots, c)
+	}
+	return &c.slots[seq%chunkSlots]
+}
+
+// add makes the slot of a seq that is free. New messages come in rising order; a snapshot's in any.
+func (t *slots) add(seq uint64) *slot {
+	c := t.chunkAt(seq / chunkSlots)
+	if t.snap != nil {
+		t.snap.before(t, seq/chunkSlots, c)
+	}
+	if c.slots == nil {
+		c.slots = new([chunkSlots]slot)
+	}
+	c.used++
+	return &c.slots[seq%chunkSlots]
+}
+
+// chunkAt gives the place of a chunk, widening the window as needed.
+func (t *slots) chunkAt(index uint64) *chunk {
+	if len(t.chunks) == 0 {
+		t.first = index
+	}
+	if index < t.first+uint64(t.lead) {
+		t.lead = 0
+	}
+	if index < t.first {
+		t.chunks = append(make([]chunk, t.first-index), t.chunks...)
+		t.first = index
+	}
+	for index-t.first >= uint64(len(t.chunks)) {
+		t.chunks = append(t.chunks, chunk{})
+	}
+	return &t.chunks[index-t.first]
+}
+
+// free empties a slot and gives back the memory of chunks that hold nothing.
+func (t *slots) free(seq uint64) {
+	i := seq/chunkSlots - t.first
+	c := &t.chunks[i]
+	if t.snap != nil {
+		t.snap.before(t, seq/chunkSlots, c)
+	}
+	c.slots[seq%chunkSlots] = slot{}
+	c.used--
+	if c.used > 0 {
+		return
+	}
+	c.slots = nil
+	// The window's lower end moves up over empty chunks; its memory follows when half of it is unused.
+	for t.lead < len(t.chunks) && t.chunks[t.lead].slots == nil {
+		t.lead++
+	}
+	switch n := t.lead; {
+	case n == len(t.chunks):
+		t.chunks, t.first, t.lead = t.chunks[:0], 0, 0
+		if cap(t.chunks) > 64 {
+			t.chunks = nil
+		}
+	case n > 64 && n > len(t.chunks)/2:
+		t.chunks = append([]chunk(nil), t.chunks[n:]...)
+		t.first += uint64(n)
+		t.lead = 0
+	}
+}
+
+// ascend calls f for every slot that is not free, in rising order of seq, from a seq on, until f says false.
+func (t *slots) ascend(from uint64, f func(seq uint64, s *slot) bool) {
+	i := uint64(t.lead)
+	if from/chunkSlots > t.first+i {
+		i = from/chunkSlots - t.first
+	}
+	for ; i < uint64(len(t.chunks)); i++ {
+		c := &t.chunks[i]
+		if c.slots == nil {
+			continue
+		}
+		base := (t.first + i) * chunkSlots
+		for j := range c.slots {
+			if s := &c.slots[j]; s.state() != slotFree && base+uint64(j) >= from && !f(base+uint64(j), s) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,418 @@
+package queue
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/bits"
+	"slices"
+
+	"github.com/surgetank/surgetank"
+)
+
+// snapshot is a copy of the durable state as of one moment, taken while the machine goes on working. At the start
+// the small state is encoded and the rest pinned; then every call of SnapshotNext encodes some chunks. A chunk
+// that is about to change before its turn came is encoded first (before), so the copy is of one moment.
+type snapshot struct {
+	m      *Machine
+	gen    uint32
+	buf    []byte // encoded, not yet taken
+	queues []*snapQueue
+	chunks uint64
+}
+
+// snapQueue is what is left to encode of a queue.
+type snapQueue struct {
+	q       *Queue
+	next    uint64 // index of the chunk to look at next
+	end     uint64 // chunks from here on did not exist at the start
+	delayed []timed
+	ttl     []timed
+	dedup   []dedupID
+}
+
+// snapItems is how many times or dedup ids one record of a snapshot holds at most.
+const snapItems = 4096
+
+// StartSnapshot begins a snapshot of the state as it is now, between two turns. at is the number of
+// the last entry it covers. There must be no other snapshot under way.
+func (m *Machine) StartSnapshot(at uint64) {
+	m.snapGen++
+	s := &snapshot{m: m, gen: m.snapGen}
+	m.snap = s
+	b := []byte{byte(kindSnapHead)}
+	b = appendUint(b, at)
+	b = appendUint(b, m.epoch)
+	b = appendUint(b, m.nextQueue)
+	b = appendUint(b, uint64(m.now))
+	b = appendUint(b, uint64(len(m.extents.list)))
+	for _, e := range m.extents.list {
+		b = appendUint(b, e.first)
+		b = appendUint(b, uint64(e.size))
+	}
+	s.frame(b)
+	for _, ns := range slices.Sorted(maps.Keys(m.meta)) {
+		for _, name := range slices.Sorted(maps.Keys(m.meta[ns])) {
+			r := Record{Kind: kindMetaSet, Namespace: ns, Name: name, Value: m.meta[ns][name]}
+			s.frame(r.encode(nil))
+		}
+	}
+	for _, q := range m.sorted() {
+		s.frame(q.encodeHead())
+		q.slots.snap = s
+		sq := &snapQueue{q: q, next: q.slots.first, end: q.slots.first + uint64(len(q.slots.chunks)),
+			delayed: slices.Clone(q.delayed), ttl: slices.Clone(q.ttl), dedup: q.dedup.line[q.dedup.head:len(q.dedup.line):len(q.dedup.line)]}
+		for h := range q.flows {
+			if f := &q.flows[h]; f.blocked > m.now && f.waiting > 0 {
+				sq.delayed = append(sq.delayed, timed{f.blocked, q.frontOf(uint32(h))})
+			}
+		}
+		s.queues = append(s.queues, sq)
+	}
+}
+
+// Snapshotting says whether a snapshot is under way.
+func (m *Machine) Snapshotting() bool { return m.snap != nil }
+
+// SnapshotNext gives the next piece of the snapshot, of about the size asked for, and whether it is the last.
+func (m *Machine) SnapshotNext(size int) (piece []byte, last bool) {
+	s := m.snap
+	for len(s.buf) < size && len(s.queues) > 0 {
+		if sq := s.queues[0]; !s.step(sq) {
+			sq.q.slots.snap = nil
+			s.queues = s.queues[1:]
+		}
+	}
+	if last = len(s.queues) == 0; last {
+		s.frame(appendUint([]byte{byte(kindSnapTail)}, s.chunks))
+		m.snap = nil
+	}
+	piece, s.buf = s.buf, nil
+	return piece, last
+}
+
+// AbandonSnapshot drops a snapshot that cannot be stored.
+func (m *Machine) AbandonSnapshot() {
+	if m.snap != nil {
+		for _, sq := range m.snap.queues {
+			sq.q.slots.snap = nil
+		}
+		m.snap = nil
+	}
+}
+
+func (s *snapshot) frame(b []byte) { s.buf = appendBytes(s.buf, b) }
+
+// step encodes a little more of a queue; false: nothing is left.
+func (s *snapshot) step(sq *snapQueue) bool {
+	t := &sq.q.slots
+	if sq.next < sq.end {
+		sq.next = max(sq.next, t.first+uint64(t.lead))
+		if i := sq.next - t.first; sq.next < sq.end && i < uint64(len(t.chunks)) {
+			s.before(t, sq.next, &t.chunks[i])
+			sq.next++
+			return true
+		}
+		sq.next = sq.end
+	}
+	times := func(which byte, from *[]timed) bool {
+		n := min(len(*from), snapItems)
+		if n == 0 {
+			return false
+		}
+		b := appendUint([]byte{byte(kindSnapTimes), which}, sq.q.id)
+		b = appendUint(b, uint64(n))
+		for _, x := range (*from)[:n] {
+			b = appendUint(b, uint64(x.at))
+			b = appendUint(b, x.key)
+		}
+		s.frame(b)
+		*from = (*from)[n:]
+		return true
+	}
+	if times(0, &sq.delayed) || times(1, &sq.ttl) {
+		return true
+	}
+	n := min(len(sq.dedup), snapItems)
+	if n == 0 {
+		return false
+	}
+	b := appendUint([]byte{byte(kindSnapDedup)}, sq.q.id)
+	b = appendUint(b, uint64(n))
+	for _, x := range sq.dedup[:n] {
+		b = append(b, x.key[:]...)
+		b = appendUint(b, x.seq)
+		b = appendUint(b, uint64(x.until))
+	}
+	s.frame(b)
+	sq.dedup = sq.dedup[n:]
+	return true
+}
+
+// before encodes a chunk that the snapshot does not have yet.
+func (s *snapshot) before(t *slots, index uint64, c *chunk) {
+	if c.saved == s.gen {
+		return
+	}
+	c.saved = s.gen
+	if c.slots == nil {
+		return // it is made now, after the start
+	}
+	var mask uint64
+	for i := range c.slots {
+		if c.slots[i].live() {
+			mask |= 1 << i
+		}
+	}
+	if mask == 0 {
+		return
+	}
+	s.chunks++
+	b := make([]byte, 0, 32+24*bits.OnesCount64(mask))
+	b = append(b, byte(kindSnapSlots))
+	b = appendUint(b, t.queue)
+	b = appendUint(b, index)
+	b = binary.LittleEndian.AppendUint64(b, mask)
+	for i := range c.slots {
+		x := &c.slots[i]
+		if mask&(1<<i) == 0 {
+			continue
+		}
+		b = binary.LittleEndian.AppendUint32(b, x.refLo)
+		b = binary.LittleEndian.AppendUint32(b, x.refHi)
+		b = binary.LittleEndian.AppendUint32(b, x.size)
+		b = binary.LittleEndian.AppendUint32(b, x.flow)
+		b = binary.LittleEndian.AppendUint32(b, x.time)
+		b = binary.LittleEndian.AppendUint16(b, x.attempts)
+		b = append(b, x.priority, x.bits>>4&(slotRedelivered|slotExpired|slotNoted))
+	}
+	s.frame(b)
+}
+
+// forget encodes the rest of a queue that is being deleted while the snapshot is under way.
+func (s *snapshot) forget(q *Queue) {
+	for i, sq := range s.queues {
+		if sq.q == q {
+			for s.step(sq) {
+			}
+			q.slots.snap = nil
+			s.queues = slices.Delete(s.queues, i, i+1)
+			return
+		}
+	}
+}
+
+// encodeHead writes a queue's settings and the small part of its state.
+func (q *Queue) encodeHead() []byte {
+	b := []byte{byte(kindSnapQueue)}
+	b = appendUint(b, q.id)
+	b = appendString(b, q.name)
+	b = appendUint(b, uint64(q.created))
+	b = appendUint(b, q.nextSeq)
+	b = appendBytes(b, encodeConfig(&q.config))
+	b = appendUint(b, uint64(len(q.flows)))
+	for i := range q.flows {
+		f := &q.flows[i]
+		if f.free {
+			b = append(b, 0)
+			continue
+		}
+		b = append(b, 1)
+		b = appendString(b, f.name)
+	}
+	b = appendUint(b, uint64(len(q.notes)))
+	for _, seq := range slices.Sorted(maps.Keys(q.notes)) {
+		n := q.notes[seq]
+		b = appendUint(b, seq)
+		b = appendString(b, n.from)
+		b = append(b, byte(n.reason))
+		b = appendUint(b, uint64(len(n.refs)))
+		for _, r := range n.refs {
+			b = appendUint(b, uint64(r))
+		}
+	}
+	return b
+}
+
+var errSnapshot = errors.New("the snapshot does not make sense")
+
+// Restore reads a snapshot into a new machine and gives the number of the last entry it covers. Replay the entries
+// behind it, then call Recovered.
+func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at uint64, err error) {
+	m.recovering = true
+	var chunks uint64
+	for {
+		n, err := binary.ReadUvarint(r)
+		if err != nil {
+			return 0, fmt.Errorf("%w: it ends too early: %w", errSnapshot, err)
+		}
+		b, err := read(int(min(n, 1<<40)))
+		if err != nil {
+			return 0, fmt.Errorf("%w: it ends too early: %w", errSnapshot, err)
+		}
+		d := &decoder{b: b}
+		kind := Kind(d.byte())
+		switch kind {
+		case kindSnapHead:
+			at = d.uint()
+			m.epoch, m.nextQueue = d.uint(), d.uint()
+			m.now = d.time()
+			for range d.count() {
+				m.extents.list = append(m.extents.list, extent{first: d.uint(), size: int64(d.uint())})
+			}
+		case kindMetaSet:
+			rec := Record{Kind: kind}
+			rec.decode(d)
+			if d.err == nil {
+				m.apply(&rec)
+			}
+		case kindSnapQueue:
+			m.restoreQueue(d)
+		case kindSnapSlots:
+			chunks++
+			m.restoreChunk(d)
+		case kindSnapTimes:
+			which := d.byte()
+			if q := m.restoring(d); q != nil {
+				for range d.count() {
+					q.restoreTime(which, d.time(), d.uint())
+				}
+			}
+		case kindSnapDedup:
+			if q := m.restoring(d); q != nil {
+				for range d.count() {
+					var k DedupKey
+					for i := range k {
+						k[i] = d.byte()
+					}
+					q.dedup.add(k, d.uint(), d.time())
+				}
+			}
+		case kindSnapTail:
+			if want := d.uint(); d.err == nil && want != chunks {
+				return 0, fmt.Errorf("%w: %d of %d chunks are there", errSnapshot, chunks, want)
+			}
+			return at, d.err
+		default:
+			return 0, fmt.Errorf("%w: unknown record kind %d (a newer version wrote it?)", errSnapshot, kind)
+		}
+		if d.err != nil {
+			return 0, d.err
+		}
+	}
+}
+
+// restoring reads the id of a queue that must exist.
+func (m *Machine) restoring(d *decoder) *Queue {
+	q := m.byID[d.uint()]
+	if q == nil {
+		d.fail("a part of a queue that does not exist")
+	}
+	return q
+}
+
+func (m *Machine) restoreQueue(d *decoder) {
+	r := Record{Kind: kindQueueSet, Queue: d.uint(), Name: d.string(), Time: d.time()}
+	next := d.uint()
+	r.Config = d.config()
+	if d.err != nil {
+		return
+	}
+	m.apply(&r)
+	q := m.byID[r.Queue]
+	q.nextSeq = next
+	n := d.count()
+	if n > 0 {
+		q.byGroup = map[string]uint32{}
+	}
+	for h := range n {
+		if d.byte() == 0 {
+			q.flows = append(q.flows, flow{place: -1, free: true})
+			q.freeFlows = append(q.freeFlows, uint32(h))
+			continue
+		}
+		f := flow{name: d.string(), place: -1}
+		q.byGroup[f.name] = uint32(h)
+		q.flows = append(q.flows, f)
+	}
+	for range d.count() {
+		seq := d.uint()
+		nt := &note{from: d.string(), reason: reason(d.byte())}
+		for range d.count() {
+			ref := Ref(d.uint())
+			nt.refs = append(nt.refs, ref)
+			m.extents.add(ref, noteCost)
+		}
+		if q.notes == nil {
+			q.notes = map[uint64]*note{}
+		}
+		q.notes[seq] = nt
+	}
+}
+
+func (m *Machine) restoreChunk(d *decoder) {
+	q := m.restoring(d)
+	index := d.uint()
+	if q == nil || len(d.b)-d.off < 8 || index > 1<<57 {
+		d.fail("a chunk is cut short")
+		return
+	}
+	mask := binary.LittleEndian.Uint64(d.b[d.off:])
+	d.off += 8
+	if len(d.b)-d.off != 24*bits.OnesCount64(mask) || (index+1)*chunkSlots > q.nextSeq+chunkSlots {
+		d.fail("a chunk does not have the size its mask says")
+		return
+	}
+	c := q.slots.chunkAt(index)
+	if c.slots != nil {
+		d.fail("a chunk stands there twice")
+		return
+	}
+	c.slots = new([chunkSlots]slot)
+	for i := range c.slots {
+		if mask&(1<<i) == 0 {
+			continue
+		}
+		b := d.b[d.off : d.off+24]
+		d.off += 24
+		s := &c.slots[i]
+		*s = slot{
+			refLo: binary.LittleEndian.Uint32(b), refHi: binary.LittleEndian.Uint32(b[4:]), size: binary.LittleEndian.Uint32(b[8:]),
+			flow: binary.LittleEndian.Uint32(b[12:]), time: binary.LittleEndian.Uint32(b[16:]),
+			attempts: binary.LittleEndian.Uint16(b[20:]), priority: b[22], bits: b[23]<<4 | uint8(slotWaiting),
+		}
+		if int(s.flow) >= len(q.flows) || q.flows[s.flow].free {
+			d.fail("a message names a group that does not exist")
+			return
+		}
+		c.used++
+		q.waiting++
+		q.bytes += int64(s.size)
+		m.extents.add(s.ref(), int64(s.size)+messageCost)
+	}
+}
+
+func (q *Queue) restoreTime(which byte, at int64, key uint64) {
+	if s := q.slots.get(key); s == nil || !s.live() {
+		return // settled before the snapshot; the heaps drop such entries when they come up
+	}
+	if which == 1 {
+		q.ttl.push(timed{at, key})
+		return
+	}
+	if q.due == nil {
+		q.due = map[uint64]int64{}
+	}
+	q.due[key] = at
+}
+
+// Infos gives settings and figures of every queue.
+func (m *Machine) Infos() []surgetank.QueueInfo {
+	var infos []surgetank.QueueInfo
+	for _, q := range m.sorted() {
+		infos = append(infos, q.info())
+	}
+	return infos
+}

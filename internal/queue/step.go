@@ -1,0 +1,129 @@
+package queue
+
+import "slices"
+
+// Command is one thing asked of the machine. Its result is written into the command itself, and is true
+// only once the turn's entry is durable.
+type Command interface {
+	// run decides. false means that the turn is full and the command must be given again.
+	run(m *Machine) bool
+}
+
+// Step is one turn: what became due, then commands in order, then hand-outs. now is in nanoseconds since 1970 (an
+// earlier time than the last turn's counts as that), entry the number of the turn's entry. It gives the number of commands
+// that were finished; the next turn must begin with the rest.
+func (m *Machine) Step(now int64, entry uint64, cmds []Command, out *Output) int {
+	m.begin(now, entry, out)
+	m.advance()
+	done := 0
+	for done < len(cmds) && !m.turnFull() && cmds[done].run(m) {
+		done++
+	}
+	m.finish()
+	return done
+}
+
+// TurnTime is the time that a turn at now will have: time never goes back.
+func (m *Machine) TurnTime(now int64) int64 { return max(m.now, now) }
+
+func (m *Machine) begin(now int64, entry uint64, out *Output) {
+	m.now = max(m.now, now)
+	m.entry, m.out = entry, out
+	m.budget = m.limits.TurnTimers
+	if len(m.extents.list) == 0 || m.extents.list[len(m.extents.list)-1].size >= extentBytes {
+		m.extents.grow(entry, 0)
+	}
+}
+
+func (m *Machine) finish() {
+	dirty := m.dirty
+	m.dirty = nil
+	var again []*Queue
+	for _, q := range dirty {
+		if !q.gone && (!q.dispatch() || !q.enforce()) {
+			again = append(again, q)
+		}
+		q.marked = false
+	}
+	for _, q := range again {
+		q.mark()
+	}
+	var last uint64
+	for i := range m.out.Handouts {
+		if id := m.out.Handouts[i].Consumer; id != last {
+			last = id
+			if c := m.consumers[id]; c != nil && c.once {
+				m.end(c, nil)
+			}
+		}
+	}
+	for _, c := range m.immediate {
+		if m.consumers[c.id] == c {
+			m.end(c, nil)
+		}
+	}
+	m.immediate = m.immediate[:0]
+	if m.out.Records > 0 {
+		m.extents.list[len(m.extents.list)-1].size += int64(len(m.out.Entry))
+	}
+}
+
+// end takes a consumer off by the machine's own decision.
+func (m *Machine) end(c *consumer, err error) {
+	m.unlist(c)
+	m.out.Ended = append(m.out.Ended, Ended{c.id, err})
+}
+
+// enforce brings a queue that is over its limits back under them, oldest first; false: the turn is full.
+func (q *Queue) enforce() bool {
+	if q.config.Overflow != "drop_oldest" && q.config.Overflow != "dead_letter" {
+		return true
+	}
+	for q.over(0, 0) {
+		if q.m.turnFull() {
+			return false
+		}
+		var oldest uint64
+		q.slots.ascend(q.Floor(), func(seq uint64, s *slot) bool {
+			if st := s.state(); st == slotWaiting || st == slotDelayed {
+				oldest = seq
+				return false
+			}
+			return true
+		})
+		if oldest == 0 {
+			return true
+		}
+		q.stats.dropped++
+		if q.config.Overflow == "dead_letter" && q.config.DeadLetter != q.name {
+			q.stats.dropped--
+			q.m.bury(q, oldest, reasonOverflow, int(q.slots.get(oldest).attempts), "")
+		} else {
+			q.m.remove(q, oldest, reasonOverflow)
+		}
+	}
+	return true
+}
+
+// over says whether the waiting messages, with more of them, are above the queue's limits.
+func (q *Queue) over(messages, bytes int64) bool {
+	c := &q.config
+	return c.MaxMessages > 0 && q.waiting+q.delayedN+messages > c.MaxMessages ||
+		c.MaxBytes > 0 && q.bytes-q.leasedBytes+bytes > c.MaxBytes
+}
+
+// held gives the messages that are leased to a consumer, oldest first.
+func (c *consumer) holds() []uint64 {
+	if c.held == 0 {
+		return nil
+	}
+	var seqs []uint64
+	// unordered: sorted below
+	for seq, l := range c.q.leases {
+		if l.consumer == c {
+			seqs = append(seqs, seq)
+		}
+	}
+	slices.Sort(seqs)
+	return seqs
+}

@@ -1,0 +1,122 @@
+package queue
+
+import "github.com/surgetank/surgetank"
+
+// Attach makes a subscription. With Once it ends by itself after the first turn that gave it something; with Now,
+// at the end of this turn.
+type Attach struct {
+	Queue     string
+	Opts      surgetank.SubscribeOptions
+	Once, Now bool
+	Owner     any    // the caller's own; the machine does not look at it
+	Consumer  uint64 // its number, 0 when refused
+	QueueID   uint64
+	Err       error
+}
+
+func (c *Attach) run(m *Machine) bool {
+	q := m.byName[c.Queue]
+	if q == nil {
+		c.Err = noQueue(c.Queue)
+		return true
+	}
+	cons, err := m.attach(q, c.Opts, c.Once || c.Now)
+	if c.Err = err; err != nil {
+		return true
+	}
+	cons.once = c.Once
+	c.Consumer, c.QueueID = cons.id, q.id
+	if c.Now {
+		m.immediate = append(m.immediate, cons)
+	}
+	return true
+}
+
+// Detach ends a subscription. GiveBack names messages that it was handed but its user never saw: they return
+// uncounted. With All, everything else it holds returns too, and counts an attempt.
+type Detach struct {
+	Consumer uint64
+	GiveBack []surgetank.Receipt
+	All      bool
+
+	held []uint64
+	q    *Queue
+}
+
+func (c *Detach) run(m *Machine) bool {
+	if cons := m.consumers[c.Consumer]; cons != nil {
+		m.unlist(cons)
+		c.q = cons.q
+		if c.All {
+			c.held = cons.holds()
+		}
+	}
+	for len(c.GiveBack) > 0 {
+		if m.turnFull() {
+			return false
+		}
+		s := surgetank.Settlement{Receipt: c.GiveBack[0], Op: surgetank.Nack}
+		c.GiveBack = c.GiveBack[1:]
+		if q, err := m.leaseOf(&s); err == nil {
+			m.giveUp(q, s.Receipt.ID.Seq, 0, false, "")
+		}
+	}
+	for len(c.held) > 0 {
+		if m.turnFull() {
+			return false
+		}
+		seq := c.held[0]
+		c.held = c.held[1:]
+		if l, ok := c.q.leases[seq]; ok && l.consumer.id == c.Consumer && !c.q.gone {
+			m.giveUp(c.q, seq, 0, true, "its consumer went away without an ack")
+		}
+	}
+	return true
+}
+
+// Credit gives a subscription credit, or takes back what it has not used.
+type Credit struct {
+	Consumer uint64
+	N        int
+}
+
+func (c *Credit) run(m *Machine) bool {
+	if cons := m.consumers[c.Consumer]; cons != nil {
+		cons.credited(c.N)
+	}
+	return true
+}
+
+// PoolLimit sets what the subscriptions of a pool may hold together.
+type PoolLimit struct {
+	Pool  uint64
+	Limit int
+}
+
+func (c *PoolLimit) run(m *Machine) bool {
+	m.poolLimit(c.Pool, c.Limit)
+	return true
+}
+
+// Stop makes a subscription get nothing more, while it still exists.
+type Stop struct{ Consumer uint64 }
+
+func (c *Stop) run(m *Machine) bool {
+	if cons := m.consumers[c.Consumer]; cons != nil {
+		cons.stopped = true
+	}
+	return true
+}
+
+// OpenEpoch is the first command of a broker: it voids the receipts of earlier ones.
+type OpenEpoch struct{ Epoch uint64 }
+
+func (c *OpenEpoch) run(m *Machine) bool {
+	m.emit(&Record{Kind: kindEpoch, Epoch: c.Epoch})
+	return true
+}
+
+// Nop does nothing; what comes back says that everything before it is durable.
+type Nop struct{}
+
+func (Nop) run(*Machine) bool { return true }

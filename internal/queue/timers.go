@@ -1,0 +1,177 @@
+package queue
+
+import "math"
+
+// timerAt asks for the queue to be looked at, at a time.
+func (q *Queue) timerAt(at int64) {
+	if q.m.recovering || q.timer != 0 && q.timer <= at {
+		return
+	}
+	q.timer = at
+	q.m.timers.push(timed{at, q.id})
+}
+
+// NextDeadline says when the machine has something to do by itself, in nanoseconds since 1970; MaxInt64: never.
+func (m *Machine) NextDeadline() int64 {
+	if len(m.dirty) > 0 {
+		return m.now
+	}
+	for len(m.timers) > 0 {
+		t := m.timers[0]
+		if q := m.byID[t.key]; q != nil && q.timer == t.at {
+			return t.at
+		}
+		m.timers.pop()
+	}
+	return math.MaxInt64
+}
+
+// advance does what has become due. It stops when the turn's entry is full; the rest stays due.
+func (m *Machine) advance() {
+	for !m.turnFull() {
+		t, ok := m.timers.due(m.now)
+		if !ok {
+			return
+		}
+		q := m.byID[t.key]
+		if q == nil || q.timer != t.at {
+			continue
+		}
+		q.timer = 0
+		q.advance()
+		q.rearm()
+	}
+}
+
+// turnFull says that the rest must wait for the next turn.
+func (m *Machine) turnFull() bool { return len(m.out.Entry) >= m.limits.TurnBytes || m.budget <= 0 }
+
+// rearm sets the queue's timer to the earliest thing it waits for.
+func (q *Queue) rearm() {
+	at := int64(math.MaxInt64)
+	for _, h := range []timeHeap{q.deadlines, q.delayed, q.wake, q.ttl} {
+		if len(h) > 0 {
+			at = min(at, h[0].at)
+		}
+	}
+	if at < math.MaxInt64 {
+		q.timerAt(at)
+	}
+}
+
+// advance ends leases, wakes messages and groups, and expires messages.
+func (q *Queue) advance() {
+	m := q.m
+	for !m.turnFull() {
+		x, ok := q.deadlines.due(m.now)
+		if !ok {
+			break
+		}
+		m.budget--
+		if l, ok := q.leases[x.key]; ok && l.deadline == x.at {
+			q.stats.leasesLost++
+			m.giveUp(q, x.key, -1, true, "the lease ended without an ack")
+		}
+	}
+	for !m.turnFull() {
+		x, ok := q.delayed.due(m.now)
+		if !ok {
+			break
+		}
+		m.budget--
+		if s := q.slots.get(x.key); s != nil && s.state() == slotDelayed {
+			s = q.slots.edit(x.key)
+			q.delayedN--
+			q.flows[s.flow].delayed--
+			q.place(x.key, s, 0, m.now)
+		}
+	}
+	for !m.turnFull() {
+		x, ok := q.wake.due(m.now)
+		if !ok {
+			break
+		}
+		m.budget--
+		if h := uint32(x.key); int(h) < len(q.flows) && !q.flows[h].free {
+			q.touch(h)
+			q.idle(h)
+		}
+	}
+	for !m.turnFull() {
+		x, ok := q.ttl.due(m.now)
+		if !ok {
+			break
+		}
+		m.budget--
+		switch s := q.slots.get(x.key); {
+		case s == nil || !s.live():
+		case s.state() == slotLeased:
+			q.slots.edit(x.key).set(slotExpired) // it is dropped if it comes back
+		default:
+			m.expired(q, x.key)
+		}
+	}
+	q.mark()
+}
+
+// dispatch hands out what may go, until the turn is full; it says whether it finished.
+func (q *Queue) dispatch() bool {
+	m := q.m
+	for len(q.ready) > 0 {
+		if len(m.out.Handouts) >= m.limits.TurnHandout || len(m.out.Entry) >= m.limits.TurnBytes {
+			return false
+		}
+		if v := q.queueVerdict(); v != mayGo {
+			if v == levelRate && q.nextConsumer() != nil {
+				q.wakeQueue(rateDue(q.tat, q.config.Level.Rate, q.config.Level.Burst))
+			}
+			break
+		}
+		c := q.nextConsumer()
+		if c == nil {
+			break
+		}
+		h := q.ready[0]
+		q.handOut(c, h)
+		for run := 1; run < c.opts.GroupRun && c.hungry() && q.mayRun(h); run++ {
+			q.handOut(c, h)
+		}
+		q.idle(h)
+		q.rotate(c)
+	}
+	return true
+}
+
+// mayRun says whether a consumer that handles groups in order may get one more of a group it was just given.
+func (q *Queue) mayRun(h uint32) bool {
+	f := &q.flows[h]
+	return !f.free && f.waiting > 0 && q.groupName(h) != "" && f.blocked <= q.m.now && q.queueVerdict() == mayGo &&
+		(q.config.Group.Rate == 0 || rateDue(f.tat, q.config.Group.Rate, 1) <= q.m.now) &&
+		len(q.m.out.Handouts) < q.m.limits.TurnHandout
+}
+
+// wakeQueue asks for a dispatch at a time. The wake heap's key stands for no flow then.
+func (q *Queue) wakeQueue(at int64) {
+	if q.wakeAt != at {
+		q.wakeAt = at
+		q.wake.push(timed{at, math.MaxUint32})
+		q.timerAt(at)
+	}
+}
+
+// reconfigured brings the indexes in line with changed settings.
+func (q *Queue) reconfigured() {
+	for _, h := range q.ready {
+		q.flows[h].place = -1 // fairness may order the heap differently
+	}
+	q.ready = q.ready[:0]
+	for h := range q.flows {
+		if f := &q.flows[h]; !f.free {
+			if !q.strict(uint32(h)) {
+				f.blocked = 0
+			}
+			q.touch(uint32(h))
+		}
+	}
+	q.mark()
+}

@@ -1,0 +1,285 @@
+package settings
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/surgetank/surgetank"
+)
+
+// tree reads JSON the way a door does.
+func tree(t *testing.T, s string) map[string]any {
+	t.Helper()
+	var m map[string]any
+	d := json.NewDecoder(strings.NewReader(s))
+	d.UseNumber()
+	if err := d.Decode(&m); err != nil {
+		t.Fatalf("%s: %v", s, err)
+	}
+	return m
+}
+
+func TestDecodeEverything(t *testing.T) {
+	got, err := Decode(tree(t, `{
+		"group_by": "header:customer",
+		"group": {"max_in_flight": 1, "rate": "50/s", "fair": true},
+		"level": {"rate": "2000/s", "burst": 200, "max_in_flight": 64},
+		"retry": {"max_attempts": 8, "initial": "1s", "factor": 2, "max": "10m", "jitter": 0.5},
+		"dead_letter": "orders.dead",
+		"dedup": {"window": "10m"},
+		"ttl": "24h", "max_bytes": "50GiB", "max_messages": 1e6, "overflow": "drop_oldest",
+		"max_priority": 9, "lease": "45s", "transient": true, "paused": true}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := surgetank.QueueConfig{
+		GroupBy:    "header:customer",
+		Group:      surgetank.GroupConfig{MaxInFlight: 1, Rate: 50, Fair: true},
+		Level:      surgetank.LevelConfig{Rate: 2000, Burst: 200, MaxInFlight: 64},
+		Retry:      surgetank.RetryConfig{MaxAttempts: 8, Initial: time.Second, Factor: 2, Max: 10 * time.Minute, Jitter: 0.5},
+		DeadLetter: "orders.dead", DedupWindow: 10 * time.Minute, TTL: 24 * time.Hour, MaxBytes: 50 << 30, MaxMessages: 1e6,
+		Overflow: surgetank.OverflowDropOldest, MaxPriority: 9, Lease: 45 * time.Second, Transient: true, Paused: true,
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Fatal(d)
+	}
+	empty, err := Decode(nil)
+	if err != nil || empty != (surgetank.QueueConfig{}) {
+		t.Fatalf("no settings: %+v, %v", empty, err)
+	}
+}
+
+// In settings a number means what it says; the zero values of QueueConfig that mean "default" have no spelling.
+func TestDecodeZeros(t *testing.T) {
+	got, err := Decode(tree(t, `{"retry":{"initial":"0s","jitter":0,"max_attempts":"unlimited"},"ttl":0}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := got.WithDefaults().Retry
+	if r.Initial > 0 || r.Jitter > 0 || r.MaxAttempts >= 0 || got.TTL != 0 {
+		t.Fatalf("%+v", got)
+	}
+}
+
+func TestDecodeErrors(t *testing.T) {
+	for _, tc := range []struct{ in, field, says string }{
+		{`{"grup_by":"none"}`, "grup_by", "did you mean group_by?"},
+		{`{"group":{"max_inflight":1}}`, "group.max_inflight", "did you mean group.max_in_flight?"},
+		{`{"frobnicate":1}`, "frobnicate", "known keys are group_by, group,"},
+		{`{"group.fair":true}`, "group.fair", "not a setting"},
+		{`{"group":1}`, "group", "further keys (max_in_flight, rate, fair), not a number"},
+		{`{"group":null}`, "group", "not nothing"},
+		{`{"level":{"adaptive":{"min":1}}}`, "level.adaptive", "leave it out"},
+		{`{"coalesce":{"by":"x"}}`, "coalesce", "leave it out"},
+		{`{"ttl":null}`, "ttl", "no value"},
+		{`{"ttl":30}`, "ttl", "with its unit"},
+		{`{"ttl":"30"}`, "ttl", "with its unit"},
+		{`{"ttl":"-1s"}`, "ttl", "positive"},
+		{`{"ttl":"99999999h"}`, "ttl", "duration"},
+		{`{"ttl":"87601h"}`, "ttl", "10 years"},
+		{`{"lease":"0s"}`, "lease", "positive"},
+		{`{"lease":"13h"}`, "lease", "12h"},
+		{`{"retry":{"max":"0s"}}`, "retry.max", "positive"},
+		{`{"retry":{"initial":"-1s"}}`, "retry.initial", "no delay"},
+		{`{"retry":{"max_attempts":0}}`, "retry.max_attempts", `"unlimited"`},
+		{`{"retry":{"max_attempts":-1}}`, "retry.max_attempts", `"unlimited"`},
+		{`{"retry":{"max_attempts":1.5}}`, "retry.max_attempts", "1.5"},
+		{`{"retry":{"factor":0.5}}`, "retry.factor", "at least 1"},
+		{`{"retry":{"factor":1e400}}`, "retry.factor", "a number"},
+		{`{"retry":{"factor":1001}}`, "retry.factor", "1000"},
+		{`{"retry":{"jitter":2}}`, "retry.jitter", "between 0 and 1"},
+		{`{"dedup":"10m"}`, "dedup", "(window), not text"},
+		{`{"dead_letter":""}`, "dead_letter", "want text"},
+		{`{"dead_letter":"v\u001fq"}`, "dead_letter", "control character"},
+		{`{"max_bytes":-1}`, "max_bytes", "-1"},
+		{`{"max_bytes":"50GiBs"}`, "max_bytes", "512MiB"},
+		{`{"max_bytes":"1e30TiB"}`, "max_bytes", "too large"},
+		{`{"max_bytes":true}`, "max_bytes", "true"},
+		{`{"max_messages":"10"}`, "max_messages", "whole number"},
+		{`{"max_messages":9223372036854775808}`, "max_messages", "whole number"},
+		{`{"overflow":"drop"}`, "overflow", "drop_oldest"},
+		{`{"max_priority":256}`, "max_priority", "255"},
+		{`{"level":{"rate":"fast"}}`, "level.rate", "2000/s"},
+		{`{"level":{"rate":"5/day"}}`, "level.rate", "2000/s"},
+		{`{"level":{"rate":-1}}`, "level.rate", "between 0"},
+		{`{"level":{"rate":"0x10/s"}}`, "level.rate", "2000/s"},
+		{`{"level":{"rate":"nan/s"}}`, "level.rate", "2000/s"},
+		{`{"level":{"burst":0}}`, "level.burst", "between 1"},
+		{`{"level":{"max_in_flight":1e99}}`, "level.max_in_flight", "whole number"},
+		{`{"group_by":"header:"}`, "group_by", "header:NAME"},
+		{`{"group_by":["none"]}`, "group_by", "a list"},
+		{`{"paused":"yes"}`, "paused", "true or false"},
+		{`{"` + strings.Repeat("x", 1000) + `":1}`, strings.Repeat("x", 60), "known keys"},
+	} {
+		c, err := Decode(tree(t, tc.in))
+		var e *surgetank.Error
+		if !errors.As(err, &e) {
+			t.Errorf("%.80s: accepted as %+v", tc.in, c)
+			continue
+		}
+		if e.Code != surgetank.CodeInvalid || e.Field != tc.field || !strings.Contains(e.Message, tc.says) {
+			t.Errorf("%.80s:\n got field %q, %q\nwant field %q, …%s…", tc.in, e.Field, e.Message, tc.field, tc.says)
+		}
+	}
+}
+
+// Whatever is valid is written and read back the same, and writing passes through JSON.
+func TestRoundTrip(t *testing.T) {
+	span := rapid.Map(rapid.Int64Range(0, int64(surgetank.MaxDuration)), func(n int64) time.Duration { return time.Duration(n) })
+	rapid.Check(t, func(t *rapid.T) {
+		c := surgetank.QueueConfig{
+			GroupBy: rapid.SampledFrom([]string{"", "none", "routing_key", "header:x", "$.a.b"}).Draw(t, "group_by"),
+			Group: surgetank.GroupConfig{MaxInFlight: rapid.IntRange(0, 1<<30).Draw(t, "g"), Fair: rapid.Bool().Draw(t, "fair"),
+				Rate: surgetank.Rate(rapid.Float64Range(0, 1e9).Draw(t, "grate"))},
+			Level: surgetank.LevelConfig{Rate: surgetank.Rate(rapid.Float64Range(0, 1e9).Draw(t, "rate")),
+				Burst: rapid.IntRange(0, 1<<30).Draw(t, "burst"), MaxInFlight: rapid.IntRange(0, 1<<30).Draw(t, "l")},
+			Retry: surgetank.RetryConfig{MaxAttempts: rapid.IntRange(-1, 1<<30).Draw(t, "attempts"), Max: span.Draw(t, "max"),
+				Initial: rapid.OneOf(rapid.Just(time.Duration(-1)), span).Draw(t, "initial"),
+				Factor:  rapid.OneOf(rapid.Just(0.0), rapid.Float64Range(1, 1000)).Draw(t, "factor"),
+				Jitter:  rapid.OneOf(rapid.Just(-1.0), rapid.Float64Range(0, 1)).Draw(t, "jitter")},
+			DeadLetter:  rapid.SampledFrom([]string{"", "-", "orders.dead", "é"}).Draw(t, "dead"),
+			DedupWindow: span.Draw(t, "dedup"), TTL: span.Draw(t, "ttl"),
+			MaxBytes: rapid.Int64Range(0, 1<<50).Draw(t, "bytes"), MaxMessages: rapid.Int64Range(0, 1<<50).Draw(t, "messages"),
+			Overflow:    rapid.SampledFrom([]surgetank.Overflow{"", "reject", "drop_oldest", "dead_letter"}).Draw(t, "overflow"),
+			MaxPriority: rapid.Uint8().Draw(t, "priority"), Transient: rapid.Bool().Draw(t, "transient"), Paused: rapid.Bool().Draw(t, "paused"),
+			Lease: min(surgetank.MaxLease, span.Draw(t, "lease")),
+		}
+		for _, c := range []surgetank.QueueConfig{c, c.WithDefaults()} {
+			b, err := json.Marshal(Encode(c))
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := json.NewDecoder(strings.NewReader(string(b)))
+			d.UseNumber()
+			var m map[string]any
+			if err := d.Decode(&m); err != nil {
+				t.Fatal(err)
+			}
+			for what, in := range map[string]map[string]any{"tree": Encode(c), "JSON": m} {
+				back, err := Decode(in)
+				if err != nil {
+					t.Fatalf("%s of %+v: %v", what, c, err)
+				}
+				if diff := cmp.Diff(c, back); diff != "" {
+					t.Fatalf("%s %s: %s", what, b, diff)
+				}
+			}
+		}
+	})
+}
+
+// Every field of QueueConfig has a key: a config that differs from zero in one field only is not written as nothing.
+func TestEveryFieldHasAKey(t *testing.T) {
+	full := surgetank.QueueConfig{
+		GroupBy: "none", Group: surgetank.GroupConfig{MaxInFlight: 1, Rate: 1, Fair: true},
+		Level: surgetank.LevelConfig{Rate: 1, Burst: 1, MaxInFlight: 1},
+		Retry: surgetank.RetryConfig{MaxAttempts: 1, Initial: 1, Factor: 1, Max: 1, Jitter: 1}, DeadLetter: "d", DedupWindow: 1, TTL: 1,
+		MaxBytes: 1, MaxMessages: 1, Overflow: "reject", MaxPriority: 1, Lease: 1, Transient: true, Paused: true,
+	}
+	var zero []string
+	p := cmp.FilterPath(func(p cmp.Path) bool {
+		v, _ := p.Last().Values()
+		if v.IsValid() && v.IsZero() {
+			zero = append(zero, p.String())
+		}
+		return false
+	}, cmp.Ignore())
+	cmp.Equal(full, full, p)
+	if len(zero) > 0 {
+		t.Fatalf("this test must set %v", zero)
+	}
+	var written []string
+	var walk func(prefix string, m map[string]any)
+	walk = func(prefix string, m map[string]any) {
+		for k, v := range m {
+			if inner, ok := v.(map[string]any); ok {
+				walk(prefix+k+".", inner)
+			} else {
+				written = append(written, prefix+k)
+			}
+		}
+	}
+	walk("", Encode(full))
+	if len(written) != len(Paths()) {
+		t.Fatalf("wrote %v, paths are %v", written, Paths())
+	}
+	back, err := Decode(Encode(full))
+	if err != nil || back != full {
+		t.Fatalf("%v\n%s", err, cmp.Diff(full, back))
+	}
+}
+
+func TestQualify(t *testing.T) {
+	c := Qualify(surgetank.QueueConfig{DeadLetter: "d"}, "v")
+	if c.DeadLetter != surgetank.FullName("v", "d") || Unqualify(c).DeadLetter != "d" {
+		t.Fatalf("%q", c.DeadLetter)
+	}
+	for _, same := range []string{"", surgetank.DeadLetterDrop} {
+		if c := Qualify(surgetank.QueueConfig{DeadLetter: same}, "v"); c.DeadLetter != same || Unqualify(c).DeadLetter != same {
+			t.Fatalf("%q became %q", same, c.DeadLetter)
+		}
+	}
+}
+
+func TestScalars(t *testing.T) {
+	for in, want := range map[string]int64{"0": 0, "4096": 4096, "512MiB": 512 << 20, "1.5GiB": 3 << 29, "10 kB": 10000, "2GB": 2e9, "7B": 7} {
+		if got, err := ParseSize(in); err != nil || got != want {
+			t.Errorf("ParseSize(%q) = %d, %v", in, got, err)
+		}
+	}
+	for _, in := range []string{"", "-1", "MiB", "1.5", "1_000", "0x10", "infMiB", "nanMiB", "1 000", "-1MiB"} {
+		if got, err := ParseSize(in); err == nil {
+			t.Errorf("ParseSize(%q) = %d", in, got)
+		}
+	}
+	for in, want := range map[string]surgetank.Rate{"0": 0, "2000/s": 2000, "30/m": 0.5, "3600/h": 1, "2.5": 2.5, "1e3/s": 1000} {
+		if got, err := ParseRate(in); err != nil || math.Abs(float64(got-want)) > 1e-12 {
+			t.Errorf("ParseRate(%q) = %v, %v", in, got, err)
+		}
+	}
+	for d, want := range map[time.Duration]string{
+		0: "0s", 10 * time.Minute: "10m", 24 * time.Hour: "24h", time.Hour + 5*time.Second: "1h0m5s", 90 * time.Minute: "1h30m", 1500 * time.Millisecond: "1.5s",
+	} {
+		if got := FormatDuration(d); got != want {
+			t.Errorf("FormatDuration(%d) = %q, want %q", d, got, want)
+		}
+	}
+	for n, want := range map[int64]string{0: "0", 1000: "1000", 1024: "1KiB", 512 << 20: "512MiB", 1 << 41: "2TiB"} {
+		if got := FormatSize(n); got != want {
+			t.Errorf("FormatSize(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
+// FuzzDecode: no tree makes Decode panic, and what it accepts it writes and reads back.
+func FuzzDecode(f *testing.F) {
+	f.Add(`{"group":{"rate":"1/m"},"ttl":"1h","max_bytes":"1.5GiB","retry":{"jitter":0}}`)
+	f.Add(`{"level":{"adaptive":[]},"x":{"y":null}}`)
+	f.Add(`{"":[]}`)
+	f.Fuzz(func(t *testing.T, s string) {
+		var m map[string]any
+		d := json.NewDecoder(strings.NewReader(s))
+		d.UseNumber()
+		if d.Decode(&m) != nil {
+			return
+		}
+		c, err := Decode(m)
+		if err != nil {
+			var e *surgetank.Error
+			if !errors.As(err, &e) || e.Code != surgetank.CodeInvalid {
+				t.Fatalf("%s: %v", s, err)
+			}
+			return
+		}
+		if back, err := Decode(Encode(c)); err != nil || back != c {
+			t.Fatalf("%s: %+v came back as %+v, %v", s, c, back, err)
+		}
+	})
+}

@@ -1,0 +1,116 @@
+package vfs
+
+import (
+	"math/rand/v2"
+	"slices"
+)
+
+// Crash says what a power failure does to what was not durable.
+type Crash struct {
+	// Percent is how likely each unsynced block, size and change of a name survives: 0 loses all of it, 100 nothing.
+	Percent int
+	// Torn lets parts of a block survive by themselves, sector by sector (512 bytes).
+	Torn bool
+	// Garbage leaves noise where bytes that were being changed did not survive, as an interrupted write may. Bytes
+	// that were not being changed are left alone ("powersafe overwrite", see docs/assumptions.md).
+	Garbage bool
+}
+
+// CrashClone gives the file system as a crash at this moment would leave it, for a new process to open: no locks held,
+// everything in it durable. The original is not changed and goes on. The same rng and history give the same clone.
+func (m *Mem) CrashClone(rng *rand.Rand, crash Crash) *Mem {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	survives := func() bool { return crash.Percent >= 100 || crash.Percent > 0 && rng.IntN(100) < crash.Percent }
+
+	names := make(map[string]*memNode, len(m.durable))
+	for name, node := range m.durable {
+		names[name] = node
+	}
+	for _, op := range m.pending {
+		if survives() {
+			op.apply(names)
+		}
+	}
+
+	clone := NewMem()
+	clone.capacity = m.capacity
+	for dir := range m.dirs {
+		clone.dirs[dir] = true
+	}
+	sorted := make([]string, 0, len(names))
+	for name := range names {
+		sorted = append(sorted, name)
+	}
+	slices.Sort(sorted) // the order of a map must not decide what rng gives to which file
+	for _, name := range sorted {
+		node := names[name].crashed(rng, crash, survives)
+		clone.names[name] = node
+		clone.durable[name] = node
+	}
+	return clone
+}
+
+// crashed gives a file's contents after a crash.
+func (n *memNode) crashed(rng *rand.Rand, crash Crash, survives func() bool) *memNode {
+	size := n.onDisk
+	if n.size != n.onDisk && survives() {
+		size = n.size
+	}
+	c := &memNode{size: size, dirty: map[int]struct{}{}, blocks: make([]*block, blocksOf(size))}
+	copy(c.blocks, n.durable)
+	dirty := make([]int, 0, len(n.dirty))
+	for i := range n.dirty {
+		dirty = append(dirty, i)
+	}
+	slices.Sort(dirty)
+	for _, i := range dirty {
+		if i < len(c.blocks) {
+			c.blocks[i] = mix(blockAt(n.durable, i), blockAt(n.blocks, i), rng, crash, survives)
+		}
+	}
+	if in := int(size % blockSize); in != 0 && c.blocks[len(c.blocks)-1] != nil {
+		b := *c.blocks[len(c.blocks)-1]
+		clear(b[in:])
+		c.blocks[len(c.blocks)-1] = &b
+	}
+	c.durable, c.onDisk = slices.Clone(c.blocks), size
+	return c
+}
+
+// mix gives a block of which some sectors are old, some new and some noise.
+func mix(old, now *block, rng *rand.Rand, crash Crash, survives func() bool) *block {
+	if !crash.Torn && !crash.Garbage {
+		if survives() {
+			return now
+		}
+		return old
+	}
+	var zero, b block
+	if old == nil {
+		old = &zero
+	}
+	if now == nil {
+		now = &zero
+	}
+	whole := survives()
+	for s := 0; s < blockSize; s += sectorSize {
+		keep := whole
+		if crash.Torn {
+			keep = survives()
+		}
+		src := old
+		if keep {
+			src = now
+		}
+		copy(b[s:s+sectorSize], src[s:s+sectorSize])
+		if crash.Garbage && !keep && rng.IntN(2) == 0 {
+			for i := s; i < s+sectorSize; i++ {
+				if old[i] != now[i] {
+					b[i] = byte(rng.Uint32())
+				}
+			}
+		}
+	}
+	return &b
+}

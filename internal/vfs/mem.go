@@ -1,0 +1,261 @@
+package vfs
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+)
+
+const (
+	// blockSize is the unit in which Mem keeps files and counts room, as a page cache does.
+	blockSize = 4096
+	// sectorSize is the unit that a medium writes as a whole; what Mem loses, it loses by sectors.
+	sectorSize = 512
+)
+
+// Mem is a file system in memory that knows of every byte and every name whether it is durable yet. CrashClone
+// gives what a power failure would leave. The zero value is not usable; call NewMem.
+//
+// Directories are durable once made. All else follows the rules of FS and no more: a synced file whose name was not synced is lost.
+type Mem struct {
+	mu       sync.Mutex
+	dirs     map[string]bool
+	names    map[string]*memNode // what processes see
+	durable  map[string]*memNode // what the medium has
+	pending  []nameOp            // what lies between the two, in order
+	locks    map[string]string   // lock file → owner
+	capacity int64               // bytes; 0: without limit
+}
+
+var _ FS = (*Mem)(nil)
+
+// nameOp is a change of names that is not durable yet.
+type nameOp struct {
+	from string   // the name that goes; empty for a new file
+	to   string   // the name that comes; empty for a removal
+	node *memNode // of a new file
+}
+
+// apply makes the change in a map of names. A change whose file is not there does nothing: what it built on was lost.
+func (op nameOp) apply(names map[string]*memNode) {
+	node := op.node
+	if op.from != "" {
+		if node = names[op.from]; node == nil {
+			return
+		}
+		delete(names, op.from)
+	}
+	if op.to != "" {
+		names[op.to] = node
+	}
+}
+
+// NewMem makes an empty file system with the root directories "/" and ".".
+func NewMem() *Mem {
+	return &Mem{
+		dirs:    map[string]bool{"/": true, ".": true},
+		names:   map[string]*memNode{},
+		durable: map[string]*memNode{},
+		locks:   map[string]string{},
+	}
+}
+
+// SetCapacity limits the bytes that all files together may take, in blocks of 4 KiB; 0 means no limit.
+func (m *Mem) SetCapacity(bytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.capacity = bytes
+}
+
+// used counts the room that files take.
+func (m *Mem) used() int64 {
+	var n int64
+	for _, node := range m.names {
+		n += int64(len(node.blocks)) * blockSize
+	}
+	return n
+}
+
+func pathError(op, name string, err error) error {
+	return &fs.PathError{Op: op, Path: name, Err: err}
+}
+
+// Open opens or creates a file.
+func (m *Mem) Open(name string, mode Mode) (File, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	name = filepath.Clean(name)
+	node := m.names[name]
+	if m.dirs[name] {
+		return nil, pathError("open", name, syscall.EISDIR)
+	}
+	if mode == Create {
+		if node != nil {
+			return nil, pathError("open", name, fs.ErrExist)
+		}
+		if !m.dirs[filepath.Dir(name)] {
+			return nil, pathError("open", name, fs.ErrNotExist)
+		}
+		node = &memNode{dirty: map[int]struct{}{}}
+		m.change(nameOp{to: name, node: node})
+	}
+	if node == nil {
+		return nil, pathError("open", name, fs.ErrNotExist)
+	}
+	return &memFile{fs: m, node: node, name: name, writable: mode != Read}, nil
+}
+
+// change does a change of names for processes and remembers that it is not durable.
+func (m *Mem) change(op nameOp) {
+	op.apply(m.names)
+	m.pending = append(m.pending, op)
+}
+
+// Rename renames a file.
+func (m *Mem) Rename(from, to string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	from, to = filepath.Clean(from), filepath.Clean(to)
+	if m.names[from] == nil || !m.dirs[filepath.Dir(to)] {
+		return pathError("rename", from, fs.ErrNotExist)
+	}
+	if m.dirs[to] {
+		return pathError("rename", to, syscall.EISDIR)
+	}
+	if from != to {
+		m.change(nameOp{from: from, to: to})
+	}
+	return nil
+}
+
+// Remove removes a file.
+func (m *Mem) Remove(name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	name = filepath.Clean(name)
+	if m.names[name] == nil {
+		return pathError("remove", name, fs.ErrNotExist)
+	}
+	m.change(nameOp{from: name})
+	return nil
+}
+
+// List gives the sorted names in a directory.
+func (m *Mem) List(dir string) ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	dir = filepath.Clean(dir)
+	if !m.dirs[dir] {
+		return nil, pathError("list", dir, fs.ErrNotExist)
+	}
+	var names []string
+	for name := range m.names {
+		if filepath.Dir(name) == dir {
+			names = append(names, filepath.Base(name))
+		}
+	}
+	for name := range m.dirs {
+		if filepath.Dir(name) == dir && name != dir {
+			names = append(names, filepath.Base(name))
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// Mkdir makes a directory and its parents.
+func (m *Mem) Mkdir(dir string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for dir = filepath.Clean(dir); !m.dirs[dir]; dir = filepath.Dir(dir) {
+		if m.names[dir] != nil {
+			return pathError("mkdir", dir, fs.ErrExist)
+		}
+		m.dirs[dir] = true
+	}
+	return nil
+}
+
+// SyncDir makes the changes of names in a directory durable, in their order.
+func (m *Mem) SyncDir(dir string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	dir = filepath.Clean(dir)
+	if !m.dirs[dir] {
+		return pathError("fsync", dir, fs.ErrNotExist)
+	}
+	m.pending = slices.DeleteFunc(m.pending, func(op nameOp) bool {
+		here := op.from != "" && filepath.Dir(op.from) == dir || op.to != "" && filepath.Dir(op.to) == dir
+		if here {
+			op.apply(m.durable)
+		}
+		return here
+	})
+	return nil
+}
+
+// Lock takes a lock of this file system.
+func (m *Mem) Lock(name, owner string) (io.Closer, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	name = filepath.Clean(name)
+	if !m.dirs[filepath.Dir(name)] {
+		return nil, pathError("lock", name, fs.ErrNotExist)
+	}
+	if held, ok := m.locks[name]; ok {
+		return nil, &LockedError{Name: name, Owner: held}
+	}
+	m.locks[name] = printable(owner)
+	return &memLock{fs: m, name: name}, nil
+}
+
+type memLock struct {
+	fs   *Mem
+	name string
+	once sync.Once
+}
+
+// Close releases the lock.
+func (l *memLock) Close() error {
+	err := fs.ErrClosed
+	l.once.Do(func() {
+		l.fs.mu.Lock()
+		defer l.fs.mu.Unlock()
+		delete(l.fs.locks, l.name)
+		err = nil
+	})
+	return err
+}
+
+// Free gives the room that is left.
+func (m *Mem) Free(string) (int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.capacity == 0 {
+		return 1 << 50, nil
+	}
+	return max(m.capacity-m.used(), 0), nil
+}
+
+// Corrupt changes a file behind everybody's back, durably: f gets its bytes and gives the new ones. It is for tests of bit rot.
+func (m *Mem) Corrupt(name string, f func([]byte) []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	node := m.names[filepath.Clean(name)]
+	if node == nil {
+		return pathError("corrupt", name, fs.ErrNotExist)
+	}
+	old := make([]byte, node.size)
+	if _, err := node.readAt(old, 0); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	data := f(old)
+	node.truncate(0)
+	node.writeAt(data, 0)
+	node.sync()
+	return nil
+}

@@ -1,0 +1,103 @@
+package vfs
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxIov is how many buffers one pwritev takes (IOV_MAX).
+const maxIov = 1024
+
+// control runs a system call on the file's descriptor, which cannot be closed meanwhile, and wraps its error.
+func (f osFile) control(op string, call func(fd int) error) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var callErr error
+	if err := conn.Control(func(fd uintptr) { callErr = call(int(fd)) }); err != nil {
+		return err
+	}
+	if callErr != nil {
+		return &os.PathError{Op: op, Path: f.Name(), Err: callErr}
+	}
+	return nil
+}
+
+// Sync is fdatasync: the bytes, and of the metadata what is needed to read them back, so the size too. An
+// interrupted call has reported nothing yet and may be made again; any other error is final.
+func (f osFile) Sync() error {
+	return f.control("fdatasync", func(fd int) error {
+		for {
+			if err := unix.Fdatasync(fd); !errors.Is(err, unix.EINTR) {
+				return err
+			}
+		}
+	})
+}
+
+// Preallocate reserves blocks with fallocate, and writes zeros where the file system does not know it.
+func (f osFile) Preallocate(size int64) error {
+	have, err := f.Size()
+	if err != nil {
+		return err
+	}
+	if size <= 0 || size < have {
+		return nil
+	}
+	err = f.control("fallocate", func(fd int) error {
+		for {
+			if err := unix.Fallocate(fd, 0, 0, size); !errors.Is(err, unix.EINTR) {
+				return err
+			}
+		}
+	})
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		return zeroFill(f, size)
+	}
+	return err
+}
+
+// WriteVec is pwritev, in portions of IOV_MAX buffers.
+func (f osFile) WriteVec(bufs [][]byte, off int64) (int64, error) {
+	if len(bufs) == 1 {
+		n, err := f.WriteAt(bufs[0], off)
+		return int64(n), err
+	}
+	var total int64
+	rest := append(make([][]byte, 0, len(bufs)), bufs...) // the caller's slice is not ours to cut
+	for len(rest) > 0 {
+		if len(rest[0]) == 0 {
+			rest = rest[1:]
+			continue
+		}
+		var n int
+		err := f.control("pwritev", func(fd int) error {
+			for {
+				var err error
+				if n, err = unix.Pwritev(fd, rest[:min(len(rest), maxIov)], off+total); !errors.Is(err, unix.EINTR) {
+					return err
+				}
+			}
+		})
+		if err == nil && n <= 0 {
+			err = &os.PathError{Op: "pwritev", Path: f.Name(), Err: io.ErrShortWrite}
+		}
+		if err != nil {
+			return total, err
+		}
+		total += int64(n)
+		for n > 0 {
+			if n < len(rest[0]) {
+				rest[0] = rest[0][n:]
+				break
+			}
+			n -= len(rest[0])
+			rest = rest[1:]
+		}
+	}
+	return total, nil
+}

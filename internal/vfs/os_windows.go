@@ -1,0 +1,43 @@
+package vfs
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/windows"
+)
+
+// lockByte is where the lock lies: far behind the owner's line, because windows keeps others from reading locked bytes.
+const lockByte = 1 << 30
+
+// lockFile locks one byte without waiting; false means that another has it.
+func lockFile(f *os.File) (bool, error) {
+	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY,
+		0, 1, 0, &windows.Overlapped{Offset: lockByte})
+	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) || errors.Is(err, windows.ERROR_IO_PENDING) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// SyncDir does nothing: windows cannot flush a directory, and NTFS journals names in order; see docs/assumptions.md.
+func (OS) SyncDir(string) error { return nil }
+
+// Free asks for the bytes that this user may still take.
+func (OS) Free(dir string) (int64, error) {
+	path, err := windows.UTF16PtrFromString(dir)
+	if err != nil {
+		return 0, err
+	}
+	var free uint64
+	if err := windows.GetDiskFreeSpaceEx(path, &free, nil, nil); err != nil {
+		return 0, &os.PathError{Op: "free space", Path: dir, Err: err}
+	}
+	return int64(min(free, 1<<62)), nil
+}
+
+// isNoSpace tells a full disk or quota from other errors.
+func isNoSpace(err error) bool {
+	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL) ||
+		errors.Is(err, windows.ERROR_DISK_QUOTA_EXCEEDED)
+}

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Makes sure that what the tests need is here: Go, a C compiler (the race detector links with it) and PostgreSQL.
+# As root on Debian it installs what is missing; elsewhere it names it. With CI=true a missing piece is an error.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/lib.sh
+
+command -v go >/dev/null || die "go is not in PATH; install Go 1.26 or newer from https://go.dev/dl/"
+
+missing=() packages=()
+command -v cc >/dev/null || command -v gcc >/dev/null || { missing+=("a C compiler (for the race detector)"); packages+=(gcc libc6-dev); }
+pg_bin >/dev/null || { missing+=("PostgreSQL server programs (initdb, postgres)"); packages+=(postgresql); }
+
+if ((${#packages[@]})) && debian_root; then
+  step "installing ${packages[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  # The tests start servers of their own; Debian need not make or start one.
+  mkdir -p /etc/postgresql-common
+  [[ -e /etc/postgresql-common/createcluster.conf ]] || echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+  apt-get update -q >&2
+  apt-get install -yq --no-install-recommends "${packages[@]}" >&2
+  missing=()
+fi
+
+if ((${#missing[@]})); then
+  printf 'missing: %s\n' "${missing[@]}" >&2
+  printf 'On Debian or Ubuntu: sudo apt-get install %s\n' "${packages[*]}" >&2
+  [[ ${CI:-} == true ]] && die "CI=true: nothing may be missing"
+  warn "tests that need these will be skipped, and say so"
+fi

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# What `make test` and .ci/run do. Every step runs even if an earlier one failed, so that one run shows all there
+# is to mend; the summary at the end lists each step with its time, and the exit code is 0 only if all passed.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+source scripts/lib.sh
+
+names=() results=() seconds=() failed=0
+
+run() { # run NAME COMMAND…
+  local name=$1 start=$SECONDS
+  shift
+  step "$name"
+  if "$@"; then results+=(ok); else results+=(FAILED); failed=1; fi
+  names+=("$name"); seconds+=($((SECONDS - start)))
+}
+
+formatted() {
+  local out
+  out=$(gofmt -l .) || return 1
+  [[ -z $out ]] || { printf 'not formatted, run gofmt -w on:\n%s\n' "$out" >&2; return 1; }
+}
+
+# The race detector pays where goroutines meet; pure packages gain nothing from it.
+race() {
+  if [[ $(go env CGO_ENABLED) != 1 ]] || ! command -v "$(go env CC)" >/dev/null; then
+    [[ ${CI:-} == true ]] && { echo "CI=true: the race detector needs cgo and a C compiler" >&2; return 1; }
+    warn "SKIPPED: the race detector needs cgo and a C compiler"
+    return 0
+  fi
+  local dirs=() d
+  for d in ./client/... ./embedded/... ./worker/... ./sink/... ./internal/amqp/... ./internal/broker/... ./internal/disklog/... \
+           ./internal/httpapi/... ./internal/memlog/... ./internal/server/...; do
+    [[ -d ${d%/...} ]] && dirs+=("$d")
+  done
+  ((${#dirs[@]})) || return 0
+  go test -race -short -timeout 8m "${dirs[@]}"
+}
+
+scripts/deps.sh || exit 1
+run "format"        formatted
+run "vet"           go vet ./...
+run "tests"         go test -timeout 8m ./...
+run "race detector" race
+run "cross-compile" scripts/cross.sh
+
+printf '\n%-16s %-7s %s\n' step result seconds >&2
+for i in "${!names[@]}"; do printf '%-16s %-7s %s\n' "${names[$i]}" "${results[$i]}" "${seconds[$i]}" >&2; done
+if ((failed)); then echo 'make test: FAILED' >&2; else echo 'make test: all passed' >&2; fi
+exit $failed
