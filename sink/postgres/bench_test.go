@@ -156,6 +156,6 @@ func benchRun(b *testing.B, s sink.Spec, msgs []surgetank.Publishing) time.Durat
 	if st := r.Status(); st.Opens != 1 || st.Parked != 0 {
 		b.Fatalf("%+v", st)
 	}
-	r.Stop()
+	r.Stop(context.Background())
 	return took
 }
