@@ -49,7 +49,7 @@ func (o Options) withDefaults() Options {
 // Pauses between tries. Each is drawn from [half, whole] of the current step.
 const (
 	firstPause = 50 * time.Millisecond
-	longPause  = 5 * time.Second
+	longPause  = 2 * time.Second
 	retryTries = 8 // tries of one batch after Retry errors, before the target counts as down
 )
 
