@@ -87,15 +87,15 @@ func (c *Publish) run(m *Machine) bool {
 	return true
 }
 
-// admit says whether a queue takes some more messages now.
-func (m *Machine) admit(q *Queue, messages, bytes int64) error {
+// admit says whether a queue takes one more message now.
+func (m *Machine) admit(q *Queue, size int64) error {
 	if m.full {
 		return fullUp(5*time.Second, "the disk of the broker is nearly full: messages are not taken until space is freed; acks still are")
 	}
-	if q.config.Overflow != surgetank.OverflowReject || !q.over(messages, bytes) {
+	if q.config.Overflow != surgetank.OverflowReject || !q.over(1, size) {
 		return nil
 	}
-	if q.dispatch(); !q.over(messages, bytes) { // a waiting consumer may make room
+	if q.dispatch(); !q.over(1, size) { // a waiting consumer may make room
 		return nil
 	}
 	q.mark()
@@ -138,7 +138,7 @@ func (m *Machine) publish(in *Incoming) (res surgetank.PublishResult) {
 			}
 			t.DedupUntil = m.now + int64(q.config.DedupWindow)
 		}
-		if err := m.admit(q, 1, int64(len(msg.Body))); err != nil {
+		if err := m.admit(q, int64(len(msg.Body))); err != nil {
 			res.Err = err
 			continue
 		}

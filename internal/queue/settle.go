@@ -100,8 +100,6 @@ type Transact struct {
 
 func (c *Transact) run(m *Machine) bool {
 	size := int64(0)
-	type load struct{ messages, bytes int64 }
-	loads := map[*Queue]load{} // what the transaction brings each queue
 	for i := range c.Publish.Msgs {
 		in := &c.Publish.Msgs[i]
 		size += int64(len(in.Message.Body) + len(in.Message.Opaque) + 64*len(in.Queues) + 256)
@@ -114,11 +112,7 @@ func (c *Transact) run(m *Machine) bool {
 				c.Err = noQueue(name)
 				return true
 			}
-			l := loads[q]
-			l.messages++
-			l.bytes += int64(len(in.Message.Body))
-			loads[q] = l
-			if c.Err = m.admit(q, l.messages, l.bytes); c.Err != nil {
+			if c.Err = m.admit(q, int64(len(in.Message.Body))); c.Err != nil {
 				return true
 			}
 		}

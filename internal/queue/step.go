@@ -48,13 +48,9 @@ func (m *Machine) finish() {
 	for _, q := range again {
 		q.mark()
 	}
-	var last uint64
 	for i := range m.out.Handouts {
-		if id := m.out.Handouts[i].Consumer; id != last {
-			last = id
-			if c := m.consumers[id]; c != nil && c.once {
-				m.end(c, nil)
-			}
+		if c := m.consumers[m.out.Handouts[i].Consumer]; c != nil && c.once {
+			m.end(c, nil)
 		}
 	}
 	for _, c := range m.immediate {
