@@ -18,7 +18,7 @@ import (
 
 var (
 	seedFlag  = flag.Uint64("seed", 0, "run the crash tests with this seed alone")
-	seedsFlag = flag.Int("seeds", 40, "how many seeds the crash tests run")
+	seedsFlag = flag.Int("seeds", 10, "how many seeds the crash tests run")
 )
 
 // seeds runs a test once for every seed; a failure names the seed and how to run it again.
@@ -271,9 +271,9 @@ func TestErrorAtEveryOperation(t *testing.T) {
 		{Err: syscall.EMFILE},
 	}
 	runs := 0
-	if *seedFlag == 0 && *seedsFlag > 8 {
+	if *seedFlag == 0 {
 		old := *seedsFlag
-		*seedsFlag = max(old/8, 4)
+		*seedsFlag = max(old/4, 2)
 		defer func() { *seedsFlag = old }()
 	}
 	seeds(t, func(t *testing.T, seed uint64) {

@@ -371,6 +371,9 @@ func (l *Log) findTail(segs []*segment) (tail, error) {
 		if err != nil {
 			return tail{}, err
 		}
+		if s.size < s.header.size && !sealed {
+			return tail{}, damaged(s.name, s.size, "the file has lost %d bytes at its end", s.header.size-s.size)
+		}
 		if i > 0 && sc.first == 0 && !sc.marked && sc.beyond == 0 && sc.reason == "" && sc.synced == dataStart && !sealed {
 			continue // prepared and never used
 		}
@@ -378,9 +381,6 @@ func (l *Log) findTail(segs []*segment) (tail, error) {
 			return tail{}, damaged(s.name, sc.end, "no whole entry begins here (%s), but later ones show that %d bytes from here on had been synced", orNone(sc.reason), sc.synced-sc.end)
 		}
 		sealed = sealed && ft.count == len(sc.index) && ft.end == sc.end
-		if s.size < s.header.size && !sealed {
-			return tail{}, damaged(s.name, s.size, "the file has lost %d bytes at its end", s.header.size-s.size)
-		}
 		if len(segs)-i > 2 {
 			sealed = true // only behind a sealed segment can two be empty: its footer is damaged, its entries are not
 		}
@@ -571,11 +571,14 @@ func (l *Log) copyFrames(s *segment, from uint64, out vfs.File, seal sealer) (in
 			return 0, err
 		}
 		data, err := s.checkFrame(b, at, number)
-		if err != nil {
+		kind := uint32(frameEntry)
+		if errors.Is(err, errLost) {
+			kind = frameLost
+		} else if err != nil {
 			return 0, err
 		}
 		var header [frameHeader]byte
-		seal.put(header[:], frameEntry, pos, number, dataStart, data)
+		seal.put(header[:], kind, pos, number, dataStart, data)
 		if _, err := out.WriteVec([][]byte{header[:], b[frameHeader:]}, pos); err != nil {
 			return 0, err
 		}
@@ -592,7 +595,7 @@ func (l *Log) sealEarly(s *segment) error {
 		return err
 	}
 	size := s.end + indexSize(len(s.index))
-	b := s.seal.encodeIndex(footer{first: s.first, count: len(s.index), end: s.end}, s.index, size)
+	b := s.seal.encodeIndex(s.header.id, footer{first: s.first, count: len(s.index), end: s.end}, s.index, size)
 	_, err = f.WriteAt(b, s.end)
 	if err == nil {
 		err = f.Sync()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -85,6 +86,13 @@ const (
 // do sends a request straight to the handler. A body that begins with { or [ is JSON unless a header says otherwise.
 func (r *rig) do(method, target, body string, change ...with) answer {
 	r.t.Helper()
+	w := httptest.NewRecorder()
+	r.api.ServeHTTP(w, r.request(method, target, body, change...))
+	return answer{w.Code, w.Header(), w.Body.String()}
+}
+
+func (r *rig) request(method, target, body string, change ...with) *http.Request {
+	r.t.Helper()
 	var in io.Reader
 	if body != "" {
 		in = strings.NewReader(body)
@@ -92,6 +100,12 @@ func (r *rig) do(method, target, body string, change ...with) answer {
 	req := httptest.NewRequest(method, "http://localhost:8080/", in)
 	u, err := req.URL.Parse(target)
 	if err != nil {
+		r.t.Fatal(err)
+	}
+	if u.RawPath = target; strings.Contains(target, "?") { // as the server would get it, with no dot removed
+		u.RawPath, _, _ = strings.Cut(target, "?")
+	}
+	if u.Path, err = url.PathUnescape(u.RawPath); err != nil {
 		r.t.Fatal(err)
 	}
 	req.URL, req.RequestURI = u, target
@@ -102,9 +116,7 @@ func (r *rig) do(method, target, body string, change ...with) answer {
 	if body != "" && req.Header["Content-Type"] == nil && (body[0] == '{' || body[0] == '[') {
 		req.Header.Set("Content-Type", jsonType)
 	}
-	w := httptest.NewRecorder()
-	r.api.ServeHTTP(w, req)
-	return answer{w.Code, w.Header(), w.Body.String()}
+	return req
 }
 
 // want sends a request and demands a status.
