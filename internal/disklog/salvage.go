@@ -81,7 +81,10 @@ func nextMagic(w *window, pos, size int64) (int64, error) {
 		case i%alignment != 0:
 			pos += align(int64(i))
 		default:
-			return pos + int64(i), nil
+			if pos += int64(i); pos+frameHeader > size {
+				return size, nil
+			}
+			return pos, nil
 		}
 	}
 	return size, nil

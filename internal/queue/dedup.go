@@ -2,9 +2,15 @@ package queue
 
 // dedup is the ids published to a queue within its window. Each id costs about 70 bytes until its time is up.
 type dedup struct {
-	ids  map[DedupKey]uint64 // the message that came with the id
-	line []dedupID           // in the order of their coming
+	ids  map[DedupKey]dedupAt
+	line []dedupID // in the order of their coming
 	head int
+}
+
+// dedupAt is the message that came with an id, and until when a second one is a duplicate.
+type dedupAt struct {
+	seq   uint64
+	until int64
 }
 
 type dedupID struct {
@@ -15,24 +21,24 @@ type dedupID struct {
 
 func (d *dedup) find(key DedupKey, now int64) (uint64, bool) {
 	d.expire(now)
-	seq, ok := d.ids[key]
-	return seq, ok
+	at, ok := d.ids[key]
+	return at.seq, ok && at.until > now
 }
 
 func (d *dedup) add(key DedupKey, seq uint64, until int64) {
 	if d.ids == nil {
-		d.ids = map[DedupKey]uint64{}
+		d.ids = map[DedupKey]dedupAt{}
 	}
-	d.ids[key] = seq
+	d.ids[key] = dedupAt{seq, until}
 	d.line = append(d.line, dedupID{key, seq, until})
 }
 
-// expire forgets ids whose time is up. A window that was shortened and lengthened may let an id stay behind
-// an earlier one that lives longer; it is then kept too long, never too short.
+// expire forgets ids whose time is up. After a window was shortened an id may stay behind an earlier one that lives
+// longer; find knows that its time is up, only its memory is given back late.
 func (d *dedup) expire(now int64) {
 	for d.head < len(d.line) && d.line[d.head].until <= now {
 		x := &d.line[d.head]
-		if d.ids[x.key] == x.seq {
+		if d.ids[x.key].seq == x.seq {
 			delete(d.ids, x.key)
 		}
 		d.head++

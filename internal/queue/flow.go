@@ -17,10 +17,9 @@ type flow struct {
 	place      int32  // in the queue's ready heap; -1: not there
 	priority   uint8  // of the front message, while it is in the ready heap
 	free       bool
-	blocked    int64  // a strict group's front message waits until then for its next attempt
 	wakeAt     int64  // the entry of queue.wake for its rate
 	tat        int64  // group rate: when the next hand-out is due (see rate.go)
-	served     uint64 // the turn in which it was last served, for fairness
+	served     uint64 // for fairness: above queue.turn as it was when last served, or equal to it when its line began
 	front      uint64 // the front message, while it is in the ready heap
 }
 
@@ -90,10 +89,10 @@ func (q *Queue) flowOf(group string, priority uint8) uint32 {
 	if n := len(q.freeFlows); n > 0 {
 		h = q.freeFlows[n-1]
 		q.freeFlows = q.freeFlows[:n-1]
-		q.flows[h] = flow{name: key, place: -1}
+		q.flows[h] = flow{name: key, place: -1, served: q.turn}
 	} else {
 		h = uint32(len(q.flows))
-		q.flows = append(q.flows, flow{name: key, place: -1})
+		q.flows = append(q.flows, flow{name: key, place: -1, served: q.turn})
 	}
 	q.byGroup[key] = h
 	return h
@@ -110,7 +109,11 @@ func (q *Queue) groupName(h uint32) string {
 // idle frees a flow that has nothing left to remember.
 func (q *Queue) idle(h uint32) {
 	f := &q.flows[h]
-	if h == 0 || f.free || f.waiting+f.inflight+f.delayed+f.returned > 0 || f.head != 0 || f.tat > q.m.now {
+	if h == 0 || f.free || f.waiting+f.inflight+f.delayed+f.returned > 0 || f.head != 0 {
+		return
+	}
+	if f.tat > q.m.now { // its rate must not be forgotten yet: look again then
+		q.wakeFlow(h, f.tat)
 		return
 	}
 	q.unready(h)

@@ -3,6 +3,7 @@ package queue
 import (
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/surgetank/surgetank"
@@ -22,10 +23,11 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 	seq := q.frontOf(h)
 	s := q.slots.edit(seq)
 	q.takeFront(h, seq, s)
+	delete(q.backing, seq)
 	s.to(slotLeased)
 	f.inflight++
-	f.served = q.turn
-	q.turn++
+	q.turn += 2
+	f.served = q.turn + 1
 	q.waiting--
 	q.leased++
 	q.leasedBytes += int64(s.size)
@@ -151,17 +153,11 @@ func (m *Machine) backoff(c *surgetank.RetryConfig, n int) time.Duration {
 // bury gives a message up: to the dead-letter queue, which is made if need be, or away where the settings say so.
 // The message must not be leased any more.
 func (m *Machine) bury(q *Queue, seq uint64, why reason, attempts int, detail string) {
-	to := q.config.DeadLetter
+	to := q.deadLetter()
 	if to == surgetank.DeadLetterDrop {
 		q.stats.dropped++
 		m.remove(q, seq, why)
 		return
-	}
-	if to == "" {
-		to = q.name + surgetank.DeadLetterSuffix
-		if strip := surgetank.DeadLetterSuffix; len(q.name) >= len(strip) && q.name[len(q.name)-len(strip):] == strip {
-			to = q.name // a dead-letter queue keeps its own
-		}
 	}
 	dead := m.byName[to]
 	if dead == nil {
@@ -179,6 +175,17 @@ func (m *Machine) bury(q *Queue, seq uint64, why reason, attempts int, detail st
 	}
 	dead.stats.published++
 	m.emit(r)
+}
+
+// deadLetter names the queue for messages that this one gives up, or is DeadLetterDrop.
+func (q *Queue) deadLetter() string {
+	switch {
+	case q.config.DeadLetter != "":
+		return q.config.DeadLetter
+	case strings.HasSuffix(q.name, surgetank.DeadLetterSuffix):
+		return q.name // a dead-letter queue keeps its own
+	}
+	return q.name + surgetank.DeadLetterSuffix
 }
 
 // deadLetterConfig is the settings of a dead-letter queue that nobody declared: it gives nothing up by itself.

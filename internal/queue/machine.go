@@ -88,14 +88,15 @@ type Queue struct {
 	byGroup   map[string]uint32
 	returned  map[uint32]*seqHeap
 	ready     readyHeap
-	delayed   timeHeap // {not-before, seq}
-	wake      timeHeap // {when, flow}: blocked or rate-limited flows
+	delayed   timeHeap         // {not-before, seq}
+	backing   map[uint64]int64 // not-before of messages that back off at the head of a strict group's line
+	wake      timeHeap         // {when, flow}: flows that wait for a retry or for their rate
 	leases    map[uint64]lease
 	deadlines timeHeap // {deadline, seq}; stale entries are skipped
 	consumers []*consumer
 	avail     []*consumer // have credit, in the order they are to be served; may hold stale ones
 	tat       int64       // level rate: when the next hand-out is due
-	turn      uint64      // counts hand-outs, for fairness
+	turn      uint64      // twice the number of hand-outs, for fairness
 	floor     uint64      // no live message below
 	freshFrom uint64      // messages below existed before this epoch
 	marked    bool        // in m.dirty

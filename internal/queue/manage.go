@@ -294,7 +294,6 @@ func (c *Redrive) run(m *Machine) bool {
 		r.Reason, r.Attempts, r.Detail, r.NotBefore = reasonRedriven, 0, "", 0
 		if ttl := to.config.TTL; ttl > 0 {
 			r.NotBefore = m.now + int64(ttl)
-			to.timerAt(r.NotBefore)
 		}
 		m.emit(r)
 		c.Result.Moved++

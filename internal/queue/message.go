@@ -128,8 +128,10 @@ func (d *decoder) message(r *Record, m *surgetank.Message, deaths *[]surgetank.D
 		return
 	}
 	n := d.count()
-	r.Targets = r.Targets[:0]
-	for range n {
+	if r.Targets = r.Targets[:0]; n > surgetank.MaxTargets {
+		d.fail("a message has too many targets")
+	}
+	for i := 0; i < n && d.err == nil; i++ {
 		t := Target{Queue: d.uint(), Seq: d.uint(), Group: d.string()}
 		if flags&flagTTL != 0 {
 			t.Expires, t.DedupUntil = d.time(), d.time()
@@ -170,10 +172,13 @@ func (d *decoder) message(r *Record, m *surgetank.Message, deaths *[]surgetank.D
 	str(flagType, &to.ContentType)
 	if flags&flagHeaders != 0 {
 		n := d.count()
-		if m != nil && d.err == nil {
-			m.Headers = make([]surgetank.Header, 0, min(n, surgetank.MaxHeaders))
+		if n > surgetank.MaxHeaders {
+			d.fail("a message has too many headers")
 		}
-		for range n {
+		if m != nil && d.err == nil {
+			m.Headers = make([]surgetank.Header, 0, n)
+		}
+		for i := 0; i < n && d.err == nil; i++ {
 			name, value := d.bytes(), d.bytes()
 			if m != nil {
 				m.Headers = append(m.Headers, surgetank.Header{Name: string(name), Value: string(value)})
@@ -185,7 +190,7 @@ func (d *decoder) message(r *Record, m *surgetank.Message, deaths *[]surgetank.D
 	}
 	if flags&flagDeaths != 0 {
 		n := d.count()
-		for range n {
+		for i := 0; i < n && d.err == nil; i++ {
 			x := surgetank.Death{Queue: d.string(), Reason: d.string(), Detail: d.string(),
 				Time: time.Unix(0, d.time()), Attempts: int(d.u32()), Group: d.string()}
 			if deaths != nil {
@@ -240,6 +245,9 @@ func ReadMessage(entry []byte, ref Ref, s *Stored) error {
 func ReadNote(entry []byte, ref Ref) (surgetank.Death, error) {
 	d := decoder{b: entry}
 	h := d.header()
+	if d.err != nil {
+		return surgetank.Death{}, d.err
+	}
 	d.off = min(ref.Place(), len(entry))
 	r := Record{Kind: Kind(d.byte())}
 	if d.err == nil && (r.Kind != kindTransferred || h.Number != ref.Entry()) {

@@ -81,21 +81,21 @@ func (c *Publish) run(m *Machine) bool {
 			return false
 		}
 		if c.Results[c.next].Err == nil { // it may have been refused before it came here
-			c.Results[c.next] = m.publish(&c.Msgs[c.next])
+			c.Results[c.next] = m.publish(&c.Msgs[c.next], false)
 		}
 	}
 	return true
 }
 
-// admit says whether a queue takes one more message now.
-func (m *Machine) admit(q *Queue, size int64) error {
+// admit says whether a queue takes that many more messages now, with that many bytes together.
+func (m *Machine) admit(q *Queue, messages, size int64) error {
 	if m.full {
 		return fullUp(5*time.Second, "the disk of the broker is nearly full: messages are not taken until space is freed; acks still are")
 	}
-	if q.config.Overflow != surgetank.OverflowReject || !q.over(1, size) {
+	if q.config.Overflow != surgetank.OverflowReject || !q.over(messages, size) {
 		return nil
 	}
-	if q.dispatch(); !q.over(1, size) { // a waiting consumer may make room
+	if q.dispatch(); !q.over(messages, size) { // a waiting consumer may make room
 		return nil
 	}
 	q.mark()
@@ -108,8 +108,17 @@ func noQueue(name string) error {
 	return surgetank.Errorf(surgetank.CodeNotFound, "there is no queue %q; make it first (surgetank queue set NAME)", shown(name))
 }
 
-// publish decides for one message. Each queue that takes it becomes a target of one record.
-func (m *Machine) publish(in *Incoming) (res surgetank.PublishResult) {
+// duplicate says whether a queue knows a message's dedup id, and of which message.
+func (m *Machine) duplicate(q *Queue, in *Incoming) (seq uint64, known bool) {
+	if q.config.DedupWindow <= 0 || in.Message.DedupID == "" {
+		return 0, false
+	}
+	return q.dedup.find(in.Dedup, m.now)
+}
+
+// publish decides for one message. Each queue that takes it becomes a target of one record. admitted: it was
+// checked before that every queue takes it.
+func (m *Machine) publish(in *Incoming, admitted bool) (res surgetank.PublishResult) {
 	r := &m.pub // not m.rec: admitting may hand out, which emits
 	r.Kind, r.Targets, r.NotBefore, r.Priority = kindEnqueued, r.Targets[:0], 0, in.Message.Priority
 	r.DedupKey, r.BodySize = in.Dedup, uint32(len(in.Message.Body))
@@ -128,19 +137,21 @@ func (m *Machine) publish(in *Incoming) (res surgetank.PublishResult) {
 		if in.Groups != nil {
 			t.Group = in.Groups[i]
 		}
-		if q.config.DedupWindow > 0 && msg.DedupID != "" {
-			if seq, ok := q.dedup.find(in.Dedup, m.now); ok {
-				q.stats.duplicates++
-				if dup.Seq == 0 {
-					dup = surgetank.MessageID{Queue: q.id, Seq: seq}
-				}
-				continue
+		if seq, known := m.duplicate(q, in); known {
+			q.stats.duplicates++
+			if dup.Seq == 0 {
+				dup = surgetank.MessageID{Queue: q.id, Seq: seq}
 			}
+			continue
+		}
+		if q.config.DedupWindow > 0 && msg.DedupID != "" {
 			t.DedupUntil = m.now + int64(q.config.DedupWindow)
 		}
-		if err := m.admit(q, int64(len(msg.Body))); err != nil {
-			res.Err = err
-			continue
+		if !admitted {
+			if err := m.admit(q, 1, int64(len(msg.Body))); err != nil {
+				res.Err = err
+				continue
+			}
 		}
 		t.Seq = q.nextSeq
 		ttl := q.config.TTL
@@ -149,7 +160,6 @@ func (m *Machine) publish(in *Incoming) (res surgetank.PublishResult) {
 		}
 		if ttl > 0 {
 			t.Expires = m.now + int64(ttl)
-			q.timerAt(t.Expires)
 		}
 		q.stats.published++
 		r.Targets = append(r.Targets, t)

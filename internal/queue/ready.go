@@ -58,7 +58,7 @@ func (q *Queue) groupVerdict(h uint32) verdict {
 		return mayGo // messages without a group know no limits of groups
 	case g.MaxInFlight > 0 && f.inflight >= uint32(g.MaxInFlight):
 		return groupInFlight
-	case f.blocked > q.m.now:
+	case len(q.backing) > 0 && q.backing[q.frontOf(h)] > q.m.now:
 		return groupRetry
 	case g.Rate > 0 && rateDue(f.tat, g.Rate, 1) > q.m.now:
 		return groupRate
@@ -88,17 +88,22 @@ func (q *Queue) touch(h uint32) {
 			q.ready.fix(q.flows, int(f.place), q.config.Group.Fair)
 		}
 	case groupRate:
-		if at := rateDue(f.tat, q.config.Group.Rate, 1); f.wakeAt != at {
-			f.wakeAt = at
-			q.wake.push(timed{at, uint64(h)})
-			q.timerAt(at)
-		}
+		q.wakeFlow(h, rateDue(f.tat, q.config.Group.Rate, 1))
 		fallthrough
 	default:
 		f.open = 0
 		q.unready(h)
 	}
 	q.ready_ += int64(f.open) - was
+}
+
+// wakeFlow has a flow looked at when its rate allows something again.
+func (q *Queue) wakeFlow(h uint32, at int64) {
+	if f := &q.flows[h]; f.wakeAt != at {
+		f.wakeAt = at
+		q.wake.push(timed{at, uint64(h)})
+		q.timerAt(at)
+	}
 }
 
 func (q *Queue) unready(h uint32) {

@@ -266,7 +266,7 @@ func appendSeqs(b []byte, seqs []uint64) []byte {
 func (d *decoder) seqs(to []uint64) []uint64 {
 	n := d.count()
 	var last uint64
-	for range n {
+	for i := 0; i < n && d.err == nil; i++ {
 		z := d.uint()
 		last += uint64(int64(z>>1) ^ -int64(z&1))
 		to = append(to, last)

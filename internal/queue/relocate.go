@@ -60,7 +60,7 @@ func (c *Survivors) run(m *Machine) bool {
 		if budget < 0 {
 			return true
 		}
-		c.queue++
+		c.queue, c.seq = q.id+1, 0
 	}
 	c.Done = true
 	return true
@@ -109,6 +109,9 @@ func (c *Relocate) run(m *Machine) bool {
 		}
 		var place int
 		r.Time = first.Time.UnixNano()
+		if first.Message.Delay > 0 {
+			r.NotBefore = r.Time + int64(first.Message.Delay) // for readers; what the queue waits for is in its state
+		}
 		m.out.Entry, place = appendMessage(m.out.Entry, r, first.Message, first.Deaths)
 		r.Ref = makeRef(m.entry, place)
 		m.out.Records++

@@ -3,6 +3,7 @@ package queue
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Replay applies one logged entry at recovery. Between New (or Restore) and Recovered it is the only method to call.
@@ -32,9 +33,22 @@ func (m *Machine) applyChecked(r *Record) error {
 			if q == nil {
 				return bad("queue", t.Queue)
 			}
-			if t.Seq < q.nextSeq {
-				return fmt.Errorf("message %d of queue %d is there already: %w", t.Seq, t.Queue, errDecode)
+			if t.Seq != q.nextSeq {
+				return fmt.Errorf("message %d of queue %d is not the next, which is %d: %w", t.Seq, t.Queue, q.nextSeq, errDecode)
 			}
+			if i > 0 && slices.ContainsFunc(r.Targets[:i], func(o Target) bool { return o.Queue == t.Queue }) {
+				return fmt.Errorf("message %d goes to queue %d twice: %w", t.Seq, t.Queue, errDecode)
+			}
+		}
+	case kindQueueSet:
+		if r.Queue == 0 {
+			return bad("queue", 0)
+		}
+		if q := m.byName[r.Name]; q != nil && q.id != r.Queue {
+			return fmt.Errorf("queue %q is to be made as number %d, it exists as number %d: %w", shown(r.Name), r.Queue, q.id, errDecode)
+		}
+		if q := m.byID[r.Queue]; q != nil && q.name != r.Name {
+			return fmt.Errorf("queue number %d is %q and is to become %q: %w", r.Queue, shown(q.name), shown(r.Name), errDecode)
 		}
 	case kindAcked, kindRemoved, kindReturned, kindTransferred, kindPurged, kindQueueGone:
 		q := m.byID[r.Queue]
@@ -49,12 +63,32 @@ func (m *Machine) applyChecked(r *Record) error {
 				return bad("message", seq)
 			}
 		}
-		if r.Kind == kindTransferred && m.byID[r.ToQueue] == nil {
-			return bad("queue", r.ToQueue)
+		if twice(r.Seqs) {
+			return fmt.Errorf("record kind %d names a message of queue %d twice: %w", r.Kind, r.Queue, errDecode)
+		}
+		if r.Kind == kindTransferred {
+			to := m.byID[r.ToQueue]
+			if to == nil {
+				return bad("queue", r.ToQueue)
+			}
+			if r.ToSeq != to.nextSeq {
+				return fmt.Errorf("message %d moves to %d of queue %d, where %d is next: %w", r.Seqs[0], r.ToSeq, r.ToQueue, to.nextSeq, errDecode)
+			}
 		}
 	}
 	m.apply(r)
 	return nil
+}
+
+// twice tells whether a number stands in a list more than once. Most lists ascend.
+func twice(seqs []uint64) bool {
+	for i := 1; i < len(seqs); i++ {
+		if seqs[i] <= seqs[i-1] {
+			sorted := slices.Sorted(slices.Values(seqs))
+			return len(slices.Compact(sorted)) != len(seqs)
+		}
+	}
+	return false
 }
 
 // apply is the only function that changes durable state: live, from emit, and at recovery. It must not decide:
@@ -115,7 +149,7 @@ func (q *Queue) enqueue(r *Record, t *Target) {
 	q.m.extents.add(r.Ref, int64(r.BodySize)+messageCost)
 	q.place(t.Seq, s, r.NotBefore, r.Time)
 	if t.Expires != 0 {
-		q.ttl.push(timed{t.Expires, t.Seq})
+		q.expires(t.Expires, t.Seq)
 	}
 	if t.DedupUntil != 0 {
 		q.dedup.add(r.DedupKey, t.Seq, t.DedupUntil)
@@ -159,18 +193,27 @@ func (q *Queue) place(seq uint64, s *slot, notBefore, now int64) {
 		} else {
 			q.giveBack(h, seq, s)
 		}
-	case q.strict(h) && s.attempts > 0:
-		// The group waits with it: order matters more than progress.
+	case q.strict(h) && s.has(slotRedelivered):
+		// The group waits with it: order matters more than progress. A delay that its publisher asked for is no
+		// attempt, and holds up nobody.
 		q.waiting++
 		q.giveBack(h, seq, s)
-		f := &q.flows[h]
-		f.blocked = max(f.blocked, notBefore)
-		q.wake.push(timed{f.blocked, uint64(h)})
-		q.timerAt(f.blocked)
+		if q.backing == nil {
+			q.backing = map[uint64]int64{}
+		}
+		q.backing[seq] = notBefore
+		q.wake.push(timed{notBefore, uint64(h)})
+		q.timerAt(notBefore)
 	default:
 		q.delayedN++
 		s.to(slotDelayed)
 		q.flows[h].delayed++
+		if int64(len(q.delayed)) > 2*q.delayedN+1024 {
+			q.delayed.keep(func(x timed) bool {
+				s := q.slots.get(x.key)
+				return s != nil && s.state() == slotDelayed
+			})
+		}
 		q.delayed.push(timed{notBefore, seq})
 		q.timerAt(notBefore)
 	}
@@ -204,6 +247,7 @@ func (q *Queue) detach(seq uint64, s *slot) bool {
 		f.delayed--
 	case slotWaiting:
 		q.waiting--
+		delete(q.backing, seq)
 		if q.frontOf(h) != seq {
 			f.waiting--
 			s.to(slotDead)
@@ -290,14 +334,13 @@ func (q *Queue) transfer(r *Record, to *Queue) {
 	}
 	t := to.insert(r.ToSeq, group, old.priority, old.size, r.Time)
 	t.setRef(old.ref())
-	if n == nil {
-		n = &note{}
-	}
 	if r.Reason == reasonRedriven {
-		t.set(slotRedelivered)
-	}
-	n.from, n.reason = q.name, r.Reason
-	if r.Reason != reasonRedriven {
+		t.set(slotRedelivered) // its newest death is still the one before
+	} else {
+		if n == nil {
+			n = &note{}
+		}
+		n.from, n.reason = q.name, r.Reason
 		q.m.extents.add(r.Ref, noteCost)
 		n.refs = append([]Ref{r.Ref}, n.refs...)
 		if len(n.refs) > maxNotes {
@@ -305,15 +348,30 @@ func (q *Queue) transfer(r *Record, to *Queue) {
 			n.refs = n.refs[:maxNotes]
 		}
 	}
-	t.set(slotNoted)
-	if to.notes == nil {
-		to.notes = map[uint64]*note{}
+	if n != nil {
+		t.set(slotNoted)
+		if to.notes == nil {
+			to.notes = map[uint64]*note{}
+		}
+		to.notes[r.ToSeq] = n
 	}
-	to.notes[r.ToSeq] = n
 	to.place(r.ToSeq, t, 0, r.Time)
 	if r.Expires() != 0 {
-		to.ttl.push(timed{r.Expires(), r.ToSeq})
+		to.expires(r.Expires(), r.ToSeq)
 	}
+}
+
+// expires notes when a message's TTL ends. Entries of settled messages are dropped when they outnumber the others, so that
+// a long TTL costs nothing for what is long gone.
+func (q *Queue) expires(at int64, seq uint64) {
+	if int64(len(q.ttl)) > 2*(q.waiting+q.delayedN+q.leased)+1024 {
+		q.ttl.keep(func(x timed) bool {
+			s := q.slots.get(x.key)
+			return s != nil && s.live()
+		})
+	}
+	q.ttl.push(timed{at, seq})
+	q.timerAt(at)
 }
 
 // moved gives a message its new position near the log's end.

@@ -88,7 +88,8 @@ func (m *Machine) settleOne(q *Queue, s *surgetank.Settlement) {
 	}
 }
 
-// MaxTransaction is the most bytes of bodies and headers that one transaction may publish: it must fit one entry.
+// MaxTransaction is the most bytes that one transaction may publish and settle: it must fit one entry, and no message may
+// start behind MaxPlace in it.
 const MaxTransaction = 12 << 20
 
 // Transact publishes and settles all or nothing.
@@ -99,9 +100,28 @@ type Transact struct {
 }
 
 func (c *Transact) run(m *Machine) bool {
-	size := int64(0)
+	if c.Err = c.check(m); c.Err != nil {
+		return true
+	}
+	for i := range c.Settle.Items {
+		s := &c.Settle.Items[i]
+		m.settleOne(m.byID[s.Receipt.ID.Queue], s)
+	}
+	for i := range c.Publish.Msgs {
+		c.Publish.Results[i] = m.publish(&c.Publish.Msgs[i], true)
+	}
+	return true
+}
+
+// check refuses a transaction of which any part would be refused, before any part is done.
+func (c *Transact) check(m *Machine) error {
+	type room struct{ messages, bytes int64 }
+	size, needs := int64(0), map[*Queue]room{}
 	for i := range c.Publish.Msgs {
 		in := &c.Publish.Msgs[i]
+		if err := c.Publish.Results[i].Err; err != nil {
+			return err
+		}
 		size += int64(len(in.Message.Body) + len(in.Message.Opaque) + 64*len(in.Queues) + 256)
 		for _, h := range in.Message.Headers {
 			size += int64(len(h.Name) + len(h.Value))
@@ -109,36 +129,33 @@ func (c *Transact) run(m *Machine) bool {
 		for _, name := range in.Queues {
 			q := m.byName[name]
 			if q == nil {
-				c.Err = noQueue(name)
-				return true
+				return noQueue(name)
 			}
-			if c.Err = m.admit(q, int64(len(in.Message.Body))); c.Err != nil {
-				return true
+			if _, dup := m.duplicate(q, in); dup {
+				continue
+			}
+			n := needs[q]
+			n.messages, n.bytes = n.messages+1, n.bytes+int64(len(in.Message.Body))
+			needs[q] = n
+			if err := m.admit(q, n.messages, n.bytes); err != nil {
+				return err
 			}
 		}
-	}
-	if size > MaxTransaction && len(c.Publish.Msgs) > 1 {
-		c.Err = surgetank.Errorf(surgetank.CodeTooLarge, "the transaction publishes %d bytes, more than the %d that can become durable as one; commit more often", size, MaxTransaction)
-		return true
 	}
 	seen := make(map[surgetank.MessageID]bool, len(c.Settle.Items))
 	for i := range c.Settle.Items {
 		s := &c.Settle.Items[i]
-		if _, c.Err = m.leaseOf(s); c.Err != nil {
-			return true
+		size += int64(64 + len(s.Reason))
+		if _, err := m.leaseOf(s); err != nil {
+			return err
 		}
 		if seen[s.Receipt.ID] {
-			c.Err = surgetank.FieldErrorf("receipts", "message %s is settled twice in one transaction", s.Receipt.ID)
-			return true
+			return surgetank.FieldErrorf("receipts", "message %s is settled twice in one transaction", s.Receipt.ID)
 		}
 		seen[s.Receipt.ID] = true
 	}
-	for i := range c.Settle.Items {
-		s := &c.Settle.Items[i]
-		m.settleOne(m.byID[s.Receipt.ID.Queue], s)
+	if size > MaxTransaction && len(c.Publish.Msgs)+len(c.Settle.Items) > 1 {
+		return surgetank.Errorf(surgetank.CodeTooLarge, "the transaction holds %d bytes, more than the %d that can become durable as one; commit more often", size, MaxTransaction)
 	}
-	for i := range c.Publish.Msgs {
-		c.Publish.Results[i] = m.publish(&c.Publish.Msgs[i])
-	}
-	return true
+	return nil
 }

@@ -33,6 +33,9 @@ type snapQueue struct {
 	dedup   []dedupID
 }
 
+// maxChunks bounds the distance between the oldest and the newest message of a queue in a snapshot: 17 billion.
+const maxChunks = 1 << 28
+
 // snapItems is how many times or dedup ids one record of a snapshot holds at most.
 const snapItems = 4096
 
@@ -64,10 +67,8 @@ func (m *Machine) StartSnapshot(at uint64) {
 		q.slots.snap = s
 		sq := &snapQueue{q: q, next: q.slots.first, end: q.slots.first + uint64(len(q.slots.chunks)),
 			delayed: slices.Clone(q.delayed), ttl: slices.Clone(q.ttl), dedup: q.dedup.line[q.dedup.head:len(q.dedup.line):len(q.dedup.line)]}
-		for h := range q.flows {
-			if f := &q.flows[h]; f.blocked > m.now && f.waiting > 0 {
-				sq.delayed = append(sq.delayed, timed{f.blocked, q.frontOf(uint32(h))})
-			}
+		for _, seq := range slices.Sorted(maps.Keys(q.backing)) {
+			sq.delayed = append(sq.delayed, timed{q.backing[seq], seq})
 		}
 		s.queues = append(s.queues, sq)
 	}
@@ -243,6 +244,7 @@ var errSnapshot = errors.New("the snapshot does not make sense")
 func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at uint64, err error) {
 	m.recovering = true
 	var chunks uint64
+	begun := false
 	for {
 		n, err := binary.ReadUvarint(r)
 		if err != nil {
@@ -254,12 +256,16 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 		}
 		d := &decoder{b: b}
 		kind := Kind(d.byte())
+		if (kind == kindSnapHead) == begun {
+			return 0, fmt.Errorf("%w: its head is missing, or is there twice", errSnapshot)
+		}
+		begun = true
 		switch kind {
 		case kindSnapHead:
 			at = d.uint()
 			m.epoch, m.nextQueue = d.uint(), d.uint()
 			m.now = d.time()
-			for range d.count() {
+			for n := d.count(); n > 0 && d.err == nil; n-- {
 				m.extents.list = append(m.extents.list, extent{first: d.uint(), size: int64(d.uint())})
 			}
 		case kindMetaSet:
@@ -276,13 +282,13 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 		case kindSnapTimes:
 			which := d.byte()
 			if q := m.restoring(d); q != nil {
-				for range d.count() {
+				for n := d.count(); n > 0 && d.err == nil; n-- {
 					q.restoreTime(which, d.time(), d.uint())
 				}
 			}
 		case kindSnapDedup:
 			if q := m.restoring(d); q != nil {
-				for range d.count() {
+				for n := d.count(); n > 0 && d.err == nil; n-- {
 					var k DedupKey
 					for i := range k {
 						k[i] = d.byte()
@@ -317,6 +323,9 @@ func (m *Machine) restoreQueue(d *decoder) {
 	r := Record{Kind: kindQueueSet, Queue: d.uint(), Name: d.string(), Time: d.time()}
 	next := d.uint()
 	r.Config = d.config()
+	if m.byID[r.Queue] != nil || m.byName[r.Name] != nil || r.Queue == 0 || next == 0 {
+		d.fail("a queue stands there twice, or has no number")
+	}
 	if d.err != nil {
 		return
 	}
@@ -327,20 +336,24 @@ func (m *Machine) restoreQueue(d *decoder) {
 	if n > 0 {
 		q.byGroup = map[string]uint32{}
 	}
-	for h := range n {
-		if d.byte() == 0 {
+	for h := 0; h < n && d.err == nil; h++ {
+		if d.byte() == 0 && h > 0 {
 			q.flows = append(q.flows, flow{place: -1, free: true})
 			q.freeFlows = append(q.freeFlows, uint32(h))
 			continue
 		}
 		f := flow{name: d.string(), place: -1}
+		if _, known := q.byGroup[f.name]; known || (h == 0) != (f.name == "") {
+			d.fail("a group stands there twice, or has no name")
+			return
+		}
 		q.byGroup[f.name] = uint32(h)
 		q.flows = append(q.flows, f)
 	}
-	for range d.count() {
+	for n := d.count(); n > 0 && d.err == nil; n-- {
 		seq := d.uint()
 		nt := &note{from: d.string(), reason: reason(d.byte())}
-		for range d.count() {
+		for n := d.count(); n > 0 && d.err == nil; n-- {
 			ref := Ref(d.uint())
 			nt.refs = append(nt.refs, ref)
 			m.extents.add(ref, noteCost)
@@ -365,6 +378,10 @@ func (m *Machine) restoreChunk(d *decoder) {
 		d.fail("a chunk does not have the size its mask says")
 		return
 	}
+	if t := &q.slots; len(t.chunks) > 0 && max(t.first+uint64(len(t.chunks)), index)-min(t.first, index) > maxChunks {
+		d.fail("two messages of a queue are too far apart")
+		return
+	}
 	c := q.slots.chunkAt(index)
 	if c.slots != nil {
 		d.fail("a chunk stands there twice")
@@ -386,6 +403,14 @@ func (m *Machine) restoreChunk(d *decoder) {
 		if int(s.flow) >= len(q.flows) || q.flows[s.flow].free {
 			d.fail("a message names a group that does not exist")
 			return
+		}
+		if s.has(slotNoted) && q.notes[index*chunkSlots+uint64(i)] == nil {
+			d.fail("a message's dead-letter note is missing")
+			return
+		}
+		if s.has(slotExpired) { // its time passed while it was leased; now it is not leased
+			s.clear(slotExpired)
+			q.ttl.push(timed{m.now, index*chunkSlots + uint64(i)})
 		}
 		c.used++
 		q.waiting++

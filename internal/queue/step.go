@@ -1,6 +1,10 @@
 package queue
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/surgetank/surgetank"
+)
 
 // Command is one thing asked of the machine. Its result is written into the command itself, and is true
 // only once the turn's entry is durable.
@@ -15,6 +19,7 @@ type Command interface {
 func (m *Machine) Step(now int64, entry uint64, cmds []Command, out *Output) int {
 	m.begin(now, entry, out)
 	m.advance()
+	m.budget = m.limits.TurnTimers // what became due all at once must not keep commands waiting
 	done := 0
 	for done < len(cmds) && !m.turnFull() && cmds[done].run(m) {
 		done++
@@ -53,12 +58,15 @@ func (m *Machine) finish() {
 			m.end(c, nil)
 		}
 	}
-	for _, c := range m.immediate {
+	m.immediate = slices.DeleteFunc(m.immediate, func(c *consumer) bool {
+		if c.q.marked && c.received == 0 && !c.q.gone {
+			return false // the turn was full before its queue was served: it is not to be told that nothing is there
+		}
 		if m.consumers[c.id] == c {
 			m.end(c, nil)
 		}
-	}
-	m.immediate = m.immediate[:0]
+		return true
+	})
 	if m.out.Records > 0 {
 		m.extents.list[len(m.extents.list)-1].size += int64(len(m.out.Entry))
 	}
@@ -90,15 +98,21 @@ func (q *Queue) enforce() bool {
 		if oldest == 0 {
 			return true
 		}
-		q.stats.dropped++
-		if q.config.Overflow == "dead_letter" && q.config.DeadLetter != q.name {
-			q.stats.dropped--
+		if q.config.Overflow == surgetank.OverflowDeadLetter && q.deadLetter() != q.name && !q.circles(oldest) {
 			q.m.bury(q, oldest, reasonOverflow, int(q.slots.get(oldest).attempts), "")
 		} else {
+			q.stats.dropped++
 			q.m.remove(q, oldest, reasonOverflow)
 		}
 	}
 	return true
+}
+
+// circles says that overflow moved a message so often that its queues must be dead-lettering to each other, all of them
+// full. It would go round for ever, a log entry a round.
+func (q *Queue) circles(seq uint64) bool {
+	n := q.notes[seq]
+	return n != nil && n.reason == reasonOverflow && len(n.refs) >= maxNotes
 }
 
 // over says whether the waiting messages, with more of them, are above the queue's limits.

@@ -9,6 +9,17 @@ func (q *Queue) timerAt(at int64) {
 	}
 	q.timer = at
 	q.m.timers.push(timed{at, q.id})
+	if m := q.m; len(m.timers) > 4*len(m.byID)+1024 { // most are overtaken: each queue needs one
+		seen := make(map[uint64]bool, len(m.byID))
+		m.timers.keep(func(x timed) bool {
+			q := m.byID[x.key]
+			if q == nil || q.timer != x.at || seen[x.key] {
+				return false
+			}
+			seen[x.key] = true
+			return true
+		})
+	}
 }
 
 // NextDeadline says when the machine has something to do by itself, in nanoseconds since 1970; MaxInt64: never.
@@ -145,7 +156,8 @@ func (q *Queue) dispatch() bool {
 // mayRun says whether a consumer that handles groups in order may get one more of a group it was just given.
 func (q *Queue) mayRun(h uint32) bool {
 	f := &q.flows[h]
-	return !f.free && f.waiting > 0 && q.groupName(h) != "" && f.blocked <= q.m.now && q.queueVerdict() == mayGo &&
+	return !f.free && f.waiting > 0 && q.groupName(h) != "" && q.queueVerdict() == mayGo &&
+		(len(q.backing) == 0 || q.backing[q.frontOf(h)] <= q.m.now) &&
 		(q.config.Group.Rate == 0 || rateDue(f.tat, q.config.Group.Rate, 1) <= q.m.now) &&
 		len(q.m.out.Handouts) < q.m.limits.TurnHandout
 }
@@ -166,10 +178,7 @@ func (q *Queue) reconfigured() {
 	}
 	q.ready = q.ready[:0]
 	for h := range q.flows {
-		if f := &q.flows[h]; !f.free {
-			if !q.strict(uint32(h)) {
-				f.blocked = 0
-			}
+		if !q.flows[h].free {
 			q.touch(uint32(h))
 		}
 	}

@@ -1,0 +1,299 @@
+package queue
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// dump writes the durable state of a machine in one canonical form: two machines whose dumps are equal will hand out the
+// same messages whatever is asked of them. What is due already counts as not being there, so that a machine that has
+// not yet looked at its timers equals one that has.
+func dump(m *Machine, now int64) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "epoch %d next %d\n", m.epoch, m.nextQueue)
+	for _, ns := range slices.Sorted(maps.Keys(m.meta)) {
+		for _, name := range slices.Sorted(maps.Keys(m.meta[ns])) {
+			fmt.Fprintf(&b, "meta %q %q %q\n", ns, name, m.meta[ns][name])
+		}
+	}
+	for _, q := range m.sorted() {
+		fmt.Fprintf(&b, "queue %d %q next %d created %d config %+v\n", q.id, q.name, q.nextSeq, q.created, q.config)
+		notBefore, expires := durableTimes(q)
+		q.slots.ascend(0, func(seq uint64, s *slot) bool {
+			if !s.live() {
+				return true
+			}
+			fmt.Fprintf(&b, "  %d at %d size %d group %q prio %d time %d attempts %d again %v", seq, s.ref(), s.size,
+				q.groupName(s.flow), s.priority, s.time, s.attempts, s.has(slotRedelivered))
+			if at := notBefore[seq]; at > now {
+				fmt.Fprintf(&b, " not before %d", at)
+			}
+			if at, ok := expires[seq]; ok {
+				fmt.Fprintf(&b, " expires %d", max(at, now))
+			}
+			if n := q.notes[seq]; s.has(slotNoted) {
+				fmt.Fprintf(&b, " from %q %v %d", n.from, n.reason, n.refs)
+			}
+			b.WriteByte('\n')
+			return true
+		})
+		var ids []string
+		for _, x := range q.dedup.line[q.dedup.head:] {
+			if x.until > now {
+				ids = append(ids, fmt.Sprintf("  id %x of %d until %d\n", x.key, x.seq, x.until))
+			}
+		}
+		slices.Sort(ids)
+		b.WriteString(strings.Join(ids, ""))
+	}
+	return b.String()
+}
+
+// durableTimes gives the not-before and expiry times that a queue knows of its messages, wherever it keeps them.
+func durableTimes(q *Queue) (notBefore, expires map[uint64]int64) {
+	notBefore, expires = maps.Clone(q.backing), map[uint64]int64{}
+	if notBefore == nil {
+		notBefore = map[uint64]int64{}
+	}
+	for _, x := range q.delayed {
+		if s := q.slots.get(x.key); s != nil && s.state() == slotDelayed {
+			notBefore[x.key] = x.at
+		}
+	}
+	for _, x := range q.ttl {
+		if s := q.slots.get(x.key); s != nil && s.live() {
+			expires[x.key] = x.at
+		}
+	}
+	q.slots.ascend(0, func(seq uint64, s *slot) bool {
+		if s.live() && s.has(slotExpired) {
+			expires[seq] = 0
+		}
+		return true
+	})
+	return notBefore, expires
+}
+
+// check verifies everything that must hold between two turns: counts against the slots, every message in exactly one
+// place, heaps in order, leases against consumers, the log's extents against what refers to it.
+func check(t testing.TB, m *Machine) {
+	t.Helper()
+	bad := func(format string, args ...any) {
+		t.Helper()
+		t.Errorf("invariant: "+format, args...)
+	}
+	held, poolHeld := map[*consumer]int{}, map[*pool]int{}
+	live := extents{list: slices.Clone(m.extents.list)}
+	for i := range live.list {
+		live.list[i].live, live.list[i].count = 0, 0
+	}
+	for _, q := range m.sorted() {
+		checkQueue(bad, q)
+		for seq, l := range q.leases {
+			held[l.consumer]++
+			if l.consumer.pool != nil {
+				poolHeld[l.consumer.pool]++
+			}
+			if l.deadline != 0 && !slices.Contains(q.deadlines, timed{l.deadline, seq}) {
+				bad("queue %s: lease on %d has no deadline entry", q.name, seq)
+			}
+		}
+		q.slots.ascend(0, func(seq uint64, s *slot) bool {
+			if s.live() {
+				live.add(s.ref(), int64(s.size)+messageCost)
+				if s.has(slotNoted) {
+					for _, ref := range q.notes[seq].refs {
+						live.add(ref, noteCost)
+					}
+				}
+			}
+			return true
+		})
+		for _, c := range q.consumers {
+			if m.consumers[c.id] != c || c.q != q {
+				bad("queue %s: consumer %d is listed but not known", q.name, c.id)
+			}
+			if c.queued != slices.Contains(q.avail, c) {
+				bad("queue %s: consumer %d says queued=%v", q.name, c.id, c.queued)
+			}
+			if c.hungry() && c.active() && !c.queued {
+				bad("queue %s: consumer %d could take a message and is not in line", q.name, c.id)
+			}
+		}
+	}
+	for _, c := range m.consumers {
+		if c.held != held[c] {
+			bad("consumer %d says it holds %d, there are %d", c.id, c.held, held[c])
+		}
+		if c.q.gone {
+			bad("consumer %d of a queue that is gone", c.id)
+		}
+	}
+	for id, p := range m.pools {
+		if p.held != poolHeld[p] {
+			bad("pool %d says it holds %d, there are %d", id, p.held, poolHeld[p])
+		}
+		if p.held == 0 && len(p.members) == 0 {
+			bad("pool %d is empty and still there", id)
+		}
+	}
+	for i, e := range live.list {
+		if g := m.extents.list[i]; g.live != e.live || g.count != e.count {
+			bad("extent %d from entry %d: has %d bytes of %d things, counted %d of %d", i, e.first, g.live, g.count, e.live, e.count)
+		}
+	}
+}
+
+func checkQueue(bad func(string, ...any), q *Queue) {
+	var waiting, delayed, leased, bytes, leasedBytes int64
+	per := make([]flow, len(q.flows)) // counted
+	used := map[uint64]uint16{}
+	var lowest uint64
+	q.slots.ascend(0, func(seq uint64, s *slot) bool {
+		used[seq/chunkSlots]++
+		if seq >= q.nextSeq {
+			bad("queue %s: message %d is not below next %d", q.name, seq, q.nextSeq)
+		}
+		if !s.live() {
+			return true
+		}
+		if lowest == 0 {
+			lowest = seq
+		}
+		bytes += int64(s.size)
+		if q.flows[s.flow].free {
+			bad("queue %s: message %d is of a free flow", q.name, seq)
+		}
+		f := &per[s.flow]
+		switch s.state() {
+		case slotWaiting:
+			waiting++
+			f.waiting++
+		case slotDelayed:
+			delayed++
+			f.delayed++
+			if !slices.ContainsFunc(q.delayed, func(x timed) bool { return x.key == seq }) {
+				bad("queue %s: message %d is delayed by nothing", q.name, seq)
+			}
+		case slotLeased:
+			leased++
+			leasedBytes += int64(s.size)
+			f.inflight++
+			if _, ok := q.leases[seq]; !ok {
+				bad("queue %s: message %d is leased to nobody", q.name, seq)
+			}
+		}
+		if s.has(slotNoted) != (q.notes[seq] != nil) {
+			bad("queue %s: message %d noted=%v", q.name, seq, s.has(slotNoted))
+		}
+		return true
+	})
+	if waiting != q.waiting || delayed != q.delayedN || leased != q.leased || int(leased) != len(q.leases) || bytes != q.bytes || leasedBytes != q.leasedBytes {
+		bad("queue %s: counts are waiting %d delayed %d leased %d (%d leases) bytes %d/%d, counted %d %d %d, %d/%d", q.name, q.waiting,
+			q.delayedN, q.leased, len(q.leases), q.bytes, q.leasedBytes, waiting, delayed, leased, bytes, leasedBytes)
+	}
+	for i := range q.slots.chunks {
+		index := q.slots.first + uint64(i)
+		if c := q.slots.chunks[i]; c.used != used[index] || (c.slots == nil) != (c.used == 0) {
+			bad("queue %s: chunk %d says %d used, counted %d", q.name, index, c.used, used[index])
+		}
+	}
+	floor := q.Floor()
+	if lowest == 0 && floor != q.nextSeq || lowest != 0 && floor != lowest {
+		bad("queue %s: floor %d, lowest %d, next %d", q.name, floor, lowest, q.nextSeq)
+	}
+	var ready int64
+	for h := range q.flows {
+		f, n := &q.flows[h], &per[h]
+		if f.waiting != n.waiting || f.delayed != n.delayed || f.inflight != n.inflight {
+			bad("queue %s: flow %q has waiting %d delayed %d inflight %d, counted %d %d %d", q.name, f.name, f.waiting, f.delayed,
+				f.inflight, n.waiting, n.delayed, n.inflight)
+		}
+		ready += int64(f.open)
+		checkLine(bad, q, uint32(h))
+		if f.free {
+			continue
+		}
+		if h != 0 && f.waiting+f.delayed+f.inflight == 0 && f.tat <= q.m.now {
+			bad("queue %s: flow %q is empty and still there", q.name, f.name)
+		}
+		if q.byGroup[f.name] != uint32(h) {
+			bad("queue %s: flow %q is known as %d", q.name, f.name, q.byGroup[f.name])
+		}
+		if (q.groupVerdict(uint32(h)) == mayGo) != (f.place >= 0) {
+			bad("queue %s: flow %q may go: %v, its place is %d", q.name, f.name, q.groupVerdict(uint32(h)) == mayGo, f.place)
+		}
+		if f.place >= 0 && (int(f.place) >= len(q.ready) || q.ready[f.place] != uint32(h) || f.front != q.frontOf(uint32(h))) {
+			bad("queue %s: flow %q is not where it thinks in the ready heap", q.name, f.name)
+		}
+	}
+	if ready != q.ready_ {
+		bad("queue %s: %d ready, counted %d", q.name, q.ready_, ready)
+	}
+	for i := 1; i < len(q.ready); i++ {
+		if q.ready.less(q.flows, i, (i-1)/2, q.config.Group.Fair) {
+			bad("queue %s: the ready heap is out of order at %d", q.name, i)
+		}
+	}
+	for seq := range q.backing {
+		if s := q.slots.get(seq); s == nil || s.state() != slotWaiting {
+			bad("queue %s: message %d backs off and does not wait", q.name, seq)
+		}
+	}
+	for seq := range q.notes {
+		if s := q.slots.get(seq); s == nil || !s.live() {
+			bad("queue %s: note of message %d, which is gone", q.name, seq)
+		}
+	}
+}
+
+// checkLine walks a flow's list and heap.
+func checkLine(bad func(string, ...any), q *Queue, h uint32) {
+	f := &q.flows[h]
+	var live, last uint64
+	for seq := f.head; seq != 0; {
+		s := q.slots.get(seq)
+		if s == nil || s.flow != h || seq <= last || s.has(slotInHeap) || s.state() != slotWaiting && s.state() != slotDead {
+			bad("queue %s: flow %q's list is broken at %d", q.name, f.name, seq)
+			return
+		}
+		if s.live() {
+			live++
+		}
+		last = seq
+		switch s.next {
+		case 0:
+			seq = 0
+		case farNext:
+			seq = q.far[seq]
+		default:
+			seq += uint64(s.next)
+		}
+	}
+	if last != f.tail && f.head != 0 {
+		bad("queue %s: flow %q's list ends at %d, not %d", q.name, f.name, last, f.tail)
+	}
+	inHeap := uint32(0)
+	if r := q.returned[h]; r != nil {
+		for i, seq := range *r {
+			s := q.slots.get(seq)
+			if s == nil || !s.has(slotInHeap) || s.flow != h {
+				bad("queue %s: flow %q's heap holds %d, which is not there", q.name, f.name, seq)
+				continue
+			}
+			if i > 0 && seq < (*r)[(i-1)/2] {
+				bad("queue %s: flow %q's heap is out of order", q.name, f.name)
+			}
+			if s.live() {
+				live++
+			}
+			inHeap++
+		}
+	}
+	if uint64(f.waiting) != live || f.returned != inHeap {
+		bad("queue %s: flow %q has %d waiting (%d in the heap), counted %d (%d)", q.name, f.name, f.waiting, f.returned, live, inHeap)
+	}
+}

@@ -1,0 +1,249 @@
+package queue
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/surgetank/surgetank"
+)
+
+// command runs one line of a script.
+func (s *script) command(line string) {
+	a := parse(line)
+	switch a.words[0] {
+	case "queue", "declare":
+		s.declare(a)
+	case "pub":
+		c := s.publish(&a)
+		s.turn(c, func() { s.published(c) })
+	case "sub", "recv", "wait":
+		s.attach(a)
+	case "credit":
+		n, _ := strconv.Atoi(a.words[2])
+		s.turn(&Credit{Consumer: s.consumers[a.words[1]], N: n}, nil)
+	case "pool":
+		id, _ := strconv.Atoi(a.words[1])
+		n, _ := strconv.Atoi(a.words[2])
+		s.turn(&PoolLimit{Pool: uint64(id), Limit: n}, nil)
+	case "stop":
+		s.turn(&Stop{Consumer: s.consumers[a.words[1]]}, nil)
+	case "detach":
+		c := &Detach{Consumer: s.consumers[a.words[1]], All: a.has("all")}
+		if back := a.vals["back"]; back != "" {
+			for _, w := range strings.Split(back, ",") {
+				c.GiveBack = append(c.GiveBack, s.receipt(w))
+			}
+		}
+		s.turn(c, nil)
+	case "ack", "nack", "reject", "extend":
+		items := s.settlements(&a)
+		c := &Settle{Items: items, Results: make([]error, len(items))}
+		s.turn(c, func() {
+			for i, err := range c.Results {
+				if err != nil {
+					s.printf("%s: %s", a.words[i+1], failure(err))
+				}
+			}
+		})
+	case "tx":
+		s.transact(strings.TrimPrefix(line, "tx "))
+	case "meta":
+		c := &SetMeta{Namespace: a.words[1], Name: a.words[2]}
+		if len(a.words) > 3 {
+			c.Value = []byte(a.words[3])
+		}
+		s.turn(c, nil)
+		r := &Meta{Namespace: a.words[1]}
+		s.turn(r, func() { s.printf("%s: %q", a.words[1], r.Values) })
+	case "full":
+		s.m.SetFull(a.has("on"))
+	case "records":
+		s.records = a.has("on")
+	case "advance":
+		s.advanceBy(a.words[1])
+	case "snapshot":
+		s.takeSnapshot(64)
+	case "restart":
+		s.restart(a.has("snapshot"))
+	case "relocate":
+		n := s.relocate(0, uint64(len(s.log))+1, func() bool { return true })
+		s.printf("%d moved", n)
+	default:
+		s.admin(a)
+	}
+}
+
+func (s *script) declare(a arguments) {
+	c := &Declare{}
+	switch a.words[0] {
+	case "queue":
+		c.Name = a.words[1]
+	default:
+		c.Mode = map[string]surgetank.DeclareMode{"absent": surgetank.DeclareIfAbsent, "new": surgetank.DeclareNew, "update": surgetank.DeclareUpdate}[a.words[1]]
+		c.Name = a.words[2]
+	}
+	config, err := a.config()
+	if err != nil {
+		s.printf("%s", failure(err))
+		return
+	}
+	c.Config = config
+	s.turn(c, func() {
+		switch {
+		case c.Err != nil:
+			s.printf("%s", failure(c.Err))
+		case c.Created && a.words[0] == "declare":
+			s.printf("made")
+		}
+	})
+}
+
+func (s *script) attach(a arguments) {
+	c := &Attach{Now: a.words[0] == "recv", Once: a.words[0] == "wait"}
+	name := a.words[1]
+	c.Queue = a.words[2]
+	o := &c.Opts
+	o.Credit, o.Lease, o.GroupRun, o.Pool, o.Priority = a.number("credit"), a.duration("lease"), a.number("run"), uint64(a.number("pool")), a.number("prio")
+	o.NoAck, o.ManualCredit, o.Exclusive, o.Single = a.has("noack"), a.has("manual"), a.has("exclusive"), a.has("single")
+	if c.Now || c.Once {
+		o.Credit, _ = strconv.Atoi(a.words[3])
+		o.ManualCredit = true
+	}
+	before := len(s.log)
+	out := s.step(c)
+	if c.Err != nil {
+		s.printf("%s: %s", name, failure(c.Err))
+		return
+	}
+	s.consumers[name], s.names[c.Consumer] = c.Consumer, name
+	s.output(out, before)
+	s.settleDown(func(o *Output) { s.output(o, len(s.log)-min(1, o.Records)) })
+}
+
+func (s *script) transact(line string) {
+	c := &Transact{}
+	for _, part := range strings.Split(line, ";") {
+		a := parse(part)
+		if a.words[0] == "pub" {
+			p := s.publish(&a)
+			c.Publish.Msgs, c.Publish.Results = append(c.Publish.Msgs, p.Msgs...), append(c.Publish.Results, p.Results...)
+		} else {
+			c.Settle.Items = append(c.Settle.Items, s.settlements(&a)...)
+		}
+	}
+	s.turn(c, func() {
+		if c.Err != nil {
+			s.printf("%s", failure(c.Err))
+			return
+		}
+		s.published(&c.Publish)
+	})
+}
+
+func (s *script) advanceBy(word string) {
+	d := (&arguments{vals: map[string]string{"d": word}}).duration("d")
+	start := s.now
+	s.advance(d, func(o *Output) {
+		if len(o.Handouts)+len(o.Ended) > 0 || s.records && o.Records > 0 {
+			s.printf("at %s", relative(s.now, start))
+		}
+		s.output(o, len(s.log)-min(1, o.Records))
+	})
+}
+
+func (s *script) restart(snapshot bool) {
+	before := dump(s.m, s.now)
+	if snapshot {
+		s.m = s.restored(s.snaps[len(s.snaps)-1])
+	} else {
+		s.m = s.replayed(len(s.log))
+	}
+	if after := dump(s.m, s.now); after != before {
+		s.t.Errorf("a restart changed the state:\n%s\nto\n%s", before, after)
+	}
+	s.consumers, s.names = map[string]uint64{}, map[uint64]string{}
+	before2 := len(s.log)
+	s.output(s.step(&OpenEpoch{Epoch: s.m.Epoch() + 1}), before2)
+	s.settleDown(func(o *Output) { s.output(o, len(s.log)-min(1, o.Records)) })
+}
+
+// admin runs the commands that are about a queue as a whole.
+func (s *script) admin(a arguments) {
+	name := a.words[1]
+	answer := func(err error, format string, args ...any) {
+		if err != nil {
+			s.printf("%s", failure(err))
+		} else {
+			s.printf(format, args...)
+		}
+	}
+	switch a.words[0] {
+	case "purge":
+		c := &Purge{Name: name}
+		s.turn(c, func() { answer(c.Err, "%d purged", c.Purged) })
+	case "pause", "resume":
+		c := &Pause{Name: name, Paused: a.words[0] == "pause"}
+		s.turn(c, func() {
+			if c.Err != nil {
+				answer(c.Err, "")
+			}
+		})
+	case "delete":
+		c := &Delete{Name: name, Opts: surgetank.DeleteOptions{IfUnused: a.has("unused"), IfEmpty: a.has("empty")}}
+		s.turn(c, func() { answer(c.Err, "%d removed", c.Removed) })
+	case "info", "why":
+		c := &Info{Name: name}
+		s.turn(c, func() {
+			if c.Err != nil {
+				answer(c.Err, "")
+				return
+			}
+			if a.words[0] == "why" {
+				s.printf("%q", c.Infos[0].Waiting)
+			} else {
+				s.printf("%s", infoLine(&c.Infos[0]))
+			}
+		})
+	case "peek":
+		c := &Peek{Queue: name, Opts: surgetank.PeekOptions{Max: 100, After: uint64(a.number("after")), State: surgetank.State(a.vals["state"])}}
+		if n := a.number("max"); n > 0 {
+			c.Opts.Max = n
+		}
+		if seq := a.number("seq"); seq > 0 {
+			c.Opts.ID = surgetank.MessageID{Queue: s.m.byName[name].id, Seq: uint64(seq)}
+		}
+		s.turn(c, func() {
+			if c.Err != nil {
+				answer(c.Err, "")
+			}
+			for i := range c.Found {
+				s.printf("%s", s.shown(&c.Found[i].Handout, c.Found[i].State))
+			}
+		})
+	case "redrive":
+		c := &Redrive{From: name, Opts: surgetank.RedriveOptions{To: a.vals["to"], Max: int64(a.number("max")), Reason: a.vals["reason"],
+			Queue: a.vals["queue"], DryRun: a.has("dry")}}
+		s.turn(c, func() {
+			answer(c.Err, "%d matched, %d moved, %d skipped", c.Result.Matched, c.Result.Moved, c.Result.Skipped)
+		})
+	default:
+		panic("unknown command " + strings.Join(a.words, " "))
+	}
+}
+
+// infoLine shows the counts of a queue that are not zero.
+func infoLine(i *surgetank.QueueInfo) string {
+	b := fmt.Sprintf("ready=%d blocked=%d delayed=%d leased=%d bytes=%d floor=%d", i.Ready, i.Blocked, i.Delayed, i.Leased, i.Bytes, i.Floor)
+	for _, x := range []struct {
+		name string
+		n    uint64
+	}{{"groups", uint64(i.Groups)}, {"consumers", uint64(i.Consumers)}, {"age", uint64(i.OldestAge.Seconds())}, {"published", i.Published},
+		{"duplicates", i.Duplicates}, {"refused", i.Refused}, {"delivered", i.Delivered}, {"acked", i.Acked}, {"nacked", i.Nacked}, {"expired", i.Expired},
+		{"dead", i.DeadLettered}, {"dropped", i.Dropped}, {"lost", i.LeasesLost}} {
+		if x.n > 0 {
+			b += fmt.Sprintf(" %s=%d", x.name, x.n)
+		}
+	}
+	return b
+}
