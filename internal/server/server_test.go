@@ -238,6 +238,49 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// TestAMQP: both AMQP doors answer the protocol header with connection.start, and HTTP has what RabbitMQ's clients ask there.
+func TestAMQP(t *testing.T) {
+	dir := t.TempDir()
+	cert, key, pool := certificate(t, dir)
+	c := local(filepath.Join(dir, "data"))
+	c.AMQP, c.AMQPS, c.TLSCert, c.TLSKey = "127.0.0.1:0", "127.0.0.1:0", cert, key
+	s := start(t, Options{Config: c})
+	plain, err := net.Dial("tcp", s.Addresses().AMQP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	secret, err := tls.Dial("tcp", s.Addresses().AMQPS, &tls.Config{RootCAs: pool, ServerName: "localhost"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer secret.Close()
+	for name, conn := range map[string]net.Conn{"amqp": plain, "amqps": secret} {
+		if _, err := conn.Write([]byte("AMQP\x00\x00\x09\x01")); err != nil {
+			t.Fatal(err)
+		}
+		frame := make([]byte, 11) // method frame on channel 0, class 10, method 10
+		if _, err := io.ReadFull(conn, frame); err != nil || frame[0] != 1 || !bytes.Equal(frame[7:], []byte{0, 10, 0, 10}) {
+			t.Errorf("%s answered % x, %v", name, frame, err)
+		}
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "localhost"}}}
+	defer client.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+s.Addresses().HTTP+"/api/vhosts", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth("guest", "guest")
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Error("/api/vhosts:", resp.Status)
+	}
+}
+
 func certificate(t *testing.T, dir string) (certFile, keyFile string, pool *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
