@@ -434,16 +434,16 @@ func (q *mQueue) unlease(x *mMsg) {
 	c := x.consumer
 	x.state, x.consumer, x.deadline = surgetank.StateReady, nil, 0
 	c.held--
-	if !c.opts.ManualCredit && !c.gone {
-		c.credit++
-		c.q.offer(c)
-	}
-	if c.opts.Pool != 0 {
+	if c.opts.Pool != 0 { // who shares its pool comes first: it has had its turn
 		for _, o := range c.q.consumers {
 			if o.opts.Pool == c.opts.Pool {
 				c.q.offer(o)
 			}
 		}
+	}
+	if !c.opts.ManualCredit && !c.gone {
+		c.credit++
+		c.q.offer(c)
 	}
 	q.m.mark(q)
 }
