@@ -24,7 +24,8 @@ type Options struct {
 	MaxMessage int
 	// MaxQueues is how many queues there may be; 0: 100,000.
 	MaxQueues int
-	// CacheBytes is how much of the newest log stays in memory for consumers that keep up; 0: 64 MiB.
+	// CacheBytes is how much of the newest log stays in memory for consumers that keep up; 0: 16 MiB. Others read from
+	// the files, which costs little more as long as the system's page cache has them.
 	CacheBytes int64
 	// SegmentBytes is the size of the log's files; 0: 64 MiB.
 	SegmentBytes int64
@@ -61,6 +62,9 @@ func (b *Broker) LogStats() LogStats {
 }
 
 func (o *Options) check() error {
+	if o.CacheBytes == 0 {
+		o.CacheBytes = 16 << 20
+	}
 	if o.MaxMessage < 0 || o.MaxMessage > surgetank.CeilingMaxMessage {
 		return surgetank.FieldErrorf("max_message", "max_message must be between 0 and %d bytes, not %d", surgetank.CeilingMaxMessage, o.MaxMessage)
 	}

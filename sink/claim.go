@@ -15,8 +15,10 @@ type Claim struct {
 	Owner    string // random, one for each runner
 	Held     bool   // this runner has held the target before
 	Queue    uint64 // the queue's number
-	Floor    uint64 // every message of the queue below it is settled for good
-	Lanes    int
+	// Floor gives the queue's floor: every message below it is settled for good. Next calls it, so that it is read
+	// while the progress is locked and cannot be behind a commit that an older sink makes meanwhile.
+	Floor func() (uint64, error)
+	Lanes int
 }
 
 // State is the stored progress of one instance.
@@ -34,13 +36,17 @@ type LaneState struct {
 	IDs       []byte // see AppendIDs
 }
 
-// Next decides what an opening stores. old is nil when nothing is stored. The error is an *Error of class
-// Fenced or Refused.
+// Next decides what an opening stores. old is nil when nothing is stored. It must be called with all rows of the progress
+// locked. The error is an *Error of class Fenced or Refused, or one of the broker's.
 //
 // The ids of all lanes are merged: what is below the queue's floor is dropped, for it can never be delivered
 // again, and the rest is dealt out to the new number of lanes by laneOf.
 func (c Claim) Next(old *State) (State, error) {
 	next := State{Owner: c.Owner, Epoch: 1, Queue: c.Queue, Lanes: make([]LaneState, c.Lanes)}
+	floor, err := c.Floor()
+	if err != nil {
+		return State{}, err
+	}
 	var ids []uint64
 	if old != nil {
 		if c.Held && old.Owner != c.Owner {
@@ -50,12 +56,11 @@ func (c Claim) Next(old *State) (State, error) {
 		next.Epoch = old.Epoch + 1
 		if old.Queue == c.Queue {
 			for _, l := range old.Lanes {
-				if l.Watermark > c.Floor {
+				if l.Watermark > floor {
 					return State{}, &Error{Class: Refused, Row: -1, Reason: fmt.Sprintf(
 						"the target holds progress of sink %q up to message %d, but the queue has only settled up to %d: the data directory is older than the target (restored from a copy?); delete the sink and set it again to start over, which writes the queue's messages even if the target has them already",
-						c.Sink, l.Watermark, c.Floor)}
+						c.Sink, l.Watermark, floor)}
 				}
-				var err error
 				if ids, err = ReadIDs(ids, l.IDs); err != nil {
 					return State{}, &Error{Class: Refused, Row: -1, Err: err, Reason: fmt.Sprintf(
 						"the stored progress of sink %q is damaged (%v); restore the table surgetank_progress, or delete the sink and set it again", c.Sink, err)}
@@ -67,13 +72,13 @@ func (c Claim) Next(old *State) (State, error) {
 	ids = slices.Compact(ids)
 	dealt := make([][]uint64, c.Lanes)
 	for _, id := range ids {
-		if id >= c.Floor {
+		if id >= floor {
 			l := laneOf(id, c.Lanes)
 			dealt[l] = append(dealt[l], id)
 		}
 	}
 	for i := range next.Lanes {
-		next.Lanes[i] = LaneState{Watermark: c.Floor, IDs: AppendIDs(nil, dealt[i])}
+		next.Lanes[i] = LaneState{Watermark: floor, IDs: AppendIDs(nil, dealt[i])}
 	}
 	return next, nil
 }

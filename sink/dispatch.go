@@ -63,7 +63,7 @@ func (s *session) take(buf []surgetank.Delivery) error {
 		d := &buf[i]
 		if d.ID.Queue != s.queue {
 			s.mu.Unlock()
-			return surgetank.Errorf(surgetank.CodeNotFound, "the queue %s was made anew while its sink was running; the sink opens it again", s.r.spec.Queue)
+			return errRemade(s.r.spec.Queue)
 		}
 		seq := d.ID.Seq
 		if e := s.held[seq]; e != nil && !e.settled {

@@ -16,6 +16,11 @@ var errLeaseLost = errors.New("leases ended while the sink was working on their 
 // errBrokerClosed ends the runner: there is nothing to read from any more.
 var errBrokerClosed = errors.New("the broker is closed")
 
+// errRemade ends a session whose queue was deleted and made anew.
+func errRemade(queue string) error {
+	return surgetank.Errorf(surgetank.CodeNotFound, "the queue %s was made anew while its sink was running; the sink opens it again", queue)
+}
+
 // session is one opening of the target, from the claim to the first error. The first error is final for all of
 // it: every lane stops, what is held goes back to the queue, and the next session reads from the target what was committed.
 // So there is one way of recovery for a lost connection, a commit of unknown outcome, a lost lease and a restart.
@@ -68,7 +73,14 @@ func (r *Runner) session(ctx context.Context) error {
 	}
 	open, cancelOpen := context.WithTimeout(ctx, r.opts.CommitTimeout)
 	state, lanes, err := r.target.Open(open, Claim{Instance: r.instance, Sink: r.name, Owner: r.owner, Held: r.held,
-		Queue: info.ID, Floor: info.Floor, Lanes: r.spec.Lanes})
+		Queue: info.ID, Lanes: r.spec.Lanes,
+		Floor: func() (uint64, error) {
+			now, err := r.broker.Queue(open, r.spec.Queue)
+			if err == nil && now.ID != info.ID {
+				err = errRemade(r.spec.Queue)
+			}
+			return now.Floor, err
+		}})
 	cancelOpen()
 	if err != nil {
 		return asError(err)

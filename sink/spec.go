@@ -2,6 +2,7 @@ package sink
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,7 +68,21 @@ func (s Spec) WithDefaults() Spec {
 	if s.Lanes == 0 {
 		s.Lanes = kinds[s.Kind].lanes
 	}
+	if s.Table.Create {
+		s.Table.Columns = withMessageID(s.Table.Columns)
+	}
 	return s
+}
+
+// withMessageID adds a column message_id to a table that is to be made, so that every row tells where it comes from, unless
+// some column has the id already.
+func withMessageID(columns []Column) []Column {
+	for _, c := range columns {
+		if c.From.kind == fromID || c.Name == "message_id" {
+			return columns
+		}
+	}
+	return append(slices.Clone(columns), Column{Name: "message_id", From: Source{expr: "message.id", kind: fromID}})
 }
 
 // kinds are the targets a spec may name. Which of them a program can open depends on the factories it gives its manager.

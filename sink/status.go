@@ -22,11 +22,11 @@ const (
 // Status is what a sink is doing and has done since its runner started.
 type Status struct {
 	State      RunState  `json:"state"`
-	Since      time.Time `json:"since"`           // when State began
-	Error      string    `json:"error,omitempty"` // why the sink waits or has stopped
-	Applied    uint64    `json:"applied"`         // messages whose rows are committed
-	Parked     uint64    `json:"parked"`          // messages dead-lettered because their rows were bad
-	Duplicates uint64    `json:"duplicates"`      // messages delivered again after their rows were committed, and skipped
+	Since      time.Time `json:"since"`            // when State began
+	Error      string    `json:"reason,omitempty"` // why the sink waits or has stopped
+	Applied    uint64    `json:"applied"`          // messages whose rows are committed
+	Parked     uint64    `json:"parked"`           // messages dead-lettered because their rows were bad
+	Duplicates uint64    `json:"duplicates"`       // messages delivered again after their rows were committed, and skipped
 	Batches    uint64    `json:"batches"`
 	Retries    uint64    `json:"retries"` // batches tried again after deadlocks and the like
 	Opens      uint64    `json:"opens"`   // times the target was opened

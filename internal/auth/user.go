@@ -181,3 +181,8 @@ func validateTags(tags []string) error {
 func errNoUser(name string) error {
 	return surgetank.Errorf(surgetank.CodeNotFound, "there is no user %.60q; create it, or correct the name", name)
 }
+
+// Same tells whether u and other are one user in one life.
+func (u *User) Same(other *User) bool {
+	return u != nil && other != nil && u.Name == other.Name && u.id == other.id && u.local == other.local
+}

@@ -183,10 +183,13 @@ func (b *Broker) background(f func()) {
 	}()
 }
 
-// finalSnapshot keeps the state at a clean stop, so that the next opening replays nothing.
+// quickReplay is how much log is replayed faster than a large snapshot would be written.
+const quickReplay = 1 << 20
+
+// finalSnapshot keeps the state at a clean stop, so that the next opening replays next to nothing.
 func (b *Broker) finalSnapshot() {
 	s := &b.snap
-	if b.opts.Snapshots == nil || s.since == 0 {
+	if b.opts.Snapshots == nil || s.since < quickReplay {
 		return
 	}
 	if s.active {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/surgetank/surgetank"
 )
@@ -56,7 +57,7 @@ queues:
 sinks:
   orders-to-db:
     queue: orders
-    postgres: {dsn: "${PG}", columns: {id: $.id, price: "$${x}"}}
+    postgres: {dsn: "${PG}", table: orders, columns: {zid: $.id, price: $.price, x: "header.$${x}"}}
     lanes: 4
 `)
 	if ps != nil {
@@ -78,15 +79,43 @@ sinks:
 	}
 	sinks := f.Sinks
 	f.Sinks = nil
-	if diff := cmp.Diff(want, f); diff != "" {
+	if diff := cmp.Diff(want, f, cmpopts.IgnoreUnexported(Queue{})); diff != "" {
 		t.Error(diff)
 	}
-	if len(sinks) != 1 || sinks[0].Name != "orders-to-db" || sinks[0].Queue != "orders" {
+	if len(sinks) != 1 || sinks[0].Name != "orders-to-db" {
 		t.Fatalf("sinks: %+v", sinks)
 	}
-	pg := sinks[0].Spec["postgres"].(map[string]any)
-	if pg["dsn"] != "postgres://u:p@h/d" || pg["columns"].(map[string]any)["price"] != "${x}" {
-		t.Errorf("sink: %v", pg)
+	spec := sinks[0].Spec
+	if spec.Queue != "orders" || spec.Address != "postgres://u:p@h/d" || spec.Lanes != 4 {
+		t.Errorf("sink: %+v", spec)
+	}
+	var columns []string
+	for _, c := range spec.Table.Columns {
+		columns = append(columns, c.Name)
+	}
+	if diff := cmp.Diff([]string{"zid", "price", "x"}, columns); diff != "" {
+		t.Errorf("columns lost their order or text: %s", diff)
+	}
+	if got := spec.Table.Columns[2].From.String(); got != "header.${x}" {
+		t.Errorf("an escaped variable became %q", got)
+	}
+	if shown := spec.Redacted().Encode(); !sinks[0].SameAs(shown) || sinks[0].SameAs([]byte("{}")) {
+		t.Errorf("SameAs does not know its own settings as they are shown: %s", shown)
+	}
+}
+
+// TestOver: a file that does not speak of pausing leaves a paused queue paused.
+func TestOver(t *testing.T) {
+	f, ps := parse(t, "queues: {a: {ttl: 1h}, b: {paused: false}}")
+	if ps != nil {
+		t.Fatal(ps)
+	}
+	now := surgetank.QueueConfig{Paused: true, TTL: time.Minute}
+	if got := f.Queues[0].Over(now); !got.Paused || got.TTL != time.Hour {
+		t.Errorf("a: %+v", got)
+	}
+	if got := f.Queues[1].Over(now); got.Paused {
+		t.Errorf("b: %+v", got)
 	}
 }
 
@@ -122,7 +151,10 @@ func TestMistakes(t *testing.T) {
 		{"section not a map", "queues: [a]\nsinks: 3\nserver: x", []string{"f.yaml:1:9: queues:", "f.yaml:2:8: sinks:", "f.yaml:3:9: server:"}},
 		{"queue not a map", "queues: {a: 3}", []string{"f.yaml:1:13: queues.a:"}},
 		{"bad name", "queues: {\"a\\tb\": {}}", []string{"f.yaml:1:10: queues:"}},
-		{"sink without queue", "sinks:\n  s: {postgres: {}}", []string{"f.yaml:2:3: sinks.s.queue:"}},
+		{"sink without queue", "sinks:\n  s: {sqlite: {path: x, table: t, columns: {a: body}}}", []string{"f.yaml:2:3: sinks.s.queue:"}},
+		{"sink settings", "sinks:\n  s:\n    queue: q\n    lanes: many\n    sqlite:\n      path: x\n      table: t\n      columns:\n        a: nonsense\n        b: body\n        b: body\n", []string{
+			"f.yaml:4:5: sinks.s.lanes:", "f.yaml:9:9: sinks.s.sqlite.columns.a:", "f.yaml:11:9: sinks.s.sqlite.columns.b:",
+		}},
 		{"syntax", "queues:\n  a: {ttl: 1s\n  b: x", []string{"f.yaml:"}},
 		{"tabs", "queues:\n\ta: 1", []string{"f.yaml:2:1: this is not YAML"}},
 		{"merge key", "x: &x {ttl: 1s}\nqueues: {a: {<<: *x}}", []string{"f.yaml:1:1: x:", "f.yaml:2:14: queues.a: merge keys"}},

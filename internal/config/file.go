@@ -1,13 +1,14 @@
 package config
 
 import (
+	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/settings"
+	"github.com/surgetank/surgetank/sink"
 )
 
 // File is what a configuration file says.
@@ -22,13 +23,34 @@ type File struct {
 type Queue struct {
 	Name   string
 	Config surgetank.QueueConfig
+	// pauses: the file says whether the queue is paused. Where it does not, that is an operator's decision of the moment.
+	pauses bool
 }
 
-// Sink is one entry of the sinks section. What it means is the sink package's; here it is checked for being well formed.
+// Over gives the settings that the file wants for a queue which has those of now: all of the file's, and no change to
+// whether the queue is paused unless the file says so.
+func (q Queue) Over(now surgetank.QueueConfig) surgetank.QueueConfig {
+	c := q.Config
+	if !q.pauses {
+		c.Paused = now.Paused
+	}
+	return c
+}
+
+// Sink is one entry of the sinks section.
 type Sink struct {
-	Name  string
-	Queue string         // the queue it consumes
-	Spec  map[string]any // the way the HTTP interface takes it
+	Name string
+	Spec sink.Spec
+}
+
+// JSON gives the settings as the HTTP interface takes them, secrets included.
+func (s Sink) JSON() []byte { return s.Spec.Encode() }
+
+// SameAs tells whether settings as the HTTP interface shows them, without secrets, are these. A password that
+// differs cannot be seen.
+func (s Sink) SameAs(shown []byte) bool {
+	other, err := sink.ParseSpec(shown)
+	return err == nil && bytes.Equal(other.Redacted().Encode(), s.Spec.Redacted().Encode())
 }
 
 // Load reads a file. Its mistakes come as Problems, all of them at once; "-" is not special here.
@@ -132,6 +154,7 @@ func (r *reader) each(section entry, do func(name string, at, n *node)) {
 
 func (r *reader) queue(name string, at, n *node) (q Queue, ok bool) {
 	q.Name = name
+	q.pauses = n.get("paused") != nil
 	clean := r.decode("queues."+name, at, n, func(n *node) (err error) {
 		q.Config, err = settings.Decode(n.tree())
 		return err
@@ -141,24 +164,11 @@ func (r *reader) queue(name string, at, n *node) (q Queue, ok bool) {
 
 func (r *reader) sink(name string, at, n *node) (s Sink, ok bool) {
 	s.Name = name
-	s.Spec = n.tree()
 	clean := r.decode("sinks."+name, at, n, func(n *node) (err error) {
-		s.Queue, err = sinkQueue(n.tree())
+		s.Spec, err = sink.ParseSpec(n.JSON())
 		return err
 	})
 	return s, clean
-}
-
-// sinkQueue checks the one key of a sink that the rest of the file refers to.
-func sinkQueue(spec map[string]any) (string, error) {
-	name, ok := spec["queue"].(string)
-	if !ok {
-		return "", surgetank.FieldErrorf("queue", "a sink needs the name of the queue it consumes")
-	}
-	if err := surgetank.ValidateName("queue", name); err != nil {
-		return "", surgetank.FieldErrorf("queue", "%s", err)
-	}
-	return name, nil
 }
 
 // decode calls into the package that knows the settings, and gives its complaint the place in the file that it is about. It
@@ -203,23 +213,4 @@ func cutPath(path, prefix string) (rest string, below bool) {
 		return path[len(prefix)+1:], true
 	}
 	return "", false
-}
-
-// CheckReferences reports what a file refers to and does not declare: known tells which queues exist already.
-func (f *File) CheckReferences(known func(queue string) bool) error {
-	declared := map[string]bool{}
-	for _, q := range f.Queues {
-		declared[q.Name] = true
-	}
-	var missing Problems
-	for _, s := range f.Sinks {
-		if !declared[s.Queue] && !known(s.Queue) {
-			missing = append(missing, Problem{File: f.Path, Field: "sinks." + s.Name + ".queue",
-				Message: fmt.Sprintf("the queue %q is neither in this file nor on the server; add it under queues", s.Queue)})
-		}
-	}
-	if len(missing) > 0 {
-		return &surgetank.Error{Code: surgetank.CodeInvalid, Message: missing.Error(), Err: missing}
-	}
-	return nil
 }

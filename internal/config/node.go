@@ -121,6 +121,48 @@ func (n *node) any() any {
 	return n.value
 }
 
+// JSON writes the value as JSON, maps in the file's order.
+func (n *node) JSON() []byte {
+	var b bytes.Buffer
+	n.writeJSON(&b)
+	return b.Bytes()
+}
+
+func (n *node) writeJSON(b *bytes.Buffer) {
+	switch n.kind {
+	case kindList:
+		b.WriteByte('[')
+		for i, item := range n.items {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			item.writeJSON(b)
+		}
+		b.WriteByte(']')
+	case kindMap:
+		b.WriteByte('{')
+		for i, e := range n.entries {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			writeScalar(b, e.key)
+			b.WriteByte(':')
+			e.value.writeJSON(b)
+		}
+		b.WriteByte('}')
+	default:
+		writeScalar(b, n.value)
+	}
+}
+
+func writeScalar(b *bytes.Buffer, v any) {
+	text, err := json.Marshal(v)
+	if err != nil { // strings, booleans, nil and numbers that were parsed always marshal
+		panic(err)
+	}
+	b.Write(text)
+}
+
 // tree gives a map's entries.
 func (n *node) tree() map[string]any {
 	m := make(map[string]any, len(n.entries))

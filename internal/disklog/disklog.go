@@ -182,6 +182,14 @@ type Log struct {
 type pending struct {
 	data []byte
 	done func(commitlog.Offset, error)
+	lost bool // repair: the place of an entry that could not be saved
+}
+
+func (p *pending) kind() uint32 {
+	if p.lost {
+		return frameLost
+	}
+	return frameEntry
 }
 
 var _ commitlog.Log = (*Log)(nil)
@@ -240,7 +248,7 @@ func lockDir(fs vfs.FS, dir string, now time.Time) (io.Closer, error) {
 // Append queues an entry for the writer; see commitlog.Log. After Close, done is called with ErrClosed all the same.
 func (l *Log) Append(data []byte, done func(commitlog.Offset, error)) {
 	l.mu.Lock()
-	l.queue = append(l.queue, pending{data, done})
+	l.queue = append(l.queue, pending{data: data, done: done})
 	l.startWriter()
 	l.mu.Unlock()
 }

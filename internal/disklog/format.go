@@ -27,10 +27,14 @@ const (
 	stateSlot   = 4096 // the state file has two of these
 	stateUsed   = 64
 
-	// frameEntry and frameMark begin a frame. A mark carries no entry: it only says what was synced, at the end of what is
-	// written so far, and the next entry takes its place.
+	// A frame begins with its kind. A mark carries no entry: it only says what was synced, at the end of what is written so
+	// far, and the next entry takes its place. A lost frame holds the place of an entry that repair could not save.
 	frameEntry = 0x31456753 // "SgE1"
 	frameMark  = 0x314d6753 // "SgM1"
+	frameLost  = 0x314c6753 // "SgL1"
+
+	// headerCopy is where the segment header lies a second time, in another sector, for repair.
+	headerCopy = 2048
 
 	// alignment of frames. The index keeps positions in units of it, so that 4 bytes reach 32 GiB.
 	alignment = 8
@@ -78,6 +82,7 @@ func (h *segmentHeader) encode() []byte {
 	le.PutUint64(b[64:], uint64(h.born))
 	le.PutUint64(b[72:], uint64(h.created))
 	le.PutUint32(b[12:], blockSum(b[:headerSize]))
+	copy(b[headerCopy:], b[:headerSize])
 	return b
 }
 
@@ -163,7 +168,7 @@ func (s sealer) put(b []byte, kind uint32, pos int64, number uint64, synced int6
 // decode reads a frame's header at pos; ok means that it was written there in this life of the file.
 func (s sealer) decode(b []byte, pos int64) (f frame, ok bool) {
 	f.kind = le.Uint32(b)
-	if f.kind != frameEntry && f.kind != frameMark || le.Uint32(b[28:]) != s.headerSum(pos, b) {
+	if f.kind != frameEntry && f.kind != frameMark && f.kind != frameLost || le.Uint32(b[28:]) != s.headerSum(pos, b) {
 		return f, false
 	}
 	f.length = int(le.Uint32(b[4:]))
@@ -180,8 +185,9 @@ type footer struct {
 	end   int64 // position behind the last frame
 }
 
-// encodeIndex makes the index and the footer for a file of a size; they belong at size minus their length.
-func (s sealer) encodeIndex(f footer, index []uint32, size int64) []byte {
+// encodeIndex makes the index and the footer for a file of a size; they belong at size minus their length. The footer repeats
+// the segment's id, without which no frame can be told from noise should the header be lost.
+func (s sealer) encodeIndex(segment id, f footer, index []uint32, size int64) []byte {
 	b := make([]byte, indexSize(len(index)))
 	for i, p := range index {
 		le.PutUint32(b[4*i:], p)
@@ -193,6 +199,7 @@ func (s sealer) encodeIndex(f footer, index []uint32, size int64) []byte {
 	le.PutUint64(t[24:], uint64(f.count))
 	le.PutUint64(t[32:], uint64(f.end))
 	le.PutUint32(t[40:], crc32.Update(uint32(s), castagnoli, b[:len(b)-footerSize]))
+	copy(t[48:], segment[:])
 	le.PutUint32(t[12:], s.footerSum(t, size))
 	return b
 }

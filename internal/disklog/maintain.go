@@ -383,18 +383,11 @@ func (l *Log) bury() error {
 	l.mu.Unlock()
 	if len(trimmed) > 0 {
 		last := trimmed[len(trimmed)-1]
-		next := k.state
-		next.generation++
-		next.oldest, next.first = last.header.number+1, last.next()
-		if _, err := k.stateFile.WriteAt(next.encode(), int64(next.generation%2)*stateSlot); err != nil {
+		if err := l.writeSlot(last.header.number+1, last.next()); err != nil {
 			return err
 		}
-		if err := k.stateFile.Sync(); err != nil {
-			return err
-		}
-		k.state = next
 		k.dead = append(k.dead, trimmed...)
-		l.o.OnEvent(Event{Kind: "trimmed", Segment: next.oldest - 1, Detail: fmt.Sprintf("%d segments", len(trimmed))})
+		l.o.OnEvent(Event{Kind: "trimmed", Segment: last.header.number, Detail: fmt.Sprintf("%d segments", len(trimmed))})
 	}
 	var busy []*segment
 	changed := false
@@ -423,6 +416,22 @@ func (l *Log) bury() error {
 	if changed {
 		return l.fs.SyncDir(l.o.Dir)
 	}
+	return nil
+}
+
+// writeSlot writes and syncs the older slot of the state file: from now on the log begins with segment oldest and entry first.
+func (l *Log) writeSlot(oldest, first uint64) error {
+	k := &l.keeper
+	next := k.state
+	next.generation++
+	next.oldest, next.first = oldest, first
+	if _, err := k.stateFile.WriteAt(next.encode(), int64(next.generation%2)*stateSlot); err != nil {
+		return err
+	}
+	if err := k.stateFile.Sync(); err != nil {
+		return err
+	}
+	k.state = next
 	return nil
 }
 

@@ -286,14 +286,15 @@ func (l *Log) adoptSpares(ls listing) error {
 // openSegments reads the headers of the live segments, which must be there without a gap, and removes trimmed ones.
 func (l *Log) openSegments(numbers []uint64) ([]*segment, error) {
 	st := l.keeper.state
+	if len(numbers) > 0 && numbers[0] < st.oldest {
+		if err := l.removeTrimmed(numbers); err != nil {
+			return nil, openError(l.o.Dir, err)
+		}
+	}
 	var segs []*segment
 	for _, number := range numbers {
 		name := l.files.path(segmentName(number))
 		if number < st.oldest {
-			l.o.Logger.Info("removing a segment that was trimmed", "file", name)
-			if err := l.fs.Remove(name); err != nil {
-				return nil, openError(l.o.Dir, err)
-			}
 			continue
 		}
 		if want := st.oldest + uint64(len(segs)); number != want {
@@ -309,6 +310,25 @@ func (l *Log) openSegments(numbers []uint64) ([]*segment, error) {
 		return nil, damaged(l.files.path(segmentName(st.oldest)), 0, "the file is missing")
 	}
 	return segs, nil
+}
+
+// removeTrimmed removes segments that were trimmed when the log stopped before it had removed them. What the state file says
+// may be in the page cache alone, after a failed sync, so it is written and synced once more before anything rests on it.
+func (l *Log) removeTrimmed(numbers []uint64) error {
+	if err := l.writeSlot(l.keeper.state.oldest, l.keeper.state.first); err != nil {
+		return err
+	}
+	for _, number := range numbers {
+		if number >= l.keeper.state.oldest {
+			break
+		}
+		name := l.files.path(segmentName(number))
+		l.o.Logger.Info("removing a segment that was trimmed", "file", name)
+		if err := l.fs.Remove(name); err != nil {
+			return err
+		}
+	}
+	return l.fs.SyncDir(l.o.Dir)
 }
 
 func (l *Log) openSegment(name string, number uint64) (*segment, error) {
@@ -351,6 +371,9 @@ func (l *Log) findTail(segs []*segment) (tail, error) {
 		if err != nil {
 			return tail{}, err
 		}
+		if s.size < s.header.size && !sealed {
+			return tail{}, damaged(s.name, s.size, "the file has lost %d bytes at its end", s.header.size-s.size)
+		}
 		if i > 0 && sc.first == 0 && !sc.marked && sc.beyond == 0 && sc.reason == "" && sc.synced == dataStart && !sealed {
 			continue // prepared and never used
 		}
@@ -358,9 +381,6 @@ func (l *Log) findTail(segs []*segment) (tail, error) {
 			return tail{}, damaged(s.name, sc.end, "no whole entry begins here (%s), but later ones show that %d bytes from here on had been synced", orNone(sc.reason), sc.synced-sc.end)
 		}
 		sealed = sealed && ft.count == len(sc.index) && ft.end == sc.end
-		if s.size < s.header.size && !sealed {
-			return tail{}, damaged(s.name, s.size, "the file has lost %d bytes at its end", s.header.size-s.size)
-		}
 		if len(segs)-i > 2 {
 			sealed = true // only behind a sealed segment can two be empty: its footer is damaged, its entries are not
 		}
@@ -551,11 +571,14 @@ func (l *Log) copyFrames(s *segment, from uint64, out vfs.File, seal sealer) (in
 			return 0, err
 		}
 		data, err := s.checkFrame(b, at, number)
-		if err != nil {
+		kind := uint32(frameEntry)
+		if errors.Is(err, errLost) {
+			kind = frameLost
+		} else if err != nil {
 			return 0, err
 		}
 		var header [frameHeader]byte
-		seal.put(header[:], frameEntry, pos, number, dataStart, data)
+		seal.put(header[:], kind, pos, number, dataStart, data)
 		if _, err := out.WriteVec([][]byte{header[:], b[frameHeader:]}, pos); err != nil {
 			return 0, err
 		}
@@ -572,7 +595,7 @@ func (l *Log) sealEarly(s *segment) error {
 		return err
 	}
 	size := s.end + indexSize(len(s.index))
-	b := s.seal.encodeIndex(footer{first: s.first, count: len(s.index), end: s.end}, s.index, size)
+	b := s.seal.encodeIndex(s.header.id, footer{first: s.first, count: len(s.index), end: s.end}, s.index, size)
 	_, err = f.WriteAt(b, s.end)
 	if err == nil {
 		err = f.Sync()

@@ -83,7 +83,7 @@ type replay struct {
 	segs []replaySegment
 	from uint64 // the number of the next entry
 	buf  []byte
-	off  int64 // position in the first segment of segs of buf[0]
+	off  int64 // position in the first segment of segs of buf[0]; -1: the buffer is of no use
 	err  error
 }
 
@@ -102,35 +102,40 @@ func (l *Log) newReplay(from commitlog.Offset) (commitlog.Replay, error) {
 	case from > 0 && uint64(from)+1 < first:
 		return nil, damaged(l.o.Dir, 0, "the entries behind %d are wanted, and the log begins with %d", from, first)
 	}
-	r := &replay{l: l, from: max(uint64(from)+1, first)}
+	r := &replay{l: l, off: -1, from: max(uint64(from)+1, first)}
 	for _, s := range l.segs {
-		if n := s.next(); n > r.from {
+		if n := s.next(); n > r.from && len(s.index) > 0 {
 			r.segs = append(r.segs, replaySegment{s, n - 1})
 		}
 	}
 	return r, nil
 }
 
-// Next gives the next entry; its data is valid until the next call.
+// Next gives the next entry; its data is valid until the next call. Entries that repair could not save are left out:
+// repair has told people, and offsets may have gaps.
 func (r *replay) Next() (commitlog.Entry, error) {
-	if r.err == nil && len(r.segs) == 0 {
-		r.err = io.EOF
+	for r.err == nil {
+		if len(r.segs) == 0 {
+			r.err = io.EOF
+			break
+		}
+		data, err := r.read()
+		lost := errors.Is(err, errLost)
+		if err != nil && !lost {
+			r.err = err
+			break
+		}
+		e := commitlog.Entry{Offset: commitlog.Offset(r.from), Data: data}
+		if r.from == r.segs[0].last {
+			r.segs = r.segs[1:]
+			r.off = -1 // what the buffer holds is the old segment's; the entry's data still lies in it
+		}
+		r.from++
+		if !lost {
+			return e, nil
+		}
 	}
-	if r.err != nil {
-		return commitlog.Entry{}, r.err
-	}
-	data, err := r.read()
-	if err != nil {
-		r.err = err
-		return commitlog.Entry{}, err
-	}
-	e := commitlog.Entry{Offset: commitlog.Offset(r.from), Data: data}
-	if r.from == r.segs[0].last {
-		r.segs = r.segs[1:]
-		r.buf = r.buf[:0]
-	}
-	r.from++
-	return e, nil
+	return commitlog.Entry{}, r.err
 }
 
 // read gives the next entry out of the buffer, which it fills ahead.
@@ -140,7 +145,7 @@ func (r *replay) read() ([]byte, error) {
 	from, to := s.place(r.from)
 	end := s.end
 	r.l.segMu.RUnlock()
-	if from < r.off || to > r.off+int64(len(r.buf)) {
+	if r.off < 0 || from < r.off || to > r.off+int64(len(r.buf)) {
 		want := int(max(to-from, min(replayChunk, end-from)))
 		if cap(r.buf) < want {
 			r.buf = make([]byte, want)
@@ -153,7 +158,6 @@ func (r *replay) read() ([]byte, error) {
 		err = readFull(f, s.name, r.buf, from)
 		r.l.handles.release(s.segment)
 		if err != nil {
-			r.buf = r.buf[:0]
 			return nil, err
 		}
 		r.off = from

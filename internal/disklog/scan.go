@@ -1,7 +1,6 @@
 package disklog
 
 import (
-	"bytes"
 	"errors"
 	"hash/crc32"
 	"io"
@@ -136,35 +135,16 @@ func scanSegment(f vfs.File, name string, h segmentHeader, size int64, visit fun
 // search looks behind the end for frames of this life. Their checksums cover the segment's random id, so neither old
 // frames of a recycled file nor bytes that somebody published can pass for one.
 func (s *scanned) search(w *window, seal sealer, size int64) error {
-	for pos := s.end + alignment; pos+frameHeader <= size; {
+	pos, err := nextMagic(w, s.end+alignment, size)
+	for ; err == nil && pos < size; pos, err = nextMagic(w, pos+alignment, size) {
 		b, err := w.at(pos, frameHeader)
 		if err != nil {
 			return err
-		}
-		// Both kinds of frames begin with the same byte and end their magic with the same two.
-		i := bytes.Index(b, []byte("Sg"))
-		if i < 0 {
-			pos += align(int64(len(b)) - 1)
-			continue
-		}
-		if i%alignment != 0 {
-			pos += align(int64(i))
-			continue
-		}
-		pos += int64(i)
-		if b = b[i:]; len(b) < frameHeader {
-			if b, err = w.at(pos, frameHeader); err != nil {
-				return err
-			}
-			if len(b) < frameHeader {
-				return nil
-			}
 		}
 		if fr, ok := seal.decode(b, pos); ok {
 			s.beyond++
 			s.synced = max(s.synced, fr.synced)
 		}
-		pos += alignment
 	}
-	return nil
+	return err
 }

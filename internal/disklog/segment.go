@@ -78,7 +78,7 @@ func (s *segment) checkFrame(b []byte, pos int64, number uint64) ([]byte, error)
 	}
 	fr, ok := s.seal.decode(b, pos)
 	switch {
-	case !ok || fr.kind != frameEntry:
+	case !ok || fr.kind == frameMark:
 		return nil, damaged(s.name, pos, "entry %d should begin here and does not", number)
 	case fr.number != number:
 		return nil, damaged(s.name, pos, "entry %d should be here, and it is entry %d", number, fr.number)
@@ -89,8 +89,14 @@ func (s *segment) checkFrame(b []byte, pos int64, number uint64) ([]byte, error)
 	if crc32.Update(s.seal.entryBase(pos, number), castagnoli, data) != fr.sum {
 		return nil, damaged(s.name, pos, "entry %d (%d bytes) has a wrong checksum", number, fr.length)
 	}
+	if fr.kind == frameLost {
+		return nil, wrap(surgetank.CodeCorrupt, fmt.Sprintf("%s at byte %d: entry %d was damaged and repair could not save it", s.name, pos, number), errLost, commitlog.ErrCorrupt)
+	}
 	return data, nil
 }
+
+// errLost is the cause of the error for an entry that repair could not save.
+var errLost = errors.New("lost")
 
 // readHeader opens a segment file's header and checks that it is the segment that its name says, of this log.
 func readHeader(f vfs.File, name string, number uint64, log id) (segmentHeader, int64, error) {

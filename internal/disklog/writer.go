@@ -166,7 +166,7 @@ func (l *Log) write(batch []pending, seal bool) error {
 	for _, p := range batch {
 		at := len(buf)
 		buf = buf[:at+frameHeader]
-		w.active.seal.put(buf[at:], frameEntry, pos, number, w.synced, p.data)
+		w.active.seal.put(buf[at:], p.kind(), pos, number, w.synced, p.data)
 		if len(p.data) <= copyLimit {
 			buf = append(buf, p.data...)
 		} else {
@@ -192,7 +192,7 @@ func (l *Log) write(batch []pending, seal bool) error {
 	}
 	if seal {
 		index := append(append(make([]uint32, 0, w.count+len(batch)), w.active.index...), w.places...)
-		b := w.active.seal.encodeIndex(footer{first: w.active.first, count: len(index), end: pos}, index, w.active.size)
+		b := w.active.seal.encodeIndex(w.active.header.id, footer{first: w.active.first, count: len(index), end: pos}, index, w.active.size)
 		if _, err := w.out.WriteAt(b, w.active.size-int64(len(b))); err != nil {
 			return err
 		}

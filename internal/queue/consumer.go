@@ -129,14 +129,28 @@ func (m *Machine) attach(q *Queue, opts surgetank.SubscribeOptions, once bool) (
 	}
 	m.consumers[c.id] = c
 	q.consumers = append(q.consumers, c)
+	q.pickSole()
 	q.offer(c)
 	return c, nil
+}
+
+// pickSole notes whether the queue's only consumer wants runs of groups, which changes what groups may have in flight.
+func (q *Queue) pickSole() {
+	was := q.sole
+	q.sole = nil
+	if len(q.consumers) == 1 && q.consumers[0].opts.GroupRun > 1 {
+		q.sole = q.consumers[0]
+	}
+	if q.sole != was && q.config.Group.MaxInFlight > 0 {
+		q.reconfigured()
+	}
 }
 
 // unlist takes a consumer off its queue. Its leases stay.
 func (m *Machine) unlist(c *consumer) {
 	delete(m.consumers, c.id)
 	c.q.consumers = slices.DeleteFunc(c.q.consumers, func(o *consumer) bool { return o == c })
+	c.q.pickSole()
 	if i := slices.Index(c.q.avail, c); i >= 0 {
 		c.q.avail = slices.Delete(c.q.avail, i, i+1)
 		c.queued = false

@@ -13,6 +13,7 @@ type flow struct {
 	open       uint32 // of waiting: may be handed out as far as the group is concerned
 	inflight   uint32 // leased
 	delayed    uint32 // in the queue's delayed heap
+	holder     uint64 // the consumer that has all leased ones; 0: several have
 	returned   uint32 // in the heap, dead ones included
 	place      int32  // in the queue's ready heap; -1: not there
 	priority   uint8  // of the front message, while it is in the ready heap

@@ -25,7 +25,11 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 	q.takeFront(h, seq, s)
 	delete(q.backing, seq)
 	s.to(slotLeased)
-	f.inflight++
+	if f.inflight++; f.inflight == 1 {
+		f.holder = c.id
+	} else if f.holder != c.id {
+		f.holder = 0
+	}
 	q.turn += 2
 	f.served = q.turn + 1
 	q.waiting--

@@ -95,6 +95,7 @@ type Queue struct {
 	leases    map[uint64]lease
 	deadlines timeHeap // {deadline, seq}; stale entries are skipped
 	consumers []*consumer
+	sole      *consumer   // the only one, where it asked for runs of groups
 	avail     []*consumer // have credit, in the order they are to be served; may hold stale ones
 	tat       int64       // level rate: when the next hand-out is due
 	turn      uint64      // twice the number of hand-outs, for fairness

@@ -1,0 +1,20 @@
+package brokertest_test
+
+import (
+	"testing"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/brokertest"
+	"github.com/surgetank/surgetank/embedded"
+)
+
+func TestMemory(t *testing.T) {
+	brokertest.Run(t, func(t *testing.T) surgetank.Broker {
+		b, err := embedded.Memory(embedded.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { b.Close() })
+		return b
+	})
+}

@@ -1,0 +1,31 @@
+package embedded
+
+import (
+	"testing"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/brokertest"
+	"github.com/surgetank/surgetank/internal/clock"
+)
+
+// timed is a broker whose time the suite moves.
+type timed struct {
+	surgetank.Broker
+	clock *clock.Manual
+}
+
+func (t timed) Advance(d time.Duration) { t.clock.Advance(d) }
+
+// TestSuite runs what every Broker must show on a directory, with small segments so that the log rolls.
+func TestSuite(t *testing.T) {
+	brokertest.Run(t, func(t *testing.T) surgetank.Broker {
+		c := clock.NewManual(time.Now())
+		b, err := Open(t.TempDir(), Options{clock: c, SegmentBytes: 64 << 10, SnapshotBytes: 64 << 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { b.Close() })
+		return timed{b, c}
+	})
+}

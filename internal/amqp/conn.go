@@ -1,0 +1,373 @@
+package amqp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/auth"
+)
+
+// conn is one connection. Its reader goroutine (serve) owns every field that says nothing else; the writer goroutine owns what
+// writer.go says; mu guards what both of them and the broker's callbacks touch.
+type conn struct {
+	srv   *Server
+	nc    net.Conn
+	name  string // "peer -> local", unique while it lives
+	peer  netip.Addr
+	since time.Time
+	known bool // guarded by srv.mu: it has logged in
+	ctx   context.Context
+	stop  context.CancelFunc
+
+	id     atomic.Pointer[identity] // set once it is open
+	client wire.Table               // client properties
+	tuned  wire.Tuning
+	limit  int  // frame size for reading: the least before login, then the tuned one
+	caps   caps // of the client
+
+	buf   []byte // read buffer; buf[pos:end] is not parsed yet
+	pos   int
+	end   int
+	quiet int // reads in a row that needed little of buf
+
+	arena   []byte // where bodies of this read are put, many to an allocation
+	batch   *publishBatch
+	settles []surgetank.Settlement
+	routes  routeCache
+	blocked bool // the client was told so
+
+	exclusives map[*queue]struct{}
+
+	mu       sync.Mutex
+	channels map[uint16]*channel // written by the reader alone
+	out      []byte              // frames for the writer, before deliveries
+	confirms []*channel          // with confirms to tell
+	busy     []*consumer         // with messages to fetch
+	actions  []func() error      // for the reader to run
+	room     sync.Cond           // out has room again, or the connection ends
+	ending   bool                // no more is delivered
+	finished bool                // the writer writes what is in out, and ends
+	broken   error               // the socket failed while writing
+
+	wake    chan struct{} // for the writer; one token
+	written chan struct{} // closed when the writer has ended
+	kicked  chan struct{} // closed by kick
+	forced  atomic.Pointer[wire.Error]
+}
+
+// identity is who a connection speaks for, and where.
+type identity struct {
+	user *auth.User
+	vh   *vhost
+}
+
+// caps are the client's capabilities that change what the server does.
+type caps struct {
+	cancelNotify, blocked, authFailureClose bool
+}
+
+func newConn(s *Server, nc net.Conn) *conn {
+	c := &conn{srv: s, nc: nc, since: s.clock.Now(), limit: wire.MinFrameMax,
+		buf: make([]byte, smallBuffer), channels: map[uint16]*channel{}, exclusives: map[*queue]struct{}{},
+		wake: make(chan struct{}, 1), written: make(chan struct{}), kicked: make(chan struct{})}
+	c.room.L = &c.mu
+	c.name = nc.RemoteAddr().String() + " -> " + nc.LocalAddr().String()
+	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
+		c.peer = ap.Addr().Unmap()
+	}
+	c.ctx, c.stop = context.WithCancel(s.ctx)
+	return c
+}
+
+// identity gives user and virtual host, nil before the connection is open. Any goroutine may ask.
+func (c *conn) identity() (*auth.User, *vhost) {
+	if id := c.id.Load(); id != nil {
+		return id.user, id.vh
+	}
+	return nil, nil
+}
+
+func (c *conn) user() *auth.User { return c.id.Load().user }
+func (c *conn) vhost() *vhost    { return c.id.Load().vh }
+
+// errClientClosed ends the reading of a connection that its client closed in good order.
+var errClientClosed = errors.New("closed by the client")
+
+// failure is an error with the method that raised it.
+type failure struct {
+	why    *wire.Error
+	method wire.MethodID
+}
+
+func (f *failure) Error() string { return f.why.Text }
+
+// serve runs the connection to its end.
+func (c *conn) serve() {
+	defer c.srv.ended(c)
+	defer c.stop()
+	defer c.nc.Close()
+	defer func() { // one connection's defect is not another's end
+		if p := recover(); p != nil {
+			c.srv.log.Error("a defect ended an AMQP connection; please report it", "peer", c.name, "panic", p, "stack", string(debug.Stack()))
+			c.abandon()
+		}
+	}()
+	if err := c.handshake(); err != nil {
+		c.srv.log.Info("an AMQP connection was not opened", "peer", c.name, "err", err)
+		return
+	}
+	c.srv.log.Debug("AMQP connection opened", "peer", c.name, "user", c.user().Name, "vhost", c.vhost().name)
+	c.srv.loggedIn(c)
+	go c.writeLoop()
+	err := c.readLoop()
+	c.cleanup()
+	c.farewell(err)
+	c.finish()
+	c.srv.log.Debug("AMQP connection ended", "peer", c.name, "err", err)
+}
+
+// abandon gives up a connection in whatever state it is.
+func (c *conn) abandon() {
+	defer func() {
+		if p := recover(); p != nil {
+			c.srv.log.Error("cleaning up after a defect failed as well", "peer", c.name, "panic", p)
+		}
+	}()
+	c.nc.Close()
+	if c.id.Load() != nil {
+		c.cleanup()
+		c.finish()
+	}
+}
+
+// farewell says goodbye in the way the connection's end asks for.
+func (c *conn) farewell(err error) {
+	var f *failure
+	switch {
+	case errors.Is(err, errClientClosed):
+		c.send(0, wire.Bare(wire.IDConnectionCloseOk))
+	case errors.As(err, &f):
+		c.srv.log.Warn("AMQP connection closed with an error", "peer", c.name, "err", f.why.Text)
+		c.send(0, &wire.ConnectionClose{Closing: wire.Closing{ReplyCode: f.why.Code, ReplyText: f.why.Text, Class: f.method.Class(), Method: f.method.Method()}})
+		c.awaitCloseOk()
+	}
+}
+
+// awaitCloseOk reads on, discarding everything, until the client has answered the close, closed the socket, or taken too long.
+func (c *conn) awaitCloseOk() {
+	deadline := time.Now().Add(c.srv.limits.CloseTimeout)
+	c.nc.SetDeadline(deadline)
+	for {
+		for {
+			f, n, err := wire.NextFrame(c.buf[c.pos:c.end], c.limit)
+			if err != nil {
+				return
+			}
+			if n == 0 {
+				break
+			}
+			c.pos += n
+			if f.Type != wire.FrameMethod || f.Channel != 0 {
+				continue
+			}
+			switch id, _ := wire.MethodIDOf(f.Payload); id {
+			case wire.IDConnectionCloseOk:
+				return
+			case wire.IDConnectionClose:
+				c.send(0, wire.Bare(wire.IDConnectionCloseOk))
+				return
+			}
+		}
+		if c.fill() != nil {
+			return
+		}
+	}
+}
+
+// finish lets the writer write what is left, and closes the socket.
+func (c *conn) finish() {
+	c.nc.SetWriteDeadline(time.Now().Add(c.srv.limits.CloseTimeout))
+	c.mu.Lock()
+	c.finished = true
+	c.mu.Unlock()
+	c.wakeWriter()
+	<-c.written
+	c.nc.Close()
+}
+
+// kick makes the connection close itself with an error. Any goroutine may call it; the first error stands.
+func (c *conn) kick(err *wire.Error) {
+	if !c.forced.CompareAndSwap(nil, err) {
+		return
+	}
+	close(c.kicked)
+	c.stop()
+	c.mu.Lock()
+	c.room.Broadcast()
+	c.mu.Unlock()
+	c.nc.SetReadDeadline(time.Unix(1, 0))
+}
+
+// interrupt has the reader run f soon. Any goroutine may call it.
+func (c *conn) interrupt(f func() error) {
+	c.mu.Lock()
+	c.actions = append(c.actions, f)
+	c.mu.Unlock()
+	c.nc.SetReadDeadline(time.Unix(1, 0))
+}
+
+// readLoop reads until the connection is to end, and says why: errClientClosed, a *failure, or the socket's error.
+func (c *conn) readLoop() error {
+	for {
+		for {
+			f, n, err := wire.NextFrame(c.buf[c.pos:c.end], c.limit)
+			if err == nil && n > 0 {
+				c.pos += n
+				err = c.frame(f)
+			}
+			if err != nil {
+				c.flush() // what came before the error counts
+				return asFailure(err)
+			}
+			if n == 0 {
+				break
+			}
+		}
+		if err := c.flush(); err != nil {
+			return asFailure(err)
+		}
+		if err := c.waitForRoom(); err != nil {
+			return err
+		}
+		if err := c.read(); err != nil {
+			return asFailure(err)
+		}
+	}
+}
+
+// asFailure gives an error of the protocol its final form; others pass.
+func asFailure(err error) error {
+	var f *failure
+	if errors.As(err, &f) || errors.Is(err, errClientClosed) {
+		return err
+	}
+	var w *wire.Error
+	if errors.As(err, &w) {
+		return &failure{why: w}
+	}
+	return err
+}
+
+// read waits for more bytes, for at most as long as the heartbeat allows, and runs what others ask the reader to do.
+func (c *conn) read() error {
+	for {
+		var deadline time.Time
+		if hb := c.tuned.Heartbeat; hb > 0 {
+			deadline = time.Now().Add(time.Duration(hb) * time.Second * 5 / 2)
+		}
+		c.nc.SetReadDeadline(deadline)
+		// Whoever interrupts first leaves word and then moves the deadline: either is seen here.
+		if f := c.forced.Load(); f != nil {
+			return &failure{why: f}
+		}
+		c.mu.Lock()
+		actions := c.actions
+		c.actions = nil
+		c.mu.Unlock()
+		for _, a := range actions {
+			if err := a(); err != nil {
+				return err
+			}
+		}
+		if len(actions) > 0 {
+			continue
+		}
+		err := c.fill()
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		if c.forced.Load() == nil && !c.hasActions() && (deadline.IsZero() || !time.Now().Before(deadline)) {
+			if deadline.IsZero() {
+				continue
+			}
+			c.srv.log.Warn("an AMQP peer went silent: missed heartbeats", "peer", c.name, "heartbeat_seconds", c.tuned.Heartbeat)
+			return err
+		}
+	}
+}
+
+func (c *conn) hasActions() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.actions) > 0
+}
+
+const (
+	smallBuffer = 4 << 10
+	largeBuffer = 256 << 10
+	quietReads  = 64
+)
+
+// fill reads once into buf. A buffer that a read filled is doubled, so that it follows what arrives and never what was
+// announced; one that has had little to do for a while shrinks.
+func (c *conn) fill() error {
+	if c.pos > 0 {
+		c.end = copy(c.buf, c.buf[c.pos:c.end])
+		c.pos = 0
+	}
+	switch {
+	case c.end == len(c.buf):
+		if len(c.buf) >= 2*(c.limit+largeBuffer) {
+			return wire.Errorf(wire.CodeInternalError, "the read buffer is full")
+		}
+		grown := make([]byte, 2*len(c.buf))
+		copy(grown, c.buf[:c.end])
+		c.buf = grown
+	case c.quiet >= quietReads && c.end <= smallBuffer/2 && len(c.buf) > smallBuffer:
+		small := make([]byte, smallBuffer)
+		copy(small, c.buf[:c.end])
+		c.buf, c.quiet = small, 0
+	}
+	n, err := c.nc.Read(c.buf[c.end:])
+	c.end += n
+	switch {
+	case c.end == len(c.buf) && len(c.buf) < largeBuffer:
+		// Filled to the brim: there is more to come, make room for it now.
+		grown := make([]byte, 2*len(c.buf))
+		copy(grown, c.buf[:c.end])
+		c.buf, c.quiet = grown, 0
+	case c.end > smallBuffer/2:
+		c.quiet = 0
+	default:
+		c.quiet++
+	}
+	if n > 0 {
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
+}
+
+// maxOut is how many bytes of replies may wait for a client that does not read them before its requests wait too.
+const maxOut = 1 << 20
+
+func (c *conn) waitForRoom() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.out) > maxOut && c.broken == nil && c.forced.Load() == nil {
+		c.room.Wait()
+	}
+	return c.broken
+}

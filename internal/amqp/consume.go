@@ -1,0 +1,347 @@
+package amqp
+
+import (
+	"sync"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/auth"
+)
+
+// consumer is one basic.consume. Its subscription outlives its cancelling for as long as deliveries of it are outstanding, because
+// closing it would give them back.
+type consumer struct {
+	tag       string
+	ch        *channel
+	q         *queue
+	sub       surgetank.Subscription
+	noAck     bool
+	exclusive bool
+	manual    bool          // credit is given as messages are written, not as they are settled
+	over      chan struct{} // closed by end and stop
+	once      sync.Once
+
+	// mu is held from fetching messages to their being entered as deliveries: whoever holds it and sets stopped knows that
+	// nothing more comes. It is taken before c.mu.
+	mu      sync.Mutex
+	stopped bool
+
+	// Guarded by c.mu.
+	busy        bool // in c.busy
+	cancelled   bool
+	outstanding int
+	owed        int // credit for what was written
+}
+
+// takeOwed gives the credit that may be given back now; the caller holds c.mu.
+func (cons *consumer) takeOwed(maxUnacked int) int {
+	if cons.owed == 0 || !cons.noAck && cons.ch.unacked.live >= maxUnacked {
+		return 0
+	}
+	n := cons.owed
+	cons.owed = 0
+	return n
+}
+
+// watch tells the writer whenever messages wait. It is the consumer's own goroutine, because a goroutine cannot
+// wait for an unknown number of channels.
+func (cons *consumer) watch() {
+	c := cons.ch.c
+	for {
+		select {
+		case <-cons.sub.Ready():
+		case <-cons.over:
+			return
+		}
+		c.mu.Lock()
+		if !cons.busy {
+			cons.busy = true
+			c.busy = append(c.busy, cons)
+		}
+		c.mu.Unlock()
+		c.wakeWriter()
+	}
+}
+
+// stop ends hand-outs; when it returns, every message that was handed out is entered as a delivery.
+func (cons *consumer) stop() {
+	cons.mu.Lock()
+	cons.stopped = true
+	cons.mu.Unlock()
+	cons.once.Do(func() { close(cons.over) })
+	if err := cons.sub.Cancel(); err != nil {
+		cons.ch.c.srv.log.Debug("cancelling a subscription failed", "queue", cons.q.name, "err", err)
+	}
+}
+
+// end stops hand-outs and gives back what is outstanding.
+func (cons *consumer) end() {
+	cons.mu.Lock()
+	cons.stopped = true
+	cons.mu.Unlock()
+	cons.once.Do(func() { close(cons.over) })
+	if err := cons.sub.Close(); err != nil {
+		cons.ch.c.srv.log.Debug("closing a subscription failed", "queue", cons.q.name, "err", err)
+	}
+}
+
+func (ch *channel) qos(m *wire.BasicQos) error {
+	if m.PrefetchSize != 0 {
+		return wire.Errorf(wire.CodeNotImplemented, "prefetch_size!=0 (%d)", m.PrefetchSize)
+	}
+	if !m.Global {
+		ch.prefetch = int(m.PrefetchCount)
+	} else {
+		ch.global = int(m.PrefetchCount)
+		for _, cons := range ch.acking() {
+			cons.sub.SetPoolLimit(ch.global)
+			break // the pool is the channel's
+		}
+	}
+	ch.answer(wire.Bare(wire.IDBasicQosOk))
+	return nil
+}
+
+// acking gives the channel's consumers that are in its pool.
+func (ch *channel) acking() []*consumer {
+	ch.c.mu.Lock()
+	defer ch.c.mu.Unlock()
+	var list []*consumer
+	for _, cons := range ch.consumers {
+		if !cons.noAck {
+			list = append(list, cons)
+		}
+	}
+	return list
+}
+
+func (ch *channel) consume(m *wire.BasicConsume) error {
+	c, vh := ch.c, ch.c.vhost()
+	if m.Queue == replyToQueue {
+		return ch.consumeReplies(m)
+	}
+	name, err := ch.queueName(m.Queue)
+	if err != nil {
+		return err
+	}
+	if err := c.authorize(auth.Read, "queue", name); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	_, taken := ch.consumers[m.ConsumerTag]
+	n := len(ch.consumers)
+	c.mu.Unlock()
+	if taken || m.ConsumerTag != "" && ch.reply != nil && ch.reply.tag == m.ConsumerTag {
+		return wire.Errorf(wire.CodeNotAllowed, "attempt to reuse consumer tag '%s'", m.ConsumerTag)
+	}
+	if n >= c.srv.limits.MaxConsumers {
+		return wire.Errorf(wire.CodePreconditionFailed, "the channel has %d consumers already; open another channel", n)
+	}
+	q, err := vh.open(c, name)
+	if err != nil {
+		return err
+	}
+	if q.quorum && ch.global > 0 {
+		return wire.Errorf(wire.CodeNotImplemented, "%s does not support global qos", describeQueue(name, vh.name))
+	}
+	opts := surgetank.SubscribeOptions{Lease: surgetank.LeaseForever, NoAck: m.NoAck, Exclusive: m.Exclusive, Single: q.single,
+		Name: c.name + " " + m.ConsumerTag}
+	if v, ok := m.Arguments.Get(argPriority); ok {
+		p, isInt := v.Int()
+		if !isInt {
+			return invalidArg(argPriority, describeQueue(name, vh.name), `"expected integer, got %s"`, v.TypeName())
+		}
+		opts.Priority = int(p)
+	}
+	if m.ConsumerTag == "" {
+		m.ConsumerTag = randomName("amq.ctag-")
+	}
+	cons := &consumer{tag: m.ConsumerTag, ch: ch, q: q, noAck: m.NoAck, exclusive: m.Exclusive, over: make(chan struct{})}
+	if err := q.attach(cons); err != nil {
+		return err
+	}
+	if err := ch.subscribe(cons, opts); err != nil {
+		q.detach(cons)
+		switch surgetank.CodeOf(err) {
+		case surgetank.CodeExists:
+			return q.inExclusiveUse()
+		case surgetank.CodeNotFound:
+			vh.forget(q)
+			return vh.noQueue(name)
+		}
+		return err
+	}
+	c.mu.Lock()
+	ch.consumers[cons.tag] = cons
+	if !m.NoWait {
+		c.out = wire.AppendMethod(c.out, ch.id, &wire.BasicConsumeOk{ConsumerTag: cons.tag})
+	}
+	c.mu.Unlock()
+	c.wakeWriter()
+	go cons.watch()
+	return nil
+}
+
+// subscribe attaches a consumer to the broker. Credit comes after the pool's limit, so that it cannot overshoot it.
+func (ch *channel) subscribe(cons *consumer, opts surgetank.SubscribeOptions) error {
+	credit := ch.prefetch
+	if cons.noAck || credit == 0 {
+		cons.manual, opts.ManualCredit = true, true
+		credit = ch.c.srv.limits.DeliverWindow
+	}
+	if !cons.noAck {
+		opts.Pool = ch.pool
+	}
+	if opts.Pool == 0 || ch.global == 0 {
+		opts.Credit = credit
+	}
+	var err error
+	if cons.sub, err = ch.c.srv.broker.Subscribe(ch.c.ctx, cons.q.full, opts); err != nil {
+		return err
+	}
+	if opts.Pool != 0 && ch.global > 0 {
+		cons.sub.SetPoolLimit(ch.global)
+		cons.sub.AddCredit(credit)
+	}
+	return nil
+}
+
+func (q *queue) inExclusiveUse() error {
+	return wire.Errorf(wire.CodeAccessRefused, "%s in exclusive use", describeQueue(q.name, q.vh.name))
+}
+
+// attach enters a consumer, or says why it may not consume.
+func (q *queue) attach(cons *consumer) error {
+	q.vh.mu.Lock()
+	defer q.vh.mu.Unlock()
+	if q.gone {
+		return q.vh.noQueue(q.name)
+	}
+	if cons.exclusive && (len(q.consumers) > 0 || q.single) {
+		return q.inExclusiveUse()
+	}
+	for other := range q.consumers {
+		if other.exclusive {
+			return q.inExclusiveUse()
+		}
+		break // an exclusive one is alone
+	}
+	q.consumers[cons] = struct{}{}
+	q.lastUse = q.vh.srv.clock.Now()
+	return nil
+}
+
+// detach takes a consumer off, and with the last one an auto-delete queue away.
+func (q *queue) detach(cons *consumer) {
+	vh := q.vh
+	vh.mu.Lock()
+	_, was := q.consumers[cons]
+	delete(q.consumers, cons)
+	q.lastUse = vh.srv.clock.Now()
+	unused := was && q.autoDelete && len(q.consumers) == 0 && !q.gone
+	vh.mu.Unlock()
+	if unused {
+		if err := vh.deleteQueue(q); err != nil {
+			vh.srv.log.Warn("an auto-delete queue could not be deleted", "queue", q.name, "vhost", vh.name, "err", err)
+		}
+	}
+}
+
+// cancel handles the client's basic.cancel. What is outstanding stays with the channel.
+func (ch *channel) cancel(m *wire.BasicCancel) error {
+	c := ch.c
+	if ch.reply != nil && ch.reply.tag == m.ConsumerTag {
+		ch.dropReplyConsumer()
+	}
+	c.mu.Lock()
+	cons := ch.consumers[m.ConsumerTag]
+	c.mu.Unlock()
+	if cons != nil {
+		cons.stop()
+		c.mu.Lock()
+		delete(ch.consumers, cons.tag)
+		cons.cancelled = true
+		left := cons.outstanding
+		c.mu.Unlock()
+		if left > 0 || ch.tx != nil {
+			ch.lingering[cons] = struct{}{}
+		} else {
+			cons.end()
+		}
+		cons.q.detach(cons)
+	}
+	ch.answerUnless(m.NoWait, &wire.BasicCancelOk{ConsumerTag: m.ConsumerTag})
+	return nil
+}
+
+// lost deals with a subscription that ended by itself: the queue was deleted, or the broker is closing. The
+// client is told, if it asked to be. It runs on the writer goroutine.
+func (c *conn) lost(cons *consumer, err error) {
+	ch := cons.ch
+	cons.once.Do(func() { close(cons.over) })
+	c.mu.Lock()
+	if ch.consumers[cons.tag] == cons {
+		delete(ch.consumers, cons.tag)
+		if c.caps.cancelNotify && !ch.closed && !c.ending {
+			c.out = wire.AppendMethod(c.out, ch.id, &wire.BasicCancel{ConsumerTag: cons.tag, NoWait: true})
+		}
+	}
+	c.mu.Unlock()
+	q, vh := cons.q, cons.q.vh
+	vh.mu.Lock()
+	delete(q.consumers, cons)
+	vh.mu.Unlock()
+	if surgetank.CodeOf(err) == surgetank.CodeNotFound {
+		c.srv.background(func() { vh.forget(q) })
+	} else {
+		c.srv.log.Info("a subscription ended", "queue", q.name, "vhost", vh.name, "err", err)
+	}
+}
+
+// get handles basic.get.
+func (ch *channel) get(m *wire.BasicGet) error {
+	c, vh := ch.c, ch.c.vhost()
+	name, err := ch.queueName(m.Queue)
+	if err != nil {
+		return err
+	}
+	if err := c.authorize(auth.Read, "queue", name); err != nil {
+		return err
+	}
+	q, err := vh.open(c, name)
+	if err != nil {
+		return err
+	}
+	q.touch()
+	got, err := c.srv.broker.Receive(c.ctx, q.full, surgetank.ReceiveOptions{Max: 1, Lease: surgetank.LeaseForever, NoAck: m.NoAck, Name: c.name})
+	if surgetank.CodeOf(err) == surgetank.CodeNotFound {
+		vh.forget(q)
+		return vh.noQueue(name)
+	}
+	if err != nil {
+		return err
+	}
+	if len(got) == 0 {
+		ch.answer(&wire.BasicGetEmpty{})
+		return nil
+	}
+	info, err := c.srv.broker.Queue(c.ctx, q.full)
+	if err != nil && surgetank.CodeOf(err) != surgetank.CodeNotFound {
+		return err
+	}
+	d := &got[0]
+	exchange, key, block := outgoing(d, q.quorum)
+	c.mu.Lock()
+	tag := ch.nextTag
+	ch.nextTag++
+	if !m.NoAck {
+		ch.unacked.push(unacked{tag: tag, receipt: d.Receipt, q: q, at: c.srv.clock.Now().Unix()})
+	}
+	c.out = wire.AppendMethod(c.out, ch.id, &wire.BasicGetOk{DeliveryTag: tag, Redelivered: d.Redelivered, Exchange: string(exchange),
+		RoutingKey: key, MessageCount: ready(info)})
+	c.out = wire.AppendHeader(c.out, ch.id, len(d.Body), block)
+	c.out = wire.AppendBody(c.out, ch.id, d.Body, int(c.tuned.FrameMax))
+	c.mu.Unlock()
+	c.wakeWriter()
+	return nil
+}

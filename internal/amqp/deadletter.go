@@ -1,0 +1,233 @@
+package amqp
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/amqp/wire"
+)
+
+// Dead-lettering to an exchange goes through one broker queue of each virtual host, the passage. A queue with
+// x-dead-letter-exchange has it as its dead-letter queue; the door consumes it, and publishes each message to where the exchange
+// leads and acknowledges it in one transaction. So a dead letter is never lost between two queues, as it can be in
+// RabbitMQ, and one that cannot be placed now (its target refuses it) is tried again.
+
+const (
+	passageCredit = 512
+	passageBatch  = 128
+	passageBytes  = 4 << 20
+	passageRetry  = time.Second
+)
+
+// deadLetterer is a virtual host's passage and what serves it.
+type deadLetterer struct {
+	mu      sync.Mutex
+	running bool
+	cancel  context.CancelFunc
+}
+
+// resumeDeadLetters serves the passage again if an earlier process made one.
+func (vh *vhost) resumeDeadLetters(ctx context.Context) error {
+	_, err := vh.srv.broker.Queue(ctx, deadLetterQueue(vh.name))
+	if surgetank.CodeOf(err) == surgetank.CodeNotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return vh.startDeadLetters()
+}
+
+// startDeadLetters makes the passage and serves it, once.
+func (vh *vhost) startDeadLetters() error {
+	d, s := &vh.deadLetters, vh.srv
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.running {
+		return nil
+	}
+	name := deadLetterQueue(vh.name)
+	config := surgetank.QueueConfig{Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1}, DeadLetter: surgetank.DeadLetterDrop}
+	if _, _, err := s.broker.DeclareQueue(s.ctx, name, config, surgetank.DeclareIfAbsent); err != nil {
+		return err
+	}
+	sub, err := s.broker.Subscribe(s.ctx, name, surgetank.SubscribeOptions{Credit: passageCredit, Lease: surgetank.LeaseForever, Name: "dead letters"})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(s.ctx)
+	d.running, d.cancel = true, cancel
+	s.background(func() { vh.serveDeadLetters(ctx, sub) })
+	return nil
+}
+
+func (d *deadLetterer) stop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cancel != nil {
+		d.cancel()
+	}
+}
+
+func (vh *vhost) serveDeadLetters(ctx context.Context, sub surgetank.Subscription) {
+	s := vh.srv
+	defer func() {
+		if err := sub.Close(); err != nil {
+			s.log.Debug("closing the dead-letter passage failed", "vhost", vh.name, "err", err)
+		}
+	}()
+	var buf []surgetank.Delivery
+	for {
+		var err error
+		buf, err = sub.Receive(ctx, buf[:0], passageBatch, passageBytes)
+		if err != nil {
+			if ctx.Err() == nil {
+				s.log.Error("dead letters of a virtual host are no longer passed on", "vhost", vh.name, "err", err)
+				vh.deadLetters.mu.Lock()
+				vh.deadLetters.running = false
+				vh.deadLetters.mu.Unlock()
+			}
+			return
+		}
+		vh.passOn(ctx, buf)
+		clear(buf)
+	}
+}
+
+// passOn moves a batch of dead letters, all as one if that works, else each on its own.
+func (vh *vhost) passOn(ctx context.Context, batch []surgetank.Delivery) {
+	var msgs []surgetank.Publishing
+	settles := make([]surgetank.Settlement, 0, len(batch))
+	for i := range batch {
+		if m := vh.reroute(&batch[i]); len(m.Queues) > 0 {
+			msgs = append(msgs, m)
+		}
+		settles = append(settles, surgetank.Settlement{Receipt: batch[i].Receipt, Op: surgetank.Ack})
+	}
+	if vh.transact(ctx, msgs, settles) == nil {
+		return
+	}
+	for i := range batch {
+		vh.passOnOne(ctx, &batch[i])
+	}
+}
+
+func (vh *vhost) transact(ctx context.Context, msgs []surgetank.Publishing, settles []surgetank.Settlement) error {
+	if len(msgs) > 0 {
+		_, err := vh.srv.broker.Transact(ctx, msgs, settles)
+		return err
+	}
+	_, err := vh.srv.broker.Settle(ctx, settles)
+	return err
+}
+
+func (vh *vhost) passOnOne(ctx context.Context, d *surgetank.Delivery) {
+	var msgs []surgetank.Publishing
+	if m := vh.reroute(d); len(m.Queues) > 0 {
+		msgs = append(msgs, m)
+	}
+	err := vh.transact(ctx, msgs, []surgetank.Settlement{{Receipt: d.Receipt, Op: surgetank.Ack}})
+	if surgetank.CodeOf(err) == surgetank.CodeNotFound && len(msgs) > 0 {
+		// A target has gone without this door's knowledge.
+		for _, full := range msgs[0].Queues {
+			if _, qerr := vh.srv.broker.Queue(ctx, full); surgetank.CodeOf(qerr) == surgetank.CodeNotFound {
+				_, name := surgetank.SplitName(full)
+				if q := vh.known(name); q != nil {
+					vh.forget(q)
+				}
+			}
+		}
+	}
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	vh.srv.log.Warn("a dead letter could not be passed on; it is kept and tried again", "vhost", vh.name, "id", d.ID, "err", err)
+	back := surgetank.Settlement{Receipt: d.Receipt, Op: surgetank.Nack, Delay: passageRetry, Uncounted: true}
+	if _, err := vh.srv.broker.Settle(ctx, []surgetank.Settlement{back}); err != nil {
+		vh.srv.log.Warn("a dead letter could not be put back; it comes again when the broker opens next", "id", d.ID, "err", err)
+	}
+}
+
+// reroute makes the message that a dead letter goes on as; without queues it goes nowhere.
+func (vh *vhost) reroute(d *surgetank.Delivery) surgetank.Publishing {
+	if len(d.Deaths) == 0 {
+		return surgetank.Publishing{}
+	}
+	a, ok := vh.deadLetterTarget(d.Deaths[0].Queue)
+	if !ok {
+		return surgetank.Publishing{}
+	}
+	return vh.deadLetter(d, a)
+}
+
+// deadLetterTarget finds what a queue, that may be gone by now, says of its dead letters.
+func (vh *vhost) deadLetterTarget(full string) (queueAttrs, bool) {
+	_, name := surgetank.SplitName(full)
+	vh.mu.RLock()
+	defer vh.mu.RUnlock()
+	if q := vh.queues[name]; q != nil && q.full == full && q.hasDLX {
+		return q.queueAttrs, true
+	}
+	r, ok := vh.retired[full]
+	return r.attrs, ok
+}
+
+// deadLetter enters a death into a message and finds where it goes.
+func (vh *vhost) deadLetter(d *surgetank.Delivery, a queueAttrs) surgetank.Publishing {
+	x := vh.exchange(a.dlx)
+	if x == nil {
+		return surgetank.Publishing{}
+	}
+	flags, _, block, ok := splitOpaque(d.Opaque)
+	if !ok {
+		block = foreignBlock(d)
+	}
+	p, err := wire.ParseProperties(block)
+	if err != nil {
+		vh.srv.log.Error("a dead letter has damaged properties and is dropped", "vhost", vh.name, "id", d.ID, "err", err)
+		return surgetank.Publishing{}
+	}
+	keys := []string{a.dlk}
+	p.Headers = withDeaths(p.Headers, flags&opaqueDeaths != 0, deathsOf(d, &p))
+	p.Flags = p.Flags&^wire.HasExpiration | wire.HasHeaders
+	if a.hasDLK {
+		p.Headers = p.Headers.Without(func(n []byte) bool { return string(n) == "CC" })
+	} else {
+		keys = routingKeys(d.Key, p.Headers)
+	}
+	r := vh.route(x, keys, p.Headers)
+	queues := make([]string, 0, len(r.queues))
+	for _, full := range r.queues {
+		if _, name := surgetank.SplitName(full); !deathCycle(p.Headers, name) {
+			queues = append(queues, full)
+		}
+	}
+	stored := p.Append(nil)
+	m := d.Message
+	m.Key = keys[0]
+	m.TTL, m.Delay, m.DedupID = 0, 0, ""
+	m.Opaque = makeOpaque(opaqueDeaths, a.dlx, stored)
+	m.Headers = textHeaders(&p, surgetank.MaxHeaderBytes-len(m.Opaque)-len(m.ContentType))
+	return surgetank.Publishing{Queues: queues, Message: m}
+}
+
+// deadLetterRefused dead-letters a message that a queue with x-overflow=reject-publish-dlx did not take.
+func (vh *vhost) deadLetterRefused(m surgetank.Publishing) {
+	s := vh.srv
+	for _, full := range m.Queues {
+		_, name := surgetank.SplitName(full)
+		q := vh.known(name)
+		if q == nil || q.overflow != overflowRejectDLX || !q.hasDLX {
+			continue
+		}
+		d := surgetank.Delivery{Message: m.Message, Queue: full,
+			Deaths: []surgetank.Death{{Queue: full, Reason: surgetank.ReasonOverflow, Time: s.clock.Now()}}}
+		if out := vh.deadLetter(&d, q.queueAttrs); len(out.Queues) > 0 {
+			if _, err := s.broker.Publish(s.ctx, []surgetank.Publishing{out}); err != nil {
+				s.log.Warn("a refused message could not be dead-lettered; its publisher is told of the refusal", "queue", q.name, "err", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,263 @@
+package amqp
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/auth"
+)
+
+// handshake takes the connection from its first byte to connection.open-ok:
+//
+//	client                         server
+//	"AMQP" 0 0 9 1            ──▶
+//	                          ◀──  start
+//	start-ok (credentials)    ──▶
+//	                          ◀──  tune
+//	tune-ok, open (vhost)     ──▶
+//	                          ◀──  open-ok
+//
+// All of it has to be done within Limits.Handshake, in frames of the least size. There is no writer goroutine yet.
+func (c *conn) handshake() error {
+	c.nc.SetDeadline(time.Now().Add(c.srv.limits.Handshake))
+	if err := c.protocolHeader(); err != nil {
+		return err
+	}
+	err := c.negotiate()
+	if err != nil {
+		c.refuse(err)
+		return err
+	}
+	c.nc.SetDeadline(time.Time{})
+	return nil
+}
+
+// protocolHeader answers a client of another protocol, or version, with the one that is spoken here.
+func (c *conn) protocolHeader() error {
+	for {
+		got := c.buf[:c.end]
+		if n := min(len(got), len(wire.ProtocolHeader)); string(got[:n]) != wire.ProtocolHeader[:n] {
+			c.nc.Write([]byte(wire.ProtocolHeader))
+			return fmt.Errorf("the peer does not speak AMQP 0-9-1; it began with %q", got[:min(len(got), 16)])
+		}
+		if len(got) >= len(wire.ProtocolHeader) {
+			c.pos = len(wire.ProtocolHeader)
+			return nil
+		}
+		if err := c.fill(); err != nil {
+			return err
+		}
+	}
+}
+
+// errSilent ends a handshake without a close method, for clients that would not understand one.
+type errSilent struct{ error }
+
+// refuse tells the client why the handshake failed, where it can be told, and gives it a moment to read it.
+func (c *conn) refuse(err error) {
+	if _, silent := err.(errSilent); silent {
+		return
+	}
+	f, ok := asFailure(err).(*failure)
+	if !ok {
+		return
+	}
+	c.nc.SetDeadline(time.Now().Add(min(c.srv.limits.CloseTimeout, time.Second)))
+	closing := wire.Closing{ReplyCode: f.why.Code, ReplyText: f.why.Text, Class: f.method.Class(), Method: f.method.Method()}
+	if _, err := c.nc.Write(wire.AppendMethod(nil, 0, &wire.ConnectionClose{Closing: closing})); err != nil {
+		return
+	}
+	// Closing a socket with unread bytes in it can destroy what was just sent, so read until the peer hangs up or answers.
+	for {
+		f, n, err := wire.NextFrame(c.buf[c.pos:c.end], c.limit)
+		if err != nil {
+			c.pos = c.end
+		} else if c.pos += n; n > 0 {
+			if id, _ := wire.MethodIDOf(f.Payload); f.Type == wire.FrameMethod && id == wire.IDConnectionCloseOk {
+				return
+			}
+			continue
+		}
+		if c.fill() != nil {
+			return
+		}
+	}
+}
+
+func (c *conn) negotiate() error {
+	start := &wire.ConnectionStart{VersionMinor: 9, ServerProperties: c.srv.props, Mechanisms: []byte("AMQPLAIN PLAIN"), Locales: []byte("en_US")}
+	if err := c.writeNow(start); err != nil {
+		return err
+	}
+	startOk, err := expect[*wire.ConnectionStartOk](c)
+	if err != nil {
+		return err
+	}
+	user, err := c.login(startOk)
+	if err != nil {
+		return err
+	}
+	if err := c.tune(); err != nil {
+		return err
+	}
+	open, err := expect[*wire.ConnectionOpen](c)
+	if err != nil {
+		return err
+	}
+	vh, refused := c.enter(user, open.VirtualHost)
+	if refused != nil {
+		return &failure{refused, wire.IDConnectionOpen}
+	}
+	c.id.Store(&identity{user, vh})
+	c.routes.init(c)
+	return c.writeNow(&wire.ConnectionOpenOk{})
+}
+
+func (c *conn) writeNow(m wire.Method) error {
+	_, err := c.nc.Write(wire.AppendMethod(nil, 0, m))
+	return err
+}
+
+// expect reads the next method of the handshake, which must be a T.
+func expect[T wire.Method](c *conn) (m T, err error) {
+	for {
+		f, n, err := wire.NextFrame(c.buf[c.pos:c.end], c.limit)
+		if err != nil {
+			return m, err
+		}
+		c.pos += n
+		switch {
+		case n == 0:
+			if err := c.fill(); err != nil {
+				return m, err
+			}
+		case f.Type == wire.FrameHeartbeat:
+		case f.Type != wire.FrameMethod:
+			return m, wire.Errorf(wire.CodeUnexpectedFrame, "frame of type %d before the connection is open", f.Type)
+		case f.Channel != 0:
+			return m, wire.Errorf(wire.CodeChannelError, "method on channel %d before the connection is open", f.Channel)
+		default:
+			got, err := wire.ParseMethod(f.Payload)
+			if err != nil {
+				return m, err
+			}
+			if want, ok := got.(T); ok {
+				return want, nil
+			}
+			if _, ok := got.(*wire.ConnectionClose); ok {
+				c.writeNow(wire.Bare(wire.IDConnectionCloseOk))
+				return m, errSilent{errClientClosed}
+			}
+			return m, &failure{wire.Errorf(wire.CodeCommandInvalid, "method %d of class %d while %T was expected",
+				got.ID().Method(), got.ID().Class(), m), got.ID()}
+		}
+	}
+}
+
+// login checks the credentials of start-ok.
+func (c *conn) login(m *wire.ConnectionStartOk) (*auth.User, error) {
+	c.client = m.ClientProperties
+	if v, ok := c.client.Get("capabilities"); ok {
+		t, _ := v.Table()
+		is := func(name string) bool {
+			v, _ := t.Get(name)
+			b, _ := v.Bool()
+			return b
+		}
+		c.caps = caps{is("consumer_cancel_notify"), is("connection.blocked"), is("authentication_failure_close")}
+	}
+	var name, password []byte
+	var ok bool
+	switch m.Mechanism {
+	case "PLAIN":
+		name, password, ok = parsePlain(m.Response)
+	case "AMQPLAIN":
+		name, password, ok = parseAMQPlain(m.Response)
+	default:
+		return nil, errSilent{fmt.Errorf("the client asked for the unknown mechanism %q", m.Mechanism)}
+	}
+	if ok {
+		user, err := c.srv.auth.Authenticate(c.ctx, string(name), string(password), c.peer)
+		if err == nil {
+			return user, nil
+		}
+		switch surgetank.CodeOf(err) {
+		case surgetank.CodeDenied, surgetank.CodeBusy:
+		default:
+			return nil, toWire(err)
+		}
+	}
+	refused := wire.Errorf(wire.CodeAccessRefused,
+		"Login was refused using authentication mechanism %s. For details see the broker logfile.", m.Mechanism)
+	if !c.caps.authFailureClose {
+		return nil, errSilent{refused}
+	}
+	return nil, refused
+}
+
+// parsePlain reads the PLAIN response of RFC 4616: an authorisation identity, which means nothing here, user and password.
+func parsePlain(b []byte) (user, password []byte, ok bool) {
+	parts := bytes.Split(b, []byte{0})
+	if len(parts) != 3 {
+		return nil, nil, false
+	}
+	return parts[1], parts[2], true
+}
+
+// parseAMQPlain reads the AMQPLAIN response: a table without its length.
+func parseAMQPlain(b []byte) (user, password []byte, ok bool) {
+	t := wire.Table(b)
+	if t.Validate() != nil {
+		return nil, nil, false
+	}
+	u, _ := t.Get("LOGIN")
+	p, _ := t.Get("PASSWORD")
+	user, ok1 := u.Str()
+	password, ok2 := p.Str()
+	return user, password, ok1 && ok2
+}
+
+// tune agrees on limits. A client may lower each, not raise it, and may not ask for none where the server has one.
+func (c *conn) tune() error {
+	l := c.srv.limits
+	offer := wire.Tuning{ChannelMax: l.ChannelMax, FrameMax: max(l.FrameMax, wire.MinFrameMax), Heartbeat: uint16(min(max(l.Heartbeat, 0)/time.Second, 65535))}
+	if err := c.writeNow(&wire.ConnectionTune{Tuning: offer}); err != nil {
+		return err
+	}
+	m, err := expect[*wire.ConnectionTuneOk](c)
+	if err != nil {
+		return err
+	}
+	bad := func(format string, args ...any) error {
+		return &failure{wire.Errorf(wire.CodeNotAllowed, format, args...), wire.IDConnectionTuneOk}
+	}
+	switch {
+	case m.FrameMax == 0 || m.FrameMax > offer.FrameMax:
+		return bad("negotiated frame_max = %d is higher than the maximum allowed value (%d)", m.FrameMax, offer.FrameMax)
+	case m.FrameMax < wire.MinFrameMax:
+		return bad("negotiated frame_max = %d is lower than the minimum allowed value (%d)", m.FrameMax, wire.MinFrameMax)
+	case m.ChannelMax == 0 || m.ChannelMax > offer.ChannelMax:
+		return bad("negotiated channel_max = %d is higher than the maximum allowed value (%d)", m.ChannelMax, offer.ChannelMax)
+	}
+	c.tuned = m.Tuning
+	c.limit = int(m.FrameMax)
+	return nil
+}
+
+// enter finds the virtual host that the client asks for.
+func (c *conn) enter(user *auth.User, name string) (*vhost, *wire.Error) {
+	err := c.srv.auth.AuthorizeVhost(user, name)
+	switch surgetank.CodeOf(err) {
+	case "":
+		if vh := c.srv.vhost(name); vh != nil {
+			return vh, nil
+		}
+		fallthrough
+	case surgetank.CodeNotFound:
+		return nil, wire.Errorf(wire.CodeNotAllowed, "vhost %s not found", name)
+	}
+	return nil, wire.Errorf(wire.CodeNotAllowed, "access to vhost '%s' refused for user '%s'", name, user.Name)
+}

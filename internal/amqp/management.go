@@ -1,0 +1,220 @@
+package amqp
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/netip"
+	"sort"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/auth"
+)
+
+// Management gives the part of RabbitMQ's management API that client libraries use in their recovery and set-up:
+//
+//	GET    /api/connections          open connections (administrator or monitoring tag)
+//	DELETE /api/connections/{name}   close one, with the reason of the X-Reason header (administrator)
+//	GET    /api/vhosts[/{name}]      virtual hosts (administrator or monitoring tag)
+//	PUT    /api/vhosts/{name}        make one (administrator)
+//	DELETE /api/vhosts/{name}        delete one with all that is in it (administrator)
+//
+// It asks for HTTP Basic credentials at every request. Surgetank's own API is another one; this exists for programs that expect RabbitMQ.
+func (s *Server) Management() http.Handler {
+	mux := http.NewServeMux()
+	handle := func(pattern string, admin bool, f func(http.ResponseWriter, *http.Request, *auth.User)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if user := s.manager(w, r, admin); user != nil {
+				r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+				f(w, r, user)
+			}
+		})
+	}
+	handle("GET /api/connections", false, s.listConnections)
+	handle("GET /api/connections/{$}", false, s.listConnections)
+	handle("DELETE /api/connections/{name...}", true, s.closeConnection)
+	handle("GET /api/vhosts", false, s.listVhosts)
+	handle("GET /api/vhosts/{$}", false, s.listVhosts)
+	handle("GET /api/vhosts/{name}", false, s.getVhost)
+	handle("PUT /api/vhosts/{name...}", true, s.putVhost)
+	handle("DELETE /api/vhosts/{name...}", true, s.deleteVhost)
+	return http.NewCrossOriginProtection().Handler(mux)
+}
+
+// manager authenticates a request; nil: it was answered already.
+func (s *Server) manager(w http.ResponseWriter, r *http.Request, admin bool) *auth.User {
+	name, password, ok := r.BasicAuth()
+	if !ok {
+		w.Header().Set("WWW-Authenticate", `Basic realm="Surgetank"`)
+		answer(w, http.StatusUnauthorized, map[string]string{"error": "not_authorised", "reason": "Login failed"})
+		return nil
+	}
+	var peer netip.Addr
+	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		peer = ap.Addr()
+	}
+	user, err := s.auth.Authenticate(r.Context(), name, password, peer)
+	if err == nil {
+		if admin {
+			err = s.auth.AuthorizeAdmin(user)
+		} else {
+			err = s.auth.AuthorizeMonitor(user)
+		}
+	}
+	if err != nil {
+		answer(w, http.StatusUnauthorized, map[string]string{"error": "not_authorised", "reason": err.Error()})
+		return nil
+	}
+	return user
+}
+
+func answer(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // a client that has gone needs no answer
+}
+
+func answerError(w http.ResponseWriter, err error) {
+	status := http.StatusInternalServerError
+	switch surgetank.CodeOf(err) {
+	case surgetank.CodeNotFound:
+		status = http.StatusNotFound
+	case surgetank.CodeInvalid, surgetank.CodeExists:
+		status = http.StatusBadRequest
+	case surgetank.CodeBusy, surgetank.CodeClosed, surgetank.CodeFull:
+		status = http.StatusServiceUnavailable
+	}
+	answer(w, status, map[string]string{"error": string(surgetank.CodeOf(err)), "reason": err.Error()})
+}
+
+// ConnectionInfo is what the management API says of a connection.
+type ConnectionInfo struct {
+	Name             string         `json:"name"`
+	UserProvidedName string         `json:"user_provided_name,omitempty"`
+	User             string         `json:"user"`
+	Vhost            string         `json:"vhost"`
+	Protocol         string         `json:"protocol"`
+	State            string         `json:"state"`
+	PeerHost         string         `json:"peer_host"`
+	Channels         int            `json:"channels"`
+	ChannelMax       int            `json:"channel_max"`
+	FrameMax         int            `json:"frame_max"`
+	Heartbeat        int            `json:"timeout"`
+	ConnectedAt      int64          `json:"connected_at"` // Unix milliseconds
+	ClientProperties map[string]any `json:"client_properties"`
+}
+
+// Connections lists the open connections by name.
+func (s *Server) Connections() []ConnectionInfo {
+	list := []ConnectionInfo{}
+	for _, c := range s.connections() {
+		user, vh := c.identity()
+		if user == nil {
+			continue
+		}
+		c.mu.Lock()
+		channels := len(c.channels)
+		c.mu.Unlock()
+		info := ConnectionInfo{Name: c.name, User: user.Name, Vhost: vh.name, Protocol: "AMQP 0-9-1", State: "running",
+			PeerHost: c.peer.String(), Channels: channels, ChannelMax: int(c.tuned.ChannelMax), FrameMax: int(c.tuned.FrameMax),
+			Heartbeat: int(c.tuned.Heartbeat), ConnectedAt: c.since.UnixMilli(), ClientProperties: showTable(c.client)}
+		info.UserProvidedName, _ = info.ClientProperties["connection_name"].(string)
+		list = append(list, info)
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].Name < list[j].Name })
+	return list
+}
+
+// CloseConnection closes the connection of a name with reply code 320, and tells whether there is one.
+func (s *Server) CloseConnection(name, reason string) bool {
+	for _, c := range s.connections() {
+		if c.name == name {
+			if reason == "" {
+				reason = "Closed via management plugin"
+			}
+			c.kick(wire.Errorf(wire.CodeConnectionForced, "%s", strings.ToValidUTF8(reason, "?")))
+			return true
+		}
+	}
+	return false
+}
+
+// showTable makes a table fit for JSON: scalars and nested tables; a client wrote it, so it is data and no more.
+func showTable(t wire.Table) map[string]any {
+	m := map[string]any{}
+	for name, v := range t.All() {
+		if nested, ok := v.Table(); ok {
+			m[string(name)] = showTable(nested)
+		} else if b, ok := v.Bool(); ok {
+			m[string(name)] = b
+		} else if n, ok := v.Int(); ok {
+			m[string(name)] = n
+		} else if s := showValue(v); utf8.ValidString(s) {
+			m[string(name)] = s
+		}
+	}
+	return m
+}
+
+func (s *Server) listConnections(w http.ResponseWriter, _ *http.Request, _ *auth.User) {
+	answer(w, http.StatusOK, s.Connections())
+}
+
+func (s *Server) closeConnection(w http.ResponseWriter, r *http.Request, _ *auth.User) {
+	if !s.CloseConnection(r.PathValue("name"), r.Header.Get("X-Reason")) {
+		answer(w, http.StatusNotFound, map[string]string{"error": "Object Not Found", "reason": "Not Found"})
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (s *Server) listVhosts(w http.ResponseWriter, _ *http.Request, _ *auth.User) {
+	answer(w, http.StatusOK, s.auth.Vhosts())
+}
+
+func (s *Server) getVhost(w http.ResponseWriter, r *http.Request, _ *auth.User) {
+	v, err := s.auth.GetVhost(r.PathValue("name"))
+	if err != nil {
+		answerError(w, err)
+		return
+	}
+	answer(w, http.StatusOK, v)
+}
+
+// putVhost gives the user that makes a virtual host all rights in it, as RabbitMQ does over this API.
+func (s *Server) putVhost(w http.ResponseWriter, r *http.Request, u *auth.User) {
+	name := r.PathValue("name")
+	var body struct {
+		Description string `json:"description"`
+	}
+	if r.ContentLength != 0 {
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+			answer(w, http.StatusBadRequest, map[string]string{"error": "bad_request", "reason": "the body is not a JSON object"})
+			return
+		}
+	}
+	created, err := s.auth.PutVhost(r.Context(), name, body.Description)
+	if err == nil && created {
+		err = s.auth.PutPermission(r.Context(), u.Name, name, auth.AllPermissions)
+	}
+	if err != nil {
+		answerError(w, err)
+		return
+	}
+	if created {
+		w.WriteHeader(http.StatusCreated)
+	} else {
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+func (s *Server) deleteVhost(w http.ResponseWriter, r *http.Request, _ *auth.User) {
+	if err := s.auth.DeleteVhost(r.Context(), r.PathValue("name")); err != nil {
+		answerError(w, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}

@@ -1,0 +1,337 @@
+package amqp
+
+import (
+	"context"
+	"strings"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/auth"
+)
+
+const tagImpersonator = auth.TagImpersonator
+
+// A batch is handed over early when it has this much.
+const (
+	batchMax   = 4096
+	batchBytes = 1 << 20
+)
+
+// publishBatch is what one read brought in publishes; who[i] is whom to tell about msgs[i].
+type publishBatch struct {
+	c     *conn
+	msgs  []surgetank.Publishing
+	who   []publisher
+	bytes int
+}
+
+// publisher is where a publish came from.
+type publisher struct {
+	ch        *channel
+	seq       uint64 // 0: nobody waits for a confirm
+	mandatory bool
+}
+
+// publish takes a whole message.
+func (ch *channel) publish(ct *content, body []byte) error {
+	c, a := ch.c, &ch.assembly
+	to, err := c.routes.lookup(a.exchange, a.key)
+	if err != nil {
+		return err
+	}
+	if ch.mode == confirming {
+		ch.seq++
+	}
+	if to.reply {
+		ch.publishReply(to, ct, body)
+		return nil
+	}
+	queues, refused := to.queues, to.refused
+	if len(ct.cc) > 0 || !to.fixed {
+		r, err := c.routeAll(to, ct)
+		if err != nil {
+			return err
+		}
+		queues, refused = r.queues, r.refused
+	}
+	who := publisher{ch: ch, mandatory: a.mandatory}
+	if ch.mode == confirming {
+		who.seq = ch.seq
+	}
+	if len(queues) == 0 {
+		if !refused && a.mandatory {
+			ch.returned(string(a.exchange), to.key, ct.block, body)
+		}
+		ch.confirm(who.seq, !refused)
+		return nil
+	}
+	m := surgetank.Publishing{Queues: queues, Message: ct.template}
+	m.Message.Body, m.Message.Key = body, to.key
+	if ch.mode == transactional {
+		return ch.tx.publish(m)
+	}
+	if c.batch == nil {
+		c.batch = &publishBatch{c: c, msgs: make([]surgetank.Publishing, 0, c.expected()), who: make([]publisher, 0, c.expected())}
+	}
+	b := c.batch
+	b.msgs = append(b.msgs, m)
+	b.who = append(b.who, who)
+	if b.bytes += len(body); len(b.msgs) >= batchMax || b.bytes >= batchBytes {
+		return c.flush()
+	}
+	return nil
+}
+
+// expected guesses from what is left of a read how many more messages it holds.
+func (c *conn) expected() int { return min(max((c.end-c.pos)/512, 1), 256) }
+
+// routeAll routes by all of a message's keys and by its headers.
+func (c *conn) routeAll(to *route, ct *content) (routed, error) {
+	keys := append([]string{to.key}, ct.cc...)
+	if to.exchange.name == "" {
+		for _, k := range ct.cc {
+			if _, err := c.vhost().find(k); err != nil { // another door's queue becomes known by this
+				return routed{}, err
+			}
+		}
+	}
+	return c.vhost().route(to.exchange, keys, ct.props.Headers), nil
+}
+
+// returned sends a message back that found no queue.
+func (ch *channel) returned(exchange, key string, block, body []byte) {
+	c := ch.c
+	if ch.mode == transactional {
+		ch.tx.returns = append(ch.tx.returns, returnedMessage{exchange, key, block, body})
+		return
+	}
+	c.mu.Lock()
+	if !ch.closed {
+		c.out = appendReturn(c.out, ch, exchange, key, block, body)
+	}
+	c.mu.Unlock()
+	c.wakeWriter()
+}
+
+func appendReturn(out []byte, ch *channel, exchange, key string, block, body []byte) []byte {
+	out = wire.AppendMethod(out, ch.id, &wire.BasicReturn{ReplyCode: wire.CodeNoRoute, ReplyText: "NO_ROUTE", Exchange: exchange, RoutingKey: key})
+	out = wire.AppendHeader(out, ch.id, len(body), block)
+	return wire.AppendBody(out, ch.id, body, int(ch.c.tuned.FrameMax))
+}
+
+// flush hands over what was gathered: publishes first, so that a consumer that publishes a result and then acknowledges its
+// input never has the ack without the result.
+func (c *conn) flush() error {
+	if c.batch != nil {
+		if err := c.holdWhileAlarmed(); err != nil {
+			return err
+		}
+		b := c.batch
+		c.batch, c.arena = nil, nil
+		if err := c.srv.broker.PublishAsync(c.ctx, b.msgs, b.done); err != nil {
+			b.failed(err)
+			if f := c.forced.Load(); f != nil {
+				return &failure{why: f}
+			}
+			if surgetank.CodeOf(err) == surgetank.CodeClosed {
+				return &failure{why: toWire(err)}
+			}
+		}
+	}
+	if len(c.settles) > 0 {
+		s := c.settles
+		c.settles = nil
+		if err := c.srv.broker.SettleAsync(c.ctx, s, nil); err != nil {
+			if f := c.forced.Load(); f != nil {
+				return &failure{why: f}
+			}
+			return toWire(err)
+		}
+	}
+	return nil
+}
+
+// holdWhileAlarmed stops a connection that publishes while there is an alarm, and tells its client why.
+func (c *conn) holdWhileAlarmed() error {
+	for {
+		a := c.srv.alarm.Load()
+		if a.reason == "" {
+			if c.blocked {
+				c.blocked = false
+				if c.caps.blocked {
+					c.send(0, wire.Bare(wire.IDConnectionUnblocked))
+				}
+			}
+			return nil
+		}
+		if !c.blocked {
+			c.blocked = true
+			if c.caps.blocked {
+				c.send(0, &wire.ConnectionBlocked{Reason: wire.Clip(a.reason)})
+			}
+		}
+		select {
+		case <-a.over:
+		case <-c.kicked:
+			return &failure{why: c.forced.Load()}
+		case <-c.written: // the socket failed
+			return errSocket
+		}
+	}
+}
+
+// done is called by the broker, in the order of publishing; it must not block.
+func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
+	if err != nil {
+		b.failed(err)
+		return
+	}
+	c := b.c
+	c.mu.Lock()
+	for i := range b.who {
+		w := &b.who[i]
+		switch surgetank.CodeOf(results[i].Err) {
+		case "":
+			w.ch.confirmLocked(w.seq, true)
+		case surgetank.CodeNotFound, surgetank.CodeFull:
+			// A queue has gone, or wants what it refuses dead-lettered: find out where this may wait.
+			m, w, err := b.msgs[i], *w, results[i].Err
+			c.srv.background(func() { w.reconsider(m, err) })
+		default:
+			w.ch.confirmLocked(w.seq, false)
+			c.srv.log.Debug("a publish was refused", "peer", c.name, "queues", len(b.msgs[i].Queues), "err", results[i].Err)
+		}
+	}
+	c.mu.Unlock()
+	c.wakeWriter()
+}
+
+// failed nacks a whole batch.
+func (b *publishBatch) failed(err error) {
+	c := b.c
+	c.srv.log.Warn("publishes failed", "peer", c.name, "messages", len(b.who), "err", err)
+	c.mu.Lock()
+	for _, w := range b.who {
+		w.ch.confirmLocked(w.seq, false)
+	}
+	c.mu.Unlock()
+	c.wakeWriter()
+}
+
+// reconsider deals with a message that was refused because a queue of it is gone or full.
+func (w publisher) reconsider(m surgetank.Publishing, refusal error) {
+	s, vh := w.ch.c.srv, w.ch.c.vhost()
+	if surgetank.CodeOf(refusal) == surgetank.CodeFull {
+		vh.deadLetterRefused(m)
+		w.ch.confirm(w.seq, false)
+		return
+	}
+	left := make([]string, 0, len(m.Queues))
+	for _, full := range m.Queues {
+		info, err := s.broker.Queue(s.ctx, full)
+		_, name := surgetank.SplitName(full)
+		q := vh.known(name)
+		switch {
+		case err == nil:
+			left = append(left, full)
+			if q != nil && q.id != info.ID { // made anew by another door: what was bound to the old one is not its
+				vh.forget(q)
+			}
+		case surgetank.CodeOf(err) == surgetank.CodeNotFound:
+			if q != nil {
+				vh.forget(q)
+			}
+		}
+	}
+	if len(left) == 0 {
+		if w.mandatory {
+			_, exchange, block, _ := splitOpaque(m.Message.Opaque)
+			w.ch.returned(string(exchange), m.Message.Key, block, m.Message.Body)
+		}
+		w.ch.confirm(w.seq, true)
+		return
+	}
+	m.Queues = left
+	res, err := s.broker.Publish(s.ctx, []surgetank.Publishing{m})
+	w.ch.confirm(w.seq, err == nil && res[0].Err == nil)
+}
+
+// route is where messages of one exchange and key go, and that the connection's user may send them there.
+type route struct {
+	exchange *exchange
+	key      string
+	reply    bool // to a requester's channel
+	routed
+}
+
+// routeCache remembers routes of a connection for as long as neither the topology nor anybody's rights change.
+type routeCache struct {
+	c          *conn
+	version    uint64
+	generation uint64
+	routes     map[string]*route
+	scratch    []byte
+}
+
+const maxRoutes = 4096
+
+func (rc *routeCache) init(c *conn) { rc.c, rc.routes = c, map[string]*route{} }
+
+// lookup finds where a message goes, or why it may not. Exchange and key alias the reader's buffers.
+func (rc *routeCache) lookup(exchange, key []byte) (*route, error) {
+	c := rc.c
+	version, generation := c.vhost().version.Load(), c.srv.auth.Generation()
+	if version != rc.version || generation != rc.generation {
+		clear(rc.routes)
+		rc.version, rc.generation = version, generation
+	}
+	rc.scratch = append(append(append(rc.scratch[:0], exchange...), 0), key...)
+	if r := rc.routes[string(rc.scratch)]; r != nil {
+		return r, nil
+	}
+	r, err := c.findRoute(string(exchange), string(key))
+	if err != nil {
+		return nil, err
+	}
+	if !r.reply && (len(r.queues) > 0 || exchange != nil && len(exchange) > 0) {
+		if len(rc.routes) >= maxRoutes {
+			clear(rc.routes)
+		}
+		rc.routes[string(rc.scratch)] = r
+	}
+	return r, nil
+}
+
+// findRoute is lookup without the memory.
+func (c *conn) findRoute(exchange, key string) (*route, error) {
+	vh := c.vhost()
+	if err := c.authorize(auth.Write, "exchange", resourceName(exchange)); err != nil {
+		return nil, err
+	}
+	x := vh.exchange(exchange)
+	switch {
+	case x == nil:
+		return nil, vh.noExchange(exchange)
+	case x.internal:
+		return nil, wire.Errorf(wire.CodeAccessRefused, "cannot publish to internal %s", describeExchange(exchange, vh.name))
+	}
+	r := &route{exchange: x, key: key}
+	if exchange == "" {
+		if strings.HasPrefix(key, replyToPrefix) {
+			r.reply = true
+			return r, nil
+		}
+		if _, err := vh.find(key); err != nil {
+			return nil, err
+		}
+	}
+	r.routed = vh.route(x, []string{key}, nil)
+	return r, nil
+}
+
+// settleAll settles outside of any connection's life, and waits.
+func (s *Server) settleAll(list []surgetank.Settlement) {
+	if _, err := s.broker.Settle(context.WithoutCancel(s.ctx), list); err != nil {
+		s.log.Warn("deliveries could not be given back; their leases end with the broker", "messages", len(list), "err", err)
+	}
+}

@@ -1,0 +1,376 @@
+package amqp
+
+import (
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/amqp/wire"
+)
+
+// This file is the only place where AMQP's words meet the broker's: queue arguments and queue settings, message
+// properties and messages, x-death and dead-letter history.
+
+// leastTTL stands for a TTL of 0, which to the broker means none: such a message is delivered if a consumer takes it
+// in the moment it comes, and is expired otherwise.
+const leastTTL = time.Millisecond
+
+// internalVhost holds the broker queues that this door uses for itself. Names of virtual hosts of users come from
+// auth.Store; this one is never made there, so that no user can enter it and no listing of a virtual host shows it.
+const internalVhost = "amq.internal"
+
+// deadLetterQueue is the broker queue through which a virtual host's dead letters pass on their way to an exchange.
+func deadLetterQueue(vhost string) string { return surgetank.FullName(internalVhost, vhost) }
+
+// queueConfig gives the broker's settings for a queue declared over AMQP. RabbitMQ's queues try again at
+// once and for ever, and drop what is refused unless a dead-letter exchange is named, so these do.
+func queueConfig(vhost string, a queueAttrs) surgetank.QueueConfig {
+	c := surgetank.QueueConfig{
+		Transient:   !a.durable || a.exclusive, // an exclusive queue's connection does not outlive the broker
+		Retry:       surgetank.RetryConfig{MaxAttempts: -1, Initial: -1},
+		DeadLetter:  surgetank.DeadLetterDrop,
+		MaxPriority: a.maxPriority,
+		Overflow:    surgetank.OverflowDropOldest,
+	}
+	if a.hasDLX {
+		c.DeadLetter = deadLetterQueue(vhost)
+		c.Overflow = surgetank.OverflowDeadLetter
+	}
+	if a.overflow == overflowReject || a.overflow == overflowRejectDLX {
+		c.Overflow = surgetank.OverflowReject
+	}
+	if a.deliveryLimit >= 0 {
+		c.Retry.MaxAttempts = int(min(a.deliveryLimit, 1<<30)) + 1
+	}
+	if a.ttl >= 0 {
+		c.TTL = max(millis(a.ttl), leastTTL)
+	}
+	c.MaxMessages, c.MaxBytes = max(a.maxLength, 0), max(a.maxBytes, 0)
+	if a.keepsNothing() {
+		c.MaxMessages, c.MaxBytes, c.TTL = 0, 0, leastTTL
+	}
+	return c
+}
+
+// keepsNothing tells of a queue whose limit is 0. The broker's limits of 0 mean none, so it gets the
+// least TTL instead.
+func (a queueAttrs) keepsNothing() bool {
+	return (a.maxLength == 0 || a.maxBytes == 0) && a.overflow != overflowReject && a.overflow != overflowRejectDLX
+}
+
+// refusesAll tells of a queue with a limit of 0 that refuses what does not fit.
+func (a queueAttrs) refusesAll() bool {
+	return (a.maxLength == 0 || a.maxBytes == 0) && !a.keepsNothing()
+}
+
+// attrsOf says in AMQP's words what another door's queue is, as far as AMQP has words for it.
+func attrsOf(c surgetank.QueueConfig) queueAttrs {
+	a := queueAttrs{durable: !c.Transient, deliveryLimit: -1, ttl: -1, maxLength: -1, maxBytes: -1, backoff: c.Retry.Initial >= 0}
+	if c.TTL > 0 {
+		a.args = a.args.AddInt(argMessageTTL, c.TTL.Milliseconds())
+	}
+	if c.MaxMessages > 0 {
+		a.args = a.args.AddInt(argMaxLength, c.MaxMessages)
+	}
+	if c.MaxBytes > 0 {
+		a.args = a.args.AddInt(argMaxLengthBytes, c.MaxBytes)
+	}
+	if c.MaxPriority > 0 {
+		a.args = a.args.AddInt(argMaxPriority, int64(c.MaxPriority))
+	}
+	if c.MaxMessages > 0 || c.MaxBytes > 0 {
+		if c.Overflow == surgetank.OverflowReject || c.Overflow == "" {
+			a.args = a.args.AddString(argOverflow, overflowReject)
+		} else {
+			a.args = a.args.AddString(argOverflow, overflowDropHead)
+		}
+	}
+	return a
+}
+
+// The opaque part of a message: the door's letter, flags, the exchange it was published to, and its property block
+// byte for byte.
+const (
+	opaqueDoor = 'a'
+	// opaqueDeaths: x-death in the block was written by this door. A client's own x-death has no meaning.
+	opaqueDeaths = 1 << 0
+)
+
+// content is a published property block, taken apart as far as the door has to know it.
+type content struct {
+	block    []byte
+	props    wire.Properties // aliases block
+	cc       []string        // further keys, of CC and BCC
+	template surgetank.Message
+}
+
+// parseContent reads a property block, which it keeps, of a message published to exchange.
+func parseContent(exchange string, block []byte) (*content, error) {
+	c := &content{block: block}
+	var err error
+	if c.props, err = wire.ParseProperties(block); err != nil {
+		return nil, err
+	}
+	p, m := &c.props, &c.template
+	stored := block
+	if p.Flags&wire.HasExpiration != 0 {
+		ms, err := parseExpiration(string(p.Expiration))
+		if err != nil {
+			return nil, err
+		}
+		m.TTL = max(millis(ms), leastTTL)
+	}
+	if p.Flags&wire.HasPriority != 0 {
+		m.Priority = p.Priority
+	}
+	m.ContentType = string(p.ContentType)
+	if len(p.Headers) > 0 {
+		hasBCC, err := c.readHeaders()
+		if err != nil {
+			return nil, err
+		}
+		if hasBCC {
+			without := *p
+			without.Headers = p.Headers.Without(func(n []byte) bool { return string(n) == "BCC" })
+			stored = without.Append(nil)
+		}
+	}
+	m.Opaque = makeOpaque(0, exchange, stored)
+	if len(m.Opaque) > maxBlock {
+		return nil, wire.Errorf(wire.CodePreconditionFailed, "message properties of %d bytes are larger than the %d that are allowed", len(block), maxBlock)
+	}
+	m.Headers = textHeaders(p, surgetank.MaxHeaderBytes-len(m.Opaque)-len(m.ContentType))
+	return c, nil
+}
+
+// maxBlock leaves room beside the property block for the least of what else counts as headers.
+const maxBlock = surgetank.MaxHeaderBytes - 512
+
+func makeOpaque(flags byte, exchange string, block []byte) []byte {
+	o := make([]byte, 0, 3+len(exchange)+len(block))
+	o = append(o, opaqueDoor, flags, byte(len(exchange)))
+	o = append(o, exchange...)
+	return append(o, block...)
+}
+
+// splitOpaque takes apart what makeOpaque made; ok is false for what came through another door.
+func splitOpaque(o []byte) (flags byte, exchange, block []byte, ok bool) {
+	if len(o) < 3 || o[0] != opaqueDoor || len(o) < 3+int(o[2])+2 {
+		return 0, nil, nil, false
+	}
+	n := 3 + int(o[2])
+	return o[1], o[3:n:n], o[n:], true
+}
+
+// readHeaders reads the headers that ask for something.
+func (c *content) readHeaders() (hasBCC bool, err error) {
+	m := &c.template
+	for name, v := range c.props.Headers.All() {
+		switch string(name) {
+		case "CC", "BCC":
+			hasBCC = hasBCC || name[0] == 'B'
+			if c.cc, err = appendKeys(c.cc, string(name), v); err != nil {
+				return false, err
+			}
+		case "x-delay":
+			ms, ok := v.Int()
+			if s, isStr := v.Str(); isStr {
+				var err error
+				ms, err = strconv.ParseInt(string(s), 10, 64)
+				ok = err == nil
+			}
+			if ok && ms > 0 {
+				m.Delay = millis(min(ms, maxMillis))
+			}
+		case "x-deduplication-header":
+			m.DedupID = clipName(showValue(v))
+		case "x-group-id":
+			m.Group = clipName(showValue(v))
+		}
+	}
+	return hasBCC, nil
+}
+
+// clipName bounds a value of a client that becomes a name of the broker's.
+func clipName(s string) string {
+	if len(s) > surgetank.MaxNameLen {
+		return hashName(s)
+	}
+	return s
+}
+
+// maxRoutingKeys bounds CC and BCC together: each is routed, and one message must not cost thousands of lookups.
+const maxRoutingKeys = 1024
+
+func appendKeys(keys []string, name string, v wire.Value) ([]string, error) {
+	unacceptable := func(v wire.Value) error {
+		return wire.Errorf(wire.CodePreconditionFailed, `invalid message: {unacceptable_type_in_header,"%s",%s}`, name, v.TypeName())
+	}
+	list, ok := v.Array()
+	if !ok {
+		return nil, unacceptable(v)
+	}
+	for e := range list.All() {
+		s, ok := e.Str()
+		if !ok {
+			return nil, unacceptable(e)
+		}
+		if len(keys) == maxRoutingKeys {
+			return nil, wire.Errorf(wire.CodePreconditionFailed, "invalid message: more than %d keys in CC and BCC", maxRoutingKeys)
+		}
+		keys = append(keys, string(s))
+	}
+	return keys, nil
+}
+
+// parseExpiration reads the expiration property, a decimal number of milliseconds.
+func parseExpiration(s string) (int64, error) {
+	digits := strings.TrimPrefix(s, "-")
+	end := 0
+	for end < len(digits) && digits[end] >= '0' && digits[end] <= '9' {
+		end++
+	}
+	refuse := func(why string, args ...any) (int64, error) {
+		return 0, wire.Errorf(wire.CodePreconditionFailed, "invalid expiration '%s': "+why, append([]any{s}, args...)...)
+	}
+	switch {
+	case end == 0:
+		return refuse("no_integer")
+	case end < len(digits):
+		return refuse(`{leftover_string,"%s"}`, digits[end:])
+	case digits != s && strings.Trim(digits, "0") != "":
+		return refuse("{value_negative,%s}", s)
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n > maxMillis {
+		return refuse("{value_too_large,%s}", digits)
+	}
+	return n, nil
+}
+
+// Properties that other doors show, and take, as headers of these names.
+var propertyHeaders = []struct {
+	name  string
+	flag  uint16
+	field func(*wire.Properties) *[]byte
+}{
+	{"content-encoding", wire.HasContentEncoding, func(p *wire.Properties) *[]byte { return &p.ContentEncoding }},
+	{"correlation-id", wire.HasCorrelationID, func(p *wire.Properties) *[]byte { return &p.CorrelationID }},
+	{"reply-to", wire.HasReplyTo, func(p *wire.Properties) *[]byte { return &p.ReplyTo }},
+	{"message-id", wire.HasMessageID, func(p *wire.Properties) *[]byte { return &p.MessageID }},
+	{"type", wire.HasType, func(p *wire.Properties) *[]byte { return &p.Type }},
+	{"app-id", wire.HasAppID, func(p *wire.Properties) *[]byte { return &p.AppID }},
+}
+
+// textHeaders gives what other doors, group_by and sinks see of a property block: the properties above and the
+// headers with a scalar value, as far as they fit into budget bytes.
+func textHeaders(p *wire.Properties, budget int) []surgetank.Header {
+	var list []surgetank.Header
+	add := func(name, value string) {
+		if budget -= len(name) + len(value); budget >= 0 && len(list) < surgetank.MaxHeaders && name != "" && utf8.ValidString(value) {
+			list = append(list, surgetank.Header{Name: name, Value: value})
+		}
+	}
+	for _, f := range propertyHeaders {
+		if p.Flags&f.flag != 0 {
+			add(f.name, string(*f.field(p)))
+		}
+	}
+	for name, v := range p.Headers.All() {
+		switch v.Tag {
+		case 'F', 'A', 'V', 'D':
+		default:
+			add(string(name), showValue(v))
+		}
+	}
+	return list
+}
+
+// outgoing gives what a delivery says in AMQP: the exchange and key it was published with, and its property block.
+// quorum tells that its queue counts deliveries in a header.
+func outgoing(d *surgetank.Delivery, quorum bool) (exchange []byte, key string, block []byte) {
+	flags, exchange, block, ok := splitOpaque(d.Opaque)
+	key = d.Key
+	if !ok {
+		block = foreignBlock(d)
+		if key == "" {
+			_, key = surgetank.SplitName(d.Queue)
+		}
+	}
+	count := quorum && d.Attempt > 1
+	if len(d.Deaths) == 0 && !count {
+		return exchange, key, block
+	}
+	p, err := wire.ParseProperties(block)
+	if err != nil {
+		return exchange, key, block // it was valid when it was stored; the client gets what there is
+	}
+	if len(d.Deaths) > 0 {
+		p.Headers = withDeaths(p.Headers, flags&opaqueDeaths != 0, deathsOf(d, &p))
+		p.Flags |= wire.HasHeaders
+	}
+	if count {
+		p.Headers = p.Headers.Without(func(n []byte) bool { return string(n) == "x-delivery-count" })
+		p.Headers = append(wire.Table(nil), p.Headers...).AddInt("x-delivery-count", int64(d.Attempt-1))
+		p.Flags |= wire.HasHeaders
+	}
+	return exchange, key, p.Append(nil)
+}
+
+// foreignBlock makes the property block of a message that came through another door.
+func foreignBlock(d *surgetank.Delivery) []byte {
+	p := wire.Properties{Flags: wire.HasDeliveryMode, DeliveryMode: 2}
+	if d.ContentType != "" {
+		p.SetString(wire.HasContentType, &p.ContentType, []byte(d.ContentType))
+	}
+	if d.Priority > 0 {
+		p.Flags |= wire.HasPriority
+		p.Priority = d.Priority
+	}
+	if !d.Time.IsZero() {
+		p.Flags |= wire.HasTimestamp
+		p.Timestamp = uint64(d.Time.Unix())
+	}
+next:
+	for _, h := range d.Headers {
+		for _, f := range propertyHeaders {
+			if strings.EqualFold(h.Name, f.name) && p.Flags&f.flag == 0 {
+				p.SetString(f.flag, f.field(&p), []byte(h.Value))
+				if p.Flags&f.flag != 0 {
+					continue next
+				}
+			}
+		}
+		p.Flags |= wire.HasHeaders
+		p.Headers = p.Headers.AddString(h.Name, h.Value)
+	}
+	if d.Group != "" {
+		if _, ok := p.Headers.Get("x-group-id"); !ok {
+			p.Flags |= wire.HasHeaders
+			p.Headers = p.Headers.AddString("x-group-id", d.Group)
+		}
+	}
+	return p.Append(nil)
+}
+
+// setReplyTo puts another address for replies into a content.
+func (c *content) setReplyTo(key string) error {
+	flags, exchange, stored, _ := splitOpaque(c.template.Opaque)
+	for _, b := range []*[]byte{&c.block, &stored} {
+		p, err := wire.ParseProperties(*b)
+		if err != nil {
+			return err
+		}
+		p.ReplyTo = []byte(key)
+		*b = p.Append(nil)
+	}
+	var err error
+	if c.props, err = wire.ParseProperties(c.block); err != nil {
+		return err
+	}
+	c.template.Opaque = makeOpaque(flags, string(exchange), stored)
+	c.template.Headers = textHeaders(&c.props, surgetank.MaxHeaderBytes-len(c.template.Opaque)-len(c.template.ContentType))
+	return nil
+}

@@ -1,0 +1,312 @@
+package disklog
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/vfs"
+)
+
+// TestFullDisk fills the disk, checks that the owner is told in time, that small entries (acks) still become
+// durable, that trimming makes room on the full disk, and that the log goes on by itself then.
+func TestFullDisk(t *testing.T) {
+	disk := vfs.NewMem()
+	disk.SetCapacity(12 * MinSegmentBytes)
+	var told []bool
+	o := Options{FS: disk, Dir: "data", SegmentBytes: MinSegmentBytes, Manual: true, MinFree: -1, CacheBytes: -1,
+		OnFull: func(full bool) { told = append(told, full) }}
+	_, l, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	durable := 0
+	put := func(n int) bool {
+		ok := false
+		l.Append(make([]byte, n), func(_ commitlog.Offset, err error) {
+			if err != nil {
+				t.Fatalf("an append on a full disk failed: %v", err)
+			}
+			ok = true
+			durable++
+		})
+		l.Pump()
+		return ok
+	}
+	for len(told) == 0 {
+		if !put(1000) {
+			t.Fatal("the log had no room before it said so")
+		}
+	}
+	acks := 0
+	for put(20) {
+		acks++
+	}
+	// When the owner is told, the whole active segment (but for what filled it by then) and the reserve are left.
+	if acks < 2*MinSegmentBytes/64*3/4 {
+		t.Errorf("only %d acks fitted after the disk was full", acks)
+	}
+	if !l.Stats().Full {
+		t.Error("Stats does not say that the disk is full")
+	}
+	before := durable
+	if err := l.Trim(l.recoveredMiddle()); err != nil {
+		t.Fatal(err)
+	}
+	l.Pump()
+	if durable != before+1 {
+		t.Fatalf("the append that waited for room did not become durable when there was some")
+	}
+	for range 10 {
+		if !put(1000) {
+			t.Fatal("no room although there is")
+		}
+	}
+	if !slices.Equal(told, []bool{true, false}) {
+		t.Errorf("the owner was told %v, want full once and roomy once", told)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o.From = commitlog.Offset(durable)
+	_, l, err = Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// recoveredMiddle gives an entry about in the middle of the log.
+func (l *Log) recoveredMiddle() commitlog.Offset {
+	return commitlog.Offset(l.segs[len(l.segs)/2+1].first)
+}
+
+// TestCloseOnFullDisk: what waits for room when the log is closed is refused, and Close says so.
+func TestCloseOnFullDisk(t *testing.T) {
+	disk := vfs.NewMem()
+	disk.SetCapacity(5 * MinSegmentBytes)
+	_, l, err := Open(Options{FS: disk, Dir: "data", SegmentBytes: MinSegmentBytes, Manual: true, MinFree: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused error
+	for refused == nil && len(l.queue) == 0 {
+		l.Append(make([]byte, 5000), func(_ commitlog.Offset, err error) { refused = err })
+		l.Pump()
+	}
+	if err := l.Close(); !errors.Is(err, commitlog.ErrFailed) || !strings.Contains(err.Error(), "full") {
+		t.Errorf("Close gave %v, want ErrFailed that says that the disk is full", err)
+	}
+	if !errors.Is(refused, commitlog.ErrFailed) {
+		t.Errorf("what waited was ended with %v, want ErrFailed", refused)
+	}
+}
+
+// TestReserveStaysFree: MinFree is what the log leaves of the file system.
+func TestMinFree(t *testing.T) {
+	disk := vfs.NewMem()
+	disk.SetCapacity(20 * MinSegmentBytes)
+	full := false
+	_, l, err := Open(Options{FS: disk, Dir: "data", SegmentBytes: MinSegmentBytes, Manual: true, MinFree: 8 * MinSegmentBytes, OnFull: func(f bool) { full = f }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for !full {
+		l.Append(make([]byte, 5000), func(_ commitlog.Offset, err error) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
+		l.Pump()
+	}
+	if free, err := disk.Free("data"); err != nil || free < 8*MinSegmentBytes || free > 10*MinSegmentBytes {
+		t.Errorf("%d bytes are free, want the %d that were to be left: %v", free, 8*MinSegmentBytes, err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFullDiskComesBack: with goroutines, a full disk is tried again by the clock.
+func TestFullDiskComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewMem()
+		disk.SetCapacity(6 * MinSegmentBytes)
+		told := make(chan bool, 10)
+		_, l, err := Open(Options{FS: disk, Dir: "data", SegmentBytes: MinSegmentBytes, MinFree: -1, OnFull: func(f bool) { told <- f }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		const n = 30
+		done := make(chan error, n)
+		for range n {
+			l.Append(make([]byte, 4000), func(_ commitlog.Offset, err error) { done <- err })
+		}
+		if !<-told {
+			t.Fatal("told that there is room first")
+		}
+		synctest.Wait()
+		if len(done) == n {
+			t.Fatal("everything fitted: the test tests nothing")
+		}
+		disk.SetCapacity(0)
+		for range n {
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
+		if <-told {
+			t.Fatal("told twice that the disk is full")
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestFailedSyncIsNotTrusted is the one that databases learned from: a sync fails, the page cache keeps the bytes and calls them
+// clean, the process is restarted in the same boot and reads them; then the power fails.
+func TestFailedSyncIsNotTrusted(t *testing.T) {
+	w := newWorld(t, 8)
+	disk := vfs.NewMem()
+	inject := vfs.NewInject(disk)
+	_, _, l, err := contents(w.options(inject), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.append(l)
+	l.Pump()
+	inject.SetFault(vfs.Fault{Ops: vfs.OpSync, N: 1, Err: syscall.EIO})
+	w.entries[2] = []byte("in the page cache alone")
+	w.next++
+	var outcome error
+	l.Append(w.entries[2], func(_ commitlog.Offset, err error) { outcome = err })
+	l.Pump()
+	if !errors.Is(outcome, commitlog.ErrFailed) || !errors.Is(outcome, syscall.EIO) || surgetank.CodeOf(outcome) != surgetank.CodeUncertain {
+		t.Fatalf("the append whose sync failed gave %v, want an uncertain ErrFailed that names EIO", outcome)
+	}
+	if err := l.Close(); !errors.Is(err, commitlog.ErrFailed) {
+		t.Fatalf("Close gave %v", err)
+	}
+	_, all, l, err := contents(w.options(disk), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != 2 {
+		t.Fatalf("%d entries are read back through the page cache, want 2: the test tests nothing", len(all))
+	}
+	_, after, _, err := contents(w.options(disk.CrashClone(w.rng, vfs.Crash{})), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(after) != 2 {
+		t.Fatal("an entry that recovery gave out was not on the medium")
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestEvents checks the exact order of what happens to files.
+func TestEvents(t *testing.T) {
+	var events []string
+	disk := vfs.NewMem()
+	o := Options{FS: disk, Dir: "data", SegmentBytes: MinSegmentBytes, Manual: true, OnEvent: func(e Event) { events = append(events, e.String()) }}
+	open := func() *Log {
+		_, l, err := Open(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	l := open()
+	for range 8 {
+		l.Append(make([]byte, 5000), func(commitlog.Offset, error) {})
+		l.Pump()
+	}
+	if err := l.Trim(6); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		l.Append(make([]byte, 5000), func(commitlog.Offset, error) {})
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = open()
+	l.Append([]byte("never synced"), func(commitlog.Offset, error) {})
+	// The process is killed between writing and the mark behind the sync: nothing but the page cache knows of the entry.
+	l.writer.marked = true
+	l.mu.Lock()
+	batch := l.queue
+	l.mu.Unlock()
+	if err := l.write(batch, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.closeFiles(); err != nil {
+		t.Fatal(err)
+	}
+	l = open()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"created 1", "prepared 2 16384 bytes", "reserved",
+		"sealed 1 2 entries", "prepared 3 16384 bytes",
+		"sealed 2 2 entries", "prepared 4 16384 bytes",
+		"sealed 3 2 entries", "prepared 5 16384 bytes",
+		"trimmed 2 2 segments",
+		"sealed 4 2 entries", "recycled 6", "prepared 6 16384 bytes",
+		"rescued 6 1 entries",
+		"recycled 7", "prepared 7 16384 bytes",
+	}
+	if !slices.Equal(events, want) {
+		t.Errorf("events are\n%s\nwant\n%s", strings.Join(events, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestLock: a second Open is refused with the first one's process, until the first is closed.
+func TestLock(t *testing.T) {
+	for _, fs := range []vfs.FS{vfs.OS{}, vfs.NewMem()} {
+		t.Run(fmt.Sprintf("%T", fs), func(t *testing.T) {
+			dir := "data"
+			if _, ok := fs.(vfs.OS); ok {
+				dir = t.TempDir()
+			}
+			o := Options{FS: fs, Dir: dir, SegmentBytes: MinSegmentBytes}
+			_, l, err := Open(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, open := range []func() error{
+				func() error { _, _, err := Open(o); return err },
+				func() error { _, err := Verify(fs, dir, nil); return err },
+				func() error { _, err := Repair(fs, dir, dir+"2"); return err },
+				func() error { return Inspect(fs, dir, false, func(EntryInfo) error { return nil }) },
+			} {
+				err := open()
+				if !errors.Is(err, commitlog.ErrLocked) || surgetank.CodeOf(err) != surgetank.CodeExists || !strings.Contains(err.Error(), lockOwner(l.o.Clock.Now())[:12]) {
+					t.Errorf("while the log is open: %v, want ErrLocked that names the process", err)
+				}
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			_, l, err = Open(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}

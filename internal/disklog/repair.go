@@ -1,0 +1,243 @@
+package disklog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/vfs"
+)
+
+// RepairReport is what Repair saved and what it could not.
+type RepairReport struct {
+	Entries   int // saved
+	First     commitlog.Offset
+	Last      commitlog.Offset
+	Snapshots int // saved
+	Lost      []LostRange
+	Problems  []Problem // of the source
+}
+
+// LostRange is a run of entries that could not be saved. Their places stay in the new log: replay leaves them out, and
+// reading one is ErrCorrupt.
+type LostRange struct{ First, Last commitlog.Offset }
+
+// Repair copies every whole entry and snapshot of a log into a new directory, under the offsets that they have, and says what
+// is lost. It changes nothing in src, whose lock it takes, and refuses a dst in which there is a log or a snapshot. Entries
+// behind a torn tail, which nobody was told are stored, are left out as Open leaves them out.
+func Repair(fs vfs.FS, src, dst string) (*RepairReport, error) {
+	if filepath.Clean(src) == filepath.Clean(dst) {
+		return nil, surgetank.FieldErrorf("dst", "the repaired log must go into another directory than %s", src)
+	}
+	lock, err := lockDir(fs, src, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	r, err := repair(fs, src, dst)
+	if closeErr := lock.Close(); err == nil && closeErr != nil {
+		err = openError(src, closeErr)
+	}
+	return r, err
+}
+
+func repair(fs vfs.FS, src, dst string) (*RepairReport, error) {
+	found, err := verify(fs, src, nil)
+	if err != nil {
+		return nil, err
+	}
+	r := &RepairReport{Problems: found.Problems}
+	if err := fs.Mkdir(dst); err != nil {
+		return nil, openError(dst, err)
+	}
+	ls, err := listDir(fs, dst)
+	if err != nil {
+		return nil, err
+	}
+	snaps, err := OpenSnapshots(fs, dst)
+	if err != nil {
+		return nil, err
+	}
+	have, err := snaps.list()
+	if err != nil {
+		return nil, err
+	}
+	if ls.state || len(ls.segments) > 0 || len(have) > 0 {
+		return nil, wrap(surgetank.CodeExists, fmt.Sprintf("there is a log in %s already; repair into an empty directory", dst))
+	}
+	newest, err := r.copySnapshots(fs, found, snaps)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.copyEntries(fs, src, dst, found, newest); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// copySnapshots saves the whole snapshots and gives the offset of the newest.
+func (r *RepairReport) copySnapshots(fs vfs.FS, found *Report, to *Snapshots) (newest commitlog.Offset, err error) {
+	for _, f := range found.Files {
+		if f.Kind != KindSnapshot || len(f.Problems) > 0 {
+			continue
+		}
+		in, err := openSnapshot(fs, f.File, f.First)
+		if err != nil {
+			return 0, err
+		}
+		err = to.Save(f.First, func(w io.Writer) error { _, err := io.Copy(w, in); return err })
+		if closeErr := in.Close(); err == nil {
+			err = closeErr
+		}
+		if err != nil {
+			return 0, err
+		}
+		newest = max(newest, f.First)
+		r.Snapshots++
+	}
+	return newest, nil
+}
+
+// copyEntries writes the whole entries into a new log. Its first entry is that of the source's state file, or the first
+// that was found where that is damaged.
+func (r *RepairReport) copyEntries(fs vfs.FS, src, dst string, found *Report, newest commitlog.Offset) error {
+	first, limits := sourceLimits(fs, src, found)
+	log, err := newID(nil)
+	if err != nil {
+		return err
+	}
+	m := &files{fs: fs, dir: dst, log: log, now: func() int64 { return time.Now().Unix() }}
+	if _, err := m.create(1, firstSegmentBytes, nil, nil); err != nil {
+		return openError(dst, err)
+	}
+	if err := writeState(fs, m.path(stateName), state{log: log, generation: 1, oldest: 1, first: uint64(first)}); err != nil {
+		return openError(dst, err)
+	}
+	if err := fs.SyncDir(dst); err != nil {
+		return openError(dst, err)
+	}
+	replay, out, err := Open(Options{FS: fs, Dir: dst, Manual: true, CacheBytes: -1, MinFree: -1})
+	if err != nil {
+		return err
+	}
+	w := &repairWriter{r: r, out: out, next: first}
+	err = replay.Close()
+	if err == nil {
+		err = inspect(fs, src, true, true, func(e EntryInfo) error {
+			if e.Offset < w.next || e.Offset >= limits[e.Segment] {
+				return nil // there twice, after an interrupted recovery, or behind a torn tail
+			}
+			if err := w.lose(e.Offset); err != nil {
+				return err
+			}
+			if e.Lost {
+				return w.lose(e.Offset + 1)
+			}
+			return w.save(append([]byte(nil), e.Data...))
+		})
+	}
+	if err == nil {
+		err = w.lose(newest + 1) // a snapshot knows of entries behind the last that is left
+	}
+	if err == nil {
+		err = w.flush()
+	}
+	return errorsJoin(err, out.Close())
+}
+
+// sourceLimits gives the number of the first entry to save, and for each segment the number from which on its entries do not
+// count: the first of the next segment that has any.
+func sourceLimits(fs vfs.FS, src string, found *Report) (first commitlog.Offset, limits map[uint64]commitlog.Offset) {
+	limits = map[uint64]commitlog.Offset{}
+	limit := ^commitlog.Offset(0)
+	var oldest uint64
+	if err := withFile(fs, filepath.Join(src, stateName), func(f vfs.File) error {
+		st, err := readState(f, stateName)
+		first, oldest = commitlog.Offset(st.first), st.oldest
+		return err
+	}); err != nil {
+		first, oldest = max(found.First, 1), 0 // verify has reported it; the entries say where the log begins
+	}
+	for i := len(found.Files) - 1; i >= 0; i-- {
+		f := found.Files[i]
+		number, ok := parseSegmentName(filepath.Base(f.File))
+		if f.Kind != KindSegment || !ok || number < oldest || f.Foreign {
+			continue // without a limit above 0 nothing of it is saved
+		}
+		limits[number] = limit
+		if f.Entries > 0 {
+			limit = f.First
+		}
+	}
+	return first, limits
+}
+
+// repairBatch is how many bytes are written between syncs.
+const repairBatch = 16 << 20
+
+// maxLost bounds the places that are kept in a row, each of which takes room.
+const maxLost = 100_000_000
+
+// repairWriter appends to the repaired log.
+type repairWriter struct {
+	r     *RepairReport
+	out   *Log
+	next  commitlog.Offset
+	bytes int
+	err   error
+}
+
+func (w *repairWriter) append(p pending) error {
+	p.done = func(_ commitlog.Offset, err error) { w.err = errors.Join(w.err, err) }
+	w.out.mu.Lock()
+	w.out.queue = append(w.out.queue, p)
+	w.out.mu.Unlock()
+	w.next++
+	if w.bytes += len(p.data) + frameHeader; w.bytes > repairBatch {
+		return w.flush()
+	}
+	return nil
+}
+
+func (w *repairWriter) save(data []byte) error {
+	if w.r.Entries++; w.r.First == 0 {
+		w.r.First = w.next
+	}
+	w.r.Last = w.next
+	return w.append(pending{data: data})
+}
+
+// lose keeps the places of the entries up to a number.
+func (w *repairWriter) lose(until commitlog.Offset) error {
+	if until > w.next+maxLost {
+		return damaged(w.out.o.Dir, 0, "%d entries in a row are missing, which cannot be", until-w.next)
+	}
+	if w.next < until {
+		if n := len(w.r.Lost); n > 0 && w.r.Lost[n-1].Last+1 == w.next {
+			w.r.Lost[n-1].Last = until - 1
+		} else {
+			w.r.Lost = append(w.r.Lost, LostRange{w.next, until - 1})
+		}
+	}
+	for w.next < until {
+		if err := w.append(pending{lost: true}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *repairWriter) flush() error {
+	w.bytes = 0
+	w.out.Pump()
+	w.out.mu.Lock()
+	left := len(w.out.queue)
+	w.out.mu.Unlock()
+	if w.err == nil && left > 0 {
+		return wrap(surgetank.CodeFull, fmt.Sprintf("the disk is full: %d entries of the repaired log could not be written; make room and repair anew into an empty directory", left))
+	}
+	return w.err
+}

@@ -1,0 +1,422 @@
+package disklog
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/vfs"
+)
+
+// FileKind says what a file in a data directory is.
+type FileKind string
+
+// The kinds of files.
+const (
+	KindState      FileKind = "state"
+	KindSegment    FileKind = "segment"
+	KindSnapshot   FileKind = "snapshot"
+	KindSpare      FileKind = "spare"      // room for later segments; holds nothing
+	KindUnfinished FileKind = "unfinished" // of an interrupted write; holds nothing
+)
+
+// Problem is one thing that is wrong.
+type Problem struct {
+	File   string // the path
+	Offset int64
+	What   string
+	// Entries that are lost by it; both 0 when it cannot be said or none is.
+	FirstLost, LastLost commitlog.Offset
+}
+
+// String gives the problem as one line.
+func (p Problem) String() string {
+	s := fmt.Sprintf("%s at byte %d: %s", p.File, p.Offset, p.What)
+	switch {
+	case p.FirstLost == 0:
+	case p.FirstLost == p.LastLost:
+		s += fmt.Sprintf(" (entry %d)", p.FirstLost)
+	default:
+		s += fmt.Sprintf(" (entries %d to %d)", p.FirstLost, p.LastLost)
+	}
+	return s
+}
+
+// FileReport is what was found in one file.
+type FileReport struct {
+	File     string
+	Kind     FileKind
+	Size     int64
+	Entries  int              // whole entries
+	First    commitlog.Offset // of a segment's entries; a snapshot's offset
+	Last     commitlog.Offset
+	Made     time.Time // of a segment
+	Sealed   bool      // a segment with its index and footer
+	Foreign  bool      // a segment of another log
+	Problems []Problem // that make Open or reading fail
+	Notes    []string  // that do not
+}
+
+// Report is what Verify found.
+type Report struct {
+	Files    []FileReport
+	Entries  int
+	First    commitlog.Offset
+	Last     commitlog.Offset
+	Bytes    int64 // of the files that were looked at
+	Problems []Problem
+}
+
+// Whole tells whether nothing is wrong.
+func (r *Report) Whole() bool { return len(r.Problems) == 0 }
+
+// Verify reads every byte of a log and its snapshots and says what is damaged. It changes nothing, and needs the log to be
+// closed: it takes its lock (ErrLocked). report, when not nil, is called for each file when it is done. The error is one of
+// reading; what the bytes say is in the report.
+func Verify(fs vfs.FS, dir string, report func(FileReport)) (*Report, error) {
+	lock, err := lockDir(fs, dir, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	r, err := verify(fs, dir, report)
+	if closeErr := lock.Close(); err == nil && closeErr != nil {
+		err = openError(dir, closeErr)
+	}
+	return r, err
+}
+
+// verifier carries what one file says about the next.
+type verifier struct {
+	fs     vfs.FS
+	dir    string
+	report func(FileReport)
+	r      Report
+	state  state
+	known  bool   // state was read
+	last   uint64 // the last segment in which something was written
+}
+
+func verify(fs vfs.FS, dir string, report func(FileReport)) (*Report, error) {
+	v := &verifier{fs: fs, dir: dir, report: report}
+	ls, err := listDir(fs, dir)
+	if err != nil {
+		return nil, err
+	}
+	if !ls.state && len(ls.segments) == 0 {
+		return nil, openError(dir, fmt.Errorf("there is no log in it"))
+	}
+	if err := v.verifyState(ls); err != nil {
+		return nil, err
+	}
+	if err := v.verifySegments(ls); err != nil {
+		return nil, err
+	}
+	names, err := fs.List(dir)
+	if err != nil {
+		return nil, openError(dir, err)
+	}
+	for _, name := range names {
+		if at, ok := parseSnapName(name); ok {
+			if err := v.verifySnapshot(name, at); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, name := range append(ls.spares, ls.unfinished...) {
+		kind := KindSpare
+		if strings.HasSuffix(name, tmpExt) {
+			kind = KindUnfinished
+		}
+		v.add(FileReport{File: filepath.Join(dir, name), Kind: kind})
+	}
+	return &v.r, nil
+}
+
+func (v *verifier) add(f FileReport) {
+	v.r.Files = append(v.r.Files, f)
+	v.r.Problems = append(v.r.Problems, f.Problems...)
+	v.r.Bytes += f.Size
+	if f.Kind == KindSegment && f.Entries > 0 {
+		v.r.Entries += f.Entries
+		if v.r.First == 0 {
+			v.r.First = f.First
+		}
+		v.r.Last = f.Last
+	}
+	if v.report != nil {
+		v.report(f)
+	}
+}
+
+// note turns an error about damage into a problem of a file; other errors are given back.
+func (f *FileReport) note(err error) error {
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, commitlog.ErrCorrupt) {
+		return err
+	}
+	what, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), f.File+" is damaged "), "; ")
+	f.Problems = append(f.Problems, Problem{File: f.File, What: what})
+	return nil
+}
+
+func (v *verifier) verifyState(ls listing) error {
+	f := FileReport{File: filepath.Join(v.dir, stateName), Kind: KindState}
+	if !ls.state {
+		f.Problems = append(f.Problems, Problem{File: f.File, What: "the file is missing"})
+		v.add(f)
+		return nil
+	}
+	err := withFile(v.fs, f.File, func(file vfs.File) error {
+		st, err := readState(file, f.File)
+		if err == nil {
+			v.state, v.known = st, true
+		}
+		if f.Size, _ = file.Size(); err != nil {
+			return err
+		}
+		return nil
+	})
+	if err := f.note(err); err != nil {
+		return err
+	}
+	v.add(f)
+	return nil
+}
+
+// withFile opens a file for reading while use runs.
+func withFile(fs vfs.FS, name string, use func(vfs.File) error) error {
+	f, err := fs.Open(name, vfs.Read)
+	if err != nil {
+		return unreadable(name, 0, err)
+	}
+	err = use(f)
+	if closeErr := f.Close(); err == nil && closeErr != nil {
+		err = unreadable(name, 0, closeErr)
+	}
+	return err
+}
+
+// verifySegments walks over the segments, oldest first.
+func (v *verifier) verifySegments(ls listing) error {
+	var err error
+	if v.last, err = lastUsed(v.fs, v.dir, ls.segments); err != nil {
+		return err
+	}
+	next := v.state.first // the number that the next entry should have; 0: not known
+	expect := v.state.oldest
+	for _, number := range ls.segments {
+		name := filepath.Join(v.dir, segmentName(number))
+		if v.known && number < v.state.oldest {
+			v.add(FileReport{File: name, Kind: KindSegment, Notes: []string{"trimmed, and not yet removed"}})
+			continue
+		}
+		for ; expect != 0 && expect < number; expect++ {
+			missing := filepath.Join(v.dir, segmentName(expect))
+			v.add(FileReport{File: missing, Kind: KindSegment, Problems: []Problem{{File: missing, What: "the file is missing"}}})
+			next = 0
+		}
+		expect = number + 1
+		f := FileReport{File: name, Kind: KindSegment}
+		err := withFile(v.fs, name, func(file vfs.File) error {
+			return v.verifySegment(file, &f, number, &next)
+		})
+		if err != nil {
+			return err
+		}
+		v.add(f)
+	}
+	if v.known && len(ls.segments) == 0 {
+		missing := filepath.Join(v.dir, segmentName(v.state.oldest))
+		v.add(FileReport{File: missing, Kind: KindSegment, Problems: []Problem{{File: missing, What: "the file is missing"}}})
+	}
+	return nil
+}
+
+// verifySegment checks one segment's header, frames, index and footer.
+func (v *verifier) verifySegment(file vfs.File, f *FileReport, number uint64, next *uint64) error {
+	h, size, wrong, ok, err := findHeader(file, f.File)
+	if err != nil {
+		return f.note(err)
+	}
+	f.Size = size
+	problem := func(at int64, format string, args ...any) *Problem {
+		f.Problems = append(f.Problems, Problem{File: f.File, Offset: at, What: fmt.Sprintf(format, args...)})
+		return &f.Problems[len(f.Problems)-1]
+	}
+	if wrong != "" {
+		problem(0, "the segment's header %s", wrong)
+	}
+	if !ok {
+		problem(dataStart, "without the header no entry can be read")
+		*next = 0
+		return nil
+	}
+	if wrong == "" {
+		f.Made = time.Unix(h.created, 0).UTC()
+		if v.known && h.log != v.state.log {
+			f.Foreign = true
+			problem(16, "the segment belongs to another log")
+			*next = 0
+			return nil
+		}
+		if h.number != number {
+			problem(48, "the file holds segment %d, not the one that its name says", h.number)
+		}
+	}
+	x, err := extentOf(file, f.File, h, size, number >= v.last)
+	if err != nil {
+		return f.note(err)
+	}
+	f.Sealed = x.sealed
+	if x.note != "" {
+		f.Notes = append(f.Notes, x.note)
+	}
+	var index []uint32
+	var hole *Problem
+	pending := *next
+	end, synced, err := salvage(file, f.File, h, x.limit, func(pos int64, fr frame) error {
+		switch {
+		case hole != nil && pending != 0 && fr.number > pending:
+			hole.FirstLost, hole.LastLost = commitlog.Offset(pending), commitlog.Offset(fr.number-1)
+		case pending != 0 && fr.number > pending:
+			p := problem(pos, "entries are missing before this one")
+			p.FirstLost, p.LastLost = commitlog.Offset(pending), commitlog.Offset(fr.number-1)
+		case pending != 0 && fr.number < pending && h.born == dataStart:
+			problem(pos, "entry %d is here where %d should be", fr.number, pending)
+		}
+		hole = nil
+		pending = fr.number + 1
+		index = append(index, uint32(pos/alignment))
+		if fr.kind == frameLost {
+			f.Notes = append(f.Notes, fmt.Sprintf("entry %d was lost before this log was repaired", fr.number))
+			return nil
+		}
+		if f.Entries == 0 {
+			f.First = commitlog.Offset(fr.number)
+		}
+		f.Entries++
+		f.Last = commitlog.Offset(fr.number)
+		return nil
+	}, func(from, to int64) error {
+		hole = problem(from, "%d bytes are not whole entries, and a later one is", to-from)
+		return nil
+	})
+	if err != nil {
+		return f.note(err)
+	}
+	*next = pending
+	if synced > end {
+		problem(end, "%d bytes are not whole entries, and had been synced", synced-end)
+	}
+	switch {
+	case !x.sealed && size < h.size:
+		problem(size, "the file has lost %d bytes at its end", h.size-size)
+	case !x.sealed && number < v.last:
+		f.Notes = append(f.Notes, "it has no whole index, which is made again from the entries at every start")
+	case x.sealed && len(f.Problems) == 0 && (x.footer.end != end || x.footer.count != len(index) || !slices.Equal(x.index, index)):
+		problem(end, "the segment was complete with %d entries up to byte %d, and has %d up to byte %d", x.footer.count, x.footer.end, len(index), end)
+	}
+	return nil
+}
+
+func (v *verifier) verifySnapshot(name string, at commitlog.Offset) error {
+	f := FileReport{File: filepath.Join(v.dir, name), Kind: KindSnapshot, First: at, Last: at}
+	err := withFile(v.fs, f.File, func(file vfs.File) error {
+		r, err := newSnapReader(file, f.File, at)
+		if err != nil {
+			return err
+		}
+		f.Size = r.size
+		_, err = io.Copy(io.Discard, r)
+		return err
+	})
+	if err := f.note(err); err != nil {
+		return err
+	}
+	v.add(f)
+	return nil
+}
+
+// EntryInfo is one entry as Inspect shows it.
+type EntryInfo struct {
+	File     string
+	Segment  uint64
+	Offset   commitlog.Offset
+	Position int64 // of the frame in the file
+	Size     int   // of the entry in bytes
+	Lost     bool  // only the place of an entry that repair could not save
+	Data     []byte
+}
+
+// Inspect visits every whole entry of a log, oldest first, wherever it lies in its segment. Data is valid during the visit and is
+// read only when withData says so. Like Verify it needs the log to be closed, and changes nothing.
+func Inspect(fs vfs.FS, dir string, withData bool, visit func(EntryInfo) error) error {
+	lock, err := lockDir(fs, dir, time.Now())
+	if err != nil {
+		return err
+	}
+	err = inspect(fs, dir, withData, false, visit)
+	if closeErr := lock.Close(); err == nil && closeErr != nil {
+		err = openError(dir, closeErr)
+	}
+	return err
+}
+
+// inspect visits entries; counting leaves out those behind a torn tail.
+func inspect(fs vfs.FS, dir string, withData, counting bool, visit func(EntryInfo) error) error {
+	ls, err := listDir(fs, dir)
+	if err != nil {
+		return err
+	}
+	last, err := lastUsed(fs, dir, ls.segments)
+	if err != nil {
+		return err
+	}
+	for _, number := range ls.segments {
+		name := filepath.Join(dir, segmentName(number))
+		err := withFile(fs, name, func(file vfs.File) error {
+			h, size, _, ok, err := findHeader(file, name)
+			if err != nil || !ok {
+				return err
+			}
+			var buf []byte
+			limit := size
+			if counting {
+				x, err := extentOf(file, name, h, size, number >= last)
+				if err != nil {
+					return err
+				}
+				limit = x.limit
+			}
+			_, _, err = salvage(file, name, h, limit, func(pos int64, fr frame) error {
+				e := EntryInfo{File: name, Segment: number, Offset: commitlog.Offset(fr.number), Position: pos, Size: fr.length, Lost: fr.kind == frameLost}
+				if withData && !e.Lost {
+					if cap(buf) < fr.length {
+						buf = make([]byte, fr.length) // a whole frame: its checksum has been verified
+					}
+					e.Data = buf[:fr.length]
+					if err := readFull(file, name, e.Data, pos+frameHeader); err != nil {
+						return err
+					}
+					if crc32.Update(newSealer(h.id).entryBase(pos, fr.number), castagnoli, e.Data) != fr.sum {
+						return damaged(name, pos, "entry %d changed while it was read", fr.number)
+					}
+				}
+				return visit(e)
+			}, func(int64, int64) error { return nil })
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

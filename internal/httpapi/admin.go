@@ -1,0 +1,275 @@
+package httpapi
+
+import (
+	"net/http"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/auth"
+)
+
+// whoami tells the caller who it is to this server.
+func (c *call) whoami() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	store := c.api.opts.Auth
+	return c.respond(http.StatusOK, map[string]any{
+		"user": c.user.Name, "local": c.user.IsLocal(), "version": c.api.opts.Version,
+		"administrator": store.AuthorizeAdmin(c.user) == nil, "monitoring": store.AuthorizeMonitor(c.user) == nil,
+	})
+}
+
+func (c *call) listUsers() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, map[string]any{"users": c.api.opts.Auth.Users()})
+}
+
+func (c *call) getUser() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	u, err := c.api.opts.Auth.GetUser(c.params["u"])
+	if err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, u)
+}
+
+// putUser makes a user or changes what the request names of it.
+func (c *call) putUser() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	f, err := c.object()
+	if err != nil {
+		return err
+	}
+	var spec auth.UserSpec
+	if f.has("password") {
+		p := auth.Secret(f.text("password", auth.MaxPasswordLen))
+		spec.Password = &p
+	}
+	if f.has("tags") {
+		tags := f.texts("tags", auth.MaxTags)
+		spec.Tags = &tags
+	}
+	if f.has("loopback_only") {
+		only := f.flag("loopback_only", false)
+		spec.LoopbackOnly = &only
+	}
+	f.known = append(f.known, "password", "tags", "loopback_only")
+	if err := f.done(); err != nil {
+		return err
+	}
+	created, err := c.api.opts.Auth.PutUser(c.r.Context(), c.params["u"], spec)
+	if err != nil {
+		return err
+	}
+	u, err := c.api.opts.Auth.GetUser(c.params["u"])
+	if err != nil {
+		return err
+	}
+	return c.respond(createdStatus(created), u)
+}
+
+func createdStatus(created bool) int {
+	if created {
+		return http.StatusCreated
+	}
+	return http.StatusOK
+}
+
+func (c *call) deleteUser() error {
+	return c.deleted(func() error { return c.api.opts.Auth.DeleteUser(c.r.Context(), c.params["u"]) })
+}
+
+// deleted answers to a deletion.
+func (c *call) deleted(do func() error) error {
+	if err := c.plain(); err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, map[string]bool{"deleted": true})
+}
+
+// listVhosts shows the virtual hosts that the caller may enter; administrators and monitors see all.
+func (c *call) listVhosts() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	store := c.api.opts.Auth
+	all := store.AuthorizeMonitor(c.user) == nil
+	list := []auth.VhostInfo{}
+	for _, v := range store.Vhosts() {
+		if all || store.AuthorizeVhost(c.user, v.Name) == nil {
+			list = append(list, v)
+		}
+	}
+	return c.respond(http.StatusOK, map[string]any{"vhosts": list})
+}
+
+func (c *call) getVhost() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	v, err := c.api.opts.Auth.GetVhost(c.params["v"])
+	if err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, v)
+}
+
+// putVhost makes a virtual host, in which its maker has every right, or changes its description.
+func (c *call) putVhost() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	f, err := c.object()
+	if err != nil {
+		return err
+	}
+	description := f.text("description", auth.MaxDescriptionLen)
+	if err := f.done(); err != nil {
+		return err
+	}
+	store, name := c.api.opts.Auth, c.params["v"]
+	created, err := store.PutVhost(c.r.Context(), name, description)
+	if err != nil {
+		return err
+	}
+	if created && !c.user.IsLocal() {
+		if err := store.PutPermission(c.r.Context(), c.user.Name, name, auth.AllPermissions); err != nil {
+			return err
+		}
+	}
+	v, err := store.GetVhost(name)
+	if err != nil {
+		return err
+	}
+	return c.respond(createdStatus(created), v)
+}
+
+func (c *call) deleteVhost() error {
+	return c.deleted(func() error { return c.api.opts.Auth.DeleteVhost(c.r.Context(), c.params["v"]) })
+}
+
+func (c *call) listPermissions() error {
+	q, err := c.query("user", "vhost")
+	if err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, map[string]any{"permissions": c.api.opts.Auth.Permissions(q.Get("user"), q.Get("vhost"))})
+}
+
+func (c *call) getPermission() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	return c.showPermission(http.StatusOK)
+}
+
+func (c *call) showPermission(status int) error {
+	list := c.api.opts.Auth.Permissions(c.params["u"], c.params["v"])
+	if len(list) == 0 {
+		return surgetank.Errorf(surgetank.CodeNotFound, "user %.60q has no permission in virtual host %.60q", c.params["u"], c.params["v"])
+	}
+	return c.respond(status, list[0])
+}
+
+func (c *call) putPermission() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	f, err := c.object()
+	if err != nil {
+		return err
+	}
+	var p auth.Permission
+	for name, into := range map[string]*string{"configure": &p.Configure, "write": &p.Write, "read": &p.Read} {
+		f.need(name) // a pattern left out by mistake must not take a right away, nor give one
+		*into = f.text(name, auth.MaxPatternLen)
+	}
+	if err := f.done(); err != nil {
+		return err
+	}
+	if err := c.api.opts.Auth.PutPermission(c.r.Context(), c.params["u"], c.params["v"], p); err != nil {
+		return err
+	}
+	return c.showPermission(http.StatusOK)
+}
+
+func (c *call) deletePermission() error {
+	return c.deleted(func() error {
+		return c.api.opts.Auth.DeletePermission(c.r.Context(), c.params["u"], c.params["v"])
+	})
+}
+
+// metaPrefix keeps what clients store apart from the namespaces of the doors, whose records (users, topology) are not theirs
+// to read or write.
+const metaPrefix = "http:"
+
+func (c *call) metaNamespace() (string, error) {
+	if err := surgetank.ValidateName("namespace", c.params["n"]); err != nil {
+		return "", err
+	}
+	return metaPrefix + c.params["n"], nil
+}
+
+func (c *call) getMeta() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	n, err := c.metaNamespace()
+	if err != nil {
+		return err
+	}
+	values, err := c.broker().Meta(c.r.Context(), n)
+	if err != nil {
+		return err
+	}
+	if values == nil {
+		values = map[string][]byte{}
+	}
+	return c.respond(http.StatusOK, map[string]any{"values": values}) // []byte becomes base64
+}
+
+// putMeta stores the raw body as a value.
+func (c *call) putMeta() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	body, err := c.readBody(1 << 20)
+	if err != nil {
+		return err
+	}
+	defer body.release()
+	if body.data == nil {
+		body.data = []byte{}
+	}
+	return c.setMeta(body.data, map[string]bool{"stored": true})
+}
+
+func (c *call) deleteMeta() error {
+	if err := c.plain(); err != nil {
+		return err
+	}
+	return c.setMeta(nil, map[string]bool{"deleted": true})
+}
+
+func (c *call) setMeta(value []byte, answer any) error {
+	n, err := c.metaNamespace()
+	if err != nil {
+		return err
+	}
+	if err := surgetank.ValidateName("value", c.params["k"]); err != nil {
+		return err
+	}
+	if err := c.broker().SetMeta(c.r.Context(), n, c.params["k"], value); err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, answer)
+}

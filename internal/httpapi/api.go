@@ -1,0 +1,372 @@
+// Package httpapi is the HTTP door: JSON handlers over the Broker interface, and the server around them.
+//
+// A request passes, in this order: headers that every answer carries, the Host and Origin checks, the router, login, the
+// route's declared access, the handler. A handler reads its input whole and checks all of it before it asks the broker
+// for anything, so that a refused request has done nothing. The API is described by openapi.json beside
+// this file; a test holds the two together.
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/auth"
+)
+
+// Sinks manages the consumers inside Surgetank that write to targets. Specs and descriptions are JSON objects, their
+// shape is the manager's. Errors are *surgetank.Error.
+type Sinks interface {
+	// List describes all sinks by name.
+	List(ctx context.Context) ([]json.RawMessage, error)
+	// Get describes one sink: its spec, without secrets, and its state.
+	Get(ctx context.Context, name string) (json.RawMessage, error)
+	// Put makes a sink or replaces its spec and describes the result.
+	Put(ctx context.Context, name string, spec json.RawMessage) (info json.RawMessage, created bool, err error)
+	Delete(ctx context.Context, name string) error
+	Pause(ctx context.Context, name string) error
+	Resume(ctx context.Context, name string) error
+}
+
+// Options say what the API serves and how. Broker and Auth must be set.
+type Options struct {
+	Broker  surgetank.Broker
+	Auth    *auth.Store
+	Sinks   Sinks // nil: this server runs no sinks, and says so
+	Version string
+	Logger  *slog.Logger // nil: no log
+	// Collectors are further metrics for /metrics, of the log or the AMQP door for example.
+	Collectors []prometheus.Collector
+	// Ready says why the server cannot serve yet or any more; nil means it always can.
+	Ready func() error
+	// TrustLoopback lets requests without credentials from loopback peers in as the local administrator. Set it only while
+	// the server listens on loopback alone; then requests must also name a loopback host, against DNS rebinding.
+	TrustLoopback bool
+	// Hosts are further Host names to answer to under TrustLoopback.
+	Hosts  []string
+	Limits Limits
+	Now    func() time.Time // nil: time.Now
+}
+
+// Limits bound what requests may take. Zero fields mean the defaults.
+type Limits struct {
+	MaxBody       int64         // bytes of one publishing request; 64 MiB
+	MaxBodies     int64         // bytes of all bodies being held at a time; 512 MiB; beyond it: busy
+	MaxMessage    int           // bytes of one message's body; surgetank.DefaultMaxMessage
+	MaxLines      int           // messages of one request; 50,000
+	MaxReceive    int           // messages of one receive; 1,000
+	MaxReceipts   int           // receipts of one ack, nack or extend; 50,000
+	MaxWait       time.Duration // of a long poll; 60 s
+	MinBodyRate   int64         // bytes a second a body has to arrive with, after BodyGrace; 16 KiB/s
+	BodyGrace     time.Duration // 10 s
+	AcceptWait    time.Duration // how long a publish waits for room in the broker before it is busy; 2 s
+	Subscriptions int           // open at a time over HTTP; 4,096
+	SubscriberTTL time.Duration // a subscription nobody asked for this long is closed; 30 s
+}
+
+func (l Limits) withDefaults() Limits {
+	def := func(p *int64, v int64) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	defInt := func(p *int, v int) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	defDur := func(p *time.Duration, v time.Duration) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	def(&l.MaxBody, 64<<20)
+	def(&l.MaxBodies, 512<<20)
+	defInt(&l.MaxMessage, surgetank.DefaultMaxMessage)
+	defInt(&l.MaxLines, 50_000)
+	defInt(&l.MaxReceive, 1000)
+	defInt(&l.MaxReceipts, 50_000)
+	defDur(&l.MaxWait, time.Minute)
+	def(&l.MinBodyRate, 16<<10)
+	defDur(&l.BodyGrace, 10*time.Second)
+	defDur(&l.AcceptWait, 2*time.Second)
+	defInt(&l.Subscriptions, 4096)
+	defDur(&l.SubscriberTTL, 30*time.Second)
+	return l
+}
+
+// Limits of the JSON in requests.
+const (
+	maxControlBody = 4 << 20 // bytes of a request that publishes nothing
+	maxBodyDepth   = 256     // nesting of a message's JSON body
+	maxJSONDepth   = 32      // nesting of a request's own JSON
+)
+
+//go:embed openapi.json
+var openAPI []byte
+
+// API is the handler of every route. Its fields do not change after New.
+type API struct {
+	opts    Options
+	limits  Limits
+	router  router
+	origins *http.CrossOriginProtection
+	bodies  budget
+	names   queueNames
+	subs    subscribers
+	metrics *metrics
+	base    context.Context // ends with Close
+	close   context.CancelFunc
+}
+
+// Close ends long polls, so that a server can shut down without waiting for them, and the subscriptions. Call it before the
+// broker is closed; requests that come later are served as far as they need neither.
+func (a *API) Close() {
+	a.close()
+	a.subs.closeAll()
+}
+
+// New makes the handler of every route.
+func New(o Options) *API {
+	if o.Broker == nil || o.Auth == nil {
+		panic("httpapi: Options.Broker and Options.Auth must be set")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	a := &API{opts: o, limits: o.Limits.withDefaults(), origins: http.NewCrossOriginProtection()}
+	a.bodies.max = a.limits.MaxBodies
+	a.base, a.close = context.WithCancel(context.Background())
+	a.metrics = newMetrics(a)
+	a.routes()
+	return a
+}
+
+// routes is the whole surface. openapi.json has the same list.
+func (a *API) routes() {
+	add := a.router.add
+	add("GET", "/healthz", public, (*call).healthz)
+	add("GET", "/readyz", public, (*call).readyz)
+	add("GET", "/metrics", monitor, (*call).showMetrics)
+	add("GET", "/v1/openapi.json", loggedIn, (*call).showOpenAPI)
+	add("GET", "/v1/whoami", loggedIn, (*call).whoami)
+
+	for _, base := range []string{"/v1", "/v1/vhosts/{v}"} {
+		add("GET", base+"/queues", inVhost, (*call).listQueues)
+		q := base + "/queues/{q}"
+		add("GET", q, see, (*call).getQueue)
+		add("PUT", q, configure, (*call).putQueue)
+		add("DELETE", q, configure, (*call).deleteQueue)
+		add("POST", q+"/messages", write, (*call).publish)
+		add("GET", q+"/messages", read, (*call).peek)
+		add("POST", q+"/receive", read, (*call).receive)
+		add("POST", q+"/ack", read, (*call).ack)
+		add("POST", q+"/nack", read, (*call).nack)
+		add("POST", q+"/extend", read, (*call).extend)
+		add("POST", q+"/purge", read, (*call).purge)
+		add("POST", q+"/pause", configure, (*call).pause)
+		add("POST", q+"/resume", configure, (*call).resume)
+		add("POST", q+"/redrive", read, (*call).redrive)
+		add("POST", q+"/subscribe", read, (*call).subscribe)
+	}
+	add("POST", "/v1/publish", loggedIn, (*call).publishMany)
+	add("POST", "/v1/settle", loggedIn, (*call).settle)
+	add("POST", "/v1/transact", loggedIn, (*call).transact)
+	add("POST", "/v1/subscriptions/{s}/receive", loggedIn, (*call).subscriptionReceive)
+	add("POST", "/v1/subscriptions/{s}/credit", loggedIn, (*call).subscriptionCredit)
+	add("POST", "/v1/subscriptions/{s}/cancel", loggedIn, (*call).subscriptionCancel)
+	add("DELETE", "/v1/subscriptions/{s}", loggedIn, (*call).subscriptionClose)
+
+	add("GET", "/v1/sinks", admin, (*call).listSinks)
+	add("GET", "/v1/sinks/{s}", admin, (*call).getSink)
+	add("PUT", "/v1/sinks/{s}", admin, (*call).putSink)
+	add("DELETE", "/v1/sinks/{s}", admin, (*call).deleteSink)
+	add("POST", "/v1/sinks/{s}/pause", admin, (*call).pauseSink)
+	add("POST", "/v1/sinks/{s}/resume", admin, (*call).resumeSink)
+
+	add("GET", "/v1/users", admin, (*call).listUsers)
+	add("GET", "/v1/users/{u}", admin, (*call).getUser)
+	add("PUT", "/v1/users/{u}", admin, (*call).putUser)
+	add("DELETE", "/v1/users/{u}", admin, (*call).deleteUser)
+	add("GET", "/v1/vhosts", loggedIn, (*call).listVhosts)
+	add("GET", "/v1/vhosts/{v}", inVhost, (*call).getVhost)
+	add("PUT", "/v1/vhosts/{v}", admin, (*call).putVhost)
+	add("DELETE", "/v1/vhosts/{v}", admin, (*call).deleteVhost)
+	add("GET", "/v1/permissions", admin, (*call).listPermissions)
+	add("GET", "/v1/vhosts/{v}/permissions/{u}", admin, (*call).getPermission)
+	add("PUT", "/v1/vhosts/{v}/permissions/{u}", admin, (*call).putPermission)
+	add("DELETE", "/v1/vhosts/{v}/permissions/{u}", admin, (*call).deletePermission)
+
+	add("GET", "/v1/meta/{n}", admin, (*call).getMeta)
+	add("PUT", "/v1/meta/{n}/{k}", admin, (*call).putMeta)
+	add("DELETE", "/v1/meta/{n}/{k}", admin, (*call).deleteMeta)
+}
+
+// call is one request on its way.
+type call struct {
+	api    *API
+	w      *response
+	r      *http.Request
+	route  *route
+	params map[string]string
+	user   *auth.User
+	looked bool // queueNames has asked the broker for this request
+}
+
+func (c *call) vhost() string {
+	if v, ok := c.params["v"]; ok {
+		return v
+	}
+	return surgetank.DefaultVhost
+}
+
+// queue is the full name of the path's queue.
+func (c *call) queue() string { return surgetank.FullName(c.vhost(), c.params["q"]) }
+
+func (c *call) broker() surgetank.Broker { return c.api.opts.Broker }
+
+// response remembers whether something was written.
+type response struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *response) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *response) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// ServeHTTP serves one request; see the package's comment for the order of things.
+func (a *API) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	c := &call{api: a, w: &response{ResponseWriter: rw}, r: r}
+	started := a.opts.Now()
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			a.opts.Logger.Error("a request failed", "panic", p, "route", c.pattern(), "stack", string(debug.Stack()))
+			c.fail(surgetank.Errorf(surgetank.CodeInternal, "an internal error happened; the server's log has its words"))
+		}
+		a.metrics.observe(c, a.opts.Now().Sub(started))
+	}()
+	if err := c.serve(); err != nil {
+		c.fail(err)
+	}
+}
+
+func (c *call) serve() error {
+	securityHeaders(c.w.Header())
+	if err := c.checkOrigin(); err != nil {
+		return err
+	}
+	found, params, allowed := c.api.router.find(c.r.Method, c.r.URL.EscapedPath())
+	c.route, c.params = found, params
+	if found == nil || found.access != public {
+		var err error
+		if c.user, err = c.authenticate(); err != nil {
+			return err
+		}
+	}
+	if found == nil {
+		return c.notRouted(allowed)
+	}
+	if err := c.authorize(found.access); err != nil {
+		return err
+	}
+	if v, ok := params["v"]; ok {
+		if err := surgetank.ValidateName("virtual host", v); err != nil {
+			return err
+		}
+	}
+	return found.handle(c)
+}
+
+func (c *call) notRouted(allowed []string) error {
+	if len(allowed) == 0 {
+		return surgetank.Errorf(surgetank.CodeNotFound, "there is nothing at this path; /v1/openapi.json lists what there is")
+	}
+	var list bytes.Buffer
+	for i, m := range allowed {
+		if i > 0 {
+			list.WriteString(", ")
+		}
+		list.WriteString(m)
+	}
+	c.w.Header().Set("Allow", list.String())
+	return withStatus(http.StatusMethodNotAllowed, surgetank.Errorf(surgetank.CodeInvalid, "this path knows the methods %s", list.String()))
+}
+
+// pattern names the route in metrics and logs; the path itself comes from outside and has no bound.
+func (c *call) pattern() string {
+	if c.route == nil {
+		return "none"
+	}
+	return c.route.pattern
+}
+
+// fail answers with a problem, unless an answer has begun.
+func (c *call) fail(err error) {
+	if c.w.status != 0 {
+		return
+	}
+	p := problemOf(err)
+	if p.Status >= 500 && p.Code != surgetank.CodeClosed {
+		c.api.opts.Logger.Error("a request failed", "route", c.pattern(), "code", p.Code, "error", err)
+	}
+	var partly *partialError
+	if errors.As(err, &partly) {
+		p.partial = &partly.partial
+	}
+	p.write(c.w)
+}
+
+// respond sends v as JSON.
+func (c *call) respond(status int, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return surgetank.Errorf(surgetank.CodeInternal, "the answer could not be encoded: %w", err)
+	}
+	return c.respondRaw(status, append(b, '\n'))
+}
+
+// respondRaw sends JSON text. The error is that of the connection; who holds leases for the client gives them back then.
+func (c *call) respondRaw(status int, b []byte) error {
+	c.w.Header().Set("Content-Type", "application/json")
+	return send(c.w, status, b)
+}
+
+// send writes an answer whole, with time for a slow but living client.
+func send(w http.ResponseWriter, status int, b []byte) error {
+	deadline := time.Now().Add(30*time.Second + time.Duration(len(b))*time.Second/(16<<10))
+	_ = http.NewResponseController(w).SetWriteDeadline(deadline) // not every writer has one, and then none is needed
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+	w.WriteHeader(status)
+	_, err := w.Write(b)
+	return err
+}

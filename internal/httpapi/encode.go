@@ -1,0 +1,192 @@
+package httpapi
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
+)
+
+// appendDelivery writes a message as JSON. A body that is JSON stands there as it is, byte for byte; any other
+// is body_base64.
+func appendDelivery(b []byte, d *surgetank.Delivery) []byte {
+	b = appendID(append(b, `{"id":`...), d.ID)
+	if d.Receipt != (surgetank.Receipt{}) {
+		b = append(b, `,"receipt":"`...)
+		b = append(b, d.Receipt.String()...)
+		b = append(b, '"')
+	}
+	vhost, queue := surgetank.SplitName(d.Queue)
+	b = appendMember(b, "queue", queue)
+	if vhost != surgetank.DefaultVhost {
+		b = appendMember(b, "vhost", vhost)
+	}
+	b = appendTime(b, "time", d.Time)
+	b = append(b, `,"attempt":`...)
+	b = strconv.AppendInt(b, int64(d.Attempt), 10)
+	if d.Redelivered {
+		b = append(b, `,"redelivered":true`...)
+	}
+	b = appendTime(b, "deadline", d.Deadline)
+	b = appendMember(b, "state", string(d.State))
+	b = appendMember(b, "group", d.Group)
+	b = appendMember(b, "key", d.Key)
+	b = appendMember(b, "dedup_id", d.DedupID)
+	if d.Priority > 0 {
+		b = append(b, `,"priority":`...)
+		b = strconv.AppendUint(b, uint64(d.Priority), 10)
+	}
+	b = appendDuration(b, "delay", d.Delay)
+	b = appendDuration(b, "ttl", d.TTL)
+	b = appendMember(b, "content_type", d.ContentType)
+	if len(d.Headers) > 0 {
+		b = append(b, `,"headers":[`...)
+		for i, h := range d.Headers {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendString(append(b, `{"name":`...), h.Name)
+			b = appendString(append(b, `,"value":`...), h.Value)
+			b = append(b, '}')
+		}
+		b = append(b, ']')
+	}
+	if len(d.Deaths) > 0 {
+		if deaths, err := json.Marshal(d.Deaths); err == nil { // strings, times and numbers
+			b = append(append(b, `,"deaths":`...), deaths...)
+		}
+	}
+	if len(d.Opaque) > 0 {
+		b = appendBase64(b, "opaque_base64", d.Opaque)
+	}
+	if isJSON(d.Body, maxBodyDepth) {
+		b = append(append(b, `,"body":`...), d.Body...)
+	} else {
+		b = appendBase64(b, "body_base64", d.Body)
+	}
+	return append(b, '}')
+}
+
+// appendMember writes a text member, if there is a text.
+func appendMember(b []byte, name, v string) []byte {
+	if v == "" {
+		return b
+	}
+	b = append(append(append(b, `,"`...), name...), `":`...)
+	return appendString(b, v)
+}
+
+func appendTime(b []byte, name string, t time.Time) []byte {
+	if t.IsZero() {
+		return b
+	}
+	b = append(append(append(b, `,"`...), name...), `":"`...)
+	return append(t.UTC().AppendFormat(b, time.RFC3339Nano), '"')
+}
+
+func appendDuration(b []byte, name string, d time.Duration) []byte {
+	if d == 0 {
+		return b
+	}
+	return appendMember(b, name, settings.FormatDuration(d))
+}
+
+func appendBase64(b []byte, name string, v []byte) []byte {
+	b = append(append(append(b, `,"`...), name...), `":"`...)
+	return append(base64.StdEncoding.AppendEncode(b, v), '"')
+}
+
+// appendString writes a JSON string. What is not UTF-8 (another door may have let it in) becomes U+FFFD.
+func appendString(b []byte, s string) []byte {
+	b = append(b, '"')
+	start := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			r, n := utf8.DecodeRuneInString(s[i:])
+			if r != utf8.RuneError || n > 1 {
+				i += n
+				continue
+			}
+			b = append(append(b, s[start:i]...), `\ufffd`...)
+			i++
+			start = i
+			continue
+		}
+		if c >= ' ' && c != '"' && c != '\\' && c != 0x7f {
+			i++
+			continue
+		}
+		b = append(b, s[start:i]...)
+		if c == '"' || c == '\\' {
+			b = append(b, '\\', c)
+		} else {
+			const hex = "0123456789abcdef"
+			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		}
+		i++
+		start = i
+	}
+	return append(append(b, s[start:]...), '"')
+}
+
+// appendDeliveries writes a list of messages.
+func appendDeliveries(b []byte, list []surgetank.Delivery) []byte {
+	b = append(b, `{"messages":[`...)
+	for i := range list {
+		if i > 0 {
+			b = append(b, ",\n"...)
+		}
+		b = appendDelivery(b, &list[i])
+	}
+	return append(b, ']')
+}
+
+// queueView is a queue as the API shows it.
+type queueView struct {
+	Name      string         `json:"name"`
+	Vhost     string         `json:"vhost"`
+	ID        uint64         `json:"id"`
+	Created   time.Time      `json:"created"`
+	Settings  map[string]any `json:"settings"`
+	Ready     int64          `json:"ready"`
+	Blocked   int64          `json:"blocked"`
+	Delayed   int64          `json:"delayed"`
+	Leased    int64          `json:"leased"`
+	Bytes     int64          `json:"bytes"`
+	OldestAge string         `json:"oldest_age"`
+	Groups    int64          `json:"groups"`
+	Consumers int64          `json:"consumers"`
+	Floor     uint64         `json:"floor"`
+	Waiting   string         `json:"waiting,omitempty"`
+	Counts    queueCounts    `json:"counts"`
+}
+
+// queueCounts were counted since the broker opened.
+type queueCounts struct {
+	Published    uint64 `json:"published"`
+	Duplicates   uint64 `json:"duplicates"`
+	Refused      uint64 `json:"refused"`
+	Delivered    uint64 `json:"delivered"`
+	Acked        uint64 `json:"acked"`
+	Nacked       uint64 `json:"nacked"`
+	Expired      uint64 `json:"expired"`
+	DeadLettered uint64 `json:"dead_lettered"`
+	Dropped      uint64 `json:"dropped"`
+	LeasesLost   uint64 `json:"leases_lost"`
+}
+
+func viewQueue(q *surgetank.QueueInfo) queueView {
+	vhost, name := surgetank.SplitName(q.Name)
+	return queueView{
+		Name: name, Vhost: vhost, ID: q.ID, Created: q.Created.UTC(),
+		Settings: settings.Encode(settings.Unqualify(q.Config.WithDefaults())),
+		Ready:    q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Bytes: q.Bytes,
+		OldestAge: q.OldestAge.String(), Groups: q.Groups, Consumers: q.Consumers, Floor: q.Floor, Waiting: q.Waiting,
+		Counts: queueCounts{q.Published, q.Duplicates, q.Refused, q.Delivered, q.Acked, q.Nacked, q.Expired, q.DeadLettered, q.Dropped, q.LeasesLost},
+	}
+}

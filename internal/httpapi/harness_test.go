@@ -1,0 +1,179 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/auth"
+)
+
+// rig is the API over a broker in memory.
+type rig struct {
+	t      *testing.T
+	broker surgetank.Broker
+	store  *auth.Store
+	api    *API
+	// what requests say of their sender unless they say otherwise themselves
+	remote, host string
+}
+
+type rigOption func(*Options)
+
+func newRig(t *testing.T, change ...rigOption) *rig {
+	t.Helper()
+	b, err := embedded.Memory(embedded.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return newRigOver(t, b, change...)
+}
+
+func newRigOver(t *testing.T, b surgetank.Broker, change ...rigOption) *rig {
+	t.Helper()
+	store, err := auth.Open(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Broker: b, Auth: store, Version: "1.2.3-test", TrustLoopback: true}
+	for _, c := range change {
+		c(&o)
+	}
+	a := New(o)
+	t.Cleanup(a.Close)
+	return &rig{t: t, broker: o.Broker, store: store, api: a, remote: "127.0.0.1:40000", host: "localhost:8080"}
+}
+
+// answer is what came back.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (a answer) json(t *testing.T) map[string]any {
+	t.Helper()
+	var m map[string]any
+	if err := json.Unmarshal([]byte(a.body), &m); err != nil {
+		t.Fatalf("status %d, not JSON: %q: %v", a.status, a.body, err)
+	}
+	return m
+}
+
+// with changes a request before it is sent.
+type with func(*http.Request)
+
+func header(name, value string) with { return func(r *http.Request) { r.Header.Add(name, value) } }
+
+func as(user, password string) with {
+	return func(r *http.Request) { r.SetBasicAuth(user, password) }
+}
+
+const (
+	jsonType   = "application/json"
+	ndjsonType = "application/x-ndjson"
+)
+
+// do sends a request straight to the handler. A body that begins with { or [ is JSON unless a header says otherwise.
+func (r *rig) do(method, target, body string, change ...with) answer {
+	r.t.Helper()
+	w := httptest.NewRecorder()
+	r.api.ServeHTTP(w, r.request(method, target, body, change...))
+	return answer{w.Code, w.Header(), w.Body.String()}
+}
+
+func (r *rig) request(method, target, body string, change ...with) *http.Request {
+	r.t.Helper()
+	var in io.Reader
+	if body != "" {
+		in = strings.NewReader(body)
+	}
+	req := httptest.NewRequest(method, "http://localhost:8080/", in)
+	u, err := req.URL.Parse(target)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if u.RawPath = target; strings.Contains(target, "?") { // as the server would get it, with no dot removed
+		u.RawPath, _, _ = strings.Cut(target, "?")
+	}
+	if u.Path, err = url.PathUnescape(u.RawPath); err != nil {
+		r.t.Fatal(err)
+	}
+	req.URL, req.RequestURI = u, target
+	req.Host, req.RemoteAddr = r.host, r.remote
+	for _, c := range change {
+		c(req)
+	}
+	if body != "" && req.Header["Content-Type"] == nil && (body[0] == '{' || body[0] == '[') {
+		req.Header.Set("Content-Type", jsonType)
+	}
+	return req
+}
+
+// want sends a request and demands a status.
+func (r *rig) want(status int, method, target, body string, change ...with) answer {
+	r.t.Helper()
+	a := r.do(method, target, body, change...)
+	if a.status != status {
+		r.t.Fatalf("%s %s: status %d, want %d: %s", method, target, a.status, status, a.body)
+	}
+	return a
+}
+
+// wantProblem demands a problem object, whole, and gives it.
+func (r *rig) wantProblem(a answer, status int, code surgetank.Code) map[string]any {
+	r.t.Helper()
+	if a.status != status || a.header.Get("Content-Type") != "application/problem+json" {
+		r.t.Fatalf("status %d (%s), want a problem with %d: %s", a.status, a.header.Get("Content-Type"), status, a.body)
+	}
+	m := a.json(r.t)
+	if m["code"] != string(code) || m["status"] != float64(status) || m["type"] != "about:blank" || m["title"] != http.StatusText(status) {
+		r.t.Fatalf("want code %s and status %d: %s", code, status, a.body)
+	}
+	if s, _ := m["detail"].(string); len(s) < 15 {
+		r.t.Fatalf("the detail says too little: %s", a.body)
+	}
+	return m
+}
+
+func (r *rig) queue(name, settings string) {
+	r.t.Helper()
+	r.want(http.StatusCreated, "PUT", "/v1/queues/"+name, settings)
+}
+
+// stored gives the messages of a queue without leasing them.
+func (r *rig) stored(full string) []surgetank.Delivery {
+	r.t.Helper()
+	list, err := r.broker.Peek(context.Background(), full, surgetank.PeekOptions{Max: 1000, MaxBytes: 1 << 30})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return list
+}
+
+func lines(s ...string) string { return strings.Join(s, "\n") + "\n" }
+
+func contains(t *testing.T, what, s, part string) {
+	t.Helper()
+	if !strings.Contains(s, part) {
+		t.Fatalf("%s: %q does not say %q", what, s, part)
+	}
+}
+
+func compact(t *testing.T, s string) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := json.Compact(&b, []byte(s)); err != nil {
+		t.Fatalf("%q: %v", s, err)
+	}
+	return b.String()
+}

@@ -1,0 +1,468 @@
+package httpapi
+
+import (
+	"encoding/base64"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
+)
+
+// messageReader reads messages in their JSON form, {"body": …, "group": …}, from NDJSON lines and transactions.
+type messageReader struct {
+	maxBody   int
+	queues    bool // the members queue and queues are known: requests that name no queue in their path
+	opaque    bool // the member opaque_base64 is allowed to this caller
+	vhost     string
+	oneQueue  []string                // what Queues is when queues is false
+	allow     func(full string) error // with queues: whether the caller may write to one
+	allowed   map[string]bool         // what allow let pass
+	lastNames string                  // of the last message's queue member and its list, as consecutive messages often share them
+	lastList  []string
+}
+
+// Members of a message, as bits to find duplicates.
+const (
+	hasBody = 1 << iota
+	hasBase64
+	hasGroup
+	hasDedup
+	hasDelay
+	hasTTL
+	hasPriority
+	hasHeaders
+	hasType
+	hasKey
+	hasOpaque
+	hasQueue
+	hasQueues
+	hasVhost
+)
+
+// members of a message by name.
+var members = map[string]uint{
+	"body": hasBody, "body_base64": hasBase64, "group": hasGroup, "dedup_id": hasDedup, "delay": hasDelay, "ttl": hasTTL,
+	"priority": hasPriority, "headers": hasHeaders, "content_type": hasType, "key": hasKey, "opaque_base64": hasOpaque,
+	"queue": hasQueue, "queues": hasQueues, "vhost": hasVhost,
+}
+
+// read passes one message object of s into p. Errors are CodeInvalid or CodeTooLarge with the member as Field.
+func (m *messageReader) read(s *scanner, p *surgetank.Publishing) error {
+	if s.peek() != '{' {
+		return surgetank.Errorf(surgetank.CodeInvalid, `a message is a JSON object such as {"body": {"total": 7}}; %w`, s.fail("it begins otherwise"))
+	}
+	var seen uint
+	vhost, queue := m.vhost, ""
+	var queues []string
+	err := s.object(func(key []byte, escaped bool) error {
+		bit := members[string(key)]
+		if escaped {
+			name, _ := unescape(key, true)
+			bit = members[name]
+		}
+		if bit == 0 || !m.queues && bit >= hasQueue {
+			return surgetank.FieldErrorf(shorten(string(key)), "a message has no member %.60q; it has body or body_base64, and group, dedup_id, delay, ttl, priority, headers, content_type, key", key)
+		}
+		if seen&bit != 0 {
+			return surgetank.FieldErrorf(string(key), "%s is there twice", key)
+		}
+		seen |= bit
+		var err error
+		msg := &p.Message
+		switch bit {
+		case hasBody:
+			if msg.Body, err = s.skip(); err == nil && len(msg.Body) > m.maxBody {
+				err = m.tooLarge("body", len(msg.Body))
+			}
+		case hasBase64:
+			msg.Body, err = m.base64(s, "body_base64", m.maxBody)
+		case hasGroup:
+			msg.Group, err = nameMember(s, "group", surgetank.MaxNameLen)
+		case hasDedup:
+			msg.DedupID, err = nameMember(s, "dedup_id", surgetank.MaxDedupIDLen)
+		case hasKey:
+			msg.Key, err = nameMember(s, "key", surgetank.MaxNameLen)
+		case hasType:
+			msg.ContentType, err = nameMember(s, "content_type", surgetank.MaxNameLen)
+		case hasDelay:
+			msg.Delay, err = durationMember(s, "delay")
+		case hasTTL:
+			msg.TTL, err = durationMember(s, "ttl")
+		case hasPriority:
+			msg.Priority, err = priorityMember(s)
+		case hasHeaders:
+			msg.Headers, err = headersMember(s)
+		case hasOpaque:
+			if !m.opaque {
+				return surgetank.Errorf(surgetank.CodeDenied, "opaque_base64 is for clients that pass messages on; it needs the tag administrator or impersonator")
+			}
+			msg.Opaque, err = m.base64(s, "opaque_base64", surgetank.MaxHeaderBytes)
+		case hasQueue:
+			queue, err = nameMember(s, "queue", surgetank.MaxNameLen)
+		case hasVhost:
+			vhost, err = nameMember(s, "vhost", surgetank.MaxNameLen)
+		case hasQueues:
+			queues, err = m.queueList(s)
+		}
+		return memberError(string(key), err)
+	})
+	if err != nil {
+		return asInvalid(err)
+	}
+	switch {
+	case seen&(hasBody|hasBase64) == 0:
+		return surgetank.FieldErrorf("body", "the message has no body; give it body (any JSON) or body_base64")
+	case seen&hasBody != 0 && seen&hasBase64 != 0:
+		return surgetank.FieldErrorf("body_base64", "the message has both body and body_base64; give it one")
+	case seen&hasBody != 0 && p.Message.ContentType == "":
+		p.Message.ContentType = "application/json"
+	}
+	if !m.queues {
+		p.Queues = m.oneQueue
+		return nil
+	}
+	switch {
+	case seen&hasQueue != 0 && seen&hasQueues != 0:
+		return surgetank.FieldErrorf("queues", "the message has both queue and queues; give it one")
+	case seen&hasQueue != 0:
+		if err := surgetank.ValidateName("queue", queue); err != nil {
+			return surgetank.FieldErrorf("queue", "%s", err)
+		}
+		if full := surgetank.FullName(vhost, queue); full != m.lastNames || m.lastList == nil {
+			m.lastNames, m.lastList = full, []string{full}
+		}
+		p.Queues = m.lastList
+	case len(queues) > 0:
+		for i, q := range queues {
+			queues[i] = surgetank.FullName(vhost, q)
+		}
+		p.Queues = queues
+	default:
+		return surgetank.FieldErrorf("queue", "the message names no queue")
+	}
+	return m.checkTargets(p.Queues)
+}
+
+func (m *messageReader) checkTargets(queues []string) error {
+	for _, full := range queues {
+		if m.allowed[full] {
+			continue
+		}
+		if err := m.allow(full); err != nil {
+			return err
+		}
+		if m.allowed == nil {
+			m.allowed = map[string]bool{}
+		}
+		m.allowed[full] = true
+	}
+	return nil
+}
+
+func (m *messageReader) tooLarge(field string, n int) error {
+	return &surgetank.Error{Code: surgetank.CodeTooLarge, Field: field,
+		Message: fmt.Sprintf("%s has %d bytes; at most %s are allowed", field, n, settings.FormatSize(int64(m.maxBody)))}
+}
+
+// base64 reads base64 of RFC 4648, section 4: padded, no line breaks, no stray bits.
+func (m *messageReader) base64(s *scanner, field string, most int) ([]byte, error) {
+	if s.peek() != '"' {
+		return nil, surgetank.FieldErrorf(field, "%s is base64 text in quotes", field)
+	}
+	raw, escaped, err := s.rawString()
+	if err != nil {
+		return nil, err
+	}
+	if escaped { // JSON writers may write / as \/
+		plain, _ := unescape(raw, true)
+		raw = []byte(plain)
+	}
+	if slices.ContainsFunc(raw, func(c byte) bool { return c == '\n' || c == '\r' }) { // the decoder would skip them
+		return nil, surgetank.FieldErrorf(field, "%s is not base64: it holds line breaks", field)
+	}
+	if base64.StdEncoding.DecodedLen(len(raw)) > most+2 {
+		return nil, m.tooLarge(field, base64.StdEncoding.DecodedLen(len(raw)))
+	}
+	out := make([]byte, base64.StdEncoding.DecodedLen(len(raw)))
+	n, err := strictBase64.Decode(out, raw)
+	if err != nil {
+		return nil, surgetank.FieldErrorf(field, "%s is not base64 (RFC 4648, with padding): %v", field, err)
+	}
+	if n > most {
+		return nil, m.tooLarge(field, n)
+	}
+	return out[:n], nil
+}
+
+var strictBase64 = base64.StdEncoding.Strict()
+
+func (m *messageReader) queueList(s *scanner) ([]string, error) {
+	var list []string
+	if s.peek() != '[' {
+		return nil, surgetank.FieldErrorf("queues", "queues is a list of names")
+	}
+	err := s.array(func() error {
+		q, err := s.text()
+		if err == nil {
+			if bad := surgetank.ValidateName("queue", q); bad != nil {
+				err = surgetank.FieldErrorf("queues", "%s", bad)
+			}
+		}
+		if list = append(list, q); len(list) > surgetank.MaxTargets {
+			err = surgetank.FieldErrorf("queues", "the message goes to more than %d queues", surgetank.MaxTargets)
+		}
+		return err
+	})
+	return list, err
+}
+
+// nameMember reads a short text that names something; an empty one is refused, as nobody means it.
+func nameMember(s *scanner, field string, most int) (string, error) {
+	if s.peek() != '"' {
+		return "", surgetank.FieldErrorf(field, "%s is text in quotes", field)
+	}
+	v, err := s.text()
+	if err != nil {
+		return "", err
+	}
+	return v, checkName(field, v, most)
+}
+
+func checkName(field, v string, most int) error {
+	switch {
+	case v == "":
+		return surgetank.FieldErrorf(field, "%s is empty; leave it out or give it a value", field)
+	case len(v) > most:
+		return &surgetank.Error{Code: surgetank.CodeTooLarge, Field: field,
+			Message: fmt.Sprintf("%s has %d bytes; at most %d are allowed", field, len(v), most)}
+	case !utf8.ValidString(v):
+		return surgetank.FieldErrorf(field, "%s is not valid UTF-8", field)
+	case strings.ContainsFunc(v, isControl):
+		return surgetank.FieldErrorf(field, "%s holds a control character", field)
+	}
+	return nil
+}
+
+func isControl(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }
+
+func durationMember(s *scanner, field string) (time.Duration, error) {
+	if s.peek() != '"' {
+		return 0, surgetank.FieldErrorf(field, `%s is a duration as text, such as "500ms", "1.5s" or "20m"`, field)
+	}
+	v, err := s.text()
+	if err != nil {
+		return 0, err
+	}
+	return checkDuration(field, v)
+}
+
+// checkDuration reads a delay or TTL. A TTL of nothing would mean the queue's own, which is not what it says.
+func checkDuration(field, v string) (time.Duration, error) {
+	d, err := settings.ParseDuration(v)
+	switch {
+	case err != nil:
+		return 0, surgetank.FieldErrorf(field, "%s: %s", field, err)
+	case d < 0 || d == 0 && strings.HasSuffix(strings.ToLower(field), "ttl"):
+		return 0, surgetank.FieldErrorf(field, "%s: want a positive duration, not %v", field, d)
+	}
+	return d, nil
+}
+
+func priorityMember(s *scanner) (uint8, error) {
+	raw, err := s.skip()
+	if err != nil {
+		return 0, err
+	}
+	return checkPriority("priority", string(raw))
+}
+
+func checkPriority(field, v string) (uint8, error) {
+	n, err := strconv.ParseUint(v, 10, 8)
+	if err != nil {
+		return 0, surgetank.FieldErrorf(field, "%s is a whole number between 0 and %d, not %.40s", field, surgetank.MaxPriority, v)
+	}
+	return uint8(n), nil
+}
+
+// headersMember reads {"name": "value"} or, where order or repetition matter, [{"name": …, "value": …}].
+func headersMember(s *scanner) ([]surgetank.Header, error) {
+	var list []surgetank.Header
+	bytes := 0
+	add := func(h surgetank.Header) error {
+		list = append(list, h)
+		bytes += len(h.Name) + len(h.Value)
+		return checkHeader("headers", h, len(list), bytes)
+	}
+	var err error
+	switch s.peek() {
+	case '{':
+		names := map[string]bool{}
+		err = s.object(func(key []byte, escaped bool) error {
+			name, ok := unescape(key, escaped)
+			if !ok || names[name] {
+				return surgetank.FieldErrorf("headers", "the header %.60q is there twice or is malformed; a list of name and value can repeat a name", name)
+			}
+			names[name] = true
+			value, err := s.text()
+			if err != nil {
+				return err
+			}
+			return add(surgetank.Header{Name: name, Value: value})
+		})
+	case '[':
+		err = s.array(func() error {
+			h, err := headerObject(s)
+			if err != nil {
+				return err
+			}
+			return add(h)
+		})
+	default:
+		err = surgetank.FieldErrorf("headers", `headers is an object of texts, or a list of {"name": …, "value": …}`)
+	}
+	return list, err
+}
+
+func headerObject(s *scanner) (h surgetank.Header, err error) {
+	if s.peek() != '{' {
+		return h, surgetank.FieldErrorf("headers", `an item of headers is {"name": …, "value": …}`)
+	}
+	seen := 0
+	err = s.object(func(key []byte, _ bool) error {
+		var into *string
+		bit := 0
+		switch string(key) {
+		case "name":
+			into, bit = &h.Name, 1
+		case "value":
+			into, bit = &h.Value, 2
+		}
+		if into == nil || seen&bit != 0 {
+			return surgetank.FieldErrorf("headers", `an item of headers is {"name": …, "value": …}, each once; %.40q is too much`, key)
+		}
+		seen |= bit
+		var err error
+		*into, err = s.text()
+		return err
+	})
+	if err == nil && seen != 3 {
+		err = surgetank.FieldErrorf("headers", `an item of headers is {"name": …, "value": …}; one is missing`)
+	}
+	return h, err
+}
+
+// checkHeader checks one header of a message, the count-th, bytes with all before it.
+func checkHeader(field string, h surgetank.Header, count, bytes int) error {
+	switch {
+	case count > surgetank.MaxHeaders:
+		return &surgetank.Error{Code: surgetank.CodeTooLarge, Field: field, Message: fmt.Sprintf("the message has more than %d headers", surgetank.MaxHeaders)}
+	case bytes > surgetank.MaxHeaderBytes:
+		return &surgetank.Error{Code: surgetank.CodeTooLarge, Field: field, Message: fmt.Sprintf("the message's headers have more than %d bytes together", surgetank.MaxHeaderBytes)}
+	case !utf8.ValidString(h.Value):
+		return surgetank.FieldErrorf(field, "the value of header %.60q is not valid UTF-8", h.Name)
+	}
+	if err := checkName("name", h.Name, surgetank.MaxNameLen); err != nil {
+		return surgetank.FieldErrorf(field, "a header's %s", err)
+	}
+	return nil
+}
+
+// memberError names the member a fault of JSON syntax lies in.
+func memberError(key string, err error) error {
+	if syntax, ok := err.(*jsonError); ok {
+		e := surgetank.Errorf(surgetank.CodeInvalid, "%s: %w", shorten(key), syntax)
+		e.Field = shorten(key)
+		return e
+	}
+	return err
+}
+
+// asInvalid makes a fault of JSON syntax an error of the API's.
+func asInvalid(err error) error {
+	if syntax, ok := err.(*jsonError); ok {
+		return surgetank.Errorf(surgetank.CodeInvalid, "this is not JSON as it should be: %w", syntax)
+	}
+	return err
+}
+
+// Names of the request headers that describe a message; with headerPrefix they are the message's own headers.
+const (
+	optionPrefix = "Surgetank-"
+	headerPrefix = "Surgetank-Header-"
+)
+
+// options are what the Surgetank-* headers say about the message in the body, or about each of its lines.
+type options struct {
+	message     surgetank.Message // without a body
+	dedupPrefix string            // with lines: each line's dedup id is this and its number
+	dedupFirst  uint64            // the number of the first line
+}
+
+// messageOptions reads the Surgetank-* headers. Names that are not known are refused: they are typing errors.
+func messageOptions(h http.Header, lines bool) (o options, err error) {
+	var names []string
+	for name := range h {
+		if strings.HasPrefix(name, optionPrefix) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	msg, bytes := &o.message, 0
+	for _, name := range names {
+		values := h[name]
+		if own, ok := strings.CutPrefix(name, headerPrefix); ok {
+			for _, v := range values { // HTTP names have no case: they are kept in lower case
+				hd := surgetank.Header{Name: strings.ToLower(own), Value: v}
+				bytes += len(hd.Name) + len(hd.Value)
+				msg.Headers = append(msg.Headers, hd)
+				if err := checkHeader(name, hd, len(msg.Headers), bytes); err != nil {
+					return o, err
+				}
+			}
+			continue
+		}
+		if len(values) > 1 {
+			return o, surgetank.FieldErrorf(name, "the header %s is there %d times; send it once", name, len(values))
+		}
+		v := values[0]
+		switch name {
+		case "Surgetank-Group":
+			msg.Group, err = v, checkName(name, v, surgetank.MaxNameLen)
+		case "Surgetank-Key":
+			msg.Key, err = v, checkName(name, v, surgetank.MaxNameLen)
+		case "Surgetank-Delay":
+			msg.Delay, err = checkDuration(name, v)
+		case "Surgetank-Ttl":
+			msg.TTL, err = checkDuration("Surgetank-TTL", v)
+		case "Surgetank-Priority":
+			msg.Priority, err = checkPriority(name, v)
+		case "Surgetank-Dedup-Id":
+			if lines {
+				return o, surgetank.FieldErrorf(name, "one dedup id would make all lines one message; send Surgetank-Dedup-Prefix, which each line's number is added to")
+			}
+			msg.DedupID, err = v, checkName(name, v, surgetank.MaxDedupIDLen)
+		case "Surgetank-Dedup-Prefix":
+			o.dedupPrefix, err = v, checkName(name, v, surgetank.MaxDedupIDLen-20)
+		case "Surgetank-Dedup-First":
+			if o.dedupFirst, err = strconv.ParseUint(v, 10, 64); err != nil || o.dedupFirst > math.MaxUint64/2 {
+				err = surgetank.FieldErrorf(name, "%s is the number of the first line, not %.40q", name, v)
+			}
+		default:
+			err = surgetank.FieldErrorf(name, "there is no header %.60q; there are Surgetank-Group, -Key, -Dedup-Id, -Dedup-Prefix, -Dedup-First, -Delay, -TTL, -Priority and -Header-NAME", name)
+		}
+		if err != nil {
+			return o, err
+		}
+	}
+	if !lines && (o.dedupPrefix != "" || o.dedupFirst != 0) {
+		return o, surgetank.FieldErrorf("Surgetank-Dedup-Prefix", "Surgetank-Dedup-Prefix and -First number the lines of ?raw=lines; send Surgetank-Dedup-Id for one message")
+	}
+	return o, nil
+}

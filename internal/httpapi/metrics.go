@@ -1,0 +1,192 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/surgetank/surgetank"
+)
+
+// maxQueueSeries is how many queues have series of their own; the rest, those with the smallest backlogs, is
+// summed under the name "" so that clients who make queues cannot make a monitoring system fall over.
+const maxQueueSeries = 1000
+
+// scrapeTimeout bounds how long a scrape waits for the broker.
+const scrapeTimeout = 5 * time.Second
+
+// metrics counts requests, and collects the queues' figures when it is asked.
+type metrics struct {
+	handler       http.Handler
+	requests      *prometheus.CounterVec
+	seconds       *prometheus.HistogramVec
+	refusedLogins prometheus.Counter
+}
+
+func newMetrics(a *API) *metrics {
+	registry := prometheus.NewRegistry()
+	m := &metrics{
+		handler: promhttp.HandlerFor(registry, promhttp.HandlerOpts{DisableCompression: true, MaxRequestsInFlight: 4, Timeout: 2 * scrapeTimeout}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "surgetank_http_requests_total",
+			Help: "Requests answered, by route, method and status."}, []string{"route", "method", "status"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "surgetank_http_request_seconds",
+			Help:    "Time from a request's headers to its answer, by route; long polls wait on purpose.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5, 30}}, []string{"route"}),
+		refusedLogins: prometheus.NewCounter(prometheus.CounterOpts{Name: "surgetank_http_refused_logins_total",
+			Help: "Requests whose user name or password was wrong."}),
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "surgetank_build_info", Help: "1, with the version as label.",
+		ConstLabels: prometheus.Labels{"version": a.opts.Version}})
+	build.Set(1)
+	registry.MustRegister(m.requests, m.seconds, m.refusedLogins, build, &queueCollector{a},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "surgetank_http_body_bytes", Help: "Bytes of request bodies held now."},
+			func() float64 { return float64(a.bodies.used.Load()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "surgetank_http_subscriptions", Help: "Subscriptions open over HTTP."},
+			func() float64 { return float64(a.subs.count()) }))
+	registry.MustRegister(a.opts.Collectors...)
+	return m
+}
+
+// observe counts a request. Labels have few values: routes are those of the router, other methods are one.
+func (m *metrics) observe(c *call, took time.Duration) {
+	method := c.r.Method
+	if !slices.Contains([]string{"GET", "HEAD", "PUT", "POST", "DELETE"}, method) {
+		method = "other"
+	}
+	m.requests.WithLabelValues(c.pattern(), method, strconv.Itoa(c.w.status)).Inc()
+	m.seconds.WithLabelValues(c.pattern()).Observe(took.Seconds())
+}
+
+// showMetrics writes all metrics in Prometheus' text format.
+func (c *call) showMetrics() error {
+	c.api.metrics.handler.ServeHTTP(c.w, c.r)
+	return nil
+}
+
+// queueCollector reads the broker's queues at each scrape.
+type queueCollector struct{ api *API }
+
+// figure is one metric of a queue.
+type figure struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	of   func(*surgetank.QueueInfo) float64
+}
+
+func newFigure(name, help string, kind prometheus.ValueType, of func(*surgetank.QueueInfo) float64, labels ...string) figure {
+	return figure{desc: prometheus.NewDesc("surgetank_queue_"+name, help, append([]string{"vhost", "queue"}, labels...), nil), kind: kind, of: of}
+}
+
+var (
+	gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
+	messagesDesc   = prometheus.NewDesc("surgetank_queue_messages", "Messages stored, by state; the states are exclusive.", []string{"vhost", "queue", "state"}, nil)
+	oldestDesc     = prometheus.NewDesc("surgetank_queue_oldest_age_seconds", "Age of the oldest message that is not leased.", []string{"vhost", "queue"}, nil)
+	queuesDesc     = prometheus.NewDesc("surgetank_queues", "Queues there are.", nil, nil)
+	upDesc         = prometheus.NewDesc("surgetank_broker_up", "1 when the broker answered this scrape.", nil, nil)
+
+	figures = []figure{
+		newFigure("bytes", "Bytes of the bodies stored.", gauge, func(q *surgetank.QueueInfo) float64 { return float64(q.Bytes) }),
+		newFigure("groups", "Groups with messages.", gauge, func(q *surgetank.QueueInfo) float64 { return float64(q.Groups) }),
+		newFigure("consumers", "Consumers attached.", gauge, func(q *surgetank.QueueInfo) float64 { return float64(q.Consumers) }),
+		newFigure("published_total", "Messages confirmed since the broker opened.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Published) }),
+		newFigure("duplicates_total", "Messages confirmed but not stored, because their dedup id was known.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Duplicates) }),
+		newFigure("refused_total", "Messages refused.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Refused) }),
+		newFigure("delivered_total", "Messages handed out.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Delivered) }),
+		newFigure("acked_total", "Messages acknowledged.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Acked) }),
+		newFigure("nacked_total", "Messages given back to be tried again.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Nacked) }),
+		newFigure("expired_total", "Messages whose TTL passed.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Expired) }),
+		newFigure("dead_lettered_total", "Messages moved to a dead-letter queue.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.DeadLettered) }),
+		newFigure("dropped_total", "Messages dropped by a rule of the queue.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Dropped) }),
+		newFigure("leases_lost_total", "Leases that ended by their deadline or with their consumer.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.LeasesLost) }),
+	}
+)
+
+// Describe names the metrics.
+func (qc *queueCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- messagesDesc
+	ch <- oldestDesc
+	ch <- queuesDesc
+	ch <- upDesc
+	for _, f := range figures {
+		ch <- f.desc
+	}
+}
+
+// Collect asks the broker. When it does not answer, the scrape says so and shows the rest.
+func (qc *queueCollector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(qc.api.base, scrapeTimeout)
+	defer cancel()
+	list, err := qc.api.opts.Broker.Queues(ctx)
+	if err != nil {
+		qc.api.opts.Logger.Warn("the broker did not answer a scrape", "error", err)
+		ch <- prometheus.MustNewConstMetric(upDesc, gauge, 0)
+		return
+	}
+	ch <- prometheus.MustNewConstMetric(upDesc, gauge, 1)
+	ch <- prometheus.MustNewConstMetric(queuesDesc, gauge, float64(len(list)))
+	backlog := func(q *surgetank.QueueInfo) int64 { return q.Ready + q.Blocked + q.Delayed + q.Leased }
+	slices.SortFunc(list, func(a, b surgetank.QueueInfo) int {
+		if d := backlog(&b) - backlog(&a); d != 0 {
+			return int(max(-1, min(1, d)))
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	if len(list) > maxQueueSeries {
+		rest := sum(list[maxQueueSeries:])
+		list = append(list[:maxQueueSeries:maxQueueSeries], rest)
+	}
+	for i := range list {
+		vhost, name := surgetank.SplitName(list[i].Name)
+		if list[i].Name == "" {
+			vhost = ""
+		}
+		show(ch, &list[i], vhost, name)
+	}
+}
+
+func show(ch chan<- prometheus.Metric, q *surgetank.QueueInfo, vhost, name string) {
+	for _, s := range [...]struct {
+		state surgetank.State
+		n     int64
+	}{{surgetank.StateReady, q.Ready}, {surgetank.StateBlocked, q.Blocked}, {surgetank.StateDelayed, q.Delayed}, {surgetank.StateLeased, q.Leased}} {
+		ch <- prometheus.MustNewConstMetric(messagesDesc, gauge, float64(s.n), vhost, name, string(s.state))
+	}
+	ch <- prometheus.MustNewConstMetric(oldestDesc, gauge, seconds(q.OldestAge), vhost, name)
+	for _, f := range figures {
+		ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.of(q), vhost, name)
+	}
+}
+
+// sum adds queues up into one without a name.
+func sum(list []surgetank.QueueInfo) (t surgetank.QueueInfo) {
+	for i := range list {
+		q := &list[i]
+		t.Ready += q.Ready
+		t.Blocked += q.Blocked
+		t.Delayed += q.Delayed
+		t.Leased += q.Leased
+		t.Bytes += q.Bytes
+		t.OldestAge = max(t.OldestAge, q.OldestAge)
+		t.Groups += q.Groups
+		t.Consumers += q.Consumers
+		t.Published += q.Published
+		t.Duplicates += q.Duplicates
+		t.Refused += q.Refused
+		t.Delivered += q.Delivered
+		t.Acked += q.Acked
+		t.Nacked += q.Nacked
+		t.Expired += q.Expired
+		t.DeadLettered += q.DeadLettered
+		t.Dropped += q.Dropped
+		t.LeasesLost += q.LeasesLost
+	}
+	return t
+}

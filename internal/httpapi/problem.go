@@ -1,0 +1,135 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// statuses is the one place where error codes become HTTP statuses. CodeFull covers a queue at its limit and a full disk alike:
+// both pass when consumers catch up, so both are 429, which clients know to repeat.
+var statuses = map[surgetank.Code]int{
+	surgetank.CodeInvalid:   http.StatusBadRequest,
+	surgetank.CodeNotFound:  http.StatusNotFound,
+	surgetank.CodeExists:    http.StatusConflict,
+	surgetank.CodeLeaseLost: http.StatusGone,
+	surgetank.CodeTooLarge:  http.StatusRequestEntityTooLarge,
+	surgetank.CodeBusy:      http.StatusTooManyRequests,
+	surgetank.CodeFull:      http.StatusTooManyRequests,
+	surgetank.CodeDenied:    http.StatusForbidden,
+	surgetank.CodeClosed:    http.StatusServiceUnavailable,
+	surgetank.CodeUncertain: http.StatusGatewayTimeout,
+	surgetank.CodeCorrupt:   http.StatusInternalServerError,
+	surgetank.CodeInternal:  http.StatusInternalServerError,
+}
+
+// defaultRetryAfter is told to clients when the broker does not know better.
+const defaultRetryAfter = time.Second
+
+// problem is an error in the form of RFC 9457. Code, Field and RetryAfter are those of surgetank.Error; Type is always
+// about:blank, so Title is the status's own name.
+type problem struct {
+	Type       string         `json:"type"`
+	Title      string         `json:"title"`
+	Status     int            `json:"status"`
+	Detail     string         `json:"detail"`
+	Code       surgetank.Code `json:"code"`
+	Field      string         `json:"field,omitempty"`
+	Line       int            `json:"line,omitempty"`        // of an NDJSON body, from 1
+	RetryAfter string         `json:"retry_after,omitempty"` // a Go duration, finer than the header
+	*partial
+}
+
+// partial tells what became of the messages of a publish of which not all were stored.
+type partial struct {
+	Published  int            `json:"published"`
+	Duplicates int            `json:"duplicates"`
+	IDs        []any          `json:"ids"`
+	Errors     []messageError `json:"errors"`
+}
+
+// messageError is one error of several messages in a row; First and Last count messages of the request from 0.
+type messageError struct {
+	First  int            `json:"first"`
+	Last   int            `json:"last"`
+	Code   surgetank.Code `json:"code"`
+	Detail string         `json:"detail"`
+	Field  string         `json:"field,omitempty"`
+}
+
+// statusError is an error with a status that its code alone does not say.
+type statusError struct {
+	status int
+	err    error
+}
+
+func (e *statusError) Error() string { return e.err.Error() }
+func (e *statusError) Unwrap() error { return e.err }
+
+func withStatus(status int, err error) error { return &statusError{status, err} }
+
+// lineError is an error in one line of the body.
+type lineError struct {
+	line int
+	err  error
+}
+
+func (e *lineError) Error() string { return e.err.Error() }
+func (e *lineError) Unwrap() error { return e.err }
+
+// problemOf describes an error for a client. What is no *surgetank.Error is a defect; its words go to the log, not to the client.
+func problemOf(err error) *problem {
+	p := &problem{Type: "about:blank", Code: surgetank.CodeInternal,
+		Detail: "an internal error happened; the server's log has its words"}
+	var (
+		e *surgetank.Error
+		s *statusError
+		l *lineError
+	)
+	if errors.As(err, &e) {
+		p.Code, p.Detail, p.Field = e.Code, e.Message, e.Field
+		if e.RetryAfter > 0 {
+			p.RetryAfter = e.RetryAfter.String()
+		}
+	}
+	if p.Status = statuses[p.Code]; p.Status == 0 {
+		p.Status = http.StatusInternalServerError
+	}
+	if errors.As(err, &s) {
+		p.Status = s.status
+	}
+	if errors.As(err, &l) {
+		p.Line = l.line
+	}
+	p.Title = http.StatusText(p.Status)
+	if retryable(p.Code) && p.RetryAfter == "" {
+		p.RetryAfter = defaultRetryAfter.String()
+	}
+	return p
+}
+
+func retryable(c surgetank.Code) bool {
+	return c == surgetank.CodeBusy || c == surgetank.CodeFull || c == surgetank.CodeClosed
+}
+
+// write sends the problem.
+func (p *problem) write(w http.ResponseWriter) {
+	b, err := json.Marshal(p)
+	if err != nil { // all fields are strings and numbers
+		b = []byte(`{"type":"about:blank","status":500,"code":"internal"}`)
+	}
+	h := w.Header()
+	if d, err := time.ParseDuration(p.RetryAfter); err == nil {
+		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(d.Seconds())))))
+	}
+	if p.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", `Basic realm="Surgetank", charset="UTF-8"`)
+	}
+	h.Set("Content-Type", "application/problem+json")
+	send(w, p.Status, append(b, '\n'))
+}

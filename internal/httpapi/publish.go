@@ -1,0 +1,481 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"unsafe"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/settings"
+)
+
+// ndjsonTypes are the media types of one JSON object a line; there is no registered one.
+var ndjsonTypes = []string{"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
+
+// publish stores the body as one message, each of its lines as one (?raw=lines), or each of its JSON objects as one (NDJSON).
+func (c *call) publish() error {
+	q, err := c.query("raw", "ids")
+	if err != nil {
+		return err
+	}
+	raw := q.Get("raw")
+	if raw != "" && raw != "lines" {
+		return surgetank.FieldErrorf("raw", "raw knows the value lines, not %.40q", raw)
+	}
+	if err := checkIDsParam(q.Get("ids")); err != nil {
+		return err
+	}
+	media, err := c.mediaType()
+	if err != nil {
+		return err
+	}
+	ndjson := slices.Contains(ndjsonTypes, media)
+	many := ndjson || raw == "lines"
+	opts, err := messageOptions(c.r.Header, raw == "lines")
+	if err != nil {
+		return err
+	}
+	limit := int64(c.api.limits.MaxMessage)
+	if many {
+		limit = c.api.limits.MaxBody
+	}
+	body, err := c.readBody(limit)
+	if err != nil {
+		return err
+	}
+	queues := []string{c.queue()}
+	var msgs []surgetank.Publishing
+	switch {
+	case raw == "lines":
+		opts.message.ContentType = lineType(media, ndjson)
+		msgs, err = c.api.rawLines(body.data, queues, &opts)
+	case ndjson:
+		if hasOptions(c.r.Header) {
+			err = surgetank.FieldErrorf("Surgetank-*", "Surgetank-* headers describe the message of a raw body; in NDJSON every line has its own group, delay and so on")
+		} else {
+			msgs, err = c.readNDJSON(body.data, &messageReader{maxBody: c.api.limits.MaxMessage, oneQueue: queues, opaque: c.mayOpaque()})
+		}
+	default:
+		opts.message.ContentType = lineType(media, false)
+		opts.message.Body = body.data
+		msgs = []surgetank.Publishing{{Queues: queues, Message: opts.message}}
+	}
+	if err != nil {
+		body.release()
+		return err
+	}
+	return c.store(msgs, body, q.Get("ids"))
+}
+
+// publishMany is publish for NDJSON whose lines name their queues.
+func (c *call) publishMany() error {
+	q, err := c.query("ids")
+	if err != nil {
+		return err
+	}
+	if err := checkIDsParam(q.Get("ids")); err != nil {
+		return err
+	}
+	media, err := c.mediaType()
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(ndjsonTypes, media) {
+		return withStatus(http.StatusUnsupportedMediaType, surgetank.FieldErrorf("Content-Type", "this request is NDJSON; send Content-Type: application/x-ndjson"))
+	}
+	body, err := c.readBody(c.api.limits.MaxBody)
+	if err != nil {
+		return err
+	}
+	msgs, err := c.readNDJSON(body.data, c.targetReader())
+	if err != nil {
+		body.release()
+		return err
+	}
+	return c.store(msgs, body, q.Get("ids"))
+}
+
+// targetReader reads messages that name their queues, and checks that the caller may write to each.
+func (c *call) targetReader() *messageReader {
+	return &messageReader{
+		maxBody: c.api.limits.MaxMessage, queues: true, vhost: surgetank.DefaultVhost, opaque: c.mayOpaque(),
+		allow: func(full string) error {
+			vhost, queue := surgetank.SplitName(full)
+			return c.api.opts.Auth.Authorize(c.user, vhost, auth.Write, queue)
+		},
+	}
+}
+
+// mayOpaque tells whether the caller may send what another door's protocol says about a message, which can name another
+// user as its author.
+func (c *call) mayOpaque() bool {
+	store := c.api.opts.Auth
+	return c.user.IsLocal() || store.HasTag(c.user, auth.TagAdministrator) || store.HasTag(c.user, auth.TagImpersonator)
+}
+
+func hasOptions(h http.Header) bool {
+	for name := range h {
+		if len(name) > len(optionPrefix) && name[:len(optionPrefix)] == optionPrefix {
+			return true
+		}
+	}
+	return false
+}
+
+// lineType is the content type of a raw body or of each of its lines.
+func lineType(media string, ndjson bool) string {
+	switch {
+	case ndjson:
+		return "application/json"
+	case media == "application/x-www-form-urlencoded": // what curl says when nobody said anything
+		return ""
+	}
+	return media
+}
+
+// rawLines makes every line, as it stands before its newline, a message. A newline at the very end ends the last line.
+func (a *API) rawLines(data []byte, queues []string, o *options) ([]surgetank.Publishing, error) {
+	if len(data) == 0 {
+		return nil, surgetank.Errorf(surgetank.CodeInvalid, "the body is empty; send one message a line")
+	}
+	n := bytes.Count(data, []byte{'\n'})
+	if data[len(data)-1] != '\n' {
+		n++
+	}
+	if n > a.limits.MaxLines {
+		return nil, a.tooManyLines()
+	}
+	// What the headers say is stored with every line: a small request must not become a huge one.
+	each := len(o.dedupPrefix) + len(o.message.Group) + len(o.message.Key)
+	for _, h := range o.message.Headers {
+		each += len(h.Name) + len(h.Value)
+	}
+	if int64(each)*int64(n) > a.limits.MaxBody {
+		return nil, surgetank.Errorf(surgetank.CodeTooLarge, "the Surgetank-* headers, stored with each of %d lines, have more than %s together; send fewer lines at once",
+			n, settings.FormatSize(a.limits.MaxBody))
+	}
+	msgs := make([]surgetank.Publishing, n)
+	ids := lineIDs(o, n)
+	for i := range msgs {
+		line := data
+		if end := bytes.IndexByte(data, '\n'); end >= 0 {
+			line, data = data[:end:end], data[end+1:]
+		}
+		if len(line) > a.limits.MaxMessage {
+			return nil, &lineError{i + 1, &surgetank.Error{Code: surgetank.CodeTooLarge, Field: "line",
+				Message: fmt.Sprintf("line %d has %d bytes; at most %s are allowed", i+1, len(line), settings.FormatSize(int64(a.limits.MaxMessage)))}}
+		}
+		p := &msgs[i]
+		p.Queues, p.Message = queues, o.message
+		p.Message.Body = line
+		if ids != nil {
+			p.Message.DedupID = ids[i]
+		}
+	}
+	return msgs, nil
+}
+
+// lineIDs makes the dedup ids of n lines in one piece of memory; nil when none were asked for.
+func lineIDs(o *options, n int) []string {
+	if o.dedupPrefix == "" {
+		return nil
+	}
+	buf := make([]byte, 0, n*(len(o.dedupPrefix)+8))
+	ends := make([]int, n)
+	for i := range n {
+		buf = append(buf, o.dedupPrefix...)
+		buf = strconv.AppendUint(buf, o.dedupFirst+uint64(i), 10)
+		ends[i] = len(buf)
+	}
+	all := unsafe.String(unsafe.SliceData(buf), len(buf)) // buf is not written again
+	ids, start := make([]string, n), 0
+	for i, end := range ends {
+		ids[i], start = all[start:end], end
+	}
+	return ids
+}
+
+// readNDJSON reads one message object a line. Lines of nothing but space are no messages, but they count.
+func (c *call) readNDJSON(data []byte, m *messageReader) ([]surgetank.Publishing, error) {
+	msgs := make([]surgetank.Publishing, 0, min(bytes.Count(data, []byte{'\n'})+1, c.api.limits.MaxLines))
+	for number := 1; len(data) > 0; number++ {
+		line := data
+		if end := bytes.IndexByte(data, '\n'); end >= 0 {
+			line, data = data[:end:end], data[end+1:]
+		} else {
+			data = nil
+		}
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		if len(msgs) == c.api.limits.MaxLines {
+			return nil, c.api.tooManyLines()
+		}
+		msgs = append(msgs, surgetank.Publishing{})
+		s := scanner{data: line, depth: maxBodyDepth}
+		err := m.read(&s, &msgs[len(msgs)-1])
+		if err == nil {
+			err = asInvalid(s.end())
+		}
+		if err != nil {
+			return nil, inLine(number, err)
+		}
+	}
+	if len(msgs) == 0 {
+		return nil, surgetank.Errorf(surgetank.CodeInvalid, `the body holds no message; send one JSON object a line, such as {"body": {"total": 7}}`)
+	}
+	return msgs, nil
+}
+
+// inLine puts the line's number before an error's words.
+func inLine(number int, err error) error {
+	if e, ok := err.(*surgetank.Error); ok {
+		named := *e
+		named.Message = fmt.Sprintf("line %d: %s; nothing of this request was published", number, e.Message)
+		err = &named
+	}
+	return &lineError{number, err}
+}
+
+func (a *API) tooManyLines() error {
+	return surgetank.Errorf(surgetank.CodeTooLarge, "the body has more than %d lines; send fewer messages at once", a.limits.MaxLines)
+}
+
+func checkIDsParam(v string) error {
+	switch v {
+	case "", "list", "ranges", "none":
+		return nil
+	}
+	return surgetank.FieldErrorf("ids", "ids is list, ranges or none, not %.40q", v)
+}
+
+// outcome is what a publish came to.
+type outcome struct {
+	results []surgetank.PublishResult
+	err     error
+}
+
+// store publishes and answers. The body's memory is the broker's until it is done with it, also when the client has left.
+func (c *call) store(msgs []surgetank.Publishing, body *held, ids string) error {
+	accept, cancel := context.WithTimeout(c.r.Context(), c.api.limits.AcceptWait)
+	defer cancel()
+	done := make(chan outcome, 1)
+	err := c.broker().PublishAsync(accept, msgs, func(results []surgetank.PublishResult, err error) {
+		body.release()
+		done <- outcome{results, err}
+	})
+	if err != nil {
+		body.release()
+		return err
+	}
+	var o outcome
+	select {
+	case o = <-done:
+	case <-c.r.Context().Done():
+		return surgetank.Errorf(surgetank.CodeUncertain, "the client left before its messages were stored; they may be or become stored")
+	}
+	if o.err != nil {
+		return o.err
+	}
+	return c.answerPublished(o.results, ids)
+}
+
+// partialError is a publish of which some messages were refused.
+type partialError struct {
+	err     error
+	partial partial
+}
+
+func (e *partialError) Error() string { return e.err.Error() }
+func (e *partialError) Unwrap() error { return e.err }
+
+func (c *call) answerPublished(results []surgetank.PublishResult, ids string) error {
+	for i := range results {
+		if results[i].Err != nil {
+			return refusedSome(results)
+		}
+	}
+	b := make([]byte, 0, 64+16*len(results))
+	b = append(b, `{"published":`...)
+	b = strconv.AppendInt(b, int64(len(results)), 10)
+	duplicates := 0
+	for i := range results {
+		if results[i].Duplicate {
+			duplicates++
+		}
+	}
+	b = append(b, `,"duplicates":`...)
+	b = strconv.AppendInt(b, int64(duplicates), 10)
+	switch ids {
+	case "none":
+	case "ranges":
+		b = appendRanges(append(b, `,"ranges":`...), results)
+	default:
+		b = append(b, `,"ids":[`...)
+		for i := range results {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendID(b, results[i].ID)
+		}
+		b = append(b, ']')
+	}
+	return c.respondRaw(http.StatusCreated, append(b, "}\n"...))
+}
+
+func appendID(b []byte, id surgetank.MessageID) []byte {
+	b = append(b, '"')
+	b = strconv.AppendUint(b, id.Queue, 10)
+	b = append(b, '-')
+	b = strconv.AppendUint(b, id.Seq, 10)
+	return append(b, '"')
+}
+
+// appendRanges writes ids as runs of consecutive ones, in the order of the messages.
+func appendRanges(b []byte, results []surgetank.PublishResult) []byte {
+	b = append(b, '[')
+	for i := 0; i < len(results); {
+		first := results[i]
+		n := 1
+		for i+n < len(results) {
+			next := results[i+n]
+			if next.ID.Queue != first.ID.Queue || next.ID.Seq != first.ID.Seq+uint64(n) || next.Duplicate != first.Duplicate {
+				break
+			}
+			n++
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendID(append(b, `{"first":`...), first.ID)
+		b = append(b, `,"count":`...)
+		b = strconv.AppendInt(b, int64(n), 10)
+		if first.Duplicate {
+			b = append(b, `,"duplicate":true`...)
+		}
+		b = append(b, '}')
+		i += n
+	}
+	return append(b, ']')
+}
+
+// refusedSome makes the answer to a publish of which not every message was stored: the first refusal's status and
+// words, and what became of each message.
+func refusedSome(results []surgetank.PublishResult) error {
+	p := partial{IDs: make([]any, len(results))}
+	var first error
+	for i, r := range results {
+		if r.Err == nil {
+			p.IDs[i] = r.ID.String()
+			p.Published++
+			if r.Duplicate {
+				p.Duplicates++
+			}
+			continue
+		}
+		if first == nil {
+			first = r.Err
+		}
+		one := problemOf(r.Err)
+		if n := len(p.Errors); n > 0 && p.Errors[n-1].Last == i-1 && p.Errors[n-1].Code == one.Code && p.Errors[n-1].Detail == one.Detail {
+			p.Errors[n-1].Last = i
+			continue
+		}
+		p.Errors = append(p.Errors, messageError{First: i, Last: i, Code: one.Code, Detail: one.Detail, Field: one.Field})
+	}
+	if len(results) > 1 {
+		if e, ok := first.(*surgetank.Error); ok {
+			named := *e
+			named.Message = fmt.Sprintf("%d of %d messages were stored, the first of the others was refused: %s", p.Published, len(results), e.Message)
+			first = &named
+		}
+	}
+	return &partialError{first, p}
+}
+
+// transact publishes and settles as one.
+func (c *call) transact() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	body, err := c.readBody(c.api.limits.MaxBody)
+	if err != nil {
+		return err
+	}
+	defer body.release()
+	m := c.targetReader()
+	var (
+		msgs  []surgetank.Publishing
+		parts []surgetank.Settlement
+		seen  = map[string]bool{}
+	)
+	s := &scanner{data: body.data, depth: maxBodyDepth}
+	if s.peek() != '{' {
+		return surgetank.Errorf(surgetank.CodeInvalid, "the body must be a JSON object with messages and settlements")
+	}
+	err = s.object(func(key []byte, _ bool) error {
+		name := string(key)
+		if seen[name] {
+			return surgetank.FieldErrorf(name, "%s is there twice", name)
+		}
+		seen[name] = true
+		switch name {
+		case "messages":
+			return s.array(func() error {
+				if len(msgs) == c.api.limits.MaxLines {
+					return c.api.tooManyLines()
+				}
+				msgs = append(msgs, surgetank.Publishing{})
+				return m.read(s, &msgs[len(msgs)-1])
+			})
+		case "settlements":
+			raw, err := s.skip()
+			if err != nil {
+				return err
+			}
+			parts, err = c.settlements(raw)
+			return err
+		}
+		return surgetank.FieldErrorf(shorten(name), "a transaction has messages and settlements, not %.60q", name)
+	})
+	if err == nil {
+		err = s.end()
+	}
+	if err != nil {
+		return asInvalid(err)
+	}
+	for _, p := range parts {
+		if err := c.ownReceipt(p.Receipt); err != nil {
+			return err
+		}
+	}
+	results, err := c.broker().Transact(c.r.Context(), msgs, parts)
+	if err != nil {
+		return err
+	}
+	return c.answerPublished(results, "list")
+}
+
+// settlements reads a list of settlement objects.
+func (c *call) settlements(raw json.RawMessage) ([]surgetank.Settlement, error) {
+	v, err := tree(raw, maxJSONDepth)
+	if err != nil {
+		return nil, err
+	}
+	f := newFields("", map[string]any{"settlements": v})
+	var list []surgetank.Settlement
+	for _, item := range f.objects("settlements", c.api.limits.MaxReceipts) {
+		s, err := readSettlement(item)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, s)
+	}
+	return list, f.done()
+}

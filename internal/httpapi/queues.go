@@ -1,0 +1,277 @@
+package httpapi
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/settings"
+)
+
+// maxListed is how many queues one page shows when the request does not say, and at most.
+const maxListed = 10_000
+
+// listQueues shows the queues the caller may see, by name, in pages.
+func (c *call) listQueues() error {
+	q, err := c.query("after", "max", "prefix", "all_vhosts")
+	if err != nil {
+		return err
+	}
+	most, err := queryUint(q, "max", maxListed)
+	if err != nil {
+		return err
+	}
+	if most == 0 {
+		most = maxListed
+	}
+	everywhere, err := queryBool(q, "all_vhosts")
+	if err != nil {
+		return err
+	}
+	all, err := c.broker().Queues(c.r.Context())
+	if err != nil {
+		return err
+	}
+	// Pages are in the order of "vhost NUL name"; after is such a key, as next gave it.
+	key := func(i *surgetank.QueueInfo) string {
+		vhost, name := surgetank.SplitName(i.Name)
+		if everywhere {
+			return vhost + "\n" + name
+		}
+		return name
+	}
+	slices.SortFunc(all, func(a, b surgetank.QueueInfo) int { return strings.Compare(key(&a), key(&b)) })
+	page := struct {
+		Queues []queueView `json:"queues"`
+		Next   string      `json:"next,omitempty"`
+	}{Queues: []queueView{}}
+	for i := range all {
+		vhost, name := surgetank.SplitName(all[i].Name)
+		if !everywhere && vhost != c.vhost() || key(&all[i]) <= q.Get("after") && q.Get("after") != "" ||
+			!strings.HasPrefix(name, q.Get("prefix")) || c.maySee(vhost, name) != nil {
+			continue
+		}
+		if uint64(len(page.Queues)) == most {
+			page.Next = key(&all[i-1])
+			break
+		}
+		page.Queues = append(page.Queues, viewQueue(&all[i]))
+	}
+	return c.respond(http.StatusOK, page)
+}
+
+func (c *call) getQueue() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	info, err := c.broker().Queue(c.r.Context(), c.queue())
+	if err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, viewQueue(&info))
+}
+
+var declareModes = map[string]surgetank.DeclareMode{
+	"": surgetank.DeclareOrUpdate, "create_or_update": surgetank.DeclareOrUpdate, "create_if_absent": surgetank.DeclareIfAbsent,
+	"create": surgetank.DeclareNew, "update": surgetank.DeclareUpdate,
+}
+
+// putQueue makes a queue or gives it these settings; what is left out becomes the default.
+func (c *call) putQueue() error {
+	q, err := c.query("mode")
+	if err != nil {
+		return err
+	}
+	mode, ok := declareModes[q.Get("mode")]
+	if !ok {
+		return surgetank.FieldErrorf("mode", "mode is create_or_update, create_if_absent, create or update, not %.40q", q.Get("mode"))
+	}
+	f, err := c.object()
+	if err != nil {
+		return err
+	}
+	config, err := settings.Decode(f.m)
+	if err != nil {
+		return err
+	}
+	if dl := config.DeadLetter; dl != "" && dl != surgetank.DeadLetterDrop {
+		// Messages go from here to there without anybody asking again, so both ends are asked now.
+		if err := c.api.opts.Auth.Authorize(c.user, c.vhost(), auth.Read, c.params["q"]); err != nil {
+			return err
+		}
+		if err := c.api.opts.Auth.Authorize(c.user, c.vhost(), auth.Write, dl); err != nil {
+			return err
+		}
+	}
+	info, created, err := c.broker().DeclareQueue(c.r.Context(), c.queue(), settings.Qualify(config, c.vhost()), mode)
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if created {
+		status = http.StatusCreated
+	}
+	return c.respond(status, viewQueue(&info))
+}
+
+func (c *call) deleteQueue() error {
+	q, err := c.query("if_unused", "if_empty")
+	if err != nil {
+		return err
+	}
+	var o surgetank.DeleteOptions
+	if o.IfUnused, err = queryBool(q, "if_unused"); err != nil {
+		return err
+	}
+	if o.IfEmpty, err = queryBool(q, "if_empty"); err != nil {
+		return err
+	}
+	removed, err := c.broker().DeleteQueue(c.r.Context(), c.queue(), o)
+	if err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, map[string]int64{"removed": removed})
+}
+
+func (c *call) purge() error {
+	if err := c.plain(); err != nil {
+		return err
+	}
+	purged, err := c.broker().PurgeQueue(c.r.Context(), c.queue())
+	if err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, map[string]int64{"purged": purged})
+}
+
+func (c *call) pause() error  { return c.setPaused(true) }
+func (c *call) resume() error { return c.setPaused(false) }
+
+func (c *call) setPaused(paused bool) error {
+	if err := c.plain(); err != nil {
+		return err
+	}
+	if err := c.broker().PauseQueue(c.r.Context(), c.queue(), paused); err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, map[string]bool{"paused": paused})
+}
+
+// plain refuses parameters and a body where a request takes neither.
+func (c *call) plain() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	return c.noBody()
+}
+
+// redrive moves messages to another queue and answers when that is done. A client that leaves stops it.
+func (c *call) redrive() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	f, err := c.object()
+	if err != nil {
+		return err
+	}
+	to, filter := f.text("to", surgetank.MaxNameLen), f.text("queue", surgetank.MaxNameLen)
+	o := surgetank.RedriveOptions{
+		Max: f.integer("max", 0, 1<<53, 0), Rate: f.rate("rate"), DryRun: f.flag("dry_run", false),
+		Reason: f.text("reason", surgetank.MaxNameLen),
+	}
+	if err := f.done(); err != nil {
+		return err
+	}
+	if o.To, err = c.target("to", to); err != nil {
+		return err
+	}
+	if o.Queue, err = c.target("queue", filter); err != nil {
+		return err
+	}
+	if err := c.mayRedrive(to, filter); err != nil {
+		return err
+	}
+	res, err := c.broker().Redrive(c.r.Context(), c.queue(), o)
+	if err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, map[string]any{"matched": res.Matched, "moved": res.Moved, "skipped": res.Skipped, "dry_run": o.DryRun})
+}
+
+// target is the full name of a queue of the path's virtual host; "" stays "".
+func (c *call) target(field, name string) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	if err := surgetank.ValidateName("queue", name); err != nil {
+		return "", surgetank.FieldErrorf(field, "%s", err)
+	}
+	return surgetank.FullName(c.vhost(), name), nil
+}
+
+// mayRedrive asks for the right to write to where the messages go. Where each goes to its own queue and none is named,
+// that is every queue of the virtual host.
+func (c *call) mayRedrive(to, filter string) error {
+	store := c.api.opts.Auth
+	if to == "" {
+		to = filter
+	}
+	if to != "" {
+		return store.Authorize(c.user, c.vhost(), auth.Write, to)
+	}
+	all, err := c.broker().Queues(c.r.Context())
+	if err != nil {
+		return err
+	}
+	for i := range all {
+		if vhost, name := surgetank.SplitName(all[i].Name); vhost == c.vhost() {
+			if err := store.Authorize(c.user, vhost, auth.Write, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// peek shows messages without leasing them.
+func (c *call) peek() error {
+	q, err := c.query("max", "after", "state", "max_bytes", "id")
+	if err != nil {
+		return err
+	}
+	var o surgetank.PeekOptions
+	most, err := queryUint(q, "max", uint64(c.api.limits.MaxReceive))
+	if err != nil {
+		return err
+	}
+	o.Max = clampInt(int64(most))
+	if o.After, err = queryUint(q, "after", 1<<63-1); err != nil {
+		return err
+	}
+	most, err = queryUint(q, "max_bytes", 64<<20)
+	if err != nil {
+		return err
+	}
+	o.MaxBytes = clampInt(int64(most))
+	switch o.State = surgetank.State(q.Get("state")); o.State {
+	case "", surgetank.StateReady, surgetank.StateBlocked, surgetank.StateDelayed, surgetank.StateLeased:
+	default:
+		return surgetank.FieldErrorf("state", "state is ready, blocked, delayed or leased, not %.40q", q.Get("state"))
+	}
+	if id := q.Get("id"); id != "" {
+		if o.ID, err = surgetank.ParseMessageID(id); err != nil {
+			return surgetank.FieldErrorf("id", "%s", err)
+		}
+	}
+	list, err := c.broker().Peek(c.r.Context(), c.queue(), o)
+	if err != nil {
+		return err
+	}
+	return c.respondRaw(http.StatusOK, append(appendDeliveries(nil, list), "}\n"...))
+}
+
+// seconds is a duration for Prometheus.
+func seconds(d time.Duration) float64 { return d.Seconds() }

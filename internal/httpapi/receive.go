@@ -1,0 +1,300 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/auth"
+)
+
+// receive leases messages, waiting for the first as long as the request says. Whatever keeps them from the client
+// gives the leases back at once, without counting an attempt.
+func (c *call) receive() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	f, err := c.object()
+	if err != nil {
+		return err
+	}
+	o := surgetank.ReceiveOptions{
+		Max:   int(f.integer("max", 1, int64(c.api.limits.MaxReceive), 1)),
+		Wait:  f.duration("wait", 0, c.api.limits.MaxWait, 0),
+		Lease: f.duration("lease", time.Millisecond, surgetank.MaxLease, 0),
+		NoAck: !f.flag("ack", true),
+		Name:  f.text("name", surgetank.MaxNameLen),
+	}
+	if err := f.done(); err != nil {
+		return err
+	}
+	ctx, cancel := c.pollContext()
+	defer cancel()
+	list, err := c.broker().Receive(ctx, c.queue(), o)
+	if err := c.polled(ctx, list, err); err != nil {
+		return err
+	}
+	if len(list) > 0 {
+		c.api.names.learn(list[0].ID.Queue, c.queue())
+	}
+	if c.respondRaw(http.StatusOK, append(appendDeliveries(nil, list), "}\n"...)) != nil {
+		c.giveBack(list)
+	}
+	return nil
+}
+
+// pollContext ends when the client leaves and when the API is closed.
+func (c *call) pollContext() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(c.r.Context())
+	stop := context.AfterFunc(c.api.base, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// polled looks at what a wait for messages came to. Nothing because the API is closing is no error: the client asks again,
+// elsewhere or later.
+func (c *call) polled(ctx context.Context, list []surgetank.Delivery, err error) error {
+	switch {
+	case c.r.Context().Err() != nil:
+		c.giveBack(list)
+		return surgetank.Errorf(surgetank.CodeClosed, "the client left before messages came")
+	case err != nil && ctx.Err() != nil:
+		return nil
+	case err != nil:
+		c.giveBack(list)
+	}
+	return err
+}
+
+// giveBack returns leases that never reached the client.
+func (c *call) giveBack(list []surgetank.Delivery) {
+	var back []surgetank.Settlement
+	for i := range list {
+		if r := list[i].Receipt; r != (surgetank.Receipt{}) {
+			back = append(back, surgetank.Settlement{Receipt: r, Op: surgetank.Nack, Uncounted: true})
+		}
+	}
+	if len(back) == 0 {
+		return
+	}
+	// Without the request's context, which has ended. An error means the leases end by their deadline instead.
+	if err := c.broker().SettleAsync(context.WithoutCancel(c.r.Context()), back, nil); err != nil {
+		c.api.opts.Logger.Warn("leases could not be given back", "count", len(back), "error", err)
+	}
+}
+
+func (c *call) ack() error {
+	return c.settlePath(func(*fields) surgetank.Settlement { return surgetank.Settlement{Op: surgetank.Ack} })
+}
+
+func (c *call) nack() error {
+	return c.settlePath(func(f *fields) surgetank.Settlement {
+		s := surgetank.Settlement{Op: surgetank.Nack}
+		nackMembers(f, &s)
+		return s
+	})
+}
+
+func (c *call) extend() error {
+	return c.settlePath(func(f *fields) surgetank.Settlement {
+		return surgetank.Settlement{Op: surgetank.Extend, Lease: f.duration("lease", time.Millisecond, surgetank.MaxLease, 0)}
+	})
+}
+
+// nackMembers reads what a nack says beside its receipts.
+func nackMembers(f *fields, s *surgetank.Settlement) {
+	s.Delay = f.duration("delay", 0, surgetank.MaxDuration, surgetank.RetryBackoff)
+	s.Reason = f.text("reason", 1024)
+	s.Uncounted = !f.flag("count", true)
+	if f.flag("dead_letter", false) {
+		if f.has("delay") || s.Uncounted {
+			f.fail("dead_letter", "a message that is dead-lettered is not tried again; leave delay and count out")
+		}
+		s.Op, s.Delay = surgetank.Reject, 0
+	}
+}
+
+// settlePath ends or extends the leases named by receipts, all in the same way.
+func (c *call) settlePath(how func(*fields) surgetank.Settlement) error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	f, err := c.object()
+	if err != nil {
+		return err
+	}
+	f.need("receipts")
+	receipts := f.texts("receipts", c.api.limits.MaxReceipts)
+	one := how(f)
+	if err := f.done(); err != nil {
+		return err
+	}
+	list := make([]surgetank.Settlement, len(receipts))
+	for i, text := range receipts {
+		r, err := surgetank.ParseReceipt(text)
+		if err != nil {
+			return surgetank.FieldErrorf("receipts", "receipts[%d]: %s", i, err)
+		}
+		list[i] = one
+		list[i].Receipt = r
+		if err := c.receiptOfQueue(r, c.queue()); err != nil {
+			return err
+		}
+	}
+	return c.settleAll(list)
+}
+
+// receiptOfQueue refuses receipts of other queues than the one whose permission was checked.
+func (c *call) receiptOfQueue(r surgetank.Receipt, full string) error {
+	name, err := c.api.names.find(c, r.ID.Queue)
+	if err != nil || name == full || name == "" { // "": the queue is gone, and the lease with it
+		return err
+	}
+	return surgetank.FieldErrorf("receipts", "the receipt %.60q belongs to another queue; settle it there", r.String())
+}
+
+// ownReceipt checks that the caller may read from the queue a receipt belongs to.
+func (c *call) ownReceipt(r surgetank.Receipt) error {
+	name, err := c.api.names.find(c, r.ID.Queue)
+	if err != nil || name == "" {
+		return err
+	}
+	vhost, queue := surgetank.SplitName(name)
+	return c.api.opts.Auth.Authorize(c.user, vhost, auth.Read, queue)
+}
+
+// settle ends or extends leases of any queues, each in its own way.
+func (c *call) settle() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	f, err := c.object()
+	if err != nil {
+		return err
+	}
+	f.need("settlements")
+	var list []surgetank.Settlement
+	for _, item := range f.objects("settlements", c.api.limits.MaxReceipts) {
+		s, err := readSettlement(item)
+		if err != nil {
+			return err
+		}
+		if err := c.ownReceipt(s.Receipt); err != nil {
+			return err
+		}
+		list = append(list, s)
+	}
+	if err := f.done(); err != nil {
+		return err
+	}
+	return c.settleAll(list)
+}
+
+func readSettlement(f *fields) (s surgetank.Settlement, err error) {
+	f.need("receipt")
+	receipt := f.text("receipt", 100)
+	switch op := f.text("op", 10); op {
+	case "ack":
+		s.Op = surgetank.Ack
+	case "nack":
+		s.Op = surgetank.Nack
+		nackMembers(f, &s)
+	case "extend":
+		s.Op = surgetank.Extend
+		s.Lease = f.duration("lease", time.Millisecond, surgetank.MaxLease, 0)
+	default:
+		f.fail("op", "op is ack, nack or extend, not %.40q", op)
+	}
+	if err := f.done(); err != nil {
+		return s, err
+	}
+	if s.Receipt, err = surgetank.ParseReceipt(receipt); err != nil {
+		return s, surgetank.FieldErrorf(f.prefix+"receipt", "%s", err)
+	}
+	return s, nil
+}
+
+// settled is what became of one receipt.
+type settled struct {
+	Receipt string         `json:"receipt"`
+	OK      bool           `json:"ok"`
+	Code    surgetank.Code `json:"code,omitempty"`
+	Detail  string         `json:"detail,omitempty"`
+}
+
+// settleAll settles and reports each receipt's result. The status is 200 also when some leases were lost: the
+// request was carried out, and each result says whether its lease was still there.
+func (c *call) settleAll(list []surgetank.Settlement) error {
+	results, err := c.broker().Settle(c.r.Context(), list)
+	if err != nil {
+		return err
+	}
+	answer := struct {
+		Done    int       `json:"done"`
+		Failed  int       `json:"failed"`
+		Results []settled `json:"results"`
+	}{Results: make([]settled, len(results))}
+	for i, err := range results {
+		one := settled{Receipt: list[i].Receipt.String(), OK: err == nil}
+		if err == nil {
+			answer.Done++
+		} else {
+			answer.Failed++
+			p := problemOf(err)
+			one.Code, one.Detail = p.Code, p.Detail
+		}
+		answer.Results[i] = one
+	}
+	return c.respond(http.StatusOK, answer)
+}
+
+// queueNames knows queues by their numbers, which are never used again, so that a receipt's queue is found without asking
+// the broker each time. It is bounded: when full it starts anew.
+type queueNames struct {
+	mu   sync.Mutex
+	byID map[uint64]string
+}
+
+const maxQueueNames = 100_000
+
+func (n *queueNames) learn(id uint64, full string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.byID == nil || len(n.byID) >= maxQueueNames {
+		n.byID = map[uint64]string{}
+	}
+	n.byID[id] = strings.Clone(full)
+}
+
+// find gives the full name of a queue's number, "" when there is none.
+func (n *queueNames) find(c *call, id uint64) (string, error) {
+	n.mu.Lock()
+	name, ok := n.byID[id]
+	n.mu.Unlock()
+	if ok {
+		return name, nil
+	}
+	if c.params["q"] != "" && !c.looked { // mostly it is the path's own
+		if info, err := c.broker().Queue(c.r.Context(), c.queue()); err == nil && info.ID == id {
+			n.learn(id, info.Name)
+			return info.Name, nil
+		}
+	}
+	if c.looked { // once a request: numbers that nobody has would make us look for ever
+		return "", nil
+	}
+	c.looked = true
+	all, err := c.broker().Queues(c.r.Context())
+	if err != nil {
+		return "", err
+	}
+	for i := range all {
+		n.learn(all[i].ID, all[i].Name)
+		if all[i].ID == id {
+			name = all[i].Name
+		}
+	}
+	return name, nil
+}

@@ -1,0 +1,438 @@
+package httpapi
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/auth"
+)
+
+// fill puts something into each parameter of a pattern.
+func fill(pattern string) string {
+	return strings.NewReplacer("{v}", "%2F", "{q}", "q", "{s}", "s", "{u}", "u", "{n}", "n", "{k}", "k").Replace(pattern)
+}
+
+// No route but the two health checks answers somebody who is not logged in, and a path that does not exist is
+// not told from one that does.
+func TestNoRouteWithoutCredentials(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.TrustLoopback = false })
+	open := 0
+	for _, rt := range r.api.router.routes {
+		a := r.do(rt.method, fill(rt.pattern), "")
+		if rt.access == public {
+			open++
+			if a.status != http.StatusOK {
+				t.Errorf("%s %s: %d", rt.method, rt.pattern, a.status)
+			}
+			continue
+		}
+		r.wantProblem(a, http.StatusUnauthorized, surgetank.CodeDenied)
+		if a.header.Get("WWW-Authenticate") == "" {
+			t.Errorf("%s %s: no WWW-Authenticate", rt.method, rt.pattern)
+		}
+	}
+	if open != 2 {
+		t.Errorf("%d routes are public; /healthz and /readyz are", open)
+	}
+	r.wantProblem(r.do("GET", "/v1/nothing", ""), http.StatusUnauthorized, surgetank.CodeDenied)
+	r.wantProblem(r.do("PATCH", "/v1/queues", ""), http.StatusUnauthorized, surgetank.CodeDenied)
+}
+
+// A user without any permission or tag gets nowhere either, and each right opens its own routes only.
+func TestRoutesByRole(t *testing.T) {
+	r := newRig(t)
+	r.queue("q", "{}")
+	roles := map[string]struct {
+		tags []string
+		perm *auth.Permission
+		may  []access
+	}{
+		"nothing":    {nil, nil, []access{loggedIn}},
+		"configurer": {nil, &auth.Permission{Configure: "q"}, []access{loggedIn, inVhost, configure, see}},
+		"writer":     {nil, &auth.Permission{Write: "q"}, []access{loggedIn, inVhost, write, see}},
+		"reader":     {nil, &auth.Permission{Read: "q"}, []access{loggedIn, inVhost, read, see}},
+		"elsewhere":  {nil, &auth.Permission{Configure: "x", Write: "x", Read: "x"}, []access{loggedIn, inVhost}},
+		"monitor":    {[]string{auth.TagMonitoring}, nil, []access{loggedIn, see, monitor}},
+		"admin":      {[]string{auth.TagAdministrator}, nil, []access{loggedIn, see, monitor, admin}},
+	}
+	pw := auth.Secret("pw")
+	for name, role := range roles {
+		if _, err := r.store.PutUser(t.Context(), name, auth.UserSpec{Password: &pw, Tags: &role.tags}); err != nil {
+			t.Fatal(err)
+		}
+		if role.perm != nil {
+			if err := r.store.PutPermission(t.Context(), name, "/", *role.perm); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, role := range roles {
+		for _, rt := range r.api.router.routes {
+			if rt.access == public {
+				continue
+			}
+			// A parameter that no route knows stops the handler before it does anything, but after the access.
+			a := r.do(rt.method, fill(rt.pattern)+"?stop=1", "", as(name, "pw"))
+			allowed := false
+			for _, m := range role.may {
+				allowed = allowed || m == rt.access
+			}
+			if refused := a.status == http.StatusForbidden; refused == allowed {
+				t.Errorf("%s: %s %s (access %d): status %d, allowed %v", name, rt.method, rt.pattern, rt.access, a.status, allowed)
+			}
+		}
+	}
+}
+
+// Rights that a handler asks for beyond its route's.
+func TestFurtherRights(t *testing.T) {
+	r := newRig(t)
+	for _, q := range []string{"mine", "mine.dead", "theirs"} {
+		r.queue(q, "{}")
+	}
+	pw := auth.Secret("pw")
+	if _, err := r.store.PutUser(t.Context(), "u", auth.UserSpec{Password: &pw}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.store.PutPermission(t.Context(), "u", "/", auth.Permission{Configure: "mine.*", Write: "mine.*", Read: "mine.*"}); err != nil {
+		t.Fatal(err)
+	}
+	u := as("u", "pw")
+	r.want(200, "PUT", "/v1/queues/mine", `{"dead_letter":"mine.dead"}`, u)
+	r.wantProblem(r.do("PUT", "/v1/queues/mine", `{"dead_letter":"theirs"}`, u), 403, "denied")
+	r.want(200, "POST", "/v1/queues/mine.dead/redrive", `{"to":"mine"}`, u)
+	r.wantProblem(r.do("POST", "/v1/queues/mine.dead/redrive", `{"to":"theirs"}`, u), 403, "denied")
+	r.wantProblem(r.do("POST", "/v1/queues/mine.dead/redrive", `{}`, u), 403, "denied") // may go anywhere
+	r.want(200, "POST", "/v1/queues/mine.dead/redrive", `{"queue":"mine"}`, u)
+
+	names := func() (got []string) {
+		for _, q := range r.want(200, "GET", "/v1/queues", "", u).json(t)["queues"].([]any) {
+			got = append(got, q.(map[string]any)["name"].(string))
+		}
+		return got
+	}
+	if got := names(); len(got) != 2 {
+		t.Fatalf("sees %v", got)
+	}
+	// A receipt is easy to guess; it settles nothing for those who may not read its queue.
+	r.want(201, "POST", "/v1/queues/theirs/messages", "x")
+	list, all := receipts(t, r.want(200, "POST", "/v1/queues/theirs/receive", ""))
+	r.wantProblem(r.do("POST", "/v1/settle", `{"settlements":[{"receipt":"`+list[0]["receipt"].(string)+`","op":"ack"}]}`, u), 403, "denied")
+	r.wantProblem(r.do("POST", "/v1/transact", `{"settlements":[{"receipt":"`+list[0]["receipt"].(string)+`","op":"ack"}]}`, u), 403, "denied")
+	r.wantProblem(r.do("POST", "/v1/queues/mine/ack", `{"receipts":`+all+`}`, u), 400, "invalid")
+	// Another's subscription is as good as none.
+	sub := r.want(201, "POST", "/v1/queues/theirs/subscribe", `{"credit":1}`).json(t)["subscription"].(string)
+	r.wantProblem(r.do("POST", "/v1/subscriptions/"+sub+"/receive", "", u), 404, "not_found")
+	// What the doors keep in the broker is nobody's to read.
+	if got := r.want(200, "GET", "/v1/meta/auth", "").body; got != "{\"values\":{}}\n" {
+		t.Fatalf("users' records are readable: %s", got)
+	}
+	if _, err := r.store.PutVhost(t.Context(), "other", ""); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.want(200, "GET", "/v1/vhosts", "", u).body; strings.Contains(got, "other") {
+		t.Fatalf("sees virtual hosts it may not enter: %s", got)
+	}
+}
+
+func TestLogin(t *testing.T) {
+	r := newRig(t)
+	pw := auth.Secret("pa:ss wörd")
+	if _, err := r.store.PutUser(t.Context(), "ann", auth.UserSpec{Password: &pw}); err != nil {
+		t.Fatal(err)
+	}
+	basic := func(s string) with {
+		return header("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(s)))
+	}
+	from := func(remote string) with { return func(r *http.Request) { r.RemoteAddr = remote } }
+	for _, tc := range []struct {
+		name   string
+		trust  bool
+		status int
+		change []with
+	}{
+		{"loopback, trusted", true, 200, nil},
+		{"loopback over IPv6, trusted", true, 200, []with{from("[::1]:1")}},
+		{"loopback mapped, trusted", true, 200, []with{from("[::ffff:127.0.0.1]:1")}},
+		{"loopback, not trusted", false, 401, nil},
+		{"remote, trusted server", true, 401, []with{from("192.0.2.1:1")}},
+		{"no address", true, 401, []with{from("@")}},
+		{"behind a proxy", true, 401, []with{header("X-Forwarded-For", "127.0.0.1")}},
+		{"behind a proxy that says Forwarded", true, 401, []with{header("Forwarded", "for=127.0.0.1")}},
+		{"remote that claims loopback", true, 401, []with{from("192.0.2.1:1"), header("X-Forwarded-For", "127.0.0.1")}},
+		{"guest from loopback", false, 200, []with{basic("guest:guest")}},
+		{"guest from outside", false, 401, []with{basic("guest:guest"), from("192.0.2.1:1")}},
+		{"guest behind a proxy", false, 401, []with{basic("guest:guest"), header("Via", "1.1 x")}},
+		{"right", false, 200, []with{basic("ann:pa:ss wörd"), from("192.0.2.1:1")}},
+		{"wrong", true, 401, []with{basic("ann:nope")}}, // also where nobody need log in
+		{"no colon", true, 401, []with{basic("ann")}},
+		{"empty password", true, 401, []with{basic("ann:")}},
+		{"empty user", true, 401, []with{basic(":x")}},
+		{"not base64", true, 401, []with{header("Authorization", "Basic !!!")}},
+		{"bearer", true, 401, []with{header("Authorization", "Bearer x")}},
+		{"empty", true, 401, []with{header("Authorization", "")}},
+		{"huge", true, 401, []with{basic("ann:" + strings.Repeat("x", 1<<20))}},
+		{"two", true, 401, []with{basic("ann:pa:ss wörd"), basic("guest:guest")}},
+		{"cookie", false, 401, []with{header("Cookie", "session=x; user=guest")}},
+		{"override", false, 401, []with{header("X-HTTP-Method-Override", "GET"), header("X-Original-URL", "/healthz")}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r.t = t
+			r.api.opts.TrustLoopback = tc.trust
+			a := r.do("GET", "/v1/whoami", "", tc.change...)
+			if a.status != tc.status {
+				t.Fatalf("status %d, want %d: %s", a.status, tc.status, a.body)
+			}
+			if strings.Contains(a.body, "Set-Cookie") || a.header.Get("Set-Cookie") != "" {
+				t.Fatal("sets a cookie")
+			}
+		})
+	}
+}
+
+func TestOrigins(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.Hosts = []string{"queue.internal"} })
+	r.queue("q", "{}")
+	host := func(h string) with { return func(r *http.Request) { r.Host = h } }
+	for _, tc := range []struct {
+		name   string
+		status int
+		change []with
+	}{
+		{"a program", 201, nil},
+		{"localhost", 201, []with{host("LOCALHOST:1")}},
+		{"127.0.0.1", 201, []with{host("127.0.0.1")}},
+		{"::1", 201, []with{host("[::1]:8080")}},
+		{"a host that was allowed", 201, []with{host("queue.internal:80")}},
+		{"DNS rebinding", 421, []with{host("evil.example:8080")}},
+		{"DNS rebinding that looks near", 421, []with{host("localhost.evil.example")}},
+		{"another address", 421, []with{host("192.0.2.1")}},
+		{"no host", 421, []with{host("")}},
+		{"own page", 201, []with{header("Sec-Fetch-Site", "same-origin"), header("Origin", "http://localhost:8080")}},
+		{"foreign page", 403, []with{header("Sec-Fetch-Site", "cross-site"), header("Origin", "http://evil.example")}},
+		{"foreign page with text/plain", 403, []with{header("Sec-Fetch-Site", "cross-site"), header("Content-Type", "text/plain")}},
+		{"sibling page", 403, []with{header("Sec-Fetch-Site", "same-site")}},
+		{"old browser", 403, []with{header("Origin", "http://evil.example")}},
+		{"Origin null", 403, []with{header("Origin", "null")}},
+	} {
+		a := r.do("POST", "/v1/queues/q/messages", "x", tc.change...)
+		if a.status != tc.status {
+			t.Errorf("%s: %d, want %d: %s", tc.name, a.status, tc.status, a.body)
+		}
+		if a.header.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: CORS", tc.name)
+		}
+	}
+	preflight := r.do("OPTIONS", "/v1/queues/q/messages", "", header("Origin", "http://evil.example"), header("Access-Control-Request-Method", "POST"))
+	if preflight.status == 200 || preflight.status == 204 || preflight.header.Get("Access-Control-Allow-Methods") != "" {
+		t.Errorf("preflight: %+v", preflight)
+	}
+}
+
+func TestHeadersOnEveryAnswer(t *testing.T) {
+	r := newRig(t)
+	for _, path := range []string{"/healthz", "/v1/queues", "/v1/nothing", "/v1/queues/none", "/metrics", "/v1/queues/%0d%0aSet-Cookie:x"} {
+		h := r.do("GET", path, "").header
+		if h.Get("X-Content-Type-Options") != "nosniff" || !strings.Contains(h.Get("Content-Security-Policy"), "default-src 'none'") ||
+			!strings.Contains(h.Get("Content-Security-Policy"), "frame-ancestors 'none'") || h.Get("Set-Cookie") != "" {
+			t.Errorf("%s: %v", path, h)
+		}
+		if ct := h.Get("Content-Type"); strings.Contains(ct, "html") {
+			t.Errorf("%s: %s", path, ct)
+		}
+	}
+	for _, method := range []string{"TRACE", "CONNECT", "PATCH", "OPTIONS", "FOO"} {
+		a := r.do(method, "/v1/queues", "", header("X-HTTP-Method-Override", "GET"))
+		r.wantProblem(a, http.StatusMethodNotAllowed, "invalid")
+		if a.header.Get("Allow") != "GET" {
+			t.Errorf("%s: Allow %q", method, a.header.Get("Allow"))
+		}
+	}
+	up := r.do("GET", "/v1/queues", "", header("Connection", "Upgrade"), header("Upgrade", "websocket"))
+	if up.status == http.StatusSwitchingProtocols {
+		t.Error("upgrades")
+	}
+}
+
+// served is the API behind a real listener.
+func served(t *testing.T, l Limits, sl ServerLimits) (*rig, string) {
+	t.Helper()
+	r := newRig(t, func(o *Options) { o.Limits = l })
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := NewServer(r.api, sl, nil)
+	done := make(chan struct{})
+	go func() { defer close(done); srv.Serve(LimitListener(ln, sl)) }()
+	t.Cleanup(func() { srv.Close(); <-done })
+	r.queue("q", "{}")
+	return r, ln.Addr().String()
+}
+
+// raw sends bytes and gives everything that comes until the server closes or has sent one answer without more to come.
+func raw(t *testing.T, addr, request string) string {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	go io.WriteString(conn, request) // the server may stop reading; its answer counts
+	var got bytes.Buffer
+	br := bufio.NewReader(conn)
+	for {
+		res, err := http.ReadResponse(br, nil)
+		if err != nil {
+			return got.String() + "closed"
+		}
+		body, _ := io.ReadAll(res.Body)
+		fmt.Fprintf(&got, "%d %s\n", res.StatusCode, bytes.TrimSpace(body))
+		if !strings.Contains(request, "more to come") || strings.Count(got.String(), "\n") > 1 {
+			return got.String()
+		}
+	}
+}
+
+// Malformed and hostile requests over a real connection: each is refused, and none disturbs the next.
+func TestOnTheWire(t *testing.T) {
+	r, addr := served(t, Limits{MaxBody: 1 << 16, MaxMessage: 1 << 12, BodyGrace: 50 * time.Millisecond, MinBodyRate: 1 << 20},
+		ServerLimits{HeaderTimeout: 100 * time.Millisecond})
+	post := "POST /v1/queues/q/messages HTTP/1.1\r\nHost: localhost\r\n"
+	var headers strings.Builder
+	for i := range 10_000 {
+		fmt.Fprintf(&headers, "X-%d: y\r\n", i)
+	}
+	for _, tc := range []struct{ name, request, want string }{
+		{"declared body above the limit", post + "Content-Length: 5000000000\r\n\r\n", "413 "},
+		{"chunked body above the limit", post + "Transfer-Encoding: chunked\r\n\r\n2000\r\n" + strings.Repeat("x", 0x2000) + "\r\n0\r\n\r\n", "413 "},
+		{"bad chunk size", post + "Transfer-Encoding: chunked\r\n\r\nZZ\r\nx\r\n", "400 "},
+		{"huge chunk size", post + "Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\nx\r\n", "400 "},
+		{"body and length differ", post + "Content-Length: 10\r\n\r\nabc", "408 "},
+		{"two lengths", post + "Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx", "400 "},
+		{"negative length", post + "Content-Length: -1\r\n\r\n", "400 "},
+		{"unknown transfer encoding", post + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "501 "},
+		{"slow header", "POST /v1/queues/q/messages HTTP/1.1\r\nHost: loc", "closed"},
+		{"slow body", post + "Content-Length: 100\r\n\r\nx", "408 "},
+		{"slow chunks", post + "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", "408 "},
+		{"1 MiB header", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("y", 1<<20) + "\r\n\r\n", "431 "},
+		{"10,000 headers", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + headers.String() + "\r\n", "431 "},
+		{"long request line", "GET /" + strings.Repeat("y", 1<<20) + " HTTP/1.1\r\nHost: localhost\r\n\r\n", "431 "},
+		{"no host", "GET /healthz HTTP/1.1\r\n\r\n", "400 "},
+		{"two hosts", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n", "400 "},
+		{"absolute form names another host", "GET http://evil.example/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", "421 "},
+		{"absolute form", "GET http://localhost/healthz HTTP/1.1\r\nHost: evil.example\r\n\r\n", "200 "},
+		{"HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "421 "}, // HTTP/1.1 only: it is a request without a host
+		{"not HTTP", "AMQP\x00\x00\x09\x01\r\n\r\n", "400 "},
+		{"CR in a header", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: a\rb\r\n\r\n", "400 "},
+		{"percent zero", "GET /v1/queues/%00 HTTP/1.1\r\nHost: localhost\r\n\r\n", "400 "},
+		{"bad percent", "GET /v1/queues/%zz HTTP/1.1\r\nHost: localhost\r\n\r\n", "400 "},
+		{"star", "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", "200 "}, // net/http answers it itself, with nothing
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := raw(t, addr, tc.request); !strings.HasPrefix(got, tc.want) {
+				t.Fatalf("got %.200q, want %q", got, tc.want)
+			}
+		})
+	}
+	// Content-Length beside chunked: the length is ignored and the connection not used again (RFC 9112, section 6.3), so
+	// that nothing smuggled behind is read as a request.
+	got := raw(t, addr, post+"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /healthz?more to come HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	if strings.Count(got, "200 ") > 0 {
+		t.Fatalf("smuggled: %q", got)
+	}
+	for _, d := range r.stored("q") {
+		if len(d.Body) > 0 {
+			t.Fatalf("stored %q", d.Body)
+		}
+	}
+	if n := r.api.bodies.used.Load(); n != 0 {
+		t.Fatalf("%d bytes of bodies are still counted", n)
+	}
+	if got := raw(t, addr, post+"Content-Length: 2\r\n\r\nok"); !strings.HasPrefix(got, "201 ") {
+		t.Fatalf("after all that: %q", got)
+	}
+}
+
+// fakeConn comes from any address.
+type fakeConn struct {
+	net.Conn
+	from   string
+	closed bool
+}
+
+func (c *fakeConn) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.from))
+}
+func (c *fakeConn) Close() error { c.closed = true; return nil }
+
+type fakeListener struct {
+	net.Listener
+	conns []*fakeConn
+}
+
+func (l *fakeListener) Accept() (net.Conn, error) {
+	if len(l.conns) == 0 {
+		return nil, net.ErrClosed
+	}
+	c := l.conns[0]
+	l.conns = l.conns[1:]
+	return c, nil
+}
+
+func TestLimitListener(t *testing.T) {
+	var all []*fakeConn
+	for _, from := range []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3", "[::ffff:192.0.2.1]:4", "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "192.0.2.2:1"} {
+		all = append(all, &fakeConn{from: from})
+	}
+	l := LimitListener(&fakeListener{conns: all}, ServerLimits{MaxConns: 5, MaxConnsPerIP: 2})
+	var got []string
+	var first net.Conn
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			break
+		}
+		if first == nil {
+			first = c
+		}
+		got = append(got, c.RemoteAddr().String())
+	}
+	if s := strings.Join(got, " "); s != "192.0.2.1:1 192.0.2.1:2 127.0.0.1:1 127.0.0.1:2 127.0.0.1:3" {
+		t.Fatal(s)
+	}
+	if !all[2].closed || !all[3].closed || !all[7].closed || all[0].closed {
+		t.Fatal("the wrong ones were closed")
+	}
+	first.Close()
+	first.Close() // gives its place back once
+	l.(*limitListener).Listener = &fakeListener{conns: []*fakeConn{{from: "192.0.2.1:9"}, {from: "192.0.2.1:10"}}}
+	if c, err := l.Accept(); err != nil || c.RemoteAddr().String() != "192.0.2.1:9" {
+		t.Fatal("the place was not given back")
+	}
+	if _, err := l.Accept(); err == nil {
+		t.Fatal("a place was given back twice")
+	}
+}
+
+// A handler that panics answers with a problem and leaves the server standing; its words stay in the log.
+func TestPanic(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.Ready = func() error { panic("secret words") } })
+	a := r.do("GET", "/readyz", "")
+	r.wantProblem(a, 500, "internal")
+	if strings.Contains(a.body, "secret") {
+		t.Fatal(a.body)
+	}
+	r.want(200, "GET", "/healthz", "")
+}

@@ -1,0 +1,322 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/rand"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/auth"
+)
+
+// subscribers holds the subscriptions that clients opened over HTTP. A subscription lives while somebody asks for it:
+// unasked for SubscriberTTL it is closed, and what it leased goes back.
+type subscribers struct {
+	mu    sync.Mutex
+	byID  map[string]*subscriber
+	pools map[string]*pool
+}
+
+// subscriber is one subscription and its client. mu of subscribers guards busy and closed.
+type subscriber struct {
+	id     string
+	owner  *auth.User
+	vhost  string
+	queue  string
+	sub    surgetank.Subscription
+	pool   string // key in pools, "" without one
+	busy   int    // requests that use it now
+	closed bool
+	idle   *time.Timer
+}
+
+// pool is a number of the broker's for a name that one client chose.
+type pool struct {
+	number uint64
+	users  int
+}
+
+// subscribe attaches a consumer to a queue.
+func (c *call) subscribe() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	f, err := c.object()
+	if err != nil {
+		return err
+	}
+	o := surgetank.SubscribeOptions{
+		Credit:       int(f.integer("credit", 0, 1<<20, 0)),
+		ManualCredit: f.flag("manual_credit", false),
+		NoAck:        !f.flag("ack", true),
+		GroupRun:     int(f.integer("group_run", 0, 1<<20, 0)),
+		Exclusive:    f.flag("exclusive", false),
+		Single:       f.flag("single_active", false),
+		Priority:     int(f.integer("priority", -1<<30, 1<<30, 0)),
+		Name:         f.text("name", surgetank.MaxNameLen),
+	}
+	if v, _ := f.m["lease"].(string); v == "forever" {
+		f.text("lease", 10)
+		o.Lease = surgetank.LeaseForever
+	} else {
+		o.Lease = f.duration("lease", time.Millisecond, surgetank.MaxLease, 0)
+	}
+	poolName := f.text("pool", surgetank.MaxNameLen)
+	limit := f.integer("pool_limit", 0, 1<<20, -1)
+	if poolName == "" && limit >= 0 {
+		f.fail("pool_limit", "it limits a pool; name one with pool")
+	}
+	if err := f.done(); err != nil {
+		return err
+	}
+	s := &subscriber{id: rand.Text(), owner: c.user, vhost: c.vhost(), queue: c.params["q"], busy: 1}
+	if poolName != "" {
+		s.pool = c.user.Name + "\n" + poolName
+		if c.user.IsLocal() {
+			s.pool = "\n" + poolName
+		}
+	}
+	if err := c.api.subs.add(s, c.api.limits.Subscriptions, &o.Pool); err != nil {
+		return err
+	}
+	sub, err := c.broker().Subscribe(c.r.Context(), c.queue(), o)
+	if err != nil {
+		c.api.subs.remove(s)
+		return err
+	}
+	if limit >= 0 {
+		sub.SetPoolLimit(int(limit))
+	}
+	if !c.api.subs.attach(s, sub) { // the API was closed meanwhile
+		_ = sub.Close()
+		return surgetank.Errorf(surgetank.CodeClosed, "the server is stopping; subscribe again elsewhere or later")
+	}
+	c.api.subs.done(c.api, s)
+	return c.respond(http.StatusCreated, map[string]string{"subscription": s.id, "ttl": c.api.limits.SubscriberTTL.String()})
+}
+
+// add takes a place for a subscription that is about to be made, and the number of its pool.
+func (h *subscribers) add(s *subscriber, most int, number *uint64) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.byID == nil {
+		h.byID, h.pools = map[string]*subscriber{}, map[string]*pool{}
+	}
+	if len(h.byID) >= most {
+		return &surgetank.Error{Code: surgetank.CodeBusy, RetryAfter: defaultRetryAfter,
+			Message: "there are as many subscriptions over HTTP as this server allows; close some, or try again later"}
+	}
+	h.byID[s.id] = s
+	if s.pool != "" {
+		p := h.pools[s.pool]
+		if p == nil {
+			p = &pool{number: surgetank.NewPool()}
+			h.pools[s.pool] = p
+		}
+		p.users++
+		*number = p.number
+	}
+	return nil
+}
+
+func (h *subscribers) attach(s *subscriber, sub surgetank.Subscription) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s.sub = sub
+	return !s.closed
+}
+
+// remove forgets a subscription; it tells whether this call did it.
+func (h *subscribers) remove(s *subscriber) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.drop(s)
+}
+
+func (h *subscribers) drop(s *subscriber) bool {
+	if s.closed {
+		return false
+	}
+	s.closed = true
+	delete(h.byID, s.id)
+	if s.idle != nil {
+		s.idle.Stop()
+	}
+	if p := h.pools[s.pool]; p != nil {
+		if p.users--; p.users == 0 {
+			delete(h.pools, s.pool)
+		}
+	}
+	return true
+}
+
+// use finds a subscription of the caller's and keeps it from being closed for idleness until done.
+func (h *subscribers) use(c *call) (*subscriber, error) {
+	h.mu.Lock()
+	s := h.byID[c.params["s"]]
+	known := s != nil && s.sub != nil && s.owner.Same(c.user)
+	if known {
+		s.busy++
+		if s.idle != nil {
+			s.idle.Stop()
+		}
+	}
+	h.mu.Unlock()
+	if !known { // somebody else's is as good as none: ids are secrets
+		return nil, surgetank.Errorf(surgetank.CodeNotFound, "there is no such subscription; it may have been closed because nobody asked for messages for %v; subscribe again",
+			c.api.limits.SubscriberTTL)
+	}
+	if err := c.api.opts.Auth.Authorize(c.user, s.vhost, auth.Read, s.queue); err != nil {
+		h.done(c.api, s)
+		return nil, err
+	}
+	return s, nil
+}
+
+// done starts the time a subscription may be idle, once nobody uses it.
+func (h *subscribers) done(a *API, s *subscriber) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.busy--; s.busy > 0 || s.closed {
+		return
+	}
+	s.idle = time.AfterFunc(a.limits.SubscriberTTL, func() {
+		h.mu.Lock()
+		mine := s.busy == 0 && h.drop(s)
+		h.mu.Unlock()
+		if mine {
+			if err := s.sub.Close(); err != nil {
+				a.opts.Logger.Warn("an idle subscription could not be closed", "error", err)
+			}
+		}
+	})
+}
+
+func (h *subscribers) closeAll() {
+	h.mu.Lock()
+	var list []*subscriber
+	for _, s := range h.byID {
+		if h.drop(s) && s.sub != nil {
+			list = append(list, s)
+		}
+	}
+	h.mu.Unlock()
+	for _, s := range list {
+		_ = s.sub.Close() // fails only with the broker, which ends its leases itself
+	}
+}
+
+func (h *subscribers) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.byID)
+}
+
+// subscriptionReceive hands over what waits for a subscription, or waits for it.
+func (c *call) subscriptionReceive() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	f, err := c.object()
+	if err != nil {
+		return err
+	}
+	most := int(f.integer("max", 1, int64(c.api.limits.MaxReceive), int64(c.api.limits.MaxReceive)))
+	maxBytes := int(f.integer("max_bytes", 1, 64<<20, 8<<20))
+	wait := f.duration("wait", 0, c.api.limits.MaxWait, 0)
+	if err := f.done(); err != nil {
+		return err
+	}
+	s, err := c.api.subs.use(c)
+	if err != nil {
+		return err
+	}
+	defer c.api.subs.done(c.api, s)
+	poll, stop := c.pollContext()
+	defer stop()
+	list, err := s.sub.TryReceive(nil, most, maxBytes)
+	if err == nil && len(list) == 0 && wait > 0 {
+		ctx, cancel := context.WithTimeout(poll, wait)
+		defer cancel()
+		list, err = s.sub.Receive(ctx, nil, most, maxBytes)
+		if err != nil && ctx.Err() != nil && len(list) == 0 {
+			err = nil // the wait is over; that nothing came is an answer
+		}
+	}
+	if err := c.polled(poll, list, err); err != nil {
+		return err
+	}
+	if len(list) > 0 {
+		c.api.names.learn(list[0].ID.Queue, surgetank.FullName(s.vhost, s.queue))
+	}
+	b := append(appendDeliveries(nil, list), `,"floor":`...)
+	b = strconv.AppendUint(b, s.sub.Floor(), 10)
+	if c.respondRaw(http.StatusOK, append(b, "}\n"...)) != nil {
+		c.giveBack(list)
+	}
+	return nil
+}
+
+// subscriptionCredit gives credit, sets the pool's limit, or (with neither) only keeps the subscription alive.
+func (c *call) subscriptionCredit() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	f, err := c.object()
+	if err != nil {
+		return err
+	}
+	n := f.integer("add", -1<<20, 1<<20, 0)
+	limit := f.integer("pool_limit", 0, 1<<20, -1)
+	if err := f.done(); err != nil {
+		return err
+	}
+	s, err := c.api.subs.use(c)
+	if err != nil {
+		return err
+	}
+	defer c.api.subs.done(c.api, s)
+	if limit >= 0 {
+		s.sub.SetPoolLimit(int(limit))
+	}
+	if n != 0 {
+		s.sub.AddCredit(int(n))
+	}
+	return c.respond(http.StatusOK, map[string]uint64{"floor": s.sub.Floor()})
+}
+
+// subscriptionCancel stops hand-outs; what was received stays leased while the subscription is kept alive.
+func (c *call) subscriptionCancel() error {
+	if err := c.plain(); err != nil {
+		return err
+	}
+	s, err := c.api.subs.use(c)
+	if err != nil {
+		return err
+	}
+	defer c.api.subs.done(c.api, s)
+	if err := s.sub.Cancel(); err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, map[string]bool{"cancelled": true})
+}
+
+// subscriptionClose ends a subscription; what it leased goes back.
+func (c *call) subscriptionClose() error {
+	if err := c.plain(); err != nil {
+		return err
+	}
+	s, err := c.api.subs.use(c)
+	if err != nil {
+		return err
+	}
+	if c.api.subs.remove(s) {
+		if err := s.sub.Close(); err != nil {
+			return err
+		}
+	}
+	return c.respond(http.StatusOK, map[string]bool{"closed": true})
+}

@@ -1,0 +1,127 @@
+// Package child runs `surgetank serve` as a child process that can be killed without warning and started again on the
+// same data and addresses. The demo and the chaos test use it; the library and the server do not.
+package child
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"time"
+)
+
+// Ready is the line that `surgetank serve --json` prints when all is open.
+type Ready struct {
+	Ready   bool   `json:"ready"`
+	HTTP    string `json:"http,omitempty"` // URL
+	AMQP    string `json:"amqp,omitempty"` // URL, without a user
+	AMQPS   string `json:"amqps,omitempty"`
+	Data    string `json:"data"`
+	PID     int    `json:"pid"`
+	Version string `json:"version"`
+}
+
+// Server is a server in a process of its own. Its methods are for one goroutine.
+type Server struct {
+	binary string
+	args   []string
+	log    io.Writer
+	listen string // HTTP address, once known
+
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when the process is gone
+	err    error         // how it ended; set before exited is closed
+	Ready  Ready         // of the running process
+}
+
+// New prepares a server of a surgetank binary on a data directory. args are further flags of serve; log gets its stderr. Start
+// starts it, on a free port the first time and on the same one ever after.
+func New(binary, data string, log io.Writer, args ...string) *Server {
+	return &Server{binary: binary, log: log, listen: "127.0.0.1:0", args: append([]string{"serve", "--json", "--data", data}, args...)}
+}
+
+// Start starts the process and returns when it is ready.
+func (s *Server) Start(ctx context.Context) error {
+	s.cmd = exec.Command(s.binary, append(s.args, "--http", s.listen)...)
+	s.cmd.Stderr = s.log
+	s.cmd.WaitDelay = 5 * time.Second
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := s.cmd.Start(); err != nil {
+		return fmt.Errorf("starting the server: %w", err)
+	}
+	type answer struct {
+		ready Ready
+		err   error
+	}
+	got := make(chan answer, 1)
+	s.exited = make(chan struct{})
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		var a answer
+		in := bufio.NewReader(out)
+		line, err := in.ReadBytes('\n')
+		if err != nil {
+			a.err = errors.New("the server ended before it was ready")
+		} else if err := json.Unmarshal(line, &a.ready); err != nil || !a.ready.Ready {
+			a.err = fmt.Errorf("the server printed %.200q instead of being ready", line)
+		}
+		got <- a
+		_, _ = io.Copy(io.Discard, in)
+	}()
+	go func() {
+		<-read // Wait closes the pipe
+		s.err = s.cmd.Wait()
+		close(s.exited)
+	}()
+	select {
+	case a := <-got:
+		if a.err != nil {
+			s.Kill()
+			return a.err
+		}
+		s.Ready = a.ready
+		s.listen = a.ready.HTTP[len("http://"):]
+		return nil
+	case <-ctx.Done():
+		s.Kill()
+		return ctx.Err()
+	}
+}
+
+// Exited is closed when the process has ended, for whatever reason.
+func (s *Server) Exited() <-chan struct{} { return s.exited }
+
+// Kill ends the process as a power failure would, and returns when it is gone.
+func (s *Server) Kill() {
+	if s.cmd == nil || s.cmd.Process == nil {
+		return
+	}
+	_ = s.cmd.Process.Kill() // it may be gone already
+	<-s.exited
+}
+
+// Stop asks the process to end in order, and waits for it. Where that cannot be asked (Windows) it is killed, which loses nothing either.
+func (s *Server) Stop(ctx context.Context) error {
+	if s.cmd == nil || s.cmd.Process == nil {
+		return nil
+	}
+	if err := s.cmd.Process.Signal(os.Interrupt); err != nil {
+		s.Kill()
+		return nil
+	}
+	select {
+	case <-s.exited:
+		return s.err
+	case <-ctx.Done():
+		s.Kill()
+		return fmt.Errorf("the server did not stop: %w", ctx.Err())
+	}
+}

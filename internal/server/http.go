@@ -1,0 +1,78 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/httpapi"
+)
+
+// door is a listener's protocol, once it serves.
+type door interface {
+	// Shutdown stops taking connections, lets those there are finish until ctx ends, then cuts them.
+	Shutdown(ctx context.Context) error
+}
+
+// serveHTTP answers on the HTTP listener: health checks at once, all else when openDoors has put the API in.
+func (s *Server) serveHTTP() {
+	l := s.listeners.http
+	if l == nil {
+		return
+	}
+	starting := http.Handler(http.HandlerFunc(s.startingUp))
+	s.handler.Store(&starting)
+	current := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*s.handler.Load()).ServeHTTP(w, r) })
+	limits := httpapi.ServerLimits{}
+	s.http = httpapi.NewServer(current, limits, s.log)
+	s.http.TLSConfig = s.tls
+	l = httpapi.LimitListener(l, limits)
+	s.serving.Go(func() {
+		var err error
+		if s.tls != nil {
+			err = s.http.ServeTLS(l, "", "")
+		} else {
+			err = s.http.Serve(l)
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			s.log.Error("the HTTP listener failed", "error", err)
+		}
+	})
+}
+
+// openDoors lets everybody in: the API takes over from the handler that only knew health checks, and AMQP begins to accept.
+func (s *Server) openDoors(context.Context) error {
+	if s.http == nil {
+		return nil
+	}
+	trusted := s.tls == nil && onlyLoopback(s.listeners.http.Addr())
+	limits := httpapi.Limits{MaxMessage: int(s.cfg.MaxMessage)}
+	if most := s.cfg.MaxMessage/3*4 + 1<<20; most > 64<<20 { // a body in base64, and what is around it
+		limits.MaxBody, limits.MaxBodies = most, 8*most
+	}
+	s.api = httpapi.New(httpapi.Options{
+		Broker: s.broker, Auth: s.users, Sinks: s.sinks.api(), Version: s.opts.Version, Logger: s.log,
+		Ready: s.notReady, TrustLoopback: trusted, Limits: limits,
+	})
+	open := http.Handler(s.api)
+	s.handler.Store(&open)
+	return nil
+}
+
+// startingUp answers while the data directory is being opened, which can take a while after a crash.
+func (s *Server) startingUp(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/healthz" {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte("{\"status\":\"ok\"}\n")) // the prober is gone if this fails
+		return
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", "1")
+	w.WriteHeader(http.StatusServiceUnavailable)
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"type": "about:blank", "title": "starting", "status": http.StatusServiceUnavailable,
+		"code": surgetank.CodeBusy, "detail": "the server is starting: it reads its log; try again soon",
+	})
+}

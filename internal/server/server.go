@@ -1,0 +1,274 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/config"
+	"github.com/surgetank/surgetank/internal/httpapi"
+)
+
+// Options are what a server is made of. The zero value serves the default data directory on the default addresses.
+type Options struct {
+	Config  config.Server
+	File    *config.File // whose queues and sinks are declared at start; nil: none
+	Logger  *slog.Logger // nil: no log
+	Version string
+}
+
+// Server is a running server. Start makes one; Stop ends it. Both are for one goroutine.
+type Server struct {
+	opts Options
+	cfg  config.Server
+	log  *slog.Logger
+
+	broker *embedded.Broker
+	users  *auth.Store
+	sinks  *sinks
+	http   *http.Server
+	api    *httpapi.API
+	doors  []door
+	tls    *tls.Config
+
+	handler  atomic.Pointer[http.Handler]
+	ready    atomic.Bool
+	stopping atomic.Bool
+
+	listeners listeners
+	serving   sync.WaitGroup
+	quit      chan struct{}
+	once      sync.Once
+}
+
+// listeners are the open sockets; nil where a door is off.
+type listeners struct{ http, amqp, amqps net.Listener }
+
+func (l listeners) all() []net.Listener {
+	var open []net.Listener
+	for _, one := range []net.Listener{l.http, l.amqp, l.amqps} {
+		if one != nil {
+			open = append(open, one)
+		}
+	}
+	return open
+}
+
+// Addresses are where a server listens, as HOST:PORT; empty where it does not.
+type Addresses struct {
+	HTTP, AMQP, AMQPS string
+	TLS               bool // HTTP is HTTPS
+}
+
+// Start starts a server and returns when every door is open. Nothing is left running when it fails.
+func Start(ctx context.Context, o Options) (_ *Server, err error) {
+	if err := o.Config.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{opts: o, cfg: o.Config.WithDefaults(), log: o.Logger, quit: make(chan struct{})}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	defer func() {
+		if err != nil {
+			s.abandon()
+		}
+	}()
+	if err := s.listen(); err != nil {
+		return nil, err
+	}
+	s.serveHTTP()
+	if err := s.open(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.openDoors(ctx); err != nil {
+		return nil, err
+	}
+	s.serving.Go(func() { paceCollector(s.quit) })
+	s.ready.Store(true)
+	return s, nil
+}
+
+// listen binds every address.
+func (s *Server) listen() (err error) {
+	if s.cfg.TLSCert != "" {
+		pair, err := tls.LoadX509KeyPair(s.cfg.TLSCert, s.cfg.TLSKey)
+		if err != nil {
+			return surgetank.Errorf(surgetank.CodeInvalid, "cannot load the TLS certificate %s with the key %s: %w", s.cfg.TLSCert, s.cfg.TLSKey, err)
+		}
+		s.tls = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	}
+	bind := func(name, address string) (net.Listener, error) {
+		if address == "" || address == config.Off {
+			return nil, nil
+		}
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return nil, surgetank.Errorf(surgetank.CodeInvalid, "cannot listen on %s for %s: %w; is another server running there? Choose another address with --%[2]s, or off", address, name, err)
+		}
+		return l, nil
+	}
+	if s.listeners.http, err = bind("http", s.cfg.HTTP); err != nil {
+		return err
+	}
+	if s.listeners.amqp, err = bind("amqp", s.cfg.AMQP); err != nil {
+		return err
+	}
+	s.listeners.amqps, err = bind("amqps", s.cfg.AMQPS)
+	return err
+}
+
+// open opens the data directory, the users and the sinks, and declares what the file names.
+func (s *Server) open(ctx context.Context) error {
+	dir, err := filepath.Abs(s.cfg.Data)
+	if err != nil {
+		return surgetank.Errorf(surgetank.CodeInvalid, "the data directory %q has no absolute path: %w", s.cfg.Data, err)
+	}
+	s.cfg.Data = dir
+	if err := private(dir); err != nil {
+		return err
+	}
+	began := time.Now()
+	if s.broker, err = embedded.Open(dir, embedded.Options{Logger: s.log, MaxMessage: int(s.cfg.MaxMessage)}); err != nil {
+		return fmt.Errorf("opening the data directory %s: %w", dir, err)
+	}
+	s.log.Info("data directory open", "dir", dir, "epoch", s.broker.Epoch(), "took", time.Since(began).Round(time.Millisecond))
+	if s.users, err = auth.Open(ctx, s.broker, auth.WithLogger(s.log)); err != nil {
+		return fmt.Errorf("loading users and virtual hosts: %w", err)
+	}
+	if err := checkExposure(s.users.Users(), s.listeners.all()); err != nil {
+		return err
+	}
+	if s.sinks, err = openSinks(ctx, s.broker, s.log); err != nil {
+		return fmt.Errorf("starting sinks: %w", err)
+	}
+	return s.declare(ctx)
+}
+
+// declare brings the file's queues and sinks to what it says. A sink whose target cannot be reached stops nothing: it waits for
+// its target by itself, if it was set before, and is reported otherwise.
+func (s *Server) declare(ctx context.Context) error {
+	if s.opts.File == nil {
+		return nil
+	}
+	for _, q := range s.opts.File.Queues {
+		var now surgetank.QueueConfig
+		if info, err := s.broker.Queue(ctx, q.Name); err == nil {
+			now = info.Config
+		}
+		if _, created, err := s.broker.DeclareQueue(ctx, q.Name, q.Over(now), surgetank.DeclareOrUpdate); err != nil {
+			return fmt.Errorf("declaring the queue %s of %s: %w", q.Name, s.opts.File.Path, err)
+		} else if created {
+			s.log.Info("queue created", "queue", q.Name)
+		}
+	}
+	for _, k := range s.opts.File.Sinks {
+		if err := s.sinks.declare(ctx, k); err != nil {
+			return fmt.Errorf("setting the sink %s of %s: %w", k.Name, s.opts.File.Path, err)
+		}
+	}
+	return nil
+}
+
+// Addresses tells where the server listens.
+func (s *Server) Addresses() Addresses {
+	a := Addresses{TLS: s.tls != nil}
+	for _, one := range []struct {
+		l    net.Listener
+		into *string
+	}{{s.listeners.http, &a.HTTP}, {s.listeners.amqp, &a.AMQP}, {s.listeners.amqps, &a.AMQPS}} {
+		if one.l != nil {
+			*one.into = one.l.Addr().String()
+		}
+	}
+	return a
+}
+
+// Data is the absolute path of the data directory.
+func (s *Server) Data() string { return s.cfg.Data }
+
+// OnlyGuest tells whether guest is the only user.
+func (s *Server) OnlyGuest() bool {
+	for _, u := range s.users.Users() {
+		if u.Name != "guest" {
+			return false
+		}
+	}
+	return true
+}
+
+// Done is closed when the server cannot go on: its log has failed. Err then says why. Stop must still be called.
+func (s *Server) Done() <-chan struct{} { return s.broker.Failed() }
+
+// Err says why the server failed, and what to do.
+func (s *Server) Err() error {
+	if err := s.broker.Err(); err != nil {
+		return fmt.Errorf("the server stops because its log failed: %w. Everything that was confirmed is on disk. See to the cause (disk space, disk errors), run surgetank verify --data %s, and start again", err, s.cfg.Data)
+	}
+	return nil
+}
+
+// notReady is what /readyz says.
+func (s *Server) notReady() error {
+	switch {
+	case s.stopping.Load():
+		return surgetank.Errorf(surgetank.CodeClosed, "the server is stopping")
+	case !s.ready.Load():
+		return surgetank.Errorf(surgetank.CodeClosed, "the server is starting")
+	}
+	return s.broker.Err()
+}
+
+// Stop ends the server in order: see the package's comment. ctx bounds how long requests may take to finish; the broker is
+// closed in any case, so that what was accepted is on disk.
+func (s *Server) Stop(ctx context.Context) error {
+	s.stopping.Store(true)
+	var problems []error
+	for _, d := range s.doors {
+		if err := d.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			problems = append(problems, err)
+		}
+	}
+	if s.http != nil {
+		if s.api != nil {
+			s.api.Close() // ends long polls, which have nothing to finish
+		}
+		if err := s.http.Shutdown(ctx); err != nil {
+			_ = s.http.Close() // connections that did not finish in time are cut
+		}
+	}
+	if s.sinks != nil {
+		if err := s.sinks.stop(ctx); err != nil {
+			problems = append(problems, err)
+		}
+	}
+	if s.broker != nil {
+		if err := s.broker.Close(); err != nil && surgetank.CodeOf(err) != surgetank.CodeClosed {
+			problems = append(problems, err)
+		}
+	}
+	s.once.Do(func() { close(s.quit) })
+	s.serving.Wait()
+	return errors.Join(problems...)
+}
+
+// abandon undoes a start that failed.
+func (s *Server) abandon() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_ = s.Stop(ctx) // the failure of the start is what is reported
+	for _, l := range s.listeners.all() {
+		_ = l.Close() // those that no door has taken over
+	}
+}

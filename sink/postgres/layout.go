@@ -1,0 +1,112 @@
+package postgres
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/surgetank/surgetank/sink"
+)
+
+// layout is the statements for one table and its settings. It is immutable.
+type layout struct {
+	columns  []column
+	progress string // the progress table
+	direct   bool   // rows may be copied straight into the table
+	defaults []int  // the columns that have a default, by index
+	copyInto string // COPY into the table
+	stage    string // CREATE of the staging table
+	copyBy   string // COPY into the staging table
+	insert   string // staging table → table
+}
+
+const stageName = "pg_temp.surgetank_stage"
+
+func newLayout(spec sink.TableSpec, f found, columns []column) *layout {
+	l := &layout{columns: columns, progress: progressName(f.schema), direct: spec.OnConflict == nil && !f.rowSecurity}
+	var list, stage []string
+	for i, c := range columns {
+		list = append(list, sink.QuoteName(c.Name))
+		stage = append(stage, fmt.Sprintf("c%d %s", i, c.typeName))
+		if c.fallback != "" {
+			l.defaults = append(l.defaults, i)
+		}
+	}
+	into := f.sql() + " (" + strings.Join(list, ", ") + ")"
+	l.copyInto = "COPY " + into + " FROM STDIN"
+	l.stage = "CREATE TEMP TABLE IF NOT EXISTS surgetank_stage (n int, missing text, " + strings.Join(stage, ", ") + ") ON COMMIT DELETE ROWS"
+	l.copyBy = "COPY " + stageName + " FROM STDIN"
+	l.insert = "INSERT INTO " + into + " " + l.fromStage(spec) + conflict(spec, columns)
+	return l
+}
+
+// fromStage selects the rows of the staging table: a missing field takes its column's default (missing has one character, 0
+// or 1, for each column with a default); of rows with the same keys the last one counts where on_conflict updates, because one
+// INSERT may touch a row only once. Rows come in the order of their keys, so that two lanes lock rows in the same order.
+func (l *layout) fromStage(spec sink.TableSpec) string {
+	values := make([]string, len(l.columns))
+	for i := range l.columns {
+		values[i] = fmt.Sprintf("s.c%d", i)
+	}
+	for k, i := range l.defaults {
+		values[i] = fmt.Sprintf("CASE WHEN substr(s.missing, %d, 1) = '1' THEN %s ELSE s.c%d END", k+1, l.columns[i].fallback, i)
+	}
+	selected := "SELECT " + strings.Join(values, ", ")
+	if spec.OnConflict == nil {
+		return selected + " FROM " + stageName + " s ORDER BY s.n"
+	}
+	var keys, nulls []string
+	for i, c := range l.columns {
+		if spec.IsKey(c.Name) {
+			keys = append(keys, fmt.Sprintf("s.c%d", i))
+			nulls = append(nulls, fmt.Sprintf("s.c%d IS NULL", i))
+		}
+	}
+	order := strings.Join(keys, ", ")
+	if !spec.OnConflict.Update {
+		return selected + " FROM " + stageName + " s ORDER BY " + order + ", s.n"
+	}
+	return selected + " FROM (SELECT s.*, row_number() OVER (PARTITION BY " + order + ", CASE WHEN " + strings.Join(nulls, " OR ") +
+		" THEN s.n END ORDER BY s.n DESC) AS newest FROM " + stageName + " s) s WHERE s.newest = 1 ORDER BY " + order
+}
+
+func conflict(spec sink.TableSpec, columns []column) string {
+	if spec.OnConflict == nil {
+		return ""
+	}
+	var sets []string
+	for _, c := range columns {
+		if !spec.IsKey(c.Name) {
+			q := sink.QuoteName(c.Name)
+			sets = append(sets, q+" = EXCLUDED."+q)
+		}
+	}
+	head := " ON CONFLICT (" + names(spec.OnConflict.Keys) + ") DO "
+	if !spec.OnConflict.Update || len(sets) == 0 {
+		return head + "NOTHING"
+	}
+	return head + "UPDATE SET " + strings.Join(sets, ", ")
+}
+
+// probe is the insert with no rows and no staging table, for EXPLAIN.
+func (l *layout) probe() string {
+	var list []string
+	for i, c := range l.columns {
+		list = append(list, fmt.Sprintf("NULL::%s AS c%d", c.typeName, i))
+	}
+	rows := "(SELECT 1 AS n, ''::text AS missing, " + strings.Join(list, ", ") + " WHERE false)"
+	return strings.Replace(l.insert, stageName, rows, 1)
+}
+
+// advance moves a lane's progress. stale makes it fail where the row is not what the lane left: by a division by zero, which
+// undoes the rest of the query. A trigger may divide by zero too; the split that follows tells the two apart.
+func (l *layout) advance(instance string, lane int, p sink.Progress, stale bool) string {
+	update := fmt.Sprintf(`UPDATE %s SET batch = batch + 1, watermark = %d, ids = '\x%x', updated = now() WHERE instance = %s AND lane = %d AND epoch = %d AND batch = %d`,
+		l.progress, p.Watermark, p.IDs, literal(instance), lane, p.Epoch, p.Batch)
+	if stale {
+		return "WITH moved AS (" + update + " RETURNING 1) SELECT 1/count(*) FROM moved"
+	}
+	return update
+}
+
+// literal writes a text constant; standard_conforming_strings is on.
+func literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

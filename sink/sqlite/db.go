@@ -1,0 +1,153 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"path/filepath"
+	"strings"
+
+	"modernc.org/sqlite"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/sink"
+)
+
+// db is one connection, used by one goroutine at a time. It works on the driver itself: there is one connection, and database/sql's pool and
+// conversions would cost more than the statements.
+type db struct {
+	conn driver.Conn
+}
+
+// busyWait is how long SQLite waits for another process's transaction before it answers SQLITE_BUSY.
+const busyWait = "PRAGMA busy_timeout = 5000"
+
+// open opens a file, and makes it only if create says so. The error is a *surgetank.Error.
+func open(ctx context.Context, path string, create bool) (*db, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, surgetank.FieldErrorf("sqlite.path", "sqlite.path %q: %v", path, err)
+	}
+	slash := filepath.ToSlash(abs)
+	if !strings.HasPrefix(slash, "/") {
+		slash = "/" + slash // C:/…
+	}
+	mode := "rw"
+	if create {
+		mode = "rwc"
+	}
+	conn, err := (&sqlite.Driver{}).Open((&url.URL{Scheme: "file", Path: slash, RawQuery: "mode=" + mode}).String())
+	if err != nil {
+		return nil, unusable(path, err)
+	}
+	d := &db{conn: conn}
+	for _, pragma := range []string{busyWait, "PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON"} {
+		if err := d.exec(ctx, pragma); err != nil {
+			d.close()
+			return nil, unusable(path, err)
+		}
+	}
+	rows, err := d.query(ctx, "PRAGMA journal_mode")
+	if err != nil {
+		d.close()
+		return nil, unusable(path, err)
+	}
+	if len(rows) != 1 || rows[0][0] != "wal" {
+		d.close()
+		return nil, surgetank.Errorf(surgetank.CodeInvalid, "the SQLite file %s cannot be put into WAL mode; put it on a local file system that supports shared memory", path)
+	}
+	return d, nil
+}
+
+func unusable(path string, err error) error {
+	return &surgetank.Error{Code: surgetank.CodeInvalid, Field: "sqlite.path", Err: err,
+		Message: fmt.Sprintf("the SQLite file %s cannot be opened: %v; check the path and its permissions, or let create_table make it", path, err)}
+}
+
+func (d *db) close() {
+	// There is nothing to do about an error here: what was committed is on disk, and nothing else counts.
+	_ = d.conn.Close()
+}
+
+// rollback ends a transaction that is of no use any more; when that fails, there was none.
+func (d *db) rollback() { _ = d.exec(context.Background(), "ROLLBACK") }
+
+func named(args []driver.Value) []driver.NamedValue {
+	list := make([]driver.NamedValue, len(args))
+	for i, a := range args {
+		list[i] = driver.NamedValue{Ordinal: i + 1, Value: a}
+	}
+	return list
+}
+
+func (d *db) exec(ctx context.Context, query string, args ...driver.Value) error {
+	_, err := d.conn.(driver.ExecerContext).ExecContext(ctx, query, named(args))
+	return err
+}
+
+// changes runs a statement and tells how many rows it changed.
+func (d *db) changes(ctx context.Context, query string, args ...driver.Value) (int64, error) {
+	res, err := d.conn.(driver.ExecerContext).ExecContext(ctx, query, named(args))
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+func (d *db) query(ctx context.Context, query string, args ...driver.Value) (out [][]driver.Value, err error) {
+	rows, err := d.conn.(driver.QueryerContext).QueryContext(ctx, query, named(args))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for {
+		row := make([]driver.Value, len(rows.Columns()))
+		switch err := rows.Next(row); {
+		case errors.Is(err, io.EOF):
+			return out, nil
+		case err != nil:
+			return nil, err
+		}
+		for i, v := range row {
+			if b, ok := v.([]byte); ok {
+				row[i] = append([]byte{}, b...)
+			}
+		}
+		out = append(out, row)
+	}
+}
+
+// SQLite's primary result codes (https://sqlite.org/rescode.html) that mean something for a batch.
+const (
+	codeBusy       = 5
+	codeLocked     = 6
+	codeTooBig     = 18
+	codeConstraint = 19
+	codeMismatch   = 20
+)
+
+// classify says what an error means for the batch. What is not known here counts as Down: nothing is
+// parked, nothing is lost, and the status shows the words.
+func classify(err error) error {
+	if err == nil {
+		return nil
+	}
+	var known *sink.Error
+	if errors.As(err, &known) {
+		return known
+	}
+	out := &sink.Error{Class: sink.Down, Row: -1, Reason: "SQLite: " + err.Error(), Err: err}
+	var e *sqlite.Error
+	if errors.As(err, &e) {
+		switch e.Code() & 0xff {
+		case codeBusy, codeLocked:
+			out.Class = sink.Retry
+		case codeTooBig, codeConstraint, codeMismatch:
+			out.Class = sink.BadRow
+		}
+	}
+	return out
+}

@@ -1,0 +1,114 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+
+	"github.com/surgetank/surgetank/sink"
+)
+
+// maxParameters is SQLite's default limit of parameters in one statement (SQLITE_MAX_VARIABLE_NUMBER).
+const maxParameters = 32766
+
+// rowSteps are the numbers of rows that inserts are prepared for.
+var rowSteps = [...]int{128, 16, 1}
+
+// insertRows writes rows in order, as many at once as there is a statement for. Rows that leave columns out go one by one.
+func (l *lane) insertRows(ctx context.Context, from, to int) error {
+	width := len(l.table.columns)
+	for from < to {
+		if err := ctx.Err(); err != nil {
+			return classify(err)
+		}
+		r := &l.rows[from]
+		if r.leave != nil {
+			if err := l.insertOdd(r); err != nil {
+				return at(err, from)
+			}
+			from++
+			continue
+		}
+		run := 1
+		for from+run < to && run < rowSteps[0] && l.rows[from+run].leave == nil {
+			run++
+		}
+		n := 1
+		for _, step := range rowSteps {
+			if step <= run && step*width <= maxParameters {
+				n = step
+				break
+			}
+		}
+		stmt, err := l.statement(n)
+		if err != nil {
+			return classify(err)
+		}
+		values := l.values[r.at : r.at+n*width]
+		for i := range values {
+			values[i].Ordinal = i + 1
+		}
+		if err := execute(stmt, values); err != nil {
+			if n == 1 {
+				return at(err, from)
+			}
+			return classify(err)
+		}
+		from += n
+	}
+	return nil
+}
+
+// execute runs a prepared insert. It takes no context: a statement is short, and watching a context would cost more.
+func execute(stmt driver.Stmt, values []driver.NamedValue) error {
+	_, err := stmt.(driver.StmtExecContext).ExecContext(context.Background(), values)
+	return err
+}
+
+// at adds which row an error is about.
+func at(err error, i int) error {
+	e := classify(err)
+	if e, ok := e.(*sink.Error); ok && e.Class == sink.BadRow {
+		e.Row = i
+	}
+	return e
+}
+
+func (l *lane) statement(n int) (driver.Stmt, error) {
+	if s := l.stmts[n]; s != nil {
+		return s, nil
+	}
+	s, err := l.t.db.conn.Prepare(l.table.insert(n, nil))
+	if err != nil {
+		return nil, err
+	}
+	l.stmts[n] = s
+	return s, nil
+}
+
+// insertOdd writes a row that leaves columns out.
+func (l *lane) insertOdd(r *row) error {
+	key := make([]byte, len(r.leave))
+	var values []driver.NamedValue
+	for i, left := range r.leave {
+		if left {
+			key[i] = 1
+			continue
+		}
+		values = append(values, driver.NamedValue{Ordinal: len(values) + 1, Value: l.values[r.at+i].Value})
+	}
+	s := l.odd[string(key)]
+	if s == nil {
+		if len(l.odd) >= 64 { // as many combinations as anybody's messages have; a hostile publisher has more
+			for k, old := range l.odd {
+				_ = old.Close()
+				delete(l.odd, k)
+			}
+		}
+		var err error
+		if s, err = l.t.db.conn.Prepare(l.table.insert(1, r.leave)); err != nil {
+			return err
+		}
+		l.odd[string(key)] = s
+	}
+	return execute(s, values)
+}

@@ -1,0 +1,205 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/sink"
+)
+
+// table is what the lanes know of the table: one column for each of the spec's, in its order.
+type table struct {
+	spec    sink.Spec
+	columns []column
+}
+
+type column struct {
+	sink.Column
+	affinity affinity
+	optional bool // may be left out: it is nullable, or SQLite numbers it
+	fallback bool // has a default, which a missing field takes
+}
+
+// affinity is a column's inclination to a type, by the rules of https://sqlite.org/datatype3.html section 3.1.
+type affinity uint8
+
+const (
+	affinityNone affinity = iota // BLOB, or no type
+	affinityText
+	affinityNumber // INTEGER, REAL, NUMERIC
+)
+
+func affinityOf(declared string) affinity {
+	t := strings.ToUpper(declared)
+	has := func(s string) bool { return strings.Contains(t, s) }
+	switch {
+	case has("INT"):
+		return affinityNumber
+	case has("CHAR"), has("CLOB"), has("TEXT"):
+		return affinityText
+	case has("BLOB"), t == "", t == "ANY":
+		return affinityNone
+	}
+	return affinityNumber
+}
+
+// prepare makes the tables that are to be made, and compares the target table with the settings.
+func prepare(ctx context.Context, d *db, spec sink.Spec) (*table, error) {
+	parts, err := sink.SplitTable(spec.Table.Table)
+	if err != nil {
+		return nil, err
+	}
+	name := parts[0]
+	if spec.Table.Create {
+		if err := d.exec(ctx, createSQL(name, spec.Table)); err != nil {
+			return nil, refused("sqlite.create_table", "table %s cannot be made: %v", name, err)
+		}
+	}
+	if err := d.exec(ctx, createProgress); err != nil {
+		return nil, refused("sqlite.path", "the table surgetank_progress, where the sink keeps its progress, cannot be made: %v; the file must be writable", err)
+	}
+	rows, err := d.query(ctx, `SELECT name, type, "notnull", dflt_value, pk, hidden FROM pragma_table_xinfo(?)`, name)
+	if err != nil {
+		return nil, refused("sqlite.table", "table %s cannot be read: %v", name, err)
+	}
+	if len(rows) == 0 {
+		return nil, refused("sqlite.table", "table %s does not exist in %s; make it, or set create_table: true", name, spec.Address)
+	}
+	type info struct {
+		column
+		hidden bool
+		given  bool
+	}
+	// A lone INTEGER PRIMARY KEY is the rowid, which SQLite gives itself.
+	keys := 0
+	for _, r := range rows {
+		if r[4].(int64) > 0 {
+			keys++
+		}
+	}
+	have := map[string]*info{}
+	for _, r := range rows {
+		declared, _ := r[1].(string)
+		notNull, pk := r[2].(int64) != 0, r[4].(int64) > 0
+		rowid := pk && keys == 1 && strings.EqualFold(declared, "INTEGER")
+		have[strings.ToLower(r[0].(string))] = &info{hidden: r[5].(int64) != 0, column: column{affinity: affinityOf(declared),
+			optional: !notNull || rowid, fallback: r[3] != nil}}
+	}
+	t := &table{spec: spec}
+	var missing []string
+	for _, c := range spec.Table.Columns {
+		i := have[strings.ToLower(c.Name)]
+		switch {
+		case i == nil:
+			missing = append(missing, fmt.Sprintf("%q", c.Name))
+			continue
+		case i.hidden:
+			return nil, refused("sqlite.columns."+c.Name, "column %q of table %s is generated and takes no value; leave it out", c.Name, name)
+		}
+		i.given = true
+		i.Column = c
+		t.columns = append(t.columns, i.column)
+	}
+	if missing != nil {
+		return nil, refused("sqlite.columns", "table %s has no column %s; add it to the table, or leave it out", name, strings.Join(missing, ", "))
+	}
+	for _, r := range rows {
+		if i := have[strings.ToLower(r[0].(string))]; !i.given && !i.hidden && !i.optional && !i.fallback {
+			return nil, refused("sqlite.columns", "column %q of table %s allows no null and has no default; give it a value in columns", r[0], name)
+		}
+	}
+	stmt, err := d.conn.Prepare(t.insert(1, nil))
+	if err != nil {
+		field := "sqlite.table"
+		if spec.Table.OnConflict != nil {
+			field = "sqlite.on_conflict.keys"
+		}
+		return nil, refused(field, "SQLite refuses the sink's insert into %s: %v", name, err)
+	}
+	return t, stmt.Close()
+}
+
+func refused(field, format string, args ...any) error {
+	return surgetank.FieldErrorf(field, format, args...)
+}
+
+// createSQL makes a table in which every value keeps its form: columns from JSON paths have no type, so that numbers stay numbers and
+// text stays text.
+func createSQL(name string, t sink.TableSpec) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s (", sink.QuoteName(name))
+	for i, c := range t.Columns {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(sink.QuoteName(c.Name))
+		switch c.From.Shape() {
+		case sink.ShapeWhole, sink.ShapeText, sink.ShapeTime:
+			b.WriteString(" TEXT")
+		case sink.ShapeBytes:
+			b.WriteString(" BLOB")
+		case sink.ShapeInteger:
+			b.WriteString(" INTEGER")
+		}
+		if t.IsKey(c.Name) {
+			b.WriteString(" NOT NULL")
+		}
+	}
+	if t.OnConflict != nil {
+		b.WriteString(", PRIMARY KEY (" + names(t.OnConflict.Keys) + ")")
+	}
+	b.WriteString(")")
+	return b.String()
+}
+
+func names(list []string) string {
+	quoted := make([]string, len(list))
+	for i, n := range list {
+		quoted[i] = sink.QuoteName(n)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// insert writes the insert of n rows. leave, when not nil, tells for each column whether it is left out, so that it
+// takes its default.
+func (t *table) insert(n int, leave []bool) string {
+	var b strings.Builder
+	parts, _ := sink.SplitTable(t.spec.Table.Table) // checked by New
+	b.WriteString("INSERT INTO " + sink.QuoteName(parts[0]) + " (")
+	var given []string
+	for i, c := range t.columns {
+		if leave == nil || !leave[i] {
+			given = append(given, c.Name)
+		}
+	}
+	b.WriteString(names(given) + ") VALUES ")
+	if len(given) == 0 {
+		b.Reset()
+		b.WriteString("INSERT INTO " + sink.QuoteName(parts[0]) + " DEFAULT VALUES")
+		return b.String()
+	}
+	row := "(" + strings.TrimSuffix(strings.Repeat("?,", len(given)), ",") + ")"
+	b.WriteString(strings.TrimSuffix(strings.Repeat(row+",", n), ","))
+	if oc := t.spec.Table.OnConflict; oc != nil {
+		b.WriteString(" ON CONFLICT (" + names(oc.Keys) + ") DO ")
+		b.WriteString(t.conflictAction())
+	}
+	return b.String()
+}
+
+// conflictAction writes what follows DO. With nothing but keys there is nothing to update.
+func (t *table) conflictAction() string {
+	var sets []string
+	for _, c := range t.columns {
+		if !t.spec.Table.IsKey(c.Name) {
+			q := sink.QuoteName(c.Name)
+			sets = append(sets, q+" = excluded."+q)
+		}
+	}
+	if !t.spec.Table.OnConflict.Update || len(sets) == 0 {
+		return "NOTHING"
+	}
+	return "UPDATE SET " + strings.Join(sets, ", ")
+}

@@ -1,0 +1,336 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/surgetank/surgetank/internal/server/child"
+)
+
+// options are the program's flags.
+type options struct {
+	input    string
+	messages int
+	kills    int // of each of the two
+	lanes    int
+	seed     uint64
+	binary   string // of surgetank; empty: built from this module
+	keep     bool
+	say      func(format string, args ...any)
+}
+
+// summary is what a run found.
+type summary struct {
+	Seed              uint64
+	Messages          int
+	Bytes             int64
+	Groups            int
+	Rows              int64
+	Lost              int64
+	Doubled           int64
+	Damaged           int64 // rows whose bytes are not the line's
+	OutOfOrder        int64
+	Parked            int64
+	KilledServer      int
+	KilledPostgres    int
+	SentAgain         int64 // batches of publish whose outcome was unknown or that were refused
+	Publish, Complete time.Duration
+}
+
+func (s summary) ok() bool {
+	return s.Rows == int64(s.Messages) && s.Lost == 0 && s.Doubled == 0 && s.Damaged == 0 && s.OutOfOrder == 0 && s.Parked == 0
+}
+
+func (s summary) String() string {
+	verdict := "ok"
+	if !s.ok() {
+		verdict = "FAILED"
+	}
+	return fmt.Sprintf("chaos %s: seed %d, published %d (%.0f MB, %d groups), rows %d, lost %d, doubled %d, damaged %d, out of order %d, parked %d; kill -9: surgetank %d, postgres %d; batches sent again %d; published in %.1f s, all applied after %.1f s",
+		verdict, s.Seed, s.Messages, float64(s.Bytes)/1e6, s.Groups, s.Rows, s.Lost, s.Doubled, s.Damaged, s.OutOfOrder, s.Parked,
+		s.KilledServer, s.KilledPostgres, s.SentAgain, s.Publish.Seconds(), s.Complete.Seconds())
+}
+
+// world is all that runs.
+type world struct {
+	options
+	dir    string
+	pg     *postgres
+	server *child.Server
+	sum    summary
+}
+
+const schema = `CREATE TABLE events (
+	applied bigserial, -- the order in which rows were written
+	n bigint, grp text, event text, body text)`
+
+const configuration = `queues:
+  events:
+    group_by: %s
+    group: {max_in_flight: 1}
+    dedup: {window: 2h}
+sinks:
+  events-to-db:
+    queue: events
+    postgres:
+      dsn: %s
+      table: events
+      columns: {n: $.n, grp: message.group, event: $.event, body: body}
+    lanes: %d
+`
+
+// run does it all; the summary holds what was found also when a promise was broken. The error is for what kept us from finding out.
+func run(ctx context.Context, o options) (_ summary, err error) {
+	dir, err := os.MkdirTemp("", "surgetank-chaos-")
+	if err != nil {
+		return summary{}, err
+	}
+	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL's user must get through
+		return summary{}, err
+	}
+	w := &world{options: o, dir: dir, sum: summary{Seed: o.seed, Messages: o.messages}}
+	if o.keep {
+		o.say("everything stays in %s", dir)
+	} else {
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	}
+	want, err := w.prepare(ctx)
+	if err != nil {
+		return w.sum, err
+	}
+	defer w.pg.kill()
+	defer w.server.Kill()
+	if err := w.storm(ctx); err != nil {
+		return w.sum, fmt.Errorf("%w\nlast words of the server:\n%s", err, tail(filepath.Join(dir, "server.log")))
+	}
+	if err := w.verify(ctx, want); err != nil {
+		return w.sum, fmt.Errorf("reading the table back: %w", err)
+	}
+	stop, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return w.sum, w.server.Stop(stop)
+}
+
+// prepare makes input, program, database and server.
+func (w *world) prepare(ctx context.Context) (*expected, error) {
+	base := madeUpLines()
+	if w.input != "" {
+		var err error
+		if base, err = readLines(w.input); err != nil {
+			return nil, err
+		}
+	}
+	want, err := writeInput(filepath.Join(w.dir, "input.ndjson"), base, w.messages)
+	if err != nil {
+		return nil, err
+	}
+	w.sum.Bytes, w.sum.Groups = want.bytes, len(want.names)
+	if w.binary == "" {
+		w.binary = filepath.Join(w.dir, "surgetank")
+		if out, err := exec.CommandContext(ctx, "go", "build", "-o", w.binary, "github.com/surgetank/surgetank/cmd/surgetank").CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("building surgetank: %w\n%s", err, out)
+		}
+	}
+	logs := map[string]io.Writer{}
+	for _, name := range []string{"server.log", "postgres.log"} {
+		f, err := os.OpenFile(filepath.Join(w.dir, name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		logs[name] = f // open until the program ends; its children write to it
+	}
+	if w.pg, err = newPostgres(ctx, w.dir, logs["postgres.log"]); err != nil {
+		return nil, err
+	}
+	if err := w.pg.start(ctx); err != nil {
+		return nil, err
+	}
+	conn, err := pgx.Connect(ctx, w.pg.dsn())
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, schema); err != nil {
+		return nil, err
+	}
+	w.server = child.New(w.binary, filepath.Join(w.dir, "data"), logs["server.log"], "--amqp", "off")
+	if err := w.server.Start(ctx); err != nil {
+		return nil, err
+	}
+	file := filepath.Join(w.dir, "surgetank.yaml")
+	if err := os.WriteFile(file, fmt.Appendf(nil, configuration, groupPath, w.pg.dsn(), w.lanes), 0o600); err != nil {
+		return nil, err
+	}
+	_, err = w.surgetank(ctx, "apply", "-f", file)
+	return want, err
+}
+
+// surgetank runs a command against the server and gives its output.
+func (w *world) surgetank(ctx context.Context, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, w.binary, args...)
+	cmd.Env = append(os.Environ(), "SURGETANK_SERVER="+w.server.Ready.HTTP)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return out, fmt.Errorf("surgetank %s: %w\n%s", args[0], err, stderr.String())
+	}
+	return out, nil
+}
+
+// storm publishes, kills and waits until the queue is empty.
+func (w *world) storm(ctx context.Context) error {
+	start := time.Now()
+	published := make(chan error, 1)
+	go func() {
+		out, err := w.surgetank(ctx, "publish", "events", filepath.Join(w.dir, "input.ndjson"), "--json", "--run", "chaos", "--give-up", "3m")
+		var report struct {
+			Confirmed int64 `json:"confirmed"`
+			Retries   int64 `json:"retries"`
+		}
+		if err == nil {
+			err = json.Unmarshal(out, &report)
+		}
+		if err == nil && report.Confirmed != int64(w.messages) {
+			err = fmt.Errorf("publish ended well with %d of %d lines confirmed", report.Confirmed, w.messages)
+		}
+		w.sum.SentAgain, w.sum.Publish = report.Retries, time.Since(start)
+		published <- err
+	}()
+	if err := w.killing(ctx, published); err != nil {
+		return err
+	}
+	select {
+	case err := <-published:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := w.drained(ctx); err != nil {
+		return err
+	}
+	w.sum.Complete = time.Since(start)
+	return nil
+}
+
+// killing hits the server and the database in turn, whenever the rows in the table pass the next mark, a random moment later.
+func (w *world) killing(ctx context.Context, published chan error) error {
+	rng := rand.New(rand.NewPCG(w.seed, 1))
+	marks := make([]int64, 2*w.kills)
+	for i := range marks {
+		marks[i] = rng.Int64N(int64(w.messages) * 95 / 100)
+	}
+	slices.Sort(marks)
+	for i, mark := range marks {
+		for {
+			rows, err := w.progress(ctx)
+			if err != nil {
+				return err
+			}
+			if rows >= mark {
+				break
+			}
+			select {
+			case err := <-published: // an early end is only of interest if it is bad
+				if err != nil {
+					return err
+				}
+				published <- nil
+				if err := pause(ctx, 50*time.Millisecond); err != nil {
+					return err
+				}
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		if err := pause(ctx, time.Duration(rng.Int64N(int64(300*time.Millisecond)))); err != nil {
+			return err
+		}
+		down := time.Duration(rng.Int64N(int64(time.Second)))
+		if i%2 == 0 {
+			w.say("kill -9 surgetank after %d rows, down for %v", mark, down.Round(time.Millisecond))
+			w.server.Kill()
+			w.sum.KilledServer++
+			if err := pause(ctx, down); err != nil {
+				return err
+			}
+			if err := w.server.Start(ctx); err != nil {
+				return fmt.Errorf("starting surgetank after kill %d: %w", w.sum.KilledServer, err)
+			}
+			continue
+		}
+		w.say("kill -9 postgres after %d rows, down for %v", mark, down.Round(time.Millisecond))
+		w.pg.kill()
+		w.sum.KilledPostgres++
+		if err := pause(ctx, down); err != nil {
+			return err
+		}
+		if err := w.pg.start(ctx); err != nil {
+			return fmt.Errorf("starting PostgreSQL after kill %d: %w", w.sum.KilledPostgres, err)
+		}
+	}
+	return nil
+}
+
+// progress gives about how many rows were written.
+func (w *world) progress(ctx context.Context) (rows int64, err error) {
+	conn, err := pgx.Connect(ctx, w.pg.dsn())
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(ctx)
+	err = conn.QueryRow(ctx, "SELECT last_value FROM events_applied_seq").Scan(&rows)
+	return rows, err
+}
+
+// drained waits until the queue holds nothing.
+func (w *world) drained(ctx context.Context) error {
+	for {
+		out, err := w.surgetank(ctx, "queue", "show", "events", "--json")
+		if err != nil {
+			return err
+		}
+		var q struct{ Ready, Blocked, Delayed, Leased int64 }
+		if err := json.Unmarshal(out, &q); err != nil {
+			return err
+		}
+		if q.Ready+q.Blocked+q.Delayed+q.Leased == 0 {
+			return nil
+		}
+		if err := pause(ctx, 500*time.Millisecond); err != nil {
+			return fmt.Errorf("the queue still holds messages: %s: %w", out, err)
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func tail(path string) []byte {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return []byte(err.Error())
+	}
+	return b[max(0, len(b)-4000):]
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// verify reads the whole table back, in the order in which its rows were written, and counts what is not as it must be.
+func (w *world) verify(ctx context.Context, want *expected) error {
+	conn, err := pgx.Connect(ctx, w.pg.dsn())
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	rows, err := conn.Query(ctx, "SELECT n, coalesce(grp, ''), md5(body) FROM events ORDER BY applied")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	seen := make([]bool, len(want.sums))
+	last := make(map[string]int64, len(want.names))
+	for rows.Next() {
+		var n int64
+		var group, sum string
+		if err := rows.Scan(&n, &group, &sum); err != nil {
+			return err
+		}
+		w.sum.Rows++
+		if n < 1 || n > int64(len(seen)) {
+			w.sum.Damaged++
+			continue
+		}
+		if seen[n-1] {
+			w.sum.Doubled++
+		}
+		seen[n-1] = true
+		if hex.EncodeToString(want.sums[n-1][:]) != sum || want.names[want.groups[n-1]] != group {
+			w.sum.Damaged++
+		}
+		// Lines without a group have no order to keep.
+		if group != "" {
+			if n <= last[group] {
+				w.sum.OutOfOrder++
+			}
+			last[group] = n
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	for _, s := range seen {
+		if !s {
+			w.sum.Lost++
+		}
+	}
+	return w.parked(ctx)
+}
+
+// parked counts what lies in dead-letter queues.
+func (w *world) parked(ctx context.Context) error {
+	out, err := w.surgetank(ctx, "queue", "ls", "--json")
+	if err != nil {
+		return err
+	}
+	var queues []struct {
+		Name                            string
+		Ready, Blocked, Delayed, Leased int64
+	}
+	if err := json.Unmarshal(out, &queues); err != nil {
+		return fmt.Errorf("queue ls: %w", err)
+	}
+	for _, q := range queues {
+		w.sum.Parked += q.Ready + q.Blocked + q.Delayed + q.Leased
+	}
+	return nil
+}
