@@ -86,6 +86,7 @@ type Queue struct {
 	flows     []flow
 	freeFlows []uint32
 	byGroup   map[string]uint32
+	unnamed   int // of byGroup: lines of messages without a group, one a priority
 	returned  map[uint32]*seqHeap
 	ready     readyHeap
 	delayed   timeHeap         // {not-before, seq}
