@@ -329,13 +329,18 @@ func (l *Log) Close() error {
 	if result == nil {
 		result = l.finishMark()
 	}
-	l.mu.Lock()
-	l.err = errClosed
-	l.mu.Unlock()
 	if !l.o.Manual {
 		close(l.stop)
 	}
-	<-l.stopped
+	<-l.stopped // maintenance, which shares the state file
+	if k := &l.keeper; result == nil {
+		if err := l.writeSlot(k.state.oldest, k.state.first); err != nil {
+			result = failed(err, false)
+		}
+	}
+	l.mu.Lock()
+	l.err = errClosed
+	l.mu.Unlock()
 	if err := l.closeFiles(); result == nil && err != nil {
 		result = wrap(surgetank.CodeInternal, fmt.Sprintf("closing the log in %s failed: %v", l.o.Dir, err), err)
 	}

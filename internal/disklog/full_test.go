@@ -258,6 +258,11 @@ func TestEvents(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
+	if f, err := disk.Open(l.files.path(segmentName(5)), vfs.Read); err != nil {
+		t.Error(err)
+	} else if size, err := f.Size(); size != dataStart+2*frameSize(5000)+indexSize(2) || err != nil {
+		t.Errorf("the segment whose tail was copied has %d bytes, %v: it was not ended", size, err)
+	}
 	want := []string{
 		"created 1", "prepared 2 16384 bytes", "reserved",
 		"sealed 1 2 entries", "prepared 3 16384 bytes",
