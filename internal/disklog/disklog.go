@@ -317,10 +317,9 @@ func (l *Log) Close() error {
 		l.err = failed(wrap(surgetank.CodeFull, "the disk is full and the log was closed before there was room"), false)
 		l.blocked = false
 	}
-	result := l.err
-	l.err = errClosed
-	if result != nil {
-		l.err = result // what still waits gets the reason
+	result := l.err // what still waits gets this reason
+	if result == nil {
+		l.err = errClosed
 	}
 	l.running = true
 	l.mu.Unlock()
@@ -334,7 +333,7 @@ func (l *Log) Close() error {
 	}
 	<-l.stopped // maintenance, which shares the state file
 	if k := &l.keeper; result == nil {
-		if err := l.writeSlot(k.state.oldest, k.state.first); err != nil {
+		if err := errorsJoin(l.bury(), l.writeSlot(k.state.oldest, k.state.first)); err != nil {
 			result = failed(err, false)
 		}
 	}
