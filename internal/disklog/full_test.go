@@ -258,6 +258,11 @@ func TestEvents(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
+	if f, err := disk.Open(l.files.path(segmentName(5)), vfs.Read); err != nil {
+		t.Error(err)
+	} else if size, err := f.Size(); size != dataStart+2*frameSize(5000)+indexSize(2) || err != nil {
+		t.Errorf("the segment whose tail was copied has %d bytes, %v: it was not ended", size, err)
+	}
 	want := []string{
 		"created 1", "prepared 2 16384 bytes", "reserved",
 		"sealed 1 2 entries", "prepared 3 16384 bytes",
@@ -308,5 +313,60 @@ func TestLock(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+// TestRestIsMarked: a log that was killed at rest has nothing doubtful at its end, so nothing is copied; and damage of its
+// last entries is damage, not a torn tail.
+func TestRestIsMarked(t *testing.T) {
+	w := newWorld(t, 2)
+	disk := vfs.NewMem()
+	_, _, l, err := contents(w.options(disk), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		w.append(l)
+	}
+	l.Pump()
+	end := l.writer.pos
+	killed := func() *vfs.Mem { return disk.CrashClone(w.rng, vfs.Crash{Percent: 100}) }
+	o := w.options(killed())
+	o.OnEvent = func(e Event) {
+		if e.Kind == "rescued" || e.Kind == "cut" {
+			t.Errorf("opening a log that was killed at rest: %v", e)
+		}
+	}
+	if _, _, _, err := contents(o, 0); err != nil {
+		t.Fatal(err)
+	}
+	for at := int64(dataStart); at < end; at += 50 {
+		c := killed()
+		if err := c.Corrupt("data/"+segmentName(1), func(b []byte) []byte { b[at] ^= 0x10; return b }); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, _, err := contents(w.options(c), 0); !errors.Is(err, commitlog.ErrCorrupt) || !strings.Contains(err.Error(), segmentName(1)) {
+			t.Errorf("damage at byte %d of the last entries gave %v, want ErrCorrupt that names the file", at, err)
+		}
+	}
+}
+
+// TestFrameIsBoundToItsPlace: a frame's header and entry check only where they were written.
+func TestFrameIsBoundToItsPlace(t *testing.T) {
+	seal := newSealer(id{1})
+	data := []byte("an entry")
+	b := make([]byte, frameHeader)
+	seal.put(b, frameEntry, 8192, 5, 4096, data)
+	if f, ok := seal.decode(b, 8192); !ok || f.number != 5 || f.length != len(data) || f.synced != 4096 {
+		t.Fatalf("decoded as %+v, %t", f, ok)
+	}
+	if _, ok := seal.decode(b, 8200); ok {
+		t.Error("the header checks at another position")
+	}
+	if _, ok := newSealer(id{2}).decode(b, 8192); ok {
+		t.Error("the header checks in another life of the file")
+	}
+	if seal.entryBase(8192, 5) == seal.entryBase(8200, 5) || seal.entryBase(8192, 5) == seal.entryBase(8192, 6) || seal.entryBase(8192, 5) == newSealer(id{2}).entryBase(8192, 5) {
+		t.Error("an entry's checksum does not depend on position, number and segment")
 	}
 }
