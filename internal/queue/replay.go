@@ -444,7 +444,8 @@ func (m *Machine) queueGone(q *Queue) {
 	}
 }
 
-// Recovered ends recovery at the time the broker opens: the indexes are built from the durable state.
+// Recovered ends recovery at the time the broker opens: the indexes are built from the durable state. OpenEpoch must be
+// the first command.
 func (m *Machine) Recovered(now int64) {
 	m.now = max(m.now, now)
 	m.recovering = false
