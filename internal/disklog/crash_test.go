@@ -70,11 +70,11 @@ type world struct {
 	next    uint64            // number of the next append
 	acked   uint64            // everything up to here was called back without an error
 	trimmed uint64            // everything below may be gone
-	equal   bool              // entries are of one size, so that new frames lie exactly where lost ones did
+	size    int               // of every entry, so that new frames lie exactly where lost ones did; 0: all sizes
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
-	return &world{t: t, rng: rand.New(rand.NewPCG(seed, 77)), entries: map[uint64][]byte{}, next: 1, equal: seed%2 == 0}
+	return &world{t: t, rng: rand.New(rand.NewPCG(seed, 77)), entries: map[uint64][]byte{}, next: 1, size: []int{0, 0, 1000, pageSize - frameHeader}[seed%4]}
 }
 
 func (w *world) options(fs vfs.FS) Options {
@@ -86,8 +86,8 @@ func (w *world) options(fs vfs.FS) Options {
 func (w *world) entry() []byte {
 	n := w.rng.IntN(300)
 	kind := w.rng.IntN(20)
-	if w.equal {
-		n, kind = 1000, 19
+	if w.size > 0 {
+		n, kind = w.size, 19
 	}
 	switch kind {
 	case 0:

@@ -45,6 +45,7 @@ type mID struct {
 type mGroup struct {
 	tat    int64
 	served int
+	holder uint64 // who has all that is leased; 0: several
 }
 
 type mMsg struct {
@@ -291,10 +292,21 @@ func (q *mQueue) groupMayGo(key string) bool {
 		return false
 	case x.group == "":
 		return true
-	case g.MaxInFlight > 0 && q.count(surgetank.StateLeased, key) >= g.MaxInFlight:
+	case g.MaxInFlight > 0 && q.count(surgetank.StateLeased, key) >= q.groupLimit(key):
 		return false
 	}
 	return x.notBefore <= q.m.now && !(g.Rate > 0 && due(q.group(key).tat, g.Rate, 1) > q.m.now)
+}
+
+// groupLimit: a queue's only consumer may hold a run of a group, as long as nobody else has held any since it was last idle.
+func (q *mQueue) groupLimit(key string) int {
+	limit := q.cfg.Group.MaxInFlight
+	if len(q.consumers) == 1 {
+		if c := q.consumers[0]; q.count(surgetank.StateLeased, key) == 0 || q.group(key).holder == c.id {
+			limit = max(limit, c.opts.GroupRun)
+		}
+	}
+	return limit
 }
 
 // best is the line that goes next: by priority, then by turn where that is fair, then by age.
@@ -383,13 +395,6 @@ func (q *mQueue) dispatch() {
 			return
 		}
 		q.handOut(c, q.front(key))
-		for n := 1; n < c.opts.GroupRun && c.hungry() && q.mayGo(); n++ {
-			x := q.front(key)
-			if x == nil || x.group == "" || x.notBefore > q.m.now || q.cfg.Group.Rate > 0 && due(q.group(key).tat, q.cfg.Group.Rate, 1) > q.m.now {
-				break
-			}
-			q.handOut(c, x)
-		}
 		q.line = slices.DeleteFunc(q.line, func(o *mConsumer) bool { return o == c })
 		if c.hungry() {
 			i := 0
@@ -406,6 +411,11 @@ func (q *mQueue) handOut(c *mConsumer, x *mMsg) {
 	g := q.group(x.key())
 	q.turn += 2
 	g.served = q.turn + 1
+	if q.count(surgetank.StateLeased, x.key()) == 0 {
+		g.holder = c.id
+	} else if g.holder != c.id {
+		g.holder = 0
+	}
 	spend(&q.tat, q.cfg.Level.Rate, now)
 	spend(&g.tat, q.cfg.Group.Rate, now)
 	c.credit--

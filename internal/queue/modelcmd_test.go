@@ -237,7 +237,7 @@ func (q *mQueue) info() surgetank.QueueInfo {
 		if q.groupMayGo(key) {
 			open = waiting
 			if g := q.cfg.Group.MaxInFlight; g > 0 && key[0] != 0 {
-				open = min(open, int64(g-q.count(surgetank.StateLeased, key)))
+				open = min(open, int64(q.groupLimit(key)-q.count(surgetank.StateLeased, key)))
 			}
 		}
 		i.Ready += open
