@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"os/exec"
@@ -27,6 +28,7 @@ func TestMain(m *testing.M) {
 //	server start [flags]   start a server on data/ and a free port, and set SURGETANK_SERVER
 //	server kill            kill -9 it
 //	server stop            stop it in order
+//	flip DIR TEXT          flip a bit of the place in DIR's files where TEXT stands
 //	waitfor COMMAND RE     repeat a command until its output matches
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -37,7 +39,7 @@ func TestScripts(t *testing.T) {
 			e.Defer(h.end)
 			return nil
 		},
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"server": serverCommand, "waitfor": waitfor},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"server": serverCommand, "waitfor": waitfor, "flip": flip},
 		RequireExplicitExec: true,
 	})
 }
@@ -90,6 +92,24 @@ func serverCommand(ts *testscript.TestScript, neg bool, args []string) {
 	default:
 		ts.Fatalf("server %s is not known", args[0])
 	}
+}
+
+func flip(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: flip DIR TEXT")
+	}
+	files, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), "*"))
+	ts.Check(err)
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		ts.Check(err)
+		if i := bytes.Index(data, []byte(args[1])); i >= 0 {
+			data[i] ^= 1
+			ts.Check(os.WriteFile(name, data, 0o600))
+			return
+		}
+	}
+	ts.Fatalf("%q stands in none of %d files", args[1], len(files))
 }
 
 // waitfor repeats a command that asks the server, until its output matches; what the server does by itself has no other signal here.
