@@ -49,19 +49,19 @@ type mGroup struct {
 }
 
 type mMsg struct {
-	seq             uint64
-	group           string
-	priority        uint8
-	size            int64
-	state           surgetank.State // StateReady for all that is in line
-	notBefore       int64
-	expires         int64
-	attempts        int
-	again           bool
-	from, reason    string
-	deaths          int
-	deadline        int64
-	consumer        *mConsumer
+	seq          uint64
+	group        string
+	priority     uint8
+	size         int64
+	state        surgetank.State // StateReady for all that is in line
+	notBefore    int64
+	expires      int64
+	attempts     int
+	again        bool
+	from, reason string
+	deaths       int
+	deadline     int64
+	consumer     *mConsumer
 }
 
 type mConsumer struct {
