@@ -7,9 +7,9 @@
 //
 // One goroutine, the loop, owns the machine. A turn takes what waits in the mailbox and makes one entry of it. Every
 // output of a turn, even of a command that wrote nothing, is parked behind the newest entry that existed when it was
-// decided, and released when that entry is durable. So nothing that a crash could erase is ever seen outside. At most
-// two entries are with the log at a time: while one is being synced the next one waits written, and what comes meanwhile
-// gathers in the mailbox. That is all there is to group commit.
+// decided, and released when that entry is durable. So nothing that a crash could erase is ever seen outside. Two
+// entries are with the log at a time: while one is being synced the next one waits written, and what comes meanwhile
+// gathers in the mailbox. Only full entries may be more. That is all there is to group commit.
 //
 // The first failure of the log is final: nothing is rolled back, everything parked is answered with CodeUncertain, and the
 // broker must be opened again.
@@ -72,6 +72,7 @@ type Broker struct {
 	number   uint64    // of the newest entry
 	durable  uint64    // of the newest entry that is known to be durable
 	pending  []*op     // taken from the mailbox, not yet stepped (their turn was full)
+	taken    []*op     // all of that take; its memory is used again
 	spare    []*op
 	cmds     []queue.Command
 	flights  []flight
@@ -107,8 +108,18 @@ type ticket struct {
 	err    error
 }
 
-// maxFlights is how many entries may be with the log at a time.
-const maxFlights = 2
+// maxFlights is how many entries may be with the log at a time, and maxFull how many if the last one was full: then
+// there is more than an entry holds, and syncing it together is cheaper.
+const (
+	maxFlights = 2
+	maxFull    = 8
+)
+
+// crowded says that the log has as many entries as it should.
+func (b *Broker) crowded() bool {
+	n := b.number - b.durable
+	return n >= maxFull || n >= maxFlights && len(b.pending) == 0
+}
 
 // Open recovers the state and starts the loop.
 func Open(opts Options) (*Broker, error) {
@@ -135,7 +146,7 @@ func Open(opts Options) (*Broker, error) {
 		opts: opts, clock: opts.Clock, logger: opts.Logger,
 		mailbox: newMailbox(opts.MailboxBytes, opts.MailboxOps),
 		failed:  make(chan struct{}), closed: make(chan struct{}), opened: make(chan error, 1),
-		tickets: make(chan ticket, maxFlights+1), subs: map[uint64]*subscription{},
+		tickets: make(chan ticket, maxFull+1), subs: map[uint64]*subscription{},
 	}
 	if err := b.recover(); err != nil {
 		if b.log != nil {
@@ -357,7 +368,7 @@ func (b *Broker) finished() bool {
 // untilDue is how long the machine has nothing to do by itself.
 func (b *Broker) untilDue() time.Duration {
 	at := b.machine.NextDeadline()
-	if b.number-b.durable >= maxFlights {
+	if b.crowded() {
 		return time.Hour // a landing wakes the loop
 	}
 	d := time.Duration(at - b.now())

@@ -47,7 +47,7 @@ func (b *Broker) turn() bool {
 		}
 		break
 	}
-	if !b.alive() || b.number-b.durable >= maxFlights {
+	if !b.alive() || b.crowded() {
 		return false
 	}
 	switch b.fill.Swap(0) {
@@ -60,6 +60,7 @@ func (b *Broker) turn() bool {
 	}
 	if len(b.pending) == 0 {
 		b.pending, b.spare = b.mailbox.take(b.spare), nil
+		b.taken = b.pending
 	}
 	now := b.now()
 	if len(b.pending) == 0 && b.machine.NextDeadline() > now {
@@ -71,12 +72,12 @@ func (b *Broker) turn() bool {
 	b.cmds = b.cmds[:0]
 	for _, o := range b.pending {
 		b.cmds = append(b.cmds, o.cmd)
-		if size < 2<<20 {
-			size += o.weight
+		if size += o.weight; size > b.machine.TurnBytes() {
+			break // the turn will be full
 		}
 	}
 	number := b.number + 1
-	out := queue.Output{Entry: queue.AppendHeader(make([]byte, 0, min(size, 4<<20)), queue.EntryHeader{Epoch: b.epoch, Number: number, Time: b.machine.TurnTime(now)})}
+	out := queue.Output{Entry: queue.AppendHeader(make([]byte, 0, size), queue.EntryHeader{Epoch: b.epoch, Number: number, Time: b.machine.TurnTime(now)})}
 	done := b.machine.Step(now, number, b.cmds, &out)
 	f := flight{ended: out.Ended}
 	f.ops = append(f.ops, b.pending[:done]...)
@@ -84,12 +85,9 @@ func (b *Broker) turn() bool {
 		b.settingsChanged(o.cmd)
 	}
 	b.park(&f, out.Handouts)
-	if rest := copy(b.pending, b.pending[done:]); rest > 0 {
-		clear(b.pending[rest:])
-		b.pending = b.pending[:rest]
-	} else {
-		clear(b.pending)
-		b.spare, b.pending = b.pending[:0], nil
+	clear(b.pending[:done])
+	if b.pending = b.pending[done:]; len(b.pending) == 0 {
+		b.spare, b.pending, b.taken = b.taken[:0], nil, nil
 	}
 
 	if out.Records > 0 {

@@ -180,8 +180,12 @@ func TestBitFlips(t *testing.T) {
 					if size <= 1500 || at < 160 || at >= dataStart && at < dataStart+400 || at > size-300 {
 						rare = 1
 					}
-					if !*allFlag {
-						rare *= 12
+					switch {
+					case *allFlag:
+					case testing.Short():
+						rare *= 100
+					default:
+						rare *= 20
 					}
 					if w.rng.IntN(rare) > 0 {
 						continue

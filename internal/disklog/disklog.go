@@ -317,10 +317,9 @@ func (l *Log) Close() error {
 		l.err = failed(wrap(surgetank.CodeFull, "the disk is full and the log was closed before there was room"), false)
 		l.blocked = false
 	}
-	result := l.err
-	l.err = errClosed
-	if result != nil {
-		l.err = result // what still waits gets the reason
+	result := l.err // what still waits gets this reason
+	if result == nil {
+		l.err = errClosed
 	}
 	l.running = true
 	l.mu.Unlock()
@@ -329,13 +328,18 @@ func (l *Log) Close() error {
 	if result == nil {
 		result = l.finishMark()
 	}
-	l.mu.Lock()
-	l.err = errClosed
-	l.mu.Unlock()
 	if !l.o.Manual {
 		close(l.stop)
 	}
-	<-l.stopped
+	<-l.stopped // maintenance, which shares the state file
+	if k := &l.keeper; result == nil {
+		if err := errorsJoin(l.bury(), l.writeSlot(k.state.oldest, k.state.first)); err != nil {
+			result = failed(err, false)
+		}
+	}
+	l.mu.Lock()
+	l.err = errClosed
+	l.mu.Unlock()
 	if err := l.closeFiles(); result == nil && err != nil {
 		result = wrap(surgetank.CodeInternal, fmt.Sprintf("closing the log in %s failed: %v", l.o.Dir, err), err)
 	}

@@ -34,6 +34,9 @@ func (m *Machine) Step(now int64, entry uint64, cmds []Command, out *Output) int
 	return done
 }
 
+// TurnBytes is the size of entry at which a turn takes no further command.
+func (m *Machine) TurnBytes() int64 { return int64(m.limits.TurnBytes) }
+
 // TurnTime is the time that a turn at now will have: time never goes back.
 func (m *Machine) TurnTime(now int64) int64 { return max(m.now, now) }
 

@@ -185,7 +185,7 @@ func (w *world) surgetank(ctx context.Context, args ...string) ([]byte, error) {
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return out, fmt.Errorf("surgetank %s: %w\n%s", args[0], err, stderr.String())
+		return out, fmt.Errorf("surgetank %s: %w\n%s%s", args[0], err, out, stderr.String())
 	}
 	return out, nil
 }
