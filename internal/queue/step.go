@@ -122,7 +122,7 @@ func (q *Queue) enforce() bool {
 // full. It would go round for ever, a log entry a round.
 func (q *Queue) circles(seq uint64) bool {
 	n := q.notes[seq]
-	return n != nil && n.reason == reasonOverflow && len(n.refs) >= maxNotes
+	return n != nil && n.reason == reasonOverflow && len(n.refs) >= MaxDeaths
 }
 
 // over says whether the waiting messages, with more of them, are above the queue's limits.
