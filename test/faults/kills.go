@@ -8,13 +8,6 @@ import (
 	"time"
 )
 
-// scenarios is the whole campaign, in the order it runs.
-var scenarios = []scenario{
-	{id: "P1", fault: "kill -9 at random moments under load", run: killRandomly},
-	{id: "P5", fault: "stopped (SIGSTOP) for longer than a lease", run: stopAndContinue},
-	{id: "P6", fault: "SIGTERM under load", run: terminate},
-}
-
 // killRandomly kills the server at random moments, some while it has hardly begun to serve.
 func killRandomly(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{}); err != nil {

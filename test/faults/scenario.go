@@ -39,6 +39,7 @@ type run struct {
 	notes    []string
 	wrong    []history.Finding // behaviour that breaks a promise and shows in no call
 	drained  bool
+	unmount  []string                                      // file systems to take down at the end
 	extra    func(h *history.History, rep *history.Report) // further checks of this scenario
 }
 
@@ -86,7 +87,7 @@ func (c *campaign) perform(ctx context.Context, s scenario) (w row) {
 	defer cancel()
 	w.Err = s.run(ctx, r)
 	if r.load != nil {
-		r.load.abandonIfRunning()
+		r.load.abandon()
 	}
 	r.server.kill()
 	w.Injected, w.Notes = r.injected, r.notes
@@ -134,6 +135,9 @@ func (c *campaign) newRun(s scenario) (*run, error) {
 func (r *run) cleanUp() {
 	r.server.kill()
 	_ = r.server.log.Close()
+	for _, at := range r.unmount {
+		_ = syscall.Unmount(at, syscall.MNT_DETACH) // it would go with the namespace
+	}
 	if !r.keep {
 		_ = os.RemoveAll(r.dir) // a temporary directory; the campaign removes it again
 	}
@@ -243,5 +247,3 @@ func (r *run) until(ctx context.Context, within time.Duration, ok func() bool) b
 	}
 	return true
 }
-
-func (l *load) abandonIfRunning() { l.abandon() }
