@@ -93,8 +93,9 @@ type SubscribeOptions struct {
 	Lease time.Duration
 	// NoAck: a message is settled as soon as it is handed out.
 	NoAck bool
-	// GroupRun lets up to this many messages of one group, in order, be handed out to this subscription together
-	// even where the group's max_in_flight is lower; its consumer must handle them in order. 0 means 1.
+	// GroupRun lets a queue's only subscription hold up to this many messages of one group, in order, even where
+	// the group's max_in_flight is lower; its consumer must handle each group in order. With other subscriptions beside it
+	// the group's own limit holds. 0 means 1.
 	GroupRun  int
 	Exclusive bool   // refuse (CodeExists) other subscriptions while this one lives; fails if there are some
 	Single    bool   // single active consumer: among such subscriptions only the oldest is served

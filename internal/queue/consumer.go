@@ -11,7 +11,6 @@ type consumer struct {
 	id       uint64
 	q        *Queue
 	opts     surgetank.SubscribeOptions
-	lease    int64 // nanoseconds; 0: as long as the subscription
 	credit   int
 	pool     *pool
 	once     bool   // ends with the turn in which it got something
@@ -114,18 +113,11 @@ func (m *Machine) attach(q *Queue, opts surgetank.SubscribeOptions, once bool) (
 				"queue %q has an exclusive consumer or is to get one while it has others; wait until they are gone", shown(q.name))
 		}
 	}
-	lease := opts.Lease
-	switch {
-	case lease == 0:
-		lease = q.config.Lease
-	case lease < 0:
-		lease = 0
-	}
-	if lease > surgetank.MaxLease {
-		return nil, surgetank.FieldErrorf("lease", "a lease lasts at most %v, not %v", surgetank.MaxLease, lease)
+	if opts.Lease > surgetank.MaxLease {
+		return nil, surgetank.FieldErrorf("lease", "a lease lasts at most %v, not %v", surgetank.MaxLease, opts.Lease)
 	}
 	m.nextCons++
-	c := &consumer{id: m.nextCons, q: q, opts: opts, lease: int64(lease), credit: max(0, opts.Credit), once: once}
+	c := &consumer{id: m.nextCons, q: q, opts: opts, credit: max(0, opts.Credit), once: once}
 	if opts.Pool != 0 {
 		p := m.pools[opts.Pool]
 		if p == nil {
@@ -137,14 +129,28 @@ func (m *Machine) attach(q *Queue, opts surgetank.SubscribeOptions, once bool) (
 	}
 	m.consumers[c.id] = c
 	q.consumers = append(q.consumers, c)
+	q.pickSole()
 	q.offer(c)
 	return c, nil
+}
+
+// pickSole notes whether the queue's only consumer wants runs of groups, which changes what groups may have in flight.
+func (q *Queue) pickSole() {
+	was := q.sole
+	q.sole = nil
+	if len(q.consumers) == 1 && q.consumers[0].opts.GroupRun > 1 {
+		q.sole = q.consumers[0]
+	}
+	if q.sole != was && q.config.Group.MaxInFlight > 0 {
+		q.reconfigured()
+	}
 }
 
 // unlist takes a consumer off its queue. Its leases stay.
 func (m *Machine) unlist(c *consumer) {
 	delete(m.consumers, c.id)
 	c.q.consumers = slices.DeleteFunc(c.q.consumers, func(o *consumer) bool { return o == c })
+	c.q.pickSole()
 	if i := slices.Index(c.q.avail, c); i >= 0 {
 		c.q.avail = slices.Delete(c.q.avail, i, i+1)
 		c.queued = false

@@ -13,6 +13,7 @@ type flow struct {
 	open       uint32 // of waiting: may be handed out as far as the group is concerned
 	inflight   uint32 // leased
 	delayed    uint32 // in the queue's delayed heap
+	holder     uint64 // the consumer that has all leased ones; 0: several have
 	returned   uint32 // in the heap, dead ones included
 	place      int32  // in the queue's ready heap; -1: not there
 	priority   uint8  // of the front message, while it is in the ready heap
@@ -77,6 +78,7 @@ func (q *Queue) flowOf(group string, priority uint8) uint32 {
 	if len(q.flows) == 0 {
 		q.flows = append(q.flows, flow{place: -1})
 		q.byGroup = map[string]uint32{"": 0}
+		q.unnamed = 1
 		if group == "" && priority == 0 {
 			return 0
 		}
@@ -95,6 +97,9 @@ func (q *Queue) flowOf(group string, priority uint8) uint32 {
 		q.flows = append(q.flows, flow{name: key, place: -1, served: q.turn})
 	}
 	q.byGroup[key] = h
+	if group == "" {
+		q.unnamed++
+	}
 	return h
 }
 
@@ -118,6 +123,9 @@ func (q *Queue) idle(h uint32) {
 	}
 	q.unready(h)
 	delete(q.byGroup, f.name)
+	if q.groupName(h) == "" {
+		q.unnamed--
+	}
 	*f = flow{place: -1, free: true}
 	q.freeFlows = append(q.freeFlows, h)
 }

@@ -10,7 +10,8 @@ import "fmt"
 //	             | levelInFlight | leased messages reached level.max_in_flight      | ack, nack, lost lease
 //	             | levelRate     | level.rate's next hand-out is in the future      | time
 //	a group      | groupEmpty    | nothing waits, or all of it is delayed           | publish, time
-//	             | groupInFlight | leased messages reached group.max_in_flight      | ack, nack, lost lease
+//	             | groupInFlight | leased messages reached group.max_in_flight (for | ack, nack, lost lease
+//	             |               | a queue's only consumer: its group_run)          |
 //	             | groupRetry    | max_in_flight 1 and its front message backs off  | time
 //	             | groupRate     | group.rate's next hand-out is in the future      | time
 //	the consumer | noConsumer    | none is attached, or none is active              | subscribe
@@ -56,7 +57,7 @@ func (q *Queue) groupVerdict(h uint32) verdict {
 		return groupEmpty
 	case q.groupName(h) == "":
 		return mayGo // messages without a group know no limits of groups
-	case g.MaxInFlight > 0 && f.inflight >= uint32(g.MaxInFlight):
+	case g.MaxInFlight > 0 && f.inflight >= q.groupLimit(f):
 		return groupInFlight
 	case len(q.backing) > 0 && q.backing[q.frontOf(h)] > q.m.now:
 		return groupRetry
@@ -66,6 +67,17 @@ func (q *Queue) groupVerdict(h uint32) verdict {
 	return mayGo
 }
 
+// groupLimit is how many messages of a group may be leased. A queue's only consumer may ask for runs: it promises to
+// handle each group in order, so it may hold more of a group than others might, as long as nobody else holds any.
+// The order among groups stays that of confirmation, so a backlog is read from disk in the order it was written.
+func (q *Queue) groupLimit(f *flow) uint32 {
+	limit := uint32(q.config.Group.MaxInFlight)
+	if q.sole != nil && (f.inflight == 0 || f.holder == q.sole.id) {
+		limit = max(limit, uint32(q.sole.opts.GroupRun))
+	}
+	return limit
+}
+
 // touch brings a flow's place in the ready heap up to date after anything about it changed.
 func (q *Queue) touch(h uint32) {
 	f := &q.flows[h]
@@ -73,8 +85,8 @@ func (q *Queue) touch(h uint32) {
 	switch q.groupVerdict(h) {
 	case mayGo:
 		f.open = f.waiting
-		if g := q.config.Group.MaxInFlight; g > 0 && q.groupName(h) != "" {
-			f.open = min(f.open, uint32(g)-f.inflight)
+		if q.config.Group.MaxInFlight > 0 && q.groupName(h) != "" {
+			f.open = min(f.open, q.groupLimit(f)-f.inflight)
 		}
 		front := q.frontOf(h)
 		f = &q.flows[h]

@@ -144,22 +144,10 @@ func (q *Queue) dispatch() bool {
 		}
 		h := q.ready[0]
 		q.handOut(c, h)
-		for run := 1; run < c.opts.GroupRun && c.hungry() && q.mayRun(h); run++ {
-			q.handOut(c, h)
-		}
 		q.idle(h)
 		q.rotate(c)
 	}
 	return true
-}
-
-// mayRun says whether a consumer that handles groups in order may get one more of a group it was just given.
-func (q *Queue) mayRun(h uint32) bool {
-	f := &q.flows[h]
-	return !f.free && f.waiting > 0 && q.groupName(h) != "" && q.queueVerdict() == mayGo &&
-		(len(q.backing) == 0 || q.backing[q.frontOf(h)] <= q.m.now) &&
-		(q.config.Group.Rate == 0 || rateDue(f.tat, q.config.Group.Rate, 1) <= q.m.now) &&
-		len(q.m.out.Handouts) < q.m.limits.TurnHandout
 }
 
 // wakeQueue asks for a dispatch at a time. The wake heap's key stands for no flow then.
