@@ -39,6 +39,7 @@ type run struct {
 	notes    []string
 	wrong    []history.Finding // behaviour that breaks a promise and shows in no call
 	drained  bool
+	traced   int                                           // logs of strace so far
 	unmount  []string                                      // file systems to take down at the end
 	extra    func(h *history.History, rep *history.Report) // further checks of this scenario
 }
