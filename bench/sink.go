@@ -118,7 +118,7 @@ func drainInto(dir, dsn string, lanes int) (float64, error) {
 	runner := sink.NewRunner(b, target, "bench", sink.NewInstance(func() uint64 { return uint64(time.Now().UnixNano()) }), spec, sink.Options{})
 	start := time.Now()
 	runner.Start()
-	defer runner.Stop()
+	defer runner.Stop(ctx)
 	for runner.Status().Applied < uint64(*flagRows) {
 		time.Sleep(time.Millisecond)
 		if s := runner.Status(); s.Parked > 0 {

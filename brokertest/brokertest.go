@@ -112,7 +112,7 @@ func (e *env) span() time.Duration {
 	if _, ok := e.manual(); ok {
 		return time.Minute
 	}
-	return 150 * time.Millisecond
+	return 300 * time.Millisecond
 }
 
 func (e *env) must(err error) {

@@ -18,3 +18,14 @@ func TestMemory(t *testing.T) {
 		return b
 	})
 }
+
+func TestDisk(t *testing.T) {
+	brokertest.Run(t, func(t *testing.T) surgetank.Broker {
+		b, err := embedded.Open(t.TempDir(), embedded.Options{SegmentBytes: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { b.Close() })
+		return b
+	})
+}

@@ -13,15 +13,14 @@ import (
 // Open opens the broker whose data is in dir, making the directory if need be. One process at a time may have it
 // open. What was confirmed before a crash is there again; damage to what was stored is CodeCorrupt.
 //
-//	dir/log/         segments of the log
-//	dir/snapshots/   copies of the state, so that opening need not read the whole log
+//	dir/log/         the log in segments, and snapshots: copies of the state, so that opening need not read the whole log
 func Open(dir string, opts Options) (*Broker, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
 	fs := vfs.OS{}
 	o := opts.broker()
-	snapshots, err := disklog.OpenSnapshots(fs, filepath.Join(dir, "snapshots"))
+	snapshots, err := disklog.OpenSnapshots(fs, filepath.Join(dir, "log"))
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,7 @@ import (
 )
 
 // maxIDs bounds what ReadIDs accepts from one lane; it is far above what can be in flight.
-const maxIDs = 1 << 24
+const maxIDs = 1 << 22
 
 var errIDs = errors.New("a list of message ids is not in its format")
 

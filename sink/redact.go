@@ -52,3 +52,6 @@ func redact(dsn string) string {
 	}
 	return out
 }
+
+// hasHidden tells whether an address has *** where a password should be.
+func hasHidden(address string) bool { return strings.Contains(address, hidden) }

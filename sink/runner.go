@@ -3,6 +3,7 @@ package sink
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -17,6 +18,8 @@ type Options struct {
 	Lease time.Duration // of the messages a sink holds; 0: one minute. Extended for as long as the sink works on them
 	// MaxBytes bounds the bodies a sink holds in memory; 0: 64 MiB. One message may be larger.
 	MaxBytes int
+	// Logger gets changes of state; nil: nothing is logged.
+	Logger *slog.Logger
 	// CommitTimeout bounds one statement or transaction at the target; 0: one minute. Past it the connection counts as lost.
 	CommitTimeout time.Duration
 }
@@ -27,6 +30,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Rand == nil {
 		o.Rand = rand.Uint64
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Lease == 0 {
 		o.Lease = time.Minute
@@ -43,7 +49,7 @@ func (o Options) withDefaults() Options {
 // Pauses between tries. Each is drawn from [half, whole] of the current step.
 const (
 	firstPause = 50 * time.Millisecond
-	longPause  = 5 * time.Second
+	longPause  = 2 * time.Second
 	retryTries = 8 // tries of one batch after Retry errors, before the target counts as down
 )
 
@@ -60,8 +66,9 @@ type Runner struct {
 	held  bool // run only: the target was opened before
 	stats stats
 
-	cancel context.CancelFunc
-	done   chan struct{}
+	stop context.CancelFunc // finish what is being committed
+	kill context.CancelFunc // do not even do that
+	done chan struct{}
 }
 
 // NewRunner makes a runner. instance is the sink's identity (see Claim); spec is valid and has its defaults.
@@ -69,59 +76,83 @@ func NewRunner(broker surgetank.Broker, target Target, name, instance string, sp
 	opts = opts.withDefaults()
 	r := &Runner{broker: broker, target: target, spec: spec, name: name, instance: instance, opts: opts,
 		owner: NewInstance(opts.Rand), done: make(chan struct{})}
-	r.stats.set(StateStarting, nil, opts.Clock.Now())
+	r.set(StateStarting, nil)
 	return r
 }
 
 // Start runs the sink until Stop, until the broker closes, or until another process takes it over.
 func (r *Runner) Start() {
-	ctx, cancel := context.WithCancel(context.Background())
-	r.cancel = cancel
-	go r.run(ctx)
+	var alive, ctx context.Context
+	alive, r.kill = context.WithCancel(context.Background())
+	ctx, r.stop = context.WithCancel(alive)
+	go r.run(alive, ctx)
 }
 
-// Stop ends the sink: what a lane is committing is finished and acked, the rest goes back to the queue
-// uncounted. It returns when the target is closed.
-func (r *Runner) Stop() {
-	r.cancel()
+// Stop ends the sink: what a lane is committing is finished and acked, the rest goes back to the queue uncounted. When ctx ends first,
+// commits are cut off too; whether they happened, the next opening of the target finds out. It returns when the target is closed.
+func (r *Runner) Stop(ctx context.Context) {
+	r.stop()
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+	}
+	r.kill()
 	<-r.done
 }
 
 // Done is closed when the sink has ended, for whatever reason; Status tells which.
 func (r *Runner) Done() <-chan struct{} { return r.done }
 
-func (r *Runner) run(ctx context.Context) {
+// set changes the state and logs the change.
+func (r *Runner) set(state RunState, err error) {
+	if !r.stats.set(state, err, r.opts.Clock.Now()) {
+		return
+	}
+	level := slog.LevelInfo
+	if err != nil {
+		level = slog.LevelWarn
+	}
+	attrs := []slog.Attr{slog.String("sink", r.name), slog.String("state", string(state))}
+	if err != nil {
+		attrs = append(attrs, slog.String("reason", err.Error()))
+	}
+	r.opts.Logger.LogAttrs(context.Background(), level, "sink", attrs...)
+}
+
+// run opens one session after the other. ctx ending is the wish to stop; alive ends with kill.
+func (r *Runner) run(alive, ctx context.Context) {
 	defer close(r.done)
+	defer r.kill()
 	pause := r.backoff()
 	for {
 		before := r.stats.batches.Load()
-		err := r.session(ctx)
+		err := r.session(alive, ctx)
 		r.target.Close()
 		if r.stats.batches.Load() != before {
 			pause = r.backoff() // it did work
 		}
 		if ctx.Err() != nil {
-			r.stats.set(StateStopped, nil, r.opts.Clock.Now())
+			r.set(StateStopped, nil)
 			return
 		}
 		var e *Error
 		switch {
 		case errors.As(err, &e) && e.Class == Fenced:
-			r.stats.set(StateFenced, err, r.opts.Clock.Now())
+			r.set(StateFenced, err)
 			return
 		case errors.As(err, &e) && e.Class == Refused:
-			r.stats.set(StateRefused, err, r.opts.Clock.Now())
+			r.set(StateRefused, err)
 			return
 		case errors.Is(err, errBrokerClosed):
-			r.stats.set(StateStopped, err, r.opts.Clock.Now())
+			r.set(StateStopped, err)
 			return
 		case errors.As(err, &e) && e.Class == Stale || errors.Is(err, errLeaseLost):
 			// Opening again tells what is true; there is nothing to wait for, but never spin.
 		default:
-			r.stats.set(StateWaiting, err, r.opts.Clock.Now())
+			r.set(StateWaiting, err)
 		}
 		if !pause.wait(ctx) {
-			r.stats.set(StateStopped, nil, r.opts.Clock.Now())
+			r.set(StateStopped, nil)
 			return
 		}
 	}

@@ -62,8 +62,8 @@ type entry struct {
 }
 
 // session runs one session and gives the error that ended it: a class of the target, or a code of the broker.
-// ctx ending is a wish to stop, not an error.
-func (r *Runner) session(ctx context.Context) error {
+// ctx ending is a wish to stop, not an error; alive ending cuts commits off too.
+func (r *Runner) session(alive, ctx context.Context) error {
 	info, err := r.broker.Queue(ctx, r.spec.Queue)
 	if surgetank.CodeOf(err) == surgetank.CodeClosed {
 		return errBrokerClosed
@@ -97,7 +97,7 @@ func (r *Runner) session(ctx context.Context) error {
 		credit: 3 * r.spec.Lanes * r.spec.Batch.Max, room: make(chan struct{}, 1), answers: make(chan struct{}, 1)}
 	s.drain = ctx
 	var cancel context.CancelCauseFunc
-	s.ctx, cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	s.ctx, cancel = context.WithCancelCause(alive)
 	s.cancel = cancel
 	defer cancel(nil)
 	for i, conn := range lanes {
@@ -108,7 +108,7 @@ func (r *Runner) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.stats.set(StateRunning, nil, r.opts.Clock.Now())
+	r.set(StateRunning, nil)
 	return s.run()
 }
 

@@ -52,7 +52,8 @@ type stats struct {
 	lastErrAt  time.Time
 }
 
-func (s *stats) set(state RunState, err error, now time.Time) {
+// set changes the state; it tells whether state or reason are new.
+func (s *stats) set(state RunState, err error, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	text := ""
@@ -63,7 +64,9 @@ func (s *stats) set(state RunState, err error, now time.Time) {
 	if s.state != state {
 		s.since = now
 	}
+	changed := s.state != state || s.err != text
 	s.state, s.err = state, text
+	return changed
 }
 
 func (s *stats) failed(err error, now time.Time) {

@@ -7,11 +7,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/cmd/surgetank/internal/feed"
 )
 
 // Exit codes. They are part of what scripts rely on; see docs/cli.md.
@@ -23,6 +25,24 @@ const (
 
 // commands is the whole command line. Each field's type lives in a file of its own.
 type commands struct {
+	Serve serveCmd `cmd:"" help:"Run a server."`
+	Demo  demoCmd  `cmd:"" help:"Show a spike of writes landing on disk and draining into a database."`
+
+	Publish publishCmd `cmd:"" help:"Send every line of the input as one message."`
+	Consume consumeCmd `cmd:"" help:"Print messages."`
+	Queue   queueCmds  `cmd:"" help:"Queues: list, show, set, remove, purge, pause, resume, peek, redrive."`
+	Sink    sinkCmds   `cmd:"" help:"Sinks: consumers inside the server that write to a database."`
+	Apply   applyCmd   `cmd:"" help:"Bring queues and sinks to what a file says."`
+	Check   checkCmd   `cmd:"" help:"Check a configuration file."`
+	User    userCmds   `cmd:"" help:"Users and their permissions."`
+	Vhost   vhostCmds  `cmd:"" help:"Virtual hosts."`
+
+	Verify  verifyCmd  `cmd:"" help:"Read every byte of a stopped server's data, and say what is damaged."`
+	Inspect inspectCmd `cmd:"" help:"List the entries of a stopped server's log, or take one apart."`
+	Repair  repairCmd  `cmd:"" help:"Save what is whole of a damaged data directory into a new one."`
+
+	Bench benchCmd `cmd:"" help:"Measure a server: publishes and acks a second."`
+
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
@@ -63,6 +83,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
 			}
 		}),
 		kong.Bind(s),
+		kong.Vars{"lanes": strconv.Itoa(feed.DefaultLanes), "batch_lines": strconv.Itoa(feed.DefaultBatchLines)},
 	)
 	if err != nil {
 		fmt.Fprintln(stderr, "surgetank: the command line is defined wrongly; report this:", err)

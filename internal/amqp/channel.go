@@ -309,7 +309,6 @@ func (ch *channel) answerUnless(nowait bool, m wire.Method) {
 func (ch *channel) shut() {
 	c := ch.c
 	ch.assembly = assembly{}
-	ch.tx = nil
 	ch.dropReplyConsumer()
 	c.mu.Lock()
 	ch.closed = true
@@ -319,11 +318,18 @@ func (ch *channel) shut() {
 	}
 	clear(ch.consumers)
 	var back []surgetank.Settlement
-	ch.unacked.all(func(u unacked) {
-		if u.cons == nil { // from basic.get; the others go back with their subscriptions
+	giveBack := func(u unacked) {
+		if u.cons == nil || u.cons.cancelled { // the others go back with their subscriptions
 			back = append(back, surgetank.Settlement{Receipt: u.receipt, Op: surgetank.Nack})
 		}
-	})
+	}
+	ch.unacked.all(giveBack)
+	if ch.tx != nil {
+		for _, u := range ch.tx.taken {
+			giveBack(u)
+		}
+		ch.tx = nil
+	}
 	ch.unacked = unackedList{}
 	c.mu.Unlock()
 	for _, cons := range consumers {

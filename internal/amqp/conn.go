@@ -40,7 +40,8 @@ type conn struct {
 	end   int
 	quiet int // reads in a row that needed little of buf
 
-	arena   []byte // where bodies of this read are put, many to an allocation
+	arena   []byte // a copy of buf from arenaAt on, for the bodies of this read
+	arenaAt int
 	batch   *publishBatch
 	settles []surgetank.Settlement
 	routes  routeCache
@@ -321,6 +322,7 @@ const (
 // fill reads once into buf. A buffer that a read filled is doubled, so that it follows what arrives and never what was
 // announced; one that has had little to do for a while shrinks.
 func (c *conn) fill() error {
+	c.arena = nil
 	if c.pos > 0 {
 		c.end = copy(c.buf, c.buf[c.pos:c.end])
 		c.pos = 0

@@ -8,8 +8,8 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// consumer is one basic.consume. Its subscription outlives its cancelling for as long as deliveries of it are outstanding, because
-// closing it would give them back.
+// consumer is one basic.consume. Its subscription outlives its cancelling for as long as deliveries of it are outstanding: they
+// are leased for as long as it lasts.
 type consumer struct {
 	tag       string
 	ch        *channel

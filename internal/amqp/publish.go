@@ -127,7 +127,7 @@ func (c *conn) flush() error {
 			return err
 		}
 		b := c.batch
-		c.batch, c.arena = nil, nil
+		c.batch = nil
 		if err := c.srv.broker.PublishAsync(c.ctx, b.msgs, b.done); err != nil {
 			b.failed(err)
 			if f := c.forced.Load(); f != nil {

@@ -173,10 +173,11 @@ func (vh *vhost) own(q *queue, a queueAttrs) error {
 // newQueue makes a queue; the caller holds its stripe.
 func (ch *channel) newQueue(name string, a queueAttrs) (*queue, error) {
 	c, vh := ch.c, ch.c.vhost()
-	full := surgetank.FullName(vh.name, name)
-	if err := surgetank.ValidateQueueName(full); err != nil {
+	// The name alone is checked: a full name in it would lead into another virtual host.
+	if err := surgetank.ValidateName("queue", name); err != nil {
 		return nil, err
 	}
+	full := surgetank.FullName(vh.name, name)
 	if a.hasDLX || a.overflow == overflowRejectDLX {
 		if err := vh.startDeadLetters(); err != nil {
 			return nil, err

@@ -276,10 +276,11 @@ func (vh *vhost) find(name string) (*queue, error) {
 	if q := vh.known(name); q != nil {
 		return q, nil
 	}
-	full := surgetank.FullName(vh.name, name)
-	if surgetank.ValidateQueueName(full) != nil {
+	// The name alone is checked: a full name in it would lead into another virtual host.
+	if surgetank.ValidateName("queue", name) != nil {
 		return nil, nil
 	}
+	full := surgetank.FullName(vh.name, name)
 	info, err := vh.srv.broker.Queue(vh.srv.ctx, full)
 	switch surgetank.CodeOf(err) {
 	case "":

@@ -7,9 +7,9 @@
 //
 // One goroutine, the loop, owns the machine. A turn takes what waits in the mailbox and makes one entry of it. Every
 // output of a turn, even of a command that wrote nothing, is parked behind the newest entry that existed when it was
-// decided, and released when that entry is durable. So nothing that a crash could erase is ever seen outside. At most
-// two entries are with the log at a time: while one is being synced the next one waits written, and what comes meanwhile
-// gathers in the mailbox. That is all there is to group commit.
+// decided, and released when that entry is durable. So nothing that a crash could erase is ever seen outside. Two
+// entries are with the log at a time: while one is being synced the next one waits written, and what comes meanwhile
+// gathers in the mailbox. Only full entries may be more. That is all there is to group commit.
 //
 // The first failure of the log is final: nothing is rolled back, everything parked is answered with CodeUncertain, and the
 // broker must be opened again.
@@ -45,6 +45,7 @@ type Options struct {
 	MailboxBytes  int64 // of commands that wait for the loop; 0: 32 MiB
 	MailboxOps    int   // 0: 16,384
 	SnapshotBytes int64 // log bytes between snapshots, at least; 0: 64 MiB
+	SnapshotPiece int   // bytes of a snapshot that are encoded between two turns; 0: 256 KiB
 	// Manual: there is no goroutine. Whoever drives the broker calls Tick, and Pump on the log.
 	Manual bool
 }
@@ -60,14 +61,18 @@ type Broker struct {
 	groups  groupers
 	places  places
 	fill    atomic.Int32 // what the log said about room last: 0 nothing new, 1 full, 2 room again
+	skew    atomic.Int64 // how far the loop's time is ahead of the clock
 	failed  chan struct{}
 	failure error // set before failed is closed
 
 	// The loop's alone.
 	machine  *queue.Machine
-	number   uint64 // of the newest entry
-	durable  uint64 // of the newest entry that is known to be durable
-	pending  []*op  // taken from the mailbox, not yet stepped (their turn was full)
+	time     int64     // of the loop, see now
+	looked   time.Time // when now was asked last
+	number   uint64    // of the newest entry
+	durable  uint64    // of the newest entry that is known to be durable
+	pending  []*op     // taken from the mailbox, not yet stepped (their turn was full)
+	taken    []*op     // all of that take; its memory is used again
 	spare    []*op
 	cmds     []queue.Command
 	flights  []flight
@@ -103,8 +108,18 @@ type ticket struct {
 	err    error
 }
 
-// maxFlights is how many entries may be with the log at a time.
-const maxFlights = 2
+// maxFlights is how many entries may be with the log at a time, and maxFull how many if the last one was full: then
+// there is more than an entry holds, and syncing it together is cheaper.
+const (
+	maxFlights = 2
+	maxFull    = 8
+)
+
+// crowded says that the log has as many entries as it should.
+func (b *Broker) crowded() bool {
+	n := b.number - b.durable
+	return n >= maxFull || n >= maxFlights && len(b.pending) == 0
+}
 
 // Open recovers the state and starts the loop.
 func Open(opts Options) (*Broker, error) {
@@ -121,6 +136,9 @@ func Open(opts Options) (*Broker, error) {
 	}
 	def(&opts.MailboxBytes, 32<<20)
 	def(&opts.SnapshotBytes, 64<<20)
+	if opts.SnapshotPiece == 0 {
+		opts.SnapshotPiece = defaultPiece
+	}
 	if opts.MailboxOps == 0 {
 		opts.MailboxOps = 16_384
 	}
@@ -128,7 +146,7 @@ func Open(opts Options) (*Broker, error) {
 		opts: opts, clock: opts.Clock, logger: opts.Logger,
 		mailbox: newMailbox(opts.MailboxBytes, opts.MailboxOps),
 		failed:  make(chan struct{}), closed: make(chan struct{}), opened: make(chan error, 1),
-		tickets: make(chan ticket, maxFlights+1), subs: map[uint64]*subscription{},
+		tickets: make(chan ticket, maxFull+1), subs: map[uint64]*subscription{},
 	}
 	if err := b.recover(); err != nil {
 		if b.log != nil {
@@ -164,7 +182,8 @@ func (b *Broker) recover() error {
 	if err := errors.Join(err, replay.Close()); err != nil {
 		return err
 	}
-	b.machine.Recovered(b.clock.Now().UnixNano())
+	b.startTime(start)
+	b.machine.Recovered(b.now())
 	b.epoch, b.durable = b.machine.Epoch()+1, b.number
 	// The first entry opens the epoch. Everything else is parked behind it, so nothing leaves before it is durable.
 	b.pending = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch}, release: func(err error) { b.opened <- err }}}
@@ -188,9 +207,9 @@ func (b *Broker) replay(replay commitlog.Replay) (entries int, err error) {
 		if err != nil {
 			return entries, surgetank.Errorf(surgetank.CodeCorrupt, "the log's entry at offset %d cannot be understood: %w", e.Offset, err)
 		}
-		if b.number != 0 && h.Number != b.number+1 {
+		if h.Number != b.number+1 {
 			return entries, surgetank.Errorf(surgetank.CodeCorrupt,
-				"the log has a gap: entry %d is followed by entry %d (offset %d); run surgetank verify on the data directory", b.number, h.Number, e.Offset)
+				"the log has a gap: behind entry %d comes entry %d (offset %d), or the snapshot before it is missing; run surgetank verify on the data directory", b.number, h.Number, e.Offset)
 		}
 		b.number = h.Number
 		b.places.add(h.Number, e.Offset)
@@ -349,10 +368,10 @@ func (b *Broker) finished() bool {
 // untilDue is how long the machine has nothing to do by itself.
 func (b *Broker) untilDue() time.Duration {
 	at := b.machine.NextDeadline()
-	if b.number-b.durable >= maxFlights {
+	if b.crowded() {
 		return time.Hour // a landing wakes the loop
 	}
-	d := time.Duration(at - b.clock.Now().UnixNano())
+	d := time.Duration(at - b.now())
 	return max(0, min(d, time.Hour))
 }
 

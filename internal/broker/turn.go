@@ -6,7 +6,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// Tick does all that can be done now, for a broker that is driven by hand. It gives false when there was nothing to do.
+// Tick does all that can be done now, for a broker that is driven by hand, and one piece of a snapshot that is under way.
+// It gives false when there was nothing to do.
 func (b *Broker) Tick() bool {
 	b.ticking.Lock()
 	defer b.ticking.Unlock()
@@ -24,8 +25,12 @@ func (b *Broker) Tick() bool {
 		default:
 		}
 		if !b.turn() {
-			return worked
+			break
 		}
+		worked = true
+	}
+	if s := &b.snap; b.alive() && s.storing && !s.last {
+		b.snapPiece()
 		worked = true
 	}
 	return worked
@@ -42,7 +47,7 @@ func (b *Broker) turn() bool {
 		}
 		break
 	}
-	if !b.alive() || b.number-b.durable >= maxFlights {
+	if !b.alive() || b.crowded() {
 		return false
 	}
 	switch b.fill.Swap(0) {
@@ -55,8 +60,9 @@ func (b *Broker) turn() bool {
 	}
 	if len(b.pending) == 0 {
 		b.pending, b.spare = b.mailbox.take(b.spare), nil
+		b.taken = b.pending
 	}
-	now := b.clock.Now().UnixNano()
+	now := b.now()
 	if len(b.pending) == 0 && b.machine.NextDeadline() > now {
 		b.spare = b.pending
 		return false
@@ -66,12 +72,12 @@ func (b *Broker) turn() bool {
 	b.cmds = b.cmds[:0]
 	for _, o := range b.pending {
 		b.cmds = append(b.cmds, o.cmd)
-		if size < 2<<20 {
-			size += o.weight
+		if size += o.weight; size > b.machine.TurnBytes() {
+			break // the turn will be full
 		}
 	}
 	number := b.number + 1
-	out := queue.Output{Entry: queue.AppendHeader(make([]byte, 0, min(size, 4<<20)), queue.EntryHeader{Epoch: b.epoch, Number: number, Time: b.machine.TurnTime(now)})}
+	out := queue.Output{Entry: queue.AppendHeader(make([]byte, 0, size), queue.EntryHeader{Epoch: b.epoch, Number: number, Time: b.machine.TurnTime(now)})}
 	done := b.machine.Step(now, number, b.cmds, &out)
 	f := flight{ended: out.Ended}
 	f.ops = append(f.ops, b.pending[:done]...)
@@ -79,12 +85,9 @@ func (b *Broker) turn() bool {
 		b.settingsChanged(o.cmd)
 	}
 	b.park(&f, out.Handouts)
-	if rest := copy(b.pending, b.pending[done:]); rest > 0 {
-		clear(b.pending[rest:])
-		b.pending = b.pending[:rest]
-	} else {
-		clear(b.pending)
-		b.spare, b.pending = b.pending[:0], nil
+	clear(b.pending[:done])
+	if b.pending = b.pending[done:]; len(b.pending) == 0 {
+		b.spare, b.pending, b.taken = b.taken[:0], nil, nil
 	}
 
 	if out.Records > 0 {

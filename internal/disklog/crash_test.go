@@ -23,6 +23,11 @@ var (
 
 // seeds runs a test once for every seed; a failure names the seed and how to run it again.
 func seeds(t *testing.T, run func(t *testing.T, seed uint64)) {
+	if testing.Short() {
+		old := *seedsFlag
+		*seedsFlag = min(old, 2)
+		defer func() { *seedsFlag = old }()
+	}
 	if *seedFlag != 0 {
 		run(t, *seedFlag)
 		return
@@ -65,10 +70,11 @@ type world struct {
 	next    uint64            // number of the next append
 	acked   uint64            // everything up to here was called back without an error
 	trimmed uint64            // everything below may be gone
+	size    int               // of every entry, so that new frames lie exactly where lost ones did; 0: all sizes
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
-	return &world{t: t, rng: rand.New(rand.NewPCG(seed, 77)), entries: map[uint64][]byte{}, next: 1}
+	return &world{t: t, rng: rand.New(rand.NewPCG(seed, 77)), entries: map[uint64][]byte{}, next: 1, size: []int{0, 0, 1000, pageSize - frameHeader}[seed%4]}
 }
 
 func (w *world) options(fs vfs.FS) Options {
@@ -79,7 +85,11 @@ func (w *world) options(fs vfs.FS) Options {
 // entry makes an entry; rarely one that is larger than a segment, sometimes one that looks like frames.
 func (w *world) entry() []byte {
 	n := w.rng.IntN(300)
-	switch w.rng.IntN(20) {
+	kind := w.rng.IntN(20)
+	if w.size > 0 {
+		n, kind = w.size, 19
+	}
+	switch kind {
 	case 0:
 		n = 0
 	case 1, 2, 3:

@@ -236,15 +236,6 @@ func joinClose(err error, closeAll func() error) error {
 	return err
 }
 
-// lockDir takes the lock of a data directory.
-func lockDir(fs vfs.FS, dir string, now time.Time) (io.Closer, error) {
-	lock, err := fs.Lock(lockPath(dir), lockOwner(now))
-	if err != nil {
-		return nil, mapLock(dir, err)
-	}
-	return lock, nil
-}
-
 // Append queues an entry for the writer; see commitlog.Log. After Close, done is called with ErrClosed all the same.
 func (l *Log) Append(data []byte, done func(commitlog.Offset, error)) {
 	l.mu.Lock()
@@ -317,10 +308,9 @@ func (l *Log) Close() error {
 		l.err = failed(wrap(surgetank.CodeFull, "the disk is full and the log was closed before there was room"), false)
 		l.blocked = false
 	}
-	result := l.err
-	l.err = errClosed
-	if result != nil {
-		l.err = result // what still waits gets the reason
+	result := l.err // what still waits gets this reason
+	if result == nil {
+		l.err = errClosed
 	}
 	l.running = true
 	l.mu.Unlock()
@@ -329,13 +319,18 @@ func (l *Log) Close() error {
 	if result == nil {
 		result = l.finishMark()
 	}
-	l.mu.Lock()
-	l.err = errClosed
-	l.mu.Unlock()
 	if !l.o.Manual {
 		close(l.stop)
 	}
-	<-l.stopped
+	<-l.stopped // maintenance, which shares the state file
+	if k := &l.keeper; result == nil {
+		if err := errorsJoin(l.bury(), l.writeSlot(k.state.oldest, k.state.first)); err != nil {
+			result = failed(err, false)
+		}
+	}
+	l.mu.Lock()
+	l.err = errClosed
+	l.mu.Unlock()
 	if err := l.closeFiles(); result == nil && err != nil {
 		result = wrap(surgetank.CodeInternal, fmt.Sprintf("closing the log in %s failed: %v", l.o.Dir, err), err)
 	}

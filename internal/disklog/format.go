@@ -25,7 +25,7 @@ const (
 	frameHeader = 32
 	footerSize  = 64
 	stateSlot   = 4096 // the state file has two of these
-	stateUsed   = 64
+	stateUsed   = 128
 
 	// A frame begins with its kind. A mark carries no entry: it only says what was synced, at the end of what is written so
 	// far, and the next entry takes its place. A lost frame holds the place of an entry that repair could not save.
@@ -232,6 +232,19 @@ type state struct {
 	generation uint64 // of two whole slots the one with the higher generation counts
 	oldest     uint64 // the number of the oldest segment that is not trimmed
 	first      uint64 // the number of its first entry
+
+	// The segment endSegment was synced up to endSynced when this was written. It says once more, in another file, what marks
+	// say, so that even the loss of the newest pages with their marks is noticed after a clean stop.
+	endSegment uint64
+	endSynced  int64
+}
+
+// known gives up to where a segment is known to have been synced.
+func (s *state) known(segment uint64) int64 {
+	if s.endSegment == segment {
+		return s.endSynced
+	}
+	return 0
 }
 
 func (s *state) encode() []byte {
@@ -242,6 +255,8 @@ func (s *state) encode() []byte {
 	le.PutUint64(b[32:], s.generation)
 	le.PutUint64(b[40:], s.oldest)
 	le.PutUint64(b[48:], s.first)
+	le.PutUint64(b[56:], s.endSegment)
+	le.PutUint64(b[64:], uint64(s.endSynced))
 	le.PutUint32(b[12:], blockSum(b[:stateUsed]))
 	return b
 }
@@ -256,7 +271,8 @@ func decodeState(b []byte) (s state, wrong string) {
 	}
 	copy(s.log[:], b[16:])
 	s.generation, s.oldest, s.first = le.Uint64(b[32:]), le.Uint64(b[40:]), le.Uint64(b[48:])
-	if s.oldest == 0 || s.first == 0 {
+	s.endSegment, s.endSynced = le.Uint64(b[56:]), int64(le.Uint64(b[64:]))
+	if s.oldest == 0 || s.first == 0 || s.endSynced < 0 {
 		return s, "holds impossible values"
 	}
 	return s, ""

@@ -1,6 +1,7 @@
 package disklog
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -258,6 +259,11 @@ func TestEvents(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
+	if f, err := disk.Open(l.files.path(segmentName(5)), vfs.Read); err != nil {
+		t.Error(err)
+	} else if size, err := f.Size(); size != dataStart+2*frameSize(5000)+indexSize(2) || err != nil {
+		t.Errorf("the segment whose tail was copied has %d bytes, %v: it was not ended", size, err)
+	}
 	want := []string{
 		"created 1", "prepared 2 16384 bytes", "reserved",
 		"sealed 1 2 entries", "prepared 3 16384 bytes",
@@ -309,4 +315,139 @@ func TestLock(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRestIsMarked: a log that was killed at rest has nothing doubtful at its end, so nothing is copied; and damage of its
+// last entries is damage, not a torn tail.
+func TestRestIsMarked(t *testing.T) {
+	w := newWorld(t, 2)
+	disk := vfs.NewMem()
+	_, _, l, err := contents(w.options(disk), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		w.append(l)
+	}
+	l.Pump()
+	end := l.writer.pos
+	killed := func() *vfs.Mem { return disk.CrashClone(w.rng, vfs.Crash{Percent: 100}) }
+	o := w.options(killed())
+	o.OnEvent = func(e Event) {
+		if e.Kind == "rescued" || e.Kind == "cut" {
+			t.Errorf("opening a log that was killed at rest: %v", e)
+		}
+	}
+	if _, _, _, err := contents(o, 0); err != nil {
+		t.Fatal(err)
+	}
+	for at := int64(dataStart); at < end; at += 50 {
+		c := killed()
+		if err := c.Corrupt("data/"+segmentName(1), func(b []byte) []byte { b[at] ^= 0x10; return b }); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, _, err := contents(w.options(c), 0); !errors.Is(err, commitlog.ErrCorrupt) || !strings.Contains(err.Error(), segmentName(1)) {
+			t.Errorf("damage at byte %d of the last entries gave %v, want ErrCorrupt that names the file", at, err)
+		}
+	}
+}
+
+// TestFrameIsBoundToItsPlace: a frame's header and entry check only where they were written.
+func TestFrameIsBoundToItsPlace(t *testing.T) {
+	seal := newSealer(id{1})
+	data := []byte("an entry")
+	b := make([]byte, frameHeader)
+	seal.put(b, frameEntry, 8192, 5, 4096, data)
+	if f, ok := seal.decode(b, 8192); !ok || f.number != 5 || f.length != len(data) || f.synced != 4096 {
+		t.Fatalf("decoded as %+v, %t", f, ok)
+	}
+	if _, ok := seal.decode(b, 8200); ok {
+		t.Error("the header checks at another position")
+	}
+	if _, ok := newSealer(id{2}).decode(b, 8192); ok {
+		t.Error("the header checks in another life of the file")
+	}
+	if seal.entryBase(8192, 5) == seal.entryBase(8200, 5) || seal.entryBase(8192, 5) == seal.entryBase(8192, 6) || seal.entryBase(8192, 5) == newSealer(id{2}).entryBase(8192, 5) {
+		t.Error("an entry's checksum does not depend on position, number and segment")
+	}
+}
+
+// TestNothingOldBehindATornTail: three entries are written and not synced, and of the first one the crash loses the beginning, so
+// that the mark which it was written over is there again. The next entry has the size of the lost one: were it written in its
+// place, the second and third would follow it as if they had been appended after it.
+func TestNothingOldBehindATornTail(t *testing.T) {
+	w := newWorld(t, 2)
+	w.size = pageSize - frameHeader // so that the next entry's padding does not happen to erase the second one
+	disk := vfs.NewMem()
+	open := func(fs vfs.FS) (*Log, [][]byte) {
+		o := w.options(fs)
+		o.SegmentBytes = 64 << 10
+		_, all, l, err := contents(o, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l, all
+	}
+	l, _ := open(disk)
+	w.append(l)
+	if err := l.Close(); err != nil { // makes the mark durable
+		t.Fatal(err)
+	}
+	name := "data/" + segmentName(1)
+	inject := vfs.NewInject(disk)
+	l, _ = open(inject)
+	pos := l.writer.pos
+	mark := readBytes(t, disk, name)[pos : pos+frameHeader]
+	var torn *vfs.Mem
+	inject.SetHook(func(op vfs.Op, file string) {
+		if op == vfs.OpWrite && file == name && torn == nil {
+			torn = disk.CrashClone(w.rng, vfs.Crash{Percent: 100})
+		}
+	})
+	for range 3 {
+		w.append(l)
+	}
+	l.Pump()
+	if err := torn.Corrupt(name, func(b []byte) []byte { copy(b[pos:], mark); return b }); err != nil {
+		t.Fatal(err)
+	}
+	again := torn.CrashClone(w.rng, vfs.Crash{Percent: 100})
+	watched := vfs.NewInject(again)
+	watched.SetHook(func(op vfs.Op, file string) { // recovery itself may be cut short anywhere
+		for _, mode := range modes {
+			if err := w.recovers(again.CrashClone(w.rng, mode)); err != nil && !t.Failed() {
+				t.Errorf("crash %+v after operation %#x on %s of the recovery: %v", mode, op, file, err)
+			}
+		}
+	})
+	w.acked = 1
+	open(watched)
+	l, all := open(torn)
+	if len(all) != 1 {
+		t.Fatalf("%d entries after the crash, want the one that was confirmed: the test tests nothing", len(all))
+	}
+	w.acked, w.next = 1, 2
+	w.append(l)
+	l.Pump()
+	_, all = open(torn.CrashClone(w.rng, vfs.Crash{}))
+	if len(all) != 2 || !bytes.Equal(all[1], w.entries[2]) {
+		t.Errorf("%d entries, want the two that were confirmed: lost ones came back", len(all))
+	}
+}
+
+func readBytes(t *testing.T, fs vfs.FS, name string) []byte {
+	t.Helper()
+	f, err := fs.Open(name, vfs.Read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, err := f.Size()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, size)
+	if err := readFull(f, name, b, 0); err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

@@ -3,13 +3,11 @@ package disklog
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -344,95 +342,6 @@ func (l *Log) heavy() bool {
 		return l.keeper.rate.Load() > heavyRate // too early to tell: as it was
 	}
 	return float64(bytes)/elapsed.Seconds() > heavyRate
-}
-
-// Trim says that entries before an offset are no longer needed: segments that hold nothing else are freed.
-func (l *Log) Trim(before commitlog.Offset) error {
-	l.mu.Lock()
-	if l.err != nil {
-		defer l.mu.Unlock()
-		return l.err
-	}
-	l.segMu.Lock()
-	n := 0
-	for n+1 < len(l.segs) && l.segs[n+1].first <= uint64(before) {
-		n++
-	}
-	l.trimmed = append(l.trimmed, l.segs[:n]...)
-	l.segs = append([]*segment(nil), l.segs[n:]...)
-	l.segMu.Unlock()
-	running := l.running
-	l.mu.Unlock()
-	if n == 0 {
-		return nil
-	}
-	l.wake()
-	if l.o.Manual && !running {
-		l.maintain()
-	}
-	return nil
-}
-
-// bury frees the segments that were trimmed: first the state file says that they are no longer part of the log, then
-// their files are renamed to spares or removed.
-func (l *Log) bury() error {
-	k := &l.keeper
-	l.mu.Lock()
-	trimmed := l.trimmed
-	l.trimmed = nil
-	l.mu.Unlock()
-	if len(trimmed) > 0 {
-		last := trimmed[len(trimmed)-1]
-		if err := l.writeSlot(last.header.number+1, last.next()); err != nil {
-			return err
-		}
-		k.dead = append(k.dead, trimmed...)
-		l.o.OnEvent(Event{Kind: "trimmed", Segment: last.header.number, Detail: fmt.Sprintf("%d segments", len(trimmed))})
-	}
-	var busy []*segment
-	changed := false
-	for _, s := range k.dead {
-		closed, err := l.handles.bury(s)
-		if err != nil {
-			return err
-		}
-		if !closed {
-			busy = append(busy, s) // its last reader wakes maintenance
-			continue
-		}
-		if len(k.spares) < maxSpares && s.size == l.o.SegmentBytes {
-			spare := strings.TrimSuffix(s.name, segmentExt) + spareExt
-			err = l.fs.Rename(s.name, spare)
-			k.spares = append(k.spares, spare)
-		} else {
-			err = l.fs.Remove(s.name)
-		}
-		if err != nil {
-			return err
-		}
-		changed = true
-	}
-	k.dead = busy
-	if changed {
-		return l.fs.SyncDir(l.o.Dir)
-	}
-	return nil
-}
-
-// writeSlot writes and syncs the older slot of the state file: from now on the log begins with segment oldest and entry first.
-func (l *Log) writeSlot(oldest, first uint64) error {
-	k := &l.keeper
-	next := k.state
-	next.generation++
-	next.oldest, next.first = oldest, first
-	if _, err := k.stateFile.WriteAt(next.encode(), int64(next.generation%2)*stateSlot); err != nil {
-		return err
-	}
-	if err := k.stateFile.Sync(); err != nil {
-		return err
-	}
-	k.state = next
-	return nil
 }
 
 // createAnew creates a file in place of an unfinished one of the same name.

@@ -3,7 +3,6 @@ package disklog
 import (
 	"errors"
 	"fmt"
-	"io"
 	iofs "io/fs"
 	"slices"
 	"strings"
@@ -108,146 +107,6 @@ func openError(dir string, err error) error {
 		code = surgetank.CodeFull
 	}
 	return wrap(code, fmt.Sprintf("opening the log in %s failed: %v", dir, err), err)
-}
-
-// create makes a new log: its first segment, then the state file, whose name says that the log exists.
-func (l *Log) create(ls *listing) error {
-	switch {
-	case len(ls.segments) == 1 && ls.segments[0] == 1:
-		// Either the making of the log was interrupted, or its state file is lost; in the first case nothing was written yet.
-		f, err := l.fs.Open(l.files.path(segmentName(1)), vfs.Read)
-		if err != nil {
-			return openError(l.o.Dir, err)
-		}
-		h, sc, err := peekFirst(f, l.files.path(segmentName(1)))
-		if err = errorsJoin(err, f.Close()); err != nil {
-			return err
-		}
-		if sc.first != 0 || !sc.clean() {
-			return l.lostState()
-		}
-		l.files.log = h.log
-	case len(ls.segments) > 0:
-		return l.lostState()
-	default:
-		x, err := newID(l.o.Rand)
-		if err != nil {
-			return openError(l.o.Dir, err)
-		}
-		l.files.log = x
-		size := min(firstSegmentBytes, l.o.SegmentBytes)
-		var fill func(vfs.File) error
-		if !l.o.Manual {
-			fill = func(f vfs.File) error { return zeroAll(f, size) }
-		}
-		if _, err := l.files.create(1, size, fill, nil); err != nil {
-			return openError(l.o.Dir, err)
-		}
-		ls.segments = []uint64{1}
-		l.o.OnEvent(Event{Kind: "created", Segment: 1})
-	}
-	if err := writeState(l.fs, l.files.path(stateName), state{log: l.files.log, generation: 1, oldest: 1, first: 1}); err != nil {
-		return openError(l.o.Dir, err)
-	}
-	if err := l.fs.SyncDir(l.o.Dir); err != nil {
-		return openError(l.o.Dir, err)
-	}
-	return nil
-}
-
-func (l *Log) lostState() error {
-	return damaged(l.files.path(stateName), 0, "the file is missing, but there are segments of a log")
-}
-
-// writeState makes a state file, complete before it gets its name.
-func writeState(fs vfs.FS, name string, st state) error {
-	f, err := createAnew(fs, name+tmpExt)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(append(st.encode(), st.encode()...), 0)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errorsJoin(err, f.Close()); err != nil {
-		return err
-	}
-	return fs.Rename(name+tmpExt, name)
-}
-
-func zeroAll(f vfs.File, size int64) error {
-	chunk := make([]byte, min(1<<20, size))
-	for pos := int64(0); pos < size; pos += int64(len(chunk)) {
-		if _, err := f.WriteAt(chunk[:min(int64(len(chunk)), size-pos)], pos); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// peekFirst reads segment 1 when it is not known yet to which log it belongs.
-func peekFirst(f vfs.File, name string) (segmentHeader, *scanned, error) {
-	b := make([]byte, headerSize)
-	n, err := f.ReadAt(b, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return segmentHeader{}, nil, unreadable(name, 0, err)
-	}
-	h, wrong := decodeSegmentHeader(b[:n])
-	if wrong != "" {
-		return h, nil, damaged(name, 0, "the segment's header %s", wrong)
-	}
-	h, size, err := readHeader(f, name, 1, h.log)
-	if err != nil {
-		return h, nil, err
-	}
-	sc, err := scanSegment(f, name, h, size, nil)
-	return h, sc, err
-}
-
-// openState reads the state file and keeps it open for trimming.
-func (l *Log) openState() error {
-	name := l.files.path(stateName)
-	f, err := l.fs.Open(name, vfs.ReadWrite)
-	if err != nil {
-		return openError(l.o.Dir, err)
-	}
-	l.keeper.stateFile = f
-	st, err := readState(f, name)
-	if err != nil {
-		return err
-	}
-	l.keeper.state = st
-	l.files.log = st.log
-	return nil
-}
-
-// readState gives the newer of the whole slots. One slot may be torn by a crash while it was written; both cannot.
-func readState(f vfs.File, name string) (state, error) {
-	b := make([]byte, 2*stateSlot)
-	n, err := f.ReadAt(b, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return state{}, unreadable(name, 0, err)
-	}
-	var best state
-	var wrong string
-	for i := range 2 {
-		slot := b[min(n, i*stateSlot):min(n, (i+1)*stateSlot)]
-		st, w := decodeState(slot)
-		if w != "" {
-			if len(slot) >= stateUsed && string(slot[:8]) == stateMagic && blockSum(slot[:stateUsed]) == le.Uint32(slot[12:]) && le.Uint32(slot[8:]) != formatVersion {
-				return st, otherVersion(name, le.Uint32(slot[8:]))
-			}
-			wrong = w
-			continue
-		}
-		if st.generation > best.generation {
-			best = st
-		}
-	}
-	if best.generation == 0 {
-		return best, damaged(name, 0, "neither of its two slots is whole: a slot %s", wrong)
-	}
-	return best, nil
 }
 
 // adoptSpares takes over the reserve and the spares that an earlier run has left, and removes what is too much.
@@ -371,6 +230,7 @@ func (l *Log) findTail(segs []*segment) (tail, error) {
 		if err != nil {
 			return tail{}, err
 		}
+		sc.synced = max(sc.synced, l.keeper.state.known(s.header.number))
 		if s.size < s.header.size && !sealed {
 			return tail{}, damaged(s.name, s.size, "the file has lost %d bytes at its end", s.header.size-s.size)
 		}
@@ -515,97 +375,4 @@ func (l *Log) resume(segs []*segment, t tail) error {
 	l.durable.Store(active.next() - 1)
 	l.keeper.since.Store(l.o.Clock.Now().UnixNano())
 	return nil
-}
-
-// rescue copies the entries that may not be on the medium into a new segment and syncs it, then ends the old one before
-// them. The new segment gets its name when it is complete, in place of the empty one that may have it, so a crash leaves
-// either the old tail or the copied one.
-func (l *Log) rescue(s *segment, found *scanned) (*segment, error) {
-	n, _ := slices.BinarySearch(found.index, uint32(found.synced/alignment))
-	keep := n
-	if keep < len(s.index) && int64(s.index[keep])*alignment != found.synced || keep == len(s.index) && found.synced != found.end {
-		return nil, damaged(s.name, found.synced, "the file was synced up to here, and no entry begins here")
-	}
-	if found.reason != "" || found.beyond > 0 {
-		l.o.Logger.Warn("cut an unfinished write off the end of the log: it was not synced when the machine or process stopped, so nobody was told that it is stored",
-			"file", s.name, "offset", found.end, "reason", found.reason, "pieces", found.beyond)
-		l.o.OnEvent(Event{Kind: "cut", Segment: s.header.number, Detail: fmt.Sprintf("at %d", found.end)})
-	}
-	doubtful := s.index[keep:]
-	size := max(min(max(s.size, firstSegmentBytes), l.o.SegmentBytes), pageEnd(dataStart+found.end-found.synced+indexSize(len(doubtful)+1)+pageSize))
-	copyFrames := func(f vfs.File, seal sealer) (int64, error) { return l.copyFrames(s, s.first+uint64(keep), f, seal) }
-	number := s.header.number + 1
-	fresh, err := l.files.create(number, size, nil, copyFrames)
-	if err != nil && noRoom(err) && l.keeper.reserve && size <= min(reserveBytes, l.o.SegmentBytes) {
-		l.keeper.reserve = false
-		fresh, err = l.files.convert(l.files.path(reserveName), number, copyFrames)
-	}
-	if err != nil {
-		return nil, err
-	}
-	l.o.OnEvent(Event{Kind: "rescued", Segment: number, Detail: fmt.Sprintf("%d entries", len(doubtful))})
-	fresh.first = s.first + uint64(keep)
-	pos := int64(dataStart)
-	for i := range doubtful {
-		from, to := s.place(fresh.first + uint64(i))
-		fresh.index = append(fresh.index, uint32(pos/alignment))
-		pos += to - from
-	}
-	fresh.end = pos
-	s.index, s.end = s.index[:keep], found.synced
-	return fresh, l.sealEarly(s)
-}
-
-// copyFrames writes the entries of a segment from a number on as frames of another.
-func (l *Log) copyFrames(s *segment, from uint64, out vfs.File, seal sealer) (int64, error) {
-	in, err := l.handles.acquire(s)
-	if err != nil {
-		return 0, err
-	}
-	defer l.handles.release(s)
-	pos := int64(dataStart)
-	for number := from; number < s.next(); number++ {
-		at, to := s.place(number)
-		b := make([]byte, to-at)
-		if err := readFull(in, s.name, b, at); err != nil {
-			return 0, err
-		}
-		data, err := s.checkFrame(b, at, number)
-		kind := uint32(frameEntry)
-		if errors.Is(err, errLost) {
-			kind = frameLost
-		} else if err != nil {
-			return 0, err
-		}
-		var header [frameHeader]byte
-		seal.put(header[:], kind, pos, number, dataStart, data)
-		if _, err := out.WriteVec([][]byte{header[:], b[frameHeader:]}, pos); err != nil {
-			return 0, err
-		}
-		pos += to - at
-	}
-	return pos, nil
-}
-
-// sealEarly ends a segment before its file is full: the index goes right behind the entries, and then the file is cut
-// there. Until it is cut the index is only bytes behind the end.
-func (l *Log) sealEarly(s *segment) error {
-	f, err := l.fs.Open(s.name, vfs.ReadWrite)
-	if err != nil {
-		return err
-	}
-	size := s.end + indexSize(len(s.index))
-	b := s.seal.encodeIndex(s.header.id, footer{first: s.first, count: len(s.index), end: s.end}, s.index, size)
-	_, err = f.WriteAt(b, s.end)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err == nil {
-		err = f.Truncate(size)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	s.size, s.sealed = size, true
-	return errorsJoin(err, f.Close())
 }

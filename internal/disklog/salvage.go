@@ -137,14 +137,17 @@ type extent struct {
 
 // extentOf finds how far a segment's frames count. Of a segment that is not sealed, what follows the first position without a whole
 // frame does not, unless later frames show that it was synced; of a sealed one everything does, unless it was being sealed
-// when the crash came: then nothing was written behind it (last).
-func extentOf(f vfs.File, name string, h segmentHeader, size int64, last bool) (x extent, err error) {
+// when the crash came: then nothing was written behind it (last). known is what the state file knows to have been synced.
+func extentOf(f vfs.File, name string, h segmentHeader, size int64, last bool, known int64) (x extent, err error) {
 	x.footer, x.index, x.sealed, err = readIndex(f, name, newSealer(h.id), size)
 	if err != nil || x.sealed && !last {
 		x.limit = x.footer.end
 		return x, err
 	}
 	sc, err := scanSegment(f, name, h, size, nil)
+	if err == nil {
+		sc.synced = max(sc.synced, known)
+	}
 	switch {
 	case err != nil:
 	case sc.damaged():

@@ -167,13 +167,17 @@ type handles struct {
 	mu   sync.Mutex
 	open []*segment
 	tick uint64
+	shut bool // closeAll was called
 }
 
 // acquire gives a segment's file for reading until release.
 func (h *handles) acquire(s *segment) (vfs.File, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if s.dead {
+	switch {
+	case h.shut:
+		return nil, errClosed
+	case s.dead:
 		return nil, commitlog.ErrTrimmed
 	}
 	h.tick++
@@ -218,6 +222,11 @@ func (h *handles) release(s *segment) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s.refs--
+	if h.shut && s.refs == 0 && s.file != nil {
+		f := s.file
+		s.file = nil
+		_ = f.Close() // it was only read, and its log is closed: nobody is left to be told
+	}
 	return s.dead && s.refs == 0
 }
 
@@ -240,13 +249,14 @@ func (h *handles) bury(s *segment) (bool, error) {
 	return true, f.Close()
 }
 
-// closeAll closes every file that is not in use.
+// closeAll closes every file for good; those that are being read, when that ends.
 func (h *handles) closeAll() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.shut = true
 	var errs []error
 	for _, s := range h.open {
-		if s.file != nil {
+		if s.file != nil && s.refs == 0 {
 			errs = append(errs, s.file.Close())
 			s.file = nil
 		}

@@ -3,7 +3,6 @@ package disklog
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"path/filepath"
 	"slices"
@@ -80,7 +79,7 @@ func (r *Report) Whole() bool { return len(r.Problems) == 0 }
 // closed: it takes its lock (ErrLocked). report, when not nil, is called for each file when it is done. The error is one of
 // reading; what the bytes say is in the report.
 func Verify(fs vfs.FS, dir string, report func(FileReport)) (*Report, error) {
-	lock, err := lockDir(fs, dir, time.Now())
+	lock, err := lockClosed(fs, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -107,9 +106,6 @@ func verify(fs vfs.FS, dir string, report func(FileReport)) (*Report, error) {
 	ls, err := listDir(fs, dir)
 	if err != nil {
 		return nil, err
-	}
-	if !ls.state && len(ls.segments) == 0 {
-		return nil, openError(dir, fmt.Errorf("there is no log in it"))
 	}
 	if err := v.verifyState(ls); err != nil {
 		return nil, err
@@ -271,7 +267,7 @@ func (v *verifier) verifySegment(file vfs.File, f *FileReport, number uint64, ne
 			problem(48, "the file holds segment %d, not the one that its name says", h.number)
 		}
 	}
-	x, err := extentOf(file, f.File, h, size, number >= v.last)
+	x, err := extentOf(file, f.File, h, size, number >= v.last, v.state.known(number))
 	if err != nil {
 		return f.note(err)
 	}
@@ -313,7 +309,7 @@ func (v *verifier) verifySegment(file vfs.File, f *FileReport, number uint64, ne
 		return f.note(err)
 	}
 	*next = pending
-	if synced > end {
+	if synced = max(synced, v.state.known(number)); synced > end {
 		problem(end, "%d bytes are not whole entries, and had been synced", synced-end)
 	}
 	switch {
@@ -342,81 +338,5 @@ func (v *verifier) verifySnapshot(name string, at commitlog.Offset) error {
 		return err
 	}
 	v.add(f)
-	return nil
-}
-
-// EntryInfo is one entry as Inspect shows it.
-type EntryInfo struct {
-	File     string
-	Segment  uint64
-	Offset   commitlog.Offset
-	Position int64 // of the frame in the file
-	Size     int   // of the entry in bytes
-	Lost     bool  // only the place of an entry that repair could not save
-	Data     []byte
-}
-
-// Inspect visits every whole entry of a log, oldest first, wherever it lies in its segment. Data is valid during the visit and is
-// read only when withData says so. Like Verify it needs the log to be closed, and changes nothing.
-func Inspect(fs vfs.FS, dir string, withData bool, visit func(EntryInfo) error) error {
-	lock, err := lockDir(fs, dir, time.Now())
-	if err != nil {
-		return err
-	}
-	err = inspect(fs, dir, withData, false, visit)
-	if closeErr := lock.Close(); err == nil && closeErr != nil {
-		err = openError(dir, closeErr)
-	}
-	return err
-}
-
-// inspect visits entries; counting leaves out those behind a torn tail.
-func inspect(fs vfs.FS, dir string, withData, counting bool, visit func(EntryInfo) error) error {
-	ls, err := listDir(fs, dir)
-	if err != nil {
-		return err
-	}
-	last, err := lastUsed(fs, dir, ls.segments)
-	if err != nil {
-		return err
-	}
-	for _, number := range ls.segments {
-		name := filepath.Join(dir, segmentName(number))
-		err := withFile(fs, name, func(file vfs.File) error {
-			h, size, _, ok, err := findHeader(file, name)
-			if err != nil || !ok {
-				return err
-			}
-			var buf []byte
-			limit := size
-			if counting {
-				x, err := extentOf(file, name, h, size, number >= last)
-				if err != nil {
-					return err
-				}
-				limit = x.limit
-			}
-			_, _, err = salvage(file, name, h, limit, func(pos int64, fr frame) error {
-				e := EntryInfo{File: name, Segment: number, Offset: commitlog.Offset(fr.number), Position: pos, Size: fr.length, Lost: fr.kind == frameLost}
-				if withData && !e.Lost {
-					if cap(buf) < fr.length {
-						buf = make([]byte, fr.length) // a whole frame: its checksum has been verified
-					}
-					e.Data = buf[:fr.length]
-					if err := readFull(file, name, e.Data, pos+frameHeader); err != nil {
-						return err
-					}
-					if crc32.Update(newSealer(h.id).entryBase(pos, fr.number), castagnoli, e.Data) != fr.sum {
-						return damaged(name, pos, "entry %d changed while it was read", fr.number)
-					}
-				}
-				return visit(e)
-			}, func(int64, int64) error { return nil })
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
 	return nil
 }

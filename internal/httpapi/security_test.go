@@ -132,7 +132,7 @@ func TestFurtherRights(t *testing.T) {
 	r.wantProblem(r.do("POST", "/v1/queues/mine/ack", `{"receipts":`+all+`}`, u), 400, "invalid")
 	// Another's subscription is as good as none.
 	sub := r.want(201, "POST", "/v1/queues/theirs/subscribe", `{"credit":1}`).json(t)["subscription"].(string)
-	r.wantProblem(r.do("POST", "/v1/subscriptions/"+sub+"/receive", "", u), 404, "not_found")
+	r.wantProblem(r.do("POST", "/v1/subscriptions/"+sub+"/receive", "", u), 404, "closed")
 	// What the doors keep in the broker is nobody's to read.
 	if got := r.want(200, "GET", "/v1/meta/auth", "").body; got != "{\"values\":{}}\n" {
 		t.Fatalf("users' records are readable: %s", got)

@@ -31,6 +31,29 @@ type subscriber struct {
 	busy   int    // requests that use it now
 	closed bool
 	idle   *time.Timer
+
+	// The newest numbered poll and what it handed over: a client that asks with the same number again has not got it.
+	polling sync.Mutex // held while a poll runs
+	poll    uint64
+	handed  []surgetank.Delivery // receipts only
+}
+
+// unseen gives back, uncounted, what poll n handed over, if that was the newest poll; the caller holds polling.
+func (s *subscriber) unseen(c *call, n uint64) {
+	if n != 0 && s.poll == n {
+		c.giveBack(s.handed)
+	}
+	s.poll, s.handed = n, nil
+}
+
+// note remembers what a numbered poll hands over.
+func (s *subscriber) note(list []surgetank.Delivery) {
+	if s.poll == 0 {
+		return
+	}
+	for i := range list {
+		s.handed = append(s.handed, surgetank.Delivery{Receipt: list[i].Receipt})
+	}
 }
 
 // pool is a number of the broker's for a name that one client chose.
@@ -166,8 +189,8 @@ func (h *subscribers) use(c *call) (*subscriber, error) {
 	}
 	h.mu.Unlock()
 	if !known { // somebody else's is as good as none: ids are secrets
-		return nil, surgetank.Errorf(surgetank.CodeNotFound, "there is no such subscription; it may have been closed because nobody asked for messages for %v; subscribe again",
-			c.api.limits.SubscriberTTL)
+		return nil, withStatus(http.StatusNotFound, surgetank.Errorf(surgetank.CodeClosed,
+			"there is no such subscription; it may have been closed because nobody asked for messages for %v; subscribe again", c.api.limits.SubscriberTTL))
 	}
 	if err := c.api.opts.Auth.Authorize(c.user, s.vhost, auth.Read, s.queue); err != nil {
 		h.done(c.api, s)
@@ -227,6 +250,7 @@ func (c *call) subscriptionReceive() error {
 	most := int(f.integer("max", 1, int64(c.api.limits.MaxReceive), int64(c.api.limits.MaxReceive)))
 	maxBytes := int(f.integer("max_bytes", 1, 64<<20, 8<<20))
 	wait := f.duration("wait", 0, c.api.limits.MaxWait, 0)
+	number := uint64(f.integer("poll", 1, 1<<53, 0))
 	if err := f.done(); err != nil {
 		return err
 	}
@@ -235,6 +259,11 @@ func (c *call) subscriptionReceive() error {
 		return err
 	}
 	defer c.api.subs.done(c.api, s)
+	if number != 0 {
+		s.polling.Lock()
+		defer s.polling.Unlock()
+		s.unseen(c, number)
+	}
 	poll, stop := c.pollContext()
 	defer stop()
 	list, err := s.sub.TryReceive(nil, most, maxBytes)
@@ -251,6 +280,9 @@ func (c *call) subscriptionReceive() error {
 	}
 	if len(list) > 0 {
 		c.api.names.learn(list[0].ID.Queue, surgetank.FullName(s.vhost, s.queue))
+	}
+	if number != 0 {
+		s.note(list)
 	}
 	b := append(appendDeliveries(nil, list), `,"floor":`...)
 	b = strconv.AppendUint(b, s.sub.Floor(), 10)
@@ -288,12 +320,35 @@ func (c *call) subscriptionCredit() error {
 	return c.respond(http.StatusOK, map[string]uint64{"floor": s.sub.Floor()})
 }
 
-// subscriptionCancel stops hand-outs; what was received stays leased while the subscription is kept alive.
-func (c *call) subscriptionCancel() error {
-	if err := c.plain(); err != nil {
-		return err
+// leaving finds the subscription of a client that cancels or closes it. The parameter unseen names a poll whose answer the
+// client did not wait for.
+func (c *call) leaving() (*subscriber, error) {
+	q, err := c.query("unseen")
+	if err != nil {
+		return nil, err
+	}
+	n, err := queryUint(q, "unseen", 1<<53)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.noBody(); err != nil {
+		return nil, err
 	}
 	s, err := c.api.subs.use(c)
+	if err != nil {
+		return nil, err
+	}
+	if n != 0 { // a poll under way ends with its client's connection
+		s.polling.Lock()
+		defer s.polling.Unlock()
+		s.unseen(c, n)
+	}
+	return s, nil
+}
+
+// subscriptionCancel stops hand-outs; what was received stays leased while the subscription is kept alive.
+func (c *call) subscriptionCancel() error {
+	s, err := c.leaving()
 	if err != nil {
 		return err
 	}
@@ -306,10 +361,7 @@ func (c *call) subscriptionCancel() error {
 
 // subscriptionClose ends a subscription; what it leased goes back.
 func (c *call) subscriptionClose() error {
-	if err := c.plain(); err != nil {
-		return err
-	}
-	s, err := c.api.subs.use(c)
+	s, err := c.leaving()
 	if err != nil {
 		return err
 	}

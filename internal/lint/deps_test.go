@@ -24,7 +24,8 @@ var forbidden = []struct {
 	{"worker", "running handlers needs the Broker interface alone",
 		[]string{module + "/internal/broker", module + "/internal/queue", module + "/internal/disklog", "github.com/jackc/", "modernc.org/"}},
 	{"cmd/surgetank", "the binary people run must not carry test helpers",
-		[]string{"testing", "github.com/google/go-cmp/", "pgregory.net/", "go.uber.org/goleak", module + "/brokertest", module + "/internal/commitlog/commitlogtest"}},
+		[]string{"github.com/google/go-cmp/", "pgregory.net/", "go.uber.org/goleak", module + "/brokertest", module + "/internal/commitlog/commitlogtest",
+			module + "/internal/pgtest", module + "/sink/sinktest"}},
 }
 
 func TestForbiddenDependencies(t *testing.T) {

@@ -43,6 +43,9 @@ func (s *Store) Open(opts Options) (commitlog.Replay, *Log, error) {
 	if opts.From >= s.first+commitlog.Offset(len(s.entries)) {
 		return nil, nil, fmt.Errorf("memlog: replay from behind offset %d, but the log ends before it: %w", opts.From, commitlog.ErrCorrupt)
 	}
+	if opts.From > 0 && opts.From+1 < s.first {
+		return nil, nil, fmt.Errorf("memlog: the entries behind offset %d are wanted, and the log begins with %d: %w", opts.From, s.first, commitlog.ErrCorrupt)
+	}
 	if s.current != nil {
 		s.current.err = commitlog.ErrFenced
 	}

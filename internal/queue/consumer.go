@@ -11,7 +11,6 @@ type consumer struct {
 	id       uint64
 	q        *Queue
 	opts     surgetank.SubscribeOptions
-	lease    int64 // nanoseconds; 0: as long as the subscription
 	credit   int
 	pool     *pool
 	once     bool   // ends with the turn in which it got something
@@ -114,18 +113,11 @@ func (m *Machine) attach(q *Queue, opts surgetank.SubscribeOptions, once bool) (
 				"queue %q has an exclusive consumer or is to get one while it has others; wait until they are gone", shown(q.name))
 		}
 	}
-	lease := opts.Lease
-	switch {
-	case lease == 0:
-		lease = q.config.Lease
-	case lease < 0:
-		lease = 0
-	}
-	if lease > surgetank.MaxLease {
-		return nil, surgetank.FieldErrorf("lease", "a lease lasts at most %v, not %v", surgetank.MaxLease, lease)
+	if opts.Lease > surgetank.MaxLease {
+		return nil, surgetank.FieldErrorf("lease", "a lease lasts at most %v, not %v", surgetank.MaxLease, opts.Lease)
 	}
 	m.nextCons++
-	c := &consumer{id: m.nextCons, q: q, opts: opts, lease: int64(lease), credit: max(0, opts.Credit), once: once}
+	c := &consumer{id: m.nextCons, q: q, opts: opts, credit: max(0, opts.Credit), once: once}
 	if opts.Pool != 0 {
 		p := m.pools[opts.Pool]
 		if p == nil {

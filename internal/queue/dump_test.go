@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"testing"
 )
 
 // dump writes the durable state of a machine in one canonical form: two machines whose dumps are equal will hand out the
@@ -79,7 +78,7 @@ func durableTimes(q *Queue) (notBefore, expires map[uint64]int64) {
 
 // check verifies everything that must hold between two turns: counts against the slots, every message in exactly one
 // place, heaps in order, leases against consumers, the log's extents against what refers to it.
-func check(t testing.TB, m *Machine) {
+func check(t tb, m *Machine) {
 	t.Helper()
 	bad := func(format string, args ...any) {
 		t.Helper()

@@ -78,6 +78,7 @@ func (q *Queue) flowOf(group string, priority uint8) uint32 {
 	if len(q.flows) == 0 {
 		q.flows = append(q.flows, flow{place: -1})
 		q.byGroup = map[string]uint32{"": 0}
+		q.unnamed = 1
 		if group == "" && priority == 0 {
 			return 0
 		}
@@ -96,6 +97,9 @@ func (q *Queue) flowOf(group string, priority uint8) uint32 {
 		q.flows = append(q.flows, flow{name: key, place: -1, served: q.turn})
 	}
 	q.byGroup[key] = h
+	if group == "" {
+		q.unnamed++
+	}
 	return h
 }
 
@@ -119,6 +123,9 @@ func (q *Queue) idle(h uint32) {
 	}
 	q.unready(h)
 	delete(q.byGroup, f.name)
+	if q.groupName(h) == "" {
+		q.unnamed--
+	}
 	*f = flow{place: -1, free: true}
 	q.freeFlows = append(q.freeFlows, h)
 }

@@ -56,8 +56,12 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 	} else {
 		m.nextLease++
 		l := lease{no: m.nextLease, consumer: c}
-		if c.lease > 0 {
-			l.deadline = m.now + c.lease
+		term := c.opts.Lease
+		if term == 0 {
+			term = q.config.Lease // as it is now, not as it was when the consumer came
+		}
+		if term > 0 {
+			l.deadline = m.now + int64(term)
 			q.deadline(l.deadline, seq)
 		}
 		c.held++

@@ -12,7 +12,7 @@ type Limits struct {
 	MaxMessage  int // bytes of a body; DefaultMaxMessage
 	MaxQueues   int // 100,000
 	MaxMeta     int // bytes of one metadata value; 1 MiB
-	TurnBytes   int // a turn takes no further command when its entry has reached this; 1 MiB
+	TurnBytes   int // a turn takes no further command when its entry has reached this; 256 KiB
 	TurnHandout int // hand-outs of one turn; 4,096
 	TurnTimers  int // expired leases, delays and TTLs of one turn; 16,384
 }
@@ -26,7 +26,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.MaxMessage, surgetank.DefaultMaxMessage)
 	def(&l.MaxQueues, 100_000)
 	def(&l.MaxMeta, 1<<20)
-	def(&l.TurnBytes, 1<<20)
+	def(&l.TurnBytes, 256<<10)
 	def(&l.TurnHandout, 4096)
 	def(&l.TurnTimers, 16384)
 	return l
@@ -86,6 +86,7 @@ type Queue struct {
 	flows     []flow
 	freeFlows []uint32
 	byGroup   map[string]uint32
+	unnamed   int // of byGroup: lines of messages without a group, one a priority
 	returned  map[uint32]*seqHeap
 	ready     readyHeap
 	delayed   timeHeap         // {not-before, seq}

@@ -156,13 +156,10 @@ func (q *Queue) info() surgetank.QueueInfo {
 	i := surgetank.QueueInfo{
 		Name: q.name, ID: q.id, Config: q.config, Created: time.Unix(0, q.created).UTC(),
 		Ready: q.ready_, Blocked: q.waiting - q.ready_, Delayed: q.delayedN, Leased: q.leased, Bytes: q.bytes,
-		Groups: int64(len(q.byGroup)), Consumers: int64(len(q.consumers)), Floor: q.Floor(),
+		Groups: int64(len(q.byGroup) - q.unnamed), Consumers: int64(len(q.consumers)), Floor: q.Floor(),
 		Published: st.published, Duplicates: st.duplicates, Refused: st.refused, Delivered: st.delivered, Acked: st.acked,
 		Nacked: st.nacked, Expired: st.expired, DeadLettered: st.deadLettered, Dropped: st.dropped, LeasesLost: st.leasesLost,
 		Waiting: q.explain(),
-	}
-	if _, ok := q.byGroup[""]; ok {
-		i.Groups--
 	}
 	if q.waiting+q.delayedN > 0 {
 		q.slots.ascend(q.floor, func(_ uint64, s *slot) bool {

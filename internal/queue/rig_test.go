@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"testing"
 	"time"
 
 	"github.com/surgetank/surgetank"
@@ -14,7 +13,7 @@ import (
 
 // rig drives one machine as a broker would, with a log that is a slice: entry n is log[n-1]. It belongs to one test.
 type rig struct {
-	tb     testing.TB
+	tb     tb
 	limits Limits
 	seed   uint64
 	m      *Machine
@@ -32,7 +31,15 @@ type rigSnapshot struct {
 // rigStart is the time at which every rig begins; a whole second, so that what a slot keeps of a time is exact.
 const rigStart = 1_800_000_000 * int64(time.Second)
 
-func newRig(tb testing.TB, limits Limits, seed uint64) *rig {
+// tb is what a rig needs of a *testing.T or a *rapid.T.
+type tb interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func newRig(tb tb, limits Limits, seed uint64) *rig {
 	r := &rig{tb: tb, limits: limits, seed: seed, now: rigStart}
 	r.m = New(limits, seed)
 	r.open()

@@ -349,6 +349,9 @@ func (m *Machine) restoreQueue(d *decoder) {
 		}
 		q.byGroup[f.name] = uint32(h)
 		q.flows = append(q.flows, f)
+		if q.groupName(uint32(h)) == "" {
+			q.unnamed++
+		}
 	}
 	for n := d.count(); n > 0 && d.err == nil; n-- {
 		seq := d.uint()

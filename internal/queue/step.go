@@ -18,15 +18,24 @@ type Command interface {
 // that were finished; the next turn must begin with the rest.
 func (m *Machine) Step(now int64, entry uint64, cmds []Command, out *Output) int {
 	m.begin(now, entry, out)
+	done := 0
+	if len(cmds) > 0 {
+		if _, opening := cmds[0].(*OpenEpoch); opening { // transient queues end before anything of theirs becomes due
+			cmds[0].run(m)
+			done = 1
+		}
+	}
 	m.advance()
 	m.budget = m.limits.TurnTimers // what became due all at once must not keep commands waiting
-	done := 0
 	for done < len(cmds) && !m.turnFull() && cmds[done].run(m) {
 		done++
 	}
 	m.finish()
 	return done
 }
+
+// TurnBytes is the size of entry at which a turn takes no further command.
+func (m *Machine) TurnBytes() int64 { return int64(m.limits.TurnBytes) }
 
 // TurnTime is the time that a turn at now will have: time never goes back.
 func (m *Machine) TurnTime(now int64) int64 { return max(m.now, now) }
@@ -45,10 +54,11 @@ func (m *Machine) finish() {
 	m.dirty = nil
 	var again []*Queue
 	for _, q := range dirty {
-		if !q.gone && (!q.dispatch() || !q.enforce()) {
+		done := q.gone || q.dispatch()
+		q.marked = false // what enforce gives up may let others go: then it marks the queue for another turn
+		if !q.gone && (!done || !q.enforce()) {
 			again = append(again, q)
 		}
-		q.marked = false
 	}
 	for _, q := range again {
 		q.mark()
@@ -112,7 +122,7 @@ func (q *Queue) enforce() bool {
 // full. It would go round for ever, a log entry a round.
 func (q *Queue) circles(seq uint64) bool {
 	n := q.notes[seq]
-	return n != nil && n.reason == reasonOverflow && len(n.refs) >= maxNotes
+	return n != nil && n.reason == reasonOverflow && len(n.refs) >= MaxDeaths
 }
 
 // over says whether the waiting messages, with more of them, are above the queue's limits.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/surgetank/surgetank"
@@ -43,7 +44,10 @@ func (s *Server) serveHTTP() {
 }
 
 // openDoors lets everybody in: the API takes over from the handler that only knew health checks, and AMQP begins to accept.
-func (s *Server) openDoors(context.Context) error {
+func (s *Server) openDoors(ctx context.Context) error {
+	if err := s.openAMQP(ctx); err != nil {
+		return fmt.Errorf("opening AMQP: %w", err)
+	}
 	if s.http == nil {
 		return nil
 	}
@@ -57,6 +61,9 @@ func (s *Server) openDoors(context.Context) error {
 		Ready: s.notReady, TrustLoopback: trusted, Limits: limits,
 	})
 	open := http.Handler(s.api)
+	if s.amqp != nil {
+		open = withManagement(s.api, s.amqp.Management())
+	}
 	s.handler.Store(&open)
 	return nil
 }

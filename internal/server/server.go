@@ -15,6 +15,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/amqp"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/config"
 	"github.com/surgetank/surgetank/internal/httpapi"
@@ -39,6 +40,7 @@ type Server struct {
 	sinks  *sinks
 	http   *http.Server
 	api    *httpapi.API
+	amqp   *amqp.Server
 	doors  []door
 	tls    *tls.Config
 

@@ -7,14 +7,28 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/config"
 	"github.com/surgetank/surgetank/internal/httpapi"
+	"github.com/surgetank/surgetank/sink"
+	"github.com/surgetank/surgetank/sink/postgres"
+	"github.com/surgetank/surgetank/sink/sqlite"
 )
 
-type sinks struct{}
+// sinks are the server's sinks: the manager with every target that this program has.
+type sinks struct{ manager *sink.Manager }
 
-func openSinks(context.Context, surgetank.Broker, *slog.Logger) (*sinks, error) { return &sinks{}, nil }
+func openSinks(ctx context.Context, b surgetank.Broker, log *slog.Logger) (*sinks, error) {
+	m, err := sink.NewManager(ctx, b, map[string]sink.Factory{"postgres": postgres.New, "sqlite": sqlite.New}, sink.Options{Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	return &sinks{m}, nil
+}
 
-func (s *sinks) api() httpapi.Sinks { return nil }
+func (s *sinks) api() httpapi.Sinks { return s.manager }
 
-func (s *sinks) declare(context.Context, config.Sink) error { return nil }
+// declare sets a sink of the configuration file. One that is set so already is left as it is, whether its target is up or not.
+func (s *sinks) declare(ctx context.Context, k config.Sink) error {
+	_, _, err := s.manager.Put(ctx, k.Name, k.JSON())
+	return err
+}
 
-func (s *sinks) stop(context.Context) error { return nil }
+func (s *sinks) stop(ctx context.Context) error { return s.manager.Close(ctx) }

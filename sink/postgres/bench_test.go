@@ -150,12 +150,12 @@ func benchRun(b *testing.B, s sink.Spec, msgs []surgetank.Publishing) time.Durat
 	start := time.Now()
 	r.Start()
 	for r.Status().Applied < uint64(len(msgs)) {
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 	}
 	took := time.Since(start)
 	if st := r.Status(); st.Opens != 1 || st.Parked != 0 {
 		b.Fatalf("%+v", st)
 	}
-	r.Stop()
+	r.Stop(context.Background())
 	return took
 }

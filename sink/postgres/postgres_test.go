@@ -176,7 +176,7 @@ func TestBadValuesAreTheMessagesFault(t *testing.T) {
 			t.Fatalf("%s: the sink: %+v", body, r.Status())
 		}
 		cancel()
-		r.Stop()
+		r.Stop(context.Background())
 		b.Close()
 		dead := b.Dead()
 		if len(dead) != 1 || !strings.Contains(dead[0].Reason, says) {

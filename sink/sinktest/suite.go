@@ -149,7 +149,7 @@ func testApplies(t *testing.T, h Harness) {
 	}
 	r := start(t, b, h, h.Spec(), nil)
 	drain(t, b, r)
-	r.Stop()
+	r.Stop(context.Background())
 	rows, err := h.Rows()
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +179,7 @@ func testBadRows(t *testing.T, h Harness) {
 	spec.Batch.Max = 20
 	r := start(t, b, h, spec, nil)
 	drain(t, b, r)
-	r.Stop()
+	r.Stop(context.Background())
 	rows, err := h.Rows()
 	if err != nil {
 		t.Fatal(err)
@@ -209,7 +209,7 @@ func testTakesOver(t *testing.T, h Harness) {
 	first := start(t, b, h, h.Spec(), nil)
 	drain(t, b, first)
 	second := start(t, b, h, h.Spec(), nil)
-	defer second.Stop()
+	defer second.Stop(context.Background())
 	// The older one learns of it at its next commit; who gets a message is the broker's choice.
 	for i := range int64(1000) {
 		b.Add(surgetank.Message{Body: body(i)})
@@ -240,7 +240,7 @@ func testRemade(t *testing.T, h Harness) {
 		b.Add(surgetank.Message{Body: body(i)})
 	}
 	r := start(t, b, h, h.Spec(), nil)
-	defer r.Stop()
+	defer r.Stop(context.Background())
 	drain(t, b, r)
 	b.Remake()
 	for i := range int64(3) {
@@ -264,12 +264,12 @@ func testRewound(t *testing.T, h Harness) {
 		if i == 20 {
 			r := start(t, b, h, h.Spec(), nil)
 			drain(t, b, r)
-			r.Stop()
+			r.Stop(context.Background())
 		}
 	}
 	r := start(t, b, h, h.Spec(), nil) // stores the floor of now
 	drain(t, b, r)
-	r.Stop()
+	r.Stop(context.Background())
 	b.Rewind()
 	r = start(t, b, h, h.Spec(), nil)
 	if st := ended(t, r); st.State != sink.StateRefused || !strings.Contains(st.Error, "older") {
@@ -366,12 +366,14 @@ func history(t *testing.T, h Harness, seed uint64, calm bool, seen map[string]in
 			b.Restart()
 			r = start(t, b, h, spec(), faults)
 		case 2:
-			r.Stop()
+			r.Stop(context.Background())
 			r = start(t, b, h, spec(), faults)
 		case 3:
 			second := start(t, b, h, spec(), faults)
 			publish(20)
-			r = survivor(t, b, r, second)
+			if r = survivor(t, b, r, second); r == nil {
+				r = start(t, b, h, spec(), faults)
+			}
 		}
 	}
 	faults.Stop()
@@ -381,15 +383,15 @@ func history(t *testing.T, h Harness, seed uint64, calm bool, seen map[string]in
 	if err := b.Drained(within(t)); err != nil {
 		t.Fatalf("seed %d: %d messages are left; the sink: %+v", seed, b.Open(), r.Status())
 	}
-	r.Stop()
+	r.Stop(context.Background())
 	for k, v := range faults.Seen() {
 		seen[k] += v
 	}
 	verify(t, h, b, seed, good, bad)
 }
 
-// survivor waits until one of two sinks is fenced and gives the other; both are alive when there was nothing to
-// commit, then the first is stopped.
+// survivor waits until one of two sinks is fenced and gives the other. When there is nothing left to commit, neither need notice
+// the other; then both are stopped.
 func survivor(t *testing.T, b *Broker, first, second *sink.Runner) *sink.Runner {
 	ctx, cancel := context.WithCancel(within(t))
 	defer cancel()
@@ -405,8 +407,9 @@ func survivor(t *testing.T, b *Broker, first, second *sink.Runner) *sink.Runner 
 	case <-second.Done():
 		return first
 	case <-drained:
-		first.Stop()
-		return second
+		first.Stop(context.Background())
+		second.Stop(context.Background())
+		return nil
 	}
 }
 

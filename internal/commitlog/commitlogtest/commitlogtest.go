@@ -43,6 +43,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"an entry above the limit is refused", testTooLarge},
 		{"trimmed entries are gone and the others stay", testTrim},
 		{"trimming everything keeps the place", testTrimAll},
+		{"replay across trimmed entries is refused", testReplayTrimmed},
 		{"only one handle can append", testFencing},
 		{"the first failure is final", testFailure},
 		{"a closed log refuses", testClosed},
@@ -376,6 +377,44 @@ func testTrimAll(t *testing.T, s Store) {
 		t.Fatalf("offset %d after %d: trimming must not lead offsets back", e.at, last)
 	}
 	h.close()
+}
+
+// testReplayTrimmed: entries that replay needs and that were trimmed are missing entries. From 0 there is no such claim: the log
+// begins where it begins.
+func testReplayTrimmed(t *testing.T, s Store) {
+	h := openLog(t, s, 0)
+	var datas [][]byte
+	for range 30 { // several segments, so that the log does free some
+		datas = append(datas, make([]byte, 5000))
+	}
+	all := h.put(datas...)
+	if err := h.log.Trim(all[29].at); err != nil {
+		t.Fatal(err)
+	}
+	h.close()
+	replay, log, err := s.Open(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := readAll(t, replay)
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if len(left) > 28 {
+		t.Log("this log keeps what was trimmed here, as it may: nothing to refuse")
+		return
+	}
+	if _, _, err := s.Open(all[30-len(left)-2].at); !errors.Is(err, commitlog.ErrCorrupt) {
+		t.Fatalf("replay from before the trimmed entries gave %v, want ErrCorrupt", err)
+	}
+	replay, log, err = s.Open(all[30-len(left)-1].at) // just behind the last trimmed one
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkEntries(t, readAll(t, replay), left)
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // testFencing: opening either fences the older handle or is refused while that one lives; never can both append.

@@ -46,6 +46,8 @@ type Options struct {
 	// Group finds a line's group, for dealing lines to lanes; nil: none. With SetGroup it is also given to the message.
 	Group    func(body []byte) string
 	SetGroup bool
+	// NumberHeader, when not empty, is a header that carries each line's number.
+	NumberHeader string
 	// Window is the queue's dedup window; 0: it has none.
 	Window time.Duration
 	// Repeat allows sending again what may have been stored, even where no window can find the duplicate.
@@ -335,6 +337,9 @@ func (p *publisher) publishings(batch []Line) []surgetank.Publishing {
 		}
 		if p.SetGroup {
 			m.Group = l.group
+		}
+		if p.NumberHeader != "" {
+			m.Headers = []surgetank.Header{{Name: p.NumberHeader, Value: strconv.FormatInt(l.N, 10)}}
 		}
 		msgs[i] = surgetank.Publishing{Queues: queues, Message: m}
 	}

@@ -1,0 +1,273 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync/atomic"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// A body begins with the time it was (or should have been) sent, in nanoseconds since 1970, and a number that is its own.
+const (
+	bodyTime = 0
+	bodyID   = 8
+	bodyHead = 16
+)
+
+// messageID makes a number from a publisher's and that of its message, which stays below 1<<32.
+func messageID(publisher int, n uint64) uint64 { return uint64(publisher)<<32 | n }
+
+// newBody makes a body of random bytes, which nothing on the way can compress.
+func newBody(size int) []byte {
+	b := make([]byte, size)
+	for i := range b {
+		b[i] = byte(rand.Uint32())
+	}
+	return b
+}
+
+// useLean makes connections gather their writes and read in large pieces; see leanConn.
+var useLean bool
+
+// dial opens a connection.
+func (s *server) dial() (*amqp.Connection, error) {
+	config := amqp.Config{
+		SASL:      []amqp.Authentication{&amqp.PlainAuth{Username: s.user, Password: s.pass}},
+		Vhost:     "/",
+		Heartbeat: time.Minute,
+		Dial: func(network, addr string) (net.Conn, error) {
+			c, err := net.DialTimeout(network, addr, 10*time.Second)
+			if err != nil {
+				return nil, err
+			}
+			if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil { // of the handshake; the client lifts it
+				return nil, errors.Join(err, c.Close())
+			}
+			if useLean {
+				return newLeanConn(c), nil
+			}
+			return c, nil
+		},
+	}
+	return amqp.DialConfig("amqp://"+s.addr, config)
+}
+
+// open opens a connection with a channel.
+func (s *server) open() (*amqp.Connection, *amqp.Channel, error) {
+	conn, err := s.dial()
+	if err != nil {
+		return nil, nil, err
+	}
+	ch, err := conn.Channel()
+	if err != nil {
+		return nil, nil, errors.Join(err, conn.Close())
+	}
+	return conn, ch, nil
+}
+
+// product gives the name and version that the server introduces itself with.
+func (s *server) product() string {
+	conn, err := s.dial()
+	if err != nil {
+		return ""
+	}
+	defer conn.Close()
+	name, _ := conn.Properties["product"].(string)
+	version, _ := conn.Properties["version"].(string)
+	return name + " " + version
+}
+
+// declare makes durable queues and empties those that an external server had.
+func (s *server) declare(queues []string, args amqp.Table) error {
+	conn, ch, err := s.open()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	for _, q := range queues {
+		if _, err := ch.QueueDeclare(q, true, false, false, false, args); err != nil {
+			return fmt.Errorf("declaring %s: %w", q, err)
+		}
+		if s.external() {
+			if _, err := ch.QueuePurge(q, false); err != nil {
+				return fmt.Errorf("purging %s: %w", q, err)
+			}
+		}
+	}
+	return nil
+}
+
+// publisher publishes persistent messages on a connection of its own and keeps at most window of them unconfirmed. One
+// goroutine publishes, another of its own takes the confirms, which amqp091-go gives one by one in order of publishing.
+type publisher struct {
+	conn     *amqp.Connection
+	ch       *amqp.Channel
+	confirms chan amqp.Confirmation
+	window   int
+	slots    chan struct{}  // holds one token for each unconfirmed message
+	sentAt   []atomic.Int64 // by delivery tag, modulo window
+	tag      uint64         // of the newest message
+
+	recording *atomic.Bool // while set, confirms are counted and timed
+	confirmed atomic.Int64 // while recording
+	latency   histogram    // of those; read it when ended is closed
+	acked     atomic.Int64 // all, recording or not
+	refused   atomic.Int64
+	ended     chan struct{} // closed when the last confirm was taken
+}
+
+func (s *server) newPublisher(window int, recording *atomic.Bool) (*publisher, error) {
+	conn, ch, err := s.open()
+	if err != nil {
+		return nil, err
+	}
+	if err := ch.Confirm(false); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	p := &publisher{
+		conn: conn, ch: ch, window: window, slots: make(chan struct{}, window), sentAt: make([]atomic.Int64, window),
+		confirms: ch.NotifyPublish(make(chan amqp.Confirmation, window)), recording: recording, ended: make(chan struct{}),
+	}
+	if window == 1 {
+		close(p.ended) // it waits for each confirm itself
+	} else {
+		go p.takeConfirms()
+	}
+	return p, nil
+}
+
+// publish sends one message, after waiting for room in the window, and with a window of 1 for its confirm. body may be used
+// again when it returns.
+func (p *publisher) publish(queue string, body []byte, id uint64, due time.Time, stop <-chan struct{}) error {
+	if p.window > 1 {
+		select {
+		case p.slots <- struct{}{}:
+		default:
+			select {
+			case p.slots <- struct{}{}:
+			case <-stop:
+				return nil
+			case <-p.ended:
+				return errConnectionLost
+			}
+		}
+	}
+	if due.IsZero() {
+		due = time.Now()
+	}
+	binary.LittleEndian.PutUint64(body[bodyTime:], uint64(due.UnixNano()))
+	binary.LittleEndian.PutUint64(body[bodyID:], id)
+	p.tag++
+	p.sentAt[p.tag%uint64(p.window)].Store(due.UnixNano())
+	if err := p.ch.Publish("", queue, false, false, amqp.Publishing{DeliveryMode: amqp.Persistent, Body: body}); err != nil {
+		return err
+	}
+	if p.window == 1 {
+		c, ok := <-p.confirms
+		if !ok {
+			return errConnectionLost
+		}
+		p.take(c)
+	}
+	return nil
+}
+
+var errConnectionLost = errors.New("the server closed the connection")
+
+func (p *publisher) take(c amqp.Confirmation) {
+	if !c.Ack {
+		p.refused.Add(1)
+		return
+	}
+	p.acked.Add(1)
+	if p.recording.Load() {
+		p.confirmed.Add(1)
+		p.latency.add(time.Now().UnixNano() - p.sentAt[c.DeliveryTag%uint64(p.window)].Load())
+	}
+}
+
+func (p *publisher) takeConfirms() {
+	defer close(p.ended)
+	for c := range p.confirms {
+		p.take(c)
+		<-p.slots
+	}
+}
+
+// close waits until all is confirmed, at most limit, and ends the connection.
+func (p *publisher) close(limit time.Duration) error {
+	timeout := time.After(limit)
+	var late error
+wait:
+	for range cap(p.slots) {
+		select {
+		case p.slots <- struct{}{}:
+		case <-p.ended:
+			break wait
+		case <-timeout:
+			late = fmt.Errorf("messages were still unconfirmed %v after the last was sent", limit)
+			break wait
+		}
+	}
+	err := p.conn.CloseDeadline(time.Now().Add(10 * time.Second))
+	<-p.ended
+	if errors.Is(err, amqp.ErrClosed) {
+		err = nil
+	}
+	return errors.Join(late, err)
+}
+
+// consumer receives from one queue on a connection of its own and acks every message by itself, as most users do.
+type consumer struct {
+	conn  *amqp.Connection
+	ended chan struct{}
+	err   error // why it ended, when it was not closed; read it when ended is closed
+}
+
+// consume starts a consumer. handle is called by one goroutine, before the ack; it must not keep the body.
+func (s *server) consume(queue string, prefetch int, handle func(body []byte)) (*consumer, error) {
+	conn, ch, err := s.open()
+	if err != nil {
+		return nil, err
+	}
+	if err := ch.Qos(prefetch, 0, false); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	deliveries, err := ch.Consume(queue, "", false, false, false, false, nil)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	c := &consumer{conn: conn, ended: make(chan struct{})}
+	closed := conn.NotifyClose(make(chan *amqp.Error, 1))
+	go func() {
+		defer close(c.ended)
+		for d := range deliveries {
+			if len(d.Body) < bodyHead {
+				continue // somebody else's; it stays unacked
+			}
+			handle(d.Body)
+			if err := d.Ack(false); err != nil {
+				break
+			}
+		}
+		if e := <-closed; e != nil {
+			c.err = e
+		}
+	}()
+	return c, nil
+}
+
+func (c *consumer) close() error {
+	err := c.conn.CloseDeadline(time.Now().Add(10 * time.Second))
+	if errors.Is(err, amqp.ErrClosed) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,154 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// receivers are consumers of one queue that time what they get.
+type receivers struct {
+	recording atomic.Bool
+	each      []*receiver
+}
+
+type receiver struct {
+	consumer *consumer
+	count    atomic.Int64
+	last     atomic.Int64 // when the newest came, nanoseconds since 1970
+	latency  histogram    // from the time in the body; of what came while recording
+}
+
+// startReceivers starts n consumers; seen, if not nil, is called with the id of every message, by n goroutines.
+func startReceivers(s *server, queue string, n, prefetch int, seen func(id uint64)) (*receivers, error) {
+	rs := &receivers{}
+	for range n {
+		r := &receiver{}
+		c, err := s.consume(queue, prefetch, func(body []byte) {
+			now := time.Now().UnixNano()
+			if rs.recording.Load() {
+				r.latency.add(now - int64(binary.LittleEndian.Uint64(body[bodyTime:])))
+			}
+			if seen != nil {
+				seen(binary.LittleEndian.Uint64(body[bodyID:]))
+			}
+			r.count.Add(1)
+			r.last.Store(now)
+		})
+		if err != nil {
+			return nil, errors.Join(err, rs.close())
+		}
+		r.consumer = c
+		rs.each = append(rs.each, r)
+	}
+	return rs, nil
+}
+
+func (rs *receivers) count() (n int64) {
+	for _, r := range rs.each {
+		n += r.count.Load()
+	}
+	return n
+}
+
+// last gives when the newest message came.
+func (rs *receivers) last() time.Time {
+	var at int64
+	for _, r := range rs.each {
+		at = max(at, r.last.Load())
+	}
+	return time.Unix(0, at)
+}
+
+// await waits until n messages have come in all, and gives up when none came for idle.
+func (rs *receivers) await(ctx context.Context, n int64, idle time.Duration) error {
+	begin := time.Now()
+	for rs.count() < n {
+		if since := time.Since(rs.last()); since > idle && time.Since(begin) > idle {
+			return fmt.Errorf("%d of %d messages have not come, and none for %v", n-rs.count(), n, idle)
+		}
+		for i, r := range rs.each {
+			select {
+			case <-r.consumer.ended:
+				return fmt.Errorf("consumer %d ended: %w", i, errors.Join(r.consumer.err, errConnectionLost))
+			default:
+			}
+		}
+		if err := pause(ctx, pollEvery); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close ends the consumers; the latencies may be read then.
+func (rs *receivers) close() error {
+	var errs []error
+	for _, r := range rs.each {
+		errs = append(errs, r.consumer.close())
+		<-r.consumer.ended
+	}
+	return errors.Join(errs...)
+}
+
+func (rs *receivers) allLatency() *histogram {
+	var all histogram
+	for _, r := range rs.each {
+		all.merge(&r.latency)
+	}
+	return &all
+}
+
+const idleLimit = 30 * time.Second // without a message while some are missing
+
+// measureEndToEnd is 4 publishers and 4 consumers of one queue with single acks. As fast as they can (perSecond 0) the
+// rate is that of all messages from the start of the measurement until the queue is empty: a server that lets a backlog
+// grow while it is published to pays for that here.
+func measureEndToEnd(perSecond int) func(context.Context, *options, target, *server) (result, error) {
+	return func(ctx context.Context, o *options, t target, s *server) (result, error) {
+		names := queueNames(1)
+		if err := s.declare(names, t.args); err != nil {
+			return result{}, err
+		}
+		rs, err := startReceivers(s, names[0], 4, 500, nil)
+		if err != nil {
+			return result{}, err
+		}
+		l := &load{connections: 4, window: 1000, queues: names, size: 1024, perSecond: perSecond}
+		running, err := l.start(ctx, s)
+		if err != nil {
+			return result{}, errors.Join(err, rs.close())
+		}
+		if err := pause(running, o.warm); err != nil {
+			return result{}, errors.Join(err, l.stop(), rs.close())
+		}
+		m, before := newMeter(s), rs.count()
+		l.recording.Store(true)
+		rs.recording.Store(true)
+		failed := pause(running, o.secs)
+		l.recording.Store(false)
+		rs.recording.Store(false)
+		published, received := l.confirmed(), rs.count()
+		r := m.finish(received-before, &histogram{})
+		if err := errors.Join(failed, l.stop()); err != nil {
+			return result{}, errors.Join(err, rs.close())
+		}
+		backlog := l.sent() - rs.count()
+		missing := rs.await(ctx, l.sent(), idleLimit)
+		if perSecond == 0 {
+			window := r.Seconds
+			r = m.finish(rs.count()-before, &histogram{})
+			r.more(morePublished, float64(published)/window)
+			r.more(moreBacklog, float64(backlog))
+		}
+		err = errors.Join(missing, rs.close())
+		latency := rs.allLatency()
+		r.P50, r.P99 = latency.quantile(.5), latency.quantile(.99)
+		return r, err
+	}
+}

@@ -1,0 +1,154 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// load is a set of publishers at work. Its fields are set before start and not changed after.
+type load struct {
+	connections int
+	window      int
+	queues      []string
+	size        int    // bytes of a body
+	perSecond   int    // of all publishers together; 0: as fast as they can
+	each        uint64 // messages of each publisher; 0: until stop
+
+	recording  atomic.Bool
+	publishers []*publisher
+	working    sync.WaitGroup
+	halt       chan struct{}
+	once       sync.Once
+	fail       context.CancelCauseFunc
+}
+
+// confirmLimit is how long the last confirms may take after publishing ended; a queue of a paused server takes long.
+const confirmLimit = time.Minute
+
+// start opens the connections and begins to publish. The context it gives ends when a publisher fails, with the reason as
+// its cause.
+func (l *load) start(ctx context.Context, s *server) (context.Context, error) {
+	ctx, l.fail = context.WithCancelCause(ctx)
+	l.halt = make(chan struct{})
+	for range l.connections {
+		p, err := s.newPublisher(l.window, &l.recording)
+		if err != nil {
+			return ctx, errors.Join(err, l.stop())
+		}
+		l.publishers = append(l.publishers, p)
+	}
+	begin := time.Now()
+	for i, p := range l.publishers {
+		l.working.Go(func() {
+			if err := l.publish(i, p, begin); err != nil {
+				l.fail(fmt.Errorf("publisher %d: %w", i, err))
+			}
+		})
+	}
+	return ctx, nil
+}
+
+// publish is the work of one publisher. Each begins at its own place among the queues and, when paced, in the gap.
+func (l *load) publish(i int, p *publisher, begin time.Time) error {
+	body := newBody(l.size)
+	queue := i * len(l.queues) / l.connections
+	var gap time.Duration
+	if l.perSecond > 0 {
+		gap = time.Second * time.Duration(l.connections) / time.Duration(l.perSecond)
+		begin = begin.Add(gap * time.Duration(i) / time.Duration(l.connections))
+	}
+	for n := uint64(0); l.each == 0 || n < l.each; n++ {
+		select {
+		case <-l.halt:
+			return nil
+		default:
+		}
+		var due time.Time
+		if gap > 0 {
+			due = begin.Add(gap * time.Duration(n))
+			sleepUntil(due)
+		}
+		if err := p.publish(l.queues[queue], body, messageID(i, n), due, l.halt); err != nil {
+			return err
+		}
+		if queue++; queue == len(l.queues) {
+			queue = 0
+		}
+	}
+	return nil
+}
+
+// sleepUntil sleeps in the kernel, which wakes a thread some 60 µs late; the runtime's own timers are up to 1 ms late
+// when the process is otherwise idle, and that would be counted as the server's latency.
+func sleepUntil(due time.Time) {
+	for left := time.Until(due); left > 0; left = time.Until(due) {
+		request := unix.NsecToTimespec(int64(left))
+		_ = unix.Nanosleep(&request, nil) // interrupted: the loop sleeps the rest
+	}
+}
+
+// stop ends publishing, waits for what is unconfirmed and closes the connections.
+func (l *load) stop() error {
+	l.once.Do(func() { close(l.halt) })
+	return l.wait()
+}
+
+// wait waits until every publisher is through with its messages and all are confirmed, and closes the connections.
+func (l *load) wait() error {
+	l.working.Wait()
+	defer l.fail(nil)
+	errs := make([]error, len(l.publishers))
+	var closing sync.WaitGroup
+	for i, p := range l.publishers {
+		closing.Go(func() { errs[i] = p.close(confirmLimit) })
+	}
+	closing.Wait()
+	for i, p := range l.publishers {
+		if n := p.refused.Load(); n > 0 {
+			errs = append(errs, fmt.Errorf("publisher %d: the server refused (basic.nack) %d messages", i, n))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// confirmed counts the confirms taken while recording, and sent all messages; ask for sent after stop or wait.
+func (l *load) confirmed() (n int64) {
+	for _, p := range l.publishers {
+		n += p.confirmed.Load()
+	}
+	return n
+}
+
+func (l *load) sent() (n int64) {
+	for _, p := range l.publishers {
+		n += int64(p.tag)
+	}
+	return n
+}
+
+// latency gives the time from publish to confirm of what was recorded; ask for it after stop or wait.
+func (l *load) latency() *histogram {
+	var all histogram
+	for _, p := range l.publishers {
+		all.merge(&p.latency)
+	}
+	return &all
+}
+
+// pause waits for d, or until ctx ends, and then says why it did.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}

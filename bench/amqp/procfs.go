@@ -1,0 +1,180 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// clockTicks is the unit of the CPU times below /proc: USER_HZ, which is 100 on every architecture Go runs on.
+const clockTicks = 100
+
+// procStat is what /proc/PID/stat says about one process (proc(5)).
+type procStat struct {
+	parent int
+	state  byte
+	cpu    float64 // seconds: its own and those of its children that ended and were waited for
+}
+
+// parseStat reads a line of /proc/PID/stat. The name in brackets may hold anything, so fields count from its end.
+func parseStat(line string) (procStat, bool) {
+	fields := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])
+	if len(fields) < 15 {
+		return procStat{}, false
+	}
+	parent, err := strconv.Atoi(fields[1])
+	if err != nil {
+		return procStat{}, false
+	}
+	s := procStat{parent: parent, state: fields[0][0]}
+	for _, f := range fields[11:15] { // utime stime cutime cstime
+		ticks, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return procStat{}, false
+		}
+		s.cpu += float64(ticks) / clockTicks
+	}
+	return s, true
+}
+
+func readStat(pid int) (procStat, bool) {
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return procStat{}, false
+	}
+	return parseStat(string(line))
+}
+
+// alive tells whether a process exists and is not merely waiting to be collected.
+func alive(pid int) bool {
+	s, ok := readStat(pid)
+	return ok && s.state != 'Z'
+}
+
+// processTree gives a process and all that descend from it.
+func processTree(root int) []int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return []int{root}
+	}
+	children := map[int][]int{}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if s, ok := readStat(pid); ok {
+			children[s.parent] = append(children[s.parent], pid)
+		}
+	}
+	tree := []int{root}
+	for i := 0; i < len(tree); i++ {
+		tree = append(tree, children[tree[i]]...)
+	}
+	return tree
+}
+
+// treeCPU gives the CPU seconds a process tree has used.
+func treeCPU(root int) (seconds float64) {
+	for _, pid := range processTree(root) {
+		if s, ok := readStat(pid); ok {
+			seconds += s.cpu
+		}
+	}
+	return seconds
+}
+
+// treePSS gives the proportional set size of a process tree in bytes: memory that several processes share is counted once.
+func treePSS(root int) (bytes int64) {
+	for _, pid := range processTree(root) {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+		if err != nil {
+			continue // ended, or of another user
+		}
+		bytes += parsePSS(string(text))
+	}
+	return bytes
+}
+
+func parsePSS(text string) int64 {
+	for line := range strings.Lines(text) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "Pss:" {
+			kib, _ := strconv.ParseInt(f[1], 10, 64)
+			return kib << 10
+		}
+	}
+	return 0
+}
+
+// machineCPU gives the CPU seconds that all cores together were busy since the machine started.
+func machineCPU() float64 {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	fields := strings.Fields(line)
+	busy := 0.0
+	for i, f := range fields {
+		if i == 0 || i == 4 || i == 5 || i > 8 { // "cpu", idle, iowait; guest time is part of user time
+			continue
+		}
+		ticks, _ := strconv.ParseInt(f, 10, 64)
+		busy += float64(ticks) / clockTicks
+	}
+	return busy
+}
+
+// ownCPU gives the CPU seconds of this process.
+func ownCPU() float64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
+}
+
+// deviceCounters sums the bytes written to, and the cache flushes of, all whole disks (Documentation/admin-guide/iostats.rst):
+// they show which server really syncs.
+func deviceCounters() (written, flushes int64) {
+	text, err := os.ReadFile("/proc/diskstats")
+	if err != nil {
+		return 0, 0
+	}
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if len(f) < 20 {
+			continue
+		}
+		if _, err := os.Stat("/sys/block/" + f[2]); err != nil {
+			continue // a partition: its disk counts it
+		}
+		sectors, _ := strconv.ParseInt(f[9], 10, 64)
+		n, _ := strconv.ParseInt(f[18], 10, 64)
+		written += sectors * 512
+		flushes += n
+	}
+	return written, flushes
+}
+
+// diskUsage gives the bytes that a directory's files occupy.
+func diskUsage(dir string) (bytes int64) {
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return nil // files come and go while the server runs
+		}
+		if info, err := d.Info(); err == nil {
+			if st, ok := info.Sys().(*syscall.Stat_t); ok {
+				bytes += st.Blocks * 512
+			}
+		}
+		return nil
+	})
+	return bytes
+}

@@ -1,0 +1,201 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// server is a server under test: a process tree of ours on an empty directory, or (argv empty) somebody's server at addr
+// that is only spoken to. One goroutine at a time starts and stops it.
+type server struct {
+	addr       string // where it speaks AMQP
+	user, pass string
+	dir        string // all it stores; its output is in dir/output.log
+	argv, env  []string
+	credential *syscall.Credential // who it runs as; nil: as this process
+	aside      *exec.Cmd           // a process it needs beside itself, or nil; it is not measured
+	watch      int                 // pid of an external server to measure; 0: none
+
+	cmd     *exec.Cmd
+	exited  chan struct{} // closed when cmd has ended
+	peak    atomic.Int64  // highest PSS seen, bytes
+	sampler sync.WaitGroup
+}
+
+const (
+	startLimit  = 5 * time.Minute // RabbitMQ needs two to recover two million messages of a classic queue
+	stopLimit   = 3 * time.Minute
+	pollEvery   = 10 * time.Millisecond
+	sampleEvery = 500 * time.Millisecond
+)
+
+// external tells that the server is not ours to start and stop.
+func (s *server) external() bool { return len(s.argv) == 0 }
+
+// pid gives the root of the tree to measure, 0 if there is none.
+func (s *server) pid() int {
+	if s.cmd != nil {
+		return s.cmd.Process.Pid
+	}
+	return s.watch
+}
+
+// start runs the server and returns at once; awaitReady waits for it.
+func (s *server) start() error {
+	if s.external() {
+		return nil
+	}
+	out, err := os.OpenFile(filepath.Join(s.dir, "output.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	cmd := command(s.argv, s.env, s.credential)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, out, out
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("cannot start %s: %w", s.argv[0], err)
+	}
+	exited := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // how it ended is in its output
+		close(exited)
+	}()
+	s.cmd, s.exited = cmd, exited
+	s.sampler.Go(func() { s.sample(cmd.Process.Pid, exited) })
+	return nil
+}
+
+// command prepares a process of ours: in a group of its own, so that a Ctrl-C here does not reach it before we stop it.
+func command(argv, env []string, credential *syscall.Credential) *exec.Cmd {
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Env = env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: credential, Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+// sample keeps the highest memory use until the process has ended.
+func (s *server) sample(pid int, exited <-chan struct{}) {
+	for {
+		s.peak.Store(max(s.peak.Load(), treePSS(pid)))
+		select {
+		case <-exited:
+			return
+		case <-time.After(sampleEvery):
+		}
+	}
+}
+
+// stop ends the server cleanly, or with kill -9 of its whole tree, and returns when every process of it is gone.
+func (s *server) stop(kill bool) error {
+	if s.cmd == nil {
+		return nil
+	}
+	defer func() { s.cmd = nil }()
+	tree := processTree(s.cmd.Process.Pid)
+	if kill {
+		killAll(tree)
+	} else if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	var late error
+	select {
+	case <-s.exited:
+	case <-time.After(stopLimit):
+		late = fmt.Errorf("%s did not stop within %v of a SIGTERM and was killed", s.argv[0], stopLimit)
+		killAll(tree)
+		<-s.exited
+	}
+	for _, pid := range tree { // a child may outlive its parent a little
+		for end := time.Now().Add(5 * time.Second); alive(pid); time.Sleep(pollEvery) {
+			if time.Now().After(end) {
+				killAll([]int{pid})
+			}
+		}
+	}
+	s.sampler.Wait()
+	return late
+}
+
+func killAll(pids []int) {
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // already gone is as good
+	}
+}
+
+// discard ends the server and whatever stands beside it, and removes what it stored.
+func (s *server) discard() error {
+	err := s.stop(true)
+	if s.aside != nil && s.aside.Process != nil {
+		_ = s.aside.Process.Kill()
+		_ = s.aside.Wait() // killed, as asked
+	}
+	if s.dir == "" {
+		return err
+	}
+	return errors.Join(err, os.RemoveAll(s.dir))
+}
+
+// awaitReady waits until the server accepts an AMQP connection.
+func (s *server) awaitReady(ctx context.Context) error {
+	for end := time.Now().Add(startLimit); ; {
+		conn, err := s.dial()
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.exited: // nil, and so never ready, for an external server
+			return fmt.Errorf("the server ended before it was ready; its last output:\n%s", s.tail())
+		case <-time.After(pollEvery):
+		}
+		if time.Now().After(end) || s.external() {
+			return fmt.Errorf("no AMQP connection to %s: %w; the server's last output:\n%s", s.addr, err, s.tail())
+		}
+	}
+}
+
+// tail gives the end of the server's output for an error message.
+func (s *server) tail() string {
+	if s.dir == "" {
+		return "(not ours)"
+	}
+	text, err := os.ReadFile(filepath.Join(s.dir, "output.log"))
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return strings.Join(lines[max(0, len(lines)-15):], "\n")
+}
+
+// freeAddr gives a loopback address nobody listens on. Between here and its use somebody else might take it; the
+// server then says so.
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// freePort is freeAddr without the host.
+func freePort() (string, error) {
+	addr, err := freeAddr()
+	if err != nil {
+		return "", err
+	}
+	_, port, err := net.SplitHostPort(addr)
+	return port, err
+}

@@ -1,0 +1,154 @@
+// Package client reaches a Surgetank server over HTTP and is a surgetank.Broker like any other.
+//
+// Messages and settlements that are handed over while a request is under way go together in the next one, so that many
+// callers of Publish (or one of PublishAsync) share round trips. A subscription is a long poll that the
+// package keeps going.
+//
+// What can be repeated safely is repeated while the server is away, for Options.RetryFor: requests that never left this
+// machine, requests the server refused as busy, reads, and publishing where every message has a dedup id. What
+// may have happened and cannot be repeated is CodeUncertain.
+//
+// The package imports the root package and the standard library only.
+package client
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Options are those of one client. The zero value is good for a server on this machine.
+type Options struct {
+	// User and Password log in with HTTP Basic; a URL may hold them instead. Without them the server must trust this machine.
+	User, Password string
+	// Transport is what requests go through, for TLS settings or proxies; nil: a transport of the client's own.
+	Transport http.RoundTripper
+	// RetryFor is how long requests that are safe to repeat are repeated while the server is away; 0: 30 s; negative: not at all.
+	RetryFor time.Duration
+	// Timeout is how long one request may take, waiting for messages aside; 0: 60 s.
+	Timeout time.Duration
+	// MaxBatch and MaxBatchBytes bound the messages of one request; 0: 10,000 and 4 MiB. A larger message goes alone.
+	MaxBatch, MaxBatchBytes int
+	// MaxPending is how many bytes of messages may wait here; beyond it PublishAsync blocks; 0: 64 MiB.
+	MaxPending int64
+}
+
+// Client is a broker on a server. It implements surgetank.Broker.
+type Client struct {
+	opts Options
+	base string // scheme and host, no slash at the end
+	http *http.Client
+
+	ctx    context.Context // ends when Close has finished
+	cancel context.CancelFunc
+
+	publisher publisher
+	settler   settler
+	pollers   sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool
+	subs   map[*subscription]struct{}
+	pools  string // makes this client's pool names its own
+}
+
+var _ surgetank.Broker = (*Client)(nil)
+
+// Dial makes a client of the server at an address such as "http://127.0.0.1:8080" and asks it who we are, so that a wrong
+// address, user or password shows now. It waits for a server that is not there yet as long as Options.RetryFor says.
+func Dial(address string, opts Options) (*Client, error) {
+	u, err := url.Parse(address)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return nil, surgetank.FieldErrorf("url", "the server's address must look like http://127.0.0.1:8080")
+	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+		return nil, surgetank.FieldErrorf("url", "the server's address has a path or parameters; leave them out")
+	}
+	if u.User != nil && opts.User == "" {
+		opts.User = u.User.Username()
+		opts.Password, _ = u.User.Password()
+	}
+	opts.fill()
+	c := &Client{opts: opts, base: u.Scheme + "://" + u.Host, subs: map[*subscription]struct{}{}, pools: newName()}
+	transport := opts.Transport
+	if transport == nil {
+		transport = &http.Transport{
+			Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+			MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 10 * time.Second, DisableCompression: true,
+		}
+	}
+	c.http = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.publisher.init(c)
+	c.settler.init(c)
+	if err := c.call(c.ctx, request{method: "GET", path: "/v1/whoami", repeat: true}, nil); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (o *Options) fill() {
+	if o.RetryFor == 0 {
+		o.RetryFor = 30 * time.Second
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = time.Minute
+	}
+	if o.MaxBatch <= 0 {
+		o.MaxBatch = 10_000
+	}
+	o.MaxBatch = min(o.MaxBatch, 50_000)
+	if o.MaxBatchBytes <= 0 {
+		o.MaxBatchBytes = 4 << 20
+	}
+	if o.MaxPending <= 0 {
+		o.MaxPending = 64 << 20
+	}
+}
+
+// Close sends what was accepted, closes the subscriptions, and ends the client. The server goes on.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil
+	}
+	c.closed = true
+	var subs []*subscription
+	for s := range c.subs {
+		subs = append(subs, s)
+	}
+	c.mu.Unlock()
+	c.publisher.finish()
+	for _, s := range subs {
+		_ = s.Close() // a server that is away closes it by itself
+	}
+	c.settler.finish()
+	c.cancel()
+	c.pollers.Wait()
+	if t, ok := c.http.Transport.(*http.Transport); ok && c.opts.Transport == nil {
+		t.CloseIdleConnections()
+	}
+	return nil
+}
+
+// alive refuses calls after Close.
+func (c *Client) alive() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return errClosed()
+	}
+	return nil
+}
+
+func errClosed() error {
+	return surgetank.Errorf(surgetank.CodeClosed, "the client was closed; dial again")
+}

@@ -1,0 +1,273 @@
+package client
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
+)
+
+// wireQueue is a queue as the server shows it.
+type wireQueue struct {
+	Name      string         `json:"name"`
+	Vhost     string         `json:"vhost"`
+	ID        uint64         `json:"id"`
+	Created   time.Time      `json:"created"`
+	Settings  map[string]any `json:"settings"`
+	Ready     int64          `json:"ready"`
+	Blocked   int64          `json:"blocked"`
+	Delayed   int64          `json:"delayed"`
+	Leased    int64          `json:"leased"`
+	Bytes     int64          `json:"bytes"`
+	OldestAge string         `json:"oldest_age"`
+	Groups    int64          `json:"groups"`
+	Consumers int64          `json:"consumers"`
+	Floor     uint64         `json:"floor"`
+	Waiting   string         `json:"waiting"`
+	Counts    struct {
+		Published    uint64 `json:"published"`
+		Duplicates   uint64 `json:"duplicates"`
+		Refused      uint64 `json:"refused"`
+		Delivered    uint64 `json:"delivered"`
+		Acked        uint64 `json:"acked"`
+		Nacked       uint64 `json:"nacked"`
+		Expired      uint64 `json:"expired"`
+		DeadLettered uint64 `json:"dead_lettered"`
+		Dropped      uint64 `json:"dropped"`
+		LeasesLost   uint64 `json:"leases_lost"`
+	} `json:"counts"`
+}
+
+func (w *wireQueue) info() (i surgetank.QueueInfo, err error) {
+	config, err := settings.Decode(w.Settings)
+	if err != nil {
+		return i, surgetank.Errorf(surgetank.CodeInternal, "the settings of queue %q could not be understood: %w; is the server of another version?", w.Name, err)
+	}
+	age, err := time.ParseDuration(w.OldestAge)
+	if err != nil {
+		return i, surgetank.Errorf(surgetank.CodeInternal, "the server sent a duration that is none: %w", err)
+	}
+	n := &w.Counts
+	return surgetank.QueueInfo{
+		Name: surgetank.FullName(w.Vhost, w.Name), ID: w.ID, Config: settings.Qualify(config, w.Vhost), Created: w.Created,
+		Ready: w.Ready, Blocked: w.Blocked, Delayed: w.Delayed, Leased: w.Leased, Bytes: w.Bytes, OldestAge: age, Groups: w.Groups,
+		Consumers: w.Consumers, Floor: w.Floor, Waiting: w.Waiting,
+		Published: n.Published, Duplicates: n.Duplicates, Refused: n.Refused, Delivered: n.Delivered, Acked: n.Acked, Nacked: n.Nacked,
+		Expired: n.Expired, DeadLettered: n.DeadLettered, Dropped: n.Dropped, LeasesLost: n.LeasesLost,
+	}, nil
+}
+
+// checkName refuses names that no path can carry, before they are sent.
+func checkName(full string) error { return surgetank.ValidateQueueName(full) }
+
+// DeclareQueue makes or changes a queue. See surgetank.Broker.
+func (c *Client) DeclareQueue(ctx context.Context, name string, config surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
+	var none surgetank.QueueInfo
+	if err := checkName(name); err != nil {
+		return none, false, err
+	}
+	if err := config.Validate(); err != nil {
+		return none, false, err
+	}
+	word, ok := map[surgetank.DeclareMode]string{surgetank.DeclareOrUpdate: "create_or_update", surgetank.DeclareIfAbsent: "create_if_absent",
+		surgetank.DeclareNew: "create", surgetank.DeclareUpdate: "update"}[mode]
+	if !ok {
+		return none, false, surgetank.FieldErrorf("mode", "there is no way %d to declare a queue", mode)
+	}
+	vhost, _ := surgetank.SplitName(name)
+	if dl := config.DeadLetter; dl != "" && dl != surgetank.DeadLetterDrop {
+		if v, _ := surgetank.SplitName(dl); v != vhost {
+			return none, false, surgetank.FieldErrorf("dead_letter", "over HTTP dead letters stay in their virtual host; %q is in another", dl)
+		}
+	}
+	body, err := json.Marshal(settings.Encode(settings.Unqualify(config)))
+	if err != nil {
+		return none, false, surgetank.Errorf(surgetank.CodeInternal, "the settings could not be encoded: %w", err)
+	}
+	var w wireQueue
+	var status int
+	if err := c.ask(ctx, request{method: "PUT", path: queuePath(name, "?mode="+word), body: body, repeat: mode != surgetank.DeclareNew, status: &status}, &w); err != nil {
+		return none, false, err
+	}
+	info, err := w.info()
+	return info, status == http.StatusCreated, err
+}
+
+// DeleteQueue removes a queue. See surgetank.Broker.
+func (c *Client) DeleteQueue(ctx context.Context, name string, opts surgetank.DeleteOptions) (int64, error) {
+	if err := checkName(name); err != nil {
+		return 0, err
+	}
+	var ok struct{ Removed int64 }
+	path := queuePath(name, "?if_unused="+strconv.FormatBool(opts.IfUnused)+"&if_empty="+strconv.FormatBool(opts.IfEmpty))
+	err := c.ask(ctx, request{method: "DELETE", path: path}, &ok)
+	return ok.Removed, err
+}
+
+// PurgeQueue drops what is not leased. See surgetank.Broker.
+func (c *Client) PurgeQueue(ctx context.Context, name string) (int64, error) {
+	if err := checkName(name); err != nil {
+		return 0, err
+	}
+	var ok struct{ Purged int64 }
+	err := c.ask(ctx, request{method: "POST", path: queuePath(name, "/purge")}, &ok)
+	return ok.Purged, err
+}
+
+// PauseQueue stops or resumes hand-outs. See surgetank.Broker.
+func (c *Client) PauseQueue(ctx context.Context, name string, paused bool) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	below := "/resume"
+	if paused {
+		below = "/pause"
+	}
+	return c.ask(ctx, request{method: "POST", path: queuePath(name, below), repeat: true}, nil)
+}
+
+// Redrive moves messages. Progress is called once, at the end: the server answers when it is done. See surgetank.Broker.
+func (c *Client) Redrive(ctx context.Context, from string, opts surgetank.RedriveOptions) (surgetank.RedriveResult, error) {
+	var none surgetank.RedriveResult
+	if err := checkName(from); err != nil {
+		return none, err
+	}
+	m := map[string]any{}
+	vhost, _ := surgetank.SplitName(from)
+	for field, full := range map[string]string{"to": opts.To, "queue": opts.Queue} {
+		if full == "" {
+			continue
+		}
+		v, q := surgetank.SplitName(full)
+		if v != vhost {
+			return none, surgetank.FieldErrorf(field, "over HTTP messages are redriven inside their virtual host; %q is in another", full)
+		}
+		m[field] = q
+	}
+	if opts.Max > 0 {
+		m["max"] = opts.Max
+	}
+	if opts.Rate > 0 {
+		m["rate"] = settings.FormatRate(opts.Rate)
+	}
+	if opts.DryRun {
+		m["dry_run"] = true
+	}
+	if opts.Reason != "" {
+		m["reason"] = opts.Reason
+	}
+	body, err := json.Marshal(m)
+	if err != nil {
+		return none, surgetank.Errorf(surgetank.CodeInternal, "the request could not be encoded: %w", err)
+	}
+	var r struct{ Matched, Moved, Skipped int64 }
+	// It lasts as long as its rate asks; ctx ends it.
+	if err := c.ask(ctx, request{method: "POST", path: queuePath(from, "/redrive"), body: body, wait: surgetank.MaxDuration / 2, repeat: opts.DryRun}, &r); err != nil {
+		return none, err
+	}
+	if opts.Progress != nil {
+		opts.Progress(r.Moved)
+	}
+	return surgetank.RedriveResult{Matched: r.Matched, Moved: r.Moved, Skipped: r.Skipped}, nil
+}
+
+// Queue reads one queue. See surgetank.Broker.
+func (c *Client) Queue(ctx context.Context, name string) (surgetank.QueueInfo, error) {
+	if err := checkName(name); err != nil {
+		return surgetank.QueueInfo{}, err
+	}
+	var w wireQueue
+	if err := c.ask(ctx, request{method: "GET", path: queuePath(name, ""), repeat: true}, &w); err != nil {
+		return surgetank.QueueInfo{}, err
+	}
+	return w.info()
+}
+
+// Queues reads all queues that the user may see, of every virtual host. See surgetank.Broker.
+func (c *Client) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
+	var all []surgetank.QueueInfo
+	for after := ""; ; {
+		var page struct {
+			Queues []wireQueue
+			Next   string
+		}
+		q := url.Values{"all_vhosts": {"true"}}
+		if after != "" {
+			q.Set("after", after)
+		}
+		if err := c.ask(ctx, request{method: "GET", path: "/v1/queues?" + q.Encode(), repeat: true}, &page); err != nil {
+			return nil, err
+		}
+		for i := range page.Queues {
+			info, err := page.Queues[i].info()
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, info)
+		}
+		if after = page.Next; after == "" {
+			return all, nil
+		}
+	}
+}
+
+// Peek shows messages without leasing them. See surgetank.Broker.
+func (c *Client) Peek(ctx context.Context, queue string, opts surgetank.PeekOptions) ([]surgetank.Delivery, error) {
+	if err := checkName(queue); err != nil {
+		return nil, err
+	}
+	q := url.Values{}
+	if opts.Max > 0 {
+		q.Set("max", itoa(min(opts.Max, maxReceive)))
+	}
+	if opts.After > 0 {
+		q.Set("after", strconv.FormatUint(opts.After, 10))
+	}
+	if opts.State != "" {
+		q.Set("state", string(opts.State))
+	}
+	if opts.MaxBytes > 0 {
+		q.Set("max_bytes", itoa(min(opts.MaxBytes, 64<<20)))
+	}
+	if opts.ID != (surgetank.MessageID{}) {
+		q.Set("id", opts.ID.String())
+	}
+	var w wireMessages
+	if err := c.ask(ctx, request{method: "GET", path: queuePath(queue, "/messages?"+q.Encode()), repeat: true}, &w); err != nil {
+		return nil, err
+	}
+	return w.appendTo(nil)
+}
+
+// SetMeta stores a small value. Over HTTP namespaces are the clients' own, apart from those that the server's
+// doors and an embedded broker's program use; only administrators may use them. See surgetank.Broker.
+func (c *Client) SetMeta(ctx context.Context, namespace, name string, value []byte) error {
+	path := "/v1/meta/" + segment(namespace) + "/" + segment(name)
+	if value == nil {
+		return c.ask(ctx, request{method: "DELETE", path: path, repeat: true}, nil)
+	}
+	return c.ask(ctx, request{method: "PUT", path: path, body: value, contentType: "application/octet-stream", repeat: true}, nil)
+}
+
+// Meta reads a namespace. See surgetank.Broker.
+func (c *Client) Meta(ctx context.Context, namespace string) (map[string][]byte, error) {
+	var ok struct{ Values map[string]string }
+	if err := c.ask(ctx, request{method: "GET", path: "/v1/meta/" + segment(namespace), repeat: true}, &ok); err != nil {
+		return nil, err
+	}
+	values := make(map[string][]byte, len(ok.Values))
+	for name, text := range ok.Values {
+		v, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			return nil, surgetank.Errorf(surgetank.CodeInternal, "the value %q could not be decoded: %w", name, err)
+		}
+		values[name] = v
+	}
+	return values, nil
+}

@@ -1,0 +1,218 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// maxResponse bounds what a server may answer.
+const maxResponse = 256 << 20
+
+// request is one call of the server.
+type request struct {
+	method, path string
+	contentType  string // of body; "": JSON
+	body         []byte
+	repeat       bool          // may be sent again when nobody knows what became of it
+	wait         time.Duration // how long the server may wait on purpose
+	once         bool          // do not repeat at all, for a caller that does it itself
+	status       *int          // gets the status of a success, if not nil
+}
+
+// queuePath is the path of a queue, or below it.
+func queuePath(full, below string) string {
+	vhost, queue := surgetank.SplitName(full)
+	p := "/v1"
+	if vhost != surgetank.DefaultVhost {
+		p += "/vhosts/" + segment(vhost)
+	}
+	return p + "/queues/" + segment(queue) + below
+}
+
+// segment escapes a name for a path; "." and ".." would be understood as directions on the way.
+func segment(s string) string {
+	switch s {
+	case ".":
+		return "%2E"
+	case "..":
+		return "%2E%2E"
+	}
+	return url.PathEscape(s)
+}
+
+// refusal is a problem object from the server (RFC 9457).
+type refusal struct {
+	Code       surgetank.Code `json:"code"`
+	Detail     string         `json:"detail"`
+	Field      string         `json:"field"`
+	Line       int            `json:"line"`
+	RetryAfter string         `json:"retry_after"`
+	IDs        []string       `json:"ids"`
+	Errors     []struct {
+		First, Last int
+		Code        surgetank.Code
+		Detail      string
+		Field       string
+	} `json:"errors"`
+}
+
+func (r *refusal) Error() string { return r.Detail }
+
+// err gives the refusal as the error it was on the server.
+func (r *refusal) err() error {
+	d, _ := time.ParseDuration(r.RetryAfter) // "" is none
+	return &surgetank.Error{Code: r.Code, Message: r.Detail, Field: r.Field, RetryAfter: d}
+}
+
+// plain turns what call gives inside the package into what leaves it.
+func plain(err error) error {
+	var r *refusal
+	if errors.As(err, &r) {
+		return r.err()
+	}
+	return err
+}
+
+// call sends a request, again where that is safe, and decodes the answer into out unless it is nil. The
+// error is a *refusal or a *surgetank.Error; use ask to get only the latter.
+func (c *Client) call(ctx context.Context, q request, out any) error {
+	var deadline time.Time
+	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+		answer, sent, err := c.once(ctx, q)
+		if err == nil {
+			if out == nil {
+				return nil
+			}
+			if err := json.Unmarshal(answer, out); err != nil {
+				return surgetank.Errorf(surgetank.CodeInternal, "the server's answer to %s %s could not be understood: %w; is it a Surgetank server of this version?", q.method, q.path, err)
+			}
+			return nil
+		}
+		wait := pause
+		var r *refusal
+		again := false
+		switch {
+		case q.once || ctx.Err() != nil || c.ctx.Err() != nil:
+		case errors.As(err, &r):
+			// Refused as a whole: nothing was done.
+			again = len(r.Errors) == 0 && (r.Code == surgetank.CodeBusy || r.Code == surgetank.CodeUncertain && q.repeat)
+			if d, err := time.ParseDuration(r.RetryAfter); err == nil {
+				wait = max(wait, d)
+			}
+		default:
+			again = !sent || q.repeat
+		}
+		if deadline.IsZero() {
+			deadline = time.Now().Add(c.opts.RetryFor)
+		}
+		if !again || time.Now().Add(wait).After(deadline) {
+			return c.lost(ctx, q, sent, err)
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return c.lost(ctx, q, sent, err)
+		case <-c.ctx.Done():
+			return c.lost(ctx, q, sent, err)
+		}
+	}
+}
+
+// lost names an error for which no answer came.
+func (c *Client) lost(ctx context.Context, q request, sent bool, err error) error {
+	var r *refusal
+	var e *surgetank.Error
+	switch {
+	case errors.As(err, &r), errors.As(err, &e):
+		return err
+	case !sent:
+		return surgetank.Errorf(surgetank.CodeClosed, "the server at %s cannot be reached: %w; check that it runs", c.base, err)
+	case q.method == http.MethodGet:
+		return surgetank.Errorf(surgetank.CodeClosed, "the server at %s did not answer: %w; try again", c.base, err)
+	}
+	return surgetank.Errorf(surgetank.CodeUncertain, "the server at %s did not answer, so it is not known whether the request was carried out: %w", c.base, err)
+}
+
+// once sends a request one time. sent tells whether the server may have got it.
+func (c *Client) once(ctx context.Context, q request) (answer []byte, sent bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout+q.wait)
+	defer cancel()
+	stop := context.AfterFunc(c.ctx, cancel)
+	defer stop()
+	req, err := http.NewRequestWithContext(ctx, q.method, c.base+q.path, bytes.NewReader(q.body))
+	if err != nil {
+		return nil, false, surgetank.Errorf(surgetank.CodeInvalid, "the request could not be made: %w", err)
+	}
+	if len(q.body) > 0 {
+		if q.contentType == "" {
+			q.contentType = "application/json"
+		}
+		req.Header.Set("Content-Type", q.contentType)
+	}
+	req.Header.Set("User-Agent", "surgetank-client")
+	if c.opts.User != "" {
+		req.SetBasicAuth(c.opts.User, c.opts.Password)
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		var op *net.OpError
+		return nil, !(errors.As(err, &op) && op.Op == "dial"), err
+	}
+	defer res.Body.Close()
+	answer, err = readAll(res)
+	if err != nil {
+		return nil, true, err
+	}
+	if res.StatusCode/100 == 2 {
+		if q.status != nil {
+			*q.status = res.StatusCode
+		}
+		return answer, true, nil
+	}
+	r := new(refusal)
+	if json.Unmarshal(answer, r) != nil || r.Code == "" {
+		// Not from Surgetank's handlers: a proxy's page, or net/http's own refusal of a malformed request.
+		code := surgetank.CodeInternal
+		if res.StatusCode == http.StatusBadGateway || res.StatusCode == http.StatusServiceUnavailable || res.StatusCode == http.StatusGatewayTimeout {
+			code = surgetank.CodeUncertain
+		}
+		return nil, true, surgetank.Errorf(code, "the server at %s answered %s without saying why; is it a Surgetank server?", c.base, res.Status)
+	}
+	return nil, true, r
+}
+
+func readAll(res *http.Response) ([]byte, error) {
+	var b bytes.Buffer
+	if n := res.ContentLength; n > 0 {
+		b.Grow(int(min(n, 1<<20)) + bytes.MinRead)
+	}
+	n, err := b.ReadFrom(io.LimitReader(res.Body, maxResponse+1))
+	if err == nil && n > maxResponse {
+		err = errors.New("the answer is too long")
+	}
+	return b.Bytes(), err
+}
+
+// ask is call for callers who pass errors on.
+func (c *Client) ask(ctx context.Context, q request, out any) error {
+	if err := c.alive(); err != nil {
+		return err
+	}
+	return plain(c.call(ctx, q, out))
+}
+
+// newName gives a name nobody else has.
+func newName() string { return rand.Text() }
+
+func itoa(n int) string { return strconv.Itoa(n) }

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// maxAnswer bounds what is read of an answer.
+const maxAnswer = 64 << 20
+
+// call sends one request of the HTTP interface that is no broker call (sinks, users, virtual hosts) and decodes the answer
+// into out, unless out is nil. segments are the path below /v1, each escaped.
+func (r remote) call(ctx context.Context, method string, in, out any, segments ...string) error {
+	base, err := url.Parse(r.Server)
+	if err != nil || (base.Scheme != "http" && base.Scheme != "https") || base.Host == "" {
+		return surgetank.FieldErrorf("server", "--server: %.80q is not a URL such as http://127.0.0.1:8080", r.Server)
+	}
+	path := strings.TrimSuffix(base.EscapedPath(), "/") + "/v1"
+	for _, s := range segments {
+		path += "/" + url.PathEscape(s)
+	}
+	target := *base
+	target.User, target.RawQuery, target.Fragment = nil, "", ""
+	if target.Path, err = url.PathUnescape(path); err != nil {
+		return surgetank.FieldErrorf("server", "--server: the path of %.80q is not escaped rightly", r.Server)
+	}
+	target.RawPath = path
+
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(b)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, target.String(), body)
+	if err != nil {
+		return err
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if base.User != nil {
+		password, _ := base.User.Password()
+		req.SetBasicAuth(base.User.Username(), password)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		var u *url.Error
+		if errors.As(err, &u) {
+			err = u.Err // without the URL, which may hold a password
+		}
+		return surgetank.Errorf(surgetank.CodeClosed, "cannot reach the server at %s: %w; is it running? (surgetank serve)", target.Redacted(), err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return surgetank.Errorf(surgetank.CodeUncertain, "the server's answer was cut off, so it is not known whether this was done: %w", err)
+	}
+	if resp.StatusCode >= 300 {
+		return problem(resp, answer)
+	}
+	if out == nil || len(answer) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return surgetank.Errorf(surgetank.CodeInternal, "the server's answer could not be read: %w", err)
+	}
+	return nil
+}
+
+// problem turns an answer that is not a success into an error.
+func problem(resp *http.Response, body []byte) error {
+	var p struct {
+		Code   surgetank.Code `json:"code"`
+		Title  string         `json:"title"`
+		Detail string         `json:"detail"`
+		Field  string         `json:"field"`
+	}
+	if json.Unmarshal(body, &p) != nil || p.Code == "" {
+		return surgetank.Errorf(surgetank.CodeInternal, "the server answered %s, which is not an answer of Surgetank's; is the address right?", resp.Status)
+	}
+	text := p.Detail
+	if text == "" {
+		text = p.Title
+	}
+	if p.Field != "" && !strings.Contains(text, p.Field) {
+		text = fmt.Sprintf("%s: %s", p.Field, text)
+	}
+	return &surgetank.Error{Code: p.Code, Message: text, Field: p.Field}
+}

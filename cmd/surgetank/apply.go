@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/config"
+	"github.com/surgetank/surgetank/internal/settings"
+)
+
+type applyCmd struct {
+	fileFlag
+	DryRun bool `help:"Show what would change, and change nothing."`
+	remote
+	output
+}
+
+// change is what apply does, or would do, about one queue or sink. It is also its JSON shape.
+type change struct {
+	Kind    string   `json:"kind"`   // queue or sink
+	Name    string   `json:"name"`   //
+	Action  string   `json:"action"` // create, change or keep
+	Details []string `json:"details,omitempty"`
+	Done    bool     `json:"done"`
+	Error   string   `json:"error,omitempty"`
+
+	do func(context.Context) error
+}
+
+// Run brings the queues and sinks of a file to what it says. What the file does not name stays as it is.
+func (c *applyCmd) Run(s *session) error {
+	f, err := config.Load(c.File)
+	if err != nil {
+		var ps config.Problems
+		if errors.As(err, &ps) {
+			return mistakes(s.stderr, ps)
+		}
+		return err
+	}
+	return c.with(func(b surgetank.Broker) error {
+		changes, err := c.plan(s.ctx, b, f)
+		if err != nil {
+			return err
+		}
+		failed := 0
+		if !c.DryRun {
+			failed = carryOut(s.ctx, changes)
+		}
+		if err := c.print(s.stdout, changes, func(w io.Writer) error { return showChanges(w, changes, c.DryRun) }); err != nil {
+			return err
+		}
+		if failed > 0 {
+			return &failure{exitFailed, fmt.Errorf("%d of %d were not applied", failed, len(changes))}
+		}
+		return nil
+	})
+}
+
+// carryOut does what is to be done, queues before the sinks that need them. One failure does not stop what does not depend on it.
+func carryOut(ctx context.Context, changes []*change) (failed int) {
+	for _, ch := range changes {
+		if ch.do == nil {
+			ch.Done = true
+			continue
+		}
+		if err := ch.do(ctx); err != nil {
+			ch.Error = err.Error()
+			failed++
+			continue
+		}
+		ch.Done = true
+	}
+	return failed
+}
+
+// plan compares a file with what the server has.
+func (c *applyCmd) plan(ctx context.Context, b surgetank.Broker, f *config.File) ([]*change, error) {
+	queues, err := b.Queues(ctx)
+	if err != nil {
+		return nil, err
+	}
+	have := map[string]surgetank.QueueInfo{}
+	for _, q := range queues {
+		have[q.Name] = q
+	}
+	changes := []*change{}
+	for _, q := range f.Queues {
+		now, exists := have[q.Name]
+		want := q.Over(now.Config)
+		ch := &change{Kind: "queue", Name: q.Name, Action: "create"}
+		if exists {
+			if ch.Details = differences(now.Config, want); len(ch.Details) == 0 {
+				ch.Action = "keep"
+				changes = append(changes, ch)
+				continue
+			}
+			ch.Action = "change"
+		}
+		ch.do = func(ctx context.Context) error {
+			_, _, err := b.DeclareQueue(ctx, q.Name, want, surgetank.DeclareOrUpdate)
+			return err
+		}
+		changes = append(changes, ch)
+	}
+	for _, k := range f.Sinks {
+		ch, err := c.planSink(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		changes = append(changes, ch)
+	}
+	return changes, nil
+}
+
+func (c *applyCmd) planSink(ctx context.Context, k config.Sink) (*change, error) {
+	ch := &change{Kind: "sink", Name: k.Name, Action: "create"}
+	var info struct {
+		Spec json.RawMessage `json:"spec"`
+	}
+	switch err := c.call(ctx, http.MethodGet, nil, &info, "sinks", k.Name); surgetank.CodeOf(err) {
+	case "":
+		ch.Action = "change"
+		if k.SameAs(info.Spec) {
+			ch.Action = "keep"
+			return ch, nil
+		}
+	case surgetank.CodeNotFound:
+	default:
+		return nil, err
+	}
+	ch.do = func(ctx context.Context) error {
+		return c.call(ctx, http.MethodPut, json.RawMessage(k.JSON()), nil, "sinks", k.Name)
+	}
+	return ch, nil
+}
+
+// differences lists the settings that differ, defaults filled in on both sides.
+func differences(from, to surgetank.QueueConfig) []string {
+	a, b := map[string]any{}, map[string]any{}
+	flatten(a, "", settings.Encode(from.WithDefaults()))
+	flatten(b, "", settings.Encode(to.WithDefaults()))
+	keys := map[string]bool{}
+	for k := range a {
+		keys[k] = true
+	}
+	for k := range b {
+		keys[k] = true
+	}
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(keys)) {
+		if x, y := shown(a[k]), shown(b[k]); x != y {
+			out = append(out, fmt.Sprintf("%s: %s → %s", k, x, y))
+		}
+	}
+	return out
+}
+
+func shown(v any) string {
+	if v == nil {
+		return "none"
+	}
+	return fmt.Sprint(v)
+}
+
+func showChanges(w io.Writer, changes []*change, dry bool) error {
+	words := map[string]string{"create": "created", "change": "changed", "keep": "unchanged"}
+	if dry {
+		words = map[string]string{"create": "would create", "change": "would change", "keep": "unchanged"}
+	}
+	for _, ch := range changes {
+		line := fmt.Sprintf("%s %s %s", words[ch.Action], ch.Kind, printable(ch.Name))
+		if len(ch.Details) > 0 {
+			line += " (" + printable(strings.Join(ch.Details, ", ")) + ")"
+		}
+		if ch.Error != "" {
+			line = fmt.Sprintf("FAILED %s %s: %s", ch.Kind, printable(ch.Name), printable(ch.Error))
+		}
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	if len(changes) == 0 {
+		_, err := fmt.Fprintln(w, "the file names no queues or sinks")
+		return err
+	}
+	return nil
+}

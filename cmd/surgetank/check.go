@@ -1,0 +1,59 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/surgetank/surgetank/internal/config"
+)
+
+// fileFlag names the configuration file of check and apply.
+type fileFlag struct {
+	File string `short:"f" required:"" placeholder:"FILE" help:"Configuration file (YAML)."`
+}
+
+type checkCmd struct {
+	fileFlag
+	output
+}
+
+// checkShape is the JSON output of check.
+type checkShape struct {
+	File     string          `json:"file"`
+	OK       bool            `json:"ok"`
+	Queues   int             `json:"queues"`
+	Sinks    int             `json:"sinks"`
+	Problems config.Problems `json:"problems"`
+}
+
+// Run reads a file and reports every mistake. It talks to nobody: whether a sink's table is there shows when it is applied.
+func (c *checkCmd) Run(s *session) error {
+	shape := checkShape{File: c.File, Problems: config.Problems{}}
+	f, err := config.Load(c.File)
+	if err != nil {
+		if !errors.As(err, &shape.Problems) {
+			return err
+		}
+		if c.JSON {
+			if err := writeJSON(s.stdout, shape); err != nil {
+				return err
+			}
+			return &failure{exitFailed, fmt.Errorf("%s has %s", c.File, plural(len(shape.Problems), "mistake"))}
+		}
+		return mistakes(s.stderr, shape.Problems)
+	}
+	shape.OK, shape.Queues, shape.Sinks = true, len(f.Queues), len(f.Sinks)
+	return c.print(s.stdout, shape, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "%s is good: %s, %s\n", c.File, plural(len(f.Queues), "queue"), plural(len(f.Sinks), "sink"))
+		return err
+	})
+}
+
+// mistakes prints problems as an editor understands them and gives the error to end with.
+func mistakes(w io.Writer, ps config.Problems) error {
+	for _, p := range ps {
+		fmt.Fprintln(w, printable(p.String()))
+	}
+	return &failure{exitFailed, fmt.Errorf("%s; nothing was changed", plural(len(ps), "mistake"))}
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+type consumeCmd struct {
+	Queue  string        `arg:"" help:"The queue's name."`
+	Max    int           `short:"n" placeholder:"N" help:"Messages at most. Default: all that can be had now; 1,000 without --ack."`
+	Ack    bool          `help:"Ack each batch once it is printed. Without it the messages are given back at the end, uncounted."`
+	Follow bool          `short:"f" help:"Wait for further messages until interrupted."`
+	Wait   time.Duration `default:"1s" help:"How long to wait for the first message, and for each further one. Default ${default}."`
+	Lease  time.Duration `placeholder:"DURATION" help:"Lease of each message. Default: the queue's."`
+	vhostFlag
+	remote
+	output
+}
+
+// maxHeld bounds what consume holds leased without --ack.
+const maxHeld = 1000
+
+// Run prints bodies as they are, each followed by a line end; with --json whole messages. What is printed and acked was written to
+// standard output before the ack was sent: a crash in between prints it again, never loses it.
+func (c *consumeCmd) Run(s *session) error {
+	return c.with(func(b surgetank.Broker) error {
+		name, err := c.full(c.Queue)
+		if err != nil {
+			return err
+		}
+		if !c.Ack && (c.Max == 0 || c.Max > maxHeld) {
+			c.Max = maxHeld
+		}
+		n, held := 0, []surgetank.Settlement(nil)
+		err = c.loop(s, b, name, &n, &held)
+		if back := giveBack(s.ctx, b, held); err == nil {
+			err = back
+		}
+		if errors.Is(err, context.Canceled) && s.ctx.Err() != nil {
+			err = nil // an interrupt is how --follow ends
+		}
+		word := "given back"
+		if c.Ack {
+			word = "acked"
+		}
+		fmt.Fprintf(s.stderr, "surgetank: %s printed and %s\n", plural(n, "message"), word)
+		return err
+	})
+}
+
+func (c *consumeCmd) loop(s *session, b surgetank.Broker, queue string, n *int, held *[]surgetank.Settlement) error {
+	for c.Max == 0 || *n < c.Max {
+		most := 100
+		if c.Max > 0 {
+			most = min(most, c.Max-*n)
+		}
+		wait := c.Wait
+		if c.Follow {
+			wait = 20 * time.Second
+		}
+		messages, err := b.Receive(s.ctx, queue, surgetank.ReceiveOptions{Max: most, Wait: wait, Lease: c.Lease, Name: "surgetank consume"})
+		if err != nil {
+			if s.ctx.Err() != nil {
+				return s.ctx.Err()
+			}
+			return err
+		}
+		if len(messages) == 0 {
+			if c.Follow && s.ctx.Err() == nil {
+				continue
+			}
+			return nil
+		}
+		acks := make([]surgetank.Settlement, len(messages))
+		for i, d := range messages {
+			acks[i] = surgetank.Settlement{Receipt: d.Receipt, Op: surgetank.Ack}
+		}
+		if err := c.write(s, messages); err != nil {
+			*held = append(*held, acks...)
+			return fmt.Errorf("printing: %w", err)
+		}
+		*n += len(messages)
+		if !c.Ack {
+			*held = append(*held, acks...)
+			continue
+		}
+		// An interrupt must not leave printed messages unacked.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), 30*time.Second)
+		results, err := b.Settle(ctx, acks)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("acking what was printed: %w", err)
+		}
+		for i, err := range results {
+			if err != nil {
+				return fmt.Errorf("message %s was printed, but its ack failed, and it will come again: %w", messages[i].ID, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (c *consumeCmd) write(s *session, messages []surgetank.Delivery) error {
+	if !c.JSON {
+		return writeBodies(s.stdout, messages)
+	}
+	for _, d := range messages {
+		if err := writeJSON(s.stdout, shapeMessage(d)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// giveBack returns leases at once and uncounted, so that looking at messages does not spend their attempts.
+func giveBack(ctx context.Context, b surgetank.Broker, held []surgetank.Settlement) error {
+	if len(held) == 0 {
+		return nil
+	}
+	for i := range held {
+		held[i].Op, held[i].Uncounted = surgetank.Nack, true
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	if _, err := b.Settle(ctx, held); err != nil {
+		return fmt.Errorf("giving messages back (they come back by themselves when their leases end): %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,325 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
+)
+
+// queueCmds are the commands on queues.
+type queueCmds struct {
+	Ls      queueLsCmd      `cmd:"" help:"List queues with their figures."`
+	Show    queueShowCmd    `cmd:"" help:"Show one queue: settings, figures, and why its next message waits."`
+	Set     queueSetCmd     `cmd:"" help:"Create a queue, or change some of its settings."`
+	Rm      queueRmCmd      `cmd:"" help:"Delete a queue and what it holds."`
+	Purge   queuePurgeCmd   `cmd:"" help:"Drop every message that is not leased."`
+	Pause   queuePauseCmd   `cmd:"" help:"Stop handing out; publishing goes on."`
+	Resume  queueResumeCmd  `cmd:"" help:"Hand out again."`
+	Peek    queuePeekCmd    `cmd:"" help:"Show messages without leasing them."`
+	Redrive queueRedriveCmd `cmd:"" help:"Move dead-lettered messages back to where they died, or elsewhere."`
+}
+
+// vhostFlag names the virtual host of a queue.
+type vhostFlag struct {
+	Vhost string `placeholder:"NAME" default:"/" help:"Virtual host. Default ${default}."`
+}
+
+func (v vhostFlag) full(queue string) (string, error) {
+	name := surgetank.FullName(v.Vhost, queue)
+	return name, surgetank.ValidateQueueName(name)
+}
+
+// queueShape is a queue in JSON output: the shape of the HTTP interface.
+type queueShape struct {
+	Name     string         `json:"name"`
+	Vhost    string         `json:"vhost"`
+	ID       uint64         `json:"id"`
+	Created  time.Time      `json:"created"`
+	Settings map[string]any `json:"settings"`
+
+	Ready     int64  `json:"ready"`
+	Blocked   int64  `json:"blocked"`
+	Delayed   int64  `json:"delayed"`
+	Leased    int64  `json:"leased"`
+	Bytes     int64  `json:"bytes"`
+	OldestAge string `json:"oldest_age"`
+	Groups    int64  `json:"groups"`
+	Consumers int64  `json:"consumers"`
+	Floor     uint64 `json:"floor"`
+	Waiting   string `json:"waiting,omitempty"`
+
+	Counts queueCounts `json:"counts"`
+}
+
+// queueCounts were counted since the server started.
+type queueCounts struct {
+	Published    uint64 `json:"published"`
+	Duplicates   uint64 `json:"duplicates"`
+	Refused      uint64 `json:"refused"`
+	Delivered    uint64 `json:"delivered"`
+	Acked        uint64 `json:"acked"`
+	Nacked       uint64 `json:"nacked"`
+	Expired      uint64 `json:"expired"`
+	DeadLettered uint64 `json:"dead_lettered"`
+	Dropped      uint64 `json:"dropped"`
+	LeasesLost   uint64 `json:"leases_lost"`
+}
+
+func shapeQueue(q surgetank.QueueInfo) queueShape {
+	vhost, name := surgetank.SplitName(q.Name)
+	return queueShape{
+		Name: name, Vhost: vhost, ID: q.ID, Created: q.Created, Settings: settings.Encode(settings.Unqualify(q.Config.WithDefaults())),
+		Ready: q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Bytes: q.Bytes, OldestAge: q.OldestAge.String(),
+		Groups: q.Groups, Consumers: q.Consumers, Floor: q.Floor, Waiting: q.Waiting,
+		Counts: queueCounts{q.Published, q.Duplicates, q.Refused, q.Delivered, q.Acked, q.Nacked, q.Expired, q.DeadLettered, q.Dropped, q.LeasesLost},
+	}
+}
+
+type queueLsCmd struct {
+	remote
+	output
+}
+
+func (c *queueLsCmd) Run(s *session) error {
+	return c.with(func(b surgetank.Broker) error {
+		queues, err := b.Queues(s.ctx)
+		if err != nil {
+			return err
+		}
+		slices.SortFunc(queues, func(a, b surgetank.QueueInfo) int { return strings.Compare(a.Name, b.Name) })
+		shapes := make([]queueShape, len(queues))
+		for i, q := range queues {
+			shapes[i] = shapeQueue(q)
+		}
+		return c.print(s.stdout, shapes, func(w io.Writer) error {
+			return table(w, "QUEUE READY BLOCKED DELAYED LEASED BYTES OLDEST CONSUMERS STATE", func(row func(...any)) {
+				for i, q := range queues {
+					state := "running"
+					if q.Config.Paused {
+						state = "paused"
+					}
+					name := shapes[i].Name
+					if shapes[i].Vhost != surgetank.DefaultVhost {
+						name = shapes[i].Vhost + ":" + name
+					}
+					row(printable(name), count(q.Ready), count(q.Blocked), count(q.Delayed), count(q.Leased), size(q.Bytes), age(q.OldestAge), q.Consumers, state)
+				}
+			})
+		})
+	})
+}
+
+// queueArg is the argument and flags of a command on one queue.
+type queueArg struct {
+	Queue string `arg:"" help:"The queue's name."`
+	vhostFlag
+	remote
+	output
+}
+
+type queueShowCmd struct{ queueArg }
+
+func (c *queueShowCmd) Run(s *session) error {
+	return c.with(func(b surgetank.Broker) error {
+		name, err := c.full(c.Queue)
+		if err != nil {
+			return err
+		}
+		q, err := b.Queue(s.ctx, name)
+		if err != nil {
+			return err
+		}
+		return c.print(s.stdout, shapeQueue(q), func(w io.Writer) error { return showQueue(w, q) })
+	})
+}
+
+func showQueue(w io.Writer, q surgetank.QueueInfo) error {
+	shape := shapeQueue(q)
+	fmt.Fprintf(w, "queue %s (vhost %s), made %s\n", printable(shape.Name), printable(shape.Vhost), q.Created.Format(time.RFC3339))
+	if q.Waiting != "" {
+		fmt.Fprintf(w, "waiting: %s\n", printable(q.Waiting))
+	}
+	fmt.Fprintf(w, "\nready %s  blocked %s  delayed %s  leased %s  (%s, oldest %s, %s groups, %d consumers)\n",
+		count(q.Ready), count(q.Blocked), count(q.Delayed), count(q.Leased), size(q.Bytes), age(q.OldestAge), count(q.Groups), q.Consumers)
+	fmt.Fprintf(w, "since the server started: published %s  duplicates %s  refused %s  delivered %s  acked %s  nacked %s  dead-lettered %s  expired %s  dropped %s  leases lost %s\n\n",
+		count(q.Published), count(q.Duplicates), count(q.Refused), count(q.Delivered), count(q.Acked), count(q.Nacked), count(q.DeadLettered), count(q.Expired), count(q.Dropped), count(q.LeasesLost))
+	return table(w, "SETTING VALUE", func(row func(...any)) {
+		flat := map[string]any{}
+		flatten(flat, "", shape.Settings)
+		for _, k := range slices.Sorted(maps.Keys(flat)) {
+			row(k, printable(fmt.Sprint(flat[k])))
+		}
+	})
+}
+
+// flatten writes nested settings as dotted keys.
+func flatten(into map[string]any, prefix string, tree map[string]any) {
+	for k, v := range tree {
+		if inner, ok := v.(map[string]any); ok {
+			flatten(into, prefix+k+".", inner)
+			continue
+		}
+		into[prefix+k] = v
+	}
+}
+
+type queueSetCmd struct {
+	Queue    string   `arg:"" help:"The queue's name."`
+	Settings []string `arg:"" optional:"" placeholder:"KEY=VALUE" help:"Settings with the keys of the configuration file, nested ones with dots: level.rate=2000/s group.max_in_flight=1. KEY= puts a setting back to its default."`
+	Replace  bool     `help:"Put every setting that is not given back to its default."`
+	vhostFlag
+	remote
+	output
+}
+
+func (c *queueSetCmd) Run(s *session) error {
+	return c.with(func(b surgetank.Broker) error {
+		name, err := c.full(c.Queue)
+		if err != nil {
+			return err
+		}
+		tree := map[string]any{}
+		if !c.Replace {
+			switch q, err := b.Queue(s.ctx, name); surgetank.CodeOf(err) {
+			case "":
+				tree = settings.Encode(settings.Unqualify(q.Config))
+			case surgetank.CodeNotFound:
+			default:
+				return err
+			}
+		}
+		for _, kv := range c.Settings {
+			if err := setKey(tree, kv); err != nil {
+				return err
+			}
+		}
+		config, err := settings.Decode(tree)
+		if err != nil {
+			return err
+		}
+		q, created, err := b.DeclareQueue(s.ctx, name, settings.Qualify(config, c.Vhost), surgetank.DeclareOrUpdate)
+		if err != nil {
+			return err
+		}
+		return c.print(s.stdout, shapeQueue(q), func(w io.Writer) error {
+			did := "changed"
+			if created {
+				did = "created"
+			}
+			_, err := fmt.Fprintf(w, "%s queue %s\n", did, printable(c.Queue))
+			return err
+		})
+	})
+}
+
+// setKey puts KEY=VALUE into a settings tree. Numbers and booleans are recognised by how they look; the
+// settings codec refuses what does not fit the key.
+func setKey(tree map[string]any, kv string) error {
+	key, text, ok := strings.Cut(kv, "=")
+	if !ok || key == "" {
+		return &failure{exitUsage, fmt.Errorf("%.60q is not KEY=VALUE, such as level.rate=2000/s", kv)}
+	}
+	section, inner, nested := strings.Cut(key, ".")
+	if nested {
+		sub, _ := tree[section].(map[string]any)
+		if sub == nil {
+			sub = map[string]any{}
+			tree[section] = sub
+		}
+		tree, key = sub, inner
+	}
+	if text == "" {
+		delete(tree, key)
+		return nil
+	}
+	tree[key] = looksLike(text)
+	return nil
+}
+
+type queueRmCmd struct {
+	queueArg
+	IfEmpty  bool `help:"Only if it holds no messages."`
+	IfUnused bool `help:"Only if it has no consumers."`
+}
+
+// countShape is the JSON output of commands that remove messages.
+type countShape struct {
+	Queue    string `json:"queue"`
+	Messages int64  `json:"messages"`
+}
+
+func (c *queueRmCmd) Run(s *session) error {
+	return c.with(func(b surgetank.Broker) error {
+		name, err := c.full(c.Queue)
+		if err != nil {
+			return err
+		}
+		n, err := b.DeleteQueue(s.ctx, name, surgetank.DeleteOptions{IfEmpty: c.IfEmpty, IfUnused: c.IfUnused})
+		if err != nil {
+			return err
+		}
+		return c.print(s.stdout, countShape{c.Queue, n}, func(w io.Writer) error {
+			_, err := fmt.Fprintf(w, "deleted queue %s with %s\n", printable(c.Queue), plural(n, "message"))
+			return err
+		})
+	})
+}
+
+type queuePurgeCmd struct{ queueArg }
+
+func (c *queuePurgeCmd) Run(s *session) error {
+	return c.with(func(b surgetank.Broker) error {
+		name, err := c.full(c.Queue)
+		if err != nil {
+			return err
+		}
+		n, err := b.PurgeQueue(s.ctx, name)
+		if err != nil {
+			return err
+		}
+		return c.print(s.stdout, countShape{c.Queue, n}, func(w io.Writer) error {
+			_, err := fmt.Fprintf(w, "purged %s from %s\n", plural(n, "message"), printable(c.Queue))
+			return err
+		})
+	})
+}
+
+// pausedShape is the JSON output of pause and resume.
+type pausedShape struct {
+	Queue  string `json:"queue"`
+	Paused bool   `json:"paused"`
+}
+
+type queuePauseCmd struct{ queueArg }
+
+func (c *queuePauseCmd) Run(s *session) error { return c.pause(s, true) }
+
+type queueResumeCmd struct{ queueArg }
+
+func (c *queueResumeCmd) Run(s *session) error { return c.pause(s, false) }
+
+func (c *queueArg) pause(s *session, paused bool) error {
+	return c.with(func(b surgetank.Broker) error {
+		name, err := c.full(c.Queue)
+		if err != nil {
+			return err
+		}
+		if err := b.PauseQueue(s.ctx, name, paused); err != nil {
+			return err
+		}
+		return c.print(s.stdout, pausedShape{c.Queue, paused}, func(w io.Writer) error {
+			word := "resumed"
+			if paused {
+				word = "paused"
+			}
+			_, err := fmt.Fprintf(w, "%s queue %s\n", word, printable(c.Queue))
+			return err
+		})
+	})
+}

@@ -1,0 +1,170 @@
+package disklog
+
+import (
+	"errors"
+	"io"
+
+	"github.com/surgetank/surgetank/internal/vfs"
+)
+
+// create makes a new log: its first segment, then the state file, whose name says that the log exists.
+func (l *Log) create(ls *listing) error {
+	switch {
+	case len(ls.segments) == 1 && ls.segments[0] == 1:
+		// Either the making of the log was interrupted, or its state file is lost; in the first case nothing was written yet.
+		f, err := l.fs.Open(l.files.path(segmentName(1)), vfs.Read)
+		if err != nil {
+			return openError(l.o.Dir, err)
+		}
+		h, sc, err := peekFirst(f, l.files.path(segmentName(1)))
+		if err = errorsJoin(err, f.Close()); err != nil {
+			return err
+		}
+		if sc.first != 0 || !sc.clean() {
+			return l.lostState()
+		}
+		l.files.log = h.log
+	case len(ls.segments) > 0:
+		return l.lostState()
+	default:
+		x, err := newID(l.o.Rand)
+		if err != nil {
+			return openError(l.o.Dir, err)
+		}
+		l.files.log = x
+		size := min(firstSegmentBytes, l.o.SegmentBytes)
+		var fill func(vfs.File) error
+		if !l.o.Manual {
+			fill = func(f vfs.File) error { return zeroAll(f, size) }
+		}
+		if _, err := l.files.create(1, size, fill, nil); err != nil {
+			return openError(l.o.Dir, err)
+		}
+		ls.segments = []uint64{1}
+		l.o.OnEvent(Event{Kind: "created", Segment: 1})
+	}
+	if err := writeState(l.fs, l.files.path(stateName), state{log: l.files.log, generation: 1, oldest: 1, first: 1}); err != nil {
+		return openError(l.o.Dir, err)
+	}
+	if err := l.fs.SyncDir(l.o.Dir); err != nil {
+		return openError(l.o.Dir, err)
+	}
+	return nil
+}
+
+func (l *Log) lostState() error {
+	return damaged(l.files.path(stateName), 0, "the file is missing, but there are segments of a log")
+}
+
+// writeState makes a state file, complete before it gets its name.
+func writeState(fs vfs.FS, name string, st state) error {
+	f, err := createAnew(fs, name+tmpExt)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(append(st.encode(), st.encode()...), 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errorsJoin(err, f.Close()); err != nil {
+		return err
+	}
+	return fs.Rename(name+tmpExt, name)
+}
+
+func zeroAll(f vfs.File, size int64) error {
+	chunk := make([]byte, min(1<<20, size))
+	for pos := int64(0); pos < size; pos += int64(len(chunk)) {
+		if _, err := f.WriteAt(chunk[:min(int64(len(chunk)), size-pos)], pos); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// peekFirst reads segment 1 when it is not known yet to which log it belongs.
+func peekFirst(f vfs.File, name string) (segmentHeader, *scanned, error) {
+	b := make([]byte, headerSize)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return segmentHeader{}, nil, unreadable(name, 0, err)
+	}
+	h, wrong := decodeSegmentHeader(b[:n])
+	if wrong != "" {
+		return h, nil, damaged(name, 0, "the segment's header %s", wrong)
+	}
+	h, size, err := readHeader(f, name, 1, h.log)
+	if err != nil {
+		return h, nil, err
+	}
+	sc, err := scanSegment(f, name, h, size, nil)
+	return h, sc, err
+}
+
+// openState reads the state file and keeps it open for trimming.
+func (l *Log) openState() error {
+	name := l.files.path(stateName)
+	f, err := l.fs.Open(name, vfs.ReadWrite)
+	if err != nil {
+		return openError(l.o.Dir, err)
+	}
+	l.keeper.stateFile = f
+	st, err := readState(f, name)
+	if err != nil {
+		return err
+	}
+	l.keeper.state = st
+	l.files.log = st.log
+	return nil
+}
+
+// readState gives the newer of the whole slots. One slot may be torn by a crash while it was written; both cannot.
+func readState(f vfs.File, name string) (state, error) {
+	b := make([]byte, 2*stateSlot)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return state{}, unreadable(name, 0, err)
+	}
+	var best state
+	var wrong string
+	for i := range 2 {
+		slot := b[min(n, i*stateSlot):min(n, (i+1)*stateSlot)]
+		st, w := decodeState(slot)
+		if w != "" {
+			if len(slot) >= stateUsed && string(slot[:8]) == stateMagic && blockSum(slot[:stateUsed]) == le.Uint32(slot[12:]) && le.Uint32(slot[8:]) != formatVersion {
+				return st, otherVersion(name, le.Uint32(slot[8:]))
+			}
+			wrong = w
+			continue
+		}
+		if st.generation > best.generation {
+			best = st
+		}
+	}
+	if best.generation == 0 {
+		return best, damaged(name, 0, "neither of its two slots is whole: a slot %s", wrong)
+	}
+	return best, nil
+}
+
+// writeSlot writes and syncs the older slot of the state file: from now on the log begins with segment oldest and entry first, and
+// is known to reach as far as it does.
+func (l *Log) writeSlot(oldest, first uint64) error {
+	k := &l.keeper
+	next := k.state
+	next.generation++
+	next.oldest, next.first = oldest, first
+	l.segMu.RLock()
+	if n := len(l.segs); n > 0 { // not yet while the log is being opened: then what was known stays known
+		next.endSegment, next.endSynced = l.segs[n-1].header.number, l.segs[n-1].end
+	}
+	l.segMu.RUnlock()
+	if _, err := k.stateFile.WriteAt(next.encode(), int64(next.generation%2)*stateSlot); err != nil {
+		return err
+	}
+	if err := k.stateFile.Sync(); err != nil {
+		return err
+	}
+	k.state = next
+	return nil
+}

@@ -1,0 +1,555 @@
+package queue
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/surgetank/surgetank"
+	"pgregory.net/rapid"
+)
+
+// TestModelAgrees runs random scripts on the machine and on the naive model: same results, same hand-outs in the same
+// order, same counts, over crashes. Behind every command the invariants of the machine are checked and its durable state
+// is compared with what a replay of the whole log, and of every snapshot with the entries behind it, gives.
+//
+// -rapid.checks=N runs more; a failure is shrunk and replayed with -rapid.failfile.
+func TestModelAgrees(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		a := newAgree(rt)
+		for n := rapid.IntRange(1, 60).Draw(rt, "steps"); n > 0; n-- {
+			a.any()
+		}
+		a.drain()
+	})
+}
+
+type agree struct {
+	*rig
+	rt        *rapid.T
+	model     *model
+	consumers []*mConsumer
+	receipts  []mReceipt
+	did       []string
+	taking    bool // a snapshot is being taken
+	piece     []byte
+	pieceAt   uint64
+	bodies    map[string][]byte
+}
+
+// mReceipt is a receipt and the lease it stands for in the model.
+type mReceipt struct {
+	surgetank.Receipt
+	q        *mQueue
+	x        *mMsg
+	consumer *mConsumer
+	deadline int64
+}
+
+func newAgree(rt *rapid.T) *agree {
+	a := &agree{rig: newRig(rt, Limits{}, 7), rt: rt, model: newModel()}
+	for _, name := range []string{"a", "b", "c"}[:1+a.n(3)] {
+		a.configure(name)
+	}
+	return a
+}
+
+// n draws a number below k; 0 is the simplest.
+func (a *agree) n(k int) int { return rapid.IntRange(0, k-1).Draw(a.rt, "n") }
+
+func (a *agree) yes(oneIn int) bool { return a.n(oneIn) == oneIn-1 }
+
+// span draws a time in ticks that are not whole, so that two events seldom fall together.
+func (a *agree) span(seconds int) time.Duration {
+	return time.Duration(a.n(seconds*4))*250*time.Millisecond + time.Duration(a.n(1000))*time.Microsecond
+}
+
+func pick[T any](a *agree, from []T) T { return from[a.n(len(from))] }
+
+func (a *agree) queue() string { return pick(a, []string{"a", "b", "c", "a.dead", "nowhere"}) }
+
+// both runs a command on the machine and f on the model as one turn, then what follows from it, and compares.
+func (a *agree) both(what string, cmd Command, f func()) {
+	a.did = append(a.did, fmt.Sprintf("%s %s", relative(a.now, rigStart), what))
+	var outs []mOut
+	var ended []uint64
+	collect := func(o *Output) {
+		for i := range o.Handouts {
+			outs = append(outs, a.seen(&o.Handouts[i]))
+		}
+		for _, e := range o.Ended {
+			ended = append(ended, e.Consumer)
+		}
+	}
+	collect(a.step(cmd))
+	a.settleDown(collect)
+	a.model.turn(a.now, f)
+	a.compare(outs, ended)
+}
+
+func (a *agree) seen(h *Handout) mOut {
+	_, deaths := a.load(h)
+	return mOut{Queue: h.Queue.name, Consumer: h.Consumer, Seq: h.Seq, Group: h.Group, Attempt: h.Attempt, Redelivered: h.Redelivered,
+		Leased: h.Lease != 0, Deadline: h.Deadline, Deaths: len(deaths)}
+}
+
+func (a *agree) compare(outs []mOut, ended []uint64) {
+	a.rt.Helper()
+	m := a.model
+	byQueue := func(x, y mOut) int { return strings.Compare(x.Queue, y.Queue) }
+	slices.SortStableFunc(outs, byQueue)
+	slices.SortStableFunc(m.outs, byQueue)
+	if diff := cmp.Diff(m.outs, outs); diff != "" {
+		a.rt.Fatalf("the machine handed out otherwise (-model +machine):\n%s\nafter:\n%s", diff, strings.Join(a.did, "\n"))
+	}
+	slices.Sort(ended)
+	slices.Sort(m.ended)
+	if !slices.Equal(ended, m.ended) {
+		a.rt.Fatalf("subscriptions ended: machine %v, model %v, after:\n%s", ended, m.ended, strings.Join(a.did, "\n"))
+	}
+	for _, o := range outs {
+		a.did = append(a.did, fmt.Sprintf("    > %d %s/%d attempt %d", o.Consumer, o.Queue, o.Seq, o.Attempt))
+		if o.Leased {
+			q := a.m.byName[o.Queue]
+			mq := m.queues[o.Queue]
+			if q == nil || mq == nil || q.leases[o.Seq].no == 0 {
+				continue
+			}
+			x := mq.find(o.Seq)
+			a.receipts = append(a.receipts, mReceipt{Receipt: surgetank.Receipt{ID: surgetank.MessageID{Queue: q.id, Seq: o.Seq}, Epoch: a.m.Epoch(),
+				Lease: q.leases[o.Seq].no}, q: mq, x: x, consumer: x.consumer})
+		}
+	}
+	m.outs, m.ended = nil, nil
+	a.compareState()
+}
+
+func (a *agree) compareState() {
+	a.rt.Helper()
+	if check(a.rt, a.m); a.rt.Failed() {
+		a.rt.Fatalf("after:\n%s", strings.Join(a.did, "\n"))
+	}
+	var want []surgetank.QueueInfo
+	for _, name := range a.model.names() {
+		want = append(want, a.model.queues[name].info())
+	}
+	var got []surgetank.QueueInfo
+	for _, i := range a.m.Infos() {
+		got = append(got, surgetank.QueueInfo{Name: i.Name, Ready: i.Ready, Blocked: i.Blocked, Delayed: i.Delayed, Leased: i.Leased, Bytes: i.Bytes,
+			Floor: i.Floor, Groups: i.Groups, Consumers: i.Consumers})
+	}
+	slices.SortFunc(got, func(x, y surgetank.QueueInfo) int { return strings.Compare(x.Name, y.Name) })
+	if diff := cmp.Diff(want, got); diff != "" {
+		a.rt.Fatalf("counts differ (-model +machine):\n%s\nafter:\n%s", diff, strings.Join(a.did, "\n"))
+	}
+	live := dump(a.m, a.now)
+	if again := dump(a.replayed(len(a.log)), a.now); again != live {
+		a.rt.Fatalf("replay gives another state (-live +replayed):\n%s\nafter:\n%s", cmp.Diff(live, again), strings.Join(a.did, "\n"))
+	}
+	for _, s := range a.snaps {
+		if again := dump(a.restored(s), a.now); again != live {
+			a.rt.Fatalf("the snapshot at %d gives another state (-live +restored):\n%s\nafter:\n%s", s.at, cmp.Diff(live, again), strings.Join(a.did, "\n"))
+		}
+	}
+}
+
+func (a *agree) any() {
+	switch a.n(22) {
+	case 0, 1, 2, 3, 4:
+		a.publish()
+	case 5, 6, 7:
+		a.attach()
+	case 8, 9, 10, 11, 12:
+		a.settle()
+	case 13, 14:
+		a.wait(a.span(8))
+	case 15:
+		a.detach()
+	case 16:
+		a.admin()
+	case 17:
+		a.configure(pick(a, []string{"a", "b", "c", "a.dead"}))
+	case 18:
+		a.redrive()
+	case 19:
+		a.snapshot()
+	case 20:
+		a.crash()
+	case 21:
+		moved := a.relocate(uint64(a.n(len(a.log)+1)), uint64(a.n(len(a.log)+2)), func() bool { return !a.yes(3) })
+		a.did = append(a.did, fmt.Sprintf("relocated %d", moved))
+		a.model.turn(a.now, nil)
+		a.compareState()
+	}
+}
+
+func (a *agree) configure(name string) {
+	c := surgetank.QueueConfig{Retry: surgetank.RetryConfig{Initial: pick(a, []time.Duration{-1, time.Second, 3 * time.Second}), Jitter: -1,
+		MaxAttempts: pick(a, []int{-1, 3, 1})}}
+	c.Group = surgetank.GroupConfig{MaxInFlight: a.n(4), Fair: a.yes(2), Rate: pick(a, []surgetank.Rate{0, 0, 2, 0.3})}
+	c.Level = surgetank.LevelConfig{MaxInFlight: pick(a, []int{0, 0, 3}), Rate: pick(a, []surgetank.Rate{0, 0, 3}), Burst: a.n(3)}
+	c.DeadLetter = pick(a, []string{"", surgetank.DeadLetterDrop, name + "-x.dead"})
+	c.DedupWindow = pick(a, []time.Duration{0, 5 * time.Second, 2 * time.Second})
+	c.TTL = pick(a, []time.Duration{0, 0, 6 * time.Second})
+	c.MaxMessages, c.MaxBytes = pick(a, []int64{0, 0, 3}), pick(a, []int64{0, 0, 20})
+	c.Overflow = pick(a, []surgetank.Overflow{surgetank.OverflowReject, surgetank.OverflowDropOldest, surgetank.OverflowDeadLetter})
+	c.MaxPriority = pick(a, []uint8{0, 3})
+	c.Lease = pick(a, []time.Duration{2 * time.Second, 10 * time.Second})
+	c.Transient = a.yes(12)
+	if name == "a.dead" {
+		c.DeadLetter = pick(a, []string{"", surgetank.DeadLetterDrop})
+	}
+	d := &Declare{Name: name, Config: c}
+	a.both(fmt.Sprintf("declare %s %+v", name, c), d, func() { a.model.declare(name, c) })
+	if d.Err != nil {
+		a.rt.Fatal(d.Err)
+	}
+}
+
+func (a *agree) message() surgetank.Message {
+	m := surgetank.Message{Body: make([]byte, a.n(12))}
+	for i := range m.Body {
+		m.Body[i] = 'x'
+	}
+	m.Group = pick(a, []string{"", "g", "h", "i"})
+	m.Priority = pick(a, []uint8{0, 0, 2, 5})
+	m.DedupID = pick(a, []string{"", "1", "2"})
+	if a.yes(5) {
+		m.Delay = a.span(4)
+	}
+	if a.yes(5) {
+		m.TTL = a.span(4) + 1
+	}
+	return m
+}
+
+func (a *agree) targets() []string {
+	if a.yes(6) {
+		return []string{pick(a, []string{"a", "nowhere", "b"}), pick(a, []string{"b", "a"}), "c"}
+	}
+	return []string{pick(a, []string{"a", "b", "c"})}
+}
+
+func (a *agree) publish() {
+	msg, names := a.message(), a.targets()
+	c := publish(msg, names...)
+	var code surgetank.Code
+	var seq uint64
+	var dup bool
+	a.both(fmt.Sprintf("publish %v %+v", names, msg), c, func() { code, seq, dup = a.model.publish(msg, names, false) })
+	if r := c.Results[0]; surgetank.CodeOf(r.Err) != code || r.ID.Seq != seq || r.Duplicate != dup {
+		a.rt.Fatalf("publish: machine %+v, model %v %d %v, after:\n%s", r, code, seq, dup, strings.Join(a.did, "\n"))
+	}
+}
+
+func (a *agree) attach() {
+	o := surgetank.SubscribeOptions{Credit: a.n(5), ManualCredit: a.yes(4), NoAck: a.yes(6), GroupRun: a.n(4), Exclusive: a.yes(10), Single: a.yes(6),
+		Priority: a.n(3), Lease: pick(a, []time.Duration{0, time.Second, surgetank.LeaseForever}), Pool: 0}
+	c := &Attach{Queue: a.queue(), Opts: o, Once: a.yes(5), Now: a.yes(5)}
+	if c.Now {
+		c.Once = false
+	}
+	if a.yes(3) { // a pool of each queue's own: across queues it depends on who is served first, which is no promise
+		o.Pool = uint64(slices.Index([]string{"a", "b", "c", "a.dead"}, c.Queue) + 1)
+		c.Opts = o
+	}
+	if c.Once || c.Now {
+		o.ManualCredit = true
+		c.Opts = o
+	}
+	var mc *mConsumer
+	var code surgetank.Code
+	next := a.m.nextCons + 1
+	if o.Pool != 0 && a.m.pools[o.Pool] == nil {
+		// The limit is set when a pool has members; the consumer comes without credit and gets it then.
+		c.Opts.Credit = 0
+	}
+	a.both(fmt.Sprintf("attach %d to %s %+v once=%v now=%v", next, c.Queue, o, c.Once, c.Now), c, func() {
+		mc, code = a.model.attach(c.Queue, next, c.Opts, c.Once, c.Now)
+	})
+	if surgetank.CodeOf(c.Err) != code {
+		a.rt.Fatalf("attach: machine %v, model %v, after:\n%s", c.Err, code, strings.Join(a.did, "\n"))
+	}
+	if code == "" {
+		a.consumers = append(a.consumers, mc)
+		if o.Pool != 0 {
+			a.both("pool limit", &PoolLimit{Pool: o.Pool, Limit: poolLimits[o.Pool]}, nil)
+		}
+	}
+}
+
+func (a *agree) settle() {
+	if len(a.receipts) == 0 {
+		return
+	}
+	var items []surgetank.Settlement
+	var which []mReceipt
+	for range 1 + a.n(3) {
+		i := len(a.receipts) - 1 - a.n(len(a.receipts))
+		which = append(which, a.receipts[i])
+		items = append(items, surgetank.Settlement{Receipt: a.receipts[i].Receipt, Op: pick(a, []surgetank.SettleOp{surgetank.Ack, surgetank.Nack, surgetank.Reject, surgetank.Extend}),
+			Delay: pick(a, []time.Duration{0, -1, 1500 * time.Millisecond}), Lease: 5 * time.Second, Uncounted: a.yes(3)})
+	}
+	if a.yes(4) {
+		a.transact(items, which)
+		return
+	}
+	c := &Settle{Items: items, Results: make([]error, len(items))}
+	var want []surgetank.Code
+	a.both(fmt.Sprintf("settle %+v", items), c, func() {
+		for i, r := range which {
+			if !a.lives(r) {
+				want = append(want, surgetank.CodeLeaseLost)
+				continue
+			}
+			want = append(want, "")
+			r.q.settle(r.x, items[i])
+		}
+	})
+	for i, err := range c.Results {
+		if surgetank.CodeOf(err) != want[i] {
+			a.rt.Fatalf("settle %d: machine %v, model %v, after:\n%s", i, err, want[i], strings.Join(a.did, "\n"))
+		}
+	}
+}
+
+// lives says whether the model still knows the lease of a receipt.
+func (a *agree) lives(r mReceipt) bool {
+	return a.model.queues[r.q.name] == r.q && slices.Contains(r.q.msgs, r.x) && r.x.state == surgetank.StateLeased && r.x.consumer == r.consumer &&
+		r.Epoch == a.m.Epoch() && !a.newer(r)
+}
+
+// newer says whether the message was handed out again under another lease.
+func (a *agree) newer(r mReceipt) bool {
+	for _, o := range a.receipts {
+		if o.x == r.x && o.Lease > r.Lease && o.Epoch == r.Epoch {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *agree) transact(items []surgetank.Settlement, which []mReceipt) {
+	c := &Transact{Settle: Settle{Items: items}}
+	var ps []surgetank.Publishing
+	for range a.n(4) {
+		ps = append(ps, surgetank.Publishing{Queues: a.targets(), Message: a.message()})
+	}
+	p := publishAll(ps...)
+	c.Publish = *p
+	var code surgetank.Code
+	a.both(fmt.Sprintf("transact %+v %+v", ps, items), c, func() {
+		if code = a.refused(ps, which); code != "" {
+			return
+		}
+		for i, r := range which {
+			r.q.settle(r.x, items[i])
+		}
+		for i := range ps {
+			a.model.publish(ps[i].Message, ps[i].Queues, true)
+		}
+	})
+	if surgetank.CodeOf(c.Err) != code {
+		a.rt.Fatalf("transact: machine %v, model %q, after:\n%s", c.Err, code, strings.Join(a.did, "\n"))
+	}
+}
+
+func (a *agree) refused(ps []surgetank.Publishing, which []mReceipt) surgetank.Code {
+	messages, bytes := map[*mQueue]int{}, map[*mQueue]int64{}
+	for i := range ps {
+		for _, name := range ps[i].Queues {
+			q := a.model.queues[name]
+			if q == nil {
+				return surgetank.CodeNotFound
+			}
+			msg := &ps[i].Message
+			if id, known := q.ids[msg.DedupID]; known && msg.DedupID != "" && q.cfg.DedupWindow > 0 && id.until > a.model.now {
+				continue
+			}
+			messages[q]++
+			bytes[q] += int64(len(msg.Body))
+			if q.refuses(messages[q], bytes[q]) {
+				return surgetank.CodeFull
+			}
+		}
+	}
+	seen := map[*mMsg]bool{}
+	for _, r := range which {
+		if !a.lives(r) {
+			return surgetank.CodeLeaseLost
+		}
+		if seen[r.x] {
+			return surgetank.CodeInvalid
+		}
+		seen[r.x] = true
+	}
+	return ""
+}
+
+// wait moves both clocks through everything that becomes due.
+func (a *agree) wait(d time.Duration) {
+	a.did = append(a.did, fmt.Sprintf("%s wait %v", relative(a.now, rigStart), d))
+	var outs []mOut
+	var ended []uint64
+	a.advance(d, func(o *Output) {
+		a.model.turn(a.now, nil)
+		for i := range o.Handouts {
+			outs = append(outs, a.seen(&o.Handouts[i]))
+		}
+		for _, e := range o.Ended {
+			ended = append(ended, e.Consumer)
+		}
+	})
+	a.model.turn(a.now, nil)
+	for i := range a.step().Handouts {
+		a.rt.Fatalf("a hand-out of %d came late", i)
+	}
+	a.compare(outs, ended)
+}
+
+func (a *agree) detach() {
+	if len(a.consumers) == 0 {
+		return
+	}
+	mc := pick(a, a.consumers)
+	switch a.n(3) {
+	case 0:
+		n := a.n(6) - 2
+		a.both(fmt.Sprintf("credit %d %d", mc.id, n), &Credit{Consumer: mc.id, N: n}, func() { a.model.credit(mc, n) })
+	case 1:
+		a.both(fmt.Sprintf("stop %d", mc.id), &Stop{Consumer: mc.id}, func() { mc.stop = true })
+	default:
+		c := &Detach{Consumer: mc.id, All: a.yes(2)}
+		var back []uint64
+		for _, r := range a.receipts {
+			if r.consumer == mc && a.lives(r) && a.yes(2) {
+				c.GiveBack = append(c.GiveBack, r.Receipt)
+				back = append(back, r.x.seq)
+			}
+		}
+		a.both(fmt.Sprintf("detach %d back %v all=%v", mc.id, back, c.All), c, func() { a.model.detach(mc, back, c.All) })
+	}
+}
+
+func (a *agree) admin() {
+	name := a.queue()
+	q := a.model.queues[name]
+	code := surgetank.Code("")
+	if q == nil {
+		code = surgetank.CodeNotFound
+	}
+	var err error
+	var n, want int64
+	switch a.n(4) {
+	case 0:
+		c := &Purge{Name: name}
+		a.both("purge "+name, c, func() {
+			if q != nil {
+				want = a.model.purge(q)
+			}
+		})
+		err, n = c.Err, c.Purged
+	case 1, 2:
+		c := &Pause{Name: name, Paused: a.yes(2)}
+		a.both(fmt.Sprintf("pause %s %v", name, c.Paused), c, func() {
+			if q != nil && q.cfg.Paused != c.Paused {
+				q.cfg.Paused = c.Paused
+				a.model.mark(q)
+			}
+		})
+		err = c.Err
+	default:
+		c := &Delete{Name: name}
+		a.both("delete "+name, c, func() {
+			if q != nil {
+				want = a.model.delete(q)
+			}
+		})
+		err, n = c.Err, c.Removed
+	}
+	if surgetank.CodeOf(err) != code || n != want {
+		a.rt.Fatalf("%s: machine %v %d, model %v %d, after:\n%s", name, err, n, code, want, strings.Join(a.did, "\n"))
+	}
+}
+
+func (a *agree) redrive() {
+	from := pick(a, []string{"a.dead", "b.dead", "a-x.dead", "b-x.dead", "c.dead", "a"})
+	q := a.model.queues[from]
+	o := surgetank.RedriveOptions{To: pick(a, []string{"", "", "b", "nowhere"}), Max: int64(a.n(3)), DryRun: a.yes(4),
+		Reason: pick(a, []string{"", "", surgetank.ReasonRejected}), Queue: pick(a, []string{"", "", "a"})}
+	c := &Redrive{From: from, Opts: o}
+	var want surgetank.RedriveResult
+	bad := q == nil || o.To != "" && a.model.queues[o.To] == nil
+	a.both(fmt.Sprintf("redrive %s %+v", from, o), c, func() {
+		if !bad {
+			want = a.model.redrive(q, o)
+		}
+	})
+	if (c.Err != nil) != bad || c.Result != want {
+		a.rt.Fatalf("redrive: machine %v %+v, model %+v, after:\n%s", c.Err, c.Result, want, strings.Join(a.did, "\n"))
+	}
+}
+
+// snapshot takes some more of a snapshot, so that the machine goes on while it is taken.
+func (a *agree) snapshot() {
+	if !a.taking {
+		a.taking, a.piece, a.pieceAt = true, nil, uint64(len(a.log))
+		a.m.StartSnapshot(a.pieceAt)
+		a.did = append(a.did, fmt.Sprintf("snapshot of %d begins", a.pieceAt))
+	}
+	for range a.n(4) {
+		p, last := a.m.SnapshotNext(1 + a.n(100))
+		a.piece = append(a.piece, p...)
+		if last {
+			a.taking = false
+			a.snaps = append(a.snaps, rigSnapshot{a.pieceAt, a.piece})
+			a.did = append(a.did, fmt.Sprintf("snapshot of %d is whole", a.pieceAt))
+			a.compareState()
+			return
+		}
+	}
+}
+
+// crash opens anew, from a snapshot if one is at hand.
+func (a *agree) crash() {
+	if n := len(a.snaps); n > 0 && a.yes(2) {
+		a.m = a.restored(a.snaps[a.n(n)])
+	} else {
+		a.m = a.replayed(len(a.log))
+	}
+	a.taking, a.consumers, a.receipts = false, nil, nil
+	a.model.crash()
+	a.both("crash", &OpenEpoch{Epoch: a.m.Epoch() + 1}, nil)
+}
+
+// drain settles all and sees that nothing is left behind in memory.
+func (a *agree) drain() {
+	a.crash()
+	for _, q := range a.m.sorted() {
+		name, cfg := q.name, surgetank.QueueConfig{Retry: surgetank.RetryConfig{Jitter: -1}}
+		a.both("open up "+name, &Declare{Name: name, Config: cfg}, func() { a.model.declare(name, cfg) })
+	}
+	a.wait(time.Minute)
+	for _, q := range a.m.sorted() {
+		c := &Attach{Queue: q.name, Opts: surgetank.SubscribeOptions{Credit: 1, NoAck: true}}
+		next := a.m.nextCons + 1
+		a.both("drain "+q.name, c, func() { a.model.attach(c.Queue, next, c.Opts, false, false) })
+	}
+	a.wait(time.Minute)
+	for _, q := range a.m.sorted() {
+		if i := q.info(); i.Ready+i.Blocked+i.Delayed+i.Leased != 0 || i.Groups != 0 {
+			a.rt.Fatalf("queue %s does not drain: %s %q", q.name, infoLine(&i), i.Waiting)
+		}
+		if len(q.slots.chunks) != 0 || len(q.notes) != 0 || len(q.leases) != 0 || len(q.backing) != 0 || len(q.far) != 0 || len(q.returned) != 0 ||
+			len(q.freeFlows)+1 < len(q.flows) {
+			a.rt.Fatalf("queue %s is empty and holds %d chunks, %d notes, %d leases, %d flows of which %d are free", q.name, len(q.slots.chunks),
+				len(q.notes), len(q.leases), len(q.flows), len(q.freeFlows))
+		}
+	}
+	if _, live := a.m.LogShare(); live != 0 {
+		a.rt.Fatalf("%d bytes of the log are live and no message is", live)
+	}
+}

@@ -1,0 +1,75 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/surgetank/surgetank/internal/amqp"
+)
+
+// openAMQP makes the AMQP door and lets its listeners accept.
+func (s *Server) openAMQP(ctx context.Context) error {
+	if s.listeners.amqp == nil && s.listeners.amqps == nil {
+		return nil
+	}
+	door, err := amqp.NewServer(ctx, amqp.Options{
+		Broker: s.broker, Auth: s.users, Logger: s.log, OwnVersion: s.opts.Version,
+		Limits: amqp.Limits{MaxMessage: s.cfg.MaxMessage},
+	})
+	if err != nil {
+		return err
+	}
+	s.doors = append(s.doors, door)
+	s.amqp = door
+	for _, l := range []net.Listener{s.listeners.amqp, s.listeners.amqps} {
+		if l == nil {
+			continue
+		}
+		if l == s.listeners.amqps {
+			l = tls.NewListener(l, s.tls)
+		}
+		s.serving.Go(func() {
+			if err := door.Serve(l); err != nil && !s.stopping.Load() {
+				s.log.Error("the AMQP listener failed", "address", l.Addr(), "error", err)
+			}
+		})
+	}
+	s.serving.Go(func() { s.watchDisk(door) })
+	return nil
+}
+
+// diskAlarm is how RabbitMQ's clients know the reason.
+const diskAlarm = "low on disk"
+
+// watchDisk tells AMQP publishers to hold back while the log has no room, and to go on when it has room again.
+func (s *Server) watchDisk(door *amqp.Server) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for full := false; ; {
+		select {
+		case <-tick.C:
+			if now := s.broker.LogStats().Full; now != full {
+				full = now
+				door.SetAlarm(diskAlarm, full)
+				s.log.Warn("room for messages", "disk_full", full)
+			}
+		case <-s.quit:
+			return
+		}
+	}
+}
+
+// withManagement serves the paths of RabbitMQ's management interface that its clients use beside our own.
+func withManagement(api, management http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/api/") {
+			management.ServeHTTP(w, r)
+			return
+		}
+		api.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,429 @@
+package sink
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Namespace is where the manager keeps sinks in the broker's metadata: one value a sink, under its name.
+const Namespace = "sink"
+
+// Factory makes the target of a spec without opening it, as postgres.New and sqlite.New do.
+type Factory func(Spec) (Target, error)
+
+// Manager runs the sinks of one broker. They are settings stored in the broker itself, so they are there again after a restart and
+// move with the data directory. Its methods may be called by many goroutines; errors are *surgetank.Error.
+type Manager struct {
+	broker    surgetank.Broker
+	factories map[string]Factory
+	opts      Options
+
+	ops    chan struct{} // holds a token while no change is under way
+	mu     sync.Mutex
+	sinks  map[string]*managed
+	closed bool
+}
+
+// managed is one sink. Its fields are changed by the holder of the manager's token, with mu held.
+type managed struct {
+	stored  stored
+	spec    Spec
+	broken  error   // why the stored settings cannot be run; then there is no runner
+	runner  *Runner // nil: paused or broken
+	stopped Status  // of the runner that was paused
+}
+
+// stored is the value in the metadata.
+type stored struct {
+	Version  int             `json:"version"`
+	Instance string          `json:"instance"` // see Claim
+	Paused   bool            `json:"paused,omitempty"`
+	Spec     json.RawMessage `json:"spec"`
+}
+
+const storedVersion = 1
+
+// checkWait bounds the look at a live target.
+const checkWait = 30 * time.Second
+
+// Info describes a sink: its settings without secrets, its state, and what waits in its queue.
+type Info struct {
+	Name   string          `json:"name"`
+	Queue  string          `json:"queue"`
+	Kind   string          `json:"kind"`
+	Paused bool            `json:"paused"`
+	Spec   json.RawMessage `json:"spec"`
+	Status
+	Waiting   int64   `json:"waiting"`            // messages in the queue that are not settled
+	OldestAge float64 `json:"oldest_age_seconds"` // of the oldest that is not leased
+}
+
+// NewManager starts the sinks that the broker has stored, whether their targets are up or not. A sink whose settings this
+// program cannot run is listed as refused and does not keep the others from running.
+func NewManager(ctx context.Context, broker surgetank.Broker, factories map[string]Factory, opts Options) (*Manager, error) {
+	m := &Manager{broker: broker, factories: factories, opts: opts.withDefaults(), ops: make(chan struct{}, 1), sinks: map[string]*managed{}}
+	m.ops <- struct{}{}
+	values, err := broker.Meta(ctx, Namespace)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		s := &managed{}
+		s.broken = m.load(s, values[name])
+		m.sinks[name] = s
+		if s.broken != nil {
+			m.opts.Logger.Error("a stored sink cannot be run", slog.String("sink", name), slog.String("reason", s.broken.Error()))
+			continue
+		}
+		if err := m.start(name, s); err != nil {
+			s.broken = err
+		}
+	}
+	return m, nil
+}
+
+func (m *Manager) load(s *managed, value []byte) error {
+	if err := json.Unmarshal(value, &s.stored); err != nil {
+		return fmt.Errorf("the stored settings cannot be read: %w; delete the sink and set it again", err)
+	}
+	if s.stored.Version != storedVersion || s.stored.Instance == "" {
+		return fmt.Errorf("the settings were stored by another version of Surgetank (%d); run that one, or delete the sink and set it again", s.stored.Version)
+	}
+	var err error
+	s.spec, err = ParseSpec(s.stored.Spec)
+	return err
+}
+
+// start makes a runner for a sink that is not paused.
+func (m *Manager) start(name string, s *managed) error {
+	if s.stored.Paused {
+		return nil
+	}
+	target, err := m.target(s.spec)
+	if err != nil {
+		return err
+	}
+	r := NewRunner(m.broker, target, name, s.stored.Instance, s.spec, m.opts)
+	m.mu.Lock()
+	s.runner = r
+	m.mu.Unlock()
+	r.Start()
+	return nil
+}
+
+func (m *Manager) target(spec Spec) (Target, error) {
+	f := m.factories[spec.Kind]
+	if f == nil {
+		return nil, surgetank.FieldErrorf(spec.Kind, "this program has no %s target", spec.Kind)
+	}
+	return f(spec)
+}
+
+// begin takes the token for one change; end gives it back.
+func (m *Manager) begin(ctx context.Context) error {
+	select {
+	case <-m.ops:
+	case <-ctx.Done():
+		return surgetank.Errorf(surgetank.CodeBusy, "another change of the sinks is under way; try again")
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		m.end()
+		return surgetank.Errorf(surgetank.CodeClosed, "the sinks are stopped; the server is shutting down")
+	}
+	return nil
+}
+
+func (m *Manager) end() { m.ops <- struct{}{} }
+
+func (m *Manager) get(name string) (*managed, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.sinks[name]
+	if s == nil {
+		return nil, surgetank.Errorf(surgetank.CodeNotFound, "there is no sink %.100q", name)
+	}
+	return s, nil
+}
+
+// store writes a sink's value; nil removes it.
+func (m *Manager) store(ctx context.Context, name string, v *stored) error {
+	if v == nil {
+		return m.broker.SetMeta(ctx, Namespace, name, nil)
+	}
+	value, err := json.Marshal(v)
+	if err != nil {
+		return surgetank.Errorf(surgetank.CodeInternal, "the settings of sink %s could not be encoded: %w", name, err)
+	}
+	return m.broker.SetMeta(ctx, Namespace, name, value)
+}
+
+// Put makes a sink or gives it other settings, as JSON that ParseSpec reads. The queue must exist, and the live target is checked
+// before anything is stored. Settings that are the sink's already change nothing and ask no target.
+// An address that is shown with *** for its password stands for the stored one.
+func (m *Manager) Put(ctx context.Context, name string, spec json.RawMessage) (json.RawMessage, bool, error) {
+	if err := surgetank.ValidateName("sink", name); err != nil {
+		return nil, false, err
+	}
+	next, err := ParseSpec(spec)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := m.begin(ctx); err != nil {
+		return nil, false, err
+	}
+	defer m.end()
+	old, err := m.get(name)
+	created := err != nil
+	if !created && old.broken == nil {
+		if next.Kind == old.spec.Kind && next.Address == old.spec.Redacted().Address {
+			next.Address = old.spec.Address
+		}
+		if string(next.Encode()) == string(old.spec.Encode()) {
+			info, err := m.Get(ctx, name)
+			return info, false, err
+		}
+	}
+	if next.Address == next.Redacted().Address && hasHidden(next.Address) {
+		return nil, false, surgetank.FieldErrorf("postgres.dsn", "postgres.dsn has %s for its password; write the password itself", hidden)
+	}
+	target, err := m.check(ctx, next)
+	if err != nil {
+		return nil, false, err
+	}
+	defer target.Close()
+
+	s := &managed{spec: next, stored: stored{Version: storedVersion, Instance: NewInstance(m.opts.Rand), Spec: next.Encode()}}
+	if !created && old.stored.Instance != "" {
+		s.stored.Instance, s.stored.Paused = old.stored.Instance, old.stored.Paused
+	}
+	if err := m.store(ctx, name, &s.stored); err != nil {
+		return nil, false, err
+	}
+	if !created {
+		m.halt(ctx, old)
+	}
+	m.mu.Lock()
+	m.sinks[name] = s
+	m.mu.Unlock()
+	if err := m.start(name, s); err != nil {
+		return nil, false, err
+	}
+	info, err := m.Get(ctx, name)
+	return info, created, err
+}
+
+// check looks at the queue and the live target.
+func (m *Manager) check(ctx context.Context, spec Spec) (Target, error) {
+	if _, err := m.broker.Queue(ctx, spec.Queue); err != nil {
+		if surgetank.CodeOf(err) == surgetank.CodeNotFound {
+			return nil, surgetank.FieldErrorf("queue", "the queue %s does not exist; create it first", spec.Queue)
+		}
+		return nil, err
+	}
+	target, err := m.target(spec)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkWait)
+	defer cancel()
+	if err := target.Check(ctx); err != nil {
+		target.Close()
+		return nil, err
+	}
+	return target, nil
+}
+
+// halt stops a sink's runner, if it has one.
+func (m *Manager) halt(ctx context.Context, s *managed) {
+	m.mu.Lock()
+	r := s.runner
+	m.mu.Unlock()
+	if r == nil {
+		return
+	}
+	r.Stop(ctx)
+	m.mu.Lock()
+	s.stopped, s.runner = r.Status(), nil
+	m.mu.Unlock()
+}
+
+// Delete stops a sink and forgets it, with its progress in the target if that can be reached. Queue and rows stay.
+func (m *Manager) Delete(ctx context.Context, name string) error {
+	if err := m.begin(ctx); err != nil {
+		return err
+	}
+	defer m.end()
+	s, err := m.get(name)
+	if err != nil {
+		return err
+	}
+	m.halt(ctx, s) // first: what is committed must be acked before its progress is forgotten
+	if err := m.store(ctx, name, nil); err != nil {
+		if s.broken == nil {
+			return errors.Join(err, m.start(name, s))
+		}
+		return err
+	}
+	m.mu.Lock()
+	delete(m.sinks, name)
+	m.mu.Unlock()
+	if s.broken == nil {
+		m.forget(ctx, name, s)
+	}
+	return nil
+}
+
+// forget removes a sink's progress. What stays behind harms nobody: it belongs to an instance that is never used again.
+func (m *Manager) forget(ctx context.Context, name string, s *managed) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	target, err := m.target(s.spec)
+	if err == nil {
+		defer target.Close()
+		if f, ok := target.(interface {
+			Forget(ctx context.Context, instance string) error
+		}); ok {
+			err = f.Forget(ctx, s.stored.Instance)
+		}
+	}
+	if err != nil {
+		m.opts.Logger.Warn("the progress of a deleted sink stays in surgetank_progress", slog.String("sink", name), slog.String("reason", err.Error()))
+	}
+}
+
+// Pause stops a sink after the batches at hand; it stays paused through restarts.
+func (m *Manager) Pause(ctx context.Context, name string) error { return m.setPaused(ctx, name, true) }
+
+// Resume starts a paused sink again, and one that stopped because another process took over or because broker and target
+// contradicted each other.
+func (m *Manager) Resume(ctx context.Context, name string) error {
+	return m.setPaused(ctx, name, false)
+}
+
+func (m *Manager) setPaused(ctx context.Context, name string, paused bool) error {
+	if err := m.begin(ctx); err != nil {
+		return err
+	}
+	defer m.end()
+	s, err := m.get(name)
+	if err != nil {
+		return err
+	}
+	if s.broken != nil {
+		return surgetank.Errorf(surgetank.CodeInvalid, "sink %s cannot be run: %w", name, s.broken)
+	}
+	if s.stored.Paused != paused {
+		next := s.stored
+		next.Paused = paused
+		if err := m.store(ctx, name, &next); err != nil {
+			return err
+		}
+		m.mu.Lock()
+		s.stored = next
+		m.mu.Unlock()
+	}
+	if paused {
+		m.halt(ctx, s)
+		return nil
+	}
+	if r := s.runner; r != nil {
+		select {
+		case <-r.Done():
+			m.halt(ctx, s)
+		default:
+			return nil
+		}
+	}
+	return m.start(name, s)
+}
+
+// Info describes one sink.
+func (m *Manager) Info(ctx context.Context, name string) (Info, error) {
+	s, err := m.get(name)
+	if err != nil {
+		return Info{}, err
+	}
+	m.mu.Lock()
+	i := Info{Name: name, Queue: s.spec.Queue, Kind: s.spec.Kind, Paused: s.stored.Paused, Status: s.stopped}
+	runner, broken := s.runner, s.broken
+	m.mu.Unlock()
+	switch {
+	case broken != nil:
+		i.State, i.Error, i.Spec = StateRefused, broken.Error(), json.RawMessage("null")
+		return i, nil
+	case runner != nil:
+		i.Status = runner.Status()
+	default:
+		i.State, i.Error = StatePaused, ""
+	}
+	i.Spec = s.spec.Redacted().Encode()
+	q, err := m.broker.Queue(ctx, s.spec.Queue)
+	switch {
+	case err == nil:
+		i.Waiting, i.OldestAge = q.Ready+q.Blocked+q.Delayed+q.Leased, q.OldestAge.Seconds()
+	case surgetank.CodeOf(err) != surgetank.CodeNotFound:
+		return Info{}, err
+	}
+	return i, nil
+}
+
+// Get gives Info as JSON.
+func (m *Manager) Get(ctx context.Context, name string) (json.RawMessage, error) {
+	i, err := m.Info(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(i)
+	if err != nil {
+		return nil, surgetank.Errorf(surgetank.CodeInternal, "the description of sink %s could not be encoded: %w", name, err)
+	}
+	return b, nil
+}
+
+// List gives the Info of all sinks as JSON, by name.
+func (m *Manager) List(ctx context.Context) ([]json.RawMessage, error) {
+	m.mu.Lock()
+	names := slices.Sorted(maps.Keys(m.sinks))
+	m.mu.Unlock()
+	var list []json.RawMessage
+	for _, name := range names {
+		b, err := m.Get(ctx, name)
+		if surgetank.CodeOf(err) == surgetank.CodeNotFound {
+			continue // deleted meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, b)
+	}
+	return list, nil
+}
+
+// Close stops all sinks at once: what their lanes are committing is finished and acked, until ctx ends. Close it before the broker.
+func (m *Manager) Close(ctx context.Context) error {
+	if err := m.begin(ctx); err != nil {
+		return err
+	}
+	defer m.end()
+	m.mu.Lock()
+	m.closed = true
+	all := slices.Collect(maps.Values(m.sinks))
+	m.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, s := range all {
+		wg.Go(func() { m.halt(ctx, s) })
+	}
+	wg.Wait()
+	return nil
+}

@@ -1,0 +1,233 @@
+package sink_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/sink"
+	"github.com/surgetank/surgetank/sink/sinktest"
+)
+
+// world is a broker, a database and the factories over it.
+type world struct {
+	b        *sinktest.Broker
+	db       *sinktest.Memory
+	checkErr error
+	made     int
+}
+
+type checked struct {
+	sink.Target
+	w *world
+}
+
+func (c checked) Check(context.Context) error { return c.w.checkErr }
+
+func (w *world) factories() map[string]sink.Factory {
+	make := func(s sink.Spec) (sink.Target, error) {
+		w.made++
+		t, err := w.db.Target(s)
+		return checked{t, w}, err
+	}
+	return map[string]sink.Factory{"sqlite": make, "postgres": make}
+}
+
+func (w *world) open(t *testing.T) *sink.Manager {
+	t.Helper()
+	m, err := sink.NewManager(context.Background(), w.b, w.factories(), sink.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+const memorySpec = `{"queue":"q","sqlite":{"path":"x.db","table":"t","columns":{"id":"message.id","grp":"message.group","v":"$.v"}}}`
+
+func bubble(t *testing.T, f func(t *testing.T, w *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{b: sinktest.NewBroker("q"), db: sinktest.NewMemory(1)}
+		defer w.b.Close()
+		f(t, w)
+	})
+}
+
+func info(t *testing.T, m *sink.Manager) sink.Info {
+	t.Helper()
+	synctest.Wait()
+	i, err := m.Info(context.Background(), "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+func TestManagerLife(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		ctx := context.Background()
+		m := w.open(t)
+		rows := func(want int) {
+			t.Helper()
+			synctest.Wait()
+			if err := w.b.Drained(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if got, _ := w.db.Rows(); len(got) != want {
+				t.Fatalf("%d rows, want %d", len(got), want)
+			}
+		}
+		if _, created, err := m.Put(ctx, "s", json.RawMessage(memorySpec)); err != nil || !created {
+			t.Fatal(created, err)
+		}
+		w.b.Add(surgetank.Message{Body: []byte(`{"v":1}`)})
+		rows(1)
+		if i := info(t, m); i.State != sink.StateRunning || i.Applied != 1 || i.Queue != "q" || i.Waiting != 0 {
+			t.Errorf("info %+v", i)
+		}
+
+		// The same settings again change nothing and ask no target.
+		w.checkErr = errors.New("the target is down")
+		made := w.made
+		if _, created, err := m.Put(ctx, "s", json.RawMessage(memorySpec)); err != nil || created || w.made != made {
+			t.Errorf("the same settings: created %v, %v, targets made %d", created, err, w.made-made)
+		}
+		// Others are refused while the target cannot be checked, and the sink runs on.
+		other := strings.Replace(memorySpec, `"queue"`, `"lanes":3,"queue"`, 1)
+		if _, _, err := m.Put(ctx, "s", json.RawMessage(other)); err == nil {
+			t.Error("settings were stored without a look at the target")
+		}
+		w.checkErr = nil
+		w.b.Add(surgetank.Message{Body: []byte(`{"v":2}`)})
+		rows(2)
+		if _, created, err := m.Put(ctx, "s", json.RawMessage(other)); err != nil || created {
+			t.Error(created, err)
+		}
+		w.b.Add(surgetank.Message{Body: []byte(`{"v":3}`)})
+		rows(3)
+
+		if err := m.Pause(ctx, "s"); err != nil {
+			t.Fatal(err)
+		}
+		w.b.Add(surgetank.Message{Body: []byte(`{"v":4}`)})
+		if i := info(t, m); i.State != sink.StatePaused || !i.Paused || i.Waiting != 1 {
+			t.Errorf("paused: %+v", i)
+		}
+		// A restart keeps it paused, with its settings.
+		if err := m.Close(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Pause(ctx, "s"); !errors.Is(err, surgetank.ErrClosed) {
+			t.Errorf("pause after close: %v", err)
+		}
+		m = w.open(t)
+		if i := info(t, m); i.State != sink.StatePaused || !strings.Contains(string(i.Spec), `"lanes":3`) {
+			t.Errorf("after a restart: %+v", i)
+		}
+		if err := m.Resume(ctx, "s"); err != nil {
+			t.Fatal(err)
+		}
+		rows(4)
+		if err := m.Delete(ctx, "s"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.Info(ctx, "s"); !errors.Is(err, surgetank.ErrNotFound) {
+			t.Errorf("a deleted sink: %v", err)
+		}
+		if list, err := m.List(ctx); err != nil || len(list) != 0 {
+			t.Errorf("list %s, %v", list, err)
+		}
+		if err := m.Close(ctx); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestManagerRefuses(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		ctx := context.Background()
+		m := w.open(t)
+		defer func() { _ = m.Close(ctx) }()
+		for spec, field := range map[string]string{
+			strings.Replace(memorySpec, `"q"`, `"nope"`, 1):          "queue",
+			strings.Replace(memorySpec, `"v":`, `"v":"$.x","v":`, 1): "sqlite.columns.v",
+			`{"queue":"q","webhook":{}}`:                             "webhook",
+		} {
+			_, _, err := m.Put(ctx, "s", json.RawMessage(spec))
+			var e *surgetank.Error
+			if !errors.As(err, &e) || e.Field != field {
+				t.Errorf("%s: %v, want field %s", spec, err, field)
+			}
+		}
+		if _, _, err := m.Put(ctx, "bad\nname", json.RawMessage(memorySpec)); !errors.Is(err, surgetank.ErrInvalid) {
+			t.Errorf("a bad name: %v", err)
+		}
+		for _, err := range []error{m.Delete(ctx, "s"), m.Pause(ctx, "s"), m.Resume(ctx, "s")} {
+			if !errors.Is(err, surgetank.ErrNotFound) {
+				t.Errorf("a sink that is not there: %v", err)
+			}
+		}
+	})
+}
+
+func TestManagerKeepsPasswords(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		ctx := context.Background()
+		m := w.open(t)
+		defer func() { _ = m.Close(ctx) }()
+		spec := strings.Replace(memorySpec, `"sqlite":{"path":"x.db"`, `"postgres":{"dsn":"postgres://u:hunter2@h/db"`, 1)
+		shown, _, err := m.Put(ctx, "s", json.RawMessage(spec))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := m.List(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, out := range append(list, shown) {
+			if strings.Contains(string(out), "hunter2") || !strings.Contains(string(out), "u:***@h") {
+				t.Errorf("shown: %s", out)
+			}
+		}
+		var got struct{ Spec json.RawMessage }
+		if err := json.Unmarshal(shown, &got); err != nil {
+			t.Fatal(err)
+		}
+		// What was shown can be sent back: the password stays.
+		if _, created, err := m.Put(ctx, "s", got.Spec); err != nil || created {
+			t.Errorf("sent back: %v, %v", created, err)
+		}
+		if _, _, err := m.Put(ctx, "s", json.RawMessage(strings.Replace(string(got.Spec), "@h/", "@other/", 1))); err == nil {
+			t.Error("*** was taken for a password")
+		}
+		meta, err := w.b.Meta(ctx, sink.Namespace)
+		if err != nil || !strings.Contains(string(meta["s"]), "hunter2") {
+			t.Errorf("stored: %s, %v", meta["s"], err)
+		}
+	})
+}
+
+func TestManagerListsWhatItCannotRun(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		ctx := context.Background()
+		for name, value := range map[string]string{"s": `{"version":9,"instance":"x","spec":{}}`, "t": `{`} {
+			if err := w.b.SetMeta(ctx, sink.Namespace, name, []byte(value)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m := w.open(t)
+		defer func() { _ = m.Close(ctx) }()
+		if i := info(t, m); i.State != sink.StateRefused || !strings.Contains(i.Error, "version") {
+			t.Errorf("info %+v", i)
+		}
+		if err := m.Resume(ctx, "s"); !errors.Is(err, surgetank.ErrInvalid) {
+			t.Errorf("resume: %v", err)
+		}
+		if err := m.Delete(ctx, "s"); err != nil {
+			t.Error(err)
+		}
+	})
+}

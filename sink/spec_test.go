@@ -1,0 +1,165 @@
+package sink
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/surgetank/surgetank"
+)
+
+const goodSpec = `{"queue":"orders","postgres":{"dsn":"postgres://u:p@h/db","table":"s.orders","columns":{"z":"$.id","a":"$","body":"body","h":"header.X"},
+	"on_conflict":{"keys":["z"],"do":"update"}},"batch":{"max":50,"wait":"5ms"},"lanes":2}`
+
+func TestParseSpecKeepsWhatIsWritten(t *testing.T) {
+	s, err := ParseSpec([]byte(goodSpec))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, c := range s.Table.Columns {
+		names = append(names, c.Name+"="+c.From.String())
+	}
+	if got, want := fmt.Sprint(names), "[z=$.id a=$ body=body h=header.X]"; got != want {
+		t.Errorf("columns %s, want %s", got, want)
+	}
+	if s.Queue != "orders" || s.Kind != "postgres" || s.Lanes != 2 || s.Batch.Max != 50 || !s.Table.OnConflict.Update {
+		t.Errorf("%+v", s)
+	}
+	again, err := ParseSpec(s.Encode())
+	if err != nil || string(again.Encode()) != string(s.Encode()) {
+		t.Errorf("%v: %s became %s", err, s.Encode(), again.Encode())
+	}
+}
+
+func TestParseSpecRefuses(t *testing.T) {
+	replace := func(old, new string) string {
+		if !strings.Contains(goodSpec, old) {
+			t.Fatalf("%s is not in the good settings", old)
+		}
+		return strings.Replace(goodSpec, old, new, 1)
+	}
+	for _, c := range []struct{ spec, field, says string }{
+		{`[]`, "", "must be an object"},
+		{`{"queue":"q"`, "", "not JSON"},
+		{goodSpec + "{}", "", "follows the end"},
+		{replace(`"lanes"`, `"lane"`), "lane", "known here are queue"},
+		{replace(`"dsn"`, `"path"`), "postgres.path", "known here are dsn"},
+		{replace(`"do":`, `"does":`), "postgres.on_conflict.does", "known here are keys, do"},
+		{replace(`"update"`, `"replace"`), "postgres.on_conflict.do", "update or nothing"},
+		{replace(`["z"]`, `["q"]`), "postgres.on_conflict.keys", "not among the columns"},
+		{replace(`["z"]`, `["z","z"]`), "postgres.on_conflict.keys", "twice"},
+		{replace(`["z"]`, `[]`), "postgres.on_conflict.keys", "empty"},
+		{replace(`"$.id"`, `"$.id[*]"`), "postgres.columns.z", "at byte 5"},
+		{replace(`"$.id"`, `"messages.id"`), "postgres.columns.z", "is not a source"},
+		{replace(`"a":`, `"z":`), "postgres.columns.z", "twice"},
+		{replace(`"5ms"`, `5`), "batch.wait", "must be a text"},
+		{replace(`"5ms"`, `"5"`), "batch.wait", "is not a duration"},
+		{replace(`"5ms"`, `"2h"`), "batch.wait", "between"},
+		{replace(`50`, `"50"`), "batch.max", "whole number"},
+		{replace(`50`, `1000000`), "batch.max", "between"},
+		{replace(`"lanes":2`, `"lanes":65`), "lanes", "between"},
+		{replace(`s.orders`, `a.b.c`), "postgres.table", "more than a schema"},
+		{replace(`s.orders`, ``), "postgres.table", "empty"},
+		{replace(`postgres://u:p@h/db`, ``), "postgres.dsn", "empty"},
+		{replace(`"batch"`, `"sqlite":{"path":"x"},"batch"`), "sqlite", "one target"},
+		{`{"queue":"q"}`, "postgres", "needs a target"},
+		{replace(`"orders"`, `""`), "queue", "empty"},
+		{`{"queue":"q","webhook":{"url":"x"}}`, "webhook", "not available yet"},
+		{`{"x":"` + strings.Repeat("x", MaxSpecBytes) + `"}`, "", "at most"},
+	} {
+		_, err := ParseSpec([]byte(c.spec))
+		var e *surgetank.Error
+		if !errors.As(err, &e) || e.Field != c.field || !strings.Contains(e.Message, c.says) {
+			t.Errorf("%.120s: %v, want %q at %q", c.spec, err, c.says, c.field)
+		}
+	}
+}
+
+func TestRedact(t *testing.T) {
+	for in, want := range map[string]string{
+		"postgres://u:secret@h:5/db?sslmode=disable":           "postgres://u:***@h:5/db?sslmode=disable",
+		"postgres://u@h/db":                                    "postgres://u@h/db",
+		"postgresql://h/db?password=secret&sslpassword=secret": "postgresql://h/db?password=***&sslpassword=***",
+		"postgres://u:se cret@h/db%zz":                         "***",
+		"host=h password=secret user=u":                        "host=h password=*** user=u",
+		"host=h password = 'sec ret\\' x' user=u":              "host=h password=*** user=u",
+		"PASSWORD=secret":                                      "PASSWORD=***",
+		"mysql://u:secret@h":                                   "***",
+		"host=h dbname=d":                                      "host=h dbname=d",
+	} {
+		if got := redact(in); got != want {
+			t.Errorf("%s is shown as %s, want %s", in, got, want)
+		}
+	}
+}
+
+func TestSplitTable(t *testing.T) {
+	for in, want := range map[string]string{
+		`t`: `["t"]`, `s.t`: `["s" "t"]`, `"a.b"`: `["a.b"]`, `"a""b".T`: `["a\"b" "T"]`, `s."t"`: `["s" "t"]`,
+		``: "error", `.t`: "error", `t.`: "error", `a.b.c`: "error", `"a`: "error", `"a"b`: "error", `a"b`: "error", `""`: "error", "a\x00": "error",
+	} {
+		parts, err := SplitTable(in)
+		got := fmt.Sprintf("%q", parts)
+		if err != nil {
+			got = "error"
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+}
+
+func TestIDsComeBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		ids := rapid.SliceOfDistinct(rapid.Uint64Range(0, 1<<40), rapid.ID[uint64]).Draw(t, "far apart")
+		from := rapid.Uint64Range(0, 1<<50).Draw(t, "from")
+		for i := range uint64(rapid.IntRange(0, 300).Draw(t, "run")) {
+			ids = append(ids, from+i)
+		}
+		slices.Sort(ids)
+		ids = slices.Compact(ids)
+		got, err := ReadIDs(nil, AppendIDs(nil, ids))
+		if err != nil || !slices.Equal(got, ids) {
+			t.Fatalf("%v, %v; want %v", got, err, ids)
+		}
+	})
+	if n := len(AppendIDs(nil, slices.Collect(func(yield func(uint64) bool) {
+		for i := range uint64(1000) {
+			if !yield(1<<40 + i) {
+				return
+			}
+		}
+	}))); n > 12 {
+		t.Errorf("a run of 1000 takes %d bytes", n)
+	}
+}
+
+func FuzzReadIDs(f *testing.F) {
+	f.Add([]byte{1, 5, 3})
+	f.Add([]byte{1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		ids, err := ReadIDs(nil, b)
+		if err == nil && !slices.IsSorted(ids) {
+			t.Fatalf("%v is not sorted", ids)
+		}
+	})
+}
+
+func FuzzParseSpec(f *testing.F) {
+	f.Add([]byte(goodSpec))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := ParseSpec(b)
+		if err != nil {
+			return
+		}
+		again, err := ParseSpec(s.Encode())
+		if err != nil || string(again.Encode()) != string(s.Encode()) {
+			t.Fatalf("%s does not come back: %v", s.Encode(), err)
+		}
+	})
+}

@@ -1,0 +1,380 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/embedded"
+)
+
+func open(t *testing.T, config surgetank.QueueConfig) surgetank.Broker {
+	t.Helper()
+	b, err := embedded.Memory(embedded.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	if _, _, err := b.DeclareQueue(t.Context(), "q", config, surgetank.DeclareNew); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func publish(t *testing.T, b surgetank.Broker, bodies ...string) {
+	t.Helper()
+	var msgs []surgetank.Publishing
+	for _, s := range bodies {
+		msgs = append(msgs, surgetank.Publishing{Queues: []string{"q"}, Message: surgetank.Message{Body: []byte(s)}})
+	}
+	results, err := b.Publish(t.Context(), msgs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range results {
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+}
+
+func info(t *testing.T, b surgetank.Broker, queue string) surgetank.QueueInfo {
+	t.Helper()
+	i, err := b.Queue(context.Background(), queue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+// start runs a worker and gives a function that stops it and returns what Run did.
+func start(t *testing.T, b surgetank.Broker, h Handler, o Options) (stop func() error) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Run(ctx, b, "q", h, o) }()
+	stop = sync.OnceValue(func() error { cancel(); return <-done })
+	t.Cleanup(func() { stop() })
+	return stop
+}
+
+func TestEachMessageIsHandledAndAcked(t *testing.T) {
+	b := open(t, surgetank.QueueConfig{})
+	const n = 200
+	var mu sync.Mutex
+	seen := map[string]int{}
+	all := make(chan struct{})
+	stop := start(t, b, func(_ context.Context, d *surgetank.Delivery) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if seen[string(d.Body)]++; len(seen) == n {
+			close(all)
+		}
+		return nil
+	}, Options{Concurrency: 8})
+	for i := range n {
+		publish(t, b, fmt.Sprint(i))
+	}
+	<-all
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if i := info(t, b, "q"); i.Acked != n || i.Ready+i.Leased+i.Delayed+i.Blocked != 0 {
+		t.Fatalf("%+v", i)
+	}
+	for body, times := range seen {
+		if times != 1 {
+			t.Fatalf("%s was handled %d times", body, times)
+		}
+	}
+}
+
+func TestConcurrencyIsKept(t *testing.T) {
+	b := open(t, surgetank.QueueConfig{})
+	var now atomic.Int64
+	full, goOn := make(chan struct{}), make(chan struct{})
+	start(t, b, func(ctx context.Context, _ *surgetank.Delivery) error {
+		if now.Add(1) == 3 {
+			close(full)
+		}
+		<-goOn
+		now.Add(-1)
+		return nil
+	}, Options{Concurrency: 3})
+	publish(t, b, "1", "2", "3", "4", "5")
+	<-full
+	if i := info(t, b, "q"); i.Leased != 3 || i.Ready != 2 {
+		t.Fatalf("leased %d, ready %d", i.Leased, i.Ready)
+	}
+	close(goOn)
+}
+
+// What a handler returns decides what becomes of its message.
+func TestVerdicts(t *testing.T) {
+	boom := errors.New("no such customer")
+	for _, tc := range []struct {
+		name                         string
+		err                          error
+		ready, delayed, dead, nacked int64
+		attempts                     int
+		reason, detail               string
+	}{
+		{"done", nil, 0, 0, 0, 0, 0, "", ""},
+		{"an error waits for the back-off", boom, 0, 1, 0, 1, 0, "", ""},
+		{"retry after", RetryAfter(time.Hour, boom), 0, 1, 0, 1, 0, "", ""},
+		{"a wrapped retry after", fmt.Errorf("wrapped: %w", RetryAfter(time.Hour, nil)), 0, 1, 0, 1, 0, "", ""},
+		{"release", Release(time.Hour, boom), 0, 1, 0, 1, 0, "", ""},
+		{"reject", Reject(boom), 0, 0, 1, 0, 1, surgetank.ReasonRejected, "no such customer"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := open(t, surgetank.QueueConfig{Retry: surgetank.RetryConfig{Initial: time.Hour, Max: time.Hour}})
+			handled := make(chan struct{}, 10)
+			stop := start(t, b, func(context.Context, *surgetank.Delivery) error {
+				handled <- struct{}{}
+				return tc.err
+			}, Options{})
+			publish(t, b, "x")
+			<-handled
+			if err := stop(); err != nil {
+				t.Fatal(err)
+			}
+			if i := info(t, b, "q"); i.Ready != tc.ready || i.Delayed != tc.delayed || int64(i.Nacked) != tc.nacked && tc.dead == 0 {
+				t.Fatalf("ready %d, delayed %d, nacked %d", i.Ready, i.Delayed, i.Nacked)
+			}
+			if tc.dead == 0 {
+				return
+			}
+			list, err := b.Peek(t.Context(), "q.dead", surgetank.PeekOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := list[0].Deaths[0]; d.Reason != tc.reason || d.Detail != tc.detail {
+				t.Fatalf("%+v", d)
+			}
+		})
+	}
+}
+
+func TestPanicIsNackedWithItsWords(t *testing.T) {
+	b := open(t, surgetank.QueueConfig{Retry: surgetank.RetryConfig{MaxAttempts: 2, Initial: -1}})
+	var calls atomic.Int64
+	second := make(chan struct{})
+	stop := start(t, b, func(_ context.Context, d *surgetank.Delivery) error {
+		if calls.Add(1) == 2 {
+			close(second)
+		}
+		panic("index out of reach")
+	}, Options{})
+	publish(t, b, "x")
+	<-second
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	list, err := b.Peek(t.Context(), "q.dead", surgetank.PeekOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := list[0].Deaths[0]; d.Reason != surgetank.ReasonAttempts || !strings.Contains(d.Detail, "panicked: index out of reach") || d.Attempts != 2 {
+		t.Fatalf("%+v", d)
+	}
+}
+
+// A handler that takes longer than its lease keeps it: nobody else gets the message.
+func TestLeaseIsExtended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // its clock moves when everybody waits
+		b := open(t, surgetank.QueueConfig{})
+		var calls atomic.Int64
+		started, goOn := make(chan struct{}), make(chan struct{})
+		stop := start(t, b, func(ctx context.Context, d *surgetank.Delivery) error {
+			calls.Add(1)
+			close(started)
+			<-goOn
+			return ctx.Err()
+		}, Options{Lease: time.Minute, Concurrency: 2})
+		publish(t, b, "x")
+		<-started
+		<-time.After(time.Hour)
+		if i := info(t, b, "q"); i.LeasesLost != 0 || i.Leased != 1 {
+			t.Errorf("leases lost %d, leased %d", i.LeasesLost, i.Leased)
+		}
+		close(goOn)
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if i := info(t, b, "q"); i.Acked != 1 || calls.Load() != 1 {
+			t.Fatalf("acked %d, calls %d", i.Acked, calls.Load())
+		}
+	})
+}
+
+// lossy is a broker on which every extension finds the lease lost.
+type lossy struct{ surgetank.Broker }
+
+func (b lossy) Settle(ctx context.Context, s []surgetank.Settlement) ([]surgetank.SettleResult, error) {
+	if len(s) > 0 && s[0].Op == surgetank.Extend {
+		results := make([]surgetank.SettleResult, len(s))
+		for i := range results {
+			results[i] = surgetank.Errorf(surgetank.CodeLeaseLost, "the lease has ended")
+		}
+		return results, nil
+	}
+	return b.Broker.Settle(ctx, s)
+}
+
+func TestHandlerLearnsOfALostLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := lossy{open(t, surgetank.QueueConfig{})}
+		cause := make(chan error, 1)
+		start(t, b, func(ctx context.Context, _ *surgetank.Delivery) error {
+			<-ctx.Done()
+			select {
+			case cause <- context.Cause(ctx):
+			default:
+			}
+			return Release(time.Hour, ctx.Err())
+		}, Options{})
+		publish(t, b, "x")
+		if err := <-cause; !errors.Is(err, ErrLeaseLost) {
+			t.Fatal(err)
+		}
+	})
+}
+
+// Stopping finishes what runs, settles it, and gives back the rest without counting an attempt.
+func TestGracefulStop(t *testing.T) {
+	b := open(t, surgetank.QueueConfig{})
+	publish(t, b, "1", "2", "3", "4", "5")
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- RunBatches(ctx, b, "q", func(ctx context.Context, batch []surgetank.Delivery) error {
+			once.Do(func() { close(begun) })
+			<-goOn
+			return ctx.Err() // not cancelled although the worker is stopping
+		}, Options{MaxBatch: 2, Concurrency: 1})
+	}()
+	<-begun
+	cancel()
+	close(goOn)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	i := info(t, b, "q")
+	if i.Acked != 2 || i.Ready != 3 || i.Leased != 0 {
+		t.Fatalf("acked %d, ready %d, leased %d", i.Acked, i.Ready, i.Leased)
+	}
+	rest, err := b.Receive(t.Context(), "q", surgetank.ReceiveOptions{Max: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range rest {
+		if d.Attempt != 1 {
+			t.Fatalf("attempt %d of a message that no handler saw", d.Attempt)
+		}
+	}
+}
+
+func TestStopTimeoutEndsHandlers(t *testing.T) {
+	b := open(t, surgetank.QueueConfig{})
+	begun := make(chan struct{})
+	stop := start(t, b, func(ctx context.Context, _ *surgetank.Delivery) error {
+		close(begun)
+		<-ctx.Done() // would never end by itself
+		return Release(0, ctx.Err())
+	}, Options{StopTimeout: time.Millisecond})
+	publish(t, b, "x")
+	<-begun
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if i := info(t, b, "q"); i.Ready != 1 {
+		t.Fatalf("%+v", i)
+	}
+}
+
+func TestBatches(t *testing.T) {
+	b := open(t, surgetank.QueueConfig{Retry: surgetank.RetryConfig{Initial: time.Hour, Max: time.Hour}})
+	publish(t, b, "0", "1", "2", "3", "4", "5", "6")
+	ctx, cancel := context.WithCancel(t.Context())
+	var sizes []int
+	err := RunBatches(ctx, b, "q", func(_ context.Context, batch []surgetank.Delivery) error {
+		sizes = append(sizes, len(batch))
+		total := 0
+		for _, n := range sizes {
+			total += n
+		}
+		if total == 7 {
+			cancel()
+		}
+		answers := make(Errors, len(batch))
+		for i := range batch {
+			if string(batch[i].Body) == "3" {
+				answers[i] = Reject(errors.New("three"))
+			}
+			if string(batch[i].Body) == "5" {
+				answers[i] = errors.New("five")
+			}
+		}
+		return fmt.Errorf("some failed: %w", answers)
+	}, Options{MaxBatch: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range sizes {
+		if n > 4 {
+			t.Fatalf("sizes %v", sizes)
+		}
+	}
+	if i := info(t, b, "q"); i.Acked != 5 || i.Delayed != 1 || i.DeadLettered != 1 {
+		t.Fatalf("acked %d, delayed %d, dead %d", i.Acked, i.Delayed, i.DeadLettered)
+	}
+}
+
+func TestEndsWithTheQueueAndTheBroker(t *testing.T) {
+	b := open(t, surgetank.QueueConfig{})
+	done := make(chan error, 1)
+	run := func() {
+		go func() {
+			done <- Run(t.Context(), b, "q", func(context.Context, *surgetank.Delivery) error { return nil }, Options{})
+		}()
+		for info(t, b, "q").Consumers == 0 {
+		}
+	}
+	run()
+	if _, err := b.DeleteQueue(t.Context(), "q", surgetank.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; surgetank.CodeOf(err) != surgetank.CodeNotFound {
+		t.Fatal(err)
+	}
+	if err := Run(t.Context(), b, "q", nil, Options{}); surgetank.CodeOf(err) != surgetank.CodeNotFound {
+		t.Fatal(err)
+	}
+	if _, _, err := b.DeclareQueue(t.Context(), "q", surgetank.QueueConfig{}, surgetank.DeclareNew); err != nil {
+		t.Fatal(err)
+	}
+	run()
+	b.Close()
+	if err := <-done; surgetank.CodeOf(err) != surgetank.CodeClosed {
+		t.Fatal(err)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	a := errors.New("a")
+	e := Errors{nil, a, Reject(nil)}
+	if !errors.Is(e, a) || e.Error() != "2 of 3 messages failed, the first: a" || (Errors{nil}).Error() != "no message failed" {
+		t.Fatal(e)
+	}
+	if s := verdict(RetryAfter(-time.Second, nil)); s.Delay != 0 || s.Reason == "" {
+		t.Fatalf("%+v", s)
+	}
+}
