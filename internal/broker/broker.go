@@ -45,6 +45,7 @@ type Options struct {
 	MailboxBytes  int64 // of commands that wait for the loop; 0: 32 MiB
 	MailboxOps    int   // 0: 16,384
 	SnapshotBytes int64 // log bytes between snapshots, at least; 0: 64 MiB
+	SnapshotPiece int   // bytes of a snapshot that are encoded between two turns; 0: 256 KiB
 	// Manual: there is no goroutine. Whoever drives the broker calls Tick, and Pump on the log.
 	Manual bool
 }
@@ -60,15 +61,18 @@ type Broker struct {
 	groups  groupers
 	places  places
 	fill    atomic.Int32 // what the log said about room last: 0 nothing new, 1 full, 2 room again
+	skew    atomic.Int64 // how far the loop's time is ahead of the clock
 	failed  chan struct{}
 	failure error // set before failed is closed
 
 	// The loop's alone.
 	machine  *queue.Machine
-	number   uint64 // of the newest entry
-	durable  uint64 // of the newest entry that is known to be durable
-	pending  []*op  // taken from the mailbox, not yet stepped (their turn was full)
-	taken    []*op  // all of that take; its memory is used again
+	time     int64     // of the loop, see now
+	looked   time.Time // when now was asked last
+	number   uint64    // of the newest entry
+	durable  uint64    // of the newest entry that is known to be durable
+	pending  []*op     // taken from the mailbox, not yet stepped (their turn was full)
+	taken    []*op     // all of that take; its memory is used again
 	spare    []*op
 	cmds     []queue.Command
 	flights  []flight
@@ -132,6 +136,9 @@ func Open(opts Options) (*Broker, error) {
 	}
 	def(&opts.MailboxBytes, 32<<20)
 	def(&opts.SnapshotBytes, 64<<20)
+	if opts.SnapshotPiece == 0 {
+		opts.SnapshotPiece = defaultPiece
+	}
 	if opts.MailboxOps == 0 {
 		opts.MailboxOps = 16_384
 	}
@@ -175,7 +182,8 @@ func (b *Broker) recover() error {
 	if err := errors.Join(err, replay.Close()); err != nil {
 		return err
 	}
-	b.machine.Recovered(b.clock.Now().UnixNano())
+	b.startTime(start)
+	b.machine.Recovered(b.now())
 	b.epoch, b.durable = b.machine.Epoch()+1, b.number
 	// The first entry opens the epoch. Everything else is parked behind it, so nothing leaves before it is durable.
 	b.pending = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch}, release: func(err error) { b.opened <- err }}}
@@ -199,9 +207,9 @@ func (b *Broker) replay(replay commitlog.Replay) (entries int, err error) {
 		if err != nil {
 			return entries, surgetank.Errorf(surgetank.CodeCorrupt, "the log's entry at offset %d cannot be understood: %w", e.Offset, err)
 		}
-		if b.number != 0 && h.Number != b.number+1 {
+		if h.Number != b.number+1 {
 			return entries, surgetank.Errorf(surgetank.CodeCorrupt,
-				"the log has a gap: entry %d is followed by entry %d (offset %d); run surgetank verify on the data directory", b.number, h.Number, e.Offset)
+				"the log has a gap: behind entry %d comes entry %d (offset %d), or the snapshot before it is missing; run surgetank verify on the data directory", b.number, h.Number, e.Offset)
 		}
 		b.number = h.Number
 		b.places.add(h.Number, e.Offset)
@@ -363,7 +371,7 @@ func (b *Broker) untilDue() time.Duration {
 	if b.crowded() {
 		return time.Hour // a landing wakes the loop
 	}
-	d := time.Duration(at - b.clock.Now().UnixNano())
+	d := time.Duration(at - b.now())
 	return max(0, min(d, time.Hour))
 }
 

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"sort"
 	"sync"
 
@@ -52,8 +53,10 @@ func (p *places) trim(number uint64) {
 	}
 }
 
-func (p *places) copy() []placeRun {
+// copy gives the runs up to an entry; later ones are not the business of a snapshot of that entry.
+func (p *places) copy(number uint64) []placeRun {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return append([]placeRun(nil), p.runs...)
+	i := sort.Search(len(p.runs), func(i int) bool { return p.runs[i].number > number })
+	return slices.Clone(p.runs[:i])
 }

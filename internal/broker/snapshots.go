@@ -34,7 +34,8 @@ type snapResult struct {
 	err error
 }
 
-const snapPieceBytes = 256 << 10
+// defaultPiece is how much of a snapshot is encoded between two turns.
+const defaultPiece = 256 << 10
 
 var errAbandoned = errors.New("the snapshot was given up")
 
@@ -60,7 +61,7 @@ func (b *Broker) snapLanded(t ticket) {
 	}
 	at, _ := b.places.offset(s.number)
 	s.pieces = make(chan []byte, 2)
-	head, pieces, results := b.snapHead(), s.pieces, s.results
+	head, pieces, results := b.snapHead(s.number), s.pieces, s.results
 	b.work.Add(1)
 	go func() {
 		defer b.work.Done()
@@ -84,9 +85,9 @@ func (b *Broker) snapLanded(t ticket) {
 	}()
 }
 
-// snapHead is what the broker itself keeps in a snapshot: where its entries are.
-func (b *Broker) snapHead() []byte {
-	runs := b.places.copy()
+// snapHead is what the broker itself keeps in a snapshot up to an entry: where its entries are.
+func (b *Broker) snapHead(number uint64) []byte {
+	runs := b.places.copy(number)
 	head := binary.AppendUvarint(nil, uint64(len(runs)))
 	for _, r := range runs {
 		head = binary.AppendUvarint(head, r.number)
@@ -102,7 +103,7 @@ func (b *Broker) snapPiece() ([]byte, chan<- []byte) {
 		return nil, nil
 	}
 	if s.piece == nil {
-		s.piece, s.last = b.machine.SnapshotNext(snapPieceBytes)
+		s.piece, s.last = b.machine.SnapshotNext(b.opts.SnapshotPiece)
 		s.written += int64(len(s.piece))
 	}
 	if b.opts.Manual {
@@ -110,7 +111,7 @@ func (b *Broker) snapPiece() ([]byte, chan<- []byte) {
 		s.sent()
 		if s.last {
 			at, _ := b.places.offset(s.number)
-			head, body := b.snapHead(), s.buffer
+			head, body := b.snapHead(s.number), s.buffer
 			err := b.opts.Snapshots.Save(at, func(w io.Writer) error {
 				_, err1 := w.Write(head)
 				_, err2 := w.Write(body)
@@ -151,7 +152,7 @@ func (b *Broker) snapDone(r snapResult) {
 	}
 	number := s.number
 	b.logger.Debug("snapshot stored", "entry", number, "bytes", s.written)
-	b.snap = snapState{size: s.written, results: s.results, since: 0}
+	b.snap = snapState{size: s.written, results: s.results, since: s.since}
 	b.trim(number)
 }
 
@@ -207,11 +208,11 @@ func (b *Broker) finalSnapshot() {
 	}
 	b.machine.StartSnapshot(b.number)
 	err := b.opts.Snapshots.Save(at, func(w io.Writer) error {
-		if _, err := w.Write(b.snapHead()); err != nil {
+		if _, err := w.Write(b.snapHead(b.number)); err != nil {
 			return err
 		}
 		for {
-			piece, last := b.machine.SnapshotNext(snapPieceBytes)
+			piece, last := b.machine.SnapshotNext(b.opts.SnapshotPiece)
 			if _, err := w.Write(piece); err != nil || last {
 				return err
 			}

@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/commitlog"
@@ -56,6 +58,8 @@ func (b *Broker) scan(c *queue.Survivors) {
 		case !c.Done:
 			b.scan(c)
 		default:
+			// The copies that share a record follow each other, so that it is written once.
+			slices.SortStableFunc(c.Found, func(x, y queue.Survivor) int { return cmp.Compare(x.Ref, y.Ref) })
 			b.background(func() { b.move(c.Found) })
 		}
 	})
@@ -121,5 +125,6 @@ func (r *reader) survivor(v *queue.Survivor) (queue.Relocation, error) {
 		}
 		deaths = append(deaths, death)
 	}
-	return queue.Relocation{Survivor: *v, Message: &s.Message, Deaths: append(deaths, s.Deaths...), Time: s.Time}, nil
+	deaths = append(deaths, s.Deaths...)
+	return queue.Relocation{Survivor: *v, Message: &s.Message, Deaths: deaths[:min(len(deaths), queue.MaxDeaths)], Time: s.Time}, nil
 }

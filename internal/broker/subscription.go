@@ -82,6 +82,9 @@ func (s *subscription) nudge() {
 	case s.ready <- struct{}{}:
 	default:
 	}
+	if s.opts.Notify != nil {
+		s.opts.Notify()
+	}
 }
 
 // end is called by the loop: nothing more will come. nil: a receive got its fill.
@@ -148,7 +151,7 @@ func (s *subscription) TryReceive(buf []surgetank.Delivery, limit, maxBytes int)
 		if err != nil || len(outs) == 0 {
 			return buf, err
 		}
-		now := s.b.clock.Now().UnixNano()
+		now := s.b.clock.Now().UnixNano() + s.b.skew.Load()
 		have := len(buf)
 		for i := range outs {
 			o := &outs[i]
@@ -221,7 +224,7 @@ func (s *subscription) leave(all bool) error {
 	back := s.drain()
 	s.reading.Unlock()
 	if err == nil {
-		err = put(&queue.Detach{Consumer: s.id, GiveBack: back, All: all})
+		err = put(&queue.Detach{Consumer: s.id, Queue: s.queueID, GiveBack: back, All: all})
 	}
 	if surgetank.CodeOf(err) == surgetank.CodeClosed || s.b.Err() != nil {
 		return nil // leases end with the broker
@@ -256,26 +259,23 @@ func (b *Broker) Receive(ctx context.Context, name string, opts surgetank.Receiv
 	if err != nil {
 		return nil, err
 	}
+	var timeout <-chan time.Time // without a wait the machine ends it, as soon as its queue was served
 	if opts.Wait > 0 {
 		timer := b.clock.NewTimer(opts.Wait)
 		defer timer.Stop()
-		select {
-		case <-s.ready:
-		case <-timer.C():
-		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), s.Cancel())
+		timeout = timer.C()
+	}
+	over, err := s.over(ctx, timeout)
+	if err != nil {
+		return nil, errors.Join(err, s.Cancel())
+	}
+	if !over {
+		// What was handed out in this very moment is not lost: leave the line, then look.
+		done := make(chan error, 1)
+		if err := b.mailbox.put(context.Background(), &op{cmd: &queue.Stop{Consumer: s.id}, release: func(err error) { done <- err }}, false); err == nil {
+			<-done
 		}
-		s.mu.Lock()
-		none := s.head == len(s.waiting) && s.err == nil
-		s.mu.Unlock()
-		if none {
-			// It was the timer. What was handed out in this very moment is not lost: leave the line, then look.
-			done := make(chan error, 1)
-			if err := b.mailbox.put(context.Background(), &op{cmd: &queue.Stop{Consumer: s.id}, release: func(err error) { done <- err }}, false); err == nil {
-				<-done
-			}
-			_ = b.mailbox.put(context.Background(), &op{cmd: &queue.Detach{Consumer: s.id}, release: func(error) {}}, false) // a closed broker has no consumers
-		}
+		_ = b.mailbox.put(context.Background(), &op{cmd: &queue.Detach{Consumer: s.id}, release: func(error) {}}, false) // a closed broker has no consumers
 	}
 	var out []surgetank.Delivery
 	for len(out) < limit {
@@ -292,6 +292,26 @@ func (b *Broker) Receive(ctx context.Context, name string, opts surgetank.Receiv
 		err = nil // the rest goes back when its lease ends
 	}
 	return out, err
+}
+
+// over waits until the subscription has ended, by itself or with the broker: then all that it was handed is here. false:
+// the time was over first.
+func (s *subscription) over(ctx context.Context, timeout <-chan time.Time) (bool, error) {
+	for {
+		s.mu.Lock()
+		ended := s.err != nil
+		s.mu.Unlock()
+		if ended {
+			return true, nil
+		}
+		select {
+		case <-s.ready:
+		case <-timeout:
+			return false, nil
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
 }
 
 // reader reads messages for one receiver, keeping the entry it read last: neighbours mostly come from one.
@@ -374,6 +394,7 @@ func (r *reader) read(o *queue.Handout, d *surgetank.Delivery) error {
 		d.Deaths = append(d.Deaths, death)
 	}
 	d.Deaths = append(d.Deaths, r.stored.Deaths...)
+	d.Deaths = d.Deaths[:min(len(d.Deaths), queue.MaxDeaths)]
 	return nil
 }
 

@@ -6,7 +6,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// Tick does all that can be done now, for a broker that is driven by hand. It gives false when there was nothing to do.
+// Tick does all that can be done now, for a broker that is driven by hand, and one piece of a snapshot that is under way.
+// It gives false when there was nothing to do.
 func (b *Broker) Tick() bool {
 	b.ticking.Lock()
 	defer b.ticking.Unlock()
@@ -24,8 +25,12 @@ func (b *Broker) Tick() bool {
 		default:
 		}
 		if !b.turn() {
-			return worked
+			break
 		}
+		worked = true
+	}
+	if s := &b.snap; b.alive() && s.storing && !s.last {
+		b.snapPiece()
 		worked = true
 	}
 	return worked
@@ -57,7 +62,7 @@ func (b *Broker) turn() bool {
 		b.pending, b.spare = b.mailbox.take(b.spare), nil
 		b.taken = b.pending
 	}
-	now := b.clock.Now().UnixNano()
+	now := b.now()
 	if len(b.pending) == 0 && b.machine.NextDeadline() > now {
 		b.spare = b.pending
 		return false

@@ -49,19 +49,19 @@ type mGroup struct {
 }
 
 type mMsg struct {
-	seq             uint64
-	group           string
-	priority        uint8
-	size            int64
-	state           surgetank.State // StateReady for all that is in line
-	notBefore       int64
-	expires         int64
-	attempts        int
-	again           bool
-	from, reason    string
-	deaths          int
-	deadline        int64
-	consumer        *mConsumer
+	seq          uint64
+	group        string
+	priority     uint8
+	size         int64
+	state        surgetank.State // StateReady for all that is in line
+	notBefore    int64
+	expires      int64
+	attempts     int
+	again        bool
+	from, reason string
+	deaths       int
+	deadline     int64
+	consumer     *mConsumer
 }
 
 type mConsumer struct {
@@ -513,7 +513,7 @@ func (q *mQueue) bury(x *mMsg, why string) {
 		q.m.make(to, surgetank.QueueConfig{DeadLetter: to, Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1, Jitter: -1}})
 	}
 	n := q.move(x, q.m.queues[to])
-	n.from, n.reason, n.deaths = q.name, why, min(x.deaths+1, maxNotes)
+	n.from, n.reason, n.deaths = q.name, why, min(x.deaths+1, MaxDeaths)
 	if ttl := q.m.queues[to].cfg.TTL; ttl > 0 && to != q.name {
 		n.expires = q.m.now + int64(ttl)
 	}

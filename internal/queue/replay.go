@@ -304,8 +304,8 @@ const (
 	// share of live bytes is computed from them.
 	messageCost = 32
 	noteCost    = 64
-	// maxNotes is how many events of a history are kept.
-	maxNotes = 16
+	// MaxDeaths is how many events of a dead-letter history are kept, the newest ones.
+	MaxDeaths = 16
 )
 
 func (q *Queue) dropNotes(seq uint64, s *slot) {
@@ -343,9 +343,9 @@ func (q *Queue) transfer(r *Record, to *Queue) {
 		n.from, n.reason = q.name, r.Reason
 		q.m.extents.add(r.Ref, noteCost)
 		n.refs = append([]Ref{r.Ref}, n.refs...)
-		if len(n.refs) > maxNotes {
-			q.m.extents.sub(n.refs[maxNotes], noteCost)
-			n.refs = n.refs[:maxNotes]
+		if len(n.refs) > MaxDeaths {
+			q.m.extents.sub(n.refs[MaxDeaths], noteCost)
+			n.refs = n.refs[:MaxDeaths]
 		}
 	}
 	if n != nil {

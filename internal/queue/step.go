@@ -122,7 +122,7 @@ func (q *Queue) enforce() bool {
 // full. It would go round for ever, a log entry a round.
 func (q *Queue) circles(seq uint64) bool {
 	n := q.notes[seq]
-	return n != nil && n.reason == reasonOverflow && len(n.refs) >= maxNotes
+	return n != nil && n.reason == reasonOverflow && len(n.refs) >= MaxDeaths
 }
 
 // over says whether the waiting messages, with more of them, are above the queue's limits.
@@ -132,15 +132,12 @@ func (q *Queue) over(messages, bytes int64) bool {
 		c.MaxBytes > 0 && q.bytes-q.leasedBytes+bytes > c.MaxBytes
 }
 
-// held gives the messages that are leased to a consumer, oldest first.
-func (c *consumer) holds() []uint64 {
-	if c.held == 0 {
-		return nil
-	}
+// heldBy gives the messages that are leased to a consumer, oldest first.
+func (q *Queue) heldBy(consumer uint64) []uint64 {
 	var seqs []uint64
 	// unordered: sorted below
-	for seq, l := range c.q.leases {
-		if l.consumer == c {
+	for seq, l := range q.leases {
+		if l.consumer.id == consumer {
 			seqs = append(seqs, seq)
 		}
 	}

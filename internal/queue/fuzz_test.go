@@ -1,0 +1,101 @@
+package queue
+
+import (
+	"encoding/binary"
+	"runtime"
+	"testing"
+)
+
+// corpus is a log with every kind of record, and a snapshot of it.
+func corpus(t tb) (log [][]byte, snapshot []byte) {
+	s := newSeeded(t, 3)
+	s.limits = Limits{}
+	s.m = New(s.limits, 3)
+	s.log = nil
+	s.open()
+	for range 80 {
+		s.do()
+	}
+	s.relocate(0, uint64(len(s.log)), func() bool { return s.rng.IntN(2) == 0 })
+	s.takeSnapshot(1 << 20)
+	return s.log, s.snaps[0].data
+}
+
+// bounded fails when f allocates far more than its input could need: nothing may be made from a declared length.
+func bounded(t *testing.T, input int, f func()) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > 8<<20+uint64(input)*1024 {
+		t.Errorf("%d bytes of input made %d bytes", input, used)
+	}
+}
+
+// FuzzEntry reads hostile entries every way there is; nothing may panic, and what is refused must be an error.
+func FuzzEntry(f *testing.F) {
+	log, _ := corpus(f)
+	for _, e := range log {
+		f.Add(e, uint32(0))
+	}
+	good := log[:min(len(log), 20)]
+	f.Fuzz(func(t *testing.T, entry []byte, place uint32) {
+		bounded(t, len(entry), func() {
+			h, _, err := ParseHeader(entry)
+			_ = Records(entry, func(EntryHeader, *Record) error { return nil })
+			ref := makeRef(h.Number, int(place)%(len(entry)+1))
+			var s Stored
+			_ = ReadMessage(entry, ref, &s)
+			_, _ = ReadNote(entry, ref)
+			if err != nil {
+				return
+			}
+			m := New(Limits{}, 1)
+			for _, e := range good {
+				if _, err := m.Replay(e); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := m.Replay(entry); err == nil {
+				m.Recovered(rigStart)
+				check(t, m)
+			}
+		})
+	})
+}
+
+// FuzzRestore reads hostile snapshots. One that is taken for good must make a machine whose invariants hold.
+func FuzzRestore(f *testing.F) {
+	_, snapshot := corpus(f)
+	f.Add(snapshot)
+	for n := 1; n < len(snapshot); n = n*3/2 + 1 {
+		f.Add(snapshot[:n])
+	}
+	all := frames(snapshot)
+	for i := range all { // each record left out, and each doubled
+		var less, more []byte
+		for j, fr := range all {
+			if j != i {
+				less = append(binary.AppendUvarint(less, uint64(len(fr))), fr...)
+			} else {
+				more = append(binary.AppendUvarint(more, uint64(len(fr))), fr...)
+			}
+			more = append(binary.AppendUvarint(more, uint64(len(fr))), fr...)
+		}
+		f.Add(less)
+		f.Add(more)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		bounded(t, len(data), func() {
+			m := New(Limits{}, 1)
+			if _, err := restoreBytes(m, data); err != nil {
+				return
+			}
+			m.Recovered(rigStart)
+			check(t, m)
+			out := &Output{Entry: AppendHeader(nil, EntryHeader{Epoch: 1, Number: 1 << 40})}
+			m.Step(rigStart, 1<<40, []Command{&OpenEpoch{Epoch: m.Epoch() + 1}}, out)
+			m.Infos()
+		})
+	})
+}
