@@ -72,7 +72,7 @@ func choose(only string) ([]scenario, error) {
 	if only == "" {
 		return scenarios, nil
 	}
-	re, err := regexp.Compile("(?i)" + only)
+	re, err := regexp.Compile(only)
 	if err != nil {
 		return nil, fmt.Errorf("-only: %w", err)
 	}

@@ -38,7 +38,8 @@ var (
 // its work between threads, so n is not exact, but each injection falls on a call of that kind. action is
 // strace's: signal=SIGKILL, error=EIO, delay_enter=50000.
 func (r *run) strace(call, action string, n int) (log string) {
-	log = filepath.Join(r.dir, fmt.Sprintf("strace-%d", r.injected))
+	log = filepath.Join(r.dir, fmt.Sprintf("strace-%d", r.traced))
+	r.traced++
 	when := ""
 	if n > 0 {
 		when = fmt.Sprintf(":when=%d", n)
@@ -48,6 +49,22 @@ func (r *run) strace(call, action string, n int) (log string) {
 			"-e", "signal=none", "-e", "inject=" + call + ":" + action + when}, argv...)
 	}
 	return log
+}
+
+// attach injects into the server as it runs, where calls that only come under load are to be met. The returned function
+// ends the tracing; the server goes on, if it lives.
+func (r *run) attach(call, action string, n int) (log string, detach func(), err error) {
+	log = filepath.Join(r.dir, fmt.Sprintf("strace-%d", r.traced))
+	r.traced++
+	cmd := exec.Command("strace", "-f", "-qq", "-ttt", "-y", "-o", log, "-e", "trace="+call, "-e", "signal=none",
+		"-e", fmt.Sprintf("inject=%s:%s:when=%d", call, action, n), "-p", strconv.Itoa(r.server.pid))
+	if err := cmd.Start(); err != nil {
+		return "", nil, err
+	}
+	return log, func() {
+		_ = cmd.Process.Signal(os.Interrupt) // it may have ended with the server
+		_ = cmd.Wait()                       // killed by our signal, or by the one it injected
+	}, nil
 }
 
 // injection reads a log of strace and gives the time of the first injected error, and on what; false when there was none.
@@ -75,43 +92,34 @@ func injection(log string) (at time.Time, on string, ok bool) {
 	return at, "", false
 }
 
-// killAtCall kills the server as it enters the n-th call of each kind that matters, from its first moments on.
+// rare calls come when segments are made, renamed and removed: at the start, and under load about once in some megabytes.
+var rare = map[string]bool{"fsync": true, "renameat": true, "unlinkat": true, "fallocate": true, "ftruncate": true}
+
+// killAtCall kills the server as it enters the n-th call of each kind that matters: counted from its first moments in every
+// second round, from some moment under load in the others. The process is gone between two steps of what it was doing,
+// which a kill at a random time seldom hits.
 func killAtCall(ctx context.Context, r *run) error {
 	calls := append(append([]string{"write"}, writeCalls...), dirCalls...)
-	return r.sweep(ctx, calls, func() int { return 1 + r.rng.IntN(r.times(25, 400)) }, r.times(9, 500))
-}
-
-// sweep restarts the server so many times, each time to be killed at a call of one of these kinds.
-func (r *run) sweep(ctx context.Context, calls []string, n func() int, times int) error {
-	if err := r.begin(ctx, loadOptions{size: 6000}); err != nil {
+	if err := r.begin(ctx, loadOptions{size: 24000, pause: time.Millisecond}); err != nil {
 		return err
 	}
-	missed := 0
+	missed, times := 0, r.times(2*len(calls), 500)
 	for k := range times {
-		r.server.kill()
-		call, nth := calls[k%len(calls)], n()
-		if call == "renameat" || call == "unlinkat" || call == "ftruncate" || call == "fallocate" || call == "fsync" {
-			nth = 1 + nth%3 // rare calls
+		call := calls[k/2%len(calls)]
+		n := 1 + r.rng.IntN(r.times(5, 200))
+		if rare[call] {
+			n = 1 + r.rng.IntN(2)
 		}
-		r.strace(call, "signal=SIGKILL", nth)
-		err := r.server.start(ctx)
-		if err == nil { // it serves: the call comes under load, or not at all
-			limit, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)
-			_, err = r.server.wait(limit)
-			cancel()
-			if err != nil {
-				missed++
-			} else {
-				r.inject("kill at " + call + " " + strconv.Itoa(nth))
-			}
-		} else if errors.Is(err, errNotReady) {
-			r.inject("kill at " + call + " " + strconv.Itoa(nth) + " while starting")
-		} else {
+		met, err := r.killOnce(ctx, call, n, k%2 == 0)
+		if err != nil {
 			return err
+		}
+		if !met {
+			missed++
 		}
 		r.server.kill()
 		if err := r.server.start(ctx); err != nil {
-			return fmt.Errorf("starting after a kill at %s %d: %w: %s", call, nth, err, r.server.words(500))
+			return fmt.Errorf("starting after a kill at %s %d: %w: %s", call, n, err, r.server.words(500))
 		}
 		r.progress(ctx, 1, time.Second)
 	}
@@ -119,6 +127,35 @@ func (r *run) sweep(ctx context.Context, calls []string, n func() int, times int
 		r.note("%d of %d kills found no such call within their time", missed, times)
 	}
 	return r.end(ctx)
+}
+
+// killOnce kills the server at one call and tells whether the call came in time.
+func (r *run) killOnce(ctx context.Context, call string, n int, fromStart bool) (bool, error) {
+	within := time.Duration(r.times(1200, 3000)) * time.Millisecond
+	if fromStart {
+		r.server.kill()
+		r.strace(call, "signal=SIGKILL", n)
+		switch err := r.server.start(ctx); {
+		case errors.Is(err, errNotReady):
+			r.inject(fmt.Sprintf("kill at %s %d of the start", call, n))
+			return true, nil
+		case err != nil:
+			return false, err
+		}
+	} else {
+		_, detach, err := r.attach(call, "signal=SIGKILL", n)
+		if err != nil {
+			return false, err
+		}
+		defer detach()
+	}
+	limit, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	if _, err := r.server.wait(limit); err != nil {
+		return false, ctx.Err()
+	}
+	r.inject(fmt.Sprintf("kill at %s %d", call, n))
+	return true, nil
 }
 
 // killRecovery kills the server under load, then its recovery, then the recovery from that, then lets it start.
@@ -153,74 +190,74 @@ func killRecovery(ctx context.Context, r *run) error {
 }
 
 // failingCall makes one call fail with an error once, under load, and lets the next ones succeed: what a disk does that the
-// kernel gave up on. The server must say no more yes after the error, and end with an exit code that is not 0.
-func failingCall(calls []string, code string, fatal bool) func(ctx context.Context, r *run) error {
+// kernel gave up on. Where the error is fatal, the server must say no more yes after it, and end with an exit code that
+// is not 0. In any case it must start again and have everything.
+func failingCall(calls []string, codes []string, fatal bool) func(ctx context.Context, r *run) error {
 	return func(ctx context.Context, r *run) error {
-		if err := r.server.start(ctx); err != nil {
+		if err := r.begin(ctx, loadOptions{size: 24000, pause: time.Millisecond}); err != nil {
 			return err
 		}
-		if err := r.declare(ctx); err != nil {
-			return err
-		}
-		r.server.kill()
-		first := true
-		missed := 0
-		for k := range r.times(len(calls), 20*len(calls)) {
-			call := calls[k%len(calls)]
-			n := 2 + r.rng.IntN(25)
-			if !fatal {
-				n = 1 + r.rng.IntN(3)
+		missed, kinds := 0, len(calls)*len(codes)
+		for k := range r.times(kinds, 20*kinds) {
+			call, code := calls[k%len(calls)], codes[k/len(calls)%len(codes)]
+			n := 1 + r.rng.IntN(10)
+			if rare[call] {
+				n = 1
 			}
-			log := r.strace(call, "error="+code, n)
-			err := r.server.start(ctx)
-			if first {
-				first = false
-				r.startLoad(ctx, loadOptions{size: 6000}, r.server.url)
+			if !r.progress(ctx, 20, 5*time.Second) {
+				r.fail("progress", "nothing was confirmed for 5 s before the injection")
 			}
-			if err != nil && !errors.Is(err, errNotReady) {
+			log, detach, err := r.attach(call, "error="+code, n)
+			if err != nil {
 				return err
 			}
-			exit, ended := 0, false
-			limit, cancel := context.WithTimeout(ctx, 2500*time.Millisecond)
-			if exit, err = r.server.wait(limit); err == nil {
-				ended = true
-			}
-			cancel()
-			when, on, happened := injection(log)
-			switch {
-			case !happened:
+			var when time.Time
+			var on string
+			met := r.until(ctx, time.Duration(r.times(3, 10))*time.Second, func() (ok bool) {
+				when, on, ok = injection(log)
+				return ok
+			})
+			if met {
+				r.inject(on)
+				r.afterError(ctx, when, on, fatal)
+			} else {
 				missed++
-			default:
-				r.inject(call + " " + code)
-				r.mayNotConfirm(when, on, fatal && ended)
-				if fatal && !ended {
-					r.fail("went on", "%s failed and the server still served 2.5 s later", on)
-				}
-				if ended && exit == 0 {
-					r.fail("exit", "the server ended with exit code 0 after %s", on)
-				}
 			}
+			detach()
 			r.server.kill()
 			if err := r.server.start(ctx); err != nil {
 				return fmt.Errorf("starting after %s: %w: %s", on, err, r.server.words(500))
 			}
-			r.progress(ctx, 5, 2*time.Second)
-			if k < r.times(len(calls), 20*len(calls))-1 {
-				r.server.kill()
-			}
 		}
 		if missed > 0 {
-			r.note("%d calls did not come", missed)
+			r.note("%d calls did not come in time", missed)
 		}
 		return r.end(ctx)
 	}
 }
 
-// mayNotConfirm looks for a publish or ack that began after the error and before the server's end, and was confirmed.
-func (r *run) mayNotConfirm(when time.Time, on string, ended bool) {
-	if !ended {
-		return
+// afterError looks at what the server does after an injected error.
+func (r *run) afterError(ctx context.Context, when time.Time, on string, fatal bool) {
+	limit, cancel := context.WithTimeout(ctx, time.Duration(r.times(3, 5))*time.Second)
+	defer cancel()
+	if !fatal {
+		limit, cancel = context.WithTimeout(ctx, 500*time.Millisecond)
+		defer cancel()
 	}
+	code, err := r.server.wait(limit)
+	switch {
+	case err != nil && fatal:
+		r.fail("went on", "%s, and the server still served seconds later", on)
+	case err == nil && code <= 0:
+		r.fail("exit", "the server ended with exit code %d after %s", code, on)
+	}
+	if fatal {
+		r.mayNotConfirm(when, on)
+	}
+}
+
+// mayNotConfirm looks for a publish or ack that began after the error and before the server's end, and was confirmed.
+func (r *run) mayNotConfirm(when time.Time, on string) {
 	from := r.journal.Wall(when) + 2*time.Millisecond
 	until := history.Never
 	ops := r.journal.Ops()

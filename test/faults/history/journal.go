@@ -53,6 +53,10 @@ func Create(path, name string, seed uint64) (*Journal, error) {
 	return j, nil
 }
 
+// Shift lets the journal's time begin at d, for a history that goes on where another one ended. It must be called before
+// anything is recorded.
+func (j *Journal) Shift(d time.Duration) { j.start = j.start.Add(-d) }
+
 // Now is the time of the journal.
 func (j *Journal) Now() time.Duration { return time.Since(j.start) }
 

@@ -115,8 +115,6 @@ type History struct {
 	Queues map[string]Settings
 	// Drained says that after the faults the queues were emptied, so that what was not delivered is lost.
 	Drained bool
-	// Beyond marks a run with faults beyond the promises (damaged files): what is detected and named may be missing.
-	Beyond bool
 }
 
 // Finding is one broken promise. Check is the checker's stable name.
