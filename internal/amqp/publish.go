@@ -194,10 +194,18 @@ func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
 		switch surgetank.CodeOf(results[i].Err) {
 		case "":
 			w.ch.confirmLocked(w.seq, !w.refused)
-		case surgetank.CodeNotFound, surgetank.CodeFull:
-			// A queue has gone, or wants what it refuses dead-lettered: find out where this may wait.
-			m, w, err := b.msgs[i], *w, results[i].Err
-			c.srv.background(func() { w.reconsider(m, err) })
+		case surgetank.CodeNotFound: // a queue has gone: find out which, where this may wait
+			m, w := b.msgs[i], *w
+			c.srv.background(func() { w.reconsider(m) })
+		case surgetank.CodeFull:
+			if m, w := b.msgs[i], *w; c.vhost().wantsRefused(m.Queues) {
+				c.srv.background(func() {
+					c.vhost().deadLetterRefused(m)
+					w.ch.confirm(w.seq, false)
+				})
+				continue
+			}
+			w.ch.confirmLocked(w.seq, false)
 		default:
 			w.ch.confirmLocked(w.seq, false)
 			c.srv.log.Debug("a publish was refused", "peer", c.name, "queues", len(b.msgs[i].Queues), "err", results[i].Err)
@@ -219,14 +227,9 @@ func (b *publishBatch) failed(err error) {
 	c.wakeWriter()
 }
 
-// reconsider deals with a message that was refused because a queue of it is gone or full.
-func (w publisher) reconsider(m surgetank.Publishing, refusal error) {
+// reconsider deals with a message that was refused because a queue of it is gone.
+func (w publisher) reconsider(m surgetank.Publishing) {
 	s, vh := w.ch.c.srv, w.ch.c.vhost()
-	if surgetank.CodeOf(refusal) == surgetank.CodeFull {
-		vh.deadLetterRefused(m)
-		w.ch.confirm(w.seq, false)
-		return
-	}
 	left := make([]string, 0, len(m.Queues))
 	for _, full := range m.Queues {
 		info, err := s.broker.Queue(s.ctx, full)

@@ -45,7 +45,7 @@ func appendSettlements(to []surgetank.Settlement, taken []unacked, s wire.Settle
 			st.Op = surgetank.Reject
 		default:
 			st.Op = surgetank.Nack
-			if taken[i].q.backoff {
+			if taken[i].q.attrs().backoff {
 				st.Delay = surgetank.RetryBackoff
 			}
 		}
