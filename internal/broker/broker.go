@@ -48,6 +48,9 @@ type Options struct {
 	SnapshotPiece int   // bytes of a snapshot that are encoded between two turns; 0: 256 KiB
 	// Manual: there is no goroutine. Whoever drives the broker calls Tick, and Pump on the log.
 	Manual bool
+	// Drive, with Manual, is called while a call waits for its outcome, for drivers that have one goroutine. It must tick the
+	// broker and pump the log, and in the end get somewhere.
+	Drive func()
 }
 
 // Broker is a broker on a log. It implements surgetank.Broker.
@@ -380,6 +383,9 @@ func (b *Broker) do(ctx context.Context, cmd queue.Command, weight int64) error 
 	done := make(chan error, 1)
 	if err := b.mailbox.put(ctx, &op{cmd: cmd, weight: weight + opWeight, release: func(err error) { done <- err }}, true); err != nil {
 		return err
+	}
+	for b.opts.Drive != nil && len(done) == 0 {
+		b.opts.Drive()
 	}
 	select {
 	case err := <-done:

@@ -65,6 +65,11 @@ func (b *Broker) NewSubscription(c *queue.Attach) surgetank.Subscription {
 	return s
 }
 
+// Drain ends a subscription of NewSubscription that was stopped and gives the receipts of what nobody received, for a Detach.
+func (b *Broker) Drain(s surgetank.Subscription) []surgetank.Receipt {
+	return s.(*subscription).drain()
+}
+
 // push is called by the loop.
 func (s *subscription) push(p parked) {
 	s.mu.Lock()

@@ -3,6 +3,7 @@ package broker
 import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/mutant"
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
@@ -94,11 +95,15 @@ func (b *Broker) turn() bool {
 		b.number, f.entry = number, number
 		b.snap.since += int64(len(out.Entry))
 		b.log.Append(out.Entry, func(at commitlog.Offset, err error) { b.tickets <- ticket{number, at, err} })
+		if mutant.Is(mutant.EarlyRelease) {
+			b.release(&f)
+			f = flight{entry: number}
+		}
 		b.flights = append(b.flights, f)
 		b.maintain()
 		return true
 	}
-	if b.number == b.durable {
+	if b.number == b.durable || mutant.Is(mutant.EarlyRelease) {
 		b.release(&f)
 		return true
 	}
