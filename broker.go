@@ -101,6 +101,9 @@ type SubscribeOptions struct {
 	Single    bool   // single active consumer: among such subscriptions only the oldest is served
 	Priority  int    // subscriptions of higher priority are served first while they have credit
 	Name      string // shown in statistics
+	// Notify, when not nil, is called whenever Ready gets a token: messages wait, or the subscription has ended. It is
+	// called on a goroutine of the broker and must not block. With it, one goroutine can serve many subscriptions.
+	Notify func()
 }
 
 // LeaseForever as a lease lasts as long as its subscription.
@@ -130,7 +133,7 @@ type Subscription interface {
 	Floor() uint64
 	// Cancel stops hand-outs and gives back, uncounted, what was not received; received messages stay leased.
 	Cancel() error
-	// Close cancels and gives back what is leased; messages that were received count an attempt.
+	// Close cancels and gives back what is leased, also after a Cancel; messages that were received count an attempt.
 	Close() error
 }
 

@@ -188,6 +188,9 @@ func (ch *channel) subscribe(cons *consumer, opts surgetank.SubscribeOptions) er
 	if cons.noAck || credit == 0 {
 		cons.manual, opts.ManualCredit = true, true
 		credit = ch.c.srv.limits.DeliverWindow
+		if cons.noAck { // what is handed out is settled: little should be on its way when the connection breaks
+			credit = max(1, credit/8)
+		}
 	}
 	if !cons.noAck {
 		opts.Pool = ch.pool

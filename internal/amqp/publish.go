@@ -30,6 +30,7 @@ type publisher struct {
 	ch        *channel
 	seq       uint64 // 0: nobody waits for a confirm
 	mandatory bool
+	refused   bool // by a queue that is not among the message's: the others take it, and it is nacked
 }
 
 // publish takes a whole message.
@@ -54,7 +55,7 @@ func (ch *channel) publish(ct *content, body []byte) error {
 		}
 		queues, refused = r.queues, r.refused
 	}
-	who := publisher{ch: ch, mandatory: a.mandatory}
+	who := publisher{ch: ch, mandatory: a.mandatory, refused: refused}
 	if ch.mode == confirming {
 		who.seq = ch.seq
 	}
@@ -192,7 +193,7 @@ func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
 		w := &b.who[i]
 		switch surgetank.CodeOf(results[i].Err) {
 		case "":
-			w.ch.confirmLocked(w.seq, true)
+			w.ch.confirmLocked(w.seq, !w.refused)
 		case surgetank.CodeNotFound, surgetank.CodeFull:
 			// A queue has gone, or wants what it refuses dead-lettered: find out where this may wait.
 			m, w, err := b.msgs[i], *w, results[i].Err
@@ -253,7 +254,7 @@ func (w publisher) reconsider(m surgetank.Publishing, refusal error) {
 	}
 	m.Queues = left
 	res, err := s.broker.Publish(s.ctx, []surgetank.Publishing{m})
-	w.ch.confirm(w.seq, err == nil && res[0].Err == nil)
+	w.ch.confirm(w.seq, err == nil && res[0].Err == nil && !w.refused)
 }
 
 // route is where messages of one exchange and key go, and that the connection's user may send them there.

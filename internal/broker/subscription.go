@@ -82,6 +82,9 @@ func (s *subscription) nudge() {
 	case s.ready <- struct{}{}:
 	default:
 	}
+	if s.opts.Notify != nil {
+		s.opts.Notify()
+	}
 }
 
 // end is called by the loop: nothing more will come. nil: a receive got its fill.
@@ -221,7 +224,7 @@ func (s *subscription) leave(all bool) error {
 	back := s.drain()
 	s.reading.Unlock()
 	if err == nil {
-		err = put(&queue.Detach{Consumer: s.id, GiveBack: back, All: all})
+		err = put(&queue.Detach{Consumer: s.id, Queue: s.queueID, GiveBack: back, All: all})
 	}
 	if surgetank.CodeOf(err) == surgetank.CodeClosed || s.b.Err() != nil {
 		return nil // leases end with the broker

@@ -79,6 +79,9 @@ func Run(t *testing.T, c Config) {
 	}
 	t.Run("Histories", func(t *testing.T) {
 		first, last := uint64(1), uint64(c.Histories)
+		if testing.Short() {
+			last = max(3, last/10)
+		}
 		if *seedFlag != 0 {
 			first, last = *seedFlag, *seedFlag
 		}
