@@ -30,12 +30,12 @@ type message struct {
 	queues   []string
 	dedup    string
 	delayed  bool
-	sure     int       // copies that were confirmed
-	seen     bool      // one was delivered, or an id known: so there is one at least
-	high     int       // copies that may have been
-	acked    int       // confirmed acks
-	unsure   int       // acks whose outcome is not known
-	excused  bool      // a rule that the clients set may have ended it
+	sure     int  // copies that were confirmed
+	seen     bool // one was delivered, or an id known: so there is one at least
+	high     int  // copies that may have been
+	acked    int  // confirmed acks
+	unsure   int  // acks whose outcome is not known
+	excused  bool // a rule that the clients set may have ended it
 	transact *transaction
 }
 
