@@ -41,9 +41,9 @@ type loadOptions struct {
 	limit                 int           // values a publisher sends; 0: until stopped
 	lease                 time.Duration
 	timeout               time.Duration
-	honest                bool // consumers ack everything at once
-	hold                  bool // consumers wait until released
-	publishTo             func() string
+	honest                bool                    // consumers ack everything at once
+	hold                  bool                    // consumers wait until released
+	poison                func(value string) bool // messages that no consumer can handle
 }
 
 func (o loadOptions) withDefaults() loadOptions {
@@ -90,6 +90,7 @@ type load struct {
 	acked     atomic.Int64
 	full      atomic.Int64 // publishes refused with full
 	open      atomic.Int64 // values whose outcome never became known
+	hopeless  atomic.Bool  // the drain is known not to end
 }
 
 func newLoad(o loadOptions, j *history.Journal, base func() string, seed uint64, say func(string, ...any)) *load {
@@ -246,12 +247,31 @@ func (l *load) consumer(ctx context.Context, i int, queue string) {
 			}
 			continue
 		}
+		if l.poison != nil {
+			bad, good := split(ds, l.poison)
+			if rng.IntN(2) == 0 { // in half of the cases the consumer dies of it: its lease must expire
+				c.settle(ctx, history.Nack, queue, bad, `,"reason":"poison"`, 0)
+			}
+			ds = good
+		}
 		if l.honest || l.drain.Load() {
 			l.count(c.settle(ctx, history.Ack, queue, ds, "", 0))
 			continue
 		}
 		l.handle(ctx, c, rng, queue, ds)
 	}
+}
+
+// split sorts deliveries by whether a condition holds for their value.
+func split(ds []history.Op, which func(string) bool) (yes, no []history.Op) {
+	for _, d := range ds {
+		if which(d.Value) {
+			yes = append(yes, d)
+		} else {
+			no = append(no, d)
+		}
+	}
+	return yes, no
 }
 
 func (l *load) count(ops []history.Op) {
@@ -325,7 +345,7 @@ func (l *load) finish(ctx context.Context, within time.Duration) (bool, error) {
 		} else {
 			quiet = 0
 		}
-		if !sleep(ctx.Done(), 25*time.Millisecond) {
+		if l.hopeless.Load() || !sleep(ctx.Done(), 25*time.Millisecond) {
 			if last == nil {
 				last = fmt.Errorf("%d messages are still in the queues", total)
 			}

@@ -20,6 +20,7 @@ import (
 type scenario struct {
 	id    string
 	fault string
+	quick bool         // takes a few seconds in the short mode, and is part of the tests
 	needs func() error // says what is missing on this machine; nil: nothing is needed
 	// run injects. An error means that the run itself could not be carried out; what the server does wrong is a finding.
 	run func(ctx context.Context, r *run) error

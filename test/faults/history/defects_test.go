@@ -43,6 +43,25 @@ var defects = []struct {
 		v := victim(h, func(f *fate) bool { return len(f.deliveries) > 0 })
 		return v != nil && each(h, func(op *Op) bool { return op.Kind == Publish && op.Value == v.value }, func(op *Op) { op.Outcome = Fail })
 	}},
+	{"a refused publish was stored beside the one that was confirmed", "refused", func(h *History) bool {
+		for i := range h.Ops {
+			if op := h.Ops[i]; op.Kind == Deliver && op.Queue == mainQueue {
+				each(h, func(x *Op) bool { return x.Value == op.Value && x.Kind == Publish }, func(x *Op) { x.Dedup = "" })
+				copies := 0
+				for _, x := range h.Ops {
+					if x.Value == op.Value && x.Kind == Publish && x.Outcome != Fail {
+						copies++
+					}
+				}
+				for k := range copies {
+					op.ID, op.Receipt = fmt.Sprintf("1-5555%d", k), "copy"
+					h.Ops = append(h.Ops, op)
+				}
+				return true
+			}
+		}
+		return false
+	}},
 	{"bytes changed on the way", "damaged", func(h *History) bool {
 		return edit(h, func(op *Op) bool { return op.Kind == Deliver }, func(op *Op) { op.Damaged = true })
 	}},

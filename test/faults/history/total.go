@@ -64,6 +64,17 @@ func fates(h *History) map[string]*fate {
 	return all
 }
 
+// copies is as how many messages the value came out of the queue it was published to.
+func (f *fate) copies() int {
+	ids := map[string]bool{}
+	for _, d := range f.deliveries {
+		if d.Queue == f.queue {
+			ids[d.ID] = true
+		}
+	}
+	return len(ids)
+}
+
 // sorted gives fates in the order of publisher and sequence, so that reports do not depend on map order.
 func sorted(all map[string]*fate) []*fate {
 	list := make([]*fate, 0, len(all))
@@ -139,6 +150,9 @@ func TotalQueue(h *History) (t Totals, bad []Finding) {
 			if f.info == 0 {
 				bad = append(bad, finding("refused", f.value, "delivered, though every publish of it was refused"))
 			}
+		}
+		if n := f.copies(); n > f.ok+f.info && f.ok+f.info > 0 {
+			bad = append(bad, finding("refused", f.value, "delivered as %d messages, though only %d publishes of it were not refused", n, f.ok+f.info))
 		}
 		if !h.Drained {
 			continue
