@@ -216,6 +216,7 @@ func (b *Broker) replay(replay commitlog.Replay) (entries int, err error) {
 				"the log has a gap: behind entry %d comes entry %d (offset %d), or the snapshot before it is missing; run surgetank verify on the data directory", b.number, h.Number, e.Offset)
 		}
 		b.number = h.Number
+		b.snap.since += int64(len(e.Data))
 		b.places.add(h.Number, e.Offset)
 		entries++
 	}
