@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 GO    ?= go
 
-.PHONY: help test deps build lint race cross bench fuzz sim chaos-main clean
+.PHONY: help test deps build lint race cross bench chaos-main fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -24,6 +24,13 @@ race: ## every test under the race detector
 
 cross: ## build for linux, darwin and windows on amd64 and arm64
 	@scripts/cross.sh
+
+bench: ## measure an embedded broker and the sink against their bounds; writes to bench/results (minutes)
+	$(GO) run ./bench
+
+chaos-main: ## publish → PostgreSQL under kill -9 of both; CHAOS_INPUT=FILE CHAOS_FLAGS='-kills 20'; writes to bench/results
+	@mkdir -p bench/results
+	$(GO) run ./test/chaos -out bench/results $(CHAOS_FLAGS)
 
 fuzz: ## fuzz every target for FUZZTIME each (default 20s)
 	@scripts/fuzz.sh

@@ -101,6 +101,9 @@ type SubscribeOptions struct {
 	Single    bool   // single active consumer: among such subscriptions only the oldest is served
 	Priority  int    // subscriptions of higher priority are served first while they have credit
 	Name      string // shown in statistics
+	// Notify, when not nil, is called whenever Ready gets a token: messages wait, or the subscription has ended. It is
+	// called on a goroutine of the broker and must not block. With it, one goroutine can serve many subscriptions.
+	Notify func()
 }
 
 // LeaseForever as a lease lasts as long as its subscription.
@@ -130,17 +133,20 @@ type Subscription interface {
 	Floor() uint64
 	// Cancel stops hand-outs and gives back, uncounted, what was not received; received messages stay leased.
 	Cancel() error
-	// Close cancels and gives back what is leased; messages that were received count an attempt.
+	// Close cancels and gives back what is leased, also after a Cancel; messages that were received count an attempt.
 	Close() error
 }
 
 // ReceiveOptions are those of one Receive.
 type ReceiveOptions struct {
-	Max   int           // messages; 0: 1
-	Wait  time.Duration // for the first message; 0: do not wait
-	Lease time.Duration // 0: the queue's; LeaseForever: until it is settled or the broker closes
-	NoAck bool
-	Name  string
+	Max int // messages; 0: 1
+	// MaxBytes is of bodies together: not many more come, but at least one message. 0: 64 MiB. It does not hold
+	// with NoAck, where what is handed out cannot be taken back.
+	MaxBytes int
+	Wait     time.Duration // for the first message; 0: do not wait
+	Lease    time.Duration // 0: the queue's; LeaseForever: until it is settled or the broker closes
+	NoAck    bool
+	Name     string
 }
 
 // PeekOptions choose what a peek shows.

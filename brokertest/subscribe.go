@@ -153,10 +153,19 @@ func subscribeNoAck(e *env) {
 
 func subscribeCancel(e *env) {
 	e.declare("q", surgetank.QueueConfig{Retry: surgetank.RetryConfig{Initial: -1}})
-	s := e.subscribe("q", surgetank.SubscribeOptions{Credit: 10, Lease: surgetank.LeaseForever})
+	rang := make(chan struct{}, 1)
+	s := e.subscribe("q", surgetank.SubscribeOptions{Credit: 10, Lease: surgetank.LeaseForever, Notify: func() {
+		select {
+		case rang <- struct{}{}:
+		default:
+		}
+	}})
 	e.bodies("q", "1", "2", "3")
 	got := e.collect(s, 1)
 	e.until("the others are leased, too", func() bool { return e.info("q").Leased == 3 })
+	if len(rang) == 0 {
+		e.Fatal("Notify was not called though messages came")
+	}
 	e.must(s.Cancel())
 	_, err := s.Receive(e.ctx, nil, 1, 1)
 	e.code(err, surgetank.CodeClosed)
@@ -168,6 +177,13 @@ func subscribeCancel(e *env) {
 	}
 	e.settle(surgetank.Ack, got...) // what was received is still leased
 	e.must(s.Close())
+
+	s = e.subscribe("q", surgetank.SubscribeOptions{Credit: 10, Lease: surgetank.LeaseForever})
+	e.bodies("q", "5")
+	e.collect(s, 1)
+	e.must(s.Cancel())
+	e.must(s.Close()) // also after Cancel: what was received comes back
+	e.same(texts(e.await("q", 1, 0)), []string{"5"})
 }
 
 func subscribeClose(e *env) {

@@ -89,7 +89,7 @@ func Dial(address string, opts Options) (*Client, error) {
 	c.settler.init(c)
 	if err := c.call(c.ctx, request{method: "GET", path: "/v1/whoami", repeat: true}, nil); err != nil {
 		_ = c.Close()
-		return nil, err
+		return nil, plain(err)
 	}
 	return c, nil
 }

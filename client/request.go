@@ -111,7 +111,9 @@ func (c *Client) call(ctx context.Context, q request, out any) error {
 				wait = max(wait, d)
 			}
 		default:
-			again = !sent || q.repeat
+			// An error of ours is an answer that makes no sense; only one from a gateway may get better.
+			var e *surgetank.Error
+			again = !sent || q.repeat && (!errors.As(err, &e) || e.Code == surgetank.CodeUncertain)
 		}
 		if deadline.IsZero() {
 			deadline = time.Now().Add(c.opts.RetryFor)

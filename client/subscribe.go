@@ -27,6 +27,7 @@ const (
 type subscription struct {
 	c     *Client
 	path  string // of the subscription on the server
+	opts  surgetank.SubscribeOptions
 	ttl   time.Duration
 	ready chan struct{}
 	drain chan struct{} // has a token when nothing waits here any more
@@ -83,7 +84,7 @@ func (c *Client) Subscribe(ctx context.Context, queue string, opts surgetank.Sub
 	if err := c.ask(ctx, request{method: "POST", path: queuePath(queue, "/subscribe"), body: body}, &ok); err != nil {
 		return nil, err
 	}
-	s := &subscription{c: c, path: "/v1/subscriptions/" + segment(ok.Subscription), ready: make(chan struct{}, 1), drain: make(chan struct{}, 1),
+	s := &subscription{c: c, path: "/v1/subscriptions/" + segment(ok.Subscription), opts: opts, ready: make(chan struct{}, 1), drain: make(chan struct{}, 1),
 		ended: make(chan struct{}), gone: make(chan struct{})}
 	if s.ttl, err = time.ParseDuration(ok.TTL); err != nil || s.ttl <= 0 {
 		s.ttl = 30 * time.Second
@@ -185,6 +186,9 @@ func (s *subscription) nudge() {
 	select {
 	case s.ready <- struct{}{}:
 	default:
+	}
+	if s.opts.Notify != nil {
+		s.opts.Notify()
 	}
 }
 

@@ -50,9 +50,9 @@ func (h *histogram) merge(other *histogram) {
 
 // quantile gives the value that a share q of all values does not exceed, in milliseconds; 0 when there are none.
 func (h *histogram) quantile(q float64) float64 {
-	want := int64(q * float64(h.count))
+	before := min(int64(q*float64(h.count)), h.count-1) // so many values are smaller, or equal
 	for i, n := range h.buckets {
-		if want -= n; n > 0 && want < 0 || n > 0 && i == len(h.buckets)-1 {
+		if before -= n; n > 0 && before < 0 {
 			return float64(upperOf(i)) / float64(time.Millisecond)
 		}
 	}

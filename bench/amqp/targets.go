@@ -160,9 +160,9 @@ func prepareExternal(o *options, dir string) (*server, error) {
 // buildSurgetank compiles the server from the module this program is run in.
 func buildSurgetank(ctx context.Context, dir string) (string, error) {
 	bin := filepath.Join(dir, "surgetank-server")
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", bin, "github.com/surgetank/surgetank/cmd/surgetank").CombinedOutput()
+	out, err := exec.CommandContext(ctx, "go", "build", "-o", bin, "github.com/surgetank/surgetank/cmd/surgetank").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("cannot build ./cmd/surgetank (run this inside the module, or name a binary with -surgetank): %w\n%s", err, out)
 	}

@@ -39,13 +39,13 @@ func (c *checkCmd) Run(s *session) error {
 			if err := writeJSON(s.stdout, shape); err != nil {
 				return err
 			}
-			return &failure{exitFailed, fmt.Errorf("%s has %d mistakes", c.File, len(shape.Problems))}
+			return &failure{exitFailed, fmt.Errorf("%s has %s", c.File, plural(len(shape.Problems), "mistake"))}
 		}
 		return mistakes(s.stderr, shape.Problems)
 	}
 	shape.OK, shape.Queues, shape.Sinks = true, len(f.Queues), len(f.Sinks)
 	return c.print(s.stdout, shape, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%s is good: %d queues, %d sinks\n", c.File, len(f.Queues), len(f.Sinks))
+		_, err := fmt.Fprintf(w, "%s is good: %s, %s\n", c.File, plural(len(f.Queues), "queue"), plural(len(f.Sinks), "sink"))
 		return err
 	})
 }
@@ -55,5 +55,5 @@ func mistakes(w io.Writer, ps config.Problems) error {
 	for _, p := range ps {
 		fmt.Fprintln(w, printable(p.String()))
 	}
-	return &failure{exitFailed, fmt.Errorf("%d mistakes; nothing was changed", len(ps))}
+	return &failure{exitFailed, fmt.Errorf("%s; nothing was changed", plural(len(ps), "mistake"))}
 }

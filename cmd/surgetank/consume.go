@@ -47,7 +47,7 @@ func (c *consumeCmd) Run(s *session) error {
 		if c.Ack {
 			word = "acked"
 		}
-		fmt.Fprintf(s.stderr, "surgetank: %s messages printed and %s\n", count(n), word)
+		fmt.Fprintf(s.stderr, "surgetank: %s printed and %s\n", plural(n, "message"), word)
 		return err
 	})
 }

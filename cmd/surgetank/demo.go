@@ -58,7 +58,7 @@ func (c *demoCmd) Run(s *session) error {
 		}
 	} else {
 		if result.Parked > 0 {
-			fmt.Fprintf(s.stdout, "parked  %s messages in the dead-letter queue: %s\n", count(result.Parked), printable(result.Reason))
+			fmt.Fprintf(s.stdout, "parked  %s in the dead-letter queue: %s\n", plural(result.Parked, "message"), printable(result.Reason))
 		}
 		fmt.Fprintf(s.stdout, "\nread back from the database after %.1f s:\npublished %d  applied %d  lost %d  doubled %d\n",
 			result.Seconds, result.Published, result.Applied, result.Lost, result.Doubled)

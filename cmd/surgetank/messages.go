@@ -183,10 +183,10 @@ func (c *queueRedriveCmd) Run(s *session) error {
 		}
 		return c.print(s.stdout, shape, func(w io.Writer) error {
 			if c.DryRun {
-				_, err := fmt.Fprintf(w, "would move %s messages\n", count(r.Matched))
+				_, err := fmt.Fprintf(w, "would move %s\n", plural(r.Matched, "message"))
 				return err
 			}
-			_, err := fmt.Fprintf(w, "moved %s of %s messages, skipped %s\n", count(r.Moved), count(r.Matched), count(r.Skipped))
+			_, err := fmt.Fprintf(w, "moved %s of %s, skipped %s\n", count(r.Moved), plural(r.Matched, "message"), count(r.Skipped))
 			return err
 		})
 	})

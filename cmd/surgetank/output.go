@@ -58,6 +58,17 @@ func count[N ~int | ~int64 | ~uint64](n N) string {
 	return s
 }
 
+// plural writes a number with its noun: 1 line, 2,000 lines.
+func plural[N ~int | ~int64 | ~uint64](n N, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	if strings.HasSuffix(noun, "y") {
+		noun = strings.TrimSuffix(noun, "y") + "ie"
+	}
+	return count(n) + " " + noun + "s"
+}
+
 // size writes bytes in the unit that reads best: 1.5 MiB.
 func size(n int64) string {
 	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}

@@ -73,8 +73,8 @@ func (c *publishCmd) Run(s *session) error {
 			if r.Duplicates > 0 {
 				repeated = fmt.Sprintf(" (%s of them by an earlier run)", count(r.Duplicates))
 			}
-			_, err := fmt.Fprintf(w, "confirmed %s lines%s, %s, in %s: %s lines/s into %s\n",
-				count(r.Confirmed), repeated, size(r.Bytes), age(took), count(int64(float64(r.Confirmed)/max(took.Seconds(), 1e-3))), printable(c.Queue))
+			_, err := fmt.Fprintf(w, "confirmed %s%s, %s, in %s: %s lines/s into %s\n",
+				plural(r.Confirmed, "line"), repeated, size(r.Bytes), age(took), count(int64(float64(r.Confirmed)/max(took.Seconds(), 1e-3))), printable(c.Queue))
 			return err
 		}); perr != nil {
 			return perr
@@ -195,7 +195,7 @@ func inputSize(names []string) (total int64) {
 
 func publishLine(r feed.Report, total int64, took time.Duration) string {
 	rate := float64(r.Confirmed) / max(took.Seconds(), 1e-3)
-	line := fmt.Sprintf("%s lines confirmed, %s, %s/s", count(r.Confirmed), size(r.Bytes), count(int64(rate)))
+	line := fmt.Sprintf("%s confirmed, %s, %s/s", plural(r.Confirmed, "line"), size(r.Bytes), count(int64(rate)))
 	if total > 0 {
 		share := min(float64(r.Bytes+r.Confirmed)/float64(total), 1) // a line end a line
 		line = fmt.Sprintf("%s %3.0f%% %s", bar(share, 24), share*100, line)

@@ -265,7 +265,7 @@ func (c *queueRmCmd) Run(s *session) error {
 			return err
 		}
 		return c.print(s.stdout, countShape{c.Queue, n}, func(w io.Writer) error {
-			_, err := fmt.Fprintf(w, "deleted queue %s with %s messages\n", printable(c.Queue), count(n))
+			_, err := fmt.Fprintf(w, "deleted queue %s with %s\n", printable(c.Queue), plural(n, "message"))
 			return err
 		})
 	})
@@ -284,7 +284,7 @@ func (c *queuePurgeCmd) Run(s *session) error {
 			return err
 		}
 		return c.print(s.stdout, countShape{c.Queue, n}, func(w io.Writer) error {
-			_, err := fmt.Fprintf(w, "purged %s messages from %s\n", count(n), printable(c.Queue))
+			_, err := fmt.Fprintf(w, "purged %s from %s\n", plural(n, "message"), printable(c.Queue))
 			return err
 		})
 	})

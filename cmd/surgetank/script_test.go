@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,6 +28,8 @@ func TestMain(m *testing.M) {
 //	server start [flags]   start a server on data/ and a free port, and set SURGETANK_SERVER
 //	server kill            kill -9 it
 //	server stop            stop it in order
+//	flip DIR TEXT          flip a bit of the place in DIR's files where TEXT stands
+//	waitfor COMMAND RE     repeat a command until its output matches
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -33,7 +39,7 @@ func TestScripts(t *testing.T) {
 			e.Defer(h.end)
 			return nil
 		},
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"server": serverCommand},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"server": serverCommand, "waitfor": waitfor, "flip": flip},
 		RequireExplicitExec: true,
 	})
 }
@@ -72,6 +78,7 @@ func serverCommand(ts *testscript.TestScript, neg bool, args []string) {
 			binary, err := lookPath(ts.Getenv("PATH"))
 			ts.Check(err)
 			h.server = child.New(binary, filepath.Join(h.dir, "data"), h.log, append([]string{"--amqp", "off"}, args[1:]...)...)
+			h.server.Dir = h.dir
 		}
 		if err := h.server.Start(ctx); err != nil {
 			log, _ := os.ReadFile(filepath.Join(h.dir, "server.log")) // the error matters more
@@ -84,6 +91,46 @@ func serverCommand(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(h.server.Stop(ctx))
 	default:
 		ts.Fatalf("server %s is not known", args[0])
+	}
+}
+
+func flip(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: flip DIR TEXT")
+	}
+	files, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), "*"))
+	ts.Check(err)
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		ts.Check(err)
+		if i := bytes.Index(data, []byte(args[1])); i >= 0 {
+			data[i] ^= 1
+			ts.Check(os.WriteFile(name, data, 0o600))
+			return
+		}
+	}
+	ts.Fatalf("%q stands in none of %d files", args[1], len(files))
+}
+
+// waitfor repeats a command that asks the server, until its output matches; what the server does by itself has no other signal here.
+func waitfor(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: waitfor 'exec COMMAND…' RE")
+	}
+	want, err := regexp.Compile(args[1])
+	ts.Check(err)
+	words := strings.Fields(args[0])
+	deadline := time.Now().Add(time.Minute)
+	for {
+		err := ts.Exec(words[1], words[2:]...)
+		out := ts.ReadFile("stdout")
+		if err == nil && want.MatchString(out) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s never matched %s; last:\n%s", args[0], args[1], out)
+		}
+		runtime.Gosched()
 	}
 }
 

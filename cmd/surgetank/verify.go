@@ -79,14 +79,14 @@ func (c *verifyCmd) Run(s *session) error {
 		if !report.Whole() {
 			word = "DAMAGED"
 		}
-		_, err := fmt.Fprintf(w, "%s is %s: %d files, %s, %s entries (%d to %d), every checksum read\n",
-			c.Data, word, len(report.Files), size(report.Bytes), count(report.Entries), report.First, report.Last)
+		_, err := fmt.Fprintf(w, "%s is %s: %s, %s, %s (%d to %d), every checksum read\n",
+			c.Data, word, plural(len(report.Files), "file"), size(report.Bytes), plural(report.Entries, "entry"), report.First, report.Last)
 		return err
 	}); err != nil {
 		return err
 	}
 	if !report.Whole() {
-		return &failure{exitFailed, fmt.Errorf("%d places are damaged; restore a backup, or save what is whole with surgetank repair", len(report.Problems))}
+		return &failure{exitFailed, fmt.Errorf("damage in %s; restore a backup, or save what is whole with surgetank repair", plural(len(report.Problems), "place"))}
 	}
 	return nil
 }
@@ -140,7 +140,7 @@ func (c *repairCmd) Run(s *session) error {
 		for _, l := range r.Lost {
 			fmt.Fprintf(w, "lost: entries %d to %d\n", l.First, l.Last)
 		}
-		_, err := fmt.Fprintf(w, "saved %s entries and %d snapshots to %s; start with surgetank serve --data %s\n", count(r.Entries), r.Snapshots, c.To, c.To)
+		_, err := fmt.Fprintf(w, "saved %s and %s to %s; start with surgetank serve --data %s\n", plural(r.Entries, "entry"), plural(r.Snapshots, "snapshot"), c.To, c.To)
 		return err
 	})
 }

@@ -1,6 +1,8 @@
 package amqp
 
 import (
+	"sync"
+
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
@@ -167,32 +169,22 @@ func (c *conn) control(f wire.Frame) error {
 	if err != nil {
 		return err
 	}
-	switch m := m.(type) {
+	switch m.(type) {
 	case *wire.ConnectionClose:
 		if err := c.flush(); err != nil {
 			return err
 		}
 		return errClientClosed
 	case *wire.ConnectionUpdateSecret:
-		return c.updateSecret(m)
+		// What was said at login is not asked again, so a new secret changes nothing here; the client is told that it
+		// may go on, as RabbitMQ tells it where users have passwords.
+		c.send(0, wire.Bare(wire.IDConnectionUpdateSecretOk))
+		return nil
 	}
 	if m.ID().Class() == wire.ClassConnection && m.ID() == wire.IDConnectionCloseOk {
 		return nil // to a close that this side no longer waits for
 	}
 	return &failure{wire.Errorf(wire.CodeChannelError, "unexpected method in connection state running"), m.ID()}
-}
-
-// updateSecret takes a new password of the same user, and so lets clients renew what they log in with next.
-func (c *conn) updateSecret(m *wire.ConnectionUpdateSecret) error {
-	_, err := c.srv.auth.Authenticate(c.ctx, c.user().Name, string(m.NewSecret), c.peer)
-	if err != nil && surgetank.CodeOf(err) != surgetank.CodeDenied && surgetank.CodeOf(err) != surgetank.CodeBusy {
-		return err
-	}
-	if err != nil {
-		return &failure{wire.Errorf(wire.CodeNotAllowed, "New secret was refused by one of the backends"), m.ID()}
-	}
-	c.send(0, wire.Bare(wire.IDConnectionUpdateSecretOk))
-	return nil
 }
 
 // method handles one method of an open channel.
@@ -332,14 +324,22 @@ func (ch *channel) shut() {
 	}
 	ch.unacked = unackedList{}
 	c.mu.Unlock()
-	for _, cons := range consumers {
-		cons.end()
-		cons.q.detach(cons)
-	}
 	for cons := range ch.lingering {
-		cons.end()
+		consumers = append(consumers, cons)
 	}
 	clear(ch.lingering)
+	// Each end waits for the broker's log, so they wait together.
+	var ends sync.WaitGroup
+	slots := make(chan struct{}, 64)
+	for _, cons := range consumers {
+		slots <- struct{}{}
+		ends.Go(func() {
+			cons.end()
+			cons.q.detach(cons)
+			<-slots
+		})
+	}
+	ends.Wait()
 	if len(back) > 0 {
 		c.srv.settleAll(back)
 	}

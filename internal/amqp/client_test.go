@@ -519,12 +519,15 @@ func TestSurgetanksOwnOptions(t *testing.T) {
 	c.ok(d.Ack(false))
 	same(t, c.drain("set"), []string{"2"})
 	c.queue("late", nil)
+	c.exchange("delayed", "x-delayed-message", amqp091.Table{"x-delayed-type": "topic"})
+	c.bind("late", "a.*", "delayed", nil)
+	c.put("delayed", "a.b", amqp091.Publishing{Headers: amqp091.Table{"x-delay": int32(3600000)}})
 	c.put("", "late", amqp091.Publishing{Headers: amqp091.Table{"x-delay": int32(3600000)}})
 	c.put("", "late", amqp091.Publishing{Headers: amqp091.Table{"x-delay": int32(1)}, Body: []byte("soon")})
 	var got []string
 	until(t, "the short delay ends", func() bool { got = append(got, c.drain("late")...); return len(got) > 0 })
 	same(t, got, []string{"soon"})
-	if info := must[surgetank.QueueInfo](t)(bn.broker.Queue(ctx, "late")); info.Delayed != 1 {
+	if info := must[surgetank.QueueInfo](t)(bn.broker.Queue(ctx, "late")); info.Delayed != 2 {
 		t.Errorf("%+v", info)
 	}
 }

@@ -252,6 +252,9 @@ func (c *conn) enter(user *auth.User, name string) (*vhost, *wire.Error) {
 	err := c.srv.auth.AuthorizeVhost(user, name)
 	switch surgetank.CodeOf(err) {
 	case "":
+		if name == internalVhost {
+			break // nobody's, whatever the store says
+		}
 		if vh := c.srv.vhost(name); vh != nil {
 			return vh, nil
 		}

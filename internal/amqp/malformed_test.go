@@ -99,7 +99,6 @@ var malformed = []struct {
 	{"content on channel 0", wire.AppendFrame(nil, 3, 0, []byte("x")), 505, "expected method frame"},
 	{"a server's method", join(openOne, method(1, &wire.QueueDeclareOk{})), 503, "not for servers"},
 	{"a server's bare method", join(openOne, method(1, wire.Bare(wire.IDTxSelectOk))), 503, "not for servers"},
-	{"the secret of another user", method(0, &wire.ConnectionUpdateSecret{NewSecret: []byte("reader")}), 530, "New secret was refused"},
 	{"100,000 keys in CC", join(openOne, publishQ, header(60, 0, 0, (&wire.Properties{Flags: wire.HasHeaders, Headers: manyKeys()}).Append(nil))), 406, "more than 1024 keys"},
 	{"65,000 headers", join(openOne, publishQ, header(60, 0, 0, (&wire.Properties{Flags: wire.HasHeaders, Headers: bytes.Repeat([]byte("\x00V"), 60000)}).Append(nil))), 501, "more than 8192 fields"},
 }

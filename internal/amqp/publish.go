@@ -30,6 +30,7 @@ type publisher struct {
 	ch        *channel
 	seq       uint64 // 0: nobody waits for a confirm
 	mandatory bool
+	refused   bool // by a queue that is not among the message's: the others take it, and it is nacked
 }
 
 // publish takes a whole message.
@@ -54,12 +55,18 @@ func (ch *channel) publish(ct *content, body []byte) error {
 		}
 		queues, refused = r.queues, r.refused
 	}
-	who := publisher{ch: ch, mandatory: a.mandatory}
+	who := publisher{ch: ch, mandatory: a.mandatory, refused: refused}
 	if ch.mode == confirming {
 		who.seq = ch.seq
 	}
 	if len(queues) == 0 {
 		if !refused && a.mandatory {
+			if ch.mode == transactional {
+				return ch.tx.giveBack(returnedMessage{string(a.exchange), to.key, ct.block, body})
+			}
+			if err := c.waitForRoom(); err != nil {
+				return err
+			}
 			ch.returned(string(a.exchange), to.key, ct.block, body)
 		}
 		ch.confirm(who.seq, !refused)
@@ -101,10 +108,6 @@ func (c *conn) routeAll(to *route, ct *content) (routed, error) {
 // returned sends a message back that found no queue.
 func (ch *channel) returned(exchange, key string, block, body []byte) {
 	c := ch.c
-	if ch.mode == transactional {
-		ch.tx.returns = append(ch.tx.returns, returnedMessage{exchange, key, block, body})
-		return
-	}
 	c.mu.Lock()
 	if !ch.closed {
 		c.out = appendReturn(c.out, ch, exchange, key, block, body)
@@ -192,11 +195,19 @@ func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
 		w := &b.who[i]
 		switch surgetank.CodeOf(results[i].Err) {
 		case "":
-			w.ch.confirmLocked(w.seq, true)
-		case surgetank.CodeNotFound, surgetank.CodeFull:
-			// A queue has gone, or wants what it refuses dead-lettered: find out where this may wait.
-			m, w, err := b.msgs[i], *w, results[i].Err
-			c.srv.background(func() { w.reconsider(m, err) })
+			w.ch.confirmLocked(w.seq, !w.refused)
+		case surgetank.CodeNotFound: // a queue has gone: find out which, where this may wait
+			m, w := b.msgs[i], *w
+			c.srv.background(func() { w.reconsider(m) })
+		case surgetank.CodeFull:
+			if m, w := b.msgs[i], *w; c.vhost().wantsRefused(m.Queues) {
+				c.srv.background(func() {
+					c.vhost().deadLetterRefused(m)
+					w.ch.confirm(w.seq, false)
+				})
+				continue
+			}
+			w.ch.confirmLocked(w.seq, false)
 		default:
 			w.ch.confirmLocked(w.seq, false)
 			c.srv.log.Debug("a publish was refused", "peer", c.name, "queues", len(b.msgs[i].Queues), "err", results[i].Err)
@@ -218,14 +229,9 @@ func (b *publishBatch) failed(err error) {
 	c.wakeWriter()
 }
 
-// reconsider deals with a message that was refused because a queue of it is gone or full.
-func (w publisher) reconsider(m surgetank.Publishing, refusal error) {
+// reconsider deals with a message that was refused because a queue of it is gone.
+func (w publisher) reconsider(m surgetank.Publishing) {
 	s, vh := w.ch.c.srv, w.ch.c.vhost()
-	if surgetank.CodeOf(refusal) == surgetank.CodeFull {
-		vh.deadLetterRefused(m)
-		w.ch.confirm(w.seq, false)
-		return
-	}
 	left := make([]string, 0, len(m.Queues))
 	for _, full := range m.Queues {
 		info, err := s.broker.Queue(s.ctx, full)
@@ -253,7 +259,7 @@ func (w publisher) reconsider(m surgetank.Publishing, refusal error) {
 	}
 	m.Queues = left
 	res, err := s.broker.Publish(s.ctx, []surgetank.Publishing{m})
-	w.ch.confirm(w.seq, err == nil && res[0].Err == nil)
+	w.ch.confirm(w.seq, err == nil && res[0].Err == nil && !w.refused)
 }
 
 // route is where messages of one exchange and key go, and that the connection's user may send them there.

@@ -20,8 +20,11 @@ type topicNode struct {
 	bindings map[string]*binding
 }
 
-// patternWords cuts a pattern, taking "#.#" as the "#" it equals.
+// patternWords cuts a pattern, taking "#.#" as the "#" it equals. An empty pattern, as an empty key, has no words.
 func patternWords(pattern string) []string {
+	if pattern == "" {
+		return nil
+	}
 	words := strings.Split(pattern, ".")
 	return slices.CompactFunc(words, func(a, b string) bool { return a == "#" && b == "#" })
 }
@@ -87,12 +90,9 @@ func (n *topicNode) remove(words []string, id string) (empty bool) {
 func (t *topicTrie) match(key string, found func(*binding)) {
 	active := (&nodeSet{}).enter(&t.root)
 	next := &nodeSet{}
-	for rest, more := key, true; more; {
+	for rest, more := key, key != ""; more; {
 		var word string
 		word, rest, more = strings.Cut(rest, ".")
-		if key == "" {
-			break // no words at all: only patterns of "#" fit, and "" itself, which is one empty word
-		}
 		next.reset()
 		for _, n := range active.list {
 			if n.isHash {
@@ -106,11 +106,6 @@ func (t *topicTrie) match(key string, found func(*binding)) {
 			}
 		}
 		active, next = next, active
-	}
-	if key == "" {
-		if c := t.root.words[""]; c != nil {
-			active.enter(c)
-		}
 	}
 	for _, n := range active.list {
 		for _, b := range n.bindings {

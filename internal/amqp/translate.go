@@ -193,9 +193,10 @@ func (c *content) readHeaders() (hasBCC bool, err error) {
 	return hasBCC, nil
 }
 
-// clipName bounds a value of a client that becomes a name of the broker's.
+// clipName makes a value of a client into one that can be a group or a dedup id: what is too long, or no text, stands
+// there by its hash.
 func clipName(s string) string {
-	if len(s) > surgetank.MaxNameLen {
+	if len(s) > surgetank.MaxNameLen || !utf8.ValidString(s) || s != "" && s[0] < ' ' {
 		return hashName(s)
 	}
 	return s

@@ -347,3 +347,23 @@ func vfsWithout(disk *vfs.Mem, t *testing.T) *vfs.Mem {
 	}
 	return c
 }
+
+// TestToolsNeedALog: a tool that is given the wrong directory says so and leaves nothing there.
+func TestToolsNeedALog(t *testing.T) {
+	disk := vfs.NewMem()
+	if err := disk.Mkdir("empty"); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"empty", "missing"} {
+		_, verifyErr := Verify(disk, dir, nil)
+		_, repairErr := Repair(disk, dir, "to")
+		for _, err := range []error{verifyErr, repairErr, Inspect(disk, dir, false, nil)} {
+			if surgetank.CodeOf(err) != surgetank.CodeNotFound || !strings.Contains(err.Error(), dir) {
+				t.Errorf("in the directory %s: %v, want not_found that names it", dir, err)
+			}
+		}
+	}
+	if names, err := disk.List("empty"); len(names) > 0 || err != nil {
+		t.Errorf("the tools left %v, %v", names, err)
+	}
+}

@@ -236,15 +236,6 @@ func joinClose(err error, closeAll func() error) error {
 	return err
 }
 
-// lockDir takes the lock of a data directory.
-func lockDir(fs vfs.FS, dir string, now time.Time) (io.Closer, error) {
-	lock, err := fs.Lock(lockPath(dir), lockOwner(now))
-	if err != nil {
-		return nil, mapLock(dir, err)
-	}
-	return lock, nil
-}
-
 // Append queues an entry for the writer; see commitlog.Log. After Close, done is called with ErrClosed all the same.
 func (l *Log) Append(data []byte, done func(commitlog.Offset, error)) {
 	l.mu.Lock()

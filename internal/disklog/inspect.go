@@ -4,7 +4,6 @@ import (
 	"errors"
 	"hash/crc32"
 	"path/filepath"
-	"time"
 
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/vfs"
@@ -24,7 +23,7 @@ type EntryInfo struct {
 // Inspect visits every whole entry of a log, oldest first, wherever it lies in its segment. Data is valid during the visit and is
 // read only when withData says so. Like Verify it needs the log to be closed, and changes nothing.
 func Inspect(fs vfs.FS, dir string, withData bool, visit func(EntryInfo) error) error {
-	lock, err := lockDir(fs, dir, time.Now())
+	lock, err := lockClosed(fs, dir)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"sort"
 
+	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
@@ -25,13 +26,13 @@ func (l *Log) Read(at commitlog.Offset) ([]byte, error) {
 
 // errTrimmed is the error for an entry that is gone because it was trimmed.
 func errTrimmed(number uint64) error {
-	return fmt.Errorf("entry %d was trimmed away: %w", number, commitlog.ErrTrimmed)
+	return wrap(surgetank.CodeNotFound, fmt.Sprintf("entry %d was trimmed away", number), commitlog.ErrTrimmed)
 }
 
 // readStored reads an entry from its segment.
 func (l *Log) readStored(number uint64) ([]byte, error) {
 	if number > l.durable.Load() || number == 0 {
-		return nil, fmt.Errorf("entry %d is not in the log, which ends with %d: %w", number, l.durable.Load(), commitlog.ErrCorrupt)
+		return nil, wrap(surgetank.CodeCorrupt, fmt.Sprintf("entry %d is wanted, and the log in %s ends with %d; %s", number, l.o.Dir, l.durable.Load(), advice), commitlog.ErrCorrupt)
 	}
 	l.segMu.RLock()
 	i := sort.Search(len(l.segs), func(i int) bool { return l.segs[i].first > number }) - 1

@@ -33,7 +33,7 @@ func Repair(fs vfs.FS, src, dst string) (*RepairReport, error) {
 	if filepath.Clean(src) == filepath.Clean(dst) {
 		return nil, surgetank.FieldErrorf("dst", "the repaired log must go into another directory than %s", src)
 	}
-	lock, err := lockDir(fs, src, time.Now())
+	lock, err := lockClosed(fs, src)
 	if err != nil {
 		return nil, err
 	}

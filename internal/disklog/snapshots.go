@@ -44,24 +44,30 @@ type Snapshots struct {
 
 var _ commitlog.Snapshots = (*Snapshots)(nil)
 
-// OpenSnapshots opens the snapshots in a directory, which is made if it is missing. Unfinished ones are removed.
+// OpenSnapshots opens the snapshots in a directory, which is made if it is missing. It changes nothing else: the log, whose lock
+// says who may, is usually opened after its snapshots. Only the process that holds that lock may call Save.
 func OpenSnapshots(fs vfs.FS, dir string) (*Snapshots, error) {
 	if err := fs.Mkdir(dir); err != nil {
 		return nil, wrap(surgetank.CodeInternal, fmt.Sprintf("making the directory %s failed: %v", dir, err), err)
 	}
-	s := &Snapshots{fs: fs, dir: dir}
-	names, err := fs.List(dir)
+	return &Snapshots{fs: fs, dir: dir}, nil
+}
+
+// dropUnfinished removes what an interrupted Save has left, which may be large, before another takes its room.
+func (s *Snapshots) dropUnfinished() error {
+	names, err := s.fs.List(s.dir)
 	if err != nil {
-		return nil, wrap(surgetank.CodeInternal, fmt.Sprintf("listing %s failed: %v", dir, err), err)
+		return err
 	}
 	for _, name := range names {
-		if _, ok := parseSnapName(strings.TrimSuffix(name, tmpExt)); ok && strings.HasSuffix(name, tmpExt) {
-			if err := fs.Remove(filepath.Join(dir, name)); err != nil {
-				return nil, wrap(surgetank.CodeInternal, fmt.Sprintf("removing the unfinished snapshot %s failed: %v", name, err), err)
+		stem, tmp := strings.CutSuffix(name, tmpExt)
+		if _, ok := parseSnapName(stem); tmp && ok {
+			if err := s.fs.Remove(filepath.Join(s.dir, name)); err != nil {
+				return err
 			}
 		}
 	}
-	return s, nil
+	return nil
 }
 
 func snapName(at commitlog.Offset) string { return fmt.Sprintf("%020d%s", uint64(at), snapExt) }
@@ -97,6 +103,9 @@ func (s *Snapshots) Save(at commitlog.Offset, write func(io.Writer) error) error
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	name := filepath.Join(s.dir, snapName(at))
+	if err := s.dropUnfinished(); err != nil {
+		return saveError(name, err)
+	}
 	f, err := createAnew(s.fs, name+tmpExt)
 	if err != nil {
 		return saveError(name, err)

@@ -198,3 +198,32 @@ func TestStatsQuantiles(t *testing.T) {
 		}
 	}
 }
+
+// TestSnapshotUnfinished: opening leaves the unfinished snapshot of another process alone, which may be writing it; saving removes it.
+func TestSnapshotUnfinished(t *testing.T) {
+	disk := vfs.NewMem()
+	s, err := OpenSnapshots(disk, "snaps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := "snaps/" + snapName(5) + tmpExt
+	f, err := disk.Open(left, vfs.Create)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := latest(disk); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := disk.Open(left, vfs.Read); err != nil {
+		t.Error("opening the snapshots removed what another process may be writing")
+	}
+	if err := save(s, 6, 10); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := disk.List("snaps"); len(names) != 1 || err != nil {
+		t.Errorf("after a Save there are %v, %v", names, err)
+	}
+}

@@ -79,7 +79,7 @@ func (r *Report) Whole() bool { return len(r.Problems) == 0 }
 // closed: it takes its lock (ErrLocked). report, when not nil, is called for each file when it is done. The error is one of
 // reading; what the bytes say is in the report.
 func Verify(fs vfs.FS, dir string, report func(FileReport)) (*Report, error) {
-	lock, err := lockDir(fs, dir, time.Now())
+	lock, err := lockClosed(fs, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -106,9 +106,6 @@ func verify(fs vfs.FS, dir string, report func(FileReport)) (*Report, error) {
 	ls, err := listDir(fs, dir)
 	if err != nil {
 		return nil, err
-	}
-	if !ls.state && len(ls.segments) == 0 {
-		return nil, openError(dir, fmt.Errorf("there is no log in it"))
 	}
 	if err := v.verifyState(ls); err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/surgetank/surgetank"
@@ -38,8 +39,36 @@ func newRig(t *testing.T, change ...rigOption) *rig {
 	return newRigOver(t, b, change...)
 }
 
+// seeded is what a store keeps with guest and ann (password x) in it, made once: password hashes take long on purpose.
+var seeded = sync.OnceValues(func() (map[string][]byte, error) {
+	b, err := embedded.Memory(embedded.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	ctx := context.Background()
+	store, err := auth.Open(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	x := auth.Secret("x")
+	if _, err := store.PutUser(ctx, "ann", auth.UserSpec{Password: &x}); err != nil {
+		return nil, err
+	}
+	return b.Meta(ctx, auth.Namespace)
+})
+
 func newRigOver(t *testing.T, b surgetank.Broker, change ...rigOption) *rig {
 	t.Helper()
+	records, err := seeded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range records {
+		if err := b.SetMeta(t.Context(), auth.Namespace, name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
 	store, err := auth.Open(t.Context(), b)
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -228,13 +229,16 @@ func (c *call) object() (*fields, error) {
 	if !ok {
 		return nil, surgetank.Errorf(surgetank.CodeInvalid, "the body must be a JSON object")
 	}
-	return newFields("", m), nil
+	f := newFields("", m)
+	f.raw = bytes.Clone(h.data)
+	return f, nil
 }
 
 // fields takes the members of an object one by one, remembers the first fault and, in done, refuses what nobody took.
 type fields struct {
 	prefix string
 	m      map[string]any
+	raw    []byte // of a request's whole object: its text, in which members have their order
 	known  []string
 	err    error
 }

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"encoding/json"
 	"net/http"
-	"slices"
 
 	"github.com/surgetank/surgetank"
 )
@@ -54,7 +53,8 @@ func (c *call) getSink() error {
 	return c.respond(http.StatusOK, info)
 }
 
-// putSink hands the spec to the manager as it stands; here it is only checked to be one JSON object without duplicate keys.
+// putSink hands the spec to the manager as it stands; here it is only checked to be one JSON object without
+// duplicate keys. Columns keep the order in which they are written.
 func (c *call) putSink() error {
 	if _, err := c.query(); err != nil {
 		return err
@@ -67,11 +67,11 @@ func (c *call) putSink() error {
 	if err != nil {
 		return err
 	}
-	spec, err := json.Marshal(f.m)
-	if err != nil {
-		return surgetank.Errorf(surgetank.CodeInternal, "the sink's spec could not be encoded: %w", err)
+	spec := f.raw
+	if spec == nil {
+		spec = []byte("{}")
 	}
-	info, created, err := m.Put(c.r.Context(), c.params["s"], slices.Clip(spec))
+	info, created, err := m.Put(c.r.Context(), c.params["s"], spec)
 	if err != nil {
 		return err
 	}

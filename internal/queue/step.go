@@ -132,15 +132,12 @@ func (q *Queue) over(messages, bytes int64) bool {
 		c.MaxBytes > 0 && q.bytes-q.leasedBytes+bytes > c.MaxBytes
 }
 
-// held gives the messages that are leased to a consumer, oldest first.
-func (c *consumer) holds() []uint64 {
-	if c.held == 0 {
-		return nil
-	}
+// heldBy gives the messages that are leased to a consumer, oldest first.
+func (q *Queue) heldBy(consumer uint64) []uint64 {
 	var seqs []uint64
 	// unordered: sorted below
-	for seq, l := range c.q.leases {
-		if l.consumer == c {
+	for seq, l := range q.leases {
+		if l.consumer.id == consumer {
 			seqs = append(seqs, seq)
 		}
 	}

@@ -39,6 +39,7 @@ func (c *Attach) run(m *Machine) bool {
 // uncounted. With All, everything else it holds returns too, and counts an attempt.
 type Detach struct {
 	Consumer uint64
+	Queue    uint64 // its queue's id: what it holds is found even when it was detached before
 	GiveBack []surgetank.Receipt
 	All      bool
 
@@ -47,12 +48,15 @@ type Detach struct {
 }
 
 func (c *Detach) run(m *Machine) bool {
-	if cons := m.consumers[c.Consumer]; cons != nil {
+	cons := m.consumers[c.Consumer]
+	if cons != nil {
 		m.unlist(cons)
 		c.q = cons.q
-		if c.All {
-			c.held = cons.holds()
-		}
+	} else if c.q == nil {
+		c.q = m.byID[c.Queue]
+	}
+	if c.All && c.held == nil && c.q != nil && (cons == nil || cons.held > 0) {
+		c.held = c.q.heldBy(c.Consumer)
 	}
 	for len(c.GiveBack) > 0 {
 		if m.turnFull() {

@@ -111,7 +111,11 @@ func (c *chaos) left() (int64, error) {
 // TestOnceThroughFailures moves 20,000 messages through every failure, and then reads back.
 func TestOnceThroughFailures(t *testing.T) {
 	pg := pgtest.Start(t)
-	const n, groups, rounds = 20_000, 40, 12
+	const groups = 40
+	n, rounds := 20_000, 12
+	if testing.Short() {
+		n, rounds = 6_000, 6
+	}
 	c := &chaos{t: t, rng: rand.New(rand.NewPCG(7, 7)), pg: pg, proxy: pgtest.NewProxy(t, pg.Addr()), dsn: pg.Database(t), dir: t.TempDir()}
 	pg.Exec(t, c.dsn, suiteTable)
 	c.open()

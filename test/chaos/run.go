@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/surgetank/surgetank/internal/pgtest"
 	"github.com/surgetank/surgetank/internal/server/child"
 )
 
@@ -67,7 +67,7 @@ func (s summary) String() string {
 type world struct {
 	options
 	dir    string
-	pg     *postgres
+	pg     *pgtest.Server
 	server *child.Server
 	sum    summary
 }
@@ -97,9 +97,6 @@ func run(ctx context.Context, o options) (_ summary, err error) {
 	if err != nil {
 		return summary{}, err
 	}
-	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL's user must get through
-		return summary{}, err
-	}
 	w := &world{options: o, dir: dir, sum: summary{Seed: o.seed, Messages: o.messages}}
 	if o.keep {
 		o.say("everything stays in %s", dir)
@@ -110,7 +107,7 @@ func run(ctx context.Context, o options) (_ summary, err error) {
 	if err != nil {
 		return w.sum, err
 	}
-	defer w.pg.kill()
+	defer w.pg.Close()
 	defer w.server.Kill()
 	if err := w.storm(ctx); err != nil {
 		return w.sum, fmt.Errorf("%w\nlast words of the server:\n%s", err, tail(filepath.Join(dir, "server.log")))
@@ -143,21 +140,18 @@ func (w *world) prepare(ctx context.Context) (*expected, error) {
 			return nil, fmt.Errorf("building surgetank: %w\n%s", err, out)
 		}
 	}
-	logs := map[string]io.Writer{}
-	for _, name := range []string{"server.log", "postgres.log"} {
-		f, err := os.OpenFile(filepath.Join(w.dir, name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-		if err != nil {
-			return nil, err
-		}
-		logs[name] = f // open until the program ends; its children write to it
+	log, err := os.OpenFile(filepath.Join(w.dir, "server.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err // else it stays open until the program ends: the server writes to it
 	}
-	if w.pg, err = newPostgres(ctx, w.dir, logs["postgres.log"]); err != nil {
+	bin, err := pgtest.Find()
+	if err != nil {
 		return nil, err
 	}
-	if err := w.pg.start(ctx); err != nil {
+	if w.pg, err = pgtest.New(bin); err != nil {
 		return nil, err
 	}
-	conn, err := pgx.Connect(ctx, w.pg.dsn())
+	conn, err := pgx.Connect(ctx, w.pg.DSN("postgres"))
 	if err != nil {
 		return nil, err
 	}
@@ -165,12 +159,12 @@ func (w *world) prepare(ctx context.Context) (*expected, error) {
 	if _, err := conn.Exec(ctx, schema); err != nil {
 		return nil, err
 	}
-	w.server = child.New(w.binary, filepath.Join(w.dir, "data"), logs["server.log"], "--amqp", "off")
+	w.server = child.New(w.binary, filepath.Join(w.dir, "data"), log, "--amqp", "off")
 	if err := w.server.Start(ctx); err != nil {
 		return nil, err
 	}
 	file := filepath.Join(w.dir, "surgetank.yaml")
-	if err := os.WriteFile(file, fmt.Appendf(nil, configuration, groupPath, w.pg.dsn(), w.lanes), 0o600); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, configuration, groupPath, w.pg.DSN("postgres"), w.lanes), 0o600); err != nil {
 		return nil, err
 	}
 	_, err = w.surgetank(ctx, "apply", "-f", file)
@@ -275,12 +269,14 @@ func (w *world) killing(ctx context.Context, published chan error) error {
 			continue
 		}
 		w.say("kill -9 postgres after %d rows, down for %v", mark, down.Round(time.Millisecond))
-		w.pg.kill()
+		if err := w.pg.Kill(); err != nil {
+			return err
+		}
 		w.sum.KilledPostgres++
 		if err := pause(ctx, down); err != nil {
 			return err
 		}
-		if err := w.pg.start(ctx); err != nil {
+		if err := w.pg.Start(); err != nil {
 			return fmt.Errorf("starting PostgreSQL after kill %d: %w", w.sum.KilledPostgres, err)
 		}
 	}
@@ -289,7 +285,7 @@ func (w *world) killing(ctx context.Context, published chan error) error {
 
 // progress gives about how many rows were written.
 func (w *world) progress(ctx context.Context) (rows int64, err error) {
-	conn, err := pgx.Connect(ctx, w.pg.dsn())
+	conn, err := pgx.Connect(ctx, w.pg.DSN("postgres"))
 	if err != nil {
 		return 0, err
 	}

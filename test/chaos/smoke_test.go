@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/surgetank/surgetank/internal/pgtest"
 )
 
 // TestSmoke is the campaign in small: a few thousand lines and two kills each. `make chaos-main` is the real one.
@@ -13,7 +15,7 @@ func TestSmoke(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a run of real processes; not under -short")
 	}
-	if _, err := findPostgres(); err != nil {
+	if _, err := pgtest.Find(); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(err)
 		}

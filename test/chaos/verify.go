@@ -11,7 +11,7 @@ import (
 
 // verify reads the whole table back, in the order in which its rows were written, and counts what is not as it must be.
 func (w *world) verify(ctx context.Context, want *expected) error {
-	conn, err := pgx.Connect(ctx, w.pg.dsn())
+	conn, err := pgx.Connect(ctx, w.pg.DSN("postgres"))
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,9 @@ type Server struct {
 	log    io.Writer
 	listen string // HTTP address, once known
 
+	// Dir is the working directory of the process; empty: ours. Set it before Start.
+	Dir string
+
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process is gone
 	err    error         // how it ended; set before exited is closed
@@ -47,7 +50,7 @@ func New(binary, data string, log io.Writer, args ...string) *Server {
 // Start starts the process and returns when it is ready.
 func (s *Server) Start(ctx context.Context) error {
 	s.cmd = exec.Command(s.binary, append(s.args, "--http", s.listen)...)
-	s.cmd.Stderr = s.log
+	s.cmd.Stderr, s.cmd.Dir = s.log, s.Dir
 	s.cmd.WaitDelay = 5 * time.Second
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {

@@ -1,0 +1,82 @@
+package amqp
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/auth"
+)
+
+// FuzzConnection (run it with -fuzzminimizetime=1x: what it covers varies from run to run) feeds whatever comes to an open connection, and checks that the server says only what can be
+// understood, ends the connection, and keeps nothing of it.
+func FuzzConnection(f *testing.F) {
+	bn := start(f, Limits{MaxMessage: 1 << 20})
+	bn.user("remote", auth.AllPermissions)
+	names, err := filepath.Glob("wire/testdata/captured/*")
+	if err != nil || len(names) == 0 {
+		f.Fatalf("no captured frames: %v", err)
+	}
+	for _, n := range names {
+		b, err := os.ReadFile(n)
+		if err != nil {
+			f.Fatal(err)
+		}
+		// What a real client said after connection.open.
+		b = b[strings.Index(string(b), string(method(0, &wire.ConnectionOpen{VirtualHost: "/"})))+16:]
+		f.Add(b)
+	}
+	for _, m := range malformed {
+		if len(m.in) < 1000 {
+			f.Add(join(openOne, m.in))
+		}
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		nc := bn.pipe()
+		p := &peer{t: t, nc: nc}
+		p.login("remote", "/", wire.Tuning{ChannelMax: 5, FrameMax: 8192})
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for {
+				fr, err := p.frame()
+				if err != nil {
+					return
+				}
+				switch fr.Type {
+				case wire.FrameMethod:
+					m, err := wire.ParseMethod(fr.Payload)
+					if err != nil {
+						t.Errorf("the server sent % x: %v", fr.Payload, err)
+						return
+					}
+					if _, ok := m.(*wire.ConnectionClose); ok {
+						go nc.Write(method(0, wire.Bare(wire.IDConnectionCloseOk)))
+					}
+				case wire.FrameHeader:
+					h, err := wire.ParseHeader(fr.Payload)
+					if err == nil {
+						_, err = wire.ParseProperties(h.Block)
+					}
+					if err != nil {
+						t.Errorf("the server sent % x: %v", fr.Payload, err)
+						return
+					}
+				}
+			}
+		}()
+		nc.SetWriteDeadline(time.Now().Add(patience))
+		nc.Write(b)
+		nc.Write(join(wire.AppendHeartbeat(nil), method(0, &wire.ConnectionClose{})))
+		select {
+		case <-done:
+		case <-time.After(100 * time.Millisecond): // it may be in the middle of a frame, for which the server rightly waits
+		}
+		nc.Close()
+		<-done
+		until(t, "the connection ends", func() bool { return len(bn.server.connections()) == 0 })
+	})
+}

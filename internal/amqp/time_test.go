@@ -1,0 +1,355 @@
+package amqp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/auth"
+)
+
+// inBubble runs a test with a server whose time, like the test's own, only passes when everything waits.
+func inBubble(t *testing.T, limits Limits, f func(t *testing.T, bn *bench)) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b := must[*embedded.Broker](t)(embedded.Memory(embedded.Options{}))
+		a := must[*auth.Store](t)(auth.Open(ctx, b))
+		s := must[*Server](t)(NewServer(ctx, Options{Broker: b, Auth: a, Limits: limits}))
+		bn := &bench{t: t, broker: b, auth: a, server: s}
+		bn.user("remote", auth.AllPermissions)
+		f(t, bn)
+		if err := s.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// piped is a peer at the other end of a pipe, logged in.
+func (bn *bench) piped(t *testing.T, tune wire.Tuning) *peer {
+	p := &peer{t: t, nc: bn.pipe()}
+	p.login("remote", "/", tune)
+	return p
+}
+
+func TestTheServerSendsHeartbeatsAndMissesThem(t *testing.T) {
+	inBubble(t, Limits{}, func(t *testing.T, bn *bench) {
+		p := bn.piped(t, wire.Tuning{ChannelMax: 1, FrameMax: 4096, Heartbeat: 2})
+		defer p.nc.Close()
+		p.nc.SetDeadline(time.Time{})
+		start, beats := time.Now(), 0
+		for {
+			b := make([]byte, 100)
+			n, err := p.nc.Read(b)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(b[:n]) != string(wire.AppendHeartbeat(nil)) {
+				t.Errorf("% x", b[:n])
+			}
+			beats++
+		}
+		if d := time.Since(start); d < 4*time.Second || d > 6*time.Second || beats < 4 || beats > 6 {
+			t.Errorf("a silent peer was dropped after %v and %d heartbeats; want two to three intervals and one a second", d, beats)
+		}
+	})
+}
+
+func TestHeartbeatsKeepAConnection(t *testing.T) {
+	inBubble(t, Limits{}, func(t *testing.T, bn *bench) {
+		p := bn.piped(t, wire.Tuning{ChannelMax: 1, FrameMax: 4096, Heartbeat: 2})
+		defer p.nc.Close()
+		go io.Copy(io.Discard, p.nc)
+		p.nc.SetDeadline(time.Time{})
+		for range 50 {
+			<-time.After(1500 * time.Millisecond)
+			if _, err := p.nc.Write(wire.AppendHeartbeat(nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		none := bn.piped(t, wire.Tuning{ChannelMax: 1, FrameMax: 4096})
+		defer none.nc.Close()
+		<-time.After(24 * time.Hour) // heartbeat 0 is none
+		none.channel(1)
+	})
+}
+
+func TestHandshakeTimesOut(t *testing.T) {
+	inBubble(t, Limits{}, func(t *testing.T, bn *bench) {
+		for _, sent := range []string{"", "AMQP", wire.ProtocolHeader, wire.ProtocolHeader + string(method(0, &wire.ConnectionStartOk{
+			ClientProperties: clientCaps, Mechanism: "PLAIN", Response: []byte("\x00remote\x00remote")}))} {
+			nc := bn.pipe()
+			start := time.Now()
+			if sent != "" {
+				go nc.Write([]byte(sent))
+			}
+			if _, err := io.Copy(io.Discard, nc); err != nil {
+				t.Error(err)
+			}
+			if d := time.Since(start); d != 10*time.Second {
+				t.Errorf("after %q: closed after %v", sent, d)
+			}
+			nc.Close()
+		}
+	})
+}
+
+func TestAcknowledgementTimesOut(t *testing.T) {
+	inBubble(t, Limits{}, func(t *testing.T, bn *bench) {
+		p := bn.piped(t, wire.Tuning{ChannelMax: 3, FrameMax: 4096})
+		defer p.nc.Close()
+		p.channel(1)
+		p.send(1, declare("q"))
+		want[*wire.QueueDeclareOk](p, 1)
+		p.send(1, declare("own", "x-consumer-timeout", 60000))
+		want[*wire.QueueDeclareOk](p, 1)
+		late := func(queue, text string, after time.Duration) {
+			t.Helper()
+			p.publish(1, &wire.BasicPublish{RoutingKey: queue}, wire.Properties{}, "m")
+			p.send(1, &wire.BasicGet{Queue: queue})
+			want[*wire.BasicGetOk](p, 1)
+			p.content()
+			<-time.After(after - 2*time.Second)
+			p.send(1, &wire.BasicQos{PrefetchCount: 1})
+			p.bare(1, wire.IDBasicQosOk)
+			<-time.After(4 * time.Second)
+			if got := want[*wire.ChannelClose](p, 1).Closing; got.ReplyCode != 406 || got.ReplyText != text {
+				t.Errorf("%+v", got)
+			}
+			p.send(1, wire.Bare(wire.IDChannelCloseOk))
+			p.channel(1)
+			p.send(1, &wire.BasicGet{Queue: queue, NoAck: true})
+			if got := want[*wire.BasicGetOk](p, 1); !got.Redelivered {
+				t.Error("not given back")
+			}
+			p.content()
+		}
+		const text = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: %s ms. This timeout value can be configured, see consumers doc guide to learn more"
+		late("q", replaced(text, "1800000"), 30*time.Minute)
+		late("own", replaced(text, "60000"), time.Minute)
+	})
+}
+
+func replaced(text, with string) string {
+	for i := range text {
+		if text[i] == '%' {
+			return text[:i] + with + text[i+2:]
+		}
+	}
+	return text
+}
+
+func TestQueueExpiry(t *testing.T) {
+	inBubble(t, Limits{}, func(t *testing.T, bn *bench) {
+		p := bn.piped(t, wire.Tuning{ChannelMax: 3, FrameMax: 4096})
+		defer p.nc.Close()
+		p.channel(1)
+		there := func() bool {
+			_, err := bn.broker.Queue(context.Background(), "q")
+			return surgetank.CodeOf(err) != surgetank.CodeNotFound
+		}
+		p.send(1, declare("q", "x-expires", 10000))
+		want[*wire.QueueDeclareOk](p, 1)
+		for _, use := range []wire.Method{&wire.QueueDeclare{Queue: "q", Passive: true}, &wire.BasicGet{Queue: "q"}, declare("q", "x-expires", 10000)} {
+			<-time.After(9 * time.Second)
+			p.send(1, use)
+			p.method()
+		}
+		p.send(1, &wire.BasicConsume{Queue: "q", ConsumerTag: "t"})
+		want[*wire.BasicConsumeOk](p, 1)
+		<-time.After(time.Hour)
+		if !there() {
+			t.Fatal("the queue expired while it was used")
+		}
+		p.send(1, &wire.BasicCancel{ConsumerTag: "t"})
+		want[*wire.BasicCancelOk](p, 1)
+		<-time.After(9 * time.Second)
+		if !there() {
+			t.Fatal("the queue expired too early after its consumer went")
+		}
+		<-time.After(2 * time.Second)
+		if there() {
+			t.Error("the queue did not expire")
+		}
+	})
+}
+
+func TestBlockedPublishers(t *testing.T) {
+	inBubble(t, Limits{}, func(t *testing.T, bn *bench) {
+		tune := wire.Tuning{ChannelMax: 3, FrameMax: 4096}
+		publisher, consumer := bn.piped(t, tune), bn.piped(t, tune)
+		defer publisher.nc.Close()
+		defer consumer.nc.Close()
+		publisher.channel(1)
+		consumer.channel(1)
+		publisher.send(1, declare("q"))
+		want[*wire.QueueDeclareOk](publisher, 1)
+		bn.server.SetAlarm("low on memory", true)
+		bn.server.SetAlarm("low on disk", true)
+		bn.server.SetAlarm("low on disk", true)
+		publisher.send(1, &wire.ConfirmSelect{}) // a connection that has not published is not held
+		publisher.bare(1, wire.IDConfirmSelectOk)
+		publisher.publish(1, &wire.BasicPublish{RoutingKey: "q"}, wire.Properties{}, "m")
+		if got := want[*wire.ConnectionBlocked](publisher, 0); got.Reason != "low on disk & low on memory" {
+			t.Errorf("%q", got.Reason)
+		}
+		go publisher.send(1, &wire.QueueDeclare{Queue: "later"}) // waits: the connection is not read
+		synctest.Wait()
+		consumer.send(1, &wire.BasicConsume{Queue: "q", NoAck: true})
+		want[*wire.BasicConsumeOk](consumer, 1)
+		bn.server.SetAlarm("low on memory", false)
+		synctest.Wait()
+		if info := must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), "q")); info.Published != 0 {
+			t.Error("published while there is an alarm")
+		}
+		bn.server.SetAlarm("low on disk", false)
+		publisher.bare(0, wire.IDConnectionUnblocked)
+		for range 2 { // in either order
+			switch _, m := publisher.method(); m.(type) {
+			case *wire.BasicAck, *wire.QueueDeclareOk:
+			default:
+				t.Errorf("%T", m)
+			}
+		}
+		want[*wire.BasicDeliver](consumer, 1)
+		consumer.content()
+		// A held connection can still be closed by the server.
+		bn.server.SetAlarm("low on disk", true)
+		publisher.publish(1, &wire.BasicPublish{RoutingKey: "q"}, wire.Properties{}, "m")
+		want[*wire.ConnectionBlocked](publisher, 0)
+		for _, c := range bn.server.connections() {
+			c.kick(wire.Errorf(wire.CodeConnectionForced, "test"))
+		}
+		_, m := publisher.method()
+		if n, ok := m.(*wire.BasicNack); ok { // of the publish that was held
+			_, m = publisher.method()
+			_ = n
+		}
+		if c, ok := m.(*wire.ConnectionClose); !ok || c.ReplyCode != 320 {
+			t.Errorf("%+v", m)
+		}
+	})
+}
+
+// TestAConsumerThatDoesNotRead holds leases and little else, and does not disturb the others.
+func TestAConsumerThatDoesNotRead(t *testing.T) {
+	inBubble(t, Limits{DeliverWindow: 100}, func(t *testing.T, bn *bench) {
+		ctx := context.Background()
+		tune := wire.Tuning{ChannelMax: 3, FrameMax: 4096}
+		p := bn.piped(t, tune)
+		defer p.nc.Close()
+		p.channel(1)
+		p.send(1, declare("q"))
+		want[*wire.QueueDeclareOk](p, 1)
+		p.send(1, &wire.BasicConsume{Queue: "q"})
+		want[*wire.BasicConsumeOk](p, 1)
+		msgs := make([]surgetank.Publishing, 1000)
+		for i := range msgs {
+			msgs[i] = surgetank.Publishing{Queues: []string{"q"}, Message: surgetank.Message{Body: make([]byte, 10000)}}
+		}
+		must[[]surgetank.PublishResult](t)(bn.broker.Publish(ctx, msgs))
+		synctest.Wait()
+		if info := must[surgetank.QueueInfo](t)(bn.broker.Queue(ctx, "q")); info.Leased > 200 {
+			t.Errorf("%d messages are held for a consumer that reads nothing", info.Leased)
+		}
+		other := bn.piped(t, tune)
+		defer other.nc.Close()
+		other.channel(1)
+		other.send(1, &wire.BasicGet{Queue: "q"})
+		want[*wire.BasicGetOk](other, 1)
+		other.content()
+		for range 300 { // it reads on after all
+			want[*wire.BasicDeliver](p, 1)
+			p.content()
+		}
+	})
+}
+
+// TestUnackedIsBounded: a consumer without prefetch that never acknowledges gets only so much.
+func TestUnackedIsBounded(t *testing.T) {
+	inBubble(t, Limits{DeliverWindow: 10, MaxUnacked: 50}, func(t *testing.T, bn *bench) {
+		ctx := context.Background()
+		p := bn.piped(t, wire.Tuning{ChannelMax: 3, FrameMax: 4096})
+		defer p.nc.Close()
+		p.channel(1)
+		p.send(1, declare("q"))
+		want[*wire.QueueDeclareOk](p, 1)
+		msgs := make([]surgetank.Publishing, 200)
+		for i := range msgs {
+			msgs[i] = surgetank.Publishing{Queues: []string{"q"}, Message: surgetank.Message{Body: []byte("m")}}
+		}
+		must[[]surgetank.PublishResult](t)(bn.broker.Publish(ctx, msgs))
+		p.send(1, &wire.BasicConsume{Queue: "q"})
+		want[*wire.BasicConsumeOk](p, 1)
+		got := uint64(0)
+		read := func() {
+			for {
+				p.nc.SetReadDeadline(time.Now().Add(time.Second))
+				f, n, err := wire.NextFrame(p.buf, 4096)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n == 0 {
+					b := make([]byte, 4096)
+					n, err := p.nc.Read(b)
+					if err != nil {
+						return
+					}
+					p.buf = append(p.buf, b[:n]...)
+					continue
+				}
+				p.buf = p.buf[n:]
+				if f.Type == wire.FrameBody {
+					got++
+				}
+			}
+		}
+		read()
+		if got < 50 || got > 60 {
+			t.Errorf("%d deliveries without an acknowledgement; at most about 50 are allowed", got)
+		}
+		p.send(1, &wire.BasicAck{DeliveryTag: got, Multiple: true})
+		before := got
+		read()
+		if got == before {
+			t.Error("nothing more came after the acknowledgement")
+		}
+	})
+}
+
+func TestTooManyStrangers(t *testing.T) {
+	inBubble(t, Limits{MaxStrangersPerPeer: 3}, func(t *testing.T, bn *bench) {
+		var open []net.Conn
+		for range 3 {
+			open = append(open, bn.pipe())
+		}
+		fourth := bn.pipe()
+		if _, err := fourth.Write([]byte("AMQP")); err == nil {
+			t.Error("a fourth connection from one address that has not logged in was taken")
+		}
+		for _, nc := range append(open, fourth) {
+			nc.Close()
+		}
+		synctest.Wait()
+		p := bn.piped(t, wire.Tuning{ChannelMax: 1, FrameMax: 4096}) // there is room again
+		p.nc.Close()
+		synctest.Wait()
+		bn.server.mu.Lock()
+		defer bn.server.mu.Unlock()
+		if bn.server.unknown != 0 || len(bn.server.strangers) != 0 || len(bn.server.conns) != 0 {
+			t.Errorf("%d strangers, %v, %d connections remain", bn.server.unknown, bn.server.strangers, len(bn.server.conns))
+		}
+	})
+}

@@ -1,0 +1,156 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/auth"
+)
+
+func TestReady(t *testing.T) {
+	var state error
+	r := newRig(t, func(o *Options) { o.Ready = func() error { return state } })
+	r.want(200, "GET", "/readyz", "")
+	state = errors.New("the log at /secret/path failed")
+	a := r.do("GET", "/readyz", "")
+	r.wantProblem(a, 503, "closed")
+	if strings.Contains(a.body, "secret") {
+		t.Fatalf("tells anybody: %s", a.body)
+	}
+	r.want(200, "GET", "/healthz", "")
+}
+
+func TestMetrics(t *testing.T) {
+	extra := prometheus.NewGauge(prometheus.GaugeOpts{Name: "surgetank_extra", Help: "One more."})
+	r := newRig(t, func(o *Options) { o.Collectors = []prometheus.Collector{extra} })
+	r.queue("orders", "{}")
+	r.want(201, "POST", "/v1/queues/orders/messages?raw=lines", "1\n2\n3\n")
+	r.want(200, "POST", "/v1/queues/orders/receive", "{}")
+	r.do("GET", "/no/such/"+strings.Repeat("path", 100), "")
+	r.do("BREW", "/v1/queues", "")
+	text := r.want(200, "GET", "/metrics", "").body
+	for _, want := range []string{
+		`surgetank_queue_messages{queue="orders",state="ready",vhost="/"} 2`, `surgetank_queue_messages{queue="orders",state="leased",vhost="/"} 1`,
+		`surgetank_queue_published_total{queue="orders",vhost="/"} 3`, `surgetank_queue_delivered_total{queue="orders",vhost="/"} 1`,
+		`surgetank_queue_oldest_age_seconds{queue="orders",vhost="/"}`, `surgetank_queues 1`, `surgetank_broker_up 1`, `surgetank_extra 0`,
+		`surgetank_build_info{version="1.2.3-test"} 1`, `surgetank_http_requests_total{method="POST",route="/v1/queues/{q}/messages",status="201"} 1`,
+		`surgetank_http_requests_total{method="GET",route="none",status="404"} 1`, `surgetank_http_requests_total{method="other",route="none",status="405"} 1`, `go_goroutines`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s", want)
+		}
+	}
+	if strings.Contains(text, "pathpath") || strings.Contains(text, "BREW") {
+		t.Error("what comes from outside became a label")
+	}
+}
+
+// However many queues clients make, the series stay bounded, and nothing is left out of the sums.
+func TestMetricsAreBounded(t *testing.T) {
+	r := newRig(t)
+	for i := range maxQueueSeries + 20 {
+		if _, _, err := r.broker.DeclareQueue(t.Context(), fmt.Sprintf("q%04d", i), surgetank.QueueConfig{}, surgetank.DeclareNew); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.want(201, "POST", "/v1/queues/q1015/messages", "x")
+	text := r.want(200, "GET", "/metrics", "").body
+	if n := strings.Count(text, "surgetank_queue_bytes{"); n != maxQueueSeries+1 {
+		t.Fatalf("%d series", n)
+	}
+	for _, want := range []string{`surgetank_queue_messages{queue="q1015",state="ready",vhost="/"} 1`, `surgetank_queue_messages{queue="",state="ready",vhost=""} 0`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s", want)
+		}
+	}
+}
+
+func TestSinks(t *testing.T) {
+	r := newRig(t)
+	r.wantProblem(r.do("GET", "/v1/sinks", ""), 404, "not_found") // this server runs none
+	r.wantProblem(r.do("PUT", "/v1/sinks/s", "{}"), 404, "not_found")
+	r = newRig(t, func(o *Options) { o.Sinks = &fakeSinks{specs: map[string]json.RawMessage{}} })
+	r.want(201, "PUT", "/v1/sinks/s", `{"queue":"q","batch":{"max":1000}}`)
+	if got := r.want(200, "GET", "/v1/sinks/s", "").body; compact(t, got) != `{"queue":"q","batch":{"max":1000}}` {
+		t.Fatal(got)
+	}
+	r.want(200, "PUT", "/v1/sinks/s", `{}`)
+	r.want(200, "POST", "/v1/sinks/s/pause", "")
+	r.want(200, "GET", "/v1/sinks", "")
+	r.want(200, "DELETE", "/v1/sinks/s", "")
+	r.wantProblem(r.do("GET", "/v1/sinks/s", ""), 404, "not_found")
+	r.wantProblem(r.do("PUT", "/v1/sinks/s", `{"a":1,"a":2}`), 400, "invalid")
+	r.wantProblem(r.do("PUT", "/v1/sinks/a%00", `{}`), 400, "invalid")
+}
+
+func TestUsersOverHTTP(t *testing.T) {
+	r := newRig(t)
+	m := r.wantProblem(r.do("PUT", "/v1/users/bob", `{"tags":["monitoring"]}`), 400, "invalid")
+	if m["field"] != "password" {
+		t.Fatalf("%v", m)
+	}
+	a := r.want(201, "PUT", "/v1/users/bob", `{"password":"hunter2","tags":["administrator"]}`)
+	if strings.Contains(a.body, "hunter2") || strings.Contains(a.body, "argon2") {
+		t.Fatal(a.body)
+	}
+	bob := as("bob", "hunter2")
+	if w := r.want(200, "GET", "/v1/whoami", "", bob).json(t); w["user"] != "bob" || w["administrator"] != true || w["local"] != false {
+		t.Fatalf("%v", w)
+	}
+	r.want(201, "PUT", "/v1/vhosts/v", `{}`, bob) // its maker has every right there
+	r.want(201, "PUT", "/v1/vhosts/v/queues/q", `{}`, bob)
+	r.wantProblem(r.do("PUT", "/v1/queues/q", `{}`, bob), 403, "denied") // but not elsewhere
+	r.wantProblem(r.do("PUT", "/v1/vhosts/v/permissions/bob", `{"write":".*"}`, bob), 400, "invalid")
+	r.wantProblem(r.do("PUT", "/v1/vhosts/v/permissions/bob", `{"configure":"(","write":"","read":""}`, bob), 400, "invalid")
+	r.want(200, "PUT", "/v1/vhosts/v/permissions/bob", `{"configure":"","write":"","read":"q"}`, bob)
+	r.wantProblem(r.do("PUT", "/v1/vhosts/v/queues/q", `{}`, bob), 403, "denied")
+	r.want(200, "DELETE", "/v1/vhosts/v", "", bob)
+	if _, err := r.broker.Queue(t.Context(), surgetank.FullName("v", "q")); surgetank.CodeOf(err) != surgetank.CodeNotFound {
+		t.Fatal("the virtual host's queue is still there")
+	}
+	r.want(200, "DELETE", "/v1/users/bob", "", bob)
+	r.wantProblem(r.do("GET", "/v1/whoami", "", bob), 401, "denied")
+	if _, err := r.store.GetUser("bob"); surgetank.CodeOf(err) != surgetank.CodeNotFound {
+		t.Fatal(err)
+	}
+	if r.store.HasTag(auth.Local(), "x") != true { // the local administrator has every tag
+		t.Fatal("local")
+	}
+}
+
+func TestMetaOverHTTP(t *testing.T) {
+	r := newRig(t)
+	r.want(200, "PUT", "/v1/meta/app/k%2F1", "\x00\x01", header("Content-Type", "application/octet-stream"))
+	if got := r.want(200, "GET", "/v1/meta/app", "").body; got != `{"values":{"k/1":"AAE="}}`+"\n" {
+		t.Fatal(got)
+	}
+	r.wantProblem(r.do("PUT", "/v1/meta/app/big", strings.Repeat("x", 1<<20+1)), 413, "too_large")
+	r.want(200, "DELETE", "/v1/meta/app/k%2F1", "")
+	if got := r.want(200, "GET", "/v1/meta/app", "").body; got != `{"values":{}}`+"\n" {
+		t.Fatal(got)
+	}
+}
+
+func TestSubscriptionLimits(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.Limits.Subscriptions = 1 })
+	r.queue("q", "{}")
+	r.wantProblem(r.do("POST", "/v1/queues/nope/subscribe", `{}`), 404, "not_found")
+	id := r.want(201, "POST", "/v1/queues/q/subscribe", `{"credit":1,"lease":"forever","pool":"p","pool_limit":5}`).json(t)["subscription"].(string)
+	r.wantProblem(r.do("POST", "/v1/queues/q/subscribe", `{}`), 429, "busy")
+	for _, body := range []string{`{"lease":"always"}`, `{"credit":-1}`, `{"pool_limit":1}`, `{"priority":1e99}`, `{"x":1}`} {
+		r.wantProblem(r.do("POST", "/v1/queues/q/subscribe", body), 400, "invalid")
+	}
+	r.want(200, "DELETE", "/v1/subscriptions/"+id, "")
+	r.wantProblem(r.do("POST", "/v1/subscriptions/"+id+"/receive", ""), 404, "closed")
+	r.wantProblem(r.do("DELETE", "/v1/subscriptions/"+id, ""), 404, "closed")
+	r.want(201, "POST", "/v1/queues/q/subscribe", `{"credit":1}`)
+	if len(r.api.subs.pools) != 0 {
+		t.Fatal("a pool outlives its subscriptions")
+	}
+}

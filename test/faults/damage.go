@@ -1,0 +1,378 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/surgetank/surgetank/test/faults/history"
+)
+
+// The faults of this file damage a stopped data directory. What is beyond the promises may be refused; what may never happen is
+// a wrong delivery or a silent gap. Each trial starts the server on a damaged copy of one directory and ends as one of:
+//
+//	refused   it does not start, or ends when it meets the damage, with an exit code that is not 0, and names the file
+//	reported  it serves, gives an error instead of the damaged message, and names the file in its log
+//	harmless  it starts, everything confirmed comes out, and nothing that was acked comes again
+//
+// All else is a finding.
+
+// sample is a stopped data directory with the calls that made it.
+type sample struct {
+	dir   string
+	ops   []history.Op
+	files []string // relative
+}
+
+// makeSample lets a run make a directory with a backlog, acked messages, dead letters, several segments and a snapshot, and
+// stops the server in order or by a kill.
+func (r *run) makeSample(ctx context.Context, kill bool) (*sample, error) {
+	if err := r.begin(ctx, loadOptions{size: 12000, publishers: 4, pause: time.Millisecond}); err != nil {
+		return nil, err
+	}
+	if !r.progress(ctx, int64(r.times(1200, 4000)), 30*time.Second) {
+		return nil, errors.New("the sample could not be published")
+	}
+	r.load.abandonConsumers()
+	r.progress(ctx, 60, 10*time.Second) // a backlog
+	r.load.once.Do(func() { close(r.load.stop) })
+	r.load.pubs.Wait()
+	r.load = nil
+	if kill {
+		r.server.kill()
+	} else {
+		r.server.signal(syscall.SIGTERM)
+		if code, err := r.server.wait(ctx); err != nil || code != 0 {
+			return nil, fmt.Errorf("stopping for the sample: exit code %d: %w", code, err)
+		}
+	}
+	s := &sample{dir: r.server.data, ops: slices.Clone(r.journal.Ops())}
+	err := filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			rel, relErr := filepath.Rel(s.dir, path)
+			err = relErr
+			s.files = append(s.files, rel)
+		}
+		return err
+	})
+	return s, err
+}
+
+func (l *load) abandonConsumers() {
+	close(l.quit)
+	l.cons.Wait()
+}
+
+// trial starts a server on a damaged copy and says how it ended. The finding is empty when the end is an allowed one.
+func (r *run) trial(ctx context.Context, s *sample, number int, what, file string, damage func(dir string) error) (end string, bad []history.Finding, err error) {
+	dir := filepath.Join(r.dir, fmt.Sprintf("trial-%d", number))
+	if err := copyTree(s.dir, dir); err != nil {
+		return "", nil, err
+	}
+	defer os.RemoveAll(dir)
+	if err := damage(dir); err != nil {
+		return "", nil, err
+	}
+	// A journal of its own, in memory, that begins with the calls that made the sample: its times go on where theirs end.
+	j, err := history.Create("", r.name, 0)
+	if err != nil {
+		return "", nil, err
+	}
+	last := s.ops[len(s.ops)-1].Return
+	j.Shift(last + time.Second)
+	log, err := os.Create(filepath.Join(r.dir, fmt.Sprintf("trial-%d.log", number)))
+	if err != nil {
+		return "", nil, err
+	}
+	defer log.Close()
+	sv := &server{binary: r.binary, data: dir, log: log, journal: j}
+	defer sv.kill()
+	named := func() bool { return strings.Contains(sv.words(8000), filepath.Base(file)) }
+	report := func(format string, args ...any) {
+		bad = append(bad, history.Finding{Check: "damage", Value: what, Detail: fmt.Sprintf(format, args...) + "; the server's words: " + oneLine(sv.words(500))})
+	}
+	begin, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	if err := sv.start(begin); err != nil {
+		switch {
+		case !errors.Is(err, errNotReady):
+			report("it neither started nor refused: %v", err)
+		case sv.code <= 0:
+			report("it refused with exit code %d", sv.code)
+		case !named():
+			report("it refused without naming the file")
+		}
+		return "refused", bad, ctx.Err()
+	}
+	l := newLoad(loadOptions{publishers: 1, limit: 1, honest: true, size: 12000}, j, sv.url, 1, r.say)
+	l.cons.Go(func() { l.consumer(ctx, 0, grouped) })
+	l.cons.Go(func() { l.consumer(ctx, 1, plain) })
+	go l.giveUpOn(named) // a message that cannot be read would keep us from draining for ever
+	finished := make(chan error, 1)
+	var drained bool
+	finish, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		var err error
+		drained, err = l.finish(finish, 15*time.Second)
+		finished <- err
+	}()
+	select {
+	case <-sv.exited: // met while it was read
+		stop()
+		<-finished
+		switch {
+		case sv.code <= 0:
+			report("it met the damage and ended with exit code %d", sv.code)
+		case !named():
+			report("it met the damage and ended without naming the file")
+		}
+		end = "refused"
+	case err := <-finished:
+		end = "harmless"
+		if err != nil {
+			end = "reported"
+			if !named() {
+				report("it started, could not be drained, and names no file: %v", err)
+			}
+		}
+	}
+	// What came out must be right even when not everything did.
+	h := &history.History{Ops: append(slices.Clone(s.ops), j.Ops()...), Queues: checked, Drained: drained && end == "harmless"}
+	rep := history.Check(h, time.Minute)
+	if len(rep.Findings) > 0 {
+		report("it was %s, with %d findings, the first: %s", end, len(rep.Findings), rep.Findings[0])
+	}
+	return end, bad, nil
+}
+
+// giveUpOn ends the drain early when the server has named the damage and nothing has been acked for a while.
+func (l *load) giveUpOn(named func() bool) {
+	for quiet := 0; quiet < 5; quiet++ {
+		before := l.acked.Load()
+		if !sleep(l.quit, 400*time.Millisecond) {
+			return
+		}
+		if !named() || l.acked.Load() > before {
+			quiet = -1
+		}
+	}
+	l.hopeless.Store(true)
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// copyTree copies a directory; files keep their holes as zeros.
+func copyTree(from, to string) error { return os.CopyFS(to, os.DirFS(from)) }
+
+// damages gives one damage to a file by its kind's number.
+var damages = []struct {
+	name string
+	do   func(r *run, path string) error
+}{
+	{"a bit flipped", func(r *run, path string) error {
+		return patch(path, func(b []byte, used int) []byte {
+			at := r.rng.IntN(used)
+			b[at] ^= 1 << r.rng.IntN(8)
+			return b
+		})
+	}},
+	{"a page of zeros", func(r *run, path string) error {
+		return patch(path, func(b []byte, used int) []byte {
+			at := r.rng.IntN(used) / 4096 * 4096
+			clear(b[at:min(at+4096, len(b))])
+			return b
+		})
+	}},
+	{"cut short", func(r *run, path string) error {
+		return patch(path, func(b []byte, used int) []byte { return b[:r.rng.IntN(used)] })
+	}},
+	{"emptied", func(_ *run, path string) error { return os.Truncate(path, 0) }},
+	{"missing", func(_ *run, path string) error { return os.Remove(path) }},
+	{"two pages exchanged", func(r *run, path string) error {
+		return patch(path, func(b []byte, used int) []byte {
+			pages := used / 4096
+			if pages < 2 {
+				b[0] ^= 1
+				return b
+			}
+			x := r.rng.IntN(pages)
+			y := (x + 1 + r.rng.IntN(pages-1)) % pages
+			px, py := b[x*4096:(x+1)*4096], b[y*4096:(y+1)*4096]
+			tmp := slices.Clone(px)
+			copy(px, py)
+			copy(py, tmp)
+			return b
+		})
+	}},
+}
+
+// patch changes a file's bytes; used is how many of them are not just zeros at the end, and at least 1.
+func patch(path string, change func(b []byte, used int) []byte) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	used := len(b)
+	for used > 1 && b[used-1] == 0 {
+		used--
+	}
+	if used == 0 {
+		return nil
+	}
+	return os.WriteFile(path, change(b, used), 0o600)
+}
+
+// damageFiles makes trials: each kind of damage on files of each kind in turn.
+func damageFiles(kill bool, kinds ...string) func(ctx context.Context, r *run) error {
+	return func(ctx context.Context, r *run) error {
+		s, err := r.makeSample(ctx, kill)
+		if err != nil {
+			return err
+		}
+		r.drained = true // the sample's own calls prove nothing; the trials do
+		r.beyond = true
+		byExt := map[string][]string{}
+		for _, f := range s.files {
+			byExt[kindOf(f)] = append(byExt[kindOf(f)], f)
+		}
+		exts := make([]string, 0, len(byExt))
+		for e := range byExt {
+			exts = append(exts, e)
+		}
+		slices.Sort(exts)
+		ends := map[string]int{}
+		trials := r.times(len(exts)*len(kinds), 40*len(exts)*len(kinds))
+		for n := range trials {
+			ext := exts[n%len(exts)]
+			kind := kinds[n/len(exts)%len(kinds)]
+			file := byExt[ext][r.rng.IntN(len(byExt[ext]))]
+			i := slices.IndexFunc(damages, func(d struct {
+				name string
+				do   func(r *run, path string) error
+			}) bool {
+				return d.name == kind
+			})
+			what := file + " " + kind
+			r.inject(what)
+			end, bad, err := r.trial(ctx, s, n, what, file, func(dir string) error { return damages[i].do(r, filepath.Join(dir, file)) })
+			if err != nil {
+				return err
+			}
+			ends[end]++
+			r.wrong = append(r.wrong, bad...)
+		}
+		r.note("%d trials were refused by name, %d reported by name, %d harmless", ends["refused"], ends["reported"], ends["harmless"])
+		return nil
+	}
+}
+
+// kindOf gives a file's kind: its extension, or its name when it has none.
+func kindOf(file string) string {
+	if e := filepath.Ext(file); e != "" {
+		return e
+	}
+	return filepath.Base(file)
+}
+
+// foreignFiles puts files that do not belong there into the directory: notes, copies, segments of another server.
+func foreignFiles(ctx context.Context, r *run) error {
+	s, err := r.makeSample(ctx, false)
+	if err != nil {
+		return err
+	}
+	r.drained, r.beyond = true, true
+	segments := slices.DeleteFunc(slices.Clone(s.files), func(f string) bool { return filepath.Ext(f) != ".seg" })
+	if len(segments) == 0 {
+		return errors.New("the sample has no segment files")
+	}
+	slices.Sort(segments)
+	newest := segments[len(segments)-1]
+	sub := filepath.Dir(newest)
+	for n, t := range []struct {
+		what, file string
+		do         func(dir string) error
+	}{
+		{"a note among the files", "README.txt", func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, sub, "README.txt"), []byte("do not touch\n"), 0o600)
+		}},
+		{"a copy of a segment under another name", "copy.seg", func(dir string) error {
+			return copyFile(filepath.Join(dir, newest), filepath.Join(dir, sub, "copy.seg"))
+		}},
+		{"a segment doubled under a higher number", ".seg", func(dir string) error {
+			return copyFile(filepath.Join(dir, newest), filepath.Join(dir, sub, "0000000000009999.seg"))
+		}},
+		{"a segment over another one", segments[0], func(dir string) error {
+			if len(segments) < 2 {
+				return os.Truncate(filepath.Join(dir, segments[0]), 0)
+			}
+			return copyFile(filepath.Join(dir, newest), filepath.Join(dir, segments[0]))
+		}},
+		{"an unfinished temporary file", "0000000000000099.seg.tmp", func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, sub, "0000000000000099.seg.tmp"), make([]byte, 5000), 0o600)
+		}},
+	} {
+		r.inject(t.what)
+		_, bad, err := r.trial(ctx, s, n, t.what, t.file, t.do)
+		if err != nil {
+			return err
+		}
+		r.wrong = append(r.wrong, bad...)
+	}
+	return nil
+}
+
+func copyFile(from, to string) error {
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, b, 0o600)
+}
+
+// twoServers starts a second server on the directory of the first. It must leave, and the first must not notice.
+func twoServers(ctx context.Context, r *run) error {
+	if err := r.begin(ctx, loadOptions{}); err != nil {
+		return err
+	}
+	for range r.times(2, 20) {
+		j, err := history.Create("", r.name, 0)
+		if err != nil {
+			return err
+		}
+		log, err := os.Create(filepath.Join(r.dir, "second.log"))
+		if err != nil {
+			return err
+		}
+		second := &server{binary: r.binary, data: r.server.data, log: log, journal: j}
+		r.inject("second server")
+		err = second.start(ctx)
+		switch {
+		case err == nil:
+			r.fail("two servers", "a second server serves the same directory")
+		case !errors.Is(err, errNotReady):
+			return err
+		case second.code <= 0:
+			r.fail("two servers", "the second server left with exit code %d", second.code)
+		case !strings.Contains(second.words(4000), fmt.Sprint(r.server.pid)):
+			r.fail("two servers", "the second server does not say which process holds the directory: %s", oneLine(second.words(400)))
+		}
+		second.kill()
+		if err := log.Close(); err != nil {
+			return err
+		}
+		if !r.progress(ctx, 20, 5*time.Second) {
+			r.fail("two servers", "the first server stopped confirming")
+		}
+	}
+	return r.end(ctx)
+}

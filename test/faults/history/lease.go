@@ -1,0 +1,99 @@
+package history
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// slack is how far the server's deadlines and the journal's times may lie apart: both read one clock, but not at once.
+const slack = 20 * time.Millisecond
+
+// held is a lease as it was certainly held: from the moment its holder knew of it to the first moment it may have ended.
+type held struct {
+	op       *Op
+	from, to time.Duration
+}
+
+// leases gives every lease that was certainly held for a while.
+func leases(h *History) []held {
+	ends := map[string]time.Duration{} // by receipt: the first settling call, whatever came of it
+	later := map[string]time.Duration{}
+	var downs []time.Duration
+	for i := range h.Ops {
+		op := &h.Ops[i]
+		switch op.Kind {
+		case Ack, Nack, Reject:
+			if t, ok := ends[op.Receipt]; !ok || op.Call < t {
+				ends[op.Receipt] = op.Call
+			}
+		case Extend:
+			if op.Outcome == OK {
+				later[op.Receipt] = max(later[op.Receipt], op.Deadline)
+			}
+		case Down:
+			downs = append(downs, op.Call)
+		}
+	}
+	slices.Sort(downs)
+	var list []held
+	for i := range h.Ops {
+		op := &h.Ops[i]
+		if op.Kind != Deliver || op.Receipt == "" {
+			continue
+		}
+		x := held{op, op.Return, Never}
+		if op.Deadline > 0 {
+			x.to = max(op.Deadline, later[op.Receipt]) - slack
+		}
+		if t, ok := ends[op.Receipt]; ok {
+			x.to = min(x.to, t)
+		}
+		// Whoever was told of a lease by a server that died since: the lease died with it. The first end after the
+		// receive began counts, as the answer may have come from the server before.
+		if k, _ := slices.BinarySearch(downs, op.Call); k < len(downs) {
+			x.to = min(x.to, downs[k])
+		}
+		if x.to > x.from {
+			list = append(list, x)
+		}
+	}
+	return list
+}
+
+// OneLease checks that no message is certainly held by two receivers at a time.
+func OneLease(h *History) (bad []Finding) {
+	return overlaps(leases(h), func(x held) (string, int) { return x.op.Queue + "\x00" + x.op.ID, 1 }, "two leases")
+}
+
+// GroupInFlight checks that a group never has certainly more messages leased than its queue allows.
+func GroupInFlight(h *History) (bad []Finding) {
+	return overlaps(leases(h), func(x held) (string, int) {
+		limit := h.Queues[x.op.Queue].GroupInFlight
+		if x.op.Group == "" || limit == 0 {
+			return "", 0
+		}
+		return x.op.Queue + "\x00" + x.op.Group, limit
+	}, "group in flight")
+}
+
+// overlaps sweeps the leases of each key in order of their beginning and reports where more than the key's limit overlap.
+func overlaps(all []held, key func(held) (string, int), check string) (bad []Finding) {
+	slices.SortStableFunc(all, func(a, b held) int { return cmp.Compare(a.from, b.from) })
+	live := map[string][]held{}
+	for _, x := range all {
+		k, limit := key(x)
+		if limit == 0 {
+			continue
+		}
+		now := slices.DeleteFunc(live[k], func(y held) bool { return y.to <= x.from })
+		now = append(now, x)
+		live[k] = now
+		if len(now) > limit {
+			y := now[0]
+			bad = append(bad, finding(check, x.op.Value, "%s was leased at %s while %s (%s) was held from %s to at least %s; at most %d at a time",
+				x.op.ID, at(x.from), y.op.Value, y.op.ID, at(y.from), at(y.to), limit))
+		}
+	}
+	return bad
+}

@@ -1,0 +1,139 @@
+package history
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Kind says what an Op records.
+type Kind string
+
+// Kinds of records. Those of one call on several messages make one record a message.
+const (
+	Publish Kind = "pub"
+	Deliver Kind = "dlv" // one message that a receive brought
+	Receive Kind = "rcv" // a receive whose answer was lost: it may have leased messages that nobody saw
+	Ack     Kind = "ack"
+	Nack    Kind = "nck"
+	Reject  Kind = "rej" // a nack to the dead-letter queue
+	Extend  Kind = "ext"
+
+	Down  Kind = "dwn" // the server process ended, at some moment between Call and Return
+	Up    Kind = "up"  // it was started at Call and ready at Return
+	Fault Kind = "flt" // something was injected; Code says what
+	Count Kind = "cnt" // what a queue said it holds, after the drain
+)
+
+// Outcome of a call; see the package's comment.
+type Outcome string
+
+// The three outcomes.
+const (
+	OK   Outcome = "ok"
+	Fail Outcome = "fail"
+	Info Outcome = "info"
+)
+
+// Never is the Return of what may still happen.
+const Never = time.Duration(math.MaxInt64)
+
+// Op is one record. Times are since the journal's start, on the monotonic clock.
+type Op struct {
+	Kind    Kind          `json:"k"`
+	Outcome Outcome       `json:"o,omitempty"`
+	Client  int           `json:"c,omitempty"`
+	Call    time.Duration `json:"t"`
+	Return  time.Duration `json:"r"`
+	// Batch is the number of the call, the same in all records of one; Index is the message's place in it.
+	Batch int64 `json:"b,omitempty"`
+	Index int   `json:"i,omitempty"`
+
+	Queue     string        `json:"q,omitempty"`
+	Value     string        `json:"v,omitempty"`  // "publisher-sequence", from 1
+	ID        string        `json:"id,omitempty"` // what the server calls the message
+	Group     string        `json:"g,omitempty"`
+	Dedup     string        `json:"d,omitempty"`
+	Duplicate bool          `json:"dup,omitempty"` // the server said that it had this dedup id already
+	Receipt   string        `json:"rc,omitempty"`
+	Attempt   int           `json:"a,omitempty"`
+	Again     bool          `json:"re,omitempty"` // the server marked the delivery as perhaps not the first
+	Deadline  time.Duration `json:"dl,omitempty"` // of the lease (Deliver), or the least it was extended to (Extend)
+	Damaged   bool          `json:"bad,omitempty"`
+	Code      string        `json:"e,omitempty"` // the error's code, or the fault's name
+	N         int64         `json:"n,omitempty"` // Count: messages held
+}
+
+// end is when the call's effect can last have happened.
+func (o *Op) end() time.Duration {
+	if o.Outcome == Info {
+		return Never
+	}
+	return o.Return
+}
+
+// message names a message by queue and server id, as values may be in several queues (a dead-letter queue has its own ids).
+type message struct{ queue, id string }
+
+func (o *Op) message() message { return message{o.Queue, o.ID} }
+
+// Seq reads the sequence number of a server's message id, "queue-seq"; false when the id is not of that form.
+func Seq(id string) (uint64, bool) {
+	_, s, ok := strings.Cut(id, "-")
+	n, err := strconv.ParseUint(s, 10, 64)
+	return n, ok && err == nil
+}
+
+// Value makes the unique value of a publisher's message.
+func Value(publisher string, seq int) string { return publisher + "-" + strconv.Itoa(seq) }
+
+// SplitValue takes a value apart; seq is 0 when it is not one.
+func SplitValue(v string) (publisher string, seq int) {
+	i := strings.LastIndexByte(v, '-')
+	if i < 0 {
+		return v, 0
+	}
+	n, err := strconv.Atoi(v[i+1:])
+	if err != nil || n < 1 {
+		return v, 0
+	}
+	return v[:i], n
+}
+
+// Settings of a queue that the checkers need.
+type Settings struct {
+	GroupInFlight int    // leases of one group at a time that the queue allows; 0: no limit
+	DeadLetter    string // the queue that takes what this one gives up
+	Dedup         bool
+}
+
+// History is a journal with what the harness knows about the queues.
+type History struct {
+	Ops    []Op
+	Queues map[string]Settings
+	// Drained says that after the faults the queues were emptied, so that what was not delivered is lost.
+	Drained bool
+}
+
+// Finding is one broken promise. Check is the checker's stable name.
+type Finding struct {
+	Check  string
+	Value  string
+	Detail string
+}
+
+func (f Finding) String() string { return fmt.Sprintf("%s: %s: %s", f.Check, f.Value, f.Detail) }
+
+func finding(check, value, format string, args ...any) Finding {
+	return Finding{check, value, fmt.Sprintf(format, args...)}
+}
+
+// at shows a time of the journal.
+func at(d time.Duration) string {
+	if d == Never {
+		return "never"
+	}
+	return d.Round(10 * time.Microsecond).String()
+}

@@ -1,0 +1,78 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"syscall"
+	"time"
+)
+
+// killRandomly kills the server at random moments, some while it has hardly begun to serve.
+func killRandomly(ctx context.Context, r *run) error {
+	if err := r.begin(ctx, loadOptions{}); err != nil {
+		return err
+	}
+	for range r.times(6, 200) {
+		if err := r.sleep(ctx, r.between(time.Millisecond, 300*time.Millisecond)); err != nil {
+			return err
+		}
+		r.inject("kill")
+		r.server.kill()
+		if err := r.sleep(ctx, r.between(0, 50*time.Millisecond)); err != nil {
+			return err
+		}
+		if err := r.server.start(ctx); err != nil {
+			return err
+		}
+	}
+	return r.end(ctx)
+}
+
+// stopAndContinue freezes the server for longer than a lease: every lease must then have ended once, and none be doubled.
+func stopAndContinue(ctx context.Context, r *run) error {
+	if err := r.begin(ctx, loadOptions{lease: 300 * time.Millisecond}); err != nil {
+		return err
+	}
+	for range r.times(3, 60) {
+		if err := r.sleep(ctx, r.between(50*time.Millisecond, 300*time.Millisecond)); err != nil {
+			return err
+		}
+		r.inject("stop")
+		r.server.signal(syscall.SIGSTOP)
+		err := r.sleep(ctx, r.between(350*time.Millisecond, 700*time.Millisecond))
+		r.server.signal(syscall.SIGCONT)
+		if err != nil {
+			return err
+		}
+		if !r.progress(ctx, 20, 10*time.Second) {
+			r.fail("progress", "no 20 messages were confirmed within 10 s after the server went on")
+		}
+	}
+	return r.end(ctx)
+}
+
+// terminate asks the server to stop while it is busy. It must leave with 0, and say yes to nothing that it then forgets.
+func terminate(ctx context.Context, r *run) error {
+	if err := r.begin(ctx, loadOptions{}); err != nil {
+		return err
+	}
+	for range r.times(4, 100) {
+		if err := r.sleep(ctx, r.between(20*time.Millisecond, 300*time.Millisecond)); err != nil {
+			return err
+		}
+		r.inject("terminate")
+		r.server.signal(syscall.SIGTERM)
+		code, err := r.server.wait(ctx)
+		if err != nil {
+			return err
+		}
+		if code != 0 {
+			r.fail("exit", "SIGTERM under load ended with exit code %d: %s", code, r.server.words(300))
+		}
+		if err := r.server.start(ctx); err != nil {
+			return err
+		}
+	}
+	return r.end(ctx)
+}

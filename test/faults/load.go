@@ -1,0 +1,404 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/surgetank/surgetank/test/faults/history"
+)
+
+// The queues of every run: one that keeps order in groups, and one that hands out as fast as it can.
+const (
+	grouped = "grouped"
+	plain   = "plain"
+)
+
+var queueSettings = map[string]string{
+	grouped: `{"group":{"max_in_flight":1},"dedup":{"window":"30m"},"retry":{"max_attempts":12,"initial":"20ms","max":"100ms"},"lease":"1s"}`,
+	plain:   `{"dedup":{"window":"30m"},"retry":{"max_attempts":12,"initial":"20ms","max":"100ms"},"lease":"1s"}`,
+}
+
+// checked is what the checkers know of the queues.
+var checked = map[string]history.Settings{
+	grouped: {GroupInFlight: 1, DeadLetter: grouped + ".dead", Dedup: true},
+	plain:   {DeadLetter: plain + ".dead", Dedup: true},
+}
+
+// loadOptions shape a workload. The zero value, through withDefaults, is the usual one.
+type loadOptions struct {
+	publishers, consumers int
+	batch                 int           // messages of one publish, at most
+	size                  int           // bytes of filling, at most
+	groups                int           // of the grouped queue
+	pause                 time.Duration // of a publisher between batches, at most
+	limit                 int           // values a publisher sends; 0: until stopped
+	lease                 time.Duration
+	timeout               time.Duration
+	honest                bool                    // consumers ack everything at once
+	hold                  bool                    // consumers wait until released
+	poison                func(value string) bool // messages that no consumer can handle
+}
+
+func (o loadOptions) withDefaults() loadOptions {
+	def := func(p *int, v int) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	def(&o.publishers, 4)
+	def(&o.consumers, 4)
+	def(&o.batch, 8)
+	def(&o.size, 400)
+	def(&o.groups, 12)
+	if o.pause == 0 {
+		o.pause = 4 * time.Millisecond
+	}
+	if o.lease == 0 {
+		o.lease = time.Second
+	}
+	if o.timeout == 0 {
+		o.timeout = 3 * time.Second
+	}
+	return o
+}
+
+// load is the clients of a run.
+type load struct {
+	loadOptions
+	journal *history.Journal
+	base    func() string // the address to publish to and to consume from, asked before every call
+	seed    uint64
+	say     func(format string, args ...any)
+
+	stop     chan struct{} // publishers: finish what is under way
+	drain    atomic.Bool   // consumers: ack everything
+	quit     chan struct{} // consumers: end
+	release  chan struct{} // consumers that hold: begin
+	once     sync.Once
+	pubs     sync.WaitGroup
+	cons     sync.WaitGroup
+	deadline atomic.Int64 // publishers give up retrying, as time since the journal's start
+
+	confirmed atomic.Int64
+	acked     atomic.Int64
+	full      atomic.Int64 // publishes refused with full
+	open      atomic.Int64 // values whose outcome never became known
+	hopeless  atomic.Bool  // the drain is known not to end
+}
+
+func newLoad(o loadOptions, j *history.Journal, base func() string, seed uint64, say func(string, ...any)) *load {
+	l := &load{loadOptions: o.withDefaults(), journal: j, base: base, seed: seed, say: say,
+		stop: make(chan struct{}), quit: make(chan struct{}), release: make(chan struct{})}
+	l.deadline.Store(int64(history.Never))
+	if !l.hold {
+		close(l.release)
+	}
+	return l
+}
+
+// start lets the clients go.
+func (l *load) start(ctx context.Context) {
+	for i := range l.publishers {
+		l.pubs.Go(func() { l.publisher(ctx, i) })
+	}
+	for i := range l.consumers {
+		queue := plain
+		if i%2 == 0 {
+			queue = grouped
+		}
+		l.cons.Go(func() { l.consumer(ctx, i, queue) })
+	}
+}
+
+func (l *load) rng(role, i int) *rand.Rand {
+	return rand.New(rand.NewPCG(l.seed, uint64(role)<<32|uint64(i)))
+}
+
+// sleep waits, at most until stop is closed; false when it is.
+func sleep(stop <-chan struct{}, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-stop:
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// publisher sends values one batch after another, each until its outcome is known: with a dedup id by sending it again, without one
+// by leaving it open. Three of four publishers use dedup ids; half send to each queue.
+func (l *load) publisher(ctx context.Context, i int) {
+	rng := l.rng(1, i)
+	c := newClient(i+1, "", l.journal, l.timeout)
+	defer c.close()
+	queue := grouped
+	if i%2 == 1 {
+		queue = plain
+	}
+	name := fmt.Sprintf("p%d", i)
+	dedup := i%4 != 3
+	var settled []outgoing // a few, to be sent again on purpose
+	for seq := 1; l.limit == 0 || seq <= l.limit; {
+		select {
+		case <-l.stop:
+			return
+		default:
+		}
+		batch := make([]outgoing, 1+rng.IntN(l.batch))
+		for k := range batch {
+			v := history.Value(name, seq)
+			seq++
+			batch[k] = outgoing{value: v}
+			if dedup {
+				batch[k].dedup = "id-" + v
+			}
+			if queue == grouped {
+				batch[k].group = fmt.Sprintf("g%d", rng.IntN(l.groups))
+			}
+		}
+		if dedup && len(settled) > 0 && rng.IntN(40) == 0 { // known already: must be confirmed and not stored
+			c.base = l.base()
+			c.publish(ctx, queue, settled[:1], l.size)
+		}
+		if l.deliver(ctx, c, rng, queue, batch, dedup) && dedup {
+			settled = append([]outgoing{batch[0]}, settled[:min(len(settled), 20)]...)
+		}
+		if !sleep(l.stop, time.Duration(rng.Int64N(int64(l.pause)))) {
+			return
+		}
+	}
+}
+
+// deliver sends a batch until every value of it is confirmed, or left open. Order inside a group holds across the tries,
+// because nothing else is sent meanwhile.
+func (l *load) deliver(ctx context.Context, c *client, rng *rand.Rand, queue string, batch []outgoing, dedup bool) bool {
+	left := batch
+	for try := 0; ; try++ {
+		c.base = l.base()
+		ops := c.publish(ctx, queue, left, l.size)
+		var again []outgoing
+		lost := false
+		for k, op := range ops {
+			switch op.Outcome {
+			case history.OK:
+				l.confirmed.Add(1)
+			case history.Fail:
+				again = append(again, left[k])
+				if op.Code == "full" {
+					l.full.Add(1)
+				}
+			case history.Info:
+				if dedup {
+					again = append(again, left[k])
+				} else {
+					lost = true
+					l.open.Add(1)
+				}
+			}
+		}
+		if len(again) == 0 {
+			return !lost
+		}
+		left = again
+		if int64(l.journal.Now()) > l.deadline.Load() || ctx.Err() != nil {
+			for range again {
+				l.open.Add(1)
+			}
+			return false
+		}
+		// Also when stopped: a batch is finished before the drain, so that its outcome is known.
+		if !sleep(ctx.Done(), time.Duration(1+rng.IntN(min(10*(try+1), 100)))*time.Millisecond) {
+			return false
+		}
+	}
+}
+
+// consumer takes messages and does to them what consumers do: mostly acks, sometimes nacks with and without delay, rejects,
+// extends, or forgets.
+func (l *load) consumer(ctx context.Context, i int, queue string) {
+	rng := l.rng(2, i)
+	c := newClient(100+i, "", l.journal, l.timeout)
+	defer c.close()
+	select {
+	case <-l.release:
+	case <-l.quit:
+		return
+	}
+	for {
+		select {
+		case <-l.quit:
+			return
+		default:
+		}
+		c.base = l.base()
+		most := 1 + rng.IntN(16)
+		ds, a := c.receive(ctx, queue, most, 100*time.Millisecond, l.lease, l.size)
+		if a.outcome != history.OK {
+			if !sleep(l.quit, time.Duration(5+rng.IntN(30))*time.Millisecond) {
+				return
+			}
+			continue
+		}
+		if l.poison != nil {
+			bad, good := split(ds, l.poison)
+			if rng.IntN(2) == 0 { // in half of the cases the consumer dies of it: its lease must expire
+				c.settle(ctx, history.Nack, queue, bad, `,"reason":"poison"`, 0)
+			}
+			ds = good
+		}
+		if l.honest || l.drain.Load() {
+			l.count(c.settle(ctx, history.Ack, queue, ds, "", 0))
+			continue
+		}
+		l.handle(ctx, c, rng, queue, ds)
+	}
+}
+
+// split sorts deliveries by whether a condition holds for their value.
+func split(ds []history.Op, which func(string) bool) (yes, no []history.Op) {
+	for _, d := range ds {
+		if which(d.Value) {
+			yes = append(yes, d)
+		} else {
+			no = append(no, d)
+		}
+	}
+	return yes, no
+}
+
+func (l *load) count(ops []history.Op) {
+	for _, op := range ops {
+		if op.Kind == history.Ack && op.Outcome == history.OK {
+			l.acked.Add(1)
+		}
+	}
+}
+
+// handle settles each delivery by chance, those alike in one call.
+func (l *load) handle(ctx context.Context, c *client, rng *rand.Rand, queue string, ds []history.Op) {
+	var ack, back, later, retry, reject, extend []history.Op
+	for _, d := range ds {
+		switch k := rng.IntN(100); {
+		case k < 86:
+			ack = append(ack, d)
+		case k < 89:
+			back = append(back, d)
+		case k < 92:
+			later = append(later, d)
+		case k < 94:
+			retry = append(retry, d)
+		case k < 96:
+			reject = append(reject, d)
+		case k < 99:
+			extend = append(extend, d)
+		} // else forgotten: its lease must expire
+	}
+	l.count(c.settle(ctx, history.Ack, queue, ack, "", 0))
+	c.settle(ctx, history.Nack, queue, back, `,"delay":"0s"`, 0)
+	c.settle(ctx, history.Nack, queue, later, `,"delay":"40ms","reason":"later"`, 0)
+	c.settle(ctx, history.Nack, queue, retry, "", 0)
+	c.settle(ctx, history.Reject, queue, reject, `,"dead_letter":true,"reason":"no good"`, 0)
+	if len(extend) > 0 {
+		c.settle(ctx, history.Extend, queue, extend, fmt.Sprintf(`,"lease":%q`, l.lease), l.lease)
+		l.count(c.settle(ctx, history.Ack, queue, extend, "", 0))
+	}
+}
+
+// finish ends the run: publishers come to rest, the queues are emptied, dead letters too, and what they say they hold is
+// recorded. It tells whether they are empty.
+func (l *load) finish(ctx context.Context, within time.Duration) (bool, error) {
+	l.once.Do(func() { close(l.stop) })
+	l.deadline.Store(int64(l.journal.Now() + within/2))
+	select {
+	case <-l.release:
+	default:
+		close(l.release)
+	}
+	l.pubs.Wait()
+	l.drain.Store(true)
+	defer func() {
+		close(l.quit)
+		l.cons.Wait()
+	}()
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	c := newClient(99, l.base(), l.journal, l.timeout)
+	defer c.close()
+	quiet := 0
+	var last error
+	for {
+		c.base = l.base()
+		total, err := l.sweepDead(ctx, c)
+		last = err
+		if err == nil && total == 0 {
+			if quiet++; quiet == 2 {
+				return true, l.recordCounts(ctx, c)
+			}
+		} else {
+			quiet = 0
+		}
+		if l.hopeless.Load() || !sleep(ctx.Done(), 25*time.Millisecond) {
+			if last == nil {
+				last = fmt.Errorf("%d messages are still in the queues", total)
+			}
+			return false, last
+		}
+	}
+}
+
+// sweepDead acks what is in the dead-letter queues and counts what is left in all.
+func (l *load) sweepDead(ctx context.Context, c *client) (total int64, err error) {
+	for _, name := range []string{grouped, plain} {
+		for _, q := range []string{name, name + ".dead"} {
+			s, err := c.queue(ctx, q)
+			if err != nil {
+				return 0, err
+			}
+			if s == nil {
+				continue
+			}
+			n := s.Ready + s.Blocked + s.Delayed + s.Leased
+			total += n
+			if q != name && n > 0 {
+				ds, _ := c.receive(ctx, q, 100, 0, l.lease, l.size)
+				c.settle(ctx, history.Ack, q, ds, "", 0)
+			}
+		}
+	}
+	return total, nil
+}
+
+func (l *load) recordCounts(ctx context.Context, c *client) error {
+	var problems []error
+	for _, q := range []string{grouped, grouped + ".dead", plain, plain + ".dead"} {
+		s, err := c.queue(ctx, q)
+		if err != nil {
+			problems = append(problems, err)
+		} else if s != nil {
+			now := l.journal.Now()
+			l.journal.Add(history.Op{Kind: history.Count, Outcome: history.OK, Call: now, Return: now, Queue: q, N: s.Ready + s.Blocked + s.Delayed + s.Leased})
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// abandon ends the clients without a drain.
+func (l *load) abandon() {
+	l.once.Do(func() { close(l.stop) })
+	l.deadline.Store(0)
+	l.pubs.Wait()
+	select {
+	case <-l.quit:
+	default:
+		close(l.quit)
+	}
+	l.cons.Wait()
+}

@@ -1,0 +1,260 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/surgetank/surgetank/test/faults/history"
+)
+
+// campaign is what all runs share.
+type campaign struct {
+	binary string
+	dir    string // each run has its own below it
+	seed   uint64
+	long   bool
+	keep   bool
+	limit  time.Duration // of one scenario
+	say    func(format string, args ...any)
+}
+
+func main() {
+	if again, err := ownNamespace(); again {
+		fmt.Fprintln(os.Stderr, "faults:", err)
+		os.Exit(exitCode(err))
+	} else if err != nil {
+		fmt.Fprintln(os.Stderr, "faults: without a mount namespace of its own:", err)
+	}
+	c := campaign{}
+	flag.Uint64Var(&c.seed, "seed", 0, "of the schedule of faults; 0: a random one, which is printed")
+	flag.StringVar(&c.binary, "binary", "", "surgetank `program`; default: built from this module")
+	flag.BoolVar(&c.long, "long", false, "many injections of each fault")
+	flag.BoolVar(&c.keep, "keep", false, "leave the directories of all runs behind, not only of those that failed")
+	flag.DurationVar(&c.limit, "limit", 0, "give up a scenario after this long; default 2m, with -long 30m")
+	only := flag.String("only", "", "run only scenarios whose number or name matches this `expression`")
+	list := flag.Bool("list", false, "list the scenarios and what each needs")
+	out := flag.String("out", "", "`directory` for a dated file with the table, such as bench; default none")
+	flag.Parse()
+	if *list {
+		for _, s := range scenarios {
+			fmt.Printf("%-5s %s\n", s.id, s.fault)
+		}
+		return
+	}
+	chosen, err := choose(*only)
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		err = c.all(ctx, chosen, *out)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "faults:", err)
+		os.Exit(1)
+	}
+}
+
+func choose(only string) ([]scenario, error) {
+	if only == "" {
+		return scenarios, nil
+	}
+	re, err := regexp.Compile(only)
+	if err != nil {
+		return nil, fmt.Errorf("-only: %w", err)
+	}
+	var chosen []scenario
+	for _, s := range scenarios {
+		if re.FindString(s.id) == s.id || re.MatchString(s.fault) {
+			chosen = append(chosen, s)
+		}
+	}
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("no scenario is called %s; -list shows them", only)
+	}
+	return chosen, nil
+}
+
+// prepare fills in what was not chosen and builds the server. The returned function removes what was made.
+func (c *campaign) prepare(ctx context.Context) (func(), error) {
+	if c.seed == 0 {
+		c.seed = rand.Uint64()
+	}
+	if c.limit == 0 {
+		c.limit = 2 * time.Minute
+		if c.long {
+			c.limit = 30 * time.Minute
+		}
+	}
+	dir, err := os.MkdirTemp("", "surgetank-faults-")
+	if err != nil {
+		return nil, err
+	}
+	c.dir = dir
+	if c.binary == "" {
+		c.binary = filepath.Join(dir, "surgetank")
+		if out, err := exec.CommandContext(ctx, "go", "build", "-o", c.binary, "github.com/surgetank/surgetank/cmd/surgetank").CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("building surgetank: %w\n%s", err, out)
+		}
+	}
+	if c.binary, err = filepath.Abs(c.binary); err != nil {
+		return nil, err
+	}
+	return func() {
+		_ = os.Remove(filepath.Join(dir, "surgetank"))
+		_ = os.Remove(dir) // stays when a run left something to look at
+	}, nil
+}
+
+// all runs the chosen scenarios one after another and prints the table. The error says that not all passed.
+func (c *campaign) all(ctx context.Context, chosen []scenario, out string) error {
+	done, err := c.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	c.say = func(string, ...any) {}
+	began := time.Now()
+	fmt.Printf("seed %d\n%s", c.seed, tableHead)
+	var rows []row
+	for _, s := range chosen {
+		if ctx.Err() != nil {
+			break
+		}
+		w := c.perform(ctx, s)
+		fmt.Print(w.line())
+		rows = append(rows, w)
+	}
+	sum := c.summary(rows, time.Since(began))
+	fmt.Println(sum)
+	if out != "" {
+		if err := c.record(out, rows, sum); err != nil {
+			return err
+		}
+	}
+	return failed(rows)
+}
+
+// failed says which rows did not pass. A skipped one is a failure where CI promises that nothing is missing.
+func failed(rows []row) error {
+	var bad []string
+	for i := range rows {
+		switch v := rows[i].verdict(); {
+		case v == history.Pass:
+		case v == "skipped" && os.Getenv("CI") != "true":
+		default:
+			bad = append(bad, rows[i].ID)
+		}
+	}
+	if len(bad) > 0 {
+		return fmt.Errorf("not passed: %s", strings.Join(bad, ", "))
+	}
+	return nil
+}
+
+const tableHead = "" +
+	"| fault | | injected | records checked | confirmed | lost | doubled | out of order | other | verdict | s |\n" +
+	"|---|---|---:|---:|---:|---:|---:|---:|---:|---|---:|\n"
+
+// line is the row as a line of a Markdown table, with what is to be said below it.
+func (w *row) line() string {
+	var b strings.Builder
+	if w.Skipped != "" {
+		fmt.Fprintf(&b, "| %s | %s | | | | | | | | SKIPPED: %s | |\n", w.ID, w.Fault, w.Skipped)
+		return b.String()
+	}
+	r := &w.Report
+	fmt.Fprintf(&b, "| %s | %s | %d | %d | %d | %d | %d | %d | %d | %s | %.1f |\n", w.ID, w.Fault, w.Injected, r.Calls, r.Confirmed,
+		r.Lost, r.Doubled, r.Disorder, r.Other, w.verdict(), w.Took.Seconds())
+	if w.verdict() == history.Pass {
+		return b.String()
+	}
+	if w.Err != nil {
+		fmt.Fprintf(&b, "  - could not be carried out: %v\n", w.Err)
+	}
+	if w.Injected == 0 {
+		b.WriteString("  - nothing was injected\n")
+	}
+	for _, u := range r.Unclear {
+		fmt.Fprintf(&b, "  - undecided: %s\n", u)
+	}
+	for i, f := range r.Findings {
+		if i == 8 {
+			fmt.Fprintf(&b, "  - … and %d more\n", len(r.Findings)-i)
+			break
+		}
+		fmt.Fprintf(&b, "  - %s\n", f)
+	}
+	for _, n := range w.Notes {
+		fmt.Fprintf(&b, "  - %s\n", n)
+	}
+	return b.String()
+}
+
+func (c *campaign) summary(rows []row, took time.Duration) string {
+	var passed, skipped, injected, calls, confirmed, lost, doubled, disorder, other int
+	for i := range rows {
+		w := &rows[i]
+		switch w.verdict() {
+		case history.Pass:
+			passed++
+		case "skipped":
+			skipped++
+		}
+		injected += w.Injected
+		calls += w.Report.Calls
+		confirmed += w.Report.Confirmed
+		lost += w.Report.Lost
+		doubled += w.Report.Doubled
+		disorder += w.Report.Disorder
+		other += w.Report.Other
+	}
+	return fmt.Sprintf("faults: seed %d: %d of %d scenarios passed, %d skipped; %d injections, %d records checked, %d confirmed, lost %d, doubled %d, out of order %d, other %d; %.0f s",
+		c.seed, passed, len(rows)-skipped, skipped, injected, calls, confirmed, lost, doubled, disorder, other, took.Seconds())
+}
+
+// record appends the table to the day's file.
+func (c *campaign) record(dir string, rows []row, sum string) error {
+	f, err := os.OpenFile(filepath.Join(dir, "faults-"+time.Now().UTC().Format("2006-01-02")+".md"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	mode := "short"
+	if c.long {
+		mode = "long"
+	}
+	_, err = fmt.Fprintf(f, "## %s UTC, %s/%s, %d CPUs, %s\n\n%s", time.Now().UTC().Format("15:04"), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), mode, tableHead)
+	for i := range rows {
+		if err == nil {
+			notes := slices.Clone(rows[i].Notes)
+			rows[i].Notes = slices.DeleteFunc(rows[i].Notes, func(n string) bool { return strings.HasPrefix(n, "kept in ") })
+			_, err = f.WriteString(rows[i].line())
+			rows[i].Notes = notes
+		}
+	}
+	if err == nil {
+		_, err = fmt.Fprintf(f, "\n%s\n\n", sum)
+	}
+	return errors.Join(err, f.Close())
+}
+
+func exitCode(err error) int {
+	var e *exec.ExitError
+	if errors.As(err, &e) && e.ExitCode() > 0 {
+		return e.ExitCode()
+	}
+	return 1
+}

@@ -1,0 +1,331 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	_ "modernc.org/sqlite" // reads back what the SQLite sink wrote
+
+	"github.com/surgetank/surgetank/test/faults/history"
+)
+
+// rss is the memory of the server's process in bytes; 0 when it is not there.
+func (s *server) rss() int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", s.pid))
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(b))
+	if len(f) < 2 {
+		return 0
+	}
+	n, err := strconv.ParseInt(f[1], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n * int64(os.Getpagesize())
+}
+
+// fds is the number of its open descriptors.
+func (s *server) fds() int {
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.pid))
+	if err != nil {
+		return 0
+	}
+	return len(entries)
+}
+
+func reader(s string) io.Reader { return bytes.NewReader([]byte(s)) }
+
+// badCalls are requests that the API must refuse.
+var badCalls = []struct{ method, path, contentType, body string }{
+	{"POST", "/v1/queues/plain/messages", "application/x-ndjson", "{\"body\":1}\n{\"body\":"},
+	{"POST", "/v1/queues/plain/messages", "application/x-ndjson", `{"body":1,"body":2}`},
+	{"POST", "/v1/queues/plain/messages", "application/x-ndjson", `{"body":1,"nonsense":2}`},
+	{"POST", "/v1/queues/plain/messages", "application/x-ndjson", `{"body":1,"delay":"-1s"}`},
+	{"POST", "/v1/queues/plain/messages", "application/x-ndjson", `{"body":1,"priority":256}`},
+	{"POST", "/v1/queues/plain/messages", "application/x-ndjson", `{"body_base64":"***"}`},
+	{"POST", "/v1/queues/plain/messages", "application/x-ndjson", strings.Repeat("[", 100_000)},
+	{"POST", "/v1/queues/nobody/messages", "application/x-ndjson", `{"body":1}`},
+	{"POST", "/v1/queues/plain/messages?raw=pages", "text/plain", "x"},
+	{"POST", "/v1/queues/plain/receive", "application/json", `{"max":-1}`},
+	{"POST", "/v1/queues/plain/receive", "application/json", `{"max":1e400}`},
+	{"POST", "/v1/queues/plain/receive", "application/json", `{"wait":20}`},
+	{"POST", "/v1/queues/plain/ack", "application/json", `{"receipts":"all"}`},
+	{"POST", "/v1/queues/plain/ack", "application/json", `{"receipts":["no receipt"]}`},
+	{"POST", "/v1/queues/plain/ack", "application/json", `{"receipts":[null]}`},
+	{"PUT", "/v1/queues/%00", "application/json", `{}`},
+	{"PUT", "/v1/queues/" + strings.Repeat("a", 8000), "application/json", `{}`},
+	{"PUT", "/v1/queues/plain", "application/json", `{"group":{"max_in_flight":-1}}`},
+	{"TRACE", "/v1/queues/plain", "application/json", ""},
+	{"DELETE", "/v1/nothing", "application/json", ""},
+}
+
+// noDescriptors starts the server with few descriptors and takes them with idle connections, while the load makes it need new
+// segment files. It may refuse connections, but must go on by itself when they are gone.
+func noDescriptors(ctx context.Context, r *run) error {
+	r.server.wrap = func(argv []string) []string {
+		return append([]string{"sh", "-c", `ulimit -n 64 && exec "$@"`, "sh"}, argv...)
+	}
+	if err := r.begin(ctx, loadOptions{size: 16000}); err != nil {
+		return err
+	}
+	for range r.times(1, 20) {
+		r.progress(ctx, 20, 10*time.Second)
+		var conns []net.Conn
+		for range 120 {
+			c, err := net.DialTimeout("tcp", r.server.listen, time.Second)
+			if err != nil {
+				break // the server's backlog is full
+			}
+			conns = append(conns, c)
+		}
+		r.inject(fmt.Sprintf("%d connections for 64 descriptors", len(conns)))
+		err := r.sleep(ctx, 2*time.Second)
+		for _, c := range conns {
+			_ = c.Close()
+		}
+		if err != nil {
+			return err
+		}
+		if !r.server.alive() {
+			r.fail("descriptors", "the server ended for want of descriptors: %s", oneLine(r.server.words(400)))
+			return nil
+		}
+		if !r.progress(ctx, 50, 20*time.Second) {
+			r.fail("recovers", "nothing was confirmed for 20 s after descriptors were free again")
+		}
+	}
+	return r.end(ctx)
+}
+
+const memoryGroup = "/sys/fs/cgroup/memory"
+
+// canCap says what is missing for a memory limit.
+func canCap() error {
+	if os.Geteuid() != 0 {
+		return errors.New("needs root for a memory control group")
+	}
+	if _, err := os.Stat(filepath.Join(memoryGroup, "memory.limit_in_bytes")); err != nil {
+		return fmt.Errorf("needs control groups v1: %w", err)
+	}
+	return nil
+}
+
+// memoryCap lets the server hold a backlog of a multiple of the memory that its control group allows it, page cache included.
+func memoryCap(ctx context.Context, r *run) error {
+	limit := int64(96 << 20)
+	group := filepath.Join(memoryGroup, fmt.Sprintf("surgetank-faults-%d", os.Getpid()))
+	if err := os.Mkdir(group, 0o755); err != nil {
+		return err
+	}
+	defer func() {
+		r.server.kill()
+		_ = os.Remove(group) // empty now; a directory of the kernel's
+	}()
+	if err := os.WriteFile(filepath.Join(group, "memory.limit_in_bytes"), []byte(strconv.FormatInt(limit, 10)), 0o644); err != nil {
+		return err
+	}
+	r.server.env = []string{"GOMEMLIMIT=" + strconv.FormatInt(limit*3/4, 10)}
+	r.server.wrap = func(argv []string) []string {
+		return append([]string{"sh", "-c", `echo $$ >"$0" && exec "$@"`, filepath.Join(group, "cgroup.procs")}, argv...)
+	}
+	o := loadOptions{size: 60_000, batch: 12, pause: time.Millisecond, hold: true, honest: true, lease: 20 * time.Second, timeout: 20 * time.Second}
+	if err := r.begin(ctx, o); err != nil {
+		return err
+	}
+	r.inject("memory cap of 96 MiB")
+	want := limit * int64(r.times(2, 10)) / 45_000 // messages have 45,000 bytes on average
+	if !r.progress(ctx, want, time.Duration(r.times(40, 300))*time.Second) {
+		r.fail("memory", "under the cap only %d of %d messages were confirmed; the server lives: %v", r.load.confirmed.Load(), want, r.server.alive())
+	}
+	if !r.server.alive() {
+		r.fail("memory", "the server was ended by the memory cap")
+		return nil
+	}
+	return r.end(ctx)
+}
+
+// poisonMessages has messages that no consumer can handle: they are nacked, or their consumer dies of them. Each must be tried as often as the
+// queue says, not in a busy loop, and then be parked, while the others flow.
+func poisonMessages(ctx context.Context, r *run) error {
+	const attempts = 12 // the queues' max_attempts
+	poisonous := func(v string) bool {
+		_, n := history.SplitValue(v)
+		return n%50 == 7
+	}
+	if err := r.begin(ctx, loadOptions{poison: poisonous, lease: 120 * time.Millisecond, limit: r.times(250, 5000), consumers: 6}); err != nil {
+		return err
+	}
+	r.load.pubs.Wait()
+	err := r.end(ctx)
+	tried := map[string]int{}
+	parked := map[string]bool{}
+	for _, op := range r.journal.Ops() {
+		switch {
+		case op.Kind != history.Deliver || !poisonous(op.Value):
+		case strings.HasSuffix(op.Queue, ".dead"):
+			parked[op.Value] = true
+		default:
+			tried[op.Value]++
+		}
+	}
+	for v, n := range tried {
+		r.inject("poison " + v)
+		if n > attempts {
+			r.fail("poison", "%s was tried %d times, the queue allows %d", v, n, attempts)
+		}
+		if !parked[v] {
+			r.fail("poison", "%s was tried %d times and is not among the dead letters", v, n)
+		}
+	}
+	return err
+}
+
+// sinkRows kills the server at random moments while its SQLite sinks write, and reads the tables back: every confirmed message must be one row,
+// in the order of its group.
+func sinkRows(ctx context.Context, r *run) error {
+	r.beyond = true // the sinks are the consumers, so that the checks are those of rows
+	if err := r.server.start(ctx); err != nil {
+		return err
+	}
+	if err := r.declare(ctx); err != nil {
+		return err
+	}
+	c := r.client()
+	defer c.close()
+	db := filepath.Join(r.dir, "rows.db")
+	for _, q := range []string{grouped, plain} {
+		spec := fmt.Sprintf(`{"queue":%q,"sqlite":{"path":%q,"table":%q,"columns":{"v":"$.v"},"create_table":true},"batch":{"max":50,"wait":"5ms"},"lanes":2}`,
+			q, db, "rows_"+q)
+		if a := c.do(ctx, "PUT", "/v1/sinks/"+q+"-rows", "application/json", []byte(spec), 0); a.outcome != history.OK {
+			return fmt.Errorf("setting the sink: %s %s", a.code, a.body)
+		}
+	}
+	r.startLoad(ctx, loadOptions{consumers: -1}, r.server.url)
+	for range r.times(5, 200) {
+		if err := r.sleep(ctx, r.between(50*time.Millisecond, 400*time.Millisecond)); err != nil {
+			return err
+		}
+		r.inject("kill")
+		r.server.kill()
+		if err := r.server.start(ctx); err != nil {
+			return err
+		}
+	}
+	if err := r.end(ctx); err != nil {
+		return err
+	}
+	return r.checkRows(ctx, db)
+}
+
+// checkRows reads the tables and compares them with the journal.
+func (r *run) checkRows(ctx context.Context, path string) error {
+	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	for _, q := range []string{grouped, plain} {
+		rows, err := db.QueryContext(ctx, `SELECT v FROM "rows_`+q+`" ORDER BY rowid`)
+		if err != nil {
+			return err
+		}
+		var values []string
+		for rows.Next() {
+			var v string
+			if err := rows.Scan(&v); err != nil {
+				return errors.Join(err, rows.Close())
+			}
+			values = append(values, v)
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return err
+		}
+		r.compare(q, values)
+	}
+	return nil
+}
+
+// compare checks one table's rows: each once, and in the order of their groups, for which a row is as good as a delivery.
+func (r *run) compare(queue string, values []string) {
+	h := &history.History{Queues: checked}
+	parked := map[string]bool{}
+	group := map[string]string{}
+	for _, op := range r.journal.Ops() {
+		switch {
+		case op.Kind == history.Publish && op.Queue == queue:
+			h.Ops = append(h.Ops, op)
+			group[op.Value] = op.Group
+		case op.Kind == history.Deliver && op.Queue == queue+".dead":
+			parked[op.Value] = true
+		}
+	}
+	_, bad := history.SinkRows(h, values, parked)
+	after := r.journal.Now()
+	for i, v := range values {
+		at := after + time.Duration(i)
+		h.Ops = append(h.Ops, history.Op{Kind: history.Deliver, Outcome: history.OK, Call: at, Return: at, Queue: queue, Value: v, Group: group[v], Attempt: 1})
+	}
+	_, disorder := history.GroupOrder(h)
+	r.wrong = append(append(r.wrong, bad...), disorder...)
+}
+
+// readErrors lets reads of cold messages fail once with EIO. What could not be read must not be handed out, and not be lost.
+func readErrors(ctx context.Context, r *run) error {
+	if err := r.begin(ctx, loadOptions{size: 40_000, batch: 12, pause: time.Millisecond, hold: true}); err != nil {
+		return err
+	}
+	if !r.progress(ctx, 1200, 30*time.Second) { // more than is kept in memory
+		return errors.New("the backlog could not be published")
+	}
+	close(r.load.release)
+	missed := 0
+	for range r.times(2, 40) {
+		log, detach, err := r.attach("pread64", "error=EIO", 1+r.rng.IntN(3))
+		if err != nil {
+			return err
+		}
+		on := ""
+		met := r.until(ctx, 3*time.Second, func() (ok bool) {
+			_, on, ok = injection(log)
+			return ok
+		})
+		if met {
+			r.inject(on)
+		} else {
+			missed++
+		}
+		limit, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		code, err := r.server.wait(limit)
+		cancel()
+		detach()
+		if err != nil { // it lives
+			continue
+		}
+		if code <= 0 {
+			r.fail("exit", "the server ended with exit code %d after %s", code, on)
+		}
+		if err := r.server.start(ctx); err != nil {
+			return fmt.Errorf("starting after %s: %w: %s", on, err, r.server.words(500))
+		}
+	}
+	if missed > 0 {
+		r.note("%d reads did not come in time", missed)
+	}
+	r.server.signal(syscall.SIGCONT) // in case strace was ended between two steps
+	return r.end(ctx)
+}

@@ -1,0 +1,256 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/surgetank/surgetank/test/faults/history"
+)
+
+// scenario is one fault: its number in the list of faults, its name, what it needs and what it does to a run.
+type scenario struct {
+	id    string
+	fault string
+	quick bool         // takes a few seconds in the short mode, and is part of the tests
+	needs func() error // says what is missing on this machine; nil: nothing is needed
+	// run injects. An error means that the run itself could not be carried out; what the server does wrong is a finding.
+	run func(ctx context.Context, r *run) error
+}
+
+// run is one run of a scenario: a directory, a server, clients, a journal.
+type run struct {
+	*campaign
+	name    string
+	dir     string
+	rng     *rand.Rand // decides the schedule of faults
+	journal *history.Journal
+	server  *server
+	load    *load
+
+	injected int
+	notes    []string
+	wrong    []history.Finding // behaviour that breaks a promise and shows in no call
+	drained  bool
+	beyond   bool                                          // the run's own calls are only the material of trials, which check for themselves
+	traced   int                                           // logs of strace so far
+	unmount  []string                                      // file systems to take down at the end
+	extra    func(h *history.History, rep *history.Report) // further checks of this scenario
+}
+
+// row is a line of the table.
+type row struct {
+	ID, Fault string
+	Injected  int
+	Report    history.Report
+	Notes     []string
+	Skipped   string // why, when it was
+	Err       error
+	Took      time.Duration
+}
+
+func (w *row) verdict() history.Verdict {
+	switch {
+	case w.Skipped != "":
+		return "skipped"
+	case w.Err != nil:
+		return history.Unknown
+	case w.Injected == 0:
+		return history.Unknown // a fault that never happened proves nothing
+	}
+	return w.Report.Verdict()
+}
+
+// perform runs a scenario from beginning to end and checks what came of it.
+func (c *campaign) perform(ctx context.Context, s scenario) (w row) {
+	began := time.Now()
+	w = row{ID: s.id, Fault: s.fault}
+	defer func() { w.Took = time.Since(began) }()
+	if s.needs != nil {
+		if err := s.needs(); err != nil {
+			w.Skipped = err.Error()
+			return w
+		}
+	}
+	r, err := c.newRun(s)
+	if err != nil {
+		w.Err = err
+		return w
+	}
+	defer r.cleanUp()
+	ctx, cancel := context.WithTimeout(ctx, c.limit)
+	defer cancel()
+	w.Err = s.run(ctx, r)
+	if r.load != nil {
+		r.load.abandon()
+	}
+	r.server.kill()
+	w.Injected, w.Notes = r.injected, r.notes
+	h := &history.History{Ops: r.journal.Ops(), Queues: checked, Drained: r.drained}
+	if w.Report.Calls = len(h.Ops); r.beyond {
+		w.Report.Totals, _ = history.TotalQueue(&history.History{Ops: h.Ops, Queues: h.Queues})
+	} else {
+		w.Report = history.Check(h, c.limit)
+	}
+	w.Report.Add(r.wrong...)
+	if r.extra != nil {
+		r.extra(h, &w.Report)
+	}
+	if err := r.journal.Close(); err != nil {
+		w.Err = errors.Join(w.Err, err)
+	}
+	if w.verdict() != history.Pass {
+		r.keep = true
+		w.Notes = append(w.Notes, "kept in "+r.dir)
+		if w.Err != nil {
+			w.Notes = append(w.Notes, "the server's last words: "+r.server.words(600))
+		}
+	}
+	return w
+}
+
+func (c *campaign) newRun(s scenario) (*run, error) {
+	dir := filepath.Join(c.dir, s.id)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	j, err := history.Create(filepath.Join(dir, "journal.ndjson"), s.id+" "+s.fault, c.seed)
+	if err != nil {
+		return nil, err
+	}
+	log, err := os.OpenFile(filepath.Join(dir, "server.log"), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	h := fnv.New64a()
+	h.Write([]byte(s.id)) // never fails
+	own := *c
+	return &run{
+		campaign: &own, name: s.id, dir: dir, journal: j, rng: rand.New(rand.NewPCG(c.seed, h.Sum64())),
+		server: &server{binary: c.binary, data: filepath.Join(dir, "data"), log: log, journal: j},
+	}, nil
+}
+
+func (r *run) cleanUp() {
+	r.server.kill()
+	_ = r.server.log.Close()
+	for _, at := range r.unmount {
+		_ = syscall.Unmount(at, syscall.MNT_DETACH) // it would go with the namespace
+	}
+	if !r.keep {
+		_ = os.RemoveAll(r.dir) // a temporary directory; the campaign removes it again
+	}
+}
+
+// times chooses between the short and the long number of injections.
+func (r *run) times(short, long int) int {
+	if r.long {
+		return long
+	}
+	return short
+}
+
+// between draws a duration.
+func (r *run) between(from, to time.Duration) time.Duration {
+	return from + time.Duration(r.rng.Int64N(int64(to-from)))
+}
+
+// inject counts and records one injection.
+func (r *run) inject(what string) {
+	r.injected++
+	now := r.journal.Now()
+	r.journal.Add(history.Op{Kind: history.Fault, Outcome: history.Info, Call: now, Return: now, Code: what})
+}
+
+// fail records behaviour that breaks a promise.
+func (r *run) fail(check, format string, args ...any) {
+	r.wrong = append(r.wrong, history.Finding{Check: check, Value: r.name, Detail: fmt.Sprintf(format, args...)})
+}
+
+func (r *run) note(format string, args ...any) {
+	r.notes = append(r.notes, fmt.Sprintf(format, args...))
+}
+
+// begin starts server, queues and clients.
+func (r *run) begin(ctx context.Context, o loadOptions) error {
+	if err := r.server.start(ctx); err != nil {
+		return err
+	}
+	if err := r.declare(ctx); err != nil {
+		return err
+	}
+	r.startLoad(ctx, o, r.server.url)
+	return nil
+}
+
+func (r *run) declare(ctx context.Context) error {
+	c := r.client()
+	defer c.close()
+	for _, q := range []string{grouped, plain} {
+		if err := c.declare(ctx, q, queueSettings[q]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// client gives a client for the scenario's own calls.
+func (r *run) client() *client { return newClient(98, r.server.url(), r.journal, 5*time.Second) }
+
+func (r *run) startLoad(ctx context.Context, o loadOptions, base func() string) {
+	r.load = newLoad(o, r.journal, base, r.rng.Uint64(), r.say)
+	r.load.start(ctx)
+}
+
+// end drains and stops the server in order, which must leave with 0.
+func (r *run) end(ctx context.Context) error {
+	drained, err := r.load.finish(ctx, 40*time.Second)
+	r.drained = drained
+	r.load = nil
+	if err != nil {
+		return fmt.Errorf("draining: %w", err)
+	}
+	r.server.signal(syscall.SIGTERM)
+	code, err := r.server.wait(ctx)
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		r.fail("exit", "a stop in order at the end left with exit code %d: %s", code, r.server.words(300))
+	}
+	return nil
+}
+
+// sleep lets the load run for a while; an error when the run is over.
+func (r *run) sleep(ctx context.Context, d time.Duration) error {
+	if !sleep(ctx.Done(), d) {
+		return ctx.Err()
+	}
+	return nil
+}
+
+// progress waits until n more publishes were confirmed, at most for a time; it tells whether they were.
+func (r *run) progress(ctx context.Context, n int64, within time.Duration) bool {
+	from := r.load.confirmed.Load()
+	return r.until(ctx, within, func() bool { return r.load.confirmed.Load() >= from+n })
+}
+
+// until waits for a condition.
+func (r *run) until(ctx context.Context, within time.Duration, ok func() bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	for !ok() {
+		if !sleep(ctx.Done(), 5*time.Millisecond) {
+			return ok()
+		}
+	}
+	return true
+}

@@ -1,0 +1,209 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/surgetank/surgetank/test/faults/history"
+)
+
+// server is a `surgetank serve` in a process of its own, killed and started again on the same data and port. Its ends and
+// starts are in the journal. Its methods are for one goroutine; exited may be watched by any.
+type server struct {
+	binary  string
+	data    string
+	args    []string
+	log     *os.File // gets stderr
+	journal *history.Journal
+
+	// wrap, when set, makes the command line of the next start out of the plain one, and is then forgotten: a fault
+	// for one life of the server.
+	wrap   func(argv []string) []string
+	env    []string
+	listen string
+
+	cmd    *exec.Cmd
+	pid    int // of the server itself, which a wrapper may have started
+	exited chan struct{}
+
+	mu     sync.Mutex
+	killed time.Duration // when a fatal signal was sent to this life; 0: none was
+	code   int           // exit code, once exited is closed; -1: ended by a signal
+}
+
+var errNotReady = errors.New("the server ended before it was ready")
+
+// start starts the server and returns when it is ready. errNotReady says that it ended instead, which some faults are
+// made for: code then has its exit code.
+func (s *server) start(ctx context.Context) error {
+	if s.listen == "" {
+		s.listen = "127.0.0.1:0"
+	}
+	argv := append([]string{s.binary, "serve", "--json", "--data", s.data, "--amqp", "off", "--http", s.listen}, s.args...)
+	if s.wrap != nil {
+		argv = s.wrap(argv)
+		s.wrap = nil
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Env = append(os.Environ(), s.env...)
+	cmd.Stderr = s.log
+	cmd.WaitDelay = 5 * time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.cmd, s.pid, s.killed, s.code = cmd, 0, 0, 0
+	s.exited = make(chan struct{})
+	s.mu.Unlock()
+	call := s.journal.Now()
+	if err := cmd.Start(); err != nil {
+		close(s.exited)
+		return fmt.Errorf("starting the server: %w", err)
+	}
+	type ready struct {
+		HTTP string
+		PID  int
+	}
+	got := make(chan ready, 1)
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		in := bufio.NewReader(out)
+		var r ready
+		if line, err := in.ReadBytes('\n'); err == nil && json.Unmarshal(line, &r) == nil && r.HTTP != "" {
+			got <- r
+		}
+		close(got)
+		_, _ = io.Copy(io.Discard, in) // until it ends
+	}()
+	up := make(chan struct{}) // closed when the start is recorded, so that its end is recorded behind it
+	go s.await(cmd, read, up)
+	defer close(up)
+	select {
+	case r, ok := <-got:
+		if !ok {
+			up <- struct{}{}
+			<-s.exited
+			return errNotReady
+		}
+		s.pid = r.PID
+		s.listen = strings.TrimPrefix(r.HTTP, "http://")
+		s.journal.Add(history.Op{Kind: history.Up, Outcome: history.OK, Call: call, Return: s.journal.Now()})
+		return nil
+	case <-ctx.Done():
+		s.killGroup()
+		up <- struct{}{}
+		<-s.exited
+		return fmt.Errorf("the server was not ready in time: %w", ctx.Err())
+	}
+}
+
+// await records the end of the process.
+func (s *server) await(cmd *exec.Cmd, read, up <-chan struct{}) {
+	<-read // Wait closes the pipe
+	err := cmd.Wait()
+	<-up
+	s.mu.Lock()
+	call := s.killed
+	if call == 0 { // it ended by itself, after it answered for the last time
+		call = s.journal.Alive()
+	}
+	s.code = cmd.ProcessState.ExitCode()
+	s.mu.Unlock()
+	note := "exit"
+	if err != nil {
+		note = err.Error()
+	}
+	s.journal.Add(history.Op{Kind: history.Down, Outcome: history.OK, Call: call, Return: s.journal.Now(), Code: note})
+	close(s.exited)
+}
+
+func (s *server) url() string { return "http://" + s.listen }
+
+// alive tells whether the process runs.
+func (s *server) alive() bool {
+	if s.cmd == nil {
+		return false
+	}
+	select {
+	case <-s.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// signal sends a signal to the server itself.
+func (s *server) signal(sig syscall.Signal) {
+	if !s.alive() {
+		return
+	}
+	s.mu.Lock()
+	if s.killed == 0 && (sig == syscall.SIGKILL || sig == syscall.SIGTERM) {
+		s.killed = s.journal.Now()
+	}
+	s.mu.Unlock()
+	_ = syscall.Kill(s.pid, sig) // it may be gone already
+}
+
+// killGroup ends the server and what wraps it.
+func (s *server) killGroup() {
+	s.mu.Lock()
+	if s.killed == 0 {
+		s.killed = s.journal.Now()
+	}
+	s.mu.Unlock()
+	if s.cmd != nil && s.cmd.Process != nil {
+		if s.pid > 0 {
+			_ = syscall.Kill(s.pid, syscall.SIGKILL)
+		}
+		_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) // it may be gone already
+	}
+}
+
+// kill ends the process as a power failure would, and returns when it is gone.
+func (s *server) kill() {
+	if s.alive() {
+		s.killGroup()
+		<-s.exited
+	}
+}
+
+// wait waits until the process has ended by itself and gives its exit code; -1 when a signal ended it.
+func (s *server) wait(ctx context.Context) (int, error) {
+	select {
+	case <-s.exited:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.code, nil
+	case <-ctx.Done():
+		return 0, errors.New("the server did not end")
+	}
+}
+
+// words gives the last n bytes that the server wrote to its log.
+func (s *server) words(n int64) string {
+	info, err := s.log.Stat()
+	if err != nil {
+		return err.Error()
+	}
+	b := make([]byte, min(n, info.Size()))
+	if _, err := s.log.ReadAt(b, info.Size()-int64(len(b))); err != nil && err != io.EOF {
+		return err.Error()
+	}
+	return string(b)
+}

@@ -1,0 +1,49 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/surgetank/surgetank/test/faults/history"
+)
+
+// TestMain gives the tests a mount namespace, where they can have one.
+func TestMain(m *testing.M) {
+	if again, err := ownNamespace(); again {
+		fmt.Fprintln(os.Stderr, "the tests in their own mount namespace:", err)
+		os.Exit(exitCode(err))
+	}
+	os.Exit(m.Run())
+}
+
+// TestShort runs the quick scenarios of the campaign against a real server, with a few injections each. With SURGETANK_FAULTS=all in
+// the environment it runs every scenario (about three minutes); with -short the first alone.
+func TestShort(t *testing.T) {
+	c := campaign{say: t.Logf}
+	done, err := c.prepare(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(done)
+	t.Logf("seed %d", c.seed)
+	for i, s := range scenarios {
+		if os.Getenv("SURGETANK_FAULTS") != "all" && !s.quick || testing.Short() && i > 0 {
+			continue
+		}
+		t.Run(s.id, func(t *testing.T) {
+			t.Parallel()
+			w := c.perform(t.Context(), s)
+			switch {
+			case w.verdict() == history.Pass:
+				t.Log(w.line())
+			case w.Skipped != "" && os.Getenv("CI") != "true":
+				t.Skipf("SKIPPED: %s: %s", s.fault, w.Skipped)
+			default:
+				t.Errorf("seed %d\n%s", c.seed, w.line())
+			}
+		})
+	}
+}

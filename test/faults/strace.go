@@ -1,0 +1,294 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/surgetank/surgetank/test/faults/history"
+)
+
+// canTrace says whether strace can inject here.
+var canTrace = sync.OnceValue(func() error {
+	out, err := exec.Command("strace", "-f", "--seccomp-bpf", "-qq", "-o", os.DevNull, "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO", "true").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("needs strace and leave to trace (apt-get install strace): %w %s", err, out)
+	}
+	return nil
+})
+
+// The system calls that change or read the data directory. Sockets are written with write, so that a kill there falls between
+// a sync and the answer that rests on it.
+var (
+	writeCalls = []string{"pwrite64", "pwritev", "fdatasync"}
+	dirCalls   = []string{"fsync", "renameat", "unlinkat", "fallocate", "ftruncate"}
+)
+
+// inject makes the next start of the server one under strace, which injects at the n-th such call of a thread: Go moves
+// its work between threads, so n is not exact, but each injection falls on a call of that kind. action is
+// strace's: signal=SIGKILL, error=EIO, delay_enter=50000.
+func (r *run) strace(call, action string, n int) (log string) {
+	log = filepath.Join(r.dir, fmt.Sprintf("strace-%d", r.traced))
+	r.traced++
+	when := ""
+	if n > 0 {
+		when = fmt.Sprintf(":when=%d", n)
+	}
+	r.server.wrap = func(argv []string) []string {
+		return append([]string{"strace", "-f", "--seccomp-bpf", "-qq", "-ttt", "-y", "-o", log, "-e", "trace=" + call,
+			"-e", "signal=none", "-e", "inject=" + call + ":" + action + when}, argv...)
+	}
+	return log
+}
+
+// attach injects into the server as it runs, where calls that only come under load are to be met. The returned function
+// ends the tracing; the server goes on, if it lives.
+func (r *run) attach(call, action string, n int) (log string, detach func(), err error) {
+	log = filepath.Join(r.dir, fmt.Sprintf("strace-%d", r.traced))
+	r.traced++
+	cmd := exec.Command("strace", "-f", "-qq", "-ttt", "-y", "-o", log, "-e", "trace="+call, "-e", "signal=none",
+		"-e", fmt.Sprintf("inject=%s:%s:when=%d", call, action, n), "-p", strconv.Itoa(r.server.pid))
+	if err := cmd.Start(); err != nil {
+		return "", nil, err
+	}
+	return log, func() {
+		_ = cmd.Process.Signal(os.Interrupt) // it may have ended with the server
+		_ = cmd.Wait()                       // killed by our signal, or by the one it injected
+	}, nil
+}
+
+// injection reads a log of strace and gives the time of the first injected error, and on what; false when there was none.
+func injection(log string) (at time.Time, on string, ok bool) {
+	f, err := os.Open(log)
+	if err != nil {
+		return at, "", false
+	}
+	defer f.Close()
+	in := bufio.NewScanner(f)
+	for in.Scan() {
+		if !strings.Contains(in.Text(), "(INJECTED)") {
+			continue
+		}
+		fields := strings.Fields(in.Text()) // pid, seconds since 1970, the call
+		if len(fields) < 3 {
+			continue
+		}
+		secs, err := strconv.ParseFloat(fields[1], 64)
+		if err != nil {
+			continue
+		}
+		return time.UnixMicro(int64(secs * 1e6)), strings.Join(fields[2:], " "), true
+	}
+	return at, "", false
+}
+
+// rare calls come when segments are made, renamed and removed: at the start, and under load about once in some megabytes.
+var rare = map[string]bool{"fsync": true, "renameat": true, "unlinkat": true, "fallocate": true, "ftruncate": true}
+
+// killAtCall kills the server as it enters the n-th call of each kind that matters: counted from its first moments in every
+// second round, from some moment under load in the others. The process is gone between two steps of what it was doing,
+// which a kill at a random time seldom hits.
+func killAtCall(ctx context.Context, r *run) error {
+	calls := append(append([]string{"write"}, writeCalls...), dirCalls...)
+	if err := r.begin(ctx, loadOptions{size: 24000, pause: time.Millisecond}); err != nil {
+		return err
+	}
+	missed, times := 0, r.times(2*len(calls), 500)
+	for k := range times {
+		call := calls[k/2%len(calls)]
+		n := 1 + r.rng.IntN(r.times(5, 200))
+		if rare[call] {
+			n = 1 + r.rng.IntN(2)
+		}
+		met, err := r.killOnce(ctx, call, n, k%2 == 0)
+		if err != nil {
+			return err
+		}
+		if !met {
+			missed++
+		}
+		r.server.kill()
+		if err := r.server.start(ctx); err != nil {
+			return fmt.Errorf("starting after a kill at %s %d: %w: %s", call, n, err, r.server.words(500))
+		}
+		r.progress(ctx, 1, time.Second)
+	}
+	if missed > 0 {
+		r.note("%d of %d kills found no such call within their time", missed, times)
+	}
+	return r.end(ctx)
+}
+
+// killOnce kills the server at one call and tells whether the call came in time.
+func (r *run) killOnce(ctx context.Context, call string, n int, fromStart bool) (bool, error) {
+	within := time.Duration(r.times(1200, 3000)) * time.Millisecond
+	if fromStart {
+		r.server.kill()
+		r.strace(call, "signal=SIGKILL", n)
+		switch err := r.server.start(ctx); {
+		case errors.Is(err, errNotReady):
+			r.inject(fmt.Sprintf("kill at %s %d of the start", call, n))
+			return true, nil
+		case err != nil:
+			return false, err
+		}
+	} else {
+		_, detach, err := r.attach(call, "signal=SIGKILL", n)
+		if err != nil {
+			return false, err
+		}
+		defer detach()
+	}
+	limit, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	if _, err := r.server.wait(limit); err != nil {
+		return false, ctx.Err()
+	}
+	r.inject(fmt.Sprintf("kill at %s %d", call, n))
+	return true, nil
+}
+
+// killRecovery kills the server under load, then its recovery, then the recovery from that, then lets it start.
+func killRecovery(ctx context.Context, r *run) error {
+	if err := r.begin(ctx, loadOptions{size: 3000}); err != nil {
+		return err
+	}
+	calls := []string{"pread64", "pwrite64", "fdatasync", "openat", "fsync", "renameat", "fallocate", "unlinkat"}
+	for range r.times(4, 100) {
+		if err := r.sleep(ctx, r.between(50*time.Millisecond, 400*time.Millisecond)); err != nil {
+			return err
+		}
+		r.server.kill()
+		for range 2 {
+			call := calls[r.rng.IntN(len(calls))]
+			r.strace(call, "signal=SIGKILL", 1+r.rng.IntN(6))
+			switch err := r.server.start(ctx); {
+			case errors.Is(err, errNotReady):
+				r.inject("kill at " + call + " in recovery")
+			case err != nil:
+				return err
+			default: // it came through before its n-th call
+				r.inject("kill after recovery")
+				r.server.kill()
+			}
+		}
+		if err := r.server.start(ctx); err != nil {
+			return fmt.Errorf("starting after two recoveries that were killed: %w: %s", err, r.server.words(500))
+		}
+	}
+	return r.end(ctx)
+}
+
+// failingCall makes one call fail with an error once, under load, and lets the next ones succeed: what a disk does that the
+// kernel gave up on. Where the error is fatal, the server must say no more yes after it, and end with an exit code that
+// is not 0. In any case it must start again and have everything.
+func failingCall(calls []string, codes []string, fatal bool) func(ctx context.Context, r *run) error {
+	return func(ctx context.Context, r *run) error {
+		if err := r.begin(ctx, loadOptions{size: 24000, pause: time.Millisecond}); err != nil {
+			return err
+		}
+		missed, kinds := 0, len(calls)*len(codes)
+		for k := range r.times(kinds, 20*kinds) {
+			call, code := calls[k%len(calls)], codes[k/len(calls)%len(codes)]
+			n := 1 + r.rng.IntN(10)
+			if rare[call] {
+				n = 1
+			}
+			if !r.progress(ctx, 20, 5*time.Second) {
+				r.fail("progress", "nothing was confirmed for 5 s before the injection")
+			}
+			log, detach, err := r.attach(call, "error="+code, n)
+			if err != nil {
+				return err
+			}
+			var when time.Time
+			var on string
+			met := r.until(ctx, time.Duration(r.times(3, 10))*time.Second, func() (ok bool) {
+				when, on, ok = injection(log)
+				return ok
+			})
+			if met {
+				r.inject(on)
+				r.afterError(ctx, when, on, fatal)
+			} else {
+				missed++
+			}
+			detach()
+			r.server.kill()
+			if err := r.server.start(ctx); err != nil {
+				return fmt.Errorf("starting after %s: %w: %s", on, err, r.server.words(500))
+			}
+		}
+		if missed > 0 {
+			r.note("%d calls did not come in time", missed)
+		}
+		return r.end(ctx)
+	}
+}
+
+// afterError looks at what the server does after an injected error.
+func (r *run) afterError(ctx context.Context, when time.Time, on string, fatal bool) {
+	limit, cancel := context.WithTimeout(ctx, time.Duration(r.times(3, 5))*time.Second)
+	defer cancel()
+	if !fatal {
+		limit, cancel = context.WithTimeout(ctx, 500*time.Millisecond)
+		defer cancel()
+	}
+	code, err := r.server.wait(limit)
+	switch {
+	case err != nil && fatal:
+		r.fail("went on", "%s, and the server still served seconds later", on)
+	case err == nil && code <= 0:
+		r.fail("exit", "the server ended with exit code %d after %s", code, on)
+	}
+	if fatal {
+		r.mayNotConfirm(when, on)
+	}
+}
+
+// mayNotConfirm looks for a publish or ack that began after the error and before the server's end, and was confirmed.
+func (r *run) mayNotConfirm(when time.Time, on string) {
+	from := r.journal.Wall(when) + 2*time.Millisecond
+	until := history.Never
+	ops := r.journal.Ops()
+	for i := range ops {
+		if op := &ops[i]; op.Kind == history.Down && op.Return >= from {
+			until = min(until, op.Return)
+		}
+	}
+	for i := range ops {
+		op := &ops[i]
+		if (op.Kind == history.Publish || op.Kind == history.Ack) && op.Outcome == history.OK && !op.Duplicate && op.Call > from && op.Return < until {
+			r.fail("confirmed after the error", "%s of %s began %v after %s, and was confirmed", op.Kind, op.Value, op.Call-from, on)
+			return
+		}
+	}
+}
+
+// slowDisk delays every sync. The server must go on, confirm at the disk's pace, and stay ready.
+func slowDisk(ctx context.Context, r *run) error {
+	r.strace("fdatasync", "delay_enter=40000", 0)
+	if err := r.begin(ctx, loadOptions{}); err != nil {
+		return err
+	}
+	r.inject("every fdatasync 40 ms slower")
+	if !r.progress(ctx, int64(r.times(100, 2000)), 20*time.Second) {
+		r.fail("progress", "with syncs of 40 ms only %d messages were confirmed in 20 s", r.load.confirmed.Load())
+	}
+	c := r.client()
+	defer c.close()
+	if !c.ready(ctx) {
+		r.fail("ready", "a slow disk makes the server say that it is not ready")
+	}
+	return r.end(ctx)
+}
