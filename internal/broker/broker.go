@@ -60,8 +60,9 @@ type Broker struct {
 	epoch   uint64
 	groups  groupers
 	places  places
-	fill    atomic.Int32 // what the log said about room last: 0 nothing new, 1 full, 2 room again
-	skew    atomic.Int64 // how far the loop's time is ahead of the clock
+	fill    atomic.Int32              // what the log said about room last: 0 nothing new, 1 full, 2 room again
+	skew    atomic.Int64              // how far the loop's time is ahead of the clock
+	owed    atomic.Pointer[time.Time] // see stall.go
 	failed  chan struct{}
 	failure error // set before failed is closed
 

@@ -91,6 +91,7 @@ func (b *Broker) turn() bool {
 	}
 
 	if out.Records > 0 {
+		b.owes()
 		b.number, f.entry = number, number
 		b.snap.since += int64(len(out.Entry))
 		b.log.Append(out.Entry, func(at commitlog.Offset, err error) { b.tickets <- ticket{number, at, err} })
@@ -130,6 +131,7 @@ func (b *Broker) landed(t ticket) {
 	}
 	b.places.add(t.entry, t.offset)
 	b.durable = t.entry
+	b.answered()
 	n := 0
 	for n < len(b.flights) && b.flights[n].entry <= t.entry {
 		b.release(&b.flights[n])

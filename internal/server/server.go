@@ -221,6 +221,9 @@ func (s *Server) Err() error {
 	return nil
 }
 
+// stallLimit is how long a disk may take to answer before the server says that it is not ready.
+const stallLimit = 3 * time.Second
+
 // notReady is what /readyz says.
 func (s *Server) notReady() error {
 	switch {
@@ -228,6 +231,9 @@ func (s *Server) notReady() error {
 		return surgetank.Errorf(surgetank.CodeClosed, "the server is stopping")
 	case !s.ready.Load():
 		return surgetank.Errorf(surgetank.CodeClosed, "the server is starting")
+	}
+	if d := s.broker.Stalled(); d >= stallLimit {
+		return surgetank.Errorf(surgetank.CodeBusy, "the disk has not answered for %v; see to it (the server goes on by itself when it answers)", d.Round(time.Second))
 	}
 	return s.broker.Err()
 }
