@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 GO    ?= go
 
-.PHONY: help test deps build lint race cross bench chaos-main fuzz clean
+.PHONY: help test deps build lint race cross bench chaos-main conformance fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -31,6 +31,9 @@ bench: ## measure an embedded broker and the sink against their bounds; writes t
 chaos-main: ## publish → PostgreSQL under kill -9 of both; CHAOS_INPUT=FILE CHAOS_FLAGS='-kills 20'; writes to bench/results
 	@mkdir -p bench/results
 	$(GO) run ./test/chaos -out bench/results $(CHAOS_FLAGS)
+
+conformance: ## real AMQP clients' own tests against a real server (CONFORMANCE_SUITES=DIR adds more)
+	@scripts/conformance.sh
 
 fuzz: ## fuzz every target for FUZZTIME each (default 20s)
 	@scripts/fuzz.sh

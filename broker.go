@@ -139,11 +139,14 @@ type Subscription interface {
 
 // ReceiveOptions are those of one Receive.
 type ReceiveOptions struct {
-	Max   int           // messages; 0: 1
-	Wait  time.Duration // for the first message; 0: do not wait
-	Lease time.Duration // 0: the queue's; LeaseForever: until it is settled or the broker closes
-	NoAck bool
-	Name  string
+	Max int // messages; 0: 1
+	// MaxBytes is of bodies together: not many more come, but at least one message. 0: 64 MiB. It does not hold
+	// with NoAck, where what is handed out cannot be taken back.
+	MaxBytes int
+	Wait     time.Duration // for the first message; 0: do not wait
+	Lease    time.Duration // 0: the queue's; LeaseForever: until it is settled or the broker closes
+	NoAck    bool
+	Name     string
 }
 
 // PeekOptions choose what a peek shows.

@@ -54,6 +54,7 @@ func Run(t *testing.T, open func(t *testing.T) surgetank.Broker) {
 		{"GroupRun", groupRun},
 		{"LevelInFlight", levelInFlight},
 		{"LongPoll", longPoll},
+		{"ReceiveMaxBytes", receiveMaxBytes},
 		{"ReceiveNoAck", receiveNoAck},
 		{"Peek", peek},
 		{"Purge", purge},

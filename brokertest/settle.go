@@ -269,6 +269,23 @@ func longPoll(e *env) {
 	e.code(err, surgetank.CodeNotFound)
 }
 
+func receiveMaxBytes(e *env) {
+	e.declare("q", surgetank.QueueConfig{})
+	big := string(make([]byte, 1000))
+	e.bodies("q", big, big, big, big, big)
+	got, err := e.b.Receive(e.ctx, "q", surgetank.ReceiveOptions{Max: 5, MaxBytes: 1500})
+	e.must(err)
+	if len(got) != 2 {
+		e.Fatalf("received %d messages of 1,000 bytes, want 2", len(got))
+	}
+	e.counts("q", 3, 0, 0, 2) // what was too much is not kept from others
+	got, err = e.b.Receive(e.ctx, "q", surgetank.ReceiveOptions{Max: 5, MaxBytes: 1})
+	e.must(err)
+	if len(got) != 1 || got[0].Attempt != 1 || got[0].ID.Seq != 3 {
+		e.Fatalf("received %d messages, want one at least", len(got))
+	}
+}
+
 func receiveNoAck(e *env) {
 	e.declare("q", surgetank.QueueConfig{})
 	e.bodies("q", "x")

@@ -26,6 +26,9 @@ func (c *Client) Receive(ctx context.Context, queue string, opts surgetank.Recei
 	if opts.Lease != 0 {
 		m["lease"] = opts.Lease.String()
 	}
+	if opts.MaxBytes > 0 {
+		m["max_bytes"] = min(opts.MaxBytes, 64<<20)
+	}
 	if opts.NoAck {
 		m["ack"] = false
 	}

@@ -2,7 +2,10 @@
 
 package main
 
-import "time"
+import (
+	"runtime"
+	"time"
+)
 
 // meter holds the counters at the start of a measurement.
 type meter struct {
@@ -26,7 +29,7 @@ func newMeter(s *server) *meter {
 // finish reads the counters again, n messages later.
 func (m *meter) finish(n int64, latency *histogram) result {
 	seconds := time.Since(m.start).Seconds()
-	r := result{Seconds: seconds, Messages: n, Rate: float64(n) / seconds, P50: latency.quantile(.5), P99: latency.quantile(.99)}
+	r := result{Cores: runtime.NumCPU(), Seconds: seconds, Messages: n, Rate: float64(n) / seconds, P50: latency.quantile(.5), P99: latency.quantile(.99)}
 	server := 0.0
 	if pid := m.server.pid(); pid != 0 {
 		server = treeCPU(pid) - m.serverCPU

@@ -64,6 +64,7 @@ type heading struct {
 var columns = []heading{
 	{"p50 ms", p50Of}, {"p99 ms", p99Of}, {"server CPU s/M", serverCPUOf},
 	{"client CPU s/M", func(r result) float64 { return r.ClientCPU }},
+	{"client's ceiling/s", result.ceiling},
 	{"server cores", func(r result) float64 { return r.ServerCores }},
 	{"client cores", func(r result) float64 { return r.ClientCores }},
 	{"other cores", func(r result) float64 { return r.OtherCores }},
@@ -90,8 +91,8 @@ directory, goes on for a second and is then measured; servers take turns; figure
 highest. Messages are persistent, queues durable, bodies random bytes. *CPU s/M* is CPU seconds for a million messages, of the
 server's whole process tree and of the client. *Other cores* is everything else on the machine; above 0.3 a row is marked (!)
 and should be measured again. *Flushes* are the disk's own count: they show who syncs. *Peak* is the proportional set size of
-the server's processes, sampled twice a second. Where server and client together use all cores, the client's share is part of
-what limits the rate. A backlog's kill -9 comes before its clean restart.
+the server's processes, sampled twice a second. *Client's ceiling* is the rate at which the client alone would use every core:
+a server that costs nothing could not be faster. A backlog's kill -9 comes before its clean restart.
 
 `
 

@@ -30,6 +30,7 @@ type result struct {
 	ServerCores float64            `json:"server_cores"`
 	ClientCores float64            `json:"client_cores"`
 	OtherCores  float64            `json:"other_cores"` // all else on the machine, kernel threads included
+	Cores       int                `json:"cores"`       // the machine has
 	PeakMB      float64            `json:"peak_pss_mb"`
 	DiskMBps    float64            `json:"disk_mb_per_s"`
 	Flushes     float64            `json:"disk_flushes_per_s"`
@@ -52,6 +53,14 @@ const (
 	moreLost       = "lost"
 	moreDuplicates = "duplicates"
 )
+
+// ceiling is the rate at which the client alone would use every core: no server can be faster with it on this machine.
+func (r result) ceiling() float64 {
+	if r.ClientCPU == 0 {
+		return 0
+	}
+	return float64(r.Cores) * 1e6 / r.ClientCPU
+}
 
 func (r *result) more(name string, value float64) {
 	if r.More == nil {

@@ -63,7 +63,8 @@ type queueAttrs struct {
 	maxLength     int64
 	maxBytes      int64
 	maxPriority   uint8
-	backoff       bool // another door gave the queue a retry policy
+	foreign       bool // another door made the queue: its settings are its own
+	backoff       bool // and it has a retry policy
 }
 
 // parseQueueArgs checks the arguments of a queue to be made and reads them. where names the queue in error texts.

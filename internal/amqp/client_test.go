@@ -15,6 +15,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/auth"
 )
 
 // client is RabbitMQ's own Go client on one channel.
@@ -519,12 +520,15 @@ func TestSurgetanksOwnOptions(t *testing.T) {
 	c.ok(d.Ack(false))
 	same(t, c.drain("set"), []string{"2"})
 	c.queue("late", nil)
+	c.exchange("delayed", "x-delayed-message", amqp091.Table{"x-delayed-type": "topic"})
+	c.bind("late", "a.*", "delayed", nil)
+	c.put("delayed", "a.b", amqp091.Publishing{Headers: amqp091.Table{"x-delay": int32(3600000)}})
 	c.put("", "late", amqp091.Publishing{Headers: amqp091.Table{"x-delay": int32(3600000)}})
 	c.put("", "late", amqp091.Publishing{Headers: amqp091.Table{"x-delay": int32(1)}, Body: []byte("soon")})
 	var got []string
 	until(t, "the short delay ends", func() bool { got = append(got, c.drain("late")...); return len(got) > 0 })
 	same(t, got, []string{"soon"})
-	if info := must[surgetank.QueueInfo](t)(bn.broker.Queue(ctx, "late")); info.Delayed != 1 {
+	if info := must[surgetank.QueueInfo](t)(bn.broker.Queue(ctx, "late")); info.Delayed != 2 {
 		t.Errorf("%+v", info)
 	}
 }
@@ -619,4 +623,48 @@ func TestTopologySurvivesARestart(t *testing.T) {
 			t.Errorf("a queue made anew has %d messages by its predecessor's binding", n)
 		}
 	})
+}
+
+// TestRoutesAreNotMixedUp: names may hold any character, also one that might separate them somewhere.
+func TestRoutesAreNotMixedUp(t *testing.T) {
+	bn := start(t, Limits{})
+	c := bn.dial()
+	c.queue("q", nil)
+	c.queue("other", nil)
+	for _, x := range []string{"a", "a\x00b", "ab"} {
+		c.exchange(x, "direct", nil)
+	}
+	c.bind("q", "b\x00c", "a", nil)
+	c.bind("q", "bc", "a", nil)
+	c.bind("other", "c", "a\x00b", nil)
+	c.bind("other", "c", "ab", nil)
+	for range 2 {
+		c.bodies("a", "b\x00c", "q")
+		c.bodies("a", "bc", "q")
+		c.bodies("a\x00b", "c", "other")
+		c.bodies("ab", "c", "other")
+	}
+	for _, q := range []string{"q", "other"} {
+		same(t, c.drain(q), []string{q, q, q, q})
+	}
+}
+
+// TestPermissionsAreAskedAgain: what a user may do is what it may do now, though routes are remembered.
+func TestPermissionsAreAskedAgain(t *testing.T) {
+	bn := start(t, Limits{})
+	bn.user("u", auth.AllPermissions)
+	c := dialClient(t, strings.Replace(bn.url(), "guest:guest", "u:u", 1))
+	c.queue("q", nil)
+	c.ok(c.Confirm(false))
+	if !c.confirmed("", "q", amqp091.Publishing{}) {
+		t.Fatal("nacked")
+	}
+	if err := bn.auth.PutPermission(context.Background(), "u", "/", auth.Permission{Read: ".*"}); err != nil {
+		t.Fatal(err)
+	}
+	closed := c.NotifyClose(make(chan *amqp091.Error, 1))
+	c.put("", "q", amqp091.Publishing{})
+	if err := <-closed; err == nil || err.Code != 403 {
+		t.Errorf("%v", err)
+	}
 }

@@ -141,10 +141,10 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 	if err != nil {
 		return err
 	}
-	if q.quorum && ch.global > 0 {
+	if q.attrs().quorum && ch.global > 0 {
 		return wire.Errorf(wire.CodeNotImplemented, "%s does not support global qos", describeQueue(name, vh.name))
 	}
-	opts := surgetank.SubscribeOptions{Lease: surgetank.LeaseForever, NoAck: m.NoAck, Exclusive: m.Exclusive, Single: q.single,
+	opts := surgetank.SubscribeOptions{Lease: surgetank.LeaseForever, NoAck: m.NoAck, Exclusive: m.Exclusive, Single: q.attrs().single,
 		Name: c.name + " " + m.ConsumerTag}
 	if v, ok := m.Arguments.Get(argPriority); ok {
 		p, isInt := v.Int()
@@ -220,7 +220,7 @@ func (q *queue) attach(cons *consumer) error {
 	if q.gone {
 		return q.vh.noQueue(q.name)
 	}
-	if cons.exclusive && (len(q.consumers) > 0 || q.single) {
+	if cons.exclusive && (len(q.consumers) > 0 || q.attrs().single) {
 		return q.inExclusiveUse()
 	}
 	for other := range q.consumers {
@@ -241,7 +241,7 @@ func (q *queue) detach(cons *consumer) {
 	_, was := q.consumers[cons]
 	delete(q.consumers, cons)
 	q.lastUse = vh.srv.clock.Now()
-	unused := was && q.autoDelete && len(q.consumers) == 0 && !q.gone
+	unused := was && q.attrs().autoDelete && len(q.consumers) == 0 && !q.gone
 	vh.mu.Unlock()
 	if unused {
 		if err := vh.deleteQueue(q); err != nil {
@@ -315,6 +315,9 @@ func (ch *channel) get(m *wire.BasicGet) error {
 	if err != nil {
 		return err
 	}
+	if err := c.waitForRoom(); err != nil { // many of these fit into one read, and their bodies not into memory
+		return err
+	}
 	q.touch()
 	got, err := c.srv.broker.Receive(c.ctx, q.full, surgetank.ReceiveOptions{Max: 1, Lease: surgetank.LeaseForever, NoAck: m.NoAck, Name: c.name})
 	if surgetank.CodeOf(err) == surgetank.CodeNotFound {
@@ -333,7 +336,7 @@ func (ch *channel) get(m *wire.BasicGet) error {
 		return err
 	}
 	d := &got[0]
-	exchange, key, block := outgoing(d, q.quorum)
+	exchange, key, block := outgoing(d, q.attrs().quorum)
 	c.mu.Lock()
 	tag := ch.nextTag
 	ch.nextTag++

@@ -167,8 +167,8 @@ func (vh *vhost) deadLetterTarget(full string) (queueAttrs, bool) {
 	_, name := surgetank.SplitName(full)
 	vh.mu.RLock()
 	defer vh.mu.RUnlock()
-	if q := vh.queues[name]; q != nil && q.full == full && q.hasDLX {
-		return q.queueAttrs, true
+	if q := vh.queues[name]; q != nil && q.full == full && q.attrs().hasDLX {
+		return *q.attrs(), true
 	}
 	r, ok := vh.retired[full]
 	return r.attrs, ok
@@ -213,18 +213,31 @@ func (vh *vhost) deadLetter(d *surgetank.Delivery, a queueAttrs) surgetank.Publi
 	return surgetank.Publishing{Queues: queues, Message: m}
 }
 
+// wantsRefused tells whether one of the queues, by their broker names, has what it refuses dead-lettered.
+func (vh *vhost) wantsRefused(queues []string) bool {
+	vh.mu.RLock()
+	defer vh.mu.RUnlock()
+	for _, full := range queues {
+		_, name := surgetank.SplitName(full)
+		if q := vh.queues[name]; q != nil && q.attrs().overflow == overflowRejectDLX && q.attrs().hasDLX {
+			return true
+		}
+	}
+	return false
+}
+
 // deadLetterRefused dead-letters a message that a queue with x-overflow=reject-publish-dlx did not take.
 func (vh *vhost) deadLetterRefused(m surgetank.Publishing) {
 	s := vh.srv
 	for _, full := range m.Queues {
 		_, name := surgetank.SplitName(full)
 		q := vh.known(name)
-		if q == nil || q.overflow != overflowRejectDLX || !q.hasDLX {
+		if q == nil || q.attrs().overflow != overflowRejectDLX || !q.attrs().hasDLX {
 			continue
 		}
 		d := surgetank.Delivery{Message: m.Message, Queue: full,
 			Deaths: []surgetank.Death{{Queue: full, Reason: surgetank.ReasonOverflow, Time: s.clock.Now()}}}
-		if out := vh.deadLetter(&d, q.queueAttrs); len(out.Queues) > 0 {
+		if out := vh.deadLetter(&d, *q.attrs()); len(out.Queues) > 0 {
 			if _, err := s.broker.Publish(s.ctx, []surgetank.Publishing{out}); err != nil {
 				s.log.Warn("a refused message could not be dead-lettered; its publisher is told of the refusal", "queue", q.name, "err", err)
 			}

@@ -22,9 +22,7 @@ func (ch *channel) exchangeDeclare(m *wire.ExchangeDeclare) error {
 		ch.answerUnless(m.NoWait, wire.Bare(wire.IDExchangeDeclareOk))
 		return nil
 	}
-	switch m.Type {
-	case kindDirect, kindFanout, kindTopic, kindHeaders:
-	default:
+	if !basicKind(m.Type) && m.Type != kindDelayed {
 		return wire.Errorf(wire.CodeCommandInvalid, "unknown exchange type '%s'", m.Type)
 	}
 	if name == "" {
@@ -43,6 +41,11 @@ func (ch *channel) exchangeDeclare(m *wire.ExchangeDeclare) error {
 	}
 	ch.answerUnless(m.NoWait, wire.Bare(wire.IDExchangeDeclareOk))
 	return nil
+}
+
+// basicKind tells of the four types that there are.
+func basicKind(kind string) bool {
+	return kind == kindDirect || kind == kindFanout || kind == kindTopic || kind == kindHeaders
 }
 
 func (vh *vhost) equivalentExchange(x *exchange, m *wire.ExchangeDeclare) error {
@@ -66,6 +69,9 @@ func (ch *channel) newExchange(name string, m *wire.ExchangeDeclare) error {
 	c, vh := ch.c, ch.c.vhost()
 	if strings.HasPrefix(name, reservedPrefix) {
 		return wire.Errorf(wire.CodeAccessRefused, "exchange name '%s' contains reserved prefix 'amq.*'", name)
+	}
+	if v, _ := m.Arguments.Get(argDelayedType); m.Type == kindDelayed && !basicKind(string(v.Data)) {
+		return wire.Errorf(wire.CodePreconditionFailed, "Invalid argument, 'x-delayed-type' must be an existing exchange type")
 	}
 	if v, ok := m.Arguments.Get(argAlternate); ok {
 		alt, isStr := v.Str()
@@ -166,7 +172,7 @@ func (vh *vhost) bind(b *binding, source string) error {
 	if b.source == nil {
 		return vh.noExchange(source)
 	}
-	if b.source.kind == kindHeaders {
+	if b.source.by == kindHeaders {
 		var err error
 		if b.match, err = parseHeadersMatch(b.args); err != nil {
 			return err
@@ -181,7 +187,7 @@ func (vh *vhost) bind(b *binding, source string) error {
 	if n >= vh.srv.limits.MaxBindings {
 		return wire.Errorf(wire.CodePreconditionFailed, "%s has %d bindings, which is its limit", describeExchange(source, vh.name), n)
 	}
-	b.durable = b.source.durable && (b.queue != nil && b.queue.durable && !b.queue.exclusive || b.to != nil && b.to.durable)
+	b.durable = b.source.durable && (b.queue != nil && b.queue.attrs().durable && !b.queue.attrs().exclusive || b.to != nil && b.to.durable)
 	if b.durable {
 		if err := vh.saveBinding(b); err != nil {
 			return err

@@ -45,7 +45,7 @@ func (s *Server) expireQueues(now time.Time) {
 		var due []*queue
 		vh.mu.RLock()
 		for _, q := range vh.queues {
-			if q.expires > 0 && len(q.consumers) == 0 && now.Sub(q.lastUse) >= q.expires {
+			if q.attrs().expires > 0 && len(q.consumers) == 0 && now.Sub(q.lastUse) >= q.attrs().expires {
 				due = append(due, q)
 			}
 		}
@@ -95,8 +95,8 @@ func (l *unackedList) late(now time.Time, limit time.Duration) (time.Duration, b
 			continue
 		}
 		d := limit
-		if u.q.ackTimeout > 0 {
-			d = u.q.ackTimeout
+		if u.q.attrs().ackTimeout > 0 {
+			d = u.q.attrs().ackTimeout
 		}
 		if d > 0 && sec-u.at >= int64((d+time.Second-1)/time.Second) {
 			return d, true

@@ -87,7 +87,7 @@ func (vh *vhost) saveExchange(x *exchange) error {
 }
 
 func (vh *vhost) saveQueue(q *queue) error {
-	return vh.saveRecord(metaQueue+hashName(q.full), queueRecord{metaVersion, q.full, q.id, q.autoDelete, q.args})
+	return vh.saveRecord(metaQueue+hashName(q.full), queueRecord{metaVersion, q.full, q.id, q.attrs().autoDelete, q.attrs().args})
 }
 
 func (vh *vhost) saveBinding(b *binding) error {
@@ -186,6 +186,10 @@ func (s *Server) load(ctx context.Context) error {
 		name, _ := surgetank.SplitName(info.Name)
 		if vh := s.vhosts[name]; vh != nil {
 			vh.adopt(info)
+		} else if _, of := surgetank.SplitName(info.Name); name == internalVhost && s.vhosts[of] == nil {
+			if _, err := s.broker.DeleteQueue(ctx, info.Name, surgetank.DeleteOptions{}); err != nil {
+				return err // the passage of a virtual host that was deleted
+			}
 		}
 	}
 	var void []string
@@ -254,8 +258,7 @@ func (s *Server) loadQueue(b []byte) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	q := vh.queues[name]
-	q.queueAttrs, q.foreign = a, false
+	vh.queues[name].set.Store(&a)
 	return true, nil
 }
 
@@ -287,7 +290,7 @@ func (s *Server) loadBinding(b []byte) (bool, error) {
 		bd.id = bindingID(vh.name, src.name, "exchange", r.To, r.Key, r.Args)
 	}
 	var err error
-	if src.kind == kindHeaders {
+	if src.by == kindHeaders {
 		if bd.match, err = parseHeadersMatch(bd.args); err != nil {
 			return false, err
 		}

@@ -29,7 +29,7 @@ func (vh *vhost) open(c *conn, name string) (*queue, error) {
 	if q == nil {
 		return nil, vh.noQueue(name)
 	}
-	if q.exclusive && q.owner != c {
+	if q.attrs().exclusive && q.owner != c {
 		return nil, vh.locked(name)
 	}
 	return q, nil
@@ -37,7 +37,7 @@ func (vh *vhost) open(c *conn, name string) (*queue, error) {
 
 // touch notes a use, for x-expires.
 func (q *queue) touch() {
-	if q.expires > 0 {
+	if q.attrs().expires > 0 {
 		q.vh.mu.Lock()
 		q.lastUse = q.vh.srv.clock.Now()
 		q.vh.mu.Unlock()
@@ -137,11 +137,11 @@ func (ch *channel) authorizeDeadLetters(a queueAttrs, name string) error {
 // redeclare checks a declaration of a queue that exists.
 func (ch *channel) redeclare(q *queue, want queueAttrs) (*queue, error) {
 	vh, where := q.vh, describeQueue(q.name, q.vh.name)
-	if q.exclusive != want.exclusive && !q.foreign || q.exclusive && q.owner != ch.c {
+	if q.attrs().exclusive != want.exclusive && !q.attrs().foreign || q.attrs().exclusive && q.owner != ch.c {
 		return nil, vh.locked(q.name)
 	}
-	if !q.foreign {
-		return q, equivalentQueue(q.queueAttrs, want, where)
+	if !q.attrs().foreign {
+		return q, equivalentQueue(*q.attrs(), want, where)
 	}
 	// Another door's queue, or one of this door whose record a crash took: if it is exactly what this declaration
 	// would make, it is that.
@@ -152,7 +152,7 @@ func (ch *channel) redeclare(q *queue, want queueAttrs) (*queue, error) {
 			return q, vh.own(q, a)
 		}
 	}
-	return q, compatibleQueue(q.queueAttrs, want, where)
+	return q, compatibleQueue(*q.attrs(), want, where)
 }
 
 // own makes a queue this door's, with these settings.
@@ -164,7 +164,7 @@ func (vh *vhost) own(q *queue, a queueAttrs) error {
 		}
 	}
 	vh.mu.Lock()
-	q.queueAttrs, q.foreign = a, false
+	q.set.Store(&a)
 	vh.changed()
 	vh.mu.Unlock()
 	return nil
@@ -275,7 +275,7 @@ func (ch *channel) queueUnbind(m *wire.QueueUnbind) error {
 	if src == "" {
 		return errDefaultExchange
 	}
-	if q := vh.known(name); q != nil && q.exclusive && q.owner != c {
+	if q := vh.known(name); q != nil && q.attrs().exclusive && q.owner != c {
 		return vh.locked(name)
 	}
 	vh.unbind(src, bindingID(vh.name, src, "queue", name, key, m.Arguments))
@@ -323,7 +323,7 @@ func (ch *channel) queueDelete(m *wire.QueueDelete) error {
 	}
 	var n int64
 	if q != nil {
-		if q.exclusive && q.owner != c {
+		if q.attrs().exclusive && q.owner != c {
 			return vh.locked(name)
 		}
 		if n, err = vh.deleteQueueIf(q, surgetank.DeleteOptions{IfUnused: m.IfUnused, IfEmpty: m.IfEmpty}); err != nil {

@@ -100,6 +100,7 @@ func TestReplyTexts(t *testing.T) {
 
 		// Exchanges.
 		{[]any{exchangeOf("x", "bogus")}, cons, 503, "COMMAND_INVALID - unknown exchange type 'bogus'", wire.IDExchangeDeclare, ""},
+		{[]any{exchangeOf("x", "x-delayed-message", "x-delayed-type", "bogus")}, chann, 406, "PRECONDITION_FAILED - Invalid argument, 'x-delayed-type' must be an existing exchange type", wire.IDExchangeDeclare, ""},
 		{[]any{&wire.ExchangeDeclare{Exchange: "absentx", Passive: true}}, chann, 404, "NOT_FOUND - no exchange 'absentx' in vhost '/'", wire.IDExchangeDeclare, ""},
 		{[]any{exchangeOf("amq.foo", "direct")}, chann, 403, "ACCESS_REFUSED - exchange name 'amq.foo' contains reserved prefix 'amq.*'", wire.IDExchangeDeclare, ""},
 		{[]any{exchangeOf("", "direct")}, chann, 403, "ACCESS_REFUSED - operation not permitted on the default exchange", wire.IDExchangeDeclare, ""},

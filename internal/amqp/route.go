@@ -62,17 +62,17 @@ func (r *router) from(x *exchange, key string) {
 		if q := r.vh.queues[key]; q != nil {
 			r.queue(q)
 		}
-	case x.kind == kindDirect:
+	case x.by == kindDirect:
 		for _, b := range x.byKey[key] {
 			r.follow(b)
 		}
-	case x.kind == kindFanout:
+	case x.by == kindFanout:
 		for _, b := range x.bindings {
 			r.follow(b)
 		}
-	case x.kind == kindTopic:
+	case x.by == kindTopic:
 		x.topics.match(key, r.follow)
-	case x.kind == kindHeaders:
+	case x.by == kindHeaders:
 		r.out.fixed = false
 		for _, b := range x.bindings {
 			if b.match.matches(r.headers) {
@@ -93,7 +93,7 @@ func (r *router) follow(b *binding) {
 
 func (r *router) queue(q *queue) {
 	r.matched = true
-	if q.refusesAll() {
+	if q.attrs().refusesAll() {
 		r.out.refused = true
 		return
 	}

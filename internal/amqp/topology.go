@@ -38,10 +38,15 @@ const (
 	kindFanout  = "fanout"
 	kindTopic   = "topic"
 	kindHeaders = "headers"
+	// kindDelayed is the type of a plug-in that many use. x-delay holds on every exchange here, so this one only says in an
+	// argument of which of the other types it is.
+	kindDelayed    = "x-delayed-message"
+	argDelayedType = "x-delayed-type"
 )
 
 type exchange struct {
 	name, kind                    string
+	by                            string // the kind it routes as
 	durable, autoDelete, internal bool
 	args                          wire.Table
 	alternate                     string // "" when there is none
@@ -68,13 +73,12 @@ type binding struct {
 
 // queue is what AMQP knows of one broker queue.
 type queue struct {
-	vh   *vhost
-	name string
-	full string // the broker's name of it
-	id   uint64 // the broker's number of it
-	queueAttrs
-	foreign bool  // made by another door: its settings are its own
-	owner   *conn // of an exclusive queue
+	vh    *vhost
+	name  string
+	full  string // the broker's name of it
+	id    uint64 // the broker's number of it
+	set   atomic.Pointer[queueAttrs]
+	owner *conn // of an exclusive queue
 
 	// Guarded by vh.mu.
 	bindings  map[string]*binding
@@ -82,6 +86,10 @@ type queue struct {
 	lastUse   time.Time
 	gone      bool
 }
+
+// attrs gives the queue's settings. They change at most once, when a declaration turns out to be that of a queue which was
+// taken for another door's.
+func (q *queue) attrs() *queueAttrs { return q.set.Load() }
 
 // retiredQueue remembers where the dead letters of a deleted queue go.
 type retiredQueue struct {
@@ -134,14 +142,18 @@ func newVhost(srv *Server, name string) *vhost {
 }
 
 func newExchange(name, kind string, durable, autoDelete, internal bool, args wire.Table) *exchange {
-	x := &exchange{name: name, kind: kind, durable: durable, autoDelete: autoDelete, internal: internal, args: args,
+	x := &exchange{name: name, kind: kind, by: kind, durable: durable, autoDelete: autoDelete, internal: internal, args: args,
 		bindings: map[string]*binding{}, incoming: map[string]*binding{}}
 	if v, ok := args.Get(argAlternate); ok {
 		if s, ok := v.Str(); ok {
 			x.alternate = string(s)
 		}
 	}
-	switch kind {
+	if kind == kindDelayed {
+		v, _ := args.Get(argDelayedType)
+		x.by = string(v.Data)
+	}
+	switch x.by {
 	case kindDirect:
 		x.byKey = map[string]map[string]*binding{}
 	case kindTopic:
@@ -157,7 +169,7 @@ func (vh *vhost) changed() { vh.version.Add(1) }
 func (vh *vhost) addBinding(b *binding) {
 	x := b.source
 	x.bindings[b.id] = b
-	switch x.kind {
+	switch x.by {
 	case kindDirect:
 		if x.byKey[b.key] == nil {
 			x.byKey[b.key] = map[string]*binding{}
@@ -182,7 +194,7 @@ func (vh *vhost) removeBinding(b *binding, trash *trash) {
 		return
 	}
 	delete(x.bindings, b.id)
-	switch x.kind {
+	switch x.by {
 	case kindDirect:
 		if m := x.byKey[b.key]; m != nil {
 			delete(m, b.id)
@@ -233,14 +245,14 @@ func (vh *vhost) removeQueue(q *queue, trash *trash) {
 		trash.queues = append(trash.queues, q.full)
 	}
 	q.gone = true
-	if q.hasDLX {
+	if q.attrs().hasDLX {
 		if len(vh.retired) >= maxRetired {
 			for k := range vh.retired { // any one: this is a courtesy to late dead letters, not a promise
 				delete(vh.retired, k)
 				break
 			}
 		}
-		vh.retired[q.full] = retiredQueue{q.name, q.queueAttrs}
+		vh.retired[q.full] = retiredQueue{q.name, *q.attrs()}
 	}
 	for _, b := range q.bindings {
 		vh.removeBinding(b, trash)
@@ -294,19 +306,22 @@ func (vh *vhost) find(name string) (*queue, error) {
 // adopt takes note of a queue that another door made.
 func (vh *vhost) adopt(info surgetank.QueueInfo) *queue {
 	_, name := surgetank.SplitName(info.Name)
+	a := attrsOf(info.Config)
+	a.foreign = true
 	vh.mu.Lock()
 	defer vh.mu.Unlock()
 	if q := vh.queues[name]; q != nil {
 		return q
 	}
-	q := vh.newQueue(name, info.ID, attrsOf(info.Config))
-	q.foreign = true
+	q := vh.newQueue(name, info.ID, a)
 	vh.queues[name] = q
 	vh.changed()
 	return q
 }
 
 func (vh *vhost) newQueue(name string, id uint64, a queueAttrs) *queue {
-	return &queue{vh: vh, name: name, full: surgetank.FullName(vh.name, name), id: id, queueAttrs: a,
+	q := &queue{vh: vh, name: name, full: surgetank.FullName(vh.name, name), id: id,
 		bindings: map[string]*binding{}, consumers: map[*consumer]struct{}{}, lastUse: vh.srv.clock.Now()}
+	q.set.Store(&a)
+	return q
 }

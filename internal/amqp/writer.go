@@ -59,6 +59,7 @@ func (c *conn) writeLoop() {
 			if !w.written {
 				w.buf = wire.AppendHeartbeat(w.buf)
 				w.write()
+				w.buf, w.spare, w.got = nil, nil, nil // idle for half an interval: what was needed in a burst is not kept
 			}
 			w.written = false
 		}
@@ -179,7 +180,7 @@ func (w *writer) deliver(cons *consumer) {
 	cons.mu.Unlock()
 	for i := range w.got {
 		d := &w.got[i]
-		exchange, key, block := outgoing(d, cons.q.quorum)
+		exchange, key, block := outgoing(d, cons.q.attrs().quorum)
 		w.buf = wire.AppendDeliver(w.buf, ch.id, cons.tag, tag+uint64(i), d.Redelivered, exchange, key)
 		w.buf = wire.AppendHeader(w.buf, ch.id, len(d.Body), block)
 		w.body(ch.id, d.Body)

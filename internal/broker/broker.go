@@ -48,6 +48,9 @@ type Options struct {
 	SnapshotPiece int   // bytes of a snapshot that are encoded between two turns; 0: 256 KiB
 	// Manual: there is no goroutine. Whoever drives the broker calls Tick, and Pump on the log.
 	Manual bool
+	// Drive, with Manual, is called while a call waits for its outcome, for drivers that have one goroutine. It must tick the
+	// broker and pump the log, and in the end get somewhere.
+	Drive func()
 }
 
 // Broker is a broker on a log. It implements surgetank.Broker.
@@ -60,9 +63,9 @@ type Broker struct {
 	epoch   uint64
 	groups  groupers
 	places  places
-	fill    atomic.Int32              // what the log said about room last: 0 nothing new, 1 full, 2 room again
-	skew    atomic.Int64              // how far the loop's time is ahead of the clock
-	owed    atomic.Pointer[time.Time] // see stall.go
+	busyAt  atomic.Int64 // since when the log owes an answer, in nanoseconds since 1970; 0: it owes none
+	fill    atomic.Int32 // what the log said about room last: 0 nothing new, 1 full, 2 room again
+	skew    atomic.Int64 // how far the loop's time is ahead of the clock
 	failed  chan struct{}
 	failure error // set before failed is closed
 
@@ -244,6 +247,16 @@ func (b *Broker) Err() error {
 	}
 }
 
+// Stalled says for how long the log has not answered: the age of the oldest write that is under way. Above some
+// seconds the disk hangs, and nothing is confirmed.
+func (b *Broker) Stalled() time.Duration {
+	at := b.busyAt.Load()
+	if at == 0 {
+		return 0
+	}
+	return max(0, time.Duration(b.clock.Now().UnixNano()-at))
+}
+
 // fail ends the broker after its log failed.
 func (b *Broker) fail(err error) {
 	b.failure = &surgetank.Error{Code: surgetank.CodeUncertain, Err: err, Message: fmt.Sprintf(
@@ -381,6 +394,9 @@ func (b *Broker) do(ctx context.Context, cmd queue.Command, weight int64) error 
 	done := make(chan error, 1)
 	if err := b.mailbox.put(ctx, &op{cmd: cmd, weight: weight + opWeight, release: func(err error) { done <- err }}, true); err != nil {
 		return err
+	}
+	for b.opts.Drive != nil && len(done) == 0 {
+		b.opts.Drive()
 	}
 	select {
 	case err := <-done:

@@ -9,6 +9,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/mutant"
 )
 
 // snapState is a snapshot under way: the machine gives pieces, a goroutine stores them, the loop carries them from
@@ -159,6 +160,9 @@ func (b *Broker) snapDone(r snapResult) {
 // trim lets the log free what is neither needed by messages nor behind the newest snapshot.
 func (b *Broker) trim(snapshot uint64) {
 	number := min(snapshot+1, b.machine.Needed())
+	if mutant.Is(mutant.TrimTooFar) {
+		number = snapshot + 1
+	}
 	at, ok := b.places.offset(number)
 	if !ok {
 		return

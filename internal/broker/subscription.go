@@ -65,6 +65,11 @@ func (b *Broker) NewSubscription(c *queue.Attach) surgetank.Subscription {
 	return s
 }
 
+// Drain ends a subscription of NewSubscription that was stopped and gives the receipts of what nobody received, for a Detach.
+func (b *Broker) Drain(s surgetank.Subscription) []surgetank.Receipt {
+	return s.(*subscription).drain()
+}
+
 // push is called by the loop.
 func (s *subscription) push(p parked) {
 	s.mu.Lock()
@@ -177,6 +182,13 @@ func (s *subscription) TryReceive(buf []surgetank.Delivery, limit, maxBytes int)
 	}
 }
 
+// holds tells whether hand-outs wait here.
+func (s *subscription) holds() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.head < len(s.waiting)
+}
+
 // putBack keeps hand-outs whose bodies could not be read, so that closing gives them back.
 func (s *subscription) putBack(outs []queue.Handout) {
 	s.mu.Lock()
@@ -277,10 +289,17 @@ func (b *Broker) Receive(ctx context.Context, name string, opts surgetank.Receiv
 		}
 		_ = b.mailbox.put(context.Background(), &op{cmd: &queue.Detach{Consumer: s.id}, release: func(error) {}}, false) // a closed broker has no consumers
 	}
+	maxBytes := opts.MaxBytes
+	if maxBytes <= 0 || opts.NoAck {
+		maxBytes = 64 << 20
+	}
 	var out []surgetank.Delivery
-	for len(out) < limit {
+	for bytes := 0; len(out) < limit && (opts.NoAck || bytes < maxBytes); {
 		had := len(out)
-		out, err = s.TryReceive(out, limit-had, 64<<20)
+		out, err = s.TryReceive(out, limit-had, max(1, maxBytes-bytes))
+		for i := had; i < len(out); i++ {
+			bytes += len(out[i].Body)
+		}
 		if surgetank.CodeOf(err) == surgetank.CodeClosed && b.alive() {
 			err = nil // got its fill
 		}
@@ -290,6 +309,9 @@ func (b *Broker) Receive(ctx context.Context, name string, opts surgetank.Receiv
 	}
 	if err != nil && len(out) > 0 {
 		err = nil // the rest goes back when its lease ends
+	}
+	if s.holds() {
+		_ = s.Cancel() // gives the rest back; where that fails its leases end by themselves
 	}
 	return out, err
 }

@@ -13,6 +13,11 @@ func (b *Broker) startTime(clock time.Time) {
 	b.skew.Store(b.time - clock.UnixNano())
 }
 
+// Now gives the time in which leases have their deadlines: the clock's, unless that was set while the broker ran.
+func (b *Broker) Now() time.Time {
+	return time.Unix(0, b.clock.Now().UnixNano()+b.skew.Load())
+}
+
 // now gives the loop's time in nanoseconds since 1970. It is for the loop alone; others add skew to the clock.
 func (b *Broker) now() int64 {
 	t := b.clock.Now()

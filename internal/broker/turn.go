@@ -3,6 +3,7 @@ package broker
 import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/mutant"
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
@@ -91,15 +92,19 @@ func (b *Broker) turn() bool {
 	}
 
 	if out.Records > 0 {
-		b.owes()
 		b.number, f.entry = number, number
 		b.snap.since += int64(len(out.Entry))
+		b.busyAt.CompareAndSwap(0, now)
 		b.log.Append(out.Entry, func(at commitlog.Offset, err error) { b.tickets <- ticket{number, at, err} })
+		if mutant.Is(mutant.EarlyRelease) {
+			b.release(&f)
+			f = flight{entry: number}
+		}
 		b.flights = append(b.flights, f)
 		b.maintain()
 		return true
 	}
-	if b.number == b.durable {
+	if b.number == b.durable || mutant.Is(mutant.EarlyRelease) {
 		b.release(&f)
 		return true
 	}
@@ -131,7 +136,9 @@ func (b *Broker) landed(t ticket) {
 	}
 	b.places.add(t.entry, t.offset)
 	b.durable = t.entry
-	b.answered()
+	if b.busyAt.Store(0); b.number > b.durable {
+		b.busyAt.Store(b.clock.Now().UnixNano())
+	}
 	n := 0
 	for n < len(b.flights) && b.flights[n].entry <= t.entry {
 		b.release(&b.flights[n])

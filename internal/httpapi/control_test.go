@@ -216,7 +216,7 @@ func TestSettleRefused(t *testing.T) {
 		"wait too long":    {"q/receive", `{"wait":"1h"}`, 400, "invalid", "between"},
 		"wait number":      {"q/receive", `{"wait":20}`, 400, "invalid", "duration"},
 		"lease forever":    {"q/receive", `{"lease":"forever"}`, 400, "invalid", "duration"},
-		"unknown":          {"q/receive", `{"visibility":1}`, 400, "invalid", "max, wait, lease"},
+		"unknown":          {"q/receive", `{"visibility":1}`, 400, "invalid", "max, max_bytes, wait, lease"},
 		"no queue":         {"nope/receive", `{}`, 404, "not_found", "nope"},
 		"body on purge":    {"q/purge", `{"x":1}`, 400, "invalid", "no body"},
 	} {

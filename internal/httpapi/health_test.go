@@ -77,7 +77,7 @@ func TestSinks(t *testing.T) {
 	r.wantProblem(r.do("PUT", "/v1/sinks/s", "{}"), 404, "not_found")
 	r = newRig(t, func(o *Options) { o.Sinks = &fakeSinks{specs: map[string]json.RawMessage{}} })
 	r.want(201, "PUT", "/v1/sinks/s", `{"queue":"q","batch":{"max":1000}}`)
-	if got := r.want(200, "GET", "/v1/sinks/s", "").body; compact(t, got) != `{"batch":{"max":1000},"queue":"q"}` {
+	if got := r.want(200, "GET", "/v1/sinks/s", "").body; compact(t, got) != `{"queue":"q","batch":{"max":1000}}` {
 		t.Fatal(got)
 	}
 	r.want(200, "PUT", "/v1/sinks/s", `{}`)

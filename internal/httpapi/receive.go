@@ -11,6 +11,9 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
+// maxNoAck is how many messages come at once where what is handed out cannot be given back when it becomes too many bytes.
+const maxNoAck = 64
+
 // receive leases messages, waiting for the first as long as the request says. Whatever keeps them from the client
 // gives the leases back at once, without counting an attempt.
 func (c *call) receive() error {
@@ -22,14 +25,18 @@ func (c *call) receive() error {
 		return err
 	}
 	o := surgetank.ReceiveOptions{
-		Max:   int(f.integer("max", 1, int64(c.api.limits.MaxReceive), 1)),
-		Wait:  f.duration("wait", 0, c.api.limits.MaxWait, 0),
-		Lease: f.duration("lease", time.Millisecond, surgetank.MaxLease, 0),
-		NoAck: !f.flag("ack", true),
-		Name:  f.text("name", surgetank.MaxNameLen),
+		Max:      int(f.integer("max", 1, int64(c.api.limits.MaxReceive), 1)),
+		MaxBytes: int(f.integer("max_bytes", 1, 64<<20, 16<<20)),
+		Wait:     f.duration("wait", 0, c.api.limits.MaxWait, 0),
+		Lease:    f.duration("lease", time.Millisecond, surgetank.MaxLease, 0),
+		NoAck:    !f.flag("ack", true),
+		Name:     f.text("name", surgetank.MaxNameLen),
 	}
 	if err := f.done(); err != nil {
 		return err
+	}
+	if o.NoAck {
+		o.Max = min(o.Max, maxNoAck)
 	}
 	ctx, cancel := c.pollContext()
 	defer cancel()

@@ -5,8 +5,9 @@ import "sort"
 // extents counts, for consecutive stretches of the log, what of it is still needed: it answers from where on the log
 // must be kept, and where moving a few survivors would free much.
 type extents struct {
-	list []extent
-	last int // the extent that was used last; most lookups hit it again
+	list  []extent
+	bytes int64 // how much of the log one extent covers
+	last  int   // the extent that was used last; most lookups hit it again
 }
 
 type extent struct {
@@ -16,13 +17,10 @@ type extent struct {
 	count int64  // of those messages and notes
 }
 
-// extentBytes is how much of the log one extent covers.
-const extentBytes = 16 << 20
-
 // grow tells of a new entry. A message's entry must be told of before its messages.
 func (x *extents) grow(entry uint64, size int) {
 	n := len(x.list)
-	if n == 0 || x.list[n-1].size >= extentBytes && entry > x.list[n-1].first {
+	if n == 0 || x.list[n-1].size >= x.bytes && entry > x.list[n-1].first {
 		x.list = append(x.list, extent{first: entry})
 		n++
 	}

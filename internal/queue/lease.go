@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/mutant"
 )
 
 // lease is a hand-out that is not settled. Leases are volatile: a crash of the broker ends them all and counts none.
@@ -62,6 +63,9 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 		}
 		if term > 0 {
 			l.deadline = m.now + int64(term)
+			if mutant.Is(mutant.EarlyDeadline) {
+				l.deadline -= int64(term) / 2
+			}
 			q.deadline(l.deadline, seq)
 		}
 		c.held++
@@ -73,6 +77,9 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 		}
 		q.leases[seq] = l
 		out.Lease, out.Deadline = l.no, l.deadline
+		if mutant.Is(mutant.EarlyDeadline) && l.deadline != 0 {
+			out.Deadline = m.now + int64(term)
+		}
 		q.touch(h)
 	}
 	m.out.Handouts = append(m.out.Handouts, out)
@@ -123,6 +130,10 @@ func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool
 	if counted {
 		attempts++
 		if limit := q.config.Retry.MaxAttempts; limit > 0 && attempts >= limit {
+			if mutant.Is(mutant.PoisonDropped) {
+				m.remove(q, seq, reasonAttempts)
+				return
+			}
 			m.bury(q, seq, reasonAttempts, attempts, detail)
 			return
 		}

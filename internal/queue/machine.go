@@ -9,12 +9,13 @@ import (
 
 // Limits of one machine, with the values that New uses for zeros.
 type Limits struct {
-	MaxMessage  int // bytes of a body; DefaultMaxMessage
-	MaxQueues   int // 100,000
-	MaxMeta     int // bytes of one metadata value; 1 MiB
-	TurnBytes   int // a turn takes no further command when its entry has reached this; 256 KiB
-	TurnHandout int // hand-outs of one turn; 4,096
-	TurnTimers  int // expired leases, delays and TTLs of one turn; 16,384
+	MaxMessage  int   // bytes of a body; DefaultMaxMessage
+	MaxQueues   int   // 100,000
+	MaxMeta     int   // bytes of one metadata value; 1 MiB
+	TurnBytes   int   // a turn takes no further command when its entry has reached this; 256 KiB
+	TurnHandout int   // hand-outs of one turn; 4,096
+	ExtentBytes int64 // of the log that are freed together; 16 MiB
+	TurnTimers  int   // expired leases, delays and TTLs of one turn; 16,384
 }
 
 func (l Limits) withDefaults() Limits {
@@ -29,6 +30,9 @@ func (l Limits) withDefaults() Limits {
 	def(&l.TurnBytes, 256<<10)
 	def(&l.TurnHandout, 4096)
 	def(&l.TurnTimers, 16384)
+	if l.ExtentBytes == 0 {
+		l.ExtentBytes = 16 << 20
+	}
 	return l
 }
 
@@ -119,6 +123,7 @@ type stats struct {
 func New(limits Limits, seed uint64) *Machine {
 	return &Machine{
 		limits:    limits.withDefaults(),
+		extents:   extents{bytes: limits.withDefaults().ExtentBytes},
 		rng:       rand.New(rand.NewPCG(seed, 0x5ca1ab1e)),
 		nextQueue: 1,
 		byName:    map[string]*Queue{},

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/surgetank/surgetank/internal/mutant"
 )
 
 // Replay applies one logged entry at recovery. Between New (or Restore) and Recovered it is the only method to call.
@@ -55,8 +57,8 @@ func (m *Machine) applyChecked(r *Record) error {
 		if q == nil {
 			return bad("queue", r.Queue)
 		}
-		if r.Kind == kindPurged {
-			break
+		if r.Kind == kindPurged || r.Kind == kindQueueGone {
+			break // it names no message that must be there; Seqs may be another record's
 		}
 		for _, seq := range r.Seqs {
 			if s := q.slots.get(seq); s == nil || !s.live() {
@@ -193,7 +195,7 @@ func (q *Queue) place(seq uint64, s *slot, notBefore, now int64) {
 		} else {
 			q.giveBack(h, seq, s)
 		}
-	case q.strict(h) && s.has(slotRedelivered):
+	case q.strict(h) && s.has(slotRedelivered) && !mutant.Is(mutant.StrictOvertaken):
 		// The group waits with it: order matters more than progress. A delay that its publisher asked for is no
 		// attempt, and holds up nobody.
 		q.waiting++
@@ -404,7 +406,7 @@ func (q *Queue) purge(r *Record) {
 		if seq >= r.Below {
 			return false
 		}
-		if s.live() && !keep[seq] {
+		if s.live() && (!keep[seq] || mutant.Is(mutant.PurgeTakesLeased) && q.m.recovering) {
 			gone = append(gone, seq)
 		}
 		return true

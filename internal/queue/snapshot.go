@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/mutant"
 )
 
 // snapshot is a copy of the durable state as of one moment, taken while the machine goes on working. At the start
@@ -43,6 +44,9 @@ const snapItems = 4096
 // the last entry it covers. There must be no other snapshot under way.
 func (m *Machine) StartSnapshot(at uint64) {
 	m.snapGen++
+	if mutant.Is(mutant.SnapshotTooNew) {
+		at++
+	}
 	s := &snapshot{m: m, gen: m.snapGen}
 	m.snap = s
 	b := []byte{byte(kindSnapHead)}
@@ -280,6 +284,9 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 			chunks++
 			m.restoreChunk(d)
 		case kindSnapTimes:
+			if mutant.Is(mutant.ExpiryForgotten) {
+				continue
+			}
 			which := d.byte()
 			if q := m.restoring(d); q != nil {
 				for n := d.count(); n > 0 && d.err == nil; n-- {
@@ -287,6 +294,9 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 				}
 			}
 		case kindSnapDedup:
+			if mutant.Is(mutant.DedupForgotten) {
+				continue
+			}
 			if q := m.restoring(d); q != nil {
 				for n := d.count(); n > 0 && d.err == nil; n-- {
 					var k DedupKey

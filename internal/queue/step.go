@@ -44,7 +44,7 @@ func (m *Machine) begin(now int64, entry uint64, out *Output) {
 	m.now = max(m.now, now)
 	m.entry, m.out = entry, out
 	m.budget = m.limits.TurnTimers
-	if len(m.extents.list) == 0 || m.extents.list[len(m.extents.list)-1].size >= extentBytes {
+	if len(m.extents.list) == 0 || m.extents.list[len(m.extents.list)-1].size >= m.extents.bytes {
 		m.extents.grow(entry, 0)
 	}
 }

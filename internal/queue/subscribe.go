@@ -1,6 +1,9 @@
 package queue
 
-import "github.com/surgetank/surgetank"
+import (
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/mutant"
+)
 
 // Attach makes a subscription. With Once it ends by itself after the first turn that gave it something; with Now,
 // at the end of this turn.
@@ -62,6 +65,11 @@ func (c *Detach) run(m *Machine) bool {
 		s := surgetank.Settlement{Receipt: c.GiveBack[0], Op: surgetank.Nack}
 		c.GiveBack = c.GiveBack[1:]
 		if q, err := m.leaseOf(&s); err == nil {
+			if mutant.Is(mutant.GiveBackLost) {
+				q.endLease(s.Receipt.ID.Seq)
+				m.acked(q, s.Receipt.ID.Seq)
+				continue
+			}
 			m.giveUp(q, s.Receipt.ID.Seq, 0, false, "")
 		}
 	}

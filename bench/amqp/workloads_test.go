@@ -1,0 +1,83 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/surgetank/surgetank/internal/config"
+	tank "github.com/surgetank/surgetank/internal/server"
+)
+
+// TestEveryWorkloadAgainstAServer runs each for a moment against Surgetank in this process: what the figures are about must
+// happen, whatever the figures are. It also runs the gathering connection under real traffic.
+func TestEveryWorkloadAgainstAServer(t *testing.T) {
+	srv, err := tank.Start(t.Context(), tank.Options{Config: config.Server{Data: filepath.Join(t.TempDir(), "data"), HTTP: config.Off, AMQP: "127.0.0.1:0"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := srv.Stop(ctx); err != nil {
+			t.Error("stopping the server:", err)
+		}
+	})
+	o := &options{warm: 20 * time.Millisecond, backlog: 2000, addr: srv.Addresses().AMQP, login: "guest:guest"}
+	picked, err := pickTargets(anyServer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, lean := range []bool{false, true} {
+		useLean = lean
+		for _, w := range workloads {
+			if lean && w.name != endToEnd && w.name != sync1 {
+				continue
+			}
+			var r result
+			for o.secs = 200 * time.Millisecond; o.secs < time.Minute; o.secs *= 4 { // a busy machine may do nothing for a moment
+				if r, err = measureOne(t.Context(), o, w, picked[0], filepath.Join(t.TempDir(), "server")); err != nil {
+					t.Fatalf("%s: %v", w.name, err)
+				}
+				if r.Messages > 0 && r.P50 > 0 {
+					break
+				}
+			}
+			t.Log(w.name, r.line())
+			if r.Messages == 0 || r.Rate <= 0 || r.P50 <= 0 || r.P99 < r.P50 {
+				t.Errorf("%s (lean %v) measured nothing: %s", w.name, lean, r.line())
+			}
+			if !strings.HasPrefix(r.Product, "Surgetank") && !strings.HasPrefix(r.Product, "RabbitMQ") {
+				t.Errorf("the server is called %q", r.Product)
+			}
+			if w.name == backlog2m && (r.Messages != 2000 || r.More[moreLost] != 0 || r.More[moreDuplicates] != 0 || r.More[moreDrain] <= 0) {
+				t.Errorf("of 2000 messages of the backlog: %s", r.line())
+			}
+		}
+	}
+	useLean = false
+}
+
+func TestAbsentServersAreNamed(t *testing.T) {
+	o := &options{rabbitmq: filepath.Join(t.TempDir(), "rabbitmq-server")}
+	for name, want := range map[string]string{classic: "Debian package rabbitmq-server", anyServer: "-addr"} {
+		picked, err := pickTargets(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Join(t.TempDir(), "server")
+		if _, err := picked[0].launch(t.Context(), o, dir); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v; want a message that names %q", name, err, want)
+		}
+	}
+	if _, err := pickTargets("rabbit"); err == nil || !strings.Contains(err.Error(), quorum) {
+		t.Errorf("an unknown target: %v; want the known ones", err)
+	}
+	if _, err := pickWorkloads("e2"); err == nil || !strings.Contains(err.Error(), endToEnd5k) {
+		t.Errorf("an unknown workload: %v; want the known ones", err)
+	}
+}

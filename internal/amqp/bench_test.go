@@ -1,0 +1,163 @@
+//go:build unix
+
+package amqp
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/surgetank/surgetank/internal/amqp/wire"
+)
+
+// cpu gives the processor time of this process, client and server together.
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func reportCPU(b *testing.B, before time.Duration) {
+	b.ReportMetric(float64(cpu()-before)/float64(b.N), "cpu-ns/op")
+}
+
+// frames reads frames until f has had enough.
+func frames(b *testing.B, nc net.Conn, f func(wire.Frame) bool) {
+	nc.SetReadDeadline(time.Now().Add(time.Minute))
+	buf, have := make([]byte, 256<<10), 0
+	for {
+		n, err := nc.Read(buf[have:])
+		if err != nil && n == 0 {
+			b.Error(err)
+			return
+		}
+		have += n
+		at := 0
+		for {
+			fr, n, err := wire.NextFrame(buf[at:have], 131072)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			if n == 0 {
+				break
+			}
+			at += n
+			if f(fr) {
+				return
+			}
+		}
+		have = copy(buf, buf[at:have])
+	}
+}
+
+// message is one 1 KiB publish as it travels.
+func message() []byte {
+	p := wire.Properties{Flags: wire.HasContentType | wire.HasDeliveryMode, ContentType: []byte("application/octet-stream"), DeliveryMode: 2}
+	m := wire.AppendMethod(nil, 1, &wire.BasicPublish{RoutingKey: "q"})
+	m = wire.AppendHeader(m, 1, 1024, p.Append(nil))
+	return wire.AppendBody(m, 1, bytes.Repeat([]byte("x"), 1024), 131072)
+}
+
+// BenchmarkPublish publishes 1 KiB messages with confirms, up to 1,000 of them unconfirmed, to a broker in memory.
+func BenchmarkPublish(b *testing.B) {
+	bn := start(b, Limits{})
+	p := bn.connect("guest")
+	p.channel(1)
+	p.send(1, declare("q", "x-max-length", 1000))
+	want[*wire.QueueDeclareOk](p, 1)
+	p.send(1, &wire.ConfirmSelect{})
+	p.bare(1, wire.IDConfirmSelectOk)
+	p.nc.SetDeadline(time.Time{})
+	batch := bytes.Repeat(message(), 100)
+	b.ReportAllocs()
+	b.ResetTimer()
+	before := cpu()
+	window := make(chan struct{}, 10)
+	go func() {
+		for i := 0; i < b.N; i += 100 {
+			window <- struct{}{}
+			p.nc.Write(batch)
+		}
+	}()
+	rounds := uint64((b.N + 99) / 100)
+	freed := uint64(0)
+	frames(b, p.nc, func(f wire.Frame) bool {
+		if id, _ := wire.MethodIDOf(f.Payload); id != wire.IDBasicAck {
+			return false
+		}
+		tag := binary.BigEndian.Uint64(f.Payload[4:])
+		for ; freed < tag/100; freed++ {
+			<-window
+		}
+		return tag == rounds*100
+	})
+	reportCPU(b, before)
+}
+
+// BenchmarkEndToEnd publishes the same, and another connection receives and acknowledges it.
+func BenchmarkEndToEnd(b *testing.B) {
+	bn := start(b, Limits{})
+	p, c := bn.connect("guest"), bn.connect("guest")
+	p.channel(1)
+	c.channel(1)
+	p.send(1, declare("q"))
+	want[*wire.QueueDeclareOk](p, 1)
+	p.send(1, &wire.ConfirmSelect{})
+	p.bare(1, wire.IDConfirmSelectOk)
+	c.send(1, &wire.BasicQos{PrefetchCount: 500})
+	c.bare(1, wire.IDBasicQosOk)
+	c.send(1, &wire.BasicConsume{Queue: "q"})
+	want[*wire.BasicConsumeOk](c, 1)
+	p.nc.SetDeadline(time.Time{})
+	c.nc.SetDeadline(time.Time{})
+	batch := bytes.Repeat(message(), 100)
+	b.ReportAllocs()
+	b.ResetTimer()
+	before := cpu()
+	window := make(chan struct{}, 10)
+	go func() {
+		for i := 0; i < b.N; i += 100 {
+			window <- struct{}{}
+			p.nc.Write(batch)
+		}
+	}()
+	go io.Copy(io.Discard, p.nc)
+	total := (b.N + 99) / 100 * 100
+	got := 0
+	var acks []byte
+	frames(b, c.nc, func(f wire.Frame) bool {
+		if f.Type == wire.FrameBody {
+			got++
+			acks = wire.AppendAck(acks, 1, uint64(got), false)
+			if len(acks) >= 50*21 {
+				c.nc.Write(acks)
+				acks = acks[:0]
+			}
+			if got%100 == 0 {
+				<-window
+			}
+		}
+		return got == total
+	})
+	reportCPU(b, before)
+}
+
+// BenchmarkRouteTopic routes to one of a thousand patterns by keys that no cache knows.
+func BenchmarkRouteTopic(b *testing.B) {
+	trie := &topicTrie{}
+	for i := range 1000 {
+		trie.add(&binding{id: string(rune(i)), key: strings.ReplaceAll("a.*.N.#", "N", string(rune('a'+i%26)))})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		trie.match("a.b.c.d.e", func(*binding) {})
+	}
+}

@@ -1,0 +1,25 @@
+package mutant
+
+// Defect names one promise broken on purpose.
+type Defect string
+
+// The defects, each where its name says.
+const (
+	None             Defect = ""
+	EarlyRelease     Defect = "outputs leave before their entry is durable"
+	AnyEpoch         Defect = "receipts of before a restart are good"
+	DedupForgotten   Defect = "a snapshot is restored without its dedup ids"
+	EarlyDeadline    Defect = "a lease ends at half its time"
+	AckNotLogged     Defect = "an ack is not logged"
+	StrictOvertaken  Defect = "a strict group does not wait for its message's next attempt"
+	TrimTooFar       Defect = "the log is trimmed behind the newest snapshot, needed or not"
+	ExpiryForgotten  Defect = "a snapshot is restored without its times"
+	PoisonDropped    Defect = "at the attempt limit a message is dropped"
+	SnapshotTooNew   Defect = "a snapshot says that it covers one entry more than it does"
+	PurgeTakesLeased Defect = "a purge drops what is leased"
+	GiveBackLost     Defect = "what is given back unseen is acked"
+)
+
+// All lists them.
+var All = []Defect{EarlyRelease, AnyEpoch, DedupForgotten, EarlyDeadline, AckNotLogged, StrictOvertaken, TrimTooFar, ExpiryForgotten, PoisonDropped,
+	SnapshotTooNew, PurgeTakesLeased, GiveBackLost}

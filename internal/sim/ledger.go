@@ -1,0 +1,394 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// ledger is what the clients know: what they sent, what they were told, what they were given. It judges the broker by
+// that alone. Each message has a body of its own, by which it is known again wherever it turns up.
+type ledger struct {
+	w        *world
+	messages map[string]*message
+	order    []*message
+	copies   map[surgetank.MessageID]*stored
+	lines    map[string][]*stored // strict groups, by queue and group, in order of Seq
+	ids      map[string][]*stored // by queue and dedup id
+	last     map[uint64]uint64    // by queue number: the newest Seq that was confirmed
+	floors   map[uint64]uint64    // by queue number: everything below is settled
+	meta     map[string][]string  // possible values, oldest first; the first is the newest that is certain
+	checks   int
+	bad      string // the first violation
+}
+
+// message is one message as its publisher means it.
+type message struct {
+	body     string
+	queues   []string
+	dedup    string
+	delayed  bool
+	sure     int  // copies that were confirmed
+	seen     bool // one was delivered, or an id known: so there is one at least
+	high     int  // copies that may have been
+	acked    int  // confirmed acks
+	unsure   int  // acks whose outcome is not known
+	excused  bool // a rule that the clients set may have ended it
+	transact *transaction
+}
+
+// low is how many copies certainly were stored.
+func (m *message) low() int {
+	if m.seen {
+		return max(m.sure, 1)
+	}
+	return m.sure
+}
+
+// stored is one copy in one queue.
+type stored struct {
+	id        surgetank.MessageID
+	m         *message
+	queue     string
+	group     string
+	exempt    bool // its place in the group's order is not checked
+	time      time.Time
+	delivered int
+	attempt   int
+	acked     bool
+	ackSent   bool // and not refused
+	ackLife   int  // in which opening
+	ending    bool // something that ends the lease was sent
+	gone      bool // a client rejected it, as far as is known
+	rejected  bool // and was told so
+	lease     surgetank.Receipt
+	holder    *client
+	deadline  time.Time
+	extended  time.Time
+	live      bool // as far as the client knows
+}
+
+// transaction is a publish and an ack that must be done both or neither.
+type transaction struct {
+	source       *stored
+	lease        surgetank.Receipt
+	done, undone bool
+}
+
+func newLedger(w *world) *ledger {
+	return &ledger{w: w, messages: map[string]*message{}, copies: map[surgetank.MessageID]*stored{}, lines: map[string][]*stored{},
+		ids: map[string][]*stored{}, last: map[uint64]uint64{}, floors: map[uint64]uint64{}, meta: map[string][]string{}}
+}
+
+// violation notes the first promise that was broken; the run ends.
+func (l *ledger) violation(promise, format string, args ...any) {
+	if l.bad == "" {
+		l.bad = promise + ": " + fmt.Sprintf(format, args...)
+		l.w.tracef("VIOLATION %s", l.bad)
+	}
+}
+
+// sending is called before a publish is sent.
+func (l *ledger) sending(body string, queues []string, dedup string, delayed bool) *message {
+	m := l.messages[body]
+	if m == nil {
+		m = &message{body: body, queues: queues, dedup: dedup, delayed: delayed}
+		for _, q := range queues {
+			m.excused = m.excused || l.w.plan(q).Lossy || l.w.noack(q)
+		}
+		l.messages[body] = m
+		l.order = append(l.order, m)
+	}
+	m.high += len(queues) // that a repeat of an id inside its window stores nothing is seen from the times of what is stored
+	return m
+}
+
+// published is the answer.
+func (l *ledger) published(m *message, r surgetank.PublishResult) {
+	l.checks++
+	switch {
+	case r.Err != nil:
+		if len(m.queues) == 1 && m.dedup == "" {
+			m.high--
+		}
+		return
+	case r.Duplicate:
+		if m.dedup == "" {
+			l.violation("dedup", "%s has no dedup id and was called a duplicate", m.body)
+		}
+		m.seen = true
+		m.high -= len(m.queues)
+		return
+	}
+	if m.sure++; m.dedup == "" {
+		m.sure += len(m.queues) - 1 // with an id some of its queues may have known it
+	}
+	if m.transact != nil {
+		m.transact.done = true
+	}
+	if r.ID.Seq <= l.last[r.ID.Queue] {
+		l.violation("order", "%s was confirmed as %v after %d of that queue was", m.body, r.ID, l.last[r.ID.Queue])
+	}
+	l.last[r.ID.Queue] = r.ID.Seq
+}
+
+// copyOf finds the copy that a delivery is of, or notes it.
+func (l *ledger) copyOf(d *surgetank.Delivery) *stored {
+	m := l.messages[string(d.Body)]
+	if m == nil {
+		l.violation("invented", "%v of %s has the body %q, which nobody sent", d.ID, d.Queue, d.Body)
+		return nil
+	}
+	c := l.copies[d.ID]
+	if c == nil {
+		c = &stored{id: d.ID, m: m, queue: d.Queue, group: d.Group, time: d.Time, exempt: m.delayed || len(d.Deaths) > 0}
+		l.copies[d.ID] = c
+		m.seen = true
+		if p := l.w.plan(d.Queue); p != nil && p.Strict && d.Group != "" {
+			key := d.Queue + "\x00" + d.Group
+			line := append(l.lines[key], c)
+			slices.SortFunc(line, func(a, b *stored) int { return int(int64(a.id.Seq - b.id.Seq)) })
+			l.lines[key] = line
+		}
+		if m.dedup != "" && len(d.Deaths) == 0 && !d.Redelivered {
+			l.once(c)
+		}
+	}
+	if c.m != m || c.group != d.Group || c.queue != d.Queue {
+		l.violation("seen before it was safe", "%v was %s of group %q in %s and is %s of group %q in %s", d.ID, c.m.body, c.group, c.queue, d.Body, d.Group, d.Queue)
+		return nil
+	}
+	return c
+}
+
+// once checks that a dedup id was not stored twice within its window.
+func (l *ledger) once(c *stored) {
+	key := fmt.Sprintf("%d/%s", c.id.Queue, c.m.dedup)
+	for _, o := range l.ids[key] {
+		if gap := c.time.Sub(o.time).Abs(); gap < l.w.o.Dedup {
+			l.violation("dedup", "id %q is stored as %v and %v, %v apart", c.m.dedup, o.id, c.id, gap)
+		}
+	}
+	l.ids[key] = append(l.ids[key], c)
+}
+
+// delivered is called for every message that a client was given.
+func (l *ledger) delivered(cl *client, d *surgetank.Delivery) *stored {
+	l.checks++
+	c := l.copyOf(d)
+	if c == nil {
+		return nil
+	}
+	now := l.w.b.Now()
+	switch {
+	case c.acked:
+		l.violation("a confirmed ack is final", "%v (%s) was delivered after its ack was confirmed", d.ID, d.Body)
+	case c.live && c.lease.Epoch == d.Receipt.Epoch && (c.deadline.IsZero() || now.Before(c.deadline)):
+		l.violation("one lease at a time", "%v (%s) was delivered under lease %v while %v lives until %v, now %v", d.ID, d.Body, d.Receipt, c.lease, c.deadline, now)
+	case d.ID.Seq < l.floors[d.ID.Queue] && d.Receipt.Lease != 0:
+		l.violation("floor", "%v (%s) was delivered below the floor %d", d.ID, d.Body, l.floors[d.ID.Queue])
+	case c.delivered > 0 && !d.Redelivered:
+		l.violation("redelivered", "%v (%s) was delivered again without saying so", d.ID, d.Body)
+	case d.Attempt < c.attempt:
+		l.violation("attempts", "%v (%s) was delivered as attempt %d after attempt %d", d.ID, d.Body, d.Attempt, c.attempt)
+	}
+	if c.ackSent { // the ack did not take place, or not yet when this lease began, which is the same
+		c.ackSent = false
+		c.m.unsure--
+	}
+	for _, m := range []*message{c.m} {
+		if t := m.transact; t != nil {
+			l.settleTransaction(t, true, "%s was delivered", d.Body)
+		}
+	}
+	for _, t := range l.w.transactions {
+		if t.source == c && t.lease != d.Receipt {
+			l.settleTransaction(t, false, "%v was delivered again", d.ID)
+		}
+	}
+	c.gone = false
+	c.delivered++
+	c.attempt = d.Attempt
+	l.inOrder(cl, c)
+	c.live = d.Receipt.Lease != 0
+	c.lease, c.holder, c.deadline, c.ending = d.Receipt, cl, d.Deadline, false
+	if !c.live {
+		c.acked = true
+		c.m.acked++
+	}
+	return c
+}
+
+func (l *ledger) settleTransaction(t *transaction, done bool, format string, args ...any) {
+	if done {
+		t.done = true
+	} else {
+		t.undone = true
+	}
+	if t.done && t.undone {
+		l.violation("transactions are whole", "one half of a transaction was done and the other was not: "+format, args...)
+	}
+}
+
+// inOrder checks a strict group when one of its messages is delivered.
+func (l *ledger) inOrder(cl *client, c *stored) {
+	if c.exempt || c.m.excused {
+		return
+	}
+	run := cl.opts.GroupRun > 1
+	for _, o := range l.lines[c.queue+"\x00"+c.group] {
+		if o == c || o.exempt || o.m.excused || o.acked || o.ackSent || o.gone || o.id.Queue != c.id.Queue {
+			continue
+		}
+		inFlight := o.live && o.lease.Epoch == l.w.b.Epoch() && (o.deadline.IsZero() || l.w.b.Now().Before(o.deadline))
+		switch {
+		case o.id.Seq < c.id.Seq && !(run && o.holder == cl): // of a run the earlier may have been given up again meanwhile
+			l.violation("order inside a group", "%v (%s) of group %q was delivered while %v (%s) before it is not settled", c.id, c.m.body, c.group, o.id, o.m.body)
+		case o.id.Seq > c.id.Seq && inFlight && !(run && o.holder == cl):
+			l.violation("order inside a group", "%v (%s) of group %q was delivered while %v (%s) behind it is in flight", c.id, c.m.body, c.group, o.id, o.m.body)
+		}
+	}
+}
+
+// settling is called before a settlement is sent.
+func (l *ledger) settling(c *stored, s *surgetank.Settlement) {
+	if s.Receipt != c.lease {
+		return // an old receipt, which must be refused
+	}
+	switch s.Op {
+	case surgetank.Ack:
+		if !c.acked && !c.ackSent {
+			c.ackSent, c.ackLife = true, l.w.life
+			c.m.unsure++
+		}
+	case surgetank.Reject:
+		c.gone = true
+	case surgetank.Extend:
+		c.extended = l.w.b.Now().Add(s.Lease) // at least, if it is taken
+	}
+	c.ending = c.ending || s.Op != surgetank.Extend
+	c.live = false
+}
+
+// settled is the answer.
+func (l *ledger) settled(c *stored, s *surgetank.Settlement, err error) {
+	l.checks++
+	old := s.Receipt != c.lease
+	if err == nil {
+		if s.Receipt.Epoch != l.w.b.Epoch() {
+			l.violation("receipts", "the receipt %v of epoch %d was taken in epoch %d", s.Receipt, s.Receipt.Epoch, l.w.b.Epoch())
+		}
+		switch {
+		case s.Op == surgetank.Extend && !old && !c.ending && c.holder != nil && !c.holder.closed:
+			c.live, c.deadline = true, c.extended
+		case s.Op == surgetank.Reject && !old:
+			c.rejected = true
+		case s.Op == surgetank.Ack && old:
+			l.violation("a confirmed ack is final", "the ack of %v (%s) was confirmed after it was delivered again", c.id, c.m.body)
+		case s.Op == surgetank.Ack && c.acked:
+			l.violation("a confirmed ack is final", "the ack of %v (%s) was confirmed twice", c.id, c.m.body)
+		case s.Op == surgetank.Ack:
+			c.acked = true
+			c.m.acked++
+			if c.ackSent {
+				c.ackSent = false
+				c.m.unsure--
+			}
+		}
+		return
+	}
+	if old {
+		return
+	}
+	switch surgetank.CodeOf(err) {
+	case surgetank.CodeUncertain, surgetank.CodeClosed:
+		return // nobody knows
+	}
+	switch {
+	case s.Op == surgetank.Ack && c.ackSent && c.ackLife == l.w.life:
+		c.ackSent = false
+		c.m.unsure--
+	case s.Op == surgetank.Reject && !c.rejected:
+		c.gone = false
+	}
+}
+
+// crashed ends what ends with a broker.
+func (l *ledger) crashed() {
+	for _, c := range l.copies {
+		c.live = false
+	}
+}
+
+// detached ends the leases of a client, as far as it knows.
+func (l *ledger) detached(cl *client) {
+	for _, c := range l.copies {
+		if c.holder == cl {
+			c.live = false
+		}
+	}
+}
+
+// excuse says that messages in a queue may be gone by a client's wish.
+func (l *ledger) excuse(queue string) {
+	for _, m := range l.order {
+		if l.w.o.Redrive || slices.Contains(m.queues, queue) || slices.ContainsFunc(m.queues, func(q string) bool { return l.w.plan(q).Dead() == queue }) {
+			m.excused = true
+		}
+	}
+}
+
+// counted checks what all queues say that they hold against what the clients did.
+func (l *ledger) counted(infos []surgetank.QueueInfo) {
+	l.checks++
+	total := 0
+	for _, i := range infos {
+		total += int(i.Ready + i.Blocked + i.Delayed + i.Leased)
+	}
+	low, high := 0, 0
+	for _, m := range l.order {
+		if !m.excused {
+			low += max(0, m.low()-m.acked-m.unsure)
+		}
+		high += m.high - m.acked
+	}
+	if total < low || total > high {
+		l.violation("conservation", "the queues hold %d messages; by what was confirmed and acked there must be %d to %d", total, low, high)
+	}
+}
+
+// drained checks, when everything came out, that nothing is missing and nothing came twice.
+func (l *ledger) drained() {
+	for _, m := range l.order {
+		l.checks++
+		switch {
+		case m.acked > m.high:
+			l.violation("stored once", "%s was sent so that at most %d copies can be, and %d were acked", m.body, m.high, m.acked)
+		case m.acked+m.unsure < m.low() && !m.excused:
+			l.violation("nothing confirmed is lost", "%s: %d copies were stored, %d acked (%d unsure), and there are no more", m.body, m.low(), m.acked, m.unsure)
+		}
+	}
+}
+
+// metaSent, metaSet and metaRead keep the values that a name may have.
+func (l *ledger) metaSent(name, value string) {
+	if l.meta[name] == nil {
+		l.meta[name] = []string{""}
+	}
+	l.meta[name] = append(l.meta[name], value)
+}
+
+func (l *ledger) metaSet(name, value string) {
+	if i := slices.Index(l.meta[name], value); i >= 0 {
+		l.meta[name] = l.meta[name][i:]
+	}
+}
+
+func (l *ledger) metaRead(name, value string, possible []string) {
+	l.checks++
+	if len(possible) > 0 && !slices.Contains(possible, value) {
+		l.violation("metadata", "%s is %q and can only be one of %q", name, value, possible)
+	}
+}

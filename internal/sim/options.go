@@ -1,0 +1,120 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Options is all that a seed draws before the first action. A random part of the features and faults is on, so that
+// each combination comes up and the checks that a feature would weaken run sharp without it.
+type Options struct {
+	Seed  uint64
+	Files bool // the log on files of a crashable file system; otherwise the log in memory
+	Steps int
+
+	Queues        []QueuePlan
+	Redrive       bool
+	Purge, Delete bool
+	Transactions  bool
+	Dedup         time.Duration // the window of every queue; 0: none
+	NoAck         bool
+	MultiTarget   bool
+
+	Crashes, Kills, Faults, Full, Jumps bool
+	SlowLog                             int // of 100 actions, after how many the log is not pumped
+	SnapshotBytes                       int64
+	SnapshotPiece                       int
+	TurnBytes                           int
+	ExtentBytes                         int64
+	Cache                               bool // the log keeps entries in memory
+}
+
+// QueuePlan is one queue and what it can do to messages by itself.
+type QueuePlan struct {
+	Name   string
+	Config surgetank.QueueConfig
+	Strict bool // order is checked: one in flight a group, no attempt limit, no delays
+	Lossy  bool // its settings may drop messages
+}
+
+// Dead is the name of the queue for what is given up.
+func (p QueuePlan) Dead() string { return p.Name + surgetank.DeadLetterSuffix }
+
+// Draw gives the options of a seed.
+func Draw(seed uint64) Options {
+	rng := rand.New(rand.NewPCG(seed, 0xd1ce))
+	yes := func(percent int) bool { return rng.IntN(100) < percent }
+	o := Options{Seed: seed, Files: yes(50), Steps: 20 + rng.IntN(160), Redrive: yes(25), Purge: yes(25), Delete: yes(15),
+		Transactions: yes(40), NoAck: yes(15), MultiTarget: yes(25), Crashes: yes(75), Kills: yes(40), Faults: yes(35), Full: yes(20), Jumps: yes(30),
+		SlowLog: rng.IntN(60), SnapshotBytes: []int64{300, 2000, 10000, 1 << 30}[rng.IntN(4)], SnapshotPiece: 1 + rng.IntN(400),
+		TurnBytes: []int{0, 0, 200, 1000}[rng.IntN(4)], ExtentBytes: []int64{300, 1000, 0}[rng.IntN(3)], Cache: yes(50)}
+	if yes(50) {
+		o.Dedup = time.Duration(1+rng.IntN(20)) * time.Second
+	}
+	for _, name := range []string{"a", "b", "c"}[:1+rng.IntN(3)] {
+		o.Queues = append(o.Queues, drawQueue(name, &o, rng, yes))
+	}
+	return o
+}
+
+func drawQueue(name string, o *Options, rng *rand.Rand, yes func(int) bool) QueuePlan {
+	p := QueuePlan{Name: name, Strict: yes(40)}
+	c := &p.Config
+	c.DedupWindow = o.Dedup
+	c.Lease = time.Duration(1+rng.IntN(20)) * time.Second
+	c.Retry = surgetank.RetryConfig{Initial: time.Duration(1+rng.IntN(3000)) * time.Millisecond, MaxAttempts: []int{-1, 2, 3}[rng.IntN(3)]}
+	c.Group.Fair = yes(50)
+	if p.Strict {
+		c.Group.MaxInFlight, c.Retry.MaxAttempts = 1, -1
+	} else if yes(50) {
+		c.Group.MaxInFlight = 1 + rng.IntN(3)
+	}
+	if yes(20) {
+		c.Group.Rate = surgetank.Rate(1 + rng.IntN(5))
+	}
+	if yes(20) {
+		c.Level = surgetank.LevelConfig{Rate: surgetank.Rate(1 + rng.IntN(20)), Burst: 1 + rng.IntN(3)}
+	}
+	if yes(20) {
+		c.Level.MaxInFlight = 1 + rng.IntN(4)
+	}
+	if yes(20) {
+		c.MaxMessages = int64(3 + rng.IntN(10))
+		if yes(40) {
+			p.Strict = false // what is given up in the middle leaves the order
+			c.Overflow = surgetank.OverflowDeadLetter
+		} else if yes(40) {
+			c.Overflow, p.Lossy = surgetank.OverflowDropOldest, true
+		}
+	}
+	if !p.Strict && yes(25) {
+		c.MaxPriority = 5
+	}
+	if yes(10) {
+		c.TTL, p.Lossy = time.Duration(1+rng.IntN(20))*time.Second, true
+	}
+	if yes(8) {
+		c.DeadLetter, p.Lossy = surgetank.DeadLetterDrop, true
+	}
+	if yes(5) {
+		c.Transient, p.Lossy = true, true
+	}
+	return p
+}
+
+// String lists what was drawn, one line a part.
+func (o Options) String() string {
+	var b strings.Builder
+	type plain Options // without this method
+	p := plain(o)
+	p.Queues = nil
+	fmt.Fprintf(&b, "%+v", p)
+	for _, q := range o.Queues {
+		fmt.Fprintf(&b, "\n  %+v", q)
+	}
+	return b.String()
+}

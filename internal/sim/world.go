@@ -1,0 +1,370 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/broker"
+	"github.com/surgetank/surgetank/internal/clock"
+	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/memlog"
+	"github.com/surgetank/surgetank/internal/queue"
+)
+
+// Action is one thing that happens. Its own seed decides all about it, so that leaving out others does not change it more
+// than need be.
+type Action struct {
+	Kind string
+	Seed uint64
+}
+
+// Counters say what a run reached, so that an idle simulator is seen.
+type Counters struct {
+	Runs, Actions, Checks, Published, Delivered, Acked, Crashes, CrashStates, Kills, CrashesInRecovery, Openings, FailedOpenings int
+	Faults, LogFailures, Full, Jumps, SnapshotsSaved, SnapshotsRestored, Relocations, Uncertain                                  int
+	Simulated                                                                                                                    time.Duration
+}
+
+func (c *Counters) add(o *Counters) {
+	c.Runs += o.Runs
+	c.Actions += o.Actions
+	c.Checks += o.Checks
+	c.Published += o.Published
+	c.Delivered += o.Delivered
+	c.Acked += o.Acked
+	c.Crashes += o.Crashes
+	c.CrashStates += o.CrashStates
+	c.Kills += o.Kills
+	c.CrashesInRecovery += o.CrashesInRecovery
+	c.Openings += o.Openings
+	c.FailedOpenings += o.FailedOpenings
+	c.Faults += o.Faults
+	c.LogFailures += o.LogFailures
+	c.Full += o.Full
+	c.Jumps += o.Jumps
+	c.SnapshotsSaved += o.SnapshotsSaved
+	c.SnapshotsRestored += o.SnapshotsRestored
+	c.Relocations += o.Relocations
+	c.Uncertain += o.Uncertain
+	c.Simulated += o.Simulated
+}
+
+// world is one run.
+type world struct {
+	o            Options
+	clock        *clock.Manual
+	disk         disk
+	b            *broker.Broker
+	life         int // counts openings; what belongs to an earlier one does not count any more
+	ledger       *ledger
+	clients      []*client
+	transactions []*transaction
+	deliveries   []delivery // receipts to be settled, old ones too
+	count        Counters
+	trace        []string
+	tracing      bool
+	serial       int
+	healed       bool
+	drives       int
+	faulted      bool // a fault was set in this life
+}
+
+// client is a subscription and who holds it.
+type client struct {
+	queue  string
+	opts   surgetank.SubscribeOptions
+	attach *queue.Attach
+	sub    surgetank.Subscription
+	ready  bool
+	closed bool
+	life   int
+}
+
+// delivery is something to settle.
+type delivery struct {
+	copy    *stored
+	receipt surgetank.Receipt
+}
+
+func newWorld(o Options, tracing bool) *world {
+	w := &world{o: o, clock: clock.NewManual(time.Unix(1_800_000_000, 0)), tracing: tracing}
+	w.ledger = newLedger(w)
+	if o.Files {
+		w.disk = newFileDisk(o.Seed, o.Cache, &w.count.CrashStates)
+	} else {
+		w.disk = &memDisk{store: memlog.NewStore()}
+	}
+	return w
+}
+
+func (w *world) tracef(format string, args ...any) {
+	if w.tracing {
+		w.trace = append(w.trace, fmt.Sprintf("%v ", w.clock.Now().Sub(time.Unix(1_800_000_000, 0)))+fmt.Sprintf(format, args...))
+	}
+}
+
+func (w *world) plan(name string) *QueuePlan {
+	for i := range w.o.Queues {
+		if w.o.Queues[i].Name == name {
+			return &w.o.Queues[i]
+		}
+	}
+	return nil
+}
+
+// noack says that consumers of a queue are given messages that are settled at once: they may be gone unseen.
+func (w *world) noack(string) bool { return w.o.NoAck }
+
+// blamed says that a failure is no wonder.
+func (w *world) blamed() bool { return w.faulted || w.disk.broken() }
+
+// open opens the broker, again and again while it crashes, and makes the queues that are missing.
+func (w *world) open(rng *rand.Rand) {
+	for try := 0; ; try++ {
+		w.life++
+		w.count.Openings++
+		if w.o.Crashes && w.o.Files && !w.healed && try < 3 && rng.IntN(6) == 0 {
+			w.disk.crashIn(1+rng.IntN(20), rng)
+		}
+		b, err := w.tryOpen()
+		if w.disk.crashed() {
+			w.tracef("crash during recovery")
+			w.count.CrashesInRecovery++
+			w.disk.crash(rng, false)
+			continue
+		}
+		if err == nil {
+			w.b = b
+			break
+		}
+		w.count.FailedOpenings++
+		w.tracef("opening failed: %v", err)
+		if !w.blamed() {
+			w.ledger.violation("opens again", "opening failed with no fault set: %v", err)
+			return
+		}
+		w.disk.heal()
+		w.disk.crash(rng, true) // the process that failed to open is gone, and its locks with it
+	}
+	for i := range w.o.Queues {
+		w.declare(&w.o.Queues[i])
+	}
+}
+
+func (w *world) tryOpen() (*broker.Broker, error) {
+	snaps, err := w.disk.snapshots()
+	if err != nil {
+		return nil, err
+	}
+	return broker.Open(broker.Options{
+		OpenLog: w.disk.openLog, Snapshots: countedSnapshots{snaps, w}, Clock: w.clock, Seed: w.o.Seed, Manual: true, Drive: w.drive,
+		Limits:        queue.Limits{TurnBytes: w.o.TurnBytes, ExtentBytes: w.o.ExtentBytes},
+		SnapshotBytes: w.o.SnapshotBytes, SnapshotPiece: w.o.SnapshotPiece,
+	})
+}
+
+// countedSnapshots counts.
+type countedSnapshots struct {
+	commitlog.Snapshots
+	w *world
+}
+
+func (s countedSnapshots) Save(at commitlog.Offset, write func(io.Writer) error) error {
+	err := s.Snapshots.Save(at, write)
+	if err == nil {
+		s.w.count.SnapshotsSaved++
+	}
+	return err
+}
+
+func (s countedSnapshots) Latest() (commitlog.Offset, io.ReadCloser, error) {
+	at, r, err := s.Snapshots.Latest()
+	if r != nil {
+		s.w.count.SnapshotsRestored++
+	}
+	return at, r, err
+}
+
+// drive is what a waiting call needs: the log and the broker go on. A log that cannot go on gets room.
+func (w *world) drive() {
+	if w.drives++; w.drives > 300 {
+		w.disk.heal()
+		w.drives = 0
+	}
+	w.disk.pump(true)
+	if w.b != nil {
+		w.b.Tick()
+	}
+}
+
+// run lets everything happen that can.
+func (w *world) run() {
+	for range 1000 {
+		worked := w.b.Tick()
+		w.disk.pump(true)
+		if !w.b.Tick() && !worked {
+			return
+		}
+	}
+	w.ledger.violation("comes to rest", "the broker has always something to do")
+}
+
+// ok says whether what happens still counts: an answer to a life that is over does not.
+func (w *world) ok(life int) bool { return life == w.life && !w.disk.crashed() }
+
+func (w *world) declare(p *QueuePlan) {
+	c := &queue.Declare{Name: p.Name, Config: p.Config, Mode: surgetank.DeclareIfAbsent}
+	w.send(c, func(error) {})
+}
+
+// send leaves a command; f is told of its outcome, if this life lasts that long.
+func (w *world) send(c queue.Command, f func(error)) {
+	life := w.life
+	if err := w.b.Send(c, func(err error) {
+		if w.ok(life) {
+			f(err)
+		}
+	}); err != nil {
+		f(err)
+	}
+}
+
+// after looks at what a step led to: crashes that came in the middle of it, logs that failed.
+func (w *world) after(rng *rand.Rand) {
+	switch {
+	case w.disk.crashed():
+		w.tracef("crash in the middle")
+		w.count.Crashes++
+		w.reopen(rng, false)
+	case w.b.Err() != nil:
+		w.count.LogFailures++
+		w.tracef("the log failed: %v", w.b.Err())
+		if !w.blamed() {
+			w.ledger.violation("loud only for a reason", "the log failed with no fault set: %v", w.b.Err())
+			return
+		}
+		w.disk.heal()
+		w.reopen(rng, rng.IntN(2) == 0)
+	}
+}
+
+// reopen is what follows a crash: everything volatile is gone.
+func (w *world) reopen(rng *rand.Rand, kill bool) {
+	w.life++ // nothing that the old process still does counts
+	w.disk.crash(rng, kill)
+	w.ledger.crashed()
+	w.clients, w.faulted = nil, false
+	w.open(rng)
+}
+
+// Run plays actions and gives what was reached and the first violation, if any.
+func (w *world) play(actions []Action) (violation string) {
+	defer func() {
+		if p := recover(); p != nil {
+			w.ledger.violation("no panic", "%v", p)
+			violation = w.ledger.bad
+		}
+	}()
+	start := w.clock.Now()
+	w.open(rand.New(rand.NewPCG(w.o.Seed, 7)))
+	for i, a := range actions {
+		if w.ledger.bad != "" {
+			break
+		}
+		w.count.Actions++
+		rng := rand.New(rand.NewPCG(a.Seed, uint64(len(a.Kind))))
+		w.drives = 0
+		w.act(a.Kind, rng)
+		if w.ledger.bad == "" && rng.IntN(100) >= w.o.SlowLog {
+			w.run()
+		} else if w.ledger.bad == "" && rng.IntN(2) == 0 {
+			w.b.Tick()
+			w.disk.pump(false)
+		}
+		if w.ledger.bad == "" {
+			w.after(rng)
+		}
+		_ = i
+	}
+	if w.ledger.bad == "" {
+		w.heal()
+	}
+	w.count.Runs++
+	w.count.Checks += w.ledger.checks
+	w.count.Simulated += w.clock.Now().Sub(start)
+	return w.ledger.bad
+}
+
+// heal is the second part: no more faults, every queue open, everything must come out.
+func (w *world) heal() {
+	rng := rand.New(rand.NewPCG(w.o.Seed, 8))
+	w.healed = true
+	w.disk.crashIn(0, nil)
+	w.disk.heal()
+	w.tracef("healed")
+	w.run()
+	w.after(rng)
+	w.reopen(rng, !w.o.Crashes || rng.IntN(2) == 0) // whatever clients hold and forgot about comes back
+	for round := 0; round < 60 && w.ledger.bad == ""; round++ {
+		infos := w.infos()
+		if w.ledger.bad != "" {
+			return
+		}
+		left := int64(0)
+		for _, i := range infos {
+			left += i.Ready + i.Blocked + i.Delayed + i.Leased
+			if round == 0 {
+				w.openUp(&i)
+			}
+		}
+		if left == 0 && round > 0 {
+			w.ledger.drained()
+			return
+		}
+		for _, cl := range w.clients {
+			w.receive(cl, 1000)
+		}
+		w.settleAll()
+		w.run()
+		w.clock.Advance(30 * time.Second)
+		w.run()
+	}
+	if w.ledger.bad == "" {
+		var left []string
+		for _, i := range w.infos() {
+			left = append(left, fmt.Sprintf("%s: %d ready %d blocked %d delayed %d leased (%s)", i.Name, i.Ready, i.Blocked, i.Delayed, i.Leased, i.Waiting))
+		}
+		w.ledger.violation("everything drains", "after half an hour there is still: %v", left)
+	}
+}
+
+// openUp takes away what holds a queue up, and puts a consumer on it.
+func (w *world) openUp(i *surgetank.QueueInfo) {
+	c := i.Config
+	c.Paused, c.Level, c.Group.Rate = false, surgetank.LevelConfig{}, 0
+	w.send(&queue.Declare{Name: i.Name, Config: c, Mode: surgetank.DeclareUpdate}, func(error) {})
+	w.attach(i.Name, surgetank.SubscribeOptions{Credit: 1000, Lease: surgetank.LeaseForever})
+	w.run()
+}
+
+// infos reads the figures of all queues, which are checked.
+func (w *world) infos() []surgetank.QueueInfo {
+	c := &queue.Info{}
+	got := false
+	w.send(c, func(err error) {
+		if got = err == nil; got {
+			w.ledger.counted(c.Infos)
+		}
+	})
+	w.run()
+	if !got && w.ledger.bad == "" {
+		w.ledger.violation("answers", "a question was not answered though nothing fails")
+	}
+	return c.Infos
+}
+
+var background = context.Background()
