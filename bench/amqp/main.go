@@ -239,11 +239,11 @@ func measureOne(ctx context.Context, o *options, w workload, t target, dir strin
 	if r, err = w.measure(ctx, o, t, s); err != nil {
 		return result{}, err
 	}
-	peak := s.peak.Load()
 	if pid := s.pid(); pid != 0 {
-		peak = max(peak, treePSS(pid))
+		s.memory(pid)
 	}
-	r.Workload, r.Target, r.Product, r.PeakMB, r.Client = w.name, t.name, product, float64(peak)/1e6, clientVersion(o.lean)
+	r.Workload, r.Target, r.Product, r.Client = w.name, t.name, product, clientVersion(o.lean)
+	r.PeakMB = float64(s.peak.Load()) / 1e6
 	return r, nil
 }
 

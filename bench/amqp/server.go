@@ -88,13 +88,21 @@ func command(argv, env []string, credential *syscall.Credential) *exec.Cmd {
 // sample keeps the highest memory use until the process has ended.
 func (s *server) sample(pid int, exited <-chan struct{}) {
 	for {
-		s.peak.Store(max(s.peak.Load(), treePSS(pid)))
+		s.memory(pid)
 		select {
 		case <-exited:
 			return
 		case <-time.After(sampleEvery):
 		}
 	}
+}
+
+// memory gives the PSS of a process tree now, and keeps the highest.
+func (s *server) memory(pid int) int64 {
+	now := treePSS(pid)
+	for high := s.peak.Load(); now > high && !s.peak.CompareAndSwap(high, now); high = s.peak.Load() {
+	}
+	return now
 }
 
 // stop ends the server cleanly, or with kill -9 of its whole tree, and returns when every process of it is gone.
