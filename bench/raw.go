@@ -7,8 +7,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // limit is the bound: no queue, no checksum, no server; producers append to one growing file in this process, and one
@@ -72,7 +70,7 @@ func (t *limit) run(f *os.File) {
 		_, err := f.WriteAt(buf, at)
 		at += int64(len(buf))
 		if err == nil {
-			err = unix.Fdatasync(int(f.Fd()))
+			err = datasync(f)
 		}
 		for _, w := range wait {
 			w(err)
@@ -116,7 +114,7 @@ func rawSync(dir string, size int, d time.Duration) ([]time.Duration, error) {
 		if _, err := f.WriteAt(buf, at); err != nil {
 			return nil, err
 		}
-		if err := unix.Fdatasync(int(f.Fd())); err != nil {
+		if err := datasync(f); err != nil {
 			return nil, err
 		}
 		at += int64(size)

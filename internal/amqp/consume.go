@@ -315,6 +315,9 @@ func (ch *channel) get(m *wire.BasicGet) error {
 	if err != nil {
 		return err
 	}
+	if err := c.waitForRoom(); err != nil { // many of these fit into one read, and their bodies not into memory
+		return err
+	}
 	q.touch()
 	got, err := c.srv.broker.Receive(c.ctx, q.full, surgetank.ReceiveOptions{Max: 1, Lease: surgetank.LeaseForever, NoAck: m.NoAck, Name: c.name})
 	if surgetank.CodeOf(err) == surgetank.CodeNotFound {

@@ -61,6 +61,12 @@ func (ch *channel) publish(ct *content, body []byte) error {
 	}
 	if len(queues) == 0 {
 		if !refused && a.mandatory {
+			if ch.mode == transactional {
+				return ch.tx.giveBack(returnedMessage{string(a.exchange), to.key, ct.block, body})
+			}
+			if err := c.waitForRoom(); err != nil {
+				return err
+			}
 			ch.returned(string(a.exchange), to.key, ct.block, body)
 		}
 		ch.confirm(who.seq, !refused)
@@ -102,10 +108,6 @@ func (c *conn) routeAll(to *route, ct *content) (routed, error) {
 // returned sends a message back that found no queue.
 func (ch *channel) returned(exchange, key string, block, body []byte) {
 	c := ch.c
-	if ch.mode == transactional {
-		ch.tx.returns = append(ch.tx.returns, returnedMessage{exchange, key, block, body})
-		return
-	}
 	c.mu.Lock()
 	if !ch.closed {
 		c.out = appendReturn(c.out, ch, exchange, key, block, body)

@@ -255,9 +255,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}
 		<-s.idle
 	}
-	s.cancel()
-	s.mu.Lock()   // no background work starts from here on
-	s.mu.Unlock() //nolint:staticcheck // the empty section is the point
+	s.mu.Lock()
+	s.cancel() // no background work starts from here on
+	s.mu.Unlock()
 	s.workers.Wait()
 	return err
 }

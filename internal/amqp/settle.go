@@ -127,8 +127,19 @@ const (
 
 func (t *transaction) publish(m surgetank.Publishing) error {
 	t.msgs = append(t.msgs, m)
-	t.bytes += int64(len(m.Message.Body))
-	if len(t.msgs) > maxTxMessages || t.bytes > maxTxBytes {
+	return t.grown(len(m.Message.Body))
+}
+
+// giveBack returns a message at the commit.
+func (t *transaction) giveBack(m returnedMessage) error {
+	t.returns = append(t.returns, m)
+	return t.grown(len(m.body))
+}
+
+// grown refuses a transaction that has become too large.
+func (t *transaction) grown(bytes int) error {
+	t.bytes += int64(bytes)
+	if len(t.msgs)+len(t.returns) > maxTxMessages || t.bytes > maxTxBytes {
 		return wire.Errorf(wire.CodePreconditionFailed, "the transaction has more than %d messages or %d bytes", maxTxMessages, maxTxBytes)
 	}
 	return nil

@@ -63,6 +63,7 @@ type Broker struct {
 	epoch   uint64
 	groups  groupers
 	places  places
+	busyAt  atomic.Int64 // since when the log owes an answer, in nanoseconds since 1970; 0: it owes none
 	fill    atomic.Int32 // what the log said about room last: 0 nothing new, 1 full, 2 room again
 	skew    atomic.Int64 // how far the loop's time is ahead of the clock
 	failed  chan struct{}
@@ -244,6 +245,16 @@ func (b *Broker) Err() error {
 	default:
 		return nil
 	}
+}
+
+// Stalled says for how long the log has not answered: the age of the oldest write that is under way. Above some
+// seconds the disk hangs, and nothing is confirmed.
+func (b *Broker) Stalled() time.Duration {
+	at := b.busyAt.Load()
+	if at == 0 {
+		return 0
+	}
+	return max(0, time.Duration(b.clock.Now().UnixNano()-at))
 }
 
 // fail ends the broker after its log failed.

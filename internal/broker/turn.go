@@ -94,6 +94,7 @@ func (b *Broker) turn() bool {
 	if out.Records > 0 {
 		b.number, f.entry = number, number
 		b.snap.since += int64(len(out.Entry))
+		b.busyAt.CompareAndSwap(0, now)
 		b.log.Append(out.Entry, func(at commitlog.Offset, err error) { b.tickets <- ticket{number, at, err} })
 		if mutant.Is(mutant.EarlyRelease) {
 			b.release(&f)
@@ -135,6 +136,9 @@ func (b *Broker) landed(t ticket) {
 	}
 	b.places.add(t.entry, t.offset)
 	b.durable = t.entry
+	if b.busyAt.Store(0); b.number > b.durable {
+		b.busyAt.Store(b.clock.Now().UnixNano())
+	}
 	n := 0
 	for n < len(b.flights) && b.flights[n].entry <= t.entry {
 		b.release(&b.flights[n])

@@ -73,6 +73,9 @@ func (s *Store) Crash(keep int) {
 	if l == nil {
 		return
 	}
+	if l.err != nil {
+		keep = 0 // an entry behind one that failed is never written
+	}
 	for _, p := range l.queue[:min(max(keep, 0), len(l.queue))] {
 		s.entries = append(s.entries, p.data)
 	}

@@ -221,6 +221,9 @@ func (s *Server) Err() error {
 	return nil
 }
 
+// stallLimit is how long the disk may owe an answer before the server says that it is not ready.
+const stallLimit = 2 * time.Second
+
 // notReady is what /readyz says.
 func (s *Server) notReady() error {
 	switch {
@@ -228,6 +231,9 @@ func (s *Server) notReady() error {
 		return surgetank.Errorf(surgetank.CodeClosed, "the server is stopping")
 	case !s.ready.Load():
 		return surgetank.Errorf(surgetank.CodeClosed, "the server is starting")
+	}
+	if d := s.broker.Stalled(); d > stallLimit {
+		return surgetank.Errorf(surgetank.CodeBusy, "the disk has not answered for %v: nothing is confirmed until it does", d.Round(100*time.Millisecond))
 	}
 	return s.broker.Err()
 }

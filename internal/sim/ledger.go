@@ -30,12 +30,12 @@ type message struct {
 	queues   []string
 	dedup    string
 	delayed  bool
-	sure     int       // copies that were confirmed
-	seen     bool      // one was delivered, or an id known: so there is one at least
-	high     int       // copies that may have been
-	acked    int       // confirmed acks
-	unsure   int       // acks whose outcome is not known
-	excused  bool      // a rule that the clients set may have ended it
+	sure     int  // copies that were confirmed
+	seen     bool // one was delivered, or an id known: so there is one at least
+	high     int  // copies that may have been
+	acked    int  // confirmed acks
+	unsure   int  // acks whose outcome is not known
+	excused  bool // a rule that the clients set may have ended it
 	transact *transaction
 }
 
@@ -59,7 +59,10 @@ type stored struct {
 	attempt   int
 	acked     bool
 	ackSent   bool // and not refused
-	gone      bool // rejected, or otherwise given away by a client
+	ackLife   int  // in which opening
+	ending    bool // something that ends the lease was sent
+	gone      bool // a client rejected it, as far as is known
+	rejected  bool // and was told so
 	lease     surgetank.Receipt
 	holder    *client
 	deadline  time.Time
@@ -210,7 +213,7 @@ func (l *ledger) delivered(cl *client, d *surgetank.Delivery) *stored {
 	c.attempt = d.Attempt
 	l.inOrder(cl, c)
 	c.live = d.Receipt.Lease != 0
-	c.lease, c.holder, c.deadline = d.Receipt, cl, d.Deadline
+	c.lease, c.holder, c.deadline, c.ending = d.Receipt, cl, d.Deadline, false
 	if !c.live {
 		c.acked = true
 		c.m.acked++
@@ -257,7 +260,7 @@ func (l *ledger) settling(c *stored, s *surgetank.Settlement) {
 	switch s.Op {
 	case surgetank.Ack:
 		if !c.acked && !c.ackSent {
-			c.ackSent = true
+			c.ackSent, c.ackLife = true, l.w.life
 			c.m.unsure++
 		}
 	case surgetank.Reject:
@@ -265,6 +268,7 @@ func (l *ledger) settling(c *stored, s *surgetank.Settlement) {
 	case surgetank.Extend:
 		c.extended = l.w.b.Now().Add(s.Lease) // at least, if it is taken
 	}
+	c.ending = c.ending || s.Op != surgetank.Extend
 	c.live = false
 }
 
@@ -277,8 +281,10 @@ func (l *ledger) settled(c *stored, s *surgetank.Settlement, err error) {
 			l.violation("receipts", "the receipt %v of epoch %d was taken in epoch %d", s.Receipt, s.Receipt.Epoch, l.w.b.Epoch())
 		}
 		switch {
-		case s.Op == surgetank.Extend && !old && !c.ackSent && !c.gone && c.holder != nil && !c.holder.closed:
+		case s.Op == surgetank.Extend && !old && !c.ending && c.holder != nil && !c.holder.closed:
 			c.live, c.deadline = true, c.extended
+		case s.Op == surgetank.Reject && !old:
+			c.rejected = true
 		case s.Op == surgetank.Ack && old:
 			l.violation("a confirmed ack is final", "the ack of %v (%s) was confirmed after it was delivered again", c.id, c.m.body)
 		case s.Op == surgetank.Ack && c.acked:
@@ -301,10 +307,10 @@ func (l *ledger) settled(c *stored, s *surgetank.Settlement, err error) {
 		return // nobody knows
 	}
 	switch {
-	case s.Op == surgetank.Ack && c.ackSent:
+	case s.Op == surgetank.Ack && c.ackSent && c.ackLife == l.w.life:
 		c.ackSent = false
 		c.m.unsure--
-	case s.Op == surgetank.Reject:
+	case s.Op == surgetank.Reject && !c.rejected:
 		c.gone = false
 	}
 }

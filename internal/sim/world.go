@@ -308,9 +308,7 @@ func (w *world) heal() {
 	w.tracef("healed")
 	w.run()
 	w.after(rng)
-	if w.o.Crashes || w.o.Kills {
-		w.reopen(rng, rng.IntN(2) == 0)
-	}
+	w.reopen(rng, !w.o.Crashes || rng.IntN(2) == 0) // whatever clients hold and forgot about comes back
 	for round := 0; round < 60 && w.ledger.bad == ""; round++ {
 		infos := w.infos()
 		if w.ledger.bad != "" {

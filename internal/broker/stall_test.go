@@ -1,0 +1,46 @@
+package broker_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/broker"
+	"github.com/surgetank/surgetank/internal/clock"
+	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/memlog"
+	"github.com/surgetank/surgetank/internal/queue"
+)
+
+// A log that does not answer is seen from outside, and the promise holds: nothing is confirmed meanwhile.
+func TestALogThatDoesNotAnswerIsSeen(t *testing.T) {
+	c := clock.NewManual(time.Unix(1e9, 0))
+	var log *memlog.Log
+	b, err := broker.Open(broker.Options{Clock: c, Manual: true,
+		OpenLog: func(from commitlog.Offset, _ func(bool)) (commitlog.Replay, commitlog.Log, error) {
+			replay, l, err := memlog.NewStore().Open(memlog.Options{From: from, Manual: true})
+			log = l
+			return replay, l, err
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answered := false
+	if err := b.Send(&queue.Declare{Name: "q", Mode: surgetank.DeclareNew}, func(error) { answered = true }); err != nil {
+		t.Fatal(err)
+	}
+	b.Tick()
+	c.Advance(3 * time.Second)
+	b.Tick()
+	if d := b.Stalled(); d != 3*time.Second || answered {
+		t.Fatalf("stalled for %v, answered %v", d, answered)
+	}
+	log.Pump()
+	b.Tick()
+	if d := b.Stalled(); d != 0 || !answered {
+		t.Fatalf("stalled for %v, answered %v after the log answered", d, answered)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
