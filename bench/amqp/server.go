@@ -169,7 +169,10 @@ func (s *server) awaitReady(ctx context.Context) error {
 			return fmt.Errorf("the server ended before it was ready; its last output:\n%s", s.tail())
 		case <-time.After(pollEvery):
 		}
-		if time.Now().After(end) || s.external() {
+		if s.external() {
+			return fmt.Errorf("no AMQP connection to %s; is the server running, and are address and login right? %w", s.addr, err)
+		}
+		if time.Now().After(end) {
 			return fmt.Errorf("no AMQP connection to %s: %w; the server's last output:\n%s", s.addr, err, s.tail())
 		}
 	}
@@ -177,9 +180,6 @@ func (s *server) awaitReady(ctx context.Context) error {
 
 // tail gives the end of the server's output for an error message.
 func (s *server) tail() string {
-	if s.dir == "" {
-		return "(not ours)"
-	}
 	text, err := os.ReadFile(filepath.Join(s.dir, "output.log"))
 	if err != nil {
 		return err.Error()
