@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/auth"
 )
 
 // assembly is a message on its way in: the publish method, then its header, then its body in pieces.
@@ -155,7 +156,7 @@ func (ch *channel) contentOf(exchange, block []byte) (*content, error) {
 // checkContent checks what depends on who publishes: the user id, and the address for direct replies.
 func (ch *channel) checkContent(ct *content) error {
 	p, c := &ct.props, ch.c
-	if p.Flags&wire.HasUserID != 0 && string(p.UserID) != c.user().Name && !c.srv.auth.HasTag(c.user(), tagImpersonator) {
+	if p.Flags&wire.HasUserID != 0 && string(p.UserID) != c.user().Name && !c.srv.auth.HasTag(c.user(), auth.TagImpersonator) {
 		return wire.Errorf(wire.CodePreconditionFailed, "user_id property set to '%s' but authenticated user was '%s'", p.UserID, c.user().Name)
 	}
 	if string(p.ReplyTo) == replyToQueue {

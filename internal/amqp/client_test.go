@@ -15,6 +15,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/auth"
 )
 
 // client is RabbitMQ's own Go client on one channel.
@@ -622,4 +623,48 @@ func TestTopologySurvivesARestart(t *testing.T) {
 			t.Errorf("a queue made anew has %d messages by its predecessor's binding", n)
 		}
 	})
+}
+
+// TestRoutesAreNotMixedUp: names may hold any character, also one that might separate them somewhere.
+func TestRoutesAreNotMixedUp(t *testing.T) {
+	bn := start(t, Limits{})
+	c := bn.dial()
+	c.queue("q", nil)
+	c.queue("other", nil)
+	for _, x := range []string{"a", "a\x00b", "ab"} {
+		c.exchange(x, "direct", nil)
+	}
+	c.bind("q", "b\x00c", "a", nil)
+	c.bind("q", "bc", "a", nil)
+	c.bind("other", "c", "a\x00b", nil)
+	c.bind("other", "c", "ab", nil)
+	for range 2 {
+		c.bodies("a", "b\x00c", "q")
+		c.bodies("a", "bc", "q")
+		c.bodies("a\x00b", "c", "other")
+		c.bodies("ab", "c", "other")
+	}
+	for _, q := range []string{"q", "other"} {
+		same(t, c.drain(q), []string{q, q, q, q})
+	}
+}
+
+// TestPermissionsAreAskedAgain: what a user may do is what it may do now, though routes are remembered.
+func TestPermissionsAreAskedAgain(t *testing.T) {
+	bn := start(t, Limits{})
+	bn.user("u", auth.AllPermissions)
+	c := dialClient(t, strings.Replace(bn.url(), "guest:guest", "u:u", 1))
+	c.queue("q", nil)
+	c.ok(c.Confirm(false))
+	if !c.confirmed("", "q", amqp091.Publishing{}) {
+		t.Fatal("nacked")
+	}
+	if err := bn.auth.PutPermission(context.Background(), "u", "/", auth.Permission{Read: ".*"}); err != nil {
+		t.Fatal(err)
+	}
+	closed := c.NotifyClose(make(chan *amqp091.Error, 1))
+	c.put("", "q", amqp091.Publishing{})
+	if err := <-closed; err == nil || err.Code != 403 {
+		t.Errorf("%v", err)
+	}
 }

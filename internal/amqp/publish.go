@@ -1,15 +1,9 @@
 package amqp
 
 import (
-	"context"
-	"strings"
-
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
-	"github.com/surgetank/surgetank/internal/auth"
 )
-
-const tagImpersonator = auth.TagImpersonator
 
 // A batch is handed over early when it has this much.
 const (
@@ -260,84 +254,4 @@ func (w publisher) reconsider(m surgetank.Publishing) {
 	m.Queues = left
 	res, err := s.broker.Publish(s.ctx, []surgetank.Publishing{m})
 	w.ch.confirm(w.seq, err == nil && res[0].Err == nil && !w.refused)
-}
-
-// route is where messages of one exchange and key go, and that the connection's user may send them there.
-type route struct {
-	exchange *exchange
-	key      string
-	reply    bool // to a requester's channel
-	routed
-}
-
-// routeCache remembers routes of a connection for as long as neither the topology nor anybody's rights change.
-type routeCache struct {
-	c          *conn
-	version    uint64
-	generation uint64
-	routes     map[string]*route
-	scratch    []byte
-}
-
-const maxRoutes = 4096
-
-func (rc *routeCache) init(c *conn) { rc.c, rc.routes = c, map[string]*route{} }
-
-// lookup finds where a message goes, or why it may not. Exchange and key alias the reader's buffers.
-func (rc *routeCache) lookup(exchange, key []byte) (*route, error) {
-	c := rc.c
-	version, generation := c.vhost().version.Load(), c.srv.auth.Generation()
-	if version != rc.version || generation != rc.generation {
-		clear(rc.routes)
-		rc.version, rc.generation = version, generation
-	}
-	rc.scratch = append(append(append(rc.scratch[:0], exchange...), 0), key...)
-	if r := rc.routes[string(rc.scratch)]; r != nil {
-		return r, nil
-	}
-	r, err := c.findRoute(string(exchange), string(key))
-	if err != nil {
-		return nil, err
-	}
-	if !r.reply && (len(r.queues) > 0 || exchange != nil && len(exchange) > 0) {
-		if len(rc.routes) >= maxRoutes {
-			clear(rc.routes)
-		}
-		rc.routes[string(rc.scratch)] = r
-	}
-	return r, nil
-}
-
-// findRoute is lookup without the memory.
-func (c *conn) findRoute(exchange, key string) (*route, error) {
-	vh := c.vhost()
-	if err := c.authorize(auth.Write, "exchange", resourceName(exchange)); err != nil {
-		return nil, err
-	}
-	x := vh.exchange(exchange)
-	switch {
-	case x == nil:
-		return nil, vh.noExchange(exchange)
-	case x.internal:
-		return nil, wire.Errorf(wire.CodeAccessRefused, "cannot publish to internal %s", describeExchange(exchange, vh.name))
-	}
-	r := &route{exchange: x, key: key}
-	if exchange == "" {
-		if strings.HasPrefix(key, replyToPrefix) {
-			r.reply = true
-			return r, nil
-		}
-		if _, err := vh.find(key); err != nil {
-			return nil, err
-		}
-	}
-	r.routed = vh.route(x, []string{key}, nil)
-	return r, nil
-}
-
-// settleAll settles outside of any connection's life, and waits.
-func (s *Server) settleAll(list []surgetank.Settlement) {
-	if _, err := s.broker.Settle(context.WithoutCancel(s.ctx), list); err != nil {
-		s.log.Warn("deliveries could not be given back; their leases end with the broker", "messages", len(list), "err", err)
-	}
 }

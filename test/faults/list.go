@@ -35,4 +35,5 @@ var scenarios = []scenario{
 	{id: "A51", fault: "connect storm, idle and half-sent requests", run: connectStorm},
 	{id: "A53", quick: true, fault: "poison messages", run: poisonMessages},
 	{id: "S1", quick: true, fault: "kill -9 while a SQLite sink writes", run: sinkRows},
+	{id: "Q1", fault: "kill -9 under clients of AMQP and HTTP", quick: true, run: amqpKills},
 }

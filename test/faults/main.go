@@ -28,6 +28,7 @@ type campaign struct {
 	dir    string // each run has its own below it
 	seed   uint64
 	long   bool
+	scale  int // of the short mode's numbers
 	keep   bool
 	limit  time.Duration // of one scenario
 	say    func(format string, args ...any)
@@ -44,6 +45,7 @@ func main() {
 	flag.Uint64Var(&c.seed, "seed", 0, "of the schedule of faults; 0: a random one, which is printed")
 	flag.StringVar(&c.binary, "binary", "", "surgetank `program`; default: built from this module")
 	flag.BoolVar(&c.long, "long", false, "many injections of each fault")
+	flag.IntVar(&c.scale, "scale", 1, "multiply the few injections of the short mode by this")
 	flag.BoolVar(&c.keep, "keep", false, "leave the directories of all runs behind, not only of those that failed")
 	flag.DurationVar(&c.limit, "limit", 0, "give up a scenario after this long; default 2m, with -long 30m")
 	only := flag.String("only", "", "run only scenarios whose number or name matches this `expression`")
@@ -94,7 +96,7 @@ func (c *campaign) prepare(ctx context.Context) (func(), error) {
 		c.seed = rand.Uint64()
 	}
 	if c.limit == 0 {
-		c.limit = 2 * time.Minute
+		c.limit = 2 * time.Minute * time.Duration(max(1, c.scale))
 		if c.long {
 			c.limit = 30 * time.Minute
 		}
@@ -135,7 +137,7 @@ func (c *campaign) all(ctx context.Context, chosen []scenario, out string) error
 			break
 		}
 		w := c.perform(ctx, s)
-		fmt.Print(w.line())
+		fmt.Print(w.line(), w.details("  "))
 		rows = append(rows, w)
 	}
 	sum := c.summary(rows, time.Since(began))
@@ -165,41 +167,47 @@ func failed(rows []row) error {
 	return nil
 }
 
+// kept begins the note that says where a run's files are; it is for whoever is there to look.
+const kept = "kept in "
+
 const tableHead = "" +
 	"| fault | | injected | records checked | confirmed | lost | doubled | out of order | other | verdict | s |\n" +
 	"|---|---|---:|---:|---:|---:|---:|---:|---:|---|---:|\n"
 
-// line is the row as a line of a Markdown table, with what is to be said below it.
+// line is the row as a line of a Markdown table.
 func (w *row) line() string {
-	var b strings.Builder
 	if w.Skipped != "" {
-		fmt.Fprintf(&b, "| %s | %s | | | | | | | | SKIPPED: %s | |\n", w.ID, w.Fault, w.Skipped)
-		return b.String()
+		return fmt.Sprintf("| %s | %s | | | | | | | | SKIPPED: %s | |\n", w.ID, w.Fault, w.Skipped)
 	}
 	r := &w.Report
-	fmt.Fprintf(&b, "| %s | %s | %d | %d | %d | %d | %d | %d | %d | %s | %.1f |\n", w.ID, w.Fault, w.Injected, r.Calls, r.Confirmed,
+	return fmt.Sprintf("| %s | %s | %d | %d | %d | %d | %d | %d | %d | %s | %.1f |\n", w.ID, w.Fault, w.Injected, r.Calls, r.Confirmed,
 		r.Lost, r.Doubled, r.Disorder, r.Other, w.verdict(), w.Took.Seconds())
-	if w.verdict() == history.Pass {
-		return b.String()
+}
+
+// details is what is to be said below the table: what kept the row from passing, and notes.
+func (w *row) details(indent string) string {
+	var b strings.Builder
+	say := func(format string, args ...any) {
+		fmt.Fprintf(&b, indent+"- %s: "+format+"\n", append([]any{w.ID}, args...)...)
 	}
 	if w.Err != nil {
-		fmt.Fprintf(&b, "  - could not be carried out: %v\n", w.Err)
+		say("could not be carried out: %v", w.Err)
 	}
-	if w.Injected == 0 {
-		b.WriteString("  - nothing was injected\n")
+	if w.Injected == 0 && w.Skipped == "" {
+		say("nothing was injected")
 	}
-	for _, u := range r.Unclear {
-		fmt.Fprintf(&b, "  - undecided: %s\n", u)
+	for _, u := range w.Report.Unclear {
+		say("undecided: %s", u)
 	}
-	for i, f := range r.Findings {
+	for i, f := range w.Report.Findings {
 		if i == 8 {
-			fmt.Fprintf(&b, "  - … and %d more\n", len(r.Findings)-i)
+			say("… and %d findings more", len(w.Report.Findings)-i)
 			break
 		}
-		fmt.Fprintf(&b, "  - %s\n", f)
+		say("%s", f)
 	}
 	for _, n := range w.Notes {
-		fmt.Fprintf(&b, "  - %s\n", n)
+		say("%s", n)
 	}
 	return b.String()
 }
@@ -237,16 +245,17 @@ func (c *campaign) record(dir string, rows []row, sum string) error {
 		mode = "long"
 	}
 	_, err = fmt.Fprintf(f, "## %s UTC, %s/%s, %d CPUs, %s\n\n%s", time.Now().UTC().Format("15:04"), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), mode, tableHead)
+	below := ""
 	for i := range rows {
+		w := rows[i]
+		w.Notes = slices.DeleteFunc(slices.Clone(w.Notes), func(n string) bool { return strings.HasPrefix(n, kept) })
+		below += w.details("")
 		if err == nil {
-			notes := slices.Clone(rows[i].Notes)
-			rows[i].Notes = slices.DeleteFunc(rows[i].Notes, func(n string) bool { return strings.HasPrefix(n, "kept in ") })
-			_, err = f.WriteString(rows[i].line())
-			rows[i].Notes = notes
+			_, err = f.WriteString(w.line())
 		}
 	}
 	if err == nil {
-		_, err = fmt.Fprintf(f, "\n%s\n\n", sum)
+		_, err = fmt.Fprintf(f, "\n%s\n%s\n\n", below, sum)
 	}
 	return errors.Join(err, f.Close())
 }

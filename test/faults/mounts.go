@@ -122,6 +122,7 @@ func fullDisk(ctx context.Context, r *run) error {
 		if round == 0 {
 			close(r.load.release)
 		}
+		r.note("%d publishes were refused with full", r.load.full.Load()-refused)
 		acked := r.load.acked.Load()
 		if !r.until(ctx, 20*time.Second, func() bool { return r.load.acked.Load() >= acked+100 }) {
 			r.fail("acks on a full disk", "only %d acks were confirmed in 20 s on a full disk", r.load.acked.Load()-acked)
@@ -164,6 +165,8 @@ func noInodes(ctx context.Context, r *run) error {
 	r.until(ctx, time.Duration(r.times(6, 60))*time.Second, func() bool { return r.load.full.Load() > refused+20 || !r.server.alive() })
 	if r.load.full.Load() == refused && r.server.alive() {
 		r.note("no segment had to be made within the time")
+	} else {
+		r.note("publishes refused with full: %d; the server lived: %v", r.load.full.Load()-refused, r.server.alive())
 	}
 	for _, name := range made {
 		if err := os.Remove(name); err != nil {

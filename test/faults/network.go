@@ -121,7 +121,9 @@ func slowReaders(ctx context.Context, r *run) error {
 	if !r.until(ctx, 15*time.Second, func() bool { return r.load.acked.Load() >= acked+100 }) {
 		r.fail("others served", "beside readers that do not read, only %d messages were acked in 15 s", r.load.acked.Load()-acked)
 	}
-	if now := r.server.rss(); now > before+256<<20 {
+	now := r.server.rss()
+	r.note("memory: %d MiB before, %d MiB with %d readers that do not read", before>>20, now>>20, len(conns))
+	if now > before+256<<20 {
 		r.fail("memory", "readers that do not read grew the server from %d to %d MiB", before>>20, now>>20)
 	}
 	return r.end(ctx)
@@ -162,7 +164,9 @@ func connectStorm(ctx context.Context, r *run) error {
 	if !r.progress(ctx, 100, 15*time.Second) {
 		r.fail("others served", "beside %d idle connections nothing was confirmed for 15 s", len(conns))
 	}
-	if now := r.server.rss(); now > memory+int64(len(conns))*64<<10+64<<20 {
+	now := r.server.rss()
+	r.note("memory: %d MiB before, %d MiB with %d idle connections", memory>>20, now>>20, len(conns))
+	if now > memory+int64(len(conns))*64<<10+64<<20 {
 		r.fail("memory", "%d idle connections grew the server from %d to %d MiB", len(conns), memory>>20, now>>20)
 	}
 	for _, c := range conns {

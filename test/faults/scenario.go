@@ -109,7 +109,7 @@ func (c *campaign) perform(ctx context.Context, s scenario) (w row) {
 	}
 	if w.verdict() != history.Pass {
 		r.keep = true
-		w.Notes = append(w.Notes, "kept in "+r.dir)
+		w.Notes = append(w.Notes, kept+r.dir)
 		if w.Err != nil {
 			w.Notes = append(w.Notes, "the server's last words: "+r.server.words(600))
 		}
@@ -155,7 +155,7 @@ func (r *run) times(short, long int) int {
 	if r.long {
 		return long
 	}
-	return short
+	return short * max(1, r.scale)
 }
 
 // between draws a duration.

@@ -33,6 +33,7 @@ type server struct {
 	wrap   func(argv []string) []string
 	env    []string
 	listen string
+	amqp   string // address for AMQP; empty: off
 
 	cmd    *exec.Cmd
 	pid    int // of the server itself, which a wrapper may have started
@@ -51,7 +52,11 @@ func (s *server) start(ctx context.Context) error {
 	if s.listen == "" {
 		s.listen = "127.0.0.1:0"
 	}
-	argv := append([]string{s.binary, "serve", "--json", "--data", s.data, "--amqp", "off", "--http", s.listen}, s.args...)
+	door := s.amqp
+	if door == "" {
+		door = "off"
+	}
+	argv := append([]string{s.binary, "serve", "--json", "--data", s.data, "--amqp", door, "--http", s.listen}, s.args...)
 	if s.wrap != nil {
 		argv = s.wrap(argv)
 		s.wrap = nil
@@ -75,8 +80,8 @@ func (s *server) start(ctx context.Context) error {
 		return fmt.Errorf("starting the server: %w", err)
 	}
 	type ready struct {
-		HTTP string
-		PID  int
+		HTTP, AMQP string
+		PID        int
 	}
 	got := make(chan ready, 1)
 	read := make(chan struct{})
@@ -101,7 +106,7 @@ func (s *server) start(ctx context.Context) error {
 			return errNotReady
 		}
 		s.pid = r.PID
-		s.listen = strings.TrimPrefix(r.HTTP, "http://")
+		s.listen, s.amqp = strings.TrimPrefix(r.HTTP, "http://"), strings.TrimPrefix(r.AMQP, "amqp://")
 		s.journal.Add(history.Op{Kind: history.Up, Outcome: history.OK, Call: call, Return: s.journal.Now()})
 		return nil
 	case <-ctx.Done():

@@ -38,11 +38,11 @@ func TestShort(t *testing.T) {
 			w := c.perform(t.Context(), s)
 			switch {
 			case w.verdict() == history.Pass:
-				t.Log(w.line())
+				t.Log(w.line() + w.details(""))
 			case w.Skipped != "" && os.Getenv("CI") != "true":
 				t.Skipf("SKIPPED: %s: %s", s.fault, w.Skipped)
 			default:
-				t.Errorf("seed %d\n%s", c.seed, w.line())
+				t.Errorf("seed %d\n%s", c.seed, w.line()+w.details(""))
 			}
 		})
 	}

@@ -28,7 +28,7 @@ func groupItems(h *History) map[[2]string][]item {
 			}
 			if !it.seen || d.Return < it.to {
 				it.seen, it.from, it.to = true, d.Call, d.Return
-				if d.Attempt > 1 { // its real first delivery was in an answer that was lost
+				if d.Attempt > 1 || d.Attempt == 0 && d.Again { // its real first delivery was in an answer that was lost
 					it.from = 0
 				}
 			}

@@ -63,7 +63,7 @@ func leases(h *History) []held {
 
 // OneLease checks that no message is certainly held by two receivers at a time.
 func OneLease(h *History) (bad []Finding) {
-	return overlaps(leases(h), func(x held) (string, int) { return x.op.Queue + "\x00" + x.op.ID, 1 }, "two leases")
+	return overlaps(leases(h), func(x held) (string, int) { m := x.op.message(); return m.queue + "\x00" + m.id, 1 }, "two leases")
 }
 
 // GroupInFlight checks that a group never has certainly more messages leased than its queue allows.

@@ -77,7 +77,13 @@ func (o *Op) end() time.Duration {
 // message names a message by queue and server id, as values may be in several queues (a dead-letter queue has its own ids).
 type message struct{ queue, id string }
 
-func (o *Op) message() message { return message{o.Queue, o.ID} }
+// message is by value where the protocol told no id.
+func (o *Op) message() message {
+	if o.ID == "" {
+		return message{o.Queue, "value " + o.Value}
+	}
+	return message{o.Queue, o.ID}
+}
 
 // Seq reads the sequence number of a server's message id, "queue-seq"; false when the id is not of that form.
 func Seq(id string) (uint64, bool) {

@@ -68,7 +68,7 @@ func fates(h *History) map[string]*fate {
 func (f *fate) copies() int {
 	ids := map[string]bool{}
 	for _, d := range f.deliveries {
-		if d.Queue == f.queue {
+		if d.Queue == f.queue && d.ID != "" {
 			ids[d.ID] = true
 		}
 	}

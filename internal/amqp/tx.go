@@ -1,0 +1,155 @@
+package amqp
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/amqp/wire"
+)
+
+// transaction is what a channel in transaction mode has gathered since its last commit.
+type transaction struct {
+	ch      *channel
+	msgs    []surgetank.Publishing
+	taken   []unacked // in the order of their acknowledgement
+	settles []surgetank.Settlement
+	returns []returnedMessage
+	bytes   int64
+}
+
+type returnedMessage struct {
+	exchange, key string
+	block, body   []byte
+}
+
+// Limits of one transaction, which lives in memory until it is committed.
+const (
+	maxTxMessages = 1 << 16
+	maxTxBytes    = 256 << 20
+)
+
+func (t *transaction) publish(m surgetank.Publishing) error {
+	t.msgs = append(t.msgs, m)
+	return t.grown(len(m.Message.Body))
+}
+
+// giveBack returns a message at the commit.
+func (t *transaction) giveBack(m returnedMessage) error {
+	t.returns = append(t.returns, m)
+	return t.grown(len(m.body))
+}
+
+// grown refuses a transaction that has become too large.
+func (t *transaction) grown(bytes int) error {
+	t.bytes += int64(bytes)
+	if len(t.msgs)+len(t.returns) > maxTxMessages || t.bytes > maxTxBytes {
+		return wire.Errorf(wire.CodePreconditionFailed, "the transaction has more than %d messages or %d bytes", maxTxMessages, maxTxBytes)
+	}
+	return nil
+}
+
+func (t *transaction) settle(taken []unacked, s wire.Settle) error {
+	t.taken = append(t.taken, taken...)
+	t.settles = appendSettlements(t.settles, taken, s)
+	return nil
+}
+
+func (ch *channel) txSelect() error {
+	if ch.mode == confirming {
+		return wire.Errorf(wire.CodePreconditionFailed, "cannot switch from confirm to tx mode")
+	}
+	if ch.mode != transactional {
+		ch.mode = transactional
+		ch.tx = &transaction{ch: ch}
+	}
+	ch.answer(wire.Bare(wire.IDTxSelectOk))
+	return nil
+}
+
+var errNotTransactional = wire.Errorf(wire.CodePreconditionFailed, "channel is not transactional")
+
+// txCommit makes all of a transaction happen, durably and as one.
+func (ch *channel) txCommit() error {
+	t, c := ch.tx, ch.c
+	if t == nil {
+		return errNotTransactional
+	}
+	if err := c.holdWhileAlarmed(); err != nil {
+		return err
+	}
+	ch.tx = &transaction{ch: ch}
+	if len(t.msgs)+len(t.settles) > 0 {
+		if err := ch.commit(t); err != nil {
+			ch.tx = t // the channel is closed by the error, and with it everything goes back
+			return err
+		}
+	}
+	for _, r := range t.returns {
+		c.mu.Lock()
+		c.out = appendReturn(c.out, ch, r.exchange, r.key, r.block, r.body)
+		c.mu.Unlock()
+	}
+	ch.answer(wire.Bare(wire.IDTxCommitOk))
+	return nil
+}
+
+func (ch *channel) commit(t *transaction) error {
+	c := ch.c
+	if _, err := c.srv.broker.Transact(c.srv.ctx, t.msgs, t.settles); err != nil {
+		// A queue that has gone since takes nothing; the rest of the transaction still holds.
+		if surgetank.CodeOf(err) != surgetank.CodeNotFound || !ch.dropGoneTargets(t) {
+			return wire.Errorf(wire.CodePreconditionFailed, "partial tx completion: %s", err)
+		}
+		if _, err := c.srv.broker.Transact(c.srv.ctx, t.msgs, t.settles); err != nil {
+			return wire.Errorf(wire.CodePreconditionFailed, "partial tx completion: %s", err)
+		}
+	}
+	c.mu.Lock()
+	ch.release(t.taken)
+	c.mu.Unlock()
+	ch.follow()
+	return nil
+}
+
+// dropGoneTargets takes queues that no longer exist out of a transaction, and tells whether there were any.
+func (ch *channel) dropGoneTargets(t *transaction) bool {
+	s, found := ch.c.srv, false
+	gone := map[string]bool{}
+	msgs := t.msgs[:0]
+	for _, m := range t.msgs {
+		left := make([]string, 0, len(m.Queues))
+		for _, full := range m.Queues {
+			is, asked := gone[full]
+			if !asked {
+				_, err := s.broker.Queue(s.ctx, full)
+				is = surgetank.CodeOf(err) == surgetank.CodeNotFound
+				gone[full] = is
+				found = found || is
+			}
+			if !is {
+				left = append(left, full)
+			}
+		}
+		if m.Queues = left; len(left) > 0 {
+			msgs = append(msgs, m)
+		}
+	}
+	t.msgs = msgs
+	return found
+}
+
+// txRollback forgets the publishes; the deliveries are outstanding again, as if they had never been acknowledged.
+func (ch *channel) txRollback() error {
+	t, c := ch.tx, ch.c
+	if t == nil {
+		return errNotTransactional
+	}
+	ch.tx = &transaction{ch: ch}
+	slices.SortFunc(t.taken, func(a, b unacked) int { return cmp.Compare(a.tag, b.tag) })
+	c.mu.Lock()
+	ch.unacked.restore(t.taken)
+	c.mu.Unlock()
+	ch.answer(wire.Bare(wire.IDTxRollbackOk))
+	return nil
+}

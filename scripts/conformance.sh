@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Runs real clients' own tests against a real `surgetank serve` on an empty directory: the integration tests of RabbitMQ's Go
+# client, which is a dependency of this module's tests anyway, and every suite in the directory CONFORMANCE_SUITES, if that is
+# set: programs NAME.sh that take the server in AMQP_URL and MGMT_PORT and succeed when all is well.
+#
+# The Go client's tests have fixed addresses: ports 5672 and 15672 of this machine must be free.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/lib.sh
+
+work=$(mktemp -d)
+server=
+finish() {
+  [[ -z $server ]] || { kill -INT "$server" 2>/dev/null && wait "$server" || true; }
+  rm -rf "$work"
+}
+trap finish EXIT
+
+step "building"
+go build -o "$work/surgetank" ./cmd/surgetank
+client=github.com/rabbitmq/amqp091-go
+go test -c -tags integration -o "$work/client.test" "$client"
+
+# fresh starts a server on an empty directory in place of the one before.
+fresh() {
+  [[ -z $server ]] || { kill -INT "$server"; wait "$server"; }
+  rm -rf "$work/data"
+  "$work/surgetank" serve --data "$work/data" --amqp 127.0.0.1:5672 --http 127.0.0.1:15672 --log-level error >"$work/log" 2>&1 &
+  server=$!
+  for _ in $(seq 100); do
+    (exec 3<>/dev/tcp/127.0.0.1/5672) 2>/dev/null && return
+    kill -0 "$server" 2>/dev/null || die "the server did not start: $(cat "$work/log")"
+    sleep 0.1
+  done
+  die "the server does not listen"
+}
+
+export AMQP_URL=amqp://guest:guest@127.0.0.1:5672/ MGMT_PORT=15672
+failed=()
+
+step "$client"
+fresh
+# The tests read files beside their sources.
+(cd "$(go list -f '{{.Dir}}' "$client")" && "$work/client.test" -test.v -test.timeout 10m) >"$work/client.log" 2>&1 || failed+=("$client")
+printf '%s: %s passed, %s failed, %s skipped\n' "$client" "$(grep -c -- '^--- PASS' "$work/client.log")" \
+  "$(grep -c -- '^--- FAIL' "$work/client.log")" "$(grep -c -- '^--- SKIP' "$work/client.log")"
+grep -B20 -- '^--- FAIL' "$work/client.log" || true
+
+for suite in ${CONFORMANCE_SUITES:+"$CONFORMANCE_SUITES"/*.sh}; do
+  name=$(basename "$suite" .sh)
+  case $name in lib | compare | amqp091-go) continue ;; esac
+  step "$name"
+  fresh
+  CONF_CACHE=$work/conf "$suite" || failed+=("$name")
+done
+
+((${#failed[@]} == 0)) || die "failed: ${failed[*]}"
