@@ -54,7 +54,7 @@ func stopAndContinue(ctx context.Context, r *run) error {
 
 // terminate asks the server to stop while it is busy. It must leave with 0, and say yes to nothing that it then forgets.
 func terminate(ctx context.Context, r *run) error {
-	if err := r.begin(ctx, loadOptions{}); err != nil {
+	if err := r.begin(ctx, loadOptions{size: 12000}); err != nil { // enough for a snapshot at some of the stops
 		return err
 	}
 	for range r.times(4, 100) {

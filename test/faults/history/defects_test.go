@@ -76,6 +76,22 @@ var defects = []struct {
 		return again(h, "late", true)
 	}},
 	{"a group's later message overtakes", "order", func(h *History) bool { return overtake(h) }},
+	{"a message that waits for its next attempt is overtaken", "order", func(h *History) bool {
+		for _, items := range groupItems(h) {
+			for i := range items {
+				for j := range items {
+					a, b := &items[i], &items[j]
+					if a.seen && b.seen && a.done < b.call && len(a.f.deliveries) == 1 {
+						d := *a.f.deliveries[0]
+						d.Call, d.Return, d.Receipt, d.Again, d.Attempt = b.to+time.Minute, b.to+time.Minute+1, "retry", true, 2
+						h.Ops = append(h.Ops, d)
+						return true
+					}
+				}
+			}
+		}
+		return false
+	}},
 	{"one message has two leases", "two leases", func(h *History) bool { return secondLease(h, true) }},
 	{"one message has two leases, seen by its life", "life cycle", func(h *History) bool { return secondLease(h, true) }},
 	{"a lost lease settles", "life cycle", func(h *History) bool {

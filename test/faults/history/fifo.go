@@ -10,7 +10,8 @@ import (
 type item struct {
 	f          *fate
 	call, done time.Duration // the publish: its first attempt's beginning, its first confirmation's end (Never without one)
-	from, to   time.Duration // the first delivery; from is 0 when an earlier one may have gone unseen
+	from       time.Duration // when the last delivery began
+	to         time.Duration // when the first delivery had ended
 	seen       bool
 }
 
@@ -26,12 +27,10 @@ func groupItems(h *History) map[[2]string][]item {
 			if d.Queue != f.queue {
 				continue
 			}
-			if !it.seen || d.Return < it.to {
+			if !it.seen {
 				it.seen, it.from, it.to = true, d.Call, d.Return
-				if d.Attempt > 1 || d.Attempt == 0 && d.Again { // its real first delivery was in an answer that was lost
-					it.from = 0
-				}
 			}
+			it.from, it.to = max(it.from, d.Call), min(it.to, d.Return)
 		}
 		key := [2]string{f.queue, f.group}
 		groups[key] = append(groups[key], it)
@@ -39,11 +38,12 @@ func groupItems(h *History) map[[2]string][]item {
 	return groups
 }
 
-// GroupOrder checks the order of first deliveries inside each group of a queue with one message in flight a group. It is the
-// order aspect of a FIFO queue (Henzinger, Sezgin, Vafeiadis: Aspect-oriented linearizability proofs, CONCUR 2013): broken if
-// and only if there are a and b so that a's publish had ended before b's began, and b's delivery had ended before a's
-// began. Instead of looking at all pairs, one sweep in the order of publishing keeps the latest beginning of a delivery:
-// O(n log n). Order inside one batch, and the order that the server's own ids claim, are checked by the same sweep.
+// GroupOrder checks the order inside each group of a queue with one message in flight a group: a message is handed out for the
+// first time only when all before it in its group are done with, so that nothing overtakes a message that waits for its
+// next attempt. It is the order aspect of a FIFO queue (Henzinger, Sezgin, Vafeiadis: Aspect-oriented linearizability
+// proofs, CONCUR 2013): broken if and only if there are a and b so that a's publish had ended before b's began, and
+// b's first delivery had ended before a's last began. Instead of looking at all pairs, one sweep in the order of
+// publishing keeps the latest beginning of a delivery: O(n log n). Order inside one batch, and the order that the server's own ids claim, are checked by the same sweep.
 func GroupOrder(h *History) (checked int, bad []Finding) {
 	groups := groupItems(h)
 	keys := make([][2]string, 0, len(groups))
@@ -141,5 +141,5 @@ func sweep(group string, items []item, together func(a, b *item) bool, why strin
 }
 
 func outOfOrder(group string, a, b *item, why string) Finding {
-	return finding("order", b.f.value, "group %s: first delivered at %s, before %s at %s, which is %s", group, at(b.to), a.f.value, at(a.from), why)
+	return finding("order", b.f.value, "group %s: first delivered at %s, before a delivery of %s at %s, which is %s", group, at(b.to), a.f.value, at(a.from), why)
 }
