@@ -28,7 +28,8 @@ type subscription struct {
 	err     error // why it ended
 	ready   chan struct{}
 	reader  reader
-	reading sync.Mutex // one receiver reads bodies at a time, so that order is kept
+	gaps    map[string]groupGap // by group; guarded by reading
+	reading sync.Mutex          // one receiver reads bodies at a time, so that order is kept
 }
 
 // Subscribe attaches a consumer. See surgetank.Broker.
@@ -160,8 +161,8 @@ func (s *subscription) TryReceive(buf []surgetank.Delivery, limit, maxBytes int)
 		have := len(buf)
 		for i := range outs {
 			o := &outs[i]
-			if o.Deadline != 0 && o.Deadline <= now {
-				continue // the lease ended while it waited here; it is somebody else's
+			if s.lapsed(o, now) {
+				continue
 			}
 			var d surgetank.Delivery
 			ok, err := s.reader.delivery(o, &d)
@@ -187,6 +188,43 @@ func (s *subscription) holds() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.head < len(s.waiting)
+}
+
+// lapsed says that a hand-out's lease ended while it waited here, so that it is somebody else's; or that it is behind such a
+// one in a run of its group: then it goes back, so that nothing is handled before what comes before it.
+func (s *subscription) lapsed(o *queue.Handout, now int64) bool {
+	over := o.Deadline != 0 && o.Deadline <= now
+	if s.opts.GroupRun <= 1 || o.Group == "" {
+		return over
+	}
+	gap, missing := s.gaps[o.Group]
+	switch {
+	case over:
+		if s.gaps == nil {
+			s.gaps = map[string]groupGap{}
+		}
+		if !missing || o.Seq < gap.seq || o.At >= gap.until {
+			s.gaps[o.Group] = groupGap{o.Seq, o.Deadline}
+		}
+		return true
+	case !missing:
+		return false
+	case o.At >= gap.until: // decided when the machine knew of the gap, so in order again
+		delete(s.gaps, o.Group)
+		return false
+	case o.Seq < gap.seq:
+		return false
+	}
+	back := []surgetank.Settlement{{Receipt: s.b.receipt(o), Op: surgetank.Nack, Uncounted: true}}
+	_ = s.b.SettleAsync(context.Background(), back, nil) // a closed broker holds no leases
+	return true
+}
+
+// groupGap is a message of a run that lapsed here unread, and when: what was handed out of its group before that time and
+// comes behind it must not be handled before it.
+type groupGap struct {
+	seq   uint64
+	until int64
 }
 
 // putBack keeps hand-outs whose bodies could not be read, so that closing gives them back.

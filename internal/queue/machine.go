@@ -182,6 +182,7 @@ type Handout struct {
 	Redelivered bool
 	Lease       uint64 // 0: settled already (no ack expected)
 	Deadline    int64  // 0: as long as the subscription
+	At          int64  // when it was handed out
 }
 
 // Ended says that a subscription ended, and why: CodeNotFound when its queue is gone, nil for a receive that got its fill.
