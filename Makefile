@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 GO    ?= go
 
-.PHONY: help test deps build lint race cross bench chaos-main conformance fuzz clean
+.PHONY: help test deps build lint race cross bench bench-amqp chaos-main conformance sim faults fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -34,6 +34,16 @@ chaos-main: ## publish → PostgreSQL under kill -9 of both; CHAOS_INPUT=FILE CH
 
 conformance: ## real AMQP clients' own tests against a real server (CONFORMANCE_SUITES=DIR adds more)
 	@scripts/conformance.sh
+
+bench-amqp: ## measure RabbitMQ and Surgetank with one AMQP client; needs Debian's rabbitmq-server (an hour)
+	$(GO) run ./bench/amqp
+
+sim: ## simulate the whole broker from SEEDS seeds (default 3000); a failure prints its seed
+	$(GO) test ./internal/sim -timeout 0 -seeds $(or $(SEEDS),3000)
+
+faults: ## a campaign of faults against a real server (Linux, best as root); FAULTS_FLAGS='-long'
+	@mkdir -p bench/results
+	$(GO) run ./test/faults -out bench/results $(FAULTS_FLAGS)
 
 fuzz: ## fuzz every target for FUZZTIME each (default 20s)
 	@scripts/fuzz.sh

@@ -9,6 +9,9 @@ command -v go >/dev/null || die "go is not in PATH; install Go 1.26 or newer fro
 
 missing=() packages=()
 command -v cc >/dev/null || command -v gcc >/dev/null || { missing+=("a C compiler (for the race detector)"); packages+=(gcc libc6-dev); }
+if [[ $(uname -s) == Linux ]]; then
+  command -v strace >/dev/null || { missing+=("strace (for injected disk errors)"); packages+=(strace); }
+fi
 pg_bin >/dev/null || { missing+=("PostgreSQL server programs (initdb, postgres)"); packages+=(postgresql); }
 
 if ((${#packages[@]})) && debian_root; then

@@ -44,7 +44,7 @@ func measureBacklog(ctx context.Context, o *options, t target, s *server) (resul
 		return result{}, err
 	}
 	if pid := s.pid(); pid != 0 {
-		r.more(moreAfterMB, float64(treePSS(pid))/1e6)
+		r.more(moreAfterMB, float64(s.memory(pid))/1e6)
 	}
 	if !s.external() {
 		r.more(moreDiskMB, float64(diskUsage(s.dir))/1e6)

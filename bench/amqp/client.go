@@ -72,13 +72,17 @@ func (s *server) open() (*amqp.Connection, *amqp.Channel, error) {
 	return conn, ch, nil
 }
 
-// product gives the name and version that the server introduces itself with.
+// product gives the name and version that the server introduces itself with. Surgetank says "RabbitMQ" to clients that
+// look for that, and its own name beside it.
 func (s *server) product() string {
 	conn, err := s.dial()
 	if err != nil {
 		return ""
 	}
 	defer conn.Close()
+	if own, ok := conn.Properties["surgetank"].(string); ok {
+		return "Surgetank " + own
+	}
 	name, _ := conn.Properties["product"].(string)
 	version, _ := conn.Properties["version"].(string)
 	return name + " " + version

@@ -154,9 +154,11 @@ func run(ctx context.Context, o *options) (err error) {
 			}
 			defer pprof.StopCPUProfile()
 		}
-		if err = measure(ctx, o, lines); err != nil {
-			fmt.Fprintln(os.Stderr, "bench/amqp: the report holds what was measured before this:", err)
+		measured, failed := measure(ctx, o, lines)
+		if measured == 0 {
+			return failed
 		}
+		err = failed
 	}
 	results, readErr := readResults(lines)
 	if readErr != nil {
@@ -168,36 +170,31 @@ func run(ctx context.Context, o *options) (err error) {
 	return errors.Join(err, writeErr)
 }
 
-// measure runs every workload against every target, the targets in turn. What fails is reported at the end; the rest
-// goes on.
-func measure(ctx context.Context, o *options, lines string) error {
+// measure runs every workload against every target, the targets in turn, and counts the runs it added to the results. A
+// run that fails is reported at once; the rest goes on.
+func measure(ctx context.Context, o *options, lines string) (measured int, err error) {
 	picked, err := pickTargets(o.targets)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	work, err := pickWorkloads(o.workloads)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	useLean = o.lean
 	dir, err := os.MkdirTemp(o.dir, "surgetank-bench-amqp-")
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer os.RemoveAll(dir)
 	if err := os.Chmod(dir, 0o755); err != nil { // RabbitMQ may run as a user of its own
-		return err
+		return 0, err
 	}
-	if o.surgetank == "" && slices.ContainsFunc(picked, func(t target) bool { return t.name == surgetank }) {
-		if o.surgetank, err = buildSurgetank(ctx, dir); err != nil {
-			return err
-		}
-	}
-	if o.surgetank, err = filepath.Abs(o.surgetank); err != nil {
-		return err
+	if err := findServers(ctx, o, picked, dir); err != nil {
+		return 0, err
 	}
 	invocation := time.Now().UTC().Format(time.RFC3339)
-	var failures []error
+	failures := 0
 	for _, w := range work {
 		runs := o.runs
 		if w.name == backlog2m {
@@ -208,23 +205,43 @@ func measure(ctx context.Context, o *options, lines string) error {
 			for _, t := range picked {
 				r, err := measureOne(ctx, o, w, t, filepath.Join(dir, "server"))
 				if ctx.Err() != nil {
-					return errors.Join(append(failures, errors.New("interrupted"))...)
+					return measured, errors.New("interrupted")
 				}
 				if err != nil {
-					err = fmt.Errorf("%s against %s: %w", w.name, t.name, err)
-					fmt.Fprintln(os.Stderr, err)
-					failures = append(failures, err)
+					fmt.Fprintf(os.Stderr, "bench/amqp: %s against %s: %v\n", w.name, t.name, err)
+					failures++
 					continue
 				}
 				r.Invocation, r.Time, r.Run = invocation, time.Now().UTC().Format(time.RFC3339), n+1
 				if err := appendResult(lines, r); err != nil {
-					return err
+					return measured, err
 				}
+				measured++
 				fmt.Println(r.line())
 			}
 		}
 	}
-	return errors.Join(failures...)
+	if failures > 0 {
+		return measured, fmt.Errorf("%d runs failed, as reported above; the results lack them", failures)
+	}
+	return measured, nil
+}
+
+// findServers looks for the programs of the targets, and builds Surgetank, before anything is measured.
+func findServers(ctx context.Context, o *options, picked []target, dir string) (err error) {
+	for _, t := range picked {
+		switch {
+		case t.name == classic || t.name == quorum:
+			err = findRabbitMQ(o)
+		case t.name == surgetank && o.surgetank == "":
+			o.surgetank, err = buildSurgetank(ctx, dir)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	o.surgetank, err = filepath.Abs(o.surgetank) // the server is started in a directory of its own
+	return err
 }
 
 // measureOne runs a workload once on a new server.
@@ -239,11 +256,11 @@ func measureOne(ctx context.Context, o *options, w workload, t target, dir strin
 	if r, err = w.measure(ctx, o, t, s); err != nil {
 		return result{}, err
 	}
-	peak := s.peak.Load()
 	if pid := s.pid(); pid != 0 {
-		peak = max(peak, treePSS(pid))
+		s.memory(pid)
 	}
-	r.Workload, r.Target, r.Product, r.PeakMB, r.Client = w.name, t.name, product, float64(peak)/1e6, clientVersion(o.lean)
+	r.Workload, r.Target, r.Product, r.Client = w.name, t.name, product, clientVersion(o.lean)
+	r.PeakMB = float64(s.peak.Load()) / 1e6
 	return r, nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,12 +48,7 @@ func (r result) line() string {
 }
 
 func sortedKeys(m map[string]float64) []string {
-	var keys []string
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
+	return slices.Sorted(maps.Keys(m))
 }
 
 // heading names a table's column, and of gives its figure.
@@ -92,7 +88,8 @@ highest. Messages are persistent, queues durable, bodies random bytes. *CPU s/M*
 server's whole process tree and of the client. *Other cores* is everything else on the machine; above 0.3 a row is marked (!)
 and should be measured again. *Flushes* are the disk's own count: they show who syncs. *Peak* is the proportional set size of
 the server's processes, sampled twice a second. *Client's ceiling* is the rate at which the client alone would use every core:
-a server that costs nothing could not be faster. A backlog's kill -9 comes before its clean restart.
+a server that costs nothing could not be faster (where publishers wait for one another, as with one message in flight, it says
+little). A backlog's kill -9 comes before its clean restart.
 
 `
 
@@ -101,7 +98,7 @@ func writeProducts(b *strings.Builder, all summaries) {
 	b.WriteString("| target | server | client | a confirm means | measured (UTC) |\n|---|---|---|---|---|\n")
 	for _, t := range reportTargets(all) {
 		var products, clients, times []string
-		for key, s := range all {
+		for key, s := range all { // in any order: the lists are sorted
 			if key[1] != t {
 				continue
 			}
@@ -154,30 +151,14 @@ func ordered(all summaries, part int, known []string) []string {
 	return slices.Compact(names)
 }
 
+// writeTable prints what all workloads have, and below it what this one has beside.
 func writeTable(b *strings.Builder, all summaries, workload string) {
-	fmt.Fprintf(b, "\n## %s\n\n", workload)
-	heads := columns
-	extra := map[string]bool{}
-	for _, t := range knownTargets {
-		for _, r := range all[[2]string{workload, t}].runs {
-			for name := range r.More {
-				extra[name] = true
-			}
-		}
-	}
-	var names []string
-	for name := range extra {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		heads = append(slices.Clip(heads), heading{strings.ReplaceAll(name, "_", " "), moreOf(name)})
-	}
-	b.WriteString("| target | messages/s | runs |")
-	for _, h := range heads {
+	fmt.Fprintf(b, "\n## %s\n\n| target | messages/s | runs |", workload)
+	for _, h := range columns {
 		fmt.Fprintf(b, " %s |", h.name)
 	}
-	b.WriteString("\n|---|" + strings.Repeat("---|", len(heads)+2) + "\n")
+	b.WriteString("\n|---|" + strings.Repeat("---|", len(columns)+2) + "\n")
+	extra := map[string]float64{}
 	for _, t := range reportTargets(all) {
 		s, ok := all[[2]string{workload, t}]
 		if !ok {
@@ -189,8 +170,27 @@ func writeTable(b *strings.Builder, all summaries, workload string) {
 			mark = " (!)"
 		}
 		fmt.Fprintf(b, "| %s%s | %s (%s–%s) | %d |", t, mark, figure(s.median(rateOf)), figure(rates[0]), figure(rates[len(rates)-1]), len(s.runs))
-		for _, h := range heads {
+		for _, h := range columns {
 			fmt.Fprintf(b, " %s |", figure(s.median(h.of)))
+		}
+		b.WriteString("\n")
+		for _, r := range s.runs {
+			maps.Copy(extra, r.More)
+		}
+	}
+	if len(extra) == 0 {
+		return
+	}
+	names := sortedKeys(extra)
+	fmt.Fprintf(b, "\n| target | %s |\n|---|%s\n", strings.ReplaceAll(strings.Join(names, " | "), "_", " "), strings.Repeat("---|", len(names)))
+	for _, t := range reportTargets(all) {
+		s, ok := all[[2]string{workload, t}]
+		if !ok {
+			continue
+		}
+		fmt.Fprintf(b, "| %s |", t)
+		for _, name := range names {
+			fmt.Fprintf(b, " %s |", figure(s.median(moreOf(name))))
 		}
 		b.WriteString("\n")
 	}

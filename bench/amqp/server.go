@@ -88,13 +88,21 @@ func command(argv, env []string, credential *syscall.Credential) *exec.Cmd {
 // sample keeps the highest memory use until the process has ended.
 func (s *server) sample(pid int, exited <-chan struct{}) {
 	for {
-		s.peak.Store(max(s.peak.Load(), treePSS(pid)))
+		s.memory(pid)
 		select {
 		case <-exited:
 			return
 		case <-time.After(sampleEvery):
 		}
 	}
+}
+
+// memory gives the PSS of a process tree now, and keeps the highest.
+func (s *server) memory(pid int) int64 {
+	now := treePSS(pid)
+	for high := s.peak.Load(); now > high && !s.peak.CompareAndSwap(high, now); high = s.peak.Load() {
+	}
+	return now
 }
 
 // stop ends the server cleanly, or with kill -9 of its whole tree, and returns when every process of it is gone.
@@ -161,7 +169,10 @@ func (s *server) awaitReady(ctx context.Context) error {
 			return fmt.Errorf("the server ended before it was ready; its last output:\n%s", s.tail())
 		case <-time.After(pollEvery):
 		}
-		if time.Now().After(end) || s.external() {
+		if s.external() {
+			return fmt.Errorf("no AMQP connection to %s; is the server running, and are address and login right? %w", s.addr, err)
+		}
+		if time.Now().After(end) {
 			return fmt.Errorf("no AMQP connection to %s: %w; the server's last output:\n%s", s.addr, err, s.tail())
 		}
 	}
@@ -169,9 +180,6 @@ func (s *server) awaitReady(ctx context.Context) error {
 
 // tail gives the end of the server's output for an error message.
 func (s *server) tail() string {
-	if s.dir == "" {
-		return "(not ours)"
-	}
 	text, err := os.ReadFile(filepath.Join(s.dir, "output.log"))
 	if err != nil {
 		return err.Error()

@@ -69,8 +69,8 @@ func (t target) launch(ctx context.Context, o *options, dir string) (*server, er
 // prepareRabbitMQ sets a node up that shares nothing with one installed on this machine: own directory, ports, node name
 // and name server (epmd), no plugins, otherwise defaults. Root starts it as the package's user, as the package does.
 func prepareRabbitMQ(o *options, dir string) (*server, error) {
-	if _, err := os.Stat(o.rabbitmq); err != nil {
-		return nil, fmt.Errorf("RabbitMQ is not at %s: install the Debian package rabbitmq-server (apt-get install rabbitmq-server), or give the path of its bin/rabbitmq-server with -rabbitmq", o.rabbitmq)
+	if err := findRabbitMQ(o); err != nil {
+		return nil, err
 	}
 	epmd, err := exec.LookPath("epmd")
 	if err != nil {
@@ -112,6 +112,14 @@ func prepareRabbitMQ(o *options, dir string) (*server, error) {
 	}
 	return &server{addr: "127.0.0.1:" + ports[0], user: "guest", pass: "guest", dir: dir,
 		argv: []string{o.rabbitmq}, env: env, credential: credential, aside: aside}, nil
+}
+
+// findRabbitMQ says what to install when there is no RabbitMQ.
+func findRabbitMQ(o *options) error {
+	if _, err := os.Stat(o.rabbitmq); err != nil {
+		return fmt.Errorf("RabbitMQ is not at %s: install the Debian package rabbitmq-server (apt-get install rabbitmq-server), give the path of its bin/rabbitmq-server with -rabbitmq, or leave its targets out with -targets %s", o.rabbitmq, surgetank)
+	}
+	return nil
 }
 
 // rabbitUser gives the user to run RabbitMQ as, nil for the present one, and hands the directory over to it.

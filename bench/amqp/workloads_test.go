@@ -51,7 +51,7 @@ func TestEveryWorkloadAgainstAServer(t *testing.T) {
 			if r.Messages == 0 || r.Rate <= 0 || r.P50 <= 0 || r.P99 < r.P50 {
 				t.Errorf("%s (lean %v) measured nothing: %s", w.name, lean, r.line())
 			}
-			if !strings.HasPrefix(r.Product, "Surgetank") && !strings.HasPrefix(r.Product, "RabbitMQ") {
+			if !strings.HasPrefix(r.Product, "Surgetank") {
 				t.Errorf("the server is called %q", r.Product)
 			}
 			if w.name == backlog2m && (r.Messages != 2000 || r.More[moreLost] != 0 || r.More[moreDuplicates] != 0 || r.More[moreDrain] <= 0) {

@@ -67,6 +67,9 @@ func (c *consumeCmd) loop(s *session, b surgetank.Broker, queue string, n *int, 
 			if s.ctx.Err() != nil {
 				return s.ctx.Err()
 			}
+			if c.outlasts(s, err) {
+				continue
+			}
 			return err
 		}
 		if len(messages) == 0 {
@@ -93,7 +96,11 @@ func (c *consumeCmd) loop(s *session, b surgetank.Broker, queue string, n *int, 
 		results, err := b.Settle(ctx, acks)
 		cancel()
 		if err != nil {
-			return fmt.Errorf("acking what was printed: %w", err)
+			err = fmt.Errorf("acking what was printed failed, and it may come again: %w", err)
+			if c.outlasts(s, err) {
+				continue
+			}
+			return err
 		}
 		for i, err := range results {
 			if err != nil {
@@ -102,6 +109,25 @@ func (c *consumeCmd) loop(s *session, b surgetank.Broker, queue string, n *int, 
 		}
 	}
 	return nil
+}
+
+// outlasts tells whether to go on after an error: --follow outlives a restart of the server.
+func (c *consumeCmd) outlasts(s *session, err error) bool {
+	if !c.Follow {
+		return false
+	}
+	switch surgetank.CodeOf(err) {
+	case surgetank.CodeClosed, surgetank.CodeUncertain, surgetank.CodeBusy:
+	default:
+		return false
+	}
+	fmt.Fprintf(s.stderr, "surgetank: %v; trying again\n", err)
+	select {
+	case <-time.After(time.Second):
+		return true
+	case <-s.ctx.Done():
+		return false
+	}
 }
 
 func (c *consumeCmd) write(s *session, messages []surgetank.Delivery) error {

@@ -40,6 +40,9 @@ func (s *Store) GetVhost(name string) (VhostInfo, error) {
 	return VhostInfo{v.Name, v.Description, v.Created}, nil
 }
 
+// reservedVhosts begins the names of virtual hosts that doors use for themselves, such as that of dead letters on their way.
+const reservedVhosts = "amq."
+
 // VhostExists tells whether a virtual host exists.
 func (s *Store) VhostExists(name string) bool {
 	v := s.state.Load().vhosts[name]
@@ -50,6 +53,9 @@ func (s *Store) VhostExists(name string) bool {
 func (s *Store) PutVhost(ctx context.Context, name, description string) (created bool, err error) {
 	if err := surgetank.ValidateName("virtual host", name); err != nil {
 		return false, err
+	}
+	if strings.HasPrefix(name, reservedVhosts) {
+		return false, surgetank.FieldErrorf("name", "virtual hosts whose names begin with %s are Surgetank's own; choose another name", reservedVhosts)
 	}
 	if len(description) > MaxDescriptionLen {
 		return false, surgetank.FieldErrorf("description", "the description has %d bytes; at most %d are allowed", len(description), MaxDescriptionLen)

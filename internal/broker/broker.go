@@ -66,6 +66,7 @@ type Broker struct {
 	busyAt  atomic.Int64 // since when the log owes an answer, in nanoseconds since 1970; 0: it owes none
 	fill    atomic.Int32 // what the log said about room last: 0 nothing new, 1 full, 2 room again
 	skew    atomic.Int64 // how far the loop's time is ahead of the clock
+	reached atomic.Int64 // the loop's time when it looked last
 	failed  chan struct{}
 	failure error // set before failed is closed
 
@@ -216,6 +217,7 @@ func (b *Broker) replay(replay commitlog.Replay) (entries int, err error) {
 				"the log has a gap: behind entry %d comes entry %d (offset %d), or the snapshot before it is missing; run surgetank verify on the data directory", b.number, h.Number, e.Offset)
 		}
 		b.number = h.Number
+		b.snap.since += int64(len(e.Data))
 		b.places.add(h.Number, e.Offset)
 		entries++
 	}

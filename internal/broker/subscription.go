@@ -156,7 +156,7 @@ func (s *subscription) TryReceive(buf []surgetank.Delivery, limit, maxBytes int)
 		if err != nil || len(outs) == 0 {
 			return buf, err
 		}
-		now := s.b.clock.Now().UnixNano() + s.b.skew.Load()
+		now := s.b.Now().UnixNano()
 		have := len(buf)
 		for i := range outs {
 			o := &outs[i]

@@ -11,11 +11,12 @@ func (b *Broker) startTime(clock time.Time) {
 	b.looked = clock
 	b.time = b.machine.TurnTime(clock.UnixNano())
 	b.skew.Store(b.time - clock.UnixNano())
+	b.reached.Store(b.time)
 }
 
 // Now gives the time in which leases have their deadlines: the clock's, unless that was set while the broker ran.
 func (b *Broker) Now() time.Time {
-	return time.Unix(0, b.clock.Now().UnixNano()+b.skew.Load())
+	return time.Unix(0, max(b.clock.Now().UnixNano()+b.skew.Load(), b.reached.Load()))
 }
 
 // now gives the loop's time in nanoseconds since 1970. It is for the loop alone; others add skew to the clock.
@@ -28,5 +29,6 @@ func (b *Broker) now() int64 {
 	if skew := b.time - t.UnixNano(); skew != b.skew.Load() {
 		b.skew.Store(skew)
 	}
+	b.reached.Store(b.time)
 	return b.time
 }

@@ -13,7 +13,7 @@ import (
 
 // heavyRate is the rate of writing, in bytes a second, from which on no zeros are written ahead: the disk belongs to
 // what is being appended then.
-const heavyRate = 32 << 20
+const heavyRate = 8 << 20
 
 // keeper is what maintenance owns: one goroutine, or whoever calls Pump or Trim of a manual log.
 type keeper struct {

@@ -13,6 +13,7 @@ var floors = map[string]int{
 	"": 0, // the words
 
 	"internal/clock":     10, // helpers of floor 1: pure, or the edge of the machine (time, files)
+	"internal/mutant":    10,
 	"internal/vfs":       10,
 	"internal/jsonpath":  10,
 	"internal/settings":  10,

@@ -31,7 +31,7 @@ func dump(m *Machine, now int64) string {
 				fmt.Fprintf(&b, " not before %d", at)
 			}
 			if at, ok := expires[seq]; ok {
-				fmt.Fprintf(&b, " expires %d", max(at, now))
+				fmt.Fprintf(&b, " expires %d", at)
 			}
 			if n := q.notes[seq]; s.has(slotNoted) {
 				fmt.Fprintf(&b, " from %q %v %d", n.from, n.reason, n.refs)
@@ -69,7 +69,7 @@ func durableTimes(q *Queue) (notBefore, expires map[uint64]int64) {
 	}
 	q.slots.ascend(0, func(seq uint64, s *slot) bool {
 		if s.live() && s.has(slotExpired) {
-			expires[seq] = 0
+			expires[seq] = q.lapsed[seq]
 		}
 		return true
 	})
@@ -235,6 +235,11 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 	for i := 1; i < len(q.ready); i++ {
 		if q.ready.less(q.flows, i, (i-1)/2, q.config.Group.Fair) {
 			bad("queue %s: the ready heap is out of order at %d", q.name, i)
+		}
+	}
+	for seq := range q.lapsed {
+		if s := q.slots.get(seq); s == nil || s.state() != slotLeased || !s.has(slotExpired) {
+			bad("queue %s: message %d expired under a lease and has none", q.name, seq)
 		}
 	}
 	for seq := range q.backing {

@@ -94,6 +94,7 @@ type Queue struct {
 	returned  map[uint32]*seqHeap
 	ready     readyHeap
 	delayed   timeHeap         // {not-before, seq}
+	lapsed    map[uint64]int64 // when messages expired that are leased (slotExpired)
 	backing   map[uint64]int64 // not-before of messages that back off at the head of a strict group's line
 	wake      timeHeap         // {when, flow}: flows that wait for a retry or for their rate
 	leases    map[uint64]lease

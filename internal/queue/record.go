@@ -37,6 +37,9 @@ const (
 	kindSnapDedup Kind = 37 // dedup ids of a queue
 )
 
+// KindMoved is the kind of a message that was written again, for those who count.
+const KindMoved = kindMoved
+
 // Ref is where a message is in the log: the number of its entry and, inside it, the place of its record.
 // The place counts units of refAlign bytes.
 type Ref uint64

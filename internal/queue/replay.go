@@ -244,6 +244,7 @@ func (q *Queue) detach(seq uint64, s *slot) bool {
 		q.leased--
 		q.leasedBytes -= int64(s.size)
 		f.inflight--
+		delete(q.lapsed, seq)
 	case slotDelayed:
 		q.delayedN--
 		f.delayed--

@@ -71,6 +71,9 @@ func (m *Machine) StartSnapshot(at uint64) {
 		q.slots.snap = s
 		sq := &snapQueue{q: q, next: q.slots.first, end: q.slots.first + uint64(len(q.slots.chunks)),
 			delayed: slices.Clone(q.delayed), ttl: slices.Clone(q.ttl), dedup: q.dedup.line[q.dedup.head:len(q.dedup.line):len(q.dedup.line)]}
+		for _, seq := range slices.Sorted(maps.Keys(q.lapsed)) {
+			sq.ttl = append(sq.ttl, timed{q.lapsed[seq], seq})
+		}
 		for _, seq := range slices.Sorted(maps.Keys(q.backing)) {
 			sq.delayed = append(sq.delayed, timed{q.backing[seq], seq})
 		}
@@ -421,10 +424,7 @@ func (m *Machine) restoreChunk(d *decoder) {
 			d.fail("a message's dead-letter note is missing")
 			return
 		}
-		if s.has(slotExpired) { // its time passed while it was leased; now it is not leased
-			s.clear(slotExpired)
-			q.ttl.push(timed{m.now, index*chunkSlots + uint64(i)})
-		}
+		s.clear(slotExpired) // it is not leased now: its entry among the times expires it again
 		c.used++
 		q.waiting++
 		q.bytes += int64(s.size)

@@ -118,6 +118,10 @@ func (q *Queue) advance() {
 		case s == nil || !s.live():
 		case s.state() == slotLeased:
 			q.slots.edit(x.key).set(slotExpired) // it is dropped if it comes back
+			if q.lapsed == nil {
+				q.lapsed = map[uint64]int64{}
+			}
+			q.lapsed[x.key] = x.at
 		default:
 			m.expired(q, x.key)
 		}

@@ -10,7 +10,7 @@ import (
 // The collector's pace. Go's default lets the heap double, which is too eager for a server with little in memory (it would
 // collect many times a second under load) and too lax for one with millions of waiting messages.
 const (
-	headroom   = 96 << 20 // bytes that may gather between collections
+	headroom   = 48 << 20 // bytes that may gather between collections
 	minPercent = 40
 	maxPercent = 800
 )

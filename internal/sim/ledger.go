@@ -62,12 +62,15 @@ type stored struct {
 	ackLife   int  // in which opening
 	ending    bool // something that ends the lease was sent
 	gone      bool // a client rejected it, as far as is known
+	goneLife  int  // in which opening
 	rejected  bool // and was told so
 	lease     surgetank.Receipt
 	holder    *client
 	deadline  time.Time
 	extended  time.Time
-	live      bool // as far as the client knows
+	asked     time.Time // when a nack that was sent wants it to be tried again
+	notBefore time.Time // the same, confirmed
+	live      bool      // as far as the client knows
 }
 
 // transaction is a publish and an ack that must be done both or neither.
@@ -191,6 +194,8 @@ func (l *ledger) delivered(cl *client, d *surgetank.Delivery) *stored {
 		l.violation("floor", "%v (%s) was delivered below the floor %d", d.ID, d.Body, l.floors[d.ID.Queue])
 	case c.delivered > 0 && !d.Redelivered:
 		l.violation("redelivered", "%v (%s) was delivered again without saying so", d.ID, d.Body)
+	case len(d.Deaths) == 0 && now.Before(d.Time.Add(d.Delay)) || now.Before(c.notBefore):
+		l.violation("delays", "%v (%s) of %v with a delay of %v, not before %v, was delivered at %v", d.ID, d.Body, d.Time, d.Delay, c.notBefore, now)
 	case d.Attempt < c.attempt:
 		l.violation("attempts", "%v (%s) was delivered as attempt %d after attempt %d", d.ID, d.Body, d.Attempt, c.attempt)
 	}
@@ -264,7 +269,13 @@ func (l *ledger) settling(c *stored, s *surgetank.Settlement) {
 			c.m.unsure++
 		}
 	case surgetank.Reject:
-		c.gone = true
+		if !c.gone {
+			c.gone, c.goneLife = true, l.w.life
+		}
+	case surgetank.Nack:
+		if !c.ending { // otherwise it will be refused
+			c.asked = l.w.b.Now().Add(max(0, s.Delay))
+		}
 	case surgetank.Extend:
 		c.extended = l.w.b.Now().Add(s.Lease) // at least, if it is taken
 	}
@@ -283,6 +294,8 @@ func (l *ledger) settled(c *stored, s *surgetank.Settlement, err error) {
 		switch {
 		case s.Op == surgetank.Extend && !old && !c.ending && c.holder != nil && !c.holder.closed:
 			c.live, c.deadline = true, c.extended
+		case s.Op == surgetank.Nack && !old:
+			c.notBefore = c.asked
 		case s.Op == surgetank.Reject && !old:
 			c.rejected = true
 		case s.Op == surgetank.Ack && old:
@@ -310,7 +323,7 @@ func (l *ledger) settled(c *stored, s *surgetank.Settlement, err error) {
 	case s.Op == surgetank.Ack && c.ackSent && c.ackLife == l.w.life:
 		c.ackSent = false
 		c.m.unsure--
-	case s.Op == surgetank.Reject && !c.rejected:
+	case s.Op == surgetank.Reject && !c.rejected && c.goneLife == l.w.life:
 		c.gone = false
 	}
 }

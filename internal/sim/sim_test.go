@@ -63,3 +63,23 @@ func report(t *testing.T, r Result) {
 	t.Errorf("seed %d (go test ./internal/sim -seed %d): %s\n%s\nthe shortest run found, %d actions:\n%s", r.Options.Seed, r.Options.Seed, r.Violation,
 		r.Options, len(r.Actions), strings.Join(r.Trace, "\n"))
 }
+
+// TestSameSeedSameRun: a seed gives the same run, to the last line of its trace.
+func TestSameSeedSameRun(t *testing.T) {
+	for seed := uint64(1); seed <= 40; seed++ {
+		o := Draw(seed)
+		a, b := Play(o, Script(o), true), Play(o, Script(o), true)
+		if x, y := strings.Join(a.Trace, "\n"), strings.Join(b.Trace, "\n"); x != y || a.Counters != b.Counters {
+			t.Errorf("seed %d gives two runs:\n%s", seed, firstDifference(a.Trace, b.Trace))
+		}
+	}
+}
+
+func firstDifference(a, b []string) string {
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return fmt.Sprintf("line %d: %s\nagainst %s", i, a[i], b[i])
+		}
+	}
+	return fmt.Sprintf("%d lines against %d", len(a), len(b))
+}

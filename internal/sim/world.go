@@ -3,7 +3,6 @@ package sim
 import (
 	"context"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"time"
 
@@ -25,7 +24,7 @@ type Action struct {
 // Counters say what a run reached, so that an idle simulator is seen.
 type Counters struct {
 	Runs, Actions, Checks, Published, Delivered, Acked, Crashes, CrashStates, Kills, CrashesInRecovery, Openings, FailedOpenings int
-	Faults, LogFailures, Full, Jumps, SnapshotsSaved, SnapshotsRestored, Relocations, Uncertain                                  int
+	Faults, LogFailures, Full, Jumps, SnapshotsSaved, SnapshotsRestored, Relocations, Uncertain, Entries, Records                int
 	Simulated                                                                                                                    time.Duration
 }
 
@@ -50,6 +49,8 @@ func (c *Counters) add(o *Counters) {
 	c.SnapshotsRestored += o.SnapshotsRestored
 	c.Relocations += o.Relocations
 	c.Uncertain += o.Uncertain
+	c.Entries += o.Entries
+	c.Records += o.Records
 	c.Simulated += o.Simulated
 }
 
@@ -161,32 +162,17 @@ func (w *world) tryOpen() (*broker.Broker, error) {
 		return nil, err
 	}
 	return broker.Open(broker.Options{
-		OpenLog: w.disk.openLog, Snapshots: countedSnapshots{snaps, w}, Clock: w.clock, Seed: w.o.Seed, Manual: true, Drive: w.drive,
+		OpenLog: func(from commitlog.Offset, onFull func(bool)) (commitlog.Replay, commitlog.Log, error) {
+			r, l, err := w.disk.openLog(from, onFull)
+			if err != nil {
+				return nil, nil, err
+			}
+			return r, countedLog{l, w}, nil
+		},
+		Snapshots: countedSnapshots{snaps, w}, Clock: w.clock, Seed: w.o.Seed, Manual: true, Drive: w.drive,
 		Limits:        queue.Limits{TurnBytes: w.o.TurnBytes, ExtentBytes: w.o.ExtentBytes},
 		SnapshotBytes: w.o.SnapshotBytes, SnapshotPiece: w.o.SnapshotPiece,
 	})
-}
-
-// countedSnapshots counts.
-type countedSnapshots struct {
-	commitlog.Snapshots
-	w *world
-}
-
-func (s countedSnapshots) Save(at commitlog.Offset, write func(io.Writer) error) error {
-	err := s.Snapshots.Save(at, write)
-	if err == nil {
-		s.w.count.SnapshotsSaved++
-	}
-	return err
-}
-
-func (s countedSnapshots) Latest() (commitlog.Offset, io.ReadCloser, error) {
-	at, r, err := s.Snapshots.Latest()
-	if r != nil {
-		s.w.count.SnapshotsRestored++
-	}
-	return at, r, err
 }
 
 // drive is what a waiting call needs: the log and the broker go on. A log that cannot go on gets room.

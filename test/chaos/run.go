@@ -103,12 +103,11 @@ func run(ctx context.Context, o options) (_ summary, err error) {
 	} else {
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	}
+	defer w.end()
 	want, err := w.prepare(ctx)
 	if err != nil {
 		return w.sum, err
 	}
-	defer w.pg.Close()
-	defer w.server.Kill()
 	if err := w.storm(ctx); err != nil {
 		return w.sum, fmt.Errorf("%w\nlast words of the server:\n%s", err, tail(filepath.Join(dir, "server.log")))
 	}
@@ -118,6 +117,16 @@ func run(ctx context.Context, o options) (_ summary, err error) {
 	stop, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	return w.sum, w.server.Stop(stop)
+}
+
+// end leaves no process behind, however far the preparation came.
+func (w *world) end() {
+	if w.server != nil {
+		w.server.Kill()
+	}
+	if w.pg != nil {
+		w.pg.Close()
+	}
 }
 
 // prepare makes input, program, database and server.

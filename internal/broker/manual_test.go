@@ -1,0 +1,161 @@
+package broker
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/clock"
+	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/memlog"
+	"github.com/surgetank/surgetank/internal/queue"
+)
+
+// byHand is a broker on a log in memory, both driven by the test.
+type byHand struct {
+	*Broker
+	t     *testing.T
+	clock *clock.Manual
+	log   *memlog.Log
+}
+
+func openByHand(t *testing.T, store *memlog.Store, c *clock.Manual, snapshots bool) (*byHand, error) {
+	h := &byHand{t: t, clock: c}
+	o := Options{Manual: true, Clock: c, SnapshotBytes: 200, SnapshotPiece: 50,
+		OpenLog: func(from commitlog.Offset, _ func(bool)) (commitlog.Replay, commitlog.Log, error) {
+			r, l, err := store.Open(memlog.Options{From: from, Manual: true})
+			h.log = l
+			return r, l, err
+		}}
+	if snapshots {
+		o.Snapshots = store.Snapshots()
+	}
+	b, err := Open(o)
+	h.Broker = b
+	return h, err
+}
+
+func (h *byHand) run() {
+	for h.Tick() || h.log.Pump() > 0 {
+	}
+}
+
+func (h *byHand) send(c queue.Command) {
+	h.t.Helper()
+	done := false
+	if err := h.Send(c, func(err error) { done = err == nil }); err != nil {
+		h.t.Fatal(err)
+	}
+	if h.run(); !done {
+		h.t.Fatalf("%T was not answered", c)
+	}
+}
+
+func (h *byHand) publish(m surgetank.Message) {
+	p := surgetank.Publishing{Queues: []string{"q"}, Message: m}
+	h.send(&queue.Publish{Msgs: []queue.Incoming{{Publishing: &p}}, Results: make([]surgetank.PublishResult, 1)})
+}
+
+func (h *byHand) received() int {
+	c := &queue.Attach{Queue: "q", Now: true, Opts: surgetank.SubscribeOptions{Credit: 100, NoAck: true}}
+	s := h.NewSubscription(c)
+	h.send(c)
+	ds, _ := s.TryReceive(nil, 100, 1<<20)
+	return len(ds)
+}
+
+var start = time.Unix(1_800_000_000, 0)
+
+// TestClockSetBack: a delay ends when its time has passed, wherever the clock was set meanwhile.
+func TestClockSetBack(t *testing.T) {
+	store, c := memlog.NewStore(), clock.NewManual(start)
+	h, err := openByHand(t, store, c, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.send(&queue.Declare{Name: "q"})
+	h.publish(surgetank.Message{Delay: 10 * time.Second})
+	c.Advance(-time.Hour)
+	h.run()
+	c.Advance(9 * time.Second)
+	if n := h.received(); n != 0 {
+		t.Fatalf("after 9 of 10 seconds %d messages came", n)
+	}
+	c.Advance(time.Second)
+	if n := h.received(); n != 1 {
+		t.Fatalf("after 10 seconds %d messages came", n)
+	}
+	h.publish(surgetank.Message{Delay: 10 * time.Second})
+	c.Advance(-time.Hour)
+	store.Crash(0)
+	if h, err = openByHand(t, store, c, false); err != nil {
+		t.Fatal(err)
+	}
+	c.Advance(10 * time.Second)
+	if n := h.received(); n != 1 {
+		t.Fatalf("10 seconds after a restart with the clock set back %d messages came", n)
+	}
+}
+
+// TestLogWithoutItsBeginning: when the snapshot that let the log be trimmed is missing, opening says so and guesses nothing.
+func TestLogWithoutItsBeginning(t *testing.T) {
+	store, c := memlog.NewStore(), clock.NewManual(start)
+	h, err := openByHand(t, store, c, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.send(&queue.Declare{Name: "q"})
+	for range 40 {
+		h.publish(surgetank.Message{Body: make([]byte, 100)})
+		h.received()
+	}
+	store.Crash(0)
+	if at, _, _ := store.Snapshots().Latest(); at == 0 {
+		t.Fatal("no snapshot was finished by hand")
+	}
+	if _, err := openByHand(t, store, c, true); err != nil {
+		t.Fatal(err)
+	}
+	// The test stands for any log whose first entries are gone; this one's are, if something was trimmed.
+	r, l, err := store.Open(memlog.Options{Manual: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e, err := r.Next(); err != nil || e.Offset == 1 {
+		if err := l.Trim(10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = openByHand(t, store, c, false)
+	if surgetank.CodeOf(err) != surgetank.CodeCorrupt || !strings.Contains(err.Error(), "entr") {
+		t.Fatalf("opening without the snapshot gave %v", err)
+	}
+}
+
+// TestPlacesOfASnapshot: a snapshot knows the places of its own entries only, also where offsets have gaps.
+func TestPlacesOfASnapshot(t *testing.T) {
+	var p places
+	for n := uint64(1); n <= 30; n++ {
+		at := commitlog.Offset(n)
+		if n > 20 {
+			at += 100
+		}
+		p.add(n, at)
+	}
+	var again places
+	for _, r := range p.copy(15) {
+		again.add(r.number, r.offset)
+	}
+	again.last = 15
+	for n := uint64(16); n <= 30; n++ {
+		at, _ := p.offset(n)
+		again.add(n, at)
+	}
+	for n := uint64(1); n <= 30; n++ {
+		want, _ := p.offset(n)
+		if got, ok := again.offset(n); !ok || got != want {
+			t.Errorf("entry %d is at %d, found %d %v", n, want, got, ok)
+		}
+	}
+}
