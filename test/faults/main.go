@@ -78,9 +78,10 @@ func choose(only string) ([]scenario, error) {
 	if err != nil {
 		return nil, fmt.Errorf("-only: %w", err)
 	}
+	id := regexp.MustCompile("^(?:" + only + ")$")
 	var chosen []scenario
 	for _, s := range scenarios {
-		if re.FindString(s.id) == s.id || re.MatchString(s.fault) {
+		if id.MatchString(s.id) || re.MatchString(s.fault) {
 			chosen = append(chosen, s)
 		}
 	}

@@ -1,0 +1,122 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/surgetank/surgetank/internal/mutant"
+	"github.com/surgetank/surgetank/test/faults/history"
+)
+
+// change is a defect of the source that mutant does not have: a text of a file, and what replaces it.
+type change struct{ file, old, new string }
+
+// mutants are servers with one defect each, the scenarios that are to catch it, and the findings of which one must be named.
+var mutants = []struct {
+	name      string
+	defect    mutant.Defect
+	change    change
+	scenarios []string
+	findings  []string
+}{
+	{name: "confirm before the write", defect: mutant.EarlyRelease, scenarios: []string{"D8", "D9", "P2"},
+		findings: []string{"lost", "unsettled", "confirmed after the error", "redelivered", "life cycle", "id reused"}},
+	{name: "ack not logged", defect: mutant.AckNotLogged, scenarios: []string{"P1"}, findings: []string{"redelivered", "life cycle"}},
+	{name: "leases end early", defect: mutant.EarlyDeadline, scenarios: []string{"P1", "N41"}, findings: []string{"two leases", "life cycle", "group in flight"}},
+	{name: "groups overtaken", defect: mutant.StrictOvertaken, scenarios: []string{"P1", "A53"}, findings: []string{"order"}},
+	{name: "poison dropped", defect: mutant.PoisonDropped, scenarios: []string{"A53"}, findings: []string{"unsettled", "poison"}},
+	{name: "given back is acked", defect: mutant.GiveBackLost, scenarios: []string{"N40", "N41", "Q1"}, findings: []string{"lost", "unsettled"}},
+	{name: "sync errors ignored", scenarios: []string{"D8"}, findings: []string{"went on", "confirmed after the error"},
+		change: change{"internal/vfs/os_linux.go", "if err := unix.Fdatasync(fd); !errors.Is(err, unix.EINTR) {\n\t\t\t\treturn err", "if err := unix.Fdatasync(fd); !errors.Is(err, unix.EINTR) {\n\t\t\t\treturn nil"}},
+	{name: "lock not taken", scenarios: []string{"B29"}, findings: []string{"two servers"},
+		change: change{"internal/vfs/os_unix.go", "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn false, nil", "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn true, nil"}},
+}
+
+// TestMutantsAreCaught builds each server with its defect and lets the campaign look for it. It takes minutes, so it runs with
+// SURGETANK_FAULTS=mutants in the environment only.
+func TestMutantsAreCaught(t *testing.T) {
+	if os.Getenv("SURGETANK_FAULTS") != "mutants" {
+		t.Skip("runs with SURGETANK_FAULTS=mutants in the environment (make faults)")
+	}
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := strings.TrimSpace(string(out))
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) {
+			c := campaign{say: t.Logf, binary: build(t, root, m.defect, m.change)}
+			done, err := c.prepare(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer done()
+			defer func() { _ = os.RemoveAll(c.dir) }() // its failures are what is wanted
+			said := ""
+			for try := range 3 {
+				for _, s := range scenarios {
+					if !slices.Contains(m.scenarios, s.id) {
+						continue
+					}
+					s.id = fmt.Sprintf("%s-%d", s.id, try)
+					w := c.perform(t.Context(), s)
+					if w.Skipped != "" {
+						t.Skipf("SKIPPED: %s", w.Skipped)
+					}
+					for _, f := range w.Report.Findings {
+						if slices.Contains(m.findings, f.Check) && w.verdict() != history.Pass {
+							t.Logf("caught by %s: %s", s.id, f)
+							return
+						}
+					}
+					said += w.line() + w.details("")
+				}
+			}
+			t.Errorf("not caught by name:\n%s", said)
+		})
+	}
+}
+
+// build makes a server with a defect: the files it changes are replaced for the compiler alone.
+func build(t *testing.T, root string, d mutant.Defect, ch change) string {
+	t.Helper()
+	dir := t.TempDir()
+	file, text := ch.file, ""
+	if d != mutant.None {
+		file = "internal/mutant/off.go"
+		text = fmt.Sprintf("//go:build !mutants\n\npackage mutant\n\nfunc Is(d Defect) bool { return d == %q }\n", d)
+	} else {
+		src, err := os.ReadFile(filepath.Join(root, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = strings.Replace(string(src), ch.old, ch.new, 1)
+		if text == string(src) {
+			t.Fatalf("%s no longer holds the text that the defect changes; write the defect anew", file)
+		}
+	}
+	replaced, list, binary := filepath.Join(dir, "replaced.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "surgetank")
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {filepath.Join(root, file): replaced}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{replaced: []byte(text), list: overlay} {
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-overlay", list, "-o", binary, "./cmd/surgetank")
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building: %v\n%s", err, out)
+	}
+	return binary
+}
