@@ -302,6 +302,9 @@ func (l *load) handle(ctx context.Context, c *client, rng *rand.Rand, queue stri
 		} // else forgotten: its lease must expire
 	}
 	l.count(c.settle(ctx, history.Ack, queue, ack, "", 0))
+	if len(ack) > 0 && rng.IntN(20) == 0 { // a receipt settles once; a second time the lease is lost
+		c.settle(ctx, history.Nack, queue, ack[:1], `,"delay":"0s"`, 0)
+	}
 	c.settle(ctx, history.Nack, queue, back, `,"delay":"0s"`, 0)
 	c.settle(ctx, history.Nack, queue, later, `,"delay":"40ms","reason":"later"`, 0)
 	c.settle(ctx, history.Nack, queue, retry, "", 0)
