@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -107,6 +108,7 @@ func startChild(dir string) {
 }
 
 func childStep(dir string, step []string) error {
+	debug.SetGCPercent(20) // what `surgetank serve` comes to with millions of messages waiting
 	b, err := open(dir)
 	if err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 // collect many times a second under load) and too lax for one with millions of waiting messages.
 const (
 	headroom   = 48 << 20 // bytes that may gather between collections
-	minPercent = 40
+	minPercent = 20
 	maxPercent = 800
 )
 

@@ -342,7 +342,7 @@ func TestExposure(t *testing.T) {
 }
 
 func TestCollectorPercent(t *testing.T) {
-	for live, want := range map[uint64]int{0: 800, 1 << 20: 800, 48 << 20: 100, 96 << 20: 40, 1 << 30: 40, 32 << 20: 140} {
+	for live, want := range map[uint64]int{0: 800, 1 << 20: 800, 48 << 20: 100, 96 << 20: 40, 1 << 30: 20, 32 << 20: 140} {
 		if got := collectorPercent(live); got != want {
 			t.Errorf("%d MiB live: GOGC %d, want %d", live>>20, got, want)
 		}
