@@ -60,7 +60,6 @@ func (l *unackedList) take(to []unacked, tag uint64, multiple bool) ([]unacked, 
 		if len(rest) == 0 {
 			return to, true
 		}
-		tag = rest[len(rest)-1].tag
 		for _, u := range rest {
 			if !u.settled {
 				to = append(to, u)

@@ -94,11 +94,10 @@ type Broker struct {
 
 // flight is a turn whose outputs wait for an entry.
 type flight struct {
-	entry   uint64
-	durable bool
-	ops     []*op
-	outs    []parked
-	ended   []queue.Ended
+	entry uint64
+	ops   []*op
+	outs  []parked
+	ended []queue.Ended
 }
 
 // parked is a run of hand-outs for one subscription.

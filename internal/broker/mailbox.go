@@ -87,12 +87,6 @@ func (b *mailbox) take(to []*op) []*op {
 	return ops
 }
 
-func (b *mailbox) empty() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.ops) == 0
-}
-
 // close refuses what comes from now on and gives what is still there.
 func (b *mailbox) close(err error) []*op {
 	b.mu.Lock()

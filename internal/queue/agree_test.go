@@ -37,7 +37,6 @@ type agree struct {
 	taking    bool // a snapshot is being taken
 	piece     []byte
 	pieceAt   uint64
-	bodies    map[string][]byte
 }
 
 // mReceipt is a receipt and the lease it stands for in the model.
@@ -46,7 +45,6 @@ type mReceipt struct {
 	q        *mQueue
 	x        *mMsg
 	consumer *mConsumer
-	deadline int64
 }
 
 func newAgree(rt *rapid.T) *agree {
