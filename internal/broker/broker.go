@@ -45,7 +45,7 @@ type Options struct {
 
 	MailboxBytes  int64 // of commands that wait for the loop; 0: 32 MiB
 	MailboxOps    int   // 0: 16,384
-	SnapshotBytes int64 // log bytes between snapshots, at least; 0: 64 MiB
+	SnapshotBytes int64 // log bytes between snapshots, at least; 0: 128 MiB
 	SnapshotPiece int   // bytes of a snapshot that are encoded between two turns; 0: 256 KiB
 	// Hold is for how long an entry that nobody waits for may be held back, to share the sync of the next one; 0: 5 ms, or
 	// not at all with Manual.
@@ -142,7 +142,7 @@ func Open(opts Options) (*Broker, error) {
 		}
 	}
 	def(&opts.MailboxBytes, 32<<20)
-	def(&opts.SnapshotBytes, 64<<20)
+	def(&opts.SnapshotBytes, 128<<20)
 	if opts.Hold == 0 && !opts.Manual {
 		opts.Hold = defaultHold
 	}
