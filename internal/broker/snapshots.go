@@ -238,7 +238,7 @@ func (b *Broker) restore() (commitlog.Offset, error) {
 		return 0, err
 	}
 	defer file.Close()
-	r := bufio.NewReaderSize(file, 1<<20)
+	r := bufio.NewReaderSize(file, 16<<10) // the file below reads whole blocks
 	bad := func(err error) error {
 		return surgetank.Errorf(surgetank.CodeCorrupt, "the snapshot up to offset %d cannot be understood: %w", at, err)
 	}

@@ -91,6 +91,13 @@ func (b *Broker) turn() bool {
 		b.spare, b.pending, b.taken = b.taken[:0], nil, nil
 	}
 
+	if w := b.opts.Watch; w != nil {
+		t := Turn{Number: b.number, Now: b.machine.TurnTime(now), Commands: b.cmds[:done], Output: &out, Machine: b.machine}
+		if out.Records > 0 {
+			t.Number = number
+		}
+		w(t)
+	}
 	if out.Records > 0 {
 		b.number, f.entry = number, number
 		b.snap.since += int64(len(out.Entry))
