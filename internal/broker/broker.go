@@ -96,6 +96,7 @@ type Broker struct {
 	tickets  chan ticket
 	subs     map[uint64]*subscription
 	snap     snapState
+	freed    freed
 	closed   chan struct{}
 	opened   chan error // has the outcome of the first entry
 	onceDown sync.Once

@@ -155,6 +155,7 @@ func (b *Broker) landed(t ticket) {
 	clear(b.flights[rest:])
 	b.flights = b.flights[:rest]
 	b.snapLanded(t)
+	b.trimFreed()
 }
 
 // release lets a turn's outputs go: hand-outs before answers, so that an answered receive finds what it got.

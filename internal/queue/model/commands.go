@@ -376,3 +376,22 @@ func (m *Model) Durable() *Model {
 	}
 	return c
 }
+
+// Stored is a message as a reader sees it.
+type Stored struct {
+	Seq      uint64
+	Group    string
+	Size     int64
+	Attempts int
+	Deaths   int
+	Delayed  bool
+}
+
+// Messages gives all messages in the order of their numbers.
+func (q *Queue) Messages() []Stored {
+	all := make([]Stored, len(q.msgs))
+	for i, x := range q.msgs {
+		all[i] = Stored{x.seq, x.group, x.size, x.attempts, x.deaths, x.state == surgetank.StateDelayed}
+	}
+	return all
+}
