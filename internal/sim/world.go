@@ -281,7 +281,7 @@ func (w *world) heal() {
 	w.run()
 	w.after(rng)
 	w.reopen(rng, !w.o.Crashes || rng.IntN(2) == 0) // whatever clients hold and forgot about comes back
-	opened := map[string]bool{} // dead letters may make queues later
+	opened := map[string]bool{}                     // dead letters may make queues later
 	for round := 0; round < 80 && w.ledger.bad == ""; round++ {
 		infos := w.infos()
 		if w.ledger.bad != "" {

@@ -287,7 +287,7 @@ func (m *Model) Crash() {
 		q.consumers, q.line, q.tat, q.turn, q.fresh = nil, nil, 0, 0, q.next
 		q.groups = map[string]*flow{plainLine: {}}
 		for _, x := range q.msgs {
-			x.consumer, x.deadline = nil, 0
+			x.consumer, x.deadline, x.lapsed = nil, 0, false
 			q.group(x.key())
 			q.place(x, x.notBefore)
 		}

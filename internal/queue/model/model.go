@@ -72,6 +72,7 @@ type Message struct {
 	deaths       int
 	deadline     int64
 	consumer     *Consumer
+	lapsed       bool   // it expired while it was leased
 	lease        uint64 // counts the hand-outs of the model
 }
 
@@ -173,7 +174,7 @@ func (q *Queue) due() {
 		q.place(x, 0)
 	}
 	for _, x := range q.at(func(x *Message) int64 { return x.expires }) {
-		if x.state != surgetank.StateLeased {
+		if x.lapsed = true; x.state != surgetank.StateLeased {
 			q.expire(x)
 		}
 	}
@@ -498,7 +499,7 @@ func (q *Queue) giveUp(x *Message, delay time.Duration, counted bool) {
 		}
 		x.attempts++
 	}
-	if x.expires != 0 && x.expires <= q.m.Now {
+	if x.lapsed {
 		q.expire(x)
 		return
 	}
