@@ -55,6 +55,18 @@ type Options struct {
 	// Drive, with Manual, is called while a call waits for its outcome, for drivers that have one goroutine. It must tick the
 	// broker and pump the log, and in the end get somewhere.
 	Drive func()
+	// Watch, with Manual, is called after every turn that the machine decided, before anything of it is written: for
+	// drivers that run something beside it and compare. What it is given it must not change.
+	Watch func(Turn)
+}
+
+// Turn is what one turn of the loop decided. Its commands are those that were finished, with their results.
+type Turn struct {
+	Number   uint64 // of the newest entry, which is this turn's if Output has records
+	Now      int64  // the machine's time, in nanoseconds since 1970
+	Commands []queue.Command
+	Output   *queue.Output
+	Machine  *queue.Machine
 }
 
 // Broker is a broker on a log. It implements surgetank.Broker.
@@ -89,6 +101,7 @@ type Broker struct {
 	tickets  chan ticket
 	subs     map[uint64]*subscription
 	snap     snapState
+	freed    freed
 	closed   chan struct{}
 	opened   chan error // has the outcome of the first entry
 	onceDown sync.Once

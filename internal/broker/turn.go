@@ -90,6 +90,13 @@ func (b *Broker) turn() bool {
 		b.spare, b.pending, b.taken = b.taken[:0], nil, nil
 	}
 
+	if w := b.opts.Watch; w != nil {
+		t := Turn{Number: b.number, Now: b.machine.TurnTime(now), Commands: b.cmds[:done], Output: &out, Machine: b.machine}
+		if out.Records > 0 {
+			t.Number = number
+		}
+		w(t)
+	}
 	if out.Records > 0 {
 		b.number, f.entry = number, number
 		b.snap.since += int64(len(out.Entry))
@@ -152,6 +159,7 @@ func (b *Broker) landed(t ticket) {
 	clear(b.flights[rest:])
 	b.flights = b.flights[:rest]
 	b.snapLanded(t)
+	b.trimFreed()
 }
 
 // release lets a turn's outputs go: hand-outs before answers, so that an answered receive finds what it got.
