@@ -333,7 +333,8 @@ const (
 )
 
 // fill reads once into buf. A buffer that a read filled is doubled, so that it follows what arrives and never what was
-// announced; one that has had little to do for a while shrinks.
+// announced; one that has had little to do for a while shrinks. Before login it holds the largest frame that is allowed by
+// then and does not grow, however much a stranger sends.
 func (c *conn) fill() error {
 	c.arena = nil
 	if c.pos > 0 {
@@ -356,7 +357,7 @@ func (c *conn) fill() error {
 	n, err := c.nc.Read(c.buf[c.end:])
 	c.end += n
 	switch {
-	case c.end == len(c.buf) && len(c.buf) < largeBuffer:
+	case c.end == len(c.buf) && len(c.buf) < largeBuffer && c.tuned.FrameMax > 0:
 		// Filled to the brim: there is more to come, make room for it now.
 		grown := make([]byte, 2*len(c.buf))
 		copy(grown, c.buf[:c.end])
