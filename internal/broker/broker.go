@@ -226,6 +226,10 @@ func (b *Broker) replay(replay commitlog.Replay) (entries int, err error) {
 		if err != nil {
 			return entries, err
 		}
+		if e.Lost {
+			return entries, surgetank.Errorf(surgetank.CodeCorrupt,
+				"the entry at offset %d was lost, and no snapshot says what became of its messages; run surgetank repair on the data directory", e.Offset)
+		}
 		h, err := b.machine.Replay(e.Data)
 		if err != nil {
 			return entries, surgetank.Errorf(surgetank.CodeCorrupt, "the log's entry at offset %d cannot be understood: %w", e.Offset, err)
