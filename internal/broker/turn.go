@@ -3,6 +3,7 @@ package broker
 import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/mutant"
 	"github.com/surgetank/surgetank/internal/queue"
 )
@@ -92,10 +93,12 @@ func (b *Broker) turn() bool {
 	}
 
 	if out.Records > 0 {
+		failpoint.Reach(failpoint.TurnDecided)
 		b.number, f.entry = number, number
 		b.snap.since += int64(len(out.Entry))
 		b.busyAt.CompareAndSwap(0, now)
 		b.log.Append(out.Entry, func(at commitlog.Offset, err error) { b.tickets <- ticket{number, at, err} })
+		failpoint.Reach(failpoint.TurnAppended)
 		if mutant.Is(mutant.EarlyRelease) {
 			b.release(&f)
 			f = flight{entry: number}
@@ -139,6 +142,7 @@ func (b *Broker) landed(t ticket) {
 	if b.busyAt.Store(0); b.number > b.durable {
 		b.busyAt.Store(b.clock.Now().UnixNano())
 	}
+	failpoint.Reach(failpoint.TurnDurable)
 	n := 0
 	for n < len(b.flights) && b.flights[n].entry <= t.entry {
 		b.release(&b.flights[n])
@@ -147,6 +151,7 @@ func (b *Broker) landed(t ticket) {
 	rest := copy(b.flights, b.flights[n:])
 	clear(b.flights[rest:])
 	b.flights = b.flights[:rest]
+	failpoint.Reach(failpoint.TurnReleased)
 	b.snapLanded(t)
 }
 
