@@ -85,6 +85,7 @@ type Broker struct {
 	tickets  chan ticket
 	subs     map[uint64]*subscription
 	snap     snapState
+	cut      cut
 	closed   chan struct{}
 	opened   chan error // has the outcome of the first entry
 	onceDown sync.Once

@@ -160,7 +160,16 @@ func (b *Broker) snapDone(r snapResult) {
 	b.trim(number)
 }
 
-// trim lets the log free what is neither needed by messages nor behind the newest snapshot.
+// cut is a trim of the log that is decided and may not be done yet.
+type cut struct {
+	before commitlog.Offset // entries before it are not needed; 0: there is nothing to trim
+	number uint64           // of the first entry that is kept
+	after  uint64           // the entry by which that is so
+}
+
+// trim lets the log free what is neither needed by messages nor behind the newest snapshot. What is needed is known of the machine,
+// which is ahead of the disk: an entry that is not durable yet may be what acked or moved the last message of a part. Until it is
+// durable a crash brings that message back to where it was, so the log is trimmed when it has landed.
 func (b *Broker) trim(snapshot uint64) {
 	number := min(snapshot+1, b.machine.Needed())
 	if mutant.Is(mutant.TrimTooFar) {
@@ -170,9 +179,20 @@ func (b *Broker) trim(snapshot uint64) {
 	if !ok {
 		return
 	}
-	b.places.trim(number)
+	b.cut = cut{before: at, number: number, after: b.number}
+	b.trimLanded()
+}
+
+// trimLanded trims what was decided, once the entry that it rests on is durable.
+func (b *Broker) trimLanded() {
+	c := b.cut
+	if c.before == 0 || c.after > b.durable {
+		return
+	}
+	b.cut = cut{}
+	b.places.trim(c.number)
 	b.background(func() {
-		if err := b.log.Trim(at); err != nil && b.Err() == nil {
+		if err := b.log.Trim(c.before); err != nil && b.Err() == nil {
 			b.logger.Error("the log could not be trimmed", "error", err)
 		}
 	})

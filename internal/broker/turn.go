@@ -153,6 +153,7 @@ func (b *Broker) landed(t ticket) {
 	b.flights = b.flights[:rest]
 	failpoint.Reach(failpoint.TurnReleased)
 	b.snapLanded(t)
+	b.trimLanded()
 }
 
 // release lets a turn's outputs go: hand-outs before answers, so that an answered receive finds what it got.
