@@ -24,6 +24,7 @@ type wireQueue struct {
 	Blocked   int64          `json:"blocked"`
 	Delayed   int64          `json:"delayed"`
 	Leased    int64          `json:"leased"`
+	Damaged   int64          `json:"damaged"`
 	Bytes     int64          `json:"bytes"`
 	OldestAge string         `json:"oldest_age"`
 	Groups    int64          `json:"groups"`
@@ -67,7 +68,7 @@ func (w *wireQueue) info() (i surgetank.QueueInfo, err error) {
 	return surgetank.QueueInfo{
 		Policy: w.Policy, Own: i.Own,
 		Name: surgetank.FullName(w.Vhost, w.Name), ID: w.ID, Config: settings.Qualify(config, w.Vhost), Created: w.Created,
-		Ready: w.Ready, Blocked: w.Blocked, Delayed: w.Delayed, Leased: w.Leased, Bytes: w.Bytes, OldestAge: age, Groups: w.Groups,
+		Ready: w.Ready, Blocked: w.Blocked, Delayed: w.Delayed, Leased: w.Leased, Damaged: w.Damaged, Bytes: w.Bytes, OldestAge: age, Groups: w.Groups,
 		Consumers: w.Consumers, Floor: w.Floor, Waiting: w.Waiting,
 		Published: n.Published, Duplicates: n.Duplicates, Refused: n.Refused, Delivered: n.Delivered, Acked: n.Acked, Nacked: n.Nacked,
 		Expired: n.Expired, DeadLettered: n.DeadLettered, Dropped: n.Dropped, LeasesLost: n.LeasesLost,
@@ -128,6 +129,16 @@ func (c *Client) PurgeQueue(ctx context.Context, name string) (int64, error) {
 	}
 	var ok struct{ Purged int64 }
 	err := c.ask(ctx, request{method: "POST", path: queuePath(name, "/purge")}, &ok)
+	return ok.Purged, err
+}
+
+// DropDamaged drops what cannot be read. See surgetank.Broker.
+func (c *Client) DropDamaged(ctx context.Context, name string) (int64, error) {
+	if err := checkName(name); err != nil {
+		return 0, err
+	}
+	var ok struct{ Purged int64 }
+	err := c.ask(ctx, request{method: "POST", path: queuePath(name, "/purge?damaged=true")}, &ok)
 	return ok.Purged, err
 }
 

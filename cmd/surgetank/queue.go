@@ -18,7 +18,7 @@ type queueCmds struct {
 	Show    queueShowCmd    `cmd:"" help:"Show one queue: settings, figures, and why its next message waits."`
 	Set     queueSetCmd     `cmd:"" help:"Create a queue, or change some of its settings."`
 	Rm      queueRmCmd      `cmd:"" help:"Delete a queue and what it holds."`
-	Purge   queuePurgeCmd   `cmd:"" help:"Drop every message that is not leased."`
+	Purge   queuePurgeCmd   `cmd:"" help:"Drop every message that is not leased, or only what is damaged."`
 	Pause   queuePauseCmd   `cmd:"" help:"Stop handing out; publishing goes on."`
 	Resume  queueResumeCmd  `cmd:"" help:"Hand out again."`
 	Peek    queuePeekCmd    `cmd:"" help:"Show messages without leasing them."`
@@ -49,6 +49,7 @@ type queueShape struct {
 	Blocked   int64  `json:"blocked"`
 	Delayed   int64  `json:"delayed"`
 	Leased    int64  `json:"leased"`
+	Damaged   int64  `json:"damaged"`
 	Bytes     int64  `json:"bytes"`
 	OldestAge string `json:"oldest_age"`
 	Groups    int64  `json:"groups"`
@@ -77,7 +78,7 @@ func shapeQueue(q surgetank.QueueInfo) queueShape {
 	vhost, name := surgetank.SplitName(q.Name)
 	shape := queueShape{
 		Name: name, Vhost: vhost, ID: q.ID, Created: q.Created, Settings: settings.Encode(settings.Unqualify(q.Config.WithDefaults())),
-		Ready: q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Bytes: q.Bytes, OldestAge: q.OldestAge.String(),
+		Ready: q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Damaged: q.Damaged, Bytes: q.Bytes, OldestAge: q.OldestAge.String(),
 		Groups: q.Groups, Consumers: q.Consumers, Floor: q.Floor, Waiting: q.Waiting,
 		Counts: queueCounts{q.Published, q.Duplicates, q.Refused, q.Delivered, q.Acked, q.Nacked, q.Expired, q.DeadLettered, q.Dropped, q.LeasesLost},
 	}
@@ -109,6 +110,9 @@ func (c *queueLsCmd) Run(s *session) error {
 					state := "running"
 					if q.Config.Paused {
 						state = "paused"
+					}
+					if q.Damaged > 0 {
+						state += fmt.Sprintf(", %s DAMAGED", count(q.Damaged))
 					}
 					name := shapes[i].Name
 					if shapes[i].Vhost != surgetank.DefaultVhost {
@@ -150,6 +154,9 @@ func showQueue(w io.Writer, q surgetank.QueueInfo) error {
 	fmt.Fprintf(w, "queue %s (vhost %s), made %s\n", printable(shape.Name), printable(shape.Vhost), q.Created.Format(time.RFC3339))
 	if q.Waiting != "" {
 		fmt.Fprintf(w, "waiting: %s\n", printable(q.Waiting))
+	}
+	if q.Damaged > 0 {
+		fmt.Fprintf(w, "DAMAGED: %s cannot be read; list them with queue peek --state damaged, drop them with queue purge --damaged\n", plural(q.Damaged, "message"))
 	}
 	fmt.Fprintf(w, "\nready %s  blocked %s  delayed %s  leased %s  (%s, oldest %s, %s groups, %d consumers)\n",
 		count(q.Ready), count(q.Blocked), count(q.Delayed), count(q.Leased), size(q.Bytes), age(q.OldestAge), count(q.Groups), q.Consumers)
@@ -280,7 +287,10 @@ func (c *queueRmCmd) Run(s *session) error {
 	})
 }
 
-type queuePurgeCmd struct{ queueArg }
+type queuePurgeCmd struct {
+	queueArg
+	Damaged bool `help:"Only messages that cannot be read. Their groups go on."`
+}
 
 func (c *queuePurgeCmd) Run(s *session) error {
 	return c.with(func(b surgetank.Broker) error {
@@ -288,7 +298,11 @@ func (c *queuePurgeCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
-		n, err := b.PurgeQueue(s.ctx, name)
+		purge := b.PurgeQueue
+		if c.Damaged {
+			purge = b.DropDamaged
+		}
+		n, err := purge(s.ctx, name)
 		if err != nil {
 			return err
 		}

@@ -33,6 +33,7 @@ func appendDelivery(b []byte, d *surgetank.Delivery) []byte {
 	}
 	b = appendTime(b, "deadline", d.Deadline)
 	b = appendMember(b, "state", string(d.State))
+	b = appendMember(b, "damage", d.Damage)
 	b = appendMember(b, "group", d.Group)
 	b = appendMember(b, "key", d.Key)
 	b = appendMember(b, "dedup_id", d.DedupID)
@@ -62,6 +63,9 @@ func appendDelivery(b []byte, d *surgetank.Delivery) []byte {
 	}
 	if len(d.Opaque) > 0 {
 		b = appendBase64(b, "opaque_base64", d.Opaque)
+	}
+	if d.Damage != "" {
+		return append(b, '}') // there is no body to show
 	}
 	if isJSON(d.Body, maxBodyDepth) {
 		b = append(append(b, `,"body":`...), d.Body...)
@@ -159,6 +163,7 @@ type queueView struct {
 	Blocked   int64          `json:"blocked"`
 	Delayed   int64          `json:"delayed"`
 	Leased    int64          `json:"leased"`
+	Damaged   int64          `json:"damaged"`
 	Bytes     int64          `json:"bytes"`
 	OldestAge string         `json:"oldest_age"`
 	Groups    int64          `json:"groups"`
@@ -187,7 +192,7 @@ func viewQueue(q *surgetank.QueueInfo) queueView {
 	v := queueView{
 		Name: name, Vhost: vhost, ID: q.ID, Created: q.Created.UTC(),
 		Settings: settings.Encode(settings.Unqualify(q.Config.WithDefaults())),
-		Ready:    q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Bytes: q.Bytes,
+		Ready:    q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Damaged: q.Damaged, Bytes: q.Bytes,
 		OldestAge: q.OldestAge.String(), Groups: q.Groups, Consumers: q.Consumers, Floor: q.Floor, Waiting: q.Waiting,
 		Counts: queueCounts{q.Published, q.Duplicates, q.Refused, q.Delivered, q.Acked, q.Nacked, q.Expired, q.DeadLettered, q.Dropped, q.LeasesLost},
 	}
