@@ -2,7 +2,6 @@ package broker
 
 import (
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/mutant"
 	"github.com/surgetank/surgetank/internal/queue"
 )
@@ -66,7 +65,7 @@ func (b *Broker) turn() bool {
 	now := b.now()
 	if len(b.pending) == 0 && b.machine.NextDeadline() > now {
 		b.spare = b.pending
-		return false
+		return b.heldDue(now)
 	}
 
 	size := int64(256)
@@ -101,8 +100,10 @@ func (b *Broker) turn() bool {
 	if out.Records > 0 {
 		b.number, f.entry = number, number
 		b.snap.since += int64(len(out.Entry))
-		b.busyAt.CompareAndSwap(0, now)
-		b.log.Append(out.Entry, func(at commitlog.Offset, err error) { b.tickets <- ticket{number, at, err} })
+		b.held.add(number, out.Entry, now, b.opts.Hold)
+		if !f.quiet() || b.held.full() || b.heldDue(now) {
+			b.appendHeld(now)
+		}
 		if mutant.Is(mutant.EarlyRelease) {
 			b.release(&f)
 			f = flight{entry: number}
@@ -117,6 +118,9 @@ func (b *Broker) turn() bool {
 	}
 	f.entry = b.number
 	b.flights = append(b.flights, f)
+	if !f.quiet() {
+		b.appendHeld(now)
+	}
 	return true
 }
 
