@@ -29,8 +29,8 @@ func TestSim(t *testing.T) {
 	}
 	c := Campaign{First: *firstFlag, Seeds: int64(*seedsFlag)}
 	if c.Seeds == 0 {
-		if c.Seeds = 400; testing.Short() {
-			c.Seeds = 60
+		if c.Seeds = 200; testing.Short() {
+			c.Seeds = 40
 		}
 	}
 	start := time.Now()
