@@ -48,7 +48,7 @@ simulator() {
     echo "a few seeds ran with the tests; CI=true, or make sim, runs thousands" >&2
     return 0
   fi
-  go test ./internal/sim -v -run 'TestSim$|EveryOperation' -seeds 10000 -timeout 30m &&
+  go test ./internal/sim -v -run 'TestSim$|EveryOperation|TestRot' -seeds 10000 -timeout 30m &&
     go test -tags mutants ./internal/sim -run Mutants -timeout 10m
 }
 
