@@ -109,7 +109,9 @@ func (c *campaign) prepare(ctx context.Context) (func(), error) {
 	c.dir = dir
 	if c.binary == "" {
 		c.binary = filepath.Join(dir, "surgetank")
-		if out, err := exec.CommandContext(ctx, "go", "build", "-o", c.binary, "github.com/surgetank/surgetank/cmd/surgetank").CombinedOutput(); err != nil {
+		build := exec.CommandContext(ctx, "go", "build", "-o", c.binary, "github.com/surgetank/surgetank/cmd/surgetank")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is released
+		if out, err := build.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("building surgetank: %w\n%s", err, out)
 		}
 	}
