@@ -47,6 +47,8 @@ var mutants = []struct {
 		change: change{"internal/vfs/os.go", "\treturn o.SyncDir(filepath.Dir(dir))\n", "\treturn nil\n"}},
 	{name: "a failed sync is repeated", scenarios: []string{"D8x"}, findings: append([]string{"met"}, gone...),
 		change: change{"internal/vfs/os_linux.go", "unix.Fdatasync(fd); !errors.Is(err, unix.EINTR)", "unix.Fdatasync(fd); !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EIO)"}},
+	{name: "the tail is trusted after a restart", scenarios: []string{"D8x"}, findings: gone,
+		change: change{"internal/disklog/open.go", "case !t.found.clean():", "case false:"}},
 	{name: "lock not taken", scenarios: []string{"B29"}, findings: []string{"two servers"},
 		change: change{"internal/vfs/os_unix.go", "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn false, nil", "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn true, nil"}},
 }
