@@ -43,6 +43,7 @@ sim: ## simulate the whole broker from SEEDS seeds (default 3000); a failure pri
 
 faults: ## a campaign of faults against a real server (Linux, best as root); FAULTS_FLAGS='-long'
 	@mkdir -p bench/results
+	@scripts/deps-faults.sh
 	$(GO) run ./test/faults -out bench/results $(FAULTS_FLAGS)
 
 fuzz: ## fuzz every target for FUZZTIME each (default 20s)
