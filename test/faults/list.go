@@ -6,6 +6,8 @@ package main
 var scenarios = append([]scenario{
 	{id: "P1", quick: true, fault: "kill -9 at random moments under load", run: killRandomly},
 	{id: "P2", fault: "kill -9 at the n-th system call", needs: canTrace, run: killAtCall},
+	{id: "P3", fault: "ended at named points of the code, by kill and by panic", needs: canBuild, run: endAtPoints},
+	{id: "P3s", fault: "ended at named points of a SQLite sink", needs: canBuild, run: endSinkAtPoints},
 	{id: "P4", quick: true, fault: "kill -9 during recovery, twice", needs: canTrace, run: killRecovery},
 	{id: "P5", fault: "stopped (SIGSTOP) for longer than a lease", run: stopAndContinue},
 	{id: "P6", quick: true, fault: "SIGTERM under load", run: terminate},

@@ -45,6 +45,8 @@ type loadOptions struct {
 	hold                  bool                    // consumers wait until released
 	poison                func(value string) bool // messages that no consumer can handle
 	foreignClock          bool                    // the server has another clock than we
+	amqp                  int                     // publishers, and as many consumers, that come by AMQP beside those of HTTP
+	heartbeat             time.Duration           // of AMQP connections
 }
 
 func (o loadOptions) withDefaults() loadOptions {
@@ -67,6 +69,9 @@ func (o loadOptions) withDefaults() loadOptions {
 	if o.timeout == 0 {
 		o.timeout = 3 * time.Second
 	}
+	if o.heartbeat == 0 {
+		o.heartbeat = 5 * time.Second
+	}
 	return o
 }
 
@@ -75,6 +80,7 @@ type load struct {
 	loadOptions
 	journal *history.Journal
 	base    func() string // the address to publish to and to consume from, asked before every call
+	door    func() string // the same for AMQP, as host:port; set before start where clients of AMQP are wanted
 	seed    uint64
 	say     func(format string, args ...any)
 
@@ -115,6 +121,10 @@ func (l *load) start(ctx context.Context) {
 			queue = grouped
 		}
 		l.cons.Go(func() { l.consumer(ctx, i, queue) })
+	}
+	for i := range l.amqp {
+		l.pubs.Go(func() { l.amqpPublisher(ctx, i) })
+		l.cons.Go(func() { l.amqpConsumer(ctx, i) })
 	}
 }
 
