@@ -22,6 +22,9 @@ import (
 // canLoopOnFuse says what is missing for a block device of our own.
 func canLoopOnFuse() error { return errors.Join(canFuse(), canLoop()) }
 
+// canBuildOnFuse says what is missing for a build of our own on a disk of our own.
+func canBuildOnFuse() error { return errors.Join(canFuse(), canBuild()) }
+
 // entryMagic begins every entry in a segment (docs/format.md), so that a block with it is one of the log's and not of ext4's journal.
 var entryMagic = []byte("SgE1")
 

@@ -177,9 +177,18 @@ func (p *powerDisk) off(ctx context.Context, within time.Duration) bool {
 	return false
 }
 
+// subject is whose power is cut.
+type subject int
+
+const (
+	asReleased subject = iota // the server that people run, on the disk itself
+	underExt4                 // the same, on ext4 on the disk as a block device
+	smallFiles                // a build that rolls, trims and snapshots every MiB, on the disk itself
+)
+
 // powerCuts cuts the power under load, at the n-th operation on the disk for random n, with each kind of survival in turn, and goes on
-// with what is left. Everything confirmed must be there every time. With block the disk is a block device under ext4.
-func powerCuts(block bool, short int, kinds ...powerfs.Survival) func(context.Context, *run) error {
+// with what is left. Everything confirmed must be there every time.
+func powerCuts(of subject, short int, kinds ...powerfs.Survival) func(context.Context, *run) error {
 	return func(ctx context.Context, r *run) error {
 		p, err := r.powerDisk("disk")
 		if err != nil {
@@ -187,19 +196,25 @@ func powerCuts(block bool, short int, kinds ...powerfs.Survival) func(context.Co
 		}
 		defer p.close()
 		r.server.data = filepath.Join(p.at, "data")
-		if block {
-			if err := p.ext4(); err != nil {
-				return err
-			}
+		load, most := loadOptions{size: 6000}, int64(250)
+		switch of {
+		case underExt4:
+			err = p.ext4()
+		case smallFiles:
+			load, most = loadOptions{size: 16000}, 600
+			r.server.binary, err = r.variant(ctx, "small", "", smallLog)
 		}
-		if err := r.begin(ctx, loadOptions{size: 6000}); err != nil {
+		if err != nil {
+			return err
+		}
+		if err := r.begin(ctx, load); err != nil {
 			return err
 		}
 		for i := range r.times(short, 200) {
 			s := kinds[i%len(kinds)]
-			p.disk.CutAfter(1 + r.rng.Int64N(250))
+			p.disk.CutAfter(1 + r.rng.Int64N(most))
 			if !p.off(ctx, 20*time.Second) {
-				r.fail("progress", "under load the disk was asked for fewer than 250 operations in 20 s: %s", oneLine(r.server.words(300)))
+				r.fail("progress", "under load the disk was asked for fewer than %d operations in 20 s: %s", most, oneLine(r.server.words(300)))
 			}
 			if err := p.powerCut(s); err != nil {
 				return err

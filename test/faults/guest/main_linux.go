@@ -35,6 +35,7 @@ const (
 )
 
 func main() {
+	fmt.Println("guest: begins")
 	err := run()
 	fmt.Println("guest: ended:", err)
 	unix.Sync()
