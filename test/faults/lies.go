@@ -123,48 +123,57 @@ func lyingDisk(ctx context.Context, r *run) error {
 	r.beyond, r.drained = true, true
 	survivals := []powerfs.Survival{powerfs.Some, powerfs.Noise, powerfs.Torn, powerfs.Nothing, powerfs.Names}
 	ends := map[string]int{}
-	tails := 0
+	tails, calls, confirmed := 0, 0, 0
+	r.extra = func(_ *history.History, rep *history.Report) { rep.Calls, rep.Confirmed = calls, confirmed }
 	for n := range r.times(15, 400) {
 		lie, s := lies[(n/len(survivals))%len(lies)], survivals[n%len(survivals)]
-		end, lost, err := r.lie(ctx, n, lie.about, s, lie.name+", "+s.String())
-		if err != nil {
-			return fmt.Errorf("trial %d (%s, %s): %w", n, lie.name, s, err)
+		t := trial{what: lie.name + ", " + s.String()}
+		if err := r.lie(ctx, n, lie.about, s, &t); err != nil {
+			return fmt.Errorf("trial %d (%s): %w", n, t.what, err)
 		}
-		ends[end]++
-		tails += lost
+		ends[t.end]++
+		tails, calls, confirmed = tails+t.Lost, calls+t.calls, confirmed+t.Confirmed
 	}
 	r.note("%d trials were refused by name, %d reported by name, %d whole, %d with the newest messages lost, all of them behind all that is there (%d messages)",
 		ends["refused"], ends["reported"], ends["whole"], ends["cut"], tails)
 	return nil
 }
 
+// trial is what became of one server on a disk that lied.
+type trial struct {
+	what, end      string
+	lied           time.Duration // when the disk lied for the first time
+	calls          int
+	history.Totals // Lost is of those that were confirmed
+}
+
 var logFile = regexp.MustCompile(`\d{16,}\.(seg|snap)|log\.state`)
 
-// lie is one trial. It says how it ended, and how many confirmed messages are gone.
-func (r *run) lie(ctx context.Context, n int, about func(powerfs.Kind) bool, s powerfs.Survival, what string) (end string, lost int, err error) {
+// lie makes one trial.
+func (r *run) lie(ctx context.Context, n int, about func(powerfs.Kind) bool, s powerfs.Survival, t *trial) error {
 	p, err := r.powerDisk(fmt.Sprintf("disk-%d", n))
 	if err != nil {
-		return "", 0, err
+		return err
 	}
 	defer p.close()
 	j, err := history.Create("", r.name, 0)
 	if err != nil {
-		return "", 0, err
+		return err
 	}
 	log, err := os.Create(filepath.Join(r.dir, fmt.Sprintf("trial-%d.log", n)))
 	if err != nil {
-		return "", 0, err
+		return err
 	}
 	defer log.Close()
 	p.server = &server{binary: r.binary, data: filepath.Join(p.at, "data"), log: log, journal: j}
 	if err := p.server.start(ctx); err != nil {
-		return "", 0, err
+		return err
 	}
 	c := newClient(98, p.server.url(), j, 5*time.Second)
 	defer c.close()
 	for _, q := range []string{grouped, plain} {
 		if err := c.declare(ctx, q, queueSettings[q]); err != nil {
-			return "", 0, err
+			return err
 		}
 	}
 	// Nobody consumes: what is there after the cut is then all that the disk has kept.
@@ -173,29 +182,30 @@ func (r *run) lie(ctx context.Context, n int, about func(powerfs.Kind) bool, s p
 	defer l.abandon()
 	honest := 100 + r.rng.Int64N(600)
 	if !r.until(ctx, 20*time.Second, func() bool { return l.confirmed.Load() >= honest }) {
-		return "", 0, errors.New("nothing was published")
+		return errors.New("nothing was published")
 	}
+	t.lied = j.Now()
 	p.disk.SetFault(func(op powerfs.Op) powerfs.Outcome { return powerfs.Outcome{Lie: about(op.Kind)} })
 	p.disk.CutAfter(20 + r.rng.Int64N(500))
 	p.off(ctx, 20*time.Second)
 	l.deadline.Store(0)
 	l.once.Do(func() { close(l.stop) })
 	if err := p.powerCut(s); err != nil {
-		return "", 0, err
+		return err
 	}
 	l.abandon()
-	return r.afterLie(ctx, p, what)
+	return r.afterLie(ctx, p, t)
 }
 
-// afterLie starts the server on what a lying disk has left and judges what it does.
-func (r *run) afterLie(ctx context.Context, p *powerDisk, what string) (end string, lost int, err error) {
+// afterLie starts the server on what the disk has left, and judges what it does.
+func (r *run) afterLie(ctx context.Context, p *powerDisk, t *trial) error {
 	sv := p.server
 	named := func() bool { return logFile.MatchString(sv.words(8000)) }
 	report := func(format string, args ...any) {
-		r.wrong = append(r.wrong, history.Finding{Check: "lie", Value: what, Detail: fmt.Sprintf(format, args...) + "; the server's words: " + oneLine(sv.words(500))})
+		r.wrong = append(r.wrong, history.Finding{Check: "lie", Value: t.what, Detail: fmt.Sprintf(format, args...) + "; the server's words: " + oneLine(sv.words(500))})
 	}
 	refused := func() {
-		switch end = "refused"; {
+		switch t.end = "refused"; {
 		case sv.code <= 0:
 			report("it ended with exit code %d", sv.code)
 		case !named():
@@ -204,53 +214,60 @@ func (r *run) afterLie(ctx context.Context, p *powerDisk, what string) (end stri
 	}
 	if _, err := p.start(ctx); err != nil {
 		if !errors.Is(err, errNotReady) {
-			return "", 0, err
+			return err
 		}
 		refused()
-		return end, 0, nil
+		t.calls = len(sv.journal.Ops())
+		t.Totals, _ = history.TotalQueue(&history.History{Ops: sv.journal.Ops(), Queues: checked})
+		return nil
 	}
 	// A publisher of its own name would publish values again: none runs.
 	l := newLoad(loadOptions{publishers: -1, consumers: 4, honest: true, size: 12000}, sv.journal, sv.url, 1, r.say)
 	l.start(ctx)
 	go l.giveUpOn(named)
 	drained, err := l.finish(ctx, 30*time.Second)
-	if !drained {
-		if !sv.alive() {
-			refused()
-			return end, 0, nil
-		}
-		if end = "reported"; !named() {
-			report("it started, could not be drained, and names no file: %v", err)
-		}
-	}
 	h := &history.History{Ops: sv.journal.Ops(), Queues: checked, Drained: drained}
+	t.calls = len(h.Ops)
 	totals, bad := history.TotalQueue(h)
+	t.Totals = totals
 	_, disorder := history.GroupOrder(h)
 	bad = append(slices.DeleteFunc(bad, func(f history.Finding) bool { return f.Check == "lost" }), disorder...)
 	if len(bad) > 0 {
 		report("%d findings, the first: %s", len(bad), bad[0])
 	}
-	if !drained {
-		return end, totals.Lost, nil
+	switch {
+	case !drained && !sv.alive():
+		refused()
+		return nil
+	case !drained:
+		if t.end = "reported"; !named() {
+			report("it started, could not be drained, and names no file: %v", err)
+		}
+		return nil
 	}
-	if gap := gap(h.Ops); gap != "" {
+	first, gap := gap(h.Ops)
+	if gap != "" {
 		report("%s, and nobody was told", gap)
 	}
-	if totals.Lost == 0 {
-		return "whole", 0, nil
+	if first != nil && first.Return < t.lied {
+		report("%s was confirmed at %v, before the disk lied for the first time at %v, and is lost", first.Value, first.Return, t.lied)
 	}
-	return "cut", totals.Lost, nil
+	t.end = "whole"
+	if t.Lost > 0 {
+		t.end = "cut"
+	}
+	return nil
 }
 
-// gap finds a confirmed message that never came out though one came out whose publish began after the first was confirmed.
-func gap(ops []history.Op) string {
+// gap gives the confirmed message that never came out and was confirmed first, nil when there is none; and says when one came out whose publish
+// began after that, which the newest being lost does not explain.
+func gap(ops []history.Op) (first *history.Op, what string) {
 	out := map[string]bool{}
 	for _, op := range ops {
 		if op.Kind == history.Deliver {
 			out[op.Value] = true
 		}
 	}
-	var first *history.Op // the lost one that was confirmed first
 	for i := range ops {
 		op := &ops[i]
 		if op.Kind == history.Publish && op.Outcome == history.OK && !out[op.Value] && (first == nil || op.Return < first.Return) {
@@ -259,10 +276,10 @@ func gap(ops []history.Op) string {
 	}
 	for _, op := range ops {
 		if first != nil && op.Kind == history.Publish && out[op.Value] && op.Call > first.Return && !again(ops, op) {
-			return fmt.Sprintf("%s was confirmed at %v and is lost, and %s, published at %v, is there", first.Value, first.Return, op.Value, op.Call)
+			return first, fmt.Sprintf("%s was confirmed at %v and is lost, and %s, published at %v, is there", first.Value, first.Return, op.Value, op.Call)
 		}
 	}
-	return ""
+	return first, ""
 }
 
 // again tells whether a value had been published before op.

@@ -42,6 +42,8 @@ var mutants = []struct {
 		change: change{"internal/vfs/os_linux.go", "unix.Fdatasync(fd); !errors.Is(err, unix.EINTR)", "unix.Fdatasync(fd); !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EIO)"}},
 	{name: "the tail is trusted after a restart", scenarios: []string{"D8x"}, findings: gone,
 		change: change{"internal/disklog/open.go", "case !t.found.clean():", "case false:"}},
+	{name: "the wall clock is believed", scenarios: []string{"T30"}, findings: []string{"delay", "expiry", "lease", "two leases", "life cycle", "group in flight"},
+		change: change{"internal/clock/clock.go", "{ return time.Now() }", "{ return time.Now().Round(0) }"}},
 	{name: "lock not taken", scenarios: []string{"B29"}, findings: []string{"two servers"},
 		change: change{"internal/vfs/os_unix.go", "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn false, nil", "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn true, nil"}},
 }
