@@ -160,39 +160,39 @@ func (b *Broker) snapDone(r snapResult) {
 	b.trim(number)
 }
 
-// cut is a trim of the log that is decided and may not be done yet.
-type cut struct {
-	before commitlog.Offset // entries before it are not needed; 0: there is nothing to trim
-	number uint64           // of the first entry that is kept
-	after  uint64           // the entry by which that is so
+// trim lets the log free what is neither needed by messages nor behind the newest snapshot, as soon as that is durable.
+func (b *Broker) trim(snapshot uint64) {
+	b.freed = freed{before: min(snapshot+1, b.machine.Needed()), known: b.number}
+	if mutant.Is(mutant.TrimTooFar) {
+		b.freed.before = snapshot + 1
+	}
+	if mutant.Is(mutant.TrimTooSoon) {
+		b.freed.known = b.durable
+	}
+	b.trimFreed()
 }
 
-// trim lets the log free what is neither needed by messages nor behind the newest snapshot. What is needed is known of the machine,
-// which is ahead of the disk: an entry that is not durable yet may be what acked or moved the last message of a part. Until it is
-// durable a crash brings that message back to where it was, so the log is trimmed when it has landed.
-func (b *Broker) trim(snapshot uint64) {
-	number := min(snapshot+1, b.machine.Needed())
-	if mutant.Is(mutant.TrimTooFar) {
-		number = snapshot + 1
+// freed is a part of the log that the machine needs no more: entries before one. The machine knows that from facts up to an
+// entry, an ack or a copy at the log's end, which a crash can still take back until that entry is durable. The
+// messages would be there again then, and must be readable.
+type freed struct {
+	before, known uint64 // 0: nothing is to be freed
+}
+
+// trimFreed trims what waits to be trimmed, if it may be.
+func (b *Broker) trimFreed() {
+	f := b.freed
+	if f.before == 0 || f.known > b.durable {
+		return
 	}
-	at, ok := b.places.offset(number)
+	b.freed = freed{}
+	at, ok := b.places.offset(f.before)
 	if !ok {
 		return
 	}
-	b.cut = cut{before: at, number: number, after: b.number}
-	b.trimLanded()
-}
-
-// trimLanded trims what was decided, once the entry that it rests on is durable.
-func (b *Broker) trimLanded() {
-	c := b.cut
-	if c.before == 0 || c.after > b.durable {
-		return
-	}
-	b.cut = cut{}
-	b.places.trim(c.number)
+	b.places.trim(f.before)
 	b.background(func() {
-		if err := b.log.Trim(c.before); err != nil && b.Err() == nil {
+		if err := b.log.Trim(at); err != nil && b.Err() == nil {
 			b.logger.Error("the log could not be trimmed", "error", err)
 		}
 	})
@@ -263,7 +263,7 @@ func (b *Broker) restore() (commitlog.Offset, error) {
 		return 0, err
 	}
 	defer file.Close()
-	r := bufio.NewReaderSize(file, 1<<20)
+	r := bufio.NewReaderSize(file, 16<<10) // the file below reads whole blocks
 	bad := func(err error) error {
 		return surgetank.Errorf(surgetank.CodeCorrupt, "the snapshot up to offset %d cannot be understood: %w", at, err)
 	}

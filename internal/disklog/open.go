@@ -58,6 +58,7 @@ func listDir(fs vfs.FS, dir string) (ls listing, err error) {
 //	*.tmp                          never part of the log: removed
 //	segments below state.oldest    trimmed, not yet removed: removed
 //	a segment missing in between   lost by the disk or a person: ErrCorrupt
+//	a segment of another log       put there by a person: ErrCorrupt
 //	last frames, marked synced     the end; writing goes on behind them
 //	last frames, not marked        copied to the next segment, synced there, cut here
 //	a broken frame, not marked     torn tail: cut, with a line in the log
@@ -159,6 +160,9 @@ func (l *Log) openSegments(numbers []uint64) ([]*segment, error) {
 			continue
 		}
 		if want := st.oldest + uint64(len(segs)); number != want {
+			if err := l.stranger(numbers); err != nil {
+				return nil, err
+			}
 			return nil, damaged(l.files.path(segmentName(want)), 0, "the file is missing")
 		}
 		s, err := l.openSegment(name, number)
@@ -176,6 +180,9 @@ func (l *Log) openSegments(numbers []uint64) ([]*segment, error) {
 // removeTrimmed removes segments that were trimmed when the log stopped before it had removed them. What the state file says
 // may be in the page cache alone, after a failed sync, so it is written and synced once more before anything rests on it.
 func (l *Log) removeTrimmed(numbers []uint64) error {
+	if err := l.stranger(numbers); err != nil {
+		return err // it may hold what somebody still needs
+	}
 	if err := l.writeSlot(l.keeper.state.oldest, l.keeper.state.first); err != nil {
 		return err
 	}

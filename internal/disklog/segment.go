@@ -117,7 +117,7 @@ func readHeader(f vfs.File, name string, number uint64, log id) (segmentHeader, 
 	case wrong != "":
 		return h, 0, damaged(name, 0, "the segment's header %s", wrong)
 	case h.log != log:
-		return h, 0, damaged(name, 16, "the segment belongs to another log")
+		return h, 0, misplaced(name, 16, "the file belongs to another log; move it out of the directory, and put the right one in its place")
 	case h.number != number:
 		return h, 0, damaged(name, 48, "the file holds segment %d, not the one that its name says", h.number)
 	}

@@ -329,8 +329,8 @@ func (r *snapReader) nextBlock() error {
 	if n > snapBlock {
 		return damaged(r.name, r.pos, "a block of %d bytes cannot be", n)
 	}
-	if r.buf == nil {
-		r.buf = make([]byte, snapBlock)
+	if len(r.buf) < int(n) {
+		r.buf = make([]byte, n)
 	}
 	b := r.buf[:n]
 	if err := readFull(r.f, r.name, b, r.pos+snapBlockHead); err != nil {

@@ -18,7 +18,7 @@ type change struct{ file, old, new string }
 // smallLog makes files of 1 MiB and a snapshot every MiB, so that a run of seconds rolls, trims and snapshots as one of days does.
 var smallLog = []change{
 	{"internal/disklog/disklog.go", "DefaultSegmentBytes = 64 << 20", "DefaultSegmentBytes = 1 << 20"},
-	{"internal/broker/broker.go", "def(&opts.SnapshotBytes, 64<<20)", "def(&opts.SnapshotBytes, 1<<20)"},
+	{"internal/broker/broker.go", "def(&opts.SnapshotBytes, 128<<20)", "def(&opts.SnapshotBytes, 2<<20)"},
 }
 
 // canBuild says what is missing for builds of our own.
