@@ -21,6 +21,9 @@ func (b *Broker) unreadable(o *queue.Handout, cause error) (at int64, ok bool) {
 	if surgetank.CodeOf(cause) == surgetank.CodeClosed || errors.Is(cause, errMoved) || !b.alive() {
 		return 0, false
 	}
+	if o.Consumer == 0 && retryAfter(cause) > 0 {
+		return 0, true // nobody was to get it: whoever is will find out
+	}
 	c := &queue.Quarantine{ID: surgetank.MessageID{Queue: o.Queue.ID(), Seq: o.Seq}, Lease: o.Lease, NoAck: o.Lease == 0 && o.Consumer != 0,
 		What: cause.Error(), Retry: retryAfter(cause)}
 	b.logger.Error("a message cannot be read; it is kept out of its line", "queue", o.Queue.Name(), "message", c.ID.String(), "group", o.Group,
@@ -37,7 +40,8 @@ func (b *Broker) unreadable(o *queue.Handout, cause error) (at int64, ok bool) {
 
 // retryAfter says when it is worth while to read again: soon where the disk gave an error, never where it gave other bytes.
 func retryAfter(cause error) time.Duration {
-	if surgetank.CodeOf(cause) == surgetank.CodeInternal {
+	var e *surgetank.Error
+	if errors.As(cause, &e) && e.Code == surgetank.CodeInternal && !errors.Is(cause, errMoved) {
 		return retryUnreadable
 	}
 	return 0

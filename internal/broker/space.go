@@ -115,7 +115,9 @@ func (b *Broker) move(found []queue.Survivor) {
 func (b *Broker) immovable(v *queue.Survivor, cause error) {
 	id := surgetank.MessageID{Queue: v.Queue, Seq: v.Seq}
 	b.logger.Error("a message cannot be read to be moved; its part of the log is kept until it is dropped", "message", id.String(), "error", cause)
-	b.internal(&queue.Quarantine{ID: id, What: cause.Error(), Retry: retryAfter(cause)}, func(error) {})
+	if retryAfter(cause) == 0 {
+		b.internal(&queue.Quarantine{ID: id, What: cause.Error()}, func(error) {})
+	}
 }
 
 // moved ends the freeing of the oldest part. Where something of it is still needed, for it cannot be read, nothing behind it can be freed

@@ -140,6 +140,24 @@ func TestDiskErrorIsTriedAgain(t *testing.T) {
 	inject := vfs.NewInject(disk)
 	r := grouped(t, inject, disk)
 	inject.SetFault(vfs.Fault{Ops: vfs.OpRead, N: 1, Err: syscall.EIO})
+	if shown, err := r.Peek(t.Context(), "q", surgetank.PeekOptions{Max: 1}); err != nil || len(shown) != 1 || shown[0].Damage != "" {
+		t.Errorf("one error of the disk is no damage: %+v, %v", shown, err)
+	}
+	inject.SetFault(vfs.Fault{Ops: vfs.OpRead, N: 1, Forever: true, Err: syscall.EIO})
+	if shown, err := r.Peek(t.Context(), "q", surgetank.PeekOptions{Max: 1}); err != nil || len(shown) != 1 || shown[0].Damage == "" || r.info("q").Damaged != 0 {
+		t.Errorf("a peek that cannot read shows %+v, %v, and %d are damaged", shown, err, r.info("q").Damaged)
+	}
+	inject.SetFault(vfs.Fault{})
+	fails := 2
+	inject.SetHook(func(op vfs.Op, _ string) {
+		if op&vfs.OpRead == 0 {
+			return
+		}
+		if fails--; fails == 0 {
+			inject.SetFault(vfs.Fault{})
+		}
+	})
+	inject.SetFault(vfs.Fault{Ops: vfs.OpRead, N: 1, Forever: true, Err: syscall.EIO})
 	ds := r.receive("q", 9)
 	r.wantBodies(ds, "message 0 of none", "message 1 of none", "message 2 of none", "message 3 of none")
 	if i := r.info("q"); i.Damaged != 1 || !strings.Contains(i.Waiting, "input/output error") {
