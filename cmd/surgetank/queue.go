@@ -105,8 +105,8 @@ func showQueue(w io.Writer, q surgetank.QueueInfo) error {
 	if q.Damaged > 0 {
 		fmt.Fprintf(w, "DAMAGED: %s cannot be read; list them with queue peek --state damaged, drop them with queue purge --damaged\n", plural(q.Damaged, "message"))
 	}
-	fmt.Fprintf(w, "\nready %s  blocked %s  delayed %s  leased %s  (%s, oldest %s, %s groups, %d consumers)\n",
-		count(q.Ready), count(q.Blocked), count(q.Delayed), count(q.Leased), size(q.Bytes), age(q.OldestAge), count(q.Groups), q.Consumers)
+	fmt.Fprintf(w, "\nready %s  blocked %s  delayed %s  leased %s  damaged %s  (%s, oldest %s, %s groups, %d consumers)\n",
+		count(q.Ready), count(q.Blocked), count(q.Delayed), count(q.Leased), count(q.Damaged), size(q.Bytes), age(q.OldestAge), count(q.Groups), q.Consumers)
 	fmt.Fprintf(w, "since the server started: published %s  duplicates %s  refused %s  delivered %s  acked %s  nacked %s  dead-lettered %s  expired %s  dropped %s  leases lost %s\n\n",
 		count(q.Published), count(q.Duplicates), count(q.Refused), count(q.Delivered), count(q.Acked), count(q.Nacked), count(q.DeadLettered), count(q.Expired), count(q.Dropped), count(q.LeasesLost))
 	if q.Policy != "" {
