@@ -27,6 +27,7 @@ type subscriber struct {
 	vhost  string
 	queue  string
 	sub    surgetank.Subscription
+	seat   *auth.Admission // it counts as a connection
 	pool   string // key in pools, "" without one
 	busy   int    // requests that use it now
 	closed bool
@@ -102,7 +103,11 @@ func (c *call) subscribe() error {
 			s.pool = "\n" + poolName
 		}
 	}
+	if s.seat, err = c.api.opts.Auth.Admit(c.user, c.vhost()); err != nil {
+		return err
+	}
 	if err := c.api.subs.add(s, c.api.limits.Subscriptions, &o.Pool); err != nil {
+		s.seat.Leave()
 		return err
 	}
 	sub, err := c.broker().Subscribe(c.r.Context(), c.queue(), o)
@@ -164,6 +169,7 @@ func (h *subscribers) drop(s *subscriber) bool {
 		return false
 	}
 	s.closed = true
+	s.seat.Leave()
 	delete(h.byID, s.id)
 	if s.idle != nil {
 		s.idle.Stop()
