@@ -28,8 +28,8 @@ type subscriber struct {
 	queue  string
 	sub    surgetank.Subscription
 	seat   *auth.Admission // it counts as a connection
-	pool   string // key in pools, "" without one
-	busy   int    // requests that use it now
+	pool   string          // key in pools, "" without one
+	busy   int             // requests that use it now
 	closed bool
 	idle   *time.Timer
 
