@@ -27,6 +27,7 @@ type channel struct {
 	lingering map[*consumer]struct{} // cancelled, with deliveries that are not acknowledged
 	due       []*consumer            // for follow
 	reply     *replyConsumer
+	settled   bool // deliveries were settled without an answer
 
 	// Guarded by c.mu.
 	closed    bool
@@ -353,8 +354,8 @@ func (ch *channel) shut() {
 		})
 	}
 	ends.Wait()
-	if len(back) > 0 {
-		c.srv.settleAll(back)
+	if len(back) > 0 || ch.settled {
+		c.srv.settleAll(back) // and so all that was settled before: AMQP has no answer to an ack but the channel's close-ok
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/test/hostile"
 )
 
 // FuzzConnection (run it with -fuzzminimizetime=1x: what it covers varies from run to run) feeds whatever comes to an open connection, and checks that the server says only what can be
@@ -29,9 +30,9 @@ func FuzzConnection(f *testing.F) {
 		b = b[strings.Index(string(b), string(method(0, &wire.ConnectionOpen{VirtualHost: "/"})))+16:]
 		f.Add(b)
 	}
-	for _, m := range malformed {
-		if len(m.in) < 1000 {
-			f.Add(join(openOne, m.in))
+	for _, c := range hostile.Cases() {
+		if b := c.Offence(); len(b) > 0 && len(b) < 1000 {
+			f.Add(b)
 		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

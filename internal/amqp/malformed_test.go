@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -46,102 +45,6 @@ func deepTable(depth int) wire.Table {
 	return t
 }
 
-// malformed is what a broken or hostile client sends once its connection is open, and the code that ends the connection (or, below
-// 500, the channel).
-var malformed = []struct {
-	name string
-	in   []byte
-	code wire.Code
-	text string // a part of the reply
-}{
-	{"frame too large", []byte{1, 0, 1, 0, 3, 0x0d, 0x40}, 501, "type 1, all octets = <<>>: {frame_too_large,200000,131064}"},
-	{"size of 4 GiB", []byte{3, 0, 1, 0xff, 0xff, 0xff, 0xff}, 501, "frame_too_large"},
-	{"bad end octet", append(openOne[:len(openOne)-1:len(openOne)-1], 0), 501, "invalid_frame_end_marker,0"},
-	{"heartbeat on a channel", wire.AppendFrame(nil, 8, 3, nil), 505, "type 8, all octets = <<>>"},
-	{"heartbeat with payload", wire.AppendFrame(nil, 8, 0, []byte("x")), 501, "unknown_frame"},
-	{"unknown frame type", []byte{9, 0, 0}, 501, "type 9, all octets = <<>>: unknown_frame"},
-	{"empty method", wire.AppendFrame(nil, 1, 1, nil), 501, "cannot decode <<>>"},
-	{"half an id", join(openOne, wire.AppendFrame(nil, 1, 1, []byte{0, 0})), 501, "cannot decode <<0,0>>"},
-	{"publish on a closed channel", publishQ, 504, "expected 'channel.open'"},
-	{"header on a closed channel", header(60, 0, 0, noProps), 504, "expected 'channel.open'"},
-	{"channel opened twice", join(openOne, openOne), 504, "second 'channel.open' seen"},
-	{"channel above channel_max", method(3000, &wire.ChannelOpen{}), 504, "above the negotiated channel_max"},
-	{"unknown class", join(openOne, wire.AppendFrame(nil, 1, 1, []byte{0, 99, 0, 1})), 503, "unknown class 99"},
-	{"unknown method", join(openOne, wire.AppendFrame(nil, 1, 1, []byte{0, 60, 0, 99})), 540, "unknown method 99 of class 60"},
-	{"arguments cut short", join(openOne, wire.AppendFrame(nil, 1, 1, []byte{0, 50, 0, 10, 0})), 501, "cannot decode"},
-	{"short string past the end", join(openOne, wire.AppendFrame(nil, 1, 1, []byte{0, 50, 0, 10, 0, 0, 200, 'q'})), 501, "cannot decode"},
-	{"trailing bytes", join(openOne, wire.AppendFrame(nil, 1, 1, []byte{0, 90, 0, 10, 0})), 501, "1 bytes too many"},
-	{"header without a method", join(openOne, header(60, 0, 0, noProps)), 505, "expected method frame, got non method frame instead"},
-	{"body without a header", join(openOne, body("x")), 505, "expected method frame, got non method frame instead"},
-	{"body right after publish", join(openOne, publishQ, body("x")), 505, "expected content header for class 60, got non content header frame instead"},
-	{"method instead of a header", join(openOne, publishQ, publishQ), 505, "expected content header for class 60, got non content header frame instead"},
-	{"method instead of a body", join(openOne, publishQ, header(60, 0, 5, noProps), publishQ), 505, "expected content body, got non content body frame instead"},
-	{"header instead of a body", join(openOne, publishQ, header(60, 0, 5, noProps), header(60, 0, 5, noProps)), 505, "expected content body"},
-	{"header of another class", join(openOne, publishQ, header(10, 0, 0, noProps)), 505, "expected content header for class 60, got one for class 10 instead"},
-	{"weight 7", join(openOne, publishQ, header(60, 7, 0, noProps)), 505, "weight 7"},
-	{"body of 2^64-1", join(openOne, publishQ, header(60, 0, 1<<64-1, noProps)), 406, "message size 18446744073709551615 is larger than configured max size 16777216"},
-	{"body of 17 MiB", join(openOne, publishQ, header(60, 0, 17<<20, noProps)), 406, "message size 17825792 is larger"},
-	{"body longer than announced", join(openOne, publishQ, header(60, 0, 3, noProps), body("four")), 501, "the body has 4 bytes, its header announced 3"},
-	{"a thousand empty body frames", join(openOne, publishQ, header(60, 0, 3, noProps), bytes.Repeat(body(""), 1000)), 505, "empty body frames"},
-	{"endless property flags", join(openOne, publishQ, header(60, 0, 0, bytes.Repeat([]byte{0xff}, 1000))), 502, "property flags"},
-	{"flags without values", join(openOne, publishQ, header(60, 0, 0, []byte{0xff, 0xfc})), 502, "cannot decode the properties"},
-	{"header cut short", join(openOne, publishQ, wire.AppendFrame(nil, 2, 1, []byte{0, 60, 0, 0})), 501, "cannot decode"},
-	{"a name that is not UTF-8", join(openOne, method(1, &wire.QueueDeclare{Queue: "\xff\xfe"})), 501, "not UTF-8"},
-	{"a key that is not UTF-8", join(openOne, method(1, &wire.BasicPublish{RoutingKey: "\xff"})), 501, "cannot decode"},
-	{"a name with a control character", join(openOne, method(1, &wire.QueueDeclare{Queue: "a\x1fb"})), 406, "control character"},
-	{"tables 3000 deep", join(openOne, publishQ, header(60, 0, 0, (&wire.Properties{Flags: wire.HasHeaders, Headers: deepTable(3000)}).Append(nil))), 501, "nested more than 32 deep"},
-	{"arguments 40 deep", join(openOne, method(1, &wire.QueueDeclare{Queue: "q", Arguments: deepTable(40)})), 501, "nested more than 32 deep"},
-	{"unknown field type", join(openOne, method(1, &wire.QueueDeclare{Queue: "q", Arguments: wire.Table("\x01kZ")})), 501, "unknown field type"},
-	{"table longer than its frame", join(openOne, wire.AppendFrame(nil, 1, 1, []byte{0, 50, 0, 10, 0, 0, 1, 'q', 0, 0xff, 0xff, 0xff, 0xff})), 501, "cannot decode"},
-	{"connection.open twice", method(0, &wire.ConnectionOpen{VirtualHost: "/"}), 504, "unexpected method in connection state running"},
-	{"start-ok late", method(0, plainAuth), 504, "unexpected method in connection state running"},
-	{"secure-ok out of order", method(0, &wire.ConnectionSecureOk{}), 504, "unexpected method in connection state running"},
-	{"a queue method on channel 0", method(0, &wire.QueueDeclare{}), 504, "unexpected method in connection state running"},
-	{"content on channel 0", wire.AppendFrame(nil, 3, 0, []byte("x")), 505, "expected method frame"},
-	{"a server's method", join(openOne, method(1, &wire.QueueDeclareOk{})), 503, "not for servers"},
-	{"a server's bare method", join(openOne, method(1, wire.Bare(wire.IDTxSelectOk))), 503, "not for servers"},
-	{"100,000 keys in CC", join(openOne, publishQ, header(60, 0, 0, (&wire.Properties{Flags: wire.HasHeaders, Headers: manyKeys()}).Append(nil))), 406, "more than 1024 keys"},
-	{"65,000 headers", join(openOne, publishQ, header(60, 0, 0, (&wire.Properties{Flags: wire.HasHeaders, Headers: bytes.Repeat([]byte("\x00V"), 60000)}).Append(nil))), 501, "more than 8192 fields"},
-}
-
-func manyKeys() wire.Table {
-	var a wire.Array
-	for range 8000 {
-		a = a.AddString("k")
-	}
-	return wire.Table(nil).AddArray("CC", a)
-}
-
-func TestMalformedFrames(t *testing.T) {
-	bn := start(t, Limits{})
-	for _, tt := range malformed {
-		t.Run(tt.name, func(t *testing.T) {
-			p := dialRaw(t, bn.addr)
-			p.login("guest", "/", wire.Tuning{ChannelMax: 2047, FrameMax: 131072})
-			p.raw(tt.in)
-			for {
-				_, m := p.method()
-				var got wire.Closing
-				switch m := m.(type) {
-				case *wire.ChannelOpenOk:
-					continue
-				case *wire.ConnectionClose:
-					got = m.Closing
-				case *wire.ChannelClose:
-					got = m.Closing
-				default:
-					t.Fatalf("%T", m)
-				}
-				if got.ReplyCode != tt.code || !strings.Contains(got.ReplyText, tt.text) || !strings.HasPrefix(got.ReplyText, tt.code.String()+" - ") {
-					t.Errorf("%d %s, want %d %s", got.ReplyCode, got.ReplyText, tt.code, tt.text)
-				}
-				return
-			}
-		})
-	}
-	bn.works(t)
-}
-
 // works checks that the server still serves others.
 func (bn *bench) works(t *testing.T) {
 	t.Helper()
@@ -170,94 +73,6 @@ func (bn *bench) pipe() net.Conn {
 func opening() []byte {
 	return join([]byte(wire.ProtocolHeader), method(0, plainAuth),
 		method(0, &wire.ConnectionTuneOk{Tuning: wire.Tuning{ChannelMax: 2047, FrameMax: 131072}}), method(0, &wire.ConnectionOpen{VirtualHost: "/"}))
-}
-
-// TestEveryCut sends what is malformed, and what is not, cut after each byte, and then hangs up. The server must end each
-// connection by itself and be none the worse.
-func TestEveryCut(t *testing.T) {
-	bn := start(t, Limits{})
-	good := join(openOne, method(1, &wire.QueueDeclare{Queue: "q", Arguments: args("x-max-length", 10)}),
-		method(1, &wire.ConfirmSelect{}), publishQ, header(60, 0, 3, (&wire.Properties{Flags: wire.HasHeaders | wire.HasContentType, Headers: args("k", "v")}).Append(nil)), body("abc"),
-		method(1, &wire.BasicConsume{Queue: "q"}), method(1, &wire.BasicAck{DeliveryTag: 1}), method(1, &wire.ChannelClose{}), method(0, &wire.ConnectionClose{}))
-	streams := [][]byte{join(opening(), good)}
-	for _, m := range malformed {
-		if len(m.in) < 300 {
-			streams = append(streams, join(opening(), m.in))
-		}
-	}
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, 8)
-	for i, s := range streams {
-		first := len(opening()) // the opening's own cuts once are enough
-		if i == 0 {
-			first = 0
-		}
-		for cut := first; cut <= len(s); cut++ {
-			slots <- struct{}{}
-			wg.Go(func() {
-				defer func() { <-slots }()
-				nc, err := net.Dial("tcp", bn.addr)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				defer nc.Close()
-				nc.SetDeadline(time.Now().Add(patience))
-				if _, err := nc.Write(s[:cut]); err != nil && !isReset(err) {
-					t.Error(err)
-				}
-				nc.(*net.TCPConn).CloseWrite()
-				if _, err := io.Copy(io.Discard, nc); err != nil && !isReset(err) {
-					t.Errorf("stream %d cut at %d: the server does not let go: %v", i, cut, err)
-				}
-			})
-		}
-	}
-	wg.Wait()
-	until(t, "all connections end", func() bool { return len(bn.server.connections()) == 0 })
-	bn.works(t)
-}
-
-// TestByteByByte sends a whole session in segments of one byte.
-func TestByteByByte(t *testing.T) {
-	bn := start(t, Limits{})
-	p := dialRaw(t, bn.addr)
-	p.nc.(*net.TCPConn).SetNoDelay(true)
-	for _, b := range join(opening(), openOne, method(1, &wire.QueueDeclare{Queue: "q"}), publishQ, header(60, 0, 6, noProps), body("abc"), body("def"),
-		method(1, &wire.BasicGet{Queue: "q"})) {
-		p.raw([]byte{b})
-	}
-	want[*wire.ConnectionStart](p, 0)
-	want[*wire.ConnectionTune](p, 0)
-	want[*wire.ConnectionOpenOk](p, 0)
-	want[*wire.ChannelOpenOk](p, 1)
-	want[*wire.QueueDeclareOk](p, 1)
-	want[*wire.BasicGetOk](p, 1)
-	if _, b := p.content(); b != "abcdef" {
-		t.Errorf("body %q", b)
-	}
-}
-
-func TestContentsOfTwoChannelsInterleaved(t *testing.T) {
-	bn := start(t, Limits{})
-	p := bn.connect("guest")
-	p.channel(1)
-	p.channel(2)
-	p.send(1, &wire.QueueDeclare{Queue: "q"})
-	want[*wire.QueueDeclareOk](p, 1)
-	on2 := func(b []byte) []byte {
-		b = bytes.Clone(b)
-		binary.BigEndian.PutUint16(b[1:], 2)
-		return b
-	}
-	p.raw(join(publishQ, on2(publishQ), header(60, 0, 4, noProps), on2(header(60, 0, 4, noProps)), body("on"), on2(body("tw")), on2(body("o.")), body("e.")))
-	for _, want1 := range []string{"two.", "one."} {
-		p.send(1, &wire.BasicGet{Queue: "q", NoAck: true})
-		want[*wire.BasicGetOk](p, 1)
-		if _, b := p.content(); b != want1 {
-			t.Errorf("%q, want %q", b, want1)
-		}
-	}
 }
 
 // TestHandshakeRefusals: what goes wrong before the connection is open.

@@ -14,6 +14,7 @@ var floors = map[string]int{
 
 	"internal/clock":     10, // helpers of floor 1: pure, or the edge of the machine (time, files)
 	"internal/mutant":    10,
+	"internal/failpoint": 10,
 	"internal/vfs":       10,
 	"internal/jsonpath":  10,
 	"internal/settings":  10,
@@ -52,7 +53,7 @@ var floors = map[string]int{
 // doorsMayImport is all of the module that floor 4 may import, its own subpackages aside: doors and consumers know the
 // words and who may, not each other and not the engine.
 var doorsMayImport = map[string]bool{
-	"": true, "internal/auth": true, "internal/clock": true, "internal/jsonpath": true, "internal/settings": true,
+	"": true, "internal/auth": true, "internal/clock": true, "internal/failpoint": true, "internal/jsonpath": true, "internal/settings": true,
 	"internal/policy": true,
 }
 

@@ -420,8 +420,8 @@ func (m *Machine) restoreChunk(d *decoder) {
 			d.fail("a message names a group that does not exist")
 			return
 		}
-		if s.has(slotNoted) && q.notes[index*chunkSlots+uint64(i)] == nil {
-			d.fail("a message's dead-letter note is missing")
+		if s.has(slotNoted) != (q.notes[index*chunkSlots+uint64(i)] != nil) {
+			d.fail("a message and its dead-letter note do not agree")
 			return
 		}
 		s.clear(slotExpired) // it is not leased now: its entry among the times expires it again

@@ -1,0 +1,235 @@
+package amqp
+
+import (
+	"io"
+	"net"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/test/hostile"
+)
+
+// target is the server as the hostile cases see it.
+func (bn *bench) target() hostile.AMQP {
+	return hostile.AMQP{Dial: func() (net.Conn, error) { return net.Dial("tcp", bn.addr) }, User: "guest", Password: "guest", Patience: patience}
+}
+
+// watched has a bystander work for as long as the test lasts, whom nothing may disturb and after whom nothing may be left.
+func (bn *bench) watched(t *testing.T) {
+	t.Helper()
+	b, err := bn.target().Watch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		n, err := b.Stop()
+		if err != nil {
+			t.Errorf("the bystander was disturbed: %v", err)
+		}
+		t.Logf("a bystander exchanged %d messages meanwhile", n)
+		until(t, "all connections end", func() bool { return len(bn.server.connections()) == 0 })
+	})
+}
+
+// TestHostileListIsComplete: each number of the list has a case.
+func TestHostileListIsComplete(t *testing.T) {
+	var have []int
+	for _, c := range hostile.Cases() {
+		have = append(have, c.Number)
+	}
+	for n := 1; n <= hostile.Last; n++ {
+		if !slices.Contains(have, n) {
+			t.Errorf("case %d is missing", n)
+		}
+	}
+	t.Logf("%d cases for %d numbers", len(have), hostile.Last)
+}
+
+// TestHostile plays every case against a server, with a bystander who must not notice.
+func TestHostile(t *testing.T) {
+	bn := start(t, Limits{Handshake: 2 * time.Second})
+	bn.watched(t)
+	bn.play(t, false)
+	bn.works(t)
+}
+
+func (bn *bench) play(t *testing.T, slow bool) {
+	t.Run("cases", func(t *testing.T) { // ends when all of them have
+		for _, c := range hostile.Cases() {
+			t.Run(c.String(), func(t *testing.T) {
+				t.Parallel()
+				if err := bn.target().Play(c, slow); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	})
+}
+
+// TestHostileByteByByte plays every case in segments of one byte. The answers must be the same.
+func TestHostileByteByByte(t *testing.T) {
+	bn := start(t, Limits{Handshake: 2 * time.Second})
+	bn.watched(t)
+	bn.play(t, true)
+	bn.works(t)
+}
+
+// TestHostileCuts cuts every case after each byte and then hangs up or breaks off.
+func TestHostileCuts(t *testing.T) {
+	bn := start(t, Limits{})
+	bn.watched(t)
+	target := bn.target()
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 16)
+	cuts := 0
+	for _, c := range hostile.Cases() {
+		stream := c.Stream(target, 0)
+		for _, at := range c.Places(target, false) {
+			if testing.Short() && at%7 != 0 {
+				continue
+			}
+			for _, e := range []hostile.Ending{hostile.FIN, hostile.RST} {
+				cuts++
+				slots <- struct{}{}
+				wg.Go(func() {
+					defer func() { <-slots }()
+					if err := target.Cut(stream, at, e); err != nil {
+						t.Errorf("%v: %v", c, err)
+					}
+				})
+			}
+		}
+	}
+	wg.Wait()
+	t.Logf("%d cuts", cuts)
+	bn.works(t)
+}
+
+// TestHostileSilence cuts every case after each byte and then says nothing any more. The server must end the connection by itself, at the
+// limit for an opening or after missed heartbeats, in time that the test lets pass.
+func TestHostileSilence(t *testing.T) {
+	inBubble(t, Limits{MaxStrangers: 1 << 16, MaxStrangersPerPeer: 1 << 16}, func(t *testing.T, bn *bench) {
+		target := hostile.AMQP{Dial: func() (net.Conn, error) { return bn.pipe(), nil }, User: "remote", Password: "remote", Patience: time.Minute}
+		cuts := 0
+		for _, c := range hostile.Cases() {
+			stream := c.Stream(target, 1)
+			var wg sync.WaitGroup
+			for _, at := range c.Places(target, false) {
+				if testing.Short() && at%7 != 0 {
+					continue
+				}
+				cuts++
+				wg.Go(func() {
+					if err := target.Cut(stream, at, hostile.Silence); err != nil {
+						t.Errorf("%v: %v", c, err)
+					}
+				})
+			}
+			wg.Wait()
+			synctest.Wait()
+			if n := len(bn.server.connections()); n != 0 {
+				t.Fatalf("%v: %d connections are left", c, n)
+			}
+		}
+		t.Logf("%d cuts", cuts)
+	})
+}
+
+// TestStrangersAreSmall: what a connection can make the server hold before it has logged in, with everything that the protocol lets it
+// send by then: halves of frames, tables, heartbeats without end.
+func TestStrangersAreSmall(t *testing.T) {
+	bn := start(t, Limits{})
+	const n = 300
+	measure := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapInuse + m.StackInuse
+	}
+	beats := make([]byte, 0, 512<<10)
+	for len(beats) < cap(beats)-8 {
+		beats = wire.AppendHeartbeat(beats)
+	}
+	for name, in := range map[string][]byte{
+		"half a frame": append([]byte(wire.ProtocolHeader), append([]byte{1, 0, 0, 0, 0, 0x0f, 0xf8}, make([]byte, 4000)...)...),
+		"heartbeats":   append([]byte(wire.ProtocolHeader), beats...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := measure()
+			var wg sync.WaitGroup
+			conns := make([]net.Conn, n)
+			for i := range conns {
+				nc, theirs := net.Pipe() // which holds nothing: what was written has been read
+				bn.server.ServeConn(addressed{theirs, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1 + i}})
+				conns[i] = nc
+				go io.Copy(io.Discard, nc)
+				wg.Go(func() {
+					if _, err := nc.Write(in); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			if got := len(bn.server.connections()); got != n {
+				t.Errorf("%d of %d connections are left", got, n)
+			}
+			each := int64(measure()-before) / n
+			t.Logf("a stranger costs %d bytes", each)
+			if each > 64<<10 {
+				t.Errorf("a stranger costs %d bytes; at most 64 KiB are meant", each)
+			}
+			for _, nc := range conns {
+				nc.Close()
+			}
+			until(t, "all end", func() bool { return len(bn.server.connections()) == 0 })
+		})
+	}
+}
+
+// TestLoginsAreCheckedForTheRealPeer: a peer is on this machine by its own address; what it says of itself proves nothing, nor does
+// the address it was accepted on.
+func TestLoginsAreCheckedForTheRealPeer(t *testing.T) {
+	bn := start(t, Limits{})
+	for _, tt := range []struct {
+		peer net.Addr
+		want string
+	}{
+		{&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}, "tune"},
+		{&net.TCPAddr{IP: net.IPv6loopback, Port: 1}, "tune"},
+		{&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, "close"},
+		{&net.UnixAddr{Name: "@", Net: "unix"}, "close"},
+	} {
+		ours, theirs := net.Pipe()
+		bn.server.ServeConn(addressed{theirs, tt.peer})
+		p := &peer{t: t, nc: ours}
+		p.raw([]byte(wire.ProtocolHeader))
+		want[*wire.ConnectionStart](p, 0)
+		p.send(0, plainAuth)
+		_, m := p.method()
+		got := "close"
+		if _, ok := m.(*wire.ConnectionTune); ok {
+			got = "tune"
+		}
+		if got != tt.want {
+			t.Errorf("guest from %v: %s, want %s", tt.peer, got, tt.want)
+		}
+		ours.Close()
+	}
+}
+
+// addressed is a connection accepted on loopback whose peer is elsewhere.
+type addressed struct {
+	net.Conn
+	peer net.Addr
+}
+
+func (a addressed) RemoteAddr() net.Addr { return a.peer }
+func (a addressed) LocalAddr() net.Addr {
+	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 5672}
+}

@@ -1,0 +1,225 @@
+package hostile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"time"
+)
+
+// Answer is what must come of a case.
+type Answer struct {
+	kind kind
+	Code uint16 // of connection.close or channel.close
+	Text string // a part of the reply text
+}
+
+type kind uint8
+
+const (
+	onConnection kind = iota // connection.close, then the end
+	onChannel                // channel.close; the connection goes on
+	silent                   // the connection ends without a close method
+	header                   // the protocol header, then the end
+	goesOn                   // nothing: it is no offence
+)
+
+func (a Answer) String() string {
+	switch a.kind {
+	case onConnection:
+		return fmt.Sprintf("connection.close with %d %q", a.Code, a.Text)
+	case onChannel:
+		return fmt.Sprintf("channel.close with %d %q", a.Code, a.Text)
+	case silent:
+		return "the connection's end without a word"
+	case header:
+		return "the protocol header and the connection's end"
+	}
+	return "no offence"
+}
+
+func closes(code uint16, text string) Answer  { return Answer{onConnection, code, text} }
+func refuses(code uint16, text string) Answer { return Answer{onChannel, code, text} }
+
+// Case is one offence.
+type Case struct {
+	Number int // in the list of 85; several cases can be variants of one
+	Name   string
+	stage  stage
+	in     func(s AMQP) []byte
+	want   Answer
+	talk   func(s AMQP, p *Peer) error // what bytes alone do not say; in is then only for cuts
+}
+
+// stage is how far the connection has come when the offence begins.
+type stage uint8
+
+const (
+	first stage = iota // nothing was said
+	early              // the protocol header was sent
+	open               // it is open
+)
+
+func (c Case) String() string { return fmt.Sprintf("%02d %s", c.Number, c.Name) }
+
+// Cases gives every case in the order of its number.
+func Cases() []Case {
+	all := slices.Concat(beforeOpen, onOpen, talks)
+	slices.SortStableFunc(all, func(a, b Case) int { return a.Number - b.Number })
+	return all
+}
+
+// Last is the highest number of the list; 71 (cuts) and 72 (segments) are ways of playing the others.
+const Last = 85
+
+// Stream is all that the client says in a case, from the first byte. heartbeat, in seconds, makes the server end a connection that is
+// open and falls silent. It is nil for a dialogue that has no fixed bytes.
+func (c Case) Stream(s AMQP, heartbeat uint16) []byte {
+	if c.in == nil {
+		return nil
+	}
+	return append(c.opening(s, heartbeat), c.in(s)...)
+}
+
+func (c Case) opening(s AMQP, heartbeat uint16) []byte {
+	switch c.stage {
+	case first:
+		return nil
+	case early:
+		return []byte(protocolHeader)
+	}
+	return s.login(heartbeat)
+}
+
+// Play commits the offence once and compares the answer; with slow, in segments of one byte.
+func (s AMQP) Play(c Case, slow bool) error {
+	p, err := s.dial()
+	if err != nil {
+		return err
+	}
+	defer p.conn.Close()
+	if c.stage == open {
+		if err := errors.Join(p.send(s.login(0)), p.opened()); err != nil {
+			return fmt.Errorf("logging in: %w", err)
+		}
+	}
+	p.slow = slow
+	if c.talk != nil {
+		return c.talk(s, p)
+	}
+	in := c.in(s)
+	if c.stage == early {
+		in = append([]byte(protocolHeader), in...)
+	}
+	// What is written slowly may be refused in the middle; the answer counts, which the server sends before it hangs up.
+	if err := p.send(in); err != nil && !reset(err) {
+		return err
+	}
+	switch c.want.kind {
+	case header:
+		return p.helloed()
+	case goesOn:
+		if err := p.works(); err != nil {
+			return err
+		}
+		return p.goodbye()
+	case onChannel:
+		return errors.Join(p.refused(c.want), p.works())
+	}
+	return p.refused(c.want)
+}
+
+// helloed checks that the server named its protocol and hung up.
+func (p *Peer) helloed() error {
+	for {
+		if err := p.fill(); err != nil {
+			if string(p.buf) != protocolHeader || !errors.Is(err, io.EOF) && !reset(err) {
+				return fmt.Errorf("the answer was %q, %v; want the protocol header and the end", p.buf, err)
+			}
+			return nil
+		}
+	}
+}
+
+// Ending is what follows a cut.
+type Ending string
+
+// The ways in which a peer can end.
+const (
+	FIN     Ending = "FIN"     // it hangs up in order
+	RST     Ending = "RST"     // it breaks off
+	Silence Ending = "silence" // it says nothing more and stays
+)
+
+// Cut sends the first bytes of a stream and then ends. However it ends, the server must let go of the connection by itself; for
+// silence within its time limit for an opening, or the heartbeat's.
+func (s AMQP) Cut(stream []byte, at int, e Ending) error {
+	p, err := s.dial()
+	if err != nil {
+		return err
+	}
+	if err := p.conn.SetDeadline(time.Now().Add(p.patience)); err != nil {
+		return errors.Join(err, p.conn.Close())
+	}
+	stream = p.named(stream)
+	drained := make(chan error, 1)
+	go func() { // at the same time, for a pipe holds nothing
+		_, err := io.Copy(io.Discard, p.conn)
+		drained <- err
+	}()
+	_, err = p.conn.Write(stream[:at])
+	if err != nil && reset(err) {
+		err = nil // the server has refused what came so far
+	}
+	switch tc, isTCP := p.conn.(*net.TCPConn); {
+	case err != nil:
+	case e == RST && isTCP:
+		err = errors.Join(tc.SetLinger(0), tc.Close())
+	case e == FIN && isTCP:
+		if err = tc.CloseWrite(); err != nil && reset(err) {
+			err = nil
+		}
+	case e != Silence:
+		err = p.conn.Close()
+	}
+	if end := <-drained; err == nil && end != nil && !reset(end) {
+		err = fmt.Errorf("the server does not let go: %w", end)
+	}
+	if cerr := p.conn.Close(); err == nil && e == Silence {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("cut after %d bytes, then %s: %w", at, e, err)
+	}
+	return nil
+}
+
+// Places gives where to cut the stream of a case: after every byte of a short one; of a long one after every byte of its beginning and its
+// end and, unless all are asked for, a spread of places between. The login, which is the same for all, is cut in case 71 alone.
+func (c Case) Places(s AMQP, all bool) []int {
+	const dense = 300
+	n, from := len(c.Stream(s, 0)), len(c.opening(s, 0))
+	if n == 0 {
+		return nil
+	}
+	if c.Number == 71 {
+		from = 0
+	}
+	var at []int
+	for i := from; i <= n; i++ {
+		if all || i <= from+dense || i >= n-dense/2 || i%997 == 0 {
+			at = append(at, i)
+		}
+	}
+	return at
+}
+
+// Offence is what a case sends on a connection that is open; nil for one that comes before that.
+func (c Case) Offence() []byte {
+	if c.stage != open || c.in == nil {
+		return nil
+	}
+	return c.in(AMQP{})
+}

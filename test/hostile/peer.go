@@ -1,0 +1,318 @@
+package hostile
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// AMQP is a server to play cases against. Its methods may be called by many goroutines.
+type AMQP struct {
+	Dial           func() (net.Conn, error)
+	User, Password string
+	// Patience is how long an answer that must come may take. It only bounds a failing test.
+	Patience time.Duration
+}
+
+// Limits that the opening of every case agrees on.
+const (
+	channelMax = 64
+	frameMax   = 131072
+)
+
+// login is what an honest client says up to connection.open. Everything of it can be sent before the first answer is read.
+func (s AMQP) login(heartbeat uint16) []byte {
+	return join([]byte(protocolHeader), startOk(capable, "PLAIN", plain(s.User, s.Password)), tuneOk(channelMax, frameMax, heartbeat), connectionOpen("/"))
+}
+
+// Peer is one connection that writes frames by hand. It is for one goroutine.
+type Peer struct {
+	conn     net.Conn
+	patience time.Duration
+	slow     bool   // writes one byte at a time
+	own      string // stands for the cases' queue, so that connections are not in each other's way
+	buf      []byte
+}
+
+// peers counts connections, for names.
+var peers atomic.Int64
+
+func (s AMQP) dial() (*Peer, error) {
+	conn, err := s.Dial()
+	if err != nil {
+		return nil, err
+	}
+	if tc, ok := conn.(*net.TCPConn); ok {
+		if err := tc.SetNoDelay(true); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+	}
+	return &Peer{conn: conn, patience: s.Patience, own: fmt.Sprintf("h%06d", peers.Add(1)%1e6)}, nil
+}
+
+// open gives a connection that is logged in.
+func (s AMQP) open() (*Peer, error) {
+	p, err := s.dial()
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(p.send(s.login(0)), p.opened()); err != nil {
+		return nil, errors.Join(err, p.conn.Close())
+	}
+	return p, nil
+}
+
+// opened reads the server's half of the opening.
+func (p *Peer) opened() error {
+	for _, id := range []uint16{10, 30, 41} {
+		if _, err := p.expect(0, connection, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// send writes bytes.
+func (p *Peer) send(b []byte) error {
+	if err := p.conn.SetWriteDeadline(time.Now().Add(p.patience)); err != nil {
+		return err
+	}
+	b = p.named(b)
+	step := len(b)
+	if p.slow {
+		step = 1
+	}
+	for ; len(b) > 0; b = b[step:] {
+		if _, err := p.conn.Write(b[:step]); err != nil {
+			return fmt.Errorf("writing: %w", err)
+		}
+	}
+	return nil
+}
+
+// named puts the name of the connection's own queue in.
+func (p *Peer) named(b []byte) []byte { return bytes.ReplaceAll(b, []byte(q), []byte(p.own)) }
+
+// reply is a frame that the server sent.
+type reply struct {
+	typ       byte
+	ch        uint16
+	class, id uint16 // of a method
+	payload   []byte // behind class and id
+}
+
+func (r reply) String() string {
+	if r.typ != frameMethod {
+		return fmt.Sprintf("a frame of type %d on channel %d", r.typ, r.ch)
+	}
+	s := fmt.Sprintf("method %d.%d on channel %d", r.class, r.id, r.ch)
+	if code, text, ok := r.closing(); ok {
+		s += fmt.Sprintf(" (%d %s)", code, text)
+	}
+	return s
+}
+
+// closing takes a connection.close or channel.close apart.
+func (r reply) closing() (code uint16, text string, ok bool) {
+	if r.typ != frameMethod || !(r.class == connection && r.id == 50) && !(r.class == channel && r.id == 40) || len(r.payload) < 3 {
+		return 0, "", false
+	}
+	n := int(r.payload[2])
+	if len(r.payload) < 3+n+4 {
+		return 0, "", false
+	}
+	return binary.BigEndian.Uint16(r.payload), string(r.payload[3 : 3+n]), true
+}
+
+// fill reads more.
+func (p *Peer) fill() error {
+	if err := p.conn.SetReadDeadline(time.Now().Add(p.patience)); err != nil {
+		return err
+	}
+	b := make([]byte, 16<<10)
+	n, err := p.conn.Read(b)
+	p.buf = append(p.buf, b[:n]...)
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// next reads a frame that is no heartbeat. io.EOF says that the server has closed the connection between two frames.
+func (p *Peer) next() (reply, error) {
+	for {
+		for len(p.buf) < 7 {
+			if err := p.fill(); err != nil {
+				return reply{}, ended(err, len(p.buf) == 0)
+			}
+		}
+		size := binary.BigEndian.Uint32(p.buf[3:])
+		if size > frameMax {
+			return reply{}, fmt.Errorf("the server sent a frame of %d bytes", size)
+		}
+		for len(p.buf) < 8+int(size) {
+			if err := p.fill(); err != nil {
+				return reply{}, ended(err, false)
+			}
+		}
+		r := reply{typ: p.buf[0], ch: binary.BigEndian.Uint16(p.buf[1:]), payload: append([]byte(nil), p.buf[7:7+size]...)}
+		if p.buf[7+size] != frameEnd {
+			return reply{}, errors.New("the server sent a frame without an end octet")
+		}
+		p.buf = p.buf[8+size:]
+		if r.typ == frameHeartbeat {
+			continue
+		}
+		if r.typ == frameMethod {
+			if size < 4 {
+				return reply{}, errors.New("the server sent a method without an id")
+			}
+			r.class, r.id, r.payload = binary.BigEndian.Uint16(r.payload), binary.BigEndian.Uint16(r.payload[2:]), r.payload[4:]
+		}
+		return r, nil
+	}
+}
+
+// ended gives io.EOF for an end of the connection between frames, however it came about.
+func ended(err error, clean bool) error {
+	if clean && (errors.Is(err, io.EOF) || reset(err)) {
+		return io.EOF
+	}
+	return err
+}
+
+// reset tells a connection that the other end broke off from a timeout.
+func reset(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && !op.Timeout() || errors.Is(err, io.ErrClosedPipe)
+}
+
+// expect reads a method, which must be this one.
+func (p *Peer) expect(ch, class, id uint16) (reply, error) {
+	r, err := p.next()
+	if err != nil {
+		return r, fmt.Errorf("waiting for method %d.%d on channel %d: %w", class, id, ch, err)
+	}
+	if r.typ != frameMethod || r.ch != ch || r.class != class || r.id != id {
+		return r, fmt.Errorf("got %s, want method %d.%d on channel %d", r, class, id, ch)
+	}
+	return r, nil
+}
+
+// ask sends a method and reads its answer, the next method of its class.
+func (p *Peer) ask(ch uint16, m []byte, class, id uint16) error {
+	if err := p.send(m); err != nil {
+		return err
+	}
+	_, err := p.expect(ch, class, id)
+	return err
+}
+
+// content reads a header and a body.
+func (p *Peer) content() (properties []byte, text string, err error) {
+	r, err := p.next()
+	if err != nil {
+		return nil, "", err
+	}
+	if r.typ != frameHeader || len(r.payload) < 14 {
+		return nil, "", fmt.Errorf("got %s, want a content header", r)
+	}
+	properties, size := r.payload[12:], binary.BigEndian.Uint64(r.payload[4:])
+	for uint64(len(text)) < size {
+		r, err := p.next()
+		if err != nil {
+			return nil, "", err
+		}
+		if r.typ != frameBody {
+			return nil, "", fmt.Errorf("got %s, want a body", r)
+		}
+		text += string(r.payload)
+	}
+	return properties, text, nil
+}
+
+// get takes a message off a queue without acknowledgement.
+func (p *Peer) get(ch uint16, name string) (properties []byte, text string, err error) {
+	if err := p.ask(ch, method(ch, basic, 70, uint16(0), name, uint8(1)), basic, 71); err != nil {
+		return nil, "", err
+	}
+	return p.content()
+}
+
+// works shows that the connection still serves: a channel can be opened, and closes.
+func (p *Peer) works() error {
+	const ch = 33
+	if err := p.send(channelOpen(ch)); err != nil {
+		return err
+	}
+	for {
+		r, err := p.next()
+		if err != nil {
+			return err
+		}
+		if _, _, closing := r.closing(); closing {
+			return fmt.Errorf("got %s, want no offence taken", r)
+		}
+		if r.ch == ch {
+			break // answers to what came before are passed over
+		}
+	}
+	return p.ask(ch, method(ch, channel, 40, uint16(200), "", uint16(0), uint16(0)), channel, 41)
+}
+
+// goodbye closes in order.
+func (p *Peer) goodbye() error {
+	if err := p.ask(0, connectionClose(), connection, 51); err != nil {
+		return err
+	}
+	return p.closed()
+}
+
+// closed checks that the server has closed the socket and says nothing more.
+func (p *Peer) closed() error {
+	r, err := p.next()
+	switch {
+	case err == nil:
+		return fmt.Errorf("got %s where the connection ought to be closed", r)
+	case errors.Is(err, io.EOF):
+		return nil
+	}
+	return fmt.Errorf("the connection is not closed: %w", err)
+}
+
+// refused reads until the server closes the connection or the channel, and compares why.
+func (p *Peer) refused(want Answer) error {
+	for {
+		r, err := p.next()
+		if errors.Is(err, io.EOF) {
+			if want.kind == silent {
+				return nil
+			}
+			return fmt.Errorf("the connection was closed without a word, want %s", want)
+		}
+		if err != nil {
+			return err
+		}
+		code, text, ok := r.closing()
+		if !ok {
+			if r.typ == frameMethod && r.class == connection && r.id == 41 && want.kind == silent {
+				return errors.New("the connection was opened")
+			}
+			continue // the answers to what came before
+		}
+		kind := onChannel
+		if r.class == connection {
+			kind = onConnection
+		}
+		if kind != want.kind || code != want.Code || !strings.Contains(text, want.Text) {
+			return fmt.Errorf("got %s, want %s", r, want)
+		}
+		return nil
+	}
+}
