@@ -24,8 +24,8 @@ type checkShape struct {
 	OK       bool            `json:"ok"`
 	Queues   int             `json:"queues"`
 	Sinks    int             `json:"sinks"`
-	Problems config.Problems `json:"problems"`
 	Policies int             `json:"policies"`
+	Problems config.Problems `json:"problems"`
 }
 
 // Run reads a file and reports every mistake. It talks to nobody: whether a sink's table is there shows when it is applied.
