@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 GO    ?= go
 
-.PHONY: help test deps build lint race cross bench bench-amqp chaos-main conformance sim faults fuzz clean
+.PHONY: help test deps build lint race cross bench bench-amqp chaos-main conformance sim sim-release faults soak fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -41,9 +41,16 @@ bench-amqp: ## measure RabbitMQ and Surgetank with one AMQP client; needs Debian
 sim: ## simulate the whole broker from SEEDS seeds (default 3000); a failure prints its seed
 	$(GO) test ./internal/sim -timeout 0 -seeds $(or $(SEEDS),3000)
 
+sim-release: ## the release run: simulate until STATES crash states (default 5000000) were checked; FIRST=seed goes on
+	$(GO) run ./test/simulate -states $(or $(STATES),5000000) -first $(or $(FIRST),1)
+
 faults: ## a campaign of faults against a real server (Linux, best as root); FAULTS_FLAGS='-long'
 	@mkdir -p bench/results
 	$(GO) run ./test/faults -out bench/results $(FAULTS_FLAGS)
+
+soak: ## hold 70 % of the capacity for 30 minutes with churn and a kill -9 every 30 s (Linux); SOAK_FLAGS='-for 10m'
+	@mkdir -p bench/results
+	$(GO) run ./test/soak -out bench/results $(SOAK_FLAGS)
 
 fuzz: ## fuzz every target for FUZZTIME each (default 20s)
 	@scripts/fuzz.sh

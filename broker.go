@@ -24,7 +24,8 @@ type Broker interface {
 
 	// Settle ends or extends leases and returns when that is durable, one result per settlement.
 	Settle(ctx context.Context, s []Settlement) ([]SettleResult, error)
-	// SettleAsync is to Settle what PublishAsync is to Publish; done may be nil.
+	// SettleAsync is to Settle what PublishAsync is to Publish. done may be nil: then nobody waits for the settlements, and
+	// they may become durable some milliseconds later, with what is written next.
 	SettleAsync(ctx context.Context, s []Settlement, done func([]SettleResult, error)) error
 
 	// Transact publishes and settles as one: all of it becomes durable together or none of it does. An error

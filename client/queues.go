@@ -30,6 +30,8 @@ type wireQueue struct {
 	Consumers int64          `json:"consumers"`
 	Floor     uint64         `json:"floor"`
 	Waiting   string         `json:"waiting"`
+	Policy    string         `json:"policy"`
+	Declared  map[string]any `json:"declared"`
 	Counts    struct {
 		Published    uint64 `json:"published"`
 		Duplicates   uint64 `json:"duplicates"`
@@ -53,8 +55,17 @@ func (w *wireQueue) info() (i surgetank.QueueInfo, err error) {
 	if err != nil {
 		return i, surgetank.Errorf(surgetank.CodeInternal, "the server sent a duration that is none: %w", err)
 	}
+	if w.Policy != "" {
+		declared, err := settings.Decode(w.Declared)
+		if err != nil {
+			return i, surgetank.Errorf(surgetank.CodeInternal, "the declared settings of queue %q could not be understood: %w; is the server of another version?", w.Name, err)
+		}
+		declared = settings.Qualify(declared, w.Vhost)
+		i.Own = &declared
+	}
 	n := &w.Counts
 	return surgetank.QueueInfo{
+		Policy: w.Policy, Own: i.Own,
 		Name: surgetank.FullName(w.Vhost, w.Name), ID: w.ID, Config: settings.Qualify(config, w.Vhost), Created: w.Created,
 		Ready: w.Ready, Blocked: w.Blocked, Delayed: w.Delayed, Leased: w.Leased, Bytes: w.Bytes, OldestAge: age, Groups: w.Groups,
 		Consumers: w.Consumers, Floor: w.Floor, Waiting: w.Waiting,
@@ -82,7 +93,7 @@ func (c *Client) DeclareQueue(ctx context.Context, name string, config surgetank
 	}
 	vhost, _ := surgetank.SplitName(name)
 	if dl := config.DeadLetter; dl != "" && dl != surgetank.DeadLetterDrop {
-		if v, _ := surgetank.SplitName(dl); v != vhost {
+		if v, _ := surgetank.SplitName(dl); v != vhost && v != settings.DoorVhost {
 			return none, false, surgetank.FieldErrorf("dead_letter", "over HTTP dead letters stay in their virtual host; %q is in another", dl)
 		}
 	}

@@ -29,7 +29,7 @@ type Options struct {
 	CacheBytes int64
 	// SegmentBytes is the size of the log's files; 0: 64 MiB.
 	SegmentBytes int64
-	// SnapshotBytes is how much is logged between snapshots, at least; 0: 64 MiB.
+	// SnapshotBytes is how much is logged between snapshots, at least; 0: 128 MiB.
 	SnapshotBytes int64
 
 	// clock is the time, for tests of this module.

@@ -45,13 +45,14 @@ type options struct {
 	pid                int
 	lean, reportOnly   bool
 	clientProfile      string
+	floorAddr          string
 }
 
 func parseOptions(args []string) (*options, error) {
 	o := &options{}
 	f := flag.NewFlagSet("bench/amqp", flag.ContinueOnError)
 	f.StringVar(&o.workloads, "workloads", strings.Join(workloadNames(), ","), "workloads, separated by commas")
-	f.StringVar(&o.targets, "targets", strings.Join([]string{classic, quorum, surgetank}, ","), "targets, separated by commas; amqp is any server, with -addr")
+	f.StringVar(&o.targets, "targets", strings.Join([]string{classic, quorum, surgetank}, ","), "targets, separated by commas; amqp is any server, with -addr; floor is one that keeps nothing")
 	f.IntVar(&o.runs, "runs", 3, "runs of each workload against each target; medians are reported")
 	f.DurationVar(&o.secs, "secs", 5*time.Second, "how long each measurement takes")
 	f.DurationVar(&o.warm, "warm", time.Second, "how long each goes on before it is measured")
@@ -68,6 +69,7 @@ func parseOptions(args []string) (*options, error) {
 	f.IntVar(&o.pid, "pid", 0, "target amqp: process whose CPU time and memory to measure, with its children")
 	f.BoolVar(&o.lean, "lean", false, "gather the client's writes and read in large pieces: less client, more server")
 	f.BoolVar(&o.reportOnly, "report", false, "measure nothing; write the report from the results there are")
+	f.StringVar(&o.floorAddr, "floor", "", "be the target floor at this address, until killed; the program starts itself so")
 	f.StringVar(&o.clientProfile, "cpuprofile", "", "write a CPU profile of the client there")
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -128,6 +130,10 @@ func main() {
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "bench/amqp:", err)
 		os.Exit(2)
+	}
+	if o.floorAddr != "" {
+		fmt.Fprintln(os.Stderr, "bench/amqp:", serveFloor(o.floorAddr))
+		os.Exit(1)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err = run(ctx, o)

@@ -6,6 +6,7 @@ const (
 	quorum    = "rabbitmq-quorum"
 	surgetank = "surgetank"
 	anyServer = "amqp"
+	floor     = "floor"
 
 	publish1   = "publish-1k"
 	publish8   = "publish-1k-8"

@@ -116,6 +116,7 @@ var confirmMeans = map[string]string{
 	quorum:    "synced to disk",
 	surgetank: "synced to disk",
 	anyServer: "what that server promises",
+	floor:     "nothing: it was read, and is forgotten",
 }
 
 func unique(words []string) string {

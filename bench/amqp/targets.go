@@ -33,6 +33,7 @@ var targets = []target{
 	{quorum, amqp.Table{"x-queue-type": "quorum"}, "synced", prepareRabbitMQ},
 	{surgetank, nil, "synced", prepareSurgetank},
 	{anyServer, nil, "as that server promises", prepareExternal},
+	{floor, nil, "read, and forgotten", prepareFloor},
 }
 
 // pickTargets gives the targets of a list of names.
@@ -41,7 +42,7 @@ func pickTargets(names string) ([]target, error) {
 	for name := range strings.SplitSeq(names, ",") {
 		i := slices.IndexFunc(targets, func(t target) bool { return t.name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("-targets: there is no target %q; there are %s, %s, %s and %s (any server, with -addr)", name, classic, quorum, surgetank, anyServer)
+			return nil, fmt.Errorf("-targets: there is no target %q; there are %s, %s, %s, %s (keeps nothing: what any server costs) and %s (any server, with -addr)", name, classic, quorum, surgetank, floor, anyServer)
 		}
 		picked = append(picked, targets[i])
 	}

@@ -42,6 +42,8 @@ type queueShape struct {
 	ID       uint64         `json:"id"`
 	Created  time.Time      `json:"created"`
 	Settings map[string]any `json:"settings"`
+	Policy   string         `json:"policy,omitempty"`
+	Declared map[string]any `json:"declared,omitempty"` // beside a policy: the settings without it
 
 	Ready     int64  `json:"ready"`
 	Blocked   int64  `json:"blocked"`
@@ -73,12 +75,16 @@ type queueCounts struct {
 
 func shapeQueue(q surgetank.QueueInfo) queueShape {
 	vhost, name := surgetank.SplitName(q.Name)
-	return queueShape{
+	shape := queueShape{
 		Name: name, Vhost: vhost, ID: q.ID, Created: q.Created, Settings: settings.Encode(settings.Unqualify(q.Config.WithDefaults())),
 		Ready: q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Bytes: q.Bytes, OldestAge: q.OldestAge.String(),
 		Groups: q.Groups, Consumers: q.Consumers, Floor: q.Floor, Waiting: q.Waiting,
 		Counts: queueCounts{q.Published, q.Duplicates, q.Refused, q.Delivered, q.Acked, q.Nacked, q.Expired, q.DeadLettered, q.Dropped, q.LeasesLost},
 	}
+	if q.Policy != "" {
+		shape.Policy, shape.Declared = q.Policy, settings.Encode(settings.Unqualify(q.Declared().WithDefaults()))
+	}
+	return shape
 }
 
 type queueLsCmd struct {
@@ -149,6 +155,9 @@ func showQueue(w io.Writer, q surgetank.QueueInfo) error {
 		count(q.Ready), count(q.Blocked), count(q.Delayed), count(q.Leased), size(q.Bytes), age(q.OldestAge), count(q.Groups), q.Consumers)
 	fmt.Fprintf(w, "since the server started: published %s  duplicates %s  refused %s  delivered %s  acked %s  nacked %s  dead-lettered %s  expired %s  dropped %s  leases lost %s\n\n",
 		count(q.Published), count(q.Duplicates), count(q.Refused), count(q.Delivered), count(q.Acked), count(q.Nacked), count(q.DeadLettered), count(q.Expired), count(q.Dropped), count(q.LeasesLost))
+	if q.Policy != "" {
+		fmt.Fprintf(w, "policy %s applies to it: %s\n\n", printable(q.Policy), printable(strings.Join(differences(q.Declared(), q.Config), ", ")))
+	}
 	return table(w, "SETTING VALUE", func(row func(...any)) {
 		flat := map[string]any{}
 		flatten(flat, "", shape.Settings)
@@ -188,7 +197,7 @@ func (c *queueSetCmd) Run(s *session) error {
 		if !c.Replace {
 			switch q, err := b.Queue(s.ctx, name); surgetank.CodeOf(err) {
 			case "":
-				tree = settings.Encode(settings.Unqualify(q.Config))
+				tree = settings.Encode(settings.Unqualify(q.Declared()))
 			case surgetank.CodeNotFound:
 			default:
 				return err

@@ -30,6 +30,7 @@ type conn struct {
 	stop  context.CancelFunc
 
 	id     atomic.Pointer[identity] // set once it is open
+	seat   *auth.Admission          // set before it is open
 	client wire.Table               // client properties
 	tuned  wire.Tuning
 	limit  int  // frame size for reading: the least before login, then the tuned one
@@ -39,6 +40,8 @@ type conn struct {
 	pos   int
 	end   int
 	quiet int // reads in a row that needed little of buf
+
+	silence time.Time // the deadline of the socket's reads; zero when another may have been set
 
 	arena   []byte // a copy of buf from arenaAt on, for the bodies of this read
 	arenaAt int
@@ -121,6 +124,11 @@ func (c *conn) serve() {
 		if p := recover(); p != nil {
 			c.srv.log.Error("a defect ended an AMQP connection; please report it", "peer", c.name, "panic", p, "stack", string(debug.Stack()))
 			c.abandon()
+		}
+	}()
+	defer func() {
+		if c.seat != nil {
+			c.seat.Leave()
 		}
 	}()
 	if err := c.handshake(); err != nil {
@@ -272,11 +280,7 @@ func asFailure(err error) error {
 // read waits for more bytes, for at most as long as the heartbeat allows, and runs what others ask the reader to do.
 func (c *conn) read() error {
 	for {
-		var deadline time.Time
-		if hb := c.tuned.Heartbeat; hb > 0 {
-			deadline = time.Now().Add(time.Duration(hb) * time.Second * 5 / 2)
-		}
-		c.nc.SetReadDeadline(deadline)
+		c.allowSilence()
 		// Whoever interrupts first leaves word and then moves the deadline: either is seen here.
 		if f := c.forced.Load(); f != nil {
 			return &failure{why: f}
@@ -297,14 +301,29 @@ func (c *conn) read() error {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
-		if c.forced.Load() == nil && !c.hasActions() && (deadline.IsZero() || !time.Now().Before(deadline)) {
-			if deadline.IsZero() {
-				continue
-			}
+		over := c.tuned.Heartbeat > 0 && !time.Now().Before(c.silence)
+		c.silence = time.Time{} // whoever interrupted has moved the deadline
+		if over && c.forced.Load() == nil && !c.hasActions() {
 			c.srv.log.Warn("an AMQP peer went silent: missed heartbeats", "peer", c.name, "heartbeat_seconds", c.tuned.Heartbeat)
 			return err
 		}
 	}
+}
+
+// allowSilence moves the socket's deadline to where a silent peer is given up, two and a half intervals from now. A deadline
+// that is nearly there stays: moving it for every little read costs as much as the read.
+func (c *conn) allowSilence() {
+	hb := time.Duration(c.tuned.Heartbeat) * time.Second
+	if hb == 0 {
+		c.nc.SetReadDeadline(time.Time{})
+		return
+	}
+	deadline := time.Now().Add(hb * 5 / 2)
+	if deadline.Sub(c.silence) < hb/8 {
+		return
+	}
+	c.silence = deadline
+	c.nc.SetReadDeadline(deadline)
 }
 
 func (c *conn) hasActions() bool {

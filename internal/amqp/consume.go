@@ -17,9 +17,7 @@ type consumer struct {
 	sub       surgetank.Subscription
 	noAck     bool
 	exclusive bool
-	manual    bool          // credit is given as messages are written, not as they are settled
-	over      chan struct{} // closed by end and stop
-	once      sync.Once
+	manual    bool // credit is given as messages are written, not as they are settled
 
 	// mu is held from fetching messages to their being entered as deliveries: whoever holds it and sets stopped knows that
 	// nothing more comes. It is taken before c.mu.
@@ -27,6 +25,7 @@ type consumer struct {
 	stopped bool
 
 	// Guarded by c.mu.
+	started     bool // its consume-ok is on its way
 	busy        bool // in c.busy
 	cancelled   bool
 	outstanding int
@@ -43,22 +42,18 @@ func (cons *consumer) takeOwed(maxUnacked int) int {
 	return n
 }
 
-// watch tells the writer whenever messages wait. It is the consumer's own goroutine, because a goroutine cannot
-// wait for an unknown number of channels.
-func (cons *consumer) watch() {
+// notify tells the writer that messages wait. The broker calls it on its loop, so c.mu is never held by anyone who waits
+// for the broker. Before consume-ok was sent there is nobody to deliver to: start looks for what came until then.
+func (cons *consumer) notify() {
 	c := cons.ch.c
-	for {
-		select {
-		case <-cons.sub.Ready():
-		case <-cons.over:
-			return
-		}
-		c.mu.Lock()
-		if !cons.busy {
-			cons.busy = true
-			c.busy = append(c.busy, cons)
-		}
-		c.mu.Unlock()
+	c.mu.Lock()
+	wake := cons.started && !cons.busy
+	if wake {
+		cons.busy = true
+		c.busy = append(c.busy, cons)
+	}
+	c.mu.Unlock()
+	if wake {
 		c.wakeWriter()
 	}
 }
@@ -68,7 +63,6 @@ func (cons *consumer) stop() {
 	cons.mu.Lock()
 	cons.stopped = true
 	cons.mu.Unlock()
-	cons.once.Do(func() { close(cons.over) })
 	if err := cons.sub.Cancel(); err != nil {
 		cons.ch.c.srv.log.Debug("cancelling a subscription failed", "queue", cons.q.name, "err", err)
 	}
@@ -79,7 +73,6 @@ func (cons *consumer) end() {
 	cons.mu.Lock()
 	cons.stopped = true
 	cons.mu.Unlock()
-	cons.once.Do(func() { close(cons.over) })
 	if err := cons.sub.Close(); err != nil {
 		cons.ch.c.srv.log.Debug("closing a subscription failed", "queue", cons.q.name, "err", err)
 	}
@@ -156,7 +149,8 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 	if m.ConsumerTag == "" {
 		m.ConsumerTag = randomName("amq.ctag-")
 	}
-	cons := &consumer{tag: m.ConsumerTag, ch: ch, q: q, noAck: m.NoAck, exclusive: m.Exclusive, over: make(chan struct{})}
+	cons := &consumer{tag: m.ConsumerTag, ch: ch, q: q, noAck: m.NoAck, exclusive: m.Exclusive}
+	opts.Notify = cons.notify
 	if err := q.attach(cons); err != nil {
 		return err
 	}
@@ -176,9 +170,10 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 	if !m.NoWait {
 		c.out = wire.AppendMethod(c.out, ch.id, &wire.BasicConsumeOk{ConsumerTag: cons.tag})
 	}
+	cons.started, cons.busy = true, true
+	c.busy = append(c.busy, cons)
 	c.mu.Unlock()
 	c.wakeWriter()
-	go cons.watch()
 	return nil
 }
 
@@ -281,7 +276,6 @@ func (ch *channel) cancel(m *wire.BasicCancel) error {
 // client is told, if it asked to be. It runs on the writer goroutine.
 func (c *conn) lost(cons *consumer, err error) {
 	ch := cons.ch
-	cons.once.Do(func() { close(cons.over) })
 	c.mu.Lock()
 	if ch.consumers[cons.tag] == cons {
 		delete(ch.consumers, cons.tag)

@@ -3,6 +3,7 @@ package amqp
 import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/auth"
 )
 
 // A batch is handed over early when it has this much.
@@ -89,6 +90,9 @@ func (c *conn) expected() int { return min(max((c.end-c.pos)/512, 1), 256) }
 // routeAll routes by all of a message's keys and by its headers.
 func (c *conn) routeAll(to *route, ct *content) (routed, error) {
 	keys := append([]string{to.key}, ct.cc...)
+	if err := c.authorizeTopic(auth.Write, to.exchange, ct.cc...); err != nil {
+		return routed{}, err
+	}
 	if to.exchange.name == "" {
 		for _, k := range ct.cc {
 			if _, err := c.vhost().find(k); err != nil { // another door's queue becomes known by this
@@ -96,7 +100,7 @@ func (c *conn) routeAll(to *route, ct *content) (routed, error) {
 			}
 		}
 	}
-	return c.vhost().route(to.exchange, keys, ct.props.Headers), nil
+	return c.vhost().route(to.exchange, keys, &ct.props), nil
 }
 
 // returned sends a message back that found no queue.

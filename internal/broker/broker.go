@@ -7,9 +7,10 @@
 //
 // One goroutine, the loop, owns the machine. A turn takes what waits in the mailbox and makes one entry of it. Every
 // output of a turn, even of a command that wrote nothing, is parked behind the newest entry that existed when it was
-// decided, and released when that entry is durable. So nothing that a crash could erase is ever seen outside. Two
-// entries are with the log at a time: while one is being synced the next one waits written, and what comes meanwhile
-// gathers in the mailbox. Only full entries may be more. That is all there is to group commit.
+// decided, and released when that entry is durable. So nothing that a crash could erase is ever seen outside. One
+// entry is with the log at a time, and what comes meanwhile gathers in the mailbox; only full entries may be more. An
+// entry that nobody waits for, as of acks without an answer, is held back for a moment and goes with the next one. That
+// is all there is to group commit.
 //
 // The first failure of the log is final: nothing is rolled back, everything parked is answered with CodeUncertain, and the
 // broker must be opened again.
@@ -28,6 +29,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
@@ -44,13 +46,28 @@ type Options struct {
 
 	MailboxBytes  int64 // of commands that wait for the loop; 0: 32 MiB
 	MailboxOps    int   // 0: 16,384
-	SnapshotBytes int64 // log bytes between snapshots, at least; 0: 64 MiB
+	SnapshotBytes int64 // log bytes between snapshots, at least; 0: 128 MiB
 	SnapshotPiece int   // bytes of a snapshot that are encoded between two turns; 0: 256 KiB
+	// Hold is for how long an entry that nobody waits for may be held back, to share the sync of the next one; 0: 5 ms, or
+	// not at all with Manual.
+	Hold time.Duration
 	// Manual: there is no goroutine. Whoever drives the broker calls Tick, and Pump on the log.
 	Manual bool
 	// Drive, with Manual, is called while a call waits for its outcome, for drivers that have one goroutine. It must tick the
 	// broker and pump the log, and in the end get somewhere.
 	Drive func()
+	// Watch, with Manual, is called after every turn that the machine decided, before anything of it is written: for
+	// drivers that run something beside it and compare. What it is given it must not change.
+	Watch func(Turn)
+}
+
+// Turn is what one turn of the loop decided. Its commands are those that were finished, with their results.
+type Turn struct {
+	Number   uint64 // of the newest entry, which is this turn's if Output has records
+	Now      int64  // the machine's time, in nanoseconds since 1970
+	Commands []queue.Command
+	Output   *queue.Output
+	Machine  *queue.Machine
 }
 
 // Broker is a broker on a log. It implements surgetank.Broker.
@@ -81,9 +98,11 @@ type Broker struct {
 	spare    []*op
 	cmds     []queue.Command
 	flights  []flight
+	held     held
 	tickets  chan ticket
 	subs     map[uint64]*subscription
 	snap     snapState
+	freed    freed
 	closed   chan struct{}
 	opened   chan error // has the outcome of the first entry
 	onceDown sync.Once
@@ -112,17 +131,15 @@ type ticket struct {
 	err    error
 }
 
-// maxFlights is how many entries may be with the log at a time, and maxFull how many if the last one was full: then
-// there is more than an entry holds, and syncing it together is cheaper.
-const (
-	maxFlights = 2
-	maxFull    = 8
-)
+// maxFull is how many entries may be with the log at a time while there is more than an entry holds: syncing them
+// together is cheaper. Otherwise there is one: a second one would be sealed with the little that had come by then, and its
+// sync would delay all that comes behind it.
+const maxFull = 8
 
 // crowded says that the log has as many entries as it should.
 func (b *Broker) crowded() bool {
-	n := b.number - b.durable
-	return n >= maxFull || n >= maxFlights && len(b.pending) == 0
+	n := b.number - b.durable - uint64(len(b.held.entries))
+	return n >= maxFull || n >= 1 && len(b.pending) == 0
 }
 
 // Open recovers the state and starts the loop.
@@ -139,7 +156,10 @@ func Open(opts Options) (*Broker, error) {
 		}
 	}
 	def(&opts.MailboxBytes, 32<<20)
-	def(&opts.SnapshotBytes, 64<<20)
+	def(&opts.SnapshotBytes, 128<<20)
+	if opts.Hold == 0 && !opts.Manual {
+		opts.Hold = defaultHold
+	}
 	if opts.SnapshotPiece == 0 {
 		opts.SnapshotPiece = defaultPiece
 	}
@@ -150,7 +170,7 @@ func Open(opts Options) (*Broker, error) {
 		opts: opts, clock: opts.Clock, logger: opts.Logger,
 		mailbox: newMailbox(opts.MailboxBytes, opts.MailboxOps),
 		failed:  make(chan struct{}), closed: make(chan struct{}), opened: make(chan error, 1),
-		tickets: make(chan ticket, maxFull+1), subs: map[uint64]*subscription{},
+		tickets: make(chan ticket, maxFull+holdMax+1), subs: map[uint64]*subscription{},
 	}
 	if err := b.recover(); err != nil {
 		if b.log != nil {
@@ -177,6 +197,7 @@ func (b *Broker) recover() error {
 	if err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.OpenRestored)
 	replay, log, err := b.opts.OpenLog(from, b.onFull)
 	if err != nil {
 		return err
@@ -186,11 +207,12 @@ func (b *Broker) recover() error {
 	if err := errors.Join(err, replay.Close()); err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.OpenReplayed)
 	b.startTime(start)
 	b.machine.Recovered(b.now())
 	b.epoch, b.durable = b.machine.Epoch()+1, b.number
 	// The first entry opens the epoch. Everything else is parked behind it, so nothing leaves before it is durable.
-	b.pending = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch}, release: func(err error) { b.opened <- err }}}
+	b.pending = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch}, release: func(err error) { failpoint.Reach(failpoint.OpenEpoch); b.opened <- err }}}
 	for _, info := range b.machine.Infos() {
 		b.groups.set(info.Name, info.Config.GroupBy)
 	}
@@ -206,6 +228,10 @@ func (b *Broker) replay(replay commitlog.Replay) (entries int, err error) {
 		}
 		if err != nil {
 			return entries, err
+		}
+		if e.Lost {
+			return entries, surgetank.Errorf(surgetank.CodeCorrupt,
+				"the entry at offset %d was lost, and no snapshot says what became of its messages; run surgetank repair on the data directory", e.Offset)
 		}
 		h, err := b.machine.Replay(e.Data)
 		if err != nil {
@@ -383,6 +409,9 @@ func (b *Broker) finished() bool {
 // untilDue is how long the machine has nothing to do by itself.
 func (b *Broker) untilDue() time.Duration {
 	at := b.machine.NextDeadline()
+	if len(b.held.entries) > 0 {
+		at = min(at, b.held.until)
+	}
 	if b.crowded() {
 		return time.Hour // a landing wakes the loop
 	}

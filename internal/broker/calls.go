@@ -107,7 +107,7 @@ func (b *Broker) SettleAsync(_ context.Context, s []surgetank.Settlement, done f
 	if len(s) != 1 {
 		o.cmd.Results = make([]error, len(s))
 	}
-	o.op = op{cmd: &o.cmd, weight: opWeight, release: func(err error) {
+	o.op = op{cmd: &o.cmd, weight: opWeight, quiet: done == nil, release: func(err error) {
 		switch {
 		case done == nil:
 		case err != nil:

@@ -13,6 +13,7 @@ type op struct {
 	cmd     queue.Command
 	release func(err error) // called once, on the loop; err: nothing is known about the outcome
 	weight  int64           // bytes it brings; counts against the mailbox's room
+	quiet   bool            // release does nothing: nobody waits for the outcome
 }
 
 // mailbox is where every caller leaves its commands for the loop. It is bounded by bytes and commands: callers that
@@ -72,6 +73,13 @@ func (b *mailbox) nudge() {
 	case b.wake <- struct{}{}:
 	default:
 	}
+}
+
+// closing says that Close was called.
+func (b *mailbox) closing() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closed != nil
 }
 
 // take gives everything that waits. to is an emptied slice of an earlier take, for its memory.

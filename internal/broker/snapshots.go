@@ -9,6 +9,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/mutant"
 )
 
@@ -44,6 +45,7 @@ var errAbandoned = errors.New("the snapshot was given up")
 func (b *Broker) maintain() {
 	s := &b.snap
 	if b.opts.Snapshots != nil && !s.active && s.since >= max(b.opts.SnapshotBytes, 2*s.size) {
+		failpoint.Reach(failpoint.SnapBegun)
 		b.machine.StartSnapshot(b.number)
 		b.snap = snapState{active: true, number: b.number, size: s.size, results: make(chan snapResult, 1)}
 	}
@@ -151,23 +153,44 @@ func (b *Broker) snapDone(r snapResult) {
 		b.snap = snapState{size: s.size, results: s.results}
 		return
 	}
+	failpoint.Reach(failpoint.SnapDone)
 	number := s.number
 	b.logger.Debug("snapshot stored", "entry", number, "bytes", s.written)
 	b.snap = snapState{size: s.written, results: s.results, since: s.since}
 	b.trim(number)
 }
 
-// trim lets the log free what is neither needed by messages nor behind the newest snapshot.
+// trim lets the log free what is neither needed by messages nor behind the newest snapshot, as soon as that is durable.
 func (b *Broker) trim(snapshot uint64) {
-	number := min(snapshot+1, b.machine.Needed())
+	b.freed = freed{before: min(snapshot+1, b.machine.Needed()), known: b.number}
 	if mutant.Is(mutant.TrimTooFar) {
-		number = snapshot + 1
+		b.freed.before = snapshot + 1
 	}
-	at, ok := b.places.offset(number)
+	if mutant.Is(mutant.TrimTooSoon) {
+		b.freed.known = b.durable
+	}
+	b.trimFreed()
+}
+
+// freed is a part of the log that the machine needs no more: entries before one. The machine knows that from facts up to an
+// entry, an ack or a copy at the log's end, which a crash can still take back until that entry is durable. The
+// messages would be there again then, and must be readable.
+type freed struct {
+	before, known uint64 // 0: nothing is to be freed
+}
+
+// trimFreed trims what waits to be trimmed, if it may be.
+func (b *Broker) trimFreed() {
+	f := b.freed
+	if f.before == 0 || f.known > b.durable {
+		return
+	}
+	b.freed = freed{}
+	at, ok := b.places.offset(f.before)
 	if !ok {
 		return
 	}
-	b.places.trim(number)
+	b.places.trim(f.before)
 	b.background(func() {
 		if err := b.log.Trim(at); err != nil && b.Err() == nil {
 			b.logger.Error("the log could not be trimmed", "error", err)
@@ -210,6 +233,7 @@ func (b *Broker) finalSnapshot() {
 	if !ok {
 		return
 	}
+	failpoint.Reach(failpoint.SnapLast)
 	b.machine.StartSnapshot(b.number)
 	err := b.opts.Snapshots.Save(at, func(w io.Writer) error {
 		if _, err := w.Write(b.snapHead(b.number)); err != nil {
@@ -226,6 +250,7 @@ func (b *Broker) finalSnapshot() {
 		b.machine.AbandonSnapshot()
 		b.logger.Error("the closing snapshot could not be stored; the next start replays the log instead", "error", err)
 	}
+	failpoint.Reach(failpoint.SnapLastDone)
 }
 
 // restore reads the newest snapshot into the machine and gives the offset it covers; 0: there is none.
@@ -238,7 +263,7 @@ func (b *Broker) restore() (commitlog.Offset, error) {
 		return 0, err
 	}
 	defer file.Close()
-	r := bufio.NewReaderSize(file, 1<<20)
+	r := bufio.NewReaderSize(file, 16<<10) // the file below reads whole blocks
 	bad := func(err error) error {
 		return surgetank.Errorf(surgetank.CodeCorrupt, "the snapshot up to offset %d cannot be understood: %w", at, err)
 	}

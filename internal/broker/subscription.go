@@ -118,12 +118,12 @@ func (s *subscription) Floor() uint64 { return s.floor.Load() }
 
 // AddCredit gives credit.
 func (s *subscription) AddCredit(n int) {
-	_ = s.b.mailbox.put(context.Background(), &op{cmd: &queue.Credit{Consumer: s.id, N: n}, release: func(error) {}}, false) // a closed broker hands out nothing anyway
+	_ = s.b.mailbox.put(context.Background(), &op{cmd: &queue.Credit{Consumer: s.id, N: n}, quiet: true, release: func(error) {}}, false) // a closed broker hands out nothing anyway
 }
 
 // SetPoolLimit sets what the subscriptions of the pool may hold.
 func (s *subscription) SetPoolLimit(n int) {
-	_ = s.b.mailbox.put(context.Background(), &op{cmd: &queue.PoolLimit{Pool: s.opts.Pool, Limit: n}, release: func(error) {}}, false)
+	_ = s.b.mailbox.put(context.Background(), &op{cmd: &queue.PoolLimit{Pool: s.opts.Pool, Limit: n}, quiet: true, release: func(error) {}}, false)
 }
 
 // take gives up to limit hand-outs whose bodies have not many more than maxBytes.
@@ -325,7 +325,7 @@ func (b *Broker) Receive(ctx context.Context, name string, opts surgetank.Receiv
 		if err := b.mailbox.put(context.Background(), &op{cmd: &queue.Stop{Consumer: s.id}, release: func(err error) { done <- err }}, false); err == nil {
 			<-done
 		}
-		_ = b.mailbox.put(context.Background(), &op{cmd: &queue.Detach{Consumer: s.id}, release: func(error) {}}, false) // a closed broker has no consumers
+		_ = b.mailbox.put(context.Background(), &op{cmd: &queue.Detach{Consumer: s.id}, quiet: true, release: func(error) {}}, false) // a closed broker has no consumers
 	}
 	maxBytes := opts.MaxBytes
 	if maxBytes <= 0 || opts.NoAck {

@@ -2,7 +2,7 @@ package broker
 
 import (
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/mutant"
 	"github.com/surgetank/surgetank/internal/queue"
 )
@@ -66,7 +66,7 @@ func (b *Broker) turn() bool {
 	now := b.now()
 	if len(b.pending) == 0 && b.machine.NextDeadline() > now {
 		b.spare = b.pending
-		return false
+		return b.heldDue(now)
 	}
 
 	size := int64(256)
@@ -91,11 +91,21 @@ func (b *Broker) turn() bool {
 		b.spare, b.pending, b.taken = b.taken[:0], nil, nil
 	}
 
+	if w := b.opts.Watch; w != nil {
+		t := Turn{Number: b.number, Now: b.machine.TurnTime(now), Commands: b.cmds[:done], Output: &out, Machine: b.machine}
+		if out.Records > 0 {
+			t.Number = number
+		}
+		w(t)
+	}
 	if out.Records > 0 {
+		failpoint.Reach(failpoint.TurnDecided)
 		b.number, f.entry = number, number
 		b.snap.since += int64(len(out.Entry))
-		b.busyAt.CompareAndSwap(0, now)
-		b.log.Append(out.Entry, func(at commitlog.Offset, err error) { b.tickets <- ticket{number, at, err} })
+		b.held.add(number, out.Entry, now, b.opts.Hold)
+		if !f.quiet() || b.held.full() || b.heldDue(now) {
+			b.appendHeld(now)
+		}
 		if mutant.Is(mutant.EarlyRelease) {
 			b.release(&f)
 			f = flight{entry: number}
@@ -110,6 +120,9 @@ func (b *Broker) turn() bool {
 	}
 	f.entry = b.number
 	b.flights = append(b.flights, f)
+	if !f.quiet() {
+		b.appendHeld(now)
+	}
 	return true
 }
 
@@ -139,6 +152,7 @@ func (b *Broker) landed(t ticket) {
 	if b.busyAt.Store(0); b.number > b.durable {
 		b.busyAt.Store(b.clock.Now().UnixNano())
 	}
+	failpoint.Reach(failpoint.TurnDurable)
 	n := 0
 	for n < len(b.flights) && b.flights[n].entry <= t.entry {
 		b.release(&b.flights[n])
@@ -147,7 +161,9 @@ func (b *Broker) landed(t ticket) {
 	rest := copy(b.flights, b.flights[n:])
 	clear(b.flights[rest:])
 	b.flights = b.flights[:rest]
+	failpoint.Reach(failpoint.TurnReleased)
 	b.snapLanded(t)
+	b.trimFreed()
 }
 
 // release lets a turn's outputs go: hand-outs before answers, so that an answered receive finds what it got.

@@ -31,6 +31,9 @@ var (
 type Entry struct {
 	Offset Offset
 	Data   []byte
+	// Lost: the entry was damaged and this is only its place, kept by a repair; Data is nil. Whoever replays must know that
+	// something is missing here: a lost entry is never left out without a word.
+	Lost bool
 }
 
 // Replay iterates over the entries that are stored, in order; Next gives io.EOF behind the last.

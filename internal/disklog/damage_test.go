@@ -119,7 +119,7 @@ func (w *world) repaired(disk *vfs.Mem, detected bool) error {
 	if err != nil {
 		return fmt.Errorf("opening what was repaired: %w", err)
 	}
-	saved := 0
+	saved, named := 0, 0
 	for {
 		e, err := replay.Next()
 		if errors.Is(err, io.EOF) {
@@ -127,6 +127,10 @@ func (w *world) repaired(disk *vfs.Mem, detected bool) error {
 		}
 		if err != nil {
 			return fmt.Errorf("replaying what was repaired: %w", err)
+		}
+		if e.Lost {
+			named++
+			continue
 		}
 		if !bytes.Equal(e.Data, w.entries[uint64(e.Offset)]) {
 			return fmt.Errorf("entry %d is wrong after repair", e.Offset)
@@ -142,6 +146,9 @@ func (w *world) repaired(disk *vfs.Mem, detected bool) error {
 		if _, err := l.Read(x.First); !errors.Is(err, commitlog.ErrCorrupt) {
 			return fmt.Errorf("reading the lost entry %d gave %v", x.First, err)
 		}
+	}
+	if named != lost {
+		return fmt.Errorf("repair says that it lost %d entries, and replay gives %d as lost", lost, named)
 	}
 	if !detected && (lost > 0 || uint64(saved) < w.acked-w.trimmed+1) {
 		return fmt.Errorf("nothing was damaged, and repair saved %d of %d entries and lost %d", saved, w.acked-w.trimmed+1, lost)
@@ -282,17 +289,90 @@ func TestDamagedFiles(t *testing.T) {
 	}
 	try("state removed", true, func(c *vfs.Mem) error { return c.Remove(at(stateName)) })
 	try("a foreign segment", true, func(c *vfs.Mem) error {
-		other, _ := sample(t, 99, true)
-		f, err := other.Open(at(segments[1]), vfs.Read)
-		if err != nil {
-			return err
-		}
-		b := make([]byte, 16<<10)
-		if _, err := f.ReadAt(b, 0); err != nil {
-			return err
-		}
+		b := stranger(t)
 		return c.Corrupt(at(segments[1]), func([]byte) []byte { return b })
 	})
+}
+
+// stranger gives the bytes of a segment of another log.
+func stranger(t *testing.T) []byte {
+	t.Helper()
+	other, _ := sample(t, 99, true)
+	return contentsOf(t, other, filepath.Join("data", segmentName(3)))
+}
+
+func contentsOf(t *testing.T, disk *vfs.Mem, name string) []byte {
+	t.Helper()
+	f, err := disk.Open(name, vfs.Read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, size)
+	if _, err := f.ReadAt(b, 0); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestStrangers: a segment file that does not belong to the log is named, wherever its number puts it; it is not removed, nothing is
+// said to be missing, and repair loses nothing by it.
+func TestStrangers(t *testing.T) {
+	disk, w := sample(t, 6, true)
+	own := contentsOf(t, disk, filepath.Join("data", segmentName(3)))
+	for _, c := range []struct {
+		what   string
+		number uint64
+		bytes  []byte
+		want   string
+	}{
+		{"of another log, far above", 9999, stranger(t), "belongs to another log"},
+		{"of another log, next to ours", 6, stranger(t), "belongs to another log"},
+		{"of another log, below the oldest", 1, stranger(t), "belongs to another log"},
+		{"a copy of our own", 9999, own, "a copy of segment 3"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			name := filepath.Join("data", segmentName(c.number))
+			disk := disk.CrashClone(w.rng, vfs.Crash{Percent: 100})
+			f, err := disk.Open(name, vfs.Create)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteAt(c.bytes, 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Close(); err != nil {
+				t.Fatal(err)
+			}
+			_, _, _, err = contents(w.options(disk), 0)
+			if !errors.Is(err, commitlog.ErrCorrupt) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("opening gave %v, want an error that names %s and says: %s", err, name, c.want)
+			}
+			report, err := Verify(disk, "data", nil)
+			if err != nil || len(report.Problems) != 1 || report.Problems[0].File != name || !strings.Contains(report.Problems[0].What, c.want) {
+				t.Errorf("verify found %v, %v", report.Problems, err)
+			}
+			r, err := Repair(disk, "data", "repaired")
+			if err != nil || len(r.Lost) > 0 || r.Tail || uint64(r.Entries) != w.acked-w.trimmed+1 {
+				t.Errorf("repair gave %+v, %v", r, err)
+			}
+			if contentsOf(t, disk, name); t.Failed() {
+				return
+			}
+			if err := disk.Remove(name); err != nil {
+				t.Fatal(err)
+			}
+			if first, all, l, err := contents(w.options(disk), 0); err != nil {
+				t.Errorf("without the stranger: %v", err)
+			} else if err := w.check(first, all, l); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 // TestRepairSavesTheRest damages one entry in the middle and checks that exactly that one is lost.

@@ -24,6 +24,11 @@ func damaged(file string, offset int64, format string, args ...any) error {
 		commitlog.ErrCorrupt)
 }
 
+// misplaced is the error for a file that is whole and does not belong where it lies.
+func misplaced(file string, offset int64, what string) error {
+	return wrap(surgetank.CodeCorrupt, fmt.Sprintf("%s at byte %d: %s; nothing was changed", file, offset, what), commitlog.ErrCorrupt)
+}
+
 // unreadable is the error for bytes that the file system does not give.
 func unreadable(file string, offset int64, err error) error {
 	return wrap(surgetank.CodeInternal, fmt.Sprintf("reading %s at byte %d failed: %v; check the disk and the system's log", file, offset, err), err)

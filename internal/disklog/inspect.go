@@ -40,20 +40,26 @@ func inspect(fs vfs.FS, dir string, withData, counting bool, visit func(EntryInf
 	if err != nil {
 		return err
 	}
-	last, err := lastUsed(fs, dir, ls.segments)
-	if err != nil {
-		return err
-	}
 	var st state
+	known := false
 	if ls.state {
 		if err := withFile(fs, filepath.Join(dir, stateName), func(f vfs.File) (err error) {
 			st, err = readState(f, stateName)
+			known = err == nil
 			return err
 		}); err != nil && !errors.Is(err, commitlog.ErrCorrupt) {
 			return err
 		}
 	}
-	for _, number := range ls.segments {
+	own, _, err := splitStrangers(fs, dir, ls.segments, st, known)
+	if err != nil {
+		return err
+	}
+	last, err := lastUsed(fs, dir, own)
+	if err != nil {
+		return err
+	}
+	for _, number := range own {
 		name := filepath.Join(dir, segmentName(number))
 		err := withFile(fs, name, func(file vfs.File) error {
 			h, size, _, ok, err := findHeader(file, name)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -57,6 +58,7 @@ func listDir(fs vfs.FS, dir string) (ls listing, err error) {
 //	*.tmp                          never part of the log: removed
 //	segments below state.oldest    trimmed, not yet removed: removed
 //	a segment missing in between   lost by the disk or a person: ErrCorrupt
+//	a segment of another log       put there by a person: ErrCorrupt
 //	last frames, marked synced     the end; writing goes on behind them
 //	last frames, not marked        copied to the next segment, synced there, cut here
 //	a broken frame, not marked     torn tail: cut, with a line in the log
@@ -71,6 +73,7 @@ func (l *Log) recover() error {
 		if err := l.fs.Remove(l.files.path(name)); err != nil {
 			return openError(l.o.Dir, err)
 		}
+		failpoint.Reach(failpoint.OpenUnfinishedRemoved)
 	}
 	if !ls.state {
 		if err := l.create(&ls); err != nil {
@@ -157,6 +160,9 @@ func (l *Log) openSegments(numbers []uint64) ([]*segment, error) {
 			continue
 		}
 		if want := st.oldest + uint64(len(segs)); number != want {
+			if err := l.stranger(numbers); err != nil {
+				return nil, err
+			}
 			return nil, damaged(l.files.path(segmentName(want)), 0, "the file is missing")
 		}
 		s, err := l.openSegment(name, number)
@@ -174,6 +180,9 @@ func (l *Log) openSegments(numbers []uint64) ([]*segment, error) {
 // removeTrimmed removes segments that were trimmed when the log stopped before it had removed them. What the state file says
 // may be in the page cache alone, after a failed sync, so it is written and synced once more before anything rests on it.
 func (l *Log) removeTrimmed(numbers []uint64) error {
+	if err := l.stranger(numbers); err != nil {
+		return err // it may hold what somebody still needs
+	}
 	if err := l.writeSlot(l.keeper.state.oldest, l.keeper.state.first); err != nil {
 		return err
 	}
@@ -186,6 +195,7 @@ func (l *Log) removeTrimmed(numbers []uint64) error {
 		if err := l.fs.Remove(name); err != nil {
 			return err
 		}
+		failpoint.Reach(failpoint.OpenTrimmedRemoved)
 	}
 	return l.fs.SyncDir(l.o.Dir)
 }

@@ -112,8 +112,7 @@ func (l *Log) newReplay(from commitlog.Offset) (commitlog.Replay, error) {
 	return r, nil
 }
 
-// Next gives the next entry; its data is valid until the next call. Entries that repair could not save are left out:
-// repair has told people, and offsets may have gaps.
+// Next gives the next entry; its data is valid until the next call. An entry that repair could not save is given as lost.
 func (r *replay) Next() (commitlog.Entry, error) {
 	for r.err == nil {
 		if len(r.segs) == 0 {
@@ -126,15 +125,13 @@ func (r *replay) Next() (commitlog.Entry, error) {
 			r.err = err
 			break
 		}
-		e := commitlog.Entry{Offset: commitlog.Offset(r.from), Data: data}
+		e := commitlog.Entry{Offset: commitlog.Offset(r.from), Data: data, Lost: lost}
 		if r.from == r.segs[0].last {
 			r.segs = r.segs[1:]
 			r.off = -1 // what the buffer holds is the old segment's; the entry's data still lies in it
 		}
 		r.from++
-		if !lost {
-			return e, nil
-		}
+		return e, nil
 	}
 	return commitlog.Entry{}, r.err
 }

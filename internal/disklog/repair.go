@@ -19,10 +19,15 @@ type RepairReport struct {
 	Last      commitlog.Offset
 	Snapshots int // saved
 	Lost      []LostRange
-	Problems  []Problem // of the source
+	// Tail: behind Last there were more entries, and nothing says how many. The last one of Lost stands for all of them.
+	Tail bool
+	// Trimmed is the number of the source's first entry, as its state file says: entries below it were not needed any more before
+	// the damage came. 0: not known.
+	Trimmed  commitlog.Offset
+	Problems []Problem // of the source
 }
 
-// LostRange is a run of entries that could not be saved. Their places stay in the new log: replay leaves them out, and
+// LostRange is a run of entries that could not be saved. Their places stay in the new log: replay gives them as lost, and
 // reading one is ErrCorrupt.
 type LostRange struct{ First, Last commitlog.Offset }
 
@@ -104,7 +109,10 @@ func (r *RepairReport) copySnapshots(fs vfs.FS, found *Report, to *Snapshots) (n
 // copyEntries writes the whole entries into a new log. Its first entry is that of the source's state file, or the first
 // that was found where that is damaged.
 func (r *RepairReport) copyEntries(fs vfs.FS, src, dst string, found *Report, newest commitlog.Offset) error {
-	first, limits := sourceLimits(fs, src, found)
+	first, trimmed, limits := sourceLimits(fs, src, found)
+	if r.Trimmed = trimmed; newest > 0 {
+		first = min(first, newest+1) // what the log had been trimmed of, and an older snapshot does not know, is lost
+	}
 	log, err := newID(nil)
 	if err != nil {
 		return err
@@ -124,12 +132,14 @@ func (r *RepairReport) copyEntries(fs vfs.FS, src, dst string, found *Report, ne
 		return err
 	}
 	w := &repairWriter{r: r, out: out, next: first}
+	var segment uint64 // of the newest entry
 	err = replay.Close()
 	if err == nil {
 		err = inspect(fs, src, true, true, func(e EntryInfo) error {
 			if e.Offset < w.next || e.Offset >= limits[e.Segment] {
 				return nil // there twice, after an interrupted recovery, or behind a torn tail
 			}
+			segment = e.Segment
 			if err := w.lose(e.Offset); err != nil {
 				return err
 			}
@@ -142,24 +152,37 @@ func (r *RepairReport) copyEntries(fs vfs.FS, src, dst string, found *Report, ne
 	if err == nil {
 		err = w.lose(newest + 1) // a snapshot knows of entries behind the last that is left
 	}
+	if r.Tail = found.tailLost(segment); err == nil && r.Tail {
+		err = w.lose(w.next + 1)
+	}
 	if err == nil {
 		err = w.flush()
 	}
 	return errorsJoin(err, out.Close())
 }
 
-// sourceLimits gives the number of the first entry to save, and for each segment the number from which on its entries do not
+// tailLost tells whether entries behind the newest whole one, which lies in the given segment, were damaged, too.
+func (r *Report) tailLost(segment uint64) bool {
+	for _, p := range r.Problems {
+		if number, ok := parseSegmentName(filepath.Base(p.File)); ok && p.Tail && number >= segment {
+			return true
+		}
+	}
+	return false
+}
+
+// sourceLimits gives the number of the first entry to save, that of the first entry that was not trimmed (0: not known), and for each segment the number from which on its entries do not
 // count: the first of the next segment that has any.
-func sourceLimits(fs vfs.FS, src string, found *Report) (first commitlog.Offset, limits map[uint64]commitlog.Offset) {
+func sourceLimits(fs vfs.FS, src string, found *Report) (first, trimmed commitlog.Offset, limits map[uint64]commitlog.Offset) {
 	limits = map[uint64]commitlog.Offset{}
 	limit := ^commitlog.Offset(0)
 	var oldest uint64
 	if err := withFile(fs, filepath.Join(src, stateName), func(f vfs.File) error {
 		st, err := readState(f, stateName)
-		first, oldest = commitlog.Offset(st.first), st.oldest
+		first, trimmed, oldest = commitlog.Offset(st.first), commitlog.Offset(st.first), st.oldest
 		return err
 	}); err != nil {
-		first, oldest = max(found.First, 1), 0 // verify has reported it; the entries say where the log begins
+		first, trimmed, oldest = max(found.First, 1), 0, 0 // verify has reported it; the entries say where the log begins
 	}
 	for i := len(found.Files) - 1; i >= 0; i-- {
 		f := found.Files[i]
@@ -172,7 +195,7 @@ func sourceLimits(fs vfs.FS, src string, found *Report) (first commitlog.Offset,
 			limit = f.First
 		}
 	}
-	return first, limits
+	return first, trimmed, limits
 }
 
 // repairBatch is how many bytes are written between syncs.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -116,7 +117,7 @@ func readHeader(f vfs.File, name string, number uint64, log id) (segmentHeader, 
 	case wrong != "":
 		return h, 0, damaged(name, 0, "the segment's header %s", wrong)
 	case h.log != log:
-		return h, 0, damaged(name, 16, "the segment belongs to another log")
+		return h, 0, misplaced(name, 16, "the file belongs to another log; move it out of the directory, and put the right one in its place")
 	case h.number != number:
 		return h, 0, damaged(name, 48, "the file holds segment %d, not the one that its name says", h.number)
 	}
@@ -295,6 +296,7 @@ func (m *files) create(number uint64, size int64, fill func(vfs.File) error, wri
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Reach(failpoint.SegCreated)
 	s, err := m.prepare(f, number, size, fill, write)
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
@@ -314,6 +316,7 @@ func (m *files) convert(from string, number uint64, write func(f vfs.File, seal 
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Reach(failpoint.SegReuse)
 	size, err := f.Size()
 	var s *segment
 	if err == nil {
@@ -333,7 +336,12 @@ func (m *files) publish(from, to string) error {
 	if err := m.fs.Rename(from, to); err != nil {
 		return err
 	}
-	return m.fs.SyncDir(m.dir)
+	failpoint.Reach(failpoint.SegNamed)
+	if err := m.fs.SyncDir(m.dir); err != nil {
+		return err
+	}
+	failpoint.Reach(failpoint.SegDurable)
+	return nil
 }
 
 // prepare writes a segment file's header and contents and syncs them.
@@ -345,6 +353,7 @@ func (m *files) prepare(f vfs.File, number uint64, size int64, fill func(vfs.Fil
 	if err := f.Preallocate(size); err != nil {
 		return nil, err
 	}
+	failpoint.Reach(failpoint.SegRoom)
 	if fill != nil {
 		if err := fill(f); err != nil {
 			return nil, err
@@ -360,8 +369,10 @@ func (m *files) prepare(f vfs.File, number uint64, size int64, fill func(vfs.Fil
 	if _, err := f.WriteAt(h.encode(), 0); err != nil {
 		return nil, err
 	}
+	failpoint.Reach(failpoint.SegHeader)
 	if err := f.Sync(); err != nil {
 		return nil, err
 	}
+	failpoint.Reach(failpoint.SegSynced)
 	return &segment{header: h, name: m.path(segmentName(number)), size: size, seal: seal, end: dataStart}, nil
 }

@@ -32,6 +32,8 @@ type Problem struct {
 	What   string
 	// Entries that are lost by it; both 0 when it cannot be said or none is.
 	FirstLost, LastLost commitlog.Offset
+	// Tail: behind the last whole entry of this file others are lost, and nothing in it says how many.
+	Tail bool
 }
 
 // String gives the problem as one line.
@@ -43,6 +45,9 @@ func (p Problem) String() string {
 		s += fmt.Sprintf(" (entry %d)", p.FirstLost)
 	default:
 		s += fmt.Sprintf(" (entries %d to %d)", p.FirstLost, p.LastLost)
+	}
+	if p.Tail {
+		s += " (whatever entries stood there)"
 	}
 	return s
 }
@@ -57,7 +62,7 @@ type FileReport struct {
 	Last     commitlog.Offset
 	Made     time.Time // of a segment
 	Sealed   bool      // a segment with its index and footer
-	Foreign  bool      // a segment of another log
+	Foreign  bool      // a segment of another log, or a copy of one that is there
 	Problems []Problem // that make Open or reading fail
 	Notes    []string  // that do not
 }
@@ -202,21 +207,28 @@ func withFile(fs vfs.FS, name string, use func(vfs.File) error) error {
 
 // verifySegments walks over the segments, oldest first.
 func (v *verifier) verifySegments(ls listing) error {
-	var err error
-	if v.last, err = lastUsed(v.fs, v.dir, ls.segments); err != nil {
+	own, strangers, err := splitStrangers(v.fs, v.dir, ls.segments, v.state, v.known)
+	if err != nil {
 		return err
 	}
+	if v.last, err = lastUsed(v.fs, v.dir, own); err != nil {
+		return err
+	}
+	sealed := false       // the last segment is complete: another one must follow
 	next := v.state.first // the number that the next entry should have; 0: not known
 	expect := v.state.oldest
-	for _, number := range ls.segments {
+	missing := func(number uint64) {
+		name := filepath.Join(v.dir, segmentName(number))
+		v.add(FileReport{File: name, Kind: KindSegment, Problems: []Problem{{File: name, What: "the file is missing", Tail: true}}})
+	}
+	for _, number := range own {
 		name := filepath.Join(v.dir, segmentName(number))
 		if v.known && number < v.state.oldest {
 			v.add(FileReport{File: name, Kind: KindSegment, Notes: []string{"trimmed, and not yet removed"}})
 			continue
 		}
 		for ; expect != 0 && expect < number; expect++ {
-			missing := filepath.Join(v.dir, segmentName(expect))
-			v.add(FileReport{File: missing, Kind: KindSegment, Problems: []Problem{{File: missing, What: "the file is missing"}}})
+			missing(expect)
 			next = 0
 		}
 		expect = number + 1
@@ -228,10 +240,17 @@ func (v *verifier) verifySegments(ls listing) error {
 			return err
 		}
 		v.add(f)
+		sealed = f.Sealed
 	}
-	if v.known && len(ls.segments) == 0 {
-		missing := filepath.Join(v.dir, segmentName(v.state.oldest))
-		v.add(FileReport{File: missing, Kind: KindSegment, Problems: []Problem{{File: missing, What: "the file is missing"}}})
+	if v.known {
+		// The state file knows of the segment that was being written when it was written.
+		for ; expect <= max(v.state.oldest, v.state.endSegment) || sealed; expect++ {
+			missing(expect)
+			sealed = false
+		}
+	}
+	for _, f := range strangers {
+		v.add(f)
 	}
 	return nil
 }
@@ -251,18 +270,12 @@ func (v *verifier) verifySegment(file vfs.File, f *FileReport, number uint64, ne
 		problem(0, "the segment's header %s", wrong)
 	}
 	if !ok {
-		problem(dataStart, "without the header no entry can be read")
+		problem(dataStart, "without the header no entry can be read").Tail = true
 		*next = 0
 		return nil
 	}
 	if wrong == "" {
 		f.Made = time.Unix(h.created, 0).UTC()
-		if v.known && h.log != v.state.log {
-			f.Foreign = true
-			problem(16, "the segment belongs to another log")
-			*next = 0
-			return nil
-		}
 		if h.number != number {
 			problem(48, "the file holds segment %d, not the one that its name says", h.number)
 		}
@@ -310,11 +323,11 @@ func (v *verifier) verifySegment(file vfs.File, f *FileReport, number uint64, ne
 	}
 	*next = pending
 	if synced = max(synced, v.state.known(number)); synced > end {
-		problem(end, "%d bytes are not whole entries, and had been synced", synced-end)
+		problem(end, "%d bytes are not whole entries, and had been synced", synced-end).Tail = true
 	}
 	switch {
 	case !x.sealed && size < h.size:
-		problem(size, "the file has lost %d bytes at its end", h.size-size)
+		problem(size, "the file has lost %d bytes at its end", h.size-size).Tail = true
 	case !x.sealed && number < v.last:
 		f.Notes = append(f.Notes, "it has no whole index, which is made again from the entries at every start")
 	case x.sealed && len(f.Problems) == 0 && (x.footer.end != end || x.footer.count != len(index) || !slices.Equal(x.index, index)):

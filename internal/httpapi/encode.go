@@ -153,6 +153,8 @@ type queueView struct {
 	ID        uint64         `json:"id"`
 	Created   time.Time      `json:"created"`
 	Settings  map[string]any `json:"settings"`
+	Policy    string         `json:"policy,omitempty"`
+	Declared  map[string]any `json:"declared,omitempty"` // beside a policy: the settings without it
 	Ready     int64          `json:"ready"`
 	Blocked   int64          `json:"blocked"`
 	Delayed   int64          `json:"delayed"`
@@ -182,11 +184,15 @@ type queueCounts struct {
 
 func viewQueue(q *surgetank.QueueInfo) queueView {
 	vhost, name := surgetank.SplitName(q.Name)
-	return queueView{
+	v := queueView{
 		Name: name, Vhost: vhost, ID: q.ID, Created: q.Created.UTC(),
 		Settings: settings.Encode(settings.Unqualify(q.Config.WithDefaults())),
 		Ready:    q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Bytes: q.Bytes,
 		OldestAge: q.OldestAge.String(), Groups: q.Groups, Consumers: q.Consumers, Floor: q.Floor, Waiting: q.Waiting,
 		Counts: queueCounts{q.Published, q.Duplicates, q.Refused, q.Delivered, q.Acked, q.Nacked, q.Expired, q.DeadLettered, q.Dropped, q.LeasesLost},
 	}
+	if q.Policy != "" {
+		v.Policy, v.Declared = q.Policy, settings.Encode(settings.Unqualify(q.Declared().WithDefaults()))
+	}
+	return v
 }

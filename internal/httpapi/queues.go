@@ -97,7 +97,7 @@ func (c *call) putQueue() error {
 	if err != nil {
 		return err
 	}
-	if dl := config.DeadLetter; dl != "" && dl != surgetank.DeadLetterDrop {
+	if dl := config.DeadLetter; dl != "" && dl != surgetank.DeadLetterDrop && dl != settings.DeadLetterDoor {
 		// Messages go from here to there without anybody asking again, so both ends are asked now.
 		if err := c.api.opts.Auth.Authorize(c.user, c.vhost(), auth.Read, c.params["q"]); err != nil {
 			return err

@@ -19,7 +19,7 @@ import (
 
 // fill puts something into each parameter of a pattern.
 func fill(pattern string) string {
-	return strings.NewReplacer("{v}", "%2F", "{q}", "q", "{s}", "s", "{u}", "u", "{n}", "n", "{k}", "k").Replace(pattern)
+	return strings.NewReplacer("{v}", "%2F", "{p}", "p", "{x}", "x", "{q}", "q", "{s}", "s", "{u}", "u", "{n}", "n", "{k}", "k").Replace(pattern)
 }
 
 // No route but the two health checks answers somebody who is not logged in, and a path that does not exist is

@@ -17,9 +17,10 @@ const (
 	PoisonDropped    Defect = "at the attempt limit a message is dropped"
 	SnapshotTooNew   Defect = "a snapshot says that it covers one entry more than it does"
 	PurgeTakesLeased Defect = "a purge drops what is leased"
+	TrimTooSoon      Defect = "the log is trimmed before the facts that allow it are durable"
 	GiveBackLost     Defect = "what is given back unseen is acked"
 )
 
 // All lists them.
 var All = []Defect{EarlyRelease, AnyEpoch, DedupForgotten, EarlyDeadline, AckNotLogged, StrictOvertaken, TrimTooFar, ExpiryForgotten, PoisonDropped,
-	SnapshotTooNew, PurgeTakesLeased, GiveBackLost}
+	TrimTooSoon, SnapshotTooNew, PurgeTakesLeased, GiveBackLost}

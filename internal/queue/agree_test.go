@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/queue/model"
 	"pgregory.net/rapid"
 )
 
@@ -30,8 +31,8 @@ func TestModelAgrees(t *testing.T) {
 type agree struct {
 	*rig
 	rt        *rapid.T
-	model     *model
-	consumers []*mConsumer
+	model     *model.Model
+	consumers []attached
 	receipts  []mReceipt
 	did       []string
 	taking    bool // a snapshot is being taken
@@ -42,13 +43,20 @@ type agree struct {
 // mReceipt is a receipt and the lease it stands for in the model.
 type mReceipt struct {
 	surgetank.Receipt
-	q        *mQueue
-	x        *mMsg
-	consumer *mConsumer
+	model.Lease
 }
 
+// attached is a consumer on both sides.
+type attached struct {
+	*model.Consumer
+	id uint64
+}
+
+// poolLimits are fixed in random scripts.
+var poolLimits = map[uint64]int{1: 2, 2: 1, 3: 3, 4: 2}
+
 func newAgree(rt *rapid.T) *agree {
-	a := &agree{rig: newRig(rt, Limits{}, 7), rt: rt, model: newModel()}
+	a := &agree{rig: newRig(rt, Limits{}, 7), rt: rt, model: model.New()}
 	for _, name := range []string{"a", "b", "c"}[:1+a.n(3)] {
 		a.configure(name)
 	}
@@ -72,7 +80,7 @@ func (a *agree) queue() string { return pick(a, []string{"a", "b", "c", "a.dead"
 // both runs a command on the machine and f on the model as one turn, then what follows from it, and compares.
 func (a *agree) both(what string, cmd Command, f func()) {
 	a.did = append(a.did, fmt.Sprintf("%s %s", relative(a.now, rigStart), what))
-	var outs []mOut
+	var outs []model.Out
 	var ended []uint64
 	collect := func(o *Output) {
 		for i := range o.Handouts {
@@ -84,44 +92,43 @@ func (a *agree) both(what string, cmd Command, f func()) {
 	}
 	collect(a.step(cmd))
 	a.settleDown(collect)
-	a.model.turn(a.now, f)
+	a.model.Turn(a.now, f)
 	a.compare(outs, ended)
 }
 
-func (a *agree) seen(h *Handout) mOut {
+func (a *agree) seen(h *Handout) model.Out {
 	_, deaths := a.load(h)
-	return mOut{Queue: h.Queue.name, Consumer: h.Consumer, Seq: h.Seq, Group: h.Group, Attempt: h.Attempt, Redelivered: h.Redelivered,
+	return model.Out{Queue: h.Queue.name, Consumer: h.Consumer, Seq: h.Seq, Group: h.Group, Attempt: h.Attempt, Redelivered: h.Redelivered,
 		Leased: h.Lease != 0, Deadline: h.Deadline, Deaths: len(deaths)}
 }
 
-func (a *agree) compare(outs []mOut, ended []uint64) {
+func (a *agree) compare(outs []model.Out, ended []uint64) {
 	a.rt.Helper()
 	m := a.model
-	byQueue := func(x, y mOut) int { return strings.Compare(x.Queue, y.Queue) }
+	byQueue := func(x, y model.Out) int { return strings.Compare(x.Queue, y.Queue) }
 	slices.SortStableFunc(outs, byQueue)
-	slices.SortStableFunc(m.outs, byQueue)
-	if diff := cmp.Diff(m.outs, outs); diff != "" {
+	slices.SortStableFunc(m.Outs, byQueue)
+	if diff := cmp.Diff(m.Outs, outs); diff != "" {
 		a.rt.Fatalf("the machine handed out otherwise (-model +machine):\n%s\nafter:\n%s", diff, strings.Join(a.did, "\n"))
 	}
 	slices.Sort(ended)
-	slices.Sort(m.ended)
-	if !slices.Equal(ended, m.ended) {
-		a.rt.Fatalf("subscriptions ended: machine %v, model %v, after:\n%s", ended, m.ended, strings.Join(a.did, "\n"))
+	slices.Sort(m.Ended)
+	if !slices.Equal(ended, m.Ended) {
+		a.rt.Fatalf("subscriptions ended: machine %v, model %v, after:\n%s", ended, m.Ended, strings.Join(a.did, "\n"))
 	}
 	for _, o := range outs {
 		a.did = append(a.did, fmt.Sprintf("    > %d %s/%d attempt %d", o.Consumer, o.Queue, o.Seq, o.Attempt))
 		if o.Leased {
 			q := a.m.byName[o.Queue]
-			mq := m.queues[o.Queue]
-			if q == nil || mq == nil || q.leases[o.Seq].no == 0 {
+			lease, ok := m.Lease(o.Queue, o.Seq)
+			if q == nil || !ok || q.leases[o.Seq].no == 0 {
 				continue
 			}
-			x := mq.find(o.Seq)
 			a.receipts = append(a.receipts, mReceipt{Receipt: surgetank.Receipt{ID: surgetank.MessageID{Queue: q.id, Seq: o.Seq}, Epoch: a.m.Epoch(),
-				Lease: q.leases[o.Seq].no}, q: mq, x: x, consumer: x.consumer})
+				Lease: q.leases[o.Seq].no}, Lease: lease})
 		}
 	}
-	m.outs, m.ended = nil, nil
+	m.Outs, m.Ended = nil, nil
 	a.compareState()
 }
 
@@ -131,8 +138,8 @@ func (a *agree) compareState() {
 		a.rt.Fatalf("after:\n%s", strings.Join(a.did, "\n"))
 	}
 	var want []surgetank.QueueInfo
-	for _, name := range a.model.names() {
-		want = append(want, a.model.queues[name].info())
+	for _, name := range a.model.Names() {
+		want = append(want, a.model.Queues[name].Info())
 	}
 	var got []surgetank.QueueInfo
 	for _, i := range a.m.Infos() {
@@ -179,7 +186,7 @@ func (a *agree) any() {
 	case 21:
 		moved := a.relocate(uint64(a.n(len(a.log)+1)), uint64(a.n(len(a.log)+2)), func() bool { return !a.yes(3) })
 		a.did = append(a.did, fmt.Sprintf("relocated %d", moved))
-		a.model.turn(a.now, nil)
+		a.model.Turn(a.now, nil)
 		a.compareState()
 	}
 }
@@ -201,7 +208,7 @@ func (a *agree) configure(name string) {
 		c.DeadLetter = pick(a, []string{"", surgetank.DeadLetterDrop})
 	}
 	d := &Declare{Name: name, Config: c}
-	a.both(fmt.Sprintf("declare %s %+v", name, c), d, func() { a.model.declare(name, c) })
+	a.both(fmt.Sprintf("declare %s %+v", name, c), d, func() { a.model.Declare(name, c) })
 	if d.Err != nil {
 		a.rt.Fatal(d.Err)
 	}
@@ -237,7 +244,7 @@ func (a *agree) publish() {
 	var code surgetank.Code
 	var seq uint64
 	var dup bool
-	a.both(fmt.Sprintf("publish %v %+v", names, msg), c, func() { code, seq, dup = a.model.publish(msg, names, false) })
+	a.both(fmt.Sprintf("publish %v %+v", names, msg), c, func() { code, seq, dup = a.model.Publish(&msg, names, nil, false) })
 	if r := c.Results[0]; surgetank.CodeOf(r.Err) != code || r.ID.Seq != seq || r.Duplicate != dup {
 		a.rt.Fatalf("publish: machine %+v, model %v %d %v, after:\n%s", r, code, seq, dup, strings.Join(a.did, "\n"))
 	}
@@ -258,7 +265,7 @@ func (a *agree) attach() {
 		o.ManualCredit = true
 		c.Opts = o
 	}
-	var mc *mConsumer
+	var mc *model.Consumer
 	var code surgetank.Code
 	next := a.m.nextCons + 1
 	if o.Pool != 0 && a.m.pools[o.Pool] == nil {
@@ -266,15 +273,15 @@ func (a *agree) attach() {
 		c.Opts.Credit = 0
 	}
 	a.both(fmt.Sprintf("attach %d to %s %+v once=%v now=%v", next, c.Queue, o, c.Once, c.Now), c, func() {
-		mc, code = a.model.attach(c.Queue, next, c.Opts, c.Once, c.Now)
+		mc, code = a.model.Attach(c.Queue, next, c.Opts, c.Once, c.Now)
 	})
 	if surgetank.CodeOf(c.Err) != code {
 		a.rt.Fatalf("attach: machine %v, model %v, after:\n%s", c.Err, code, strings.Join(a.did, "\n"))
 	}
 	if code == "" {
-		a.consumers = append(a.consumers, mc)
+		a.consumers = append(a.consumers, attached{mc, c.Consumer})
 		if o.Pool != 0 {
-			a.both("pool limit", &PoolLimit{Pool: o.Pool, Limit: poolLimits[o.Pool]}, nil)
+			a.both("pool limit", &PoolLimit{Pool: o.Pool, Limit: poolLimits[o.Pool]}, func() { a.model.PoolLimit(o.Pool, poolLimits[o.Pool]) })
 		}
 	}
 }
@@ -299,12 +306,12 @@ func (a *agree) settle() {
 	var want []surgetank.Code
 	a.both(fmt.Sprintf("settle %+v", items), c, func() {
 		for i, r := range which {
-			if !a.lives(r) {
+			if !a.model.Lives(r.Lease) {
 				want = append(want, surgetank.CodeLeaseLost)
 				continue
 			}
 			want = append(want, "")
-			r.q.settle(r.x, items[i])
+			r.Settle(&items[i])
 		}
 	})
 	for i, err := range c.Results {
@@ -312,22 +319,6 @@ func (a *agree) settle() {
 			a.rt.Fatalf("settle %d: machine %v, model %v, after:\n%s", i, err, want[i], strings.Join(a.did, "\n"))
 		}
 	}
-}
-
-// lives says whether the model still knows the lease of a receipt.
-func (a *agree) lives(r mReceipt) bool {
-	return a.model.queues[r.q.name] == r.q && slices.Contains(r.q.msgs, r.x) && r.x.state == surgetank.StateLeased && r.x.consumer == r.consumer &&
-		r.Epoch == a.m.Epoch() && !a.newer(r)
-}
-
-// newer says whether the message was handed out again under another lease.
-func (a *agree) newer(r mReceipt) bool {
-	for _, o := range a.receipts {
-		if o.x == r.x && o.Lease > r.Lease && o.Epoch == r.Epoch {
-			return true
-		}
-	}
-	return false
 }
 
 func (a *agree) transact(items []surgetank.Settlement, which []mReceipt) {
@@ -340,14 +331,18 @@ func (a *agree) transact(items []surgetank.Settlement, which []mReceipt) {
 	c.Publish = *p
 	var code surgetank.Code
 	a.both(fmt.Sprintf("transact %+v %+v", ps, items), c, func() {
-		if code = a.refused(ps, which); code != "" {
+		leases := make([]model.Lease, len(which))
+		for i, r := range which {
+			leases[i] = r.Lease
+		}
+		if code = a.model.Refused(ps, leases); code != "" {
 			return
 		}
 		for i, r := range which {
-			r.q.settle(r.x, items[i])
+			r.Settle(&items[i])
 		}
 		for i := range ps {
-			a.model.publish(ps[i].Message, ps[i].Queues, true)
+			a.model.Publish(&ps[i].Message, ps[i].Queues, nil, true)
 		}
 	})
 	if surgetank.CodeOf(c.Err) != code {
@@ -355,45 +350,13 @@ func (a *agree) transact(items []surgetank.Settlement, which []mReceipt) {
 	}
 }
 
-func (a *agree) refused(ps []surgetank.Publishing, which []mReceipt) surgetank.Code {
-	messages, bytes := map[*mQueue]int{}, map[*mQueue]int64{}
-	for i := range ps {
-		for _, name := range ps[i].Queues {
-			q := a.model.queues[name]
-			if q == nil {
-				return surgetank.CodeNotFound
-			}
-			msg := &ps[i].Message
-			if id, known := q.ids[msg.DedupID]; known && msg.DedupID != "" && q.cfg.DedupWindow > 0 && id.until > a.model.now {
-				continue
-			}
-			messages[q]++
-			bytes[q] += int64(len(msg.Body))
-			if q.refuses(messages[q], bytes[q]) {
-				return surgetank.CodeFull
-			}
-		}
-	}
-	seen := map[*mMsg]bool{}
-	for _, r := range which {
-		if !a.lives(r) {
-			return surgetank.CodeLeaseLost
-		}
-		if seen[r.x] {
-			return surgetank.CodeInvalid
-		}
-		seen[r.x] = true
-	}
-	return ""
-}
-
 // wait moves both clocks through everything that becomes due.
 func (a *agree) wait(d time.Duration) {
 	a.did = append(a.did, fmt.Sprintf("%s wait %v", relative(a.now, rigStart), d))
-	var outs []mOut
+	var outs []model.Out
 	var ended []uint64
 	a.advance(d, func(o *Output) {
-		a.model.turn(a.now, nil)
+		a.model.Turn(a.now, nil)
 		for i := range o.Handouts {
 			outs = append(outs, a.seen(&o.Handouts[i]))
 		}
@@ -401,7 +364,7 @@ func (a *agree) wait(d time.Duration) {
 			ended = append(ended, e.Consumer)
 		}
 	})
-	a.model.turn(a.now, nil)
+	a.model.Turn(a.now, nil)
 	for i := range a.step().Handouts {
 		a.rt.Fatalf("a hand-out of %d came late", i)
 	}
@@ -416,25 +379,25 @@ func (a *agree) detach() {
 	switch a.n(3) {
 	case 0:
 		n := a.n(6) - 2
-		a.both(fmt.Sprintf("credit %d %d", mc.id, n), &Credit{Consumer: mc.id, N: n}, func() { a.model.credit(mc, n) })
+		a.both(fmt.Sprintf("credit %d %d", mc.id, n), &Credit{Consumer: mc.id, N: n}, func() { a.model.Credit(mc.Consumer, n) })
 	case 1:
-		a.both(fmt.Sprintf("stop %d", mc.id), &Stop{Consumer: mc.id}, func() { mc.stop = true })
+		a.both(fmt.Sprintf("stop %d", mc.id), &Stop{Consumer: mc.id}, func() { a.model.Stop(mc.Consumer) })
 	default:
 		c := &Detach{Consumer: mc.id, All: a.yes(2)}
 		var back []uint64
 		for _, r := range a.receipts {
-			if r.consumer == mc && a.lives(r) && a.yes(2) {
+			if r.Holds(mc.Consumer) && a.model.Lives(r.Lease) && a.yes(2) {
 				c.GiveBack = append(c.GiveBack, r.Receipt)
-				back = append(back, r.x.seq)
+				back = append(back, r.Seq())
 			}
 		}
-		a.both(fmt.Sprintf("detach %d back %v all=%v", mc.id, back, c.All), c, func() { a.model.detach(mc, back, c.All) })
+		a.both(fmt.Sprintf("detach %d back %v all=%v", mc.id, back, c.All), c, func() { a.model.Detach(mc.Consumer, back, c.All) })
 	}
 }
 
 func (a *agree) admin() {
 	name := a.queue()
-	q := a.model.queues[name]
+	q := a.model.Queues[name]
 	code := surgetank.Code("")
 	if q == nil {
 		code = surgetank.CodeNotFound
@@ -446,16 +409,15 @@ func (a *agree) admin() {
 		c := &Purge{Name: name}
 		a.both("purge "+name, c, func() {
 			if q != nil {
-				want = a.model.purge(q)
+				want = a.model.Purge(q)
 			}
 		})
 		err, n = c.Err, c.Purged
 	case 1, 2:
 		c := &Pause{Name: name, Paused: a.yes(2)}
 		a.both(fmt.Sprintf("pause %s %v", name, c.Paused), c, func() {
-			if q != nil && q.cfg.Paused != c.Paused {
-				q.cfg.Paused = c.Paused
-				a.model.mark(q)
+			if q != nil {
+				a.model.Pause(q, c.Paused)
 			}
 		})
 		err = c.Err
@@ -463,7 +425,7 @@ func (a *agree) admin() {
 		c := &Delete{Name: name}
 		a.both("delete "+name, c, func() {
 			if q != nil {
-				want = a.model.delete(q)
+				want = a.model.Delete(q)
 			}
 		})
 		err, n = c.Err, c.Removed
@@ -475,15 +437,15 @@ func (a *agree) admin() {
 
 func (a *agree) redrive() {
 	from := pick(a, []string{"a.dead", "b.dead", "a-x.dead", "b-x.dead", "c.dead", "a"})
-	q := a.model.queues[from]
+	q := a.model.Queues[from]
 	o := surgetank.RedriveOptions{To: pick(a, []string{"", "", "b", "nowhere"}), Max: int64(a.n(3)), DryRun: a.yes(4),
 		Reason: pick(a, []string{"", "", surgetank.ReasonRejected}), Queue: pick(a, []string{"", "", "a"})}
 	c := &Redrive{From: from, Opts: o}
 	var want surgetank.RedriveResult
-	bad := q == nil || o.To != "" && a.model.queues[o.To] == nil
+	bad := q == nil || o.To != "" && a.model.Queues[o.To] == nil
 	a.both(fmt.Sprintf("redrive %s %+v", from, o), c, func() {
 		if !bad {
-			want = a.model.redrive(q, o)
+			want = a.model.Redrive(q, o)
 		}
 	})
 	if (c.Err != nil) != bad || c.Result != want {
@@ -519,7 +481,7 @@ func (a *agree) crash() {
 		a.m = a.replayed(len(a.log))
 	}
 	a.taking, a.consumers, a.receipts = false, nil, nil
-	a.model.crash()
+	a.model.Crash()
 	a.both("crash", &OpenEpoch{Epoch: a.m.Epoch() + 1}, nil)
 }
 
@@ -528,13 +490,13 @@ func (a *agree) drain() {
 	a.crash()
 	for _, q := range a.m.sorted() {
 		name, cfg := q.name, surgetank.QueueConfig{Retry: surgetank.RetryConfig{Jitter: -1}}
-		a.both("open up "+name, &Declare{Name: name, Config: cfg}, func() { a.model.declare(name, cfg) })
+		a.both("open up "+name, &Declare{Name: name, Config: cfg}, func() { a.model.Declare(name, cfg) })
 	}
 	a.wait(time.Minute)
 	for _, q := range a.m.sorted() {
 		c := &Attach{Queue: q.name, Opts: surgetank.SubscribeOptions{Credit: 1, NoAck: true}}
 		next := a.m.nextCons + 1
-		a.both("drain "+q.name, c, func() { a.model.attach(c.Queue, next, c.Opts, false, false) })
+		a.both("drain "+q.name, c, func() { a.model.Attach(c.Queue, next, c.Opts, false, false) })
 	}
 	a.wait(time.Minute)
 	for _, q := range a.m.sorted() {

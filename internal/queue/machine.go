@@ -141,6 +141,9 @@ func (m *Machine) Epoch() uint64 { return m.epoch }
 // SetFull says whether the log has room for new messages only; acks are always taken.
 func (m *Machine) SetFull(full bool) { m.full = full }
 
+// Full says what SetFull said last.
+func (m *Machine) Full() bool { return m.full }
+
 // Config gives the settings of a queue.
 func (m *Machine) Config(name string) (surgetank.QueueConfig, bool) {
 	q := m.byName[name]

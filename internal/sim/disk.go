@@ -1,8 +1,10 @@
 package sim
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"syscall"
 
@@ -26,6 +28,7 @@ type disk interface {
 	crashed() bool
 	// fault lets the n-th operation fail; heal ends all faults and shortages.
 	fault(rng *rand.Rand) string
+	plan(f *FaultPlan)
 	setFull(full bool)
 	heal()
 	// broken says that a fault has happened since it was set.
@@ -70,6 +73,8 @@ func (d *memDisk) fault(*rand.Rand) string {
 	return "the next write fails"
 }
 
+func (d *memDisk) plan(*FaultPlan) { d.fault(nil) }
+
 func (d *memDisk) heal() {
 	if d.faulty {
 		d.store.Fail(nil)
@@ -87,27 +92,41 @@ type fileDisk struct {
 	down   int      // changes until the power fails; 0: never
 	after  *vfs.Mem // what the power failure left
 	rng    *rand.Rand
-	states *int // counts crash states
+	count  *Counters
 	full   bool
+	// changed is called after every change of the file system, while the power is on.
+	changed func(op vfs.Op, name string)
 }
 
-func newFileDisk(seed uint64, cache bool, states *int) *fileDisk {
-	var key [32]byte
-	key[0], key[1], key[2], key[3] = byte(seed), byte(seed>>8), byte(seed>>16), byte(seed>>24)
-	d := &fileDisk{mem: vfs.NewMem(), random: rand.NewChaCha8(key), cache: cache, states: states}
+func newFileDisk(seed uint64, cache bool, count *Counters) *fileDisk {
+	d := &fileDisk{mem: vfs.NewMem(), random: idSource(seed), cache: cache, count: count}
 	d.wrap()
 	return d
+}
+
+// idSource gives the ids of files.
+func idSource(seed uint64) *rand.ChaCha8 {
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], seed)
+	return rand.NewChaCha8(key)
 }
 
 // wrap puts the faults and the count of operations around the file system, anew for every process.
 func (d *fileDisk) wrap() {
 	d.inject = vfs.NewInject(d.mem)
-	d.inject.SetHook(func(op vfs.Op, _ string) {
-		if d.down > 0 && op&vfs.OpChange != 0 {
+	d.inject.SetHook(func(op vfs.Op, name string) {
+		if op&vfs.OpChange == 0 || d.after != nil {
+			return
+		}
+		if d.down > 0 {
 			if d.down--; d.down == 0 {
 				d.after = d.mem.CrashClone(d.rng, drawCrash(d.rng))
-				*d.states++
+				d.count.one(CrashStates)
+				return
 			}
+		}
+		if d.changed != nil {
+			d.changed(op, name)
 		}
 	})
 }
@@ -117,17 +136,21 @@ func drawCrash(rng *rand.Rand) vfs.Crash {
 }
 
 func (d *fileDisk) openLog(from commitlog.Offset, onFull func(bool)) (commitlog.Replay, commitlog.Log, error) {
-	cache := int64(-1)
-	if d.cache {
-		cache = 4096
-	}
-	r, l, err := disklog.Open(disklog.Options{FS: d.inject, Dir: "data/log", SegmentBytes: disklog.MinSegmentBytes, From: from, Manual: true,
-		CacheBytes: cache, MinFree: -1, OnFull: onFull, Rand: d.random})
+	r, l, err := disklog.Open(logOptions(d.inject, d.cache, d.random, from, onFull))
 	if err != nil {
 		return nil, nil, err
 	}
 	d.log = l
 	return r, l, nil
+}
+
+func logOptions(fs vfs.FS, cached bool, random io.Reader, from commitlog.Offset, onFull func(bool)) disklog.Options {
+	cache := int64(-1)
+	if cached {
+		cache = 4096
+	}
+	return disklog.Options{FS: fs, Dir: "data/log", SegmentBytes: disklog.MinSegmentBytes, From: from, Manual: true,
+		CacheBytes: cache, MinFree: -1, OnFull: onFull, Rand: random}
 }
 
 func (d *fileDisk) snapshots() (commitlog.Snapshots, error) {
@@ -145,7 +168,7 @@ func (d *fileDisk) crash(rng *rand.Rand, kill bool) {
 			c = vfs.Crash{Percent: 100}
 		}
 		d.after = d.mem.CrashClone(rng, c)
-		*d.states++
+		d.count.one(CrashStates)
 	}
 	d.mem, d.after, d.down = d.after, nil, 0
 	d.wrap()
@@ -156,6 +179,15 @@ func (d *fileDisk) fault(rng *rand.Rand) string {
 		Forever: rng.IntN(2) == 0, Err: []error{syscall.EIO, syscall.ENOSPC}[rng.IntN(2)], Short: rng.IntN(2) == 0}
 	d.inject.SetFault(f)
 	return fmt.Sprintf("operation %d of kind %x fails with %v, forever=%v short=%v", f.N, f.Ops, f.Err, f.Forever, f.Short)
+}
+
+// plan lets a certain operation fail.
+func (d *fileDisk) plan(f *FaultPlan) {
+	err := syscall.EIO
+	if f.NoSpace {
+		err = syscall.ENOSPC
+	}
+	d.inject.SetFault(vfs.Fault{Ops: vfs.OpAny &^ (vfs.OpClose | vfs.OpLock), N: f.N, Forever: f.Forever, Short: f.Short, Err: err})
 }
 
 func (d *fileDisk) setFull(full bool) {

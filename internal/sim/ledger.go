@@ -94,10 +94,10 @@ func (l *ledger) violation(promise, format string, args ...any) {
 }
 
 // sending is called before a publish is sent.
-func (l *ledger) sending(body string, queues []string, dedup string, delayed bool) *message {
+func (l *ledger) sending(body string, queues []string, dedup string, delayed, mayEnd bool) *message {
 	m := l.messages[body]
 	if m == nil {
-		m = &message{body: body, queues: queues, dedup: dedup, delayed: delayed}
+		m = &message{body: body, queues: queues, dedup: dedup, delayed: delayed, excused: mayEnd}
 		for _, q := range queues {
 			m.excused = m.excused || l.w.plan(q).Lossy || l.w.noack(q)
 		}
@@ -347,7 +347,10 @@ func (l *ledger) detached(cl *client) {
 // excuse says that messages in a queue may be gone by a client's wish.
 func (l *ledger) excuse(queue string) {
 	for _, m := range l.order {
-		if l.w.o.Redrive || slices.Contains(m.queues, queue) || slices.ContainsFunc(m.queues, func(q string) bool { return l.w.plan(q).Dead() == queue }) {
+		if l.w.o.Redrive || slices.Contains(m.queues, queue) || slices.ContainsFunc(m.queues, func(q string) bool {
+			p := l.w.plan(q)
+			return p.Dead() == queue || p.Last() == queue
+		}) {
 			m.excused = true
 		}
 	}
@@ -381,6 +384,37 @@ func (l *ledger) drained() {
 			l.violation("stored once", "%s was sent so that at most %d copies can be, and %d were acked", m.body, m.high, m.acked)
 		case m.acked+m.unsure < m.low() && !m.excused:
 			l.violation("nothing confirmed is lost", "%s: %d copies were stored, %d acked (%d unsure), and there are no more", m.body, m.low(), m.acked, m.unsure)
+		}
+	}
+}
+
+// recovered judges what can be read of a broker that was opened on what a crash left, while the run goes on.
+func (l *ledger) recovered(found map[string][]surgetank.Delivery, whole bool) {
+	copies := make(map[*message]int, len(l.order))
+	for name, ds := range found {
+		for i := range ds {
+			d := &ds[i]
+			m := l.messages[string(d.Body)]
+			if m == nil {
+				l.violation("invented", "after a power failure %v of %s has the body %q, which nobody sent", d.ID, name, d.Body)
+				return
+			}
+			copies[m]++
+			switch c := l.copies[d.ID]; {
+			case c == nil:
+			case c.m != m || c.group != d.Group || c.queue != name:
+				l.violation("seen before it was safe", "%v was %s of group %q in %s and is after a power failure %s of group %q in %s", d.ID, c.m.body, c.group, c.queue,
+					d.Body, d.Group, name)
+			case c.acked:
+				l.violation("a confirmed ack is final", "%v (%s) is there again after a power failure", d.ID, d.Body)
+			}
+		}
+	}
+	for _, m := range l.order {
+		l.checks++
+		if whole && !m.excused && copies[m]+m.acked+m.unsure < m.low() {
+			l.violation("nothing confirmed is lost", "%s: %d copies were stored and %d acked (%d unsure); after a power failure there are %d", m.body, m.low(), m.acked,
+				m.unsure, copies[m])
 		}
 	}
 }

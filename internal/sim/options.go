@@ -24,13 +24,25 @@ type Options struct {
 	NoAck         bool
 	MultiTarget   bool
 
-	Crashes, Kills, Faults, Full, Jumps bool
-	SlowLog                             int // of 100 actions, after how many the log is not pumped
-	SnapshotBytes                       int64
-	SnapshotPiece                       int
-	TurnBytes                           int
-	ExtentBytes                         int64
-	Cache                               bool // the log keeps entries in memory
+	TTLs, Rules, Pools, Exclusive, Schedules, Receives bool // messages with TTLs, group_by, and so on
+
+	Crashes, Kills, Faults, Full, Jumps, Flips bool
+	SlowLog                                    int // of 100 actions, after how many the log is not pumped
+	SnapshotBytes                              int64
+	SnapshotPiece                              int
+	TurnBytes                                  int
+	ExtentBytes                                int64
+	Cache                                      bool // the log keeps entries in memory
+	Model                                      bool // the naive model runs beside the machine
+	Probe                                      int  // of 100 changes of the file system, behind how many a power failure is looked at beside the run
+	Fault                                      *FaultPlan
+}
+
+// FaultPlan lets the n-th operation on the file system fail from the first opening on, for runs that try every n.
+type FaultPlan struct {
+	N              int
+	Forever, Short bool
+	NoSpace        bool // ENOSPC, otherwise EIO
 }
 
 // QueuePlan is one queue and what it can do to messages by itself.
@@ -39,19 +51,31 @@ type QueuePlan struct {
 	Config surgetank.QueueConfig
 	Strict bool // order is checked: one in flight a group, no attempt limit, no delays
 	Lossy  bool // its settings may drop messages
+	Chain  bool // what its dead-letter queue gives up goes on to its Last
 }
 
 // Dead is the name of the queue for what is given up.
 func (p QueuePlan) Dead() string { return p.Name + surgetank.DeadLetterSuffix }
 
+// deadConfig is the settings of a dead-letter queue in a chain.
+func (p *QueuePlan) deadConfig() surgetank.QueueConfig {
+	return surgetank.QueueConfig{DeadLetter: p.Last(), Lease: p.Config.Lease, Retry: surgetank.RetryConfig{MaxAttempts: 2, Initial: time.Second, Jitter: -1}}
+}
+
+// Last is the name of the queue where a chain of dead-letter queues ends.
+func (p QueuePlan) Last() string { return p.Name + ".last" }
+
 // Draw gives the options of a seed.
 func Draw(seed uint64) Options {
 	rng := rand.New(rand.NewPCG(seed, 0xd1ce))
 	yes := func(percent int) bool { return rng.IntN(100) < percent }
-	o := Options{Seed: seed, Files: yes(50), Steps: 20 + rng.IntN(160), Redrive: yes(25), Purge: yes(25), Delete: yes(15),
+	o := Options{Seed: seed, Files: yes(80), Steps: 20 + rng.IntN(160), Redrive: yes(25), Purge: yes(25), Delete: yes(15),
 		Transactions: yes(40), NoAck: yes(15), MultiTarget: yes(25), Crashes: yes(75), Kills: yes(40), Faults: yes(35), Full: yes(20), Jumps: yes(30),
 		SlowLog: rng.IntN(60), SnapshotBytes: []int64{300, 2000, 10000, 1 << 30}[rng.IntN(4)], SnapshotPiece: 1 + rng.IntN(400),
-		TurnBytes: []int{0, 0, 200, 1000}[rng.IntN(4)], ExtentBytes: []int64{300, 1000, 0}[rng.IntN(3)], Cache: yes(50)}
+		TurnBytes: []int{0, 0, 200, 1000}[rng.IntN(4)], ExtentBytes: []int64{300, 1000, 0}[rng.IntN(3)], Cache: yes(50),
+		TTLs: yes(20), Rules: yes(25), Pools: yes(25), Exclusive: yes(20), Schedules: yes(10), Receives: yes(40), Flips: yes(25),
+		Probe: []int{0, 5, 5, 15, 15, 15, 40, 100}[rng.IntN(8)]}
+	o.Model = o.TurnBytes == 0 && yes(85)
 	if yes(50) {
 		o.Dedup = time.Duration(1+rng.IntN(20)) * time.Second
 	}
@@ -62,12 +86,17 @@ func Draw(seed uint64) Options {
 }
 
 func drawQueue(name string, o *Options, rng *rand.Rand, yes func(int) bool) QueuePlan {
-	p := QueuePlan{Name: name, Strict: yes(40)}
+	p := QueuePlan{Name: name, Strict: yes(40), Chain: yes(25)}
 	c := &p.Config
 	c.DedupWindow = o.Dedup
 	c.Lease = time.Duration(1+rng.IntN(20)) * time.Second
 	c.Retry = surgetank.RetryConfig{Initial: time.Duration(1+rng.IntN(3000)) * time.Millisecond, MaxAttempts: []int{-1, 2, 3}[rng.IntN(3)]}
-	c.Group.Fair = yes(50)
+	if c.Group.Fair = yes(50); o.Model {
+		c.Retry.Jitter = -1 // the model cannot know what is drawn
+	}
+	if o.Rules {
+		c.GroupBy = []string{"header:g", "routing_key", "$.g"}[rng.IntN(3)]
+	}
 	if p.Strict {
 		c.Group.MaxInFlight, c.Retry.MaxAttempts = 1, -1
 	} else if yes(50) {
@@ -97,7 +126,10 @@ func drawQueue(name string, o *Options, rng *rand.Rand, yes func(int) bool) Queu
 	if yes(10) {
 		c.TTL, p.Lossy = time.Duration(1+rng.IntN(20))*time.Second, true
 	}
-	if yes(8) {
+	if c.TTL > 0 && yes(50) || p.Chain {
+		c.DeadLetter = p.Dead() // with a name of its own, what expires is kept
+	}
+	if !p.Chain && yes(8) {
 		c.DeadLetter, p.Lossy = surgetank.DeadLetterDrop, true
 	}
 	if yes(5) {
@@ -111,8 +143,11 @@ func (o Options) String() string {
 	var b strings.Builder
 	type plain Options // without this method
 	p := plain(o)
-	p.Queues = nil
+	p.Queues, p.Fault = nil, nil
 	fmt.Fprintf(&b, "%+v", p)
+	if o.Fault != nil {
+		fmt.Fprintf(&b, "\n  %+v", *o.Fault)
+	}
 	for _, q := range o.Queues {
 		fmt.Fprintf(&b, "\n  %+v", q)
 	}

@@ -21,39 +21,6 @@ type Action struct {
 	Seed uint64
 }
 
-// Counters say what a run reached, so that an idle simulator is seen.
-type Counters struct {
-	Runs, Actions, Checks, Published, Delivered, Acked, Crashes, CrashStates, Kills, CrashesInRecovery, Openings, FailedOpenings int
-	Faults, LogFailures, Full, Jumps, SnapshotsSaved, SnapshotsRestored, Relocations, Uncertain, Entries, Records                int
-	Simulated                                                                                                                    time.Duration
-}
-
-func (c *Counters) add(o *Counters) {
-	c.Runs += o.Runs
-	c.Actions += o.Actions
-	c.Checks += o.Checks
-	c.Published += o.Published
-	c.Delivered += o.Delivered
-	c.Acked += o.Acked
-	c.Crashes += o.Crashes
-	c.CrashStates += o.CrashStates
-	c.Kills += o.Kills
-	c.CrashesInRecovery += o.CrashesInRecovery
-	c.Openings += o.Openings
-	c.FailedOpenings += o.FailedOpenings
-	c.Faults += o.Faults
-	c.LogFailures += o.LogFailures
-	c.Full += o.Full
-	c.Jumps += o.Jumps
-	c.SnapshotsSaved += o.SnapshotsSaved
-	c.SnapshotsRestored += o.SnapshotsRestored
-	c.Relocations += o.Relocations
-	c.Uncertain += o.Uncertain
-	c.Entries += o.Entries
-	c.Records += o.Records
-	c.Simulated += o.Simulated
-}
-
 // world is one run.
 type world struct {
 	o            Options
@@ -70,8 +37,13 @@ type world struct {
 	tracing      bool
 	serial       int
 	healed       bool
+	slow         bool // the disk is not answering now
 	drives       int
 	faulted      bool // a fault was set in this life
+	beside       *beside
+	machine      *queue.Machine
+	logged       uint64 // the newest entry that the log confirmed in this life
+	prober       *prober
 }
 
 // client is a subscription and who holds it.
@@ -82,6 +54,7 @@ type client struct {
 	sub    surgetank.Subscription
 	ready  bool
 	closed bool
+	once   bool // a receive, which ends by itself
 	life   int
 }
 
@@ -93,9 +66,10 @@ type delivery struct {
 
 func newWorld(o Options, tracing bool) *world {
 	w := &world{o: o, clock: clock.NewManual(time.Unix(1_800_000_000, 0)), tracing: tracing}
-	w.ledger = newLedger(w)
+	w.ledger, w.beside = newLedger(w), newBeside(w)
 	if o.Files {
-		w.disk = newFileDisk(o.Seed, o.Cache, &w.count.CrashStates)
+		d := newFileDisk(o.Seed, o.Cache, &w.count)
+		w.disk, w.prober = d, newProber(w, d)
 	} else {
 		w.disk = &memDisk{store: memlog.NewStore()}
 	}
@@ -125,16 +99,19 @@ func (w *world) blamed() bool { return w.faulted || w.disk.broken() }
 
 // open opens the broker, again and again while it crashes, and makes the queues that are missing.
 func (w *world) open(rng *rand.Rand) {
-	for try := 0; ; try++ {
+	for try, crashes := 0, 0; ; try++ {
 		w.life++
-		w.count.Openings++
+		w.count.one(Openings)
 		if w.o.Crashes && w.o.Files && !w.healed && try < 3 && rng.IntN(6) == 0 {
 			w.disk.crashIn(1+rng.IntN(20), rng)
 		}
 		b, err := w.tryOpen()
 		if w.disk.crashed() {
 			w.tracef("crash during recovery")
-			w.count.CrashesInRecovery++
+			w.count.one(CrashesInRecovery)
+			if crashes++; crashes == 2 {
+				w.count.one(CrashesTwice)
+			}
 			w.disk.crash(rng, false)
 			continue
 		}
@@ -142,7 +119,7 @@ func (w *world) open(rng *rand.Rand) {
 			w.b = b
 			break
 		}
-		w.count.FailedOpenings++
+		w.count.one(FailedOpenings)
 		w.tracef("opening failed: %v", err)
 		if !w.blamed() {
 			w.ledger.violation("opens again", "opening failed with no fault set: %v", err)
@@ -152,7 +129,11 @@ func (w *world) open(rng *rand.Rand) {
 		w.disk.crash(rng, true) // the process that failed to open is gone, and its locks with it
 	}
 	for i := range w.o.Queues {
-		w.declare(&w.o.Queues[i])
+		p := &w.o.Queues[i]
+		w.declare(p.Name, p.Config)
+		if p.Chain {
+			w.declare(p.Dead(), p.deadConfig())
+		}
 	}
 }
 
@@ -167,9 +148,9 @@ func (w *world) tryOpen() (*broker.Broker, error) {
 			if err != nil {
 				return nil, nil, err
 			}
-			return r, countedLog{l, w}, nil
+			return r, watchedLog{l, w}, nil
 		},
-		Snapshots: countedSnapshots{snaps, w}, Clock: w.clock, Seed: w.o.Seed, Manual: true, Drive: w.drive,
+		Snapshots: watchedSnapshots{snaps, w}, Clock: w.clock, Seed: w.o.Seed, Manual: true, Drive: w.drive, Watch: w.beside.turn,
 		Limits:        queue.Limits{TurnBytes: w.o.TurnBytes, ExtentBytes: w.o.ExtentBytes},
 		SnapshotBytes: w.o.SnapshotBytes, SnapshotPiece: w.o.SnapshotPiece,
 	})
@@ -202,8 +183,8 @@ func (w *world) run() {
 // ok says whether what happens still counts: an answer to a life that is over does not.
 func (w *world) ok(life int) bool { return life == w.life && !w.disk.crashed() }
 
-func (w *world) declare(p *QueuePlan) {
-	c := &queue.Declare{Name: p.Name, Config: p.Config, Mode: surgetank.DeclareIfAbsent}
+func (w *world) declare(name string, config surgetank.QueueConfig) {
+	c := &queue.Declare{Name: name, Config: config, Mode: surgetank.DeclareIfAbsent}
 	w.send(c, func(error) {})
 }
 
@@ -224,10 +205,10 @@ func (w *world) after(rng *rand.Rand) {
 	switch {
 	case w.disk.crashed():
 		w.tracef("crash in the middle")
-		w.count.Crashes++
+		w.count.one(Crashes)
 		w.reopen(rng, false)
 	case w.b.Err() != nil:
-		w.count.LogFailures++
+		w.count.one(LogFailures)
 		w.tracef("the log failed: %v", w.b.Err())
 		if !w.blamed() {
 			w.ledger.violation("loud only for a reason", "the log failed with no fault set: %v", w.b.Err())
@@ -241,6 +222,7 @@ func (w *world) after(rng *rand.Rand) {
 // reopen is what follows a crash: everything volatile is gone.
 func (w *world) reopen(rng *rand.Rand, kill bool) {
 	w.life++ // nothing that the old process still does counts
+	w.tallyQueues()
 	w.disk.crash(rng, kill)
 	w.ledger.crashed()
 	w.clients, w.faulted = nil, false
@@ -255,33 +237,37 @@ func (w *world) play(actions []Action) (violation string) {
 			violation = w.ledger.bad
 		}
 	}()
-	start := w.clock.Now()
+	if f := w.o.Fault; f != nil {
+		w.faulted = true
+		w.disk.plan(f)
+	}
 	w.open(rand.New(rand.NewPCG(w.o.Seed, 7)))
-	for i, a := range actions {
+	for _, a := range actions {
 		if w.ledger.bad != "" {
 			break
 		}
-		w.count.Actions++
+		w.count.one(Actions)
 		rng := rand.New(rand.NewPCG(a.Seed, uint64(len(a.Kind))))
 		w.drives = 0
 		w.act(a.Kind, rng)
 		if w.ledger.bad == "" && rng.IntN(100) >= w.o.SlowLog {
 			w.run()
 		} else if w.ledger.bad == "" && rng.IntN(2) == 0 {
+			w.slow = true
 			w.b.Tick()
+			w.slow = false
 			w.disk.pump(false)
 		}
 		if w.ledger.bad == "" {
 			w.after(rng)
 		}
-		_ = i
 	}
 	if w.ledger.bad == "" {
 		w.heal()
 	}
-	w.count.Runs++
-	w.count.Checks += w.ledger.checks
-	w.count.Simulated += w.clock.Now().Sub(start)
+	w.tallyQueues()
+	w.count.one(Runs)
+	w.count.N[Checks] += int64(w.ledger.checks)
 	return w.ledger.bad
 }
 
@@ -295,7 +281,8 @@ func (w *world) heal() {
 	w.run()
 	w.after(rng)
 	w.reopen(rng, !w.o.Crashes || rng.IntN(2) == 0) // whatever clients hold and forgot about comes back
-	for round := 0; round < 60 && w.ledger.bad == ""; round++ {
+	opened := map[string]bool{}                     // dead letters may make queues later
+	for round := 0; round < 80 && w.ledger.bad == ""; round++ {
 		infos := w.infos()
 		if w.ledger.bad != "" {
 			return
@@ -303,12 +290,14 @@ func (w *world) heal() {
 		left := int64(0)
 		for _, i := range infos {
 			left += i.Ready + i.Blocked + i.Delayed + i.Leased
-			if round == 0 {
+			if !opened[i.Name] {
+				opened[i.Name] = true
 				w.openUp(&i)
 			}
 		}
 		if left == 0 && round > 0 {
 			w.ledger.drained()
+			w.count.one(Drained)
 			return
 		}
 		for _, cl := range w.clients {
@@ -316,7 +305,11 @@ func (w *world) heal() {
 		}
 		w.settleAll()
 		w.run()
-		w.clock.Advance(30 * time.Second)
+		if round < 60 {
+			w.clock.Advance(30 * time.Second)
+		} else {
+			w.clock.Advance(time.Hour)
+		}
 		w.run()
 	}
 	if w.ledger.bad == "" {
@@ -324,7 +317,7 @@ func (w *world) heal() {
 		for _, i := range w.infos() {
 			left = append(left, fmt.Sprintf("%s: %d ready %d blocked %d delayed %d leased (%s)", i.Name, i.Ready, i.Blocked, i.Delayed, i.Leased, i.Waiting))
 		}
-		w.ledger.violation("everything drains", "after half an hour there is still: %v", left)
+		w.ledger.violation("everything drains", "after most of a day there is still: %v", left)
 	}
 }
 

@@ -37,20 +37,20 @@ var _ FS = (*Mem)(nil)
 type nameOp struct {
 	from string   // the name that goes; empty for a new file
 	to   string   // the name that comes; empty for a removal
-	node *memNode // of a new file
+	node *memNode // the file that it was done to
 }
 
-// apply makes the change in a map of names. A change whose file is not there does nothing: what it built on was lost.
+// apply makes the change in a map of names. A change whose file does not have that name there does nothing: what it built on was
+// lost. It is never done to another file that has the name: a directory names files, and a rename writes which.
 func (op nameOp) apply(names map[string]*memNode) {
-	node := op.node
 	if op.from != "" {
-		if node = names[op.from]; node == nil {
+		if names[op.from] != op.node {
 			return
 		}
 		delete(names, op.from)
 	}
 	if op.to != "" {
-		names[op.to] = node
+		names[op.to] = op.node
 	}
 }
 
@@ -127,7 +127,7 @@ func (m *Mem) Rename(from, to string) error {
 		return pathError("rename", to, syscall.EISDIR)
 	}
 	if from != to {
-		m.change(nameOp{from: from, to: to})
+		m.change(nameOp{from: from, to: to, node: m.names[from]})
 	}
 	return nil
 }
@@ -140,7 +140,7 @@ func (m *Mem) Remove(name string) error {
 	if m.names[name] == nil {
 		return pathError("remove", name, fs.ErrNotExist)
 	}
-	m.change(nameOp{from: name})
+	m.change(nameOp{from: name, node: m.names[name]})
 	return nil
 }
 

@@ -3,9 +3,11 @@
 package main
 
 // scenarios is the whole campaign, in the order it runs. The numbers are those of the project's list of faults.
-var scenarios = []scenario{
+var scenarios = append([]scenario{
 	{id: "P1", quick: true, fault: "kill -9 at random moments under load", run: killRandomly},
 	{id: "P2", fault: "kill -9 at the n-th system call", needs: canTrace, run: killAtCall},
+	{id: "P3", fault: "ended at named points of the code, by kill and by panic", needs: canBuild, run: endAtPoints},
+	{id: "P3s", fault: "ended at named points of a SQLite sink", needs: canBuild, run: endSinkAtPoints},
 	{id: "P4", quick: true, fault: "kill -9 during recovery, twice", needs: canTrace, run: killRecovery},
 	{id: "P5", fault: "stopped (SIGSTOP) for longer than a lease", run: stopAndContinue},
 	{id: "P6", quick: true, fault: "SIGTERM under load", run: terminate},
@@ -36,4 +38,4 @@ var scenarios = []scenario{
 	{id: "A53", quick: true, fault: "poison messages", run: poisonMessages},
 	{id: "S1", quick: true, fault: "kill -9 while a SQLite sink writes", run: sinkRows},
 	{id: "Q1", fault: "kill -9 under clients of AMQP and HTTP", quick: true, run: amqpKills},
-}
+}, powerScenarios...)

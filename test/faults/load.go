@@ -44,6 +44,8 @@ type loadOptions struct {
 	honest                bool                    // consumers ack everything at once
 	hold                  bool                    // consumers wait until released
 	poison                func(value string) bool // messages that no consumer can handle
+	amqp                  int                     // publishers, and as many consumers, that come by AMQP beside those of HTTP
+	heartbeat             time.Duration           // of AMQP connections
 }
 
 func (o loadOptions) withDefaults() loadOptions {
@@ -66,6 +68,9 @@ func (o loadOptions) withDefaults() loadOptions {
 	if o.timeout == 0 {
 		o.timeout = 3 * time.Second
 	}
+	if o.heartbeat == 0 {
+		o.heartbeat = 5 * time.Second
+	}
 	return o
 }
 
@@ -74,6 +79,7 @@ type load struct {
 	loadOptions
 	journal *history.Journal
 	base    func() string // the address to publish to and to consume from, asked before every call
+	door    func() string // the same for AMQP, as host:port; set before start where clients of AMQP are wanted
 	seed    uint64
 	say     func(format string, args ...any)
 
@@ -114,6 +120,10 @@ func (l *load) start(ctx context.Context) {
 			queue = grouped
 		}
 		l.cons.Go(func() { l.consumer(ctx, i, queue) })
+	}
+	for i := range l.amqp {
+		l.pubs.Go(func() { l.amqpPublisher(ctx, i) })
+		l.cons.Go(func() { l.amqpConsumer(ctx, i) })
 	}
 }
 

@@ -3,21 +3,14 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/surgetank/surgetank/internal/mutant"
 	"github.com/surgetank/surgetank/test/faults/history"
 )
-
-// change is a defect of the source that mutant does not have: a text of a file, and what replaces it.
-type change struct{ file, old, new string }
 
 // mutants are servers with one defect each, the scenarios that are to catch it, and the findings of which one must be named.
 var mutants = []struct {
@@ -46,14 +39,9 @@ func TestMutantsAreCaught(t *testing.T) {
 	if os.Getenv("SURGETANK_FAULTS") != "mutants" {
 		t.Skip("runs with SURGETANK_FAULTS=mutants in the environment (make faults)")
 	}
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	root := strings.TrimSpace(string(out))
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
-			c := campaign{say: t.Logf, binary: build(t, root, m.defect, m.change)}
+			c := campaign{say: t.Logf, binary: build(t, m.defect, m.change)}
 			done, err := c.prepare(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -85,38 +73,15 @@ func TestMutantsAreCaught(t *testing.T) {
 	}
 }
 
-// build makes a server with a defect: the files it changes are replaced for the compiler alone.
-func build(t *testing.T, root string, d mutant.Defect, ch change) string {
+// build makes a server with a defect.
+func build(t *testing.T, d mutant.Defect, ch change) string {
 	t.Helper()
-	dir := t.TempDir()
-	file, text := ch.file, ""
 	if d != mutant.None {
-		file = "internal/mutant/off.go"
-		text = fmt.Sprintf("//go:build !mutants\n\npackage mutant\n\nfunc Is(d Defect) bool { return d == %q }\n", d)
-	} else {
-		src, err := os.ReadFile(filepath.Join(root, file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		text = strings.Replace(string(src), ch.old, ch.new, 1)
-		if text == string(src) {
-			t.Fatalf("%s no longer holds the text that the defect changes; write the defect anew", file)
-		}
+		ch = change{file: "internal/mutant/off.go", new: fmt.Sprintf("//go:build !mutants\n\npackage mutant\n\nfunc Is(d Defect) bool { return d == %q }\n", d)}
 	}
-	replaced, list, binary := filepath.Join(dir, "replaced.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "surgetank")
-	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {filepath.Join(root, file): replaced}})
+	binary, err := buildServer(t.Context(), t.TempDir(), "surgetank", "", []change{ch})
 	if err != nil {
 		t.Fatal(err)
-	}
-	for name, b := range map[string][]byte{replaced: []byte(text), list: overlay} {
-		if err := os.WriteFile(name, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-overlay", list, "-o", binary, "./cmd/surgetank")
-	cmd.Dir = root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("building: %v\n%s", err, out)
 	}
 	return binary
 }

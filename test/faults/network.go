@@ -13,8 +13,35 @@ import (
 	"time"
 )
 
-// behindProxy starts a run whose clients reach the server through a proxy.
-func (r *run) behindProxy(ctx context.Context, o loadOptions, prepare func(*proxy)) (*proxy, error) {
+// proxies are what stands before the doors of a server: one for HTTP, and one for AMQP where the load has clients of it.
+type proxies []*proxy
+
+func (ps proxies) close() {
+	for _, p := range ps {
+		p.close()
+	}
+}
+
+// deafen makes every connection half-open, and gives their number.
+func (ps proxies) deafen() (n int) {
+	for _, p := range ps {
+		n += p.deafen()
+	}
+	return n
+}
+
+// each lets a function set all of them.
+func (ps proxies) each(set func(*proxy)) {
+	for _, p := range ps {
+		set(p)
+	}
+}
+
+// behindProxy starts a run whose clients reach the server through proxies.
+func (r *run) behindProxy(ctx context.Context, o loadOptions, prepare func(*proxy)) (proxies, error) {
+	if o.amqp > 0 {
+		r.server.amqp = "127.0.0.1:0"
+	}
 	if err := r.server.start(ctx); err != nil {
 		return nil, err
 	}
@@ -25,15 +52,23 @@ func (r *run) behindProxy(ctx context.Context, o loadOptions, prepare func(*prox
 	if err != nil {
 		return nil, err
 	}
-	prepare(p)
+	ps := proxies{p}
+	if o.amqp > 0 {
+		if r.front, err = newProxy(func() string { return r.server.amqp }, r.rng.Uint64()); err != nil {
+			p.close()
+			return nil, err
+		}
+		ps = append(ps, r.front)
+	}
+	ps.each(prepare)
 	r.startLoad(ctx, o, p.url)
-	return p, nil
+	return ps, nil
 }
 
 // resets cuts connections in the middle of requests and of answers.
 func resets(ctx context.Context, r *run) error {
 	var cuts atomic.Int64
-	p, err := r.behindProxy(ctx, loadOptions{}, func(p *proxy) {
+	p, err := r.behindProxy(ctx, loadOptions{amqp: 2}, func(p *proxy) {
 		p.cutEvery.Store(1)
 		p.onCut = func() { cuts.Add(1) }
 	})
@@ -42,7 +77,7 @@ func resets(ctx context.Context, r *run) error {
 	}
 	defer p.close()
 	r.until(ctx, time.Duration(r.times(10, 300))*time.Second, func() bool { return cuts.Load() >= int64(r.times(60, 5000)) })
-	p.cutEvery.Store(0)
+	p.each(func(p *proxy) { p.cutEvery.Store(0) })
 	r.injected = int(cuts.Load())
 	return r.end(ctx)
 }
@@ -50,7 +85,7 @@ func resets(ctx context.Context, r *run) error {
 // halfOpen lets connections go dead without a word, on both sides: the client waits for an answer that never comes, the server for a
 // client that is not there. Leases handed to it must come back by their deadline.
 func halfOpen(ctx context.Context, r *run) error {
-	p, err := r.behindProxy(ctx, loadOptions{timeout: 600 * time.Millisecond}, func(*proxy) {})
+	p, err := r.behindProxy(ctx, loadOptions{timeout: 600 * time.Millisecond, amqp: 2, heartbeat: time.Second}, func(*proxy) {})
 	if err != nil {
 		return err
 	}
@@ -71,7 +106,7 @@ func halfOpen(ctx context.Context, r *run) error {
 
 // oneByteSegments sends every byte of requests and answers by itself.
 func oneByteSegments(ctx context.Context, r *run) error {
-	p, err := r.behindProxy(ctx, loadOptions{size: 60, batch: 3}, func(p *proxy) { p.oneByte.Store(true) })
+	p, err := r.behindProxy(ctx, loadOptions{size: 60, batch: 3, amqp: 2}, func(p *proxy) { p.oneByte.Store(true) })
 	if err != nil {
 		return err
 	}
@@ -80,7 +115,7 @@ func oneByteSegments(ctx context.Context, r *run) error {
 	if !r.progress(ctx, int64(r.times(60, 5000)), time.Duration(r.times(15, 600))*time.Second) {
 		r.fail("progress", "byte by byte only %d messages were confirmed", r.load.confirmed.Load())
 	}
-	p.oneByte.Store(false)
+	p.each(func(p *proxy) { p.oneByte.Store(false) })
 	return r.end(ctx)
 }
 

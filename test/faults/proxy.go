@@ -43,7 +43,9 @@ func newProxy(target func() string, seed uint64) (*proxy, error) {
 	return p, nil
 }
 
-func (p *proxy) url() string { return "http://" + p.listener.Addr().String() }
+func (p *proxy) address() string { return p.listener.Addr().String() }
+
+func (p *proxy) url() string { return "http://" + p.address() }
 
 func (p *proxy) close() {
 	_ = p.listener.Close()

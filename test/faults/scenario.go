@@ -34,6 +34,7 @@ type run struct {
 	rng     *rand.Rand // decides the schedule of faults
 	journal *history.Journal
 	server  *server
+	front   *proxy // before the server's AMQP door, where a fault lies between; nil: none
 	load    *load
 
 	injected int
@@ -181,6 +182,9 @@ func (r *run) note(format string, args ...any) {
 
 // begin starts server, queues and clients.
 func (r *run) begin(ctx context.Context, o loadOptions) error {
+	if o.amqp > 0 {
+		r.server.amqp = "127.0.0.1:0"
+	}
 	if err := r.server.start(ctx); err != nil {
 		return err
 	}
@@ -207,6 +211,10 @@ func (r *run) client() *client { return newClient(98, r.server.url(), r.journal,
 
 func (r *run) startLoad(ctx context.Context, o loadOptions, base func() string) {
 	r.load = newLoad(o, r.journal, base, r.rng.Uint64(), r.say)
+	r.load.door = func() string { return r.server.amqp }
+	if r.front != nil {
+		r.load.door = r.front.address
+	}
 	r.load.start(ctx)
 }
 

@@ -1,0 +1,263 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+
+	"github.com/surgetank/surgetank/internal/amqp/wire"
+)
+
+// floorServer is the target "floor": a server that keeps nothing. It reads frames, confirms a publish as soon as it has read
+// it, passes it on to a consumer, and forgets it. What it costs is what any server in Go costs that speaks AMQP with this
+// client over these sockets; how far a real server is above it is what queueing and the disk cost. It knows only what the
+// workloads of this program use, has no limits and trusts its client.
+type floorServer struct {
+	mu        sync.Mutex
+	consumers []*floorConsumer
+	next      int
+}
+
+// floorConsumer is one consumer; its connection's mu guards it.
+type floorConsumer struct {
+	c       *floorConn
+	channel uint16
+	name    string
+	tag     uint64
+}
+
+// floorConn is one connection. The goroutine that reads it writes its replies; whoever publishes writes deliveries to it.
+type floorConn struct {
+	s  *floorServer
+	nc net.Conn
+
+	mu  sync.Mutex
+	out []byte // encoded, not yet written
+
+	// The reader's alone.
+	tag     uint64 // of the newest publish; one channel a connection publishes
+	told    uint64
+	publish wire.Publish
+	body    []byte
+	size    int
+	touched []*floorConn // that got deliveries by this read
+}
+
+// prepareFloor sets up the floor as a process of its own, so that its CPU time is its own.
+func prepareFloor(_ *options, dir string) (*server, error) {
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return &server{addr: addr, user: "guest", pass: "guest", dir: dir, argv: []string{self, "-floor", addr}, env: os.Environ()}, nil
+}
+
+// serveFloor runs the floor until the process is killed.
+func serveFloor(addr string) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	s := &floorServer{}
+	for {
+		nc, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		c := &floorConn{s: s, nc: nc}
+		go func() {
+			if err := c.serve(); err != nil && !errors.Is(err, io.EOF) {
+				fmt.Fprintln(os.Stderr, "floor:", err)
+			}
+			s.forget(c)
+			nc.Close()
+		}()
+	}
+}
+
+func (s *floorServer) forget(c *floorConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var left []*floorConsumer
+	for _, fc := range s.consumers {
+		if fc.c != c {
+			left = append(left, fc)
+		}
+	}
+	s.consumers = left
+}
+
+// take gives the consumer whose turn it is, nil when there is none.
+func (s *floorServer) take() *floorConsumer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.consumers) == 0 {
+		return nil
+	}
+	s.next++
+	return s.consumers[s.next%len(s.consumers)]
+}
+
+const floorFrameMax = 131072
+
+func (c *floorConn) serve() error {
+	header := make([]byte, len(wire.ProtocolHeader))
+	if _, err := io.ReadFull(c.nc, header); err != nil {
+		return err
+	}
+	if !bytes.Equal(header, []byte(wire.ProtocolHeader)) {
+		return fmt.Errorf("the client began with %q", header)
+	}
+	c.reply(0, &wire.ConnectionStart{VersionMinor: 9, Mechanisms: []byte("PLAIN"), Locales: []byte("en_US"),
+		ServerProperties: wire.Table(nil).AddString("product", "floor").AddString("version", "of an AMQP server in Go")})
+	buf, end := make([]byte, 256<<10), 0
+	for {
+		if err := c.flush(); err != nil {
+			return err
+		}
+		n, err := c.nc.Read(buf[end:])
+		if err != nil {
+			return err
+		}
+		end += n
+		at := 0
+		for {
+			f, n, err := wire.NextFrame(buf[at:end], floorFrameMax)
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				break
+			}
+			at += n
+			if err := c.frame(f); err != nil {
+				return err
+			}
+		}
+		end = copy(buf, buf[at:end])
+	}
+}
+
+// flush writes what a read brought about: the confirms of its publishes, and their deliveries.
+func (c *floorConn) flush() error {
+	c.mu.Lock()
+	if c.tag > c.told {
+		c.out = wire.AppendAck(c.out, 1, c.tag, c.tag-c.told > 1)
+		c.told = c.tag
+	}
+	err := c.writeLocked()
+	c.mu.Unlock()
+	for _, to := range c.touched {
+		to.mu.Lock()
+		err = errors.Join(err, to.writeLocked())
+		to.mu.Unlock()
+	}
+	c.touched = c.touched[:0]
+	return err
+}
+
+func (c *floorConn) writeLocked() error {
+	if len(c.out) == 0 {
+		return nil
+	}
+	_, err := c.nc.Write(c.out)
+	c.out = c.out[:0]
+	return err
+}
+
+func (c *floorConn) reply(channel uint16, m wire.Method) {
+	c.mu.Lock()
+	c.out = wire.AppendMethod(c.out, channel, m)
+	c.mu.Unlock()
+}
+
+func (c *floorConn) frame(f wire.Frame) error {
+	switch f.Type {
+	case wire.FrameMethod:
+		return c.method(f)
+	case wire.FrameHeader:
+		h, err := wire.ParseHeader(f.Payload)
+		if err != nil {
+			return err
+		}
+		c.size, c.body = int(h.BodySize), c.body[:0]
+	case wire.FrameBody:
+		if c.body = append(c.body, f.Payload...); len(c.body) >= c.size {
+			c.pass()
+		}
+	}
+	return nil
+}
+
+// pass confirms a whole message and delivers it.
+func (c *floorConn) pass() {
+	c.tag++
+	fc := c.s.take()
+	if fc == nil {
+		return
+	}
+	to := fc.c
+	to.mu.Lock()
+	fc.tag++
+	first := len(to.out) == 0
+	to.out = wire.AppendDeliver(to.out, fc.channel, fc.name, fc.tag, false, c.publish.Exchange, string(c.publish.RoutingKey))
+	to.out = wire.AppendHeader(to.out, fc.channel, len(c.body), []byte{0, 0}) // no properties
+	to.out = wire.AppendBody(to.out, fc.channel, c.body, floorFrameMax)
+	to.mu.Unlock()
+	if first {
+		c.touched = append(c.touched, to)
+	}
+}
+
+func (c *floorConn) method(f wire.Frame) error {
+	id, err := wire.MethodIDOf(f.Payload)
+	if err != nil {
+		return err
+	}
+	switch id {
+	case wire.IDBasicPublish:
+		return wire.ParsePublish(f.Payload, &c.publish)
+	case wire.IDBasicAck:
+		return nil
+	}
+	m, err := wire.ParseMethod(f.Payload)
+	if err != nil {
+		return err
+	}
+	switch m := m.(type) {
+	case *wire.ConnectionStartOk:
+		c.reply(0, &wire.ConnectionTune{Tuning: wire.Tuning{ChannelMax: 2047, FrameMax: floorFrameMax, Heartbeat: 60}})
+	case *wire.ConnectionOpen:
+		c.reply(0, &wire.ConnectionOpenOk{})
+	case *wire.ConnectionClose:
+		c.reply(0, wire.Bare(wire.IDConnectionCloseOk))
+	case *wire.ChannelOpen:
+		c.reply(f.Channel, &wire.ChannelOpenOk{})
+	case *wire.ChannelClose:
+		c.reply(f.Channel, wire.Bare(wire.IDChannelCloseOk))
+	case *wire.QueueDeclare:
+		c.reply(f.Channel, &wire.QueueDeclareOk{Queue: m.Queue})
+	case *wire.ConfirmSelect:
+		c.reply(f.Channel, wire.Bare(wire.IDConfirmSelectOk))
+	case *wire.BasicQos:
+		c.reply(f.Channel, wire.Bare(wire.IDBasicQosOk))
+	case *wire.BasicConsume:
+		c.reply(f.Channel, &wire.BasicConsumeOk{ConsumerTag: m.ConsumerTag})
+		c.s.mu.Lock()
+		c.s.consumers = append(c.s.consumers, &floorConsumer{c: c, channel: f.Channel, name: m.ConsumerTag})
+		c.s.mu.Unlock()
+	case *wire.BasicCancel:
+		c.reply(f.Channel, &wire.BasicCancelOk{ConsumerTag: m.ConsumerTag})
+	}
+	return nil
+}

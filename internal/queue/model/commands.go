@@ -1,0 +1,397 @@
+package model
+
+import (
+	"slices"
+
+	"github.com/surgetank/surgetank"
+)
+
+// The commands, as the model understands them. Each gives what the machine must give, and is called from the function that
+// Turn takes.
+
+// Declare makes a queue, or gives it other settings.
+func (m *Model) Declare(name string, cfg surgetank.QueueConfig) {
+	q := m.Queues[name]
+	if q == nil {
+		m.mark(m.make(name, cfg))
+		return
+	}
+	if cfg = cfg.WithDefaults(); q.Config != cfg {
+		q.Config = cfg
+		m.mark(q)
+	}
+}
+
+// Pause stops or resumes a queue's hand-outs.
+func (m *Model) Pause(q *Queue, paused bool) {
+	if q.Config.Paused != paused {
+		q.Config.Paused = paused
+		m.mark(q)
+	}
+}
+
+// known says whether a queue has a dedup id in its window, and of which message.
+func (q *Queue) known(id string) (seq uint64, known bool) {
+	x, ok := q.ids[id]
+	return x.seq, ok && id != "" && q.Config.DedupWindow > 0 && x.until > q.m.Now
+}
+
+// Publish stores a message in queues, in each under the group that groups says, or under its own where groups is nil. admitted:
+// it was checked before that there is room.
+func (m *Model) Publish(msg *surgetank.Message, names, groups []string, admitted bool) (code surgetank.Code, seq uint64, dup bool) {
+	type target struct {
+		q *Queue
+		x *Message
+	}
+	var targets []target
+	for i, name := range names {
+		q := m.Queues[name]
+		if q == nil {
+			code = surgetank.CodeNotFound
+			continue
+		}
+		if slices.ContainsFunc(targets, func(t target) bool { return t.q == q }) {
+			continue
+		}
+		if first, known := q.known(msg.DedupID); known {
+			if dup = true; seq == 0 {
+				seq = first
+			}
+			continue
+		}
+		if !admitted && q.refuses(1, int64(len(msg.Body))) {
+			code = surgetank.CodeFull
+			continue
+		}
+		group := msg.Group
+		if groups != nil {
+			group = groups[i]
+		}
+		x := &Message{group: group, priority: min(msg.Priority, q.Config.MaxPriority), size: int64(len(msg.Body))}
+		ttl := q.Config.TTL
+		if msg.TTL > 0 && (ttl == 0 || msg.TTL < ttl) {
+			ttl = msg.TTL
+		}
+		if ttl > 0 {
+			x.expires = m.Now + int64(ttl)
+		}
+		targets = append(targets, target{q, x})
+	}
+	for i, t := range targets {
+		notBefore := int64(0)
+		if msg.Delay > 0 {
+			notBefore = m.Now + int64(msg.Delay)
+		}
+		t.q.add(t.x, notBefore)
+		if i == 0 {
+			seq, dup = t.x.seq, false
+		}
+		if t.q.Config.DedupWindow > 0 && msg.DedupID != "" {
+			t.q.ids[msg.DedupID] = knownID{t.x.seq, m.Now + int64(t.q.Config.DedupWindow)}
+		}
+	}
+	return code, seq, dup && code == ""
+}
+
+// refuses says whether a queue has no room for more; a waiting consumer may make room.
+func (q *Queue) refuses(messages int, bytes int64) bool {
+	if q.m.Full {
+		return true
+	}
+	if q.Config.Overflow != surgetank.OverflowReject || !q.over(messages, bytes) {
+		return false
+	}
+	q.dispatch()
+	if !q.over(messages, bytes) {
+		return false
+	}
+	q.m.mark(q)
+	return true
+}
+
+// Attach makes a consumer of a queue.
+func (m *Model) Attach(name string, id uint64, opts surgetank.SubscribeOptions, once, now bool) (*Consumer, surgetank.Code) {
+	q := m.Queues[name]
+	if q == nil {
+		return nil, surgetank.CodeNotFound
+	}
+	for _, o := range q.consumers {
+		if !once && !now && (opts.Exclusive || o.opts.Exclusive) {
+			return nil, surgetank.CodeExists
+		}
+	}
+	c := &Consumer{id: id, q: q, opts: opts, credit: opts.Credit, once: once, now: now}
+	if once || now {
+		m.once = append(m.once, c)
+	}
+	q.consumers = append(q.consumers, c)
+	q.offer(c)
+	return c, ""
+}
+
+// Stop lets a consumer get nothing more.
+func (m *Model) Stop(c *Consumer) { c.stop = true }
+
+// PoolLimit sets what the consumers of a pool may hold together; 0: no limit.
+func (m *Model) PoolLimit(id uint64, limit int) {
+	m.pools[id] = limit
+	m.forgetPool(id)
+	for _, name := range m.Names() {
+		for _, c := range m.Queues[name].consumers {
+			if c.opts.Pool == id {
+				c.q.offer(c)
+			}
+		}
+	}
+}
+
+// Credit gives a consumer credit, or takes back what it has not used.
+func (m *Model) Credit(c *Consumer, n int) {
+	if !c.gone {
+		c.credit = max(0, c.credit+n)
+		c.q.offer(c)
+	}
+}
+
+// Detach ends a subscription: back goes back uncounted, with all the rest goes back counted.
+func (m *Model) Detach(c *Consumer, back []uint64, all bool) {
+	if !c.gone {
+		m.unlist(c)
+	} else {
+		all = false // it ended before; its leases are not its any more
+	}
+	q := c.q
+	if m.Queues[q.Name] != q {
+		return
+	}
+	for _, seq := range back {
+		if x := q.Find(seq); x != nil && x.consumer == c {
+			q.giveUp(x, 0, false)
+		}
+	}
+	if all {
+		for _, x := range slices.Clone(q.msgs) {
+			if x.consumer == c {
+				q.giveUp(x, 0, true)
+			}
+		}
+	}
+}
+
+// Lease stands for one hand-out that is to be settled.
+type Lease struct {
+	q  *Queue
+	x  *Message
+	no uint64
+}
+
+// Lease gives the newest lease on a message; false: it is not leased.
+func (m *Model) Lease(queue string, seq uint64) (Lease, bool) {
+	if q := m.Queues[queue]; q != nil {
+		if x := q.Find(seq); x != nil && x.state == surgetank.StateLeased {
+			return Lease{q, x, x.lease}, true
+		}
+	}
+	return Lease{}, false
+}
+
+// Lives tells whether a lease has not ended yet.
+func (m *Model) Lives(l Lease) bool {
+	return l.q != nil && m.Queues[l.q.Name] == l.q && l.x.state == surgetank.StateLeased && l.x.lease == l.no && slices.Contains(l.q.msgs, l.x)
+}
+
+// Holds tells whether a lease is a consumer's.
+func (l Lease) Holds(c *Consumer) bool { return l.x.consumer == c }
+
+// Seq is the message's number.
+func (l Lease) Seq() uint64 { return l.x.seq }
+
+// Settle does one settlement of a lease that lives.
+func (l Lease) Settle(s *surgetank.Settlement) {
+	q, x := l.q, l.x
+	switch s.Op {
+	case surgetank.Ack:
+		q.unlease(x)
+		q.remove(x)
+	case surgetank.Nack:
+		q.giveUp(x, s.Delay, !s.Uncounted)
+	case surgetank.Reject:
+		q.unlease(x)
+		q.bury(x, surgetank.ReasonRejected)
+	case surgetank.Extend:
+		x.deadline = q.m.Now + int64(s.Lease)
+	}
+}
+
+// Purge drops what is not leased.
+func (m *Model) Purge(q *Queue) (n int64) {
+	for _, x := range slices.Clone(q.msgs) {
+		if x.state != surgetank.StateLeased {
+			q.remove(x)
+			n++
+		}
+	}
+	return n
+}
+
+// Delete removes a queue and gives the number of messages that were not leased.
+func (m *Model) Delete(q *Queue) (n int64) {
+	n = int64(len(q.msgs) - q.count(surgetank.StateLeased, ""))
+	for len(q.consumers) > 0 {
+		m.end(q.consumers[0])
+	}
+	delete(m.Queues, q.Name)
+	return n
+}
+
+// Redrive moves messages to another queue.
+func (m *Model) Redrive(q *Queue, o surgetank.RedriveOptions) (r surgetank.RedriveResult) {
+	for _, x := range slices.Clone(q.msgs) {
+		if x.state == surgetank.StateLeased || o.Reason != "" && x.reason != o.Reason || o.Queue != "" && x.from != o.Queue {
+			continue
+		}
+		if o.Max > 0 && r.Matched >= o.Max {
+			break
+		}
+		r.Matched++
+		name := o.To
+		if name == "" {
+			name = x.from
+		}
+		to := m.Queues[name]
+		switch {
+		case to == nil:
+			r.Skipped++
+		case !o.DryRun:
+			n := q.move(x, to)
+			n.again = true
+			if to.Config.TTL > 0 {
+				n.expires = m.Now + int64(to.Config.TTL)
+			}
+			r.Moved++
+		}
+	}
+	return r
+}
+
+// Crash is a new opening: leases and consumers are gone, nothing is counted, everything may have been seen before.
+func (m *Model) Crash() {
+	m.order, m.once, m.Outs, m.Ended, m.Full = nil, nil, nil, nil, false
+	clear(m.pools)
+	for _, name := range m.Names() {
+		q := m.Queues[name]
+		if q.Config.Transient {
+			delete(m.Queues, name)
+			continue
+		}
+		q.consumers, q.line, q.tat, q.turn, q.fresh = nil, nil, 0, 0, q.next
+		q.groups = map[string]*flow{plainLine: {}}
+		for _, x := range q.msgs {
+			x.consumer, x.deadline, x.lapsed = nil, 0, false
+			q.group(x.key())
+			q.place(x, x.notBefore)
+		}
+	}
+}
+
+// Info is what QueueInfo must say.
+func (q *Queue) Info() surgetank.QueueInfo {
+	i := surgetank.QueueInfo{Name: q.Name, Floor: q.next, Delayed: int64(q.count(surgetank.StateDelayed, "")),
+		Leased: int64(q.count(surgetank.StateLeased, "")), Consumers: int64(len(q.consumers))}
+	for n, x := range q.msgs {
+		if n == 0 {
+			i.Floor = x.seq
+		}
+		i.Bytes += x.size
+	}
+	for key := range q.groups {
+		if key[0] != 0 {
+			i.Groups++
+		}
+		waiting := int64(q.count(surgetank.StateReady, key))
+		open := int64(0)
+		if q.groupMayGo(key) {
+			open = waiting
+			if g := q.Config.Group.MaxInFlight; g > 0 && key[0] != 0 {
+				open = min(open, int64(q.groupLimit(key)-q.count(surgetank.StateLeased, key)))
+			}
+		}
+		i.Ready += open
+		i.Blocked += waiting - open
+	}
+	return i
+}
+
+// Refused says whether a transaction is refused, and with which code.
+func (m *Model) Refused(ps []surgetank.Publishing, leases []Lease) surgetank.Code {
+	messages, bytes := map[*Queue]int{}, map[*Queue]int64{}
+	for i := range ps {
+		msg := &ps[i].Message
+		for _, name := range ps[i].Queues {
+			q := m.Queues[name]
+			if q == nil {
+				return surgetank.CodeNotFound
+			}
+			if _, known := q.known(msg.DedupID); known {
+				continue
+			}
+			messages[q]++
+			bytes[q] += int64(len(msg.Body))
+			if q.refuses(messages[q], bytes[q]) {
+				return surgetank.CodeFull
+			}
+		}
+	}
+	seen := map[*Message]bool{}
+	for _, l := range leases {
+		if !m.Lives(l) {
+			return surgetank.CodeLeaseLost
+		}
+		if seen[l.x] {
+			return surgetank.CodeInvalid
+		}
+		seen[l.x] = true
+	}
+	return ""
+}
+
+// Durable gives a copy of what outlives a crash; Crash makes a model of a new opening of it.
+func (m *Model) Durable() *Model {
+	c := New()
+	c.Now = m.Now
+	for name, q := range m.Queues {
+		d := &Queue{Name: name, Config: q.Config, m: c, next: q.next, ids: make(map[string]knownID, len(q.ids)), fresh: q.fresh, msgs: make([]*Message, len(q.msgs))}
+		all := make([]Message, len(q.msgs))
+		for i, x := range q.msgs {
+			all[i] = *x
+			all[i].consumer = nil
+			d.msgs[i] = &all[i]
+		}
+		for id, k := range q.ids {
+			if k.until > m.Now {
+				d.ids[id] = k
+			}
+		}
+		c.Queues[name] = d
+	}
+	return c
+}
+
+// Stored is a message as a reader sees it.
+type Stored struct {
+	Seq      uint64
+	Group    string
+	Size     int64
+	Attempts int
+	Deaths   int
+	Delayed  bool
+}
+
+// Messages gives all messages in the order of their numbers.
+func (q *Queue) Messages() []Stored {
+	all := make([]Stored, len(q.msgs))
+	for i, x := range q.msgs {
+		all[i] = Stored{x.seq, x.group, x.size, x.attempts, x.deaths, x.state == surgetank.StateDelayed}
+	}
+	return all
+}

@@ -1,0 +1,592 @@
+package model
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// maxDeaths is how many events of a dead-letter history are kept.
+const maxDeaths = 16
+
+// Model is all queues of one broker. It belongs to one goroutine; its fields are for those who compare it, and are changed
+// by its methods alone.
+type Model struct {
+	Now    int64
+	Queues map[string]*Queue
+	Outs   []Out    // hand-outs since somebody emptied it
+	Ended  []uint64 // consumers that ended by themselves since somebody emptied it
+	Full   bool     // the disk takes no messages
+
+	order  []string // queues to be served at the end of the turn
+	once   []*Consumer
+	pools  map[uint64]int // limits
+	leases uint64
+}
+
+// Queue is one queue.
+type Queue struct {
+	Name   string
+	Config surgetank.QueueConfig
+
+	m         *Model
+	next      uint64
+	msgs      []*Message // by seq
+	ids       map[string]knownID
+	groups    map[string]*flow
+	consumers []*Consumer
+	line      []*Consumer // who has credit, next first; one that lost it leaves when its turn comes
+	tat       int64
+	turn      int
+	fresh     uint64 // messages below were there before the broker opened
+}
+
+type knownID struct {
+	seq   uint64
+	until int64
+}
+
+type flow struct {
+	tat    int64
+	served int
+	holder uint64 // who has all that is leased; 0: several
+}
+
+// Message is one message of a queue.
+type Message struct {
+	seq          uint64
+	group        string
+	priority     uint8
+	size         int64
+	state        surgetank.State // StateReady for all that is in line
+	notBefore    int64
+	expires      int64
+	attempts     int
+	again        bool
+	from, reason string
+	deaths       int
+	deadline     int64
+	consumer     *Consumer
+	lapsed       bool   // it expired while it was leased
+	lease        uint64 // counts the hand-outs of the model
+}
+
+// Consumer is a subscription: credit on a queue.
+type Consumer struct {
+	id              uint64
+	q               *Queue
+	opts            surgetank.SubscribeOptions
+	credit, held    int
+	got             int
+	once, now, stop bool
+	gone            bool
+}
+
+// Out is a hand-out, in the form in which it is compared.
+type Out struct {
+	Queue       string
+	Consumer    uint64
+	Seq         uint64
+	Group       string
+	Attempt     int
+	Redelivered bool
+	Leased      bool
+	Deadline    int64
+	Deaths      int
+}
+
+// New makes a model without queues.
+func New() *Model { return &Model{Queues: map[string]*Queue{}, pools: map[uint64]int{}} }
+
+// Names gives the names of the queues, sorted.
+func (m *Model) Names() []string { return slices.Sorted(maps.Keys(m.Queues)) }
+
+// Turn does what became due by now, then f, then hands out.
+func (m *Model) Turn(now int64, f func()) {
+	m.Now = max(m.Now, now)
+	for _, name := range m.Names() {
+		m.Queues[name].due()
+	}
+	if f != nil {
+		f()
+	}
+	for _, name := range m.Names() { // the others too: time may have let something go
+		m.mark(m.Queues[name])
+	}
+	for len(m.order) > 0 {
+		q := m.Queues[m.order[0]]
+		m.order = m.order[1:]
+		if q != nil {
+			q.dispatch()
+			q.enforce()
+		}
+	}
+	for _, c := range m.once {
+		if c.now || c.got > 0 {
+			m.end(c)
+		}
+	}
+	m.once = slices.DeleteFunc(m.once, func(c *Consumer) bool { return c.gone })
+}
+
+func (m *Model) mark(q *Queue) {
+	if !slices.Contains(m.order, q.Name) {
+		m.order = append(m.order, q.Name)
+	}
+}
+
+func (m *Model) end(c *Consumer) {
+	if !c.gone {
+		m.unlist(c)
+		m.Ended = append(m.Ended, c.id)
+	}
+}
+
+func (m *Model) unlist(c *Consumer) {
+	c.gone = true
+	c.q.consumers = slices.DeleteFunc(c.q.consumers, func(o *Consumer) bool { return o == c })
+	c.q.line = slices.DeleteFunc(c.q.line, func(o *Consumer) bool { return o == c })
+	for _, o := range c.q.consumers {
+		c.q.offer(o)
+	}
+	m.forgetPool(c.opts.Pool)
+}
+
+// due ends leases, then delays, then TTLs, each in the order of their times.
+func (q *Queue) due() {
+	now := q.m.Now
+	for _, x := range q.at(func(x *Message) int64 {
+		if x.state == surgetank.StateLeased {
+			return x.deadline
+		}
+		return 0
+	}) {
+		q.giveUp(x, -1, true)
+	}
+	for _, x := range q.at(func(x *Message) int64 {
+		if x.state == surgetank.StateDelayed {
+			return x.notBefore
+		}
+		return 0
+	}) {
+		q.place(x, 0)
+	}
+	for _, x := range q.at(func(x *Message) int64 { return x.expires }) {
+		if x.lapsed = true; x.state != surgetank.StateLeased {
+			q.expire(x)
+		}
+	}
+	for key, g := range q.groups {
+		if key != plainLine && g.tat <= now && !slices.ContainsFunc(q.msgs, func(x *Message) bool { return x.key() == key }) {
+			delete(q.groups, key)
+		}
+	}
+}
+
+// at gives the messages whose time has come, in its order; 0 is never.
+func (q *Queue) at(when func(*Message) int64) (due []*Message) {
+	for _, x := range q.msgs {
+		if at := when(x); at != 0 && at <= q.m.Now {
+			due = append(due, x)
+		}
+	}
+	slices.SortStableFunc(due, func(a, b *Message) int { return cmp.Compare(when(a), when(b)) })
+	return due
+}
+
+// plainLine is the line of messages without group and priority. It is always there.
+const plainLine = "\x000"
+
+// key names the line a message stands in.
+func (x *Message) key() string {
+	if x.group != "" {
+		return x.group
+	}
+	return fmt.Sprintf("\x00%d", x.priority)
+}
+
+func (q *Queue) group(key string) *flow {
+	g := q.groups[key]
+	if g == nil {
+		g = &flow{served: q.turn}
+		q.groups[key] = g
+	}
+	return g
+}
+
+func (q *Queue) Find(seq uint64) *Message {
+	for _, x := range q.msgs {
+		if x.seq == seq {
+			return x
+		}
+	}
+	return nil
+}
+
+func (q *Queue) count(state surgetank.State, key string) (n int) {
+	for _, x := range q.msgs {
+		if x.state == state && (key == "" || x.key() == key) {
+			n++
+		}
+	}
+	return n
+}
+
+// bytes gives the bodies of what is not leased.
+func (q *Queue) bytes() (n int64) {
+	for _, x := range q.msgs {
+		if x.state != surgetank.StateLeased {
+			n += x.size
+		}
+	}
+	return n
+}
+
+func (q *Queue) over(messages int, bytes int64) bool {
+	waiting := len(q.msgs) - q.count(surgetank.StateLeased, "")
+	return q.Config.MaxMessages > 0 && int64(waiting+messages) > q.Config.MaxMessages || q.Config.MaxBytes > 0 && q.bytes()+bytes > q.Config.MaxBytes
+}
+
+// place puts a message in line, or aside until its time.
+func (q *Queue) place(x *Message, notBefore int64) {
+	x.state, x.notBefore = surgetank.StateReady, notBefore
+	if strict := q.Config.Group.MaxInFlight == 1 && x.group != ""; notBefore > q.m.Now && !(strict && x.again) {
+		x.state = surgetank.StateDelayed
+	}
+	q.m.mark(q)
+}
+
+func (q *Queue) add(x *Message, notBefore int64) {
+	x.seq = q.next
+	q.next++
+	q.group(x.key())
+	q.msgs = append(q.msgs, x)
+	q.place(x, notBefore)
+}
+
+func (q *Queue) remove(x *Message) {
+	q.msgs = slices.DeleteFunc(q.msgs, func(o *Message) bool { return o == x })
+	if g := q.groups[x.key()]; g != nil && g.tat <= q.m.Now && q.count(surgetank.StateReady, x.key())+q.count(surgetank.StateDelayed, x.key())+q.count(surgetank.StateLeased, x.key()) == 0 && x.key() != plainLine {
+		delete(q.groups, x.key())
+	}
+	q.m.mark(q)
+}
+
+// front is the first of a line.
+func (q *Queue) front(key string) *Message {
+	for _, x := range q.msgs {
+		if x.state == surgetank.StateReady && x.key() == key {
+			return x
+		}
+	}
+	return nil
+}
+
+func due(tat int64, r surgetank.Rate, burst int) int64 {
+	return tat - int64(1e9/float64(r))*int64(max(1, burst)-1)
+}
+
+func spend(tat *int64, r surgetank.Rate, now int64) {
+	if r > 0 {
+		*tat = max(*tat, now) + int64(1e9/float64(r))
+	}
+}
+
+func (q *Queue) mayGo() bool {
+	l := q.Config.Level
+	return !q.Config.Paused && !(l.MaxInFlight > 0 && q.count(surgetank.StateLeased, "") >= l.MaxInFlight) &&
+		!(l.Rate > 0 && due(q.tat, l.Rate, l.Burst) > q.m.Now)
+}
+
+// waitsForRate says that the queue's rate alone holds it up.
+func (q *Queue) waitsForRate() bool {
+	l := q.Config.Level
+	return !q.Config.Paused && l.Rate > 0 && !(l.MaxInFlight > 0 && q.count(surgetank.StateLeased, "") >= l.MaxInFlight)
+}
+
+func (q *Queue) groupMayGo(key string) bool {
+	x, g := q.front(key), q.Config.Group
+	switch {
+	case x == nil:
+		return false
+	case x.group == "":
+		return true
+	case g.MaxInFlight > 0 && q.count(surgetank.StateLeased, key) >= q.groupLimit(key):
+		return false
+	}
+	return x.notBefore <= q.m.Now && !(g.Rate > 0 && due(q.group(key).tat, g.Rate, 1) > q.m.Now)
+}
+
+// groupLimit: a queue's only consumer may hold a run of a group, as long as nobody else has held any since it was last idle.
+func (q *Queue) groupLimit(key string) int {
+	limit := q.Config.Group.MaxInFlight
+	if len(q.consumers) == 1 {
+		if c := q.consumers[0]; q.count(surgetank.StateLeased, key) == 0 || q.group(key).holder == c.id {
+			limit = max(limit, c.opts.GroupRun)
+		}
+	}
+	return limit
+}
+
+// best is the line that goes next: by priority, then by turn where that is fair, then by age.
+func (q *Queue) best() string {
+	best, found := "", false
+	for key := range q.groups {
+		if !q.groupMayGo(key) {
+			continue
+		}
+		if found {
+			a, b := q.front(key), q.front(best)
+			better := a.seq < b.seq
+			if sa, sb := q.groups[key].served, q.groups[best].served; q.Config.Group.Fair && sa != sb {
+				better = sa < sb
+			}
+			if a.priority != b.priority {
+				better = a.priority > b.priority
+			}
+			if !better {
+				continue
+			}
+		}
+		best, found = key, true
+	}
+	return best
+}
+
+func (c *Consumer) hungry() bool {
+	held := 0
+	if c.opts.Pool != 0 {
+		for _, q := range c.q.m.Queues {
+			for _, x := range q.msgs {
+				if x.state == surgetank.StateLeased && x.consumer.opts.Pool == c.opts.Pool {
+					held++
+				}
+			}
+		}
+		if limit := c.q.m.pools[c.opts.Pool]; limit > 0 && held >= limit {
+			return false
+		}
+	}
+	return c.credit > 0 && !c.stop
+}
+
+// forgetPool drops the limit of a pool that nobody is in any more.
+func (m *Model) forgetPool(id uint64) {
+	for _, q := range m.Queues {
+		for _, c := range q.consumers {
+			if c.opts.Pool == id {
+				return
+			}
+		}
+		for _, x := range q.msgs {
+			if x.state == surgetank.StateLeased && x.consumer.opts.Pool == id {
+				return
+			}
+		}
+	}
+	delete(m.pools, id)
+}
+
+func (c *Consumer) active() bool {
+	if c.opts.Single {
+		for _, o := range c.q.consumers {
+			if o.opts.Single {
+				return o == c
+			}
+		}
+	}
+	return true
+}
+
+func (q *Queue) offer(c *Consumer) {
+	if c.gone || slices.Contains(q.line, c) || !c.hungry() || !c.active() {
+		return
+	}
+	i := len(q.line)
+	for i > 0 && q.line[i-1].opts.Priority < c.opts.Priority {
+		i--
+	}
+	q.line = slices.Insert(q.line, i, c)
+	q.m.mark(q)
+}
+
+func (q *Queue) nextConsumer() *Consumer {
+	for len(q.line) > 0 && !(q.line[0].hungry() && q.line[0].active()) {
+		q.line = q.line[1:]
+	}
+	if len(q.line) == 0 {
+		return nil
+	}
+	return q.line[0]
+}
+
+func (q *Queue) dispatch() {
+	for {
+		key := q.best()
+		if key == "" || !q.mayGo() && !q.waitsForRate() {
+			return // consumers are asked only when there is something for them: until then they keep their place in line
+		}
+		c := q.nextConsumer()
+		if c == nil || !q.mayGo() {
+			return
+		}
+		q.handOut(c, q.front(key))
+		q.line = slices.DeleteFunc(q.line, func(o *Consumer) bool { return o == c })
+		if c.hungry() {
+			i := 0
+			for i < len(q.line) && q.line[i].opts.Priority >= c.opts.Priority {
+				i++
+			}
+			q.line = slices.Insert(q.line, i, c)
+		}
+	}
+}
+
+func (q *Queue) handOut(c *Consumer, x *Message) {
+	now := q.m.Now
+	g := q.group(x.key())
+	q.turn += 2
+	g.served = q.turn + 1
+	if q.count(surgetank.StateLeased, x.key()) == 0 {
+		g.holder = c.id
+	} else if g.holder != c.id {
+		g.holder = 0
+	}
+	spend(&q.tat, q.Config.Level.Rate, now)
+	spend(&g.tat, q.Config.Group.Rate, now)
+	c.credit--
+	c.got++
+	out := Out{Queue: q.Name, Consumer: c.id, Seq: x.seq, Group: x.group, Attempt: x.attempts + 1,
+		Redelivered: x.again || x.seq < q.fresh, Leased: !c.opts.NoAck, Deaths: x.deaths}
+	if c.opts.NoAck {
+		if !c.opts.ManualCredit {
+			c.credit++
+		}
+		q.remove(x)
+	} else {
+		q.m.leases++
+		x.state, x.consumer, x.notBefore, x.lease = surgetank.StateLeased, c, 0, q.m.leases
+		x.deadline = 0
+		if lease := cmp.Or(c.opts.Lease, q.Config.Lease); lease > 0 {
+			x.deadline = now + int64(lease)
+		}
+		out.Deadline = x.deadline
+		c.held++
+	}
+	q.m.Outs = append(q.m.Outs, out)
+}
+
+// unlease ends a lease and gives the credit back.
+func (q *Queue) unlease(x *Message) {
+	c := x.consumer
+	x.state, x.consumer, x.deadline = surgetank.StateReady, nil, 0
+	c.held--
+	if c.opts.Pool != 0 { // who shares its pool comes first: it has had its turn
+		for _, o := range c.q.consumers {
+			if o.opts.Pool == c.opts.Pool {
+				c.q.offer(o)
+			}
+		}
+		q.m.forgetPool(c.opts.Pool)
+	}
+	if !c.opts.ManualCredit && !c.gone {
+		c.credit++
+		c.q.offer(c)
+	}
+	q.m.mark(q)
+}
+
+func (q *Queue) giveUp(x *Message, delay time.Duration, counted bool) {
+	q.unlease(x)
+	if counted {
+		if x.attempts+1 >= q.Config.Retry.MaxAttempts && q.Config.Retry.MaxAttempts > 0 {
+			q.bury(x, surgetank.ReasonAttempts)
+			return
+		}
+		x.attempts++
+	}
+	if x.lapsed {
+		q.expire(x)
+		return
+	}
+	x.again = true
+	if r := q.Config.Retry; delay < 0 {
+		delay = 0
+		if r.Initial > 0 {
+			delay = time.Duration(min(float64(r.Initial)*math.Pow(r.Factor, float64(max(1, x.attempts)-1)), float64(r.Max)))
+		}
+	}
+	if delay > 0 {
+		q.place(x, q.m.Now+int64(delay))
+	} else {
+		q.place(x, 0)
+	}
+}
+
+func (q *Queue) expire(x *Message) {
+	if d := q.Config.DeadLetter; d == "" || d == surgetank.DeadLetterDrop {
+		q.remove(x)
+		return
+	}
+	q.bury(x, surgetank.ReasonExpired)
+}
+
+func (q *Queue) deadLetter() string {
+	if q.Config.DeadLetter != "" {
+		return q.Config.DeadLetter
+	}
+	if n := len(q.Name) - len(".dead"); n >= 0 && q.Name[n:] == ".dead" {
+		return q.Name
+	}
+	return q.Name + ".dead"
+}
+
+func (q *Queue) bury(x *Message, why string) {
+	to := q.deadLetter()
+	if to == surgetank.DeadLetterDrop {
+		q.remove(x)
+		return
+	}
+	if q.m.Queues[to] == nil {
+		q.m.make(to, surgetank.QueueConfig{DeadLetter: to, Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1, Jitter: -1}})
+	}
+	n := q.move(x, q.m.Queues[to])
+	n.from, n.reason, n.deaths = q.Name, why, min(x.deaths+1, maxDeaths)
+	if ttl := q.m.Queues[to].Config.TTL; ttl > 0 && to != q.Name {
+		n.expires = q.m.Now + int64(ttl)
+	}
+}
+
+func (q *Queue) move(x *Message, to *Queue) *Message {
+	q.remove(x)
+	n := &Message{group: x.group, priority: x.priority, size: x.size, from: x.from, reason: x.reason, deaths: x.deaths}
+	to.add(n, 0)
+	return n
+}
+
+// make adds an empty queue.
+func (m *Model) make(name string, cfg surgetank.QueueConfig) *Queue {
+	q := &Queue{m: m, Name: name, Config: cfg.WithDefaults(), next: 1, ids: map[string]knownID{}, groups: map[string]*flow{plainLine: {}}, fresh: 1}
+	m.Queues[name] = q
+	return q
+}
+
+func (q *Queue) enforce() {
+	o := q.Config.Overflow
+	for o != surgetank.OverflowReject && q.over(0, 0) {
+		i := slices.IndexFunc(q.msgs, func(x *Message) bool { return x.state != surgetank.StateLeased })
+		if i < 0 {
+			return
+		}
+		if x := q.msgs[i]; o == surgetank.OverflowDeadLetter && q.deadLetter() != q.Name {
+			q.bury(x, surgetank.ReasonOverflow)
+		} else {
+			q.remove(x)
+		}
+	}
+}

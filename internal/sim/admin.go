@@ -1,0 +1,86 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/queue"
+)
+
+func (w *world) admin(kind string, rng *rand.Rand) {
+	name := w.anyQueue(rng)
+	w.tracef("%s %s", kind, name)
+	switch kind {
+	case "pause":
+		w.count.one(Paused)
+		w.send(&queue.Pause{Name: name, Paused: rng.IntN(3) == 0}, func(error) {})
+	case "configure":
+		w.count.one(Configured)
+		p := pick(rng, w.o.Queues)
+		c := p.Config
+		c.Group.Fair = rng.IntN(2) == 0
+		c.Level.MaxInFlight = rng.IntN(5)
+		c.Level.Rate = surgetank.Rate(rng.IntN(3) * 5)
+		w.send(&queue.Declare{Name: p.Name, Config: c, Mode: surgetank.DeclareUpdate}, func(error) {})
+	case "meta":
+		w.meta(rng)
+	case "peek":
+		life := w.life
+		ds, err := w.b.Peek(background, name, surgetank.PeekOptions{Max: 1 + rng.IntN(20)})
+		if !w.ok(life) || w.b.Err() != nil {
+			return
+		}
+		w.count.one(Peeks)
+		if err != nil && surgetank.CodeOf(err) != surgetank.CodeNotFound && !w.blamed() {
+			w.ledger.violation("readable", "a peek into %s failed: %v", name, err)
+		}
+		for i := range ds {
+			w.ledger.copyOf(&ds[i])
+		}
+	case "redrive":
+		o := surgetank.RedriveOptions{Max: int64(rng.IntN(4)), DryRun: rng.IntN(5) == 0}
+		if rng.IntN(3) == 0 {
+			o.To = pick(rng, w.o.Queues).Name
+			for _, m := range w.ledger.order { // that queue's rules may end them
+				m.excused = m.excused || w.plan(o.To).Lossy
+			}
+		}
+		_, _ = w.b.Redrive(background, pick(rng, w.o.Queues).Dead(), o) // an error leaves the messages where they are
+	case "purge":
+		w.ledger.excuse(name)
+		w.send(&queue.Purge{Name: name}, func(error) {})
+	case "delete":
+		p := pick(rng, w.o.Queues)
+		w.ledger.excuse(p.Name)
+		w.send(&queue.Delete{Name: p.Name, Opts: surgetank.DeleteOptions{IfUnused: rng.IntN(4) == 0, IfEmpty: rng.IntN(4) == 0}}, func(error) {})
+		w.declare(p.Name, p.Config)
+	case "transact":
+		w.transact(rng)
+	}
+}
+
+func (w *world) meta(rng *rand.Rand) {
+	name := fmt.Sprintf("m%d", rng.IntN(2))
+	if rng.IntN(2) == 0 {
+		w.serial++
+		value := fmt.Sprint(w.serial)
+		w.ledger.metaSent(name, value)
+		c := &queue.SetMeta{Namespace: "sim", Name: name, Value: []byte(value)}
+		w.send(c, func(err error) {
+			if err == nil {
+				w.ledger.metaSet(name, value)
+			}
+		})
+		return
+	}
+	possible := slices.Clone(w.ledger.meta[name])
+	c := &queue.Meta{Namespace: "sim"}
+	w.send(c, func(err error) {
+		if err == nil {
+			w.count.one(Metas)
+			w.ledger.metaRead(name, string(c.Values[name]), possible)
+		}
+	})
+}

@@ -1,0 +1,177 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/broker"
+	"github.com/surgetank/surgetank/internal/queue"
+	"github.com/surgetank/surgetank/internal/queue/model"
+)
+
+// beside runs the naive model beside the broker's machine: every turn is done by both, and what both hand out, answer and
+// hold must be the same. It keeps what the model holds durably behind every entry, so that whatever a crash leaves can be
+// compared with the state at the entry that was recovered, message by message.
+type beside struct {
+	w         *world
+	m         *model.Model            // nil: there is none to compare with, now
+	states    map[uint64]*model.Model // by entry; nil behind an entry that ended in the middle of something
+	newest    uint64                  // entry
+	lost      bool                    // a crash left a state that the model is never in: from then on there is none
+	consumers map[uint64]*model.Consumer
+	leases    map[uint64]model.Lease // by number in this epoch
+	outs      []model.Out
+	ended     []uint64
+	back      map[*queue.Detach][]surgetank.Receipt // what a Detach gives back; it forgets it
+}
+
+func newBeside(w *world) *beside {
+	s := &beside{w: w, states: map[uint64]*model.Model{}, back: map[*queue.Detach][]surgetank.Receipt{}}
+	if w.o.Model {
+		s.states[0] = model.New()
+	}
+	return s
+}
+
+// detach notes what a Detach is about to give back.
+func (s *beside) detach(c *queue.Detach) *queue.Detach {
+	s.back[c] = slices.Clone(c.GiveBack)
+	return c
+}
+
+// turn is told of every turn of the broker.
+func (s *beside) turn(t broker.Turn) {
+	w := s.w
+	w.tally(&t)
+	if len(t.Commands) > 0 {
+		if _, opening := t.Commands[0].(*queue.OpenEpoch); opening {
+			s.opened(t.Number - 1)
+		}
+	}
+	s.newest = t.Number
+	if s.m == nil {
+		return
+	}
+	m := s.m
+	m.Full = t.Machine.Full()
+	m.Turn(t.Now, func() {
+		for _, c := range t.Commands {
+			s.do(c)
+		}
+	})
+	for i := range t.Output.Handouts {
+		s.handedOut(&t.Output.Handouts[i])
+	}
+	for _, e := range t.Output.Ended {
+		s.ended = append(s.ended, e.Consumer)
+	}
+	settled := t.Machine.NextDeadline() > t.Now
+	if settled {
+		s.compare(t.Machine)
+	}
+	if t.Output.Records > 0 {
+		if s.states[t.Number] = nil; settled {
+			s.states[t.Number] = m.Durable()
+		}
+	}
+}
+
+// opened begins with what was recovered, everything up to an entry.
+func (s *beside) opened(entry uint64) {
+	w := s.w
+	if entry < w.logged {
+		w.ledger.violation("nothing confirmed is lost", "the log confirmed entry %d, and only what is up to %d was recovered", w.logged, entry)
+	}
+	w.logged = 0
+	state, known := s.states[entry]
+	switch {
+	case !known && w.o.Model && !s.lost:
+		w.ledger.violation("nothing is invented", "entry %d was recovered, and the newest that was written is %d", entry, s.newest)
+	case state == nil:
+		if s.m = nil; w.o.Model && !s.lost {
+			s.lost = true // the entry ended in the middle of what the model does at once
+			w.count.one(ModelLost)
+		}
+	default:
+		s.m = state.Durable()
+		s.m.Crash()
+		w.count.one(StatesCompared)
+	}
+	s.states = map[uint64]*model.Model{entry: state}
+	s.consumers, s.leases, s.outs, s.ended = map[uint64]*model.Consumer{}, map[uint64]model.Lease{}, nil, nil
+	clear(s.back)
+}
+
+func (s *beside) handedOut(h *queue.Handout) {
+	s.outs = append(s.outs, model.Out{Queue: h.Queue.Name(), Consumer: h.Consumer, Seq: h.Seq, Group: h.Group, Attempt: h.Attempt, Redelivered: h.Redelivered,
+		Leased: h.Lease != 0, Deadline: h.Deadline, Deaths: -1})
+	if h.Lease != 0 {
+		s.leases[h.Lease], _ = s.m.Lease(h.Queue.Name(), h.Seq) // if it is not leased in the model, comparing finds it
+	}
+}
+
+// compare compares what was handed out since it was called last, and all counts.
+func (s *beside) compare(machine *queue.Machine) {
+	m := s.m
+	s.w.count.one(TurnsCompared)
+	byQueue := func(x, y model.Out) int { return strings.Compare(x.Queue, y.Queue) }
+	slices.SortStableFunc(s.outs, byQueue)
+	slices.SortStableFunc(m.Outs, byQueue)
+	for i := range m.Outs {
+		m.Outs[i].Deaths = -1 // they are seen where a message is read
+	}
+	if !slices.Equal(s.outs, m.Outs) {
+		s.differ("hand-outs", s.outs, m.Outs)
+	}
+	slices.Sort(s.ended)
+	slices.Sort(m.Ended)
+	if !slices.Equal(s.ended, m.Ended) {
+		s.differ("ended consumers", s.ended, m.Ended)
+	}
+	s.outs, s.ended, m.Outs, m.Ended = s.outs[:0], s.ended[:0], m.Outs[:0], m.Ended[:0]
+	s.w.ledger.checks += 2
+	if why := differs(machine.Infos(), m); why != "" {
+		s.w.ledger.violation("agrees with the model", "%s", why)
+	}
+}
+
+func (s *beside) differ(what string, machine, model any) {
+	s.w.ledger.violation("agrees with the model", "%s: the machine has %+v, the model %+v", what, machine, model)
+}
+
+// differs says which queue's figures are not the model's, or nothing.
+func differs(infos []surgetank.QueueInfo, m *model.Model) string {
+	if len(infos) != len(m.Queues) {
+		return fmt.Sprintf("the machine has %d queues, the model %v", len(infos), m.Names())
+	}
+	for i := range infos {
+		got := &infos[i]
+		q := m.Queues[got.Name]
+		if q == nil {
+			return fmt.Sprintf("queue %s is unknown to the model", got.Name)
+		}
+		want := q.Info()
+		if got.Ready != want.Ready || got.Blocked != want.Blocked || got.Delayed != want.Delayed || got.Leased != want.Leased || got.Bytes != want.Bytes ||
+			got.Floor != want.Floor || got.Groups != want.Groups || got.Consumers != want.Consumers || got.Config != q.Config {
+			return fmt.Sprintf("queue %s:\nmachine %+v\nmodel   %+v %+v", got.Name, *got, want, q.Config)
+		}
+	}
+	return ""
+}
+
+// answer compares the outcome of a command.
+func (s *beside) answer(c queue.Command, err error, code surgetank.Code, got, want any) {
+	s.w.ledger.checks++
+	if surgetank.CodeOf(err) != code || got != want {
+		s.w.ledger.violation("agrees with the model", "%T %+v: the machine answered %v (%v), the model %v (%q)", c, c, got, err, want, code)
+	}
+}
+
+func (s *beside) lease(r surgetank.Receipt) model.Lease {
+	if r.Epoch != s.w.b.Epoch() {
+		return model.Lease{}
+	}
+	return s.leases[r.Lease]
+}

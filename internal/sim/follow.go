@@ -1,0 +1,155 @@
+package sim
+
+import (
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/queue"
+	"github.com/surgetank/surgetank/internal/queue/model"
+)
+
+// do does in the model what the machine did, and compares the answers.
+func (s *beside) do(cmd queue.Command) {
+	m := s.m
+	switch c := cmd.(type) {
+	case *queue.Publish:
+		for i := range c.Msgs {
+			s.publish(c, i, false)
+		}
+	case *queue.Settle:
+		for i := range c.Items {
+			s.settle(c, i)
+		}
+	case *queue.Transact:
+		s.transact(c)
+	case *queue.Attach:
+		mc, code := m.Attach(c.Queue, c.Consumer, c.Opts, c.Once, c.Now)
+		if s.answer(c, c.Err, code, nil, nil); code == "" {
+			s.consumers[c.Consumer] = mc
+		}
+	case *queue.Detach:
+		if mc := s.consumers[c.Consumer]; mc != nil {
+			var back []uint64
+			for _, r := range s.back[c] {
+				if l := s.lease(r); m.Lives(l) && l.Holds(mc) {
+					back = append(back, l.Seq())
+				}
+			}
+			m.Detach(mc, back, c.All)
+		}
+	case *queue.Credit:
+		if mc := s.consumers[c.Consumer]; mc != nil {
+			m.Credit(mc, c.N)
+		}
+	case *queue.Stop:
+		if mc := s.consumers[c.Consumer]; mc != nil {
+			m.Stop(mc)
+		}
+	case *queue.PoolLimit:
+		m.PoolLimit(c.Pool, c.Limit)
+	default:
+		s.manage(cmd)
+	}
+}
+
+// manage follows the commands about whole queues.
+func (s *beside) manage(cmd queue.Command) {
+	m := s.m
+	missing := func(name string) (*model.Queue, surgetank.Code) {
+		if q := m.Queues[name]; q != nil {
+			return q, ""
+		}
+		return nil, surgetank.CodeNotFound
+	}
+	switch c := cmd.(type) {
+	case *queue.Declare:
+		q, code := missing(c.Name)
+		switch {
+		case c.Mode == surgetank.DeclareUpdate && q == nil:
+		case c.Mode == surgetank.DeclareNew && q != nil:
+			code = surgetank.CodeExists
+		default:
+			if code = ""; q == nil || c.Mode != surgetank.DeclareIfAbsent {
+				m.Declare(c.Name, c.Config)
+			}
+		}
+		s.answer(c, c.Err, code, c.Created, code == "" && q == nil)
+	case *queue.Pause:
+		q, code := missing(c.Name)
+		if q != nil {
+			m.Pause(q, c.Paused)
+		}
+		s.answer(c, c.Err, code, nil, nil)
+	case *queue.Purge:
+		q, code := missing(c.Name)
+		var n int64
+		if q != nil {
+			n = m.Purge(q)
+		}
+		s.answer(c, c.Err, code, c.Purged, n)
+	case *queue.Delete:
+		q, code := missing(c.Name)
+		var n int64
+		if q != nil {
+			i := q.Info()
+			if c.Opts.IfUnused && i.Consumers > 0 || c.Opts.IfEmpty && i.Ready+i.Blocked+i.Delayed > 0 {
+				code = surgetank.CodeExists
+			} else {
+				n = m.Delete(q)
+			}
+		}
+		s.answer(c, c.Err, code, c.Removed, n)
+	case *queue.Redrive:
+		q, code := missing(c.From)
+		if code == "" && c.Opts.To != "" {
+			_, code = missing(c.Opts.To)
+		}
+		var r surgetank.RedriveResult
+		if code == "" {
+			r = m.Redrive(q, c.Opts)
+		}
+		s.answer(c, c.Err, code, c.Result, r)
+	}
+}
+
+func (s *beside) publish(c *queue.Publish, i int, admitted bool) {
+	in, r := &c.Msgs[i], &c.Results[i]
+	code, seq, dup := s.m.Publish(&in.Message, in.Queues, in.Groups, admitted)
+	type answer struct {
+		seq uint64
+		dup bool
+	}
+	s.answer(c, r.Err, code, answer{r.ID.Seq, r.Duplicate}, answer{seq, dup})
+}
+
+func (s *beside) settle(c *queue.Settle, i int) {
+	item := &c.Items[i]
+	l := s.lease(item.Receipt)
+	code := surgetank.Code("")
+	if s.m.Lives(l) {
+		l.Settle(item)
+	} else {
+		code = surgetank.CodeLeaseLost
+	}
+	s.answer(c, c.Results[i], code, nil, nil)
+}
+
+func (s *beside) transact(c *queue.Transact) {
+	leases := make([]model.Lease, len(c.Settle.Items))
+	for i := range leases {
+		leases[i] = s.lease(c.Settle.Items[i].Receipt)
+	}
+	ps := make([]surgetank.Publishing, len(c.Publish.Msgs))
+	for i := range ps {
+		ps[i] = *c.Publish.Msgs[i].Publishing
+	}
+	code := s.m.Refused(ps, leases)
+	s.answer(c, c.Err, code, nil, nil)
+	if code != "" || c.Err != nil {
+		return
+	}
+	for i := range leases {
+		leases[i].Settle(&c.Settle.Items[i])
+	}
+	for i := range c.Publish.Msgs {
+		s.publish(&c.Publish, i, true)
+	}
+}

@@ -1,0 +1,258 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/broker"
+	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/disklog"
+	"github.com/surgetank/surgetank/internal/queue"
+	"github.com/surgetank/surgetank/internal/queue/model"
+	"github.com/surgetank/surgetank/internal/vfs"
+)
+
+// prober looks beside the run at what a power failure would leave right now: it takes a clone of the file system as the crash
+// leaves it, sometimes lets the power fail again while that is recovered, opens it as the next process would, and compares
+// what is there with what clients were told and, message by message, with the model. The run itself goes on as if nothing
+// had happened, so that one run is checked at very many of its crash points.
+type prober struct {
+	w      *world
+	disk   *fileDisk
+	rng    *rand.Rand
+	random *rand.ChaCha8
+}
+
+func newProber(w *world, d *fileDisk) *prober {
+	p := &prober{w: w, disk: d, rng: rand.New(rand.NewPCG(w.o.Seed, 0x9e0be)), random: idSource(^w.o.Seed)}
+	if w.o.Probe > 0 {
+		d.changed = p.changed
+	}
+	return p
+}
+
+// changed is called after every change of the file system.
+func (p *prober) changed(op vfs.Op, name string) {
+	if p.w.ledger.bad != "" || p.rng.IntN(100) >= p.w.o.Probe {
+		return
+	}
+	crash := drawCrash(p.rng)
+	p.w.tracef("probe: power fails after operation %#x on %s, %+v", op, name, crash)
+	p.crashed(p.disk.mem.CrashClone(p.rng, crash))
+}
+
+// crashed recovers what a crash left, and checks it.
+func (p *prober) crashed(fs *vfs.Mem) {
+	n := &p.w.count
+	fs.SetCapacity(0)
+	for depth := 0; depth < 2 && p.rng.IntN(6) == 0; depth++ { // the power fails again in recovery
+		fs = p.again(fs)
+		n.one([]Point{ProbesInRecovery, ProbesTwice}[depth])
+	}
+	n.one(CrashStates)
+	n.one(Probes)
+	r := p.open(fs)
+	if r.err != nil {
+		p.w.ledger.violation("opens again", "after a power failure: %v", r.err)
+		return
+	}
+	r.read()
+	r.check(false)
+}
+
+// again starts recovery and gives what a power failure in the middle of it, or right behind it, leaves.
+func (p *prober) again(fs *vfs.Mem) *vfs.Mem {
+	var left *vfs.Mem
+	in := vfs.NewInject(fs)
+	until := 1 + p.rng.IntN(16)
+	crash := drawCrash(p.rng)
+	in.SetHook(func(op vfs.Op, _ string) {
+		if op&vfs.OpChange != 0 {
+			if until--; until == 0 {
+				left = fs.CrashClone(p.rng, crash)
+			}
+		}
+	})
+	p.open(in)
+	if left == nil {
+		left = fs.CrashClone(p.rng, crash)
+	}
+	return left
+}
+
+// recovered is a broker that was opened beside the run.
+type recovered struct {
+	p       *prober
+	b       *broker.Broker
+	log     *disklog.Log
+	err     error
+	entry   uint64 // the newest that was recovered
+	infos   []surgetank.QueueInfo
+	model   *model.Model // of the recovered entry, now; nil: unknown
+	found   map[string][]surgetank.Delivery
+	damaged error // the first error of reading
+}
+
+func (p *prober) open(fs vfs.FS) *recovered {
+	r := &recovered{p: p, found: map[string][]surgetank.Delivery{}}
+	w := p.w
+	snaps, err := disklog.OpenSnapshots(fs, "data/snapshots")
+	if r.err = err; err != nil {
+		return r
+	}
+	r.b, r.err = broker.Open(broker.Options{
+		OpenLog: func(from commitlog.Offset, onFull func(bool)) (commitlog.Replay, commitlog.Log, error) {
+			replay, l, err := disklog.Open(logOptions(fs, false, p.random, from, onFull))
+			if err != nil {
+				return nil, nil, err
+			}
+			r.log = l
+			return replay, l, nil
+		},
+		Snapshots: snaps, Clock: w.clock, Seed: w.o.Seed, Manual: true, Drive: r.drive, Watch: r.turn,
+		Limits: queue.Limits{ExtentBytes: w.o.ExtentBytes}, SnapshotBytes: 1 << 40,
+	})
+	if r.err == nil {
+		r.b.Tick() // the first turn, which shows what was recovered
+	}
+	return r
+}
+
+func (r *recovered) drive() {
+	r.log.Pump()
+	r.b.Tick()
+}
+
+func (r *recovered) turn(t broker.Turn) {
+	if len(t.Commands) > 0 {
+		if _, opening := t.Commands[0].(*queue.OpenEpoch); opening {
+			r.entry = t.Number - 1
+			if state := r.p.w.beside.states[r.entry]; state != nil {
+				r.model = state.Durable()
+				r.model.Crash()
+			}
+		}
+	}
+	if r.model != nil {
+		r.model.Turn(t.Now, nil)
+	}
+	r.infos = t.Machine.Infos()
+}
+
+// read reads every message.
+func (r *recovered) read() {
+	for _, i := range r.infos {
+		if i.Ready+i.Blocked+i.Delayed+i.Leased == 0 {
+			continue
+		}
+		ds, err := r.b.Peek(background, i.Name, surgetank.PeekOptions{Max: 100_000, MaxBytes: 1 << 30})
+		if err != nil && r.damaged == nil {
+			r.damaged = fmt.Errorf("reading queue %s: %w", i.Name, err)
+		}
+		r.found[i.Name] = ds
+	}
+	if err := r.b.Err(); err != nil && r.damaged == nil {
+		r.damaged = err
+	}
+}
+
+// check judges what was recovered. With damage a part may be unreadable, but nothing may be wrong.
+func (r *recovered) check(damage bool) {
+	l := r.p.w.ledger
+	l.checks++
+	if r.damaged != nil && !damage {
+		l.violation("readable", "after a power failure: %v", r.damaged)
+		return
+	}
+	if r.entry < r.p.w.logged {
+		l.violation("nothing confirmed is lost", "the log confirmed entry %d, and after a power failure only what is up to %d is there", r.p.w.logged, r.entry)
+		return
+	}
+	if r.entry > r.p.w.beside.newest {
+		l.violation("nothing is invented", "after a power failure entry %d is there, and the newest that was written is %d", r.entry, r.p.w.beside.newest)
+		return
+	}
+	l.recovered(r.found, r.damaged == nil)
+	if r.model == nil || r.damaged != nil {
+		return
+	}
+	r.p.w.count.one(StatesCompared)
+	if why := differs(r.infos, r.model); why != "" {
+		l.violation("agrees with the model", "after a power failure, at entry %d: %s", r.entry, why)
+	}
+	for name, q := range r.model.Queues {
+		if why := differsIn(r.found[name], q.Messages()); why != "" {
+			l.violation("agrees with the model", "after a power failure, at entry %d, queue %s: %s", r.entry, name, why)
+		}
+	}
+}
+
+func differsIn(found []surgetank.Delivery, want []model.Stored) string {
+	if len(found) != len(want) {
+		return fmt.Sprintf("%d messages can be read, the model has %d", len(found), len(want))
+	}
+	for i := range found {
+		d := &found[i]
+		got := model.Stored{Seq: d.ID.Seq, Group: d.Group, Size: int64(len(d.Body)), Attempts: d.Attempt, Deaths: len(d.Deaths), Delayed: d.State == surgetank.StateDelayed}
+		if got != want[i] {
+			return fmt.Sprintf("the message %s is %+v, in the model %+v", d.Body, got, want[i])
+		}
+	}
+	return ""
+}
+
+// flip flips one bit of what the disk has, and opens that: it must be found, named and refused, or not matter at all.
+func (p *prober) flip(rng *rand.Rand) {
+	fs := p.disk.mem.CrashClone(rng, vfs.Crash{Percent: 100})
+	var files []string
+	for _, dir := range []string{"data/log", "data/snapshots"} {
+		names, err := fs.List(dir)
+		if err != nil {
+			continue // not made yet
+		}
+		for _, n := range names {
+			files = append(files, filepath.Join(dir, n))
+		}
+	}
+	if len(files) == 0 {
+		return
+	}
+	name := files[rng.IntN(len(files))]
+	flipped := -1
+	if err := fs.Corrupt(name, func(b []byte) []byte {
+		used := len(b)
+		for used > 0 && b[used-1] == 0 { // most of a segment is room, where nothing can be wrong
+			used--
+		}
+		if used == 0 {
+			return b
+		}
+		flipped = rng.IntN(8 * used)
+		b[flipped/8] ^= 1 << (flipped % 8)
+		return b
+	}); err != nil || flipped < 0 {
+		return
+	}
+	p.w.tracef("bit %d of %s is flipped", flipped, name)
+	r := p.open(fs)
+	err := r.err
+	if err == nil {
+		r.read()
+		r.check(true)
+		err = r.damaged
+	}
+	switch {
+	case err == nil:
+		p.w.count.one(FlipsHarmless)
+	case !errors.Is(err, commitlog.ErrCorrupt) && surgetank.CodeOf(err) != surgetank.CodeCorrupt:
+		p.w.ledger.violation("loud", "bit %d of %s was flipped, and that is not called damage: %v", flipped, name, err)
+	case !strings.Contains(err.Error(), "data"+string(filepath.Separator)):
+		p.w.ledger.violation("loud", "bit %d of %s was flipped, and no file is named: %v", flipped, name, err)
+	default:
+		p.w.count.one(FlipsDetected)
+	}
+}

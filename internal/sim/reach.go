@@ -1,0 +1,144 @@
+package sim
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// Point is something that runs reach. Every one must be reached by a campaign: an idle simulator is seen.
+type Point uint8
+
+// The points. Those up to Records are the size of a run, the others are kinds of states, faults and features.
+const (
+	Runs Point = iota
+	Actions
+	Checks
+	TurnsCompared
+	Published
+	Delivered
+	Acked
+	Openings
+	Entries
+	Records
+	CrashStates
+	Probes
+	ProbesInRecovery
+	ProbesTwice
+	StatesCompared
+	Crashes
+	Kills
+	CrashesInRecovery
+	CrashesTwice
+	FailedOpenings
+	Faults
+	LogFailures
+	Full
+	FullRefusals
+	FlipsDetected
+	FlipsHarmless
+	Jumps
+	FarJumps
+	SlowTurns
+	Uncertain
+	SnapshotsSaved
+	SnapshotsRestored
+	Relocated
+	Duplicates
+	QueueFull
+	Expired
+	DeadLettered
+	DeadTwice
+	Dropped
+	LeasesLost
+	Nacked
+	Rejected
+	Extended
+	VoidReceipts
+	Redelivered
+	Retried
+	Delayed
+	Prioritized
+	RuleGrouped
+	GroupRuns
+	Pooled
+	ExclusiveRefused
+	SingleConsumers
+	OnceReceives
+	NowReceives
+	NoAcks
+	Multiple
+	Transactions
+	TransactionsRefused
+	Redriven
+	Purged
+	Deleted
+	Paused
+	Configured
+	Metas
+	Peeks
+	Drained
+	ModelLost
+	points
+)
+
+var pointNames = [points]string{
+	"runs", "actions", "checks", "turns compared with the model", "messages published", "deliveries", "confirmed acks", "openings", "log entries", "log records",
+	"crash states", "crash states beside the run", "power failing again in recovery", "power failing twice in recovery", "recovered states compared with the model", "power failures",
+	"processes killed", "crashes in recovery", "two crashes in recovery", "openings that failed", "faults set", "log failures", "full disks", "publishes refused for the disk",
+	"bits flipped and detected", "bits flipped and harmless", "clock jumps", "jumps to 1970 or 2038", "turns while the disk is slow", "uncertain answers",
+	"snapshots saved", "snapshots restored", "messages relocated", "duplicates", "publishes refused by a full queue", "expired",
+	"dead-lettered", "dead-lettered again", "dropped by overflow", "leases that ended", "nacks", "rejects", "leases extended", "void receipts refused",
+	"redeliveries", "later attempts", "delayed messages", "hand-outs by priority", "groups by a rule", "runs of a group", "pooled consumers", "exclusive consumers refused",
+	"single active consumers", "waiting receives", "immediate receives", "hand-outs without acks", "messages for several queues", "transactions",
+	"transactions refused", "redriven", "purges", "queues deleted", "pauses", "settings changed", "metadata read", "peeks", "runs drained", "models lost in the middle of an entry",
+}
+
+// String says what the point is.
+func (p Point) String() string { return pointNames[p] }
+
+// Counters say what runs reached.
+type Counters struct {
+	N         [points]int64
+	Simulated time.Duration
+}
+
+// Add adds another run's.
+func (c *Counters) Add(o *Counters) {
+	for i := range c.N {
+		c.N[i] += o.N[i]
+	}
+	c.Simulated += o.Simulated
+}
+
+func (c *Counters) one(p Point) { c.N[p]++ }
+
+// Missing names the points that were never reached.
+func (c *Counters) Missing() (names []string) {
+	for p := range points {
+		if c.N[p] == 0 {
+			names = append(names, p.String())
+		}
+	}
+	return names
+}
+
+// Table writes the points as a Markdown table, three to a line.
+func (c *Counters) Table(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString("| reached | times | reached | times | reached | times |\n|---|---:|---|---:|---|---:|\n")
+	for p := Point(0); p < points; p += 3 {
+		for q := p; q < p+3; q++ {
+			if q < points {
+				fmt.Fprintf(&b, "| %s | %d ", q, c.N[q])
+			} else {
+				b.WriteString("| | ")
+			}
+		}
+		b.WriteString("|\n")
+	}
+	fmt.Fprintf(&b, "\n%v of simulated time\n", c.Simulated.Round(time.Second))
+	_, err := io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,190 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// visit is one short-lived queue: made, filled, emptied, removed.
+type visit struct {
+	d     *load
+	rng   *rand.Rand
+	w     *web
+	k     *link // its own connection, when it is made over AMQP
+	queue string
+	s     *stream
+}
+
+// churn makes queues that come and go, of every kind, each with connections, a consumer and messages of its own. What a kill
+// interrupts is removed later.
+func (d *load) churn(ctx context.Context, p *pacer) {
+	rng := d.rng()
+	w := newWeb(d.p)
+	defer w.close()
+	var leftovers []string
+	for n := 1; p.take(d.stop, n); {
+		n = 10 + rng.IntN(60)
+		v := &visit{d: d, rng: rng, w: w, queue: fmt.Sprintf("churn-%x", rng.Uint64())}
+		v.s = d.l.stream(v.queue, false)
+		err := v.run(ctx, n)
+		v.k.close()
+		if err != nil {
+			d.l.discard(v.s)
+			leftovers = append(leftovers, v.queue)
+			if !errors.Is(err, errSkipped) {
+				d.trouble("a queue that comes and goes", err)
+			}
+		}
+		var still []string
+		for _, q := range leftovers {
+			if w.remove(ctx, q) != nil || w.remove(ctx, q+".dead") != nil {
+				still = append(still, q)
+			}
+		}
+		leftovers = still
+	}
+	for _, q := range leftovers {
+		_ = w.remove(ctx, q) // what stays shows at the end of the run
+	}
+}
+
+var errSkipped = errors.New("cut off")
+
+// kinds of queues over AMQP, by their arguments; the rest are made over HTTP.
+var kinds = []amqp.Table{
+	{"x-max-priority": int32(5)},
+	{"x-expires": int32(60_000)},
+	{"x-message-ttl": int32(60_000), "x-max-length": int32(100_000)},
+	{"x-queue-type": "quorum"},
+	{"x-single-active-consumer": true},
+}
+
+func (v *visit) run(ctx context.Context, n int) error {
+	d, rng := v.d, v.rng
+	d.queues.Add(1)
+	kind := rng.IntN(len(kinds) + 3)
+	var err error
+	switch {
+	case kind < len(kinds):
+		if v.k, err = d.confirming(rng); err != nil {
+			return errSkipped
+		}
+		if _, err = v.k.ch.QueueDeclare(v.queue, true, false, false, false, kinds[kind]); err != nil {
+			return err
+		}
+	default:
+		settings := []string{`{}`, `{"group":{"max_in_flight":1}}`, `{"dedup":{"window":"5s"}}`}[kind-len(kinds)]
+		if err = v.w.declare(ctx, v.queue, settings); err != nil {
+			return err
+		}
+	}
+	batch := make([]outgoing, n)
+	for i := range batch {
+		m := outgoing{}
+		if kind == len(kinds)+1 {
+			m.group = fmt.Sprintf("%s-%d", v.queue, rng.IntN(8))
+		}
+		batch[i] = d.make(v.s, rng, m)
+	}
+	if v.k != nil {
+		left, good := d.publishAMQP(ctx, v.k, v.queue, batch)
+		for _, m := range left {
+			d.l.published(v.s, m.h.seq, maybe)
+		}
+		if !good {
+			return errSkipped
+		}
+	} else if !d.publishHTTP(ctx, v.w, rng, v.queue, batch) {
+		return errSkipped
+	}
+	if rng.IntN(6) > 0 { // sometimes it is deleted with all that is in it
+		if err := v.takeAll(ctx, n); err != nil {
+			return err
+		}
+		d.l.close(v.s)
+	} else {
+		d.l.discard(v.s)
+	}
+	return v.w.remove(ctx, v.queue)
+}
+
+// takeAll receives and acks everything there is.
+func (v *visit) takeAll(ctx context.Context, n int) error {
+	d := v.d
+	if v.k != nil && v.rng.IntN(2) == 0 {
+		return v.consumeAll(ctx, n)
+	}
+	for until := time.Now().Add(20 * time.Second); n > 0; {
+		call := d.l.now()
+		got, err := v.w.receive(ctx, v.queue, 100, time.Second, 5*time.Second)
+		if err != nil {
+			return err
+		}
+		for i := range got {
+			h, ok := d.arrived(got[i].Body, v.queue)
+			if !ok {
+				return errSkipped
+			}
+			got[i].h = h
+			if d.l.delivered(h, call, false) {
+				d.reached(h)
+				n--
+			}
+		}
+		d.settle(ctx, v.w, "ack", v.queue, got, "")
+		if time.Now().After(until) {
+			return fmt.Errorf("%d messages of %s did not come within 20 s", n, v.queue)
+		}
+	}
+	return nil
+}
+
+// consumeAll is takeAll over AMQP.
+func (v *visit) consumeAll(ctx context.Context, n int) error {
+	d, ch := v.d, v.k.ch
+	call := d.l.now()
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	in, err := ch.ConsumeWithContext(ctx, v.queue, "", false, false, false, false, nil)
+	if err != nil {
+		return errSkipped
+	}
+	d.consumers.Add(1)
+	var hs []hold
+	for ; n > 0; n-- {
+		select {
+		case m, ok := <-in:
+			if !ok {
+				return errSkipped
+			}
+			h, good := d.arrived(m.Body, v.queue)
+			if !good {
+				return errSkipped
+			}
+			if d.l.delivered(h, call, false) {
+				d.reached(h)
+			}
+			hs = append(hs, h)
+			if n == 1 {
+				d.l.settling(hs)
+				if err := m.Ack(true); err != nil {
+					return errSkipped
+				}
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("%d messages of %s did not come within 20 s over AMQP", n, v.queue)
+		}
+	}
+	if _, err := ch.QueueDeclarePassive(v.queue, true, false, false, false, nil); err != nil {
+		return errSkipped
+	}
+	d.l.acked(hs)
+	return nil
+}

@@ -1,0 +1,449 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The queues that live as long as the run. What each gives up goes to the queue of its name with ".dead".
+const (
+	plain    = "plain"    // over AMQP, as fast as it goes
+	grouped  = "grouped"  // in groups, one message of each at a time, with dedup ids
+	mixed    = "mixed"    // delays, retries, dedup ids sent twice
+	expiring = "expiring" // with a TTL, and nobody who consumes
+)
+
+var standing = map[string]string{
+	plain:    `{"retry":{"max_attempts":60,"initial":"20ms","max":"200ms"},"lease":"5s"}`,
+	grouped:  `{"group":{"max_in_flight":1},"dedup":{"window":"60s"},"retry":{"max_attempts":60,"initial":"20ms","max":"200ms"},"lease":"5s"}`,
+	mixed:    `{"dedup":{"window":"60s"},"retry":{"max_attempts":60,"initial":"20ms","max":"200ms"},"lease":"5s"}`,
+	expiring: `{"ttl":"3s"}`,
+}
+
+// retryFor is how long a publisher sends again what was not answered: less than the window of its dedup ids.
+const retryFor = 45 * time.Second
+
+// pacer hands out a rate to the publishers of one kind. Time that nobody used is not made up for by more than a fifth of a second.
+type pacer struct {
+	share float64 // of the load's rate
+	mu    sync.Mutex
+	rate  float64 // messages a second
+	next  time.Time
+}
+
+func (p *pacer) set(rate float64) {
+	p.mu.Lock()
+	p.rate = rate * p.share
+	p.mu.Unlock()
+}
+
+// take waits until n more messages may be sent; false when stop was closed first.
+func (p *pacer) take(stop <-chan struct{}, n int) bool {
+	p.mu.Lock()
+	now := time.Now()
+	if p.next.Before(now.Add(-200 * time.Millisecond)) {
+		p.next = now.Add(-200 * time.Millisecond)
+	}
+	wait := p.next.Sub(now)
+	p.next = p.next.Add(time.Duration(float64(n) / max(p.rate, 1) * float64(time.Second)))
+	p.mu.Unlock()
+	if wait <= 0 {
+		select {
+		case <-stop:
+			return false
+		default:
+			return true
+		}
+	}
+	return sleep(stop, wait)
+}
+
+// load is all clients of a run.
+type load struct {
+	p   *process
+	l   *ledger
+	rng func() *rand.Rand
+
+	stop  chan struct{} // publishers: come to rest
+	quit  chan struct{} // consumers: end
+	drain atomic.Bool   // consumers: ack everything
+	pubs  sync.WaitGroup
+	cons  sync.WaitGroup
+
+	pace    []*pacer
+	confirm histogram // from a publish to its confirm, undisturbed by kills
+	end2end histogram // from a publish to its first delivery, the same
+	near    histogram // publish to confirm while the server was being killed or had just come up
+
+	connections, channels, consumers, queues, refusals atomic.Int64 // opened so far
+	mu                                                 sync.Mutex
+	errors                                             map[string]int // what clients were told, while the server was up
+}
+
+func newLoad(p *process, l *ledger, seed uint64) *load {
+	var n atomic.Uint64
+	return &load{p: p, l: l, stop: make(chan struct{}), quit: make(chan struct{}), errors: map[string]int{},
+		rng: func() *rand.Rand { return rand.New(rand.NewPCG(seed, n.Add(1))) }}
+}
+
+// start declares the queues and lets all clients go, at a rate.
+func (d *load) start(ctx context.Context, rate float64) error {
+	w := newWeb(d.p)
+	defer w.close()
+	for q, settings := range standing {
+		if err := w.declare(ctx, q, settings); err != nil {
+			return fmt.Errorf("declaring %s: %w", q, err)
+		}
+	}
+	publishers := func(n int, share float64, f func(ctx context.Context, p *pacer)) {
+		p := &pacer{share: share, rate: rate * share}
+		d.pace = append(d.pace, p)
+		for range n {
+			d.pubs.Go(func() { f(ctx, p) })
+		}
+	}
+	publishers(2, 0.40, d.publishPlain)
+	publishers(2, 0.25, d.publishGroupedAMQP)
+	publishers(2, 0.13, d.publishGroupedHTTP)
+	publishers(2, 0.12, d.publishMixed)
+	publishers(1, 0.02, d.publishExpiring)
+	publishers(2, 0.08, d.churn)
+	for range 2 {
+		d.cons.Go(func() { d.consumeAMQP(ctx, plain) })
+		d.cons.Go(func() { d.consumeAMQP(ctx, grouped) })
+		d.cons.Go(func() { d.consumeHTTP(ctx, mixed, false) })
+	}
+	d.cons.Go(func() { d.consumeHTTP(ctx, grouped, false) })
+	d.cons.Go(func() { d.consumeHTTP(ctx, plain, false) })
+	for _, q := range []string{plain, grouped, mixed} {
+		d.cons.Go(func() { d.consumeHTTP(ctx, q+".dead", true) })
+	}
+	return nil
+}
+
+// setRate changes the rate of all publishers together.
+func (d *load) setRate(rate float64) {
+	for _, p := range d.pace {
+		p.set(rate)
+	}
+}
+
+// sleep waits, at most until stop is closed; false when it is.
+func sleep(stop <-chan struct{}, t time.Duration) bool {
+	timer := time.NewTimer(t)
+	defer timer.Stop()
+	select {
+	case <-stop:
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// trouble notes what a client was told. Being cut off by a kill is no trouble.
+func (d *load) trouble(what string, err error) {
+	if _, up := d.p.undisturbed(); !up || err == nil || err == errLost || err == errRefused {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if k := fmt.Sprintf("%s: %.160v", what, err); len(d.errors) < 30 || d.errors[k] > 0 {
+		d.errors[k]++
+	}
+}
+
+func (d *load) troubles() map[string]int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	m := map[string]int{}
+	for k, n := range d.errors {
+		m[k] = n
+	}
+	return m
+}
+
+// make prepares a message of a stream.
+func (d *load) make(s *stream, rng *rand.Rand, m outgoing) outgoing {
+	m.s = s
+	m.h = hold{s.id, d.l.next(s, m.delay, m.ttl > 0), d.l.now()}
+	m.body = body(m.h, 200+rng.IntN(1700))
+	return m
+}
+
+// timeIt counts how long a publish took, by whether the server was up all the while.
+func (d *load) timeIt(mark int64, quiet bool, took time.Duration) {
+	if life, still := d.p.undisturbed(); quiet && still && life == mark {
+		d.confirm.add(took)
+	} else {
+		d.near.add(took)
+	}
+}
+
+// publishHTTP sends a batch until its outcome is known, and enters it. With dedup ids it can be sent again; without them, or after
+// retryFor, what was not answered is left open. It tells whether all of it was confirmed.
+func (d *load) publishHTTP(ctx context.Context, w *web, rng *rand.Rand, queue string, batch []outgoing) bool {
+	began := time.Now()
+	lost := false
+	for {
+		mark, quiet := d.p.undisturbed()
+		call := time.Now()
+		_, err := w.publish(ctx, queue, batch)
+		if err == nil {
+			took := time.Since(call)
+			for i := range batch {
+				d.l.published(batch[i].s, batch[i].h.seq, confirmed)
+				d.timeIt(mark, quiet, took)
+			}
+			return true
+		}
+		lost = lost || !errors.Is(err, errRefused)
+		d.trouble("publish over HTTP", err)
+		if errors.Is(err, errRefused) {
+			d.refusals.Add(1)
+		}
+		if lost && batch[0].dedup == "" || time.Since(began) > retryFor || ctx.Err() != nil {
+			outcome := uint16(refused)
+			if lost {
+				outcome = maybe
+			}
+			for i := range batch {
+				d.l.published(batch[i].s, batch[i].h.seq, outcome)
+			}
+			return false
+		}
+		if !sleep(ctx.Done(), time.Duration(10+rng.IntN(60))*time.Millisecond) {
+			continue // ctx is over: enter it as such
+		}
+	}
+}
+
+// groupSet is the groups that one publisher writes to: each lives for some messages, then another takes its place.
+type groupSet struct {
+	d      *load
+	rng    *rand.Rand
+	queue  string
+	groups []*stream
+	left   []int
+	at     int
+}
+
+func newGroupSet(d *load, rng *rand.Rand, queue string, n int) *groupSet {
+	return &groupSet{d: d, rng: rng, queue: queue, groups: make([]*stream, n), left: make([]int, n)}
+}
+
+// next gives the stream of the next group in turn.
+func (g *groupSet) next() *stream {
+	g.at = (g.at + 1) % len(g.groups)
+	if g.left[g.at] == 0 {
+		if g.groups[g.at] != nil {
+			g.d.l.close(g.groups[g.at])
+		}
+		g.groups[g.at] = g.d.l.stream(g.queue, true)
+		g.left[g.at] = 20 + g.rng.IntN(60)
+	}
+	g.left[g.at]--
+	return g.groups[g.at]
+}
+
+// renew has all groups end, after an outcome that nobody knows.
+func (g *groupSet) renew() { clear(g.left) }
+
+func (g *groupSet) close() {
+	for _, s := range g.groups {
+		if s != nil {
+			g.d.l.close(s)
+		}
+	}
+}
+
+// batch makes n messages, each of another group.
+func (g *groupSet) batch(n int) []outgoing {
+	list := make([]outgoing, min(n, len(g.groups)))
+	for i := range list {
+		s := g.next()
+		list[i] = g.d.make(s, g.rng, outgoing{group: fmt.Sprintf("g%d", s.id)})
+		list[i].dedup = fmt.Sprintf("%d-%d", s.id, list[i].h.seq)
+	}
+	return list
+}
+
+func (d *load) publishGroupedHTTP(ctx context.Context, p *pacer) {
+	rng := d.rng()
+	w := newWeb(d.p)
+	defer w.close()
+	g := newGroupSet(d, rng, grouped, 64)
+	defer g.close()
+	for n := 1; p.take(d.stop, n); {
+		n = 1 + rng.IntN(48)
+		if !d.publishHTTP(ctx, w, rng, grouped, g.batch(n)) {
+			g.renew()
+		}
+		if rng.IntN(200) == 0 {
+			w.close()
+		}
+	}
+}
+
+// publishMixed sends delayed messages, and some dedup ids twice.
+func (d *load) publishMixed(ctx context.Context, p *pacer) {
+	rng := d.rng()
+	w := newWeb(d.p)
+	defer w.close()
+	s := d.l.stream(mixed, false)
+	defer func() { d.l.close(s) }()
+	for n, rounds := 1, 0; p.take(d.stop, n); rounds++ {
+		if rounds%50 == 49 {
+			d.l.close(s)
+			s = d.l.stream(mixed, false)
+		}
+		n = 1 + rng.IntN(32)
+		batch := make([]outgoing, n)
+		for i := range batch {
+			m := outgoing{}
+			if rng.IntN(3) == 0 {
+				m.delay = time.Duration(50+rng.IntN(4000)) * time.Millisecond
+			}
+			m = d.make(s, rng, m)
+			m.dedup = fmt.Sprintf("%d-%d", s.id, m.h.seq)
+			batch[i] = m
+		}
+		if d.publishHTTP(ctx, w, rng, mixed, batch) && rng.IntN(8) == 0 {
+			switch k, err := w.publish(ctx, mixed, batch); {
+			case err == nil && k != len(batch):
+				d.l.report("dedup: %d messages were sent twice with one dedup id each, and %d of the second were stored", len(batch), len(batch)-k)
+			case err == nil:
+				d.l.duplicate(k)
+			}
+		}
+	}
+}
+
+// publishExpiring sends messages that nobody takes; the TTL must.
+func (d *load) publishExpiring(ctx context.Context, p *pacer) {
+	rng := d.rng()
+	w := newWeb(d.p)
+	defer w.close()
+	s := d.l.stream(expiring, false)
+	defer func() { d.l.close(s) }()
+	for n, rounds := 1, 0; p.take(d.stop, n); rounds++ {
+		if rounds%50 == 49 {
+			d.l.close(s)
+			s = d.l.stream(expiring, false)
+		}
+		n = 1 + rng.IntN(16)
+		batch := make([]outgoing, n)
+		for i := range batch {
+			batch[i] = d.make(s, rng, outgoing{ttl: time.Duration(200+rng.IntN(2000)) * time.Millisecond})
+		}
+		d.publishHTTP(ctx, w, rng, expiring, batch)
+	}
+}
+
+// consumeHTTP takes messages and does to them what consumers do.
+func (d *load) consumeHTTP(ctx context.Context, queue string, dead bool) {
+	rng := d.rng()
+	w := newWeb(d.p)
+	defer w.close()
+	const lease = 5 * time.Second
+	for {
+		select {
+		case <-d.quit:
+			return
+		default:
+		}
+		call := d.l.now()
+		got, err := w.receive(ctx, queue, 1+rng.IntN(100), time.Second, lease)
+		if err != nil {
+			if !dead { // a dead-letter queue comes with its first message
+				d.trouble("receive from "+queue, err)
+			}
+			if !sleep(d.quit, time.Duration(20+rng.IntN(60))*time.Millisecond) {
+				return
+			}
+			continue
+		}
+		var ack, back, later, reject []incoming
+		for _, m := range got {
+			h, ok := d.arrived(m.Body, queue)
+			if !ok {
+				continue
+			}
+			m.h = h
+			if d.l.delivered(h, call, dead) && !dead {
+				d.reached(h)
+			}
+			switch k := rng.IntN(1000); {
+			case k < 950 || dead || d.drain.Load():
+				ack = append(ack, m)
+			case k < 965:
+				back = append(back, m)
+			case k < 980:
+				later = append(later, m)
+			case k < 995:
+				reject = append(reject, m)
+			} // else forgotten: its lease ends
+		}
+		d.settle(ctx, w, "ack", queue, ack, "")
+		d.settle(ctx, w, "nack", queue, back, `,"delay":"0s"`)
+		d.settle(ctx, w, "nack", queue, later, `,"delay":"300ms"`)
+		d.settle(ctx, w, "nack", queue, reject, `,"dead_letter":true,"reason":"no good"`)
+		if rng.IntN(300) == 0 {
+			w.close()
+		}
+	}
+}
+
+// arrived reads a body that came from a queue.
+func (d *load) arrived(b []byte, queue string) (hold, bool) {
+	h, ok := readBody(b)
+	if !ok {
+		d.l.report("damaged: a message of %s has other bytes than were published: %.80q", queue, b)
+	}
+	return h, ok
+}
+
+// reached counts how long a message took to its first delivery.
+func (d *load) reached(h hold) {
+	if _, quiet := d.p.undisturbed(); quiet && h.published > d.p.ready.Load()+int64(settled) && !d.l.delayed(h) {
+		d.end2end.add(time.Duration(d.l.now() - h.published))
+	}
+}
+
+// settle acks or nacks over HTTP, and enters what came of it.
+func (d *load) settle(ctx context.Context, w *web, verb, queue string, ms []incoming, members string) {
+	if len(ms) == 0 {
+		return
+	}
+	hs := make([]hold, len(ms))
+	for i := range ms {
+		hs[i] = ms[i].h
+	}
+	reject := verb == "nack" && members != "" && members[2] == 'd' && len(members) > 20
+	if verb == "ack" || reject {
+		d.l.settling(hs)
+	}
+	done, err := w.settle(ctx, verb, queue, ms, members)
+	if err != nil {
+		d.trouble(verb+" on "+queue, err)
+		return
+	}
+	var good []hold
+	for i, ok := range done {
+		if ok {
+			good = append(good, hs[i])
+		}
+	}
+	switch {
+	case verb == "ack":
+		d.l.acked(good)
+	case reject:
+		d.l.deadLettered(good)
+	}
+}
