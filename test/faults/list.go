@@ -33,9 +33,11 @@ var scenarios = append([]scenario{
 	{id: "N41", quick: true, fault: "half-open connections", run: halfOpen},
 	{id: "N42", fault: "readers that do not read", run: slowReaders},
 	{id: "N43", fault: "one-byte segments", run: oneByteSegments},
-	{id: "A50", quick: true, fault: "malformed requests", run: badRequests},
+	{id: "A50", quick: true, fault: "malformed AMQP and HTTP, whole, byte by byte and cut", run: badRequests},
 	{id: "A51", fault: "connect storm, idle and half-sent requests", run: connectStorm},
+	{id: "A52", fault: "login storm", run: loginStorm},
 	{id: "A53", quick: true, fault: "poison messages", run: poisonMessages},
+	{id: "A54", fault: "churn of channels, consumers, exchanges, bindings, queues to their limits", run: limitChurn},
 	{id: "S1", quick: true, fault: "kill -9 while a SQLite sink writes", run: sinkRows},
 	{id: "Q1", fault: "kill -9 under clients of AMQP and HTTP", quick: true, run: amqpKills},
 }, powerScenarios...)

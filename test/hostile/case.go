@@ -232,3 +232,16 @@ func (c Case) Offence() []byte {
 	}
 	return c.in(AMQP{})
 }
+
+// Refused tries to log in and wants to be told that it may not.
+func (s AMQP) Refused() error {
+	p, err := s.dial()
+	if err != nil {
+		return err
+	}
+	defer p.conn.Close()
+	if err := p.send(join([]byte(protocolHeader), startOk(capable, "PLAIN", plain(s.User, s.Password)))); err != nil {
+		return err
+	}
+	return p.refused(closes(403, refusedLogin))
+}
