@@ -433,6 +433,10 @@ func (m *Machine) restoreChunk(d *decoder) {
 		if b[23]&snapLost != 0 {
 			s.to(slotLost)
 		}
+		if index*chunkSlots+uint64(i) >= q.nextSeq {
+			d.fail("a message is not below the number of the next")
+			return
+		}
 		if int(s.flow) >= len(q.flows) || q.flows[s.flow].free {
 			d.fail("a message names a group that does not exist")
 			return
