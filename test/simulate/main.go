@@ -65,14 +65,19 @@ func run(c sim.Campaign, every time.Duration) (bool, error) {
 	if err := sum.Table(os.Stdout); err != nil {
 		return false, err
 	}
-	if missing := sum.Missing(); len(missing) > 0 {
+	missing := sum.Missing()
+	if len(missing) > 0 {
 		fmt.Printf("\nnever reached: %s\n", strings.Join(missing, ", "))
 	}
 	if ctx.Err() != nil {
 		fmt.Printf("\ninterrupted; go on with -first %d\n", next)
 	}
-	return len(failed) == 0, nil
+	idle := len(missing) > 0 && sum.N[sim.Runs] >= enoughRuns
+	return len(failed) == 0 && !idle, nil
 }
+
+// enoughRuns reach every point; a campaign of as many that does not is idle somewhere.
+const enoughRuns = 2000
 
 func workers(n int) int {
 	if n == 0 {
