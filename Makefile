@@ -46,6 +46,7 @@ sim-release: ## the release run: simulate until STATES crash states (default 500
 
 faults: ## a campaign of faults against a real server (Linux, best as root); FAULTS_FLAGS='-long'
 	@mkdir -p bench/results
+	@scripts/deps-faults.sh
 	$(GO) run ./test/faults -out bench/results $(FAULTS_FLAGS)
 
 soak: ## hold 70 % of the capacity for 30 minutes with churn and a kill -9 every 30 s (Linux); SOAK_FLAGS='-for 10m'
