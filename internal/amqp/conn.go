@@ -48,7 +48,8 @@ type conn struct {
 	batch   *publishBatch
 	settles []surgetank.Settlement
 	routes  routeCache
-	blocked bool // the client was told so
+	blocked bool  // the client was told so
+	passing int64 // bytes of the server's budget that messages of the next flush have
 
 	exclusives map[*queue]struct{}
 

@@ -139,6 +139,7 @@ func (c *conn) flush() error {
 			}
 		}
 	}
+	c.passed()
 	if len(c.settles) > 0 {
 		s := c.settles
 		c.settles = nil
@@ -150,6 +151,12 @@ func (c *conn) flush() error {
 		}
 	}
 	return nil
+}
+
+// passed gives back what the messages of a flush had of the server's budget.
+func (c *conn) passed() {
+	c.srv.budget.give(c, c.passing)
+	c.passing = 0
 }
 
 // holdWhileAlarmed stops a connection that publishes while there is an alarm, and tells its client why.

@@ -266,11 +266,14 @@ func (c *call) peek() error {
 			return surgetank.FieldErrorf("id", "%s", err)
 		}
 	}
+	if err := c.answersFree(); err != nil {
+		return err
+	}
 	list, err := c.broker().Peek(c.r.Context(), c.queue(), o)
 	if err != nil {
 		return err
 	}
-	return c.respondRaw(http.StatusOK, append(appendDeliveries(nil, list), "}\n"...))
+	return unsent(c.respondMessages(list, false, closeObject))
 }
 
 // seconds is a duration for Prometheus.

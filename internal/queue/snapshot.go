@@ -344,7 +344,9 @@ func (m *Machine) restoreQueue(d *decoder) {
 	}
 	m.apply(&r)
 	q := m.byID[r.Queue]
-	q.nextSeq = next
+	if q.nextSeq = next; mutant.Is(mutant.IDReused) {
+		q.nextSeq = max(1, next-1)
+	}
 	n := d.count()
 	if n > 0 {
 		q.byGroup = map[string]uint32{}
@@ -419,6 +421,9 @@ func (m *Machine) restoreChunk(d *decoder) {
 		if int(s.flow) >= len(q.flows) || q.flows[s.flow].free {
 			d.fail("a message names a group that does not exist")
 			return
+		}
+		if mutant.Is(mutant.GroupsLost) {
+			s.flow = 0
 		}
 		if s.has(slotNoted) != (q.notes[index*chunkSlots+uint64(i)] != nil) {
 			d.fail("a message and its dead-letter note do not agree")

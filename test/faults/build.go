@@ -18,7 +18,8 @@ type change struct{ file, old, new string }
 // smallLog makes files of 1 MiB and a snapshot every MiB, so that a run of seconds rolls, trims and snapshots as one of days does.
 var smallLog = []change{
 	{"internal/disklog/disklog.go", "DefaultSegmentBytes = 64 << 20", "DefaultSegmentBytes = 1 << 20"},
-	{"internal/broker/broker.go", "def(&opts.SnapshotBytes, 128<<20)", "def(&opts.SnapshotBytes, 2<<20)"},
+	{"internal/broker/broker.go", "def(&opts.SnapshotBytes, 128<<20)", "def(&opts.SnapshotBytes, 3<<19)"},
+	{"internal/queue/machine.go", "l.ExtentBytes = 16 << 20", "l.ExtentBytes = 1 << 20"},
 }
 
 // canBuild says what is missing for builds of our own.

@@ -38,14 +38,15 @@ type run struct {
 	front   *proxy // before the server's AMQP door, where a fault lies between; nil: none
 	load    *load
 
-	injected int
-	notes    []string
-	wrong    []history.Finding // behaviour that breaks a promise and shows in no call
-	drained  bool
-	beyond   bool                                          // the run's own calls are only the material of trials, which check for themselves
-	traced   int                                           // logs of strace so far
-	unmount  []string                                      // file systems to take down at the end
-	extra    func(h *history.History, rep *history.Report) // further checks of this scenario
+	injected  int
+	notes     []string
+	wrong     []history.Finding // behaviour that breaks a promise and shows in no call
+	drained   bool
+	beyond    bool                                          // the run's own calls are only the material of trials, which check for themselves
+	traced    int                                           // logs of strace so far
+	trialWrap func(argv []string) []string                  // of the servers of trials
+	unmount   []string                                      // file systems to take down at the end
+	extra     func(h *history.History, rep *history.Report) // further checks of this scenario
 }
 
 // row is a line of the table.
