@@ -196,12 +196,12 @@ func powerCuts(of subject, short int, kinds ...powerfs.Survival) func(context.Co
 		}
 		defer p.close()
 		r.server.data = filepath.Join(p.at, "data")
-		load, most := loadOptions{size: 6000}, int64(250)
+		load, most := loadOptions{size: 6000, amqp: 2}, int64(250)
 		switch of {
 		case underExt4:
 			err = p.ext4()
 		case smallFiles:
-			load, most = loadOptions{size: 16000}, 600
+			load, most = loadOptions{size: 16000, amqp: 2}, 600
 			r.server.binary, err = r.variant(ctx, "small", "", smallLog)
 		}
 		if err != nil {
