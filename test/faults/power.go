@@ -102,7 +102,7 @@ func (p *powerDisk) ext4() error {
 	if err := os.Mkdir(upon, 0o700); err != nil {
 		return err
 	}
-	for _, argv := range [][]string{{"truncate", "-s", "192M", image}, {"mkfs.ext4", "-q", "-F", image}, {"sync", image, p.at}, {"mount", "-o", "loop", image, upon}} {
+	for _, argv := range [][]string{{"truncate", "-s", "1G", image}, {"mkfs.ext4", "-q", "-F", image}, {"sync", image, p.at}, {"mount", "-o", "loop", image, upon}} {
 		if err := tool(argv[0], argv[1:]...); err != nil {
 			return err
 		}
