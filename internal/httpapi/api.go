@@ -302,6 +302,16 @@ func (a *API) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 
 func (c *call) serve() error {
 	securityHeaders(c.w.Header())
+	if c.r.ContentLength != 0 {
+		// What is refused unread is read all the same, by net/http, before and after the answer. Without a deadline a peer that sends
+		// nothing would hold the connection for ever. readBody lifts it when all is there.
+		_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(c.api.limits.BodyGrace)) // a writer without deadlines is a test's
+	}
+	if len(c.r.TransferEncoding) > 0 {
+		// The request may have had a Content-Length, too, which net/http does not show. A proxy in front may then see its end elsewhere,
+		// and what is behind it must not be read as another request (RFC 9112, section 6.1).
+		c.w.Header().Set("Connection", "close")
+	}
 	if err := c.checkOrigin(); err != nil {
 		return err
 	}

@@ -418,6 +418,10 @@ func (m *Machine) restoreChunk(d *decoder) {
 			flow: binary.LittleEndian.Uint32(b[12:]), time: binary.LittleEndian.Uint32(b[16:]),
 			attempts: binary.LittleEndian.Uint16(b[20:]), priority: b[22], bits: b[23]<<4 | uint8(slotWaiting),
 		}
+		if index*chunkSlots+uint64(i) >= q.nextSeq {
+			d.fail("a message is not below the number of the next")
+			return
+		}
 		if int(s.flow) >= len(q.flows) || q.flows[s.flow].free {
 			d.fail("a message names a group that does not exist")
 			return

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -136,32 +137,32 @@ func fileLimit(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// goroutines asks /metrics.
+// goroutines asks /metrics; a server that does not say has too many.
 func (r *run) goroutines(ctx context.Context) int {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.server.url()+"/metrics", nil)
 	if err != nil {
-		return 0
+		return math.MaxInt32
 	}
 	req.Close = true
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return 0
+		return math.MaxInt32
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err != nil {
-		return 0
+		return math.MaxInt32
 	}
 	for line := range strings.Lines(string(b)) {
 		if v, ok := strings.CutPrefix(line, "go_goroutines "); ok {
 			n, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
 			if err != nil {
-				return 0
+				return math.MaxInt32
 			}
 			return int(n)
 		}
 	}
-	return 0
+	return math.MaxInt32
 }
 
 // manyConnects opens and closes connections of both doors, in order and without a word, some after a request. Goroutines, descriptors and

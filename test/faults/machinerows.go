@@ -238,9 +238,9 @@ var networks = []string{
 	"netem delay 30ms 25ms loss 8% duplicate 5% reorder 20% corrupt 2%",
 }
 
-// packetLoss makes packets late, lost, doubled, damaged and out of order. TCP mends that; what the clients see is calls that take long or end without an
+// guestNetwork makes packets late, lost, doubled, damaged and out of order. TCP mends that; what the clients see is calls that take long or end without an
 // answer.
-func packetLoss(ctx context.Context, r *run) error {
+func guestNetwork(ctx context.Context, r *run) error {
 	m, err := r.beginMachine(ctx)
 	if err != nil {
 		return err
