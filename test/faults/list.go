@@ -6,6 +6,7 @@ package main
 var scenarios = []scenario{
 	{id: "P1", quick: true, fault: "kill -9 at random moments under load", run: killRandomly},
 	{id: "P2", fault: "kill -9 at the n-th system call", needs: canTrace, run: killAtCall},
+	{id: "P2n", fault: "kill -9 at the n-th system call since the start, and in the recovery from it", needs: canTraceAndBuild, run: everyCall},
 	{id: "P3", fault: "ended at named points of the code, by kill and by panic", needs: canBuild, run: endAtPoints},
 	{id: "P3s", fault: "ended at named points of a SQLite sink", needs: canBuild, run: endSinkAtPoints},
 	{id: "P4", quick: true, fault: "kill -9 during recovery, twice", needs: canTrace, run: killRecovery},
@@ -50,6 +51,7 @@ var scenarios = []scenario{
 	{id: "A51", fault: "connect storm, idle and half-sent requests", run: connectStorm},
 	{id: "A53", quick: true, fault: "poison messages", run: poisonMessages},
 	{id: "S1", quick: true, fault: "kill -9 while a SQLite sink writes", run: sinkRows},
+	{id: "S1n", fault: "kill -9 at the n-th write or sync of a SQLite sink", needs: canTrace, run: sinkAtCall},
 	{id: "S2", fault: "connection, PostgreSQL or server gone behind the n-th message of a sink's commit", needs: canPostgres, run: postgresWalk},
 	{id: "Q1", fault: "kill -9 under clients of AMQP and HTTP", quick: true, run: amqpKills},
 }
