@@ -152,6 +152,7 @@ func (s *subscription) take(limit, maxBytes int) ([]queue.Handout, error) {
 func (s *subscription) TryReceive(buf []surgetank.Delivery, limit, maxBytes int) ([]surgetank.Delivery, error) {
 	s.reading.Lock()
 	defer s.reading.Unlock()
+	defer s.reader.rest(s)
 	for {
 		outs, err := s.take(limit, maxBytes)
 		if err != nil || len(outs) == 0 {
@@ -380,6 +381,15 @@ type reader struct {
 	number uint64
 	entry  []byte
 	stored queue.Stored
+}
+
+// rest lets the entry go when nothing more waits: a consumer that has become idle would keep it, and ten thousand of them the
+// backlog. The log's own caches, which are bounded, have it for a while.
+func (r *reader) rest(s *subscription) {
+	if r.entry != nil && !s.holds() {
+		r.number, r.entry = 0, nil
+		r.stored = queue.Stored{Targets: r.stored.Targets[:0]}
+	}
 }
 
 func (r *reader) load(number uint64) ([]byte, error) {

@@ -54,6 +54,8 @@ func newMetrics(a *API) *metrics {
 		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(liveHeap)), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "surgetank_http_body_bytes", Help: "Bytes of request bodies held now."},
 			func() float64 { return float64(a.bodies.used.Load()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "surgetank_http_answer_bytes", Help: "Bytes of messages in answers that were not sent yet."},
+			func() float64 { return float64(a.answers.used.Load()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "surgetank_http_subscriptions", Help: "Subscriptions open over HTTP."},
 			func() float64 { return float64(a.subs.count()) }))
 	registry.MustRegister(a.opts.Collectors...)

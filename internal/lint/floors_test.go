@@ -21,6 +21,7 @@ var floors = map[string]int{
 	"internal/queue":     11, // the rules
 	"internal/commitlog": 11, // what a log is
 	"internal/auth":      11, // who may
+	"internal/policy":    12, // settings by patterns of names
 
 	"internal/disklog": 20, // the logs
 	"internal/memlog":  20,
@@ -53,6 +54,7 @@ var floors = map[string]int{
 // words and who may, not each other and not the engine.
 var doorsMayImport = map[string]bool{
 	"": true, "internal/auth": true, "internal/clock": true, "internal/failpoint": true, "internal/jsonpath": true, "internal/settings": true,
+	"internal/policy": true,
 }
 
 // floorOf gives a package's floor and the table's entry that placed it.

@@ -60,6 +60,7 @@ func buildServer(ctx context.Context, dir, name, tags string, changes []change) 
 	}
 	cmd := exec.CommandContext(ctx, "go", append(argv, "./cmd/surgetank")...)
 	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is released, and as a virtual machine without libraries can run it
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building surgetank: %w\n%s", err, out)
 	}

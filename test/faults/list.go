@@ -3,7 +3,7 @@
 package main
 
 // scenarios is the whole campaign, in the order it runs. The numbers are those of the project's list of faults.
-var scenarios = []scenario{
+var scenarios = append([]scenario{
 	{id: "P1", quick: true, fault: "kill -9 at random moments under load", run: killRandomly},
 	{id: "P2", fault: "kill -9 at the n-th system call", needs: canTrace, run: killAtCall},
 	{id: "P2n", fault: "kill -9 at the n-th system call since the start, and in the recovery from it", needs: canTraceAndBuild, run: everyCall},
@@ -47,11 +47,13 @@ var scenarios = []scenario{
 	{id: "N41", quick: true, fault: "half-open connections", run: halfOpen},
 	{id: "N42", fault: "readers that do not read", run: slowReaders},
 	{id: "N43", fault: "one-byte segments", run: oneByteSegments},
-	{id: "A50", quick: true, fault: "malformed requests", run: badRequests},
+	{id: "A50", quick: true, fault: "malformed AMQP and HTTP, whole, byte by byte and cut", run: badRequests},
 	{id: "A51", fault: "connect storm, idle and half-sent requests", run: connectStorm},
+	{id: "A52", fault: "login storm", run: loginStorm},
 	{id: "A53", quick: true, fault: "poison messages", run: poisonMessages},
+	{id: "A54", fault: "churn of channels, consumers, exchanges, bindings, queues to their limits", run: limitChurn},
 	{id: "S1", quick: true, fault: "kill -9 while a SQLite sink writes", run: sinkRows},
 	{id: "S1n", fault: "kill -9 at the n-th write or sync of a SQLite sink", needs: canTrace, run: sinkAtCall},
 	{id: "S2", fault: "connection, PostgreSQL or server gone behind the n-th message of a sink's commit", needs: canPostgres, run: postgresWalk},
 	{id: "Q1", fault: "kill -9 under clients of AMQP and HTTP", quick: true, run: amqpKills},
-}
+}, powerScenarios...)

@@ -21,6 +21,7 @@ type scenario struct {
 	id    string
 	fault string
 	quick bool         // takes a few seconds in the short mode, and is part of the tests
+	slow  int          // how many times the usual limit it may take; 0: once
 	needs func() error // says what is missing on this machine; nil: nothing is needed
 	// run injects. An error means that the run itself could not be carried out; what the server does wrong is a finding.
 	run func(ctx context.Context, r *run) error
@@ -89,7 +90,7 @@ func (c *campaign) perform(ctx context.Context, s scenario) (w row) {
 		return w
 	}
 	defer r.cleanUp()
-	ctx, cancel := context.WithTimeout(ctx, c.limit)
+	ctx, cancel := context.WithTimeout(ctx, c.limit*time.Duration(max(1, s.slow)))
 	defer cancel()
 	w.Err = s.run(ctx, r)
 	if r.load != nil {

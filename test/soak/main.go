@@ -34,9 +34,24 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", 0, "of what clients do and when kills come; 0: a random one, which is printed")
 	out := flag.String("out", "", "`directory` for a dated file with the result, such as bench/results; default none")
 	note := flag.String("note", "", "a remark for the result, such as what else the machine was doing")
+	memory := flag.Bool("memory", false, "instead, show that memory is bounded with clients that misbehave")
+	m := memoryOptions{progress: o.progress}
+	flag.IntVar(&m.messages, "messages", 1_000_000, "with -memory: messages of 1 KiB in the backlog")
+	flag.IntVar(&m.connections, "connections", 10_000, "with -memory: idle connections")
+	flag.IntVar(&m.polls, "polls", 1000, "with -memory: clients over HTTP")
+	flag.DurationVar(&m.flood, "flood", 15*time.Second, "with -memory: how long publishers flood")
+	flag.StringVar(&m.only, "only", "", "with -memory: run the cases whose name matches this `expression`")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if *memory {
+		m.binary = o.binary
+		if err := performMemory(ctx, m, *out, *note); err != nil {
+			fmt.Fprintln(os.Stderr, "memory:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := perform(ctx, o, *out, *note); err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 		os.Exit(1)
@@ -57,6 +72,24 @@ func perform(ctx context.Context, o options, out, note string) error {
 	}
 	if err == nil && !s.ok() {
 		err = errBroken
+	}
+	return err
+}
+
+// performMemory runs the cases of -memory.
+func performMemory(ctx context.Context, o memoryOptions, out, note string) error {
+	began := time.Now()
+	rows, err := memoryRun(ctx, o, memoryCases)
+	if len(rows) == 0 {
+		return err
+	}
+	text, bad := memoryReport(heading("bounded memory", began, note), rows)
+	fmt.Println("\n" + text)
+	if out != "" {
+		err = firstError(err, appendTo(filepath.Join(out, began.UTC().Format("2006-01-02")+"-memory.md"), text))
+	}
+	if err == nil && len(bad) > 0 {
+		err = fmt.Errorf("not held: %s", strings.Join(bad, "; "))
 	}
 	return err
 }

@@ -1,0 +1,63 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// worker is a client that does its work while others misbehave: it publishes 1 KiB with a confirm, again and again.
+type worker struct {
+	conn *amqp.Connection
+	ch   *amqp.Channel
+}
+
+const workQueue = "work"
+
+func newWorker(ctx context.Context, c *caseRun) (*worker, error) {
+	web := newWeb(c.p)
+	defer web.close()
+	if err := web.declare(ctx, workQueue, `{"max_messages":1000,"overflow":"drop_oldest"}`); err != nil {
+		return nil, err
+	}
+	_, address := c.p.urls()
+	conn, err := amqp.Dial("amqp://guest:guest@" + address + "/")
+	if err != nil {
+		return nil, err
+	}
+	c.atEnd(func() { _ = conn.Close() }) // the server may be gone
+	ch, err := conn.Channel()
+	if err == nil {
+		err = ch.Confirm(false)
+	}
+	return &worker{conn, ch}, err
+}
+
+// p99 measures for a while, in windows, and gives the median of their p99: one hiccup of the machine spoils one window.
+func (w *worker) p99(ctx context.Context) time.Duration {
+	body := []byte(strings.Repeat("w", 1024))
+	var windows []time.Duration
+	for range 7 {
+		h := &histogram{}
+		for end := time.Now().Add(1500 * time.Millisecond); time.Now().Before(end); {
+			began := time.Now()
+			d, err := w.ch.PublishWithDeferredConfirmWithContext(ctx, "", workQueue, false, false, amqp.Publishing{Body: body, DeliveryMode: amqp.Persistent})
+			if err != nil {
+				return time.Hour
+			}
+			if ok, err := d.WaitContext(ctx); err != nil || !ok {
+				return time.Hour
+			}
+			h.add(time.Since(began))
+			time.Sleep(2 * time.Millisecond) // a client with something else to do
+		}
+		windows = append(windows, h.quantile(0.99))
+	}
+	slices.Sort(windows)
+	return windows[len(windows)/2]
+}
