@@ -40,7 +40,7 @@ var scenarios = append([]scenario{
 	{id: "N36b", fault: "the network cut towards the clients", needs: canFilter, run: cuts(toClients)},
 	{id: "N37", fault: "a third of all packets lost", needs: canFilter, run: badNetwork("30 of 100 packets lost",
 		map[string]string{toServer: "numgen random mod 100 < 30 drop", toClients: "numgen random mod 100 < 30 drop"}, 250)},
-	{id: "N38", fault: "delay and jitter", run: slowNetwork},
+	{id: "N38p", fault: "delay and jitter", run: slowNetwork},
 	{id: "N39", fault: "little bandwidth", needs: canFilter, run: badNetwork("100 kB/s in each direction",
 		map[string]string{toServer: "limit rate over 100 kbytes/second burst 30 kbytes drop", toClients: "limit rate over 100 kbytes/second burst 30 kbytes drop"}, 400)},
 	{id: "N40", fault: "connections reset in the middle of calls", run: resets},
