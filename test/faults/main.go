@@ -143,6 +143,10 @@ func (c *campaign) all(ctx context.Context, chosen []scenario, out string) error
 			break
 		}
 		w := c.watched(ctx, s)
+		if ctx.Err() != nil {
+			fmt.Printf("%s was stopped by a signal and does not count, as what would have come after it\n", s.id)
+			break
+		}
 		fmt.Print(w.line(), w.details("  "))
 		rows = append(rows, w)
 	}

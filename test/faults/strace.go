@@ -53,7 +53,7 @@ func (r *run) strace(call, action string, n int, paths ...string) (log string) {
 		for _, path := range paths {
 			trace = append(trace, "-P", path)
 		}
-		if len(paths) > 0 || n > 1 { // with its filter in the kernel strace neither looks at paths nor counts reliably
+		if len(paths) > 0 || n > 5 { // with its filter in the kernel strace neither looks at paths nor counts far; without it all is slow
 			trace = slices.DeleteFunc(trace, func(a string) bool { return a == "--seccomp-bpf" })
 		}
 		return append(trace, argv...)
