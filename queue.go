@@ -241,4 +241,17 @@ type QueueInfo struct {
 
 	// Waiting says why the next message is not being handed out; empty when nothing waits or all flows.
 	Waiting string
+
+	// Policy names the policy that changes the settings, and Own are then those the queue was declared with; Config is what
+	// results. Without one they are "" and nil.
+	Policy string
+	Own    *QueueConfig
+}
+
+// Declared gives the settings that the queue was declared with, whatever a policy made of them.
+func (i QueueInfo) Declared() QueueConfig {
+	if i.Own != nil {
+		return *i.Own
+	}
+	return i.Config
 }

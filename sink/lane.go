@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/failpoint"
 )
 
 // maxBatchBytes bounds the bodies of one batch.
@@ -172,6 +173,7 @@ func (l *lane) commit() error {
 	}
 	s.r.stats.parked.Add(uint64(len(bad)))
 	s.finish(l.batch)
+	failpoint.Reach(failpoint.SinkAcked)
 	return nil
 }
 
@@ -201,8 +203,10 @@ func (l *lane) apply(good []*entry) ([]*entry, error) {
 
 // once tries the whole batch, and if a row is bad splits it.
 func (l *lane) once(good []*entry) ([]*entry, error) {
+	failpoint.Reach(failpoint.SinkBatch)
 	err := l.within(func(ctx context.Context) error { return l.conn.Commit(ctx, l.progress(good)) })
 	if err == nil {
+		failpoint.Reach(failpoint.SinkCommitted)
 		l.committed()
 		return nil, nil
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/failpoint"
 )
 
 // errLeaseLost ends a session whose messages the broker took back while it still worked on them (the
@@ -85,6 +86,7 @@ func (r *Runner) session(alive, ctx context.Context) error {
 	if err != nil {
 		return asError(err)
 	}
+	failpoint.Reach(failpoint.SinkClaimed)
 	r.held = true
 	r.stats.epoch.Store(state.Epoch)
 	r.stats.opens.Add(1)

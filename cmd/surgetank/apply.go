@@ -25,7 +25,7 @@ type applyCmd struct {
 
 // change is what apply does, or would do, about one queue or sink. It is also its JSON shape.
 type change struct {
-	Kind    string   `json:"kind"`   // queue or sink
+	Kind    string   `json:"kind"`   // policy, queue or sink
 	Name    string   `json:"name"`   //
 	Action  string   `json:"action"` // create, change or keep
 	Details []string `json:"details,omitempty"`
@@ -35,7 +35,7 @@ type change struct {
 	do func(context.Context) error
 }
 
-// Run brings the queues and sinks of a file to what it says. What the file does not name stays as it is.
+// Run brings the policies, queues and sinks of a file to what it says. What the file does not name stays as it is.
 func (c *applyCmd) Run(s *session) error {
 	f, err := config.Load(c.File)
 	if err != nil {
@@ -46,7 +46,7 @@ func (c *applyCmd) Run(s *session) error {
 		return err
 	}
 	return c.with(func(b surgetank.Broker) error {
-		changes, err := c.plan(s.ctx, b, f)
+		changes, err := c.plan(s, b, f)
 		if err != nil {
 			return err
 		}
@@ -82,7 +82,8 @@ func carryOut(ctx context.Context, changes []*change) (failed int) {
 }
 
 // plan compares a file with what the server has.
-func (c *applyCmd) plan(ctx context.Context, b surgetank.Broker, f *config.File) ([]*change, error) {
+func (c *applyCmd) plan(s *session, b surgetank.Broker, f *config.File) ([]*change, error) {
+	ctx := s.ctx
 	queues, err := b.Queues(ctx)
 	if err != nil {
 		return nil, err
@@ -92,12 +93,19 @@ func (c *applyCmd) plan(ctx context.Context, b surgetank.Broker, f *config.File)
 		have[q.Name] = q
 	}
 	changes := []*change{}
+	for _, p := range f.Policies {
+		ch, err := c.planPolicy(s, p)
+		if err != nil {
+			return nil, err
+		}
+		changes = append(changes, ch)
+	}
 	for _, q := range f.Queues {
 		now, exists := have[q.Name]
-		want := q.Over(now.Config)
+		want := q.Over(now.Declared())
 		ch := &change{Kind: "queue", Name: q.Name, Action: "create"}
 		if exists {
-			if ch.Details = differences(now.Config, want); len(ch.Details) == 0 {
+			if ch.Details = differences(now.Declared(), want); len(ch.Details) == 0 {
 				ch.Action = "keep"
 				changes = append(changes, ch)
 				continue
@@ -188,7 +196,7 @@ func showChanges(w io.Writer, changes []*change, dry bool) error {
 		}
 	}
 	if len(changes) == 0 {
-		_, err := fmt.Fprintln(w, "the file names no queues or sinks")
+		_, err := fmt.Fprintln(w, "the file names no policies, queues or sinks")
 		return err
 	}
 	return nil

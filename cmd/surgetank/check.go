@@ -24,6 +24,7 @@ type checkShape struct {
 	OK       bool            `json:"ok"`
 	Queues   int             `json:"queues"`
 	Sinks    int             `json:"sinks"`
+	Policies int             `json:"policies"`
 	Problems config.Problems `json:"problems"`
 }
 
@@ -43,9 +44,16 @@ func (c *checkCmd) Run(s *session) error {
 		}
 		return mistakes(s.stderr, shape.Problems)
 	}
-	shape.OK, shape.Queues, shape.Sinks = true, len(f.Queues), len(f.Sinks)
+	shape.OK, shape.Queues, shape.Sinks, shape.Policies = true, len(f.Queues), len(f.Sinks), len(f.Policies)
 	return c.print(s.stdout, shape, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%s is good: %s, %s\n", c.File, plural(len(f.Queues), "queue"), plural(len(f.Sinks), "sink"))
+		line := fmt.Sprintf("%s is good: %s, %s", c.File, plural(len(f.Queues), "queue"), plural(len(f.Sinks), "sink"))
+		switch n := len(f.Policies); {
+		case n == 1:
+			line += ", 1 policy"
+		case n > 1:
+			line += fmt.Sprintf(", %d policies", n)
+		}
+		_, err := fmt.Fprintln(w, line)
 		return err
 	})
 }

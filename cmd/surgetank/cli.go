@@ -32,7 +32,8 @@ type commands struct {
 	Consume consumeCmd `cmd:"" help:"Print messages."`
 	Queue   queueCmds  `cmd:"" help:"Queues: list, show, set, remove, purge, pause, resume, peek, redrive."`
 	Sink    sinkCmds   `cmd:"" help:"Sinks: consumers inside the server that write to a database."`
-	Apply   applyCmd   `cmd:"" help:"Bring queues and sinks to what a file says."`
+	Policy  policyCmds `cmd:"" help:"Policies: settings for queues and exchanges by patterns of their names."`
+	Apply   applyCmd   `cmd:"" help:"Bring policies, queues and sinks to what a file says."`
 	Check   checkCmd   `cmd:"" help:"Check a configuration file."`
 	User    userCmds   `cmd:"" help:"Users and their permissions."`
 	Vhost   vhostCmds  `cmd:"" help:"Virtual hosts."`

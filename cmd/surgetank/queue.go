@@ -35,52 +35,6 @@ func (v vhostFlag) full(queue string) (string, error) {
 	return name, surgetank.ValidateQueueName(name)
 }
 
-// queueShape is a queue in JSON output: the shape of the HTTP interface.
-type queueShape struct {
-	Name     string         `json:"name"`
-	Vhost    string         `json:"vhost"`
-	ID       uint64         `json:"id"`
-	Created  time.Time      `json:"created"`
-	Settings map[string]any `json:"settings"`
-
-	Ready     int64  `json:"ready"`
-	Blocked   int64  `json:"blocked"`
-	Delayed   int64  `json:"delayed"`
-	Leased    int64  `json:"leased"`
-	Bytes     int64  `json:"bytes"`
-	OldestAge string `json:"oldest_age"`
-	Groups    int64  `json:"groups"`
-	Consumers int64  `json:"consumers"`
-	Floor     uint64 `json:"floor"`
-	Waiting   string `json:"waiting,omitempty"`
-
-	Counts queueCounts `json:"counts"`
-}
-
-// queueCounts were counted since the server started.
-type queueCounts struct {
-	Published    uint64 `json:"published"`
-	Duplicates   uint64 `json:"duplicates"`
-	Refused      uint64 `json:"refused"`
-	Delivered    uint64 `json:"delivered"`
-	Acked        uint64 `json:"acked"`
-	Nacked       uint64 `json:"nacked"`
-	Expired      uint64 `json:"expired"`
-	DeadLettered uint64 `json:"dead_lettered"`
-	Dropped      uint64 `json:"dropped"`
-	LeasesLost   uint64 `json:"leases_lost"`
-}
-
-func shapeQueue(q surgetank.QueueInfo) queueShape {
-	vhost, name := surgetank.SplitName(q.Name)
-	return queueShape{
-		Name: name, Vhost: vhost, ID: q.ID, Created: q.Created, Settings: settings.Encode(settings.Unqualify(q.Config.WithDefaults())),
-		Ready: q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Bytes: q.Bytes, OldestAge: q.OldestAge.String(),
-		Groups: q.Groups, Consumers: q.Consumers, Floor: q.Floor, Waiting: q.Waiting,
-		Counts: queueCounts{q.Published, q.Duplicates, q.Refused, q.Delivered, q.Acked, q.Nacked, q.Expired, q.DeadLettered, q.Dropped, q.LeasesLost},
-	}
-}
-
 type queueLsCmd struct {
 	remote
 	output
@@ -93,9 +47,9 @@ func (c *queueLsCmd) Run(s *session) error {
 			return err
 		}
 		slices.SortFunc(queues, func(a, b surgetank.QueueInfo) int { return strings.Compare(a.Name, b.Name) })
-		shapes := make([]queueShape, len(queues))
+		shapes := make([]settings.Queue, len(queues))
 		for i, q := range queues {
-			shapes[i] = shapeQueue(q)
+			shapes[i] = settings.Show(&q)
 		}
 		return c.print(s.stdout, shapes, func(w io.Writer) error {
 			return table(w, "QUEUE READY BLOCKED DELAYED LEASED BYTES OLDEST CONSUMERS STATE", func(row func(...any)) {
@@ -135,12 +89,12 @@ func (c *queueShowCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
-		return c.print(s.stdout, shapeQueue(q), func(w io.Writer) error { return showQueue(w, q) })
+		return c.print(s.stdout, settings.Show(&q), func(w io.Writer) error { return showQueue(w, q) })
 	})
 }
 
 func showQueue(w io.Writer, q surgetank.QueueInfo) error {
-	shape := shapeQueue(q)
+	shape := settings.Show(&q)
 	fmt.Fprintf(w, "queue %s (vhost %s), made %s\n", printable(shape.Name), printable(shape.Vhost), q.Created.Format(time.RFC3339))
 	if q.Waiting != "" {
 		fmt.Fprintf(w, "waiting: %s\n", printable(q.Waiting))
@@ -149,6 +103,9 @@ func showQueue(w io.Writer, q surgetank.QueueInfo) error {
 		count(q.Ready), count(q.Blocked), count(q.Delayed), count(q.Leased), size(q.Bytes), age(q.OldestAge), count(q.Groups), q.Consumers)
 	fmt.Fprintf(w, "since the server started: published %s  duplicates %s  refused %s  delivered %s  acked %s  nacked %s  dead-lettered %s  expired %s  dropped %s  leases lost %s\n\n",
 		count(q.Published), count(q.Duplicates), count(q.Refused), count(q.Delivered), count(q.Acked), count(q.Nacked), count(q.DeadLettered), count(q.Expired), count(q.Dropped), count(q.LeasesLost))
+	if q.Policy != "" {
+		fmt.Fprintf(w, "policy %s applies to it: %s\n\n", printable(q.Policy), printable(strings.Join(differences(q.Declared(), q.Config), ", ")))
+	}
 	return table(w, "SETTING VALUE", func(row func(...any)) {
 		flat := map[string]any{}
 		flatten(flat, "", shape.Settings)
@@ -188,7 +145,7 @@ func (c *queueSetCmd) Run(s *session) error {
 		if !c.Replace {
 			switch q, err := b.Queue(s.ctx, name); surgetank.CodeOf(err) {
 			case "":
-				tree = settings.Encode(settings.Unqualify(q.Config))
+				tree = settings.Encode(settings.Unqualify(q.Declared()))
 			case surgetank.CodeNotFound:
 			default:
 				return err
@@ -207,7 +164,7 @@ func (c *queueSetCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
-		return c.print(s.stdout, shapeQueue(q), func(w io.Writer) error {
+		return c.print(s.stdout, settings.Show(&q), func(w io.Writer) error {
 			did := "changed"
 			if created {
 				did = "created"

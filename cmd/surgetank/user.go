@@ -22,6 +22,11 @@ type userCmds struct {
 	Allow userAllowCmd `cmd:"" help:"Say what a user may do in a virtual host."`
 	Deny  userDenyCmd  `cmd:"" help:"Take all permissions in a virtual host away."`
 	Perms userPermsCmd `cmd:"" help:"List permissions."`
+
+	AllowTopic userAllowTopicCmd `cmd:"" help:"Say with which keys a user may use a topic exchange."`
+	FreeTopic  userFreeTopicCmd  `cmd:"" help:"Let a user use every key of a topic exchange again."`
+	Topics     userTopicsCmd     `cmd:"" help:"List topic permissions."`
+	Limits     userLimitsCmd     `cmd:"" help:"Limit a user's connections and channels."`
 }
 
 type userLsCmd struct {

@@ -13,6 +13,8 @@ type vhostCmds struct {
 	Ls  vhostLsCmd  `cmd:"" help:"List virtual hosts."`
 	Set vhostSetCmd `cmd:"" help:"Create a virtual host, or change its description."`
 	Rm  vhostRmCmd  `cmd:"" help:"Remove a virtual host with all its queues and messages."`
+
+	Limits vhostLimitsCmd `cmd:"" help:"Limit a virtual host's connections and queues."`
 }
 
 type vhostLsCmd struct {

@@ -1,6 +1,7 @@
 package amqp
 
 import (
+	"errors"
 	"sync"
 
 	"github.com/surgetank/surgetank"
@@ -26,6 +27,7 @@ type channel struct {
 	lingering map[*consumer]struct{} // cancelled, with deliveries that are not acknowledged
 	due       []*consumer            // for follow
 	reply     *replyConsumer
+	settled   bool // deliveries were settled without an answer
 
 	// Guarded by c.mu.
 	closed    bool
@@ -117,9 +119,13 @@ func (ch *channel) discard(f wire.Frame) error {
 }
 
 func (c *conn) removeChannel(ch *channel) {
+	if c.channels[ch.id] != ch {
+		return
+	}
 	c.mu.Lock()
 	delete(c.channels, ch.id)
 	c.mu.Unlock()
+	c.seat.EndChannel()
 }
 
 // openChannel handles the first frame on a channel that is not open.
@@ -150,6 +156,14 @@ func (c *conn) openChannel(f wire.Frame) error {
 	if len(c.channels) >= int(c.tuned.ChannelMax) {
 		return &failure{wire.Errorf(wire.CodeNotAllowed, "number of channels opened (%d) has reached the negotiated channel_max (%d)",
 			len(c.channels), c.tuned.ChannelMax), 0}
+	}
+	if err := c.seat.Channel(); err != nil {
+		var l *auth.LimitError
+		if !errors.As(err, &l) {
+			return err
+		}
+		return &failure{wire.Errorf(wire.CodeNotAllowed, "number of channels opened for user '%s' has reached the maximum allowed user limit of (%d)",
+			c.user().Name, l.Limit), 0}
 	}
 	ch := &channel{c: c, id: f.Channel, pool: surgetank.NewPool(), nextTag: 1,
 		consumers: map[string]*consumer{}, lingering: map[*consumer]struct{}{}}
@@ -341,8 +355,8 @@ func (ch *channel) shut() {
 		})
 	}
 	ends.Wait()
-	if len(back) > 0 {
-		c.srv.settleAll(back)
+	if len(back) > 0 || ch.settled {
+		c.srv.settleAll(back) // and so all that was settled before: AMQP has no answer to an ack but the channel's close-ok
 	}
 }
 
@@ -371,6 +385,20 @@ func (c *conn) cleanup() {
 		}
 	}
 	clear(c.exclusives)
+}
+
+// authorizeTopic asks whether the user may use x with keys, where x is a topic exchange; what it may do to x itself was
+// asked before.
+func (c *conn) authorizeTopic(op auth.Op, x *exchange, keys ...string) error {
+	if x == nil || x.by != kindTopic {
+		return nil
+	}
+	for _, k := range keys {
+		if c.srv.auth.Authorize(c.user(), c.vhost().name, op, x.name, k) != nil {
+			return wire.Errorf(wire.CodeAccessRefused, "access to topic '%s' in %s refused for user '%s'", k, describeExchange(x.name, c.vhost().name), c.user().Name)
+		}
+	}
+	return nil
 }
 
 // authorize asks whether the user may do op to a queue or exchange.

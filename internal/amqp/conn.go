@@ -30,6 +30,7 @@ type conn struct {
 	stop  context.CancelFunc
 
 	id     atomic.Pointer[identity] // set once it is open
+	seat   *auth.Admission          // set before it is open
 	client wire.Table               // client properties
 	tuned  wire.Tuning
 	limit  int  // frame size for reading: the least before login, then the tuned one
@@ -125,6 +126,11 @@ func (c *conn) serve() {
 		if p := recover(); p != nil {
 			c.srv.log.Error("a defect ended an AMQP connection; please report it", "peer", c.name, "panic", p, "stack", string(debug.Stack()))
 			c.abandon()
+		}
+	}()
+	defer func() {
+		if c.seat != nil {
+			c.seat.Leave()
 		}
 	}()
 	if err := c.handshake(); err != nil {

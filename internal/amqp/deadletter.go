@@ -2,11 +2,14 @@ package amqp
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/policy"
 )
 
 // Dead-lettering to an exchange goes through one broker queue of each virtual host, the passage. A queue with
@@ -49,8 +52,7 @@ func (vh *vhost) startDeadLetters() error {
 		return nil
 	}
 	name := deadLetterQueue(vh.name)
-	config := surgetank.QueueConfig{Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1}, DeadLetter: surgetank.DeadLetterDrop}
-	if _, _, err := s.broker.DeclareQueue(s.ctx, name, config, surgetank.DeclareIfAbsent); err != nil {
+	if _, _, err := s.broker.DeclareQueue(s.ctx, name, policy.PassageConfig, surgetank.DeclareIfAbsent); err != nil {
 		return err
 	}
 	sub, err := s.broker.Subscribe(s.ctx, name, surgetank.SubscribeOptions{Credit: passageCredit, Lease: surgetank.LeaseForever, Name: "dead letters"})
@@ -170,8 +172,47 @@ func (vh *vhost) deadLetterTarget(full string) (queueAttrs, bool) {
 	if q := vh.queues[name]; q != nil && q.full == full && q.attrs().hasDLX {
 		return *q.attrs(), true
 	}
-	r, ok := vh.retired[full]
-	return r.attrs, ok
+	if a, ok := vh.retired[full]; ok {
+		return a, true
+	}
+	a := vh.under(name, queueAttrs{}) // of a queue that had its dead-letter exchange from a policy
+	return a, a.hasDLX
+}
+
+// maxRetired bounds what is remembered of deleted queues.
+const maxRetired = 4096
+
+// retire remembers where the dead letters of a queue that is gone go. Its record, if it has one, stays as long, so that a
+// restart does not forget it. The caller holds mu.
+func (vh *vhost) retire(full string, a queueAttrs) {
+	if len(vh.retired) >= maxRetired {
+		for k := range vh.retired { // any one: its record is found by the next start
+			delete(vh.retired, k)
+			break
+		}
+	}
+	vh.retired[full] = a
+}
+
+// forgetRetired forgets queues that are gone, and their records, once no dead letter of theirs is on its way: a queue that was
+// gone before the passage was seen empty can have none in it any more.
+func (vh *vhost) forgetRetired() {
+	vh.mu.RLock()
+	gone := slices.Collect(maps.Keys(vh.retired))
+	vh.mu.RUnlock()
+	if len(gone) == 0 {
+		return
+	}
+	info, err := vh.srv.broker.Queue(vh.srv.ctx, deadLetterQueue(vh.name))
+	if err != nil && surgetank.CodeOf(err) != surgetank.CodeNotFound || info.Ready+info.Blocked+info.Delayed+info.Leased > 0 {
+		return
+	}
+	vh.mu.Lock()
+	for _, full := range gone {
+		delete(vh.retired, full)
+	}
+	vh.mu.Unlock()
+	vh.sweep(trash{queues: gone})
 }
 
 // deadLetter enters a death into a message and finds where it goes.
@@ -197,7 +238,7 @@ func (vh *vhost) deadLetter(d *surgetank.Delivery, a queueAttrs) surgetank.Publi
 	} else {
 		keys = routingKeys(d.Key, p.Headers)
 	}
-	r := vh.route(x, keys, p.Headers)
+	r := vh.route(x, keys, &p)
 	queues := make([]string, 0, len(r.queues))
 	for _, full := range r.queues {
 		if _, name := surgetank.SplitName(full); !deathCycle(p.Headers, name) {

@@ -22,7 +22,7 @@ func (ch *channel) exchangeDeclare(m *wire.ExchangeDeclare) error {
 		ch.answerUnless(m.NoWait, wire.Bare(wire.IDExchangeDeclareOk))
 		return nil
 	}
-	if !basicKind(m.Type) && m.Type != kindDelayed {
+	if !routingKind(m.Type) && m.Type != kindDelayed {
 		return wire.Errorf(wire.CodeCommandInvalid, "unknown exchange type '%s'", m.Type)
 	}
 	if name == "" {
@@ -43,9 +43,13 @@ func (ch *channel) exchangeDeclare(m *wire.ExchangeDeclare) error {
 	return nil
 }
 
-// basicKind tells of the four types that there are.
-func basicKind(kind string) bool {
-	return kind == kindDirect || kind == kindFanout || kind == kindTopic || kind == kindHeaders
+// routingKind tells of the types that say how messages are routed.
+func routingKind(kind string) bool {
+	switch kind {
+	case kindDirect, kindFanout, kindTopic, kindHeaders, kindHash, kindRandom, kindLocalRandom:
+		return true
+	}
+	return false
 }
 
 func (vh *vhost) equivalentExchange(x *exchange, m *wire.ExchangeDeclare) error {
@@ -70,7 +74,7 @@ func (ch *channel) newExchange(name string, m *wire.ExchangeDeclare) error {
 	if strings.HasPrefix(name, reservedPrefix) {
 		return wire.Errorf(wire.CodeAccessRefused, "exchange name '%s' contains reserved prefix 'amq.*'", name)
 	}
-	if v, _ := m.Arguments.Get(argDelayedType); m.Type == kindDelayed && !basicKind(string(v.Data)) {
+	if v, _ := m.Arguments.Get(argDelayedType); m.Type == kindDelayed && !routingKind(string(v.Data)) {
 		return wire.Errorf(wire.CodePreconditionFailed, "Invalid argument, 'x-delayed-type' must be an existing exchange type")
 	}
 	if v, ok := m.Arguments.Get(argAlternate); ok {
@@ -84,6 +88,9 @@ func (ch *channel) newExchange(name string, m *wire.ExchangeDeclare) error {
 		if err := c.authorize(auth.Write, "exchange", resourceName(string(alt))); err != nil {
 			return err
 		}
+	}
+	if _, err := parseHashOn(m.Arguments, describeExchange(name, vh.name)); m.Type == kindHash && err != nil {
+		return err
 	}
 	vh.mu.RLock()
 	n := len(vh.exchanges)
@@ -105,8 +112,7 @@ func (ch *channel) newExchange(name string, m *wire.ExchangeDeclare) error {
 	if vh.gone {
 		return wire.Errorf(wire.CodeNotFound, "vhost '%s' is down", vh.name)
 	}
-	vh.exchanges[name] = x
-	vh.changed()
+	vh.addExchange(x)
 	return nil
 }
 
@@ -152,6 +158,9 @@ func (ch *channel) exchangeBind(m *wire.ExchangeBind) error {
 	if err := c.authorize(auth.Read, "exchange", src); err != nil {
 		return err
 	}
+	if err := c.authorizeTopic(auth.Read, vh.exchange(src), m.RoutingKey); err != nil {
+		return err
+	}
 	b := &binding{id: bindingID(vh.name, src, "exchange", dst, m.RoutingKey, m.Arguments), key: m.RoutingKey, args: m.Arguments}
 	unlock := vh.lock(exchangeStripe(src), exchangeStripe(dst), b.id)
 	defer unlock()
@@ -166,17 +175,25 @@ func (ch *channel) exchangeBind(m *wire.ExchangeBind) error {
 	return nil
 }
 
+// read reads what the kind of its source wants to know of a binding.
+func (b *binding) read() (err error) {
+	switch b.source.by {
+	case kindHeaders:
+		b.match, err = parseHeadersMatch(b.args)
+	case kindHash:
+		b.weight, err = parseWeight(b.key)
+	}
+	return err
+}
+
 // bind makes a binding whose destination is set; the caller holds the stripes of both ends and of its id.
 func (vh *vhost) bind(b *binding, source string) error {
 	b.source = vh.exchange(source)
 	if b.source == nil {
 		return vh.noExchange(source)
 	}
-	if b.source.by == kindHeaders {
-		var err error
-		if b.match, err = parseHeadersMatch(b.args); err != nil {
-			return err
-		}
+	if err := b.read(); err != nil {
+		return err
 	}
 	vh.mu.RLock()
 	old, n := b.source.bindings[b.id], len(b.source.bindings)
@@ -217,6 +234,9 @@ func (ch *channel) exchangeUnbind(m *wire.ExchangeUnbind) error {
 		return err
 	}
 	if err := c.authorize(auth.Read, "exchange", src); err != nil {
+		return err
+	}
+	if err := c.authorizeTopic(auth.Read, vh.exchange(src), m.RoutingKey); err != nil {
 		return err
 	}
 	vh.unbind(src, bindingID(vh.name, src, "exchange", dst, m.RoutingKey, m.Arguments))

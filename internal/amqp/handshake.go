@@ -2,12 +2,14 @@ package amqp
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/policy"
 )
 
 // handshake takes the connection from its first byte to connection.open-ok:
@@ -110,6 +112,9 @@ func (c *conn) negotiate() error {
 	vh, refused := c.enter(user, open.VirtualHost)
 	if refused != nil {
 		return &failure{refused, wire.IDConnectionOpen}
+	}
+	if c.seat, err = c.srv.auth.Admit(user, vh.name); err != nil {
+		return &failure{noSeat(err, user.Name, vh.name), wire.IDConnectionOpen}
 	}
 	c.id.Store(&identity{user, vh})
 	c.routes.init(c)
@@ -247,12 +252,24 @@ func (c *conn) tune() error {
 	return nil
 }
 
+// noSeat says which limit of connections was reached.
+func noSeat(err error, user, vhost string) *wire.Error {
+	var l *auth.LimitError
+	switch {
+	case !errors.As(err, &l):
+		return toWire(err)
+	case l.What == auth.UserConnections:
+		return wire.Errorf(wire.CodeNotAllowed, "connection refused for user '%s': user connection limit (%d) is reached", user, l.Limit)
+	}
+	return wire.Errorf(wire.CodeNotAllowed, "access to vhost '%s' refused for user '%s': connection limit (%d) is reached", vhost, user, l.Limit)
+}
+
 // enter finds the virtual host that the client asks for.
 func (c *conn) enter(user *auth.User, name string) (*vhost, *wire.Error) {
 	err := c.srv.auth.AuthorizeVhost(user, name)
 	switch surgetank.CodeOf(err) {
 	case "":
-		if name == internalVhost {
+		if name == policy.InternalVhost {
 			break // nobody's, whatever the store says
 		}
 		if vh := c.srv.vhost(name); vh != nil {

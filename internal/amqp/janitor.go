@@ -34,6 +34,9 @@ func (s *Server) janitor() {
 		s.expireQueues(now)
 		if now.Sub(acks) >= time.Second {
 			acks = now
+			for _, vh := range s.topologies() {
+				vh.forgetRetired()
+			}
 			for _, c := range s.connections() {
 				c.checkAcks(now)
 			}
@@ -94,13 +97,7 @@ func (q *queue) forgetIfGone() {
 }
 
 func (s *Server) expireQueues(now time.Time) {
-	s.mu.Lock()
-	vhosts := make([]*vhost, 0, len(s.vhosts))
-	for _, vh := range s.vhosts {
-		vhosts = append(vhosts, vh)
-	}
-	s.mu.Unlock()
-	for _, vh := range vhosts {
+	for _, vh := range s.topologies() {
 		var due []*queue
 		vh.mu.RLock()
 		for _, q := range vh.queues {
@@ -110,6 +107,12 @@ func (s *Server) expireQueues(now time.Time) {
 		}
 		vh.mu.RUnlock()
 		for _, q := range due {
+			// Who receives over another door without a subscription uses the queue as well.
+			if info, err := s.broker.Queue(s.ctx, q.full); err == nil && info.Delivered != q.delivered {
+				q.delivered = info.Delivered
+				q.touch()
+				continue
+			}
 			_, err := vh.deleteQueueIf(q, surgetank.DeleteOptions{IfUnused: true})
 			if err != nil { // another door's consumer uses it
 				q.touch()
@@ -117,6 +120,17 @@ func (s *Server) expireQueues(now time.Time) {
 			}
 		}
 	}
+}
+
+// topologies lists the virtual hosts.
+func (s *Server) topologies() []*vhost {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*vhost, 0, len(s.vhosts))
+	for _, vh := range s.vhosts {
+		list = append(list, vh)
+	}
+	return list
 }
 
 // checkAcks closes channels with a delivery that has waited for its acknowledgement for too long.

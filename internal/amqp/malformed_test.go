@@ -12,6 +12,7 @@ import (
 
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/policy"
 )
 
 // method gives a method frame.
@@ -111,7 +112,7 @@ func TestHandshakeRefusals(t *testing.T) {
 		{"channel_max 65535", join(ok, tuneOk(65535, 4096)), 530, "NOT_ALLOWED - negotiated channel_max = 65535 is higher than the maximum allowed value (2047)", wire.IDConnectionTuneOk},
 		{"channel_max 0", join(ok, tuneOk(0, 4096)), 530, "NOT_ALLOWED - negotiated channel_max = 0 is higher than the maximum allowed value (2047)", wire.IDConnectionTuneOk},
 		{"no such vhost", join(ok, tuneOk(1, 4096), open("nope")), 530, "NOT_ALLOWED - vhost nope not found", wire.IDConnectionOpen},
-		{"the door's own vhost", join(ok, tuneOk(1, 4096), open(internalVhost)), 530, "NOT_ALLOWED - vhost amq.internal not found", wire.IDConnectionOpen},
+		{"the door's own vhost", join(ok, tuneOk(1, 4096), open(policy.InternalVhost)), 530, "NOT_ALLOWED - vhost amq.internal not found", wire.IDConnectionOpen},
 		{"no rights in the vhost", join(startOk("AMQPLAIN", string(wire.Table(nil).AddString("LOGIN", "outsider").AddString("PASSWORD", "outsider")), clientCaps), tuneOk(1, 4096), open("/")), 530, "NOT_ALLOWED - access to vhost '/' refused for user 'outsider'", wire.IDConnectionOpen},
 		{"a method before login", openOne, 504, "CHANNEL_ERROR - method on channel 1 before the connection is open", 0},
 		{"the wrong method", open("/"), 503, "COMMAND_INVALID - method 40 of class 10 while *wire.ConnectionStartOk was expected", wire.IDConnectionOpen},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/policy"
 )
 
 // The durable part of the topology is metadata of the broker: one small JSON record per durable exchange, per binding
@@ -87,7 +88,7 @@ func (vh *vhost) saveExchange(x *exchange) error {
 }
 
 func (vh *vhost) saveQueue(q *queue) error {
-	return vh.saveRecord(metaQueue+hashName(q.full), queueRecord{metaVersion, q.full, q.id, q.attrs().autoDelete, q.attrs().args})
+	return vh.saveRecord(metaQueue+hashName(q.full), queueRecord{metaVersion, q.full, q.id, q.own().autoDelete, q.own().args})
 }
 
 func (vh *vhost) saveBinding(b *binding) error {
@@ -186,7 +187,7 @@ func (s *Server) load(ctx context.Context) error {
 		name, _ := surgetank.SplitName(info.Name)
 		if vh := s.vhosts[name]; vh != nil {
 			vh.adopt(info)
-		} else if _, of := surgetank.SplitName(info.Name); name == internalVhost && s.vhosts[of] == nil {
+		} else if _, of := surgetank.SplitName(info.Name); name == policy.InternalVhost && s.vhosts[of] == nil {
 			if _, err := s.broker.DeleteQueue(ctx, info.Name, surgetank.DeleteOptions{}); err != nil {
 				return err // the passage of a virtual host that was deleted
 			}
@@ -240,7 +241,7 @@ func (s *Server) loadExchange(b []byte) (bool, error) {
 	}
 	x := newExchange(r.Name, r.Kind, true, r.Auto, r.Internal, r.Args)
 	x.id = r.ID
-	vh.exchanges[r.Name] = x
+	vh.addExchange(x)
 	return true, nil
 }
 
@@ -251,14 +252,20 @@ func (s *Server) loadQueue(b []byte) (bool, error) {
 	}
 	vhostName, name := surgetank.SplitName(r.Full)
 	vh := s.vhosts[vhostName]
-	if vh == nil || vh.queues[name] == nil || vh.queues[name].id != r.ID {
+	if vh == nil || vh.queues[name] != nil && vh.queues[name].id != r.ID {
 		return false, nil
 	}
 	a, err := parseQueueArgs(queueAttrs{durable: true, autoDelete: r.Auto, args: r.Args}, describeQueue(name, vhostName))
 	if err != nil {
 		return false, err
 	}
-	vh.queues[name].set.Store(&a)
+	if vh.queues[name] == nil { // deleted, perhaps with dead letters on their way
+		if a = vh.under(name, a); a.hasDLX {
+			vh.retire(r.Full, a)
+		}
+		return a.hasDLX, nil
+	}
+	vh.queues[name].give(&a)
 	return true, nil
 }
 
@@ -289,11 +296,8 @@ func (s *Server) loadBinding(b []byte) (bool, error) {
 		}
 		bd.id = bindingID(vh.name, src.name, "exchange", r.To, r.Key, r.Args)
 	}
-	var err error
-	if src.by == kindHeaders {
-		if bd.match, err = parseHeadersMatch(bd.args); err != nil {
-			return false, err
-		}
+	if err := bd.read(); err != nil {
+		return false, err
 	}
 	vh.addBinding(bd)
 	return true, nil

@@ -1,8 +1,11 @@
 package amqp
 
 import (
+	"time"
+
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/auth"
 )
 
 // A batch is handed over early when it has this much.
@@ -89,6 +92,9 @@ func (c *conn) expected() int { return min(max((c.end-c.pos)/512, 1), 256) }
 // routeAll routes by all of a message's keys and by its headers.
 func (c *conn) routeAll(to *route, ct *content) (routed, error) {
 	keys := append([]string{to.key}, ct.cc...)
+	if err := c.authorizeTopic(auth.Write, to.exchange, ct.cc...); err != nil {
+		return routed{}, err
+	}
 	if to.exchange.name == "" {
 		for _, k := range ct.cc {
 			if _, err := c.vhost().find(k); err != nil { // another door's queue becomes known by this
@@ -96,7 +102,7 @@ func (c *conn) routeAll(to *route, ct *content) (routed, error) {
 			}
 		}
 	}
-	return c.vhost().route(to.exchange, keys, ct.props.Headers), nil
+	return c.vhost().route(to.exchange, keys, &ct.props), nil
 }
 
 // returned sends a message back that found no queue.
@@ -155,6 +161,9 @@ func (c *conn) passed() {
 	c.passing = 0
 }
 
+// alarmLook is how often a connection that is held back is looked at: nobody reads from it, so nobody sees its end.
+const alarmLook = time.Second
+
 // holdWhileAlarmed stops a connection that publishes while there is an alarm, and tells its client why.
 func (c *conn) holdWhileAlarmed() error {
 	for {
@@ -174,13 +183,21 @@ func (c *conn) holdWhileAlarmed() error {
 				c.send(0, &wire.ConnectionBlocked{Reason: wire.Clip(a.reason)})
 			}
 		}
+		look := c.srv.clock.NewTimer(alarmLook)
 		select {
 		case <-a.over:
+		case <-look.C():
+			if hungUp(c.nc) { // what it had sent by then was not confirmed
+				return errSocket
+			}
 		case <-c.kicked:
+			look.Stop()
 			return &failure{why: c.forced.Load()}
 		case <-c.written: // the socket failed
+			look.Stop()
 			return errSocket
 		}
+		look.Stop()
 	}
 }
 

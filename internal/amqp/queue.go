@@ -141,18 +141,18 @@ func (ch *channel) redeclare(q *queue, want queueAttrs) (*queue, error) {
 		return nil, vh.locked(q.name)
 	}
 	if !q.attrs().foreign {
-		return q, equivalentQueue(*q.attrs(), want, where)
+		return q, equivalentQueue(*q.own(), want, where)
 	}
 	// Another door's queue, or one of this door whose record a crash took: if it is exactly what this declaration
 	// would make, it is that.
 	a, err := parseQueueArgs(want, where)
 	if err == nil && (len(a.args) > 0 || a.autoDelete) {
 		info, err := vh.srv.broker.Queue(vh.srv.ctx, q.full)
-		if err == nil && info.Config.WithDefaults() == queueConfig(vh.name, a).WithDefaults() {
+		if err == nil && info.Declared().WithDefaults() == queueConfig(vh.name, a).WithDefaults() {
 			return q, vh.own(q, a)
 		}
 	}
-	return q, compatibleQueue(*q.attrs(), want, where)
+	return q, compatibleQueue(*q.own(), want, where)
 }
 
 // own makes a queue this door's, with these settings.
@@ -164,7 +164,7 @@ func (vh *vhost) own(q *queue, a queueAttrs) error {
 		}
 	}
 	vh.mu.Lock()
-	q.set.Store(&a)
+	q.give(&a)
 	vh.changed()
 	vh.mu.Unlock()
 	return nil
@@ -178,7 +178,7 @@ func (ch *channel) newQueue(name string, a queueAttrs) (*queue, error) {
 		return nil, err
 	}
 	full := surgetank.FullName(vh.name, name)
-	if a.hasDLX || a.overflow == overflowRejectDLX {
+	if inForce := vh.under(name, a); inForce.hasDLX || inForce.overflow == overflowRejectDLX {
 		if err := vh.startDeadLetters(); err != nil {
 			return nil, err
 		}
@@ -205,6 +205,7 @@ func (ch *channel) newQueue(name string, a queueAttrs) (*queue, error) {
 		if a.exclusive {
 			q.owner = c
 		}
+		q.give(&a) // again: policies may have changed since
 		vh.queues[name] = q
 		delete(vh.retired, full)
 		vh.changed()
@@ -242,6 +243,9 @@ func (ch *channel) queueBind(m *wire.QueueBind) error {
 	if src == "" {
 		return errDefaultExchange
 	}
+	if err := c.authorizeTopic(auth.Read, vh.exchange(src), key); err != nil {
+		return err
+	}
 	b := &binding{id: bindingID(vh.name, src, "queue", name, key, m.Arguments), key: key, args: m.Arguments}
 	unlock := vh.lock(exchangeStripe(src), queueStripe(name), b.id)
 	defer unlock()
@@ -274,6 +278,9 @@ func (ch *channel) queueUnbind(m *wire.QueueUnbind) error {
 	}
 	if src == "" {
 		return errDefaultExchange
+	}
+	if err := c.authorizeTopic(auth.Read, vh.exchange(src), key); err != nil {
+		return err
 	}
 	if q := vh.known(name); q != nil && q.attrs().exclusive && q.owner != c {
 		return vh.locked(name)

@@ -11,12 +11,12 @@ type routed struct {
 	refused bool // one of the queues keeps nothing and says so
 }
 
-// route finds the queues of a message published to x under keys. It follows bindings between exchanges and alternate
+// route finds the queues of a message published to x under keys; p, its properties, may be nil where only keys count. It follows bindings between exchanges and alternate
 // exchanges; an exchange is visited once, which ends every cycle.
-func (vh *vhost) route(x *exchange, keys []string, headers wire.Table) routed {
+func (vh *vhost) route(x *exchange, keys []string, p *wire.Properties) routed {
 	vh.mu.RLock()
 	defer vh.mu.RUnlock()
-	r := router{vh: vh, headers: headers, out: routed{fixed: true}}
+	r := router{vh: vh, props: p, out: routed{fixed: true}}
 	r.visit(x)
 	for len(r.todo) > 0 {
 		x := r.todo[len(r.todo)-1]
@@ -34,7 +34,7 @@ func (vh *vhost) route(x *exchange, keys []string, headers wire.Table) routed {
 
 type router struct {
 	vh      *vhost
-	headers wire.Table
+	props   *wire.Properties
 	out     routed
 	todo    []*exchange
 	visited []*exchange // few
@@ -74,10 +74,24 @@ func (r *router) from(x *exchange, key string) {
 		x.topics.match(key, r.follow)
 	case x.by == kindHeaders:
 		r.out.fixed = false
+		var headers wire.Table
+		if r.props != nil {
+			headers = r.props.Headers
+		}
 		for _, b := range x.bindings {
-			if b.match.matches(r.headers) {
+			if b.match.matches(headers) {
 				r.follow(b)
 			}
+		}
+	case x.by == kindHash:
+		r.out.fixed = r.out.fixed && x.hash == hashOn{}
+		if b := pickByHash(x.bindings, x.hash.of(key, r.props)); b != nil {
+			r.follow(b)
+		}
+	case x.by == kindRandom, x.by == kindLocalRandom:
+		r.out.fixed = false
+		if b := x.pickAny(); b != nil {
+			r.follow(b)
 		}
 	}
 }

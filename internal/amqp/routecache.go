@@ -67,6 +67,9 @@ func (c *conn) findRoute(exchange, key string) (*route, error) {
 	case x.internal:
 		return nil, wire.Errorf(wire.CodeAccessRefused, "cannot publish to internal %s", describeExchange(exchange, vh.name))
 	}
+	if err := c.authorizeTopic(auth.Write, x, key); err != nil {
+		return nil, err
+	}
 	r := &route{exchange: x, key: key}
 	if exchange == "" {
 		if strings.HasPrefix(key, replyToPrefix) {

@@ -16,13 +16,16 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/clock"
+	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// Options are what a Server is made of. Broker and Auth are required; every other zero value works.
+// Options are what a Server is made of. Broker (or Policies) and Auth are required; every other zero value works.
 type Options struct {
 	Broker surgetank.Broker
-	Auth   *auth.Store
-	Limits Limits
+	// Policies is the broker with policies in front, shared with the other doors. Nil: the server puts it in front of Broker itself.
+	Policies *policy.Broker
+	Auth     *auth.Store
+	Limits   Limits
 	// Product and Version are what the server properties say. Clients switch on "RabbitMQ" and parse the version as
 	// dotted numbers, so those are the defaults' form; Surgetank's own name stands beside them.
 	Product, Version string
@@ -33,12 +36,15 @@ type Options struct {
 
 // Server is the AMQP door of one broker. All methods may be called by many goroutines.
 type Server struct {
-	broker surgetank.Broker
+	broker surgetank.Broker // with policies in front
 	auth   *auth.Store
 	limits Limits
 	log    *slog.Logger
 	clock  clock.Clock
 	props  wire.Table
+
+	policies *policy.Broker
+	unwatch  func()
 
 	ctx     context.Context // ends with Shutdown
 	cancel  context.CancelFunc
@@ -66,7 +72,7 @@ type alarm struct {
 
 // NewServer reads the durable topology and makes a Server. It starts work of its own (dead letters, expiry) that ends with Shutdown.
 func NewServer(ctx context.Context, o Options) (*Server, error) {
-	if o.Broker == nil || o.Auth == nil {
+	if o.Broker == nil && o.Policies == nil || o.Auth == nil {
 		return nil, surgetank.Errorf(surgetank.CodeInvalid, "the AMQP server needs a broker and an auth store")
 	}
 	if o.Logger == nil {
@@ -75,8 +81,14 @@ func NewServer(ctx context.Context, o Options) (*Server, error) {
 	if o.Clock == nil {
 		o.Clock = clock.Real{}
 	}
+	if o.Policies == nil {
+		var err error
+		if o.Policies, err = policy.Open(ctx, o.Broker, o.Auth, o.Logger); err != nil {
+			return nil, err
+		}
+	}
 	s := &Server{
-		broker: o.Broker, auth: o.Auth, limits: o.Limits.withDefaults(), log: o.Logger, clock: o.Clock, props: serverProperties(o),
+		broker: o.Policies, policies: o.Policies, auth: o.Auth, limits: o.Limits.withDefaults(), log: o.Logger, clock: o.Clock, props: serverProperties(o),
 		vhosts: map[string]*vhost{}, listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 		strangers: map[netip.Addr]int{}, idle: make(chan struct{}), alarms: map[string]struct{}{},
 	}
@@ -94,6 +106,8 @@ func NewServer(ctx context.Context, o Options) (*Server, error) {
 			return nil, err
 		}
 	}
+	s.unwatch = s.policies.Watch(s.policiesChanged)
+	s.policiesChanged() // what changed while the topology was read
 	s.background(s.watchAuth)
 	s.background(s.janitor)
 	return s, nil
@@ -257,6 +271,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}
 		<-s.idle
 	}
+	s.unwatch()
 	s.mu.Lock()
 	s.cancel() // no background work starts from here on
 	s.mu.Unlock()

@@ -23,6 +23,7 @@ func (ch *channel) settle(s wire.Settle) error {
 	}
 	ch.release(taken)
 	c.mu.Unlock()
+	ch.settled = true
 	c.settles = appendSettlements(c.settles, taken, s)
 	ch.follow()
 	if len(c.settles) >= batchMax {

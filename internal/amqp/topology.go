@@ -24,8 +24,8 @@ type vhost struct {
 	mu        sync.RWMutex
 	exchanges map[string]*exchange
 	queues    map[string]*queue
-	retired   map[string]retiredQueue // by broker name: queues that are gone whose dead letters may still come
-	gone      bool                    // the virtual host was deleted
+	retired   map[string]queueAttrs // by broker name: queues that are gone whose dead letters may still come
+	gone      bool                  // the virtual host was deleted
 
 	stripes [64]sync.Mutex
 
@@ -56,6 +56,8 @@ type exchange struct {
 	bindings map[string]*binding
 	byKey    map[string]map[string]*binding
 	topics   *topicTrie
+	list     []*binding          // of the random kinds
+	hash     hashOn              // of the hashing kind
 	incoming map[string]*binding // with this exchange as the destination
 }
 
@@ -68,6 +70,8 @@ type binding struct {
 	key     string
 	args    wire.Table
 	match   headersMatch
+	weight  float64 // of a hashing source
+	at      int     // in the source's list
 	durable bool
 }
 
@@ -75,10 +79,13 @@ type binding struct {
 type queue struct {
 	vh    *vhost
 	name  string
-	full  string // the broker's name of it
-	id    uint64 // the broker's number of it
-	set   atomic.Pointer[queueAttrs]
-	owner *conn // of an exclusive queue
+	full  string                     // the broker's name of it
+	id    uint64                     // the broker's number of it
+	set   atomic.Pointer[queueAttrs] // with what its policy asks
+	said  atomic.Pointer[queueAttrs] // as it was declared
+	owner *conn                      // of an exclusive queue
+
+	delivered uint64 // the janitor's: the broker's count when it last looked
 
 	// Guarded by vh.mu.
 	bindings  map[string]*binding
@@ -87,17 +94,20 @@ type queue struct {
 	gone      bool
 }
 
-// attrs gives the queue's settings. They change at most once, when a declaration turns out to be that of a queue which was
-// taken for another door's.
+// attrs gives the queue's settings as they are in force.
 func (q *queue) attrs() *queueAttrs { return q.set.Load() }
 
-// retiredQueue remembers where the dead letters of a deleted queue go.
-type retiredQueue struct {
-	name  string
-	attrs queueAttrs
-}
+// own gives the settings that the queue was declared with. They change at most once, when a declaration turns out to be that
+// of a queue which was taken for another door's.
+func (q *queue) own() *queueAttrs { return q.said.Load() }
 
-const maxRetired = 4096
+// give sets what the queue was declared with, and puts its policy over it. For a queue that others can see the caller
+// holds vh.mu, so that no change of policies is missed.
+func (q *queue) give(own *queueAttrs) {
+	q.said.Store(own)
+	a := q.vh.under(q.name, *own)
+	q.set.Store(&a)
+}
 
 var stripeSeed = maphash.MakeSeed()
 
@@ -127,7 +137,7 @@ func exchangeStripe(name string) string { return "x" + name }
 func queueStripe(name string) string    { return "q" + name }
 
 func newVhost(srv *Server, name string) *vhost {
-	vh := &vhost{name: name, srv: srv, exchanges: map[string]*exchange{}, queues: map[string]*queue{}, retired: map[string]retiredQueue{}}
+	vh := &vhost{name: name, srv: srv, exchanges: map[string]*exchange{}, queues: map[string]*queue{}, retired: map[string]queueAttrs{}}
 	for _, x := range []struct {
 		name, kind string
 		internal   bool
@@ -136,7 +146,7 @@ func newVhost(srv *Server, name string) *vhost {
 		{"amq.topic", kindTopic, false}, {"amq.headers", kindHeaders, false}, {"amq.match", kindHeaders, false},
 		{traceExchange, kindTopic, true},
 	} {
-		vh.exchanges[x.name] = newExchange(x.name, x.kind, true, false, x.internal, nil)
+		vh.addExchange(newExchange(x.name, x.kind, true, false, x.internal, nil))
 	}
 	return vh
 }
@@ -144,11 +154,6 @@ func newVhost(srv *Server, name string) *vhost {
 func newExchange(name, kind string, durable, autoDelete, internal bool, args wire.Table) *exchange {
 	x := &exchange{name: name, kind: kind, by: kind, durable: durable, autoDelete: autoDelete, internal: internal, args: args,
 		bindings: map[string]*binding{}, incoming: map[string]*binding{}}
-	if v, ok := args.Get(argAlternate); ok {
-		if s, ok := v.Str(); ok {
-			x.alternate = string(s)
-		}
-	}
 	if kind == kindDelayed {
 		v, _ := args.Get(argDelayedType)
 		x.by = string(v.Data)
@@ -158,8 +163,27 @@ func newExchange(name, kind string, durable, autoDelete, internal bool, args wir
 		x.byKey = map[string]map[string]*binding{}
 	case kindTopic:
 		x.topics = &topicTrie{}
+	case kindHash:
+		x.hash, _ = parseHashOn(args, name) // it was checked when it was declared
 	}
 	return x
+}
+
+// alternateArg reads the alternate exchange of an exchange's arguments.
+func alternateArg(args wire.Table) (name string, ok bool) {
+	v, ok := args.Get(argAlternate)
+	if !ok {
+		return "", false
+	}
+	s, ok := v.Str()
+	return string(s), ok
+}
+
+// addExchange makes an exchange visible; the caller holds mu, or has a virtual host of its own.
+func (vh *vhost) addExchange(x *exchange) {
+	x.alternate = vh.alternateOf(x)
+	vh.exchanges[x.name] = x
+	vh.changed()
 }
 
 // changed tells the route caches; the caller holds mu.
@@ -177,6 +201,9 @@ func (vh *vhost) addBinding(b *binding) {
 		x.byKey[b.key][b.id] = b
 	case kindTopic:
 		x.topics.add(b)
+	case kindRandom, kindLocalRandom:
+		b.at = len(x.list)
+		x.list = append(x.list, b)
 	}
 	if b.queue != nil {
 		b.queue.bindings[b.id] = b
@@ -204,6 +231,10 @@ func (vh *vhost) removeBinding(b *binding, trash *trash) {
 		}
 	case kindTopic:
 		x.topics.remove(b)
+	case kindRandom, kindLocalRandom:
+		last := x.list[len(x.list)-1]
+		x.list[b.at], last.at = last, b.at
+		x.list = x.list[:len(x.list)-1]
 	}
 	if b.queue != nil {
 		delete(b.queue.bindings, b.id)
@@ -242,17 +273,13 @@ func (vh *vhost) removeExchange(x *exchange, trash *trash) {
 func (vh *vhost) removeQueue(q *queue, trash *trash) {
 	if vh.queues[q.name] == q {
 		delete(vh.queues, q.name)
-		trash.queues = append(trash.queues, q.full)
+		if !q.attrs().hasDLX { // that of one with dead letters on their way is needed until they have arrived
+			trash.queues = append(trash.queues, q.full)
+		}
 	}
 	q.gone = true
 	if q.attrs().hasDLX {
-		if len(vh.retired) >= maxRetired {
-			for k := range vh.retired { // any one: this is a courtesy to late dead letters, not a promise
-				delete(vh.retired, k)
-				break
-			}
-		}
-		vh.retired[q.full] = retiredQueue{q.name, *q.attrs()}
+		vh.retire(q.full, *q.attrs())
 	}
 	for _, b := range q.bindings {
 		vh.removeBinding(b, trash)
@@ -306,7 +333,7 @@ func (vh *vhost) find(name string) (*queue, error) {
 // adopt takes note of a queue that another door made.
 func (vh *vhost) adopt(info surgetank.QueueInfo) *queue {
 	_, name := surgetank.SplitName(info.Name)
-	a := attrsOf(info.Config)
+	a := attrsOf(info.Declared())
 	a.foreign = true
 	vh.mu.Lock()
 	defer vh.mu.Unlock()
@@ -322,6 +349,6 @@ func (vh *vhost) adopt(info surgetank.QueueInfo) *queue {
 func (vh *vhost) newQueue(name string, id uint64, a queueAttrs) *queue {
 	q := &queue{vh: vh, name: name, full: surgetank.FullName(vh.name, name), id: id,
 		bindings: map[string]*binding{}, consumers: map[*consumer]struct{}{}, lastUse: vh.srv.clock.Now()}
-	q.set.Store(&a)
+	q.give(&a)
 	return q
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/policy"
 )
 
 // This file is the only place where AMQP's words meet the broker's: queue arguments and queue settings, message
@@ -17,12 +18,8 @@ import (
 // in the moment it comes, and is expired otherwise.
 const leastTTL = time.Millisecond
 
-// internalVhost holds the broker queues that this door uses for itself. Names of virtual hosts of users come from
-// auth.Store; this one is never made there, so that no user can enter it and no listing of a virtual host shows it.
-const internalVhost = "amq.internal"
-
 // deadLetterQueue is the broker queue through which a virtual host's dead letters pass on their way to an exchange.
-func deadLetterQueue(vhost string) string { return surgetank.FullName(internalVhost, vhost) }
+func deadLetterQueue(vhost string) string { return policy.Passage(vhost) }
 
 // queueConfig gives the broker's settings for a queue declared over AMQP. RabbitMQ's queues try again at
 // once and for ever, and drop what is refused unless a dead-letter exchange is named, so these do.

@@ -65,6 +65,8 @@ type Store struct {
 	byPeer *throttle
 	byUser *throttle
 
+	admitted admissions
+
 	mu    sync.Mutex // held by writers
 	state atomic.Pointer[state]
 }
@@ -95,6 +97,7 @@ func Open(ctx context.Context, b surgetank.Broker, opts ...Option) (*Store, erro
 		hasher: newHasher(), cache: newCache(), byPeer: newThrottle(), byUser: newThrottle(),
 		dummy: phc{memory: argonMemory, time: argonTime, lanes: argonLanes, salt: random(argonSaltLen), key: random(argonKeyLen)},
 	}
+	s.admitted = admissions{vhosts: map[string]int{}, users: map[string]int{}, channels: map[string]int{}}
 	for _, o := range opts {
 		o(s)
 	}

@@ -39,35 +39,58 @@ func (m matcher) match(name string) bool { return m.all || m.re != nil && m.re.M
 func (p Permission) compile() (*compiled, error) {
 	c := new(compiled)
 	for i, f := range [...]struct{ field, pattern string }{{"configure", p.Configure}, {"write", p.Write}, {"read", p.Read}} {
-		switch {
-		case len(f.pattern) > MaxPatternLen:
-			return nil, surgetank.FieldErrorf(f.field, "the %s pattern has %d bytes; at most %d are allowed", f.field, len(f.pattern), MaxPatternLen)
-		case f.pattern == ".*":
-			c.ops[i].all = true
-		case f.pattern != "":
-			// The pattern must stand alone: one like "a)|(b" would otherwise slip out of the anchors.
-			_, err := regexp.Compile(f.pattern)
-			if err == nil {
-				c.ops[i].re, err = regexp.Compile(`\A(?s:` + f.pattern + `)\z`)
-			}
-			if err != nil {
-				return nil, surgetank.FieldErrorf(f.field, "the %s pattern is not a regular expression (RE2): %v", f.field, err)
-			}
+		m, err := compileMatcher(f.field, f.pattern, nil)
+		if err != nil {
+			return nil, err
 		}
+		c.ops[i] = m
 	}
 	return c, nil
+}
+
+// compileMatcher makes a pattern ready to ask. fill, when not nil, puts names in place of variables.
+func compileMatcher(field, pattern string, fill *strings.Replacer) (m matcher, err error) {
+	switch {
+	case len(pattern) > MaxPatternLen:
+		return m, surgetank.FieldErrorf(field, "the %s pattern has %d bytes; at most %d are allowed", field, len(pattern), MaxPatternLen)
+	case pattern == ".*":
+		m.all = true
+		return m, nil
+	case pattern == "":
+		return m, nil
+	}
+	if fill != nil {
+		pattern = fill.Replace(pattern)
+	}
+	// The pattern must stand alone: one like "a)|(b" would otherwise slip out of the anchors.
+	if _, err = regexp.Compile(pattern); err == nil {
+		m.re, err = regexp.Compile(`\A(?s:` + pattern + `)\z`)
+	}
+	if err != nil {
+		return m, surgetank.FieldErrorf(field, "the %s pattern is not a regular expression (RE2): %v", field, err)
+	}
+	return m, nil
 }
 
 // Authorize tells whether u may do op to the queue or exchange named resource (its own name, without the virtual host).
 // It is the one authorisation function: every door calls it for every operation. It asks the
 // present permissions, not those at login. The errors are CodeDenied, and CodeNotFound for a virtual host that is gone.
-func (s *Store) Authorize(u *User, vhost string, op Op, resource string) error {
+//
+// keys are those that a topic exchange is used with: the routing keys of what is written to it, or the key of a binding that
+// reads from it. The user's topic permission of that exchange, if there is one, has to match each of them as well.
+func (s *Store) Authorize(u *User, vhost string, op Op, resource string, keys ...string) error {
 	st := s.state.Load()
 	p, err := st.enter(u, vhost)
 	if err != nil || p == nil {
 		return err
 	}
 	if op >= Configure && op <= Read && p.ops[op-1].match(resource) {
+		for _, k := range keys {
+			if !st.users[u.Name].mayUse(p.vhostID, op, resource, k) {
+				return surgetank.Errorf(surgetank.CodeDenied, "user %q may not %s topic %.100q of exchange %q in virtual host %q; an administrator can grant it",
+					u.Name, op, k, resource, vhost)
+			}
+		}
 		return nil
 	}
 	return surgetank.Errorf(surgetank.CodeDenied, "user %q may not %s %q in virtual host %q; an administrator can grant it",

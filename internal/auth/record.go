@@ -39,8 +39,12 @@ type user struct {
 	LoopbackOnly bool     `json:"loopback_only,omitempty"`
 	Permissions  []grant  `json:"permissions,omitempty"`
 
+	Topics []topicGrant `json:"topics,omitempty"`
+	Limits UserLimits   `json:"limits,omitzero"`
+
 	phc    phc
 	byHost map[string]*compiled // by virtual host name
+	topics map[topicKey]compiledTopic
 }
 
 // grant is a user's permission in one life of a virtual host.
@@ -52,12 +56,14 @@ type grant struct {
 
 // vhost is a virtual host's record. It is immutable once it is in a state.
 type vhost struct {
-	Version     int       `json:"v"`
-	ID          string    `json:"id"`
-	Name        string    `json:"name"`
-	Description string    `json:"description,omitempty"`
-	Created     time.Time `json:"created"`
-	Deleting    bool      `json:"deleting,omitempty"` // its queues are being deleted; for everybody it is gone already
+	Version     int         `json:"v"`
+	ID          string      `json:"id"`
+	Name        string      `json:"name"`
+	Description string      `json:"description,omitempty"`
+	Created     time.Time   `json:"created"`
+	Limits      VhostLimits `json:"limits,omitzero"`
+
+	Deleting bool `json:"deleting,omitempty"` // its queues are being deleted; for everybody it is gone already
 }
 
 // prepare fills what is derived from the stored fields.
@@ -78,6 +84,14 @@ func (u *user) prepare() error {
 		}
 		c.vhostID = g.VhostID
 		u.byHost[g.Vhost] = c
+	}
+	u.topics = make(map[topicKey]compiledTopic, len(u.Topics))
+	for _, g := range u.Topics {
+		c, err := g.TopicPermission.compile(u.Name, g.Vhost)
+		if err != nil {
+			return err
+		}
+		u.topics[topicKey{g.VhostID, g.Exchange}] = c
 	}
 	return nil
 }

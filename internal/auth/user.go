@@ -42,6 +42,8 @@ type UserInfo struct {
 	Tags         []string `json:"tags"`
 	LoopbackOnly bool     `json:"loopback_only"`
 	HasPassword  bool     `json:"has_password"`
+
+	Limits UserLimits `json:"limits,omitzero"`
 }
 
 // UserSpec is what PutUser sets. Nil fields of an existing user stay as they are; a new user needs a password.
@@ -52,7 +54,7 @@ type UserSpec struct {
 }
 
 func (u *user) info() UserInfo {
-	return UserInfo{Name: u.Name, Tags: append([]string{}, u.Tags...), LoopbackOnly: u.LoopbackOnly, HasPassword: u.Hash != ""}
+	return UserInfo{Name: u.Name, Tags: append([]string{}, u.Tags...), LoopbackOnly: u.LoopbackOnly, HasPassword: u.Hash != "", Limits: u.Limits}
 }
 
 // Users lists all users by name.

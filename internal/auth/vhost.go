@@ -17,6 +17,8 @@ type VhostInfo struct {
 	Name        string    `json:"name"`
 	Description string    `json:"description"`
 	Created     time.Time `json:"created"`
+
+	Limits VhostLimits `json:"limits,omitzero"`
 }
 
 // Vhosts lists all virtual hosts by name.
@@ -24,7 +26,7 @@ func (s *Store) Vhosts() []VhostInfo {
 	list := []VhostInfo{}
 	for _, v := range s.state.Load().vhosts {
 		if !v.Deleting {
-			list = append(list, VhostInfo{v.Name, v.Description, v.Created})
+			list = append(list, v.info())
 		}
 	}
 	slices.SortFunc(list, func(a, b VhostInfo) int { return strings.Compare(a.Name, b.Name) })
@@ -37,7 +39,18 @@ func (s *Store) GetVhost(name string) (VhostInfo, error) {
 	if v == nil || v.Deleting {
 		return VhostInfo{}, errNoVhost(name)
 	}
-	return VhostInfo{v.Name, v.Description, v.Created}, nil
+	return v.info(), nil
+}
+
+func (v *vhost) info() VhostInfo { return VhostInfo{v.Name, v.Description, v.Created, v.Limits} }
+
+// VhostID names the present life of a virtual host: one that is deleted and made anew has another.
+func (s *Store) VhostID(name string) (id string, exists bool) {
+	v := s.state.Load().vhosts[name]
+	if v == nil || v.Deleting {
+		return "", false
+	}
+	return v.ID, true
 }
 
 // reservedVhosts begins the names of virtual hosts that doors use for themselves, such as that of dead letters on their way.

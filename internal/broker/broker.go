@@ -29,6 +29,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
@@ -196,6 +197,7 @@ func (b *Broker) recover() error {
 	if err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.OpenRestored)
 	replay, log, err := b.opts.OpenLog(from, b.onFull)
 	if err != nil {
 		return err
@@ -205,11 +207,12 @@ func (b *Broker) recover() error {
 	if err := errors.Join(err, replay.Close()); err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.OpenReplayed)
 	b.startTime(start)
 	b.machine.Recovered(b.now())
 	b.epoch, b.durable = b.machine.Epoch()+1, b.number
 	// The first entry opens the epoch. Everything else is parked behind it, so nothing leaves before it is durable.
-	b.pending = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch}, release: func(err error) { b.opened <- err }}}
+	b.pending = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch}, release: func(err error) { failpoint.Reach(failpoint.OpenEpoch); b.opened <- err }}}
 	for _, info := range b.machine.Infos() {
 		b.groups.set(info.Name, info.Config.GroupBy)
 	}

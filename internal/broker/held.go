@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/failpoint"
 )
 
 // held are the newest entries, which nobody waits for and the log does not have yet. They go to it before the next entry
@@ -66,6 +67,7 @@ func (b *Broker) appendHeld(now int64) {
 	for _, e := range b.held.entries {
 		b.busyAt.CompareAndSwap(0, now)
 		b.log.Append(e.data, func(at commitlog.Offset, err error) { b.tickets <- ticket{e.number, at, err} })
+		failpoint.Reach(failpoint.TurnAppended)
 	}
 	clear(b.held.entries)
 	b.held.entries, b.held.bytes = b.held.entries[:0], 0

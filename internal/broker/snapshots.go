@@ -9,6 +9,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/mutant"
 )
 
@@ -44,6 +45,7 @@ var errAbandoned = errors.New("the snapshot was given up")
 func (b *Broker) maintain() {
 	s := &b.snap
 	if b.opts.Snapshots != nil && !s.active && s.since >= max(b.opts.SnapshotBytes, 2*s.size) {
+		failpoint.Reach(failpoint.SnapBegun)
 		b.machine.StartSnapshot(b.number)
 		b.snap = snapState{active: true, number: b.number, size: s.size, results: make(chan snapResult, 1)}
 	}
@@ -151,6 +153,7 @@ func (b *Broker) snapDone(r snapResult) {
 		b.snap = snapState{size: s.size, results: s.results}
 		return
 	}
+	failpoint.Reach(failpoint.SnapDone)
 	number := s.number
 	b.logger.Debug("snapshot stored", "entry", number, "bytes", s.written)
 	b.snap = snapState{size: s.written, results: s.results, since: s.since}
@@ -230,6 +233,7 @@ func (b *Broker) finalSnapshot() {
 	if !ok {
 		return
 	}
+	failpoint.Reach(failpoint.SnapLast)
 	b.machine.StartSnapshot(b.number)
 	err := b.opts.Snapshots.Save(at, func(w io.Writer) error {
 		if _, err := w.Write(b.snapHead(b.number)); err != nil {
@@ -246,6 +250,7 @@ func (b *Broker) finalSnapshot() {
 		b.machine.AbandonSnapshot()
 		b.logger.Error("the closing snapshot could not be stored; the next start replays the log instead", "error", err)
 	}
+	failpoint.Reach(failpoint.SnapLastDone)
 }
 
 // restore reads the newest snapshot into the machine and gives the offset it covers; 0: there is none.

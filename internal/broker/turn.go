@@ -2,6 +2,7 @@ package broker
 
 import (
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/mutant"
 	"github.com/surgetank/surgetank/internal/queue"
 )
@@ -98,6 +99,7 @@ func (b *Broker) turn() bool {
 		w(t)
 	}
 	if out.Records > 0 {
+		failpoint.Reach(failpoint.TurnDecided)
 		b.number, f.entry = number, number
 		b.snap.since += int64(len(out.Entry))
 		b.held.add(number, out.Entry, now, b.opts.Hold)
@@ -150,6 +152,7 @@ func (b *Broker) landed(t ticket) {
 	if b.busyAt.Store(0); b.number > b.durable {
 		b.busyAt.Store(b.clock.Now().UnixNano())
 	}
+	failpoint.Reach(failpoint.TurnDurable)
 	n := 0
 	for n < len(b.flights) && b.flights[n].entry <= t.entry {
 		b.release(&b.flights[n])
@@ -158,6 +161,7 @@ func (b *Broker) landed(t ticket) {
 	rest := copy(b.flights, b.flights[n:])
 	clear(b.flights[rest:])
 	b.flights = b.flights[:rest]
+	failpoint.Reach(failpoint.TurnReleased)
 	b.snapLanded(t)
 	b.trimFreed()
 }

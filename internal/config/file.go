@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/policy"
 	"github.com/surgetank/surgetank/internal/settings"
 	"github.com/surgetank/surgetank/sink"
 )
@@ -17,6 +18,8 @@ type File struct {
 	Server Server
 	Queues []Queue // in the file's order
 	Sinks  []Sink
+
+	Policies []policy.Policy
 }
 
 // Queue is one entry of the queues section.
@@ -95,7 +98,7 @@ func (r *reader) file(f *File, tree *node) {
 		return
 	}
 	if tree.kind != kindMap {
-		r.add(tree, "", "the file must be a map with the keys server, queues and sinks")
+		r.add(tree, "", "the file must be a map with the keys server, policies, queues and sinks")
 		return
 	}
 	for _, e := range tree.entries {
@@ -108,6 +111,12 @@ func (r *reader) file(f *File, tree *node) {
 					f.Queues = append(f.Queues, q)
 				}
 			})
+		case "policies":
+			r.each(e, func(name string, at *node, n *node) {
+				if p, ok := r.policy(name, at, n); ok {
+					f.Policies = append(f.Policies, p)
+				}
+			})
 		case "sinks":
 			r.each(e, func(name string, at *node, n *node) {
 				if s, ok := r.sink(name, at, n); ok {
@@ -115,7 +124,7 @@ func (r *reader) file(f *File, tree *node) {
 				}
 			})
 		default:
-			r.unknown(&e.at, "", e.key, "server, queues, sinks")
+			r.unknown(&e.at, "", e.key, "server, policies, queues, sinks")
 		}
 	}
 }
@@ -133,7 +142,10 @@ func (r *reader) each(section entry, do func(name string, at, n *node)) {
 		r.add(section.value, section.key, "this must be a map from names to settings")
 		return
 	}
-	what := section.key[:len(section.key)-1]
+	what := strings.TrimSuffix(section.key, "s")
+	if section.key == "policies" {
+		what = "policy"
+	}
 	for _, e := range section.value.entries {
 		if err := surgetank.ValidateName(what, e.key); err != nil {
 			r.add(&e.at, section.key, "%s", err)
@@ -160,6 +172,25 @@ func (r *reader) queue(name string, at, n *node) (q Queue, ok bool) {
 		return err
 	})
 	return q, clean
+}
+
+func (r *reader) policy(name string, at, n *node) (p policy.Policy, ok bool) {
+	given := map[string]bool{}
+	for _, e := range n.entries {
+		given[e.key] = true
+	}
+	clean := r.decode("policies."+name, at, n, func(n *node) (err error) {
+		tree := n.tree()
+		// What decode took out because it was wrong is not missing as well.
+		for key, stand := range map[string]any{"pattern": ".", "settings": map[string]any{"queue-mode": ""}} {
+			if _, left := tree[key]; !left && given[key] {
+				tree[key] = stand
+			}
+		}
+		p, err = policy.FromTree(name, tree)
+		return err
+	})
+	return p, clean
 }
 
 func (r *reader) sink(name string, at, n *node) (s Sink, ok bool) {

@@ -39,6 +39,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -328,6 +329,7 @@ func (l *Log) Close() error {
 			result = failed(err, false)
 		}
 	}
+	failpoint.Reach(failpoint.StopLast)
 	l.mu.Lock()
 	l.err = errClosed
 	l.mu.Unlock()

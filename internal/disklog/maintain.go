@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -161,6 +162,7 @@ func (l *Log) prepareNext() (roomErr, err error) {
 		}
 		return nil, err
 	}
+	failpoint.Reach(failpoint.SegReady)
 	l.o.OnEvent(Event{Kind: "prepared", Segment: number, Detail: fmt.Sprintf("%d bytes", seg.size)})
 	k.nextSize = min(max(k.nextSize, 2*l.lastSize()), l.o.SegmentBytes)
 	l.mu.Lock()
@@ -248,6 +250,7 @@ func (l *Log) prepareReserve() (roomErr, err error) {
 		switch {
 		case err == nil:
 			k.reserve = true
+			failpoint.Reach(failpoint.ReserveDone)
 			l.o.OnEvent(Event{Kind: "reserved"})
 			return nil, nil
 		case !noRoom(err):
@@ -286,6 +289,7 @@ func (l *Log) makeReserve() error {
 	if err != nil {
 		return errorsJoin(err, l.fs.Remove(name+tmpExt))
 	}
+	failpoint.Reach(failpoint.ReserveMade)
 	return l.files.publish(name+tmpExt, name)
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -23,6 +24,7 @@ func (l *Log) rescue(s *segment, found *scanned) (*segment, error) {
 		l.o.OnEvent(Event{Kind: "cut", Segment: s.header.number, Detail: fmt.Sprintf("at %d", found.end)})
 	}
 	doubtful := s.index[keep:]
+	failpoint.Reach(failpoint.OpenRescue)
 	size := max(min(max(s.size, firstSegmentBytes), l.o.SegmentBytes), pageEnd(dataStart+found.end-found.synced+indexSize(len(doubtful)+1)+pageSize))
 	copyFrames := func(f vfs.File, seal sealer) (int64, error) { return l.copyFrames(s, s.first+uint64(keep), f, seal) }
 	number := s.header.number + 1
@@ -34,6 +36,7 @@ func (l *Log) rescue(s *segment, found *scanned) (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Reach(failpoint.OpenRescueCopied)
 	l.o.OnEvent(Event{Kind: "rescued", Segment: number, Detail: fmt.Sprintf("%d entries", len(doubtful))})
 	fresh.first = s.first + uint64(keep)
 	pos := int64(dataStart)
@@ -88,15 +91,19 @@ func (l *Log) sealEarly(s *segment) error {
 	size := s.end + indexSize(len(s.index))
 	b := s.seal.encodeIndex(s.header.id, footer{first: s.first, count: len(s.index), end: s.end}, s.index, size)
 	_, err = f.WriteAt(b, s.end)
+	failpoint.Reach(failpoint.OpenRescueIndexed)
 	if err == nil {
 		err = f.Sync()
 	}
+	failpoint.Reach(failpoint.OpenRescueSynced)
 	if err == nil {
 		err = f.Truncate(size)
 	}
+	failpoint.Reach(failpoint.OpenRescueCut)
 	if err == nil {
 		err = f.Sync()
 	}
+	failpoint.Reach(failpoint.OpenRescueDone)
 	s.size, s.sealed = size, true
 	return errorsJoin(err, f.Close())
 }

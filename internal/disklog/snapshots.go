@@ -14,6 +14,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -110,13 +111,16 @@ func (s *Snapshots) Save(at commitlog.Offset, write func(io.Writer) error) error
 	if err != nil {
 		return saveError(name, err)
 	}
+	failpoint.Reach(failpoint.SnapCreated)
 	err = s.fill(f, at, write)
 	if err = errorsJoin(err, f.Close()); err == nil {
 		if err = s.fs.Rename(name+tmpExt, name); err == nil {
+			failpoint.Reach(failpoint.SnapNamed)
 			err = s.fs.SyncDir(s.dir)
 			if err != nil {
 				return saveError(name, err)
 			}
+			failpoint.Reach(failpoint.SnapDurable)
 			return s.dropOld()
 		}
 	}
@@ -156,7 +160,12 @@ func (s *Snapshots) fill(f vfs.File, at commitlog.Offset, write func(io.Writer) 
 	if err := w.finish(); err != nil {
 		return err
 	}
-	return f.Sync()
+	failpoint.Reach(failpoint.SnapFilled)
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	failpoint.Reach(failpoint.SnapSynced)
+	return nil
 }
 
 // snapWriter cuts what it gets into blocks.
@@ -210,6 +219,7 @@ func (s *Snapshots) dropOld() error {
 			return wrap(surgetank.CodeInternal, fmt.Sprintf("removing the old snapshot %s failed: %v; the new one is saved", name, err), err)
 		}
 	}
+	failpoint.Reach(failpoint.SnapOldGone)
 	if err := s.fs.SyncDir(s.dir); err != nil {
 		return wrap(surgetank.CodeInternal, fmt.Sprintf("syncing %s failed: %v; the new snapshot is saved", s.dir, err), err)
 	}

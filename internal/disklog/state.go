@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 
+	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -46,9 +47,11 @@ func (l *Log) create(ls *listing) error {
 	if err := writeState(l.fs, l.files.path(stateName), state{log: l.files.log, generation: 1, oldest: 1, first: 1}); err != nil {
 		return openError(l.o.Dir, err)
 	}
+	failpoint.Reach(failpoint.OpenStateNamed)
 	if err := l.fs.SyncDir(l.o.Dir); err != nil {
 		return openError(l.o.Dir, err)
 	}
+	failpoint.Reach(failpoint.OpenCreated)
 	return nil
 }
 
@@ -69,6 +72,7 @@ func writeState(fs vfs.FS, name string, st state) error {
 	if err = errorsJoin(err, f.Close()); err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.OpenStateWritten)
 	return fs.Rename(name+tmpExt, name)
 }
 
@@ -162,9 +166,11 @@ func (l *Log) writeSlot(oldest, first uint64) error {
 	if _, err := k.stateFile.WriteAt(next.encode(), int64(next.generation%2)*stateSlot); err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.SlotWritten)
 	if err := k.stateFile.Sync(); err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.SlotSynced)
 	k.state = next
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/failpoint"
 )
 
 // Trim says that entries before an offset are no longer needed: segments that hold nothing else are freed.
@@ -43,6 +44,7 @@ func (l *Log) bury() error {
 	l.trimmed = nil
 	l.mu.Unlock()
 	if len(trimmed) > 0 {
+		failpoint.Reach(failpoint.TrimDecided)
 		last := trimmed[len(trimmed)-1]
 		if err := l.writeSlot(last.header.number+1, last.next()); err != nil {
 			return err
@@ -71,11 +73,16 @@ func (l *Log) bury() error {
 		if err != nil {
 			return err
 		}
+		failpoint.Reach(failpoint.TrimFile)
 		changed = true
 	}
 	k.dead = busy
-	if changed {
-		return l.fs.SyncDir(l.o.Dir)
+	if !changed {
+		return nil
 	}
+	if err := l.fs.SyncDir(l.o.Dir); err != nil {
+		return err
+	}
+	failpoint.Reach(failpoint.TrimDurable)
 	return nil
 }

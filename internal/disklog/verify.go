@@ -214,7 +214,7 @@ func (v *verifier) verifySegments(ls listing) error {
 	if v.last, err = lastUsed(v.fs, v.dir, own); err != nil {
 		return err
 	}
-	sealed := false // the last segment is complete: another one must follow
+	sealed := false       // the last segment is complete: another one must follow
 	next := v.state.first // the number that the next entry should have; 0: not known
 	expect := v.state.oldest
 	missing := func(number uint64) {

@@ -6,6 +6,8 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/failpoint"
+	"github.com/surgetank/surgetank/internal/mutant"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -185,22 +187,28 @@ func (l *Log) write(batch []pending, seal bool) error {
 		limit -= indexSize(w.count + len(batch))
 	}
 	w.bufs = append(w.bufs, zeros[:min(pageEnd(pos), limit)-pos])
+	failpoint.Reach(failpoint.LogWrite)
 	if len(batch) > 0 {
 		if _, err := w.out.WriteVec(w.bufs, w.pos); err != nil {
 			return err
 		}
 	}
+	failpoint.Reach(failpoint.LogWritten)
 	if seal {
 		index := append(append(make([]uint32, 0, w.count+len(batch)), w.active.index...), w.places...)
 		b := w.active.seal.encodeIndex(w.active.header.id, footer{first: w.active.first, count: len(index), end: pos}, index, w.active.size)
 		if _, err := w.out.WriteAt(b, w.active.size-int64(len(b))); err != nil {
 			return err
 		}
+		failpoint.Reach(failpoint.LogIndexed)
 	}
 	start := l.o.Clock.Now()
-	if err := w.out.Sync(); err != nil {
-		return err
+	if !mutant.Is(mutant.SyncSkipped) {
+		if err := w.out.Sync(); err != nil {
+			return err
+		}
 	}
+	failpoint.Reach(failpoint.LogSynced)
 	l.stats.synced(l.o.Clock.Now().Sub(start), pos-w.pos)
 	w.pos, w.synced, w.marked = pos, pos, false
 	w.count += len(batch)
@@ -224,6 +232,7 @@ func (l *Log) settle(batch []pending) {
 	for i, p := range batch {
 		p.done(commitlog.Offset(first)+commitlog.Offset(i), nil)
 	}
+	failpoint.Reach(failpoint.LogSettled)
 }
 
 // haveNext tells whether a next segment of a size is ready, and otherwise sees to it that one is made.
@@ -261,6 +270,7 @@ func (l *Log) putBack(batch []pending) {
 // roll makes the next segment the active one. The old one is sealed and synced.
 func (l *Log) roll() error {
 	w := &l.writer
+	failpoint.Reach(failpoint.LogRoll)
 	if err := w.closeFile(); err != nil {
 		return err
 	}
@@ -279,6 +289,7 @@ func (l *Log) roll() error {
 	l.keeper.rolled(l.o.Clock.Now(), old.size)
 	w.active, w.out = next.seg, next.out
 	w.pos, w.synced, w.marked, w.count = dataStart, dataStart, false, 0
+	failpoint.Reach(failpoint.LogRolled)
 	l.wake()
 	return nil
 }
@@ -293,9 +304,11 @@ func (l *Log) writeMark() error {
 	}
 	b := append(make([]byte, frameHeader), zeros[:min(pageEnd(w.pos+frameHeader), w.active.size)-w.pos-frameHeader]...)
 	w.active.seal.put(b, frameMark, w.pos, w.active.first+uint64(w.count), w.synced, nil)
+	failpoint.Reach(failpoint.LogMark)
 	if _, err := w.out.WriteAt(b, w.pos); err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.LogMarked)
 	w.marked = true
 	return nil
 }
@@ -307,12 +320,14 @@ func (l *Log) finishMark() error {
 		return nil
 	}
 	err := l.writeMark()
+	failpoint.Reach(failpoint.StopMarked)
 	if err == nil {
 		err = w.out.Sync()
 	}
 	if err != nil {
 		return failed(err, false)
 	}
+	failpoint.Reach(failpoint.StopSynced)
 	return nil
 }
 

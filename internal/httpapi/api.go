@@ -22,6 +22,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/policy"
 )
 
 // Sinks manages the consumers inside Surgetank that write to targets. Specs and descriptions are JSON objects, their
@@ -40,11 +41,13 @@ type Sinks interface {
 
 // Options say what the API serves and how. Broker and Auth must be set.
 type Options struct {
-	Broker  surgetank.Broker
-	Auth    *auth.Store
-	Sinks   Sinks // nil: this server runs no sinks, and says so
-	Version string
-	Logger  *slog.Logger // nil: no log
+	Broker surgetank.Broker
+	// Policies is the Broker with policies in front; then Broker need not be set. Nil: this server has none, and says so.
+	Policies *policy.Broker
+	Auth     *auth.Store
+	Sinks    Sinks // nil: this server runs no sinks, and says so
+	Version  string
+	Logger   *slog.Logger // nil: no log
 	// Collectors are further metrics for /metrics, of the log or the AMQP door for example.
 	Collectors []prometheus.Collector
 	// Ready says why the server cannot serve yet or any more; nil means it always can.
@@ -141,6 +144,9 @@ func (a *API) Close() {
 
 // New makes the handler of every route.
 func New(o Options) *API {
+	if o.Policies != nil {
+		o.Broker = o.Policies
+	}
 	if o.Broker == nil || o.Auth == nil {
 		panic("httpapi: Options.Broker and Options.Auth must be set")
 	}
@@ -212,6 +218,17 @@ func (a *API) routes() {
 	add("GET", "/v1/vhosts/{v}/permissions/{u}", admin, (*call).getPermission)
 	add("PUT", "/v1/vhosts/{v}/permissions/{u}", admin, (*call).putPermission)
 	add("DELETE", "/v1/vhosts/{v}/permissions/{u}", admin, (*call).deletePermission)
+
+	add("GET", "/v1/topic-permissions", admin, (*call).listTopicPermissions)
+	add("PUT", "/v1/vhosts/{v}/topic-permissions/{u}/{x}", admin, (*call).putTopicPermission)
+	add("DELETE", "/v1/vhosts/{v}/topic-permissions/{u}/{x}", admin, (*call).deleteTopicPermission)
+	add("PUT", "/v1/vhosts/{v}/limits", admin, (*call).putVhostLimits)
+	add("PUT", "/v1/users/{u}/limits", admin, (*call).putUserLimits)
+
+	add("GET", "/v1/policies", monitor, (*call).listPolicies)
+	add("GET", "/v1/vhosts/{v}/policies/{p}", monitor, (*call).getPolicy)
+	add("PUT", "/v1/vhosts/{v}/policies/{p}", admin, (*call).putPolicy)
+	add("DELETE", "/v1/vhosts/{v}/policies/{p}", admin, (*call).deletePolicy)
 
 	add("GET", "/v1/meta/{n}", admin, (*call).getMeta)
 	add("PUT", "/v1/meta/{n}/{k}", admin, (*call).putMeta)
@@ -285,6 +302,16 @@ func (a *API) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 
 func (c *call) serve() error {
 	securityHeaders(c.w.Header())
+	if c.r.ContentLength != 0 {
+		// What is refused unread is read all the same, by net/http, before and after the answer. Without a deadline a peer that sends
+		// nothing would hold the connection for ever. readBody lifts it when all is there.
+		_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(c.api.limits.BodyGrace)) // a writer without deadlines is a test's
+	}
+	if len(c.r.TransferEncoding) > 0 {
+		// The request may have had a Content-Length, too, which net/http does not show. A proxy in front may then see its end elsewhere,
+		// and what is behind it must not be read as another request (RFC 9112, section 6.1).
+		c.w.Header().Set("Connection", "close")
+	}
 	if err := c.checkOrigin(); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/policy"
 )
 
 // rig is the API over a broker in memory.
@@ -80,6 +81,17 @@ func newRigOver(t *testing.T, b surgetank.Broker, change ...rigOption) *rig {
 	a := New(o)
 	t.Cleanup(a.Close)
 	return &rig{t: t, broker: o.Broker, store: store, api: a, remote: "127.0.0.1:40000", host: "localhost:8080"}
+}
+
+// withPolicies puts policies in front of the broker.
+func withPolicies(t *testing.T) rigOption {
+	return func(o *Options) {
+		p, err := policy.Open(t.Context(), o.Broker, o.Auth, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Policies, o.Broker = p, p
+	}
 }
 
 // answer is what came back.

@@ -213,7 +213,7 @@ func TestDocumentExamples(t *testing.T) {
 func (d *document) try(op operation, media, text string) {
 	d.t.Helper()
 	sinks := &fakeSinks{specs: map[string]json.RawMessage{"s": json.RawMessage(`{"queue":"orders"}`)}}
-	r := newRig(d.t, func(o *Options) { o.Sinks = sinks })
+	r := newRig(d.t, func(o *Options) { o.Sinks = sinks }, withPolicies(d.t))
 	r.want(201, "PUT", "/v1/vhosts/other", "{}")
 	for _, q := range []string{"/v1/queues/orders", "/v1/queues/audit", "/v1/vhosts/other/queues/orders"} {
 		r.want(201, "PUT", q, "{}")
@@ -227,7 +227,11 @@ func (d *document) try(op operation, media, text string) {
 		s = r.want(201, "POST", "/v1/queues/orders/subscribe", `{"credit":10,"pool":"p"}`).json(d.t)["subscription"].(string)
 		r.want(201, "POST", "/v1/queues/orders/messages", "x")
 	}
-	path := strings.NewReplacer("{v}", "other", "{q}", "orders", "{s}", s, "{u}", "ann", "{n}", "n", "{k}", "k").Replace(op.path)
+	r.want(200, "PUT", "/v1/vhosts/other/topic-permissions/ann/amq.topic", `{"write":"a","read":"b"}`)
+	if op.method != "PUT" {
+		r.want(201, "PUT", "/v1/vhosts/other/policies/p", `{"pattern":"orders","settings":{"ttl":"1h"}}`)
+	}
+	path := strings.NewReplacer("{p}", "p", "{x}", "amq.topic", "{v}", "other", "{q}", "orders", "{s}", s, "{u}", "ann", "{n}", "n", "{k}", "k").Replace(op.path)
 	if op.method == "PUT" && strings.HasSuffix(op.path, "/vhosts/{v}") {
 		path = "/v1/vhosts/new"
 	}

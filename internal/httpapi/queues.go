@@ -45,9 +45,9 @@ func (c *call) listQueues() error {
 	}
 	slices.SortFunc(all, func(a, b surgetank.QueueInfo) int { return strings.Compare(key(&a), key(&b)) })
 	page := struct {
-		Queues []queueView `json:"queues"`
-		Next   string      `json:"next,omitempty"`
-	}{Queues: []queueView{}}
+		Queues []settings.Queue `json:"queues"`
+		Next   string           `json:"next,omitempty"`
+	}{Queues: []settings.Queue{}}
 	for i := range all {
 		vhost, name := surgetank.SplitName(all[i].Name)
 		if !everywhere && vhost != c.vhost() || key(&all[i]) <= q.Get("after") && q.Get("after") != "" ||
@@ -58,7 +58,7 @@ func (c *call) listQueues() error {
 			page.Next = key(&all[i-1])
 			break
 		}
-		page.Queues = append(page.Queues, viewQueue(&all[i]))
+		page.Queues = append(page.Queues, settings.Show(&all[i]))
 	}
 	return c.respond(http.StatusOK, page)
 }
@@ -71,7 +71,7 @@ func (c *call) getQueue() error {
 	if err != nil {
 		return err
 	}
-	return c.respond(http.StatusOK, viewQueue(&info))
+	return c.respond(http.StatusOK, settings.Show(&info))
 }
 
 var declareModes = map[string]surgetank.DeclareMode{
@@ -97,7 +97,7 @@ func (c *call) putQueue() error {
 	if err != nil {
 		return err
 	}
-	if dl := config.DeadLetter; dl != "" && dl != surgetank.DeadLetterDrop {
+	if dl := config.DeadLetter; dl != "" && dl != surgetank.DeadLetterDrop && dl != settings.DeadLetterDoor {
 		// Messages go from here to there without anybody asking again, so both ends are asked now.
 		if err := c.api.opts.Auth.Authorize(c.user, c.vhost(), auth.Read, c.params["q"]); err != nil {
 			return err
@@ -114,7 +114,7 @@ func (c *call) putQueue() error {
 	if created {
 		status = http.StatusCreated
 	}
-	return c.respond(status, viewQueue(&info))
+	return c.respond(status, settings.Show(&info))
 }
 
 func (c *call) deleteQueue() error {

@@ -27,9 +27,10 @@ type subscriber struct {
 	vhost  string
 	queue  string
 	sub    surgetank.Subscription
-	pool   string // key in pools, "" without one
-	noAck  bool   // what is handed over is settled, and cannot be given back
-	busy   int    // requests that use it now
+	seat   *auth.Admission // it counts as a connection
+	pool   string          // key in pools, "" without one
+	noAck  bool            // what is handed over is settled, and cannot be given back
+	busy   int             // requests that use it now
 	closed bool
 	idle   *time.Timer
 
@@ -103,7 +104,11 @@ func (c *call) subscribe() error {
 			s.pool = "\n" + poolName
 		}
 	}
+	if s.seat, err = c.api.opts.Auth.Admit(c.user, c.vhost()); err != nil {
+		return err
+	}
 	if err := c.api.subs.add(s, c.api.limits.Subscriptions, &o.Pool); err != nil {
+		s.seat.Leave()
 		return err
 	}
 	sub, err := c.broker().Subscribe(c.r.Context(), c.queue(), o)
@@ -165,6 +170,7 @@ func (h *subscribers) drop(s *subscriber) bool {
 		return false
 	}
 	s.closed = true
+	s.seat.Leave()
 	delete(h.byID, s.id)
 	if s.idle != nil {
 		s.idle.Stop()

@@ -14,12 +14,14 @@ var floors = map[string]int{
 
 	"internal/clock":     10, // helpers of floor 1: pure, or the edge of the machine (time, files)
 	"internal/mutant":    10,
+	"internal/failpoint": 10,
 	"internal/vfs":       10,
 	"internal/jsonpath":  10,
 	"internal/settings":  10,
 	"internal/queue":     11, // the rules
 	"internal/commitlog": 11, // what a log is
 	"internal/auth":      11, // who may
+	"internal/policy":    12, // settings by patterns of names
 
 	"internal/disklog": 20, // the logs
 	"internal/memlog":  20,
@@ -51,7 +53,8 @@ var floors = map[string]int{
 // doorsMayImport is all of the module that floor 4 may import, its own subpackages aside: doors and consumers know the
 // words and who may, not each other and not the engine.
 var doorsMayImport = map[string]bool{
-	"": true, "internal/auth": true, "internal/clock": true, "internal/jsonpath": true, "internal/settings": true,
+	"": true, "internal/auth": true, "internal/clock": true, "internal/failpoint": true, "internal/jsonpath": true, "internal/settings": true,
+	"internal/policy": true,
 }
 
 // floorOf gives a package's floor and the table's entry that placed it.

@@ -89,8 +89,9 @@ func (q *Queue) rotate(c *consumer) {
 	q.avail[i-1] = c
 }
 
+// consumerVerdict looks without taking anybody out of line: asking changes nothing.
 func (q *Queue) consumerVerdict() verdict {
-	if q.nextConsumer() != nil {
+	if slices.ContainsFunc(q.avail, func(c *consumer) bool { return c.hungry() && c.active() }) {
 		return mayGo
 	}
 	if len(q.consumers) == 0 {

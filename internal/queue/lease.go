@@ -55,7 +55,9 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 		}
 		m.acked(q, seq)
 	} else {
-		m.nextLease++
+		if m.nextLease++; mutant.Is(mutant.LeaseNumberTwice) {
+			m.nextLease = 1
+		}
 		l := lease{no: m.nextLease, consumer: c}
 		term := c.opts.Lease
 		if term == 0 {
@@ -144,6 +146,7 @@ func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool
 	}
 	var notBefore int64
 	switch {
+	case mutant.Is(mutant.DelayForgotten):
 	case delay > 0:
 		notBefore = m.now + int64(min(delay, surgetank.MaxDuration))
 	case delay < 0:

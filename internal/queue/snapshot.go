@@ -344,7 +344,9 @@ func (m *Machine) restoreQueue(d *decoder) {
 	}
 	m.apply(&r)
 	q := m.byID[r.Queue]
-	q.nextSeq = next
+	if q.nextSeq = next; mutant.Is(mutant.IDReused) {
+		q.nextSeq = max(1, next-1)
+	}
 	n := d.count()
 	if n > 0 {
 		q.byGroup = map[string]uint32{}
@@ -416,9 +418,16 @@ func (m *Machine) restoreChunk(d *decoder) {
 			flow: binary.LittleEndian.Uint32(b[12:]), time: binary.LittleEndian.Uint32(b[16:]),
 			attempts: binary.LittleEndian.Uint16(b[20:]), priority: b[22], bits: b[23]<<4 | uint8(slotWaiting),
 		}
+		if index*chunkSlots+uint64(i) >= q.nextSeq {
+			d.fail("a message is not below the number of the next")
+			return
+		}
 		if int(s.flow) >= len(q.flows) || q.flows[s.flow].free {
 			d.fail("a message names a group that does not exist")
 			return
+		}
+		if mutant.Is(mutant.GroupsLost) {
+			s.flow = 0
 		}
 		if s.has(slotNoted) != (q.notes[index*chunkSlots+uint64(i)] != nil) {
 			d.fail("a message and its dead-letter note do not agree")

@@ -17,7 +17,7 @@ func (s *Server) openAMQP(ctx context.Context) error {
 		return nil
 	}
 	door, err := amqp.NewServer(ctx, amqp.Options{
-		Broker: s.broker, Auth: s.users, Logger: s.log, OwnVersion: s.opts.Version,
+		Policies: s.doored, Auth: s.users, Logger: s.log, OwnVersion: s.opts.Version,
 		Limits: amqp.Limits{MaxMessage: s.cfg.MaxMessage},
 	})
 	if err != nil {

@@ -1,14 +1,14 @@
 package server
 
 import (
-	"os"
-
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// private makes the data directory, for its user only.
+// private makes the data directory, for its user only, and sees to it that its name survives a power failure: what is synced inside
+// a directory is gone with the directory's own name.
 func private(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := (vfs.OS{}).Mkdir(dir); err != nil {
 		return surgetank.Errorf(surgetank.CodeInvalid, "cannot make the data directory: %w; choose another with --data", err)
 	}
 	return nil

@@ -57,7 +57,7 @@ func (s *Server) openDoors(ctx context.Context) error {
 		limits.MaxBody, limits.MaxBodies = most, 8*most
 	}
 	s.api = httpapi.New(httpapi.Options{
-		Broker: s.broker, Auth: s.users, Sinks: s.sinks.api(), Version: s.opts.Version, Logger: s.log,
+		Policies: s.doored, Auth: s.users, Sinks: s.sinks.api(), Version: s.opts.Version, Logger: s.log,
 		Ready: s.notReady, TrustLoopback: trusted, Limits: limits,
 	})
 	open := http.Handler(s.api)

@@ -19,6 +19,7 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/config"
 	"github.com/surgetank/surgetank/internal/httpapi"
+	"github.com/surgetank/surgetank/internal/policy"
 )
 
 // Options are what a server is made of. The zero value serves the default data directory on the default addresses.
@@ -37,6 +38,7 @@ type Server struct {
 
 	broker *embedded.Broker
 	users  *auth.Store
+	doored *policy.Broker // the broker as the doors get it: with policies in front
 	sinks  *sinks
 	http   *http.Server
 	api    *httpapi.API
@@ -149,6 +151,9 @@ func (s *Server) open(ctx context.Context) error {
 	if s.users, err = auth.Open(ctx, s.broker, auth.WithLogger(s.log)); err != nil {
 		return fmt.Errorf("loading users and virtual hosts: %w", err)
 	}
+	if s.doored, err = policy.Open(ctx, s.broker, s.users, s.log); err != nil {
+		return fmt.Errorf("loading policies: %w", err)
+	}
 	if err := checkExposure(s.users.Users(), s.listeners.all()); err != nil {
 		return err
 	}
@@ -164,12 +169,20 @@ func (s *Server) declare(ctx context.Context) error {
 	if s.opts.File == nil {
 		return nil
 	}
+	for _, p := range s.opts.File.Policies {
+		if now, err := s.doored.GetPolicy(p.Vhost, p.Name); err == nil && policy.Same(now, p) {
+			continue
+		}
+		if _, err := s.doored.PutPolicy(ctx, p); err != nil {
+			return fmt.Errorf("setting the policy %s of %s: %w", p.Name, s.opts.File.Path, err)
+		}
+	}
 	for _, q := range s.opts.File.Queues {
 		var now surgetank.QueueConfig
-		if info, err := s.broker.Queue(ctx, q.Name); err == nil {
-			now = info.Config
+		if info, err := s.doored.Queue(ctx, q.Name); err == nil {
+			now = info.Declared()
 		}
-		if _, created, err := s.broker.DeclareQueue(ctx, q.Name, q.Over(now), surgetank.DeclareOrUpdate); err != nil {
+		if _, created, err := s.doored.DeclareQueue(ctx, q.Name, q.Over(now), surgetank.DeclareOrUpdate); err != nil {
 			return fmt.Errorf("declaring the queue %s of %s: %w", q.Name, s.opts.File.Path, err)
 		} else if created {
 			s.log.Info("queue created", "queue", q.Name)

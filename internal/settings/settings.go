@@ -143,7 +143,9 @@ func Encode(c surgetank.QueueConfig) map[string]any {
 // Qualify turns the queue names inside settings into full names of a virtual host; they were checked by Decode to
 // hold no virtual host of their own.
 func Qualify(c surgetank.QueueConfig, vhost string) surgetank.QueueConfig {
-	if c.DeadLetter != "" && c.DeadLetter != surgetank.DeadLetterDrop {
+	if c.DeadLetter == DeadLetterDoor {
+		c.DeadLetter = surgetank.FullName(DoorVhost, vhost)
+	} else if c.DeadLetter != "" && c.DeadLetter != surgetank.DeadLetterDrop {
 		c.DeadLetter = surgetank.FullName(vhost, c.DeadLetter)
 	}
 	return c
@@ -151,9 +153,19 @@ func Qualify(c surgetank.QueueConfig, vhost string) surgetank.QueueConfig {
 
 // Unqualify undoes Qualify, for showing.
 func Unqualify(c surgetank.QueueConfig) surgetank.QueueConfig {
-	_, c.DeadLetter = surgetank.SplitName(c.DeadLetter)
+	vhost, name := surgetank.SplitName(c.DeadLetter)
+	if c.DeadLetter = name; vhost == DoorVhost {
+		c.DeadLetter = DeadLetterDoor
+	}
 	return c
 }
+
+// DoorVhost holds the queues that doors use for themselves. Users' virtual hosts never have its name.
+const DoorVhost = "amq.internal"
+
+// DeadLetterDoor is how dead_letter is written where a door passes the dead letters of a virtual host on by rules of its own: they
+// go to the queue in DoorVhost that is named after the virtual host.
+const DeadLetterDoor = "amq.dead-letters"
 
 // keysOf lists the keys directly below a prefix.
 func keysOf(prefix string) []string {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // OS is the machine's file system. Files are made for this user alone (0600, directories 0700).
@@ -54,7 +55,9 @@ func (OS) List(dir string) ([]string, error) {
 	return names, nil
 }
 
-// Mkdir makes a directory and its parents, and syncs the directory that each new one is entered in.
+// Mkdir makes a directory and its parents, and syncs the directory that each new one is entered in. One that exists may have been made by
+// a process that was killed before it could do so; its name is synced again, except where the directory it is in may not be read or
+// cannot be synced, for there somebody else made it for us.
 func (o OS) Mkdir(dir string) error {
 	dir = filepath.Clean(dir)
 	err := os.Mkdir(dir, 0o700)
@@ -76,7 +79,11 @@ func (o OS) Mkdir(dir string) error {
 		if !info.IsDir() {
 			return err
 		}
-		return nil
+		err = o.SyncDir(filepath.Dir(dir))
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
+			return nil
+		}
+		return err
 	}
 	if err != nil {
 		return err

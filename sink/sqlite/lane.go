@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/jsonpath"
 	"github.com/surgetank/surgetank/sink"
 )
@@ -143,6 +144,7 @@ func (l *lane) Commit(ctx context.Context, p sink.Progress) error {
 	if err := l.Begin(ctx); err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.SinkTxBegun)
 	err := l.insertRows(ctx, 0, len(l.rows))
 	if err == nil {
 		err = l.finish(ctx, p)
@@ -212,6 +214,7 @@ func (l *lane) Rollback(context.Context) error {
 }
 
 func (l *lane) finish(ctx context.Context, p sink.Progress) error {
+	failpoint.Reach(failpoint.SinkTxRows)
 	n, err := l.t.db.changes(ctx, `UPDATE surgetank_progress SET batch = batch + 1, watermark = ?, ids = ?, updated = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
 		WHERE instance = ? AND lane = ? AND epoch = ? AND batch = ?`,
 		int64(p.Watermark), p.IDs, l.instance, int64(l.number), int64(p.Epoch), int64(p.Batch))
@@ -221,6 +224,7 @@ func (l *lane) finish(ctx context.Context, p sink.Progress) error {
 	if n != 1 {
 		return &sink.Error{Class: sink.Stale, Row: -1, Reason: "the progress in surgetank_progress was changed by another opening of the sink"}
 	}
+	failpoint.Reach(failpoint.SinkTxMoved)
 	return classify(l.t.db.exec(ctx, "COMMIT"))
 }
 

@@ -19,7 +19,7 @@ import (
 // closed in order behind it; and a lease ends with its channel, which is recorded as a nack that may have happened.
 
 // amqpPublisher publishes with confirms until it is stopped, and again, with the same dedup id, what was not confirmed.
-func (l *load) amqpPublisher(ctx context.Context, i int, address func() string) {
+func (l *load) amqpPublisher(ctx context.Context, i int) {
 	rng := l.rng(3, i)
 	queue := []string{grouped, plain}[i%2]
 	name := fmt.Sprintf("a%d", i)
@@ -42,7 +42,7 @@ func (l *load) amqpPublisher(ctx context.Context, i int, address func() string) 
 		}
 		for try := 0; len(batch) > 0; try++ {
 			var ops []history.Op
-			ops, conn = l.amqpPublish(ctx, conn, address(), i, queue, batch, try > 0)
+			ops, conn = l.amqpPublish(ctx, conn, i, queue, batch, try > 0)
 			var again []outgoing
 			for k, op := range ops {
 				if op.Outcome == history.OK {
@@ -64,7 +64,7 @@ func (l *load) amqpPublisher(ctx context.Context, i int, address func() string) 
 
 // amqpPublish sends a batch on a channel of its own and waits for its confirms. It gives the connection for the next
 // batch, nil when this one is no longer good.
-func (l *load) amqpPublish(ctx context.Context, conn *amqp.Connection, address string, i int, queue string, batch []outgoing, again bool) ([]history.Op, *amqp.Connection) {
+func (l *load) amqpPublish(ctx context.Context, conn *amqp.Connection, i int, queue string, batch []outgoing, again bool) ([]history.Op, *amqp.Connection) {
 	number := l.journal.Batch()
 	ops := make([]history.Op, len(batch))
 	for k, m := range batch {
@@ -73,7 +73,7 @@ func (l *load) amqpPublish(ctx context.Context, conn *amqp.Connection, address s
 			Queue: queue, Value: m.value, Group: m.group, Dedup: m.dedup, Code: "not sent"}
 	}
 	defer func() { l.journal.Add(ops...) }()
-	conn, ch, err := amqpChannel(conn, address)
+	conn, ch, err := l.amqpChannel(conn)
 	if err != nil {
 		return ops, conn
 	}
@@ -120,7 +120,7 @@ func (l *load) amqpPublish(ctx context.Context, conn *amqp.Connection, address s
 }
 
 // amqpConsumer consumes on one channel after another, each for some messages, until it is told to quit.
-func (l *load) amqpConsumer(ctx context.Context, i int, address func() string) {
+func (l *load) amqpConsumer(ctx context.Context, i int) {
 	rng := l.rng(4, i)
 	queue := []string{grouped, plain}[i%2]
 	var conn *amqp.Connection
@@ -131,7 +131,7 @@ func (l *load) amqpConsumer(ctx context.Context, i int, address func() string) {
 			return
 		default:
 		}
-		conn = l.amqpRound(ctx, rng, conn, address(), i, round, queue)
+		conn = l.amqpRound(ctx, rng, conn, i, round, queue)
 		if conn == nil && !sleep(l.quit, time.Duration(5+rng.IntN(40))*time.Millisecond) {
 			return
 		}
@@ -139,8 +139,8 @@ func (l *load) amqpConsumer(ctx context.Context, i int, address func() string) {
 }
 
 // amqpRound is the life of one channel: consume for 100 ms, settle, close. What was acked is certain when the close was answered.
-func (l *load) amqpRound(ctx context.Context, rng *rand.Rand, conn *amqp.Connection, address string, i, round int, queue string) *amqp.Connection {
-	conn, ch, err := amqpChannel(conn, address)
+func (l *load) amqpRound(ctx context.Context, rng *rand.Rand, conn *amqp.Connection, i, round int, queue string) *amqp.Connection {
+	conn, ch, err := l.amqpChannel(conn)
 	if err != nil {
 		return conn
 	}
@@ -213,10 +213,10 @@ func (l *load) amqpRound(ctx context.Context, rng *rand.Rand, conn *amqp.Connect
 }
 
 // amqpChannel opens a channel, on a new connection where there is none.
-func amqpChannel(conn *amqp.Connection, address string) (*amqp.Connection, *amqp.Channel, error) {
+func (l *load) amqpChannel(conn *amqp.Connection) (*amqp.Connection, *amqp.Channel, error) {
 	if conn == nil {
 		var err error
-		if conn, err = amqp.DialConfig("amqp://guest:guest@"+address+"/", amqp.Config{Dial: amqp.DefaultDial(2 * time.Second), Heartbeat: 5 * time.Second}); err != nil {
+		if conn, err = amqp.DialConfig("amqp://guest:guest@"+l.door()+"/", amqp.Config{Dial: amqp.DefaultDial(2 * time.Second), Heartbeat: l.heartbeat}); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -236,14 +236,8 @@ func closeQuietly(conn *amqp.Connection) {
 
 // amqpKills kills the server while clients of both protocols use the same queues: what is published over one is consumed over both.
 func amqpKills(ctx context.Context, r *run) error {
-	r.server.amqp = "127.0.0.1:0"
-	if err := r.begin(ctx, loadOptions{publishers: 2, consumers: 2}); err != nil {
+	if err := r.begin(ctx, loadOptions{publishers: 2, consumers: 2, amqp: 4}); err != nil {
 		return err
-	}
-	address := func() string { return r.server.amqp }
-	for i := range 4 {
-		r.load.pubs.Go(func() { r.load.amqpPublisher(ctx, i, address) })
-		r.load.cons.Go(func() { r.load.amqpConsumer(ctx, i, address) })
 	}
 	for range r.times(5, 200) {
 		if err := r.sleep(ctx, r.between(50*time.Millisecond, 500*time.Millisecond)); err != nil {

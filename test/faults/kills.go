@@ -10,7 +10,7 @@ import (
 
 // killRandomly kills the server at random moments, some while it has hardly begun to serve.
 func killRandomly(ctx context.Context, r *run) error {
-	if err := r.begin(ctx, loadOptions{}); err != nil {
+	if err := r.begin(ctx, loadOptions{amqp: 2}); err != nil {
 		return err
 	}
 	for range r.times(6, 200) {
@@ -31,7 +31,7 @@ func killRandomly(ctx context.Context, r *run) error {
 
 // stopAndContinue freezes the server for longer than a lease: every lease must then have ended once, and none be doubled.
 func stopAndContinue(ctx context.Context, r *run) error {
-	if err := r.begin(ctx, loadOptions{lease: 300 * time.Millisecond}); err != nil {
+	if err := r.begin(ctx, loadOptions{lease: 300 * time.Millisecond, amqp: 1}); err != nil {
 		return err
 	}
 	for range r.times(3, 60) {
@@ -54,7 +54,7 @@ func stopAndContinue(ctx context.Context, r *run) error {
 
 // terminate asks the server to stop while it is busy. It must leave with 0, and say yes to nothing that it then forgets.
 func terminate(ctx context.Context, r *run) error {
-	if err := r.begin(ctx, loadOptions{size: 12000}); err != nil { // enough for a snapshot at some of the stops
+	if err := r.begin(ctx, loadOptions{size: 12000, amqp: 2}); err != nil { // enough for a snapshot at some of the stops
 		return err
 	}
 	for range r.times(4, 100) {

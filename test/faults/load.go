@@ -44,6 +44,9 @@ type loadOptions struct {
 	honest                bool                    // consumers ack everything at once
 	hold                  bool                    // consumers wait until released
 	poison                func(value string) bool // messages that no consumer can handle
+	foreignClock          bool                    // the server has another clock than we
+	amqp                  int                     // publishers, and as many consumers, that come by AMQP beside those of HTTP
+	heartbeat             time.Duration           // of AMQP connections
 }
 
 func (o loadOptions) withDefaults() loadOptions {
@@ -66,6 +69,9 @@ func (o loadOptions) withDefaults() loadOptions {
 	if o.timeout == 0 {
 		o.timeout = 3 * time.Second
 	}
+	if o.heartbeat == 0 {
+		o.heartbeat = 5 * time.Second
+	}
 	return o
 }
 
@@ -74,6 +80,7 @@ type load struct {
 	loadOptions
 	journal *history.Journal
 	base    func() string // the address to publish to and to consume from, asked before every call
+	door    func() string // the same for AMQP, as host:port; set before start where clients of AMQP are wanted
 	seed    uint64
 	say     func(format string, args ...any)
 
@@ -115,10 +122,20 @@ func (l *load) start(ctx context.Context) {
 		}
 		l.cons.Go(func() { l.consumer(ctx, i, queue) })
 	}
+	for i := range l.amqp {
+		l.pubs.Go(func() { l.amqpPublisher(ctx, i) })
+		l.cons.Go(func() { l.amqpConsumer(ctx, i) })
+	}
 }
 
 func (l *load) rng(role, i int) *rand.Rand {
 	return rand.New(rand.NewPCG(l.seed, uint64(role)<<32|uint64(i)))
+}
+
+func (l *load) client(number int) *client {
+	c := newClient(number, "", l.journal, l.timeout)
+	c.foreign = l.foreignClock
+	return c
 }
 
 // sleep waits, at most until stop is closed; false when it is.
@@ -137,7 +154,7 @@ func sleep(stop <-chan struct{}, d time.Duration) bool {
 // by leaving it open. Three of four publishers use dedup ids; half send to each queue.
 func (l *load) publisher(ctx context.Context, i int) {
 	rng := l.rng(1, i)
-	c := newClient(i+1, "", l.journal, l.timeout)
+	c := l.client(i + 1)
 	defer c.close()
 	queue := grouped
 	if i%2 == 1 {
@@ -225,7 +242,7 @@ func (l *load) deliver(ctx context.Context, c *client, rng *rand.Rand, queue str
 // extends, or forgets.
 func (l *load) consumer(ctx context.Context, i int, queue string) {
 	rng := l.rng(2, i)
-	c := newClient(100+i, "", l.journal, l.timeout)
+	c := l.client(100 + i)
 	defer c.close()
 	select {
 	case <-l.release:
@@ -333,7 +350,8 @@ func (l *load) finish(ctx context.Context, within time.Duration) (bool, error) {
 	}()
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	c := newClient(99, l.base(), l.journal, l.timeout)
+	c := l.client(99)
+	c.base = l.base()
 	defer c.close()
 	quiet := 0
 	var last error

@@ -108,9 +108,8 @@ func (c *campaign) prepare(ctx context.Context) (func(), error) {
 	}
 	c.dir = dir
 	if c.binary == "" {
-		c.binary = filepath.Join(dir, "surgetank")
-		if out, err := exec.CommandContext(ctx, "go", "build", "-o", c.binary, "github.com/surgetank/surgetank/cmd/surgetank").CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("building surgetank: %w\n%s", err, out)
+		if c.binary, err = buildServer(ctx, dir, "surgetank", "", nil); err != nil {
+			return nil, err
 		}
 	}
 	if c.binary, err = filepath.Abs(c.binary); err != nil {
@@ -118,6 +117,7 @@ func (c *campaign) prepare(ctx context.Context) (func(), error) {
 	}
 	return func() {
 		_ = os.Remove(filepath.Join(dir, "surgetank"))
+		_ = os.RemoveAll(filepath.Join(dir, "builds"))
 		_ = os.Remove(dir) // stays when a run left something to look at
 	}, nil
 }

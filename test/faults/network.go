@@ -5,16 +5,40 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// behindProxy starts a run whose clients reach the server through a proxy.
-func (r *run) behindProxy(ctx context.Context, o loadOptions, prepare func(*proxy)) (*proxy, error) {
+// proxies are what stands before the doors of a server: one for HTTP, and one for AMQP where the load has clients of it.
+type proxies []*proxy
+
+func (ps proxies) close() {
+	for _, p := range ps {
+		p.close()
+	}
+}
+
+// deafen makes every connection half-open, and gives their number.
+func (ps proxies) deafen() (n int) {
+	for _, p := range ps {
+		n += p.deafen()
+	}
+	return n
+}
+
+// each lets a function set all of them.
+func (ps proxies) each(set func(*proxy)) {
+	for _, p := range ps {
+		set(p)
+	}
+}
+
+// behindProxy starts a run whose clients reach the server through proxies.
+func (r *run) behindProxy(ctx context.Context, o loadOptions, prepare func(*proxy)) (proxies, error) {
+	if o.amqp > 0 {
+		r.server.amqp = "127.0.0.1:0"
+	}
 	if err := r.server.start(ctx); err != nil {
 		return nil, err
 	}
@@ -25,15 +49,23 @@ func (r *run) behindProxy(ctx context.Context, o loadOptions, prepare func(*prox
 	if err != nil {
 		return nil, err
 	}
-	prepare(p)
+	ps := proxies{p}
+	if o.amqp > 0 {
+		if r.front, err = newProxy(func() string { return r.server.amqp }, r.rng.Uint64()); err != nil {
+			p.close()
+			return nil, err
+		}
+		ps = append(ps, r.front)
+	}
+	ps.each(prepare)
 	r.startLoad(ctx, o, p.url)
-	return p, nil
+	return ps, nil
 }
 
 // resets cuts connections in the middle of requests and of answers.
 func resets(ctx context.Context, r *run) error {
 	var cuts atomic.Int64
-	p, err := r.behindProxy(ctx, loadOptions{}, func(p *proxy) {
+	p, err := r.behindProxy(ctx, loadOptions{amqp: 2}, func(p *proxy) {
 		p.cutEvery.Store(1)
 		p.onCut = func() { cuts.Add(1) }
 	})
@@ -42,7 +74,7 @@ func resets(ctx context.Context, r *run) error {
 	}
 	defer p.close()
 	r.until(ctx, time.Duration(r.times(10, 300))*time.Second, func() bool { return cuts.Load() >= int64(r.times(60, 5000)) })
-	p.cutEvery.Store(0)
+	p.each(func(p *proxy) { p.cutEvery.Store(0) })
 	r.injected = int(cuts.Load())
 	return r.end(ctx)
 }
@@ -50,7 +82,7 @@ func resets(ctx context.Context, r *run) error {
 // halfOpen lets connections go dead without a word, on both sides: the client waits for an answer that never comes, the server for a
 // client that is not there. Leases handed to it must come back by their deadline.
 func halfOpen(ctx context.Context, r *run) error {
-	p, err := r.behindProxy(ctx, loadOptions{timeout: 600 * time.Millisecond}, func(*proxy) {})
+	p, err := r.behindProxy(ctx, loadOptions{timeout: 600 * time.Millisecond, amqp: 2, heartbeat: time.Second}, func(*proxy) {})
 	if err != nil {
 		return err
 	}
@@ -71,7 +103,7 @@ func halfOpen(ctx context.Context, r *run) error {
 
 // oneByteSegments sends every byte of requests and answers by itself.
 func oneByteSegments(ctx context.Context, r *run) error {
-	p, err := r.behindProxy(ctx, loadOptions{size: 60, batch: 3}, func(p *proxy) { p.oneByte.Store(true) })
+	p, err := r.behindProxy(ctx, loadOptions{size: 60, batch: 3, amqp: 2}, func(p *proxy) { p.oneByte.Store(true) })
 	if err != nil {
 		return err
 	}
@@ -80,7 +112,7 @@ func oneByteSegments(ctx context.Context, r *run) error {
 	if !r.progress(ctx, int64(r.times(60, 5000)), time.Duration(r.times(15, 600))*time.Second) {
 		r.fail("progress", "byte by byte only %d messages were confirmed", r.load.confirmed.Load())
 	}
-	p.oneByte.Store(false)
+	p.each(func(p *proxy) { p.oneByte.Store(false) })
 	return r.end(ctx)
 }
 
@@ -126,84 +158,5 @@ func slowReaders(ctx context.Context, r *run) error {
 	if now > before+256<<20 {
 		r.fail("memory", "readers that do not read grew the server from %d to %d MiB", before>>20, now>>20)
 	}
-	return r.end(ctx)
-}
-
-// connectStorm opens many connections that say nothing, or one header byte now and then, beside the usual load.
-func connectStorm(ctx context.Context, r *run) error {
-	if err := r.begin(ctx, loadOptions{}); err != nil {
-		return err
-	}
-	r.progress(ctx, 50, 10*time.Second)
-	fds, memory := r.server.fds(), r.server.rss()
-	var (
-		mu    sync.Mutex
-		conns []net.Conn
-		wait  sync.WaitGroup
-	)
-	total := r.times(500, 10_000)
-	for w := range 10 {
-		wait.Go(func() {
-			for i := range total / 10 {
-				c, err := net.DialTimeout("tcp", r.server.listen, time.Second)
-				if err != nil {
-					continue // a limit that refuses is as good as one that closes
-				}
-				if (w+i)%2 == 0 {
-					_, _ = io.WriteString(c, "POST /v1/queues/plain/receive HTTP/1.1\r\nHost:") // the server may have closed it
-				}
-				mu.Lock()
-				conns = append(conns, c)
-				mu.Unlock()
-			}
-		})
-	}
-	wait.Wait()
-	r.inject(fmt.Sprintf("%d idle connections", len(conns)))
-	r.injected = len(conns)
-	if !r.progress(ctx, 100, 15*time.Second) {
-		r.fail("others served", "beside %d idle connections nothing was confirmed for 15 s", len(conns))
-	}
-	now := r.server.rss()
-	r.note("memory: %d MiB before, %d MiB with %d idle connections", memory>>20, now>>20, len(conns))
-	if now > memory+int64(len(conns))*64<<10+64<<20 {
-		r.fail("memory", "%d idle connections grew the server from %d to %d MiB", len(conns), memory>>20, now>>20)
-	}
-	for _, c := range conns {
-		_ = c.Close()
-	}
-	if !r.until(ctx, 10*time.Second, func() bool { return r.server.fds() <= fds+30 }) {
-		r.fail("descriptors", "%d descriptors were open before the storm, %d are 10 s after it", fds, r.server.fds())
-	}
-	return r.end(ctx)
-}
-
-// badRequests sends requests that are wrong in every way a careless client finds, beside the usual load: each must get an answer
-// of the 4xx kind, and nothing of it be stored.
-func badRequests(ctx context.Context, r *run) error {
-	if err := r.begin(ctx, loadOptions{}); err != nil {
-		return err
-	}
-	c := &http.Client{Timeout: 5 * time.Second}
-	defer c.CloseIdleConnections()
-	for _, t := range badCalls {
-		r.inject(t.method + " " + t.path)
-		req, err := http.NewRequestWithContext(ctx, t.method, r.server.url()+t.path, reader(t.body))
-		if err != nil {
-			return err
-		}
-		req.Header.Set("Content-Type", t.contentType)
-		resp, err := c.Do(req)
-		if err != nil {
-			r.fail("answered", "%s %s %.60q: %v", t.method, t.path, t.body, err)
-			continue
-		}
-		_, _ = io.Copy(io.Discard, resp.Body) // the status is what counts
-		_ = resp.Body.Close()
-		if resp.StatusCode/100 != 4 {
-			r.fail("answered", "%s %s %.60q was answered with %s", t.method, t.path, t.body, resp.Status)
-		}
-	}
-	r.progress(ctx, 20, 5*time.Second)
 	return r.end(ctx)
 }

@@ -3,12 +3,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,8 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	_ "modernc.org/sqlite" // reads back what the SQLite sink wrote
 
 	"github.com/surgetank/surgetank/test/faults/history"
 )
@@ -46,32 +41,6 @@ func (s *server) fds() int {
 		return 0
 	}
 	return len(entries)
-}
-
-func reader(s string) io.Reader { return bytes.NewReader([]byte(s)) }
-
-// badCalls are requests that the API must refuse.
-var badCalls = []struct{ method, path, contentType, body string }{
-	{"POST", "/v1/queues/plain/messages", "application/x-ndjson", "{\"body\":1}\n{\"body\":"},
-	{"POST", "/v1/queues/plain/messages", "application/x-ndjson", `{"body":1,"body":2}`},
-	{"POST", "/v1/queues/plain/messages", "application/x-ndjson", `{"body":1,"nonsense":2}`},
-	{"POST", "/v1/queues/plain/messages", "application/x-ndjson", `{"body":1,"delay":"-1s"}`},
-	{"POST", "/v1/queues/plain/messages", "application/x-ndjson", `{"body":1,"priority":256}`},
-	{"POST", "/v1/queues/plain/messages", "application/x-ndjson", `{"body_base64":"***"}`},
-	{"POST", "/v1/queues/plain/messages", "application/x-ndjson", strings.Repeat("[", 100_000)},
-	{"POST", "/v1/queues/nobody/messages", "application/x-ndjson", `{"body":1}`},
-	{"POST", "/v1/queues/plain/messages?raw=pages", "text/plain", "x"},
-	{"POST", "/v1/queues/plain/receive", "application/json", `{"max":-1}`},
-	{"POST", "/v1/queues/plain/receive", "application/json", `{"max":1e400}`},
-	{"POST", "/v1/queues/plain/receive", "application/json", `{"wait":20}`},
-	{"POST", "/v1/queues/plain/ack", "application/json", `{"receipts":"all"}`},
-	{"POST", "/v1/queues/plain/ack", "application/json", `{"receipts":["no receipt"]}`},
-	{"POST", "/v1/queues/plain/ack", "application/json", `{"receipts":[null]}`},
-	{"PUT", "/v1/queues/%00", "application/json", `{}`},
-	{"PUT", "/v1/queues/" + strings.Repeat("a", 8000), "application/json", `{}`},
-	{"PUT", "/v1/queues/plain", "application/json", `{"group":{"max_in_flight":-1}}`},
-	{"TRACE", "/v1/queues/plain", "application/json", ""},
-	{"DELETE", "/v1/nothing", "application/json", ""},
 }
 
 // noDescriptors starts the server with few descriptors and takes them with idle connections, while the load makes it need new
@@ -192,95 +161,6 @@ func poisonMessages(ctx context.Context, r *run) error {
 		}
 	}
 	return err
-}
-
-// sinkRows kills the server at random moments while its SQLite sinks write, and reads the tables back: every confirmed message must be one row,
-// in the order of its group.
-func sinkRows(ctx context.Context, r *run) error {
-	r.beyond = true // the sinks are the consumers, so that the checks are those of rows
-	if err := r.server.start(ctx); err != nil {
-		return err
-	}
-	if err := r.declare(ctx); err != nil {
-		return err
-	}
-	c := r.client()
-	defer c.close()
-	db := filepath.Join(r.dir, "rows.db")
-	for _, q := range []string{grouped, plain} {
-		spec := fmt.Sprintf(`{"queue":%q,"sqlite":{"path":%q,"table":%q,"columns":{"v":"$.v"},"create_table":true},"batch":{"max":50,"wait":"5ms"},"lanes":2}`,
-			q, db, "rows_"+q)
-		if a := c.do(ctx, "PUT", "/v1/sinks/"+q+"-rows", "application/json", []byte(spec), 0); a.outcome != history.OK {
-			return fmt.Errorf("setting the sink: %s %s", a.code, a.body)
-		}
-	}
-	r.startLoad(ctx, loadOptions{consumers: -1}, r.server.url)
-	for range r.times(5, 200) {
-		if err := r.sleep(ctx, r.between(50*time.Millisecond, 400*time.Millisecond)); err != nil {
-			return err
-		}
-		r.inject("kill")
-		r.server.kill()
-		if err := r.server.start(ctx); err != nil {
-			return err
-		}
-	}
-	if err := r.end(ctx); err != nil {
-		return err
-	}
-	return r.checkRows(ctx, db)
-}
-
-// checkRows reads the tables and compares them with the journal.
-func (r *run) checkRows(ctx context.Context, path string) error {
-	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro")
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	for _, q := range []string{grouped, plain} {
-		rows, err := db.QueryContext(ctx, `SELECT v FROM "rows_`+q+`" ORDER BY rowid`)
-		if err != nil {
-			return err
-		}
-		var values []string
-		for rows.Next() {
-			var v string
-			if err := rows.Scan(&v); err != nil {
-				return errors.Join(err, rows.Close())
-			}
-			values = append(values, v)
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			return err
-		}
-		r.compare(q, values)
-	}
-	return nil
-}
-
-// compare checks one table's rows: each once, and in the order of their groups, for which a row is as good as a delivery.
-func (r *run) compare(queue string, values []string) {
-	h := &history.History{Queues: checked}
-	parked := map[string]bool{}
-	group := map[string]string{}
-	for _, op := range r.journal.Ops() {
-		switch {
-		case op.Kind == history.Publish && op.Queue == queue:
-			h.Ops = append(h.Ops, op)
-			group[op.Value] = op.Group
-		case op.Kind == history.Deliver && op.Queue == queue+".dead":
-			parked[op.Value] = true
-		}
-	}
-	_, bad := history.SinkRows(h, values, parked)
-	after := r.journal.Now()
-	for i, v := range values {
-		at := after + time.Duration(i)
-		h.Ops = append(h.Ops, history.Op{Kind: history.Deliver, Outcome: history.OK, Call: at, Return: at, Queue: queue, Value: v, Group: group[v], Attempt: 1})
-	}
-	_, disorder := history.GroupOrder(h)
-	r.wrong = append(append(r.wrong, bad...), disorder...)
 }
 
 // readErrors lets reads of cold messages fail once with EIO. What could not be read must not be handed out, and not be lost.

@@ -21,6 +21,7 @@ type scenario struct {
 	id    string
 	fault string
 	quick bool         // takes a few seconds in the short mode, and is part of the tests
+	slow  int          // how many times the usual limit it may take; 0: once
 	needs func() error // says what is missing on this machine; nil: nothing is needed
 	// run injects. An error means that the run itself could not be carried out; what the server does wrong is a finding.
 	run func(ctx context.Context, r *run) error
@@ -34,16 +35,18 @@ type run struct {
 	rng     *rand.Rand // decides the schedule of faults
 	journal *history.Journal
 	server  *server
+	front   *proxy // before the server's AMQP door, where a fault lies between; nil: none
 	load    *load
 
-	injected int
-	notes    []string
-	wrong    []history.Finding // behaviour that breaks a promise and shows in no call
-	drained  bool
-	beyond   bool                                          // the run's own calls are only the material of trials, which check for themselves
-	traced   int                                           // logs of strace so far
-	unmount  []string                                      // file systems to take down at the end
-	extra    func(h *history.History, rep *history.Report) // further checks of this scenario
+	injected  int
+	notes     []string
+	wrong     []history.Finding // behaviour that breaks a promise and shows in no call
+	drained   bool
+	beyond    bool                                          // the run's own calls are only the material of trials, which check for themselves
+	traced    int                                           // logs of strace so far
+	trialWrap func(argv []string) []string                  // of the servers of trials
+	unmount   []string                                      // file systems to take down at the end
+	extra     func(h *history.History, rep *history.Report) // further checks of this scenario
 }
 
 // row is a line of the table.
@@ -86,7 +89,7 @@ func (c *campaign) perform(ctx context.Context, s scenario) (w row) {
 		return w
 	}
 	defer r.cleanUp()
-	ctx, cancel := context.WithTimeout(ctx, c.limit)
+	ctx, cancel := context.WithTimeout(ctx, c.limit*time.Duration(max(1, s.slow)))
 	defer cancel()
 	w.Err = s.run(ctx, r)
 	if r.load != nil {
@@ -181,6 +184,9 @@ func (r *run) note(format string, args ...any) {
 
 // begin starts server, queues and clients.
 func (r *run) begin(ctx context.Context, o loadOptions) error {
+	if o.amqp > 0 {
+		r.server.amqp = "127.0.0.1:0"
+	}
 	if err := r.server.start(ctx); err != nil {
 		return err
 	}
@@ -207,6 +213,10 @@ func (r *run) client() *client { return newClient(98, r.server.url(), r.journal,
 
 func (r *run) startLoad(ctx context.Context, o loadOptions, base func() string) {
 	r.load = newLoad(o, r.journal, base, r.rng.Uint64(), r.say)
+	r.load.door = func() string { return r.server.amqp }
+	if r.front != nil {
+		r.load.door = r.front.address
+	}
 	r.load.start(ctx)
 }
 

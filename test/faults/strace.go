@@ -100,7 +100,7 @@ var rare = map[string]bool{"fsync": true, "renameat": true, "unlinkat": true, "f
 // which a kill at a random time seldom hits.
 func killAtCall(ctx context.Context, r *run) error {
 	calls := append(append([]string{"write"}, writeCalls...), dirCalls...)
-	if err := r.begin(ctx, loadOptions{size: 24000, pause: time.Millisecond}); err != nil {
+	if err := r.begin(ctx, loadOptions{size: 24000, pause: time.Millisecond, amqp: 2}); err != nil {
 		return err
 	}
 	missed, times := 0, r.times(2*len(calls), 500)
@@ -160,7 +160,7 @@ func (r *run) killOnce(ctx context.Context, call string, n int, fromStart bool) 
 
 // killRecovery kills the server under load, then its recovery, then the recovery from that, then lets it start.
 func killRecovery(ctx context.Context, r *run) error {
-	if err := r.begin(ctx, loadOptions{size: 3000}); err != nil {
+	if err := r.begin(ctx, loadOptions{size: 3000, amqp: 2}); err != nil {
 		return err
 	}
 	calls := []string{"pread64", "pwrite64", "fdatasync", "openat", "fsync", "renameat", "fallocate", "unlinkat"}
@@ -194,7 +194,7 @@ func killRecovery(ctx context.Context, r *run) error {
 // is not 0. In any case it must start again and have everything.
 func failingCall(calls []string, codes []string, fatal bool) func(ctx context.Context, r *run) error {
 	return func(ctx context.Context, r *run) error {
-		if err := r.begin(ctx, loadOptions{size: 24000, pause: time.Millisecond}); err != nil {
+		if err := r.begin(ctx, loadOptions{size: 24000, pause: time.Millisecond, amqp: 2}); err != nil {
 			return err
 		}
 		missed, kinds := 0, len(calls)*len(codes)

@@ -115,6 +115,9 @@ func (m *Model) Turn(now int64, f func()) {
 	if f != nil {
 		f()
 	}
+	for _, name := range m.Names() { // the others too: time may have let something go
+		m.mark(m.Queues[name])
+	}
 	for len(m.order) > 0 {
 		q := m.Queues[m.order[0]]
 		m.order = m.order[1:]
@@ -178,7 +181,6 @@ func (q *Queue) due() {
 			q.expire(x)
 		}
 	}
-	q.m.mark(q)
 	for key, g := range q.groups {
 		if key != plainLine && g.tat <= now && !slices.ContainsFunc(q.msgs, func(x *Message) bool { return x.key() == key }) {
 			delete(q.groups, key)
@@ -301,6 +303,12 @@ func (q *Queue) mayGo() bool {
 		!(l.Rate > 0 && due(q.tat, l.Rate, l.Burst) > q.m.Now)
 }
 
+// waitsForRate says that the queue's rate alone holds it up.
+func (q *Queue) waitsForRate() bool {
+	l := q.Config.Level
+	return !q.Config.Paused && l.Rate > 0 && !(l.MaxInFlight > 0 && q.count(surgetank.StateLeased, "") >= l.MaxInFlight)
+}
+
 func (q *Queue) groupMayGo(key string) bool {
 	x, g := q.front(key), q.Config.Group
 	switch {
@@ -418,10 +426,13 @@ func (q *Queue) nextConsumer() *Consumer {
 }
 
 func (q *Queue) dispatch() {
-	for q.mayGo() {
+	for {
 		key := q.best()
+		if key == "" || !q.mayGo() && !q.waitsForRate() {
+			return // consumers are asked only when there is something for them: until then they keep their place in line
+		}
 		c := q.nextConsumer()
-		if key == "" || c == nil {
+		if c == nil || !q.mayGo() {
 			return
 		}
 		q.handOut(c, q.front(key))

@@ -3,6 +3,7 @@ package history
 import (
 	"cmp"
 	"slices"
+	"sort"
 	"time"
 )
 
@@ -19,7 +20,7 @@ type held struct {
 func leases(h *History) []held {
 	ends := map[string]time.Duration{} // by receipt: the first settling call, whatever came of it
 	later := map[string]time.Duration{}
-	var downs []time.Duration
+	var downs []*Op
 	for i := range h.Ops {
 		op := &h.Ops[i]
 		switch op.Kind {
@@ -32,10 +33,10 @@ func leases(h *History) []held {
 				later[op.Receipt] = max(later[op.Receipt], op.Deadline)
 			}
 		case Down:
-			downs = append(downs, op.Call)
+			downs = append(downs, op)
 		}
 	}
-	slices.Sort(downs)
+	slices.SortFunc(downs, func(a, b *Op) int { return cmp.Compare(a.Return, b.Return) })
 	var list []held
 	for i := range h.Ops {
 		op := &h.Ops[i]
@@ -49,10 +50,11 @@ func leases(h *History) []held {
 		if t, ok := ends[op.Receipt]; ok {
 			x.to = min(x.to, t)
 		}
-		// Whoever was told of a lease by a server that died since: the lease died with it. The first end after the
-		// receive began counts, as the answer may have come from the server before.
-		if k, _ := slices.BinarySearch(downs, op.Call); k < len(downs) {
-			x.to = min(x.to, downs[k])
+		// Whoever was told of a lease by a server that has ended since: the lease ended with it, at the earliest moment at which
+		// the server may have ended. The first end that was not over when the receive began counts, as the answer may have
+		// come from that server: one that is asked to stop still answers for a while.
+		if k := sort.Search(len(downs), func(k int) bool { return downs[k].Return >= op.Call }); k < len(downs) {
+			x.to = min(x.to, downs[k].Call)
 		}
 		if x.to > x.from {
 			list = append(list, x)

@@ -1,0 +1,207 @@
+package auth
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/surgetank/surgetank"
+)
+
+// MaxLimit is the highest limit that can be set; more is none.
+const MaxLimit = 1 << 30
+
+// VhostLimits bound a virtual host. A nil field is no limit; 0 lets nothing in.
+type VhostLimits struct {
+	MaxConnections *int `json:"max_connections,omitempty"` // open at a time
+	MaxQueues      *int `json:"max_queues,omitempty"`      // that exist
+}
+
+// UserLimits bound a user, over all virtual hosts. A nil field is no limit; 0 lets nothing in.
+type UserLimits struct {
+	MaxConnections *int `json:"max_connections,omitempty"` // open at a time
+	MaxChannels    *int `json:"max_channels,omitempty"`    // open at a time, over all its connections
+}
+
+func checkLimit(field string, v *int) error {
+	if v != nil && (*v < 0 || *v > MaxLimit) {
+		return surgetank.FieldErrorf(field, "%s: want a number between 0 and %d, or none, not %d", field, MaxLimit, *v)
+	}
+	return nil
+}
+
+// PutVhostLimits sets the limits of a virtual host, in place of those before. What is above a new limit stays.
+func (s *Store) PutVhostLimits(ctx context.Context, name string, l VhostLimits) error {
+	if err := checkLimit("max_connections", l.MaxConnections); err != nil {
+		return err
+	}
+	if err := checkLimit("max_queues", l.MaxQueues); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.state.Load().vhosts[name]
+	if v == nil || v.Deleting {
+		return errNoVhost(name)
+	}
+	next := *v
+	next.Limits = l
+	if err := s.save(ctx, vhostKey(name), &next); err != nil {
+		return err
+	}
+	s.swapVhost(name, &next)
+	s.log.Info("limits of a virtual host changed", "vhost", name)
+	return nil
+}
+
+// PutUserLimits sets the limits of a user, in place of those before. What is above a new limit stays.
+func (s *Store) PutUserLimits(ctx context.Context, name string, l UserLimits) error {
+	if err := checkLimit("max_connections", l.MaxConnections); err != nil {
+		return err
+	}
+	if err := checkLimit("max_channels", l.MaxChannels); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u := s.state.Load().users[name]
+	if u == nil {
+		return errNoUser(name)
+	}
+	next := *u
+	next.Limits = l
+	return s.putUserRecord(ctx, &next)
+}
+
+// QueueLimit gives how many queues a virtual host may have; limited is false where there is no such limit.
+func (s *Store) QueueLimit(vhost string) (most int, limited bool) {
+	if v := s.state.Load().vhosts[vhost]; v != nil && v.Limits.MaxQueues != nil {
+		return *v.Limits.MaxQueues, true
+	}
+	return 0, false
+}
+
+// What a LimitError is about.
+const (
+	VhostConnections = "vhost connections"
+	UserConnections  = "user connections"
+	UserChannels     = "user channels"
+)
+
+// LimitError says which limit was reached. It is the cause inside a CodeBusy error of Admit and Channel.
+type LimitError struct {
+	What  string // VhostConnections, UserConnections or UserChannels
+	Of    string // the virtual host's or user's name
+	Limit int
+}
+
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("the limit of %d %s is reached", e.Limit, e.What)
+}
+
+func reached(what, of string, limit int) error {
+	e := &LimitError{what, of, limit}
+	return surgetank.Errorf(surgetank.CodeBusy, "%w for %.60q; close some, or have an administrator raise it", e, of)
+}
+
+// admissions counts what is open, by the lives of users and virtual hosts.
+type admissions struct {
+	mu       sync.Mutex
+	vhosts   map[string]int // connections
+	users    map[string]int // connections
+	channels map[string]int // by user
+}
+
+// Admission is one standing connection of a user in a virtual host, whatever its protocol. Its methods may be
+// called by many goroutines.
+type Admission struct {
+	s           *Store
+	user        *User
+	vhost       string // its id
+	channels    int    // guarded by s.admitted.mu
+	left        bool
+	userCounted bool
+}
+
+// Admit counts a connection, or refuses it with CodeBusy when the virtual host or the user has as many as it may. Who may enter
+// at all is another question: ask AuthorizeVhost first. Leave must be called at its end.
+func (s *Store) Admit(u *User, vhost string) (*Admission, error) {
+	st, a := s.state.Load(), &s.admitted
+	v := st.vhosts[vhost]
+	if v == nil || v.Deleting {
+		return nil, errNoVhost(vhost)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if most := v.Limits.MaxConnections; most != nil && a.vhosts[v.ID] >= *most {
+		return nil, reached(VhostConnections, vhost, *most)
+	}
+	ad := &Admission{s: s, user: u, vhost: v.ID}
+	if !u.local {
+		record, err := st.current(u)
+		if err != nil {
+			return nil, err
+		}
+		if most := record.Limits.MaxConnections; most != nil && a.users[u.id] >= *most {
+			return nil, reached(UserConnections, u.Name, *most)
+		}
+		a.users[u.id]++
+		ad.userCounted = true
+	}
+	a.vhosts[v.ID]++
+	return ad, nil
+}
+
+// Channel counts one more channel (a stream of work inside a connection), or refuses it with CodeBusy.
+func (ad *Admission) Channel() error {
+	a := &ad.s.admitted
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if ad.userCounted {
+		if record := ad.s.state.Load().users[ad.user.Name]; record != nil && record.ID == ad.user.id {
+			if most := record.Limits.MaxChannels; most != nil && a.channels[ad.user.id] >= *most {
+				return reached(UserChannels, ad.user.Name, *most)
+			}
+		}
+		a.channels[ad.user.id]++
+	}
+	ad.channels++
+	return nil
+}
+
+// EndChannel takes back what Channel counted.
+func (ad *Admission) EndChannel() {
+	a := &ad.s.admitted
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if ad.channels > 0 {
+		ad.channels--
+		if ad.userCounted {
+			lower(a.channels, ad.user.id, 1)
+		}
+	}
+}
+
+// Leave ends the connection with its channels. It may be called twice.
+func (ad *Admission) Leave() {
+	a := &ad.s.admitted
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if ad.left {
+		return
+	}
+	ad.left = true
+	lower(a.vhosts, ad.vhost, 1)
+	if ad.userCounted {
+		lower(a.users, ad.user.id, 1)
+		lower(a.channels, ad.user.id, ad.channels)
+	}
+	ad.channels = 0
+}
+
+// lower takes n off a count, and the count away with its last one.
+func lower(m map[string]int, key string, n int) {
+	if m[key] -= n; m[key] <= 0 {
+		delete(m, key)
+	}
+}

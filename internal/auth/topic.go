@@ -1,0 +1,138 @@
+package auth
+
+import (
+	"context"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/surgetank/surgetank"
+)
+
+// MaxTopics is how many topic permissions a user may have.
+const MaxTopics = 1024
+
+// TopicPermission narrows what a user may do through one topic exchange: regular expressions (RE2) that have to match the whole
+// routing key (to write) or binding key (to read). An empty one matches nothing. {username} and {vhost} in a pattern stand for
+// those names. For exchanges without one the permissions of the exchange are all there is.
+type TopicPermission struct {
+	Exchange string `json:"exchange"`
+	Write    string `json:"write"`
+	Read     string `json:"read"`
+}
+
+// TopicPermissionInfo is one user's topic permission in one virtual host.
+type TopicPermissionInfo struct {
+	User  string `json:"user"`
+	Vhost string `json:"vhost"`
+	TopicPermission
+}
+
+// topicGrant is a user's topic permission in one life of a virtual host.
+type topicGrant struct {
+	VhostID string `json:"vhost_id"`
+	Vhost   string `json:"vhost"`
+	TopicPermission
+}
+
+// topicKey finds a compiled topic permission.
+type topicKey struct{ vhostID, exchange string }
+
+type compiledTopic struct{ write, read matcher }
+
+// compile makes the permission of a user ready to ask.
+func (t TopicPermission) compile(user, vhost string) (c compiledTopic, err error) {
+	fill := strings.NewReplacer("{username}", regexp.QuoteMeta(user), "{vhost}", regexp.QuoteMeta(vhost))
+	if c.write, err = compileMatcher("write", t.Write, fill); err != nil {
+		return c, err
+	}
+	c.read, err = compileMatcher("read", t.Read, fill)
+	return c, err
+}
+
+// mayUse tells whether the user's topic permission of an exchange, if it has one, lets it use key.
+func (u *user) mayUse(vhostID string, op Op, exchange, key string) bool {
+	t, ok := u.topics[topicKey{vhostID, exchange}]
+	switch {
+	case !ok:
+		return true
+	case op == Write:
+		return t.write.match(key)
+	case op == Read:
+		return t.read.match(key)
+	}
+	return true
+}
+
+// TopicPermissions lists topic permissions by user, virtual host and exchange; an empty argument means every one.
+func (s *Store) TopicPermissions(userName, vhostName string) []TopicPermissionInfo {
+	st := s.state.Load()
+	list := []TopicPermissionInfo{}
+	for _, u := range st.users {
+		for _, g := range u.Topics {
+			v := st.vhosts[g.Vhost]
+			if v == nil || v.ID != g.VhostID || v.Deleting ||
+				userName != "" && u.Name != userName || vhostName != "" && g.Vhost != vhostName {
+				continue
+			}
+			list = append(list, TopicPermissionInfo{u.Name, g.Vhost, g.TopicPermission})
+		}
+	}
+	slices.SortFunc(list, func(a, b TopicPermissionInfo) int {
+		if c := strings.Compare(a.User, b.User); c != 0 {
+			return c
+		}
+		if c := strings.Compare(a.Vhost, b.Vhost); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Exchange, b.Exchange)
+	})
+	return list
+}
+
+// PutTopicPermission sets which keys a user may use with a topic exchange, in place of what was set before.
+func (s *Store) PutTopicPermission(ctx context.Context, userName, vhostName string, t TopicPermission) error {
+	if err := surgetank.ValidateName("exchange", t.Exchange); err != nil {
+		return err
+	}
+	if _, err := t.compile(userName, vhostName); err != nil {
+		return err
+	}
+	return s.changeTopic(ctx, userName, vhostName, t.Exchange, &t)
+}
+
+// DeleteTopicPermission lets a user use every key of an exchange again, or of all exchanges when the name is empty. It is no
+// error if there was nothing to take away.
+func (s *Store) DeleteTopicPermission(ctx context.Context, userName, vhostName, exchange string) error {
+	return s.changeTopic(ctx, userName, vhostName, exchange, nil)
+}
+
+func (s *Store) changeTopic(ctx context.Context, userName, vhostName, exchange string, t *TopicPermission) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.state.Load()
+	v := st.vhosts[vhostName]
+	if v == nil || v.Deleting {
+		return errNoVhost(vhostName)
+	}
+	old := st.users[userName]
+	if old == nil {
+		return errNoUser(userName)
+	}
+	next := *old
+	next.Topics = nil
+	for _, g := range old.Topics {
+		other := st.vhosts[g.Vhost]
+		replaced := g.Vhost == vhostName && (exchange == "" || g.Exchange == exchange)
+		if !replaced && other != nil && other.ID == g.VhostID {
+			next.Topics = append(next.Topics, g)
+		}
+	}
+	if t != nil {
+		if len(next.Topics) >= MaxTopics {
+			return surgetank.Errorf(surgetank.CodeTooLarge, "user %.60q has %d topic permissions, which is the most; remove some", userName, len(next.Topics))
+		}
+		next.Topics = append(next.Topics, topicGrant{v.ID, v.Name, *t})
+	}
+	return s.putUserRecord(ctx, &next)
+}

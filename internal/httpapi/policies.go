@@ -1,0 +1,180 @@
+package httpapi
+
+import (
+	"net/http"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/policy"
+)
+
+// policies gives the keeper of policies, or says that this server has none.
+func (c *call) policies() (*policy.Broker, error) {
+	if c.api.opts.Policies == nil {
+		return nil, surgetank.Errorf(surgetank.CodeNotFound, "this server has no policies")
+	}
+	return c.api.opts.Policies, nil
+}
+
+func (c *call) listPolicies() error {
+	q, err := c.query("vhost")
+	if err != nil {
+		return err
+	}
+	p, err := c.policies()
+	if err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, map[string]any{"policies": p.Policies(q.Get("vhost"))})
+}
+
+func (c *call) getPolicy() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	return c.showPolicy(http.StatusOK)
+}
+
+func (c *call) showPolicy(status int) error {
+	p, err := c.policies()
+	if err != nil {
+		return err
+	}
+	found, err := p.GetPolicy(c.vhost(), c.params["p"])
+	if err != nil {
+		return err
+	}
+	return c.respond(status, found)
+}
+
+// putPolicy makes a policy or replaces it whole. When it answers, every queue has what results.
+func (c *call) putPolicy() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	p, err := c.policies()
+	if err != nil {
+		return err
+	}
+	f, err := c.object()
+	if err != nil {
+		return err
+	}
+	want := policy.Policy{
+		Vhost: c.vhost(), Name: c.params["p"], Pattern: f.text("pattern", policy.MaxPatternLen),
+		ApplyTo: policy.Target(f.text("apply_to", 20)), Priority: int(f.integer("priority", -policy.MaxPriority, policy.MaxPriority, 0)),
+	}
+	f.need("pattern")
+	f.need("settings")
+	if v, ok := f.take("settings"); ok {
+		if want.Settings, ok = v.(map[string]any); !ok {
+			f.fail("settings", "want an object of settings")
+		}
+	}
+	if err := f.done(); err != nil {
+		return err
+	}
+	created, err := p.PutPolicy(c.r.Context(), want)
+	if err != nil {
+		return err
+	}
+	return c.showPolicy(createdStatus(created))
+}
+
+func (c *call) deletePolicy() error {
+	p, err := c.policies()
+	if err != nil {
+		return err
+	}
+	return c.deleted(func() error { return p.DeletePolicy(c.r.Context(), c.vhost(), c.params["p"]) })
+}
+
+func (c *call) listTopicPermissions() error {
+	q, err := c.query("user", "vhost")
+	if err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, map[string]any{"topic_permissions": c.api.opts.Auth.TopicPermissions(q.Get("user"), q.Get("vhost"))})
+}
+
+func (c *call) putTopicPermission() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	f, err := c.object()
+	if err != nil {
+		return err
+	}
+	t := auth.TopicPermission{Exchange: c.params["x"]}
+	for name, into := range map[string]*string{"write": &t.Write, "read": &t.Read} {
+		f.need(name)
+		*into = f.text(name, auth.MaxPatternLen)
+	}
+	if err := f.done(); err != nil {
+		return err
+	}
+	if err := c.api.opts.Auth.PutTopicPermission(c.r.Context(), c.params["u"], c.vhost(), t); err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, auth.TopicPermissionInfo{User: c.params["u"], Vhost: c.vhost(), TopicPermission: t})
+}
+
+func (c *call) deleteTopicPermission() error {
+	return c.deleted(func() error {
+		return c.api.opts.Auth.DeleteTopicPermission(c.r.Context(), c.params["u"], c.vhost(), c.params["x"])
+	})
+}
+
+// limit reads a limit that may be left out: then there is none.
+func (f *fields) limit(name string) *int {
+	if !f.has(name) {
+		f.known = append(f.known, name)
+		return nil
+	}
+	n := int(f.integer(name, 0, auth.MaxLimit, 0))
+	return &n
+}
+
+func (c *call) putVhostLimits() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	f, err := c.object()
+	if err != nil {
+		return err
+	}
+	l := auth.VhostLimits{MaxConnections: f.limit("max_connections"), MaxQueues: f.limit("max_queues")}
+	if err := f.done(); err != nil {
+		return err
+	}
+	if err := c.api.opts.Auth.PutVhostLimits(c.r.Context(), c.params["v"], l); err != nil {
+		return err
+	}
+	v, err := c.api.opts.Auth.GetVhost(c.params["v"])
+	if err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, v)
+}
+
+func (c *call) putUserLimits() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	f, err := c.object()
+	if err != nil {
+		return err
+	}
+	l := auth.UserLimits{MaxConnections: f.limit("max_connections"), MaxChannels: f.limit("max_channels")}
+	if err := f.done(); err != nil {
+		return err
+	}
+	if err := c.api.opts.Auth.PutUserLimits(c.r.Context(), c.params["u"], l); err != nil {
+		return err
+	}
+	u, err := c.api.opts.Auth.GetUser(c.params["u"])
+	if err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, u)
+}

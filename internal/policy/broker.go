@@ -1,0 +1,251 @@
+package policy
+
+import (
+	"context"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/auth"
+)
+
+// Broker is a surgetank.Broker whose queues come under policies and under the limits of their virtual hosts. Open makes one; a
+// plain broker has at most one in front, shared by its doors. All methods may be called by many goroutines.
+//
+// Declarations hold gate shared from looking at the policies to the end; a change of policies takes it alone to swap them,
+// and then goes over the queues. So each queue is declared either under the new policies or before that
+// walk begins. A queue's own turn, of a declaration or the walk, is its stripe lock.
+type Broker struct {
+	surgetank.Broker
+	auth *auth.Store
+	log  *slog.Logger
+
+	change sync.Mutex // one change of policies at a time
+	gate   sync.RWMutex
+	all    atomic.Pointer[set]
+
+	stripes [64]sync.Mutex
+	making  sync.Mutex // held while a queue is made in a virtual host with a limit, so that they are counted one by one
+
+	mu       sync.RWMutex
+	under    map[string]own // by full name: the queues that a policy has changed
+	watchers map[*func()]struct{}
+}
+
+// own is what a queue was declared with.
+type own struct {
+	id     uint64 // of the queue; another queue of the name is not meant
+	config surgetank.QueueConfig
+	policy string // that changes it now
+}
+
+var stripeSeed = maphash.MakeSeed()
+
+func (b *Broker) lock(queue string) (unlock func()) {
+	m := &b.stripes[maphash.String(stripeSeed, queue)%uint64(len(b.stripes))]
+	m.Lock()
+	return m.Unlock
+}
+
+func (b *Broker) owned(queue string) (own, bool) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	o, ok := b.under[queue]
+	return o, ok
+}
+
+// Watch has f called after every change of policies, when all queues have their new settings. f must not change
+// policies.
+func (b *Broker) Watch(f func()) (stop func()) {
+	key := &f
+	b.mu.Lock()
+	b.watchers[key] = struct{}{}
+	b.mu.Unlock()
+	return func() {
+		b.mu.Lock()
+		delete(b.watchers, key)
+		b.mu.Unlock()
+	}
+}
+
+// tell calls those who watch.
+func (b *Broker) tell() {
+	b.mu.RLock()
+	list := make([]func(), 0, len(b.watchers))
+	for f := range b.watchers {
+		list = append(list, *f)
+	}
+	b.mu.RUnlock()
+	for _, f := range list {
+		f()
+	}
+}
+
+// DeclareQueue makes or changes a queue; what is declared and the queue's policy combine. See surgetank.Broker.
+func (b *Broker) DeclareQueue(ctx context.Context, name string, c surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
+	b.gate.RLock()
+	defer b.gate.RUnlock()
+	vhost, plain := surgetank.SplitName(name)
+	p := b.match(vhost, Queues, plain)
+	_, limited := b.auth.QueueLimit(vhost)
+	_, has := b.owned(name)
+	if p == nil && !has && !limited {
+		return b.Broker.DeclareQueue(ctx, name, c, mode)
+	}
+	if limited {
+		b.making.Lock()
+		defer b.making.Unlock()
+	}
+	defer b.lock(name)()
+	now, err := b.Broker.Queue(ctx, name)
+	switch surgetank.CodeOf(err) {
+	case "":
+		switch mode {
+		case surgetank.DeclareIfAbsent:
+			return b.dress(now), false, nil
+		case surgetank.DeclareNew:
+			return b.Broker.DeclareQueue(ctx, name, c, mode) // which says that it exists
+		}
+		if err := c.Validate(); err != nil {
+			return surgetank.QueueInfo{}, false, err
+		}
+		info, err := b.set(ctx, now, c, c.Paused, p)
+		return info, false, err
+	case surgetank.CodeNotFound:
+	default:
+		return surgetank.QueueInfo{}, false, err
+	}
+	if mode != surgetank.DeclareUpdate {
+		if err := b.room(ctx, vhost, plain); err != nil {
+			return surgetank.QueueInfo{}, false, err
+		}
+	}
+	// It is made as it was declared, and gets its policy in a second step. The caller knows of it after both only, and a
+	// crash in between is made good when the Broker opens.
+	info, created, err := b.Broker.DeclareQueue(ctx, name, c, mode)
+	if err != nil || p == nil || !created {
+		return info, created, err
+	}
+	info, err = b.set(ctx, info, c, c.Paused, p)
+	return info, true, err
+}
+
+// room refuses a queue that a virtual host has no room for. It counts all queues, which is done for virtual hosts with a limit only.
+func (b *Broker) room(ctx context.Context, vhost, name string) error {
+	limit, limited := b.auth.QueueLimit(vhost)
+	if !limited {
+		return nil
+	}
+	queues, err := b.Broker.Queues(ctx)
+	if err != nil {
+		return err
+	}
+	n := 0
+	for i := range queues {
+		if v, _ := surgetank.SplitName(queues[i].Name); v == vhost {
+			n++
+		}
+	}
+	if n < limit {
+		return nil
+	}
+	return surgetank.Errorf(surgetank.CodeFull, "cannot declare queue '%.60s': queue limit in vhost '%.60s' (%d) is reached; remove some, or have the limit raised", name, vhost, limit)
+}
+
+// set gives a queue the settings that c and a policy, which may be nil, make together. The caller holds the queue's stripe.
+func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.QueueConfig, paused bool, p *compiled) (surgetank.QueueInfo, error) {
+	old, has := b.owned(now.Name)
+	has = has && old.id == now.ID
+	c.Paused = false
+	result := c
+	if p != nil {
+		vhost, _ := surgetank.SplitName(now.Name)
+		result = p.rules.effective(vhost, c)
+		if IsPassage(result.DeadLetter) {
+			if _, _, err := b.Broker.DeclareQueue(ctx, result.DeadLetter, PassageConfig, surgetank.DeclareIfAbsent); err != nil {
+				return now, err
+			}
+		}
+		// What was declared is on record before the queue loses it.
+		if !has || old.config != c {
+			if err := b.saveOwn(ctx, now.Name, own{id: now.ID, config: c}); err != nil {
+				return now, err
+			}
+		}
+	}
+	result.Paused = paused
+	if result.WithDefaults() != now.Config.WithDefaults() {
+		info, _, err := b.Broker.DeclareQueue(ctx, now.Name, result, surgetank.DeclareUpdate)
+		if err != nil {
+			return now, err
+		}
+		now = info
+	}
+	if p == nil {
+		b.forget(ctx, now.Name)
+		return now, nil
+	}
+	b.mu.Lock()
+	b.under[now.Name] = own{now.ID, c, p.Name}
+	b.mu.Unlock()
+	return b.dress(now), nil
+}
+
+// forget drops the record of a queue that no policy changes any more. When that fails it stays behind, and does no harm: it says
+// what the queue has.
+func (b *Broker) forget(ctx context.Context, name string) {
+	b.mu.Lock()
+	_, has := b.under[name]
+	delete(b.under, name)
+	b.mu.Unlock()
+	if !has {
+		return
+	}
+	if err := b.Broker.SetMeta(ctx, Namespace, ownKey(name), nil); err != nil {
+		b.log.Warn("the record of a queue's declaration could not be removed; it is void, and goes when the server starts next", "queue", name, "err", err)
+	}
+}
+
+// DeleteQueue removes a queue. See surgetank.Broker.
+func (b *Broker) DeleteQueue(ctx context.Context, name string, opts surgetank.DeleteOptions) (int64, error) {
+	if _, has := b.owned(name); has {
+		defer b.lock(name)()
+	}
+	n, err := b.Broker.DeleteQueue(ctx, name, opts)
+	if err == nil {
+		b.forget(ctx, name)
+	}
+	return n, err
+}
+
+// dress adds to a queue's figures what its policy did.
+func (b *Broker) dress(i surgetank.QueueInfo) surgetank.QueueInfo {
+	o, has := b.owned(i.Name)
+	if !has || o.id != i.ID {
+		return i
+	}
+	c := o.config
+	c.Paused = i.Config.Paused
+	i.Policy, i.Own = o.policy, &c
+	return i
+}
+
+// Queue reads one queue. See surgetank.Broker.
+func (b *Broker) Queue(ctx context.Context, name string) (surgetank.QueueInfo, error) {
+	i, err := b.Broker.Queue(ctx, name)
+	if err != nil {
+		return i, err
+	}
+	return b.dress(i), nil
+}
+
+// Queues reads all queues. See surgetank.Broker.
+func (b *Broker) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
+	list, err := b.Broker.Queues(ctx)
+	for i := range list {
+		list[i] = b.dress(list[i])
+	}
+	return list, err
+}

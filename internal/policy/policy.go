@@ -1,0 +1,95 @@
+package policy
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Limits of policies.
+const (
+	MaxPatternLen = 1024 // bytes
+	MaxPolicies   = 1024 // of a virtual host
+	MaxPriority   = 1 << 30
+)
+
+// Target is what a policy applies to.
+type Target string
+
+// Targets of policies.
+const (
+	Queues    Target = "queues"
+	Exchanges Target = "exchanges"
+	All       Target = "all"
+)
+
+// Policy is one policy as an operator writes it, and as the doors show it.
+type Policy struct {
+	Vhost    string         `json:"vhost"`
+	Name     string         `json:"name"`
+	Pattern  string         `json:"pattern"`  // RE2, found anywhere in a name unless it has anchors of its own
+	ApplyTo  Target         `json:"apply_to"` // empty: All
+	Priority int            `json:"priority"` // the highest that matches applies; of equal ones the first by name
+	Settings map[string]any `json:"settings"` // see Keys
+}
+
+// compiled is a Policy ready to apply. It is immutable.
+type compiled struct {
+	Policy
+	vhostID string // of the life of the virtual host that it was made in
+	pattern *regexp.Regexp
+	rules   rules
+}
+
+// compile checks a policy. Errors are CodeInvalid and name the field at fault.
+func compile(p Policy) (*compiled, error) {
+	if err := surgetank.ValidateName("policy", p.Name); err != nil {
+		return nil, err
+	}
+	if p.ApplyTo == "" {
+		p.ApplyTo = All
+	}
+	switch p.ApplyTo {
+	case Queues, Exchanges, All:
+	default:
+		return nil, surgetank.FieldErrorf("apply_to", "apply_to: want queues, exchanges or all, not %.40q", string(p.ApplyTo))
+	}
+	if p.Pattern == "" {
+		return nil, surgetank.FieldErrorf("pattern", `pattern: it is missing; ".*" matches every name`)
+	}
+	if len(p.Pattern) > MaxPatternLen {
+		return nil, surgetank.FieldErrorf("pattern", "pattern: it has %d bytes; at most %d are allowed", len(p.Pattern), MaxPatternLen)
+	}
+	if p.Priority < -MaxPriority || p.Priority > MaxPriority {
+		return nil, surgetank.FieldErrorf("priority", "priority: want a number between %d and %d, not %d", -MaxPriority, MaxPriority, p.Priority)
+	}
+	re, err := regexp.Compile(p.Pattern)
+	if err != nil {
+		return nil, surgetank.FieldErrorf("pattern", "pattern: it is not a regular expression (RE2): %v", err)
+	}
+	r, err := parseSettings(p.Settings)
+	if err != nil {
+		return nil, err
+	}
+	if p.ApplyTo == Queues && r.door.HasAlternate && len(p.Settings) == 1 {
+		return nil, surgetank.FieldErrorf("settings.alternate-exchange", "settings.alternate-exchange: queues have none; let the policy apply to exchanges")
+	}
+	return &compiled{Policy: p, pattern: re, rules: r}, nil
+}
+
+// covers tells whether the policy is for a queue or exchange of this name.
+func (c *compiled) covers(what Target, name string) bool {
+	return (c.ApplyTo == what || c.ApplyTo == All) && c.pattern.MatchString(name)
+}
+
+// before is the order in which policies are asked.
+func (c *compiled) before(o *compiled) int {
+	if c.Priority != o.Priority {
+		if c.Priority > o.Priority {
+			return -1
+		}
+		return 1
+	}
+	return strings.Compare(c.Name, o.Name)
+}

@@ -1,0 +1,369 @@
+package policy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/settings"
+)
+
+func TestTheTableHasEverySetting(t *testing.T) {
+	var want []string
+	for _, p := range settings.Paths() {
+		if refused[p] == "" {
+			want = append(want, p)
+		}
+	}
+	var have []string
+	for _, s := range table {
+		have = append(have, s.path)
+	}
+	if !reflect.DeepEqual(have, want) {
+		t.Errorf("the table has %v, settings are %v", have, want)
+	}
+}
+
+func tree(t *testing.T, text string) map[string]any {
+	t.Helper()
+	var m map[string]any
+	if err := json.Unmarshal([]byte(text), &m); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestSettingsOfPolicies(t *testing.T) {
+	for text, want := range map[string]string{
+		`{}`:                           "there are none",
+		`{"nope":1}`:                   `"nope" is not a setting`,
+		`{"transient":true}`:           "decided when it is declared",
+		`{"paused":true}`:              "operator",
+		`{"ttl":"1h","message-ttl":5}`: "same setting as message-ttl",
+		`{"dead_letter":"d","dead-letter-exchange":"x"}`: "same setting",
+		`{"message-ttl":-1}`:                             "settings.message-ttl",
+		`{"message-ttl":"x"}`:                            "settings.message-ttl",
+		`{"message-ttl":1.5}`:                            "settings.message-ttl",
+		`{"max-length":0}`:                               "settings.max-length",
+		`{"expires":0}`:                                  "settings.expires",
+		`{"overflow":"explode"}`:                         "settings.overflow",
+		`{"dead-letter-exchange":5}`:                     "settings.dead-letter-exchange",
+		`{"federation-upstream":"x"}`:                    "no federation",
+		`{"retry":{"max_attempts":0}}`:                   "settings.retry.max_attempts",
+		`{"retry":5}`:                                    "settings.retry",
+		`{"dead-letter-exchange":"` + strings.Repeat("x", 300) + `"}`: "settings.dead-letter-exchange",
+	} {
+		_, err := compile(Policy{Name: "p", Pattern: ".", Settings: tree(t, text)})
+		var e *surgetank.Error
+		if !errors.As(err, &e) || e.Code != surgetank.CodeInvalid || !strings.Contains(e.Message, want) {
+			t.Errorf("%s: %v, want one with %q", text, err, want)
+		}
+	}
+	for _, p := range []Policy{
+		{Name: "", Pattern: "."}, {Name: "p"}, {Name: "p", Pattern: "("}, {Name: "p", Pattern: ".", ApplyTo: "shovels"},
+		{Name: "p", Pattern: strings.Repeat("a", MaxPatternLen+1)}, {Name: "p", Pattern: ".", Priority: MaxPriority + 1},
+	} {
+		p.Settings = map[string]any{"ttl": "1h"}
+		if _, err := compile(p); surgetank.CodeOf(err) != surgetank.CodeInvalid {
+			t.Errorf("%+v: %v", p, err)
+		}
+	}
+	if _, err := compile(Policy{Name: "p", Pattern: ".", Settings: tree(t, `{"ha-mode":"all","queue-mode":"lazy","max-length":5}`)}); err != nil {
+		t.Errorf("keys about replication: %v", err)
+	}
+}
+
+// Every combination of what a queue says of a limit or setting with what a policy says.
+func TestEffective(t *testing.T) {
+	dlx := surgetank.QueueConfig{Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1}, DeadLetter: Passage("/"), Overflow: surgetank.OverflowDeadLetter}
+	rabbit := surgetank.QueueConfig{Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1}, DeadLetter: surgetank.DeadLetterDrop, Overflow: surgetank.OverflowDropOldest}
+	with := func(c surgetank.QueueConfig, change func(*surgetank.QueueConfig)) surgetank.QueueConfig {
+		change(&c)
+		return c
+	}
+	plain := surgetank.QueueConfig{}
+	for _, c := range []struct {
+		name, settings string
+		own, want      surgetank.QueueConfig
+	}{
+		{"limit where none was", `{"ttl":"1m"}`, plain, with(plain, func(c *config) { c.TTL = time.Minute })},
+		{"the policy's limit is lower", `{"ttl":"1m"}`, surgetank.QueueConfig{TTL: time.Hour}, surgetank.QueueConfig{TTL: time.Minute}},
+		{"the queue's limit is lower", `{"message-ttl":60000}`, surgetank.QueueConfig{TTL: time.Second}, surgetank.QueueConfig{TTL: time.Second}},
+		{"attempts without limit", `{"delivery-limit":2}`, rabbit, with(rabbit, func(c *config) { c.Retry.MaxAttempts = 3 })},
+		{"attempts by default", `{"delivery-limit":50}`, plain.WithDefaults(), with(plain.WithDefaults(), func(c *config) { c.Retry.MaxAttempts = 51 })},
+		{"attempts said", `{"delivery-limit":50}`, with(plain, func(c *config) { c.Retry.MaxAttempts = 3 }), with(plain, func(c *config) { c.Retry.MaxAttempts = 3 })},
+		{"the declaration wins", `{"group_by":"routing_key","overflow":"reject"}`, surgetank.QueueConfig{GroupBy: "header:a", Overflow: surgetank.OverflowDeadLetter},
+			surgetank.QueueConfig{GroupBy: "header:a", Overflow: surgetank.OverflowDeadLetter}},
+		{"defaults give way", `{"group_by":"routing_key","overflow":"reject-publish"}`, rabbit,
+			with(rabbit, func(c *config) { c.GroupBy, c.Overflow = "routing_key", surgetank.OverflowReject })},
+		{"a dead-letter exchange takes what makes room", `{"dead-letter-exchange":"x"}`, rabbit, dlx},
+		{"and so it does when drop-head is said", `{"dead-letter-exchange":"x","overflow":"drop-head"}`, rabbit, dlx},
+		{"but not what is dropped on purpose", `{"dead-letter-exchange":"x","overflow":"drop_oldest"}`, rabbit, with(dlx, func(c *config) { c.Overflow = surgetank.OverflowDropOldest })},
+		{"a dead-letter exchange of its own", `{"dead-letter-exchange":"y"}`, dlx, dlx},
+		{"a queue for dead letters", `{"dead_letter":"d"}`, rabbit, with(rabbit, func(c *config) { c.DeadLetter = "d" })},
+		{"a burst follows its rate", `{"level":{"rate":10}}`, surgetank.QueueConfig{Level: surgetank.LevelConfig{Rate: 1000}}.WithDefaults(),
+			with(plain.WithDefaults(), func(c *config) { c.Level.Rate = 10 })},
+	} {
+		p, err := compile(Policy{Name: "p", Pattern: ".", Settings: tree(t, c.settings)})
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		if got := p.rules.effective("/", c.own); got.WithDefaults() != c.want.WithDefaults() {
+			t.Errorf("%s:\n got %+v\nwant %+v", c.name, got.WithDefaults(), c.want.WithDefaults())
+		}
+	}
+}
+
+// flaky is a broker whose durable steps can be made to fail.
+type flaky struct {
+	surgetank.Broker
+	mu   sync.Mutex
+	fail func(op, name string) error
+}
+
+func (f *flaky) check(op, name string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail == nil {
+		return nil
+	}
+	return f.fail(op, name)
+}
+
+func (f *flaky) SetMeta(ctx context.Context, ns, name string, v []byte) error {
+	if err := f.check("meta", name); err != nil {
+		return err
+	}
+	return f.Broker.SetMeta(ctx, ns, name, v)
+}
+
+func (f *flaky) DeclareQueue(ctx context.Context, name string, c surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
+	if err := f.check("declare", name); err != nil {
+		return surgetank.QueueInfo{}, false, err
+	}
+	return f.Broker.DeclareQueue(ctx, name, c, mode)
+}
+
+type rig struct {
+	t     *testing.T
+	raw   *flaky
+	users *auth.Store
+	*Broker
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	b, err := embedded.Memory(embedded.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	r := &rig{t: t, raw: &flaky{Broker: b}}
+	r.reopen()
+	return r
+}
+
+// reopen is what a restart does.
+func (r *rig) reopen() {
+	r.t.Helper()
+	var err error
+	if r.users, err = auth.Open(r.t.Context(), r.raw); err != nil {
+		r.t.Fatal(err)
+	}
+	if r.Broker, err = Open(r.t.Context(), r.raw, r.users, nil); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) ok(err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) put(vhost, name, pattern string, priority int, settings string) {
+	r.t.Helper()
+	_, err := r.PutPolicy(r.t.Context(), Policy{Vhost: vhost, Name: name, Pattern: pattern, Priority: priority, Settings: tree(r.t, settings)})
+	r.ok(err)
+}
+
+func (r *rig) declare(name string, c surgetank.QueueConfig, mode surgetank.DeclareMode) surgetank.QueueInfo {
+	r.t.Helper()
+	info, _, err := r.DeclareQueue(r.t.Context(), name, c, mode)
+	r.ok(err)
+	return info
+}
+
+// wants checks a queue's time to live as it is in force, the one it was declared with, and its policy.
+func (r *rig) wants(name string, ttl, declared time.Duration, policy string) {
+	r.t.Helper()
+	info, err := r.Queue(r.t.Context(), name)
+	r.ok(err)
+	if info.Config.TTL != ttl || info.Declared().TTL != declared || info.Policy != policy {
+		r.t.Errorf("queue %s: ttl %v declared %v policy %q; want %v, %v, %q", name, info.Config.TTL, info.Declared().TTL, info.Policy, ttl, declared, policy)
+	}
+}
+
+func TestPoliciesComeAndGo(t *testing.T) {
+	r := newRig(t)
+	ctx := t.Context()
+	r.declare("orders.a", surgetank.QueueConfig{TTL: time.Hour}, surgetank.DeclareNew)
+	r.declare("other", surgetank.QueueConfig{}, surgetank.DeclareNew)
+	r.put("/", "low", "^orders", 0, `{"ttl":"1m"}`)
+	r.wants("orders.a", time.Minute, time.Hour, "low")
+	r.wants("other", 0, 0, "")
+	if info := r.declare("orders.b", surgetank.QueueConfig{}, surgetank.DeclareIfAbsent); info.Config.TTL != time.Minute || info.Policy != "low" {
+		t.Errorf("a new queue: %+v", info)
+	}
+	r.put("/", "high", "a$", 5, `{"max-length":7}`) // it applies alone: low's ttl does not
+	r.wants("orders.a", time.Hour, time.Hour, "high")
+	r.wants("orders.b", time.Minute, 0, "low")
+
+	// A queue's own settings change under its policy; a pause is nobody's setting.
+	r.declare("orders.b", surgetank.QueueConfig{TTL: time.Second}, surgetank.DeclareOrUpdate)
+	r.wants("orders.b", time.Second, time.Second, "low")
+	r.ok(r.PauseQueue(ctx, "orders.b", true))
+	r.put("/", "low", "^orders", 0, `{"ttl":"1ms"}`)
+	r.wants("orders.b", time.Millisecond, time.Second, "low")
+	if info, _ := r.Queue(ctx, "orders.b"); !info.Config.Paused || !info.Declared().Paused {
+		t.Error("the queue is no longer paused")
+	}
+	r.reopen()
+	r.wants("orders.a", time.Hour, time.Hour, "high")
+	r.wants("orders.b", time.Millisecond, time.Second, "low")
+
+	r.ok(r.DeletePolicy(ctx, "/", "high"))
+	r.wants("orders.a", time.Millisecond, time.Hour, "low")
+	r.ok(r.DeletePolicy(ctx, "/", "low"))
+	r.wants("orders.a", time.Hour, time.Hour, "")
+	r.wants("orders.b", time.Second, time.Second, "")
+	if err := r.DeletePolicy(ctx, "/", "low"); surgetank.CodeOf(err) != surgetank.CodeNotFound {
+		t.Errorf("deleting it again: %v", err)
+	}
+	if meta, _ := r.raw.Meta(ctx, Namespace); len(meta) != 0 {
+		t.Errorf("%d records are left behind", len(meta))
+	}
+}
+
+// A queue that was deleted and made anew inherits nothing, nor does a virtual host.
+func TestNewLivesInheritNothing(t *testing.T) {
+	r := newRig(t)
+	ctx := t.Context()
+	_, err := r.users.PutVhost(ctx, "v", "")
+	r.ok(err)
+	full := surgetank.FullName("v", "q")
+	r.put("v", "p", ".*", 0, `{"ttl":"1m"}`)
+	r.declare(full, surgetank.QueueConfig{TTL: time.Hour}, surgetank.DeclareNew)
+	// Behind the policies' back, as the end of a virtual host does it.
+	_, err = r.raw.DeleteQueue(ctx, full, surgetank.DeleteOptions{})
+	r.ok(err)
+	r.declare(full, surgetank.QueueConfig{}, surgetank.DeclareNew)
+	r.wants(full, time.Minute, 0, "p")
+
+	r.ok(r.users.DeleteVhost(ctx, "v"))
+	_, err = r.users.PutVhost(ctx, "v", "")
+	r.ok(err)
+	r.declare(full, surgetank.QueueConfig{}, surgetank.DeclareNew)
+	r.wants(full, 0, 0, "")
+	if list := r.Policies(""); len(list) != 0 {
+		t.Errorf("policies of the earlier virtual host: %v", list)
+	}
+	r.reopen()
+	r.wants(full, 0, 0, "")
+	if _, err := r.PutPolicy(ctx, Policy{Vhost: "w", Name: "p", Pattern: ".", Settings: map[string]any{"ttl": "1h"}}); surgetank.CodeOf(err) != surgetank.CodeNotFound {
+		t.Errorf("a policy in no virtual host: %v", err)
+	}
+}
+
+// Whatever durable step fails, or is the last before a crash: after a restart every queue has what its declaration and the policies
+// say, and its declaration is not lost.
+func TestEveryStepMayBeTheLast(t *testing.T) {
+	broken := surgetank.Errorf(surgetank.CodeInternal, "broken")
+	none := func(*rig) {}
+	for _, run := range []struct {
+		name    string
+		prepare func(r *rig)
+		do      func(r *rig) error
+		ttls    []time.Duration // that may be in force afterwards
+	}{
+		{"put", none, func(r *rig) error { return r.minute() }, []time.Duration{time.Hour, time.Minute}},
+		{"change", func(r *rig) { r.put("/", "p", ".", 0, `{"ttl":"1s"}`) }, func(r *rig) error { return r.minute() }, []time.Duration{time.Second, time.Minute}},
+		{"delete", func(r *rig) { r.put("/", "p", ".", 0, `{"ttl":"1m"}`) }, func(r *rig) error { return r.DeletePolicy(r.t.Context(), "/", "p") },
+			[]time.Duration{time.Hour, time.Minute}},
+	} {
+		for step, done := 1, false; !done; step++ {
+			r := newRig(t)
+			r.declare("q", surgetank.QueueConfig{TTL: time.Hour}, surgetank.DeclareNew)
+			run.prepare(r)
+			n := 0
+			r.raw.fail = func(string, string) error {
+				if n++; n >= step {
+					return broken
+				}
+				return nil
+			}
+			err := run.do(r)
+			done = n < step
+			r.raw.fail = nil
+			r.reopen()
+			info, qerr := r.Queue(t.Context(), "q")
+			r.ok(qerr)
+			if !slices.Contains(run.ttls, info.Config.TTL) || info.Declared().TTL != time.Hour {
+				t.Errorf("%s, step %d (%v): ttl %v, declared %v", run.name, step, err, info.Config.TTL, info.Declared().TTL)
+			}
+			if policies := r.Policies("/"); (len(policies) == 1) != (info.Policy == "p") {
+				t.Errorf("%s, step %d: policies %v, the queue's is %q", run.name, step, policies, info.Policy)
+			}
+			if done && err != nil || step > 20 {
+				t.Fatalf("%s: step %d: %v", run.name, step, err)
+			}
+		}
+	}
+}
+
+// minute puts a policy of one minute.
+func (r *rig) minute() error {
+	_, err := r.PutPolicy(r.t.Context(), Policy{Vhost: "/", Name: "p", Pattern: ".", Settings: map[string]any{"ttl": "1m"}})
+	return err
+}
+
+func TestLimitOfQueues(t *testing.T) {
+	r := newRig(t)
+	ctx := t.Context()
+	two := 2
+	r.ok(r.users.PutVhostLimits(ctx, "/", auth.VhostLimits{MaxQueues: &two}))
+	r.declare("a", surgetank.QueueConfig{}, surgetank.DeclareIfAbsent)
+	r.declare("b", surgetank.QueueConfig{}, surgetank.DeclareOrUpdate)
+	_, _, err := r.DeclareQueue(ctx, "c", surgetank.QueueConfig{}, surgetank.DeclareIfAbsent)
+	if surgetank.CodeOf(err) != surgetank.CodeFull || !strings.Contains(err.Error(), "cannot declare queue 'c': queue limit in vhost '/' (2) is reached") {
+		t.Errorf("above the limit: %v", err)
+	}
+	r.declare("a", surgetank.QueueConfig{TTL: time.Hour}, surgetank.DeclareOrUpdate) // those that are there can be changed
+	_, err = r.DeleteQueue(ctx, "a", surgetank.DeleteOptions{})
+	r.ok(err)
+
+	// Of many that come at once no more get in than there is room for.
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			_, _, _ = r.DeclareQueue(ctx, "n"+string(rune('0'+i)), surgetank.QueueConfig{}, surgetank.DeclareIfAbsent)
+		})
+	}
+	wg.Wait()
+	if list, _ := r.Queues(ctx); len(list) != 2 {
+		t.Errorf("%d queues, the limit is 2", len(list))
+	}
+	r.ok(r.users.PutVhostLimits(ctx, "/", auth.VhostLimits{}))
+	r.declare("c", surgetank.QueueConfig{}, surgetank.DeclareIfAbsent)
+}

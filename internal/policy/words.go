@@ -1,0 +1,245 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
+)
+
+// The settings of a policy come in two vocabularies, which may be mixed: the settings of a queue as the configuration
+// file has them (nested maps, "retry: {max_attempts: 5}"), and the keys that RabbitMQ's policies have.
+
+// Door is what a policy asks of the door that can do it.
+type Door struct {
+	Expires          time.Duration // an unused queue is deleted after it; 0: never
+	HasDeadLetter    bool
+	DeadLetter       string // exchange
+	HasDeadLetterKey bool
+	DeadLetterKey    string
+	Overflow         string        // as it was written; "" when the policy says nothing
+	AckTimeout       time.Duration // 0: the server's
+	Backoff          bool          // what is given back waits before it is tried again
+	HasAlternate     bool
+	Alternate        string // exchange
+}
+
+// rules are a policy's settings, read.
+type rules struct {
+	config   surgetank.QueueConfig // dead_letter without its virtual host
+	given    map[string]bool       // the settings of config that the policy names, by path
+	door     Door
+	dropHead bool // the oldest make room, and are dead-lettered where there is somewhere to
+}
+
+const maxMillis = 315360000000 // ten years
+
+// word is one key of RabbitMQ's.
+type word struct {
+	key   string
+	is    string // the queue setting that it is another word for; "" when it is a door's
+	least int64
+	most  int64 // 0: the value is text
+	read  func(r *rules, n int64, s string) error
+}
+
+var words = []word{
+	{"message-ttl", "ttl", 0, maxMillis, func(r *rules, n int64, _ string) error {
+		r.config.TTL = max(millis(n), time.Millisecond) // 0 means none to a queue
+		return nil
+	}},
+	{"max-length", "max_messages", 1, math.MaxInt64, func(r *rules, n int64, _ string) error { r.config.MaxMessages = n; return nil }},
+	{"max-length-bytes", "max_bytes", 1, math.MaxInt64, func(r *rules, n int64, _ string) error { r.config.MaxBytes = n; return nil }},
+	{"delivery-limit", "retry.max_attempts", 0, 1<<30 - 1, func(r *rules, n int64, _ string) error {
+		r.config.Retry.MaxAttempts = int(n) + 1
+		return nil
+	}},
+	{"expires", "", 1, maxMillis, func(r *rules, n int64, _ string) error { r.door.Expires = millis(n); return nil }},
+	{"consumer-timeout", "", 1, maxMillis, func(r *rules, n int64, _ string) error { r.door.AckTimeout = millis(n); return nil }},
+	{"dead-letter-exchange", "dead_letter", 0, 0, func(r *rules, _ int64, s string) error {
+		r.door.HasDeadLetter, r.door.DeadLetter = true, s
+		return nil
+	}},
+	{"dead-letter-routing-key", "", 0, 0, func(r *rules, _ int64, s string) error {
+		r.door.HasDeadLetterKey, r.door.DeadLetterKey = true, s
+		return nil
+	}},
+	{"alternate-exchange", "", 0, 0, func(r *rules, _ int64, s string) error {
+		r.door.HasAlternate, r.door.Alternate = true, s
+		return nil
+	}},
+}
+
+// overflowWords are RabbitMQ's values of "overflow", a key that both vocabularies have.
+var overflowWords = map[string]surgetank.Overflow{
+	"drop-head": surgetank.OverflowDropOldest, "reject-publish": surgetank.OverflowReject, "reject-publish-dlx": surgetank.OverflowReject,
+}
+
+// idle are keys about replication and storage that mean nothing on one durable server. They are taken, so that
+// definitions written for a cluster can be loaded.
+var idle = []string{"queue-mode", "queue-version", "queue-master-locator", "queue-leader-locator", "initial-cluster-size", "target-group-size", "max-in-memory-length", "max-in-memory-bytes",
+	"ha-mode", "ha-params", "ha-sync-mode", "ha-sync-batch-size", "ha-promote-on-shutdown", "ha-promote-on-failure"}
+
+// refused are settings that a policy cannot set, and why.
+var refused = map[string]string{
+	"transient":               "whether a queue survives a restart is decided when it is declared",
+	"paused":                  "pausing is an operator's decision of the moment; use queue pause",
+	"federation-upstream":     "this server has no federation",
+	"federation-upstream-set": "this server has no federation",
+	"max-age":                 "this server has no streams",
+}
+
+// Keys lists what a policy can set, queue settings first.
+func Keys() []string {
+	var list []string
+	for _, p := range settings.Paths() {
+		if refused[p] == "" {
+			list = append(list, p)
+		}
+	}
+	for _, w := range words {
+		list = append(list, w.key)
+	}
+	return list
+}
+
+func millis(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+
+// parseSettings reads a policy's settings. Errors name the key by its path below "settings".
+func parseSettings(tree map[string]any) (r rules, err error) {
+	r.given = map[string]bool{}
+	if len(tree) == 0 {
+		return r, bad("", "there are none; a policy without settings does nothing")
+	}
+	plain := maps.Clone(tree)
+	from := map[string]string{} // setting → the key that set it
+	for _, key := range slices.Sorted(maps.Keys(tree)) {
+		v := tree[key]
+		if why := refused[key]; why != "" {
+			return r, bad(key, "a policy cannot set it: %s", why)
+		}
+		if slices.Contains(idle, key) {
+			delete(plain, key)
+			continue
+		}
+		if key == "overflow" {
+			if err := r.overflow(v, plain); err != nil {
+				return r, err
+			}
+			continue
+		}
+		i := slices.IndexFunc(words, func(w word) bool { return w.key == key })
+		if i < 0 {
+			continue
+		}
+		delete(plain, key)
+		if err := r.word(&words[i], v); err != nil {
+			return r, err
+		}
+		if is := words[i].is; is != "" {
+			from[is] = key
+		}
+	}
+	own, err := settings.Decode(plain)
+	if err != nil {
+		return r, below(err)
+	}
+	for _, path := range pathsIn(plain, "") {
+		if other := from[path]; other != "" {
+			return r, bad(path, "it is the same setting as %s; keep one of them", other)
+		}
+		fieldOf(path).copy(&r.config, &own)
+		r.given[path] = true
+	}
+	r.door.Backoff = r.given["retry.initial"] && r.config.Retry.Initial > 0
+	for path := range from {
+		if path != "dead_letter" { // that is a door's
+			r.given[path] = true
+		}
+	}
+	return r, nil
+}
+
+func (r *rules) word(w *word, v any) error {
+	if w.most == 0 {
+		s, ok := v.(string)
+		if !ok || len(s) > surgetank.MaxNameLen {
+			return bad(w.key, "want the text of a name")
+		}
+		return w.read(r, 0, s)
+	}
+	n, ok := whole(v)
+	if !ok || n < w.least || n > w.most {
+		return bad(w.key, "want a whole number of at least %d, and at most %d", w.least, w.most)
+	}
+	return w.read(r, n, "")
+}
+
+// overflow reads RabbitMQ's words for it, and leaves the queue's own to the settings of queues.
+func (r *rules) overflow(v any, plain map[string]any) error {
+	s, _ := v.(string)
+	o, is := overflowWords[s]
+	if !is {
+		return nil
+	}
+	delete(plain, "overflow")
+	r.config.Overflow, r.given["overflow"] = o, true
+	r.door.Overflow = s
+	r.dropHead = s == "drop-head"
+	return nil
+}
+
+// whole reads a whole number as YAML and JSON decoders give it.
+func whole(v any) (int64, bool) {
+	switch n := v.(type) {
+	case int:
+		return int64(n), true
+	case int64:
+		return n, true
+	case uint64:
+		return int64(n), n <= math.MaxInt64
+	case float64:
+		return int64(n), n == math.Trunc(n) && math.Abs(n) < 1<<53
+	case interface{ Int64() (int64, error) }: // json.Number
+		i, err := n.Int64()
+		return i, err == nil
+	}
+	return 0, false
+}
+
+// pathsIn lists the leaves of a tree of settings that was decoded without an error.
+func pathsIn(tree map[string]any, prefix string) []string {
+	var list []string
+	for _, key := range slices.Sorted(maps.Keys(tree)) {
+		if inner, ok := tree[key].(map[string]any); ok {
+			list = append(list, pathsIn(inner, prefix+key+".")...)
+		} else {
+			list = append(list, prefix+key)
+		}
+	}
+	return list
+}
+
+const inSettings = "settings"
+
+func bad(key, why string, args ...any) error {
+	field := strings.TrimSuffix(inSettings+"."+key, ".")
+	return surgetank.FieldErrorf(field, "%s: %s", field, fmt.Sprintf(why, args...))
+}
+
+// below puts the errors of settings under "settings".
+func below(err error) error {
+	var e *surgetank.Error
+	if !errors.As(err, &e) || e.Field == "" {
+		return err
+	}
+	c := *e
+	c.Field, c.Message = inSettings+"."+e.Field, inSettings+"."+e.Message
+	return &c
+}

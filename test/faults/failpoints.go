@@ -1,0 +1,208 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// failpointServer builds a server that ends at a named place of its code, with a log of small files, and gives the names.
+func (r *run) failpointServer(ctx context.Context) (names []string, err error) {
+	binary, err := r.variant(ctx, "failpoints", "failpoints", smallLog)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, binary)
+	cmd.Env = append(os.Environ(), "SURGETANK_FAILPOINT=list")
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("listing the points: %w", err)
+	}
+	r.server.binary = binary
+	return strings.Split(strings.TrimSpace(string(out)), "\n"), nil
+}
+
+// reachPoint starts the server with a point armed and lets it end there: while it starts, under load, or when it is asked to stop. It tells
+// whether it did. The server is left ended.
+func (r *run) reachPoint(ctx context.Context, point string, n int, action string, within time.Duration) (bool, error) {
+	r.server.kill()
+	r.server.env = []string{fmt.Sprintf("SURGETANK_FAILPOINT=%s=%d=%s", point, n, action)}
+	defer func() { r.server.env = nil }()
+	met := func() bool {
+		r.server.mu.Lock()
+		defer r.server.mu.Unlock()
+		return r.server.code != 0 // -1 after the kill, 2 after the panic
+	}
+	switch err := r.server.start(ctx); {
+	case errors.Is(err, errNotReady):
+		if !met() {
+			return false, fmt.Errorf("the server ended with exit code 0 before it was ready, with the point %q armed", point)
+		}
+		r.inject(action + " at " + point)
+		return true, nil
+	case err != nil:
+		return false, err
+	}
+	limit, cancel := context.WithTimeout(ctx, within)
+	_, err := r.server.wait(limit)
+	cancel()
+	if err != nil { // it lives: the point may be one of the stop
+		r.server.signal(syscall.SIGTERM)
+		if _, err := r.server.wait(ctx); err != nil {
+			return false, err
+		}
+	}
+	if !met() {
+		return false, nil
+	}
+	r.inject(action + " at " + point)
+	return true, nil
+}
+
+// points ends the server at each point in turn, on one data directory: from each end the next start recovers with the next point armed, and
+// now and then with none. Points of a new log are reached in directories of their own.
+func (r *run) points(ctx context.Context, names []string, within time.Duration) error {
+	reached := map[string]int{}
+	rounds := r.times(1, 20)
+	for round := range rounds {
+		for k, point := range names {
+			action := []string{"kill", "panic"}[(k+round)%2]
+			n := 1
+			if ofTail(point) { // leave such an end behind
+				if _, err := r.reachPoint(ctx, "log: a batch is synced", 5+r.rng.IntN(20), "kill", within); err != nil {
+					return err
+				}
+			}
+			if often(point) && round%2 == 0 {
+				n = 1 + r.rng.IntN(40)
+			}
+			met, err := r.reachPoint(ctx, point, n, action, within)
+			if err == nil && !met && n > 1 {
+				met, err = r.reachPoint(ctx, point, 1, action, within)
+			}
+			if err != nil {
+				return err
+			}
+			if met {
+				reached[point]++
+			}
+			if k%3 != 2 {
+				continue
+			}
+			if err := r.server.start(ctx); err != nil {
+				return fmt.Errorf("starting after the server ended at %q: %w: %s", point, err, r.server.words(500))
+			}
+			if !r.progress(ctx, 10, 10*time.Second) {
+				r.fail("progress", "nothing was confirmed for 10 s after the server ended at %q", point)
+			}
+		}
+	}
+	var missed []string
+	for _, point := range names {
+		if reached[point] == 0 {
+			missed = append(missed, point)
+		}
+	}
+	r.note("%d of %d points were reached", len(reached), len(names))
+	if len(missed) > 0 {
+		r.note("not reached: %s", strings.Join(missed, "; "))
+	}
+	if len(missed) > len(names)/10 {
+		r.fail("points", "%d of %d points were not reached", len(missed), len(names))
+	}
+	if !r.server.alive() {
+		return r.server.start(ctx)
+	}
+	return nil
+}
+
+// often tells points that are passed many times a second.
+func often(point string) bool {
+	return strings.HasPrefix(point, "turn:") || strings.HasPrefix(point, "log: a batch") || strings.HasPrefix(point, "log: a mark")
+}
+
+func ofSinks(point string) bool { return strings.HasPrefix(point, "sink:") }
+
+func ofNewLog(point string) bool {
+	return strings.Contains(point, "a new log") || strings.HasPrefix(point, "reserve:")
+}
+
+// ofTail tells points that a start passes only when the log's end was written and not yet marked as synced.
+func ofTail(point string) bool {
+	return strings.HasPrefix(point, "open: the") && (strings.Contains(point, "tail") || strings.Contains(point, "cut"))
+}
+
+// endAtPoints is the row of the log, the broker and the stop.
+func endAtPoints(ctx context.Context, r *run) error {
+	names, err := r.failpointServer(ctx)
+	if err != nil {
+		return err
+	}
+	for _, point := range names {
+		if ofNewLog(point) {
+			if err := r.endAtCreation(ctx, point); err != nil {
+				return err
+			}
+		}
+	}
+	var chosen []string
+	for _, point := range names {
+		if !ofSinks(point) && !ofNewLog(point) {
+			chosen = append(chosen, point)
+		}
+	}
+	if err := r.begin(ctx, loadOptions{size: 24000, pause: 3 * time.Millisecond, publishers: 2, consumers: 6, amqp: 2}); err != nil {
+		return err
+	}
+	if err := r.points(ctx, chosen, 1500*time.Millisecond); err != nil {
+		return err
+	}
+	return r.end(ctx)
+}
+
+// endAtCreation ends the server while it makes its log; the next start must find either none or a whole one.
+func (r *run) endAtCreation(ctx context.Context, point string) error {
+	data := r.server.data
+	r.server.data = filepath.Join(r.dir, "new-"+strings.Map(func(c rune) rune {
+		if c >= 'a' && c <= 'z' {
+			return c
+		}
+		return '-'
+	}, point))
+	defer func() { r.server.data = data }()
+	met, err := r.reachPoint(ctx, point, 1, "kill", time.Second)
+	if err != nil {
+		return err
+	}
+	if !met {
+		r.fail("points", "the point %q was not reached by a new log", point)
+	}
+	if err := r.server.start(ctx); err != nil {
+		r.fail("starts", "after the server ended at %q the log could not be opened: %s", point, oneLine(r.server.words(400)))
+	}
+	r.server.kill()
+	return nil
+}
+
+// endSinkAtPoints is the row of sinks: rows once, whatever step the process ended behind.
+func endSinkAtPoints(ctx context.Context, r *run) error {
+	names, err := r.failpointServer(ctx)
+	if err != nil {
+		return err
+	}
+	var chosen []string
+	for _, point := range names {
+		if ofSinks(point) {
+			chosen = append(chosen, point)
+		}
+	}
+	return r.withRows(ctx, func() error { return r.points(ctx, chosen, 3*time.Second) })
+}

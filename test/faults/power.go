@@ -1,0 +1,362 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/surgetank/surgetank/test/faults/powerfs"
+)
+
+// canFuse says what is missing for a file system of our own.
+func canFuse() error {
+	if err := canMount(); err != nil {
+		return err
+	}
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		return fmt.Errorf("needs FUSE (modprobe fuse): %w", err)
+	}
+	return nil
+}
+
+// powerDisk is the disk of a run whose power can be cut. Its methods are for the scenario's goroutine.
+type powerDisk struct {
+	r       *run
+	server  *server // who uses the disk and dies with its power
+	at      string
+	disk    *powerfs.Disk
+	mounted *powerfs.Mounted
+	upon    string // where a file system on a loop device, whose image is on the disk, is mounted; empty: there is none
+}
+
+// powerDisk gives the run's data an empty disk of that kind. The caller closes it before the run is cleaned up.
+func (r *run) powerDisk(name string) (*powerDisk, error) {
+	at := filepath.Join(r.dir, name)
+	if err := os.Mkdir(at, 0o700); err != nil {
+		return nil, err
+	}
+	p := &powerDisk{r: r, server: r.server, at: at, disk: powerfs.New()}
+	var err error
+	if p.mounted, err = p.disk.Mount(at); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// close lets nobody wait for the disk any more and takes it away. Closing twice does no harm.
+func (p *powerDisk) close() {
+	p.disk.SetFault(nil)
+	p.disk.CutNow()
+	p.disk.Release()
+	p.server.kill()
+	if p.upon != "" {
+		_ = syscall.Unmount(p.upon, syscall.MNT_DETACH) // as below
+	}
+	if p.mounted != nil {
+		_ = p.mounted.Unmount() // it goes with the namespace
+		p.mounted = nil
+	}
+}
+
+// powerCut cuts the power of the disk and of the server at once, so that nothing counts that it does later, and mounts what survives.
+func (p *powerDisk) powerCut(s powerfs.Survival) error {
+	p.r.inject("power cut: " + s.String())
+	p.disk.CutNow()
+	next := p.disk.After(s, p.r.rng)
+	p.disk.SetFault(nil)
+	if p.server.alive() {
+		p.server.killGroup() // it ends when the disk lets it go
+	}
+	p.disk.Release()
+	p.server.kill()
+	if p.upon != "" {
+		if err := tool("umount", p.upon); err != nil {
+			return err
+		}
+	}
+	if err := p.mounted.Unmount(); err != nil {
+		return err
+	}
+	p.disk, p.mounted = next, nil
+	var err error
+	if p.mounted, err = next.Mount(p.at); err != nil || p.upon == "" {
+		return err
+	}
+	return tool("mount", "-o", "loop", filepath.Join(p.at, "image"), p.upon)
+}
+
+// ext4 makes an ext4 on a loop device whose image is on the disk, for the server's data. Other processes do what touches the disk, for the reason
+// that powerfs gives.
+func (p *powerDisk) ext4() error {
+	image, upon := filepath.Join(p.at, "image"), filepath.Join(p.r.dir, "ext4")
+	if err := os.Mkdir(upon, 0o700); err != nil {
+		return err
+	}
+	for _, argv := range [][]string{{"truncate", "-s", "192M", image}, {"mkfs.ext4", "-q", "-F", image}, {"sync", image, p.at}, {"mount", "-o", "loop", image, upon}} {
+		if err := tool(argv[0], argv[1:]...); err != nil {
+			return err
+		}
+	}
+	p.upon = upon
+	p.server.data = filepath.Join(upon, "data")
+	return nil
+}
+
+// tool runs a program of the system to its end.
+func tool(name string, args ...string) error {
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w %s", name, strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// start starts the server. When the power is cut meanwhile, it says so; any other error says why the server did not start.
+func (p *powerDisk) start(ctx context.Context) (cut bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	started := make(chan struct{})
+	defer close(started)
+	disk := p.disk
+	watching.Go(func() {
+		select {
+		case <-disk.Off():
+			cancel()
+			disk.Release() // what the server does now is lost anyway
+		case <-started:
+		}
+	})
+	err = p.server.start(ctx)
+	select {
+	case <-disk.Off():
+		return true, nil
+	default:
+		return false, err
+	}
+}
+
+// startAgain starts the server after a power cut, in one of three cases with another one or two in the middle of the recovery.
+func (p *powerDisk) startAgain(ctx context.Context, s powerfs.Survival) error {
+	again := max(0, p.r.rng.IntN(6)-3)
+	for range again {
+		p.disk.CutAfter(1 + p.r.rng.Int64N(25))
+		cut, err := p.start(ctx)
+		if err != nil {
+			return err
+		}
+		if !cut && !p.off(ctx, 5*time.Second) {
+			return errors.New("a server under load did nothing to its disk for 5 s")
+		}
+		if err := p.powerCut(s); err != nil {
+			return err
+		}
+	}
+	_, err := p.start(ctx)
+	return err
+}
+
+// off waits for the power cut that was prepared.
+func (p *powerDisk) off(ctx context.Context, within time.Duration) bool {
+	select {
+	case <-p.disk.Off():
+		return true
+	case <-time.After(within):
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// subject is whose power is cut.
+type subject int
+
+const (
+	asReleased subject = iota // the server that people run, on the disk itself
+	underExt4                 // the same, on ext4 on the disk as a block device
+	smallFiles                // a build that rolls, trims and snapshots every MiB, on the disk itself
+)
+
+// powerCuts cuts the power under load, at the n-th operation on the disk for random n, with each kind of survival in turn, and goes on
+// with what is left. Everything confirmed must be there every time.
+func powerCuts(of subject, short int, kinds ...powerfs.Survival) func(context.Context, *run) error {
+	return func(ctx context.Context, r *run) error {
+		p, err := r.powerDisk("disk")
+		if err != nil {
+			return err
+		}
+		defer p.close()
+		r.server.data = filepath.Join(p.at, "data")
+		load, most := loadOptions{size: 6000}, int64(250)
+		switch of {
+		case underExt4:
+			err = p.ext4()
+		case smallFiles:
+			load, most = loadOptions{size: 16000}, 600
+			r.server.binary, err = r.variant(ctx, "small", "", smallLog)
+		}
+		if err != nil {
+			return err
+		}
+		if err := r.begin(ctx, load); err != nil {
+			return err
+		}
+		for i := range r.times(short, 200) {
+			s := kinds[i%len(kinds)]
+			p.disk.CutAfter(1 + r.rng.Int64N(most))
+			if !p.off(ctx, 20*time.Second) {
+				r.fail("progress", "under load the disk was asked for fewer than %d operations in 20 s: %s", most, oneLine(r.server.words(300)))
+			}
+			if err := p.powerCut(s); err != nil {
+				return err
+			}
+			if err := p.startAgain(ctx, s); err != nil {
+				return r.noStart(err, "a power cut with "+s.String())
+			}
+			if there, err := r.queuesThere(ctx); !there {
+				return err
+			}
+		}
+		return r.end(ctx)
+	}
+}
+
+// queuesThere tells whether the queues are; without them there is nothing to go on with, and each message would be a finding.
+func (r *run) queuesThere(ctx context.Context) (bool, error) {
+	c := r.client()
+	c.timeout = 15 * time.Second
+	defer c.close()
+	for _, q := range []string{grouped, plain} {
+		s, err := c.queue(ctx, q)
+		if err != nil {
+			return false, err
+		}
+		if s == nil {
+			r.fail("queue lost", "the queue %s was declared, and is gone", q)
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// noStart records that the server did not start, which is a finding, unless the run is over.
+func (r *run) noStart(err error, after string) error {
+	if !errors.Is(err, errNotReady) {
+		return fmt.Errorf("starting after %s: %w: %s", after, err, r.server.words(500))
+	}
+	r.fail("start", "after %s the server did not start: %s", after, oneLine(r.server.words(700)))
+	return nil
+}
+
+// shortWrites lets the disk take a part of many writes only, without an error, and cuts the power from time to time. Records must be whole
+// or absent.
+func shortWrites(ctx context.Context, r *run) error {
+	p, err := r.powerDisk("disk")
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	r.server.data = filepath.Join(p.at, "data")
+	var mu sync.Mutex
+	short, rng := 0, rand.New(rand.NewPCG(r.rng.Uint64(), 1))
+	fault := func(op powerfs.Op) (o powerfs.Outcome) {
+		mu.Lock()
+		defer mu.Unlock()
+		if op.Kind == powerfs.Write && rng.IntN(3) == 0 {
+			short++
+			o.Short = 1 + rng.IntN(5000)
+		}
+		return o
+	}
+	p.disk.SetFault(fault)
+	if err := r.begin(ctx, loadOptions{size: 3000}); err != nil {
+		return err
+	}
+	for range r.times(3, 100) {
+		before := r.load.confirmed.Load()
+		if !r.progress(ctx, 150, 20*time.Second) {
+			r.fail("progress", "with short writes only %d messages were confirmed in 20 s", r.load.confirmed.Load()-before)
+		}
+		p.disk.CutNow()
+		if err := p.powerCut(powerfs.Torn); err != nil {
+			return err
+		}
+		p.disk.SetFault(fault)
+		if _, err := p.start(ctx); err != nil {
+			return r.noStart(err, "short writes and a power cut")
+		}
+	}
+	err = r.end(ctx)
+	mu.Lock()
+	defer mu.Unlock()
+	r.injected += short
+	r.note("%d writes were short", short)
+	return err
+}
+
+// stalls lets the disk keep single operations waiting, and then all of them for seconds. Nothing may be confirmed meanwhile, the server must say within 5 s
+// that it is not ready, and go on afterwards.
+func stalls(ctx context.Context, r *run) error {
+	p, err := r.powerDisk("disk")
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	r.server.data = filepath.Join(p.at, "data")
+	if err := r.begin(ctx, loadOptions{timeout: 12 * time.Second}); err != nil {
+		return err
+	}
+	c := r.client()
+	c.timeout = time.Second
+	defer c.close()
+	for i := range r.times(2, 20) {
+		if !r.progress(ctx, 20, 10*time.Second) {
+			r.fail("progress", "nothing was confirmed for 10 s")
+		}
+		stall := powerfs.Sync
+		if i%2 == 1 {
+			stall = powerfs.Write
+		}
+		free := make(chan struct{})
+		var once sync.Once
+		let := func() { once.Do(func() { close(free) }) }
+		defer let()
+		p.disk.SetFault(func(op powerfs.Op) powerfs.Outcome {
+			if op.Kind == stall {
+				<-free
+			}
+			return powerfs.Outcome{}
+		})
+		hung := r.journal.Now()
+		r.inject("every " + string(stall) + " hangs")
+		told := r.until(ctx, 6*time.Second, func() bool { return !c.ready(ctx) })
+		until := r.journal.Now()
+		p.disk.SetFault(nil)
+		let()
+		if !told {
+			r.fail("ready", "every %s hung for 6 s, and the server said that it was ready", stall)
+		}
+		r.noneConfirmed(hung, until, "while the disk hung")
+	}
+	return r.end(ctx)
+}
+
+// noneConfirmed checks that no publish that began and ended in a span was confirmed as newly stored. A confirm that was on its way when the span
+// began cannot be among them.
+func (r *run) noneConfirmed(from, to time.Duration, when string) {
+	for _, op := range r.journal.Ops() {
+		if op.Kind == "pub" && op.Outcome == "ok" && !op.Duplicate && op.Call > from && op.Return < to {
+			r.fail("confirmed after the error", "%s was confirmed %s", op.Value, when)
+			return
+		}
+	}
+}

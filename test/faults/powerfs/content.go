@@ -1,0 +1,80 @@
+//go:build linux
+
+package powerfs
+
+import "maps"
+
+const (
+	pageSize   = 4096
+	sectorSize = 512
+)
+
+type page [pageSize]byte
+
+// content is the bytes of a file: pages that were written, zeros elsewhere. Two contents may share pages; a page that is
+// shared with the other one of its file is copied before it is changed.
+type content struct {
+	size  int64
+	pages map[int64]*page
+}
+
+func newContent() content { return content{pages: map[int64]*page{}} }
+
+func (c *content) clone() content { return content{c.size, maps.Clone(c.pages)} }
+
+// own gives a page to write to: a new one where there is none, a copy where other has the same.
+func (c *content) own(i int64, other *content) *page {
+	p := c.pages[i]
+	switch {
+	case p == nil:
+		p = new(page)
+	case other.pages[i] == p:
+		q := *p
+		p = &q
+	default:
+		return p
+	}
+	c.pages[i] = p
+	return p
+}
+
+// write puts bytes at an offset, and makes the file as long as that needs.
+func (c *content) write(b []byte, off int64, other *content) {
+	c.size = max(c.size, off+int64(len(b)))
+	for len(b) > 0 {
+		n := copy(c.own(off/pageSize, other)[off%pageSize:], b)
+		b, off = b[n:], off+int64(n)
+	}
+}
+
+// read fills b from an offset and tells how much there was.
+func (c *content) read(b []byte, off int64) int {
+	if off >= c.size {
+		return 0
+	}
+	b = b[:min(int64(len(b)), c.size-off)]
+	for n := 0; n < len(b); {
+		at := off + int64(n)
+		in := at % pageSize
+		part := b[n:min(int64(len(b)), int64(n)+pageSize-in)]
+		if p := c.pages[at/pageSize]; p != nil {
+			copy(part, p[in:])
+		} else {
+			clear(part)
+		}
+		n += len(part)
+	}
+	return len(b)
+}
+
+// resize cuts the file, or makes it longer with zeros.
+func (c *content) resize(size int64, other *content) {
+	if size < c.size {
+		if in := size % pageSize; in != 0 && c.pages[size/pageSize] != nil {
+			clear(c.own(size/pageSize, other)[in:])
+		}
+		first := (size + pageSize - 1) / pageSize
+		maps.DeleteFunc(c.pages, func(i int64, _ *page) bool { return i >= first })
+	}
+	c.size = size
+}

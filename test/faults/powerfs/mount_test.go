@@ -1,0 +1,135 @@
+//go:build linux
+
+package powerfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// The test program starts itself again: once in a mount namespace of its own, where it may mount, and there as the program
+// that uses the file system, in a process of its own because of what Mount says.
+const (
+	inNamespace = "SURGETANK_POWERFS_NAMESPACE"
+	asProgram   = "SURGETANK_POWERFS_PROGRAM"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(asProgram); dir != "" {
+		if err := program(dir, os.Args[1] == "sync"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	if os.Geteuid() == 0 && os.Getenv(inNamespace) == "" {
+		cmd := exec.Command(os.Args[0], os.Args[1:]...)
+		cmd.Env = append(os.Environ(), inNamespace+"=1")
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+		err := cmd.Run()
+		var e *exec.ExitError
+		if errors.As(err, &e) {
+			os.Exit(max(1, e.ExitCode()))
+		}
+		if err == nil {
+			os.Exit(0)
+		}
+		fmt.Fprintln(os.Stderr, "without a mount namespace:", err)
+	}
+	os.Exit(m.Run())
+}
+
+// program writes a file, says yes, and replaces it by a longer one; it does so right, or forgets the syncs.
+func program(dir string, syncs bool) error {
+	sync := func(f *os.File) error {
+		if !syncs {
+			return nil
+		}
+		return f.Sync()
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := os.Mkdir(filepath.Join(dir, "sub"), 0o700); err != nil {
+		return err
+	}
+	for _, text := range []string{"first", "and second"} {
+		name := filepath.Join(dir, "file")
+		f, err := os.Create(name + ".tmp")
+		if err != nil {
+			return err
+		}
+		if err := syscall.Fallocate(int(f.Fd()), 0, 0, 100_000); err != nil {
+			return fmt.Errorf("fallocate: %w", err)
+		}
+		if _, err := f.WriteString(text); err != nil {
+			return err
+		}
+		if err := errors.Join(sync(f), f.Close(), os.Rename(name+".tmp", name), sync(d)); err != nil {
+			return err
+		}
+		b, err := os.ReadFile(name)
+		if err != nil || len(b) != 100_000 || string(b[:len(text)]) != text {
+			return fmt.Errorf("read back %d bytes: %w", len(b), err)
+		}
+	}
+	return nil
+}
+
+func TestAProgramThatForgetsToSync(t *testing.T) {
+	if os.Getenv(inNamespace) == "" {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("needs root and a mount namespace, and CI=true")
+		}
+		t.Skip("SKIPPED: needs root and a mount namespace")
+	}
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		t.Skipf("SKIPPED: needs FUSE: %v", err)
+	}
+	for _, how := range []string{"sync", "forget"} {
+		at := t.TempDir()
+		d := New()
+		m, err := d.Mount(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(os.Args[0], how)
+		cmd.Env = append(os.Environ(), asProgram+"="+at)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("the program: %v %s", err, out)
+		}
+		steps := d.Steps()
+		after := d.After(Nothing, seeded(1))
+		d.Release()
+		if err := m.Unmount(); err != nil {
+			t.Fatal(err)
+		}
+		m, err = after.Mount(at) // it can be mounted again
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := exec.Command("ls", at).Output()
+		if err != nil {
+			t.Error(err)
+		}
+		if err := m.Unmount(); err != nil {
+			t.Fatal(err)
+		}
+		got := text(t, after, "file")
+		switch {
+		case how == "forget" && (got != "-" || string(list) != ""):
+			t.Errorf("the program that forgot to sync has a file of %d bytes; the directory: %q", len(got), list)
+		case how == "sync" && (len(got) != 100_000 || got[:10] != "and second" || string(list) != "file\nsub\n"):
+			t.Errorf("the program that synced has a file of %d bytes; the directory: %q", len(got), list)
+		}
+		t.Logf("%s: %d operations", how, steps)
+	}
+}
