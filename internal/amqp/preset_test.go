@@ -10,6 +10,7 @@ import (
 	amqp091 "github.com/rabbitmq/amqp091-go"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
@@ -287,4 +288,59 @@ func TestDeadLettersOfDeletedQueuesArriveAfterARestart(t *testing.T) {
 		_, has := meta[metaQueue+hashName("q")]
 		return !has
 	})
+}
+
+// What a policy means for messages that are in the queue already, as the documentation says.
+func TestPoliciesAndMessagesThatAreThere(t *testing.T) {
+	bn := start(t, Limits{})
+	c := bn.dial()
+	c.ok(c.Confirm(false))
+	c.queue("q", nil)
+	for _, b := range []string{"1", "2", "3"} {
+		c.confirmed("", "q", amqp091.Publishing{Body: []byte(b)})
+	}
+	bn.policy("p", "^q$", 0, map[string]any{"message-ttl": 1, "max-length": 2})
+	until(t, "the oldest make room at once", func() bool { return c.ready("q") == 2 })
+	c.confirmed("", "q", amqp091.Publishing{Body: []byte("4")})
+	until(t, "the new one expires", func() bool { return c.ready("q") == 1 }) // those from before do not
+	same(t, c.drain("q"), []string{"3"})
+}
+
+// A queue of another door, in a virtual host that no client of this one has entered, comes under a dead-letter exchange by
+// policy alone.
+func TestADeadLetterExchangeForAQueueOfAnotherDoor(t *testing.T) {
+	bn := start(t, Limits{})
+	ctx := context.Background()
+	if _, err := bn.auth.PutVhost(ctx, "far", ""); err != nil {
+		t.Fatal(err)
+	}
+	_, err := bn.server.policies.PutPolicy(ctx, policy.Policy{Vhost: "far", Name: "dl", Pattern: "^work$", Settings: map[string]any{
+		"dead-letter-exchange": "amq.direct", "dead-letter-routing-key": "k", "alternate-exchange": "amq.fanout"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead, work := surgetank.FullName("far", "dead"), surgetank.FullName("far", "work")
+	bn.preset(dead, surgetank.QueueConfig{})
+	bn.preset(work, surgetank.QueueConfig{})
+	if err := bn.auth.PutPermission(ctx, "guest", "far", auth.AllPermissions); err != nil {
+		t.Fatal(err)
+	}
+	c := dialClient(t, bn.url()+"far")
+	c.bind("dead", "k", "amq.direct", nil)
+	if _, err := bn.server.broker.Publish(ctx, []surgetank.Publishing{{Queues: []string{work}, Message: surgetank.Message{Body: []byte("m")}}}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := bn.server.broker.Receive(ctx, work, surgetank.ReceiveOptions{Max: 1})
+	if err != nil || len(got) != 1 {
+		t.Fatal(got, err)
+	}
+	if _, err := bn.server.broker.Settle(ctx, []surgetank.Settlement{{Receipt: got[0].Receipt, Op: surgetank.Reject}}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it arrives", func() bool { return c.ready("dead") == 1 })
+	d, _, err := c.Get("dead", true)
+	c.ok(err)
+	if d.Exchange != "amq.direct" || d.RoutingKey != "k" || d.Headers["x-first-death-queue"] != "work" {
+		t.Errorf("%+v", d)
+	}
 }
