@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,6 +79,34 @@ var presets = map[string]struct {
 		}
 		same(t, c.drain("q"), []string{"1", "2", "3"})
 	}},
+	"dedup by message id": {surgetank.QueueConfig{DedupWindow: time.Hour, DedupBy: "header:message-id"}, func(t *testing.T, bn *bench, c *client) {
+		for _, id := range []string{"1", "2", "1", "", ""} {
+			c.confirmed("", "q", amqp091.Publishing{MessageId: id, Body: []byte("m" + id)})
+		}
+		same(t, c.drain("q"), []string{"m1", "m2", "m", "m"}) // what has no id is no duplicate
+	}},
+	"dedup by JSON path": {surgetank.QueueConfig{DedupWindow: time.Hour, DedupBy: "$.order.id"}, func(t *testing.T, bn *bench, c *client) {
+		for _, id := range []string{"1", "2", "1", strings.Repeat("long", 200), strings.Repeat("long", 200)} {
+			c.confirmed("", "q", amqp091.Publishing{Body: fmt.Appendf(nil, `{"order":{"id":%q}}`, id)})
+		}
+		// The publisher's own id wins over the rule.
+		c.confirmed("", "q", amqp091.Publishing{Headers: amqp091.Table{"x-deduplication-header": "other"}, Body: []byte(`{"order":{"id":"1"}}`)})
+		if n := c.ready("q"); n != 4 {
+			t.Errorf("%d messages, want 4", n)
+		}
+		// Another queue that gets the same message is not concerned.
+		c.queue("plain", nil)
+		bn.preset("own", surgetank.QueueConfig{DedupWindow: time.Hour})
+		for _, q := range []string{"q", "plain", "own"} {
+			c.bind(q, "", "amq.fanout", nil)
+		}
+		for range 2 {
+			c.confirmed("amq.fanout", "", amqp091.Publishing{Body: []byte(`{"order":{"id":"7"}}`)})
+		}
+		if q, p, o := c.ready("q"), bn.count("plain"), bn.count("own"); q != 5 || p != 2 || o != 2 {
+			t.Errorf("%d, %d, %d; want 5, 2, 2", q, p, o)
+		}
+	}},
 	"limits that refuse": {surgetank.QueueConfig{MaxMessages: 1}, func(t *testing.T, bn *bench, c *client) {
 		if !c.confirmed("", "q", amqp091.Publishing{}) || c.confirmed("", "q", amqp091.Publishing{}) {
 			t.Error("want the first confirmed and the second not")
@@ -141,6 +170,8 @@ func TestPoliciesGiveFeaturesToPlainClients(t *testing.T) {
 		"level":                          {"level": map[string]any{"max_in_flight": 2}},
 		"retry and dead letter":          {"retry": map[string]any{"max_attempts": 2, "initial": "1ms"}, "dead_letter": "morgue"},
 		"dedup":                          {"dedup": map[string]any{"window": "1h"}},
+		"dedup by message id":            {"dedup": map[string]any{"window": "1h", "by": "header:message-id"}},
+		"dedup by JSON path":             {"dedup": map[string]any{"window": "1h", "by": "$.order.id"}},
 		"limits that refuse":             {"max-length": 1, "overflow": "reject-publish"},
 		"time to live":                   {"message-ttl": 1, "dead-letter-exchange": "", "dead-letter-routing-key": "morgue"},
 	}
