@@ -256,3 +256,30 @@ func isReset(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && !op.Timeout()
 }
+
+// serveAgain puts a new door before the bench's broker.
+func (bn *bench) serveAgain() {
+	bn.t.Helper()
+	ctx := context.Background()
+	s, err := NewServer(ctx, Options{Broker: bn.broker, Auth: bn.auth})
+	if err != nil {
+		bn.t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		bn.t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	bn.server, bn.addr = s, l.Addr().String()
+	bn.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != nil {
+			bn.t.Errorf("shutdown: %v", err)
+		}
+		if err := <-served; err != nil {
+			bn.t.Errorf("serve: %v", err)
+		}
+	})
+}

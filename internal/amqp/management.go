@@ -20,6 +20,7 @@ import (
 //	GET    /api/vhosts[/{name}]      virtual hosts (administrator or monitoring tag)
 //	PUT    /api/vhosts/{name}        make one (administrator)
 //	DELETE /api/vhosts/{name}        delete one with all that is in it (administrator)
+//	       /api/policies, /api/topic-permissions, /api/vhost-limits, /api/user-limits: see management_access.go
 //
 // It asks for HTTP Basic credentials at every request. Surgetank's own API is another one; this exists for programs that expect RabbitMQ.
 func (s *Server) Management() http.Handler {
@@ -40,6 +41,7 @@ func (s *Server) Management() http.Handler {
 	handle("GET /api/vhosts/{name}", false, s.getVhost)
 	handle("PUT /api/vhosts/{name...}", true, s.putVhost)
 	handle("DELETE /api/vhosts/{name...}", true, s.deleteVhost)
+	s.manageAccess(handle)
 	return http.NewCrossOriginProtection().Handler(mux)
 }
 

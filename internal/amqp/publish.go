@@ -1,6 +1,8 @@
 package amqp
 
 import (
+	"time"
+
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
@@ -139,6 +141,7 @@ func (c *conn) flush() error {
 			}
 		}
 	}
+	c.passed()
 	if len(c.settles) > 0 {
 		s := c.settles
 		c.settles = nil
@@ -151,6 +154,15 @@ func (c *conn) flush() error {
 	}
 	return nil
 }
+
+// passed gives back what the messages of a flush had of the server's budget.
+func (c *conn) passed() {
+	c.srv.budget.give(c, c.passing)
+	c.passing = 0
+}
+
+// alarmLook is how often a connection that is held back is looked at: nobody reads from it, so nobody sees its end.
+const alarmLook = time.Second
 
 // holdWhileAlarmed stops a connection that publishes while there is an alarm, and tells its client why.
 func (c *conn) holdWhileAlarmed() error {
@@ -171,13 +183,21 @@ func (c *conn) holdWhileAlarmed() error {
 				c.send(0, &wire.ConnectionBlocked{Reason: wire.Clip(a.reason)})
 			}
 		}
+		look := c.srv.clock.NewTimer(alarmLook)
 		select {
 		case <-a.over:
+		case <-look.C():
+			if hungUp(c.nc) { // what it had sent by then was not confirmed
+				return errSocket
+			}
 		case <-c.kicked:
+			look.Stop()
 			return &failure{why: c.forced.Load()}
 		case <-c.written: // the socket failed
+			look.Stop()
 			return errSocket
 		}
+		look.Stop()
 	}
 }
 

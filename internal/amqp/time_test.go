@@ -115,6 +115,9 @@ func TestAcknowledgementTimesOut(t *testing.T) {
 		want[*wire.QueueDeclareOk](p, 1)
 		p.send(1, declare("own", "x-consumer-timeout", 60000))
 		want[*wire.QueueDeclareOk](p, 1)
+		bn.policy("patience", "^policed$", 0, map[string]any{"consumer-timeout": 45000})
+		p.send(1, declare("policed"))
+		want[*wire.QueueDeclareOk](p, 1)
 		late := func(queue, text string, after time.Duration) {
 			t.Helper()
 			p.publish(1, &wire.BasicPublish{RoutingKey: queue}, wire.Properties{}, "m")
@@ -139,6 +142,7 @@ func TestAcknowledgementTimesOut(t *testing.T) {
 		const text = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: %s ms. This timeout value can be configured, see consumers doc guide to learn more"
 		late("q", replaced(text, "1800000"), 30*time.Minute)
 		late("own", replaced(text, "60000"), time.Minute)
+		late("policed", replaced(text, "45000"), 45*time.Second)
 	})
 }
 

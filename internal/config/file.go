@@ -175,8 +175,19 @@ func (r *reader) queue(name string, at, n *node) (q Queue, ok bool) {
 }
 
 func (r *reader) policy(name string, at, n *node) (p policy.Policy, ok bool) {
+	given := map[string]bool{}
+	for _, e := range n.entries {
+		given[e.key] = true
+	}
 	clean := r.decode("policies."+name, at, n, func(n *node) (err error) {
-		p, err = policy.FromTree(name, n.tree())
+		tree := n.tree()
+		// What decode took out because it was wrong is not missing as well.
+		for key, stand := range map[string]any{"pattern": ".", "settings": map[string]any{"queue-mode": ""}} {
+			if _, left := tree[key]; !left && given[key] {
+				tree[key] = stand
+			}
+		}
+		p, err = policy.FromTree(name, tree)
 		return err
 	})
 	return p, clean

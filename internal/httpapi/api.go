@@ -65,6 +65,7 @@ type Options struct {
 type Limits struct {
 	MaxBody       int64         // bytes of one publishing request; 64 MiB
 	MaxBodies     int64         // bytes of all bodies being held at a time; 512 MiB; beyond it: busy
+	MaxAnswers    int64         // bytes of all messages in answers that were not sent yet; 256 MiB; beyond it: busy
 	MaxMessage    int           // bytes of one message's body; surgetank.DefaultMaxMessage
 	MaxLines      int           // messages of one request; 50,000
 	MaxReceive    int           // messages of one receive; 1,000
@@ -95,6 +96,7 @@ func (l Limits) withDefaults() Limits {
 	}
 	def(&l.MaxBody, 64<<20)
 	def(&l.MaxBodies, 512<<20)
+	def(&l.MaxAnswers, 256<<20)
 	defInt(&l.MaxMessage, surgetank.DefaultMaxMessage)
 	defInt(&l.MaxLines, 50_000)
 	defInt(&l.MaxReceive, 1000)
@@ -125,6 +127,7 @@ type API struct {
 	router  router
 	origins *http.CrossOriginProtection
 	bodies  budget
+	answers budget
 	names   queueNames
 	subs    subscribers
 	metrics *metrics
@@ -154,7 +157,7 @@ func New(o Options) *API {
 		o.Now = time.Now
 	}
 	a := &API{opts: o, limits: o.Limits.withDefaults(), origins: http.NewCrossOriginProtection()}
-	a.bodies.max = a.limits.MaxBodies
+	a.bodies.max, a.answers.max = a.limits.MaxBodies, a.limits.MaxAnswers
 	a.base, a.close = context.WithCancel(context.Background())
 	a.metrics = newMetrics(a)
 	a.routes()

@@ -27,8 +27,10 @@ type subscriber struct {
 	vhost  string
 	queue  string
 	sub    surgetank.Subscription
-	pool   string // key in pools, "" without one
-	busy   int    // requests that use it now
+	seat   *auth.Admission // it counts as a connection
+	pool   string          // key in pools, "" without one
+	noAck  bool            // what is handed over is settled, and cannot be given back
+	busy   int             // requests that use it now
 	closed bool
 	idle   *time.Timer
 
@@ -95,14 +97,18 @@ func (c *call) subscribe() error {
 	if err := f.done(); err != nil {
 		return err
 	}
-	s := &subscriber{id: rand.Text(), owner: c.user, vhost: c.vhost(), queue: c.params["q"], busy: 1}
+	s := &subscriber{id: rand.Text(), owner: c.user, vhost: c.vhost(), queue: c.params["q"], busy: 1, noAck: o.NoAck}
 	if poolName != "" {
 		s.pool = c.user.Name + "\n" + poolName
 		if c.user.IsLocal() {
 			s.pool = "\n" + poolName
 		}
 	}
+	if s.seat, err = c.api.opts.Auth.Admit(c.user, c.vhost()); err != nil {
+		return err
+	}
 	if err := c.api.subs.add(s, c.api.limits.Subscriptions, &o.Pool); err != nil {
+		s.seat.Leave()
 		return err
 	}
 	sub, err := c.broker().Subscribe(c.r.Context(), c.queue(), o)
@@ -164,6 +170,7 @@ func (h *subscribers) drop(s *subscriber) bool {
 		return false
 	}
 	s.closed = true
+	s.seat.Leave()
 	delete(h.byID, s.id)
 	if s.idle != nil {
 		s.idle.Stop()
@@ -264,6 +271,9 @@ func (c *call) subscriptionReceive() error {
 		defer s.polling.Unlock()
 		s.unseen(c, number)
 	}
+	if err := c.answersFree(); err != nil {
+		return err
+	}
 	poll, stop := c.pollContext()
 	defer stop()
 	list, err := s.sub.TryReceive(nil, most, maxBytes)
@@ -284,10 +294,12 @@ func (c *call) subscriptionReceive() error {
 	if number != 0 {
 		s.note(list)
 	}
-	b := append(appendDeliveries(nil, list), `,"floor":`...)
-	b = strconv.AppendUint(b, s.sub.Floor(), 10)
-	if c.respondRaw(http.StatusOK, append(b, "}\n"...)) != nil {
+	err = c.respondMessages(list, s.noAck, func(b []byte) []byte {
+		return closeObject(strconv.AppendUint(append(b, `,"floor":`...), s.sub.Floor(), 10))
+	})
+	if err != nil {
 		c.giveBack(list)
+		return unsent(err)
 	}
 	return nil
 }

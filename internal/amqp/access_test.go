@@ -1,0 +1,173 @@
+package amqp
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	amqp091 "github.com/rabbitmq/amqp091-go"
+
+	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/auth"
+)
+
+// as is a client logged in as a user, whose password is its name.
+func (bn *bench) as(user string) *client {
+	return dialClient(bn.t, strings.Replace(bn.url(), "guest:guest", user+":"+user, 1))
+}
+
+// Each operation that takes a key, at topic exchanges and others, by users with and without a topic permission.
+func TestTopicPermissions(t *testing.T) {
+	bn := start(t, Limits{})
+	ctx := context.Background()
+	c := bn.dial()
+	c.exchange("topic", "topic", nil)
+	c.exchange("delayed", "x-delayed-message", amqp091.Table{"x-delayed-type": "topic"})
+	c.exchange("direct", "direct", nil)
+	c.exchange("other", "topic", nil)
+	c.queue("q", nil)
+	for _, u := range []string{"free", "bound", "none"} {
+		bn.user(u, auth.AllPermissions)
+	}
+	for _, x := range []string{"topic", "delayed", "direct"} {
+		for user, p := range map[string]auth.TopicPermission{"bound": {Write: "{username}[.].*", Read: "news[.]#"}, "none": {}} {
+			p.Exchange = x
+			if err := bn.auth.PutTopicPermission(ctx, user, "/", p); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	allowed := func(user, op, exchange, key string) bool {
+		ch := bn.as(user)
+		closed := ch.NotifyClose(make(chan *amqp091.Error, 1))
+		var err error
+		switch op {
+		case "publish":
+			ch.put(exchange, key, amqp091.Publishing{})
+		case "publish CC":
+			ch.put(exchange, "bound.x", amqp091.Publishing{Headers: amqp091.Table{"CC": []any{key}}})
+		case "publish BCC":
+			ch.put(exchange, "bound.x", amqp091.Publishing{Headers: amqp091.Table{"BCC": []any{key}}})
+		case "bind":
+			err = ch.QueueBind("q", key, exchange, false, nil)
+		case "unbind":
+			err = ch.QueueUnbind("q", key, exchange, nil)
+		case "bind exchange":
+			err = ch.ExchangeBind("direct", key, exchange, false, nil)
+		case "unbind exchange":
+			err = ch.ExchangeUnbind("direct", key, exchange, false, nil)
+		}
+		if err == nil { // what was sent before has been judged when this is answered, or the channel is closed
+			_, err = ch.QueueDeclarePassive("q", true, false, false, false, nil)
+		}
+		if err == nil {
+			return true
+		}
+		e := <-closed
+		if want := "ACCESS_REFUSED - access to topic '" + key + "' in exchange '" + exchange + "' in vhost '/' refused for user '" + user + "'"; e == nil || e.Code != 403 || e.Reason != want {
+			t.Errorf("%s %s %s %s: %v, want %s", user, op, exchange, key, e, want)
+		}
+		ch.conn.Close()
+		return false
+	}
+	for _, op := range []string{"publish", "publish CC", "publish BCC", "bind", "unbind", "bind exchange", "unbind exchange"} {
+		good, bad := "bound.x", "free.x"
+		if !strings.HasPrefix(op, "publish") {
+			good, bad = "news.#", "#"
+		}
+		for _, x := range []string{"topic", "delayed"} {
+			for _, tt := range []struct {
+				user, key string
+				want      bool
+			}{{"free", good, true}, {"free", bad, true}, {"bound", good, true}, {"bound", bad, false}} {
+				if got := allowed(tt.user, op, x, tt.key); got != tt.want {
+					t.Errorf("%s may %s %s at %s: %v, want %v", tt.user, op, tt.key, x, got, tt.want)
+				}
+			}
+			if !strings.Contains(op, "CC") && allowed("none", op, x, good) {
+				t.Errorf("an empty pattern let %s at %s", op, x)
+			}
+		}
+		for _, x := range []string{"direct", "other"} { // no topic exchange, and one without a permission of its own
+			if !allowed("bound", op, x, bad) {
+				t.Errorf("%s at %s was refused", op, x)
+			}
+		}
+	}
+	// Routes are remembered; what a user may do is asked anew all the same.
+	u := bn.as("bound")
+	u.ok(u.Confirm(false))
+	if !u.confirmed("topic", "bound.x", amqp091.Publishing{}) {
+		t.Fatal("nacked")
+	}
+	if err := bn.auth.PutTopicPermission(ctx, "bound", "/", auth.TopicPermission{Exchange: "topic"}); err != nil {
+		t.Fatal(err)
+	}
+	closed := u.NotifyClose(make(chan *amqp091.Error, 1))
+	u.put("topic", "bound.x", amqp091.Publishing{})
+	if e := <-closed; e == nil || e.Code != 403 {
+		t.Errorf("%v", e)
+	}
+}
+
+func ptr(n int) *int { return &n }
+
+func TestLimitsOfUsersAndVirtualHosts(t *testing.T) {
+	bn := start(t, Limits{})
+	ctx := context.Background()
+	bn.user("u", auth.AllPermissions)
+	ok := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	refusal := func(user string) string {
+		t.Helper()
+		conn, err := amqp091.Dial(strings.Replace(bn.url(), "guest:guest", user+":"+user, 1))
+		if err == nil {
+			conn.Close()
+			return ""
+		}
+		e, is := err.(*amqp091.Error)
+		if !is || e.Code != int(wire.CodeNotAllowed) {
+			t.Fatalf("%v", err)
+		}
+		return e.Reason
+	}
+	// The client's own connection is the one there may be; when it is gone, there is room.
+	ok(bn.auth.PutVhostLimits(ctx, "/", auth.VhostLimits{MaxConnections: ptr(1)}))
+	c := bn.dial()
+	same(t, refusal("u"), "NOT_ALLOWED - access to vhost '/' refused for user 'u': connection limit (1) is reached")
+	c.ok(c.conn.Close())
+	until(t, "its place is free", func() bool { return refusal("u") == "" })
+	ok(bn.auth.PutVhostLimits(ctx, "/", auth.VhostLimits{MaxQueues: ptr(2)}))
+	ok(bn.auth.PutUserLimits(ctx, "u", auth.UserLimits{MaxConnections: ptr(2), MaxChannels: ptr(3)}))
+	until(t, "no connection is left", func() bool { return len(bn.server.Connections()) == 0 })
+	a, b := bn.as("u"), bn.as("u") // one channel each
+	same(t, refusal("u"), "NOT_ALLOWED - connection refused for user 'u': user connection limit (2) is reached")
+	same(t, refusal("guest"), "")
+
+	third := a.open()
+	closed := b.conn.NotifyClose(make(chan *amqp091.Error, 1))
+	if _, err := b.conn.Channel(); err == nil {
+		t.Error("a fourth channel was opened")
+	}
+	if e := <-closed; e == nil || e.Code != 530 || e.Reason != "NOT_ALLOWED - number of channels opened for user 'u' has reached the maximum allowed user limit of (3)" {
+		t.Errorf("%v", e)
+	}
+	until(t, "the connection is gone", func() bool { return len(bn.server.Connections()) == 1 })
+	third.ok(third.Close())
+	for range 2 { // closing gives room again
+		a.open()
+	}
+
+	// Queues, whatever kind; declaring what is there is no new one.
+	a.queue("one", nil)
+	must[amqp091.Queue](t)(a.QueueDeclare("", false, true, true, false, nil))
+	a.queue("one", nil)
+	_, err := a.QueueDeclare("three", true, false, false, false, nil)
+	if e, is := err.(*amqp091.Error); !is || e.Code != 406 || !strings.HasPrefix(e.Reason, "PRECONDITION_FAILED - cannot declare queue 'three': queue limit in vhost '/' (2) is reached") {
+		t.Errorf("%v", err)
+	}
+}

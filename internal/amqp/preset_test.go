@@ -1,0 +1,290 @@
+package amqp
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	amqp091 "github.com/rabbitmq/amqp091-go"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/policy"
+)
+
+// preset makes a queue as another door does.
+func (bn *bench) preset(name string, c surgetank.QueueConfig) {
+	bn.t.Helper()
+	if _, _, err := bn.server.policies.DeclareQueue(context.Background(), name, c, surgetank.DeclareOrUpdate); err != nil {
+		bn.t.Fatal(err)
+	}
+}
+
+// A queue that was set over another door serves a client of RabbitMQ's that knows nothing of it: it declares the queue durable and
+// without arguments, publishes, and consumes. Each case is one feature; all of them together are the last.
+var presets = map[string]struct {
+	config surgetank.QueueConfig
+	use    func(t *testing.T, bn *bench, c *client)
+}{
+	"groups by header": {surgetank.QueueConfig{GroupBy: "header:customer", Group: surgetank.GroupConfig{MaxInFlight: 1}}, groupsServe(func(group, body string) (string, amqp091.Publishing) {
+		return "q", amqp091.Publishing{Headers: amqp091.Table{"customer": group}, Body: []byte(body)}
+	})},
+	"groups by a number in a header": {surgetank.QueueConfig{GroupBy: "header:customer", Group: surgetank.GroupConfig{MaxInFlight: 1}}, groupsServe(func(group, body string) (string, amqp091.Publishing) {
+		return "q", amqp091.Publishing{Headers: amqp091.Table{"customer": int32(group[0])}, Body: []byte(body)}
+	})},
+	"groups by JSON path": {surgetank.QueueConfig{GroupBy: "$.customer", Group: surgetank.GroupConfig{MaxInFlight: 1}}, groupsServe(func(group, body string) (string, amqp091.Publishing) {
+		return "q", amqp091.Publishing{Body: fmt.Appendf(nil, `{"customer":%q,"n":%q}`, group, body)}
+	})},
+	"groups by routing key": {surgetank.QueueConfig{GroupBy: "routing_key", Group: surgetank.GroupConfig{MaxInFlight: 1}}, groupsServe(func(group, body string) (string, amqp091.Publishing) {
+		return "customer." + group, amqp091.Publishing{Body: []byte(body)}
+	})},
+	"level": {surgetank.QueueConfig{Level: surgetank.LevelConfig{MaxInFlight: 2}}, func(t *testing.T, bn *bench, c *client) {
+		c.bodies("", "q", "1", "2", "3")
+		ds := c.consume("q", nil)
+		one, _ := next(t, ds), next(t, ds)
+		if n := must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), "q")); n.Leased != 2 || n.Waiting == "" {
+			t.Errorf("%d are out, the level is 2: %+v", n.Leased, n)
+		}
+		c.ok(one.Ack(false))
+		same(t, take(t, ds, 1), []string{"3"})
+	}},
+	"retry and dead letter": {surgetank.QueueConfig{Retry: surgetank.RetryConfig{MaxAttempts: 2, Initial: time.Millisecond}, DeadLetter: "morgue"}, func(t *testing.T, bn *bench, c *client) {
+		c.bodies("", "q", "poison")
+		ds := c.consume("q", nil)
+		c.ok(next(t, ds).Nack(false, true))
+		again := next(t, ds)
+		if !again.Redelivered {
+			t.Error("the second attempt is not marked")
+		}
+		c.ok(again.Nack(false, true))
+		c.queue("morgue", nil)
+		until(t, "it is parked", func() bool { return c.ready("morgue") == 1 })
+		d, _, err := c.Get("morgue", true)
+		c.ok(err)
+		if d.Headers["x-first-death-queue"] != "q" || d.Headers["x-first-death-reason"] != "delivery_limit" || string(d.Body) != "poison" {
+			t.Errorf("%v", d.Headers)
+		}
+		c.bodies("", "q", "refused")
+		c.ok(next(t, ds).Reject(false))
+		until(t, "what is refused is parked too", func() bool { return c.ready("morgue") == 1 })
+	}},
+	"dedup": {surgetank.QueueConfig{DedupWindow: time.Hour}, func(t *testing.T, bn *bench, c *client) {
+		for _, id := range []string{"1", "2", "1", "2", "3"} {
+			if !c.confirmed("", "q", amqp091.Publishing{Headers: amqp091.Table{"x-deduplication-header": id}, Body: []byte(id)}) {
+				t.Error("nacked")
+			}
+		}
+		same(t, c.drain("q"), []string{"1", "2", "3"})
+	}},
+	"limits that refuse": {surgetank.QueueConfig{MaxMessages: 1}, func(t *testing.T, bn *bench, c *client) {
+		if !c.confirmed("", "q", amqp091.Publishing{}) || c.confirmed("", "q", amqp091.Publishing{}) {
+			t.Error("want the first confirmed and the second not")
+		}
+	}},
+	"time to live": {surgetank.QueueConfig{TTL: time.Millisecond, DeadLetter: "morgue"}, func(t *testing.T, bn *bench, c *client) {
+		c.bodies("", "q", "old")
+		c.queue("morgue", nil)
+		until(t, "it expires", func() bool { return c.ready("morgue") == 1 })
+	}},
+}
+
+// groupsServe checks that a group has one message out at a time, in order, and holds no other group back.
+func groupsServe(message func(group, body string) (key string, m amqp091.Publishing)) func(t *testing.T, bn *bench, c *client) {
+	return func(t *testing.T, bn *bench, c *client) {
+		c.exchange("x", "topic", nil)
+		c.bind("q", "#", "x", nil)
+		for _, m := range []string{"a1", "a2", "b1", "a3"} {
+			key, p := message(m[:1], m)
+			c.put("x", key, p)
+		}
+		ds := c.consume("q", nil)
+		first, second := next(t, ds), next(t, ds)
+		if n := must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), "q")); n.Groups != 2 || n.Leased != 2 || n.Blocked != 2 {
+			t.Errorf("%+v", n)
+		}
+		_, a2 := message("a", "a2")
+		_, b1 := message("b", "b1")
+		if string(second.Body) != string(b1.Body) {
+			t.Errorf("the second is %s, want group b's", second.Body)
+		}
+		c.ok(first.Ack(false))
+		if d := next(t, ds); string(d.Body) != string(a2.Body) {
+			t.Errorf("then %s, want a's second", d.Body)
+		}
+	}
+}
+
+func TestQueuesOfOtherDoorsServePlainClients(t *testing.T) {
+	for name, tt := range presets {
+		t.Run(name, func(t *testing.T) {
+			bn := start(t, Limits{})
+			bn.preset("q", tt.config)
+			c := bn.dial()
+			c.queue("q", nil) // 406 would end the channel
+			must[amqp091.Queue](t)(c.QueueDeclarePassive("q", true, false, false, false, nil))
+			c.ok(c.Confirm(false))
+			tt.use(t, bn, c)
+		})
+	}
+}
+
+// The same by policy: the client itself makes the queue, plainly, and knows of nothing. Before and after it is
+// declared are both good times for the policy.
+func TestPoliciesGiveFeaturesToPlainClients(t *testing.T) {
+	settings := map[string]map[string]any{
+		"groups by header":               {"group_by": "header:customer", "group": map[string]any{"max_in_flight": 1}},
+		"groups by a number in a header": {"group_by": "header:customer", "group": map[string]any{"max_in_flight": 1}},
+		"groups by JSON path":            {"group_by": "$.customer", "group": map[string]any{"max_in_flight": 1}},
+		"groups by routing key":          {"group_by": "routing_key", "group": map[string]any{"max_in_flight": 1}},
+		"level":                          {"level": map[string]any{"max_in_flight": 2}},
+		"retry and dead letter":          {"retry": map[string]any{"max_attempts": 2, "initial": "1ms"}, "dead_letter": "morgue"},
+		"dedup":                          {"dedup": map[string]any{"window": "1h"}},
+		"limits that refuse":             {"max-length": 1, "overflow": "reject-publish"},
+		"time to live":                   {"message-ttl": 1, "dead-letter-exchange": "", "dead-letter-routing-key": "morgue"},
+	}
+	for name, tt := range presets {
+		for _, before := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, policy first %v", name, before), func(t *testing.T) {
+				bn := start(t, Limits{})
+				c := bn.dial()
+				c.ok(c.Confirm(false))
+				if name == "time to live" {
+					c.queue("morgue", nil)
+				}
+				if !before {
+					c.queue("q", nil)
+				}
+				bn.policy("features", "^q$", 0, settings[name])
+				c.queue("q", nil)
+				tt.use(t, bn, c)
+				c.queue("q", nil) // still what it was declared as
+			})
+		}
+	}
+}
+
+// policy puts a policy for everything in the default virtual host.
+func (bn *bench) policy(name, pattern string, priority int, settings map[string]any) {
+	bn.t.Helper()
+	_, err := bn.server.policies.PutPolicy(context.Background(), policy.Policy{Vhost: "/", Name: name, Pattern: pattern, Priority: priority, Settings: settings})
+	if err != nil {
+		bn.t.Fatal(err)
+	}
+}
+
+// What policies say in RabbitMQ's words, against arguments that say the same or another thing.
+func TestPoliciesAndArguments(t *testing.T) {
+	bn := start(t, Limits{})
+	c := bn.dial()
+	c.ok(c.Confirm(false))
+	c.queue("dead", nil)
+	c.exchange("dlx", "fanout", nil)
+	c.bind("dead", "", "dlx", nil)
+	c.queue("own", amqp091.Table{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead", "x-max-length": int32(2)})
+	c.queue("none", nil)
+	bn.policy("dl", "^(own|none|late)$", 0, map[string]any{"dead-letter-exchange": "dlx", "dead-letter-routing-key": "from-policy", "max-length": 3})
+	c.queue("late", nil)
+	for _, q := range []string{"own", "none", "late"} {
+		c.bodies("", q, "1", "2", "3", "4")
+	}
+	// Of two limits the lower holds; the queue's own key wins, the policy's exchange serves those without one.
+	until(t, "what is too much is dead-lettered", func() bool { return c.ready("dead") == 4 })
+	keys := map[string]int{}
+	for range 4 {
+		d, _, err := c.Get("dead", true)
+		c.ok(err)
+		keys[d.RoutingKey]++
+		if d.Headers["x-first-death-reason"] != "maxlen" {
+			t.Errorf("%v", d.Headers)
+		}
+	}
+	same(t, keys, map[string]int{"dead": 2, "from-policy": 2})
+	// Redeclarations are compared with the arguments, not with the policy.
+	c.queue("none", nil)
+	if _, err := c.open().QueueDeclare("none", true, false, false, false, amqp091.Table{"x-max-length": int32(3)}); err == nil {
+		t.Error("an argument that only the policy has was taken as the queue's own")
+	}
+	if err := bn.server.policies.DeletePolicy(context.Background(), "/", "dl"); err != nil {
+		t.Fatal(err)
+	}
+	c.bodies("", "none", "5", "6")
+	same(t, c.drain("none"), []string{"2", "3", "4", "5", "6"})
+}
+
+func TestPoliciesOnExchangesAndExpiry(t *testing.T) {
+	bn := start(t, Limits{})
+	c := bn.dial()
+	c.queue("lost", nil)
+	c.queue("mine", nil)
+	c.exchange("lost", "fanout", nil)
+	c.bind("lost", "", "lost", nil)
+	c.exchange("mine", "fanout", nil)
+	c.bind("mine", "", "mine", nil)
+	c.exchange("a", "direct", nil)
+	c.exchange("b", "direct", amqp091.Table{"alternate-exchange": "mine"})
+	c.ok(c.Confirm(false))
+	c.confirmed("a", "nowhere", amqp091.Publishing{Body: []byte("too early")})
+	bn.policy("alt", "^[abc]$", 0, map[string]any{"alternate-exchange": "lost"})
+	c.exchange("c", "direct", nil)
+	for _, x := range []string{"a", "b", "c", "amq.direct"} {
+		c.bodies(x, "nowhere", x)
+	}
+	same(t, c.drain("lost"), []string{"a", "c"})
+	same(t, c.drain("mine"), []string{"b"})
+
+	c.queue("short", nil)
+	bn.policy("gone", "^short$", 1, map[string]any{"expires": 1})
+	until(t, "the queue expires", func() bool {
+		_, err := bn.broker.Queue(context.Background(), "short")
+		return surgetank.CodeOf(err) == surgetank.CodeNotFound
+	})
+}
+
+// Queues whose dead letters are still on their way when they are deleted: also after a restart the dead letters arrive.
+func TestDeadLettersOfDeletedQueuesArriveAfterARestart(t *testing.T) {
+	bn := start(t, Limits{})
+	c := bn.dial()
+	c.ok(c.Confirm(false))
+	c.queue("full", amqp091.Table{"x-max-length": int32(1), "x-overflow": "reject-publish"})
+	c.queue("q", amqp091.Table{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "full"})
+	c.queue("by-policy", nil)
+	bn.policy("dl", "^by-policy$", 0, map[string]any{"dead-letter-exchange": "", "dead-letter-routing-key": "full"})
+	if !c.confirmed("", "full", amqp091.Publishing{Body: []byte("plug")}) {
+		t.Fatal("nacked")
+	}
+	for _, q := range []string{"q", "by-policy"} {
+		if !c.confirmed("", q, amqp091.Publishing{Body: []byte(q)}) {
+			t.Fatal("nacked")
+		}
+		d, _, err := c.Get(q, false)
+		c.ok(err)
+		c.ok(d.Reject(false))
+		must[int](t)(c.QueueDelete(q, false, false, false))
+	}
+	passage := func() int64 {
+		i := must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), deadLetterQueue("/")))
+		return i.Ready + i.Leased + i.Delayed
+	}
+	until(t, "the dead letters wait for room", func() bool { return passage() == 2 })
+	c.ok(c.conn.Close())
+	// A door that starts anew knows only what is durable.
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := bn.server.Shutdown(ctx); err != nil {
+		t.Fatal(err)
+	}
+	again := &bench{t: t, broker: bn.broker, auth: bn.auth}
+	again.serveAgain()
+	c = again.dial()
+	same(t, c.drain("full"), []string{"plug"})
+	var got []string
+	until(t, "they arrive", func() bool { got = append(got, c.drain("full")...); return len(got) == 2 })
+	slices.Sort(got)
+	same(t, got, []string{"by-policy", "q"})
+	until(t, "the record of the deleted queue goes", func() bool {
+		meta := must[map[string][]byte](t)(again.broker.Meta(context.Background(), metaNamespace))
+		_, has := meta[metaQueue+hashName("q")]
+		return !has
+	})
+}

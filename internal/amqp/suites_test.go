@@ -1,0 +1,359 @@
+package amqp
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	amqp091 "github.com/rabbitmq/amqp091-go"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/auth"
+)
+
+// Behaviours that the brokers which RabbitMQ's users come from test of themselves, one test a subject.
+
+// settled waits until no dead letter is on its way.
+func (bn *bench) settled(what string, and func() bool) {
+	bn.t.Helper()
+	until(bn.t, what, func() bool {
+		i := must[surgetank.QueueInfo](bn.t)(bn.broker.Queue(context.Background(), deadLetterQueue("/")))
+		return i.Ready+i.Leased+i.Delayed+i.Blocked == 0 && and()
+	})
+}
+
+func (bn *bench) count(queue string) int64 {
+	bn.t.Helper()
+	i := must[surgetank.QueueInfo](bn.t)(bn.broker.Queue(context.Background(), queue))
+	return i.Ready + i.Leased + i.Delayed + i.Blocked
+}
+
+func dlx(to string, more amqp091.Table) amqp091.Table {
+	t := amqp091.Table{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": to}
+	for k, v := range more {
+		t[k] = v
+	}
+	return t
+}
+
+// A message that expires in one queue after another keeps the history of all of them, however many they are.
+func TestALongChainOfDeadLetterQueues(t *testing.T) {
+	bn := start(t, Limits{})
+	c := bn.dial()
+	const n = 40
+	for i := range n {
+		c.queue(fmt.Sprint("chain", i), dlx(fmt.Sprint("chain", i+1), amqp091.Table{"x-message-ttl": int32(1)}))
+	}
+	c.queue(fmt.Sprint("chain", n), nil)
+	c.bodies("", "chain0", "m")
+	until(t, "it comes out at the end", func() bool { return bn.count(fmt.Sprint("chain", n)) == 1 })
+	d, _, err := c.Get(fmt.Sprint("chain", n), true)
+	c.ok(err)
+	deaths, _ := d.Headers["x-death"].([]any)
+	if len(deaths) != n || d.Headers["x-first-death-queue"] != "chain0" || d.Headers["x-last-death-queue"] != fmt.Sprint("chain", n-1) {
+		t.Errorf("%d deaths, first %v, last %v", len(deaths), d.Headers["x-first-death-queue"], d.Headers["x-last-death-queue"])
+	}
+}
+
+// Without a rejection in it a cycle ends where it would close, of one, two or three queues.
+func TestCyclesEnd(t *testing.T) {
+	for n := 1; n <= 3; n++ {
+		bn := start(t, Limits{})
+		c := bn.dial()
+		for i := range n {
+			c.queue(fmt.Sprint("c", i), dlx(fmt.Sprint("c", (i+1)%n), amqp091.Table{"x-message-ttl": int32(1)}))
+		}
+		c.bodies("", "c0", "m")
+		bn.settled("the message is gone", func() bool {
+			for i := range n {
+				if q := fmt.Sprint("c", i); bn.count(q) > 0 || must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), q)).Published == 0 {
+					return false
+				}
+			}
+			return true
+		})
+		for i := range n {
+			if p := must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), fmt.Sprint("c", i))).Published; p != 1 {
+				t.Errorf("a cycle of %d: the message was %d times in queue %d", n, p, i)
+			}
+		}
+	}
+}
+
+// With a rejection in it, a cycle goes round as often as somebody rejects.
+func TestACycleOfThreeWithRejections(t *testing.T) {
+	bn := start(t, Limits{})
+	c := bn.dial()
+	c.queue("work", dlx("wait1", nil))
+	c.queue("wait1", dlx("wait2", amqp091.Table{"x-message-ttl": int32(1)}))
+	c.queue("wait2", dlx("work", amqp091.Table{"x-message-ttl": int32(1)}))
+	ds := c.consume("work", nil)
+	c.bodies("", "work", "m")
+	for round := range 5 {
+		d := next(t, ds)
+		n := map[string]int64{}
+		deaths, _ := d.Headers["x-death"].([]any)
+		for _, e := range deaths {
+			e := e.(amqp091.Table)
+			n[fmt.Sprint(e["queue"], " ", e["reason"])] = e["count"].(int64)
+		}
+		want := map[string]int64{}
+		if round > 0 {
+			want = map[string]int64{"work rejected": int64(round), "wait1 expired": int64(round), "wait2 expired": int64(round)}
+		}
+		same(t, n, want)
+		c.ok(d.Reject(false))
+	}
+}
+
+// What a full queue drops to make room, and dead-letters to itself, is gone; the newest stays.
+func TestMaxLengthWithDeadLettersToItself(t *testing.T) {
+	bn := start(t, Limits{})
+	c := bn.dial()
+	c.ok(c.Confirm(false))
+	c.queue("self", dlx("self", amqp091.Table{"x-max-length": int32(1)}))
+	for i := range 5 {
+		if !c.confirmed("", "self", amqp091.Publishing{Body: []byte(fmt.Sprint(i))}) {
+			t.Error("nacked")
+		}
+	}
+	bn.settled("all is quiet", func() bool { return bn.count("self") == 1 })
+	same(t, c.drain("self"), []string{"4"})
+}
+
+func TestDeadLetteredOnceToMany(t *testing.T) {
+	bn := start(t, Limits{})
+	c := bn.dial()
+	c.exchange("many", "fanout", nil)
+	c.exchange("more", "topic", nil)
+	c.ok(c.ExchangeBind("more", "", "many", false, nil))
+	for i := range 4 {
+		q := fmt.Sprint("to", i)
+		c.queue(q, nil)
+		c.bind(q, "", "many", nil)
+		c.bind(q, "#", "more", nil) // a second way there is no second copy
+	}
+	c.queue("q", amqp091.Table{"x-dead-letter-exchange": "many"})
+	c.bodies("", "q", "1", "2", "3")
+	ds := c.consume("q", nil)
+	for range 3 {
+		c.ok(next(t, ds).Nack(false, false))
+	}
+	bn.settled("they arrive", func() bool { return bn.count("to0") == 3 && bn.count("q") == 0 })
+	for i := range 4 {
+		same(t, c.drain(fmt.Sprint("to", i)), []string{"1", "2", "3"})
+	}
+}
+
+// restarts runs steps, each on a door and a broker that were opened anew on the same directory.
+func restarts(t *testing.T, steps ...func(t *testing.T, bn *bench)) {
+	dir := t.TempDir()
+	for i, step := range steps {
+		ok := t.Run(fmt.Sprint("start ", i+1), func(t *testing.T) {
+			step(t, startOn(t, must[*embedded.Broker](t)(embedded.Open(dir, embedded.Options{})), Limits{}))
+		})
+		if !ok {
+			return
+		}
+	}
+}
+
+// Messages that expired while nobody was there are dead-lettered at the next start, and never delivered.
+func TestARestartWithExpiredMessages(t *testing.T) {
+	restarts(t, func(t *testing.T, bn *bench) {
+		c := bn.dial()
+		c.ok(c.Confirm(false))
+		c.queue("dead", nil)
+		c.queue("ttl", dlx("dead", amqp091.Table{"x-message-ttl": int32(30)}))
+		c.queue("own", dlx("dead", nil))
+		d := c.consume("ttl", nil) // it is leased when the broker stops, and so does not expire before
+		c.confirmed("", "ttl", amqp091.Publishing{Body: []byte("ttl"), DeliveryMode: 2})
+		next(t, d)
+		d = c.consume("own", nil)
+		c.confirmed("", "own", amqp091.Publishing{Body: []byte("own"), Expiration: "30", DeliveryMode: 2})
+		next(t, d)
+	}, func(t *testing.T, bn *bench) {
+		c := bn.dial()
+		var got []string
+		until(t, "both are dead-lettered", func() bool { got = append(got, c.drain("dead")...); return len(got) == 2 })
+		slices.Sort(got)
+		same(t, got, []string{"own", "ttl"})
+		if n := bn.count("ttl") + bn.count("own"); n != 0 {
+			t.Errorf("%d are still there", n)
+		}
+	})
+}
+
+// Priorities, and the order inside each, outlive a restart.
+func TestPriorityQueueRecovery(t *testing.T) {
+	restarts(t, func(t *testing.T, bn *bench) {
+		c := bn.dial()
+		c.ok(c.Confirm(false))
+		c.queue("p", amqp091.Table{"x-max-priority": int32(3)})
+		for i := range 12 {
+			c.confirmed("", "p", amqp091.Publishing{Priority: uint8(i % 4), Body: []byte(fmt.Sprint(i%4, ".", i)), DeliveryMode: 2})
+		}
+	}, func(t *testing.T, bn *bench) {
+		c := bn.dial()
+		c.queue("p", amqp091.Table{"x-max-priority": int32(3)})
+		same(t, c.drain("p"), []string{"3.3", "3.7", "3.11", "2.2", "2.6", "2.10", "1.1", "1.5", "1.9", "0.0", "0.4", "0.8"})
+	})
+}
+
+// A passive declaration asks for no right to configure.
+func TestPassiveDeclarationsAndPermissions(t *testing.T) {
+	bn := start(t, Limits{})
+	bn.user("reader", auth.Permission{Read: "q"})
+	c := bn.dial()
+	c.queue("q", nil)
+	c.exchange("x", "fanout", nil)
+	r := bn.as("reader")
+	must[amqp091.Queue](t)(r.QueueDeclarePassive("q", true, false, false, false, nil))
+	r.ok(r.ExchangeDeclarePassive("x", "fanout", true, false, false, false, nil))
+	if _, err := r.open().QueueDeclare("q", true, false, false, false, nil); err == nil {
+		t.Error("it declared the queue")
+	}
+	if err := r.open().ExchangeDeclare("x", "fanout", true, false, false, false, nil); err == nil {
+		t.Error("it declared the exchange")
+	}
+}
+
+func TestQueueLengthLimitsInBytes(t *testing.T) {
+	bn := start(t, Limits{})
+	c := bn.dial()
+	c.ok(c.Confirm(false))
+	c.queue("drop", amqp091.Table{"x-max-length-bytes": int32(10)})
+	c.queue("reject", amqp091.Table{"x-max-length-bytes": int32(10), "x-overflow": "reject-publish"})
+	c.queue("both", amqp091.Table{"x-max-length-bytes": int32(100), "x-max-length": int32(2)})
+	for i, want := range []bool{true, true, false} {
+		m := amqp091.Publishing{Body: []byte(strings.Repeat(fmt.Sprint(i), 5))}
+		if !c.confirmed("", "drop", m) || !c.confirmed("", "both", m) || c.confirmed("", "reject", m) != want {
+			t.Errorf("message %d", i)
+		}
+	}
+	same(t, c.drain("drop"), []string{"11111", "22222"})
+	same(t, c.drain("both"), []string{"11111", "22222"})
+	d, _, err := c.Get("reject", false)
+	c.ok(err)
+	// Only what is ready counts, as long as nothing is given back.
+	c.ok(d.Ack(false))
+	if !c.confirmed("", "reject", amqp091.Publishing{Body: []byte("33333")}) {
+		t.Error("there was room")
+	}
+	same(t, c.drain("reject"), []string{"11111", "33333"})
+}
+
+// Names, keys, headers and tags of any language.
+func TestUnicode(t *testing.T) {
+	bn := start(t, Limits{})
+	c := bn.dial()
+	const name = "очередь.日本語.🚰.é"
+	c.exchange(name, "topic", nil)
+	c.queue(name, dlx(name+".мёртв", nil))
+	c.queue(name+".мёртв", nil)
+	c.bind(name, "*.日本語.#", name, nil)
+	c.put(name, "ключ.日本語.🚰", amqp091.Publishing{Headers: amqp091.Table{name: name}, AppId: name, Body: []byte(name)})
+	c.put(name, "ключ.другой", amqp091.Publishing{})
+	ds := must[<-chan amqp091.Delivery](t)(c.Consume(name, name, false, false, false, false, nil))
+	d := next(t, ds)
+	if d.RoutingKey != "ключ.日本語.🚰" || d.Exchange != name || d.ConsumerTag != name || d.Headers[name] != name || d.AppId != name || string(d.Body) != name {
+		t.Errorf("%+v", d)
+	}
+	c.ok(d.Reject(false))
+	until(t, "it is dead-lettered", func() bool { return bn.count(name+".мёртв") == 1 })
+	d, _, err := c.Get(name+".мёртв", true)
+	c.ok(err)
+	if d.Headers["x-first-death-queue"] != name {
+		t.Errorf("%v", d.Headers)
+	}
+}
+
+// Publishers on many channels at once each get every confirm, and a message for each.
+func TestParallelConfirms(t *testing.T) {
+	bn := start(t, Limits{})
+	c := bn.dial()
+	c.queue("q", nil)
+	const channels, each = 8, 200
+	var wg sync.WaitGroup
+	for range channels {
+		ch := c.open()
+		ch.ok(ch.Confirm(false))
+		confirms := ch.NotifyPublish(make(chan amqp091.Confirmation, each))
+		wg.Go(func() {
+			for range each {
+				if err := ch.PublishWithContext(context.Background(), "", "q", false, false, amqp091.Publishing{}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			for i := range each {
+				if got := <-confirms; !got.Ack || got.DeliveryTag != uint64(i+1) {
+					t.Errorf("%+v, want %d", got, i+1)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := c.ready("q"); n != channels*each {
+		t.Errorf("%d messages", n)
+	}
+}
+
+// A message of the largest size passes, one byte more is refused and does not disturb the connection.
+func TestTheLargestMessage(t *testing.T) {
+	const most = 300_000
+	bn := start(t, Limits{MaxMessage: most})
+	c := bn.dial()
+	c.ok(c.Confirm(false))
+	c.queue("q", nil)
+	if !c.confirmed("", "q", amqp091.Publishing{Body: make([]byte, most)}) {
+		t.Error("nacked")
+	}
+	ch := c.open()
+	closed := ch.NotifyClose(make(chan *amqp091.Error, 1))
+	ch.put("", "q", amqp091.Publishing{Body: make([]byte, most+1)})
+	if e := <-closed; e == nil || e.Code != 406 || e.Reason != fmt.Sprintf("PRECONDITION_FAILED - message size %d is larger than configured max size %d", most+1, most) {
+		t.Errorf("%v", e)
+	}
+	if d, _, err := c.Get("q", true); err != nil || len(d.Body) != most {
+		t.Error(len(d.Body), err)
+	}
+}
+
+// A publisher that is held back by an alarm and goes away is noticed while the alarm lasts.
+func TestADisconnectIsNoticedDuringAnAlarm(t *testing.T) {
+	bn := start(t, Limits{})
+	c := bn.dial()
+	c.queue("q", nil)
+	bn.server.SetAlarm("low on disk", true)
+	blocked := c.conn.NotifyBlocked(make(chan amqp091.Blocking, 1))
+	c.bodies("", "q", "1")
+	if b := <-blocked; !b.Active || b.Reason != "low on disk" {
+		t.Errorf("%+v", b)
+	}
+	if len(bn.server.Connections()) != 1 {
+		t.Fatal("the connection is not listed")
+	}
+	c.conn.CloseDeadline(time.Now()) // the socket, without waiting for anybody
+	until(t, "it is gone", func() bool { return len(bn.server.Connections()) == 0 })
+	bn.server.SetAlarm("low on disk", false)
+}
+
+// A message with a short time to live does not wait behind one with a long one.
+func TestShortTTLBehindLong(t *testing.T) {
+	bn := start(t, Limits{})
+	c := bn.dial()
+	c.queue("dead", nil)
+	c.queue("q", dlx("dead", nil))
+	c.put("", "q", amqp091.Publishing{Expiration: "3600000", Body: []byte("long")})
+	c.put("", "q", amqp091.Publishing{Expiration: "1", Body: []byte("short")})
+	until(t, "it expires", func() bool { return bn.count("dead") == 1 })
+	same(t, c.drain("dead"), []string{"short"})
+	same(t, c.drain("q"), []string{"long"})
+}
