@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/test/hostile/fuzzing"
 )
 
 // tree reads JSON the way a door does.
@@ -264,22 +265,24 @@ func FuzzDecode(f *testing.F) {
 	f.Add(`{"level":{"adaptive":[]},"x":{"y":null}}`)
 	f.Add(`{"":[]}`)
 	f.Fuzz(func(t *testing.T, s string) {
-		var m map[string]any
-		d := json.NewDecoder(strings.NewReader(s))
-		d.UseNumber()
-		if d.Decode(&m) != nil {
-			return
-		}
-		c, err := Decode(m)
-		if err != nil {
-			var e *surgetank.Error
-			if !errors.As(err, &e) || e.Code != surgetank.CodeInvalid {
-				t.Fatalf("%s: %v", s, err)
+		fuzzing.Bounded(t, len(s), 2048, func() {
+			var m map[string]any
+			d := json.NewDecoder(strings.NewReader(s))
+			d.UseNumber()
+			if d.Decode(&m) != nil {
+				return
 			}
-			return
-		}
-		if back, err := Decode(Encode(c)); err != nil || back != c {
-			t.Fatalf("%s: %+v came back as %+v, %v", s, c, back, err)
-		}
+			c, err := Decode(m)
+			if err != nil {
+				var e *surgetank.Error
+				if !errors.As(err, &e) || e.Code != surgetank.CodeInvalid {
+					t.Fatalf("%s: %v", s, err)
+				}
+				return
+			}
+			if back, err := Decode(Encode(c)); err != nil || back != c {
+				t.Fatalf("%s: %+v came back as %+v, %v", s, c, back, err)
+			}
+		})
 	})
 }
