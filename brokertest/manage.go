@@ -48,6 +48,11 @@ func purge(e *env) {
 	e.settle(surgetank.Ack, got...)
 	_, err = e.b.PurgeQueue(e.ctx, "nope")
 	e.code(err, surgetank.CodeNotFound)
+	if n, err := e.b.DropDamaged(e.ctx, "q"); err != nil || n != 0 {
+		e.Errorf("nothing is damaged, and dropping gave %d, %v", n, err)
+	}
+	_, err = e.b.DropDamaged(e.ctx, "nope")
+	e.code(err, surgetank.CodeNotFound)
 }
 
 func pause(e *env) {

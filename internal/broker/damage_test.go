@@ -22,6 +22,8 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
+var damageSamples = flag.Int("samples", 10, "how many bits of each file are flipped, and half as many cuts")
+
 var everyBit = flag.Bool("everybit", false, "damage every bit and cut at every byte, not a sample (hours)")
 
 const (
@@ -533,11 +535,11 @@ func TestEveryDamage(t *testing.T) {
 			for _, name := range names {
 				path := filepath.Join(dataDir, name)
 				size := fileSize(t, disk, path)
-				for _, at := range positions(rng, name, size, 24, 4) {
+				for _, at := range positions(rng, name, size, *damageSamples, 2+*damageSamples/8) {
 					try(fmt.Sprintf("bit %d of byte %d of %s flipped", at&7, at>>3, name), path, *everyBit || rng.IntN(3) == 0,
 						func(b []byte) []byte { b[at>>3] ^= 1 << (at & 7); return b })
 				}
-				for _, at := range positions(rng, name, size, 5, 2) {
+				for _, at := range positions(rng, name, size, *damageSamples/2, 2) {
 					try(fmt.Sprintf("%s cut to %d of %d bytes", name, at>>3, size), path, *everyBit || rng.IntN(2) == 0,
 						func(b []byte) []byte { return b[:min(int(at>>3), len(b))] })
 				}
