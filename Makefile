@@ -38,14 +38,15 @@ conformance: ## real AMQP clients' own tests against a real server (CONFORMANCE_
 bench-amqp: ## measure RabbitMQ and Surgetank with one AMQP client; needs Debian's rabbitmq-server (an hour)
 	$(GO) run ./bench/amqp
 
-sim: ## simulate the whole broker from SEEDS seeds (default 3000); a failure prints its seed
-	$(GO) test ./internal/sim -timeout 0 -seeds $(or $(SEEDS),3000)
+sim: ## simulate the whole broker from SEEDS seeds (default 3000, FIRST=seed); a failure prints its seed and a script
+	$(GO) test ./internal/sim -v -run 'TestSim$$|EveryOperation|TestRot' -timeout 0 -seeds $(or $(SEEDS),3000) -first $(or $(FIRST),1)
 
 sim-release: ## the release run: simulate until STATES crash states (default 5000000) were checked; FIRST=seed goes on
 	$(GO) run ./test/simulate -states $(or $(STATES),5000000) -first $(or $(FIRST),1)
 
 faults: ## a campaign of faults against a real server (Linux, best as root); FAULTS_FLAGS='-long'
 	@mkdir -p bench/results
+	@scripts/deps-faults.sh
 	$(GO) run ./test/faults -out bench/results $(FAULTS_FLAGS)
 
 soak: ## hold 70 % of the capacity for 30 minutes with churn and a kill -9 every 30 s (Linux); SOAK_FLAGS='-for 10m'

@@ -7,72 +7,10 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"time"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/settings"
 )
-
-// wireQueue is a queue as the server shows it.
-type wireQueue struct {
-	Name      string         `json:"name"`
-	Vhost     string         `json:"vhost"`
-	ID        uint64         `json:"id"`
-	Created   time.Time      `json:"created"`
-	Settings  map[string]any `json:"settings"`
-	Ready     int64          `json:"ready"`
-	Blocked   int64          `json:"blocked"`
-	Delayed   int64          `json:"delayed"`
-	Leased    int64          `json:"leased"`
-	Bytes     int64          `json:"bytes"`
-	OldestAge string         `json:"oldest_age"`
-	Groups    int64          `json:"groups"`
-	Consumers int64          `json:"consumers"`
-	Floor     uint64         `json:"floor"`
-	Waiting   string         `json:"waiting"`
-	Policy    string         `json:"policy"`
-	Declared  map[string]any `json:"declared"`
-	Counts    struct {
-		Published    uint64 `json:"published"`
-		Duplicates   uint64 `json:"duplicates"`
-		Refused      uint64 `json:"refused"`
-		Delivered    uint64 `json:"delivered"`
-		Acked        uint64 `json:"acked"`
-		Nacked       uint64 `json:"nacked"`
-		Expired      uint64 `json:"expired"`
-		DeadLettered uint64 `json:"dead_lettered"`
-		Dropped      uint64 `json:"dropped"`
-		LeasesLost   uint64 `json:"leases_lost"`
-	} `json:"counts"`
-}
-
-func (w *wireQueue) info() (i surgetank.QueueInfo, err error) {
-	config, err := settings.Decode(w.Settings)
-	if err != nil {
-		return i, surgetank.Errorf(surgetank.CodeInternal, "the settings of queue %q could not be understood: %w; is the server of another version?", w.Name, err)
-	}
-	age, err := time.ParseDuration(w.OldestAge)
-	if err != nil {
-		return i, surgetank.Errorf(surgetank.CodeInternal, "the server sent a duration that is none: %w", err)
-	}
-	if w.Policy != "" {
-		declared, err := settings.Decode(w.Declared)
-		if err != nil {
-			return i, surgetank.Errorf(surgetank.CodeInternal, "the declared settings of queue %q could not be understood: %w; is the server of another version?", w.Name, err)
-		}
-		declared = settings.Qualify(declared, w.Vhost)
-		i.Own = &declared
-	}
-	n := &w.Counts
-	return surgetank.QueueInfo{
-		Policy: w.Policy, Own: i.Own,
-		Name: surgetank.FullName(w.Vhost, w.Name), ID: w.ID, Config: settings.Qualify(config, w.Vhost), Created: w.Created,
-		Ready: w.Ready, Blocked: w.Blocked, Delayed: w.Delayed, Leased: w.Leased, Bytes: w.Bytes, OldestAge: age, Groups: w.Groups,
-		Consumers: w.Consumers, Floor: w.Floor, Waiting: w.Waiting,
-		Published: n.Published, Duplicates: n.Duplicates, Refused: n.Refused, Delivered: n.Delivered, Acked: n.Acked, Nacked: n.Nacked,
-		Expired: n.Expired, DeadLettered: n.DeadLettered, Dropped: n.Dropped, LeasesLost: n.LeasesLost,
-	}, nil
-}
 
 // checkName refuses names that no path can carry, before they are sent.
 func checkName(full string) error { return surgetank.ValidateQueueName(full) }
@@ -101,12 +39,12 @@ func (c *Client) DeclareQueue(ctx context.Context, name string, config surgetank
 	if err != nil {
 		return none, false, surgetank.Errorf(surgetank.CodeInternal, "the settings could not be encoded: %w", err)
 	}
-	var w wireQueue
+	var w settings.Queue
 	var status int
 	if err := c.ask(ctx, request{method: "PUT", path: queuePath(name, "?mode="+word), body: body, repeat: mode != surgetank.DeclareNew, status: &status}, &w); err != nil {
 		return none, false, err
 	}
-	info, err := w.info()
+	info, err := w.Info()
 	return info, status == http.StatusCreated, err
 }
 
@@ -128,6 +66,16 @@ func (c *Client) PurgeQueue(ctx context.Context, name string) (int64, error) {
 	}
 	var ok struct{ Purged int64 }
 	err := c.ask(ctx, request{method: "POST", path: queuePath(name, "/purge")}, &ok)
+	return ok.Purged, err
+}
+
+// DropDamaged drops what cannot be read. See surgetank.Broker.
+func (c *Client) DropDamaged(ctx context.Context, name string) (int64, error) {
+	if err := checkName(name); err != nil {
+		return 0, err
+	}
+	var ok struct{ Purged int64 }
+	err := c.ask(ctx, request{method: "POST", path: queuePath(name, "/purge?damaged=true")}, &ok)
 	return ok.Purged, err
 }
 
@@ -193,11 +141,11 @@ func (c *Client) Queue(ctx context.Context, name string) (surgetank.QueueInfo, e
 	if err := checkName(name); err != nil {
 		return surgetank.QueueInfo{}, err
 	}
-	var w wireQueue
+	var w settings.Queue
 	if err := c.ask(ctx, request{method: "GET", path: queuePath(name, ""), repeat: true}, &w); err != nil {
 		return surgetank.QueueInfo{}, err
 	}
-	return w.info()
+	return w.Info()
 }
 
 // Queues reads all queues that the user may see, of every virtual host. See surgetank.Broker.
@@ -205,7 +153,7 @@ func (c *Client) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 	var all []surgetank.QueueInfo
 	for after := ""; ; {
 		var page struct {
-			Queues []wireQueue
+			Queues []settings.Queue
 			Next   string
 		}
 		q := url.Values{"all_vhosts": {"true"}}
@@ -216,7 +164,7 @@ func (c *Client) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 			return nil, err
 		}
 		for i := range page.Queues {
-			info, err := page.Queues[i].info()
+			info, err := page.Queues[i].Info()
 			if err != nil {
 				return nil, err
 			}

@@ -41,10 +41,22 @@ race() {
   go test -race -short -timeout 8m "${dirs[@]}"
 }
 
+# On a build machine the simulator runs its campaign: ten thousand seeds, about half a million crash states, a fault at every
+# operation, and defects built in that its checkers must see. Elsewhere `go test ./...` runs a little of it, and `make sim` more.
+simulator() {
+  if [[ ${CI:-} != true ]]; then
+    echo "a few seeds ran with the tests; CI=true, or make sim, runs thousands" >&2
+    return 0
+  fi
+  go test ./internal/sim -v -run 'TestSim$|EveryOperation|TestRot' -seeds 10000 -timeout 30m &&
+    go test -tags mutants ./internal/sim -run Mutants -timeout 10m
+}
+
 scripts/deps.sh || exit 1
 run "format"        formatted
 run "vet"           go vet ./...
 run "tests"         go test -timeout 8m ./...
+run "simulator"     simulator
 run "race detector" race
 run "cross-compile" scripts/cross.sh
 

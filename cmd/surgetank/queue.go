@@ -18,7 +18,7 @@ type queueCmds struct {
 	Show    queueShowCmd    `cmd:"" help:"Show one queue: settings, figures, and why its next message waits."`
 	Set     queueSetCmd     `cmd:"" help:"Create a queue, or change some of its settings."`
 	Rm      queueRmCmd      `cmd:"" help:"Delete a queue and what it holds."`
-	Purge   queuePurgeCmd   `cmd:"" help:"Drop every message that is not leased."`
+	Purge   queuePurgeCmd   `cmd:"" help:"Drop every message that is not leased, or only what is damaged."`
 	Pause   queuePauseCmd   `cmd:"" help:"Stop handing out; publishing goes on."`
 	Resume  queueResumeCmd  `cmd:"" help:"Hand out again."`
 	Peek    queuePeekCmd    `cmd:"" help:"Show messages without leasing them."`
@@ -35,58 +35,6 @@ func (v vhostFlag) full(queue string) (string, error) {
 	return name, surgetank.ValidateQueueName(name)
 }
 
-// queueShape is a queue in JSON output: the shape of the HTTP interface.
-type queueShape struct {
-	Name     string         `json:"name"`
-	Vhost    string         `json:"vhost"`
-	ID       uint64         `json:"id"`
-	Created  time.Time      `json:"created"`
-	Settings map[string]any `json:"settings"`
-	Policy   string         `json:"policy,omitempty"`
-	Declared map[string]any `json:"declared,omitempty"` // beside a policy: the settings without it
-
-	Ready     int64  `json:"ready"`
-	Blocked   int64  `json:"blocked"`
-	Delayed   int64  `json:"delayed"`
-	Leased    int64  `json:"leased"`
-	Bytes     int64  `json:"bytes"`
-	OldestAge string `json:"oldest_age"`
-	Groups    int64  `json:"groups"`
-	Consumers int64  `json:"consumers"`
-	Floor     uint64 `json:"floor"`
-	Waiting   string `json:"waiting,omitempty"`
-
-	Counts queueCounts `json:"counts"`
-}
-
-// queueCounts were counted since the server started.
-type queueCounts struct {
-	Published    uint64 `json:"published"`
-	Duplicates   uint64 `json:"duplicates"`
-	Refused      uint64 `json:"refused"`
-	Delivered    uint64 `json:"delivered"`
-	Acked        uint64 `json:"acked"`
-	Nacked       uint64 `json:"nacked"`
-	Expired      uint64 `json:"expired"`
-	DeadLettered uint64 `json:"dead_lettered"`
-	Dropped      uint64 `json:"dropped"`
-	LeasesLost   uint64 `json:"leases_lost"`
-}
-
-func shapeQueue(q surgetank.QueueInfo) queueShape {
-	vhost, name := surgetank.SplitName(q.Name)
-	shape := queueShape{
-		Name: name, Vhost: vhost, ID: q.ID, Created: q.Created, Settings: settings.Encode(settings.Unqualify(q.Config.WithDefaults())),
-		Ready: q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Bytes: q.Bytes, OldestAge: q.OldestAge.String(),
-		Groups: q.Groups, Consumers: q.Consumers, Floor: q.Floor, Waiting: q.Waiting,
-		Counts: queueCounts{q.Published, q.Duplicates, q.Refused, q.Delivered, q.Acked, q.Nacked, q.Expired, q.DeadLettered, q.Dropped, q.LeasesLost},
-	}
-	if q.Policy != "" {
-		shape.Policy, shape.Declared = q.Policy, settings.Encode(settings.Unqualify(q.Declared().WithDefaults()))
-	}
-	return shape
-}
-
 type queueLsCmd struct {
 	remote
 	output
@@ -99,9 +47,9 @@ func (c *queueLsCmd) Run(s *session) error {
 			return err
 		}
 		slices.SortFunc(queues, func(a, b surgetank.QueueInfo) int { return strings.Compare(a.Name, b.Name) })
-		shapes := make([]queueShape, len(queues))
+		shapes := make([]settings.Queue, len(queues))
 		for i, q := range queues {
-			shapes[i] = shapeQueue(q)
+			shapes[i] = settings.Show(&q)
 		}
 		return c.print(s.stdout, shapes, func(w io.Writer) error {
 			return table(w, "QUEUE READY BLOCKED DELAYED LEASED BYTES OLDEST CONSUMERS STATE", func(row func(...any)) {
@@ -109,6 +57,9 @@ func (c *queueLsCmd) Run(s *session) error {
 					state := "running"
 					if q.Config.Paused {
 						state = "paused"
+					}
+					if q.Damaged > 0 {
+						state += fmt.Sprintf(", %s DAMAGED", count(q.Damaged))
 					}
 					name := shapes[i].Name
 					if shapes[i].Vhost != surgetank.DefaultVhost {
@@ -141,18 +92,21 @@ func (c *queueShowCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
-		return c.print(s.stdout, shapeQueue(q), func(w io.Writer) error { return showQueue(w, q) })
+		return c.print(s.stdout, settings.Show(&q), func(w io.Writer) error { return showQueue(w, q) })
 	})
 }
 
 func showQueue(w io.Writer, q surgetank.QueueInfo) error {
-	shape := shapeQueue(q)
+	shape := settings.Show(&q)
 	fmt.Fprintf(w, "queue %s (vhost %s), made %s\n", printable(shape.Name), printable(shape.Vhost), q.Created.Format(time.RFC3339))
 	if q.Waiting != "" {
 		fmt.Fprintf(w, "waiting: %s\n", printable(q.Waiting))
 	}
-	fmt.Fprintf(w, "\nready %s  blocked %s  delayed %s  leased %s  (%s, oldest %s, %s groups, %d consumers)\n",
-		count(q.Ready), count(q.Blocked), count(q.Delayed), count(q.Leased), size(q.Bytes), age(q.OldestAge), count(q.Groups), q.Consumers)
+	if q.Damaged > 0 {
+		fmt.Fprintf(w, "DAMAGED: %s cannot be read; list them with queue peek --state damaged, drop them with queue purge --damaged\n", plural(q.Damaged, "message"))
+	}
+	fmt.Fprintf(w, "\nready %s  blocked %s  delayed %s  leased %s  damaged %s  (%s, oldest %s, %s groups, %d consumers)\n",
+		count(q.Ready), count(q.Blocked), count(q.Delayed), count(q.Leased), count(q.Damaged), size(q.Bytes), age(q.OldestAge), count(q.Groups), q.Consumers)
 	fmt.Fprintf(w, "since the server started: published %s  duplicates %s  refused %s  delivered %s  acked %s  nacked %s  dead-lettered %s  expired %s  dropped %s  leases lost %s\n\n",
 		count(q.Published), count(q.Duplicates), count(q.Refused), count(q.Delivered), count(q.Acked), count(q.Nacked), count(q.DeadLettered), count(q.Expired), count(q.Dropped), count(q.LeasesLost))
 	if q.Policy != "" {
@@ -216,7 +170,7 @@ func (c *queueSetCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
-		return c.print(s.stdout, shapeQueue(q), func(w io.Writer) error {
+		return c.print(s.stdout, settings.Show(&q), func(w io.Writer) error {
 			did := "changed"
 			if created {
 				did = "created"
@@ -280,7 +234,10 @@ func (c *queueRmCmd) Run(s *session) error {
 	})
 }
 
-type queuePurgeCmd struct{ queueArg }
+type queuePurgeCmd struct {
+	queueArg
+	Damaged bool `help:"Only messages that cannot be read. Their groups go on."`
+}
 
 func (c *queuePurgeCmd) Run(s *session) error {
 	return c.with(func(b surgetank.Broker) error {
@@ -288,7 +245,11 @@ func (c *queuePurgeCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
-		n, err := b.PurgeQueue(s.ctx, name)
+		purge := b.PurgeQueue
+		if c.Damaged {
+			purge = b.DropDamaged
+		}
+		n, err := purge(s.ctx, name)
 		if err != nil {
 			return err
 		}

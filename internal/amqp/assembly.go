@@ -18,6 +18,7 @@ type assembly struct {
 	size      int
 	body      []byte // what is in of a body that comes in several pieces
 	empties   int    // body frames without bytes
+	held      int64  // bytes that it has of the server's budget
 }
 
 const maxEmptyBodies = 16
@@ -77,6 +78,9 @@ func (ch *channel) header(payload []byte) error {
 	if a.size == 0 {
 		return ch.assembled(nil)
 	}
+	if len(h.Block) > keepBlock { // with many channels, property blocks alone are much
+		return ch.hold(int64(len(h.Block)))
+	}
 	return nil
 }
 
@@ -101,16 +105,48 @@ func (ch *channel) body(payload []byte) error {
 	case len(payload) == a.size:
 		return ch.assembled(ch.c.keep(payload))
 	case have < a.size:
+		if len(a.body) == 0 && len(payload) > 0 {
+			if err := ch.hold(int64(a.size)); err != nil {
+				return err
+			}
+		}
+		if have > cap(a.body) { // what was announced is the most, not the least, that is allocated
+			a.body = append(make([]byte, 0, min(a.size, max(2*have, minBody))), a.body...)
+		}
 		a.body = append(a.body, payload...)
 		return nil
 	}
 	return ch.assembled(append(a.body, payload...))
 }
 
+// minBody is the least that is allocated for a body that comes in pieces, unless it is smaller.
+const minBody = 16 << 10
+
+// hold reserves bytes for the message that is coming in.
+func (ch *channel) hold(n int64) error {
+	if err := ch.c.srv.budget.take(ch.c, n); err != nil {
+		return &failure{toWire(err), wire.IDBasicPublish}
+	}
+	ch.assembly.held += n
+	return nil
+}
+
+// drop gives up a message that is half in.
+func (ch *channel) drop() {
+	ch.c.srv.budget.give(ch.c, ch.assembly.held)
+	ch.assembly = assembly{}
+}
+
 // assembled resets the assembly and publishes.
 func (ch *channel) assembled(body []byte) error {
 	a := &ch.assembly
 	ct := a.content
+	if ch.mode == transactional { // which counts for itself
+		ch.c.srv.budget.give(ch.c, a.held)
+	} else {
+		ch.c.passing += a.held // until the broker has taken the message
+	}
+	a.held = 0
 	a.active, a.inBody, a.content, a.body, a.empties = false, false, nil, nil, 0
 	return ch.publish(ct, body)
 }
@@ -135,6 +171,9 @@ type lastContent struct {
 	content  *content
 }
 
+// keepBlock is the size of a property block that a channel keeps, and of what need not be counted.
+const keepBlock = 1 << 10
+
 // contentOf takes a property block apart, or finds that it has been already.
 func (ch *channel) contentOf(exchange, block []byte) (*content, error) {
 	l := &ch.last
@@ -149,7 +188,9 @@ func (ch *channel) contentOf(exchange, block []byte) (*content, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.exchange, l.block, l.content = append(l.exchange[:0], exchange...), own, ct
+	if len(block) <= keepBlock {
+		l.exchange, l.block, l.content = append(l.exchange[:0], exchange...), own, ct
+	}
 	return ct, nil
 }
 

@@ -314,7 +314,7 @@ func (ch *channel) answerUnless(nowait bool, m wire.Method) {
 // shut ends what the channel holds: consumers, deliveries that were not acknowledged, a half-sent message.
 func (ch *channel) shut() {
 	c := ch.c
-	ch.assembly = assembly{}
+	ch.drop()
 	ch.dropReplyConsumer()
 	c.mu.Lock()
 	ch.closed = true
@@ -334,6 +334,7 @@ func (ch *channel) shut() {
 		for _, u := range ch.tx.taken {
 			giveBack(u)
 		}
+		ch.tx.free()
 		ch.tx = nil
 	}
 	ch.unacked = unackedList{}
@@ -368,6 +369,13 @@ func (c *conn) cleanup() {
 		channels = append(channels, ch)
 	}
 	c.mu.Unlock()
+	for _, ch := range channels { // first what others may wait for
+		ch.drop()
+		if ch.tx != nil {
+			ch.tx.free()
+		}
+	}
+	c.passed()
 	for _, ch := range channels {
 		ch.shut()
 	}

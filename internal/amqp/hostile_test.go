@@ -87,9 +87,10 @@ func TestHostileCuts(t *testing.T) {
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 16)
 	cuts := 0
-	for _, c := range hostile.Cases() {
+	cases := hostile.Cases()
+	for i, c := range cases {
 		stream := c.Stream(target, 0)
-		for _, at := range c.Places(target, false) {
+		for _, at := range c.Places(target, cases[:i], false) {
 			if testing.Short() && at%7 != 0 {
 				continue
 			}
@@ -116,10 +117,11 @@ func TestHostileSilence(t *testing.T) {
 	inBubble(t, Limits{MaxStrangers: 1 << 16, MaxStrangersPerPeer: 1 << 16}, func(t *testing.T, bn *bench) {
 		target := hostile.AMQP{Dial: func() (net.Conn, error) { return bn.pipe(), nil }, User: "remote", Password: "remote", Patience: time.Minute}
 		cuts := 0
-		for _, c := range hostile.Cases() {
+		cases := hostile.Cases()
+		for i, c := range cases {
 			stream := c.Stream(target, 1)
 			var wg sync.WaitGroup
-			for _, at := range c.Places(target, false) {
+			for _, at := range c.Places(target, cases[:i], false) {
 				if testing.Short() && at%7 != 0 {
 					continue
 				}

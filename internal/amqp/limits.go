@@ -12,6 +12,8 @@ type Limits struct {
 	ChannelMax uint16        // channels of a connection
 	Heartbeat  time.Duration // offered to clients; whole seconds; negative: none
 	MaxMessage int64         // bytes of a body
+	MaxBodies  int64         // bytes of all bodies that are not complete and all transactions that are not committed; 0: 256 MiB, or four messages
+	BodyWait   time.Duration // how long a publisher waits for room among them before the largest holder is closed
 
 	Handshake           time.Duration // from accepting to connection.open
 	MaxConnections      int
@@ -32,7 +34,7 @@ var DefaultLimits = Limits{
 	FrameMax: 131072, ChannelMax: 2047, Heartbeat: 60 * time.Second, MaxMessage: surgetank.DefaultMaxMessage,
 	Handshake: 10 * time.Second, MaxConnections: 1 << 16, MaxStrangers: 1024, MaxStrangersPerPeer: 64,
 	MaxConsumers: 8192, MaxUnacked: 1 << 18, MaxExchanges: 1 << 16, MaxBindings: 1 << 20,
-	AckTimeout: 30 * time.Minute, CloseTimeout: 5 * time.Second, DeliverWindow: 2048,
+	BodyWait: 5 * time.Second, AckTimeout: 30 * time.Minute, CloseTimeout: 5 * time.Second, DeliverWindow: 2048,
 }
 
 func (l Limits) withDefaults() Limits {
@@ -41,6 +43,8 @@ func (l Limits) withDefaults() Limits {
 	def(&l.ChannelMax, d.ChannelMax)
 	def(&l.Heartbeat, d.Heartbeat)
 	def(&l.MaxMessage, d.MaxMessage)
+	def(&l.MaxBodies, max(256<<20, 4*l.MaxMessage))
+	def(&l.BodyWait, d.BodyWait)
 	def(&l.Handshake, d.Handshake)
 	def(&l.MaxConnections, d.MaxConnections)
 	def(&l.MaxStrangers, d.MaxStrangers)

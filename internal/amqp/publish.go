@@ -141,6 +141,7 @@ func (c *conn) flush() error {
 			}
 		}
 	}
+	c.passed()
 	if len(c.settles) > 0 {
 		s := c.settles
 		c.settles = nil
@@ -152,6 +153,12 @@ func (c *conn) flush() error {
 		}
 	}
 	return nil
+}
+
+// passed gives back what the messages of a flush had of the server's budget.
+func (c *conn) passed() {
+	c.srv.budget.give(c, c.passing)
+	c.passing = 0
 }
 
 // alarmLook is how often a connection that is held back is looked at: nobody reads from it, so nobody sees its end.

@@ -50,6 +50,7 @@ type Server struct {
 	cancel  context.CancelFunc
 	workers sync.WaitGroup
 	replies replyTable
+	budget  budget
 	alarm   atomic.Pointer[alarm]
 
 	mu        sync.Mutex
@@ -91,6 +92,7 @@ func NewServer(ctx context.Context, o Options) (*Server, error) {
 		vhosts: map[string]*vhost{}, listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 		strangers: map[netip.Addr]int{}, idle: make(chan struct{}), alarms: map[string]struct{}{},
 	}
+	s.budget.srv = s
 	s.alarm.Store(&alarm{over: make(chan struct{})})
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.load(ctx); err != nil {

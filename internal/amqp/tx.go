@@ -15,7 +15,7 @@ type transaction struct {
 	taken   []unacked // in the order of their acknowledgement
 	settles []surgetank.Settlement
 	returns []returnedMessage
-	bytes   int64
+	bytes   int64 // of the server's budget
 }
 
 type returnedMessage struct {
@@ -27,26 +27,37 @@ type returnedMessage struct {
 const (
 	maxTxMessages = 1 << 16
 	maxTxBytes    = 256 << 20
+	txOverhead    = 256 // bytes that a message counts beside its body and properties
 )
 
 func (t *transaction) publish(m surgetank.Publishing) error {
 	t.msgs = append(t.msgs, m)
-	return t.grown(len(m.Message.Body))
+	return t.grown(len(m.Message.Body) + len(m.Message.Opaque))
 }
 
 // giveBack returns a message at the commit.
 func (t *transaction) giveBack(m returnedMessage) error {
 	t.returns = append(t.returns, m)
-	return t.grown(len(m.body))
+	return t.grown(len(m.body) + len(m.block))
 }
 
 // grown refuses a transaction that has become too large.
 func (t *transaction) grown(bytes int) error {
-	t.bytes += int64(bytes)
+	n := int64(bytes + txOverhead)
+	if err := t.ch.c.srv.budget.take(t.ch.c, n); err != nil {
+		return err
+	}
+	t.bytes += n
 	if len(t.msgs)+len(t.returns) > maxTxMessages || t.bytes > maxTxBytes {
 		return wire.Errorf(wire.CodePreconditionFailed, "the transaction has more than %d messages or %d bytes", maxTxMessages, maxTxBytes)
 	}
 	return nil
+}
+
+// free gives back what the transaction has of the server's budget: its messages are with the broker, or given up.
+func (t *transaction) free() {
+	t.ch.c.srv.budget.give(t.ch.c, t.bytes)
+	t.bytes = 0
 }
 
 func (t *transaction) settle(taken []unacked, s wire.Settle) error {
@@ -85,7 +96,11 @@ func (ch *channel) txCommit() error {
 			return err
 		}
 	}
+	defer t.free()
 	for _, r := range t.returns {
+		if err := c.waitForRoom(); err != nil {
+			return err
+		}
 		c.mu.Lock()
 		c.out = appendReturn(c.out, ch, r.exchange, r.key, r.block, r.body)
 		c.mu.Unlock()
@@ -146,6 +161,7 @@ func (ch *channel) txRollback() error {
 		return errNotTransactional
 	}
 	ch.tx = &transaction{ch: ch}
+	t.free()
 	slices.SortFunc(t.taken, func(a, b unacked) int { return cmp.Compare(a.tag, b.tag) })
 	c.mu.Lock()
 	ch.unacked.restore(t.taken)

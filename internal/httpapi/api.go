@@ -65,6 +65,7 @@ type Options struct {
 type Limits struct {
 	MaxBody       int64         // bytes of one publishing request; 64 MiB
 	MaxBodies     int64         // bytes of all bodies being held at a time; 512 MiB; beyond it: busy
+	MaxAnswers    int64         // bytes of all messages in answers that were not sent yet; 256 MiB; beyond it: busy
 	MaxMessage    int           // bytes of one message's body; surgetank.DefaultMaxMessage
 	MaxLines      int           // messages of one request; 50,000
 	MaxReceive    int           // messages of one receive; 1,000
@@ -95,6 +96,7 @@ func (l Limits) withDefaults() Limits {
 	}
 	def(&l.MaxBody, 64<<20)
 	def(&l.MaxBodies, 512<<20)
+	def(&l.MaxAnswers, 256<<20)
 	defInt(&l.MaxMessage, surgetank.DefaultMaxMessage)
 	defInt(&l.MaxLines, 50_000)
 	defInt(&l.MaxReceive, 1000)
@@ -125,6 +127,7 @@ type API struct {
 	router  router
 	origins *http.CrossOriginProtection
 	bodies  budget
+	answers budget
 	names   queueNames
 	subs    subscribers
 	metrics *metrics
@@ -154,7 +157,7 @@ func New(o Options) *API {
 		o.Now = time.Now
 	}
 	a := &API{opts: o, limits: o.Limits.withDefaults(), origins: http.NewCrossOriginProtection()}
-	a.bodies.max = a.limits.MaxBodies
+	a.bodies.max, a.answers.max = a.limits.MaxBodies, a.limits.MaxAnswers
 	a.base, a.close = context.WithCancel(context.Background())
 	a.metrics = newMetrics(a)
 	a.routes()
@@ -299,6 +302,16 @@ func (a *API) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 
 func (c *call) serve() error {
 	securityHeaders(c.w.Header())
+	if c.r.ContentLength != 0 {
+		// What is refused unread is read all the same, by net/http, before and after the answer. Without a deadline a peer that sends
+		// nothing would hold the connection for ever. readBody lifts it when all is there.
+		_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(c.api.limits.BodyGrace)) // a writer without deadlines is a test's
+	}
+	if len(c.r.TransferEncoding) > 0 {
+		// The request may have had a Content-Length, too, which net/http does not show. A proxy in front may then see its end elsewhere,
+		// and what is behind it must not be read as another request (RFC 9112, section 6.1).
+		c.w.Header().Set("Connection", "close")
+	}
 	if err := c.checkOrigin(); err != nil {
 		return err
 	}

@@ -33,6 +33,7 @@ func appendDelivery(b []byte, d *surgetank.Delivery) []byte {
 	}
 	b = appendTime(b, "deadline", d.Deadline)
 	b = appendMember(b, "state", string(d.State))
+	b = appendMember(b, "damage", d.Damage)
 	b = appendMember(b, "group", d.Group)
 	b = appendMember(b, "key", d.Key)
 	b = appendMember(b, "dedup_id", d.DedupID)
@@ -62,6 +63,9 @@ func appendDelivery(b []byte, d *surgetank.Delivery) []byte {
 	}
 	if len(d.Opaque) > 0 {
 		b = appendBase64(b, "opaque_base64", d.Opaque)
+	}
+	if d.Damage != "" {
+		return append(b, '}') // there is no body to show
 	}
 	if isJSON(d.Body, maxBodyDepth) {
 		b = append(append(b, `,"body":`...), d.Body...)
@@ -144,55 +148,4 @@ func appendDeliveries(b []byte, list []surgetank.Delivery) []byte {
 		b = appendDelivery(b, &list[i])
 	}
 	return append(b, ']')
-}
-
-// queueView is a queue as the API shows it.
-type queueView struct {
-	Name      string         `json:"name"`
-	Vhost     string         `json:"vhost"`
-	ID        uint64         `json:"id"`
-	Created   time.Time      `json:"created"`
-	Settings  map[string]any `json:"settings"`
-	Policy    string         `json:"policy,omitempty"`
-	Declared  map[string]any `json:"declared,omitempty"` // beside a policy: the settings without it
-	Ready     int64          `json:"ready"`
-	Blocked   int64          `json:"blocked"`
-	Delayed   int64          `json:"delayed"`
-	Leased    int64          `json:"leased"`
-	Bytes     int64          `json:"bytes"`
-	OldestAge string         `json:"oldest_age"`
-	Groups    int64          `json:"groups"`
-	Consumers int64          `json:"consumers"`
-	Floor     uint64         `json:"floor"`
-	Waiting   string         `json:"waiting,omitempty"`
-	Counts    queueCounts    `json:"counts"`
-}
-
-// queueCounts were counted since the broker opened.
-type queueCounts struct {
-	Published    uint64 `json:"published"`
-	Duplicates   uint64 `json:"duplicates"`
-	Refused      uint64 `json:"refused"`
-	Delivered    uint64 `json:"delivered"`
-	Acked        uint64 `json:"acked"`
-	Nacked       uint64 `json:"nacked"`
-	Expired      uint64 `json:"expired"`
-	DeadLettered uint64 `json:"dead_lettered"`
-	Dropped      uint64 `json:"dropped"`
-	LeasesLost   uint64 `json:"leases_lost"`
-}
-
-func viewQueue(q *surgetank.QueueInfo) queueView {
-	vhost, name := surgetank.SplitName(q.Name)
-	v := queueView{
-		Name: name, Vhost: vhost, ID: q.ID, Created: q.Created.UTC(),
-		Settings: settings.Encode(settings.Unqualify(q.Config.WithDefaults())),
-		Ready:    q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Bytes: q.Bytes,
-		OldestAge: q.OldestAge.String(), Groups: q.Groups, Consumers: q.Consumers, Floor: q.Floor, Waiting: q.Waiting,
-		Counts: queueCounts{q.Published, q.Duplicates, q.Refused, q.Delivered, q.Acked, q.Nacked, q.Expired, q.DeadLettered, q.Dropped, q.LeasesLost},
-	}
-	if q.Policy != "" {
-		v.Policy, v.Declared = q.Policy, settings.Encode(settings.Unqualify(q.Declared().WithDefaults()))
-	}
-	return v
 }

@@ -45,9 +45,9 @@ func (c *call) listQueues() error {
 	}
 	slices.SortFunc(all, func(a, b surgetank.QueueInfo) int { return strings.Compare(key(&a), key(&b)) })
 	page := struct {
-		Queues []queueView `json:"queues"`
-		Next   string      `json:"next,omitempty"`
-	}{Queues: []queueView{}}
+		Queues []settings.Queue `json:"queues"`
+		Next   string           `json:"next,omitempty"`
+	}{Queues: []settings.Queue{}}
 	for i := range all {
 		vhost, name := surgetank.SplitName(all[i].Name)
 		if !everywhere && vhost != c.vhost() || key(&all[i]) <= q.Get("after") && q.Get("after") != "" ||
@@ -58,7 +58,7 @@ func (c *call) listQueues() error {
 			page.Next = key(&all[i-1])
 			break
 		}
-		page.Queues = append(page.Queues, viewQueue(&all[i]))
+		page.Queues = append(page.Queues, settings.Show(&all[i]))
 	}
 	return c.respond(http.StatusOK, page)
 }
@@ -71,7 +71,7 @@ func (c *call) getQueue() error {
 	if err != nil {
 		return err
 	}
-	return c.respond(http.StatusOK, viewQueue(&info))
+	return c.respond(http.StatusOK, settings.Show(&info))
 }
 
 var declareModes = map[string]surgetank.DeclareMode{
@@ -114,7 +114,7 @@ func (c *call) putQueue() error {
 	if created {
 		status = http.StatusCreated
 	}
-	return c.respond(status, viewQueue(&info))
+	return c.respond(status, settings.Show(&info))
 }
 
 func (c *call) deleteQueue() error {
@@ -136,11 +136,24 @@ func (c *call) deleteQueue() error {
 	return c.respond(http.StatusOK, map[string]int64{"removed": removed})
 }
 
+// purge drops what is not leased, or only what is damaged.
 func (c *call) purge() error {
-	if err := c.plain(); err != nil {
+	q, err := c.query("damaged")
+	if err != nil {
 		return err
 	}
-	purged, err := c.broker().PurgeQueue(c.r.Context(), c.queue())
+	damaged, err := queryBool(q, "damaged")
+	if err != nil {
+		return err
+	}
+	if err := c.noBody(); err != nil {
+		return err
+	}
+	drop := c.broker().PurgeQueue
+	if damaged {
+		drop = c.broker().DropDamaged
+	}
+	purged, err := drop(c.r.Context(), c.queue())
 	if err != nil {
 		return err
 	}
@@ -257,20 +270,23 @@ func (c *call) peek() error {
 	}
 	o.MaxBytes = clampInt(int64(most))
 	switch o.State = surgetank.State(q.Get("state")); o.State {
-	case "", surgetank.StateReady, surgetank.StateBlocked, surgetank.StateDelayed, surgetank.StateLeased:
+	case "", surgetank.StateReady, surgetank.StateBlocked, surgetank.StateDelayed, surgetank.StateLeased, surgetank.StateDamaged:
 	default:
-		return surgetank.FieldErrorf("state", "state is ready, blocked, delayed or leased, not %.40q", q.Get("state"))
+		return surgetank.FieldErrorf("state", "state is ready, blocked, delayed, leased or damaged, not %.40q", q.Get("state"))
 	}
 	if id := q.Get("id"); id != "" {
 		if o.ID, err = surgetank.ParseMessageID(id); err != nil {
 			return surgetank.FieldErrorf("id", "%s", err)
 		}
 	}
+	if err := c.answersFree(); err != nil {
+		return err
+	}
 	list, err := c.broker().Peek(c.r.Context(), c.queue(), o)
 	if err != nil {
 		return err
 	}
-	return c.respondRaw(http.StatusOK, append(appendDeliveries(nil, list), "}\n"...))
+	return unsent(c.respondMessages(list, false, closeObject))
 }
 
 // seconds is a duration for Prometheus.

@@ -38,6 +38,9 @@ func (c *call) receive() error {
 	if o.NoAck {
 		o.Max = min(o.Max, maxNoAck)
 	}
+	if err := c.answersFree(); err != nil {
+		return err
+	}
 	ctx, cancel := c.pollContext()
 	defer cancel()
 	list, err := c.broker().Receive(ctx, c.queue(), o)
@@ -47,8 +50,9 @@ func (c *call) receive() error {
 	if len(list) > 0 {
 		c.api.names.learn(list[0].ID.Queue, c.queue())
 	}
-	if c.respondRaw(http.StatusOK, append(appendDeliveries(nil, list), "}\n"...)) != nil {
+	if err := c.respondMessages(list, o.NoAck, closeObject); err != nil {
 		c.giveBack(list)
+		return unsent(err)
 	}
 	return nil
 }

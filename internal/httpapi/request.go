@@ -62,10 +62,9 @@ func (c *call) readBody(max int64) (*held, error) {
 	}
 	h := &held{budget: &c.api.bodies}
 	body := &pacedReader{r: http.MaxBytesReader(c.w, c.r.Body, max), control: http.NewResponseController(c.w), limits: &c.api.limits, start: time.Now()}
-	defer body.stop()
 	first := int64(4 << 10)
 	if c.r.ContentLength >= 0 {
-		first = min(c.r.ContentLength+1, 1<<20)
+		first = min(c.r.ContentLength+1, 64<<10)
 	}
 	for {
 		if len(h.data) == cap(h.data) {
@@ -91,9 +90,10 @@ func (c *call) readBody(max int64) (*held, error) {
 			continue
 		}
 		if err == io.EOF {
+			body.stop()
 			return h, nil
 		}
-		h.release()
+		h.release() // the deadline stands: net/http reads on
 		var over *http.MaxBytesError
 		switch {
 		case errors.As(err, &over):
@@ -129,7 +129,7 @@ func (p *pacedReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// stop lifts the deadline: what the client sends next may take as long as the server allows.
+// stop lifts the deadline when the body is in: what the client sends next may take as long as the server allows.
 func (p *pacedReader) stop() { _ = p.control.SetReadDeadline(time.Time{}) }
 
 // mediaType is the Content-Type without parameters; "" when there is none.

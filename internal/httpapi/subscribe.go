@@ -29,6 +29,7 @@ type subscriber struct {
 	sub    surgetank.Subscription
 	seat   *auth.Admission // it counts as a connection
 	pool   string          // key in pools, "" without one
+	noAck  bool            // what is handed over is settled, and cannot be given back
 	busy   int             // requests that use it now
 	closed bool
 	idle   *time.Timer
@@ -96,7 +97,7 @@ func (c *call) subscribe() error {
 	if err := f.done(); err != nil {
 		return err
 	}
-	s := &subscriber{id: rand.Text(), owner: c.user, vhost: c.vhost(), queue: c.params["q"], busy: 1}
+	s := &subscriber{id: rand.Text(), owner: c.user, vhost: c.vhost(), queue: c.params["q"], busy: 1, noAck: o.NoAck}
 	if poolName != "" {
 		s.pool = c.user.Name + "\n" + poolName
 		if c.user.IsLocal() {
@@ -270,6 +271,9 @@ func (c *call) subscriptionReceive() error {
 		defer s.polling.Unlock()
 		s.unseen(c, number)
 	}
+	if err := c.answersFree(); err != nil {
+		return err
+	}
 	poll, stop := c.pollContext()
 	defer stop()
 	list, err := s.sub.TryReceive(nil, most, maxBytes)
@@ -290,10 +294,12 @@ func (c *call) subscriptionReceive() error {
 	if number != 0 {
 		s.note(list)
 	}
-	b := append(appendDeliveries(nil, list), `,"floor":`...)
-	b = strconv.AppendUint(b, s.sub.Floor(), 10)
-	if c.respondRaw(http.StatusOK, append(b, "}\n"...)) != nil {
+	err = c.respondMessages(list, s.noAck, func(b []byte) []byte {
+		return closeObject(strconv.AppendUint(append(b, `,"floor":`...), s.sub.Floor(), 10))
+	})
+	if err != nil {
 		c.giveBack(list)
+		return unsent(err)
 	}
 	return nil
 }

@@ -18,9 +18,17 @@ const (
 	SnapshotTooNew   Defect = "a snapshot says that it covers one entry more than it does"
 	PurgeTakesLeased Defect = "a purge drops what is leased"
 	TrimTooSoon      Defect = "the log is trimmed before the facts that allow it are durable"
+	SyncSkipped      Defect = "entries are confirmed without a sync"
+	DirSyncDropped   Defect = "names are not synced"
+	ChecksumIgnored  Defect = "an entry's checksum is not looked at"
+	IDReused         Defect = "a snapshot is restored with the newest message's number free again"
+	LeaseNumberTwice Defect = "two leases have one number"
+	WatermarkDedup   Defect = "every dedup id up to the highest that came is taken for a duplicate"
+	GroupsLost       Defect = "a snapshot is restored without its messages' groups"
+	DelayForgotten   Defect = "a message that failed is tried again without its delay"
 	GiveBackLost     Defect = "what is given back unseen is acked"
 )
 
 // All lists them.
 var All = []Defect{EarlyRelease, AnyEpoch, DedupForgotten, EarlyDeadline, AckNotLogged, StrictOvertaken, TrimTooFar, ExpiryForgotten, PoisonDropped,
-	TrimTooSoon, SnapshotTooNew, PurgeTakesLeased, GiveBackLost}
+	TrimTooSoon, SnapshotTooNew, PurgeTakesLeased, GiveBackLost, SyncSkipped, DirSyncDropped, ChecksumIgnored, IDReused, LeaseNumberTwice, WatermarkDedup, GroupsLost, DelayForgotten}

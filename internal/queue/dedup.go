@@ -1,5 +1,11 @@
 package queue
 
+import (
+	"bytes"
+
+	"github.com/surgetank/surgetank/internal/mutant"
+)
+
 // dedup is the ids published to a queue within its window. Each id costs about 70 bytes until its time is up.
 type dedup struct {
 	ids  map[DedupKey]dedupAt
@@ -22,6 +28,13 @@ type dedupID struct {
 func (d *dedup) find(key DedupKey, now int64) (uint64, bool) {
 	d.expire(now)
 	at, ok := d.ids[key]
+	if mutant.Is(mutant.WatermarkDedup) && !ok {
+		for i := range d.line {
+			if x := &d.line[i]; bytes.Compare(x.key[:], key[:]) > 0 {
+				return x.seq, true
+			}
+		}
+	}
 	return at.seq, ok && at.until > now
 }
 

@@ -55,7 +55,9 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 		}
 		m.acked(q, seq)
 	} else {
-		m.nextLease++
+		if m.nextLease++; mutant.Is(mutant.LeaseNumberTwice) {
+			m.nextLease = 1
+		}
 		l := lease{no: m.nextLease, consumer: c}
 		term := c.opts.Lease
 		if term == 0 {
@@ -87,8 +89,11 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 
 // deadline notes when a lease ends. Stale entries are dropped when they outnumber the leases.
 func (q *Queue) deadline(at int64, seq uint64) {
-	if len(q.deadlines) > 2*len(q.leases)+1024 {
-		q.deadlines.keep(func(x timed) bool { return q.leases[x.key].deadline == x.at })
+	if len(q.deadlines) > 2*(len(q.leases)+len(q.held))+1024 {
+		q.deadlines.keep(func(x timed) bool {
+			d := q.held[x.key]
+			return q.leases[x.key].deadline == x.at || d != nil && d.retry == x.at
+		})
 	}
 	q.deadlines.push(timed{at, seq})
 	q.timerAt(at)
@@ -144,6 +149,7 @@ func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool
 	}
 	var notBefore int64
 	switch {
+	case mutant.Is(mutant.DelayForgotten):
 	case delay > 0:
 		notBefore = m.now + int64(min(delay, surgetank.MaxDuration))
 	case delay < 0:

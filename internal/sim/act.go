@@ -40,7 +40,7 @@ func kinds(o *Options) (list []string) {
 	add(2, "full", o.Full && o.Files)
 	add(2, "jump", o.Jumps)
 	add(1, "far-jump", o.Jumps)
-	add(1, "flip", o.Flips && o.Files)
+	add(1, "rot", o.Flips && o.Files)
 	add(4, "receive-once", o.Receives)
 	add(1, "pool", o.Pools)
 	return list
@@ -124,9 +124,9 @@ func (w *world) act(kind string, rng *rand.Rand) {
 		})
 	case "jump", "far-jump":
 		w.jump(kind == "far-jump", rng)
-	case "flip":
+	case "rot":
 		if w.run(); w.ledger.bad == "" && w.b.Err() == nil && !w.disk.crashed() && !w.faulted {
-			w.prober.flip(rng)
+			w.prober.rot(rng)
 		}
 	case "crash", "kill":
 		w.tracef("%s", kind)

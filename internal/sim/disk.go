@@ -113,6 +113,7 @@ func idSource(seed uint64) *rand.ChaCha8 {
 
 // wrap puts the faults and the count of operations around the file system, anew for every process.
 func (d *fileDisk) wrap() {
+	d.met()
 	d.inject = vfs.NewInject(d.mem)
 	d.inject.SetHook(func(op vfs.Op, name string) {
 		if op&vfs.OpChange == 0 || d.after != nil {
@@ -177,6 +178,7 @@ func (d *fileDisk) crash(rng *rand.Rand, kill bool) {
 func (d *fileDisk) fault(rng *rand.Rand) string {
 	f := vfs.Fault{Ops: []vfs.Op{vfs.OpChange, vfs.OpWrite, vfs.OpSync, vfs.OpAny, vfs.OpRead}[rng.IntN(5)], N: 1 + rng.IntN(12),
 		Forever: rng.IntN(2) == 0, Err: []error{syscall.EIO, syscall.ENOSPC}[rng.IntN(2)], Short: rng.IntN(2) == 0}
+	d.met()
 	d.inject.SetFault(f)
 	return fmt.Sprintf("operation %d of kind %x fails with %v, forever=%v short=%v", f.N, f.Ops, f.Err, f.Forever, f.Short)
 }
@@ -199,7 +201,15 @@ func (d *fileDisk) setFull(full bool) {
 	}
 }
 
+// met counts what the fault that is set now did; setting another forgets it.
+func (d *fileDisk) met() {
+	if d.inject != nil {
+		d.count.N[FaultsMet] += int64(d.inject.Failed())
+	}
+}
+
 func (d *fileDisk) heal() {
+	d.met()
 	d.inject.SetFault(vfs.Fault{})
 	d.setFull(false)
 }

@@ -361,7 +361,10 @@ func (l *ledger) counted(infos []surgetank.QueueInfo) {
 	l.checks++
 	total := 0
 	for _, i := range infos {
-		total += int(i.Ready + i.Blocked + i.Delayed + i.Leased)
+		if i.Damaged > 0 && !l.w.blamed() {
+			l.violation("readable", "%d messages of %s are damaged: %s", i.Damaged, i.Name, i.Waiting)
+		}
+		total += int(i.Ready + i.Blocked + i.Delayed + i.Leased + i.Damaged)
 	}
 	low, high := 0, 0
 	for _, m := range l.order {
@@ -389,7 +392,8 @@ func (l *ledger) drained() {
 }
 
 // recovered judges what can be read of a broker that was opened on what a crash left, while the run goes on.
-func (l *ledger) recovered(found map[string][]surgetank.Delivery, whole bool) {
+// older: it may be an earlier state than the newest that was confirmed.
+func (l *ledger) recovered(found map[string][]surgetank.Delivery, whole, older bool) {
 	copies := make(map[*message]int, len(l.order))
 	for name, ds := range found {
 		for i := range ds {
@@ -405,14 +409,14 @@ func (l *ledger) recovered(found map[string][]surgetank.Delivery, whole bool) {
 			case c.m != m || c.group != d.Group || c.queue != name:
 				l.violation("seen before it was safe", "%v was %s of group %q in %s and is after a power failure %s of group %q in %s", d.ID, c.m.body, c.group, c.queue,
 					d.Body, d.Group, name)
-			case c.acked:
+			case c.acked && !older:
 				l.violation("a confirmed ack is final", "%v (%s) is there again after a power failure", d.ID, d.Body)
 			}
 		}
 	}
 	for _, m := range l.order {
 		l.checks++
-		if whole && !m.excused && copies[m]+m.acked+m.unsure < m.low() {
+		if whole && !older && !m.excused && copies[m]+m.acked+m.unsure < m.low() {
 			l.violation("nothing confirmed is lost", "%s: %d copies were stored and %d acked (%d unsure); after a power failure there are %d", m.body, m.low(), m.acked,
 				m.unsure, copies[m])
 		}

@@ -3,27 +3,65 @@
 package sim
 
 import (
+	"flag"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/surgetank/surgetank/internal/mutant"
 )
 
-// TestMutants breaks one promise after the other on purpose and wants a checker to notice each time.
+var writeFlag = flag.Bool("write", false, "write the smallest run that shows a defect of TestMutants to testdata")
+
+// clientsBlind are the defects that are seen only beside the run: a crash would have to come at one moment in thousands.
+var clientsBlind = map[mutant.Defect]bool{mutant.TrimTooSoon: true}
+
+// TestMutants breaks one promise after the other on purpose and wants checkers to notice each time: those of what clients saw,
+// without the model and without looks beside the run at crash points, and all of them together.
 //
 //	go test -tags mutants ./internal/sim -run Mutants -v
 func TestMutants(t *testing.T) {
 	defer mutant.Set(mutant.None)
 	for _, d := range mutant.All {
 		mutant.Set(d)
-		caught := ""
-		var seed uint64
-		for seed = 1; seed <= 3000 && caught == ""; seed++ {
-			caught = Run(seed).Violation
+		for _, alone := range []bool{false, true} {
+			var caught Result
+			seed := uint64(1)
+			for ; seed <= 3000 && caught.Violation == ""; seed++ {
+				o := Draw(seed)
+				if alone {
+					o.Model, o.Probe = false, 0
+				}
+				caught = Play(o, Script(o), false)
+			}
+			who := map[bool]string{false: "all checkers", true: "clients alone"}[alone]
+			switch {
+			case caught.Violation != "":
+				t.Logf("%s: %s: seed %d: %.160s", d, who, seed-1, caught.Violation)
+			case alone && clientsBlind[d]:
+				t.Logf("%s: %s cannot see it", d, who)
+			default:
+				t.Errorf("%s: %s: nothing noticed in %d seeds", d, who, seed-1)
+			}
+			if *writeFlag && !alone && d == mutant.TrimTooSoon {
+				text := "# mutant: " + string(d) + "\n" + Shrink(caught).Text()
+				if err := os.WriteFile(filepath.Join("testdata", "trimmed-too-soon.sim"), []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
-		if caught == "" {
-			t.Errorf("%s: no checker noticed in %d seeds", d, seed-1)
-			continue
-		}
-		t.Logf("%s: seed %d: %.160s", d, seed-1, caught)
 	}
+}
+
+// TestScriptsOfMutants: a script that names a defect shows it.
+func TestScriptsOfMutants(t *testing.T) {
+	defer mutant.Set(mutant.None)
+	scripts(t, func(t *testing.T, o Options, actions []Action, d string) {
+		if d == "" {
+			t.Skip("it names no defect")
+		}
+		if mutant.Set(mutant.Defect(d)); Play(o, actions, false).Violation == "" {
+			t.Errorf("the defect %q is not noticed any more", d)
+		}
+	})
 }

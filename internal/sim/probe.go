@@ -1,11 +1,9 @@
 package sim
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"path/filepath"
-	"strings"
+	"slices"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/broker"
@@ -61,7 +59,7 @@ func (p *prober) crashed(fs *vfs.Mem) {
 		return
 	}
 	r.read()
-	r.check(false)
+	r.check(unharmed)
 }
 
 // again starts recovery and gives what a power failure in the middle of it, or right behind it, leaves.
@@ -146,29 +144,43 @@ func (r *recovered) turn(t broker.Turn) {
 // read reads every message.
 func (r *recovered) read() {
 	for _, i := range r.infos {
-		if i.Ready+i.Blocked+i.Delayed+i.Leased == 0 {
+		if i.Ready+i.Blocked+i.Delayed+i.Leased+i.Damaged == 0 {
 			continue
 		}
 		ds, err := r.b.Peek(background, i.Name, surgetank.PeekOptions{Max: 100_000, MaxBytes: 1 << 30})
 		if err != nil && r.damaged == nil {
 			r.damaged = fmt.Errorf("reading queue %s: %w", i.Name, err)
 		}
-		r.found[i.Name] = ds
+		r.found[i.Name] = slices.DeleteFunc(ds, func(d surgetank.Delivery) bool {
+			if d.Damage != "" && r.damaged == nil {
+				r.damaged = fmt.Errorf("reading message %v of queue %s: %s", d.ID, i.Name, d.Damage)
+			}
+			return d.Damage != ""
+		})
 	}
 	if err := r.b.Err(); err != nil && r.damaged == nil {
 		r.damaged = err
 	}
 }
 
-// check judges what was recovered. With damage a part may be unreadable, but nothing may be wrong.
-func (r *recovered) check(damage bool) {
+// harm is what was done to a file system before it was opened, beyond losing what was not synced.
+type harm uint8
+
+const (
+	unharmed harm = iota
+	rotten        // a bit is wrong: a part may be unreadable, but nothing may be wrong
+	lied          // synced bytes are gone: the newest entries may be, without a trace, but what is there must be a state that was
+)
+
+// check judges what was recovered.
+func (r *recovered) check(h harm) {
 	l := r.p.w.ledger
 	l.checks++
-	if r.damaged != nil && !damage {
+	if r.damaged != nil && h == unharmed {
 		l.violation("readable", "after a power failure: %v", r.damaged)
 		return
 	}
-	if r.entry < r.p.w.logged {
+	if r.entry < r.p.w.logged && h != lied {
 		l.violation("nothing confirmed is lost", "the log confirmed entry %d, and after a power failure only what is up to %d is there", r.p.w.logged, r.entry)
 		return
 	}
@@ -176,7 +188,9 @@ func (r *recovered) check(damage bool) {
 		l.violation("nothing is invented", "after a power failure entry %d is there, and the newest that was written is %d", r.entry, r.p.w.beside.newest)
 		return
 	}
-	l.recovered(r.found, r.damaged == nil)
+	if l.recovered(r.found, r.damaged == nil, h == lied); l.bad != "" {
+		return
+	}
 	if r.model == nil || r.damaged != nil {
 		return
 	}
@@ -203,56 +217,4 @@ func differsIn(found []surgetank.Delivery, want []model.Stored) string {
 		}
 	}
 	return ""
-}
-
-// flip flips one bit of what the disk has, and opens that: it must be found, named and refused, or not matter at all.
-func (p *prober) flip(rng *rand.Rand) {
-	fs := p.disk.mem.CrashClone(rng, vfs.Crash{Percent: 100})
-	var files []string
-	for _, dir := range []string{"data/log", "data/snapshots"} {
-		names, err := fs.List(dir)
-		if err != nil {
-			continue // not made yet
-		}
-		for _, n := range names {
-			files = append(files, filepath.Join(dir, n))
-		}
-	}
-	if len(files) == 0 {
-		return
-	}
-	name := files[rng.IntN(len(files))]
-	flipped := -1
-	if err := fs.Corrupt(name, func(b []byte) []byte {
-		used := len(b)
-		for used > 0 && b[used-1] == 0 { // most of a segment is room, where nothing can be wrong
-			used--
-		}
-		if used == 0 {
-			return b
-		}
-		flipped = rng.IntN(8 * used)
-		b[flipped/8] ^= 1 << (flipped % 8)
-		return b
-	}); err != nil || flipped < 0 {
-		return
-	}
-	p.w.tracef("bit %d of %s is flipped", flipped, name)
-	r := p.open(fs)
-	err := r.err
-	if err == nil {
-		r.read()
-		r.check(true)
-		err = r.damaged
-	}
-	switch {
-	case err == nil:
-		p.w.count.one(FlipsHarmless)
-	case !errors.Is(err, commitlog.ErrCorrupt) && surgetank.CodeOf(err) != surgetank.CodeCorrupt:
-		p.w.ledger.violation("loud", "bit %d of %s was flipped, and that is not called damage: %v", flipped, name, err)
-	case !strings.Contains(err.Error(), "data"+string(filepath.Separator)):
-		p.w.ledger.violation("loud", "bit %d of %s was flipped, and no file is named: %v", flipped, name, err)
-	default:
-		p.w.count.one(FlipsDetected)
-	}
 }

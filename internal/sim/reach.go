@@ -33,11 +33,14 @@ const (
 	CrashesTwice
 	FailedOpenings
 	Faults
+	FaultsMet
 	LogFailures
 	Full
 	FullRefusals
 	FlipsDetected
 	FlipsHarmless
+	SectorsDetected
+	SectorsHarmless
 	Jumps
 	FarJumps
 	SlowTurns
@@ -80,19 +83,20 @@ const (
 	Peeks
 	Drained
 	ModelLost
+	ModelLostUnreadable
 	points
 )
 
 var pointNames = [points]string{
 	"runs", "actions", "checks", "turns compared with the model", "messages published", "deliveries", "confirmed acks", "openings", "log entries", "log records",
 	"crash states", "crash states beside the run", "power failing again in recovery", "power failing twice in recovery", "recovered states compared with the model", "power failures",
-	"processes killed", "crashes in recovery", "two crashes in recovery", "openings that failed", "faults set", "log failures", "full disks", "publishes refused for the disk",
-	"bits flipped and detected", "bits flipped and harmless", "clock jumps", "jumps to 1970 or 2038", "turns while the disk is slow", "uncertain answers",
+	"processes killed", "crashes in recovery", "two crashes in recovery", "openings that failed", "faults set", "operations that failed", "log failures", "full disks", "publishes refused for the disk",
+	"bits flipped and detected", "bits flipped and harmless", "sectors lost and detected", "sectors lost and harmless", "clock jumps", "jumps to 1970 or 2038", "turns while the disk is slow", "uncertain answers",
 	"snapshots saved", "snapshots restored", "messages relocated", "duplicates", "publishes refused by a full queue", "expired",
 	"dead-lettered", "dead-lettered again", "dropped by overflow", "leases that ended", "nacks", "rejects", "leases extended", "void receipts refused",
 	"redeliveries", "later attempts", "delayed messages", "hand-outs by priority", "groups by a rule", "runs of a group", "pooled consumers", "exclusive consumers refused",
 	"single active consumers", "waiting receives", "immediate receives", "hand-outs without acks", "messages for several queues", "transactions",
-	"transactions refused", "redriven", "purges", "queues deleted", "pauses", "settings changed", "metadata read", "peeks", "runs drained", "models lost in the middle of an entry",
+	"transactions refused", "redriven", "purges", "queues deleted", "pauses", "settings changed", "metadata read", "peeks", "runs drained", "models lost in the middle of an entry", "models lost at an unreadable message",
 }
 
 // String says what the point is.

@@ -29,8 +29,8 @@ func TestSim(t *testing.T) {
 	}
 	c := Campaign{First: *firstFlag, Seeds: int64(*seedsFlag)}
 	if c.Seeds == 0 {
-		if c.Seeds = 400; testing.Short() {
-			c.Seeds = 60
+		if c.Seeds = 200; testing.Short() {
+			c.Seeds = 40
 		}
 	}
 	start := time.Now()
@@ -60,8 +60,8 @@ func report(t *testing.T, r Result) {
 		t.Logf("seed %d: every promise was kept\n%s", r.Options.Seed, strings.Join(r.Trace, "\n"))
 		return
 	}
-	t.Errorf("seed %d (go test ./internal/sim -seed %d): %s\n%s\nthe shortest run found, %d actions:\n%s", r.Options.Seed, r.Options.Seed, r.Violation,
-		r.Options, len(r.Actions), strings.Join(r.Trace, "\n"))
+	t.Errorf("seed %d (go test ./internal/sim -seed %d): %s\n%s\nthe shortest run found, %d actions:\n%s\n\nthe same as a script, to be kept in internal/sim/testdata/NAME.sim:\n%s",
+		r.Options.Seed, r.Options.Seed, r.Violation, r.Options, len(r.Actions), strings.Join(r.Trace, "\n"), r.Text())
 }
 
 // TestSameSeedSameRun: a seed gives the same run, to the last line of its trace.

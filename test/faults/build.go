@@ -18,7 +18,8 @@ type change struct{ file, old, new string }
 // smallLog makes files of 1 MiB and a snapshot every MiB, so that a run of seconds rolls, trims and snapshots as one of days does.
 var smallLog = []change{
 	{"internal/disklog/disklog.go", "DefaultSegmentBytes = 64 << 20", "DefaultSegmentBytes = 1 << 20"},
-	{"internal/broker/broker.go", "def(&opts.SnapshotBytes, 64<<20)", "def(&opts.SnapshotBytes, 1<<20)"},
+	{"internal/broker/broker.go", "def(&opts.SnapshotBytes, 128<<20)", "def(&opts.SnapshotBytes, 3<<19)"},
+	{"internal/queue/machine.go", "l.ExtentBytes = 16 << 20", "l.ExtentBytes = 1 << 20"},
 }
 
 // canBuild says what is missing for builds of our own.
@@ -59,6 +60,7 @@ func buildServer(ctx context.Context, dir, name, tags string, changes []change) 
 	}
 	cmd := exec.CommandContext(ctx, "go", append(argv, "./cmd/surgetank")...)
 	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is released, and as a virtual machine without libraries can run it
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building surgetank: %w\n%s", err, out)
 	}

@@ -24,6 +24,7 @@ type client struct {
 	http    *http.Client
 	journal *history.Journal
 	timeout time.Duration
+	foreign bool // the server's clock is not ours: a lease is taken to last for its time from when it was asked for
 }
 
 func newClient(number int, base string, j *history.Journal, timeout time.Duration) *client {
@@ -196,6 +197,9 @@ func (c *client) receive(ctx context.Context, queue string, most int, wait, leas
 		ops[i] = history.Op{Kind: history.Deliver, Outcome: history.OK, Client: c.number, Call: a.call, Return: a.back, Batch: batch, Index: i,
 			Queue: queue, Value: v, ID: d.ID, Group: d.Group, Receipt: d.Receipt, Attempt: d.Attempt, Again: d.Redelivered,
 			Deadline: c.journal.Wall(d.Deadline), Damaged: !whole}
+		if c.foreign {
+			ops[i].Deadline = a.call + lease
+		}
 	}
 	c.journal.Add(ops...)
 	return ops, a

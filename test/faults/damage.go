@@ -94,7 +94,7 @@ func (r *run) trial(ctx context.Context, s *sample, number int, what, file strin
 		return "", nil, err
 	}
 	defer log.Close()
-	sv := &server{binary: r.binary, data: dir, log: log, journal: j}
+	sv := &server{binary: r.binary, data: dir, log: log, journal: j, wrap: r.trialWrap}
 	defer sv.kill()
 	named := func() bool { return strings.Contains(sv.words(8000), filepath.Base(file)) }
 	report := func(format string, args ...any) {

@@ -44,6 +44,7 @@ type loadOptions struct {
 	honest                bool                    // consumers ack everything at once
 	hold                  bool                    // consumers wait until released
 	poison                func(value string) bool // messages that no consumer can handle
+	foreignClock          bool                    // the server has another clock than we
 	amqp                  int                     // publishers, and as many consumers, that come by AMQP beside those of HTTP
 	heartbeat             time.Duration           // of AMQP connections
 }
@@ -131,6 +132,12 @@ func (l *load) rng(role, i int) *rand.Rand {
 	return rand.New(rand.NewPCG(l.seed, uint64(role)<<32|uint64(i)))
 }
 
+func (l *load) client(number int) *client {
+	c := newClient(number, "", l.journal, l.timeout)
+	c.foreign = l.foreignClock
+	return c
+}
+
 // sleep waits, at most until stop is closed; false when it is.
 func sleep(stop <-chan struct{}, d time.Duration) bool {
 	t := time.NewTimer(d)
@@ -147,7 +154,7 @@ func sleep(stop <-chan struct{}, d time.Duration) bool {
 // by leaving it open. Three of four publishers use dedup ids; half send to each queue.
 func (l *load) publisher(ctx context.Context, i int) {
 	rng := l.rng(1, i)
-	c := newClient(i+1, "", l.journal, l.timeout)
+	c := l.client(i + 1)
 	defer c.close()
 	queue := grouped
 	if i%2 == 1 {
@@ -235,7 +242,7 @@ func (l *load) deliver(ctx context.Context, c *client, rng *rand.Rand, queue str
 // extends, or forgets.
 func (l *load) consumer(ctx context.Context, i int, queue string) {
 	rng := l.rng(2, i)
-	c := newClient(100+i, "", l.journal, l.timeout)
+	c := l.client(100 + i)
 	defer c.close()
 	select {
 	case <-l.release:
@@ -343,7 +350,8 @@ func (l *load) finish(ctx context.Context, within time.Duration) (bool, error) {
 	}()
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	c := newClient(99, l.base(), l.journal, l.timeout)
+	c := l.client(99)
+	c.base = l.base()
 	defer c.close()
 	quiet := 0
 	var last error

@@ -12,6 +12,9 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
+// gone is what power cuts and failing disks show of a server that says yes too early.
+var gone = []string{"lost", "unsettled", "redelivered", "life cycle", "id reused", "queue lost", "start", "counts", "dead letter lost", "stored twice", "order"}
+
 // mutants are servers with one defect each, the scenarios that are to catch it, and the findings of which one must be named.
 var mutants = []struct {
 	name      string
@@ -29,6 +32,18 @@ var mutants = []struct {
 	{name: "given back is acked", defect: mutant.GiveBackLost, scenarios: []string{"N40", "N41", "Q1"}, findings: []string{"lost", "unsettled"}},
 	{name: "sync errors ignored", scenarios: []string{"D8"}, findings: []string{"went on", "confirmed after the error"},
 		change: change{"internal/vfs/os_linux.go", "if err := unix.Fdatasync(fd); !errors.Is(err, unix.EINTR) {\n\t\t\t\treturn err", "if err := unix.Fdatasync(fd); !errors.Is(err, unix.EINTR) {\n\t\t\t\treturn nil"}},
+	{name: "nothing is synced", scenarios: []string{"C19", "C21", "C20e"}, findings: gone,
+		change: change{"internal/vfs/os_linux.go", "func (f osFile) Sync() error {\n", "func (f osFile) Sync() error {\n\treturn nil\n"}},
+	{name: "directories are not synced", scenarios: []string{"C19", "C23"}, findings: gone,
+		change: change{"internal/vfs/os_unix.go", "func (OS) SyncDir(dir string) error {\n", "func (OS) SyncDir(dir string) error {\n\treturn nil\n"}},
+	{name: "the data directory's name is not synced", scenarios: []string{"C19"}, findings: gone,
+		change: change{"internal/vfs/os.go", "\treturn o.SyncDir(filepath.Dir(dir))\n", "\treturn nil\n"}},
+	{name: "a failed sync is repeated", scenarios: []string{"D8x"}, findings: append([]string{"met"}, gone...),
+		change: change{"internal/vfs/os_linux.go", "unix.Fdatasync(fd); !errors.Is(err, unix.EINTR)", "unix.Fdatasync(fd); !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EIO)"}},
+	{name: "the tail is trusted after a restart", scenarios: []string{"D8x"}, findings: gone,
+		change: change{"internal/disklog/open.go", "case !t.found.clean():", "case false:"}},
+	{name: "the wall clock is believed", scenarios: []string{"T30"}, findings: []string{"delay", "expiry", "lease", "two leases", "life cycle", "group in flight"},
+		change: change{"internal/clock/clock.go", "{ return time.Now() }", "{ return time.Now().Round(0) }"}},
 	{name: "lock not taken", scenarios: []string{"B29"}, findings: []string{"two servers"},
 		change: change{"internal/vfs/os_unix.go", "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn false, nil", "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn true, nil"}},
 }

@@ -8,17 +8,20 @@ import (
 	"os/exec"
 	"os/signal"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // inNamespace marks a program that was started again in its own mount namespace.
 const inNamespace = "SURGETANK_FAULTS_NAMESPACE"
 
-// ownNamespace starts this program again in a mount namespace of its own, where it is root: file systems that a fault needs are
-// mounted there, nobody else sees them, and they are gone with the program however it ends. again says that it was
+// ownNamespace starts this program again in a mount and a network namespace of its own, where it is root: file systems that a fault
+// needs are mounted there and packets are dropped there, nobody else sees it, and all is gone with the program however it ends. The network is a
+// loopback and nothing else, so what builds of our own need is fetched before. again says that it was
 // done; err then says how the program ended. It returns an error alone when a namespace cannot be had.
 func ownNamespace() (again bool, err error) {
 	if os.Getenv(inNamespace) != "" {
-		return false, nil
+		return false, loopbackUp()
 	}
 	if os.Geteuid() != 0 {
 		return false, errors.New("not root; the faults that mount a file system are skipped")
@@ -27,10 +30,11 @@ func ownNamespace() (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	_ = exec.Command("go", "mod", "download").Run() // a build that misses something will say so
 	cmd := exec.Command(self, os.Args[1:]...)
 	cmd.Env = append(os.Environ(), inNamespace+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return false, err
 	}
@@ -50,6 +54,21 @@ func ownNamespace() (again bool, err error) {
 		os.Exit(e.ExitCode()) // it has said why
 	}
 	return true, err
+}
+
+// loopbackUp brings the loopback of a new network namespace up.
+func loopbackUp() error {
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(s)
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	return unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, lo)
 }
 
 // canMount says what is missing for faults that need a file system of their own.

@@ -5,10 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -161,84 +158,5 @@ func slowReaders(ctx context.Context, r *run) error {
 	if now > before+256<<20 {
 		r.fail("memory", "readers that do not read grew the server from %d to %d MiB", before>>20, now>>20)
 	}
-	return r.end(ctx)
-}
-
-// connectStorm opens many connections that say nothing, or one header byte now and then, beside the usual load.
-func connectStorm(ctx context.Context, r *run) error {
-	if err := r.begin(ctx, loadOptions{}); err != nil {
-		return err
-	}
-	r.progress(ctx, 50, 10*time.Second)
-	fds, memory := r.server.fds(), r.server.rss()
-	var (
-		mu    sync.Mutex
-		conns []net.Conn
-		wait  sync.WaitGroup
-	)
-	total := r.times(500, 10_000)
-	for w := range 10 {
-		wait.Go(func() {
-			for i := range total / 10 {
-				c, err := net.DialTimeout("tcp", r.server.listen, time.Second)
-				if err != nil {
-					continue // a limit that refuses is as good as one that closes
-				}
-				if (w+i)%2 == 0 {
-					_, _ = io.WriteString(c, "POST /v1/queues/plain/receive HTTP/1.1\r\nHost:") // the server may have closed it
-				}
-				mu.Lock()
-				conns = append(conns, c)
-				mu.Unlock()
-			}
-		})
-	}
-	wait.Wait()
-	r.inject(fmt.Sprintf("%d idle connections", len(conns)))
-	r.injected = len(conns)
-	if !r.progress(ctx, 100, 15*time.Second) {
-		r.fail("others served", "beside %d idle connections nothing was confirmed for 15 s", len(conns))
-	}
-	now := r.server.rss()
-	r.note("memory: %d MiB before, %d MiB with %d idle connections", memory>>20, now>>20, len(conns))
-	if now > memory+int64(len(conns))*64<<10+64<<20 {
-		r.fail("memory", "%d idle connections grew the server from %d to %d MiB", len(conns), memory>>20, now>>20)
-	}
-	for _, c := range conns {
-		_ = c.Close()
-	}
-	if !r.until(ctx, 10*time.Second, func() bool { return r.server.fds() <= fds+30 }) {
-		r.fail("descriptors", "%d descriptors were open before the storm, %d are 10 s after it", fds, r.server.fds())
-	}
-	return r.end(ctx)
-}
-
-// badRequests sends requests that are wrong in every way a careless client finds, beside the usual load: each must get an answer
-// of the 4xx kind, and nothing of it be stored.
-func badRequests(ctx context.Context, r *run) error {
-	if err := r.begin(ctx, loadOptions{}); err != nil {
-		return err
-	}
-	c := &http.Client{Timeout: 5 * time.Second}
-	defer c.CloseIdleConnections()
-	for _, t := range badCalls {
-		r.inject(t.method + " " + t.path)
-		req, err := http.NewRequestWithContext(ctx, t.method, r.server.url()+t.path, reader(t.body))
-		if err != nil {
-			return err
-		}
-		req.Header.Set("Content-Type", t.contentType)
-		resp, err := c.Do(req)
-		if err != nil {
-			r.fail("answered", "%s %s %.60q: %v", t.method, t.path, t.body, err)
-			continue
-		}
-		_, _ = io.Copy(io.Discard, resp.Body) // the status is what counts
-		_ = resp.Body.Close()
-		if resp.StatusCode/100 != 4 {
-			r.fail("answered", "%s %s %.60q was answered with %s", t.method, t.path, t.body, resp.Status)
-		}
-	}
-	r.progress(ctx, 20, 5*time.Second)
 	return r.end(ctx)
 }

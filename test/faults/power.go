@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/surgetank/surgetank/test/faults/powerfs"
@@ -29,9 +32,11 @@ func canFuse() error {
 // powerDisk is the disk of a run whose power can be cut. Its methods are for the scenario's goroutine.
 type powerDisk struct {
 	r       *run
+	server  *server // who uses the disk and dies with its power
 	at      string
 	disk    *powerfs.Disk
 	mounted *powerfs.Mounted
+	upon    string // where a file system on a loop device, whose image is on the disk, is mounted; empty: there is none
 }
 
 // powerDisk gives the run's data an empty disk of that kind. The caller closes it before the run is cleaned up.
@@ -40,7 +45,7 @@ func (r *run) powerDisk(name string) (*powerDisk, error) {
 	if err := os.Mkdir(at, 0o700); err != nil {
 		return nil, err
 	}
-	p := &powerDisk{r: r, at: at, disk: powerfs.New()}
+	p := &powerDisk{r: r, server: r.server, at: at, disk: powerfs.New()}
 	var err error
 	if p.mounted, err = p.disk.Mount(at); err != nil {
 		return nil, err
@@ -53,38 +58,66 @@ func (p *powerDisk) close() {
 	p.disk.SetFault(nil)
 	p.disk.CutNow()
 	p.disk.Release()
+	p.server.kill()
+	if p.upon != "" {
+		_ = syscall.Unmount(p.upon, syscall.MNT_DETACH) // as below
+	}
 	if p.mounted != nil {
 		_ = p.mounted.Unmount() // it goes with the namespace
 		p.mounted = nil
 	}
 }
 
-// swap takes what survives of the disk and mounts it, after end has ended whoever used the old one; end must not wait for
-// what only a disk without power could give.
-func (p *powerDisk) swap(s powerfs.Survival, end func()) error {
+// powerCut cuts the power of the disk and of the server at once, so that nothing counts that it does later, and mounts what survives.
+func (p *powerDisk) powerCut(s powerfs.Survival) error {
+	p.r.inject("power cut: " + s.String())
 	p.disk.CutNow()
 	next := p.disk.After(s, p.r.rng)
 	p.disk.SetFault(nil)
-	end()
+	if p.server.alive() {
+		p.server.killGroup() // it ends when the disk lets it go
+	}
 	p.disk.Release()
-	p.r.server.kill()
+	p.server.kill()
+	if p.upon != "" {
+		if err := tool("umount", p.upon); err != nil {
+			return err
+		}
+	}
 	if err := p.mounted.Unmount(); err != nil {
 		return err
 	}
 	p.disk, p.mounted = next, nil
 	var err error
-	p.mounted, err = next.Mount(p.at)
-	return err
+	if p.mounted, err = next.Mount(p.at); err != nil || p.upon == "" {
+		return err
+	}
+	return tool("mount", "-o", "loop", filepath.Join(p.at, "image"), p.upon)
 }
 
-// powerCut cuts the power of the disk and of the server at once: nothing that it does later counts.
-func (p *powerDisk) powerCut(s powerfs.Survival) error {
-	p.r.inject("power cut: " + s.String())
-	return p.swap(s, func() {
-		if p.r.server.alive() {
-			p.r.server.killGroup()
+// ext4 makes an ext4 on a loop device whose image is on the disk, for the server's data. Other processes do what touches the disk, for the reason
+// that powerfs gives.
+func (p *powerDisk) ext4() error {
+	image, upon := filepath.Join(p.at, "image"), filepath.Join(p.r.dir, "ext4")
+	if err := os.Mkdir(upon, 0o700); err != nil {
+		return err
+	}
+	for _, argv := range [][]string{{"truncate", "-s", "1G", image}, {"mkfs.ext4", "-q", "-F", image}, {"sync", image, p.at}, {"mount", "-o", "loop", image, upon}} {
+		if err := tool(argv[0], argv[1:]...); err != nil {
+			return err
 		}
-	})
+	}
+	p.upon = upon
+	p.server.data = filepath.Join(upon, "data")
+	return nil
+}
+
+// tool runs a program of the system to its end.
+func tool(name string, args ...string) error {
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w %s", name, strings.Join(args, " "), err, out)
+	}
+	return nil
 }
 
 // start starts the server. When the power is cut meanwhile, it says so; any other error says why the server did not start.
@@ -104,7 +137,7 @@ func (p *powerDisk) start(ctx context.Context) (cut bool, err error) {
 		case <-started:
 		}
 	})
-	err = p.r.server.start(ctx)
+	err = p.server.start(ctx)
 	select {
 	case <-disk.Off():
 		return true, nil
@@ -144,9 +177,18 @@ func (p *powerDisk) off(ctx context.Context, within time.Duration) bool {
 	return false
 }
 
+// subject is whose power is cut.
+type subject int
+
+const (
+	asReleased subject = iota // the server that people run, on the disk itself
+	underExt4                 // the same, on ext4 on the disk as a block device
+	smallFiles                // a build that rolls, trims and snapshots every MiB, on the disk itself
+)
+
 // powerCuts cuts the power under load, at the n-th operation on the disk for random n, with each kind of survival in turn, and goes on
 // with what is left. Everything confirmed must be there every time.
-func powerCuts(short int, kinds ...powerfs.Survival) func(context.Context, *run) error {
+func powerCuts(of subject, short int, kinds ...powerfs.Survival) func(context.Context, *run) error {
 	return func(ctx context.Context, r *run) error {
 		p, err := r.powerDisk("disk")
 		if err != nil {
@@ -154,14 +196,25 @@ func powerCuts(short int, kinds ...powerfs.Survival) func(context.Context, *run)
 		}
 		defer p.close()
 		r.server.data = filepath.Join(p.at, "data")
-		if err := r.begin(ctx, loadOptions{size: 6000}); err != nil {
+		load, most := loadOptions{size: 6000, amqp: 2}, int64(250)
+		switch of {
+		case underExt4:
+			err = p.ext4()
+		case smallFiles:
+			load, most = loadOptions{size: 16000, amqp: 2}, 600
+			r.server.binary, err = r.variant(ctx, "small", "", smallLog)
+		}
+		if err != nil {
+			return err
+		}
+		if err := r.begin(ctx, load); err != nil {
 			return err
 		}
 		for i := range r.times(short, 200) {
 			s := kinds[i%len(kinds)]
-			p.disk.CutAfter(1 + r.rng.Int64N(250))
+			p.disk.CutAfter(1 + r.rng.Int64N(most))
 			if !p.off(ctx, 20*time.Second) {
-				r.fail("progress", "under load the disk was asked for fewer than 250 operations in 20 s: %s", oneLine(r.server.words(300)))
+				r.fail("progress", "under load the disk was asked for fewer than %d operations in 20 s: %s", most, oneLine(r.server.words(300)))
 			}
 			if err := p.powerCut(s); err != nil {
 				return err
@@ -169,9 +222,30 @@ func powerCuts(short int, kinds ...powerfs.Survival) func(context.Context, *run)
 			if err := p.startAgain(ctx, s); err != nil {
 				return r.noStart(err, "a power cut with "+s.String())
 			}
+			if there, err := r.queuesThere(ctx); !there {
+				return err
+			}
 		}
 		return r.end(ctx)
 	}
+}
+
+// queuesThere tells whether the queues are; without them there is nothing to go on with, and each message would be a finding.
+func (r *run) queuesThere(ctx context.Context) (bool, error) {
+	c := r.client()
+	c.timeout = 15 * time.Second
+	defer c.close()
+	for _, q := range []string{grouped, plain} {
+		s, err := c.queue(ctx, q)
+		if err != nil {
+			return false, err
+		}
+		if s == nil {
+			r.fail("queue lost", "the queue %s was declared, and is gone", q)
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // noStart records that the server did not start, which is a finding, unless the run is over.
@@ -194,10 +268,10 @@ func shortWrites(ctx context.Context, r *run) error {
 	r.server.data = filepath.Join(p.at, "data")
 	var mu sync.Mutex
 	short, rng := 0, rand.New(rand.NewPCG(r.rng.Uint64(), 1))
-	fault := func(k powerfs.Kind) (o powerfs.Outcome) {
+	fault := func(op powerfs.Op) (o powerfs.Outcome) {
 		mu.Lock()
 		defer mu.Unlock()
-		if k == powerfs.Write && rng.IntN(3) == 0 {
+		if op.Kind == powerfs.Write && rng.IntN(3) == 0 {
 			short++
 			o.Short = 1 + rng.IntN(5000)
 		}
@@ -256,8 +330,8 @@ func stalls(ctx context.Context, r *run) error {
 		var once sync.Once
 		let := func() { once.Do(func() { close(free) }) }
 		defer let()
-		p.disk.SetFault(func(k powerfs.Kind) powerfs.Outcome {
-			if k == stall {
+		p.disk.SetFault(func(op powerfs.Op) powerfs.Outcome {
+			if op.Kind == stall {
 				<-free
 			}
 			return powerfs.Outcome{}

@@ -19,6 +19,7 @@ type proxy struct {
 
 	cutEvery atomic.Int32 // one connection in so many is reset after some bytes; 0: none
 	oneByte  atomic.Bool  // every byte is a segment of its own
+	delay    atomic.Int64 // each piece waits for a time up to this one, in nanoseconds
 	onCut    func()
 
 	mu    sync.Mutex
@@ -122,6 +123,7 @@ func (p *proxy) pump(c *pair, to, from net.Conn, left int64) {
 		} else if left >= 0 {
 			left -= int64(n)
 		}
+		p.wander(n)
 		if !c.deaf.Load() {
 			if werr := p.write(to, b); werr != nil {
 				err = werr
@@ -139,6 +141,18 @@ func (p *proxy) pump(c *pair, to, from net.Conn, left int64) {
 			return
 		}
 	}
+}
+
+// wander lets a piece take its time.
+func (p *proxy) wander(n int) {
+	d := p.delay.Load()
+	if d <= 0 || n == 0 {
+		return
+	}
+	p.mu.Lock()
+	d = p.rng.Int64N(d)
+	p.mu.Unlock()
+	time.Sleep(time.Duration(d))
 }
 
 func (p *proxy) write(to net.Conn, b []byte) error {

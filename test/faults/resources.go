@@ -3,11 +3,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -43,32 +41,6 @@ func (s *server) fds() int {
 		return 0
 	}
 	return len(entries)
-}
-
-func reader(s string) io.Reader { return bytes.NewReader([]byte(s)) }
-
-// badCalls are requests that the API must refuse.
-var badCalls = []struct{ method, path, contentType, body string }{
-	{"POST", "/v1/queues/plain/messages", "application/x-ndjson", "{\"body\":1}\n{\"body\":"},
-	{"POST", "/v1/queues/plain/messages", "application/x-ndjson", `{"body":1,"body":2}`},
-	{"POST", "/v1/queues/plain/messages", "application/x-ndjson", `{"body":1,"nonsense":2}`},
-	{"POST", "/v1/queues/plain/messages", "application/x-ndjson", `{"body":1,"delay":"-1s"}`},
-	{"POST", "/v1/queues/plain/messages", "application/x-ndjson", `{"body":1,"priority":256}`},
-	{"POST", "/v1/queues/plain/messages", "application/x-ndjson", `{"body_base64":"***"}`},
-	{"POST", "/v1/queues/plain/messages", "application/x-ndjson", strings.Repeat("[", 100_000)},
-	{"POST", "/v1/queues/nobody/messages", "application/x-ndjson", `{"body":1}`},
-	{"POST", "/v1/queues/plain/messages?raw=pages", "text/plain", "x"},
-	{"POST", "/v1/queues/plain/receive", "application/json", `{"max":-1}`},
-	{"POST", "/v1/queues/plain/receive", "application/json", `{"max":1e400}`},
-	{"POST", "/v1/queues/plain/receive", "application/json", `{"wait":20}`},
-	{"POST", "/v1/queues/plain/ack", "application/json", `{"receipts":"all"}`},
-	{"POST", "/v1/queues/plain/ack", "application/json", `{"receipts":["no receipt"]}`},
-	{"POST", "/v1/queues/plain/ack", "application/json", `{"receipts":[null]}`},
-	{"PUT", "/v1/queues/%00", "application/json", `{}`},
-	{"PUT", "/v1/queues/" + strings.Repeat("a", 8000), "application/json", `{}`},
-	{"PUT", "/v1/queues/plain", "application/json", `{"group":{"max_in_flight":-1}}`},
-	{"TRACE", "/v1/queues/plain", "application/json", ""},
-	{"DELETE", "/v1/nothing", "application/json", ""},
 }
 
 // noDescriptors starts the server with few descriptors and takes them with idle connections, while the load makes it need new

@@ -21,6 +21,7 @@ type scenario struct {
 	id    string
 	fault string
 	quick bool         // takes a few seconds in the short mode, and is part of the tests
+	slow  int          // how many times the usual limit it may take; 0: once
 	needs func() error // says what is missing on this machine; nil: nothing is needed
 	// run injects. An error means that the run itself could not be carried out; what the server does wrong is a finding.
 	run func(ctx context.Context, r *run) error
@@ -37,14 +38,16 @@ type run struct {
 	front   *proxy // before the server's AMQP door, where a fault lies between; nil: none
 	load    *load
 
-	injected int
-	notes    []string
-	wrong    []history.Finding // behaviour that breaks a promise and shows in no call
-	drained  bool
-	beyond   bool                                          // the run's own calls are only the material of trials, which check for themselves
-	traced   int                                           // logs of strace so far
-	unmount  []string                                      // file systems to take down at the end
-	extra    func(h *history.History, rep *history.Report) // further checks of this scenario
+	injected  int
+	notes     []string
+	wrong     []history.Finding // behaviour that breaks a promise and shows in no call
+	drained   bool
+	beyond    bool                                          // the run's own calls are only the material of trials, which check for themselves
+	traced    int                                           // logs of strace so far
+	patience  time.Duration                                 // of waits for a system call; 0: the usual
+	trialWrap func(argv []string) []string                  // of the servers of trials
+	unmount   []string                                      // file systems to take down at the end
+	extra     func(h *history.History, rep *history.Report) // further checks of this scenario
 }
 
 // row is a line of the table.
@@ -87,7 +90,7 @@ func (c *campaign) perform(ctx context.Context, s scenario) (w row) {
 		return w
 	}
 	defer r.cleanUp()
-	ctx, cancel := context.WithTimeout(ctx, c.limit)
+	ctx, cancel := context.WithTimeout(ctx, c.limit*time.Duration(max(1, s.slow)))
 	defer cancel()
 	w.Err = s.run(ctx, r)
 	if r.load != nil {
@@ -167,6 +170,9 @@ func (r *run) between(from, to time.Duration) time.Duration {
 // inject counts and records one injection.
 func (r *run) inject(what string) {
 	r.injected++
+	if r.injections != nil {
+		r.injections.Store(int64(r.injected))
+	}
 	now := r.journal.Now()
 	r.journal.Add(history.Op{Kind: history.Fault, Outcome: history.Info, Call: now, Return: now, Code: what})
 }

@@ -29,9 +29,14 @@ var talks = []Case{
 	{85, "update-secret to another user", open, raw(otherSecret), Answer{kind: goesOn}, playOtherSecret},
 }
 
+// topic is an exchange that goes with its last queue.
+const topic = q + "-topic"
+
+var declareTopic = method(1, exchange, 10, uint16(0), topic, "topic", uint8(4), table(nil))
+
 // session uses most of what clients use.
-var session = join(channelOpen(1), declare(1, q, exclusive, table(nil).long("x-max-length", 10)),
-	bind(1, q, "amq.topic", "a.#"), method(1, confirm, 10, uint8(0)), publish(1, "amq.topic", "a.b", withHeaders(table(nil).text("k", "v")), "one"),
+var session = join(channelOpen(1), declareTopic, declare(1, q, exclusive, table(nil).long("x-max-length", 10)),
+	bind(1, q, topic, "a.#"), method(1, confirm, 10, uint8(0)), publish(1, topic, "a.b", withHeaders(table(nil).text("k", "v")), "one"),
 	publishMethod(1, "", q), contentHeader(1, basic, 0, 6, noProperties), body(1, "two"), body(1, "two"),
 	method(1, basic, 10, uint32(0), uint16(5), uint8(0)), method(1, basic, 20, uint16(0), q, "tag", uint8(0), table(nil)),
 	method(1, basic, 30, "tag", uint8(0)))
@@ -40,7 +45,7 @@ func playSession(_ AMQP, p *Peer) error {
 	if err := p.send(session); err != nil {
 		return err
 	}
-	for _, w := range [][2]uint16{{channel, 11}, {queue, 11}, {queue, 21}, {confirm, 11}} {
+	for _, w := range [][2]uint16{{channel, 11}, {exchange, 11}, {queue, 11}, {queue, 21}, {confirm, 11}} {
 		if _, err := p.expect(1, w[0], w[1]); err != nil {
 			return err
 		}
@@ -232,18 +237,18 @@ func playForged(_ AMQP, p *Peer) error {
 
 // dots publishes a key of 256 empty words against patterns that match it in astronomically many ways.
 var dots = func() []byte {
-	b := declareQ
+	b := join(declareTopic, declareQ)
 	for _, pattern := range []string{strings.Repeat("#.", 127) + "#", strings.Repeat("#.*.", 63) + "#", strings.Repeat("*.#.", 60) + "x", strings.Repeat("#.", 100) + "x"} {
-		b = join(b, bind(1, q, "amq.topic", pattern))
+		b = join(b, bind(1, q, topic, pattern))
 	}
-	return join(b, bytes.Repeat(publish(1, "amq.topic", strings.Repeat(".", 255), noProperties, "dots"), 20))
+	return join(b, bytes.Repeat(publish(1, topic, strings.Repeat(".", 255), noProperties, "dots"), 20))
 }()
 
 func playDots(_ AMQP, p *Peer) error {
 	if err := p.send(on(dots)(AMQP{})); err != nil {
 		return err
 	}
-	for _, w := range [][2]uint16{{channel, 11}, {queue, 11}, {queue, 21}, {queue, 21}, {queue, 21}, {queue, 21}} {
+	for _, w := range [][2]uint16{{channel, 11}, {exchange, 11}, {queue, 11}, {queue, 21}, {queue, 21}, {queue, 21}, {queue, 21}} {
 		if _, err := p.expect(1, w[0], w[1]); err != nil {
 			return err
 		}

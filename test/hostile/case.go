@@ -197,23 +197,32 @@ func (s AMQP) Cut(stream []byte, at int, e Ending) error {
 }
 
 // Places gives where to cut the stream of a case: after every byte of a short one; of a long one after every byte of its beginning and its
-// end and, unless all are asked for, a spread of places between. The login, which is the same for all, is cut in case 71 alone.
-func (c Case) Places(s AMQP, all bool) []int {
-	const dense = 300
-	n, from := len(c.Stream(s, 0)), len(c.opening(s, 0))
+// end and, unless all are asked for, a spread of places between. Where it begins as one of those before it does, they have been cut already.
+func (c Case) Places(s AMQP, before []Case, all bool) []int {
+	stream := string(c.Stream(s, 0))
+	n, from := len(stream), 0
+	dense, spread := density(n)
 	if n == 0 {
 		return nil
 	}
-	if c.Number == 71 {
-		from = 0
+	for _, b := range before {
+		from = max(from, common(string(b.Stream(s, 0)), stream)+1)
 	}
 	var at []int
 	for i := from; i <= n; i++ {
-		if all || i <= from+dense || i >= n-dense/2 || i%997 == 0 {
+		if all || i <= from+dense || i >= n-dense/2 || i%spread == 0 {
 			at = append(at, i)
 		}
 	}
 	return at
+}
+
+// density says how many cuts the beginning of n bytes gets, and how far the ones behind it are apart.
+func density(n int) (dense, spread int) {
+	if n > 32<<10 {
+		return 16, n / 16
+	}
+	return 300, 997
 }
 
 // Offence is what a case sends on a connection that is open; nil for one that comes before that.
@@ -222,4 +231,17 @@ func (c Case) Offence() []byte {
 		return nil
 	}
 	return c.in(AMQP{})
+}
+
+// Refused tries to log in and wants to be told that it may not.
+func (s AMQP) Refused() error {
+	p, err := s.dial()
+	if err != nil {
+		return err
+	}
+	defer p.conn.Close()
+	if err := p.send(join([]byte(protocolHeader), startOk(capable, "PLAIN", plain(s.User, s.Password)))); err != nil {
+		return err
+	}
+	return p.refused(closes(403, refusedLogin))
 }

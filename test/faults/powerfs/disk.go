@@ -19,6 +19,12 @@ const (
 	SyncName Kind = "syncname" // fsync of a directory
 )
 
+// Op is an operation that a Fault is asked about.
+type Op struct {
+	Kind Kind
+	Data []byte // of a write; not to be kept or changed
+}
+
 // Outcome is what a Fault makes of an operation. The zero value lets it be carried out.
 type Outcome struct {
 	// Err is returned instead of carrying the operation out. A sync that fails so leaves the file as Linux does: what had been
@@ -31,7 +37,7 @@ type Outcome struct {
 }
 
 // Fault is asked before every operation that changes or syncs. It may wait, and be called by several goroutines at once.
-type Fault func(Kind) Outcome
+type Fault func(Op) Outcome
 
 // Disk is a file system in memory that knows which part of it would survive. Its methods may be called by any goroutine.
 type Disk struct {
@@ -136,13 +142,13 @@ func (d *Disk) Steps() int64 {
 }
 
 // begin asks the fault about an operation and, when it is to be carried out, returns with the mutex held.
-func (d *Disk) begin(k Kind) (Outcome, syscall.Errno) {
+func (d *Disk) begin(op Op) (Outcome, syscall.Errno) {
 	d.mu.Lock()
 	fault := d.fault
 	d.mu.Unlock()
 	var o Outcome
 	if fault != nil {
-		o = fault(k)
+		o = fault(op)
 	}
 	if errno := d.powered(); errno != 0 {
 		return o, errno

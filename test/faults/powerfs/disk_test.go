@@ -178,8 +178,8 @@ func TestFailedSyncForgets(t *testing.T) {
 	must(t, d.syncDir(d.root))
 	put(t, d, f, "new", 0)
 	fail := syscall.EIO
-	d.SetFault(func(k Kind) (o Outcome) {
-		if k == Sync {
+	d.SetFault(func(op Op) (o Outcome) {
+		if op.Kind == Sync {
 			o.Err, fail = fail, 0
 		}
 		return o
@@ -200,7 +200,7 @@ func TestLyingAndShortWrites(t *testing.T) {
 	d := New()
 	f := create(t, d, d.root, "f")
 	must(t, d.syncDir(d.root))
-	d.SetFault(func(k Kind) Outcome { return Outcome{Short: 2, Lie: true} })
+	d.SetFault(func(Op) Outcome { return Outcome{Short: 2, Lie: true} })
 	if n, errno := d.write(f, []byte("abc"), 0); n != 2 || errno != 0 {
 		t.Errorf("a short write took %d: %v", n, errno)
 	}

@@ -12,7 +12,7 @@ const maxFile = 1 << 40
 
 // write writes bytes into a file and tells how many it took.
 func (d *Disk) write(n *node, b []byte, off int64) (int, syscall.Errno) {
-	o, errno := d.begin(Write)
+	o, errno := d.begin(Op{Kind: Write, Data: b})
 	if errno != 0 {
 		return 0, errno
 	}
@@ -33,7 +33,7 @@ func (d *Disk) write(n *node, b []byte, off int64) (int, syscall.Errno) {
 
 // resize sets a file's size.
 func (d *Disk) resize(n *node, size int64, grows bool) syscall.Errno {
-	o, errno := d.begin(Size)
+	o, errno := d.begin(Op{Kind: Size})
 	if errno != 0 {
 		return errno
 	}
@@ -55,7 +55,7 @@ func (d *Disk) resize(n *node, size int64, grows bool) syscall.Errno {
 
 // sync brings a file's bytes and size to the disk, or does what a failing or lying disk does instead.
 func (d *Disk) sync(n *node) syscall.Errno {
-	o, errno := d.begin(Sync)
+	o, errno := d.begin(Op{Kind: Sync})
 	if errno != 0 {
 		return errno
 	}

@@ -9,7 +9,7 @@ import (
 
 // enter makes a file or directory under a name that is free.
 func (d *Disk) enter(dir *node, name string, mode uint32) (*node, syscall.Errno) {
-	o, errno := d.begin(Name)
+	o, errno := d.begin(Op{Kind: Name})
 	if errno != 0 {
 		return nil, errno
 	}
@@ -32,7 +32,7 @@ func (d *Disk) enter(dir *node, name string, mode uint32) (*node, syscall.Errno)
 
 // remove takes a name away.
 func (d *Disk) remove(dir *node, name string, isDir bool) syscall.Errno {
-	o, errno := d.begin(Name)
+	o, errno := d.begin(Op{Kind: Name})
 	if errno != 0 {
 		return errno
 	}
@@ -56,7 +56,7 @@ func (d *Disk) remove(dir *node, name string, isDir bool) syscall.Errno {
 
 // move renames, and replaces what had the name.
 func (d *Disk) move(from *node, old string, to *node, name string) syscall.Errno {
-	o, errno := d.begin(Name)
+	o, errno := d.begin(Op{Kind: Name})
 	if errno != 0 {
 		return errno
 	}
@@ -100,7 +100,7 @@ func (c *nameChange) apply(of func(*node) map[string]*node) {
 // syncDir brings the changes of a directory's names to the disk; a rename between two directories is brought by a sync of either,
 // for it happens in one step.
 func (d *Disk) syncDir(dir *node) syscall.Errno {
-	o, errno := d.begin(SyncName)
+	o, errno := d.begin(Op{Kind: SyncName})
 	if errno != 0 {
 		return errno
 	}

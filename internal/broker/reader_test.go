@@ -1,0 +1,47 @@
+package broker
+
+import (
+	"testing"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/memlog"
+)
+
+// TestIdleConsumersHoldNoEntry: a consumer that has taken all that was handed to it keeps nothing of the log. Ten thousand of
+// them, each after a message of another entry, would otherwise hold ten thousand entries.
+func TestIdleConsumersHoldNoEntry(t *testing.T) {
+	store := memlog.NewStore()
+	b, err := Open(Options{OpenLog: func(from commitlog.Offset, _ func(bool)) (commitlog.Replay, commitlog.Log, error) {
+		return store.Open(memlog.Options{From: from})
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	ctx := t.Context()
+	if _, _, err := b.DeclareQueue(ctx, "q", surgetank.QueueConfig{}, surgetank.DeclareNew); err != nil {
+		t.Fatal(err)
+	}
+	sub, err := b.Subscribe(ctx, "q", surgetank.SubscribeOptions{Credit: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	msgs := []surgetank.Publishing{{Queues: []string{"q"}, Message: surgetank.Message{Body: []byte("one")}}, {Queues: []string{"q"}, Message: surgetank.Message{Body: []byte("two")}}}
+	if _, err := b.Publish(ctx, msgs); err != nil {
+		t.Fatal(err)
+	}
+	r := &sub.(*subscription).reader
+	for i, want := range []bool{true, false} { // one waits, none waits
+		got, err := sub.Receive(ctx, nil, 1, 1<<20)
+		if err != nil || len(got) != 1 {
+			t.Fatal(got, err)
+		}
+		if has := r.entry != nil; has != want {
+			t.Errorf("after message %d an entry is held: %v, want %v", i+1, has, want)
+		}
+	}
+	if len(r.stored.Message.Body) > 0 {
+		t.Error("the last body is still held")
+	}
+}

@@ -1,0 +1,96 @@
+package settings
+
+import (
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Queue is a queue as the HTTP interface shows it and clients read it; the command line prints the same with --json. Durations are
+// written as "1m30s", times in UTC.
+type Queue struct {
+	Name      string         `json:"name"`
+	Vhost     string         `json:"vhost"`
+	ID        uint64         `json:"id"`
+	Created   time.Time      `json:"created"`
+	Settings  map[string]any `json:"settings"`
+	Policy    string         `json:"policy,omitempty"`
+	Declared  map[string]any `json:"declared,omitempty"` // beside a policy: the settings without it
+	Ready     int64          `json:"ready"`
+	Blocked   int64          `json:"blocked"`
+	Delayed   int64          `json:"delayed"`
+	Leased    int64          `json:"leased"`
+	Damaged   int64          `json:"damaged"`
+	Bytes     int64          `json:"bytes"`
+	OldestAge string         `json:"oldest_age"`
+	Groups    int64          `json:"groups"`
+	Consumers int64          `json:"consumers"`
+	Floor     uint64         `json:"floor"`
+	Waiting   string         `json:"waiting,omitempty"`
+	Counts    QueueCounts    `json:"counts"`
+}
+
+// QueueCounts were counted since the broker opened.
+type QueueCounts struct {
+	Published    uint64 `json:"published"`
+	Duplicates   uint64 `json:"duplicates"`
+	Refused      uint64 `json:"refused"`
+	Delivered    uint64 `json:"delivered"`
+	Acked        uint64 `json:"acked"`
+	Nacked       uint64 `json:"nacked"`
+	Expired      uint64 `json:"expired"`
+	DeadLettered uint64 `json:"dead_lettered"`
+	Dropped      uint64 `json:"dropped"`
+	LeasesLost   uint64 `json:"leases_lost"`
+}
+
+// Show gives a queue's shape.
+func Show(q *surgetank.QueueInfo) Queue {
+	vhost, name := surgetank.SplitName(q.Name)
+	s := Queue{
+		Name: name, Vhost: vhost, ID: q.ID, Created: q.Created.UTC(), Settings: Encode(Unqualify(q.Config.WithDefaults())),
+		Ready: q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Damaged: q.Damaged, Bytes: q.Bytes, OldestAge: q.OldestAge.String(),
+		Groups: q.Groups, Consumers: q.Consumers, Floor: q.Floor, Waiting: q.Waiting,
+		Counts: QueueCounts{q.Published, q.Duplicates, q.Refused, q.Delivered, q.Acked, q.Nacked, q.Expired, q.DeadLettered, q.Dropped, q.LeasesLost},
+	}
+	if q.Policy != "" {
+		s.Policy, s.Declared = q.Policy, Encode(Unqualify(q.Declared().WithDefaults()))
+	}
+	return s
+}
+
+// Info is the way back, for what a server sent. Its errors have CodeInternal.
+func (s *Queue) Info() (surgetank.QueueInfo, error) {
+	config, err := s.config(s.Settings)
+	if err != nil {
+		return surgetank.QueueInfo{}, err
+	}
+	age, err := time.ParseDuration(s.OldestAge)
+	if err != nil {
+		return surgetank.QueueInfo{}, surgetank.Errorf(surgetank.CodeInternal, "the server sent %q as the age of the oldest message of queue %q, which is no duration; is it of another version?", s.OldestAge, s.Name)
+	}
+	n := &s.Counts
+	q := surgetank.QueueInfo{
+		Name: surgetank.FullName(s.Vhost, s.Name), ID: s.ID, Config: config, Created: s.Created, Policy: s.Policy,
+		Ready: s.Ready, Blocked: s.Blocked, Delayed: s.Delayed, Leased: s.Leased, Damaged: s.Damaged, Bytes: s.Bytes, OldestAge: age, Groups: s.Groups,
+		Consumers: s.Consumers, Floor: s.Floor, Waiting: s.Waiting,
+		Published: n.Published, Duplicates: n.Duplicates, Refused: n.Refused, Delivered: n.Delivered, Acked: n.Acked, Nacked: n.Nacked,
+		Expired: n.Expired, DeadLettered: n.DeadLettered, Dropped: n.Dropped, LeasesLost: n.LeasesLost,
+	}
+	if s.Policy != "" {
+		own, err := s.config(s.Declared)
+		if err != nil {
+			return surgetank.QueueInfo{}, err
+		}
+		q.Own = &own
+	}
+	return q, nil
+}
+
+func (s *Queue) config(tree map[string]any) (surgetank.QueueConfig, error) {
+	c, err := Decode(tree)
+	if err != nil {
+		return c, surgetank.Errorf(surgetank.CodeInternal, "the settings of queue %q could not be understood: %w; is the server of another version?", s.Name, err)
+	}
+	return Qualify(c, s.Vhost), nil
+}

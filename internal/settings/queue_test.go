@@ -1,0 +1,44 @@
+package settings_test
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
+)
+
+// What a server shows of a queue is what its client reads, through JSON.
+func TestAQueueSurvivesItsShape(t *testing.T) {
+	own := surgetank.QueueConfig{TTL: time.Hour}.WithDefaults()
+	effective := own
+	effective.MaxMessages = 10
+	effective.DeadLetter = surgetank.FullName("v", "dead")
+	in := surgetank.QueueInfo{
+		Name: surgetank.FullName("v", "orders"), ID: 7, Config: effective, Own: &own, Policy: "small", Created: time.Unix(1_700_000_000, 5).UTC(),
+		Ready: 1, Blocked: 2, Delayed: 3, Leased: 4, Bytes: 5, OldestAge: 90 * time.Second, Groups: 6, Consumers: 8, Floor: 9, Waiting: "no consumer is attached",
+		Published: 10, Duplicates: 11, Refused: 12, Delivered: 13, Acked: 14, Nacked: 15, Expired: 16, DeadLettered: 17, Dropped: 18, LeasesLost: 19,
+	}
+	text, err := json.Marshal(settings.Show(&in))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shape settings.Queue
+	if err := json.Unmarshal(text, &shape); err != nil {
+		t.Fatal(err)
+	}
+	out, err := shape.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(in, out); d != "" {
+		t.Errorf("it came back otherwise (-sent +read):\n%s\n%s", d, text)
+	}
+	shape.OldestAge = "old"
+	if _, err := shape.Info(); surgetank.CodeOf(err) != surgetank.CodeInternal {
+		t.Errorf("an age that is no duration: %v", err)
+	}
+}

@@ -1,0 +1,80 @@
+package sim
+
+import (
+	"errors"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/vfs"
+)
+
+// sectorBytes is what a disk that lies about a sync loses in one piece.
+const sectorBytes = 512
+
+// rot does harm to what the disk has, everything on it being synced, and opens that. A flipped bit must be found, named and
+// refused, or not matter at all. A sector that a lying disk never wrote may take the newest entries with it, if nothing behind it
+// shows that they were; it too is never to be read as something else.
+func (p *prober) rot(rng *rand.Rand) {
+	fs := p.disk.mem.CrashClone(rng, vfs.Crash{Percent: 100})
+	var files []string
+	for _, dir := range []string{"data/log", "data/snapshots"} {
+		names, err := fs.List(dir)
+		if err != nil {
+			continue // not made yet
+		}
+		for _, n := range names {
+			files = append(files, filepath.Join(dir, n))
+		}
+	}
+	if len(files) == 0 {
+		return
+	}
+	name, h, at := files[rng.IntN(len(files))], rotten, -1
+	if rng.IntN(3) == 0 {
+		h = lied
+	}
+	if err := fs.Corrupt(name, func(b []byte) []byte {
+		used := len(b)
+		for used > 0 && b[used-1] == 0 { // most of a segment is room, where nothing can be wrong
+			used--
+		}
+		if used == 0 {
+			return b
+		}
+		if at = rng.IntN(used); h == lied {
+			at -= at % sectorBytes
+			clear(b[at:min(at+sectorBytes, len(b))])
+		} else {
+			b[at] ^= 1 << rng.IntN(8)
+		}
+		return b
+	}); err != nil || at < 0 {
+		return
+	}
+	p.w.tracef("byte %d of %s is changed, harm %d", at, name, h)
+	r := p.open(fs)
+	err := r.err
+	if err == nil {
+		r.read()
+		r.check(h)
+		err = r.damaged
+	}
+	n := &p.w.count
+	switch {
+	case err == nil && h == lied:
+		n.one(SectorsHarmless)
+	case err == nil:
+		n.one(FlipsHarmless)
+	case !errors.Is(err, commitlog.ErrCorrupt) && surgetank.CodeOf(err) != surgetank.CodeCorrupt:
+		p.w.ledger.violation("loud", "byte %d of %s was changed, and that is not called damage: %v", at, name, err)
+	case !strings.Contains(err.Error(), "data"+string(filepath.Separator)):
+		p.w.ledger.violation("loud", "byte %d of %s was changed, and no file is named: %v", at, name, err)
+	case h == lied:
+		n.one(SectorsDetected)
+	default:
+		n.one(FlipsDetected)
+	}
+}

@@ -1,0 +1,86 @@
+package sim
+
+import (
+	"slices"
+
+	"github.com/surgetank/surgetank"
+)
+
+// shrinkRuns bounds the effort of making one failing run smaller.
+const shrinkRuns = 4000
+
+// Shrink makes a failing run smaller for as long as it still fails, whatever the violation: it leaves out actions, then
+// features, faults and queues, then actions again. It gives the smallest run that was found, traced.
+func Shrink(r Result) Result {
+	s := shrinker{o: r.Options, actions: r.Actions, left: shrinkRuns}
+	for was := -1; was != len(s.actions) && s.left > 0; {
+		was = len(s.actions)
+		s.lessActions()
+		s.simpler()
+	}
+	return Play(s.o, s.actions, true)
+}
+
+type shrinker struct {
+	o       Options
+	actions []Action
+	left    int
+}
+
+func (s *shrinker) fails(o Options, actions []Action) bool {
+	s.left--
+	return s.left >= 0 && Play(o, actions, false).Violation != ""
+}
+
+func (s *shrinker) lessActions() {
+	for size := max(1, len(s.actions)/2); size > 0; size /= 2 {
+		for at := 0; at+size <= len(s.actions); {
+			if less := slices.Delete(slices.Clone(s.actions), at, at+size); s.fails(s.o, less) {
+				s.actions = less
+			} else {
+				at += size
+			}
+		}
+	}
+}
+
+// simpler tries every option at its plainest.
+func (s *shrinker) simpler() {
+	try := func(change func(o *Options)) {
+		o := s.o
+		o.Queues = slices.Clone(o.Queues)
+		change(&o)
+		if s.fails(o, s.actions) {
+			s.o = o
+		}
+	}
+	try(func(o *Options) { o.Probe = 0 })
+	try(func(o *Options) { o.Model = false })
+	try(func(o *Options) { o.Cache = false })
+	try(func(o *Options) { o.SlowLog = 0 })
+	try(func(o *Options) { o.TurnBytes = 0 })
+	try(func(o *Options) { o.ExtentBytes = 0 })
+	try(func(o *Options) { o.SnapshotBytes = 1 << 30 })
+	try(func(o *Options) { o.Dedup = 0 })
+	try(func(o *Options) {
+		o.TTLs, o.Rules, o.Pools, o.Exclusive, o.Schedules = false, false, false, false, false
+	})
+	try(func(o *Options) { o.NoAck, o.MultiTarget, o.Transactions, o.Redrive = false, false, false, false })
+	try(func(o *Options) { o.Crashes = false })
+	for len(s.o.Queues) > 1 {
+		n := len(s.o.Queues)
+		if try(func(o *Options) { o.Queues = o.Queues[:n-1] }); len(s.o.Queues) == n {
+			break
+		}
+	}
+	for i := range s.o.Queues {
+		try(func(o *Options) { o.Queues[i].Config = surgetank.QueueConfig{Retry: o.Queues[i].Config.Retry} })
+		try(func(o *Options) { o.Queues[i].Config.Level = surgetank.LevelConfig{} })
+		try(func(o *Options) { o.Queues[i].Config.Group.Rate, o.Queues[i].Config.Group.Fair = 0, false })
+		try(func(o *Options) {
+			c := &o.Queues[i].Config
+			c.MaxMessages, c.Overflow, c.MaxPriority, c.TTL = 0, "", 0, 0
+		})
+		try(func(o *Options) { o.Queues[i].Chain = false })
+	}
+}

@@ -1,0 +1,154 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The faults of this file lie in the network namespace of the campaign's own, whose loopback is all that it has: rules of its packet
+// filter for the ports of one server, so that other runs beside it are not touched.
+
+// canFilter says what is missing for rules of a packet filter.
+var canFilter = sync.OnceValue(func() error {
+	if os.Getenv(inNamespace) == "" {
+		return errors.New("needs root and a network namespace of its own")
+	}
+	if out, err := exec.Command("nft", "list", "ruleset").CombinedOutput(); err != nil {
+		return fmt.Errorf("needs nftables (apt-get install nftables): %w %s", err, out)
+	}
+	return nil
+})
+
+// firewall is a table of rules for the ports of a run's server.
+type firewall struct {
+	table string
+	ports string // as a set of nftables
+}
+
+// firewall makes an empty table. Its rules are gone when it is closed, or with the namespace.
+func (r *run) firewall() (*firewall, error) {
+	ports := []string{}
+	for _, at := range []string{r.server.listen, r.server.amqp} {
+		if at == "" {
+			continue
+		}
+		_, port, err := net.SplitHostPort(at)
+		if err != nil {
+			return nil, err
+		}
+		ports = append(ports, port)
+	}
+	f := &firewall{table: "faults_" + strings.ToLower(strings.NewReplacer("-", "_").Replace(r.name)), ports: "{ " + strings.Join(ports, ", ") + " }"}
+	return f, f.nft("add table inet %s; add chain inet %s out { type filter hook output priority 0; }", f.table, f.table)
+}
+
+func (f *firewall) nft(format string, args ...any) error {
+	if out, err := exec.Command("nft", fmt.Sprintf(format, args...)).CombinedOutput(); err != nil {
+		return fmt.Errorf("nft: %w %s", err, out)
+	}
+	return nil
+}
+
+// toServer and toClients say which packets a rule is for.
+const (
+	toServer  = "dport"
+	toClients = "sport"
+)
+
+// rule adds one: what becomes of packets that match.
+func (f *firewall) rule(direction, verdict string) error {
+	return f.nft("add rule inet %s out tcp %s %s %s", f.table, direction, f.ports, verdict)
+}
+
+// clear lets everything through again.
+func (f *firewall) clear() error { return f.nft("flush chain inet %s out", f.table) }
+
+func (f *firewall) close() { _ = f.nft("delete table inet %s", f.table) } // it goes with the namespace, too
+
+// cuts takes the network away for a while, in both directions or in one: requests that do not arrive, or answers that do not. The server must
+// lose nothing, confirm what it confirms once, take leases back at their deadline, and serve on when the network is back.
+func cuts(directions ...string) func(ctx context.Context, r *run) error {
+	return func(ctx context.Context, r *run) error {
+		if err := r.begin(ctx, loadOptions{timeout: 700 * time.Millisecond, amqp: 2, heartbeat: time.Second}); err != nil {
+			return err
+		}
+		f, err := r.firewall()
+		if err != nil {
+			return err
+		}
+		defer f.close()
+		for k := range r.times(3, 60) {
+			if !r.progress(ctx, 40, 10*time.Second) {
+				r.fail("progress", "no 40 messages were confirmed within 10 s while the network was whole")
+			}
+			for _, d := range directions {
+				if err := f.rule(d, "drop"); err != nil {
+					return err
+				}
+			}
+			r.inject("cut " + strings.Join(directions, " "))
+			// Some are shorter than TCP's patience and some longer than the clients' and the heartbeats'.
+			err := r.sleep(ctx, []time.Duration{200 * time.Millisecond, 1500 * time.Millisecond, 4 * time.Second}[k%3])
+			if err := errors.Join(err, f.clear()); err != nil {
+				return err
+			}
+		}
+		if !r.progress(ctx, 40, 15*time.Second) {
+			r.fail("progress", "no 40 messages were confirmed within 15 s after the last cut")
+		}
+		return r.end(ctx)
+	}
+}
+
+// badNetwork runs the load over a network that is bad in one way all the time.
+func badNetwork(what string, rules map[string]string, want int64) func(ctx context.Context, r *run) error {
+	return func(ctx context.Context, r *run) error {
+		if err := r.begin(ctx, loadOptions{timeout: 8 * time.Second, amqp: 2, size: 1500}); err != nil {
+			return err
+		}
+		f, err := r.firewall()
+		if err != nil {
+			return err
+		}
+		defer f.close()
+		for d, verdict := range rules {
+			if err := f.rule(d, verdict); err != nil {
+				return err
+			}
+		}
+		r.inject(what)
+		began := r.journal.Now()
+		if !r.progress(ctx, want*int64(r.times(1, 20)), time.Duration(r.times(25, 500))*time.Second) {
+			r.fail("progress", "with %s only %d messages were confirmed in 25 s", what, r.load.confirmed.Load())
+		}
+		r.note("%d messages were confirmed in %.1f s", r.load.confirmed.Load(), (r.journal.Now() - began).Seconds())
+		if err := f.clear(); err != nil {
+			return err
+		}
+		return r.end(ctx)
+	}
+}
+
+// slowNetwork delays every piece by some milliseconds in both directions, each by another time, in order, as TCP keeps it.
+func slowNetwork(ctx context.Context, r *run) error {
+	p, err := r.behindProxy(ctx, loadOptions{amqp: 2, timeout: 8 * time.Second}, func(p *proxy) { p.delay.Store(int64(60 * time.Millisecond)) })
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	r.inject("every piece up to 60 ms later")
+	if !r.progress(ctx, int64(r.times(200, 5000)), time.Duration(r.times(25, 600))*time.Second) {
+		r.fail("progress", "with delays only %d messages were confirmed", r.load.confirmed.Load())
+	}
+	p.each(func(p *proxy) { p.delay.Store(0) })
+	return r.end(ctx)
+}

@@ -1,0 +1,268 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os/exec"
+	"time"
+
+	"github.com/surgetank/surgetank/test/faults/history"
+)
+
+// canShape says what is missing for a machine with a bad network.
+func canShape() error {
+	_, err := exec.LookPath("tc")
+	if err != nil {
+		err = fmt.Errorf("needs tc: run scripts/deps-faults.sh (root on Debian): %w", err)
+	}
+	return errors.Join(canBoot(), err)
+}
+
+// beginMachine boots a machine with ext4 on the host's own disk and starts queues and clients.
+func (r *run) beginMachine(ctx context.Context) (*machine, error) {
+	m, err := r.machine(ctx, "ext4", r.dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.start(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.declare(ctx); err != nil {
+		return nil, err
+	}
+	r.startLoad(ctx, guestLoad, r.server.url)
+	if !r.progress(ctx, 20, 60*time.Second) {
+		return nil, errors.New("nothing was confirmed for 60 s in a machine that is whole")
+	}
+	return m, nil
+}
+
+// jumps are orders for the machine's clock.
+var jumps = []struct {
+	name string
+	form url.Values
+}{
+	{"an hour ahead", url.Values{"add": {"3600"}}},
+	{"two hours back", url.Values{"add": {"-7200"}}},
+	{"to 1970", url.Values{"set": {"1000"}}},
+	{"to 2038, behind the end of 32 bits", url.Values{"set": {"2147500000"}}},
+	{"back to today", url.Values{}},
+}
+
+// What a clock must not touch: messages with these, in queues of their own.
+const (
+	jumpDelay = 6 * time.Second // of delayed messages
+	jumpLate  = 20 * time.Second
+	jumpTTL   = "10m"
+)
+
+// clockJumps sets the clock of a machine under load. Delays and leases must last as long as was said, by a clock that is not set, and
+// nothing may expire before its time; after a power cut the machine has its right clock again, and everything is there.
+func clockJumps(ctx context.Context, r *run) error {
+	m, err := r.beginMachine(ctx)
+	if err != nil {
+		return err
+	}
+	c := r.client()
+	c.timeout, c.foreign = 10*time.Second, true
+	defer c.close()
+	for _, q := range []string{"delayed", "mortal", "held"} {
+		if err := c.declare(ctx, q, `{"dedup":{"window":"30m"}}`); err != nil {
+			return err
+		}
+	}
+	strobe := 0
+	for i := range r.times(len(jumps), 10*len(jumps)) {
+		jump := jumps[i%len(jumps)]
+		if len(jump.form) == 0 {
+			jump.form = url.Values{"set": {fmt.Sprint(time.Now().Unix())}}
+		}
+		if err := r.oneJump(ctx, m, c, jump.name, jump.form); err != nil {
+			return err
+		}
+		if i%len(jumps) == 1 { // back and forth, many times
+			for range 20 {
+				strobe++
+				form := url.Values{"add": {fmt.Sprint(7200 * (1 - 2*(strobe%2)))}}
+				if err := m.order(ctx, "/clock", form); err != nil {
+					return err
+				}
+			}
+		}
+		if i%len(jumps) == 3 {
+			r.inject("power cut with the clock in 2038")
+			r.server.kill()
+			if err := m.start(ctx); err != nil {
+				return r.noStart(err, "a power cut of a machine whose clock had been set")
+			}
+		}
+	}
+	r.injected += strobe
+	return m.end(ctx)
+}
+
+// oneJump sets the clock between promises and their end.
+func (r *run) oneJump(ctx context.Context, m *machine, c *client, name string, form url.Values) error {
+	const n = 5
+	publish := func(queue, members string) (from, to time.Duration, err error) {
+		var lines string
+		for i := range n {
+			lines += fmt.Sprintf("{\"body\":\"%s %d\"%s}\n", name, i, members)
+		}
+		a := c.do(ctx, "POST", "/v1/queues/"+queue+"/messages", "application/x-ndjson", []byte(lines), 0)
+		if a.outcome != history.OK {
+			return 0, 0, fmt.Errorf("publishing to %s: %s %s", queue, a.code, a.body)
+		}
+		return a.call, a.back, nil
+	}
+	if _, _, err := publish("held", ""); err != nil {
+		return err
+	}
+	held, err := take(ctx, c, "held", n, "40s")
+	if err != nil || len(held) != n {
+		return fmt.Errorf("%d of %d messages were leased: %w", len(held), n, err)
+	}
+	if _, _, err := publish("mortal", fmt.Sprintf(`,"ttl":%q`, jumpTTL)); err != nil {
+		return err
+	}
+	from, to, err := publish("delayed", fmt.Sprintf(`,"delay":%q`, jumpDelay))
+	if err != nil {
+		return err
+	}
+	r.inject("the clock set " + name)
+	if err := m.order(ctx, "/clock", form); err != nil {
+		return err
+	}
+	confirmed := r.load.confirmed.Load()
+	// Delayed messages come when they were to come, neither at once nor an hour later.
+	for got := 0; got < n; {
+		ds, err := take(ctx, c, "delayed", n, "60s")
+		if err != nil {
+			return err
+		}
+		now := r.journal.Now()
+		if len(ds) > 0 && now < from+jumpDelay {
+			r.fail("delay", "with the clock set %s a message that was delayed by %v came after at most %v", name, jumpDelay, now-from)
+		}
+		got += len(ds)
+		if err := settleAll(ctx, c, "delayed", ds); err != nil {
+			return err
+		}
+		if now > to+jumpDelay+jumpLate {
+			r.fail("delay", "with the clock set %s only %d of %d messages with a delay of %v came within %v", name, got, n, jumpDelay, now-to)
+			break
+		}
+		if err := r.sleep(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	// What has minutes to live is alive, and a lease is still its holder's.
+	alive, err := take(ctx, c, "mortal", n, "60s")
+	if err != nil {
+		return err
+	}
+	if len(alive) != n {
+		r.fail("expiry", "with the clock set %s only %d of %d messages with a TTL of %s are there after seconds", name, len(alive), n, jumpTTL)
+	}
+	if err := settleAll(ctx, c, "mortal", alive); err != nil {
+		return err
+	}
+	if lost, err := take(ctx, c, "held", n, "1s"); err != nil || len(lost) > 0 {
+		r.fail("lease", "with the clock set %s %d messages were handed out again though leased: %v", name, len(lost), err)
+	}
+	if r.journal.Now() < to+35*time.Second { // the machine may have been too slow for the lease
+		if err := settleAll(ctx, c, "held", held); err != nil {
+			r.fail("lease", "with the clock set %s: %v", name, err)
+		}
+	}
+	if r.load.confirmed.Load() == confirmed && !r.progress(ctx, 1, 30*time.Second) {
+		r.fail("progress", "nothing was confirmed for 30 s after the clock was set %s", name)
+	}
+	return nil
+}
+
+// take leases messages outside of the journal, whose checkers know only the usual queues, and gives their receipts.
+func take(ctx context.Context, c *client, queue string, most int, lease string) ([]string, error) {
+	a := c.do(ctx, "POST", "/v1/queues/"+queue+"/receive", "application/json", fmt.Appendf(nil, `{"max":%d,"wait":"0s","lease":%q}`, most, lease), 0)
+	if a.outcome != history.OK {
+		return nil, fmt.Errorf("receiving from %s: %s %s", queue, a.code, a.body)
+	}
+	var got struct{ Messages []delivery }
+	if err := json.Unmarshal(a.body, &got); err != nil {
+		return nil, err
+	}
+	var receipts []string
+	for _, d := range got.Messages {
+		receipts = append(receipts, d.Receipt)
+	}
+	return receipts, nil
+}
+
+// settleAll acks receipts; an error says that one was not accepted.
+func settleAll(ctx context.Context, c *client, queue string, receipts []string) error {
+	if len(receipts) == 0 {
+		return nil
+	}
+	list, err := json.Marshal(receipts)
+	if err != nil {
+		return err
+	}
+	a := c.do(ctx, "POST", "/v1/queues/"+queue+"/ack", "application/json", fmt.Appendf(nil, `{"receipts":%s}`, list), 0)
+	var got struct {
+		Results []struct {
+			OK   bool
+			Code string
+		}
+	}
+	if a.outcome != history.OK || json.Unmarshal(a.body, &got) != nil {
+		return fmt.Errorf("acking on %s: %s %s", queue, a.code, a.body)
+	}
+	for _, x := range got.Results {
+		if !x.OK {
+			return fmt.Errorf("an ack on %s was refused: %s", queue, x.Code)
+		}
+	}
+	return nil
+}
+
+// networks are what the kernel's emulator makes of what the machine sends (tc-netem's words).
+var networks = []string{
+	"netem delay 60ms 50ms",
+	"netem loss 20%",
+	"netem delay 20ms reorder 50% duplicate 20%",
+	"netem delay 30ms 25ms loss 8% duplicate 5% reorder 20% corrupt 2%",
+}
+
+// guestNetwork makes packets late, lost, doubled, damaged and out of order. TCP mends that; what the clients see is calls that take long or end without an
+// answer.
+func guestNetwork(ctx context.Context, r *run) error {
+	m, err := r.beginMachine(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range r.times(len(networks), 10*len(networks)) {
+		as := networks[i%len(networks)]
+		r.inject(as)
+		if err := m.order(ctx, "/net", url.Values{"as": {as}}); err != nil {
+			return err
+		}
+		if !r.progress(ctx, 60, 60*time.Second) {
+			r.fail("progress", "with %s fewer than 60 messages were confirmed in 60 s", as)
+		}
+		for try := 0; ; try++ { // the order itself goes through that network
+			err := m.order(ctx, "/net", url.Values{"as": {"pfifo_fast"}})
+			if err == nil {
+				break
+			}
+			if try == 5 {
+				return err
+			}
+		}
+	}
+	return m.end(ctx)
+}

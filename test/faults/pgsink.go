@@ -1,0 +1,159 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/surgetank/surgetank/internal/pgtest"
+	"github.com/surgetank/surgetank/test/faults/history"
+)
+
+// canPostgres says what is missing for a PostgreSQL of the campaign's own.
+func canPostgres() error {
+	_, err := pgtest.Find()
+	return err
+}
+
+// onWire is what can happen behind a message of a sink's conversation with PostgreSQL.
+type onWire struct {
+	name string
+	// strike does it. It runs inside the proxy, which forwards nothing meanwhile.
+	strike func(r *run, pg *pgtest.Server, p *wireProxy)
+	// after brings back what was struck.
+	after func(ctx context.Context, r *run, pg *pgtest.Server, p *wireProxy) error
+}
+
+// wireFaults are the three sides that can go: the network, the database, the server.
+var wireFaults = []onWire{
+	{"the connections are reset", func(_ *run, _ *pgtest.Server, p *wireProxy) { p.reset() }, nil},
+	{"PostgreSQL is killed", func(_ *run, pg *pgtest.Server, p *wireProxy) { _ = pg.Kill() }, // its end is what counts
+		func(_ context.Context, _ *run, pg *pgtest.Server, p *wireProxy) error {
+			p.cut()
+			return pg.Start()
+		}},
+	{"the server is killed", func(r *run, _ *pgtest.Server, _ *wireProxy) { r.server.kill() },
+		func(ctx context.Context, r *run, _ *pgtest.Server, p *wireProxy) error {
+			p.cut()
+			return r.server.start(ctx)
+		}},
+}
+
+// postgresWalk walks through the messages between a sink and PostgreSQL: behind the first, the second and so on of a conversation, the
+// connection is reset, the database is killed, or the server is. At the end every confirmed message is one row. The conversation is
+// counted both from the start of a session, whose first messages claim the target, and from the middle of its work, where one
+// transaction after the other begins, writes its rows, moves its progress and is committed.
+func postgresWalk(ctx context.Context, r *run) error {
+	bin, err := pgtest.Find()
+	if err != nil {
+		return err
+	}
+	pg, err := pgtest.New(bin)
+	if err != nil {
+		return err
+	}
+	defer pg.Close()
+	p, err := newWireProxy(pg.Addr)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	r.beyond = true // the sinks are the consumers, so that the checks are those of rows
+	if err := r.server.start(ctx); err != nil {
+		return err
+	}
+	if err := r.declare(ctx); err != nil {
+		return err
+	}
+	through := strings.Replace(pg.DSN("postgres"), pg.Addr(), p.address(), 1)
+	c := r.client()
+	c.timeout = 20 * time.Second
+	defer c.close()
+	for _, q := range []string{grouped, plain} {
+		spec := fmt.Sprintf(`{"queue":%q,"postgres":{"dsn":%q,"table":%q,"columns":{"seq":"message.seq","v":"$.v"},"create_table":true},"batch":{"max":20,"wait":"2ms"},"lanes":1}`,
+			q, through, "rows_"+q)
+		if a := c.do(ctx, "PUT", "/v1/sinks/"+q+"-rows", "application/json", []byte(spec), 0); a.outcome != history.OK {
+			return fmt.Errorf("setting the sink: %s %s", a.code, a.body)
+		}
+	}
+	r.startLoad(ctx, loadOptions{consumers: -1, amqp: 0}, r.server.url)
+	if err := r.walkWire(ctx, pg, p); err != nil {
+		return err
+	}
+	if err := r.end(ctx); err != nil {
+		return err
+	}
+	return r.checkPostgres(pg)
+}
+
+// conversations are where the walk begins to count, and how many messages it goes.
+var conversations = []struct {
+	name        string
+	begins      func(w wire, m []byte) bool
+	short, long int
+}{
+	{"the start of a session", func(w wire, _ []byte) bool { return w.kind == 0 }, 8, 60},
+	// A batch is one transaction in one query: the query, the row of progress, the answer that COPY may begin, the data and its
+	// end, and the answer that it is committed. The counting goes on into the next batch.
+	{"a batch", func(w wire, m []byte) bool { return w.toServer && w.kind == 'Q' && bytes.Contains(m, []byte("COPY ")) }, 10, 24},
+}
+
+// walkWire strikes behind message after message of each conversation.
+func (r *run) walkWire(ctx context.Context, pg *pgtest.Server, p *wireProxy) error {
+	for _, talk := range conversations {
+		kinds, missed := map[string]int{}, 0
+		for n := 1; n <= r.times(talk.short, talk.long); n++ {
+			for _, f := range wireFaults {
+				begins := talk.begins
+				struck := p.arm(n, begins, func(wire) { f.strike(r, pg, p) })
+				if begins(wire{toServer: true}, nil) { // a session starts when the one before it is cut
+					p.cut()
+				}
+				limit := time.NewTimer(8 * time.Second)
+				select {
+				case w := <-struck:
+					r.inject(fmt.Sprintf("%s behind message %d of %s, %s", f.name, n, talk.name, w))
+					kinds[w.String()]++
+				case <-limit.C:
+					missed++
+					p.disarm()
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+				limit.Stop()
+				if f.after != nil {
+					if err := f.after(ctx, r, pg, p); err != nil {
+						return fmt.Errorf("after %s: %w", f.name, err)
+					}
+				}
+			}
+		}
+		if missed > 0 {
+			r.note("%s: %d times no message came within 8 s", talk.name, missed)
+		}
+		r.note("%s: struck behind %v", talk.name, kinds)
+	}
+	return nil
+}
+
+// checkPostgres reads the tables and compares them with the journal.
+func (r *run) checkPostgres(pg *pgtest.Server) error {
+	for _, q := range []string{grouped, plain} {
+		// One lane writes a queue's messages in the order of their numbers, so that the order of rows says nothing that the number
+		// does not; what counts is each once.
+		rows, err := pgtest.Query(pg.DSN("postgres"), `SELECT v FROM "rows_`+q+`" ORDER BY seq`)
+		if err != nil {
+			return err
+		}
+		values := make([]string, len(rows))
+		for i, row := range rows {
+			values[i] = strings.Trim(row[0], `"`)
+		}
+		r.compare(q, values)
+	}
+	return nil
+}

@@ -1,0 +1,178 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+)
+
+// wireProxy stands between a sink and PostgreSQL and knows where the messages of its protocol end (PostgreSQL's documentation, chapter
+// "Frontend/Backend Protocol": a type byte, a length of four bytes that counts itself, a body; the very first message has no type). It
+// counts the messages of both directions in the order in which it saw them, and lets something happen behind the n-th.
+type wireProxy struct {
+	listener net.Listener
+	target   func() string
+
+	mu     sync.Mutex
+	conns  map[net.Conn]bool
+	seen   int                         // messages since arm
+	at     int                         // what happens comes behind this one; 0: nothing does
+	begins func(w wire, m []byte) bool // counting begins with the first message of which this is true
+	strike func(on wire)               // runs once, while nothing is forwarded
+	struck chan wire                   // has what it was, once it happened
+	wait   sync.WaitGroup
+}
+
+// wire is one message: its direction and type.
+type wire struct {
+	toServer bool
+	kind     byte // 0: the first message of a connection, which has no type
+}
+
+func (w wire) String() string {
+	from := "answer"
+	if w.toServer {
+		from = "request"
+	}
+	if w.kind == 0 {
+		return from + " startup"
+	}
+	return fmt.Sprintf("%s %q", from, w.kind)
+}
+
+// maxWire bounds a message: COPY data comes in pieces of 64 KiB.
+const maxWire = 64 << 20
+
+func newWireProxy(target func() string) (*wireProxy, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &wireProxy{listener: l, target: target, conns: map[net.Conn]bool{}}
+	p.wait.Go(p.accept)
+	return p, nil
+}
+
+func (p *wireProxy) address() string { return p.listener.Addr().String() }
+
+func (p *wireProxy) close() {
+	_ = p.listener.Close()
+	p.cut()
+	p.wait.Wait()
+}
+
+// arm lets strike run behind the n-th message, counted from the first one of which begins is true. What happened is then in the channel.
+func (p *wireProxy) arm(n int, begins func(w wire, m []byte) bool, strike func(on wire)) <-chan wire {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen, p.at, p.begins, p.strike, p.struck = 0, n, begins, strike, make(chan wire, 1)
+	return p.struck
+}
+
+// disarm forgets what was armed.
+func (p *wireProxy) disarm() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.at, p.strike = 0, nil
+}
+
+// cut resets every connection.
+func (p *wireProxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reset()
+}
+
+func (p *wireProxy) reset() {
+	for c := range p.conns {
+		if t, ok := c.(*net.TCPConn); ok {
+			_ = t.SetLinger(0) // so that Close resets; the connection may be gone already
+		}
+		_ = c.Close()
+	}
+}
+
+func (p *wireProxy) accept() {
+	for {
+		in, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		out, err := net.Dial("tcp", p.target())
+		if err != nil {
+			_ = in.Close()
+			continue
+		}
+		p.mu.Lock()
+		p.conns[in], p.conns[out] = true, true
+		p.mu.Unlock()
+		p.wait.Go(func() { p.pump(out, in, true) })
+		p.wait.Go(func() { p.pump(in, out, false) })
+	}
+}
+
+// pump forwards whole messages.
+func (p *wireProxy) pump(to, from net.Conn, toServer bool) {
+	defer func() {
+		_ = to.Close()
+		_ = from.Close()
+		p.mu.Lock()
+		delete(p.conns, to)
+		delete(p.conns, from)
+		p.mu.Unlock()
+	}()
+	first := toServer
+	for {
+		m, kind, err := readWire(from, first)
+		if err != nil {
+			return
+		}
+		first = false
+		if _, err := to.Write(m); err != nil {
+			return
+		}
+		p.passed(wire{toServer, kind}, m)
+	}
+}
+
+// passed counts a message and strikes behind the one that was chosen.
+func (p *wireProxy) passed(w wire, m []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.strike == nil || p.seen == 0 && !p.begins(w, m) || !w.toServer && (w.kind == 'S' || w.kind == 'N') {
+		return // settings and notices tell nothing, and there are many
+	}
+	if p.seen++; p.seen != p.at {
+		return
+	}
+	strike := p.strike
+	p.strike = nil
+	strike(w) // the others wait meanwhile for the lock: nothing passes before it is done
+	p.struck <- w
+}
+
+// readWire reads one message; first says that it has no type.
+func readWire(r io.Reader, first bool) (m []byte, kind byte, err error) {
+	head := 5
+	if first {
+		head = 4
+	}
+	m = make([]byte, head, 512)
+	if _, err := io.ReadFull(r, m); err != nil {
+		return nil, 0, err
+	}
+	if !first {
+		kind = m[0]
+	}
+	n := int(binary.BigEndian.Uint32(m[head-4:])) - 4
+	if n < 0 || n > maxWire {
+		return nil, 0, fmt.Errorf("a message of %d bytes", n)
+	}
+	m = append(m, make([]byte, n)...)
+	_, err = io.ReadFull(r, m[head:])
+	return m, kind, err
+}

@@ -1,0 +1,197 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// nextFormat is a server of a later format than this one's.
+var nextFormat = []change{{"internal/disklog/format.go", "formatVersion = 1", "formatVersion = 2"}}
+
+// canUpgrade says what is missing for builds of other versions.
+func canUpgrade() error {
+	if err := canBuild(); err != nil {
+		return err
+	}
+	root, err := moduleRoot(context.Background())
+	if err == nil {
+		_, err = previousVersion(context.Background(), root)
+	}
+	return err
+}
+
+// previousVersion names the version before this one: the newest tag that is not this commit, or as long as there is none, the commit
+// ten before this one, merges counted as one, if that has a server already.
+func previousVersion(ctx context.Context, root string) (string, error) {
+	for _, argv := range [][]string{{"describe", "--tags", "--abbrev=0", "HEAD~1"}, {"rev-parse", "--verify", "--short", "HEAD~10"}} {
+		cmd := exec.CommandContext(ctx, "git", argv...)
+		cmd.Dir = root
+		out, err := cmd.Output()
+		if err != nil {
+			continue
+		}
+		version := strings.TrimSpace(string(out))
+		look := exec.CommandContext(ctx, "git", "cat-file", "-e", version+":cmd/surgetank/serve.go")
+		look.Dir = root
+		if look.Run() == nil {
+			return version, nil
+		}
+	}
+	return "", errors.New("needs the project's history in git, to build the version before")
+}
+
+// previousServer builds it.
+func (r *run) previousServer(ctx context.Context) (binary, version string, err error) {
+	root, err := moduleRoot(ctx)
+	if err != nil {
+		return "", "", err
+	}
+	if version, err = previousVersion(ctx, root); err != nil {
+		return "", "", err
+	}
+	source := filepath.Join(r.dir, "previous-source")
+	if err := os.Mkdir(source, 0o700); err != nil {
+		return "", "", err
+	}
+	archive := exec.CommandContext(ctx, "git", "archive", version)
+	archive.Dir = root
+	unpack := exec.CommandContext(ctx, "tar", "-x", "-C", source)
+	if unpack.Stdin, err = archive.StdoutPipe(); err != nil {
+		return "", "", err
+	}
+	if err := errors.Join(unpack.Start(), archive.Run(), unpack.Wait()); err != nil {
+		return "", "", fmt.Errorf("unpacking %s: %w", version, err)
+	}
+	binary = filepath.Join(r.dir, "previous")
+	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/surgetank")
+	build.Dir = source
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", "", fmt.Errorf("building %s: %w\n%s", version, err, out)
+	}
+	return binary, version, os.RemoveAll(source)
+}
+
+// otherVersions changes the server's version under the same data. What the version before wrote, and left behind by a kill or in order, is
+// read on; so is what this version wrote, by the version before, as long as the format is the same. A directory of a later
+// format is refused by name and not changed by a byte, and so is this one's by a server of a later format.
+func otherVersions(ctx context.Context, r *run) error {
+	this := r.server.binary
+	previous, version, err := r.previousServer(ctx)
+	if err != nil {
+		return err
+	}
+	later, err := r.variant(ctx, "later", "", nextFormat)
+	if err != nil {
+		return err
+	}
+	r.note("the version before is %s", version)
+	r.server.binary = previous
+	if err := r.begin(ctx, loadOptions{size: 6000, amqp: 2}); err != nil {
+		return fmt.Errorf("starting %s: %w", version, err)
+	}
+	for k := range r.times(4, 40) {
+		if !r.progress(ctx, 60, 10*time.Second) {
+			r.fail("progress", "nothing was confirmed for 10 s after change %d of the version", k)
+		}
+		if k%2 == 0 {
+			r.server.kill()
+		} else {
+			r.server.signal(syscall.SIGTERM)
+			if code, err := r.server.wait(ctx); err != nil || code != 0 {
+				return fmt.Errorf("stopping: exit code %d: %w", code, err)
+			}
+		}
+		if err := r.refuses(ctx, later, r.server.data); err != nil {
+			return err
+		}
+		r.server.binary = []string{this, previous}[k%2]
+		r.inject("another version")
+		if err := r.server.start(ctx); err != nil {
+			return fmt.Errorf("starting on what the other version wrote: %w: %s", err, r.server.words(500))
+		}
+	}
+	if err := r.laterDirectory(ctx, this, later); err != nil {
+		return err
+	}
+	return r.end(ctx)
+}
+
+// laterDirectory lets a server of a later format make a directory, which this one must refuse.
+func (r *run) laterDirectory(ctx context.Context, this, later string) error {
+	sv := &server{binary: later, data: filepath.Join(r.dir, "later-data"), log: r.server.log, journal: r.journalOfTrial()}
+	if err := sv.start(ctx); err != nil {
+		return fmt.Errorf("starting the server of a later format: %w", err)
+	}
+	sv.kill()
+	return r.refuses(ctx, this, sv.data)
+}
+
+// refuses starts a server on a directory of another format: it must leave, say why, and change nothing.
+func (r *run) refuses(ctx context.Context, binary, data string) error {
+	before, err := contents(data)
+	if err != nil {
+		return err
+	}
+	log, err := os.Create(filepath.Join(r.dir, "refused.log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	sv := &server{binary: binary, data: data, log: log, journal: r.journalOfTrial()}
+	defer sv.kill()
+	r.inject("another format")
+	switch err := sv.start(ctx); {
+	case err == nil:
+		r.fail("format", "a server of another format serves the directory")
+		return nil
+	case !errors.Is(err, errNotReady):
+		return err
+	case sv.code <= 0:
+		r.fail("format", "a server of another format left with exit code %d", sv.code)
+	case !strings.Contains(sv.words(4000), "version"):
+		r.fail("format", "a server of another format does not say which version it wants: %s", oneLine(sv.words(400)))
+	}
+	after, err := contents(data)
+	if err != nil {
+		return err
+	}
+	for name, b := range before {
+		if c, ok := after[name]; !ok || !bytes.Equal(b, c) {
+			r.fail("format", "a server of another format changed %s, which it could not read", name)
+		}
+	}
+	for name := range after {
+		if _, ok := before[name]; !ok {
+			r.fail("format", "a server of another format left %s behind in a directory that it could not read", name)
+		}
+	}
+	return nil
+}
+
+// contents reads every file below a directory; of the lock file, which says who was there last, the name alone.
+func contents(dir string) (map[string][]byte, error) {
+	all := map[string][]byte{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		var b []byte
+		if d.Name() != "LOCK" {
+			b, err = os.ReadFile(path)
+		}
+		all[path] = b
+		return err
+	})
+	return all, err
+}
