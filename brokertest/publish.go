@@ -165,6 +165,28 @@ func dedup(e *env) {
 	m.Queues = []string{"q"}
 	e.pass(window + time.Second)
 	e.until("the id is free again", func() bool { return !again().Duplicate })
+
+	// Where the publisher gives no id the queue finds one, and what was found is not the publisher's to see.
+	e.declare("by", surgetank.QueueConfig{DedupWindow: time.Hour, DedupBy: "$.id"})
+	e.declare("header", surgetank.QueueConfig{DedupWindow: time.Hour, DedupBy: "header:Order"})
+	for body, want := range map[string]bool{`{"id":"a"}`: true, `{"n":1}`: false, `no JSON`: false} {
+		m := message("by", body)
+		r, err := e.b.Publish(e.ctx, []surgetank.Publishing{m, m})
+		e.must(err)
+		if r[0].Duplicate || r[1].Duplicate != want {
+			e.Fatalf("%s twice: %+v", body, r)
+		}
+	}
+	m = message("header", "x")
+	m.Message.Headers = []surgetank.Header{{Name: "order", Value: "1"}}
+	both := m
+	both.Queues = []string{"free", "header"} // has no rule, has it
+	r, err := e.b.Publish(e.ctx, []surgetank.Publishing{m, both})
+	e.must(err)
+	if r[0].Duplicate || r[1].Duplicate || r[1].Err != nil { // one of its queues took it
+		e.Fatalf("by header: %+v", r)
+	}
+	e.counts("header", 1, 0, 0, 0)
 }
 
 func delay(e *env) {

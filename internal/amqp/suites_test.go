@@ -205,6 +205,24 @@ func TestPriorityQueueRecovery(t *testing.T) {
 	})
 }
 
+// Ids that the queue found itself are remembered like those that publishers give.
+func TestFoundDedupIDsSurviveARestart(t *testing.T) {
+	publish := func(t *testing.T, bn *bench) *client {
+		c := bn.dial()
+		c.ok(c.Confirm(false))
+		c.queue("q", nil)
+		c.confirmed("", "q", amqp091.Publishing{MessageId: "1", Body: []byte("m"), DeliveryMode: 2})
+		return c
+	}
+	restarts(t, func(t *testing.T, bn *bench) {
+		bn.policy("once", "^q$", 0, map[string]any{"dedup": map[string]any{"window": "1h", "by": "header:message-id"}})
+		publish(t, bn)
+	}, func(t *testing.T, bn *bench) {
+		same(t, publish(t, bn).drain("q"), []string{"m"})
+		same(t, publish(t, bn).drain("q"), []string(nil))
+	})
+}
+
 // A passive declaration asks for no right to configure.
 func TestPassiveDeclarationsAndPermissions(t *testing.T) {
 	bn := start(t, Limits{})

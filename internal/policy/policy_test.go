@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -129,6 +131,8 @@ type flaky struct {
 	surgetank.Broker
 	mu   sync.Mutex
 	fail func(op, name string) error
+	// watch, when set, is called before a queue is declared, and what it gives afterwards.
+	watch func(name string) func()
 }
 
 func (f *flaky) check(op, name string) error {
@@ -150,6 +154,9 @@ func (f *flaky) SetMeta(ctx context.Context, ns, name string, v []byte) error {
 func (f *flaky) DeclareQueue(ctx context.Context, name string, c surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
 	if err := f.check("declare", name); err != nil {
 		return surgetank.QueueInfo{}, false, err
+	}
+	if f.watch != nil {
+		defer f.watch(name)()
 	}
 	return f.Broker.DeclareQueue(ctx, name, c, mode)
 }
@@ -353,16 +360,29 @@ func TestLimitOfQueues(t *testing.T) {
 	_, err = r.DeleteQueue(ctx, "a", surgetank.DeleteOptions{})
 	r.ok(err)
 
-	// Of many that come at once no more get in than there is room for.
+	// Of many that come at once no more get in than there is room for; they are let in one by one.
+	two = 5
+	r.ok(r.users.PutVhostLimits(ctx, "/", auth.VhostLimits{MaxQueues: &two}))
 	var wg sync.WaitGroup
+	var inside atomic.Int32
+	r.raw.watch = func(string) func() {
+		if inside.Add(1) > 1 {
+			t.Error("two queues are being made at once; each was counted without the other")
+		}
+		for range 200 {
+			runtime.Gosched()
+		}
+		return func() { inside.Add(-1) }
+	}
 	for i := range 8 {
 		wg.Go(func() {
 			_, _, _ = r.DeclareQueue(ctx, "n"+string(rune('0'+i)), surgetank.QueueConfig{}, surgetank.DeclareIfAbsent)
 		})
 	}
 	wg.Wait()
-	if list, _ := r.Queues(ctx); len(list) != 2 {
-		t.Errorf("%d queues, the limit is 2", len(list))
+	r.raw.watch = nil
+	if list, _ := r.Queues(ctx); len(list) != 5 {
+		t.Errorf("%d queues, the limit is 5", len(list))
 	}
 	r.ok(r.users.PutVhostLimits(ctx, "/", auth.VhostLimits{}))
 	r.declare("c", surgetank.QueueConfig{}, surgetank.DeclareIfAbsent)
