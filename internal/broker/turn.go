@@ -192,10 +192,12 @@ func (b *Broker) settingsChanged(cmd queue.Command) {
 	case *queue.Declare:
 		if c.Err == nil {
 			b.groups.set(c.Name, c.Info.Config.GroupBy)
+			b.dedups.set(c.Name, c.Info.Config.DedupBy)
 		}
 	case *queue.Delete:
 		if c.Err == nil {
 			b.groups.set(c.Name, "")
+			b.dedups.set(c.Name, "")
 		}
 	case *queue.Attach:
 		if c.Err == nil {
