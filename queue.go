@@ -229,7 +229,8 @@ type QueueInfo struct {
 	Config  QueueConfig
 	Created time.Time
 
-	Ready, Blocked, Delayed, Leased int64         // messages by State; their sum is all that is stored
+	Ready, Blocked, Delayed, Leased int64         // messages by State; their sum and Damaged's is all that is stored
+	Damaged                         int64         // messages that cannot be read; above 0 an operator is needed
 	Bytes                           int64         // bodies of all of them
 	OldestAge                       time.Duration // of the oldest message that is not leased; 0 when there is none
 	Groups                          int64

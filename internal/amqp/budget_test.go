@@ -2,9 +2,12 @@ package amqp
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
@@ -114,4 +117,77 @@ func TestBudgetComesBack(t *testing.T) {
 	p.begin(1, "q", 300<<10, 300<<10)
 	p.ask(1, &wire.ChannelClose{Closing: wire.Closing{ReplyCode: 200}}, wire.IDChannelCloseOk)
 	gone("a channel that was closed before its commit")
+}
+
+// TestQueuesDeletedElsewhereAreForgotten: what another door deletes leaves nothing behind here, though nobody uses its name again.
+func TestQueuesDeletedElsewhereAreForgotten(t *testing.T) {
+	inBubble(t, Limits{}, func(t *testing.T, bn *bench) {
+		p := bn.piped(t, wire.Tuning{ChannelMax: 1, FrameMax: 4096})
+		defer p.nc.Close()
+		p.channel(1)
+		const n = 150
+		for i := range n + 1 {
+			name := fmt.Sprintf("q%d", i)
+			p.ask(1, &wire.QueueDeclare{Queue: name, Durable: true, Arguments: wire.Table(nil).AddInt("x-max-priority", 5)}, wire.IDQueueDeclareOk)
+			p.ask(1, &wire.QueueBind{Queue: name, Exchange: "amq.direct", RoutingKey: "k"}, wire.IDQueueBindOk)
+			if i < n {
+				must[int64](t)(bn.broker.DeleteQueue(t.Context(), name, surgetank.DeleteOptions{}))
+			}
+		}
+		// One that was made again has another number: it is not the one that this door knows.
+		if _, _, err := bn.broker.DeclareQueue(t.Context(), "q0", surgetank.QueueConfig{}, surgetank.DeclareNew); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(2*lookPause + n/lookEach*time.Second + 5*time.Second)
+		vh := bn.server.vhost("/")
+		vh.mu.RLock()
+		defer vh.mu.RUnlock()
+		if len(vh.queues) != 1 || vh.queues[fmt.Sprintf("q%d", n)] == nil {
+			t.Errorf("%d queues are known, want the one that is left", len(vh.queues))
+		}
+		if b := vh.exchanges["amq.direct"].bindings; len(b) != 1 {
+			t.Errorf("%d bindings are left, want 1", len(b))
+		}
+		if meta := must[map[string][]byte](t)(bn.broker.Meta(t.Context(), metaNamespace)); len(meta) != 2 {
+			t.Errorf("%d records are left, want those of one queue and one binding", len(meta))
+		}
+	})
+}
+
+// TestRefusedPublishesAreBounded: a publisher whose messages are refused and who does not read that is not read any further.
+func TestRefusedPublishesAreBounded(t *testing.T) {
+	inBubble(t, Limits{}, func(t *testing.T, bn *bench) {
+		p := bn.piped(t, wire.Tuning{ChannelMax: 1, FrameMax: 4096})
+		defer p.nc.Close()
+		p.channel(1)
+		p.ask(1, &wire.QueueDeclare{Queue: "q", Arguments: wire.Table(nil).AddInt("x-max-length", 0).AddString("x-overflow", "reject-publish")}, wire.IDQueueDeclareOk)
+		p.ask(1, &wire.ConfirmSelect{}, wire.IDConfirmSelectOk)
+		one := wire.AppendMethod(nil, 1, &wire.BasicPublish{RoutingKey: "q"})
+		one = wire.AppendBody(wire.AppendHeader(one, 1, 1, []byte{0, 0}), 1, []byte("x"), 4096)
+		const n = 3 * maxNacks
+		go func() {
+			p.nc.SetDeadline(time.Time{})
+			p.nc.Write(bytes.Repeat(one, n)) // ends when all is read
+		}()
+		synctest.Wait()
+		c := bn.server.connections()[0]
+		c.mu.Lock()
+		held := c.nacks
+		c.mu.Unlock()
+		if held < maxNacks/2 || held > maxNacks+largeBuffer/len(one)+batchMax {
+			t.Errorf("%d refused publishes are remembered, want about %d", held, maxNacks)
+		}
+		for next := uint64(1); next <= n; next++ {
+			m := want[*wire.BasicNack](p, 1)
+			if m.DeliveryTag != next {
+				t.Fatalf("nack of %d, want %d", m.DeliveryTag, next)
+			}
+		}
+		synctest.Wait()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.nacks != 0 {
+			t.Errorf("%d refused publishes are still counted", c.nacks)
+		}
+	})
 }

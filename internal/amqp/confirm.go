@@ -78,7 +78,9 @@ func (ch *channel) confirmLocked(seq uint64, ok bool) {
 	if seq == 0 || ch.closed {
 		return
 	}
+	before := len(ch.confirms.nacks)
 	ch.confirms.settle(seq, ok)
+	ch.c.nacks += len(ch.confirms.nacks) - before
 	if !ch.confirms.listed {
 		ch.confirms.listed = true
 		ch.c.confirms = append(ch.c.confirms, ch)

@@ -57,6 +57,7 @@ type conn struct {
 	channels map[uint16]*channel // written by the reader alone
 	out      []byte              // frames for the writer, before deliveries
 	confirms []*channel          // with confirms to tell
+	nacks    int                 // refused publishes among them, which one by one are remembered
 	busy     []*consumer         // with messages to fetch
 	actions  []func() error      // for the reader to run
 	room     sync.Cond           // out has room again, or the connection ends
@@ -386,10 +387,13 @@ func (c *conn) fill() error {
 // maxOut is how many bytes of replies may wait for a client that does not read them before its requests wait too.
 const maxOut = 1 << 20
 
+// maxNacks is how many refused publishes may wait to be told before more is read.
+const maxNacks = 1 << 15
+
 func (c *conn) waitForRoom() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.out) > maxOut && c.broken == nil && c.forced.Load() == nil {
+	for (len(c.out) > maxOut || c.nacks > maxNacks) && c.broken == nil && c.forced.Load() == nil {
 		c.room.Wait()
 	}
 	return c.broken

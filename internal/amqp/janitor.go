@@ -10,12 +10,20 @@ import (
 // janitorPause bounds how late an expiry or a time-out can be noticed.
 const janitorPause = 250 * time.Millisecond
 
-// janitor deletes queues that nobody has used for their x-expires, and closes channels whose deliveries have waited too long
-// for their acknowledgement.
+// How the janitor looks for queues that another door has deleted: some each second, so that it costs the broker little, and each
+// queue not more often than the pause.
+const (
+	lookEach  = 64
+	lookPause = 30 * time.Second
+)
+
+// janitor deletes queues that nobody has used for their x-expires, closes channels whose deliveries have waited too long
+// for their acknowledgement, and forgets queues that other doors have deleted.
 func (s *Server) janitor() {
 	t := s.clock.NewTimer(janitorPause)
 	defer t.Stop()
 	var acks time.Time
+	var gone goneQueues
 	for {
 		select {
 		case <-t.C():
@@ -32,8 +40,59 @@ func (s *Server) janitor() {
 			for _, c := range s.connections() {
 				c.checkAcks(now)
 			}
+			gone.look(s, now)
 		}
 		t.Reset(janitorPause)
+	}
+}
+
+// goneQueues looks through the queues that this door knows for those that another one has deleted. Their use would show it, but nobody
+// may ever use them again, and then they and their bindings and records would stay. The janitor owns it.
+type goneQueues struct {
+	left  []*queue  // of this round
+	began time.Time // of the round
+}
+
+func (g *goneQueues) look(s *Server, now time.Time) {
+	if len(g.left) == 0 {
+		if now.Sub(g.began) < lookPause {
+			return
+		}
+		g.began = now
+		s.mu.Lock()
+		vhosts := make([]*vhost, 0, len(s.vhosts))
+		for _, vh := range s.vhosts {
+			vhosts = append(vhosts, vh)
+		}
+		s.mu.Unlock()
+		for _, vh := range vhosts {
+			vh.mu.RLock()
+			for _, q := range vh.queues {
+				g.left = append(g.left, q)
+			}
+			vh.mu.RUnlock()
+		}
+	}
+	n := min(lookEach, len(g.left))
+	for _, q := range g.left[:n] {
+		q.forgetIfGone()
+	}
+	clear(g.left[:n])
+	if g.left = g.left[n:]; len(g.left) == 0 {
+		g.left = nil
+	}
+}
+
+// forgetIfGone asks the broker. The number of a queue is never used again, so that what is gone stays gone, whatever is declared
+// under its name meanwhile.
+func (q *queue) forgetIfGone() {
+	vh := q.vh
+	if vh.known(q.name) != q {
+		return
+	}
+	info, err := vh.srv.broker.Queue(vh.srv.ctx, q.full)
+	if surgetank.CodeOf(err) == surgetank.CodeNotFound || err == nil && info.ID != q.id {
+		vh.forget(q)
 	}
 }
 

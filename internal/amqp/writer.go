@@ -105,6 +105,7 @@ func (w *writer) round() (more bool) {
 	w.buf = append(w.buf, w.spare...)
 	for _, ch := range w.told {
 		ch.confirms.listed = false
+		c.nacks -= len(ch.confirms.nacks)
 		if !ch.closed {
 			w.buf = ch.confirms.append(w.buf, ch.id)
 		}

@@ -109,6 +109,8 @@ type Broker struct {
 	ticking  sync.Mutex // only with Manual: Tick and Close exclude each other
 	work     sync.WaitGroup
 	space    spaceState
+	older    uint64 // the last entry that the newest stored snapshot covers; 0: none
+	full     bool   // the log has no room for messages
 }
 
 // flight is a turn whose outputs wait for an entry.
@@ -215,6 +217,9 @@ func (b *Broker) recover() error {
 	b.pending = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch}, release: func(err error) { failpoint.Reach(failpoint.OpenEpoch); b.opened <- err }}}
 	for _, info := range b.machine.Infos() {
 		b.groups.set(info.Name, info.Config.GroupBy)
+	}
+	for _, l := range b.machine.Losses() {
+		b.logger.Warn("this log was repaired: entries are lost, and what stood in them", "first", l.First, "last", l.Last, "and_all_behind", l.Tail, "bodies_only", l.Known, "repaired", l.At())
 	}
 	b.logger.Info("recovered", "from_snapshot", from > 0, "entries", entries, "took", b.clock.Now().Sub(start))
 	return nil
