@@ -20,6 +20,8 @@ type beside struct {
 	states    map[uint64]*model.Model // by entry; nil behind an entry that ended in the middle of something
 	newest    uint64                  // entry
 	lost      bool                    // something happened that the model cannot follow: from then on there is none
+	open      bool                    // the turn at now left something to be done at once
+	now       int64
 	consumers map[uint64]*model.Consumer
 	leases    map[uint64]model.Lease // by number in this epoch
 	outs      []model.Out
@@ -54,6 +56,11 @@ func (s *beside) turn(t broker.Turn) {
 	if s.m == nil {
 		return
 	}
+	if s.open && t.Now != s.now { // the machine could not finish at that time, the disk being slow; the model did
+		s.m, s.lost = nil, true
+		w.count.one(ModelLost)
+		return
+	}
 	if slices.ContainsFunc(t.Commands, quarantines) {
 		s.m, s.lost = nil, true // the model reads no bodies, so it does not know of messages that cannot be read
 		w.count.one(ModelLostUnreadable)
@@ -73,6 +80,7 @@ func (s *beside) turn(t broker.Turn) {
 		s.ended = append(s.ended, e.Consumer)
 	}
 	settled := t.Machine.NextDeadline() > t.Now
+	s.open, s.now = !settled, t.Now
 	if settled {
 		s.compare(t.Machine)
 	}
@@ -110,6 +118,7 @@ func (s *beside) opened(entry uint64) {
 		s.m.Crash()
 		w.count.one(StatesCompared)
 	}
+	s.open = false
 	s.states = map[uint64]*model.Model{entry: state}
 	s.consumers, s.leases, s.outs, s.ended = map[uint64]*model.Consumer{}, map[uint64]model.Lease{}, nil, nil
 	clear(s.back)

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/surgetank/surgetank"
 )
@@ -9,10 +10,10 @@ import (
 // shrinkRuns bounds the effort of making one failing run smaller.
 const shrinkRuns = 4000
 
-// Shrink makes a failing run smaller for as long as it still fails, whatever the violation: it leaves out actions, then
-// features, faults and queues, then actions again. It gives the smallest run that was found, traced.
+// Shrink makes a failing run smaller for as long as it still breaks the same promise: it leaves out actions, then features,
+// faults and queues, then actions again. It gives the smallest run that was found, traced.
 func Shrink(r Result) Result {
-	s := shrinker{o: r.Options, actions: r.Actions, left: shrinkRuns}
+	s := shrinker{o: r.Options, actions: r.Actions, promise: promise(r.Violation), left: shrinkRuns}
 	for was := -1; was != len(s.actions) && s.left > 0; {
 		was = len(s.actions)
 		s.lessActions()
@@ -24,12 +25,19 @@ func Shrink(r Result) Result {
 type shrinker struct {
 	o       Options
 	actions []Action
+	promise string
 	left    int
+}
+
+// promise is what a violation is of.
+func promise(violation string) string {
+	name, _, _ := strings.Cut(violation, ":")
+	return name
 }
 
 func (s *shrinker) fails(o Options, actions []Action) bool {
 	s.left--
-	return s.left >= 0 && Play(o, actions, false).Violation != ""
+	return s.left >= 0 && promise(Play(o, actions, false).Violation) == s.promise
 }
 
 func (s *shrinker) lessActions() {
@@ -74,7 +82,7 @@ func (s *shrinker) simpler() {
 		}
 	}
 	for i := range s.o.Queues {
-		try(func(o *Options) { o.Queues[i].Config = surgetank.QueueConfig{Retry: o.Queues[i].Config.Retry} })
+		try(func(o *Options) { o.Queues[i].Config = plain(&o.Queues[i].Config) })
 		try(func(o *Options) { o.Queues[i].Config.Level = surgetank.LevelConfig{} })
 		try(func(o *Options) { o.Queues[i].Config.Group.Rate, o.Queues[i].Config.Group.Fair = 0, false })
 		try(func(o *Options) {
@@ -83,4 +91,11 @@ func (s *shrinker) simpler() {
 		})
 		try(func(o *Options) { o.Queues[i].Chain = false })
 	}
+}
+
+// plain gives settings with what a plan's other fields rest on, and nothing else.
+func plain(c *surgetank.QueueConfig) surgetank.QueueConfig {
+	p := surgetank.QueueConfig{Retry: c.Retry, DeadLetter: c.DeadLetter}
+	p.Group.MaxInFlight = c.Group.MaxInFlight
+	return p
 }
