@@ -15,6 +15,8 @@ need mkfs.ext4 e2fsprogs
 need mkfs.xfs xfsprogs
 need tc iproute2
 need depmod kmod
+need nft nftables
+need setpriv util-linux
 
 if ((${#packages[@]})) && debian_root; then
   step "installing ${packages[*]}"

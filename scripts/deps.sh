@@ -11,6 +11,7 @@ missing=() packages=()
 command -v cc >/dev/null || command -v gcc >/dev/null || { missing+=("a C compiler (for the race detector)"); packages+=(gcc libc6-dev); }
 if [[ $(uname -s) == Linux ]]; then
   command -v strace >/dev/null || { missing+=("strace (for injected disk errors)"); packages+=(strace); }
+  command -v nft >/dev/null || [[ -x /usr/sbin/nft ]] || { missing+=("nft (for a network that is cut)"); packages+=(nftables); }
   command -v mkfs.ext4 >/dev/null || { missing+=("mkfs.ext4 (for disks that hang or turn read-only)"); packages+=(e2fsprogs); }
 fi
 pg_bin >/dev/null || { missing+=("PostgreSQL server programs (initdb, postgres)"); packages+=(postgresql); }

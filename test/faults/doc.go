@@ -1,4 +1,4 @@
-// Command faults is a campaign against a real `surgetank serve`: clients publish, receive, settle and deduplicate over HTTP and
+// Command faults is a campaign against a real `surgetank serve`: clients publish, receive, settle and deduplicate over HTTP and AMQP and
 // write down every call; meanwhile the server is killed, stopped, starved, cut off, or its disk fails; and at the end
 // the journal alone decides whether anything confirmed was lost, doubled or out of order (package history).
 //
@@ -8,7 +8,7 @@
 //	go run ./test/faults -seed 42       # the same schedule of faults again
 //	go run ./test/faults -out bench     # the table into a dated file, too
 //
-// It knows the server by its documented surface alone: the command line, the ready line of serve --json, the HTTP API and
+// It knows the server by its documented surface alone: the command line, the ready line of serve --json, the HTTP API, AMQP 0-9-1 and
 // the exit code. It imports no package of the server. It needs Linux; some faults need root or strace, and are skipped, in
 // words, where that is missing, which is an error when CI=true.
 //

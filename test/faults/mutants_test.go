@@ -5,7 +5,9 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/surgetank/surgetank/internal/mutant"
@@ -22,6 +24,7 @@ var mutants = []struct {
 	change    change
 	scenarios []string
 	findings  []string
+	test      string // instead of scenarios: a package and its test that must fail
 }{
 	{name: "confirm before the write", defect: mutant.EarlyRelease, scenarios: []string{"D8", "D9", "P2"},
 		findings: []string{"lost", "unsettled", "confirmed after the error", "redelivered", "life cycle", "id reused"}},
@@ -44,6 +47,15 @@ var mutants = []struct {
 		change: change{"internal/disklog/open.go", "case !t.found.clean():", "case false:"}},
 	{name: "the wall clock is believed", scenarios: []string{"T30"}, findings: []string{"delay", "expiry", "lease", "two leases", "life cycle", "group in flight"},
 		change: change{"internal/clock/clock.go", "{ return time.Now() }", "{ return time.Now().Round(0) }"}},
+	{name: "a sink's progress is committed apart from its rows", scenarios: []string{"S2"}, findings: []string{"row lost", "row doubled"},
+		change: change{"sink/postgres/lane.go", "\tsql = l.l.advance(l.instance, l.number, p, true) + \"; \" + sql\n",
+			"\tif err := exec(ctx, l.conn, l.l.advance(l.instance, l.number, p, true)); err != nil {\n\t\treturn classify(err)\n\t}\n"}},
+	{name: "a snapshot is trusted without its checksum", test: "internal/disklog TestSnapshotDamage",
+		change: change{"internal/disklog/snapshots.go", "if crc32.Update(base, castagnoli, b) != sum {", "if false {"}},
+	{name: "an entry's checksum is not looked at", test: "internal/disklog TestBitFlips",
+		change: change{"internal/disklog/segment.go", "if crc32.Update(s.seal.entryBase(pos, number), castagnoli, data) != fr.sum {", "if false {"}},
+	{name: "the log is trimmed by what is not durable", test: "internal/broker TestTrimWaitsForWhatItRestsOn",
+		change: change{"internal/broker/snapshots.go", "f.before == 0 || f.known > b.durable", "f.before == 0"}},
 	{name: "lock not taken", scenarios: []string{"B29"}, findings: []string{"two servers"},
 		change: change{"internal/vfs/os_unix.go", "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn false, nil", "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn true, nil"}},
 }
@@ -56,6 +68,10 @@ func TestMutantsAreCaught(t *testing.T) {
 	}
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
+			if m.test != "" {
+				mustFail(t, m.test, m.change)
+				return
+			}
 			c := campaign{say: t.Logf, binary: build(t, m.defect, m.change)}
 			done, err := c.prepare(t.Context())
 			if err != nil {
@@ -99,4 +115,25 @@ func build(t *testing.T, d mutant.Defect, ch change) string {
 		t.Fatal(err)
 	}
 	return binary
+}
+
+// mustFail runs a test of the project with a defect built in; it must fail by its own name.
+func mustFail(t *testing.T, test string, ch change) {
+	t.Helper()
+	pkg, name, _ := strings.Cut(test, " ")
+	root, err := moduleRoot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := overlay(root, t.TempDir(), "defect", []change{ch})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-overlay", list, "-run", "^"+name+"$", "./"+pkg)
+	cmd.Dir = root
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "--- FAIL: "+name) {
+		t.Fatalf("not caught by name: %v\n%s", err, out)
+	}
+	t.Logf("caught by %s: %.300s", name, out)
 }
