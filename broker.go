@@ -36,7 +36,7 @@ type Broker interface {
 	Subscribe(ctx context.Context, queue string, opts SubscribeOptions) (Subscription, error)
 	// Receive leases up to opts.Max messages at once, waiting up to opts.Wait for the first. None is not an error.
 	Receive(ctx context.Context, queue string, opts ReceiveOptions) ([]Delivery, error)
-	// Peek shows messages in the order of their Seq without leasing them.
+	// Peek shows messages in the order of their Seq without leasing them. A damaged one has no body, and says why.
 	Peek(ctx context.Context, queue string, opts PeekOptions) ([]Delivery, error)
 
 	// DeclareQueue makes a queue, or changes it, as mode says; created tells whether it was made.
@@ -44,8 +44,10 @@ type Broker interface {
 	// DeleteQueue removes a queue and what it holds, and gives the number of messages that were not leased.
 	// Its subscriptions end with CodeNotFound.
 	DeleteQueue(ctx context.Context, name string, opts DeleteOptions) (removed int64, err error)
-	// PurgeQueue drops every message that is not leased and gives their number.
+	// PurgeQueue drops every message that is not leased, damaged ones too, and gives their number.
 	PurgeQueue(ctx context.Context, name string) (purged int64, err error)
+	// DropDamaged drops the messages of a queue that are known to be damaged and gives their number. Their groups go on.
+	DropDamaged(ctx context.Context, name string) (dropped int64, err error)
 	// PauseQueue stops (or resumes) handing out; publishing goes on.
 	PauseQueue(ctx context.Context, name string, paused bool) error
 	// Redrive moves messages to another queue, keeping body, headers and history and starting their attempts

@@ -121,6 +121,7 @@ type Delivery struct {
 	Deadline    time.Time // of the lease; zero when it lasts as long as its subscription
 	Deaths      []Death   // the message's dead-letter history, newest first
 	State       State     // only in a peek
+	Damage      string    // only in a peek: why the message cannot be read, and so has no body here
 }
 
 // Death is one event in a message's dead-letter history.
@@ -149,6 +150,7 @@ const (
 	StateBlocked State = "blocked" // waits for earlier messages of its group
 	StateDelayed State = "delayed" // waits for its delay or its next attempt; holds no lease and no slot
 	StateLeased  State = "leased"  // handed out, not settled
+	StateDamaged State = "damaged" // its stored bytes cannot be read: kept out of its line until it is dropped
 )
 
 // SettleOp is what a consumer says about a delivery.

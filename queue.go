@@ -20,6 +20,9 @@ type QueueConfig struct {
 	// needed; DeadLetterDrop means that rejected and expired messages are dropped by the user's own choice.
 	DeadLetter  string
 	DedupWindow time.Duration // 0: no dedup
+	// DedupBy finds the dedup id of a message whose publisher gave none: "header:NAME" or "$.json.path" of a JSON body. Empty:
+	// only publishers give ids. The property message-id of other protocols is the header message-id here.
+	DedupBy     string        `json:",omitempty"`
 	TTL         time.Duration // 0: messages do not expire
 	MaxBytes    int64         // of the bodies of waiting messages; 0: no limit
 	MaxMessages int64         // waiting; 0: no limit
@@ -160,6 +163,9 @@ func (c QueueConfig) Validate() error {
 			return FieldErrorf("dead_letter", "dead_letter: %s", err)
 		}
 	}
+	if c.DedupBy != "" && (ValidateGroupBy(c.DedupBy) != nil || !strings.HasPrefix(c.DedupBy, "header:") && !strings.HasPrefix(c.DedupBy, "$.")) {
+		return FieldErrorf("dedup.by", "dedup.by must be header:NAME or a $.json.path, not %.60q", c.DedupBy)
+	}
 	return ValidateGroupBy(c.GroupBy)
 }
 
@@ -229,7 +235,8 @@ type QueueInfo struct {
 	Config  QueueConfig
 	Created time.Time
 
-	Ready, Blocked, Delayed, Leased int64         // messages by State; their sum is all that is stored
+	Ready, Blocked, Delayed, Leased int64         // messages by State; their sum and Damaged's is all that is stored
+	Damaged                         int64         // messages that cannot be read; above 0 an operator is needed
 	Bytes                           int64         // bodies of all of them
 	OldestAge                       time.Duration // of the oldest message that is not leased; 0 when there is none
 	Groups                          int64

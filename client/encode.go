@@ -102,6 +102,7 @@ type wireMessage struct {
 	Redelivered bool               `json:"redelivered"`
 	Deadline    time.Time          `json:"deadline"`
 	State       surgetank.State    `json:"state"`
+	Damage      string             `json:"damage"`
 	Group       string             `json:"group"`
 	Key         string             `json:"key"`
 	DedupID     string             `json:"dedup_id"`
@@ -122,7 +123,7 @@ func (w *wireMessage) delivery() (d surgetank.Delivery, err error) {
 	if w.Body != nil {
 		d.Body = w.Body
 	}
-	d.Time, d.Attempt, d.Redelivered, d.Deadline, d.Deaths, d.State = w.Time, w.Attempt, w.Redelivered, w.Deadline, w.Deaths, w.State
+	d.Time, d.Attempt, d.Redelivered, d.Deadline, d.Deaths, d.State, d.Damage = w.Time, w.Attempt, w.Redelivered, w.Deadline, w.Deaths, w.State, w.Damage
 	vhost := w.Vhost
 	if vhost == "" {
 		vhost = surgetank.DefaultVhost

@@ -69,6 +69,16 @@ func (c *Client) PurgeQueue(ctx context.Context, name string) (int64, error) {
 	return ok.Purged, err
 }
 
+// DropDamaged drops what cannot be read. See surgetank.Broker.
+func (c *Client) DropDamaged(ctx context.Context, name string) (int64, error) {
+	if err := checkName(name); err != nil {
+		return 0, err
+	}
+	var ok struct{ Purged int64 }
+	err := c.ask(ctx, request{method: "POST", path: queuePath(name, "/purge?damaged=true")}, &ok)
+	return ok.Purged, err
+}
+
 // PauseQueue stops or resumes hand-outs. See surgetank.Broker.
 func (c *Client) PauseQueue(ctx context.Context, name string, paused bool) error {
 	if err := checkName(name); err != nil {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of the module for FUZZTIME each. A crasher is kept by Go under the package's testdata/fuzz;
+# Runs every fuzz target of the module for FUZZTIME each (`make test` for two seconds). A crasher is kept by Go under the package's testdata/fuzz;
 # commit it with the fix.
 set -euo pipefail
 cd "$(dirname "$0")/.."

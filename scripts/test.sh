@@ -58,6 +58,7 @@ run "vet"           go vet ./...
 run "tests"         go test -timeout 8m ./...
 run "simulator"     simulator
 run "race detector" race
+run "fuzzers, 2 s each" env FUZZTIME="${FUZZTIME:-2s}" scripts/fuzz.sh
 run "cross-compile" scripts/cross.sh
 
 printf '\n%-16s %-7s %s\n' step result seconds >&2

@@ -16,6 +16,7 @@ type messageShape struct {
 	ID          string             `json:"id"`
 	Time        time.Time          `json:"time"`
 	State       surgetank.State    `json:"state,omitempty"`
+	Damage      string             `json:"damage,omitempty"`
 	Attempt     int                `json:"attempt,omitempty"`
 	Group       string             `json:"group,omitempty"`
 	Key         string             `json:"key,omitempty"`
@@ -32,10 +33,11 @@ type messageShape struct {
 
 func shapeMessage(d surgetank.Delivery) messageShape {
 	m := messageShape{
-		ID: d.ID.String(), Time: d.Time, State: d.State, Attempt: d.Attempt, Group: d.Group, Key: d.Key, DedupID: d.DedupID,
+		ID: d.ID.String(), Time: d.Time, State: d.State, Damage: d.Damage, Attempt: d.Attempt, Group: d.Group, Key: d.Key, DedupID: d.DedupID,
 		Priority: d.Priority, ContentType: d.ContentType, Headers: d.Headers, Deaths: d.Deaths,
 	}
 	switch {
+	case d.Damage != "": // there is no body to show
 	case json.Valid(d.Body):
 		m.Body = d.Body
 	case utf8.Valid(d.Body):
@@ -61,7 +63,7 @@ func looksLike(text string) any {
 type queuePeekCmd struct {
 	queueArg
 	Max   int    `short:"n" default:"10" help:"Messages at most. Default ${default}."`
-	State string `enum:",ready,blocked,delayed,leased" default:"" placeholder:"STATE" help:"Only messages that are ready, blocked, delayed or leased."`
+	State string `enum:",ready,blocked,delayed,leased,damaged" default:"" placeholder:"STATE" help:"Only messages that are ready, blocked, delayed, leased or damaged."`
 	ID    string `name:"id" placeholder:"ID" help:"Only the message with this id."`
 	Body  bool   `help:"Print bodies only, one a line."`
 }
@@ -98,7 +100,11 @@ func (c *queuePeekCmd) Run(s *session) error {
 		}
 		return table(s.stdout, "ID STATE ATTEMPT AGE GROUP BYTES BODY", func(row func(...any)) {
 			for _, d := range messages {
-				row(d.ID, d.State, d.Attempt, age(time.Since(d.Time)), printable(d.Group), len(d.Body), excerpt(d.Body, 60))
+				body := excerpt(d.Body, 60)
+				if d.Damage != "" {
+					body = printable(d.Damage)
+				}
+				row(d.ID, d.State, d.Attempt, age(time.Since(d.Time)), printable(d.Group), len(d.Body), body)
 				for _, death := range d.Deaths {
 					row("", "died", death.Attempts, age(time.Since(death.Time)), "", "", printable(death.Queue+": "+death.Reason+" "+death.Detail))
 				}

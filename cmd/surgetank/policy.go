@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/surgetank/surgetank"
@@ -47,6 +48,9 @@ func showSettings(tree map[string]any) string {
 	flatten(flat, "", tree)
 	list := make([]string, 0, len(flat))
 	for k, v := range flat {
+		if n, ok := v.(float64); ok { // as JSON gives numbers: 86400000, not 8.64e+07
+			v = strconv.FormatFloat(n, 'f', -1, 64)
+		}
 		list = append(list, fmt.Sprintf("%s=%v", k, v))
 	}
 	slices.Sort(list)

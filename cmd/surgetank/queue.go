@@ -18,7 +18,7 @@ type queueCmds struct {
 	Show    queueShowCmd    `cmd:"" help:"Show one queue: settings, figures, and why its next message waits."`
 	Set     queueSetCmd     `cmd:"" help:"Create a queue, or change some of its settings."`
 	Rm      queueRmCmd      `cmd:"" help:"Delete a queue and what it holds."`
-	Purge   queuePurgeCmd   `cmd:"" help:"Drop every message that is not leased."`
+	Purge   queuePurgeCmd   `cmd:"" help:"Drop every message that is not leased, or only what is damaged."`
 	Pause   queuePauseCmd   `cmd:"" help:"Stop handing out; publishing goes on."`
 	Resume  queueResumeCmd  `cmd:"" help:"Hand out again."`
 	Peek    queuePeekCmd    `cmd:"" help:"Show messages without leasing them."`
@@ -57,6 +57,9 @@ func (c *queueLsCmd) Run(s *session) error {
 					state := "running"
 					if q.Config.Paused {
 						state = "paused"
+					}
+					if q.Damaged > 0 {
+						state += fmt.Sprintf(", %s DAMAGED", count(q.Damaged))
 					}
 					name := shapes[i].Name
 					if shapes[i].Vhost != surgetank.DefaultVhost {
@@ -99,8 +102,11 @@ func showQueue(w io.Writer, q surgetank.QueueInfo) error {
 	if q.Waiting != "" {
 		fmt.Fprintf(w, "waiting: %s\n", printable(q.Waiting))
 	}
-	fmt.Fprintf(w, "\nready %s  blocked %s  delayed %s  leased %s  (%s, oldest %s, %s groups, %d consumers)\n",
-		count(q.Ready), count(q.Blocked), count(q.Delayed), count(q.Leased), size(q.Bytes), age(q.OldestAge), count(q.Groups), q.Consumers)
+	if q.Damaged > 0 {
+		fmt.Fprintf(w, "DAMAGED: %s cannot be read; list them with queue peek --state damaged, drop them with queue purge --damaged\n", plural(q.Damaged, "message"))
+	}
+	fmt.Fprintf(w, "\nready %s  blocked %s  delayed %s  leased %s  damaged %s  (%s, oldest %s, %s groups, %d consumers)\n",
+		count(q.Ready), count(q.Blocked), count(q.Delayed), count(q.Leased), count(q.Damaged), size(q.Bytes), age(q.OldestAge), count(q.Groups), q.Consumers)
 	fmt.Fprintf(w, "since the server started: published %s  duplicates %s  refused %s  delivered %s  acked %s  nacked %s  dead-lettered %s  expired %s  dropped %s  leases lost %s\n\n",
 		count(q.Published), count(q.Duplicates), count(q.Refused), count(q.Delivered), count(q.Acked), count(q.Nacked), count(q.DeadLettered), count(q.Expired), count(q.Dropped), count(q.LeasesLost))
 	if q.Policy != "" {
@@ -228,7 +234,10 @@ func (c *queueRmCmd) Run(s *session) error {
 	})
 }
 
-type queuePurgeCmd struct{ queueArg }
+type queuePurgeCmd struct {
+	queueArg
+	Damaged bool `help:"Only messages that cannot be read. Their groups go on."`
+}
 
 func (c *queuePurgeCmd) Run(s *session) error {
 	return c.with(func(b surgetank.Broker) error {
@@ -236,7 +245,11 @@ func (c *queuePurgeCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
-		n, err := b.PurgeQueue(s.ctx, name)
+		purge := b.PurgeQueue
+		if c.Damaged {
+			purge = b.DropDamaged
+		}
+		n, err := purge(s.ctx, name)
 		if err != nil {
 			return err
 		}

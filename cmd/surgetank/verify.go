@@ -104,47 +104,6 @@ func (c *verifyCmd) records(report *disklog.Report) error {
 	})
 }
 
-type repairCmd struct {
-	dataFlag
-	To string `arg:"" placeholder:"DIR" help:"New data directory for what can be saved. The damaged one is not changed."`
-	output
-}
-
-// repairShape is the JSON output of repair.
-type repairShape struct {
-	From      string         `json:"from"`
-	To        string         `json:"to"`
-	Entries   int            `json:"entries"`
-	Snapshots int            `json:"snapshots"`
-	Lost      [][2]uint64    `json:"lost"` // runs of offsets, first and last
-	Problems  []problemShape `json:"problems"`
-}
-
-// Run copies what is whole into a new directory, and says what is lost.
-func (c *repairCmd) Run(s *session) error {
-	if err := private(c.To); err != nil {
-		return err
-	}
-	r, err := disklog.Repair(vfs.OS{}, c.log(), dataFlag{c.To}.log())
-	if err != nil {
-		return err
-	}
-	shape := repairShape{From: c.Data, To: c.To, Entries: r.Entries, Snapshots: r.Snapshots, Lost: [][2]uint64{}, Problems: shapeProblems(r.Problems)}
-	for _, l := range r.Lost {
-		shape.Lost = append(shape.Lost, [2]uint64{uint64(l.First), uint64(l.Last)})
-	}
-	return c.print(s.stdout, shape, func(w io.Writer) error {
-		for _, p := range r.Problems {
-			fmt.Fprintf(w, "damage: %s\n", p)
-		}
-		for _, l := range r.Lost {
-			fmt.Fprintf(w, "lost: entries %d to %d\n", l.First, l.Last)
-		}
-		_, err := fmt.Fprintf(w, "saved %s and %s to %s; start with surgetank serve --data %s\n", plural(r.Entries, "entry"), plural(r.Snapshots, "snapshot"), c.To, c.To)
-		return err
-	})
-}
-
 type inspectCmd struct {
 	dataFlag
 	Entry uint64 `placeholder:"OFFSET" help:"Show the records of this entry. Default: list all entries."`

@@ -48,22 +48,26 @@ func (vh *vhost) alternateOf(x *exchange) string {
 
 // policiesChanged gives every queue and exchange what its policy asks of it now.
 func (s *Server) policiesChanged() {
+	// Queues of other doors can come under a dead-letter exchange without this one hearing of them.
+	for _, p := range s.policies.Policies("") {
+		if _, has := p.Settings["dead-letter-exchange"]; !has {
+			continue
+		}
+		if vh := s.vhost(p.Vhost); vh != nil {
+			if err := vh.startDeadLetters(); err != nil {
+				s.log.Error("dead letters of a virtual host are not passed on until the server starts next", "vhost", vh.name, "err", err)
+			}
+		}
+	}
 	for _, vh := range s.topologies() {
-		dlx := false
 		vh.mu.Lock()
 		for _, q := range vh.queues {
 			q.give(q.own())
-			dlx = dlx || q.attrs().hasDLX
 		}
 		for _, x := range vh.exchanges {
 			x.alternate = vh.alternateOf(x)
 		}
 		vh.changed()
 		vh.mu.Unlock()
-		if dlx {
-			if err := vh.startDeadLetters(); err != nil {
-				s.log.Error("dead letters of a virtual host are not passed on until the server starts next", "vhost", vh.name, "err", err)
-			}
-		}
 	}
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	amqp091 "github.com/rabbitmq/amqp091-go"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
@@ -77,6 +79,34 @@ var presets = map[string]struct {
 		}
 		same(t, c.drain("q"), []string{"1", "2", "3"})
 	}},
+	"dedup by message id": {surgetank.QueueConfig{DedupWindow: time.Hour, DedupBy: "header:message-id"}, func(t *testing.T, bn *bench, c *client) {
+		for _, id := range []string{"1", "2", "1", "", ""} {
+			c.confirmed("", "q", amqp091.Publishing{MessageId: id, Body: []byte("m" + id)})
+		}
+		same(t, c.drain("q"), []string{"m1", "m2", "m", "m"}) // what has no id is no duplicate
+	}},
+	"dedup by JSON path": {surgetank.QueueConfig{DedupWindow: time.Hour, DedupBy: "$.order.id"}, func(t *testing.T, bn *bench, c *client) {
+		for _, id := range []string{"1", "2", "1", strings.Repeat("long", 200), strings.Repeat("long", 200)} {
+			c.confirmed("", "q", amqp091.Publishing{Body: fmt.Appendf(nil, `{"order":{"id":%q}}`, id)})
+		}
+		// The publisher's own id wins over the rule.
+		c.confirmed("", "q", amqp091.Publishing{Headers: amqp091.Table{"x-deduplication-header": "other"}, Body: []byte(`{"order":{"id":"1"}}`)})
+		if n := c.ready("q"); n != 4 {
+			t.Errorf("%d messages, want 4", n)
+		}
+		// Another queue that gets the same message is not concerned.
+		c.queue("plain", nil)
+		bn.preset("own", surgetank.QueueConfig{DedupWindow: time.Hour})
+		for _, q := range []string{"q", "plain", "own"} {
+			c.bind(q, "", "amq.fanout", nil)
+		}
+		for range 2 {
+			c.confirmed("amq.fanout", "", amqp091.Publishing{Body: []byte(`{"order":{"id":"7"}}`)})
+		}
+		if q, p, o := c.ready("q"), bn.count("plain"), bn.count("own"); q != 5 || p != 2 || o != 2 {
+			t.Errorf("%d, %d, %d; want 5, 2, 2", q, p, o)
+		}
+	}},
 	"limits that refuse": {surgetank.QueueConfig{MaxMessages: 1}, func(t *testing.T, bn *bench, c *client) {
 		if !c.confirmed("", "q", amqp091.Publishing{}) || c.confirmed("", "q", amqp091.Publishing{}) {
 			t.Error("want the first confirmed and the second not")
@@ -140,6 +170,8 @@ func TestPoliciesGiveFeaturesToPlainClients(t *testing.T) {
 		"level":                          {"level": map[string]any{"max_in_flight": 2}},
 		"retry and dead letter":          {"retry": map[string]any{"max_attempts": 2, "initial": "1ms"}, "dead_letter": "morgue"},
 		"dedup":                          {"dedup": map[string]any{"window": "1h"}},
+		"dedup by message id":            {"dedup": map[string]any{"window": "1h", "by": "header:message-id"}},
+		"dedup by JSON path":             {"dedup": map[string]any{"window": "1h", "by": "$.order.id"}},
 		"limits that refuse":             {"max-length": 1, "overflow": "reject-publish"},
 		"time to live":                   {"message-ttl": 1, "dead-letter-exchange": "", "dead-letter-routing-key": "morgue"},
 	}
@@ -287,4 +319,59 @@ func TestDeadLettersOfDeletedQueuesArriveAfterARestart(t *testing.T) {
 		_, has := meta[metaQueue+hashName("q")]
 		return !has
 	})
+}
+
+// What a policy means for messages that are in the queue already, as the documentation says.
+func TestPoliciesAndMessagesThatAreThere(t *testing.T) {
+	bn := start(t, Limits{})
+	c := bn.dial()
+	c.ok(c.Confirm(false))
+	c.queue("q", nil)
+	for _, b := range []string{"1", "2", "3"} {
+		c.confirmed("", "q", amqp091.Publishing{Body: []byte(b)})
+	}
+	bn.policy("p", "^q$", 0, map[string]any{"message-ttl": 1, "max-length": 2})
+	until(t, "the oldest make room at once", func() bool { return c.ready("q") == 2 })
+	c.confirmed("", "q", amqp091.Publishing{Body: []byte("4")})
+	until(t, "the new one expires", func() bool { return c.ready("q") == 1 }) // those from before do not
+	same(t, c.drain("q"), []string{"3"})
+}
+
+// A queue of another door, in a virtual host that no client of this one has entered, comes under a dead-letter exchange by
+// policy alone.
+func TestADeadLetterExchangeForAQueueOfAnotherDoor(t *testing.T) {
+	bn := start(t, Limits{})
+	ctx := context.Background()
+	if _, err := bn.auth.PutVhost(ctx, "far", ""); err != nil {
+		t.Fatal(err)
+	}
+	_, err := bn.server.policies.PutPolicy(ctx, policy.Policy{Vhost: "far", Name: "dl", Pattern: "^work$", Settings: map[string]any{
+		"dead-letter-exchange": "amq.direct", "dead-letter-routing-key": "k", "alternate-exchange": "amq.fanout"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead, work := surgetank.FullName("far", "dead"), surgetank.FullName("far", "work")
+	bn.preset(dead, surgetank.QueueConfig{})
+	bn.preset(work, surgetank.QueueConfig{})
+	if err := bn.auth.PutPermission(ctx, "guest", "far", auth.AllPermissions); err != nil {
+		t.Fatal(err)
+	}
+	c := dialClient(t, bn.url()+"far")
+	c.bind("dead", "k", "amq.direct", nil)
+	if _, err := bn.server.broker.Publish(ctx, []surgetank.Publishing{{Queues: []string{work}, Message: surgetank.Message{Body: []byte("m")}}}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := bn.server.broker.Receive(ctx, work, surgetank.ReceiveOptions{Max: 1})
+	if err != nil || len(got) != 1 {
+		t.Fatal(got, err)
+	}
+	if _, err := bn.server.broker.Settle(ctx, []surgetank.Settlement{{Receipt: got[0].Receipt, Op: surgetank.Reject}}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it arrives", func() bool { return c.ready("dead") == 1 })
+	d, _, err := c.Get("dead", true)
+	c.ok(err)
+	if d.Exchange != "amq.direct" || d.RoutingKey != "k" || d.Headers["x-first-death-queue"] != "work" {
+		t.Errorf("%+v", d)
+	}
 }

@@ -78,7 +78,8 @@ type Broker struct {
 	logger  *slog.Logger
 	mailbox *mailbox
 	epoch   uint64
-	groups  groupers
+	groups  groupers // by group_by
+	dedups  groupers // by dedup.by
 	places  places
 	busyAt  atomic.Int64 // since when the log owes an answer, in nanoseconds since 1970; 0: it owes none
 	fill    atomic.Int32 // what the log said about room last: 0 nothing new, 1 full, 2 room again
@@ -109,6 +110,8 @@ type Broker struct {
 	ticking  sync.Mutex // only with Manual: Tick and Close exclude each other
 	work     sync.WaitGroup
 	space    spaceState
+	older    uint64 // the last entry that the newest stored snapshot covers; 0: none
+	full     bool   // the log has no room for messages
 }
 
 // flight is a turn whose outputs wait for an entry.
@@ -215,6 +218,10 @@ func (b *Broker) recover() error {
 	b.pending = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch}, release: func(err error) { failpoint.Reach(failpoint.OpenEpoch); b.opened <- err }}}
 	for _, info := range b.machine.Infos() {
 		b.groups.set(info.Name, info.Config.GroupBy)
+		b.dedups.set(info.Name, info.Config.DedupBy)
+	}
+	for _, l := range b.machine.Losses() {
+		b.logger.Warn("this log was repaired: entries are lost, and what stood in them", "first", l.First, "last", l.Last, "and_all_behind", l.Tail, "bodies_only", l.Known, "repaired", l.At())
 	}
 	b.logger.Info("recovered", "from_snapshot", from > 0, "entries", entries, "took", b.clock.Now().Sub(start))
 	return nil

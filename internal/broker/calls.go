@@ -53,6 +53,13 @@ func (b *Broker) prepare(in *queue.Incoming, p *surgetank.Publishing, res *surge
 	if res.Err = queue.Check(p, b.maxMessage()); res.Err != nil {
 		return 0
 	}
+	if p.Message.DedupID == "" {
+		if id, rule := b.dedups.id(p); id != "" {
+			own := *p // the caller's stays as it is
+			own.Message.DedupID = id
+			p, in.Publishing, in.DedupBy = &own, &own, rule
+		}
+	}
 	if p.Message.DedupID != "" {
 		in.Dedup = queue.MakeDedupKey(p.Message.DedupID)
 	}

@@ -44,6 +44,18 @@ func (p *places) offset(number uint64) (commitlog.Offset, bool) {
 	return p.runs[i].offset + commitlog.Offset(number-p.runs[i].number), true
 }
 
+// number gives the entry at an offset; false: it is not known.
+func (p *places) number(at commitlog.Offset) (uint64, bool) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	i := sort.Search(len(p.runs), func(i int) bool { return p.runs[i].offset > at }) - 1
+	if i < 0 {
+		return 0, false
+	}
+	n := p.runs[i].number + uint64(at-p.runs[i].offset)
+	return n, n <= p.last && (i+1 == len(p.runs) || n < p.runs[i+1].number)
+}
+
 // trim forgets runs that lie wholly before an entry.
 func (p *places) trim(number uint64) {
 	p.mu.Lock()

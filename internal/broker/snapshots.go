@@ -144,7 +144,9 @@ func (s *snapState) abandon(error) {
 	s.storing = false
 }
 
-// snapDone frees the part of the log that a stored snapshot makes unnecessary.
+// snapDone frees the part of the log that the snapshot before the one that was stored makes unnecessary. So the older of the two
+// that stay, and the log behind it, still make the whole state: if the newest is damaged, repair loses nothing. On a full disk
+// room counts more.
 func (b *Broker) snapDone(r snapResult) {
 	s := &b.snap
 	if r.err != nil {
@@ -157,7 +159,13 @@ func (b *Broker) snapDone(r snapResult) {
 	number := s.number
 	b.logger.Debug("snapshot stored", "entry", number, "bytes", s.written)
 	b.snap = snapState{size: s.written, results: s.results, since: s.since}
-	b.trim(number)
+	before := b.older
+	if b.older = number; b.full {
+		before = number
+	}
+	if before > 0 {
+		b.trim(before)
+	}
 }
 
 // trim lets the log free what is neither needed by messages nor behind the newest snapshot, as soon as that is durable.
@@ -229,25 +237,8 @@ func (b *Broker) finalSnapshot() {
 		}
 		s.active = false
 	}
-	at, ok := b.places.offset(b.number)
-	if !ok {
-		return
-	}
 	failpoint.Reach(failpoint.SnapLast)
-	b.machine.StartSnapshot(b.number)
-	err := b.opts.Snapshots.Save(at, func(w io.Writer) error {
-		if _, err := w.Write(b.snapHead(b.number)); err != nil {
-			return err
-		}
-		for {
-			piece, last := b.machine.SnapshotNext(b.opts.SnapshotPiece)
-			if _, err := w.Write(piece); err != nil || last {
-				return err
-			}
-		}
-	})
-	if err != nil {
-		b.machine.AbandonSnapshot()
+	if err := b.saveAll(); err != nil {
 		b.logger.Error("the closing snapshot could not be stored; the next start replays the log instead", "error", err)
 	}
 	failpoint.Reach(failpoint.SnapLastDone)
@@ -298,7 +289,7 @@ func (b *Broker) restore() (commitlog.Offset, error) {
 	if err != nil {
 		return 0, bad(err)
 	}
-	b.number = number
+	b.number, b.older = number, number
 	b.places.last = number
 	if got, ok := b.places.offset(number); !ok || got != at {
 		return 0, bad(fmt.Errorf("it says that it covers entry %d, which is not at that offset", number))

@@ -15,6 +15,9 @@ import (
 // oldest part that are still needed are written again at its end, and the next snapshot lets the log drop that part.
 type spaceState struct {
 	running bool
+	first   uint64 // entry of the part that is being freed
+	stuck   uint64 // entry of a part that could not be freed; 0: none
+	again   int64  // bytes of the log at which it is tried again
 }
 
 const (
@@ -39,7 +42,10 @@ func (b *Broker) freeSpace() {
 	if !ok {
 		return
 	}
-	b.space.running = true
+	if first == b.space.stuck && size < b.space.again {
+		return
+	}
+	b.space.running, b.space.first = true, first
 	b.scan(&queue.Survivors{First: first, End: end})
 }
 
@@ -85,9 +91,11 @@ func (b *Broker) move(found []queue.Survivor) {
 			continue // it was moved or settled meanwhile
 		}
 		if err != nil {
-			b.logger.Error("a message cannot be read to be moved; its part of the log is kept", "queue", v.Queue, "seq", v.Seq, "error", err)
-			b.internal(queue.Nop{}, func(error) {}) // running stays set: nothing is freed on doubt
-			return
+			if !b.alive() || surgetank.CodeOf(err) == surgetank.CodeClosed {
+				return
+			}
+			b.immovable(&v, err)
+			continue
 		}
 		c.Items = append(c.Items, m)
 		bytes += len(m.Message.Body) + 256
@@ -98,9 +106,32 @@ func (b *Broker) move(found []queue.Survivor) {
 		case len(found) > 0:
 			b.background(func() { b.move(found) })
 		default:
-			b.space.running = false
+			b.moved()
 		}
 	})
+}
+
+// immovable tells the machine of a survivor that cannot be read: others are moved, and people are told.
+func (b *Broker) immovable(v *queue.Survivor, cause error) {
+	id := surgetank.MessageID{Queue: v.Queue, Seq: v.Seq}
+	b.logger.Error("a message cannot be read to be moved; its part of the log is kept until it is dropped", "message", id.String(), "error", cause)
+	if retryAfter(cause) == 0 {
+		b.internal(&queue.Quarantine{ID: id, What: cause.Error()}, func(error) {})
+	}
+}
+
+// moved ends the freeing of the oldest part. Where something of it is still needed, for it cannot be read, nothing behind it can be freed
+// either, so the next attempt waits until it is gone or the log has grown by much. It runs on the loop.
+func (b *Broker) moved() {
+	s := &b.space
+	s.running = false
+	size, _ := b.machine.LogShare()
+	if first, _, _, live, ok := b.machine.Oldest(); ok && first == s.first {
+		if s.stuck != first {
+			b.logger.Warn("the log cannot be freed from this entry on: messages there cannot be moved; damaged ones can be dropped", "entry", first, "needed_bytes", live)
+		}
+		s.stuck, s.again = first, size+b.waste()
+	}
 }
 
 // survivor reads a message and its whole history.

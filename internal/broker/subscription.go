@@ -168,6 +168,10 @@ func (s *subscription) TryReceive(buf []surgetank.Delivery, limit, maxBytes int)
 			var d surgetank.Delivery
 			ok, err := s.reader.delivery(o, &d)
 			if err != nil {
+				if at, ok := s.b.unreadable(o, err); ok {
+					s.missing(o, at)
+					continue
+				}
 				s.putBack(outs[i:])
 				if len(buf) > have {
 					return buf, nil
@@ -201,12 +205,7 @@ func (s *subscription) lapsed(o *queue.Handout, now int64) bool {
 	gap, missing := s.gaps[o.Group]
 	switch {
 	case over:
-		if s.gaps == nil {
-			s.gaps = map[string]groupGap{}
-		}
-		if !missing || o.Seq < gap.seq || o.At >= gap.until {
-			s.gaps[o.Group] = groupGap{o.Seq, o.Deadline}
-		}
+		s.missing(o, o.Deadline)
 		return true
 	case !missing:
 		return false
@@ -221,8 +220,21 @@ func (s *subscription) lapsed(o *queue.Handout, now int64) bool {
 	return true
 }
 
-// groupGap is a message of a run that lapsed here unread, and when: what was handed out of its group before that time and
-// comes behind it must not be handled before it.
+// missing notes that a message of a run is not handled here; what was handed out of its group before a time did not know.
+func (s *subscription) missing(o *queue.Handout, until int64) {
+	if s.opts.GroupRun <= 1 || o.Group == "" {
+		return
+	}
+	if s.gaps == nil {
+		s.gaps = map[string]groupGap{}
+	}
+	if gap, ok := s.gaps[o.Group]; !ok || o.Seq < gap.seq || o.At >= gap.until {
+		s.gaps[o.Group] = groupGap{o.Seq, until}
+	}
+}
+
+// groupGap is a message of a run that lapsed here unread or could not be read, and when: what was handed out of its group before that
+// time and comes behind it must not be handled before it.
 type groupGap struct {
 	seq   uint64
 	until int64
@@ -411,12 +423,19 @@ func (r *reader) load(number uint64) ([]byte, error) {
 func (r *reader) delivery(o *queue.Handout, d *surgetank.Delivery) (bool, error) {
 	for range 3 {
 		err := r.read(o, d)
+		if retryAfter(err) > 0 {
+			err = r.read(o, d) // the disk gave an error: once is no damage
+		}
 		if err == nil {
 			return true, nil
 		}
 		if !errors.Is(err, commitlog.ErrTrimmed) {
-			return false, surgetank.Errorf(surgetank.CodeCorrupt, "message %d of queue %q cannot be read: %w; run surgetank verify on the data directory",
-				o.Seq, o.Queue.Name(), err)
+			code := surgetank.CodeCorrupt
+			var known *surgetank.Error
+			if errors.As(err, &known) {
+				code = known.Code // closed, or the disk gave an error
+			}
+			return false, surgetank.Errorf(code, "message %d of queue %q cannot be read: %w", o.Seq, o.Queue.Name(), err)
 		}
 		// It was moved nearer to the log's end since it was handed out. The machine knows where.
 		p := &queue.Peek{Queue: o.Queue.Name(), Opts: surgetank.PeekOptions{Max: 1, ID: surgetank.MessageID{Queue: o.Queue.ID(), Seq: o.Seq}}}
@@ -428,7 +447,7 @@ func (r *reader) delivery(o *queue.Handout, d *surgetank.Delivery) (bool, error)
 		}
 		o.Ref, o.Notes = p.Found[0].Ref, p.Found[0].Notes
 	}
-	return false, surgetank.Errorf(surgetank.CodeInternal, "message %d of queue %q moved while it was read; receive again", o.Seq, o.Queue.Name())
+	return false, surgetank.Errorf(surgetank.CodeInternal, "message %d of queue %q: %w while it was read; receive again", o.Seq, o.Queue.Name(), errMoved)
 }
 
 func (r *reader) read(o *queue.Handout, d *surgetank.Delivery) error {
@@ -466,39 +485,4 @@ func (r *reader) read(o *queue.Handout, d *surgetank.Delivery) error {
 	d.Deaths = append(d.Deaths, r.stored.Deaths...)
 	d.Deaths = d.Deaths[:min(len(d.Deaths), queue.MaxDeaths)]
 	return nil
-}
-
-// Peek shows messages without leasing them. See surgetank.Broker.
-func (b *Broker) Peek(ctx context.Context, name string, opts surgetank.PeekOptions) ([]surgetank.Delivery, error) {
-	if opts.Max <= 0 {
-		opts.Max = 10
-	}
-	if opts.MaxBytes <= 0 {
-		opts.MaxBytes = 4 << 20
-	}
-	c := &queue.Peek{Queue: name, Opts: opts}
-	if err := b.do(ctx, c, 0); err != nil {
-		return nil, err
-	}
-	if c.Err != nil {
-		return nil, c.Err
-	}
-	r := reader{b: b}
-	var out []surgetank.Delivery
-	bytes := 0
-	for i := range c.Found {
-		var d surgetank.Delivery
-		ok, err := r.delivery(&c.Found[i].Handout, &d)
-		if err != nil {
-			return out, err
-		}
-		if ok {
-			d.State = c.Found[i].State
-			out = append(out, d)
-			if bytes += len(d.Body); bytes >= opts.MaxBytes {
-				break
-			}
-		}
-	}
-	return out, nil
 }

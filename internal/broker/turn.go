@@ -53,9 +53,11 @@ func (b *Broker) turn() bool {
 	}
 	switch b.fill.Swap(0) {
 	case 1:
+		b.full = true
 		b.machine.SetFull(true)
 		b.logger.Warn("the disk is nearly full: messages are refused until there is room; acks are taken")
 	case 2:
+		b.full = false
 		b.machine.SetFull(false)
 		b.logger.Info("the disk has room again: messages are taken")
 	}
@@ -190,10 +192,12 @@ func (b *Broker) settingsChanged(cmd queue.Command) {
 	case *queue.Declare:
 		if c.Err == nil {
 			b.groups.set(c.Name, c.Info.Config.GroupBy)
+			b.dedups.set(c.Name, c.Info.Config.DedupBy)
 		}
 	case *queue.Delete:
 		if c.Err == nil {
 			b.groups.set(c.Name, "")
+			b.dedups.set(c.Name, "")
 		}
 	case *queue.Attach:
 		if c.Err == nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/test/hostile/fuzzing"
 )
 
 func env(name string) (string, bool) {
@@ -240,18 +241,20 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		_, err := Parse("f", data, env)
-		if err == nil {
-			return
-		}
-		var ps Problems
-		if !errors.As(err, &ps) || len(ps) == 0 || len(ps) > maxProblems {
-			t.Fatalf("error without problems: %v", err)
-		}
-		for _, p := range ps {
-			if p.Line < 1 && len(data) <= MaxFile {
-				t.Fatalf("problem without a place: %v", p)
+		fuzzing.Bounded(t, len(data), 2048, func() {
+			_, err := Parse("f", data, env)
+			if err == nil {
+				return
 			}
-		}
+			var ps Problems
+			if !errors.As(err, &ps) || len(ps) == 0 || len(ps) > maxProblems {
+				t.Fatalf("error without problems: %v", err)
+			}
+			for _, p := range ps {
+				if p.Line < 1 && len(data) <= MaxFile {
+					t.Fatalf("problem without a place: %v", p)
+				}
+			}
+		})
 	})
 }

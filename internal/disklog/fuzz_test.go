@@ -11,6 +11,7 @@ import (
 
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/vfs"
+	"github.com/surgetank/surgetank/test/hostile/fuzzing"
 )
 
 // fuzzSegment is the id of the segment that is fuzzed.
@@ -82,51 +83,53 @@ func FuzzSegment(f *testing.F) {
 		f.Add(body, true)
 	}
 	f.Fuzz(func(t *testing.T, body []byte, right bool) {
-		if len(body) > 1<<16 {
-			return
-		}
-		if right {
-			body = bytes.Clone(body)
-			mend(body)
-		}
-		disk := vfs.NewMem()
-		h := segmentHeader{log: id{9}, id: fuzzSegment, number: 1, size: int64(dataStart + len(body)), born: dataStart}
-		for name, b := range map[string][]byte{
-			segmentName(1): append(h.encode(), body...),
-			stateName:      append((&state{log: id{9}, generation: 1, oldest: 1, first: 1}).encode(), make([]byte, stateSlot)...),
-		} {
-			file, err := disk.Open(filepath.Join("/", name), vfs.Create)
+		fuzzing.Bounded(t, len(body), 2048, func() {
+			if len(body) > 1<<16 {
+				return
+			}
+			if right {
+				body = bytes.Clone(body)
+				mend(body)
+			}
+			disk := vfs.NewMem()
+			h := segmentHeader{log: id{9}, id: fuzzSegment, number: 1, size: int64(dataStart + len(body)), born: dataStart}
+			for name, b := range map[string][]byte{
+				segmentName(1): append(h.encode(), body...),
+				stateName:      append((&state{log: id{9}, generation: 1, oldest: 1, first: 1}).encode(), make([]byte, stateSlot)...),
+			} {
+				file, err := disk.Open(filepath.Join("/", name), vfs.Create)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := file.WriteAt(b, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := Verify(disk, "/", nil); err != nil {
+				t.Fatalf("verify: %v", err)
+			}
+			o := Options{FS: disk, Dir: "/", Manual: true, SegmentBytes: MinSegmentBytes, CacheBytes: -1}
+			_, all, l, err := contents(o, 0)
 			if err != nil {
+				if !errors.Is(err, commitlog.ErrCorrupt) {
+					t.Fatalf("opening gave %v, want ErrCorrupt or success", err)
+				}
+				return
+			}
+			if err := l.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := file.WriteAt(b, 0); err != nil {
+			_, again, l, err := contents(o, 0)
+			if err != nil {
+				t.Fatalf("opening a second time: %v", err)
+			}
+			if len(all) != len(again) {
+				t.Fatalf("%d entries, then %d", len(all), len(again))
+			}
+			if err := l.Close(); err != nil {
 				t.Fatal(err)
 			}
-		}
-		if _, err := Verify(disk, "/", nil); err != nil {
-			t.Fatalf("verify: %v", err)
-		}
-		o := Options{FS: disk, Dir: "/", Manual: true, SegmentBytes: MinSegmentBytes, CacheBytes: -1}
-		_, all, l, err := contents(o, 0)
-		if err != nil {
-			if !errors.Is(err, commitlog.ErrCorrupt) {
-				t.Fatalf("opening gave %v, want ErrCorrupt or success", err)
-			}
-			return
-		}
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-		_, again, l, err := contents(o, 0)
-		if err != nil {
-			t.Fatalf("opening a second time: %v", err)
-		}
-		if len(all) != len(again) {
-			t.Fatalf("%d entries, then %d", len(all), len(again))
-		}
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
+		})
 	})
 }
 
@@ -157,29 +160,31 @@ func FuzzSnapshot(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		disk := vfs.NewMem()
-		file, err := disk.Open("/s", vfs.Create)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(b) >= snapHeader {
-			b = bytes.Clone(b)
-			le.PutUint64(b[32:], 1)
-			le.PutUint32(b[12:], blockSum(b[:snapHeader]))
-		}
-		if _, err := file.WriteAt(b, 0); err != nil {
-			t.Fatal(err)
-		}
-		r, err := newSnapReader(file, "/s", 1)
-		if err == nil {
-			var n int64
-			n, err = io.Copy(io.Discard, r)
-			if n > int64(len(b)) {
-				t.Fatalf("%d bytes came out of %d", n, len(b))
+		fuzzing.Bounded(t, len(b), 2048, func() {
+			disk := vfs.NewMem()
+			file, err := disk.Open("/s", vfs.Create)
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-		if err != nil && !errors.Is(err, commitlog.ErrCorrupt) {
-			t.Fatalf("reading gave %v, want ErrCorrupt or success", err)
-		}
+			if len(b) >= snapHeader {
+				b = bytes.Clone(b)
+				le.PutUint64(b[32:], 1)
+				le.PutUint32(b[12:], blockSum(b[:snapHeader]))
+			}
+			if _, err := file.WriteAt(b, 0); err != nil {
+				t.Fatal(err)
+			}
+			r, err := newSnapReader(file, "/s", 1)
+			if err == nil {
+				var n int64
+				n, err = io.Copy(io.Discard, r)
+				if n > int64(len(b)) {
+					t.Fatalf("%d bytes came out of %d", n, len(b))
+				}
+			}
+			if err != nil && !errors.Is(err, commitlog.ErrCorrupt) {
+				t.Fatalf("reading gave %v, want ErrCorrupt or success", err)
+			}
+		})
 	})
 }

@@ -152,6 +152,11 @@ func (r *RepairReport) copyEntries(fs vfs.FS, src, dst string, found *Report, ne
 	if err == nil {
 		err = w.lose(newest + 1) // a snapshot knows of entries behind the last that is left
 	}
+	for _, p := range found.Problems {
+		if err == nil {
+			err = w.lose(p.LastLost + 1) // a mark knows of entries behind the last that is left
+		}
+	}
 	if r.Tail = found.tailLost(segment); err == nil && r.Tail {
 		err = w.lose(w.next + 1)
 	}

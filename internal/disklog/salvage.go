@@ -15,42 +15,43 @@ import (
 // logs. Where no whole frame begins it searches for the next one and reports what lies between.
 //
 // entry is called for each whole entry (lost frames among them); gap for each stretch in front of a later frame in which
-// there is none. end is behind the last whole frame, and synced as scanSegment finds it. h.id must be known.
-func salvage(f vfs.File, name string, h segmentHeader, size int64, entry func(pos int64, fr frame) error, gap func(from, to int64) error) (end, synced int64, err error) {
+// there is none. end is behind the last whole frame, synced as scanSegment finds it, and next the highest number that a mark says the
+// next entry will have. h.id must be known.
+func salvage(f vfs.File, name string, h segmentHeader, size int64, entry func(pos int64, fr frame) error, gap func(from, to int64) error) (end, synced int64, next uint64, err error) {
 	w := newWindow(f, name, size)
 	seal := newSealer(h.id)
 	end, synced = dataStart, max(h.born, dataStart)
 	for pos := int64(dataStart); pos+frameHeader <= size; {
 		fr, ok, err := wholeFrame(w, seal, pos, size)
 		if err != nil {
-			return end, synced, err
+			return end, synced, next, err
 		}
 		if !ok {
 			if pos, err = nextMagic(w, pos+alignment, size); err != nil {
-				return end, synced, err
+				return end, synced, next, err
 			}
 			continue
 		}
 		synced = max(synced, fr.synced)
 		if pos > end {
 			if err := gap(end, pos); err != nil {
-				return end, synced, err
+				return end, synced, next, err
 			}
 		}
 		if fr.kind == frameMark {
-			end = pos
+			end, next = pos, max(next, fr.number)
 			if pos, err = nextMagic(w, pos+alignment, size); err != nil {
-				return end, synced, err
+				return end, synced, next, err
 			}
 			continue
 		}
 		if err := entry(pos, fr); err != nil {
-			return end, synced, err
+			return end, synced, next, err
 		}
 		pos += frameSize(fr.length)
 		end = pos
 	}
-	return end, synced, nil
+	return end, synced, next, nil
 }
 
 // wholeFrame tells whether a whole frame begins at a position.

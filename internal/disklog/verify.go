@@ -291,7 +291,7 @@ func (v *verifier) verifySegment(file vfs.File, f *FileReport, number uint64, ne
 	var index []uint32
 	var hole *Problem
 	pending := *next
-	end, synced, err := salvage(file, f.File, h, x.limit, func(pos int64, fr frame) error {
+	end, synced, marked, err := salvage(file, f.File, h, x.limit, func(pos int64, fr frame) error {
 		switch {
 		case hole != nil && pending != 0 && fr.number > pending:
 			hole.FirstLost, hole.LastLost = commitlog.Offset(pending), commitlog.Offset(fr.number-1)
@@ -320,6 +320,12 @@ func (v *verifier) verifySegment(file vfs.File, f *FileReport, number uint64, ne
 	})
 	if err != nil {
 		return f.note(err)
+	}
+	if hole != nil && pending != 0 && marked > pending { // the last entries, and a mark behind them
+		hole.FirstLost, hole.LastLost = commitlog.Offset(pending), commitlog.Offset(marked-1)
+		pending = marked
+	} else if hole != nil {
+		hole.Tail = true
 	}
 	*next = pending
 	if synced = max(synced, v.state.known(number)); synced > end {

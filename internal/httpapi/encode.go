@@ -33,6 +33,7 @@ func appendDelivery(b []byte, d *surgetank.Delivery) []byte {
 	}
 	b = appendTime(b, "deadline", d.Deadline)
 	b = appendMember(b, "state", string(d.State))
+	b = appendMember(b, "damage", d.Damage)
 	b = appendMember(b, "group", d.Group)
 	b = appendMember(b, "key", d.Key)
 	b = appendMember(b, "dedup_id", d.DedupID)
@@ -62,6 +63,9 @@ func appendDelivery(b []byte, d *surgetank.Delivery) []byte {
 	}
 	if len(d.Opaque) > 0 {
 		b = appendBase64(b, "opaque_base64", d.Opaque)
+	}
+	if d.Damage != "" {
+		return append(b, '}') // there is no body to show
 	}
 	if isJSON(d.Body, maxBodyDepth) {
 		b = append(append(b, `,"body":`...), d.Body...)

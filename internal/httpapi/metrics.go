@@ -139,7 +139,7 @@ func (qc *queueCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	ch <- prometheus.MustNewConstMetric(upDesc, gauge, 1)
 	ch <- prometheus.MustNewConstMetric(queuesDesc, gauge, float64(len(list)))
-	backlog := func(q *surgetank.QueueInfo) int64 { return q.Ready + q.Blocked + q.Delayed + q.Leased }
+	backlog := func(q *surgetank.QueueInfo) int64 { return q.Ready + q.Blocked + q.Delayed + q.Leased + q.Damaged }
 	slices.SortFunc(list, func(a, b surgetank.QueueInfo) int {
 		if d := backlog(&b) - backlog(&a); d != 0 {
 			return int(max(-1, min(1, d)))
@@ -163,7 +163,7 @@ func show(ch chan<- prometheus.Metric, q *surgetank.QueueInfo, vhost, name strin
 	for _, s := range [...]struct {
 		state surgetank.State
 		n     int64
-	}{{surgetank.StateReady, q.Ready}, {surgetank.StateBlocked, q.Blocked}, {surgetank.StateDelayed, q.Delayed}, {surgetank.StateLeased, q.Leased}} {
+	}{{surgetank.StateReady, q.Ready}, {surgetank.StateBlocked, q.Blocked}, {surgetank.StateDelayed, q.Delayed}, {surgetank.StateLeased, q.Leased}, {surgetank.StateDamaged, q.Damaged}} {
 		ch <- prometheus.MustNewConstMetric(messagesDesc, gauge, float64(s.n), vhost, name, string(s.state))
 	}
 	ch <- prometheus.MustNewConstMetric(oldestDesc, gauge, seconds(q.OldestAge), vhost, name)
@@ -180,6 +180,7 @@ func sum(list []surgetank.QueueInfo) (t surgetank.QueueInfo) {
 		t.Blocked += q.Blocked
 		t.Delayed += q.Delayed
 		t.Leased += q.Leased
+		t.Damaged += q.Damaged
 		t.Bytes += q.Bytes
 		t.OldestAge = max(t.OldestAge, q.OldestAge)
 		t.Groups += q.Groups

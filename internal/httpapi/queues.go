@@ -136,11 +136,24 @@ func (c *call) deleteQueue() error {
 	return c.respond(http.StatusOK, map[string]int64{"removed": removed})
 }
 
+// purge drops what is not leased, or only what is damaged.
 func (c *call) purge() error {
-	if err := c.plain(); err != nil {
+	q, err := c.query("damaged")
+	if err != nil {
 		return err
 	}
-	purged, err := c.broker().PurgeQueue(c.r.Context(), c.queue())
+	damaged, err := queryBool(q, "damaged")
+	if err != nil {
+		return err
+	}
+	if err := c.noBody(); err != nil {
+		return err
+	}
+	drop := c.broker().PurgeQueue
+	if damaged {
+		drop = c.broker().DropDamaged
+	}
+	purged, err := drop(c.r.Context(), c.queue())
 	if err != nil {
 		return err
 	}
@@ -257,9 +270,9 @@ func (c *call) peek() error {
 	}
 	o.MaxBytes = clampInt(int64(most))
 	switch o.State = surgetank.State(q.Get("state")); o.State {
-	case "", surgetank.StateReady, surgetank.StateBlocked, surgetank.StateDelayed, surgetank.StateLeased:
+	case "", surgetank.StateReady, surgetank.StateBlocked, surgetank.StateDelayed, surgetank.StateLeased, surgetank.StateDamaged:
 	default:
-		return surgetank.FieldErrorf("state", "state is ready, blocked, delayed or leased, not %.40q", q.Get("state"))
+		return surgetank.FieldErrorf("state", "state is ready, blocked, delayed, leased or damaged, not %.40q", q.Get("state"))
 	}
 	if id := q.Get("id"); id != "" {
 		if o.ID, err = surgetank.ParseMessageID(id); err != nil {

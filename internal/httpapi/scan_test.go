@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/test/hostile/fuzzing"
 )
 
 // FuzzScan holds the scanner against the standard decoder: what it takes is valid JSON with the same value; what it refuses
@@ -19,38 +20,40 @@ func FuzzScan(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		const depth = 64
-		v, err := tree(data, depth)
-		valid := json.Valid(data)
-		if err == nil && !valid {
-			t.Fatalf("took %q, which is not JSON", data)
-		}
-		s := &scanner{data: data, depth: depth}
-		_, skipErr := s.skip()
-		if skipErr == nil {
-			skipErr = s.end()
-		}
-		if err == nil && skipErr != nil {
-			t.Fatalf("%q: tree takes what skip refuses: %v", data, skipErr)
-		}
-		if skipErr != nil && valid && utf8.Valid(data) && strings.Count(string(data), "[")+strings.Count(string(data), "{") <= depth {
-			t.Fatalf("refused %q, which is JSON: %v", data, skipErr)
-		}
-		if skipErr == nil && !valid {
-			t.Fatalf("skip took %q, which is not JSON", data)
-		}
-		if err != nil {
-			return
-		}
-		var want any
-		d := json.NewDecoder(bytes.NewReader(data))
-		d.UseNumber()
-		if err := d.Decode(&want); err != nil {
-			t.Fatal(err)
-		}
-		if d := cmp.Diff(want, v); d != "" {
-			t.Fatalf("%q: %s", data, d)
-		}
+		fuzzing.Bounded(t, len(data), 2048, func() {
+			const depth = 64
+			v, err := tree(data, depth)
+			valid := json.Valid(data)
+			if err == nil && !valid {
+				t.Fatalf("took %q, which is not JSON", data)
+			}
+			s := &scanner{data: data, depth: depth}
+			_, skipErr := s.skip()
+			if skipErr == nil {
+				skipErr = s.end()
+			}
+			if err == nil && skipErr != nil {
+				t.Fatalf("%q: tree takes what skip refuses: %v", data, skipErr)
+			}
+			if skipErr != nil && valid && utf8.Valid(data) && strings.Count(string(data), "[")+strings.Count(string(data), "{") <= depth {
+				t.Fatalf("refused %q, which is JSON: %v", data, skipErr)
+			}
+			if skipErr == nil && !valid {
+				t.Fatalf("skip took %q, which is not JSON", data)
+			}
+			if err != nil {
+				return
+			}
+			var want any
+			d := json.NewDecoder(bytes.NewReader(data))
+			d.UseNumber()
+			if err := d.Decode(&want); err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(want, v); d != "" {
+				t.Fatalf("%q: %s", data, d)
+			}
+		})
 	})
 }
 
@@ -60,29 +63,31 @@ func FuzzMessage(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
-		var p surgetank.Publishing
-		s := &scanner{data: line, depth: maxBodyDepth}
-		m := &messageReader{maxBody: 1 << 10, oneQueue: []string{"q"}}
-		err := m.read(s, &p)
-		if err == nil {
-			err = asInvalid(s.end())
-		}
-		if err != nil {
-			if c := surgetank.CodeOf(err); c != surgetank.CodeInvalid && c != surgetank.CodeTooLarge && c != surgetank.CodeDenied {
-				t.Fatalf("%q: %v (code %s)", line, err, c)
+		fuzzing.Bounded(t, len(line), 2048, func() {
+			var p surgetank.Publishing
+			s := &scanner{data: line, depth: maxBodyDepth}
+			m := &messageReader{maxBody: 1 << 10, oneQueue: []string{"q"}}
+			err := m.read(s, &p)
+			if err == nil {
+				err = asInvalid(s.end())
 			}
-			return
-		}
-		msg := &p.Message
-		if !json.Valid(line) || len(msg.Body) > 1<<10 || len(msg.Group) > surgetank.MaxNameLen || len(msg.DedupID) > surgetank.MaxDedupIDLen ||
-			!utf8.ValidString(msg.Group+msg.DedupID+msg.Key+msg.ContentType) || msg.Delay < 0 || msg.TTL < 0 || len(msg.Headers) > surgetank.MaxHeaders {
-			t.Fatalf("%q was taken as %+v", line, p)
-		}
-		// What was read can be shown, and what is shown is JSON.
-		d := surgetank.Delivery{Message: *msg}
-		if out := appendDelivery(nil, &d); !json.Valid(out) {
-			t.Fatalf("%q is shown as %q", line, out)
-		}
+			if err != nil {
+				if c := surgetank.CodeOf(err); c != surgetank.CodeInvalid && c != surgetank.CodeTooLarge && c != surgetank.CodeDenied {
+					t.Fatalf("%q: %v (code %s)", line, err, c)
+				}
+				return
+			}
+			msg := &p.Message
+			if !json.Valid(line) || len(msg.Body) > 1<<10 || len(msg.Group) > surgetank.MaxNameLen || len(msg.DedupID) > surgetank.MaxDedupIDLen ||
+				!utf8.ValidString(msg.Group+msg.DedupID+msg.Key+msg.ContentType) || msg.Delay < 0 || msg.TTL < 0 || len(msg.Headers) > surgetank.MaxHeaders {
+				t.Fatalf("%q was taken as %+v", line, p)
+			}
+			// What was read can be shown, and what is shown is JSON.
+			d := surgetank.Delivery{Message: *msg}
+			if out := appendDelivery(nil, &d); !json.Valid(out) {
+				t.Fatalf("%q is shown as %q", line, out)
+			}
+		})
 	})
 }
 

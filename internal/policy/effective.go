@@ -51,6 +51,7 @@ var table = []setting{
 	plain("retry.jitter", func(c *config) *float64 { return &c.Retry.Jitter }),
 	plain("dead_letter", func(c *config) *string { return &c.DeadLetter }),
 	plain("dedup.window", func(c *config) *duration { return &c.DedupWindow }),
+	plain("dedup.by", func(c *config) *string { return &c.DedupBy }),
 	limit("ttl", func(c *config) *duration { return &c.TTL }),
 	limit("max_bytes", func(c *config) *int64 { return &c.MaxBytes }),
 	limit("max_messages", func(c *config) *int64 { return &c.MaxMessages }),

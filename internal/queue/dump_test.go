@@ -147,7 +147,7 @@ func check(t tb, m *Machine) {
 }
 
 func checkQueue(bad func(string, ...any), q *Queue) {
-	var waiting, delayed, leased, bytes, leasedBytes int64
+	var waiting, delayed, leased, damaged, bytes, leasedBytes int64
 	per := make([]flow, len(q.flows)) // counted
 	used := map[uint64]uint16{}
 	var lowest uint64
@@ -177,6 +177,17 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 			if !slices.ContainsFunc(q.delayed, func(x timed) bool { return x.key == seq }) {
 				bad("queue %s: message %d is delayed by nothing", q.name, seq)
 			}
+		case slotHeld:
+			damaged++
+			leasedBytes += int64(s.size)
+			f.inflight++
+			if q.held[seq] == nil {
+				bad("queue %s: message %d is held for nothing", q.name, seq)
+			}
+		case slotLost:
+			damaged++
+			leasedBytes += int64(s.size)
+			f.delayed++
 		case slotLeased:
 			leased++
 			leasedBytes += int64(s.size)
@@ -190,6 +201,14 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 		}
 		return true
 	})
+	if damaged != q.damagedN || len(q.held) > int(damaged) {
+		bad("queue %s: %d damaged (%d held), counted %d", q.name, q.damagedN, len(q.held), damaged)
+	}
+	for seq := range q.suspect {
+		if s := q.slots.get(seq); s == nil || s.state() != slotWaiting && s.state() != slotDelayed {
+			bad("queue %s: message %d is suspect and in no line", q.name, seq)
+		}
+	}
 	if waiting != q.waiting || delayed != q.delayedN || leased != q.leased || int(leased) != len(q.leases) || bytes != q.bytes || leasedBytes != q.leasedBytes {
 		bad("queue %s: counts are waiting %d delayed %d leased %d (%d leases) bytes %d/%d, counted %d %d %d, %d/%d", q.name, q.waiting,
 			q.delayedN, q.leased, len(q.leases), q.bytes, q.leasedBytes, waiting, delayed, leased, bytes, leasedBytes)
@@ -238,7 +257,7 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 		}
 	}
 	for seq := range q.lapsed {
-		if s := q.slots.get(seq); s == nil || s.state() != slotLeased || !s.has(slotExpired) {
+		if s := q.slots.get(seq); s == nil || s.state() != slotLeased && s.state() != slotHeld || !s.has(slotExpired) {
 			bad("queue %s: message %d expired under a lease and has none", q.name, seq)
 		}
 	}

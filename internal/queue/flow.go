@@ -11,8 +11,8 @@ type flow struct {
 	head, tail uint64 // 0: the list is empty
 	waiting    uint32 // in the list or the heap, dead slots not counted
 	open       uint32 // of waiting: may be handed out as far as the group is concerned
-	inflight   uint32 // leased
-	delayed    uint32 // in the queue's delayed heap
+	inflight   uint32 // leased or held
+	delayed    uint32 // in the queue's delayed heap, or lost
 	holder     uint64 // the consumer that has all leased ones; 0: several have
 	returned   uint32 // in the heap, dead ones included
 	place      int32  // in the queue's ready heap; -1: not there

@@ -89,8 +89,11 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 
 // deadline notes when a lease ends. Stale entries are dropped when they outnumber the leases.
 func (q *Queue) deadline(at int64, seq uint64) {
-	if len(q.deadlines) > 2*len(q.leases)+1024 {
-		q.deadlines.keep(func(x timed) bool { return q.leases[x.key].deadline == x.at })
+	if len(q.deadlines) > 2*(len(q.leases)+len(q.held))+1024 {
+		q.deadlines.keep(func(x timed) bool {
+			d := q.held[x.key]
+			return q.leases[x.key].deadline == x.at || d != nil && d.retry == x.at
+		})
 	}
 	q.deadlines.push(timed{at, seq})
 	q.timerAt(at)

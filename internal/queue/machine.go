@@ -48,6 +48,7 @@ type Machine struct {
 	byID      map[uint64]*Queue
 	meta      map[string]map[string][]byte
 	extents   extents
+	losses    []Loss
 
 	// Volatile state.
 	now        int64 // never goes back
@@ -94,11 +95,13 @@ type Queue struct {
 	returned  map[uint32]*seqHeap
 	ready     readyHeap
 	delayed   timeHeap         // {not-before, seq}
-	lapsed    map[uint64]int64 // when messages expired that are leased (slotExpired)
+	lapsed    map[uint64]int64 // when messages expired that are leased or held (slotExpired)
 	backing   map[uint64]int64 // not-before of messages that back off at the head of a strict group's line
 	wake      timeHeap         // {when, flow}: flows that wait for a retry or for their rate
 	leases    map[uint64]lease
-	deadlines timeHeap // {deadline, seq}; stale entries are skipped
+	deadlines timeHeap           // {deadline, seq}, also of held messages' retries; stale entries are skipped
+	held      map[uint64]*damage // messages in slotHeld
+	suspect   map[uint64]*damage // messages that stand in line and are known to be damaged
 	consumers []*consumer
 	sole      *consumer   // the only one, where it asked for runs of groups
 	avail     []*consumer // have credit, in the order they are to be served; may hold stale ones
@@ -112,7 +115,8 @@ type Queue struct {
 
 	waiting, delayedN, leased int64
 	ready_                    int64 // of waiting: not held up by their group
-	bytes, leasedBytes        int64
+	damagedN                  int64 // held and lost
+	bytes, leasedBytes        int64 // of all bodies, and of those that are leased, held or lost
 	stats                     stats
 }
 

@@ -85,10 +85,10 @@ func (c *Delete) run(m *Machine) bool {
 		c.Err = noQueue(c.Name)
 	case c.Opts.IfUnused && len(q.consumers) > 0:
 		c.Err = surgetank.Errorf(surgetank.CodeExists, "queue %q is in use: it has %d consumers", shown(c.Name), len(q.consumers))
-	case c.Opts.IfEmpty && q.waiting+q.delayedN > 0:
-		c.Err = surgetank.Errorf(surgetank.CodeExists, "queue %q is not empty: it holds %d messages", shown(c.Name), q.waiting+q.delayedN)
+	case c.Opts.IfEmpty && q.waiting+q.delayedN+q.damagedN > 0:
+		c.Err = surgetank.Errorf(surgetank.CodeExists, "queue %q is not empty: it holds %d messages", shown(c.Name), q.waiting+q.delayedN+q.damagedN)
 	default:
-		c.Removed = q.waiting + q.delayedN
+		c.Removed = q.waiting + q.delayedN + q.damagedN
 		for _, seq := range slices.Sorted(leased(q)) {
 			q.endLease(seq)
 		}
@@ -124,7 +124,7 @@ func (c *Purge) run(m *Machine) bool {
 		c.Err = noQueue(c.Name)
 		return true
 	}
-	c.Purged = q.waiting + q.delayedN
+	c.Purged = q.waiting + q.delayedN + q.damagedN
 	if c.Purged > 0 {
 		m.emit(&Record{Kind: kindPurged, Queue: q.id, Below: q.nextSeq, Seqs: slices.Sorted(leased(q))})
 	}
@@ -155,7 +155,7 @@ func (q *Queue) info() surgetank.QueueInfo {
 	st := &q.stats
 	i := surgetank.QueueInfo{
 		Name: q.name, ID: q.id, Config: q.config, Created: time.Unix(0, q.created).UTC(),
-		Ready: q.ready_, Blocked: q.waiting - q.ready_, Delayed: q.delayedN, Leased: q.leased, Bytes: q.bytes,
+		Ready: q.ready_, Blocked: q.waiting - q.ready_, Delayed: q.delayedN, Leased: q.leased, Damaged: q.damagedN, Bytes: q.bytes,
 		Groups: int64(len(q.byGroup) - q.unnamed), Consumers: int64(len(q.consumers)), Floor: q.Floor(),
 		Published: st.published, Duplicates: st.duplicates, Refused: st.refused, Delivered: st.delivered, Acked: st.acked,
 		Nacked: st.nacked, Expired: st.expired, DeadLettered: st.deadLettered, Dropped: st.dropped, LeasesLost: st.leasesLost,
@@ -184,7 +184,9 @@ type Peek struct {
 // Peeked is one message of a peek; its body is read by the caller.
 type Peeked struct {
 	Handout
-	State surgetank.State
+	State  surgetank.State
+	Damage string // not empty: the body cannot be read, and this is why
+	Time   int64  // when it was confirmed, to the second
 }
 
 func (c *Peek) run(m *Machine) bool {
@@ -206,7 +208,7 @@ func (c *Peek) run(m *Machine) bool {
 		}
 		if st := q.stateOf(seq, s); s.live() && (c.Opts.State == "" || c.Opts.State == st) {
 			p := Peeked{Handout{Queue: q, Seq: seq, Ref: s.ref(), Group: q.groupName(s.flow), Size: s.size, Attempt: int(s.attempts),
-				Redelivered: s.has(slotRedelivered)}, st}
+				Redelivered: s.has(slotRedelivered)}, st, q.damageOf(seq, s), s.nanos()}
 			if s.has(slotNoted) {
 				p.Notes = slices.Clone(q.notes[seq].refs)
 			}
@@ -219,7 +221,12 @@ func (c *Peek) run(m *Machine) bool {
 
 // stateOf says where a message is, in the words of the doors.
 func (q *Queue) stateOf(seq uint64, s *slot) surgetank.State {
+	if q.suspect[seq] != nil {
+		return surgetank.StateDamaged // though its line still counts it
+	}
 	switch s.state() {
+	case slotHeld, slotLost:
+		return surgetank.StateDamaged
 	case slotLeased:
 		return surgetank.StateLeased
 	case slotDelayed:

@@ -12,6 +12,9 @@ type Incoming struct {
 	*surgetank.Publishing
 	Groups []string // one a queue; nil: the message's own for all
 	Dedup  DedupKey // of the dedup id, if there is one
+	// DedupBy is the rule by which the dedup id was found, where its publisher gave none: queues with another rule, or
+	// none, do not use it.
+	DedupBy string
 }
 
 // Check refuses a publishing that breaks a limit. It needs no machine and may run anywhere.
@@ -108,9 +111,14 @@ func noQueue(name string) error {
 	return surgetank.Errorf(surgetank.CodeNotFound, "there is no queue %q; make it first (surgetank queue set NAME)", shown(name))
 }
 
+// dedups says whether a queue remembers a message by its dedup id.
+func (q *Queue) dedups(in *Incoming) bool {
+	return q.config.DedupWindow > 0 && in.Message.DedupID != "" && (in.DedupBy == "" || in.DedupBy == q.config.DedupBy)
+}
+
 // duplicate says whether a queue knows a message's dedup id, and of which message.
 func (m *Machine) duplicate(q *Queue, in *Incoming) (seq uint64, known bool) {
-	if q.config.DedupWindow <= 0 || in.Message.DedupID == "" {
+	if !q.dedups(in) {
 		return 0, false
 	}
 	return q.dedup.find(in.Dedup, m.now)
@@ -144,7 +152,7 @@ func (m *Machine) publish(in *Incoming, admitted bool) (res surgetank.PublishRes
 			}
 			continue
 		}
-		if q.config.DedupWindow > 0 && msg.DedupID != "" {
+		if q.dedups(in) {
 			t.DedupUntil = m.now + int64(q.config.DedupWindow)
 		}
 		if !admitted {

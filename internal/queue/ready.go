@@ -11,7 +11,8 @@ import "fmt"
 //	             | levelRate     | level.rate's next hand-out is in the future      | time
 //	a group      | groupEmpty    | nothing waits, or all of it is delayed           | publish, time
 //	             | groupInFlight | leased messages reached group.max_in_flight (for | ack, nack, lost lease
-//	             |               | a queue's only consumer: its group_run)          |
+//	             |               | a queue's only consumer: its group_run); those   | (or dropping what is
+//	             |               | that cannot be read count as leased              | damaged)
 //	             | groupRetry    | max_in_flight 1 and its front message backs off  | time
 //	             | groupRate     | group.rate's next hand-out is in the future      | time
 //	the consumer | noConsumer    | none is attached, or none is active              | subscribe
@@ -186,7 +187,7 @@ func (r *readyHeap) remove(flows []flow, i int, fair bool) {
 // explain says in words why a queue's next message is not being handed out; empty when nothing waits or it flows.
 func (q *Queue) explain() string {
 	if q.waiting+q.delayedN == 0 {
-		return ""
+		return q.explainDamage()
 	}
 	secs := func(at int64) string { return fmt.Sprintf("%.1fs", max(0, float64(at-q.m.now)/1e9)) }
 	switch q.queueVerdict() {
@@ -199,6 +200,8 @@ func (q *Queue) explain() string {
 	}
 	if len(q.ready) == 0 {
 		switch {
+		case q.damagedN > 0:
+			return q.explainDamage()
 		case q.waiting == 0 && len(q.delayed) > 0:
 			return "all messages are delayed or back off; the next is due in " + secs(q.delayed[0].at)
 		case len(q.wake) > 0:
@@ -212,5 +215,5 @@ func (q *Queue) explain() string {
 	case noCredit:
 		return "no consumer has credit: all wait for acks of what they hold"
 	}
-	return ""
+	return q.explainDamage()
 }

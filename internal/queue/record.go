@@ -35,6 +35,7 @@ const (
 	kindSnapTail  Kind = 35 // the end: how many chunks there were
 	kindSnapTimes Kind = 36 // not-before (0) or expiry (1) times of a queue's messages
 	kindSnapDedup Kind = 37 // dedup ids of a queue
+	kindSnapLoss  Kind = 38 // what repairs could not save of the log; not there without any
 )
 
 // KindMoved is the kind of a message that was written again, for those who count.
@@ -144,10 +145,11 @@ const (
 	reasonAttempts
 	reasonExpired
 	reasonOverflow
+	reasonDamaged // its body could not be read, and the operator dropped it
 )
 
 var reasonNames = [...]string{"redriven", surgetank.ReasonRejected, surgetank.ReasonAttempts,
-	surgetank.ReasonExpired, surgetank.ReasonOverflow}
+	surgetank.ReasonExpired, surgetank.ReasonOverflow, "damaged"}
 
 func (r reason) String() string {
 	if int(r) < len(reasonNames) {

@@ -41,8 +41,8 @@ func (c *Survivors) run(m *Machine) bool {
 				c.seq = seq
 				return false
 			}
-			if !s.live() {
-				return true
+			if !s.live() || s.state() == slotHeld || s.state() == slotLost || q.suspect[seq] != nil {
+				return true // what cannot be read cannot be moved
 			}
 			hit := in(s.ref())
 			if s.has(slotNoted) && !hit {

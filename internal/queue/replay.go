@@ -245,12 +245,21 @@ func (q *Queue) detach(seq uint64, s *slot) bool {
 		q.leasedBytes -= int64(s.size)
 		f.inflight--
 		delete(q.lapsed, seq)
+	case slotHeld:
+		q.unhold(seq, s)
+		delete(q.lapsed, seq)
+	case slotLost:
+		q.damagedN--
+		q.leasedBytes -= int64(s.size)
+		f.delayed--
 	case slotDelayed:
 		q.delayedN--
 		f.delayed--
+		delete(q.suspect, seq)
 	case slotWaiting:
 		q.waiting--
 		delete(q.backing, seq)
+		delete(q.suspect, seq)
 		if q.frontOf(h) != seq {
 			f.waiting--
 			s.to(slotDead)
@@ -267,7 +276,9 @@ func (q *Queue) detach(seq uint64, s *slot) bool {
 func (q *Queue) settle(seq uint64) {
 	s := q.slots.edit(seq)
 	h := s.flow
-	q.m.extents.sub(s.ref(), int64(s.size)+messageCost)
+	if s.state() != slotLost {
+		q.m.extents.sub(s.ref(), int64(s.size)+messageCost)
+	}
 	q.dropNotes(seq, s)
 	if q.detach(seq, s) {
 		q.slots.free(seq)
@@ -434,7 +445,9 @@ func (m *Machine) queueSet(r *Record) {
 func (m *Machine) queueGone(q *Queue) {
 	q.slots.ascend(0, func(seq uint64, s *slot) bool {
 		if s.live() {
-			m.extents.sub(s.ref(), int64(s.size)+messageCost)
+			if s.state() != slotLost {
+				m.extents.sub(s.ref(), int64(s.size)+messageCost)
+			}
 			q.dropNotes(seq, s)
 		}
 		return true
@@ -467,6 +480,12 @@ func (q *Queue) rebuild() {
 	}
 	q.waiting, q.delayedN, q.leased, q.ready_ = 0, 0, 0, 0
 	q.slots.ascend(0, func(seq uint64, s *slot) bool {
+		if s.state() == slotLost {
+			q.damagedN++
+			q.leasedBytes += int64(s.size)
+			q.flows[s.flow].delayed++ // keeps the flow, and so its name
+			return true
+		}
 		if at := due[seq]; at > q.m.now {
 			q.place(seq, s, at, q.m.now)
 			return true

@@ -182,6 +182,15 @@ func (s *script) admin(a arguments) {
 	case "purge":
 		c := &Purge{Name: name}
 		s.turn(c, func() { answer(c.Err, "%d purged", c.Purged) })
+	case "drop":
+		c := &DropDamaged{Name: name}
+		s.turn(c, func() { answer(c.Err, "%d dropped", c.Dropped) })
+	case "unreadable": // of a message that was handed out, or with waiting of one that was not
+		c := &Quarantine{ID: surgetank.MessageID{Queue: s.m.byName[name].id, Seq: uint64(a.number("seq"))}, What: a.vals["what"], Retry: a.duration("retry")}
+		if !a.has("waiting") {
+			c.Lease = s.receipt(fmt.Sprintf("%s/%d", name, c.ID.Seq)).Lease
+		}
+		s.turn(c, func() { s.printf("kept out: %v", c.Done) })
 	case "pause", "resume":
 		c := &Pause{Name: name, Paused: a.words[0] == "pause"}
 		s.turn(c, func() {
@@ -218,7 +227,11 @@ func (s *script) admin(a arguments) {
 				answer(c.Err, "")
 			}
 			for i := range c.Found {
-				s.printf("%s", s.shown(&c.Found[i].Handout, c.Found[i].State))
+				damage := c.Found[i].Damage
+				if damage != "" {
+					damage = ": " + damage
+				}
+				s.printf("%s%s", s.shown(&c.Found[i].Handout, c.Found[i].State), damage)
 			}
 		})
 	case "redrive":
@@ -240,7 +253,7 @@ func infoLine(i *surgetank.QueueInfo) string {
 		n    uint64
 	}{{"groups", uint64(i.Groups)}, {"consumers", uint64(i.Consumers)}, {"age", uint64(i.OldestAge.Seconds())}, {"published", i.Published},
 		{"duplicates", i.Duplicates}, {"refused", i.Refused}, {"delivered", i.Delivered}, {"acked", i.Acked}, {"nacked", i.Nacked}, {"expired", i.Expired},
-		{"dead", i.DeadLettered}, {"dropped", i.Dropped}, {"lost", i.LeasesLost}} {
+		{"damaged", uint64(i.Damaged)}, {"dead", i.DeadLettered}, {"dropped", i.Dropped}, {"lost", i.LeasesLost}} {
 		if x.n > 0 {
 			b += fmt.Sprintf(" %s=%d", x.name, x.n)
 		}

@@ -9,6 +9,8 @@ const (
 	slotDelayed                  // in the queue's delayed heap; in no flow's list
 	slotLeased                   // handed out; in no list
 	slotDead                     // settled while in the middle of a list, which will pass and free it
+	slotHeld                     // cannot be read; in no list, and keeps its place in its group (damage.go)
+	slotLost                     // its body is lost for good; in no list, and holds up nobody (damage.go)
 )
 
 // Flags of a slot.

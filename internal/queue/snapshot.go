@@ -37,6 +37,9 @@ type snapQueue struct {
 // maxChunks bounds the distance between the oldest and the newest message of a queue in a snapshot: 17 billion.
 const maxChunks = 1 << 28
 
+// snapLost, among a slot's flags in a snapshot, marks a message whose body is lost.
+const snapLost = 8
+
 // snapItems is how many times or dedup ids one record of a snapshot holds at most.
 const snapItems = 4096
 
@@ -60,6 +63,9 @@ func (m *Machine) StartSnapshot(at uint64) {
 		b = appendUint(b, uint64(e.size))
 	}
 	s.frame(b)
+	if len(m.losses) > 0 {
+		s.frame(encodeLosses(m.losses))
+	}
 	for _, ns := range slices.Sorted(maps.Keys(m.meta)) {
 		for _, name := range slices.Sorted(maps.Keys(m.meta[ns])) {
 			r := Record{Kind: kindMetaSet, Namespace: ns, Name: name, Value: m.meta[ns][name]}
@@ -194,7 +200,11 @@ func (s *snapshot) before(t *slots, index uint64, c *chunk) {
 		b = binary.LittleEndian.AppendUint32(b, x.flow)
 		b = binary.LittleEndian.AppendUint32(b, x.time)
 		b = binary.LittleEndian.AppendUint16(b, x.attempts)
-		b = append(b, x.priority, x.bits>>4&(slotRedelivered|slotExpired|slotNoted))
+		flags := x.bits >> 4 & (slotRedelivered | slotExpired | slotNoted)
+		if x.state() == slotLost {
+			flags |= snapLost
+		}
+		b = append(b, x.priority, flags)
 	}
 	s.frame(b)
 }
@@ -275,6 +285,8 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 			for n := d.count(); n > 0 && d.err == nil; n-- {
 				m.extents.list = append(m.extents.list, extent{first: d.uint(), size: int64(d.uint())})
 			}
+		case kindSnapLoss:
+			m.losses = d.losses()
 		case kindMetaSet:
 			rec := Record{Kind: kind}
 			rec.decode(d)
@@ -416,7 +428,10 @@ func (m *Machine) restoreChunk(d *decoder) {
 		*s = slot{
 			refLo: binary.LittleEndian.Uint32(b), refHi: binary.LittleEndian.Uint32(b[4:]), size: binary.LittleEndian.Uint32(b[8:]),
 			flow: binary.LittleEndian.Uint32(b[12:]), time: binary.LittleEndian.Uint32(b[16:]),
-			attempts: binary.LittleEndian.Uint16(b[20:]), priority: b[22], bits: b[23]<<4 | uint8(slotWaiting),
+			attempts: binary.LittleEndian.Uint16(b[20:]), priority: b[22], bits: b[23]&(snapLost-1)<<4 | uint8(slotWaiting),
+		}
+		if b[23]&snapLost != 0 {
+			s.to(slotLost)
 		}
 		if index*chunkSlots+uint64(i) >= q.nextSeq {
 			d.fail("a message is not below the number of the next")
@@ -437,7 +452,9 @@ func (m *Machine) restoreChunk(d *decoder) {
 		c.used++
 		q.waiting++
 		q.bytes += int64(s.size)
-		m.extents.add(s.ref(), int64(s.size)+messageCost)
+		if s.state() != slotLost {
+			m.extents.add(s.ref(), int64(s.size)+messageCost)
+		}
 	}
 }
 

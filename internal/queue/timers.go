@@ -82,6 +82,8 @@ func (q *Queue) advance() {
 		if l, ok := q.leases[x.key]; ok && l.deadline == x.at {
 			q.stats.leasesLost++
 			m.giveUp(q, x.key, -1, true, "the lease ended without an ack")
+		} else if d := q.held[x.key]; d != nil && d.retry == x.at {
+			q.retryHeld(x.key)
 		}
 	}
 	for !m.turnFull() {
@@ -116,7 +118,8 @@ func (q *Queue) advance() {
 		m.budget--
 		switch s := q.slots.get(x.key); {
 		case s == nil || !s.live():
-		case s.state() == slotLeased:
+		case s.state() == slotLost: // it stays until somebody has seen that it is lost
+		case s.state() == slotLeased, s.state() == slotHeld:
 			q.slots.edit(x.key).set(slotExpired) // it is dropped if it comes back
 			if q.lapsed == nil {
 				q.lapsed = map[uint64]int64{}
@@ -147,6 +150,9 @@ func (q *Queue) dispatch() bool {
 			break
 		}
 		h := q.ready[0]
+		if q.holdSuspects(h) {
+			continue
+		}
 		q.handOut(c, h)
 		q.idle(h)
 		q.rotate(c)

@@ -20,6 +20,7 @@ type Queue struct {
 	Blocked   int64          `json:"blocked"`
 	Delayed   int64          `json:"delayed"`
 	Leased    int64          `json:"leased"`
+	Damaged   int64          `json:"damaged"`
 	Bytes     int64          `json:"bytes"`
 	OldestAge string         `json:"oldest_age"`
 	Groups    int64          `json:"groups"`
@@ -48,7 +49,7 @@ func Show(q *surgetank.QueueInfo) Queue {
 	vhost, name := surgetank.SplitName(q.Name)
 	s := Queue{
 		Name: name, Vhost: vhost, ID: q.ID, Created: q.Created.UTC(), Settings: Encode(Unqualify(q.Config.WithDefaults())),
-		Ready: q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Bytes: q.Bytes, OldestAge: q.OldestAge.String(),
+		Ready: q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Damaged: q.Damaged, Bytes: q.Bytes, OldestAge: q.OldestAge.String(),
 		Groups: q.Groups, Consumers: q.Consumers, Floor: q.Floor, Waiting: q.Waiting,
 		Counts: QueueCounts{q.Published, q.Duplicates, q.Refused, q.Delivered, q.Acked, q.Nacked, q.Expired, q.DeadLettered, q.Dropped, q.LeasesLost},
 	}
@@ -71,7 +72,7 @@ func (s *Queue) Info() (surgetank.QueueInfo, error) {
 	n := &s.Counts
 	q := surgetank.QueueInfo{
 		Name: surgetank.FullName(s.Vhost, s.Name), ID: s.ID, Config: config, Created: s.Created, Policy: s.Policy,
-		Ready: s.Ready, Blocked: s.Blocked, Delayed: s.Delayed, Leased: s.Leased, Bytes: s.Bytes, OldestAge: age, Groups: s.Groups,
+		Ready: s.Ready, Blocked: s.Blocked, Delayed: s.Delayed, Leased: s.Leased, Damaged: s.Damaged, Bytes: s.Bytes, OldestAge: age, Groups: s.Groups,
 		Consumers: s.Consumers, Floor: s.Floor, Waiting: s.Waiting,
 		Published: n.Published, Duplicates: n.Duplicates, Refused: n.Refused, Delivered: n.Delivered, Acked: n.Acked, Nacked: n.Nacked,
 		Expired: n.Expired, DeadLettered: n.DeadLettered, Dropped: n.Dropped, LeasesLost: n.LeasesLost,

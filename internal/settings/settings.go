@@ -40,6 +40,7 @@ var fields = []field{
 	jitter("retry.jitter"),
 	deadLetter("dead_letter"),
 	duration("dedup.window", true, func(c *surgetank.QueueConfig) *timeDuration { return &c.DedupWindow }),
+	text("dedup.by", func(c *surgetank.QueueConfig) *string { return &c.DedupBy }),
 	duration("ttl", true, func(c *surgetank.QueueConfig) *timeDuration { return &c.TTL }),
 	size("max_bytes", func(c *surgetank.QueueConfig) *int64 { return &c.MaxBytes }),
 	size("max_messages", func(c *surgetank.QueueConfig) *int64 { return &c.MaxMessages }),

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/test/hostile/fuzzing"
 )
 
 // tree reads JSON the way a door does.
@@ -95,7 +96,7 @@ func TestDecodeErrors(t *testing.T) {
 		{`{"retry":{"factor":1e400}}`, "retry.factor", "a number"},
 		{`{"retry":{"factor":1001}}`, "retry.factor", "1000"},
 		{`{"retry":{"jitter":2}}`, "retry.jitter", "between 0 and 1"},
-		{`{"dedup":"10m"}`, "dedup", "(window), not text"},
+		{`{"dedup":"10m"}`, "dedup", "(window, by), not text"},
 		{`{"dead_letter":""}`, "dead_letter", "want text"},
 		{`{"dead_letter":"v\u001fq"}`, "dead_letter", "control character"},
 		{`{"max_bytes":-1}`, "max_bytes", "-1"},
@@ -145,7 +146,7 @@ func TestRoundTrip(t *testing.T) {
 				Factor:  rapid.OneOf(rapid.Just(0.0), rapid.Float64Range(1, 1000)).Draw(t, "factor"),
 				Jitter:  rapid.OneOf(rapid.Just(-1.0), rapid.Float64Range(0, 1)).Draw(t, "jitter")},
 			DeadLetter:  rapid.SampledFrom([]string{"", "-", "orders.dead", "é"}).Draw(t, "dead"),
-			DedupWindow: span.Draw(t, "dedup"), TTL: span.Draw(t, "ttl"),
+			DedupWindow: span.Draw(t, "dedup"), DedupBy: rapid.SampledFrom([]string{"", "$.id", "header:message-id"}).Draw(t, "dedup by"), TTL: span.Draw(t, "ttl"),
 			MaxBytes: rapid.Int64Range(0, 1<<50).Draw(t, "bytes"), MaxMessages: rapid.Int64Range(0, 1<<50).Draw(t, "messages"),
 			Overflow:    rapid.SampledFrom([]surgetank.Overflow{"", "reject", "drop_oldest", "dead_letter"}).Draw(t, "overflow"),
 			MaxPriority: rapid.Uint8().Draw(t, "priority"), Transient: rapid.Bool().Draw(t, "transient"), Paused: rapid.Bool().Draw(t, "paused"),
@@ -180,7 +181,7 @@ func TestEveryFieldHasAKey(t *testing.T) {
 	full := surgetank.QueueConfig{
 		GroupBy: "none", Group: surgetank.GroupConfig{MaxInFlight: 1, Rate: 1, Fair: true},
 		Level: surgetank.LevelConfig{Rate: 1, Burst: 1, MaxInFlight: 1},
-		Retry: surgetank.RetryConfig{MaxAttempts: 1, Initial: 1, Factor: 1, Max: 1, Jitter: 1}, DeadLetter: "d", DedupWindow: 1, TTL: 1,
+		Retry: surgetank.RetryConfig{MaxAttempts: 1, Initial: 1, Factor: 1, Max: 1, Jitter: 1}, DeadLetter: "d", DedupWindow: 1, DedupBy: "$.id", TTL: 1,
 		MaxBytes: 1, MaxMessages: 1, Overflow: "reject", MaxPriority: 1, Lease: 1, Transient: true, Paused: true,
 	}
 	var zero []string
@@ -264,22 +265,24 @@ func FuzzDecode(f *testing.F) {
 	f.Add(`{"level":{"adaptive":[]},"x":{"y":null}}`)
 	f.Add(`{"":[]}`)
 	f.Fuzz(func(t *testing.T, s string) {
-		var m map[string]any
-		d := json.NewDecoder(strings.NewReader(s))
-		d.UseNumber()
-		if d.Decode(&m) != nil {
-			return
-		}
-		c, err := Decode(m)
-		if err != nil {
-			var e *surgetank.Error
-			if !errors.As(err, &e) || e.Code != surgetank.CodeInvalid {
-				t.Fatalf("%s: %v", s, err)
+		fuzzing.Bounded(t, len(s), 2048, func() {
+			var m map[string]any
+			d := json.NewDecoder(strings.NewReader(s))
+			d.UseNumber()
+			if d.Decode(&m) != nil {
+				return
 			}
-			return
-		}
-		if back, err := Decode(Encode(c)); err != nil || back != c {
-			t.Fatalf("%s: %+v came back as %+v, %v", s, c, back, err)
-		}
+			c, err := Decode(m)
+			if err != nil {
+				var e *surgetank.Error
+				if !errors.As(err, &e) || e.Code != surgetank.CodeInvalid {
+					t.Fatalf("%s: %v", s, err)
+				}
+				return
+			}
+			if back, err := Decode(Encode(c)); err != nil || back != c {
+				t.Fatalf("%s: %+v came back as %+v, %v", s, c, back, err)
+			}
+		})
 	})
 }

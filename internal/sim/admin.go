@@ -37,7 +37,11 @@ func (w *world) admin(kind string, rng *rand.Rand) {
 			w.ledger.violation("readable", "a peek into %s failed: %v", name, err)
 		}
 		for i := range ds {
-			w.ledger.copyOf(&ds[i])
+			if ds[i].Damage == "" {
+				w.ledger.copyOf(&ds[i])
+			} else if !w.blamed() {
+				w.ledger.violation("readable", "a peek into %s shows message %v as damaged: %s", name, ds[i].ID, ds[i].Damage)
+			}
 		}
 	case "redrive":
 		o := surgetank.RedriveOptions{Max: int64(rng.IntN(4)), DryRun: rng.IntN(5) == 0}

@@ -19,7 +19,7 @@ type beside struct {
 	m         *model.Model            // nil: there is none to compare with, now
 	states    map[uint64]*model.Model // by entry; nil behind an entry that ended in the middle of something
 	newest    uint64                  // entry
-	lost      bool                    // a crash left a state that the model is never in: from then on there is none
+	lost      bool                    // something happened that the model cannot follow: from then on there is none
 	consumers map[uint64]*model.Consumer
 	leases    map[uint64]model.Lease // by number in this epoch
 	outs      []model.Out
@@ -54,6 +54,11 @@ func (s *beside) turn(t broker.Turn) {
 	if s.m == nil {
 		return
 	}
+	if slices.ContainsFunc(t.Commands, quarantines) {
+		s.m, s.lost = nil, true // the model reads no bodies, so it does not know of messages that cannot be read
+		w.count.one(ModelLostUnreadable)
+		return
+	}
 	m := s.m
 	m.Full = t.Machine.Full()
 	m.Turn(t.Now, func() {
@@ -76,6 +81,12 @@ func (s *beside) turn(t broker.Turn) {
 			s.states[t.Number] = m.Durable()
 		}
 	}
+}
+
+// quarantines says that a command took a message out of its line because it could not be read.
+func quarantines(c queue.Command) bool {
+	q, ok := c.(*queue.Quarantine)
+	return ok && q.Done
 }
 
 // opened begins with what was recovered, everything up to an entry.

@@ -12,8 +12,9 @@ type Campaign struct {
 	States  int64  // enough crash states: no further seed is begun then; 0: all seeds
 	Workers int    // 0: one a processor
 	Most    int    // failures; then no further seed is begun; 0: 3
-	// Done, if not nil, is called after every run with the sum so far, one call at a time. It returns false to end the campaign.
-	Done func(sum *Counters) bool
+	// Done, if not nil, is called after every run with the sum so far and the number of runs that failed, one call at a time. It
+	// returns false to end the campaign.
+	Done func(sum *Counters, failed int) bool
 }
 
 // Run gives the sum of what was reached, the runs that failed, and the first seed that was not begun.
@@ -45,7 +46,7 @@ func (c Campaign) Run() (sum Counters, failed []Result, next uint64) {
 				if r.Violation != "" {
 					failed = append(failed, r)
 				}
-				over = over || len(failed) >= c.Most || c.States > 0 && sum.N[CrashStates] >= c.States || c.Done != nil && !c.Done(&sum)
+				over = over || len(failed) >= c.Most || c.States > 0 && sum.N[CrashStates] >= c.States || c.Done != nil && !c.Done(&sum, len(failed))
 				mu.Unlock()
 			}
 		})

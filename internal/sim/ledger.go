@@ -361,7 +361,10 @@ func (l *ledger) counted(infos []surgetank.QueueInfo) {
 	l.checks++
 	total := 0
 	for _, i := range infos {
-		total += int(i.Ready + i.Blocked + i.Delayed + i.Leased)
+		if i.Damaged > 0 && !l.w.blamed() {
+			l.violation("readable", "%d messages of %s are damaged: %s", i.Damaged, i.Name, i.Waiting)
+		}
+		total += int(i.Ready + i.Blocked + i.Delayed + i.Leased + i.Damaged)
 	}
 	low, high := 0, 0
 	for _, m := range l.order {

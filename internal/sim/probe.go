@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/broker"
@@ -143,14 +144,19 @@ func (r *recovered) turn(t broker.Turn) {
 // read reads every message.
 func (r *recovered) read() {
 	for _, i := range r.infos {
-		if i.Ready+i.Blocked+i.Delayed+i.Leased == 0 {
+		if i.Ready+i.Blocked+i.Delayed+i.Leased+i.Damaged == 0 {
 			continue
 		}
 		ds, err := r.b.Peek(background, i.Name, surgetank.PeekOptions{Max: 100_000, MaxBytes: 1 << 30})
 		if err != nil && r.damaged == nil {
 			r.damaged = fmt.Errorf("reading queue %s: %w", i.Name, err)
 		}
-		r.found[i.Name] = ds
+		r.found[i.Name] = slices.DeleteFunc(ds, func(d surgetank.Delivery) bool {
+			if d.Damage != "" && r.damaged == nil {
+				r.damaged = fmt.Errorf("reading message %v of queue %s: %s", d.ID, i.Name, d.Damage)
+			}
+			return d.Damage != ""
+		})
 	}
 	if err := r.b.Err(); err != nil && r.damaged == nil {
 		r.damaged = err

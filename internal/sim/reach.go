@@ -83,6 +83,7 @@ const (
 	Peeks
 	Drained
 	ModelLost
+	ModelLostUnreadable
 	points
 )
 
@@ -95,7 +96,7 @@ var pointNames = [points]string{
 	"dead-lettered", "dead-lettered again", "dropped by overflow", "leases that ended", "nacks", "rejects", "leases extended", "void receipts refused",
 	"redeliveries", "later attempts", "delayed messages", "hand-outs by priority", "groups by a rule", "runs of a group", "pooled consumers", "exclusive consumers refused",
 	"single active consumers", "waiting receives", "immediate receives", "hand-outs without acks", "messages for several queues", "transactions",
-	"transactions refused", "redriven", "purges", "queues deleted", "pauses", "settings changed", "metadata read", "peeks", "runs drained", "models lost in the middle of an entry",
+	"transactions refused", "redriven", "purges", "queues deleted", "pauses", "settings changed", "metadata read", "peeks", "runs drained", "models lost in the middle of an entry", "models lost at an unreadable message",
 }
 
 // String says what the point is.

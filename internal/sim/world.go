@@ -289,7 +289,7 @@ func (w *world) heal() {
 		}
 		left := int64(0)
 		for _, i := range infos {
-			left += i.Ready + i.Blocked + i.Delayed + i.Leased
+			left += i.Ready + i.Blocked + i.Delayed + i.Leased + i.Damaged
 			if !opened[i.Name] {
 				opened[i.Name] = true
 				w.openUp(&i)
@@ -315,7 +315,7 @@ func (w *world) heal() {
 	if w.ledger.bad == "" {
 		var left []string
 		for _, i := range w.infos() {
-			left = append(left, fmt.Sprintf("%s: %d ready %d blocked %d delayed %d leased (%s)", i.Name, i.Ready, i.Blocked, i.Delayed, i.Leased, i.Waiting))
+			left = append(left, fmt.Sprintf("%s: %d ready %d blocked %d delayed %d leased %d damaged (%s)", i.Name, i.Ready, i.Blocked, i.Delayed, i.Leased, i.Damaged, i.Waiting))
 		}
 		w.ledger.violation("everything drains", "after most of a day there is still: %v", left)
 	}

@@ -54,6 +54,27 @@ func TestCrashLosesWhatWasNotSynced(t *testing.T) {
 	}
 }
 
+// TestCrashRenamesTheRightFile: of a file that took an older one's name before it was renamed, the rename never moves the older one.
+func TestCrashRenamesTheRightFile(t *testing.T) {
+	m := NewMem()
+	must(t, create(t, m, "/new.tmp", "older").Sync())
+	must(t, m.SyncDir("/"))
+	must(t, m.Remove("/new.tmp"))
+	must(t, create(t, m, "/new.tmp", "newer").Sync())
+	must(t, m.Rename("/new.tmp", "/new"))
+	r := rng()
+	found := map[string]bool{}
+	for range 200 {
+		c := m.CrashClone(r, Crash{Percent: 50})
+		if exists(c, "/new") {
+			found[readFile(t, c, "/new")] = true
+		}
+	}
+	if len(found) != 1 || !found["newer"] {
+		t.Errorf("after crashes the new name held %v", found)
+	}
+}
+
 // TestCrashModes looks at what becomes of one overwritten file in many crashes.
 func TestCrashModes(t *testing.T) {
 	const blocks = 4

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -60,18 +61,18 @@ func (r *run) settles(ctx context.Context, fds, goroutines int) {
 	}
 }
 
-// goroutines is what the server says of itself; -1 when it does not.
+// goroutines is what the server says of itself; too many when it does not.
 func (r *run) goroutines() int {
 	c := &http.Client{Timeout: 5 * time.Second}
 	defer c.CloseIdleConnections()
 	res, err := c.Get(r.server.url() + "/metrics")
 	if err != nil {
-		return -1
+		return math.MaxInt32
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
-		return -1
+		return math.MaxInt32
 	}
 	for line := range strings.Lines(string(b)) {
 		var n int
@@ -79,7 +80,7 @@ func (r *run) goroutines() int {
 			return n
 		}
 	}
-	return -1
+	return math.MaxInt32
 }
 
 // offence is one thing to do to the server.

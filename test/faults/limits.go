@@ -8,11 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -136,34 +134,6 @@ func fileLimit(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// goroutines asks /metrics.
-func (r *run) goroutines(ctx context.Context) int {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.server.url()+"/metrics", nil)
-	if err != nil {
-		return 0
-	}
-	req.Close = true
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(b)) {
-		if v, ok := strings.CutPrefix(line, "go_goroutines "); ok {
-			n, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
-			if err != nil {
-				return 0
-			}
-			return int(n)
-		}
-	}
-	return 0
-}
-
 // manyConnects opens and closes connections of both doors, in order and without a word, some after a request. Goroutines, descriptors and
 // memory must come back to what they were.
 func manyConnects(ctx context.Context, r *run) error {
@@ -185,14 +155,14 @@ func manyConnects(ctx context.Context, r *run) error {
 	}
 	storm(400) // pools and buffers take their size
 	r.sleepQuiet(ctx)
-	fds, routines, memory := r.server.fds(), r.goroutines(ctx), r.server.rss()
+	fds, routines, memory := r.server.fds(), r.goroutines(), r.server.rss()
 	storm(total)
 	r.injected = total
-	ok := r.until(ctx, 20*time.Second, func() bool { return r.server.fds() <= fds+8 && r.goroutines(ctx) <= routines+routines/20+16 })
+	ok := r.until(ctx, 20*time.Second, func() bool { return r.server.fds() <= fds+8 && r.goroutines() <= routines+routines/20+16 })
 	now := r.server.rss()
-	r.note("%d connects: descriptors %d → %d, goroutines %d → %d, memory %d → %d MiB", total, fds, r.server.fds(), routines, r.goroutines(ctx), memory>>20, now>>20)
+	r.note("%d connects: descriptors %d → %d, goroutines %d → %d, memory %d → %d MiB", total, fds, r.server.fds(), routines, r.goroutines(), memory>>20, now>>20)
 	if !ok {
-		r.fail("leak", "20 s after %d connects there are %d descriptors (%d before) and %d goroutines (%d before)", total, r.server.fds(), fds, r.goroutines(ctx), routines)
+		r.fail("leak", "20 s after %d connects there are %d descriptors (%d before) and %d goroutines (%d before)", total, r.server.fds(), fds, r.goroutines(), routines)
 	}
 	if now > memory+memory/4+32<<20 {
 		r.fail("leak", "%d connects grew the server from %d to %d MiB", total, memory>>20, now>>20)

@@ -6,6 +6,7 @@ package main
 var scenarios = append([]scenario{
 	{id: "P1", quick: true, fault: "kill -9 at random moments under load", run: killRandomly},
 	{id: "P2", fault: "kill -9 at the n-th system call", needs: canTrace, run: killAtCall},
+	{id: "P2n", fault: "kill -9 at the n-th system call since the start, and in the recovery from it", needs: canTraceAndBuild, run: everyCall},
 	{id: "P3", fault: "ended at named points of the code, by kill and by panic", needs: canBuild, run: endAtPoints},
 	{id: "P3s", fault: "ended at named points of a SQLite sink", needs: canBuild, run: endSinkAtPoints},
 	{id: "P4", quick: true, fault: "kill -9 during recovery, twice", needs: canTrace, run: killRecovery},
@@ -39,7 +40,7 @@ var scenarios = append([]scenario{
 	{id: "N36b", fault: "the network cut towards the clients", needs: canFilter, run: cuts(toClients)},
 	{id: "N37", fault: "a third of all packets lost", needs: canFilter, run: badNetwork("30 of 100 packets lost",
 		map[string]string{toServer: "numgen random mod 100 < 30 drop", toClients: "numgen random mod 100 < 30 drop"}, 250)},
-	{id: "N38", fault: "delay and jitter", run: slowNetwork},
+	{id: "N38p", fault: "delay and jitter", run: slowNetwork},
 	{id: "N39", fault: "little bandwidth", needs: canFilter, run: badNetwork("100 kB/s in each direction",
 		map[string]string{toServer: "limit rate over 100 kbytes/second burst 30 kbytes drop", toClients: "limit rate over 100 kbytes/second burst 30 kbytes drop"}, 400)},
 	{id: "N40", fault: "connections reset in the middle of calls", run: resets},
@@ -52,6 +53,7 @@ var scenarios = append([]scenario{
 	{id: "A53", quick: true, fault: "poison messages", run: poisonMessages},
 	{id: "A54", fault: "churn of channels, consumers, exchanges, bindings, queues to their limits", run: limitChurn},
 	{id: "S1", quick: true, fault: "kill -9 while a SQLite sink writes", run: sinkRows},
+	{id: "S1n", fault: "kill -9 at the n-th write or sync of a SQLite sink", needs: canTrace, run: sinkAtCall},
 	{id: "S2", fault: "connection, PostgreSQL or server gone behind the n-th message of a sink's commit", needs: canPostgres, run: postgresWalk},
 	{id: "Q1", fault: "kill -9 under clients of AMQP and HTTP", quick: true, run: amqpKills},
 }, powerScenarios...)

@@ -115,7 +115,7 @@ func (m *machine) start(ctx context.Context) error {
 		if err := m.boot(); err != nil {
 			return err
 		}
-		limit, cancel := context.WithTimeout(ctx, 2*time.Minute) // it takes ten seconds where nobody else computes
+		limit, cancel := context.WithTimeout(ctx, 5*time.Minute) // it takes ten seconds where nobody else computes
 		err := m.r.server.start(limit)
 		cancel()
 		switch {

@@ -16,6 +16,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,6 +34,8 @@ type campaign struct {
 	keep   bool
 	limit  time.Duration // of one scenario
 	say    func(format string, args ...any)
+
+	injections *atomic.Int64 // of the scenario that runs, for whoever waits
 }
 
 func main() {
@@ -130,6 +134,7 @@ func (c *campaign) all(ctx context.Context, chosen []scenario, out string) error
 	}
 	defer done()
 	c.say = func(string, ...any) {}
+	c.injections = new(atomic.Int64)
 	began := time.Now()
 	fmt.Printf("seed %d\n%s", c.seed, tableHead)
 	var rows []row
@@ -137,7 +142,11 @@ func (c *campaign) all(ctx context.Context, chosen []scenario, out string) error
 		if ctx.Err() != nil {
 			break
 		}
-		w := c.perform(ctx, s)
+		w := c.watched(ctx, s)
+		if ctx.Err() != nil {
+			fmt.Printf("%s was stopped by a signal and does not count, as what would have come after it\n", s.id)
+			break
+		}
 		fmt.Print(w.line(), w.details("  "))
 		rows = append(rows, w)
 	}
@@ -149,6 +158,30 @@ func (c *campaign) all(ctx context.Context, chosen []scenario, out string) error
 		}
 	}
 	return failed(rows)
+}
+
+// watched performs a scenario and says now and then, on standard error, how far it is.
+func (c *campaign) watched(ctx context.Context, s scenario) row {
+	done := make(chan struct{})
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		began := time.Now()
+		tick := time.NewTicker(30 * time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				fmt.Fprintf(os.Stderr, "faults: %s: %d injections after %.0f s\n", s.id, c.injections.Load(), time.Since(began).Seconds())
+			}
+		}
+	})
+	c.injections.Store(0)
+	w := c.perform(ctx, s)
+	close(done)
+	wait.Wait()
+	return w
 }
 
 // failed says which rows did not pass. A skipped one is a failure where CI promises that nothing is missing.
@@ -245,7 +278,7 @@ func (c *campaign) record(dir string, rows []row, sum string) error {
 	if c.long {
 		mode = "long"
 	}
-	_, err = fmt.Fprintf(f, "## %s UTC, %s/%s, %d CPUs, %s\n\n%s", time.Now().UTC().Format("15:04"), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), mode, tableHead)
+	_, err = fmt.Fprintf(f, "## %s UTC, commit %s, %s/%s, %d CPUs, %s\n\n%s", time.Now().UTC().Format("15:04"), commit(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), mode, tableHead)
 	below := ""
 	for i := range rows {
 		w := rows[i]
@@ -259,6 +292,19 @@ func (c *campaign) record(dir string, rows []row, sum string) error {
 		_, err = fmt.Fprintf(f, "\n%s\n%s\n\n", below, sum)
 	}
 	return errors.Join(err, f.Close())
+}
+
+// commit names the source that was tested; + says that it was changed since.
+func commit() string {
+	out, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output()
+	if err != nil {
+		return "unknown"
+	}
+	name := strings.TrimSpace(string(out))
+	if changed, err := exec.Command("git", "status", "--porcelain", "--untracked-files=no").Output(); err != nil || len(changed) > 0 {
+		name += "+"
+	}
+	return name
 }
 
 func exitCode(err error) int {

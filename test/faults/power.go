@@ -102,7 +102,7 @@ func (p *powerDisk) ext4() error {
 	if err := os.Mkdir(upon, 0o700); err != nil {
 		return err
 	}
-	for _, argv := range [][]string{{"truncate", "-s", "192M", image}, {"mkfs.ext4", "-q", "-F", image}, {"sync", image, p.at}, {"mount", "-o", "loop", image, upon}} {
+	for _, argv := range [][]string{{"truncate", "-s", "1G", image}, {"mkfs.ext4", "-q", "-F", image}, {"sync", image, p.at}, {"mount", "-o", "loop", image, upon}} {
 		if err := tool(argv[0], argv[1:]...); err != nil {
 			return err
 		}
@@ -196,12 +196,12 @@ func powerCuts(of subject, short int, kinds ...powerfs.Survival) func(context.Co
 		}
 		defer p.close()
 		r.server.data = filepath.Join(p.at, "data")
-		load, most := loadOptions{size: 6000}, int64(250)
+		load, most := loadOptions{size: 6000, amqp: 2}, int64(250)
 		switch of {
 		case underExt4:
 			err = p.ext4()
 		case smallFiles:
-			load, most = loadOptions{size: 16000}, 600
+			load, most = loadOptions{size: 16000, amqp: 2}, 600
 			r.server.binary, err = r.variant(ctx, "small", "", smallLog)
 		}
 		if err != nil {

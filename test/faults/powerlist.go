@@ -19,7 +19,7 @@ var powerScenarios = []scenario{
 	{id: "D10", fault: "writes that take a part", needs: canFuse, run: shortWrites},
 	{id: "D16s", fault: "syncs, then writes, hang", needs: canFuse, run: stalls},
 	{id: "T30", slow: 8, fault: "the clock of a virtual machine is set by hours and decades", needs: canBoot, run: clockJumps},
-	{id: "N38", slow: 8, fault: "packets of a virtual machine late, lost, doubled, out of order", needs: canShape, run: guestNetwork},
+	{id: "N38g", slow: 8, fault: "packets of a virtual machine late, lost, doubled, out of order", needs: canShape, run: guestNetwork},
 	{id: "C24", slow: 8, fault: "power cut of a virtual machine with ext4", needs: canBoot, run: machineCuts("ext4", 3, 100)},
 	{id: "C24x", slow: 8, fault: "power cut of a virtual machine with xfs", needs: canBoot, run: machineCuts("xfs", 2, 100)},
 }

@@ -44,6 +44,7 @@ type run struct {
 	drained   bool
 	beyond    bool                                          // the run's own calls are only the material of trials, which check for themselves
 	traced    int                                           // logs of strace so far
+	patience  time.Duration                                 // of waits for a system call; 0: the usual
 	trialWrap func(argv []string) []string                  // of the servers of trials
 	unmount   []string                                      // file systems to take down at the end
 	extra     func(h *history.History, rep *history.Report) // further checks of this scenario
@@ -169,6 +170,9 @@ func (r *run) between(from, to time.Duration) time.Duration {
 // inject counts and records one injection.
 func (r *run) inject(what string) {
 	r.injected++
+	if r.injections != nil {
+		r.injections.Store(int64(r.injected))
+	}
 	now := r.journal.Now()
 	r.journal.Add(history.Op{Kind: history.Fault, Outcome: history.Info, Call: now, Return: now, Code: what})
 }

@@ -106,7 +106,9 @@ func (s *server) start(ctx context.Context) error {
 			return errNotReady
 		}
 		s.pid = r.PID
+		s.mu.Lock()
 		s.listen, s.amqp = strings.TrimPrefix(r.HTTP, "http://"), strings.TrimPrefix(r.AMQP, "amqp://")
+		s.mu.Unlock()
 		s.journal.Add(history.Op{Kind: history.Up, Outcome: history.OK, Call: call, Return: s.journal.Now()})
 		return nil
 	case <-ctx.Done():
@@ -137,7 +139,12 @@ func (s *server) await(cmd *exec.Cmd, read, up <-chan struct{}) {
 	close(s.exited)
 }
 
-func (s *server) url() string { return "http://" + s.listen }
+// url is where clients reach the server; it may be called by any goroutine.
+func (s *server) url() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return "http://" + s.listen
+}
 
 // alive tells whether the process runs.
 func (s *server) alive() bool {

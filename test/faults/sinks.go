@@ -62,6 +62,53 @@ func sinkRows(ctx context.Context, r *run) error {
 	})
 }
 
+// sinkAtCall kills the server as it enters the n-th call that writes or syncs a file of the SQLite sink's database: with -long for every n up to
+// a bound, else for a sample.
+func sinkAtCall(ctx context.Context, r *run) error {
+	return r.withRows(ctx, func() error {
+		db := filepath.Join(r.dir, "rows.db")
+		files := []string{db, db + "-wal", db + "-shm", db + "-journal"}
+		calls := []string{"pwrite64", "fsync"}
+		r.server.env = []string{"GOMAXPROCS=1"} // strace counts for each thread; so there are few that work
+		missed, times := 0, r.times(14, 240)
+		for k := range times {
+			call := calls[k%len(calls)]
+			n := 1 + k/len(calls)
+			if !r.long {
+				n = 1 + r.rng.IntN(24)
+			}
+			if call != "pwrite64" {
+				n = 1 + n%8
+			}
+			r.server.kill()
+			r.strace(call, "signal=SIGKILL", n, files...)
+			switch err := r.server.start(ctx); {
+			case errors.Is(err, errNotReady):
+				r.inject(fmt.Sprintf("kill at %s %d", call, n))
+			case err != nil:
+				return err
+			default:
+				limit, cancel := context.WithTimeout(ctx, 2500*time.Millisecond)
+				_, err := r.server.wait(limit)
+				cancel()
+				if err != nil {
+					missed++
+				} else {
+					r.inject(fmt.Sprintf("kill at %s %d", call, n))
+				}
+			}
+			r.server.kill()
+			if err := r.server.start(ctx); err != nil {
+				return err
+			}
+		}
+		if missed > 0 {
+			r.note("%d of %d calls did not come in time", missed, times)
+		}
+		return nil
+	})
+}
+
 // checkRows reads the tables and compares them with the journal.
 func (r *run) checkRows(ctx context.Context, path string) error {
 	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro")

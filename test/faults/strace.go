@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +28,8 @@ var canTrace = sync.OnceValue(func() error {
 	return nil
 })
 
+func canTraceAndBuild() error { return errors.Join(canTrace(), canBuild()) }
+
 // The system calls that change or read the data directory. Sockets are written with write, so that a kill there falls between
 // a sync and the answer that rests on it.
 var (
@@ -34,10 +37,10 @@ var (
 	dirCalls   = []string{"fsync", "renameat", "unlinkat", "fallocate", "ftruncate"}
 )
 
-// inject makes the next start of the server one under strace, which injects at the n-th such call of a thread: Go moves
+// strace makes the next start of the server one under strace, which injects at the n-th such call of a thread, on these paths where any are given: Go moves
 // its work between threads, so n is not exact, but each injection falls on a call of that kind. action is
 // strace's: signal=SIGKILL, error=EIO, delay_enter=50000.
-func (r *run) strace(call, action string, n int) (log string) {
+func (r *run) strace(call, action string, n int, paths ...string) (log string) {
 	log = filepath.Join(r.dir, fmt.Sprintf("strace-%d", r.traced))
 	r.traced++
 	when := ""
@@ -45,8 +48,15 @@ func (r *run) strace(call, action string, n int) (log string) {
 		when = fmt.Sprintf(":when=%d", n)
 	}
 	r.server.wrap = func(argv []string) []string {
-		return append([]string{"strace", "-f", "--seccomp-bpf", "-qq", "-ttt", "-y", "-o", log, "-e", "trace=" + call,
-			"-e", "signal=none", "-e", "inject=" + call + ":" + action + when}, argv...)
+		trace := []string{"strace", "-f", "--seccomp-bpf", "-qq", "-ttt", "-y", "-o", log, "-e", "trace=" + call,
+			"-e", "signal=none", "-e", "inject=" + call + ":" + action + when}
+		for _, path := range paths {
+			trace = append(trace, "-P", path)
+		}
+		if len(paths) > 0 || n > 5 { // with its filter in the kernel strace neither looks at paths nor counts far; without it all is slow
+			trace = slices.DeleteFunc(trace, func(a string) bool { return a == "--seccomp-bpf" })
+		}
+		return append(trace, argv...)
 	}
 	return log
 }
@@ -131,7 +141,10 @@ func killAtCall(ctx context.Context, r *run) error {
 
 // killOnce kills the server at one call and tells whether the call came in time.
 func (r *run) killOnce(ctx context.Context, call string, n int, fromStart bool) (bool, error) {
-	within := time.Duration(r.times(1200, 3000)) * time.Millisecond
+	within := r.patience
+	if within == 0 {
+		within = time.Duration(r.times(1200, 3000)) * time.Millisecond
+	}
 	if fromStart {
 		r.server.kill()
 		r.strace(call, "signal=SIGKILL", n)
@@ -156,6 +169,65 @@ func (r *run) killOnce(ctx context.Context, call string, n int, fromStart bool) 
 	}
 	r.inject(fmt.Sprintf("kill at %s %d", call, n))
 	return true, nil
+}
+
+// everyCall kills the server as it enters the n-th call of each kind since its start, recovery included, and then its recovery from that at a call
+// of the same kind, on a log of small files: with -long for every n up to a bound, else for a sample of them.
+func everyCall(ctx context.Context, r *run) error {
+	binary, err := r.variant(ctx, "small", "", smallLog)
+	if err != nil {
+		return err
+	}
+	r.server.binary = binary
+	r.server.env = []string{"GOMAXPROCS=1"} // strace counts for each thread; so there are few that work
+	if err := r.begin(ctx, loadOptions{size: 16000, pause: time.Millisecond, amqp: 1}); err != nil {
+		return err
+	}
+	calls := append(append([]string{"write", "pread64", "openat"}, writeCalls...), dirCalls...)
+	const bound = 40 // a start makes fewer calls of each kind than this; what comes behind is the load's
+	defer func(d time.Duration) { r.patience = d }(r.patience)
+	r.patience = 2 * time.Second
+	type place struct {
+		call string
+		n    int
+	}
+	var all []place
+	for _, call := range calls {
+		for n := 1; n <= bound && !(rare[call] && n > 8); n++ {
+			all = append(all, place{call, n})
+		}
+	}
+	r.rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	missed := 0
+	chosen := all[:min(len(all), r.times(22, len(all)))]
+	for _, p := range chosen {
+		met, err := r.killOnce(ctx, p.call, p.n, true)
+		if err != nil {
+			return err
+		}
+		if !met {
+			missed++
+		}
+		r.server.kill()
+		again := 1 + r.rng.IntN(8)
+		r.strace(p.call, "signal=SIGKILL", again)
+		switch err := r.server.start(ctx); {
+		case errors.Is(err, errNotReady):
+			r.inject(fmt.Sprintf("kill at %s %d of the recovery", p.call, again))
+		case err != nil:
+			return err
+		default:
+			r.server.kill()
+		}
+		if err := r.server.start(ctx); err != nil {
+			return fmt.Errorf("starting after kills at %s %d and %d: %w: %s", p.call, p.n, again, err, r.server.words(500))
+		}
+		if !r.progress(ctx, 1, 10*time.Second) {
+			r.fail("progress", "nothing was confirmed for 10 s after kills at %s %d and %d", p.call, p.n, again)
+		}
+	}
+	r.note("%d of %d calls chosen, of %d kinds up to the %dth; %d did not come in time", len(chosen), len(all), len(calls), bound, missed)
+	return r.end(ctx)
 }
 
 // killRecovery kills the server under load, then its recovery, then the recovery from that, then lets it start.

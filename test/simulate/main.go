@@ -46,33 +46,41 @@ func run(c sim.Campaign, every time.Duration) (bool, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	start, last := time.Now(), time.Now()
-	c.Done = func(sum *sim.Counters) bool {
+	c.Done = func(sum *sim.Counters, failed int) bool {
 		if time.Since(last) >= every {
 			last = time.Now()
 			n := sum.N[sim.CrashStates]
-			fmt.Fprintf(os.Stderr, "%s: %d seeds, %d crash states (%.0f/s), %d checks\n", time.Since(start).Round(time.Second), sum.N[sim.Runs], n,
-				float64(n)/time.Since(start).Seconds(), sum.N[sim.Checks])
+			fmt.Fprintf(os.Stderr, "%s: %d seeds, %d crash states (%.0f/s), %d checks, %d failures\n", time.Since(start).Round(time.Second), sum.N[sim.Runs], n,
+				float64(n)/time.Since(start).Seconds(), sum.N[sim.Checks], failed)
 		}
 		return ctx.Err() == nil
 	}
 	sum, failed, next := c.Run()
-	for _, r := range failed {
-		r = sim.Shrink(r)
-		fmt.Printf("seed %d: %s\n%s\n%s\n", r.Options.Seed, r.Violation, r.Options, strings.Join(r.Trace, "\n"))
-	}
 	fmt.Printf("commit %s, seeds %d to %d in %s with %d workers (%s): %d crash states, %d failures\n\n", commit(), c.First, next-1,
 		time.Since(start).Round(time.Second), workers(c.Workers), runtime.Version(), sum.N[sim.CrashStates], len(failed))
 	if err := sum.Table(os.Stdout); err != nil {
 		return false, err
 	}
-	if missing := sum.Missing(); len(missing) > 0 {
+	missing := sum.Missing()
+	if len(missing) > 0 {
 		fmt.Printf("\nnever reached: %s\n", strings.Join(missing, ", "))
 	}
 	if ctx.Err() != nil {
 		fmt.Printf("\ninterrupted; go on with -first %d\n", next)
 	}
-	return len(failed) == 0, nil
+	for _, r := range failed {
+		fmt.Printf("\nseed %d: %s\n", r.Options.Seed, r.Violation)
+	}
+	for _, r := range failed { // this takes a while
+		r = sim.Shrink(r)
+		fmt.Printf("\nseed %d: %s\n%s\n%s\n\n%s", r.Options.Seed, r.Violation, r.Options, strings.Join(r.Trace, "\n"), r.Text())
+	}
+	idle := len(missing) > 0 && sum.N[sim.Runs] >= enoughRuns
+	return len(failed) == 0 && !idle, nil
 }
+
+// enoughRuns reach every point; a campaign of as many that does not is idle somewhere.
+const enoughRuns = 2000
 
 func workers(n int) int {
 	if n == 0 {

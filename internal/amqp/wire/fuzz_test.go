@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/surgetank/surgetank/test/hostile/fuzzing"
 )
 
 // captured gives what real clients sent: the files of testdata/captured hold one direction of a connection each.
@@ -36,30 +38,32 @@ func FuzzStream(f *testing.F) {
 		f.Add(bytes.TrimPrefix(b, []byte(ProtocolHeader)))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for {
-			fr, n, err := NextFrame(b, 131072)
-			if err != nil || n == 0 {
-				return
-			}
-			if again := AppendFrame(nil, fr.Type, fr.Channel, fr.Payload); !bytes.Equal(again, b[:n]) {
-				t.Fatalf("frame % x became % x", b[:n], again)
-			}
-			switch fr.Type {
-			case FrameMethod:
-				checkMethod(t, fr)
-			case FrameHeader:
-				h, err := ParseHeader(fr.Payload)
-				if err != nil {
-					break
+		fuzzing.Bounded(t, len(b), 2048, func() {
+			for {
+				fr, n, err := NextFrame(b, 131072)
+				if err != nil || n == 0 {
+					return
 				}
-				if p, err := ParseProperties(h.Block); err == nil {
-					if again := p.Append(nil); !bytes.Equal(again, h.Block) {
-						t.Fatalf("properties % x became % x", h.Block, again)
+				if again := AppendFrame(nil, fr.Type, fr.Channel, fr.Payload); !bytes.Equal(again, b[:n]) {
+					t.Fatalf("frame % x became % x", b[:n], again)
+				}
+				switch fr.Type {
+				case FrameMethod:
+					checkMethod(t, fr)
+				case FrameHeader:
+					h, err := ParseHeader(fr.Payload)
+					if err != nil {
+						break
+					}
+					if p, err := ParseProperties(h.Block); err == nil {
+						if again := p.Append(nil); !bytes.Equal(again, h.Block) {
+							t.Fatalf("properties % x became % x", h.Block, again)
+						}
 					}
 				}
+				b = b[n:]
 			}
-			b = b[n:]
-		}
+		})
 	})
 }
 
@@ -98,19 +102,21 @@ func FuzzTable(f *testing.F) {
 	f.Add([]byte(allTags()))
 	f.Add([]byte{1, 'k', 'A', 0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		in := Table(b)
-		if in.Validate() != nil {
-			in.Get("x") // must not panic on what is not valid either
-			return
-		}
-		var out Table
-		for name, v := range in.All() {
-			out = out.Add(string(name), v)
-			v.Int()
-			v.TypeName()
-		}
-		if !bytes.Equal(in, out) {
-			t.Fatalf("% x became % x", in, out)
-		}
+		fuzzing.Bounded(t, len(b), 2048, func() {
+			in := Table(b)
+			if in.Validate() != nil {
+				in.Get("x") // must not panic on what is not valid either
+				return
+			}
+			var out Table
+			for name, v := range in.All() {
+				out = out.Add(string(name), v)
+				v.Int()
+				v.TypeName()
+			}
+			if !bytes.Equal(in, out) {
+				t.Fatalf("% x became % x", in, out)
+			}
+		})
 	})
 }

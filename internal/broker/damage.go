@@ -1,0 +1,57 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/queue"
+)
+
+// retryUnreadable is when a message is tried again whose bytes the disk did not give. Bytes that are wrong stay wrong.
+const retryUnreadable = 10 * time.Second
+
+// errMoved is the cause of the error for a message that kept moving while it was read.
+var errMoved = errors.New("the message moved")
+
+// unreadable tells the machine of a message that could not be read, so that it leaves its line and others go on. false: the error is
+// not about the message, and whoever wants it must be told. at is the time from which on its group is handed out knowing of it.
+func (b *Broker) unreadable(o *queue.Handout, cause error) (at int64, ok bool) {
+	if surgetank.CodeOf(cause) == surgetank.CodeClosed || errors.Is(cause, errMoved) || !b.alive() {
+		return 0, false
+	}
+	if o.Consumer == 0 && retryAfter(cause) > 0 {
+		return 0, true // nobody was to get it: whoever is will find out
+	}
+	c := &queue.Quarantine{ID: surgetank.MessageID{Queue: o.Queue.ID(), Seq: o.Seq}, Lease: o.Lease, NoAck: o.Lease == 0 && o.Consumer != 0,
+		What: cause.Error(), Retry: retryAfter(cause)}
+	b.logger.Error("a message cannot be read; it is kept out of its line", "queue", o.Queue.Name(), "message", c.ID.String(), "group", o.Group,
+		"settled_unseen", c.NoAck, "retry", c.Retry, "error", cause)
+	if b.opts.Manual && b.opts.Drive == nil {
+		b.internal(c, func(error) {})
+		return b.Now().UnixNano() + 1, true
+	}
+	if err := b.do(context.Background(), c, 0); err != nil {
+		return 0, false
+	}
+	return c.At + 1, true
+}
+
+// retryAfter says when it is worth while to read again: soon where the disk gave an error, never where it gave other bytes.
+func retryAfter(cause error) time.Duration {
+	var e *surgetank.Error
+	if errors.As(cause, &e) && e.Code == surgetank.CodeInternal && !errors.Is(cause, errMoved) {
+		return retryUnreadable
+	}
+	return 0
+}
+
+// DropDamaged drops the messages of a queue that cannot be read. See surgetank.Broker.
+func (b *Broker) DropDamaged(ctx context.Context, name string) (int64, error) {
+	c := &queue.DropDamaged{Name: name}
+	if err := b.do(ctx, c, 0); err != nil {
+		return 0, err
+	}
+	return c.Dropped, c.Err
+}

@@ -1,0 +1,66 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/queue"
+)
+
+// Peek shows messages without leasing them. See surgetank.Broker.
+func (b *Broker) Peek(ctx context.Context, name string, opts surgetank.PeekOptions) ([]surgetank.Delivery, error) {
+	if opts.Max <= 0 {
+		opts.Max = 10
+	}
+	if opts.MaxBytes <= 0 {
+		opts.MaxBytes = 4 << 20
+	}
+	c := &queue.Peek{Queue: name, Opts: opts}
+	if err := b.do(ctx, c, 0); err != nil {
+		return nil, err
+	}
+	if c.Err != nil {
+		return nil, c.Err
+	}
+	r := reader{b: b}
+	var out []surgetank.Delivery
+	bytes := 0
+	for i := range c.Found {
+		d, ok, err := r.peeked(&c.Found[i])
+		if err != nil {
+			return out, err
+		}
+		if !ok {
+			continue
+		}
+		out = append(out, d)
+		if bytes += len(d.Body); bytes >= opts.MaxBytes {
+			break
+		}
+	}
+	return out, nil
+}
+
+// peeked reads a message for a peek; one that cannot be read is shown without its body, and why. false: it is not there any more.
+func (r *reader) peeked(p *queue.Peeked) (d surgetank.Delivery, ok bool, err error) {
+	damage := p.Damage
+	if damage == "" {
+		ok, err := r.delivery(&p.Handout, &d)
+		if err == nil {
+			d.State = p.State
+			return d, ok, nil
+		}
+		if _, known := r.b.unreadable(&p.Handout, err); !known {
+			return d, false, err
+		}
+		damage = err.Error()
+		if p.State != surgetank.StateLeased {
+			p.State = surgetank.StateDamaged
+		}
+	}
+	return surgetank.Delivery{
+		ID: surgetank.MessageID{Queue: p.Queue.ID(), Seq: p.Seq}, Queue: p.Queue.Name(), Message: surgetank.Message{Group: p.Group},
+		Time: time.Unix(0, p.Time).UTC(), Attempt: p.Attempt, Redelivered: p.Redelivered, State: p.State, Damage: damage,
+	}, true, nil
+}

@@ -1,0 +1,165 @@
+package broker
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/clock"
+	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/queue"
+)
+
+// SalvageOptions say what a repair of the log has left.
+type SalvageOptions struct {
+	// OpenLog opens the repaired log for replay from its beginning. Nothing is appended to it.
+	OpenLog   func() (commitlog.Replay, commitlog.Log, error)
+	Snapshots commitlog.Snapshots // the whole ones
+	Clock     clock.Clock         // nil: the machine's
+	Limits    queue.Limits
+	// Trimmed: entries at lower offsets were not needed any more before the damage came; 0: not known.
+	Trimmed commitlog.Offset
+	// Tail: the last lost entry stands for an unknown number of them.
+	Tail bool
+}
+
+// Salvage makes a repaired log fit for Open: it replays what is left over the places of what is lost, takes messages without bodies out
+// of their lines, and stores the outcome as a snapshot that covers the whole log and names the losses. Open itself accepts no loss: what
+// is replayed later lies behind that snapshot. Where nothing is lost, nothing is stored.
+func Salvage(o SalvageOptions) (*queue.SalvageReport, error) {
+	if o.Clock == nil {
+		o.Clock = clock.Real{}
+	}
+	b := &Broker{opts: Options{Snapshots: o.Snapshots, SnapshotPiece: defaultPiece}, clock: o.Clock, logger: slog.New(slog.DiscardHandler)}
+	b.machine = queue.New(o.Limits, 0)
+	covered, err := b.restore()
+	if err != nil {
+		return nil, err
+	}
+	replay, log, err := o.OpenLog()
+	if err != nil {
+		return nil, err
+	}
+	v := &salvager{b: b, s: b.machine.StartSalvage(o.Clock.Now().UnixNano()), covered: covered, lost: map[uint64]bool{}}
+	err = errors.Join(v.replay(replay), replay.Close())
+	if err == nil {
+		report := v.finish(o)
+		if !report.Whole() {
+			err = b.saveAll()
+		}
+		if err == nil {
+			return report, log.Close()
+		}
+	}
+	return nil, errors.Join(err, log.Close())
+}
+
+// salvager is one run of Salvage.
+type salvager struct {
+	b       *Broker
+	s       *queue.Salvage
+	covered commitlog.Offset // by the snapshot
+	first   commitlog.Offset // of the log; 0: it is empty
+	lost    map[uint64]bool  // entries whose bytes are lost
+}
+
+func (v *salvager) replay(replay commitlog.Replay) error {
+	for {
+		e, err := replay.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if v.first == 0 {
+			v.first = e.Offset
+		}
+		switch {
+		case e.Offset > v.covered:
+			err = v.entry(e)
+		case e.Lost:
+			if number, ok := v.b.places.number(e.Offset); ok {
+				v.lost[number] = true
+				v.s.Body(number)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// entry replays an entry that the snapshot does not cover.
+func (v *salvager) entry(e commitlog.Entry) error {
+	b := v.b
+	number := b.number + 1
+	if b.number == 0 && v.covered == 0 {
+		number = uint64(e.Offset) // nothing says what its number was; in a log on files they are the same
+	}
+	if !e.Lost {
+		h, _, err := queue.ParseHeader(e.Data)
+		if err == nil && h.Number <= b.number {
+			return surgetank.Errorf(surgetank.CodeCorrupt, "the log's entry at offset %d has the number %d, and %d came before it; restore a backup", e.Offset, h.Number, b.number)
+		}
+		number = max(number, h.Number)
+	}
+	if number > b.number+1 {
+		v.s.Gap(b.number+1, number-1)
+	}
+	b.number = number
+	b.places.add(number, e.Offset)
+	if e.Lost {
+		v.s.Gap(number, number)
+		v.lost[number] = true
+		return nil
+	}
+	if _, err := v.s.Entry(e.Data); err != nil {
+		return surgetank.Errorf(surgetank.CodeCorrupt,
+			"the log's entry at offset %d is whole and cannot be understood: %w; repair with the version of Surgetank that wrote it", e.Offset, err)
+	}
+	return nil
+}
+
+func (v *salvager) finish(o SalvageOptions) *queue.SalvageReport {
+	b := v.b
+	behind := false // something is lost that the log had not been trimmed of
+	for number := range v.lost {
+		at, ok := b.places.offset(number)
+		behind = behind || !ok || at >= o.Trimmed
+	}
+	report := v.s.Finish(o.Tail, func(entry uint64) bool {
+		at, ok := b.places.offset(entry)
+		return o.Trimmed > 0 && !behind && (!ok || at < o.Trimmed)
+	}, func(entry uint64) bool {
+		at, ok := b.places.offset(entry)
+		return ok && v.first > 0 && at >= v.first && !v.lost[entry]
+	})
+	b.machine.Recovered(o.Clock.Now().UnixNano())
+	return report
+}
+
+// saveAll stores a snapshot up to the newest entry.
+func (b *Broker) saveAll() error {
+	at, ok := b.places.offset(b.number)
+	if !ok {
+		return surgetank.Errorf(surgetank.CodeInternal, "the place of entry %d is not known", b.number)
+	}
+	b.machine.StartSnapshot(b.number)
+	err := b.opts.Snapshots.Save(at, func(w io.Writer) error {
+		if _, err := w.Write(b.snapHead(b.number)); err != nil {
+			return err
+		}
+		for {
+			piece, last := b.machine.SnapshotNext(b.opts.SnapshotPiece)
+			if _, err := w.Write(piece); err != nil || last {
+				return err
+			}
+		}
+	})
+	if err != nil {
+		b.machine.AbandonSnapshot()
+	}
+	return err
+}

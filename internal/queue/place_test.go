@@ -1,0 +1,27 @@
+package queue
+
+import (
+	"testing"
+
+	"github.com/surgetank/surgetank"
+)
+
+// TestAskingChangesNobodysPlace: figures that are read in the middle of a turn, while the first consumer in line happens to have no
+// credit, do not put it behind the others.
+func TestAskingChangesNobodysPlace(t *testing.T) {
+	for _, ask := range []bool{false, true} {
+		r := newRig(t, Limits{}, 1)
+		r.step(&Declare{Name: "a"})
+		first := &Attach{Queue: "a", Opts: surgetank.SubscribeOptions{Credit: 1}}
+		r.step(first)
+		r.step(&Attach{Queue: "a", Opts: surgetank.SubscribeOptions{Credit: 1}})
+		cmds := []Command{&Credit{Consumer: first.Consumer, N: -1}, publish(surgetank.Message{Body: []byte("x")}, "a")}
+		if ask {
+			cmds = append(cmds, &Info{})
+		}
+		out := r.step(append(cmds, &Credit{Consumer: first.Consumer, N: 1})...)
+		if len(out.Handouts) != 1 || out.Handouts[0].Consumer != first.Consumer {
+			t.Errorf("asked: %v; handed out: %+v, want one message for consumer %d", ask, out.Handouts, first.Consumer)
+		}
+	}
+}

@@ -1,0 +1,499 @@
+package queue
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Loss is a run of entries that a repair could not save, as the state remembers it for good.
+type Loss struct {
+	First, Last uint64 // numbers of entries
+	Tail        bool   // it stood at the end, and nothing says how many more there were: Last stands for all of them
+	Known       bool   // the snapshot knew their facts: only bodies are lost
+	Time        int64  // of the repair, in nanoseconds since 1970
+}
+
+const (
+	lossTail = 1 << iota
+	lossKnown
+)
+
+// Losses gives what repairs could not save of this log, oldest first.
+func (m *Machine) Losses() []Loss { return m.losses }
+
+func encodeLosses(list []Loss) []byte {
+	b := appendUint([]byte{byte(kindSnapLoss)}, uint64(len(list)))
+	for _, l := range list {
+		flags := byte(0)
+		if l.Tail {
+			flags |= lossTail
+		}
+		if l.Known {
+			flags |= lossKnown
+		}
+		b = append(appendUint(appendUint(b, l.First), l.Last), flags)
+		b = appendUint(b, uint64(l.Time))
+	}
+	return b
+}
+
+func (d *decoder) losses() (list []Loss) {
+	for n := d.count(); n > 0 && d.err == nil; n-- {
+		l := Loss{First: d.uint(), Last: d.uint()}
+		flags := d.byte()
+		l.Tail, l.Known, l.Time = flags&lossTail != 0, flags&lossKnown != 0, d.time()
+		list = append(list, l)
+	}
+	return list
+}
+
+const (
+	// seqsPerEntry is more messages than one entry can add to a queue: turns end at 256 KiB, transactions at 12 MiB, a message
+	// takes at least 8 bytes and in a transaction 256.
+	seqsPerEntry = 1 << 16
+	// tailSeqs stands for a lost tail, of which nothing is known, and maxSkip bounds what is skipped together: a queue's slots are
+	// a window from its oldest message to its newest, of a quarter of a byte a number.
+	tailSeqs = 1 << 20
+	maxSkip  = 1 << 26
+	// maxJump is how far a queue's sequence numbers may go ahead from one fact to the next and still be believed.
+	maxJump = 1 << 30
+)
+
+// Salvage replays a log of which entries are lost. A machine is strict otherwise: facts that do not fit its state are refused.
+// Here they are known to be incomplete, so each is fitted, and what could not be is counted; nothing is guessed that a later
+// fact does not say. Use it between New (or Restore) and Recovered:
+//
+//	what a fact names                        | what is done with it
+//	-----------------------------------------+---------------------------------------------------------------------
+//	a message that comes later than the next | taken; those between were stored in a lost entry and are missing
+//	a settled, returned or transferred       | left out. Where it was settled it is not missing any more; where it was
+//	message that was never seen              | transferred its copy is missing, too
+//	a message written again, never seen      | taken: only what lives is written again
+//	a queue that was never made              | made, paused, with a name that says so, until a fact gives its name
+//	a queue of a name that is taken          | the older one's removal was lost: it is removed
+//	an epoch that was not opened             | opened
+type Salvage struct {
+	m       *Machine
+	now     int64
+	gaps    []Loss
+	lost    uint64            // entries whose facts are lost
+	missing map[uint64]ranges // by queue: messages that were stored in lost entries and not settled later
+	known   map[uint64]uint64 // by queue: lost, when its next number was last known
+	made    map[uint64]bool   // queues that were made up
+	report  SalvageReport
+}
+
+// SalvageReport says what a salvage could not bring back.
+type SalvageReport struct {
+	Losses []Loss // of this repair
+	Queues []QueueLoss
+	// Unknown counts settlements, returns and moves of messages that were never seen: mostly of such as were stored and
+	// settled within the lost entries and behind them.
+	Unknown int
+	// Contradictions counts facts that fit nothing at all and were left out.
+	Contradictions int
+	// Settled counts messages of an older snapshot that must have been settled, because the log was trimmed of them.
+	Settled int
+	// Removed names queues whose removal was lost and followed from another fact.
+	Removed []string
+}
+
+// QueueLoss is what is lost of one queue.
+type QueueLoss struct {
+	ID   uint64
+	Name string
+	// MadeUp: the queue's name and settings are lost. It is paused; its messages can be moved with a redrive.
+	MadeUp bool
+	// Missing are messages of which nothing is left. Their numbers are known because later ones are there.
+	Missing []Range
+	// Bodies are messages whose facts are there and whose bodies are lost: they are listed as damaged.
+	Bodies []Range
+	// Skipped: messages from here on may be missing, too; nothing says how many. Their numbers are not given again. 0: none.
+	Skipped uint64
+	// Histories counts messages that lost a part of their dead-letter history.
+	Histories int
+}
+
+// StartSalvage makes the machine replay what a repair has left.
+func (m *Machine) StartSalvage(now int64) *Salvage {
+	m.recovering = true
+	return &Salvage{m: m, now: now, missing: map[uint64]ranges{}, known: map[uint64]uint64{}, made: map[uint64]bool{}}
+}
+
+// Gap says that entries are lost here, behind all that were replayed.
+func (s *Salvage) Gap(first, last uint64) {
+	if n := len(s.gaps); n > 0 && s.gaps[n-1].Last+1 == first && !s.gaps[n-1].Known {
+		s.gaps[n-1].Last = last
+	} else {
+		s.gaps = append(s.gaps, Loss{First: first, Last: last, Time: s.now})
+	}
+	s.lost += last - first + 1
+}
+
+// Entry replays an entry. The error is for one that cannot be decoded: that is no damage, which a checksum finds.
+func (s *Salvage) Entry(entry []byte) (EntryHeader, error) {
+	m := s.m
+	h, _, err := ParseHeader(entry)
+	if err != nil {
+		return h, err
+	}
+	m.now = max(m.now, h.Time)
+	m.extents.grow(h.Number, len(entry))
+	if h.Epoch > m.epoch {
+		opens := false
+		if err := Records(entry, func(_ EntryHeader, r *Record) error {
+			opens = opens || r.Kind == kindEpoch
+			return nil
+		}); err != nil {
+			return h, err
+		}
+		if !opens {
+			m.apply(&Record{Kind: kindEpoch, Epoch: h.Epoch})
+		}
+	}
+	err = Records(entry, func(_ EntryHeader, r *Record) error {
+		if s.fit(r) {
+			m.apply(r)
+		}
+		return nil
+	})
+	return h, err
+}
+
+// fit changes a fact so that it can be applied to the state; false: nothing of it can.
+func (s *Salvage) fit(r *Record) bool {
+	m := s.m
+	switch r.Kind {
+	case kindEnqueued:
+		r.Targets = slices.DeleteFunc(r.Targets, func(t Target) bool { return !s.next(s.queue(t.Queue, r.Time), t.Seq) })
+		return len(r.Targets) > 0
+	case kindMoved:
+		for i := range r.Targets {
+			s.movedUnseen(r, &r.Targets[i])
+		}
+		return true
+	case kindAcked, kindRemoved:
+		q := m.byID[r.Queue]
+		r.Seqs = slices.DeleteFunc(r.Seqs, func(seq uint64) bool { return !s.seen(r.Queue, q, seq) })
+		slices.Sort(r.Seqs)
+		r.Seqs = slices.Compact(r.Seqs)
+		return len(r.Seqs) > 0
+	case kindReturned:
+		q := m.byID[r.Queue]
+		if q == nil || !live(q, r.Seqs[0]) {
+			s.report.Unknown++
+			return false
+		}
+	case kindTransferred:
+		return s.fitTransfer(r)
+	case kindPurged, kindQueueGone:
+		if x, ok := s.missing[r.Queue]; ok && r.Kind == kindPurged {
+			x.below(r.Below, r.Seqs)
+			s.missing[r.Queue] = x
+		} else {
+			delete(s.missing, r.Queue)
+		}
+		if m.byID[r.Queue] == nil {
+			s.report.Unknown++
+			return false
+		}
+		if q := m.byID[r.Queue]; r.Kind == kindPurged && r.Below > q.nextSeq && s.next(q, r.Below-1) {
+			x := s.missing[q.id]
+			x.below(r.Below, r.Seqs)
+			s.missing[q.id] = x
+		}
+	case kindQueueSet:
+		if r.Queue == 0 {
+			s.report.Contradictions++
+			return false
+		}
+		s.named(r.Queue, r.Name)
+	}
+	return true
+}
+
+func live(q *Queue, seq uint64) bool {
+	x := q.slots.get(seq)
+	return x != nil && x.live()
+}
+
+// seen says whether a message that a fact settles is there. If it is not it was stored in a lost entry, and needed no more.
+func (s *Salvage) seen(id uint64, q *Queue, seq uint64) bool {
+	if q != nil && live(q, seq) {
+		return true
+	}
+	s.forget(id, q, seq)
+	s.report.Unknown++
+	return false
+}
+
+// forget takes a message off the missing ones.
+func (s *Salvage) forget(id uint64, q *Queue, seq uint64) {
+	if q != nil && seq >= q.nextSeq {
+		s.next(q, seq) // it and what is before it were stored in a lost entry
+	}
+	x := s.missing[id]
+	x.remove(seq)
+	s.missing[id] = x
+}
+
+// next counts a queue's messages up to one that it got, and takes note of what is missing before; false: it cannot be one that it gets now.
+func (s *Salvage) next(q *Queue, seq uint64) bool {
+	if seq < q.nextSeq || seq-q.nextSeq > maxJump {
+		s.report.Contradictions++
+		return false
+	}
+	if seq > q.nextSeq {
+		x := s.missing[q.id]
+		x.add(q.nextSeq, seq-1)
+		s.missing[q.id] = x
+	}
+	q.nextSeq = seq + 1
+	s.known[q.id] = s.lost
+	return true
+}
+
+// queue gives a queue, or makes it up.
+func (s *Salvage) queue(id uint64, now int64) *Queue {
+	m := s.m
+	if q := m.byID[id]; q != nil {
+		return q
+	}
+	name := fmt.Sprintf("salvaged-queue-%d", id)
+	for m.byName[name] != nil {
+		name += "-"
+	}
+	r := Record{Kind: kindQueueSet, Queue: id, Name: name, Time: now, Config: surgetank.QueueConfig{Paused: true, Retry: surgetank.RetryConfig{MaxAttempts: -1}}}
+	m.apply(&r)
+	s.made[id] = true
+	return m.byID[id]
+}
+
+// named gives a queue that was made up its name, and removes the queue that had it before.
+func (s *Salvage) named(id uint64, name string) {
+	m := s.m
+	if old := m.byName[name]; old != nil && old.id != id {
+		s.report.Removed = append(s.report.Removed, fmt.Sprintf("%s (number %d)", shown(name), old.id))
+		delete(s.missing, old.id)
+		m.queueGone(old)
+	}
+	if q := m.byID[id]; q != nil && q.name != name {
+		delete(m.byName, q.name)
+		q.name = name
+		m.byName[name] = q
+	}
+	delete(s.made, id)
+}
+
+// movedUnseen takes a message that was written again and whose first record is lost.
+func (s *Salvage) movedUnseen(r *Record, t *Target) {
+	q := s.m.byID[t.Queue]
+	if q != nil && live(q, t.Seq) {
+		return
+	}
+	q = s.queue(t.Queue, r.Time)
+	if t.Seq >= q.nextSeq && !s.next(q, t.Seq) {
+		return
+	}
+	x := s.missing[q.id]
+	x.remove(t.Seq)
+	s.missing[q.id] = x
+	added := q.insert(t.Seq, t.Group, min(r.Priority, q.config.MaxPriority), r.BodySize, r.Time)
+	added.setRef(r.Ref)
+	s.m.extents.add(r.Ref, int64(r.BodySize)+messageCost)
+	q.place(t.Seq, added, r.NotBefore, r.Time)
+}
+
+// fitTransfer says whether the message that leaves a queue is there; where it is not, its copy is missing.
+func (s *Salvage) fitTransfer(r *Record) bool {
+	from := s.m.byID[r.Queue]
+	if from != nil && s.made[r.Queue] && r.Name != "" && s.m.byName[r.Name] == nil {
+		s.named(r.Queue, r.Name)
+		s.made[r.Queue] = true // its settings are lost all the same
+	}
+	to := s.queue(r.ToQueue, r.Time)
+	there := s.seen(r.Queue, from, r.Seqs[0])
+	if !s.next(to, r.ToSeq) {
+		return false
+	}
+	if !there {
+		x := s.missing[to.id]
+		x.add(r.ToSeq, r.ToSeq)
+		s.missing[to.id] = x
+	}
+	return there
+}
+
+// Body says that an entry is lost which the snapshot covers: its facts are known, the bodies that stood in it are lost.
+func (s *Salvage) Body(entry uint64) {
+	if n := len(s.gaps); n > 0 && s.gaps[n-1].Last+1 == entry {
+		s.gaps[n-1].Last = entry
+		return
+	}
+	s.gaps = append(s.gaps, Loss{First: entry, Last: entry, Known: true, Time: s.now})
+}
+
+// Finish ends the replay. tail: the last gap was the log's end, and stands for an unknown number of entries. gone says of an entry whether the log had been trimmed of it before the damage came, readable whether it is
+// in the log. It gives the report; Recovered must follow. Without any loss it changes nothing.
+func (s *Salvage) Finish(tail bool, gone func(entry uint64) bool, readable func(entry uint64) bool) *SalvageReport {
+	m := s.m
+	rep := &s.report
+	if n := len(s.gaps); tail && n > 0 {
+		s.gaps[n-1].Tail = true
+	}
+	rep.Losses = s.gaps
+	for _, q := range m.sorted() {
+		l := QueueLoss{ID: q.id, Name: q.name, MadeUp: s.made[q.id], Missing: s.missing[q.id]}
+		s.bodies(q, &l, gone, readable)
+		if n := s.lost - s.known[q.id]; n > 0 || tail {
+			skip := min(n, maxSkip/seqsPerEntry) * seqsPerEntry
+			if tail {
+				skip += tailSeqs
+			}
+			l.Skipped = q.nextSeq
+			q.nextSeq += min(skip, maxSkip)
+		}
+		if l.MadeUp || l.Missing != nil || l.Bodies != nil || l.Skipped != 0 || l.Histories > 0 {
+			rep.Queues = append(rep.Queues, l)
+		}
+	}
+	if s.lost > 0 {
+		m.epoch += s.lost // each lost entry may have opened one, whose receipts must stay void
+		m.nextQueue += min(s.lost, 1<<32) * seqsPerEntry
+	}
+	m.losses = append(m.losses, s.gaps...)
+	return rep
+}
+
+// bodies finds messages whose bodies, or parts of whose histories, are not there any more.
+func (s *Salvage) bodies(q *Queue, l *QueueLoss, gone, readable func(entry uint64) bool) {
+	var settled []uint64
+	var lost ranges
+	q.slots.ascend(0, func(seq uint64, x *slot) bool {
+		if !x.live() || x.state() == slotLost {
+			return true
+		}
+		if x.has(slotNoted) {
+			n := q.notes[seq]
+			had := len(n.refs)
+			n.refs = slices.DeleteFunc(n.refs, func(r Ref) bool {
+				if readable(r.Entry()) {
+					return false
+				}
+				s.m.extents.sub(r, noteCost)
+				return true
+			})
+			if len(n.refs) < had {
+				l.Histories++
+			}
+		}
+		switch e := x.ref().Entry(); {
+		case readable(e):
+		case gone(e):
+			settled = append(settled, seq)
+		default:
+			lost.add(seq, seq)
+		}
+		return true
+	})
+	for _, seq := range settled {
+		q.settle(seq)
+		s.report.Settled++
+	}
+	for _, r := range lost {
+		for seq := r.First; seq <= r.Last; seq++ {
+			x := q.slots.edit(seq)
+			s.m.extents.sub(x.ref(), int64(x.size)+messageCost)
+			delete(q.due, seq)
+			x.to(slotLost)
+		}
+	}
+	l.Bodies = lost
+}
+
+// Whole says that nothing was lost.
+func (r *SalvageReport) Whole() bool {
+	return len(r.Losses) == 0 && len(r.Queues) == 0 && r.Unknown+r.Contradictions+r.Settled+len(r.Removed) == 0
+}
+
+// Lines gives the report as sentences.
+func (r *SalvageReport) Lines() (lines []string) {
+	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	facts := false
+	for _, x := range r.Losses {
+		if x.Known {
+			say("damaged: entries %d to %d; a snapshot has their facts, so only bodies that stood in them can be lost", x.First, x.Last)
+			continue
+		}
+		facts = true
+		switch {
+		case x.Tail:
+			say("lost: entries from %d to the end of the log; nothing says how many", x.First)
+		case x.First == x.Last:
+			say("lost: entry %d", x.First)
+		default:
+			say("lost: entries %d to %d", x.First, x.Last)
+		}
+	}
+	for _, q := range r.Queues {
+		name := shown(q.Name)
+		if q.MadeUp {
+			say("queue number %d: its name and settings are lost; it is called %s and paused, move its messages with queue redrive --to", q.ID, name)
+		}
+		if len(q.Missing) > 0 {
+			say("queue %s: messages %s are missing, unless they were settled in a lost entry", name, runs(q.Missing))
+		}
+		if len(q.Bodies) > 0 {
+			say("queue %s: the bodies of messages %s are lost; they are kept as damaged (queue peek --state damaged), and go with queue purge --damaged", name, runs(q.Bodies))
+		}
+		if q.Skipped > 0 {
+			say("queue %s: messages from %d on may be missing; these numbers are not given again", name, q.Skipped)
+		}
+		if q.Histories > 0 {
+			say("queue %s: %d messages lost a part of their dead-letter history", name, q.Histories)
+		}
+	}
+	if len(r.Removed) > 0 {
+		say("queues removed, because one of the same name was made later: %s", strings.Join(r.Removed, ", "))
+	}
+	if r.Settled > 0 {
+		say("%d messages of the older snapshot had been settled: the log was trimmed of them", r.Settled)
+	}
+	if r.Unknown > 0 {
+		say("%d facts about messages that were never seen were left out", r.Unknown)
+	}
+	if r.Contradictions > 0 {
+		say("%d facts that contradict the others were left out", r.Contradictions)
+	}
+	if facts {
+		say("what else stood in the lost entries is lost, too: messages that were acked in them are delivered again, and dedup ids and settings stored in them are forgotten")
+	}
+	return lines
+}
+
+// runs writes ranges for people.
+func runs(list []Range) string {
+	var b strings.Builder
+	for i, r := range list {
+		if i == 20 {
+			fmt.Fprintf(&b, " and %d more runs", len(list)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		if r.First == r.Last {
+			fmt.Fprintf(&b, "%d", r.First)
+		} else {
+			fmt.Fprintf(&b, "%d to %d", r.First, r.Last)
+		}
+	}
+	return b.String()
+}
+
+// At gives the time of the repair.
+func (l *Loss) At() time.Time { return time.Unix(0, l.Time).UTC() }

@@ -1,0 +1,23 @@
+package fuzzing
+
+import "testing"
+
+// failure notes what a test would fail with.
+type failure struct {
+	testing.TB
+	failed bool
+}
+
+func (f *failure) Helper()               {}
+func (f *failure) Errorf(string, ...any) { f.failed = true }
+
+var sink []byte
+
+func TestBounded(t *testing.T) {
+	var good, bad failure
+	Bounded(&good, 100, 100, func() { sink = make([]byte, 1000) })
+	Bounded(&bad, 100, 100, func() { sink = make([]byte, 64<<20) })
+	if good.failed || !bad.failed {
+		t.Errorf("1,000 bytes fail %v, 64 MiB fail %v", good.failed, bad.failed)
+	}
+}
