@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 GO    ?= go
 
-.PHONY: help test deps build lint race cross bench bench-amqp chaos-main conformance sim sim-release faults soak fuzz clean
+.PHONY: help test deps build lint race cross bench bench-amqp chaos-main conformance sim sim-release faults soak memory fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -52,6 +52,10 @@ faults: ## a campaign of faults against a real server (Linux, best as root); FAU
 soak: ## hold 70 % of the capacity for 30 minutes with churn and a kill -9 every 30 s (Linux); SOAK_FLAGS='-for 10m'
 	@mkdir -p bench/results
 	$(GO) run ./test/soak -out bench/results $(SOAK_FLAGS)
+
+memory: ## show that memory is bounded with clients that misbehave (Linux, best as root); SOAK_FLAGS='-only idle'
+	@mkdir -p bench/results
+	$(GO) run ./test/soak -memory -out bench/results $(SOAK_FLAGS)
 
 fuzz: ## fuzz every target for FUZZTIME each (default 20s)
 	@scripts/fuzz.sh

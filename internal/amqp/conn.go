@@ -41,6 +41,11 @@ type conn struct {
 	end   int
 	quiet int // reads in a row that needed little of buf
 
+	large atomic.Bool   // buf is larger than an idle connection's
+	reads atomic.Uint32 // number of reads that brought something, for the janitor
+	calm  uint32        // the janitor's: what reads was when it looked last
+	asked bool          // the janitor's: the reader was asked to shrink buf, and nothing came since
+
 	silence time.Time // the deadline of the socket's reads; zero when another may have been set
 
 	arena   []byte // a copy of buf from arenaAt on, for the bodies of this read
@@ -345,6 +350,9 @@ const (
 // then and does not grow, however much a stranger sends.
 func (c *conn) fill() error {
 	c.arena = nil
+	if large := len(c.buf) > smallBuffer; large != c.large.Load() {
+		c.large.Store(large)
+	}
 	if c.pos > 0 {
 		c.end = copy(c.buf, c.buf[c.pos:c.end])
 		c.pos = 0
@@ -376,12 +384,39 @@ func (c *conn) fill() error {
 		c.quiet++
 	}
 	if n > 0 {
+		c.reads.Add(1)
 		return nil
 	}
 	if err == nil {
 		err = io.ErrNoProgress
 	}
 	return err
+}
+
+// shrink gives a connection that has gone quiet the buffer of an idle one. The reader runs it.
+func (c *conn) shrink() error {
+	if held := c.buf[c.pos:c.end]; len(c.buf) > smallBuffer && len(held) <= smallBuffer/2 {
+		small := make([]byte, smallBuffer)
+		c.end, c.pos = copy(small, held), 0
+		c.buf, c.quiet = small, 0
+	}
+	return nil
+}
+
+// watchIdle has the reader shrink its buffer when nothing was read since the last look: once, because each time the peer is given anew
+// the time that it may be silent. The janitor calls it.
+func (c *conn) watchIdle() {
+	if !c.large.Load() {
+		return
+	}
+	n := c.reads.Load()
+	switch {
+	case n != c.calm:
+		c.calm, c.asked = n, false
+	case !c.asked:
+		c.asked = true
+		c.interrupt(c.shrink)
+	}
 }
 
 // maxOut is how many bytes of replies may wait for a client that does not read them before its requests wait too.

@@ -39,6 +39,7 @@ func (s *Server) janitor() {
 			}
 			for _, c := range s.connections() {
 				c.checkAcks(now)
+				c.watchIdle()
 			}
 			gone.look(s, now)
 		}

@@ -1,6 +1,7 @@
 package amqp
 
 import (
+	"sync"
 	"time"
 
 	"github.com/surgetank/surgetank"
@@ -12,6 +13,7 @@ const (
 	deliverMax   = 512       // messages fetched from one consumer at a time
 	deliverBytes = 128 << 10 // and about as many bytes of bodies
 	keepBuffer   = 128 << 10 // larger buffers are not kept
+	idleBuffer   = 2 << 10   // nor are larger ones by a writer that has nothing to do
 )
 
 // send adds a method frame to what is to be written. Any goroutine may call it.
@@ -26,6 +28,45 @@ func (c *conn) wakeWriter() {
 	select {
 	case c.wake <- struct{}{}:
 	default:
+	}
+}
+
+// scratch is the large memory of a writer at work. Writers borrow it, because most connections are idle at any moment, and what each of
+// them needed in its last burst would be most of what they hold.
+type scratch struct {
+	buf, spare []byte
+	got        []surgetank.Delivery
+}
+
+var scratches sync.Pool
+
+// borrow takes the memory that another writer has given back, if this one has none.
+func (w *writer) borrow() {
+	if w.buf == nil {
+		if s, ok := scratches.Get().(*scratch); ok {
+			w.buf, w.got = s.buf, s.got
+			if w.spare == nil {
+				w.spare = s.spare
+			}
+		}
+	}
+}
+
+// rest gives back what is large. Nothing is in it.
+func (w *writer) rest() {
+	if cap(w.buf) <= idleBuffer && cap(w.spare) <= idleBuffer && cap(w.got) == 0 {
+		return
+	}
+	s := &scratch{w.buf, w.spare, w.got}
+	if cap(s.buf) > keepBuffer {
+		s.buf = nil
+	}
+	if cap(s.spare) > keepBuffer {
+		s.spare = nil
+	}
+	w.buf, w.spare, w.got = nil, nil, nil
+	if s.buf != nil {
+		scratches.Put(s)
 	}
 }
 
@@ -55,11 +96,11 @@ func (c *conn) writeLoop() {
 	for {
 		select {
 		case <-c.wake:
+			w.borrow()
 		case <-tick:
 			if !w.written {
 				w.buf = wire.AppendHeartbeat(w.buf)
 				w.write()
-				w.buf, w.spare, w.got = nil, nil, nil // idle for half an interval: what was needed in a burst is not kept
 			}
 			w.written = false
 		}
@@ -75,16 +116,14 @@ func (c *conn) writeLoop() {
 		}
 		c.mu.Lock()
 		done := c.finished && len(c.out) == 0
+		if len(c.out) == 0 && cap(c.out) > idleBuffer {
+			c.out = nil
+		}
 		c.mu.Unlock()
 		if done {
 			return
 		}
-		if cap(w.buf) > keepBuffer {
-			w.buf = nil
-		}
-		if cap(w.spare) > keepBuffer {
-			w.spare = nil
-		}
+		w.rest()
 	}
 }
 

@@ -264,7 +264,7 @@ func (d *load) consumeRound(ctx context.Context, rng *rand.Rand, k *link, queue 
 			if !good {
 				continue
 			}
-			if d.l.delivered(h, after, false) {
+			if d.l.delivered(h, after, false) && queue == plain {
 				d.reached(h)
 			}
 			one := []hold{h}

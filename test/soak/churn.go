@@ -134,7 +134,6 @@ func (v *visit) takeAll(ctx context.Context, n int) error {
 			}
 			got[i].h = h
 			if d.l.delivered(h, call, false) {
-				d.reached(h)
 				n--
 			}
 		}
@@ -168,9 +167,7 @@ func (v *visit) consumeAll(ctx context.Context, n int) error {
 			if !good {
 				return errSkipped
 			}
-			if d.l.delivered(h, call, false) {
-				d.reached(h)
-			}
+			d.l.delivered(h, call, false)
 			hs = append(hs, h)
 			if n == 1 {
 				d.l.settling(hs)

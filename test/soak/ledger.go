@@ -408,11 +408,3 @@ func (l *ledger) words() []string {
 	defer l.mu.Unlock()
 	return append([]string(nil), l.findings...)
 }
-
-// delayed tells whether a message was to come later than at once.
-func (l *ledger) delayed(h hold) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	it := l.item(h)
-	return it == nil || it.notBefore > 0
-}

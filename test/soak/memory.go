@@ -90,6 +90,9 @@ func (w *memoryRow) verdict() string {
 // collections, and what is left half used of the pages that were.
 const comesBack = 96 * mib
 
+// perReturned is what a message of the backlog may cost more when it has been out and came back: its attempts, and its place in the order.
+const perReturned = 64
+
 // errSkip says that a case cannot be made on this machine.
 type errSkip struct{ why string }
 
@@ -191,6 +194,9 @@ func (o memoryOptions) perform(ctx context.Context, k memoryCase, home string) (
 	}
 	if err != nil {
 		return w, firstError(context.Cause(ctx), err)
+	}
+	if k.backlog {
+		w.Back += int64(o.messages) * perReturned
 	}
 	for until := time.Now().Add(150 * time.Second); ; { // an idle Go process collects every two minutes
 		if w.After = c.rss(); w.After <= w.Back || time.Now().After(until) {
