@@ -164,7 +164,7 @@ func (m *machine) order(ctx context.Context, what string, form url.Values) error
 
 // end drains, stops the server in order and lets the machine switch itself off.
 func (m *machine) end(ctx context.Context) error {
-	drained, err := m.r.load.finish(ctx, 60*time.Second)
+	drained, err := m.r.load.finish(ctx, 4*time.Minute)
 	m.r.drained = drained
 	m.r.load = nil
 	if err != nil {
