@@ -153,7 +153,7 @@ func (r *recovered) read() {
 		}
 		r.found[i.Name] = slices.DeleteFunc(ds, func(d surgetank.Delivery) bool {
 			if d.Damage != "" && r.damaged == nil {
-				r.damaged = surgetank.Errorf(surgetank.CodeCorrupt, "reading message %v of queue %s: %s", d.ID, i.Name, d.Damage)
+				r.damaged = fmt.Errorf("reading message %v of queue %s: %s: %w", d.ID, i.Name, d.Damage, commitlog.ErrCorrupt)
 			}
 			return d.Damage != ""
 		})

@@ -118,9 +118,9 @@ func (c *Counters) Add(o *Counters) {
 
 func (c *Counters) one(p Point) { c.N[p]++ }
 
-// Missing names the points that were never reached.
+// Missing names the points that were never reached. That the model was never lost is no loss.
 func (c *Counters) Missing() (names []string) {
-	for p := range points {
+	for p := range ModelLost {
 		if c.N[p] == 0 {
 			names = append(names, p.String())
 		}
