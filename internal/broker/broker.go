@@ -447,3 +447,8 @@ func (b *Broker) do(ctx context.Context, cmd queue.Command, weight int64) error 
 func (b *Broker) Send(cmd queue.Command, release func(error)) error {
 	return b.mailbox.put(context.Background(), &op{cmd: cmd, release: release}, false)
 }
+
+// SendQuiet is Send for a command whose outcome may be held back as if nobody waited for it.
+func (b *Broker) SendQuiet(cmd queue.Command, release func(error)) error {
+	return b.mailbox.put(context.Background(), &op{cmd: cmd, release: release, quiet: true}, false)
+}

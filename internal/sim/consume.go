@@ -119,12 +119,17 @@ func (w *world) settle(d delivery, s surgetank.Settlement) {
 	w.ledger.settling(d.copy, &s)
 	w.tracef("settle %v (%s) op %d delay %v uncounted %v", d.receipt, d.copy.m.body, s.Op, s.Delay, s.Uncounted)
 	life := w.life
-	err := w.b.SettleAsync(background, []surgetank.Settlement{s}, func(rs []surgetank.SettleResult, err error) {
+	c := &queue.Settle{Items: []surgetank.Settlement{s}, Results: make([]error, 1)}
+	send := w.b.Send
+	if w.o.Hold > 0 {
+		send = w.b.SendQuiet
+	}
+	err := send(c, func(err error) {
 		if !w.ok(life) {
 			return
 		}
 		if err == nil {
-			err = rs[0]
+			err = c.Results[0]
 		}
 		if err == nil && s.Op == surgetank.Ack {
 			w.count.one(Acked)

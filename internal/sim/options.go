@@ -27,7 +27,8 @@ type Options struct {
 	TTLs, Rules, Pools, Exclusive, Schedules, Receives bool // messages with TTLs, group_by, and so on
 
 	Crashes, Kills, Faults, Full, Jumps, Flips bool
-	SlowLog                                    int // of 100 actions, after how many the log is not pumped
+	Hold                                       time.Duration // for how long entries that nobody waits for are held; acks are such
+	SlowLog                                    int           // of 100 actions, after how many the log is not pumped
 	SnapshotBytes                              int64
 	SnapshotPiece                              int
 	TurnBytes                                  int
@@ -76,6 +77,9 @@ func Draw(seed uint64) Options {
 		TTLs: yes(20), Rules: yes(25), Pools: yes(25), Exclusive: yes(20), Schedules: yes(10), Receives: yes(40), Flips: yes(25),
 		Probe: []int{0, 5, 5, 15, 15, 15, 40, 100}[rng.IntN(8)]}
 	o.Model = o.TurnBytes == 0 && yes(85)
+	if yes(40) {
+		o.Hold = []time.Duration{time.Millisecond, time.Second, time.Minute}[rng.IntN(3)]
+	}
 	if yes(50) {
 		o.Dedup = time.Duration(1+rng.IntN(20)) * time.Second
 	}

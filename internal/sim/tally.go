@@ -18,7 +18,11 @@ type watchedLog struct {
 func (l watchedLog) Append(data []byte, done func(commitlog.Offset, error)) {
 	w := l.w
 	w.count.one(Entries)
-	number, life := w.beside.newest, w.life
+	h, _, err := queue.ParseHeader(data)
+	if err != nil {
+		w.ledger.violation("sound entries", "the broker logs an entry whose header cannot be read: %v", err)
+	}
+	number, life := h.Number, w.life
 	l.Log.Append(data, func(at commitlog.Offset, err error) {
 		if err == nil && w.ok(life) {
 			w.logged = max(w.logged, number)

@@ -152,7 +152,7 @@ func (w *world) tryOpen() (*broker.Broker, error) {
 		},
 		Snapshots: watchedSnapshots{snaps, w}, Clock: w.clock, Seed: w.o.Seed, Manual: true, Drive: w.drive, Watch: w.beside.turn,
 		Limits:        queue.Limits{TurnBytes: w.o.TurnBytes, ExtentBytes: w.o.ExtentBytes},
-		SnapshotBytes: w.o.SnapshotBytes, SnapshotPiece: w.o.SnapshotPiece,
+		SnapshotBytes: w.o.SnapshotBytes, SnapshotPiece: w.o.SnapshotPiece, Hold: w.o.Hold,
 	})
 }
 
