@@ -23,8 +23,8 @@ func guestParts() string {
 		return dir
 	}
 	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = "/root/.cache"
+	if err != nil { // no home directory: then nothing was unpacked there, and the rows say what they need
+		cache = os.TempDir()
 	}
 	return filepath.Join(cache, "surgetank-faults", "kernel")
 }
