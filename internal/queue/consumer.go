@@ -44,7 +44,9 @@ func (c *consumer) active() bool {
 	return false
 }
 
-// offer puts a consumer in line for the next message, if it can take one.
+// offer puts a consumer in line for the next message, if it can take one. One that cannot any more leaves when the line is looked
+// at and there is something to be had. So whatever takes a consumer's appetite marks its queue: otherwise it would hang on who
+// looked in between whether it keeps its place.
 func (q *Queue) offer(c *consumer) {
 	if c.queued || !c.hungry() || !c.active() {
 		return
@@ -100,10 +102,11 @@ func (q *Queue) consumerVerdict() verdict {
 	return noCredit
 }
 
-// credited gives a consumer credit and puts it in line.
+// credited gives a consumer credit and puts it in line, or takes credit back.
 func (c *consumer) credited(n int) {
 	c.credit = max(0, c.credit+n)
 	c.q.offer(c)
+	c.q.mark() // see offer: who has no credit left gives up its place now
 }
 
 // attach makes a consumer of a queue.
@@ -174,6 +177,9 @@ func (m *Machine) poolLimit(id uint64, limit int) {
 	if p := m.pools[id]; p != nil {
 		p.limit = limit
 		p.refill()
+		for _, c := range p.members {
+			c.q.mark()
+		}
 	}
 }
 

@@ -49,15 +49,22 @@ func (m *Machine) begin(now int64, entry uint64, out *Output) {
 	}
 }
 
+// finish hands out, and brings queues back under their limits, until there is nothing left to do or the turn is full: what one
+// queue gives up is offered to the consumers of the queue that gets it in the same turn, whichever of the two comes first.
 func (m *Machine) finish() {
-	dirty := m.dirty
-	m.dirty = nil
 	var again []*Queue
-	for _, q := range dirty {
-		done := q.gone || q.dispatch()
-		q.marked = false // what enforce gives up may let others go: then it marks the queue for another turn
-		if !q.gone && (!done || !q.enforce()) {
-			again = append(again, q)
+	for len(m.dirty) > 0 {
+		dirty := m.dirty
+		m.dirty = nil
+		for _, q := range dirty {
+			done := q.gone || q.dispatch()
+			q.marked = false // what enforce gives up may let others go: then it marks the queue once more
+			if !q.gone && (!done || !q.enforce()) {
+				again = append(again, q)
+			}
+		}
+		if m.turnFull() {
+			break
 		}
 	}
 	for _, q := range again {

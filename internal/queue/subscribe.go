@@ -116,6 +116,7 @@ type Stop struct{ Consumer uint64 }
 func (c *Stop) run(m *Machine) bool {
 	if cons := m.consumers[c.Consumer]; cons != nil {
 		cons.stopped = true
+		cons.q.mark()
 	}
 	return true
 }
