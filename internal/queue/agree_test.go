@@ -143,7 +143,7 @@ func (a *agree) compareState() {
 	}
 	var got []surgetank.QueueInfo
 	for _, i := range a.m.Infos() {
-		got = append(got, surgetank.QueueInfo{Name: i.Name, Ready: i.Ready, Blocked: i.Blocked, Delayed: i.Delayed, Leased: i.Leased, Bytes: i.Bytes,
+		got = append(got, surgetank.QueueInfo{Name: i.Name, Ready: i.Ready, Blocked: i.Blocked, Delayed: i.Delayed, Leased: i.Leased, Damaged: i.Damaged, Bytes: i.Bytes,
 			Floor: i.Floor, Groups: i.Groups, Consumers: i.Consumers})
 	}
 	slices.SortFunc(got, func(x, y surgetank.QueueInfo) int { return strings.Compare(x.Name, y.Name) })
@@ -162,7 +162,7 @@ func (a *agree) compareState() {
 }
 
 func (a *agree) any() {
-	switch a.n(22) {
+	switch a.n(24) {
 	case 0, 1, 2, 3, 4:
 		a.publish()
 	case 5, 6, 7:
@@ -184,6 +184,10 @@ func (a *agree) any() {
 	case 20:
 		a.crash()
 	case 21:
+		a.damage()
+	case 22:
+		a.drop()
+	case 23:
 		moved := a.relocate(uint64(a.n(len(a.log)+1)), uint64(a.n(len(a.log)+2)), func() bool { return !a.yes(3) })
 		a.did = append(a.did, fmt.Sprintf("relocated %d", moved))
 		a.model.Turn(a.now, nil)
@@ -432,6 +436,42 @@ func (a *agree) admin() {
 	}
 	if surgetank.CodeOf(err) != code || n != want {
 		a.rt.Fatalf("%s: machine %v %d, model %v %d, after:\n%s", name, err, n, code, want, strings.Join(a.did, "\n"))
+	}
+}
+
+// damage finds a message unreadable: one that was handed out, or any of a queue.
+func (a *agree) damage() {
+	c := &Quarantine{What: "its bytes are wrong"}
+	name, lease := "", model.Lease{}
+	if n := len(a.receipts); n > 0 && a.yes(2) {
+		r := a.receipts[n-1-a.n(n)]
+		c.ID, c.Lease, lease = r.ID, r.Receipt.Lease, r.Lease
+		if a.yes(2) {
+			c.Retry = 3 * time.Second // the disk gave an error; wrong bytes are not read again
+		}
+	} else if q := a.m.byName[a.queue()]; q != nil {
+		c.ID = surgetank.MessageID{Queue: q.id, Seq: q.Floor() + uint64(a.n(5))}
+	}
+	if q := a.m.byID[c.ID.Queue]; q != nil {
+		name = q.name
+	}
+	done := false
+	a.both(fmt.Sprintf("unreadable %s %+v", name, c), c, func() { done = a.model.Quarantine(name, c.ID.Seq, lease, c.Retry) })
+	if c.Done != done {
+		a.rt.Fatalf("unreadable: machine %v, model %v, after:\n%s", c.Done, done, strings.Join(a.did, "\n"))
+	}
+}
+
+func (a *agree) drop() {
+	name := a.queue()
+	c, want := &DropDamaged{Name: name}, int64(0)
+	a.both("drop "+name, c, func() {
+		if q := a.model.Queues[name]; q != nil {
+			want = a.model.DropDamaged(q)
+		}
+	})
+	if c.Dropped != want {
+		a.rt.Fatalf("drop of %s: machine %d, model %d, after:\n%s", name, c.Dropped, want, strings.Join(a.did, "\n"))
 	}
 }
 

@@ -24,13 +24,14 @@ type beside struct {
 	now       int64
 	consumers map[uint64]*model.Consumer
 	leases    map[uint64]model.Lease // by number in this epoch
+	queues    map[uint64]string      // names by id, as they were compared last
 	outs      []model.Out
 	ended     []uint64
 	back      map[*queue.Detach][]surgetank.Receipt // what a Detach gives back; it forgets it
 }
 
 func newBeside(w *world) *beside {
-	s := &beside{w: w, states: map[uint64]*model.Model{}, back: map[*queue.Detach][]surgetank.Receipt{}}
+	s := &beside{w: w, states: map[uint64]*model.Model{}, queues: map[uint64]string{}, back: map[*queue.Detach][]surgetank.Receipt{}}
 	if w.o.Model {
 		s.states[0] = model.New()
 	}
@@ -61,11 +62,6 @@ func (s *beside) turn(t broker.Turn) {
 		w.count.one(ModelLost)
 		return
 	}
-	if slices.ContainsFunc(t.Commands, quarantines) {
-		s.m, s.lost = nil, true // the model reads no bodies, so it does not know of messages that cannot be read
-		w.count.one(ModelLostUnreadable)
-		return
-	}
 	m := s.m
 	m.Full = t.Machine.Full()
 	m.Turn(t.Now, func() {
@@ -89,12 +85,6 @@ func (s *beside) turn(t broker.Turn) {
 			s.states[t.Number] = m.Durable()
 		}
 	}
-}
-
-// quarantines says that a command took a message out of its line because it could not be read.
-func quarantines(c queue.Command) bool {
-	q, ok := c.(*queue.Quarantine)
-	return ok && q.Done
 }
 
 // opened begins with what was recovered, everything up to an entry.
@@ -152,7 +142,12 @@ func (s *beside) compare(machine *queue.Machine) {
 	}
 	s.outs, s.ended, m.Outs, m.Ended = s.outs[:0], s.ended[:0], m.Outs[:0], m.Ended[:0]
 	s.w.ledger.checks += 2
-	if why := differs(machine.Infos(), m); why != "" {
+	infos := machine.Infos()
+	clear(s.queues)
+	for i := range infos {
+		s.queues[infos[i].ID] = infos[i].Name
+	}
+	if why := differs(infos, m); why != "" {
 		s.w.ledger.violation("agrees with the model", "%s", why)
 	}
 }
@@ -173,7 +168,7 @@ func differs(infos []surgetank.QueueInfo, m *model.Model) string {
 			return fmt.Sprintf("queue %s is unknown to the model", got.Name)
 		}
 		want := q.Info()
-		if got.Ready != want.Ready || got.Blocked != want.Blocked || got.Delayed != want.Delayed || got.Leased != want.Leased || got.Bytes != want.Bytes ||
+		if got.Ready != want.Ready || got.Blocked != want.Blocked || got.Delayed != want.Delayed || got.Leased != want.Leased || got.Damaged != want.Damaged || got.Bytes != want.Bytes ||
 			got.Floor != want.Floor || got.Groups != want.Groups || got.Consumers != want.Consumers || got.Config != q.Config {
 			return fmt.Sprintf("queue %s:\nmachine %+v\nmodel   %+v %+v", got.Name, *got, want, q.Config)
 		}

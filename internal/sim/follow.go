@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"maps"
+
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/queue"
 	"github.com/surgetank/surgetank/internal/queue/model"
@@ -45,6 +47,11 @@ func (s *beside) do(cmd queue.Command) {
 		}
 	case *queue.PoolLimit:
 		m.PoolLimit(c.Pool, c.Limit)
+	case *queue.Quarantine:
+		done := !c.NoAck && m.Quarantine(s.queues[c.ID.Queue], c.ID.Seq, s.leases[c.Lease], c.Retry)
+		if s.answer(c, nil, "", c.Done, done); done {
+			s.w.count.one(Unreadable)
+		}
 	default:
 		s.manage(cmd)
 	}
@@ -90,10 +97,11 @@ func (s *beside) manage(cmd queue.Command) {
 		var n int64
 		if q != nil {
 			i := q.Info()
-			if c.Opts.IfUnused && i.Consumers > 0 || c.Opts.IfEmpty && i.Ready+i.Blocked+i.Delayed > 0 {
+			if c.Opts.IfUnused && i.Consumers > 0 || c.Opts.IfEmpty && i.Ready+i.Blocked+i.Delayed+i.Damaged > 0 {
 				code = surgetank.CodeExists
 			} else {
 				n = m.Delete(q)
+				maps.DeleteFunc(s.queues, func(_ uint64, name string) bool { return name == c.Name })
 			}
 		}
 		s.answer(c, c.Err, code, c.Removed, n)

@@ -82,8 +82,8 @@ const (
 	Metas
 	Peeks
 	Drained
+	Unreadable
 	ModelLost
-	ModelLostUnreadable
 	points
 )
 
@@ -96,7 +96,7 @@ var pointNames = [points]string{
 	"dead-lettered", "dead-lettered again", "dropped by overflow", "leases that ended", "nacks", "rejects", "leases extended", "void receipts refused",
 	"redeliveries", "later attempts", "delayed messages", "hand-outs by priority", "groups by a rule", "runs of a group", "pooled consumers", "exclusive consumers refused",
 	"single active consumers", "waiting receives", "immediate receives", "hand-outs without acks", "messages for several queues", "transactions",
-	"transactions refused", "redriven", "purges", "queues deleted", "pauses", "settings changed", "metadata read", "peeks", "runs drained", "models lost in the middle of an entry", "models lost at an unreadable message",
+	"transactions refused", "redriven", "purges", "queues deleted", "pauses", "settings changed", "metadata read", "peeks", "runs drained", "messages that could not be read", "models lost in the middle of an entry",
 }
 
 // String says what the point is.

@@ -236,7 +236,7 @@ func (m *Model) Purge(q *Queue) (n int64) {
 
 // Delete removes a queue and gives the number of messages that were not leased.
 func (m *Model) Delete(q *Queue) (n int64) {
-	n = int64(len(q.msgs) - q.count(surgetank.StateLeased, ""))
+	n = int64(len(q.msgs) - q.count(surgetank.StateLeased, "")) // with what is damaged
 	for len(q.consumers) > 0 {
 		m.end(q.consumers[0])
 	}
@@ -247,7 +247,7 @@ func (m *Model) Delete(q *Queue) (n int64) {
 // Redrive moves messages to another queue.
 func (m *Model) Redrive(q *Queue, o surgetank.RedriveOptions) (r surgetank.RedriveResult) {
 	for _, x := range slices.Clone(q.msgs) {
-		if x.state == surgetank.StateLeased || o.Reason != "" && x.reason != o.Reason || o.Queue != "" && x.from != o.Queue {
+		if !x.inLine() || o.Reason != "" && x.reason != o.Reason || o.Queue != "" && x.from != o.Queue {
 			continue
 		}
 		if o.Max > 0 && r.Matched >= o.Max {
@@ -287,7 +287,7 @@ func (m *Model) Crash() {
 		q.consumers, q.line, q.tat, q.turn, q.fresh = nil, nil, 0, 0, q.next
 		q.groups = map[string]*flow{plainLine: {}}
 		for _, x := range q.msgs {
-			x.consumer, x.deadline, x.lapsed = nil, 0, false
+			x.consumer, x.deadline, x.lapsed, x.suspect, x.retry = nil, 0, false, false, 0
 			q.group(x.key())
 			q.place(x, x.notBefore)
 		}
@@ -297,7 +297,7 @@ func (m *Model) Crash() {
 // Info is what QueueInfo must say.
 func (q *Queue) Info() surgetank.QueueInfo {
 	i := surgetank.QueueInfo{Name: q.Name, Floor: q.next, Delayed: int64(q.count(surgetank.StateDelayed, "")),
-		Leased: int64(q.count(surgetank.StateLeased, "")), Consumers: int64(len(q.consumers))}
+		Leased: int64(q.count(surgetank.StateLeased, "")), Damaged: int64(q.count(surgetank.StateDamaged, "")), Consumers: int64(len(q.consumers))}
 	for n, x := range q.msgs {
 		if n == 0 {
 			i.Floor = x.seq
@@ -313,7 +313,7 @@ func (q *Queue) Info() surgetank.QueueInfo {
 		if q.groupMayGo(key) {
 			open = waiting
 			if g := q.Config.Group.MaxInFlight; g > 0 && key[0] != 0 {
-				open = min(open, int64(q.groupLimit(key)-q.count(surgetank.StateLeased, key)))
+				open = min(open, int64(q.groupLimit(key)-q.inFlight(key)))
 			}
 		}
 		i.Ready += open

@@ -72,7 +72,9 @@ type Message struct {
 	deaths       int
 	deadline     int64
 	consumer     *Consumer
-	lapsed       bool   // it expired while it was leased
+	lapsed       bool   // it expired while it was leased or held
+	suspect      bool   // it cannot be read and stands in line
+	retry        int64  // when one that is held as damaged is tried again; 0: never
 	lease        uint64 // counts the hand-outs of the model
 }
 
@@ -157,16 +159,23 @@ func (m *Model) unlist(c *Consumer) {
 	m.forgetPool(c.opts.Pool)
 }
 
-// due ends leases, then delays, then TTLs, each in the order of their times.
+// due ends leases and holds of damaged messages, then delays, then TTLs, each in the order of their times.
 func (q *Queue) due() {
 	now := q.m.Now
 	for _, x := range q.at(func(x *Message) int64 {
-		if x.state == surgetank.StateLeased {
+		switch x.state {
+		case surgetank.StateLeased:
 			return x.deadline
+		case surgetank.StateDamaged:
+			return x.retry
 		}
 		return 0
 	}) {
-		q.giveUp(x, -1, true)
+		if x.state == surgetank.StateDamaged {
+			q.retry(x)
+		} else {
+			q.giveUp(x, -1, true)
+		}
 	}
 	for _, x := range q.at(func(x *Message) int64 {
 		if x.state == surgetank.StateDelayed {
@@ -177,7 +186,7 @@ func (q *Queue) due() {
 		q.place(x, 0)
 	}
 	for _, x := range q.at(func(x *Message) int64 { return x.expires }) {
-		if x.lapsed = true; x.state != surgetank.StateLeased {
+		if x.lapsed = true; x.inLine() {
 			q.expire(x)
 		}
 	}
@@ -237,19 +246,25 @@ func (q *Queue) count(state surgetank.State, key string) (n int) {
 	return n
 }
 
-// bytes gives the bodies of what is not leased.
-func (q *Queue) bytes() (n int64) {
-	for _, x := range q.msgs {
-		if x.state != surgetank.StateLeased {
-			n += x.size
-		}
-	}
-	return n
+// inLine says that a message waits, now or for its time: it is neither leased nor held as damaged.
+func (x *Message) inLine() bool {
+	return x.state == surgetank.StateReady || x.state == surgetank.StateDelayed
+}
+
+// inFlight counts what takes up a group's max_in_flight.
+func (q *Queue) inFlight(key string) int {
+	return q.count(surgetank.StateLeased, key) + q.count(surgetank.StateDamaged, key)
 }
 
 func (q *Queue) over(messages int, bytes int64) bool {
-	waiting := len(q.msgs) - q.count(surgetank.StateLeased, "")
-	return q.Config.MaxMessages > 0 && int64(waiting+messages) > q.Config.MaxMessages || q.Config.MaxBytes > 0 && q.bytes()+bytes > q.Config.MaxBytes
+	waiting := 0
+	for _, x := range q.msgs {
+		if x.inLine() {
+			waiting++
+			bytes += x.size
+		}
+	}
+	return q.Config.MaxMessages > 0 && int64(waiting+messages) > q.Config.MaxMessages || q.Config.MaxBytes > 0 && bytes > q.Config.MaxBytes
 }
 
 // place puts a message in line, or aside until its time.
@@ -271,7 +286,7 @@ func (q *Queue) add(x *Message, notBefore int64) {
 
 func (q *Queue) remove(x *Message) {
 	q.msgs = slices.DeleteFunc(q.msgs, func(o *Message) bool { return o == x })
-	if g := q.groups[x.key()]; g != nil && g.tat <= q.m.Now && q.count(surgetank.StateReady, x.key())+q.count(surgetank.StateDelayed, x.key())+q.count(surgetank.StateLeased, x.key()) == 0 && x.key() != plainLine {
+	if g := q.groups[x.key()]; g != nil && g.tat <= q.m.Now && x.key() != plainLine && !slices.ContainsFunc(q.msgs, func(o *Message) bool { return o.key() == x.key() }) {
 		delete(q.groups, x.key())
 	}
 	q.m.mark(q)
@@ -316,7 +331,7 @@ func (q *Queue) groupMayGo(key string) bool {
 		return false
 	case x.group == "":
 		return true
-	case g.MaxInFlight > 0 && q.count(surgetank.StateLeased, key) >= q.groupLimit(key):
+	case g.MaxInFlight > 0 && q.inFlight(key) >= q.groupLimit(key):
 		return false
 	}
 	return x.notBefore <= q.m.Now && !(g.Rate > 0 && due(q.group(key).tat, g.Rate, 1) > q.m.Now)
@@ -326,7 +341,7 @@ func (q *Queue) groupMayGo(key string) bool {
 func (q *Queue) groupLimit(key string) int {
 	limit := q.Config.Group.MaxInFlight
 	if len(q.consumers) == 1 {
-		if c := q.consumers[0]; q.count(surgetank.StateLeased, key) == 0 || q.group(key).holder == c.id {
+		if c := q.consumers[0]; q.inFlight(key) == 0 || q.group(key).holder == c.id {
 			limit = max(limit, c.opts.GroupRun)
 		}
 	}
@@ -435,6 +450,10 @@ func (q *Queue) dispatch() {
 		if c == nil || !q.mayGo() {
 			return
 		}
+		if x := q.front(key); x.suspect {
+			q.hold(x, 0)
+			continue
+		}
 		q.handOut(c, q.front(key))
 		q.line = slices.DeleteFunc(q.line, func(o *Consumer) bool { return o == c })
 		if c.hungry() {
@@ -452,7 +471,7 @@ func (q *Queue) handOut(c *Consumer, x *Message) {
 	g := q.group(x.key())
 	q.turn += 2
 	g.served = q.turn + 1
-	if q.count(surgetank.StateLeased, x.key()) == 0 {
+	if q.inFlight(x.key()) == 0 {
 		g.holder = c.id
 	} else if g.holder != c.id {
 		g.holder = 0
@@ -579,7 +598,7 @@ func (m *Model) make(name string, cfg surgetank.QueueConfig) *Queue {
 func (q *Queue) enforce() {
 	o := q.Config.Overflow
 	for o != surgetank.OverflowReject && q.over(0, 0) {
-		i := slices.IndexFunc(q.msgs, func(x *Message) bool { return x.state != surgetank.StateLeased })
+		i := slices.IndexFunc(q.msgs, (*Message).inLine)
 		if i < 0 {
 			return
 		}
