@@ -102,8 +102,9 @@ type verifier struct {
 	report func(FileReport)
 	r      Report
 	state  state
-	known  bool   // state was read
-	last   uint64 // the last segment in which something was written
+	known  bool             // state was read
+	covers commitlog.Offset // what the newest whole snapshot covers
+	last   uint64           // the last segment in which something was written
 }
 
 func verify(fs vfs.FS, dir string, report func(FileReport)) (*Report, error) {
@@ -115,19 +116,15 @@ func verify(fs vfs.FS, dir string, report func(FileReport)) (*Report, error) {
 	if err := v.verifyState(ls); err != nil {
 		return nil, err
 	}
+	snapshots, err := v.verifySnapshots()
+	if err != nil {
+		return nil, err
+	}
 	if err := v.verifySegments(ls); err != nil {
 		return nil, err
 	}
-	names, err := fs.List(dir)
-	if err != nil {
-		return nil, openError(dir, err)
-	}
-	for _, name := range names {
-		if at, ok := parseSnapName(name); ok {
-			if err := v.verifySnapshot(name, at); err != nil {
-				return nil, err
-			}
-		}
+	for _, f := range snapshots {
+		v.add(f)
 	}
 	for _, name := range append(ls.spares, ls.unfinished...) {
 		kind := KindSpare
@@ -239,6 +236,10 @@ func (v *verifier) verifySegments(ls listing) error {
 		if err != nil {
 			return err
 		}
+		if number == own[len(own)-1] && next != 0 && v.covers >= commitlog.Offset(next) {
+			f.Problems = append(f.Problems, Problem{File: f.File, Offset: f.Size, FirstLost: commitlog.Offset(next), LastLost: v.covers, Tail: true,
+				What: fmt.Sprintf("a snapshot covers entries up to %d, and the log ends before entry %d", v.covers, next)})
+		}
 		v.add(f)
 		sealed = f.Sealed
 	}
@@ -342,20 +343,34 @@ func (v *verifier) verifySegment(file vfs.File, f *FileReport, number uint64, ne
 	return nil
 }
 
-func (v *verifier) verifySnapshot(name string, at commitlog.Offset) error {
-	f := FileReport{File: filepath.Join(v.dir, name), Kind: KindSnapshot, First: at, Last: at}
-	err := withFile(v.fs, f.File, func(file vfs.File) error {
-		r, err := newSnapReader(file, f.File, at)
-		if err != nil {
-			return err
-		}
-		f.Size = r.size
-		_, err = io.Copy(io.Discard, r)
-		return err
-	})
-	if err := f.note(err); err != nil {
-		return err
+// verifySnapshots reads the snapshots; what the newest whole one covers must be in the log.
+func (v *verifier) verifySnapshots() (found []FileReport, err error) {
+	names, err := v.fs.List(v.dir)
+	if err != nil {
+		return nil, openError(v.dir, err)
 	}
-	v.add(f)
-	return nil
+	for _, name := range names {
+		at, ok := parseSnapName(name)
+		if !ok {
+			continue
+		}
+		f := FileReport{File: filepath.Join(v.dir, name), Kind: KindSnapshot, First: at, Last: at}
+		err := withFile(v.fs, f.File, func(file vfs.File) error {
+			r, err := newSnapReader(file, f.File, at)
+			if err != nil {
+				return err
+			}
+			f.Size = r.size
+			_, err = io.Copy(io.Discard, r)
+			return err
+		})
+		if err := f.note(err); err != nil {
+			return nil, err
+		}
+		if len(f.Problems) == 0 {
+			v.covers = max(v.covers, at)
+		}
+		found = append(found, f)
+	}
+	return found, nil
 }

@@ -82,6 +82,9 @@ func (d *memDisk) heal() {
 	d.faulty = false
 }
 
+// dataDir has log and snapshots, as in a server's data directory.
+const dataDir = "data/log"
+
 // fileDisk is the log on a file system that can crash at any operation.
 type fileDisk struct {
 	mem    *vfs.Mem
@@ -137,7 +140,7 @@ func drawCrash(rng *rand.Rand) vfs.Crash {
 }
 
 func (d *fileDisk) openLog(from commitlog.Offset, onFull func(bool)) (commitlog.Replay, commitlog.Log, error) {
-	r, l, err := disklog.Open(logOptions(d.inject, d.cache, d.random, from, onFull))
+	r, l, err := disklog.Open(logOptions(d.inject, dataDir, d.cache, d.random, from, onFull))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -145,17 +148,17 @@ func (d *fileDisk) openLog(from commitlog.Offset, onFull func(bool)) (commitlog.
 	return r, l, nil
 }
 
-func logOptions(fs vfs.FS, cached bool, random io.Reader, from commitlog.Offset, onFull func(bool)) disklog.Options {
+func logOptions(fs vfs.FS, dir string, cached bool, random io.Reader, from commitlog.Offset, onFull func(bool)) disklog.Options {
 	cache := int64(-1)
 	if cached {
 		cache = 4096
 	}
-	return disklog.Options{FS: fs, Dir: "data/log", SegmentBytes: disklog.MinSegmentBytes, From: from, Manual: true,
+	return disklog.Options{FS: fs, Dir: dir, SegmentBytes: disklog.MinSegmentBytes, From: from, Manual: true,
 		CacheBytes: cache, MinFree: -1, OnFull: onFull, Rand: random}
 }
 
 func (d *fileDisk) snapshots() (commitlog.Snapshots, error) {
-	return disklog.OpenSnapshots(d.inject, "data/snapshots")
+	return disklog.OpenSnapshots(d.inject, dataDir)
 }
 
 func (d *fileDisk) pump(bool)                     { d.log.Pump() }

@@ -92,19 +92,23 @@ type recovered struct {
 	infos   []surgetank.QueueInfo
 	model   *model.Model // of the recovered entry, now; nil: unknown
 	found   map[string][]surgetank.Delivery
-	damaged error // the first error of reading
+	unread  map[surgetank.MessageID]bool // messages that are listed as damaged
+	damaged error                        // the first error of reading
+	records int                          // that its rules wrote since it was opened, the epoch among them
 }
 
-func (p *prober) open(fs vfs.FS) *recovered {
-	r := &recovered{p: p, found: map[string][]surgetank.Delivery{}}
+func (p *prober) open(fs vfs.FS) *recovered { return p.openIn(fs, dataDir) }
+
+func (p *prober) openIn(fs vfs.FS, dir string) *recovered {
+	r := &recovered{p: p, found: map[string][]surgetank.Delivery{}, unread: map[surgetank.MessageID]bool{}}
 	w := p.w
-	snaps, err := disklog.OpenSnapshots(fs, "data/snapshots")
+	snaps, err := disklog.OpenSnapshots(fs, dir)
 	if r.err = err; err != nil {
 		return r
 	}
 	r.b, r.err = broker.Open(broker.Options{
 		OpenLog: func(from commitlog.Offset, onFull func(bool)) (commitlog.Replay, commitlog.Log, error) {
-			replay, l, err := disklog.Open(logOptions(fs, false, p.random, from, onFull))
+			replay, l, err := disklog.Open(logOptions(fs, dir, false, p.random, from, onFull))
 			if err != nil {
 				return nil, nil, err
 			}
@@ -139,6 +143,7 @@ func (r *recovered) turn(t broker.Turn) {
 		r.model.Turn(t.Now, nil)
 	}
 	r.infos = t.Machine.Infos()
+	r.records += t.Output.Records
 }
 
 // read reads every message.
@@ -154,6 +159,9 @@ func (r *recovered) read() {
 		r.found[i.Name] = slices.DeleteFunc(ds, func(d surgetank.Delivery) bool {
 			if d.Damage != "" && r.damaged == nil {
 				r.damaged = fmt.Errorf("reading message %v of queue %s: %s: %w", d.ID, i.Name, d.Damage, commitlog.ErrCorrupt)
+			}
+			if d.Damage != "" {
+				r.unread[d.ID] = true
 			}
 			return d.Damage != ""
 		})

@@ -83,6 +83,9 @@ const (
 	Peeks
 	Drained
 	Unreadable
+	Repaired
+	QueuesMissing
+	QueuesDamaged
 	ModelLost
 	points
 )
@@ -96,7 +99,8 @@ var pointNames = [points]string{
 	"dead-lettered", "dead-lettered again", "dropped by overflow", "leases that ended", "nacks", "rejects", "leases extended", "void receipts refused",
 	"redeliveries", "later attempts", "delayed messages", "hand-outs by priority", "groups by a rule", "runs of a group", "pooled consumers", "exclusive consumers refused",
 	"single active consumers", "waiting receives", "immediate receives", "hand-outs without acks", "messages for several queues", "transactions",
-	"transactions refused", "redriven", "purges", "queues deleted", "pauses", "settings changed", "metadata read", "peeks", "runs drained", "messages that could not be read", "models lost in the middle of an entry",
+	"transactions refused", "redriven", "purges", "queues deleted", "pauses", "settings changed", "metadata read", "peeks", "runs drained", "messages that could not be read", "damaged logs repaired",
+	"queues with messages missing after a repair", "queues with bodies lost after a repair", "models lost in the middle of an entry",
 }
 
 // String says what the point is.

@@ -19,20 +19,16 @@ const sectorBytes = 512
 // shows that they were; it too is never to be read as something else.
 func (p *prober) rot(rng *rand.Rand) {
 	fs := p.disk.mem.CrashClone(rng, vfs.Crash{Percent: 100})
-	var files []string
-	for _, dir := range []string{"data/log", "data/snapshots"} {
-		names, err := fs.List(dir)
-		if err != nil {
-			continue // not made yet
-		}
-		for _, n := range names {
-			files = append(files, filepath.Join(dir, n))
-		}
+	names, err := fs.List(dataDir)
+	if err != nil || len(names) == 0 {
+		return // not made yet
 	}
-	if len(files) == 0 {
-		return
+	whole := p.open(fs.CrashClone(rng, vfs.Crash{Percent: 100}))
+	if whole.err != nil {
+		return // in the middle of something; what a crash leaves here is looked at elsewhere
 	}
-	name, h, at := files[rng.IntN(len(files))], rotten, -1
+	whole.read()
+	name, h, at := filepath.Join(dataDir, names[rng.IntN(len(names))]), rotten, -1
 	if rng.IntN(3) == 0 {
 		h = lied
 	}
@@ -55,13 +51,13 @@ func (p *prober) rot(rng *rand.Rand) {
 		return
 	}
 	p.w.tracef("byte %d of %s is changed, harm %d", at, name, h)
-	r := p.open(fs)
-	err := r.err
-	if err == nil {
+	r := p.open(fs.CrashClone(rng, vfs.Crash{Percent: 100}))
+	if err = r.err; err == nil {
 		r.read()
 		r.check(h)
 		err = r.damaged
 	}
+	p.salvage(fs, whole, err != nil, h)
 	n := &p.w.count
 	switch {
 	case err == nil && h == lied:

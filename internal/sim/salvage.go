@@ -1,0 +1,142 @@
+package sim
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/broker"
+	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/disklog"
+	"github.com/surgetank/surgetank/internal/queue"
+	"github.com/surgetank/surgetank/internal/vfs"
+)
+
+// savedDir is where a damaged directory is repaired to.
+const savedDir = "saved/log"
+
+// salvage repairs a damaged directory and opens what came of it. Everything that was there before the damage must be there again with
+// the same bytes, or be on the list of what is lost, and only what a lost entry had settled may be back.
+func (p *prober) salvage(fs *vfs.Mem, whole *recovered, detected bool, h harm) {
+	l := p.w.ledger
+	l.checks++
+	broken := func(format string, args ...any) { l.violation("repair", format, args...) }
+	found, err := disklog.Verify(fs, dataDir, nil)
+	if err != nil || detected && found.Whole() {
+		broken("the broker found damage: %v; verify found %v, %v", detected, found, err)
+		return
+	}
+	loss, err := p.repair(fs)
+	if err != nil {
+		broken("verify found %v, and then: %v", found.Problems, err)
+		return
+	}
+	p.w.count.one(Repaired)
+	if after, err := disklog.Verify(fs, savedDir, nil); err != nil || !after.Whole() {
+		broken("what was repaired is damaged: %v, %v", after, err)
+		return
+	}
+	r := p.openIn(fs, savedDir)
+	if r.err != nil {
+		broken("what was repaired does not open: %v", r.err)
+		return
+	}
+	r.read()
+	for id, d := range r.byID() {
+		if c := l.copies[id]; l.messages[string(d.Body)] == nil || c != nil && (c.m.body != string(d.Body) || c.group != d.Group) {
+			broken("%v of group %q has the body %q", id, d.Group, d.Body)
+			return
+		}
+	}
+	if h == lied && !detected {
+		return // the newest entries may be gone without a trace
+	}
+	if whole.records > 1 || r.records > 1 {
+		return // rules ended or moved messages as it was opened; in a made-up queue they are not known
+	}
+	if why := accounted(whole, r, loss); why != "" {
+		broken("%s; found: %v; reported: %s", why, found.Problems, strings.Join(loss.Lines(), "; "))
+	}
+	for _, q := range loss.Queues {
+		if len(q.Missing) > 0 {
+			p.w.count.one(QueuesMissing)
+		}
+		if len(q.Bodies) > 0 {
+			p.w.count.one(QueuesDamaged)
+		}
+	}
+}
+
+func (p *prober) repair(fs *vfs.Mem) (*queue.SalvageReport, error) {
+	rep, err := disklog.Repair(fs, dataDir, savedDir)
+	if err != nil {
+		return nil, err
+	}
+	snaps, err := disklog.OpenSnapshots(fs, savedDir)
+	if err != nil {
+		return nil, err
+	}
+	return broker.Salvage(broker.SalvageOptions{Snapshots: snaps, Trimmed: rep.Trimmed, Tail: rep.Tail, Clock: p.w.clock, Limits: queue.Limits{ExtentBytes: p.w.o.ExtentBytes},
+		OpenLog: func() (commitlog.Replay, commitlog.Log, error) {
+			return disklog.Open(logOptions(fs, savedDir, false, p.random, 0, func(bool) {}))
+		}})
+}
+
+// accounted says what is neither there nor listed, or both, or there and was never; nothing when all is accounted for.
+func accounted(before, after *recovered, loss *queue.SalvageReport) string {
+	facts := slices.ContainsFunc(loss.Losses, func(x queue.Loss) bool { return !x.Known }) // what lost entries said is not known
+	lost := map[uint64]queue.QueueLoss{}
+	for _, q := range loss.Queues {
+		lost[q.ID] = q
+	}
+	in := func(list []queue.Range, seq uint64) bool {
+		return slices.ContainsFunc(list, func(r queue.Range) bool { return r.First <= seq && seq <= r.Last })
+	}
+	there := after.byID()
+	for id, d := range before.byID() {
+		q, listed := lost[id.Queue]
+		missing, body := listed && in(q.Missing, id.Seq), listed && in(q.Bodies, id.Seq)
+		got, found := there[id]
+		switch {
+		case found && (missing || body):
+			return id.String() + " is there and listed as lost"
+		case found && (string(got.Body) != string(d.Body) || got.Group != d.Group):
+			return id.String() + " is there with another body or group"
+		case after.unread[id] != body:
+			return id.String() + ": it is shown as damaged or listed as without a body, not both"
+		case found, missing, body, listed && q.Skipped > 0 && id.Seq >= q.Skipped:
+		case facts && !listed && !after.has(id.Queue): // its queue went with it
+		default:
+			return id.String() + " is gone and not listed as lost"
+		}
+		delete(there, id)
+	}
+	if len(there) > 0 && !facts {
+		return slices.MinFunc(slices.Collect(maps.Keys(there)), byNumber).String() +
+			" is back, and nothing that could have settled it is lost"
+	}
+	return ""
+}
+
+func byNumber(a, b surgetank.MessageID) int {
+	if a.Queue != b.Queue {
+		return int(int64(a.Queue - b.Queue))
+	}
+	return int(int64(a.Seq - b.Seq))
+}
+
+// byID gives what could be read.
+func (r *recovered) byID() map[surgetank.MessageID]*surgetank.Delivery {
+	all := map[surgetank.MessageID]*surgetank.Delivery{}
+	for _, ds := range r.found {
+		for i := range ds {
+			all[ds[i].ID] = &ds[i]
+		}
+	}
+	return all
+}
+
+func (r *recovered) has(queue uint64) bool {
+	return slices.ContainsFunc(r.infos, func(i surgetank.QueueInfo) bool { return i.ID == queue })
+}
