@@ -118,10 +118,11 @@ type QueueLoss struct {
 	Histories int
 }
 
-// StartSalvage makes the machine replay what a repair has left.
+// StartSalvage makes the machine replay what a repair has left. now is the repair's time; one before what the machine has seen, of a
+// clock that was lost, counts as that.
 func (m *Machine) StartSalvage(now int64) *Salvage {
 	m.recovering = true
-	return &Salvage{m: m, now: now, missing: map[uint64]ranges{}, known: map[uint64]uint64{}, made: map[uint64]bool{}}
+	return &Salvage{m: m, now: max(m.now, now, 0), missing: map[uint64]ranges{}, known: map[uint64]uint64{}, made: map[uint64]bool{}}
 }
 
 // Gap says that entries are lost here, behind all that were replayed.

@@ -21,6 +21,7 @@ type Options struct {
 	Purge, Delete bool
 	Transactions  bool
 	Dedup         time.Duration // the window of every queue; 0: none
+	FoundIDs      bool          // the queues find dedup ids in a header where the publisher gave none
 	NoAck         bool
 	MultiTarget   bool
 
@@ -45,6 +46,9 @@ type FaultPlan struct {
 	Forever, Short bool
 	NoSpace        bool // ENOSPC, otherwise EIO
 }
+
+// idHeader is where queues find dedup ids.
+const idHeader = "id"
 
 // QueuePlan is one queue and what it can do to messages by itself.
 type QueuePlan struct {
@@ -85,6 +89,11 @@ func Draw(seed uint64) Options {
 	}
 	for _, name := range []string{"a", "b", "c"}[:1+rng.IntN(3)] {
 		o.Queues = append(o.Queues, drawQueue(name, &o, rng, yes))
+	}
+	if o.FoundIDs = o.Dedup > 0 && yes(30); o.FoundIDs {
+		for i := range o.Queues {
+			o.Queues[i].Config.DedupBy = "header:" + idHeader
+		}
 	}
 	return o
 }

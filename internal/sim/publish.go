@@ -51,6 +51,10 @@ func (w *world) newMessage(rng *rand.Rand) (surgetank.Message, []string) {
 			}
 		}
 	}
+	undeclared := func(name string) bool { return !w.declared[name] }
+	if w.o.FoundIDs && m.DedupID != "" && !slices.ContainsFunc(queues, undeclared) { // for the queues to find
+		m.Headers, m.DedupID = append(m.Headers, surgetank.Header{Name: idHeader, Value: m.DedupID}), ""
+	}
 	return m, queues
 }
 
@@ -66,12 +70,19 @@ func (w *world) message(body, dedup string, group int) surgetank.Message {
 }
 
 func (w *world) publish(m surgetank.Message, queues []string) {
-	known := w.ledger.sending(string(m.Body), queues, m.DedupID, m.Delay > 0, m.TTL > 0)
+	id := m.DedupID
+	for _, h := range m.Headers {
+		if h.Name == idHeader {
+			id = h.Value
+			w.count.one(FoundIDs)
+		}
+	}
+	known := w.ledger.sending(string(m.Body), queues, id, m.Delay > 0, m.TTL > 0)
 	w.count.one(Published)
 	if len(queues) > 1 {
 		w.count.one(Multiple)
 	}
-	w.tracef("publish %.20s to %v group %q id %q", m.Body, queues, m.Group, m.DedupID)
+	w.tracef("publish %.20s to %v group %q id %q", m.Body, queues, m.Group, id)
 	life := w.life
 	err := w.b.PublishAsync(background, []surgetank.Publishing{{Queues: queues, Message: m}}, func(rs []surgetank.PublishResult, err error) {
 		if !w.ok(life) {
@@ -101,7 +112,7 @@ func (w *world) transact(rng *rand.Rand) {
 	}
 	w.deliveries = slices.Delete(w.deliveries, i, i+1)
 	m, queues := w.newMessage(rng)
-	m.DedupID = ""
+	m.DedupID, m.Headers = "", slices.DeleteFunc(m.Headers, func(h surgetank.Header) bool { return h.Name == idHeader })
 	known := w.ledger.sending(string(m.Body), queues, "", m.Delay > 0, m.TTL > 0)
 	t := &transaction{source: d.copy, lease: d.receipt}
 	known.transact = t

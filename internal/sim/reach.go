@@ -49,6 +49,7 @@ const (
 	SnapshotsRestored
 	Relocated
 	Duplicates
+	FoundIDs
 	QueueFull
 	Expired
 	DeadLettered
@@ -95,7 +96,7 @@ var pointNames = [points]string{
 	"crash states", "crash states beside the run", "power failing again in recovery", "power failing twice in recovery", "recovered states compared with the model", "power failures",
 	"processes killed", "crashes in recovery", "two crashes in recovery", "openings that failed", "faults set", "operations that failed", "log failures", "full disks", "publishes refused for the disk",
 	"bits flipped and detected", "bits flipped and harmless", "sectors lost and detected", "sectors lost and harmless", "clock jumps", "jumps to 1970 or 2038", "turns while the disk is slow", "uncertain answers",
-	"snapshots saved", "snapshots restored", "messages relocated", "duplicates", "publishes refused by a full queue", "expired",
+	"snapshots saved", "snapshots restored", "messages relocated", "duplicates", "dedup ids by a rule", "publishes refused by a full queue", "expired",
 	"dead-lettered", "dead-lettered again", "dropped by overflow", "leases that ended", "nacks", "rejects", "leases extended", "void receipts refused",
 	"redeliveries", "later attempts", "delayed messages", "hand-outs by priority", "groups by a rule", "runs of a group", "pooled consumers", "exclusive consumers refused",
 	"single active consumers", "waiting receives", "immediate receives", "hand-outs without acks", "messages for several queues", "transactions",

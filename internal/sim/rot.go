@@ -19,6 +19,7 @@ const sectorBytes = 512
 // shows that they were; it too is never to be read as something else.
 func (p *prober) rot(rng *rand.Rand) {
 	fs := p.disk.mem.CrashClone(rng, vfs.Crash{Percent: 100})
+	fs.SetCapacity(0) // a repair needs room
 	names, err := fs.List(dataDir)
 	if err != nil || len(names) == 0 {
 		return // not made yet

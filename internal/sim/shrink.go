@@ -70,6 +70,7 @@ func (s *shrinker) simpler() {
 	try(func(o *Options) { o.TurnBytes = 0 })
 	try(func(o *Options) { o.ExtentBytes = 0 })
 	try(func(o *Options) { o.SnapshotBytes = 1 << 30 })
+	try(func(o *Options) { o.FoundIDs = false })
 	try(func(o *Options) { o.Dedup = 0 })
 	try(func(o *Options) {
 		o.TTLs, o.Rules, o.Pools, o.Exclusive, o.Schedules = false, false, false, false, false
@@ -96,7 +97,7 @@ func (s *shrinker) simpler() {
 
 // plain gives settings with what a plan's other fields rest on, and nothing else.
 func plain(c *surgetank.QueueConfig) surgetank.QueueConfig {
-	p := surgetank.QueueConfig{Retry: c.Retry, DeadLetter: c.DeadLetter}
+	p := surgetank.QueueConfig{Retry: c.Retry, DeadLetter: c.DeadLetter, DedupWindow: c.DedupWindow, DedupBy: c.DedupBy}
 	p.Group.MaxInFlight = c.Group.MaxInFlight
 	return p
 }

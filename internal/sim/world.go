@@ -42,7 +42,8 @@ type world struct {
 	faulted      bool // a fault was set in this life
 	beside       *beside
 	machine      *queue.Machine
-	logged       uint64 // the newest entry that the log confirmed in this life
+	logged       uint64          // the newest entry that the log confirmed in this life
+	declared     map[string]bool // queues whose settings are in force for whoever publishes now
 	prober       *prober
 }
 
@@ -65,7 +66,7 @@ type delivery struct {
 }
 
 func newWorld(o Options, tracing bool) *world {
-	w := &world{o: o, clock: clock.NewManual(time.Unix(1_800_000_000, 0)), tracing: tracing}
+	w := &world{o: o, clock: clock.NewManual(time.Unix(1_800_000_000, 0)), tracing: tracing, declared: map[string]bool{}}
 	w.ledger, w.beside = newLedger(w), newBeside(w)
 	if o.Files {
 		d := newFileDisk(o.Seed, o.Cache, &w.count)
@@ -128,6 +129,7 @@ func (w *world) open(rng *rand.Rand) {
 		w.disk.heal()
 		w.disk.crash(rng, true) // the process that failed to open is gone, and its locks with it
 	}
+	clear(w.declared)
 	for i := range w.o.Queues {
 		p := &w.o.Queues[i]
 		w.declare(p.Name, p.Config)
@@ -185,7 +187,8 @@ func (w *world) ok(life int) bool { return life == w.life && !w.disk.crashed() }
 
 func (w *world) declare(name string, config surgetank.QueueConfig) {
 	c := &queue.Declare{Name: name, Config: config, Mode: surgetank.DeclareIfAbsent}
-	w.send(c, func(error) {})
+	w.declared[name] = false
+	w.send(c, func(err error) { w.declared[name] = err == nil && c.Err == nil })
 }
 
 // send leaves a command; f is told of its outcome, if this life lasts that long.
