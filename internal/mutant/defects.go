@@ -27,8 +27,12 @@ const (
 	GroupsLost       Defect = "a snapshot is restored without its messages' groups"
 	DelayForgotten   Defect = "a message that failed is tried again without its delay"
 	GiveBackLost     Defect = "what is given back unseen is acked"
+	HeldOvertaken    Defect = "a strict group does not wait behind a message that cannot be read"
+	LossUnlisted     Defect = "a repair does not list what is missing"
+	AckUnrepaired    Defect = "a repair leaves out acks"
 )
 
 // All lists them.
 var All = []Defect{EarlyRelease, AnyEpoch, DedupForgotten, EarlyDeadline, AckNotLogged, StrictOvertaken, TrimTooFar, ExpiryForgotten, PoisonDropped,
-	TrimTooSoon, SnapshotTooNew, PurgeTakesLeased, GiveBackLost, SyncSkipped, DirSyncDropped, ChecksumIgnored, IDReused, LeaseNumberTwice, WatermarkDedup, GroupsLost, DelayForgotten}
+	TrimTooSoon, SnapshotTooNew, PurgeTakesLeased, GiveBackLost, SyncSkipped, DirSyncDropped, ChecksumIgnored, IDReused, LeaseNumberTwice, WatermarkDedup, GroupsLost, DelayForgotten,
+	HeldOvertaken, LossUnlisted, AckUnrepaired}

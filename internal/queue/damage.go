@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/mutant"
 )
 
 // Damage: what the machine does about messages whose bodies cannot be read. It never sees bodies, so it is told.
@@ -102,6 +103,9 @@ func (q *Queue) hold(seq uint64, s *slot, d *damage) {
 	delete(q.suspect, seq)
 	q.held[seq] = d
 	q.damagedN++
+	if mutant.Is(mutant.HeldOvertaken) {
+		q.flows[s.flow].inflight--
+	}
 	q.flows[s.flow].holder = 0 // nobody's run goes on behind it
 	q.touch(s.flow)
 	q.mark()
@@ -145,7 +149,9 @@ func (q *Queue) unhold(seq uint64, s *slot) {
 	delete(q.held, seq)
 	q.damagedN--
 	q.leasedBytes -= int64(s.size)
-	q.flows[s.flow].inflight--
+	if !mutant.Is(mutant.HeldOvertaken) {
+		q.flows[s.flow].inflight--
+	}
 }
 
 // damageOf says what is wrong with a message; empty: nothing is known to be.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/mutant"
 )
 
 // Loss is a run of entries that a repair could not save, as the state remembers it for good.
@@ -178,6 +179,9 @@ func (s *Salvage) fit(r *Record) bool {
 		}
 		return true
 	case kindAcked, kindRemoved:
+		if mutant.Is(mutant.AckUnrepaired) && r.Kind == kindAcked {
+			return false
+		}
 		q := m.byID[r.Queue]
 		r.Seqs = slices.DeleteFunc(r.Seqs, func(seq uint64) bool { return !s.seen(r.Queue, q, seq) })
 		slices.Sort(r.Seqs)
@@ -350,6 +354,9 @@ func (s *Salvage) Finish(tail bool, gone func(entry uint64) bool, readable func(
 	for _, q := range m.sorted() {
 		l := QueueLoss{ID: q.id, Name: q.name, MadeUp: s.made[q.id], Missing: s.missing[q.id]}
 		s.bodies(q, &l, gone, readable)
+		if mutant.Is(mutant.LossUnlisted) {
+			l.Missing = nil
+		}
 		if n := s.lost - s.known[q.id]; n > 0 || tail {
 			skip := min(n, maxSkip/seqsPerEntry) * seqsPerEntry
 			if tail {

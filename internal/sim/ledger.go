@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/surgetank/surgetank"
@@ -53,8 +54,8 @@ type stored struct {
 	m         *message
 	queue     string
 	group     string
-	exempt    bool // its place in the group's order is not checked
-	time      time.Time
+	exempt    bool      // its place in the group's order is not checked
+	time      time.Time // when it was confirmed, as the broker says; zero: nobody has seen it yet
 	delivered int
 	attempt   int
 	acked     bool
@@ -135,6 +136,23 @@ func (l *ledger) published(m *message, r surgetank.PublishResult) {
 		l.violation("order", "%s was confirmed as %v after %d of that queue was", m.body, r.ID, l.last[r.ID.Queue])
 	}
 	l.last[r.ID.Queue] = r.ID.Seq
+	if _, own, ok := strings.Cut(m.body, "/"); ok && len(m.queues) == 1 && l.copies[r.ID] == nil { // its place in its group is known before anybody gets it
+		group, _, _ := strings.Cut(own, "-")
+		l.note(r.ID, m, m.queues[0], group)
+	}
+}
+
+// note takes down a copy of a message, and its place in a strict group.
+func (l *ledger) note(id surgetank.MessageID, m *message, queue, group string) *stored {
+	c := &stored{id: id, m: m, queue: queue, group: group, exempt: m.delayed}
+	l.copies[id] = c
+	if p := l.w.plan(queue); p != nil && p.Strict && group != "" {
+		key := queue + "\x00" + group
+		line := append(l.lines[key], c)
+		slices.SortFunc(line, func(a, b *stored) int { return int(int64(a.id.Seq - b.id.Seq)) })
+		l.lines[key] = line
+	}
+	return c
 }
 
 // copyOf finds the copy that a delivery is of, or notes it.
@@ -146,15 +164,10 @@ func (l *ledger) copyOf(d *surgetank.Delivery) *stored {
 	}
 	c := l.copies[d.ID]
 	if c == nil {
-		c = &stored{id: d.ID, m: m, queue: d.Queue, group: d.Group, time: d.Time, exempt: m.delayed || len(d.Deaths) > 0}
-		l.copies[d.ID] = c
-		m.seen = true
-		if p := l.w.plan(d.Queue); p != nil && p.Strict && d.Group != "" {
-			key := d.Queue + "\x00" + d.Group
-			line := append(l.lines[key], c)
-			slices.SortFunc(line, func(a, b *stored) int { return int(int64(a.id.Seq - b.id.Seq)) })
-			l.lines[key] = line
-		}
+		c = l.note(d.ID, m, d.Queue, d.Group)
+	}
+	if c.time.IsZero() { // it is seen for the first time
+		c.time, c.exempt, m.seen = d.Time, m.delayed || len(d.Deaths) > 0, true
 		if m.dedup != "" && len(d.Deaths) == 0 && !d.Redelivered {
 			l.once(c)
 		}
