@@ -22,7 +22,7 @@ func TestFaultAtEveryOperation(t *testing.T) {
 	case testing.Short():
 		workloads, step = 1, 23
 	case *seedsFlag >= 2000: // a campaign
-		workloads, step = 6, 1
+		workloads, step = 20, 1
 	}
 	var sum Counters
 	for seed := uint64(1); seed <= workloads && !t.Failed(); seed++ {
