@@ -337,6 +337,9 @@ func TestScrubBesideTrim(t *testing.T) {
 			if err := r.Trim(commitlog.Offset(r.segs[2].first)); err != nil {
 				t.Error(err)
 			}
+			if _, err := r.disk.Open(name, vfs.Read); err != nil {
+				t.Error("a segment was taken away while a piece of it was being read:", err)
+			}
 		}
 	})
 	for r.ScrubStep() {
@@ -619,7 +622,17 @@ func TestDamagedSnapshotIsPutAside(t *testing.T) {
 	if err := save(r.snaps, newest+1, 1000); err != nil {
 		t.Fatal(err)
 	}
-	if offsets, err := r.snaps.list(); err != nil || !slices.Equal(offsets, []commitlog.Offset{newest, newest + 1}) {
-		t.Errorf("there are %v, %v", offsets, err)
+	stay := func(want ...commitlog.Offset) {
+		t.Helper()
+		if offsets, err := r.snaps.list(); err != nil || !slices.Equal(offsets, want) {
+			t.Errorf("there are %v, %v, want %v", offsets, err, want)
+		}
 	}
+	stay(newest, newest+1)
+	r.flip(r.snaps.path(newest+1), 300)
+	r.pass()
+	if err := save(r.snaps, newest+2, 1000); err != nil {
+		t.Fatal(err)
+	}
+	stay(newest, newest+2)
 }
