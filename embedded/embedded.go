@@ -88,7 +88,7 @@ func Memory(opts Options) (*Broker, error) {
 	o := opts.broker()
 	store := memlog.NewStore()
 	o.Snapshots = store.Snapshots()
-	o.OpenLog = func(from commitlog.Offset, _ func(bool)) (commitlog.Replay, commitlog.Log, error) {
+	o.OpenLog = func(from commitlog.Offset, _ broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
 		return wrap(store.Open(memlog.Options{From: from}))
 	}
 	b, err := broker.Open(o)

@@ -103,8 +103,8 @@ func (p *prober) open(fs vfs.FS) *recovered {
 		return r
 	}
 	r.b, r.err = broker.Open(broker.Options{
-		OpenLog: func(from commitlog.Offset, onFull func(bool)) (commitlog.Replay, commitlog.Log, error) {
-			replay, l, err := disklog.Open(logOptions(fs, false, p.random, from, onFull))
+		OpenLog: func(from commitlog.Offset, hooks broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
+			replay, l, err := disklog.Open(logOptions(fs, false, p.random, from, hooks.Full))
 			if err != nil {
 				return nil, nil, err
 			}

@@ -143,8 +143,8 @@ func (w *world) tryOpen() (*broker.Broker, error) {
 		return nil, err
 	}
 	return broker.Open(broker.Options{
-		OpenLog: func(from commitlog.Offset, onFull func(bool)) (commitlog.Replay, commitlog.Log, error) {
-			r, l, err := w.disk.openLog(from, onFull)
+		OpenLog: func(from commitlog.Offset, hooks broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
+			r, l, err := w.disk.openLog(from, hooks.Full)
 			if err != nil {
 				return nil, nil, err
 			}
