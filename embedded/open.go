@@ -30,6 +30,7 @@ func Open(dir string, opts Options) (*Broker, error) {
 		replay, l, err := disklog.Open(disklog.Options{
 			FS: fs, Dir: filepath.Join(dir, "log"), From: from, OnFull: hooks.Full, OnDamage: hooks.Damage, Snapshots: snapshots, Logger: opts.Logger, Clock: opts.clock,
 			CacheBytes: opts.CacheBytes, SegmentBytes: opts.SegmentBytes,
+			ScrubEvery: opts.ScrubEvery, ScrubRate: opts.ScrubRate,
 		})
 		log = l
 		return wrap(replay, l, err)

@@ -17,7 +17,7 @@ import (
 //	state ─▶ snapshots, newest first ─▶ segments, oldest first
 //	            │ something is wrong
 //	            ▼
-//	        the file is read once more, 10 s later ─▶ whole: a line in the log, no more
+//	        the file is read once more, 10 s later if the disk gave an error ─▶ whole: a line in the log, no more
 //	            │ still wrong
 //	            ▼
 //	        one line in the log for each finding; Options.OnDamage at every pass
@@ -32,7 +32,7 @@ const (
 
 	// scrubFirst is how long after Open the first pass begins at the latest: a start has more urgent things to read.
 	scrubFirst = 10 * time.Minute
-	// scrubAgain is how soon a file is read a second time. A disk that gives an error may recover.
+	// scrubAgain is how soon a file is read a second time for which the disk gave an error: it may recover.
 	scrubAgain = 10 * time.Second
 	// scrubBusy is how long a scrub keeps out of the way of a log that is being filled, before it looks again.
 	scrubBusy = time.Second
@@ -72,6 +72,7 @@ type scrubber struct {
 	snaps   []commitlog.Offset // to be looked at, the next one last
 	segment uint64             // the one that was looked at last
 	doubt   *scrubTarget       // the next step reads it a second time
+	unread  bool               // because the disk gave an error
 	whole   bool               // everything was read so far
 
 	known map[damageKey]commitlog.Damage // was told in the log; the last look at its file found it
@@ -135,7 +136,7 @@ func (c *scrubber) run() {
 	for wait := min(every, scrubFirst); c.wait(wait); {
 		began := c.l.o.Clock.Now()
 		for c.step() {
-			if c.doubt != nil && !c.wait(scrubAgain) {
+			if c.doubt != nil && c.unread && !c.wait(scrubAgain) {
 				return
 			}
 		}
@@ -214,6 +215,7 @@ func (c *scrubber) step() (more bool) {
 	case len(found) > 0 && !again:
 		c.l.o.Logger.Warn("a file is not what was written, or cannot be read; it is read once more", "file", t.name, "byte", found[0].At, "error", found[0].Err)
 		c.doubt = t
+		c.unread = slices.ContainsFunc(found, func(d commitlog.Damage) bool { return d.Unreadable })
 	case again && len(found) == 0:
 		c.failed()
 		c.l.o.Logger.Warn("a file that could not be read, or was not what was written, is whole at the second reading; if this comes again, look at the disk, its cables and the memory", "file", t.name)
