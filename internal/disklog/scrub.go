@@ -148,7 +148,7 @@ func (c *scrubber) run() {
 // ScrubStep looks at one file, for logs opened with Manual, and reports whether the pass has more to look at. Where something is
 // wrong with a file, the next step reads it a second time and says so.
 func (l *Log) ScrubStep() (more bool) {
-	if !l.o.Manual || l.closed.Load() {
+	if !l.o.Manual || l.closed.Load() || l.failure() != nil {
 		return false
 	}
 	return l.scrub.step()

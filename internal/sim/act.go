@@ -124,6 +124,8 @@ func (w *world) act(kind string, rng *rand.Rand) {
 		})
 	case "jump", "far-jump":
 		w.jump(kind == "far-jump", rng)
+	case "scrub": // in scripts alone: TestScrub puts it there
+		w.disk.scrub(1 + rng.IntN(12))
 	case "rot":
 		if w.run(); w.ledger.bad == "" && w.b.Err() == nil && !w.disk.crashed() && !w.faulted {
 			w.prober.rot(rng)

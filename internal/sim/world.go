@@ -144,7 +144,14 @@ func (w *world) tryOpen() (*broker.Broker, error) {
 	}
 	return broker.Open(broker.Options{
 		OpenLog: func(from commitlog.Offset, hooks broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
-			r, l, err := w.disk.openLog(from, hooks.Full)
+			tell := hooks.Damage
+			hooks.Damage = func(d commitlog.Damage) {
+				if !d.Unreadable {
+					w.ledger.violation("no false alarm", "nothing has rotted, and the scrub found %+v", d)
+				}
+				tell(d)
+			}
+			r, l, err := w.disk.openLog(from, hooks)
 			if err != nil {
 				return nil, nil, err
 			}
