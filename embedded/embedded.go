@@ -31,6 +31,11 @@ type Options struct {
 	SegmentBytes int64
 	// SnapshotBytes is how much is logged between snapshots, at least; 0: 128 MiB.
 	SnapshotBytes int64
+	// ScrubEvery is how long after a scrub has begun the next one does: it reads everything on the disk, slowly and beside all else,
+	// so that what has rotted is told, and mended where it can be, before anybody needs it. 0: 24 hours; negative: never.
+	ScrubEvery time.Duration
+	// ScrubRate is how many bytes a second it reads at most; 0: 4 MiB.
+	ScrubRate int64
 
 	// clock is the time, for tests of this module.
 	clock clock.Clock
@@ -50,6 +55,18 @@ type LogStats struct {
 	SyncP50   time.Duration
 	SyncP99   time.Duration
 	Full      bool // messages are refused for lack of space; acks are taken
+	Scrub     ScrubStats
+}
+
+// ScrubStats says what the scrub has read and found since the broker was opened. Kinds of damage are entry, index, header, state and
+// snapshot.
+type ScrubStats struct {
+	Bytes    int64            // read
+	Passes   int64            // that read everything
+	LastPass time.Time        // when the last of them ended; zero: none has
+	Found    map[string]int64 // damaged things by kind, each counted once
+	Damaged  map[string]int64 // those that are still there
+	Errors   int64            // files for which the disk gave errors, or other bytes than the next time
 }
 
 // LogStats gives figures of the log; zero for one in memory.
@@ -58,7 +75,18 @@ func (b *Broker) LogStats() LogStats {
 		return LogStats{}
 	}
 	s := b.log.Stats()
-	return LogStats{DiskBytes: s.Bytes, Segments: s.Segments, Syncs: s.Syncs, SyncP50: s.SyncP50, SyncP99: s.SyncP99, Full: s.Full}
+	return LogStats{DiskBytes: s.Bytes, Segments: s.Segments, Syncs: s.Syncs, SyncP50: s.SyncP50, SyncP99: s.SyncP99, Full: s.Full,
+		Scrub: ScrubStats{Bytes: s.Scrub.Bytes, Passes: s.Scrub.Passes, LastPass: s.Scrub.LastPass, Errors: s.Scrub.Errors,
+			Found: byKind(s.Scrub.Found), Damaged: byKind(s.Scrub.Damaged)}}
+}
+
+// byKind gives every kind its figure, so that one that is 0 is seen to be.
+func byKind(counts map[commitlog.DamageKind]int64) map[string]int64 {
+	all := make(map[string]int64, len(commitlog.DamageKinds))
+	for _, kind := range commitlog.DamageKinds {
+		all[string(kind)] = counts[kind]
+	}
+	return all
 }
 
 func (o *Options) check() error {
@@ -88,7 +116,7 @@ func Memory(opts Options) (*Broker, error) {
 	o := opts.broker()
 	store := memlog.NewStore()
 	o.Snapshots = store.Snapshots()
-	o.OpenLog = func(from commitlog.Offset, _ func(bool)) (commitlog.Replay, commitlog.Log, error) {
+	o.OpenLog = func(from commitlog.Offset, _ broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
 		return wrap(store.Open(memlog.Options{From: from}))
 	}
 	b, err := broker.Open(o)

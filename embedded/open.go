@@ -26,10 +26,11 @@ func Open(dir string, opts Options) (*Broker, error) {
 	}
 	o.Snapshots = snapshots
 	var log *disklog.Log
-	o.OpenLog = func(from commitlog.Offset, onFull func(bool)) (commitlog.Replay, commitlog.Log, error) {
+	o.OpenLog = func(from commitlog.Offset, hooks broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
 		replay, l, err := disklog.Open(disklog.Options{
-			FS: fs, Dir: filepath.Join(dir, "log"), From: from, OnFull: onFull, Logger: opts.Logger, Clock: opts.clock,
+			FS: fs, Dir: filepath.Join(dir, "log"), From: from, OnFull: hooks.Full, OnDamage: hooks.Damage, Snapshots: snapshots, Logger: opts.Logger, Clock: opts.clock,
 			CacheBytes: opts.CacheBytes, SegmentBytes: opts.SegmentBytes,
+			ScrubEvery: opts.ScrubEvery, ScrubRate: opts.ScrubRate,
 		})
 		log = l
 		return wrap(replay, l, err)

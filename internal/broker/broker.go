@@ -35,9 +35,8 @@ import (
 
 // Options are the components and limits of a broker.
 type Options struct {
-	// OpenLog opens the log for replay of what lies behind from. onFull is to be called when the log runs out of
-	// room for messages, and when it has room again.
-	OpenLog   func(from commitlog.Offset, onFull func(bool)) (commitlog.Replay, commitlog.Log, error)
+	// OpenLog opens the log for replay of what lies behind from. The log calls the hooks.
+	OpenLog   func(from commitlog.Offset, hooks LogHooks) (commitlog.Replay, commitlog.Log, error)
 	Snapshots commitlog.Snapshots // nil: none are taken
 	Clock     clock.Clock         // nil: the machine's
 	Logger    *slog.Logger        // nil: discarded
@@ -112,6 +111,7 @@ type Broker struct {
 	space    spaceState
 	older    uint64 // the last entry that the newest stored snapshot covers; 0: none
 	full     bool   // the log has no room for messages
+	harm     harm
 }
 
 // flight is a turn whose outputs wait for an entry.
@@ -201,7 +201,7 @@ func (b *Broker) recover() error {
 		return err
 	}
 	failpoint.Reach(failpoint.OpenRestored)
-	replay, log, err := b.opts.OpenLog(from, b.onFull)
+	replay, log, err := b.opts.OpenLog(from, LogHooks{Full: b.onFull, Damage: b.onDamage})
 	if err != nil {
 		return err
 	}

@@ -78,6 +78,10 @@ func openDamaged(t testing.TB, disk *vfs.Mem, dir string, tr truth, snapshotByte
 }
 
 func openFiles(t testing.TB, disk vfs.FS, dir string, tr truth, snapshotBytes int64) (*damageRig, error) {
+	return openCached(t, disk, dir, tr, snapshotBytes, -1)
+}
+
+func openCached(t testing.TB, disk vfs.FS, dir string, tr truth, snapshotBytes, cacheBytes int64) (*damageRig, error) {
 	r := &damageRig{t: t, clock: clock.NewManual(start.Add(time.Hour)), truth: tr}
 	snaps, err := disklog.OpenSnapshots(disk, dir)
 	if err != nil {
@@ -85,9 +89,9 @@ func openFiles(t testing.TB, disk vfs.FS, dir string, tr truth, snapshotBytes in
 	}
 	r.Broker, err = Open(Options{Manual: true, Clock: r.clock, SnapshotBytes: snapshotBytes, Snapshots: snaps, Drive: r.step,
 		Limits: queue.Limits{ExtentBytes: 4 << 10},
-		OpenLog: func(from commitlog.Offset, onFull func(bool)) (commitlog.Replay, commitlog.Log, error) {
+		OpenLog: func(from commitlog.Offset, hooks LogHooks) (commitlog.Replay, commitlog.Log, error) {
 			replay, log, err := disklog.Open(disklog.Options{FS: disk, Dir: dir, SegmentBytes: disklog.MinSegmentBytes, From: from, Manual: true,
-				CacheBytes: -1, MinFree: -1, OnFull: onFull, Clock: r.clock, Rand: rand.NewChaCha8([32]byte{1})})
+				CacheBytes: cacheBytes, MinFree: -1, OnFull: hooks.Full, OnDamage: hooks.Damage, Snapshots: snaps, Clock: r.clock, Rand: rand.NewChaCha8([32]byte{1})})
 			r.log = log
 			return replay, log, err
 		}})

@@ -23,7 +23,7 @@ type byHand struct {
 func openByHand(t *testing.T, store *memlog.Store, c *clock.Manual, snapshots bool) (*byHand, error) {
 	h := &byHand{t: t, clock: c}
 	o := Options{Manual: true, Clock: c, SnapshotBytes: 200, SnapshotPiece: 50,
-		OpenLog: func(from commitlog.Offset, _ func(bool)) (commitlog.Replay, commitlog.Log, error) {
+		OpenLog: func(from commitlog.Offset, _ LogHooks) (commitlog.Replay, commitlog.Log, error) {
 			r, l, err := store.Open(memlog.Options{From: from, Manual: true})
 			h.log = l
 			return r, l, err

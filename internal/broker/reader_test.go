@@ -12,7 +12,7 @@ import (
 // them, each after a message of another entry, would otherwise hold ten thousand entries.
 func TestIdleConsumersHoldNoEntry(t *testing.T) {
 	store := memlog.NewStore()
-	b, err := Open(Options{OpenLog: func(from commitlog.Offset, _ func(bool)) (commitlog.Replay, commitlog.Log, error) {
+	b, err := Open(Options{OpenLog: func(from commitlog.Offset, _ LogHooks) (commitlog.Replay, commitlog.Log, error) {
 		return store.Open(memlog.Options{From: from})
 	}})
 	if err != nil {

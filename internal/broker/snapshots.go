@@ -44,10 +44,11 @@ var errAbandoned = errors.New("the snapshot was given up")
 // maintain starts a snapshot or the freeing of log space when it is time.
 func (b *Broker) maintain() {
 	s := &b.snap
-	if b.opts.Snapshots != nil && !s.active && s.since >= max(b.opts.SnapshotBytes, 2*s.size) {
+	if b.opts.Snapshots != nil && !s.active && (s.since >= max(b.opts.SnapshotBytes, 2*s.size) || b.harm.snapshotDue(b)) {
 		failpoint.Reach(failpoint.SnapBegun)
 		b.machine.StartSnapshot(b.number)
 		b.snap = snapState{active: true, number: b.number, size: s.size, results: make(chan snapResult, 1)}
+		b.snapLanded(ticket{entry: b.durable}) // nothing may be under way
 	}
 	b.freeSpace()
 }
@@ -149,6 +150,7 @@ func (s *snapState) abandon(error) {
 // room counts more.
 func (b *Broker) snapDone(r snapResult) {
 	s := &b.snap
+	b.harm.snapshotDone(b, s.number, r.err)
 	if r.err != nil {
 		// The older snapshot is in place and the log is whole: only the next opening takes longer.
 		b.logger.Error("a snapshot could not be stored", "error", r.err)
@@ -165,6 +167,9 @@ func (b *Broker) snapDone(r snapResult) {
 	}
 	if before > 0 {
 		b.trim(before)
+	}
+	if b.harm.renew { // what was found meanwhile is not in it
+		b.maintain()
 	}
 }
 

@@ -17,7 +17,7 @@ func TestALogThatDoesNotAnswerIsSeen(t *testing.T) {
 	c := clock.NewManual(time.Unix(1e9, 0))
 	var log *memlog.Log
 	b, err := broker.Open(broker.Options{Clock: c, Manual: true,
-		OpenLog: func(from commitlog.Offset, _ func(bool)) (commitlog.Replay, commitlog.Log, error) {
+		OpenLog: func(from commitlog.Offset, _ broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
 			replay, l, err := memlog.NewStore().Open(memlog.Options{From: from, Manual: true})
 			log = l
 			return replay, l, err

@@ -61,6 +61,7 @@ func (b *Broker) turn() bool {
 		b.machine.SetFull(false)
 		b.logger.Info("the disk has room again: messages are taken")
 	}
+	b.takeDamage()
 	if len(b.pending) == 0 {
 		b.pending, b.spare = b.mailbox.take(b.spare), nil
 		b.taken = b.pending

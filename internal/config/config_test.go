@@ -42,6 +42,7 @@ server:
   amqp: off
   max_message: 32MiB
   log: {level: debug, format: json}
+  scrub: {every: 12h, rate: 1MiB}
 queues:
   orders:
     group_by: $.payload.repository.full_name
@@ -67,7 +68,8 @@ sinks:
 	want := &File{
 		Path: "f.yaml",
 		Server: Server{Data: "/var/lib/surgetank", HTTP: "127.0.0.1:9000", AMQP: "off", MaxMessage: 32 << 20,
-			LogLevel: slog.LevelDebug, LogFormat: "json"},
+			LogLevel: slog.LevelDebug, LogFormat: "json",
+			ScrubEvery: 12 * time.Hour, ScrubRate: 1 << 20},
 		Queues: []Queue{
 			{Name: "orders", Config: surgetank.QueueConfig{
 				GroupBy: "$.payload.repository.full_name", Group: surgetank.GroupConfig{MaxInFlight: 1},
@@ -164,6 +166,11 @@ func TestMistakes(t *testing.T) {
 		{"server", "server: {http: nowhere, log: {level: loud, colour: red}, tls: {cert: x}}", []string{
 			"f.yaml:1:38: server.log.level:", "f.yaml:1:44: server.log.colour:",
 		}},
+		{"scrub", "server: {scrub: {every: soon, rate: fast, speed: 1}}", []string{
+			"f.yaml:1:25: server.scrub.every:", "f.yaml:1:37: server.scrub.rate:", "f.yaml:1:43: server.scrub.speed:",
+		}},
+		{"scrub too often", "server: {scrub: {every: 10ms}}", []string{"f.yaml:1:25: server.scrub.every: every must be off or between 1s"}},
+		{"scrub too slow", "server: {scrub: {rate: 1KiB}}", []string{"f.yaml:1:24: server.scrub.rate: rate must be at least"}},
 		{"server address", "server: {http: nowhere}", []string{"f.yaml:1:16: server.http: \"nowhere\" is not an address"}},
 		{"half of TLS", "server: {tls: {cert: x}}", []string{"f.yaml:1:15: server.tls: cert and key belong together"}},
 		{"AMQPS alone", "server: {amqps: ':5671'}", []string{"f.yaml:1:17: server.amqps:"}},
@@ -181,6 +188,12 @@ func TestMistakes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestScrubOff(t *testing.T) {
+	if f, ps := parse(t, "server: {scrub: {every: off}}"); ps != nil || f.Server.ScrubEvery >= 0 {
+		t.Errorf("%v %+v", ps, f)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/settings"
@@ -20,6 +21,13 @@ const (
 	DefaultAMQP = "127.0.0.1:5672"
 )
 
+// Limits of the scrub's settings: more often is no scrub but a load, and more rarely is none.
+const (
+	minScrubEvery = time.Second
+	maxScrubEvery = 366 * 24 * time.Hour
+	minScrubRate  = 64 << 10
+)
+
 // Server is the server section: what cannot be changed while it runs. Empty fields mean the default. Flags win over the file.
 type Server struct {
 	Data  string // directory
@@ -30,6 +38,9 @@ type Server struct {
 	TLSCert, TLSKey string // PEM files; with them HTTP is HTTPS, and AMQPS may be set
 
 	MaxMessage int64 // bytes of a body
+
+	ScrubEvery time.Duration // negative: never
+	ScrubRate  int64         // bytes a second
 
 	LogLevel  slog.Level
 	LogFormat string // text or json
@@ -71,6 +82,10 @@ func (s Server) Validate() error {
 		return surgetank.FieldErrorf("server", "http and amqp are both off; nothing could reach the server")
 	case s.MaxMessage < 1 || s.MaxMessage > surgetank.CeilingMaxMessage:
 		return surgetank.FieldErrorf("server.max_message", "max_message must be between 1 byte and 128MiB, not %d bytes", s.MaxMessage)
+	case s.ScrubEvery > 0 && (s.ScrubEvery < minScrubEvery || s.ScrubEvery > maxScrubEvery):
+		return surgetank.FieldErrorf("server.scrub.every", "every must be off or between %v and %v, not %v", minScrubEvery, maxScrubEvery, s.ScrubEvery)
+	case s.ScrubRate != 0 && s.ScrubRate < minScrubRate:
+		return surgetank.FieldErrorf("server.scrub.rate", "rate must be at least 64KiB (a second), not %d bytes", s.ScrubRate)
 	case s.LogFormat != "text" && s.LogFormat != "json":
 		return surgetank.FieldErrorf("server.log.format", "the log format must be text or json, not %.40q", s.LogFormat)
 	}
@@ -121,6 +136,30 @@ func (r *reader) server(s *Server, n *node) {
 				"cert": func(v string) { s.TLSCert = v },
 				"key":  func(v string) { s.TLSKey = v },
 			})
+		case "scrub":
+			every, rate := e.value.get("every"), e.value.get("rate")
+			r.section(e, path, "every, rate", map[string]func(string){
+				"every": func(v string) {
+					if v == Off {
+						s.ScrubEvery = -1
+					} else if d, err := settings.ParseDuration(v); err != nil || d <= 0 {
+						r.add(every, path+".every", "this must be a time like 24h, or off, not %.40q", v)
+					} else {
+						s.ScrubEvery = d
+					}
+				},
+				"rate": func(v string) {
+					var err error
+					if s.ScrubRate, err = settings.ParseSize(v); err != nil {
+						r.add(rate, path+".rate", "%s", err)
+					}
+				},
+			})
+			for key, at := range map[string]*node{".every": every, ".rate": rate} {
+				if at != nil {
+					places[path+key] = at
+				}
+			}
 		case "log":
 			at := e.value.get("level")
 			r.section(e, path, "level, format", map[string]func(string){
@@ -135,7 +174,7 @@ func (r *reader) server(s *Server, n *node) {
 				places[path+".format"] = f
 			}
 		default:
-			r.unknown(&e.at, "server", e.key, "data, http, amqp, amqps, tls, max_message, log")
+			r.unknown(&e.at, "server", e.key, "data, http, amqp, amqps, tls, max_message, scrub, log")
 		}
 	}
 	if len(r.list) > before {

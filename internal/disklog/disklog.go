@@ -82,6 +82,15 @@ type Options struct {
 	// OnFull is told when the disk is too full to prepare the next segment (true), which is a whole segment before
 	// writing would stop, and when there is room again (false). It is called by one goroutine at a time and must not block.
 	OnFull func(full bool)
+	// ScrubEvery is how long after a scrub has begun, which reads everything that is at rest, the next one does: 0 means a day, a
+	// negative number never. A log with Manual scrubs by ScrubStep alone.
+	ScrubEvery time.Duration
+	// ScrubRate is how many bytes a second a scrub reads at most: 0 means 4 MiB.
+	ScrubRate int64
+	// Snapshots are those of this log, which the scrub reads, too. nil: it has none.
+	Snapshots *Snapshots
+	// OnDamage is told what a scrub finds, at every pass anew. It is called by one goroutine at a time and must not block.
+	OnDamage func(commitlog.Damage)
 	// OnEvent is told what happens to files. It must not block.
 	OnEvent func(Event)
 	Logger  *slog.Logger
@@ -116,6 +125,15 @@ func (o Options) withDefaults() (Options, error) {
 	if o.OnFull == nil {
 		o.OnFull = func(bool) {}
 	}
+	if o.ScrubEvery == 0 {
+		o.ScrubEvery = DefaultScrubEvery
+	}
+	if o.ScrubRate <= 0 {
+		o.ScrubRate = DefaultScrubRate
+	}
+	if o.OnDamage == nil {
+		o.OnDamage = func(commitlog.Damage) {}
+	}
 	if o.OnEvent == nil {
 		o.OnEvent = func(Event) {}
 	}
@@ -124,7 +142,7 @@ func (o Options) withDefaults() (Options, error) {
 
 // Event is something that happened to the log's files. String is stable, for tests.
 type Event struct {
-	Kind    string // created, prepared, reserved, sealed, trimmed, recycled, cut, rescued, full, roomy
+	Kind    string // created, prepared, reserved, sealed, trimmed, recycled, cut, rescued, full, roomy, damaged
 	Segment uint64
 	Detail  string
 }
@@ -175,6 +193,7 @@ type Log struct {
 	writer  writer
 	keeper  keeper
 	stats   stats
+	scrub   *scrubber
 	kick    chan struct{} // wakes maintenance
 	stop    chan struct{}
 	stopped chan struct{}
@@ -216,6 +235,7 @@ func Open(o Options) (commitlog.Replay, *Log, error) {
 	l.recent.limit = o.CacheBytes
 	l.cold.init(max(o.CacheBytes/4, 0))
 	l.files = &files{fs: o.FS, dir: o.Dir, random: o.Rand, now: func() int64 { return o.Clock.Now().Unix() }}
+	l.scrub = newScrubber(l)
 	if err := l.recover(); err != nil {
 		return nil, nil, joinClose(err, l.closeFiles)
 	}
@@ -227,6 +247,7 @@ func Open(o Options) (commitlog.Replay, *Log, error) {
 		close(l.stopped)
 	} else {
 		go l.maintainLoop()
+		go l.scrub.run()
 	}
 	return replay, l, nil
 }
@@ -324,6 +345,9 @@ func (l *Log) Close() error {
 		close(l.stop)
 	}
 	<-l.stopped // maintenance, which shares the state file
+	if !l.o.Manual {
+		<-l.scrub.stopped
+	}
 	if k := &l.keeper; result == nil {
 		if err := errorsJoin(l.bury(), l.writeSlot(k.state.oldest, k.state.first)); err != nil {
 			result = failed(err, false)

@@ -18,12 +18,13 @@ const heavyRate = 8 << 20
 
 // keeper is what maintenance owns: one goroutine, or whoever calls Pump or Trim of a manual log.
 type keeper struct {
-	state     state
-	stateFile vfs.File
-	reserve   bool       // the reserve file is on disk
-	spares    []string   // trimmed segment files to write over
-	nextSize  int64      // of the next segment to make
-	dead      []*segment // trimmed, but still being read
+	state      state
+	stateFile  vfs.File
+	reserve    bool          // the reserve file is on disk
+	spares     []string      // trimmed segment files to write over
+	nextSize   int64         // of the next segment to make
+	dead       []*segment    // trimmed, but still being read
+	generation atomic.Uint64 // of state, as it is on disk, for the scrub
 
 	since atomic.Int64 // when the active segment became that, in nanoseconds
 	rate  atomic.Int64 // bytes a second at which the segment before it was filled

@@ -217,9 +217,10 @@ func (l *Log) openSegment(name string, number uint64) (*segment, error) {
 
 // tail is what was found at the log's end.
 type tail struct {
-	at     int      // index of the last segment in which something was written (or else the first)
-	found  *scanned // in it
-	sealed bool     // it is complete: what is behind it is the active segment
+	at      int      // index of the last segment in which something was written (or else the first)
+	found   *scanned // in it
+	sealed  bool     // it is complete: what is behind it is the active segment
+	indexed bool     // its index says the same as its entries
 }
 
 // findTail reads the segments from the last one back to one in which something was written.
@@ -251,13 +252,14 @@ func (l *Log) findTail(segs []*segment) (tail, error) {
 			return tail{}, damaged(s.name, sc.end, "no whole entry begins here (%s), but later ones show that %d bytes from here on had been synced", orNone(sc.reason), sc.synced-sc.end)
 		}
 		sealed = sealed && ft.count == len(sc.index) && ft.end == sc.end
+		indexed := sealed
 		if len(segs)-i > 2 {
 			sealed = true // only behind a sealed segment can two be empty: its footer is damaged, its entries are not
 		}
 		if sealed && i == len(segs)-1 {
 			return tail{}, damaged(l.files.path(segmentName(s.header.number+1)), 0, "the file is missing: the segment before it is complete")
 		}
-		return tail{at: i, found: sc, sealed: sealed}, nil
+		return tail{at: i, found: sc, sealed: sealed, indexed: indexed}, nil
 	}
 }
 
@@ -271,7 +273,8 @@ func orNone(reason string) string {
 // chain loads the index of every segment and checks that the entries follow each other without a gap.
 func (l *Log) chain(segs []*segment, t tail) error {
 	last := segs[t.at]
-	last.first, last.index, last.end, last.sealed = t.found.first, t.found.index, t.found.end, t.sealed
+	last.first, last.index, last.end = t.found.first, t.found.index, t.found.end
+	last.sealed, last.indexed = t.sealed, t.indexed
 	behind, rescued := last.first, last.header.born > dataStart
 	for i := t.at - 1; i >= 0; i-- {
 		s := segs[i]
@@ -313,7 +316,7 @@ func (l *Log) loadIndex(s *segment, behind uint64, rescued bool) error {
 		return err
 	}
 	if ok {
-		s.first, s.index, s.end = ft.first, index, ft.end
+		s.first, s.index, s.end, s.indexed = ft.first, index, ft.end, true
 	} else {
 		l.o.Logger.Warn("a segment has no index and is read as a whole", "file", s.name)
 		sc, err := scanSegment(f, s.name, s.header, s.size, nil)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/commitlog"
-	"github.com/surgetank/surgetank/internal/vfs"
 )
 
 // Read gives a durable entry: from memory if it is new or was read lately, otherwise from its segment, with its
@@ -64,7 +63,7 @@ func (l *Log) readStored(number uint64) ([]byte, error) {
 }
 
 // readFull fills a buffer from a file that must have the bytes.
-func readFull(f vfs.File, name string, b []byte, at int64) error {
+func readFull(f io.ReaderAt, name string, b []byte, at int64) error {
 	n, err := f.ReadAt(b, at)
 	switch {
 	case n == len(b):

@@ -104,6 +104,6 @@ func (l *Log) sealEarly(s *segment) error {
 		err = f.Sync()
 	}
 	failpoint.Reach(failpoint.OpenRescueDone)
-	s.size, s.sealed = size, true
+	s.size, s.sealed, s.indexed = size, true, true
 	return errorsJoin(err, f.Close())
 }

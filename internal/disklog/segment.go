@@ -53,6 +53,8 @@ type segment struct {
 	index  []uint32 // where the durable entries begin, in units of alignment
 	end    int64    // behind the last durable entry
 	sealed bool
+	// indexed: the file ends with a whole index and footer. A sealed segment without them is read as a whole at every start.
+	indexed bool
 
 	file vfs.File
 	refs int
@@ -78,23 +80,36 @@ func (s *segment) checkFrame(b []byte, pos int64, number uint64) ([]byte, error)
 	if len(b) < frameHeader {
 		return nil, damaged(s.name, pos, "the index gives entry %d no room", number)
 	}
-	fr, ok := s.seal.decode(b, pos)
-	switch {
-	case !ok || fr.kind == frameMark:
-		return nil, damaged(s.name, pos, "entry %d should begin here and does not", number)
-	case fr.number != number:
-		return nil, damaged(s.name, pos, "entry %d should be here, and it is entry %d", number, fr.number)
-	case frameSize(fr.length) != int64(len(b)):
-		return nil, damaged(s.name, pos, "entry %d has %d bytes where the index gives it %d", number, frameSize(fr.length), len(b))
+	fr, err := s.checkHead(b, pos, int64(len(b)), number)
+	if err != nil {
+		return nil, err
 	}
 	data := b[frameHeader : frameHeader+fr.length : frameHeader+fr.length]
 	if crc32.Update(s.seal.entryBase(pos, number), castagnoli, data) != fr.sum && !mutant.Is(mutant.ChecksumIgnored) {
-		return nil, damaged(s.name, pos, "entry %d (%d bytes) has a wrong checksum", number, fr.length)
+		return nil, s.wrongSum(pos, number, fr)
 	}
 	if fr.kind == frameLost {
 		return nil, wrap(surgetank.CodeCorrupt, fmt.Sprintf("%s at byte %d: entry %d was damaged and repair could not save it", s.name, pos, number), errLost, commitlog.ErrCorrupt)
 	}
 	return data, nil
+}
+
+// checkHead verifies the header of the frame of an entry for which the index has so much room.
+func (s *segment) checkHead(b []byte, pos, room int64, number uint64) (frame, error) {
+	fr, ok := s.seal.decode(b, pos)
+	switch {
+	case !ok || fr.kind == frameMark:
+		return fr, damaged(s.name, pos, "entry %d should begin here and does not", number)
+	case fr.number != number:
+		return fr, damaged(s.name, pos, "entry %d should be here, and it is entry %d", number, fr.number)
+	case frameSize(fr.length) != room:
+		return fr, damaged(s.name, pos, "entry %d has %d bytes where the index gives it %d", number, frameSize(fr.length), room)
+	}
+	return fr, nil
+}
+
+func (s *segment) wrongSum(pos int64, number uint64, fr frame) error {
+	return damaged(s.name, pos, "entry %d (%d bytes) has a wrong checksum", number, fr.length)
 }
 
 // errLost is the cause of the error for an entry that repair could not save.
@@ -131,7 +146,7 @@ func otherVersion(name string, version uint32) error {
 }
 
 // readIndex reads a sealed segment's footer and index; ok is false where there is none that is whole.
-func readIndex(f vfs.File, name string, seal sealer, size int64) (ft footer, index []uint32, ok bool, err error) {
+func readIndex(f io.ReaderAt, name string, seal sealer, size int64) (ft footer, index []uint32, ok bool, err error) {
 	if size < dataStart+footerSize {
 		return ft, nil, false, nil
 	}
@@ -219,7 +234,21 @@ func (h *handles) closeOldest() error {
 	return f.Close()
 }
 
-// release ends an acquire; it tells whether the segment is dead and was waiting for this.
+// pin keeps a segment's file from being renamed, written over or removed until release, for a reader with an open file of its own.
+func (h *handles) pin(s *segment) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.shut:
+		return errClosed
+	case s.dead:
+		return commitlog.ErrTrimmed
+	}
+	s.refs++
+	return nil
+}
+
+// release ends an acquire or a pin; it tells whether the segment is dead and was waiting for this.
 func (h *handles) release(s *segment) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

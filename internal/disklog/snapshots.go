@@ -27,6 +27,7 @@ import (
 // It gets its name when it is complete and synced.
 const (
 	snapExt        = ".snap"
+	damagedExt     = ".damaged" // behind the name of a snapshot that was put aside
 	snapBlock      = 256 << 10
 	snapHeader     = 64
 	snapBlockHead  = 8
@@ -36,11 +37,18 @@ const (
 )
 
 // Snapshots keeps the snapshots of one log as files in a directory, which may be the log's. Save is for one goroutine at a
-// time; the two newest snapshots stay.
+// time; the two newest snapshots stay. One that the scrub found damaged
+// counts as none of them and is never removed: it gets another name, for people to look at, when a whole one is in its place.
 type Snapshots struct {
 	fs  vfs.FS
 	dir string
 	mu  sync.Mutex
+	// names is held to change which files there are, and for reading while the scrub reads one: not on every system can an open
+	// file be renamed or removed.
+	names sync.RWMutex
+
+	badMu sync.Mutex
+	bad   map[commitlog.Offset]bool // the scrub found them damaged
 }
 
 var _ commitlog.Snapshots = (*Snapshots)(nil)
@@ -70,6 +78,8 @@ func (s *Snapshots) dropUnfinished() error {
 	}
 	return nil
 }
+
+func (s *Snapshots) path(at commitlog.Offset) string { return filepath.Join(s.dir, snapName(at)) }
 
 func snapName(at commitlog.Offset) string { return fmt.Sprintf("%020d%s", uint64(at), snapExt) }
 
@@ -114,7 +124,15 @@ func (s *Snapshots) Save(at commitlog.Offset, write func(io.Writer) error) error
 	failpoint.Reach(failpoint.SnapCreated)
 	err = s.fill(f, at, write)
 	if err = errorsJoin(err, f.Close()); err == nil {
-		if err = s.fs.Rename(name+tmpExt, name); err == nil {
+		s.names.Lock()
+		defer s.names.Unlock()
+		if s.condemned(at) { // its name is wanted; the older one and the log are the state until it is taken
+			err = s.putAside(at)
+		}
+		if err == nil {
+			err = s.fs.Rename(name+tmpExt, name)
+		}
+		if err == nil {
 			failpoint.Reach(failpoint.SnapNamed)
 			err = s.fs.SyncDir(s.dir)
 			if err != nil {
@@ -204,17 +222,26 @@ func (w *snapWriter) finish() error {
 	return err
 }
 
-// dropOld removes all but the newest snapshots.
+// dropOld removes all but the newest snapshots, and puts damaged ones aside. names is held.
 func (s *Snapshots) dropOld() error {
-	offsets, err := s.list()
+	all, err := s.list()
 	if err != nil {
 		return err
 	}
-	if len(offsets) <= keepSnapshots {
+	var whole []commitlog.Offset // as far as is known
+	for _, at := range all {
+		if !s.condemned(at) {
+			whole = append(whole, at)
+		} else if err := s.putAside(at); err != nil {
+			return wrap(surgetank.CodeInternal, fmt.Sprintf("renaming the damaged snapshot %s failed: %v; the new one is saved", s.path(at), err), err)
+		}
+	}
+	old := whole[:max(len(whole)-keepSnapshots, 0)]
+	if len(old) == 0 && len(whole) == len(all) {
 		return nil
 	}
-	for _, at := range offsets[:len(offsets)-keepSnapshots] {
-		name := filepath.Join(s.dir, snapName(at))
+	for _, at := range old {
+		name := s.path(at)
 		if err := s.fs.Remove(name); err != nil {
 			return wrap(surgetank.CodeInternal, fmt.Sprintf("removing the old snapshot %s failed: %v; the new one is saved", name, err), err)
 		}
@@ -223,6 +250,43 @@ func (s *Snapshots) dropOld() error {
 	if err := s.fs.SyncDir(s.dir); err != nil {
 		return wrap(surgetank.CodeInternal, fmt.Sprintf("syncing %s failed: %v; the new snapshot is saved", s.dir, err), err)
 	}
+	return nil
+}
+
+// condemn notes whether the scrub finds a snapshot damaged.
+func (s *Snapshots) condemn(at commitlog.Offset, is bool) {
+	s.badMu.Lock()
+	defer s.badMu.Unlock()
+	if !is {
+		delete(s.bad, at)
+		return
+	}
+	if s.bad == nil {
+		s.bad = map[commitlog.Offset]bool{}
+	}
+	s.bad[at] = true
+}
+
+func (s *Snapshots) condemned(at commitlog.Offset) bool {
+	s.badMu.Lock()
+	defer s.badMu.Unlock()
+	return s.bad[at]
+}
+
+// putAside gives a damaged snapshot a name that is of no account, and that says what it is. names is held.
+func (s *Snapshots) putAside(at commitlog.Offset) error {
+	names, err := s.fs.List(s.dir)
+	if err != nil {
+		return err
+	}
+	aside := snapName(at) + damagedExt
+	for n := 2; slices.Contains(names, aside); n++ {
+		aside = fmt.Sprint(snapName(at), damagedExt, n)
+	}
+	if err := s.fs.Rename(s.path(at), filepath.Join(s.dir, aside)); err != nil {
+		return err
+	}
+	s.condemn(at, false)
 	return nil
 }
 
@@ -243,9 +307,16 @@ func (s *Snapshots) Latest() (commitlog.Offset, io.ReadCloser, error) {
 	return at, r, nil
 }
 
+// snapFile is what a snapshot is read from.
+type snapFile interface {
+	io.ReaderAt
+	io.Closer
+	Size() (int64, error)
+}
+
 // snapReader reads and verifies a snapshot.
 type snapReader struct {
-	f      vfs.File
+	f      snapFile
 	name   string
 	seal   sealer
 	size   int64
@@ -269,7 +340,7 @@ func openSnapshot(fs vfs.FS, name string, at commitlog.Offset) (*snapReader, err
 	return r, nil
 }
 
-func newSnapReader(f vfs.File, name string, at commitlog.Offset) (*snapReader, error) {
+func newSnapReader(f snapFile, name string, at commitlog.Offset) (*snapReader, error) {
 	size, err := f.Size()
 	if err != nil {
 		return nil, unreadable(name, 0, err)

@@ -118,12 +118,13 @@ func (l *Log) openState() error {
 		return err
 	}
 	l.keeper.state = st
+	l.keeper.generation.Store(st.generation)
 	l.files.log = st.log
 	return nil
 }
 
 // readState gives the newer of the whole slots. One slot may be torn by a crash while it was written; both cannot.
-func readState(f vfs.File, name string) (state, error) {
+func readState(f io.ReaderAt, name string) (state, error) {
 	b := make([]byte, 2*stateSlot)
 	n, err := f.ReadAt(b, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -172,5 +173,6 @@ func (l *Log) writeSlot(oldest, first uint64) error {
 	}
 	failpoint.Reach(failpoint.SlotSynced)
 	k.state = next
+	k.generation.Store(next.generation)
 	return nil
 }

@@ -18,6 +18,7 @@ type Stats struct {
 	SyncP99    time.Duration
 	CacheBytes int64 // entries kept in memory
 	Full       bool  // no room for the next segment
+	Scrub      ScrubStats
 }
 
 // Stats gives the log's figures.
@@ -36,6 +37,7 @@ func (l *Log) Stats() Stats {
 		s.Bytes += next.seg.size
 	}
 	s.Bytes += l.ahead.Load()
+	s.Scrub = l.scrub.stats.get()
 	s.CacheBytes = l.recent.size() + l.cold.size()
 	l.stats.mu.Lock()
 	defer l.stats.mu.Unlock()

@@ -280,7 +280,7 @@ func (l *Log) roll() error {
 	l.segMu.Lock()
 	next, old := l.next, w.active
 	l.next = nil
-	old.sealed = true
+	old.sealed, old.indexed = true, true
 	next.seg.first = old.next()
 	l.segs = append(l.segs, next.seg)
 	l.segMu.Unlock()

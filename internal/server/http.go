@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/httpapi"
 )
@@ -59,6 +61,7 @@ func (s *Server) openDoors(ctx context.Context) error {
 	s.api = httpapi.New(httpapi.Options{
 		Policies: s.doored, Auth: s.users, Sinks: s.sinks.api(), Version: s.opts.Version, Logger: s.log,
 		Ready: s.notReady, TrustLoopback: trusted, Limits: limits,
+		Collectors: []prometheus.Collector{scrubCollector{s.broker}},
 	})
 	open := http.Handler(s.api)
 	if s.amqp != nil {

@@ -144,7 +144,7 @@ func (s *Server) open(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	if s.broker, err = embedded.Open(dir, embedded.Options{Logger: s.log, MaxMessage: int(s.cfg.MaxMessage)}); err != nil {
+	if s.broker, err = embedded.Open(dir, embedded.Options{Logger: s.log, MaxMessage: int(s.cfg.MaxMessage), ScrubEvery: s.cfg.ScrubEvery, ScrubRate: s.cfg.ScrubRate}); err != nil {
 		return fmt.Errorf("opening the data directory %s: %w", dir, err)
 	}
 	s.log.Info("data directory open", "dir", dir, "epoch", s.broker.Epoch(), "took", time.Since(began).Round(time.Millisecond))

@@ -41,6 +41,7 @@ func kinds(o *Options) (list []string) {
 	add(2, "jump", o.Jumps)
 	add(1, "far-jump", o.Jumps)
 	add(1, "rot", o.Flips && o.Files)
+	add(2, "scrub", o.Files)
 	add(4, "receive-once", o.Receives)
 	add(1, "pool", o.Pools)
 	return list
@@ -124,6 +125,9 @@ func (w *world) act(kind string, rng *rand.Rand) {
 		})
 	case "jump", "far-jump":
 		w.jump(kind == "far-jump", rng)
+	case "scrub":
+		w.count.one(Scrubs)
+		w.disk.scrub(1 + rng.IntN(12))
 	case "rot":
 		if w.run(); w.ledger.bad == "" && w.b.Err() == nil && !w.disk.crashed() && !w.faulted {
 			w.prober.rot(rng)

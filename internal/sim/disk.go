@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"syscall"
 
+	"github.com/surgetank/surgetank/internal/broker"
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/disklog"
 	"github.com/surgetank/surgetank/internal/memlog"
@@ -16,7 +17,9 @@ import (
 
 // disk is what outlives a broker.
 type disk interface {
-	openLog(from commitlog.Offset, onFull func(bool)) (commitlog.Replay, commitlog.Log, error)
+	openLog(from commitlog.Offset, hooks broker.LogHooks) (commitlog.Replay, commitlog.Log, error)
+	// scrub lets the log look at some of its files.
+	scrub(files int)
 	snapshots() (commitlog.Snapshots, error)
 	// pump lets the log work; a slow log may do only a part.
 	pump(all bool)
@@ -42,7 +45,7 @@ type memDisk struct {
 	faulty bool
 }
 
-func (d *memDisk) openLog(from commitlog.Offset, _ func(bool)) (commitlog.Replay, commitlog.Log, error) {
+func (d *memDisk) openLog(from commitlog.Offset, _ broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
 	r, l, err := d.store.Open(memlog.Options{From: from, Manual: true})
 	if err != nil {
 		return nil, nil, err
@@ -55,6 +58,7 @@ func (d *memDisk) snapshots() (commitlog.Snapshots, error) { return d.store.Snap
 func (d *memDisk) crashIn(int, *rand.Rand)                 {}
 func (d *memDisk) crashed() bool                           { return false }
 func (d *memDisk) setFull(bool)                            {}
+func (d *memDisk) scrub(int)                               {}
 func (d *memDisk) broken() bool                            { return d.faulty }
 
 func (d *memDisk) pump(all bool) {
@@ -89,6 +93,7 @@ const dataDir = "data/log"
 type fileDisk struct {
 	mem    *vfs.Mem
 	inject *vfs.Inject
+	snaps  *disklog.Snapshots
 	log    *disklog.Log
 	random *rand.ChaCha8
 	cache  bool
@@ -139,8 +144,10 @@ func drawCrash(rng *rand.Rand) vfs.Crash {
 	return vfs.Crash{Percent: []int{0, 50, 90, 100, rng.IntN(101)}[rng.IntN(5)], Torn: rng.IntN(2) == 0, Garbage: rng.IntN(2) == 0}
 }
 
-func (d *fileDisk) openLog(from commitlog.Offset, onFull func(bool)) (commitlog.Replay, commitlog.Log, error) {
-	r, l, err := disklog.Open(logOptions(d.inject, dataDir, d.cache, d.random, from, onFull))
+func (d *fileDisk) openLog(from commitlog.Offset, hooks broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
+	o := logOptions(d.inject, dataDir, d.cache, d.random, from, hooks.Full)
+	o.OnDamage, o.Snapshots = hooks.Damage, d.snaps
+	r, l, err := disklog.Open(o)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -157,8 +164,17 @@ func logOptions(fs vfs.FS, dir string, cached bool, random io.Reader, from commi
 		CacheBytes: cache, MinFree: -1, OnFull: onFull, Rand: random}
 }
 
-func (d *fileDisk) snapshots() (commitlog.Snapshots, error) {
-	return disklog.OpenSnapshots(d.inject, dataDir)
+func (d *fileDisk) snapshots() (_ commitlog.Snapshots, err error) {
+	if d.snaps, err = disklog.OpenSnapshots(d.inject, dataDir); err != nil {
+		return nil, err
+	}
+	return d.snaps, nil
+}
+
+func (d *fileDisk) scrub(files int) {
+	for range files {
+		d.log.ScrubStep()
+	}
 }
 
 func (d *fileDisk) pump(bool)                     { d.log.Pump() }

@@ -107,8 +107,8 @@ func (p *prober) openIn(fs vfs.FS, dir string) *recovered {
 		return r
 	}
 	r.b, r.err = broker.Open(broker.Options{
-		OpenLog: func(from commitlog.Offset, onFull func(bool)) (commitlog.Replay, commitlog.Log, error) {
-			replay, l, err := disklog.Open(logOptions(fs, dir, false, p.random, from, onFull))
+		OpenLog: func(from commitlog.Offset, hooks broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
+			replay, l, err := disklog.Open(logOptions(fs, dir, false, p.random, from, hooks.Full))
 			if err != nil {
 				return nil, nil, err
 			}

@@ -145,8 +145,15 @@ func (w *world) tryOpen() (*broker.Broker, error) {
 		return nil, err
 	}
 	return broker.Open(broker.Options{
-		OpenLog: func(from commitlog.Offset, onFull func(bool)) (commitlog.Replay, commitlog.Log, error) {
-			r, l, err := w.disk.openLog(from, onFull)
+		OpenLog: func(from commitlog.Offset, hooks broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
+			tell := hooks.Damage
+			hooks.Damage = func(d commitlog.Damage) {
+				if !d.Unreadable {
+					w.ledger.violation("no false alarm", "nothing has rotted, and the scrub found %+v", d)
+				}
+				tell(d)
+			}
+			r, l, err := w.disk.openLog(from, hooks)
 			if err != nil {
 				return nil, nil, err
 			}

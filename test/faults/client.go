@@ -250,8 +250,8 @@ func (c *client) settle(ctx context.Context, kind history.Kind, queue string, ds
 
 // stats are a queue's figures.
 type stats struct {
-	Ready, Blocked, Delayed, Leased int64
-	Counts                          struct {
+	Ready, Blocked, Delayed, Leased, Damaged int64
+	Counts                                   struct {
 		DeadLettered uint64 `json:"dead_lettered"`
 		Delivered    uint64 `json:"delivered"`
 	} `json:"counts"`

@@ -94,7 +94,7 @@ func (r *run) trial(ctx context.Context, s *sample, number int, what, file strin
 		return "", nil, err
 	}
 	defer log.Close()
-	sv := &server{binary: r.binary, data: dir, log: log, journal: j, wrap: r.trialWrap}
+	sv := &server{binary: r.binary, data: dir, log: log, journal: j, wrap: r.trialWrap, args: r.trialArgs}
 	defer sv.kill()
 	named := func() bool { return strings.Contains(sv.words(8000), filepath.Base(file)) }
 	report := func(format string, args ...any) {
@@ -112,6 +112,16 @@ func (r *run) trial(ctx context.Context, s *sample, number int, what, file strin
 			report("it refused without naming the file")
 		}
 		return "refused", bad, ctx.Err()
+	}
+	if r.trialStarted != nil {
+		problem, err := r.trialStarted(ctx, sv)
+		if err != nil {
+			return "", nil, err
+		}
+		if problem != "" {
+			report("%s", problem)
+			return "", bad, nil
+		}
 	}
 	l := newLoad(loadOptions{publishers: 1, limit: 1, honest: true, size: 12000}, j, sv.url, 1, r.say)
 	l.cons.Go(func() { l.consumer(ctx, 0, grouped) })

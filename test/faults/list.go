@@ -25,6 +25,7 @@ var scenarios = append([]scenario{
 	{id: "D17", fault: "every sync is slow", needs: canTrace, run: slowDisk},
 	{id: "D18", fault: "rename, unlink, directory sync, allocation fail once", needs: canTrace, run: failingCall([]string{"renameat", "unlinkat", "fsync", "fallocate"}, []string{"EIO"}, false)},
 	{id: "B26", fault: "bits flipped in files of a stopped server", run: damageFiles(false, "a bit flipped")},
+	{id: "B26s", quick: true, fault: "bits flipped in files of a running server", run: rotUnderServer},
 	{id: "B27", fault: "files cut, emptied, missing, zeroed", run: damageFiles(false, "a page of zeros", "cut short", "emptied", "missing")},
 	{id: "B27k", fault: "files cut, flipped, zeroed after kill -9", run: damageFiles(true, "a bit flipped", "a page of zeros", "cut short")},
 	{id: "B27f", fault: "foreign and doubled files", run: foreignFiles},

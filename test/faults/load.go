@@ -387,7 +387,7 @@ func (l *load) sweepDead(ctx context.Context, c *client) (total int64, err error
 				continue
 			}
 			n := s.Ready + s.Blocked + s.Delayed + s.Leased
-			total += n
+			total += n + s.Damaged // which nobody gets, and which are not gone
 			if q != name && n > 0 {
 				ds, _ := c.receive(ctx, q, 100, 0, l.lease, l.size)
 				c.settle(ctx, history.Ack, q, ds, "", 0)

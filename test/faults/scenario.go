@@ -42,12 +42,15 @@ type run struct {
 	notes     []string
 	wrong     []history.Finding // behaviour that breaks a promise and shows in no call
 	drained   bool
-	beyond    bool                                          // the run's own calls are only the material of trials, which check for themselves
-	traced    int                                           // logs of strace so far
-	patience  time.Duration                                 // of waits for a system call; 0: the usual
-	trialWrap func(argv []string) []string                  // of the servers of trials
-	unmount   []string                                      // file systems to take down at the end
-	extra     func(h *history.History, rep *history.Report) // further checks of this scenario
+	beyond    bool                         // the run's own calls are only the material of trials, which check for themselves
+	traced    int                          // logs of strace so far
+	patience  time.Duration                // of waits for a system call; 0: the usual
+	trialWrap func(argv []string) []string // of the servers of trials
+	trialArgs []string
+	// trialStarted does something to the server of a trial when it is ready and before any client comes; problem is a finding.
+	trialStarted func(ctx context.Context, sv *server) (problem string, err error)
+	unmount      []string                                      // file systems to take down at the end
+	extra        func(h *history.History, rep *history.Report) // further checks of this scenario
 }
 
 // row is a line of the table.

@@ -1,0 +1,50 @@
+package server
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/surgetank/surgetank/embedded"
+)
+
+// scrubCollector shows what the scrub has read and found, at each scrape. It has one label, the kind of damage, of which there are five.
+type scrubCollector struct{ broker *embedded.Broker }
+
+var (
+	scrubBytes   = prometheus.NewDesc("surgetank_scrub_bytes_total", "Bytes of the data directory that the scrub has read.", nil, nil)
+	scrubPasses  = prometheus.NewDesc("surgetank_scrub_passes_total", "Passes of the scrub that read everything.", nil, nil)
+	scrubLast    = prometheus.NewDesc("surgetank_scrub_last_pass_timestamp_seconds", "When the last pass that read everything ended; 0: none has since the start.", nil, nil)
+	scrubErrors  = prometheus.NewDesc("surgetank_scrub_errors_total", "Files for which the disk gave errors, or other bytes than the next time.", nil, nil)
+	scrubFound   = prometheus.NewDesc("surgetank_scrub_found_total", "Damaged things that were found, by kind.", []string{"kind"}, nil)
+	scrubDamaged = prometheus.NewDesc("surgetank_scrub_damaged", "Damaged things that are still on the disk, by kind.", []string{"kind"}, nil)
+)
+
+// Describe names the metrics.
+func (scrubCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{scrubBytes, scrubPasses, scrubLast, scrubErrors, scrubFound, scrubDamaged} {
+		ch <- d
+	}
+}
+
+// Collect reads the figures.
+func (c scrubCollector) Collect(ch chan<- prometheus.Metric) {
+	s := c.broker.LogStats().Scrub
+	show := func(d *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, kind, value, labels...)
+	}
+	last := 0.0
+	if !s.LastPass.IsZero() {
+		last = float64(s.LastPass.UnixNano()) / float64(time.Second)
+	}
+	show(scrubBytes, prometheus.CounterValue, float64(s.Bytes))
+	show(scrubPasses, prometheus.CounterValue, float64(s.Passes))
+	show(scrubLast, prometheus.GaugeValue, last)
+	show(scrubErrors, prometheus.CounterValue, float64(s.Errors))
+	for kind, n := range s.Found {
+		show(scrubFound, prometheus.CounterValue, float64(n), kind)
+	}
+	for kind, n := range s.Damaged {
+		show(scrubDamaged, prometheus.GaugeValue, float64(n), kind)
+	}
+}

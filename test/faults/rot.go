@@ -1,0 +1,169 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// rotUnderServer flips a bit in a file of a running server that nobody reads. The server's scrub, which is made to come every second, must
+// name the file before any consumer comes; a snapshot must be put aside and replaced, so that a kill and a start afterwards find the whole
+// state. Then consumers come, and nothing wrong may reach them.
+func rotUnderServer(ctx context.Context, r *run) error {
+	s, err := r.makeSample(ctx, false)
+	if err != nil {
+		return err
+	}
+	r.drained, r.beyond = true, true
+	config := filepath.Join(r.dir, "scrub.yaml")
+	if err := os.WriteFile(config, []byte("server: {scrub: {every: 1s, rate: 1GiB}}\n"), 0o600); err != nil {
+		return err
+	}
+	byKind := map[string][]string{}
+	for _, f := range s.files {
+		b, err := os.ReadFile(filepath.Join(s.dir, f))
+		if err != nil {
+			return err
+		}
+		if from, to := meaningful(f, b); from < to {
+			byKind[filepath.Ext(f)] = append(byKind[filepath.Ext(f)], f)
+		}
+	}
+	kinds := []string{".seg", ".snap"}
+	ends := map[string]int{}
+	for n := range r.times(len(kinds), 20*len(kinds)) {
+		files := byKind[kinds[n%len(kinds)]]
+		if len(files) == 0 {
+			return fmt.Errorf("the sample has no %s files", kinds[n%len(kinds)])
+		}
+		file := files[r.rng.IntN(len(files))]
+		what := file + " a bit flipped while the server runs"
+		r.inject(what)
+		r.trialArgs = []string{"--config", config}
+		r.trialStarted = func(ctx context.Context, sv *server) (problem string, err error) {
+			return r.rot(ctx, sv, filepath.Join(sv.data, file))
+		}
+		end, bad, err := r.trial(ctx, s, n, what, file, func(string) error { return nil })
+		if err != nil {
+			return err
+		}
+		ends[end]++
+		r.wrong = append(r.wrong, bad...)
+	}
+	r.note("%d trials were reported by name when a consumer came, %d were harmless then; the scrub had named each", ends["reported"], ends["harmless"])
+	return nil
+}
+
+// rot flips the bit and waits for the server to say so.
+func (r *run) rot(ctx context.Context, sv *server, path string) (problem string, err error) {
+	if err := r.flipOne(path); err != nil {
+		return "", err
+	}
+	named := func() bool {
+		return strings.Contains(sv.words(16000), "the scrub found damage on the disk") && strings.Contains(sv.words(16000), filepath.Base(path))
+	}
+	if !r.until(ctx, 20*time.Second, named) {
+		return "the scrub did not name the file within 20 s", nil
+	}
+	if text, err := metrics(ctx, sv.url()); err != nil || !strings.Contains(text, "\nsurgetank_scrub_found_total{") || !metricAboveZero(text, "surgetank_scrub_found_total") {
+		return fmt.Sprintf("the metrics do not know of it: %v", err), nil
+	}
+	if filepath.Ext(path) != ".snap" {
+		return "", nil
+	}
+	aside := func() bool {
+		_, err := os.Stat(path + ".damaged")
+		return err == nil
+	}
+	others, err := filepath.Glob(filepath.Join(filepath.Dir(path), "*.snap"))
+	if err != nil {
+		return "", err
+	}
+	slices.Sort(others)
+	if path != others[len(others)-1] {
+		return "", nil // the newest has everything, and the next one takes this one's place
+	}
+	if !r.until(ctx, 20*time.Second, aside) {
+		return "the damaged snapshot was not replaced within 20 s", nil
+	}
+	sv.signal(syscall.SIGKILL)
+	if _, err := sv.wait(ctx); err != nil {
+		return "", err
+	}
+	sv.args = nil // what is found now is found by reading
+	if err := sv.start(ctx); errors.Is(err, errNotReady) {
+		return "a start after the snapshot was replaced is refused", nil
+	} else if err != nil {
+		return "", err
+	}
+	return "", nil
+}
+
+// meaningful gives the part of a file whose bytes mean something: of a segment neither the header's unused part nor what is near the end,
+// where what is not durable may lie. It is empty where a segment has no entries yet.
+func meaningful(name string, b []byte) (from, to int) {
+	to = len(bytes.TrimRight(b, "\x00"))
+	if filepath.Ext(name) == ".seg" {
+		return 4096, to - to/10
+	}
+	return 0, to
+}
+
+// flipOne flips a bit of a byte that is not 0.
+func (r *run) flipOne(path string) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	from, to := meaningful(path, b)
+	if from >= to {
+		return fmt.Errorf("%s holds nothing", path)
+	}
+	at := from + r.rng.IntN(to-from)
+	for b[at] == 0 {
+		if at++; at == to {
+			at = from
+		}
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt([]byte{b[at] ^ 1<<r.rng.IntN(8)}, int64(at))
+	return errors.Join(err, f.Close())
+}
+
+func metrics(ctx context.Context, base string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/metrics", nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return string(b), err
+}
+
+// metricAboveZero tells whether a series of a metric is more than 0.
+func metricAboveZero(text, name string) bool {
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, name+"{") && !strings.HasSuffix(strings.TrimSpace(line), " 0") {
+			return true
+		}
+	}
+	return false
+}
