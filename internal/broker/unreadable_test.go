@@ -16,7 +16,7 @@ import (
 // grouped makes a broker with some messages of a strict group and some without one.
 func grouped(t *testing.T, fs vfs.FS, disk *vfs.Mem) *damageRig {
 	t.Helper()
-	r, err := openFiles(t, fs, dataDir, newTruth(), noSnapshots)
+	r, err := openFiles(t, fs, dataDir, newTruth(), Options{SnapshotBytes: noSnapshots})
 	if err != nil {
 		t.Fatal(err)
 	}
