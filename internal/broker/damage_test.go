@@ -92,8 +92,8 @@ func (d damage) do(disk *vfs.Mem) error {
 // them the first and last 64 bytes count in full, where a reader that takes a step too far or ends too early would be; within, there is one bit and one cut for
 // each 8 bytes, which is at each place where a frame could begin, and another bit of it from place to place. skipped counts what that leaves out.
 //
-// Beside them every page is zeroed, and written over the others and exchanged with them, and every file removed, after an orderly end: after
-// any other the newest page can be lost with all its traces, as docs/guarantees.md says of a disk that lies about its syncs.
+// Beside them every page is zeroed, and written over the others of its file and exchanged with them, and every file is removed. The pages of the
+// segment that was being written when the broker was killed are left out: the newest can be lost with all that knew of it (docs/format.md).
 func (v *victim) everyDamage(t testing.TB) (all []damage, skipped int64) {
 	names, err := v.disk.List(dataDir)
 	if err != nil {
@@ -121,7 +121,8 @@ func (v *victim) everyDamage(t testing.TB) (all []damage, skipped int64) {
 			d.what, d.at = "cut", int64(at)
 			all = append(all, d)
 		}
-		if strings.HasSuffix(v.name, "killed") {
+		all = append(all, damage{victim: v, file: name, what: "remove"})
+		if name == v.written {
 			continue
 		}
 		pages := int64(len(b)+page-1) / page
@@ -136,7 +137,6 @@ func (v *victim) everyDamage(t testing.TB) (all []damage, skipped int64) {
 				}
 			}
 		}
-		all = append(all, damage{victim: v, file: name, what: "remove"})
 	}
 	return all, skipped
 }

@@ -26,6 +26,7 @@ type victim struct {
 	truth     *truth
 	states    []string // the states that an undamaged opening may find
 	snapshots bool
+	written   string   // the segment that a killed broker was writing
 	small     bool     // all of its bits are damaged in a full run
 	served    sync.Map // by contentsKey: repaired logs that were served and found right
 }
@@ -65,6 +66,7 @@ func victims(t testing.TB) (list []*victim) {
 		add("killed", r, killed(t, r))
 		v := list[len(list)-1]
 		v.states = append(v.states, v.stateOf(t, before))
+		v.written = filepath.Base(v.segmentWith(t, "written and never confirmed"))
 
 		r = h.make(t, noSnapshots)
 		if err := r.Close(); err != nil {
@@ -101,6 +103,24 @@ func (v *victim) newest(t testing.TB) (name string) {
 		}
 	}
 	return name
+}
+
+// segmentWith gives the segment in which a text stands.
+func (v *victim) segmentWith(t testing.TB, text string) (path string) {
+	t.Helper()
+	names, err := v.disk.List(dataDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range names {
+		if p := filepath.Join(dataDir, n); filepath.Ext(n) == ".seg" && bytes.Contains(readFile(t, v.disk, p), []byte(text)) {
+			path = p
+		}
+	}
+	if path == "" {
+		t.Fatalf("%q stands in no segment", text)
+	}
+	return path
 }
 
 // addRest leaves the files that a history of this length does not: the lock file of a real server, for the locks of files in memory are
