@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 GO    ?= go
 
-.PHONY: help test deps build lint race cross bench bench-amqp chaos-main conformance sim sim-release faults soak memory fuzz clean
+.PHONY: help test deps build lint race cross bench bench-amqp chaos-main conformance sim sim-release faults soak memory damage fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -56,6 +56,9 @@ soak: ## hold 70 % of the capacity for 30 minutes with churn and a kill -9 every
 memory: ## show that memory is bounded with clients that misbehave (Linux, best as root); SOAK_FLAGS='-only idle'
 	@mkdir -p bench/results
 	$(GO) run ./test/soak -memory -out bench/results $(SOAK_FLAGS)
+
+damage: ## every bit and every cut of small data directories: named or harmless, and repaired (minutes); DAMAGE_FLAGS='-only small/killed'
+	$(GO) test ./internal/broker -v -run EveryDamage -timeout 0 -everybit $(DAMAGE_FLAGS)
 
 fuzz: ## fuzz every target for FUZZTIME each (default 20s)
 	@scripts/fuzz.sh

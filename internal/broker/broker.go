@@ -47,6 +47,7 @@ type Options struct {
 	MailboxOps    int   // 0: 16,384
 	SnapshotBytes int64 // log bytes between snapshots, at least; 0: 128 MiB
 	SnapshotPiece int   // bytes of a snapshot that are encoded between two turns; 0: 256 KiB
+	QuickReplay   int64 // log bytes behind the newest snapshot that Close leaves for the next opening to replay; 0: 1 MiB
 	// Hold is for how long an entry that nobody waits for may be held back, to share the sync of the next one; 0: 5 ms, or
 	// not at all with Manual.
 	Hold time.Duration
@@ -160,6 +161,7 @@ func Open(opts Options) (*Broker, error) {
 	}
 	def(&opts.MailboxBytes, 32<<20)
 	def(&opts.SnapshotBytes, 128<<20)
+	def(&opts.QuickReplay, defaultQuickReplay)
 	if opts.Hold == 0 && !opts.Manual {
 		opts.Hold = defaultHold
 	}
@@ -322,7 +324,8 @@ func (b *Broker) shutdown(err error) {
 	b.onceDown.Do(func() { close(b.closed) })
 }
 
-// Close finishes what was accepted, keeps a snapshot so that the next opening is quick, and closes the log.
+// Close finishes what was accepted, keeps a snapshot so that the next opening is quick, and closes the log. Driven by hand it takes no
+// further turn: what no turn took is given up, and the snapshot is kept where nothing is under way.
 func (b *Broker) Close() error {
 	if b.opts.Manual {
 		b.ticking.Lock()
@@ -330,6 +333,9 @@ func (b *Broker) Close() error {
 		select {
 		case <-b.closed:
 		default:
+			if len(b.pending) == 0 && len(b.flights) == 0 {
+				b.finalSnapshot()
+			}
 			b.shutdown(errClosed())
 		}
 		return b.log.Close()

@@ -71,7 +71,8 @@ func TestScrubNamesMessages(t *testing.T) {
 // TestScrubWritesAgainWhatMemoryHas: the disk has rotted and memory has not, so the messages are written anew, and nothing is lost.
 func TestScrubWritesAgainWhatMemoryHas(t *testing.T) {
 	disk := vfs.NewMem()
-	r, err := openCached(t, disk, dataDir, newTruth(), noSnapshots, 1<<20)
+	tr := newTruth()
+	r, err := openCached(t, disk, dataDir, tr, Options{SnapshotBytes: noSnapshots, Watch: tr.learns(t)}, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +157,8 @@ func TestDamagedSnapshotIsReplaced(t *testing.T) {
 func replaced(t *testing.T, newest, idle, eio bool) {
 	disk := vfs.NewMem()
 	broken := &brokenFile{FS: disk}
-	r, err := openFiles(t, broken, dataDir, newTruth(), 40<<10)
+	tr := newTruth()
+	r, err := openFiles(t, broken, dataDir, tr, Options{SnapshotBytes: 40 << 10, Watch: tr.learns(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

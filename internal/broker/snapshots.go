@@ -224,20 +224,20 @@ func (b *Broker) background(f func()) {
 	}()
 }
 
-// quickReplay is how much log is replayed faster than a large snapshot would be written.
-const quickReplay = 1 << 20
+// defaultQuickReplay is how much log is replayed faster than a large snapshot would be written.
+const defaultQuickReplay = 1 << 20
 
 // finalSnapshot keeps the state at a clean stop, so that the next opening replays next to nothing.
 func (b *Broker) finalSnapshot() {
 	s := &b.snap
-	if b.opts.Snapshots == nil || s.since < quickReplay {
+	if b.opts.Snapshots == nil || s.since < b.opts.QuickReplay {
 		return
 	}
 	if s.active {
 		b.machine.AbandonSnapshot()
 		started := s.storing
 		s.abandon(errAbandoned)
-		if started {
+		if started && !b.opts.Manual { // by hand nothing runs that would answer
 			<-s.results
 		}
 		s.active = false

@@ -16,7 +16,8 @@ import (
 // grouped makes a broker with some messages of a strict group and some without one.
 func grouped(t *testing.T, fs vfs.FS, disk *vfs.Mem) *damageRig {
 	t.Helper()
-	r, err := openFiles(t, fs, dataDir, newTruth(), noSnapshots)
+	tr := newTruth()
+	r, err := openFiles(t, fs, dataDir, tr, Options{SnapshotBytes: noSnapshots, Watch: tr.learns(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

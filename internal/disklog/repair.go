@@ -118,7 +118,8 @@ func (r *RepairReport) copyEntries(fs vfs.FS, src, dst string, found *Report, ne
 		return err
 	}
 	m := &files{fs: fs, dir: dst, log: log, now: func() int64 { return time.Now().Unix() }}
-	if _, err := m.create(1, firstSegmentBytes, nil, nil); err != nil {
+	size := segmentBytes(found)
+	if _, err := m.create(1, min(firstSegmentBytes, size), nil, nil); err != nil {
 		return openError(dst, err)
 	}
 	if err := writeState(fs, m.path(stateName), state{log: log, generation: 1, oldest: 1, first: uint64(first)}); err != nil {
@@ -127,7 +128,7 @@ func (r *RepairReport) copyEntries(fs vfs.FS, src, dst string, found *Report, ne
 	if err := fs.SyncDir(dst); err != nil {
 		return openError(dst, err)
 	}
-	replay, out, err := Open(Options{FS: fs, Dir: dst, Manual: true, CacheBytes: -1, MinFree: -1})
+	replay, out, err := Open(Options{FS: fs, Dir: dst, SegmentBytes: size, Manual: true, CacheBytes: -1, MinFree: -1})
 	if err != nil {
 		return err
 	}
@@ -164,6 +165,18 @@ func (r *RepairReport) copyEntries(fs vfs.FS, src, dst string, found *Report, ne
 		err = w.flush()
 	}
 	return errorsJoin(err, out.Close())
+}
+
+// segmentBytes gives the size of the segments to copy into: that of the source's largest, so that a small log stays small. Nothing
+// depends on it: the next start goes on with its own.
+func segmentBytes(found *Report) int64 {
+	size := int64(MinSegmentBytes)
+	for _, f := range found.Files {
+		if f.Kind == KindSegment && !f.Foreign {
+			size = max(size, f.Size)
+		}
+	}
+	return pageEnd(min(size, DefaultSegmentBytes))
 }
 
 // tailLost tells whether entries behind the newest whole one, which lies in the given segment, were damaged, too.

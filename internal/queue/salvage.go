@@ -352,6 +352,10 @@ func (s *Salvage) Finish(tail bool, gone func(entry uint64) bool, readable func(
 	}
 	rep.Losses = s.gaps
 	for _, q := range m.sorted() {
+		if q.config.Transient { // it ended with the broker, whatever is left of it
+			m.queueGone(q)
+			continue
+		}
 		l := QueueLoss{ID: q.id, Name: q.name, MadeUp: s.made[q.id], Missing: s.missing[q.id]}
 		s.bodies(q, &l, gone, readable)
 		if mutant.Is(mutant.LossUnlisted) {

@@ -1,0 +1,27 @@
+package disklog
+
+import (
+	"path/filepath"
+	"testing"
+)
+
+// TestRepairOfASmallLogIsSmall: repair takes about the room that the log has, not that of a new server's first segments.
+func TestRepairOfASmallLogIsSmall(t *testing.T) {
+	disk, _ := sample(t, 7, true)
+	size := func(dir string) (total int) {
+		names, err := disk.List(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			total += len(contentsOf(t, disk, filepath.Join(dir, name)))
+		}
+		return total
+	}
+	if _, err := Repair(disk, "data", "repaired"); err != nil {
+		t.Fatal(err)
+	}
+	if from, to := size("data"), size("repaired"); to > 2*from {
+		t.Errorf("a log of %d bytes takes %d after repair", from, to)
+	}
+}
