@@ -1,8 +1,10 @@
 package broker_test
 
 import (
+	"context"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
@@ -43,4 +45,56 @@ func BenchmarkPublishMemory(b *testing.B) {
 		})
 	}
 	wg.Wait()
+}
+
+// BenchmarkPublishBesideScan is how long a lone publisher waits for its confirm, at most and on average, while somebody looks through a
+// queue of five million messages for what is not there, again and again.
+func BenchmarkPublishBesideScan(b *testing.B) {
+	br, err := embedded.Memory(embedded.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer br.Close()
+	ctx := b.Context()
+	for _, q := range []string{"large", "q"} {
+		if _, _, err := br.DeclareQueue(ctx, q, surgetank.QueueConfig{}, surgetank.DeclareNew); err != nil {
+			b.Fatal(err)
+		}
+	}
+	msgs := make([]surgetank.Publishing, 5000)
+	for i := range msgs {
+		msgs[i] = surgetank.Publishing{Queues: []string{"large"}}
+	}
+	for range 1000 {
+		if _, err := br.Publish(ctx, msgs); err != nil {
+			b.Fatal(err)
+		}
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var scans int
+	var scanning sync.WaitGroup
+	scanning.Go(func() {
+		for ctx.Err() == nil {
+			if _, err := br.Peek(ctx, "large", surgetank.PeekOptions{State: surgetank.StateLeased}); err == nil {
+				scans++
+			}
+		}
+	})
+	one := []surgetank.Publishing{{Queues: []string{"q"}}}
+	var most, all time.Duration
+	n := 0
+	for begun := time.Now(); time.Since(begun) < 5*time.Second; n++ {
+		start := time.Now()
+		if _, err := br.Publish(b.Context(), one); err != nil {
+			b.Fatal(err)
+		}
+		d := time.Since(start)
+		most, all = max(most, d), all+d
+	}
+	stop()
+	scanning.Wait()
+	b.ReportMetric(float64(most.Microseconds())/1000, "max-ms")
+	b.ReportMetric(float64(all.Microseconds())/float64(n), "mean-µs")
+	b.ReportMetric(float64(scans), "scans")
+	b.ReportMetric(0, "ns/op")
 }

@@ -416,6 +416,9 @@ func (b *Broker) finished() bool {
 // untilDue is how long the machine has nothing to do by itself.
 func (b *Broker) untilDue() time.Duration {
 	at := b.machine.NextDeadline()
+	if b.machine.Sweeping() {
+		at = 0
+	}
 	if len(b.held.entries) > 0 {
 		at = min(at, b.held.until)
 	}
@@ -440,6 +443,22 @@ func (b *Broker) do(ctx context.Context, cmd queue.Command, weight int64) error 
 		return err
 	case <-ctx.Done():
 		return surgetank.Errorf(surgetank.CodeUncertain, "the call was given up before its outcome was known: %w", ctx.Err())
+	}
+}
+
+// pages sends a command that does a part of its work in one turn again for as long as it wants more. It gets in line anew for each
+// part, so that what comes meanwhile is served in between, and it ends with its caller's context.
+func (b *Broker) pages(ctx context.Context, cmd queue.Command, more func() bool) error {
+	for {
+		if err := b.do(ctx, cmd, 0); err != nil {
+			return err // cmd may still be with the loop
+		}
+		if !more() {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return surgetank.Errorf(surgetank.CodeUncertain, "the call was stopped before it was finished: %w", err)
+		}
 	}
 }
 

@@ -171,7 +171,7 @@ func (b *Broker) DeleteQueue(ctx context.Context, name string, opts surgetank.De
 // PurgeQueue drops what is not leased. See surgetank.Broker.
 func (b *Broker) PurgeQueue(ctx context.Context, name string) (int64, error) {
 	c := &queue.Purge{Name: name}
-	if err := b.do(ctx, c, 0); err != nil {
+	if err := b.pages(ctx, c, func() bool { return c.Next != 0 }); err != nil {
 		return 0, err
 	}
 	return c.Purged, c.Err
@@ -204,7 +204,7 @@ func (b *Broker) Queue(ctx context.Context, name string) (surgetank.QueueInfo, e
 // Queues reads all queues in the order of their making. See surgetank.Broker.
 func (b *Broker) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 	c := &queue.Info{}
-	if err := b.do(ctx, c, 0); err != nil {
+	if err := b.pages(ctx, c, func() bool { return c.Next != 0 }); err != nil {
 		return nil, err
 	}
 	return c.Infos, nil

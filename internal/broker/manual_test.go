@@ -22,7 +22,14 @@ type byHand struct {
 
 func openByHand(t *testing.T, store *memlog.Store, c *clock.Manual, snapshots bool) (*byHand, error) {
 	h := &byHand{t: t, clock: c}
-	o := Options{Manual: true, Clock: c, SnapshotBytes: 200, SnapshotPiece: 50,
+	b, err := Open(h.options(store, snapshots))
+	h.Broker = b
+	return h, err
+}
+
+// options are those of a broker that is driven by hand.
+func (h *byHand) options(store *memlog.Store, snapshots bool) Options {
+	o := Options{Manual: true, Clock: h.clock, SnapshotBytes: 200, SnapshotPiece: 50,
 		OpenLog: func(from commitlog.Offset, _ func(bool)) (commitlog.Replay, commitlog.Log, error) {
 			r, l, err := store.Open(memlog.Options{From: from, Manual: true})
 			h.log = l
@@ -31,9 +38,7 @@ func openByHand(t *testing.T, store *memlog.Store, c *clock.Manual, snapshots bo
 	if snapshots {
 		o.Snapshots = store.Snapshots()
 	}
-	b, err := Open(o)
-	h.Broker = b
-	return h, err
+	return o
 }
 
 func (h *byHand) run() {

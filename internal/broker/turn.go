@@ -66,7 +66,7 @@ func (b *Broker) turn() bool {
 		b.taken = b.pending
 	}
 	now := b.now()
-	if len(b.pending) == 0 && b.machine.NextDeadline() > now {
+	if len(b.pending) == 0 && b.machine.NextDeadline() > now && !b.machine.Sweeping() {
 		b.spare = b.pending
 		return b.heldDue(now)
 	}

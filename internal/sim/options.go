@@ -32,6 +32,7 @@ type Options struct {
 	SnapshotBytes                              int64
 	SnapshotPiece                              int
 	TurnBytes                                  int
+	TurnScan                                   int // slots a turn looks at for commands about whole queues
 	ExtentBytes                                int64
 	Cache                                      bool // the log keeps entries in memory
 	Model                                      bool // the naive model runs beside the machine
@@ -85,6 +86,9 @@ func Draw(seed uint64) Options {
 	}
 	for _, name := range []string{"a", "b", "c"}[:1+rng.IntN(3)] {
 		o.Queues = append(o.Queues, drawQueue(name, &o, rng, yes))
+	}
+	if yes(50) {
+		o.TurnScan = 1 + rng.IntN(20)
 	}
 	return o
 }
