@@ -204,10 +204,15 @@ func (b *Broker) Queue(ctx context.Context, name string) (surgetank.QueueInfo, e
 // Queues reads all queues in the order of their making. See surgetank.Broker.
 func (b *Broker) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 	c := &queue.Info{}
-	if err := b.pages(ctx, c, func() bool { return c.Next != 0 }); err != nil {
+	var all []surgetank.QueueInfo
+	err := b.pages(ctx, c, func() bool {
+		all = append(all, c.Infos...)
+		return c.Next != 0
+	})
+	if err != nil {
 		return nil, err
 	}
-	return c.Infos, nil
+	return all, nil
 }
 
 // SetMeta stores a door's value. See surgetank.Broker.

@@ -246,8 +246,8 @@ func (c *DropDamaged) run(m *Machine) bool {
 // Info reads settings and figures of one queue, or with an empty name of all: then give it again while Next is not 0.
 type Info struct {
 	Name  string
-	Next  uint64 // the queue to go on with; 0 at first, and when done
-	Infos []surgetank.QueueInfo
+	Next  uint64                // the queue to go on with; 0 at first, and when done
+	Infos []surgetank.QueueInfo // of the last turn: to copy those before would take longer than the turn
 	Err   error
 
 	until uint64 // queues that are made later are left out
@@ -268,6 +268,7 @@ func (c *Info) run(m *Machine) bool {
 	rest := m.from(c.Next)
 	n := min(len(rest), max(leastQueues, m.share(costQueue)))
 	m.spend(n, costQueue)
+	c.Infos = make([]surgetank.QueueInfo, 0, n)
 	for _, q := range rest[:n] {
 		if q.id < c.until {
 			c.Infos = append(c.Infos, q.info())

@@ -271,12 +271,14 @@ func TestInfosInPages(t *testing.T) {
 	if c.Next == 0 || len(c.Infos) != leastQueues {
 		t.Fatalf("the first turn gave %d", len(c.Infos))
 	}
+	infos := c.Infos
 	r.step(&Delete{Name: "q20"}, &Delete{Name: "q30"}, &Delete{Name: "q3"}, &Declare{Name: "q3"})
 	for c.Next != 0 {
 		r.step(c)
+		infos = append(infos, c.Infos...)
 	}
 	var got, want []string
-	for _, i := range c.Infos {
+	for _, i := range infos {
 		got = append(got, i.Name)
 	}
 	for i := range 50 {
