@@ -93,7 +93,9 @@ func BenchmarkPublishBesideScan(b *testing.B) {
 	stop()
 	scanning.Wait()
 	slices.Sort(waits)
-	at := func(share float64) float64 { return float64(waits[int(share*float64(len(waits)-1))].Microseconds()) / 1000 }
+	at := func(share float64) float64 {
+		return float64(waits[int(share*float64(len(waits)-1))].Microseconds()) / 1000
+	}
 	b.ReportMetric(at(0.5), "p50-ms")
 	b.ReportMetric(at(0.999), "p99.9-ms")
 	b.ReportMetric(at(1), "max-ms")

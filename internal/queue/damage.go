@@ -2,8 +2,7 @@ package queue
 
 import (
 	"fmt"
-	"maps"
-	"slices"
+	"math"
 	"time"
 
 	"github.com/surgetank/surgetank"
@@ -171,7 +170,11 @@ func (q *Queue) explainDamage() string {
 		text = fmt.Sprintf("%d damaged messages wait for you to look at them (peek with state damaged) and to drop them (purge with damaged)", q.damagedN)
 	}
 	if len(q.held) > 0 {
-		seq := slices.Min(slices.Collect(maps.Keys(q.held)))
+		seq := uint64(math.MaxUint64)
+		// unordered: the least is looked for
+		for held := range q.held {
+			seq = min(seq, held)
+		}
 		s := q.slots.get(seq)
 		if group := q.groupName(s.flow); group != "" && q.config.Group.MaxInFlight > 0 {
 			text += fmt.Sprintf("; group %q waits behind message %d", group, seq)
