@@ -67,7 +67,8 @@ func (s *Server) ended(c *conn) {
 // connect, so the log has one line in turnedEvery, with their number.
 type turned struct {
 	mu    sync.Mutex
-	said  time.Time
+	any   bool
+	said  time.Duration // by what passed on the clock
 	since int
 }
 
@@ -78,10 +79,10 @@ func (s *Server) turn(newcomer netip.Addr, what string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.since++
-	now := s.clock.Now()
-	if !t.said.IsZero() && now.Sub(t.said) < turnedEvery {
+	now := s.clock.Passed()
+	if t.any && now-t.said < turnedEvery {
 		return
 	}
 	s.log.Warn(what, "newcomer", newcomer, "such_since_last", t.since)
-	t.said, t.since = now, 0
+	t.any, t.said, t.since = true, now, 0
 }

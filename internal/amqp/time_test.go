@@ -13,6 +13,7 @@ import (
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/clock"
 )
 
 // inBubble runs a test with a server whose time, like the test's own, only passes when everything waits.
@@ -143,6 +144,60 @@ func TestAcknowledgementTimesOut(t *testing.T) {
 		late("q", replaced(text, "1800000"), 30*time.Minute)
 		late("own", replaced(text, "60000"), time.Minute)
 		late("policed", replaced(text, "45000"), 45*time.Second)
+	})
+}
+
+// TestTheClockIsNotWhatTimesOut: a wall clock that is set makes no delivery late and no queue unused; what passes does.
+func TestTheClockIsNotWhatTimesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b := must[*embedded.Broker](t)(embedded.Memory(embedded.Options{}))
+		a := must[*auth.Store](t)(auth.Open(ctx, b))
+		c := clock.NewManual(time.Unix(1_800_000_000, 0))
+		s := must[*Server](t)(NewServer(ctx, Options{Broker: b, Auth: a, Clock: c}))
+		bn := &bench{t: t, broker: b, auth: a, server: s}
+		bn.user("remote", auth.AllPermissions)
+		p := bn.piped(t, wire.Tuning{ChannelMax: 1, FrameMax: 4096})
+		p.channel(1)
+		p.send(1, declare("q"))
+		want[*wire.QueueDeclareOk](p, 1)
+		p.send(1, declare("unused", "x-expires", 600_000))
+		want[*wire.QueueDeclareOk](p, 1)
+		p.publish(1, &wire.BasicPublish{RoutingKey: "q"}, wire.Properties{}, "m")
+		p.send(1, &wire.BasicGet{Queue: "q"})
+		want[*wire.BasicGetOk](p, 1)
+		p.content()
+		pass := func(d time.Duration) {
+			for end := c.Passed() + d; c.Passed() < end; { // the janitor looks each time
+				c.Advance(janitorPause)
+				synctest.Wait()
+			}
+		}
+		for _, to := range []time.Time{c.Now().AddDate(1, 0, 0), time.Unix(0, 0), time.Unix(1<<31, 0)} {
+			c.Set(to)
+			pass(2 * time.Second)
+		}
+		p.send(1, &wire.QueueDeclare{Queue: "unused", Passive: true}) // which uses it
+		want[*wire.QueueDeclareOk](p, 1)
+		if _, err := b.Queue(ctx, "unused"); err != nil {
+			t.Fatal(err)
+		}
+		c.Set(time.Unix(0, 0))
+		pass(10*time.Minute + time.Second)
+		if _, err := b.Queue(ctx, "unused"); surgetank.CodeOf(err) != surgetank.CodeNotFound {
+			t.Errorf("a queue that nobody used for its ten minutes: %v", err)
+		}
+		pass(20 * time.Minute)
+		if got := want[*wire.ChannelClose](p, 1).Closing; got.ReplyCode != 406 {
+			t.Errorf("a delivery that nobody acknowledged for half an hour: %+v", got)
+		}
+		p.nc.Close()
+		if err := s.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
 	})
 }
 

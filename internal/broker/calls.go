@@ -236,11 +236,11 @@ func (b *Broker) Meta(ctx context.Context, namespace string) (map[string][]byte,
 // Redrive moves messages, at a rate if one is given. See surgetank.Broker.
 func (b *Broker) Redrive(ctx context.Context, from string, opts surgetank.RedriveOptions) (surgetank.RedriveResult, error) {
 	c := &queue.Redrive{From: from, Opts: opts}
-	start := b.clock.Now()
+	start := b.clock.Passed()
 	for {
 		if opts.Rate > 0 && !opts.DryRun {
 			// Each step goes as far as the rate has come; a step that would be empty waits.
-			allowed := int64(b.clock.Now().Sub(start).Seconds()*float64(opts.Rate)) + 1
+			allowed := int64((b.clock.Passed()-start).Seconds()*float64(opts.Rate)) + 1
 			if allowed <= c.Result.Matched {
 				if err := b.pause(ctx, time.Duration(float64(time.Second)/float64(opts.Rate))); err != nil {
 					return c.Result, err

@@ -81,7 +81,7 @@ func TestClockSetBack(t *testing.T) {
 	}
 	h.send(&queue.Declare{Name: "q"})
 	h.publish(surgetank.Message{Delay: 10 * time.Second})
-	c.Advance(-time.Hour)
+	c.Set(c.Now().Add(-time.Hour))
 	h.run()
 	c.Advance(9 * time.Second)
 	if n := h.received(); n != 0 {
@@ -92,7 +92,7 @@ func TestClockSetBack(t *testing.T) {
 		t.Fatalf("after 10 seconds %d messages came", n)
 	}
 	h.publish(surgetank.Message{Delay: 10 * time.Second})
-	c.Advance(-time.Hour)
+	c.Set(c.Now().Add(-time.Hour))
 	store.Crash(0)
 	if h, err = openByHand(t, store, c, false); err != nil {
 		t.Fatal(err)

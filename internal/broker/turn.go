@@ -152,7 +152,7 @@ func (b *Broker) landed(t ticket) {
 	b.places.add(t.entry, t.offset)
 	b.durable = t.entry
 	if b.busyAt.Store(0); b.number > b.durable {
-		b.busyAt.Store(b.clock.Now().UnixNano())
+		b.busyAt.Store(b.now())
 	}
 	failpoint.Reach(failpoint.TurnDurable)
 	n := 0
