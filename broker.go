@@ -36,7 +36,9 @@ type Broker interface {
 	Subscribe(ctx context.Context, queue string, opts SubscribeOptions) (Subscription, error)
 	// Receive leases up to opts.Max messages at once, waiting up to opts.Wait for the first. None is not an error.
 	Receive(ctx context.Context, queue string, opts ReceiveOptions) ([]Delivery, error)
-	// Peek shows messages in the order of their Seq without leasing them. A damaged one has no body, and says why.
+	// Peek shows messages in the order of their Seq without leasing them. A damaged one has no body, and says why. A large queue is looked
+	// through a part at a time, between which others are served: each message is shown at most once, and those that were in the state
+	// asked for all the while are shown, up to Max. Messages that came meanwhile are not. It ends with ctx.
 	Peek(ctx context.Context, queue string, opts PeekOptions) ([]Delivery, error)
 
 	// DeclareQueue makes a queue, or changes it, as mode says; created tells whether it was made.
@@ -44,7 +46,9 @@ type Broker interface {
 	// DeleteQueue removes a queue and what it holds, and gives the number of messages that were not leased.
 	// Its subscriptions end with CodeNotFound.
 	DeleteQueue(ctx context.Context, name string, opts DeleteOptions) (removed int64, err error)
-	// PurgeQueue drops every message that is not leased, damaged ones too, and gives their number.
+	// PurgeQueue drops every message that is not leased, damaged ones too, and gives their number. Of a large queue it drops a part at a
+	// time, between which others are served: when it returns, all that was there at its beginning and that nobody held in between is
+	// dropped. If ctx ends before, a part may be.
 	PurgeQueue(ctx context.Context, name string) (purged int64, err error)
 	// DropDamaged drops the messages of a queue that are known to be damaged and gives their number. Their groups go on.
 	DropDamaged(ctx context.Context, name string) (dropped int64, err error)
@@ -54,7 +58,7 @@ type Broker interface {
 	// anew; it returns when done, or with what was done so far when ctx ends.
 	Redrive(ctx context.Context, from string, opts RedriveOptions) (RedriveResult, error)
 
-	// Queue and Queues read settings and statistics.
+	// Queue and Queues read settings and statistics; those of many queues not all at one moment.
 	Queue(ctx context.Context, name string) (QueueInfo, error)
 	Queues(ctx context.Context) ([]QueueInfo, error)
 

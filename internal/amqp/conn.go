@@ -15,6 +15,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/lobby"
 )
 
 // conn is one connection. Its reader goroutine (serve) owns every field that says nothing else; the writer goroutine owns what
@@ -25,7 +26,7 @@ type conn struct {
 	name  string // "peer -> local", unique while it lives
 	peer  netip.Addr
 	since time.Time
-	known bool // guarded by srv.mu: it has logged in
+	guest *lobby.Guest // its place among the strangers, until it has logged in
 	ctx   context.Context
 	stop  context.CancelFunc
 
@@ -143,7 +144,6 @@ func (c *conn) serve() {
 		return
 	}
 	c.srv.log.Debug("AMQP connection opened", "peer", c.name, "user", c.user().Name, "vhost", c.vhost().name)
-	c.srv.loggedIn(c)
 	go c.writeLoop()
 	err := c.readLoop()
 	c.cleanup()

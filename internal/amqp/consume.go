@@ -225,7 +225,7 @@ func (q *queue) attach(cons *consumer) error {
 		break // an exclusive one is alone
 	}
 	q.consumers[cons] = struct{}{}
-	q.lastUse = q.vh.srv.clock.Now()
+	q.lastUse = q.vh.srv.clock.Passed()
 	return nil
 }
 
@@ -235,7 +235,7 @@ func (q *queue) detach(cons *consumer) {
 	vh.mu.Lock()
 	_, was := q.consumers[cons]
 	delete(q.consumers, cons)
-	q.lastUse = vh.srv.clock.Now()
+	q.lastUse = vh.srv.clock.Passed()
 	unused := was && q.attrs().autoDelete && len(q.consumers) == 0 && !q.gone
 	vh.mu.Unlock()
 	if unused {
@@ -335,7 +335,7 @@ func (ch *channel) get(m *wire.BasicGet) error {
 	tag := ch.nextTag
 	ch.nextTag++
 	if !m.NoAck {
-		ch.unacked.push(unacked{tag: tag, receipt: d.Receipt, q: q, at: c.srv.clock.Now().Unix()})
+		ch.unacked.push(unacked{tag: tag, receipt: d.Receipt, q: q, at: seconds(c.srv.clock.Passed())})
 	}
 	c.out = wire.AppendMethod(c.out, ch.id, &wire.BasicGetOk{DeliveryTag: tag, Redelivered: d.Redelivered, Exchange: string(exchange),
 		RoutingKey: key, MessageCount: ready(info)})

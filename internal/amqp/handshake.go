@@ -185,10 +185,15 @@ func (c *conn) login(m *wire.ConnectionStartOk) (*auth.User, error) {
 		return nil, errSilent{fmt.Errorf("the client asked for the unknown mechanism %q", m.Mechanism)}
 	}
 	if ok {
+		if !c.guest.Hold() {
+			return nil, errSilent{errPutOut}
+		}
 		user, err := c.srv.auth.Authenticate(c.ctx, string(name), string(password), c.peer)
 		if err == nil {
+			c.guest.Leave() // no stranger any more
 			return user, nil
 		}
+		c.guest.Wait()
 		switch surgetank.CodeOf(err) {
 		case surgetank.CodeDenied, surgetank.CodeBusy:
 		default:

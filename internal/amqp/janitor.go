@@ -22,17 +22,17 @@ const (
 func (s *Server) janitor() {
 	t := s.clock.NewTimer(janitorPause)
 	defer t.Stop()
-	var acks time.Time
-	var gone goneQueues
+	acks := s.clock.Passed() - time.Second // when they were looked at last
+	gone := goneQueues{began: s.clock.Passed() - lookPause}
 	for {
 		select {
 		case <-t.C():
 		case <-s.ctx.Done():
 			return
 		}
-		now := s.clock.Now()
+		now := s.clock.Passed()
 		s.expireQueues(now)
-		if now.Sub(acks) >= time.Second {
+		if now-acks >= time.Second {
 			acks = now
 			for _, vh := range s.topologies() {
 				vh.forgetRetired()
@@ -50,13 +50,13 @@ func (s *Server) janitor() {
 // goneQueues looks through the queues that this door knows for those that another one has deleted. Their use would show it, but nobody
 // may ever use them again, and then they and their bindings and records would stay. The janitor owns it.
 type goneQueues struct {
-	left  []*queue  // of this round
-	began time.Time // of the round
+	left  []*queue      // of this round
+	began time.Duration // of the round
 }
 
-func (g *goneQueues) look(s *Server, now time.Time) {
+func (g *goneQueues) look(s *Server, now time.Duration) {
 	if len(g.left) == 0 {
-		if now.Sub(g.began) < lookPause {
+		if now-g.began < lookPause {
 			return
 		}
 		g.began = now
@@ -97,12 +97,12 @@ func (q *queue) forgetIfGone() {
 	}
 }
 
-func (s *Server) expireQueues(now time.Time) {
+func (s *Server) expireQueues(now time.Duration) {
 	for _, vh := range s.topologies() {
 		var due []*queue
 		vh.mu.RLock()
 		for _, q := range vh.queues {
-			if q.attrs().expires > 0 && len(q.consumers) == 0 && now.Sub(q.lastUse) >= q.attrs().expires {
+			if q.attrs().expires > 0 && len(q.consumers) == 0 && now-q.lastUse >= q.attrs().expires {
 				due = append(due, q)
 			}
 		}
@@ -135,7 +135,7 @@ func (s *Server) topologies() []*vhost {
 }
 
 // checkAcks closes channels with a delivery that has waited for its acknowledgement for too long.
-func (c *conn) checkAcks(now time.Time) {
+func (c *conn) checkAcks(now time.Duration) {
 	limit := c.srv.limits.AckTimeout
 	c.mu.Lock()
 	var late []*channel
@@ -161,8 +161,8 @@ func (c *conn) checkAcks(now time.Time) {
 }
 
 // late tells whether a delivery has waited for longer than its queue, or else the server, allows.
-func (l *unackedList) late(now time.Time, limit time.Duration) (time.Duration, bool) {
-	sec := now.Unix()
+func (l *unackedList) late(now, limit time.Duration) (time.Duration, bool) {
+	sec := seconds(now)
 	for i := range l.list[l.head:] {
 		u := &l.list[l.head+i]
 		if u.settled {
@@ -178,3 +178,6 @@ func (l *unackedList) late(now time.Time, limit time.Duration) (time.Duration, b
 	}
 	return 0, false
 }
+
+// seconds is how the list of what is not acknowledged keeps the time.
+func seconds(passed time.Duration) int64 { return int64(passed / time.Second) }

@@ -11,6 +11,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/lobby"
 )
 
 // Management gives the part of RabbitMQ's management API that client libraries use in their recovery and set-up:
@@ -57,8 +58,12 @@ func (s *Server) manager(w http.ResponseWriter, r *http.Request, admin bool) *au
 	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		peer = ap.Addr()
 	}
+	guest := lobby.Of(r.Context())
+	guest.Hold()
 	user, err := s.auth.Authenticate(r.Context(), name, password, peer)
-	if err == nil {
+	if err != nil {
+		guest.Wait()
+	} else {
 		if admin {
 			err = s.auth.AuthorizeAdmin(user)
 		} else {

@@ -39,7 +39,7 @@ func (vh *vhost) open(c *conn, name string) (*queue, error) {
 func (q *queue) touch() {
 	if q.attrs().expires > 0 {
 		q.vh.mu.Lock()
-		q.lastUse = q.vh.srv.clock.Now()
+		q.lastUse = q.vh.srv.clock.Passed()
 		q.vh.mu.Unlock()
 	}
 }

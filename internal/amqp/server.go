@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"net/netip"
 	"sort"
 	"strings"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/clock"
+	"github.com/surgetank/surgetank/internal/lobby"
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
@@ -50,6 +50,8 @@ type Server struct {
 	cancel  context.CancelFunc
 	workers sync.WaitGroup
 	replies replyTable
+	lobby   *lobby.Lobby // has the connections that have not logged in
+	turned  turned
 	budget  budget
 	alarm   atomic.Pointer[alarm]
 
@@ -57,8 +59,6 @@ type Server struct {
 	vhosts    map[string]*vhost
 	listeners map[net.Listener]struct{}
 	conns     map[*conn]struct{}
-	strangers map[netip.Addr]int // connections that have not logged in, by peer
-	unknown   int                // their number
 	closing   bool
 	idle      chan struct{} // closed when the last connection ended after closing
 	alarms    map[string]struct{}
@@ -90,9 +90,10 @@ func NewServer(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{
 		broker: o.Policies, policies: o.Policies, auth: o.Auth, limits: o.Limits.withDefaults(), log: o.Logger, clock: o.Clock, props: serverProperties(o),
 		vhosts: map[string]*vhost{}, listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
-		strangers: map[netip.Addr]int{}, idle: make(chan struct{}), alarms: map[string]struct{}{},
+		idle: make(chan struct{}), alarms: map[string]struct{}{},
 	}
 	s.budget.srv = s
+	s.lobby = lobby.New(s.limits.MaxStrangers, s.limits.MaxStrangersPerPeer)
 	s.alarm.Store(&alarm{over: make(chan struct{})})
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.load(ctx); err != nil {
@@ -193,52 +194,6 @@ func (s *Server) Serve(l net.Listener) error {
 
 // ServeConn serves one connection that was accepted elsewhere, in the background.
 func (s *Server) ServeConn(nc net.Conn) { s.accept(nc) }
-
-func (s *Server) accept(nc net.Conn) {
-	c := newConn(s, nc)
-	s.mu.Lock()
-	switch {
-	case s.closing, len(s.conns) >= s.limits.MaxConnections, s.unknown >= s.limits.MaxStrangers,
-		!c.peer.Unmap().IsLoopback() && s.strangers[c.peer] >= s.limits.MaxStrangersPerPeer:
-		s.mu.Unlock()
-		s.log.Warn("an AMQP connection was turned away: too many, or shutting down", "peer", c.peer)
-		nc.Close()
-		return
-	}
-	s.conns[c] = struct{}{}
-	s.strangers[c.peer]++
-	s.unknown++
-	s.mu.Unlock()
-	go c.serve()
-}
-
-// loggedIn takes a connection off the count of strangers.
-func (s *Server) loggedIn(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.loggedInLocked(c)
-}
-
-func (s *Server) loggedInLocked(c *conn) {
-	if c.known {
-		return
-	}
-	c.known = true
-	s.unknown--
-	if s.strangers[c.peer]--; s.strangers[c.peer] == 0 {
-		delete(s.strangers, c.peer)
-	}
-}
-
-func (s *Server) ended(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.loggedInLocked(c)
-	delete(s.conns, c)
-	if s.closing && len(s.conns) == 0 {
-		close(s.idle)
-	}
-}
 
 // Shutdown stops listening, closes every connection with reply code 320, and waits for all of it; what still
 // runs when ctx ends is cut off. The broker stays open.

@@ -13,6 +13,7 @@ import (
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/clock"
 )
 
 // inBubble runs a test with a server whose time, like the test's own, only passes when everything waits.
@@ -143,6 +144,60 @@ func TestAcknowledgementTimesOut(t *testing.T) {
 		late("q", replaced(text, "1800000"), 30*time.Minute)
 		late("own", replaced(text, "60000"), time.Minute)
 		late("policed", replaced(text, "45000"), 45*time.Second)
+	})
+}
+
+// TestTheClockIsNotWhatTimesOut: a wall clock that is set makes no delivery late and no queue unused; what passes does.
+func TestTheClockIsNotWhatTimesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		b := must[*embedded.Broker](t)(embedded.Memory(embedded.Options{}))
+		a := must[*auth.Store](t)(auth.Open(ctx, b))
+		c := clock.NewManual(time.Unix(1_800_000_000, 0))
+		s := must[*Server](t)(NewServer(ctx, Options{Broker: b, Auth: a, Clock: c}))
+		bn := &bench{t: t, broker: b, auth: a, server: s}
+		bn.user("remote", auth.AllPermissions)
+		p := bn.piped(t, wire.Tuning{ChannelMax: 1, FrameMax: 4096})
+		p.channel(1)
+		p.send(1, declare("q"))
+		want[*wire.QueueDeclareOk](p, 1)
+		p.send(1, declare("unused", "x-expires", 600_000))
+		want[*wire.QueueDeclareOk](p, 1)
+		p.publish(1, &wire.BasicPublish{RoutingKey: "q"}, wire.Properties{}, "m")
+		p.send(1, &wire.BasicGet{Queue: "q"})
+		want[*wire.BasicGetOk](p, 1)
+		p.content()
+		pass := func(d time.Duration) {
+			for end := c.Passed() + d; c.Passed() < end; { // the janitor looks each time
+				c.Advance(janitorPause)
+				synctest.Wait()
+			}
+		}
+		for _, to := range []time.Time{c.Now().AddDate(1, 0, 0), time.Unix(0, 0), time.Unix(1<<31, 0)} {
+			c.Set(to)
+			pass(2 * time.Second)
+		}
+		p.send(1, &wire.QueueDeclare{Queue: "unused", Passive: true}) // which uses it
+		want[*wire.QueueDeclareOk](p, 1)
+		if _, err := b.Queue(ctx, "unused"); err != nil {
+			t.Fatal(err)
+		}
+		c.Set(time.Unix(0, 0))
+		pass(10*time.Minute + time.Second)
+		if _, err := b.Queue(ctx, "unused"); surgetank.CodeOf(err) != surgetank.CodeNotFound {
+			t.Errorf("a queue that nobody used for its ten minutes: %v", err)
+		}
+		pass(20 * time.Minute)
+		if got := want[*wire.ChannelClose](p, 1).Closing; got.ReplyCode != 406 {
+			t.Errorf("a delivery that nobody acknowledged for half an hour: %+v", got)
+		}
+		p.nc.Close()
+		if err := s.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
 	})
 }
 
@@ -333,27 +388,75 @@ func TestUnackedIsBounded(t *testing.T) {
 	})
 }
 
+// TestTooManyStrangers fills the places of those who have not logged in. Whoever comes then is let in and can log in, and the stranger
+// that has waited longest is closed, of the address that has the most. Who has logged in is never touched.
 func TestTooManyStrangers(t *testing.T) {
-	inBubble(t, Limits{MaxStrangersPerPeer: 3}, func(t *testing.T, bn *bench) {
-		var open []net.Conn
-		for range 3 {
-			open = append(open, bn.pipe())
+	inBubble(t, Limits{MaxStrangers: 5, MaxStrangersPerPeer: 3}, func(t *testing.T, bn *bench) {
+		from := func(host string) net.Conn {
+			ours, theirs := net.Pipe()
+			bn.server.ServeConn(addressed{theirs, &net.TCPAddr{IP: net.ParseIP(host), Port: 4000}})
+			return ours
 		}
-		fourth := bn.pipe()
-		if _, err := fourth.Write([]byte("AMQP")); err == nil {
-			t.Error("a fourth connection from one address that has not logged in was taken")
+		login := func(host string) *peer {
+			p := &peer{t: t, nc: from(host)}
+			p.login("remote", "/", wire.Tuning{ChannelMax: 1, FrameMax: 4096})
+			return p
 		}
-		for _, nc := range append(open, fourth) {
+		closed := func(nc net.Conn) bool {
+			synctest.Wait()
+			nc.SetReadDeadline(time.Now().Add(time.Nanosecond))
+			_, err := nc.Read(make([]byte, 1))
+			return errors.Is(err, io.EOF)
+		}
+		const many, few, other = "192.0.2.1", "192.0.2.2", "2001:db8::1"
+		var open []net.Conn // many, many, many, few, few
+		for _, host := range []string{many, many, many, few, few} {
+			open = append(open, from(host))
+		}
+		open[1].Write([]byte("AMQP")) // what it sends without logging in does not help it
+		known := login(other)
+		for i, nc := range open {
+			if closed(nc) != (i == 0) {
+				t.Errorf("when all five places were taken and a sixth came: stranger %d closed: %v", i, i != 0)
+			}
+		}
+		open = append(open[1:], from(many)) // five places are taken again
+		for range 20 {                      // an address is at its limit, and goes on
+			open = append(open, from(many))
+			synctest.Wait() // who was put out is gone
+		}
+		if closed(open[2]) || closed(open[3]) {
+			t.Error("an address put out the strangers of another that has fewer")
+		}
+		for i, nc := range open[4:] {
+			if last := i >= len(open)-4-3; closed(nc) == last {
+				t.Errorf("of 21 from one address that has three places number %d is closed: %v", i, last)
+			}
+		}
+		p := login("2001:db8:0:0:9::1") // an IPv6 network is one address
+		p.nc.Close()
+		known.channel(1)
+		known.nc.Close()
+		for _, nc := range open {
 			nc.Close()
 		}
 		synctest.Wait()
-		p := bn.piped(t, wire.Tuning{ChannelMax: 1, FrameMax: 4096}) // there is room again
-		p.nc.Close()
+		open = nil
+		for range 4 { // an address has its own limit, where all have room
+			open = append(open, from(many))
+		}
+		for i, nc := range open {
+			if closed(nc) != (i == 0) {
+				t.Errorf("of four from one address that has three places number %d is closed: %v", i, i != 0)
+			}
+			nc.Close()
+		}
 		synctest.Wait()
+		guests, leaving := bn.server.lobby.Count()
 		bn.server.mu.Lock()
 		defer bn.server.mu.Unlock()
-		if bn.server.unknown != 0 || len(bn.server.strangers) != 0 || len(bn.server.conns) != 0 {
-			t.Errorf("%d strangers, %v, %d connections remain", bn.server.unknown, bn.server.strangers, len(bn.server.conns))
+		if guests != 0 || leaving != 0 || len(bn.server.conns) != 0 {
+			t.Errorf("%d strangers, %d put out and %d connections remain", guests, leaving, len(bn.server.conns))
 		}
 	})
 }

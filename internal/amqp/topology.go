@@ -90,7 +90,7 @@ type queue struct {
 	// Guarded by vh.mu.
 	bindings  map[string]*binding
 	consumers map[*consumer]struct{}
-	lastUse   time.Time
+	lastUse   time.Duration // what had passed on the server's clock
 	gone      bool
 }
 
@@ -348,7 +348,7 @@ func (vh *vhost) adopt(info surgetank.QueueInfo) *queue {
 
 func (vh *vhost) newQueue(name string, id uint64, a queueAttrs) *queue {
 	q := &queue{vh: vh, name: name, full: surgetank.FullName(vh.name, name), id: id,
-		bindings: map[string]*binding{}, consumers: map[*consumer]struct{}{}, lastUse: vh.srv.clock.Now()}
+		bindings: map[string]*binding{}, consumers: map[*consumer]struct{}{}, lastUse: vh.srv.clock.Passed()}
 	q.give(&a)
 	return q
 }

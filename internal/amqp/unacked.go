@@ -9,7 +9,7 @@ import (
 // unacked is one delivery that waits for its acknowledgement.
 type unacked struct {
 	tag     uint64
-	at      int64 // Unix seconds
+	at      int64 // when it was handed out, in seconds that had passed on the server's clock
 	receipt surgetank.Receipt
 	cons    *consumer // nil: from basic.get
 	q       *queue

@@ -203,7 +203,7 @@ func (w *writer) deliver(cons *consumer) {
 	tag := ch.nextTag
 	ch.nextTag += uint64(len(w.got))
 	if !cons.noAck {
-		now := c.srv.clock.Now().Unix()
+		now := seconds(c.srv.clock.Passed())
 		for i := range w.got {
 			ch.unacked.push(unacked{tag: tag + uint64(i), receipt: w.got[i].Receipt, cons: cons, q: cons.q, at: now})
 		}

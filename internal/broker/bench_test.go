@@ -1,8 +1,11 @@
 package broker_test
 
 import (
+	"context"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
@@ -43,4 +46,60 @@ func BenchmarkPublishMemory(b *testing.B) {
 		})
 	}
 	wg.Wait()
+}
+
+// BenchmarkPublishBesideScan is how long a lone publisher waits for its confirm while somebody looks through a
+// queue of five million messages for what is not there, again and again.
+func BenchmarkPublishBesideScan(b *testing.B) {
+	br, err := embedded.Memory(embedded.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer br.Close()
+	ctx := b.Context()
+	for _, q := range []string{"large", "q"} {
+		if _, _, err := br.DeclareQueue(ctx, q, surgetank.QueueConfig{}, surgetank.DeclareNew); err != nil {
+			b.Fatal(err)
+		}
+	}
+	msgs := make([]surgetank.Publishing, 5000)
+	for i := range msgs {
+		msgs[i] = surgetank.Publishing{Queues: []string{"large"}}
+	}
+	for range 1000 {
+		if _, err := br.Publish(ctx, msgs); err != nil {
+			b.Fatal(err)
+		}
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var scans int
+	var scanning sync.WaitGroup
+	scanning.Go(func() {
+		for ctx.Err() == nil {
+			if _, err := br.Peek(ctx, "large", surgetank.PeekOptions{State: surgetank.StateLeased}); err == nil {
+				scans++
+			}
+		}
+	})
+	one := []surgetank.Publishing{{Queues: []string{"q"}}}
+	var waits []time.Duration
+	for begun := time.Now(); time.Since(begun) < 5*time.Second; {
+		start := time.Now()
+		if _, err := br.Publish(b.Context(), one); err != nil {
+			b.Fatal(err)
+		}
+		waits = append(waits, time.Since(start))
+	}
+	stop()
+	scanning.Wait()
+	slices.Sort(waits)
+	at := func(share float64) float64 {
+		return float64(waits[int(share*float64(len(waits)-1))].Microseconds()) / 1000
+	}
+	b.ReportMetric(at(0.5), "p50-ms")
+	b.ReportMetric(at(0.999), "p99.9-ms")
+	b.ReportMetric(at(1), "max-ms")
+	b.ReportMetric(float64(len(waits))/5, "publishes/s")
+	b.ReportMetric(float64(scans), "scans")
+	b.ReportMetric(0, "ns/op")
 }

@@ -81,21 +81,18 @@ type Broker struct {
 	groups  groupers // by group_by
 	dedups  groupers // by dedup.by
 	places  places
-	busyAt  atomic.Int64 // since when the log owes an answer, in nanoseconds since 1970; 0: it owes none
+	busyAt  atomic.Int64 // since when the log owes an answer, in the loop's time; 0: it owes none
 	fill    atomic.Int32 // what the log said about room last: 0 nothing new, 1 full, 2 room again
-	skew    atomic.Int64 // how far the loop's time is ahead of the clock
-	reached atomic.Int64 // the loop's time when it looked last
+	ahead   int64        // the loop's time is what passed on the clock and this; set at the opening
 	failed  chan struct{}
 	failure error // set before failed is closed
 
 	// The loop's alone.
 	machine  *queue.Machine
-	time     int64     // of the loop, see now
-	looked   time.Time // when now was asked last
-	number   uint64    // of the newest entry
-	durable  uint64    // of the newest entry that is known to be durable
-	pending  []*op     // taken from the mailbox, not yet stepped (their turn was full)
-	taken    []*op     // all of that take; its memory is used again
+	number   uint64 // of the newest entry
+	durable  uint64 // of the newest entry that is known to be durable
+	pending  []*op  // taken from the mailbox, not yet stepped (their turn was full)
+	taken    []*op  // all of that take; its memory is used again
 	spare    []*op
 	cmds     []queue.Command
 	flights  []flight
@@ -196,7 +193,7 @@ func Open(opts Options) (*Broker, error) {
 
 // recover brings back the state: the newest snapshot, then every entry behind it, then the first entry of a new epoch.
 func (b *Broker) recover() error {
-	start := b.clock.Now()
+	start, passed := b.clock.Now(), b.clock.Passed()
 	b.machine = queue.New(b.opts.Limits, b.opts.Seed)
 	from, err := b.restore()
 	if err != nil {
@@ -213,7 +210,7 @@ func (b *Broker) recover() error {
 		return err
 	}
 	failpoint.Reach(failpoint.OpenReplayed)
-	b.startTime(start)
+	b.startTime(start, passed)
 	b.machine.Recovered(b.now())
 	b.epoch, b.durable = b.machine.Epoch()+1, b.number
 	// The first entry opens the epoch. Everything else is parked behind it, so nothing leaves before it is durable.
@@ -225,7 +222,7 @@ func (b *Broker) recover() error {
 	for _, l := range b.machine.Losses() {
 		b.logger.Warn("this log was repaired: entries are lost, and what stood in them", "first", l.First, "last", l.Last, "and_all_behind", l.Tail, "bodies_only", l.Known, "repaired", l.At())
 	}
-	b.logger.Info("recovered", "from_snapshot", from > 0, "entries", entries, "took", b.clock.Now().Sub(start))
+	b.logger.Info("recovered", "from_snapshot", from > 0, "entries", entries, "took", b.clock.Passed()-passed)
 	return nil
 }
 
@@ -290,7 +287,7 @@ func (b *Broker) Stalled() time.Duration {
 	if at == 0 {
 		return 0
 	}
-	return max(0, time.Duration(b.clock.Now().UnixNano()-at))
+	return time.Duration(b.now() - at)
 }
 
 // fail ends the broker after its log failed.
@@ -422,6 +419,9 @@ func (b *Broker) finished() bool {
 // untilDue is how long the machine has nothing to do by itself.
 func (b *Broker) untilDue() time.Duration {
 	at := b.machine.NextDeadline()
+	if b.machine.Sweeping() {
+		at = 0
+	}
 	if len(b.held.entries) > 0 {
 		at = min(at, b.held.until)
 	}
@@ -446,6 +446,22 @@ func (b *Broker) do(ctx context.Context, cmd queue.Command, weight int64) error 
 		return err
 	case <-ctx.Done():
 		return surgetank.Errorf(surgetank.CodeUncertain, "the call was given up before its outcome was known: %w", ctx.Err())
+	}
+}
+
+// pages sends a command that does a part of its work in one turn again for as long as it wants more. It gets in line anew for each
+// part, so that what comes meanwhile is served in between, and it ends with its caller's context.
+func (b *Broker) pages(ctx context.Context, cmd queue.Command, more func() bool) error {
+	for {
+		if err := b.do(ctx, cmd, 0); err != nil {
+			return err // cmd may still be with the loop
+		}
+		if !more() {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return surgetank.Errorf(surgetank.CodeUncertain, "the call was stopped before it was finished: %w", err)
+		}
 	}
 }
 

@@ -171,7 +171,7 @@ func (b *Broker) DeleteQueue(ctx context.Context, name string, opts surgetank.De
 // PurgeQueue drops what is not leased. See surgetank.Broker.
 func (b *Broker) PurgeQueue(ctx context.Context, name string) (int64, error) {
 	c := &queue.Purge{Name: name}
-	if err := b.do(ctx, c, 0); err != nil {
+	if err := b.pages(ctx, c, func() bool { return c.Next != 0 }); err != nil {
 		return 0, err
 	}
 	return c.Purged, c.Err
@@ -204,10 +204,15 @@ func (b *Broker) Queue(ctx context.Context, name string) (surgetank.QueueInfo, e
 // Queues reads all queues in the order of their making. See surgetank.Broker.
 func (b *Broker) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 	c := &queue.Info{}
-	if err := b.do(ctx, c, 0); err != nil {
+	var all []surgetank.QueueInfo
+	err := b.pages(ctx, c, func() bool {
+		all = append(all, c.Infos...)
+		return c.Next != 0
+	})
+	if err != nil {
 		return nil, err
 	}
-	return c.Infos, nil
+	return all, nil
 }
 
 // SetMeta stores a door's value. See surgetank.Broker.
@@ -231,11 +236,11 @@ func (b *Broker) Meta(ctx context.Context, namespace string) (map[string][]byte,
 // Redrive moves messages, at a rate if one is given. See surgetank.Broker.
 func (b *Broker) Redrive(ctx context.Context, from string, opts surgetank.RedriveOptions) (surgetank.RedriveResult, error) {
 	c := &queue.Redrive{From: from, Opts: opts}
-	start := b.clock.Now()
+	start := b.clock.Passed()
 	for {
 		if opts.Rate > 0 && !opts.DryRun {
 			// Each step goes as far as the rate has come; a step that would be empty waits.
-			allowed := int64(b.clock.Now().Sub(start).Seconds()*float64(opts.Rate)) + 1
+			allowed := int64((b.clock.Passed()-start).Seconds()*float64(opts.Rate)) + 1
 			if allowed <= c.Result.Matched {
 				if err := b.pause(ctx, time.Duration(float64(time.Second)/float64(opts.Rate))); err != nil {
 					return c.Result, err

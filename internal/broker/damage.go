@@ -50,7 +50,7 @@ func retryAfter(cause error) time.Duration {
 // DropDamaged drops the messages of a queue that cannot be read. See surgetank.Broker.
 func (b *Broker) DropDamaged(ctx context.Context, name string) (int64, error) {
 	c := &queue.DropDamaged{Name: name}
-	if err := b.do(ctx, c, 0); err != nil {
+	if err := b.pages(ctx, c, func() bool { return c.Next != 0 }); err != nil {
 		return 0, err
 	}
 	return c.Dropped, c.Err

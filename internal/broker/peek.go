@@ -17,7 +17,7 @@ func (b *Broker) Peek(ctx context.Context, name string, opts surgetank.PeekOptio
 		opts.MaxBytes = 4 << 20
 	}
 	c := &queue.Peek{Queue: name, Opts: opts}
-	if err := b.do(ctx, c, 0); err != nil {
+	if err := b.pages(ctx, c, func() bool { return c.Next != 0 }); err != nil {
 		return nil, err
 	}
 	if c.Err != nil {

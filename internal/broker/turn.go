@@ -67,7 +67,7 @@ func (b *Broker) turn() bool {
 		b.taken = b.pending
 	}
 	now := b.now()
-	if len(b.pending) == 0 && b.machine.NextDeadline() > now {
+	if len(b.pending) == 0 && b.machine.NextDeadline() > now && !b.machine.Sweeping() {
 		b.spare = b.pending
 		return b.heldDue(now)
 	}
@@ -153,7 +153,7 @@ func (b *Broker) landed(t ticket) {
 	b.places.add(t.entry, t.offset)
 	b.durable = t.entry
 	if b.busyAt.Store(0); b.number > b.durable {
-		b.busyAt.Store(b.clock.Now().UnixNano())
+		b.busyAt.Store(b.now())
 	}
 	failpoint.Reach(failpoint.TurnDurable)
 	n := 0

@@ -9,6 +9,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/lobby"
 )
 
 // securityHeaders go on every answer: it is data, never a page, and nobody may embed, sniff, cache or run it.
@@ -69,9 +70,10 @@ func (c *call) peer() netip.Addr {
 
 // authenticate tells who is calling.
 func (c *call) authenticate() (*auth.User, error) {
-	peer := c.peer()
+	peer, guest := c.peer(), lobby.Of(c.r.Context())
 	if len(c.r.Header["Authorization"]) == 0 {
 		if c.api.opts.TrustLoopback && peer.IsLoopback() {
+			guest.Hold()
 			return auth.Local(), nil
 		}
 		return nil, unauthorized("log in with HTTP Basic authentication, a user name and a password")
@@ -80,7 +82,11 @@ func (c *call) authenticate() (*auth.User, error) {
 	if !ok || len(c.r.Header["Authorization"]) > 1 {
 		return nil, unauthorized("the Authorization header is not HTTP Basic with user:password in base64; send it once")
 	}
+	guest.Hold() // until the request is answered, or its login refused
 	u, err := c.api.opts.Auth.Authenticate(c.r.Context(), name, password, peer)
+	if err != nil {
+		guest.Wait()
+	}
 	if surgetank.CodeOf(err) == surgetank.CodeDenied {
 		c.api.metrics.refusedLogins.Inc()
 		return nil, withStatus(http.StatusUnauthorized, err)

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -356,67 +355,6 @@ func TestOnTheWire(t *testing.T) {
 	}
 	if got := raw(t, addr, post+"Content-Length: 2\r\n\r\nok"); !strings.HasPrefix(got, "201 ") {
 		t.Fatalf("after all that: %q", got)
-	}
-}
-
-// fakeConn comes from any address.
-type fakeConn struct {
-	net.Conn
-	from   string
-	closed bool
-}
-
-func (c *fakeConn) RemoteAddr() net.Addr {
-	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.from))
-}
-func (c *fakeConn) Close() error { c.closed = true; return nil }
-
-type fakeListener struct {
-	net.Listener
-	conns []*fakeConn
-}
-
-func (l *fakeListener) Accept() (net.Conn, error) {
-	if len(l.conns) == 0 {
-		return nil, net.ErrClosed
-	}
-	c := l.conns[0]
-	l.conns = l.conns[1:]
-	return c, nil
-}
-
-func TestLimitListener(t *testing.T) {
-	var all []*fakeConn
-	for _, from := range []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3", "[::ffff:192.0.2.1]:4", "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "192.0.2.2:1"} {
-		all = append(all, &fakeConn{from: from})
-	}
-	l := LimitListener(&fakeListener{conns: all}, ServerLimits{MaxConns: 5, MaxConnsPerIP: 2})
-	var got []string
-	var first net.Conn
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			break
-		}
-		if first == nil {
-			first = c
-		}
-		got = append(got, c.RemoteAddr().String())
-	}
-	if s := strings.Join(got, " "); s != "192.0.2.1:1 192.0.2.1:2 127.0.0.1:1 127.0.0.1:2 127.0.0.1:3" {
-		t.Fatal(s)
-	}
-	if !all[2].closed || !all[3].closed || !all[7].closed || all[0].closed {
-		t.Fatal("the wrong ones were closed")
-	}
-	first.Close()
-	first.Close() // gives its place back once
-	l.(*limitListener).Listener = &fakeListener{conns: []*fakeConn{{from: "192.0.2.1:9"}, {from: "192.0.2.1:10"}}}
-	if c, err := l.Accept(); err != nil || c.RemoteAddr().String() != "192.0.2.1:9" {
-		t.Fatal("the place was not given back")
-	}
-	if _, err := l.Accept(); err == nil {
-		t.Fatal("a place was given back twice")
 	}
 }
 

@@ -18,6 +18,7 @@ var floors = map[string]int{
 	"internal/vfs":       10,
 	"internal/jsonpath":  10,
 	"internal/settings":  10,
+	"internal/lobby":     10, // who may stay
 	"internal/queue":     11, // the rules
 	"internal/commitlog": 11, // what a log is
 	"internal/auth":      11, // who may
@@ -54,7 +55,7 @@ var floors = map[string]int{
 // words and who may, not each other and not the engine.
 var doorsMayImport = map[string]bool{
 	"": true, "internal/auth": true, "internal/clock": true, "internal/failpoint": true, "internal/jsonpath": true, "internal/settings": true,
-	"internal/policy": true,
+	"internal/policy": true, "internal/lobby": true,
 }
 
 // floorOf gives a package's floor and the table's entry that placed it.

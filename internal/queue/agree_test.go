@@ -413,7 +413,7 @@ func (a *agree) admin() {
 		c := &Purge{Name: name}
 		a.both("purge "+name, c, func() {
 			if q != nil {
-				want = a.model.Purge(q)
+				want = a.model.Purge(q, c.Last.From, c.Last.Below)
 			}
 		})
 		err, n = c.Err, c.Purged

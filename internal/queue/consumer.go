@@ -146,7 +146,7 @@ func (q *Queue) pickSole() {
 		q.sole = q.consumers[0]
 	}
 	if q.sole != was && q.config.Group.MaxInFlight > 0 {
-		q.reconfigured()
+		q.reconfigured(true)
 	}
 }
 

@@ -2,8 +2,7 @@ package queue
 
 import (
 	"fmt"
-	"maps"
-	"slices"
+	"math"
 	"time"
 
 	"github.com/surgetank/surgetank"
@@ -167,18 +166,6 @@ func (q *Queue) damageOf(seq uint64, s *slot) string {
 	return ""
 }
 
-// damagedSeqs gives all messages of the queue that are known to be damaged, oldest first. It looks at every slot where repair has
-// lost some: this is for people.
-func (q *Queue) damagedSeqs() (seqs []uint64) {
-	q.slots.ascend(q.floor, func(seq uint64, s *slot) bool {
-		if st := s.state(); st == slotHeld || st == slotLost || q.suspect[seq] != nil && s.live() {
-			seqs = append(seqs, seq)
-		}
-		return true
-	})
-	return seqs
-}
-
 // explainDamage says in words what waits for the operator; empty when nothing is damaged.
 func (q *Queue) explainDamage() string {
 	if q.damagedN == 0 {
@@ -189,7 +176,11 @@ func (q *Queue) explainDamage() string {
 		text = fmt.Sprintf("%d damaged messages wait for you to look at them (peek with state damaged) and to drop them (purge with damaged)", q.damagedN)
 	}
 	if len(q.held) > 0 {
-		seq := slices.Sorted(maps.Keys(q.held))[0]
+		seq := uint64(math.MaxUint64)
+		// unordered: the least is looked for
+		for held := range q.held {
+			seq = min(seq, held)
+		}
 		s := q.slots.get(seq)
 		if group := q.groupName(s.flow); group != "" && q.config.Group.MaxInFlight > 0 {
 			text += fmt.Sprintf("; group %q waits behind message %d", group, seq)
@@ -197,45 +188,4 @@ func (q *Queue) explainDamage() string {
 		text += ": " + q.held[seq].what
 	}
 	return text
-}
-
-// DropDamaged drops the messages of a queue that are known to be damaged, by the operator's choice. Their groups go on.
-type DropDamaged struct {
-	Name    string
-	Dropped int64
-	Err     error
-
-	seqs  []uint64
-	begun bool
-}
-
-func (c *DropDamaged) run(m *Machine) bool {
-	q := m.byName[c.Name]
-	if q == nil {
-		c.Err = noQueue(c.Name)
-		return true
-	}
-	if !c.begun {
-		c.begun, c.seqs = true, q.damagedSeqs()
-	}
-	for len(c.seqs) > 0 {
-		if m.turnFull() {
-			return false
-		}
-		r := &m.rec
-		r.Kind, r.Queue, r.Reason, r.Seqs = kindRemoved, q.id, reasonDamaged, r.Seqs[:0]
-		for len(c.seqs) > 0 && len(r.Seqs) < 4096 {
-			seq := c.seqs[0]
-			c.seqs = c.seqs[1:]
-			if s := q.slots.get(seq); s != nil && s.live() && q.damageOf(seq, s) != "" {
-				r.Seqs = append(r.Seqs, seq)
-			}
-		}
-		if len(r.Seqs) > 0 {
-			c.Dropped += int64(len(r.Seqs))
-			q.stats.dropped += uint64(len(r.Seqs))
-			m.emit(r)
-		}
-	}
-	return true
 }

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -89,6 +90,25 @@ func check(t tb, m *Machine) {
 	for i := range live.list {
 		live.list[i].live, live.list[i].count = 0, 0
 	}
+	refer := func(q *Queue, seq uint64, s *slot) {
+		if s.live() {
+			live.add(s.ref(), int64(s.size)+messageCost)
+			if s.has(slotNoted) {
+				for _, ref := range q.notes[seq].refs {
+					live.add(ref, noteCost)
+				}
+			}
+		}
+	}
+	for _, r := range m.remains {
+		if !r.q.gone || m.byID[r.q.id] == r.q {
+			bad("queue %s is swept and not gone", r.q.name)
+		}
+		r.q.slots.ascend(r.next, func(seq uint64, s *slot) bool { refer(r.q, seq, s); return true })
+	}
+	if !slices.IsSortedFunc(m.order, func(a, b *Queue) int { return cmp.Compare(a.id, b.id) }) || len(m.order) != len(m.byID) {
+		bad("%d queues are known, and in order are %d", len(m.byID), len(m.order))
+	}
 	for _, q := range m.sorted() {
 		checkQueue(bad, q)
 		for seq, l := range q.leases {
@@ -101,14 +121,7 @@ func check(t tb, m *Machine) {
 			}
 		}
 		q.slots.ascend(0, func(seq uint64, s *slot) bool {
-			if s.live() {
-				live.add(s.ref(), int64(s.size)+messageCost)
-				if s.has(slotNoted) {
-					for _, ref := range q.notes[seq].refs {
-						live.add(ref, noteCost)
-					}
-				}
-			}
+			refer(q, seq, s)
 			return true
 		})
 		for _, c := range q.consumers {

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"slices"
 
@@ -16,6 +17,7 @@ type Limits struct {
 	TurnHandout int   // hand-outs of one turn; 4,096
 	ExtentBytes int64 // of the log that are freed together; 16 MiB
 	TurnTimers  int   // expired leases, delays and TTLs of one turn; 16,384
+	TurnScan    int   // slots that one turn looks at for commands about whole queues (pages.go); 65,536
 }
 
 func (l Limits) withDefaults() Limits {
@@ -30,6 +32,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.TurnBytes, 256<<10)
 	def(&l.TurnHandout, 4096)
 	def(&l.TurnTimers, 16384)
+	def(&l.TurnScan, 1<<16)
 	if l.ExtentBytes == 0 {
 		l.ExtentBytes = 16 << 20
 	}
@@ -46,6 +49,7 @@ type Machine struct {
 	nextQueue uint64
 	byName    map[string]*Queue
 	byID      map[uint64]*Queue
+	order     []*Queue // by id
 	meta      map[string]map[string][]byte
 	extents   extents
 	losses    []Loss
@@ -63,6 +67,8 @@ type Machine struct {
 	dirty      []*Queue    // queues whose dispatch must run
 	immediate  []*consumer // attached for this turn only
 	budget     int         // what is left of TurnTimers
+	scan       int         // what is left of TurnScan
+	remains    []remains   // queues that are gone, see pages.go
 	snap       *snapshot
 	snapGen    uint32
 	rec, pub   Record // the fact being decided; reused
@@ -158,13 +164,17 @@ func (m *Machine) Config(name string) (surgetank.QueueConfig, bool) {
 }
 
 // sorted gives the queues in the order of their ids, so that nothing depends on the order of a map.
-func (m *Machine) sorted() []*Queue {
-	qs := make([]*Queue, 0, len(m.byID))
-	for _, q := range m.byID {
-		qs = append(qs, q)
-	}
-	slices.SortFunc(qs, func(a, b *Queue) int { return int(int64(a.id - b.id)) })
-	return qs
+func (m *Machine) sorted() []*Queue { return slices.Clone(m.order) }
+
+// rank gives where in the order of queues an id is or would be, and whether it is there.
+func (m *Machine) rank(id uint64) (int, bool) {
+	return slices.BinarySearchFunc(m.order, id, func(q *Queue, id uint64) int { return cmp.Compare(q.id, id) })
+}
+
+// from gives the queues from an id on, for reading until the order changes.
+func (m *Machine) from(id uint64) []*Queue {
+	i, _ := m.rank(id)
+	return m.order[i:]
 }
 
 // Output is what one turn decided. Nothing of it may leave the process before Entry is durable.

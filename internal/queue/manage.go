@@ -111,46 +111,6 @@ func leased(q *Queue) func(yield func(uint64) bool) {
 	}
 }
 
-// Purge drops what is not leased.
-type Purge struct {
-	Name   string
-	Purged int64
-	Err    error
-}
-
-func (c *Purge) run(m *Machine) bool {
-	q := m.byName[c.Name]
-	if q == nil {
-		c.Err = noQueue(c.Name)
-		return true
-	}
-	c.Purged = q.waiting + q.delayedN + q.damagedN
-	if c.Purged > 0 {
-		m.emit(&Record{Kind: kindPurged, Queue: q.id, Below: q.nextSeq, Seqs: slices.Sorted(leased(q))})
-	}
-	return true
-}
-
-// Info reads settings and figures of one queue, or with an empty name of all.
-type Info struct {
-	Name  string
-	Infos []surgetank.QueueInfo
-	Err   error
-}
-
-func (c *Info) run(m *Machine) bool {
-	if c.Name == "" {
-		c.Infos = m.Infos()
-		return true
-	}
-	if q := m.byName[c.Name]; q != nil {
-		c.Infos = []surgetank.QueueInfo{q.info()}
-	} else {
-		c.Err = noQueue(c.Name)
-	}
-	return true
-}
-
 func (q *Queue) info() surgetank.QueueInfo {
 	st := &q.stats
 	i := surgetank.QueueInfo{
@@ -171,52 +131,6 @@ func (q *Queue) info() surgetank.QueueInfo {
 		})
 	}
 	return i
-}
-
-// Peek shows messages without leasing them.
-type Peek struct {
-	Queue string
-	Opts  surgetank.PeekOptions
-	Found []Peeked
-	Err   error
-}
-
-// Peeked is one message of a peek; its body is read by the caller.
-type Peeked struct {
-	Handout
-	State  surgetank.State
-	Damage string // not empty: the body cannot be read, and this is why
-	Time   int64  // when it was confirmed, to the second
-}
-
-func (c *Peek) run(m *Machine) bool {
-	q := m.byName[c.Queue]
-	if q == nil {
-		c.Err = noQueue(c.Queue)
-		return true
-	}
-	from := max(c.Opts.After+1, q.Floor())
-	if id := c.Opts.ID; id.Seq != 0 {
-		from = id.Seq
-		if id.Queue != q.id {
-			return true
-		}
-	}
-	q.slots.ascend(from, func(seq uint64, s *slot) bool {
-		if c.Opts.ID.Seq != 0 && seq != c.Opts.ID.Seq || len(c.Found) >= c.Opts.Max {
-			return false
-		}
-		if st := q.stateOf(seq, s); s.live() && (c.Opts.State == "" || c.Opts.State == st) {
-			p := Peeked{Handout{Queue: q, Seq: seq, Ref: s.ref(), Group: q.groupName(s.flow), Size: s.size, Attempt: int(s.attempts),
-				Redelivered: s.has(slotRedelivered)}, st, q.damageOf(seq, s), s.nanos()}
-			if s.has(slotNoted) {
-				p.Notes = slices.Clone(q.notes[seq].refs)
-			}
-			c.Found = append(c.Found, p)
-		}
-		return true
-	})
-	return true
 }
 
 // stateOf says where a message is, in the words of the doors.

@@ -146,10 +146,11 @@ const (
 	reasonExpired
 	reasonOverflow
 	reasonDamaged // its body could not be read, and the operator dropped it
+	reasonPurged  // its queue was purged, in more turns than one
 )
 
 var reasonNames = [...]string{"redriven", surgetank.ReasonRejected, surgetank.ReasonAttempts,
-	surgetank.ReasonExpired, surgetank.ReasonOverflow, "damaged"}
+	surgetank.ReasonExpired, surgetank.ReasonOverflow, "damaged", "purged"}
 
 func (r reason) String() string {
 	if int(r) < len(reasonNames) {

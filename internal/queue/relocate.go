@@ -24,23 +24,18 @@ type Survivors struct {
 	queue, seq uint64
 }
 
-const survivorScan = 1 << 16 // slots looked at in one turn
-
 func (c *Survivors) run(m *Machine) bool {
-	budget := survivorScan
 	in := func(r Ref) bool { return r.Entry() >= c.First && r.Entry() < c.End }
-	for _, q := range m.sorted() {
-		if q.id < c.queue {
-			continue
+	budget := m.share(costPeek)
+	defer func(all int) { m.spend(all-budget, costPeek) }(budget)
+	for _, q := range m.from(c.queue) {
+		if budget <= 0 {
+			return true
 		}
 		if q.id > c.queue {
 			c.queue, c.seq = q.id, 0
 		}
-		q.slots.ascend(c.seq, func(seq uint64, s *slot) bool {
-			if budget--; budget < 0 {
-				c.seq = seq
-				return false
-			}
+		next, n := q.slots.scan(c.seq, budget, func(seq uint64, s *slot) bool {
 			if !s.live() || s.state() == slotHeld || s.state() == slotLost || q.suspect[seq] != nil {
 				return true // what cannot be read cannot be moved
 			}
@@ -57,10 +52,11 @@ func (c *Survivors) run(m *Machine) bool {
 			}
 			return true
 		})
-		if budget < 0 {
+		budget -= max(n, 1)
+		if c.seq = next; next != 0 {
 			return true
 		}
-		c.queue, c.seq = q.id+1, 0
+		c.queue = q.id + 1
 	}
 	c.Done = true
 	return true

@@ -434,29 +434,27 @@ func (m *Machine) queueSet(r *Record) {
 		q = &Queue{m: m, id: r.Queue, name: r.Name, created: r.Time, nextSeq: 1, floor: 1, freshFrom: 1}
 		q.slots.queue = q.id
 		m.byID[q.id], m.byName[q.name] = q, q
+		at, _ := m.rank(q.id)
+		m.order = slices.Insert(m.order, at, q)
 		m.nextQueue = max(m.nextQueue, q.id+1)
 	}
+	group := q.config.Group
 	q.config = r.Config.WithDefaults()
 	if !m.recovering {
-		q.reconfigured()
+		q.reconfigured(q.config.Group != group)
 	}
 }
 
 func (m *Machine) queueGone(q *Queue) {
-	q.slots.ascend(0, func(seq uint64, s *slot) bool {
-		if s.live() {
-			if s.state() != slotLost {
-				m.extents.sub(s.ref(), int64(s.size)+messageCost)
-			}
-			q.dropNotes(seq, s)
-		}
-		return true
-	})
 	q.gone = true
 	delete(m.byID, q.id)
 	delete(m.byName, q.name)
-	if m.snap != nil {
-		m.snap.forget(q)
+	if at, ok := m.rank(q.id); ok {
+		m.order = slices.Delete(m.order, at, at+1)
+	}
+	m.remains = append(m.remains, remains{q: q})
+	if m.recovering {
+		m.sweep(math.MaxInt)
 	}
 }
 

@@ -153,6 +153,32 @@ func (t *slots) free(seq uint64) {
 	}
 }
 
+// scan is ascend over a bounded part: it looks at n slots, free ones included, and gives where to go on, or 0 when it came to the end
+// or f said false, and how many it looked at. An empty chunk counts as one slot.
+func (t *slots) scan(from uint64, n int, f func(seq uint64, s *slot) bool) (next uint64, looked int) {
+	i := uint64(t.lead)
+	if from/chunkSlots > t.first+i {
+		i = from/chunkSlots - t.first
+	}
+	for ; i < uint64(len(t.chunks)); i++ {
+		c := &t.chunks[i]
+		seq := max(from, (t.first+i)*chunkSlots)
+		for end := (t.first + i + 1) * chunkSlots; seq < end; seq++ {
+			if looked >= n {
+				return seq, looked
+			}
+			looked++
+			if c.slots == nil {
+				break
+			}
+			if s := &c.slots[seq%chunkSlots]; s.state() != slotFree && !f(seq, s) {
+				return 0, looked
+			}
+		}
+	}
+	return 0, looked
+}
+
 // ascend calls f for every slot that is not free, in rising order of seq, from a seq on, until f says false.
 func (t *slots) ascend(from uint64, f func(seq uint64, s *slot) bool) {
 	i := uint64(t.lead)

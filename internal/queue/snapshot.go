@@ -209,19 +209,6 @@ func (s *snapshot) before(t *slots, index uint64, c *chunk) {
 	s.frame(b)
 }
 
-// forget encodes the rest of a queue that is being deleted while the snapshot is under way.
-func (s *snapshot) forget(q *Queue) {
-	for i, sq := range s.queues {
-		if sq.q == q {
-			for s.step(sq) {
-			}
-			q.slots.snap = nil
-			s.queues = slices.Delete(s.queues, i, i+1)
-			return
-		}
-	}
-}
-
 // encodeHead writes a queue's settings and the small part of its state.
 func (q *Queue) encodeHead() []byte {
 	b := []byte{byte(kindSnapQueue)}

@@ -43,7 +43,7 @@ func (m *Machine) TurnTime(now int64) int64 { return max(m.now, now) }
 func (m *Machine) begin(now int64, entry uint64, out *Output) {
 	m.now = max(m.now, now)
 	m.entry, m.out = entry, out
-	m.budget = m.limits.TurnTimers
+	m.budget, m.scan = m.limits.TurnTimers, m.limits.TurnScan
 	if len(m.extents.list) == 0 || m.extents.list[len(m.extents.list)-1].size >= m.extents.bytes {
 		m.extents.grow(entry, 0)
 	}
@@ -84,6 +84,7 @@ func (m *Machine) finish() {
 		}
 		return true
 	})
+	m.sweep(m.share(costRemain))
 	if m.out.Records > 0 {
 		m.extents.list[len(m.extents.list)-1].size += int64(len(m.out.Entry))
 	}

@@ -169,8 +169,12 @@ func (q *Queue) wakeQueue(at int64) {
 	}
 }
 
-// reconfigured brings the indexes in line with changed settings.
-func (q *Queue) reconfigured() {
+// reconfigured brings the indexes in line with changed settings. Only those of groups matter to the lines.
+func (q *Queue) reconfigured(groups bool) {
+	q.mark()
+	if !groups {
+		return
+	}
 	for _, h := range q.ready {
 		q.flows[h].place = -1 // fairness may order the heap differently
 	}
@@ -180,5 +184,4 @@ func (q *Queue) reconfigured() {
 			q.touch(uint32(h))
 		}
 	}
-	q.mark()
 }

@@ -54,7 +54,7 @@ func (w *world) admin(kind string, rng *rand.Rand) {
 		_, _ = w.b.Redrive(background, pick(rng, w.o.Queues).Dead(), o) // an error leaves the messages where they are
 	case "purge":
 		w.ledger.excuse(name)
-		w.send(&queue.Purge{Name: name}, func(error) {})
+		_, _ = w.b.PurgeQueue(background, name) // an error leaves the messages where they are
 	case "delete":
 		p := pick(rng, w.o.Queues)
 		w.ledger.excuse(p.Name)

@@ -88,10 +88,13 @@ func (s *beside) manage(cmd queue.Command) {
 	case *queue.Purge:
 		q, code := missing(c.Name)
 		var n int64
-		if q != nil {
-			n = m.Purge(q)
+		switch {
+		case c.Err == nil && c.Last.Below == 0:
+			code = "" // the queue was deleted between two turns
+		case q != nil:
+			n = m.Purge(q, c.Last.From, c.Last.Below)
 		}
-		s.answer(c, c.Err, code, c.Purged, n)
+		s.answer(c, c.Err, code, c.Last.Dropped, n)
 	case *queue.Delete:
 		q, code := missing(c.Name)
 		var n int64

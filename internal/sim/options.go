@@ -33,6 +33,7 @@ type Options struct {
 	SnapshotBytes                              int64
 	SnapshotPiece                              int
 	TurnBytes                                  int
+	TurnScan                                   int // slots a turn looks at for commands about whole queues
 	ExtentBytes                                int64
 	Cache                                      bool // the log keeps entries in memory
 	Model                                      bool // the naive model runs beside the machine
@@ -94,6 +95,9 @@ func Draw(seed uint64) Options {
 		for i := range o.Queues {
 			o.Queues[i].Config.DedupBy = "header:" + idHeader
 		}
+	}
+	if yes(50) {
+		o.TurnScan = 1 + rng.IntN(20)
 	}
 	return o
 }

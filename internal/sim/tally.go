@@ -100,6 +100,13 @@ func (w *world) tally(t *broker.Turn) {
 			n.N[Redriven] += c.Result.Moved
 		case *queue.Purge:
 			n.N[Purged] += min(c.Purged, 1)
+			if c.Next != 0 {
+				n.one(PagedPurges)
+			}
+		case *queue.Peek:
+			if c.Next != 0 {
+				n.one(PagedPeeks)
+			}
 		case *queue.Delete:
 			if c.Err == nil {
 				n.one(Deleted)

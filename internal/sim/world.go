@@ -160,7 +160,7 @@ func (w *world) tryOpen() (*broker.Broker, error) {
 			return r, watchedLog{l, w}, nil
 		},
 		Snapshots: watchedSnapshots{snaps, w}, Clock: w.clock, Seed: w.o.Seed, Manual: true, Drive: w.drive, Watch: w.beside.turn,
-		Limits:        queue.Limits{TurnBytes: w.o.TurnBytes, ExtentBytes: w.o.ExtentBytes},
+		Limits:        queue.Limits{TurnBytes: w.o.TurnBytes, TurnScan: w.o.TurnScan, ExtentBytes: w.o.ExtentBytes},
 		SnapshotBytes: w.o.SnapshotBytes, SnapshotPiece: w.o.SnapshotPiece, Hold: w.o.Hold,
 	})
 }

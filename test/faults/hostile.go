@@ -165,7 +165,7 @@ func badRequests(ctx context.Context, r *run) error {
 // connectStorm opens many connections to both doors that say nothing, or the beginning of something, beside the usual load. Who is
 // there already must be served; who says nothing must be put out.
 func connectStorm(ctx context.Context, r *run) error {
-	_, bystander, err := r.beginOpen(ctx, loadOptions{})
+	amqp, bystander, err := r.beginOpen(ctx, loadOptions{})
 	if err != nil {
 		return err
 	}
@@ -236,7 +236,59 @@ func connectStorm(ctx context.Context, r *run) error {
 		_ = c.Close()
 	}
 	r.settles(ctx, fds, goroutines)
+	r.crowd(ctx, amqp)
+	r.settles(ctx, fds, goroutines)
 	return r.endOpen(ctx, bystander)
+}
+
+// crowd takes all of AMQP's places for those who have not logged in, from several addresses of this machine, and takes them again when it
+// loses one. An honest client must be able to log in all the same, soon, again and again.
+func (r *run) crowd(ctx context.Context, amqp hostile.AMQP) {
+	const addresses, each = 16, 80 // the door has 1,024 places
+	ctx, stop := context.WithCancel(ctx)
+	var (
+		crowd, dialled sync.WaitGroup
+		lost           atomic.Int64
+	)
+	for i := range addresses * each {
+		dialled.Add(1)
+		crowd.Go(func() {
+			from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%addresses))}, Timeout: 5 * time.Second}
+			for first := true; ctx.Err() == nil; first = false {
+				c, err := from.DialContext(ctx, "tcp", r.server.amqp)
+				if first {
+					dialled.Done()
+				}
+				if err == nil {
+					end := context.AfterFunc(ctx, func() { _ = c.Close() }) // it was nobody's any more
+					_, _ = io.Copy(io.Discard, c)                           // until it is closed, from there or here
+					end()
+					_ = c.Close()
+					lost.Add(1)
+				}
+				select {
+				case <-time.After(100 * time.Millisecond):
+				case <-ctx.Done():
+				}
+			}
+		})
+	}
+	dialled.Wait()
+	honest := amqp
+	honest.Patience = 5 * time.Second
+	slowest := time.Duration(0)
+	for range r.times(10, 100) {
+		begun := time.Now()
+		if err := honest.Admitted(); err != nil {
+			r.fail("others served", "while %d strangers hold all places nobody can log in: %v", addresses*each, err)
+			break
+		}
+		slowest = max(slowest, time.Since(begun))
+		r.injected++
+	}
+	r.note("%d strangers from %d addresses lost their place %d times; the slowest honest login took %v", addresses*each, addresses, lost.Load(), slowest.Round(time.Millisecond))
+	stop()
+	crowd.Wait()
 }
 
 // loginStorm tries passwords at both doors, as fast as it is let, while publishers and consumers go on.

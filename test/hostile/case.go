@@ -233,6 +233,15 @@ func (c Case) Offence() []byte {
 	return c.in(AMQP{})
 }
 
+// Admitted logs in anew and hangs up.
+func (s AMQP) Admitted() error {
+	p, err := s.open()
+	if err != nil {
+		return err
+	}
+	return p.conn.Close()
+}
+
 // Refused tries to log in and wants to be told that it may not.
 func (s AMQP) Refused() error {
 	p, err := s.dial()

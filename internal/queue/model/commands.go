@@ -223,10 +223,10 @@ func (l Lease) Settle(s *surgetank.Settlement) {
 	}
 }
 
-// Purge drops what is not leased.
-func (m *Model) Purge(q *Queue) (n int64) {
+// Purge drops what is not leased of a range of numbers, as one turn of a purge does.
+func (m *Model) Purge(q *Queue, from, below uint64) (n int64) {
 	for _, x := range slices.Clone(q.msgs) {
-		if x.state != surgetank.StateLeased {
+		if x.state != surgetank.StateLeased && x.seq >= from && x.seq < below {
 			q.remove(x)
 			n++
 		}

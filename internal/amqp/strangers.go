@@ -1,0 +1,88 @@
+package amqp
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Strangers are the connections that have not logged in. They share the places of the server's lobby: when those are full, a newcomer
+// is let in and the stranger that has waited longest is closed. One whose credentials are being checked stays.
+
+// errPutOut ends the handshake of a stranger that had to make room.
+var errPutOut = errors.New("closed to make room for another connection, as it had not logged in")
+
+// accept gives a connection a place among the strangers and serves it.
+func (s *Server) accept(nc net.Conn) {
+	c := newConn(s, nc)
+	s.mu.Lock()
+	full := s.closing || len(s.conns) >= s.limits.MaxConnections
+	if !full {
+		s.conns[c] = struct{}{}
+	}
+	s.mu.Unlock()
+	if full {
+		s.turn(c.peer, "an AMQP connection was turned away: too many, or shutting down")
+		nc.Close()
+		return
+	}
+	guest, out := s.lobby.Enter(c.peer, c.putOut)
+	if guest == nil {
+		s.turn(c.peer, "an AMQP connection was turned away: all that have not logged in yet are being checked")
+		nc.Close()
+		s.ended(c)
+		return
+	}
+	if out {
+		s.turn(c.peer, "an AMQP connection that did not log in was closed to make room for another")
+	}
+	c.guest = guest
+	go c.serve()
+}
+
+// putOut closes the connection of a stranger. It does not wait for the peer, as closing TLS in good order would.
+func (c *conn) putOut() {
+	c.stop()
+	if t, ok := c.nc.(*tls.Conn); ok {
+		t.NetConn().Close()
+		return
+	}
+	c.nc.Close()
+}
+
+func (s *Server) ended(c *conn) {
+	c.guest.Leave()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	if s.closing && len(s.conns) == 0 {
+		close(s.idle)
+	}
+}
+
+// turned is what was said last of connections that were turned away or put out. Strangers can bring that about as fast as they can
+// connect, so the log has one line in turnedEvery, with their number.
+type turned struct {
+	mu    sync.Mutex
+	any   bool
+	said  time.Duration // by what passed on the clock
+	since int
+}
+
+const turnedEvery = 10 * time.Second
+
+func (s *Server) turn(newcomer netip.Addr, what string) {
+	t := &s.turned
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.since++
+	now := s.clock.Passed()
+	if t.any && now-t.said < turnedEvery {
+		return
+	}
+	s.log.Warn(what, "newcomer", newcomer, "such_since_last", t.since)
+	t.any, t.said, t.since = true, now, 0
+}

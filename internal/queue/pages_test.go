@@ -1,0 +1,295 @@
+package queue
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/surgetank/surgetank"
+)
+
+// pager is a machine that looks at one chunk of slots a turn, with a queue of 300 messages some of which are leased, and what happened
+// to its messages since the test began to look.
+type pager struct {
+	*rig
+	rng    *rand.Rand
+	leases map[uint64]surgetank.Receipt
+	was    map[uint64]map[surgetank.State]int // in how many of the looks a message was in a state
+	looks  int
+}
+
+func newPager(t *testing.T, seed uint64) *pager {
+	p := &pager{rig: newRig(t, Limits{TurnScan: chunkSlots}, 1), rng: rand.New(rand.NewPCG(seed, 2)), leases: map[uint64]surgetank.Receipt{}}
+	p.step(&Declare{Name: "q", Config: surgetank.QueueConfig{Group: surgetank.GroupConfig{MaxInFlight: 1}}})
+	for range 300 {
+		p.publish()
+	}
+	for range 40 {
+		p.happen()
+	}
+	p.was, p.looks = map[uint64]map[surgetank.State]int{}, 0
+	p.look()
+	return p
+}
+
+func (p *pager) q() *Queue { return p.m.byName["q"] }
+
+func (p *pager) publish() {
+	m := surgetank.Message{Body: []byte("m")}
+	switch p.rng.IntN(4) {
+	case 0:
+		m.Group = fmt.Sprint("g", p.rng.IntN(5))
+	case 1:
+		m.Delay = time.Hour
+	}
+	p.step(publish(m, "q"))
+}
+
+// happen does one of the things that move messages about.
+func (p *pager) happen() {
+	switch p.rng.IntN(5) {
+	case 0:
+		p.publish()
+	case 1, 2:
+		out := p.step(&Attach{Queue: "q", Now: true, Opts: surgetank.SubscribeOptions{Credit: 1 + p.rng.IntN(9), Lease: surgetank.LeaseForever}})
+		for _, h := range out.Handouts {
+			p.leases[h.Seq] = surgetank.Receipt{Epoch: p.m.Epoch(), ID: surgetank.MessageID{Queue: h.Queue.ID(), Seq: h.Seq}, Lease: h.Lease}
+		}
+	default:
+		for _, seq := range slices.Sorted(maps.Keys(p.leases)) {
+			if p.rng.IntN(4) == 0 {
+				c := &Settle{Items: []surgetank.Settlement{{Receipt: p.leases[seq], Op: []surgetank.SettleOp{surgetank.Ack, surgetank.Nack}[p.rng.IntN(2)], Uncounted: true}}, Results: make([]error, 1)}
+				p.step(c)
+				delete(p.leases, seq)
+			}
+		}
+	}
+}
+
+// look notes in which state every message is now.
+func (p *pager) look() {
+	p.looks++
+	p.q().slots.ascend(0, func(seq uint64, s *slot) bool {
+		if s.live() {
+			if p.was[seq] == nil {
+				p.was[seq] = map[surgetank.State]int{}
+			}
+			p.was[seq][""]++
+			p.was[seq][p.q().stateOf(seq, s)]++
+		}
+		return true
+	})
+}
+
+// beside gives a command until it is done, and lets a few things happen between its turns. It gives the number of turns.
+func (p *pager) beside(c Command, more func() bool) (turns int) {
+	for first := true; first || more(); first = false {
+		p.step(c)
+		p.look()
+		for range p.rng.IntN(4) {
+			if more() {
+				p.happen()
+				p.look()
+			}
+		}
+		turns++
+	}
+	return turns
+}
+
+// TestPeekInPages: a peek over several turns, between which messages come and go, lists each at most once and in order, all that were
+// in the state the whole time, and none that never was.
+func TestPeekInPages(t *testing.T) {
+	for seed := range uint64(60) {
+		p := newPager(t, seed)
+		state := []surgetank.State{"", surgetank.StateReady, surgetank.StateLeased, surgetank.StateBlocked, surgetank.StateDelayed}[seed%5]
+		before := p.q().nextSeq
+		c := &Peek{Queue: "q", Opts: surgetank.PeekOptions{Max: 1000, State: state}}
+		if turns := p.beside(c, func() bool { return c.Next != 0 }); turns < 5 {
+			t.Fatalf("300 messages were looked at in %d turns of %d slots", turns, chunkSlots)
+		}
+		found := map[uint64]bool{}
+		last := uint64(0)
+		for _, f := range c.Found {
+			if f.Seq <= last || f.Seq >= before {
+				t.Errorf("seed %d: message %d is listed behind %d, when %d was the next", seed, f.Seq, last, before)
+			}
+			last = f.Seq
+			found[f.Seq] = true
+			if p.was[f.Seq][state] == 0 {
+				t.Errorf("seed %d: message %d is listed and was never %q", seed, f.Seq, state)
+			}
+		}
+		for seq, was := range p.was {
+			if was[state] == p.looks && seq < before && !found[seq] {
+				t.Errorf("seed %d: message %d was %q the whole time and is not listed", seed, seq, state)
+			}
+		}
+	}
+}
+
+// TestPurgeInPages: a purge over several turns drops all that was there at its first turn and that nobody held meanwhile, nothing that
+// was held all along or came later; it counts what it dropped, and a replay leads to the same state.
+func TestPurgeInPages(t *testing.T) {
+	for seed := range uint64(60) {
+		p := newPager(t, seed)
+		before := p.q().nextSeq
+		c := &Purge{Name: "q"}
+		if turns := p.beside(c, func() bool { return c.Next != 0 }); turns < 5 {
+			t.Fatalf("300 messages were purged in %d turns of %d slots", turns, chunkSlots)
+		}
+		check(t, p.m)
+		there := map[uint64]bool{}
+		p.q().slots.ascend(0, func(seq uint64, s *slot) bool { there[seq] = s.live(); return true })
+		for seq, was := range p.was {
+			switch leased := was[surgetank.StateLeased]; {
+			case seq < before && leased == 0 && there[seq]:
+				t.Errorf("seed %d: message %d was never held and outlived the purge", seed, seq)
+			case leased == p.looks && !there[seq], seq >= before && leased == 0 && !there[seq]:
+				t.Errorf("seed %d: message %d was held, or came later, and is gone", seed, seq)
+			}
+		}
+		if live, again := dump(p.m, p.now), dump(p.replayed(len(p.log)), p.now); live != again {
+			t.Errorf("seed %d: replaying gives another state:\n%s", seed, cmp.Diff(live, again))
+		}
+		if c.Purged < 150 || p.q().stats.dropped != 0 {
+			t.Errorf("seed %d: %d are said to be purged", seed, c.Purged)
+		}
+	}
+}
+
+// TestPurgeOfAQueueMadeAnew: a purge does not go on in another queue of the same name.
+func TestPurgeOfAQueueMadeAnew(t *testing.T) {
+	p := newPager(t, 1)
+	c := &Purge{Name: "q"}
+	p.step(c)
+	peek := &Peek{Queue: "q", Opts: surgetank.PeekOptions{Max: 1000}}
+	p.step(peek)
+	p.step(&Delete{Name: "q"}, &Declare{Name: "q"})
+	for range 300 {
+		p.publish()
+	}
+	purged := c.Purged
+	p.step(c, peek)
+	if i := p.q().info(); c.Next != 0 || c.Err != nil || c.Purged != purged || i.Ready+i.Delayed != 300 {
+		t.Errorf("%+v of the new queue, which is %s", c, infoLine(&i))
+	}
+	if surgetank.CodeOf(peek.Err) != surgetank.CodeNotFound {
+		t.Errorf("a peek into a queue that was deleted meanwhile: %v", peek.Err)
+	}
+}
+
+// TestATurnLooksAtSoMuch: a crowd of commands that look at whole queues takes hardly more of a turn than one, all of them get on, and what is
+// behind them in the turn is done.
+func TestATurnLooksAtSoMuch(t *testing.T) {
+	r := newRig(t, Limits{TurnScan: 16 * chunkSlots}, 1)
+	r.step(&Declare{Name: "q"})
+	for range 100 * chunkSlots {
+		r.step(publish(surgetank.Message{}, "q"))
+	}
+	peeks := make([]*Peek, 20)
+	var cmds []Command
+	for i := range peeks {
+		peeks[i] = &Peek{Queue: "q", Opts: surgetank.PeekOptions{Max: 10, State: surgetank.StateLeased}}
+		cmds = append(cmds, peeks[i])
+	}
+	behind := publish(surgetank.Message{}, "q")
+	out := &Output{Entry: AppendHeader(nil, EntryHeader{Epoch: 1, Number: uint64(len(r.log)) + 1, Time: r.now})}
+	if n := r.m.Step(r.now, uint64(len(r.log))+1, append(cmds, behind), out); n != 21 || behind.Results[0].Err != nil {
+		t.Fatalf("%d of 21 commands were done: %v", n, behind.Results[0].Err)
+	}
+	looked := 0
+	for i, c := range peeks {
+		if c.Next < chunkSlots {
+			t.Errorf("peek %d did not get on", i)
+		}
+		looked += int(c.Next)
+	}
+	if most := (16 + 20) * chunkSlots; looked > most {
+		t.Errorf("one turn looked at %d slots; at most %d are meant", looked, most)
+	}
+}
+
+// TestDeleteInPages: a queue is gone at once, and what the log's extents count of it goes over several turns; a snapshot that began
+// before has all of it, and a queue of the same name can be made meanwhile.
+func TestDeleteInPages(t *testing.T) {
+	p := newPager(t, 3)
+	before := dump(p.m, p.now)
+	at := uint64(len(p.log))
+	p.m.StartSnapshot(at)
+	data, last := p.m.SnapshotNext(1)
+	c := &Delete{Name: "q"}
+	p.step(c)
+	if c.Err != nil || p.q() != nil || !p.m.Sweeping() {
+		t.Fatalf("deleted: %v, there: %v, to be swept: %v", c.Err, p.q() != nil, p.m.Sweeping())
+	}
+	check(t, p.m)
+	p.step(&Declare{Name: "q"})
+	p.publish()
+	check(t, p.m)
+	if live, again := dump(p.m, p.now), dump(p.replayed(len(p.log)), p.now); live != again {
+		t.Errorf("replaying gives another state:\n%s", cmp.Diff(live, again))
+	}
+	for turns := 0; p.m.Sweeping(); turns++ {
+		if turns > 20 {
+			t.Fatal("300 messages are not swept after 20 turns")
+		}
+		p.step()
+		check(t, p.m)
+	}
+	if _, live := p.m.LogShare(); live != 1+messageCost {
+		t.Errorf("%d bytes of the log count as needed, and one message is there", live)
+	}
+	for !last {
+		var piece []byte
+		piece, last = p.m.SnapshotNext(1)
+		data = append(data, piece...)
+	}
+	m := New(Limits{}, 1)
+	if _, err := restoreBytes(m, data); err != nil {
+		t.Fatal(err)
+	}
+	m.Recovered(p.now)
+	if again := dump(m, p.now); again != before {
+		t.Errorf("the snapshot has another state:\n%s", cmp.Diff(before, again))
+	}
+}
+
+// TestInfosInPages: the figures of many queues are read over several turns, in the order of their making; queues that are made
+// meanwhile are left out, those that are deleted may be.
+func TestInfosInPages(t *testing.T) {
+	r := newRig(t, Limits{TurnScan: 1}, 1)
+	for i := range 50 {
+		r.step(&Declare{Name: fmt.Sprint("q", i)})
+	}
+	c := &Info{}
+	r.step(c)
+	if c.Next == 0 || len(c.Infos) != leastQueues {
+		t.Fatalf("the first turn gave %d", len(c.Infos))
+	}
+	infos := c.Infos
+	r.step(&Delete{Name: "q20"}, &Delete{Name: "q30"}, &Delete{Name: "q3"}, &Declare{Name: "q3"})
+	for c.Next != 0 {
+		r.step(c)
+		infos = append(infos, c.Infos...)
+	}
+	var got, want []string
+	for _, i := range infos {
+		got = append(got, i.Name)
+	}
+	for i := range 50 {
+		if i != 20 && i != 30 {
+			want = append(want, fmt.Sprint("q", i))
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%v", got)
+	}
+	if all := r.m.Infos(); len(all) != 48 || all[47].Name != "q3" {
+		t.Errorf("%d queues, the last is %s", len(all), all[len(all)-1].Name)
+	}
+}
