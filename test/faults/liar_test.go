@@ -271,6 +271,9 @@ func TestLiarsAreCaught(t *testing.T) {
 				t.Fatal(err)
 			}
 			o := loadOptions{limit: 250, lease: 60 * time.Millisecond, size: 20, pause: time.Millisecond}
+			if lie == "leased twice" {
+				o.lease = time.Second // on a busy machine a short one is over before the second is seen to begin, and then nothing is proven
+			}
 			load := newLoad(o, j, func() string { return s.URL }, 5, t.Logf)
 			load.start(t.Context())
 			load.pubs.Wait()
