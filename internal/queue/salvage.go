@@ -83,7 +83,7 @@ type Salvage struct {
 	gaps    []Loss
 	lost    uint64            // entries whose facts are lost
 	missing map[uint64]ranges // by queue: messages that were stored in lost entries and not settled later
-	known   map[uint64]uint64 // by queue: lost, when its next number was last known
+	known   map[uint64]uint64 // by queue: lost, when its next number was last known exactly
 	made    map[uint64]bool   // queues that were made up
 	report  SalvageReport
 }
@@ -189,6 +189,9 @@ func (s *Salvage) fit(r *Record) bool {
 		return len(r.Seqs) > 0
 	case kindReturned:
 		q := m.byID[r.Queue]
+		if q != nil {
+			s.reaches(q, r.Seqs[0])
+		}
 		if q == nil || !live(q, r.Seqs[0]) {
 			s.report.Unknown++
 			return false
@@ -238,12 +241,27 @@ func (s *Salvage) seen(id uint64, q *Queue, seq uint64) bool {
 
 // forget takes a message off the missing ones.
 func (s *Salvage) forget(id uint64, q *Queue, seq uint64) {
-	if q != nil && seq >= q.nextSeq {
-		s.next(q, seq) // it and what is before it were stored in a lost entry
+	if q != nil {
+		s.reaches(q, seq)
 	}
 	x := s.missing[id]
 	x.remove(seq)
 	s.missing[id] = x
+}
+
+// reaches says that a queue had got a message: it and what is before it, as far as it was not known, were stored in lost entries and are
+// missing. How many more it had got, the fact does not say.
+func (s *Salvage) reaches(q *Queue, seq uint64) {
+	switch {
+	case seq < q.nextSeq:
+	case seq-q.nextSeq > maxJump:
+		s.report.Contradictions++
+	default:
+		x := s.missing[q.id]
+		x.add(q.nextSeq, seq)
+		s.missing[q.id] = x
+		q.nextSeq = seq + 1
+	}
 }
 
 // next counts a queue's messages up to one that it got, and takes note of what is missing before; false: it cannot be one that it gets now.
@@ -301,8 +319,8 @@ func (s *Salvage) movedUnseen(r *Record, t *Target) {
 		return
 	}
 	q = s.queue(t.Queue, r.Time)
-	if t.Seq >= q.nextSeq && !s.next(q, t.Seq) {
-		return
+	if s.reaches(q, t.Seq); t.Seq >= q.nextSeq {
+		return // it cannot be
 	}
 	x := s.missing[q.id]
 	x.remove(t.Seq)

@@ -9,10 +9,10 @@ func TestRot(t *testing.T) {
 	case testing.Short():
 		runs = 10
 	case *seedsFlag >= 2000:
-		runs = 1000
+		runs = uint64(*seedsFlag) / 10
 	}
 	var sum Counters
-	for seed := uint64(1); seed <= runs; seed++ {
+	for seed := *firstFlag; seed < *firstFlag+runs; seed++ {
 		o := workload(seed)
 		o.Probe, o.Steps = 0, 60
 		actions := Script(o)
