@@ -447,3 +447,26 @@ func TestToolsNeedALog(t *testing.T) {
 		t.Errorf("the tools left %v, %v", names, err)
 	}
 }
+
+// TestTheStateOfBefore: where the newer half of the state file is damaged, the older one names segments that were trimmed since. The error
+// says that it may be so.
+func TestTheStateOfBefore(t *testing.T) {
+	disk, w := sample(t, 7, false)
+	name := filepath.Join("data", stateName)
+	if err := disk.Corrupt(name, func(b []byte) []byte {
+		x, _ := decodeState(b[:stateSlot])
+		y, _ := decodeState(b[stateSlot:])
+		if x.generation > y.generation {
+			b[20] ^= 1
+		} else {
+			b[stateSlot+20] ^= 1
+		}
+		return b
+	}); err != nil {
+		t.Fatal(err)
+	}
+	_, _, _, err := contents(w.options(disk), 0)
+	if !errors.Is(err, commitlog.ErrCorrupt) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "it was trimmed") {
+		t.Errorf("opening gave %v", err)
+	}
+}

@@ -237,6 +237,8 @@ type state struct {
 	// say, so that even the loss of the newest pages with their marks is noticed after a clean stop.
 	endSegment uint64
 	endSynced  int64
+
+	other string // what is wrong with the other slot, whose state may have been newer; empty: nothing
 }
 
 // known gives up to where a segment is known to have been synced.

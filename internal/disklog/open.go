@@ -163,7 +163,7 @@ func (l *Log) openSegments(numbers []uint64) ([]*segment, error) {
 			if err := l.stranger(numbers); err != nil {
 				return nil, err
 			}
-			return nil, damaged(l.files.path(segmentName(want)), 0, "the file is missing")
+			return nil, l.missing(want)
 		}
 		s, err := l.openSegment(name, number)
 		if err != nil {
@@ -172,7 +172,7 @@ func (l *Log) openSegments(numbers []uint64) ([]*segment, error) {
 		segs = append(segs, s)
 	}
 	if len(segs) == 0 {
-		return nil, damaged(l.files.path(segmentName(st.oldest)), 0, "the file is missing")
+		return nil, l.missing(st.oldest)
 	}
 	return segs, nil
 }

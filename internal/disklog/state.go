@@ -55,6 +55,15 @@ func (l *Log) create(ls *listing) error {
 	return nil
 }
 
+// missing is the error for a segment that the state file says must be there.
+func (l *Log) missing(number uint64) error {
+	if wrong := l.keeper.state.other; wrong != "" {
+		return damaged(l.files.path(segmentName(number)), 0, "the file is missing; or it was trimmed, and %s, one of whose two slots %s, is of before that",
+			l.files.path(stateName), wrong)
+	}
+	return damaged(l.files.path(segmentName(number)), 0, "the file is missing")
+}
+
 func (l *Log) lostState() error {
 	return damaged(l.files.path(stateName), 0, "the file is missing, but there are segments of a log")
 }
@@ -149,6 +158,7 @@ func readState(f io.ReaderAt, name string) (state, error) {
 	if best.generation == 0 {
 		return best, damaged(name, 0, "neither of its two slots is whole: a slot %s", wrong)
 	}
+	best.other = wrong
 	return best, nil
 }
 
@@ -158,6 +168,7 @@ func (l *Log) writeSlot(oldest, first uint64) error {
 	k := &l.keeper
 	next := k.state
 	next.generation++
+	next.other = "" // it is written over now
 	next.oldest, next.first = oldest, first
 	l.segMu.RLock()
 	if n := len(l.segs); n > 0 { // not yet while the log is being opened: then what was known stays known

@@ -180,6 +180,9 @@ func (v *verifier) verifyState(ls listing) error {
 		if f.Size, _ = file.Size(); err != nil {
 			return err
 		}
+		if st.other != "" {
+			f.Notes = append(f.Notes, "one of its two slots "+st.other+"; the other is used, and may be of before the newest trim")
+		}
 		return nil
 	})
 	if err := f.note(err); err != nil {
