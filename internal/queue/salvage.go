@@ -199,20 +199,15 @@ func (s *Salvage) fit(r *Record) bool {
 	case kindTransferred:
 		return s.fitTransfer(r)
 	case kindPurged, kindQueueGone:
-		if x, ok := s.missing[r.Queue]; ok && r.Kind == kindPurged {
-			x.below(r.Below, r.Seqs)
-			s.missing[r.Queue] = x
-		} else {
+		q := m.byID[r.Queue]
+		if r.Kind == kindQueueGone {
 			delete(s.missing, r.Queue)
+		} else if q != nil {
+			s.purged(q, r)
 		}
-		if m.byID[r.Queue] == nil {
+		if q == nil {
 			s.report.Unknown++
 			return false
-		}
-		if q := m.byID[r.Queue]; r.Kind == kindPurged && r.Below > q.nextSeq && s.next(q, r.Below-1) {
-			x := s.missing[q.id]
-			x.below(r.Below, r.Seqs)
-			s.missing[q.id] = x
 		}
 	case kindQueueSet:
 		if r.Queue == 0 {
@@ -222,6 +217,16 @@ func (s *Salvage) fit(r *Record) bool {
 		s.named(r.Queue, r.Name)
 	}
 	return true
+}
+
+// purged takes what a purge dropped off the missing ones. It says what the queue's next number was, and who was leased and stayed.
+func (s *Salvage) purged(q *Queue, r *Record) {
+	if s.reaches(q, r.Below-1); q.nextSeq == r.Below {
+		s.known[q.id] = s.lost
+	}
+	x := s.missing[q.id]
+	x.below(r.Below, r.Seqs)
+	s.missing[q.id] = x
 }
 
 func live(q *Queue, seq uint64) bool {
