@@ -419,10 +419,11 @@ func (l *ledger) recovered(found map[string][]surgetank.Delivery, whole, older b
 			copies[m]++
 			switch c := l.copies[d.ID]; {
 			case c == nil:
+			case older: // its number may have been given anew, by a rule that acted on a state of before
 			case c.m != m || c.group != d.Group || c.queue != name:
 				l.violation("seen before it was safe", "%v was %s of group %q in %s and is after a power failure %s of group %q in %s", d.ID, c.m.body, c.group, c.queue,
 					d.Body, d.Group, name)
-			case c.acked && !older:
+			case c.acked:
 				l.violation("a confirmed ack is final", "%v (%s) is there again after a power failure", d.ID, d.Body)
 			}
 		}
