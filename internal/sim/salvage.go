@@ -43,14 +43,15 @@ func (p *prober) salvage(fs *vfs.Mem, whole *recovered, detected bool, h harm) {
 		return
 	}
 	r.read()
+	older := h == lied && !detected // the newest entries may be gone without a trace, and their numbers given anew by a rule
 	for id, d := range r.byID() {
-		if c := l.copies[id]; l.messages[string(d.Body)] == nil || c != nil && (c.m.body != string(d.Body) || c.group != d.Group) {
+		if c := l.copies[id]; l.messages[string(d.Body)] == nil || !older && c != nil && (c.m.body != string(d.Body) || c.group != d.Group) {
 			broken("%v of group %q has the body %q", id, d.Group, d.Body)
 			return
 		}
 	}
-	if h == lied && !detected {
-		return // the newest entries may be gone without a trace
+	if older {
+		return
 	}
 	if whole.records > 1 || r.records > 1 {
 		return // rules ended or moved messages as it was opened; in a made-up queue they are not known
