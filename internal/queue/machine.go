@@ -65,6 +65,7 @@ type Machine struct {
 	pools      map[uint64]*pool
 	timers     timeHeap    // when a queue has something to do; entries may be early or stale
 	dirty      []*Queue    // queues whose dispatch must run
+	after      uint64      // the queue that made the last turn full; 0: none did
 	immediate  []*consumer // attached for this turn only
 	budget     int         // what is left of TurnTimers
 	scan       int         // what is left of TurnScan

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/surgetank/surgetank"
@@ -50,23 +51,31 @@ func (m *Machine) begin(now int64, entry uint64, out *Output) {
 }
 
 // finish hands out, and brings queues back under their limits, until there is nothing left to do or the turn is full: what one
-// queue gives up is offered to the consumers of the queue that gets it in the same turn, whichever of the two comes first.
+// queue gives up is offered to the consumers of the queue that gets it in the same turn. Queues come in the order of their making,
+// whatever marked them first, and one that is marked anew comes once more; behind a turn that a queue made full the next one begins with the
+// queue behind it, so that no queue takes all turns.
 func (m *Machine) finish() {
+	rank := func(q *Queue) uint64 { return q.id - m.after - 1 } // those up to after come last
+	work, full := m.dirty, uint64(0)
+	m.dirty = nil
+	slices.SortFunc(work, func(a, b *Queue) int { return cmp.Compare(rank(a), rank(b)) })
 	var again []*Queue
-	for len(m.dirty) > 0 {
-		dirty := m.dirty
-		m.dirty = nil
-		for _, q := range dirty {
-			done := q.gone || q.dispatch()
-			q.marked = false // what enforce gives up may let others go: then it marks the queue once more
-			if !q.gone && (!done || !q.enforce()) {
-				again = append(again, q)
+	for i := 0; i < len(work); i++ {
+		q := work[i]
+		done := q.gone || q.dispatch()
+		q.marked = false // what enforce gives up may let others go: then it marks the queue once more
+		if !q.gone && (!done || !q.enforce()) {
+			if again = append(again, q); full == 0 {
+				full = q.id
 			}
 		}
-		if m.turnFull() {
-			break
+		for _, n := range m.dirty {
+			at, _ := slices.BinarySearchFunc(work[i+1:], rank(n), func(q *Queue, r uint64) int { return cmp.Compare(rank(q), r) })
+			work = slices.Insert(work, i+1+at, n)
 		}
+		m.dirty = m.dirty[:0]
 	}
+	m.after = full
 	for _, q := range again {
 		q.mark()
 	}

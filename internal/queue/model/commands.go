@@ -358,9 +358,9 @@ func (m *Model) Refused(ps []surgetank.Publishing, leases []Lease) surgetank.Cod
 // Durable gives a copy of what outlives a crash; Crash makes a model of a new opening of it.
 func (m *Model) Durable() *Model {
 	c := New()
-	c.Now = m.Now
+	c.Now, c.made = m.Now, m.made
 	for name, q := range m.Queues {
-		d := &Queue{Name: name, Config: q.Config, m: c, next: q.next, ids: make(map[string]knownID, len(q.ids)), fresh: q.fresh, msgs: make([]*Message, len(q.msgs))}
+		d := &Queue{Name: name, Config: q.Config, m: c, made: q.made, next: q.next, ids: make(map[string]knownID, len(q.ids)), fresh: q.fresh, msgs: make([]*Message, len(q.msgs))}
 		all := make([]Message, len(q.msgs))
 		for i, x := range q.msgs {
 			all[i] = *x

@@ -23,7 +23,8 @@ type Model struct {
 	Ended  []uint64 // consumers that ended by themselves since somebody emptied it
 	Full   bool     // the disk takes no messages
 
-	order  []string // queues to be served at the end of the turn
+	order  []string // queues to be served at the end of the turn, the oldest first
+	made   int      // queues that were ever made
 	once   []*Consumer
 	pools  map[uint64]int // limits
 	leases uint64
@@ -35,6 +36,7 @@ type Queue struct {
 	Config surgetank.QueueConfig
 
 	m         *Model
+	made      int // it is the so-many-th queue
 	next      uint64
 	msgs      []*Message // by seq
 	ids       map[string]knownID
@@ -121,12 +123,14 @@ func (m *Model) Turn(now int64, f func()) {
 		m.mark(m.Queues[name])
 	}
 	for len(m.order) > 0 {
-		q := m.Queues[m.order[0]]
-		m.order = m.order[1:]
-		if q != nil {
-			q.dispatch()
-			q.enforce()
+		m.order = slices.DeleteFunc(m.order, func(name string) bool { return m.Queues[name] == nil })
+		if len(m.order) == 0 {
+			break
 		}
+		name := slices.MinFunc(m.order, func(a, b string) int { return m.Queues[a].made - m.Queues[b].made })
+		m.order = slices.DeleteFunc(m.order, func(o string) bool { return o == name })
+		m.Queues[name].dispatch()
+		m.Queues[name].enforce()
 	}
 	for _, c := range m.once {
 		if c.now || c.got > 0 {
@@ -590,7 +594,8 @@ func (q *Queue) move(x *Message, to *Queue) *Message {
 
 // make adds an empty queue.
 func (m *Model) make(name string, cfg surgetank.QueueConfig) *Queue {
-	q := &Queue{m: m, Name: name, Config: cfg.WithDefaults(), next: 1, ids: map[string]knownID{}, groups: map[string]*flow{plainLine: {}}, fresh: 1}
+	m.made++
+	q := &Queue{m: m, Name: name, Config: cfg.WithDefaults(), made: m.made, next: 1, ids: map[string]knownID{}, groups: map[string]*flow{plainLine: {}}, fresh: 1}
 	m.Queues[name] = q
 	return q
 }
