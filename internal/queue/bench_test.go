@@ -92,7 +92,7 @@ func BenchmarkEnqueue(b *testing.B) {
 	r := newRig()
 	r.step(&queue.Declare{Name: "q"})
 	b.ReportAllocs()
-	r.fill(max(1000, b.N), 1000)
+	r.fill(max(500, b.N), 500)
 }
 
 // BenchmarkEndToEnd is publish, hand-out and ack.
