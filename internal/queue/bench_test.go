@@ -52,7 +52,7 @@ func BenchmarkBacklog(b *testing.B) {
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
-		r.fill(n, 1000)
+		r.fill(n, 500)
 		runtime.GC()
 		runtime.ReadMemStats(&after)
 		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/n, "B/msg")
