@@ -223,7 +223,12 @@ func (l *ledger) delivered(h hold, after int64, dead bool) (first bool) {
 		l.count.Redelivered++
 	}
 	it.state |= seen
-	if it.state&(final|ackSent) == ackSent && after > it.ended {
+	switch {
+	case dead: // whoever sent it there will hear of it: that came through
+		if it.state&(parked|final) == 0 {
+			it.state, it.ended = it.state&^ackSent|parked, now
+		}
+	case it.state&(final|ackSent) == ackSent && after > it.ended:
 		it.state &^= ackSent // the ack did not come through: it is out again
 	}
 	if s.ordered && h.seq > s.top && !dead {

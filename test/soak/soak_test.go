@@ -71,6 +71,19 @@ func TestLedgerFinds(t *testing.T) {
 				ack(k, h)
 			}
 		}},
+		{"a rejected message is taken from the dead-letter queue before the rejection is known to have come through", "", func(k kit) {
+			h := send(k)
+			take(k, h)
+			k.l.settling([]hold{h})
+			k.pass(time.Millisecond)
+			k.l.delivered(h, k.l.now(), true)
+			k.pass(time.Millisecond)
+			next := send(k)
+			take(k, next)
+			ack(k, next)
+			k.l.deadLettered([]hold{h})
+			ack(k, h)
+		}},
 		{"a confirmed message never comes", "lost", func(k kit) {
 			h := send(k)
 			send(k)
