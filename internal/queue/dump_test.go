@@ -92,7 +92,9 @@ func check(t tb, m *Machine) {
 	}
 	refer := func(q *Queue, seq uint64, s *slot) {
 		if s.live() {
-			live.add(s.ref(), int64(s.size)+messageCost)
+			if s.state() != slotLost { // its body is nowhere in the log
+				live.add(s.ref(), int64(s.size)+messageCost)
+			}
 			if s.has(slotNoted) {
 				for _, ref := range q.notes[seq].refs {
 					live.add(ref, noteCost)

@@ -270,7 +270,11 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 			m.epoch, m.nextQueue = d.uint(), d.uint()
 			m.now = d.time()
 			for n := d.count(); n > 0 && d.err == nil; n-- {
-				m.extents.list = append(m.extents.list, extent{first: d.uint(), size: int64(d.uint())})
+				e := extent{first: d.uint(), size: int64(d.uint())}
+				if l := m.extents.list; len(l) > 0 && e.first <= l[len(l)-1].first {
+					d.fail("the stretches of the log do not follow each other")
+				}
+				m.extents.list = append(m.extents.list, e)
 			}
 		case kindSnapLoss:
 			m.losses = d.losses()
@@ -420,8 +424,8 @@ func (m *Machine) restoreChunk(d *decoder) {
 		if b[23]&snapLost != 0 {
 			s.to(slotLost)
 		}
-		if index*chunkSlots+uint64(i) >= q.nextSeq {
-			d.fail("a message is not below the number of the next")
+		if seq := index*chunkSlots + uint64(i); seq == 0 || seq >= q.nextSeq {
+			d.fail("a message has no number, or is not below the number of the next")
 			return
 		}
 		if int(s.flow) >= len(q.flows) || q.flows[s.flow].free {
