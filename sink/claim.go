@@ -19,6 +19,10 @@ type Claim struct {
 	// while the progress is locked and cannot be behind a commit that an older sink makes meanwhile.
 	Floor func() (uint64, error)
 	Lanes int
+	// Verify checks stored progress that a lane reads on a connection that was made after Open, before the connection
+	// writes anything. It returns an *Error of class Stale if the progress is not at least what this session left there:
+	// then another opening took over, or the new connection leads to an older copy of the database. nil: nothing is checked.
+	Verify func(State) error
 }
 
 // State is the stored progress of one instance.

@@ -23,8 +23,11 @@ type Target interface {
 	Close()
 }
 
-// Lane is one connection that writes batches. It is used by one goroutine. A batch is: Reset, Add for each message,
+// Lane writes batches. It is used by one goroutine. A batch is: Reset, Add for each message,
 // then either Commit, or Begin, some Writes, and Finish or Rollback.
+//
+// A lane connects when a call needs a connection, and Rest gives the connection back. Before a new connection writes
+// anything, the lane reads the stored progress of the whole sink and passes it to Claim.Verify.
 //
 // Every method with a context returns an *Error, whose Class decides what the runner does; any other
 // error counts as Down.
@@ -32,20 +35,27 @@ type Lane interface {
 	// Reset forgets the rows added.
 	Reset()
 	// Add turns a message into a row and keeps it. An *Error of class BadRow says that this message
-	// can never become a row: its body is not JSON, a field is missing, a value does not fit the column's type.
+	// can never become a row of the table as the lane knows it: its body is not JSON, a field is missing, a value does
+	// not fit the column's type.
 	Add(d *surgetank.Delivery) error
 	// Commit writes all rows added and the progress in one transaction: all of it, or nothing. After a
-	// BadRow or Retry error nothing was written and the lane can be used again.
+	// BadRow, Suspect, TableFault, Retry, TooLarge or Changed error nothing was written and the lane can be used again.
 	Commit(ctx context.Context, p Progress) error
-	// Begin starts a transaction for Write and Finish.
+	// Begin starts a transaction for Write and Finish. It returns class Changed if the table is not as it was at Add.
 	Begin(ctx context.Context) error
-	// Write writes the rows [from, to) of those added. After a BadRow error none of them is written, what was
-	// written before still is, and Row may name the row at fault.
+	// Write writes the rows [from, to) of those added. After a BadRow, Suspect or TableFault error none of them is written,
+	// what was written before still is, and Row may name the row at fault. After any other error the transaction is lost.
 	Write(ctx context.Context, from, to int) error
 	// Finish stores the progress and commits.
 	Finish(ctx context.Context, p Progress) error
 	// Rollback drops the transaction that Begin started. The lane can be used again if it returns nil.
 	Rollback(ctx context.Context) error
+	// Fresh makes sure that the lane knows the table as it is now. The runner calls it before it parks messages that Add
+	// called bad, and then adds them again if changed is true.
+	Fresh(ctx context.Context) (changed bool, err error)
+	// Rest gives the lane's connection back. The runner calls it between batches, after the lane had nothing to write for
+	// a while. The next call that needs a connection opens one.
+	Rest()
 }
 
 // Progress is what a batch's transaction stores beside its rows, under the condition that the lane's
@@ -67,8 +77,21 @@ const (
 	Down Class = iota
 	// Retry: the database undid the transaction for a reason outside of it (a deadlock, say). The same batch again, after a pause.
 	Retry
-	// BadRow: a row's own fault. The batch is split until the row is found; it is parked, the rest commits.
+	// TooLarge: the batch needed more of something than there is: time, memory, parameters. It is tried again in smaller parts.
+	TooLarge
+	// BadRow: a row's own fault, beyond doubt. The batch is split until the row is found; it is parked, the rest commits.
 	BadRow
+	// Suspect: one row's fault or the whole table's, which the error alone does not tell: a permission, an error inside
+	// a trigger. It is the row's fault if other rows commit and this one fails alone again.
+	Suspect
+	// Reference: the row refers to another one that is not there, or not yet (a foreign key). It is tried again before it is parked.
+	Reference
+	// TableFault: the table cannot take this row as it is now, and somebody has to change the table: a partition is
+	// missing, a column that the sink does not fill allows no null. Nothing is parked for it.
+	TableFault
+	// Changed: the table is not as it was when the rows were added. Nothing was written. The lane knows the table
+	// as it is now; all rows must be added again.
+	Changed
 	// Stale: the lane's progress is not what this sink left there: a newer opening took over, or an earlier
 	// commit of unknown outcome did succeed. Opening again tells which.
 	Stale
@@ -78,15 +101,25 @@ const (
 	Refused
 )
 
+var classNames = [...]string{"down", "retry", "too large", "bad row", "suspect", "reference", "table fault", "changed", "stale", "fenced", "refused"}
+
+// OfRow tells whether an error of this class can be laid at one row's door, so that a batch is split to find the row.
+func (c Class) OfRow() bool {
+	return c == BadRow || c == Suspect || c == Reference || c == TableFault
+}
+
 // String names the class for logs.
 func (c Class) String() string {
-	return [...]string{"down", "retry", "bad row", "stale", "fenced", "refused", "?", "?"}[c&7]
+	if int(c) < len(classNames) {
+		return classNames[c]
+	}
+	return "?"
 }
 
 // Error is an error of a target.
 type Error struct {
 	Class  Class
-	Row    int    // BadRow out of Commit and Write: the row at fault as Add counted it, from 0; -1 when not known
+	Row    int    // of a class OfRow out of Commit and Write: the row at fault as Add counted it, from 0; -1 when not known
 	Reason string // for people: the database's own words, with SQLSTATE and constraint where there are some
 	Err    error
 }

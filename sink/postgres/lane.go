@@ -189,3 +189,9 @@ func (l *lane) Finish(ctx context.Context, p sink.Progress) error {
 func (l *lane) Rollback(ctx context.Context) error {
 	return classify(exec(ctx, l.conn, "ROLLBACK"))
 }
+
+// Fresh does nothing yet: the layout is that of the connection's opening.
+func (l *lane) Fresh(context.Context) (bool, error) { return false, nil }
+
+// Rest does nothing yet: the connection stays.
+func (l *lane) Rest() {}

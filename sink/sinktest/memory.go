@@ -158,6 +158,9 @@ func (l *memoryLane) Limbo(p sink.Progress) {
 	l.m.limbo = append(l.m.limbo, func() { _ = l.store(rows, p) })
 }
 
+func (l *memoryLane) Fresh(context.Context) (bool, error) { return false, nil }
+func (l *memoryLane) Rest()                               {}
+
 func (l *memoryLane) Begin(context.Context) error    { l.tx = l.tx[:0]; return nil }
 func (l *memoryLane) Rollback(context.Context) error { l.tx = l.tx[:0]; return nil }
 

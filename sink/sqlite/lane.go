@@ -237,3 +237,9 @@ func (l *lane) close() {
 		_ = s.Close()
 	}
 }
+
+// Fresh does nothing yet: the columns are those of the opening.
+func (l *lane) Fresh(context.Context) (bool, error) { return false, nil }
+
+// Rest does nothing: all lanes share one connection, which costs the database nothing.
+func (l *lane) Rest() {}
