@@ -33,9 +33,10 @@ const (
 // in the settings, so that search_path counts. Below oid 16384 are PostgreSQL's own types, which do not change.
 func fingerprint(name string) string {
 	return `(SELECT concat_ws(' ', c.oid, c.xmin, row_security_active(c.oid),
-(SELECT string_agg(a.attnum || ':' || a.xmin || coalesce(':' || t.xmin, ''), ' ' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
-	LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid AND a.atttypid >= 16384 WHERE a.attrelid = c.oid AND a.attnum > 0),
-(SELECT string_agg(d.adnum || ':' || d.xmin, ' ' ORDER BY d.adnum) FROM pg_catalog.pg_attrdef d WHERE d.adrelid = c.oid))
+ARRAY(SELECT a.xmin FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 ORDER BY a.attnum),
+ARRAY(SELECT t.xmin FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+	WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.atttypid >= 16384 ORDER BY a.attnum),
+ARRAY(SELECT d.xmin FROM pg_catalog.pg_attrdef d WHERE d.adrelid = c.oid ORDER BY d.adnum))
 FROM pg_catalog.pg_class c WHERE c.oid = to_regclass(` + literal(name) + `))`
 }
 
