@@ -7,7 +7,10 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/sink"
@@ -36,32 +39,54 @@ func New(spec sink.Spec) (sink.Target, error) {
 	return &Target{spec: spec}, nil
 }
 
-// Check opens the file, makes the table if that is asked for, and compares it with the settings.
+// Check opens the file, makes the tables that are to be made, and compares the target table with the settings.
 func (t *Target) Check(ctx context.Context) error {
 	d, err := open(ctx, t.spec.Address, t.spec.Table.Create)
 	if err != nil {
 		return err
 	}
 	defer d.close()
-	_, err = prepare(ctx, d, t.spec)
+	if t.spec.Table.Create {
+		if err := create(ctx, d, t.spec); err != nil {
+			return err
+		}
+	}
+	if err := d.exec(ctx, createProgress); err != nil {
+		return refused("sqlite.path", "the table surgetank_progress, where the sink keeps its progress, cannot be made: %v; the file must be writable", err)
+	}
+	_, err = read(ctx, d, t.spec)
 	return err
 }
 
-// Open opens the file and takes the progress over.
+// Open opens the file and takes the progress over. It makes nothing: a file or a table that is gone was there when the sink was set, and
+// what it held is missing.
 func (t *Target) Open(ctx context.Context, claim sink.Claim) (sink.State, []sink.Lane, error) {
-	d, err := open(ctx, t.spec.Address, t.spec.Table.Create)
+	if _, err := os.Stat(t.spec.Address); errors.Is(err, fs.ErrNotExist) {
+		return sink.State{}, nil, refused("sqlite.path", "the SQLite file %s is gone: it was there when the sink was set, and a new one would lack the rows whose messages are settled; put it back, or delete the sink and set it again to start over",
+			t.spec.Address)
+	}
+	d, err := open(ctx, t.spec.Address, false)
 	if err != nil {
 		return sink.State{}, nil, err
 	}
 	t.db = d
 	t.writer = make(chan struct{}, 1)
 	t.writer <- struct{}{}
-	table, err := prepare(ctx, d, t.spec)
+	table, err := read(ctx, d, t.spec)
 	if err != nil {
 		return sink.State{}, nil, err
 	}
+	if there, err := d.query(ctx, "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'surgetank_progress'"); err != nil {
+		return sink.State{}, nil, classify(err)
+	} else if len(there) == 0 {
+		return sink.State{}, nil, refused("sqlite.path", "the table surgetank_progress is gone from %s: without it nobody can tell which messages are in the table; restore it, or delete the sink and set it again to start over",
+			t.spec.Address)
+	}
 	state, err := takeOver(ctx, d, claim)
 	if err != nil {
+		return sink.State{}, nil, err
+	}
+	if err := d.same(); err != nil {
 		return sink.State{}, nil, err
 	}
 	lanes := make([]sink.Lane, claim.Lanes)
