@@ -111,7 +111,7 @@ func (s *Spec) targetField(path, key string, v json.RawMessage) error {
 	return unknown(path, address+", table, columns, on_conflict, create_table")
 }
 
-// column reads one column: a source, or a source and a type.
+// column reads one column: a source, or a source and a type. A source that is wrong is the whole column's error, which has no use without one.
 func (t *TableSpec) column(path, name string, v json.RawMessage) error {
 	c := Column{Name: name}
 	source := func(path string, v json.RawMessage) error {
@@ -128,17 +128,17 @@ func (t *TableSpec) column(path, name string, v json.RawMessage) error {
 	var err error
 	switch {
 	case len(v) > 0 && v[0] == '{':
-		err = eachField(path, v, func(path, key string, v json.RawMessage) error {
+		err = eachField(path, v, func(at, key string, v json.RawMessage) error {
 			switch key {
 			case "from":
 				return source(path, v)
 			case "type":
-				return text(path, v, &c.Type)
+				return text(at, v, &c.Type)
 			}
-			return unknown(path, "from, type")
+			return unknown(at, "from, type")
 		})
 		if err == nil && c.From.kind == 0 {
-			err = surgetank.FieldErrorf(path+".from", "%s.from is missing; say where the column's value comes from", path)
+			err = surgetank.FieldErrorf(path, "%s.from is missing; say where the column's value comes from", path)
 		}
 	case len(v) > 0 && v[0] == '"':
 		err = source(path, v)
