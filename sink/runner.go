@@ -18,6 +18,8 @@ type Options struct {
 	Lease time.Duration // of the messages a sink holds; 0: one minute. Extended for as long as the sink works on them
 	// MaxBytes bounds the bodies a sink holds in memory; 0: 64 MiB. One message may be larger.
 	MaxBytes int
+	// MaxHeld bounds the messages that are held back while others go on; 0: 10,000.
+	MaxHeld int
 	// Logger gets changes of state; nil: nothing is logged.
 	Logger *slog.Logger
 	// CommitTimeout bounds one statement or transaction at the target; 0: one minute. Past it the connection counts as lost.
@@ -39,6 +41,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxBytes == 0 {
 		o.MaxBytes = 64 << 20
+	}
+	if o.MaxHeld == 0 {
+		o.MaxHeld = 10_000
 	}
 	if o.CommitTimeout == 0 {
 		o.CommitTimeout = time.Minute
@@ -63,8 +68,11 @@ type Runner struct {
 	owner    string
 	opts     Options
 
-	held  bool // run only: the target was opened before
-	stats stats
+	held   bool // run only: the target was opened before
+	stats  stats
+	limits []*limit // by lane
+	brake  brake
+	bell   chan struct{} // has a token when messages were parked, for the log
 
 	stop context.CancelFunc // finish what is being committed
 	kill context.CancelFunc // do not even do that
@@ -75,7 +83,11 @@ type Runner struct {
 func NewRunner(broker surgetank.Broker, target Target, name, instance string, spec Spec, opts Options) *Runner {
 	opts = opts.withDefaults()
 	r := &Runner{broker: broker, target: target, spec: spec, name: name, instance: instance, opts: opts,
-		owner: NewInstance(opts.Rand), done: make(chan struct{})}
+		owner: NewInstance(opts.Rand), done: make(chan struct{}), bell: make(chan struct{}, 1)}
+	for range spec.Lanes {
+		r.limits = append(r.limits, newLimit(spec.Batch.Max))
+	}
+	r.brake.limit = spec.Brake
 	r.set(StateStarting, nil)
 	return r
 }
@@ -103,11 +115,24 @@ func (r *Runner) Stop(ctx context.Context) {
 // Done is closed when the sink has ended, for whatever reason; Status tells which.
 func (r *Runner) Done() <-chan struct{} { return r.done }
 
+// Release lets a sink park on that the brake holds, until a message is written.
+func (r *Runner) Release() { r.brake.release() }
+
 // set changes the state and logs the change.
 func (r *Runner) set(state RunState, err error) {
-	if !r.stats.set(state, err, r.opts.Clock.Now()) {
-		return
+	if r.stats.set(state, err, r.opts.Clock.Now()) != same {
+		r.log(state, err)
 	}
+}
+
+// setCalm is set for reasons that change with every attempt: it logs only when the state itself changed.
+func (r *Runner) setCalm(state RunState, err error) {
+	if r.stats.set(state, err, r.opts.Clock.Now()) == changed {
+		r.log(state, err)
+	}
+}
+
+func (r *Runner) log(state RunState, err error) {
 	level := slog.LevelInfo
 	if err != nil {
 		level = slog.LevelWarn

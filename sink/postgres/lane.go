@@ -162,7 +162,7 @@ func (l *lane) Write(ctx context.Context, from, to int) error {
 		return nil
 	}
 	err = classify(err)
-	if e := err.(*sink.Error); e.Class == sink.BadRow {
+	if e := err.(*sink.Error); e.Class.OfRow() {
 		if e.Row >= 0 {
 			e.Row += from
 		}
