@@ -139,7 +139,7 @@ func (l *lane) Commit(ctx context.Context, p sink.Progress) error {
 		sql += "; " + after
 	}
 	_, err := l.conn.CopyFrom(ctx, data, sql)
-	return classify(err)
+	return l.l.rowError(err)
 }
 
 // Begin starts a transaction in which deferred constraints are checked at once, so that they can be laid at a row's door.
@@ -161,7 +161,7 @@ func (l *lane) Write(ctx context.Context, from, to int) error {
 	if err == nil {
 		return nil
 	}
-	err = classify(err)
+	err = l.l.rowError(err)
 	if e := err.(*sink.Error); e.Class.OfRow() {
 		if e.Row >= 0 {
 			e.Row += from

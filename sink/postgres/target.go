@@ -29,6 +29,7 @@ type Target struct {
 	config *pgconn.Config
 	table  []string // schema and name, or name
 	conns  []*pgconn.PgConn
+	keys   map[string]sink.KeyForm // see readKeys
 }
 
 // New makes a target for a spec of kind "postgres"; nothing is opened yet. It is a sink.Factory.
@@ -130,6 +131,9 @@ func (t *Target) Open(ctx context.Context, claim sink.Claim) (sink.State, []sink
 	}
 	layout, err := t.prepare(ctx, first)
 	if err != nil {
+		return sink.State{}, nil, err
+	}
+	if err := t.readKeys(ctx, first); err != nil {
 		return sink.State{}, nil, err
 	}
 	state, err := layout.takeOver(ctx, first, claim)
