@@ -59,6 +59,7 @@ func (s *session) take(buf []surgetank.Delivery) error {
 	var again []*entry
 	renewed := 0
 	s.mu.Lock()
+	s.serial = now.Before(s.serialUntil)
 	for i := range buf {
 		d := &buf[i]
 		if d.ID.Queue != s.queue {
@@ -122,10 +123,18 @@ func (s *session) laneFor(d *surgetank.Delivery) (*lane, uint64) {
 	return s.lanes[chain%uint64(len(s.lanes))], chain
 }
 
-// fill picks a lane for a message without order.
+// fill picks a lane for a message without order. A lane gets a batch of messages that follow each other, so that rows which refer to
+// earlier ones mostly find them in their own batch. While such rows were seen in other lanes, all messages go to one.
 func (s *session) fill() *lane {
+	if s.serial {
+		return s.lanes[0]
+	}
 	if l := s.current; l != nil {
-		if n, busy := l.load(); n < l.limit.size() && !busy {
+		switch n, busy := l.load(); {
+		case n < l.limit.size() && !busy:
+			return l
+		case busy && s.given < l.limit.size():
+			s.given++
 			return l
 		}
 	}
@@ -139,6 +148,6 @@ func (s *session) fill() *lane {
 			best, bestLoad = l, n
 		}
 	}
-	s.current = best
+	s.current, s.given = best, 1
 	return best
 }

@@ -55,7 +55,11 @@ type session struct {
 	reason  string            // why messages are held back
 	bytes   int               // of the bodies held
 	room    chan struct{}     // has a token when bytes went down
-	current *lane             // where ungrouped messages go
+	current *lane             // where messages without order go
+	given   int               // messages that current got in sequence while it was busy
+	// Until serialUntil messages without order go to one lane, because rows of one lane referred to rows of another.
+	serialUntil time.Time
+	serial      bool // as of the last take
 
 	settledMu sync.Mutex
 	settled   []answer // what the broker said, for the settler
@@ -77,9 +81,8 @@ type entry struct {
 	lost    bool   // its lease has ended, and it was not delivered again
 
 	// These are guarded by the session's mu.
-	extra      bool // credit was given in its place
-	stuck      bool // it is held back for a reason of its own
-	stuckClass Class
+	extra bool // credit was given in its place
+	stuck bool // it is held back for a reason of its own
 }
 
 // session runs one session and gives the error that ended it: a class of the target, or a code of the broker.

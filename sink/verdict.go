@@ -12,6 +12,9 @@ const (
 	referenceTime  = 5 * time.Second
 )
 
+// serialTime is how long messages without order go to one lane, after rows of one lane referred to rows of another.
+const serialTime = 10 * time.Second
+
 // stallTime is how long no row was written, while messages are held back, before the sink counts as waiting.
 const stallTime = 2 * time.Second
 
@@ -77,7 +80,7 @@ func (l *lane) conclude(o outcome) {
 	}
 	keep = append(keep, o.unseen...)
 	if len(keep) > 0 {
-		s.because(keep[0].hold.reason)
+		s.because(keep[0].hold.reason, waitsForOthers)
 	}
 	settled := len(o.done) + len(park)
 	if len(keep) > 0 || l.probing {
@@ -165,12 +168,12 @@ func (s *session) earliest(l *lane) uint64 {
 	return first
 }
 
-// holdsBefore tells whether an earlier message than e is held back in some lane. It may bring the row that e refers to.
+// holdsBefore tells whether an earlier message than e is not settled. It may bring the row that e refers to.
 func (s *session) holdsBefore(e *entry) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for seq, other := range s.held {
-		if seq < e.seq && !other.settled && (other.stuck && other.stuckClass != Reference && other.stuckClass != BadRow || !other.stuck) {
+		if seq < e.seq && !other.settled {
 			return true
 		}
 	}
@@ -191,7 +194,7 @@ func (s *session) holdBack(more, changed []*entry, gone map[*entry]bool) {
 	}
 	for _, e := range changed {
 		if !gone[e] {
-			e.stuck, e.stuckClass = !e.hold.after, e.hold.class
+			e.stuck = !e.hold.after
 		}
 	}
 	s.mu.Unlock()
@@ -207,11 +210,14 @@ func (s *session) holdBack(more, changed []*entry, gone map[*entry]bool) {
 	}
 }
 
-// because notes why messages are held back.
-func (s *session) because(reason string) {
+// because notes why messages are held back, and whether they wait for messages of other lanes.
+func (s *session) because(reason string, others bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reason = reason
+	if others {
+		s.serialUntil = s.r.opts.Clock.Now().Add(serialTime)
+	}
 }
 
 // moved wakes lanes whose messages wait for earlier ones.
