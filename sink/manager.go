@@ -305,7 +305,7 @@ func (m *Manager) forget(ctx context.Context, name string, s *managed) {
 // Pause stops a sink after the batches at hand; it stays paused through restarts.
 func (m *Manager) Pause(ctx context.Context, name string) error { return m.setPaused(ctx, name, true) }
 
-// Resume starts a paused sink again, and one that stopped because another process took over or because broker and target
+// Resume starts a paused sink again, lets one park on that the brake holds, and starts one that stopped because another process took over or because broker and target
 // contradicted each other.
 func (m *Manager) Resume(ctx context.Context, name string) error {
 	return m.setPaused(ctx, name, false)
@@ -342,6 +342,7 @@ func (m *Manager) setPaused(ctx context.Context, name string, paused bool) error
 		case <-r.Done():
 			m.halt(ctx, s)
 		default:
+			r.Release()
 			return nil
 		}
 	}

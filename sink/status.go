@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,14 @@ type Status struct {
 	LastError  string    `json:"last_error,omitempty"` // the newest error of the target or of a row, also when all is well again
 	// LastErrorTime is when it happened.
 	LastErrorTime time.Time `json:"last_error_time,omitzero"`
+}
+
+// heldBack says how many messages are held back and why, or nothing.
+func (s *Status) heldBack() string {
+	if s.HeldBack == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d messages are held back while others go on: %s", s.HeldBack, s.HeldReason)
 }
 
 // stats is a status being written to.
