@@ -66,7 +66,7 @@ func Check(h *History) Report {
 	c.queues()
 	c.losses()
 	c.rows()
-	if h.Causes == 0 {
+	if h.Causes == 0 && !h.Unordered {
 		c.order()
 	}
 	c.refusals()

@@ -68,6 +68,8 @@ type History struct {
 	Rows     []Row        // the table
 	Removed  map[int]bool // messages whose rows the user deleted; their writes still count
 	Causes   Cause
+	// Unordered says that time went back before: groups were not written in order then.
+	Unordered bool
 
 	// Forgiven are messages that a way on gave up, in words, before it was taken. Twice are messages that it said it would
 	// write a second time.
