@@ -70,19 +70,30 @@ func smallDisk(at string, mib int) (unmount func(), err error) {
 	return func() { _ = syscall.Unmount(at, syscall.MNT_DETACH) }, nil
 }
 
-// fill takes all but so many bytes of a small disk. free gives them back.
+// fill takes all but so many bytes of a small disk, beside others who write to it. free gives them back.
 func fill(disk string, leave int64) (free func() error, err error) {
-	var s syscall.Statfs_t
-	if err := syscall.Statfs(disk, &s); err != nil {
-		return nil, err
-	}
 	name := filepath.Join(disk, "ballast")
 	f, err := os.Create(name)
 	if err != nil {
 		return nil, err
 	}
-	if size := int64(s.Bavail)*s.Bsize - leave; size > 0 {
-		err = syscall.Fallocate(int(f.Fd()), 0, 0, size)
+	taken := int64(0)
+	for err == nil {
+		var s syscall.Statfs_t
+		if err = syscall.Statfs(disk, &s); err != nil {
+			break
+		}
+		size := int64(s.Bavail)*s.Bsize - leave
+		if size <= 0 {
+			break
+		}
+		err = syscall.Fallocate(int(f.Fd()), 0, taken, size)
+		switch {
+		case err == nil:
+			taken += size
+		case errors.Is(err, syscall.ENOSPC): // somebody else took some; what is left is looked at again
+			err = nil
+		}
 	}
 	return func() error { return os.Remove(name) }, errors.Join(err, f.Close())
 }
