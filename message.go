@@ -79,12 +79,15 @@ type Receipt struct {
 	ID    MessageID
 	Epoch uint64 // of the broker's opening; a receipt from before a restart settles nothing
 	Lease uint64 // counts the leases of that epoch
+	// Incarnation is random and drawn at each opening. Epochs, message ids and lease numbers repeat after a restore
+	// from a copy. Incarnations do not, so a receipt from before the restore settles nothing.
+	Incarnation uint64
 }
 
 // String gives the form the doors show; callers must treat it as opaque.
 func (r Receipt) String() string {
-	b := make([]byte, 0, 48)
-	for i, n := range [...]uint64{r.Epoch, r.ID.Queue, r.ID.Seq, r.Lease} {
+	b := make([]byte, 0, 64)
+	for i, n := range [...]uint64{r.Epoch, r.ID.Queue, r.ID.Seq, r.Lease, r.Incarnation} {
 		if i > 0 {
 			b = append(b, '.')
 		}
@@ -95,17 +98,21 @@ func (r Receipt) String() string {
 
 // ParseReceipt reads what String wrote.
 func ParseReceipt(s string) (Receipt, error) {
-	var n [4]uint64
-	rest := s
+	var n [5]uint64
+	rest, more := s, true
 	for i := range n {
-		part, tail, more := strings.Cut(rest, ".")
+		if !more && i == 4 {
+			break // of a version without incarnations: it settles nothing, but it is a receipt
+		}
+		var part string
+		part, rest, more = strings.Cut(rest, ".")
 		v, err := strconv.ParseUint(part, 36, 64)
-		if err != nil || more != (i < 3) {
+		if err != nil || !more && i < 3 || more && i == 4 {
 			return Receipt{}, Errorf(CodeInvalid, "%.60q is not a receipt; send back the receipt that came with the message", s)
 		}
-		n[i], rest = v, tail
+		n[i] = v
 	}
-	return Receipt{Epoch: n[0], ID: MessageID{n[1], n[2]}, Lease: n[3]}, nil
+	return Receipt{Epoch: n[0], ID: MessageID{n[1], n[2]}, Lease: n[3], Incarnation: n[4]}, nil
 }
 
 // Delivery is a message handed to a consumer under a lease (or shown by a peek, then without one).

@@ -20,6 +20,7 @@ import (
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/disklog"
 	"github.com/surgetank/surgetank/internal/queue"
+	"github.com/surgetank/surgetank/internal/seqset"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -282,8 +283,8 @@ func account(tr *truth, loss *queue.SalvageReport, d drained) error {
 	for _, q := range loss.Queues {
 		byID[q.ID] = q
 	}
-	in := func(list []queue.Range, seq uint64) bool {
-		return slices.ContainsFunc(list, func(r queue.Range) bool { return r.First <= seq && seq <= r.Last })
+	in := func(list []seqset.Run, seq uint64) bool {
+		return slices.ContainsFunc(list, func(r seqset.Run) bool { return r.First <= seq && seq <= r.Last })
 	}
 	ids := slices.SortedFunc(maps.Keys(tr.bodies), func(a, b surgetank.MessageID) int { return int(int64(a.Queue<<32+a.Seq) - int64(b.Queue<<32+b.Seq)) })
 	for _, id := range ids {
@@ -316,7 +317,7 @@ func account(tr *truth, loss *queue.SalvageReport, d drained) error {
 	return nil
 }
 
-func spread(list []queue.Range) (n uint64) {
+func spread(list []seqset.Run) (n uint64) {
 	for _, r := range list {
 		n += r.Last - r.First + 1
 	}

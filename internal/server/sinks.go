@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 
-	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/config"
 	"github.com/surgetank/surgetank/internal/httpapi"
 	"github.com/surgetank/surgetank/sink"
@@ -15,7 +14,7 @@ import (
 // sinks are the server's sinks: the manager with every target that this program has.
 type sinks struct{ manager *sink.Manager }
 
-func openSinks(ctx context.Context, b surgetank.Broker, log *slog.Logger) (*sinks, error) {
+func openSinks(ctx context.Context, b sink.Broker, log *slog.Logger) (*sinks, error) {
 	m, err := sink.NewManager(ctx, b, map[string]sink.Factory{"postgres": postgres.New, "sqlite": sqlite.New}, sink.Options{Logger: log})
 	if err != nil {
 		return nil, err

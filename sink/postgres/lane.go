@@ -179,7 +179,7 @@ func (l *lane) Finish(ctx context.Context, p sink.Progress) error {
 	if err != nil {
 		return classify(err)
 	}
-	if len(results) != 1 || results[0].CommandTag.RowsAffected() != 1 {
+	if n := len(results); n == 0 || results[n-1].CommandTag.RowsAffected() != 1 {
 		return &sink.Error{Class: sink.Stale, Row: -1, Reason: "the progress in surgetank_progress was changed by another opening of the sink"}
 	}
 	return classify(exec(ctx, l.conn, "COMMIT"))

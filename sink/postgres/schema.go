@@ -101,7 +101,7 @@ func (t *Target) progressTable(ctx context.Context, conn *pgconn.PgConn, schema 
 		return unreachable(t.spec, classify(err))
 	}
 	if string(rows[0][0]) == "t" {
-		return nil
+		return t.upgradeProgressTable(ctx, conn, schema)
 	}
 	if err := exec(ctx, conn, createProgress(schema)); err != nil {
 		// Two sinks that are set at once both make it; the loser finds it there.
@@ -110,6 +110,22 @@ func (t *Target) progressTable(ctx context.Context, conn *pgconn.PgConn, schema 
 		}
 		return refused("postgres.table", "the table %s, where the sink keeps its progress, cannot be made: %v; let an administrator run: %s",
 			progressName(schema), classify(err), createProgress(schema))
+	}
+	return nil
+}
+
+// upgradeProgressTable adds what the progress table of an older version lacks.
+func (t *Target) upgradeProgressTable(ctx context.Context, conn *pgconn.PgConn, schema string) error {
+	rows, err := query(ctx, conn, "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'known' AND NOT attisdropped", progressName(schema))
+	if err != nil {
+		return unreachable(t.spec, classify(err))
+	}
+	if string(rows[0][0]) == "1" {
+		return nil
+	}
+	if err := exec(ctx, conn, upgradeProgress(schema)); err != nil {
+		return refused("postgres.table", "the table %s, where the sink keeps its progress, is of an older version and cannot be changed: %v; let its owner run: %s",
+			progressName(schema), classify(err), upgradeProgress(schema))
 	}
 	return nil
 }

@@ -60,6 +60,9 @@ func prepare(ctx context.Context, d *db, spec sink.Spec) (*table, error) {
 	if err := d.exec(ctx, createProgress); err != nil {
 		return nil, refused("sqlite.path", "the table surgetank_progress, where the sink keeps its progress, cannot be made: %v; the file must be writable", err)
 	}
+	if err := upgradeProgress(ctx, d); err != nil {
+		return nil, refused("sqlite.path", "the table surgetank_progress, where the sink keeps its progress, is of an older version and cannot be changed: %v; the file must be writable", err)
+	}
 	rows, err := d.query(ctx, `SELECT name, type, "notnull", dflt_value, pk, hidden FROM pragma_table_xinfo(?)`, name)
 	if err != nil {
 		return nil, refused("sqlite.table", "table %s cannot be read: %v", name, err)
