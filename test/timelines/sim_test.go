@@ -66,7 +66,7 @@ func run(t *testing.T, seed uint64, done *counts) bool {
 	w.faults.Stop()
 	for _, d := range w.dirs {
 		w.publish(d, 2)
-		_ = d.m.Resume(context.Background(), "s") // not paused is no error
+		_ = d.m.Resume(context.Background(), "s", "") // not paused is no error
 	}
 	w.drain()
 	w.pass(time.Second) // acks that are under way
@@ -76,7 +76,7 @@ func run(t *testing.T, seed uint64, done *counts) bool {
 	done.messages += w.next
 	if len(list) == 0 && r.Refused {
 		done.refused++
-		list = w.goOn(h, r, done)
+		list = w.goOn(done)
 	}
 	if len(list) == 0 {
 		return true
@@ -88,9 +88,11 @@ func run(t *testing.T, seed uint64, done *counts) bool {
 		}
 		done.kinds[kind]++
 	}
-	if !*allFlag {
-		t.Errorf("seed %d (go test ./test/timelines -one %d): lanes %d, groups %v\n%s\n%s", seed, seed, w.lanes, w.grouped, strings.Join(w.log, "\n"), text(list))
+	say := t.Errorf
+	if *allFlag {
+		say = t.Logf
 	}
+	say("seed %d (go test ./test/timelines -one %d): lanes %d, groups %v\n%s\n%s", seed, seed, w.lanes, w.grouped, strings.Join(w.log, "\n"), text(list))
 	return false
 }
 
@@ -126,7 +128,7 @@ var operations = []operation{
 	}},
 	{"connections are cut", 2, nil, func(w *world) { w.any().gate.cut() }},
 	{"pause", 1, nil, func(w *world) { w.ask(w.any().m.Pause(context.Background(), "s")) }},
-	{"resume", 2, unrefused, func(w *world) { w.ask(w.any().m.Resume(context.Background(), "s")) }},
+	{"resume", 2, unrefused, func(w *world) { w.ask(w.any().m.Resume(context.Background(), "s", "")) }},
 	{"user truncates", 1, nil, func(w *world) { w.erased = append(w.erased, values(w.db.Truncate())...) }},
 	{"save the target", 2, nil, func(w *world) { w.moment = &moment{w.db.Save(), slices.Clone(w.erased)} }},
 	{"restore the target", 3, func(w *world) bool { return w.moment != nil }, func(w *world) { w.targetBack() }},
@@ -201,6 +203,3 @@ func (w *world) draw() operation {
 		}
 	}
 }
-
-// goOn takes a way on.
-func (w *world) goOn(*judge.History, judge.Report, *counts) []judge.Finding { return nil }

@@ -302,10 +302,37 @@ func (c *checker) refusals() {
 			c.find(FalseAlarm, "sink of %s is %s, and the target misses nothing: %s", s.Name, s.State, s.Reason)
 		case s.Reason == "":
 			c.find(Words, "sink of %s is %s without a reason", s.Name, s.State)
-		case back != 0 && len(c.r.Missing) > 0 && !c.named(s.Reason):
-			c.find(Words, "%d to %d messages are missing in the target, and the words of %s name another number: %s",
-				c.r.MissingLeast, len(c.r.Missing), s.Name, s.Reason)
+		case back != 0:
+			if least, most := c.missingFor(s); least > 0 && !named(s.Reason, least, most) {
+				c.find(Words, "%d to %d messages are missing in the target, and the words of %s name another number: %s", least, most, s.Name, s.Reason)
+			}
 		}
+		c.numbers(s)
+	}
+}
+
+// numbers compares the numbers of a refusal with the truth.
+func (c *checker) numbers(s *Server) {
+	if s.Numbers == nil {
+		return
+	}
+	has, poison := 0, 0
+	for n := range s.Waiting {
+		if c.applied[n] > 0 {
+			has++
+		} else if m := c.h.Messages[n]; m != nil && m.Poison {
+			poison++ // it may have been parked in the other history
+		}
+	}
+	least, most := c.missingFor(s)
+	covered := c.h.Mode == Update // a message whose row was covered in its own batch has no write of its own
+	switch n := s.Numbers; {
+	case n.Waiting != len(s.Waiting):
+		c.find(Words, "%s says that %d messages wait, and %d do", s.Name, n.Waiting, len(s.Waiting))
+	case n.Known < has, n.Known > has+poison && !covered:
+		c.find(Words, "%s says that the target has %d of the messages that wait, and it has %d (and %d can never be written)", s.Name, n.Known, has, poison)
+	case c.h.Causes&ProgressGone == 0 && (n.Missing < least || n.Missing > most):
+		c.find(Words, "%s says that the rows of %d messages are missing, and those of %d to %d are", s.Name, n.Missing, least, most)
 	}
 }
 
@@ -315,12 +342,28 @@ var (
 	moment = regexp.MustCompile(`[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+(Z|[+-][0-9:]+)?`)
 )
 
-// named tells whether the words hold the number of missing messages.
-func (c *checker) named(words string) bool {
+// named tells whether the words hold a number in a range.
+func named(words string, least, most int) bool {
 	for _, text := range number.FindAllString(moment.ReplaceAllString(words, ""), -1) {
-		if n, err := strconv.Atoi(text); err == nil && n >= c.r.MissingLeast && n <= len(c.r.Missing) {
+		if n, err := strconv.Atoi(text); err == nil && n >= least && n <= most {
 			return true
 		}
 	}
 	return false
+}
+
+// missingFor counts the messages that one server counts as written and the target does not have: at least, and at most.
+func (c *checker) missingFor(s *Server) (least, most int) {
+	for n, presence := range s.Holds {
+		m := c.h.Messages[n]
+		_, parked := s.Parked[n]
+		if presence == Absent || m == nil || m.Poison || parked || s.Waiting[n] || c.applied[n] > 0 || c.h.Forgiven[n] {
+			continue
+		}
+		most++
+		if presence == Sure && !(c.h.Mode == Update && c.newest[m.Key] > n) {
+			least++
+		}
+	}
+	return least, most
 }

@@ -188,6 +188,24 @@ var defects = []struct {
 		h.forget(38, 39, 40)
 		h.Servers[0].State, h.Servers[0].Reason = "refused", "rows of 2 messages are missing since 2026-11-30T03:03:03Z"
 	}},
+	{"a wrong number of messages that the target has", Words, Insert, func(h *History) {
+		h.Causes = DirectoryBack
+		s := h.Servers[0]
+		s.State, s.Reason, s.Waiting[39], s.Waiting[40] = "refused", "older", true, true
+		s.Numbers = &Numbers{Known: 1, Waiting: 2}
+	}},
+	{"a wrong number of messages that wait", Words, Insert, func(h *History) {
+		h.Causes = DirectoryBack
+		s := h.Servers[0]
+		s.State, s.Reason, s.Waiting[40] = "refused", "older", true
+		s.Numbers = &Numbers{Known: 1, Waiting: 2}
+	}},
+	{"a missing row that only the words name", Words, Insert, func(h *History) {
+		h.Causes = TargetBack
+		h.forget(40)
+		s := h.Servers[0]
+		s.State, s.Reason, s.Numbers = "refused", "1 is missing", &Numbers{}
+	}},
 	{"a way on doubled more than it said", Doubled, Insert, func(h *History) {
 		h.Twice = map[int]bool{40: true}
 		h.Applied = append(h.Applied, 39, 40)

@@ -37,6 +37,14 @@ type Server struct {
 	Parked  map[int]string // in the dead-letter queue, with the reason
 	State   string         // of the sink
 	Reason  string         // the sink's words for its state
+	Numbers *Numbers       // of a refusal; nil: the sink gave none, or they are of before the last messages came
+}
+
+// Numbers are what a sink that has refused says about messages.
+type Numbers struct {
+	Missing int `json:"missing"` // rows that the target lost
+	Known   int `json:"known"`   // waiting messages that the target has, or that were parked in another history
+	Waiting int `json:"waiting"` // waiting messages in all
 }
 
 // stopped says that the sink ended with a refusal.
