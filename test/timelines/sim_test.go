@@ -92,7 +92,7 @@ func run(t *testing.T, seed uint64, done *counts) bool {
 	if *allFlag {
 		say = t.Logf
 	}
-	say("seed %d (go test ./test/timelines -one %d): lanes %d, groups %v\n%s\n%s", seed, seed, w.lanes, w.grouped, strings.Join(w.log, "\n"), text(list))
+	say("seed %d (go test ./test/timelines -one %d): lanes %d, groups %v, causes %s\n%s\n%s", seed, seed, w.lanes, w.grouped, w.causes, strings.Join(w.log, "\n"), text(list))
 	return false
 }
 
@@ -138,19 +138,25 @@ var operations = []operation{
 		}
 		w.targetBack()
 	}},
-	{"drop the progress", 1, rarely, func(w *world) {
+	// Who drops the progress takes one side's memory. Where the other side lost its own, too, or had not heard of the newest
+	// commits, nothing is left that could tell.
+	{"drop the progress", 1, func(w *world) bool { return rarely(w) && w.causes&(judge.DirectoryBack|judge.Copied) == 0 }, func(w *world) {
+		w.drain()
+		w.pass(time.Second)
 		w.causes |= judge.ProgressGone
 		w.db.DropProgress()
 	}},
 	{"save the directory", 2, nil, func(w *world) { w.saved = w.save(w.dirs[0]) }},
-	{"restore the directory", 3, func(w *world) bool { return w.saved != nil }, func(w *world) {
+	{"restore the directory", 3, func(w *world) bool { return w.saved != nil && w.causes&judge.ProgressGone == 0 }, func(w *world) {
 		d := w.dirs[0]
 		w.crash(d)
 		d.store, d.holds = w.saved.store.Copy(), maps.Clone(w.saved.holds)
 		w.causes |= judge.DirectoryBack
 		w.open(d)
 	}},
-	{"copy beside", 1, func(w *world) bool { return len(w.dirs) == 1 && w.rng.IntN(3) == 0 }, func(w *world) {
+	{"copy beside", 1, func(w *world) bool {
+		return len(w.dirs) == 1 && w.rng.IntN(3) == 0 && w.causes&judge.ProgressGone == 0
+	}, func(w *world) {
 		s := w.save(w.dirs[0])
 		d := &directory{name: "b", store: s.store, holds: s.holds}
 		w.dirs = append(w.dirs, d)

@@ -1,5 +1,7 @@
 package judge
 
+import "strings"
+
 // Mode is what the sink does when a row with the same key is in the table already.
 type Mode string
 
@@ -59,6 +61,17 @@ const (
 	DirectoryBack                   // a data directory was put back to an earlier moment
 	Copied                          // two data directories with one past were at work
 )
+
+// String names the causes.
+func (c Cause) String() string {
+	var list []string
+	for i, name := range []string{"target back", "progress gone", "directory back", "copied"} {
+		if c&(1<<i) != 0 {
+			list = append(list, name)
+		}
+	}
+	return strings.Join(list, ", ")
+}
 
 // Row is one row of the table.
 type Row struct {
