@@ -47,30 +47,49 @@ type Publishing struct {
 	Message Message
 }
 
-// MessageID names a message in one queue for as long as the data directory lives: Queue is the
-// queue's number (a queue made anew gets another), Seq counts its messages from 1 in order of confirmation.
+// MessageID names one message in one queue. Queue is the queue's number (a queue made anew gets another), Seq counts its
+// messages from 1 in order of confirmation. After a data directory was restored from a copy, both are given out a second
+// time; Incarnation, which is random, tells the two messages apart.
 type MessageID struct {
 	Queue uint64
 	Seq   uint64
+	// Incarnation is the lower half of the incarnation in which the message was confirmed. 0: the message is older
+	// than incarnations are, or whoever asks does not know.
+	Incarnation uint32
 }
 
-// String gives the form the doors show, "queue-seq" in decimal.
+// String gives the form that the doors show: "queue-seq-incarnation", the last part in base 36 and left out if it is 0.
 func (id MessageID) String() string {
-	b := make([]byte, 0, 24)
+	b, _ := id.AppendText(make([]byte, 0, 32))
+	return string(b)
+}
+
+// AppendText appends what String gives. It never fails.
+func (id MessageID) AppendText(b []byte) ([]byte, error) {
 	b = strconv.AppendUint(b, id.Queue, 10)
 	b = append(b, '-')
-	return string(strconv.AppendUint(b, id.Seq, 10))
+	b = strconv.AppendUint(b, id.Seq, 10)
+	if id.Incarnation != 0 {
+		b = append(b, '-')
+		b = strconv.AppendUint(b, uint64(id.Incarnation), 36)
+	}
+	return b, nil
 }
 
 // ParseMessageID reads what String wrote.
 func ParseMessageID(s string) (MessageID, error) {
-	q, n, ok := strings.Cut(s, "-")
+	q, rest, ok := strings.Cut(s, "-")
+	n, i, long := strings.Cut(rest, "-")
 	queue, err1 := strconv.ParseUint(q, 10, 64)
 	seq, err2 := strconv.ParseUint(n, 10, 64)
-	if !ok || err1 != nil || err2 != nil {
-		return MessageID{}, Errorf(CodeInvalid, "%.40q is not a message id; ids look like 3-1042", s)
+	incarnation, err3 := uint64(0), error(nil)
+	if long {
+		incarnation, err3 = strconv.ParseUint(i, 36, 32)
 	}
-	return MessageID{queue, seq}, nil
+	if !ok || err1 != nil || err2 != nil || err3 != nil {
+		return MessageID{}, Errorf(CodeInvalid, "%.40q is not a message id; ids look like 3-1042-k3v9xq", s)
+	}
+	return MessageID{queue, seq, uint32(incarnation)}, nil
 }
 
 // Receipt stands for one lease on one message. It is the only thing that can settle that lease,
@@ -112,7 +131,7 @@ func ParseReceipt(s string) (Receipt, error) {
 		}
 		n[i] = v
 	}
-	return Receipt{Epoch: n[0], ID: MessageID{n[1], n[2]}, Lease: n[3], Incarnation: n[4]}, nil
+	return Receipt{Epoch: n[0], ID: MessageID{Queue: n[1], Seq: n[2]}, Lease: n[3], Incarnation: n[4]}, nil
 }
 
 // Delivery is a message handed to a consumer under a lease (or shown by a peek, then without one).

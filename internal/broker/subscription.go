@@ -469,7 +469,7 @@ func (r *reader) read(o *queue.Handout, d *surgetank.Delivery) error {
 	}
 	d.Message = r.stored.Message
 	d.Group = o.Group
-	d.ID = surgetank.MessageID{Queue: o.Queue.ID(), Seq: o.Seq}
+	d.ID = o.ID
 	d.Queue = o.Queue.Name()
 	d.Time, d.Attempt, d.Redelivered = r.stored.Time, o.Attempt, o.Redelivered
 	if o.Lease != 0 {

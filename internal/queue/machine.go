@@ -193,6 +193,7 @@ type Output struct {
 type Handout struct {
 	Consumer    uint64
 	Queue       *Queue
+	ID          surgetank.MessageID
 	Seq         uint64
 	Ref         Ref
 	Notes       []Ref

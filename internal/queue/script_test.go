@@ -261,7 +261,7 @@ func (s *script) output(out *Output, before int) {
 
 func (s *script) handout(h *Handout) {
 	name := fmt.Sprintf("%s/%d", h.Queue.Name(), h.Seq)
-	s.receipts[name] = append(s.receipts[name], surgetank.Receipt{ID: surgetank.MessageID{Queue: h.Queue.ID(), Seq: h.Seq}, Epoch: s.m.Epoch(), Lease: h.Lease})
+	s.receipts[name] = append(s.receipts[name], surgetank.Receipt{ID: surgetank.MessageID{Queue: h.Queue.ID(), Seq: h.Seq}, Epoch: s.m.Epoch(), Incarnation: s.m.Incarnation(), Lease: h.Lease})
 	s.printf("> %s %s", s.names[h.Consumer], s.shown(h, ""))
 }
 

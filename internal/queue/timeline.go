@@ -67,6 +67,11 @@ func (q *Queue) incarnationOf(seq uint64) uint64 {
 	return 0
 }
 
+// idOf gives a message's id.
+func (q *Queue) idOf(seq uint64) surgetank.MessageID {
+	return surgetank.MessageID{Queue: q.id, Seq: seq, Incarnation: uint32(q.incarnationOf(seq))}
+}
+
 // History reads where a queue stands in the history of its directory, and counts the messages in some ranges of
 // numbers that are not settled. Give it again while Next is not 0.
 type History struct {

@@ -161,6 +161,7 @@ func (r *recovered) read() {
 				r.damaged = fmt.Errorf("reading message %v of queue %s: %s: %w", d.ID, i.Name, d.Damage, commitlog.ErrCorrupt)
 			}
 			if d.Damage != "" {
+				d.ID.Incarnation = 0 // as in byID
 				r.unread[d.ID] = true
 			}
 			return d.Damage != ""

@@ -133,7 +133,9 @@ func (r *recovered) byID() map[surgetank.MessageID]*surgetank.Delivery {
 	all := map[surgetank.MessageID]*surgetank.Delivery{}
 	for _, ds := range r.found {
 		for i := range ds {
-			all[ds[i].ID] = &ds[i]
+			id := ds[i].ID
+			id.Incarnation = 0 // the repair may have lost the opening that gave it
+			all[id] = &ds[i]
 		}
 	}
 	return all
