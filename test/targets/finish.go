@@ -3,7 +3,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -49,14 +48,8 @@ func (c *campaign) round(w *world) *result {
 	}
 	r.report = judge.Check(h)
 	r.findings = append(w.findings, r.report.Findings...)
-	if len(r.findings) == 0 && r.report.Refused && w.causes&judge.Copied == 0 {
-		r.way, err = w.goOn(h, r.report)
-		var f broken
-		if errors.As(err, &f) {
-			r.findings = append(r.findings, f...)
-		} else {
-			r.err = err
-		}
+	if len(r.findings) == 0 && r.report.Refused {
+		r.way, r.findings, r.err = w.goOn()
 	}
 	return r
 }
@@ -117,6 +110,9 @@ func (w *world) collect() (*judge.History, error) {
 			return nil, err
 		}
 		s.State, s.Reason = state.State, state.Reason
+		if state.Refusal != nil && w.compared { // numbers of before are of fewer messages
+			s.Numbers = &state.Refusal.Numbers
+		}
 		waiting, err := n.peek("q")
 		if err != nil {
 			return nil, err
@@ -146,65 +142,6 @@ func (w *world) collect() (*judge.History, error) {
 		}
 	}
 	return h, nil
-}
-
-// broken are findings of a way on.
-type broken []judge.Finding
-
-func (b broken) Error() string { return fmt.Sprint([]judge.Finding(b)) }
-
-// goOn takes a way on for every sink that has stopped, and judges what came of it: only what the way gives up is lost, and
-// only what it writes again is doubled.
-func (w *world) goOn(before *judge.History, r judge.Report) (string, error) {
-	way := w.wayOn()
-	flags := map[string][]string{"target": {"--from", "target"}, "queue": {"--from", "queue"}, "accept-loss": {"--accept-loss"}}[way]
-	w.say("a way on: %s", way)
-	for _, n := range w.nodes {
-		if s, err := n.sink(); err != nil || !stopped(s.State) {
-			continue
-		}
-		out, err := n.cli(append([]string{"sink", "resume", "rows", "--yes"}, flags...)...)
-		w.say("  %s: %s", n.name, strings.TrimSpace(out))
-		if err != nil {
-			return way, broken{{Kind: judge.Words, Text: fmt.Sprintf("sink resume rows %s: %v %s", strings.Join(flags, " "), err, out)}}
-		}
-	}
-	if err := w.drained(20 * time.Second); err != nil {
-		w.say("not drained: %v", err)
-	}
-	after, err := w.collect()
-	if err != nil {
-		return way, err
-	}
-	after.Causes = 0 // nothing may be refused any more
-	if before.Causes != 0 {
-		after.Unordered = true
-	}
-	after.Forgiven = map[int]bool{}
-	for _, n := range r.Missing {
-		after.Forgiven[n] = true
-	}
-	if way == "queue" {
-		after.Twice = map[int]bool{}
-		for _, n := range r.Again {
-			after.Twice[n] = true
-		}
-	}
-	if list := judge.Check(after).Findings; len(list) > 0 {
-		for i := range list {
-			list[i].Text = "after going on from " + way + ": " + list[i].Text
-		}
-		return way, broken(list)
-	}
-	return way, nil
-}
-
-// wayOn draws a way that is documented for what happened.
-func (w *world) wayOn() string {
-	if w.causes&judge.DirectoryBack != 0 {
-		return []string{"target", "accept-loss"}[w.plan.rng.IntN(2)]
-	}
-	return []string{"target", "queue", "accept-loss"}[w.plan.rng.IntN(3)]
 }
 
 // remove deletes a round's directory.

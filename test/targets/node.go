@@ -114,10 +114,22 @@ func (n *node) setSink() error { return n.call("PUT", "/v1/sinks/rows", n.w.spec
 
 // sinkStatus is what the campaign reads of a sink.
 type sinkStatus struct {
-	State  string `json:"state"`
-	Reason string `json:"reason"`
-	Paused bool   `json:"paused"`
-	Opens  int    `json:"opens"`
+	State   string `json:"state"`
+	Reason  string `json:"reason"`
+	Refusal *struct {
+		judge.Numbers
+		Kind string   `json:"kind"`
+		Ways []wayOut `json:"ways"`
+	} `json:"refusal"`
+}
+
+// wayOut is one way on that a sink offers.
+type wayOut struct {
+	Way     string `json:"way"`
+	Effect  string `json:"effect"`
+	Doubled int    `json:"doubled"`
+	Skipped int    `json:"skipped"`
+	Lost    int    `json:"lost"`
 }
 
 func (n *node) sink() (s sinkStatus, err error) {

@@ -36,6 +36,7 @@ type world struct {
 	mend []func() error
 
 	causes   judge.Cause
+	compared bool // the sinks have compared again since the last message
 	notes    []string
 	findings []judge.Finding // seen on the way
 	columns  []string        // of SQLite's table

@@ -3,10 +3,8 @@ package timelines
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
-	"github.com/surgetank/surgetank/sink"
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
@@ -46,40 +44,7 @@ func (w *world) goOn(done *counts) []judge.Finding {
 	}
 	w.drain()
 	w.pass(time.Second)
-	after := w.collect()
-	after.Causes, after.Unordered = 0, true // nothing may be refused any more
-	after.Forgiven, after.Twice = map[int]bool{}, map[int]bool{}
-	for _, n := range r.Missing {
-		after.Forgiven[n] = true
-	}
-	waited := before.Servers[0].Waiting
-	if way.Way == sink.FromQueue {
-		for _, n := range r.Again {
-			after.Twice[n] = true
-		}
-	} else {
-		for n := range waited { // it may have been parked in the other history
-			if w.messages[n].Poison {
-				after.Forgiven[n] = true
-			}
-		}
-	}
-	list := judge.Check(after).Findings
-	if n := skipped(before, after); way.Way == sink.FromTarget && int(way.Skipped) != n {
-		list = append(list, judge.Finding{Kind: judge.Words, Text: fmt.Sprintf("of %d messages that waited %d were skipped, not %d", len(waited), n, way.Skipped)})
-	}
-	return w.named("after "+way.Command, list)
-}
-
-// skipped counts the messages that waited and were neither written nor parked since.
-func skipped(before, after *judge.History) (count int) {
-	for n := range before.Servers[0].Waiting {
-		_, parked := after.Servers[0].Parked[n]
-		if !parked && (slices.Contains(before.Applied, n) || !slices.Contains(after.Applied, n)) {
-			count++
-		}
-	}
-	return count
+	return judge.After(before, w.collect(), judge.Way{Name: string(way.Way), Doubled: int(way.Doubled), Skipped: int(way.Skipped), Lost: int(way.Lost)})
 }
 
 func (w *world) named(when string, list []judge.Finding) []judge.Finding {
