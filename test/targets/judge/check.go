@@ -3,6 +3,7 @@ package judge
 import (
 	"fmt"
 	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -245,28 +246,35 @@ func (c *checker) rows() {
 	c.findAll(Doubled, "with more than one row", twice)
 }
 
-// keys checks in Update mode that each key shows its newest message.
+// keys checks in Update mode that each key shows its newest message, or nothing if the user deleted the row since.
 func (c *checker) keys() {
-	want, count, again := map[string]int{}, map[string]int{}, map[string]bool{}
+	want, deleted, count := map[string]int{}, map[string]int{}, map[string]int{}
 	for n := range c.h.Twice { // an older message that is written again may come to lie over a newer one
-		again[c.h.Messages[n].Key] = true
+		deleted[c.h.Messages[n].Key] = math.MaxInt
+	}
+	for n := range c.h.Removed {
+		if m := c.h.Messages[n]; m != nil {
+			deleted[m.Key] = max(deleted[m.Key], n)
+		}
 	}
 	for _, r := range c.h.Rows {
-		count[r.Key]++
+		if count[r.Key]++; count[r.Key] == 2 {
+			c.find(Doubled, "key %s has more than one row", r.Key)
+		}
 	}
 	for n := range c.applied {
-		m := c.h.Messages[n]
-		if m != nil && !c.h.Removed[n] {
+		if m := c.h.Messages[n]; m != nil && n > deleted[m.Key] {
 			want[m.Key] = max(want[m.Key], n)
 		}
 	}
+	var older []string
 	for _, key := range slices.Sorted(maps.Keys(want)) {
-		switch n := c.newest[key]; {
-		case count[key] > 1:
-			c.find(Doubled, "key %s has %d rows", key, count[key])
-		case n < want[key] && !again[key]:
-			c.find(Misplaced, "key %s shows message %d, and message %d is newer", key, n, want[key])
+		if n := c.newest[key]; n < want[key] {
+			older = append(older, fmt.Sprintf("%s shows message %d and not %d", key, n, want[key]))
 		}
+	}
+	if len(older) > 0 {
+		c.find(Misplaced, "%d keys show an older message: %s", len(older), strings.Join(older[:min(3, len(older))], ", "))
 	}
 }
 
