@@ -175,37 +175,33 @@ func (r *Refusal) say(c Claim, old *State) {
 	}
 	switch r.Kind {
 	case QueueBehind:
-		r.Text = fmt.Sprintf("The data directory is behind the target: it was restored from an older copy, or it is a copy beside the original, or the original beside a copy. "+
-			"The target has %s%s; this directory knows of %d. %s in the queue, %d of them published after the histories parted. The target already has %d of the others, or a consumer settled them.",
-			messages(r.TargetApplied, "written"), lastCommit(old), r.QueueApplied, waiting(r.Waiting), r.Newer, r.Known)
-		way(FromTarget, fmt.Sprintf("acks the %d waiting messages that the target has and writes the other %d", r.Known, r.Waiting-min(r.Waiting, r.Known)), WayOut{Skipped: r.Known})
-		way(FromQueue, fmt.Sprintf("writes all %d waiting messages, so that up to %d rows are written twice", r.Waiting, r.Known), WayOut{Doubled: r.Known})
+		r.Text = fmt.Sprintf("The data directory is behind the target. It was restored from an older copy, or it is a copy that runs beside the original, or a copy of it runs. "+
+			"The target has the rows of %s%s; this directory knows of %d. %s in the queue: the target has %d of them, and %d were published after the two histories parted.",
+			messages(r.TargetApplied), lastCommit(old), r.QueueApplied, waiting(r.Waiting), r.Known, r.Newer)
+		way(FromTarget, fmt.Sprintf("acks the %d waiting messages that the target has, and writes the other %d", r.Known, r.Waiting-min(r.Waiting, r.Known)), WayOut{Skipped: r.Known})
+		way(FromQueue, fmt.Sprintf("writes all %d waiting messages; the rows of up to %d are written twice", r.Waiting, r.Known), WayOut{Doubled: r.Known})
 	case TargetBehind:
-		r.Text = fmt.Sprintf("The target went back in time: it was restored from an older copy, or a standby that lagged was promoted. "+
-			"It has %s%s; the queue had seen %d written, up to message %d%s. So the rows of %s are missing in the target, and the queue no longer has these messages. %s in the queue.",
-			messages(r.TargetApplied, "written"), lastCommit(old), c.Written.Applied, c.Written.Last, when(" at ", c.Written.Time), messages(r.Missing, ""), waiting(r.Waiting))
-		r.Text = strings.ReplaceAll(r.Text, "  ", " ")
-		way(AcceptLoss, fmt.Sprintf("goes on; the rows of %s stay missing", messages(r.Missing, "")), WayOut{Lost: r.Missing})
-		way(FromQueue, fmt.Sprintf("goes on and writes all %d waiting messages, of which the target has %d; the rows of %s stay missing", r.Waiting, r.Known, messages(r.Missing, "")),
+		r.Text = fmt.Sprintf("The target went back in time. It was restored from an older copy, or a standby that lagged was promoted. "+
+			"It has the rows of %s%s; the queue knows of %d, up to message %d%s. So the rows of %s are missing in the target, and the queue no longer has these messages. %s in the queue.",
+			messages(r.TargetApplied), lastCommit(old), r.QueueApplied, c.Written.Last, when(" at ", c.Written.Time), messages(r.Missing), waiting(r.Waiting))
+		way(AcceptLoss, fmt.Sprintf("goes on; the rows of %s stay missing", messages(r.Missing)), WayOut{Lost: r.Missing})
+		way(FromQueue, fmt.Sprintf("writes all %d waiting messages, of which the target has %d; the rows of %s stay missing", r.Waiting, r.Known, messages(r.Missing)),
 			WayOut{Lost: r.Missing, Doubled: r.Known})
 	case TargetEmpty:
-		r.Text = fmt.Sprintf("The target has no progress of this sink, but %s into it%s. The table surgetank_progress was dropped or emptied, or this is another database. "+
-			"If the rows are gone, too, then those of %s are missing. %s in the queue.",
-			messages(c.Written.Applied, "were written"), when(", the last at ", c.Written.Time), messages(r.Missing, ""), waiting(r.Waiting))
-		effect := fmt.Sprintf("writes all %d waiting messages; those whose rows were committed just before the progress was lost are written twice", r.Waiting)
+		r.Text = fmt.Sprintf("The target has no progress of this sink, but the queue knows that the rows of %s were written%s. "+
+			"The table surgetank_progress was dropped or emptied, or this is another database. If the rows are gone, too, then those of %s are missing. %s in the queue.",
+			messages(r.QueueApplied), when(", the last at ", c.Written.Time), messages(r.Missing), waiting(r.Waiting))
+		effect := fmt.Sprintf("writes all %d waiting messages; rows that were committed just before the progress was lost are written twice", r.Waiting)
 		way(FromQueue, effect, WayOut{Lost: r.Missing})
-		way(AcceptLoss, "the same", WayOut{Lost: r.Missing})
+		way(AcceptLoss, "does the same: "+effect, WayOut{Lost: r.Missing})
 	}
-	r.Text = strings.TrimSpace(strings.ReplaceAll(r.Text, "  ", " "))
 }
 
-func messages(n uint64, verb string) string {
-	s := fmt.Sprintf("%d messages", n)
+func messages(n uint64) string {
 	if n == 1 {
-		s = "1 message"
-		verb = strings.Replace(verb, "were", "was", 1)
+		return "1 message"
 	}
-	return strings.TrimSpace(s + " " + verb)
+	return fmt.Sprintf("%d messages", n)
 }
 
 func waiting(n uint64) string {
@@ -226,5 +222,5 @@ func lastCommit(s *State) string {
 	if s == nil {
 		return ""
 	}
-	return when(", the last commit was at ", s.Updated)
+	return when(", the last of them committed at ", s.Updated)
 }

@@ -190,7 +190,7 @@ func (c *sinkResumeCmd) confirm(s *session, way string) error {
 	if effect == "" {
 		return nil // the server says which ways there are
 	}
-	if _, err := fmt.Fprintf(s.stderr, "%s\nThis way on %s.\n", printable(info.Refusal.Text), printable(effect)); err != nil {
+	if _, err := fmt.Fprintf(s.stderr, "%s\nThis way %s.\n", printable(info.Refusal.Text), printable(effect)); err != nil {
 		return err
 	}
 	if c.Yes {
