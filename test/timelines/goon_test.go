@@ -38,7 +38,7 @@ func (w *world) goOn(done *counts) []judge.Finding {
 	way := s.Refusal.Ways[w.rng.IntN(len(s.Refusal.Ways))]
 	w.say("%s", s.Refusal.Text)
 	w.say("%s: %s", way.Command, way.Effect)
-	done.ways[fmt.Sprintf("%s %s", s.Refusal.Kind, way.Way)]++
+	done.count(done.ways, fmt.Sprintf("%s %s", s.Refusal.Kind, way.Way))
 	if err := d.m.Resume(context.Background(), "s", string(way.Way)); err != nil {
 		return []judge.Finding{{Kind: judge.Words, Text: fmt.Sprintf("%s: %v", way.Command, err)}}
 	}

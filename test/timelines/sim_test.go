@@ -5,8 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,25 +33,36 @@ func TestTwoHistories(t *testing.T) {
 	if *seedFlag != 0 {
 		first, last = *seedFlag, *seedFlag
 	}
-	done := counts{ops: map[string]int{}, kinds: map[string]int{}, ways: map[string]int{}}
-	for seed := first; seed <= last; seed++ {
-		ok := true
-		synctest.Test(t, func(t *testing.T) { ok = run(t, seed, &done) })
-		if !ok && !*allFlag {
-			break
+	done := &counts{ops: map[string]int{}, kinds: map[string]int{}, ways: map[string]int{}}
+	workers := uint64(runtime.GOMAXPROCS(0))
+	t.Run("seeds", func(t *testing.T) {
+		for worker := range workers {
+			t.Run(fmt.Sprint(worker), func(t *testing.T) {
+				t.Parallel()
+				for seed := first + worker; seed <= last && (*allFlag || !t.Failed()); seed += workers {
+					synctest.Test(t, func(t *testing.T) { run(t, seed, done) })
+				}
+			})
 		}
-	}
+	})
 	t.Logf("seeds %d to %d: %d messages, %d refused, ways on %v, operations %v, failures %v", first, last, done.messages, done.refused, done.ways, done.ops, done.kinds)
 }
 
 // counts add up what the runs did.
 type counts struct {
+	mu                sync.Mutex
 	messages, refused int
 	ops, kinds, ways  map[string]int
 }
 
+func (c *counts) count(in map[string]int, name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	in[name]++
+}
+
 // run plays one seed.
-func run(t *testing.T, seed uint64, done *counts) bool {
+func run(t *testing.T, seed uint64, done *counts) {
 	w := newWorld(t, seed)
 	defer func() {
 		for _, d := range w.dirs {
@@ -59,7 +72,7 @@ func run(t *testing.T, seed uint64, done *counts) bool {
 	for range 4 + w.rng.IntN(20) {
 		o := w.draw()
 		w.say("%s", o.name)
-		done.ops[o.name]++
+		done.count(done.ops, o.name)
 		o.do(w)
 	}
 	w.say("the end")
@@ -73,27 +86,30 @@ func run(t *testing.T, seed uint64, done *counts) bool {
 	h := w.collect()
 	r := judge.Check(h)
 	list := r.Findings
+	done.mu.Lock()
 	done.messages += w.next
-	if len(list) == 0 && r.Refused {
+	if r.Refused {
 		done.refused++
+	}
+	done.mu.Unlock()
+	if len(list) == 0 && r.Refused {
 		list = w.goOn(done)
 	}
 	if len(list) == 0 {
-		return true
+		return
 	}
 	for _, f := range list {
 		kind := f.Kind
 		if w.causes == 0 {
 			kind += " in ordinary life"
 		}
-		done.kinds[kind]++
+		done.count(done.kinds, kind)
 	}
 	say := t.Errorf
 	if *allFlag {
 		say = t.Logf
 	}
 	say("seed %d (go test ./test/timelines -one %d): lanes %d, groups %v, causes %s\n%s\n%s", seed, seed, w.lanes, w.grouped, w.causes, strings.Join(w.log, "\n"), text(list))
-	return false
 }
 
 func text(list []judge.Finding) string {
