@@ -115,6 +115,9 @@ func drainInto(dir, dsn string, lanes int) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := target.Check(ctx); err != nil {
+		return 0, err
+	}
 	runner := sink.NewRunner(b, target, "bench", sink.NewInstance(func() uint64 { return uint64(time.Now().UnixNano()) }), spec, sink.Options{})
 	start := time.Now()
 	runner.Start()

@@ -15,6 +15,7 @@ if [[ $(uname -s) == Linux ]]; then
   command -v mkfs.ext4 >/dev/null || { missing+=("mkfs.ext4 (for disks that hang or turn read-only)"); packages+=(e2fsprogs); }
 fi
 pg_bin >/dev/null || { missing+=("PostgreSQL server programs (initdb, postgres)"); packages+=(postgresql); }
+command -v pgbouncer >/dev/null || [[ -x /usr/sbin/pgbouncer ]] || { missing+=("pgbouncer (for sinks behind a pooler)"); packages+=(pgbouncer); }
 
 if ((${#packages[@]})) && debian_root; then
   step "installing ${packages[*]}"

@@ -148,25 +148,9 @@ func (l *lane) commit() error {
 	}
 	s.mu.Unlock()
 
-	l.conn.Reset()
-	var good, bad []*entry
-	for _, e := range l.batch {
-		switch err := l.conn.Add(&e.d); {
-		case err == nil:
-			good = append(good, e)
-		case asError(err).Class == BadRow:
-			e.parked = asError(err).Reason
-			bad = append(bad, e)
-		default:
-			return asError(err)
-		}
-	}
-	if len(good) > 0 {
-		parked, err := l.apply(good)
-		if err != nil {
-			return err
-		}
-		bad = append(bad, parked...)
+	bad, err := l.write()
+	if err != nil {
+		return err
 	}
 	for _, e := range bad {
 		s.r.stats.failed(&Error{Reason: "message " + e.d.ID.String() + ": " + e.parked}, s.r.opts.Clock.Now())
@@ -176,6 +160,52 @@ func (l *lane) commit() error {
 	failpoint.Reach(failpoint.SinkAcked)
 	return nil
 }
+
+// write turns the batch into rows and commits them. It starts again when the table has changed meanwhile.
+func (l *lane) write() ([]*entry, error) {
+	for try := 1; ; try++ {
+		l.conn.Reset()
+		var good, bad []*entry
+		for _, e := range l.batch {
+			e.parked = ""
+			switch err := l.conn.Add(&e.d); {
+			case err == nil:
+				good = append(good, e)
+			case asError(err).Class == BadRow:
+				e.parked = asError(err).Reason
+				bad = append(bad, e)
+			default:
+				return nil, asError(err)
+			}
+		}
+		if len(bad) > 0 {
+			var changed bool
+			if err := l.within(func(ctx context.Context) (err error) { changed, err = l.conn.Fresh(ctx); return err }); err != nil {
+				return nil, err
+			}
+			if changed && try < changedTries {
+				continue
+			}
+		}
+		if len(good) == 0 {
+			return bad, nil
+		}
+		parked, err := l.apply(good)
+		if err == nil {
+			return append(bad, parked...), nil
+		}
+		e := asError(err)
+		if e.Class == Changed && try == changedTries {
+			return nil, &Error{Class: Down, Row: -1, Reason: e.Reason, Err: e}
+		}
+		if e.Class != Changed {
+			return nil, e
+		}
+	}
+}
+
+// changedTries bounds how often one batch is made anew for a table that keeps changing.
+const changedTries = 10
 
 // apply writes rows and progress in one transaction, and again after a Retry error. It gives the entries
 // that were left out because their rows are bad.

@@ -93,7 +93,7 @@ func NewManager(ctx context.Context, broker Broker, factories map[string]Factory
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		s := &managed{}
-		s.broken = m.load(s, values[name])
+		s.broken = m.load(ctx, name, s, values[name])
 		m.sinks[name] = s
 		if s.broken != nil {
 			m.opts.Logger.Error("a stored sink cannot be run", slog.String("sink", name), slog.String("reason", s.broken.Error()))
@@ -106,7 +106,7 @@ func NewManager(ctx context.Context, broker Broker, factories map[string]Factory
 	return m, nil
 }
 
-func (m *Manager) load(s *managed, value []byte) error {
+func (m *Manager) load(ctx context.Context, name string, s *managed, value []byte) error {
 	if err := json.Unmarshal(value, &s.stored); err != nil {
 		return fmt.Errorf("the stored settings cannot be read: %w; delete the sink and set it again", err)
 	}
@@ -114,8 +114,15 @@ func (m *Manager) load(s *managed, value []byte) error {
 		return fmt.Errorf("the settings were stored by another version of Surgetank (%d); run that one, or delete the sink and set it again", s.stored.Version)
 	}
 	var err error
-	s.spec, err = ParseSpec(s.stored.Spec)
-	return err
+	if s.spec, err = ParseSpec(s.stored.Spec); err != nil || !s.spec.relative() {
+		return err
+	}
+	if s.spec, err = s.spec.adopt(m.opts.Dir); err != nil {
+		return err
+	}
+	s.stored.Spec = s.spec.Encode()
+	m.opts.Logger.Info("a sink's relative path is stored as an absolute one", slog.String("sink", name), slog.String("path", s.spec.Address))
+	return m.store(ctx, name, &s.stored)
 }
 
 // start makes a runner for a sink that is not paused. way is what the user chose about a contradiction, or empty.
@@ -202,6 +209,12 @@ func (m *Manager) Put(ctx context.Context, name string, spec json.RawMessage) (j
 	defer m.end()
 	old, err := m.get(name)
 	created := err != nil
+	if !created {
+		next = next.Beside(old.spec)
+	}
+	if next, err = next.absolute(m.opts.Dir); err != nil {
+		return nil, false, err
+	}
 	if !created && old.broken == nil {
 		if next.Kind == old.spec.Kind && next.Address == old.spec.Redacted().Address {
 			next.Address = old.spec.Address

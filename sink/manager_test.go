@@ -231,3 +231,26 @@ func TestManagerListsWhatItCannotRun(t *testing.T) {
 		}
 	})
 }
+
+// The path is stored as it was when the sink was set, and a file of settings that is applied again from elsewhere means the same.
+func TestRelativePathIsStoredAbsolute(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		ctx := context.Background()
+		for i, dir := range []string{"/first", "/second"} {
+			m, err := sink.NewManager(ctx, w.b, w.factories(), sink.Options{Dir: dir})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, created, err := m.Put(ctx, "s", json.RawMessage(memorySpec))
+			if err != nil || created != (i == 0) {
+				t.Fatalf("created %v, %v", created, err)
+			}
+			if i := info(t, m); !strings.Contains(string(i.Spec), `"path":"/first/x.db"`) {
+				t.Errorf("from %s: %s", dir, i.Spec)
+			}
+			if err := m.Close(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}

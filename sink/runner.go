@@ -17,6 +17,8 @@ type Options struct {
 	Lease time.Duration // of the messages a sink holds; 0: one minute. Extended for as long as the sink works on them
 	// MaxBytes bounds the bodies a sink holds in memory; 0: 64 MiB. One message may be larger.
 	MaxBytes int
+	// Dir is where the relative path of a SQLite file begins; empty: the working directory. A manager stores the absolute path.
+	Dir string
 	// Logger gets changes of state; nil: nothing is logged.
 	Logger *slog.Logger
 	// Way is what the user chose about a target and a queue that contradict each other. It holds for one opening.

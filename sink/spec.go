@@ -32,6 +32,9 @@ type TableSpec struct {
 type Column struct {
 	Name string
 	From Source
+	// Type is the type that create_table gives the column, in the database's words; empty: one that fits the source. A table
+	// that is there keeps its own types.
+	Type string
 }
 
 // OnConflict says what happens to a row whose keys are in the table already.
@@ -89,9 +92,10 @@ func withMessageID(columns []Column) []Column {
 var kinds = map[string]struct {
 	address string // the key of the address in the settings
 	lanes   int    // by default
+	file    bool   // the address is a file's path
 }{
-	"postgres": {"dsn", 4},
-	"sqlite":   {"path", 1}, // a SQLite file has one writer at a time
+	"postgres": {"dsn", 4, false},
+	"sqlite":   {"path", 1, true}, // a SQLite file has one writer at a time
 }
 
 // Validate refuses settings that make no sense, whatever the target looks like. Fields are named as in the file.
@@ -135,6 +139,10 @@ func (t TableSpec) validate(field func(string) string) error {
 			return surgetank.FieldErrorf(field("columns."+c.Name), "%s is given twice", field("columns."+c.Name))
 		}
 		seen[c.Name] = true
+		if c.Type != "" && (len(c.Type) > maxTypeBytes || strings.ContainsFunc(c.Type, func(r rune) bool { return !strings.ContainsRune(typeCharacters, r) }) || strings.TrimSpace(c.Type) == "") {
+			path := field("columns." + c.Name + ".type")
+			return surgetank.FieldErrorf(path, "%s: %.60q is not the name of a type", path, c.Type)
+		}
 	}
 	if t.OnConflict == nil {
 		return nil
@@ -154,6 +162,13 @@ func (t TableSpec) validate(field func(string) string) error {
 	}
 	return nil
 }
+
+// A type's name goes into CREATE TABLE. A target asks its database whether the text is a type; these characters keep
+// out comments, quotes of text and further statements before anything is asked.
+const (
+	maxTypeBytes   = 200
+	typeCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_ .,()[]\""
+)
 
 // IsKey tells whether a column is one of on_conflict's keys.
 func (t TableSpec) IsKey(column string) bool {

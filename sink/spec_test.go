@@ -14,7 +14,7 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-const goodSpec = `{"queue":"orders","postgres":{"dsn":"postgres://u:p@h/db","table":"s.orders","columns":{"z":"$.id","a":"$","body":"body","h":"header.X"},
+const goodSpec = `{"queue":"orders","postgres":{"dsn":"postgres://u:p@h/db","table":"s.orders","columns":{"z":"$.id","a":"$","body":"body","h":{"from":"header.X","type":"varchar(5)"}},
 	"on_conflict":{"keys":["z"],"do":"update"}},"batch":{"max":50,"wait":"5ms"},"lanes":2}`
 
 func TestParseSpecKeepsWhatIsWritten(t *testing.T) {
@@ -24,9 +24,9 @@ func TestParseSpecKeepsWhatIsWritten(t *testing.T) {
 	}
 	var names []string
 	for _, c := range s.Table.Columns {
-		names = append(names, c.Name+"="+c.From.String())
+		names = append(names, c.Name+"="+c.From.String()+c.Type)
 	}
-	if got, want := fmt.Sprint(names), "[z=$.id a=$ body=body h=header.X]"; got != want {
+	if got, want := fmt.Sprint(names), "[z=$.id a=$ body=body h=header.Xvarchar(5)]"; got != want {
 		t.Errorf("columns %s, want %s", got, want)
 	}
 	if s.Queue != "orders" || s.Kind != "postgres" || s.Lanes != 2 || s.Batch.Max != 50 || !s.Table.OnConflict.Update {
@@ -58,6 +58,13 @@ func TestParseSpecRefuses(t *testing.T) {
 		{replace(`["z"]`, `[]`), "postgres.on_conflict.keys", "empty"},
 		{replace(`"$.id"`, `"$.id[*]"`), "postgres.columns.z", "at byte 5"},
 		{replace(`"$.id"`, `"messages.id"`), "postgres.columns.z", "is not a source"},
+		{replace(`"from":`, `"form":`), "postgres.columns.h.form", "known here are from, type"},
+		{replace(`"from":"header.X",`, ``), "postgres.columns.h", "is missing"},
+		{replace(`"header.X"`, `"head.X"`), "postgres.columns.h", "is not a source"},
+		{replace(`varchar(5)`, `int); drop table x; --`), "postgres.columns.h.type", "not the name of a type"},
+		{replace(`varchar(5)`, `int /* x`), "postgres.columns.h.type", "not the name of a type"},
+		{replace(`"varchar(5)"`, `5`), "postgres.columns.h.type", "must be a text"},
+		{replace(`"$.id"`, `7`), "postgres.columns.z", "from and type"},
 		{replace(`"a":`, `"z":`), "postgres.columns.z", "twice"},
 		{replace(`"5ms"`, `5`), "batch.wait", "must be a text"},
 		{replace(`"5ms"`, `"5"`), "batch.wait", "is not a duration"},

@@ -81,18 +81,7 @@ func (s *Spec) targetField(path, key string, v json.RawMessage) error {
 		}
 		return nil
 	case "columns":
-		return eachField(path, v, func(path, name string, v json.RawMessage) error {
-			var from string
-			if err := text(path, v, &from); err != nil {
-				return err
-			}
-			source, err := ParseSource(from)
-			if err != nil {
-				return surgetank.FieldErrorf(path, "%s: %s", path, err)
-			}
-			t.Columns = append(t.Columns, Column{Name: name, From: source})
-			return nil
-		})
+		return eachField(path, v, t.column)
 	case "on_conflict":
 		t.OnConflict = &OnConflict{}
 		do := ""
@@ -120,6 +109,44 @@ func (s *Spec) targetField(path, key string, v json.RawMessage) error {
 		return nil
 	}
 	return unknown(path, address+", table, columns, on_conflict, create_table")
+}
+
+// column reads one column: a source, or a source and a type. A source that is wrong is the whole column's error, which has no use without one.
+func (t *TableSpec) column(path, name string, v json.RawMessage) error {
+	c := Column{Name: name}
+	source := func(path string, v json.RawMessage) error {
+		var from string
+		err := text(path, v, &from)
+		if err != nil {
+			return err
+		}
+		if c.From, err = ParseSource(from); err != nil {
+			return surgetank.FieldErrorf(path, "%s: %s", path, err)
+		}
+		return nil
+	}
+	var err error
+	switch {
+	case len(v) > 0 && v[0] == '{':
+		err = eachField(path, v, func(at, key string, v json.RawMessage) error {
+			switch key {
+			case "from":
+				return source(path, v)
+			case "type":
+				return text(at, v, &c.Type)
+			}
+			return unknown(at, "from, type")
+		})
+		if err == nil && c.From.kind == 0 {
+			err = surgetank.FieldErrorf(path, "%s.from is missing; say where the column's value comes from", path)
+		}
+	case len(v) > 0 && v[0] == '"':
+		err = source(path, v)
+	default:
+		err = surgetank.FieldErrorf(path, "%s must be a text, or an object with from and type", path)
+	}
+	t.Columns = append(t.Columns, c)
+	return err
 }
 
 // eachField calls f for every field of a JSON object, in order, with the field's path.
@@ -198,7 +225,11 @@ func (s Spec) Encode() []byte {
 		}
 		columns.Write(quoted(c.Name))
 		columns.WriteByte(':')
-		columns.Write(quoted(c.From.String()))
+		if c.Type == "" {
+			columns.Write(quoted(c.From.String()))
+			continue
+		}
+		fmt.Fprintf(&columns, `{"from":%s,"type":%s}`, quoted(c.From.String()), quoted(c.Type))
 	}
 	target := fmt.Appendf(nil, `{%s:%s,"table":%s,"columns":{%s}`,
 		quoted(kinds[s.Kind].address), quoted(s.Address), quoted(s.Table.Table), columns.Bytes())

@@ -59,7 +59,7 @@ queues:
 sinks:
   orders-to-db:
     queue: orders
-    postgres: {dsn: "${PG}", table: orders, columns: {zid: $.id, price: $.price, x: "header.$${x}"}}
+    postgres: {dsn: "${PG}", table: orders, columns: {zid: {from: $.id, type: "numeric(12,2)"}, price: $.price, x: "header.$${x}"}}
     lanes: 4
 `)
 	if ps != nil {
@@ -95,6 +95,9 @@ sinks:
 	var columns []string
 	for _, c := range spec.Table.Columns {
 		columns = append(columns, c.Name)
+	}
+	if got := spec.Table.Columns[0]; got.From.String() != "$.id" || got.Type != "numeric(12,2)" {
+		t.Errorf("a column with a type became %+v", got)
 	}
 	if diff := cmp.Diff([]string{"zid", "price", "x"}, columns); diff != "" {
 		t.Errorf("columns lost their order or text: %s", diff)
@@ -157,6 +160,9 @@ func TestMistakes(t *testing.T) {
 		{"sink without queue", "sinks:\n  s: {sqlite: {path: x, table: t, columns: {a: body}}}", []string{"f.yaml:2:3: sinks.s.queue:"}},
 		{"sink settings", "sinks:\n  s:\n    queue: q\n    lanes: many\n    sqlite:\n      path: x\n      table: t\n      columns:\n        a: nonsense\n        b: body\n        b: body\n", []string{
 			"f.yaml:4:5: sinks.s.lanes:", "f.yaml:9:9: sinks.s.sqlite.columns.a:", "f.yaml:11:9: sinks.s.sqlite.columns.b:",
+		}},
+		{"column settings", "sinks:\n  s:\n    queue: q\n    sqlite:\n      path: x\n      table: t\n      columns:\n        a: {from: nonsense}\n        b: {from: body, typ: int}\n        c: 5\n", []string{
+			"f.yaml:8:9: sinks.s.sqlite.columns.a:", "f.yaml:9:25: sinks.s.sqlite.columns.b.typ:", "f.yaml:10:9: sinks.s.sqlite.columns.c:",
 		}},
 		{"syntax", "queues:\n  a: {ttl: 1s\n  b: x", []string{"f.yaml:"}},
 		{"tabs", "queues:\n\ta: 1", []string{"f.yaml:2:1: this is not YAML"}},

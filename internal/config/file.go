@@ -53,7 +53,7 @@ func (s Sink) JSON() []byte { return s.Spec.Encode() }
 // differs cannot be seen.
 func (s Sink) SameAs(shown []byte) bool {
 	other, err := sink.ParseSpec(shown)
-	return err == nil && bytes.Equal(other.Redacted().Encode(), s.Spec.Redacted().Encode())
+	return err == nil && bytes.Equal(other.Redacted().Encode(), s.Spec.Beside(other).Redacted().Encode())
 }
 
 // Load reads a file. Its mistakes come as Problems, all of them at once; "-" is not special here.

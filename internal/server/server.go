@@ -157,7 +157,7 @@ func (s *Server) open(ctx context.Context) error {
 	if err := checkExposure(s.users.Users(), s.listeners.all()); err != nil {
 		return err
 	}
-	if s.sinks, err = openSinks(ctx, s.broker, s.log); err != nil {
+	if s.sinks, err = openSinks(ctx, s.broker, filepath.Dir(s.cfg.Data), s.log); err != nil {
 		return fmt.Errorf("starting sinks: %w", err)
 	}
 	return s.declare(ctx)

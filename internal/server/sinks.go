@@ -14,8 +14,9 @@ import (
 // sinks are the server's sinks: the manager with every target that this program has.
 type sinks struct{ manager *sink.Manager }
 
-func openSinks(ctx context.Context, b sink.Broker, log *slog.Logger) (*sinks, error) {
-	m, err := sink.NewManager(ctx, b, map[string]sink.Factory{"postgres": postgres.New, "sqlite": sqlite.New}, sink.Options{Logger: log})
+// openSinks starts the stored sinks. Relative paths of SQLite files begin at dir, wherever the server is started.
+func openSinks(ctx context.Context, b sink.Broker, dir string, log *slog.Logger) (*sinks, error) {
+	m, err := sink.NewManager(ctx, b, map[string]sink.Factory{"postgres": postgres.New, "sqlite": sqlite.New}, sink.Options{Logger: log, Dir: dir})
 	if err != nil {
 		return nil, err
 	}

@@ -93,12 +93,12 @@ func benchLines(b *testing.B, s sink.Spec, msgs []surgetank.Publishing) [][]byte
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer hangUp(conn)
-	l, err := pt.prepare(context.Background(), conn)
+	defer hangUp(conn.PgConn)
+	l, err := pt.read(context.Background(), conn.PgConn)
 	if err != nil {
 		b.Fatal(err)
 	}
-	ln := newLane(conn, l, "i", 0)
+	ln := newLane(pt, l, sink.Claim{Instance: "i"}, 0)
 	var lines [][]byte
 	for i := range msgs {
 		ln.Reset()
@@ -142,10 +142,7 @@ func benchRun(b *testing.B, s sink.Spec, msgs []surgetank.Publishing) time.Durat
 			b.Fatal(err)
 		}
 	}
-	target, err := New(s)
-	if err != nil {
-		b.Fatal(err)
-	}
+	target := checked(b, s)
 	r := sink.NewRunner(broker, target, "s", sink.NewInstance(func() uint64 { return uint64(time.Now().UnixNano()) }), s, sink.Options{})
 	start := time.Now()
 	r.Start()

@@ -118,6 +118,7 @@ func TestOnceThroughFailures(t *testing.T) {
 	}
 	c := &chaos{t: t, rng: rand.New(rand.NewPCG(7, 7)), pg: pg, proxy: pgtest.NewProxy(t, pg.Addr()), dsn: pg.Database(t), dir: t.TempDir()}
 	pg.Exec(t, c.dsn, suiteTable)
+	checked(t, harness{c.dsn}.Spec())
 	c.open()
 	defer func() { c.close(true) }()
 	ctx := context.Background()

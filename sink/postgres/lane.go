@@ -3,33 +3,36 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"strconv"
-
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/sink"
 )
 
-// lane writes batches over one connection. A row is kept as one line of COPY's text format.
+// lane writes batches over one connection, which it makes when it is needed. A row is kept as one line of COPY's text format.
 type lane struct {
-	conn     *pgconn.PgConn
-	l        *layout
-	instance string
-	number   int
-	x        *sink.Extractor
+	t      *Target
+	l      *layout
+	claim  sink.Claim
+	number int
+	x      *sink.Extractor
+
+	conn   *conn // nil: none yet, or given back
+	guard  guard
+	staged string // the statement that made the connection's staging table; empty: there is none
 
 	lines   []byte // of all rows
 	ends    []int  // where each row's line ends in lines
 	missing []byte // len(l.defaults) characters a row: 1 where a field is missing and its column has a default
 	anyGone bool   // some row has a 1 there
-	staged  []byte // lines for the staging table
-	hasTemp bool   // the staging table is there
+	stage   []byte // lines for the staging table
+	ready   bool   // the guard's statement is prepared on the connection
 }
 
-func newLane(conn *pgconn.PgConn, l *layout, instance string, number int) *lane {
-	return &lane{conn: conn, l: l, instance: instance, number: number, x: newExtractor(l)}
+func newLane(t *Target, l *layout, claim sink.Claim, number int) *lane {
+	return &lane{t: t, l: l, claim: claim, number: number, x: newExtractor(l), guard: newGuard()}
 }
 
 func newExtractor(l *layout) *sink.Extractor {
@@ -44,8 +47,8 @@ func newExtractor(l *layout) *sink.Extractor {
 const keptBytes = 16 << 20
 
 func (l *lane) Reset() {
-	if cap(l.lines)+cap(l.staged) > keptBytes {
-		l.lines, l.staged = nil, nil
+	if cap(l.lines)+cap(l.stage) > keptBytes {
+		l.lines, l.stage = nil, nil
 	}
 	l.lines, l.ends, l.missing, l.anyGone = l.lines[:0], l.ends[:0], l.missing[:0], false
 }
@@ -98,64 +101,167 @@ func (l *lane) start(row int) int {
 	return l.ends[row-1]
 }
 
+// direct tells whether the rows at hand may be copied straight into the table.
+func (l *lane) direct() bool { return l.l.direct && !l.anyGone }
+
 // rows gives the statements that bring rows into the table, with the data for the COPY among them: before it, it, and
 // after it.
 func (l *lane) rows(from, to int) (data io.Reader, sql string, after string) {
-	if l.l.direct && !l.anyGone {
+	if l.direct() {
 		return bytes.NewReader(l.lines[l.start(from):l.start(to)]), l.l.copyInto, ""
 	}
-	l.staged = l.staged[:0]
+	l.stage = l.stage[:0]
 	width := len(l.l.defaults)
 	for row := from; row < to; row++ {
-		l.staged = strconv.AppendInt(l.staged, int64(row), 10)
-		l.staged = append(l.staged, '\t')
-		l.staged = append(l.staged, l.missing[row*width:(row+1)*width]...)
-		l.staged = append(l.staged, '\t')
-		l.staged = append(l.staged, l.lines[l.start(row):l.ends[row]]...)
+		l.stage = strconv.AppendInt(l.stage, int64(row), 10)
+		l.stage = append(l.stage, '\t')
+		l.stage = append(l.stage, l.missing[row*width:(row+1)*width]...)
+		l.stage = append(l.stage, '\t')
+		l.stage = append(l.stage, l.lines[l.start(row):l.ends[row]]...)
 	}
-	return bytes.NewReader(l.staged), l.l.copyBy, l.l.insert
+	return bytes.NewReader(l.stage), l.l.copyBy, "; " + l.l.insert
 }
 
-// stage makes the staging table, once for each connection.
-func (l *lane) stage(ctx context.Context) error {
-	if l.hasTemp || l.l.direct && !l.anyGone {
+// connect makes sure of a connection with what the batch needs in its session.
+func (l *lane) connect(ctx context.Context) error {
+	if l.conn == nil {
+		if err := l.dial(ctx); err != nil {
+			return err
+		}
+	}
+	if l.conn.pooled {
 		return nil
 	}
-	if err := exec(ctx, l.conn, l.l.stage); err != nil {
+	if !l.ready {
+		if err := exec(ctx, l.conn.PgConn, l.guard.prepare(l.l.name)); err != nil {
+			return classify(err)
+		}
+		l.ready = true
+	}
+	if l.direct() || l.staged == l.l.stage {
+		return nil
+	}
+	sql := l.l.stage + " ON COMMIT DELETE ROWS"
+	if l.staged != "" {
+		sql = "DROP TABLE " + stageName + "; " + sql
+	}
+	if err := exec(ctx, l.conn.PgConn, sql); err != nil {
 		return classify(err)
 	}
-	l.hasTemp = true
+	l.staged = l.l.stage
 	return nil
+}
+
+// dial connects after the opening. The progress shows that the connection leads to the database that the opening left, and that no other
+// opening came since.
+func (l *lane) dial(ctx context.Context) error {
+	c, err := l.t.connect(ctx, appName(l.claim.Instance))
+	if err != nil {
+		return err
+	}
+	if l.claim.Verify != nil {
+		verify := l.claim.Verify()
+		state, err := l.l.stored(ctx, c.PgConn, l.claim.Instance)
+		switch {
+		case err != nil:
+		case state == nil:
+			err = errStale
+		default:
+			err = verify(*state)
+		}
+		if err != nil {
+			hangUp(c.PgConn)
+			return err
+		}
+	}
+	l.conn, l.ready, l.staged = c, false, ""
+	return nil
+}
+
+// begin gives the statements at the head of a transaction: behind a pooler what a session of its own would keep, then the lock, then the comparison.
+func (l *lane) begin() string {
+	if !l.conn.pooled {
+		return l.l.lock + "; EXECUTE surgetank_guard (" + literal(l.l.print) + "); "
+	}
+	sql := localSettings
+	if !l.direct() {
+		sql += l.l.stage + " ON COMMIT DROP; "
+	}
+	return sql + l.l.lock + "; " + l.guard.compare(l.l.name, literal(l.l.print)) + "; "
+}
+
+// sameTries bounds how often a transaction is repeated for a fingerprint that differs while the layout is the same.
+const sameTries = 5
+
+// guarded repeats a transaction while the fingerprint differs and the layout does not. try undoes everything when it fails.
+func (l *lane) guarded(ctx context.Context, try func() error) error {
+	for n := 1; ; n++ {
+		if err := l.connect(ctx); err != nil {
+			return err
+		}
+		err := l.guard.verdict(try())
+		var e *sink.Error
+		if !errors.As(err, &e) || e.Class != sink.Changed {
+			return err
+		}
+		changed, again := l.reload(ctx)
+		switch {
+		case again != nil:
+			return again
+		case changed:
+			return e
+		case n == sameTries:
+			return &sink.Error{Class: sink.Retry, Row: -1, Reason: "the table is being changed all the time", Err: e}
+		}
+	}
+}
+
+// reload reads the table again. It tells whether rows must be made anew.
+func (l *lane) reload(ctx context.Context) (changed bool, err error) {
+	now, err := l.t.read(ctx, l.conn.PgConn)
+	if err != nil {
+		return false, err
+	}
+	if now.progress != l.l.progress {
+		return false, &sink.Error{Class: sink.Down, Row: -1, Reason: "the name " + l.l.name + " now means a table in another schema, and the sink's progress is in " +
+			l.l.progress + "; write the schema into the sink's table"}
+	}
+	changed = now.key != l.l.key
+	l.l = now
+	if changed {
+		l.x = newExtractor(now)
+	}
+	return changed, nil
 }
 
 // Commit sends everything as one query, which is one transaction.
 func (l *lane) Commit(ctx context.Context, p sink.Progress) error {
-	if err := l.stage(ctx); err != nil {
+	return l.guarded(ctx, func() error {
+		data, sql, after := l.rows(0, len(l.ends))
+		_, err := l.conn.CopyFrom(ctx, data, l.begin()+l.advance(p)+"; "+sql+after)
 		return err
-	}
-	data, sql, after := l.rows(0, len(l.ends))
-	sql = l.l.advance(l.instance, l.number, p, true) + "; " + sql
-	if after != "" {
-		sql += "; " + after
-	}
-	_, err := l.conn.CopyFrom(ctx, data, sql)
-	return classify(err)
+	})
 }
 
 // Begin starts a transaction in which deferred constraints are checked at once, so that they can be laid at a row's door.
 func (l *lane) Begin(ctx context.Context) error {
-	if err := l.stage(ctx); err != nil {
+	return l.guarded(ctx, func() error {
+		err := exec(ctx, l.conn.PgConn, "BEGIN ISOLATION LEVEL READ COMMITTED; SET CONSTRAINTS ALL IMMEDIATE; "+l.begin())
+		if err != nil && !l.conn.IsClosed() {
+			if back := exec(ctx, l.conn.PgConn, "ROLLBACK"); back != nil {
+				return back
+			}
+		}
 		return err
-	}
-	return classify(exec(ctx, l.conn, "BEGIN; SET CONSTRAINTS ALL IMMEDIATE"))
+	})
 }
 
 // Write writes rows behind a savepoint.
 func (l *lane) Write(ctx context.Context, from, to int) error {
 	data, sql, after := l.rows(from, to)
-	sql = "SAVEPOINT part; " + sql + "; "
+	sql = "SAVEPOINT part; " + sql + after + "; "
 	if after != "" {
-		sql += after + "; DELETE FROM " + stageName + "; "
+		sql += "DELETE FROM " + stageName + "; "
 	}
 	_, err := l.conn.CopyFrom(ctx, data, sql+"RELEASE SAVEPOINT part")
 	if err == nil {
@@ -166,32 +272,47 @@ func (l *lane) Write(ctx context.Context, from, to int) error {
 		if e.Row >= 0 {
 			e.Row += from
 		}
-		if back := exec(ctx, l.conn, "ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part"); back != nil {
+		if back := exec(ctx, l.conn.PgConn, "ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part"); back != nil {
 			return classify(back)
 		}
 	}
 	return err
 }
 
+// advance gives the statements that move the lane's progress. The row of lane -1 comes first: takeOver locks in this order.
+func (l *lane) advance(p sink.Progress) string {
+	settled, update := l.l.advance(l.claim.Instance, l.number, p)
+	return settled + l.guard.moved(update)
+}
+
 // Finish moves the progress and commits.
 func (l *lane) Finish(ctx context.Context, p sink.Progress) error {
-	results, err := l.conn.Exec(ctx, l.l.advance(l.instance, l.number, p, false)).ReadAll()
-	if err != nil {
-		return classify(err)
+	if err := exec(ctx, l.conn.PgConn, l.advance(p)); err != nil {
+		return l.guard.verdict(err)
 	}
-	if n := len(results); n == 0 || results[n-1].CommandTag.RowsAffected() != 1 {
-		return &sink.Error{Class: sink.Stale, Row: -1, Reason: "the progress in surgetank_progress was changed by another opening of the sink"}
-	}
-	return classify(exec(ctx, l.conn, "COMMIT"))
+	return classify(exec(ctx, l.conn.PgConn, "COMMIT"))
 }
 
 // Rollback drops the transaction, if there is one.
 func (l *lane) Rollback(ctx context.Context) error {
-	return classify(exec(ctx, l.conn, "ROLLBACK"))
+	if l.conn == nil {
+		return nil
+	}
+	return classify(exec(ctx, l.conn.PgConn, "ROLLBACK"))
 }
 
-// Fresh does nothing yet: the layout is that of the connection's opening.
-func (l *lane) Fresh(context.Context) (bool, error) { return false, nil }
+// Fresh reads the table again, whatever its fingerprint says.
+func (l *lane) Fresh(ctx context.Context) (changed bool, err error) {
+	if err := l.connect(ctx); err != nil {
+		return false, err
+	}
+	return l.reload(ctx)
+}
 
-// Rest does nothing yet: the connection stays.
-func (l *lane) Rest() {}
+// Rest ends the connection.
+func (l *lane) Rest() {
+	if l.conn != nil {
+		goodbye(l.conn.PgConn)
+		l.conn = nil
+	}
+}

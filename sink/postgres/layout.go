@@ -2,40 +2,54 @@ package postgres
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/surgetank/surgetank/sink"
 )
 
-// layout is the statements for one table and its settings. It is immutable.
+// layout is the statements for one table and its settings, as the table was at one moment. It is immutable.
 type layout struct {
+	found    found
+	name     string // the table's name in the settings, as SQL
+	print    string // the table's fingerprint; see guard
+	key      string // layouts with the same key turn messages into the same rows, by the same statements
 	columns  []column
+	lock     string // keeps the table as it is until the transaction ends
 	progress string // the progress table
 	direct   bool   // rows may be copied straight into the table
 	defaults []int  // the columns that have a default, by index
 	copyInto string // COPY into the table
-	stage    string // CREATE of the staging table
+	stage    string // CREATE of the staging table, but for ON COMMIT
 	copyBy   string // COPY into the staging table
 	insert   string // staging table → table
 }
 
 const stageName = "pg_temp.surgetank_stage"
 
-func newLayout(spec sink.TableSpec, f found, columns []column) *layout {
-	l := &layout{columns: columns, progress: progressName(f.schema), direct: spec.OnConflict == nil && !f.rowSecurity}
+func newLayout(spec sink.TableSpec, f found, columns []column, name, print string) *layout {
+	l := &layout{found: f, name: name, print: print, columns: columns, progress: progressName(f.schema), direct: spec.OnConflict == nil && !f.rowSecurity}
 	var list, stage []string
 	for i, c := range columns {
 		list = append(list, sink.QuoteName(c.Name))
-		stage = append(stage, fmt.Sprintf("c%d %s", i, c.typeName))
+		stage = append(stage, fmt.Sprintf("c%d %s", i, c.stageType))
 		if c.fallback != "" {
 			l.defaults = append(l.defaults, i)
 		}
 	}
 	into := f.sql() + " (" + strings.Join(list, ", ") + ")"
 	l.copyInto = "COPY " + into + " FROM STDIN"
-	l.stage = "CREATE TEMP TABLE IF NOT EXISTS surgetank_stage (n int, missing text, " + strings.Join(stage, ", ") + ") ON COMMIT DELETE ROWS"
+	l.stage = "CREATE TEMP TABLE IF NOT EXISTS surgetank_stage (n int, missing text, " + strings.Join(stage, ", ") + ")"
 	l.copyBy = "COPY " + stageName + " FROM STDIN"
 	l.insert = "INSERT INTO " + into + " " + l.fromStage(spec) + conflict(spec, columns)
+	l.lock = "LOCK TABLE ONLY " + f.sql() + " IN ROW EXCLUSIVE MODE"
+	if !f.lockable {
+		l.lock = "EXPLAIN " + l.probe() // takes the same lock, and asks for no more than the insert itself
+	}
+	l.key = strings.Join([]string{l.copyInto, l.stage, l.insert, l.lock, strconv.FormatBool(l.direct)}, "; ")
+	for _, c := range columns {
+		l.key += fmt.Sprintf("; %d %d %t", c.kind, c.element, c.notNull)
+	}
 	return l
 }
 
@@ -44,11 +58,11 @@ func newLayout(spec sink.TableSpec, f found, columns []column) *layout {
 // INSERT may touch a row only once. Rows come in the order of their keys, so that two lanes lock rows in the same order.
 func (l *layout) fromStage(spec sink.TableSpec) string {
 	values := make([]string, len(l.columns))
-	for i := range l.columns {
-		values[i] = fmt.Sprintf("s.c%d", i)
+	for i, c := range l.columns {
+		values[i] = fmt.Sprintf("s.c%d%s", i, c.cast)
 	}
 	for k, i := range l.defaults {
-		values[i] = fmt.Sprintf("CASE WHEN substr(s.missing, %d, 1) = '1' THEN %s ELSE s.c%d END", k+1, l.columns[i].fallback, i)
+		values[i] = fmt.Sprintf("CASE WHEN substr(s.missing, %d, 1) = '1' THEN %s ELSE %s END", k+1, l.columns[i].fallback, values[i])
 	}
 	selected := "SELECT " + strings.Join(values, ", ")
 	if spec.OnConflict == nil {
@@ -91,25 +105,20 @@ func conflict(spec sink.TableSpec, columns []column) string {
 func (l *layout) probe() string {
 	var list []string
 	for i, c := range l.columns {
-		list = append(list, fmt.Sprintf("NULL::%s AS c%d", c.typeName, i))
+		list = append(list, fmt.Sprintf("NULL::%s AS c%d", c.stageType, i))
 	}
 	rows := "(SELECT 1 AS n, ''::text AS missing, " + strings.Join(list, ", ") + " WHERE false)"
 	return strings.Replace(l.insert, stageName, rows, 1)
 }
 
-// advance moves a lane's progress. stale makes it fail where the row is not what the lane left: by a division by zero, which
-// undoes the rest of the query. A trigger may divide by zero too; the split that follows tells the two apart.
-func (l *layout) advance(instance string, lane int, p sink.Progress, stale bool) string {
-	update := fmt.Sprintf(`UPDATE %s SET batch = batch + 1, watermark = %d, entry = %d, applied = %d, ids = '\x%x', updated = now() WHERE instance = %s AND lane = %d AND epoch = %d AND batch = %d`,
-		l.progress, p.Watermark, p.Entry, p.Applied, p.IDs, literal(instance), lane, p.Epoch, p.Batch)
-	before := ""
+// advance gives the statements that move a lane's progress: settled, which ends in a semicolon or is empty, and the
+// update of the lane's own row, which must change one row.
+func (l *layout) advance(instance string, lane int, p sink.Progress) (settled, update string) {
 	if p.Settled != nil {
-		before = fmt.Sprintf(`UPDATE %s SET ids = '\x%x' WHERE instance = %s AND lane = -1 AND epoch = %d; `, l.progress, p.Settled, literal(instance), p.Epoch)
+		settled = fmt.Sprintf(`UPDATE %s SET ids = '\x%x' WHERE instance = %s AND lane = -1 AND epoch = %d; `, l.progress, p.Settled, literal(instance), p.Epoch)
 	}
-	if stale {
-		return before + "WITH moved AS (" + update + " RETURNING 1) SELECT 1/count(*) FROM moved"
-	}
-	return before + update
+	return settled, fmt.Sprintf(`UPDATE %s SET batch = batch + 1, watermark = %d, entry = %d, applied = %d, ids = '\x%x', updated = now() WHERE instance = %s AND lane = %d AND epoch = %d AND batch = %d`,
+		l.progress, p.Watermark, p.Entry, p.Applied, p.IDs, literal(instance), lane, p.Epoch, p.Batch)
 }
 
 // literal writes a text constant; standard_conforming_strings is on.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,7 +50,9 @@ func TestSuite(t *testing.T) {
 		New: func(t *testing.T, _ uint64) sinktest.Harness {
 			dsn := pg.Database(t)
 			pg.Exec(t, dsn, suiteTable)
-			return harness{dsn}
+			h := harness{dsn}
+			checked(t, h.Spec())
+			return h
 		},
 		Histories: 6,
 		Calm:      true,
@@ -65,13 +68,23 @@ func spec(t testing.TB, dsn, table, json string) sink.Spec {
 	return s
 }
 
-// deliver writes messages through one lane without a runner, one batch, and gives what the lane says of each.
-func deliver(t testing.TB, s sink.Spec, msgs ...surgetank.Delivery) (added []error, commit error) {
+// checked makes a target and lets it check, as setting a sink does.
+func checked(t testing.TB, s sink.Spec) *Target {
 	t.Helper()
 	target, err := New(s)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := target.Check(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	return target.(*Target)
+}
+
+// deliver writes messages through one lane without a runner, one batch, and gives what the lane says of each.
+func deliver(t testing.TB, s sink.Spec, msgs ...surgetank.Delivery) (added []error, commit error) {
+	t.Helper()
+	target := checked(t, s)
 	defer target.Close()
 	state, lanes, err := target.Open(context.Background(), sink.Claim{Instance: "i", Sink: "s", Owner: "o", Lanes: 1,
 		History: func() (surgetank.History, error) { return surgetank.History{Queue: 1, Floor: 1, Next: 1}, nil }})
@@ -165,10 +178,7 @@ func TestBadValuesAreTheMessagesFault(t *testing.T) {
 		b := sinktest.NewBroker("q")
 		b.Add(surgetank.Message{Body: []byte(body)})
 		b.Add(surgetank.Message{Body: []byte(`{"id":77,"m":1,"fk":1}`)})
-		target, err := New(s)
-		if err != nil {
-			t.Fatal(err)
-		}
+		target := checked(t, s)
 		r := sink.NewRunner(b, target, "s", sink.NewInstance(func() uint64 { return 5 }), s, sink.Options{})
 		r.Start()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -249,22 +259,40 @@ func TestCheckSaysWhatIsMissing(t *testing.T) {
 func TestCreateTable(t *testing.T) {
 	pg := pgtest.Shared(t)
 	dsn := pg.Database(t)
-	s := spec(t, dsn, `public."odd ""name"`, `"columns":{"id":"$.id","all":"$","raw":"body","at":"message.time","x":"$.x"},"create_table":true,"on_conflict":{"keys":["id"],"do":"update"}`)
-	target, err := New(s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	pg.Exec(t, dsn, `CREATE TYPE "odd mood" AS ENUM ('ok')`)
+	s := spec(t, dsn, `public."odd ""name"`, `"columns":{"id":{"from":"$.id","type":"bigint"},"all":"$","raw":"body","at":"message.time","x":"$.x","n":{"from":"$.n","type":"numeric(12, 4)"},
+		"ts":{"from":"$.ts","type":"timestamp(3) with time zone"},"ia":{"from":"$.ia","type":"int[]"},"mood":{"from":"$.mood","type":"public.\"odd mood\""},"seq":"message.seq"},
+		"create_table":true,"on_conflict":{"keys":["id"],"do":"update"}`)
 	for range 2 {
-		if err := target.Check(context.Background()); err != nil {
-			t.Fatal(err)
-		}
+		checked(t, s)
 	}
-	if added, err := deliver(t, s, message(`{"id":"a","x":1}`), message(`{"id":"b","x":[1]}`), message(`{"id":"a","x":"s"}`)); errors.Join(append(added, err)...) != nil {
+	if added, err := deliver(t, s, message(`{"id":1,"x":1.50,"n":1.23456,"ts":"2026-01-02T03:04:05.6789Z","ia":[1,2],"mood":"ok"}`), message(`{"id":2,"x":[1]}`),
+		message(`{"id":1,"x":"s","n":7}`)); errors.Join(append(added, err)...) != nil {
 		t.Fatal(added, err)
 	}
-	if got := fmt.Sprint(pg.Query(t, dsn, `SELECT id, "all", x, message_id FROM "odd ""name" ORDER BY id`)); got !=
-		`[[a {"x": "s", "id": "a"} "s" 1-7] [b {"x": [1], "id": "b"} [1] 1-7]]` {
+	if got := fmt.Sprint(pg.Query(t, dsn, `SELECT id, "all", x, n, message_id FROM "odd ""name" ORDER BY id`)); got !=
+		`[[1 {"n": 7, "x": "s", "id": 1} s 7.0000 1-7] [2 {"x": [1], "id": 2} [1] <null> 1-7]]` {
 		t.Error(got)
+	}
+	if got := fmt.Sprint(pg.Query(t, dsn, `SELECT string_agg(format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'public."odd ""name"'::regclass AND attnum > 0`)); got !=
+		`[[bigint, jsonb, bytea, timestamp with time zone, text, numeric(12,4), timestamp(3) with time zone, integer[], "odd mood", bigint, text]]` {
+		t.Error(got)
+	}
+	for _, wrong := range []string{"bigserial", "integre", "int, evil int", "int) ", "int DEFAULT 5", "int PRIMARY KEY", "SETOF int", "numeric(", "int NOT NULL", `"text`} {
+		one := s
+		one.Table.Table, one.Table.Columns = "fresh", slices.Clone(s.Table.Columns)
+		one.Table.Columns[0].Type = wrong
+		target, err := New(one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e *surgetank.Error
+		if err := target.Check(context.Background()); !errors.As(err, &e) || e.Field != "postgres.columns.id.type" {
+			t.Errorf("type %s: %v", wrong, err)
+		}
+		if rows := pg.Query(t, dsn, "SELECT 1 FROM pg_class WHERE relname = 'fresh'"); len(rows) != 0 {
+			t.Fatalf("type %s made a table", wrong)
+		}
 	}
 }
 

@@ -52,7 +52,7 @@ func (l *layout) takeOver(ctx context.Context, conn *pgconn.PgConn, claim sink.C
 	if _, err := claim.Next(seen); err != nil {
 		return next, err
 	}
-	if err := exec(ctx, conn, "BEGIN"); err != nil {
+	if err := exec(ctx, conn, "BEGIN ISOLATION LEVEL READ COMMITTED"); err != nil {
 		return next, classify(err)
 	}
 	defer func() {

@@ -29,10 +29,7 @@ func start(t *testing.T, config surgetank.QueueConfig, s sink.Spec) *running {
 	if _, _, err := b.DeclareQueue(context.Background(), "q", config, surgetank.DeclareNew); err != nil {
 		t.Fatal(err)
 	}
-	target, err := New(s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	target := checked(t, s)
 	r := sink.NewRunner(b, target, "s", strings.Repeat("r", 32), s, sink.Options{})
 	r.Start()
 	t.Cleanup(func() {
@@ -117,10 +114,11 @@ func TestAnotherTransactionInTheWayIsWaitedFor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := target.(*Target).connect(context.Background(), "other")
+	other, err := target.(*Target).connect(context.Background(), "other")
 	if err != nil {
 		t.Fatal(err)
 	}
+	conn := other.PgConn
 	defer hangUp(conn)
 	if err := exec(context.Background(), conn, "BEGIN; UPDATE t SET n = 5"); err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ type found struct {
 	schema, name string
 	oid          string
 	rowSecurity  bool
+	lockable     bool // LOCK TABLE is allowed; a right to some columns alone is not enough for it
 }
 
 // sql is the table's name in statements.
@@ -25,26 +26,28 @@ func (f found) sql() string { return sink.QuoteName(f.schema) + "." + sink.Quote
 // column is one column of the settings with what the catalog says about it.
 type column struct {
 	sink.Column
-	kind     kind
-	element  kind   // of an array
-	typeName string // as format_type writes it
-	fallback string // the expression of its default; empty: none
-	notNull  bool
+	kind      kind
+	element   kind   // of an array
+	stageType string // of the column in the staging table
+	cast      string // what makes the staging table's value one of the column's type
+	fallback  string // the expression of its default; empty: none
+	notNull   bool
 }
 
 // find looks the table up; search_path counts when the settings name no schema.
-func (t *Target) find(ctx context.Context, conn *pgconn.PgConn) (found, error) {
+func (t *Target) find(ctx context.Context, pg *pgconn.PgConn) (found, error) {
 	name := sink.QuoteTable(t.table)
-	rows, err := query(ctx, conn, `SELECT n.nspname, c.relname, c.oid, c.relkind, c.relpersistence, row_security_active(c.oid)
+	rows, err := query(ctx, pg, `SELECT n.nspname, c.relname, c.oid, c.relkind, c.relpersistence, row_security_active(c.oid),
+			has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)`, name)
 	if err != nil {
-		return found{}, unreachable(t.spec, classify(err))
+		return found{}, t.unreachable(classify(err))
 	}
 	if len(rows) == 0 {
 		return found{}, refused("postgres.table", "table %s does not exist in the database (or the user cannot see it); make it, or set create_table: true", name)
 	}
 	r := rows[0]
-	f := found{schema: string(r[0]), name: string(r[1]), oid: string(r[2]), rowSecurity: string(r[5]) == "t"}
+	f := found{schema: string(r[0]), name: string(r[1]), oid: string(r[2]), rowSecurity: string(r[5]) == "t", lockable: string(r[6]) == "t"}
 	switch kind, persistence := string(r[3]), string(r[4]); {
 	case kind != "r" && kind != "p":
 		return found{}, refused("postgres.table", "%s is not a table; a sink writes to plain and partitioned tables", name)
@@ -60,52 +63,58 @@ func refused(field, format string, args ...any) error {
 	return surgetank.FieldErrorf(field, format, args...)
 }
 
-// prepare makes the tables that are to be made, compares the target table with the settings, and works out the statements.
-func (t *Target) prepare(ctx context.Context, conn *pgconn.PgConn) (*layout, error) {
-	if t.spec.Table.Create {
-		if err := t.create(ctx, conn); err != nil {
-			return nil, err
-		}
-	}
-	f, err := t.find(ctx, conn)
-	if err != nil {
-		return nil, err
-	}
-	columns, err := t.match(ctx, conn, f)
-	if err != nil {
-		return nil, err
-	}
-	l := newLayout(t.spec.Table, f, columns)
-	if err := t.progressTable(ctx, conn, f.schema); err != nil {
-		return nil, err
-	}
+// permissions lets the database check the insert and the progress table, and says what to grant.
+func (t *Target) permissions(ctx context.Context, pg *pgconn.PgConn, l *layout) error {
 	// EXPLAIN checks permissions, types, and that a unique index fits on_conflict, and does nothing.
-	if err := exec(ctx, conn, "EXPLAIN "+l.probe()); err != nil {
-		field := "postgres.table"
-		var pg *pgconn.PgError
+	if err := exec(ctx, pg, "EXPLAIN "+l.probe()); err != nil {
+		var pgErr *pgconn.PgError
 		switch {
-		case !errors.As(err, &pg):
-			return nil, unreachable(t.spec, classify(err))
-		case pg.Code == "42P10":
-			return nil, refused("postgres.on_conflict.keys", "table %s has no unique index on exactly (%s), which on_conflict needs; create one", f.sql(), strings.Join(t.spec.Table.OnConflict.Keys, ", "))
+		case !errors.As(err, &pgErr):
+			return t.unreachable(classify(err))
+		case pgErr.Code == "42P10":
+			return refused("postgres.on_conflict.keys", "table %s has no unique index on exactly (%s), which on_conflict needs; create one", l.found.sql(), strings.Join(t.spec.Table.OnConflict.Keys, ", "))
 		}
-		return nil, refused(field, "PostgreSQL refuses the sink's insert into %s: %s", f.sql(), words(pg))
+		return refused("postgres.table", "PostgreSQL refuses the sink's insert into %s: %s", l.found.sql(), words(pgErr))
 	}
-	return l, nil
+	rows, err := query(ctx, pg, `SELECT concat_ws(', ', CASE WHEN NOT has_table_privilege($1, 'SELECT') THEN 'SELECT' END, CASE WHEN NOT has_table_privilege($1, 'INSERT') THEN 'INSERT' END,
+			CASE WHEN NOT has_table_privilege($1, 'UPDATE') THEN 'UPDATE' END, CASE WHEN NOT has_table_privilege($1, 'DELETE') THEN 'DELETE' END),
+		quote_ident(current_user), has_database_privilege(current_database(), 'TEMP'), quote_ident(current_database())`, l.progress)
+	if err != nil {
+		return t.unreachable(classify(err))
+	}
+	lacks, user, temp, database := string(rows[0][0]), string(rows[0][1]), string(rows[0][2]) == "t", string(rows[0][3])
+	switch {
+	case lacks != "":
+		return refused("postgres.table", "the user %s may not use the table %s, where the sink keeps its progress; let its owner run: GRANT %s ON %s TO %s",
+			user, l.progress, lacks, l.progress, user)
+	case !temp && (!l.direct || len(l.defaults) > 0):
+		return refused("postgres.table", "the user %s may not make temporary tables, which the sink needs for on_conflict, row-level security and columns with defaults; let an administrator run: GRANT TEMPORARY ON DATABASE %s TO %s",
+			user, database, user)
+	}
+	return nil
 }
 
-// progressTable makes surgetank_progress if it is not there. It asks first: making needs a permission that using does not.
-func (t *Target) progressTable(ctx context.Context, conn *pgconn.PgConn, schema string) error {
-	rows, err := query(ctx, conn, "SELECT to_regclass($1) IS NOT NULL", progressName(schema))
+func (t *Target) exists(ctx context.Context, pg *pgconn.PgConn, name string) (bool, error) {
+	rows, err := query(ctx, pg, "SELECT to_regclass($1) IS NOT NULL", name)
 	if err != nil {
-		return unreachable(t.spec, classify(err))
+		return false, t.unreachable(classify(err))
 	}
-	if string(rows[0][0]) == "t" {
-		return t.upgradeProgressTable(ctx, conn, schema)
+	return string(rows[0][0]) == "t", nil
+}
+
+// makeProgress makes surgetank_progress if it is not there, and adds what the table of an older version lacks. It asks
+// first: making needs a permission that using does not.
+func (t *Target) makeProgress(ctx context.Context, pg *pgconn.PgConn, schema string) error {
+	there, err := t.exists(ctx, pg, progressName(schema))
+	switch {
+	case err != nil:
+		return err
+	case there:
+		return t.upgradeProgress(ctx, pg, schema)
 	}
-	if err := exec(ctx, conn, createProgress(schema)); err != nil {
+	if err := exec(ctx, pg, createProgress(schema)); err != nil {
 		// Two sinks that are set at once both make it; the loser finds it there.
-		if rows, again := query(ctx, conn, "SELECT to_regclass($1) IS NOT NULL", progressName(schema)); again == nil && string(rows[0][0]) == "t" {
+		if there, again := t.exists(ctx, pg, progressName(schema)); again == nil && there {
 			return nil
 		}
 		return refused("postgres.table", "the table %s, where the sink keeps its progress, cannot be made: %v; let an administrator run: %s",
@@ -114,16 +123,15 @@ func (t *Target) progressTable(ctx context.Context, conn *pgconn.PgConn, schema 
 	return nil
 }
 
-// upgradeProgressTable adds what the progress table of an older version lacks.
-func (t *Target) upgradeProgressTable(ctx context.Context, conn *pgconn.PgConn, schema string) error {
-	rows, err := query(ctx, conn, "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'known' AND NOT attisdropped", progressName(schema))
+func (t *Target) upgradeProgress(ctx context.Context, pg *pgconn.PgConn, schema string) error {
+	rows, err := query(ctx, pg, "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'known' AND NOT attisdropped", progressName(schema))
 	if err != nil {
-		return unreachable(t.spec, classify(err))
+		return t.unreachable(classify(err))
 	}
 	if string(rows[0][0]) == "1" {
 		return nil
 	}
-	if err := exec(ctx, conn, upgradeProgress(schema)); err != nil {
+	if err := exec(ctx, pg, upgradeProgress(schema)); err != nil {
 		return refused("postgres.table", "the table %s, where the sink keeps its progress, is of an older version and cannot be changed: %v; let its owner run: %s",
 			progressName(schema), classify(err), upgradeProgress(schema))
 	}
@@ -131,23 +139,29 @@ func (t *Target) upgradeProgressTable(ctx context.Context, conn *pgconn.PgConn, 
 }
 
 // match finds every column of the settings in the table.
-func (t *Target) match(ctx context.Context, conn *pgconn.PgConn, f found) ([]column, error) {
-	rows, err := query(ctx, conn, `
-		SELECT a.attname, a.attnotnull, a.attidentity, a.attgenerated, format_type(a.atttypid, a.atttypmod),
-			pg_get_expr(d.adbin, d.adrelid), b.typname, coalesce(e.typname, ''),
-			CASE WHEN a.attidentity = 'd' THEN 'nextval(' || quote_literal(pg_get_serial_sequence($2, a.attname)) || '::regclass)' END
+//
+// The staging table has the types below the columns' domains, and text where that is not one of PostgreSQL's own: a temporary table that
+// used a domain or an enum would stand in the way of ALTER DOMAIN and DROP TYPE for as long as the sink runs.
+func (t *Target) match(ctx context.Context, pg *pgconn.PgConn, f found) ([]column, error) {
+	rows, err := query(ctx, pg, `
+		SELECT a.attname, a.attnotnull OR b.strict, a.attidentity, a.attgenerated, format_type(b.oid, b.typmod),
+			coalesce(pg_get_expr(d.adbin, d.adrelid), b.fallback), b.typname, coalesce(e.typname, ''),
+			CASE WHEN a.attidentity = 'd' THEN 'nextval(' || quote_literal(pg_get_serial_sequence($2, a.attname)) || '::regclass)' END,
+			b.typnamespace = 'pg_catalog'::regnamespace, format_type(a.atttypid, NULL)
 		FROM pg_attribute a
 		LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 		CROSS JOIN LATERAL (
 			WITH RECURSIVE up AS (
-				SELECT t.oid, t.typname, t.typbasetype, t.typelem, t.typcategory FROM pg_type t WHERE t.oid = a.atttypid
+				SELECT t.oid, t.typname, t.typnamespace, t.typtype, t.typbasetype, t.typelem, t.typcategory, a.atttypmod AS typmod, t.typtypmod,
+					t.typnotnull AS strict, pg_get_expr(t.typdefaultbin, 0) AS fallback FROM pg_type t WHERE t.oid = a.atttypid
 				UNION ALL
-				SELECT t.oid, t.typname, t.typbasetype, t.typelem, t.typcategory FROM up JOIN pg_type t ON t.oid = up.typbasetype)
+				SELECT t.oid, t.typname, t.typnamespace, t.typtype, t.typbasetype, t.typelem, t.typcategory, up.typtypmod, t.typtypmod,
+					up.strict OR t.typnotnull, up.fallback FROM up JOIN pg_type t ON t.oid = up.typbasetype)
 			SELECT * FROM up WHERE typbasetype = 0) b
 		LEFT JOIN pg_type e ON b.typcategory = 'A' AND e.oid = b.typelem
 		WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`, f.oid, f.sql())
 	if err != nil {
-		return nil, unreachable(t.spec, classify(err))
+		return nil, t.unreachable(classify(err))
 	}
 	have := map[string][][]byte{}
 	for _, r := range rows {
@@ -168,7 +182,10 @@ func (t *Target) match(ctx context.Context, conn *pgconn.PgConn, f found) ([]col
 			return nil, refused("postgres.columns."+c.Name, "column %q of table %s is GENERATED ALWAYS AS IDENTITY and takes no value; leave it out", c.Name, f.sql())
 		}
 		given[c.Name] = true
-		col := column{Column: c, typeName: string(r[4]), notNull: string(r[1]) == "t", fallback: string(r[5])}
+		col := column{Column: c, stageType: string(r[4]), notNull: string(r[1]) == "t", fallback: string(r[5])}
+		if string(r[9]) != "t" {
+			col.stageType, col.cast = "text", "::"+string(r[10])
+		}
 		if len(r[8]) > 0 {
 			col.fallback = string(r[8])
 		}
@@ -187,59 +204,6 @@ func (t *Target) match(ctx context.Context, conn *pgconn.PgConn, f found) ([]col
 		}
 	}
 	return columns, nil
-}
-
-// create makes the table, unless it is there.
-func (t *Target) create(ctx context.Context, conn *pgconn.PgConn) error {
-	name := sink.QuoteTable(t.table)
-	rows, err := query(ctx, conn, "SELECT to_regclass($1) IS NOT NULL", name)
-	if err != nil {
-		return unreachable(t.spec, classify(err))
-	}
-	if string(rows[0][0]) == "t" {
-		return nil
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s (", name)
-	for i, c := range t.spec.Table.Columns {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		key := t.spec.Table.IsKey(c.Name)
-		fmt.Fprintf(&b, "%s %s", sink.QuoteName(c.Name), createType(c.From.Shape(), key))
-		if key {
-			b.WriteString(" NOT NULL")
-		}
-	}
-	if oc := t.spec.Table.OnConflict; oc != nil {
-		fmt.Fprintf(&b, ", PRIMARY KEY (%s)", names(oc.Keys))
-	}
-	b.WriteString(")")
-	if err := exec(ctx, conn, b.String()); err != nil {
-		return refused("postgres.create_table", "table %s cannot be made: %v", name, classify(err))
-	}
-	return nil
-}
-
-// createType picks a type that holds whatever a source gives: a value at a JSON path can be anything, so it becomes jsonb,
-// unless it is a key, which must compare as people expect.
-func createType(s sink.Shape, key bool) string {
-	switch s {
-	case sink.ShapeWhole:
-		return "jsonb"
-	case sink.ShapeJSON:
-		if key {
-			return "text"
-		}
-		return "jsonb"
-	case sink.ShapeBytes:
-		return "bytea"
-	case sink.ShapeTime:
-		return "timestamptz"
-	case sink.ShapeInteger:
-		return "bigint"
-	}
-	return "text"
 }
 
 func names(list []string) string {

@@ -1,9 +1,10 @@
 // Package postgres writes the messages of a queue into a table of a PostgreSQL database.
 //
-// A batch is one round trip: one simple-protocol query that moves the lane's progress and copies the rows, which
-// PostgreSQL runs as one transaction. All of it commits or none of it does:
+// A batch is one round trip: one simple-protocol query that locks the table against changes of its columns, compares them with
+// those that the rows were made for, moves the lane's progress and copies the rows. PostgreSQL runs it as one transaction. All of it
+// commits or none of it does:
 //
-//	sink → server   Query "WITH moved AS (UPDATE surgetank_progress …) SELECT 1/count(*) …; COPY t FROM STDIN"
+//	sink → server   Query "LOCK TABLE t …; EXECUTE surgetank_guard (…); WITH moved AS (UPDATE surgetank_progress …) SELECT …; COPY t FROM STDIN"
 //	                CopyData … CopyDone
 //	server → sink   one answer: committed, or the error that undid it
 //
@@ -13,6 +14,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -28,7 +30,8 @@ type Target struct {
 	spec   sink.Spec
 	config *pgconn.Config
 	table  []string // schema and name, or name
-	conns  []*pgconn.PgConn
+	first  *conn    // of an Open that is not done
+	lanes  []*lane  // of the last Open
 }
 
 // New makes a target for a spec of kind "postgres"; nothing is opened yet. It is a sink.Factory.
@@ -57,126 +60,103 @@ func New(spec sink.Spec) (sink.Target, error) {
 // maxColumns leaves room below PostgreSQL's 1600 for the staging table's own columns.
 const maxColumns = 1500
 
-// settings are made on every connection. Times without a zone are taken as UTC. A commit is on disk before it is answered, whatever
-// the database's default: the message is acked after it and would be lost with it. The server ends a
-// connection whose peer is gone instead of keeping its locks.
-const settings = `SET client_encoding = 'UTF8'; SET standard_conforming_strings = on; SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET bytea_output = 'hex';
-SET client_min_messages = warning; SET idle_in_transaction_session_timeout = '60s';
-SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 30000;
-SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`
-
-// connect opens one connection. name is what the database's administrator sees.
-func (t *Target) connect(ctx context.Context, name string) (*pgconn.PgConn, error) {
-	config := t.config.Copy()
-	config.RuntimeParams["application_name"] = name
-	conn, err := pgconn.ConnectConfig(ctx, config)
-	if err != nil {
-		return nil, classify(err)
-	}
-	if err := exec(ctx, conn, settings); err != nil {
-		hangUp(conn)
-		return nil, classify(err)
-	}
-	return conn, nil
-}
-
-// hangUp drops a connection without waiting for the server.
-func hangUp(conn *pgconn.PgConn) {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = conn.Close(ctx) // the socket is closed in any case, and the server undoes what was not committed
-}
-
-func exec(ctx context.Context, conn *pgconn.PgConn, sql string) error {
-	_, err := conn.Exec(ctx, sql).ReadAll()
-	return err
-}
-
-// query runs one statement with text parameters; nil is null.
-func query(ctx context.Context, conn *pgconn.PgConn, sql string, args ...string) ([][][]byte, error) {
-	params := make([][]byte, len(args))
-	for i, a := range args {
-		params[i] = []byte(a)
-	}
-	r := conn.ExecParams(ctx, sql, params, nil, nil, nil).Read()
-	return r.Rows, r.Err
-}
-
-// appName is the name of an instance's connections, by which a new opening finds those an older one left.
-func appName(instance string) string { return "surgetank sink " + instance[:min(len(instance), 32)] }
-
-// Check connects, makes what is to be made, and compares the table with the settings.
+// Check connects, makes what is to be made, and compares the table and the permissions with the settings.
 func (t *Target) Check(ctx context.Context) error {
-	conn, err := t.connect(ctx, "surgetank check")
+	c, err := t.connect(ctx, "surgetank check")
 	if err != nil {
-		return unreachable(t.spec, err)
+		return t.unreachable(err)
 	}
-	defer hangUp(conn)
-	_, err = t.prepare(ctx, conn)
-	return err
+	defer goodbye(c.PgConn)
+	if t.spec.Table.Create {
+		if err := t.create(ctx, c.PgConn); err != nil {
+			return err
+		}
+	}
+	l, err := t.read(ctx, c.PgConn)
+	if err != nil {
+		return err
+	}
+	if err := t.makeProgress(ctx, c.PgConn, l.found.schema); err != nil {
+		return err
+	}
+	return t.permissions(ctx, c.PgConn, l)
 }
 
-func unreachable(spec sink.Spec, err error) error {
+// unreachable words an error of the connection. What is worded already stays as it is.
+func (t *Target) unreachable(err error) error {
+	var known *surgetank.Error
+	if errors.As(err, &known) {
+		return err
+	}
 	return &surgetank.Error{Code: surgetank.CodeInvalid, Field: "postgres.dsn", Err: err,
-		Message: fmt.Sprintf("PostgreSQL at %s cannot be used: %v; check the address and that the server runs", spec.Redacted().Address, err)}
+		Message: fmt.Sprintf("PostgreSQL at %s cannot be used: %v; check the address and that the server runs", t.spec.Redacted().Address, err)}
 }
 
-// Open takes the progress over and connects the lanes. While the database is down, or refuses, this is the one connection that
-// probes it.
+// Open takes the progress over. Lane 0 takes its connection on; the others connect when they have something to write. While the database
+// is down, or refuses, this is the one connection that probes it. Open makes no target table: one that is gone was there
+// when the sink was set, and what it held is missing.
 func (t *Target) Open(ctx context.Context, claim sink.Claim) (sink.State, []sink.Lane, error) {
-	first, err := t.add(ctx, claim)
+	first, err := t.connect(ctx, appName(claim.Instance))
 	if err != nil {
 		return sink.State{}, nil, err
 	}
-	layout, err := t.prepare(ctx, first)
+	t.first = first
+	l, err := t.read(ctx, first.PgConn)
 	if err != nil {
 		return sink.State{}, nil, err
 	}
-	state, err := layout.takeOver(ctx, first, claim)
+	there, err := t.exists(ctx, first.PgConn, l.progress)
+	if err == nil && !there {
+		_, err = claim.Next(nil) // unless nothing was written yet, the user must say how to go on
+	}
+	if err == nil {
+		err = t.makeProgress(ctx, first.PgConn, l.found.schema)
+	}
+	if err != nil {
+		return sink.State{}, nil, err
+	}
+	if err := t.permissions(ctx, first.PgConn, l); err != nil {
+		return sink.State{}, nil, err
+	}
+	state, err := l.takeOver(ctx, first.PgConn, claim)
 	if err != nil {
 		return sink.State{}, nil, err
 	}
 	lanes := make([]sink.Lane, claim.Lanes)
 	for i := range lanes {
-		conn := first
-		if i > 0 {
-			if conn, err = t.add(ctx, claim); err != nil {
-				return sink.State{}, nil, err
-			}
-		}
-		lanes[i] = newLane(conn, layout, claim.Instance, i)
+		lane := newLane(t, l, claim, i)
+		t.lanes = append(t.lanes, lane)
+		lanes[i] = lane
 	}
+	t.lanes[0].conn, t.first = first, nil
 	return state, lanes, nil
 }
 
-func (t *Target) add(ctx context.Context, claim sink.Claim) (*pgconn.PgConn, error) {
-	conn, err := t.connect(ctx, appName(claim.Instance))
-	if err == nil {
-		t.conns = append(t.conns, conn)
-	}
-	return conn, err
-}
-
-// Close drops all connections.
+// Close drops all connections. No lane may be at work.
 func (t *Target) Close() {
-	for _, c := range t.conns {
-		hangUp(c)
+	if t.first != nil {
+		hangUp(t.first.PgConn)
 	}
-	t.conns = nil
+	for _, l := range t.lanes {
+		if l.conn != nil {
+			hangUp(l.conn.PgConn)
+		}
+	}
+	t.first, t.lanes = nil, nil
 }
 
 // Forget removes an instance's progress, when its sink is deleted.
 func (t *Target) Forget(ctx context.Context, instance string) error {
-	conn, err := t.connect(ctx, "surgetank check")
+	c, err := t.connect(ctx, "surgetank check")
 	if err != nil {
 		return err
 	}
-	defer hangUp(conn)
-	table, err := t.find(ctx, conn)
+	defer goodbye(c.PgConn)
+	table, err := t.find(ctx, c.PgConn)
 	if err != nil {
 		return err
 	}
-	if _, err := query(ctx, conn, "DELETE FROM "+progressName(table.schema)+" WHERE instance = $1", instance); err != nil {
+	if _, err := query(ctx, c.PgConn, "DELETE FROM "+progressName(table.schema)+" WHERE instance = $1", instance); err != nil {
 		return classify(err)
 	}
 	return nil

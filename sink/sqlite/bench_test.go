@@ -90,10 +90,7 @@ func benchRun(b *testing.B, s sink.Spec, msgs []surgetank.Publishing) time.Durat
 			b.Fatal(err)
 		}
 	}
-	target, err := New(s)
-	if err != nil {
-		b.Fatal(err)
-	}
+	target := checked(b, s)
 	r := sink.NewRunner(broker, target, "s", "instance", s, sink.Options{})
 	start := time.Now()
 	r.Start()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -20,6 +21,9 @@ import (
 // conversions would cost more than the statements.
 type db struct {
 	conn driver.Conn
+	path string
+	file os.FileInfo // the file that is open
+	wal  os.FileInfo // its write-ahead log
 }
 
 // busyWait is how long SQLite waits for another process's transaction before it answers SQLITE_BUSY.
@@ -39,18 +43,20 @@ func open(ctx context.Context, path string, create bool) (*db, error) {
 	if create {
 		mode = "rwc"
 	}
+	before, stat := os.Stat(abs)
 	conn, err := (&sqlite.Driver{}).Open((&url.URL{Scheme: "file", Path: slash, RawQuery: "mode=" + mode}).String())
 	if err != nil {
 		return nil, unusable(path, err)
 	}
-	d := &db{conn: conn}
+	d := &db{conn: conn, path: abs}
 	for _, pragma := range []string{busyWait, "PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON"} {
 		if err := d.exec(ctx, pragma); err != nil {
 			d.close()
 			return nil, unusable(path, err)
 		}
 	}
-	rows, err := d.query(ctx, "PRAGMA journal_mode")
+	// A read opens the write-ahead log.
+	rows, err := d.query(ctx, "SELECT journal_mode FROM pragma_journal_mode, (SELECT count(*) FROM sqlite_schema)")
 	if err != nil {
 		d.close()
 		return nil, unusable(path, err)
@@ -59,7 +65,38 @@ func open(ctx context.Context, path string, create bool) (*db, error) {
 		d.close()
 		return nil, surgetank.Errorf(surgetank.CodeInvalid, "the SQLite file %s cannot be put into WAL mode; put it on a local file system that supports shared memory", path)
 	}
+	if d.file, err = os.Stat(abs); err == nil && stat == nil && !os.SameFile(before, d.file) {
+		err = errors.New("it was replaced at the same moment")
+	}
+	if err == nil {
+		d.wal, err = os.Stat(abs + walSuffix)
+	}
+	if err != nil {
+		d.close()
+		return nil, unusable(path, err)
+	}
 	return d, nil
+}
+
+const walSuffix = "-wal"
+
+// same fails if the path no longer leads to the open files: they were deleted, moved or replaced. SQLite goes on in files without a name, and
+// what it commits there is lost when they are closed.
+func (d *db) same() error {
+	for i, open := range [...]os.FileInfo{d.file, d.wal} {
+		path := d.path
+		if i == 1 {
+			path += walSuffix
+		}
+		now, err := os.Stat(path)
+		switch {
+		case err != nil:
+			return &sink.Error{Class: sink.Down, Row: -1, Err: err, Reason: fmt.Sprintf("the SQLite file %s is gone while the sink uses it: %v", path, err)}
+		case !os.SameFile(now, open):
+			return &sink.Error{Class: sink.Stale, Row: -1, Reason: fmt.Sprintf("the SQLite file %s was replaced while the sink used it", path)}
+		}
+	}
+	return nil
 }
 
 func unusable(path string, err error) error {
@@ -150,4 +187,18 @@ func classify(err error) error {
 		}
 	}
 	return out
+}
+
+// schemaVersion is a number in the file that every change of a table's columns raises.
+func (d *db) schemaVersion(ctx context.Context) (int64, error) {
+	rows, err := d.query(ctx, "PRAGMA schema_version")
+	if err != nil {
+		return 0, err
+	}
+	if len(rows) == 1 {
+		if n, ok := rows[0][0].(int64); ok {
+			return n, nil
+		}
+	}
+	return 0, errors.New("SQLite gave no schema_version")
 }

@@ -3,14 +3,9 @@ package sqlite
 import (
 	"context"
 	"database/sql/driver"
-	"math"
-	"strconv"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/failpoint"
-	"github.com/surgetank/surgetank/internal/jsonpath"
 	"github.com/surgetank/surgetank/sink"
 )
 
@@ -78,67 +73,6 @@ func (l *lane) Add(d *surgetank.Delivery) error {
 	return nil
 }
 
-// value turns a cell into what SQLite stores, as the column's affinity would have it.
-func (c *column) value(cell *sink.Cell) (driver.Value, error) {
-	switch cell.Kind {
-	case sink.CellText:
-		return cell.Text, nil
-	case sink.CellInt:
-		return cell.Int, nil
-	case sink.CellTime:
-		return cell.Time.Format(timeFormat), nil
-	case sink.CellBytes:
-		if c.affinity == affinityNone {
-			return cell.Bytes, nil
-		}
-		if !utf8.Valid(cell.Bytes) {
-			return nil, sink.BadRowf("column %q holds text, but the body is not UTF-8; a BLOB column takes any body", c.Name)
-		}
-		return string(cell.Bytes), nil
-	case sink.CellJSON:
-		return c.json(cell.JSON)
-	}
-	return nil, nil
-}
-
-func (c *column) json(v jsonpath.Value) (driver.Value, error) {
-	switch v.Kind {
-	case jsonpath.True, jsonpath.False:
-		if c.affinity == affinityText {
-			return string(v.Raw), nil
-		}
-		return int64(v.Kind - jsonpath.False), nil
-	case jsonpath.Number:
-		if c.affinity == affinityText {
-			return string(v.Raw), nil
-		}
-		return c.number(string(v.Raw))
-	case jsonpath.String:
-		s, ok := v.Text()
-		if !ok {
-			return nil, sink.BadRowf("column %q: %s holds half of a surrogate pair, which is no character", c.Name, c.From)
-		}
-		return s, nil
-	}
-	return string(v.Raw), nil // objects and arrays as they are written
-}
-
-// number gives an integer exactly, and any other number as the nearest double, which is all that SQLite has.
-func (c *column) number(s string) (driver.Value, error) {
-	if !strings.ContainsAny(s, ".eE") {
-		n, err := strconv.ParseInt(s, 10, 64)
-		if err != nil {
-			return nil, sink.BadRowf("column %q: %.60s is above the 64 bits of SQLite's integers; a TEXT column keeps every digit", c.Name, s)
-		}
-		return n, nil
-	}
-	f, err := strconv.ParseFloat(s, 64)
-	if err != nil || math.IsInf(f, 0) {
-		return nil, sink.BadRowf("column %q: %.60s is out of the range of SQLite's numbers; a TEXT column keeps it", c.Name, s)
-	}
-	return f, nil
-}
-
 // Commit writes everything in one transaction.
 func (l *lane) Commit(ctx context.Context, p sink.Progress) error {
 	if err := l.Begin(ctx); err != nil {
@@ -164,12 +98,49 @@ func (l *lane) Begin(ctx context.Context) error {
 		return classify(ctx.Err())
 	}
 	l.inTx = true
-	if err := l.t.db.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
+	err := classify(l.t.db.exec(ctx, "BEGIN IMMEDIATE"))
+	if err == nil {
+		err = l.unchanged(ctx)
+	}
+	if err != nil {
 		l.t.db.rollback()
 		l.release()
+	}
+	return err
+}
+
+// unchanged makes sure, within a transaction, that the open file is the one at the path and that the table is as it was when the rows
+// were made.
+func (l *lane) unchanged(ctx context.Context) error {
+	if err := l.t.db.same(); err != nil {
+		return err
+	}
+	version, err := l.t.db.schemaVersion(ctx)
+	if err != nil {
 		return classify(err)
 	}
-	return nil
+	if version == l.table.version {
+		return nil
+	}
+	changed, err := l.reload(ctx)
+	if err == nil && changed {
+		err = &sink.Error{Class: sink.Changed, Row: -1, Reason: "the table was changed"}
+	}
+	return err
+}
+
+// reload reads the table again. It tells whether rows must be made anew. The statements are prepared anew in any case.
+func (l *lane) reload(ctx context.Context) (changed bool, err error) {
+	now, err := read(ctx, l.t.db, l.t.spec)
+	if err != nil {
+		return false, err
+	}
+	changed = now.key != l.table.key
+	l.close()
+	clear(l.stmts)
+	clear(l.odd)
+	l.table = now
+	return changed, nil
 }
 
 func (l *lane) release() {
@@ -230,7 +201,15 @@ func (l *lane) finish(ctx context.Context, p sink.Progress) error {
 		return &sink.Error{Class: sink.Stale, Row: -1, Reason: "the progress in surgetank_progress was changed by another opening of the sink"}
 	}
 	failpoint.Reach(failpoint.SinkTxMoved)
-	return classify(l.t.db.exec(ctx, "COMMIT"))
+	if err := l.t.db.same(); err != nil {
+		return err
+	}
+	if err := l.t.db.exec(ctx, "COMMIT"); err != nil {
+		return classify(err)
+	}
+	// A file that lost its name meanwhile took the commit with it. The messages are not acked, and the next opening finds out.
+	err = l.t.db.same()
+	return err
 }
 
 // close releases the prepared statements.
@@ -243,8 +222,16 @@ func (l *lane) close() {
 	}
 }
 
-// Fresh does nothing yet: the columns are those of the opening.
-func (l *lane) Fresh(context.Context) (bool, error) { return false, nil }
+// Fresh reads the table again.
+func (l *lane) Fresh(ctx context.Context) (changed bool, err error) {
+	select {
+	case <-l.t.writer:
+	case <-ctx.Done():
+		return false, classify(ctx.Err())
+	}
+	defer l.release()
+	return l.reload(ctx)
+}
 
 // Rest does nothing: all lanes share one connection, which costs the database nothing.
 func (l *lane) Rest() {}

@@ -13,57 +13,61 @@ import (
 type table struct {
 	spec    sink.Spec
 	columns []column
+	version int64  // of the file's schema when the columns were read
+	key     string // tables with the same key turn messages into the same rows
 }
 
 type column struct {
 	sink.Column
+	declared string // type
 	affinity affinity
 	optional bool // may be left out: it is nullable, or SQLite numbers it
 	fallback bool // has a default, which a missing field takes
 }
 
-// affinity is a column's inclination to a type, by the rules of https://sqlite.org/datatype3.html section 3.1.
+// affinity is what SQLite makes of a value for a column, by the rules of https://sqlite.org/datatype3.html section 3.1. NUMERIC affinity is taken
+// apart by what the declared type's name means to people.
 type affinity uint8
 
 const (
-	affinityNone affinity = iota // BLOB, or no type
-	affinityText
-	affinityNumber // INTEGER, REAL, NUMERIC
+	affinityNone    affinity = iota // BLOB, or no type: every value stays as it is
+	affinityText                    // every value becomes text
+	affinityInteger                 // INT in the name
+	affinityReal                    // REAL, FLOAT, DOUBLE
+	affinityDecimal                 // NUMERIC, DECIMAL: meant for numbers
+	affinityOther                   // STRING, UUID, DATETIME, BOOLEAN …: SQLite takes text in it for numbers where it can
 )
 
-func affinityOf(declared string) affinity {
+func affinityOf(declared string, strict bool) affinity {
 	t := strings.ToUpper(declared)
 	has := func(s string) bool { return strings.Contains(t, s) }
 	switch {
 	case has("INT"):
-		return affinityNumber
+		return affinityInteger
 	case has("CHAR"), has("CLOB"), has("TEXT"):
 		return affinityText
-	case has("BLOB"), t == "", t == "ANY":
+	case has("BLOB"), t == "", t == "ANY" && strict:
 		return affinityNone
+	case has("REAL"), has("FLOA"), has("DOUB"):
+		return affinityReal
+	case has("DEC"), has("NUM"):
+		return affinityDecimal
 	}
-	return affinityNumber
+	return affinityOther
 }
 
-// prepare makes the tables that are to be made, and compares the target table with the settings.
-func prepare(ctx context.Context, d *db, spec sink.Spec) (*table, error) {
+// read compares the table with the settings. It changes nothing.
+func read(ctx context.Context, d *db, spec sink.Spec) (*table, error) {
 	parts, err := sink.SplitTable(spec.Table.Table)
 	if err != nil {
 		return nil, err
 	}
 	name := parts[0]
-	if spec.Table.Create {
-		if err := d.exec(ctx, createSQL(name, spec.Table)); err != nil {
-			return nil, refused("sqlite.create_table", "table %s cannot be made: %v", name, err)
-		}
+	version, err := d.schemaVersion(ctx) // before the columns: what changes between is noticed by the first batch
+	if err != nil {
+		return nil, unusable(spec.Address, err)
 	}
-	if err := d.exec(ctx, createProgress); err != nil {
-		return nil, refused("sqlite.path", "the table surgetank_progress, where the sink keeps its progress, cannot be made: %v; the file must be writable", err)
-	}
-	if err := upgradeProgress(ctx, d); err != nil {
-		return nil, refused("sqlite.path", "the table surgetank_progress, where the sink keeps its progress, is of an older version and cannot be changed: %v; the file must be writable", err)
-	}
-	rows, err := d.query(ctx, `SELECT name, type, "notnull", dflt_value, pk, hidden FROM pragma_table_xinfo(?)`, name)
+	rows, err := d.query(ctx, `SELECT x.name, x.type, "notnull", dflt_value, pk, hidden, strict FROM pragma_table_xinfo(?) x, pragma_table_list(?) l WHERE l.schema = 'main'`, name, name)
 	if err != nil {
 		return nil, refused("sqlite.table", "table %s cannot be read: %v", name, err)
 	}
@@ -87,10 +91,10 @@ func prepare(ctx context.Context, d *db, spec sink.Spec) (*table, error) {
 		declared, _ := r[1].(string)
 		notNull, pk := r[2].(int64) != 0, r[4].(int64) > 0
 		rowid := pk && keys == 1 && strings.EqualFold(declared, "INTEGER")
-		have[strings.ToLower(r[0].(string))] = &info{hidden: r[5].(int64) != 0, column: column{affinity: affinityOf(declared),
+		have[strings.ToLower(r[0].(string))] = &info{hidden: r[5].(int64) != 0, column: column{declared: declared, affinity: affinityOf(declared, r[6].(int64) != 0),
 			optional: !notNull || rowid, fallback: r[3] != nil}}
 	}
-	t := &table{spec: spec}
+	t := &table{spec: spec, version: version}
 	var missing []string
 	for _, c := range spec.Table.Columns {
 		i := have[strings.ToLower(c.Name)]
@@ -104,6 +108,7 @@ func prepare(ctx context.Context, d *db, spec sink.Spec) (*table, error) {
 		i.given = true
 		i.Column = c
 		t.columns = append(t.columns, i.column)
+		t.key += fmt.Sprintf("%d %t %t; ", i.affinity, i.optional, i.fallback)
 	}
 	if missing != nil {
 		return nil, refused("sqlite.columns", "table %s has no column %s; add it to the table, or leave it out", name, strings.Join(missing, ", "))
@@ -126,35 +131,6 @@ func prepare(ctx context.Context, d *db, spec sink.Spec) (*table, error) {
 
 func refused(field, format string, args ...any) error {
 	return surgetank.FieldErrorf(field, format, args...)
-}
-
-// createSQL makes a table in which every value keeps its form: columns from JSON paths have no type, so that numbers stay numbers and
-// text stays text.
-func createSQL(name string, t sink.TableSpec) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s (", sink.QuoteName(name))
-	for i, c := range t.Columns {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString(sink.QuoteName(c.Name))
-		switch c.From.Shape() {
-		case sink.ShapeWhole, sink.ShapeText, sink.ShapeTime:
-			b.WriteString(" TEXT")
-		case sink.ShapeBytes:
-			b.WriteString(" BLOB")
-		case sink.ShapeInteger:
-			b.WriteString(" INTEGER")
-		}
-		if t.IsKey(c.Name) {
-			b.WriteString(" NOT NULL")
-		}
-	}
-	if t.OnConflict != nil {
-		b.WriteString(", PRIMARY KEY (" + names(t.OnConflict.Keys) + ")")
-	}
-	b.WriteString(")")
-	return b.String()
 }
 
 func names(list []string) string {

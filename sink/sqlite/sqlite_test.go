@@ -77,7 +77,9 @@ func all(t testing.TB, path, query string) [][]driver.Value {
 func TestSuite(t *testing.T) {
 	sinktest.Run(t, sinktest.Config{
 		New: func(t *testing.T, _ uint64) sinktest.Harness {
-			return harness{file(t, "CREATE TABLE t (ord INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT, grp TEXT, v INTEGER NOT NULL CHECK (typeof(v) = 'integer' AND v >= 0))")}
+			h := harness{file(t, "CREATE TABLE t (ord INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT, grp TEXT, v INTEGER NOT NULL CHECK (typeof(v) = 'integer' AND v >= 0))")}
+			checked(t, h.Spec())
+			return h
 		},
 		Bubble:    true,
 		Histories: 15,
@@ -93,13 +95,23 @@ func spec(t testing.TB, path, table string, json string) sink.Spec {
 	return s
 }
 
-// deliver writes messages through one lane without a runner, one batch, and gives what the lane says of each.
-func deliver(t testing.TB, s sink.Spec, msgs ...surgetank.Delivery) (added []error, commit error) {
+// checked makes a target and lets it check, as setting a sink does.
+func checked(t testing.TB, s sink.Spec) *Target {
 	t.Helper()
 	target, err := New(s)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := target.Check(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	return target.(*Target)
+}
+
+// deliver writes messages through one lane without a runner, one batch, and gives what the lane says of each.
+func deliver(t testing.TB, s sink.Spec, msgs ...surgetank.Delivery) (added []error, commit error) {
+	t.Helper()
+	target := checked(t, s)
 	defer target.Close()
 	state, lanes, err := target.Open(context.Background(), sink.Claim{Instance: "i", Sink: "s", Owner: "o", Lanes: 1,
 		History: func() (surgetank.History, error) { return surgetank.History{Queue: 1, Floor: 1, Next: 1}, nil }})

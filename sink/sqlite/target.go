@@ -8,7 +8,10 @@ package sqlite
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -39,32 +42,58 @@ func New(spec sink.Spec) (sink.Target, error) {
 	return &Target{spec: spec}, nil
 }
 
-// Check opens the file, makes the table if that is asked for, and compares it with the settings.
+// Check opens the file, makes the tables that are to be made, and compares the target table with the settings.
 func (t *Target) Check(ctx context.Context) error {
 	d, err := open(ctx, t.spec.Address, t.spec.Table.Create)
 	if err != nil {
 		return err
 	}
 	defer d.close()
-	_, err = prepare(ctx, d, t.spec)
+	if t.spec.Table.Create {
+		if err := create(ctx, d, t.spec); err != nil {
+			return err
+		}
+	}
+	if err := makeProgress(ctx, d); err != nil {
+		return err
+	}
+	_, err = read(ctx, d, t.spec)
 	return err
 }
 
-// Open opens the file and takes the progress over.
+// Open opens the file and takes the progress over. It makes no file and no target table: one that is gone was there when the sink
+// was set, and what it held is missing.
 func (t *Target) Open(ctx context.Context, claim sink.Claim) (sink.State, []sink.Lane, error) {
-	d, err := open(ctx, t.spec.Address, t.spec.Table.Create)
+	if _, err := os.Stat(t.spec.Address); errors.Is(err, fs.ErrNotExist) {
+		return sink.State{}, nil, refused("sqlite.path", "the SQLite file %s is gone: it was there when the sink was set, and a new one would lack the rows whose messages are settled; put it back, or delete the sink and set it again to start over",
+			t.spec.Address)
+	}
+	d, err := open(ctx, t.spec.Address, false)
 	if err != nil {
 		return sink.State{}, nil, err
 	}
 	t.db = d
 	t.writer = make(chan struct{}, 1)
 	t.writer <- struct{}{}
-	table, err := prepare(ctx, d, t.spec)
+	table, err := read(ctx, d, t.spec)
 	if err != nil {
+		return sink.State{}, nil, err
+	}
+	if there, err := d.query(ctx, "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'surgetank_progress'"); err != nil {
+		return sink.State{}, nil, classify(err)
+	} else if len(there) == 0 {
+		if _, err := claim.Next(nil); err != nil { // unless nothing was written yet, the user must say how to go on
+			return sink.State{}, nil, err
+		}
+	}
+	if err := makeProgress(ctx, d); err != nil {
 		return sink.State{}, nil, err
 	}
 	state, err := takeOver(ctx, d, claim)
 	if err != nil {
+		return sink.State{}, nil, err
+	}
+	if err := d.same(); err != nil {
 		return sink.State{}, nil, err
 	}
 	lanes := make([]sink.Lane, claim.Lanes)
@@ -93,7 +122,18 @@ const createProgress = `CREATE TABLE IF NOT EXISTS surgetank_progress (
 	batch INTEGER NOT NULL, watermark INTEGER NOT NULL, ids BLOB NOT NULL, updated TEXT NOT NULL, incarnation INTEGER NOT NULL DEFAULT 0,
 	entry INTEGER NOT NULL DEFAULT 0, applied INTEGER NOT NULL DEFAULT 0, known BLOB NOT NULL DEFAULT x'', PRIMARY KEY (instance, lane)) WITHOUT ROWID`
 
-// upgradeProgress adds what the progress table of an older version lacks.
+// makeProgress makes the progress table if it is not there, and adds what the table of an older version lacks.
+func makeProgress(ctx context.Context, d *db) error {
+	err := d.exec(ctx, createProgress)
+	if err == nil {
+		err = upgradeProgress(ctx, d)
+	}
+	if err != nil {
+		return refused("sqlite.path", "the table surgetank_progress, where the sink keeps its progress, cannot be made or brought to this version: %v; the file must be writable", err)
+	}
+	return nil
+}
+
 func upgradeProgress(ctx context.Context, d *db) error {
 	rows, err := d.query(ctx, "SELECT name FROM pragma_table_info('surgetank_progress')")
 	if err != nil {

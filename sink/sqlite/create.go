@@ -1,0 +1,70 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/surgetank/surgetank/sink"
+)
+
+// types are the types that columns of the settings may name: those that SQLite has. Other names would mean something else than they say.
+var types = []string{"INTEGER", "REAL", "TEXT", "BLOB", "NUMERIC"}
+
+// create makes the table, unless it is there.
+func create(ctx context.Context, d *db, spec sink.Spec) error {
+	parts, err := sink.SplitTable(spec.Table.Table)
+	if err != nil {
+		return err
+	}
+	for _, c := range spec.Table.Columns {
+		if c.Type != "" && !slices.Contains(types, strings.ToUpper(c.Type)) {
+			return refused("sqlite.columns."+c.Name+".type", "%q is not a type that SQLite has; write %s, or no type", c.Type, strings.Join(types, ", "))
+		}
+	}
+	if err := d.exec(ctx, createSQL(parts[0], spec.Table)); err != nil {
+		return refused("sqlite.create_table", "table %s cannot be made: %v", parts[0], err)
+	}
+	return nil
+}
+
+// createSQL makes a table in which every value keeps its form: columns from JSON paths have no type, so that numbers stay numbers and
+// text stays text, unless the settings name a type.
+func createSQL(name string, t sink.TableSpec) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s (", sink.QuoteName(name))
+	for i, c := range t.Columns {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(sink.QuoteName(c.Name))
+		if typeName := createType(c); typeName != "" {
+			b.WriteString(" " + typeName)
+		}
+		if t.IsKey(c.Name) {
+			b.WriteString(" NOT NULL")
+		}
+	}
+	if t.OnConflict != nil {
+		b.WriteString(", PRIMARY KEY (" + names(t.OnConflict.Keys) + ")")
+	}
+	b.WriteString(")")
+	return b.String()
+}
+
+// createType gives a column's type in CREATE TABLE, empty for none.
+func createType(c sink.Column) string {
+	if c.Type != "" {
+		return strings.ToUpper(c.Type)
+	}
+	switch c.From.Shape() {
+	case sink.ShapeWhole, sink.ShapeText, sink.ShapeTime:
+		return "TEXT"
+	case sink.ShapeBytes:
+		return "BLOB"
+	case sink.ShapeInteger:
+		return "INTEGER"
+	}
+	return ""
+}

@@ -1,0 +1,309 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/sink"
+)
+
+// opened is one opening with its lanes, without a runner.
+type opened struct {
+	t      testing.TB
+	target *Target
+	lanes  []sink.Lane
+	state  sink.State
+	claim  sink.Claim
+}
+
+func opening(t testing.TB, s sink.Spec, lanes int) *opened {
+	t.Helper()
+	target := checked(t, s)
+	t.Cleanup(target.Close)
+	o := &opened{t: t, target: target, claim: sink.Claim{Instance: "i", Sink: "s", Owner: "o", Lanes: lanes,
+		History: func() (surgetank.History, error) { return surgetank.History{Queue: 1, Floor: 1, Next: 1}, nil }}}
+	var err error
+	if o.state, o.lanes, err = target.Open(context.Background(), o.claim); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// batch writes messages through a lane as the runner does, and again when the table has changed. split goes by Begin, Write and Finish.
+func (o *opened) batch(lane int, split bool, bodies ...string) (changes int, err error) {
+	ctx, l := context.Background(), o.lanes[lane]
+	for ; ; changes++ {
+		l.Reset()
+		for _, b := range bodies {
+			m := message(b)
+			err = errors.Join(err, l.Add(&m))
+		}
+		p := sink.Progress{Epoch: o.state.Epoch, Batch: o.state.Lanes[lane].Batch, IDs: sink.AppendIDs(nil, nil)}
+		switch {
+		case err != nil:
+			if again, fresh := l.Fresh(ctx); fresh != nil || !again {
+				return changes, errors.Join(err, fresh)
+			}
+			err = nil
+			continue
+		case split:
+			if err = l.Begin(ctx); err == nil {
+				if err = l.Write(ctx, 0, len(bodies)); err == nil {
+					err = l.Finish(ctx, p)
+				}
+			}
+			if err != nil {
+				if back := l.Rollback(ctx); back != nil {
+					return changes, back
+				}
+			}
+		default:
+			err = l.Commit(ctx, p)
+		}
+		if err == nil || classOf(err) != sink.Changed {
+			break
+		}
+		err = nil
+	}
+	if err == nil {
+		o.state.Lanes[lane].Batch++
+	}
+	return changes, err
+}
+
+// classOf is the class that the runner takes an error for.
+func classOf(err error) sink.Class {
+	var e *sink.Error
+	if errors.As(err, &e) {
+		return e.Class
+	}
+	return sink.Down
+}
+
+// rebuild is the usual way to change a column in SQLite, one statement after the other in one transaction.
+func rebuild(columns string) string {
+	return "BEGIN; CREATE TABLE n (" + columns + "); DROP TABLE t; ALTER TABLE n RENAME TO t; COMMIT"
+}
+
+func TestTheTableIsThatOfTheTransaction(t *testing.T) {
+	for _, c := range []struct{ name, table, change, body, want string }{
+		{"integer to text", "v INTEGER", rebuild("id INTEGER UNIQUE, v TEXT"), `{"id":2,"v":1.10}`, "1.10"},
+		{"text to real", "v TEXT", rebuild("id INTEGER UNIQUE, v REAL"), `{"id":2,"v":1.10}`, "1.1"},
+		{"default", "v TEXT DEFAULT 'old'", rebuild("id INTEGER UNIQUE, v TEXT DEFAULT 'new'"), `{"id":2}`, "new"},
+		{"a default comes", "v TEXT", rebuild("id INTEGER UNIQUE, v TEXT DEFAULT 'new'"), `{"id":2}`, "new"},
+		{"not null goes", "v TEXT NOT NULL", rebuild("id INTEGER UNIQUE, v TEXT"), `{"id":2}`, "<nil>"},
+		{"to strict", "v", rebuild("id INTEGER UNIQUE, v ANY) STRICT; CREATE TABLE z (a"), `{"id":2,"v":"01"}`, "01"},
+		{"swapped by name", "v INTEGER, w TEXT", "ALTER TABLE t RENAME v TO x; ALTER TABLE t RENAME w TO v", `{"id":2,"v":1.10}`, "1.10"},
+		{"nothing that counts", "v TEXT", "CREATE INDEX i ON t (v); ALTER TABLE t ADD z INTEGER", `{"id":2,"v":1.10}`, "1.10"},
+	} {
+		for _, way := range []string{"", `,"on_conflict":{"keys":["id"],"do":"update"}`} {
+			for _, split := range []bool{false, true} {
+				path := file(t, "CREATE TABLE t (id INTEGER UNIQUE, "+c.table+")")
+				o := opening(t, spec(t, path, "t", `"columns":{"id":"$.id","v":"$.v"}`+way), 1)
+				// The statements of both kinds are prepared when the change comes.
+				if _, err := o.batch(0, false, `{"id":1,"v":1}`, `{"id":8,"v":1}`); err != nil {
+					t.Fatalf("%s: %v", c.name, err)
+				}
+				for _, s := range strings.Split(c.change, "; ") {
+					run(t, path, "PRAGMA user_version = 1") // and something that is no change
+					if strings.HasPrefix(c.change, "BEGIN") {
+						run(t, path, c.change)
+						break
+					}
+					run(t, path, s)
+				}
+				changes, err := o.batch(0, split, c.body)
+				if err != nil {
+					t.Errorf("%s, split %v: %v", c.name, split, err)
+					continue
+				}
+				if changes > 0 && c.name == "nothing that counts" {
+					t.Errorf("%s: made anew %d times", c.name, changes)
+				}
+				if got := fmt.Sprint(all(t, path, "SELECT v FROM t WHERE id = 2")[0][0]); got != c.want {
+					t.Errorf("%s, split %v: stored %s, want %s", c.name, split, got, c.want)
+				}
+				o.target.Close()
+			}
+		}
+	}
+}
+
+func TestAColumnThatIsGoneIsWaitedFor(t *testing.T) {
+	for change, says := range map[string]string{
+		"ALTER TABLE t DROP v":          `no column "v"`,
+		"DROP TABLE t":                  "does not exist",
+		rebuild("id, v AS (id)"):        "generated",
+		rebuild("id, v, w NOT NULL"):    `"w"`,
+		"DROP TABLE surgetank_progress": "surgetank_progress",
+	} {
+		path := file(t, "CREATE TABLE t (id, v)")
+		o := opening(t, spec(t, path, "t", `"columns":{"id":"$.id","v":"$.v"}`), 1)
+		run(t, path, change)
+		_, err := o.batch(0, false, `{"id":1,"v":"x"}`)
+		if classOf(err) != sink.Down || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v; want down, with %q", change, err, says)
+		}
+		o.target.Close()
+		if strings.HasPrefix(change, "DROP") {
+			o.claim.Written = sink.Written{Epoch: 1, Applied: 1} // as the runner tells after a batch
+			if _, _, err := o.target.Open(context.Background(), o.claim); err == nil {
+				t.Errorf("%s: the sink opened all the same", change)
+			}
+			o.target.Close()
+		}
+	}
+}
+
+// TestMigrationsUnderLoad: a table is rebuilt at random while two lanes write into it. A trigger of each version notes what was stored under it.
+func TestMigrationsUnderLoad(t *testing.T) {
+	versions := []struct{ v, missing, given string }{
+		{"v TEXT DEFAULT 'd'", "d", "1.10"},
+		{"v TEXT", "<nil>", "1.10"},
+		{"v REAL DEFAULT 5", "5", "1.1"},
+		{"v NUMERIC DEFAULT 7", "7", "1.1"},
+		{"v INTEGER", "<nil>", "1.1"},
+	}
+	path := file(t, "CREATE TABLE log (id, version, v)", "CREATE TABLE t (id, v)")
+	alter := func(i int) {
+		run(t, path, "BEGIN IMMEDIATE; CREATE TABLE n (id INTEGER, "+versions[i].v+"); DROP TABLE t; ALTER TABLE n RENAME TO t; "+
+			fmt.Sprintf("CREATE TRIGGER note AFTER INSERT ON t BEGIN INSERT INTO log VALUES (new.id, %d, CAST(new.v AS TEXT)); END; COMMIT", i))
+	}
+	alter(0)
+	s := spec(t, path, "t", `"columns":{"id":"$.id","v":"$.v"}`)
+	o := opening(t, s, 2)
+	const batches = 150
+	rng := rand.New(rand.NewPCG(5, 5))
+	results := make(chan error)
+	turns := make(chan struct{}) // for a few batches at a time, the last of which meet a migration
+	var changed [2]int
+	for lane := range 2 {
+		go func() {
+			var all error
+			for i := range batches {
+				<-turns
+				id := 10 * (lane*batches + i)
+				n, err := o.batch(lane, i%3 == 0, fmt.Sprintf(`{"id":%d,"v":1.10}`, id), fmt.Sprintf(`{"id":%d}`, id+1))
+				changed[lane] += n
+				all = errors.Join(all, err)
+			}
+			results <- all
+		}()
+	}
+	migrations, given := 0, 0
+	for left := 2; left > 0; {
+		select {
+		case err := <-results:
+			left--
+			if err != nil {
+				t.Fatal(err)
+			}
+		default:
+			for range min(8, 2*batches-given) {
+				turns <- struct{}{}
+				given++
+			}
+			alter(rng.IntN(len(versions)))
+			migrations++
+		}
+	}
+	rows := all(t, path, "SELECT id % 10, version, v FROM log")
+	for _, row := range rows {
+		v := versions[row[1].(int64)]
+		want := v.given
+		if row[0].(int64) == 1 {
+			want = v.missing
+		}
+		if got := strings.TrimSuffix(fmt.Sprint(row[2]), ".0"); got != want {
+			t.Errorf("%s: stored %s, want %s", v.v, got, want)
+		}
+	}
+	if len(rows) != 4*batches {
+		t.Errorf("%d rows, want %d", len(rows), 4*batches)
+	}
+	t.Logf("%d migrations, batches made anew %v", migrations, changed)
+	if migrations < 3 || changed[0]+changed[1] == 0 {
+		t.Error("the migrations did not meet the batches")
+	}
+}
+
+// Nothing is committed, or nothing is acked, when the files under the sink are not those at the path any more.
+func TestAFileWithoutItsName(t *testing.T) {
+	for name, c := range map[string]struct {
+		do    func(path string) error
+		class sink.Class
+	}{
+		"deleted":  {func(path string) error { return os.Remove(path) }, sink.Down},
+		"moved":    {func(path string) error { return os.Rename(path, path+".old") }, sink.Down},
+		"no log":   {func(path string) error { return os.Remove(path + walSuffix) }, sink.Down},
+		"replaced": {func(path string) error { return os.Rename(path+".copy", path) }, sink.Stale},
+	} {
+		for _, when := range []string{"before the batch", "within the batch"} {
+			path := file(t, "CREATE TABLE t (id, message_id)")
+			o := opening(t, spec(t, path, "t", `"columns":{"id":"$.id"},"create_table":true`), 1)
+			if _, err := o.batch(0, false, `{"id":1}`); err != nil {
+				t.Fatal(err)
+			}
+			data, err := os.ReadFile(path)
+			if err == nil {
+				err = os.WriteFile(path+".copy", data, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if when == "before the batch" {
+				if err := c.do(path); err != nil {
+					t.Skipf("this system keeps open files: %v", err)
+				}
+				if _, err = o.batch(0, false, `{"id":2}`); classOf(err) != c.class {
+					t.Errorf("%s %s: %v", name, when, err)
+				}
+			} else {
+				ctx := context.Background()
+				m := message(`{"id":2}`)
+				o.lanes[0].Reset()
+				if err := errors.Join(o.lanes[0].Add(&m), o.lanes[0].Begin(ctx), o.lanes[0].Write(ctx, 0, 1), c.do(path)); err != nil {
+					t.Fatal(err)
+				}
+				if err := o.lanes[0].Finish(ctx, sink.Progress{Epoch: o.state.Epoch, Batch: 1, IDs: sink.AppendIDs(nil, nil)}); classOf(err) != c.class {
+					t.Errorf("%s %s: %v", name, when, err)
+				}
+				if err := o.lanes[0].Rollback(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+			o.target.Close()
+			if name == "deleted" || name == "moved" {
+				_, _, err := o.target.Open(context.Background(), o.claim)
+				if err == nil || !strings.Contains(err.Error(), "is gone") {
+					t.Errorf("%s: opened again: %v", name, err)
+				}
+				o.target.Close()
+				if _, err := os.Stat(path); err == nil {
+					t.Errorf("%s: the sink made the file anew", name)
+				}
+			}
+		}
+	}
+}
+
+func TestAMissingFileIsMadeOnlyWhenTheSinkIsSet(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.db")
+	target, err := New(spec(t, path, "t", `"columns":{"id":"$.id"},"create_table":true`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := target.Open(context.Background(), sink.Claim{Instance: "i", Lanes: 1}); err == nil {
+		t.Error("the file was made by Open")
+	}
+	if err := target.Check(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
