@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 GO    ?= go
 
-.PHONY: help test deps build lint race cross bench bench-amqp chaos-main conformance sim sim-release faults soak memory damage fuzz clean
+.PHONY: help test deps build lint race cross bench bench-amqp cases chaos-main chaos-target conformance sim sim-release faults soak memory damage fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -31,6 +31,13 @@ bench: ## measure an embedded broker and the sink against their bounds; writes t
 chaos-main: ## publish → PostgreSQL under kill -9 of both; CHAOS_INPUT=FILE CHAOS_FLAGS='-kills 20'; writes to bench/results
 	@mkdir -p bench/results
 	$(GO) run ./test/chaos -out bench/results $(CHAOS_FLAGS)
+
+chaos-target: ## restores, failovers, migrations and full disks around a sink's target, judged (Linux, best as root); TARGET_FLAGS='-rounds 300'
+	@mkdir -p bench/results
+	$(GO) run ./test/targets -out bench/results $(TARGET_FLAGS)
+
+cases: ## run the scripts of faults that were seen in real use; CASES=DIR, a separate download; CASES_ONLY='08 18'
+	@scripts/cases.sh "$(or $(CASES),../shared/cases)" $(CASES_ONLY)
 
 conformance: ## real AMQP clients' own tests against a real server (CONFORMANCE_SUITES=DIR adds more)
 	@scripts/conformance.sh

@@ -28,6 +28,8 @@ import (
 type Server struct {
 	bin  string // directory of the binaries
 	dir  string
+	data string   // the data directory: dir/data, unless UseData named another
+	more []string // settings beside those of Start, as name=value; the last of one name counts
 	port int
 	cmd  *exec.Cmd
 	gone chan struct{} // closed when cmd has ended
@@ -114,7 +116,7 @@ func New(bin string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{bin: bin, dir: dir, log: &tail{}}
+	s := &Server{bin: bin, dir: dir, data: filepath.Join(dir, "data"), log: &tail{}}
 	fail := func(err error) (*Server, error) {
 		s.Close()
 		return nil, err
@@ -152,9 +154,12 @@ func (s *Server) Start() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startWait)
 	defer cancel()
 	for {
-		s.cmd = exec.Command(filepath.Join(s.bin, "postgres"), "-D", filepath.Join(s.dir, "data"), "-p", fmt.Sprint(s.port),
+		s.cmd = exec.Command(filepath.Join(s.bin, "postgres"), "-D", s.data, "-p", fmt.Sprint(s.port),
 			"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=on", "-c", "max_connections=60",
 			"-c", "log_checkpoints=off", "-c", "max_wal_size=2GB")
+		for _, setting := range s.more {
+			s.cmd.Args = append(s.cmd.Args, "-c", setting)
+		}
 		s.cmd.Dir = s.dir
 		s.cmd.Stderr = s.log
 		unprivileged(s.cmd)

@@ -4,12 +4,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+
+	"github.com/surgetank/surgetank/test/build"
 )
 
 // change is a text of a source file, and what a build of our own has in its place.
@@ -32,76 +32,24 @@ func canBuild() error {
 }
 
 // moduleRoot gives the directory of this module's source, which builds of our own need.
-func moduleRoot(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Module.Dir}}", "github.com/surgetank/surgetank/cmd/surgetank").Output()
-	if err != nil {
-		return "", fmt.Errorf("finding the source of surgetank, to build it: %w", err)
-	}
-	return strings.TrimSpace(string(out)), nil
-}
+func moduleRoot(ctx context.Context) (string, error) { return build.Root(ctx) }
 
 // buildServer builds a server from the source with changes, which are made for the compiler alone, into dir and gives its path.
 func buildServer(ctx context.Context, dir, name, tags string, changes []change) (string, error) {
-	root, err := moduleRoot(ctx)
-	if err != nil {
-		return "", err
-	}
-	binary := filepath.Join(dir, name)
-	argv := []string{"build", "-o", binary}
-	if tags != "" {
-		argv = append(argv, "-tags", tags)
-	}
-	if len(changes) > 0 {
-		list, err := overlay(root, dir, name, changes)
-		if err != nil {
-			return "", err
-		}
-		argv = append(argv, "-overlay", list)
-	}
-	cmd := exec.CommandContext(ctx, "go", append(argv, "./cmd/surgetank")...)
-	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is released, and as a virtual machine without libraries can run it
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building surgetank: %w\n%s", err, out)
-	}
-	return binary, nil
+	return build.Server(ctx, dir, name, tags, shared(changes))
 }
 
 // overlay writes changed files into dir and gives the list of them that go build -overlay wants.
 func overlay(root, dir, name string, changes []change) (string, error) {
-	texts := map[string]string{}
-	for _, c := range changes {
-		text, ok := texts[c.file]
-		if !ok && c.old != "" {
-			b, err := os.ReadFile(filepath.Join(root, c.file))
-			if err != nil {
-				return "", err
-			}
-			text = string(b)
-		}
-		if strings.Count(text, c.old) != 1 && c.old != "" {
-			return "", fmt.Errorf("%s has this text %d times, not once; write the change anew: %s", c.file, strings.Count(text, c.old), c.old)
-		}
-		if c.old == "" { // the whole file
-			texts[c.file] = c.new
-			continue
-		}
-		texts[c.file] = strings.Replace(text, c.old, c.new, 1)
+	return build.Overlay(root, dir, name, shared(changes))
+}
+
+func shared(changes []change) []build.Change {
+	list := make([]build.Change, len(changes))
+	for i, c := range changes {
+		list[i] = build.Change{File: c.file, Old: c.old, New: c.new}
 	}
-	replace := map[string]string{}
-	for file, text := range texts {
-		changed := filepath.Join(dir, name+"-"+strings.ReplaceAll(file, "/", "-"))
-		if err := os.WriteFile(changed, []byte(text), 0o600); err != nil {
-			return "", err
-		}
-		replace[filepath.Join(root, file)] = changed
-	}
-	b, err := json.Marshal(map[string]map[string]string{"Replace": replace})
-	if err != nil {
-		return "", err
-	}
-	list := filepath.Join(dir, name+"-overlay.json")
-	return list, os.WriteFile(list, b, 0o600)
+	return list
 }
 
 // variant gives a server of another build, made once in a campaign.

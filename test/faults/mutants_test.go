@@ -68,7 +68,7 @@ func TestMutantsAreCaught(t *testing.T) {
 				mustFail(t, m.test, m.change)
 				return
 			}
-			c := campaign{say: t.Logf, binary: build(t, m.defect, m.change)}
+			c := campaign{say: t.Logf, binary: mutated(t, m.defect, m.change)}
 			done, err := c.prepare(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -100,8 +100,8 @@ func TestMutantsAreCaught(t *testing.T) {
 	}
 }
 
-// build makes a server with a defect.
-func build(t *testing.T, d mutant.Defect, ch change) string {
+// mutated makes a server with a defect.
+func mutated(t *testing.T, d mutant.Defect, ch change) string {
 	t.Helper()
 	if d != mutant.None {
 		ch = change{file: "internal/mutant/off.go", new: fmt.Sprintf("//go:build !mutants\n\npackage mutant\n\nfunc Is(d Defect) bool { return d == %q }\n", d)}

@@ -1,0 +1,165 @@
+package pgtest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Template makes a small data directory in dir, which must not exist, for servers that NewFrom starts on copies of it.
+// Making a copy takes a tenth of the time of initdb.
+func Template(bin, dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	if err := giveAway(dir); err != nil {
+		return err
+	}
+	init := exec.Command(filepath.Join(bin, "initdb"), "-D", dir, "-U", "postgres", "-A", "trust", "-E", "UTF8",
+		"--locale=C", "--no-sync", "--no-instructions", "--wal-segsize=1")
+	init.Dir = dir
+	unprivileged(init)
+	if out, err := init.CombinedOutput(); err != nil {
+		return fmt.Errorf("initdb: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// NewFrom starts a server on a copy of a template, in a new directory below parent, with further settings (name=value).
+// fsync is off unless a setting turns it on: the copy is for faults that leave the machine running. Close the server.
+func NewFrom(bin, template, parent string, settings ...string) (*Server, error) {
+	dir, err := os.MkdirTemp(parent, "pg-")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{bin: bin, dir: dir, data: filepath.Join(dir, "data"), log: &tail{}}
+	s.more = append([]string{"fsync=off", "max_wal_size=64MB", "min_wal_size=4MB", "wal_keep_size=16MB", "shared_buffers=8MB"}, settings...)
+	fail := func(err error) (*Server, error) {
+		s.Close()
+		return nil, err
+	}
+	if err := giveAway(dir); err != nil {
+		return fail(err)
+	}
+	if err := CopyTree(template, s.data); err != nil {
+		return fail(err)
+	}
+	if s.port, err = freePort(); err != nil {
+		return fail(err)
+	}
+	if err := s.Start(); err != nil {
+		return fail(err)
+	}
+	return s, nil
+}
+
+// CopyTree copies a directory with owners, modes and times. to must not exist.
+func CopyTree(from, to string) error {
+	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
+		return fmt.Errorf("copying %s: %w\n%s", from, err, out)
+	}
+	return nil
+}
+
+// DataDir is the server's data directory. It may be copied and replaced while the server does not run.
+func (s *Server) DataDir() string { return s.data }
+
+// Words gives the end of the server's log.
+func (s *Server) Words() string { return s.log.String() }
+
+// Running tells whether the server's process runs.
+func (s *Server) Running() bool {
+	if s.cmd == nil {
+		return false
+	}
+	select {
+	case <-s.gone:
+		return false
+	default:
+		return true
+	}
+}
+
+// Standby starts a standby that follows s, with a port of its own. Close it.
+func (s *Server) Standby() (*Server, error) {
+	b := &Server{bin: s.bin, dir: s.dir, data: s.data + "-standby", log: &tail{}, more: s.more}
+	backup := exec.Command(filepath.Join(s.bin, "pg_basebackup"), "-d", s.DSN("postgres"), "-D", b.data, "-R", "-X", "stream", "-c", "fast", "--no-sync")
+	backup.Dir = s.dir
+	unprivileged(backup)
+	if out, err := backup.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("pg_basebackup: %w\n%s", err, out)
+	}
+	var err error
+	if b.port, err = freePort(); err != nil {
+		return nil, err
+	}
+	if err := b.Start(); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// StopFollowing cuts a standby from its primary: it stays where it is while the primary goes on. It returns when the
+// connection between them is gone.
+func (s *Server) StopFollowing(ctx context.Context) error {
+	conn, err := pgconn.Connect(ctx, s.DSN("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	if err := run(ctx, conn, "ALTER SYSTEM SET primary_conninfo = ''"); err != nil {
+		return err
+	}
+	if err := run(ctx, conn, "SELECT pg_reload_conf()"); err != nil {
+		return err
+	}
+	retry := time.NewTicker(10 * time.Millisecond)
+	defer retry.Stop()
+	for {
+		rows, err := Query(s.DSN("postgres"), "SELECT 1 FROM pg_stat_wal_receiver")
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// TakeOver kills s, promotes its standby and lets the standby answer on the port of s. s is the standby's server from then on.
+func (s *Server) TakeOver(ctx context.Context, standby *Server) error {
+	if err := s.Kill(); err != nil {
+		return err
+	}
+	conn, err := pgconn.Connect(ctx, standby.DSN("postgres"))
+	if err != nil {
+		return err
+	}
+	err = run(ctx, conn, "SELECT pg_promote(true, 60)")
+	_ = conn.Close(ctx)
+	if err != nil {
+		return err
+	}
+	if err := standby.Stop(); err != nil {
+		return err
+	}
+	s.data = standby.data
+	return s.Start()
+}
+
+// End kills a standby; its directory goes with the primary's.
+func (s *Server) End() { _ = s.Kill() }
+
+func run(ctx context.Context, conn *pgconn.PgConn, sql string) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	_, err := conn.Exec(ctx, sql).ReadAll()
+	return err
+}

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Runs a directory of cases against this checkout: cases.sh DIR [NUMBER…]. A case is a small script around the built
+# binary that exits 0 when the outcome is right. The cases are separate material and no part of this repository, so a
+# missing directory is an error that says what to do.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/lib.sh
+
+dir=${1:?the directory of the cases}
+shift
+[[ -x $dir/run.sh ]] || die "there is no $dir/run.sh. The cases are separate material; say where they are: make cases CASES=DIR"
+dir=$(cd "$dir" && pwd)
+
+build=$(mktemp -d)
+trap 'rm -rf "$build"' EXIT
+chmod 755 "$build" # cases run the binary as other users, too
+step "building surgetank"
+go build -trimpath -o "$build/surgetank" ./cmd/surgetank
+step "running $dir/run.sh $*"
+ST=$build/surgetank "$dir/run.sh" "$@"

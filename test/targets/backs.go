@@ -1,0 +1,188 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/surgetank/surgetank/test/targets/judge"
+)
+
+// backs put a side back in time. Each saves an earlier moment, lets messages flow, and goes back there.
+var backs = []*action{
+	{name: "restore dump", side: target, run: func(w *world) error { return w.targetBack("dump") }},
+	{name: "restore files", side: target, run: func(w *world) error { return w.targetBack("files") }},
+	{name: "failover", side: target, on: "postgres", run: func(w *world) error { return w.targetBack("standby") }},
+	{name: "progress dropped", side: target, run: func(w *world) error {
+		w.causes |= judge.ProgressGone
+		return w.db.exec("DROP TABLE surgetank_progress")
+	}},
+	{name: "file deleted", side: target, on: "sqlite", run: func(w *world) error {
+		w.causes |= judge.ProgressGone
+		if err := w.lite().remove(); err != nil {
+			return err
+		}
+		w.advance(40)
+		w.pause(300 * time.Millisecond)
+		if w.plan.rng.IntN(2) == 0 {
+			w.say("  the file stays away until the end")
+			w.mend = append(w.mend, func() error { return w.db.create(w) })
+			return nil
+		}
+		return w.db.create(w)
+	}},
+	{name: "restore directory", side: directory, run: func(w *world) error { return w.directoryBack(false) }},
+	{name: "restore hot directory", side: directory, run: func(w *world) error { return w.directoryBack(true) }},
+	{name: "copy beside", side: both, run: func(w *world) error { return w.beside(true) }},
+	{name: "stopped copy beside", side: both, run: func(w *world) error { return w.beside(false) }},
+}
+
+// targetBack puts the target back to a moment that is saved now.
+func (w *world) targetBack(how string) error {
+	if w.plan.rng.IntN(2) == 0 { // a quiet moment: all that was sent is written and acked
+		w.first().pub.hold()
+		err := w.drained(10 * time.Second)
+		w.first().pub.release()
+		if err != nil {
+			return fmt.Errorf("before the target is saved: %w", err)
+		}
+	}
+	s, err := w.db.save(filepath.Join(w.dir, "target-saved"), how)
+	if err != nil {
+		return err
+	}
+	s.done, s.upto = maps.Clone(w.done), w.upto
+	w.say("  saved: %s", how)
+	w.advance(20 + w.plan.rng.IntN(120))
+	if w.plan.rng.IntN(2) == 0 {
+		w.first().pub.hold()
+		_ = w.drained(5 * time.Second) // if not, so much the better
+		w.first().pub.release()
+	}
+	w.causes |= judge.TargetBack
+	if w.plan.rng.IntN(3) == 0 && how != "files" {
+		w.first().server.Kill()
+		defer func() { w.mend = append(w.mend, w.revived) }()
+	}
+	if err := w.db.restore(s); err != nil {
+		return err
+	}
+	if err := w.revived(); err != nil {
+		return err
+	}
+	if w.upto != s.upto { // the partitions that came since are there again
+		from := s.upto
+		to := w.upto
+		w.upto = from
+		return w.morePartitions(to)
+	}
+	return nil
+}
+
+// revived starts the first server if it does not run.
+func (w *world) revived() error {
+	select {
+	case <-w.first().server.Exited():
+		return w.first().start()
+	default:
+		return nil
+	}
+}
+
+// directoryBack puts the first server's data directory back to a moment that is saved now: from a copy of a stopped
+// directory, or from one that was made while the server ran.
+func (w *world) directoryBack(hot bool) error {
+	n := w.first()
+	saved, err := n.snapshot(filepath.Join(w.dir, "data-saved"), hot)
+	if err != nil {
+		return err
+	}
+	w.say("  saved: the directory, hot %v", hot)
+	w.advance(20 + w.plan.rng.IntN(120))
+	if w.plan.rng.IntN(3) == 0 { // with the sink not at work, the target does not go on
+		_, _ = n.cli("sink", "pause", "rows")
+		w.advance(20)
+		w.mend = append(w.mend, func() error { _, err := n.cli("sink", "resume", "rows"); return err })
+	}
+	n.pub.hold()
+	defer n.pub.release()
+	n.server.Kill()
+	if err := os.Rename(n.data, n.data+"-lost"); err != nil {
+		return err
+	}
+	if err := copyLive(saved.path, n.data); err != nil {
+		return err
+	}
+	if err := n.start(); err != nil {
+		if !hot {
+			return err
+		}
+		// A copy of a directory at work can be torn. It is refused, and the user is left with what was there.
+		w.notes = append(w.notes, "a hot copy was refused: "+tail(n.log.Name(), 200))
+		if err := os.RemoveAll(n.data); err != nil {
+			return err
+		}
+		if err := os.Rename(n.data+"-lost", n.data); err != nil {
+			return err
+		}
+		return n.start()
+	}
+	w.causes |= judge.DirectoryBack
+	w.mu.Lock()
+	n.holds = maps.Clone(saved.holds)
+	w.mu.Unlock()
+	_ = os.RemoveAll(n.data + "-lost")
+	return nil
+}
+
+// snapshot saves the data directory, with the server stopped unless it is hot.
+func (n *node) snapshot(to string, hot bool) (*savedDirectory, error) {
+	if hot {
+		return n.save(to)
+	}
+	if err := n.stop(); err != nil {
+		return nil, err
+	}
+	s, err := n.save(to)
+	if err != nil {
+		return nil, err
+	}
+	return s, n.start()
+}
+
+// beside starts a copy of the data directory beside the original, with publishers on both.
+func (w *world) beside(hot bool) error {
+	if len(w.nodes) > 1 {
+		return nil
+	}
+	saved, err := w.first().snapshot(filepath.Join(w.dir, "data-copy"), hot)
+	if err != nil {
+		return err
+	}
+	if w.plan.rng.IntN(2) == 0 {
+		w.advance(w.plan.rng.IntN(100))
+	}
+	n, err := w.newNode("b", saved.path)
+	if err != nil {
+		return err
+	}
+	if err := n.start(); err != nil {
+		w.nodes = w.nodes[:1]
+		if !hot {
+			return err
+		}
+		w.notes = append(w.notes, "a hot copy was refused: "+tail(n.log.Name(), 200))
+		return nil
+	}
+	w.causes |= judge.Copied
+	w.mu.Lock()
+	n.holds = maps.Clone(saved.holds)
+	w.mu.Unlock()
+	n.pub = newPublisher(n)
+	n.pub.advance(20, 2*time.Second)
+	return nil
+}

@@ -1,0 +1,63 @@
+package judge
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Way is a way on from a refusal that a user chose, with the effect that was said before it was taken.
+type Way struct {
+	Name                   string // target, queue or accept-loss
+	Doubled, Skipped, Lost int
+}
+
+// After judges what came of a way on: what was missing before may stay missing, what the way writes again may be there
+// twice, and everything else must be written once, with no sink refused any more. It changes the history after.
+func After(before, after *History, way Way) []Finding {
+	r := Check(before)
+	after.Causes, after.Unordered = 0, true
+	after.Forgiven, after.Twice = map[int]bool{}, map[int]bool{}
+	for _, n := range r.Missing {
+		after.Forgiven[n] = true
+	}
+	if way.Name == "queue" {
+		for _, n := range r.Again {
+			after.Twice[n] = true
+		}
+	} else {
+		for _, s := range before.Servers {
+			for n := range s.Waiting { // the other history may have parked it
+				if m := before.Messages[n]; m != nil && m.Poison {
+					after.Forgiven[n] = true
+				}
+			}
+		}
+	}
+	list := Check(after).Findings
+	if n, waited := skipped(before, after); way.Name == "target" && n != way.Skipped && before.Mode != Update {
+		list = append(list, Finding{Words, fmt.Sprintf("of %d messages that waited %d were skipped, and %d were to be", waited, n, way.Skipped)})
+	}
+	if way.Name == "queue" && before.Mode != Update && way.Doubled < len(r.Again) && before.Causes&ProgressGone == 0 {
+		list = append(list, Finding{Words, fmt.Sprintf("%d messages were written twice, and at most %d were to be", len(r.Again), way.Doubled)})
+	}
+	for i := range list {
+		list[i].Text = "after going on from " + way.Name + ": " + list[i].Text
+	}
+	return list
+}
+
+// skipped counts the messages that waited before, and those of them that were neither written nor parked since.
+func skipped(before, after *History) (count, waited int) {
+	parked := func(n int) bool {
+		return slices.ContainsFunc(after.Servers, func(s *Server) bool { _, ok := s.Parked[n]; return ok })
+	}
+	for _, s := range before.Servers {
+		waited += len(s.Waiting)
+		for n := range s.Waiting {
+			if !parked(n) && (slices.Contains(before.Applied, n) || !slices.Contains(after.Applied, n)) {
+				count++
+			}
+		}
+	}
+	return count, waited
+}

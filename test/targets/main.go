@@ -1,0 +1,163 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/surgetank/surgetank/internal/pgtest"
+)
+
+// campaign is what all rounds share.
+type campaign struct {
+	binary   string
+	pgBin    string
+	template string // of a PostgreSQL data directory
+	dir      string
+	keep     bool
+	limit    time.Duration // of one round
+}
+
+func main() {
+	if err := ownNamespace(); err != nil {
+		fmt.Fprintln(os.Stderr, "targets:", err)
+	}
+	c := &campaign{}
+	seed := flag.Uint64("seed", 0, "play the round of this seed alone")
+	first := flag.Uint64("first", 0, "the first seed of a campaign; 0: a random one")
+	rounds := flag.Int("rounds", 12, "how many rounds")
+	jobs := flag.Int("jobs", 2, "rounds at the same time")
+	with := flag.String("with", "", "only rounds with this `action`")
+	list := flag.Bool("list", false, "list the actions")
+	out := flag.String("out", "", "`directory` for a dated file with the table; default none")
+	flag.StringVar(&c.binary, "binary", "", "surgetank `program`; default: built from this module")
+	flag.BoolVar(&c.keep, "keep", false, "leave the directories of all rounds behind, not only of those that failed")
+	flag.DurationVar(&c.limit, "limit", 2*time.Minute, "give up a round after this long")
+	flag.Parse()
+	if *list {
+		for _, a := range actions {
+			fmt.Println(a.name)
+		}
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	done, err := c.prepare(ctx)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "targets:", err)
+		os.Exit(1)
+	}
+	var t *tally
+	if *seed != 0 {
+		t = c.all(ctx, []*plan{draw(*seed, "")}, 1)
+	} else {
+		t = c.all(ctx, plans(*first, *rounds, *with), *jobs)
+	}
+	done()
+	fmt.Print(t.table())
+	if *out != "" {
+		if err := t.record(*out, c.binary); err != nil {
+			fmt.Fprintln(os.Stderr, "targets:", err)
+			os.Exit(1)
+		}
+	}
+	if t.failed > 0 || ctx.Err() != nil {
+		os.Exit(1)
+	}
+}
+
+// plans draws so many plans, from one seed on.
+func plans(first uint64, rounds int, with string) (list []*plan) {
+	if first == 0 {
+		first = 1 + rand.Uint64N(1<<40)
+	}
+	for seed, tries := first, 0; len(list) < rounds && tries < 1000*rounds; seed, tries = seed+1, tries+1 {
+		if p := draw(seed, with); p != nil {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// prepare builds what rounds need. The returned function removes it.
+func (c *campaign) prepare(ctx context.Context) (func(), error) {
+	var err error
+	if c.dir, err = os.MkdirTemp("", "surgetank-targets-"); err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(c.dir, 0o755); err != nil { // PostgreSQL runs as another user
+		return nil, err
+	}
+	if c.binary == "" {
+		c.binary = filepath.Join(c.dir, "surgetank")
+		if out, err := exec.CommandContext(ctx, "go", "build", "-o", c.binary, "github.com/surgetank/surgetank/cmd/surgetank").CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("building surgetank: %w\n%s", err, out)
+		}
+	}
+	if c.binary, err = filepath.Abs(c.binary); err != nil {
+		return nil, err
+	}
+	if c.pgBin, err = pgtest.Find(); err != nil {
+		return nil, err
+	}
+	c.template = filepath.Join(c.dir, "template")
+	if err := pgtest.Template(c.pgBin, c.template); err != nil {
+		return nil, err
+	}
+	return func() {
+		_ = os.RemoveAll(c.template)
+		_ = os.Remove(filepath.Join(c.dir, "surgetank"))
+		_ = os.Remove(c.dir) // stays when a round left something to look at
+	}, nil
+}
+
+// all plays the plans and says of each that failed what it was.
+func (c *campaign) all(ctx context.Context, list []*plan, jobs int) *tally {
+	t := newTally(mountable())
+	work := make(chan *plan)
+	var wait sync.WaitGroup
+	for range jobs {
+		wait.Go(func() {
+			for p := range work {
+				r := c.one(ctx, p)
+				if ctx.Err() != nil {
+					return // stopped by a signal, which proves nothing
+				}
+				t.add(r)
+			}
+		})
+	}
+	for _, p := range list {
+		select {
+		case work <- p:
+		case <-ctx.Done():
+		}
+	}
+	close(work)
+	wait.Wait()
+	return t
+}
+
+func (c *campaign) one(ctx context.Context, p *plan) *result {
+	dir := filepath.Join(c.dir, fmt.Sprintf("round-%d", p.seed))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return &result{plan: p, err: err}
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.limit)
+	defer cancel()
+	r := c.round(newWorld(ctx, c, p, dir))
+	if r.ok() && !c.keep {
+		r.remove()
+	}
+	return r
+}

@@ -1,0 +1,68 @@
+//go:build linux
+
+package main
+
+import (
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/surgetank/surgetank/test/build"
+	"github.com/surgetank/surgetank/test/targets/judge"
+)
+
+// mutants are servers with one defect each, the actions whose rounds must show it, and the findings of which one must be
+// named.
+var mutants = []struct {
+	name   string
+	with   []string
+	kinds  []string
+	change build.Change
+}{
+	{"a target that lacks rows is not noticed", []string{"restore dump", "restore files", "failover"}, []string{judge.Lost},
+		build.Change{File: "sink/refusal.go", Old: "case r.TargetApplied < c.Written.Applied:", New: "case false:"}},
+	{"a target without progress is taken for a new one", []string{"file deleted"}, []string{judge.Lost},
+		build.Change{File: "sink/refusal.go", Old: "case old == nil && c.Written.Applied == 0:", New: "case old == nil:"}},
+	{"a target's incarnation is not compared", []string{"restore directory", "copy beside"}, []string{judge.Lost, judge.Doubled},
+		build.Change{File: "sink/refusal.go", Old: "old.Incarnation != 0 && !contains(", New: "false && !contains("}},
+	{"ids leave the progress before the floor has passed them", []string{"kill both", "kill server"}, []string{judge.Doubled},
+		build.Change{File: "sink/ledger.go", Old: "p.IDs = AppendIDs(nil, ll.next)\n", New: "p.IDs = AppendIDs(nil, added)\n"}},
+	{"an SQLite file's identity is not checked", []string{"file deleted", "restore dump"}, []string{judge.Lost},
+		build.Change{File: "sink/sqlite/db.go", Old: "case !os.SameFile(now, open):", New: "case false:"}},
+	{"an SQLite lane does not compare its epoch and batch", []string{"copy beside"}, []string{judge.Lost, judge.Doubled},
+		build.Change{File: "sink/sqlite/lane.go", Old: " AND epoch = ? AND batch = ?`", New: " AND ? >= 0 AND ? >= 0`"}},
+}
+
+// TestMutantsAreCaught builds each server with its defect and plays rounds until one shows it. It takes minutes, so it runs
+// with SURGETANK_TARGETS=mutants in the environment only.
+func TestMutantsAreCaught(t *testing.T) {
+	if os.Getenv("SURGETANK_TARGETS") != "mutants" {
+		t.Skip("runs with SURGETANK_TARGETS=mutants in the environment")
+	}
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) {
+			binary, err := build.Server(t.Context(), t.TempDir(), "surgetank", "", []build.Change{m.change})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := &campaign{binary: binary, limit: 2 * time.Minute}
+			done, err := c.prepare(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { done(); _ = os.RemoveAll(c.dir) }() // failures are what is wanted
+			for _, with := range m.with {
+				for _, p := range plans(1, 15, with) {
+					for _, f := range c.one(t.Context(), p).findings {
+						if slices.Contains(m.kinds, f.Kind) {
+							t.Logf("caught by seed %d (%s): %s", p.seed, with, f)
+							return
+						}
+					}
+				}
+			}
+			t.Errorf("not caught by name in rounds with %q", m.with)
+		})
+	}
+}

@@ -1,0 +1,163 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/surgetank/surgetank/test/targets/judge"
+)
+
+// most is how many messages one server gets in a round: what one call of peek can list.
+const most = 900
+
+// publisher sends messages to one server, one request after the other, and repeats each request with the same dedup ids
+// until it is answered. So a message has no known outcome only if abandon said so.
+type publisher struct {
+	n      *node
+	ctx    context.Context
+	cancel context.CancelFunc
+	ended  chan struct{}
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	held    bool
+	busy    bool
+	drop    context.CancelFunc // of the request on its way
+	sent    int                // messages given a number
+	sure    int                // messages confirmed
+}
+
+func newPublisher(n *node) *publisher {
+	p := &publisher{n: n, ended: make(chan struct{})}
+	p.changed = sync.NewCond(&p.mu)
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	go p.run()
+	return p
+}
+
+func (p *publisher) run() {
+	defer close(p.ended)
+	pace := time.NewTicker(25 * time.Millisecond)
+	defer pace.Stop()
+	for {
+		select {
+		case <-pace.C:
+		case <-p.ctx.Done():
+			return
+		}
+		p.mu.Lock()
+		if p.held || p.sent >= most || p.ctx.Err() != nil {
+			p.mu.Unlock()
+			continue
+		}
+		list := p.n.w.compose(p.n, min(most-p.sent, 2+p.sent%11))
+		p.sent += len(list)
+		p.busy = true
+		var ctx context.Context
+		ctx, p.drop = context.WithCancel(p.ctx)
+		p.mu.Unlock()
+		answered := p.insist(ctx, list)
+		p.mu.Lock()
+		p.drop()
+		p.busy = false
+		if answered {
+			p.sure += len(list)
+		}
+		p.n.w.holds(p.n, list, answered)
+		p.changed.Broadcast()
+		p.mu.Unlock()
+	}
+}
+
+// insist sends a request until it is answered; false if ctx ended first.
+func (p *publisher) insist(ctx context.Context, list []*judge.Message) bool {
+	var b bytes.Buffer
+	for _, m := range list {
+		fmt.Fprintf(&b, `{"body":%s,"dedup_id":"d%d"`, p.n.w.body(m.N), m.N)
+		if m.Group != "" {
+			fmt.Fprintf(&b, `,"group":%q`, m.Group)
+		}
+		b.WriteString("}\n")
+	}
+	retry := time.NewTicker(30 * time.Millisecond)
+	defer retry.Stop()
+	for {
+		if p.once(ctx, b.Bytes(), len(list)) {
+			return true
+		}
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (p *publisher) once(ctx context.Context, body []byte, want int) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, "POST", p.n.url()+"/v1/queues/q/messages", bytes.NewReader(body))
+	if err != nil {
+		return false
+	}
+	req.Header.Set("Content-Type", "application/x-ndjson")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	var a struct{ Published int }
+	return err == nil && resp.StatusCode == http.StatusCreated && json.Unmarshal(answer, &a) == nil && a.Published == want
+}
+
+// hold stops the publisher between two requests. A request that is not answered soon is abandoned: its outcome is unknown.
+func (p *publisher) hold() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held = true
+	late := time.AfterFunc(3*time.Second, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.busy {
+			p.drop()
+		}
+	})
+	defer late.Stop()
+	for p.busy {
+		p.changed.Wait()
+	}
+}
+
+func (p *publisher) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held = false
+}
+
+// advance waits until so many more messages are confirmed, or no more can come, or the server is too long without an answer.
+func (p *publisher) advance(n int, limit time.Duration) {
+	late := time.AfterFunc(limit, func() { p.mu.Lock(); p.changed.Broadcast(); p.mu.Unlock() })
+	defer late.Stop()
+	end := time.Now().Add(limit)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for until := p.sure + n; p.sure < until && p.sent < most && !p.held && time.Now().Before(end); {
+		p.changed.Wait()
+	}
+}
+
+// end stops the publisher for good.
+func (p *publisher) end() {
+	p.hold()
+	p.cancel()
+	<-p.ended
+}

@@ -1,0 +1,51 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/surgetank/surgetank/internal/pgtest"
+)
+
+// TestMain gives the tests a mount namespace, where they can have one.
+func TestMain(m *testing.M) {
+	if err := ownNamespace(); err != nil {
+		fmt.Fprintln(os.Stderr, "the tests in their own mount namespace:", err)
+	}
+	os.Exit(m.Run())
+}
+
+// shortRows are the rounds of go test: for each kind of event the first seeds that draw it. The campaign draws its own.
+var shortRows = []string{"failover", "restore dump", "restore directory", "stopped copy beside", "file deleted", "migrate numeric",
+	"partition missing", "statements time out", "second server"}
+
+// TestShort plays one round of each kind of event against a real server. With -short it plays one round in all.
+func TestShort(t *testing.T) {
+	if _, err := pgtest.Find(); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip("SKIPPED:", err)
+	}
+	c := &campaign{limit: 2 * time.Minute}
+	done, err := c.prepare(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(done)
+	for i, row := range shortRows {
+		if testing.Short() && i > 0 {
+			break
+		}
+		t.Run(row, func(t *testing.T) {
+			p := plans(1, 1, row)[0]
+			if r := c.one(t.Context(), p); !r.ok() {
+				t.Error(r.failure())
+			}
+		})
+	}
+}

@@ -1,0 +1,64 @@
+package timelines
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/surgetank/surgetank/test/build"
+)
+
+// mutants are sinks with one defect each, and the kinds of findings of which the simulation must report one.
+var mutants = []struct {
+	name   string
+	kinds  []string
+	change build.Change
+}{
+	{"a target's incarnation is not compared", []string{"lost", "doubled"},
+		build.Change{File: "sink/refusal.go", Old: "old.Incarnation != 0 && !contains(", New: "false && !contains("}},
+	{"a target that lacks rows is not noticed", []string{"lost"},
+		build.Change{File: "sink/refusal.go", Old: "case r.TargetApplied < c.Written.Applied:", New: "case false:"}},
+	{"a target without progress is taken for a new one", []string{"lost", "doubled"},
+		build.Change{File: "sink/refusal.go", Old: "case old == nil && c.Written.Applied == 0:", New: "case old == nil:"}},
+	{"ids leave the progress before the floor has passed them", []string{"doubled"},
+		build.Change{File: "sink/ledger.go", Old: "p.IDs = AppendIDs(nil, ll.next)\n", New: "p.IDs = AppendIDs(nil, added)\n"}},
+	{"the batch is compared only when the target is opened", []string{"doubled"},
+		build.Change{File: "sink/sinktest/memory.go", Old: " || st.Lanes[l.number].Batch != p.Batch {", New: " {"}},
+	{"message numbers are compared without their incarnations", []string{"words"},
+		build.Change{File: "sink/known.go", Old: "\t\tif same {\n", New: "\t\tif same || true {\n"}},
+	{"the data directory does not note what was written", []string{"lost"},
+		build.Change{File: "sink/ledger.go", Old: "m := mark{epoch: l.epoch, applied: ll.applied}", New: "m := mark{epoch: l.epoch}"}},
+}
+
+// TestMutantsAreCaught plants each defect for the compiler alone. It takes minutes, so it runs with
+// SURGETANK_TIMELINES=mutants in the environment only.
+func TestMutantsAreCaught(t *testing.T) {
+	if os.Getenv("SURGETANK_TIMELINES") != "mutants" {
+		t.Skip("runs with SURGETANK_TIMELINES=mutants in the environment")
+	}
+	root, err := build.Root(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) {
+			list, err := build.Overlay(root, t.TempDir(), "defect", []build.Change{m.change})
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-overlay", list, "-run", "^TestTwoHistories$", ".", "-seeds", "2000", "-all", "-v")
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out) // with -all it only counts
+			}
+			for _, k := range m.kinds {
+				if strings.Contains(string(out), "- "+k+": ") {
+					t.Logf("seen as %s; %s", k, out[strings.LastIndex(string(out), "failures map"):])
+					return
+				}
+			}
+			t.Fatalf("2000 seeds did not call it %v:\n%s", m.kinds, out)
+		})
+	}
+}
