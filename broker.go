@@ -136,8 +136,9 @@ type Subscription interface {
 	AddCredit(n int)
 	// SetPoolLimit sets how many leased messages the subscriptions of this one's pool may hold together; 0: no limit.
 	SetPoolLimit(n int)
-	// Floor: every message of the queue with a lower Seq is settled for good, durably.
-	Floor() uint64
+	// Floor returns how far the queue had come when the newest message was handed out: every message with a number
+	// below seq is settled for good. Log entries up to number entry, all of them durable, say so.
+	Floor() (seq, entry uint64)
 	// Cancel stops hand-outs and gives back, uncounted, what was not received; received messages stay leased.
 	Cancel() error
 	// Close cancels and gives back what is leased, also after a Cancel; messages that were received count an attempt.

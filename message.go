@@ -47,30 +47,49 @@ type Publishing struct {
 	Message Message
 }
 
-// MessageID names a message in one queue for as long as the data directory lives: Queue is the
-// queue's number (a queue made anew gets another), Seq counts its messages from 1 in order of confirmation.
+// MessageID names one message in one queue. Queue is the queue's number (a queue made anew gets another), Seq counts its
+// messages from 1 in order of confirmation. After a data directory was restored from a copy, both are given out a second
+// time; Incarnation, which is random, tells the two messages apart.
 type MessageID struct {
 	Queue uint64
 	Seq   uint64
+	// Incarnation is the lower half of the incarnation in which the message was confirmed. 0: the message is older
+	// than incarnations are, or whoever asks does not know.
+	Incarnation uint32
 }
 
-// String gives the form the doors show, "queue-seq" in decimal.
+// String gives the form that the doors show: "queue-seq-incarnation", the last part in base 36 and left out if it is 0.
 func (id MessageID) String() string {
-	b := make([]byte, 0, 24)
+	b, _ := id.AppendText(make([]byte, 0, 32))
+	return string(b)
+}
+
+// AppendText appends what String gives. It never fails.
+func (id MessageID) AppendText(b []byte) ([]byte, error) {
 	b = strconv.AppendUint(b, id.Queue, 10)
 	b = append(b, '-')
-	return string(strconv.AppendUint(b, id.Seq, 10))
+	b = strconv.AppendUint(b, id.Seq, 10)
+	if id.Incarnation != 0 {
+		b = append(b, '-')
+		b = strconv.AppendUint(b, uint64(id.Incarnation), 36)
+	}
+	return b, nil
 }
 
 // ParseMessageID reads what String wrote.
 func ParseMessageID(s string) (MessageID, error) {
-	q, n, ok := strings.Cut(s, "-")
+	q, rest, ok := strings.Cut(s, "-")
+	n, i, long := strings.Cut(rest, "-")
 	queue, err1 := strconv.ParseUint(q, 10, 64)
 	seq, err2 := strconv.ParseUint(n, 10, 64)
-	if !ok || err1 != nil || err2 != nil {
-		return MessageID{}, Errorf(CodeInvalid, "%.40q is not a message id; ids look like 3-1042", s)
+	incarnation, err3 := uint64(0), error(nil)
+	if long {
+		incarnation, err3 = strconv.ParseUint(i, 36, 32)
 	}
-	return MessageID{queue, seq}, nil
+	if !ok || err1 != nil || err2 != nil || err3 != nil {
+		return MessageID{}, Errorf(CodeInvalid, "%.40q is not a message id; ids look like 3-1042-k3v9xq", s)
+	}
+	return MessageID{queue, seq, uint32(incarnation)}, nil
 }
 
 // Receipt stands for one lease on one message. It is the only thing that can settle that lease,
@@ -79,12 +98,15 @@ type Receipt struct {
 	ID    MessageID
 	Epoch uint64 // of the broker's opening; a receipt from before a restart settles nothing
 	Lease uint64 // counts the leases of that epoch
+	// Incarnation is random and drawn at each opening. Epochs, message ids and lease numbers repeat after a restore
+	// from a copy. Incarnations do not, so a receipt from before the restore settles nothing.
+	Incarnation uint64
 }
 
 // String gives the form the doors show; callers must treat it as opaque.
 func (r Receipt) String() string {
-	b := make([]byte, 0, 48)
-	for i, n := range [...]uint64{r.Epoch, r.ID.Queue, r.ID.Seq, r.Lease} {
+	b := make([]byte, 0, 64)
+	for i, n := range [...]uint64{r.Epoch, r.ID.Queue, r.ID.Seq, r.Lease, r.Incarnation} {
 		if i > 0 {
 			b = append(b, '.')
 		}
@@ -95,17 +117,21 @@ func (r Receipt) String() string {
 
 // ParseReceipt reads what String wrote.
 func ParseReceipt(s string) (Receipt, error) {
-	var n [4]uint64
-	rest := s
+	var n [5]uint64
+	rest, more := s, true
 	for i := range n {
-		part, tail, more := strings.Cut(rest, ".")
+		if !more && i == 4 {
+			break // of a version without incarnations: it settles nothing, but it is a receipt
+		}
+		var part string
+		part, rest, more = strings.Cut(rest, ".")
 		v, err := strconv.ParseUint(part, 36, 64)
-		if err != nil || more != (i < 3) {
+		if err != nil || !more && i < 3 || more && i == 4 {
 			return Receipt{}, Errorf(CodeInvalid, "%.60q is not a receipt; send back the receipt that came with the message", s)
 		}
-		n[i], rest = v, tail
+		n[i] = v
 	}
-	return Receipt{Epoch: n[0], ID: MessageID{n[1], n[2]}, Lease: n[3]}, nil
+	return Receipt{Epoch: n[0], ID: MessageID{Queue: n[1], Seq: n[2]}, Lease: n[3], Incarnation: n[4]}, nil
 }
 
 // Delivery is a message handed to a consumer under a lease (or shown by a peek, then without one).

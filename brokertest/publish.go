@@ -18,7 +18,7 @@ func publishAndReceive(e *env) {
 	before := time.Now().Add(-time.Hour)
 	ids := e.publish(surgetank.Publishing{Queues: []string{"q"}, Message: in}, message("q", ""), message("q", `{"a": 1}`), message("q", " 7 "))
 	for i, id := range ids {
-		if want := (surgetank.MessageID{Queue: info.ID, Seq: uint64(i + 1)}); id != want {
+		if want := (surgetank.MessageID{Queue: info.ID, Seq: uint64(i + 1)}); id.Queue != want.Queue || id.Seq != want.Seq {
 			e.Fatalf("message %d has id %v, want %v", i, id, want)
 		}
 	}
@@ -27,7 +27,7 @@ func publishAndReceive(e *env) {
 	if !reflect.DeepEqual(d.Message, in) {
 		e.Fatalf("received %+v\nwant %+v", d.Message, in)
 	}
-	if d.ID != ids[0] || d.Queue != "q" || d.Attempt != 1 || d.Redelivered || d.Receipt.ID != d.ID || len(d.Deaths) != 0 {
+	if d.ID != ids[0] || d.Queue != "q" || d.Attempt != 1 || d.Redelivered || d.Receipt.ID.Queue != d.ID.Queue || d.Receipt.ID.Seq != d.ID.Seq || len(d.Deaths) != 0 {
 		e.Fatalf("received %+v", d)
 	}
 	if _, ok := e.manual(); !ok && d.Time.Before(before) || d.Time.IsZero() || !d.Deadline.After(d.Time) {

@@ -218,7 +218,7 @@ func (s *subscription) keepAlive() {
 func (s *subscription) Ready() <-chan struct{} { return s.ready }
 
 // Floor: every message below is settled for good; it is as new as the last messages that came.
-func (s *subscription) Floor() uint64 { return s.floor.Load() }
+func (s *subscription) Floor() (seq, entry uint64) { return s.floor.Load(), 0 }
 
 // AddCredit gives credit. It waits for the server to take it.
 func (s *subscription) AddCredit(n int) { s.adjust(map[string]int{"add": n}) }

@@ -49,12 +49,12 @@ func Example() {
 		log.Fatal(err)
 	}
 	for _, d := range deliveries {
-		fmt.Printf("%s %s attempt %d\n", d.ID, d.Body, d.Attempt)
+		fmt.Printf("message %d: %s attempt %d\n", d.ID.Seq, d.Body, d.Attempt)
 		if _, err := b.Settle(ctx, []surgetank.Settlement{{Receipt: d.Receipt, Op: surgetank.Ack}}); err != nil {
 			log.Fatal(err)
 		}
 	}
-	// Output: 1-1 {"id": 1} attempt 1
+	// Output: message 1: {"id": 1} attempt 1
 }
 
 // Messages of one customer in order, customers side by side, each publish stored once.

@@ -4,7 +4,7 @@
 // # How exactly once comes about
 //
 // The broker delivers at least once: a message comes again until its ack is confirmed, and an ack is final. So it is enough that the
-// target knows which messages it has whose ack is not final yet, and that it knows this in the same transaction as their rows:
+// target knows which messages it has that may be delivered again, and that it knows this in the same transaction as their rows:
 //
 //	      queue (by Seq)   ──────────────────────────────────────────────────────▶
 //	      settled  settled  settled │ waiting  committed  leased  committed  new
@@ -12,11 +12,12 @@
 //	                       floor = watermark      └───── ids ────────┘
 //
 //	below the floor   settled for good: never delivered again
-//	in ids            the row is committed, the ack not known to be final: delivered again, it is acked and not applied
+//	in ids            the row is committed and the floor has not passed it: delivered again, it is acked and not applied
 //	all others        not applied, however high the ids above are: a retried message is no duplicate
 //
-// The row of a lane in the table surgetank_progress holds watermark and ids as of its last commit. A confirmed ack takes its id out at
-// the lane's next commit, so ids holds no more than what is in flight, and what was in flight at a crash until the floor has passed it.
+// The row of a lane in the table surgetank_progress holds watermark and ids as of its last commit. An id leaves only when the floor has
+// passed it: what the target knows must not depend on acks that the data directory may lose. See Claim for what is compared when one of
+// the two stores was put back in time.
 //
 //	dispatch          hash(group) picks the lane; ungrouped messages fill one batch after the other
 //	   │

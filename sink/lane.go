@@ -268,11 +268,13 @@ func (l *lane) progress(good []*entry) Progress {
 			l.seqs = append(l.seqs, e.seq)
 		}
 	}
-	return l.s.ledger.progress(l.number, l.s.state.Epoch, l.s.sub.Floor(), l.seqs)
+	floor, entry := l.s.sub.Floor()
+	return l.s.ledger.progress(l.number, floor, entry, l.seqs)
 }
 
+// committed notes a commit of the target, and sends its mark to the broker: before the acks, which follow.
 func (l *lane) committed() {
-	l.s.ledger.commit(l.number, l.seqs)
+	l.s.mark(l.number, l.s.ledger.commit(l.number, l.seqs))
 	l.s.r.stats.committed(len(l.seqs), l.s.r.opts.Clock.Now())
 }
 

@@ -3,38 +3,56 @@ package sink
 import (
 	"slices"
 	"sync"
+
+	"github.com/surgetank/surgetank/internal/seqset"
 )
 
 // ledger is the memory of one session: which messages are committed in the target and may still be
-// delivered again. It is the in-memory twin of the lanes' progress rows and safe for use by many goroutines.
+// delivered again. It is the in-memory twin of the progress rows and safe for use by many goroutines.
 //
-// Invariant: a message whose row is committed is below the queue's floor, or in ids, or its ack was confirmed by
-// the broker. In each of these cases it is not applied a second time.
+// Invariant: a message whose row is committed is below the queue's floor, or in settled, or in a lane's ids. In each of
+// these cases it is not applied a second time. An id leaves only after the floor has passed it, not when its ack is
+// confirmed: acks can be lost with the data directory's newest entries, and what the target knows must not depend on them.
+//
+// One old message that waits holds the floor, so ids may be many. Runs keep them small, and a lane whose ids
+// have too many runs passes them on to settled, where they meet those of the other lanes:
+//
+//	lane 0   ids  1 4 5 9 …    ─┐  in one of the lane's own transactions,
+//	lane 1   ids  2 3 6 8 …    ─┴▶ one lane at a time      settled  1-6 8 9 …
 type ledger struct {
-	mu    sync.Mutex
-	ids   map[uint64]int // committed, ack not known to be final → the lane whose row holds it
-	lanes []laneLedger
+	mu      sync.Mutex
+	epoch   uint64
+	base    uint64     // messages applied before this session
+	settled seqset.Set // of the row of lane -1
+	passing int        // the lane that passes its ids on in the transaction at hand; -1: none
+	lanes   []laneLedger
 }
 
-// laneLedger is what one lane's progress row holds.
+// laneLedger is what one lane's progress row holds, and what the transaction at hand would make of it.
 type laneLedger struct {
-	batch uint64
-	ids   map[uint64]struct{}
-	buf   []uint64
+	batch   uint64
+	applied uint64
+	ids     seqset.Set
+
+	next        seqset.Set
+	nextSettled seqset.Set
 }
+
+// maxLaneRuns is how many runs a lane's ids may have before they are passed on.
+const maxLaneRuns = 2048
 
 func newLedger(s State) (*ledger, error) {
-	l := &ledger{ids: map[uint64]int{}, lanes: make([]laneLedger, len(s.Lanes))}
+	l := &ledger{epoch: s.Epoch, base: s.Base, passing: -1, lanes: make([]laneLedger, len(s.Lanes))}
+	var err error
+	if l.settled, err = ReadIDs(s.Settled); err != nil {
+		return nil, err
+	}
 	for i, ls := range s.Lanes {
-		ids, err := ReadIDs(nil, ls.IDs)
+		ids, err := ReadIDs(ls.IDs)
 		if err != nil {
 			return nil, err
 		}
-		l.lanes[i] = laneLedger{batch: ls.Batch, ids: make(map[uint64]struct{}, len(ids))}
-		for _, id := range ids {
-			l.ids[id] = i
-			l.lanes[i].ids[id] = struct{}{}
-		}
+		l.lanes[i] = laneLedger{batch: ls.Batch, applied: ls.Applied, ids: ids}
 	}
 	return l, nil
 }
@@ -43,46 +61,83 @@ func newLedger(s State) (*ledger, error) {
 func (l *ledger) committed(seq uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, ok := l.ids[seq]
-	return ok
+	if l.settled.Has(seq) {
+		return true
+	}
+	for i := range l.lanes {
+		if l.lanes[i].ids.Has(seq) {
+			return true
+		}
+	}
+	return false
 }
 
 // progress makes what a lane stores with a batch: its ids that are still at or above the floor, and those of the batch.
-func (l *ledger) progress(lane int, epoch, floor uint64, batch []uint64) Progress {
+// It may be called again for the same batch, after a try that failed. It sorts batch.
+func (l *ledger) progress(lane int, floor, entry uint64, batch []uint64) Progress {
+	slices.Sort(batch)
+	var added seqset.Set
+	for _, seq := range batch {
+		added.Add(seq, seq)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ll := &l.lanes[lane]
-	ll.buf = append(ll.buf[:0], batch...)
-	for id := range ll.ids {
-		if id < floor {
-			delete(ll.ids, id)
-			delete(l.ids, id)
-			continue
+	ids := ll.ids
+	ids.RemoveBelow(floor)
+	ll.next = seqset.Union(ids, added)
+	p := Progress{Epoch: l.epoch, Batch: ll.batch, Watermark: floor, Entry: entry, Applied: ll.applied + uint64(len(batch))}
+	if l.passing == lane {
+		l.passing = -1
+	}
+	if len(ll.next) > maxLaneRuns && l.passing < 0 {
+		l.passing = lane
+		settled := l.settled
+		settled.RemoveBelow(floor)
+		ll.nextSettled = seqset.Union(settled, ll.next)
+		ll.next = nil
+		p.Settled = AppendIDs(nil, ll.nextSettled)
+	}
+	p.IDs = AppendIDs(nil, ll.next)
+	return p
+}
+
+// commit notes that the lane's transaction of the last call of progress is in the target. It returns what the data
+// directory must know of that.
+func (l *ledger) commit(lane int, batch []uint64) mark {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ll := &l.lanes[lane]
+	ll.batch++
+	ll.applied += uint64(len(batch))
+	ll.ids, ll.next = ll.next, nil
+	if l.passing == lane {
+		l.settled, ll.nextSettled, l.passing = ll.nextSettled, nil, -1
+	}
+	m := mark{epoch: l.epoch, applied: ll.applied}
+	if n := len(batch); n > 0 {
+		m.last = batch[n-1] // progress sorted it
+	}
+	return m
+}
+
+// verify notes what is committed now and returns a check of progress that is read later.
+func (l *ledger) verify() func(State) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	batches := make([]uint64, len(l.lanes))
+	for i := range l.lanes {
+		batches[i] = l.lanes[i].batch
+	}
+	epoch := l.epoch
+	return func(s State) error {
+		ok := s.Epoch == epoch && len(s.Lanes) == len(batches)
+		for i := 0; ok && i < len(batches); i++ {
+			ok = s.Lanes[i].Batch >= batches[i]
 		}
-		ll.buf = append(ll.buf, id)
-	}
-	slices.Sort(ll.buf)
-	return Progress{Epoch: epoch, Batch: ll.batch, Watermark: floor, IDs: AppendIDs(nil, ll.buf)}
-}
-
-// commit notes that a lane's batch is in the target.
-func (l *ledger) commit(lane int, batch []uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lanes[lane].batch++
-	for _, id := range batch {
-		l.ids[id] = lane
-		l.lanes[lane].ids[id] = struct{}{}
-	}
-}
-
-// settled notes that the broker confirmed an ack: the message can never be delivered again.
-// The lane's next progress leaves it out.
-func (l *ledger) settled(seq uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if lane, ok := l.ids[seq]; ok {
-		delete(l.ids, seq)
-		delete(l.lanes[lane].ids, seq)
+		if !ok {
+			return &Error{Class: Stale, Row: -1, Reason: "a new connection found other progress than this sink left: another opening took over, or the connection leads to an older copy of the database"}
+		}
+		return nil
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,7 +24,7 @@ type Factory func(Spec) (Target, error)
 // Manager runs the sinks of one broker. They are settings stored in the broker itself, so they are there again after a restart and
 // move with the data directory. Its methods may be called by many goroutines; errors are *surgetank.Error.
 type Manager struct {
-	broker    surgetank.Broker
+	broker    Broker
 	factories map[string]Factory
 	opts      Options
 
@@ -48,7 +49,19 @@ type stored struct {
 	Instance string          `json:"instance"` // see Claim
 	Paused   bool            `json:"paused,omitempty"`
 	Spec     json.RawMessage `json:"spec"`
+	Choices  []Choice        `json:"choices,omitempty"`
 }
+
+// Choice is what a user chose about a queue and a target that contradicted each other. The newest maxChoices are kept,
+// so that it can be told later what is missing or doubled in the target, and why.
+type Choice struct {
+	Time          time.Time     `json:"time"`
+	Contradiction Contradiction `json:"contradiction"`
+	Text          string        `json:"text"`
+	WayOut
+}
+
+const maxChoices = 16
 
 const storedVersion = 1
 
@@ -62,6 +75,8 @@ type Info struct {
 	Kind   string          `json:"kind"`
 	Paused bool            `json:"paused"`
 	Spec   json.RawMessage `json:"spec"`
+	// Choices are what users chose about contradictions of queue and target, oldest first.
+	Choices []Choice `json:"choices,omitempty"`
 	Status
 	Waiting   int64   `json:"waiting"`            // messages in the queue that are not settled
 	OldestAge float64 `json:"oldest_age_seconds"` // of the oldest that is not leased
@@ -69,7 +84,7 @@ type Info struct {
 
 // NewManager starts the sinks that the broker has stored, whether their targets are up or not. A sink whose settings this
 // program cannot run is listed as refused and does not keep the others from running.
-func NewManager(ctx context.Context, broker surgetank.Broker, factories map[string]Factory, opts Options) (*Manager, error) {
+func NewManager(ctx context.Context, broker Broker, factories map[string]Factory, opts Options) (*Manager, error) {
 	m := &Manager{broker: broker, factories: factories, opts: opts.withDefaults(), ops: make(chan struct{}, 1), sinks: map[string]*managed{}}
 	m.ops <- struct{}{}
 	values, err := broker.Meta(ctx, Namespace)
@@ -84,7 +99,7 @@ func NewManager(ctx context.Context, broker surgetank.Broker, factories map[stri
 			m.opts.Logger.Error("a stored sink cannot be run", slog.String("sink", name), slog.String("reason", s.broken.Error()))
 			continue
 		}
-		if err := m.start(name, s); err != nil {
+		if err := m.start(name, s, ""); err != nil {
 			s.broken = err
 		}
 	}
@@ -110,8 +125,8 @@ func (m *Manager) load(ctx context.Context, name string, s *managed, value []byt
 	return m.store(ctx, name, &s.stored)
 }
 
-// start makes a runner for a sink that is not paused.
-func (m *Manager) start(name string, s *managed) error {
+// start makes a runner for a sink that is not paused. way is what the user chose about a contradiction, or empty.
+func (m *Manager) start(name string, s *managed, way Way) error {
 	if s.stored.Paused {
 		return nil
 	}
@@ -119,7 +134,9 @@ func (m *Manager) start(name string, s *managed) error {
 	if err != nil {
 		return err
 	}
-	r := NewRunner(m.broker, target, name, s.stored.Instance, s.spec, m.opts)
+	opts := m.opts
+	opts.Way = way
+	r := NewRunner(m.broker, target, name, s.stored.Instance, s.spec, opts)
 	m.mu.Lock()
 	s.runner = r
 	m.mu.Unlock()
@@ -218,7 +235,7 @@ func (m *Manager) Put(ctx context.Context, name string, spec json.RawMessage) (j
 
 	s := &managed{spec: next, stored: stored{Version: storedVersion, Instance: NewInstance(m.opts.Rand), Spec: next.Encode()}}
 	if !created && old.stored.Instance != "" {
-		s.stored.Instance, s.stored.Paused = old.stored.Instance, old.stored.Paused
+		s.stored.Instance, s.stored.Paused, s.stored.Choices = old.stored.Instance, old.stored.Paused, old.stored.Choices
 	}
 	if err := m.store(ctx, name, &s.stored); err != nil {
 		return nil, false, err
@@ -229,7 +246,7 @@ func (m *Manager) Put(ctx context.Context, name string, spec json.RawMessage) (j
 	m.mu.Lock()
 	m.sinks[name] = s
 	m.mu.Unlock()
-	if err := m.start(name, s); err != nil {
+	if err := m.start(name, s, ""); err != nil {
 		return nil, false, err
 	}
 	info, err := m.Get(ctx, name)
@@ -282,9 +299,9 @@ func (m *Manager) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	m.halt(ctx, s) // first: what is committed must be acked before its progress is forgotten
-	if err := m.store(ctx, name, nil); err != nil {
+	if err := errors.Join(forgetWritten(ctx, m.broker, s.stored.Instance), m.store(ctx, name, nil)); err != nil {
 		if s.broken == nil {
-			return errors.Join(err, m.start(name, s))
+			return errors.Join(err, m.start(name, s, ""))
 		}
 		return err
 	}
@@ -318,10 +335,52 @@ func (m *Manager) forget(ctx context.Context, name string, s *managed) {
 // Pause stops a sink after the batches at hand; it stays paused through restarts.
 func (m *Manager) Pause(ctx context.Context, name string) error { return m.setPaused(ctx, name, true) }
 
-// Resume starts a paused sink again, and one that stopped because another process took over or because broker and target
-// contradicted each other.
-func (m *Manager) Resume(ctx context.Context, name string) error {
-	return m.setPaused(ctx, name, false)
+// Resume starts a paused sink again, and one that stopped because another process took over. A sink whose queue and target
+// contradict each other compares them again: with way empty, in case one of them was put right meanwhile; otherwise it goes on the
+// way that the user chose, which must be one of those that the sink's status offers.
+func (m *Manager) Resume(ctx context.Context, name string, way string) error {
+	if way == "" {
+		return m.setPaused(ctx, name, false)
+	}
+	if err := m.begin(ctx); err != nil {
+		return err
+	}
+	defer m.end()
+	s, err := m.get(name)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	status, runner := s.stopped, s.runner
+	m.mu.Unlock()
+	if runner != nil {
+		status = runner.Status()
+	}
+	r := status.Refusal
+	if status.State != StateRefused || r == nil {
+		return surgetank.Errorf(surgetank.CodeInvalid, "sink %s is %s: its queue and its target do not contradict each other, so there is no way to choose; resume it without one", name, status.State)
+	}
+	i := slices.IndexFunc(r.Ways, func(w WayOut) bool { return w.Way == Way(way) })
+	if i < 0 {
+		var offered []string
+		for _, w := range r.Ways {
+			offered = append(offered, "`"+w.Command+"`")
+		}
+		return surgetank.Errorf(surgetank.CodeInvalid, "sink %s cannot go on the way %.40q; its ways are %s", name, way, strings.Join(offered, " and "))
+	}
+	next := s.stored
+	next.Paused = false
+	next.Choices = append(slices.Clone(s.stored.Choices), Choice{Time: m.opts.Clock.Now().UTC(), Contradiction: r.Kind, Text: r.Text, WayOut: r.Ways[i]})
+	next.Choices = next.Choices[max(0, len(next.Choices)-maxChoices):]
+	if err := m.store(ctx, name, &next); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	s.stored = next
+	m.mu.Unlock()
+	m.opts.Logger.Warn("a user chose how a sink goes on", slog.String("sink", name), slog.String("contradiction", r.Text), slog.String("effect", r.Ways[i].Effect))
+	m.halt(ctx, s)
+	return m.start(name, s, Way(way))
 }
 
 func (m *Manager) setPaused(ctx context.Context, name string, paused bool) error {
@@ -358,7 +417,7 @@ func (m *Manager) setPaused(ctx context.Context, name string, paused bool) error
 			return nil
 		}
 	}
-	return m.start(name, s)
+	return m.start(name, s, "")
 }
 
 // Info describes one sink.
@@ -369,6 +428,7 @@ func (m *Manager) Info(ctx context.Context, name string) (Info, error) {
 	}
 	m.mu.Lock()
 	i := Info{Name: name, Queue: s.spec.Queue, Kind: s.spec.Kind, Paused: s.stored.Paused, Status: s.stopped}
+	i.Choices = s.stored.Choices
 	runner, broken := s.runner, s.broken
 	m.mu.Unlock()
 	switch {

@@ -127,7 +127,7 @@ func TestManagerLife(t *testing.T) {
 		if i := info(t, m); i.State != sink.StatePaused || !strings.Contains(string(i.Spec), `"lanes":3`) {
 			t.Errorf("after a restart: %+v", i)
 		}
-		if err := m.Resume(ctx, "s"); err != nil {
+		if err := m.Resume(ctx, "s", ""); err != nil {
 			t.Fatal(err)
 		}
 		rows(4)
@@ -165,7 +165,7 @@ func TestManagerRefuses(t *testing.T) {
 		if _, _, err := m.Put(ctx, "bad\nname", json.RawMessage(memorySpec)); !errors.Is(err, surgetank.ErrInvalid) {
 			t.Errorf("a bad name: %v", err)
 		}
-		for _, err := range []error{m.Delete(ctx, "s"), m.Pause(ctx, "s"), m.Resume(ctx, "s")} {
+		for _, err := range []error{m.Delete(ctx, "s"), m.Pause(ctx, "s"), m.Resume(ctx, "s", "")} {
 			if !errors.Is(err, surgetank.ErrNotFound) {
 				t.Errorf("a sink that is not there: %v", err)
 			}
@@ -223,7 +223,7 @@ func TestManagerListsWhatItCannotRun(t *testing.T) {
 		if i := info(t, m); i.State != sink.StateRefused || !strings.Contains(i.Error, "version") {
 			t.Errorf("info %+v", i)
 		}
-		if err := m.Resume(ctx, "s"); !errors.Is(err, surgetank.ErrInvalid) {
+		if err := m.Resume(ctx, "s", ""); !errors.Is(err, surgetank.ErrInvalid) {
 			t.Errorf("resume: %v", err)
 		}
 		if err := m.Delete(ctx, "s"); err != nil {

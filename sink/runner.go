@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/clock"
 )
 
@@ -22,6 +21,8 @@ type Options struct {
 	Dir string
 	// Logger gets changes of state; nil: nothing is logged.
 	Logger *slog.Logger
+	// Way is what the user chose about a target and a queue that contradict each other. It holds for one opening.
+	Way Way
 	// CommitTimeout bounds one statement or transaction at the target; 0: one minute. Past it the connection counts as lost.
 	CommitTimeout time.Duration
 }
@@ -57,7 +58,7 @@ const (
 
 // Runner moves the messages of one queue into one target. Start runs it in a goroutine of its own, Stop ends it.
 type Runner struct {
-	broker   surgetank.Broker
+	broker   Broker
 	target   Target
 	spec     Spec
 	name     string
@@ -74,7 +75,7 @@ type Runner struct {
 }
 
 // NewRunner makes a runner. instance is the sink's identity (see Claim); spec is valid and has its defaults.
-func NewRunner(broker surgetank.Broker, target Target, name, instance string, spec Spec, opts Options) *Runner {
+func NewRunner(broker Broker, target Target, name, instance string, spec Spec, opts Options) *Runner {
 	opts = opts.withDefaults()
 	r := &Runner{broker: broker, target: target, spec: spec, name: name, instance: instance, opts: opts,
 		owner: NewInstance(opts.Rand), done: make(chan struct{})}
@@ -143,6 +144,10 @@ func (r *Runner) run(alive, ctx context.Context) {
 			r.set(StateFenced, err)
 			return
 		case errors.As(err, &e) && e.Class == Refused:
+			var refusal *Refusal
+			if errors.As(err, &refusal) {
+				r.stats.refusal.Store(refusal)
+			}
 			r.set(StateRefused, err)
 			return
 		case errors.Is(err, errBrokerClosed):

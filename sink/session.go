@@ -8,6 +8,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/failpoint"
+	"github.com/surgetank/surgetank/internal/seqset"
 )
 
 // errLeaseLost ends a session whose messages the broker took back while it still worked on them (the
@@ -65,7 +66,7 @@ type entry struct {
 // session runs one session and gives the error that ended it: a class of the target, or a code of the broker.
 // ctx ending is a wish to stop, not an error; alive ending cuts commits off too.
 func (r *Runner) session(alive, ctx context.Context) error {
-	info, err := r.broker.Queue(ctx, r.spec.Queue)
+	written, err := readWritten(ctx, r.broker, r.instance)
 	if surgetank.CodeOf(err) == surgetank.CodeClosed {
 		return errBrokerClosed
 	}
@@ -73,29 +74,37 @@ func (r *Runner) session(alive, ctx context.Context) error {
 		return err
 	}
 	open, cancelOpen := context.WithTimeout(ctx, r.opts.CommitTimeout)
-	state, lanes, err := r.target.Open(open, Claim{Instance: r.instance, Sink: r.name, Owner: r.owner, Held: r.held,
-		Queue: info.ID, Lanes: r.spec.Lanes,
-		Floor: func() (uint64, error) {
-			now, err := r.broker.Queue(open, r.spec.Queue)
-			if err == nil && now.ID != info.ID {
-				err = errRemade(r.spec.Queue)
+	var book *ledger
+	claim := Claim{Instance: r.instance, Sink: r.name, Owner: r.owner, Held: r.held, Lanes: r.spec.Lanes, Written: written, Way: r.opts.Way,
+		History: func() (surgetank.History, error) { return r.broker.History(open, r.spec.Queue) },
+		Count: func(ids seqset.Set) (uint64, error) {
+			ranges := make([]surgetank.NumberRange, len(ids))
+			for i, x := range ids {
+				ranges[i] = surgetank.NumberRange(x)
 			}
-			return now.Floor, err
-		}})
+			h, err := r.broker.History(open, r.spec.Queue, ranges...)
+			return h.Counted, err
+		},
+		Verify: func() func(State) error {
+			if book == nil {
+				return func(State) error { return nil } // still in Open, which has the progress locked
+			}
+			return book.verify()
+		}}
+	state, lanes, err := r.target.Open(open, claim)
 	cancelOpen()
 	if err != nil {
 		return asError(err)
 	}
 	failpoint.Reach(failpoint.SinkClaimed)
-	r.held = true
+	r.held, r.opts.Way = true, "" // a way is chosen once, for the contradiction that the user saw
 	r.stats.epoch.Store(state.Epoch)
 	r.stats.opens.Add(1)
-	book, err := newLedger(state)
-	if err != nil {
+	if book, err = newLedger(state); err != nil {
 		return &Error{Class: Refused, Row: -1, Reason: err.Error(), Err: err}
 	}
 
-	s := &session{r: r, queue: info.ID, state: state, ledger: book, held: map[uint64]*entry{},
+	s := &session{r: r, queue: state.Queue, state: state, ledger: book, held: map[uint64]*entry{},
 		credit: 3 * r.spec.Lanes * r.spec.Batch.Max, room: make(chan struct{}, 1), answers: make(chan struct{}, 1)}
 	s.drain = ctx
 	var cancel context.CancelCauseFunc
@@ -110,8 +119,16 @@ func (r *Runner) session(alive, ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// What this opening found must be known before anything is acked because of it.
+	s.mark(-1, mark{epoch: state.Epoch, applied: state.Base})
 	r.set(StateRunning, nil)
 	return s.run()
+}
+
+// mark sends the broker what the target has. It must come before the settlements that rest on it.
+func (s *session) mark(lane int, m mark) {
+	m.time = s.r.opts.Clock.Now().Unix()
+	s.end(s.r.broker.SetMetaLater(WrittenNamespace, markName(s.r.instance, lane), m.encode()))
 }
 
 // run starts the session's goroutines and waits for all of them:

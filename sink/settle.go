@@ -59,8 +59,8 @@ func (s *session) send(entries []*entry) {
 	}
 }
 
-// settle works through the broker's answers until over is closed and none is left. A final ack leaves the ledger. An ack that came
-// too late leaves the message in the ledger: it is delivered again, found there, and acked again.
+// settle works through the broker's answers until over is closed and none is left. A message whose ack came too late is
+// delivered again, found in the ledger, and acked again.
 func (s *session) settle(over <-chan struct{}) {
 	for {
 		s.settledMu.Lock()
@@ -86,8 +86,6 @@ func (s *session) settle(over <-chan struct{}) {
 func (s *session) answered(list []answer) {
 	for _, a := range list {
 		switch code := surgetank.CodeOf(a.err); {
-		case a.err == nil && a.e.parked == "":
-			s.ledger.settled(a.e.seq)
 		case a.err == nil, code == surgetank.CodeLeaseLost, code == surgetank.CodeNotFound:
 		default:
 			s.end(a.err)

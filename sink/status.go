@@ -32,6 +32,8 @@ type Status struct {
 	Opens      uint64    `json:"opens"`   // times the target was opened
 	Epoch      uint64    `json:"epoch"`   // of the current opening
 	Held       int       `json:"held"`    // messages leased and not settled
+	// Refusal says how queue and target contradict each other, when State is StateRefused for that.
+	Refusal    *Refusal  `json:"refusal,omitempty"`
 	LastCommit time.Time `json:"last_commit,omitzero"`
 	LastError  string    `json:"last_error,omitempty"` // the newest error of the target or of a row, also when all is well again
 	// LastErrorTime is when it happened.
@@ -42,6 +44,7 @@ type Status struct {
 type stats struct {
 	applied, parked, duplicates, batches, retries, opens, epoch atomic.Uint64
 	held                                                        atomic.Int64
+	refusal                                                     atomic.Pointer[Refusal]
 
 	mu         sync.Mutex
 	state      RunState
@@ -92,6 +95,7 @@ func (r *Runner) Status() Status {
 		State: s.state, Since: s.since, Error: s.err,
 		Applied: s.applied.Load(), Parked: s.parked.Load(), Duplicates: s.duplicates.Load(), Batches: s.batches.Load(),
 		Retries: s.retries.Load(), Opens: s.opens.Load(), Epoch: s.epoch.Load(), Held: int(s.held.Load()),
+		Refusal:    s.refusal.Load(),
 		LastCommit: s.lastCommit, LastError: s.lastErr, LastErrorTime: s.lastErrAt,
 	}
 }

@@ -64,7 +64,12 @@ type Progress struct {
 	Epoch     uint64
 	Batch     uint64 // of the last committed batch; this commit stores Batch+1
 	Watermark uint64
+	Entry     uint64 // of the queue's log: what the watermark rests on
+	Applied   uint64 // messages of this lane in this epoch, this batch included
 	IDs       []byte // see AppendIDs
+	// Settled, when not nil, replaces State.Settled, in the row of lane -1. The lane must change that row before its own,
+	// because Open locks the rows in this order.
+	Settled []byte
 }
 
 // Class says what an error of a target means, and so what becomes of the batch.

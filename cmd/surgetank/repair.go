@@ -8,6 +8,7 @@ import (
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/disklog"
 	"github.com/surgetank/surgetank/internal/queue"
+	"github.com/surgetank/surgetank/internal/seqset"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -83,7 +84,7 @@ func (c *repairCmd) shape(r *disklog.RepairReport, loss *queue.SalvageReport) re
 	for _, l := range r.Lost {
 		shape.Lost = append(shape.Lost, [2]uint64{uint64(l.First), uint64(l.Last)})
 	}
-	runs := func(list []queue.Range) [][2]uint64 {
+	runs := func(list []seqset.Run) [][2]uint64 {
 		out := [][2]uint64{}
 		for _, x := range list {
 			out = append(out, [2]uint64{x.First, x.Last})

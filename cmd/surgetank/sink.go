@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 
 	"github.com/surgetank/surgetank"
 )
@@ -19,7 +21,7 @@ type sinkCmds struct {
 	Set    sinkSetCmd    `cmd:"" help:"Create a sink, or replace its settings. The target is checked first."`
 	Rm     sinkRmCmd     `cmd:"" help:"Remove a sink. Its queue and what it wrote stay."`
 	Pause  sinkPauseCmd  `cmd:"" help:"Stop writing after the batches at hand."`
-	Resume sinkResumeCmd `cmd:"" help:"Write again."`
+	Resume sinkResumeCmd `cmd:"" help:"Write again; choose a way on for a sink whose queue and target contradict each other."`
 }
 
 type sinkArg struct {
@@ -131,17 +133,94 @@ func (c *sinkRmCmd) Run(s *session) error {
 
 type sinkPauseCmd struct{ sinkArg }
 
-func (c *sinkPauseCmd) Run(s *session) error { return c.control(s, "pause", "paused") }
+func (c *sinkPauseCmd) Run(s *session) error { return c.control(s, "pause", "paused", nil) }
 
-type sinkResumeCmd struct{ sinkArg }
+type sinkResumeCmd struct {
+	sinkArg
+	From       string `placeholder:"target|queue" enum:",target,queue" default:"" xor:"way" help:"Of a sink that is refused: which side is right. target: ack what the target has, write the rest. queue: write all that waits."`
+	AcceptLoss bool   `xor:"way" help:"Of a sink that is refused: go on from both sides as they are; what is missing stays missing."`
+	Yes        bool   `short:"y" help:"Do not ask."`
+}
 
-func (c *sinkResumeCmd) Run(s *session) error { return c.control(s, "resume", "resumed") }
+// refusal is what the server says about a queue and a target that contradict each other.
+type refusal struct {
+	Text string `json:"text"`
+	Ways []struct {
+		Way     string `json:"way"`
+		Command string `json:"command"`
+		Effect  string `json:"effect"`
+	} `json:"ways"`
+}
 
-func (c *sinkArg) control(s *session, verb, did string) error {
+func (c *sinkResumeCmd) Run(s *session) error {
+	var body map[string]any
+	way := c.From
+	switch {
+	case c.AcceptLoss:
+		way, body = "accept-loss", map[string]any{"accept_loss": true}
+	case way != "":
+		body = map[string]any{"from": way}
+	default:
+		return c.control(s, "resume", "resumed", nil)
+	}
+	if err := c.confirm(s, way); err != nil {
+		return err
+	}
+	return c.control(s, "resume", "resumed", body)
+}
+
+// confirm says what the chosen way will do, and asks.
+func (c *sinkResumeCmd) confirm(s *session, way string) error {
+	var info struct {
+		State   string   `json:"state"`
+		Refusal *refusal `json:"refusal"`
+	}
+	if err := c.call(s.ctx, http.MethodGet, nil, &info, "sinks", c.Sink); err != nil {
+		return err
+	}
+	if info.Refusal == nil {
+		return nil // the server says that there is nothing to choose
+	}
+	effect := ""
+	for _, w := range info.Refusal.Ways {
+		if w.Way == way {
+			effect = w.Effect
+		}
+	}
+	if effect == "" {
+		return nil // the server says which ways there are
+	}
+	if _, err := fmt.Fprintf(s.stderr, "%s\nThis way %s.\n", printable(info.Refusal.Text), printable(effect)); err != nil {
+		return err
+	}
+	if c.Yes {
+		return nil
+	}
+	if _, tty := isTerminal(s.stderr); !tty {
+		return surgetank.Errorf(surgetank.CodeInvalid, "nobody is here to answer whether sink %s shall go on so; add --yes to do it", c.Sink)
+	}
+	if _, err := fmt.Fprint(s.stderr, "Go on? [y/N] "); err != nil {
+		return err
+	}
+	answer, err := bufio.NewReader(io.LimitReader(s.stdin, 64)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
+		return errors.New("nothing was changed")
+	}
+	return nil
+}
+
+func (c *sinkArg) control(s *session, verb, did string, body map[string]any) error {
 	if c.Sink == "" {
 		return errors.New("the sink's name is empty")
 	}
-	if err := c.call(s.ctx, http.MethodPost, nil, nil, "sinks", c.Sink, verb); err != nil {
+	var in any
+	if body != nil {
+		in = body
+	}
+	if err := c.call(s.ctx, http.MethodPost, in, nil, "sinks", c.Sink, verb); err != nil {
 		return err
 	}
 	var info json.RawMessage

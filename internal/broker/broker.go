@@ -18,6 +18,8 @@ package broker
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -41,7 +43,9 @@ type Options struct {
 	Clock     clock.Clock         // nil: the machine's
 	Logger    *slog.Logger        // nil: discarded
 	Seed      uint64              // of back-off jitter
-	Limits    queue.Limits
+	// Incarnation is that of this opening: random, and never used before. 0: it is drawn from crypto/rand.
+	Incarnation uint64
+	Limits      queue.Limits
 
 	MailboxBytes  int64 // of commands that wait for the loop; 0: 32 MiB
 	MailboxOps    int   // 0: 16,384
@@ -78,6 +82,7 @@ type Broker struct {
 	logger  *slog.Logger
 	mailbox *mailbox
 	epoch   uint64
+	opening uint64   // the incarnation of this opening
 	groups  groupers // by group_by
 	dedups  groupers // by dedup.by
 	places  places
@@ -124,6 +129,7 @@ type flight struct {
 type parked struct {
 	handouts []queue.Handout
 	floor    uint64
+	entry    uint64 // the newest entry when they were decided
 }
 
 type ticket struct {
@@ -167,6 +173,11 @@ func Open(opts Options) (*Broker, error) {
 	}
 	if opts.MailboxOps == 0 {
 		opts.MailboxOps = 16_384
+	}
+	for opts.Incarnation == 0 {
+		var b [8]byte
+		_, _ = rand.Read(b[:]) // never fails, by its documentation
+		opts.Incarnation = binary.LittleEndian.Uint64(b[:])
 	}
 	b := &Broker{
 		opts: opts, clock: opts.Clock, logger: opts.Logger,
@@ -213,8 +224,9 @@ func (b *Broker) recover() error {
 	b.startTime(start, passed)
 	b.machine.Recovered(b.now())
 	b.epoch, b.durable = b.machine.Epoch()+1, b.number
+	b.opening = b.opts.Incarnation
 	// The first entry opens the epoch. Everything else is parked behind it, so nothing leaves before it is durable.
-	b.pending = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch}, release: func(err error) { failpoint.Reach(failpoint.OpenEpoch); b.opened <- err }}}
+	b.pending = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch, Incarnation: b.opening}, release: func(err error) { failpoint.Reach(failpoint.OpenEpoch); b.opened <- err }}}
 	for _, info := range b.machine.Infos() {
 		b.groups.set(info.Name, info.Config.GroupBy)
 		b.dedups.set(info.Name, info.Config.DedupBy)

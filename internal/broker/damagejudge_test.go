@@ -20,6 +20,7 @@ import (
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/disklog"
 	"github.com/surgetank/surgetank/internal/queue"
+	"github.com/surgetank/surgetank/internal/seqset"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -43,6 +44,7 @@ func (r *damageRig) drain() (d drained, err error) {
 		for {
 			ds := r.receive(q.Name, 16)
 			for _, x := range ds {
+				x.ID.Incarnation = 0 // a repair may have lost the opening that gave it
 				want, known := r.truth.bodies[x.ID]
 				switch {
 				case !known:
@@ -77,6 +79,7 @@ func (r *damageRig) drain() (d drained, err error) {
 		}
 		after := r.info(q.Name)
 		for _, x := range shown {
+			x.ID.Incarnation = 0
 			if x.State == surgetank.StateDamaged {
 				if x.Damage == "" || len(x.Body) > 0 {
 					return d, fmt.Errorf("message %s is damaged: %q, with a body of %d bytes", x.ID, x.Damage, len(x.Body))
@@ -250,7 +253,9 @@ func (v *victim) serve(t testing.TB, disk *vfs.Mem, to string, loss *queue.Salva
 		p := surgetank.Publishing{Queues: []string{q.Name}, Message: surgetank.Message{Body: []byte("new")}}
 		pub := &queue.Publish{Msgs: []queue.Incoming{{Publishing: &p}}, Results: make([]surgetank.PublishResult, 1)}
 		r.send(pub)
-		if id := pub.Results[0].ID; pub.Results[0].Err != nil || tr.bodies[id] != nil && !tr.unsure[id] {
+		id := pub.Results[0].ID
+		id.Incarnation = 0
+		if pub.Results[0].Err != nil || tr.bodies[id] != nil && !tr.unsure[id] {
 			return fmt.Errorf("a new message got the number %s of an old one (%v)", id, pub.Results[0].Err)
 		}
 		if q.Damaged > 0 {
@@ -282,8 +287,8 @@ func account(tr *truth, loss *queue.SalvageReport, d drained) error {
 	for _, q := range loss.Queues {
 		byID[q.ID] = q
 	}
-	in := func(list []queue.Range, seq uint64) bool {
-		return slices.ContainsFunc(list, func(r queue.Range) bool { return r.First <= seq && seq <= r.Last })
+	in := func(list []seqset.Run, seq uint64) bool {
+		return slices.ContainsFunc(list, func(r seqset.Run) bool { return r.First <= seq && seq <= r.Last })
 	}
 	ids := slices.SortedFunc(maps.Keys(tr.bodies), func(a, b surgetank.MessageID) int { return int(int64(a.Queue<<32+a.Seq) - int64(b.Queue<<32+b.Seq)) })
 	for _, id := range ids {
@@ -316,7 +321,7 @@ func account(tr *truth, loss *queue.SalvageReport, d drained) error {
 	return nil
 }
 
-func spread(list []queue.Range) (n uint64) {
+func spread(list []seqset.Run) (n uint64) {
 	for _, r := range list {
 		n += r.Last - r.First + 1
 	}

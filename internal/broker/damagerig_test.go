@@ -77,7 +77,8 @@ const (
 	recPurged      queue.Kind = 7
 	recQueueSet    queue.Kind = 8
 	recQueueGone   queue.Kind = 9
-	recLast        queue.Kind = 11
+	recEpoch       queue.Kind = 11 // of older versions: no longer written
+	recLast        queue.Kind = 12
 )
 
 // learn takes the facts of an entry. It is the only source of the truth, so that what stands in the log and what is expected of it cannot
@@ -158,7 +159,7 @@ func (t *truth) learns(tb testing.TB) func(Turn) {
 // openRecorded opens a broker that adds to the truth. Its Close keeps a snapshot whenever there is something for it.
 func openRecorded(t testing.TB, disk *vfs.Mem, tr *truth, at time.Time, snapshotBytes int64) *damageRig {
 	t.Helper()
-	o := Options{SnapshotBytes: snapshotBytes, QuickReplay: min(snapshotBytes, 1), Clock: clock.NewManual(at), Seed: uint64(len(tr.entries)) + 1, Watch: tr.learns(t)}
+	o := Options{SnapshotBytes: snapshotBytes, QuickReplay: min(snapshotBytes, 1), Clock: clock.NewManual(at), Seed: uint64(len(tr.entries)) + 1, Incarnation: uint64(len(tr.entries)) + 1, Watch: tr.learns(t)}
 	if snapshotBytes == noSnapshots {
 		o.QuickReplay = noSnapshots
 	}

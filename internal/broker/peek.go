@@ -60,7 +60,7 @@ func (r *reader) peeked(p *queue.Peeked) (d surgetank.Delivery, ok bool, err err
 		}
 	}
 	return surgetank.Delivery{
-		ID: surgetank.MessageID{Queue: p.Queue.ID(), Seq: p.Seq}, Queue: p.Queue.Name(), Message: surgetank.Message{Group: p.Group},
+		ID: p.ID, Queue: p.Queue.Name(), Message: surgetank.Message{Group: p.Group},
 		Time: time.Unix(0, p.Time).UTC(), Attempt: p.Attempt, Redelivered: p.Redelivered, State: p.State, Damage: damage,
 	}, true, nil
 }

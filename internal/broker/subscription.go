@@ -20,7 +20,7 @@ type subscription struct {
 	opts    surgetank.SubscribeOptions
 	id      uint64 // the machine's consumer; set before it is used
 	queueID uint64
-	floor   atomic.Uint64
+	at      atomic.Pointer[standing]
 
 	mu      sync.Mutex
 	waiting []queue.Handout
@@ -79,7 +79,7 @@ func (s *subscription) push(p parked) {
 	}
 	s.waiting = append(s.waiting, p.handouts...)
 	s.mu.Unlock()
-	s.floor.Store(p.floor)
+	s.at.Store(&standing{p.floor, p.entry})
 	s.nudge()
 }
 
@@ -113,8 +113,16 @@ func errCancelled() error {
 // Ready has a token when messages wait or the subscription has ended.
 func (s *subscription) Ready() <-chan struct{} { return s.ready }
 
-// Floor: every message below is settled for good.
-func (s *subscription) Floor() uint64 { return s.floor.Load() }
+// standing is how far the queue had come when the newest hand-out was decided.
+type standing struct{ floor, entry uint64 }
+
+// Floor: every message below seq is settled for good, which entry and those before it say.
+func (s *subscription) Floor() (seq, entry uint64) {
+	if p := s.at.Load(); p != nil {
+		return p.floor, p.entry
+	}
+	return 0, 0
+}
 
 // AddCredit gives credit.
 func (s *subscription) AddCredit(n int) {
@@ -311,7 +319,7 @@ func (s *subscription) drain() []surgetank.Receipt {
 }
 
 func (b *Broker) receipt(o *queue.Handout) surgetank.Receipt {
-	return surgetank.Receipt{ID: surgetank.MessageID{Queue: o.Queue.ID(), Seq: o.Seq}, Epoch: b.epoch, Lease: o.Lease}
+	return surgetank.Receipt{ID: surgetank.MessageID{Queue: o.Queue.ID(), Seq: o.Seq}, Epoch: b.epoch, Incarnation: b.opening, Lease: o.Lease}
 }
 
 // Receive leases messages once. See surgetank.Broker.
@@ -461,7 +469,7 @@ func (r *reader) read(o *queue.Handout, d *surgetank.Delivery) error {
 	}
 	d.Message = r.stored.Message
 	d.Group = o.Group
-	d.ID = surgetank.MessageID{Queue: o.Queue.ID(), Seq: o.Seq}
+	d.ID = o.ID
 	d.Queue = o.Queue.Name()
 	d.Time, d.Attempt, d.Redelivered = r.stored.Time, o.Attempt, o.Redelivered
 	if o.Lease != 0 {

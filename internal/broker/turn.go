@@ -83,7 +83,10 @@ func (b *Broker) turn() bool {
 	number := b.number + 1
 	out := queue.Output{Entry: queue.AppendHeader(make([]byte, 0, size), queue.EntryHeader{Epoch: b.epoch, Number: number, Time: b.machine.TurnTime(now)})}
 	done := b.machine.Step(now, number, b.cmds, &out)
-	f := flight{ended: out.Ended}
+	f := flight{ended: out.Ended, entry: b.number}
+	if out.Records > 0 {
+		f.entry = number
+	}
 	f.ops = append(f.ops, b.pending[:done]...)
 	for _, o := range f.ops {
 		b.settingsChanged(o.cmd)
@@ -103,7 +106,7 @@ func (b *Broker) turn() bool {
 	}
 	if out.Records > 0 {
 		failpoint.Reach(failpoint.TurnDecided)
-		b.number, f.entry = number, number
+		b.number = number
 		b.snap.since += int64(len(out.Entry))
 		b.held.add(number, out.Entry, now, b.opts.Hold)
 		if !f.quiet() || b.held.full() || b.heldDue(now) {
@@ -121,7 +124,6 @@ func (b *Broker) turn() bool {
 		b.release(&f)
 		return true
 	}
-	f.entry = b.number
 	b.flights = append(b.flights, f)
 	if !f.quiet() {
 		b.appendHeld(now)
@@ -136,7 +138,7 @@ func (b *Broker) park(f *flight, outs []queue.Handout) {
 		for n < len(outs) && outs[n].Consumer == outs[0].Consumer {
 			n++
 		}
-		f.outs = append(f.outs, parked{outs[:n:n], outs[0].Queue.Floor()})
+		f.outs = append(f.outs, parked{handouts: outs[:n:n], floor: outs[0].Queue.Floor(), entry: f.entry})
 		outs = outs[n:]
 	}
 }

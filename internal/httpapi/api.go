@@ -36,7 +36,8 @@ type Sinks interface {
 	Put(ctx context.Context, name string, spec json.RawMessage) (info json.RawMessage, created bool, err error)
 	Delete(ctx context.Context, name string) error
 	Pause(ctx context.Context, name string) error
-	Resume(ctx context.Context, name string) error
+	// Resume starts a sink again. way is what the user chose about a queue and a target that contradict each other, or empty.
+	Resume(ctx context.Context, name, way string) error
 }
 
 // Options say what the API serves and how. Broker and Auth must be set.

@@ -165,7 +165,7 @@ func (s *fakeSinks) Pause(ctx context.Context, name string) error {
 	return err
 }
 
-func (s *fakeSinks) Resume(ctx context.Context, name string) error { return s.Pause(ctx, name) }
+func (s *fakeSinks) Resume(ctx context.Context, name, _ string) error { return s.Pause(ctx, name) }
 
 // Each example of a request is accepted by a server where its names exist, its answer fits the schema, and so do the
 // examples of answers.

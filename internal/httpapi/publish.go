@@ -330,10 +330,7 @@ func (c *call) answerPublished(results []surgetank.PublishResult, ids string) er
 }
 
 func appendID(b []byte, id surgetank.MessageID) []byte {
-	b = append(b, '"')
-	b = strconv.AppendUint(b, id.Queue, 10)
-	b = append(b, '-')
-	b = strconv.AppendUint(b, id.Seq, 10)
+	b, _ = id.AppendText(append(b, '"')) // never fails
 	return append(b, '"')
 }
 
@@ -345,7 +342,7 @@ func appendRanges(b []byte, results []surgetank.PublishResult) []byte {
 		n := 1
 		for i+n < len(results) {
 			next := results[i+n]
-			if next.ID.Queue != first.ID.Queue || next.ID.Seq != first.ID.Seq+uint64(n) || next.Duplicate != first.Duplicate {
+			if next.ID.Queue != first.ID.Queue || next.ID.Seq != first.ID.Seq+uint64(n) || next.ID.Incarnation != first.ID.Incarnation || next.Duplicate != first.Duplicate {
 				break
 			}
 			n++

@@ -86,10 +86,7 @@ func (c *call) deleteSink() error {
 	return c.deleted(func() error { return m.Delete(c.r.Context(), c.params["s"]) })
 }
 
-func (c *call) pauseSink() error  { return c.setSinkPaused(true) }
-func (c *call) resumeSink() error { return c.setSinkPaused(false) }
-
-func (c *call) setSinkPaused(paused bool) error {
+func (c *call) pauseSink() error {
 	m, err := c.sinks()
 	if err != nil {
 		return err
@@ -97,12 +94,41 @@ func (c *call) setSinkPaused(paused bool) error {
 	if err := c.plain(); err != nil {
 		return err
 	}
-	set := m.Resume
-	if paused {
-		set = m.Pause
-	}
-	if err := set(c.r.Context(), c.params["s"]); err != nil {
+	if err := m.Pause(c.r.Context(), c.params["s"]); err != nil {
 		return err
 	}
-	return c.respond(http.StatusOK, map[string]bool{"paused": paused})
+	return c.respond(http.StatusOK, map[string]bool{"paused": true})
+}
+
+// resumeSink starts a sink again. The body is optional: {"from": "target"}, {"from": "queue"} or {"accept_loss": true}
+// choose a way for a sink whose queue and target contradict each other.
+func (c *call) resumeSink() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	m, err := c.sinks()
+	if err != nil {
+		return err
+	}
+	f, err := c.object()
+	if err != nil {
+		return err
+	}
+	way := f.text("from", 16)
+	if way != "" && way != "target" && way != "queue" {
+		f.fail("from", "from must be target or queue, not %.40q", way)
+	}
+	if f.flag("accept_loss", false) {
+		if way != "" {
+			f.fail("accept_loss", "from and accept_loss exclude each other")
+		}
+		way = "accept-loss"
+	}
+	if err := f.done(); err != nil {
+		return err
+	}
+	if err := m.Resume(c.r.Context(), c.params["s"], way); err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, map[string]bool{"paused": false})
 }

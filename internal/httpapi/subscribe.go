@@ -295,7 +295,8 @@ func (c *call) subscriptionReceive() error {
 		s.note(list)
 	}
 	err = c.respondMessages(list, s.noAck, func(b []byte) []byte {
-		return closeObject(strconv.AppendUint(append(b, `,"floor":`...), s.sub.Floor(), 10))
+		floor, _ := s.sub.Floor()
+		return closeObject(strconv.AppendUint(append(b, `,"floor":`...), floor, 10))
 	})
 	if err != nil {
 		c.giveBack(list)
@@ -329,7 +330,8 @@ func (c *call) subscriptionCredit() error {
 	if n != 0 {
 		s.sub.AddCredit(int(n))
 	}
-	return c.respond(http.StatusOK, map[string]uint64{"floor": s.sub.Floor()})
+	floor, _ := s.sub.Floor()
+	return c.respond(http.StatusOK, map[string]uint64{"floor": floor})
 }
 
 // leaving finds the subscription of a client that cancels or closes it. The parameter unseen names a poll whose answer the

@@ -19,6 +19,7 @@ var floors = map[string]int{
 	"internal/jsonpath":  10,
 	"internal/settings":  10,
 	"internal/lobby":     10, // who may stay
+	"internal/seqset":    10, // sets of message numbers
 	"internal/queue":     11, // the rules
 	"internal/commitlog": 11, // what a log is
 	"internal/auth":      11, // who may
@@ -55,7 +56,7 @@ var floors = map[string]int{
 // words and who may, not each other and not the engine.
 var doorsMayImport = map[string]bool{
 	"": true, "internal/auth": true, "internal/clock": true, "internal/failpoint": true, "internal/jsonpath": true, "internal/settings": true,
-	"internal/policy": true, "internal/lobby": true,
+	"internal/policy": true, "internal/lobby": true, "internal/seqset": true,
 }
 
 // floorOf gives a package's floor and the table's entry that placed it.

@@ -124,7 +124,7 @@ func (a *agree) compare(outs []model.Out, ended []uint64) {
 			if q == nil || !ok || q.leases[o.Seq].no == 0 {
 				continue
 			}
-			a.receipts = append(a.receipts, mReceipt{Receipt: surgetank.Receipt{ID: surgetank.MessageID{Queue: q.id, Seq: o.Seq}, Epoch: a.m.Epoch(),
+			a.receipts = append(a.receipts, mReceipt{Receipt: surgetank.Receipt{ID: surgetank.MessageID{Queue: q.id, Seq: o.Seq}, Epoch: a.m.Epoch(), Incarnation: a.m.Incarnation(),
 				Lease: q.leases[o.Seq].no}, Lease: lease})
 		}
 	}
@@ -522,7 +522,7 @@ func (a *agree) crash() {
 	}
 	a.taking, a.consumers, a.receipts = false, nil, nil
 	a.model.Crash()
-	a.both("crash", &OpenEpoch{Epoch: a.m.Epoch() + 1}, nil)
+	a.both("crash", &OpenEpoch{Epoch: a.m.Epoch() + 1, Incarnation: 1000 + a.m.Epoch()}, nil)
 }
 
 // drain settles all and sees that nothing is left behind in memory.

@@ -79,6 +79,16 @@ func (d *decoder) u32() uint32 {
 	return uint32(v)
 }
 
+// fixed64 reads eight bytes, for numbers that are random.
+func (d *decoder) fixed64() uint64 {
+	if len(d.b)-d.off < 8 {
+		d.fail("a number is cut short")
+		return 0
+	}
+	d.off += 8
+	return binary.LittleEndian.Uint64(d.b[d.off-8:])
+}
+
 // count reads a number of items that each take at least one byte.
 func (d *decoder) count() int {
 	v := d.uint()

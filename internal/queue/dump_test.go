@@ -13,7 +13,7 @@ import (
 // not yet looked at its timers equals one that has.
 func dump(m *Machine, now int64) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "epoch %d next %d\n", m.epoch, m.nextQueue)
+	fmt.Fprintf(&b, "epoch %d next %d openings %v\n", m.epoch, m.nextQueue, m.openings)
 	for _, ns := range slices.Sorted(maps.Keys(m.meta)) {
 		for _, name := range slices.Sorted(maps.Keys(m.meta[ns])) {
 			fmt.Fprintf(&b, "meta %q %q %q\n", ns, name, m.meta[ns][name])
@@ -21,6 +21,7 @@ func dump(m *Machine, now int64) string {
 	}
 	for _, q := range m.sorted() {
 		fmt.Fprintf(&b, "queue %d %q next %d created %d config %+v\n", q.id, q.name, q.nextSeq, q.created, q.config)
+		fmt.Fprintf(&b, "  spans %v\n", q.spans)
 		notBefore, expires := durableTimes(q)
 		q.slots.ascend(0, func(seq uint64, s *slot) bool {
 			if !s.live() {

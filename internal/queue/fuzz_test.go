@@ -94,7 +94,7 @@ func FuzzRestore(f *testing.F) {
 			m.Recovered(rigStart)
 			check(t, m)
 			out := &Output{Entry: AppendHeader(nil, EntryHeader{Epoch: 1, Number: 1 << 40})}
-			m.Step(rigStart, 1<<40, []Command{&OpenEpoch{Epoch: m.Epoch() + 1}}, out)
+			m.Step(rigStart, 1<<40, []Command{&OpenEpoch{Epoch: m.Epoch() + 1, Incarnation: 1000 + m.Epoch()}}, out)
 			m.Infos()
 		})
 	})

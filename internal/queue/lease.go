@@ -43,7 +43,7 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 	c.received++
 
 	out := Handout{
-		Consumer: c.id, At: m.now, Queue: q, Seq: seq, Ref: s.ref(), Group: q.groupName(h), Size: s.size,
+		Consumer: c.id, At: m.now, Queue: q, ID: q.idOf(seq), Seq: seq, Ref: s.ref(), Group: q.groupName(h), Size: s.size,
 		Attempt: int(s.attempts) + 1, Redelivered: s.has(slotRedelivered) || seq < q.freshFrom,
 	}
 	if s.has(slotNoted) {

@@ -53,6 +53,7 @@ type Machine struct {
 	meta      map[string]map[string][]byte
 	extents   extents
 	losses    []Loss
+	openings  timeline
 
 	// Volatile state.
 	now        int64 // never goes back
@@ -93,6 +94,7 @@ type Queue struct {
 	notes   map[uint64]*note
 	due     map[uint64]int64 // only while recovering: not-before of messages that have one
 	ttl     timeHeap         // expiry of messages that have one; stale entries are skipped
+	spans   []surgetank.Span // see timeline.go
 
 	// Indexes and volatile state.
 	flows     []flow
@@ -191,6 +193,7 @@ type Output struct {
 type Handout struct {
 	Consumer    uint64
 	Queue       *Queue
+	ID          surgetank.MessageID
 	Seq         uint64
 	Ref         Ref
 	Notes       []Ref

@@ -97,7 +97,7 @@ func (c *Peek) run(m *Machine) bool {
 		return true
 	}
 	if id := c.Opts.ID; id.Seq != 0 {
-		if s := q.slots.get(id.Seq); s != nil && id.Queue == q.id {
+		if s := q.slots.get(id.Seq); s != nil && id.Queue == q.id && (id.Incarnation == 0 || id == q.idOf(id.Seq)) {
 			c.look(q, id.Seq, s)
 		}
 		return true
@@ -124,7 +124,7 @@ func (c *Peek) look(q *Queue, seq uint64, s *slot) bool {
 		return true
 	}
 	if st := q.stateOf(seq, s); c.Opts.State == "" || c.Opts.State == st {
-		p := Peeked{Handout{Queue: q, Seq: seq, Ref: s.ref(), Group: q.groupName(s.flow), Size: s.size, Attempt: int(s.attempts),
+		p := Peeked{Handout{Queue: q, ID: q.idOf(seq), Seq: seq, Ref: s.ref(), Group: q.groupName(s.flow), Size: s.size, Attempt: int(s.attempts),
 			Redelivered: s.has(slotRedelivered)}, st, q.damageOf(seq, s), s.nanos()}
 		if s.has(slotNoted) {
 			p.Notes = slices.Clone(q.notes[seq].refs)

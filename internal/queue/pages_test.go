@@ -57,7 +57,7 @@ func (p *pager) happen() {
 	case 1, 2:
 		out := p.step(&Attach{Queue: "q", Now: true, Opts: surgetank.SubscribeOptions{Credit: 1 + p.rng.IntN(9), Lease: surgetank.LeaseForever}})
 		for _, h := range out.Handouts {
-			p.leases[h.Seq] = surgetank.Receipt{Epoch: p.m.Epoch(), ID: surgetank.MessageID{Queue: h.Queue.ID(), Seq: h.Seq}, Lease: h.Lease}
+			p.leases[h.Seq] = surgetank.Receipt{Epoch: p.m.Epoch(), Incarnation: p.m.Incarnation(), ID: surgetank.MessageID{Queue: h.Queue.ID(), Seq: h.Seq}, Lease: h.Lease}
 		}
 	default:
 		for _, seq := range slices.Sorted(maps.Keys(p.leases)) {

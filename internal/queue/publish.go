@@ -148,7 +148,7 @@ func (m *Machine) publish(in *Incoming, admitted bool) (res surgetank.PublishRes
 		if seq, known := m.duplicate(q, in); known {
 			q.stats.duplicates++
 			if dup.Seq == 0 {
-				dup = surgetank.MessageID{Queue: q.id, Seq: seq}
+				dup = q.idOf(seq)
 			}
 			continue
 		}
@@ -184,8 +184,8 @@ func (m *Machine) publish(in *Incoming, admitted bool) (res surgetank.PublishRes
 	m.out.Entry, place = appendMessage(m.out.Entry, r, msg, nil)
 	r.Ref = makeRef(m.entry, place)
 	m.out.Records++
-	res.ID = surgetank.MessageID{Queue: r.Targets[0].Queue, Seq: r.Targets[0].Seq}
 	m.apply(r)
+	res.ID = m.byID[r.Targets[0].Queue].idOf(r.Targets[0].Seq)
 	return res
 }
 

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 
@@ -26,7 +27,8 @@ const (
 	kindQueueSet    Kind = 8  // a queue is made, or its settings change
 	kindQueueGone   Kind = 9  // a queue and its messages are removed
 	kindMetaSet     Kind = 10 // a door's small value
-	kindEpoch       Kind = 11 // a broker opened the log; receipts of earlier epochs are void
+	kindEpoch       Kind = 11 // a broker opened the log, without an incarnation: before version 2 of openings
+	kindOpened      Kind = 12 // a broker opened the log under a new incarnation; receipts of earlier ones are void
 
 	// Only in snapshots.
 	kindSnapHead  Kind = 32 // counters, then how far the log is covered
@@ -36,6 +38,8 @@ const (
 	kindSnapTimes Kind = 36 // not-before (0) or expiry (1) times of a queue's messages
 	kindSnapDedup Kind = 37 // dedup ids of a queue
 	kindSnapLoss  Kind = 38 // what repairs could not save of the log; not there without any
+	kindSnapOpens Kind = 39 // the openings of the log; not there without any
+	kindSnapSpans Kind = 40 // in which incarnations a queue's messages were confirmed; not there without any
 )
 
 // KindMoved is the kind of a message that was written again, for those who count.
@@ -128,12 +132,14 @@ type Record struct {
 	Detail   string
 	Below    uint64
 
-	// queue_set, meta_set, epoch
+	// queue_set, meta_set, epoch, opened
 	Name      string // transferred: of the queue it leaves
 	Namespace string
 	Value     []byte
 	Config    surgetank.QueueConfig
 	Epoch     uint64
+
+	Incarnation uint64 // opened
 }
 
 // reason is why a message was transferred or removed; the numbers are on disk.
@@ -206,6 +212,9 @@ func (r *Record) encode(b []byte) []byte {
 		}
 	case kindEpoch:
 		b = appendUint(b, r.Epoch)
+	case kindOpened:
+		b = appendUint(b, r.Epoch)
+		b = binary.LittleEndian.AppendUint64(b, r.Incarnation)
 	}
 	return b
 }
@@ -252,6 +261,8 @@ func (r *Record) decode(d *decoder) {
 		}
 	case kindEpoch:
 		r.Epoch = d.uint()
+	case kindOpened:
+		r.Epoch, r.Incarnation = d.uint(), d.fixed64()
 	default:
 		d.fail(fmt.Sprintf("unknown record kind %d (a newer version wrote it?)", r.Kind))
 	}

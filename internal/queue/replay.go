@@ -132,7 +132,7 @@ func (m *Machine) apply(r *Record) {
 		default:
 			ns[r.Name] = r.Value
 		}
-	case kindEpoch:
+	case kindEpoch, kindOpened:
 		m.epoch = r.Epoch
 		// Who holds messages of a transient queue is gone, and so are they.
 		for _, q := range m.sorted() {
@@ -140,6 +140,9 @@ func (m *Machine) apply(r *Record) {
 				m.queueGone(q)
 			}
 			q.freshFrom = q.nextSeq
+		}
+		if r.Kind == kindOpened {
+			m.open(r.Incarnation, r.Ref.Entry())
 		}
 	}
 }
@@ -437,6 +440,9 @@ func (m *Machine) queueSet(r *Record) {
 		at, _ := m.rank(q.id)
 		m.order = slices.Insert(m.order, at, q)
 		m.nextQueue = max(m.nextQueue, q.id+1)
+		if i := m.incarnation(); i != 0 {
+			q.span(i)
+		}
 	}
 	group := q.config.Group
 	q.config = r.Config.WithDefaults()

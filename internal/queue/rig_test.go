@@ -49,7 +49,7 @@ func newRig(tb tb, limits Limits, seed uint64) *rig {
 // open ends recovery and begins an epoch.
 func (r *rig) open() {
 	r.m.Recovered(r.now)
-	r.step(&OpenEpoch{Epoch: r.m.Epoch() + 1})
+	r.step(&OpenEpoch{Epoch: r.m.Epoch() + 1, Incarnation: 1000 + r.m.Epoch()})
 }
 
 // step runs turns at the rig's time until every command is finished, and gives all that came out.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/mutant"
+	"github.com/surgetank/surgetank/internal/seqset"
 )
 
 // Loss is a run of entries that a repair could not save, as the state remembers it for good.
@@ -81,10 +82,10 @@ type Salvage struct {
 	m       *Machine
 	now     int64
 	gaps    []Loss
-	lost    uint64            // entries whose facts are lost
-	missing map[uint64]ranges // by queue: messages that were stored in lost entries and not settled later
-	known   map[uint64]uint64 // by queue: lost, when its next number was last known exactly
-	made    map[uint64]bool   // queues that were made up
+	lost    uint64                // entries whose facts are lost
+	missing map[uint64]seqset.Set // by queue: messages that were stored in lost entries and not settled later
+	known   map[uint64]uint64     // by queue: lost, when its next number was last known exactly
+	made    map[uint64]bool       // queues that were made up
 	report  SalvageReport
 }
 
@@ -110,9 +111,9 @@ type QueueLoss struct {
 	// MadeUp: the queue's name and settings are lost. It is paused; its messages can be moved with a redrive.
 	MadeUp bool
 	// Missing are messages of which nothing is left. Their numbers are known because later ones are there.
-	Missing []Range
+	Missing []seqset.Run
 	// Bodies are messages whose facts are there and whose bodies are lost: they are listed as damaged.
-	Bodies []Range
+	Bodies []seqset.Run
 	// Skipped: messages from here on may be missing, too; nothing says how many. Their numbers are not given again. 0: none.
 	Skipped uint64
 	// Histories counts messages that lost a part of their dead-letter history.
@@ -123,7 +124,7 @@ type QueueLoss struct {
 // clock that was lost, counts as that.
 func (m *Machine) StartSalvage(now int64) *Salvage {
 	m.recovering = true
-	return &Salvage{m: m, now: max(m.now, now, 0), missing: map[uint64]ranges{}, known: map[uint64]uint64{}, made: map[uint64]bool{}}
+	return &Salvage{m: m, now: max(m.now, now, 0), missing: map[uint64]seqset.Set{}, known: map[uint64]uint64{}, made: map[uint64]bool{}}
 }
 
 // Gap says that entries are lost here, behind all that were replayed.
@@ -148,7 +149,7 @@ func (s *Salvage) Entry(entry []byte) (EntryHeader, error) {
 	if h.Epoch > m.epoch {
 		opens := false
 		if err := Records(entry, func(_ EntryHeader, r *Record) error {
-			opens = opens || r.Kind == kindEpoch
+			opens = opens || r.Kind == kindEpoch || r.Kind == kindOpened
 			return nil
 		}); err != nil {
 			return h, err
@@ -225,7 +226,7 @@ func (s *Salvage) purged(q *Queue, r *Record) {
 		s.known[q.id] = s.lost
 	}
 	x := s.missing[q.id]
-	x.below(r.Below, r.Seqs)
+	x.RemoveBelowExcept(r.Below, r.Seqs)
 	s.missing[q.id] = x
 }
 
@@ -250,7 +251,7 @@ func (s *Salvage) forget(id uint64, q *Queue, seq uint64) {
 		s.reaches(q, seq)
 	}
 	x := s.missing[id]
-	x.remove(seq)
+	x.Remove(seq)
 	s.missing[id] = x
 }
 
@@ -263,7 +264,7 @@ func (s *Salvage) reaches(q *Queue, seq uint64) {
 		s.report.Contradictions++
 	default:
 		x := s.missing[q.id]
-		x.add(q.nextSeq, seq)
+		x.Add(q.nextSeq, seq)
 		s.missing[q.id] = x
 		q.nextSeq = seq + 1
 	}
@@ -277,7 +278,7 @@ func (s *Salvage) next(q *Queue, seq uint64) bool {
 	}
 	if seq > q.nextSeq {
 		x := s.missing[q.id]
-		x.add(q.nextSeq, seq-1)
+		x.Add(q.nextSeq, seq-1)
 		s.missing[q.id] = x
 	}
 	q.nextSeq = seq + 1
@@ -328,7 +329,7 @@ func (s *Salvage) movedUnseen(r *Record, t *Target) {
 		return // it cannot be
 	}
 	x := s.missing[q.id]
-	x.remove(t.Seq)
+	x.Remove(t.Seq)
 	s.missing[q.id] = x
 	added := q.insert(t.Seq, t.Group, min(r.Priority, q.config.MaxPriority), r.BodySize, r.Time)
 	added.setRef(r.Ref)
@@ -350,7 +351,7 @@ func (s *Salvage) fitTransfer(r *Record) bool {
 	}
 	if !there {
 		x := s.missing[to.id]
-		x.add(r.ToSeq, r.ToSeq)
+		x.Add(r.ToSeq, r.ToSeq)
 		s.missing[to.id] = x
 	}
 	return there
@@ -407,7 +408,7 @@ func (s *Salvage) Finish(tail bool, gone func(entry uint64) bool, readable func(
 // bodies finds messages whose bodies, or parts of whose histories, are not there any more.
 func (s *Salvage) bodies(q *Queue, l *QueueLoss, gone, readable func(entry uint64) bool) {
 	var settled []uint64
-	var lost ranges
+	var lost seqset.Set
 	q.slots.ascend(0, func(seq uint64, x *slot) bool {
 		if !x.live() || x.state() == slotLost {
 			return true
@@ -431,7 +432,7 @@ func (s *Salvage) bodies(q *Queue, l *QueueLoss, gone, readable func(entry uint6
 		case gone(e):
 			settled = append(settled, seq)
 		default:
-			lost.add(seq, seq)
+			lost.Add(seq, seq)
 		}
 		return true
 	})
@@ -511,7 +512,7 @@ func (r *SalvageReport) Lines() (lines []string) {
 }
 
 // runs writes ranges for people.
-func runs(list []Range) string {
+func runs(list []seqset.Run) string {
 	var b strings.Builder
 	for i, r := range list {
 		if i == 20 {

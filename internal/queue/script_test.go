@@ -261,7 +261,7 @@ func (s *script) output(out *Output, before int) {
 
 func (s *script) handout(h *Handout) {
 	name := fmt.Sprintf("%s/%d", h.Queue.Name(), h.Seq)
-	s.receipts[name] = append(s.receipts[name], surgetank.Receipt{ID: surgetank.MessageID{Queue: h.Queue.ID(), Seq: h.Seq}, Epoch: s.m.Epoch(), Lease: h.Lease})
+	s.receipts[name] = append(s.receipts[name], surgetank.Receipt{ID: surgetank.MessageID{Queue: h.Queue.ID(), Seq: h.Seq}, Epoch: s.m.Epoch(), Incarnation: s.m.Incarnation(), Lease: h.Lease})
 	s.printf("> %s %s", s.names[h.Consumer], s.shown(h, ""))
 }
 
@@ -305,7 +305,7 @@ func (s *script) shown(h *Handout, state surgetank.State) string {
 // fact is a record in one line; times count from now.
 func (s *script) fact(r *Record) string {
 	kinds := map[Kind]string{kindEnqueued: "enqueued", kindMoved: "moved", kindAcked: "acked", kindReturned: "returned", kindTransferred: "transferred",
-		kindRemoved: "removed", kindPurged: "purged", kindQueueSet: "queue_set", kindQueueGone: "queue_gone", kindMetaSet: "meta_set", kindEpoch: "epoch"}
+		kindRemoved: "removed", kindPurged: "purged", kindQueueSet: "queue_set", kindQueueGone: "queue_gone", kindMetaSet: "meta_set", kindEpoch: "epoch", kindOpened: "epoch"}
 	k := kinds[r.Kind]
 	switch r.Kind {
 	case kindEnqueued, kindMoved:

@@ -164,7 +164,7 @@ func (s *script) restart(snapshot bool) {
 	}
 	s.consumers, s.names = map[string]uint64{}, map[uint64]string{}
 	before2 := len(s.log)
-	s.output(s.step(&OpenEpoch{Epoch: s.m.Epoch() + 1}), before2)
+	s.output(s.step(&OpenEpoch{Epoch: s.m.Epoch() + 1, Incarnation: 1000 + s.m.Epoch()}), before2)
 	s.settleDown(func(o *Output) { s.output(o, len(s.log)-min(1, o.Records)) })
 }
 

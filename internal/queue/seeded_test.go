@@ -31,7 +31,7 @@ func (s *seeded) took(out *Output) {
 	for _, h := range out.Handouts {
 		text += fmt.Sprintf(" %d %s %d %d %v", h.Consumer, h.Queue.name, h.Seq, h.Attempt, h.Deadline)
 		if h.Lease != 0 {
-			s.receipts = append(s.receipts, surgetank.Receipt{ID: surgetank.MessageID{Queue: h.Queue.id, Seq: h.Seq}, Epoch: s.m.Epoch(), Lease: h.Lease})
+			s.receipts = append(s.receipts, surgetank.Receipt{ID: surgetank.MessageID{Queue: h.Queue.id, Seq: h.Seq}, Epoch: s.m.Epoch(), Incarnation: s.m.Incarnation(), Lease: h.Lease})
 		}
 	}
 	for _, e := range out.Ended {

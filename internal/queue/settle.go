@@ -58,7 +58,7 @@ func (m *Machine) settleRun(items []surgetank.Settlement, results []error) int {
 // leaseOf finds the queue of a receipt whose lease still lives.
 func (m *Machine) leaseOf(s *surgetank.Settlement) (*Queue, error) {
 	id := s.Receipt.ID
-	if q := m.byID[id.Queue]; q != nil && (s.Receipt.Epoch == m.epoch || mutant.Is(mutant.AnyEpoch)) {
+	if q := m.byID[id.Queue]; q != nil && (s.Receipt.Epoch == m.epoch && s.Receipt.Incarnation == m.incarnation() || mutant.Is(mutant.AnyEpoch)) {
 		if l, ok := q.leases[id.Seq]; ok && l.no == s.Receipt.Lease {
 			switch {
 			case s.Op > surgetank.Extend:

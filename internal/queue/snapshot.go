@@ -66,6 +66,14 @@ func (m *Machine) StartSnapshot(at uint64) {
 	if len(m.losses) > 0 {
 		s.frame(encodeLosses(m.losses))
 	}
+	if len(m.openings) > 0 {
+		b := appendUint([]byte{byte(kindSnapOpens)}, uint64(len(m.openings)))
+		for _, o := range m.openings {
+			b = binary.LittleEndian.AppendUint64(b, o.Incarnation)
+			b = appendUint(b, o.First)
+		}
+		s.frame(b)
+	}
 	for _, ns := range slices.Sorted(maps.Keys(m.meta)) {
 		for _, name := range slices.Sorted(maps.Keys(m.meta[ns])) {
 			r := Record{Kind: kindMetaSet, Namespace: ns, Name: name, Value: m.meta[ns][name]}
@@ -74,6 +82,15 @@ func (m *Machine) StartSnapshot(at uint64) {
 	}
 	for _, q := range m.sorted() {
 		s.frame(q.encodeHead())
+		if len(q.spans) > 0 {
+			b := appendUint([]byte{byte(kindSnapSpans)}, q.id)
+			b = appendUint(b, uint64(len(q.spans)))
+			for _, x := range q.spans {
+				b = binary.LittleEndian.AppendUint64(b, x.Incarnation)
+				b = appendUint(b, x.First)
+			}
+			s.frame(b)
+		}
 		q.slots.snap = s
 		sq := &snapQueue{q: q, next: q.slots.first, end: q.slots.first + uint64(len(q.slots.chunks)),
 			delayed: slices.Clone(q.delayed), ttl: slices.Clone(q.ttl), dedup: q.dedup.line[q.dedup.head:len(q.dedup.line):len(q.dedup.line)]}
@@ -276,6 +293,21 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 				}
 				m.extents.list = append(m.extents.list, e)
 			}
+		case kindSnapOpens:
+			for n := d.count(); n > 0 && d.err == nil; n-- {
+				m.openings = append(m.openings, surgetank.Opening{Incarnation: d.fixed64(), First: d.uint()})
+			}
+		case kindSnapSpans:
+			if q := m.restoring(d); q != nil {
+				q.spans = q.spans[:0]
+				for n := d.count(); n > 0 && d.err == nil; n-- {
+					x := surgetank.Span{Incarnation: d.fixed64(), First: d.uint()}
+					if l := len(q.spans); l > 0 && x.First <= q.spans[l-1].First {
+						d.fail("the spans of a queue's messages do not follow each other")
+					}
+					q.spans = append(q.spans, x)
+				}
+			}
 		case kindSnapLoss:
 			m.losses = d.losses()
 		case kindMetaSet:
@@ -347,6 +379,7 @@ func (m *Machine) restoreQueue(d *decoder) {
 	}
 	m.apply(&r)
 	q := m.byID[r.Queue]
+	q.spans = nil // they follow, if there are any
 	if q.nextSeq = next; mutant.Is(mutant.IDReused) {
 		q.nextSeq = max(1, next-1)
 	}

@@ -121,11 +121,12 @@ func (c *Stop) run(m *Machine) bool {
 	return true
 }
 
-// OpenEpoch is the first command of a broker: it voids the receipts of earlier ones.
-type OpenEpoch struct{ Epoch uint64 }
+// OpenEpoch is the first command of a broker. It voids the receipts of earlier openings. Incarnation must be
+// random, so that two directories with a common past differ from this opening on.
+type OpenEpoch struct{ Epoch, Incarnation uint64 }
 
 func (c *OpenEpoch) run(m *Machine) bool {
-	m.emit(&Record{Kind: kindEpoch, Epoch: c.Epoch})
+	m.emit(&Record{Kind: kindOpened, Epoch: c.Epoch, Incarnation: c.Incarnation})
 	return true
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 
-	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/config"
 	"github.com/surgetank/surgetank/internal/httpapi"
 	"github.com/surgetank/surgetank/sink"
@@ -16,7 +15,7 @@ import (
 type sinks struct{ manager *sink.Manager }
 
 // openSinks starts the stored sinks. Relative paths of SQLite files begin at dir, wherever the server is started.
-func openSinks(ctx context.Context, b surgetank.Broker, dir string, log *slog.Logger) (*sinks, error) {
+func openSinks(ctx context.Context, b sink.Broker, dir string, log *slog.Logger) (*sinks, error) {
 	m, err := sink.NewManager(ctx, b, map[string]sink.Factory{"postgres": postgres.New, "sqlite": sqlite.New}, sink.Options{Logger: log, Dir: dir})
 	if err != nil {
 		return nil, err

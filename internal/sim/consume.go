@@ -92,7 +92,7 @@ func (w *world) receive(cl *client, limit int) {
 			w.deliveries = append(w.deliveries, delivery{c, d.Receipt})
 		}
 	}
-	if floor := cl.sub.Floor(); floor > 0 && len(ds) > 0 {
+	if floor, _ := cl.sub.Floor(); floor > 0 && len(ds) > 0 {
 		q := ds[0].ID.Queue
 		w.ledger.floors[q] = max(w.ledger.floors[q], floor)
 	}

@@ -115,7 +115,7 @@ func (p *prober) openIn(fs vfs.FS, dir string) *recovered {
 			r.log = l
 			return replay, l, nil
 		},
-		Snapshots: snaps, Clock: w.clock, Seed: w.o.Seed, Manual: true, Drive: r.drive, Watch: r.turn,
+		Snapshots: snaps, Clock: w.clock, Seed: w.o.Seed, Incarnation: incarnation(w.o.Seed, 1<<23+w.life), Manual: true, Drive: r.drive, Watch: r.turn,
 		Limits: queue.Limits{ExtentBytes: w.o.ExtentBytes}, SnapshotBytes: 1 << 40,
 	})
 	if r.err == nil {
@@ -161,6 +161,7 @@ func (r *recovered) read() {
 				r.damaged = fmt.Errorf("reading message %v of queue %s: %s: %w", d.ID, i.Name, d.Damage, commitlog.ErrCorrupt)
 			}
 			if d.Damage != "" {
+				d.ID.Incarnation = 0 // as in byID
 				r.unread[d.ID] = true
 			}
 			return d.Damage != ""

@@ -10,6 +10,7 @@ import (
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/disklog"
 	"github.com/surgetank/surgetank/internal/queue"
+	"github.com/surgetank/surgetank/internal/seqset"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -91,8 +92,8 @@ func accounted(before, after *recovered, loss *queue.SalvageReport) string {
 	for _, q := range loss.Queues {
 		lost[q.ID] = q
 	}
-	in := func(list []queue.Range, seq uint64) bool {
-		return slices.ContainsFunc(list, func(r queue.Range) bool { return r.First <= seq && seq <= r.Last })
+	in := func(list []seqset.Run, seq uint64) bool {
+		return slices.ContainsFunc(list, func(r seqset.Run) bool { return r.First <= seq && seq <= r.Last })
 	}
 	there := after.byID()
 	for id, d := range before.byID() {
@@ -132,7 +133,9 @@ func (r *recovered) byID() map[surgetank.MessageID]*surgetank.Delivery {
 	all := map[surgetank.MessageID]*surgetank.Delivery{}
 	for _, ds := range r.found {
 		for i := range ds {
-			all[ds[i].ID] = &ds[i]
+			id := ds[i].ID
+			id.Incarnation = 0 // the repair may have lost the opening that gave it
+			all[id] = &ds[i]
 		}
 	}
 	return all

@@ -139,6 +139,9 @@ func (w *world) open(rng *rand.Rand) {
 	}
 }
 
+// incarnation gives each opening of a run its own, the same each time a seed runs.
+func incarnation(seed uint64, life int) uint64 { return (seed+1)<<24 | uint64(life) }
+
 func (w *world) tryOpen() (*broker.Broker, error) {
 	snaps, err := w.disk.snapshots()
 	if err != nil {
@@ -159,7 +162,7 @@ func (w *world) tryOpen() (*broker.Broker, error) {
 			}
 			return r, watchedLog{l, w}, nil
 		},
-		Snapshots: watchedSnapshots{snaps, w}, Clock: w.clock, Seed: w.o.Seed, Manual: true, Drive: w.drive, Watch: w.beside.turn,
+		Snapshots: watchedSnapshots{snaps, w}, Clock: w.clock, Seed: w.o.Seed, Incarnation: incarnation(w.o.Seed, w.life), Manual: true, Drive: w.drive, Watch: w.beside.turn,
 		Limits:        queue.Limits{TurnBytes: w.o.TurnBytes, TurnScan: w.o.TurnScan, ExtentBytes: w.o.ExtentBytes},
 		SnapshotBytes: w.o.SnapshotBytes, SnapshotPiece: w.o.SnapshotPiece, Hold: w.o.Hold,
 	})

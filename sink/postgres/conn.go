@@ -5,8 +5,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/surgetank/surgetank/sink"
 )
 
 // conn is one connection. Behind a pooler like PgBouncer two transactions of one connection may run in two sessions of the server,
@@ -110,24 +108,3 @@ func query(ctx context.Context, pg *pgconn.PgConn, sql string, args ...string) (
 
 // appName is the name of an instance's connections, by which a new opening finds those an older one left.
 func appName(instance string) string { return "surgetank sink " + instance[:min(len(instance), 32)] }
-
-// stored reads an instance's progress in one statement, so that all lanes are of one moment.
-func (l *layout) stored(ctx context.Context, pg *pgconn.PgConn, instance string) (sink.State, error) {
-	rows, err := query(ctx, pg, "SELECT lane, owner, queue, epoch, batch, watermark, encode(ids, 'hex') FROM "+l.progress+" WHERE instance = $1 ORDER BY lane", instance)
-	if err != nil {
-		return sink.State{}, classify(err)
-	}
-	var state sink.State
-	for _, r := range rows {
-		if string(r[0]) == "-1" {
-			state.Owner, state.Queue, state.Epoch = string(r[1]), number(r[2]), number(r[3])
-			continue
-		}
-		ids, err := bytea(append([]byte(`\x`), r[6]...))
-		if err != nil {
-			return sink.State{}, err
-		}
-		state.Lanes = append(state.Lanes, sink.LaneState{Batch: number(r[4]), Watermark: number(r[5]), IDs: ids})
-	}
-	return state, nil
-}

@@ -111,15 +111,15 @@ func (l *layout) probe() string {
 	return strings.Replace(l.insert, stageName, rows, 1)
 }
 
-// advance moves a lane's progress. stale makes it fail where the row is not what the lane left: by a division by zero, which
-// undoes the rest of the query. A trigger may divide by zero too; the split that follows tells the two apart.
-func (l *layout) advance(instance string, lane int, p sink.Progress, stale bool) string {
-	update := fmt.Sprintf(`UPDATE %s SET batch = batch + 1, watermark = %d, ids = '\x%x', updated = now() WHERE instance = %s AND lane = %d AND epoch = %d AND batch = %d`,
-		l.progress, p.Watermark, p.IDs, literal(instance), lane, p.Epoch, p.Batch)
-	if stale {
-		return "WITH moved AS (" + update + " RETURNING 1) SELECT 1/count(*) FROM moved"
+// advance gives the statements that move a lane's progress. update must change exactly one row, or the lane's progress is not what it
+// left there; before comes first, because Open locks the rows in this order.
+func (l *layout) advance(instance string, lane int, p sink.Progress) (before, update string) {
+	update = fmt.Sprintf(`UPDATE %s SET batch = batch + 1, watermark = %d, entry = %d, applied = %d, ids = '\x%x', updated = now() WHERE instance = %s AND lane = %d AND epoch = %d AND batch = %d`,
+		l.progress, p.Watermark, p.Entry, p.Applied, p.IDs, literal(instance), lane, p.Epoch, p.Batch)
+	if p.Settled != nil {
+		before = fmt.Sprintf(`UPDATE %s SET ids = '\x%x' WHERE instance = %s AND lane = -1 AND epoch = %d; `, l.progress, p.Settled, literal(instance), p.Epoch)
 	}
-	return update
+	return before, update
 }
 
 // literal writes a text constant; standard_conforming_strings is on.

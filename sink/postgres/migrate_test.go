@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/pgtest"
 	"github.com/surgetank/surgetank/sink"
 )
@@ -28,7 +29,11 @@ func open(t testing.TB, s sink.Spec, lanes int, verify func(sink.State) error) *
 	t.Helper()
 	target := checked(t, s)
 	t.Cleanup(target.Close)
-	claim := sink.Claim{Instance: "i", Sink: "s", Owner: "o", Queue: 1, Lanes: lanes, Floor: func() (uint64, error) { return 1, nil }, Verify: verify}
+	claim := sink.Claim{Instance: "i", Sink: "s", Owner: "o", Lanes: lanes,
+		History: func() (surgetank.History, error) { return surgetank.History{Queue: 1, Floor: 1, Next: 1}, nil }}
+	if verify != nil {
+		claim.Verify = func() func(sink.State) error { return verify }
+	}
 	state, list, err := target.Open(context.Background(), claim)
 	if err != nil {
 		t.Fatal(err)

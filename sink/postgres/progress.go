@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -20,18 +21,37 @@ func progressName(schema string) string {
 func createProgress(schema string) string {
 	return "CREATE TABLE IF NOT EXISTS " + progressName(schema) + ` (
 	instance text NOT NULL, lane int NOT NULL, sink text NOT NULL, owner text NOT NULL, queue bigint NOT NULL, epoch bigint NOT NULL,
-	batch bigint NOT NULL, watermark bigint NOT NULL, ids bytea NOT NULL, updated timestamptz NOT NULL DEFAULT now(),
+	batch bigint NOT NULL, watermark bigint NOT NULL, ids bytea NOT NULL, updated timestamptz NOT NULL DEFAULT now(), ` + timelineColumns("") + `,
 	PRIMARY KEY (instance, lane)) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0)`
+}
+
+// timelineColumns are the columns that compare the histories of queue and target. Tables of older versions lack them.
+func timelineColumns(before string) string {
+	return before + `incarnation bigint NOT NULL DEFAULT 0, ` + before + `entry bigint NOT NULL DEFAULT 0, ` +
+		before + `applied bigint NOT NULL DEFAULT 0, ` + before + `known bytea NOT NULL DEFAULT ''`
+}
+
+// upgradeProgress adds the columns that a progress table of an older version lacks.
+func upgradeProgress(schema string) string {
+	return "ALTER TABLE " + progressName(schema) + " " + timelineColumns("ADD COLUMN IF NOT EXISTS ")
 }
 
 // takeOver makes the progress this opening's: after it, no commit of an older one can succeed.
 //
+//	read without locks             do queue and target contradict each other? Then leave without touching anything
 //	lock the row of lane -1        of two openings one waits
-//	another owner has taken it?    then leave without touching anything
+//	another owner has taken it?    then leave, too
 //	end the old connections        they may hang on a network that is cut, with locks
 //	lock the lanes' rows           waits for commits that are on their way, and then sees them
 //	write the next epoch           later commits of old lanes find no row of their epoch, and fail
 func (l *layout) takeOver(ctx context.Context, conn *pgconn.PgConn, claim sink.Claim) (next sink.State, err error) {
+	seen, err := l.stored(ctx, conn, claim.Instance)
+	if err != nil {
+		return next, err
+	}
+	if _, err := claim.Next(seen); err != nil {
+		return next, err
+	}
 	if err := exec(ctx, conn, "BEGIN"); err != nil {
 		return next, classify(err)
 	}
@@ -40,30 +60,24 @@ func (l *layout) takeOver(ctx context.Context, conn *pgconn.PgConn, claim sink.C
 			hangUp(conn) // nothing of it is committed
 		}
 	}()
-	head, err := query(ctx, conn, "SELECT owner, queue, epoch FROM "+l.progress+" WHERE instance = $1 AND lane = -1 FOR UPDATE", claim.Instance)
+	head, err := query(ctx, conn, "SELECT owner FROM "+l.progress+" WHERE instance = $1 AND lane = -1 FOR UPDATE", claim.Instance)
 	if err != nil {
 		return next, classify(err)
 	}
-	var old *sink.State
 	if len(head) == 1 {
-		old = &sink.State{Owner: string(head[0][0]), Queue: number(head[0][1]), Epoch: number(head[0][2])}
-		if !claim.Held || old.Owner == claim.Owner {
+		if !claim.Held || string(head[0][0]) == claim.Owner {
 			if _, err := query(ctx, conn, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 				WHERE application_name = $1 AND usename = current_user AND datname = current_database() AND pid <> pg_backend_pid()`, appName(claim.Instance)); err != nil {
 				return next, classify(err)
 			}
 		}
-		lanes, err := query(ctx, conn, "SELECT batch, watermark, ids FROM "+l.progress+" WHERE instance = $1 AND lane >= 0 ORDER BY lane FOR UPDATE", claim.Instance)
-		if err != nil {
+		if _, err := query(ctx, conn, "SELECT 1 FROM "+l.progress+" WHERE instance = $1 AND lane >= 0 ORDER BY lane FOR UPDATE", claim.Instance); err != nil {
 			return next, classify(err)
 		}
-		for _, r := range lanes {
-			ids, err := bytea(r[2])
-			if err != nil {
-				return next, err
-			}
-			old.Lanes = append(old.Lanes, sink.LaneState{Batch: number(r[0]), Watermark: number(r[1]), IDs: ids})
-		}
+	}
+	old, err := l.stored(ctx, conn, claim.Instance)
+	if err != nil {
+		return next, err
 	}
 	if next, err = claim.Next(old); err != nil {
 		return next, err
@@ -72,13 +86,14 @@ func (l *layout) takeOver(ctx context.Context, conn *pgconn.PgConn, claim sink.C
 		return next, classify(err)
 	}
 	for i := -1; i < len(next.Lanes); i++ {
-		s := sink.LaneState{IDs: sink.AppendIDs(nil, nil)}
+		s, known := sink.LaneState{Entry: next.Entry, Applied: next.Base, IDs: next.Settled}, next.Known
 		if i >= 0 {
-			s = next.Lanes[i]
+			s, known = next.Lanes[i], nil
 		}
-		if _, err := query(ctx, conn, "INSERT INTO "+l.progress+" (instance, lane, sink, owner, queue, epoch, batch, watermark, ids) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+		if _, err := query(ctx, conn, "INSERT INTO "+l.progress+` (instance, lane, sink, owner, queue, epoch, batch, watermark, ids, incarnation, entry, applied, known)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
 			claim.Instance, strconv.Itoa(i), claim.Sink, next.Owner, text(next.Queue), text(next.Epoch), text(s.Batch), text(s.Watermark),
-			fmt.Sprintf(`\x%x`, s.IDs)); err != nil {
+			fmt.Sprintf(`\x%x`, s.IDs), text(next.Incarnation), text(s.Entry), text(s.Applied), fmt.Sprintf(`\x%x`, known)); err != nil {
 			return next, classify(err)
 		}
 	}
@@ -88,12 +103,49 @@ func (l *layout) takeOver(ctx context.Context, conn *pgconn.PgConn, claim sink.C
 	return next, nil
 }
 
-func text(n uint64) string { return strconv.FormatUint(n, 10) }
+// stored reads an instance's progress as of one moment; nil: there is none.
+func (l *layout) stored(ctx context.Context, conn *pgconn.PgConn, instance string) (*sink.State, error) {
+	rows, err := query(ctx, conn, `SELECT lane, owner, queue, epoch, batch, watermark, ids, incarnation, entry, applied, known,
+		(extract(epoch FROM updated) * 1000000)::bigint FROM `+l.progress+" WHERE instance = $1 ORDER BY lane", instance)
+	if err != nil {
+		return nil, classify(err)
+	}
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	if string(rows[0][0]) != "-1" {
+		return nil, &sink.Error{Class: sink.Refused, Row: -1, Reason: fmt.Sprintf(
+			"table %s lacks the row of lane -1 of this sink; restore it, or delete the sink and set it again", l.progress)}
+	}
+	s := &sink.State{}
+	for i, r := range rows {
+		ids, err := bytea(r[6])
+		if err != nil {
+			return nil, err
+		}
+		if at := time.UnixMicro(int64(number(r[11]))); at.After(s.Updated) {
+			s.Updated = at
+		}
+		if i > 0 {
+			s.Lanes = append(s.Lanes, sink.LaneState{Batch: number(r[4]), Watermark: number(r[5]), Entry: number(r[8]), Applied: number(r[9]), IDs: ids})
+			continue
+		}
+		s.Owner, s.Queue, s.Epoch, s.Settled = string(r[1]), number(r[2]), number(r[3]), ids
+		s.Incarnation, s.Entry, s.Base = number(r[7]), number(r[8]), number(r[9])
+		if s.Known, err = bytea(r[10]); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// text writes a number for a bigint column, which is signed: incarnations use all 64 bits.
+func text(n uint64) string { return strconv.FormatInt(int64(n), 10) }
 
 // number reads what text wrote; the columns are bigint, so it is a number.
 func number(b []byte) uint64 {
-	n, _ := strconv.ParseUint(string(b), 10, 64)
-	return n
+	n, _ := strconv.ParseInt(string(b), 10, 64)
+	return uint64(n)
 }
 
 // bytea reads PostgreSQL's hexadecimal form.

@@ -94,16 +94,6 @@ func (t *Target) permissions(ctx context.Context, pg *pgconn.PgConn, l *layout) 
 	return nil
 }
 
-// progressThere fails where surgetank_progress is not there.
-func (t *Target) progressThere(ctx context.Context, pg *pgconn.PgConn, schema string) error {
-	there, err := t.exists(ctx, pg, progressName(schema))
-	if err == nil && !there {
-		err = refused("postgres.table", "the table %s, where the sink keeps its progress, is gone: without it nobody can tell which messages are in the table; restore it, or delete the sink and set it again to start over",
-			progressName(schema))
-	}
-	return err
-}
-
 func (t *Target) exists(ctx context.Context, pg *pgconn.PgConn, name string) (bool, error) {
 	rows, err := query(ctx, pg, "SELECT to_regclass($1) IS NOT NULL", name)
 	if err != nil {
@@ -115,8 +105,11 @@ func (t *Target) exists(ctx context.Context, pg *pgconn.PgConn, name string) (bo
 // makeProgress makes surgetank_progress if it is not there. It asks first: making needs a permission that using does not.
 func (t *Target) makeProgress(ctx context.Context, pg *pgconn.PgConn, schema string) error {
 	there, err := t.exists(ctx, pg, progressName(schema))
-	if err != nil || there {
+	switch {
+	case err != nil:
 		return err
+	case there:
+		return t.upgradeProgressTable(ctx, pg, schema)
 	}
 	if err := exec(ctx, pg, createProgress(schema)); err != nil {
 		// Two sinks that are set at once both make it; the loser finds it there.
@@ -125,6 +118,22 @@ func (t *Target) makeProgress(ctx context.Context, pg *pgconn.PgConn, schema str
 		}
 		return refused("postgres.table", "the table %s, where the sink keeps its progress, cannot be made: %v; let an administrator run: %s",
 			progressName(schema), classify(err), createProgress(schema))
+	}
+	return nil
+}
+
+// upgradeProgressTable adds what the progress table of an older version lacks.
+func (t *Target) upgradeProgressTable(ctx context.Context, pg *pgconn.PgConn, schema string) error {
+	rows, err := query(ctx, pg, "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'known' AND NOT attisdropped", progressName(schema))
+	if err != nil {
+		return t.unreachable(classify(err))
+	}
+	if string(rows[0][0]) == "1" {
+		return nil
+	}
+	if err := exec(ctx, pg, upgradeProgress(schema)); err != nil {
+		return refused("postgres.table", "the table %s, where the sink keeps its progress, is of an older version and cannot be changed: %v; let its owner run: %s",
+			progressName(schema), classify(err), upgradeProgress(schema))
 	}
 	return nil
 }

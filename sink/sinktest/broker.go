@@ -4,6 +4,7 @@ package sinktest
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -25,6 +26,9 @@ type Broker struct {
 	lease   uint64
 	msgs    []*message // by Seq from 1
 	floor   uint64
+	entry   uint64 // counts what was made durable
+	opens   []surgetank.Opening
+	spans   []surgetank.Span
 	meta    map[string]map[string][]byte
 	subs    map[*subscription]bool
 	closed  bool
@@ -55,7 +59,66 @@ type message struct {
 
 // NewBroker makes a broker with one empty queue.
 func NewBroker(queue string) *Broker {
-	return &Broker{name: queue, queue: 1, epoch: 1, floor: 1, meta: map[string]map[string][]byte{}, subs: map[*subscription]bool{}, tick: make(chan struct{})}
+	b := &Broker{name: queue, queue: 1, floor: 1, meta: map[string]map[string][]byte{}, subs: map[*subscription]bool{}, tick: make(chan struct{})}
+	b.opened(1)
+	return b
+}
+
+// opened notes an opening. Called with mu held.
+func (b *Broker) opened(incarnation uint64) {
+	b.epoch++
+	b.entry++
+	b.opens = append(b.opens, surgetank.Opening{Incarnation: incarnation, First: b.entry})
+	next := uint64(len(b.msgs)) + 1
+	if n := len(b.spans); n > 0 && b.spans[n-1].First == next {
+		b.spans = b.spans[: n-1 : n-1]
+	}
+	b.spans = append(b.spans[:len(b.spans):len(b.spans)], surgetank.Span{Incarnation: incarnation, First: next})
+}
+
+// Copy gives a copy of what is durable, as a backup of the data directory does, opened under a new incarnation. Messages
+// that are published to the two from now on have the same numbers and are different messages.
+func (b *Broker) Copy(incarnation uint64) *Broker {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := &Broker{name: b.name, queue: b.queue, epoch: b.epoch, lease: b.lease, floor: b.floor, entry: b.entry, dead: slices.Clone(b.dead),
+		opens: slices.Clone(b.opens), spans: slices.Clone(b.spans), GroupLimit: b.GroupLimit,
+		meta: map[string]map[string][]byte{}, subs: map[*subscription]bool{}, tick: make(chan struct{})}
+	for ns, values := range b.meta {
+		c.meta[ns] = maps.Clone(values)
+	}
+	for _, m := range b.msgs {
+		c.msgs = append(c.msgs, &message{d: m.d, settled: m.settled, runs: m.runs})
+	}
+	c.opened(incarnation)
+	return c
+}
+
+// History gives where the queue stands. See sink.Broker.
+func (b *Broker) History(_ context.Context, name string, count ...surgetank.NumberRange) (surgetank.History, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.closed:
+		return surgetank.History{}, errClosed()
+	case name != b.name:
+		return surgetank.History{}, surgetank.Errorf(surgetank.CodeNotFound, "queue %s does not exist", name)
+	}
+	h := surgetank.History{Queue: b.queue, Floor: b.floor, Next: uint64(len(b.msgs)) + 1, Entry: b.entry,
+		Openings: slices.Clone(b.opens), Spans: slices.Clone(b.spans)}
+	for _, r := range count {
+		for n := r.First; n <= r.Last && n <= uint64(len(b.msgs)); n++ {
+			if n > 0 && !b.msgs[n-1].settled {
+				h.Counted++
+			}
+		}
+	}
+	return h, nil
+}
+
+// SetMetaLater stores a value. See sink.Broker.
+func (b *Broker) SetMetaLater(namespace, name string, value []byte) error {
+	return b.SetMeta(context.Background(), namespace, name, value)
 }
 
 // Await waits until more calls have settled something, or nothing is left to settle.
@@ -86,6 +149,7 @@ func (b *Broker) Add(m surgetank.Message) surgetank.MessageID {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	id := surgetank.MessageID{Queue: b.queue, Seq: uint64(len(b.msgs)) + 1}
+	b.entry++
 	b.msgs = append(b.msgs, &message{d: surgetank.Delivery{Message: m, ID: id, Queue: b.name, Time: time.Unix(1_700_000_000, 0).Add(time.Duration(id.Seq) * time.Millisecond)}})
 	b.handOut()
 	return id
@@ -97,7 +161,7 @@ func (b *Broker) Restart() {
 	defer b.mu.Unlock()
 	b.end(surgetank.CodeClosed)
 	b.closed = false
-	b.epoch++
+	b.opened(b.opens[len(b.opens)-1].Incarnation + 1)
 	for _, m := range b.msgs {
 		m.lease, m.holder = 0, nil
 	}
@@ -117,7 +181,9 @@ func (b *Broker) Remake() {
 	defer b.mu.Unlock()
 	b.end(surgetank.CodeNotFound)
 	b.queue++
+	b.entry++
 	b.msgs, b.floor = nil, 1
+	b.spans = []surgetank.Span{{Incarnation: b.opens[len(b.opens)-1].Incarnation, First: 1}}
 }
 
 // LoseLeases ends all leases, as their deadline does, and hands the messages out again.
@@ -217,6 +283,7 @@ func (b *Broker) handOut() {
 }
 
 func (b *Broker) settle(list []surgetank.Settlement) []surgetank.SettleResult {
+	b.entry++
 	results := make([]surgetank.SettleResult, len(list))
 	for i, st := range list {
 		var m *message
@@ -308,6 +375,7 @@ func (b *Broker) SetMeta(_ context.Context, namespace, name string, value []byte
 	if b.closed {
 		return errClosed()
 	}
+	b.entry++
 	if value == nil {
 		delete(b.meta[namespace], name)
 		return nil
@@ -424,10 +492,10 @@ func (s *subscription) AddCredit(n int) {
 	s.b.handOut()
 }
 
-func (s *subscription) Floor() uint64 {
+func (s *subscription) Floor() (seq, entry uint64) {
 	s.b.mu.Lock()
 	defer s.b.mu.Unlock()
-	return s.b.floor
+	return s.b.floor, s.b.entry
 }
 
 func (s *subscription) Cancel() error {

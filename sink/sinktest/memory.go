@@ -133,7 +133,10 @@ func (l *memoryLane) store(rows []Row, p sink.Progress) error {
 	if st == nil || st.Epoch != p.Epoch || l.number >= len(st.Lanes) || st.Lanes[l.number].Batch != p.Batch {
 		return &sink.Error{Class: sink.Stale, Row: -1, Reason: "the progress has moved"}
 	}
-	st.Lanes[l.number] = sink.LaneState{Batch: p.Batch + 1, Watermark: p.Watermark, IDs: p.IDs}
+	st.Lanes[l.number] = sink.LaneState{Batch: p.Batch + 1, Watermark: p.Watermark, Entry: p.Entry, Applied: p.Applied, IDs: p.IDs}
+	if p.Settled != nil {
+		st.Settled = p.Settled
+	}
 	l.m.rows = append(l.m.rows, rows...)
 	return nil
 }

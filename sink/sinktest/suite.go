@@ -111,7 +111,7 @@ func within(t *testing.T) context.Context {
 	return ctx
 }
 
-func start(t *testing.T, b surgetank.Broker, h Harness, spec sink.Spec, faults *Faults) *sink.Runner {
+func start(t *testing.T, b sink.Broker, h Harness, spec sink.Spec, faults *Faults) *sink.Runner {
 	t.Helper()
 	target, err := h.Target(spec)
 	if err != nil {

@@ -113,8 +113,8 @@ func deliver(t testing.TB, s sink.Spec, msgs ...surgetank.Delivery) (added []err
 	t.Helper()
 	target := checked(t, s)
 	defer target.Close()
-	state, lanes, err := target.Open(context.Background(), sink.Claim{Instance: "i", Sink: "s", Owner: "o", Queue: 1, Lanes: 1,
-		Floor: func() (uint64, error) { return 1, nil }})
+	state, lanes, err := target.Open(context.Background(), sink.Claim{Instance: "i", Sink: "s", Owner: "o", Lanes: 1,
+		History: func() (surgetank.History, error) { return surgetank.History{Queue: 1, Floor: 1, Next: 1}, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

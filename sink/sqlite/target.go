@@ -7,10 +7,13 @@ package sqlite
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
+	"time"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/sink"
@@ -51,36 +54,52 @@ func (t *Target) Check(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := d.exec(ctx, createProgress); err != nil {
-		return refused("sqlite.path", "the table surgetank_progress, where the sink keeps its progress, cannot be made: %v; the file must be writable", err)
+	if err := makeProgress(ctx, d); err != nil {
+		return err
 	}
 	_, err = read(ctx, d, t.spec)
 	return err
 }
 
-// Open opens the file and takes the progress over. It makes nothing: a file or a table that is gone was there when the sink was set, and
-// what it held is missing.
+// Open opens the file and takes the progress over.
 func (t *Target) Open(ctx context.Context, claim sink.Claim) (sink.State, []sink.Lane, error) {
+	fresh := false
 	if _, err := os.Stat(t.spec.Address); errors.Is(err, fs.ErrNotExist) {
-		return sink.State{}, nil, refused("sqlite.path", "the SQLite file %s is gone: it was there when the sink was set, and a new one would lack the rows whose messages are settled; put it back, or delete the sink and set it again to start over",
-			t.spec.Address)
+		if !t.spec.Table.Create {
+			return sink.State{}, nil, refused("sqlite.path", "the SQLite file %s is gone; put it back, or another one with the table", t.spec.Address)
+		}
+		// A new file lacks what the old one held. The claim knows whether that was anything.
+		if _, err := claim.Next(nil); err != nil {
+			return sink.State{}, nil, err
+		}
+		fresh = true
 	}
-	d, err := open(ctx, t.spec.Address, false)
+	d, err := open(ctx, t.spec.Address, fresh)
 	if err != nil {
 		return sink.State{}, nil, err
 	}
 	t.db = d
 	t.writer = make(chan struct{}, 1)
 	t.writer <- struct{}{}
+	if err := makeProgress(ctx, d); err != nil {
+		return sink.State{}, nil, err
+	}
+	if t.spec.Table.Create {
+		// The same for a table that is gone: it is made if the claim goes on with the progress that is there.
+		old, err := stored(ctx, d, claim.Instance)
+		if err == nil {
+			_, err = claim.Next(old)
+		}
+		if err == nil {
+			err = create(ctx, d, t.spec)
+		}
+		if err != nil {
+			return sink.State{}, nil, err
+		}
+	}
 	table, err := read(ctx, d, t.spec)
 	if err != nil {
 		return sink.State{}, nil, err
-	}
-	if there, err := d.query(ctx, "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'surgetank_progress'"); err != nil {
-		return sink.State{}, nil, classify(err)
-	} else if len(there) == 0 {
-		return sink.State{}, nil, refused("sqlite.path", "the table surgetank_progress is gone from %s: without it nobody can tell which messages are in the table; restore it, or delete the sink and set it again to start over",
-			t.spec.Address)
 	}
 	state, err := takeOver(ctx, d, claim)
 	if err != nil {
@@ -112,7 +131,77 @@ func (t *Target) Close() {
 
 const createProgress = `CREATE TABLE IF NOT EXISTS surgetank_progress (
 	instance TEXT NOT NULL, lane INTEGER NOT NULL, sink TEXT NOT NULL, owner TEXT NOT NULL, queue INTEGER NOT NULL, epoch INTEGER NOT NULL,
-	batch INTEGER NOT NULL, watermark INTEGER NOT NULL, ids BLOB NOT NULL, updated TEXT NOT NULL, PRIMARY KEY (instance, lane)) WITHOUT ROWID`
+	batch INTEGER NOT NULL, watermark INTEGER NOT NULL, ids BLOB NOT NULL, updated TEXT NOT NULL, incarnation INTEGER NOT NULL DEFAULT 0,
+	entry INTEGER NOT NULL DEFAULT 0, applied INTEGER NOT NULL DEFAULT 0, known BLOB NOT NULL DEFAULT x'', PRIMARY KEY (instance, lane)) WITHOUT ROWID`
+
+// makeProgress makes sure of a progress table with all columns.
+func makeProgress(ctx context.Context, d *db) error {
+	if err := d.exec(ctx, createProgress); err != nil {
+		return refused("sqlite.path", "the table surgetank_progress, where the sink keeps its progress, cannot be made: %v; the file must be writable", err)
+	}
+	if err := upgradeProgress(ctx, d); err != nil {
+		return refused("sqlite.path", "the table surgetank_progress, where the sink keeps its progress, is of an older version and cannot be changed: %v; the file must be writable", err)
+	}
+	return nil
+}
+
+// upgradeProgress adds what the progress table of an older version lacks.
+func upgradeProgress(ctx context.Context, d *db) error {
+	rows, err := d.query(ctx, "SELECT name FROM pragma_table_info('surgetank_progress')")
+	if err != nil {
+		return err
+	}
+	have := map[string]bool{}
+	for _, r := range rows {
+		have[fmt.Sprint(r[0])] = true
+	}
+	for _, column := range []string{"incarnation INTEGER NOT NULL DEFAULT 0", "entry INTEGER NOT NULL DEFAULT 0",
+		"applied INTEGER NOT NULL DEFAULT 0", "known BLOB NOT NULL DEFAULT x''"} {
+		name, _, _ := strings.Cut(column, " ")
+		if have[name] {
+			continue
+		}
+		if err := d.exec(ctx, "ALTER TABLE surgetank_progress ADD COLUMN "+column); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// timeNow is SQLite's time of now in the form of progressTime.
+const timeNow = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
+
+// stored reads an instance's progress; nil: there is none.
+func stored(ctx context.Context, d *db, instance string) (*sink.State, error) {
+	rows, err := d.query(ctx, `SELECT lane, owner, queue, epoch, batch, watermark, ids, incarnation, entry, applied, known, updated
+		FROM surgetank_progress WHERE instance = ? ORDER BY lane`, instance)
+	if err != nil {
+		return nil, classify(err)
+	}
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	number := func(v driver.Value) uint64 { n, _ := v.(int64); return uint64(n) }
+	bytes := func(v driver.Value) []byte { b, _ := v.([]byte); return b }
+	s := &sink.State{}
+	for i, r := range rows {
+		if i == 0 && r[0].(int64) != -1 {
+			return nil, &sink.Error{Class: sink.Refused, Row: -1, Reason: "table surgetank_progress lacks the row of lane -1 of this sink; restore it, or delete the sink and set it again"}
+		}
+		text, _ := r[11].(string)
+		if at, err := time.Parse(time.RFC3339Nano, text); err == nil && at.After(s.Updated) {
+			s.Updated = at
+		}
+		if i > 0 {
+			s.Lanes = append(s.Lanes, sink.LaneState{Batch: number(r[4]), Watermark: number(r[5]), Entry: number(r[8]), Applied: number(r[9]), IDs: bytes(r[6])})
+			continue
+		}
+		s.Owner, _ = r[1].(string)
+		s.Queue, s.Epoch, s.Settled = number(r[2]), number(r[3]), bytes(r[6])
+		s.Incarnation, s.Entry, s.Base, s.Known = number(r[7]), number(r[8]), number(r[9]), bytes(r[10])
+	}
+	return s, nil
+}
 
 // takeOver reads the stored progress and replaces it by what the claim makes of it, in one transaction. The row of lane -1 holds what
 // belongs to the sink as a whole.
@@ -125,20 +214,9 @@ func takeOver(ctx context.Context, d *db, claim sink.Claim) (next sink.State, er
 			d.rollback()
 		}
 	}()
-	rows, err := d.query(ctx, "SELECT lane, owner, queue, epoch, batch, watermark, ids FROM surgetank_progress WHERE instance = ? ORDER BY lane", claim.Instance)
+	old, err := stored(ctx, d, claim.Instance)
 	if err != nil {
-		return next, classify(err)
-	}
-	var old *sink.State
-	for _, r := range rows {
-		if r[0].(int64) < 0 {
-			old = &sink.State{Owner: r[1].(string), Queue: uint64(r[2].(int64)), Epoch: uint64(r[3].(int64))}
-			continue
-		}
-		if old == nil {
-			return next, &sink.Error{Class: sink.Refused, Row: -1, Reason: fmt.Sprintf("table surgetank_progress lacks the row of lane -1 of sink %q; restore it, or delete the sink and set it again", claim.Sink)}
-		}
-		old.Lanes = append(old.Lanes, sink.LaneState{Batch: uint64(r[4].(int64)), Watermark: uint64(r[5].(int64)), IDs: r[6].([]byte)})
+		return next, err
 	}
 	if next, err = claim.Next(old); err != nil {
 		return next, err
@@ -146,15 +224,15 @@ func takeOver(ctx context.Context, d *db, claim sink.Claim) (next sink.State, er
 	if err := d.exec(ctx, "DELETE FROM surgetank_progress WHERE instance = ?", claim.Instance); err != nil {
 		return next, classify(err)
 	}
-	put := func(lane int, s sink.LaneState) error {
-		return d.exec(ctx, "INSERT INTO surgetank_progress VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))", claim.Instance, int64(lane), claim.Sink,
-			next.Owner, int64(next.Queue), int64(next.Epoch), int64(s.Batch), int64(s.Watermark), s.IDs)
-	}
-	if err := put(-1, sink.LaneState{IDs: sink.AppendIDs(nil, nil)}); err != nil {
-		return next, classify(err)
-	}
-	for i, s := range next.Lanes {
-		if err := put(i, s); err != nil {
+	for i := -1; i < len(next.Lanes); i++ {
+		s, known := sink.LaneState{Entry: next.Entry, Applied: next.Base, IDs: next.Settled}, next.Known
+		if i >= 0 {
+			s, known = next.Lanes[i], []byte{}
+		}
+		err := d.exec(ctx, `INSERT INTO surgetank_progress (instance, lane, sink, owner, queue, epoch, batch, watermark, ids, incarnation, entry, applied, known, updated)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, `+timeNow+`)`, claim.Instance, int64(i), claim.Sink, next.Owner, int64(next.Queue), int64(next.Epoch),
+			int64(s.Batch), int64(s.Watermark), s.IDs, int64(next.Incarnation), int64(s.Entry), int64(s.Applied), known)
+		if err != nil {
 			return next, classify(err)
 		}
 	}

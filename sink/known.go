@@ -1,0 +1,100 @@
+package sink
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+	"slices"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/seqset"
+)
+
+// known is the history of a queue and its directory as an opening of the target stored it.
+type known struct {
+	openings []uint64 // incarnations
+	spans    []surgetank.Span
+}
+
+var errKnown = errors.New("a stored history is not in its format")
+
+// encodeKnown writes a history for the target: a format byte, the incarnations of all openings, then the spans of the queue.
+func encodeKnown(h surgetank.History) []byte {
+	b := append(make([]byte, 0, 16+8*len(h.Openings)+16*len(h.Spans)), 1)
+	b = binary.AppendUvarint(b, uint64(len(h.Openings)))
+	for _, o := range h.Openings {
+		b = binary.LittleEndian.AppendUint64(b, o.Incarnation)
+	}
+	for _, s := range h.Spans {
+		b = binary.LittleEndian.AppendUint64(b, s.Incarnation)
+		b = binary.AppendUvarint(b, s.First)
+	}
+	return b
+}
+
+// decodeKnown reads what encodeKnown wrote. No bytes at all are an empty history: an older version's.
+func decodeKnown(b []byte) (k known, err error) {
+	if len(b) == 0 {
+		return k, nil
+	}
+	if b[0] != 1 {
+		return k, errKnown
+	}
+	b = b[1:]
+	n, size := binary.Uvarint(b)
+	if size <= 0 || n > uint64(len(b)-size)/8 {
+		return k, errKnown
+	}
+	b = b[size:]
+	for range n {
+		k.openings = append(k.openings, binary.LittleEndian.Uint64(b))
+		b = b[8:]
+	}
+	for len(b) > 0 {
+		if len(b) < 9 {
+			return k, errKnown
+		}
+		s := surgetank.Span{Incarnation: binary.LittleEndian.Uint64(b)}
+		if s.First, size = binary.Uvarint(b[8:]); size <= 0 {
+			return k, errKnown
+		}
+		if n := len(k.spans); n > 0 && s.First <= k.spans[n-1].First {
+			return k, errKnown
+		}
+		k.spans = append(k.spans, s)
+		b = b[8+size:]
+	}
+	return k, nil
+}
+
+// shared gives the numbers that stand for the same message in both histories: those that both gave in the same
+// incarnation. Of numbers before the stored history begins, the incarnation that gave them in h must be one of the
+// stored openings, or unknown: then the messages are older than incarnations are.
+func (k known) shared(h surgetank.History) (out seqset.Set) {
+	at := func(spans []surgetank.Span, n uint64) (incarnation, last uint64, ok bool) {
+		last = math.MaxUint64
+		for i := len(spans) - 1; i >= 0; i-- {
+			if spans[i].First <= n {
+				return spans[i].Incarnation, last, true
+			}
+			last = spans[i].First - 1
+		}
+		return 0, last, false
+	}
+	for n := uint64(1); ; {
+		here, lastHere, knownHere := at(h.Spans, n)
+		there, lastThere, knownThere := at(k.spans, n)
+		last := min(lastHere, lastThere)
+		same := !knownHere || here == there
+		if knownHere && !knownThere {
+			same = slices.Contains(k.openings, here)
+		}
+		if same {
+			out.Add(n, min(last, math.MaxUint64-1))
+		}
+		if last == math.MaxUint64 {
+			return out
+		}
+		n = last + 1
+	}
+}

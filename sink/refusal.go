@@ -1,0 +1,226 @@
+package sink
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/seqset"
+)
+
+// Way is a way on for a sink whose queue and target contradict each other. A user chooses it; the sink never guesses.
+type Way string
+
+const (
+	// FromTarget: the target is right. Messages that the target has are acked; all others are written.
+	FromTarget Way = "target"
+	// FromQueue: the queue is right. Every message that waits in the queue is written, also if the target has it.
+	FromQueue Way = "queue"
+	// AcceptLoss: both are taken as they are. What is missing in the target stays missing.
+	AcceptLoss Way = "accept-loss"
+)
+
+// Contradiction is how a queue and a target contradict each other.
+type Contradiction string
+
+const (
+	QueueBehind  Contradiction = "queue_behind"  // the data directory is older than the target's progress, or a copy took over
+	TargetBehind Contradiction = "target_behind" // the target lacks rows that it had
+	TargetEmpty  Contradiction = "target_empty"  // the target has no progress, but rows were written
+)
+
+// Refusal says how queue and target contradict each other, in words and numbers, and which ways lead on.
+type Refusal struct {
+	Kind Contradiction `json:"kind"`
+	// TargetApplied and QueueApplied are the messages written in all, as the target and the data directory know it.
+	TargetApplied uint64 `json:"target_applied"`
+	QueueApplied  uint64 `json:"queue_applied"`
+	// Missing is how many messages' rows are missing in the target. Unseen is how many messages the target has that
+	// the data directory does not know as written.
+	Missing uint64 `json:"missing"`
+	Unseen  uint64 `json:"unseen"`
+	// Known is how many messages wait in the queue that the target has, or that were settled there without a row.
+	Known uint64 `json:"known"`
+	// Waiting is how many messages wait in the queue in all, and Newer those that were published after the histories parted.
+	Waiting uint64   `json:"waiting"`
+	Newer   uint64   `json:"newer"`
+	Text    string   `json:"text"`
+	Ways    []WayOut `json:"ways"`
+}
+
+// WayOut is one way on and its effect.
+type WayOut struct {
+	Way     Way    `json:"way"`
+	Command string `json:"command"`
+	Effect  string `json:"effect"`
+	Doubled uint64 `json:"doubled"` // messages whose rows are written a second time, at most
+	Skipped uint64 `json:"skipped"` // messages that are acked without being written
+	Lost    uint64 `json:"lost"`    // messages whose rows stay missing
+}
+
+// Error gives the whole text.
+func (r *Refusal) Error() string { return r.String() }
+
+// String gives the contradiction and the ways on.
+func (r *Refusal) String() string {
+	var b strings.Builder
+	b.WriteString(r.Text)
+	b.WriteString(" Ways on:")
+	for i, w := range r.Ways {
+		if i > 0 {
+			b.WriteByte(';')
+		}
+		fmt.Fprintf(&b, " `%s`: %s", w.Command, w.Effect)
+	}
+	return b.String()
+}
+
+func (r *Refusal) allows(w Way) bool {
+	for i := range r.Ways {
+		if r.Ways[i].Way == w {
+			return true
+		}
+	}
+	return false
+}
+
+// compare finds out whether queue and target contradict each other; nil: they do not.
+func (c Claim) compare(old *State, known seqset.Set, h surgetank.History) (*Refusal, error) {
+	r := &Refusal{QueueApplied: c.Written.Applied}
+	if old != nil {
+		r.TargetApplied = old.applied()
+	}
+	switch {
+	case old == nil && c.Written.Applied == 0:
+		return nil, nil
+	case old == nil:
+		r.Kind, r.Missing = TargetEmpty, c.Written.Applied
+	case old.Incarnation != 0 && !contains(h, old.Incarnation, old.entry()) && r.TargetApplied != c.Written.Applied,
+		old.Queue == h.Queue && old.watermark() > h.Floor:
+		// An opening of the target that wrote nothing left the target as this directory knows it.
+		r.Kind, r.Unseen = QueueBehind, r.TargetApplied-min(r.TargetApplied, c.Written.Applied)
+		r.Missing = c.Written.Applied - min(r.TargetApplied, c.Written.Applied)
+	case r.TargetApplied < c.Written.Applied:
+		r.Kind, r.Missing = TargetBehind, c.Written.Applied-r.TargetApplied
+	default:
+		return nil, nil
+	}
+	if err := c.counts(r, old, known, h); err != nil {
+		return nil, err
+	}
+	r.say(c, old)
+	return r, nil
+}
+
+// contains tells whether a position is one of this directory's history: the incarnation opened it, and the entry is
+// not behind the last one of that incarnation.
+func contains(h surgetank.History, incarnation, entry uint64) bool {
+	for i, o := range h.Openings {
+		if o.Incarnation != incarnation {
+			continue
+		}
+		if i+1 < len(h.Openings) {
+			return entry < h.Openings[i+1].First
+		}
+		return entry <= h.Entry
+	}
+	return false
+}
+
+func (c Claim) counts(r *Refusal, old *State, knownHere seqset.Set, h surgetank.History) (err error) {
+	if h.Next > h.Floor {
+		if r.Waiting, err = c.Count(seqset.Set{{First: h.Floor, Last: h.Next - 1}}); err != nil {
+			return err
+		}
+	}
+	if len(knownHere) > 0 {
+		if r.Known, err = c.Count(knownHere); err != nil {
+			return err
+		}
+	}
+	if old != nil && old.Queue == h.Queue && r.Kind == QueueBehind {
+		k, err := decodeKnown(old.Known)
+		if err != nil {
+			return err
+		}
+		var parted seqset.Set
+		from := h.Floor
+		for _, x := range k.shared(h) {
+			if x.First > from {
+				parted.Add(from, x.First-1)
+			}
+			from = max(from, x.Last+1)
+		}
+		if from < h.Next {
+			parted.Add(from, h.Next-1)
+		}
+		if len(parted) > 0 {
+			r.Newer, err = c.Count(parted)
+			return err
+		}
+	}
+	return nil
+}
+
+// say puts the contradiction and the ways on into words.
+func (r *Refusal) say(c Claim, old *State) {
+	command := "surgetank sink resume " + c.Sink
+	way := func(w Way, effect string, out WayOut) {
+		out.Way, out.Effect = w, effect
+		if out.Command = command + " --from " + string(w); w == AcceptLoss {
+			out.Command = command + " --accept-loss"
+		}
+		r.Ways = append(r.Ways, out)
+	}
+	switch r.Kind {
+	case QueueBehind:
+		r.Text = fmt.Sprintf("The data directory is behind the target. It was restored from an older copy, or it is a copy that runs beside the original, or a copy of it runs. "+
+			"The target has the rows of %s%s; this directory knows of %d. %s in the queue: the target has %d of them, and %d were published after the two histories parted.",
+			messages(r.TargetApplied), lastCommit(old), r.QueueApplied, waiting(r.Waiting), r.Known, r.Newer)
+		way(FromTarget, fmt.Sprintf("acks the %d waiting messages that the target has, and writes the other %d", r.Known, r.Waiting-min(r.Waiting, r.Known)), WayOut{Skipped: r.Known})
+		way(FromQueue, fmt.Sprintf("writes all %d waiting messages; the rows of up to %d are written twice", r.Waiting, r.Known), WayOut{Doubled: r.Known})
+	case TargetBehind:
+		r.Text = fmt.Sprintf("The target went back in time. It was restored from an older copy, or a standby that lagged was promoted. "+
+			"It has the rows of %s%s; the queue knows of %d, up to message %d%s. So the rows of %s are missing in the target, and the queue no longer has these messages. %s in the queue.",
+			messages(r.TargetApplied), lastCommit(old), r.QueueApplied, c.Written.Last, when(" at ", c.Written.Time), messages(r.Missing), waiting(r.Waiting))
+		way(AcceptLoss, fmt.Sprintf("goes on; the rows of %s stay missing", messages(r.Missing)), WayOut{Lost: r.Missing})
+		way(FromQueue, fmt.Sprintf("writes all %d waiting messages, of which the target has %d; the rows of %s stay missing", r.Waiting, r.Known, messages(r.Missing)),
+			WayOut{Lost: r.Missing, Doubled: r.Known})
+	case TargetEmpty:
+		r.Text = fmt.Sprintf("The target has no progress of this sink, but the queue knows that the rows of %s were written%s. "+
+			"The table surgetank_progress was dropped or emptied, or this is another database. If the rows are gone, too, then those of %s are missing. %s in the queue.",
+			messages(r.QueueApplied), when(", the last at ", c.Written.Time), messages(r.Missing), waiting(r.Waiting))
+		effect := fmt.Sprintf("writes all %d waiting messages; rows that were committed just before the progress was lost are written twice", r.Waiting)
+		way(FromQueue, effect, WayOut{Lost: r.Missing})
+		way(AcceptLoss, "does the same: "+effect, WayOut{Lost: r.Missing})
+	}
+}
+
+func messages(n uint64) string {
+	if n == 1 {
+		return "1 message"
+	}
+	return fmt.Sprintf("%d messages", n)
+}
+
+func waiting(n uint64) string {
+	if n == 1 {
+		return "1 message waits"
+	}
+	return fmt.Sprintf("%d messages wait", n)
+}
+
+func when(before string, t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return before + t.UTC().Format(time.RFC3339)
+}
+
+func lastCommit(s *State) string {
+	if s == nil {
+		return ""
+	}
+	return when(", the last of them committed at ", s.Updated)
+}

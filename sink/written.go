@@ -1,0 +1,109 @@
+package sink
+
+import (
+	"context"
+	"encoding/binary"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Broker is the broker that sinks work on: the public interface, and what sinks alone need.
+type Broker interface {
+	surgetank.Broker
+	// SetMetaLater stores a value without waiting. Settlements that the same goroutine sends after it are not durable
+	// without the value.
+	SetMetaLater(namespace, name string, value []byte) error
+	// History reads where a queue stands in the history of its data directory, and counts the messages among some
+	// numbers that are not settled.
+	History(ctx context.Context, queue string, count ...surgetank.NumberRange) (surgetank.History, error)
+}
+
+// WrittenNamespace is where the broker's metadata keeps what the targets have, one value a lane: see mark.
+const WrittenNamespace = "sink.written"
+
+// mark is what the data directory knows about one lane's progress in the target. It is stored after the target's commit and
+// before the acks of the batch, so that no message is acked without the directory knowing that the target has it.
+type mark struct {
+	epoch   uint64
+	applied uint64 // messages, by this lane in this epoch; of the mark of an opening: in all epochs before
+	last    uint64 // the highest message number of the newest batch
+	time    int64  // of the commit, in seconds since 1970
+}
+
+func (m mark) encode() []byte {
+	b := make([]byte, 0, 32)
+	b = append(b, 1)
+	for _, n := range [...]uint64{m.epoch, m.applied, m.last, uint64(m.time)} {
+		b = binary.AppendUvarint(b, n)
+	}
+	return b
+}
+
+func decodeMark(b []byte) (m mark, ok bool) {
+	if len(b) == 0 || b[0] != 1 {
+		return m, false
+	}
+	b = b[1:]
+	var n [4]uint64
+	for i := range n {
+		v, size := binary.Uvarint(b)
+		if size <= 0 {
+			return m, false
+		}
+		n[i], b = v, b[size:]
+	}
+	return mark{n[0], n[1], n[2], int64(n[3])}, len(b) == 0
+}
+
+// markName is the name of a lane's mark; lane -1 is the opening's.
+func markName(instance string, lane int) string { return instance + "/" + strconv.Itoa(lane) }
+
+// readWritten adds up what the data directory knows of an instance's progress.
+func readWritten(ctx context.Context, b Broker, instance string) (w Written, err error) {
+	values, err := b.Meta(ctx, WrittenNamespace)
+	if err != nil {
+		return w, err
+	}
+	var marks []mark
+	for name, v := range values {
+		if !strings.HasPrefix(name, instance+"/") {
+			continue
+		}
+		m, ok := decodeMark(v)
+		if !ok {
+			return w, surgetank.Errorf(surgetank.CodeCorrupt,
+				"the stored value %s/%s of a sink cannot be read; run the version of Surgetank that wrote it, or restore a backup", WrittenNamespace, name)
+		}
+		marks = append(marks, m)
+		w.Epoch = max(w.Epoch, m.epoch)
+	}
+	for _, m := range marks {
+		w.Last = max(w.Last, m.last)
+		if t := time.Unix(m.time, 0); m.time > 0 && t.After(w.Time) {
+			w.Time = t
+		}
+		if m.epoch == w.Epoch {
+			w.Applied += m.applied
+		}
+	}
+	return w, nil
+}
+
+// forgetWritten removes what is known of an instance, when its sink is deleted.
+func forgetWritten(ctx context.Context, b Broker, instance string) error {
+	values, err := b.Meta(ctx, WrittenNamespace)
+	if err != nil {
+		return err
+	}
+	for name := range values {
+		if strings.HasPrefix(name, instance+"/") {
+			if err := b.SetMeta(ctx, WrittenNamespace, name, nil); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
