@@ -11,6 +11,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/pgtest"
+	"github.com/surgetank/surgetank/internal/seqset"
 	"github.com/surgetank/surgetank/sink"
 )
 
@@ -199,25 +200,45 @@ func TestPermissionsAreNamed(t *testing.T) {
 	}
 }
 
-// A running sink makes no table anew: what the one before held would be missing without a word.
-func TestAVanishedTableIsNotMadeAnew(t *testing.T) {
+// A table that is gone is made anew if nothing is known of rows in it. Otherwise the claim refuses, and nothing is made.
+func TestAVanishedTable(t *testing.T) {
 	pg := pgtest.Shared(t)
-	for gone, want := range map[string]sink.Class{"DROP TABLE t": sink.Down, "DROP TABLE surgetank_progress": sink.Refused} {
-		dsn := pg.Database(t)
-		s := spec(t, dsn, "t", `"columns":{"id":"$.id"},"create_table":true`)
-		o := open(t, s, 1, nil)
-		if _, err := o.batch(0, false, `{"id":1}`); err != nil {
-			t.Fatal(err)
-		}
-		o.target.Close()
-		pg.Exec(t, dsn, gone)
-		o.claim.Written = sink.Written{Epoch: 1, Applied: 1} // as the runner tells after the batch
-		if _, _, err := o.target.Open(context.Background(), o.claim); err == nil || errorClass(err) != want {
-			t.Errorf("%s: %v, want class %v", gone, err, want)
-		}
-		o.target.Close()
-		if n := len(pg.Query(t, dsn, "SELECT 1 FROM pg_class WHERE relname IN ('t', 'surgetank_progress')")); n != 1 {
-			t.Errorf("%s: %d of the two tables are there, want 1", gone, n)
+	for _, create := range []bool{true, false} {
+		for _, gone := range []string{"DROP TABLE t", "DROP TABLE surgetank_progress", "DROP TABLE t, surgetank_progress"} {
+			dsn := pg.Database(t)
+			s := spec(t, dsn, "t", fmt.Sprintf(`"columns":{"id":"$.id","m":"message.id"},"create_table":%v`, create))
+			if !create {
+				pg.Exec(t, dsn, "CREATE TABLE t (id text, m text)")
+			}
+			o := open(t, s, 1, nil)
+			if _, err := o.batch(0, false, `{"id":1}`); err != nil {
+				t.Fatal(err)
+			}
+			o.target.Close()
+			pg.Exec(t, dsn, gone)
+			lost := strings.Contains(gone, "progress")
+			o.claim.Count = func(seqset.Set) (uint64, error) { return 0, nil }
+			if o.claim.Written = (sink.Written{Epoch: 1, Applied: 1, Last: 1}); !lost {
+				o.claim.Written.Applied = 0
+			}
+			_, _, err := o.target.Open(context.Background(), o.claim)
+			o.target.Close()
+			switch {
+			case !create && strings.Contains(gone, "t,") || !create && !lost:
+				if errorClass(err) != sink.Down || !strings.Contains(err.Error(), "does not exist") {
+					t.Errorf("%s, create %v: %v, want a wait", gone, create, err)
+				}
+			case lost:
+				var r *sink.Refusal
+				if !errors.As(err, &r) || r.Kind != sink.TargetEmpty {
+					t.Errorf("%s, create %v: %v, want a refusal", gone, create, err)
+				}
+				if n := len(pg.Query(t, dsn, "SELECT 1 FROM pg_class WHERE relname = 't'")); (n == 1) != (gone == "DROP TABLE surgetank_progress") {
+					t.Errorf("%s: the table was made before the claim was heard", gone)
+				}
+			case err != nil:
+				t.Errorf("%s, create %v: %v", gone, create, err)
+			}
 		}
 	}
 }

@@ -45,6 +45,39 @@ func (t *Target) create(ctx context.Context, pg *pgconn.PgConn) error {
 	return nil
 }
 
+// createAgain makes a table that is gone since the sink was set, if the claim goes on with the progress that is there. The table may be
+// gone together with rows that the sink wrote, as in a database that was made anew: then the claim refuses, and nothing is made.
+func (t *Target) createAgain(ctx context.Context, pg *pgconn.PgConn, claim sink.Claim) error {
+	there, err := t.exists(ctx, pg, sink.QuoteTable(t.table))
+	if err != nil || there {
+		return err
+	}
+	schema := t.table[0]
+	if len(t.table) == 1 {
+		rows, err := query(ctx, pg, "SELECT current_schema()")
+		if err != nil {
+			return t.unreachable(classify(err))
+		}
+		schema = string(rows[0][0])
+	}
+	var old *sink.State
+	if there, err = t.exists(ctx, pg, progressName(schema)); err != nil {
+		return err
+	}
+	if there {
+		if err := t.upgradeProgressTable(ctx, pg, schema); err != nil {
+			return err
+		}
+		if old, err = (&layout{progress: progressName(schema)}).stored(ctx, pg, claim.Instance); err != nil {
+			return err
+		}
+	}
+	if _, err := claim.Next(old); err != nil {
+		return err
+	}
+	return t.create(ctx, pg)
+}
+
 // isType lets PostgreSQL's own parser decide that a column's type is the name of a type and nothing else, as it will stand in CREATE TABLE.
 func (t *Target) isType(ctx context.Context, pg *pgconn.PgConn, c sink.Column) error {
 	if c.Type == "" {

@@ -51,9 +51,9 @@ func (g guard) prepare(name string) string {
 	return "PREPARE surgetank_guard (text) AS " + g.compare(name, "$1")
 }
 
-// moved wraps the update of a lane's progress: it fails unless one row was updated.
-func (g guard) moved(update string) string {
-	return "WITH moved AS (" + update + " RETURNING 1) SELECT CASE WHEN count(*) = 1 THEN 0 ELSE CAST('" + g.mark + markStale + "' || count(*) AS int) END FROM moved"
+// moved makes the update of a lane's progress fail unless one row was updated.
+func (g guard) moved(before, update string) string {
+	return before + "WITH moved AS (" + update + " RETURNING 1) SELECT CASE WHEN count(*) = 1 THEN 0 ELSE CAST('" + g.mark + markStale + "' || count(*) AS int) END FROM moved"
 }
 
 // verdict is classify for errors of a guarded transaction.

@@ -160,22 +160,25 @@ func (l *lane) dial(ctx context.Context) error {
 		return err
 	}
 	if l.claim.Verify != nil {
-		verify := l.claim.Verify()
-		state, err := l.l.stored(ctx, c.PgConn, l.claim.Instance)
-		switch {
-		case err != nil:
-		case state == nil:
-			err = errStale
-		default:
-			err = verify(*state)
-		}
-		if err != nil {
+		if err := l.verify(ctx, c); err != nil {
 			hangUp(c.PgConn)
 			return err
 		}
 	}
 	l.conn, l.ready, l.staged = c, false, ""
 	return nil
+}
+
+func (l *lane) verify(ctx context.Context, c *conn) error {
+	check := l.claim.Verify() // notes what was committed before the progress is read
+	state, err := l.l.stored(ctx, c.PgConn, l.claim.Instance)
+	switch {
+	case err != nil:
+		return err
+	case state == nil:
+		return errStale
+	}
+	return check(*state)
 }
 
 // begin gives the statements at the head of a transaction: behind a pooler what a session of its own would keep, then the lock, then the comparison.
@@ -238,7 +241,7 @@ func (l *lane) reload(ctx context.Context) (changed bool, err error) {
 func (l *lane) Commit(ctx context.Context, p sink.Progress) error {
 	return l.guarded(ctx, func() error {
 		data, sql, after := l.rows(0, len(l.ends))
-		_, err := l.conn.CopyFrom(ctx, data, l.begin()+l.advance(p)+"; "+sql+after)
+		_, err := l.conn.CopyFrom(ctx, data, l.begin()+l.guard.moved(l.l.advance(l.claim.Instance, l.number, p))+"; "+sql+after)
 		return err
 	})
 }
@@ -279,15 +282,9 @@ func (l *lane) Write(ctx context.Context, from, to int) error {
 	return err
 }
 
-// advance gives the statements that move the lane's progress. The row of lane -1 comes first: takeOver locks in this order.
-func (l *lane) advance(p sink.Progress) string {
-	settled, update := l.l.advance(l.claim.Instance, l.number, p)
-	return settled + l.guard.moved(update)
-}
-
 // Finish moves the progress and commits.
 func (l *lane) Finish(ctx context.Context, p sink.Progress) error {
-	if err := exec(ctx, l.conn.PgConn, l.advance(p)); err != nil {
+	if err := exec(ctx, l.conn.PgConn, l.guard.moved(l.l.advance(l.claim.Instance, l.number, p))); err != nil {
 		return l.guard.verdict(err)
 	}
 	return classify(exec(ctx, l.conn.PgConn, "COMMIT"))

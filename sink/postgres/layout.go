@@ -111,14 +111,15 @@ func (l *layout) probe() string {
 	return strings.Replace(l.insert, stageName, rows, 1)
 }
 
-// advance gives the statements that move a lane's progress: settled, which ends in a semicolon or is empty, and the
-// update of the lane's own row, which must change one row.
-func (l *layout) advance(instance string, lane int, p sink.Progress) (settled, update string) {
-	if p.Settled != nil {
-		settled = fmt.Sprintf(`UPDATE %s SET ids = '\x%x' WHERE instance = %s AND lane = -1 AND epoch = %d; `, l.progress, p.Settled, literal(instance), p.Epoch)
-	}
-	return settled, fmt.Sprintf(`UPDATE %s SET batch = batch + 1, watermark = %d, entry = %d, applied = %d, ids = '\x%x', updated = now() WHERE instance = %s AND lane = %d AND epoch = %d AND batch = %d`,
+// advance gives the statements that move a lane's progress. update must change exactly one row, or the lane's progress is not what it
+// left there; before comes first, because Open locks the rows in this order.
+func (l *layout) advance(instance string, lane int, p sink.Progress) (before, update string) {
+	update = fmt.Sprintf(`UPDATE %s SET batch = batch + 1, watermark = %d, entry = %d, applied = %d, ids = '\x%x', updated = now() WHERE instance = %s AND lane = %d AND epoch = %d AND batch = %d`,
 		l.progress, p.Watermark, p.Entry, p.Applied, p.IDs, literal(instance), lane, p.Epoch, p.Batch)
+	if p.Settled != nil {
+		before = fmt.Sprintf(`UPDATE %s SET ids = '\x%x' WHERE instance = %s AND lane = -1 AND epoch = %d; `, l.progress, p.Settled, literal(instance), p.Epoch)
+	}
+	return before, update
 }
 
 // literal writes a text constant; standard_conforming_strings is on.

@@ -110,7 +110,7 @@ func (t *Target) makeProgress(ctx context.Context, pg *pgconn.PgConn, schema str
 	case err != nil:
 		return err
 	case there:
-		return t.upgradeProgress(ctx, pg, schema)
+		return t.upgradeProgressTable(ctx, pg, schema)
 	}
 	if err := exec(ctx, pg, createProgress(schema)); err != nil {
 		// Two sinks that are set at once both make it; the loser finds it there.
@@ -123,7 +123,8 @@ func (t *Target) makeProgress(ctx context.Context, pg *pgconn.PgConn, schema str
 	return nil
 }
 
-func (t *Target) upgradeProgress(ctx context.Context, pg *pgconn.PgConn, schema string) error {
+// upgradeProgressTable adds what the progress table of an older version lacks.
+func (t *Target) upgradeProgressTable(ctx context.Context, pg *pgconn.PgConn, schema string) error {
 	rows, err := query(ctx, pg, "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'known' AND NOT attisdropped", progressName(schema))
 	if err != nil {
 		return t.unreachable(classify(err))

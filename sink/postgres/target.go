@@ -94,26 +94,24 @@ func (t *Target) unreachable(err error) error {
 }
 
 // Open takes the progress over. Lane 0 takes its connection on; the others connect when they have something to write. While the database
-// is down, or refuses, this is the one connection that probes it. Open makes no target table: one that is gone was there
-// when the sink was set, and what it held is missing.
+// is down, or refuses, this is the one connection that probes it.
 func (t *Target) Open(ctx context.Context, claim sink.Claim) (sink.State, []sink.Lane, error) {
 	first, err := t.connect(ctx, appName(claim.Instance))
 	if err != nil {
 		return sink.State{}, nil, err
 	}
 	t.first = first
+	if t.spec.Table.Create {
+		if err := t.createAgain(ctx, first.PgConn, claim); err != nil {
+			return sink.State{}, nil, err
+		}
+	}
 	l, err := t.read(ctx, first.PgConn)
 	if err != nil {
 		return sink.State{}, nil, err
 	}
-	there, err := t.exists(ctx, first.PgConn, l.progress)
-	if err == nil && !there {
-		_, err = claim.Next(nil) // unless nothing was written yet, the user must say how to go on
-	}
-	if err == nil {
-		err = t.makeProgress(ctx, first.PgConn, l.found.schema)
-	}
-	if err != nil {
+	// If surgetank_progress is gone, the claim tells whether it held anything.
+	if err := t.makeProgress(ctx, first.PgConn, l.found.schema); err != nil {
 		return sink.State{}, nil, err
 	}
 	if err := t.permissions(ctx, first.PgConn, l); err != nil {

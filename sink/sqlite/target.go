@@ -61,32 +61,44 @@ func (t *Target) Check(ctx context.Context) error {
 	return err
 }
 
-// Open opens the file and takes the progress over. It makes no file and no target table: one that is gone was there when the sink
-// was set, and what it held is missing.
+// Open opens the file and takes the progress over.
 func (t *Target) Open(ctx context.Context, claim sink.Claim) (sink.State, []sink.Lane, error) {
+	fresh := false
 	if _, err := os.Stat(t.spec.Address); errors.Is(err, fs.ErrNotExist) {
-		return sink.State{}, nil, refused("sqlite.path", "the SQLite file %s is gone: it was there when the sink was set, and a new one would lack the rows whose messages are settled; put it back, or delete the sink and set it again to start over",
-			t.spec.Address)
+		if !t.spec.Table.Create {
+			return sink.State{}, nil, refused("sqlite.path", "the SQLite file %s is gone; put it back, or another one with the table", t.spec.Address)
+		}
+		// A new file lacks what the old one held. The claim knows whether that was anything.
+		if _, err := claim.Next(nil); err != nil {
+			return sink.State{}, nil, err
+		}
+		fresh = true
 	}
-	d, err := open(ctx, t.spec.Address, false)
+	d, err := open(ctx, t.spec.Address, fresh)
 	if err != nil {
 		return sink.State{}, nil, err
 	}
 	t.db = d
 	t.writer = make(chan struct{}, 1)
 	t.writer <- struct{}{}
-	table, err := read(ctx, d, t.spec)
-	if err != nil {
+	if err := makeProgress(ctx, d); err != nil {
 		return sink.State{}, nil, err
 	}
-	if there, err := d.query(ctx, "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'surgetank_progress'"); err != nil {
-		return sink.State{}, nil, classify(err)
-	} else if len(there) == 0 {
-		if _, err := claim.Next(nil); err != nil { // unless nothing was written yet, the user must say how to go on
+	if t.spec.Table.Create {
+		// The same for a table that is gone: it is made if the claim goes on with the progress that is there.
+		old, err := stored(ctx, d, claim.Instance)
+		if err == nil {
+			_, err = claim.Next(old)
+		}
+		if err == nil {
+			err = create(ctx, d, t.spec)
+		}
+		if err != nil {
 			return sink.State{}, nil, err
 		}
 	}
-	if err := makeProgress(ctx, d); err != nil {
+	table, err := read(ctx, d, t.spec)
+	if err != nil {
 		return sink.State{}, nil, err
 	}
 	state, err := takeOver(ctx, d, claim)
@@ -122,18 +134,18 @@ const createProgress = `CREATE TABLE IF NOT EXISTS surgetank_progress (
 	batch INTEGER NOT NULL, watermark INTEGER NOT NULL, ids BLOB NOT NULL, updated TEXT NOT NULL, incarnation INTEGER NOT NULL DEFAULT 0,
 	entry INTEGER NOT NULL DEFAULT 0, applied INTEGER NOT NULL DEFAULT 0, known BLOB NOT NULL DEFAULT x'', PRIMARY KEY (instance, lane)) WITHOUT ROWID`
 
-// makeProgress makes the progress table if it is not there, and adds what the table of an older version lacks.
+// makeProgress makes sure of a progress table with all columns.
 func makeProgress(ctx context.Context, d *db) error {
-	err := d.exec(ctx, createProgress)
-	if err == nil {
-		err = upgradeProgress(ctx, d)
+	if err := d.exec(ctx, createProgress); err != nil {
+		return refused("sqlite.path", "the table surgetank_progress, where the sink keeps its progress, cannot be made: %v; the file must be writable", err)
 	}
-	if err != nil {
-		return refused("sqlite.path", "the table surgetank_progress, where the sink keeps its progress, cannot be made or brought to this version: %v; the file must be writable", err)
+	if err := upgradeProgress(ctx, d); err != nil {
+		return refused("sqlite.path", "the table surgetank_progress, where the sink keeps its progress, is of an older version and cannot be changed: %v; the file must be writable", err)
 	}
 	return nil
 }
 
+// upgradeProgress adds what the progress table of an older version lacks.
 func upgradeProgress(ctx context.Context, d *db) error {
 	rows, err := d.query(ctx, "SELECT name FROM pragma_table_info('surgetank_progress')")
 	if err != nil {

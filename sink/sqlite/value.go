@@ -68,7 +68,10 @@ func (c *column) json(v jsonpath.Value) (driver.Value, error) {
 
 // text gives characters.
 func (c *column) text(s string) (driver.Value, error) {
-	if c.affinity == affinityNone || c.affinity == affinityText || !likeNumber(s) {
+	if c.affinity == affinityNone || c.affinity == affinityText {
+		return s, nil
+	}
+	if seen, _, _ := strings.Cut(s, "\x00"); !likeNumber(seen) { // SQLite looks no further than a NUL character
 		return s, nil
 	}
 	switch c.affinity {
