@@ -102,6 +102,7 @@ func (l *lane) try() (outcome, error) {
 // once makes the messages rows, and tries to write all of them.
 func (l *lane) once() (outcome, error) {
 	var o outcome
+	l.floor = l.s.sub.Floor()
 	good, err := l.addAll(&o)
 	if err == nil && len(o.failed) > 0 {
 		// Messages are not judged by a table of yesterday.

@@ -38,6 +38,7 @@ type lane struct {
 	probed bool // the last batch had no new messages
 	rested bool
 	seqs   []uint64
+	floor  uint64 // of the queue, when the attempt began
 }
 
 func newLane(s *session, number int, conn Lane) *lane {

@@ -38,7 +38,7 @@ func (l *lane) conclude(o outcome) {
 	s.finish(o.done)
 	var bad, keep []*entry
 	for _, f := range o.failed {
-		if f.e.judge(f, s.proof.Load(), now) || f.e.hold.class == Reference && s.exhausted(f.e, now) {
+		if f.e.judge(f, s.proof.Load(), now) || f.e.hold.class == Reference && l.exhausted(f.e, now) {
 			bad = append(bad, f.e)
 		} else {
 			keep = append(keep, f.e)
@@ -136,12 +136,12 @@ func (e *entry) judge(f failure, proof uint64, now time.Time) bool {
 func (h *hold) proven() bool { return h.company || h.rounds > 0 }
 
 // exhausted tells whether the row that a message refers to was waited for long enough.
-func (s *session) exhausted(e *entry, now time.Time) bool {
+func (l *lane) exhausted(e *entry, now time.Time) bool {
 	h := e.hold
 	if h.fails < referenceTries || now.Sub(h.first) < referenceTime {
 		return false
 	}
-	return s.sub.Floor() >= e.seq || now.Sub(h.first) >= referenceMost && !s.holdsBefore(e)
+	return l.floor >= e.seq || now.Sub(h.first) >= referenceMost && !l.s.holdsBefore(e)
 }
 
 // behind moves the messages of a new batch whose chain has one in back there, without trying them.
