@@ -43,10 +43,10 @@ func (l *lane) compare(o *outcome) error {
 		err = l.one(0)
 		for i := 1; i < added && err != nil; i++ {
 			e := asError(err)
-			if !e.Class.OfRow() {
+			if !e.Class.OfRow() && e.Class != TooLarge {
 				break
 			}
-			if e.Lost {
+			if e.Lost || e.Class == TooLarge {
 				if err = l.begin(); err != nil {
 					break
 				}
