@@ -23,10 +23,12 @@ type failure struct {
 	e    *entry
 	err  *Error
 	mark uint64 // see session.tick
+	// company: in the same transaction another row was written after it, and committed.
+	company bool
 }
 
 func (l *lane) fail(e *entry, err *Error) failure {
-	return failure{e, err, l.s.tick.Add(1)}
+	return failure{e: e, err: err, mark: l.s.tick.Add(1)}
 }
 
 // commit brings the batch into the target, and decides about each of its messages.
@@ -40,7 +42,7 @@ func (l *lane) commit() error {
 		}
 	}
 	s.mu.Unlock()
-	if !l.probing && !l.back.empty() {
+	if !l.back.empty() {
 		l.behind()
 		if len(l.batch) == 0 {
 			return nil
@@ -53,6 +55,10 @@ func (l *lane) commit() error {
 	if o.again {
 		l.putBack()
 		return nil
+	}
+	if err := l.compare(&o); err != nil {
+		s.finish(o.done)
+		return err
 	}
 	l.conclude(o)
 	failpoint.Reach(failpoint.SinkAcked)
@@ -96,6 +102,7 @@ func (l *lane) try() (outcome, error) {
 // once makes the messages rows, and tries to write all of them.
 func (l *lane) once() (outcome, error) {
 	var o outcome
+	l.floor, _ = l.s.sub.Floor()
 	good, err := l.addAll(&o)
 	if err == nil && len(o.failed) > 0 {
 		// Messages are not judged by a table of yesterday.
@@ -138,6 +145,9 @@ func (l *lane) write(good []*entry, o *outcome) error {
 		failpoint.Reach(failpoint.SinkCommitted)
 		l.committed(good, mark)
 		o.done = good
+		for i := range o.failed { // by Add, in this same attempt
+			o.failed[i].company = true
+		}
 		return nil
 	}
 	e := asError(err)

@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -9,11 +10,15 @@ import (
 type hold struct {
 	class  Class
 	reason string
-	fails  int       // attempts in which it failed alone
+	fails  int       // attempts in which it failed alone, for this class
 	first  time.Time // of them
-	mark   uint64    // the tick of the first
-	due    time.Time // it is not tried again before
-	after  bool      // it refers to a row that an earlier message may bring: due as soon as no lane has an earlier message to write
+	mark   uint64    // the tick of the last
+	// Evidence for its own fault: company says that it failed in a transaction in which another row was written after it and
+	// committed; rounds counts its failures after which others were written before it failed again.
+	company bool
+	rounds  int
+	due     time.Time // it is not tried again before
+	after   bool      // it refers to a row that an earlier message may bring: due as soon as no lane has an earlier message to write
 }
 
 // Pauses of messages in back.
@@ -29,7 +34,7 @@ func pauseOf(fails int) time.Duration {
 	return min(mostHold, firstHold<<min(fails-1, 10))
 }
 
-// backlog is the messages of one lane that could not be written yet, in order of delivery. The lane's goroutine owns it.
+// backlog is the messages of one lane that could not be written yet, by number. The lane's goroutine owns it.
 type backlog struct {
 	list   []*entry
 	chains map[uint64]int // how many of the list are of each chain
@@ -38,6 +43,7 @@ type backlog struct {
 	pause  time.Duration
 	after  int    // messages of after
 	seen   uint64 // the session's version when after was looked at
+	turn   bool   // of a batch of one: of those that failed, or of the others
 }
 
 func (b *backlog) empty() bool { return len(b.list) == 0 }
@@ -47,17 +53,23 @@ func (b *backlog) has(chain uint64) bool { return chain != 0 && b.chains[chain] 
 
 func (b *backlog) add(list []*entry) {
 	for _, e := range list {
+		e.back = true
 		if e.chain != 0 {
 			b.chains[e.chain]++
 		}
 	}
 	b.list = append(b.list, list...)
+	// A message whose lease was lost while it was being parked comes again after later ones.
+	bySeq := func(a, b *entry) int { return cmp.Compare(a.seq, b.seq) }
+	if !slices.IsSortedFunc(b.list, bySeq) {
+		slices.SortFunc(b.list, bySeq)
+	}
 }
 
-// remove takes out what is settled.
-func (b *backlog) remove(settled map[*entry]bool) {
+// remove takes out the entries whose back is false.
+func (b *backlog) remove() {
 	b.list = slices.DeleteFunc(b.list, func(e *entry) bool {
-		if !settled[e] {
+		if e.back {
 			return false
 		}
 		if e.chain != 0 {
@@ -100,9 +112,14 @@ func (b *backlog) next(l *lane, now time.Time) (due bool, after time.Duration) {
 	if v := l.s.version.Load(); b.after > 0 && b.seen != v {
 		b.seen = v
 		first := l.s.earliest(l)
+		passed := map[uint64]bool{}
 		for _, e := range b.list {
-			if e.hold.after && e.seq < first {
+			switch {
+			case e.chain != 0 && passed[e.chain]:
+			case e.hold.after && e.seq < first:
 				return true, 0
+			case e.chain != 0:
+				passed[e.chain] = true
 			}
 		}
 	}
@@ -116,32 +133,67 @@ func (b *backlog) next(l *lane, now time.Time) (due bool, after time.Duration) {
 	return true, 0
 }
 
-// take appends up to most messages that are due to batch; they stay in the backlog. Those that never failed alone come first, so that no
-// number of bad ones keeps them from being tried. A message whose chain has an earlier one that is not taken is not taken either.
-func (b *backlog) take(l *lane, now time.Time, batch []*entry, most int) []*entry {
+// front is how many messages that failed alone come first in a batch: fewer than hopeless, so that they never keep the others of the
+// batch from being tried.
+const front = hopeless / 2
+
+// take appends up to most messages to batch that are due; they stay in the backlog. A message whose chain has an earlier one that is
+// not taken is not taken either. Some that failed alone come first, so that others are written after them in the same
+// transaction, which is evidence. company says that new messages follow in the batch: then those that lack evidence are taken
+// before they are due.
+func (b *backlog) take(l *lane, now time.Time, batch []*entry, most int, company bool) []*entry {
 	first := uint64(0)
 	if b.after > 0 {
 		first = l.s.earliest(l)
 	}
-	due := func(e *entry) bool { return !e.hold.due.After(now) || e.hold.after && e.seq < first }
+	due := func(e *entry) bool {
+		h := e.hold
+		return !h.due.After(now) || h.after && e.seq < first || company && h.class == Suspect && h.fails > 0 && !h.company
+	}
 	taken := map[*entry]bool{}
 	size := 0
-	for _, failedToo := range []bool{false, true} {
-		passed := map[uint64]bool{}
+	full := func(e *entry, most int) bool { return len(batch) >= most || size > 0 && size+e.size > maxBatchBytes }
+	put := func(e *entry) {
+		taken[e] = true
+		batch = append(batch, e)
+		size += e.size
+	}
+	failed := func(most int) {
+		var list []*entry
+		seen := map[uint64]bool{}
 		for _, e := range b.list {
-			switch {
-			case taken[e]:
-			case len(batch) == most || size > 0 && size+e.size > maxBatchBytes:
-				return batch
-			case e.chain != 0 && passed[e.chain]:
-			case !due(e), e.hold.fails > 0 && !failedToo:
-				passed[e.chain] = true
-			default:
-				taken[e] = true
-				batch = append(batch, e)
-				size += e.size
+			if e.hold.fails > 0 && due(e) && !taken[e] && !seen[e.chain] {
+				list = append(list, e)
 			}
+			seen[e.chain] = e.chain != 0
 		}
+		slices.SortStableFunc(list, func(a, b *entry) int { return a.hold.due.Compare(b.hold.due) })
+		for _, e := range list {
+			if full(e, most) {
+				return
+			}
+			put(e)
+		}
+	}
+	b.turn = !b.turn
+	if most > 1 || b.turn {
+		failed(min(front, (most+1)/2))
+	}
+	passed := map[uint64]bool{}
+	for _, e := range b.list {
+		switch {
+		case taken[e]:
+		case full(e, most):
+			return batch
+		case e.chain != 0 && passed[e.chain]:
+		case e.hold.fails > 0 || !due(e):
+			passed[e.chain] = true
+		default:
+			put(e)
+		}
+	}
+	if !company {
+		failed(most)
 	}
 	return batch
 }

@@ -19,8 +19,7 @@ type brake struct {
 }
 
 // judge decides which of the messages that one attempt found bad are parked. good tells whether the attempt wrote a message.
-// proven tells whether another message was written after this one failed.
-func (b *brake) judge(good bool, bad []*entry, proven func(*entry) bool) (park, hold []*entry) {
+func (b *brake) judge(good bool, bad []*entry) (park, hold []*entry) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if good {
@@ -32,7 +31,7 @@ func (b *brake) judge(good bool, bad []*entry, proven func(*entry) bool) (park, 
 	b.last = bad[len(bad)-1].hold.reason
 	fresh := 0
 	for _, e := range bad {
-		if !proven(e) {
+		if !e.hold.proven() {
 			fresh++
 		}
 	}
@@ -43,7 +42,7 @@ func (b *brake) judge(good bool, bad []*entry, proven func(*entry) bool) (park, 
 		return bad, nil
 	}
 	for _, e := range bad {
-		if proven(e) {
+		if e.hold.proven() {
 			park = append(park, e)
 		} else {
 			hold = append(hold, e)

@@ -19,7 +19,7 @@
 // passed it: what the target knows must not depend on acks that the data directory may lose. See Claim for what is compared when one of
 // the two stores was put back in time.
 //
-//	dispatch          hash(group) picks the lane; ungrouped messages fill one batch after the other
+//	dispatch          hash(group) or hash(conflict key) picks the lane; other messages fill one batch after the other
 //	   │
 //	   ├─▶ lane 0 ─▶ batch ─▶ ┌ one transaction ─────────────────────────────┐ committed ─▶ acks ─▶ final: id leaves the set
 //	   ├─▶ lane 1             │ lane's row: is it as I left it? batch+1, ids │             rejects (bad rows, with the
@@ -32,6 +32,15 @@
 // A session is one opening of the target (Target.Open). Opening is fencing: in one transaction it locks the rows of all lanes, merges
 // their ids, deals them out to the lanes of now, and writes the next epoch into them. A commit of an earlier session that is still on its way
 // either comes first, then opening sees its ids, or it comes later and fails, because its epoch is gone.
+//
+// # A row's fault, or the table's
+//
+// An error that can be laid at one row's door does not end the session. The batch is split until the row is alone. What becomes of the
+// row is decided by its error and by evidence (conclude): its message is parked, or it goes to the lane's backlog and is tried
+// again, with the messages of its group or conflict key behind it. A batch that is too large is made smaller. Too many bad messages
+// in sequence pull the brake.
+//
+// # What ends a session
 //
 // The first error of a session that is not a row's fault, nor one that passes by itself, is final for it: a lost connection, a commit
 // without an answer, a lost lease, a restart. Its messages go back to the queue uncounted and in their old places, and the next session reads

@@ -31,13 +31,14 @@ type lane struct {
 	closed  bool
 	wake    chan struct{} // has a token when waiting or closed changed, or when messages in back may be tried
 
-	back    backlog
-	batch   []*entry
-	probing bool      // batch was taken out of back
-	paceAt  time.Time // no new messages are tried before; zero: at once
-	pace    time.Duration
-	rested  bool
-	seqs    []uint64
+	back   backlog
+	batch  []*entry  // some of back, then some of waiting
+	paceAt time.Time // no new messages are tried before; zero: at once
+	pace   time.Duration
+	probed bool // the last batch had no new messages
+	rested bool
+	seqs   []uint64
+	floor  uint64 // of the queue, when the attempt began
 }
 
 func newLane(s *session, number int, conn Lane) *lane {
@@ -104,24 +105,28 @@ func (l *lane) gather() bool {
 			l.mu.Unlock()
 			return false
 		}
-		if due {
-			l.busy = true
-			l.mu.Unlock()
-			l.takeBack(now)
-			return true
-		}
-		n := len(l.waiting)
+		n, left := len(l.waiting), time.Duration(0)
 		if n > 0 {
-			left := max(0, l.paceAt.Sub(now))
+			left = l.paceAt.Sub(now)
 			if n < l.limit.size() && l.bytes < maxBatchBytes {
 				left = max(left, l.s.r.spec.Batch.Wait-now.Sub(l.waiting[0].arrived))
 			}
-			if left <= 0 {
-				l.takeBatch()
-				l.mu.Unlock()
-				l.rested = false
-				return true
-			}
+		}
+		ready := n > 0 && left <= 0
+		switch {
+		case ready && (!due || l.probed): // the two take turns
+			l.busy = true
+			l.mu.Unlock()
+			l.takeBatch(now)
+			l.probed, l.rested = false, false
+			return true
+		case due:
+			l.busy = true
+			l.mu.Unlock()
+			l.takeBack(now)
+			l.probed, l.rested = true, false
+			return true
+		case n > 0:
 			after = earlier(after, left)
 		}
 		l.mu.Unlock()
@@ -164,10 +169,16 @@ func earlier(a, b time.Duration) time.Duration {
 	return a
 }
 
-// takeBatch moves the next batch from waiting to batch. Called with mu held and something waiting.
-func (l *lane) takeBatch() {
-	l.batch, l.probing = l.batch[:0], false
-	size, most := 0, l.limit.size()
+// takeBatch moves the next batch from waiting to batch, behind messages of back that lack evidence.
+func (l *lane) takeBatch(now time.Time) {
+	l.batch = l.batch[:0]
+	most := l.limit.size()
+	if !l.back.empty() && most > 1 {
+		l.batch = l.back.take(l, now, l.batch, most/2, true)
+	}
+	l.mu.Lock() // only now: take may need the session's lock, and the dispatcher takes that one first
+	defer l.mu.Unlock()
+	size, old := 0, len(l.batch)
 	for _, e := range l.waiting {
 		if len(l.batch) == most || size > 0 && size+e.size > maxBatchBytes {
 			break
@@ -175,30 +186,29 @@ func (l *lane) takeBatch() {
 		l.batch = append(l.batch, e)
 		size += e.size
 	}
-	rest := copy(l.waiting, l.waiting[len(l.batch):])
+	rest := copy(l.waiting, l.waiting[len(l.batch)-old:])
 	clear(l.waiting[rest:])
 	l.waiting = l.waiting[:rest]
 	l.bytes -= size
-	l.busy = true
 }
 
 // takeBack moves the messages of back that are due to batch, as many as fit.
 func (l *lane) takeBack(now time.Time) {
-	l.batch, l.probing = l.back.take(l, now, l.batch[:0], l.limit.size()), true
-	l.rested = false
+	l.batch = l.back.take(l, now, l.batch[:0], l.limit.size(), false)
 }
 
-// putBack returns a batch to where it was taken from, to be taken again in smaller parts.
+// putBack returns a batch to where it was taken from, to be taken again in smaller parts. Messages in back never left it.
 func (l *lane) putBack() {
-	if l.probing {
-		return // they never left back
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.waiting = append(append(make([]*entry, 0, len(l.batch)+len(l.waiting)), l.batch...), l.waiting...)
+	waiting := make([]*entry, 0, len(l.batch)+len(l.waiting))
 	for _, e := range l.batch {
-		l.bytes += e.size
+		if !e.back {
+			waiting = append(waiting, e)
+			l.bytes += e.size
+		}
 	}
+	l.waiting = append(waiting, l.waiting...)
 }
 
 // within bounds a call of the target. A call that the bound ended has an unknown outcome, whatever error it gives.

@@ -8,12 +8,13 @@ import "sync/atomic"
 type limit struct {
 	now    atomic.Int64
 	most   int
-	streak int // full batches committed since the last change
-	need   int // so many let it grow
+	streak int  // full batches committed since the last change
+	need   int  // so many let it grow
+	good   bool // a batch committed since one was too large
 }
 
-// The limit grows by a quarter after some full batches. Each failure doubles their number, so that a limit close to the target's
-// own is rarely passed.
+// The limit grows by a quarter after some full batches. A failure after a success doubles their number, so that a limit
+// close to the target's own is rarely passed.
 const (
 	firstNeed = 4
 	mostNeed  = 64
@@ -30,12 +31,16 @@ func (l *limit) size() int { return int(l.now.Load()) }
 // tooLarge notes that a batch of n messages was too large.
 func (l *limit) tooLarge(n int) {
 	l.now.Store(int64(max(1, min(n, l.size())/2)))
-	l.streak, l.need = 0, min(2*l.need, mostNeed)
+	if l.streak = 0; l.good {
+		l.need = min(2*l.need, mostNeed)
+	}
+	l.good = false
 }
 
 // committed notes that a batch of n messages was not.
 func (l *limit) committed(n int) {
 	now := l.size()
+	l.good = true
 	if now == l.most || n < now {
 		return
 	}

@@ -20,16 +20,15 @@ func (r *Runner) parked(n int) {
 // report logs the messages parked in one line for each reportTime, until ctx ends.
 func (s *session) report(ctx context.Context) {
 	r := s.r
-	before := r.stats.parked.Load()
 	say := func() {
 		now := r.stats.parked.Load()
-		if now == before {
+		if now == r.reported {
 			return
 		}
 		st := r.Status()
-		r.opts.Logger.LogAttrs(context.Background(), slog.LevelWarn, "sink parked messages", slog.String("sink", r.name), slog.Uint64("messages", now-before),
+		r.opts.Logger.LogAttrs(context.Background(), slog.LevelWarn, "sink parked messages", slog.String("sink", r.name), slog.Uint64("messages", now-r.reported),
 			slog.Uint64("parked", now), slog.Uint64("applied", st.Applied), slog.Int("held_back", st.HeldBack), slog.String("last_reason", st.LastError))
-		before = now
+		r.reported = now
 	}
 	defer say()
 	for {

@@ -71,11 +71,13 @@ type Runner struct {
 	owner    string
 	opts     Options
 
-	held   uint64 // run only: the epoch of the newest opening
-	stats  stats
-	limits []*limit // by lane
-	brake  brake
-	bell   chan struct{} // has a token when messages were parked, for the log
+	held uint64 // run only: the epoch of the newest opening
+	// reported is how many parked messages the log has told of. The session's reporter owns it.
+	reported uint64
+	stats    stats
+	limits   []*limit // by lane
+	brake    brake
+	bell     chan struct{} // has a token when messages were parked, for the log
 
 	stop context.CancelFunc // finish what is being committed
 	kill context.CancelFunc // do not even do that
@@ -128,9 +130,11 @@ func (r *Runner) set(state RunState, err error) {
 	}
 }
 
-// setCalm is set for reasons that change with every attempt: it logs only when the state itself changed.
+// setCalm is set for states that can change with every attempt. It logs that the sink waits, at most once a reportTime, and
+// that it runs again after that; parked messages have a line of their own.
 func (r *Runner) setCalm(state RunState, err error) {
-	if r.stats.set(state, err, r.opts.Clock.Now()) == changed {
+	now := r.opts.Clock.Now()
+	if r.stats.set(state, err, now) == changed && r.stats.loud(state, now) {
 		r.log(state, err)
 	}
 }

@@ -77,6 +77,7 @@ type entry struct {
 	chain   uint64 // messages with the same chain, if it is not 0, are written in order: a group, or a conflict key
 	lane    *lane  // its lane
 	hold    *hold  // the lane's own; nil unless it is held back
+	back    bool   // the lane's own: it is in back
 	parked  string // why it is rejected; empty: it is acked
 	settled bool   // handed to the broker for settling: no longer the lanes' business
 	lost    bool   // its lease has ended, and it was not delivered again
@@ -139,7 +140,7 @@ func (r *Runner) session(alive, ctx context.Context) error {
 		s.lanes = append(s.lanes, newLane(s, i, conn))
 	}
 	s.sub, err = r.broker.Subscribe(ctx, r.spec.Queue, surgetank.SubscribeOptions{
-		Credit: s.credit, ManualCredit: true, Lease: r.opts.Lease, GroupRun: s.credit, Name: "sink " + r.name})
+		Credit: s.credit, ManualCredit: true, Lease: r.opts.Lease, GroupRun: s.credit + r.opts.MaxHeld, Name: "sink " + r.name})
 	if err != nil {
 		return err
 	}

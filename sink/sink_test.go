@@ -11,5 +11,6 @@ func TestMemoryTarget(t *testing.T) {
 		New:       func(_ *testing.T, seed uint64) sinktest.Harness { return sinktest.NewMemory(seed) },
 		Bubble:    true,
 		Histories: 500,
+		Judge:     true,
 	})
 }

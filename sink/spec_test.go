@@ -38,6 +38,18 @@ func TestParseSpecKeepsWhatIsWritten(t *testing.T) {
 	}
 }
 
+func TestTheBrakesSetting(t *testing.T) {
+	for text, want := range map[string]int{`"lanes":2`: DefaultBrake, `"brake":7`: 7, `"brake":"off"`: BrakeOff, `"brake":false`: BrakeOff, `"brake":0`: BrakeOff} {
+		s, err := ParseSpec([]byte(strings.Replace(goodSpec, `"lanes":2`, text, 1)))
+		if err != nil || s.Brake != want {
+			t.Errorf("%s: %d, %v, want %d", text, s.Brake, err, want)
+		}
+		if again, err := ParseSpec(s.Encode()); err != nil || again.Brake != want {
+			t.Errorf("%s came back as %d, %v", text, again.Brake, err)
+		}
+	}
+}
+
 func TestParseSpecRefuses(t *testing.T) {
 	replace := func(old, new string) string {
 		if !strings.Contains(goodSpec, old) {
@@ -72,6 +84,9 @@ func TestParseSpecRefuses(t *testing.T) {
 		{replace(`50`, `"50"`), "batch.max", "whole number"},
 		{replace(`50`, `1000000`), "batch.max", "between"},
 		{replace(`"lanes":2`, `"lanes":65`), "lanes", "between"},
+		{replace(`"lanes":2`, `"brake":-1`), "brake", "off or between"},
+		{replace(`"lanes":2`, `"brake":"never"`), "brake", "number of messages or off"},
+		{replace(`"lanes":2`, `"brake":2000000`), "brake", "between"},
 		{replace(`s.orders`, `a.b.c`), "postgres.table", "more than a schema"},
 		{replace(`s.orders`, ``), "postgres.table", "empty"},
 		{replace(`postgres://u:p@h/db`, ``), "postgres.dsn", "empty"},

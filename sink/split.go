@@ -19,16 +19,16 @@ type split struct {
 	done   []bool // written
 	failed []failure
 	why    *Error
-	held   map[uint64]bool // chains of rows that may be tried again
-	mark   uint64          // the tick before the newest successful write
-	any    bool            // something was written
-	tries  int             // rows that failed alone
-	bad    int             // of them, those that are bad beyond doubt
+	held   map[uint64]int // chains of rows that may be tried again, and the first such row
+	mark   uint64         // the tick before the newest successful write
+	any    bool           // something was written
+	tries  int            // rows that failed alone
+	bad    int            // of them, those that are bad beyond doubt
 }
 
 // split finds the rows at fault and commits the others.
 func (l *lane) split(good []*entry, o *outcome) (err error) {
-	sp := &split{l: l, rows: good, done: make([]bool, len(good)), held: map[uint64]bool{}}
+	sp := &split{l: l, rows: good, done: make([]bool, len(good)), held: map[uint64]int{}}
 	open := true
 	defer func() {
 		if err != nil && open {
@@ -52,6 +52,9 @@ func (l *lane) split(good []*entry, o *outcome) (err error) {
 	} else if err := l.within(func(ctx context.Context) error { return l.conn.Finish(ctx, l.progress(written)) }); err == nil {
 		l.committed(written, sp.mark)
 		o.done = written
+		for i := range sp.failed {
+			sp.failed[i].company = sp.failed[i].mark <= sp.mark
+		}
 	} else {
 		e := asError(err)
 		if !e.Class.OfRow() {
@@ -89,10 +92,19 @@ func (sp *split) over() bool {
 	return !sp.any && (sp.tries-sp.bad >= hopeless || sp.l.s.r.brake.exceeds(sp.bad))
 }
 
+// behind tells whether a row's chain has an earlier row that may be tried again.
+func (sp *split) behind(i int) bool {
+	if sp.rows[i].chain == 0 {
+		return false
+	}
+	first, ok := sp.held[sp.rows[i].chain]
+	return ok && i > first
+}
+
 // part writes the rows [from, to), and leaves out those that fail alone and those whose chain is held.
 func (sp *split) part(from, to int) error {
 	for i := from; i < to; i++ {
-		if c := sp.rows[i].chain; c != 0 && sp.held[c] {
+		if sp.behind(i) {
 			if err := sp.part(from, i); err != nil {
 				return err
 			}
@@ -150,16 +162,15 @@ func (sp *split) fail(i int, e *Error) {
 		sp.bad++
 	}
 	if c := sp.rows[i].chain; c != 0 && e.Class != BadRow {
-		sp.held[c] = true
+		if first, ok := sp.held[c]; !ok || i < first {
+			sp.held[c] = i
+		}
 	}
 }
 
 // restart begins the transaction again, after an error that ended it, and writes what was written before.
 func (sp *split) restart(before int) error {
-	if err := sp.l.within(sp.l.conn.Rollback); err != nil {
-		return err
-	}
-	if err := sp.l.within(sp.l.conn.Begin); err != nil {
+	if err := sp.l.begin(); err != nil {
 		return err
 	}
 	err := sp.rewrite(0, before)
@@ -201,8 +212,8 @@ func (sp *split) written(from, to int) []*entry {
 // apart commits the written rows of [from, to) in transactions of their own, halving those whose commit fails with e.
 func (sp *split) apart(from, to int, e *Error, o *outcome) error {
 	for i := from; i < to; i++ {
-		if c := sp.rows[i].chain; c != 0 && sp.held[c] {
-			sp.done[i] = false
+		if sp.done[i] && sp.behind(i) {
+			sp.done[i], e = false, nil // another set of rows than the one that failed
 		}
 	}
 	rows := sp.written(from, to)

@@ -70,6 +70,8 @@ type stats struct {
 	err        string
 	heldReason string
 	lastCommit time.Time
+	waitingAt  time.Time // when the log last said that the sink waits with messages held back
+	waitLogged bool      // and it did not say since that the sink runs
 	lastErr    string
 	lastErrAt  time.Time
 }
@@ -88,7 +90,9 @@ func (s *stats) set(state RunState, err error, now time.Time) int {
 	text := ""
 	if err != nil {
 		text = err.Error()
-		s.lastErr, s.lastErrAt = text, now
+		if state == StateWaiting && s.heldReason == "" || state != StateWaiting && state != StateRejecting {
+			s.lastErr, s.lastErrAt = text, now
+		}
 	}
 	what := same
 	switch {
@@ -100,6 +104,21 @@ func (s *stats) set(state RunState, err error, now time.Time) int {
 	}
 	s.state, s.err = state, text
 	return what
+}
+
+// loud tells whether the log says that the state changed.
+func (s *stats) loud(state RunState, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case state == StateWaiting && now.Sub(s.waitingAt) >= reportTime:
+		s.waitingAt, s.waitLogged = now, true
+		return true
+	case state == StateRunning && s.waitLogged:
+		s.waitLogged = false
+		return true
+	}
+	return false
 }
 
 // holding notes why messages are held back; empty: none is.

@@ -5,11 +5,13 @@ import (
 	"time"
 )
 
-// A message whose row refers to one that is not there is parked after it failed alone this often, for at least this long. The other
-// row may come through another queue.
+// A message whose row refers to one that is not there is parked after it failed alone this often, for at least this long: the other
+// row may come through another queue. It also waits for every earlier message of its own queue: without limit for those
+// that the sink has, and for a limited time for those that the queue delays.
 const (
 	referenceTries = 4
 	referenceTime  = 5 * time.Second
+	referenceMost  = 5 * time.Minute
 )
 
 // serialTime is how long messages without order go to one lane, after rows of one lane referred to rows of another.
@@ -25,8 +27,8 @@ const rejectingRun = 10
 //
 //	committed                         acked
 //	BadRow                            parked; the brake may hold it back
-//	Suspect                           parked if it failed alone twice and a row that was written after the first time is committed
-//	Reference                         parked after some tries and some time, if no earlier message is held back anywhere
+//	Suspect                           parked if it failed alone twice and there is evidence that others do not fail
+//	Reference                         parked after some tries and some time, when every earlier message is settled
 //	TableFault, not tried alone       held back
 //
 // A message that is held back stays leased. It is tried again with growing pauses, and messages of its chain stay behind it.
@@ -34,29 +36,15 @@ func (l *lane) conclude(o outcome) {
 	s := l.s
 	now := s.r.opts.Clock.Now()
 	s.finish(o.done)
-	proof := s.proof.Load()
-	proven := func(e *entry) bool { return proof >= e.hold.mark }
 	var bad, keep []*entry
 	for _, f := range o.failed {
-		h := f.e.hold
-		if h == nil {
-			h = &hold{}
-			f.e.hold = h
-		}
-		if h.fails == 0 {
-			h.first, h.mark = now, f.mark
-		}
-		h.fails++
-		h.class, h.reason, h.after = f.err.Class, f.err.Reason, false
-		h.due = now.Add(pauseOf(h.fails))
-		if h.class == BadRow || h.class == Suspect && h.fails > 1 && proven(f.e) ||
-			h.class == Reference && h.fails >= referenceTries && now.Sub(h.first) >= referenceTime && !s.holdsBefore(f.e) {
+		if f.e.judge(f, s.proof.Load(), now) || f.e.hold.class == Reference && l.exhausted(f.e, now) {
 			bad = append(bad, f.e)
 		} else {
 			keep = append(keep, f.e)
 		}
 	}
-	park, braked := s.r.brake.judge(len(o.done) > 0, bad, proven)
+	park, braked := s.r.brake.judge(len(o.done) > 0, bad)
 	keep = append(keep, braked...)
 	for _, e := range park {
 		e.parked = e.hold.reason
@@ -83,43 +71,77 @@ func (l *lane) conclude(o outcome) {
 		s.because(keep[0].hold.reason, waitsForOthers)
 	}
 	settled := len(o.done) + len(park)
-	if len(keep) > 0 || l.probing {
-		l.keep(keep, o, settled > 0)
+	if len(keep) > 0 || !l.back.empty() {
+		l.keep(keep, settled > 0)
 	}
-	l.pace = min(mostPace, max(firstHold, 2*l.pace))
-	if settled > 0 || len(keep) == 0 || waitsForOthers {
-		l.pace = 0
+	switch {
+	case settled > 0 || len(keep) == 0 || waitsForOthers:
+		l.pace, l.paceAt = 0, now
+	case !l.probed:
+		l.pace = min(mostPace, max(firstHold, 2*l.pace))
+		l.paceAt = now.Add(l.pace)
 	}
-	l.paceAt = now.Add(l.pace)
 	s.moved()
 	s.assess(now, len(o.done) > 0)
 }
 
 // keep brings back up to date after an attempt: what is settled leaves it, and keep is in it, in the order of the batch.
-func (l *lane) keep(keep []*entry, o outcome, fruitful bool) {
-	now := l.s.r.opts.Clock.Now()
+func (l *lane) keep(keep []*entry, fruitful bool) {
 	in := make(map[*entry]bool, len(keep))
 	for _, e := range keep {
 		in[e] = true
 	}
-	if l.probing {
-		gone := map[*entry]bool{}
-		for _, e := range l.batch {
-			gone[e] = !in[e]
+	var more []*entry
+	gone := 0
+	for _, e := range l.batch {
+		switch {
+		case e.back && !in[e]:
+			e.back = false
+			gone++
+		case !e.back && in[e]:
+			more = append(more, e)
 		}
-		l.s.holdBack(nil, l.batch, gone)
-		l.back.remove(gone)
-	} else {
-		list := make([]*entry, 0, len(keep))
-		for _, e := range l.batch {
-			if in[e] {
-				list = append(list, e)
-			}
-		}
-		l.s.holdBack(list, list, nil)
-		l.back.add(list)
 	}
-	l.back.refresh(now, fruitful)
+	if gone > 0 {
+		l.back.remove()
+	}
+	l.back.add(more)
+	l.s.holdBack(more, keep, gone)
+	l.back.refresh(l.s.r.opts.Clock.Now(), fruitful)
+}
+
+// suspectRounds is how often other rows must be written between two failures of a row, where none was written with it in one transaction.
+const suspectRounds = 3
+
+// judge notes a failure and tells whether the message is to be parked for it.
+func (e *entry) judge(f failure, proof uint64, now time.Time) bool {
+	h := e.hold
+	if h == nil {
+		h = &hold{}
+		e.hold = h
+	}
+	if h.fails == 0 || h.class != f.err.Class {
+		*h = hold{class: f.err.Class, first: now}
+	} else if proof >= h.mark {
+		h.rounds++
+	}
+	h.fails++
+	h.mark, h.reason, h.after = f.mark, f.err.Reason, false
+	h.company = h.company || f.company
+	h.due = now.Add(pauseOf(h.fails))
+	return h.class == BadRow || h.class == Suspect && h.fails > 1 && (h.company || h.rounds >= suspectRounds)
+}
+
+// proven tells whether others were written while this message could not be.
+func (h *hold) proven() bool { return h.company || h.rounds > 0 }
+
+// exhausted tells whether the row that a message refers to was waited for long enough.
+func (l *lane) exhausted(e *entry, now time.Time) bool {
+	h := e.hold
+	if h.fails < referenceTries || now.Sub(h.first) < referenceTime {
+		return false
+	}
+	return l.floor >= e.seq || now.Sub(h.first) >= referenceMost && !l.s.holdsBefore(e)
 }
 
 // behind moves the messages of a new batch whose chain has one in back there, without trying them.
@@ -127,7 +149,7 @@ func (l *lane) behind() {
 	var follow []*entry
 	rest := l.batch[:0]
 	for _, e := range l.batch {
-		if !l.back.has(e.chain) {
+		if e.back || !l.back.has(e.chain) {
 			rest = append(rest, e)
 			continue
 		}
@@ -136,7 +158,7 @@ func (l *lane) behind() {
 	}
 	l.batch = rest
 	if len(follow) > 0 {
-		l.s.holdBack(follow, follow, nil)
+		l.s.holdBack(follow, follow, 0)
 		l.back.add(follow)
 	}
 }
@@ -180,9 +202,9 @@ func (s *session) holdsBefore(e *entry) bool {
 	return false
 }
 
-// holdBack counts messages that come to be held back, and those of them that are gone, and gives the broker credit in their place, so
-// that they do not keep others out of the lanes. changed are all whose part in earliest may have changed.
-func (s *session) holdBack(more, changed []*entry, gone map[*entry]bool) {
+// holdBack counts messages that come to be held back, and those that are no longer, and gives the broker credit in their place, so
+// that they do not keep others out of the lanes. changed are those whose part in earliest may have changed.
+func (s *session) holdBack(more, changed []*entry, gone int) {
 	credit := 0
 	s.mu.Lock()
 	for _, e := range more {
@@ -193,18 +215,10 @@ func (s *session) holdBack(more, changed []*entry, gone map[*entry]bool) {
 		}
 	}
 	for _, e := range changed {
-		if !gone[e] {
-			e.stuck = !e.hold.after
-		}
+		e.stuck = !e.hold.after
 	}
 	s.mu.Unlock()
-	left := 0
-	for _, g := range gone {
-		if g {
-			left++
-		}
-	}
-	s.r.stats.heldBack.Add(int64(len(more) - left))
+	s.r.stats.heldBack.Add(int64(len(more) - gone))
 	if credit > 0 {
 		s.sub.AddCredit(credit)
 	}

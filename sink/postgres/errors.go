@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,8 +24,9 @@ import (
 //	23503                                  Reference: the row that it refers to may come
 //	23514 without a constraint             no partition: the table's fault
 //	21, 22, 23, 44, 54                     the row's fault beyond doubt; 21 is two rows of a batch, and a row alone never does it
-//	42501                                  Suspect: row-level security, or a permission that was taken away
-//	0A, 25, 42, 55, 57, 58 and the like    target down: wait, lose nothing
+//	42501, 0A                              Suspect: row-level security, or a permission that was taken away
+//	2200H                                  a sequence has no more numbers: the table's fault
+//	25, 42, 55, 57, 58 and the like    target down: wait, lose nothing
 //	all others out of a statement          Suspect
 //	no SQLSTATE                            the connection: target down
 func classify(err error) error {
@@ -82,7 +84,9 @@ func classOf(pg *pgconn.PgError) sink.Class {
 			return sink.Suspect // the sink's table is itself a partition, and the row belongs in another
 		}
 		return sink.TableFault
-	case pg.Code == "42501":
+	case pg.Code == "2200H": // a sequence has no more numbers
+		return sink.TableFault
+	case pg.Code == "42501", class == "0A" && pg.Routine != "DoCopy": // DoCopy: row-level security was switched on; opening again finds out
 		return sink.Suspect
 	}
 	switch class {
@@ -94,21 +98,37 @@ func classOf(pg *pgconn.PgError) sink.Class {
 	return sink.Suspect
 }
 
-// rowError classifies an error of rows that were sent to the table. A column that the sink does not fill is not the row's fault.
+// rowError classifies an error of rows that were sent to the table. A column that the sink does not fill is not the row's fault when
+// it allows no null. When its value is there already, the value came from a default, and the next try has another.
 func (l *layout) rowError(err error) error {
 	e := classify(err)
 	var known *sink.Error
 	var pg *pgconn.PgError
-	if !errors.As(e, &known) || known.Class != sink.BadRow || !errors.As(err, &pg) || pg.Code != "23502" || pg.ColumnName == "" {
+	if !errors.As(e, &known) || known.Class != sink.BadRow || !errors.As(err, &pg) {
 		return e
 	}
-	for _, c := range l.columns {
-		if c.Name == pg.ColumnName {
-			return e
+	switch {
+	case pg.Code == "23502" && pg.ColumnName != "" && !l.fills(pg.ColumnName):
+		known.Class = sink.TableFault
+	case pg.Code == "23505":
+		if m := keyOf.FindStringSubmatch(pg.Detail); m != nil && !l.fills(strings.Split(m[1], ", ")...) {
+			known.Class = sink.Suspect
 		}
 	}
-	known.Class = sink.TableFault
 	return known
+}
+
+// keyOf finds the columns in "Key (a, b)=(1, 2) already exists", in any language.
+var keyOf = regexp.MustCompile(`\(([^()]+)\)=\(`)
+
+// fills tells whether the sink gives one of these columns its value.
+func (l *layout) fills(names ...string) bool {
+	for _, c := range l.columns {
+		if slices.Contains(names, c.Name) {
+			return true
+		}
+	}
+	return false
 }
 
 // severity is the error's severity in no language.

@@ -63,6 +63,14 @@ type faultyTarget struct {
 	f *Faults
 }
 
+// KeyForms gives those of the target.
+func (t *faultyTarget) KeyForms() map[string]sink.KeyForm {
+	if k, ok := t.Target.(sink.Keyed); ok {
+		return k.KeyForms()
+	}
+	return nil
+}
+
 func (t *faultyTarget) Open(ctx context.Context, c sink.Claim) (sink.State, []sink.Lane, error) {
 	kind := t.f.draw("open", "before", "after")
 	if kind == "before" {

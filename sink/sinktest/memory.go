@@ -3,7 +3,9 @@ package sinktest
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/surgetank/surgetank"
@@ -22,6 +24,7 @@ type Memory struct {
 	rows   []Row
 	limbo  []func()
 	rng    *rand.Rand
+	rules
 }
 
 // NewMemory makes an empty database.
@@ -63,6 +66,11 @@ type memoryTarget struct {
 func (t *memoryTarget) Check(context.Context) error { return nil }
 func (t *memoryTarget) Close()                      {}
 
+// KeyForms says that v is a whole number.
+func (t *memoryTarget) KeyForms() map[string]sink.KeyForm {
+	return map[string]sink.KeyForm{"v": sink.KeyInteger}
+}
+
 func (t *memoryTarget) Open(_ context.Context, c sink.Claim) (sink.State, []sink.Lane, error) {
 	m := t.m
 	m.mu.Lock()
@@ -79,7 +87,7 @@ func (t *memoryTarget) Open(_ context.Context, c sink.Claim) (sink.State, []sink
 	spec := m.Spec()
 	lanes := make([]sink.Lane, c.Lanes)
 	for i := range lanes {
-		lanes[i] = &memoryLane{m: m, instance: c.Instance, number: i, x: sink.NewExtractor(spec.Table.Columns)}
+		lanes[i] = &memoryLane{m: m, wide: m.wide, instance: c.Instance, number: i, x: sink.NewExtractor(spec.Table.Columns)}
 	}
 	return next, lanes, nil
 }
@@ -89,8 +97,10 @@ type memoryLane struct {
 	instance string
 	number   int
 	x        *sink.Extractor
+	wide     bool // what the lane knows of the table
 	added    []Row
 	tx       []Row
+	open     bool // a transaction is open
 }
 
 func (l *memoryLane) Reset() { l.added = l.added[:0] }
@@ -105,8 +115,13 @@ func (l *memoryLane) Add(d *surgetank.Delivery) error {
 		return sink.BadRowf("v is missing")
 	}
 	n := int64(-2)
-	if v.Kind == sink.CellJSON && v.JSON.Kind == jsonpath.Number {
-		if n, err = strconv.ParseInt(string(v.JSON.Raw), 10, 64); err != nil {
+	if s, ok := v.JSON.Text(); ok && v.Kind == sink.CellJSON && strings.HasPrefix(s, "w") {
+		if !l.wide {
+			return sink.BadRowf("v is wide, and the table is narrow")
+		}
+		n, _ = strconv.ParseInt(s[1:], 10, 64) // the tests write numbers
+	} else if v.Kind == sink.CellJSON && v.JSON.Kind == jsonpath.Number {
+		if n, err = strconv.ParseInt(strings.TrimSuffix(string(v.JSON.Raw), ".0"), 10, 64); err != nil {
 			return sink.BadRowf("v is not an integer")
 		}
 	}
@@ -114,14 +129,15 @@ func (l *memoryLane) Add(d *surgetank.Delivery) error {
 	return nil
 }
 
-func (l *memoryLane) check(from, to int) error {
-	for i, r := range l.added[from:to] {
-		if r.V < 0 {
-			row := -1
+// check tells which of some rows the table rejects, with those before them in place. Called with mu held.
+func (l *memoryLane) check(before, rows []Row) error {
+	for i, r := range rows {
+		if e := l.m.rejects(r, slices.Concat(before, rows), rows); e != nil {
+			e.Row = -1
 			if l.m.Hint {
-				row = from + i
+				e.Row = i
 			}
-			return &sink.Error{Class: sink.BadRow, Row: row, Reason: "v must not be negative"}
+			return e
 		}
 	}
 	return nil
@@ -142,41 +158,109 @@ func (l *memoryLane) store(rows []Row, p sink.Progress) error {
 }
 
 func (l *memoryLane) Commit(_ context.Context, p sink.Progress) error {
-	if err := l.check(0, len(l.added)); err != nil {
-		return err
-	}
 	l.m.mu.Lock()
 	defer l.m.mu.Unlock()
+	if err := l.learn(); err != nil {
+		return err
+	}
+	if err := l.check(nil, l.added); err != nil {
+		return err
+	}
+	if err := l.m.late(l.added); err != nil {
+		return err
+	}
 	return l.store(l.added, p)
 }
 
 // Limbo commits at some later time, or never.
 func (l *memoryLane) Limbo(p sink.Progress) {
-	if l.check(0, len(l.added)) != nil {
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	if l.wide != l.m.wide || l.check(nil, l.added) != nil || l.m.late(l.added) != nil {
 		return
 	}
 	rows := append([]Row(nil), l.added...)
-	l.m.mu.Lock()
-	defer l.m.mu.Unlock()
 	l.m.limbo = append(l.m.limbo, func() { _ = l.store(rows, p) })
 }
 
-func (l *memoryLane) Fresh(context.Context) (bool, error) { return false, nil }
-func (l *memoryLane) Rest()                               {}
+// Fresh learns the table.
+func (l *memoryLane) Fresh(context.Context) (bool, error) {
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	return l.learn() != nil, nil
+}
 
-func (l *memoryLane) Begin(context.Context) error    { l.tx = l.tx[:0]; return nil }
-func (l *memoryLane) Rollback(context.Context) error { l.tx = l.tx[:0]; return nil }
+// Rest counts.
+func (l *memoryLane) Rest() {
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	l.m.rests++
+}
 
-func (l *memoryLane) Write(_ context.Context, from, to int) error {
-	if err := l.check(from, to); err != nil {
+// learn says that the table changed, once. Called with mu held.
+func (l *memoryLane) learn() error {
+	if l.wide == l.m.wide {
+		return nil
+	}
+	l.wide = l.m.wide
+	return &sink.Error{Class: sink.Changed, Row: -1, Reason: "the table changed"}
+}
+
+// Begin opens a transaction.
+func (l *memoryLane) Begin(context.Context) error {
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	if err := l.learn(); err != nil {
 		return err
+	}
+	if l.open {
+		return errProtocol("Begin in a transaction")
+	}
+	l.tx, l.open = l.tx[:0], true
+	return nil
+}
+
+// Rollback drops the transaction, if there is one.
+func (l *memoryLane) Rollback(context.Context) error {
+	l.tx, l.open = l.tx[:0], false
+	return nil
+}
+
+// Write writes rows into the transaction.
+func (l *memoryLane) Write(_ context.Context, from, to int) error {
+	if !l.open {
+		return errProtocol("Write without a transaction")
+	}
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	if err := l.check(l.tx, l.added[from:to]); err != nil {
+		e := err.(*sink.Error) // check gives nothing else
+		if e.Row >= 0 {
+			e.Row += from
+		}
+		if e.Lost {
+			l.tx, l.open = l.tx[:0], false
+		}
+		return e
 	}
 	l.tx = append(l.tx, l.added[from:to]...)
 	return nil
 }
 
+// Finish commits the transaction.
 func (l *memoryLane) Finish(_ context.Context, p sink.Progress) error {
+	if !l.open {
+		return errProtocol("Finish without a transaction")
+	}
 	l.m.mu.Lock()
 	defer l.m.mu.Unlock()
+	if err := l.m.late(l.tx); err != nil {
+		return err // the transaction stays open, as in SQLite
+	}
+	l.open = false
 	return l.store(l.tx, p)
+}
+
+func errProtocol(what string) error {
+	return &sink.Error{Class: sink.Refused, Row: -1, Reason: "the runner broke the contract of Lane: " + what}
 }

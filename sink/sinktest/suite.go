@@ -41,6 +41,7 @@ type Config struct {
 	New       func(t *testing.T, seed uint64) Harness
 	Bubble    bool // run in a synctest bubble: time is free, and a hang is found
 	Histories int  // seeds of the history test
+	Judge     bool // New makes a Memory: run the judgements too
 	Calm      bool // few faults, where a pause costs real time
 }
 
@@ -77,7 +78,15 @@ func Run(t *testing.T, c Config) {
 			c.bubble(t, func(t *testing.T) { tests[name](t, c.New(t, 1)) })
 		})
 	}
-	t.Run("Histories", func(t *testing.T) {
+	c.seeds(t, "Histories", func(t *testing.T, h Harness, seed uint64, seen map[string]int) { history(t, h, seed, c.Calm, seen) })
+	if c.Judge {
+		c.seeds(t, "Judgements", func(t *testing.T, h Harness, seed uint64, seen map[string]int) { judgement(t, h.(*Memory), seed, seen) })
+	}
+}
+
+// seeds runs a test for each seed.
+func (c Config) seeds(t *testing.T, name string, f func(t *testing.T, h Harness, seed uint64, seen map[string]int)) {
+	t.Run(name, func(t *testing.T) {
 		first, last := uint64(1), uint64(c.Histories)
 		if testing.Short() {
 			last = max(3, last/10)
@@ -87,7 +96,7 @@ func Run(t *testing.T, c Config) {
 		}
 		seen := map[string]int{}
 		for seed := first; seed <= last && !t.Failed(); seed++ {
-			c.bubble(t, func(t *testing.T) { history(t, c.New(t, seed), seed, c.Calm, seen) })
+			c.bubble(t, func(t *testing.T) { f(t, c.New(t, seed), seed, seen) })
 		}
 		t.Logf("%d histories; injected %v", last-first+1, seen)
 	})

@@ -1,0 +1,98 @@
+package sinktest
+
+import (
+	"github.com/surgetank/surgetank/sink"
+)
+
+// What the table in memory does to a row goes by its v:
+const (
+	VPlain    = 0     // up to 999: written. A negative v is bad beyond doubt.
+	VSuspect  = 1_000 // up to 1,999: rejected, with an error that does not tell whose fault it is
+	VNeedsFix = 2_000 // up to 2,999: rejected as the table's fault until Mend
+	VParent   = 3_000 // up to 3,999: written
+	VChild    = 4_000 // up to 4,999: needs the row of the parent with the same last digits
+	VEnds     = 5_000 // up to 5,999: bad, and the error ends the transaction
+	VLate     = 6_000 // up to 6,999: rejected by the commit, which does not say which row it was
+	VHuge     = 7_000 // up to 7,999: never fits, not even alone
+	VStep     = 1_000
+)
+
+// rules is how the table behaves now. Memory's mu guards it.
+type rules struct {
+	wide    bool // the column takes text that begins with w
+	mended  bool
+	revoked bool // every row is rejected, with an error that does not tell whose fault it is
+	room    int  // rows in one transaction; 0: any number
+	rests   int  // calls of Rest
+}
+
+// Widen changes the table: v takes wide values.
+func (m *Memory) Widen() { m.change(func() { m.wide = true }) }
+
+// Mend lets the table take rows of VNeedsFix.
+func (m *Memory) Mend() { m.change(func() { m.mended = true }) }
+
+// Revoke takes the permission to write away, or gives it back.
+func (m *Memory) Revoke(revoked bool) { m.change(func() { m.revoked = revoked }) }
+
+// Room bounds the rows of one transaction; 0: any number.
+func (m *Memory) Room(rows int) { m.change(func() { m.room = rows }) }
+
+// Rests counts the calls of Lane.Rest.
+func (m *Memory) Rests() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.rests
+}
+
+func (m *Memory) change(f func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f()
+}
+
+// rejects gives the error for one row, when tx is what the transaction has written and rows is what is written with it. Called with
+// mu held.
+func (m *Memory) rejects(r Row, tx, rows []Row) *sink.Error {
+	switch {
+	case m.room > 0 && len(tx) > m.room:
+		return &sink.Error{Class: sink.TooLarge, Reason: "the transaction is too large"}
+	case m.revoked:
+		return &sink.Error{Class: sink.Suspect, Reason: "permission denied"}
+	case r.V < 0:
+		return &sink.Error{Class: sink.BadRow, Reason: "v must not be negative"}
+	}
+	switch r.V / VStep * VStep {
+	case VSuspect:
+		return &sink.Error{Class: sink.Suspect, Reason: "a trigger said no"}
+	case VNeedsFix:
+		if !m.mended {
+			return &sink.Error{Class: sink.TableFault, Reason: "there is no partition for the row"}
+		}
+	case VChild:
+		parent := r.V - VChild + VParent
+		for _, list := range [][]Row{m.rows, tx} {
+			for _, other := range list {
+				if other.V == parent {
+					return nil
+				}
+			}
+		}
+		return &sink.Error{Class: sink.Reference, Reason: "the parent is not there"}
+	case VEnds:
+		return &sink.Error{Class: sink.BadRow, Reason: "the transaction was rolled back by a trigger", Lost: true}
+	case VHuge:
+		return &sink.Error{Class: sink.TooLarge, Reason: "the row takes too long"}
+	}
+	return nil
+}
+
+// late gives the error of a check at the commit. Called with mu held.
+func (m *Memory) late(rows []Row) error {
+	for _, r := range rows {
+		if r.V/VStep*VStep == VLate {
+			return &sink.Error{Class: sink.BadRow, Row: -1, Reason: "a deferred check failed"}
+		}
+	}
+	return nil
+}
