@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/surgetank/surgetank/test/targets/judge"
@@ -51,7 +50,7 @@ func (w *world) targetBack(how string) error {
 			return fmt.Errorf("before the target is saved: %w", err)
 		}
 	}
-	s, err := w.db.save(filepath.Join(w.dir, "target-saved"), how)
+	s, err := w.db.save(w.fresh("target-saved"), how)
 	if err != nil {
 		return err
 	}
@@ -97,7 +96,7 @@ func (w *world) revived() error {
 // directory, or from one that was made while the server ran.
 func (w *world) directoryBack(hot bool) error {
 	n := w.first()
-	saved, err := n.snapshot(filepath.Join(w.dir, "data-saved"), hot)
+	saved, err := n.snapshot(w.fresh("data-saved"), hot)
 	if err != nil {
 		return err
 	}
@@ -159,7 +158,7 @@ func (w *world) beside(hot bool) error {
 	if len(w.nodes) > 1 {
 		return nil
 	}
-	saved, err := w.first().snapshot(filepath.Join(w.dir, "data-copy"), hot)
+	saved, err := w.first().snapshot(w.fresh("data-copy"), hot)
 	if err != nil {
 		return err
 	}
