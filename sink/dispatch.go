@@ -59,6 +59,7 @@ func (s *session) take(buf []surgetank.Delivery) error {
 	var again []*entry
 	renewed := 0
 	s.mu.Lock()
+	s.serial = now.Before(s.serialUntil)
 	for i := range buf {
 		d := &buf[i]
 		if d.ID.Queue != s.queue {
@@ -80,7 +81,8 @@ func (s *session) take(buf []surgetank.Delivery) error {
 		}
 		s.held[seq] = e
 		s.bytes += e.size
-		s.laneFor(d).add(e)
+		e.lane, e.chain = s.laneFor(d)
+		e.lane.add(e)
 	}
 	s.r.stats.held.Store(int64(len(s.held)))
 	s.mu.Unlock()
@@ -91,16 +93,48 @@ func (s *session) take(buf []surgetank.Delivery) error {
 	return nil
 }
 
-// laneFor picks a message's lane. A group always has the same lane, which keeps its order. Messages without a group fill
-// one lane's next batch before they go on to another, so that little traffic makes few batches; a lane
-// that is not at work comes first. Called with mu held.
-func (s *session) laneFor(d *surgetank.Delivery) *lane {
-	if d.Group != "" {
-		return s.lanes[maphash.String(groupSeed, d.Group)%uint64(len(s.lanes))]
+// byKey sets up lanes that go by on_conflict's keys: of the rows with one key the last must be written last.
+func (s *session) byKey() {
+	t := s.r.spec.Table
+	if t.OnConflict == nil {
+		return
 	}
-	max := s.r.spec.Batch.Max
+	if k, ok := s.r.target.(Keyed); ok {
+		s.keyer = newKeyer(t, k.KeyForms())
+	}
+	s.single = s.keyer == nil
+}
+
+// laneFor picks a message's lane and its chain. A group always has the same lane, which keeps its order; so has a conflict key
+// of messages without a group. Messages with neither fill one lane's next batch before they go on to another, so that
+// little traffic makes few batches; a lane that is not at work comes first. Called with mu held.
+func (s *session) laneFor(d *surgetank.Delivery) (*lane, uint64) {
+	chain := uint64(0)
+	switch {
+	case d.Group != "":
+		chain = max(maphash.String(groupSeed, d.Group), 1)
+	case s.keyer != nil:
+		chain = s.keyer.of(d)
+	case s.single:
+		chain = 1
+	default:
+		return s.fill(), 0
+	}
+	return s.lanes[chain%uint64(len(s.lanes))], chain
+}
+
+// fill picks a lane for a message without order. A lane gets a batch of messages that follow each other, so that rows which refer to
+// earlier ones mostly find them in their own batch. While such rows were seen in other lanes, all messages go to one.
+func (s *session) fill() *lane {
+	if s.serial {
+		return s.lanes[0]
+	}
 	if l := s.current; l != nil {
-		if n, busy := l.load(); n < max && !busy {
+		switch n, busy := l.load(); {
+		case n < l.limit.size() && !busy:
+			return l
+		case busy && s.given < l.limit.size():
+			s.given++
 			return l
 		}
 	}
@@ -108,12 +142,12 @@ func (s *session) laneFor(d *surgetank.Delivery) *lane {
 	for _, l := range s.lanes {
 		n, busy := l.load()
 		if busy {
-			n += max
+			n += l.limit.size()
 		}
 		if n < bestLoad {
 			best, bestLoad = l, n
 		}
 	}
-	s.current = best
+	s.current, s.given = best, 1
 	return best
 }

@@ -335,7 +335,7 @@ func (m *Manager) forget(ctx context.Context, name string, s *managed) {
 // Pause stops a sink after the batches at hand; it stays paused through restarts.
 func (m *Manager) Pause(ctx context.Context, name string) error { return m.setPaused(ctx, name, true) }
 
-// Resume starts a paused sink again, and one that stopped because another process took over. A sink whose queue and target
+// Resume starts a paused sink again, and one that stopped because another process took over. A sink that the brake holds parks on. A sink whose queue and target
 // contradict each other compares them again: with way empty, in case one of them was put right meanwhile; otherwise it goes on the
 // way that the user chose, which must be one of those that the sink's status offers.
 func (m *Manager) Resume(ctx context.Context, name string, way string) error {
@@ -414,6 +414,7 @@ func (m *Manager) setPaused(ctx context.Context, name string, paused bool) error
 		case <-r.Done():
 			m.halt(ctx, s)
 		default:
+			r.Release()
 			return nil
 		}
 	}

@@ -19,6 +19,8 @@ type Options struct {
 	MaxBytes int
 	// Dir is where the relative path of a SQLite file begins; empty: the working directory. A manager stores the absolute path.
 	Dir string
+	// MaxHeld bounds the messages that are held back while others go on; 0: 10,000.
+	MaxHeld int
 	// Logger gets changes of state; nil: nothing is logged.
 	Logger *slog.Logger
 	// Way is what the user chose about a target and a queue that contradict each other. It holds for one opening.
@@ -43,6 +45,9 @@ func (o Options) withDefaults() Options {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = 64 << 20
 	}
+	if o.MaxHeld == 0 {
+		o.MaxHeld = 10_000
+	}
 	if o.CommitTimeout == 0 {
 		o.CommitTimeout = time.Minute
 	}
@@ -66,8 +71,11 @@ type Runner struct {
 	owner    string
 	opts     Options
 
-	held  bool // run only: the target was opened before
-	stats stats
+	held   bool // run only: the target was opened before
+	stats  stats
+	limits []*limit // by lane
+	brake  brake
+	bell   chan struct{} // has a token when messages were parked, for the log
 
 	stop context.CancelFunc // finish what is being committed
 	kill context.CancelFunc // do not even do that
@@ -78,7 +86,11 @@ type Runner struct {
 func NewRunner(broker Broker, target Target, name, instance string, spec Spec, opts Options) *Runner {
 	opts = opts.withDefaults()
 	r := &Runner{broker: broker, target: target, spec: spec, name: name, instance: instance, opts: opts,
-		owner: NewInstance(opts.Rand), done: make(chan struct{})}
+		owner: NewInstance(opts.Rand), done: make(chan struct{}), bell: make(chan struct{}, 1)}
+	for range spec.Lanes {
+		r.limits = append(r.limits, newLimit(spec.Batch.Max))
+	}
+	r.brake.limit = spec.Brake
 	r.set(StateStarting, nil)
 	return r
 }
@@ -106,11 +118,24 @@ func (r *Runner) Stop(ctx context.Context) {
 // Done is closed when the sink has ended, for whatever reason; Status tells which.
 func (r *Runner) Done() <-chan struct{} { return r.done }
 
+// Release lets a sink park on that the brake holds, until a message is written.
+func (r *Runner) Release() { r.brake.release() }
+
 // set changes the state and logs the change.
 func (r *Runner) set(state RunState, err error) {
-	if !r.stats.set(state, err, r.opts.Clock.Now()) {
-		return
+	if r.stats.set(state, err, r.opts.Clock.Now()) != same {
+		r.log(state, err)
 	}
+}
+
+// setCalm is set for reasons that change with every attempt: it logs only when the state itself changed.
+func (r *Runner) setCalm(state RunState, err error) {
+	if r.stats.set(state, err, r.opts.Clock.Now()) == changed {
+		r.log(state, err)
+	}
+}
+
+func (r *Runner) log(state RunState, err error) {
 	level := slog.LevelInfo
 	if err != nil {
 		level = slog.LevelWarn

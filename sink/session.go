@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/surgetank/surgetank"
@@ -40,11 +41,26 @@ type session struct {
 	cancel context.CancelCauseFunc
 	drain  context.Context
 
+	keyer  *keyer // dispatcher only; nil: lanes do not go by keys
+	single bool   // messages without a group have one lane, because it is not known which of them have one key
+
+	// tick counts rows that failed alone. proof is the highest tick before which the writing of a committed row began: a row that
+	// failed at this tick or before failed while others could be written.
+	tick, proof atomic.Uint64
+	version     atomic.Uint64 // changes when messages leave lanes
+	wroteAt     atomic.Int64  // when the last row was committed, in nanoseconds; 0: never
+
 	mu      sync.Mutex
 	held    map[uint64]*entry // by Seq: received and not settled
+	extra   int               // credit given in place of messages that are held back
+	reason  string            // why messages are held back
 	bytes   int               // of the bodies held
 	room    chan struct{}     // has a token when bytes went down
-	current *lane             // where ungrouped messages go
+	current *lane             // where messages without order go
+	given   int               // messages that current got in sequence while it was busy
+	// Until serialUntil messages without order go to one lane, because rows of one lane referred to rows of another.
+	serialUntil time.Time
+	serial      bool // as of the last take
 
 	settledMu sync.Mutex
 	settled   []answer // what the broker said, for the settler
@@ -58,9 +74,16 @@ type entry struct {
 	seq     uint64
 	size    int
 	arrived time.Time
+	chain   uint64 // messages with the same chain, if it is not 0, are written in order: a group, or a conflict key
+	lane    *lane  // its lane
+	hold    *hold  // the lane's own; nil unless it is held back
 	parked  string // why it is rejected; empty: it is acked
 	settled bool   // handed to the broker for settling: no longer the lanes' business
 	lost    bool   // its lease has ended, and it was not delivered again
+
+	// These are guarded by the session's mu.
+	extra bool // credit was given in its place
+	stuck bool // it is held back for a reason of its own
 }
 
 // session runs one session and gives the error that ended it: a class of the target, or a code of the broker.
@@ -111,6 +134,7 @@ func (r *Runner) session(alive, ctx context.Context) error {
 	s.ctx, cancel = context.WithCancelCause(alive)
 	s.cancel = cancel
 	defer cancel(nil)
+	s.byKey()
 	for i, conn := range lanes {
 		s.lanes = append(s.lanes, newLane(s, i, conn))
 	}
@@ -144,6 +168,7 @@ func (s *session) run() error {
 	}
 	working, idle := context.WithCancel(s.ctx)
 	tail.Go(func() { s.keep(working) })
+	tail.Go(func() { s.report(working) })
 	over := make(chan struct{})
 	tail.Go(func() { s.settle(over) })
 
@@ -157,6 +182,8 @@ func (s *session) run() error {
 	}
 	lanes.Wait()
 	idle()
+	s.r.stats.heldBack.Store(0)
+	s.r.stats.holding("")
 	s.giveBack()
 	s.sent.Wait()
 	close(over)

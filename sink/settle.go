@@ -15,6 +15,9 @@ type answer struct {
 
 // finish hands a committed batch's entries to the broker: acks for what is in the target, rejects for what is bad.
 func (s *session) finish(batch []*entry) {
+	if len(batch) == 0 {
+		return
+	}
 	s.mu.Lock()
 	for _, e := range batch {
 		e.settled = true
@@ -24,6 +27,14 @@ func (s *session) finish(batch []*entry) {
 	s.mu.Unlock()
 	signal(s.room)
 	s.send(append([]*entry(nil), batch...))
+}
+
+// verdict is what the broker is told about an entry.
+func (e *entry) verdict() surgetank.Settlement {
+	if e.parked != "" {
+		return surgetank.Settlement{Receipt: e.d.Receipt, Op: surgetank.Reject, Reason: cutReason(e.parked)}
+	}
+	return surgetank.Settlement{Receipt: e.d.Receipt, Op: surgetank.Ack}
 }
 
 // send settles entries and does not wait for the answer, which goes to the settler. The callback runs on a
@@ -91,15 +102,23 @@ func (s *session) answered(list []answer) {
 			s.end(a.err)
 		}
 	}
+	credit := len(list)
 	s.mu.Lock()
 	for _, a := range list {
 		if s.held[a.e.seq] == a.e {
 			delete(s.held, a.e.seq)
 		}
+		if a.e.extra {
+			a.e.extra = false
+			s.extra--
+			credit-- // given already
+		}
 	}
 	s.r.stats.held.Store(int64(len(s.held)))
 	s.mu.Unlock()
-	s.sub.AddCredit(len(list))
+	if credit > 0 {
+		s.sub.AddCredit(credit)
+	}
 }
 
 // keep extends the leases of everything that no lane has finished, three times a lease, until ctx ends.

@@ -18,6 +18,9 @@ type Spec struct {
 	Table   TableSpec
 	Batch   BatchSpec
 	Lanes   int // 0: the kind's default
+	// Brake is how many messages in sequence are parked, with none written between them, before no more are; 0: DefaultBrake,
+	// BrakeOff: no limit.
+	Brake int
 }
 
 // TableSpec says which table a sink fills, and how.
@@ -53,6 +56,9 @@ type BatchSpec struct {
 const (
 	DefaultBatchMax  = 1000
 	DefaultBatchWait = 20 * time.Millisecond
+	DefaultBrake     = 50
+	MaxBrake         = 1_000_000
+	BrakeOff         = -1
 	MaxBatchMax      = 20000
 	MaxBatchWait     = time.Minute
 	MaxLanes         = 64
@@ -67,6 +73,9 @@ func (s Spec) WithDefaults() Spec {
 	}
 	if s.Batch.Wait == 0 {
 		s.Batch.Wait = DefaultBatchWait
+	}
+	if s.Brake == 0 {
+		s.Brake = DefaultBrake
 	}
 	if s.Lanes == 0 {
 		s.Lanes = kinds[s.Kind].lanes
@@ -117,6 +126,8 @@ func (s Spec) Validate() error {
 		return surgetank.FieldErrorf("batch.max", "batch.max must be between 1 and %d messages, not %d", MaxBatchMax, s.Batch.Max)
 	case s.Batch.Wait < 0 || s.Batch.Wait > MaxBatchWait:
 		return surgetank.FieldErrorf("batch.wait", "batch.wait must be between 0 and %v, not %v", MaxBatchWait, s.Batch.Wait)
+	case s.Brake != BrakeOff && (s.Brake < 1 || s.Brake > MaxBrake):
+		return surgetank.FieldErrorf("brake", "brake must be off or between 1 and %d messages, not %d", MaxBrake, s.Brake)
 	case s.Lanes < 1 || s.Lanes > MaxLanes:
 		return surgetank.FieldErrorf("lanes", "lanes must be between 1 and %d, not %d", MaxLanes, s.Lanes)
 	}

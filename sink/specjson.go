@@ -28,6 +28,8 @@ func ParseSpec(data []byte) (Spec, error) {
 			return text(path, v, &s.Queue)
 		case "lanes":
 			return number(path, v, &s.Lanes)
+		case "brake":
+			return s.brake(path, v)
 		case "batch":
 			return eachField(path, v, s.Batch.field)
 		case "webhook":
@@ -39,13 +41,29 @@ func ParseSpec(data []byte) (Spec, error) {
 			s.Kind = key
 			return eachField(path, v, s.targetField)
 		}
-		return unknown(path, "queue, postgres, sqlite, batch, lanes")
+		return unknown(path, "queue, postgres, sqlite, batch, lanes, brake")
 	})
 	if err != nil {
 		return Spec{}, err
 	}
 	s = s.WithDefaults()
 	return s, s.Validate()
+}
+
+// brake reads a number, or off; false is YAML's reading of off.
+func (s *Spec) brake(path string, v json.RawMessage) error {
+	switch string(v) {
+	case `"off"`, "false", "0":
+		s.Brake = BrakeOff
+		return nil
+	}
+	if err := number(path, v, &s.Brake); err != nil {
+		return surgetank.FieldErrorf(path, "%s must be a number of messages or off, not %.40s", path, v)
+	}
+	if s.Brake < 1 {
+		return surgetank.FieldErrorf(path, "%s must be off or between 1 and %d messages, not %.40s", path, MaxBrake, v)
+	}
+	return nil
 }
 
 func (b *BatchSpec) field(path, key string, v json.RawMessage) error {
@@ -245,8 +263,12 @@ func (s Spec) Encode() []byte {
 		target = append(target, `,"create_table":true`...)
 	}
 	target = append(target, '}')
-	return fmt.Appendf(nil, `{"queue":%s,"%s":%s,"batch":{"max":%d,"wait":"%s"},"lanes":%d}`,
-		quoted(s.Queue), s.Kind, target, s.Batch.Max, s.Batch.Wait, s.Lanes)
+	brake := `"off"`
+	if s.Brake != BrakeOff {
+		brake = strconv.Itoa(s.Brake)
+	}
+	return fmt.Appendf(nil, `{"queue":%s,"%s":%s,"batch":{"max":%d,"wait":"%s"},"lanes":%d,"brake":%s}`,
+		quoted(s.Queue), s.Kind, target, s.Batch.Max, s.Batch.Wait, s.Lanes, brake)
 }
 
 func quoted(s string) []byte {

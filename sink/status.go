@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,12 +13,18 @@ type RunState string
 const (
 	StateStarting RunState = "starting" // opening its target for the first time
 	StateRunning  RunState = "running"
-	StateWaiting  RunState = "waiting" // the target or the queue cannot be used; Error says why. It tries again by itself
-	StatePaused   RunState = "paused"
-	StateFenced   RunState = "fenced"  // another process runs this sink; resume takes it back
-	StateRefused  RunState = "refused" // broker and target contradict each other; Error says what to do
-	StateStopped  RunState = "stopped" // the broker is closed
+	// StateWaiting: nothing can be written: the target or the queue cannot be used, or all messages are held back. Error says
+	// why. The sink tries again by itself.
+	StateWaiting   RunState = "waiting"
+	StateRejecting RunState = "rejecting" // many messages in sequence were parked, and none was written
+	StatePaused    RunState = "paused"
+	StateFenced    RunState = "fenced"  // another process runs this sink; resume takes it back
+	StateRefused   RunState = "refused" // broker and target contradict each other; Error says what to do
+	StateStopped   RunState = "stopped" // the broker is closed
 )
+
+// States are all of them.
+var States = []RunState{StateStarting, StateRunning, StateWaiting, StateRejecting, StatePaused, StateFenced, StateRefused, StateStopped}
 
 // Status is what a sink is doing and has done since its runner started.
 type Status struct {
@@ -28,10 +35,13 @@ type Status struct {
 	Parked     uint64    `json:"parked"`           // messages dead-lettered because their rows were bad
 	Duplicates uint64    `json:"duplicates"`       // messages delivered again after their rows were committed, and skipped
 	Batches    uint64    `json:"batches"`
-	Retries    uint64    `json:"retries"` // batches tried again after deadlocks and the like
-	Opens      uint64    `json:"opens"`   // times the target was opened
-	Epoch      uint64    `json:"epoch"`   // of the current opening
-	Held       int       `json:"held"`    // messages leased and not settled
+	Retries    uint64    `json:"retries"`   // batches tried again after deadlocks and the like
+	Opens      uint64    `json:"opens"`     // times the target was opened
+	Epoch      uint64    `json:"epoch"`     // of the current opening
+	Held       int       `json:"held"`      // messages leased and not settled
+	HeldBack   int       `json:"held_back"` // of them, those that could not be written and are tried again
+	HeldReason string    `json:"held_back_reason,omitempty"`
+	BatchLimit int       `json:"batch_limit"` // messages in a batch now, at most: less than batch.max after batches that were too large
 	// Refusal says how queue and target contradict each other, when State is StateRefused for that.
 	Refusal    *Refusal  `json:"refusal,omitempty"`
 	LastCommit time.Time `json:"last_commit,omitzero"`
@@ -40,23 +50,39 @@ type Status struct {
 	LastErrorTime time.Time `json:"last_error_time,omitzero"`
 }
 
+// heldBack says how many messages are held back and why, or nothing.
+func (s *Status) heldBack() string {
+	if s.HeldBack == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d messages are held back while others go on: %s", s.HeldBack, s.HeldReason)
+}
+
 // stats is a status being written to.
 type stats struct {
 	applied, parked, duplicates, batches, retries, opens, epoch atomic.Uint64
-	held                                                        atomic.Int64
+	held, heldBack                                              atomic.Int64
 	refusal                                                     atomic.Pointer[Refusal]
 
 	mu         sync.Mutex
 	state      RunState
 	since      time.Time
 	err        string
+	heldReason string
 	lastCommit time.Time
 	lastErr    string
 	lastErrAt  time.Time
 }
 
-// set changes the state; it tells whether state or reason are new.
-func (s *stats) set(state RunState, err error, now time.Time) bool {
+// What set changed.
+const (
+	same = iota
+	reworded
+	changed
+)
+
+// set changes the state; it tells whether the state or only the reason is new.
+func (s *stats) set(state RunState, err error, now time.Time) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	text := ""
@@ -64,12 +90,32 @@ func (s *stats) set(state RunState, err error, now time.Time) bool {
 		text = err.Error()
 		s.lastErr, s.lastErrAt = text, now
 	}
-	if s.state != state {
+	what := same
+	switch {
+	case s.state != state:
+		what = changed
 		s.since = now
+	case s.err != text:
+		what = reworded
 	}
-	changed := s.state != state || s.err != text
 	s.state, s.err = state, text
-	return changed
+	return what
+}
+
+// holding notes why messages are held back; empty: none is.
+func (s *stats) holding(reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.heldReason = reason
+	if reason != "" {
+		s.lastErr = reason
+	}
+}
+
+// retried notes a batch that is tried again.
+func (s *stats) retried(err error, now time.Time) {
+	s.retries.Add(1)
+	s.failed(err, now)
 }
 
 func (s *stats) failed(err error, now time.Time) {
@@ -89,13 +135,18 @@ func (s *stats) committed(rows int, now time.Time) {
 // Status tells what the sink is doing now.
 func (r *Runner) Status() Status {
 	s := &r.stats
+	limit := r.spec.Batch.Max
+	for _, l := range r.limits {
+		limit = min(limit, l.size())
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return Status{
 		State: s.state, Since: s.since, Error: s.err,
 		Applied: s.applied.Load(), Parked: s.parked.Load(), Duplicates: s.duplicates.Load(), Batches: s.batches.Load(),
 		Retries: s.retries.Load(), Opens: s.opens.Load(), Epoch: s.epoch.Load(), Held: int(s.held.Load()),
-		Refusal:    s.refusal.Load(),
+		Refusal:  s.refusal.Load(),
+		HeldBack: int(s.heldBack.Load()), HeldReason: s.heldReason, BatchLimit: limit,
 		LastCommit: s.lastCommit, LastError: s.lastErr, LastErrorTime: s.lastErrAt,
 	}
 }

@@ -44,7 +44,8 @@ type Lane interface {
 	// Begin starts a transaction for Write and Finish. It returns class Changed if the table is not as it was at Add.
 	Begin(ctx context.Context) error
 	// Write writes the rows [from, to) of those added. After a BadRow, Suspect or TableFault error none of them is written,
-	// what was written before still is, and Row may name the row at fault. After any other error the transaction is lost.
+	// what was written before still is unless the error says Lost, and Row may name the row at fault. After any other error
+	// the transaction is lost.
 	Write(ctx context.Context, from, to int) error
 	// Finish stores the progress and commits.
 	Finish(ctx context.Context, p Progress) error
@@ -127,6 +128,7 @@ type Error struct {
 	Row    int    // of a class OfRow out of Commit and Write: the row at fault as Add counted it, from 0; -1 when not known
 	Reason string // for people: the database's own words, with SQLSTATE and constraint where there are some
 	Err    error
+	Lost   bool // of a class OfRow out of Write: the error ended the transaction, so what was written before is gone too
 }
 
 // Error gives the reason.

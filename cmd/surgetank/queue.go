@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -83,24 +84,32 @@ type queueArg struct {
 type queueShowCmd struct{ queueArg }
 
 func (c *queueShowCmd) Run(s *session) error {
-	return c.with(func(b surgetank.Broker) error {
-		name, err := c.full(c.Queue)
-		if err != nil {
-			return err
-		}
-		q, err := b.Queue(s.ctx, name)
-		if err != nil {
-			return err
-		}
-		return c.print(s.stdout, settings.Show(&q), func(w io.Writer) error { return showQueue(w, q) })
-	})
+	if _, err := c.full(c.Queue); err != nil {
+		return err
+	}
+	var shape settings.Queue
+	if err := c.call(s.ctx, http.MethodGet, nil, &shape, "vhosts", c.Vhost, "queues", c.Queue); err != nil {
+		return err
+	}
+	q, err := shape.Info()
+	if err != nil {
+		return err
+	}
+	return c.print(s.stdout, shape, func(w io.Writer) error { return showQueue(w, q, shape.Sinks) })
 }
 
-func showQueue(w io.Writer, q surgetank.QueueInfo) error {
+func showQueue(w io.Writer, q surgetank.QueueInfo, sinks []settings.QueueSink) error {
 	shape := settings.Show(&q)
 	fmt.Fprintf(w, "queue %s (vhost %s), made %s\n", printable(shape.Name), printable(shape.Vhost), q.Created.Format(time.RFC3339))
 	if q.Waiting != "" {
 		fmt.Fprintf(w, "waiting: %s\n", printable(q.Waiting))
+	}
+	for _, k := range sinks {
+		fmt.Fprintf(w, "sink %s: %s", printable(k.Name), printable(k.State))
+		if k.Reason != "" {
+			fmt.Fprintf(w, ": %s", printable(k.Reason))
+		}
+		fmt.Fprintln(w)
 	}
 	if q.Damaged > 0 {
 		fmt.Fprintf(w, "DAMAGED: %s cannot be read; list them with queue peek --state damaged, drop them with queue purge --damaged\n", plural(q.Damaged, "message"))

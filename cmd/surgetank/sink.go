@@ -37,6 +37,17 @@ type sinkInfo struct {
 	Paused bool   `json:"paused"`
 	Reason string `json:"reason"`
 	Queue  string `json:"queue"`
+
+	HeldBack   int64  `json:"held_back"`
+	HeldReason string `json:"held_back_reason"`
+}
+
+// why is the reason of the state, or why messages are held back while others go on.
+func (i *sinkInfo) why() string {
+	if i.Reason == "" && i.HeldBack > 0 {
+		return fmt.Sprintf("%s held back: %s", plural(i.HeldBack, "message"), i.HeldReason)
+	}
+	return i.Reason
 }
 
 type sinkLsCmd struct {
@@ -60,7 +71,7 @@ func (c *sinkLsCmd) Run(s *session) error {
 					row("?", "", "", err)
 					continue
 				}
-				row(printable(i.Name), printable(i.Queue), printable(i.State), printable(i.Reason))
+				row(printable(i.Name), printable(i.Queue), printable(i.State), printable(i.why()))
 			}
 		})
 	})

@@ -23,6 +23,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/policy"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // Sinks manages the consumers inside Surgetank that write to targets. Specs and descriptions are JSON objects, their
@@ -38,6 +39,8 @@ type Sinks interface {
 	Pause(ctx context.Context, name string) error
 	// Resume starts a sink again. way is what the user chose about a queue and a target that contradict each other, or empty.
 	Resume(ctx context.Context, name, way string) error
+	// OnQueue describes the sinks that read a queue, by name.
+	OnQueue(queue string) []settings.QueueSink
 }
 
 // Options say what the API serves and how. Broker and Auth must be set.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -80,6 +81,20 @@ func TestSinks(t *testing.T) {
 	if got := r.want(200, "GET", "/v1/sinks/s", "").body; compact(t, got) != `{"queue":"q","batch":{"max":1000}}` {
 		t.Fatal(got)
 	}
+	r.want(201, "PUT", "/v1/queues/q", `{}`)
+	r.want(201, "PUT", "/v1/queues/other", `{}`)
+	for path, want := range map[string]string{"/v1/queues/q": `[{"name":"s","state":"waiting","reason":"the table is gone"}]`, "/v1/queues/other": `null`} {
+		got, err := json.Marshal(r.want(200, "GET", path, "").json(t)["sinks"])
+		if err != nil || !sameJSON(t, got, []byte(want)) {
+			t.Errorf("%s shows the sinks %s, want %s", path, got, want)
+		}
+	}
+	// A reason can quote messages, so a user who may only publish does not see it.
+	r.want(201, "PUT", "/v1/users/pub", `{"password":"hunter2"}`)
+	r.want(200, "PUT", "/v1/vhosts/%2F/permissions/pub", `{"configure":"","write":"q","read":""}`)
+	if got := r.want(200, "GET", "/v1/queues/q", "", as("pub", "hunter2")).body; strings.Contains(got, "gone") || !strings.Contains(got, `"state":"waiting"`) {
+		t.Errorf("a publisher sees %s", got)
+	}
 	r.want(200, "PUT", "/v1/sinks/s", `{}`)
 	r.want(200, "POST", "/v1/sinks/s/pause", "")
 	r.want(200, "GET", "/v1/sinks", "")
@@ -153,4 +168,14 @@ func TestSubscriptionLimits(t *testing.T) {
 	if len(r.api.subs.pools) != 0 {
 		t.Fatal("a pool outlives its subscriptions")
 	}
+}
+
+// sameJSON compares two JSON values.
+func sameJSON(t *testing.T, a, b []byte) bool {
+	t.Helper()
+	var x, y any
+	if err := errors.Join(json.Unmarshal(a, &x), json.Unmarshal(b, &y)); err != nil {
+		t.Fatal(err)
+	}
+	return reflect.DeepEqual(x, y)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // document is openapi.json with its schemas compiled on demand.
@@ -163,6 +164,17 @@ func (s *fakeSinks) Delete(ctx context.Context, name string) error {
 func (s *fakeSinks) Pause(ctx context.Context, name string) error {
 	_, err := s.Get(ctx, name)
 	return err
+}
+
+func (s *fakeSinks) OnQueue(queue string) []settings.QueueSink {
+	var list []settings.QueueSink
+	for name, v := range s.specs {
+		var spec struct{ Queue string }
+		if json.Unmarshal(v, &spec) == nil && spec.Queue == queue {
+			list = append(list, settings.QueueSink{Name: name, State: "waiting", Reason: "the table is gone"})
+		}
+	}
+	return list
 }
 
 func (s *fakeSinks) Resume(ctx context.Context, name, _ string) error { return s.Pause(ctx, name) }

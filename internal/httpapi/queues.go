@@ -58,7 +58,7 @@ func (c *call) listQueues() error {
 			page.Next = key(&all[i-1])
 			break
 		}
-		page.Queues = append(page.Queues, settings.Show(&all[i]))
+		page.Queues = append(page.Queues, c.show(&all[i]))
 	}
 	return c.respond(http.StatusOK, page)
 }
@@ -71,7 +71,23 @@ func (c *call) getQueue() error {
 	if err != nil {
 		return err
 	}
-	return c.respond(http.StatusOK, settings.Show(&info))
+	return c.respond(http.StatusOK, c.show(&info))
+}
+
+// show gives a queue's shape with the sinks that read it. Only those who may monitor see a sink's reason, because it can name the
+// target and quote messages.
+func (c *call) show(q *surgetank.QueueInfo) settings.Queue {
+	shape := settings.Show(q)
+	if c.api.opts.Sinks == nil {
+		return shape
+	}
+	shape.Sinks = c.api.opts.Sinks.OnQueue(q.Name)
+	if len(shape.Sinks) > 0 && c.api.opts.Auth.AuthorizeMonitor(c.user) != nil {
+		for i := range shape.Sinks {
+			shape.Sinks[i].Reason = ""
+		}
+	}
+	return shape
 }
 
 var declareModes = map[string]surgetank.DeclareMode{

@@ -61,7 +61,7 @@ func (s *Server) openDoors(ctx context.Context) error {
 	s.api = httpapi.New(httpapi.Options{
 		Policies: s.doored, Auth: s.users, Sinks: s.sinks.api(), Version: s.opts.Version, Logger: s.log,
 		Ready: s.notReady, TrustLoopback: trusted, Limits: limits,
-		Collectors: []prometheus.Collector{scrubCollector{s.broker}},
+		Collectors: []prometheus.Collector{scrubCollector{s.broker}, sinkCollector{s.sinks.manager}},
 	})
 	open := http.Handler(s.api)
 	if s.amqp != nil {

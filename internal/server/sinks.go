@@ -6,6 +6,7 @@ import (
 
 	"github.com/surgetank/surgetank/internal/config"
 	"github.com/surgetank/surgetank/internal/httpapi"
+	"github.com/surgetank/surgetank/internal/settings"
 	"github.com/surgetank/surgetank/sink"
 	"github.com/surgetank/surgetank/sink/postgres"
 	"github.com/surgetank/surgetank/sink/sqlite"
@@ -23,7 +24,19 @@ func openSinks(ctx context.Context, b sink.Broker, dir string, log *slog.Logger)
 	return &sinks{m}, nil
 }
 
-func (s *sinks) api() httpapi.Sinks { return s.manager }
+// api is the manager for the HTTP interface.
+func (s *sinks) api() httpapi.Sinks { return shownSinks{s.manager} }
+
+type shownSinks struct{ *sink.Manager }
+
+// OnQueue describes the sinks that read a queue.
+func (s shownSinks) OnQueue(queue string) []settings.QueueSink {
+	var list []settings.QueueSink
+	for _, b := range s.Manager.OnQueue(queue) {
+		list = append(list, settings.QueueSink{Name: b.Name, State: string(b.State), Reason: b.Reason})
+	}
+	return list
+}
 
 // declare sets a sink of the configuration file. One that is set so already is left as it is, whether its target is up or not.
 func (s *sinks) declare(ctx context.Context, k config.Sink) error {

@@ -28,6 +28,14 @@ type Queue struct {
 	Floor     uint64         `json:"floor"`
 	Waiting   string         `json:"waiting,omitempty"`
 	Counts    QueueCounts    `json:"counts"`
+	Sinks     []QueueSink    `json:"sinks,omitempty"` // that read the queue; a server adds them
+}
+
+// QueueSink is a sink that reads a queue. Reason says why it waits or has stopped, to those who may monitor the server.
+type QueueSink struct {
+	Name   string `json:"name"`
+	State  string `json:"state"`
+	Reason string `json:"reason,omitempty"`
 }
 
 // QueueCounts were counted since the broker opened.

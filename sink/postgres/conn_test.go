@@ -76,10 +76,10 @@ func TestIdleLanesHoldNoConnection(t *testing.T) {
 
 	// What Verify refuses is not written.
 	refuse = &sink.Error{Class: sink.Stale, Row: -1, Reason: "an older copy"}
-	if _, err := o.batch(2, false, `{"id":9}`); classOf(err) != sink.Stale {
+	if _, err := o.batch(2, false, `{"id":9}`); errorClass(err) != sink.Stale {
 		t.Errorf("%v, want what Verify said", err)
 	}
-	if _, err := o.batch(2, true, `{"id":9}`); classOf(err) != sink.Stale {
+	if _, err := o.batch(2, true, `{"id":9}`); errorClass(err) != sink.Stale {
 		t.Errorf("%v, want what Verify said", err)
 	}
 	awaitBackends(t, pg, dsn, 0)
@@ -212,7 +212,7 @@ func TestAVanishedTableIsNotMadeAnew(t *testing.T) {
 		o.target.Close()
 		pg.Exec(t, dsn, gone)
 		o.claim.Written = sink.Written{Epoch: 1, Applied: 1} // as the runner tells after the batch
-		if _, _, err := o.target.Open(context.Background(), o.claim); err == nil || classOf(err) != want {
+		if _, _, err := o.target.Open(context.Background(), o.claim); err == nil || errorClass(err) != want {
 			t.Errorf("%s: %v, want class %v", gone, err, want)
 		}
 		o.target.Close()

@@ -12,15 +12,21 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// classify says what an error means for the batch, by its SQLSTATE (PostgreSQL documentation, appendix A):
+// classify says what an error means for the batch, by its SQLSTATE (PostgreSQL documentation, appendix A) and by where it
+// was raised:
 //
-//	22, 23, 44     data exception, integrity constraint, check option     the row's fault
-//	54             program limit exceeded: a value too long for its index the row's fault
-//	P0             raised by a trigger                                    the row's fault
-//	21             two rows of a batch hit one row by on_conflict         split; a row alone never does
-//	40, 53, 55     deadlock, serialization, resources, lock               the same batch again
-//	57014          cancelled or statement_timeout                         the same batch again
-//	all others     connection, shutdown, schema changed, permission …     target down: wait, lose nothing
+//	53200, 53400, 57014, 25P04             memory, temporary files, cancelled or timed out: smaller batches
+//	40, 53, 55P03                          deadlock, serialization, resources, lock: the same batch again
+//	08, HV, out of a statement             a foreign table's server: the table's fault
+//	any other, inside a trigger's or       Suspect: it may be the row's fault or the whole table's
+//	function's SQL
+//	23503                                  Reference: the row that it refers to may come
+//	23514 without a constraint             no partition: the table's fault
+//	21, 22, 23, 44, 54                     the row's fault beyond doubt; 21 is two rows of a batch, and a row alone never does it
+//	42501                                  Suspect: row-level security, or a permission that was taken away
+//	0A, 25, 42, 55, 57, 58 and the like    target down: wait, lose nothing
+//	all others out of a statement          Suspect
+//	no SQLSTATE                            the connection: target down
 func classify(err error) error {
 	if err == nil {
 		return nil
@@ -33,27 +39,98 @@ func classify(err error) error {
 	if !errors.As(err, &pg) {
 		return &sink.Error{Class: sink.Down, Row: -1, Reason: "PostgreSQL: " + err.Error(), Err: err}
 	}
-	e := &sink.Error{Class: sink.Down, Row: -1, Reason: words(pg), Err: err}
-	if len(pg.Code) != 5 {
-		return e
-	}
-	switch pg.Code[:2] {
-	case "21", "22", "23", "44", "54", "P0":
-		e.Class, e.Row = sink.BadRow, copyLine(pg.Where)
-	case "40", "53", "55":
-		e.Class = sink.Retry
-	}
-	switch pg.Code {
-	case "57014":
-		e.Class = sink.Retry
-	case "53300": // too many connections: only a new connection gets it
-		e.Class = sink.Down
-	case "55000", "55006", "55P02": // a state that does not pass by itself
-		e.Class = sink.Down
-	case "40002": // integrity constraint at the commit
-		e.Class = sink.BadRow
+	e := &sink.Error{Class: classOf(pg), Row: -1, Reason: words(pg), Err: err}
+	if e.Class.OfRow() {
+		e.Row = copyLine(pg.Where)
 	}
 	return e
+}
+
+// classOf is classify's table.
+func classOf(pg *pgconn.PgError) sink.Class {
+	if len(pg.Code) != 5 {
+		return sink.Down
+	}
+	switch pg.Code {
+	case "53200", "53400", "57014", "25P04":
+		return sink.TooLarge
+	case "53300", "40003": // only a new connection gets these: too many connections; completion unknown
+		return sink.Down
+	case "55P03":
+		return sink.Retry
+	case "40002": // integrity constraint at the commit
+		return sink.Suspect
+	}
+	class := pg.Code[:2]
+	if class == "40" || class == "53" {
+		return sink.Retry
+	}
+	if severity(pg) != "ERROR" {
+		return sink.Down // the connection ends with it
+	}
+	switch {
+	case class == "08" || class == "HV":
+		return sink.TableFault
+	case class == "57":
+		return sink.Down
+	case inside(pg.Where):
+		return sink.Suspect
+	case pg.Code == "23503":
+		return sink.Reference
+	case pg.Code == "23514" && pg.ConstraintName == "":
+		if pg.Routine == "ExecPartitionCheckEmitError" {
+			return sink.Suspect // the sink's table is itself a partition, and the row belongs in another
+		}
+		return sink.TableFault
+	case pg.Code == "42501":
+		return sink.Suspect
+	}
+	switch class {
+	case "21", "22", "23", "44", "54":
+		return sink.BadRow
+	case "01", "02", "03", "0A", "0B", "25", "26", "28", "2D", "34", "3B", "3D", "3F", "42", "55", "58", "72":
+		return sink.Down
+	}
+	return sink.Suspect
+}
+
+// rowError classifies an error of rows that were sent to the table. A column that the sink does not fill is not the row's fault.
+func (l *layout) rowError(err error) error {
+	e := classify(err)
+	var known *sink.Error
+	var pg *pgconn.PgError
+	if !errors.As(e, &known) || known.Class != sink.BadRow || !errors.As(err, &pg) || pg.Code != "23502" || pg.ColumnName == "" {
+		return e
+	}
+	for _, c := range l.columns {
+		if c.Name == pg.ColumnName {
+			return e
+		}
+	}
+	known.Class = sink.TableFault
+	return known
+}
+
+// severity is the error's severity in no language.
+func severity(pg *pgconn.PgError) string {
+	if pg.SeverityUnlocalized != "" {
+		return pg.SeverityUnlocalized
+	}
+	return pg.Severity
+}
+
+// inside tells whether an error was raised inside a function, and so in a trigger's SQL: its context says more than the
+// place in the COPY and in a JSON value. The context is in the database's language, except for these two words.
+func inside(where string) bool {
+	if i := strings.Index("\n"+where, "\nCOPY "); i >= 0 {
+		where = where[:i]
+	}
+	for line := range strings.Lines(where) {
+		if line = strings.TrimSpace(line); line != "" && !strings.Contains(line, "JSON") && !strings.Contains(line, "COPY") {
+			return true
+		}
+	}
+	return false
 }
 
 // words gives the database's own words in one line.

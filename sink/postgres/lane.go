@@ -199,7 +199,7 @@ func (l *lane) guarded(ctx context.Context, try func() error) error {
 		if err := l.connect(ctx); err != nil {
 			return err
 		}
-		err := l.guard.verdict(try())
+		err := l.l.rowError(l.guard.verdict(try()))
 		var e *sink.Error
 		if !errors.As(err, &e) || e.Class != sink.Changed {
 			return err
@@ -267,8 +267,8 @@ func (l *lane) Write(ctx context.Context, from, to int) error {
 	if err == nil {
 		return nil
 	}
-	err = classify(err)
-	if e := err.(*sink.Error); e.Class == sink.BadRow {
+	err = l.l.rowError(err)
+	if e := err.(*sink.Error); e.Class.OfRow() {
 		if e.Row >= 0 {
 			e.Row += from
 		}

@@ -29,9 +29,10 @@ import (
 type Target struct {
 	spec   sink.Spec
 	config *pgconn.Config
-	table  []string // schema and name, or name
-	first  *conn    // of an Open that is not done
-	lanes  []*lane  // of the last Open
+	table  []string                // schema and name, or name
+	first  *conn                   // of an Open that is not done
+	lanes  []*lane                 // of the last Open
+	keys   map[string]sink.KeyForm // see readKeys
 }
 
 // New makes a target for a spec of kind "postgres"; nothing is opened yet. It is a sink.Factory.
@@ -116,6 +117,9 @@ func (t *Target) Open(ctx context.Context, claim sink.Claim) (sink.State, []sink
 		return sink.State{}, nil, err
 	}
 	if err := t.permissions(ctx, first.PgConn, l); err != nil {
+		return sink.State{}, nil, err
+	}
+	if err := t.readKeys(ctx, first.PgConn); err != nil {
 		return sink.State{}, nil, err
 	}
 	state, err := l.takeOver(ctx, first.PgConn, claim)

@@ -159,11 +159,18 @@ func (d *db) query(ctx context.Context, query string, args ...driver.Value) (out
 
 // SQLite's primary result codes (https://sqlite.org/rescode.html) that mean something for a batch.
 const (
+	codeError      = 1
 	codeBusy       = 5
 	codeLocked     = 6
+	codeNoMemory   = 7
 	codeTooBig     = 18
 	codeConstraint = 19
 	codeMismatch   = 20
+
+	// Extended codes of codeConstraint.
+	codeForeignKey = codeConstraint | 3<<8
+	codeNotNull    = codeConstraint | 5<<8
+	codeTrigger    = codeConstraint | 7<<8
 )
 
 // classify says what an error means for the batch. What is not known here counts as Down: nothing is
@@ -182,8 +189,16 @@ func classify(err error) error {
 		switch e.Code() & 0xff {
 		case codeBusy, codeLocked:
 			out.Class = sink.Retry
+		case codeNoMemory:
+			out.Class = sink.TooLarge
 		case codeTooBig, codeConstraint, codeMismatch:
 			out.Class = sink.BadRow
+		}
+		switch e.Code() {
+		case codeForeignKey:
+			out.Class = sink.Reference
+		case codeTrigger: // RAISE, which tells nothing about whose fault it is
+			out.Class = sink.Suspect
 		}
 	}
 	return out

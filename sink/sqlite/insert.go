@@ -23,7 +23,7 @@ func (l *lane) insertRows(ctx context.Context, from, to int) error {
 		r := &l.rows[from]
 		if r.leave != nil {
 			if err := l.insertOdd(r); err != nil {
-				return at(err, from)
+				return l.at(err, from)
 			}
 			from++
 			continue
@@ -49,9 +49,9 @@ func (l *lane) insertRows(ctx context.Context, from, to int) error {
 		}
 		if err := execute(stmt, values); err != nil {
 			if n == 1 {
-				return at(err, from)
+				return l.at(err, from)
 			}
-			return classify(err)
+			return l.table.rowError(err)
 		}
 		from += n
 	}
@@ -65,9 +65,9 @@ func execute(stmt driver.Stmt, values []driver.NamedValue) error {
 }
 
 // at adds which row an error is about.
-func at(err error, i int) error {
-	e := classify(err)
-	if e, ok := e.(*sink.Error); ok && e.Class == sink.BadRow {
+func (l *lane) at(err error, i int) error {
+	e := l.table.rowError(err)
+	if e, ok := e.(*sink.Error); ok && e.Class.OfRow() {
 		e.Row = i
 	}
 	return e

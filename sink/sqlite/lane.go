@@ -156,6 +156,11 @@ func (l *lane) Write(ctx context.Context, from, to int) error {
 	err := l.insertRows(ctx, from, to)
 	if err != nil {
 		if back := l.t.db.exec(context.Background(), "ROLLBACK TO part"); back != nil {
+			// RAISE(ROLLBACK) and ON CONFLICT ROLLBACK end the whole transaction, and the savepoint with it.
+			if e, ok := err.(*sink.Error); ok && e.Class.OfRow() {
+				e.Lost = true
+				return e
+			}
 			return classify(&sink.Error{Class: sink.Down, Row: -1, Reason: "SQLite: " + back.Error(), Err: back})
 		}
 	}

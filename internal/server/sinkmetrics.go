@@ -1,0 +1,84 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/surgetank/surgetank/sink"
+)
+
+// sinkCollector shows what each sink is doing and has done, at each scrape. Its labels are the names of sinks, which an administrator
+// gives, and the states, of which there are few.
+type sinkCollector struct{ manager *sink.Manager }
+
+// sinkScrapeTime bounds how long a scrape waits for the broker.
+const sinkScrapeTime = 5 * time.Second
+
+// sinkFigure is one metric of a sink.
+type sinkFigure struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	of   func(*sink.Info) float64
+}
+
+func newSinkFigure(name, help string, kind prometheus.ValueType, of func(*sink.Info) float64) sinkFigure {
+	return sinkFigure{prometheus.NewDesc("surgetank_sink_"+name, help, []string{"sink"}, nil), kind, of}
+}
+
+var (
+	sinkState   = prometheus.NewDesc("surgetank_sink_state", "1 for the state that the sink is in, 0 for the others.", []string{"sink", "state"}, nil)
+	sinkFigures = []sinkFigure{
+		newSinkFigure("applied_total", "Messages whose rows were committed.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Applied) }),
+		newSinkFigure("parked_total", "Messages dead-lettered because the target rejected their rows.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Parked) }),
+		newSinkFigure("duplicates_total", "Messages delivered again after their rows were committed, and skipped.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Duplicates) }),
+		newSinkFigure("batches_total", "Batches committed.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Batches) }),
+		newSinkFigure("retries_total", "Batches tried again.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Retries) }),
+		newSinkFigure("opens_total", "Times the target was opened.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Opens) }),
+		newSinkFigure("held", "Messages leased by the sink and not settled.", prometheus.GaugeValue, func(i *sink.Info) float64 { return float64(i.Held) }),
+		newSinkFigure("held_back", "Messages that could not be written and are tried again.", prometheus.GaugeValue, func(i *sink.Info) float64 { return float64(i.HeldBack) }),
+		newSinkFigure("batch_limit", "Messages in a batch, at most; less than batch.max after batches that were too large.", prometheus.GaugeValue, func(i *sink.Info) float64 { return float64(i.BatchLimit) }),
+		newSinkFigure("last_commit_timestamp_seconds", "When the last batch was committed; 0: none was since the sink started.", prometheus.GaugeValue, func(i *sink.Info) float64 { return seconds(i.LastCommit) }),
+		newSinkFigure("lag_messages", "Messages of the sink's queue that are not settled.", prometheus.GaugeValue, func(i *sink.Info) float64 { return float64(i.Waiting) }),
+		newSinkFigure("lag_seconds", "Age of the oldest message of the sink's queue that is not leased.", prometheus.GaugeValue, func(i *sink.Info) float64 { return i.OldestAge }),
+	}
+)
+
+func seconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixNano()) / float64(time.Second)
+}
+
+// Describe names the metrics.
+func (sinkCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- sinkState
+	for _, f := range sinkFigures {
+		ch <- f.desc
+	}
+}
+
+// Collect reads the figures. When the broker does not answer there are none: surgetank_broker_up tells why.
+func (c sinkCollector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), sinkScrapeTime)
+	defer cancel()
+	list, err := c.manager.Infos(ctx)
+	if err != nil {
+		return
+	}
+	for i := range list {
+		info := &list[i]
+		for _, state := range sink.States {
+			value := 0.0
+			if state == info.State {
+				value = 1
+			}
+			ch <- prometheus.MustNewConstMetric(sinkState, prometheus.GaugeValue, value, info.Name, string(state))
+		}
+		for _, f := range sinkFigures {
+			ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.of(info), info.Name)
+		}
+	}
+}

@@ -1,0 +1,191 @@
+package sink
+
+import (
+	"context"
+
+	"github.com/surgetank/surgetank/internal/failpoint"
+)
+
+// changeTries is how often a batch is added again because the table changed, before the target counts as down.
+const changeTries = 8
+
+// outcome is what one attempt at a batch has shown about each of its messages.
+type outcome struct {
+	done   []*entry  // committed
+	failed []failure // failed alone
+	unseen []*entry  // not tried alone, or not at all; why tells the reason
+	why    *Error
+	again  bool // nothing was written, and the same messages are to be tried in smaller batches
+}
+
+// failure is a message that the target rejected when it was alone.
+type failure struct {
+	e    *entry
+	err  *Error
+	mark uint64 // see session.tick
+}
+
+func (l *lane) fail(e *entry, err *Error) failure {
+	return failure{e, err, l.s.tick.Add(1)}
+}
+
+// commit brings the batch into the target, and decides about each of its messages.
+func (l *lane) commit() error {
+	s := l.s
+	s.mu.Lock()
+	for _, e := range l.batch {
+		if e.lost {
+			s.mu.Unlock()
+			return errLeaseLost
+		}
+	}
+	s.mu.Unlock()
+	if !l.probing && !l.back.empty() {
+		l.behind()
+		if len(l.batch) == 0 {
+			return nil
+		}
+	}
+	o, err := l.try()
+	if err != nil {
+		return err
+	}
+	if o.again {
+		l.putBack()
+		return nil
+	}
+	l.conclude(o)
+	failpoint.Reach(failpoint.SinkAcked)
+	return nil
+}
+
+// try makes attempts at the batch until one has an outcome. Errors that pass by themselves are waited for.
+func (l *lane) try() (outcome, error) {
+	pause := l.s.r.backoff()
+	retries, changes := 0, 0
+	for {
+		o, err := l.once()
+		if err == nil {
+			return o, nil
+		}
+		e := asError(err)
+		switch e.Class {
+		case TooLarge:
+			l.limit.tooLarge(len(l.batch))
+			l.s.r.stats.retried(e, l.s.r.opts.Clock.Now())
+			return outcome{again: true}, nil
+		case Changed:
+			if changes++; changes < changeTries {
+				continue
+			}
+			return o, &Error{Class: Down, Row: -1, Reason: "the table changes again and again: " + e.Reason, Err: e}
+		case Retry:
+			if retries++; retries == retryTries {
+				return o, &Error{Class: Down, Row: -1, Reason: e.Reason, Err: e}
+			}
+			l.s.r.stats.retried(e, l.s.r.opts.Clock.Now())
+			if !pause.wait(l.s.ctx) {
+				return o, context.Cause(l.s.ctx)
+			}
+		default:
+			return o, e
+		}
+	}
+}
+
+// once makes the messages rows, and tries to write all of them.
+func (l *lane) once() (outcome, error) {
+	var o outcome
+	good, err := l.addAll(&o)
+	if err == nil && len(o.failed) > 0 {
+		// Messages are not judged by a table of yesterday.
+		var changed bool
+		err = l.within(func(ctx context.Context) (err error) { changed, err = l.conn.Fresh(ctx); return err })
+		if err == nil && changed {
+			good, err = l.addAll(&o)
+		}
+	}
+	if err != nil || len(good) == 0 {
+		return o, err
+	}
+	return o, l.write(good, &o)
+}
+
+// addAll turns the batch into rows and gives the entries that have one.
+func (l *lane) addAll(o *outcome) (good []*entry, err error) {
+	l.conn.Reset()
+	o.failed = o.failed[:0]
+	for _, e := range l.batch {
+		err := l.conn.Add(&e.d)
+		if err == nil {
+			good = append(good, e)
+			continue
+		}
+		if asError(err).Class != BadRow {
+			return nil, asError(err)
+		}
+		o.failed = append(o.failed, l.fail(e, asError(err)))
+	}
+	return good, nil
+}
+
+// write commits the rows together. If one of them is at fault, it looks for it.
+func (l *lane) write(good []*entry, o *outcome) error {
+	failpoint.Reach(failpoint.SinkBatch)
+	mark := l.s.tick.Load()
+	err := l.within(func(ctx context.Context) error { return l.conn.Commit(ctx, l.progress(good)) })
+	if err == nil {
+		failpoint.Reach(failpoint.SinkCommitted)
+		l.committed(good, mark)
+		o.done = good
+		return nil
+	}
+	e := asError(err)
+	switch {
+	case e.Class == TooLarge && len(good) == 1:
+		alone := *e
+		alone.Class = Suspect // one row that never fits is no matter of the batch
+		e = &alone
+	case !e.Class.OfRow():
+		return e
+	}
+	switch {
+	case len(good) == 1:
+		o.failed = append(o.failed, l.fail(good[0], e))
+	case e.Class == Reference && !l.overdue(good) && l.s.earliest(l) < good[len(good)-1].seq:
+		// The rows they refer to may be in other lanes: nothing is looked for before those are written.
+		o.unseen, o.why = good, e
+	default:
+		return l.split(good, o)
+	}
+	return nil
+}
+
+// overdue tells whether a message has waited long enough for earlier ones.
+func (l *lane) overdue(rows []*entry) bool {
+	now := l.s.r.opts.Clock.Now()
+	for _, e := range rows {
+		if h := e.hold; h != nil && h.after && !h.due.After(now) {
+			return true
+		}
+	}
+	return false
+}
+
+// progress says what the lane stores with these entries.
+func (l *lane) progress(rows []*entry) Progress {
+	l.seqs = l.seqs[:0]
+	for _, e := range rows {
+		l.seqs = append(l.seqs, e.seq)
+	}
+	floor, entry := l.s.sub.Floor()
+	return l.s.ledger.progress(l.number, floor, entry, l.seqs)
+}
+
+// committed notes a commit of what progress was made for, and sends its mark to the broker: before the acks, which follow. mark is the tick before the last of its rows was written.
+func (l *lane) committed(rows []*entry, mark uint64) {
+	l.s.mark(l.number, l.s.ledger.commit(l.number, l.seqs))
+	l.limit.committed(len(rows))
+	l.s.prove(mark, len(rows))
+	l.s.r.stats.committed(len(rows), l.s.r.opts.Clock.Now())
+}

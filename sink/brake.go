@@ -1,0 +1,86 @@
+package sink
+
+import (
+	"fmt"
+	"sync"
+)
+
+// brake keeps a mistake in the settings from parking a whole queue: when too many messages in sequence are bad and none
+// was written between them, no more are parked until one is written, or until somebody says to go on.
+//
+// It belongs to the runner and may be used by many goroutines.
+type brake struct {
+	mu       sync.Mutex
+	limit    int  // messages parked in sequence; 0 or less: no limit
+	run      int  // messages parked since the last one that was written
+	released bool // go on parking until a message is written
+	pulled   bool // messages are held back because of the limit
+	last     string
+}
+
+// judge decides which of the messages that one attempt found bad are parked. good tells whether the attempt wrote a message.
+// proven tells whether another message was written after this one failed.
+func (b *brake) judge(good bool, bad []*entry, proven func(*entry) bool) (park, hold []*entry) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if good {
+		b.run, b.released, b.pulled = 0, false, false
+	}
+	if len(bad) == 0 {
+		return nil, nil
+	}
+	b.last = bad[len(bad)-1].hold.reason
+	fresh := 0
+	for _, e := range bad {
+		if !proven(e) {
+			fresh++
+		}
+	}
+	if b.limit <= 0 || b.released || good || b.run+fresh <= b.limit {
+		if !good {
+			b.run += fresh
+		}
+		return bad, nil
+	}
+	for _, e := range bad {
+		if proven(e) {
+			park = append(park, e)
+		} else {
+			hold = append(hold, e)
+		}
+	}
+	b.pulled = true
+	return park, hold
+}
+
+// exceeds tells whether so many more bad messages, with none written, pull the brake.
+func (b *brake) exceeds(more int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.limit > 0 && !b.released && b.run+more > b.limit
+}
+
+// release lets the sink park again until a message is written.
+func (b *brake) release() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.run, b.released, b.pulled = 0, true, false
+}
+
+// on gives the brake's words while it is pulled, and "" otherwise.
+func (b *brake) on(held int64) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.pulled {
+		return ""
+	}
+	return fmt.Sprintf("the brake is on: %d messages in sequence were parked or held back, and none could be written. %d stay in the queue; no more are parked. "+
+		"Mend the settings or the table, or resume the sink to park on. The last message's error: %s", b.run+int(held), held, b.last)
+}
+
+// rejecting gives the number of messages parked since the last that was written, and the last one's reason.
+func (b *brake) rejecting() (int, string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.run, b.last
+}

@@ -1,0 +1,51 @@
+package sink
+
+import "sync/atomic"
+
+// limit is the most messages that one lane puts into one batch. A batch that the target finds too large halves it, and batches that
+// commit let it grow again, up to batch.max. The lane's goroutine owns it; other goroutines may call size. It outlives
+// the session, so that a batch which hung until the connection was given up is not tried again as it was.
+type limit struct {
+	now    atomic.Int64
+	most   int
+	streak int // full batches committed since the last change
+	need   int // so many let it grow
+}
+
+// The limit grows by a quarter after some full batches. Each failure doubles their number, so that a limit close to the target's
+// own is rarely passed.
+const (
+	firstNeed = 4
+	mostNeed  = 64
+)
+
+func newLimit(most int) *limit {
+	l := &limit{most: most, need: firstNeed}
+	l.now.Store(int64(most))
+	return l
+}
+
+func (l *limit) size() int { return int(l.now.Load()) }
+
+// tooLarge notes that a batch of n messages was too large.
+func (l *limit) tooLarge(n int) {
+	l.now.Store(int64(max(1, min(n, l.size())/2)))
+	l.streak, l.need = 0, min(2*l.need, mostNeed)
+}
+
+// committed notes that a batch of n messages was not.
+func (l *limit) committed(n int) {
+	now := l.size()
+	if now == l.most || n < now {
+		return
+	}
+	if l.streak++; l.streak < l.need {
+		return
+	}
+	l.streak = 0
+	now = min(l.most, now+now/4+1)
+	if now == l.most {
+		l.need = firstNeed
+	}
+	l.now.Store(int64(now))
+}

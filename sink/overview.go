@@ -1,0 +1,60 @@
+package sink
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Brief is what a queue's reader must know of a sink.
+type Brief struct {
+	Name   string
+	State  RunState
+	Reason string
+}
+
+// OnQueue gives the sinks that read a queue, by name. It asks neither the broker nor a target.
+func (m *Manager) OnQueue(queue string) []Brief {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []Brief
+	for _, name := range slices.Sorted(maps.Keys(m.sinks)) {
+		s := m.sinks[name]
+		if s.spec.Queue != queue {
+			continue
+		}
+		b := Brief{Name: name, State: StatePaused}
+		switch {
+		case s.broken != nil:
+			b.State, b.Reason = StateRefused, s.broken.Error()
+		case s.runner != nil:
+			st := s.runner.Status()
+			if b.State, b.Reason = st.State, st.Error; b.Reason == "" {
+				b.Reason = st.heldBack()
+			}
+		}
+		list = append(list, b)
+	}
+	return list
+}
+
+// Infos gives the Info of all sinks, by name.
+func (m *Manager) Infos(ctx context.Context) ([]Info, error) {
+	m.mu.Lock()
+	names := slices.Sorted(maps.Keys(m.sinks))
+	m.mu.Unlock()
+	var list []Info
+	for _, name := range names {
+		i, err := m.Info(ctx, name)
+		if surgetank.CodeOf(err) == surgetank.CodeNotFound {
+			continue // deleted meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, i)
+	}
+	return list, nil
+}

@@ -1,0 +1,267 @@
+package sink
+
+import "context"
+
+// hopeless is how many rows of a batch fail alone, while no other can be written, until the split ends. The rest of the batch is
+// not judged by it.
+const hopeless = 32
+
+// split looks for the rows of a batch that the target rejects, inside one transaction with a savepoint for each part. It writes parts
+// in order, so that a row is tried with every row before it in place.
+//
+//	[0 … 7]  fails → [0 … 3] written, [4 … 7] fails → [4 5] fails → 4 written, 5 fails alone; [6 7] written
+//
+// Where the target names the row, the parts are: before it, it alone, behind it. A row whose chain has a row that
+// failed and may be tried again is left out, so that it does not overtake.
+type split struct {
+	l      *lane
+	rows   []*entry
+	done   []bool // written
+	failed []failure
+	why    *Error
+	held   map[uint64]bool // chains of rows that may be tried again
+	mark   uint64          // the tick before the newest successful write
+	any    bool            // something was written
+	tries  int             // rows that failed alone
+	bad    int             // of them, those that are bad beyond doubt
+}
+
+// split finds the rows at fault and commits the others.
+func (l *lane) split(good []*entry, o *outcome) (err error) {
+	sp := &split{l: l, rows: good, done: make([]bool, len(good)), held: map[uint64]bool{}}
+	open := true
+	defer func() {
+		if err != nil && open {
+			if rb := l.within(l.conn.Rollback); rb != nil {
+				err = &Error{Class: Down, Row: -1, Reason: err.Error(), Err: err}
+			}
+		}
+	}()
+	if err := l.within(l.conn.Begin); err != nil {
+		return err
+	}
+	if err := sp.part(0, len(good)); err != nil {
+		return err
+	}
+	written := sp.written(0, len(good))
+	if len(written) == 0 {
+		open = false
+		if err := l.within(l.conn.Rollback); err != nil {
+			return &Error{Class: Down, Row: -1, Reason: err.Error(), Err: err}
+		}
+	} else if err := l.within(func(ctx context.Context) error { return l.conn.Finish(ctx, l.progress(written)) }); err == nil {
+		l.committed(written, sp.mark)
+		o.done = written
+	} else {
+		e := asError(err)
+		if !e.Class.OfRow() {
+			return err
+		}
+		// A check that waits for the commit names no row. The rows are committed in halves.
+		open = false
+		if rb := l.within(l.conn.Rollback); rb != nil {
+			return &Error{Class: Down, Row: -1, Reason: e.Reason, Err: e}
+		}
+		if err := sp.apart(0, len(good), e, o); err != nil {
+			return err
+		}
+	}
+	o.failed = append(o.failed, sp.failed...)
+	o.why = sp.why
+	gone := map[*entry]bool{}
+	for _, e := range o.done {
+		gone[e] = true
+	}
+	for _, f := range sp.failed {
+		gone[f.e] = true
+	}
+	for _, e := range good {
+		if !gone[e] {
+			o.unseen = append(o.unseen, e)
+		}
+	}
+	return nil
+}
+
+// over tells whether to stop looking: many rows failed and none could be written. Rows that are bad beyond doubt count only
+// when the brake would hold them back.
+func (sp *split) over() bool {
+	return !sp.any && (sp.tries-sp.bad >= hopeless || sp.l.s.r.brake.exceeds(sp.bad))
+}
+
+// part writes the rows [from, to), and leaves out those that fail alone and those whose chain is held.
+func (sp *split) part(from, to int) error {
+	for i := from; i < to; i++ {
+		if c := sp.rows[i].chain; c != 0 && sp.held[c] {
+			if err := sp.part(from, i); err != nil {
+				return err
+			}
+			return sp.part(i+1, to)
+		}
+	}
+	if from >= to || sp.over() {
+		return nil
+	}
+	mark := sp.l.s.tick.Load()
+	err := sp.write(from, to)
+	if err == nil {
+		sp.mark, sp.any = mark, true
+		for i := from; i < to; i++ {
+			sp.done[i] = true
+		}
+		return nil
+	}
+	e := asError(err)
+	if !e.Class.OfRow() {
+		return e
+	}
+	if e.Lost {
+		if err := sp.restart(from); err != nil {
+			return err
+		}
+	}
+	if to-from == 1 {
+		sp.fail(from, e)
+		return nil
+	}
+	cut, alone := (from+to)/2, (from+to)/2
+	if e.Row >= from && e.Row < to {
+		cut, alone = e.Row, e.Row+1
+	}
+	if err := sp.part(from, cut); err != nil {
+		return err
+	}
+	if err := sp.part(cut, alone); err != nil {
+		return err
+	}
+	return sp.part(alone, to)
+}
+
+func (sp *split) write(from, to int) error {
+	return sp.l.within(func(ctx context.Context) error { return sp.l.conn.Write(ctx, from, to) })
+}
+
+// fail notes that a row failed alone. A row that is bad beyond doubt is parked and holds nobody up.
+func (sp *split) fail(i int, e *Error) {
+	sp.failed = append(sp.failed, sp.l.fail(sp.rows[i], e))
+	sp.why = e
+	sp.tries++
+	if e.Class == BadRow {
+		sp.bad++
+	}
+	if c := sp.rows[i].chain; c != 0 && e.Class != BadRow {
+		sp.held[c] = true
+	}
+}
+
+// restart begins the transaction again, after an error that ended it, and writes what was written before.
+func (sp *split) restart(before int) error {
+	if err := sp.l.within(sp.l.conn.Rollback); err != nil {
+		return err
+	}
+	if err := sp.l.within(sp.l.conn.Begin); err != nil {
+		return err
+	}
+	err := sp.rewrite(0, before)
+	if err != nil && asError(err).Class.OfRow() { // these rows could be written a moment ago, so something else changed
+		return &Error{Class: Retry, Row: -1, Reason: err.Error(), Err: err}
+	}
+	return err
+}
+
+// rewrite writes the rows of [from, to) that were written before.
+func (sp *split) rewrite(from, to int) error {
+	for from < to {
+		if !sp.done[from] {
+			from++
+			continue
+		}
+		end := from
+		for end < to && sp.done[end] {
+			end++
+		}
+		if err := sp.write(from, end); err != nil {
+			return err
+		}
+		from = end
+	}
+	return nil
+}
+
+func (sp *split) written(from, to int) []*entry {
+	var list []*entry
+	for i := from; i < to; i++ {
+		if sp.done[i] {
+			list = append(list, sp.rows[i])
+		}
+	}
+	return list
+}
+
+// apart commits the written rows of [from, to) in transactions of their own, halving those whose commit fails with e.
+func (sp *split) apart(from, to int, e *Error, o *outcome) error {
+	for i := from; i < to; i++ {
+		if c := sp.rows[i].chain; c != 0 && sp.held[c] {
+			sp.done[i] = false
+		}
+	}
+	rows := sp.written(from, to)
+	if len(rows) == 0 || sp.over() && len(o.done) == 0 {
+		return nil
+	}
+	if e == nil {
+		var err error
+		if e, err = sp.alone(from, to, rows, o); err != nil || e == nil {
+			return err
+		}
+	}
+	if len(rows) == 1 {
+		for i := from; i < to; i++ {
+			if sp.done[i] {
+				sp.done[i] = false
+				sp.fail(i, e)
+			}
+		}
+		return nil
+	}
+	// Half of the rows that are left, not of the places.
+	half, cut := len(rows)/2, from
+	for n := 0; n < half; cut++ {
+		if sp.done[cut] {
+			n++
+		}
+	}
+	if err := sp.apart(from, cut, nil, o); err != nil {
+		return err
+	}
+	return sp.apart(cut, to, nil, o)
+}
+
+// alone commits some written rows in a transaction of their own. It gives the error of a row among them, if there is one.
+func (sp *split) alone(from, to int, rows []*entry, o *outcome) (*Error, error) {
+	l := sp.l
+	if err := l.within(l.conn.Begin); err != nil {
+		return nil, err
+	}
+	mark := l.s.tick.Load()
+	err := sp.rewrite(from, to)
+	if err == nil {
+		err = l.within(func(ctx context.Context) error { return l.conn.Finish(ctx, l.progress(rows)) })
+	}
+	if err == nil {
+		l.committed(rows, mark)
+		o.done = append(o.done, rows...)
+		return nil, nil
+	}
+	if rb := l.within(l.conn.Rollback); rb != nil {
+		return nil, &Error{Class: Down, Row: -1, Reason: err.Error(), Err: err}
+	}
+	if e := asError(err); e.Class.OfRow() {
+		return e, nil
+	}
+	if e := asError(err); e.Class == Changed || e.Class == TooLarge || e.Class == Retry {
+		// Some rows may be committed already. The next session tells which.
+		return nil, &Error{Class: Down, Row: -1, Reason: e.Reason, Err: e}
+	}
+	return nil, err
+}
