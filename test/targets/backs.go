@@ -18,7 +18,7 @@ var backs = []*action{
 	{name: "failover", side: target, on: "postgres", run: func(w *world) error { return w.targetBack("standby") }},
 	{name: "progress dropped", side: target, run: func(w *world) error {
 		w.causes |= judge.ProgressGone
-		return w.db.exec("DROP TABLE surgetank_progress")
+		return w.db.exec("DROP TABLE IF EXISTS surgetank_progress")
 	}},
 	{name: "file deleted", side: target, on: "sqlite", run: func(w *world) error {
 		w.causes |= judge.ProgressGone
@@ -27,7 +27,7 @@ var backs = []*action{
 		}
 		w.advance(40)
 		w.pause(300 * time.Millisecond)
-		if w.plan.rng.IntN(2) == 0 {
+		if last := w.plan.actions[len(w.plan.actions)-1]; last.name == "file deleted" && w.plan.rng.IntN(2) == 0 {
 			w.say("  the file stays away until the end")
 			w.mend = append(w.mend, func() error { return w.db.create(w) })
 			return nil
@@ -43,8 +43,7 @@ var backs = []*action{
 // targetBack puts the target back to a moment that is saved now.
 func (w *world) targetBack(how string) error {
 	if w.plan.rng.IntN(2) == 0 { // a quiet moment: all that was sent is written and acked
-		w.first().pub.hold()
-		err := w.drained(10 * time.Second)
+		err := w.quiet(10 * time.Second)
 		w.first().pub.release()
 		if err != nil {
 			return fmt.Errorf("before the target is saved: %w", err)
@@ -58,8 +57,7 @@ func (w *world) targetBack(how string) error {
 	w.say("  saved: %s", how)
 	w.advance(20 + w.plan.rng.IntN(120))
 	if w.plan.rng.IntN(2) == 0 {
-		w.first().pub.hold()
-		_ = w.drained(5 * time.Second) // if not, so much the better
+		_ = w.quiet(5 * time.Second) // if not, so much the better
 		w.first().pub.release()
 	}
 	w.causes |= judge.TargetBack
