@@ -32,7 +32,7 @@ type Claim struct {
 	Instance string
 	Sink     string // its name, for people who look at the progress table
 	Owner    string // random, one for each runner
-	Held     bool   // this runner has held the target before
+	Held     uint64 // the epoch in which this runner held the target last; 0: it has not
 	Lanes    int
 	// History reads the queue's history. Next calls it, so that it is read while the progress is locked and cannot be
 	// behind a commit that an older opening makes meanwhile.
@@ -162,7 +162,7 @@ func (c Claim) Next(old *State) (State, error) {
 		return State{}, err
 	}
 	switch {
-	case r == nil && c.Held && old != nil && old.Owner != c.Owner:
+	case r == nil && c.Held > 0 && old != nil && old.Owner != c.Owner && old.Epoch > c.Held:
 		return State{}, &Error{Class: Fenced, Row: -1, Reason: fmt.Sprintf(
 			"another process took over sink %q (opening %d); stop one of the two, then resume this sink", c.Sink, old.Epoch)}
 	case r == nil:

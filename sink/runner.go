@@ -71,7 +71,7 @@ type Runner struct {
 	owner    string
 	opts     Options
 
-	held   bool // run only: the target was opened before
+	held   uint64 // run only: the epoch of the newest opening
 	stats  stats
 	limits []*limit // by lane
 	brake  brake

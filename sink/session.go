@@ -120,7 +120,7 @@ func (r *Runner) session(alive, ctx context.Context) error {
 		return asError(err)
 	}
 	failpoint.Reach(failpoint.SinkClaimed)
-	r.held, r.opts.Way = true, "" // a way is chosen once, for the contradiction that the user saw
+	r.held, r.opts.Way = state.Epoch, "" // a way is chosen once, for the contradiction that the user saw
 	r.stats.epoch.Store(state.Epoch)
 	r.stats.opens.Add(1)
 	if book, err = newLedger(state); err != nil {

@@ -125,9 +125,13 @@ func Union(a, b Set) Set {
 	return out
 }
 
-// Within returns the part of the set from first to last, both included. It shares no memory with the set.
+// Within returns the part of the set from first to last, both included: nothing if first is above last. It shares no
+// memory with the set.
 func (s Set) Within(first, last uint64) Set {
 	var out Set
+	if first > last {
+		return nil
+	}
 	for i := s.find(first); i < len(s) && s[i].First <= last; i++ {
 		out = append(out, Run{max(s[i].First, first), min(s[i].Last, last)})
 	}

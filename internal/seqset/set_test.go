@@ -77,6 +77,9 @@ func TestSetAgreesWithAMap(t *testing.T) {
 			if s.Count() != uint64(len(m)) || s.Has(n) != m[n] {
 				t.Fatalf("round %d step %d: Count %d Has(%d) %v", round, step, s.Count(), n, s.Has(n))
 			}
+			if x := s.Within(n, n-min(n, 1+rng.Uint64N(9))); n > 0 && x != nil {
+				t.Fatalf("Within a range that ends before its beginning: %v", x)
+			}
 			part := s.Within(n, n+20)
 			for k := uint64(0); k < 200; k++ {
 				if part.Has(k) != (m[k] && k >= n && k <= n+20) {
