@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/surgetank/surgetank/test/targets/judge"
@@ -19,7 +18,7 @@ var backs = []*action{
 	{name: "failover", side: target, on: "postgres", run: func(w *world) error { return w.targetBack("standby") }},
 	{name: "progress dropped", side: target, run: func(w *world) error {
 		w.causes |= judge.ProgressGone
-		return w.db.exec("DROP TABLE surgetank_progress")
+		return w.db.exec("DROP TABLE IF EXISTS surgetank_progress")
 	}},
 	{name: "file deleted", side: target, on: "sqlite", run: func(w *world) error {
 		w.causes |= judge.ProgressGone
@@ -28,7 +27,7 @@ var backs = []*action{
 		}
 		w.advance(40)
 		w.pause(300 * time.Millisecond)
-		if w.plan.rng.IntN(2) == 0 {
+		if last := w.plan.actions[len(w.plan.actions)-1]; last.name == "file deleted" && w.plan.rng.IntN(2) == 0 {
 			w.say("  the file stays away until the end")
 			w.mend = append(w.mend, func() error { return w.db.create(w) })
 			return nil
@@ -44,14 +43,13 @@ var backs = []*action{
 // targetBack puts the target back to a moment that is saved now.
 func (w *world) targetBack(how string) error {
 	if w.plan.rng.IntN(2) == 0 { // a quiet moment: all that was sent is written and acked
-		w.first().pub.hold()
-		err := w.drained(10 * time.Second)
+		err := w.quiet(10 * time.Second)
 		w.first().pub.release()
 		if err != nil {
 			return fmt.Errorf("before the target is saved: %w", err)
 		}
 	}
-	s, err := w.db.save(filepath.Join(w.dir, "target-saved"), how)
+	s, err := w.db.save(w.fresh("target-saved"), how)
 	if err != nil {
 		return err
 	}
@@ -59,8 +57,7 @@ func (w *world) targetBack(how string) error {
 	w.say("  saved: %s", how)
 	w.advance(20 + w.plan.rng.IntN(120))
 	if w.plan.rng.IntN(2) == 0 {
-		w.first().pub.hold()
-		_ = w.drained(5 * time.Second) // if not, so much the better
+		_ = w.quiet(5 * time.Second) // if not, so much the better
 		w.first().pub.release()
 	}
 	w.causes |= judge.TargetBack
@@ -97,7 +94,7 @@ func (w *world) revived() error {
 // directory, or from one that was made while the server ran.
 func (w *world) directoryBack(hot bool) error {
 	n := w.first()
-	saved, err := n.snapshot(filepath.Join(w.dir, "data-saved"), hot)
+	saved, err := n.snapshot(w.fresh("data-saved"), hot)
 	if err != nil {
 		return err
 	}
@@ -159,7 +156,7 @@ func (w *world) beside(hot bool) error {
 	if len(w.nodes) > 1 {
 		return nil
 	}
-	saved, err := w.first().snapshot(filepath.Join(w.dir, "data-copy"), hot)
+	saved, err := w.first().snapshot(w.fresh("data-copy"), hot)
 	if err != nil {
 		return err
 	}

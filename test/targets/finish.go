@@ -91,7 +91,6 @@ func (w *world) settle() error {
 		}
 	}
 	for _, n := range w.nodes {
-		n.pub.advance(15, 5*time.Second)
 		n.pub.end()
 	}
 	if err := w.drained(25 * time.Second); err != nil {

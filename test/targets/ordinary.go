@@ -73,9 +73,8 @@ var ordinary = []*action{
 	}},
 	{name: "sink set anew", run: func(w *world) error {
 		// A sink that is deleted forgets which messages it has written. So it is deleted when all is written and acked.
-		w.first().pub.hold()
 		defer w.first().pub.release()
-		if err := w.drained(15 * time.Second); err != nil {
+		if err := w.quiet(15 * time.Second); err != nil {
 			return fmt.Errorf("before the sink is deleted: %w", err)
 		}
 		if s, err := w.first().sink(); err != nil || stopped(s.State) {
@@ -109,11 +108,11 @@ var ordinary = []*action{
 		return w.pg().cut()
 	}},
 	{name: "statements time out", on: "postgres", run: func(w *world) error {
-		// A batch of more than some thirty rows takes longer than the time-out. A smaller one fits, so that rows must arrive.
+		// A batch of more than some fifty rows takes longer than the time-out. A smaller one fits, so that rows must arrive.
 		if err := w.db.exec(slowTrigger); err != nil {
 			return err
 		}
-		if err := w.pg().admin("ALTER DATABASE d SET statement_timeout = '100ms'"); err != nil {
+		if err := w.pg().admin("ALTER DATABASE d SET statement_timeout = '150ms'"); err != nil {
 			return err
 		}
 		if err := w.pg().cut(); err != nil {
@@ -124,12 +123,12 @@ var ordinary = []*action{
 			return err
 		}
 		w.advance(100)
-		if err := w.until(10*time.Second, func() (bool, error) {
+		if err := w.until(25*time.Second, func() (bool, error) {
 			now, err := w.db.applied()
 			return len(now) >= len(before)+20, err
 		}); err != nil {
 			if s, serr := w.first().sink(); serr != nil || !stopped(s.State) {
-				w.fail(judge.Stuck, "with a statement time-out that 30 rows fit into, no 20 rows arrived in 10 s; sink %s %s", s.State, s.Reason)
+				w.fail(judge.Stuck, "with a statement time-out that 30 rows fit into, no 20 rows arrived in 25 s; sink %s %s", s.State, s.Reason)
 			}
 		}
 		if err := w.db.exec(calmTrigger); err != nil {
@@ -208,6 +207,17 @@ var ordinary = []*action{
 		n.pub = newPublisher(n)
 		return nil
 	}},
+}
+
+// quiet holds the first publisher and waits until all that was sent is written and acked.
+func (w *world) quiet(limit time.Duration) error {
+	w.first().pub.hold()
+	if w.plan.partitioned && w.count() >= w.upto {
+		if err := w.morePartitions(w.count()/width*width + width); err != nil {
+			return err
+		}
+	}
+	return w.drained(limit)
 }
 
 // empty runs statements that note the rows of the table in gone_t and delete them.

@@ -96,7 +96,8 @@ func draw(seed uint64, with string) *plan {
 }
 
 // sensible removes actions that do not go together: a table that is put back to before a migration cannot take what was
-// published for the table after it, and what a second directory does beside a restore has no single truth.
+// published for the table after it; what a second directory does beside a restore has no single truth; and who deletes a
+// sink deletes the progress of its copies, and of the queue's earlier moments.
 func (p *plan) sensible() {
 	seen, sides := map[string]bool{}, map[side]bool{}
 	for _, a := range p.actions {
@@ -107,7 +108,8 @@ func (p *plan) sensible() {
 		seen[a.name] = true
 		return again || sides[target] && strings.HasPrefix(a.name, "migrate") ||
 			sides[both] && (a.side == target || a.side == directory) ||
-			a.name == "second server" && (sides[target] || sides[both])
+			a.name == "second server" && (sides[target] || sides[both]) ||
+			a.name == "sink set anew" && (sides[directory] || sides[both])
 	})
 	copies := 0
 	p.actions = slices.DeleteFunc(p.actions, func(a *action) bool {

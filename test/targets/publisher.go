@@ -15,8 +15,11 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// most is how many messages one server gets in a round: what one call of peek can list.
-const most = 900
+// most is how many messages one server gets in a round, and last how many more at its end. One call of peek lists both.
+const (
+	most = 900
+	last = 40
+)
 
 // publisher sends messages to one server, one request after the other, and repeats each request with the same dedup ids
 // until it is answered. So a message has no known outcome only if abandon said so.
@@ -30,6 +33,7 @@ type publisher struct {
 	changed *sync.Cond
 	held    bool
 	busy    bool
+	ending  bool               // the last messages may come
 	drop    context.CancelFunc // of the request on its way
 	sent    int                // messages given a number
 	sure    int                // messages confirmed
@@ -54,11 +58,11 @@ func (p *publisher) run() {
 			return
 		}
 		p.mu.Lock()
-		if p.held || p.sent >= most || p.ctx.Err() != nil {
+		if p.held || p.sent >= p.budget() || p.ctx.Err() != nil {
 			p.mu.Unlock()
 			continue
 		}
-		list := p.n.w.compose(p.n, min(most-p.sent, 2+p.sent%11))
+		list := p.n.w.compose(p.n, min(p.budget()-p.sent, 2+p.sent%11))
 		p.sent += len(list)
 		p.busy = true
 		var ctx context.Context
@@ -150,13 +154,24 @@ func (p *publisher) advance(n int, limit time.Duration) {
 	end := time.Now().Add(limit)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for until := p.sure + n; p.sure < until && p.sent < most && !p.held && time.Now().Before(end); {
+	for until := p.sure + n; p.sure < until && (p.sent < p.budget() || p.busy) && !p.held && time.Now().Before(end); {
 		p.changed.Wait()
 	}
 }
 
-// end stops the publisher for good.
+func (p *publisher) budget() int {
+	if p.ending {
+		return most + last
+	}
+	return most
+}
+
+// end publishes some last messages, so that a sink without traffic looks at its target, and stops the publisher for good.
 func (p *publisher) end() {
+	p.mu.Lock()
+	p.ending = true
+	p.mu.Unlock()
+	p.advance(15, 5*time.Second)
 	p.hold()
 	p.cancel()
 	<-p.ended

@@ -40,6 +40,7 @@ type world struct {
 	notes    []string
 	findings []judge.Finding // seen on the way
 	columns  []string        // of SQLite's table
+	copies   int             // of anything: see fresh
 
 	mu       sync.Mutex // what publishers use, too
 	messages map[int]*judge.Message
@@ -237,7 +238,13 @@ func (w *world) body(n int) []byte {
 	return w.bodies[n]
 }
 
-// copyLive copies a directory whose files may change, come and go meanwhile.
+// fresh gives a path in the round's directory that nothing has had before.
+func (w *world) fresh(name string) string {
+	w.copies++
+	return filepath.Join(w.dir, fmt.Sprintf("%s-%d", name, w.copies))
+}
+
+// copyLive copies a directory whose files may change, come and go meanwhile. to must not exist.
 func copyLive(from, to string) error {
 	out, err := exec.Command("cp", "-a", from, to).CombinedOutput()
 	for line := range strings.Lines(string(out)) {

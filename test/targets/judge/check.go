@@ -343,9 +343,10 @@ func (c *checker) numbers(s *Server) {
 	switch n := s.Numbers; {
 	case n.Waiting != len(s.Waiting):
 		c.find(Words, "%s says that %d messages wait, and %d do", s.Name, n.Waiting, len(s.Waiting))
+	case c.h.Causes&ProgressGone != 0: // it cannot know what the target has
 	case n.Known < has, n.Known > has+poison && !covered:
 		c.find(Words, "%s says that the target has %d of the messages that wait, and it has %d (and %d can never be written)", s.Name, n.Known, has, poison)
-	case c.h.Causes&ProgressGone == 0 && !c.entangled() && (n.Missing < least || n.Missing > most):
+	case !c.entangled() && (n.Missing < least || n.Missing > most):
 		c.find(Words, "%s says that the rows of %d messages are missing, and those of %d to %d are", s.Name, n.Missing, least, most)
 	}
 }

@@ -24,6 +24,13 @@ func After(before, after *History, way Way) []Finding {
 		for _, n := range r.Again {
 			after.Twice[n] = true
 		}
+		for _, s := range before.Servers {
+			for n := range s.Waiting { // a newer message of the same batch may have covered it without a trace
+				if before.Mode == Update {
+					after.Twice[n] = true
+				}
+			}
+		}
 	} else {
 		for _, s := range before.Servers {
 			for n := range s.Waiting { // the other history may have parked it
