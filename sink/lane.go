@@ -13,6 +13,10 @@ const maxBatchBytes = 8 << 20
 // restAfter is how long a lane has nothing to write before it gives its connection back.
 const restAfter = 30 * time.Second
 
+// lookEvery is how often an idle sink looks at its target. A target that went back in time is noticed by that, before there is
+// something to write.
+const lookEvery = time.Minute
+
 // lane is one ordered stream of batches. Its run method is one goroutine and owns conn, back and all below it; add, load, wakeUp and
 // close are called by others.
 //
@@ -37,8 +41,10 @@ type lane struct {
 	pace   time.Duration
 	probed bool // the last batch had no new messages
 	rested bool
-	seqs   []uint64
-	floor  uint64 // of the queue, when the attempt began
+	// looking says that gather found nothing to write for so long that the target is to be looked at.
+	looking bool
+	seqs    []uint64
+	floor   uint64 // of the queue, when the attempt began
 }
 
 func newLane(s *session, number int, conn Lane) *lane {
@@ -82,7 +88,11 @@ func (l *lane) run() error {
 		if !l.gather() {
 			return nil
 		}
-		err := l.commit()
+		commit := l.commit
+		if l.looking {
+			commit = l.look
+		}
+		err := commit()
 		l.mu.Lock()
 		l.busy = false
 		l.mu.Unlock()
@@ -97,6 +107,7 @@ func (l *lane) run() error {
 func (l *lane) gather() bool {
 	clock := l.s.r.opts.Clock
 	idle := clock.Now()
+	l.looking = false
 	for {
 		now := clock.Now()
 		due, after := l.back.next(l, now)
@@ -138,10 +149,28 @@ func (l *lane) gather() bool {
 				after = earlier(after, restAfter-now.Sub(idle))
 			}
 		}
+		if n == 0 && l.number == 0 && l.back.empty() {
+			if now.Sub(idle) >= lookEvery {
+				l.looking = true
+				return true
+			}
+			after = earlier(after, lookEvery-now.Sub(idle))
+		}
 		if !l.await(after) {
 			return false
 		}
 	}
+}
+
+// look connects to the target and compares the progress there with what this session left. It gives the connection back.
+func (l *lane) look() error {
+	err := l.within(func(ctx context.Context) error {
+		_, err := l.conn.Fresh(ctx)
+		return err
+	})
+	l.conn.Rest()
+	l.rested = true
+	return err
 }
 
 // await waits for a token of wake, at most this long; 0 is without end. It is false when the session has ended.

@@ -79,7 +79,7 @@ type Info struct {
 	Choices []Choice `json:"choices,omitempty"`
 	Status
 	Waiting   int64   `json:"waiting"`            // messages in the queue that are not settled
-	OldestAge float64 `json:"oldest_age_seconds"` // of the oldest that is not leased
+	OldestAge float64 `json:"oldest_age_seconds"` // of the oldest that is not leased, or that the sink holds while it holds messages back
 }
 
 // NewManager starts the sinks that the broker has stored, whether their targets are up or not. A sink whose settings this
@@ -446,6 +446,9 @@ func (m *Manager) Info(ctx context.Context, name string) (Info, error) {
 	switch {
 	case err == nil:
 		i.Waiting, i.OldestAge = q.Ready+q.Blocked+q.Delayed+q.Leased, q.OldestAge.Seconds()
+		if !i.OldestHeld.IsZero() {
+			i.OldestAge = max(i.OldestAge, m.opts.Clock.Now().Sub(i.OldestHeld).Seconds())
+		}
 	case surgetank.CodeOf(err) != surgetank.CodeNotFound:
 		return Info{}, err
 	}

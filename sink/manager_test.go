@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/sink"
@@ -251,6 +252,42 @@ func TestRelativePathIsStoredAbsolute(t *testing.T) {
 			if err := m.Close(ctx); err != nil {
 				t.Fatal(err)
 			}
+		}
+	})
+}
+
+// TestManagerSaysWhyAQueueWaits: the queue's reader sees the sink's state, and resume lets a sink park on that the brake holds.
+func TestManagerSaysWhyAQueueWaits(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		ctx := context.Background()
+		m := w.open(t)
+		defer func() { _ = m.Close(ctx) }()
+		spec := strings.Replace(memorySpec, `"queue"`, `"brake":3,"queue"`, 1)
+		if _, _, err := m.Put(ctx, "s", json.RawMessage(spec)); err != nil {
+			t.Fatal(err)
+		}
+		for range 9 {
+			w.b.Add(surgetank.Message{Body: []byte(`a;b;c`)})
+		}
+		pass(time.Minute)
+		list := m.OnQueue("q")
+		if len(list) != 1 || list[0].Name != "s" || list[0].State != sink.StateWaiting || !strings.Contains(list[0].Reason, "brake") {
+			t.Errorf("sinks of the queue: %+v", list)
+		}
+		if list := m.OnQueue("other"); list != nil {
+			t.Errorf("sinks of another queue: %+v", list)
+		}
+		if infos, err := m.Infos(ctx); err != nil || len(infos) != 1 || infos[0].HeldBack+int(infos[0].Parked) != 9 || infos[0].Parked > 3 {
+			t.Errorf("%+v, %v", infos, err)
+		}
+		if err := m.Resume(ctx, "s", ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.b.Drained(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(w.b.Dead()); n != 9 {
+			t.Errorf("%d parked after resume, want 9", n)
 		}
 	})
 }

@@ -184,7 +184,7 @@ func (s *session) run() error {
 	lanes.Wait()
 	idle()
 	s.r.stats.heldBack.Store(0)
-	s.r.stats.holding("")
+	s.r.stats.holding("", time.Time{})
 	s.giveBack()
 	s.sent.Wait()
 	close(over)

@@ -41,9 +41,10 @@ type Status struct {
 	Held       int       `json:"held"`      // messages leased and not settled
 	HeldBack   int       `json:"held_back"` // of them, those that could not be written and are tried again
 	HeldReason string    `json:"held_back_reason,omitempty"`
-	BatchLimit int       `json:"batch_limit"` // messages in a batch now, at most: less than batch.max after batches that were too large
 	// Refusal says how queue and target contradict each other, when State is StateRefused for that.
 	Refusal    *Refusal  `json:"refusal,omitempty"`
+	OldestHeld time.Time `json:"oldest_held,omitzero"` // when the oldest message in hand was published, while messages are held back
+	BatchLimit int       `json:"batch_limit"`          // messages in a batch now, at most: less than batch.max after batches that were too large
 	LastCommit time.Time `json:"last_commit,omitzero"`
 	LastError  string    `json:"last_error,omitempty"` // the newest error of the target or of a row, also when all is well again
 	// LastErrorTime is when it happened.
@@ -69,6 +70,7 @@ type stats struct {
 	since      time.Time
 	err        string
 	heldReason string
+	oldest     time.Time
 	lastCommit time.Time
 	waitingAt  time.Time // when the log last said that the sink waits with messages held back
 	waitLogged bool      // and it did not say since that the sink runs
@@ -121,11 +123,11 @@ func (s *stats) loud(state RunState, now time.Time) bool {
 	return false
 }
 
-// holding notes why messages are held back; empty: none is.
-func (s *stats) holding(reason string) {
+// holding notes why messages are held back, and the time of the oldest in hand; empty: none is held back.
+func (s *stats) holding(reason string, oldest time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.heldReason = reason
+	s.heldReason, s.oldest = reason, oldest
 	if reason != "" {
 		s.lastErr = reason
 	}
@@ -165,7 +167,7 @@ func (r *Runner) Status() Status {
 		Applied: s.applied.Load(), Parked: s.parked.Load(), Duplicates: s.duplicates.Load(), Batches: s.batches.Load(),
 		Retries: s.retries.Load(), Opens: s.opens.Load(), Epoch: s.epoch.Load(), Held: int(s.held.Load()),
 		Refusal:  s.refusal.Load(),
-		HeldBack: int(s.heldBack.Load()), HeldReason: s.heldReason, BatchLimit: limit,
+		HeldBack: int(s.heldBack.Load()), HeldReason: s.heldReason, OldestHeld: s.oldest, BatchLimit: limit,
 		LastCommit: s.lastCommit, LastError: s.lastErr, LastErrorTime: s.lastErrAt,
 	}
 }

@@ -52,7 +52,8 @@ type Lane interface {
 	// Rollback drops the transaction that Begin started. The lane can be used again if it returns nil.
 	Rollback(ctx context.Context) error
 	// Fresh makes sure that the lane knows the table as it is now. The runner calls it before it parks messages that Add
-	// called bad, and then adds them again if changed is true.
+	// called bad, and then adds them again if changed is true. The runner also calls it once a minute while there is nothing to
+	// write: a target without connections of their own lets Claim.Verify check the stored progress here.
 	Fresh(ctx context.Context) (changed bool, err error)
 	// Rest gives the lane's connection back. The runner calls it between batches, after the lane had nothing to write for
 	// a while. The next call that needs a connection opens one.

@@ -253,12 +253,18 @@ func (s *session) assess(now time.Time, wrote bool) {
 	}
 	held := r.stats.heldBack.Load()
 	reason := ""
+	var oldest time.Time
 	if held > 0 {
 		s.mu.Lock()
 		reason = s.reason
+		for _, e := range s.held {
+			if !e.settled && (oldest.IsZero() || e.d.Time.Before(oldest)) {
+				oldest = e.d.Time
+			}
+		}
 		s.mu.Unlock()
 	}
-	r.stats.holding(reason)
+	r.stats.holding(reason, oldest)
 	brake := r.brake.on(held)
 	last := s.wroteAt.Load()
 	run, why := 0, ""

@@ -14,11 +14,11 @@ const timeFormat = "2006-01-02T15:04:05.000000Z"
 
 // lane writes batches over the target's one connection. Between Begin and Finish or Rollback it owns the writer's token.
 type lane struct {
-	t        *Target
-	table    *table
-	instance string
-	number   int
-	x        *sink.Extractor
+	t      *Target
+	table  *table
+	claim  sink.Claim
+	number int
+	x      *sink.Extractor
 
 	values []driver.NamedValue // of all rows, row by row
 	rows   []row
@@ -33,8 +33,8 @@ type row struct {
 	leave []bool
 }
 
-func newLane(t *Target, tab *table, instance string, number int) *lane {
-	return &lane{t: t, table: tab, instance: instance, number: number, x: sink.NewExtractor(tab.spec.Table.Columns),
+func newLane(t *Target, tab *table, claim sink.Claim, number int) *lane {
+	return &lane{t: t, table: tab, claim: claim, number: number, x: sink.NewExtractor(tab.spec.Table.Columns),
 		stmts: map[int]driver.Stmt{}, odd: map[string]driver.Stmt{}}
 }
 
@@ -192,18 +192,18 @@ func (l *lane) Rollback(context.Context) error {
 func (l *lane) finish(ctx context.Context, p sink.Progress) error {
 	failpoint.Reach(failpoint.SinkTxRows)
 	if p.Settled != nil {
-		if err := l.t.db.exec(ctx, "UPDATE surgetank_progress SET ids = ? WHERE instance = ? AND lane = -1 AND epoch = ?", p.Settled, l.instance, int64(p.Epoch)); err != nil {
+		if err := l.t.db.exec(ctx, "UPDATE surgetank_progress SET ids = ? WHERE instance = ? AND lane = -1 AND epoch = ?", p.Settled, l.claim.Instance, int64(p.Epoch)); err != nil {
 			return classify(err)
 		}
 	}
 	n, err := l.t.db.changes(ctx, `UPDATE surgetank_progress SET batch = batch + 1, watermark = ?, entry = ?, applied = ?, ids = ?, updated = `+timeNow+`
 		WHERE instance = ? AND lane = ? AND epoch = ? AND batch = ?`,
-		int64(p.Watermark), int64(p.Entry), int64(p.Applied), p.IDs, l.instance, int64(l.number), int64(p.Epoch), int64(p.Batch))
+		int64(p.Watermark), int64(p.Entry), int64(p.Applied), p.IDs, l.claim.Instance, int64(l.number), int64(p.Epoch), int64(p.Batch))
 	if err != nil {
 		return classify(err)
 	}
 	if n != 1 {
-		return &sink.Error{Class: sink.Stale, Row: -1, Reason: "the progress in surgetank_progress was changed by another opening of the sink"}
+		return errStale
 	}
 	failpoint.Reach(failpoint.SinkTxMoved)
 	if err := l.t.db.same(); err != nil {
@@ -216,6 +216,8 @@ func (l *lane) finish(ctx context.Context, p sink.Progress) error {
 	err = l.t.db.same()
 	return err
 }
+
+var errStale = &sink.Error{Class: sink.Stale, Row: -1, Reason: "the progress in surgetank_progress was changed by another opening of the sink"}
 
 // close releases the prepared statements.
 func (l *lane) close() {
@@ -235,6 +237,22 @@ func (l *lane) Fresh(ctx context.Context) (changed bool, err error) {
 		return false, classify(ctx.Err())
 	}
 	defer l.release()
+	if err := l.t.db.same(); err != nil {
+		return false, err
+	}
+	if l.claim.Verify != nil {
+		check := l.claim.Verify()
+		state, err := stored(ctx, l.t.db, l.claim.Instance)
+		switch {
+		case err != nil:
+			return false, err
+		case state == nil:
+			return false, errStale
+		}
+		if err := check(*state); err != nil {
+			return false, err
+		}
+	}
 	return l.reload(ctx)
 }
 

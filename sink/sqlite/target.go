@@ -110,7 +110,7 @@ func (t *Target) Open(ctx context.Context, claim sink.Claim) (sink.State, []sink
 	}
 	lanes := make([]sink.Lane, claim.Lanes)
 	for i := range lanes {
-		l := newLane(t, table, claim.Instance, i)
+		l := newLane(t, table, claim, i)
 		t.lanes = append(t.lanes, l)
 		lanes[i] = l
 	}

@@ -56,6 +56,13 @@ func (l *gatedLane) reach() error {
 	return nil
 }
 
+func (l *gatedLane) Fresh(ctx context.Context) (bool, error) {
+	if err := l.reach(); err != nil {
+		return false, err
+	}
+	return l.Lane.Fresh(ctx)
+}
+
 func (l *gatedLane) Commit(ctx context.Context, p sink.Progress) error {
 	if err := l.reach(); err != nil {
 		return err
