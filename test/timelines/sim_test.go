@@ -157,6 +157,7 @@ var operations = []operation{
 	// Who drops the progress takes one side's memory. Where the other side lost its own, too, or had not heard of the newest
 	// commits, nothing is left that could tell.
 	{"drop the progress", 1, func(w *world) bool { return rarely(w) && w.causes&(judge.DirectoryBack|judge.Copied) == 0 }, func(w *world) {
+		_ = w.dirs[0].m.Resume(context.Background(), "s", "")
 		w.drain()
 		w.pass(time.Second)
 		w.causes |= judge.ProgressGone

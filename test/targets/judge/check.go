@@ -311,7 +311,11 @@ func (c *checker) refusals() {
 		case s.Reason == "":
 			c.find(Words, "sink of %s is %s without a reason", s.Name, s.State)
 		case back != 0 && s.State != "fenced" && !c.entangled(): // who is fenced compares when it is resumed
-			if least, most := c.missingFor(s); least > 0 && !named(s.Reason, least, most) {
+			least, most := c.missingFor(s)
+			if c.h.Causes&ProgressGone != 0 { // who knows nothing of the target fears for all
+				most = len(s.Holds)
+			}
+			if least > 0 && !named(s.Reason, least, most) {
 				c.find(Words, "%d to %d messages are missing in the target, and the words of %s name another number: %s", least, most, s.Name, s.Reason)
 			}
 		}
