@@ -61,18 +61,21 @@ type Written struct {
 
 // State is the stored progress of one instance.
 type State struct {
-	Owner string
-	Epoch uint64 // counts the openings
-	Queue uint64
-	// Incarnation and Entry are the position of the queue's directory when this opening of the target was made. 0: an
-	// older version of Surgetank wrote the progress.
-	Incarnation, Entry uint64
-	Known              []byte    // the history of the directory that made this opening; see encodeKnown
-	Base               uint64    // messages applied before this opening
-	Settled            []byte    // ids that lanes have passed on, see AppendIDs
-	Updated            time.Time // of the newest commit
-	Lanes              []LaneState
+	Owner       string
+	Epoch       uint64 // counts the openings
+	Queue       uint64
+	Incarnation uint64    // of the directory that made this opening; 0: an older version of Surgetank wrote the progress
+	Before      Position  // of the newest commit that applied messages before this opening
+	Known       []byte    // the history of the directory that made this opening; see encodeKnown
+	Base        uint64    // messages applied before this opening
+	Settled     []byte    // ids that lanes have passed on, see AppendIDs
+	Updated     time.Time // of the newest commit
+	Lanes       []LaneState
 }
+
+// Position is a moment in the history of a data directory: an incarnation, and one of the entries of its log. The zero value is
+// before everything.
+type Position struct{ Incarnation, Entry uint64 }
 
 // LaneState is the stored progress of one lane.
 type LaneState struct {
@@ -92,13 +95,19 @@ func (s *State) applied() uint64 {
 	return n
 }
 
-// entry is the newest entry of the queue's log that the progress rests on.
-func (s *State) entry() uint64 {
-	e := s.Entry
+// position is that of the newest commit that applied messages. What the target holds rests on it. An opening that applied
+// nothing does not count: it left the target as it was.
+func (s *State) position() Position {
+	newest := Position{Incarnation: s.Incarnation}
 	for i := range s.Lanes {
-		e = max(e, s.Lanes[i].Entry)
+		if l := &s.Lanes[i]; l.Applied > 0 {
+			newest.Entry = max(newest.Entry, l.Entry)
+		}
 	}
-	return e
+	if newest.Entry == 0 {
+		return s.Before
+	}
+	return newest
 }
 
 // watermark is the number below which the target takes every message for settled.
@@ -135,7 +144,7 @@ func (c Claim) Next(old *State) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	next := State{Owner: c.Owner, Epoch: c.Written.Epoch + 1, Queue: h.Queue, Entry: h.Entry, Known: encodeKnown(h), Base: c.Written.Applied,
+	next := State{Owner: c.Owner, Epoch: c.Written.Epoch + 1, Queue: h.Queue, Known: encodeKnown(h), Base: c.Written.Applied,
 		Lanes: make([]LaneState, c.Lanes)}
 	if n := len(h.Openings); n > 0 {
 		next.Incarnation = h.Openings[n-1].Incarnation
@@ -147,6 +156,7 @@ func (c Claim) Next(old *State) (State, error) {
 	if old != nil {
 		next.Epoch = max(next.Epoch, old.Epoch+1)
 		next.Base = max(next.Base, old.applied())
+		next.Before = old.position()
 		if ids, err = old.ids(); err != nil {
 			return State{}, &Error{Class: Refused, Row: -1, Err: err, Reason: fmt.Sprintf(
 				"the stored progress of sink %q is damaged (%v); restore the table surgetank_progress, or delete the sink and set it again", c.Sink, err)}
@@ -169,10 +179,12 @@ func (c Claim) Next(old *State) (State, error) {
 		ids.RemoveBelow(h.Floor)
 	case !r.allows(c.Way):
 		return State{}, &Error{Class: Refused, Row: -1, Reason: r.String(), Err: r}
-	case c.Way == FromQueue:
-		ids = nil
 	default:
-		ids = known
+		// The user takes what the target holds for known, so it rests on this directory from now on.
+		next.Before = Position{next.Incarnation, h.Entry}
+		if ids = known; c.Way == FromQueue {
+			ids = nil
+		}
 	}
 	next.Settled = AppendIDs(nil, ids)
 	return next, nil

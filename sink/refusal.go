@@ -96,9 +96,7 @@ func (c Claim) compare(old *State, known seqset.Set, h surgetank.History) (*Refu
 		return nil, nil
 	case old == nil:
 		r.Kind, r.Missing = TargetEmpty, c.Written.Applied
-	case old.Incarnation != 0 && !contains(h, old.Incarnation, old.entry()) && r.TargetApplied != c.Written.Applied,
-		old.Queue == h.Queue && old.watermark() > h.Floor:
-		// An opening of the target that wrote nothing left the target as this directory knows it.
+	case !contains(h, old.position()), old.Queue == h.Queue && old.watermark() > h.Floor:
 		r.Kind, r.Unseen = QueueBehind, r.TargetApplied-min(r.TargetApplied, c.Written.Applied)
 		r.Missing = c.Written.Applied - min(r.TargetApplied, c.Written.Applied)
 	case r.TargetApplied < c.Written.Applied:
@@ -115,17 +113,17 @@ func (c Claim) compare(old *State, known seqset.Set, h surgetank.History) (*Refu
 
 // contains tells whether a position is one of this directory's history: the incarnation opened it, and the entry is
 // not behind the last one of that incarnation.
-func contains(h surgetank.History, incarnation, entry uint64) bool {
+func contains(h surgetank.History, p Position) bool {
 	for i, o := range h.Openings {
-		if o.Incarnation != incarnation {
+		if o.Incarnation != p.Incarnation {
 			continue
 		}
 		if i+1 < len(h.Openings) {
-			return entry < h.Openings[i+1].First
+			return p.Entry < h.Openings[i+1].First
 		}
-		return entry <= h.Entry
+		return p.Entry <= h.Entry
 	}
-	return false
+	return p == Position{}
 }
 
 func (c Claim) counts(r *Refusal, old *State, knownHere seqset.Set, h surgetank.History) (err error) {
