@@ -152,7 +152,8 @@ func (c Claim) Next(old *State) (State, error) {
 	for i := range next.Lanes {
 		next.Lanes[i] = LaneState{Watermark: h.Floor, Entry: h.Entry, IDs: AppendIDs(nil, nil)}
 	}
-	var ids, known seqset.Set // what the target has; and what it has or takes for settled, of this directory's messages
+	var ids, here seqset.Set // what the target has; and what it has or takes for settled, of this directory's messages
+	var k known
 	if old != nil {
 		next.Epoch = max(next.Epoch, old.Epoch+1)
 		next.Base = max(next.Base, old.applied())
@@ -161,13 +162,17 @@ func (c Claim) Next(old *State) (State, error) {
 			return State{}, &Error{Class: Refused, Row: -1, Err: err, Reason: fmt.Sprintf(
 				"the stored progress of sink %q is damaged (%v); restore the table surgetank_progress, or delete the sink and set it again", c.Sink, err)}
 		}
+		if k, err = decodeKnown(old.Known); err != nil {
+			return State{}, &Error{Class: Refused, Row: -1, Err: err, Reason: fmt.Sprintf(
+				"the stored progress of sink %q is damaged (%v); restore the table surgetank_progress, or delete the sink and set it again", c.Sink, err)}
+		}
 		if old.Queue != h.Queue {
-			ids = nil // they speak of another queue's messages
-		} else if known, err = c.knownTo(old, ids, h); err != nil {
-			return State{}, err
+			ids, k = nil, known{} // they speak of another queue's messages
+		} else {
+			here = k.here(old, ids, h)
 		}
 	}
-	r, err := c.compare(old, known, h)
+	r, err := c.compare(old, k, here, h)
 	if err != nil {
 		return State{}, err
 	}
@@ -177,37 +182,16 @@ func (c Claim) Next(old *State) (State, error) {
 			"another process took over sink %q (opening %d); stop one of the two, then resume this sink", c.Sink, old.Epoch)}
 	case r == nil:
 		ids.RemoveBelow(h.Floor)
+		next.Known = encodeKnown(k.with(h))
 	case !r.allows(c.Way):
 		return State{}, &Error{Class: Refused, Row: -1, Reason: r.String(), Err: r}
 	default:
 		// The user takes what the target holds for known, so it rests on this directory from now on.
 		next.Before = Position{next.Incarnation, h.Entry}
-		if ids = known; c.Way == FromQueue {
+		if ids = here; c.Way == FromQueue {
 			ids = nil
 		}
 	}
 	next.Settled = AppendIDs(nil, ids)
 	return next, nil
-}
-
-// knownTo gives the messages of this directory's queue that the target has or takes for settled. A message number says
-// nothing by itself: after a restore the same number is given to another message. So a number counts only where both
-// histories give it in the same incarnation.
-func (c Claim) knownTo(old *State, ids seqset.Set, h surgetank.History) (seqset.Set, error) {
-	k, err := decodeKnown(old.Known)
-	if err != nil {
-		return nil, &Error{Class: Refused, Row: -1, Err: err, Reason: fmt.Sprintf(
-			"the stored progress of sink %q is damaged (%v); restore the table surgetank_progress, or delete the sink and set it again", c.Sink, err)}
-	}
-	all := ids
-	if w := old.watermark(); w > h.Floor {
-		all = seqset.Union(ids, seqset.Set{{First: h.Floor, Last: w - 1}})
-	}
-	var out seqset.Set
-	for _, r := range k.shared(h) {
-		for _, x := range all.Within(max(r.First, h.Floor), r.Last) {
-			out.Add(x.First, x.Last)
-		}
-	}
-	return out, nil
 }

@@ -86,7 +86,7 @@ func (r *Refusal) allows(w Way) bool {
 }
 
 // compare finds out whether queue and target contradict each other; nil: they do not.
-func (c Claim) compare(old *State, known seqset.Set, h surgetank.History) (*Refusal, error) {
+func (c Claim) compare(old *State, k known, here seqset.Set, h surgetank.History) (*Refusal, error) {
 	r := &Refusal{QueueApplied: c.Written.Applied}
 	if old != nil {
 		r.TargetApplied = old.applied()
@@ -104,7 +104,7 @@ func (c Claim) compare(old *State, known seqset.Set, h surgetank.History) (*Refu
 	default:
 		return nil, nil
 	}
-	if err := c.counts(r, old, known, h); err != nil {
+	if err := c.counts(r, k, here, h); err != nil {
 		return nil, err
 	}
 	r.say(c, old)
@@ -126,22 +126,18 @@ func contains(h surgetank.History, p Position) bool {
 	return p == Position{}
 }
 
-func (c Claim) counts(r *Refusal, old *State, knownHere seqset.Set, h surgetank.History) (err error) {
+func (c Claim) counts(r *Refusal, k known, here seqset.Set, h surgetank.History) (err error) {
 	if h.Next > h.Floor {
 		if r.Waiting, err = c.Count(seqset.Set{{First: h.Floor, Last: h.Next - 1}}); err != nil {
 			return err
 		}
 	}
-	if len(knownHere) > 0 {
-		if r.Known, err = c.Count(knownHere); err != nil {
+	if len(here) > 0 {
+		if r.Known, err = c.Count(here); err != nil {
 			return err
 		}
 	}
-	if old != nil && old.Queue == h.Queue && r.Kind == QueueBehind {
-		k, err := decodeKnown(old.Known)
-		if err != nil {
-			return err
-		}
+	if r.Kind == QueueBehind {
 		var parted seqset.Set
 		from := h.Floor
 		for _, x := range k.shared(h) {
