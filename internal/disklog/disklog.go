@@ -166,7 +166,7 @@ type Log struct {
 	o     Options
 	fs    vfs.FS
 	files *files
-	lock  io.Closer
+	lock  vfs.Lock
 
 	mu       sync.Mutex
 	queue    []pending // appended, not yet taken by the writer
@@ -182,6 +182,8 @@ type Log struct {
 
 	segMu sync.RWMutex
 	segs  []*segment // live segments, oldest first; the last is the active one
+
+	placeMu sync.Mutex // held while files are closed for good, and by checkPlace
 
 	handles handles
 	recent  recentCache
@@ -238,6 +240,11 @@ func Open(o Options) (commitlog.Replay, *Log, error) {
 	l.scrub = newScrubber(l)
 	if err := l.recover(); err != nil {
 		return nil, nil, joinClose(err, l.closeFiles)
+	}
+	if s := o.Snapshots; s != nil {
+		s.mu.Lock()
+		s.place = l.checkPlace
+		s.mu.Unlock()
 	}
 	replay, err := l.newReplay(o.From)
 	if err != nil {
@@ -349,7 +356,9 @@ func (l *Log) Close() error {
 		<-l.scrub.stopped
 	}
 	if k := &l.keeper; result == nil {
-		if err := errorsJoin(l.bury(), l.writeSlot(k.state.oldest, k.state.first)); err != nil {
+		if err := l.checkPlace(); err != nil {
+			result = failed(err, false)
+		} else if err := errorsJoin(l.bury(), l.writeSlot(k.state.oldest, k.state.first)); err != nil {
 			result = failed(err, false)
 		}
 	}
@@ -365,7 +374,9 @@ func (l *Log) Close() error {
 
 // closeFiles closes every file and gives up the lock.
 func (l *Log) closeFiles() error {
+	l.placeMu.Lock()
 	errs := []error{l.writer.closeFile(), l.keeper.closeFile(), l.handles.closeAll()}
+	l.placeMu.Unlock()
 	l.mu.Lock()
 	if l.next != nil {
 		errs = append(errs, l.next.out.Close())

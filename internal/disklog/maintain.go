@@ -82,6 +82,10 @@ func (l *Log) maintain() (again bool) {
 	if failed {
 		return false
 	}
+	if err := l.checkPlace(); err != nil {
+		l.fail(err)
+		return false
+	}
 	if err := l.bury(); err != nil {
 		l.fail(err)
 		return false

@@ -47,6 +47,9 @@ type Snapshots struct {
 	// file be renamed or removed.
 	names sync.RWMutex
 
+	// place, if not nil, returns an error when the directory's path leads elsewhere by now. The log sets it when it opens.
+	place func() error
+
 	badMu sync.Mutex
 	bad   map[commitlog.Offset]bool // the scrub found them damaged
 }
@@ -114,6 +117,11 @@ func (s *Snapshots) Save(at commitlog.Offset, write func(io.Writer) error) error
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	name := filepath.Join(s.dir, snapName(at))
+	if s.place != nil {
+		if err := s.place(); err != nil {
+			return saveError(name, err)
+		}
+	}
 	if err := s.dropUnfinished(); err != nil {
 		return saveError(name, err)
 	}

@@ -195,6 +195,9 @@ func (l *Log) write(batch []pending, seal bool) error {
 	}
 	failpoint.Reach(failpoint.LogWritten)
 	if seal {
+		if err := l.checkActive(); err != nil { // writing its end would give a file that was cut its size back
+			return err
+		}
 		index := append(append(make([]uint32, 0, w.count+len(batch)), w.active.index...), w.places...)
 		b := w.active.seal.encodeIndex(w.active.header.id, footer{first: w.active.first, count: len(index), end: pos}, index, w.active.size)
 		if _, err := w.out.WriteAt(b, w.active.size-int64(len(b))); err != nil {
@@ -210,6 +213,9 @@ func (l *Log) write(batch []pending, seal bool) error {
 	}
 	failpoint.Reach(failpoint.LogSynced)
 	l.stats.synced(l.o.Clock.Now().Sub(start), pos-w.pos)
+	if err := l.checkActive(); err != nil {
+		return err
+	}
 	w.pos, w.synced, w.marked = pos, pos, false
 	w.count += len(batch)
 	clear(w.bufs)

@@ -229,7 +229,7 @@ func (s *Server) Done() <-chan struct{} { return s.broker.Failed() }
 // Err says why the server failed, and what to do.
 func (s *Server) Err() error {
 	if err := s.broker.Err(); err != nil {
-		return fmt.Errorf("the server stops because its log failed: %w. Everything that was confirmed is on disk. See to the cause (disk space, disk errors), run surgetank verify --data %s, and start again", err, s.cfg.Data)
+		return fmt.Errorf("the server stops because its log failed: %w. Nothing was confirmed after the failure. See to the cause (a disk error, or a file that was removed or changed), run surgetank verify --data %s, and start again", err, s.cfg.Data)
 	}
 	return nil
 }
