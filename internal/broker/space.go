@@ -25,18 +25,30 @@ const (
 	// log may have before survivors are moved.
 	spaceWaste  = 128 << 20
 	spaceFactor = 2
+	// quietWaste is how much dead log is tolerated while next to nothing is logged.
+	quietWaste = 32 << 20
+	// roomShare is which part of a full log's room copies may take; the rest is for acks.
+	roomShare = 4
 	// moveBytes is how much one Relocate brings along.
 	moveBytes = 1 << 20
 )
 
-// freeSpace starts moving survivors when it pays.
-func (b *Broker) freeSpace() {
+// freeSpace starts moving survivors when it pays: when much of the log is dead, less of it while nothing else is to be
+// done, and on a full disk whatever frees more than it takes. Then the copies must fit into the room that the log has.
+func (b *Broker) freeSpace(quiet bool) {
 	if b.space.running || b.opts.Snapshots == nil {
 		return
 	}
 	size, live := b.machine.LogShare()
-	if size < spaceFactor*live+b.waste() {
+	waste := b.waste()
+	if quiet {
+		waste = min(waste, quietWaste)
+	}
+	if size < spaceFactor*live+waste && !(b.full && b.movePays()) {
 		return
+	}
+	if b.full && !b.movePays() {
+		return // the copies would take the room of acks
 	}
 	first, end, _, _, ok := b.machine.Oldest()
 	if !ok {
@@ -47,6 +59,20 @@ func (b *Broker) freeSpace() {
 	}
 	b.space.running, b.space.first = true, first
 	b.scan(&queue.Survivors{First: first, End: end})
+}
+
+// movePays tells, on a full disk, whether a part of the log's beginning can be freed by moving so little that the log has room for it.
+func (b *Broker) movePays() bool {
+	f, ok := b.log.(commitlog.Freer)
+	if !ok {
+		return true
+	}
+	end, live := b.machine.Prefix(f.Room() / roomShare)
+	if end == 0 {
+		return false
+	}
+	at, ok := b.places.offset(end)
+	return ok && f.Freeable(at) > spaceFactor*live
 }
 
 func (b *Broker) waste() int64 {
@@ -101,6 +127,7 @@ func (b *Broker) move(found []queue.Survivor) {
 		bytes += len(m.Message.Body) + 256
 	}
 	b.internal(c, func(err error) {
+		b.reclaim.moved += int64(bytes)
 		switch {
 		case err != nil:
 		case len(found) > 0:
@@ -131,7 +158,9 @@ func (b *Broker) moved() {
 			b.logger.Warn("the log cannot be freed from this entry on: messages there cannot be moved; damaged ones can be dropped", "entry", first, "needed_bytes", live)
 		}
 		s.stuck, s.again = first, size+b.waste()
+		return
 	}
+	b.freeSpace(b.reclaim.quiet)
 }
 
 // survivor reads a message and its whole history.

@@ -59,6 +59,15 @@ type Log interface {
 	Close() error
 }
 
+// Freer is a log that tells what it would cost and bring to trim. It is optional: a broker works without the answers,
+// and then looks at how much was logged alone.
+type Freer interface {
+	// Freeable gives the bytes of storage that Trim(before) would give back now.
+	Freeable(before Offset) int64
+	// Room gives the bytes of further entries for which the log has room already, however full its disk is.
+	Room() int64
+}
+
 // Snapshots keeps copies of the state that the entries up to an offset make, so that opening need not replay everything.
 type Snapshots interface {
 	// Save stores what write produces as the state up to and including at, durably, and then drops older ones.

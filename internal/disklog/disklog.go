@@ -50,10 +50,11 @@ const (
 	MaxSegmentBytes     = 1 << 30
 	DefaultCacheBytes   = 64 << 20
 
-	// firstSegmentBytes is the size of a new log's first segment; each further one is twice as large up to SegmentBytes, so
-	// that a small log stays small.
-	firstSegmentBytes = 8 << 20
-	// reserveBytes is kept back on disk for acks when no other room is left.
+	// DefaultFirstBytes is the size of a new log's first segment. Each further one is growth times as large, up to
+	// SegmentBytes, so that a small log stays small.
+	DefaultFirstBytes = 1 << 20
+	growth            = 4
+	// reserveBytes is kept back on disk for acks when no other room is left; a small log keeps less.
 	reserveBytes = 8 << 20
 	// maxSpares is how many trimmed segments are kept to be written over.
 	maxSpares = 2
@@ -69,6 +70,9 @@ type Options struct {
 	Dir string
 	// SegmentBytes is the size of a segment file: 0 means 64 MiB. An entry that does not fit gets a larger one of its own.
 	SegmentBytes int64
+	// FirstBytes is the size of the first segment, and about that of the segments of a log at rest: 0 means 1 MiB, or
+	// SegmentBytes if that is less.
+	FirstBytes int64
 	// From leaves out of the replay the entries up to and including this offset; sealed segments that hold nothing else
 	// are not read. An offset behind the log's end is ErrCorrupt, for entries are missing then.
 	From commitlog.Offset
@@ -76,8 +80,8 @@ type Options struct {
 	Manual bool
 	// CacheBytes is how much of the newest entries is kept in memory: 0 means 64 MiB, a negative number nothing.
 	CacheBytes int64
-	// MinFree is how many bytes the file system must have free for a new segment to be made: 0 means SegmentBytes, a
-	// negative number none.
+	// MinFree is how many bytes of the file system are left free when a segment is made: 0 means SegmentBytes, a negative
+	// number none. Acks that would find no room otherwise take of it, and so may snapshots.
 	MinFree int64
 	// OnFull is told when the disk is too full to prepare the next segment (true), which is a whole segment before
 	// writing would stop, and when there is room again (false). It is called by one goroutine at a time and must not block.
@@ -110,6 +114,10 @@ func (o Options) withDefaults() (Options, error) {
 		return o, surgetank.FieldErrorf("segment_bytes", "a segment of %d bytes is outside %d to %d", o.SegmentBytes, MinSegmentBytes, int64(MaxSegmentBytes))
 	}
 	o.SegmentBytes = pageEnd(o.SegmentBytes)
+	if o.FirstBytes <= 0 {
+		o.FirstBytes = DefaultFirstBytes
+	}
+	o.FirstBytes = min(pageEnd(max(o.FirstBytes, MinSegmentBytes)), o.SegmentBytes)
 	if o.CacheBytes == 0 {
 		o.CacheBytes = DefaultCacheBytes
 	}
@@ -142,7 +150,7 @@ func (o Options) withDefaults() (Options, error) {
 
 // Event is something that happened to the log's files. String is stable, for tests.
 type Event struct {
-	Kind    string // created, prepared, reserved, sealed, trimmed, recycled, cut, rescued, full, roomy, damaged
+	Kind    string // created, prepared, reserved, sealed, ended, trimmed, recycled, cut, rescued, full, roomy, damaged
 	Segment uint64
 	Detail  string
 }
@@ -178,6 +186,8 @@ type Log struct {
 	next     *ready    // the segment behind the active one, if it is ready
 	needSize int64     // the writer needs a next segment of at least this size; 0: of any
 	trimmed  []*segment
+	wanted   uint64 // the newest Trim: entries before this one are not needed
+	early    bool   // the writer is to end the active segment before it is full
 	full     bool
 
 	segMu sync.RWMutex
@@ -191,6 +201,8 @@ type Log struct {
 	durable atomic.Uint64 // number of the newest durable entry
 	closed  atomic.Bool
 	ahead   atomic.Int64 // bytes of the reserve and the spares
+	resting atomic.Bool  // next to nothing is being appended
+	short   atomic.Bool  // a snapshot needs the room of the spares
 
 	writer  writer
 	keeper  keeper
@@ -214,7 +226,10 @@ func (p *pending) kind() uint32 {
 	return frameEntry
 }
 
-var _ commitlog.Log = (*Log)(nil)
+var (
+	_ commitlog.Log   = (*Log)(nil)
+	_ commitlog.Freer = (*Log)(nil)
+)
 
 // Open opens the log in a directory, which is made if it is missing, and gives what is stored behind Options.From. It
 // fails with ErrLocked while another handle or process has the log open, and with ErrCorrupt, having changed nothing
@@ -243,7 +258,7 @@ func Open(o Options) (commitlog.Replay, *Log, error) {
 	}
 	if s := o.Snapshots; s != nil {
 		s.mu.Lock()
-		s.place = l.checkPlace
+		s.place, s.short = l.checkPlace, l.dropSpares
 		s.mu.Unlock()
 	}
 	replay, err := l.newReplay(o.From)
@@ -275,7 +290,7 @@ func (l *Log) Append(data []byte, done func(commitlog.Offset, error)) {
 
 // startWriter lets the writer run if there is something for it to do. mu is held.
 func (l *Log) startWriter() {
-	if l.o.Manual || l.running || l.blocked || len(l.queue) == 0 {
+	if l.o.Manual || l.running || l.blocked || len(l.queue) == 0 && !l.early {
 		return
 	}
 	l.running = true
@@ -300,7 +315,7 @@ func (l *Log) Pump() {
 		}
 		l.maintain()
 		l.mu.Lock()
-		if len(l.queue) == 0 || l.blocked {
+		if (len(l.queue) == 0 || l.blocked) && !(l.early && l.next != nil && l.err == nil) {
 			l.mu.Unlock()
 			return
 		}

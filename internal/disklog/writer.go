@@ -53,6 +53,14 @@ type ready struct {
 // to do; the caller calls it until then.
 func (l *Log) turn() bool {
 	l.mu.Lock()
+	if len(l.queue) == 0 && l.early && l.next != nil && l.err == nil {
+		l.early = false
+		l.mu.Unlock()
+		if err := l.endEarly(); err != nil {
+			l.fail(err)
+		}
+		return true
+	}
 	if len(l.queue) == 0 || l.blocked {
 		if w := &l.writer; l.err == nil && !w.marked && !l.blocked {
 			l.mu.Unlock()
@@ -287,6 +295,7 @@ func (l *Log) roll() error {
 	next, old := l.next, w.active
 	l.next = nil
 	old.sealed, old.indexed = true, true
+	l.early = false
 	next.seg.first = old.next()
 	l.segs = append(l.segs, next.seg)
 	l.segMu.Unlock()
@@ -298,6 +307,23 @@ func (l *Log) roll() error {
 	failpoint.Reach(failpoint.LogRolled)
 	l.wake()
 	return nil
+}
+
+// endEarly ends the active segment before it is full and goes on in the next one. The file keeps no room for more.
+func (l *Log) endEarly() error {
+	w := &l.writer
+	if err := l.checkActive(); err != nil {
+		return err
+	}
+	size, err := l.cutBehind(w.out, w.active)
+	if err != nil {
+		return err
+	}
+	l.segMu.Lock()
+	w.active.size = size
+	l.segMu.Unlock()
+	l.o.OnEvent(Event{Kind: "ended", Segment: w.active.header.number, Detail: fmt.Sprintf("at %d", size)})
+	return l.roll()
 }
 
 // writeMark writes, without syncing, that everything before pos was synced. It costs the next entry nothing, which
