@@ -83,11 +83,13 @@ func (b *Broker) housekeep() {
 	switch b.fill.Swap(0) {
 	case 1:
 		b.full, r.since, r.told = true, now, now
+		r.space.Store(&Space{Full: true, Since: time.Unix(0, now)})
 		b.machine.SetFull(true)
 		b.logger.Warn("the disk is nearly full: messages are refused until there is room; acks are taken")
 		r.next = now
 	case 2:
 		b.full, r.since = false, 0
+		r.space.Store(&Space{})
 		b.machine.SetFull(false)
 		b.logger.Info("the disk has room again: messages are taken")
 		r.next = now
