@@ -175,6 +175,7 @@ func Open(opts Options) (*Broker, error) {
 		failed:  make(chan struct{}), closed: make(chan struct{}), opened: make(chan error, 1),
 		tickets: make(chan ticket, maxFull+holdMax+1), subs: map[uint64]*subscription{},
 	}
+	b.reclaim.minGain = min(reclaimBytes, opts.SnapshotBytes/64)
 	if err := b.recover(); err != nil {
 		if b.log != nil {
 			err = errors.Join(err, b.log.Close())

@@ -35,6 +35,10 @@ type reclaim struct {
 	retry    int64 // not before
 	fails    int
 
+	cost, costAt int64 // of a snapshot, and when that was estimated
+
+	minGain int64 // reclaimBytes, or less for a small log
+
 	since int64 // the loop's time at which the disk became full; 0: it is not
 	told  int64 // at which that was logged last
 	space atomic.Pointer[Space]
@@ -51,6 +55,8 @@ const (
 	reclaimBytes = 2 << 20
 	// quietBytes is how much may be logged between two looks of a quiet log.
 	quietBytes = 64 << 10
+	// snapshotBase is what a snapshot takes at least, with its blocks and its names.
+	snapshotBase = 16 << 10
 	// tellEvery is how often the log says that the disk is still full.
 	tellEvery = time.Minute
 	// insist is for how long a full disk may stay full before a snapshot is taken however little it frees.
@@ -124,13 +130,13 @@ func (b *Broker) look(now int64) {
 	if mutant.Is(mutant.FullForEver) && b.full {
 		return
 	}
+	cost := b.snapshotCost(now)
 	b.freeSpace(r.quiet)
 	gain := b.gain()
 	b.report(now, gain)
 	if b.opts.Snapshots == nil || b.snap.active || gain == 0 || now < r.retry {
 		return
 	}
-	cost := b.machine.StateSize()
 	switch {
 	case b.full:
 		if gain < cost/8 && now-r.since < int64(insist) {
@@ -140,7 +146,7 @@ func (b *Broker) look(now int64) {
 			b.trim(b.older)
 			return
 		}
-	case gain < max(min(reclaimBytes, b.opts.SnapshotBytes/64), 2*cost) || now-r.storedAt < int64(reclaimEvery):
+	case gain < max(r.minGain, 2*cost) || now-r.storedAt < int64(reclaimEvery):
 		return
 	case b.older == b.number:
 		b.internal(queue.Mark{}, func(error) {})
@@ -148,6 +154,19 @@ func (b *Broker) look(now int64) {
 		return
 	}
 	b.beginSnapshot()
+}
+
+// snapshotCost estimates the size of a snapshot, at most once a lookEvery, and has the log leave room for one.
+func (b *Broker) snapshotCost(now int64) int64 {
+	r := &b.reclaim
+	if r.cost > 0 && now-r.costAt < int64(lookEvery) {
+		return r.cost
+	}
+	r.cost, r.costAt = b.machine.StateSize(), now
+	if f, ok := b.log.(commitlog.Freer); ok && b.opts.Snapshots != nil {
+		f.KeepFree(r.cost + r.cost/4 + snapshotBase)
+	}
+	return r.cost
 }
 
 // gain is what a snapshot and a trim up to it would give back.

@@ -28,7 +28,7 @@ const (
 	// quietWaste is how much dead log is tolerated while next to nothing is logged.
 	quietWaste = 32 << 20
 	// roomShare is which part of a full log's room copies may take; the rest is for acks.
-	roomShare = 4
+	roomShare = 2
 	// moveBytes is how much one Relocate brings along.
 	moveBytes = 1 << 20
 )

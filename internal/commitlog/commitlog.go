@@ -64,8 +64,12 @@ type Log interface {
 type Freer interface {
 	// Freeable gives the bytes of storage that Trim(before) would give back now.
 	Freeable(before Offset) int64
-	// Room gives the bytes of further entries for which the log has room already, however full its disk is.
+	// Room gives about the bytes of further entries for which the log has room, or can take room that is kept free for acks,
+	// however full its disk is.
 	Room() int64
+	// KeepFree tells the log how many bytes a snapshot needs. The log leaves so many free, in addition to what it was set to,
+	// and takes them for nothing.
+	KeepFree(bytes int64)
 }
 
 // Snapshots keeps copies of the state that the entries up to an offset make, so that opening need not replay everything.

@@ -195,14 +195,16 @@ type Log struct {
 
 	placeMu sync.Mutex // held while files are closed for good, and by checkPlace
 
-	handles handles
-	recent  recentCache
-	cold    coldCache
-	durable atomic.Uint64 // number of the newest durable entry
-	closed  atomic.Bool
-	ahead   atomic.Int64 // bytes of the reserve and the spares
-	resting atomic.Bool  // next to nothing is being appended
-	short   atomic.Bool  // a snapshot needs the room of the spares
+	handles  handles
+	recent   recentCache
+	cold     coldCache
+	durable  atomic.Uint64 // number of the newest durable entry
+	closed   atomic.Bool
+	ahead    atomic.Int64 // bytes of the reserve and the spares
+	reserved atomic.Int64 // bytes of the reserve
+	resting  atomic.Bool  // next to nothing is being appended
+	keep     atomic.Int64 // bytes that a snapshot needs
+	short    atomic.Bool  // a snapshot needs the room of the spares
 
 	writer  writer
 	keeper  keeper

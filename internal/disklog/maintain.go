@@ -115,6 +115,7 @@ func (l *Log) maintain() (again bool) {
 		return false
 	}
 	l.ahead.Store(int64(len(l.keeper.spares))*l.o.SegmentBytes + l.keeper.reserve)
+	l.reserved.Store(l.keeper.reserve)
 	l.setFull(roomErr)
 	return roomErr != nil || !resting
 }
@@ -216,16 +217,19 @@ func (l *Log) makeSegment(number uint64, size int64) (*segment, error) {
 }
 
 // checkFree refuses to take the last of a file system's room.
-func (l *Log) checkFree(size int64) error {
-	if l.o.MinFree < 0 {
+func (l *Log) checkFree(size int64) error { return l.leaves(size, max(l.o.MinFree, 0)+l.keep.Load()) }
+
+// leaves refuses to make a file that would leave less than some bytes free.
+func (l *Log) leaves(size, least int64) error {
+	if least == 0 {
 		return nil
 	}
 	free, err := l.fs.Free(l.o.Dir)
 	if err != nil {
 		return err
 	}
-	if free-size < l.o.MinFree {
-		return wrap(surgetank.CodeFull, fmt.Sprintf("%s has %d bytes free; a segment of %d would leave less than the %d that are kept free", l.o.Dir, free, size, l.o.MinFree), syscall.ENOSPC)
+	if free-size < least {
+		return wrap(surgetank.CodeFull, fmt.Sprintf("%s has %d bytes free; a segment of %d would leave less than the %d that are kept free", l.o.Dir, free, size, least), syscall.ENOSPC)
 	}
 	return nil
 }
@@ -249,9 +253,14 @@ func (l *Log) takeReserve(number uint64, need int64) (*segment, error) {
 }
 
 // makeForAcks makes the smallest segment that the writer's next entry fits into, of the room that is kept free otherwise:
-// messages are refused since the disk is full, so the entry most likely holds acks.
+// messages are refused since the disk is full, so the entry most likely holds acks. What a snapshot needs stays free: without
+// one nothing is freed.
 func (l *Log) makeForAcks(number uint64, need int64) (*segment, error) {
-	seg, err := l.files.create(number, max(need, l.o.FirstBytes), nil, nil)
+	size := max(need, l.o.FirstBytes)
+	if err := l.leaves(size, l.keep.Load()); err != nil {
+		return nil, passing(err)
+	}
+	seg, err := l.files.create(number, size, nil, nil)
 	if err != nil && noRoom(err) {
 		return nil, nil
 	}

@@ -74,12 +74,18 @@ func (l *Log) Room() int64 {
 	l.segMu.RLock()
 	defer l.segMu.RUnlock()
 	s := l.segs[len(l.segs)-1]
-	room := s.size - s.end - indexSize(len(s.index))
+	room := max(s.size-s.end-indexSize(len(s.index)), 0) + l.reserved.Load()
 	if next != nil {
 		room += next.seg.size
 	}
-	return max(room, 0)
+	if free, err := l.fs.Free(l.o.Dir); err == nil {
+		room += max(free-l.keep.Load(), 0)
+	}
+	return room
 }
+
+// KeepFree notes what a snapshot needs. See commitlog.Freer.
+func (l *Log) KeepFree(bytes int64) { l.keep.Store(bytes) }
 
 // bury frees the segments that were trimmed: first the state file says that they are no longer part of the log, then
 // their files are renamed to spares or removed.

@@ -274,6 +274,9 @@ func (l *Log) Freeable(before commitlog.Offset) (bytes int64) {
 // Room gives as much as an address space holds: memory ends otherwise.
 func (l *Log) Room() int64 { return 1 << 50 }
 
+// KeepFree does nothing.
+func (l *Log) KeepFree(int64) {}
+
 // Close makes durable what was appended, calls back and releases the handle. It must not be called from a callback.
 func (l *Log) Close() error {
 	s := l.store

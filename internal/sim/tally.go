@@ -38,6 +38,8 @@ func (l watchedLog) Freeable(before commitlog.Offset) int64 {
 
 func (l watchedLog) Room() int64 { return l.Log.(commitlog.Freer).Room() }
 
+func (l watchedLog) KeepFree(bytes int64) { l.Log.(commitlog.Freer).KeepFree(bytes) }
+
 // watchedSnapshots counts snapshots.
 type watchedSnapshots struct {
 	commitlog.Snapshots

@@ -71,6 +71,13 @@ func (m *Mem) SetCapacity(bytes int64) {
 	m.capacity = bytes
 }
 
+// Used gives the bytes that all files take, in whole blocks.
+func (m *Mem) Used() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.used()
+}
+
 // used counts the room that files take.
 func (m *Mem) used() int64 {
 	var n int64
