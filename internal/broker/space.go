@@ -72,7 +72,7 @@ func (b *Broker) movePays() bool {
 		return false
 	}
 	at, ok := b.places.offset(end)
-	return ok && f.Freeable(at) > spaceFactor*live
+	return ok && f.Freeable(at)-b.gain() > spaceFactor*live // what comes back by itself needs no copies
 }
 
 func (b *Broker) waste() int64 {
