@@ -18,7 +18,7 @@ const smallDisk = 40 * disklog.MinSegmentBytes
 // openSmall opens a broker on a small disk. Snapshots are never due because of what is logged.
 func openSmall(t *testing.T, disk *vfs.Mem) *damageRig {
 	t.Helper()
-	r, err := openFiles(t, disk, dataDir, newTruth(), Options{SnapshotBytes: noSnapshots})
+	r, err := openKeeping(t, disk, dataDir, newTruth(), Options{SnapshotBytes: noSnapshots}, -1, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,6 +191,30 @@ func TestPinnedLog(t *testing.T) {
 	}
 	if got := len(r.receive("idle", 99)); got != 4 {
 		t.Errorf("%d of the 4 messages that nobody consumed are there", got)
+	}
+}
+
+// TestPinnedByMany: the messages that nobody consumes are many more than the log has room for, and the rest of it is dead. They are
+// moved a part at a time, each of which frees the room for the next.
+func TestPinnedByMany(t *testing.T) {
+	disk := vfs.NewMem()
+	disk.SetCapacity(smallDisk)
+	r := openSmall(t, disk)
+	r.send(&queue.Declare{Name: "idle"})
+	r.send(&queue.Declare{Name: "q"})
+	for range 100 {
+		if err := r.try(surgetank.Message{}, "idle"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.fill(plainMessage, "q")
+	r.consume("q", 9999)
+	r.pass(2 * time.Minute)
+	if err := r.try(surgetank.Message{}, "q"); err != nil {
+		t.Errorf("%v (%+v)", err, r.Space())
+	}
+	if got := len(r.receive("idle", 999)); got != 100 {
+		t.Errorf("%d of the 100 messages that nobody consumed are there", got)
 	}
 }
 

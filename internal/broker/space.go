@@ -41,14 +41,15 @@ func (b *Broker) freeSpace(quiet bool) {
 	}
 	size, live := b.machine.LogShare()
 	waste := b.waste()
-	if quiet {
+	switch {
+	case b.full:
+		waste = 0
+	case quiet:
 		waste = min(waste, quietWaste)
 	}
-	if size < spaceFactor*live+waste && !(b.full && b.movePays()) {
+	dead := size >= spaceFactor*live+waste
+	if b.full && !b.movePays(dead) || !b.full && !dead {
 		return
-	}
-	if b.full && !b.movePays() {
-		return // the copies would take the room of acks
 	}
 	first, end, _, _, ok := b.machine.Oldest()
 	if !ok {
@@ -61,18 +62,23 @@ func (b *Broker) freeSpace(quiet bool) {
 	b.scan(&queue.Survivors{First: first, End: end})
 }
 
-// movePays tells, on a full disk, whether a part of the log's beginning can be freed by moving so little that the log has room for it.
-func (b *Broker) movePays() bool {
+// movePays tells, on a full disk, whether moving messages pays: the log has room for the copies beside acks, and the part
+// of its beginning that is freed is larger than the copies. If most of the log is dead, a little larger will do, because
+// the dead part comes later. What is freeable without copies is freed first.
+func (b *Broker) movePays(dead bool) bool {
 	f, ok := b.log.(commitlog.Freer)
 	if !ok {
 		return true
 	}
-	end, live := b.machine.Prefix(f.Room() / roomShare)
-	if end == 0 {
-		return false
+	if b.snap.active || b.gain() > 0 {
+		return false // what comes back without copies comes first
 	}
+	end, live := b.machine.Prefix(f.Room() / roomShare)
 	at, ok := b.places.offset(end)
-	return ok && f.Freeable(at)-b.gain() > spaceFactor*live // what comes back by itself needs no copies
+	if !dead {
+		live *= spaceFactor
+	}
+	return ok && f.Freeable(at) > live
 }
 
 func (b *Broker) waste() int64 {
@@ -109,7 +115,8 @@ func (b *Broker) move(found []queue.Survivor) {
 	r := reader{b: b}
 	c := &queue.Relocate{}
 	bytes := 0
-	for len(found) > 0 && bytes < moveBytes {
+	most := int(b.moveBytes())
+	for len(found) > 0 && bytes < most {
 		v := found[0]
 		found = found[1:]
 		m, err := r.survivor(&v)
@@ -136,6 +143,14 @@ func (b *Broker) move(found []queue.Survivor) {
 			b.moved()
 		}
 	})
+}
+
+// moveBytes is how much one Relocate brings along: little beside a segment, so that segments are filled well.
+func (b *Broker) moveBytes() int64 {
+	if n := b.opts.Limits.ExtentBytes; n > 0 {
+		return min(moveBytes, n/8)
+	}
+	return moveBytes
 }
 
 // immovable tells the machine of a survivor that cannot be read: others are moved, and people are told.

@@ -80,8 +80,8 @@ type Options struct {
 	Manual bool
 	// CacheBytes is how much of the newest entries is kept in memory: 0 means 64 MiB, a negative number nothing.
 	CacheBytes int64
-	// MinFree is how many bytes of the file system are left free when a segment is made: 0 means SegmentBytes, a negative
-	// number none. Acks that would find no room otherwise take of it, and so may snapshots.
+	// MinFree is how many bytes of the file system are left free when a segment is made: 0 means twice SegmentBytes, a
+	// negative number none. Acks that would find no room otherwise take of it, and so may snapshots.
 	MinFree int64
 	// OnFull is told when the disk is too full to prepare the next segment (true), which is a whole segment before
 	// writing would stop, and when there is room again (false). It is called by one goroutine at a time and must not block.
@@ -122,7 +122,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.CacheBytes = DefaultCacheBytes
 	}
 	if o.MinFree == 0 {
-		o.MinFree = o.SegmentBytes
+		o.MinFree = 2 * o.SegmentBytes
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

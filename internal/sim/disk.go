@@ -33,6 +33,8 @@ type disk interface {
 	fault(rng *rand.Rand) string
 	plan(f *FaultPlan)
 	setFull(full bool)
+	// used gives the bytes of all files; 0 where there are none.
+	used() int64
 	heal()
 	// broken says that a fault has happened since it was set.
 	broken() bool
@@ -58,6 +60,7 @@ func (d *memDisk) snapshots() (commitlog.Snapshots, error) { return d.store.Snap
 func (d *memDisk) crashIn(int, *rand.Rand)                 {}
 func (d *memDisk) crashed() bool                           { return false }
 func (d *memDisk) setFull(bool)                            {}
+func (d *memDisk) used() int64                             { return 0 }
 func (d *memDisk) scrub(int)                               {}
 func (d *memDisk) broken() bool                            { return d.faulty }
 
@@ -102,6 +105,7 @@ type fileDisk struct {
 	rng    *rand.Rand
 	count  *Counters
 	full   bool
+	size   int64 // of the whole disk; 0: without limit
 	// changed is called after every change of the file system, while the power is on.
 	changed func(op vfs.Op, name string)
 }
@@ -171,6 +175,8 @@ func (d *fileDisk) snapshots() (_ commitlog.Snapshots, err error) {
 	return d.snaps, nil
 }
 
+func (d *fileDisk) used() int64 { return d.mem.Used() }
+
 func (d *fileDisk) scrub(files int) {
 	for range files {
 		d.log.ScrubStep()
@@ -216,7 +222,7 @@ func (d *fileDisk) setFull(full bool) {
 	if full {
 		d.mem.SetCapacity(1) // nothing more can be had; what is there stays
 	} else {
-		d.mem.SetCapacity(0)
+		d.mem.SetCapacity(d.size)
 	}
 }
 
