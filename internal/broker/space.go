@@ -21,9 +21,8 @@ type spaceState struct {
 }
 
 const (
-	// spaceWaste is how much dead log is always tolerated, and spaceFactor how many times the needed bytes the
-	// log may have before survivors are moved.
-	spaceWaste  = 128 << 20
+	// spaceFactor is how many times the needed bytes the log may have before survivors are moved. As much dead log as is
+	// written between two snapshots is tolerated beside that.
 	spaceFactor = 2
 	// quietWaste is how much dead log is tolerated while next to nothing is logged.
 	quietWaste = 32 << 20
@@ -85,7 +84,7 @@ func (b *Broker) waste() int64 {
 	if b.opts.SnapshotBytes < 64<<20 {
 		return 2 * b.opts.SnapshotBytes // a small log, in tests
 	}
-	return spaceWaste
+	return b.opts.SnapshotBytes
 }
 
 // scan asks the machine for survivors, a part at a time, then moves them.

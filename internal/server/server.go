@@ -144,7 +144,8 @@ func (s *Server) open(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	if s.broker, err = embedded.Open(dir, embedded.Options{Logger: s.log, MaxMessage: int(s.cfg.MaxMessage), ScrubEvery: s.cfg.ScrubEvery, ScrubRate: s.cfg.ScrubRate}); err != nil {
+	if s.broker, err = embedded.Open(dir, embedded.Options{Logger: s.log, MaxMessage: int(s.cfg.MaxMessage), SegmentBytes: s.cfg.SegmentBytes, SnapshotBytes: s.cfg.WasteBytes,
+		ScrubEvery: s.cfg.ScrubEvery, ScrubRate: s.cfg.ScrubRate}); err != nil {
 		return fmt.Errorf("opening the data directory %s: %w", dir, err)
 	}
 	s.log.Info("data directory open", "dir", dir, "epoch", s.broker.Epoch(), "took", time.Since(began).Round(time.Millisecond))
