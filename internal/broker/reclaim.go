@@ -131,6 +131,9 @@ func (b *Broker) look(now int64) {
 		return
 	}
 	cost := b.snapshotCost(now)
+	if r.quiet {
+		b.machine.Compact()
+	}
 	b.freeSpace(r.quiet)
 	gain := b.gain()
 	b.report(now, gain)
@@ -162,7 +165,7 @@ func (b *Broker) snapshotCost(now int64) int64 {
 	if r.cost > 0 && now-r.costAt < int64(lookEvery) {
 		return r.cost
 	}
-	r.cost, r.costAt = b.machine.StateSize(), now
+	r.cost, r.costAt = b.machine.Survey(), now
 	if f, ok := b.log.(commitlog.Freer); ok && b.opts.Snapshots != nil {
 		f.KeepFree(r.cost + r.cost/4 + snapshotBase)
 	}

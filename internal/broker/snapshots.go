@@ -48,7 +48,7 @@ func (b *Broker) maintain() {
 	if b.opts.Snapshots == nil || s.active {
 		return
 	}
-	if s.since >= b.opts.SnapshotBytes && s.since >= 2*min(s.size, b.machine.StateSize()) || b.harm.snapshotDue(b) {
+	if s.since >= b.opts.SnapshotBytes && s.since >= 2*min(s.size, b.snapshotCost(b.now())) || b.harm.snapshotDue(b) {
 		b.beginSnapshot()
 	}
 }

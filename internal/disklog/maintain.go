@@ -269,6 +269,9 @@ func (l *Log) makeForAcks(number uint64, need int64) (*segment, error) {
 
 // reserveSize is the size of reserve that the log should have: more for a log whose segments are larger.
 func (l *Log) reserveSize() int64 {
+	if l.resting.Load() {
+		return l.o.FirstBytes
+	}
 	return min(reserveBytes, max(l.keeper.nextSize, l.o.FirstBytes), l.o.SegmentBytes)
 }
 

@@ -99,7 +99,7 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 	if err := s.openDoors(ctx); err != nil {
 		return nil, err
 	}
-	s.serving.Go(func() { paceCollector(s.quit) })
+	s.serving.Go(func() { lookAfterMemory(s.log, s.quit) })
 	s.ready.Store(true)
 	return s, nil
 }
