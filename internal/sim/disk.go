@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/surgetank/surgetank/internal/broker"
+	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/disklog"
 	"github.com/surgetank/surgetank/internal/memlog"
@@ -105,6 +106,7 @@ type fileDisk struct {
 	rng    *rand.Rand
 	count  *Counters
 	full   bool
+	clock  clock.Clock
 	size   int64 // of the whole disk; 0: without limit
 	// changed is called after every change of the file system, while the power is on.
 	changed func(op vfs.Op, name string)
@@ -149,7 +151,7 @@ func drawCrash(rng *rand.Rand) vfs.Crash {
 }
 
 func (d *fileDisk) openLog(from commitlog.Offset, hooks broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
-	o := logOptions(d.inject, dataDir, d.cache, d.random, from, hooks.Full)
+	o := logOptions(d.inject, dataDir, d.cache, d.random, from, hooks.Full, d.clock)
 	o.OnDamage, o.Snapshots = hooks.Damage, d.snaps
 	r, l, err := disklog.Open(o)
 	if err != nil {
@@ -159,13 +161,13 @@ func (d *fileDisk) openLog(from commitlog.Offset, hooks broker.LogHooks) (commit
 	return r, l, nil
 }
 
-func logOptions(fs vfs.FS, dir string, cached bool, random io.Reader, from commitlog.Offset, onFull func(bool)) disklog.Options {
+func logOptions(fs vfs.FS, dir string, cached bool, random io.Reader, from commitlog.Offset, onFull func(bool), c clock.Clock) disklog.Options {
 	cache := int64(-1)
 	if cached {
 		cache = 4096
 	}
-	return disklog.Options{FS: fs, Dir: dir, SegmentBytes: disklog.MinSegmentBytes, From: from, Manual: true,
-		CacheBytes: cache, MinFree: -1, OnFull: onFull, Rand: random}
+	return disklog.Options{FS: fs, Dir: dir, SegmentBytes: 4 * disklog.MinSegmentBytes, FirstBytes: disklog.MinSegmentBytes, From: from, Manual: true,
+		CacheBytes: cache, MinFree: -1, OnFull: onFull, Rand: random, Clock: c}
 }
 
 func (d *fileDisk) snapshots() (_ commitlog.Snapshots, err error) {

@@ -71,7 +71,7 @@ func newWorld(o Options, tracing bool) *world {
 	w.ledger, w.beside = newLedger(w), newBeside(w)
 	if o.Files {
 		d := newFileDisk(o.Seed, o.Cache, &w.count)
-		d.size = o.Disk
+		d.size, d.clock = o.Disk, w.clock
 		d.setFull(false)
 		w.disk, w.prober = d, newProber(w, d)
 	} else {
