@@ -27,9 +27,10 @@ type Options struct {
 	// CacheBytes is how much of the newest log stays in memory for consumers that keep up; 0: 16 MiB. Others read from
 	// the files, which costs little more as long as the system's page cache has them.
 	CacheBytes int64
-	// SegmentBytes is the size of the log's files; 0: 64 MiB.
+	// SegmentBytes is the size of the log's files; 0: 64 MiB. Files of a small log, or of one at rest, are smaller. What the
+	// log keeps beside messages under load is about five of them. See docs/configuration.md for the bound.
 	SegmentBytes int64
-	// SnapshotBytes is how much is logged between snapshots, at least; 0: 128 MiB.
+	// SnapshotBytes is how much is logged between snapshots, and about how much of the log may be dead, under load; 0: 128 MiB.
 	SnapshotBytes int64
 	// ScrubEvery is how long after a scrub has begun the next one does: it reads everything on the disk, slowly and beside all else,
 	// so that what has rotted is told, and mended where it can be, before anybody needs it. 0: 24 hours; negative: never.

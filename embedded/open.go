@@ -18,6 +18,11 @@ func Open(dir string, opts Options) (*Broker, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
+	abs, err := filepath.Abs(dir) // what the process does to its working directory later must not move the log
+	if err != nil {
+		return nil, surgetank.Errorf(surgetank.CodeInvalid, "the directory %q has no absolute path: %w", dir, err)
+	}
+	dir = abs
 	fs := vfs.OS{}
 	o := opts.broker()
 	snapshots, err := disklog.OpenSnapshots(fs, filepath.Join(dir, "log"))

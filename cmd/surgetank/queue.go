@@ -47,6 +47,7 @@ func (c *queueLsCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
+		c.noteRefusal(s.ctx, s.stderr)
 		slices.SortFunc(queues, func(a, b surgetank.QueueInfo) int { return strings.Compare(a.Name, b.Name) })
 		shapes := make([]settings.Queue, len(queues))
 		for i, q := range queues {

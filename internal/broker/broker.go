@@ -115,6 +115,7 @@ type Broker struct {
 	older    uint64 // the last entry that the newest stored snapshot covers; 0: none
 	full     bool   // the log has no room for messages
 	harm     harm
+	reclaim  reclaim
 }
 
 // flight is a turn whose outputs wait for an entry.
@@ -185,6 +186,7 @@ func Open(opts Options) (*Broker, error) {
 		failed:  make(chan struct{}), closed: make(chan struct{}), opened: make(chan error, 1),
 		tickets: make(chan ticket, maxFull+holdMax+1), subs: map[uint64]*subscription{},
 	}
+	b.reclaim.minGain = min(reclaimBytes, opts.SnapshotBytes/64)
 	if err := b.recover(); err != nil {
 		if b.log != nil {
 			err = errors.Join(err, b.log.Close())
@@ -430,15 +432,18 @@ func (b *Broker) finished() bool {
 
 // untilDue is how long the machine has nothing to do by itself.
 func (b *Broker) untilDue() time.Duration {
-	at := b.machine.NextDeadline()
-	if b.machine.Sweeping() {
-		at = 0
+	at := b.reclaim.next
+	if b.number != b.reclaim.seen {
+		at = min(at, b.reclaim.last+int64(lookEvery))
 	}
-	if len(b.held.entries) > 0 {
-		at = min(at, b.held.until)
-	}
-	if b.crowded() {
-		return time.Hour // a landing wakes the loop
+	if !b.crowded() { // otherwise a landing wakes the loop
+		at = min(at, b.machine.NextDeadline())
+		if b.machine.Sweeping() {
+			at = 0
+		}
+		if len(b.held.entries) > 0 {
+			at = min(at, b.held.until)
+		}
 	}
 	d := time.Duration(at - b.now())
 	return max(0, min(d, time.Hour))

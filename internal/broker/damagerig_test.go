@@ -177,6 +177,11 @@ func openFiles(t testing.TB, disk vfs.FS, dir string, tr *truth, o Options) (*da
 
 // openCached lets the log keep so much of its newest entries in memory.
 func openCached(t testing.TB, disk vfs.FS, dir string, tr *truth, o Options, cacheBytes int64) (*damageRig, error) {
+	return openKeeping(t, disk, dir, tr, o, cacheBytes, -1)
+}
+
+// openKeeping lets the log leave so much of the file system free.
+func openKeeping(t testing.TB, disk vfs.FS, dir string, tr *truth, o Options, cacheBytes, minFree int64) (*damageRig, error) {
 	r := &damageRig{t: t, truth: tr}
 	if o.Clock == nil {
 		o.Clock = clock.NewManual(start.Add(time.Hour))
@@ -193,7 +198,7 @@ func openCached(t testing.TB, disk vfs.FS, dir string, tr *truth, o Options, cac
 	o.Manual, o.Snapshots, o.Drive, o.Limits = true, snaps, r.step, queue.Limits{ExtentBytes: 4 << 10}
 	o.OpenLog = func(from commitlog.Offset, hooks LogHooks) (commitlog.Replay, commitlog.Log, error) {
 		replay, log, err := disklog.Open(disklog.Options{FS: disk, Dir: dir, SegmentBytes: disklog.MinSegmentBytes, From: from, Manual: true,
-			CacheBytes: cacheBytes, MinFree: -1, OnFull: hooks.Full, OnDamage: hooks.Damage, Snapshots: snaps, Clock: r.clock, Rand: ids})
+			CacheBytes: cacheBytes, MinFree: minFree, OnFull: hooks.Full, OnDamage: hooks.Damage, Snapshots: snaps, Clock: r.clock, Rand: ids})
 		r.log = log
 		return replay, log, err
 	}

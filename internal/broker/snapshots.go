@@ -41,16 +41,24 @@ const defaultPiece = 256 << 10
 
 var errAbandoned = errors.New("the snapshot was given up")
 
-// maintain starts a snapshot or the freeing of log space when it is time.
+// maintain starts a snapshot when so much was logged that a start would take long, or when damage asks for it. Other
+// reasons are in reclaim.go.
 func (b *Broker) maintain() {
 	s := &b.snap
-	if b.opts.Snapshots != nil && !s.active && (s.since >= max(b.opts.SnapshotBytes, 2*s.size) || b.harm.snapshotDue(b)) {
-		failpoint.Reach(failpoint.SnapBegun)
-		b.machine.StartSnapshot(b.number)
-		b.snap = snapState{active: true, number: b.number, size: s.size, results: make(chan snapResult, 1)}
-		b.snapLanded(ticket{entry: b.durable}) // nothing may be under way
+	if b.opts.Snapshots == nil || s.active {
+		return
 	}
-	b.freeSpace()
+	if s.since >= b.opts.SnapshotBytes && s.since >= 2*min(s.size, b.snapshotCost(b.now())) || b.harm.snapshotDue(b) {
+		b.beginSnapshot()
+	}
+}
+
+// beginSnapshot starts a snapshot up to the newest entry. None may be under way.
+func (b *Broker) beginSnapshot() {
+	failpoint.Reach(failpoint.SnapBegun)
+	b.machine.StartSnapshot(b.number)
+	b.snap = snapState{active: true, number: b.number, size: b.snap.size, results: make(chan snapResult, 1)}
+	b.snapLanded(ticket{entry: b.durable}) // nothing may be under way
 }
 
 // snapLanded starts storing when the last covered entry is durable: a snapshot must not know what the log may lose.
@@ -151,9 +159,10 @@ func (s *snapState) abandon(error) {
 func (b *Broker) snapDone(r snapResult) {
 	s := &b.snap
 	b.harm.snapshotDone(b, s.number, r.err)
+	b.reclaim.stored(b, r.err)
 	if r.err != nil {
 		// The older snapshot is in place and the log is whole: only the next opening takes longer.
-		b.logger.Error("a snapshot could not be stored", "error", r.err)
+		b.logger.Error("a snapshot could not be stored; the log grows, or stays as large as it is, until one can be", "error", r.err)
 		b.snap = snapState{size: s.size, results: s.results}
 		return
 	}
@@ -199,10 +208,11 @@ func (b *Broker) trimFreed() {
 		return
 	}
 	b.freed = freed{}
-	at, ok := b.places.offset(f.before)
+	at, ok := b.places.offset(f.before - 1)
 	if !ok {
-		return
+		return // nothing is before it
 	}
+	at++
 	b.places.trim(f.before)
 	b.background(func() {
 		if err := b.log.Trim(at); err != nil && b.Err() == nil {

@@ -21,21 +21,33 @@ type spaceState struct {
 }
 
 const (
-	// spaceWaste is how much dead log is always tolerated, and spaceFactor how many times the needed bytes the
-	// log may have before survivors are moved.
-	spaceWaste  = 128 << 20
+	// spaceFactor is how many times the needed bytes the log may have before survivors are moved. As much dead log as is
+	// written between two snapshots is tolerated beside that.
 	spaceFactor = 2
+	// quietWaste is how much dead log is tolerated while next to nothing is logged.
+	quietWaste = 32 << 20
+	// roomShare is which part of a full log's room copies may take; the rest is for acks.
+	roomShare = 2
 	// moveBytes is how much one Relocate brings along.
 	moveBytes = 1 << 20
 )
 
-// freeSpace starts moving survivors when it pays.
-func (b *Broker) freeSpace() {
+// freeSpace starts moving survivors when it pays: when much of the log is dead, less of it while nothing else is to be
+// done, and on a full disk whatever frees more than it takes. Then the copies must fit into the room that the log has.
+func (b *Broker) freeSpace(quiet bool) {
 	if b.space.running || b.opts.Snapshots == nil {
 		return
 	}
 	size, live := b.machine.LogShare()
-	if size < spaceFactor*live+b.waste() {
+	waste := b.waste()
+	switch {
+	case b.full:
+		waste = 0
+	case quiet:
+		waste = min(waste, quietWaste)
+	}
+	dead := size >= spaceFactor*live+waste
+	if b.full && !b.movePays(dead) || !b.full && !dead {
 		return
 	}
 	first, end, _, _, ok := b.machine.Oldest()
@@ -49,11 +61,30 @@ func (b *Broker) freeSpace() {
 	b.scan(&queue.Survivors{First: first, End: end})
 }
 
+// movePays tells, on a full disk, whether moving messages pays: the log has room for the copies beside acks, and the part
+// of its beginning that is freed is larger than the copies. If most of the log is dead, a little larger will do, because
+// the dead part comes later. What is freeable without copies is freed first.
+func (b *Broker) movePays(dead bool) bool {
+	f, ok := b.log.(commitlog.Freer)
+	if !ok {
+		return true
+	}
+	if b.snap.active || b.gain() > 0 {
+		return false // what comes back without copies comes first
+	}
+	end, live := b.machine.Prefix(f.Room() / roomShare)
+	at, ok := b.places.offset(end)
+	if !dead {
+		live *= spaceFactor
+	}
+	return ok && f.Freeable(at) > live
+}
+
 func (b *Broker) waste() int64 {
 	if b.opts.SnapshotBytes < 64<<20 {
 		return 2 * b.opts.SnapshotBytes // a small log, in tests
 	}
-	return spaceWaste
+	return b.opts.SnapshotBytes
 }
 
 // scan asks the machine for survivors, a part at a time, then moves them.
@@ -83,7 +114,8 @@ func (b *Broker) move(found []queue.Survivor) {
 	r := reader{b: b}
 	c := &queue.Relocate{}
 	bytes := 0
-	for len(found) > 0 && bytes < moveBytes {
+	most := int(b.moveBytes())
+	for len(found) > 0 && bytes < most {
 		v := found[0]
 		found = found[1:]
 		m, err := r.survivor(&v)
@@ -101,6 +133,7 @@ func (b *Broker) move(found []queue.Survivor) {
 		bytes += len(m.Message.Body) + 256
 	}
 	b.internal(c, func(err error) {
+		b.reclaim.moved += int64(bytes)
 		switch {
 		case err != nil:
 		case len(found) > 0:
@@ -109,6 +142,14 @@ func (b *Broker) move(found []queue.Survivor) {
 			b.moved()
 		}
 	})
+}
+
+// moveBytes is how much one Relocate brings along: little beside a segment, so that segments are filled well.
+func (b *Broker) moveBytes() int64 {
+	if n := b.opts.Limits.ExtentBytes; n > 0 {
+		return min(moveBytes, n/8)
+	}
+	return moveBytes
 }
 
 // immovable tells the machine of a survivor that cannot be read: others are moved, and people are told.
@@ -131,7 +172,9 @@ func (b *Broker) moved() {
 			b.logger.Warn("the log cannot be freed from this entry on: messages there cannot be moved; damaged ones can be dropped", "entry", first, "needed_bytes", live)
 		}
 		s.stuck, s.again = first, size+b.waste()
+		return
 	}
+	b.freeSpace(b.reclaim.quiet)
 }
 
 // survivor reads a message and its whole history.

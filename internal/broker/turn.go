@@ -48,18 +48,12 @@ func (b *Broker) turn() bool {
 		}
 		break
 	}
-	if !b.alive() || b.crowded() {
+	if !b.alive() {
 		return false
 	}
-	switch b.fill.Swap(0) {
-	case 1:
-		b.full = true
-		b.machine.SetFull(true)
-		b.logger.Warn("the disk is nearly full: messages are refused until there is room; acks are taken")
-	case 2:
-		b.full = false
-		b.machine.SetFull(false)
-		b.logger.Info("the disk has room again: messages are taken")
+	b.housekeep()
+	if b.crowded() {
+		return false
 	}
 	b.takeDamage()
 	if len(b.pending) == 0 {
@@ -108,6 +102,7 @@ func (b *Broker) turn() bool {
 		failpoint.Reach(failpoint.TurnDecided)
 		b.number = number
 		b.snap.since += int64(len(out.Entry))
+		b.reclaim.logged += int64(len(out.Entry))
 		b.held.add(number, out.Entry, now, b.opts.Hold)
 		if !f.quiet() || b.held.full() || b.heldDue(now) {
 			b.appendHeld(now)

@@ -59,6 +59,19 @@ type Log interface {
 	Close() error
 }
 
+// Freer is a log that tells what it would cost and bring to trim. It is optional: a broker works without the answers,
+// and then looks at how much was logged alone.
+type Freer interface {
+	// Freeable gives the bytes of storage that Trim(before) would give back now.
+	Freeable(before Offset) int64
+	// Room gives about the bytes of further entries for which the log has room, or can take room that is kept free for acks,
+	// however full its disk is.
+	Room() int64
+	// KeepFree tells the log how many bytes a snapshot needs. The log leaves so many free, in addition to what it was set to,
+	// and takes them for nothing.
+	KeepFree(bytes int64)
+}
+
 // Snapshots keeps copies of the state that the entries up to an offset make, so that opening need not replay everything.
 type Snapshots interface {
 	// Save stores what write produces as the state up to and including at, durably, and then drops older ones.

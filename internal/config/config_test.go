@@ -43,6 +43,7 @@ server:
   max_message: 32MiB
   log: {level: debug, format: json}
   scrub: {every: 12h, rate: 1MiB}
+  disk: {segment: 16MiB, waste: 32MiB}
 queues:
   orders:
     group_by: $.payload.repository.full_name
@@ -69,7 +70,7 @@ sinks:
 		Path: "f.yaml",
 		Server: Server{Data: "/var/lib/surgetank", HTTP: "127.0.0.1:9000", AMQP: "off", MaxMessage: 32 << 20,
 			LogLevel: slog.LevelDebug, LogFormat: "json",
-			ScrubEvery: 12 * time.Hour, ScrubRate: 1 << 20},
+			ScrubEvery: 12 * time.Hour, ScrubRate: 1 << 20, SegmentBytes: 16 << 20, WasteBytes: 32 << 20},
 		Queues: []Queue{
 			{Name: "orders", Config: surgetank.QueueConfig{
 				GroupBy: "$.payload.repository.full_name", Group: surgetank.GroupConfig{MaxInFlight: 1},
@@ -175,6 +176,10 @@ func TestMistakes(t *testing.T) {
 		{"scrub", "server: {scrub: {every: soon, rate: fast, speed: 1}}", []string{
 			"f.yaml:1:25: server.scrub.every:", "f.yaml:1:37: server.scrub.rate:", "f.yaml:1:43: server.scrub.speed:",
 		}},
+		{"disk", "server: {disk: {segment: small, waste: much, speed: 1}}", []string{
+			"f.yaml:1:26: server.disk.segment:", "f.yaml:1:40: server.disk.waste:", "f.yaml:1:46: server.disk.speed:",
+		}},
+		{"segment too small", "server: {disk: {segment: 4KiB}}", []string{"f.yaml:1:26: server.disk.segment: segment must be between 1MiB"}},
 		{"scrub too often", "server: {scrub: {every: 10ms}}", []string{"f.yaml:1:25: server.scrub.every: every must be off or between 1s"}},
 		{"scrub too slow", "server: {scrub: {rate: 1KiB}}", []string{"f.yaml:1:24: server.scrub.rate: rate must be at least"}},
 		{"server address", "server: {http: nowhere}", []string{"f.yaml:1:16: server.http: \"nowhere\" is not an address"}},

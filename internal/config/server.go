@@ -28,6 +28,13 @@ const (
 	minScrubRate  = 64 << 10
 )
 
+// Limits of the disk's settings.
+const (
+	minSegment = 1 << 20
+	maxSegment = 1 << 30
+	minWaste   = 1 << 20
+)
+
 // Server is the server section: what cannot be changed while it runs. Empty fields mean the default. Flags win over the file.
 type Server struct {
 	Data  string // directory
@@ -38,6 +45,9 @@ type Server struct {
 	TLSCert, TLSKey string // PEM files; with them HTTP is HTTPS, and AMQPS may be set
 
 	MaxMessage int64 // bytes of a body
+
+	SegmentBytes int64 // of one of the log's files; 0: the default
+	WasteBytes   int64 // of the log, written between snapshots and tolerated dead; 0: the default
 
 	ScrubEvery time.Duration // negative: never
 	ScrubRate  int64         // bytes a second
@@ -82,6 +92,10 @@ func (s Server) Validate() error {
 		return surgetank.FieldErrorf("server", "http and amqp are both off; nothing could reach the server")
 	case s.MaxMessage < 1 || s.MaxMessage > surgetank.CeilingMaxMessage:
 		return surgetank.FieldErrorf("server.max_message", "max_message must be between 1 byte and 128MiB, not %d bytes", s.MaxMessage)
+	case s.SegmentBytes != 0 && (s.SegmentBytes < minSegment || s.SegmentBytes > maxSegment):
+		return surgetank.FieldErrorf("server.disk.segment", "segment must be between 1MiB and 1GiB, not %d bytes", s.SegmentBytes)
+	case s.WasteBytes != 0 && s.WasteBytes < minWaste:
+		return surgetank.FieldErrorf("server.disk.waste", "waste must be at least 1MiB, not %d bytes", s.WasteBytes)
 	case s.ScrubEvery > 0 && (s.ScrubEvery < minScrubEvery || s.ScrubEvery > maxScrubEvery):
 		return surgetank.FieldErrorf("server.scrub.every", "every must be off or between %v and %v, not %v", minScrubEvery, maxScrubEvery, s.ScrubEvery)
 	case s.ScrubRate != 0 && s.ScrubRate < minScrubRate:
@@ -136,6 +150,25 @@ func (r *reader) server(s *Server, n *node) {
 				"cert": func(v string) { s.TLSCert = v },
 				"key":  func(v string) { s.TLSKey = v },
 			})
+		case "disk":
+			segment, waste := e.value.get("segment"), e.value.get("waste")
+			bytes := func(into *int64, at *node, key string) func(string) {
+				return func(v string) {
+					var err error
+					if *into, err = settings.ParseSize(v); err != nil {
+						r.add(at, path+key, "%s", err)
+					}
+				}
+			}
+			r.section(e, path, "segment, waste", map[string]func(string){
+				"segment": bytes(&s.SegmentBytes, segment, ".segment"),
+				"waste":   bytes(&s.WasteBytes, waste, ".waste"),
+			})
+			for key, at := range map[string]*node{".segment": segment, ".waste": waste} {
+				if at != nil {
+					places[path+key] = at
+				}
+			}
 		case "scrub":
 			every, rate := e.value.get("every"), e.value.get("rate")
 			r.section(e, path, "every, rate", map[string]func(string){
@@ -174,7 +207,7 @@ func (r *reader) server(s *Server, n *node) {
 				places[path+".format"] = f
 			}
 		default:
-			r.unknown(&e.at, "server", e.key, "data, http, amqp, amqps, tls, max_message, scrub, log")
+			r.unknown(&e.at, "server", e.key, "data, http, amqp, amqps, tls, max_message, disk, scrub, log")
 		}
 	}
 	if len(r.list) > before {

@@ -2,6 +2,7 @@ package disklog
 
 import (
 	"container/list"
+	"math/bits"
 	"sync"
 )
 
@@ -50,8 +51,27 @@ func (c *recentCache) add(first uint64, batch []pending) {
 	}
 }
 
-func (c *recentCache) grow() {
-	ring := make([][]byte, max(64, 2*len(c.ring)))
+// drop forgets the entries before a number, and gives back memory that is not needed for the others.
+func (c *recentCache) drop(before uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.n > 0 && c.base < before {
+		slot := &c.ring[c.base&uint64(len(c.ring)-1)]
+		c.bytes -= int64(len(*slot)) + entryCost
+		*slot = nil
+		c.base++
+		c.n--
+	}
+	if len(c.ring) > 1024 && c.n < len(c.ring)/4 {
+		c.resize(max(64, 2<<bits.Len(uint(c.n))))
+	}
+}
+
+func (c *recentCache) grow() { c.resize(max(64, 2*len(c.ring))) }
+
+// resize moves the entries to a ring of another size, a power of two that holds them.
+func (c *recentCache) resize(size int) {
+	ring := make([][]byte, size)
 	for i := range uint64(c.n) {
 		ring[(c.base+i)&uint64(len(ring)-1)] = c.ring[(c.base+i)&uint64(len(c.ring)-1)]
 	}

@@ -50,10 +50,11 @@ const (
 	MaxSegmentBytes     = 1 << 30
 	DefaultCacheBytes   = 64 << 20
 
-	// firstSegmentBytes is the size of a new log's first segment; each further one is twice as large up to SegmentBytes, so
-	// that a small log stays small.
-	firstSegmentBytes = 8 << 20
-	// reserveBytes is kept back on disk for acks when no other room is left.
+	// DefaultFirstBytes is the size of a new log's first segment. Each further one is growth times as large, up to
+	// SegmentBytes, so that a small log stays small.
+	DefaultFirstBytes = 1 << 20
+	growth            = 4
+	// reserveBytes is kept back on disk for acks when no other room is left; a small log keeps less.
 	reserveBytes = 8 << 20
 	// maxSpares is how many trimmed segments are kept to be written over.
 	maxSpares = 2
@@ -69,6 +70,9 @@ type Options struct {
 	Dir string
 	// SegmentBytes is the size of a segment file: 0 means 64 MiB. An entry that does not fit gets a larger one of its own.
 	SegmentBytes int64
+	// FirstBytes is the size of the first segment, and about that of the segments of a log at rest: 0 means 1 MiB, or
+	// SegmentBytes if that is less.
+	FirstBytes int64
 	// From leaves out of the replay the entries up to and including this offset; sealed segments that hold nothing else
 	// are not read. An offset behind the log's end is ErrCorrupt, for entries are missing then.
 	From commitlog.Offset
@@ -76,8 +80,8 @@ type Options struct {
 	Manual bool
 	// CacheBytes is how much of the newest entries is kept in memory: 0 means 64 MiB, a negative number nothing.
 	CacheBytes int64
-	// MinFree is how many bytes the file system must have free for a new segment to be made: 0 means SegmentBytes, a
-	// negative number none.
+	// MinFree is how many bytes of the file system are left free when a segment is made: 0 means twice SegmentBytes, a
+	// negative number none. Acks that would find no room otherwise take of it, and so may snapshots.
 	MinFree int64
 	// OnFull is told when the disk is too full to prepare the next segment (true), which is a whole segment before
 	// writing would stop, and when there is room again (false). It is called by one goroutine at a time and must not block.
@@ -110,11 +114,15 @@ func (o Options) withDefaults() (Options, error) {
 		return o, surgetank.FieldErrorf("segment_bytes", "a segment of %d bytes is outside %d to %d", o.SegmentBytes, MinSegmentBytes, int64(MaxSegmentBytes))
 	}
 	o.SegmentBytes = pageEnd(o.SegmentBytes)
+	if o.FirstBytes <= 0 {
+		o.FirstBytes = DefaultFirstBytes
+	}
+	o.FirstBytes = min(pageEnd(max(o.FirstBytes, MinSegmentBytes)), o.SegmentBytes)
 	if o.CacheBytes == 0 {
 		o.CacheBytes = DefaultCacheBytes
 	}
 	if o.MinFree == 0 {
-		o.MinFree = o.SegmentBytes
+		o.MinFree = 2 * o.SegmentBytes
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -142,7 +150,7 @@ func (o Options) withDefaults() (Options, error) {
 
 // Event is something that happened to the log's files. String is stable, for tests.
 type Event struct {
-	Kind    string // created, prepared, reserved, sealed, trimmed, recycled, cut, rescued, full, roomy, damaged
+	Kind    string // created, prepared, reserved, sealed, ended, trimmed, recycled, cut, rescued, full, roomy, damaged
 	Segment uint64
 	Detail  string
 }
@@ -166,7 +174,7 @@ type Log struct {
 	o     Options
 	fs    vfs.FS
 	files *files
-	lock  io.Closer
+	lock  vfs.Lock
 
 	mu       sync.Mutex
 	queue    []pending // appended, not yet taken by the writer
@@ -178,17 +186,25 @@ type Log struct {
 	next     *ready    // the segment behind the active one, if it is ready
 	needSize int64     // the writer needs a next segment of at least this size; 0: of any
 	trimmed  []*segment
+	wanted   uint64 // the newest Trim: entries before this one are not needed
+	early    bool   // the writer is to end the active segment before it is full
 	full     bool
 
 	segMu sync.RWMutex
 	segs  []*segment // live segments, oldest first; the last is the active one
 
-	handles handles
-	recent  recentCache
-	cold    coldCache
-	durable atomic.Uint64 // number of the newest durable entry
-	closed  atomic.Bool
-	ahead   atomic.Int64 // bytes of the reserve and the spares
+	placeMu sync.Mutex // held while files are closed for good, and by checkPlace
+
+	handles  handles
+	recent   recentCache
+	cold     coldCache
+	durable  atomic.Uint64 // number of the newest durable entry
+	closed   atomic.Bool
+	ahead    atomic.Int64 // bytes of the reserve and the spares
+	reserved atomic.Int64 // bytes of the reserve
+	resting  atomic.Bool  // next to nothing is being appended
+	keep     atomic.Int64 // bytes that a snapshot needs
+	short    atomic.Bool  // a snapshot needs the room of the spares
 
 	writer  writer
 	keeper  keeper
@@ -212,7 +228,10 @@ func (p *pending) kind() uint32 {
 	return frameEntry
 }
 
-var _ commitlog.Log = (*Log)(nil)
+var (
+	_ commitlog.Log   = (*Log)(nil)
+	_ commitlog.Freer = (*Log)(nil)
+)
 
 // Open opens the log in a directory, which is made if it is missing, and gives what is stored behind Options.From. It
 // fails with ErrLocked while another handle or process has the log open, and with ErrCorrupt, having changed nothing
@@ -238,6 +257,11 @@ func Open(o Options) (commitlog.Replay, *Log, error) {
 	l.scrub = newScrubber(l)
 	if err := l.recover(); err != nil {
 		return nil, nil, joinClose(err, l.closeFiles)
+	}
+	if s := o.Snapshots; s != nil {
+		s.mu.Lock()
+		s.place, s.short = l.checkPlace, l.dropSpares
+		s.mu.Unlock()
 	}
 	replay, err := l.newReplay(o.From)
 	if err != nil {
@@ -268,7 +292,7 @@ func (l *Log) Append(data []byte, done func(commitlog.Offset, error)) {
 
 // startWriter lets the writer run if there is something for it to do. mu is held.
 func (l *Log) startWriter() {
-	if l.o.Manual || l.running || l.blocked || len(l.queue) == 0 {
+	if l.o.Manual || l.running || l.blocked || len(l.queue) == 0 && !l.early {
 		return
 	}
 	l.running = true
@@ -293,7 +317,7 @@ func (l *Log) Pump() {
 		}
 		l.maintain()
 		l.mu.Lock()
-		if len(l.queue) == 0 || l.blocked {
+		if (len(l.queue) == 0 || l.blocked) && !(l.early && l.next != nil && l.err == nil) {
 			l.mu.Unlock()
 			return
 		}
@@ -349,7 +373,9 @@ func (l *Log) Close() error {
 		<-l.scrub.stopped
 	}
 	if k := &l.keeper; result == nil {
-		if err := errorsJoin(l.bury(), l.writeSlot(k.state.oldest, k.state.first)); err != nil {
+		if err := l.checkPlace(); err != nil {
+			result = failed(err, false)
+		} else if err := errorsJoin(l.bury(), l.writeSlot(k.state.oldest, k.state.first)); err != nil {
 			result = failed(err, false)
 		}
 	}
@@ -365,7 +391,9 @@ func (l *Log) Close() error {
 
 // closeFiles closes every file and gives up the lock.
 func (l *Log) closeFiles() error {
+	l.placeMu.Lock()
 	errs := []error{l.writer.closeFile(), l.keeper.closeFile(), l.handles.closeAll()}
+	l.placeMu.Unlock()
 	l.mu.Lock()
 	if l.next != nil {
 		errs = append(errs, l.next.out.Close())

@@ -3,7 +3,6 @@ package disklog
 import (
 	"errors"
 	"fmt"
-	"io"
 	iofs "io/fs"
 	"os"
 	"path/filepath"
@@ -14,7 +13,7 @@ import (
 )
 
 // lockDir takes the lock of a data directory.
-func lockDir(fs vfs.FS, dir string, now time.Time) (io.Closer, error) {
+func lockDir(fs vfs.FS, dir string, now time.Time) (vfs.Lock, error) {
 	lock, err := fs.Lock(lockPath(dir), lockOwner(now))
 	if err != nil {
 		return nil, mapLock(dir, err)
@@ -24,7 +23,7 @@ func lockDir(fs vfs.FS, dir string, now time.Time) (io.Closer, error) {
 
 // lockClosed takes the lock of a log that a tool wants to look at. There must be one: a tool makes no directory and no file
 // where there is none.
-func lockClosed(fs vfs.FS, dir string) (io.Closer, error) {
+func lockClosed(fs vfs.FS, dir string) (vfs.Lock, error) {
 	ls, err := listDir(fs, dir)
 	if err != nil && !errors.Is(err, iofs.ErrNotExist) {
 		return nil, err

@@ -20,11 +20,13 @@ const heavyRate = 8 << 20
 type keeper struct {
 	state      state
 	stateFile  vfs.File
-	reserve    bool          // the reserve file is on disk
+	reserve    int64         // size of the reserve file; 0: there is none
 	spares     []string      // trimmed segment files to write over
 	nextSize   int64         // of the next segment to make
 	dead       []*segment    // trimmed, but still being read
 	generation atomic.Uint64 // of state, as it is on disk, for the scrub
+
+	rest rest
 
 	since atomic.Int64 // when the active segment became that, in nanoseconds
 	rate  atomic.Int64 // bytes a second at which the segment before it was filled
@@ -73,8 +75,8 @@ func (l *Log) maintainLoop() {
 	}
 }
 
-// maintain frees trimmed segments and makes ready what is missing: the next segment, then the reserve. It reports
-// whether it has to try again later for want of room.
+// maintain frees trimmed segments and makes ready what is missing: the next segment, then the reserve. When the log is at
+// rest it gives back what was kept for more. It reports whether it has to be called again after a second.
 func (l *Log) maintain() (again bool) {
 	l.mu.Lock()
 	failed := l.err != nil
@@ -82,9 +84,27 @@ func (l *Log) maintain() (again bool) {
 	if failed {
 		return false
 	}
+	if err := l.checkPlace(); err != nil {
+		l.fail(err)
+		return false
+	}
+	resting := l.lookAtRest()
 	if err := l.bury(); err != nil {
 		l.fail(err)
 		return false
+	}
+	for l.short.Swap(false) && len(l.keeper.spares) > 0 {
+		if err := l.dropSpare(); err != nil {
+			l.fail(err)
+			return false
+		}
+		l.short.Store(len(l.keeper.spares) > 0)
+	}
+	if resting {
+		if err := l.giveBack(); err != nil {
+			l.fail(err)
+			return false
+		}
 	}
 	roomErr, err := l.prepareNext()
 	if err == nil && roomErr == nil {
@@ -94,13 +114,10 @@ func (l *Log) maintain() (again bool) {
 		l.fail(err)
 		return false
 	}
-	ahead := int64(len(l.keeper.spares)) * l.o.SegmentBytes
-	if l.keeper.reserve {
-		ahead += min(reserveBytes, l.o.SegmentBytes)
-	}
-	l.ahead.Store(ahead)
+	l.ahead.Store(int64(len(l.keeper.spares))*l.o.SegmentBytes + l.keeper.reserve)
+	l.reserved.Store(l.keeper.reserve)
 	l.setFull(roomErr)
-	return roomErr != nil
+	return roomErr != nil || !resting
 }
 
 // setFull tells the owner when room runs out and when it is back. cause is nil when there is room.
@@ -143,37 +160,25 @@ func (l *Log) prepareNext() (roomErr, err error) {
 		}
 	}
 	k := &l.keeper
-	seg, err := l.makeNext(number, max(need, k.nextSize))
+	seg, err := l.makeNext(number, need, max(need, k.nextSize))
 	if err != nil && noRoom(err) {
 		roomErr = err
-		if !k.reserve || need == 0 {
+		if need == 0 {
 			return roomErr, nil
 		}
-		if seg, err = l.takeReserve(number, need); seg == nil {
+		if seg, err = l.takeReserve(number, need); seg == nil && err == nil {
+			seg, err = l.makeForAcks(number, need)
+		}
+		if seg == nil {
 			return roomErr, err
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	out, err := l.fs.Open(seg.name, vfs.ReadWrite)
-	if err != nil {
-		if noRoom(err) {
-			return err, nil // the file stays and is replaced the next time
-		}
-		return nil, err
-	}
 	failpoint.Reach(failpoint.SegReady)
-	l.o.OnEvent(Event{Kind: "prepared", Segment: number, Detail: fmt.Sprintf("%d bytes", seg.size)})
-	k.nextSize = min(max(k.nextSize, 2*l.lastSize()), l.o.SegmentBytes)
-	l.mu.Lock()
-	l.next = &ready{seg, out}
-	if l.blocked && seg.size >= l.needSize {
-		l.blocked = false
-		l.startWriter()
-	}
-	l.mu.Unlock()
-	return roomErr, nil
+	k.nextSize = min(max(k.nextSize, growth*seg.size), l.o.SegmentBytes)
+	return roomErr, l.offerNext(seg)
 }
 
 // lastNumber gives the active segment's number.
@@ -183,14 +188,18 @@ func (l *Log) lastNumber() uint64 {
 	return l.segs[len(l.segs)-1].header.number
 }
 
-func (l *Log) lastSize() int64 {
-	l.segMu.RLock()
-	defer l.segMu.RUnlock()
-	return l.segs[len(l.segs)-1].size
+// makeNext makes a segment of a spare, or else anew; where there is no room for its size, a smaller one.
+func (l *Log) makeNext(number uint64, need, size int64) (*segment, error) {
+	for {
+		seg, err := l.makeSegment(number, size)
+		if err == nil || !noRoom(err) || size <= max(need, l.o.FirstBytes) {
+			return seg, err
+		}
+		size = max(pageEnd(size/growth), need, l.o.FirstBytes)
+	}
 }
 
-// makeNext makes a segment of a spare, or else anew.
-func (l *Log) makeNext(number uint64, size int64) (*segment, error) {
+func (l *Log) makeSegment(number uint64, size int64) (*segment, error) {
 	k := &l.keeper
 	if n := len(k.spares); n > 0 && size <= l.o.SegmentBytes {
 		spare := k.spares[n-1]
@@ -208,16 +217,19 @@ func (l *Log) makeNext(number uint64, size int64) (*segment, error) {
 }
 
 // checkFree refuses to take the last of a file system's room.
-func (l *Log) checkFree(size int64) error {
-	if l.o.MinFree < 0 {
+func (l *Log) checkFree(size int64) error { return l.leaves(size, max(l.o.MinFree, 0)+l.keep.Load()) }
+
+// leaves refuses to make a file that would leave less than some bytes free.
+func (l *Log) leaves(size, least int64) error {
+	if least == 0 {
 		return nil
 	}
 	free, err := l.fs.Free(l.o.Dir)
 	if err != nil {
 		return err
 	}
-	if free-size < l.o.MinFree {
-		return wrap(surgetank.CodeFull, fmt.Sprintf("%s has %d bytes free; a segment of %d would leave less than the %d that are kept free", l.o.Dir, free, size, l.o.MinFree), syscall.ENOSPC)
+	if free-size < least {
+		return wrap(surgetank.CodeFull, fmt.Sprintf("%s has %d bytes free; a segment of %d would leave less than the %d that are kept free", l.o.Dir, free, size, least), syscall.ENOSPC)
 	}
 	return nil
 }
@@ -225,7 +237,7 @@ func (l *Log) checkFree(size int64) error {
 // takeReserve turns the reserve into the next segment: it needs no more room on the disk.
 func (l *Log) takeReserve(number uint64, need int64) (*segment, error) {
 	k := &l.keeper
-	if need > min(reserveBytes, l.o.SegmentBytes) {
+	if need > k.reserve {
 		return nil, nil
 	}
 	seg, err := l.files.convert(l.files.path(reserveName), number, nil)
@@ -235,40 +247,64 @@ func (l *Log) takeReserve(number uint64, need int64) (*segment, error) {
 		}
 		return nil, err
 	}
-	k.reserve = false
+	k.reserve = 0
 	l.o.Logger.Warn("writing into the reserve, which is there for acks", "dir", l.o.Dir)
 	return seg, nil
 }
 
-// prepareReserve makes the reserve file if it is missing, of a spare's room if need be.
+// makeForAcks makes the smallest segment that the writer's next entry fits into, of the room that is kept free otherwise:
+// messages are refused since the disk is full, so the entry most likely holds acks. What a snapshot needs stays free: without
+// one nothing is freed.
+func (l *Log) makeForAcks(number uint64, need int64) (*segment, error) {
+	size := max(need, l.o.FirstBytes)
+	if err := l.leaves(size, l.keep.Load()); err != nil {
+		return nil, passing(err)
+	}
+	seg, err := l.files.create(number, size, nil, nil)
+	if err != nil && noRoom(err) {
+		return nil, nil
+	}
+	return seg, err
+}
+
+// reserveSize is the size of reserve that the log should have: more for a log whose segments are larger.
+func (l *Log) reserveSize() int64 {
+	if l.resting.Load() {
+		return l.o.FirstBytes
+	}
+	return min(reserveBytes, max(l.keeper.nextSize, l.o.FirstBytes), l.o.SegmentBytes)
+}
+
+// prepareReserve makes the reserve file if it is missing or too small, of a spare's room if need be.
 func (l *Log) prepareReserve() (roomErr, err error) {
 	k := &l.keeper
-	if k.reserve {
+	if k.reserve >= l.reserveSize() {
 		return nil, nil
 	}
 	for {
 		err := l.makeReserve()
 		switch {
 		case err == nil:
-			k.reserve = true
+			k.reserve = l.reserveSize()
 			failpoint.Reach(failpoint.ReserveDone)
 			l.o.OnEvent(Event{Kind: "reserved"})
 			return nil, nil
 		case !noRoom(err):
 			return nil, err
 		case len(k.spares) == 0:
+			if k.reserve > 0 { // a smaller one than should be
+				return nil, nil
+			}
 			return err, nil
 		}
-		spare := k.spares[len(k.spares)-1]
-		k.spares = k.spares[:len(k.spares)-1]
-		if err := errorsJoin(l.fs.Remove(spare), l.fs.SyncDir(l.o.Dir)); err != nil {
+		if err := l.dropSpare(); err != nil {
 			return nil, err
 		}
 	}
 }
 
 func (l *Log) makeReserve() error {
-	size := min(reserveBytes, l.o.SegmentBytes)
+	size := l.reserveSize()
 	if err := l.checkFree(size); err != nil {
 		return err
 	}

@@ -115,7 +115,7 @@ func openError(dir string, err error) error {
 // adoptSpares takes over the reserve and the spares that an earlier run has left, and removes what is too much.
 func (l *Log) adoptSpares(ls listing) error {
 	k := &l.keeper
-	k.nextSize = min(2*firstSegmentBytes, l.o.SegmentBytes)
+	k.nextSize = min(growth*l.o.FirstBytes, l.o.SegmentBytes)
 	fileSize := func(name string) (int64, error) {
 		f, err := l.fs.Open(name, vfs.Read)
 		if err != nil {
@@ -129,7 +129,7 @@ func (l *Log) adoptSpares(ls listing) error {
 		if err != nil {
 			return openError(l.o.Dir, err)
 		}
-		k.reserve = size >= min(reserveBytes, l.o.SegmentBytes)
+		k.reserve = size
 	}
 	for _, name := range ls.spares {
 		path := l.files.path(name)

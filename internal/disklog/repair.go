@@ -119,7 +119,7 @@ func (r *RepairReport) copyEntries(fs vfs.FS, src, dst string, found *Report, ne
 	}
 	m := &files{fs: fs, dir: dst, log: log, now: func() int64 { return time.Now().Unix() }}
 	size := segmentBytes(found)
-	if _, err := m.create(1, min(firstSegmentBytes, size), nil, nil); err != nil {
+	if _, err := m.create(1, min(DefaultFirstBytes, size), nil, nil); err != nil {
 		return openError(dst, err)
 	}
 	if err := writeState(fs, m.path(stateName), state{log: log, generation: 1, oldest: 1, first: uint64(first)}); err != nil {

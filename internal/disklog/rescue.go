@@ -25,12 +25,12 @@ func (l *Log) rescue(s *segment, found *scanned) (*segment, error) {
 	}
 	doubtful := s.index[keep:]
 	failpoint.Reach(failpoint.OpenRescue)
-	size := max(min(max(s.size, firstSegmentBytes), l.o.SegmentBytes), pageEnd(dataStart+found.end-found.synced+indexSize(len(doubtful)+1)+pageSize))
+	size := max(min(max(s.size, l.o.FirstBytes), l.o.SegmentBytes), pageEnd(dataStart+found.end-found.synced+indexSize(len(doubtful)+1)+pageSize))
 	copyFrames := func(f vfs.File, seal sealer) (int64, error) { return l.copyFrames(s, s.first+uint64(keep), f, seal) }
 	number := s.header.number + 1
 	fresh, err := l.files.create(number, size, nil, copyFrames)
-	if err != nil && noRoom(err) && l.keeper.reserve && size <= min(reserveBytes, l.o.SegmentBytes) {
-		l.keeper.reserve = false
+	if err != nil && noRoom(err) && size <= l.keeper.reserve {
+		l.keeper.reserve = 0
 		fresh, err = l.files.convert(l.files.path(reserveName), number, copyFrames)
 	}
 	if err != nil {
@@ -81,14 +81,21 @@ func (l *Log) copyFrames(s *segment, from uint64, out vfs.File, seal sealer) (in
 	return pos, nil
 }
 
-// sealEarly ends a segment before its file is full: the index goes right behind the entries, and then the file is cut
-// there. Until it is cut the index is only bytes behind the end.
+// sealEarly ends a segment before its file is full, when the log is opened.
 func (l *Log) sealEarly(s *segment) error {
 	f, err := l.fs.Open(s.name, vfs.ReadWrite)
 	if err != nil {
 		return err
 	}
-	size := s.end + indexSize(len(s.index))
+	size, err := l.cutBehind(f, s)
+	s.size, s.sealed, s.indexed = size, true, true
+	return errorsJoin(err, f.Close())
+}
+
+// cutBehind writes a segment's index right behind its entries, and then cuts the file there and returns its size. Until
+// the file is cut the index is only bytes behind the end.
+func (l *Log) cutBehind(f vfs.File, s *segment) (size int64, err error) {
+	size = s.end + indexSize(len(s.index))
 	b := s.seal.encodeIndex(s.header.id, footer{first: s.first, count: len(s.index), end: s.end}, s.index, size)
 	_, err = f.WriteAt(b, s.end)
 	failpoint.Reach(failpoint.OpenRescueIndexed)
@@ -104,6 +111,5 @@ func (l *Log) sealEarly(s *segment) error {
 		err = f.Sync()
 	}
 	failpoint.Reach(failpoint.OpenRescueDone)
-	s.size, s.sealed, s.indexed = size, true, true
-	return errorsJoin(err, f.Close())
+	return size, err
 }

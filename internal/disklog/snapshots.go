@@ -47,6 +47,11 @@ type Snapshots struct {
 	// file be renamed or removed.
 	names sync.RWMutex
 
+	// place, if not nil, returns an error when the directory's path leads elsewhere by now. The log sets it when it opens.
+	place func() error
+	// short, if not nil, asks the log for room on a full disk. The log sets it, too.
+	short func()
+
 	badMu sync.Mutex
 	bad   map[commitlog.Offset]bool // the scrub found them damaged
 }
@@ -114,6 +119,11 @@ func (s *Snapshots) Save(at commitlog.Offset, write func(io.Writer) error) error
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	name := filepath.Join(s.dir, snapName(at))
+	if s.place != nil {
+		if err := s.place(); err != nil {
+			return saveError(name, err)
+		}
+	}
 	if err := s.dropUnfinished(); err != nil {
 		return saveError(name, err)
 	}
@@ -142,7 +152,35 @@ func (s *Snapshots) Save(at commitlog.Offset, write func(io.Writer) error) error
 			return s.dropOld()
 		}
 	}
-	return saveError(name, errorsJoin(err, s.fs.Remove(name+tmpExt)))
+	err = errorsJoin(err, s.fs.Remove(name+tmpExt))
+	if vfs.IsNoSpace(err) {
+		err = errorsJoin(err, s.makeRoom())
+	}
+	return saveError(name, err)
+}
+
+// makeRoom removes what a snapshot that did not fit can do without, so that the next try may fit: all but the newest whole
+// snapshot, which with the log behind it still makes the state, and the log's spares.
+func (s *Snapshots) makeRoom() error {
+	if s.short != nil {
+		s.short()
+	}
+	all, err := s.list()
+	if err != nil {
+		return err
+	}
+	whole := slices.DeleteFunc(all, s.condemned)
+	if len(whole) < 2 {
+		return nil
+	}
+	s.names.Lock()
+	defer s.names.Unlock()
+	for _, at := range whole[:len(whole)-1] {
+		if err := s.fs.Remove(s.path(at)); err != nil {
+			return err
+		}
+	}
+	return s.fs.SyncDir(s.dir)
 }
 
 func saveError(name string, err error) error {

@@ -33,7 +33,7 @@ func (l *Log) create(ls *listing) error {
 			return openError(l.o.Dir, err)
 		}
 		l.files.log = x
-		size := min(firstSegmentBytes, l.o.SegmentBytes)
+		size := l.o.FirstBytes
 		var fill func(vfs.File) error
 		if !l.o.Manual {
 			fill = func(f vfs.File) error { return zeroAll(f, size) }

@@ -64,6 +64,13 @@ func (s *stats) synced(d time.Duration, bytes int64) {
 	s.buckets[bucketOf(d)]++
 }
 
+// bytes gives how much was written.
+func (s *stats) bytes() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.written
+}
+
 // bucketOf: durations below 16 ns have a bucket each, longer ones one for each sixteenth of their power of two.
 func bucketOf(d time.Duration) int {
 	n := uint64(max(d, 0))

@@ -15,16 +15,11 @@ func (l *Log) Trim(before commitlog.Offset) error {
 		defer l.mu.Unlock()
 		return l.err
 	}
-	l.segMu.Lock()
-	n := 0
-	for n+1 < len(l.segs) && l.segs[n+1].first <= uint64(before) {
-		n++
-	}
-	l.trimmed = append(l.trimmed, l.segs[:n]...)
-	l.segs = append([]*segment(nil), l.segs[n:]...)
-	l.segMu.Unlock()
+	l.wanted = max(l.wanted, uint64(before))
+	n := l.dropTrimmed()
 	running := l.running
 	l.mu.Unlock()
+	l.recent.drop(uint64(before))
 	if n == 0 {
 		return nil
 	}
@@ -35,11 +30,69 @@ func (l *Log) Trim(before commitlog.Offset) error {
 	return nil
 }
 
+// dropTrimmed takes the segments that hold nothing but what was trimmed out of the log, for bury. mu is held.
+func (l *Log) dropTrimmed() int {
+	l.segMu.Lock()
+	defer l.segMu.Unlock()
+	n := l.trimmable(l.wanted)
+	if n > 0 {
+		l.trimmed = append(l.trimmed, l.segs[:n]...)
+		l.segs = append([]*segment(nil), l.segs[n:]...)
+	}
+	return n
+}
+
+// trimmable counts the segments that a trim would free. The active segment is not one of them. segMu is held.
+func (l *Log) trimmable(before uint64) int {
+	n := 0
+	for n+1 < len(l.segs) && l.segs[n+1].first <= before {
+		n++
+	}
+	return n
+}
+
+// Freeable gives the bytes on disk that Trim would give back. See commitlog.Freer.
+func (l *Log) Freeable(before commitlog.Offset) (bytes int64) {
+	resting := l.resting.Load()
+	l.segMu.RLock()
+	defer l.segMu.RUnlock()
+	for _, s := range l.segs[:l.trimmable(uint64(before))] {
+		bytes += s.size
+	}
+	// A log at rest ends its active segment early, so that it can be freed.
+	if s := l.segs[len(l.segs)-1]; resting && len(s.index) > 0 && s.next() <= uint64(before) && s.size > l.o.FirstBytes {
+		bytes += s.size
+	}
+	return bytes
+}
+
+// Room gives the bytes of entries for which the log has room already. See commitlog.Freer.
+func (l *Log) Room() int64 {
+	l.mu.Lock()
+	next := l.next
+	l.mu.Unlock()
+	l.segMu.RLock()
+	defer l.segMu.RUnlock()
+	s := l.segs[len(l.segs)-1]
+	room := max(s.size-s.end-indexSize(len(s.index)), 0) + l.reserved.Load()
+	if next != nil {
+		room += next.seg.size
+	}
+	if free, err := l.fs.Free(l.o.Dir); err == nil {
+		room += max(free-l.keep.Load(), 0)
+	}
+	return room
+}
+
+// KeepFree notes what a snapshot needs. See commitlog.Freer.
+func (l *Log) KeepFree(bytes int64) { l.keep.Store(bytes) }
+
 // bury frees the segments that were trimmed: first the state file says that they are no longer part of the log, then
 // their files are renamed to spares or removed.
 func (l *Log) bury() error {
 	k := &l.keeper
 	l.mu.Lock()
+	l.dropTrimmed() // a segment may have become one of them by being ended
 	trimmed := l.trimmed
 	l.trimmed = nil
 	l.mu.Unlock()

@@ -53,6 +53,14 @@ type ready struct {
 // to do; the caller calls it until then.
 func (l *Log) turn() bool {
 	l.mu.Lock()
+	if len(l.queue) == 0 && l.early && l.next != nil && l.err == nil {
+		l.early = false
+		l.mu.Unlock()
+		if err := l.endEarly(); err != nil {
+			l.fail(err)
+		}
+		return true
+	}
 	if len(l.queue) == 0 || l.blocked {
 		if w := &l.writer; l.err == nil && !w.marked && !l.blocked {
 			l.mu.Unlock()
@@ -195,6 +203,9 @@ func (l *Log) write(batch []pending, seal bool) error {
 	}
 	failpoint.Reach(failpoint.LogWritten)
 	if seal {
+		if err := l.checkActive(); err != nil { // writing its end would give a file that was cut its size back
+			return err
+		}
 		index := append(append(make([]uint32, 0, w.count+len(batch)), w.active.index...), w.places...)
 		b := w.active.seal.encodeIndex(w.active.header.id, footer{first: w.active.first, count: len(index), end: pos}, index, w.active.size)
 		if _, err := w.out.WriteAt(b, w.active.size-int64(len(b))); err != nil {
@@ -210,6 +221,9 @@ func (l *Log) write(batch []pending, seal bool) error {
 	}
 	failpoint.Reach(failpoint.LogSynced)
 	l.stats.synced(l.o.Clock.Now().Sub(start), pos-w.pos)
+	if err := l.checkActive(); err != nil {
+		return err
+	}
 	w.pos, w.synced, w.marked = pos, pos, false
 	w.count += len(batch)
 	clear(w.bufs)
@@ -281,6 +295,7 @@ func (l *Log) roll() error {
 	next, old := l.next, w.active
 	l.next = nil
 	old.sealed, old.indexed = true, true
+	l.early = false
 	next.seg.first = old.next()
 	l.segs = append(l.segs, next.seg)
 	l.segMu.Unlock()
@@ -292,6 +307,23 @@ func (l *Log) roll() error {
 	failpoint.Reach(failpoint.LogRolled)
 	l.wake()
 	return nil
+}
+
+// endEarly ends the active segment before it is full and goes on in the next one. The file keeps no room for more.
+func (l *Log) endEarly() error {
+	w := &l.writer
+	if err := l.checkActive(); err != nil {
+		return err
+	}
+	size, err := l.cutBehind(w.out, w.active)
+	if err != nil {
+		return err
+	}
+	l.segMu.Lock()
+	w.active.size = size
+	l.segMu.Unlock()
+	l.o.OnEvent(Event{Kind: "ended", Segment: w.active.header.number, Detail: fmt.Sprintf("at %d", size)})
+	return l.roll()
 }
 
 // writeMark writes, without syncing, that everything before pos was synced. It costs the next entry nothing, which

@@ -56,6 +56,8 @@ type Options struct {
 	Collectors []prometheus.Collector
 	// Ready says why the server cannot serve yet or any more; nil means it always can.
 	Ready func() error
+	// Refusing says why messages are refused while all else is served, as on a full disk; empty: they are taken. Anybody is told.
+	Refusing func() string
 	// TrustLoopback lets requests without credentials from loopback peers in as the local administrator. Set it only while
 	// the server listens on loopback alone; then requests must also name a loopback host, against DNS rebinding.
 	TrustLoopback bool

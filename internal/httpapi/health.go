@@ -22,7 +22,20 @@ func (c *call) readyz() error {
 			return withStatus(http.StatusServiceUnavailable, surgetank.Errorf(surgetank.CodeClosed, "the server is not ready; its log says why"))
 		}
 	}
-	return c.respond(http.StatusOK, map[string]string{"status": "ready"})
+	q := c.r.URL.Query() // other parameters are let through: probers add what they like
+	if use := q.Get("for"); use != "" && use != "publish" {
+		return surgetank.FieldErrorf("for", "for is publish, or left out, not %.40q", use)
+	}
+	answer := map[string]string{"status": "ready"}
+	if refusing := c.api.opts.Refusing; refusing != nil {
+		// Consumers must still reach the server, because acks make room. So only a probe for publishers is told no.
+		if why := refusing(); why != "" && q.Get("for") == "publish" {
+			return withStatus(http.StatusServiceUnavailable, surgetank.Errorf(surgetank.CodeFull, "the server is not ready for messages: %s", why))
+		} else if why != "" {
+			answer["publish"], answer["reason"] = "refused", why
+		}
+	}
+	return c.respond(http.StatusOK, answer)
 }
 
 // showOpenAPI gives the document that describes this API.

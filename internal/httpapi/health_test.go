@@ -27,6 +27,23 @@ func TestReady(t *testing.T) {
 	r.want(200, "GET", "/healthz", "")
 }
 
+// TestReadyForAcks: while messages are refused, consumers must reach the server, and a probe for publishers is told no.
+func TestReadyForAcks(t *testing.T) {
+	why := ""
+	r := newRig(t, func(o *Options) { o.Refusing = func() string { return why } })
+	for _, path := range []string{"/readyz", "/readyz?for=publish"} {
+		if a := r.want(200, "GET", path, ""); strings.TrimSpace(a.body) != `{"status":"ready"}` {
+			t.Errorf("%s answers %s", path, a.body)
+		}
+	}
+	why = "the disk is full"
+	if a := r.want(200, "GET", "/readyz", ""); !strings.Contains(a.body, `"publish":"refused"`) || !strings.Contains(a.body, why) {
+		t.Errorf("/readyz does not say that messages are refused: %s", a.body)
+	}
+	r.wantProblem(r.do("GET", "/readyz?for=publish", ""), 503, "full")
+	r.wantProblem(r.do("GET", "/readyz?for=nobody", ""), 400, "invalid")
+}
+
 func TestMetrics(t *testing.T) {
 	extra := prometheus.NewGauge(prometheus.GaugeOpts{Name: "surgetank_extra", Help: "One more."})
 	r := newRig(t, func(o *Options) { o.Collectors = []prometheus.Collector{extra} })

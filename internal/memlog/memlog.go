@@ -115,7 +115,10 @@ type pending struct {
 	done func(commitlog.Offset, error)
 }
 
-var _ commitlog.Log = (*Log)(nil)
+var (
+	_ commitlog.Log   = (*Log)(nil)
+	_ commitlog.Freer = (*Log)(nil)
+)
 
 // Append queues an entry; see commitlog.Log.
 func (l *Log) Append(data []byte, done func(commitlog.Offset, error)) {
@@ -253,6 +256,26 @@ func (l *Log) Trim(before commitlog.Offset) error {
 	}
 	return nil
 }
+
+// Freeable gives the bytes of the entries before an offset.
+func (l *Log) Freeable(before commitlog.Offset) (bytes int64) {
+	s := l.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if before <= s.first {
+		return 0
+	}
+	for _, data := range s.entries[:min(before-s.first, commitlog.Offset(len(s.entries)))] {
+		bytes += int64(len(data))
+	}
+	return bytes
+}
+
+// Room gives as much as an address space holds: memory ends otherwise.
+func (l *Log) Room() int64 { return 1 << 50 }
+
+// KeepFree does nothing.
+func (l *Log) KeepFree(int64) {}
 
 // Close makes durable what was appended, calls back and releases the handle. It must not be called from a callback.
 func (l *Log) Close() error {

@@ -30,9 +30,10 @@ const (
 	HeldOvertaken    Defect = "a strict group does not wait behind a message that cannot be read"
 	LossUnlisted     Defect = "a repair does not list what is missing"
 	AckUnrepaired    Defect = "a repair leaves out acks"
+	FullForEver      Defect = "a full disk is not cleared up"
 )
 
 // All lists them.
 var All = []Defect{EarlyRelease, AnyEpoch, DedupForgotten, EarlyDeadline, AckNotLogged, StrictOvertaken, TrimTooFar, ExpiryForgotten, PoisonDropped,
 	TrimTooSoon, SnapshotTooNew, PurgeTakesLeased, GiveBackLost, SyncSkipped, DirSyncDropped, ChecksumIgnored, IDReused, LeaseNumberTwice, WatermarkDedup, GroupsLost, DelayForgotten,
-	HeldOvertaken, LossUnlisted, AckUnrepaired}
+	HeldOvertaken, LossUnlisted, AckUnrepaired, FullForEver}

@@ -1,6 +1,9 @@
 package queue
 
-import "sort"
+import (
+	"math"
+	"sort"
+)
 
 // extents counts, for consecutive stretches of the log, what of it is still needed: it answers from where on the log
 // must be kept, and where moving a few survivors would free much.
@@ -68,8 +71,26 @@ func (x *extents) trim() uint64 {
 	return x.list[0].first
 }
 
-// Needed gives the number of the first entry that holds something needed, or the newest entry's extent's first.
-func (m *Machine) Needed() uint64 { return m.extents.trim() }
+// Needed gives the number of the first entry that may hold something needed; MaxUint64 when no entry does.
+func (m *Machine) Needed() uint64 {
+	first := m.extents.trim()
+	if n := len(m.extents.list); n == 0 || n == 1 && m.extents.list[0].count == 0 {
+		return math.MaxUint64
+	}
+	return first
+}
+
+// Prefix gives the longest part of the log's beginning whose needed bytes, to be written again, are at most some: the
+// first entry behind the part, and its needed bytes. The newest extent never belongs to the part.
+func (m *Machine) Prefix(atMost int64) (end uint64, live int64) {
+	m.extents.trim()
+	list := m.extents.list
+	for i := 0; i+1 < len(list) && live+list[i].live <= atMost; i++ {
+		live += list[i].live
+		end = list[i+1].first
+	}
+	return end, live
+}
 
 // LogShare says how many bytes of the log from Needed on there are, and how many of them are needed.
 func (m *Machine) LogShare() (size, live int64) {

@@ -127,6 +127,7 @@ type Queue struct {
 	damagedN                  int64 // held and lost
 	bytes, leasedBytes        int64 // of all bodies, and of those that are leased, held or lost
 	stats                     stats
+	peaks                     peaks
 }
 
 type stats struct {

@@ -60,8 +60,8 @@ func (s *Server) openDoors(ctx context.Context) error {
 	}
 	s.api = httpapi.New(httpapi.Options{
 		Policies: s.doored, Auth: s.users, Sinks: s.sinks.api(), Version: s.opts.Version, Logger: s.log,
-		Ready: s.notReady, TrustLoopback: trusted, Limits: limits,
-		Collectors: []prometheus.Collector{scrubCollector{s.broker}, sinkCollector{s.sinks.manager}},
+		Ready: s.notReady, Refusing: s.refusing, TrustLoopback: trusted, Limits: limits,
+		Collectors: []prometheus.Collector{scrubCollector{s.broker}, diskCollector{s.broker}, sinkCollector{s.sinks.manager}},
 	})
 	open := http.Handler(s.api)
 	if s.amqp != nil {

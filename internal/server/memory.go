@@ -1,6 +1,7 @@
 package server
 
 import (
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
@@ -15,15 +16,32 @@ const (
 	maxPercent = 800
 )
 
-// paceCollector keeps the room between collections near headroom, and at least minPercent of what lives. It
-// does nothing where the operator set GOGC; GOMEMLIMIT works beside it. It ends when stop is closed.
-func paceCollector(stop <-chan struct{}) {
+// lookAfterMemory sets the collector's pace and returns memory to the system after bursts, until stop is closed.
+func lookAfterMemory(log *slog.Logger, stop <-chan struct{}) {
+	pace, back := paceCollector(), newReturner()
+	pace()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			pace()
+			back.tick(log)
+		case <-stop:
+			return
+		}
+	}
+}
+
+// paceCollector gives a function that keeps the room between collections near headroom, and at least minPercent of what
+// lives. It does nothing where the operator set GOGC; GOMEMLIMIT works beside it.
+func paceCollector() func() {
 	if os.Getenv("GOGC") != "" {
-		return
+		return func() {}
 	}
 	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	current := 0
-	set := func() {
+	return func() {
 		metrics.Read(sample)
 		live := uint64(0)
 		if sample[0].Value.Kind() == metrics.KindUint64 {
@@ -32,17 +50,6 @@ func paceCollector(stop <-chan struct{}) {
 		if want := collectorPercent(live); want != current {
 			debug.SetGCPercent(want)
 			current = want
-		}
-	}
-	set()
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			set()
-		case <-stop:
-			return
 		}
 	}
 }

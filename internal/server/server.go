@@ -99,7 +99,7 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 	if err := s.openDoors(ctx); err != nil {
 		return nil, err
 	}
-	s.serving.Go(func() { paceCollector(s.quit) })
+	s.serving.Go(func() { lookAfterMemory(s.log, s.quit) })
 	s.ready.Store(true)
 	return s, nil
 }
@@ -144,7 +144,8 @@ func (s *Server) open(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	if s.broker, err = embedded.Open(dir, embedded.Options{Logger: s.log, MaxMessage: int(s.cfg.MaxMessage), ScrubEvery: s.cfg.ScrubEvery, ScrubRate: s.cfg.ScrubRate}); err != nil {
+	if s.broker, err = embedded.Open(dir, embedded.Options{Logger: s.log, MaxMessage: int(s.cfg.MaxMessage), SegmentBytes: s.cfg.SegmentBytes, SnapshotBytes: s.cfg.WasteBytes,
+		ScrubEvery: s.cfg.ScrubEvery, ScrubRate: s.cfg.ScrubRate}); err != nil {
 		return fmt.Errorf("opening the data directory %s: %w", dir, err)
 	}
 	s.log.Info("data directory open", "dir", dir, "epoch", s.broker.Epoch(), "took", time.Since(began).Round(time.Millisecond))
@@ -229,7 +230,7 @@ func (s *Server) Done() <-chan struct{} { return s.broker.Failed() }
 // Err says why the server failed, and what to do.
 func (s *Server) Err() error {
 	if err := s.broker.Err(); err != nil {
-		return fmt.Errorf("the server stops because its log failed: %w. Everything that was confirmed is on disk. See to the cause (disk space, disk errors), run surgetank verify --data %s, and start again", err, s.cfg.Data)
+		return fmt.Errorf("the server stops because its log failed: %w. Nothing was confirmed after the failure. See to the cause (a disk error, or a file that was removed or changed), run surgetank verify --data %s, and start again", err, s.cfg.Data)
 	}
 	return nil
 }

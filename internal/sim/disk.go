@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/surgetank/surgetank/internal/broker"
+	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/disklog"
 	"github.com/surgetank/surgetank/internal/memlog"
@@ -33,6 +34,8 @@ type disk interface {
 	fault(rng *rand.Rand) string
 	plan(f *FaultPlan)
 	setFull(full bool)
+	// used gives the bytes of all files; 0 where there are none.
+	used() int64
 	heal()
 	// broken says that a fault has happened since it was set.
 	broken() bool
@@ -58,6 +61,7 @@ func (d *memDisk) snapshots() (commitlog.Snapshots, error) { return d.store.Snap
 func (d *memDisk) crashIn(int, *rand.Rand)                 {}
 func (d *memDisk) crashed() bool                           { return false }
 func (d *memDisk) setFull(bool)                            {}
+func (d *memDisk) used() int64                             { return 0 }
 func (d *memDisk) scrub(int)                               {}
 func (d *memDisk) broken() bool                            { return d.faulty }
 
@@ -102,6 +106,8 @@ type fileDisk struct {
 	rng    *rand.Rand
 	count  *Counters
 	full   bool
+	clock  clock.Clock
+	size   int64 // of the whole disk; 0: without limit
 	// changed is called after every change of the file system, while the power is on.
 	changed func(op vfs.Op, name string)
 }
@@ -145,7 +151,7 @@ func drawCrash(rng *rand.Rand) vfs.Crash {
 }
 
 func (d *fileDisk) openLog(from commitlog.Offset, hooks broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
-	o := logOptions(d.inject, dataDir, d.cache, d.random, from, hooks.Full)
+	o := logOptions(d.inject, dataDir, d.cache, d.random, from, hooks.Full, d.clock)
 	o.OnDamage, o.Snapshots = hooks.Damage, d.snaps
 	r, l, err := disklog.Open(o)
 	if err != nil {
@@ -155,13 +161,13 @@ func (d *fileDisk) openLog(from commitlog.Offset, hooks broker.LogHooks) (commit
 	return r, l, nil
 }
 
-func logOptions(fs vfs.FS, dir string, cached bool, random io.Reader, from commitlog.Offset, onFull func(bool)) disklog.Options {
+func logOptions(fs vfs.FS, dir string, cached bool, random io.Reader, from commitlog.Offset, onFull func(bool), c clock.Clock) disklog.Options {
 	cache := int64(-1)
 	if cached {
 		cache = 4096
 	}
-	return disklog.Options{FS: fs, Dir: dir, SegmentBytes: disklog.MinSegmentBytes, From: from, Manual: true,
-		CacheBytes: cache, MinFree: -1, OnFull: onFull, Rand: random}
+	return disklog.Options{FS: fs, Dir: dir, SegmentBytes: 4 * disklog.MinSegmentBytes, FirstBytes: disklog.MinSegmentBytes, From: from, Manual: true,
+		CacheBytes: cache, MinFree: -1, OnFull: onFull, Rand: random, Clock: c}
 }
 
 func (d *fileDisk) snapshots() (_ commitlog.Snapshots, err error) {
@@ -170,6 +176,8 @@ func (d *fileDisk) snapshots() (_ commitlog.Snapshots, err error) {
 	}
 	return d.snaps, nil
 }
+
+func (d *fileDisk) used() int64 { return d.mem.Used() }
 
 func (d *fileDisk) scrub(files int) {
 	for range files {
@@ -216,7 +224,7 @@ func (d *fileDisk) setFull(full bool) {
 	if full {
 		d.mem.SetCapacity(1) // nothing more can be had; what is there stays
 	} else {
-		d.mem.SetCapacity(0)
+		d.mem.SetCapacity(d.size)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/disklog"
 )
 
 // Options is all that a seed draws before the first action. A random part of the features and faults is on, so that
@@ -39,6 +40,7 @@ type Options struct {
 	Model                                      bool // the naive model runs beside the machine
 	Probe                                      int  // of 100 changes of the file system, behind how many a power failure is looked at beside the run
 	Fault                                      *FaultPlan
+	Disk                                       int64 // bytes of the disk, all the time; 0: without limit
 }
 
 // FaultPlan lets the n-th operation on the file system fail from the first opening on, for runs that try every n.
@@ -98,6 +100,9 @@ func Draw(seed uint64) Options {
 	}
 	if yes(50) {
 		o.TurnScan = 1 + rng.IntN(20)
+	}
+	if o.Files && yes(20) {
+		o.Disk = int64(7+rng.IntN(9)) * disklog.MinSegmentBytes
 	}
 	return o
 }

@@ -108,7 +108,7 @@ func (p *prober) openIn(fs vfs.FS, dir string) *recovered {
 	}
 	r.b, r.err = broker.Open(broker.Options{
 		OpenLog: func(from commitlog.Offset, hooks broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
-			replay, l, err := disklog.Open(logOptions(fs, dir, false, p.random, from, hooks.Full))
+			replay, l, err := disklog.Open(logOptions(fs, dir, false, p.random, from, hooks.Full, nil))
 			if err != nil {
 				return nil, nil, err
 			}

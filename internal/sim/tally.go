@@ -31,6 +31,15 @@ func (l watchedLog) Append(data []byte, done func(commitlog.Offset, error)) {
 	})
 }
 
+// Freeable and Room are the log's: see commitlog.Freer.
+func (l watchedLog) Freeable(before commitlog.Offset) int64 {
+	return l.Log.(commitlog.Freer).Freeable(before)
+}
+
+func (l watchedLog) Room() int64 { return l.Log.(commitlog.Freer).Room() }
+
+func (l watchedLog) KeepFree(bytes int64) { l.Log.(commitlog.Freer).KeepFree(bytes) }
+
 // watchedSnapshots counts snapshots.
 type watchedSnapshots struct {
 	commitlog.Snapshots

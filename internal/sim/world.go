@@ -10,6 +10,7 @@ import (
 	"github.com/surgetank/surgetank/internal/broker"
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/disklog"
 	"github.com/surgetank/surgetank/internal/memlog"
 	"github.com/surgetank/surgetank/internal/queue"
 )
@@ -70,6 +71,8 @@ func newWorld(o Options, tracing bool) *world {
 	w.ledger, w.beside = newLedger(w), newBeside(w)
 	if o.Files {
 		d := newFileDisk(o.Seed, o.Cache, &w.count)
+		d.size, d.clock = o.Disk, w.clock
+		d.setFull(false)
 		w.disk, w.prober = d, newProber(w, d)
 	} else {
 		w.disk = &memDisk{store: memlog.NewStore()}
@@ -311,6 +314,7 @@ func (w *world) heal() {
 		if left == 0 && round > 0 {
 			w.ledger.drained()
 			w.count.one(Drained)
+			w.atRest()
 			return
 		}
 		for _, cl := range w.clients {
@@ -331,6 +335,30 @@ func (w *world) heal() {
 			left = append(left, fmt.Sprintf("%s: %d ready %d blocked %d delayed %d leased %d damaged (%s)", i.Name, i.Ready, i.Blocked, i.Delayed, i.Leased, i.Damaged, i.Waiting))
 		}
 		w.ledger.violation("everything drains", "after most of a day there is still: %v", left)
+	}
+}
+
+// restBytes is what a drained directory may take in a run: some of the smallest segments, and snapshots.
+const restBytes = 8*disklog.MinSegmentBytes + 64<<10
+
+// atRest is the third part: everything is settled and nobody does anything. The log must become small and take messages
+// by itself.
+func (w *world) atRest() {
+	for range 60 {
+		w.clock.Advance(time.Second)
+		w.run()
+	}
+	if w.ledger.bad != "" {
+		return
+	}
+	if n := w.disk.used(); n > restBytes {
+		w.ledger.violation("space comes back", "everything is settled, and a minute later the directory takes %d bytes", n)
+	}
+	stored := false
+	w.send(queue.Mark{}, func(err error) { stored = err == nil })
+	w.run()
+	if s := w.b.Space(); !stored || s.Full {
+		w.ledger.violation("space comes back", "everything is settled, and a minute later messages are refused: %+v; the log goes on: %v", s, stored)
 	}
 }
 

@@ -196,7 +196,7 @@ func TestInject(t *testing.T) {
 		"open": second(i.Open("/f", Read)), "create": second(i.Open("/g", Create)), "rename": i.Rename("/f", "/h"), "remove": i.Remove("/f"),
 		"list": second(i.List("/")), "mkdir": i.Mkdir("/d"), "syncdir": i.SyncDir("/"), "lock": second(i.Lock("/l", "")), "free": second(i.Free("/")),
 		"read": second(f.ReadAt(make([]byte, 1), 0)), "write": second(f.WriteAt([]byte("x"), 0)), "writevec": second(f.WriteVec([][]byte{{1}}, 0)),
-		"sync": f.Sync(), "preallocate": f.Preallocate(10), "truncate": f.Truncate(1), "close": f.Close(),
+		"sync": f.Sync(), "check": second(f.Check()), "preallocate": f.Preallocate(10), "truncate": f.Truncate(1), "close": f.Close(),
 	} {
 		if !errors.Is(err, syscall.EIO) {
 			t.Errorf("%s gave %v, want EIO", name, err)

@@ -1,12 +1,9 @@
 package vfs
 
-import (
-	"io"
-	"sync"
-)
+import "sync"
 
 // Op is a kind of operation, or several, for Inject.
-type Op uint16
+type Op uint32
 
 // The kinds of operations.
 const (
@@ -24,6 +21,7 @@ const (
 	OpSync
 	OpPreallocate
 	OpTruncate
+	OpCheck
 	OpClose
 
 	// OpChange is every kind that changes what is stored or makes it durable.
@@ -156,7 +154,7 @@ func (i *Inject) SyncDir(dir string) error {
 }
 
 // Lock takes a lock.
-func (i *Inject) Lock(name, owner string) (l io.Closer, err error) {
+func (i *Inject) Lock(name, owner string) (l Lock, err error) {
 	err = i.do(OpLock, name, func() (err error) { l, err = i.fs.Lock(name, owner); return err }, nil)
 	return l, err
 }
@@ -225,6 +223,11 @@ func (f *injectFile) Truncate(size int64) error {
 }
 
 func (f *injectFile) Size() (int64, error) { return f.f.Size() }
+
+func (f *injectFile) Check() (size int64, err error) {
+	err = f.i.do(OpCheck, f.name, func() (err error) { size, err = f.f.Check(); return err }, nil)
+	return size, err
+}
 
 // Close closes the file even where the error says otherwise, as close(2) does.
 func (f *injectFile) Close() error {

@@ -71,6 +71,13 @@ func (m *Mem) SetCapacity(bytes int64) {
 	m.capacity = bytes
 }
 
+// Used gives the bytes that all files take, in whole blocks.
+func (m *Mem) Used() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.used()
+}
+
 // used counts the room that files take.
 func (m *Mem) used() int64 {
 	var n int64
@@ -199,7 +206,7 @@ func (m *Mem) SyncDir(dir string) error {
 }
 
 // Lock takes a lock of this file system.
-func (m *Mem) Lock(name, owner string) (io.Closer, error) {
+func (m *Mem) Lock(name, owner string) (Lock, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	name = filepath.Clean(name)
@@ -218,6 +225,9 @@ type memLock struct {
 	name string
 	once sync.Once
 }
+
+// Check finds nothing wrong: the lock does not depend on a file.
+func (l *memLock) Check() error { return nil }
 
 // Close releases the lock.
 func (l *memLock) Close() error {

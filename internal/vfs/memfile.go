@@ -3,6 +3,7 @@ package vfs
 import (
 	"io"
 	"io/fs"
+	"path/filepath"
 	"syscall"
 )
 
@@ -209,6 +210,18 @@ func (f *memFile) Size() (int64, error) {
 		return 0, err
 	}
 	defer f.fs.mu.Unlock()
+	return f.node.size, nil
+}
+
+// Check compares the file with the one that has its name now.
+func (f *memFile) Check() (int64, error) {
+	if err := f.enter("stat", false); err != nil {
+		return 0, err
+	}
+	defer f.fs.mu.Unlock()
+	if at := f.fs.names[filepath.Clean(f.name)]; at != f.node {
+		return 0, &GoneError{Name: f.name, Replaced: at != nil}
+	}
 	return f.node.size, nil
 }
 

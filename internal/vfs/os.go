@@ -91,47 +91,100 @@ func (o OS) Mkdir(dir string) error {
 	return o.SyncDir(filepath.Dir(dir))
 }
 
-// Lock takes the operating system's exclusive lock on a file and writes the owner's line into it.
-func (OS) Lock(name, owner string) (io.Closer, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+// Lock takes the operating system's exclusive lock on the directory and on the file, and writes the owner's line into
+// the file. The directory's lock is the one that counts: the file can be removed, and a second process would make a new
+// one. The file's lock keeps out programs of before directories were locked, and is all there is where the system
+// cannot lock a directory.
+func (OS) Lock(name, owner string) (_ Lock, err error) {
+	l := &osLock{name: name}
+	defer func() {
+		if err != nil {
+			err = joinClose(err, l.file, l.dir)
+		}
+	}()
+	l.dir, err = lockDir(filepath.Dir(name))
+	if errors.Is(err, errBusy) {
+		return nil, &LockedError{Name: name, Owner: ownerIn(name)}
+	}
 	if err != nil {
 		return nil, err
 	}
-	ok, err := lockFile(f)
+	if l.file, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return nil, err
+	}
+	ok, err := lockFile(l.file)
 	if err != nil {
-		return nil, errors.Join(&fs.PathError{Op: "lock", Path: name, Err: err}, f.Close())
+		return nil, &fs.PathError{Op: "lock", Path: name, Err: err}
 	}
 	if !ok {
-		line := make([]byte, maxOwner)
-		n, readErr := f.ReadAt(line, 0)
-		if readErr != nil && readErr != io.EOF {
-			n = 0 // the lock is what matters; its holder's line is a courtesy
-		}
-		held := &LockedError{Name: name, Owner: printable(string(line[:n]))}
-		if err := f.Close(); err != nil {
-			return nil, errors.Join(held, err)
-		}
-		return nil, held
+		return nil, &LockedError{Name: name, Owner: ownerIn(name)}
 	}
-	if err := f.Truncate(0); err != nil {
-		return nil, errors.Join(err, f.Close())
+	if err := l.file.Truncate(0); err != nil {
+		return nil, err
 	}
-	if _, err := f.WriteAt([]byte(printable(owner)+"\n"), 0); err != nil {
+	if _, err := l.file.WriteAt([]byte(printable(owner)+"\n"), 0); err != nil {
 		// A full disk must not keep a server from starting: the lock itself is held.
 		if !IsNoSpace(err) {
-			return nil, errors.Join(err, f.Close())
+			return nil, err
 		}
 	}
-	return &osLock{f}, nil
+	return l, nil
 }
 
-// osLock is a held lock; closing the file releases it. The file stays: removing it would let two processes hold
-// locks on two files of one name.
-type osLock struct{ f *os.File }
+// errBusy is the error of lockDir for a directory that another open file has locked.
+var errBusy = errors.New("the directory is locked")
+
+// joinClose closes files after an error; a nil file is left out.
+func joinClose(err error, files ...*os.File) error {
+	for _, f := range files {
+		if f == nil {
+			continue
+		}
+		if closeErr := f.Close(); closeErr != nil {
+			err = errors.Join(err, closeErr)
+		}
+	}
+	return err
+}
+
+// ownerIn reads the owner's line of a lock file. The line is a courtesy: without it the owner is unknown.
+func ownerIn(name string) string {
+	f, err := os.Open(name)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	line := make([]byte, maxOwner)
+	n, err := f.ReadAt(line, 0)
+	if err != nil && err != io.EOF {
+		n = 0
+	}
+	return printable(string(line[:n]))
+}
+
+// osLock is a held lock; closing its files releases it. The lock file stays: other programs may wait for its lock.
+type osLock struct {
+	name string
+	dir  *os.File // locked; nil where directories cannot be locked
+	file *os.File // locked, too
+}
+
+// Check looks for the lock file where the lock depends on it.
+func (l *osLock) Check() error {
+	if l.dir != nil {
+		return nil
+	}
+	_, err := osFile{l.file}.Check()
+	return err
+}
 
 // Close empties the owner's line and releases the lock.
 func (l *osLock) Close() error {
-	return errors.Join(l.f.Truncate(0), l.f.Close())
+	err := errors.Join(l.file.Truncate(0), l.file.Close())
+	if l.dir != nil {
+		err = errors.Join(err, l.dir.Close())
+	}
+	return err
 }
 
 // Size gives the file's size.

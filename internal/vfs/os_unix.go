@@ -25,6 +25,64 @@ func lockFile(f *os.File) (bool, error) {
 	}
 }
 
+// lockDir locks a directory and returns the open directory whose closing ends the lock; nil where the file system, as NFS does,
+// locks no directories. The error is errBusy while another open file has the lock.
+func lockDir(dir string) (*os.File, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	ok, err := lockFile(d)
+	switch {
+	case err == nil && ok:
+		return d, nil
+	case err == nil:
+		return nil, joinClose(errBusy, d)
+	}
+	for _, unable := range []error{unix.EBADF, unix.EINVAL, unix.EISDIR, unix.ENOLCK, unix.ENOSYS, unix.ENOTSUP, unix.EOPNOTSUPP} {
+		if errors.Is(err, unable) {
+			return nil, d.Close()
+		}
+	}
+	return nil, joinClose(&os.PathError{Op: "lock", Path: dir, Err: err}, d)
+}
+
+// Check compares the file with the one that its name leads to.
+func (f osFile) Check() (int64, error) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var open, named unix.Stat_t
+	var openErr, namedErr error
+	if err := conn.Control(func(fd uintptr) {
+		openErr = again(func() error { return unix.Fstat(int(fd), &open) })
+		namedErr = again(func() error { return unix.Stat(f.Name(), &named) })
+	}); err != nil {
+		return 0, err
+	}
+	switch {
+	case openErr != nil:
+		return 0, &os.PathError{Op: "fstat", Path: f.Name(), Err: openErr}
+	case errors.Is(namedErr, unix.ENOENT) || errors.Is(namedErr, unix.ENOTDIR):
+		return 0, &GoneError{Name: f.Name()}
+	case namedErr != nil:
+		return 0, &os.PathError{Op: "stat", Path: f.Name(), Err: namedErr}
+	case open.Ino != named.Ino || open.Dev != named.Dev:
+		return 0, &GoneError{Name: f.Name(), Replaced: true}
+	}
+	return open.Size, nil
+}
+
+// again repeats a call that a signal interrupted.
+func again(call func() error) error {
+	for {
+		if err := call(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
 // SyncDir syncs a directory's entries.
 func (OS) SyncDir(dir string) error {
 	d, err := os.Open(dir)

@@ -20,6 +20,12 @@ func lockFile(f *os.File) (bool, error) {
 	return err == nil, err
 }
 
+// lockDir locks nothing: windows lets nobody remove or rename the lock file while it is open, nor a directory above it.
+func lockDir(string) (*os.File, error) { return nil, nil }
+
+// Check returns the size: windows lets nobody remove or rename a file that is open in this way, nor a directory above it.
+func (f osFile) Check() (int64, error) { return f.Size() }
+
 // SyncDir does nothing: windows cannot flush a directory, and NTFS journals names in order; see docs/assumptions.md.
 func (OS) SyncDir(string) error { return nil }
 

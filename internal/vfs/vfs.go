@@ -1,4 +1,4 @@
-// Package vfs is the small file system that everything durable is written through: ten operations, so that
+// Package vfs is the small file system that everything durable is written through: a few operations, so that
 // the same code runs on the machine's files (OS), on a file system in memory that can crash (Mem), and on
 // either with errors injected (Inject).
 //
@@ -41,11 +41,20 @@ type FS interface {
 	Mkdir(dir string) error
 	// SyncDir makes durable which names the directory holds and which files they stand for.
 	SyncDir(dir string) error
-	// Lock takes an exclusive lock, held until it is closed or the process ends. owner is a line of text that
-	// others are shown. While another holds it the error is a *LockedError.
-	Lock(name, owner string) (io.Closer, error)
+	// Lock takes an exclusive lock on a directory, held until the lock is closed or the process ends. name is the
+	// path of a file in the directory. That file names the holder: owner is a line of text that others are shown.
+	// Removing the file does not end the lock. While another holds the lock the error is a *LockedError.
+	Lock(name, owner string) (Lock, error)
 	// Free gives the bytes that this process may still allocate in a directory's file system.
 	Free(dir string) (int64, error)
+}
+
+// Lock is a held lock.
+type Lock interface {
+	// Check returns nil while the lock keeps others out. On file systems without locks on directories the lock depends
+	// on its file: Check returns a *GoneError when that file was removed or replaced.
+	Check() error
+	io.Closer
 }
 
 // File is an open file. ReadAt may run beside every other method; writing methods are for one goroutine at a time.
@@ -65,6 +74,9 @@ type File interface {
 	Truncate(size int64) error
 	// Size gives the file's size in bytes.
 	Size() (int64, error)
+	// Check returns the file's size. It returns a *GoneError when the name that the file was opened by does not lead to
+	// this file any more: the file was removed, renamed or replaced, or a directory above it was. It costs two system calls.
+	Check() (int64, error)
 	// Close closes the file; it does not sync.
 	Close() error
 }
@@ -88,6 +100,20 @@ func (e *LockedError) Error() string {
 
 // Is makes every LockedError an ErrLocked.
 func (e *LockedError) Is(target error) bool { return target == ErrLocked }
+
+// GoneError says that a name does not lead any more to the file that was opened by it.
+type GoneError struct {
+	Name     string
+	Replaced bool // the name leads to another file
+}
+
+// Error names the file.
+func (e *GoneError) Error() string {
+	if e.Replaced {
+		return fmt.Sprintf("%s is not the file any more that was opened: somebody put another one, or another directory, in its place", e.Name)
+	}
+	return fmt.Sprintf("%s is gone: somebody removed or moved the file, or a directory above it", e.Name)
+}
 
 // IsNoSpace tells whether an error means that the disk, or the user's share of it, is full.
 func IsNoSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || isNoSpace(err) }

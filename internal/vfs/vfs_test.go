@@ -201,3 +201,51 @@ func TestLockOfAnotherProcess(t *testing.T) {
 	must(t, err)
 	must(t, l.Close())
 }
+
+// TestCheck: a file says when its name does not lead to it any more.
+func TestCheck(t *testing.T) {
+	both(t, func(t *testing.T, fsys FS, dir string) {
+		name := filepath.Join(dir, "f")
+		f, err := fsys.Open(name, Create)
+		must(t, err)
+		defer f.Close()
+		_, err = f.WriteAt([]byte("abc"), 0)
+		must(t, err)
+		if size, err := f.Check(); size != 3 || err != nil {
+			t.Errorf("a file in its place: %d bytes, %v", size, err)
+		}
+		must(t, fsys.Rename(name, name+"2"))
+		var gone *GoneError
+		if _, err := f.Check(); !errors.As(err, &gone) || gone.Replaced || gone.Name != name {
+			t.Errorf("a file that was renamed: %v", err)
+		}
+		g, err := fsys.Open(name, Create)
+		must(t, err)
+		must(t, g.Close())
+		if _, err := f.Check(); !errors.As(err, &gone) || !gone.Replaced {
+			t.Errorf("a file that was replaced: %v", err)
+		}
+		must(t, fsys.Rename(name+"2", name))
+		if _, err := f.Check(); err != nil {
+			t.Errorf("a file that was put back: %v", err)
+		}
+		must(t, fsys.Remove(name))
+		if _, err := f.Check(); !errors.As(err, &gone) || gone.Replaced {
+			t.Errorf("a file that was removed: %v", err)
+		}
+	})
+}
+
+func BenchmarkCheck(b *testing.B) {
+	f, err := OS{}.Open(filepath.Join(b.TempDir(), "f"), Create)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := f.Check(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

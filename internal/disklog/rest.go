@@ -1,0 +1,179 @@
+package disklog
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/surgetank/surgetank/internal/vfs"
+)
+
+// A log at rest keeps only what it needs: it removes spares, makes the next segment and the reserve small again, and ends
+// an active segment that is larger than a small log's would be, so that the segment can be freed as soon as nothing in it
+// is needed. When traffic comes back, segments grow again.
+
+const (
+	// restAfter is for how long next to nothing must have been appended, and restBytes how much is next to nothing.
+	restAfter = 5 * time.Second
+	restBytes = 256 << 10
+	// restShare bounds the number of segments: a log at rest has segments of at least this share of its bytes.
+	restShare = 32
+)
+
+// rest is how much had been written at the last look.
+type rest struct {
+	at      time.Time // zero: there was none
+	written int64
+}
+
+// lookAtRest tells whether the log is at rest. It decides anew every restAfter.
+func (l *Log) lookAtRest() bool {
+	r := &l.keeper.rest
+	now := l.o.Clock.Now()
+	written := l.stats.bytes()
+	if d := now.Sub(r.at); r.at.IsZero() || d < 0 {
+		*r = rest{now, written} // the first look, or the clock was set back
+	} else if d >= restAfter {
+		l.resting.Store(written-r.written < restBytes)
+		*r = rest{now, written}
+	} else if written-r.written >= restBytes {
+		l.resting.Store(false)
+	}
+	return l.resting.Load()
+}
+
+// smallSize is the size of segments at rest.
+func (l *Log) smallSize() int64 {
+	l.segMu.RLock()
+	defer l.segMu.RUnlock()
+	var total int64
+	for _, s := range l.segs {
+		total += s.end - dataStart
+	}
+	return min(max(l.o.FirstBytes, pageEnd(total/restShare)), l.o.SegmentBytes)
+}
+
+// giveBack makes the log small. Maintenance calls it while the log is at rest.
+func (l *Log) giveBack() error {
+	k := &l.keeper
+	small := l.smallSize()
+	k.nextSize = min(k.nextSize, small)
+	for len(k.spares) > 0 {
+		if err := l.dropSpare(); err != nil {
+			return err
+		}
+	}
+	if size := l.reserveSize(); k.reserve > size {
+		if err := l.cutReserve(size); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	busy := l.needSize > 0 || l.blocked || len(l.queue) > 0
+	next := l.next
+	l.mu.Unlock()
+	if busy {
+		return nil
+	}
+	if next != nil && next.seg.size > small {
+		if err := l.replaceNext(small); err != nil {
+			return err
+		}
+	}
+	l.segMu.RLock()
+	active := l.segs[len(l.segs)-1]
+	end := active.size > small && len(active.index) > 0
+	l.segMu.RUnlock()
+	if !end {
+		return nil
+	}
+	if err := l.ensureNext(small); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.early = l.next != nil && l.err == nil
+	l.startWriter()
+	l.mu.Unlock()
+	return nil
+}
+
+// dropSpares asks maintenance to remove the spares. Any goroutine may call it.
+func (l *Log) dropSpares() {
+	l.short.Store(true)
+	l.wake()
+}
+
+// dropSpare removes a spare.
+func (l *Log) dropSpare() error {
+	k := &l.keeper
+	spare := k.spares[len(k.spares)-1]
+	k.spares = k.spares[:len(k.spares)-1]
+	return errorsJoin(l.fs.Remove(spare), l.fs.SyncDir(l.o.Dir))
+}
+
+// cutReserve makes the reserve smaller.
+func (l *Log) cutReserve(size int64) error {
+	f, err := l.fs.Open(l.files.path(reserveName), vfs.ReadWrite)
+	if err != nil {
+		return passing(err)
+	}
+	if err = f.Truncate(size); err == nil {
+		l.keeper.reserve = size
+	}
+	return errorsJoin(err, f.Close())
+}
+
+// replaceNext puts a smaller segment in the place of the next one, unless the writer takes that first.
+func (l *Log) replaceNext(size int64) error {
+	l.mu.Lock()
+	have := l.next
+	if have == nil || l.needSize > 0 || len(l.queue) > 0 {
+		l.mu.Unlock()
+		return nil
+	}
+	l.next = nil
+	l.mu.Unlock()
+	if err := have.out.Close(); err != nil {
+		return err
+	}
+	return l.ensureNext(size)
+}
+
+// ensureNext makes the next segment if there is none. It leaves less than MinFree free, because more comes back.
+func (l *Log) ensureNext(size int64) error {
+	l.mu.Lock()
+	have, number := l.next != nil, l.lastNumber()+1
+	l.mu.Unlock()
+	if have {
+		return nil
+	}
+	seg, err := l.files.create(number, size, l.zeroAhead(size), nil)
+	if err != nil {
+		return passing(err)
+	}
+	return l.offerNext(seg)
+}
+
+// offerNext opens a segment that is made and gives it to the writer.
+func (l *Log) offerNext(seg *segment) error {
+	out, err := l.fs.Open(seg.name, vfs.ReadWrite)
+	if err != nil {
+		return passing(err) // the file stays and is replaced the next time
+	}
+	l.o.OnEvent(Event{Kind: "prepared", Segment: seg.header.number, Detail: fmt.Sprintf("%d bytes", seg.size)})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.next = &ready{seg, out}
+	if l.blocked && seg.size >= l.needSize {
+		l.blocked = false
+		l.startWriter()
+	}
+	return nil
+}
+
+// passing leaves out an error that leaves the log as it was and may pass.
+func passing(err error) error {
+	if noRoom(err) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,81 @@
+package queue
+
+import (
+	"maps"
+	"slices"
+)
+
+// peaks are the largest sizes that Survey saw of what does not shrink by itself.
+type peaks struct{ leases, notes, far, lapsed, backing, ids, groups, returned int }
+
+const (
+	// compactFrom is the size from which on it is worth while to give memory back, and compactBy how many times smaller
+	// than its peak a map must have become.
+	compactFrom = 1024
+	compactBy   = 8
+)
+
+// Survey looks at every queue, between two turns, and estimates the bytes of a snapshot.
+func (m *Machine) Survey() (bytes int64) {
+	const queueCost, slotCost, timeCost, idCost = 256, 24, 16, 32
+	for _, q := range m.order {
+		bytes += queueCost + slotCost*(q.waiting+q.delayedN+q.leased+q.damagedN) + timeCost*int64(len(q.delayed)+len(q.ttl)+len(q.flows)+len(q.notes)) +
+			idCost*int64(len(q.dedup.line)-q.dedup.head)
+		p := &q.peaks
+		p.leases, p.notes, p.far = max(p.leases, len(q.leases)), max(p.notes, len(q.notes)), max(p.far, len(q.far))
+		p.lapsed, p.backing, p.ids = max(p.lapsed, len(q.lapsed)), max(p.backing, len(q.backing)), max(p.ids, len(q.dedup.ids))
+		p.groups, p.returned = max(p.groups, len(q.byGroup)), max(p.returned, len(q.returned))
+	}
+	for _, names := range m.meta { // unordered: a sum
+		for name, value := range names { // unordered: a sum
+			bytes += int64(len(name) + len(value))
+		}
+	}
+	return bytes
+}
+
+// Compact gives back the memory of maps and lists that have become much smaller than they were. Call it between two turns,
+// while there is little to do.
+func (m *Machine) Compact() {
+	for _, q := range m.order {
+		p := &q.peaks
+		compactMap(&q.leases, &p.leases)
+		compactMap(&q.notes, &p.notes)
+		compactMap(&q.far, &p.far)
+		compactMap(&q.lapsed, &p.lapsed)
+		compactMap(&q.backing, &p.backing)
+		compactMap(&q.returned, &p.returned)
+		q.dedup.expire(m.now)
+		compactMap(&q.dedup.ids, &p.ids)
+		if d := &q.dedup; d.head == len(d.line) && cap(d.line) > compactFrom {
+			d.line, d.head = nil, 0
+		}
+		compactMap(&q.byGroup, &p.groups)
+		q.compactFlows()
+	}
+}
+
+func compactMap[K comparable, V any](m *map[K]V, peak *int) {
+	n := len(*m)
+	if *peak < compactFrom || n > *peak/compactBy {
+		return
+	}
+	*peak = n
+	small := make(map[K]V, n)
+	maps.Copy(small, *m)
+	*m = small
+}
+
+// compactFlows drops the places of flows behind the last one that is in use. Places before that are used again.
+func (q *Queue) compactFlows() {
+	n := len(q.flows)
+	for n > 1 && q.flows[n-1].free {
+		n--
+	}
+	if cap(q.flows) < compactFrom || n > cap(q.flows)/compactBy {
+		return
+	}
+	q.flows = slices.Clone(q.flows[:n])
+	q.freeFlows = slices.Clone(slices.DeleteFunc(q.freeFlows, func(h uint32) bool { return int(h) >= n }))
+	q.ready = slices.Clone(q.ready)
+}

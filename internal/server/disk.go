@@ -1,0 +1,53 @@
+package server
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/surgetank/surgetank/embedded"
+)
+
+// refusing says why messages are refused while acks are taken; empty: they are taken.
+func (s *Server) refusing() string {
+	space := s.broker.Space()
+	if !space.Full {
+		return ""
+	}
+	return fmt.Sprintf("the disk has been nearly full for %v; acks are taken, and the space of acked messages comes back by itself; "+
+		"consume or drop messages, or make room on the disk", s.broker.Now().Sub(space.Since).Round(time.Second))
+}
+
+// diskCollector shows how much of the disk the log takes, at each scrape.
+type diskCollector struct{ broker *embedded.Broker }
+
+var (
+	diskFull     = prometheus.NewDesc("surgetank_disk_full", "1 while messages are refused because the disk is nearly full.", nil, nil)
+	diskBytes    = prometheus.NewDesc("surgetank_disk_log_bytes", "Bytes of the log's files, without snapshots.", nil, nil)
+	diskNeeded   = prometheus.NewDesc("surgetank_disk_needed_bytes", "Bytes of messages in the log that are not settled.", nil, nil)
+	diskFreeable = prometheus.NewDesc("surgetank_disk_freeable_bytes", "Bytes of the log's files that a snapshot would free now.", nil, nil)
+)
+
+// Describe names the metrics.
+func (diskCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{diskFull, diskBytes, diskNeeded, diskFreeable} {
+		ch <- d
+	}
+}
+
+// Collect reads the figures.
+func (c diskCollector) Collect(ch chan<- prometheus.Metric) {
+	space := c.broker.Space()
+	full := 0.0
+	if space.Full {
+		full = 1
+	}
+	show := func(d *prometheus.Desc, value float64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value)
+	}
+	show(diskFull, full)
+	show(diskBytes, float64(c.broker.LogStats().DiskBytes))
+	show(diskNeeded, float64(space.NeededBytes))
+	show(diskFreeable, float64(space.Freeable))
+}
