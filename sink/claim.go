@@ -61,18 +61,21 @@ type Written struct {
 
 // State is the stored progress of one instance.
 type State struct {
-	Owner string
-	Epoch uint64 // counts the openings
-	Queue uint64
-	// Incarnation and Entry are the position of the queue's directory when this opening of the target was made. 0: an
-	// older version of Surgetank wrote the progress.
-	Incarnation, Entry uint64
-	Known              []byte    // the history of the directory that made this opening; see encodeKnown
-	Base               uint64    // messages applied before this opening
-	Settled            []byte    // ids that lanes have passed on, see AppendIDs
-	Updated            time.Time // of the newest commit
-	Lanes              []LaneState
+	Owner       string
+	Epoch       uint64 // counts the openings
+	Queue       uint64
+	Incarnation uint64    // of the directory that made this opening; 0: an older version of Surgetank wrote the progress
+	Before      Position  // of the newest commit that applied messages before this opening
+	Known       []byte    // the history of the directory that made this opening; see encodeKnown
+	Base        uint64    // messages applied before this opening
+	Settled     []byte    // ids that lanes have passed on, see AppendIDs
+	Updated     time.Time // of the newest commit
+	Lanes       []LaneState
 }
+
+// Position is a moment in the history of a data directory: an incarnation, and one of the entries of its log. The zero value is
+// before everything.
+type Position struct{ Incarnation, Entry uint64 }
 
 // LaneState is the stored progress of one lane.
 type LaneState struct {
@@ -92,13 +95,19 @@ func (s *State) applied() uint64 {
 	return n
 }
 
-// entry is the newest entry of the queue's log that the progress rests on.
-func (s *State) entry() uint64 {
-	e := s.Entry
+// position is that of the newest commit that applied messages. What the target holds rests on it. An opening that applied
+// nothing does not count: it left the target as it was.
+func (s *State) position() Position {
+	newest := Position{Incarnation: s.Incarnation}
 	for i := range s.Lanes {
-		e = max(e, s.Lanes[i].Entry)
+		if l := &s.Lanes[i]; l.Applied > 0 {
+			newest.Entry = max(newest.Entry, l.Entry)
+		}
 	}
-	return e
+	if newest.Entry == 0 {
+		return s.Before
+	}
+	return newest
 }
 
 // watermark is the number below which the target takes every message for settled.
@@ -135,7 +144,7 @@ func (c Claim) Next(old *State) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	next := State{Owner: c.Owner, Epoch: c.Written.Epoch + 1, Queue: h.Queue, Entry: h.Entry, Known: encodeKnown(h), Base: c.Written.Applied,
+	next := State{Owner: c.Owner, Epoch: c.Written.Epoch + 1, Queue: h.Queue, Known: encodeKnown(h), Base: c.Written.Applied,
 		Lanes: make([]LaneState, c.Lanes)}
 	if n := len(h.Openings); n > 0 {
 		next.Incarnation = h.Openings[n-1].Incarnation
@@ -143,21 +152,27 @@ func (c Claim) Next(old *State) (State, error) {
 	for i := range next.Lanes {
 		next.Lanes[i] = LaneState{Watermark: h.Floor, Entry: h.Entry, IDs: AppendIDs(nil, nil)}
 	}
-	var ids, known seqset.Set // what the target has; and what it has or takes for settled, of this directory's messages
+	var ids, here seqset.Set // what the target has; and what it has or takes for settled, of this directory's messages
+	var k known
 	if old != nil {
 		next.Epoch = max(next.Epoch, old.Epoch+1)
 		next.Base = max(next.Base, old.applied())
+		next.Before = old.position()
 		if ids, err = old.ids(); err != nil {
 			return State{}, &Error{Class: Refused, Row: -1, Err: err, Reason: fmt.Sprintf(
 				"the stored progress of sink %q is damaged (%v); restore the table surgetank_progress, or delete the sink and set it again", c.Sink, err)}
 		}
+		if k, err = decodeKnown(old.Known); err != nil {
+			return State{}, &Error{Class: Refused, Row: -1, Err: err, Reason: fmt.Sprintf(
+				"the stored progress of sink %q is damaged (%v); restore the table surgetank_progress, or delete the sink and set it again", c.Sink, err)}
+		}
 		if old.Queue != h.Queue {
-			ids = nil // they speak of another queue's messages
-		} else if known, err = c.knownTo(old, ids, h); err != nil {
-			return State{}, err
+			ids, k = nil, known{} // they speak of another queue's messages
+		} else {
+			here = k.here(old, ids, h)
 		}
 	}
-	r, err := c.compare(old, known, h)
+	r, err := c.compare(old, k, here, h)
 	if err != nil {
 		return State{}, err
 	}
@@ -167,35 +182,16 @@ func (c Claim) Next(old *State) (State, error) {
 			"another process took over sink %q (opening %d); stop one of the two, then resume this sink", c.Sink, old.Epoch)}
 	case r == nil:
 		ids.RemoveBelow(h.Floor)
+		next.Known = encodeKnown(k.with(h))
 	case !r.allows(c.Way):
 		return State{}, &Error{Class: Refused, Row: -1, Reason: r.String(), Err: r}
-	case c.Way == FromQueue:
-		ids = nil
 	default:
-		ids = known
+		// The user takes what the target holds for known, so it rests on this directory from now on.
+		next.Before = Position{next.Incarnation, h.Entry}
+		if ids = here; c.Way == FromQueue {
+			ids = nil
+		}
 	}
 	next.Settled = AppendIDs(nil, ids)
 	return next, nil
-}
-
-// knownTo gives the messages of this directory's queue that the target has or takes for settled. A message number says
-// nothing by itself: after a restore the same number is given to another message. So a number counts only where both
-// histories give it in the same incarnation.
-func (c Claim) knownTo(old *State, ids seqset.Set, h surgetank.History) (seqset.Set, error) {
-	k, err := decodeKnown(old.Known)
-	if err != nil {
-		return nil, &Error{Class: Refused, Row: -1, Err: err, Reason: fmt.Sprintf(
-			"the stored progress of sink %q is damaged (%v); restore the table surgetank_progress, or delete the sink and set it again", c.Sink, err)}
-	}
-	all := ids
-	if w := old.watermark(); w > h.Floor {
-		all = seqset.Union(ids, seqset.Set{{First: h.Floor, Last: w - 1}})
-	}
-	var out seqset.Set
-	for _, r := range k.shared(h) {
-		for _, x := range all.Within(max(r.First, h.Floor), r.Last) {
-			out.Add(x.First, x.Last)
-		}
-	}
-	return out, nil
 }

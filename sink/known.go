@@ -32,6 +32,26 @@ func encodeKnown(h surgetank.History) []byte {
 	return b
 }
 
+// maxKnownSpans bounds the spans that a target keeps of a queue.
+const maxKnownSpans = 256
+
+// with gives h the older spans that the target knows. The data directory drops the spans below its floor, but another
+// directory that shares a past with it may still have messages there. k must be of the same history as h.
+func (k known) with(h surgetank.History) surgetank.History {
+	if len(h.Spans) == 0 {
+		return h
+	}
+	var spans []surgetank.Span
+	for _, s := range k.spans {
+		if s.First < h.Spans[0].First {
+			spans = append(spans, s)
+		}
+	}
+	spans = append(spans, h.Spans...)
+	h.Spans = spans[max(0, len(spans)-maxKnownSpans):]
+	return h
+}
+
 // decodeKnown reads what encodeKnown wrote. No bytes at all are an empty history: an older version's.
 func decodeKnown(b []byte) (k known, err error) {
 	if len(b) == 0 {
@@ -97,4 +117,20 @@ func (k known) shared(h surgetank.History) (out seqset.Set) {
 		}
 		n = last + 1
 	}
+}
+
+// here gives the messages of h's queue that the target has or takes for settled. A message number says nothing by itself: after a
+// restore the same number is given to another message. So a number counts only where both histories give it in the same
+// incarnation.
+func (k known) here(old *State, ids seqset.Set, h surgetank.History) (out seqset.Set) {
+	all := ids
+	if w := old.watermark(); w > h.Floor {
+		all = seqset.Union(ids, seqset.Set{{First: h.Floor, Last: w - 1}})
+	}
+	for _, r := range k.shared(h) {
+		for _, x := range all.Within(max(r.First, h.Floor), r.Last) {
+			out.Add(x.First, x.Last)
+		}
+	}
+	return out
 }

@@ -21,8 +21,8 @@ import (
 //	lane 1   ids  2 3 6 8 …    ─┴▶ one lane at a time      settled  1-6 8 9 …
 type ledger struct {
 	mu      sync.Mutex
+	owner   string
 	epoch   uint64
-	base    uint64     // messages applied before this session
 	settled seqset.Set // of the row of lane -1
 	passing int        // the lane that passes its ids on in the transaction at hand; -1: none
 	lanes   []laneLedger
@@ -42,7 +42,7 @@ type laneLedger struct {
 const maxLaneRuns = 2048
 
 func newLedger(s State) (*ledger, error) {
-	l := &ledger{epoch: s.Epoch, base: s.Base, passing: -1, lanes: make([]laneLedger, len(s.Lanes))}
+	l := &ledger{owner: s.Owner, epoch: s.Epoch, passing: -1, lanes: make([]laneLedger, len(s.Lanes))}
 	var err error
 	if l.settled, err = ReadIDs(s.Settled); err != nil {
 		return nil, err
@@ -129,9 +129,9 @@ func (l *ledger) verify() func(State) error {
 	for i := range l.lanes {
 		batches[i] = l.lanes[i].batch
 	}
-	epoch := l.epoch
+	owner, epoch := l.owner, l.epoch
 	return func(s State) error {
-		ok := s.Epoch == epoch && len(s.Lanes) == len(batches)
+		ok := s.Owner == owner && s.Epoch == epoch && len(s.Lanes) == len(batches)
 		for i := 0; ok && i < len(batches); i++ {
 			ok = s.Lanes[i].Batch >= batches[i]
 		}

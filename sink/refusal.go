@@ -86,7 +86,7 @@ func (r *Refusal) allows(w Way) bool {
 }
 
 // compare finds out whether queue and target contradict each other; nil: they do not.
-func (c Claim) compare(old *State, known seqset.Set, h surgetank.History) (*Refusal, error) {
+func (c Claim) compare(old *State, k known, here seqset.Set, h surgetank.History) (*Refusal, error) {
 	r := &Refusal{QueueApplied: c.Written.Applied}
 	if old != nil {
 		r.TargetApplied = old.applied()
@@ -96,9 +96,7 @@ func (c Claim) compare(old *State, known seqset.Set, h surgetank.History) (*Refu
 		return nil, nil
 	case old == nil:
 		r.Kind, r.Missing = TargetEmpty, c.Written.Applied
-	case old.Incarnation != 0 && !contains(h, old.Incarnation, old.entry()) && r.TargetApplied != c.Written.Applied,
-		old.Queue == h.Queue && old.watermark() > h.Floor:
-		// An opening of the target that wrote nothing left the target as this directory knows it.
+	case !contains(h, old.position()), old.Queue == h.Queue && old.watermark() > h.Floor:
 		r.Kind, r.Unseen = QueueBehind, r.TargetApplied-min(r.TargetApplied, c.Written.Applied)
 		r.Missing = c.Written.Applied - min(r.TargetApplied, c.Written.Applied)
 	case r.TargetApplied < c.Written.Applied:
@@ -106,7 +104,7 @@ func (c Claim) compare(old *State, known seqset.Set, h surgetank.History) (*Refu
 	default:
 		return nil, nil
 	}
-	if err := c.counts(r, old, known, h); err != nil {
+	if err := c.counts(r, k, here, h); err != nil {
 		return nil, err
 	}
 	r.say(c, old)
@@ -115,35 +113,31 @@ func (c Claim) compare(old *State, known seqset.Set, h surgetank.History) (*Refu
 
 // contains tells whether a position is one of this directory's history: the incarnation opened it, and the entry is
 // not behind the last one of that incarnation.
-func contains(h surgetank.History, incarnation, entry uint64) bool {
+func contains(h surgetank.History, p Position) bool {
 	for i, o := range h.Openings {
-		if o.Incarnation != incarnation {
+		if o.Incarnation != p.Incarnation {
 			continue
 		}
 		if i+1 < len(h.Openings) {
-			return entry < h.Openings[i+1].First
+			return p.Entry < h.Openings[i+1].First
 		}
-		return entry <= h.Entry
+		return p.Entry <= h.Entry
 	}
-	return false
+	return p == Position{}
 }
 
-func (c Claim) counts(r *Refusal, old *State, knownHere seqset.Set, h surgetank.History) (err error) {
+func (c Claim) counts(r *Refusal, k known, here seqset.Set, h surgetank.History) (err error) {
 	if h.Next > h.Floor {
 		if r.Waiting, err = c.Count(seqset.Set{{First: h.Floor, Last: h.Next - 1}}); err != nil {
 			return err
 		}
 	}
-	if len(knownHere) > 0 {
-		if r.Known, err = c.Count(knownHere); err != nil {
+	if len(here) > 0 {
+		if r.Known, err = c.Count(here); err != nil {
 			return err
 		}
 	}
-	if old != nil && old.Queue == h.Queue && r.Kind == QueueBehind {
-		k, err := decodeKnown(old.Known)
-		if err != nil {
-			return err
-		}
+	if r.Kind == QueueBehind {
 		var parted seqset.Set
 		from := h.Floor
 		for _, x := range k.shared(h) {

@@ -61,7 +61,8 @@ type Lane interface {
 }
 
 // Progress is what a batch's transaction stores beside its rows, under the condition that the lane's
-// row still has this epoch and batch number. When it has not, the whole transaction must fail with class Stale.
+// row still has Claim.Owner, this epoch and this batch number. When it has not, the whole transaction must fail with class Stale.
+// Epochs and batch numbers alone repeat when a copy of the data directory runs, or when the target went back in time.
 type Progress struct {
 	Epoch     uint64
 	Batch     uint64 // of the last committed batch; this commit stores Batch+1

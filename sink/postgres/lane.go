@@ -241,7 +241,7 @@ func (l *lane) reload(ctx context.Context) (changed bool, err error) {
 func (l *lane) Commit(ctx context.Context, p sink.Progress) error {
 	return l.guarded(ctx, func() error {
 		data, sql, after := l.rows(0, len(l.ends))
-		_, err := l.conn.CopyFrom(ctx, data, l.begin()+l.guard.moved(l.l.advance(l.claim.Instance, l.number, p))+"; "+sql+after)
+		_, err := l.conn.CopyFrom(ctx, data, l.begin()+l.guard.moved(l.l.advance(&l.claim, l.number, p))+"; "+sql+after)
 		return err
 	})
 }
@@ -284,7 +284,7 @@ func (l *lane) Write(ctx context.Context, from, to int) error {
 
 // Finish moves the progress and commits.
 func (l *lane) Finish(ctx context.Context, p sink.Progress) error {
-	if err := exec(ctx, l.conn.PgConn, l.guard.moved(l.l.advance(l.claim.Instance, l.number, p))); err != nil {
+	if err := exec(ctx, l.conn.PgConn, l.guard.moved(l.l.advance(&l.claim, l.number, p))); err != nil {
 		return l.guard.verdict(err)
 	}
 	return classify(exec(ctx, l.conn.PgConn, "COMMIT"))

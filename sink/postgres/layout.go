@@ -113,11 +113,11 @@ func (l *layout) probe() string {
 
 // advance gives the statements that move a lane's progress. update must change exactly one row, or the lane's progress is not what it
 // left there; before comes first, because Open locks the rows in this order.
-func (l *layout) advance(instance string, lane int, p sink.Progress) (before, update string) {
-	update = fmt.Sprintf(`UPDATE %s SET batch = batch + 1, watermark = %d, entry = %d, applied = %d, ids = '\x%x', updated = now() WHERE instance = %s AND lane = %d AND epoch = %d AND batch = %d`,
-		l.progress, p.Watermark, p.Entry, p.Applied, p.IDs, literal(instance), lane, p.Epoch, p.Batch)
+func (l *layout) advance(claim *sink.Claim, lane int, p sink.Progress) (before, update string) {
+	update = fmt.Sprintf(`UPDATE %s SET batch = batch + 1, watermark = %d, entry = %d, applied = %d, ids = '\x%x', updated = now() WHERE instance = %s AND lane = %d AND owner = %s AND epoch = %d AND batch = %d`,
+		l.progress, p.Watermark, p.Entry, p.Applied, p.IDs, literal(claim.Instance), lane, literal(claim.Owner), p.Epoch, p.Batch)
 	if p.Settled != nil {
-		before = fmt.Sprintf(`UPDATE %s SET ids = '\x%x' WHERE instance = %s AND lane = -1 AND epoch = %d; `, l.progress, p.Settled, literal(instance), p.Epoch)
+		before = fmt.Sprintf(`UPDATE %s SET ids = '\x%x' WHERE instance = %s AND lane = -1 AND owner = %s AND epoch = %d; `, l.progress, p.Settled, literal(claim.Instance), literal(claim.Owner), p.Epoch)
 	}
 	return before, update
 }

@@ -86,14 +86,14 @@ func (l *layout) takeOver(ctx context.Context, conn *pgconn.PgConn, claim sink.C
 		return next, classify(err)
 	}
 	for i := -1; i < len(next.Lanes); i++ {
-		s, known := sink.LaneState{Entry: next.Entry, Applied: next.Base, IDs: next.Settled}, next.Known
+		s, known, incarnation := sink.LaneState{Entry: next.Before.Entry, Applied: next.Base, IDs: next.Settled}, next.Known, next.Before.Incarnation
 		if i >= 0 {
-			s, known = next.Lanes[i], nil
+			s, known, incarnation = next.Lanes[i], nil, next.Incarnation
 		}
 		if _, err := query(ctx, conn, "INSERT INTO "+l.progress+` (instance, lane, sink, owner, queue, epoch, batch, watermark, ids, incarnation, entry, applied, known)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
 			claim.Instance, strconv.Itoa(i), claim.Sink, next.Owner, text(next.Queue), text(next.Epoch), text(s.Batch), text(s.Watermark),
-			fmt.Sprintf(`\x%x`, s.IDs), text(next.Incarnation), text(s.Entry), text(s.Applied), fmt.Sprintf(`\x%x`, known)); err != nil {
+			fmt.Sprintf(`\x%x`, s.IDs), text(incarnation), text(s.Entry), text(s.Applied), fmt.Sprintf(`\x%x`, known)); err != nil {
 			return next, classify(err)
 		}
 	}
@@ -127,11 +127,12 @@ func (l *layout) stored(ctx context.Context, conn *pgconn.PgConn, instance strin
 			s.Updated = at
 		}
 		if i > 0 {
+			s.Incarnation = number(r[7])
 			s.Lanes = append(s.Lanes, sink.LaneState{Batch: number(r[4]), Watermark: number(r[5]), Entry: number(r[8]), Applied: number(r[9]), IDs: ids})
 			continue
 		}
 		s.Owner, s.Queue, s.Epoch, s.Settled = string(r[1]), number(r[2]), number(r[3]), ids
-		s.Incarnation, s.Entry, s.Base = number(r[7]), number(r[8]), number(r[9])
+		s.Before, s.Base = sink.Position{Incarnation: number(r[7]), Entry: number(r[8])}, number(r[9])
 		if s.Known, err = bytea(r[10]); err != nil {
 			return nil, err
 		}

@@ -87,7 +87,7 @@ func (t *memoryTarget) Open(_ context.Context, c sink.Claim) (sink.State, []sink
 	spec := m.Spec()
 	lanes := make([]sink.Lane, c.Lanes)
 	for i := range lanes {
-		lanes[i] = &memoryLane{m: m, wide: m.wide, instance: c.Instance, number: i, x: sink.NewExtractor(spec.Table.Columns)}
+		lanes[i] = &memoryLane{m: m, wide: m.wide, instance: c.Instance, owner: c.Owner, number: i, x: sink.NewExtractor(spec.Table.Columns)}
 	}
 	return next, lanes, nil
 }
@@ -95,6 +95,7 @@ func (t *memoryTarget) Open(_ context.Context, c sink.Claim) (sink.State, []sink
 type memoryLane struct {
 	m        *Memory
 	instance string
+	owner    string
 	number   int
 	x        *sink.Extractor
 	wide     bool // what the lane knows of the table
@@ -146,7 +147,7 @@ func (l *memoryLane) check(before, rows []Row) error {
 // store is the commit: rows and progress, if the progress is what the lane left. Called with mu held.
 func (l *memoryLane) store(rows []Row, p sink.Progress) error {
 	st := l.m.states[l.instance]
-	if st == nil || st.Epoch != p.Epoch || l.number >= len(st.Lanes) || st.Lanes[l.number].Batch != p.Batch {
+	if st == nil || st.Owner != l.owner || st.Epoch != p.Epoch || l.number >= len(st.Lanes) || st.Lanes[l.number].Batch != p.Batch {
 		return &sink.Error{Class: sink.Stale, Row: -1, Reason: "the progress has moved"}
 	}
 	st.Lanes[l.number] = sink.LaneState{Batch: p.Batch + 1, Watermark: p.Watermark, Entry: p.Entry, Applied: p.Applied, IDs: p.IDs}

@@ -192,13 +192,13 @@ func (l *lane) Rollback(context.Context) error {
 func (l *lane) finish(ctx context.Context, p sink.Progress) error {
 	failpoint.Reach(failpoint.SinkTxRows)
 	if p.Settled != nil {
-		if err := l.t.db.exec(ctx, "UPDATE surgetank_progress SET ids = ? WHERE instance = ? AND lane = -1 AND epoch = ?", p.Settled, l.claim.Instance, int64(p.Epoch)); err != nil {
+		if err := l.t.db.exec(ctx, "UPDATE surgetank_progress SET ids = ? WHERE instance = ? AND lane = -1 AND owner = ? AND epoch = ?", p.Settled, l.claim.Instance, l.claim.Owner, int64(p.Epoch)); err != nil {
 			return classify(err)
 		}
 	}
 	n, err := l.t.db.changes(ctx, `UPDATE surgetank_progress SET batch = batch + 1, watermark = ?, entry = ?, applied = ?, ids = ?, updated = `+timeNow+`
-		WHERE instance = ? AND lane = ? AND epoch = ? AND batch = ?`,
-		int64(p.Watermark), int64(p.Entry), int64(p.Applied), p.IDs, l.claim.Instance, int64(l.number), int64(p.Epoch), int64(p.Batch))
+		WHERE instance = ? AND lane = ? AND owner = ? AND epoch = ? AND batch = ?`,
+		int64(p.Watermark), int64(p.Entry), int64(p.Applied), p.IDs, l.claim.Instance, int64(l.number), l.claim.Owner, int64(p.Epoch), int64(p.Batch))
 	if err != nil {
 		return classify(err)
 	}

@@ -193,12 +193,13 @@ func stored(ctx context.Context, d *db, instance string) (*sink.State, error) {
 			s.Updated = at
 		}
 		if i > 0 {
+			s.Incarnation = number(r[7])
 			s.Lanes = append(s.Lanes, sink.LaneState{Batch: number(r[4]), Watermark: number(r[5]), Entry: number(r[8]), Applied: number(r[9]), IDs: bytes(r[6])})
 			continue
 		}
 		s.Owner, _ = r[1].(string)
 		s.Queue, s.Epoch, s.Settled = number(r[2]), number(r[3]), bytes(r[6])
-		s.Incarnation, s.Entry, s.Base, s.Known = number(r[7]), number(r[8]), number(r[9]), bytes(r[10])
+		s.Before, s.Base, s.Known = sink.Position{Incarnation: number(r[7]), Entry: number(r[8])}, number(r[9]), bytes(r[10])
 	}
 	return s, nil
 }
@@ -225,13 +226,13 @@ func takeOver(ctx context.Context, d *db, claim sink.Claim) (next sink.State, er
 		return next, classify(err)
 	}
 	for i := -1; i < len(next.Lanes); i++ {
-		s, known := sink.LaneState{Entry: next.Entry, Applied: next.Base, IDs: next.Settled}, next.Known
+		s, known, incarnation := sink.LaneState{Entry: next.Before.Entry, Applied: next.Base, IDs: next.Settled}, next.Known, next.Before.Incarnation
 		if i >= 0 {
-			s, known = next.Lanes[i], []byte{}
+			s, known, incarnation = next.Lanes[i], []byte{}, next.Incarnation
 		}
 		err := d.exec(ctx, `INSERT INTO surgetank_progress (instance, lane, sink, owner, queue, epoch, batch, watermark, ids, incarnation, entry, applied, known, updated)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, `+timeNow+`)`, claim.Instance, int64(i), claim.Sink, next.Owner, int64(next.Queue), int64(next.Epoch),
-			int64(s.Batch), int64(s.Watermark), s.IDs, int64(next.Incarnation), int64(s.Entry), int64(s.Applied), known)
+			int64(s.Batch), int64(s.Watermark), s.IDs, int64(incarnation), int64(s.Entry), int64(s.Applied), known)
 		if err != nil {
 			return next, classify(err)
 		}
