@@ -17,6 +17,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/cmd/surgetank/internal/feed"
+	"github.com/surgetank/surgetank/internal/input"
 	"github.com/surgetank/surgetank/internal/server/child"
 )
 
@@ -179,7 +180,7 @@ func (d *demo) source() (feed.Source, error) {
 			return nil, err
 		}
 	}
-	return feed.NewFiles([]string{d.Input}, nil, surgetank.DefaultMaxMessage), nil
+	return feed.NewFiles([]string{d.Input}, nil, input.Options{Format: input.Lines, Max: surgetank.DefaultMaxMessage}), nil
 }
 
 // flow sends the spike and waits until all of it is applied, with the kill in the middle.
