@@ -267,7 +267,7 @@ func (w *watcher) look(ctx context.Context) (stored int64, err error) {
 	q, err := w.broker.Queue(ctx, queueName)
 	if err != nil {
 		switch surgetank.CodeOf(err) {
-		case surgetank.CodeClosed, surgetank.CodeUncertain, surgetank.CodeBusy:
+		case surgetank.CodeClosed, surgetank.CodeUnavailable, surgetank.CodeUncertain, surgetank.CodeBusy:
 			return -1, nil // look again; a server that is gone shows as exited
 		}
 		return 0, err

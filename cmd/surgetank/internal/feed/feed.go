@@ -353,7 +353,7 @@ func (p *publisher) publishings(batch []Line) []surgetank.Publishing {
 // mayHelpToRepeat tells errors that pass from those that stay.
 func mayHelpToRepeat(err error) bool {
 	switch surgetank.CodeOf(err) {
-	case surgetank.CodeBusy, surgetank.CodeFull, surgetank.CodeClosed, surgetank.CodeUncertain:
+	case surgetank.CodeBusy, surgetank.CodeFull, surgetank.CodeUnavailable, surgetank.CodeClosed, surgetank.CodeUncertain:
 		return true
 	}
 	return false
