@@ -169,12 +169,12 @@ type PeekOptions struct {
 
 // RedriveOptions steer a redrive.
 type RedriveOptions struct {
-	To       string // a queue; empty: each message's own, where it was dead-lettered last
-	Max      int64  // messages; 0: all that wait now
-	Rate     Rate
-	DryRun   bool   // count only
-	Reason   string // only messages whose newest death has this reason; empty: all
-	Queue    string // only messages that died last in this queue; empty: all
+	To     string // a queue; empty: each message's own, where it was dead-lettered last
+	Max    int64  // messages; 0: all that wait now
+	Rate   Rate
+	DryRun bool   // count only
+	Reason string // only messages whose newest death has this reason; empty: all
+	Queue  string // only messages that died last in this queue; empty: all
 	// Progress is called on the caller's goroutine after each step. If it panics, the redrive ends with an error.
 	Progress func(moved int64)
 }
