@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -103,7 +104,7 @@ func (c *Client) call(ctx context.Context, q request, out any) error {
 			}
 			return nil
 		}
-		wait := pause
+		wait := pause/2 + mathrand.N(pause/2) // not all clients at once
 		var r *refusal
 		again := false
 		switch {

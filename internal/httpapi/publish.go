@@ -58,7 +58,7 @@ func (c *call) publish() error {
 		if hasOptions(c.r.Header) {
 			err = surgetank.FieldErrorf("Surgetank-*", "Surgetank-* headers describe the message of a raw body; in NDJSON every line has its own group, delay and so on")
 		} else {
-			msgs, err = c.readNDJSON(body, &messageReader{maxBody: c.api.limits.MaxMessage, oneQueue: queues, opaque: c.mayOpaque()})
+			msgs, err = c.readNDJSON(body.data, &messageReader{maxBody: c.api.limits.MaxMessage, oneQueue: queues, opaque: c.mayOpaque()})
 		}
 	default:
 		opts.message.ContentType = bodyType(media)
@@ -92,7 +92,7 @@ func (c *call) publishMany() error {
 	if err != nil {
 		return err
 	}
-	msgs, err := c.readNDJSON(body, c.targetReader())
+	msgs, err := c.readNDJSON(body.data, c.targetReader())
 	if err != nil {
 		body.release()
 		return err
@@ -136,10 +136,9 @@ func bodyType(media string) string {
 }
 
 // readNDJSON reads one message object a line. Lines of nothing but space are no messages, but they count.
-func (c *call) readNDJSON(body *held, m *messageReader) ([]surgetank.Publishing, error) {
-	data, err := c.api.text(body)
-	if err != nil {
-		return nil, err
+func (c *call) readNDJSON(data []byte, m *messageReader) ([]surgetank.Publishing, error) {
+	if order := input.Mark(data); order != "" {
+		return nil, inLine(1, surgetank.FieldErrorf("line", "the body begins with the byte order mark of %s; message objects are UTF-8 without one", order))
 	}
 	msgs := make([]surgetank.Publishing, 0, min(bytes.Count(data, []byte{'\n'})+1, c.api.limits.MaxLines))
 	for number := 1; len(data) > 0; number++ {

@@ -179,7 +179,7 @@ func TestPublishFormats(t *testing.T) {
 	}
 	// Message objects: the same ends of lines.
 	r.queue("objects", "{}")
-	r.want(http.StatusCreated, "POST", "/v1/queues/objects/messages", "\xef\xbb\xbf{\"body\":1}\r\n\r\n{\"body\":2}\r\n", header("Content-Type", ndjsonType))
+	r.want(http.StatusCreated, "POST", "/v1/queues/objects/messages", "{\"body\":1}\r\n\r\n{\"body\":2}\r\n", header("Content-Type", ndjsonType))
 	if got := r.stored("objects"); len(got) != 2 || string(got[0].Body) != "1" {
 		t.Fatalf("%+v", got)
 	}
@@ -205,6 +205,8 @@ func TestPublishCutRefused(t *testing.T) {
 		{"only empty lines", "?raw=lines", "\n\r\n", 400, "invalid", "", 0, "no message"},
 		{"a CR inside a line", "?raw=lines", "a\nb\rc\n", 400, "invalid", "line", 2, "carriage return"},
 		{"a CR inside an object", "", good + "\n{\"body\":\r1}", 400, "invalid", "line", 2, "carriage return"},
+		{"a mark before an object", "", "\xef\xbb\xbf" + good, 400, "invalid", "line", 1, "byte order mark of UTF-8"},
+		{"objects in UTF-16", "", "\xff\xfe{\x00}\x00", 400, "invalid", "line", 1, "byte order mark of UTF-16"},
 		{"UTF-16 without a mark", "?raw=lines", "a\x00b\x00", 400, "invalid", "line", 0, "UTF-16"},
 		{"ragged CSV", "?format=csv", "a,b\n1\n", 400, "invalid", "line", 2, "1 fields"},
 		{"CSV of many rows", "?format=csv", "a\n" + strings.Repeat("1\n", 6), 413, "too_large", "", 0, "more than 5 lines"},

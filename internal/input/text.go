@@ -46,6 +46,17 @@ func Text(data []byte) ([]byte, error) {
 	return io.ReadAll(t)
 }
 
+// Mark tells which byte order mark an input begins with: that of UTF-8, of UTF-16 or, without one, "".
+func Mark(data []byte) (of string) {
+	switch {
+	case bytes.HasPrefix(data, markUTF8):
+		return "UTF-8"
+	case bytes.HasPrefix(data, markLE), bytes.HasPrefix(data, markBE):
+		return "UTF-16"
+	}
+	return ""
+}
+
 // encoding tells what the first bytes of an input say. There are four, unless the input is shorter.
 func encoding(b []byte) (order binary.ByteOrder, skip int, err error) {
 	refuse := func(name, from string) (binary.ByteOrder, int, error) {
