@@ -91,6 +91,29 @@ func careless(e *env) {
 			_, err := e.b.Receive(ctx, "empty", surgetank.ReceiveOptions{Max: -1, MaxBytes: -1, Wait: -1})
 			return err
 		}},
+		{"Receive with huge numbers", may, func() error {
+			_, err := e.b.Receive(ctx, "empty", surgetank.ReceiveOptions{Max: math.MaxInt, MaxBytes: math.MaxInt, Wait: math.MinInt64})
+			return err
+		}},
+		{"Receive with a lease of nonsense", must, func() error {
+			_, err := e.b.Receive(ctx, "empty", surgetank.ReceiveOptions{Lease: math.MinInt64})
+			return err
+		}},
+		{"Subscribe with huge numbers", may, func() error {
+			return subscribe(ctx, "empty", surgetank.SubscribeOptions{Credit: math.MaxInt, GroupRun: math.MaxInt, Priority: math.MaxInt, Pool: math.MaxUint64})
+		}},
+		{"Peek with huge numbers", may, func() error {
+			_, err := e.b.Peek(ctx, "empty", surgetank.PeekOptions{Max: math.MaxInt, MaxBytes: math.MaxInt, After: math.MaxUint64})
+			return err
+		}},
+		{"Redrive with huge numbers", must, func() error {
+			_, err := e.b.Redrive(ctx, "empty", surgetank.RedriveOptions{To: "q", Max: math.MaxInt64, Rate: surgetank.Rate(math.Inf(1))})
+			return err
+		}},
+		{"DeclareQueue with huge numbers", must, func() error {
+			_, _, err := e.b.DeclareQueue(ctx, "n", surgetank.QueueConfig{TTL: math.MaxInt64, DedupWindow: math.MaxInt64, Lease: math.MaxInt64}, surgetank.DeclareNew)
+			return err
+		}},
 		{"Peek without a context", must, func() error { _, err := e.b.Peek(none, "q", surgetank.PeekOptions{}); return err }},
 		{"Peek with negative numbers", may, func() error {
 			_, err := e.b.Peek(ctx, "q", surgetank.PeekOptions{Max: math.MinInt, MaxBytes: math.MinInt, State: "nonsense"})
@@ -122,11 +145,11 @@ func careless(e *env) {
 		{"PauseQueue without a name", must, func() error { return e.b.PauseQueue(ctx, "", false) }},
 		{"Redrive without a context", must, func() error { _, err := e.b.Redrive(none, "q", surgetank.RedriveOptions{}); return err }},
 		{"Redrive without a name", must, func() error { _, err := e.b.Redrive(ctx, "", surgetank.RedriveOptions{}); return err }},
-		{"Redrive with negative numbers", may, func() error {
+		{"Redrive with negative numbers", must, func() error {
 			_, err := e.b.Redrive(ctx, "empty", surgetank.RedriveOptions{To: "q", Max: -1, Rate: -1})
 			return err
 		}},
-		{"Redrive at a rate that is no number", may, func() error {
+		{"Redrive at a rate that is no number", must, func() error {
 			_, err := e.b.Redrive(ctx, "empty", surgetank.RedriveOptions{To: "q", Rate: surgetank.Rate(math.NaN())})
 			return err
 		}},
@@ -161,6 +184,8 @@ func careless(e *env) {
 		e.Errorf("TryReceive of -1: %d messages, %v", len(got), err)
 	}
 	s.AddCredit(math.MinInt)
+	s.AddCredit(math.MaxInt)
+	s.AddCredit(math.MaxInt)
 	s.SetPoolLimit(-1)
 	e.must(s.Cancel())
 	e.must(s.Cancel())

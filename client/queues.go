@@ -97,6 +97,9 @@ func (c *Client) Redrive(ctx context.Context, from string, opts surgetank.Redriv
 	if err := checkName(from); err != nil {
 		return none, err
 	}
+	if !(opts.Rate >= 0 && opts.Rate <= 1e9) {
+		return none, surgetank.FieldErrorf("rate", "rate must be between 0 and 1e9 per second, not %v", float64(opts.Rate))
+	}
 	m := map[string]any{}
 	vhost, _ := surgetank.SplitName(from)
 	for field, full := range map[string]string{"to": opts.To, "queue": opts.Queue} {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/callback"
 	"github.com/surgetank/surgetank/internal/clock"
 )
 
@@ -33,9 +34,7 @@ func (o Options) withDefaults() Options {
 	if o.Rand == nil {
 		o.Rand = rand.Uint64
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = callback.Logger(o.Logger)
 	if o.Lease == 0 {
 		o.Lease = time.Minute
 	}

@@ -288,6 +288,9 @@ func (b *Broker) Redrive(ctx context.Context, from string, opts surgetank.Redriv
 	if b == nil || ctx == nil {
 		return surgetank.RedriveResult{}, b.put(ctx, nil, true)
 	}
+	if !(opts.Rate >= 0 && opts.Rate <= 1e9) {
+		return surgetank.RedriveResult{}, surgetank.FieldErrorf("rate", "rate must be between 0 and 1e9 per second, not %v", float64(opts.Rate))
+	}
 	c := &queue.Redrive{From: from, Opts: opts}
 	start := b.clock.Passed()
 	for {
