@@ -44,6 +44,12 @@ func TestWorkerOutlivesTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	// The worker's client repeats nothing, as if the server were always away for longer than it does.
+	impatient, err := client.Dial(server.Ready.HTTP, client.Options{RetryFor: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer impatient.Close()
 	for _, q := range []string{"q", "raw"} {
 		if _, _, err := c.DeclareQueue(ctx, q, surgetank.QueueConfig{DedupWindow: time.Hour, Retry: surgetank.RetryConfig{Initial: -1}}, surgetank.DeclareNew); err != nil {
 			t.Fatal(err)
@@ -62,7 +68,7 @@ func TestWorkerOutlivesTheServer(t *testing.T) {
 	defer stop()
 	done := make(chan error, 1)
 	go func() {
-		done <- worker.Run(working, c, "q", func(_ context.Context, d *surgetank.Delivery) error {
+		done <- worker.Run(working, impatient, "q", func(_ context.Context, d *surgetank.Delivery) error {
 			mu.Lock()
 			defer mu.Unlock()
 			if seen[string(d.Body)] = true; len(seen) == rounds*each {
