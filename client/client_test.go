@@ -49,6 +49,18 @@ func serve(t *testing.T, limits httpapi.Limits, wrap func(http.Handler) http.Han
 	return s
 }
 
+// restart ends the server and starts one on the same broker and address, which knows none of the subscriptions.
+func (s *server) restart(t *testing.T, between func()) {
+	t.Helper()
+	s.api.Close()
+	s.http.Close()
+	<-s.done
+	between()
+	s.done = make(chan struct{})
+	s.api = httpapi.New(httpapi.Options{Broker: s.broker, Auth: s.store, TrustLoopback: true})
+	s.listen(t, strings.TrimPrefix(s.url, "http://"), nil)
+}
+
 func (s *server) listen(t *testing.T, addr string, wrap func(http.Handler) http.Handler) {
 	t.Helper()
 	ln, err := net.Listen("tcp", addr)
@@ -89,7 +101,7 @@ func TestImports(t *testing.T) {
 	const module = "github.com/surgetank/surgetank"
 	for _, p := range strings.Fields(string(out)) {
 		switch p {
-		case module, module + "/client", module + "/internal/settings":
+		case module, module + "/client", module + "/internal/settings", module + "/internal/callback":
 		default:
 			t.Errorf("package client links %s", p)
 		}

@@ -97,6 +97,9 @@ func (c *Client) Redrive(ctx context.Context, from string, opts surgetank.Redriv
 	if err := checkName(from); err != nil {
 		return none, err
 	}
+	if !(opts.Rate >= 0 && opts.Rate <= 1e9) {
+		return none, surgetank.FieldErrorf("rate", "rate must be between 0 and 1e9 per second, not %v", float64(opts.Rate))
+	}
 	m := map[string]any{}
 	vhost, _ := surgetank.SplitName(from)
 	for field, full := range map[string]string{"to": opts.To, "queue": opts.Queue} {
@@ -130,10 +133,13 @@ func (c *Client) Redrive(ctx context.Context, from string, opts surgetank.Redriv
 	if err := c.ask(ctx, request{method: "POST", path: queuePath(from, "/redrive"), body: body, wait: surgetank.MaxDuration / 2, repeat: opts.DryRun}, &r); err != nil {
 		return none, err
 	}
+	result := surgetank.RedriveResult{Matched: r.Matched, Moved: r.Moved, Skipped: r.Skipped}
 	if opts.Progress != nil {
-		opts.Progress(r.Moved)
+		if f := c.calls.Do("RedriveOptions.Progress", func() { opts.Progress(r.Moved) }); f != nil {
+			return result, surgetank.Errorf(surgetank.CodeInvalid, "the redrive is done, but its function Progress failed: %w", f)
+		}
 	}
-	return surgetank.RedriveResult{Matched: r.Matched, Moved: r.Moved, Skipped: r.Skipped}, nil
+	return result, nil
 }
 
 // Queue reads one queue. See surgetank.Broker.

@@ -63,7 +63,7 @@ func (r remote) call(ctx context.Context, method string, in, out any, segments .
 		if errors.As(err, &u) {
 			err = u.Err // without the URL, which may hold a password
 		}
-		return surgetank.Errorf(surgetank.CodeClosed, "cannot reach the server at %s: %w; is it running? (surgetank serve)", target.Redacted(), err)
+		return surgetank.Errorf(surgetank.CodeUnavailable, "cannot reach the server at %s: %w; is it running? (surgetank serve)", target.Redacted(), err)
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -39,7 +40,7 @@ func TestScripts(t *testing.T) {
 			e.Defer(h.end)
 			return nil
 		},
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"server": serverCommand, "waitfor": waitfor, "flip": flip},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"server": serverCommand, "waitfor": waitfor, "flip": flip, "write": write},
 		RequireExplicitExec: true,
 	})
 }
@@ -92,6 +93,16 @@ func serverCommand(ts *testscript.TestScript, neg bool, args []string) {
 	default:
 		ts.Fatalf("server %s is not known", args[0])
 	}
+}
+
+// write NAME TEXT makes a file of a text with the escapes of Go's strings: bytes that a script cannot hold.
+func write(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: write NAME TEXT")
+	}
+	text, err := strconv.Unquote(`"` + args[1] + `"`)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
 }
 
 func flip(ts *testscript.TestScript, neg bool, args []string) {

@@ -18,6 +18,8 @@ var floors = map[string]int{
 	"internal/vfs":       10,
 	"internal/jsonpath":  10,
 	"internal/settings":  10,
+	"internal/input":     10, // text that is cut into messages
+	"internal/callback":  10, // code of users, called so that it ends nothing of ours
 	"internal/lobby":     10, // who may stay
 	"internal/seqset":    10, // sets of message numbers
 	"internal/queue":     11, // the rules
@@ -56,7 +58,7 @@ var floors = map[string]int{
 // words and who may, not each other and not the engine.
 var doorsMayImport = map[string]bool{
 	"": true, "internal/auth": true, "internal/clock": true, "internal/failpoint": true, "internal/jsonpath": true, "internal/settings": true,
-	"internal/policy": true, "internal/lobby": true, "internal/seqset": true,
+	"internal/policy": true, "internal/input": true, "internal/callback": true, "internal/lobby": true, "internal/seqset": true,
 }
 
 // floorOf gives a package's floor and the table's entry that placed it.

@@ -27,7 +27,7 @@ func (s *Server) serveHTTP() {
 	}
 	starting := http.Handler(http.HandlerFunc(s.startingUp))
 	s.handler.Store(&starting)
-	current := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*s.handler.Load()).ServeHTTP(w, r) })
+	current := s.requests.through(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*s.handler.Load()).ServeHTTP(w, r) }))
 	limits := httpapi.ServerLimits{}
 	s.http = httpapi.NewServer(current, limits, s.log)
 	s.http.TLSConfig = s.tls

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -51,6 +50,7 @@ type Server struct {
 	stopping atomic.Bool
 
 	listeners listeners
+	requests  requests
 	serving   sync.WaitGroup
 	quit      chan struct{}
 	once      sync.Once
@@ -250,39 +250,6 @@ func (s *Server) notReady() error {
 		return surgetank.Errorf(surgetank.CodeBusy, "the disk has not answered for %v: nothing is confirmed until it does", d.Round(100*time.Millisecond))
 	}
 	return s.broker.Err()
-}
-
-// Stop ends the server in order: see the package's comment. ctx bounds how long requests may take to finish; the broker is
-// closed in any case, so that what was accepted is on disk.
-func (s *Server) Stop(ctx context.Context) error {
-	s.stopping.Store(true)
-	var problems []error
-	for _, d := range s.doors {
-		if err := d.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			problems = append(problems, err)
-		}
-	}
-	if s.http != nil {
-		if s.api != nil {
-			s.api.Close() // ends long polls, which have nothing to finish
-		}
-		if err := s.http.Shutdown(ctx); err != nil {
-			_ = s.http.Close() // connections that did not finish in time are cut
-		}
-	}
-	if s.sinks != nil {
-		if err := s.sinks.stop(ctx); err != nil {
-			problems = append(problems, err)
-		}
-	}
-	if s.broker != nil {
-		if err := s.broker.Close(); err != nil && surgetank.CodeOf(err) != surgetank.CodeClosed {
-			problems = append(problems, err)
-		}
-	}
-	s.once.Do(func() { close(s.quit) })
-	s.serving.Wait()
-	return errors.Join(problems...)
 }
 
 // abandon undoes a start that failed.

@@ -10,7 +10,8 @@
 //
 // # Once
 //
-// Line n of run r has the dedup id "r:n". A batch whose outcome is unknown (the connection broke, the server was killed) is sent
+// Line n of run r has the dedup id "r:n". Package input can cut a file into other messages than lines; what is said of lines here holds for
+// them, and Options.Format keeps their ids apart. A batch whose outcome is unknown (the connection broke, the server was killed) is sent
 // again with the same ids until it is confirmed; what had been stored is then found to be a duplicate. That needs a dedup
 // window on the queue that is longer than the outage; where the window cannot tell any more, Publish stops and says so.
 package feed
@@ -46,6 +47,9 @@ type Options struct {
 	// Group finds a line's group, for dealing lines to lanes; nil: none. With SetGroup it is also given to the message.
 	Group    func(body []byte) string
 	SetGroup bool
+	// Format, when not empty, is part of the dedup ids, so that reading an input in another way is not taken for the same
+	// messages. ContentType is that of each message.
+	Format, ContentType string
 	// NumberHeader, when not empty, is a header that carries each line's number.
 	NumberHeader string
 	// Window is the queue's dedup window; 0: it has none.
@@ -331,9 +335,9 @@ func (p *publisher) publishings(batch []Line) []surgetank.Publishing {
 	queues := []string{p.Queue}
 	msgs := make([]surgetank.Publishing, len(batch))
 	for i, l := range batch {
-		m := surgetank.Message{Body: l.Body}
+		m := surgetank.Message{Body: l.Body, ContentType: p.ContentType}
 		if p.Window > 0 {
-			m.DedupID = p.Run + ":" + strconv.FormatInt(l.N, 10)
+			m.DedupID = p.Run + ":" + p.Format + strconv.FormatInt(l.N, 10)
 		}
 		if p.SetGroup {
 			m.Group = l.group
@@ -349,7 +353,7 @@ func (p *publisher) publishings(batch []Line) []surgetank.Publishing {
 // mayHelpToRepeat tells errors that pass from those that stay.
 func mayHelpToRepeat(err error) bool {
 	switch surgetank.CodeOf(err) {
-	case surgetank.CodeBusy, surgetank.CodeFull, surgetank.CodeClosed, surgetank.CodeUncertain:
+	case surgetank.CodeBusy, surgetank.CodeFull, surgetank.CodeUnavailable, surgetank.CodeClosed, surgetank.CodeUncertain:
 		return true
 	}
 	return false
