@@ -21,9 +21,9 @@ const maxAnswer = 64 << 20
 // call sends one request of the HTTP interface that is no broker call (sinks, users, virtual hosts) and decodes the answer
 // into out, unless out is nil. segments are the path below /v1, each escaped.
 func (r remote) call(ctx context.Context, method string, in, out any, segments ...string) error {
-	base, err := url.Parse(r.Server)
-	if err != nil || (base.Scheme != "http" && base.Scheme != "https") || base.Host == "" {
-		return surgetank.FieldErrorf("server", "--server: %.80q is not a URL such as http://127.0.0.1:8080", r.Server)
+	base, err := r.address()
+	if err != nil {
+		return err
 	}
 	path := strings.TrimSuffix(base.EscapedPath(), "/") + "/v1"
 	for _, s := range segments {
@@ -32,7 +32,7 @@ func (r remote) call(ctx context.Context, method string, in, out any, segments .
 	target := *base
 	target.User, target.RawQuery, target.Fragment = nil, "", ""
 	if target.Path, err = url.PathUnescape(path); err != nil {
-		return surgetank.FieldErrorf("server", "--server: the path of %.80q is not escaped rightly", r.Server)
+		return surgetank.FieldErrorf("server", "--server: the path of the URL is not escaped rightly")
 	}
 	target.RawPath = path
 
@@ -57,7 +57,11 @@ func (r remote) call(ctx context.Context, method string, in, out any, segments .
 		password, _ := base.User.Password()
 		req.SetBasicAuth(base.User.Username(), password)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	transport, err := r.transport(base)
+	if err != nil {
+		return err
+	}
+	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
 		var u *url.Error
 		if errors.As(err, &u) {

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"strconv"
 	"time"
@@ -53,9 +54,15 @@ type Options struct {
 	Collectors []prometheus.Collector
 	// Ready says why the server cannot serve yet or any more; nil means it always can.
 	Ready func() error
-	// TrustLoopback lets requests without credentials from loopback peers in as the local administrator. Set it only while
-	// the server listens on loopback alone; then requests must also name a loopback host, against DNS rebinding.
-	TrustLoopback bool
+	// TrustLoopback tells whether loopback is a login now: then requests without credentials from loopback peers run as the local
+	// administrator, and all requests must name a loopback host, against DNS rebinding. It is asked for each request. It may be
+	// true only while the server listens on loopback alone and has no users of its own. Nil: never.
+	TrustLoopback func() bool
+	// LocalToken tells whether a text is the token of this machine's programs. A request from loopback that has it as its password,
+	// with an empty user name, runs as the local administrator. Nil: there is none.
+	LocalToken func(string) bool
+	// TrustedProxies are the proxies whose word about their client's address is taken.
+	TrustedProxies []netip.Prefix
 	// Hosts are further Host names to answer to under TrustLoopback.
 	Hosts  []string
 	Limits Limits

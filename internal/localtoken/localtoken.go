@@ -3,7 +3,7 @@
 // The server makes a random token at each start and writes it to two files that only its user can read:
 //
 //	DATA/local.token                  for programs that know the data directory
-//	TMP/surgetank-UID/ADDRESS.token   for programs that know the server's address, as the command line does
+//	/tmp/surgetank-UID/ADDRESS.token  for programs that know the server's address, as the command line does
 //
 // A client sends the token over HTTP Basic authentication with an empty user name, which no user has. Decision 0145
 // says why the token is a file and not a Unix socket.
@@ -200,4 +200,4 @@ func runtimeDirs() []string {
 	return dirs
 }
 
-func runtimeDir(uid string) string { return filepath.Join(os.TempDir(), "surgetank-"+uid) }
+func runtimeDir(uid string) string { return filepath.Join(base, "surgetank-"+uid) }

@@ -9,6 +9,14 @@ import (
 	"testing"
 )
 
+// privateBase keeps a test's tokens from those of servers that run.
+func privateBase(t *testing.T) {
+	t.Helper()
+	was := base
+	t.Cleanup(func() { base = was })
+	base = t.TempDir()
+}
+
 func address(t *testing.T, s string) net.Addr {
 	t.Helper()
 	a, err := net.ResolveTCPAddr("tcp", s)
@@ -20,8 +28,7 @@ func address(t *testing.T, s string) net.Addr {
 
 // TestFind: the token is found by each address that leads to the server on this machine, and by no other.
 func TestFind(t *testing.T) {
-	t.Setenv("TMPDIR", t.TempDir())
-	t.Setenv("TMP", os.Getenv("TMPDIR"))
+	privateBase(t)
 	data := t.TempDir()
 	for _, tc := range []struct {
 		listens    string
@@ -67,8 +74,7 @@ func TestFind(t *testing.T) {
 
 // TestTokensAreTold: only the newest server's token is accepted, and it is nothing that could be guessed or left out.
 func TestTokensAreTold(t *testing.T) {
-	t.Setenv("TMPDIR", t.TempDir())
-	t.Setenv("TMP", os.Getenv("TMPDIR"))
+	privateBase(t)
 	data, a := t.TempDir(), address(t, "127.0.0.1:1001")
 	old, err := Publish(data, a)
 	if err != nil {
@@ -105,8 +111,7 @@ func TestFilesAreTheOwnersAlone(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("files have the access rights of their directory")
 	}
-	tmp := t.TempDir()
-	t.Setenv("TMPDIR", tmp)
+	privateBase(t)
 	data := t.TempDir()
 	if _, err := Publish(data, address(t, "127.0.0.1:1001")); err != nil {
 		t.Fatal(err)

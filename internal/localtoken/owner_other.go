@@ -8,6 +8,9 @@ import (
 	"strings"
 )
 
+// base is the user's own temporary directory.
+var base = os.TempDir()
+
 // uid names the user; on Windows that is a security identifier.
 func uid() string {
 	u, err := user.Current()

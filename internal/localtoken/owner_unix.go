@@ -8,6 +8,9 @@ import (
 	"syscall"
 )
 
+// base is where all users' directories are. It is the same for every program of the machine, unlike TMPDIR.
+var base = "/tmp"
+
 func uid() string { return strconv.Itoa(os.Geteuid()) }
 
 // private tells whether a path is a directory that belongs to this user and that nobody else may enter.

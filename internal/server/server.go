@@ -19,6 +19,7 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/config"
 	"github.com/surgetank/surgetank/internal/httpapi"
+	"github.com/surgetank/surgetank/internal/localtoken"
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
@@ -45,6 +46,7 @@ type Server struct {
 	amqp   *amqp.Server
 	doors  []door
 	tls    *tls.Config
+	token  *localtoken.Token
 
 	handler  atomic.Pointer[http.Handler]
 	ready    atomic.Bool
@@ -268,6 +270,9 @@ func (s *Server) Stop(ctx context.Context) error {
 		if err := s.http.Shutdown(ctx); err != nil {
 			_ = s.http.Close() // connections that did not finish in time are cut
 		}
+	}
+	if err := s.token.Remove(); err != nil {
+		s.log.Warn("the token for this machine's programs is left behind; it is void", "error", err)
 	}
 	if s.sinks != nil {
 		if err := s.sinks.stop(ctx); err != nil {
