@@ -33,7 +33,7 @@ type Sinks interface {
 	List(ctx context.Context) ([]json.RawMessage, error)
 	// Get describes one sink: its spec, without secrets, and its state.
 	Get(ctx context.Context, name string) (json.RawMessage, error)
-	// Put makes a sink or replaces its spec and describes the result.
+	// Put makes a sink or replaces its spec and describes the result. The user who asks is auth.UserOf(ctx).
 	Put(ctx context.Context, name string, spec json.RawMessage) (info json.RawMessage, created bool, err error)
 	Delete(ctx context.Context, name string) error
 	Pause(ctx context.Context, name string) error
@@ -264,7 +264,13 @@ func (c *call) vhost() string {
 // queue is the full name of the path's queue.
 func (c *call) queue() string { return surgetank.FullName(c.vhost(), c.params["q"]) }
 
-func (c *call) broker() surgetank.Broker { return c.api.opts.Broker }
+// broker is the broker as the call's user may use it. Without policies in front, the routes' access alone protects it.
+func (c *call) broker() surgetank.Broker {
+	if p := c.api.opts.Policies; p != nil {
+		return p.For(c.user)
+	}
+	return c.api.opts.Broker
+}
 
 // response remembers whether something was written.
 type response struct {

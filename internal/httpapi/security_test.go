@@ -97,7 +97,7 @@ func TestRoutesByRole(t *testing.T) {
 
 // Rights that a handler asks for beyond its route's.
 func TestFurtherRights(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, withPolicies(t))
 	for _, q := range []string{"mine", "mine.dead", "theirs"} {
 		r.queue(q, "{}")
 	}
@@ -111,6 +111,21 @@ func TestFurtherRights(t *testing.T) {
 	u := as("u", "pw")
 	r.want(200, "PUT", "/v1/queues/mine", `{"dead_letter":"mine.dead"}`, u)
 	r.wantProblem(r.do("PUT", "/v1/queues/mine", `{"dead_letter":"theirs"}`, u), 403, "denied")
+	r.wantProblem(r.do("PUT", "/v1/queues/mine?mode=merge", `{"dead_letter":"theirs"}`, u), 403, "denied")
+	if err := r.store.PutPermission(t.Context(), "u", "/", auth.Permission{Configure: "mine", Write: "mine", Read: "mine"}); err != nil {
+		t.Fatal(err)
+	}
+	a := r.do("PUT", "/v1/queues/mine", `{}`, u) // its dead letters would go to mine.dead
+	r.wantProblem(a, 403, "denied")
+	if !strings.Contains(a.body, "mine.dead") || !strings.Contains(a.body, "dead_letter") {
+		t.Errorf("the answer does not say what to do: %s", a.body)
+	}
+	r.want(200, "PUT", "/v1/queues/mine", `{"dead_letter":"-"}`, u)
+	r.wantProblem(r.do("PUT", "/v1/queues/mine?mode=merge", `{"dead_letter":null}`, u), 403, "denied")
+	r.want(200, "PUT", "/v1/queues/mine?mode=merge", `{"ttl":"1h"}`, u)
+	if err := r.store.PutPermission(t.Context(), "u", "/", auth.Permission{Configure: "mine.*", Write: "mine.*", Read: "mine.*"}); err != nil {
+		t.Fatal(err)
+	}
 	r.want(200, "POST", "/v1/queues/mine.dead/redrive", `{"to":"mine"}`, u)
 	r.wantProblem(r.do("POST", "/v1/queues/mine.dead/redrive", `{"to":"theirs"}`, u), 403, "denied")
 	r.wantProblem(r.do("POST", "/v1/queues/mine.dead/redrive", `{}`, u), 403, "denied") // may go anywhere
