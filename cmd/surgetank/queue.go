@@ -81,6 +81,15 @@ type queueArg struct {
 	output
 }
 
+// question asks about a queue with its name and the number of its messages.
+func (c *queueArg) question(s *session, b surgetank.Broker, name, format string) (string, error) {
+	q, err := b.Queue(s.ctx, name)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf(format, printable(c.Queue), plural(q.Ready+q.Blocked+q.Delayed+q.Leased+q.Damaged, "message")), nil
+}
+
 type queueShowCmd struct{ queueArg }
 
 func (c *queueShowCmd) Run(s *session) error {
@@ -209,6 +218,7 @@ func setKey(tree map[string]any, kv string) error {
 
 type queueRmCmd struct {
 	queueArg
+	yesFlag
 	IfEmpty  bool `help:"Only if it holds no messages."`
 	IfUnused bool `help:"Only if it has no consumers."`
 }
@@ -225,6 +235,9 @@ func (c *queueRmCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
+		if err := c.confirm(s, func() (string, error) { return c.question(s, b, name, "Delete queue %s with %s?") }); err != nil {
+			return err
+		}
 		n, err := b.DeleteQueue(s.ctx, name, surgetank.DeleteOptions{IfEmpty: c.IfEmpty, IfUnused: c.IfUnused})
 		if err != nil {
 			return err
@@ -238,6 +251,7 @@ func (c *queueRmCmd) Run(s *session) error {
 
 type queuePurgeCmd struct {
 	queueArg
+	yesFlag
 	Damaged bool `help:"Only messages that cannot be read. Their groups go on."`
 }
 
@@ -245,6 +259,13 @@ func (c *queuePurgeCmd) Run(s *session) error {
 	return c.with(func(b surgetank.Broker) error {
 		name, err := c.full(c.Queue)
 		if err != nil {
+			return err
+		}
+		what := "Drop from queue %s all that is not leased, of %s?"
+		if c.Damaged {
+			what = "Drop from queue %s the damaged messages, of %s?"
+		}
+		if err := c.confirm(s, func() (string, error) { return c.question(s, b, name, what) }); err != nil {
 			return err
 		}
 		purge := b.PurgeQueue
