@@ -73,8 +73,17 @@ func (ch *channel) queueDeclare(m *wire.QueueDeclare) error {
 	}
 	info, err := ch.c.srv.broker.Queue(ch.c.ctx, q.full)
 	if surgetank.CodeOf(err) == surgetank.CodeNotFound {
-		vh.forget(q)
-		return vh.noQueue(name)
+		vh.forget(q) // another door has deleted it
+		if m.Passive {
+			return vh.noQueue(name)
+		}
+		if q, err = ch.declare(name, m); err != nil {
+			return err
+		}
+		ch.lastQueue = q.name
+		if info, err = ch.c.srv.broker.Queue(ch.c.ctx, q.full); surgetank.CodeOf(err) == surgetank.CodeNotFound {
+			return vh.noQueue(name)
+		}
 	}
 	if err != nil {
 		return err
@@ -101,7 +110,16 @@ func (ch *channel) declare(name string, m *wire.QueueDeclare) (*queue, error) {
 			return nil, err
 		}
 		if q != nil {
-			return ch.redeclare(q, want)
+			q, err := ch.redeclare(q, want)
+			if err == nil || !vh.ghost(q) {
+				return q, err
+			}
+			if q, err = vh.find(name); err != nil || q != nil {
+				if q != nil {
+					q, err = ch.redeclare(q, want)
+				}
+				return q, err
+			}
 		}
 		if strings.HasPrefix(name, reservedPrefix) {
 			return nil, wire.Errorf(wire.CodeAccessRefused, "queue name '%s' contains reserved prefix 'amq.*'", name)
@@ -139,7 +157,7 @@ func (ch *channel) authorizeDeadLetters(a queueAttrs, name string) error {
 func (ch *channel) redeclare(q *queue, want queueAttrs) (*queue, error) {
 	vh, where := q.vh, describeQueue(q.name, q.vh.name)
 	if q.attrs().exclusive != want.exclusive && !q.attrs().foreign || q.attrs().exclusive && q.owner != ch.c {
-		return nil, vh.locked(q.name)
+		return q, vh.locked(q.name)
 	}
 	if !q.attrs().foreign {
 		return q, equivalentQueue(*q.own(), want, where)
@@ -154,6 +172,16 @@ func (ch *channel) redeclare(q *queue, want queueAttrs) (*queue, error) {
 		}
 	}
 	return q, compatibleQueue(*q.own(), want, where)
+}
+
+// ghost tells whether another door has deleted a queue that this one still knows, and forgets it then.
+func (vh *vhost) ghost(q *queue) bool {
+	info, err := vh.srv.broker.Queue(vh.srv.ctx, q.full)
+	if surgetank.CodeOf(err) == surgetank.CodeNotFound || err == nil && info.ID != q.id {
+		vh.forget(q)
+		return true
+	}
+	return false
 }
 
 // own makes a queue this door's, with these settings.
