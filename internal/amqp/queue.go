@@ -62,6 +62,9 @@ func (ch *channel) queueDeclare(m *wire.QueueDeclare) error {
 		q, err = vh.open(ch.c, name)
 	} else {
 		q, err = ch.declare(name, m)
+		if was := vh.known(name); err != nil && was != nil && vh.ghost(was) {
+			q, err = ch.declare(name, m)
+		}
 	}
 	if err != nil {
 		return err
@@ -110,16 +113,7 @@ func (ch *channel) declare(name string, m *wire.QueueDeclare) (*queue, error) {
 			return nil, err
 		}
 		if q != nil {
-			q, err := ch.redeclare(q, want)
-			if err == nil || !vh.ghost(q) {
-				return q, err
-			}
-			if q, err = vh.find(name); err != nil || q != nil {
-				if q != nil {
-					q, err = ch.redeclare(q, want)
-				}
-				return q, err
-			}
+			return ch.redeclare(q, want)
 		}
 		if strings.HasPrefix(name, reservedPrefix) {
 			return nil, wire.Errorf(wire.CodeAccessRefused, "queue name '%s' contains reserved prefix 'amq.*'", name)
@@ -157,7 +151,7 @@ func (ch *channel) authorizeDeadLetters(a queueAttrs, name string) error {
 func (ch *channel) redeclare(q *queue, want queueAttrs) (*queue, error) {
 	vh, where := q.vh, describeQueue(q.name, q.vh.name)
 	if q.attrs().exclusive != want.exclusive && !q.attrs().foreign || q.attrs().exclusive && q.owner != ch.c {
-		return q, vh.locked(q.name)
+		return nil, vh.locked(q.name)
 	}
 	if !q.attrs().foreign {
 		return q, equivalentQueue(*q.own(), want, where)
@@ -174,7 +168,7 @@ func (ch *channel) redeclare(q *queue, want queueAttrs) (*queue, error) {
 	return q, compatibleQueue(*q.own(), want, where)
 }
 
-// ghost tells whether another door has deleted a queue that this one still knows, and forgets it then.
+// ghost tells whether another door has deleted a queue that this one still knows, and forgets it then. The caller holds no stripe.
 func (vh *vhost) ghost(q *queue) bool {
 	info, err := vh.srv.broker.Queue(vh.srv.ctx, q.full)
 	if surgetank.CodeOf(err) == surgetank.CodeNotFound || err == nil && info.ID != q.id {
