@@ -15,8 +15,9 @@ type yesFlag struct {
 	Yes bool `short:"y" help:"Do not ask. Without a terminal nothing is asked either."`
 }
 
-// confirm asks a person whether to go on. It asks only if the input is a terminal, and on that terminal, so that scripts without one
-// run as they are. ask is called only then, and words the question.
+// confirm asks a person whether to go on. It asks only if the input is a terminal, and on that
+// terminal, so that scripts without one run as they are. ask is called only then, and words the
+// question.
 func (f yesFlag) confirm(s *session, ask func() (string, error)) error {
 	tty := terminal(s.stdin)
 	if f.Yes || tty == nil {

@@ -81,13 +81,13 @@ type queueArg struct {
 	output
 }
 
-// question asks about a queue with its name and the number of its messages.
-func (c *queueArg) question(s *session, b surgetank.Broker, name, format string) (string, error) {
+// question asks what is to be done about a queue, with the number of its messages.
+func (c *queueArg) question(s *session, b surgetank.Broker, name, what string) (string, error) {
 	q, err := b.Queue(s.ctx, name)
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf(format, printable(c.Queue), plural(q.Ready+q.Blocked+q.Delayed+q.Leased+q.Damaged, "message")), nil
+	return fmt.Sprintf("%s queue %s with %s?", what, printable(c.Queue), plural(q.Ready+q.Blocked+q.Delayed+q.Leased+q.Damaged, "message")), nil
 }
 
 type queueShowCmd struct{ queueArg }
@@ -235,7 +235,7 @@ func (c *queueRmCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
-		if err := c.confirm(s, func() (string, error) { return c.question(s, b, name, "Delete queue %s with %s?") }); err != nil {
+		if err := c.confirm(s, func() (string, error) { return c.question(s, b, name, "Delete") }); err != nil {
 			return err
 		}
 		n, err := b.DeleteQueue(s.ctx, name, surgetank.DeleteOptions{IfEmpty: c.IfEmpty, IfUnused: c.IfUnused})
@@ -261,9 +261,9 @@ func (c *queuePurgeCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
-		what := "Drop from queue %s all that is not leased, of %s?"
+		what := "Drop all that is not leased from"
 		if c.Damaged {
-			what = "Drop from queue %s the damaged messages, of %s?"
+			what = "Drop the damaged messages from"
 		}
 		if err := c.confirm(s, func() (string, error) { return c.question(s, b, name, what) }); err != nil {
 			return err

@@ -49,9 +49,9 @@ func (r remote) token(u *url.URL) (string, error) {
 	return text, nil
 }
 
-// withToken is the transport of commands that were given no user: it logs in with this machine's token, if there is one.
-// A server makes a new token when it starts, and a command may outlast a restart. So a request that is refused is sent again
-// if the token has changed.
+// withToken is the transport of commands that were given no user: it logs in with this machine's
+// token, if there is one. A server makes a new token when it starts, and a command may outlast a
+// restart. So a request that is refused is sent again if the token has changed.
 type withToken struct {
 	remote
 	next http.RoundTripper
@@ -112,8 +112,9 @@ func loopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || err == nil && a.Unmap().IsLoopback()
 }
 
-// dial connects to the server. A server that is not there is an error at once: whoever types a command wants to know, and
-// commands that must outlast a restart repeat by themselves, because they know what may be repeated.
+// dial connects to the server. A server that is not there is an error at once: whoever types a
+// command wants to know, and commands that must outlast a restart repeat by themselves, because
+// they know what may be repeated.
 func (r remote) dial() (surgetank.Broker, error) {
 	u, err := r.address()
 	if err != nil {

@@ -9,11 +9,13 @@ import (
 // guestName is the name of the first user, and its password.
 const guestName = "guest"
 
-// Unclaimed tells whether the broker has no users of its own yet: guest is the only one, and is as Open made it. Only then
-// may a door let this machine's programs in without a login. A broker without any user is not unclaimed.
+// Unclaimed tells whether the broker has no users of its own yet: guest is the only one, and is as
+// Open made it. Only then may a door let this machine's programs in without a login. A broker
+// without any user is not unclaimed.
 func (s *Store) Unclaimed() bool { return s.state.Load().unclaimed() }
 
-// onlyFirstGuest costs a hash for a guest that Open did not make in this process; a state asks once.
+// onlyFirstGuest costs a hash for a guest that Open did not make in this process; a state asks
+// once.
 func (s *Store) onlyFirstGuest(users map[string]*user) bool {
 	g := users[guestName]
 	if len(users) != 1 || g == nil || !g.LoopbackOnly || g.Hash == "" || !slices.Equal(g.Tags, []string{TagAdministrator}) {
@@ -30,8 +32,8 @@ func (s *Store) onlyFirstGuest(users map[string]*user) bool {
 	return true
 }
 
-// public tells whether a login is by guest with the password that everybody knows. An operator who let guest in from
-// other machines has chosen to have such a user, and keeps it.
+// public tells whether a login is by guest with the password that everybody knows. An operator who
+// let guest in from other machines has chosen to have such a user, and keeps it.
 func (u *user) public(password string) bool {
 	return u != nil && u.Name == guestName && u.LoopbackOnly && password == guestName
 }

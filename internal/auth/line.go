@@ -9,14 +9,15 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// A login whose peer or user has used up its failures is not refused unheard, because its password may be right: else
-// a stranger could lock a user out. Such logins wait in a line of their own.
+// A login whose peer or user has used up its failures is not refused unheard, because its password
+// may be right: else a stranger could lock a user out. Such logins wait in a line of their own.
 //
-//   - One of them is checked at a time. After a wrong password the next check starts latePause later, so that
-//     all guesses beyond the buckets together have this one pace.
-//   - Peers take turns. A peer with many waiting logins delays itself, and each other peer by one check a turn.
-//   - The line has maxLate places. If it is full, a login at random loses its place and is told to come back: a flood
-//     cannot keep one login out for ever.
+//   - One of them is checked at a time. After a wrong password the next check starts latePause
+//     later, so that all guesses beyond the buckets together have this one pace.
+//   - Peers take turns. A peer with many waiting logins delays itself, and each other peer by one
+//     check a turn.
+//   - The line has maxLate places. If it is full, a login at random loses its place and is told to
+//     come back: a flood cannot keep one login out for ever.
 const (
 	latePause = 50 * time.Millisecond
 	maxLate   = 256

@@ -1,12 +1,14 @@
-// Package localtoken lets programs of the server's own user, and of root, use the server on its machine without a password.
+// Package localtoken lets programs of the server's own user, and of root, use the server on its
+// machine without a password.
 //
-// The server makes a random token at each start and writes it to two files that only its user can read:
+// The server makes a random token at each start and writes it to two files that only its user can
+// read:
 //
 //	DATA/local.token                  for programs that know the data directory
 //	/tmp/surgetank-UID/ADDRESS.token  for programs that know the server's address, as the command line does
 //
-// A client sends the token over HTTP Basic authentication with an empty user name, which no user has. Decision 0145
-// says why the token is a file and not a Unix socket.
+// A client sends the token over HTTP Basic authentication with an empty user name, which no user
+// has. Decision 0145 says why the token is a file and not a Unix socket.
 package localtoken
 
 import (
@@ -42,8 +44,9 @@ type Token struct {
 	files  []string
 }
 
-// Publish makes a token for the server that has the data directory and listens on address, and writes its files.
-// The Token works even if a file could not be written; the error names each such file.
+// Publish makes a token for the server that has the data directory and listens on address, and
+// writes its files. The Token works even if a file could not be written; the error names each such
+// file.
 func Publish(data string, address net.Addr) (*Token, error) {
 	random := make([]byte, size)
 	rand.Read(random)
@@ -60,7 +63,8 @@ func Publish(data string, address net.Addr) (*Token, error) {
 	return t, errors.Join(err, dirErr)
 }
 
-// write puts the token into a new file. The file takes the name in one step, so that no reader sees half a token.
+// write puts the token into a new file. The file takes the name in one step, so that no reader sees
+// half a token.
 func (t *Token) write(path string) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // with mode 0600
 	if err != nil {
@@ -104,8 +108,8 @@ func (t *Token) Remove() error {
 	return errors.Join(all...)
 }
 
-// Read reads a token from a file. A file that holds anything else than a token is an error, so that no other
-// file's content can be sent to a server.
+// Read reads a token from a file. A file that holds anything else than a token is an error, so that
+// no other file's content can be sent to a server.
 func Read(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -123,8 +127,8 @@ func Read(path string) (string, error) {
 	return text, nil
 }
 
-// Find gives the token of the server at host and port on this machine. ok is false if the host is not this
-// machine's loopback, or if no token is found that the caller may read.
+// Find gives the token of the server at host and port on this machine. ok is false if the host is
+// not this machine's loopback, or if no token is found that the caller may read.
 func Find(host, port string) (text string, ok bool) {
 	hosts := []string{host}
 	if strings.EqualFold(host, "localhost") {
@@ -173,8 +177,8 @@ func fileOf(address string) (string, error) {
 	return strings.ReplaceAll(host, ":", "-") + "_" + port + suffix, nil // a colon is no part of a name on Windows
 }
 
-// ownRuntimeDir gives the directory for this user's tokens, and makes it. A directory that another user made, or
-// that others may enter, is refused.
+// ownRuntimeDir gives the directory for this user's tokens, and makes it. A directory that another
+// user made, or that others may enter, is refused.
 func ownRuntimeDir() (string, error) {
 	dir := runtimeDir(uid())
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -186,8 +190,9 @@ func ownRuntimeDir() (string, error) {
 	return dir, nil
 }
 
-// runtimeDirs gives the directories in which tokens may be found: the user's own, and for root those of all users. A
-// token of a user who lies about an address is refused by the server that has it.
+// runtimeDirs gives the directories in which tokens may be found: the user's own, and for root
+// those of all users. A token of a user who lies about an address is refused by the server that has
+// it.
 func runtimeDirs() []string {
 	own := runtimeDir(uid())
 	if uid() != "0" {

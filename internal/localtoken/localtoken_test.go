@@ -26,7 +26,8 @@ func address(t *testing.T, s string) net.Addr {
 	return a
 }
 
-// TestFind: the token is found by each address that leads to the server on this machine, and by no other.
+// TestFind: the token is found by each address that leads to the server on this machine, and by no
+// other.
 func TestFind(t *testing.T) {
 	privateBase(t)
 	data := t.TempDir()
@@ -72,7 +73,8 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestTokensAreTold: only the newest server's token is accepted, and it is nothing that could be guessed or left out.
+// TestTokensAreTold: only the newest server's token is accepted, and it is nothing that could be
+// guessed or left out.
 func TestTokensAreTold(t *testing.T) {
 	privateBase(t)
 	data, a := t.TempDir(), address(t, "127.0.0.1:1001")
@@ -106,7 +108,8 @@ func TestTokensAreTold(t *testing.T) {
 	}
 }
 
-// TestFilesAreTheOwnersAlone: nobody else can read a token, and a directory that others may change is not used.
+// TestFilesAreTheOwnersAlone: nobody else can read a token, and a directory that others may change
+// is not used.
 func TestFilesAreTheOwnersAlone(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("files have the access rights of their directory")

@@ -25,7 +25,8 @@ func uid() string {
 	}, u.Uid)
 }
 
-// private tells whether a path is a directory. The temporary directory is the user's own on such systems.
+// private tells whether a path is a directory. The temporary directory is the user's own on such
+// systems.
 func private(dir string) bool {
 	info, err := os.Lstat(dir)
 	return err == nil && info.IsDir()

@@ -7,9 +7,10 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// View is the Broker as one user may use it: each call is refused with CodeDenied unless the user has the right to it. A
-// door whose users name queues works through a View alone, so that no way to a queue can forget to ask. (AMQP's rights to
-// publish are rights to exchanges, which its door knows.)
+// View is the Broker as one user may use it: each call is refused with CodeDenied unless the user
+// has the right to it. A door whose users name queues works through a View alone, so that no way to
+// a queue can forget to ask. (AMQP's rights to publish are rights to exchanges, which its door
+// knows.)
 //
 //	Publish, PublishAsync, Transact                        write to each queue
 //	Subscribe, Receive, Peek, PurgeQueue, DropDamaged      read
@@ -18,7 +19,8 @@ import (
 //	Queue, Queues                                          any of the three, or monitoring; others are not shown
 //	SetMeta, Meta                                          administrator
 //
-// Settlements are not asked about: a receipt has a queue's number, and who may use receipts is the door's to say.
+// Settlements are not asked about: a receipt has a queue's number, and who may use receipts is the
+// door's to say.
 type View struct {
 	*Broker
 	user *auth.User
@@ -127,8 +129,9 @@ func (v *View) DropDamaged(ctx context.Context, name string) (int64, error) {
 	return v.Broker.DropDamaged(ctx, name)
 }
 
-// mayDeclare asks for the rights to a declaration. Messages go from a queue to its dead-letter queue without anybody asking
-// again, so whoever declares the queue needs the rights to both ends, also to the default one.
+// mayDeclare asks for the rights to a declaration. Messages go from a queue to its dead-letter
+// queue without anybody asking again, so whoever declares the queue needs the rights to both ends,
+// also to the default one.
 func (v *View) mayDeclare(full string, c *surgetank.QueueConfig) error {
 	if err := v.may(auth.Configure, full); err != nil || c == nil {
 		return err
@@ -198,8 +201,9 @@ func (v *View) PauseQueue(ctx context.Context, name string, paused bool) error {
 	return v.Broker.PauseQueue(ctx, name, paused)
 }
 
-// Redrive moves messages. Where each message goes to its own queue and none is named, that can be every queue of the virtual
-// host, and the user needs the right to write to all. See surgetank.Broker.
+// Redrive moves messages. Where each message goes to its own queue and none is named, that can be
+// every queue of the virtual host, and the user needs the right to write to all. See
+// surgetank.Broker.
 func (v *View) Redrive(ctx context.Context, from string, o surgetank.RedriveOptions) (surgetank.RedriveResult, error) {
 	none := surgetank.RedriveResult{}
 	if err := v.may(auth.Read, from); err != nil {

@@ -14,15 +14,15 @@ type claim struct {
 
 type ownerKey struct{}
 
-// WithOwner makes the calls of a context those of an owner of exclusive queues, an AMQP connection for example. An
-// owner is a pointer that nobody else has.
+// WithOwner makes the calls of a context those of an owner of exclusive queues, an AMQP connection
+// for example. An owner is a pointer that nobody else has.
 func WithOwner(ctx context.Context, owner any) context.Context {
 	return context.WithValue(ctx, ownerKey{}, owner)
 }
 
-// DeclareExclusive makes a queue that only the calls of ctx's owner may read, change or delete, through any door; everybody
-// who may write to it still does. A queue that exists stays as it is, and stays everybody's. Nobody can come between the making
-// and the claim.
+// DeclareExclusive makes a queue that only the calls of ctx's owner may read, change or delete,
+// through any door; everybody who may write to it still does. A queue that exists stays as it is,
+// and stays everybody's. Nobody can come between the making and the claim.
 func (b *Broker) DeclareExclusive(ctx context.Context, name string, c surgetank.QueueConfig) (surgetank.QueueInfo, bool, error) {
 	owner := ctx.Value(ownerKey{})
 	if owner == nil {
@@ -44,7 +44,8 @@ func (b *Broker) DeclareExclusive(ctx context.Context, name string, c surgetank.
 	return info, true, nil
 }
 
-// Release ends an owner. Its queues that still exist are everybody's, so that somebody can delete them.
+// Release ends an owner. Its queues that still exist are everybody's, so that somebody can delete
+// them.
 func (b *Broker) Release(owner any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -138,8 +139,8 @@ func (b *Broker) Redrive(ctx context.Context, from string, o surgetank.RedriveOp
 	return b.Broker.Redrive(ctx, from, o)
 }
 
-// PauseQueue stops or resumes handing out. It has the queue's turn, so that no change of settings or policies at the same moment
-// undoes it. See surgetank.Broker.
+// PauseQueue stops or resumes handing out. It has the queue's turn, so that no change of settings
+// or policies at the same moment undoes it. See surgetank.Broker.
 func (b *Broker) PauseQueue(ctx context.Context, name string, paused bool) error {
 	b.gate.RLock()
 	defer b.gate.RUnlock()

@@ -25,8 +25,8 @@ type sinks struct {
 	dir string // below which the files of SQLite sinks lie; config.AnyPath: anywhere
 }
 
-// sinkBroker is the broker as sinks use it. They read queues through the policies' rules, so that a queue which is exclusive to a
-// connection is not a sink's to read.
+// sinkBroker is the broker as sinks use it. They read queues through the policies' rules, so that a
+// queue which is exclusive to a connection is not a sink's to read.
 type sinkBroker struct {
 	*embedded.Broker
 	doored *policy.Broker
@@ -47,8 +47,9 @@ func openSinks(ctx context.Context, b *embedded.Broker, doored *policy.Broker, d
 
 func (s *sinks) api() httpapi.Sinks { return s }
 
-// declare sets a sink of the configuration file. One that is set so already is left as it is, whether its target is up or not. Whoever
-// writes the file works on the machine, and may name every file there.
+// declare sets a sink of the configuration file. One that is set so already is left as it is,
+// whether its target is up or not. Whoever writes the file works on the machine, and may name every
+// file there.
 func (s *sinks) declare(ctx context.Context, k config.Sink) error {
 	_, _, err := s.Manager.Put(ctx, k.Name, k.JSON())
 	return err
@@ -62,8 +63,9 @@ func (s *sinks) Put(ctx context.Context, name string, spec json.RawMessage) (jso
 	return s.Manager.Put(ctx, name, spec)
 }
 
-// mayUse refuses a SQLite file outside the directory for such files, unless the machine's own programs ask. Else an
-// administrator from afar could read and write every file that the server can.
+// mayUse refuses a SQLite file outside the directory for such files, unless the machine's own
+// programs ask. Else an administrator from afar could read and write every file that the server
+// can.
 func (s *sinks) mayUse(u *auth.User, raw json.RawMessage) error {
 	spec, err := sink.ParseSpec(raw)
 	if err != nil || spec.Kind != "sqlite" || s.dir == config.AnyPath || u.IsLocal() {
@@ -79,7 +81,8 @@ func (s *sinks) mayUse(u *auth.User, raw json.RawMessage) error {
 		" may be named, such as " + filepath.Join(s.dir, "orders.db") + "; set the sink on the server's machine (surgetank sink set, or the file of serve --config), or name another directory as server.sqlite_dir (any: no limit) in that file"}
 }
 
-// inside tells whether path is an absolute path below dir. What links lead to counts, not their names.
+// inside tells whether path is an absolute path below dir. What links lead to counts, not their
+// names.
 func inside(dir, path string) bool {
 	if !filepath.IsAbs(path) || strings.HasPrefix(path, "file:") {
 		return false

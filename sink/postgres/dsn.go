@@ -13,8 +13,9 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// own are settings that pgconn, by libpq's rules, takes from the process's environment and its user's home where an address does
-// not have them. They are the server's own secrets, and would go to whatever host the address names. Empty, they are off.
+// own are settings that pgconn, by libpq's rules, takes from the process's environment and its
+// user's home where an address does not have them. They are the server's own secrets, and would go
+// to whatever host the address names. Empty, they are off.
 var own = []string{"passfile", "sslcert", "sslkey", "sslpassword"}
 
 // refusedKeys are settings that name files with secrets of the server's user.
@@ -56,8 +57,9 @@ func isURL(dsn string) bool {
 	return strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://")
 }
 
-// parseDSN reads an address without the secrets of this process: PGPASSWORD, ~/.pgpass, client certificates and service
-// files. An *Error may be shown; other errors can hold a part of the password.
+// parseDSN reads an address without the secrets of this process: PGPASSWORD, ~/.pgpass, client
+// certificates and service files. An *Error may be shown; other errors can hold a part of the
+// password.
 func parseDSN(dsn string) (*pgconn.Config, error) {
 	keys, err := keysOf(dsn)
 	if err != nil {
@@ -82,8 +84,8 @@ func parseDSN(dsn string) (*pgconn.Config, error) {
 	return config, nil
 }
 
-// without turns off what an address would get from elsewhere. Of a setting that is given twice the last one counts, which is
-// the address's own.
+// without turns off what an address would get from elsewhere. Of a setting that is given twice the
+// last one counts, which is the address's own.
 func without(dsn string) string {
 	if !isURL(dsn) {
 		return strings.Join(own, "='' ") + "='' " + dsn

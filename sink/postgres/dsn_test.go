@@ -13,8 +13,8 @@ func at(dsn string) sink.Spec {
 	return sink.Spec{Kind: "postgres", Address: dsn, Table: sink.TableSpec{Table: "t"}}
 }
 
-// TestTheServersOwnSecrets: nothing that the environment or the home of the server's user holds gets into a connection, whatever host
-// the address names.
+// TestTheServersOwnSecrets: nothing that the environment or the home of the server's user holds
+// gets into a connection, whatever host the address names.
 func TestTheServersOwnSecrets(t *testing.T) {
 	home := t.TempDir()
 	for name, text := range map[string]string{
@@ -83,8 +83,8 @@ func TestTheServersOwnSecrets(t *testing.T) {
 	}
 }
 
-// TestErrorsHoldNoPassword: an address that cannot be read, or that means something else than its author thinks, is not shown with a
-// part of its password.
+// TestErrorsHoldNoPassword: an address that cannot be read, or that means something else than its
+// author thinks, is not shown with a part of its password.
 func TestErrorsHoldNoPassword(t *testing.T) {
 	const password = "SeCrEt"
 	for _, form := range []string{

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// TestProxies: before there are users a server is its machine's. Afterwards nobody gets in without a password, through whatever proxy.
+// TestProxies: before there are users a server is its machine's. Afterwards nobody gets in without
+// a password, through whatever proxy.
 func TestProxies(t *testing.T) {
 	r := newRig(t)
 	web, amqps := r.forward(r.http), r.forward(r.amqp)
@@ -44,8 +45,9 @@ func TestProxies(t *testing.T) {
 	t.Logf("%d requests without a password were refused", requests)
 }
 
-// TestLockout: while strangers guess, on both doors, directly and through a proxy, every user gets in with the right password. Each
-// user logs in for the first time, so that the server knows no password yet.
+// TestLockout: while strangers guess, on both doors, directly and through a proxy, every user gets
+// in with the right password. Each user logs in for the first time, so that the server knows no
+// password yet.
 func TestLockout(t *testing.T) {
 	r := newRig(t)
 	web, amqps := r.forward(r.http), r.forward(r.amqp)
@@ -99,8 +101,8 @@ func TestLockout(t *testing.T) {
 	t.Logf("%d guesses", guesses.Load())
 }
 
-// TestReadModifyWrite: operators change a queue's settings, pause and resume it, and change its policies, all at once. What was confirmed
-// last for each holds.
+// TestReadModifyWrite: operators change a queue's settings, pause and resume it, and change its
+// policies, all at once. What was confirmed last for each holds.
 func TestReadModifyWrite(t *testing.T) {
 	r := newRig(t)
 	r.must("PUT", "/v1/queues/q", `{}`)

@@ -14,7 +14,8 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// The roles of the matrix. Their permissions are for the queues q, q2 and q.dead, and for what AMQP publishes through.
+// The roles of the matrix. Their permissions are for the queues q, q2 and q.dead, and for what AMQP
+// publishes through.
 var (
 	nobody     = role{name: "nobody"}
 	guest      = role{name: "guest", user: "guest", pass: "guest"} // whose password is public
@@ -227,8 +228,8 @@ func (r *rig) overAMQP(who role, op amqpOp) error {
 	return op.do(ctx, ch)
 }
 
-// TestExclusive has everybody but its owner try every operation on an exclusive queue. Writing is no matter of ownership: whoever may
-// write to the queue does, as replies need it.
+// TestExclusive has everybody but its owner try every operation on an exclusive queue. Writing is
+// no matter of ownership: whoever may write to the queue does, as replies need it.
 func TestExclusive(t *testing.T) {
 	r := newRig(t)
 	owner, err := r.connect(r.amqp, "guest", "guest")
@@ -285,11 +286,10 @@ func TestExclusive(t *testing.T) {
 		}
 	}
 	// A sink is another reader.
-	status, answer := r.ask(r.machine(), "PUT", "/v1/sinks/s", fmt.Sprintf(`{"queue":"q","sqlite":{"path":%q,"table":"t","create_table":true,"columns":{"b":"body"}}}`, t.TempDir()+"/x.db"))
+	status, _ := r.ask(r.machine(), "PUT", "/v1/sinks/s", fmt.Sprintf(`{"queue":"q","sqlite":{"path":%q,"table":"t","create_table":true,"columns":{"b":"body"}}}`, t.TempDir()+"/x.db"))
 	if status/100 == 2 {
 		defer r.must("DELETE", "/v1/sinks/s", "")
 	}
-	_ = answer
 	// Nothing of that has changed anything: the owner finds every message.
 	info, err := mine.QueueDeclarePassive("q", false, false, true, false, nil)
 	if err != nil || info.Messages != 2+len(roles) || info.Consumers != 0 {
