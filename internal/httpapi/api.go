@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -139,6 +140,7 @@ type API struct {
 	names   queueNames
 	subs    subscribers
 	metrics *metrics
+	hideout sync.Once       // the log line about a proxy that is not trusted
 	base    context.Context // ends with Close
 	close   context.CancelFunc
 }

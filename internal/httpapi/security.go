@@ -174,7 +174,14 @@ func (c *call) authenticate() (*auth.User, error) {
 	if name == "" && c.direct() && c.api.opts.LocalToken != nil && c.api.opts.LocalToken(password) {
 		return auth.Local(), nil
 	}
-	u, err := c.api.opts.Auth.Authenticate(c.r.Context(), name, password, Peer(c.r, c.api.opts.TrustedProxies))
+	peer := Peer(c.r, c.api.opts.TrustedProxies)
+	if !peer.IsValid() {
+		c.api.hideout.Do(func() {
+			c.api.opts.Logger.Warn("a proxy hides its clients' addresses, so that wrong logins of one delay the first logins of all; if the proxy is yours, name it in server.trusted_proxies",
+				"proxy", c.r.RemoteAddr)
+		})
+	}
+	u, err := c.api.opts.Auth.Authenticate(c.r.Context(), name, password, peer)
 	if err != nil {
 		guest.Wait()
 	}

@@ -109,21 +109,32 @@ var amqpOps = []amqpOp{
 		return err
 	}, mayConfigure},
 	{"publish", func(ctx context.Context, ch *amqp.Channel) error {
+		closed := ch.NotifyClose(make(chan *amqp.Error, 1)) // before: a refusal closes the channel
 		d, err := ch.PublishWithDeferredConfirmWithContext(ctx, "", "q", false, false, amqp.Publishing{Body: []byte("x")})
 		if err != nil {
 			return err
 		}
 		select {
 		case <-d.Done():
-			if !d.Acked() {
-				return errors.New("nack")
+			if d.Acked() {
+				return nil
 			}
-			return nil
-		case err := <-ch.NotifyClose(make(chan *amqp.Error, 1)):
-			return err
+		case why := <-closed:
+			if why != nil {
+				return why
+			}
+			return errors.New("the channel was closed without a reason")
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		select { // a closed channel nacks what it had not confirmed
+		case why := <-closed:
+			if why != nil {
+				return why
+			}
+		case <-ctx.Done():
+		}
+		return errors.New("nack")
 	}, mayWrite},
 	{"get", func(_ context.Context, ch *amqp.Channel) error { _, _, err := ch.Get("q", true); return err }, mayRead},
 	{"consume", func(_ context.Context, ch *amqp.Channel) error {
