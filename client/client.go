@@ -27,7 +27,8 @@ import (
 
 // Options are those of one client. The zero value is good for a server on this machine.
 type Options struct {
-	// User and Password log in with HTTP Basic; a URL may hold them instead. Without them the server must trust this machine.
+	// User and Password log in with HTTP Basic; a URL may hold them instead. Without them the server must have no
+	// users yet and run on this machine. With Password alone it is the token in the server's data directory, local.token.
 	User, Password string
 	// Transport is what requests go through, for TLS settings or proxies; nil: a transport of the client's own.
 	Transport http.RoundTripper

@@ -38,7 +38,7 @@ func serve(t *testing.T, limits httpapi.Limits, wrap func(http.Handler) http.Han
 	if _, err := store.PutVhost(t.Context(), "vhost", ""); err != nil {
 		t.Fatal(err)
 	}
-	s := &server{broker: b, store: store, api: httpapi.New(httpapi.Options{Broker: b, Auth: store, TrustLoopback: true, Limits: limits}), done: make(chan struct{})}
+	s := &server{broker: b, store: store, api: httpapi.New(httpapi.Options{Broker: b, Auth: store, TrustLoopback: func() bool { return true }, Limits: limits}), done: make(chan struct{})}
 	s.listen(t, "127.0.0.1:0", wrap)
 	t.Cleanup(func() {
 		s.api.Close()
@@ -57,7 +57,7 @@ func (s *server) restart(t *testing.T, between func()) {
 	<-s.done
 	between()
 	s.done = make(chan struct{})
-	s.api = httpapi.New(httpapi.Options{Broker: s.broker, Auth: s.store, TrustLoopback: true})
+	s.api = httpapi.New(httpapi.Options{Broker: s.broker, Auth: s.store, TrustLoopback: func() bool { return true }})
 	s.listen(t, strings.TrimPrefix(s.url, "http://"), nil)
 }
 

@@ -187,6 +187,28 @@ func (c *Client) Peek(ctx context.Context, queue string, opts surgetank.PeekOpti
 	if err := checkName(queue); err != nil {
 		return nil, err
 	}
+	var all []surgetank.Delivery
+	if opts.MaxBytes == 0 {
+		opts.MaxBytes = 4 << 20
+	}
+	for most, room := opts.Max, opts.MaxBytes; ; { // a server shows so many at a time
+		part, err := c.peek(ctx, queue, opts)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, part...)
+		for i := range part {
+			room -= len(part[i].Body)
+		}
+		if len(part) < min(opts.Max, maxReceive) || len(all) >= most || room <= 0 {
+			return all, nil
+		}
+		opts.After, opts.Max, opts.MaxBytes = part[len(part)-1].ID.Seq, most-len(all), room
+	}
+}
+
+// peek asks for one part.
+func (c *Client) peek(ctx context.Context, queue string, opts surgetank.PeekOptions) ([]surgetank.Delivery, error) {
 	q := url.Values{}
 	if opts.Max > 0 {
 		q.Set("max", itoa(min(opts.Max, maxReceive)))

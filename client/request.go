@@ -168,7 +168,7 @@ func (c *Client) once(ctx context.Context, q request) (answer []byte, sent bool,
 		req.Header.Set("Content-Type", q.contentType)
 	}
 	req.Header.Set("User-Agent", "surgetank-client")
-	if c.opts.User != "" {
+	if c.opts.User != "" || c.opts.Password != "" { // a token of this machine has no user
 		req.SetBasicAuth(c.opts.User, c.opts.Password)
 	}
 	res, err := c.http.Do(req)

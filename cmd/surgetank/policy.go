@@ -101,6 +101,7 @@ func (c *policySetCmd) Run(s *session) error {
 			return err
 		}
 	}
+	prune(tree)
 	// RabbitMQ's names of exchanges and keys are text, whatever they look like.
 	for _, k := range []string{"dead-letter-exchange", "dead-letter-routing-key", "alternate-exchange"} {
 		if v, ok := tree[k]; ok {

@@ -177,6 +177,7 @@ func (c *publishCmd) queue(ctx context.Context, b surgetank.Broker, name string)
 			return surgetank.QueueInfo{}, err
 		}
 	}
+	prune(tree)
 	config, err := settings.Decode(tree)
 	if err != nil {
 		return surgetank.QueueInfo{}, err

@@ -16,6 +16,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/lobby"
+	"github.com/surgetank/surgetank/internal/policy"
 )
 
 // conn is one connection. Its reader goroutine (serve) owns every field that says nothing else; the writer goroutine owns what
@@ -97,7 +98,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
 		c.peer = ap.Addr().Unmap()
 	}
-	c.ctx, c.stop = context.WithCancel(s.ctx)
+	c.ctx, c.stop = context.WithCancel(policy.WithOwner(s.ctx, c))
 	return c
 }
 

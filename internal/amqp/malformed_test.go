@@ -79,6 +79,7 @@ func opening() []byte {
 func TestHandshakeRefusals(t *testing.T) {
 	bn := start(t, Limits{})
 	secret := auth.Secret("outsider")
+	bn.keepGuest()
 	must[bool](t)(bn.auth.PutUser(context.Background(), "outsider", auth.UserSpec{Password: &secret}))
 	const refused = "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile."
 	startOk := func(mechanism, response string, caps wire.Table) []byte {

@@ -55,7 +55,9 @@ func (s *Server) manager(w http.ResponseWriter, r *http.Request, admin bool) *au
 		return nil
 	}
 	var peer netip.Addr
-	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+	if s.httpPeer != nil {
+		peer = s.httpPeer(r)
+	} else if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		peer = ap.Addr()
 	}
 	guest := lobby.Of(r.Context())

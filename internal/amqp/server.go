@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/netip"
 	"sort"
 	"strings"
 	"sync"
@@ -32,6 +34,8 @@ type Options struct {
 	OwnVersion       string
 	Logger           *slog.Logger
 	Clock            clock.Clock
+	// HTTPPeer gives the address that a request of the management interface comes from. Nil: the connection's peer.
+	HTTPPeer func(*http.Request) netip.Addr
 }
 
 // Server is the AMQP door of one broker. All methods may be called by many goroutines.
@@ -42,6 +46,8 @@ type Server struct {
 	log    *slog.Logger
 	clock  clock.Clock
 	props  wire.Table
+
+	httpPeer func(*http.Request) netip.Addr
 
 	policies *policy.Broker
 	unwatch  func()
@@ -88,7 +94,7 @@ func NewServer(ctx context.Context, o Options) (*Server, error) {
 		}
 	}
 	s := &Server{
-		broker: o.Policies, policies: o.Policies, auth: o.Auth, limits: o.Limits.withDefaults(), log: o.Logger, clock: o.Clock, props: serverProperties(o),
+		broker: o.Policies, policies: o.Policies, auth: o.Auth, limits: o.Limits.withDefaults(), log: o.Logger, clock: o.Clock, props: serverProperties(o), httpPeer: o.HTTPPeer,
 		vhosts: map[string]*vhost{}, listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 		idle: make(chan struct{}), alarms: map[string]struct{}{},
 	}

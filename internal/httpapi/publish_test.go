@@ -453,7 +453,7 @@ func BenchmarkRawLines(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	a := New(Options{Broker: fake, Auth: store, TrustLoopback: true})
+	a := New(Options{Broker: fake, Auth: store, TrustLoopback: always})
 	b.ReportAllocs()
 	for b.Loop() {
 		req := httptest.NewRequest("POST", "http://localhost/v1/queues/q/messages?raw=lines", strings.NewReader(body))

@@ -64,7 +64,7 @@ func Open(ctx context.Context, b surgetank.Broker, users *auth.Store, log *slog.
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	p := &Broker{Broker: b, auth: users, log: log, under: map[string]own{}, watchers: map[*func()]struct{}{}}
+	p := &Broker{Broker: b, auth: users, log: log, under: map[string]own{}, exclusive: map[string]claim{}, watchers: map[*func()]struct{}{}}
 	meta, err := b.Meta(ctx, Namespace)
 	if err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/config"
 	"github.com/surgetank/surgetank/internal/httpapi"
+	"github.com/surgetank/surgetank/internal/localtoken"
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
@@ -44,6 +45,7 @@ type Server struct {
 	amqp   *amqp.Server
 	doors  []door
 	tls    *tls.Config
+	token  *localtoken.Token
 
 	handler  atomic.Pointer[http.Handler]
 	ready    atomic.Bool
@@ -140,6 +142,14 @@ func (s *Server) open(ctx context.Context) error {
 		return surgetank.Errorf(surgetank.CodeInvalid, "the data directory %q has no absolute path: %w", s.cfg.Data, err)
 	}
 	s.cfg.Data = dir
+	if s.cfg.SQLiteDir == "" {
+		s.cfg.SQLiteDir = filepath.Join(dir, "sqlite")
+	}
+	if s.cfg.SQLiteDir != config.AnyPath {
+		if s.cfg.SQLiteDir, err = filepath.Abs(s.cfg.SQLiteDir); err != nil {
+			return surgetank.Errorf(surgetank.CodeInvalid, "server.sqlite_dir %q has no absolute path: %w", s.cfg.SQLiteDir, err)
+		}
+	}
 	if err := private(dir); err != nil {
 		return err
 	}
@@ -158,7 +168,7 @@ func (s *Server) open(ctx context.Context) error {
 	if err := checkExposure(s.users.Users(), s.listeners.all()); err != nil {
 		return err
 	}
-	if s.sinks, err = openSinks(ctx, s.broker, filepath.Dir(s.cfg.Data), s.log); err != nil {
+	if s.sinks, err = openSinks(ctx, s.broker, s.doored, filepath.Dir(s.cfg.Data), s.cfg.SQLiteDir, s.log); err != nil {
 		return fmt.Errorf("starting sinks: %w", err)
 	}
 	return s.declare(ctx)
@@ -179,11 +189,13 @@ func (s *Server) declare(ctx context.Context) error {
 		}
 	}
 	for _, q := range s.opts.File.Queues {
-		var now surgetank.QueueConfig
-		if info, err := s.doored.Queue(ctx, q.Name); err == nil {
-			now = info.Declared()
-		}
-		if _, created, err := s.doored.DeclareQueue(ctx, q.Name, q.Over(now), surgetank.DeclareOrUpdate); err != nil {
+		_, created, err := s.doored.Change(ctx, q.Name, func(now *surgetank.QueueInfo) (surgetank.QueueConfig, error) {
+			if now == nil {
+				return q.Config, nil
+			}
+			return q.Over(now.Declared()), nil
+		})
+		if err != nil {
 			return fmt.Errorf("declaring the queue %s of %s: %w", q.Name, s.opts.File.Path, err)
 		} else if created {
 			s.log.Info("queue created", "queue", q.Name)

@@ -23,6 +23,9 @@ const doorShare = 0.6
 func (s *Server) Stop(ctx context.Context) error {
 	s.stopping.Store(true)
 	problems := s.stopDoors(ctx)
+	if err := s.token.Remove(); err != nil {
+		s.log.Warn("the token for this machine's programs is left behind; it is void", "error", err)
+	}
 	if s.sinks != nil {
 		if err := s.sinks.stop(ctx); err != nil {
 			problems = append(problems, err)

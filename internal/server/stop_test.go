@@ -56,7 +56,7 @@ sinks:
 	}
 
 	eventually(t, "the sink runs", func() bool {
-		i, err := s.sinks.manager.Info(t.Context(), "slow")
+		i, err := s.sinks.Manager.Info(t.Context(), "slow")
 		return err == nil && i.State == "running"
 	})
 	lock, err := pgconn.Connect(t.Context(), dsn)
@@ -140,7 +140,7 @@ sinks:
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		_ = s.Stop(ctx) // what was cut off depends on how far the sink had come
-		if err := s.sinks.manager.Pause(context.Background(), "s"); !errors.Is(err, surgetank.ErrClosed) {
+		if err := s.sinks.Manager.Pause(context.Background(), "s"); !errors.Is(err, surgetank.ErrClosed) {
 			t.Errorf("after the stop, a change of a sink gave %v", err)
 		}
 	}
