@@ -119,7 +119,7 @@ func (s *Server) Connections() []ConnectionInfo {
 	list := []ConnectionInfo{}
 	for _, c := range s.connections() {
 		user, vh := c.identity()
-		if user == nil {
+		if user == nil || c.over.Load() {
 			continue
 		}
 		c.mu.Lock()
@@ -138,7 +138,7 @@ func (s *Server) Connections() []ConnectionInfo {
 // CloseConnection closes the connection of a name with reply code 320, and tells whether there is one.
 func (s *Server) CloseConnection(name, reason string) bool {
 	for _, c := range s.connections() {
-		if c.name == name {
+		if c.name == name && !c.over.Load() {
 			if reason == "" {
 				reason = "Closed via management plugin"
 			}

@@ -119,8 +119,12 @@ func (c *conn) writeLoop() {
 		if len(c.out) == 0 && cap(c.out) > idleBuffer {
 			c.out = nil
 		}
+		hangUp := c.hangUp
 		c.mu.Unlock()
 		if done {
+			if hangUp {
+				halfClose(c.nc)
+			}
 			return
 		}
 		w.rest()
