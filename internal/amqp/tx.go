@@ -14,7 +14,7 @@ type transaction struct {
 	msgs    []surgetank.Publishing
 	asked   []mandatory // beside msgs
 	seen    int         // messages that the client has published
-	taken   []unacked // in the order of their acknowledgement
+	taken   []unacked   // in the order of their acknowledgement
 	settles []surgetank.Settlement
 	from    []*queue // beside settles
 	returns []returnedMessage
