@@ -163,6 +163,11 @@ func (vh *vhost) own(q *queue, a queueAttrs) error {
 			return err
 		}
 	}
+	if a.quorum {
+		if err := vh.srv.policies.MakeQuorum(vh.srv.ctx, q.full); err != nil {
+			return err
+		}
+	}
 	vh.mu.Lock()
 	q.give(&a)
 	vh.changed()
@@ -178,6 +183,7 @@ func (ch *channel) newQueue(name string, a queueAttrs) (*queue, error) {
 		return nil, err
 	}
 	full := surgetank.FullName(vh.name, name)
+	vh.srv.policies.SetQuorum(full, a.quorum)
 	if inForce := vh.under(name, a); inForce.hasDLX || inForce.overflow == overflowRejectDLX {
 		if err := vh.startDeadLetters(); err != nil {
 			return nil, err
@@ -188,6 +194,7 @@ func (ch *channel) newQueue(name string, a queueAttrs) (*queue, error) {
 		return nil, err
 	}
 	if !created { // another door was faster
+		vh.srv.policies.SetQuorum(full, false)
 		return ch.redeclare(vh.adopt(info), a)
 	}
 	q := vh.newQueue(name, info.ID, a)

@@ -105,6 +105,10 @@ func NewServer(ctx context.Context, o Options) (*Server, error) {
 		s.cancel()
 		return nil, err
 	}
+	if err := s.typesKnown(ctx); err != nil {
+		s.cancel()
+		return nil, err
+	}
 	for _, vh := range s.vhosts {
 		if err := vh.resumeDeadLetters(ctx); err != nil {
 			s.cancel()

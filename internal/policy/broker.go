@@ -29,6 +29,9 @@ type Broker struct {
 	stripes [64]sync.Mutex
 	making  sync.Mutex // held while a queue is made in a virtual host with a limit, so that they are counted one by one
 
+	quorum sync.Map    // the full names of quorum queues; see types.go
+	typed  atomic.Bool // and they are known
+
 	mu       sync.RWMutex
 	under    map[string]own // by full name: the queues that a policy has changed
 	watchers map[*func()]struct{}
@@ -216,6 +219,7 @@ func (b *Broker) DeleteQueue(ctx context.Context, name string, opts surgetank.De
 	n, err := b.Broker.DeleteQueue(ctx, name, opts)
 	if err == nil {
 		b.forget(ctx, name)
+		b.SetQuorum(name, false)
 	}
 	return n, err
 }
