@@ -109,6 +109,21 @@ func appendDelivery(out []byte, cons *consumer, tag uint64, d *surgetank.Deliver
 	return wire.AppendBody(out, ch.id, d.Body, int(ch.c.tuned.FrameMax))
 }
 
+// deferCancels keeps the cancels of this connection's consumers back until the returned function is called. Who deletes the queue of its own
+// consumer gets delete-ok before the cancel: clients close the channel at the cancel, and the answer must not be missing then.
+func (c *conn) deferCancels() (release func()) {
+	c.mu.Lock()
+	c.deleting = true
+	c.mu.Unlock()
+	return func() {
+		c.mu.Lock()
+		c.out = append(c.out, c.cancels...)
+		c.deleting, c.cancels = false, nil
+		c.mu.Unlock()
+		c.wakeWriter()
+	}
+}
+
 // lost deals with a subscription that ended by itself: the queue was deleted, or the broker is closing. The
 // client is told, if it asked to be. It runs on the writer goroutine.
 func (c *conn) lost(cons *consumer, err error) {
@@ -117,7 +132,11 @@ func (c *conn) lost(cons *consumer, err error) {
 	if ch.consumers[cons.tag] == cons {
 		delete(ch.consumers, cons.tag)
 		if c.caps.cancelNotify && !ch.closed && !c.ending {
-			c.out = wire.AppendMethod(c.out, ch.id, &wire.BasicCancel{ConsumerTag: cons.tag, NoWait: true})
+			to := &c.out
+			if c.deleting {
+				to = &c.cancels
+			}
+			*to = wire.AppendMethod(*to, ch.id, &wire.BasicCancel{ConsumerTag: cons.tag, NoWait: true})
 		}
 	}
 	c.mu.Unlock()

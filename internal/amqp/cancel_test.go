@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
@@ -55,4 +56,52 @@ func TestCancelComesAfterPublishes(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestDeleteOkBeforeCancel: who deletes the queue of its own consumers gets the answer first, on whatever channel they are.
+func TestDeleteOkBeforeCancel(t *testing.T) {
+	bn := start(t, Limits{})
+	p := bn.connect("guest")
+	p.channel(1)
+	p.channel(2)
+	for range 100 {
+		p.send(1, &wire.QueueDeclare{Queue: "q"})
+		want[*wire.QueueDeclareOk](p, 1)
+		p.send(1, &wire.BasicConsume{Queue: "q", ConsumerTag: "one"})
+		want[*wire.BasicConsumeOk](p, 1)
+		p.send(2, &wire.BasicConsume{Queue: "q", ConsumerTag: "two"})
+		want[*wire.BasicConsumeOk](p, 2)
+		p.send(1, &wire.QueueDelete{Queue: "q"})
+		want[*wire.QueueDeleteOk](p, 1)
+		for range 2 {
+			if _, m := p.method(); m.ID() != wire.IDBasicCancel {
+				t.Fatalf("got %T, want a cancel", m)
+			}
+		}
+	}
+}
+
+// TestCancelsAreDeferred: while the connection deletes a queue, its consumers' cancels wait, however late the answer is.
+func TestCancelsAreDeferred(t *testing.T) {
+	bn := start(t, Limits{})
+	p := bn.connect("guest")
+	p.channel(1)
+	p.send(1, &wire.QueueDeclare{Queue: "q"})
+	want[*wire.QueueDeclareOk](p, 1)
+	p.send(1, &wire.BasicConsume{Queue: "q", ConsumerTag: "c"})
+	want[*wire.BasicConsumeOk](p, 1)
+	c := bn.server.connections()[0]
+	release := c.deferCancels()
+	if _, err := bn.broker.DeleteQueue(t.Context(), "q", surgetank.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the consumer is lost", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.channels[1].consumers) == 0
+	})
+	p.send(1, &wire.BasicQos{})
+	p.bare(1, wire.IDBasicQosOk)
+	release()
+	want[*wire.BasicCancel](p, 1)
 }

@@ -67,6 +67,8 @@ type conn struct {
 	busy     []*consumer         // with messages to fetch
 	actions  []func() error      // for the reader to run
 	room     sync.Cond           // out has room again, or the connection ends
+	deleting bool                // a queue of this connection's consumers is being deleted by it
+	cancels  []byte              // their cancels, to be written behind delete-ok
 	ending   bool                // no more is delivered
 	finished bool                // the writer writes what is in out, and ends
 	hangUp   bool                // and half-closes the socket then
