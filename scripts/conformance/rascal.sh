@@ -19,7 +19,8 @@ sed -i "s/^  it('should timeout connections'/  xit('should timeout connections'/
 # A busy machine needs more than two seconds for some.
 sed -i -E 's/\{ timeout: [0-9]+ \}/{ timeout: 60000 }/' test/*.tests.js
 log=$CONFORMANCE_WORK/$name.log
-npx zUnit >"$log" 2>&1 || true
+# CI leaves out a race of 3,000 declarations one by one against ten at a time.
+CI=true npx zUnit >"$log" 2>&1 || true
 grep -B1 -A6 FAILED "$log" || true
 count() { grep -c -- "- .*$1" "$log" || true; }
 failed=$(count FAILED)
