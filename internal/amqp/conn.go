@@ -25,6 +25,7 @@ type conn struct {
 	nc    net.Conn
 	name  string // "peer -> local", unique while it lives
 	peer  netip.Addr
+	port  uint16 // of the peer
 	since time.Time
 	guest *lobby.Guest // its place among the strangers until it has logged in, and among the departing after its end
 	ctx   context.Context
@@ -99,7 +100,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c.room.L = &c.mu
 	c.name = nc.RemoteAddr().String() + " -> " + nc.LocalAddr().String()
 	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
-		c.peer = ap.Addr().Unmap()
+		c.peer, c.port = ap.Addr().Unmap(), ap.Port()
 	}
 	c.ctx, c.stop = context.WithCancel(s.ctx)
 	return c

@@ -106,6 +106,7 @@ type ConnectionInfo struct {
 	Protocol         string         `json:"protocol"`
 	State            string         `json:"state"`
 	PeerHost         string         `json:"peer_host"`
+	PeerPort         int            `json:"peer_port"`
 	Channels         int            `json:"channels"`
 	ChannelMax       int            `json:"channel_max"`
 	FrameMax         int            `json:"frame_max"`
@@ -126,7 +127,7 @@ func (s *Server) Connections() []ConnectionInfo {
 		channels := len(c.channels)
 		c.mu.Unlock()
 		info := ConnectionInfo{Name: c.name, User: user.Name, Vhost: vh.name, Protocol: "AMQP 0-9-1", State: "running",
-			PeerHost: c.peer.String(), Channels: channels, ChannelMax: int(c.tuned.ChannelMax), FrameMax: int(c.tuned.FrameMax),
+			PeerHost: c.peer.String(), PeerPort: int(c.port), Channels: channels, ChannelMax: int(c.tuned.ChannelMax), FrameMax: int(c.tuned.FrameMax),
 			Heartbeat: int(c.tuned.Heartbeat), ConnectedAt: c.since.UnixMilli(), ClientProperties: showTable(c.client)}
 		info.UserProvidedName, _ = info.ClientProperties["connection_name"].(string)
 		list = append(list, info)
