@@ -159,17 +159,18 @@ func (c *conn) farewell(err error) {
 	var f *failure
 	switch {
 	case errors.Is(err, errClientClosed):
+		e := c.depart() // has its place before the client knows
 		c.send(0, wire.Bare(wire.IDConnectionCloseOk))
 		c.finish(false)
-		if e := c.depart(); e != nil && !e.discard(patience) {
+		if e != nil && !e.discard(patience) {
 			<-c.written
 			halfClose(c.nc)
 			e.discard(patience)
 		}
 	case errors.As(err, &f):
 		c.srv.log.Warn("AMQP connection closed with an error", "peer", c.name, "err", f.why.Text)
-		c.send(0, f.closeMethod())
 		e := c.depart()
+		c.send(0, f.closeMethod())
 		if e != nil && e.awaitCloseOk(time.Now().Add(patience)) == wire.IDConnectionClose {
 			c.send(0, wire.Bare(wire.IDConnectionCloseOk))
 		}
