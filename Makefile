@@ -32,7 +32,7 @@ chaos-main: ## publish → PostgreSQL under kill -9 of both; CHAOS_INPUT=FILE CH
 	@mkdir -p bench/results
 	$(GO) run ./test/chaos -out bench/results $(CHAOS_FLAGS)
 
-conformance: ## real AMQP clients' own tests against a real server (CONFORMANCE_SUITES=DIR adds more)
+conformance: ## real AMQP clients' own tests (Go, Node, Ruby, Python) against a real server; CONFORMANCE_ONLY=… CONFORMANCE_SRC=… CONFORMANCE_SUITES=… (see the script)
 	@scripts/conformance.sh
 
 bench-amqp: ## measure RabbitMQ and Surgetank with one AMQP client; needs Debian's rabbitmq-server (an hour)
