@@ -59,6 +59,7 @@ func (bn *bench) works(t *testing.T) {
 	p.content()
 	p.send(0, &wire.ConnectionClose{Closing: wire.Closing{ReplyCode: 200}})
 	p.bare(0, wire.IDConnectionCloseOk)
+	p.hangUp()
 	p.closed()
 }
 

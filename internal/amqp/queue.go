@@ -186,6 +186,11 @@ func (vh *vhost) own(q *queue, a queueAttrs) error {
 			return err
 		}
 	}
+	if a.quorum {
+		if err := vh.srv.policies.MakeQuorum(vh.srv.ctx, q.full); err != nil {
+			return err
+		}
+	}
 	vh.mu.Lock()
 	q.give(&a)
 	vh.changed()
@@ -201,6 +206,7 @@ func (ch *channel) newQueue(name string, a queueAttrs) (*queue, error) {
 		return nil, err
 	}
 	full := surgetank.FullName(vh.name, name)
+	vh.srv.policies.SetQuorum(full, a.quorum)
 	if inForce := vh.under(name, a); inForce.hasDLX || inForce.overflow == overflowRejectDLX {
 		if err := vh.startDeadLetters(); err != nil {
 			return nil, err
@@ -219,6 +225,7 @@ func (ch *channel) newQueue(name string, a queueAttrs) (*queue, error) {
 		return nil, err
 	}
 	if !created { // another door was faster
+		vh.srv.policies.SetQuorum(full, false)
 		return ch.redeclare(vh.adopt(info), a)
 	}
 	q := vh.newQueue(name, info.ID, a)
@@ -364,6 +371,7 @@ func (ch *channel) queueDelete(m *wire.QueueDelete) error {
 		if q.attrs().exclusive && q.owner != c {
 			return vh.locked(name)
 		}
+		defer c.deferCancels()()
 		if n, err = vh.deleteQueueIf(q, surgetank.DeleteOptions{IfUnused: m.IfUnused, IfEmpty: m.IfEmpty}); err != nil {
 			return err
 		}

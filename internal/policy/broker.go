@@ -29,6 +29,9 @@ type Broker struct {
 	stripes [64]sync.Mutex
 	making  sync.Mutex // held while a queue is made in a virtual host with a limit, so that they are counted one by one
 
+	quorum sync.Map    // the full names of quorum queues; see types.go
+	typed  atomic.Bool // and they are known
+
 	mu        sync.RWMutex
 	under     map[string]own   // by full name: the queues that a policy has changed
 	exclusive map[string]claim // by full name: the queues of one owner
@@ -254,6 +257,7 @@ func (b *Broker) DeleteQueue(ctx context.Context, name string, opts surgetank.De
 	if err == nil {
 		b.dropClaim(name)
 		b.forget(ctx, name)
+		b.SetQuorum(name, false)
 	}
 	return n, err
 }
