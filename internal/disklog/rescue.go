@@ -25,11 +25,15 @@ func (l *Log) rescue(s *segment, found *scanned) (*segment, error) {
 	}
 	doubtful := s.index[keep:]
 	failpoint.Reach(failpoint.OpenRescue)
-	size := max(min(max(s.size, l.o.FirstBytes), l.o.SegmentBytes), pageEnd(dataStart+found.end-found.synced+indexSize(len(doubtful)+1)+pageSize))
+	least := pageEnd(dataStart + found.end - found.synced + indexSize(len(doubtful)+1) + pageSize)
+	size := max(min(max(s.size, l.o.FirstBytes), l.o.SegmentBytes), least)
 	copyFrames := func(f vfs.File, seal sealer) (int64, error) { return l.copyFrames(s, s.first+uint64(keep), f, seal) }
 	number := s.header.number + 1
 	fresh, err := l.files.create(number, size, nil, copyFrames)
-	if err != nil && noRoom(err) && size <= l.keeper.reserve {
+	if err != nil && noRoom(err) { // on a full disk it is as small as it can be, or takes the reserve
+		fresh, err = l.files.create(number, least, nil, copyFrames)
+	}
+	if err != nil && noRoom(err) && least <= l.keeper.reserve {
 		l.keeper.reserve = 0
 		fresh, err = l.files.convert(l.files.path(reserveName), number, copyFrames)
 	}

@@ -134,22 +134,9 @@ func (s *Snapshots) Save(at commitlog.Offset, write func(io.Writer) error) error
 	failpoint.Reach(failpoint.SnapCreated)
 	err = s.fill(f, at, write)
 	if err = errorsJoin(err, f.Close()); err == nil {
-		s.names.Lock()
-		defer s.names.Unlock()
-		if s.condemned(at) { // its name is wanted; the older one and the log are the state until it is taken
-			err = s.putAside(at)
-		}
-		if err == nil {
-			err = s.fs.Rename(name+tmpExt, name)
-		}
-		if err == nil {
-			failpoint.Reach(failpoint.SnapNamed)
-			err = s.fs.SyncDir(s.dir)
-			if err != nil {
-				return saveError(name, err)
-			}
-			failpoint.Reach(failpoint.SnapDurable)
-			return s.dropOld()
+		var named bool
+		if named, err = s.publish(name, at); named {
+			return err
 		}
 	}
 	err = errorsJoin(err, s.fs.Remove(name+tmpExt))
@@ -157,6 +144,26 @@ func (s *Snapshots) Save(at commitlog.Offset, write func(io.Writer) error) error
 		err = errorsJoin(err, s.makeRoom())
 	}
 	return saveError(name, err)
+}
+
+// publish gives a complete snapshot its name, makes that durable, and drops older ones. named tells whether it has the name.
+func (s *Snapshots) publish(name string, at commitlog.Offset) (named bool, err error) {
+	s.names.Lock()
+	defer s.names.Unlock()
+	if s.condemned(at) { // its name is wanted; the older one and the log are the state until it is taken
+		if err := s.putAside(at); err != nil {
+			return false, err
+		}
+	}
+	if err := s.fs.Rename(name+tmpExt, name); err != nil {
+		return false, err
+	}
+	failpoint.Reach(failpoint.SnapNamed)
+	if err := s.fs.SyncDir(s.dir); err != nil {
+		return true, saveError(name, err)
+	}
+	failpoint.Reach(failpoint.SnapDurable)
+	return true, s.dropOld()
 }
 
 // makeRoom removes what a snapshot that did not fit can do without, so that the next try may fit: all but the newest whole
