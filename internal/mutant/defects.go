@@ -31,9 +31,12 @@ const (
 	LossUnlisted     Defect = "a repair does not list what is missing"
 	AckUnrepaired    Defect = "a repair leaves out acks"
 	FullForEver      Defect = "a full disk is not cleared up"
+
+	PublishersForgotten Defect = "a snapshot is restored without its publishers"
+	NumbersNotLogged    Defect = "the confirmed numbers of a publisher are not logged"
 )
 
 // All lists them.
 var All = []Defect{EarlyRelease, AnyEpoch, DedupForgotten, EarlyDeadline, AckNotLogged, StrictOvertaken, TrimTooFar, ExpiryForgotten, PoisonDropped,
 	TrimTooSoon, SnapshotTooNew, PurgeTakesLeased, GiveBackLost, SyncSkipped, DirSyncDropped, ChecksumIgnored, IDReused, LeaseNumberTwice, WatermarkDedup, GroupsLost, DelayForgotten,
-	HeldOvertaken, LossUnlisted, AckUnrepaired, FullForEver}
+	HeldOvertaken, LossUnlisted, AckUnrepaired, FullForEver, PublishersForgotten, NumbersNotLogged}

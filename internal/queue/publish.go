@@ -44,6 +44,11 @@ func Check(p *surgetank.Publishing, maxMessage int) error {
 	case len(m.Headers) > surgetank.MaxHeaders:
 		return surgetank.FieldErrorf("headers", "the message has %d headers; at most %d are allowed", len(m.Headers), surgetank.MaxHeaders)
 	}
+	if p.Publisher != "" || p.Sequence != 0 {
+		if err := checkNumber(p); err != nil {
+			return err
+		}
+	}
 	size := len(m.Opaque)
 	for i := range m.Headers {
 		h := &m.Headers[i]
@@ -79,15 +84,42 @@ type Publish struct {
 }
 
 func (c *Publish) run(m *Machine) bool {
+	var run numbers
+	defer run.flush(m)
 	for ; c.next < len(c.Msgs); c.next++ {
 		if c.next > 0 && m.turnFull() {
 			return false
 		}
-		if c.Results[c.next].Err == nil { // it may have been refused before it came here
-			c.Results[c.next] = m.publish(&c.Msgs[c.next], false)
+		in, res := &c.Msgs[c.next], &c.Results[c.next]
+		switch { // a message may have been refused before it came here
+		case in.Publisher != "" && checkNumber(in.Publishing) == nil:
+			*res = m.numbered(in, &run, res.Err)
+		case res.Err == nil:
+			*res = m.publish(in, false)
 		}
 	}
 	return true
+}
+
+// checkNumber refuses a publisher or a number that cannot be.
+func checkNumber(p *surgetank.Publishing) error {
+	switch n := len(p.Publisher); {
+	case n == 0 && p.Sequence == 0:
+		return nil
+	case n == 0:
+		return surgetank.FieldErrorf("sequence", "the message has a sequence number and no publisher; give it both or neither")
+	case n < surgetank.MinPublisherLen || n > surgetank.MaxPublisherLen:
+		return surgetank.FieldErrorf(surgetank.FieldPublisher, "the publisher id has %d bytes; it is random text of %d to %d bytes, so that no two publishers have the same",
+			n, surgetank.MinPublisherLen, surgetank.MaxPublisherLen)
+	case p.Sequence == 0 || p.Sequence > surgetank.MaxSequence:
+		return surgetank.FieldErrorf("sequence", "the sequence number is %d; a publisher numbers its messages from 1 to %d", p.Sequence, uint64(surgetank.MaxSequence))
+	}
+	for i := range len(p.Publisher) {
+		if c := p.Publisher[i]; c <= ' ' || c > '~' {
+			return surgetank.FieldErrorf(surgetank.FieldPublisher, "the publisher id holds the byte %#02x; only printable ASCII without spaces is allowed", c)
+		}
+	}
+	return nil
 }
 
 // admit says whether a queue takes that many more messages now, with that many bytes together.
@@ -169,8 +201,13 @@ func (m *Machine) publish(in *Incoming, admitted bool) (res surgetank.PublishRes
 		if ttl > 0 {
 			t.Expires = m.now + int64(ttl)
 		}
-		q.stats.published++
 		r.Targets = append(r.Targets, t)
+	}
+	if res.Err != nil && in.Publisher != "" {
+		return surgetank.PublishResult{Err: res.Err}
+	}
+	for i := range r.Targets {
+		m.byID[r.Targets[i].Queue].stats.published++
 	}
 	if len(r.Targets) == 0 {
 		res.ID, res.Duplicate = dup, dup.Seq != 0 && res.Err == nil
