@@ -41,7 +41,7 @@ func (q *Queue) known(id string) (seq uint64, known bool) {
 // Publisher is a publisher that numbers its messages.
 type Publisher struct {
 	Confirmed map[uint64]uint64 // the message's number in its first queue, by the publisher's number
-	Used      int64 // when the last number was confirmed
+	Used      int64             // when the last number was confirmed
 }
 
 // publisherKeep is how long a publisher is remembered.
