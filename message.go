@@ -65,6 +65,27 @@ type Publishing struct {
 // message's number is confirmed.
 const FieldPublisher = "publisher"
 
+// ValidatePublisher refuses a publisher id or a sequence number that no publisher may have. Both may be missing.
+func ValidatePublisher(id string, sequence uint64) error {
+	switch n := len(id); {
+	case n == 0 && sequence == 0:
+		return nil
+	case n == 0:
+		return FieldErrorf("sequence", "the message has a sequence number and no publisher; give it both or neither")
+	case n < MinPublisherLen || n > MaxPublisherLen:
+		return FieldErrorf(FieldPublisher, "the publisher id has %d bytes; it is random text of %d to %d bytes, so that no two publishers have the same",
+			n, MinPublisherLen, MaxPublisherLen)
+	case sequence == 0 || sequence > MaxSequence:
+		return FieldErrorf("sequence", "the sequence number is %d; a publisher numbers its messages from 1 to %d", sequence, uint64(MaxSequence))
+	}
+	for i := range len(id) {
+		if c := id[i]; c <= ' ' || c > '~' {
+			return FieldErrorf(FieldPublisher, "the publisher id holds the byte %#02x; only printable ASCII without spaces is allowed", c)
+		}
+	}
+	return nil
+}
+
 // MessageID names one message in one queue. Queue is the queue's number (a queue made anew gets another), Seq counts its
 // messages from 1 in order of confirmation. After a data directory was restored from a copy, both are given out a second
 // time; Incarnation, which is random, tells the two messages apart.

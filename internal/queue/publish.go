@@ -44,10 +44,8 @@ func Check(p *surgetank.Publishing, maxMessage int) error {
 	case len(m.Headers) > surgetank.MaxHeaders:
 		return surgetank.FieldErrorf("headers", "the message has %d headers; at most %d are allowed", len(m.Headers), surgetank.MaxHeaders)
 	}
-	if p.Publisher != "" || p.Sequence != 0 {
-		if err := checkNumber(p); err != nil {
-			return err
-		}
+	if err := surgetank.ValidatePublisher(p.Publisher, p.Sequence); err != nil {
+		return err
 	}
 	size := len(m.Opaque)
 	for i := range m.Headers {
@@ -92,34 +90,13 @@ func (c *Publish) run(m *Machine) bool {
 		}
 		in, res := &c.Msgs[c.next], &c.Results[c.next]
 		switch { // a message may have been refused before it came here
-		case in.Publisher != "" && checkNumber(in.Publishing) == nil:
+		case in.Publisher != "" && surgetank.ValidatePublisher(in.Publisher, in.Sequence) == nil:
 			*res = m.numbered(in, &run, res.Err)
 		case res.Err == nil:
 			*res = m.publish(in, false)
 		}
 	}
 	return true
-}
-
-// checkNumber refuses a publisher or a number that cannot be.
-func checkNumber(p *surgetank.Publishing) error {
-	switch n := len(p.Publisher); {
-	case n == 0 && p.Sequence == 0:
-		return nil
-	case n == 0:
-		return surgetank.FieldErrorf("sequence", "the message has a sequence number and no publisher; give it both or neither")
-	case n < surgetank.MinPublisherLen || n > surgetank.MaxPublisherLen:
-		return surgetank.FieldErrorf(surgetank.FieldPublisher, "the publisher id has %d bytes; it is random text of %d to %d bytes, so that no two publishers have the same",
-			n, surgetank.MinPublisherLen, surgetank.MaxPublisherLen)
-	case p.Sequence == 0 || p.Sequence > surgetank.MaxSequence:
-		return surgetank.FieldErrorf("sequence", "the sequence number is %d; a publisher numbers its messages from 1 to %d", p.Sequence, uint64(surgetank.MaxSequence))
-	}
-	for i := range len(p.Publisher) {
-		if c := p.Publisher[i]; c <= ' ' || c > '~' {
-			return surgetank.FieldErrorf(surgetank.FieldPublisher, "the publisher id holds the byte %#02x; only printable ASCII without spaces is allowed", c)
-		}
-	}
-	return nil
 }
 
 // admit says whether a queue takes that many more messages now, with that many bytes together.
