@@ -5,8 +5,12 @@
 // package keeps going.
 //
 // What can be repeated safely is repeated while the server is away, for Options.RetryFor: requests that never left this
-// machine, requests the server refused as busy, reads, and publishing where every message has a dedup id. What
-// may have happened and cannot be repeated is CodeUncertain.
+// machine, requests the server refused as busy, reads, and publishing. The client numbers its messages under a random
+// publisher id, so a message that is sent again is stored once. What may have happened and cannot be repeated, or
+// could not be repeated in time, is CodeUncertain.
+//
+// A program that repeats messages by itself after CodeUncertain gives them a publisher and numbers of its own. See
+// surgetank.Publishing.
 //
 // The package imports the root package and the standard library only.
 package client
