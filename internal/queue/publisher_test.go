@@ -169,3 +169,41 @@ func TestNumbersCostNothingPerMessage(t *testing.T) {
 		t.Errorf("a batch of 1000 costs %.0f allocations and %d bytes, with a publisher %.0f and %d", a, x, b, y)
 	}
 }
+
+// TestNumbersOfLostEntries loses each entry of a log in turn and repairs the log. A number is confirmed afterwards exactly
+// if its message is there, so sending everything again stores what was lost.
+func TestNumbersOfLostEntries(t *testing.T) {
+	r := newRig(t, Limits{}, 1)
+	r.step(&Declare{Name: "q"})
+	before := len(r.log)
+	const id, n = "publisher-of-a-lost-log", 9
+	for i := range n {
+		r.numbered(id, uint64(i+1), 1)
+	}
+	for lost := before; lost < len(r.log); lost++ {
+		m := New(Limits{}, 1)
+		s := m.StartSalvage(r.now)
+		for i, e := range r.log {
+			if i == lost {
+				s.Gap(uint64(i+1), uint64(i+1))
+				continue
+			}
+			if _, err := s.Entry(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		number := uint64(len(r.log) + 1)
+		s.Finish(false, func(uint64) bool { return false }, func(e uint64) bool { return e != uint64(lost+1) })
+		m.Recovered(r.now)
+		check(t, m)
+		a := &rig{tb: t, m: m, now: r.now, log: append([][]byte(nil), r.log...)}
+		a.step(&OpenEpoch{Epoch: m.Epoch() + 1, Incarnation: 7})
+		again, fresh := a.numbered(id, 1, n), a.numbered(id, n+1, 1)
+		if s, d := stored(again); s != 1 || d != n-1 || again.Results[lost-before].Duplicate {
+			t.Errorf("without entry %d of %d: %d messages are stored again and %d known: %+v", lost+1, number-1, s, d, again.Results)
+		}
+		if s, _ := stored(fresh); s != 1 {
+			t.Errorf("without entry %d: the next message is not stored: %v", lost+1, fresh.Results[0].Err)
+		}
+	}
+}
