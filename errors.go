@@ -33,7 +33,7 @@ const (
 	// CodeClosed: the broker, subscription or connection is closed, or closing. Connect again.
 	CodeClosed Code = "closed"
 	// CodeUncertain: the outcome is unknown: the request may or may not have been stored. Repeat it with
-	// the same dedup id, or accept a duplicate.
+	// the same publisher and sequence, or the same dedup id, or accept a duplicate.
 	CodeUncertain Code = "uncertain"
 	// CodeCorrupt: stored bytes are not what was written. Stop, and run verify on the data directory.
 	CodeCorrupt Code = "corrupt"
