@@ -39,7 +39,7 @@ chaos-target: ## restores, failovers, migrations and full disks around a sink's 
 cases: ## run the scripts of faults that were seen in real use; CASES=DIR, a separate download; CASES_ONLY='08 18'
 	@scripts/cases.sh "$(or $(CASES),../shared/cases)" $(CASES_ONLY)
 
-conformance: ## real AMQP clients' own tests against a real server (CONFORMANCE_SUITES=DIR adds more)
+conformance: ## real AMQP clients' own tests (Go, Node, Ruby, Python) against a real server; CONFORMANCE_ONLY=… CONFORMANCE_SRC=… CONFORMANCE_SUITES=… (see the script)
 	@scripts/conformance.sh
 
 bench-amqp: ## measure RabbitMQ and Surgetank with one AMQP client; needs Debian's rabbitmq-server (an hour)

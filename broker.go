@@ -19,7 +19,8 @@ type Broker interface {
 	// PublishAsync is Publish without the wait: it blocks only for room in the broker's mailbox, until ctx ends
 	// (CodeBusy, nothing was taken). done is called exactly once unless an error is returned, in order of
 	// acceptance, on a goroutine of the broker: it must not block or call back into the broker's
-	// blocking methods. Bodies and slices must not be changed until done.
+	// blocking methods. A done that panics is recovered, logged and counted. nil for done is CodeInvalid. Bodies and slices must not be
+	// changed until done.
 	PublishAsync(ctx context.Context, msgs []Publishing, done func([]PublishResult, error)) error
 
 	// Settle ends or extends leases and returns when that is durable, one result per settlement.
@@ -168,12 +169,13 @@ type PeekOptions struct {
 
 // RedriveOptions steer a redrive.
 type RedriveOptions struct {
-	To       string // a queue; empty: each message's own, where it was dead-lettered last
-	Max      int64  // messages; 0: all that wait now
-	Rate     Rate
-	DryRun   bool   // count only
-	Reason   string // only messages whose newest death has this reason; empty: all
-	Queue    string // only messages that died last in this queue; empty: all
+	To     string // a queue; empty: each message's own, where it was dead-lettered last
+	Max    int64  // messages; 0: all that wait now
+	Rate   Rate
+	DryRun bool   // count only
+	Reason string // only messages whose newest death has this reason; empty: all
+	Queue  string // only messages that died last in this queue; empty: all
+	// Progress is called on the caller's goroutine after each step. If it panics, the redrive ends with an error.
 	Progress func(moved int64)
 }
 

@@ -30,8 +30,11 @@ const (
 	CodeFull Code = "full"
 	// CodeDenied: the user may not do this.
 	CodeDenied Code = "denied"
-	// CodeClosed: the broker, subscription or connection is closed, or closing. Connect again.
+	// CodeClosed: the broker, client or subscription was closed and stays so. Make a new one.
 	CodeClosed Code = "closed"
+	// CodeUnavailable: the server cannot be reached, or is starting or stopping. Nothing was done. Try again. Only
+	// brokers that are elsewhere return it.
+	CodeUnavailable Code = "unavailable"
 	// CodeUncertain: the outcome is unknown: the request may or may not have been stored. Repeat it with
 	// the same publisher and sequence, or the same dedup id, or accept a duplicate.
 	CodeUncertain Code = "uncertain"
@@ -40,6 +43,20 @@ const (
 	// CodeInternal: a defect of Surgetank or a failed component. Report it; what was confirmed is safe.
 	CodeInternal Code = "internal"
 )
+
+// Passing tells whether the same request can succeed later without anybody changing it. Passing are CodeBusy, CodeFull,
+// CodeUnavailable and CodeUncertain. Repeating after CodeUncertain can do a thing twice: publishing, unless each message has a dedup
+// id. All other codes are final.
+func (c Code) Passing() bool {
+	switch c {
+	case CodeBusy, CodeFull, CodeUnavailable, CodeUncertain:
+		return true
+	}
+	return false
+}
+
+// Passing tells whether an error's code is passing. An error that is not an *Error is final, and so is the end of a context.
+func Passing(err error) bool { return CodeOf(err).Passing() }
 
 // Error is the one error type that crosses the Broker interface. Message is a
 // full sentence for people: what happened, to what, and what to do about it.
@@ -65,18 +82,19 @@ func (e *Error) Is(target error) bool {
 
 // Targets for errors.Is; each stands for every error of its code.
 var (
-	ErrInvalid   = &Error{Code: CodeInvalid}
-	ErrNotFound  = &Error{Code: CodeNotFound}
-	ErrExists    = &Error{Code: CodeExists}
-	ErrLeaseLost = &Error{Code: CodeLeaseLost}
-	ErrTooLarge  = &Error{Code: CodeTooLarge}
-	ErrBusy      = &Error{Code: CodeBusy}
-	ErrFull      = &Error{Code: CodeFull}
-	ErrDenied    = &Error{Code: CodeDenied}
-	ErrClosed    = &Error{Code: CodeClosed}
-	ErrUncertain = &Error{Code: CodeUncertain}
-	ErrCorrupt   = &Error{Code: CodeCorrupt}
-	ErrInternal  = &Error{Code: CodeInternal}
+	ErrInvalid     = &Error{Code: CodeInvalid}
+	ErrNotFound    = &Error{Code: CodeNotFound}
+	ErrExists      = &Error{Code: CodeExists}
+	ErrLeaseLost   = &Error{Code: CodeLeaseLost}
+	ErrTooLarge    = &Error{Code: CodeTooLarge}
+	ErrBusy        = &Error{Code: CodeBusy}
+	ErrFull        = &Error{Code: CodeFull}
+	ErrDenied      = &Error{Code: CodeDenied}
+	ErrClosed      = &Error{Code: CodeClosed}
+	ErrUnavailable = &Error{Code: CodeUnavailable}
+	ErrUncertain   = &Error{Code: CodeUncertain}
+	ErrCorrupt     = &Error{Code: CodeCorrupt}
+	ErrInternal    = &Error{Code: CodeInternal}
 )
 
 // Errorf makes an Error; a %w among the arguments becomes its cause, and its words part of the message.

@@ -80,6 +80,8 @@ func Run(t *testing.T, open func(t *testing.T) surgetank.Broker) {
 		{"SubscribeContext", subscribeContext},
 		{"SubscribeFloor", subscribeFloor},
 		{"Conservation", conservation},
+		{"Careless", careless},
+		{"CallbacksThatFail", callbacksThatFail},
 		{"Close", closing},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -2,21 +2,22 @@
 //
 // Messages and settlements that are handed over while a request is under way go together in the next one, so that many
 // callers of Publish (or one of PublishAsync) share round trips. A subscription is a long poll that the
-// package keeps going.
+// package keeps going. When the server loses it, as at a restart, the package attaches it again; see Client.Subscribe.
 //
 // What can be repeated safely is repeated while the server is away, for Options.RetryFor: requests that never left this
 // machine, requests the server refused as busy, reads, and publishing. The client numbers its messages under a random
 // publisher id, so a message that is sent again is stored once. What may have happened and cannot be repeated, or
-// could not be repeated in time, is CodeUncertain.
+// could not be repeated in time, is CodeUncertain. A request that did not reach the server in that time is
+// CodeUnavailable. Both are passing errors (surgetank.Passing): they say nothing against the next request.
 //
 // A program that repeats messages by itself after CodeUncertain gives them a publisher and numbers of its own. See
 // surgetank.Publishing.
-//
-// The package imports the root package and the standard library only.
 package client
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -25,11 +26,13 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/callback"
 )
 
 // Options are those of one client. The zero value is good for a server on this machine.
 type Options struct {
-	// User and Password log in with HTTP Basic; a URL may hold them instead. Without them the server must trust this machine.
+	// User and Password log in with HTTP Basic; a URL may hold them instead. Without them the server must have no
+	// users yet and run on this machine. With Password alone it is the token in the server's data directory, local.token.
 	User, Password string
 	// Transport is what requests go through, for TLS settings or proxies; nil: a transport of the client's own.
 	Transport http.RoundTripper
@@ -41,6 +44,9 @@ type Options struct {
 	MaxBatch, MaxBatchBytes int
 	// MaxPending is how many bytes of messages may wait here; beyond it PublishAsync blocks; 0: 64 MiB.
 	MaxPending int64
+	// Logger gets what happens beside the calls: a subscription that was lost and attached again, a function of yours that failed.
+	// nil: nothing is logged.
+	Logger *slog.Logger
 }
 
 // Client is a broker on a server. It implements surgetank.Broker.
@@ -59,7 +65,10 @@ type Client struct {
 	mu     sync.Mutex
 	closed bool
 	subs   map[*subscription]struct{}
-	pools  string // makes this client's pool names its own
+	pools  string         // makes this client's pool names its own
+	limits map[uint64]int // of pools, as they were set last
+
+	calls callback.Calls
 }
 
 var _ surgetank.Broker = (*Client)(nil)
@@ -79,9 +88,10 @@ func Dial(address string, opts Options) (*Client, error) {
 		opts.Password, _ = u.User.Password()
 	}
 	opts.fill()
-	c := &Client{opts: opts, base: u.Scheme + "://" + u.Host, subs: map[*subscription]struct{}{}, pools: newName()}
-	transport := opts.Transport
-	if transport == nil {
+	c := &Client{opts: opts, base: u.Scheme + "://" + u.Host, subs: map[*subscription]struct{}{}, pools: newName(), limits: map[uint64]int{}}
+	c.calls.Logger = opts.Logger
+	var transport http.RoundTripper = &guarded{&c.calls, opts.Transport}
+	if opts.Transport == nil {
 		transport = &http.Transport{
 			Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 			MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 10 * time.Second, DisableCompression: true,
@@ -115,10 +125,14 @@ func (o *Options) fill() {
 	if o.MaxPending <= 0 {
 		o.MaxPending = 64 << 20
 	}
+	o.Logger = callback.Logger(o.Logger)
 }
 
 // Close sends what was accepted, closes the subscriptions, and ends the client. The server goes on.
 func (c *Client) Close() error {
+	if c == nil || c.http == nil {
+		return nil
+	}
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
@@ -143,14 +157,41 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// alive refuses calls after Close.
+// CallbackFailures counts the calls of users' functions that panicked or ended their goroutine.
+func (c *Client) CallbackFailures() int64 { return c.calls.Failures() }
+
+// guarded is a user's transport. One that fails makes an error.
+type guarded struct {
+	calls *callback.Calls
+	inner http.RoundTripper
+}
+
+// RoundTrip sends a request.
+func (g *guarded) RoundTrip(r *http.Request) (res *http.Response, err error) {
+	if f := g.calls.Apart("Options.Transport", func() { res, err = g.inner.RoundTrip(r) }); f != nil {
+		return nil, f
+	}
+	if res == nil && err == nil {
+		err = errors.New("Options.Transport returned neither a response nor an error")
+	}
+	return res, err
+}
+
+// alive refuses calls after Close, and of a client that Dial did not make.
 func (c *Client) alive() error {
+	if c == nil || c.http == nil {
+		return surgetank.Errorf(surgetank.CodeClosed, "the client was not dialled; make one with client.Dial")
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return errClosed()
 	}
 	return nil
+}
+
+func noContext() error {
+	return surgetank.FieldErrorf("ctx", "the context is nil; pass one, such as context.Background()")
 }
 
 func errClosed() error {

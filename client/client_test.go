@@ -38,7 +38,7 @@ func serve(t *testing.T, limits httpapi.Limits, wrap func(http.Handler) http.Han
 	if _, err := store.PutVhost(t.Context(), "vhost", ""); err != nil {
 		t.Fatal(err)
 	}
-	s := &server{broker: b, store: store, api: httpapi.New(httpapi.Options{Broker: b, Auth: store, TrustLoopback: true, Limits: limits}), done: make(chan struct{})}
+	s := &server{broker: b, store: store, api: httpapi.New(httpapi.Options{Broker: b, Auth: store, TrustLoopback: func() bool { return true }, Limits: limits}), done: make(chan struct{})}
 	s.listen(t, "127.0.0.1:0", wrap)
 	t.Cleanup(func() {
 		s.api.Close()
@@ -47,6 +47,18 @@ func serve(t *testing.T, limits httpapi.Limits, wrap func(http.Handler) http.Han
 		b.Close()
 	})
 	return s
+}
+
+// restart ends the server and starts one on the same broker and address, which knows none of the subscriptions.
+func (s *server) restart(t *testing.T, between func()) {
+	t.Helper()
+	s.api.Close()
+	s.http.Close()
+	<-s.done
+	between()
+	s.done = make(chan struct{})
+	s.api = httpapi.New(httpapi.Options{Broker: s.broker, Auth: s.store, TrustLoopback: func() bool { return true }})
+	s.listen(t, strings.TrimPrefix(s.url, "http://"), nil)
 }
 
 func (s *server) listen(t *testing.T, addr string, wrap func(http.Handler) http.Handler) {
@@ -89,7 +101,7 @@ func TestImports(t *testing.T) {
 	const module = "github.com/surgetank/surgetank"
 	for _, p := range strings.Fields(string(out)) {
 		switch p {
-		case module, module + "/client", module + "/internal/settings":
+		case module, module + "/client", module + "/internal/settings", module + "/internal/callback":
 		default:
 			t.Errorf("package client links %s", p)
 		}

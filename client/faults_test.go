@@ -156,12 +156,12 @@ func TestGivesUp(t *testing.T) {
 	c := dial(t, s.url, client.Options{Transport: w, RetryFor: -1})
 	w.set(func(*http.Request) fault { return noDial })
 	_, err := c.Publish(t.Context(), one("x", ""))
-	wantCode(t, err, surgetank.CodeClosed)
+	wantCode(t, err, surgetank.CodeUnavailable)
 	_, err = c.Queues(t.Context())
-	wantCode(t, err, surgetank.CodeClosed)
+	wantCode(t, err, surgetank.CodeUnavailable)
 	w.set(func(*http.Request) fault { return noAnswer })
 	_, err = c.Queues(t.Context()) // a read has nothing uncertain
-	wantCode(t, err, surgetank.CodeClosed)
+	wantCode(t, err, surgetank.CodeUnavailable)
 	_, err = c.PurgeQueue(t.Context(), "q")
 	wantCode(t, err, surgetank.CodeUncertain)
 	_, err = c.Settle(t.Context(), []surgetank.Settlement{{}})
@@ -182,7 +182,7 @@ func TestDialErrors(t *testing.T) {
 		{"no scheme", "localhost:8080", client.Options{}, surgetank.CodeInvalid},
 		{"amqp", "amqp://localhost", client.Options{}, surgetank.CodeInvalid},
 		{"a path", s.url + "/v1", client.Options{}, surgetank.CodeInvalid},
-		{"nobody there", "http://127.0.0.1:1", client.Options{RetryFor: -1}, surgetank.CodeClosed},
+		{"nobody there", "http://127.0.0.1:1", client.Options{RetryFor: -1}, surgetank.CodeUnavailable},
 		{"something else there", other.URL, client.Options{}, surgetank.CodeInternal},
 		{"wrong password", s.url, client.Options{User: "guest", Password: "nope"}, surgetank.CodeDenied},
 		{"right password", s.url, client.Options{User: "guest", Password: "guest"}, ""},
@@ -319,7 +319,7 @@ func TestLostPollAnswer(t *testing.T) {
 	}
 }
 
-// A subscription that the server does not know any more ends; one that nobody asks for ends on the server.
+// A subscription that nobody asks for ends on the server; one that the server does not know any more is attached again.
 func TestSubscriptionLost(t *testing.T) {
 	s := serve(t, httpapi.Limits{SubscriberTTL: 50 * time.Millisecond}, nil)
 	w := newWire()
@@ -354,9 +354,14 @@ func TestSubscriptionLost(t *testing.T) {
 			break
 		}
 	}
+	if _, err := s.broker.Publish(t.Context(), one("x", "")); err != nil {
+		t.Fatal(err)
+	}
 	w.set(func(*http.Request) fault { return none })
-	_, err = sub.Receive(t.Context(), nil, 1, 1)
-	wantCode(t, err, surgetank.CodeClosed)
+	got, err := sub.Receive(t.Context(), nil, 1, 1) // it is attached again
+	if err != nil || len(got) != 1 {
+		t.Fatal(len(got), err)
+	}
 	if err := sub.Close(); err != nil {
 		t.Fatal(err)
 	}

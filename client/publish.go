@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/callback"
 )
 
 // publisher sends messages in the order they were accepted, one request at a time: what comes while one is under way
@@ -36,6 +37,7 @@ type publishOp struct {
 	results []surgetank.PublishResult
 	next    int // the first message not answered yet
 	done    func([]surgetank.PublishResult, error)
+	user    bool // done is a user's
 }
 
 func (p *publisher) init(c *Client) {
@@ -45,7 +47,23 @@ func (p *publisher) init(c *Client) {
 
 // PublishAsync hands messages over. See surgetank.Broker.
 func (c *Client) PublishAsync(ctx context.Context, msgs []surgetank.Publishing, done func([]surgetank.PublishResult, error)) error {
-	op := &publishOp{msgs: msgs, done: done, results: make([]surgetank.PublishResult, len(msgs))}
+	if done == nil {
+		return surgetank.FieldErrorf("done", "the function done is nil; pass one, or call Publish, which waits")
+	}
+	return c.publish(ctx, msgs, true, func(r []surgetank.PublishResult, err error) {
+		c.calls.Do("PublishAsync's done", func() { done(r, err) })
+	})
+}
+
+// publish hands messages over. user says that done calls a function of a user's.
+func (c *Client) publish(ctx context.Context, msgs []surgetank.Publishing, user bool, done func([]surgetank.PublishResult, error)) error {
+	if err := c.alive(); err != nil {
+		return err
+	}
+	if ctx == nil {
+		return noContext()
+	}
+	op := &publishOp{msgs: msgs, done: done, user: user, results: make([]surgetank.PublishResult, len(msgs))}
 	for i := range msgs {
 		op.bytes += weight(&msgs[i])
 	}
@@ -98,7 +116,7 @@ func (c *Client) Publish(ctx context.Context, msgs []surgetank.Publishing) ([]su
 		err     error
 	}
 	done := make(chan outcome, 1)
-	if err := c.PublishAsync(ctx, msgs, func(r []surgetank.PublishResult, err error) { done <- outcome{r, err} }); err != nil {
+	if err := c.publish(ctx, msgs, false, func(r []surgetank.PublishResult, err error) { done <- outcome{r, err} }); err != nil {
 		return nil, err
 	}
 	select {
@@ -201,15 +219,27 @@ func (p *publisher) send(ops []*publishOp) {
 			answered += n
 		}
 	}
-	for _, op := range ops {
-		switch {
-		case answered >= len(op.msgs):
-			answered -= len(op.msgs)
-			op.done(op.results, nil)
-		default:
+	users := slices.ContainsFunc(ops, func(op *publishOp) bool { return op.user })
+	each(len(ops), users, func(i int) {
+		op, stored := ops[i], answered >= len(ops[i].msgs)
+		if !stored {
 			answered = 0
 			op.done(nil, plain(failed))
+			return
 		}
+		answered -= len(op.msgs)
+		op.done(op.results, nil)
+	})
+}
+
+// each calls step for 0 to n-1. users says that steps call users' functions, which may end their goroutine but not ours.
+func each(n int, users bool, step func(i int)) {
+	if users {
+		callback.Each(n, step)
+		return
+	}
+	for i := range n {
+		step(i)
 	}
 }
 

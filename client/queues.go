@@ -97,6 +97,9 @@ func (c *Client) Redrive(ctx context.Context, from string, opts surgetank.Redriv
 	if err := checkName(from); err != nil {
 		return none, err
 	}
+	if !(opts.Rate >= 0 && opts.Rate <= 1e9) {
+		return none, surgetank.FieldErrorf("rate", "rate must be between 0 and 1e9 per second, not %v", float64(opts.Rate))
+	}
 	m := map[string]any{}
 	vhost, _ := surgetank.SplitName(from)
 	for field, full := range map[string]string{"to": opts.To, "queue": opts.Queue} {
@@ -130,10 +133,13 @@ func (c *Client) Redrive(ctx context.Context, from string, opts surgetank.Redriv
 	if err := c.ask(ctx, request{method: "POST", path: queuePath(from, "/redrive"), body: body, wait: surgetank.MaxDuration / 2, repeat: opts.DryRun}, &r); err != nil {
 		return none, err
 	}
+	result := surgetank.RedriveResult{Matched: r.Matched, Moved: r.Moved, Skipped: r.Skipped}
 	if opts.Progress != nil {
-		opts.Progress(r.Moved)
+		if f := c.calls.Do("RedriveOptions.Progress", func() { opts.Progress(r.Moved) }); f != nil {
+			return result, surgetank.Errorf(surgetank.CodeInvalid, "the redrive is done, but its function Progress failed: %w", f)
+		}
 	}
-	return surgetank.RedriveResult{Matched: r.Matched, Moved: r.Moved, Skipped: r.Skipped}, nil
+	return result, nil
 }
 
 // Queue reads one queue. See surgetank.Broker.
@@ -181,6 +187,28 @@ func (c *Client) Peek(ctx context.Context, queue string, opts surgetank.PeekOpti
 	if err := checkName(queue); err != nil {
 		return nil, err
 	}
+	var all []surgetank.Delivery
+	if opts.MaxBytes == 0 {
+		opts.MaxBytes = 4 << 20
+	}
+	for most, room := opts.Max, opts.MaxBytes; ; { // a server shows so many at a time
+		part, err := c.peek(ctx, queue, opts)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, part...)
+		for i := range part {
+			room -= len(part[i].Body)
+		}
+		if len(part) < min(opts.Max, maxReceive) || len(all) >= most || room <= 0 {
+			return all, nil
+		}
+		opts.After, opts.Max, opts.MaxBytes = part[len(part)-1].ID.Seq, most-len(all), room
+	}
+}
+
+// peek asks for one part.
+func (c *Client) peek(ctx context.Context, queue string, opts surgetank.PeekOptions) ([]surgetank.Delivery, error) {
 	q := url.Values{}
 	if opts.Max > 0 {
 		q.Set("max", itoa(min(opts.Max, maxReceive)))

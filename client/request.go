@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -75,7 +76,11 @@ func (r *refusal) Error() string { return r.Detail }
 // err gives the refusal as the error it was on the server.
 func (r *refusal) err() error {
 	d, _ := time.ParseDuration(r.RetryAfter) // "" is none
-	return &surgetank.Error{Code: r.Code, Message: r.Detail, Field: r.Field, RetryAfter: d}
+	code := r.Code
+	if code == surgetank.CodeClosed { // the server is stopping; this client is not
+		code = surgetank.CodeUnavailable
+	}
+	return &surgetank.Error{Code: code, Message: r.Detail, Field: r.Field, RetryAfter: d}
 }
 
 // plain turns what call gives inside the package into what leaves it.
@@ -102,7 +107,7 @@ func (c *Client) call(ctx context.Context, q request, out any) error {
 			}
 			return nil
 		}
-		wait := pause
+		wait := pause/2 + mathrand.N(pause/2) // not all clients at once
 		var r *refusal
 		again := false
 		if q.unsure != nil && sent && mayBeDone(err) {
@@ -151,9 +156,9 @@ func (c *Client) lost(ctx context.Context, q request, sent bool, err error) erro
 	case errors.As(err, &r), errors.As(err, &e):
 		return err
 	case !sent:
-		return surgetank.Errorf(surgetank.CodeClosed, "the server at %s cannot be reached: %w; check that it runs", c.base, err)
+		return surgetank.Errorf(surgetank.CodeUnavailable, "the server at %s cannot be reached: %w; check that it runs", c.base, err)
 	case q.method == http.MethodGet:
-		return surgetank.Errorf(surgetank.CodeClosed, "the server at %s did not answer: %w; try again", c.base, err)
+		return surgetank.Errorf(surgetank.CodeUnavailable, "the server at %s did not answer: %w; try again", c.base, err)
 	}
 	return surgetank.Errorf(surgetank.CodeUncertain, "the server at %s did not answer, so it is not known whether the request was carried out: %w", c.base, err)
 }
@@ -179,7 +184,7 @@ func (c *Client) once(ctx context.Context, q request) (answer []byte, sent bool,
 		req.Header.Set("Surgetank-Publisher", q.publisher)
 		req.Header.Set("Surgetank-Sequence", strconv.FormatUint(q.sequence, 10))
 	}
-	if c.opts.User != "" {
+	if c.opts.User != "" || c.opts.Password != "" { // a token of this machine has no user
 		req.SetBasicAuth(c.opts.User, c.opts.Password)
 	}
 	res, err := c.http.Do(req)
@@ -226,6 +231,9 @@ func readAll(res *http.Response) ([]byte, error) {
 func (c *Client) ask(ctx context.Context, q request, out any) error {
 	if err := c.alive(); err != nil {
 		return err
+	}
+	if ctx == nil {
+		return noContext()
 	}
 	return plain(c.call(ctx, q, out))
 }

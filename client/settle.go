@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"unicode/utf8"
 
@@ -27,6 +28,7 @@ type settler struct {
 type settleOp struct {
 	list []surgetank.Settlement
 	done func([]surgetank.SettleResult, error)
+	user bool // done is a user's
 }
 
 func (t *settler) init(c *Client) {
@@ -40,9 +42,11 @@ func (c *Client) SettleAsync(_ context.Context, s []surgetank.Settlement, done f
 		return err
 	}
 	if done == nil {
-		done = func([]surgetank.SettleResult, error) {}
+		return c.settler.put(&settleOp{s, func([]surgetank.SettleResult, error) {}, false})
 	}
-	return c.settler.put(&settleOp{s, done})
+	return c.settler.put(&settleOp{s, func(r []surgetank.SettleResult, err error) {
+		c.calls.Do("SettleAsync's done", func() { done(r, err) })
+	}, true})
 }
 
 func (t *settler) put(op *settleOp) error {
@@ -65,8 +69,14 @@ func (c *Client) Settle(ctx context.Context, s []surgetank.Settlement) ([]surget
 		results []surgetank.SettleResult
 		err     error
 	}
+	if err := c.alive(); err != nil {
+		return nil, err
+	}
+	if ctx == nil {
+		return nil, noContext()
+	}
 	done := make(chan outcome, 1)
-	if err := c.SettleAsync(ctx, s, func(r []surgetank.SettleResult, err error) { done <- outcome{r, err} }); err != nil {
+	if err := c.settler.put(&settleOp{s, func(r []surgetank.SettleResult, err error) { done <- outcome{r, err} }, false}); err != nil {
 		return nil, err
 	}
 	select {
@@ -121,24 +131,26 @@ func (t *settler) send(ops []*settleOp) {
 	for _, op := range ops {
 		all = append(all, op.list...)
 	}
+	users := slices.ContainsFunc(ops, func(op *settleOp) bool { return op.user })
 	results, err := t.request(all)
 	var r *refusal
 	if len(ops) > 1 && errors.As(err, &r) && definite(r.Code) {
-		for _, op := range ops {
-			results, err := t.request(op.list)
-			op.done(results, plain(err))
-		}
+		each(len(ops), users, func(i int) {
+			results, err := t.request(ops[i].list)
+			ops[i].done(results, plain(err))
+		})
 		return
 	}
-	for _, op := range ops {
+	each(len(ops), users, func(i int) {
+		op := ops[i]
 		if err != nil {
 			op.done(nil, plain(err))
-			continue
+			return
 		}
-		n := len(op.list)
-		op.done(results[:n:n], nil)
-		results = results[n:]
-	}
+		mine := results[:len(op.list):len(op.list)]
+		results = results[len(op.list):]
+		op.done(mine, nil)
+	})
 }
 
 func (t *settler) request(list []surgetank.Settlement) ([]surgetank.SettleResult, error) {

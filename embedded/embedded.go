@@ -9,6 +9,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/broker"
+	"github.com/surgetank/surgetank/internal/callback"
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/disklog"
@@ -91,6 +92,7 @@ func byKind(counts map[commitlog.DamageKind]int64) map[string]int64 {
 }
 
 func (o *Options) check() error {
+	o.Logger = callback.Logger(o.Logger)
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 16 << 20
 	}

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Runs real clients' own tests against a real `surgetank serve` on an empty directory: the integration tests of RabbitMQ's Go
-# client, which is a dependency of this module's tests anyway, and every suite in the directory CONFORMANCE_SUITES, if that is
-# set: programs NAME.sh that take the server in AMQP_URL and MGMT_PORT and succeed when all is well.
+# client, which is a dependency of this module's tests anyway; the suites in scripts/conformance (Node, Ruby, Python), whose sources
+# come from GitHub or from the clones in the directory CONFORMANCE_SRC, and whose tools come from Debian and npm; and every suite in the
+# directory CONFORMANCE_SUITES, if that is set: programs NAME.sh that take the server in AMQP_URL and MGMT_PORT and succeed when all is well.
+# CONFORMANCE_ONLY names the suites to run ("amqplib bunny"); a suite that cannot run here is listed with the reason.
 #
-# The Go client's tests have fixed addresses: ports 5672 and 15672 of this machine must be free.
+# The tests have fixed addresses: ports 5672 and 15672 of this machine must be free.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/lib.sh
@@ -25,26 +27,41 @@ go test -c -tags integration -o "$work/client.test" "$client"
 fresh() {
   [[ -z $server ]] || { kill -INT "$server"; wait "$server"; }
   rm -rf "$work/data"
-  "$work/surgetank" serve --data "$work/data" --amqp 127.0.0.1:5672 --http 127.0.0.1:15672 --log-level error >"$work/log" 2>&1 &
+  # A test of rascal has messages of 20 MB; RabbitMQ 3 takes 128 MiB.
+  echo 'server: {max_message: 32MiB}' >"$work/config.yaml"
+  "$work/surgetank" serve --config "$work/config.yaml" --data "$work/data" --amqp 127.0.0.1:5672 --http 127.0.0.1:15672 --log-level error >"$work/log" 2>&1 &
   server=$!
   for _ in $(seq 100); do
-    (exec 3<>/dev/tcp/127.0.0.1/5672) 2>/dev/null && return
+    curl -sf http://127.0.0.1:15672/readyz >/dev/null && return
     kill -0 "$server" 2>/dev/null || die "the server did not start: $(cat "$work/log")"
     sleep 0.1
   done
   die "the server does not listen"
 }
 
-export AMQP_URL=amqp://guest:guest@127.0.0.1:5672/ MGMT_PORT=15672
-failed=()
+export AMQP_URL=amqp://guest:guest@127.0.0.1:5672/ MGMT_PORT=15672 SURGETANK=$work/surgetank CONFORMANCE_WORK=$work
+failed=() missing=()
+wanted() { [[ -z ${CONFORMANCE_ONLY:-} || " $CONFORMANCE_ONLY " == *" $1 "* ]]; }
 
-step "$client"
-fresh
-# The tests read files beside their sources.
-(cd "$(go list -f '{{.Dir}}' "$client")" && "$work/client.test" -test.v -test.timeout 10m) >"$work/client.log" 2>&1 || failed+=("$client")
-printf '%s: %s passed, %s failed, %s skipped\n' "$client" "$(grep -c -- '^--- PASS' "$work/client.log")" \
-  "$(grep -c -- '^--- FAIL' "$work/client.log")" "$(grep -c -- '^--- SKIP' "$work/client.log")"
-grep -B20 -- '^--- FAIL' "$work/client.log" || true
+if wanted go; then
+  step "$client"
+  fresh
+  # The tests read files beside their sources.
+  (cd "$(go list -f '{{.Dir}}' "$client")" && "$work/client.test" -test.v -test.timeout 10m) >"$work/client.log" 2>&1 || failed+=("$client")
+  printf '%s: %s passed, %s failed, %s skipped\n' "$client" "$(grep -c -- '^--- PASS' "$work/client.log")" \
+    "$(grep -c -- '^--- FAIL' "$work/client.log")" "$(grep -c -- '^--- SKIP' "$work/client.log")"
+  grep -B20 -- '^--- FAIL' "$work/client.log" || true
+fi
+
+for suite in scripts/conformance/*.sh; do
+  name=$(basename "$suite" .sh)
+  [[ $name != lib ]] && wanted "$name" || continue
+  step "$name"
+  fresh
+  rc=0
+  "$suite" || rc=$?
+  case $rc in 0) ;; 77) missing+=("$name") ;; *) failed+=("$name") ;; esac
+done
 
 for suite in ${CONFORMANCE_SUITES:+"$CONFORMANCE_SUITES"/*.sh}; do
   name=$(basename "$suite" .sh)
@@ -54,4 +71,5 @@ for suite in ${CONFORMANCE_SUITES:+"$CONFORMANCE_SUITES"/*.sh}; do
   CONF_CACHE=$work/conf "$suite" || failed+=("$name")
 done
 
+((${#missing[@]} == 0)) || warn "not run, see above: ${missing[*]}"
 ((${#failed[@]} == 0)) || die "failed: ${failed[*]}"

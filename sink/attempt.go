@@ -23,7 +23,9 @@ type failure struct {
 	e    *entry
 	err  *Error
 	mark uint64 // see session.tick
-	// company: in the same transaction another row was written after it, and committed.
+	// twice: in the same transaction another row was written after it, and then it failed again. company: that transaction was
+	// committed, or made for the comparison alone.
+	twice   bool
 	company bool
 }
 

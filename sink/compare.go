@@ -11,8 +11,8 @@ import (
 const compares = 8
 
 // compare looks for evidence where order or small batches keep others from being written together with a suspect. In a transaction that is
-// rolled back, the suspect is written alone, which fails, and then some others. If one of them can be written, the suspect
-// failed in company. It does so for one suspect of an attempt.
+// rolled back, the suspect is written alone, which fails, and then some others, and once one of them can be written the suspect again.
+// If that fails, too, the suspect failed in company. It does so for one suspect of an attempt.
 func (l *lane) compare(o *outcome) error {
 	var f *failure
 	for i := range o.failed {
@@ -51,9 +51,11 @@ func (l *lane) compare(o *outcome) error {
 					break
 				}
 			}
-			if err = l.one(i); err == nil {
-				f.company = true
+			if err = l.one(i); err != nil {
+				continue
 			}
+			again := l.one(0)
+			f.company = again != nil && asError(again).Class.OfRow()
 		}
 	}
 	if rb := l.within(l.conn.Rollback); rb != nil {

@@ -28,7 +28,9 @@ type Manager struct {
 	factories map[string]Factory
 	opts      Options
 
-	ops    chan struct{} // holds a token while no change is under way
+	ops    chan struct{}   // holds a token while no change is under way
+	life   context.Context // ends with Close, and with it the change under way
+	end    context.CancelFunc
 	mu     sync.Mutex
 	sinks  map[string]*managed
 	closed bool
@@ -86,6 +88,7 @@ type Info struct {
 // program cannot run is listed as refused and does not keep the others from running.
 func NewManager(ctx context.Context, broker Broker, factories map[string]Factory, opts Options) (*Manager, error) {
 	m := &Manager{broker: broker, factories: factories, opts: opts.withDefaults(), ops: make(chan struct{}, 1), sinks: map[string]*managed{}}
+	m.life, m.end = context.WithCancel(context.Background())
 	m.ops <- struct{}{}
 	values, err := broker.Meta(ctx, Namespace)
 	if err != nil {
@@ -152,23 +155,27 @@ func (m *Manager) target(spec Spec) (Target, error) {
 	return f(spec)
 }
 
-// begin takes the token for one change; end gives it back.
-func (m *Manager) begin(ctx context.Context) error {
+// begin takes the token for one change. The change uses the context that begin returns, which Close ends, and calls done after it.
+func (m *Manager) begin(ctx context.Context) (_ context.Context, done func(), err error) {
 	select {
 	case <-m.ops:
 	case <-ctx.Done():
-		return surgetank.Errorf(surgetank.CodeBusy, "another change of the sinks is under way; try again")
+		return nil, nil, surgetank.Errorf(surgetank.CodeBusy, "another change of the sinks is under way; try again")
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		m.end()
-		return surgetank.Errorf(surgetank.CodeClosed, "the sinks are stopped; the server is shutting down")
+		m.ops <- struct{}{}
+		return nil, nil, surgetank.Errorf(surgetank.CodeClosed, "the sinks are stopped; the server is shutting down")
 	}
-	return nil
+	ctx, cancel := context.WithCancel(ctx)
+	unlink := context.AfterFunc(m.life, cancel)
+	return ctx, func() {
+		unlink()
+		cancel()
+		m.ops <- struct{}{}
+	}, nil
 }
-
-func (m *Manager) end() { m.ops <- struct{}{} }
 
 func (m *Manager) get(name string) (*managed, error) {
 	m.mu.Lock()
@@ -203,10 +210,11 @@ func (m *Manager) Put(ctx context.Context, name string, spec json.RawMessage) (j
 	if err != nil {
 		return nil, false, err
 	}
-	if err := m.begin(ctx); err != nil {
+	ctx, done, err := m.begin(ctx)
+	if err != nil {
 		return nil, false, err
 	}
-	defer m.end()
+	defer done()
 	old, err := m.get(name)
 	created := err != nil
 	if !created {
@@ -241,7 +249,7 @@ func (m *Manager) Put(ctx context.Context, name string, spec json.RawMessage) (j
 		return nil, false, err
 	}
 	if !created {
-		m.halt(ctx, old)
+		m.pause(ctx, old)
 	}
 	m.mu.Lock()
 	m.sinks[name] = s
@@ -274,31 +282,40 @@ func (m *Manager) check(ctx context.Context, spec Spec) (Target, error) {
 	return target, nil
 }
 
-// halt stops a sink's runner, if it has one.
-func (m *Manager) halt(ctx context.Context, s *managed) {
+// halt stops a sink's runner, if it has one. An error says that its commits were cut off.
+func (m *Manager) halt(ctx context.Context, s *managed) error {
 	m.mu.Lock()
 	r := s.runner
 	m.mu.Unlock()
 	if r == nil {
-		return
+		return nil
 	}
-	r.Stop(ctx)
+	err := r.Stop(ctx)
 	m.mu.Lock()
 	s.stopped, s.runner = r.Status(), nil
 	m.mu.Unlock()
+	return err
+}
+
+// pause is halt for a change of a sink: what was cut off is logged, and found out by the sink itself.
+func (m *Manager) pause(ctx context.Context, s *managed) {
+	if err := m.halt(ctx, s); err != nil {
+		m.opts.Logger.Warn("a sink was cut off", slog.String("reason", err.Error()))
+	}
 }
 
 // Delete stops a sink and forgets it, with its progress in the target if that can be reached. Queue and rows stay.
 func (m *Manager) Delete(ctx context.Context, name string) error {
-	if err := m.begin(ctx); err != nil {
+	ctx, done, err := m.begin(ctx)
+	if err != nil {
 		return err
 	}
-	defer m.end()
+	defer done()
 	s, err := m.get(name)
 	if err != nil {
 		return err
 	}
-	m.halt(ctx, s) // first: what is committed must be acked before its progress is forgotten
+	m.pause(ctx, s) // first: what is committed must be acked before its progress is forgotten
 	if err := errors.Join(forgetWritten(ctx, m.broker, s.stored.Instance), m.store(ctx, name, nil)); err != nil {
 		if s.broken == nil {
 			return errors.Join(err, m.start(name, s, ""))
@@ -342,10 +359,11 @@ func (m *Manager) Resume(ctx context.Context, name string, way string) error {
 	if way == "" {
 		return m.setPaused(ctx, name, false)
 	}
-	if err := m.begin(ctx); err != nil {
+	ctx, done, err := m.begin(ctx)
+	if err != nil {
 		return err
 	}
-	defer m.end()
+	defer done()
 	s, err := m.get(name)
 	if err != nil {
 		return err
@@ -379,15 +397,16 @@ func (m *Manager) Resume(ctx context.Context, name string, way string) error {
 	s.stored = next
 	m.mu.Unlock()
 	m.opts.Logger.Warn("a user chose how a sink goes on", slog.String("sink", name), slog.String("contradiction", r.Text), slog.String("effect", r.Ways[i].Effect))
-	m.halt(ctx, s)
+	m.pause(ctx, s)
 	return m.start(name, s, Way(way))
 }
 
 func (m *Manager) setPaused(ctx context.Context, name string, paused bool) error {
-	if err := m.begin(ctx); err != nil {
+	ctx, done, err := m.begin(ctx)
+	if err != nil {
 		return err
 	}
-	defer m.end()
+	defer done()
 	s, err := m.get(name)
 	if err != nil {
 		return err
@@ -406,13 +425,13 @@ func (m *Manager) setPaused(ctx context.Context, name string, paused bool) error
 		m.mu.Unlock()
 	}
 	if paused {
-		m.halt(ctx, s)
+		m.pause(ctx, s)
 		return nil
 	}
 	if r := s.runner; r != nil {
 		select {
 		case <-r.Done():
-			m.halt(ctx, s)
+			m.pause(ctx, s)
 		default:
 			r.Release()
 			return nil
@@ -487,20 +506,28 @@ func (m *Manager) List(ctx context.Context) ([]json.RawMessage, error) {
 	return list, nil
 }
 
-// Close stops all sinks at once: what their lanes are committing is finished and acked, until ctx ends. Close it before the broker.
+// Close stops all sinks at once: what their lanes are committing is finished and acked, until ctx ends. The error names the sinks
+// that were cut off then. A change of a sink that is under way is ended. When Close returns, no sink runs, whatever its
+// error. Close it before the broker.
 func (m *Manager) Close(ctx context.Context) error {
-	if err := m.begin(ctx); err != nil {
-		return err
-	}
-	defer m.end()
 	m.mu.Lock()
+	again := m.closed
 	m.closed = true
+	m.mu.Unlock()
+	m.end()
+	<-m.ops // the change under way ends with its context
+	defer func() { m.ops <- struct{}{} }()
+	if again {
+		return nil
+	}
+	m.mu.Lock()
 	all := slices.Collect(maps.Values(m.sinks))
 	m.mu.Unlock()
+	errs := make([]error, len(all))
 	var wg sync.WaitGroup
-	for _, s := range all {
-		wg.Go(func() { m.halt(ctx, s) })
+	for i, s := range all {
+		wg.Go(func() { errs[i] = m.halt(ctx, s) })
 	}
 	wg.Wait()
-	return nil
+	return errors.Join(errs...)
 }

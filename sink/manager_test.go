@@ -291,3 +291,90 @@ func TestManagerSaysWhyAQueueWaits(t *testing.T) {
 		}
 	})
 }
+
+// hangs is a target whose check and whose commits last until their context ends.
+type hangs struct{ sink.Target }
+
+func (hangs) Check(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+
+func (h hangs) Open(ctx context.Context, c sink.Claim) (sink.State, []sink.Lane, error) {
+	state, lanes, err := h.Target.Open(ctx, c)
+	for i := range lanes {
+		lanes[i] = hangingLane{lanes[i]}
+	}
+	return state, lanes, err
+}
+
+type hangingLane struct{ sink.Lane }
+
+func (hangingLane) Commit(ctx context.Context, _ sink.Progress) error { <-ctx.Done(); return ctx.Err() }
+
+// TestManagerCloseIsTrue: Close ends a change that is under way and every sink, with or without time, and its error names what was cut off.
+func TestManagerCloseIsTrue(t *testing.T) {
+	for _, tc := range []struct {
+		name          string
+		time          time.Duration
+		commits, cuts bool
+	}{
+		{"time enough", time.Minute, false, false},
+		{"no time", 0, false, false}, // the sink may be cut off or not
+		{"a commit that hangs", time.Minute, true, true},
+		{"a commit that hangs, and no time", 0, true, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				hang := false
+				m, err := sink.NewManager(context.Background(), w.b, map[string]sink.Factory{"sqlite": func(s sink.Spec) (sink.Target, error) {
+					target, err := w.db.Target(s)
+					if hang {
+						return hangs{target}, err
+					}
+					if tc.commits {
+						return checked{hangs{target}, w}, err
+					}
+					return target, err
+				}}, sink.Options{CommitTimeout: time.Hour})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, _, err := m.Put(context.Background(), "s", json.RawMessage(memorySpec)); err != nil {
+					t.Fatal(err)
+				}
+				w.b.Add(surgetank.Message{Body: []byte(`{"v":1}`)})
+				hang = true
+				change := make(chan error, 1)
+				go func() {
+					_, _, err := m.Put(context.Background(), "other", json.RawMessage(memorySpec))
+					change <- err
+				}()
+				for range 10 { // the sink gathers its batch meanwhile
+					synctest.Wait()
+					<-time.After(10 * time.Millisecond)
+				}
+				ctx, cancel := context.WithTimeout(context.Background(), tc.time)
+				defer cancel()
+				err = m.Close(ctx)
+				if tc.cuts && (surgetank.CodeOf(err) != surgetank.CodeUncertain || !strings.Contains(err.Error(), "sink s was cut off")) || tc.time > 0 && !tc.cuts && err != nil {
+					t.Errorf("Close: %v", err)
+				}
+				if i := info(t, m); i.State != sink.StatePaused { // it has no runner
+					t.Errorf("the sink is %s", i.State)
+				}
+				select {
+				case err := <-change:
+					if err == nil {
+						t.Error("a check that was cut off came out well")
+					}
+				default:
+					t.Error("a change runs on after Close")
+				}
+				if err := m.Pause(context.Background(), "s"); !errors.Is(err, surgetank.ErrClosed) {
+					t.Errorf("a change after Close: %v", err)
+				}
+				if err := m.Close(context.Background()); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}

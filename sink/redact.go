@@ -9,7 +9,8 @@ import (
 // hidden stands for a password wherever settings are shown.
 const hidden = "***"
 
-var secretWords = regexp.MustCompile(`(?i)\b((?:ssl)?password)\s*=\s*('(?:[^'\\]|\\.)*'?|(?:[^\s\\]|\\.)*)`)
+// keyValue is one setting of an address in words, by libpq's rules.
+var keyValue = regexp.MustCompile(`^\s*(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)(?:[^\s\\]|\\.)*|)(?:\s+|$)`)
 
 // Redacted gives the settings with the passwords of the address as ***. Nothing else of a sink may be shown or logged.
 func (s Spec) Redacted() Spec {
@@ -19,13 +20,14 @@ func (s Spec) Redacted() Spec {
 	return s
 }
 
-// redact hides passwords in a PostgreSQL address of either form. An address that cannot be read is hidden as a whole.
+// redact hides passwords in a PostgreSQL address of either form. Where it is not sure what is a password, it hides the whole address.
 func redact(dsn string) string {
-	if !strings.HasPrefix(dsn, "postgres://") && !strings.HasPrefix(dsn, "postgresql://") {
-		if strings.Contains(dsn, "://") {
-			return hidden
-		}
-		return secretWords.ReplaceAllString(dsn, "${1}="+hidden)
+	scheme, rest, isURL := strings.Cut(dsn, "://")
+	if !isURL || scheme != "postgres" && scheme != "postgresql" {
+		return redactWords(dsn)
+	}
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 && strings.Contains(rest[i:], "@") {
+		return hidden // the password may have begun before one of / ? #, in what looks like a port
 	}
 	u, err := url.Parse(dsn)
 	if err != nil {
@@ -51,6 +53,23 @@ func redact(dsn string) string {
 		out += "?" + strings.Join(parts, "&")
 	}
 	return out
+}
+
+// redactWords hides the passwords of an address such as "host=h user=u password=p".
+func redactWords(dsn string) string {
+	var out []string
+	for rest := dsn; strings.TrimSpace(rest) != ""; {
+		m := keyValue.FindStringSubmatch(rest)
+		if m == nil {
+			return hidden
+		}
+		if strings.HasSuffix(strings.ToLower(m[1]), "password") {
+			m[2] = hidden
+		}
+		out = append(out, m[1]+"="+m[2])
+		rest = rest[len(m[0]):]
+	}
+	return strings.Join(out, " ")
 }
 
 // hasHidden tells whether an address has *** where a password should be.

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/callback"
 	"github.com/surgetank/surgetank/internal/clock"
 )
 
@@ -36,9 +38,7 @@ func (o Options) withDefaults() Options {
 	if o.Rand == nil {
 		o.Rand = rand.Uint64
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = callback.Logger(o.Logger)
 	if o.Lease == 0 {
 		o.Lease = time.Minute
 	}
@@ -106,15 +106,24 @@ func (r *Runner) Start() {
 }
 
 // Stop ends the sink: what a lane is committing is finished and acked, the rest goes back to the queue uncounted. When ctx ends first,
-// commits are cut off too; whether they happened, the next opening of the target finds out. It returns when the target is closed.
-func (r *Runner) Stop(ctx context.Context) {
+// commits are cut off too, and the error says so; whether they happened, the next opening of the target finds out. Stop returns when
+// nothing of the sink runs any more and the target is closed.
+func (r *Runner) Stop(ctx context.Context) error {
 	r.stop()
 	select {
 	case <-r.done:
+		return nil
+	default:
+	}
+	select {
+	case <-r.done:
+		return nil
 	case <-ctx.Done():
 	}
+	held := r.stats.held.Load()
 	r.kill()
 	<-r.done
+	return surgetank.Errorf(surgetank.CodeUncertain, "sink %s was cut off when the time to stop was over, with %d messages at hand; the rows of a commit under way may be in the target, which the sink finds out when it starts again", r.name, held)
 }
 
 // Done is closed when the sink has ended, for whatever reason; Status tells which.

@@ -115,6 +115,19 @@ func TestRedact(t *testing.T) {
 		"PASSWORD=secret":                                      "PASSWORD=***",
 		"mysql://u:secret@h":                                   "***",
 		"host=h dbname=d":                                      "host=h dbname=d",
+		// What may be a part of a password is not shown.
+		"postgres://u:12/secret@h/db":        "***",
+		"postgres://u:12?secret@h/db":        "***",
+		"postgres://u:12#secret@h/db":        "***",
+		"postgres://u:sec@ret@h/db":          "postgres://u:***@h/db",
+		"host=h password=two words":          "***",
+		"host=h password='open":              "***",
+		"host=h password='a'b":               "***",
+		"host=h password=it's user=u":        "host=h password=*** user=u",
+		"host=h password=a\\ b user=u":       "host=h password=*** user=u",
+		"password=":                          "password=***",
+		"secret":                             "***",
+		"postgres://h1:1,h2:2/db?password=x": "postgres://h1:1,h2:2/db?password=***",
 	} {
 		if got := redact(in); got != want {
 			t.Errorf("%s is shown as %s, want %s", in, got, want)

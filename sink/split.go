@@ -1,6 +1,9 @@
 package sink
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // hopeless is how many rows of a batch fail alone, while no other can be written, until the split ends. The rest of the batch is
 // not judged by it.
@@ -43,6 +46,9 @@ func (l *lane) split(good []*entry, o *outcome) (err error) {
 	if err := sp.part(0, len(good)); err != nil {
 		return err
 	}
+	if err := sp.confirm(); err != nil {
+		return err
+	}
 	written := sp.written(0, len(good))
 	if len(written) == 0 {
 		open = false
@@ -53,7 +59,7 @@ func (l *lane) split(good []*entry, o *outcome) (err error) {
 		l.committed(written, sp.mark)
 		o.done = written
 		for i := range sp.failed {
-			sp.failed[i].company = sp.failed[i].mark <= sp.mark
+			sp.failed[i].company = sp.failed[i].twice
 		}
 	} else {
 		e := asError(err)
@@ -147,6 +153,38 @@ func (sp *split) part(from, to int) error {
 		return err
 	}
 	return sp.part(alone, to)
+}
+
+// confirm tries each suspect once more, when another row was written after it failed. A permission that was missing for a
+// moment, or a lock, is told from a fault of the row by that: the row fails, another does not, and the row fails again.
+func (sp *split) confirm() error {
+	kept := sp.failed[:0]
+	for _, f := range sp.failed {
+		if f.err.Class != Suspect || f.mark > sp.mark {
+			kept = append(kept, f)
+			continue
+		}
+		i := slices.Index(sp.rows, f.e)
+		mark := sp.l.s.tick.Load()
+		err := sp.write(i, i+1)
+		if err == nil {
+			sp.done[i], sp.mark = true, mark
+			continue
+		}
+		e := asError(err)
+		if !e.Class.OfRow() {
+			return e
+		}
+		if e.Lost {
+			if err := sp.restart(len(sp.rows)); err != nil {
+				return err
+			}
+		}
+		f.twice = true
+		kept = append(kept, f)
+	}
+	sp.failed = kept
+	return nil
 }
 
 func (sp *split) write(from, to int) error {

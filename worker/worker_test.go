@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -161,27 +163,154 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-func TestPanicIsNackedWithItsWords(t *testing.T) {
-	b := open(t, surgetank.QueueConfig{Retry: surgetank.RetryConfig{MaxAttempts: 2, Initial: -1}})
-	var calls atomic.Int64
-	second := make(chan struct{})
-	stop := start(t, b, func(_ context.Context, d *surgetank.Delivery) error {
-		if calls.Add(1) == 2 {
-			close(second)
+// A handler that panics or ends its goroutine has failed: its message is tried again and parked with the reason, and the worker goes on.
+func TestHandlersThatFail(t *testing.T) {
+	for says, fail := range map[string]func(){
+		"panicked: index out of reach": func() { panic("index out of reach") },
+		"ended its goroutine":          runtime.Goexit,
+	} {
+		b := open(t, surgetank.QueueConfig{Retry: surgetank.RetryConfig{MaxAttempts: 2, Initial: -1}})
+		good := make(chan struct{})
+		stop := start(t, b, func(_ context.Context, d *surgetank.Delivery) error {
+			if string(d.Body) == "good" && info(t, b, "q").DeadLettered == 1 {
+				close(good)
+				return nil
+			} else if string(d.Body) == "good" {
+				return Release(0, nil)
+			}
+			fail()
+			return nil
+		}, Options{})
+		publish(t, b, "bad", "good")
+		<-good
+		if err := stop(); err != nil {
+			t.Fatal(err)
 		}
-		panic("index out of reach")
-	}, Options{})
-	publish(t, b, "x")
-	<-second
-	if err := stop(); err != nil {
-		t.Fatal(err)
+		list, err := b.Peek(t.Context(), "q.dead", surgetank.PeekOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := list[0].Deaths[0]; d.Reason != surgetank.ReasonAttempts || !strings.Contains(d.Detail, says) || d.Attempts != 2 {
+			t.Fatalf("%+v", d)
+		}
 	}
-	list, err := b.Peek(t.Context(), "q.dead", surgetank.PeekOptions{})
-	if err != nil {
-		t.Fatal(err)
+}
+
+// What a careless program passes is an error.
+func TestCareless(t *testing.T) {
+	b := open(t, surgetank.QueueConfig{})
+	var none context.Context
+	h := func(context.Context, *surgetank.Delivery) error { return nil }
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, err := range map[string]error{
+		"no context":       Run(none, b, "q", h, Options{}),
+		"no broker":        Run(t.Context(), nil, "q", h, Options{}),
+		"no handler":       Run(t.Context(), b, "q", nil, Options{}),
+		"no batch handler": RunBatches(t.Context(), b, "q", nil, Options{}),
+		"no queue":         Run(t.Context(), b, "", h, Options{}),
+	} {
+		if c := surgetank.CodeOf(err); c != surgetank.CodeInvalid && c != surgetank.CodeNotFound {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
-	if d := list[0].Deaths[0]; d.Reason != surgetank.ReasonAttempts || !strings.Contains(d.Detail, "panicked: index out of reach") || d.Attempts != 2 {
-		t.Fatalf("%+v", d)
+	if err := Run(ended, b, "q", h, Options{Concurrency: -1, Lease: -1, MaxBatch: -1, MaxBatchBytes: -1, StopTimeout: -1}); err != nil {
+		t.Error(err)
+	}
+}
+
+// shaky is a broker that is away for some calls: each of them fails with the next error, and subscriptions end with one.
+type shaky struct {
+	surgetank.Broker
+	mu     sync.Mutex
+	errs   []surgetank.Code
+	failed map[string]int
+}
+
+func (s *shaky) fail(what string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.errs) == 0 {
+		return nil
+	}
+	code := s.errs[0]
+	s.errs = s.errs[1:]
+	s.failed[what]++
+	return surgetank.Errorf(code, "the server is away")
+}
+
+func (s *shaky) Subscribe(ctx context.Context, queue string, o surgetank.SubscribeOptions) (surgetank.Subscription, error) {
+	if err := s.fail("subscribe"); err != nil {
+		return nil, err
+	}
+	sub, err := s.Broker.Subscribe(ctx, queue, o)
+	return &shakySub{sub, s}, err
+}
+
+func (s *shaky) Settle(ctx context.Context, list []surgetank.Settlement) ([]surgetank.SettleResult, error) {
+	if err := s.fail("settle"); err != nil {
+		return nil, err
+	}
+	return s.Broker.Settle(ctx, list)
+}
+
+type shakySub struct {
+	surgetank.Subscription
+	s *shaky
+}
+
+func (s *shakySub) Receive(ctx context.Context, buf []surgetank.Delivery, max, maxBytes int) ([]surgetank.Delivery, error) {
+	if err := s.s.fail("receive"); err != nil {
+		return buf, err
+	}
+	return s.Subscription.Receive(ctx, buf, max, maxBytes)
+}
+
+// Passing errors do not end a worker, wherever they come; final ones do.
+func TestPassingErrors(t *testing.T) {
+	all := []surgetank.Code{surgetank.CodeInvalid, surgetank.CodeNotFound, surgetank.CodeExists, surgetank.CodeLeaseLost, surgetank.CodeTooLarge, surgetank.CodeBusy,
+		surgetank.CodeFull, surgetank.CodeDenied, surgetank.CodeClosed, surgetank.CodeUnavailable, surgetank.CodeUncertain, surgetank.CodeCorrupt, surgetank.CodeInternal}
+	for _, code := range all {
+		synctest.Test(t, func(t *testing.T) {
+			b := open(t, surgetank.QueueConfig{})
+			sh := &shaky{Broker: b, failed: map[string]int{}}
+			if code.Passing() {
+				sh.errs = slices.Repeat([]surgetank.Code{code}, 30)
+			} else {
+				sh.errs = []surgetank.Code{code}
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			handled := 0
+			done := make(chan error, 1)
+			go func() {
+				done <- Run(ctx, sh, "q", func(context.Context, *surgetank.Delivery) error {
+					if handled++; handled == 1 { // now the settlement and all after it fail, too
+						sh.mu.Lock()
+						sh.errs = slices.Repeat([]surgetank.Code{code}, 10)
+						sh.mu.Unlock()
+					}
+					return nil
+				}, Options{})
+			}()
+			publish(t, b, "1", "2", "3")
+			if code.Passing() {
+				for info(t, b, "q").Acked < 3 {
+					<-time.After(time.Second) // of the bubble
+				}
+				cancel()
+			}
+			err := <-done
+			switch {
+			case code.Passing() && (err != nil || sh.failed["subscribe"] == 0 || sh.failed["settle"] == 0 || handled < 4):
+				t.Errorf("%s: %v, failed %v, handled %d", code, err, sh.failed, handled)
+			case !code.Passing() && surgetank.CodeOf(err) != code:
+				t.Errorf("%s: %v", code, err)
+			}
+		})
+	}
+	if surgetank.Passing(nil) || surgetank.Passing(context.Canceled) || !surgetank.Passing(fmt.Errorf("x: %w", surgetank.ErrBusy)) {
+		t.Error("Passing of nil, of the end of a context, or of a wrapped error")
 	}
 }
 
@@ -292,7 +421,8 @@ func TestStopTimeoutEndsHandlers(t *testing.T) {
 	}, Options{StopTimeout: time.Millisecond})
 	publish(t, b, "x")
 	<-begun
-	if err := stop(); err != nil {
+	var cut *CutError
+	if err := stop(); !errors.As(err, &cut) || cut.Messages != 1 {
 		t.Fatal(err)
 	}
 	if i := info(t, b, "q"); i.Ready != 1 {
@@ -355,7 +485,7 @@ func TestEndsWithTheQueueAndTheBroker(t *testing.T) {
 	if err := <-done; surgetank.CodeOf(err) != surgetank.CodeNotFound {
 		t.Fatal(err)
 	}
-	if err := Run(t.Context(), b, "q", nil, Options{}); surgetank.CodeOf(err) != surgetank.CodeNotFound {
+	if err := Run(t.Context(), b, "q", func(context.Context, *surgetank.Delivery) error { return nil }, Options{}); surgetank.CodeOf(err) != surgetank.CodeNotFound {
 		t.Fatal(err)
 	}
 	if _, _, err := b.DeclareQueue(t.Context(), "q", surgetank.QueueConfig{}, surgetank.DeclareNew); err != nil {

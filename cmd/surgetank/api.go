@@ -21,18 +21,24 @@ const maxAnswer = 64 << 20
 // call sends one request of the HTTP interface that is no broker call (sinks, users, virtual hosts) and decodes the answer
 // into out, unless out is nil. segments are the path below /v1, each escaped.
 func (r remote) call(ctx context.Context, method string, in, out any, segments ...string) error {
-	base, err := url.Parse(r.Server)
-	if err != nil || (base.Scheme != "http" && base.Scheme != "https") || base.Host == "" {
-		return surgetank.FieldErrorf("server", "--server: %.80q is not a URL such as http://127.0.0.1:8080", r.Server)
+	_, err := r.ask(ctx, method, "", in, out, segments...)
+	return err
+}
+
+// ask is call with a query. It also returns the answer's status.
+func (r remote) ask(ctx context.Context, method, query string, in, out any, segments ...string) (status int, err error) {
+	base, err := r.address()
+	if err != nil {
+		return 0, err
 	}
 	path := strings.TrimSuffix(base.EscapedPath(), "/") + "/v1"
 	for _, s := range segments {
 		path += "/" + url.PathEscape(s)
 	}
 	target := *base
-	target.User, target.RawQuery, target.Fragment = nil, "", ""
+	target.User, target.RawQuery, target.Fragment = nil, query, ""
 	if target.Path, err = url.PathUnescape(path); err != nil {
-		return surgetank.FieldErrorf("server", "--server: the path of %.80q is not escaped rightly", r.Server)
+		return 0, surgetank.FieldErrorf("server", "--server: the path of the URL is not escaped rightly")
 	}
 	target.RawPath = path
 
@@ -40,7 +46,7 @@ func (r remote) call(ctx context.Context, method string, in, out any, segments .
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		body = bytes.NewReader(b)
 	}
@@ -48,7 +54,7 @@ func (r remote) call(ctx context.Context, method string, in, out any, segments .
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, target.String(), body)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -57,29 +63,33 @@ func (r remote) call(ctx context.Context, method string, in, out any, segments .
 		password, _ := base.User.Password()
 		req.SetBasicAuth(base.User.Username(), password)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	transport, err := r.transport(base)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
 		var u *url.Error
 		if errors.As(err, &u) {
 			err = u.Err // without the URL, which may hold a password
 		}
-		return surgetank.Errorf(surgetank.CodeClosed, "cannot reach the server at %s: %w; is it running? (surgetank serve)", target.Redacted(), err)
+		return 0, surgetank.Errorf(surgetank.CodeUnavailable, "cannot reach the server at %s: %w; is it running? (surgetank serve)", target.Redacted(), err)
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return surgetank.Errorf(surgetank.CodeUncertain, "the server's answer was cut off, so it is not known whether this was done: %w", err)
+		return 0, surgetank.Errorf(surgetank.CodeUncertain, "the server's answer was cut off, so it is not known whether this was done: %w", err)
 	}
 	if resp.StatusCode >= 300 {
-		return problem(resp, answer)
+		return resp.StatusCode, problem(resp, answer)
 	}
 	if out == nil || len(answer) == 0 {
-		return nil
+		return resp.StatusCode, nil
 	}
 	if err := json.Unmarshal(answer, out); err != nil {
-		return surgetank.Errorf(surgetank.CodeInternal, "the server's answer could not be read: %w", err)
+		return 0, surgetank.Errorf(surgetank.CodeInternal, "the server's answer could not be read: %w", err)
 	}
-	return nil
+	return resp.StatusCode, nil
 }
 
 // problem turns an answer that is not a success into an error.

@@ -113,7 +113,7 @@ func (c *applyCmd) plan(s *session, b surgetank.Broker, f *config.File) ([]*chan
 			ch.Action = "change"
 		}
 		ch.do = func(ctx context.Context) error {
-			_, _, err := b.DeclareQueue(ctx, q.Name, want, surgetank.DeclareOrUpdate)
+			_, err := c.ask(ctx, http.MethodPut, "mode=merge", q.Patch(), nil, "queues", q.Name)
 			return err
 		}
 		changes = append(changes, ch)

@@ -117,7 +117,7 @@ func (c *consumeCmd) outlasts(s *session, err error) bool {
 		return false
 	}
 	switch surgetank.CodeOf(err) {
-	case surgetank.CodeClosed, surgetank.CodeUncertain, surgetank.CodeBusy:
+	case surgetank.CodeClosed, surgetank.CodeUnavailable, surgetank.CodeUncertain, surgetank.CodeBusy:
 	default:
 		return false
 	}

@@ -42,9 +42,9 @@ func (c *demoCmd) Run(s *session) error {
 	show := newDemoView(s, c.JSON)
 	result, err := demo.Run(s.ctx, demo.Options{
 		Binary: binary, Messages: c.Messages, Input: c.Input, Rate: float64(rate), Postgres: c.Sink, Crash: c.Crash, Keep: c.Keep,
-		Dial: func(server string) (surgetank.Broker, error) { return remote{server}.dial() },
+		Dial: func(server string) (surgetank.Broker, error) { return remote{Server: server}.dial() },
 		PutSink: func(ctx context.Context, server, name string, spec map[string]any) error {
-			return remote{server}.call(ctx, http.MethodPut, spec, nil, "sinks", name)
+			return remote{Server: server}.call(ctx, http.MethodPut, spec, nil, "sinks", name)
 		},
 		Show: show.live, Say: show.say,
 	})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -80,7 +81,7 @@ func (c *queuePeekCmd) Run(s *session) error {
 				return err
 			}
 		}
-		messages, err := b.Peek(s.ctx, name, o)
+		messages, err := peekAll(s.ctx, b, name, o)
 		if err != nil {
 			return err
 		}
@@ -111,6 +112,21 @@ func (c *queuePeekCmd) Run(s *session) error {
 			}
 		})
 	})
+}
+
+// peekAll peeks in parts until it has what was asked for, or there is no more. A server shows a part of a queue at a time.
+func peekAll(ctx context.Context, b surgetank.Broker, queue string, o surgetank.PeekOptions) (all []surgetank.Delivery, err error) {
+	for most := o.Max; ; {
+		part, err := b.Peek(ctx, queue, o)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, part...)
+		if len(part) == 0 || len(all) >= most || o.ID != (surgetank.MessageID{}) {
+			return all, nil
+		}
+		o.After, o.Max = part[len(part)-1].ID.Seq, most-len(all)
+	}
 }
 
 // excerpt gives the beginning of a body that a terminal can show.

@@ -90,7 +90,7 @@ type policySetCmd struct {
 	policyArg
 	Pattern  string   `arg:"" help:"Regular expression (RE2) for the names it applies to. It is looked for anywhere in a name: write ^orders[.] for names that begin so."`
 	Settings []string `arg:"" placeholder:"KEY=VALUE" help:"Settings of queues as in the configuration file (level.rate=500/s retry.max_attempts=5), or with RabbitMQ's keys (message-ttl=60000 dead-letter-exchange=dlx)."`
-	ApplyTo  string   `enum:"queues,exchanges,all" default:"all" help:"queues, exchanges or all."`
+	ApplyTo  string   `enum:"queues,quorum_queues,classic_queues,streams,exchanges,all" default:"all" help:"queues, quorum_queues, classic_queues, streams, exchanges or all."`
 	Priority int      `default:"0" help:"Of several policies for one name the highest applies, alone."`
 }
 
@@ -101,6 +101,7 @@ func (c *policySetCmd) Run(s *session) error {
 			return err
 		}
 	}
+	prune(tree)
 	// RabbitMQ's names of exchanges and keys are text, whatever they look like.
 	for _, k := range []string{"dead-letter-exchange", "dead-letter-routing-key", "alternate-exchange"} {
 		if v, ok := tree[k]; ok {

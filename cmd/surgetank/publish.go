@@ -12,6 +12,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/cmd/surgetank/internal/feed"
+	"github.com/surgetank/surgetank/internal/input"
 	"github.com/surgetank/surgetank/internal/jsonpath"
 	"github.com/surgetank/surgetank/internal/settings"
 )
@@ -21,7 +22,10 @@ const createdWindow = time.Hour
 
 type publishCmd struct {
 	Queue string   `arg:"" help:"The queue's name."`
-	Files []string `arg:"" optional:"" placeholder:"FILE" help:"Files to read; - or none is standard input. Every line that is not empty is one message."`
+	Files []string `arg:"" optional:"" placeholder:"FILE" help:"Files to read; - or none is standard input. Every line that is not empty is one message, unless --format says otherwise."`
+
+	Format    string `enum:"lines,csv,ndjson,json" default:"lines" help:"How files are read: lines, each a body as it stands; ndjson, each line a JSON value; json, values one after the other or the elements of an array; csv, each row a JSON object with the header's names. Default ${default}."`
+	Delimiter string `placeholder:"CHAR" help:"With --format csv: what separates fields, a character or the word tab. Default a comma."`
 
 	Group  string   `placeholder:"PATH" help:"Group of each line, as a JSON path into it: $$.customer.id. Default: what the queue's group_by says."`
 	Create bool     `help:"Create the queue if it is not there, with a dedup window of one hour and, with --group, in order inside each group."`
@@ -51,11 +55,22 @@ type publishShape struct {
 
 func (c *publishCmd) Run(s *session) error {
 	return c.with(func(b surgetank.Broker) error {
+		format := input.Options{Format: input.Format(c.Format), Max: surgetank.CeilingMaxMessage}
+		var err error
+		if format.Comma, err = input.ParseDelimiter(c.Delimiter); err == nil {
+			err = format.Check()
+		}
+		if err != nil {
+			return &failure{exitUsage, err}
+		}
 		o, err := c.options(s.ctx, b)
 		if err != nil {
 			return err
 		}
-		src, total := feed.NewFiles(c.Files, s.stdin, surgetank.CeilingMaxMessage), inputSize(c.Files)
+		if format.Format != input.Lines {
+			o.Format, o.ContentType = c.Format+":", "application/json"
+		}
+		src, total := feed.NewFiles(c.Files, s.stdin, format), inputSize(c.Files)
 		var stats feed.Stats
 		start := time.Now()
 		p := startProgress(s.stderr, func() string { return publishLine(stats.Snapshot(), total, time.Since(start)) })
@@ -104,8 +119,8 @@ func (c *publishCmd) options(ctx context.Context, b surgetank.Broker) (feed.Opti
 	if o.Run == "" {
 		o.Run = strings.ToLower(rand.Text()[:13])
 	}
-	if len(o.Run) > surgetank.MaxDedupIDLen-24 {
-		return o, surgetank.FieldErrorf("run", "the run's name has %d bytes; at most %d are allowed", len(o.Run), surgetank.MaxDedupIDLen-24)
+	if len(o.Run) > surgetank.MaxDedupIDLen-32 {
+		return o, surgetank.FieldErrorf("run", "the run's name has %d bytes; at most %d are allowed", len(o.Run), surgetank.MaxDedupIDLen-32)
 	}
 	n, err := settings.ParseSize(c.BatchBytes)
 	if err != nil {
@@ -162,6 +177,7 @@ func (c *publishCmd) queue(ctx context.Context, b surgetank.Broker, name string)
 			return surgetank.QueueInfo{}, err
 		}
 	}
+	prune(tree)
 	config, err := settings.Decode(tree)
 	if err != nil {
 		return surgetank.QueueInfo{}, err

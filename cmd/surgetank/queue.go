@@ -82,6 +82,15 @@ type queueArg struct {
 	output
 }
 
+// question asks what is to be done about a queue, with the number of its messages.
+func (c *queueArg) question(s *session, b surgetank.Broker, name, what string) (string, error) {
+	q, err := b.Queue(s.ctx, name)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s queue %s with %s?", what, printable(c.Queue), plural(q.Ready+q.Blocked+q.Delayed+q.Leased+q.Damaged, "message")), nil
+}
+
 type queueShowCmd struct{ queueArg }
 
 func (c *queueShowCmd) Run(s *session) error {
@@ -152,47 +161,48 @@ type queueSetCmd struct {
 }
 
 func (c *queueSetCmd) Run(s *session) error {
-	return c.with(func(b surgetank.Broker) error {
-		name, err := c.full(c.Queue)
-		if err != nil {
+	if _, err := c.full(c.Queue); err != nil {
+		return err
+	}
+	tree := map[string]any{}
+	for _, kv := range c.Settings {
+		if err := setKey(tree, kv); err != nil {
 			return err
 		}
-		tree := map[string]any{}
-		if !c.Replace {
-			switch q, err := b.Queue(s.ctx, name); surgetank.CodeOf(err) {
-			case "":
-				tree = settings.Encode(settings.Unqualify(q.Declared()))
-			case surgetank.CodeNotFound:
-			default:
-				return err
-			}
+	}
+	mode := "merge"
+	if c.Replace {
+		mode = "create_or_update"
+		prune(tree)
+	}
+	var shape settings.Queue
+	status, err := c.ask(s.ctx, http.MethodPut, "mode="+mode, tree, &shape, "vhosts", c.Vhost, "queues", c.Queue)
+	if err != nil {
+		return err
+	}
+	return c.print(s.stdout, shape, func(w io.Writer) error {
+		did := "changed"
+		if status == http.StatusCreated {
+			did = "created"
 		}
-		for _, kv := range c.Settings {
-			if err := setKey(tree, kv); err != nil {
-				return err
-			}
-		}
-		config, err := settings.Decode(tree)
-		if err != nil {
-			return err
-		}
-		q, created, err := b.DeclareQueue(s.ctx, name, settings.Qualify(config, c.Vhost), surgetank.DeclareOrUpdate)
-		if err != nil {
-			return err
-		}
-		return c.print(s.stdout, settings.Show(&q), func(w io.Writer) error {
-			did := "changed"
-			if created {
-				did = "created"
-			}
-			_, err := fmt.Fprintf(w, "%s queue %s\n", did, printable(c.Queue))
-			return err
-		})
+		_, err := fmt.Fprintf(w, "%s queue %s\n", did, printable(c.Queue))
+		return err
 	})
 }
 
-// setKey puts KEY=VALUE into a settings tree. Numbers and booleans are recognised by how they look; the
-// settings codec refuses what does not fit the key.
+// prune removes the keys of settings that go back to their defaults.
+func prune(tree map[string]any) {
+	for k, v := range tree {
+		if inner, ok := v.(map[string]any); ok {
+			prune(inner)
+		} else if v == nil {
+			delete(tree, k)
+		}
+	}
+}
+
+// setKey puts KEY=VALUE into a settings tree; KEY= is null, which means the default. Numbers and booleans are recognised by how they
+// look; the settings codec refuses what does not fit the key.
 func setKey(tree map[string]any, kv string) error {
 	key, text, ok := strings.Cut(kv, "=")
 	if !ok || key == "" {
@@ -208,7 +218,7 @@ func setKey(tree map[string]any, kv string) error {
 		tree, key = sub, inner
 	}
 	if text == "" {
-		delete(tree, key)
+		tree[key] = nil
 		return nil
 	}
 	tree[key] = looksLike(text)
@@ -217,6 +227,7 @@ func setKey(tree map[string]any, kv string) error {
 
 type queueRmCmd struct {
 	queueArg
+	yesFlag
 	IfEmpty  bool `help:"Only if it holds no messages."`
 	IfUnused bool `help:"Only if it has no consumers."`
 }
@@ -233,6 +244,9 @@ func (c *queueRmCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
+		if err := c.confirm(s, func() (string, error) { return c.question(s, b, name, "Delete") }); err != nil {
+			return err
+		}
 		n, err := b.DeleteQueue(s.ctx, name, surgetank.DeleteOptions{IfEmpty: c.IfEmpty, IfUnused: c.IfUnused})
 		if err != nil {
 			return err
@@ -246,6 +260,7 @@ func (c *queueRmCmd) Run(s *session) error {
 
 type queuePurgeCmd struct {
 	queueArg
+	yesFlag
 	Damaged bool `help:"Only messages that cannot be read. Their groups go on."`
 }
 
@@ -253,6 +268,13 @@ func (c *queuePurgeCmd) Run(s *session) error {
 	return c.with(func(b surgetank.Broker) error {
 		name, err := c.full(c.Queue)
 		if err != nil {
+			return err
+		}
+		what := "Drop all that is not leased from"
+		if c.Damaged {
+			what = "Drop the damaged messages from"
+		}
+		if err := c.confirm(s, func() (string, error) { return c.question(s, b, name, what) }); err != nil {
 			return err
 		}
 		purge := b.PurgeQueue

@@ -3,11 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +34,9 @@ func TestMain(m *testing.M) {
 //	server stop            stop it in order
 //	flip DIR TEXT          flip a bit of the place in DIR's files where TEXT stands
 //	waitfor COMMAND RE     repeat a command until its output matches
+//	anonymous METHOD PATH STATUS   ask the server without a login
+//	withuser NAME PASSWORD         put a user into SURGETANK_SERVER
+//	numbers COUNT FILE             write so many lines, each its number
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -39,7 +46,8 @@ func TestScripts(t *testing.T) {
 			e.Defer(h.end)
 			return nil
 		},
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"server": serverCommand, "waitfor": waitfor, "flip": flip},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"server": serverCommand, "waitfor": waitfor, "flip": flip, "write": write,
+			"anonymous": anonymous, "withuser": withUser, "numbers": numbers},
 		RequireExplicitExec: true,
 	})
 }
@@ -94,6 +102,16 @@ func serverCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// write NAME TEXT makes a file of a text with the escapes of Go's strings: bytes that a script cannot hold.
+func write(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: write NAME TEXT")
+	}
+	text, err := strconv.Unquote(`"` + args[1] + `"`)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
+
 func flip(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: flip DIR TEXT")
@@ -142,4 +160,41 @@ func lookPath(path string) (string, error) {
 		}
 	}
 	return "", exec.ErrNotFound
+}
+
+func anonymous(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: anonymous METHOD PATH STATUS")
+	}
+	req, err := http.NewRequest(args[0], ts.Getenv("SURGETANK_SERVER")+args[1], nil)
+	ts.Check(err)
+	resp, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	resp.Body.Close()
+	if got := strconv.Itoa(resp.StatusCode); got != args[2] {
+		ts.Fatalf("%s %s without a login: %s, want %s", args[0], args[1], got, args[2])
+	}
+}
+
+func withUser(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: withuser NAME PASSWORD")
+	}
+	u, err := url.Parse(ts.Getenv("SURGETANK_SERVER"))
+	ts.Check(err)
+	u.User = url.UserPassword(args[0], args[1])
+	ts.Setenv("SURGETANK_SERVER", u.String())
+}
+
+func numbers(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: numbers COUNT FILE")
+	}
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintln(&b, i)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(b.String()), 0o600))
 }

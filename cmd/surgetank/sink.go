@@ -148,8 +148,8 @@ func (c *sinkPauseCmd) Run(s *session) error { return c.control(s, "pause", "pau
 
 type sinkResumeCmd struct {
 	sinkArg
-	From       string `placeholder:"target|queue" enum:",target,queue" default:"" xor:"way" help:"Of a sink that is refused: which side is right. target: ack what the target has, write the rest. queue: write all that waits."`
-	AcceptLoss bool   `xor:"way" help:"Of a sink that is refused: go on from both sides as they are; what is missing stays missing."`
+	From       string `placeholder:"target|queue" enum:",target,queue" default:"" help:"Of a sink that is refused: which side is right. target: ack what the target has, write the rest. queue: write all that waits."`
+	AcceptLoss bool   `help:"Of a sink that is refused: go on from both sides as they are; what is missing stays missing."`
 	Yes        bool   `short:"y" help:"Do not ask."`
 }
 
@@ -167,6 +167,8 @@ func (c *sinkResumeCmd) Run(s *session) error {
 	var body map[string]any
 	way := c.From
 	switch {
+	case c.AcceptLoss && way != "":
+		return surgetank.Errorf(surgetank.CodeInvalid, "--from and --accept-loss are two ways; choose one")
 	case c.AcceptLoss:
 		way, body = "accept-loss", map[string]any{"accept_loss": true}
 	case way != "":

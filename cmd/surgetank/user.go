@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 
@@ -93,7 +94,19 @@ func (c *userSetCmd) Run(s *session) error {
 	if err := c.call(s.ctx, http.MethodPut, spec, &u, "users", c.User); err != nil {
 		return err
 	}
-	return c.done(s, u, "set user %s\n", c.User)
+	if err := c.done(s, u, "set user %s\n", c.User); err != nil {
+		return err
+	}
+	var answer struct {
+		Permissions []auth.PermissionInfo `json:"permissions"`
+	}
+	if _, err := c.ask(s.ctx, http.MethodGet, url.Values{"user": {c.User}}.Encode(), nil, &answer, "permissions"); err != nil {
+		return err
+	}
+	if len(answer.Permissions) == 0 {
+		fmt.Fprintf(s.stderr, "note: user %s may use no queue yet; surgetank user allow %[1]s --all lets it use all queues of the default virtual host\n", printable(c.User))
+	}
+	return nil
 }
 
 // readPassword never takes a password from the command line, where every user of the machine could read it.

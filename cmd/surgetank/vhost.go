@@ -1,11 +1,14 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"time"
 
+	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // vhostCmds are the commands on virtual hosts: name spaces of queues with permissions of their own.
@@ -57,10 +60,36 @@ func (c *vhostSetCmd) Run(s *session) error {
 	return c.done(s, v, "set virtual host %s\n", c.Name)
 }
 
-type vhostRmCmd struct{ vhostArg }
+type vhostRmCmd struct {
+	vhostArg
+	yesFlag
+	IfEmpty bool `help:"Only if its queues hold no messages."`
+}
 
 func (c *vhostRmCmd) Run(s *session) error {
-	if err := c.call(s.ctx, http.MethodDelete, nil, nil, "vhosts", c.Name); err != nil {
+	err := c.confirm(s, func() (string, error) {
+		var q struct {
+			Queues []settings.Queue `json:"queues"`
+		}
+		if err := c.call(s.ctx, http.MethodGet, nil, &q, "vhosts", c.Name, "queues"); surgetank.CodeOf(err) == surgetank.CodeDenied {
+			return fmt.Sprintf("Remove virtual host %s with all its queues and messages?", printable(c.Name)), nil
+		} else if err != nil {
+			return "", err
+		}
+		n := int64(0)
+		for _, one := range q.Queues {
+			n += one.Ready + one.Blocked + one.Delayed + one.Leased + one.Damaged
+		}
+		return fmt.Sprintf("Remove virtual host %s with %s and %s?", printable(c.Name), plural(int64(len(q.Queues)), "queue"), plural(n, "message")), nil
+	})
+	if err != nil {
+		return err
+	}
+	query := ""
+	if c.IfEmpty {
+		query = "if_empty=true"
+	}
+	if _, err := c.ask(s.ctx, http.MethodDelete, query, nil, nil, "vhosts", c.Name); err != nil {
 		return err
 	}
 	return c.done(s, deletedShape{true}, "removed virtual host %s\n", c.Name)

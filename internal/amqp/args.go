@@ -102,7 +102,7 @@ func parseQueueArgs(flags queueAttrs, where string) (a queueAttrs, err error) {
 		{argMaxLengthBytes, &a.maxBytes, 0, -1},
 		{argMaxPriority, new(int64), 0, 255},
 		{argConsumerTime, new(int64), 0, maxMillis},
-		{argDeliveryLimit, &a.deliveryLimit, 0, -1},
+		{argDeliveryLimit, &a.deliveryLimit, -1, -1},
 	}
 	for _, f := range ints {
 		v, ok := args.Get(f.name)
@@ -116,7 +116,7 @@ func parseQueueArgs(flags queueAttrs, where string) (a queueAttrs, err error) {
 		switch {
 		case !isInt:
 			return a, invalidArg(f.name, where, `"expected integer, got %s"`, v.TypeName())
-		case n < 0:
+		case n < min(f.min, 0):
 			return a, invalidArg(f.name, where, "{value_negative,%d}", n)
 		case n < f.min:
 			return a, invalidArg(f.name, where, "{value_zero,%d}", n)
@@ -199,9 +199,6 @@ func checkQuorum(a queueAttrs, where string) error {
 		if p.bad {
 			return wire.Errorf(wire.CodePreconditionFailed, "invalid property '%s' for %s", p.name, where)
 		}
-	}
-	if _, ok := a.args.Get(argMaxPriority); ok {
-		return wire.Errorf(wire.CodePreconditionFailed, "invalid arg '%s' for %s of queue type rabbit_quorum_queue", argMaxPriority, where)
 	}
 	return nil
 }

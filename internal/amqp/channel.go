@@ -384,6 +384,9 @@ func (c *conn) cleanup() {
 			c.srv.log.Warn("an exclusive queue could not be deleted", "queue", q.name, "vhost", q.vh.name, "err", err)
 		}
 	}
+	if len(c.exclusives) > 0 {
+		c.srv.policies.Release(c) // a queue that could not be deleted is nobody's
+	}
 	clear(c.exclusives)
 }
 

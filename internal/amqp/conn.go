@@ -16,6 +16,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/lobby"
+	"github.com/surgetank/surgetank/internal/policy"
 )
 
 // conn is one connection. Its reader goroutine (serve) owns every field that says nothing else; the writer goroutine owns what
@@ -25,8 +26,9 @@ type conn struct {
 	nc    net.Conn
 	name  string // "peer -> local", unique while it lives
 	peer  netip.Addr
+	port  uint16 // of the peer
 	since time.Time
-	guest *lobby.Guest // its place among the strangers, until it has logged in
+	guest *lobby.Guest // its place among the strangers until it has logged in, and among the departing after its end
 	ctx   context.Context
 	stop  context.CancelFunc
 
@@ -67,14 +69,18 @@ type conn struct {
 	busy     []*consumer         // with messages to fetch
 	actions  []func() error      // for the reader to run
 	room     sync.Cond           // out has room again, or the connection ends
+	deleting bool                // a queue of this connection's consumers is being deleted by it
+	cancels  []byte              // their cancels, to be written behind delete-ok
 	ending   bool                // no more is delivered
 	finished bool                // the writer writes what is in out, and ends
+	hangUp   bool                // and half-closes the socket then
 	broken   error               // the socket failed while writing
 
 	wake    chan struct{} // for the writer; one token
 	written chan struct{} // closed when the writer has ended
 	kicked  chan struct{} // closed by kick
 	forced  atomic.Pointer[wire.Error]
+	over    atomic.Bool // it has ended; what is left is to see the client off
 }
 
 // identity is who a connection speaks for, and where.
@@ -95,9 +101,9 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c.room.L = &c.mu
 	c.name = nc.RemoteAddr().String() + " -> " + nc.LocalAddr().String()
 	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
-		c.peer = ap.Addr().Unmap()
+		c.peer, c.port = ap.Addr().Unmap(), ap.Port()
 	}
-	c.ctx, c.stop = context.WithCancel(s.ctx)
+	c.ctx, c.stop = context.WithCancel(policy.WithOwner(s.ctx, c))
 	return c
 }
 
@@ -136,7 +142,7 @@ func (c *conn) serve() {
 	}()
 	defer func() {
 		if c.seat != nil {
-			c.seat.Leave()
+			c.seat.Leave() // no matter if it has
 		}
 	}()
 	if err := c.handshake(); err != nil {
@@ -146,9 +152,10 @@ func (c *conn) serve() {
 	c.srv.log.Debug("AMQP connection opened", "peer", c.name, "user", c.user().Name, "vhost", c.vhost().name)
 	go c.writeLoop()
 	err := c.readLoop()
+	c.over.Store(true)
 	c.cleanup()
+	c.seat.Leave() // before the client can know that the connection has ended, and open another
 	c.farewell(err)
-	c.finish()
 	c.srv.log.Debug("AMQP connection ended", "peer", c.name, "err", err)
 }
 
@@ -161,70 +168,18 @@ func (c *conn) abandon() {
 	}()
 	c.nc.Close()
 	if c.id.Load() != nil {
+		c.over.Store(true)
 		c.cleanup()
-		c.finish()
+		c.finish(false)
+		<-c.written
 	}
 }
 
-// farewell says goodbye in the way the connection's end asks for.
-func (c *conn) farewell(err error) {
-	var f *failure
-	switch {
-	case errors.Is(err, errClientClosed):
-		c.send(0, wire.Bare(wire.IDConnectionCloseOk))
-	case errors.As(err, &f):
-		c.srv.log.Warn("AMQP connection closed with an error", "peer", c.name, "err", f.why.Text)
-		c.send(0, &wire.ConnectionClose{Closing: wire.Closing{ReplyCode: f.why.Code, ReplyText: f.why.Text, Class: f.method.Class(), Method: f.method.Method()}})
-		c.awaitCloseOk()
-	}
-}
-
-// awaitCloseOk reads on, discarding everything, until the client has answered the close, closed the socket, or taken too long.
-func (c *conn) awaitCloseOk() {
-	deadline := time.Now().Add(c.srv.limits.CloseTimeout)
-	c.nc.SetDeadline(deadline)
-	for {
-		for {
-			f, n, err := wire.NextFrame(c.buf[c.pos:c.end], c.limit)
-			if err != nil {
-				return
-			}
-			if n == 0 {
-				break
-			}
-			c.pos += n
-			if f.Type != wire.FrameMethod || f.Channel != 0 {
-				continue
-			}
-			switch id, _ := wire.MethodIDOf(f.Payload); id {
-			case wire.IDConnectionCloseOk:
-				return
-			case wire.IDConnectionClose:
-				c.send(0, wire.Bare(wire.IDConnectionCloseOk))
-				return
-			}
-		}
-		if c.fill() != nil {
-			return
-		}
-	}
-}
-
-// finish lets the writer write what is left, and closes the socket.
-func (c *conn) finish() {
-	c.nc.SetWriteDeadline(time.Now().Add(c.srv.limits.CloseTimeout))
-	c.mu.Lock()
-	c.finished = true
-	c.mu.Unlock()
-	c.wakeWriter()
-	<-c.written
-	c.nc.Close()
-}
-
-// kick makes the connection close itself with an error. Any goroutine may call it; the first error stands.
-func (c *conn) kick(err *wire.Error) {
+// kick makes the connection close itself with an error. Any goroutine may call it; the first error stands, and kick gives false
+// for every other.
+func (c *conn) kick(err *wire.Error) bool {
 	if !c.forced.CompareAndSwap(nil, err) {
-		return
+		return false
 	}
 	close(c.kicked)
 	c.stop()
@@ -232,6 +187,7 @@ func (c *conn) kick(err *wire.Error) {
 	c.room.Broadcast()
 	c.mu.Unlock()
 	c.nc.SetReadDeadline(time.Unix(1, 0))
+	return true
 }
 
 // interrupt has the reader run f soon. Any goroutine may call it.

@@ -27,6 +27,7 @@ type consumer struct {
 	// Guarded by c.mu.
 	started     bool // its consume-ok is on its way
 	busy        bool // in c.busy
+	leaving     bool // gets no more credit
 	cancelled   bool
 	outstanding int
 	owed        int // credit for what was written
@@ -34,12 +35,37 @@ type consumer struct {
 
 // takeOwed gives the credit that may be given back now; the caller holds c.mu.
 func (cons *consumer) takeOwed(maxUnacked int) int {
-	if cons.owed == 0 || !cons.noAck && cons.ch.unacked.live >= maxUnacked {
+	if cons.owed == 0 || cons.leaving || !cons.noAck && cons.ch.unacked.live >= maxUnacked {
 		return 0
 	}
 	n := cons.owed
 	cons.owed = 0
 	return n
+}
+
+// fetch takes some of what waits for the consumer and enters it among its channel's deliveries, which have the tags from first on. The
+// caller holds cons.mu until it has entered them where they are written from, so that they are written in order.
+func (cons *consumer) fetch(buf []surgetank.Delivery) (got []surgetank.Delivery, first uint64, err error) {
+	got, err = cons.sub.TryReceive(buf, deliverMax, deliverBytes)
+	if len(got) == 0 {
+		return got, 0, err
+	}
+	c, ch := cons.ch.c, cons.ch
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first = ch.nextTag
+	ch.nextTag += uint64(len(got))
+	if !cons.noAck {
+		now := seconds(c.srv.clock.Passed())
+		for i := range got {
+			ch.unacked.push(unacked{tag: first + uint64(i), receipt: got[i].Receipt, cons: cons, q: cons.q, at: now})
+		}
+		cons.outstanding += len(got)
+	}
+	if cons.manual {
+		cons.owed += len(got)
+	}
+	return got, first, nil
 }
 
 // notify tells the writer that messages wait. The broker calls it on its loop, so c.mu is never held by anyone who waits
@@ -55,16 +81,6 @@ func (cons *consumer) notify() {
 	c.mu.Unlock()
 	if wake {
 		c.wakeWriter()
-	}
-}
-
-// stop ends hand-outs; when it returns, every message that was handed out is entered as a delivery.
-func (cons *consumer) stop() {
-	cons.mu.Lock()
-	cons.stopped = true
-	cons.mu.Unlock()
-	if err := cons.sub.Cancel(); err != nil {
-		cons.ch.c.srv.log.Debug("cancelling a subscription failed", "queue", cons.q.name, "err", err)
 	}
 }
 
@@ -242,56 +258,6 @@ func (q *queue) detach(cons *consumer) {
 		if err := vh.deleteQueue(q); err != nil {
 			vh.srv.log.Warn("an auto-delete queue could not be deleted", "queue", q.name, "vhost", vh.name, "err", err)
 		}
-	}
-}
-
-// cancel handles the client's basic.cancel. What is outstanding stays with the channel.
-func (ch *channel) cancel(m *wire.BasicCancel) error {
-	c := ch.c
-	if ch.reply != nil && ch.reply.tag == m.ConsumerTag {
-		ch.dropReplyConsumer()
-	}
-	c.mu.Lock()
-	cons := ch.consumers[m.ConsumerTag]
-	c.mu.Unlock()
-	if cons != nil {
-		cons.stop()
-		c.mu.Lock()
-		delete(ch.consumers, cons.tag)
-		cons.cancelled = true
-		left := cons.outstanding
-		c.mu.Unlock()
-		if left > 0 || ch.tx != nil {
-			ch.lingering[cons] = struct{}{}
-		} else {
-			cons.end()
-		}
-		cons.q.detach(cons)
-	}
-	ch.answerUnless(m.NoWait, &wire.BasicCancelOk{ConsumerTag: m.ConsumerTag})
-	return nil
-}
-
-// lost deals with a subscription that ended by itself: the queue was deleted, or the broker is closing. The
-// client is told, if it asked to be. It runs on the writer goroutine.
-func (c *conn) lost(cons *consumer, err error) {
-	ch := cons.ch
-	c.mu.Lock()
-	if ch.consumers[cons.tag] == cons {
-		delete(ch.consumers, cons.tag)
-		if c.caps.cancelNotify && !ch.closed && !c.ending {
-			c.out = wire.AppendMethod(c.out, ch.id, &wire.BasicCancel{ConsumerTag: cons.tag, NoWait: true})
-		}
-	}
-	c.mu.Unlock()
-	q, vh := cons.q, cons.q.vh
-	vh.mu.Lock()
-	delete(q.consumers, cons)
-	vh.mu.Unlock()
-	if surgetank.CodeOf(err) == surgetank.CodeNotFound {
-		c.srv.background(func() { vh.forget(q) })
-	} else {
-		c.srv.log.Info("a subscription ended", "queue", q.name, "vhost", vh.name, "err", err)
 	}
 }
 

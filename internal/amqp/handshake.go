@@ -25,10 +25,10 @@ import (
 // All of it has to be done within Limits.Handshake, in frames of the least size. There is no writer goroutine yet.
 func (c *conn) handshake() error {
 	c.nc.SetDeadline(time.Now().Add(c.srv.limits.Handshake))
-	if err := c.protocolHeader(); err != nil {
-		return err
+	err := c.protocolHeader()
+	if err == nil {
+		err = c.negotiate()
 	}
-	err := c.negotiate()
 	if err != nil {
 		c.refuse(err)
 		return err
@@ -43,7 +43,7 @@ func (c *conn) protocolHeader() error {
 		got := c.buf[:c.end]
 		if n := min(len(got), len(wire.ProtocolHeader)); string(got[:n]) != wire.ProtocolHeader[:n] {
 			c.nc.Write([]byte(wire.ProtocolHeader))
-			return fmt.Errorf("the peer does not speak AMQP 0-9-1; it began with %q", got[:min(len(got), 16)])
+			return errSilent{fmt.Errorf("the peer does not speak AMQP 0-9-1; it began with %q", got[:min(len(got), 16)])}
 		}
 		if len(got) >= len(wire.ProtocolHeader) {
 			c.pos = len(wire.ProtocolHeader)
@@ -58,36 +58,7 @@ func (c *conn) protocolHeader() error {
 // errSilent ends a handshake without a close method, for clients that would not understand one.
 type errSilent struct{ error }
 
-// refuse tells the client why the handshake failed, where it can be told, and gives it a moment to read it.
-func (c *conn) refuse(err error) {
-	if _, silent := err.(errSilent); silent {
-		return
-	}
-	f, ok := asFailure(err).(*failure)
-	if !ok {
-		return
-	}
-	c.nc.SetDeadline(time.Now().Add(min(c.srv.limits.CloseTimeout, time.Second)))
-	closing := wire.Closing{ReplyCode: f.why.Code, ReplyText: f.why.Text, Class: f.method.Class(), Method: f.method.Method()}
-	if _, err := c.nc.Write(wire.AppendMethod(nil, 0, &wire.ConnectionClose{Closing: closing})); err != nil {
-		return
-	}
-	// Closing a socket with unread bytes in it can destroy what was just sent, so read until the peer hangs up or answers.
-	for {
-		f, n, err := wire.NextFrame(c.buf[c.pos:c.end], c.limit)
-		if err != nil {
-			c.pos = c.end
-		} else if c.pos += n; n > 0 {
-			if id, _ := wire.MethodIDOf(f.Payload); f.Type == wire.FrameMethod && id == wire.IDConnectionCloseOk {
-				return
-			}
-			continue
-		}
-		if c.fill() != nil {
-			return
-		}
-	}
-}
+func (e errSilent) Unwrap() error { return e.error }
 
 func (c *conn) negotiate() error {
 	start := &wire.ConnectionStart{VersionMinor: 9, ServerProperties: c.srv.props, Mechanisms: []byte("AMQPLAIN PLAIN"), Locales: []byte("en_US")}

@@ -59,6 +59,7 @@ func (bn *bench) works(t *testing.T) {
 	p.content()
 	p.send(0, &wire.ConnectionClose{Closing: wire.Closing{ReplyCode: 200}})
 	p.bare(0, wire.IDConnectionCloseOk)
+	p.hangUp()
 	p.closed()
 }
 
@@ -79,6 +80,7 @@ func opening() []byte {
 func TestHandshakeRefusals(t *testing.T) {
 	bn := start(t, Limits{})
 	secret := auth.Secret("outsider")
+	bn.keepGuest()
 	must[bool](t)(bn.auth.PutUser(context.Background(), "outsider", auth.UserSpec{Password: &secret}))
 	const refused = "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile."
 	startOk := func(mechanism, response string, caps wire.Table) []byte {

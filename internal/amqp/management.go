@@ -55,7 +55,9 @@ func (s *Server) manager(w http.ResponseWriter, r *http.Request, admin bool) *au
 		return nil
 	}
 	var peer netip.Addr
-	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+	if s.httpPeer != nil {
+		peer = s.httpPeer(r)
+	} else if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		peer = ap.Addr()
 	}
 	guest := lobby.Of(r.Context())
@@ -106,6 +108,7 @@ type ConnectionInfo struct {
 	Protocol         string         `json:"protocol"`
 	State            string         `json:"state"`
 	PeerHost         string         `json:"peer_host"`
+	PeerPort         int            `json:"peer_port"`
 	Channels         int            `json:"channels"`
 	ChannelMax       int            `json:"channel_max"`
 	FrameMax         int            `json:"frame_max"`
@@ -119,14 +122,14 @@ func (s *Server) Connections() []ConnectionInfo {
 	list := []ConnectionInfo{}
 	for _, c := range s.connections() {
 		user, vh := c.identity()
-		if user == nil {
+		if user == nil || c.over.Load() {
 			continue
 		}
 		c.mu.Lock()
 		channels := len(c.channels)
 		c.mu.Unlock()
 		info := ConnectionInfo{Name: c.name, User: user.Name, Vhost: vh.name, Protocol: "AMQP 0-9-1", State: "running",
-			PeerHost: c.peer.String(), Channels: channels, ChannelMax: int(c.tuned.ChannelMax), FrameMax: int(c.tuned.FrameMax),
+			PeerHost: c.peer.String(), PeerPort: int(c.port), Channels: channels, ChannelMax: int(c.tuned.ChannelMax), FrameMax: int(c.tuned.FrameMax),
 			Heartbeat: int(c.tuned.Heartbeat), ConnectedAt: c.since.UnixMilli(), ClientProperties: showTable(c.client)}
 		info.UserProvidedName, _ = info.ClientProperties["connection_name"].(string)
 		list = append(list, info)
@@ -138,7 +141,7 @@ func (s *Server) Connections() []ConnectionInfo {
 // CloseConnection closes the connection of a name with reply code 320, and tells whether there is one.
 func (s *Server) CloseConnection(name, reason string) bool {
 	for _, c := range s.connections() {
-		if c.name == name {
+		if c.name == name && !c.over.Load() {
 			if reason == "" {
 				reason = "Closed via management plugin"
 			}

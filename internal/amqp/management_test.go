@@ -17,6 +17,7 @@ func TestManagementOfPoliciesAndLimits(t *testing.T) {
 	bn := start(t, Limits{})
 	tags := []string{auth.TagMonitoring}
 	secret := auth.Secret("mon")
+	bn.keepGuest()
 	if _, err := bn.auth.PutUser(context.Background(), "mon", auth.UserSpec{Password: &secret, Tags: &tags}); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package amqp
 
 import (
+	"context"
 	"time"
 
 	"github.com/surgetank/surgetank/internal/policy"
@@ -70,4 +71,16 @@ func (s *Server) policiesChanged() {
 		vh.changed()
 		vh.mu.Unlock()
 	}
+}
+
+// typesKnown tells the policies which queues are quorum queues.
+func (s *Server) typesKnown(ctx context.Context) error {
+	for _, vh := range s.topologies() {
+		vh.mu.RLock()
+		for _, q := range vh.queues {
+			s.policies.SetQuorum(q.full, q.own().quorum)
+		}
+		vh.mu.RUnlock()
+	}
+	return s.policies.TypesKnown(ctx)
 }

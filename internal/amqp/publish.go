@@ -59,7 +59,7 @@ func (ch *channel) publish(ct *content, body []byte) error {
 	if len(queues) == 0 {
 		if !refused && a.mandatory {
 			if ch.mode == transactional {
-				return ch.tx.giveBack(returnedMessage{string(a.exchange), to.key, ct.block, body})
+				return ch.tx.giveBack(returnedMessage{exchange: string(a.exchange), key: to.key, block: ct.block, body: body})
 			}
 			if err := c.waitForRoom(); err != nil {
 				return err
@@ -72,7 +72,7 @@ func (ch *channel) publish(ct *content, body []byte) error {
 	m := surgetank.Publishing{Queues: queues, Message: ct.template}
 	m.Message.Body, m.Message.Key = body, to.key
 	if ch.mode == transactional {
-		return ch.tx.publish(m)
+		return ch.tx.publish(m, a.mandatory)
 	}
 	if c.batch == nil {
 		c.batch = &publishBatch{c: c, msgs: make([]surgetank.Publishing, 0, c.expected()), who: make([]publisher, 0, c.expected())}

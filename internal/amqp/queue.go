@@ -7,6 +7,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/policy"
 )
 
 // queueName resolves the empty name that stands for the queue this channel declared last.
@@ -61,6 +62,9 @@ func (ch *channel) queueDeclare(m *wire.QueueDeclare) error {
 		q, err = vh.open(ch.c, name)
 	} else {
 		q, err = ch.declare(name, m)
+		if was := vh.known(name); err != nil && was != nil && vh.ghost(was) {
+			q, err = ch.declare(name, m)
+		}
 	}
 	if err != nil {
 		return err
@@ -72,8 +76,17 @@ func (ch *channel) queueDeclare(m *wire.QueueDeclare) error {
 	}
 	info, err := ch.c.srv.broker.Queue(ch.c.ctx, q.full)
 	if surgetank.CodeOf(err) == surgetank.CodeNotFound {
-		vh.forget(q)
-		return vh.noQueue(name)
+		vh.forget(q) // another door has deleted it
+		if m.Passive {
+			return vh.noQueue(name)
+		}
+		if q, err = ch.declare(name, m); err != nil {
+			return err
+		}
+		ch.lastQueue = q.name
+		if info, err = ch.c.srv.broker.Queue(ch.c.ctx, q.full); surgetank.CodeOf(err) == surgetank.CodeNotFound {
+			return vh.noQueue(name)
+		}
 	}
 	if err != nil {
 		return err
@@ -155,11 +168,26 @@ func (ch *channel) redeclare(q *queue, want queueAttrs) (*queue, error) {
 	return q, compatibleQueue(*q.own(), want, where)
 }
 
+// ghost tells whether another door has deleted a queue that this one still knows, and forgets it then. The caller holds no stripe.
+func (vh *vhost) ghost(q *queue) bool {
+	info, err := vh.srv.broker.Queue(vh.srv.ctx, q.full)
+	if surgetank.CodeOf(err) == surgetank.CodeNotFound || err == nil && info.ID != q.id {
+		vh.forget(q)
+		return true
+	}
+	return false
+}
+
 // own makes a queue this door's, with these settings.
 func (vh *vhost) own(q *queue, a queueAttrs) error {
 	n := vh.newQueue(q.name, q.id, a)
 	if a.durable && !a.exclusive && (len(a.args) > 0 || a.autoDelete) {
 		if err := vh.saveQueue(n); err != nil {
+			return err
+		}
+	}
+	if a.quorum {
+		if err := vh.srv.policies.MakeQuorum(vh.srv.ctx, q.full); err != nil {
 			return err
 		}
 	}
@@ -178,16 +206,26 @@ func (ch *channel) newQueue(name string, a queueAttrs) (*queue, error) {
 		return nil, err
 	}
 	full := surgetank.FullName(vh.name, name)
+	vh.srv.policies.SetQuorum(full, a.quorum)
 	if inForce := vh.under(name, a); inForce.hasDLX || inForce.overflow == overflowRejectDLX {
 		if err := vh.startDeadLetters(); err != nil {
 			return nil, err
 		}
 	}
-	info, created, err := c.srv.broker.DeclareQueue(c.srv.ctx, full, queueConfig(vh.name, a), surgetank.DeclareIfAbsent)
+	ctx := policy.WithOwner(c.srv.ctx, c)
+	var info surgetank.QueueInfo
+	var created bool
+	var err error
+	if a.exclusive {
+		info, created, err = c.srv.policies.DeclareExclusive(ctx, full, queueConfig(vh.name, a))
+	} else {
+		info, created, err = c.srv.broker.DeclareQueue(ctx, full, queueConfig(vh.name, a), surgetank.DeclareIfAbsent)
+	}
 	if err != nil {
 		return nil, err
 	}
 	if !created { // another door was faster
+		vh.srv.policies.SetQuorum(full, false)
 		return ch.redeclare(vh.adopt(info), a)
 	}
 	q := vh.newQueue(name, info.ID, a)
@@ -212,7 +250,7 @@ func (ch *channel) newQueue(name string, a queueAttrs) (*queue, error) {
 	}
 	vh.mu.Unlock()
 	if gone {
-		if _, err := c.srv.broker.DeleteQueue(c.srv.ctx, full, surgetank.DeleteOptions{}); err != nil {
+		if _, err := c.srv.broker.DeleteQueue(ctx, full, surgetank.DeleteOptions{}); err != nil {
 			c.srv.log.Warn("a queue of a deleted virtual host was left behind", "queue", name, "vhost", vh.name, "err", err)
 		}
 		return nil, wire.Errorf(wire.CodeNotFound, "vhost '%s' is down", vh.name)
@@ -303,7 +341,7 @@ func (ch *channel) queuePurge(m *wire.QueuePurge) error {
 	if err != nil {
 		return err
 	}
-	n, err := c.srv.broker.PurgeQueue(c.srv.ctx, q.full)
+	n, err := c.srv.broker.PurgeQueue(policy.WithOwner(c.srv.ctx, c), q.full)
 	if surgetank.CodeOf(err) == surgetank.CodeNotFound {
 		vh.forget(q)
 		return vh.noQueue(name)
@@ -333,6 +371,7 @@ func (ch *channel) queueDelete(m *wire.QueueDelete) error {
 		if q.attrs().exclusive && q.owner != c {
 			return vh.locked(name)
 		}
+		defer c.deferCancels()()
 		if n, err = vh.deleteQueueIf(q, surgetank.DeleteOptions{IfUnused: m.IfUnused, IfEmpty: m.IfEmpty}); err != nil {
 			return err
 		}
@@ -357,7 +396,11 @@ func (vh *vhost) deleteQueueIf(q *queue, opts surgetank.DeleteOptions) (int64, e
 		unlock()
 		return 0, wire.Errorf(wire.CodePreconditionFailed, "%s in use", where)
 	}
-	n, err := vh.srv.broker.DeleteQueue(vh.srv.ctx, q.full, opts)
+	ctx := vh.srv.ctx
+	if q.owner != nil {
+		ctx = policy.WithOwner(ctx, q.owner)
+	}
+	n, err := vh.srv.broker.DeleteQueue(ctx, q.full, opts)
 	switch surgetank.CodeOf(err) {
 	case "", surgetank.CodeNotFound:
 	case surgetank.CodeExists:

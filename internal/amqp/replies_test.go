@@ -324,7 +324,9 @@ func TestQueueArgumentChecks(t *testing.T) {
 		{queueAttrs{}, args("x-queue-type", "quorum"), "PRECONDITION_FAILED - invalid property 'non-durable' for " + where},
 		{queueAttrs{durable: true, exclusive: true}, args("x-queue-type", "quorum"), "PRECONDITION_FAILED - invalid property 'exclusive-owner' for " + where},
 		{queueAttrs{durable: true, autoDelete: true}, args("x-queue-type", "quorum"), "PRECONDITION_FAILED - invalid property 'auto-delete' for " + where},
-		{durable, args("x-queue-type", "quorum", "x-max-priority", 3), "PRECONDITION_FAILED - invalid arg 'x-max-priority' for " + where + " of queue type rabbit_quorum_queue"},
+		{durable, args("x-queue-type", "quorum", "x-max-priority", 3), ""},
+		{durable, args("x-queue-type", "quorum", "x-delivery-limit", -1), ""},
+		{durable, args("x-queue-type", "quorum", "x-delivery-limit", -2), invalid("x-delivery-limit", "{value_negative,-2}")},
 	} {
 		tt.flags.args = tt.args
 		_, err := parseQueueArgs(tt.flags, where)

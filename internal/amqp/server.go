@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/netip"
 	"sort"
 	"strings"
 	"sync"
@@ -32,6 +34,8 @@ type Options struct {
 	OwnVersion       string
 	Logger           *slog.Logger
 	Clock            clock.Clock
+	// HTTPPeer gives the address that a request of the management interface comes from. Nil: the connection's peer.
+	HTTPPeer func(*http.Request) netip.Addr
 }
 
 // Server is the AMQP door of one broker. All methods may be called by many goroutines.
@@ -43,6 +47,8 @@ type Server struct {
 	clock  clock.Clock
 	props  wire.Table
 
+	httpPeer func(*http.Request) netip.Addr
+
 	policies *policy.Broker
 	unwatch  func()
 
@@ -51,9 +57,13 @@ type Server struct {
 	workers sync.WaitGroup
 	replies replyTable
 	lobby   *lobby.Lobby // has the connections that have not logged in
-	turned  turned
-	budget  budget
-	alarm   atomic.Pointer[alarm]
+
+	departures *lobby.Lobby // has the connections that wait for their clients to hang up
+	stopping   atomic.Bool  // Shutdown has begun
+
+	turned turned
+	budget budget
+	alarm  atomic.Pointer[alarm]
 
 	mu        sync.Mutex
 	vhosts    map[string]*vhost
@@ -88,15 +98,20 @@ func NewServer(ctx context.Context, o Options) (*Server, error) {
 		}
 	}
 	s := &Server{
-		broker: o.Policies, policies: o.Policies, auth: o.Auth, limits: o.Limits.withDefaults(), log: o.Logger, clock: o.Clock, props: serverProperties(o),
+		broker: o.Policies, policies: o.Policies, auth: o.Auth, limits: o.Limits.withDefaults(), log: o.Logger, clock: o.Clock, props: serverProperties(o), httpPeer: o.HTTPPeer,
 		vhosts: map[string]*vhost{}, listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 		idle: make(chan struct{}), alarms: map[string]struct{}{},
 	}
 	s.budget.srv = s
 	s.lobby = lobby.New(s.limits.MaxStrangers, s.limits.MaxStrangersPerPeer)
+	s.departures = lobby.New(s.limits.MaxStrangers, s.limits.MaxStrangers)
 	s.alarm.Store(&alarm{over: make(chan struct{})})
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.load(ctx); err != nil {
+		s.cancel()
+		return nil, err
+	}
+	if err := s.typesKnown(ctx); err != nil {
 		s.cancel()
 		return nil, err
 	}
@@ -205,6 +220,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	}
 	s.closing = true
+	s.stopping.Store(true)
 	for l := range s.listeners {
 		l.Close()
 	}
@@ -214,7 +230,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	for _, c := range conns {
-		c.kick(wire.Errorf(wire.CodeConnectionForced, "broker forced connection closure with reason 'shutdown'"))
+		if !c.kick(wire.Errorf(wire.CodeConnectionForced, "broker forced connection closure with reason 'shutdown'")) {
+			c.nc.SetReadDeadline(time.Unix(1, 0)) // it may be waiting for its client to hang up
+		}
 	}
 	var err error
 	select {
@@ -288,7 +306,7 @@ func (s *Server) watchAuth() {
 		changed := s.auth.Changed()
 		for _, c := range s.connections() {
 			user, vh := c.identity()
-			if user == nil || vh == nil {
+			if user == nil || vh == nil || c.over.Load() {
 				continue
 			}
 			switch err := s.auth.AuthorizeVhost(user, vh.name); {

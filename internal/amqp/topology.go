@@ -273,6 +273,7 @@ func (vh *vhost) removeExchange(x *exchange, trash *trash) {
 func (vh *vhost) removeQueue(q *queue, trash *trash) {
 	if vh.queues[q.name] == q {
 		delete(vh.queues, q.name)
+		vh.srv.policies.SetQuorum(q.full, false)
 		if !q.attrs().hasDLX { // that of one with dead letters on their way is needed until they have arrived
 			trash.queues = append(trash.queues, q.full)
 		}

@@ -12,15 +12,26 @@ import (
 type transaction struct {
 	ch      *channel
 	msgs    []surgetank.Publishing
-	taken   []unacked // in the order of their acknowledgement
+	asked   []mandatory // beside msgs
+	seen    int         // messages that the client has published
+	taken   []unacked   // in the order of their acknowledgement
 	settles []surgetank.Settlement
+	from    []*queue // beside settles
 	returns []returnedMessage
 	bytes   int64 // of the server's budget
+}
+
+// mandatory says of a message whether it is to be returned when its queues are gone by the commit, and its place among those that the
+// client has published.
+type mandatory struct {
+	is bool
+	at int
 }
 
 type returnedMessage struct {
 	exchange, key string
 	block, body   []byte
+	at            int // its place among the messages of a transaction
 }
 
 // Limits of one transaction, which lives in memory until it is committed.
@@ -30,13 +41,17 @@ const (
 	txOverhead    = 256 // bytes that a message counts beside its body and properties
 )
 
-func (t *transaction) publish(m surgetank.Publishing) error {
+func (t *transaction) publish(m surgetank.Publishing, isMandatory bool) error {
+	t.seen++
 	t.msgs = append(t.msgs, m)
+	t.asked = append(t.asked, mandatory{isMandatory, t.seen})
 	return t.grown(len(m.Message.Body) + len(m.Message.Opaque))
 }
 
 // giveBack returns a message at the commit.
 func (t *transaction) giveBack(m returnedMessage) error {
+	t.seen++
+	m.at = t.seen
 	t.returns = append(t.returns, m)
 	return t.grown(len(m.body) + len(m.block))
 }
@@ -63,6 +78,9 @@ func (t *transaction) free() {
 func (t *transaction) settle(taken []unacked, s wire.Settle) error {
 	t.taken = append(t.taken, taken...)
 	t.settles = appendSettlements(t.settles, taken, s)
+	for i := range taken {
+		t.from = append(t.from, taken[i].q)
+	}
 	return nil
 }
 
@@ -111,14 +129,24 @@ func (ch *channel) txCommit() error {
 
 func (ch *channel) commit(t *transaction) error {
 	c := ch.c
-	if _, err := c.srv.broker.Transact(c.srv.ctx, t.msgs, t.settles); err != nil {
-		// A queue that has gone since takes nothing; the rest of the transaction still holds.
-		if surgetank.CodeOf(err) != surgetank.CodeNotFound || !ch.dropGoneTargets(t) {
-			return wire.Errorf(wire.CodePreconditionFailed, "partial tx completion: %s", err)
+	for {
+		_, err := c.srv.broker.Transact(c.srv.ctx, t.msgs, t.settles)
+		if err == nil {
+			break
 		}
-		if _, err := c.srv.broker.Transact(c.srv.ctx, t.msgs, t.settles); err != nil {
-			return wire.Errorf(wire.CodePreconditionFailed, "partial tx completion: %s", err)
+		// A queue that has gone since takes nothing, and its deliveries went with it; the rest of the transaction still holds. Every round
+		// has fewer queues.
+		switch surgetank.CodeOf(err) {
+		case surgetank.CodeNotFound:
+			if ch.dropGoneTargets(t) {
+				continue
+			}
+		case surgetank.CodeLeaseLost:
+			if ch.dropGoneSettlements(t) {
+				continue
+			}
 		}
+		return wire.Errorf(wire.CodePreconditionFailed, "partial tx completion: %s", err)
 	}
 	c.mu.Lock()
 	ch.release(t.taken)
@@ -127,30 +155,65 @@ func (ch *channel) commit(t *transaction) error {
 	return nil
 }
 
-// dropGoneTargets takes queues that no longer exist out of a transaction, and tells whether there were any.
+// dropGoneTargets takes queues that no longer exist out of a transaction, and tells whether there were any. A mandatory message that has
+// none left is returned, as if it had been routed only now.
 func (ch *channel) dropGoneTargets(t *transaction) bool {
 	s, found := ch.c.srv, false
 	gone := map[string]bool{}
-	msgs := t.msgs[:0]
-	for _, m := range t.msgs {
+	isGone := func(full string) bool {
+		is, known := gone[full]
+		if !known {
+			_, err := s.broker.Queue(s.ctx, full)
+			is = surgetank.CodeOf(err) == surgetank.CodeNotFound
+			gone[full] = is
+			found = found || is
+		}
+		return is
+	}
+	msgs, asked := t.msgs[:0], t.asked[:0]
+	for i, m := range t.msgs {
 		left := make([]string, 0, len(m.Queues))
 		for _, full := range m.Queues {
-			is, asked := gone[full]
-			if !asked {
-				_, err := s.broker.Queue(s.ctx, full)
-				is = surgetank.CodeOf(err) == surgetank.CodeNotFound
-				gone[full] = is
-				found = found || is
-			}
-			if !is {
+			if !isGone(full) {
 				left = append(left, full)
 			}
 		}
-		if m.Queues = left; len(left) > 0 {
-			msgs = append(msgs, m)
+		m.Queues = left
+		switch a := t.asked[i]; {
+		case len(left) > 0:
+			msgs, asked = append(msgs, m), append(asked, a)
+		case a.is:
+			_, exchange, block, _ := splitOpaque(m.Message.Opaque)
+			t.returns = append(t.returns, returnedMessage{string(exchange), m.Message.Key, block, m.Message.Body, a.at})
 		}
 	}
-	t.msgs = msgs
+	t.msgs, t.asked = msgs, asked
+	slices.SortFunc(t.returns, func(a, b returnedMessage) int { return cmp.Compare(a.at, b.at) })
+	return found
+}
+
+// dropGoneSettlements takes the acknowledgements of messages whose queue is gone out of a transaction, and tells whether there were any.
+func (ch *channel) dropGoneSettlements(t *transaction) bool {
+	s := ch.c.srv
+	alive := map[*queue]uint64{} // the number of the queue that has its name now; 0: there is none
+	kept, from := t.settles[:0], t.from[:0]
+	for i, st := range t.settles {
+		q := t.from[i]
+		id, asked := alive[q]
+		if !asked {
+			if info, err := s.broker.Queue(s.ctx, q.full); surgetank.CodeOf(err) != surgetank.CodeNotFound {
+				if id = info.ID; err != nil {
+					id = st.Receipt.ID.Queue // not known to be gone
+				}
+			}
+			alive[q] = id
+		}
+		if id == st.Receipt.ID.Queue {
+			kept, from = append(kept, st), append(from, q)
+		}
+	}
+	found := len(kept) < len(t.settles)
+	t.settles, t.from = kept, from
 	return found
 }
 

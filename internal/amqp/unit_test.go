@@ -279,6 +279,8 @@ func TestQueueConfigs(t *testing.T) {
 		{args("x-max-length", 5, "x-overflow", "reject-publish"), func(c *surgetank.QueueConfig) { c.MaxMessages, c.Overflow = 5, surgetank.OverflowReject }},
 		{args("x-max-length", 0), func(c *surgetank.QueueConfig) { c.TTL = leastTTL }},
 		{args("x-max-priority", 9), func(c *surgetank.QueueConfig) { c.MaxPriority = 9 }},
+		{args("x-queue-type", "quorum", "x-delivery-limit", -1), func(*surgetank.QueueConfig) {}},
+		{args("x-queue-type", "quorum", "x-max-priority", 4), func(c *surgetank.QueueConfig) { c.MaxPriority = 4 }},
 		{args("x-queue-type", "quorum", "x-delivery-limit", 2), func(c *surgetank.QueueConfig) { c.Retry.MaxAttempts = 3 }},
 	} {
 		a, err := parseQueueArgs(queueAttrs{durable: true, args: tt.args}, "q")

@@ -119,8 +119,12 @@ func (c *conn) writeLoop() {
 		if len(c.out) == 0 && cap(c.out) > idleBuffer {
 			c.out = nil
 		}
+		hangUp := c.hangUp
 		c.mu.Unlock()
 		if done {
+			if hangUp {
+				halfClose(c.nc)
+			}
 			return
 		}
 		w.rest()
@@ -187,9 +191,10 @@ func (w *writer) deliver(cons *consumer) {
 		cons.mu.Unlock()
 		return
 	}
+	var tag uint64
 	var err error
-	w.got, err = cons.sub.TryReceive(w.got[:0], deliverMax, deliverBytes)
-	if err != nil && len(w.got) == 0 {
+	w.got, tag, err = cons.fetch(w.got[:0])
+	if err != nil {
 		cons.stopped = true
 		cons.mu.Unlock()
 		c.lost(cons, err)
@@ -200,18 +205,6 @@ func (w *writer) deliver(cons *consumer) {
 		return
 	}
 	c.mu.Lock()
-	tag := ch.nextTag
-	ch.nextTag += uint64(len(w.got))
-	if !cons.noAck {
-		now := seconds(c.srv.clock.Passed())
-		for i := range w.got {
-			ch.unacked.push(unacked{tag: tag + uint64(i), receipt: w.got[i].Receipt, cons: cons, q: cons.q, at: now})
-		}
-		cons.outstanding += len(w.got)
-	}
-	if cons.manual {
-		cons.owed += len(w.got)
-	}
 	if !cons.busy { // there may be more
 		cons.busy = true
 		c.busy = append(c.busy, cons)

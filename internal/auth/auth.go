@@ -64,8 +64,11 @@ type Store struct {
 	cache  *cache
 	byPeer *throttle
 	byUser *throttle
+	line   *line
 
 	admitted admissions
+
+	publicHash atomic.Pointer[string] // a hash that is known to be of guest's first password
 
 	mu    sync.Mutex // held by writers
 	state atomic.Pointer[state]
@@ -77,6 +80,7 @@ type state struct {
 	users      map[string]*user
 	vhosts     map[string]*vhost
 	changed    chan struct{} // closed when this state was replaced
+	unclaimed  func() bool
 }
 
 // Option changes how Open makes a Store.
@@ -89,12 +93,12 @@ func WithClock(now func() time.Time) Option { return func(s *Store) { s.now = no
 func WithLogger(l *slog.Logger) Option { return func(s *Store) { s.log = l } }
 
 // Open reads the broker's users, virtual hosts and permissions. The first time it makes the virtual host "/" and the
-// user guest with password guest, all rights on "/" and the administrator's tag, who may log in from loopback
-// only. It fails closed: a record that cannot be read is CodeCorrupt.
+// user guest with password guest, all rights on "/" and the administrator's tag. guest may log in from loopback only, and
+// with this password only while it is the only user. It fails closed: a record that cannot be read is CodeCorrupt.
 func Open(ctx context.Context, b surgetank.Broker, opts ...Option) (*Store, error) {
 	s := &Store{
 		broker: b, now: time.Now, log: slog.New(slog.DiscardHandler),
-		hasher: newHasher(), cache: newCache(), byPeer: newThrottle(), byUser: newThrottle(),
+		hasher: newHasher(), cache: newCache(), byPeer: newThrottle(), byUser: newThrottle(), line: newLine(),
 		dummy: phc{memory: argonMemory, time: argonTime, lanes: argonLanes, salt: random(argonSaltLen), key: random(argonKeyLen)},
 	}
 	s.admitted = admissions{vhosts: map[string]int{}, users: map[string]int{}, channels: map[string]int{}}
@@ -139,12 +143,12 @@ func (s *Store) load(ctx context.Context) (seeded bool, err error) {
 
 // seed makes the first records. The mark comes last: a crash in between seeds again.
 func (s *Store) seed(ctx context.Context) error {
-	hash, err := s.hasher.hash(ctx, "guest")
+	hash, err := s.hasher.hash(ctx, guestName)
 	if err != nil {
 		return err
 	}
 	root := &vhost{ID: newID(), Name: surgetank.DefaultVhost, Description: "the default virtual host", Created: s.now().UTC()}
-	guest := &user{ID: newID(), Name: "guest", Hash: hash, Tags: []string{TagAdministrator}, LoopbackOnly: true,
+	guest := &user{ID: newID(), Name: guestName, Hash: hash, Tags: []string{TagAdministrator}, LoopbackOnly: true,
 		Permissions: []grant{{VhostID: root.ID, Vhost: root.Name, Permission: AllPermissions}}}
 	if err := guest.prepare(); err != nil {
 		return err
@@ -158,6 +162,7 @@ func (s *Store) seed(ctx context.Context) error {
 	if err := s.save(ctx, seededKey, seededRecord{Version: recordVersion}); err != nil {
 		return err
 	}
+	s.publicHash.Store(&hash)
 	s.swap(map[string]*user{guest.Name: guest}, map[string]*vhost{root.Name: root})
 	return nil
 }
@@ -165,6 +170,7 @@ func (s *Store) seed(ctx context.Context) error {
 // swap publishes a new picture and wakes those who wait for a change; the caller holds mu.
 func (s *Store) swap(users map[string]*user, vhosts map[string]*vhost) {
 	next := &state{users: users, vhosts: vhosts, changed: make(chan struct{}), generation: 1}
+	next.unclaimed = sync.OnceValue(func() bool { return s.onlyFirstGuest(users) })
 	old := s.state.Load()
 	if old != nil {
 		next.generation = old.generation + 1

@@ -103,21 +103,25 @@ func TestAuthenticate(t *testing.T) {
 	s, _ := open(t, newMetaBroker())
 	_, err := s.PutUser(t.Context(), "ann", UserSpec{Password: ptr(Secret("s3cret"))})
 	must(t, err)
+	_, err = s.PutUser(t.Context(), "guest", UserSpec{Password: ptr(Secret("guessed"))})
+	must(t, err)
 	mapped := netip.MustParseAddr("::ffff:127.0.0.1")
 	for _, tc := range []struct {
 		name, password string
 		peer           netip.Addr
 		ok             bool
 	}{
-		{"guest", "guest", loopback, true},
-		{"guest", "guest", netip.MustParseAddr("127.8.9.10"), true},
-		{"guest", "guest", netip.IPv6Loopback(), true},
-		{"guest", "guest", mapped, true},
-		{"guest", "guest", remote, false},
-		{"guest", "guest", netip.Addr{}, false}, // behind a proxy
+		{"guest", "guessed", loopback, true},
+		{"guest", "guessed", netip.MustParseAddr("127.8.9.10"), true},
+		{"guest", "guessed", netip.IPv6Loopback(), true},
+		{"guest", "guessed", mapped, true},
+		{"guest", "guessed", remote, false},
+		{"guest", "guessed", netip.Addr{}, false}, // behind a proxy
 		{"guest", "guess", loopback, false},
+		{"guest", "guest", remote, false},
+		{"guest", "guest", netip.Addr{}, false},
 		{"guest", "", loopback, false},
-		{"", "guest", loopback, false},
+		{"", "guessed", loopback, false},
 		{"ann", "s3cret", remote, true},
 		{"ann", "s3cret", netip.Addr{}, true},
 		{"ann", "s3cret ", loopback, false},
@@ -148,6 +152,8 @@ func TestAuthenticateCost(t *testing.T) {
 	s, c := open(t, newMetaBroker())
 	_, err := s.PutUser(t.Context(), "ann", UserSpec{Password: ptr(Secret("right"))})
 	must(t, err)
+	_, err = s.PutUser(t.Context(), "guest", UserSpec{Password: ptr(Secret("guessed"))})
+	must(t, err)
 	cost := func(name, password string, peer netip.Addr) int64 {
 		s.byPeer, s.byUser = newThrottle(), newThrottle()
 		before := s.hasher.calls.Load()
@@ -163,8 +169,8 @@ func TestAuthenticateCost(t *testing.T) {
 		{"unknown user", "bob", "wrong", remote, 1},
 		{"first right", "ann", "right", remote, 1},
 		{"second right", "ann", "right", remote, 0},
-		{"guest from loopback", "guest", "guest", loopback, 1},
-		{"guest from outside, right password, cached", "guest", "guest", remote, 1},
+		{"guest from loopback", "guest", "guessed", loopback, 1},
+		{"guest from outside, right password, cached", "guest", "guessed", remote, 1},
 	} {
 		if got := cost(tc.name, tc.password, tc.peer); got != tc.want {
 			t.Errorf("%s: %d hashes, want %d", tc.what, got, tc.want)
@@ -184,54 +190,56 @@ func TestAuthenticateCost(t *testing.T) {
 	}
 }
 
+// TestThrottle: a login beyond the failures of its peer or its user waits in line. It is answered there by whether it is right.
 func TestThrottle(t *testing.T) {
 	s, c := open(t, newMetaBroker())
+	s.line.pause = 0
 	_, err := s.PutUser(t.Context(), "ann", UserSpec{Password: ptr(Secret("right"))})
 	must(t, err)
-	try := func(name, password, peer string) (surgetank.Code, time.Duration) {
+	try := func(name, password, peer string) surgetank.Code {
 		_, err := s.Authenticate(t.Context(), name, password, netip.MustParseAddr(peer))
-		var e *surgetank.Error
-		if errors.As(err, &e) {
-			return e.Code, e.RetryAfter
-		}
-		return "", 0
+		return surgetank.CodeOf(err)
 	}
 	for i := range bucketSize {
-		if code, _ := try("bob", "x", "192.0.2.1"); code != surgetank.CodeDenied {
+		if code := try("bob", "x", "192.0.2.1"); code != surgetank.CodeDenied {
 			t.Fatalf("failure %d: %s", i, code)
 		}
 	}
 	for _, tc := range []struct {
-		what, name, password, peer string
-		want                       surgetank.Code
+		what, name, peer string
+		late             bool
 	}{
-		{"same user, same peer", "bob", "x", "192.0.2.1", surgetank.CodeBusy},
-		{"same user, another peer", "bob", "x", "198.51.100.1", surgetank.CodeBusy},
-		{"another user, same peer", "ann", "right", "192.0.2.1", surgetank.CodeBusy},
-		{"another user, another peer", "ann", "right", "198.51.100.1", ""},
-		{"known to be right, same peer", "ann", "right", "192.0.2.1", ""},
-		{"same user on the machine itself", "bob", "x", "127.0.0.1", surgetank.CodeDenied},
+		{"same user, same peer", "bob", "192.0.2.1", true},
+		{"same user, another peer", "bob", "198.51.100.1", true},
+		{"another user, same peer", "ann", "192.0.2.1", true},
+		{"another user, another peer", "ann", "198.51.100.1", false},
+		{"same user on the machine itself", "bob", "127.0.0.1", false},
 	} {
-		if code, _ := try(tc.name, tc.password, tc.peer); code != tc.want {
-			t.Errorf("%s: got %q, want %q", tc.what, code, tc.want)
+		if got := s.late(tc.name, netip.MustParseAddr(tc.peer)); got != tc.late {
+			t.Errorf("%s: waits in line: %v", tc.what, got)
 		}
 	}
-	// Each further failure doubles the wait up to 30 s.
-	for _, want := range []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, 30 * time.Second, 30 * time.Second} {
-		_, wait := try("bob", "x", "192.0.2.1")
-		if wait != want {
-			t.Fatalf("wait %v, want %v", wait, want)
-		}
-		c.advance(wait)
-		if code, _ := try("bob", "x", "192.0.2.1"); code != surgetank.CodeDenied {
-			t.Fatalf("after the wait: %q", code)
-		}
+	if code := try("ann", "wrong", "192.0.2.1"); code != surgetank.CodeDenied {
+		t.Errorf("wrong, in line: %q", code)
+	}
+	if code := try("ann", "right", "192.0.2.1"); code != "" {
+		t.Errorf("right, in line: %q", code)
 	}
 	c.advance(bucketSize * maxRefill)
+	if s.late("bob", netip.MustParseAddr("192.0.2.1")) {
+		t.Error("late after a long rest")
+	}
+	// Each further failure doubles the time to the next login that need not wait, up to 30 s.
+	th, now := newThrottle(), c.now()
 	for range bucketSize {
-		if code, _ := try("bob", "x", "192.0.2.1"); code != surgetank.CodeDenied {
-			t.Fatalf("after a long rest: %q", code)
+		th.failed("bob", now)
+	}
+	for _, want := range []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, 30 * time.Second, 30 * time.Second} {
+		if wait := th.wait("bob", now); wait != want {
+			t.Fatalf("wait %v, want %v", wait, want)
 		}
+		now = now.Add(want)
+		th.failed("bob", now)
 	}
 }
 
@@ -283,7 +291,7 @@ func TestAuthorizeMatrix(t *testing.T) {
 		_, err := s.PutVhost(ctx, v, "")
 		must(t, err)
 	}
-	users := map[string]*User{"local": Local(), "nobody": nil}
+	users := map[string]*User{"local": Local(), "nobody": nil, "admin": login(t, s, "guest", "guest")}
 	for name, perms := range map[string]map[string]Permission{
 		"all":    {"/": AllPermissions, "a": AllPermissions},
 		"reader": {"a": {Read: "q.*"}},
@@ -299,7 +307,6 @@ func TestAuthorizeMatrix(t *testing.T) {
 		}
 		users[name] = login(t, s, name, "x")
 	}
-	users["admin"] = login(t, s, "guest", "guest")
 
 	const ok, denied, absent = surgetank.Code(""), surgetank.CodeDenied, surgetank.CodeNotFound
 	for _, tc := range []struct {

@@ -12,21 +12,30 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// A password that was right is known to be right for cacheTTL, so that a client that sends it with each request, or
-// opens a thousand connections, costs one hash. The cache holds keyed digests, not passwords.
+// A password that was right is known to be right until it has not been used for cacheTTL. A client that sends its password with
+// each request, or opens a thousand connections, therefore costs one hash. A known password also waits behind nobody: whatever
+// others try, its user gets in. The cache holds keyed digests, not passwords.
 const (
-	cacheTTL = 5 * time.Minute
+	cacheTTL = 24 * time.Hour
 	cacheMax = 4096
 )
 
 // Authenticate checks a name and password. peer is the address the connection really comes from; where a proxy hides it, pass
-// the zero Addr, which is never loopback. Whatever is wrong (name, password, peer) the answer is
-// the same, CodeDenied, after the same work; after too many failures it is CodeBusy with RetryAfter.
+// the zero Addr, which is never loopback.
+//
+// Whatever is wrong (name, password, peer) the answer is the same, CodeDenied, after the same work. A right password is accepted
+// however many logins failed before: after too many failures a login waits in line (see line.go), and is CodeBusy
+// with RetryAfter only if it lost its place there.
 func (s *Store) Authenticate(ctx context.Context, name, password string, peer netip.Addr) (*User, error) {
 	if name == "" || password == "" || len(name) > surgetank.MaxNameLen || len(password) > MaxPasswordLen {
 		return nil, s.refused(name, peer)
 	}
-	record := s.state.Load().users[name]
+	st := s.state.Load()
+	record := st.users[name]
+	if record.public(password) && len(st.users) > 1 && peer.Unmap().IsLoopback() {
+		s.log.Warn("login refused: guest's first password is public and works only while guest is the only user", "peer", peer)
+		return nil, errPublic()
+	}
 	secret := Secret(password)
 	// A user that may not come from this address takes the long way to its refusal, like an unknown one.
 	known := record != nil && (!record.LoopbackOnly || peer.Unmap().IsLoopback())
@@ -37,27 +46,42 @@ func (s *Store) Authenticate(ctx context.Context, name, password string, peer ne
 			return record.login(), nil
 		}
 	}
-	if err := s.throttled(name, peer); err != nil {
-		return nil, err
-	}
-	if err := s.hasher.acquire(ctx); err != nil {
-		return nil, err
+	right, inLine := false, false
+	defer func() {
+		if inLine {
+			s.line.leave(right)
+		}
+	}()
+	for {
+		if s.late(name, peer) && !inLine {
+			if err := s.line.enter(ctx, peerKey(peer)); err != nil {
+				return nil, err
+			}
+			inLine = true
+		}
+		if err := s.hasher.acquire(ctx); err != nil {
+			return nil, err
+		}
+		// While this login waited for its turn the same credentials may have been verified.
+		if known && s.cache.has(digest, s.now()) {
+			s.hasher.release()
+			right = true
+			return record.login(), nil
+		}
+		if inLine || !s.late(name, peer) {
+			break
+		}
+		s.hasher.release() // others failed meanwhile: this one belongs in the line
 	}
 	defer s.hasher.release()
-	// While this login waited for its turn the same credentials may have been verified, or refused often enough.
-	if known && s.cache.has(digest, s.now()) {
-		return record.login(), nil
-	}
-	if err := s.throttled(name, peer); err != nil {
-		return nil, err
-	}
 	against := s.dummy
 	if record != nil && record.Hash != "" {
 		against = record.phc
 	}
-	if right := s.hasher.verify(secret, against); !right || !known || record.Hash == "" {
+	if ok := s.hasher.verify(secret, against); !ok || !known || record.Hash == "" {
 		return nil, s.refused(name, peer)
 	}
+	right = true
 	s.cache.add(digest, s.now())
 	return record.login(), nil
 }
@@ -75,14 +99,10 @@ func (s *Store) refused(name string, peer netip.Addr) error {
 		"the login was refused: the user name or the password is wrong, or this user may not log in from this address")
 }
 
-func (s *Store) throttled(name string, peer netip.Addr) error {
+// late tells whether a login has to wait in line, because too many from its peer or for its user failed.
+func (s *Store) late(name string, peer netip.Addr) bool {
 	now := s.now()
-	wait := max(s.byPeer.wait(peerKey(peer), now), s.byUser.wait(userKey(name, peer), now))
-	if wait == 0 {
-		return nil
-	}
-	return &surgetank.Error{Code: surgetank.CodeBusy, RetryAfter: wait,
-		Message: "too many logins failed; wait before the next attempt"}
+	return s.byPeer.wait(peerKey(peer), now) > 0 || s.byUser.wait(userKey(name, peer), now) > 0
 }
 
 func shorten(s string) string {
@@ -120,7 +140,10 @@ func (c *cache) has(d [sha256.Size]byte, now time.Time) bool {
 	until, ok := c.ok[d]
 	if ok && !now.Before(until) {
 		delete(c.ok, d)
-		ok = false
+		return false
+	}
+	if ok {
+		c.ok[d] = now.Add(cacheTTL)
 	}
 	return ok
 }

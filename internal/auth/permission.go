@@ -123,7 +123,7 @@ func (st *state) enter(u *User, vhost string) (*compiled, error) {
 	if c := record.byHost[vhost]; c != nil && c.vhostID == v.ID {
 		return c, nil
 	}
-	return nil, surgetank.Errorf(surgetank.CodeDenied, "user %q has no permission in virtual host %q; an administrator can grant one", u.Name, vhost)
+	return nil, surgetank.Errorf(surgetank.CodeDenied, "user %q has no permission in virtual host %q; an administrator can grant it, also to itself: surgetank user allow %[1]q --vhost %[2]q --all", u.Name, vhost)
 }
 
 // current gives u's record, if u still is the user that logged in.

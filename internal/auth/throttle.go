@@ -7,7 +7,8 @@ import (
 )
 
 // Failed logins: a bucket of bucketSize failures that refills by one every second; each failure that empties it
-// doubles the time to the next, up to maxRefill, until the bucket was full again.
+// doubles the time to the next, up to maxRefill, until the bucket was full again. A login whose bucket is empty waits in
+// line (line.go).
 const (
 	bucketSize = 5
 	minRefill  = time.Second
@@ -15,7 +16,7 @@ const (
 	maxBuckets = 4096 // of a throttle; the names come from outside, so their number is bounded
 )
 
-// throttle limits failed logins by key (a peer's network, a user name). Successes cost nothing.
+// throttle counts failed logins by key (a peer's network, a user name). Successes cost nothing.
 type throttle struct {
 	mu      sync.Mutex
 	buckets map[string]*bucket
@@ -41,9 +42,6 @@ func (b *bucket) advance(now time.Time) {
 
 // wait gives how long key must wait before its next attempt; 0 when it may try now.
 func (t *throttle) wait(key string, now time.Time) time.Duration {
-	if key == "" {
-		return 0
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	b := t.buckets[key]
@@ -59,9 +57,6 @@ func (t *throttle) wait(key string, now time.Time) time.Duration {
 
 // failed charges key with one failure.
 func (t *throttle) failed(key string, now time.Time) {
-	if key == "" {
-		return
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	b := t.buckets[key]
@@ -96,14 +91,14 @@ func (t *throttle) makeRoom(now time.Time) {
 }
 
 // peerKey names the network a peer is charged under: an IPv4 address, or an IPv6 /64, which is what one
-// customer has. Loopback peers are charged by user only: all programs of the machine share that address.
+// customer has. All programs of this machine are one peer, and so are all peers that a proxy hides.
 func peerKey(peer netip.Addr) string {
 	peer = peer.Unmap()
 	switch {
 	case !peer.IsValid():
 		return "unknown"
 	case peer.IsLoopback():
-		return ""
+		return "loopback"
 	case peer.Is6():
 		p, err := peer.WithZone("").Prefix(64)
 		if err != nil {

@@ -188,3 +188,16 @@ func errNoUser(name string) error {
 func (u *User) Same(other *User) bool {
 	return u != nil && other != nil && u.Name == other.Name && u.id == other.id && u.local == other.local
 }
+
+type contextKey struct{}
+
+// WithUser says in a context on whose behalf something is done.
+func WithUser(ctx context.Context, u *User) context.Context {
+	return context.WithValue(ctx, contextKey{}, u)
+}
+
+// UserOf gives the user of WithUser; nil, who may do nothing, if there is none.
+func UserOf(ctx context.Context) *User {
+	u, _ := ctx.Value(contextKey{}).(*User)
+	return u
+}

@@ -24,11 +24,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/callback"
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/failpoint"
@@ -91,6 +94,7 @@ type Broker struct {
 	ahead   int64        // the loop's time is what passed on the clock and this; set at the opening
 	failed  chan struct{}
 	failure error // set before failed is closed
+	calls   callback.Calls
 
 	// The loop's alone.
 	machine  *queue.Machine
@@ -181,7 +185,7 @@ func Open(opts Options) (*Broker, error) {
 		opts.Incarnation = binary.LittleEndian.Uint64(b[:])
 	}
 	b := &Broker{
-		opts: opts, clock: opts.Clock, logger: opts.Logger,
+		opts: opts, clock: opts.Clock, logger: opts.Logger, calls: callback.Calls{Logger: opts.Logger},
 		mailbox: newMailbox(opts.MailboxBytes, opts.MailboxOps),
 		failed:  make(chan struct{}), closed: make(chan struct{}), opened: make(chan error, 1),
 		tickets: make(chan ticket, maxFull+holdMax+1), subs: map[uint64]*subscription{},
@@ -315,21 +319,14 @@ func (b *Broker) fail(err error) {
 
 // shutdown answers everything that is still here.
 func (b *Broker) shutdown(err error) {
-	for _, o := range b.mailbox.close(err) {
-		o.release(err)
-	}
-	for _, o := range b.pending {
-		o.release(err)
-	}
+	ops := append(b.mailbox.close(err), b.pending...)
 	for _, f := range b.flights {
-		for _, o := range f.ops {
-			o.release(err)
-		}
+		ops = append(ops, f.ops...)
 	}
 	b.pending, b.flights = nil, nil
-	for _, s := range b.subs {
-		s.end(err)
-	}
+	b.each(len(ops), true, func(i int) { ops[i].release(err) })
+	subs := slices.Collect(maps.Values(b.subs))
+	b.each(len(subs), true, func(i int) { subs[i].end(err) })
 	b.machine.AbandonSnapshot()
 	b.snap.abandon(err)
 	b.onceDown.Do(func() { close(b.closed) })
@@ -338,6 +335,9 @@ func (b *Broker) shutdown(err error) {
 // Close finishes what was accepted, keeps a snapshot so that the next opening is quick, and closes the log. Driven by hand it takes no
 // further turn: what no turn took is given up, and the snapshot is kept where nothing is under way.
 func (b *Broker) Close() error {
+	if b == nil {
+		return nil
+	}
 	if b.opts.Manual {
 		b.ticking.Lock()
 		defer b.ticking.Unlock()
@@ -452,7 +452,7 @@ func (b *Broker) untilDue() time.Duration {
 // do sends a command through the loop and waits for its outcome.
 func (b *Broker) do(ctx context.Context, cmd queue.Command, weight int64) error {
 	done := make(chan error, 1)
-	if err := b.mailbox.put(ctx, &op{cmd: cmd, weight: weight + opWeight, release: func(err error) { done <- err }}, true); err != nil {
+	if err := b.put(ctx, &op{cmd: cmd, weight: weight + opWeight, release: func(err error) { done <- err }}, true); err != nil {
 		return err
 	}
 	for b.opts.Drive != nil && len(done) == 0 {
@@ -484,10 +484,10 @@ func (b *Broker) pages(ctx context.Context, cmd queue.Command, more func() bool)
 
 // Send is for whoever drives the broker by hand: it leaves a command without waiting.
 func (b *Broker) Send(cmd queue.Command, release func(error)) error {
-	return b.mailbox.put(context.Background(), &op{cmd: cmd, release: release}, false)
+	return b.put(context.Background(), &op{cmd: cmd, release: release}, false)
 }
 
 // SendQuiet is Send for a command whose outcome may be held back as if nobody waited for it.
 func (b *Broker) SendQuiet(cmd queue.Command, release func(error)) error {
-	return b.mailbox.put(context.Background(), &op{cmd: cmd, release: release, quiet: true}, false)
+	return b.put(context.Background(), &op{cmd: cmd, release: release, quiet: true}, false)
 }

@@ -19,16 +19,29 @@ type publishOp struct {
 
 // PublishAsync hands messages to the loop. See surgetank.Broker.
 func (b *Broker) PublishAsync(ctx context.Context, msgs []surgetank.Publishing, done func([]surgetank.PublishResult, error)) error {
+	if done == nil {
+		return noDone()
+	}
+	return b.publish(ctx, msgs, true, func(r []surgetank.PublishResult, err error) {
+		b.callUser("PublishAsync's done", func() { done(r, err) })
+	})
+}
+
+// publish hands messages to the loop. user says that done calls a function of a user's.
+func (b *Broker) publish(ctx context.Context, msgs []surgetank.Publishing, user bool, done func([]surgetank.PublishResult, error)) error {
+	if b == nil || ctx == nil {
+		return b.put(ctx, nil, true)
+	}
 	p := &publishOp{done: done}
 	p.cmd.Msgs, p.cmd.Results = p.one[:], p.res[:]
 	if len(msgs) != 1 {
 		p.cmd.Msgs, p.cmd.Results = make([]queue.Incoming, len(msgs)), make([]surgetank.PublishResult, len(msgs))
 	}
-	p.op = op{cmd: &p.cmd, weight: opWeight, release: p.finish}
+	p.op = op{cmd: &p.cmd, weight: opWeight, release: p.finish, user: user}
 	for i := range msgs {
 		p.weight += b.prepare(&p.cmd.Msgs[i], &msgs[i], &p.cmd.Results[i])
 	}
-	return b.mailbox.put(ctx, &p.op, true)
+	return b.put(ctx, &p.op, true)
 }
 
 func (p *publishOp) finish(err error) {
@@ -78,7 +91,7 @@ func (b *Broker) maxMessage() int {
 
 // Publish stores messages. See surgetank.Broker.
 func (b *Broker) Publish(ctx context.Context, msgs []surgetank.Publishing) ([]surgetank.PublishResult, error) {
-	return wait(ctx, func(done func([]surgetank.PublishResult, error)) error { return b.PublishAsync(ctx, msgs, done) })
+	return wait(ctx, func(done func([]surgetank.PublishResult, error)) error { return b.publish(ctx, msgs, false, done) })
 }
 
 // wait makes a blocking call of one that calls back.
@@ -89,6 +102,9 @@ func wait[T any](ctx context.Context, start func(func(T, error)) error) (T, erro
 	}
 	c := make(chan answer, 1)
 	var none T
+	if ctx == nil {
+		return none, noContext()
+	}
 	if err := start(func(v T, err error) { c <- answer{v, err} }); err != nil {
 		return none, err
 	}
@@ -109,12 +125,20 @@ type settleOp struct {
 
 // SettleAsync hands settlements to the loop. It never waits for room: acks make room.
 func (b *Broker) SettleAsync(_ context.Context, s []surgetank.Settlement, done func([]surgetank.SettleResult, error)) error {
+	if done == nil {
+		return b.settle(s, false, nil)
+	}
+	return b.settle(s, true, func(r []surgetank.SettleResult, err error) { b.callUser("SettleAsync's done", func() { done(r, err) }) })
+}
+
+// settle hands settlements to the loop. user says that done calls a function of a user's.
+func (b *Broker) settle(s []surgetank.Settlement, user bool, done func([]surgetank.SettleResult, error)) error {
 	o := &settleOp{}
 	o.cmd = queue.Settle{Items: s, Results: o.one[:]}
 	if len(s) != 1 {
 		o.cmd.Results = make([]error, len(s))
 	}
-	o.op = op{cmd: &o.cmd, weight: opWeight, quiet: done == nil, release: func(err error) {
+	o.op = op{cmd: &o.cmd, weight: opWeight, quiet: done == nil, user: user, release: func(err error) {
 		switch {
 		case done == nil:
 		case err != nil:
@@ -123,16 +147,19 @@ func (b *Broker) SettleAsync(_ context.Context, s []surgetank.Settlement, done f
 			done(o.cmd.Results, nil)
 		}
 	}}
-	return b.mailbox.put(context.Background(), &o.op, false)
+	return b.put(context.Background(), &o.op, false)
 }
 
 // Settle ends or extends leases. See surgetank.Broker.
 func (b *Broker) Settle(ctx context.Context, s []surgetank.Settlement) ([]surgetank.SettleResult, error) {
-	return wait(ctx, func(done func([]surgetank.SettleResult, error)) error { return b.SettleAsync(ctx, s, done) })
+	return wait(ctx, func(done func([]surgetank.SettleResult, error)) error { return b.settle(s, false, done) })
 }
 
 // Transact publishes and settles as one. See surgetank.Broker.
 func (b *Broker) Transact(ctx context.Context, msgs []surgetank.Publishing, s []surgetank.Settlement) ([]surgetank.PublishResult, error) {
+	if b == nil || ctx == nil {
+		return nil, b.put(ctx, nil, true)
+	}
 	c := &queue.Transact{
 		Publish: queue.Publish{Msgs: make([]queue.Incoming, len(msgs)), Results: make([]surgetank.PublishResult, len(msgs))},
 		Settle:  queue.Settle{Items: s},
@@ -152,6 +179,9 @@ func (b *Broker) Transact(ctx context.Context, msgs []surgetank.Publishing, s []
 
 // DeclareQueue makes or changes a queue. See surgetank.Broker.
 func (b *Broker) DeclareQueue(ctx context.Context, name string, config surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
+	if mode > surgetank.DeclareUpdate {
+		return surgetank.QueueInfo{}, false, surgetank.FieldErrorf("mode", "there is no way %d to declare a queue", mode)
+	}
 	c := &queue.Declare{Name: name, Config: config, Mode: mode}
 	if err := b.do(ctx, c, 0); err != nil {
 		return surgetank.QueueInfo{}, false, err
@@ -217,6 +247,9 @@ func (b *Broker) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 
 // SetMeta stores a door's value. See surgetank.Broker.
 func (b *Broker) SetMeta(ctx context.Context, namespace, name string, value []byte) error {
+	if namespace == "" || name == "" {
+		return surgetank.FieldErrorf("name", "a stored value needs a namespace and a name, and one of them is empty")
+	}
 	c := &queue.SetMeta{Namespace: namespace, Name: name, Value: value}
 	if err := b.do(ctx, c, int64(len(value))); err != nil {
 		return err
@@ -237,7 +270,7 @@ func (b *Broker) Meta(ctx context.Context, namespace string) (map[string][]byte,
 // sent after it are not durable without the value. It does not wait. An error says that the broker is closed.
 func (b *Broker) SetMetaLater(namespace, name string, value []byte) error {
 	c := &queue.SetMeta{Namespace: namespace, Name: name, Value: value}
-	return b.mailbox.put(context.Background(), &op{cmd: c, weight: int64(len(value)), quiet: true, release: func(error) {}}, false)
+	return b.put(context.Background(), &op{cmd: c, weight: int64(len(value)), quiet: true, release: func(error) {}}, false)
 }
 
 // History reads where a queue stands in the history of its data directory, and counts the messages of some ranges of
@@ -252,6 +285,12 @@ func (b *Broker) History(ctx context.Context, name string, count ...surgetank.Nu
 
 // Redrive moves messages, at a rate if one is given. See surgetank.Broker.
 func (b *Broker) Redrive(ctx context.Context, from string, opts surgetank.RedriveOptions) (surgetank.RedriveResult, error) {
+	if b == nil || ctx == nil {
+		return surgetank.RedriveResult{}, b.put(ctx, nil, true)
+	}
+	if !(opts.Rate >= 0 && opts.Rate <= 1e9) {
+		return surgetank.RedriveResult{}, surgetank.FieldErrorf("rate", "rate must be between 0 and 1e9 per second, not %v", float64(opts.Rate))
+	}
 	c := &queue.Redrive{From: from, Opts: opts}
 	start := b.clock.Passed()
 	for {
@@ -276,7 +315,9 @@ func (b *Broker) Redrive(ctx context.Context, from string, opts surgetank.Redriv
 			return c.Result, c.Err
 		}
 		if opts.Progress != nil {
-			opts.Progress(c.Result.Moved)
+			if f := b.calls.Do("RedriveOptions.Progress", func() { opts.Progress(c.Result.Moved) }); f != nil {
+				return c.Result, surgetank.Errorf(surgetank.CodeInvalid, "the redrive ended after %d messages because its function Progress failed: %w", c.Result.Moved, f)
+			}
 		}
 		if c.Next == 0 || opts.Max > 0 && c.Result.Matched >= opts.Max {
 			return c.Result, nil

@@ -14,6 +14,7 @@ type op struct {
 	release func(err error) // called once, on the loop; err: nothing is known about the outcome
 	weight  int64           // bytes it brings; counts against the mailbox's room
 	quiet   bool            // release does nothing: nobody waits for the outcome
+	user    bool            // release calls a function of a user's
 }
 
 // mailbox is where every caller leaves its commands for the loop. It is bounded by bytes and commands: callers that

@@ -104,7 +104,7 @@ func (b *Broker) scan(c *queue.Survivors) {
 
 // internal sends a command of the broker's own.
 func (b *Broker) internal(cmd queue.Command, release func(error)) {
-	if err := b.mailbox.put(context.Background(), &op{cmd: cmd, release: release}, false); err != nil {
+	if err := b.put(context.Background(), &op{cmd: cmd, release: release}, false); err != nil {
 		release(err)
 	}
 }

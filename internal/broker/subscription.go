@@ -42,9 +42,12 @@ func (b *Broker) Subscribe(ctx context.Context, name string, opts surgetank.Subs
 }
 
 func (b *Broker) attach(ctx context.Context, c *queue.Attach) (*subscription, error) {
+	if l := c.Opts.Lease; l < 0 && l != surgetank.LeaseForever {
+		return nil, surgetank.FieldErrorf("lease", "the lease is negative (%v); give a duration, 0 for the queue's own, or LeaseForever", l)
+	}
 	s := b.NewSubscription(c)
 	done := make(chan error, 1)
-	if err := b.mailbox.put(ctx, &op{cmd: c, release: func(err error) { done <- err }}, false); err != nil {
+	if err := b.put(ctx, &op{cmd: c, release: func(err error) { done <- err }}, false); err != nil {
 		return nil, err
 	}
 	// Not given up when ctx ends: a consumer that nobody knows of would hold messages. Attaching waits for
@@ -83,27 +86,51 @@ func (s *subscription) push(p parked) {
 	s.nudge()
 }
 
+// nudge is called by the loop.
 func (s *subscription) nudge() {
+	s.token()
+	if s.opts.Notify != nil {
+		s.b.callUser(notify, s.opts.Notify)
+	}
+}
+
+// remind is nudge on a consumer's goroutine, which Notify must not end.
+func (s *subscription) remind() {
+	s.token()
+	switch {
+	case s.opts.Notify == nil:
+	case s.b.opts.Manual:
+		s.opts.Notify()
+	default:
+		s.b.calls.Apart(notify, s.opts.Notify)
+	}
+}
+
+const notify = "SubscribeOptions.Notify"
+
+func (s *subscription) token() {
 	select {
 	case s.ready <- struct{}{}:
 	default:
-	}
-	if s.opts.Notify != nil {
-		s.opts.Notify()
 	}
 }
 
 // end is called by the loop: nothing more will come. nil: a receive got its fill.
 func (s *subscription) end(err error) {
+	s.ended(err)
+	s.nudge()
+}
+
+// ended notes why nothing more will come.
+func (s *subscription) ended(err error) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.err == nil {
 		if err == nil {
 			err = errCancelled()
 		}
 		s.err = err
 	}
-	s.mu.Unlock()
-	s.nudge()
 }
 
 func errCancelled() error {
@@ -126,12 +153,12 @@ func (s *subscription) Floor() (seq, entry uint64) {
 
 // AddCredit gives credit.
 func (s *subscription) AddCredit(n int) {
-	_ = s.b.mailbox.put(context.Background(), &op{cmd: &queue.Credit{Consumer: s.id, N: n}, quiet: true, release: func(error) {}}, false) // a closed broker hands out nothing anyway
+	_ = s.b.put(context.Background(), &op{cmd: &queue.Credit{Consumer: s.id, N: n}, quiet: true, release: func(error) {}}, false) // a closed broker hands out nothing anyway
 }
 
 // SetPoolLimit sets what the subscriptions of the pool may hold.
 func (s *subscription) SetPoolLimit(n int) {
-	_ = s.b.mailbox.put(context.Background(), &op{cmd: &queue.PoolLimit{Pool: s.opts.Pool, Limit: n}, quiet: true, release: func(error) {}}, false)
+	_ = s.b.put(context.Background(), &op{cmd: &queue.PoolLimit{Pool: s.opts.Pool, Limit: n}, quiet: true, release: func(error) {}}, false)
 }
 
 // take gives up to limit hand-outs whose bodies have not many more than maxBytes.
@@ -151,7 +178,7 @@ func (s *subscription) take(limit, maxBytes int) ([]queue.Handout, error) {
 	if s.head == len(s.waiting) {
 		s.waiting, s.head = nil, 0 // outs keeps the memory; the next push makes new
 	} else {
-		s.nudge() // for another receiver
+		s.remind() // for another receiver
 	}
 	return outs, nil
 }
@@ -258,12 +285,15 @@ func (s *subscription) putBack(outs []queue.Handout) {
 
 // Receive waits for messages. See surgetank.Subscription.
 func (s *subscription) Receive(ctx context.Context, buf []surgetank.Delivery, limit, maxBytes int) ([]surgetank.Delivery, error) {
+	if ctx == nil {
+		return buf, noContext()
+	}
 	have := len(buf)
 	for {
 		buf, err := s.TryReceive(buf, limit, maxBytes)
 		if err != nil || len(buf) > have {
 			if err != nil {
-				s.nudge() // others may wait too
+				s.remind() // others may wait too
 			}
 			return buf, err
 		}
@@ -285,7 +315,7 @@ func (s *subscription) Close() error { return s.leave(true) }
 func (s *subscription) leave(all bool) error {
 	done := make(chan error, 1)
 	put := func(cmd queue.Command) error {
-		if err := s.b.mailbox.put(context.Background(), &op{cmd: cmd, release: func(err error) { done <- err }}, false); err != nil {
+		if err := s.b.put(context.Background(), &op{cmd: cmd, release: func(err error) { done <- err }}, false); err != nil {
 			return err
 		}
 		return <-done
@@ -305,7 +335,8 @@ func (s *subscription) leave(all bool) error {
 
 // drain ends the subscription and gives the receipts of what nobody received.
 func (s *subscription) drain() []surgetank.Receipt {
-	s.end(errCancelled())
+	s.ended(errCancelled())
+	s.remind()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var back []surgetank.Receipt
@@ -343,10 +374,10 @@ func (b *Broker) Receive(ctx context.Context, name string, opts surgetank.Receiv
 	if !over {
 		// What was handed out in this very moment is not lost: leave the line, then look.
 		done := make(chan error, 1)
-		if err := b.mailbox.put(context.Background(), &op{cmd: &queue.Stop{Consumer: s.id}, release: func(err error) { done <- err }}, false); err == nil {
+		if err := b.put(context.Background(), &op{cmd: &queue.Stop{Consumer: s.id}, release: func(err error) { done <- err }}, false); err == nil {
 			<-done
 		}
-		_ = b.mailbox.put(context.Background(), &op{cmd: &queue.Detach{Consumer: s.id}, quiet: true, release: func(error) {}}, false) // a closed broker has no consumers
+		_ = b.put(context.Background(), &op{cmd: &queue.Detach{Consumer: s.id}, quiet: true, release: func(error) {}}, false) // a closed broker has no consumers
 	}
 	maxBytes := opts.MaxBytes
 	if maxBytes <= 0 || opts.NoAck {

@@ -166,24 +166,6 @@ func (b *Broker) landed(t ticket) {
 	b.trimFreed()
 }
 
-// release lets a turn's outputs go: hand-outs before answers, so that an answered receive finds what it got.
-func (b *Broker) release(f *flight) {
-	for _, p := range f.outs {
-		if s := b.subs[p.handouts[0].Consumer]; s != nil {
-			s.push(p)
-		}
-	}
-	for _, e := range f.ended {
-		if s := b.subs[e.Consumer]; s != nil {
-			delete(b.subs, e.Consumer)
-			s.end(e.Err)
-		}
-	}
-	for _, o := range f.ops {
-		o.release(nil)
-	}
-}
-
 // settingsChanged keeps what callers prepare messages with in line with the machine.
 func (b *Broker) settingsChanged(cmd queue.Command) {
 	switch c := cmd.(type) {

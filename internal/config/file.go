@@ -40,6 +40,33 @@ func (q Queue) Over(now surgetank.QueueConfig) surgetank.QueueConfig {
 	return c
 }
 
+// Patch is what Over does, for a server to do without a change by somebody else in between: every setting, null where the file has
+// none, and whether the queue is paused if the file says so.
+func (q Queue) Patch() map[string]any {
+	patch := settings.Encode(settings.Unqualify(q.Config))
+	if q.pauses {
+		patch["paused"] = q.Config.Paused
+	} else {
+		delete(patch, "paused")
+	}
+	for _, path := range settings.Paths() {
+		section, key, nested := strings.Cut(path, ".")
+		into := patch
+		if nested {
+			if _, ok := patch[section].(map[string]any); !ok {
+				patch[section] = map[string]any{}
+			}
+			into = patch[section].(map[string]any)
+		} else {
+			key = section
+		}
+		if _, set := into[key]; !set && path != "paused" {
+			into[key] = nil
+		}
+	}
+	return patch
+}
+
 // Sink is one entry of the sinks section.
 type Sink struct {
 	Name string

@@ -3,6 +3,7 @@ package config
 import (
 	"log/slog"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -10,6 +11,9 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/settings"
 )
+
+// AnyPath as SQLiteDir lets SQLite sinks use files anywhere.
+const AnyPath = "any"
 
 // Off as an address means that the door is not opened.
 const Off = "off"
@@ -41,6 +45,13 @@ type Server struct {
 	HTTP  string // address, or Off
 	AMQP  string // address, or Off
 	AMQPS string // address of AMQP over TLS; empty: none
+
+	// TrustedProxies are HTTP proxies whose X-Forwarded-For or Forwarded header is believed.
+	TrustedProxies []netip.Prefix
+
+	// SQLiteDir is the directory below which the files of SQLite sinks lie once the server has users. Empty: "sqlite" in the data
+	// directory. AnyPath: anywhere.
+	SQLiteDir string
 
 	TLSCert, TLSKey string // PEM files; with them HTTP is HTTPS, and AMQPS may be set
 
@@ -139,6 +150,10 @@ func (r *reader) server(s *Server, n *node) {
 			s.AMQP = r.str(e.value, path)
 		case "amqps":
 			s.AMQPS = r.str(e.value, path)
+		case "trusted_proxies":
+			s.TrustedProxies = r.prefixes(e.value, path)
+		case "sqlite_dir":
+			s.SQLiteDir = r.str(e.value, path)
 		case "max_message":
 			if v, err := settings.ParseSize(r.str(e.value, path)); err != nil {
 				r.add(e.value, path, "%s", err)
@@ -207,7 +222,7 @@ func (r *reader) server(s *Server, n *node) {
 				places[path+".format"] = f
 			}
 		default:
-			r.unknown(&e.at, "server", e.key, "data, http, amqp, amqps, tls, max_message, disk, scrub, log")
+			r.unknown(&e.at, "server", e.key, "data, http, amqp, amqps, tls, trusted_proxies, sqlite_dir, max_message, disk, scrub, log")
 		}
 	}
 	if len(r.list) > before {
@@ -224,6 +239,36 @@ func (r *reader) server(s *Server, n *node) {
 		}
 		r.add(at, field, "%s", err)
 	}
+}
+
+// prefixes reads a list of addresses and networks.
+func (r *reader) prefixes(n *node, path string) (list []netip.Prefix) {
+	if n.kind != kindList {
+		r.add(n, path, "this must be a list of addresses or networks such as [10.0.0.7, 192.168.0.0/16]")
+		return nil
+	}
+	for i, item := range n.items {
+		at := path + "." + strconv.Itoa(i)
+		text := r.str(item, at)
+		if text == "" {
+			continue
+		}
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			a, aerr := netip.ParseAddr(text)
+			if aerr != nil {
+				r.add(item, at, "%.60q is no address and no network; write 10.0.0.7 or 192.168.0.0/16", text)
+				continue
+			}
+			p = netip.PrefixFrom(a.Unmap().WithZone(""), a.Unmap().BitLen())
+		}
+		if p.Bits() == 0 {
+			r.add(item, at, "%.60q is every address; then each client could choose the address it seems to come from", text)
+			continue
+		}
+		list = append(list, p.Masked())
+	}
+	return list
 }
 
 // section reads a map of a few text settings.

@@ -153,8 +153,35 @@ func (c *call) putVhost() error {
 	return c.respond(createdStatus(created), v)
 }
 
+// deleteVhost removes a virtual host with its queues; with if_empty only if they held no messages when it looked.
 func (c *call) deleteVhost() error {
-	return c.deleted(func() error { return c.api.opts.Auth.DeleteVhost(c.r.Context(), c.params["v"]) })
+	q, err := c.query("if_empty")
+	if err != nil {
+		return err
+	}
+	ifEmpty, err := queryBool(q, "if_empty")
+	if err != nil {
+		return err
+	}
+	if err := c.noBody(); err != nil {
+		return err
+	}
+	if ifEmpty {
+		all, err := c.api.opts.Broker.Queues(c.r.Context())
+		if err != nil {
+			return err
+		}
+		for _, one := range all {
+			vhost, name := surgetank.SplitName(one.Name)
+			if n := one.Ready + one.Blocked + one.Delayed + one.Leased + one.Damaged; vhost == c.params["v"] && n > 0 {
+				return surgetank.Errorf(surgetank.CodeExists, "virtual host %.60q is not empty: its queue %.60q holds %d messages", vhost, name, n)
+			}
+		}
+	}
+	if err := c.api.opts.Auth.DeleteVhost(c.r.Context(), c.params["v"]); err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, map[string]bool{"deleted": true})
 }
 
 func (c *call) listPermissions() error {

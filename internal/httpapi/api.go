@@ -14,8 +14,10 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,7 +35,7 @@ type Sinks interface {
 	List(ctx context.Context) ([]json.RawMessage, error)
 	// Get describes one sink: its spec, without secrets, and its state.
 	Get(ctx context.Context, name string) (json.RawMessage, error)
-	// Put makes a sink or replaces its spec and describes the result.
+	// Put makes a sink or replaces its spec and describes the result. The user who asks is auth.UserOf(ctx).
 	Put(ctx context.Context, name string, spec json.RawMessage) (info json.RawMessage, created bool, err error)
 	Delete(ctx context.Context, name string) error
 	Pause(ctx context.Context, name string) error
@@ -58,9 +60,15 @@ type Options struct {
 	Ready func() error
 	// Refusing says why messages are refused while all else is served, as on a full disk; empty: they are taken. Anybody is told.
 	Refusing func() string
-	// TrustLoopback lets requests without credentials from loopback peers in as the local administrator. Set it only while
-	// the server listens on loopback alone; then requests must also name a loopback host, against DNS rebinding.
-	TrustLoopback bool
+	// TrustLoopback tells whether loopback is a login now: then requests without credentials from loopback peers run as the local
+	// administrator, and all requests must name a loopback host, against DNS rebinding. It is asked for each request. It may be
+	// true only while the server listens on loopback alone and has no users of its own. Nil: never.
+	TrustLoopback func() bool
+	// LocalToken tells whether a text is the token of this machine's programs. A request from loopback that has it as its password,
+	// with an empty user name, runs as the local administrator. Nil: there is none.
+	LocalToken func(string) bool
+	// TrustedProxies are the proxies whose word about their client's address is taken.
+	TrustedProxies []netip.Prefix
 	// Hosts are further Host names to answer to under TrustLoopback.
 	Hosts  []string
 	Limits Limits
@@ -137,6 +145,7 @@ type API struct {
 	names   queueNames
 	subs    subscribers
 	metrics *metrics
+	hideout sync.Once       // the log line about a proxy that is not trusted
 	base    context.Context // ends with Close
 	close   context.CancelFunc
 }
@@ -262,7 +271,13 @@ func (c *call) vhost() string {
 // queue is the full name of the path's queue.
 func (c *call) queue() string { return surgetank.FullName(c.vhost(), c.params["q"]) }
 
-func (c *call) broker() surgetank.Broker { return c.api.opts.Broker }
+// broker is the broker as the call's user may use it. Without policies in front, the routes' access alone protects it.
+func (c *call) broker() surgetank.Broker {
+	if p := c.api.opts.Policies; p != nil {
+		return p.For(c.user)
+	}
+	return c.api.opts.Broker
+}
 
 // response remembers whether something was written.
 type response struct {

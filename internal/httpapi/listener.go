@@ -13,7 +13,7 @@ import (
 // LimitListener gives every connection a place, of those that all peers share and of those of its address, so that one peer cannot
 // take all of them and all peers cannot take all memory. Where there is none left, a connection without a request that was let in
 // is closed for the newcomer: those kept alive between two requests first, then whoever has not shown who it is for longest. Loopback
-// peers share one address and count towards the total only.
+// peers and trusted proxies share one address and count towards the total only.
 //
 //	            accepted           request read         its login is checked, or was right
 //	newcomer ──────────▶ waits ───────────────▶ waits ────────────────────────────────────▶ stays
@@ -21,12 +21,13 @@ import (
 //	                       └────────────────── goes first ◀───────────────────────────────────┘
 func LimitListener(ln net.Listener, l ServerLimits) net.Listener {
 	l = l.withDefaults()
-	return &limitListener{ln, lobby.New(l.MaxConns, l.MaxConnsPerIP)}
+	return &limitListener{ln, lobby.New(l.MaxConns, l.MaxConnsPerIP), l.TrustedProxies}
 }
 
 type limitListener struct {
 	net.Listener
-	lobby *lobby.Lobby
+	lobby   *lobby.Lobby
+	proxies []netip.Prefix
 }
 
 // Accept gives the next connection that gets a place.
@@ -36,12 +37,22 @@ func (l *limitListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		guest, _ := l.lobby.Enter(remoteIP(conn), func() { _ = conn.Close() }) // its server finds it closed
+		guest, _ := l.lobby.Enter(l.addressOf(conn), func() { _ = conn.Close() }) // its server finds it closed
 		if guest != nil {
 			return &limitedConn{conn, guest}, nil
 		}
 		_ = conn.Close() // nothing was sent; the peer learns by the closing
 	}
+}
+
+// addressOf is the address that a connection's place is counted for. A trusted proxy speaks for many clients: like loopback
+// peers, its connections count towards the total only.
+func (l *limitListener) addressOf(conn net.Conn) netip.Addr {
+	a := remoteIP(conn)
+	if within(l.proxies, a.Unmap()) {
+		return netip.IPv6Loopback()
+	}
+	return a
 }
 
 func remoteIP(conn net.Conn) netip.Addr {

@@ -498,7 +498,7 @@ func messageOptions(h http.Header, lines bool) (o options, err error) {
 		}
 	}
 	if !lines && (o.dedupPrefix != "" || o.dedupFirst != 0) {
-		return o, surgetank.FieldErrorf("Surgetank-Dedup-Prefix", "Surgetank-Dedup-Prefix and -First number the lines of ?raw=lines; send Surgetank-Dedup-Id for one message")
+		return o, surgetank.FieldErrorf("Surgetank-Dedup-Prefix", "Surgetank-Dedup-Prefix and -First number the messages of ?format= and ?raw=lines; send Surgetank-Dedup-Id for one message")
 	}
 	return o, nil
 }

@@ -14,18 +14,19 @@ import (
 // statuses is the one place where error codes become HTTP statuses. CodeFull covers a queue at its limit and a full disk alike:
 // both pass when consumers catch up, so both are 429, which clients know to repeat.
 var statuses = map[surgetank.Code]int{
-	surgetank.CodeInvalid:   http.StatusBadRequest,
-	surgetank.CodeNotFound:  http.StatusNotFound,
-	surgetank.CodeExists:    http.StatusConflict,
-	surgetank.CodeLeaseLost: http.StatusGone,
-	surgetank.CodeTooLarge:  http.StatusRequestEntityTooLarge,
-	surgetank.CodeBusy:      http.StatusTooManyRequests,
-	surgetank.CodeFull:      http.StatusTooManyRequests,
-	surgetank.CodeDenied:    http.StatusForbidden,
-	surgetank.CodeClosed:    http.StatusServiceUnavailable,
-	surgetank.CodeUncertain: http.StatusGatewayTimeout,
-	surgetank.CodeCorrupt:   http.StatusInternalServerError,
-	surgetank.CodeInternal:  http.StatusInternalServerError,
+	surgetank.CodeInvalid:     http.StatusBadRequest,
+	surgetank.CodeNotFound:    http.StatusNotFound,
+	surgetank.CodeExists:      http.StatusConflict,
+	surgetank.CodeLeaseLost:   http.StatusGone,
+	surgetank.CodeTooLarge:    http.StatusRequestEntityTooLarge,
+	surgetank.CodeBusy:        http.StatusTooManyRequests,
+	surgetank.CodeFull:        http.StatusTooManyRequests,
+	surgetank.CodeDenied:      http.StatusForbidden,
+	surgetank.CodeClosed:      http.StatusServiceUnavailable,
+	surgetank.CodeUnavailable: http.StatusServiceUnavailable,
+	surgetank.CodeUncertain:   http.StatusGatewayTimeout,
+	surgetank.CodeCorrupt:     http.StatusInternalServerError,
+	surgetank.CodeInternal:    http.StatusInternalServerError,
 }
 
 // defaultRetryAfter is told to clients when the broker does not know better.
@@ -114,7 +115,7 @@ func problemOf(err error) *problem {
 }
 
 func retryable(c surgetank.Code) bool {
-	return c == surgetank.CodeBusy || c == surgetank.CodeFull || c == surgetank.CodeClosed
+	return c == surgetank.CodeBusy || c == surgetank.CodeFull || c == surgetank.CodeUnavailable || c == surgetank.CodeClosed
 }
 
 // write sends the problem.

@@ -8,25 +8,24 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"unsafe"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
-	"github.com/surgetank/surgetank/internal/settings"
+	"github.com/surgetank/surgetank/internal/input"
 )
 
 // ndjsonTypes are the media types of one JSON object a line; there is no registered one.
 var ndjsonTypes = []string{"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
 
-// publish stores the body as one message, each of its lines as one (?raw=lines), or each of its JSON objects as one (NDJSON).
+// publish stores the body as one message, cut into messages as ?format= asks, or each of its JSON objects as one (NDJSON).
 func (c *call) publish() error {
-	q, err := c.query("raw", "ids")
+	q, err := c.query("raw", "format", "delimiter", "ids")
 	if err != nil {
 		return err
 	}
-	raw := q.Get("raw")
-	if raw != "" && raw != "lines" {
-		return surgetank.FieldErrorf("raw", "raw knows the value lines, not %.40q", raw)
+	format, cut, err := cutParams(q.Get)
+	if err != nil {
+		return err
 	}
 	if err := checkIDsParam(q.Get("ids")); err != nil {
 		return err
@@ -36,8 +35,8 @@ func (c *call) publish() error {
 		return err
 	}
 	ndjson := slices.Contains(ndjsonTypes, media)
-	many := ndjson || raw == "lines"
-	opts, err := messageOptions(c.r.Header, raw == "lines")
+	many := ndjson || cut
+	opts, err := messageOptions(c.r.Header, cut)
 	if err != nil {
 		return err
 	}
@@ -56,9 +55,9 @@ func (c *call) publish() error {
 	queues := []string{c.queue()}
 	var msgs []surgetank.Publishing
 	switch {
-	case raw == "lines":
-		opts.message.ContentType = lineType(media, ndjson)
-		msgs, err = c.api.rawLines(body.data, queues, &opts)
+	case cut:
+		opts.message.ContentType = cutType(format.Format, media)
+		msgs, err = c.cut(body, queues, format, &opts)
 	case ndjson:
 		if hasOptions(c.r.Header) {
 			err = surgetank.FieldErrorf("Surgetank-*", "Surgetank-* headers describe the message of a raw body; in NDJSON every line has its own group, delay and so on")
@@ -66,7 +65,7 @@ func (c *call) publish() error {
 			msgs, err = c.readNDJSON(body.data, &messageReader{maxBody: c.api.limits.MaxMessage, oneQueue: queues, opaque: c.mayOpaque()})
 		}
 	default:
-		opts.message.ContentType = lineType(media, false)
+		opts.message.ContentType = bodyType(media)
 		opts.message.Body = body.data
 		msgs = []surgetank.Publishing{{Queues: queues, Message: opts.message}}
 	}
@@ -142,81 +141,19 @@ func hasOptions(h http.Header) bool {
 	return false
 }
 
-// lineType is the content type of a raw body or of each of its lines.
-func lineType(media string, ndjson bool) string {
-	switch {
-	case ndjson:
-		return "application/json"
-	case media == "application/x-www-form-urlencoded": // what curl says when nobody said anything
+// bodyType is the content type of a raw body, or of each of its lines.
+func bodyType(media string) string {
+	if media == "application/x-www-form-urlencoded" { // what curl says when nobody said anything
 		return ""
 	}
 	return media
 }
 
-// rawLines makes every line, as it stands before its newline, a message. A newline at the very end ends the last line.
-func (a *API) rawLines(data []byte, queues []string, o *options) ([]surgetank.Publishing, error) {
-	if len(data) == 0 {
-		return nil, surgetank.Errorf(surgetank.CodeInvalid, "the body is empty; send one message a line")
-	}
-	n := bytes.Count(data, []byte{'\n'})
-	if data[len(data)-1] != '\n' {
-		n++
-	}
-	if n > a.limits.MaxLines {
-		return nil, a.tooManyLines()
-	}
-	// What the headers say is stored with every line: a small request must not become a huge one.
-	each := len(o.dedupPrefix) + len(o.message.Group) + len(o.message.Key)
-	for _, h := range o.message.Headers {
-		each += len(h.Name) + len(h.Value)
-	}
-	if int64(each)*int64(n) > a.limits.MaxBody {
-		return nil, surgetank.Errorf(surgetank.CodeTooLarge, "the Surgetank-* headers, stored with each of %d lines, have more than %s together; send fewer lines at once",
-			n, settings.FormatSize(a.limits.MaxBody))
-	}
-	msgs := make([]surgetank.Publishing, n)
-	ids := lineIDs(o, n)
-	for i := range msgs {
-		line := data
-		if end := bytes.IndexByte(data, '\n'); end >= 0 {
-			line, data = data[:end:end], data[end+1:]
-		}
-		if len(line) > a.limits.MaxMessage {
-			return nil, &lineError{i + 1, &surgetank.Error{Code: surgetank.CodeTooLarge, Field: "line",
-				Message: fmt.Sprintf("line %d has %d bytes; at most %s are allowed", i+1, len(line), settings.FormatSize(int64(a.limits.MaxMessage)))}}
-		}
-		p := &msgs[i]
-		p.Queues, p.Message = queues, o.message
-		p.Message.Body = line
-		if ids != nil {
-			p.Message.DedupID = ids[i]
-		}
-	}
-	return msgs, nil
-}
-
-// lineIDs makes the dedup ids of n lines in one piece of memory; nil when none were asked for.
-func lineIDs(o *options, n int) []string {
-	if o.dedupPrefix == "" {
-		return nil
-	}
-	buf := make([]byte, 0, n*(len(o.dedupPrefix)+8))
-	ends := make([]int, n)
-	for i := range n {
-		buf = append(buf, o.dedupPrefix...)
-		buf = strconv.AppendUint(buf, o.dedupFirst+uint64(i), 10)
-		ends[i] = len(buf)
-	}
-	all := unsafe.String(unsafe.SliceData(buf), len(buf)) // buf is not written again
-	ids, start := make([]string, n), 0
-	for i, end := range ends {
-		ids[i], start = all[start:end], end
-	}
-	return ids
-}
-
 // readNDJSON reads one message object a line. Lines of nothing but space are no messages, but they count.
 func (c *call) readNDJSON(data []byte, m *messageReader) ([]surgetank.Publishing, error) {
+	if order := input.Mark(data); order != "" {
+		return nil, inLine(1, surgetank.FieldErrorf("line", "the body begins with the byte order mark of %s; message objects are UTF-8 without one", order))
+	}
 	msgs := make([]surgetank.Publishing, 0, min(bytes.Count(data, []byte{'\n'})+1, c.api.limits.MaxLines))
 	for number := 1; len(data) > 0; number++ {
 		line := data
@@ -224,6 +161,10 @@ func (c *call) readNDJSON(data []byte, m *messageReader) ([]surgetank.Publishing
 			line, data = data[:end:end], data[end+1:]
 		} else {
 			data = nil
+		}
+		line, e := input.Line(line, input.Lines)
+		if e != nil {
+			return nil, inLine(number, e)
 		}
 		if len(bytes.TrimSpace(line)) == 0 {
 			continue

@@ -116,13 +116,13 @@ func TestPublishRawLines(t *testing.T) {
 	post := func(ids, body string, change ...with) string {
 		return r.want(http.StatusCreated, "POST", "/v1/queues/q/messages?raw=lines&ids="+ids, body, change...).body
 	}
-	if got := post("ranges", "{\"a\":1}\n\n x\r\nlast", header("Content-Type", ndjsonType), header("Surgetank-Group", "g"),
-		header("Surgetank-Dedup-Prefix", "file:"), header("Surgetank-Dedup-First", "100")); got != `{"published":4,"duplicates":0,"ranges":[{"first":"1-1","count":4}]}`+"\n" {
+	if got := post("ranges", "\xef\xbb\xbf{\"a\":1}\n\r\n x\r\nlast", header("Content-Type", ndjsonType), header("Surgetank-Group", "g"),
+		header("Surgetank-Dedup-Prefix", "file:"), header("Surgetank-Dedup-First", "100")); got != `{"published":3,"duplicates":0,"ranges":[{"first":"1-1","count":3}]}`+"\n" {
 		t.Fatal(got)
 	}
 	// The same file again, with one line more: what was there is not stored twice.
 	if got := post("ranges", "{\"a\":1}\n\n x\r\nlast\nnew\n", header("Content-Type", "text/plain"), header("Surgetank-Dedup-Prefix", "file:"), header("Surgetank-Dedup-First", "100")); got !=
-		`{"published":5,"duplicates":4,"ranges":[{"first":"1-1","count":4,"duplicate":true},{"first":"1-5","count":1}]}`+"\n" {
+		`{"published":4,"duplicates":3,"ranges":[{"first":"1-1","count":3,"duplicate":true},{"first":"1-4","count":1}]}`+"\n" {
 		t.Fatal(got)
 	}
 	if got := post("none", "z\n", header("Content-Type", "text/plain")); got != `{"published":1,"duplicates":0}`+"\n" {
@@ -132,10 +132,103 @@ func TestPublishRawLines(t *testing.T) {
 	for _, d := range r.stored("q") {
 		got = append(got, fmt.Sprintf("%s|%s|%s|%s", d.Body, d.Group, d.DedupID, d.ContentType))
 	}
-	want := []string{`{"a":1}|g|file:100|application/json`, `|g|file:101|application/json`, " x\r|g|file:102|application/json", "last|g|file:103|application/json",
+	want := []string{`{"a":1}|g|file:100|application/json`, " x|g|file:102|application/json", "last|g|file:103|application/json",
 		"new||file:104|text/plain", "z|||text/plain"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Fatal(d)
+	}
+}
+
+// The other formats: what is a message, its number and its type. Package input has the cases of each format.
+func TestPublishFormats(t *testing.T) {
+	r := newRig(t)
+	for i, tc := range []struct {
+		query, body string
+		want        []string // body|dedup id
+	}{
+		{"format=lines", "\xff\xfea\x00\r\x00\n\x00", []string{"a|f:0"}},
+		{"format=csv", "\xef\xbb\xbfid,name\r\n1,\"a, b\"\r\n\r\n2,\r\n", []string{`{"id":"1","name":"a, b"}|f:1`, `{"id":"2","name":""}|f:3`}},
+		{"format=csv&delimiter=%3B", "id;name\n1;x\n", []string{`{"id":"1","name":"x"}|f:1`}},
+		{"format=ndjson", "{\"a\": 1}\r\n\r\n2", []string{`{"a": 1}|f:0`, "2|f:2"}},
+		{"format=json", "[{\"a\": 1},\r\n 2]", []string{`{"a":1}|f:0`, "2|f:1"}},
+	} {
+		q := fmt.Sprintf("q%d", i)
+		r.queue(q, `{"dedup":{"window":"1h"}}`)
+		// The type of the request is that of the file; that of the messages follows from the format.
+		r.want(http.StatusCreated, "POST", "/v1/queues/"+q+"/messages?"+tc.query, tc.body, header("Content-Type", "text/csv"), header("Surgetank-Dedup-Prefix", "f:"))
+		var got []string
+		kind := "application/json"
+		if tc.query == "format=lines" {
+			kind = "text/csv"
+		}
+		for _, d := range r.stored(q) {
+			got = append(got, string(d.Body)+"|"+d.DedupID)
+			if d.ContentType != kind {
+				t.Errorf("%s: content type %q", tc.query, d.ContentType)
+			}
+		}
+		if d := cmp.Diff(tc.want, got); d != "" {
+			t.Errorf("%s: %s", tc.query, d)
+		}
+	}
+	// Without a format a CSV is one message, as it stands.
+	r.queue("whole", "{}")
+	r.want(http.StatusCreated, "POST", "/v1/queues/whole/messages", "a,b\r\n1,2\r\n", header("Content-Type", "text/csv"))
+	if got := r.stored("whole"); len(got) != 1 || string(got[0].Body) != "a,b\r\n1,2\r\n" {
+		t.Fatalf("%+v", got)
+	}
+	// Message objects: the same ends of lines.
+	r.queue("objects", "{}")
+	r.want(http.StatusCreated, "POST", "/v1/queues/objects/messages", "{\"body\":1}\r\n\r\n{\"body\":2}\r\n", header("Content-Type", ndjsonType))
+	if got := r.stored("objects"); len(got) != 2 || string(got[0].Body) != "1" {
+		t.Fatalf("%+v", got)
+	}
+}
+
+// What is wrong with a body that is cut into messages is named by its line, and nothing of it is stored.
+func TestPublishCutRefused(t *testing.T) {
+	r := newRig(t, func(o *Options) { o.Limits = Limits{MaxBody: 4096, MaxMessage: 2000, MaxLines: 5} })
+	r.queue("q", "{}")
+	const good = `{"body":1}`
+	for _, tc := range []struct {
+		name, target, body string
+		status             int
+		code               surgetank.Code
+		field              string
+		line               float64
+		says               string
+	}{
+		{"format=xml", "?format=xml", good, 400, "invalid", "format", 0, "lines, csv"},
+		{"two formats", "?raw=lines&format=csv", good, 400, "invalid", "format", 0, "leave raw out"},
+		{"delimiter of lines", "?format=lines&delimiter=tab", good, 400, "invalid", "delimiter", 0, "csv"},
+		{"delimiter of two", "?format=csv&delimiter=ab", good, 400, "invalid", "delimiter", 0, "one character"},
+		{"only empty lines", "?raw=lines", "\n\r\n", 400, "invalid", "", 0, "no message"},
+		{"a CR inside a line", "?raw=lines", "a\nb\rc\n", 400, "invalid", "line", 2, "carriage return"},
+		{"a CR inside an object", "", good + "\n{\"body\":\r1}", 400, "invalid", "line", 2, "carriage return"},
+		{"a mark before an object", "", "\xef\xbb\xbf" + good, 400, "invalid", "line", 1, "byte order mark of UTF-8"},
+		{"objects in UTF-16", "", "\xff\xfe{\x00}\x00", 400, "invalid", "line", 1, "byte order mark of UTF-16"},
+		{"UTF-16 without a mark", "?raw=lines", "a\x00b\x00", 400, "invalid", "line", 0, "UTF-16"},
+		{"ragged CSV", "?format=csv", "a,b\n1\n", 400, "invalid", "line", 2, "1 fields"},
+		{"CSV of many rows", "?format=csv", "a\n" + strings.Repeat("1\n", 6), 413, "too_large", "", 0, "more than 5 lines"},
+		{"JSON that is none", "?format=json", "[1,", 400, "invalid", "line", 1, "no end"},
+		{"CSV of long names", "?format=csv", strings.Repeat("n", 1800) + "\n1\n2\n3\n", 413, "too_large", "", 0, "4KiB"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r.t = t
+			kind := ""
+			if tc.target == "" {
+				kind = ndjsonType
+			}
+			m := r.wantProblem(r.do("POST", "/v1/queues/q/messages"+tc.target, tc.body, header("Content-Type", kind)), tc.status, tc.code)
+			line, _ := m["line"].(float64)
+			field, _ := m["field"].(string)
+			if detail := m["detail"].(string); line != tc.line || field != tc.field || !strings.Contains(detail, tc.says) {
+				t.Errorf("line %v, field %q, %q", line, field, detail)
+			}
+			if n := len(r.stored("q")); n != 0 {
+				t.Errorf("%d messages of a refused request are stored", n)
+			}
+		})
 	}
 }
 
@@ -212,7 +305,7 @@ func TestPublishRefused(t *testing.T) {
 		{"headers with NDJSON", "", good, 400, "invalid", "Surgetank-*", 0, "own group", []with{header("Surgetank-Group", "x")}},
 		{"gzip", "", good, 415, "invalid", "Content-Encoding", 0, "unpacked", []with{header("Content-Encoding", "gzip")}},
 		{"malformed type", "", good, 415, "invalid", "Content-Type", 0, "malformed", []with{header("Content-Type", "a/b/c;;")}},
-		{"unknown parameter", "?foo=1", good, 400, "invalid", "foo", 0, "raw, ids", nil},
+		{"unknown parameter", "?foo=1", good, 400, "invalid", "foo", 0, "raw, format, delimiter, ids", nil},
 		{"parameter twice", "?ids=list&ids=none", good, 400, "invalid", "ids", 0, "once", nil},
 		{"raw=yes", "?raw=yes", good, 400, "invalid", "raw", 0, "lines", nil},
 		{"ids=some", "?ids=some", good, 400, "invalid", "ids", 0, "ranges", nil},
@@ -360,7 +453,7 @@ func BenchmarkRawLines(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	a := New(Options{Broker: fake, Auth: store, TrustLoopback: true})
+	a := New(Options{Broker: fake, Auth: store, TrustLoopback: always})
 	b.ReportAllocs()
 	for b.Loop() {
 		req := httptest.NewRequest("POST", "http://localhost/v1/queues/q/messages?raw=lines", strings.NewReader(body))

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -95,34 +94,34 @@ var declareModes = map[string]surgetank.DeclareMode{
 	"create": surgetank.DeclareNew, "update": surgetank.DeclareUpdate,
 }
 
-// putQueue makes a queue or gives it these settings; what is left out becomes the default.
+// modeMerge changes what is given and leaves all else as it is: null puts a setting back to its default.
+const modeMerge = "merge"
+
+// putQueue makes a queue or gives it these settings; what is left out becomes the default, or with mode=merge stays as it is.
 func (c *call) putQueue() error {
 	q, err := c.query("mode")
 	if err != nil {
 		return err
 	}
 	mode, ok := declareModes[q.Get("mode")]
-	if !ok {
-		return surgetank.FieldErrorf("mode", "mode is create_or_update, create_if_absent, create or update, not %.40q", q.Get("mode"))
+	if !ok && q.Get("mode") != modeMerge {
+		return surgetank.FieldErrorf("mode", "mode is create_or_update, create_if_absent, create, update or merge, not %.40q", q.Get("mode"))
 	}
 	f, err := c.object()
 	if err != nil {
 		return err
 	}
-	config, err := settings.Decode(f.m)
-	if err != nil {
-		return err
-	}
-	if dl := config.DeadLetter; dl != "" && dl != surgetank.DeadLetterDrop && dl != settings.DeadLetterDoor {
-		// Messages go from here to there without anybody asking again, so both ends are asked now.
-		if err := c.api.opts.Auth.Authorize(c.user, c.vhost(), auth.Read, c.params["q"]); err != nil {
+	var info surgetank.QueueInfo
+	var created bool
+	if q.Get("mode") == modeMerge {
+		info, created, err = c.mergeQueue(f.m)
+	} else {
+		var config surgetank.QueueConfig
+		if config, err = settings.Decode(f.m); err != nil {
 			return err
 		}
-		if err := c.api.opts.Auth.Authorize(c.user, c.vhost(), auth.Write, dl); err != nil {
-			return err
-		}
+		info, created, err = c.broker().DeclareQueue(c.r.Context(), c.queue(), settings.Qualify(config, c.vhost()), mode)
 	}
-	info, created, err := c.broker().DeclareQueue(c.r.Context(), c.queue(), settings.Qualify(config, c.vhost()), mode)
 	if err != nil {
 		return err
 	}
@@ -131,6 +130,43 @@ func (c *call) putQueue() error {
 		status = http.StatusCreated
 	}
 	return c.respond(status, settings.Show(&info))
+}
+
+// mergeQueue changes some settings of a queue. Nobody changes the queue in between.
+func (c *call) mergeQueue(given map[string]any) (surgetank.QueueInfo, bool, error) {
+	p := c.api.opts.Policies
+	if p == nil {
+		return surgetank.QueueInfo{}, false, surgetank.Errorf(surgetank.CodeInvalid, "this server cannot merge settings; send all of them")
+	}
+	return p.For(c.user).Change(c.r.Context(), c.queue(), func(now *surgetank.QueueInfo) (surgetank.QueueConfig, error) {
+		tree := map[string]any{}
+		if now != nil {
+			tree = settings.Encode(settings.Unqualify(now.Declared()))
+		}
+		merge(tree, given)
+		config, err := settings.Decode(tree)
+		return settings.Qualify(config, c.vhost()), err
+	})
+}
+
+// merge is RFC 7396's merge patch, for a tree of settings.
+func merge(tree, given map[string]any) {
+	for key, v := range given {
+		inner, nested := v.(map[string]any)
+		switch {
+		case v == nil:
+			delete(tree, key)
+		case nested:
+			sub, _ := tree[key].(map[string]any)
+			if sub == nil {
+				sub = map[string]any{}
+				tree[key] = sub
+			}
+			merge(sub, inner)
+		default:
+			tree[key] = v
+		}
+	}
 }
 
 func (c *call) deleteQueue() error {
@@ -220,9 +256,6 @@ func (c *call) redrive() error {
 	if o.Queue, err = c.target("queue", filter); err != nil {
 		return err
 	}
-	if err := c.mayRedrive(to, filter); err != nil {
-		return err
-	}
 	res, err := c.broker().Redrive(c.r.Context(), c.queue(), o)
 	if err != nil {
 		return err
@@ -239,30 +272,6 @@ func (c *call) target(field, name string) (string, error) {
 		return "", surgetank.FieldErrorf(field, "%s", err)
 	}
 	return surgetank.FullName(c.vhost(), name), nil
-}
-
-// mayRedrive asks for the right to write to where the messages go. Where each goes to its own queue and none is named,
-// that is every queue of the virtual host.
-func (c *call) mayRedrive(to, filter string) error {
-	store := c.api.opts.Auth
-	if to == "" {
-		to = filter
-	}
-	if to != "" {
-		return store.Authorize(c.user, c.vhost(), auth.Write, to)
-	}
-	all, err := c.broker().Queues(c.r.Context())
-	if err != nil {
-		return err
-	}
-	for i := range all {
-		if vhost, name := surgetank.SplitName(all[i].Name); vhost == c.vhost() {
-			if err := store.Authorize(c.user, vhost, auth.Write, name); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // peek shows messages without leasing them.

@@ -288,7 +288,7 @@ func (n *queueNames) find(c *call, id uint64) (string, error) {
 		return name, nil
 	}
 	if c.params["q"] != "" && !c.looked { // mostly it is the path's own
-		if info, err := c.broker().Queue(c.r.Context(), c.queue()); err == nil && info.ID == id {
+		if info, err := c.api.opts.Broker.Queue(c.r.Context(), c.queue()); err == nil && info.ID == id {
 			n.learn(id, info.Name)
 			return info.Name, nil
 		}
@@ -297,7 +297,7 @@ func (n *queueNames) find(c *call, id uint64) (string, error) {
 		return "", nil
 	}
 	c.looked = true
-	all, err := c.broker().Queues(c.r.Context())
+	all, err := c.api.opts.Broker.Queues(c.r.Context()) // what the user may do to the queue is asked when it is found
 	if err != nil {
 		return "", err
 	}

@@ -49,6 +49,20 @@ func (h *held) release() {
 	h.taken = 0
 }
 
+// more takes memory for what is made of the body; it is released with the body.
+func (h *held) more(n int64) error {
+	if !h.budget.take(n) {
+		return errBodies()
+	}
+	h.taken += n
+	return nil
+}
+
+func errBodies() error {
+	return &surgetank.Error{Code: surgetank.CodeBusy, RetryAfter: defaultRetryAfter,
+		Message: "the server holds as many request bodies as it may; try again in a moment"}
+}
+
 // readBody reads the body whole, at most max bytes of it, as fast as the limits ask. Memory grows with
 // what has arrived, never with what was declared.
 func (c *call) readBody(max int64) (*held, error) {
@@ -78,8 +92,7 @@ func (c *call) readBody(max int64) (*held, error) {
 			}
 			if !h.budget.take(extra) {
 				h.release()
-				return nil, &surgetank.Error{Code: surgetank.CodeBusy, RetryAfter: defaultRetryAfter,
-					Message: "the server holds as many request bodies as it may; try again in a moment"}
+				return nil, errBodies()
 			}
 			h.taken += extra
 			h.data = append(make([]byte, 0, grown), h.data...)

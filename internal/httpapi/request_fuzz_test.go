@@ -29,7 +29,7 @@ func FuzzRequest(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	a := New(Options{Broker: b, Auth: store, TrustLoopback: true, Limits: Limits{MaxWait: time.Millisecond, AcceptWait: time.Second}})
+	a := New(Options{Broker: b, Auth: store, TrustLoopback: always, Limits: Limits{MaxWait: time.Millisecond, AcceptWait: time.Second}})
 	f.Cleanup(a.Close)
 	for _, c := range hostile.HTTPCases() {
 		if in := c.Request(); len(in) > 0 && len(in) < 2000 {

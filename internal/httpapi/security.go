@@ -23,7 +23,7 @@ func securityHeaders(h http.Header) {
 // checkOrigin refuses requests that a foreign web page made a browser send. There is no CORS: no answer ever
 // allows another origin.
 func (c *call) checkOrigin() error {
-	if c.api.opts.TrustLoopback && !loopbackHost(c.r.Host) && !slices.Contains(c.api.opts.Hosts, hostname(c.r.Host)) {
+	if c.api.trusts() && !loopbackHost(c.r.Host) && !slices.Contains(c.api.opts.Hosts, hostname(c.r.Host)) {
 		// DNS rebinding: a foreign name that resolves to this machine makes a browser think the page is from here.
 		return withStatus(http.StatusMisdirectedRequest, surgetank.Errorf(surgetank.CodeDenied,
 			"this server answers to localhost only; the Host header names another host"))
@@ -54,35 +54,133 @@ func loopbackHost(host string) bool {
 // proxyHeaders show that the peer speaks for somebody else.
 var proxyHeaders = []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via"}
 
-// peer is the address the request comes from; the zero Addr when a proxy sent it, whose own nearness proves nothing.
-func (c *call) peer() netip.Addr {
-	for _, h := range proxyHeaders {
-		if len(c.r.Header[h]) > 0 {
-			return netip.Addr{}
-		}
-	}
-	ap, err := netip.ParseAddrPort(c.r.RemoteAddr)
+// Peer gives the address that a request comes from.
+//
+// A request without proxy headers comes from the connection's peer. With proxy headers, the answer is the zero Addr, because a
+// proxy's own address says nothing about its client; unless the peer is one of the trusted proxies. Then the answer is
+// the last address in X-Forwarded-For (or Forwarded) that is no trusted proxy: that proxy's peer. An address further left is
+// a claim of the client. A loopback address is never believed, and neither are two headers that differ.
+func Peer(r *http.Request, trusted []netip.Prefix) netip.Addr {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return netip.Addr{}
 	}
-	return ap.Addr().Unmap()
+	peer := ap.Addr().Unmap()
+	if !proxied(r) {
+		return peer
+	}
+	if !within(trusted, peer) {
+		return netip.Addr{}
+	}
+	var found netip.Addr
+	for _, list := range [][]netip.Addr{forwardedFor(r.Header["X-Forwarded-For"]), forwarded(r.Header["Forwarded"])} {
+		if list == nil {
+			continue
+		}
+		client := lastUntrusted(list, trusted)
+		if found.IsValid() && found != client || !client.IsValid() || client.IsLoopback() {
+			return netip.Addr{}
+		}
+		found = client
+	}
+	return found
+}
+
+func proxied(r *http.Request) bool {
+	for _, h := range proxyHeaders {
+		if len(r.Header[h]) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func within(list []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// lastUntrusted walks from the proxy that is nearest to the first address that is no proxy of ours.
+func lastUntrusted(list []netip.Addr, trusted []netip.Prefix) netip.Addr {
+	for _, a := range slices.Backward(list) {
+		if !within(trusted, a) {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// forwardedFor reads X-Forwarded-For; an entry that is no address becomes the zero Addr. nil: there is none.
+func forwardedFor(lines []string) (list []netip.Addr) {
+	for _, line := range lines {
+		for entry := range strings.SplitSeq(line, ",") {
+			list = append(list, nodeAddr(strings.TrimSpace(entry)))
+		}
+	}
+	return list
+}
+
+// forwarded reads the for= parameters of RFC 7239's header. An element without one is somebody unknown.
+func forwarded(lines []string) (list []netip.Addr) {
+	for _, line := range lines {
+		for element := range strings.SplitSeq(line, ",") {
+			var a netip.Addr
+			for pair := range strings.SplitSeq(element, ";") {
+				if key, value, _ := strings.Cut(strings.TrimSpace(pair), "="); strings.EqualFold(key, "for") {
+					a = nodeAddr(strings.Trim(value, `"`))
+				}
+			}
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// nodeAddr reads an address with or without a port.
+func nodeAddr(s string) netip.Addr {
+	if ap, err := netip.ParseAddrPort(s); err == nil {
+		return ap.Addr().Unmap()
+	}
+	a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"))
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a.Unmap().WithZone("")
+}
+
+// trusts tells whether loopback is a login now.
+func (a *API) trusts() bool { return a.opts.TrustLoopback != nil && a.opts.TrustLoopback() }
+
+// direct tells whether the request comes from this machine by no proxy that says so.
+func (c *call) direct() bool {
+	ap, err := netip.ParseAddrPort(c.r.RemoteAddr)
+	return err == nil && ap.Addr().Unmap().IsLoopback() && !proxied(c.r)
 }
 
 // authenticate tells who is calling.
 func (c *call) authenticate() (*auth.User, error) {
-	peer, guest := c.peer(), lobby.Of(c.r.Context())
+	guest := lobby.Of(c.r.Context())
 	if len(c.r.Header["Authorization"]) == 0 {
-		if c.api.opts.TrustLoopback && peer.IsLoopback() {
+		if c.api.trusts() && c.direct() {
 			guest.Hold()
 			return auth.Local(), nil
 		}
-		return nil, unauthorized("log in with HTTP Basic authentication, a user name and a password")
+		return nil, unauthorized(howToLogIn)
 	}
 	name, password, ok := c.r.BasicAuth()
 	if !ok || len(c.r.Header["Authorization"]) > 1 {
 		return nil, unauthorized("the Authorization header is not HTTP Basic with user:password in base64; send it once")
 	}
 	guest.Hold() // until the request is answered, or its login refused
+	if name == "" && c.direct() && c.api.opts.LocalToken != nil && c.api.opts.LocalToken(password) {
+		return auth.Local(), nil
+	}
+	peer := Peer(c.r, c.api.opts.TrustedProxies)
+	if !peer.IsValid() {
+		c.api.hideout.Do(func() {
+			c.api.opts.Logger.Warn("a proxy hides its clients' addresses, so that wrong logins of one delay the first logins of all; if the proxy is yours, name it in server.trusted_proxies",
+				"proxy", c.r.RemoteAddr)
+		})
+	}
 	u, err := c.api.opts.Auth.Authenticate(c.r.Context(), name, password, peer)
 	if err != nil {
 		guest.Wait()
@@ -93,6 +191,10 @@ func (c *call) authenticate() (*auth.User, error) {
 	}
 	return u, err
 }
+
+// howToLogIn is the answer to a request without a login. Whoever reads it can be anybody: it names no path.
+const howToLogIn = "log in: HTTP Basic authentication with a user name and a password (surgetank --server http://USER:PASSWORD@HOST:PORT). " +
+	"On the server's machine, its own user and root need no password: the surgetank command finds the server's token, or takes it with --token-file from local.token in the data directory"
 
 func unauthorized(what string) error {
 	return withStatus(http.StatusUnauthorized, surgetank.Errorf(surgetank.CodeDenied, "%s", what))

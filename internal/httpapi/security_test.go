@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +26,7 @@ func fill(pattern string) string {
 // No route but the two health checks answers somebody who is not logged in, and a path that does not exist is
 // not told from one that does.
 func TestNoRouteWithoutCredentials(t *testing.T) {
-	r := newRig(t, func(o *Options) { o.TrustLoopback = false })
+	r := newRig(t, func(o *Options) { o.TrustLoopback = nil })
 	open := 0
 	for _, rt := range r.api.router.routes {
 		a := r.do(rt.method, fill(rt.pattern), "")
@@ -95,7 +97,7 @@ func TestRoutesByRole(t *testing.T) {
 
 // Rights that a handler asks for beyond its route's.
 func TestFurtherRights(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, withPolicies(t))
 	for _, q := range []string{"mine", "mine.dead", "theirs"} {
 		r.queue(q, "{}")
 	}
@@ -109,6 +111,21 @@ func TestFurtherRights(t *testing.T) {
 	u := as("u", "pw")
 	r.want(200, "PUT", "/v1/queues/mine", `{"dead_letter":"mine.dead"}`, u)
 	r.wantProblem(r.do("PUT", "/v1/queues/mine", `{"dead_letter":"theirs"}`, u), 403, "denied")
+	r.wantProblem(r.do("PUT", "/v1/queues/mine?mode=merge", `{"dead_letter":"theirs"}`, u), 403, "denied")
+	if err := r.store.PutPermission(t.Context(), "u", "/", auth.Permission{Configure: "mine", Write: "mine", Read: "mine"}); err != nil {
+		t.Fatal(err)
+	}
+	a := r.do("PUT", "/v1/queues/mine", `{}`, u) // its dead letters would go to mine.dead
+	r.wantProblem(a, 403, "denied")
+	if !strings.Contains(a.body, "mine.dead") || !strings.Contains(a.body, "dead_letter") {
+		t.Errorf("the answer does not say what to do: %s", a.body)
+	}
+	r.want(200, "PUT", "/v1/queues/mine", `{"dead_letter":"-"}`, u)
+	r.wantProblem(r.do("PUT", "/v1/queues/mine?mode=merge", `{"dead_letter":null}`, u), 403, "denied")
+	r.want(200, "PUT", "/v1/queues/mine?mode=merge", `{"ttl":"1h"}`, u)
+	if err := r.store.PutPermission(t.Context(), "u", "/", auth.Permission{Configure: "mine.*", Write: "mine.*", Read: "mine.*"}); err != nil {
+		t.Fatal(err)
+	}
 	r.want(200, "POST", "/v1/queues/mine.dead/redrive", `{"to":"mine"}`, u)
 	r.wantProblem(r.do("POST", "/v1/queues/mine.dead/redrive", `{"to":"theirs"}`, u), 403, "denied")
 	r.wantProblem(r.do("POST", "/v1/queues/mine.dead/redrive", `{}`, u), 403, "denied") // may go anywhere
@@ -145,7 +162,11 @@ func TestFurtherRights(t *testing.T) {
 }
 
 func TestLogin(t *testing.T) {
-	r := newRig(t)
+	const token = "a-token-of-this-machine"
+	r := newRig(t, func(o *Options) {
+		o.LocalToken = func(s string) bool { return s == token }
+		o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("127.0.0.2/32")}
+	})
 	pw := auth.Secret("pa:ss wörd")
 	if _, err := r.store.PutUser(t.Context(), "ann", auth.UserSpec{Password: &pw}); err != nil {
 		t.Fatal(err)
@@ -169,7 +190,16 @@ func TestLogin(t *testing.T) {
 		{"behind a proxy", true, 401, []with{header("X-Forwarded-For", "127.0.0.1")}},
 		{"behind a proxy that says Forwarded", true, 401, []with{header("Forwarded", "for=127.0.0.1")}},
 		{"remote that claims loopback", true, 401, []with{from("192.0.2.1:1"), header("X-Forwarded-For", "127.0.0.1")}},
-		{"guest from loopback", false, 200, []with{basic("guest:guest")}},
+		{"guest from loopback, with users", true, 401, []with{basic("guest:guest")}},
+		{"a trusted proxy, for itself", false, 401, []with{from("127.0.0.2:1"), header("X-Forwarded-For", "127.0.0.1")}},
+		{"behind a trusted proxy", true, 401, []with{from("127.0.0.2:1"), header("X-Forwarded-For", "127.0.0.1")}},
+		{"this machine's token", false, 200, []with{basic(":" + token)}},
+		{"this machine's token over IPv6", false, 200, []with{basic(":" + token), from("[::1]:1")}},
+		{"this machine's token with a user", false, 401, []with{basic("ann:" + token)}},
+		{"this machine's token from outside", false, 401, []with{basic(":" + token), from("192.0.2.1:1")}},
+		{"this machine's token behind a proxy", false, 401, []with{basic(":" + token), header("X-Forwarded-For", "127.0.0.1")}},
+		{"this machine's token behind a trusted proxy", false, 401, []with{basic(":" + token), from("127.0.0.2:1"), header("X-Forwarded-For", "127.0.0.1")}},
+		{"half of this machine's token", false, 401, []with{basic(":" + token[:8])}},
 		{"guest from outside", false, 401, []with{basic("guest:guest"), from("192.0.2.1:1")}},
 		{"guest behind a proxy", false, 401, []with{basic("guest:guest"), header("Via", "1.1 x")}},
 		{"right", false, 200, []with{basic("ann:pa:ss wörd"), from("192.0.2.1:1")}},
@@ -187,7 +217,7 @@ func TestLogin(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r.t = t
-			r.api.opts.TrustLoopback = tc.trust
+			r.api.opts.TrustLoopback = func() bool { return tc.trust }
 			a := r.do("GET", "/v1/whoami", "", tc.change...)
 			if a.status != tc.status {
 				t.Fatalf("status %d, want %d: %s", a.status, tc.status, a.body)
@@ -367,4 +397,72 @@ func TestPanic(t *testing.T) {
 		t.Fatal(a.body)
 	}
 	r.want(200, "GET", "/healthz", "")
+}
+
+// TestPeer: an address in a header is believed from a trusted proxy alone, and only the one that this proxy has seen itself.
+func TestPeer(t *testing.T) {
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("2001:db8::/64")}
+	for _, tc := range []struct {
+		what, from string
+		headers    []string // name, value, …
+		want       string   // "": nobody knows
+	}{
+		{"direct", "192.0.2.1:9", nil, "192.0.2.1"},
+		{"direct from a proxy's machine", "127.0.0.1:9", nil, "127.0.0.1"},
+		{"a stranger's header", "192.0.2.1:9", []string{"X-Forwarded-For", "198.51.100.7"}, ""},
+		{"a proxy", "10.0.0.1:9", []string{"X-Forwarded-For", "198.51.100.7"}, "198.51.100.7"},
+		{"a proxy on this machine", "127.0.0.1:9", []string{"X-Forwarded-For", "198.51.100.7"}, "198.51.100.7"},
+		{"a proxy over IPv6", "[2001:db8::5]:9", []string{"X-Forwarded-For", "2001:db8:1::1"}, "2001:db8:1::1"},
+		{"a proxy, mapped", "[::ffff:10.0.0.1]:9", []string{"X-Forwarded-For", "::ffff:198.51.100.7"}, "198.51.100.7"},
+		{"two proxies", "10.0.0.1:9", []string{"X-Forwarded-For", "198.51.100.7, 10.0.0.2"}, "198.51.100.7"},
+		{"a client that lies", "10.0.0.1:9", []string{"X-Forwarded-For", "203.0.113.9, 198.51.100.7"}, "198.51.100.7"},
+		{"a client that lies in a line of its own", "10.0.0.1:9", []string{"X-Forwarded-For", "203.0.113.9", "X-Forwarded-For", "198.51.100.7"}, "198.51.100.7"},
+		{"a client that claims to be a proxy", "10.0.0.1:9", []string{"X-Forwarded-For", "203.0.113.9, 10.9.9.9"}, "203.0.113.9"},
+		{"with a port", "10.0.0.1:9", []string{"X-Forwarded-For", "198.51.100.7:4711"}, "198.51.100.7"},
+		{"loopback", "10.0.0.1:9", []string{"X-Forwarded-For", "::1"}, ""},
+		{"loopback that is a proxy", "10.0.0.1:9", []string{"X-Forwarded-For", "127.0.0.1"}, ""},
+		{"no address", "10.0.0.1:9", []string{"X-Forwarded-For", "unknown"}, ""},
+		{"empty", "10.0.0.1:9", []string{"X-Forwarded-For", ""}, ""},
+		{"only others", "10.0.0.1:9", []string{"Via", "1.1 proxy"}, ""},
+		{"Forwarded", "10.0.0.1:9", []string{"Forwarded", "for=203.0.113.9, For=\"198.51.100.7:80\";proto=https;by=10.0.0.1"}, "198.51.100.7"},
+		{"Forwarded over IPv6", "10.0.0.1:9", []string{"Forwarded", "for=\"[2001:db8:1::1]:80\""}, "2001:db8:1::1"},
+		{"Forwarded without for", "10.0.0.1:9", []string{"Forwarded", "for=198.51.100.7, proto=https"}, ""},
+		{"both agree", "10.0.0.1:9", []string{"Forwarded", "for=198.51.100.7", "X-Forwarded-For", "198.51.100.7"}, "198.51.100.7"},
+		{"both differ: one is the client's", "10.0.0.1:9", []string{"Forwarded", "for=203.0.113.9", "X-Forwarded-For", "198.51.100.7"}, ""},
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.RemoteAddr = tc.from
+		for i := 0; i < len(tc.headers); i += 2 {
+			r.Header.Add(tc.headers[i], tc.headers[i+1])
+		}
+		want, _ := netip.ParseAddr(tc.want)
+		if got := Peer(r, trusted); got != want {
+			t.Errorf("%s: %v, want %v", tc.what, got, want)
+		}
+	}
+}
+
+// TestTrustEnds: loopback is a login until a user exists, and not a request longer. Then any Host is good, as behind a proxy.
+func TestTrustEnds(t *testing.T) {
+	r := newRig(t)
+	if err := r.store.DeleteUser(t.Context(), "ann"); err != nil {
+		t.Fatal(err)
+	}
+	r.api.opts.TrustLoopback = r.store.Unclaimed
+	host := func(r *http.Request) { r.Host = "queue.example" }
+	r.want(200, "GET", "/v1/users", "")
+	r.want(421, "GET", "/v1/users", "", host)
+	r.want(200, "GET", "/v1/users", "", as("guest", "guest"))
+	r.want(201, "PUT", "/v1/users/ann", `{"password":"x","tags":["administrator"]}`)
+	a := r.do("GET", "/v1/users", "")
+	r.wantProblem(a, http.StatusUnauthorized, surgetank.CodeDenied)
+	if !strings.Contains(a.body, "--token-file") || !strings.Contains(a.body, "--server") {
+		t.Errorf("the answer does not say what to do: %s", a.body)
+	}
+	r.want(401, "GET", "/v1/users", "", as("guest", "guest"))
+	r.want(401, "GET", "/v1/users", "", host)
+	r.want(200, "GET", "/v1/users", "", as("ann", "x"), host)
+	r.want(200, "DELETE", "/v1/users/guest", "", as("ann", "x"))
+	r.want(200, "DELETE", "/v1/users/ann", "", as("ann", "x"))
+	r.want(401, "GET", "/v1/users", "") // nobody is left, and nobody gets in
 }

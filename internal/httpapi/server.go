@@ -3,6 +3,7 @@ package httpapi
 import (
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"time"
 )
 
@@ -13,6 +14,8 @@ type ServerLimits struct {
 	HeaderTimeout time.Duration // for a request's headers; 10 s
 	IdleTimeout   time.Duration // between requests; 2 min
 	HeaderBytes   int           // of a request's line and headers; 64 KiB
+
+	TrustedProxies []netip.Prefix // peers whose connections are many clients'
 }
 
 func (l ServerLimits) withDefaults() ServerLimits {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/auth"
 )
 
 // sinks gives the manager of sinks, or says that there is none.
@@ -71,7 +72,7 @@ func (c *call) putSink() error {
 	if spec == nil {
 		spec = []byte("{}")
 	}
-	info, created, err := m.Put(c.r.Context(), c.params["s"], spec)
+	info, created, err := m.Put(auth.WithUser(c.r.Context(), c.user), c.params["s"], spec)
 	if err != nil {
 		return err
 	}

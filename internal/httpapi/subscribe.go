@@ -111,6 +111,10 @@ func (c *call) subscribe() error {
 		s.seat.Leave()
 		return err
 	}
+	credit := o.Credit
+	if limit >= 0 {
+		o.Credit = 0 // nothing may come before the limit holds
+	}
 	sub, err := c.broker().Subscribe(c.r.Context(), c.queue(), o)
 	if err != nil {
 		c.api.subs.remove(s)
@@ -118,6 +122,7 @@ func (c *call) subscribe() error {
 	}
 	if limit >= 0 {
 		sub.SetPoolLimit(int(limit))
+		sub.AddCredit(credit)
 	}
 	if !c.api.subs.attach(s, sub) { // the API was closed meanwhile
 		_ = sub.Close()

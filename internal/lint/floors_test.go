@@ -12,18 +12,21 @@ import (
 var floors = map[string]int{
 	"": 0, // the words
 
-	"internal/clock":     10, // helpers of floor 1: pure, or the edge of the machine (time, files)
-	"internal/mutant":    10,
-	"internal/failpoint": 10,
-	"internal/vfs":       10,
-	"internal/jsonpath":  10,
-	"internal/settings":  10,
-	"internal/lobby":     10, // who may stay
-	"internal/seqset":    10, // sets of message numbers
-	"internal/queue":     11, // the rules
-	"internal/commitlog": 11, // what a log is
-	"internal/auth":      11, // who may
-	"internal/policy":    12, // settings by patterns of names
+	"internal/clock":      10, // helpers of floor 1: pure, or the edge of the machine (time, files)
+	"internal/mutant":     10,
+	"internal/failpoint":  10,
+	"internal/vfs":        10,
+	"internal/jsonpath":   10,
+	"internal/settings":   10,
+	"internal/input":      10, // text that is cut into messages
+	"internal/callback":   10, // code of users, called so that it ends nothing of ours
+	"internal/lobby":      10, // who may stay
+	"internal/localtoken": 10, // the login of this machine's own programs
+	"internal/seqset":     10, // sets of message numbers
+	"internal/queue":      11, // the rules
+	"internal/commitlog":  11, // what a log is
+	"internal/auth":       11, // who may
+	"internal/policy":     12, // settings by patterns of names
 
 	"internal/disklog": 20, // the logs
 	"internal/memlog":  20,
@@ -56,7 +59,7 @@ var floors = map[string]int{
 // words and who may, not each other and not the engine.
 var doorsMayImport = map[string]bool{
 	"": true, "internal/auth": true, "internal/clock": true, "internal/failpoint": true, "internal/jsonpath": true, "internal/settings": true,
-	"internal/policy": true, "internal/lobby": true, "internal/seqset": true,
+	"internal/policy": true, "internal/input": true, "internal/callback": true, "internal/lobby": true, "internal/seqset": true,
 }
 
 // floorOf gives a package's floor and the table's entry that placed it.

@@ -29,9 +29,13 @@ type Broker struct {
 	stripes [64]sync.Mutex
 	making  sync.Mutex // held while a queue is made in a virtual host with a limit, so that they are counted one by one
 
-	mu       sync.RWMutex
-	under    map[string]own // by full name: the queues that a policy has changed
-	watchers map[*func()]struct{}
+	quorum sync.Map    // the full names of quorum queues; see types.go
+	typed  atomic.Bool // and they are known
+
+	mu        sync.RWMutex
+	under     map[string]own   // by full name: the queues that a policy has changed
+	exclusive map[string]claim // by full name: the queues of one owner
+	watchers  map[*func()]struct{}
 }
 
 // own is what a queue was declared with.
@@ -87,6 +91,42 @@ func (b *Broker) tell() {
 func (b *Broker) DeclareQueue(ctx context.Context, name string, c surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
 	b.gate.RLock()
 	defer b.gate.RUnlock()
+	defer b.lock(name)()
+	if err := b.mine(ctx, name); err != nil {
+		return surgetank.QueueInfo{}, false, err
+	}
+	return b.declare(ctx, name, c, mode)
+}
+
+// Change makes a queue, or changes it, to what f says. f gets what the queue was declared with (Declared) and whether it is
+// paused (Config.Paused); nil if there is no queue. Nothing else changes the queue between f's look and the change. f may not call
+// the Broker.
+func (b *Broker) Change(ctx context.Context, name string, f func(now *surgetank.QueueInfo) (surgetank.QueueConfig, error)) (surgetank.QueueInfo, bool, error) {
+	none := surgetank.QueueInfo{}
+	b.gate.RLock()
+	defer b.gate.RUnlock()
+	defer b.lock(name)()
+	if err := b.mine(ctx, name); err != nil {
+		return none, false, err
+	}
+	var now *surgetank.QueueInfo
+	switch info, err := b.Broker.Queue(ctx, name); surgetank.CodeOf(err) {
+	case "":
+		info = b.dress(info)
+		now = &info
+	case surgetank.CodeNotFound:
+	default:
+		return none, false, err
+	}
+	c, err := f(now)
+	if err != nil {
+		return none, false, err
+	}
+	return b.declare(ctx, name, c, surgetank.DeclareOrUpdate)
+}
+
+// declare makes or changes a queue. The caller holds gate shared and the queue's stripe.
+func (b *Broker) declare(ctx context.Context, name string, c surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
 	vhost, plain := surgetank.SplitName(name)
 	p := b.match(vhost, Queues, plain)
 	_, limited := b.auth.QueueLimit(vhost)
@@ -98,7 +138,6 @@ func (b *Broker) DeclareQueue(ctx context.Context, name string, c surgetank.Queu
 		b.making.Lock()
 		defer b.making.Unlock()
 	}
-	defer b.lock(name)()
 	now, err := b.Broker.Queue(ctx, name)
 	switch surgetank.CodeOf(err) {
 	case "":
@@ -210,12 +249,15 @@ func (b *Broker) forget(ctx context.Context, name string) {
 
 // DeleteQueue removes a queue. See surgetank.Broker.
 func (b *Broker) DeleteQueue(ctx context.Context, name string, opts surgetank.DeleteOptions) (int64, error) {
-	if _, has := b.owned(name); has {
-		defer b.lock(name)()
+	defer b.lock(name)()
+	if err := b.mine(ctx, name); err != nil {
+		return 0, err
 	}
 	n, err := b.Broker.DeleteQueue(ctx, name, opts)
 	if err == nil {
+		b.dropClaim(name)
 		b.forget(ctx, name)
+		b.SetQuorum(name, false)
 	}
 	return n, err
 }

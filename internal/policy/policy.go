@@ -17,11 +17,14 @@ const (
 // Target is what a policy applies to.
 type Target string
 
-// Targets of policies.
+// Targets of policies. There are no streams: policies for them are taken, so that definitions can be loaded, and apply to nothing.
 const (
-	Queues    Target = "queues"
-	Exchanges Target = "exchanges"
-	All       Target = "all"
+	Queues        Target = "queues"
+	QuorumQueues  Target = "quorum_queues"
+	ClassicQueues Target = "classic_queues"
+	Streams       Target = "streams"
+	Exchanges     Target = "exchanges"
+	All           Target = "all"
 )
 
 // Policy is one policy as an operator writes it, and as the doors show it.
@@ -51,9 +54,9 @@ func compile(p Policy) (*compiled, error) {
 		p.ApplyTo = All
 	}
 	switch p.ApplyTo {
-	case Queues, Exchanges, All:
+	case Queues, QuorumQueues, ClassicQueues, Streams, Exchanges, All:
 	default:
-		return nil, surgetank.FieldErrorf("apply_to", "apply_to: want queues, exchanges or all, not %.40q", string(p.ApplyTo))
+		return nil, surgetank.FieldErrorf("apply_to", "apply_to: want queues, quorum_queues, classic_queues, streams, exchanges or all, not %.40q", string(p.ApplyTo))
 	}
 	if p.Pattern == "" {
 		return nil, surgetank.FieldErrorf("pattern", `pattern: it is missing; ".*" matches every name`)
@@ -72,15 +75,15 @@ func compile(p Policy) (*compiled, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.ApplyTo == Queues && r.door.HasAlternate && len(p.Settings) == 1 {
+	if p.ApplyTo != Exchanges && p.ApplyTo != All && r.door.HasAlternate && len(p.Settings) == 1 {
 		return nil, surgetank.FieldErrorf("settings.alternate-exchange", "settings.alternate-exchange: queues have none; let the policy apply to exchanges")
 	}
 	return &compiled{Policy: p, pattern: re, rules: r}, nil
 }
 
-// covers tells whether the policy is for a queue or exchange of this name.
-func (c *compiled) covers(what Target, name string) bool {
-	return (c.ApplyTo == what || c.ApplyTo == All) && c.pattern.MatchString(name)
+// covers tells whether the policy is for a queue or exchange of this name, which is all of what.
+func (c *compiled) covers(what [2]Target, name string) bool {
+	return (c.ApplyTo == All || c.ApplyTo == what[0] || c.ApplyTo == what[1]) && c.pattern.MatchString(name)
 }
 
 // before is the order in which policies are asked.

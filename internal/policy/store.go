@@ -64,7 +64,7 @@ func Open(ctx context.Context, b surgetank.Broker, users *auth.Store, log *slog.
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	p := &Broker{Broker: b, auth: users, log: log, under: map[string]own{}, watchers: map[*func()]struct{}{}}
+	p := &Broker{Broker: b, auth: users, log: log, under: map[string]own{}, exclusive: map[string]claim{}, watchers: map[*func()]struct{}{}}
 	meta, err := b.Meta(ctx, Namespace)
 	if err != nil {
 		return nil, err
@@ -180,8 +180,13 @@ func (b *Broker) in(vhost string) []*compiled {
 
 // match finds the policy of a queue or exchange; nil when there is none.
 func (b *Broker) match(vhost string, what Target, name string) *compiled {
-	for _, c := range b.in(vhost) {
-		if c.covers(what, name) {
+	list := b.in(vhost)
+	if len(list) == 0 {
+		return nil
+	}
+	is := b.targets(what, vhost, name)
+	for _, c := range list {
+		if c.covers(is, name) {
 			return c
 		}
 	}
@@ -284,7 +289,7 @@ func (b *Broker) applyAll(ctx context.Context) error {
 	if len(b.all.Load().byVhost) == 0 && len(b.under) == 0 {
 		return nil
 	}
-	if err := b.apply(ctx, func(string) bool { return true }); err != nil {
+	if err := b.apply(ctx, func(vhost string) bool { return b.typed.Load() || !byType(b.in(vhost)) }); err != nil {
 		return err
 	}
 	queues, err := b.Broker.Queues(ctx)

@@ -56,8 +56,10 @@ var words = []word{
 	}},
 	{"max-length", "max_messages", 1, math.MaxInt64, func(r *rules, n int64, _ string) error { r.config.MaxMessages = n; return nil }},
 	{"max-length-bytes", "max_bytes", 1, math.MaxInt64, func(r *rules, n int64, _ string) error { r.config.MaxBytes = n; return nil }},
-	{"delivery-limit", "retry.max_attempts", 0, 1<<30 - 1, func(r *rules, n int64, _ string) error {
-		r.config.Retry.MaxAttempts = int(n) + 1
+	{"delivery-limit", "retry.max_attempts", -1, 1<<30 - 1, func(r *rules, n int64, _ string) error {
+		if r.config.Retry.MaxAttempts = int(n) + 1; n < 0 {
+			r.config.Retry.MaxAttempts = -1 // no limit
+		}
 		return nil
 	}},
 	{"expires", "", 1, maxMillis, func(r *rules, n int64, _ string) error { r.door.Expires = millis(n); return nil }},
@@ -68,6 +70,12 @@ var words = []word{
 	}},
 	{"dead-letter-routing-key", "", 0, 0, func(r *rules, _ int64, s string) error {
 		r.door.HasDeadLetterKey, r.door.DeadLetterKey = true, s
+		return nil
+	}},
+	{"dead-letter-strategy", "", 0, 0, func(_ *rules, _ int64, s string) error {
+		if s != "at-most-once" && s != "at-least-once" {
+			return bad("dead-letter-strategy", "want at-most-once or at-least-once; dead letters are never lost on their way here, so both do the same")
+		}
 		return nil
 	}},
 	{"alternate-exchange", "", 0, 0, func(r *rules, _ int64, s string) error {

@@ -289,8 +289,8 @@ func (a *agree) attach() {
 	if c.Now {
 		c.Once = false
 	}
-	if a.yes(3) { // a pool of each queue's own: across queues it depends on who is served first, which is no promise
-		o.Pool = uint64(slices.Index([]string{"a", "b", "c", "a.dead"}, c.Queue) + 1)
+	if a.yes(3) {
+		o.Pool = uint64(1 + a.n(4))
 		c.Opts = o
 	}
 	if c.Once || c.Now {

@@ -20,11 +20,34 @@ type consumer struct {
 	received uint64 // hand-outs so far
 }
 
-// pool is a limit that consumers share.
+// pool is a limit that consumers share. Under a limit they take turns: next goes to the member that was served longest ago.
 type pool struct {
 	limit   int // 0: none
 	held    int
-	members []*consumer
+	members []*consumer // under a limit in the order of their turns, otherwise in the order of their coming
+}
+
+// next gives the member whose turn it is: of those that their queues would serve now, the first. c is one of those.
+func (p *pool) next(c *consumer) *consumer {
+	for _, o := range p.members {
+		if o == c || o.credit > 0 && o.queued && o.q.wouldServe(o) {
+			return o
+		}
+	}
+	return c
+}
+
+// served moves a member behind the others.
+func (p *pool) served(c *consumer) {
+	if i := slices.Index(p.members, c); i >= 0 {
+		copy(p.members[i:], p.members[i+1:])
+		p.members[len(p.members)-1] = c
+	}
+}
+
+// wouldServe tells whether the next message of the queue would go to c now.
+func (q *Queue) wouldServe(c *consumer) bool {
+	return !q.gone && len(q.ready) > 0 && q.queueVerdict() == mayGo && q.nextConsumer() == c
 }
 
 func (c *consumer) hungry() bool {
@@ -183,7 +206,11 @@ func (m *Machine) poolLimit(id uint64, limit int) {
 	}
 }
 
+// refill puts the members in line again after somebody gave room back.
 func (p *pool) refill() {
+	if p.limit > 0 && p.held >= p.limit {
+		return
+	}
 	for _, c := range p.members {
 		c.q.offer(c)
 	}

@@ -90,7 +90,7 @@ func (c *Publish) run(m *Machine) bool {
 		}
 		in, res := &c.Msgs[c.next], &c.Results[c.next]
 		switch { // a message may have been refused before it came here
-		case in.Publisher != "" && surgetank.ValidatePublisher(in.Publisher, in.Sequence) == nil:
+		case in.Publisher != "" && (res.Err == nil || surgetank.ValidatePublisher(in.Publisher, in.Sequence) == nil):
 			*res = m.numbered(in, &run, res.Err)
 		case res.Err == nil:
 			*res = m.publish(in, false)

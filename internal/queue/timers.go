@@ -149,15 +149,28 @@ func (q *Queue) dispatch() bool {
 		if c == nil {
 			break
 		}
-		h := q.ready[0]
-		if q.holdSuspects(h) {
-			continue
+		if c.pool != nil && c.pool.limit > 0 {
+			if c = c.pool.next(c); c.q != q {
+				c.q.mark() // it may have to wait for its rate now, or be under its limits again
+			}
 		}
-		q.handOut(c, h)
-		q.idle(h)
-		q.rotate(c)
+		c.q.serve(c)
 	}
 	return true
+}
+
+// serve hands the next message to a consumer that is first in line.
+func (q *Queue) serve(c *consumer) {
+	h := q.ready[0]
+	if q.holdSuspects(h) {
+		return
+	}
+	q.handOut(c, h)
+	q.idle(h)
+	q.rotate(c)
+	if p := c.pool; p != nil && p.limit > 0 {
+		p.served(c)
+	}
 }
 
 // wakeQueue asks for a dispatch at a time. The wake heap's key stands for no flow then.

@@ -5,10 +5,12 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/surgetank/surgetank/internal/amqp"
+	"github.com/surgetank/surgetank/internal/httpapi"
 )
 
 // openAMQP makes the AMQP door and lets its listeners accept.
@@ -18,7 +20,8 @@ func (s *Server) openAMQP(ctx context.Context) error {
 	}
 	door, err := amqp.NewServer(ctx, amqp.Options{
 		Policies: s.doored, Auth: s.users, Logger: s.log, OwnVersion: s.opts.Version,
-		Limits: amqp.Limits{MaxMessage: s.cfg.MaxMessage},
+		Limits:   amqp.Limits{MaxMessage: s.cfg.MaxMessage},
+		HTTPPeer: func(r *http.Request) netip.Addr { return httpapi.Peer(r, s.cfg.TrustedProxies) },
 	})
 	if err != nil {
 		return err

@@ -10,7 +10,8 @@
 // # Stop
 //
 // Readiness goes first. Doors stop taking requests and finish those they have, sinks commit what they hold and ack it, and the
-// broker writes what it accepted and closes the log.
+// broker writes what it accepted and closes the log. The doors have a part of the time, so that slow clients leave the sinks some of it.
+// What does not finish is cut off and named.
 //
 // # Failure
 //

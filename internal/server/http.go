@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/httpapi"
+	"github.com/surgetank/surgetank/internal/localtoken"
 )
 
 // door is a listener's protocol, once it serves.
@@ -27,8 +29,8 @@ func (s *Server) serveHTTP() {
 	}
 	starting := http.Handler(http.HandlerFunc(s.startingUp))
 	s.handler.Store(&starting)
-	current := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*s.handler.Load()).ServeHTTP(w, r) })
-	limits := httpapi.ServerLimits{}
+	current := s.requests.through(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*s.handler.Load()).ServeHTTP(w, r) }))
+	limits := httpapi.ServerLimits{TrustedProxies: s.cfg.TrustedProxies}
 	s.http = httpapi.NewServer(current, limits, s.log)
 	s.http.TLSConfig = s.tls
 	l = httpapi.LimitListener(l, limits)
@@ -53,15 +55,17 @@ func (s *Server) openDoors(ctx context.Context) error {
 	if s.http == nil {
 		return nil
 	}
-	trusted := s.tls == nil && onlyLoopback(s.listeners.http.Addr())
+	near := s.tls == nil && onlyLoopback(s.listeners.http.Addr())
+	s.publishToken()
 	limits := httpapi.Limits{MaxMessage: int(s.cfg.MaxMessage)}
 	if most := s.cfg.MaxMessage/3*4 + 1<<20; most > 64<<20 { // a body in base64, and what is around it
 		limits.MaxBody, limits.MaxBodies = most, 8*most
 	}
 	s.api = httpapi.New(httpapi.Options{
 		Policies: s.doored, Auth: s.users, Sinks: s.sinks.api(), Version: s.opts.Version, Logger: s.log,
-		Ready: s.notReady, Refusing: s.refusing, TrustLoopback: trusted, Limits: limits,
-		Collectors: []prometheus.Collector{scrubCollector{s.broker}, diskCollector{s.broker}, sinkCollector{s.sinks.manager}},
+		Ready: s.notReady, Refusing: s.refusing, Limits: limits,
+		TrustLoopback: func() bool { return near && s.users.Unclaimed() }, LocalToken: s.token.Is, TrustedProxies: s.cfg.TrustedProxies,
+		Collectors: []prometheus.Collector{scrubCollector{s.broker}, diskCollector{s.broker}, sinkCollector{s.sinks.Manager}},
 	})
 	open := http.Handler(s.api)
 	if s.amqp != nil {
@@ -69,6 +73,16 @@ func (s *Server) openDoors(ctx context.Context) error {
 	}
 	s.handler.Store(&open)
 	return nil
+}
+
+// publishToken makes the token with which this machine's programs log in. Where it cannot be written, a full disk for example, the
+// server works without: then users log in.
+func (s *Server) publishToken() {
+	var err error
+	if s.token, err = localtoken.Publish(s.cfg.Data, s.listeners.http.Addr()); err != nil {
+		s.log.Warn("the token for this machine's programs could not be written everywhere: where it is missing, the command line needs a user and a password, or --token-file",
+			"file", filepath.Join(s.cfg.Data, localtoken.Name), "error", err)
+	}
 }
 
 // startingUp answers while the data directory is being opened, which can take a while after a crash.

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -19,6 +18,7 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/config"
 	"github.com/surgetank/surgetank/internal/httpapi"
+	"github.com/surgetank/surgetank/internal/localtoken"
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
@@ -45,12 +45,14 @@ type Server struct {
 	amqp   *amqp.Server
 	doors  []door
 	tls    *tls.Config
+	token  *localtoken.Token
 
 	handler  atomic.Pointer[http.Handler]
 	ready    atomic.Bool
 	stopping atomic.Bool
 
 	listeners listeners
+	requests  requests
 	serving   sync.WaitGroup
 	quit      chan struct{}
 	once      sync.Once
@@ -140,6 +142,14 @@ func (s *Server) open(ctx context.Context) error {
 		return surgetank.Errorf(surgetank.CodeInvalid, "the data directory %q has no absolute path: %w", s.cfg.Data, err)
 	}
 	s.cfg.Data = dir
+	if s.cfg.SQLiteDir == "" {
+		s.cfg.SQLiteDir = filepath.Join(dir, "sqlite")
+	}
+	if s.cfg.SQLiteDir != config.AnyPath {
+		if s.cfg.SQLiteDir, err = filepath.Abs(s.cfg.SQLiteDir); err != nil {
+			return surgetank.Errorf(surgetank.CodeInvalid, "server.sqlite_dir %q has no absolute path: %w", s.cfg.SQLiteDir, err)
+		}
+	}
 	if err := private(dir); err != nil {
 		return err
 	}
@@ -158,7 +168,7 @@ func (s *Server) open(ctx context.Context) error {
 	if err := checkExposure(s.users.Users(), s.listeners.all()); err != nil {
 		return err
 	}
-	if s.sinks, err = openSinks(ctx, s.broker, filepath.Dir(s.cfg.Data), s.log); err != nil {
+	if s.sinks, err = openSinks(ctx, s.broker, s.doored, filepath.Dir(s.cfg.Data), s.cfg.SQLiteDir, s.log); err != nil {
 		return fmt.Errorf("starting sinks: %w", err)
 	}
 	return s.declare(ctx)
@@ -179,11 +189,13 @@ func (s *Server) declare(ctx context.Context) error {
 		}
 	}
 	for _, q := range s.opts.File.Queues {
-		var now surgetank.QueueConfig
-		if info, err := s.doored.Queue(ctx, q.Name); err == nil {
-			now = info.Declared()
-		}
-		if _, created, err := s.doored.DeclareQueue(ctx, q.Name, q.Over(now), surgetank.DeclareOrUpdate); err != nil {
+		_, created, err := s.doored.Change(ctx, q.Name, func(now *surgetank.QueueInfo) (surgetank.QueueConfig, error) {
+			if now == nil {
+				return q.Config, nil
+			}
+			return q.Over(now.Declared()), nil
+		})
+		if err != nil {
 			return fmt.Errorf("declaring the queue %s of %s: %w", q.Name, s.opts.File.Path, err)
 		} else if created {
 			s.log.Info("queue created", "queue", q.Name)
@@ -250,39 +262,6 @@ func (s *Server) notReady() error {
 		return surgetank.Errorf(surgetank.CodeBusy, "the disk has not answered for %v: nothing is confirmed until it does", d.Round(100*time.Millisecond))
 	}
 	return s.broker.Err()
-}
-
-// Stop ends the server in order: see the package's comment. ctx bounds how long requests may take to finish; the broker is
-// closed in any case, so that what was accepted is on disk.
-func (s *Server) Stop(ctx context.Context) error {
-	s.stopping.Store(true)
-	var problems []error
-	for _, d := range s.doors {
-		if err := d.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			problems = append(problems, err)
-		}
-	}
-	if s.http != nil {
-		if s.api != nil {
-			s.api.Close() // ends long polls, which have nothing to finish
-		}
-		if err := s.http.Shutdown(ctx); err != nil {
-			_ = s.http.Close() // connections that did not finish in time are cut
-		}
-	}
-	if s.sinks != nil {
-		if err := s.sinks.stop(ctx); err != nil {
-			problems = append(problems, err)
-		}
-	}
-	if s.broker != nil {
-		if err := s.broker.Close(); err != nil && surgetank.CodeOf(err) != surgetank.CodeClosed {
-			problems = append(problems, err)
-		}
-	}
-	s.once.Do(func() { close(s.quit) })
-	s.serving.Wait()
-	return errors.Join(problems...)
 }
 
 // abandon undoes a start that failed.

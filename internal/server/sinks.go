@@ -2,10 +2,18 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
 
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/config"
 	"github.com/surgetank/surgetank/internal/httpapi"
+	"github.com/surgetank/surgetank/internal/policy"
 	"github.com/surgetank/surgetank/internal/settings"
 	"github.com/surgetank/surgetank/sink"
 	"github.com/surgetank/surgetank/sink/postgres"
@@ -13,24 +21,36 @@ import (
 )
 
 // sinks are the server's sinks: the manager with every target that this program has.
-type sinks struct{ manager *sink.Manager }
+type sinks struct {
+	*sink.Manager
+	dir string // below which the files of SQLite sinks lie; config.AnyPath: anywhere
+}
 
-// openSinks starts the stored sinks. Relative paths of SQLite files begin at dir, wherever the server is started.
-func openSinks(ctx context.Context, b sink.Broker, dir string, log *slog.Logger) (*sinks, error) {
-	m, err := sink.NewManager(ctx, b, map[string]sink.Factory{"postgres": postgres.New, "sqlite": sqlite.New}, sink.Options{Logger: log, Dir: dir})
+// sinkBroker is the broker as sinks use it. They read queues through the policies' rules, so that a
+// queue which is exclusive to a connection is not a sink's to read.
+type sinkBroker struct {
+	*embedded.Broker
+	doored *policy.Broker
+}
+
+// Subscribe attaches a sink. See surgetank.Broker.
+func (b sinkBroker) Subscribe(ctx context.Context, queue string, o surgetank.SubscribeOptions) (surgetank.Subscription, error) {
+	return b.doored.Subscribe(ctx, queue, o)
+}
+
+// openSinks starts the stored sinks. Relative paths of SQLite files begin at base, wherever the server is started.
+func openSinks(ctx context.Context, b *embedded.Broker, doored *policy.Broker, base, dir string, log *slog.Logger) (*sinks, error) {
+	m, err := sink.NewManager(ctx, sinkBroker{b, doored}, map[string]sink.Factory{"postgres": postgres.New, "sqlite": sqlite.New}, sink.Options{Logger: log, Dir: base})
 	if err != nil {
 		return nil, err
 	}
-	return &sinks{m}, nil
+	return &sinks{m, dir}, nil
 }
 
-// api is the manager for the HTTP interface.
-func (s *sinks) api() httpapi.Sinks { return shownSinks{s.manager} }
-
-type shownSinks struct{ *sink.Manager }
+func (s *sinks) api() httpapi.Sinks { return s }
 
 // OnQueue describes the sinks that read a queue.
-func (s shownSinks) OnQueue(queue string) []settings.QueueSink {
+func (s *sinks) OnQueue(queue string) []settings.QueueSink {
 	var list []settings.QueueSink
 	for _, b := range s.Manager.OnQueue(queue) {
 		list = append(list, settings.QueueSink{Name: b.Name, State: string(b.State), Reason: b.Reason})
@@ -38,10 +58,68 @@ func (s shownSinks) OnQueue(queue string) []settings.QueueSink {
 	return list
 }
 
-// declare sets a sink of the configuration file. One that is set so already is left as it is, whether its target is up or not.
+// declare sets a sink of the configuration file. One that is set so already is left as it is,
+// whether its target is up or not. Whoever writes the file works on the machine, and may name every
+// file there.
 func (s *sinks) declare(ctx context.Context, k config.Sink) error {
-	_, _, err := s.manager.Put(ctx, k.Name, k.JSON())
+	_, _, err := s.Manager.Put(ctx, k.Name, k.JSON())
 	return err
 }
 
-func (s *sinks) stop(ctx context.Context) error { return s.manager.Close(ctx) }
+// Put sets a sink for the user of ctx. See httpapi.Sinks.
+func (s *sinks) Put(ctx context.Context, name string, spec json.RawMessage) (json.RawMessage, bool, error) {
+	if err := s.mayUse(auth.UserOf(ctx), spec); err != nil {
+		return nil, false, err
+	}
+	return s.Manager.Put(ctx, name, spec)
+}
+
+// mayUse refuses a SQLite file outside the directory for such files, unless the machine's own
+// programs ask. Else an administrator from afar could read and write every file that the server
+// can.
+func (s *sinks) mayUse(u *auth.User, raw json.RawMessage) error {
+	spec, err := sink.ParseSpec(raw)
+	if err != nil || spec.Kind != "sqlite" || s.dir == config.AnyPath || u.IsLocal() {
+		return nil // the manager says what is wrong with a spec
+	}
+	if inside(s.dir, spec.Address) {
+		if err := os.MkdirAll(filepath.Dir(spec.Address), 0o700); err != nil {
+			return surgetank.FieldErrorf("sqlite.path", "sqlite.path: the directory cannot be made: %v", err)
+		}
+		return nil
+	}
+	return &surgetank.Error{Code: surgetank.CodeDenied, Field: "sqlite.path", Message: "sqlite.path: over the network only files below " + s.dir +
+		" may be named, such as " + filepath.Join(s.dir, "orders.db") + "; set the sink on the server's machine (surgetank sink set, or the file of serve --config), or name another directory as server.sqlite_dir (any: no limit) in that file"}
+}
+
+// inside tells whether path is an absolute path below dir. What links lead to counts, not their
+// names.
+func inside(dir, path string) bool {
+	if !filepath.IsAbs(path) || strings.HasPrefix(path, "file:") {
+		return false
+	}
+	dir, path = resolve(dir), resolve(path)
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && rel != "." && filepath.IsLocal(rel)
+}
+
+// resolve follows the links in the part of a path that exists.
+func resolve(path string) string {
+	path = filepath.Clean(path)
+	rest := ""
+	for p := path; ; {
+		if real, err := filepath.EvalSymlinks(p); err == nil {
+			return filepath.Join(real, rest)
+		}
+		if _, err := os.Lstat(p); err == nil {
+			return "" // a link that leads nowhere yet could lead anywhere
+		}
+		up := filepath.Dir(p)
+		if up == p {
+			return path
+		}
+		rest, p = filepath.Join(filepath.Base(p), rest), up
+	}
+}
+
+func (s *sinks) stop(ctx context.Context) error { return s.Close(ctx) }

@@ -40,10 +40,13 @@ func New(spec sink.Spec) (sink.Target, error) {
 	if spec.Kind != "postgres" {
 		return nil, surgetank.Errorf(surgetank.CodeInternal, "the postgres target was given settings for %s", spec.Kind)
 	}
-	config, err := pgconn.ParseConfig(spec.Address)
+	config, err := parseDSN(spec.Address)
+	if refused := (*surgetank.Error)(nil); errors.As(err, &refused) {
+		return nil, refused
+	}
 	if err != nil {
-		// The cause may quote the address, and so the password; it is not passed on.
-		return nil, surgetank.FieldErrorf("postgres.dsn", "postgres.dsn %q cannot be read; write postgres://user:password@host:5432/database or host=… dbname=…", spec.Redacted().Address)
+		// The cause may quote the address, and in an address that cannot be read nobody knows what the password is.
+		return nil, surgetank.FieldErrorf("postgres.dsn", "postgres.dsn cannot be read; write postgres://user:password@host:5432/database, with %%-escapes for / ? # @ : %% in the password, or host=… user=… password='…' dbname=…")
 	}
 	parts, err := sink.SplitTable(spec.Table.Table)
 	if err != nil {

@@ -82,7 +82,7 @@ func (p *Peer) sync() error {
 			if r.id != 51 {
 				return fmt.Errorf("got %s", r)
 			}
-			return p.closed()
+			return p.hangUp()
 		}
 	}
 }

@@ -271,6 +271,16 @@ func (p *Peer) goodbye() error {
 	if err := p.ask(0, connectionClose(), connection, 51); err != nil {
 		return err
 	}
+	return p.hangUp()
+}
+
+// hangUp ends a connection that was closed in order: the server waits for the client to hang up first.
+func (p *Peer) hangUp() error {
+	if c, ok := p.conn.(interface{ CloseWrite() error }); ok {
+		if err := c.CloseWrite(); err != nil {
+			return err
+		}
+	}
 	return p.closed()
 }
 

@@ -86,7 +86,7 @@ func (w *world) settle() error {
 		}
 	}
 	if w.plan.partitioned {
-		if err := w.morePartitions(w.count()/width*width + 20*width); err != nil {
+		if err := w.morePartitions(max(w.upto, w.count()/width*width) + 20*width); err != nil {
 			return err
 		}
 	}

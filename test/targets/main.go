@@ -149,8 +149,11 @@ func (c *campaign) all(ctx context.Context, list []*plan, jobs int) *tally {
 }
 
 func (c *campaign) one(ctx context.Context, p *plan) *result {
-	dir := filepath.Join(c.dir, fmt.Sprintf("round-%d", p.seed))
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	dir, err := os.MkdirTemp(c.dir, fmt.Sprintf("round-%d-", p.seed))
+	if err == nil {
+		err = os.Chmod(dir, 0o755) // PostgreSQL runs as another user
+	}
+	if err != nil {
 		return &result{plan: p, err: err}
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.limit)

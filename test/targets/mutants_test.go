@@ -13,7 +13,8 @@ import (
 )
 
 // mutants are servers with one defect each, the actions whose rounds must show it, and the findings of which one must be
-// named.
+// named. Defects that show only between two steps of a commit (ids that are dropped early, a batch that is compared only at
+// the opening) are for test/timelines, which ends processes there.
 var mutants = []struct {
 	name   string
 	with   []string
@@ -26,12 +27,8 @@ var mutants = []struct {
 		build.Change{File: "sink/refusal.go", Old: "case old == nil && c.Written.Applied == 0:", New: "case old == nil:"}},
 	{"a target's incarnation is not compared", []string{"restore directory", "copy beside"}, []string{judge.Lost, judge.Doubled},
 		build.Change{File: "sink/refusal.go", Old: "old.Incarnation != 0 && !contains(", New: "false && !contains("}},
-	{"ids leave the progress before the floor has passed them", []string{"kill both", "kill server"}, []string{judge.Doubled},
-		build.Change{File: "sink/ledger.go", Old: "p.IDs = AppendIDs(nil, ll.next)\n", New: "p.IDs = AppendIDs(nil, added)\n"}},
 	{"an SQLite file's identity is not checked", []string{"file deleted", "restore dump"}, []string{judge.Lost},
-		build.Change{File: "sink/sqlite/db.go", Old: "case !os.SameFile(now, open):", New: "case false:"}},
-	{"an SQLite lane does not compare its epoch and batch", []string{"copy beside"}, []string{judge.Lost, judge.Doubled},
-		build.Change{File: "sink/sqlite/lane.go", Old: " AND epoch = ? AND batch = ?`", New: " AND ? >= 0 AND ? >= 0`"}},
+		build.Change{File: "sink/sqlite/db.go", Old: "range [...]os.FileInfo{d.file, d.wal} {\n", New: "range []os.FileInfo{d.file, d.wal}[:0] {\n"}},
 }
 
 // TestMutantsAreCaught builds each server with its defect and plays rounds until one shows it. It takes minutes, so it runs

@@ -118,6 +118,9 @@ var ordinary = []*action{
 		if err := w.pg().cut(); err != nil {
 			return err
 		}
+		if err := w.partitionsAhead(); err != nil {
+			return err
+		}
 		before, err := w.db.applied()
 		if err != nil {
 			return err
@@ -212,12 +215,18 @@ var ordinary = []*action{
 // quiet holds the first publisher and waits until all that was sent is written and acked.
 func (w *world) quiet(limit time.Duration) error {
 	w.first().pub.hold()
-	if w.plan.partitioned && w.count() >= w.upto {
-		if err := w.morePartitions(w.count()/width*width + width); err != nil {
-			return err
-		}
+	if err := w.partitionsAhead(); err != nil {
+		return err
 	}
 	return w.drained(limit)
+}
+
+// partitionsAhead makes partitions for what was sent and for what comes next, where they are missing.
+func (w *world) partitionsAhead() error {
+	if to := w.count()/width*width + 3*width; w.plan.partitioned && to > w.upto {
+		return w.morePartitions(to)
+	}
+	return nil
 }
 
 // empty runs statements that note the rows of the table in gone_t and delete them.

@@ -34,13 +34,15 @@ type publisher struct {
 	held    bool
 	busy    bool
 	ending  bool               // the last messages may come
+	most    int                // messages before that
 	drop    context.CancelFunc // of the request on its way
 	sent    int                // messages given a number
 	sure    int                // messages confirmed
 }
 
 func newPublisher(n *node) *publisher {
-	p := &publisher{n: n, ended: make(chan struct{})}
+	// What a copied directory holds already counts, too: one call of peek must list a whole queue.
+	p := &publisher{n: n, ended: make(chan struct{}), most: max(last, most-len(n.holds))}
 	p.changed = sync.NewCond(&p.mu)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	go p.run()
@@ -161,9 +163,9 @@ func (p *publisher) advance(n int, limit time.Duration) {
 
 func (p *publisher) budget() int {
 	if p.ending {
-		return most + last
+		return p.most + last
 	}
-	return most
+	return p.most
 }
 
 // end publishes some last messages, so that a sink without traffic looks at its target, and stops the publisher for good.

@@ -162,7 +162,8 @@ func (m *Model) Attach(name string, id uint64, opts surgetank.SubscribeOptions, 
 			return nil, surgetank.CodeExists
 		}
 	}
-	c := &Consumer{id: id, q: q, opts: opts, credit: opts.Credit, once: once, now: now}
+	m.turns++
+	c := &Consumer{id: id, q: q, opts: opts, credit: opts.Credit, once: once, now: now, turn: m.turns}
 	if once || now {
 		m.once = append(m.once, c)
 	}
@@ -178,12 +179,8 @@ func (m *Model) Stop(c *Consumer) { c.stop = true }
 func (m *Model) PoolLimit(id uint64, limit int) {
 	m.pools[id] = limit
 	m.forgetPool(id)
-	for _, name := range m.Names() {
-		for _, c := range m.Queues[name].consumers {
-			if c.opts.Pool == id {
-				c.q.offer(c)
-			}
-		}
+	for _, c := range m.members(id) {
+		c.q.offer(c)
 	}
 }
 

@@ -30,6 +30,7 @@ type Model struct {
 	made   int      // queues that were ever made
 	once   []*Consumer
 	pools  map[uint64]int // limits
+	turns  int            // counts attaching, and serving members of pools
 	leases uint64
 }
 
@@ -90,6 +91,7 @@ type Consumer struct {
 	opts            surgetank.SubscribeOptions
 	credit, held    int
 	got             int
+	turn            int // in its pool: the lowest goes first
 	once, now, stop bool
 	gone            bool
 }
@@ -459,20 +461,60 @@ func (q *Queue) dispatch() {
 		if c == nil || !q.mayGo() {
 			return
 		}
-		if x := q.front(key); x.suspect {
-			q.hold(x, 0)
-			continue
+		if q.m.pools[c.opts.Pool] > 0 {
+			c = q.m.turnOf(c)
 		}
-		q.handOut(c, q.front(key))
-		q.line = slices.DeleteFunc(q.line, func(o *Consumer) bool { return o == c })
-		if c.hungry() {
-			i := 0
-			for i < len(q.line) && q.line[i].opts.Priority >= c.opts.Priority {
-				i++
-			}
-			q.line = slices.Insert(q.line, i, c)
+		c.q.serve(c)
+		if c.q != q {
+			q.m.mark(c.q)
 		}
 	}
+}
+
+// serve hands a queue's next message to a consumer that is first in line.
+func (q *Queue) serve(c *Consumer) {
+	x := q.front(q.best())
+	if x.suspect {
+		q.hold(x, 0)
+		return
+	}
+	q.handOut(c, x)
+	q.line = slices.DeleteFunc(q.line, func(o *Consumer) bool { return o == c })
+	if c.hungry() {
+		i := 0
+		for i < len(q.line) && q.line[i].opts.Priority >= c.opts.Priority {
+			i++
+		}
+		q.line = slices.Insert(q.line, i, c)
+	}
+	if q.m.pools[c.opts.Pool] > 0 {
+		q.m.turns++
+		c.turn = q.m.turns
+	}
+}
+
+// turnOf gives the member of c's pool that was served longest ago, of those that their queues would serve now; c is one of them.
+func (m *Model) turnOf(c *Consumer) *Consumer {
+	for _, o := range m.members(c.opts.Pool) {
+		if o == c || slices.Contains(o.q.line, o) && o.q.best() != "" && o.q.mayGo() && o.q.nextConsumer() == o {
+			return o
+		}
+	}
+	return c
+}
+
+// members gives the consumers of a pool in the order of their turns.
+func (m *Model) members(pool uint64) []*Consumer {
+	var list []*Consumer
+	for _, q := range m.Queues {
+		for _, c := range q.consumers {
+			if c.opts.Pool == pool {
+				list = append(list, c)
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b *Consumer) int { return a.turn - b.turn })
+	return list
 }
 
 func (q *Queue) handOut(c *Consumer, x *Message) {
@@ -515,10 +557,8 @@ func (q *Queue) unlease(x *Message) {
 	x.state, x.consumer, x.deadline = surgetank.StateReady, nil, 0
 	c.held--
 	if c.opts.Pool != 0 { // who shares its pool comes first: it has had its turn
-		for _, o := range c.q.consumers {
-			if o.opts.Pool == c.opts.Pool {
-				c.q.offer(o)
-			}
+		for _, o := range q.m.members(c.opts.Pool) {
+			o.q.offer(o)
 		}
 		q.m.forgetPool(c.opts.Pool)
 	}

@@ -20,7 +20,8 @@ func After(before, after *History, way Way) []Finding {
 	for _, n := range r.Missing {
 		after.Forgiven[n] = true
 	}
-	if way.Name == "queue" {
+	// Without progress in the target, every way writes all that waits.
+	if way.Name == "queue" || before.Causes&ProgressGone != 0 {
 		for _, n := range r.Again {
 			after.Twice[n] = true
 		}

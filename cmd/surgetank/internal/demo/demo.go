@@ -17,6 +17,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/cmd/surgetank/internal/feed"
+	"github.com/surgetank/surgetank/internal/input"
 	"github.com/surgetank/surgetank/internal/server/child"
 )
 
@@ -179,7 +180,7 @@ func (d *demo) source() (feed.Source, error) {
 			return nil, err
 		}
 	}
-	return feed.NewFiles([]string{d.Input}, nil, surgetank.DefaultMaxMessage), nil
+	return feed.NewFiles([]string{d.Input}, nil, input.Options{Format: input.Lines, Max: surgetank.DefaultMaxMessage}), nil
 }
 
 // flow sends the spike and waits until all of it is applied, with the kill in the middle.
@@ -266,7 +267,7 @@ func (w *watcher) look(ctx context.Context) (stored int64, err error) {
 	q, err := w.broker.Queue(ctx, queueName)
 	if err != nil {
 		switch surgetank.CodeOf(err) {
-		case surgetank.CodeClosed, surgetank.CodeUncertain, surgetank.CodeBusy:
+		case surgetank.CodeClosed, surgetank.CodeUnavailable, surgetank.CodeUncertain, surgetank.CodeBusy:
 			return -1, nil // look again; a server that is gone shows as exited
 		}
 		return 0, err

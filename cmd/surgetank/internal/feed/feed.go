@@ -15,7 +15,8 @@
 // stored to be duplicates, on every queue. Only if the server no longer knows the lane's id, Publish stops and says so.
 //
 // Where the queue has a dedup window, line n of run r also has the dedup id "r:n", so that a later run of the same name
-// stores only what was not stored.
+// stores only what was not stored. Package input can cut a file into other messages than lines; what is said of lines here
+// holds for them, and Options.Format keeps their dedup ids apart.
 package feed
 
 import (
@@ -50,6 +51,9 @@ type Options struct {
 	// Group finds a line's group, for dealing lines to lanes; nil: none. With SetGroup it is also given to the message.
 	Group    func(body []byte) string
 	SetGroup bool
+	// Format, when not empty, is part of the dedup ids, so that reading an input in another way is not taken for the same
+	// messages. ContentType is that of each message.
+	Format, ContentType string
 	// NumberHeader, when not empty, is a header that carries each line's number.
 	NumberHeader string
 	// Window is the queue's dedup window; 0: it has none.
@@ -365,9 +369,9 @@ func (p *publisher) publishings(from *sender, batch []Line, numbers []uint64) []
 	queues := []string{p.Queue}
 	msgs := make([]surgetank.Publishing, len(batch))
 	for i, l := range batch {
-		m := surgetank.Message{Body: l.Body}
+		m := surgetank.Message{Body: l.Body, ContentType: p.ContentType}
 		if p.Window > 0 {
-			m.DedupID = p.Run + ":" + strconv.FormatInt(l.N, 10)
+			m.DedupID = p.Run + ":" + p.Format + strconv.FormatInt(l.N, 10)
 		}
 		if p.SetGroup {
 			m.Group = l.group
@@ -383,7 +387,7 @@ func (p *publisher) publishings(from *sender, batch []Line, numbers []uint64) []
 // mayHelpToRepeat tells errors that pass from those that stay.
 func mayHelpToRepeat(err error) bool {
 	switch surgetank.CodeOf(err) {
-	case surgetank.CodeBusy, surgetank.CodeFull, surgetank.CodeClosed, surgetank.CodeUncertain:
+	case surgetank.CodeBusy, surgetank.CodeFull, surgetank.CodeUnavailable, surgetank.CodeClosed, surgetank.CodeUncertain:
 		return true
 	}
 	return false

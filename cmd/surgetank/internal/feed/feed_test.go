@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/input"
 )
 
 // flaky is a queue that remembers publishers, and dedup ids if it has a window. It loses requests, loses answers, and refuses, by a seeded choice.
@@ -93,6 +96,8 @@ func newFlaky(seed uint64, trouble float64) *flaky {
 		numbers: map[string]bool{}, known: map[string]bool{}}
 }
 
+func asLines(max int) input.Options { return input.Options{Format: input.Lines, Max: max} }
+
 func groupOf(body []byte) string {
 	g, _, _ := strings.Cut(string(body), " ")
 	return g
@@ -117,7 +122,7 @@ func TestEveryLineOnceInOrder(t *testing.T) {
 				o.Group, o.SetGroup = groupOf, true
 			}
 			var stats Stats
-			if err := Publish(t.Context(), b, NewFiles(nil, strings.NewReader(in.String()), 1<<20), o, &stats); err != nil {
+			if err := Publish(t.Context(), b, NewFiles(nil, strings.NewReader(in.String()), asLines(1<<20)), o, &stats); err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
 			if r := stats.Snapshot(); r.Read != lines || r.Confirmed != lines {
@@ -149,7 +154,7 @@ func TestSameRunAgainStoresOnlyTheRest(t *testing.T) {
 	publish := func(input string) Report {
 		var stats Stats
 		o := Options{Queue: "q", Run: "nightly", Window: b.window}
-		if err := Publish(t.Context(), b, NewFiles(nil, strings.NewReader(input), 100), o, &stats); err != nil {
+		if err := Publish(t.Context(), b, NewFiles(nil, strings.NewReader(input), asLines(100)), o, &stats); err != nil {
 			t.Fatal(err)
 		}
 		return stats.Snapshot()
@@ -203,7 +208,7 @@ func TestStopsWhereTruthEnds(t *testing.T) {
 				b.refuse = c.refuse
 				c.options.Queue, c.options.Run = "q", "r"
 				var stats Stats
-				err := Publish(t.Context(), b, NewFiles(nil, strings.NewReader("a\nb\nc\n"), 100), c.options, &stats)
+				err := Publish(t.Context(), b, NewFiles(nil, strings.NewReader("a\nb\nc\n"), asLines(100)), c.options, &stats)
 				if surgetank.CodeOf(err) != c.code || !strings.Contains(err.Error(), c.says) {
 					t.Errorf("error %v (code %s), want code %s with %q", err, surgetank.CodeOf(err), c.code, c.says)
 				}
@@ -232,7 +237,7 @@ func TestServerThatForgets(t *testing.T) {
 				return nil
 			}
 			var stats Stats
-			err := Publish(t.Context(), b, NewFiles(nil, strings.NewReader(strings.Repeat("x\n", 500)), 100),
+			err := Publish(t.Context(), b, NewFiles(nil, strings.NewReader(strings.Repeat("x\n", 500)), asLines(100)),
 				Options{Queue: "q", Run: "r", Repeat: repeat, BatchLines: 10}, &stats)
 			if r := stats.Snapshot(); err != nil || r.Confirmed != 500 || len(b.stored) < 500 || !repeat && len(b.stored) != 500 {
 				t.Errorf("repeat %v: %v, %+v, %d stored", repeat, err, r, len(b.stored))
@@ -249,7 +254,9 @@ func TestStopFinishesWhatIsInFlight(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		var stats Stats
 		done := make(chan error)
-		go func() { done <- Publish(ctx, b, NewFiles(nil, in, 100), Options{Queue: "q", Run: "r"}, &stats) }()
+		go func() {
+			done <- Publish(ctx, b, NewFiles(nil, in, asLines(100)), Options{Queue: "q", Run: "r"}, &stats)
+		}()
 		io.WriteString(feed, "a\n")
 		synctest.Wait()
 		stop()
@@ -264,7 +271,7 @@ func TestStopFinishesWhatIsInFlight(t *testing.T) {
 }
 
 func TestLongLinesAreRefusedUnread(t *testing.T) {
-	src := NewFiles(nil, io.MultiReader(strings.NewReader("short\n"), endless{}), 1000)
+	src := NewFiles(nil, io.MultiReader(strings.NewReader("short\n"), endless{}), asLines(1000))
 	if _, ok, err := src.Next(); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
@@ -290,7 +297,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		b.refuse = func(string) error { return surgetank.Errorf(surgetank.CodeClosed, "refused") }
 		line := strings.Repeat("x", 1<<20) + "\n"
 		var stats Stats
-		err := Publish(t.Context(), b, NewFiles(nil, strings.NewReader(strings.Repeat(line, 200)), 2<<20), Options{Queue: "q", Run: "r"}, &stats)
+		err := Publish(t.Context(), b, NewFiles(nil, strings.NewReader(strings.Repeat(line, 200)), asLines(2<<20)), Options{Queue: "q", Run: "r"}, &stats)
 		if err == nil {
 			t.Fatal("published to a server that refuses all")
 		}
@@ -298,4 +305,77 @@ func TestMemoryIsBounded(t *testing.T) {
 			t.Errorf("%d lines of 1 MiB were read while none was confirmed", got)
 		}
 	})
+}
+
+// TestSameRunAgainInEveryFormat: a run that was cut off at any message goes on there, in every format and through several files.
+func TestSameRunAgainInEveryFormat(t *testing.T) {
+	dir := t.TempDir()
+	for format, files := range map[input.Format][2]string{
+		input.Lines:  {"a\r\n\r\nb\r\n", "c\nd"},
+		input.NDJSON: {"1\r\n\r\n2\r\n", "3\n4"},
+		input.JSON:   {"[1, 2,\n 3]", "4 5"},
+		input.CSV:    {"a,b\r\n1,\"x\r\ny\"\r\n2,z\r\n", "a,b\n3,w\n4,v"},
+	} {
+		var names []string
+		for i, content := range files {
+			names = append(names, filepath.Join(dir, fmt.Sprint(format, i)))
+			if err := os.WriteFile(names[i], []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		names = append(names, names[1]) // named twice is published twice
+		publish := func(b *flaky, format input.Format) error {
+			o := Options{Queue: "q", Run: "r", Window: b.window, BatchLines: 1, Format: string(format)}
+			return Publish(t.Context(), b, NewFiles(names, nil, input.Options{Format: format, Max: 100}), o, new(Stats))
+		}
+		whole := newFlaky(1, 0)
+		if err := publish(whole, format); err != nil {
+			t.Fatal(err)
+		}
+		for cut := range whole.stored {
+			b, left := newFlaky(1, 0), cut
+			b.refuse = func(string) error {
+				if left--; left < 0 {
+					return surgetank.Errorf(surgetank.CodeInvalid, "the run ends here")
+				}
+				return nil
+			}
+			if err := publish(b, format); err == nil || len(b.stored) != cut {
+				t.Fatalf("%s: stored %q, %v", format, b.stored, err)
+			}
+			b.refuse = nil
+			if err := publish(b, format); err != nil || !slices.Equal(b.stored, whole.stored) {
+				t.Errorf("%s, cut at %d: stored %q, want %q; %v", format, cut, b.stored, whole.stored, err)
+			}
+		}
+	}
+}
+
+// TestMistakesNameFileAndLine, and standard input is read once.
+func TestMistakesNameFileAndLine(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "f.csv")
+	if err := os.WriteFile(name, []byte("a,b\n1,2\n3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		names []string
+		stdin string
+		f     input.Format
+		says  string
+	}{
+		{[]string{name}, "", input.CSV, "f.csv:3: the row has 1 fields"},
+		{[]string{"-"}, "a\rb", input.Lines, "line 1: a carriage return"},
+		{[]string{"-", "-"}, "a", input.Lines, "named twice"},
+		{[]string{filepath.Dir(name)}, "", input.Lines, filepath.Dir(name)},
+		{[]string{name + "x"}, "", input.Lines, "f.csvx"},
+	} {
+		src := NewFiles(c.names, strings.NewReader(c.stdin), input.Options{Format: c.f, Max: 100})
+		var err error
+		for ok := true; ok && err == nil; {
+			_, ok, err = src.Next()
+		}
+		if err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%v: %v, want %q", c.names, err, c.says)
+		}
+	}
 }

@@ -1,23 +1,25 @@
 package feed
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/input"
 )
 
-// Line is one line of the input, without its line end.
+// Line is one message of the input: a line, or what the input's format has in place of one.
 type Line struct {
-	N    int64 // counts all lines of the input from 1, through all files, empty ones too
+	// N numbers the message through all files, the same at each reading: lines are counted from 1, empty ones too; of JSON, values.
+	N    int64
 	Body []byte
 	File string // empty: standard input
-	At   int64  // in the file
+	At   int64  // the line in the file where the message begins
 
 	group string
 }
@@ -35,28 +37,28 @@ type Source interface {
 	Next() (l Line, ok bool, err error)
 }
 
-// Files reads files one after the other; "-" is standard input. Empty lines are counted and left out. A line longer than max
-// bytes is an error, and is not read into memory.
+// Files reads files one after the other; "-" is standard input, which can be named once. Package input says how a file is cut into
+// messages. A message longer than the options allow is an error, and is not read into memory.
 type Files struct {
 	names []string
 	stdin io.Reader
-	max   int
+	opts  input.Options
 
-	n, at int64
+	base  int64 // the numbers that the files before this one have used
 	name  string
-	in    *bufio.Reader
+	in    *input.Reader
 	close func() error
 }
 
 // NewFiles makes a source; no names mean standard input.
-func NewFiles(names []string, stdin io.Reader, max int) *Files {
+func NewFiles(names []string, stdin io.Reader, o input.Options) *Files {
 	if len(names) == 0 {
 		names = []string{"-"}
 	}
-	return &Files{names: names, stdin: stdin, max: max}
+	return &Files{names: names, stdin: stdin, opts: o}
 }
 
-// Next gives the next line that is not empty.
+// Next gives the next message.
 func (f *Files) Next() (Line, bool, error) {
 	for {
 		if f.in == nil {
@@ -68,68 +70,52 @@ func (f *Files) Next() (Line, bool, error) {
 			}
 			f.names = f.names[1:]
 		}
-		body, err := f.line()
+		m, err := f.in.Next()
 		switch {
-		case errors.Is(err, io.EOF) && body == nil:
+		case errors.Is(err, io.EOF):
 			if err := f.close(); err != nil {
 				return Line{}, false, fmt.Errorf("closing the input: %w", err)
 			}
+			f.base += f.in.Count()
 			f.in = nil
 			continue
-		case err != nil && !errors.Is(err, io.EOF):
-			return Line{}, false, err
+		case err != nil:
+			return Line{}, false, f.named(err)
 		}
-		f.n++
-		f.at++
-		if len(body) == 0 {
-			continue
-		}
-		return Line{N: f.n, Body: body, File: f.name, At: f.at}, true, nil
+		return Line{N: f.base + m.N, Body: m.Body, File: f.name, At: m.Line}, true, nil
 	}
 }
 
 func (f *Files) open(name string) error {
-	f.at, f.name = 0, ""
+	f.name = ""
 	in := f.stdin
 	f.close = func() error { return nil }
-	if name != "-" {
+	switch {
+	case name != "-":
 		file, err := os.Open(name)
 		if err != nil {
 			return surgetank.Errorf(surgetank.CodeNotFound, "cannot read the input: %w", err)
 		}
 		in, f.close, f.name = file, file.Close, name
+	case slices.Contains(f.names[1:], "-"):
+		return surgetank.Errorf(surgetank.CodeInvalid, "standard input is named twice; it can be read once")
 	}
-	f.in = bufio.NewReaderSize(in, 256<<10)
+	f.in = input.NewReader(in, f.opts)
 	return nil
 }
 
-// line reads to the next line end. io.EOF comes with nil behind the last line, and with a body where the last line has no end.
-func (f *Files) line() ([]byte, error) {
-	var long []byte
-	for {
-		part, err := f.in.ReadSlice('\n')
-		if len(long)+len(part) > f.max+1 {
-			return nil, surgetank.Errorf(surgetank.CodeTooLarge, "%s has more than %d bytes; split it, or raise the server's max_message",
-				Line{File: f.name, At: f.at + 1}.Where(), f.max)
+// named puts the file and the line before an error's words.
+func (f *Files) named(err error) error {
+	var e *input.LineError
+	if !errors.As(err, &e) {
+		if f.name != "" {
+			return fmt.Errorf("%s: %w", f.name, err)
 		}
-		switch {
-		case err == nil:
-			long = append(long, part[:len(part)-1]...)
-			if long == nil {
-				long = []byte{}
-			}
-			return long, nil
-		case errors.Is(err, bufio.ErrBufferFull):
-			long = append(long, part...)
-		case errors.Is(err, io.EOF):
-			if len(part) > 0 {
-				long = append(long, part...)
-			}
-			return long, io.EOF
-		default:
-			return nil, fmt.Errorf("reading the input: %w", err)
-		}
+		return err
 	}
+	named := *e.Err
+	named.Message = Line{File: f.name, At: e.Line}.Where() + ": " + e.Err.Message
+	return &named
 }
 
 // budget bounds the bytes that were read and are not yet confirmed. A line larger than all of it goes when nothing else is held.

@@ -1,0 +1,131 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// maxCredit is what the server takes at once.
+const maxCredit = 1 << 20
+
+// attach makes the server's side. once: it is not tried again when it fails.
+func (s *subscription) attach(ctx context.Context, once bool) error {
+	s.link.Lock()
+	defer s.link.Unlock()
+	s.mu.Lock()
+	credit := s.granted
+	if s.opts.ManualCredit {
+		credit -= s.taken
+		if s.opts.NoAck { // what waits is settled, and does not come again
+			credit -= len(s.waiting)
+		}
+	}
+	s.mu.Unlock()
+	body, err := json.Marshal(s.request(credit))
+	if err != nil {
+		return surgetank.Errorf(surgetank.CodeInternal, "the request could not be encoded: %w", err)
+	}
+	var ok struct{ Subscription, TTL string }
+	if err := s.c.call(ctx, request{method: "POST", path: queuePath(s.queue, "/subscribe"), body: body, once: once}, &ok); err != nil {
+		return err
+	}
+	ttl, err := time.ParseDuration(ok.TTL)
+	if err != nil || ttl <= 0 {
+		ttl = 30 * time.Second
+	}
+	s.floor.Store(0) // the queue may be another one of the name
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.path, s.ttl, s.poll = "/v1/subscriptions/"+segment(ok.Subscription), ttl, 1
+	select {
+	case <-s.lost: // that one
+	default:
+	}
+	return nil
+}
+
+// request is what the server is asked to attach.
+func (s *subscription) request(credit int) map[string]any {
+	opts := &s.opts
+	m := map[string]any{"credit": max(0, min(credit, maxCredit))}
+	for name, v := range map[string]bool{"manual_credit": opts.ManualCredit, "exclusive": opts.Exclusive, "single_active": opts.Single} {
+		if v {
+			m[name] = true
+		}
+	}
+	if opts.NoAck {
+		m["ack"] = false
+	}
+	if opts.GroupRun != 0 {
+		m["group_run"] = opts.GroupRun
+	}
+	if opts.Priority != 0 {
+		m["priority"] = opts.Priority
+	}
+	if opts.Name != "" {
+		m["name"] = opts.Name
+	}
+	switch {
+	case opts.Lease == surgetank.LeaseForever:
+		m["lease"] = "forever"
+	case opts.Lease != 0:
+		m["lease"] = opts.Lease.String()
+	}
+	if opts.Pool != 0 {
+		m["pool"] = s.c.pools + "-" + strconv.FormatUint(opts.Pool, 10)
+		s.c.mu.Lock()
+		if limit, ok := s.c.limits[opts.Pool]; ok {
+			m["pool_limit"] = limit
+		}
+		s.c.mu.Unlock()
+	}
+	return m
+}
+
+// lose notes that the server's side at path is gone.
+func (s *subscription) lose(path string, why error) {
+	s.mu.Lock()
+	first := path != "" && s.path == path
+	if first {
+		s.path = ""
+		if !s.opts.NoAck { // else it is settled, and does not come again
+			s.waiting = nil
+		}
+	}
+	s.mu.Unlock()
+	if first {
+		s.c.opts.Logger.Warn("the server lost a subscription; it is attached again", "queue", s.queue, "reason", why)
+		select {
+		case s.lost <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// backoff makes growing pauses with jitter, so that the clients of a server that comes back do not all come at once.
+type backoff struct{ next time.Duration }
+
+const (
+	firstPause = 20 * time.Millisecond
+	longPause  = 5 * time.Second
+)
+
+func (b *backoff) reset() { b.next = 0 }
+
+// wait pauses; it is false when ctx ended.
+func (b *backoff) wait(ctx context.Context) bool {
+	b.next = min(max(2*b.next, firstPause), longPause)
+	t := time.NewTimer(b.next/2 + rand.N(b.next/2))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,272 @@
+package amqp
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/auth"
+)
+
+// TestEndIsNoReset: whoever ends the connection and for whatever reason, a client that still writes reads the last frame and then
+// the end of the stream, never an error.
+func TestEndIsNoReset(t *testing.T) {
+	bn := start(t, Limits{CloseTimeout: patience})
+	cert := certificate(t)
+	open := func(p *peer) {
+		p.login("guest", "/", wire.Tuning{ChannelMax: 2047, FrameMax: 4096})
+		p.channel(1)
+	}
+	started := func(p *peer) {
+		p.raw([]byte(wire.ProtocolHeader))
+		want[*wire.ConnectionStart](p, 0)
+	}
+	closing := func(code wire.Code) func(p *peer) {
+		return func(p *peer) {
+			if m := want[*wire.ConnectionClose](p, 0); m.ReplyCode != code {
+				t.Errorf("closed with %d, want %d", m.ReplyCode, code)
+			}
+		}
+	}
+	answered := func(code wire.Code) func(p *peer) {
+		return func(p *peer) {
+			closing(code)(p)
+			p.send(0, wire.Bare(wire.IDConnectionCloseOk))
+		}
+	}
+	publish := wire.AppendMethod(nil, 1, &wire.BasicPublish{RoutingKey: "nobody"})
+	publish = wire.AppendHeader(publish, 1, 1000, (&wire.Properties{}).Append(nil))
+	publish = wire.AppendBody(publish, 1, make([]byte, 1000), 4096)
+	startOk := func(password, mechanism string) []byte {
+		return wire.AppendMethod(nil, 0, &wire.ConnectionStartOk{ClientProperties: clientCaps, Mechanism: mechanism, Response: []byte("\x00guest\x00" + password), Locale: "en_US"})
+	}
+	for _, c := range []struct {
+		name    string
+		before  func(*peer)
+		trigger []byte
+		more    []byte // what the client goes on to write
+		last    func(*peer)
+	}{
+		{"the client closes", open, wire.AppendMethod(nil, 0, &wire.ConnectionClose{}), publish, func(p *peer) {
+			p.bare(0, wire.IDConnectionCloseOk)
+			p.hangUp()
+		}},
+		{"frame too large", open, wire.AppendFrame(nil, wire.FrameBody, 1, make([]byte, 200000)), publish, answered(wire.CodeFrameError)},
+		{"frame too large, no answer", open, wire.AppendFrame(nil, wire.FrameBody, 1, make([]byte, 200000)), []byte("no frames, and none to come"), closing(wire.CodeFrameError)},
+		{"frame without an end", open, []byte{1, 0, 1, 0, 0, 0, 4, 0, 20, 0, 10, 0}, publish, answered(wire.CodeFrameError)},
+		{"no frame", open, []byte("GET / HTTP/1.1\r\n\r\n"), []byte("Host: localhost\r\n"), closing(wire.CodeFrameError)},
+		{"the method of a closed channel", open, wire.AppendMethod(nil, 9, &wire.BasicQos{}), publish, answered(wire.CodeChannelError)},
+		{"both close", open, append(wire.AppendMethod(nil, 9, &wire.BasicQos{}), wire.AppendMethod(nil, 0, &wire.ConnectionClose{})...), publish, func(p *peer) {
+			answered(wire.CodeChannelError)(p)
+			p.bare(0, wire.IDConnectionCloseOk)
+		}},
+		{"another protocol", func(*peer) {}, []byte("GET / HTTP/1.1\r\n"), []byte("Host: localhost\r\n"), func(p *peer) {
+			got := make([]byte, len(wire.ProtocolHeader))
+			if _, err := io.ReadFull(p.nc, got); err != nil || string(got) != wire.ProtocolHeader {
+				t.Errorf("got %q, %v; want the protocol header", got, err)
+			}
+		}},
+		{"wrong password", started, startOk("wrong", "PLAIN"), publish, answered(wire.CodeAccessRefused)},
+		{"unknown mechanism", started, startOk("guest", "NONE"), publish, func(*peer) {}},
+		{"close before open", started, append(startOk("guest", "PLAIN"), wire.AppendMethod(nil, 0, &wire.ConnectionClose{})...), publish, func(p *peer) {
+			want[*wire.ConnectionTune](p, 0)
+			p.bare(0, wire.IDConnectionCloseOk)
+			p.hangUp()
+		}},
+	} {
+		for _, over := range []string{"TCP", "TLS"} {
+			t.Run(c.name+" over "+over, func(t *testing.T) {
+				p := dialRaw(t, bn.addr)
+				if over == "TLS" {
+					p = bn.dialTLS(t, cert)
+				}
+				c.before(p)
+				// All of it is under way before the client looks at what comes: more than the server reads at once.
+				p.raw(append(bytes.Clone(c.trigger), bytes.Repeat(c.more, 300_000/len(c.more))...))
+				c.last(p)
+				if f, err := p.frame(); !errors.Is(err, io.EOF) {
+					t.Errorf("after the last frame: %v %+v, want the end of the stream", err, f)
+				}
+			})
+		}
+	}
+}
+
+// hangUp says that the client writes nothing more.
+func (p *peer) hangUp() {
+	p.t.Helper()
+	if err := p.nc.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func certificate(t *testing.T) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// pair makes a TCP connection, whose server end the caller serves.
+func pair(t *testing.T) (client, server net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err = net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	server, err = l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client, server
+}
+
+func (bn *bench) dialTLS(t *testing.T, cert tls.Certificate) *peer {
+	t.Helper()
+	client, server := pair(t)
+	bn.server.ServeConn(tls.Server(server, &tls.Config{Certificates: []tls.Certificate{cert}}))
+	return &peer{t: t, nc: tls.Client(client, &tls.Config{InsecureSkipVerify: true})}
+}
+
+// orderly is a server's end of a connection that knows which side hung up first.
+type orderly struct {
+	net.Conn
+	heard, early atomic.Bool
+}
+
+func (o *orderly) Read(b []byte) (int, error) {
+	n, err := o.Conn.Read(b)
+	if errors.Is(err, io.EOF) {
+		o.heard.Store(true)
+	}
+	return n, err
+}
+
+func (o *orderly) CloseWrite() error {
+	o.early.Store(o.early.Load() || !o.heard.Load())
+	return o.Conn.(*net.TCPConn).CloseWrite()
+}
+
+func (o *orderly) Close() error {
+	o.early.Store(o.early.Load() || !o.heard.Load())
+	return o.Conn.Close()
+}
+
+// TestClientHangsUpFirst: a client that closed the connection reads nothing behind close-ok, not even the end of the stream, before it
+// hangs up. Clients tell their users of an end that comes before, and some never return from their Close then.
+func TestClientHangsUpFirst(t *testing.T) {
+	bn := start(t, Limits{CloseTimeout: time.Hour})
+	client, server := pair(t)
+	o := &orderly{Conn: server}
+	bn.server.ServeConn(o)
+	p := &peer{t: t, nc: client}
+	p.login("guest", "/", wire.Tuning{ChannelMax: 2047, FrameMax: 131072})
+	p.send(0, &wire.ConnectionClose{})
+	p.bare(0, wire.IDConnectionCloseOk)
+	p.hangUp()
+	p.closed()
+	until(t, "the connection ends", func() bool { return len(bn.server.connections()) == 0 })
+	if o.early.Load() {
+		t.Error("the server hung up before the client had")
+	}
+}
+
+// TestNobodyHangsUp: the server does not wait for ever.
+func TestNobodyHangsUp(t *testing.T) {
+	bn := start(t, Limits{CloseTimeout: 10 * time.Millisecond})
+	p := bn.connect("guest")
+	p.send(0, &wire.ConnectionClose{})
+	p.bare(0, wire.IDConnectionCloseOk)
+	p.closed()
+	until(t, "the connection ends", func() bool { return len(bn.server.connections()) == 0 })
+}
+
+// TestDepartingHoldNothing: a client that got its close-ok and stays is not listed, has no place of its user's limit, and keeps no
+// Shutdown waiting.
+func TestDepartingHoldNothing(t *testing.T) {
+	bn := start(t, Limits{CloseTimeout: time.Hour})
+	bn.user("one", auth.Permission{Configure: ".*", Write: ".*", Read: ".*"})
+	most := 1
+	if err := bn.auth.PutUserLimits(context.Background(), "one", auth.UserLimits{MaxConnections: &most}); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		p := bn.connect("one")
+		if n := len(bn.server.Connections()); n != 1 {
+			t.Errorf("%d connections are listed, want 1", n)
+		}
+		p.send(0, &wire.ConnectionClose{})
+		p.bare(0, wire.IDConnectionCloseOk)
+	}
+	if n := len(bn.server.Connections()); n != 0 {
+		t.Errorf("%d connections are listed, want none", n)
+	}
+	if n, _ := bn.server.departures.Count(); n != 3 {
+		t.Errorf("%d connections wait for their clients, want 3", n)
+	}
+}
+
+// TestDepartingMakeRoom: the places of connections that wait for their clients are few, and the one that has waited longest goes.
+func TestDepartingMakeRoom(t *testing.T) {
+	bn := start(t, Limits{CloseTimeout: time.Hour, MaxStrangers: 2})
+	var peers []*peer
+	for range 4 {
+		p := bn.connect("guest")
+		p.send(0, &wire.ConnectionClose{})
+		p.bare(0, wire.IDConnectionCloseOk)
+		peers = append(peers, p)
+	}
+	peers[0].closed()
+	peers[1].closed()
+	until(t, "two connections are left", func() bool { return len(bn.server.connections()) == 2 })
+}
+
+// TestDiscardingForgets: what comes after the end costs no memory, however large its frames say they are.
+func TestDiscardingForgets(t *testing.T) {
+	frame := wire.AppendFrame(nil, wire.FrameBody, 1, make([]byte, 1<<20))
+	in := bytes.NewReader(append(append(frame, frame...), wire.AppendMethod(nil, 0, wire.Bare(wire.IDConnectionCloseOk))...))
+	e := &ending{c: &conn{nc: readOnly{Reader: in}}, budget: lingerBytes}
+	if id := e.awaitCloseOk(time.Time{}); id != wire.IDConnectionCloseOk {
+		t.Errorf("got method %v, want close-ok", id)
+	}
+	if len(e.buf) > lingerBlock {
+		t.Errorf("the buffer has %d bytes", len(e.buf))
+	}
+	e = &ending{c: &conn{nc: readOnly{Reader: bytes.NewReader(frame)}}, budget: 100_000}
+	if id := e.awaitCloseOk(time.Time{}); id != 0 || e.budget > 0 {
+		t.Errorf("got method %v with %d bytes left to read, want none", id, e.budget)
+	}
+}
+
+type readOnly struct {
+	net.Conn
+	io.Reader
+}
+
+func (r readOnly) Read(b []byte) (int, error)    { return r.Reader.Read(b) }
+func (readOnly) SetReadDeadline(time.Time) error { return nil }

@@ -1,0 +1,156 @@
+package auth
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// A login whose peer or user has used up its failures is not refused unheard, because its password
+// may be right: else a stranger could lock a user out. Such logins wait in a line of their own.
+//
+//   - One of them is checked at a time. After a wrong password the next check starts latePause
+//     later, so that all guesses beyond the buckets together have this one pace.
+//   - Peers take turns. A peer with many waiting logins delays itself, and each other peer by one
+//     check a turn.
+//   - The line has maxLate places. If it is full, a login at random loses its place and is told to
+//     come back: a flood cannot keep one login out for ever.
+const (
+	latePause = 50 * time.Millisecond
+	maxLate   = 256
+)
+
+// line is the line of late logins. Many goroutines may use one.
+type line struct {
+	pause time.Duration
+
+	mu    sync.Mutex
+	busy  bool          // one is being checked, or the pause after a wrong one lasts
+	peers []*lateGuests // those with waiting logins; the first has the next turn
+	of    map[string]*lateGuests
+	count int
+}
+
+// lateGuests are the waiting logins of one peer.
+type lateGuests struct {
+	peer    string
+	waiting []chan bool // true: it is your turn; false: you lost your place
+}
+
+func newLine() *line { return &line{pause: latePause, of: map[string]*lateGuests{}} }
+
+// enter waits for the turn of a login from peer. On success the caller must call leave.
+func (l *line) enter(ctx context.Context, peer string) error {
+	l.mu.Lock()
+	if !l.busy {
+		l.busy = true
+		l.mu.Unlock()
+		return nil
+	}
+	if l.count >= maxLate {
+		l.putOut()
+	}
+	turn := make(chan bool, 1)
+	p := l.of[peer]
+	if p == nil {
+		p = &lateGuests{peer: peer}
+		l.of[peer] = p
+		l.peers = append(l.peers, p)
+	}
+	p.waiting = append(p.waiting, turn)
+	l.count++
+	l.mu.Unlock()
+	select {
+	case mine := <-turn:
+		if mine {
+			return nil
+		}
+		return errLate(nil)
+	case <-ctx.Done():
+	}
+	l.mu.Lock()
+	l.forget(peer, turn)
+	l.mu.Unlock()
+	select {
+	case mine := <-turn: // the turn came at the same moment
+		if mine {
+			l.next()
+		}
+	default:
+	}
+	return errLate(ctx.Err())
+}
+
+// leave ends a turn. After a wrong password the next turn begins after the pause.
+func (l *line) leave(right bool) {
+	if right {
+		l.next()
+		return
+	}
+	time.AfterFunc(l.pause, l.next)
+}
+
+// next gives the turn to the first login of the first peer, and puts the peer at the end.
+func (l *line) next() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.peers) == 0 {
+		l.busy = false
+		return
+	}
+	p := l.peers[0]
+	turn := p.waiting[0]
+	l.take(0, 0)
+	if len(p.waiting) > 0 {
+		l.peers = append(l.peers[1:], p)
+	}
+	turn <- true
+}
+
+// putOut takes the place of a login at random.
+func (l *line) putOut() {
+	n := rand.IntN(l.count)
+	for i, p := range l.peers {
+		if n < len(p.waiting) {
+			turn := p.waiting[n]
+			l.take(i, n)
+			turn <- false
+			return
+		}
+		n -= len(p.waiting)
+	}
+}
+
+// forget removes a login that no longer waits, if it still has a place.
+func (l *line) forget(peer string, turn chan bool) {
+	for i, p := range l.peers {
+		if p.peer != peer {
+			continue
+		}
+		for n, t := range p.waiting {
+			if t == turn {
+				l.take(i, n)
+				return
+			}
+		}
+	}
+}
+
+// take removes login n of peer i from the line.
+func (l *line) take(i, n int) {
+	p := l.peers[i]
+	p.waiting = append(p.waiting[:n:n], p.waiting[n+1:]...)
+	l.count--
+	if len(p.waiting) == 0 {
+		l.peers = append(l.peers[:i:i], l.peers[i+1:]...)
+		delete(l.of, p.peer)
+	}
+}
+
+func errLate(cause error) error {
+	return &surgetank.Error{Code: surgetank.CodeBusy, RetryAfter: retryBusy, Err: cause,
+		Message: "many logins from this address or for this user were wrong, and too many wait to be checked; try again"}
+}

@@ -1,0 +1,158 @@
+// Package callback calls functions that users gave, so that a mistake in one of them ends nothing of ours.
+//
+// A function can fail in two ways: it panics, or it ends its goroutine (runtime.Goexit, which testing's FailNow and Fatal
+// call). A panic is recovered. An ended goroutine cannot be kept, so functions that matter run on a goroutine that may end: Apart and
+// Each see to the rest. Each failure is logged with its stack and counted.
+package callback
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync/atomic"
+)
+
+// Failure says how a user's function failed.
+type Failure struct {
+	Panic any // nil: it ended its goroutine
+	Stack []byte
+}
+
+func (f *Failure) Error() string {
+	if f.Panic == nil {
+		return "it ended its goroutine (runtime.Goexit, as testing's FailNow and Fatal do)"
+	}
+	return fmt.Sprintf("it panicked: %v", f.Panic)
+}
+
+// catch calls f. It tells caught about a failure and recovers a panic. If f ends the goroutine, catch does not return.
+func catch(f func(), caught func(*Failure)) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		p := recover() // nil: the goroutine is ending
+		caught(&Failure{Panic: p, Stack: debug.Stack()})
+	}()
+	f()
+	returned = true
+}
+
+// Apart calls f on a goroutine of its own, waits for it, and returns its failure.
+func Apart(f func()) (failure *Failure) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		catch(f, func(x *Failure) { failure = x })
+	}()
+	<-done
+	return failure
+}
+
+// Each calls step with 0 to n-1 in order, on a goroutine that is not the caller's, and returns after all of them. A step that ends its
+// goroutine ends only itself. A step's panic is not recovered.
+func Each(n int, step func(i int)) {
+	if n == 0 {
+		return
+	}
+	done := make(chan struct{})
+	var from func(i int)
+	from = func(i int) {
+		panicking := true
+		defer func() {
+			if panicking {
+				if p := recover(); p != nil {
+					panic(p) // not a user's: it shows where ours is
+				}
+			}
+			if i++; i < n {
+				go from(i)
+				return
+			}
+			close(done)
+		}()
+		for ; i < n; i++ {
+			step(i)
+		}
+		panicking = false
+	}
+	go from(0)
+	<-done
+}
+
+// Calls calls the functions that the users of one component gave. The zero value logs nothing.
+type Calls struct {
+	Logger *slog.Logger
+	failed atomic.Int64
+}
+
+// Do calls f. A panic is recovered, logged and counted. If f ends its goroutine, that is logged and counted, and Do does not
+// return. The failure is returned, too. name is the name of the function in the documentation.
+func (c *Calls) Do(name string, f func()) (failure *Failure) {
+	catch(f, func(x *Failure) {
+		failure = x
+		c.Note(name, x)
+	})
+	return failure
+}
+
+// Apart is Do on a goroutine of its own, which returns in any case.
+func (c *Calls) Apart(name string, f func()) *Failure {
+	failure := Apart(f)
+	if failure != nil {
+		c.Note(name, failure)
+	}
+	return failure
+}
+
+// Note logs and counts a failure.
+func (c *Calls) Note(name string, f *Failure) {
+	c.failed.Add(1)
+	if c.Logger != nil {
+		c.Logger.Error("a function that was given to Surgetank failed", "function", name, "failure", f.Error(), "stack", string(f.Stack))
+	}
+}
+
+// Failures counts the calls that failed.
+func (c *Calls) Failures() int64 { return c.failed.Load() }
+
+// Logger makes a user's logger safe to use: a handler that fails costs its log line. nil gives a logger that discards.
+func Logger(l *slog.Logger) *slog.Logger {
+	if l == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	h := l.Handler()
+	if _, safe := h.(*handler); safe {
+		return l
+	}
+	return slog.New(&handler{h})
+}
+
+// handler is a slog.Handler of a user's.
+type handler struct{ inner slog.Handler }
+
+func (h *handler) Enabled(ctx context.Context, level slog.Level) (on bool) {
+	Apart(func() { on = h.inner.Enabled(ctx, level) })
+	return on
+}
+
+func (h *handler) Handle(ctx context.Context, r slog.Record) (err error) {
+	if f := Apart(func() { err = h.inner.Handle(ctx, r) }); f != nil {
+		return f
+	}
+	return err
+}
+
+func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	next := slog.Handler(slog.DiscardHandler)
+	Apart(func() { next = h.inner.WithAttrs(attrs) })
+	return &handler{next}
+}
+
+func (h *handler) WithGroup(name string) slog.Handler {
+	next := slog.Handler(slog.DiscardHandler)
+	Apart(func() { next = h.inner.WithGroup(name) })
+	return &handler{next}
+}

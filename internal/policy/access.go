@@ -1,0 +1,274 @@
+package policy
+
+import (
+	"context"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/auth"
+)
+
+// View is the Broker as one user may use it: each call is refused with CodeDenied unless the user
+// has the right to it. A door whose users name queues works through a View alone, so that no way to
+// a queue can forget to ask. (AMQP's rights to publish are rights to exchanges, which its door
+// knows.)
+//
+//	Publish, PublishAsync, Transact                        write to each queue
+//	Subscribe, Receive, Peek, PurgeQueue, DropDamaged      read
+//	DeclareQueue, Change, DeleteQueue, PauseQueue          configure; to name a dead-letter queue, also read and write to that
+//	Redrive                                                read, and write to where the messages go
+//	Queue, Queues                                          any of the three, or monitoring; others are not shown
+//	SetMeta, Meta                                          administrator
+//
+// Settlements are not asked about: a receipt has a queue's number, and who may use receipts is the
+// door's to say.
+type View struct {
+	*Broker
+	user *auth.User
+}
+
+var _ surgetank.Broker = (*View)(nil)
+
+// For gives the Broker as a user may use it.
+func (b *Broker) For(u *auth.User) *View { return &View{b, u} }
+
+func (v *View) may(op auth.Op, full string) error {
+	vhost, name := surgetank.SplitName(full)
+	return v.auth.Authorize(v.user, vhost, op, name)
+}
+
+// see lets those see a queue who may do anything to it, and those who monitor.
+func (v *View) see(full string) error {
+	vhost, _ := surgetank.SplitName(full)
+	if v.auth.AuthorizeMonitor(v.user) == nil && v.auth.VhostExists(vhost) {
+		return nil
+	}
+	err := v.may(auth.Read, full)
+	if surgetank.CodeOf(err) == surgetank.CodeDenied && (v.may(auth.Write, full) == nil || v.may(auth.Configure, full) == nil) {
+		return nil
+	}
+	return err
+}
+
+func (v *View) mayWrite(msgs []surgetank.Publishing) error {
+	last := ""
+	for i := range msgs {
+		for _, q := range msgs[i].Queues {
+			if q == last {
+				continue // most publish many messages to one queue
+			}
+			if err := v.may(auth.Write, q); err != nil {
+				return err
+			}
+			last = q
+		}
+	}
+	return nil
+}
+
+// Publish stores messages. See surgetank.Broker.
+func (v *View) Publish(ctx context.Context, msgs []surgetank.Publishing) ([]surgetank.PublishResult, error) {
+	if err := v.mayWrite(msgs); err != nil {
+		return nil, err
+	}
+	return v.Broker.Publish(ctx, msgs)
+}
+
+// PublishAsync stores messages. See surgetank.Broker.
+func (v *View) PublishAsync(ctx context.Context, msgs []surgetank.Publishing, done func([]surgetank.PublishResult, error)) error {
+	if err := v.mayWrite(msgs); err != nil {
+		return err
+	}
+	return v.Broker.PublishAsync(ctx, msgs, done)
+}
+
+// Transact publishes and settles as one. See surgetank.Broker.
+func (v *View) Transact(ctx context.Context, msgs []surgetank.Publishing, s []surgetank.Settlement) ([]surgetank.PublishResult, error) {
+	if err := v.mayWrite(msgs); err != nil {
+		return nil, err
+	}
+	return v.Broker.Transact(ctx, msgs, s)
+}
+
+// Subscribe attaches a consumer. See surgetank.Broker.
+func (v *View) Subscribe(ctx context.Context, queue string, o surgetank.SubscribeOptions) (surgetank.Subscription, error) {
+	if err := v.may(auth.Read, queue); err != nil {
+		return nil, err
+	}
+	return v.Broker.Subscribe(ctx, queue, o)
+}
+
+// Receive leases messages. See surgetank.Broker.
+func (v *View) Receive(ctx context.Context, queue string, o surgetank.ReceiveOptions) ([]surgetank.Delivery, error) {
+	if err := v.may(auth.Read, queue); err != nil {
+		return nil, err
+	}
+	return v.Broker.Receive(ctx, queue, o)
+}
+
+// Peek shows messages. See surgetank.Broker.
+func (v *View) Peek(ctx context.Context, queue string, o surgetank.PeekOptions) ([]surgetank.Delivery, error) {
+	if err := v.may(auth.Read, queue); err != nil {
+		return nil, err
+	}
+	return v.Broker.Peek(ctx, queue, o)
+}
+
+// PurgeQueue drops messages. See surgetank.Broker.
+func (v *View) PurgeQueue(ctx context.Context, name string) (int64, error) {
+	if err := v.may(auth.Read, name); err != nil {
+		return 0, err
+	}
+	return v.Broker.PurgeQueue(ctx, name)
+}
+
+// DropDamaged drops damaged messages. See surgetank.Broker.
+func (v *View) DropDamaged(ctx context.Context, name string) (int64, error) {
+	if err := v.may(auth.Read, name); err != nil {
+		return 0, err
+	}
+	return v.Broker.DropDamaged(ctx, name)
+}
+
+// mayDeclare asks for the rights to a declaration. Messages go from a queue to its dead-letter
+// queue without anybody asking again, so whoever declares the queue needs the rights to both ends,
+// also to the default one.
+func (v *View) mayDeclare(full string, c *surgetank.QueueConfig) error {
+	if err := v.may(auth.Configure, full); err != nil || c == nil {
+		return err
+	}
+	dead := c.DeadLetter
+	switch {
+	case dead == surgetank.DeadLetterDrop || IsPassage(dead):
+		return nil // the door that serves the passage asks about its exchanges
+	case dead == "":
+		dead = full + surgetank.DeadLetterSuffix
+	}
+	err := v.may(auth.Read, full)
+	if err == nil {
+		err = v.may(auth.Write, dead)
+	}
+	if surgetank.CodeOf(err) != surgetank.CodeDenied {
+		return err
+	}
+	_, name := surgetank.SplitName(full)
+	_, deadName := surgetank.SplitName(dead)
+	return &surgetank.Error{Code: surgetank.CodeDenied, Field: "dead_letter", Err: err, Message: "queue " + quote(name) + " would send its dead letters to " + quote(deadName) +
+		", and " + err.Error() + "; or set dead_letter to \"-\" to drop them, or to a queue that the user may write to"}
+}
+
+func quote(s string) string {
+	if len(s) > 60 {
+		s = s[:60] + "…"
+	}
+	return "\"" + s + "\""
+}
+
+// DeclareQueue makes or changes a queue. See surgetank.Broker.
+func (v *View) DeclareQueue(ctx context.Context, name string, c surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
+	if err := v.mayDeclare(name, &c); err != nil {
+		return surgetank.QueueInfo{}, false, err
+	}
+	return v.Broker.DeclareQueue(ctx, name, c, mode)
+}
+
+// Change makes or changes a queue by what it was declared with. See Broker.Change.
+func (v *View) Change(ctx context.Context, name string, f func(now *surgetank.QueueInfo) (surgetank.QueueConfig, error)) (surgetank.QueueInfo, bool, error) {
+	if err := v.mayDeclare(name, nil); err != nil {
+		return surgetank.QueueInfo{}, false, err
+	}
+	return v.Broker.Change(ctx, name, func(now *surgetank.QueueInfo) (surgetank.QueueConfig, error) {
+		c, err := f(now)
+		if err == nil && (now == nil || now.Declared().DeadLetter != c.DeadLetter) { // else it was asked about before
+			err = v.mayDeclare(name, &c)
+		}
+		return c, err
+	})
+}
+
+// DeleteQueue removes a queue. See surgetank.Broker.
+func (v *View) DeleteQueue(ctx context.Context, name string, o surgetank.DeleteOptions) (int64, error) {
+	if err := v.may(auth.Configure, name); err != nil {
+		return 0, err
+	}
+	return v.Broker.DeleteQueue(ctx, name, o)
+}
+
+// PauseQueue stops or resumes handing out. See surgetank.Broker.
+func (v *View) PauseQueue(ctx context.Context, name string, paused bool) error {
+	if err := v.may(auth.Configure, name); err != nil {
+		return err
+	}
+	return v.Broker.PauseQueue(ctx, name, paused)
+}
+
+// Redrive moves messages. Where each message goes to its own queue and none is named, that can be
+// every queue of the virtual host, and the user needs the right to write to all. See
+// surgetank.Broker.
+func (v *View) Redrive(ctx context.Context, from string, o surgetank.RedriveOptions) (surgetank.RedriveResult, error) {
+	none := surgetank.RedriveResult{}
+	if err := v.may(auth.Read, from); err != nil {
+		return none, err
+	}
+	to := o.To
+	if to == "" {
+		to = o.Queue
+	}
+	if to != "" {
+		if err := v.may(auth.Write, to); err != nil {
+			return none, err
+		}
+		return v.Broker.Redrive(ctx, from, o)
+	}
+	all, err := v.Broker.Queues(ctx)
+	if err != nil {
+		return none, err
+	}
+	here, _ := surgetank.SplitName(from)
+	for i := range all {
+		if vhost, _ := surgetank.SplitName(all[i].Name); vhost == here {
+			if err := v.may(auth.Write, all[i].Name); err != nil {
+				return none, err
+			}
+		}
+	}
+	return v.Broker.Redrive(ctx, from, o)
+}
+
+// Queue reads one queue. See surgetank.Broker.
+func (v *View) Queue(ctx context.Context, name string) (surgetank.QueueInfo, error) {
+	if err := v.see(name); err != nil {
+		return surgetank.QueueInfo{}, err
+	}
+	return v.Broker.Queue(ctx, name)
+}
+
+// Queues reads the queues that the user may see. See surgetank.Broker.
+func (v *View) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
+	all, err := v.Broker.Queues(ctx)
+	if err != nil {
+		return nil, err
+	}
+	shown := all[:0]
+	for i := range all {
+		if v.see(all[i].Name) == nil {
+			shown = append(shown, all[i])
+		}
+	}
+	return shown, nil
+}
+
+// SetMeta stores a door's value. See surgetank.Broker.
+func (v *View) SetMeta(ctx context.Context, namespace, name string, value []byte) error {
+	if err := v.auth.AuthorizeAdmin(v.user); err != nil {
+		return err
+	}
+	return v.Broker.SetMeta(ctx, namespace, name, value)
+}
+
+// Meta reads a door's values. See surgetank.Broker.
+func (v *View) Meta(ctx context.Context, namespace string) (map[string][]byte, error) {
+	if err := v.auth.AuthorizeAdmin(v.user); err != nil {
+		return nil, err
+	}
+	return v.Broker.Meta(ctx, namespace)
+}

@@ -1,0 +1,152 @@
+package policy
+
+import (
+	"context"
+
+	"github.com/surgetank/surgetank"
+)
+
+// claim says that a queue is for one owner alone.
+type claim struct {
+	id    uint64 // of the queue; 0 while it is being made. Another queue of the name is not meant
+	owner any
+}
+
+type ownerKey struct{}
+
+// WithOwner makes the calls of a context those of an owner of exclusive queues, an AMQP connection
+// for example. An owner is a pointer that nobody else has.
+func WithOwner(ctx context.Context, owner any) context.Context {
+	return context.WithValue(ctx, ownerKey{}, owner)
+}
+
+// DeclareExclusive makes a queue that only the calls of ctx's owner may read, change or delete,
+// through any door; everybody who may write to it still does. A queue that exists stays as it is,
+// and stays everybody's. Nobody can come between the making and the claim.
+func (b *Broker) DeclareExclusive(ctx context.Context, name string, c surgetank.QueueConfig) (surgetank.QueueInfo, bool, error) {
+	owner := ctx.Value(ownerKey{})
+	if owner == nil {
+		return surgetank.QueueInfo{}, false, surgetank.Errorf(surgetank.CodeInternal, "an exclusive queue was declared for nobody")
+	}
+	b.gate.RLock()
+	defer b.gate.RUnlock()
+	defer b.lock(name)()
+	if err := b.mine(ctx, name); err != nil {
+		return surgetank.QueueInfo{}, false, err
+	}
+	b.setClaim(name, claim{owner: owner})
+	info, created, err := b.declare(ctx, name, c, surgetank.DeclareIfAbsent)
+	if err != nil || !created {
+		b.dropClaim(name)
+		return info, created, err
+	}
+	b.setClaim(name, claim{id: info.ID, owner: owner})
+	return info, true, nil
+}
+
+// Release ends an owner. Its queues that still exist are everybody's, so that somebody can delete
+// them.
+func (b *Broker) Release(owner any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for name, c := range b.exclusive {
+		if c.owner == owner {
+			delete(b.exclusive, name)
+		}
+	}
+}
+
+// mine refuses a call to a queue that is exclusive to another owner than the call's.
+func (b *Broker) mine(ctx context.Context, name string) error {
+	b.mu.RLock()
+	c, claimed := b.exclusive[name]
+	b.mu.RUnlock()
+	if !claimed || c.owner == ctx.Value(ownerKey{}) {
+		return nil
+	}
+	if c.id != 0 {
+		if now, err := b.Broker.Queue(ctx, name); surgetank.CodeOf(err) == surgetank.CodeNotFound || err == nil && now.ID != c.id {
+			b.mu.Lock()
+			if b.exclusive[name] == c {
+				delete(b.exclusive, name) // it went without this Broker, with its virtual host
+			}
+			b.mu.Unlock()
+			return nil
+		}
+	}
+	_, plain := surgetank.SplitName(name)
+	return surgetank.Errorf(surgetank.CodeDenied,
+		"queue %.60q is exclusive to the connection that declared it: only that connection may read, change or delete it, and it goes when the connection ends", plain)
+}
+
+func (b *Broker) setClaim(name string, c claim) {
+	b.mu.Lock()
+	b.exclusive[name] = c
+	b.mu.Unlock()
+}
+
+func (b *Broker) dropClaim(name string) {
+	b.mu.Lock()
+	delete(b.exclusive, name)
+	b.mu.Unlock()
+}
+
+// Subscribe attaches a consumer. See surgetank.Broker.
+func (b *Broker) Subscribe(ctx context.Context, queue string, o surgetank.SubscribeOptions) (surgetank.Subscription, error) {
+	if err := b.mine(ctx, queue); err != nil {
+		return nil, err
+	}
+	return b.Broker.Subscribe(ctx, queue, o)
+}
+
+// Receive leases messages. See surgetank.Broker.
+func (b *Broker) Receive(ctx context.Context, queue string, o surgetank.ReceiveOptions) ([]surgetank.Delivery, error) {
+	if err := b.mine(ctx, queue); err != nil {
+		return nil, err
+	}
+	return b.Broker.Receive(ctx, queue, o)
+}
+
+// Peek shows messages. See surgetank.Broker.
+func (b *Broker) Peek(ctx context.Context, queue string, o surgetank.PeekOptions) ([]surgetank.Delivery, error) {
+	if err := b.mine(ctx, queue); err != nil {
+		return nil, err
+	}
+	return b.Broker.Peek(ctx, queue, o)
+}
+
+// PurgeQueue drops messages. See surgetank.Broker.
+func (b *Broker) PurgeQueue(ctx context.Context, name string) (int64, error) {
+	if err := b.mine(ctx, name); err != nil {
+		return 0, err
+	}
+	return b.Broker.PurgeQueue(ctx, name)
+}
+
+// DropDamaged drops damaged messages. See surgetank.Broker.
+func (b *Broker) DropDamaged(ctx context.Context, name string) (int64, error) {
+	if err := b.mine(ctx, name); err != nil {
+		return 0, err
+	}
+	return b.Broker.DropDamaged(ctx, name)
+}
+
+// Redrive moves messages. See surgetank.Broker.
+func (b *Broker) Redrive(ctx context.Context, from string, o surgetank.RedriveOptions) (surgetank.RedriveResult, error) {
+	if err := b.mine(ctx, from); err != nil {
+		return surgetank.RedriveResult{}, err
+	}
+	return b.Broker.Redrive(ctx, from, o)
+}
+
+// PauseQueue stops or resumes handing out. It has the queue's turn, so that no change of settings
+// or policies at the same moment undoes it. See surgetank.Broker.
+func (b *Broker) PauseQueue(ctx context.Context, name string, paused bool) error {
+	b.gate.RLock()
+	defer b.gate.RUnlock()
+	defer b.lock(name)()
+	if err := b.mine(ctx, name); err != nil {
+		return err
+	}
+	return b.Broker.PauseQueue(ctx, name, paused)
+}

@@ -1,0 +1,133 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// doorShare is the part of the time to stop after which connections are cut: the rest is for the sinks, which begin when no
+// request can change them any more.
+const doorShare = 0.6
+
+// Stop ends the server in order: see the package's comment. ctx bounds how long work may take to finish. What has not finished by
+// then is cut off, and the error says what that was: connections, requests, sinks. When Stop returns, nothing of the server runs,
+// whatever the error, and the broker is closed, so that what was accepted is on disk.
+//
+// Stop can take longer than ctx: a disk that does not answer cannot be cut off.
+func (s *Server) Stop(ctx context.Context) error {
+	s.stopping.Store(true)
+	problems := s.stopDoors(ctx)
+	if err := s.token.Remove(); err != nil {
+		s.log.Warn("the token for this machine's programs is left behind; it is void", "error", err)
+	}
+	if s.sinks != nil {
+		if err := s.sinks.stop(ctx); err != nil {
+			problems = append(problems, err)
+		}
+	}
+	if s.broker != nil {
+		if err := s.broker.Close(); err != nil && surgetank.CodeOf(err) != surgetank.CodeClosed {
+			problems = append(problems, err)
+		}
+	}
+	// Their connections are cut and their broker is closed, so they end.
+	s.requests.end()
+	s.once.Do(func() { close(s.quit) })
+	s.serving.Wait()
+	return errors.Join(problems...)
+}
+
+// stopDoors lets connections and requests finish, all at once.
+func (s *Server) stopDoors(ctx context.Context) []error {
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, time.Now().Add(time.Duration(doorShare*float64(time.Until(end)))))
+		defer cancel()
+	}
+	errs := make([]error, len(s.doors)+1)
+	var wg sync.WaitGroup
+	for i, d := range s.doors {
+		wg.Go(func() {
+			errs[i] = d.Shutdown(ctx)
+			if errors.Is(errs[i], context.DeadlineExceeded) || errors.Is(errs[i], context.Canceled) {
+				errs[i] = errors.New("AMQP connections whose clients did not hang up in time were cut off")
+			}
+		})
+	}
+	if s.http != nil {
+		wg.Go(func() {
+			if s.api != nil {
+				s.api.Close() // ends long polls, which have nothing to finish
+			}
+			if s.http.Shutdown(ctx) == nil {
+				return
+			}
+			if n := s.requests.running(); n > 0 {
+				errs[len(s.doors)] = fmt.Errorf("%d HTTP requests that did not finish in time were cut off", n)
+			}
+			_ = s.http.Close() // connections without a request have lost nothing
+		})
+	}
+	wg.Wait()
+	return errs
+}
+
+// requests counts the HTTP requests that run.
+type requests struct {
+	mu    sync.Mutex
+	n     int
+	ended bool
+	none  chan struct{} // closed when the last one is over after end was called
+}
+
+// through counts what h handles. After end it handles nothing.
+func (q *requests) through(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q.mu.Lock()
+		if q.ended {
+			q.mu.Unlock()
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		q.n++
+		q.mu.Unlock()
+		defer func() {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			if q.n--; q.n == 0 && q.none != nil {
+				close(q.none)
+				q.none = nil
+			}
+		}()
+		h.ServeHTTP(w, r)
+	})
+}
+
+func (q *requests) running() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.n
+}
+
+// end lets no request in any more and waits for those that run.
+func (q *requests) end() {
+	q.mu.Lock()
+	q.ended = true
+	var none chan struct{}
+	if q.n > 0 {
+		if q.none == nil {
+			q.none = make(chan struct{})
+		}
+		none = q.none
+	}
+	q.mu.Unlock()
+	if none != nil {
+		<-none
+	}
+}

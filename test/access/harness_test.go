@@ -1,0 +1,179 @@
+package access
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/config"
+	"github.com/surgetank/surgetank/internal/localtoken"
+	"github.com/surgetank/surgetank/internal/server"
+)
+
+var (
+	attackers = flag.Int("attackers", 6, "how many guess passwords at a time")
+	logins    = flag.Int("logins", 2, "how many users log in for the first time meanwhile")
+)
+
+// rig is a server, and who talks to it.
+type rig struct {
+	t     *testing.T
+	http  string // HOST:PORT
+	amqp  string
+	token string
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "data")
+	s, err := server.Start(t.Context(), server.Options{Config: config.Server{Data: dir, HTTP: "127.0.0.1:0", AMQP: "127.0.0.1:0"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := s.Stop(ctx); err != nil {
+			t.Error("stop:", err)
+		}
+	})
+	token, err := localtoken.Read(filepath.Join(dir, localtoken.Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &rig{t, s.Addresses().HTTP, s.Addresses().AMQP, token}
+}
+
+// role is who asks.
+type role struct {
+	name       string
+	user, pass string // for HTTP and AMQP; no user and no password: no login
+	tags       []string
+	perm       *auth.Permission
+}
+
+// plainClient is what requests are sent with.
+var plainClient = &http.Client{Timeout: time.Minute}
+
+// ask sends one HTTP request and gives the status and the answer.
+func (r *rig) ask(who role, method, path, body string) (int, string) {
+	r.t.Helper()
+	status, answer, err := send(r.t.Context(), r.http, who, method, path, body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return status, answer
+}
+
+func send(ctx context.Context, address string, who role, method, path, body string) (int, string, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+address+path, strings.NewReader(body))
+	if err != nil {
+		return 0, "", err
+	}
+	switch {
+	case path == "/v1/publish":
+		req.Header.Set("Content-Type", "application/x-ndjson")
+	case strings.HasPrefix(body, "{"):
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if who.user != "" || who.pass != "" {
+		req.SetBasicAuth(who.user, who.pass)
+	}
+	resp, err := plainClient.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	var b bytes.Buffer
+	_, err = io.Copy(&b, resp.Body)
+	return resp.StatusCode, b.String(), err
+}
+
+// machine is the server's own machine, by its token.
+func (r *rig) machine() role { return role{name: "this machine", pass: r.token} }
+
+// must has the machine do something, and fails the test if that is refused.
+func (r *rig) must(method, path, body string) string {
+	r.t.Helper()
+	status, answer := r.ask(r.machine(), method, path, body)
+	if status/100 != 2 {
+		r.t.Fatalf("%s %s: %d %s", method, path, status, answer)
+	}
+	return answer
+}
+
+// enrol makes a role's user.
+func (r *rig) enrol(who role) {
+	r.t.Helper()
+	if who.user == "" {
+		return
+	}
+	spec, err := json.Marshal(map[string]any{"password": who.pass, "tags": append([]string{}, who.tags...)})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.must("PUT", "/v1/users/"+who.user, string(spec))
+	if who.perm != nil {
+		p, err := json.Marshal(who.perm)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		r.must("PUT", "/v1/vhosts/%2F/permissions/"+who.user, string(p))
+	}
+}
+
+// connect opens an AMQP connection.
+func (r *rig) connect(address, user, pass string) (*amqp.Connection, error) {
+	return amqp.DialConfig("amqp://"+address+"/", amqp.Config{SASL: []amqp.Authentication{&amqp.PlainAuth{Username: user, Password: pass}},
+		Dial: func(network, addr string) (net.Conn, error) { return net.DialTimeout(network, addr, time.Minute) }})
+}
+
+// forward is a proxy that passes bytes on and says nothing of its clients, as TCP forwarders do.
+func (r *rig) forward(to string) string {
+	r.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", to)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			pump := func(a, b net.Conn) {
+				_, _ = io.Copy(a, b) // an end of either is the end of both
+				a.Close()
+				b.Close()
+			}
+			go pump(out, in)
+			go pump(in, out)
+		}
+	}()
+	return l.Addr().String()
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code := m.Run()
+	plainClient.CloseIdleConnections()
+	os.Exit(code)
+}
