@@ -44,9 +44,10 @@ const (
 	CodeInternal Code = "internal"
 )
 
-// Passing tells whether the same request can succeed later without anybody changing it. Passing are CodeBusy, CodeFull,
-// CodeUnavailable and CodeUncertain. Repeating after CodeUncertain can do a thing twice: publishing, unless each message has a dedup
-// id. All other codes are final.
+// Passing tells whether the same request can succeed later without anybody changing it. Passing are
+// CodeBusy, CodeFull, CodeUnavailable and CodeUncertain. Repeating after CodeUncertain can do a
+// thing twice: publishing, unless each message has its publisher and number again, or a dedup id.
+// All other codes are final.
 func (c Code) Passing() bool {
 	switch c {
 	case CodeBusy, CodeFull, CodeUnavailable, CodeUncertain:

@@ -48,24 +48,27 @@ type Message struct {
 type Publishing struct {
 	Queues  []string
 	Message Message
-	// Publisher and Sequence make it safe to publish the message again when the outcome is unknown, on every queue. Publisher
-	// is random text of 16 to 64 printable ASCII characters, new for every publisher and every start of a program.
-	// Sequence numbers the publisher's messages from 1. A number that is confirmed already is confirmed again and not stored
-	// again. Numbers may be left out and may come in any order, except that the first message of a new publisher is
-	// number 1. A message with a publisher is stored in all its queues or in none. Both are zero if they are not used;
-	// the client package then fills them in.
+	// Publisher and Sequence make it safe to publish the message again when the outcome is unknown,
+	// on every queue. Publisher is random text of 16 to 64 printable ASCII characters, new for
+	// every publisher and every start of a program. Sequence numbers the publisher's messages from
+	// 1. A number that is confirmed already is confirmed again and not stored again. Numbers may be
+	// left out and may come in any order, except that the first message of a new publisher is
+	// number 1. A message with a publisher is stored in all its queues or in none. Both are zero if
+	// they are not used; the client package then fills them in.
 	//
-	// If the broker no longer knows the publisher or the number, it refuses the message with CodeUncertain and
-	// FieldPublisher: an earlier try may have stored it. Start a new publisher for what was never sent before.
+	// If the broker no longer knows the publisher or the number, it refuses the message with
+	// CodeUncertain and FieldPublisher: an earlier try may have stored it. Start a new publisher
+	// for what was never sent before.
 	Publisher string
 	Sequence  uint64
 }
 
-// FieldPublisher is the Field of an error about a publisher id. With CodeUncertain, the broker no longer knows whether the
-// message's number is confirmed.
+// FieldPublisher is the Field of an error about a publisher id. With CodeUncertain, the broker no
+// longer knows whether the message's number is confirmed.
 const FieldPublisher = "publisher"
 
-// ValidatePublisher refuses a publisher id or a sequence number that no publisher may have. Both may be missing.
+// ValidatePublisher refuses a publisher id or a sequence number that no publisher may have. Both
+// may be missing.
 func ValidatePublisher(id string, sequence uint64) error {
 	switch n := len(id); {
 	case n == 0 && sequence == 0:

@@ -9,8 +9,9 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// appendMessage writes a publishing as one line of NDJSON. Bodies go as base64: they stay what they are, byte for byte, with
-// the content type they have. publisher and sequence go with the message, unless publisher is empty.
+// appendMessage writes a publishing as one line of NDJSON. Bodies go as base64: they stay what they
+// are, byte for byte, with the content type they have. publisher and sequence go with the message,
+// unless publisher is empty.
 func appendMessage(b []byte, p *surgetank.Publishing, publisher string, sequence uint64) ([]byte, error) {
 	vhost := ""
 	b = append(b, '{')

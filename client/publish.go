@@ -24,8 +24,8 @@ type publisher struct {
 	bytes  int64
 	ending bool
 
-	// The id under which the client numbers messages that have no publisher of their own, and the last number. They
-	// belong to the goroutine.
+	// The id under which the client numbers messages that have no publisher of their own, and the
+	// last number. They belong to the goroutine.
 	id   string
 	last uint64
 }
@@ -252,9 +252,9 @@ type published struct {
 	}
 }
 
-// request sends messages until each has a result. All have a publisher and a number, so a request whose outcome is unknown
-// is sent again. A message that the server refuses by its line is taken out, and the others are sent again: of a request
-// with a bad line nothing was published.
+// request sends messages until each has a result. All have a publisher and a number, so a request
+// whose outcome is unknown is sent again. A message that the server refuses by its line is taken
+// out, and the others are sent again: of a request with a bad line nothing was published.
 func (p *publisher) request(items []item) error {
 	pending := make([]item, 0, len(items))
 	for _, it := range items {
@@ -317,8 +317,8 @@ func (p *publisher) number() (string, uint64) {
 	return p.id, p.last
 }
 
-// unknown returns the messages that were refused because the server does not know the client's publisher id, for
-// example after a week without a message. They get numbers of a new id.
+// unknown returns the messages that were refused because the server does not know the client's
+// publisher id, for example after a week without a message. They get numbers of a new id.
 func (p *publisher) unknown(items []item) (again []item) {
 	old := p.id
 	for _, it := range items {
@@ -335,8 +335,8 @@ func (p *publisher) unknown(items []item) (again []item) {
 	return again
 }
 
-// refused is the error for a message that the server did not even look at. If an earlier try may have stored the
-// message, nobody knows.
+// refused is the error for a message that the server did not even look at. If an earlier try may
+// have stored the message, nobody knows.
 func refused(r *refusal, unsure bool) error {
 	if unsure {
 		return surgetank.Errorf(surgetank.CodeUncertain, "an earlier try may have stored the message; now it was refused: %w", r.err())
@@ -354,7 +354,8 @@ func follow(items []item) bool {
 	return true
 }
 
-// encode writes messages as the body of the request. If one cannot be sent, it returns which and why.
+// encode writes messages as the body of the request. If one cannot be sent, it returns which and
+// why.
 func (q *request) encode(items []item) (bad int, err error) {
 	for i, it := range items {
 		if q.publisher != "" { // the request says it for all

@@ -19,8 +19,9 @@ import (
 
 var killedLines = flag.Int("lines", 40_000, "lines that TestPublishThroughKills publishes")
 
-// TestPublishThroughKills kills the server several times while publish sends lines into a queue without a dedup window.
-// Every line must be stored exactly once, in order inside its group, and publish must succeed.
+// TestPublishThroughKills kills the server several times while publish sends lines into a queue
+// without a dedup window. Every line must be stored exactly once, in order inside its group, and
+// publish must succeed.
 func TestPublishThroughKills(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a run of real processes; not under -short")

@@ -6,8 +6,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// numbering is what a request's headers say about its publisher: its id, and the number of the first message. The other
-// messages of the request count up from there.
+// numbering is what a request's headers say about its publisher: its id, and the number of the
+// first message. The other messages of the request count up from there.
 type numbering struct {
 	publisher string
 	first     uint64

@@ -8,8 +8,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// TestPublisherNumbers publishes with a publisher id and numbers in each form that a request can have, twice. The
-// second time everything is a duplicate, on a queue without a dedup window.
+// TestPublisherNumbers publishes with a publisher id and numbers in each form that a request can
+// have, twice. The second time everything is a duplicate, on a queue without a dedup window.
 func TestPublisherNumbers(t *testing.T) {
 	r := newRig(t)
 	r.queue("q", `{}`)

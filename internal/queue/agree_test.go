@@ -256,7 +256,8 @@ func (a *agree) publish() {
 	}
 }
 
-// publishNumbered publishes a few messages of a publisher, whose numbers may be known, may be new and may leave out some.
+// publishNumbered publishes a few messages of a publisher, whose numbers may be known, may be new
+// and may leave out some.
 func (a *agree) publishNumbered() {
 	id := pick(a, []string{"one-------------", "two-------------"})
 	ps := make([]surgetank.Publishing, 1+a.n(4))

@@ -10,8 +10,9 @@ import (
 	"github.com/surgetank/surgetank/internal/seqset"
 )
 
-// A publisher may name itself and number its messages 1, 2, 3 and so on. The machine remembers which numbers are
-// confirmed, so a message that is sent again is confirmed again and not stored again, on every queue:
+// A publisher may name itself and number its messages 1, 2, 3 and so on. The machine remembers
+// which numbers are confirmed, so a message that is sent again is confirmed again and not stored
+// again, on every queue:
 //
 //	floor                       last
 //	──┼────────────────────────────┼────────▶ numbers
@@ -21,12 +22,14 @@ import (
 //	□ a hole: this number was refused or has not come yet, so its message is stored when it comes
 //	? forgotten: nobody knows, so the message is refused with CodeUncertain
 //
-// Holes make the rule exact for messages that are refused one by one and for requests that overtake each other.
-// A number is a hole exactly if this log confirms no message of that number, also after a repair lost entries.
-// The confirmed numbers are a fact of the entry in which their messages are: both are durable together.
+// Holes make the rule exact for messages that are refused one by one and for requests that overtake
+// each other. A number is a hole exactly if this log confirms no message of that number, also after
+// a repair lost entries. The confirmed numbers are a fact of the entry in which their messages are:
+// both are durable together.
 
 const (
-	// MaxPublishers is how many publishers a broker remembers. The one that was used longest ago is forgotten first.
+	// MaxPublishers is how many publishers a broker remembers. The one that was used longest ago is
+	// forgotten first.
 	MaxPublishers = 10_000
 	// PublisherKeep is how long a publisher is remembered after its newest confirmed message.
 	PublisherKeep = 7 * 24 * time.Hour
@@ -51,8 +54,8 @@ type publisher struct {
 	floor uint64     // numbers up to here are forgotten
 	holes seqset.Set // above floor, below last
 
-	// The newest run of confirmed numbers whose messages follow each other in one queue, to tell a duplicate's
-	// message id. queue 0: none.
+	// The newest run of confirmed numbers whose messages follow each other in one queue, to tell a
+	// duplicate's message id. queue 0: none.
 	first, count uint64
 	queue, seq   uint64
 
@@ -67,8 +70,8 @@ func (ps *publishers) find(id string, now int64) *publisher {
 	return nil
 }
 
-// confirm notes that numbers of a publisher are confirmed. It is a part of apply. A record without numbers makes the
-// publisher known.
+// confirm notes that numbers of a publisher are confirmed. It is a part of apply. A record without
+// numbers makes the publisher known.
 func (ps *publishers) confirm(r *Record) {
 	for ps.oldest != nil && ps.oldest.used+int64(PublisherKeep) <= r.Time {
 		ps.forget(ps.oldest)
@@ -164,7 +167,8 @@ func without(s seqset.Set, first, last uint64) seqset.Set {
 	return out
 }
 
-// free returns the last number of the unbroken run of unconfirmed numbers that n begins; 0 if n is confirmed.
+// free returns the last number of the unbroken run of unconfirmed numbers that n begins; 0 if n is
+// confirmed.
 func (p *publisher) free(n uint64) uint64 {
 	if n > p.last {
 		return math.MaxUint64
@@ -201,8 +205,9 @@ func (n *numbers) flush(m *Machine) {
 	*n = numbers{}
 }
 
-// numbered decides for a message with its publisher's number. The message goes to all its queues or to none, because
-// one number cannot be half confirmed. refused is the error of a message that was refused before.
+// numbered decides for a message with its publisher's number. The message goes to all its queues or
+// to none, because one number cannot be half confirmed. refused is the error of a message that was
+// refused before.
 func (m *Machine) numbered(in *Incoming, run *numbers, refused error) (res surgetank.PublishResult) {
 	if next := run.first + run.count; in.Publisher != run.id || in.Sequence != next || next > run.limit {
 		run.flush(m)

@@ -45,8 +45,8 @@ func (r *rig) sameAgain(t *testing.T) {
 	}
 }
 
-// TestNumbersAreInTheEntryOfTheirMessages publishes a batch that takes many turns. Whatever prefix of the log a crash
-// leaves, sending the batch again stores exactly what is missing.
+// TestNumbersAreInTheEntryOfTheirMessages publishes a batch that takes many turns. Whatever prefix
+// of the log a crash leaves, sending the batch again stores exactly what is missing.
 func TestNumbersAreInTheEntryOfTheirMessages(t *testing.T) {
 	r := newRig(t, Limits{TurnBytes: 500}, 1)
 	r.step(&Declare{Name: "q"})
@@ -170,8 +170,9 @@ func TestNumbersCostNothingPerMessage(t *testing.T) {
 	}
 }
 
-// TestNumbersOfLostEntries loses each entry of a log in turn and repairs the log. A number is confirmed afterwards exactly
-// if its message is there, so sending everything again stores what was lost.
+// TestNumbersOfLostEntries loses each entry of a log in turn and repairs the log. A number is
+// confirmed afterwards exactly if its message is there, so sending everything again stores what was
+// lost.
 func TestNumbersOfLostEntries(t *testing.T) {
 	r := newRig(t, Limits{}, 1)
 	r.step(&Declare{Name: "q"})

@@ -144,8 +144,8 @@ type Record struct {
 
 	Incarnation uint64 // opened
 
-	// confirmed: Count numbers from First on, of the publisher Name. Queue and ToSeq are the place of the first number's
-	// message, and the others' follow it; Queue 0 if they do not.
+	// confirmed: Count numbers from First on, of the publisher Name. Queue and ToSeq are the place
+	// of the first number's message, and the others' follow it; Queue 0 if they do not.
 	First, Count uint64
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// numberer is a publisher that numbers its messages. It sends some of them again, whether or not it knows that they
-// are stored: each must be stored once.
+// numberer is a publisher that numbers its messages. It sends some of them again, whether or not it
+// knows that they are stored: each must be stored once.
 type numberer struct {
 	id    string
 	known bool // the broker answered for number 1, so it knows the publisher
@@ -97,7 +97,8 @@ func (w *world) sendNumbered(batch []*numbered) {
 	}
 }
 
-// mayBe says whether a duplicate's message id is right. The broker need not know the id any more, or its incarnation.
+// mayBe says whether a duplicate's message id is right. The broker need not know the id any more,
+// or its incarnation.
 func mayBe(id, first surgetank.MessageID) bool {
 	if id.Incarnation == 0 {
 		first.Incarnation = 0

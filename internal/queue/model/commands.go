@@ -47,8 +47,8 @@ type Publisher struct {
 // publisherKeep is how long a publisher is remembered.
 const publisherKeep = 7 * 24 * int64(time.Hour)
 
-// PublishNumbered stores a message unless its publisher's number is confirmed. A message goes to all of its queues or
-// to none.
+// PublishNumbered stores a message unless its publisher's number is confirmed. A message goes to
+// all of its queues or to none.
 func (m *Model) PublishNumbered(p *surgetank.Publishing, groups []string) (code surgetank.Code, seq uint64, dup bool) {
 	known := m.Publishers[p.Publisher]
 	if known != nil && known.Used+publisherKeep <= m.Now {

@@ -10,13 +10,15 @@
 //
 // # Once
 //
-// Each lane is a publisher: it has a random id and numbers its lines. A batch whose outcome is unknown (the connection broke,
-// the server was killed) is sent again with the same numbers until it is confirmed. The server finds the lines that it has
-// stored to be duplicates, on every queue. Only if the server no longer knows the lane's id, Publish stops and says so.
+// Each lane is a publisher: it has a random id and numbers its lines. A batch whose outcome is
+// unknown (the connection broke, the server was killed) is sent again with the same numbers until
+// it is confirmed. The server finds the lines that it has stored to be duplicates, on every queue.
+// Only if the server no longer knows the lane's id, Publish stops and says so.
 //
-// Where the queue has a dedup window, line n of run r also has the dedup id "r:n", so that a later run of the same name
-// stores only what was not stored. Package input can cut a file into other messages than lines; what is said of lines here
-// holds for them, and Options.Format keeps their dedup ids apart.
+// Where the queue has a dedup window, line n of run r also has the dedup id "r:n", so that a later
+// run of the same name stores only what was not stored. Package input can cut a file into other
+// messages than lines; what is said of lines here holds for them, and Options.Format keeps their
+// dedup ids apart.
 package feed
 
 import (
@@ -58,7 +60,8 @@ type Options struct {
 	NumberHeader string
 	// Window is the queue's dedup window; 0: it has none.
 	Window time.Duration
-	// Repeat allows sending again what may have been stored, even where the server cannot find the duplicate.
+	// Repeat allows sending again what may have been stored, even where the server cannot find the
+	// duplicate.
 	Repeat bool
 
 	Lanes      int           // batches in flight; 0: DefaultLanes, or 1 without Group
@@ -268,7 +271,8 @@ func (s *sender) numbers(n int) []uint64 {
 	return list
 }
 
-// forgotten says that the server no longer knows a publisher, so that it refused a line which it may have stored before.
+// forgotten says that the server no longer knows a publisher, so that it refused a line which it
+// may have stored before.
 func forgotten(err error) bool {
 	var e *surgetank.Error
 	return errors.As(err, &e) && e.Code == surgetank.CodeUncertain && e.Field == surgetank.FieldPublisher
@@ -343,8 +347,8 @@ func (p *publisher) send(ctx context.Context, from *sender, batch []Line) error 
 	}
 }
 
-// mayRenumber decides whether lines whose publisher the server no longer knows can go under a new one. unsure: an earlier
-// attempt may have stored some of them.
+// mayRenumber decides whether lines whose publisher the server no longer knows can go under a new
+// one. unsure: an earlier attempt may have stored some of them.
 func (p *publisher) mayRenumber(first time.Time, unsure bool, l Line, why error) error {
 	switch {
 	case !unsure, p.Repeat, p.Window > 0 && time.Since(first) <= p.Window*9/10: // the window still knows their dedup ids

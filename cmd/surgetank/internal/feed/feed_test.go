@@ -19,7 +19,8 @@ import (
 	"github.com/surgetank/surgetank/internal/input"
 )
 
-// flaky is a queue that remembers publishers, and dedup ids if it has a window. It loses requests, loses answers, and refuses, by a seeded choice.
+// flaky is a queue that remembers publishers, and dedup ids if it has a window. It loses requests,
+// loses answers, and refuses, by a seeded choice.
 type flaky struct {
 	surgetank.Broker // the methods that publishing does not need are nil
 
@@ -221,8 +222,8 @@ func TestStopsWhereTruthEnds(t *testing.T) {
 	}
 }
 
-// TestServerThatForgets loses publishers: lines that were never sent before go under a new id, and with Repeat the others
-// do, too.
+// TestServerThatForgets loses publishers: lines that were never sent before go under a new id, and
+// with Repeat the others do, too.
 func TestServerThatForgets(t *testing.T) {
 	for _, repeat := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
