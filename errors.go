@@ -36,7 +36,7 @@ const (
 	// brokers that are elsewhere return it.
 	CodeUnavailable Code = "unavailable"
 	// CodeUncertain: the outcome is unknown: the request may or may not have been stored. Repeat it with
-	// the same dedup id, or accept a duplicate.
+	// the same publisher and sequence, or the same dedup id, or accept a duplicate.
 	CodeUncertain Code = "uncertain"
 	// CodeCorrupt: stored bytes are not what was written. Stop, and run verify on the data directory.
 	CodeCorrupt Code = "corrupt"
@@ -44,9 +44,10 @@ const (
 	CodeInternal Code = "internal"
 )
 
-// Passing tells whether the same request can succeed later without anybody changing it. Passing are CodeBusy, CodeFull,
-// CodeUnavailable and CodeUncertain. Repeating after CodeUncertain can do a thing twice: publishing, unless each message has a dedup
-// id. All other codes are final.
+// Passing tells whether the same request can succeed later without anybody changing it. Passing are
+// CodeBusy, CodeFull, CodeUnavailable and CodeUncertain. Repeating after CodeUncertain can do a
+// thing twice: publishing, unless each message has its publisher and number again, or a dedup id.
+// All other codes are final.
 func (c Code) Passing() bool {
 	switch c {
 	case CodeBusy, CodeFull, CodeUnavailable, CodeUncertain:

@@ -16,6 +16,9 @@ const (
 	DefaultMaxMessage = 16 << 20  // bytes of a body, unless configured otherwise
 	CeilingMaxMessage = 128 << 20 // the highest value DefaultMaxMessage may be configured to
 	MaxPriority       = 255
+	MinPublisherLen   = 16      // bytes of a publisher id
+	MaxPublisherLen   = 64      // bytes of a publisher id
+	MaxSequence       = 1 << 62 // the highest number of a publisher's message
 )
 
 // Header is one name and value. Names keep their spelling and order and may repeat.
@@ -45,6 +48,45 @@ type Message struct {
 type Publishing struct {
 	Queues  []string
 	Message Message
+	// Publisher and Sequence make it safe to publish the message again when the outcome is unknown,
+	// on every queue. Publisher is random text of 16 to 64 printable ASCII characters, new for
+	// every publisher and every start of a program. Sequence numbers the publisher's messages from
+	// 1. A number that is confirmed already is confirmed again and not stored again. Numbers may be
+	// left out and may come in any order, except that the first message of a new publisher is
+	// number 1. A message with a publisher is stored in all its queues or in none. Both are zero if
+	// they are not used; the client package then fills them in.
+	//
+	// If the broker no longer knows the publisher or the number, it refuses the message with
+	// CodeUncertain and FieldPublisher: an earlier try may have stored it. Start a new publisher
+	// for what was never sent before.
+	Publisher string
+	Sequence  uint64
+}
+
+// FieldPublisher is the Field of an error about a publisher id. With CodeUncertain, the broker no
+// longer knows whether the message's number is confirmed.
+const FieldPublisher = "publisher"
+
+// ValidatePublisher refuses a publisher id or a sequence number that no publisher may have. Both
+// may be missing.
+func ValidatePublisher(id string, sequence uint64) error {
+	switch n := len(id); {
+	case n == 0 && sequence == 0:
+		return nil
+	case n == 0:
+		return FieldErrorf("sequence", "the message has a sequence number and no publisher; give it both or neither")
+	case n < MinPublisherLen || n > MaxPublisherLen:
+		return FieldErrorf(FieldPublisher, "the publisher id has %d bytes; it is random text of %d to %d bytes, so that no two publishers have the same",
+			n, MinPublisherLen, MaxPublisherLen)
+	case sequence == 0 || sequence > MaxSequence:
+		return FieldErrorf("sequence", "the sequence number is %d; a publisher numbers its messages from 1 to %d", sequence, uint64(MaxSequence))
+	}
+	for i := range len(id) {
+		if c := id[i]; c <= ' ' || c > '~' {
+			return FieldErrorf(FieldPublisher, "the publisher id holds the byte %#02x; only printable ASCII without spaces is allowed", c)
+		}
+	}
+	return nil
 }
 
 // MessageID names one message in one queue. Queue is the queue's number (a queue made anew gets another), Seq counts its
@@ -204,8 +246,8 @@ type Settlement struct {
 
 // PublishResult is what became of one publishing. Err nil means confirmed: on disk in every queue named.
 type PublishResult struct {
-	ID        MessageID // in the first queue; of the first copy when Duplicate
-	Duplicate bool      // the dedup id was known in every queue: nothing was stored again
+	ID        MessageID // in the first queue; of the first copy when Duplicate, zero if that is not known any more
+	Duplicate bool      // the dedup id was known in every queue, or the publisher's number is confirmed: nothing was stored again
 	Err       error
 }
 

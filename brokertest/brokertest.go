@@ -30,6 +30,7 @@ func Run(t *testing.T, open func(t *testing.T) surgetank.Broker) {
 	}{
 		{"PublishAndReceive", publishAndReceive},
 		{"PublishRefused", publishRefused},
+		{"PublishNumbered", publishNumbered},
 		{"PublishAsyncInOrder", publishAsyncInOrder},
 		{"PublishToSeveralQueues", publishToSeveralQueues},
 		{"Order", order},

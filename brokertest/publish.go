@@ -1,6 +1,7 @@
 package brokertest
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -65,6 +66,49 @@ func publishRefused(e *env) {
 	results, err = e.b.Publish(e.ctx, []surgetank.Publishing{{Queues: []string{"q", "nope"}}})
 	e.must(err)
 	e.code(results[0].Err, surgetank.CodeNotFound)
+}
+
+func publishNumbered(e *env) {
+	e.declare("q", surgetank.QueueConfig{})
+	e.declare("other", surgetank.QueueConfig{})
+	const id = "publisher-of-this-test"
+	numbered := func(queue, body string, n uint64) surgetank.Publishing {
+		p := message(queue, body)
+		p.Publisher, p.Sequence = id, n
+		return p
+	}
+	results, err := e.b.Publish(e.ctx, []surgetank.Publishing{numbered("q", "too early", 2)})
+	e.must(err)
+	var unknown *surgetank.Error
+	if e.code(results[0].Err, surgetank.CodeUncertain); !errors.As(results[0].Err, &unknown) || unknown.Field != surgetank.FieldPublisher {
+		e.Errorf("the field of %+v is not %s", results[0].Err, surgetank.FieldPublisher)
+	}
+	first := e.publish(numbered("q", "1", 1), numbered("q", "2", 2), numbered("q", "4", 4))
+	for i, p := range []surgetank.Publishing{numbered("q", "4 again", 4), numbered("other", "2 again", 2), numbered("q", "3", 3), numbered("other", "5", 5), message("q", "plain")} {
+		results, err := e.b.Publish(e.ctx, []surgetank.Publishing{p})
+		e.must(err)
+		e.must(results[0].Err)
+		if results[0].Duplicate != (i < 2) || i == 0 && results[0].ID != first[2] {
+			e.Errorf("message %d: %+v", i, results[0])
+		}
+	}
+	e.same(texts(e.await("q", 5, 0)), []string{"1", "2", "4", "3", "plain"})
+	e.same(texts(e.await("other", 1, 0)), []string{"5"})
+	e.none("q")
+	// A message with a publisher is stored in all its queues or in none.
+	both := surgetank.Publishing{Queues: []string{"other", "nope"}, Publisher: id, Sequence: 6}
+	results, err = e.b.Publish(e.ctx, []surgetank.Publishing{both})
+	e.must(err)
+	e.code(results[0].Err, surgetank.CodeNotFound)
+	e.none("other")
+	_, err = e.b.Transact(e.ctx, []surgetank.Publishing{numbered("q", "x", 7)}, nil)
+	e.code(err, surgetank.CodeInvalid)
+	for _, bad := range []surgetank.Publishing{{Publisher: "short", Sequence: 1}, {Publisher: id}, {Sequence: 1}} {
+		bad.Queues = []string{"q"}
+		results, err := e.b.Publish(e.ctx, []surgetank.Publishing{bad})
+		e.must(err)
+		e.code(results[0].Err, surgetank.CodeInvalid)
+	}
 }
 
 func publishAsyncInOrder(e *env) {

@@ -4,10 +4,15 @@
 // callers of Publish (or one of PublishAsync) share round trips. A subscription is a long poll that the
 // package keeps going. When the server loses it, as at a restart, the package attaches it again; see Client.Subscribe.
 //
-// What can be repeated safely is repeated while the server is away, for Options.RetryFor: requests that never left this
-// machine, requests the server refused as busy, reads, and publishing where every message has a dedup id. What
-// may have happened and cannot be repeated is CodeUncertain. A request that did not reach the server in that time is
-// CodeUnavailable. Both are passing errors (surgetank.Passing): they say nothing against the next request.
+// What can be repeated safely is repeated while the server is away, for Options.RetryFor: requests
+// that never left this machine, requests the server refused as busy, reads, and publishing. The
+// client numbers its messages under a random publisher id, so a message that is sent again is
+// stored once. What may have happened and cannot be repeated, or could not be repeated in time, is
+// CodeUncertain. A request that did not reach the server in that time is CodeUnavailable. Both are
+// passing errors (surgetank.Passing): they say nothing against the next request.
+//
+// A program that repeats messages by itself after CodeUncertain gives them a publisher and numbers
+// of its own. See surgetank.Publishing.
 package client
 
 import (

@@ -9,9 +9,10 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// appendMessage writes a publishing as one line of NDJSON. Bodies go as base64: they stay what they are, byte for byte, with
-// the content type they have.
-func appendMessage(b []byte, p *surgetank.Publishing) ([]byte, error) {
+// appendMessage writes a publishing as one line of NDJSON. Bodies go as base64: they stay what they
+// are, byte for byte, with the content type they have. publisher and sequence go with the message,
+// unless publisher is empty.
+func appendMessage(b []byte, p *surgetank.Publishing, publisher string, sequence uint64) ([]byte, error) {
 	vhost := ""
 	b = append(b, '{')
 	b = append(b, `"queues":[`...)
@@ -35,6 +36,9 @@ func appendMessage(b []byte, p *surgetank.Publishing) ([]byte, error) {
 	b = appendMember(b, "key", m.Key)
 	b = appendMember(b, "group", m.Group)
 	b = appendMember(b, "dedup_id", m.DedupID)
+	if b = appendMember(b, "publisher", publisher); publisher != "" {
+		b = strconv.AppendUint(append(b, `,"sequence":`...), sequence, 10)
+	}
 	if m.Priority != 0 {
 		b = strconv.AppendUint(append(b, `,"priority":`...), uint64(m.Priority), 10)
 	}

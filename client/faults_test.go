@@ -128,9 +128,9 @@ func TestRepeats(t *testing.T) {
 		tries  int
 	}{
 		{"never sent", noDial, "", "", 1, 3},
-		{"answer lost, no dedup id", noAnswer, "", surgetank.CodeUncertain, 1, 1},
+		{"answer lost, no dedup id", noAnswer, "", "", 1, 3},
 		{"answer lost, dedup id", noAnswer, "d", "", 1, 3},
-		{"a proxy in between, no dedup id", badGatway, "", surgetank.CodeUncertain, 0, 1},
+		{"a proxy in between, no dedup id", badGatway, "", "", 1, 3},
 		{"a proxy in between, dedup id", badGatway, "d", "", 1, 3},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

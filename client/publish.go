@@ -23,6 +23,11 @@ type publisher struct {
 	queue  []*publishOp
 	bytes  int64
 	ending bool
+
+	// The id under which the client numbers messages that have no publisher of their own, and the
+	// last number. They belong to the goroutine.
+	id   string
+	last uint64
 }
 
 // publishOp is one call of PublishAsync. The publisher's goroutine alone touches results and next.
@@ -94,7 +99,7 @@ func (c *Client) publish(ctx context.Context, msgs []surgetank.Publishing, user 
 
 // weight is about what a message takes in a request.
 func weight(p *surgetank.Publishing) int64 {
-	n := 200 + len(p.Message.Body)*4/3 + len(p.Message.Opaque)*4/3 + len(p.Message.Key) + len(p.Message.Group) + len(p.Message.DedupID)
+	n := 200 + len(p.Message.Body)*4/3 + len(p.Message.Opaque)*4/3 + len(p.Message.Key) + len(p.Message.Group) + len(p.Message.DedupID) + len(p.Publisher)
 	for _, h := range p.Message.Headers {
 		n += len(h.Name) + len(h.Value) + 24
 	}
@@ -185,6 +190,9 @@ func (p *publisher) take() (ops []*publishOp, ending bool) {
 type item struct {
 	msg *surgetank.Publishing
 	res *surgetank.PublishResult
+	// The message's publisher and number: its own, or those that the client gives it.
+	publisher string
+	sequence  uint64
 }
 
 // send publishes the messages of some calls and answers each call, in order. An error ends the calls whose messages it
@@ -193,7 +201,7 @@ func (p *publisher) send(ops []*publishOp) {
 	var items []item
 	for _, op := range ops {
 		for i := range op.msgs {
-			items = append(items, item{&op.msgs[i], &op.results[i]})
+			items = append(items, item{msg: &op.msgs[i], res: &op.results[i]})
 		}
 	}
 	var failed error
@@ -244,26 +252,34 @@ type published struct {
 	}
 }
 
-// request sends messages until each has a result. A message that the server refuses by its line is taken out, and the
-// others are sent again: of a request with a bad line nothing was published.
+// request sends messages until each has a result. All have a publisher and a number, so a request
+// whose outcome is unknown is sent again. A message that the server refuses by its line is taken
+// out, and the others are sent again: of a request with a bad line nothing was published.
 func (p *publisher) request(items []item) error {
 	pending := make([]item, 0, len(items))
-	var lines []byte
 	for _, it := range items {
-		had := len(lines)
-		more, err := appendMessage(lines, it.msg)
-		if err != nil {
-			lines = lines[:had]
-			it.res.Err = err
+		it.publisher, it.sequence = it.msg.Publisher, it.msg.Sequence
+		if it.res.Err = surgetank.ValidatePublisher(it.publisher, it.sequence); it.res.Err != nil {
 			continue
 		}
-		lines = append(more, '\n')
+		if it.publisher == "" {
+			it.publisher, it.sequence = p.number()
+		}
 		pending = append(pending, it)
 	}
+	unsure := false // the server may have stored messages of pending without our knowing
 	for len(pending) > 0 {
+		q := request{method: "POST", path: "/v1/publish?ids=ranges", contentType: "application/x-ndjson", repeat: true, unsure: &unsure}
+		if follow(pending) {
+			q.publisher, q.sequence = pending[0].publisher, pending[0].sequence
+		}
+		if bad, err := q.encode(pending); err != nil {
+			pending[bad].res.Err = err
+			pending = slices.Delete(pending, bad, bad+1)
+			continue
+		}
 		var ok published
-		err := p.c.call(p.c.ctx, request{method: "POST", path: "/v1/publish?ids=ranges", contentType: "application/x-ndjson",
-			body: lines, repeat: allDedup(pending)}, &ok)
+		err := p.c.call(p.c.ctx, q, &ok)
 		if err == nil {
 			return fillRanges(pending, &ok)
 		}
@@ -273,19 +289,84 @@ func (p *publisher) request(items []item) error {
 		}
 		switch {
 		case len(r.Errors) > 0 && len(r.IDs) == len(pending):
-			return fillPartial(pending, r)
+			if err := fillPartial(pending, r); err != nil {
+				return err
+			}
+			if pending = p.unknown(pending); unsure {
+				return nil
+			}
 		case r.Line >= 1 && r.Line <= len(pending):
-			pending[r.Line-1].res.Err = r.err()
-			pending = append(pending[:r.Line-1:r.Line-1], pending[r.Line:]...)
-			lines = withoutLine(lines, r.Line)
+			pending[r.Line-1].res.Err = refused(r, unsure)
+			pending = slices.Delete(pending, r.Line-1, r.Line)
 		case len(pending) == 1 && definite(r.Code):
-			pending[0].res.Err = r.err()
+			pending[0].res.Err = refused(r, unsure)
 			return nil
 		default:
 			return err
 		}
 	}
 	return nil
+}
+
+// number returns the client's own publisher id and its next number.
+func (p *publisher) number() (string, uint64) {
+	if p.id == "" {
+		p.id, p.last = newName(), 0
+	}
+	p.last++
+	return p.id, p.last
+}
+
+// unknown returns the messages that were refused because the server does not know the client's
+// publisher id, for example after a week without a message. They get numbers of a new id.
+func (p *publisher) unknown(items []item) (again []item) {
+	old := p.id
+	for _, it := range items {
+		e, _ := it.res.Err.(*surgetank.Error)
+		if e == nil || e.Code != surgetank.CodeUncertain || e.Field != surgetank.FieldPublisher || it.publisher != old {
+			continue
+		}
+		if p.id == old {
+			p.id = ""
+		}
+		it.publisher, it.sequence = p.number()
+		again = append(again, it)
+	}
+	return again
+}
+
+// refused is the error for a message that the server did not even look at. If an earlier try may
+// have stored the message, nobody knows.
+func refused(r *refusal, unsure bool) error {
+	if unsure {
+		return surgetank.Errorf(surgetank.CodeUncertain, "an earlier try may have stored the message; now it was refused: %w", r.err())
+	}
+	return r.err()
+}
+
+// follow says whether messages are of one publisher, with numbers that follow each other.
+func follow(items []item) bool {
+	for i := range items {
+		if items[i].publisher != items[0].publisher || items[i].sequence != items[0].sequence+uint64(i) {
+			return false
+		}
+	}
+	return true
+}
+
+// encode writes messages as the body of the request. If one cannot be sent, it returns which and
+// why.
+func (q *request) encode(items []item) (bad int, err error) {
+	for i, it := range items {
+		if q.publisher != "" { // the request says it for all
+			it.publisher = ""
+		}
+		if q.body, err = appendMessage(q.body, it.msg, it.publisher, it.sequence); err != nil {
+			return i, err
+		}
+		q.body = append(q.body, '\n')
+	}
+	return 0, nil
 }
 
 // definite codes say that a message was refused for what it is.
@@ -297,40 +378,18 @@ func definite(c surgetank.Code) bool {
 	return false
 }
 
-func allDedup(items []item) bool {
-	for _, it := range items {
-		if it.msg.Message.DedupID == "" {
-			return false
-		}
-	}
-	return true
-}
-
-// withoutLine cuts the n-th line, from 1, out.
-func withoutLine(b []byte, n int) []byte {
-	start := 0
-	for i, c := range b {
-		if c != '\n' {
-			continue
-		}
-		if n--; n == 0 {
-			return append(b[:start:start], b[i+1:]...)
-		}
-		start = i + 1
-	}
-	return b
-}
-
 func fillRanges(items []item, ok *published) error {
 	i := 0
 	for _, r := range ok.Ranges {
-		id, err := surgetank.ParseMessageID(r.First)
+		id, err := parseID(r.First, r.Duplicate)
 		if err != nil || r.Count < 1 || i+r.Count > len(items) {
 			return badAnswer()
 		}
 		for range r.Count {
-			items[i].res.ID, items[i].res.Duplicate = id, r.Duplicate
-			id.Seq++
+			*items[i].res = surgetank.PublishResult{ID: id, Duplicate: r.Duplicate}
+			if id.Seq != 0 {
+				id.Seq++
+			}
 			i++
 		}
 	}
@@ -340,8 +399,17 @@ func fillRanges(items []item, ok *published) error {
 	return nil
 }
 
+// parseID reads a message id. A duplicate's may be missing: the server does not know it any more.
+func parseID(s string, duplicate bool) (surgetank.MessageID, error) {
+	if s == "" && duplicate {
+		return surgetank.MessageID{}, nil
+	}
+	return surgetank.ParseMessageID(s)
+}
+
 func fillPartial(items []item, r *refusal) error {
 	for i, text := range r.IDs {
+		*items[i].res = surgetank.PublishResult{}
 		if text == "" {
 			continue
 		}
@@ -357,10 +425,8 @@ func fillPartial(items []item, r *refusal) error {
 			items[i].res.Err = &surgetank.Error{Code: e.Code, Message: e.Detail, Field: e.Field, RetryAfter: retry}
 		}
 	}
-	for i := range items {
-		if items[i].res.ID == (surgetank.MessageID{}) && items[i].res.Err == nil {
-			return badAnswer()
-		}
+	for i := range items { // a message with neither is a duplicate whose id is not known any more
+		items[i].res.Duplicate = items[i].res.ID == (surgetank.MessageID{}) && items[i].res.Err == nil
 	}
 	return nil
 }
@@ -378,7 +444,7 @@ func (c *Client) Transact(ctx context.Context, msgs []surgetank.Publishing, s []
 			b = append(b, ',')
 		}
 		var err error
-		if b, err = appendMessage(b, &msgs[i]); err != nil {
+		if b, err = appendMessage(b, &msgs[i], msgs[i].Publisher, msgs[i].Sequence); err != nil {
 			return nil, err
 		}
 		dedup = dedup && msgs[i].Message.DedupID != ""

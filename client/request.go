@@ -25,10 +25,13 @@ type request struct {
 	method, path string
 	contentType  string // of body; "": JSON
 	body         []byte
+	publisher    string // of the messages in body, which number sequence begins; "": they say it themselves
+	sequence     uint64
 	repeat       bool          // may be sent again when nobody knows what became of it
 	wait         time.Duration // how long the server may wait on purpose
 	once         bool          // do not repeat at all, for a caller that does it itself
 	status       *int          // gets the status of a success, if not nil
+	unsure       *bool         // becomes true, if not nil, once the server may have done it without our knowing
 }
 
 // queuePath is the path of a queue, or below it.
@@ -107,6 +110,9 @@ func (c *Client) call(ctx context.Context, q request, out any) error {
 		wait := pause/2 + mathrand.N(pause/2) // not all clients at once
 		var r *refusal
 		again := false
+		if q.unsure != nil && sent && mayBeDone(err) {
+			*q.unsure = true
+		}
 		switch {
 		case q.once || ctx.Err() != nil || c.ctx.Err() != nil:
 		case errors.As(err, &r):
@@ -134,6 +140,12 @@ func (c *Client) call(ctx context.Context, q request, out any) error {
 			return c.lost(ctx, q, sent, err)
 		}
 	}
+}
+
+// mayBeDone says whether a request that the server may have got may have been carried out.
+func mayBeDone(err error) bool {
+	var r *refusal
+	return !errors.As(err, &r) || len(r.Errors) == 0 && r.Code == surgetank.CodeUncertain
 }
 
 // lost names an error for which no answer came.
@@ -168,6 +180,10 @@ func (c *Client) once(ctx context.Context, q request) (answer []byte, sent bool,
 		req.Header.Set("Content-Type", q.contentType)
 	}
 	req.Header.Set("User-Agent", "surgetank-client")
+	if q.publisher != "" {
+		req.Header.Set("Surgetank-Publisher", q.publisher)
+		req.Header.Set("Surgetank-Sequence", strconv.FormatUint(q.sequence, 10))
+	}
 	if c.opts.User != "" || c.opts.Password != "" { // a token of this machine has no user
 		req.SetBasicAuth(c.opts.User, c.opts.Password)
 	}

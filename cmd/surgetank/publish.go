@@ -38,7 +38,7 @@ type publishCmd struct {
 	BatchBytes string        `default:"1MiB" help:"Bytes in a batch at most; a longer line goes alone. Default ${default}."`
 	GiveUp     time.Duration `default:"5m" help:"Stop when nothing was confirmed for so long. Default ${default}."`
 
-	AllowDuplicates bool `help:"Where the queue has no dedup window: send a batch again although some of it may be stored."`
+	AllowDuplicates bool `help:"Send a batch again although some of it may be stored, where the server can no longer tell."`
 	vhostFlag
 	remote
 	output

@@ -14,7 +14,7 @@ import (
 // kindNames are the kinds of records by their numbers on disk, which never change their meaning.
 var kindNames = map[queue.Kind]string{
 	1: "enqueued", 2: "moved", 3: "acked", 4: "returned", 5: "transferred", 6: "removed", 7: "purged",
-	8: "queue_set", 9: "queue_gone", 10: "meta_set", 11: "epoch", 12: "opened",
+	8: "queue_set", 9: "queue_gone", 10: "meta_set", 11: "epoch", 12: "opened", 13: "confirmed",
 }
 
 // recordShape is one fact of an entry in JSON output.
@@ -31,6 +31,8 @@ type recordShape struct {
 	Attempts uint32         `json:"attempts,omitempty"`
 	Below    uint64         `json:"below,omitempty"`
 	Epoch    uint64         `json:"epoch,omitempty"`
+	First    uint64         `json:"first,omitempty"` // number of a publisher
+	Count    uint64         `json:"count,omitempty"`
 	Bytes    uint32         `json:"bytes,omitempty"` // of a body or value
 	Body     string         `json:"body,omitempty"`  // its beginning
 	Settings map[string]any `json:"settings,omitempty"`
@@ -77,6 +79,8 @@ func (c *inspectCmd) records(entry []byte) ([]recordShape, error) {
 			shape.Name, shape.Bytes = r.Namespace+"/"+r.Name, uint32(len(r.Value))
 		case "epoch", "opened":
 			shape.Epoch = r.Epoch
+		case "confirmed":
+			shape.Name, shape.First, shape.Count = r.Name, r.First, r.Count
 		}
 		shapes = append(shapes, shape)
 		return nil
@@ -96,6 +100,7 @@ func (r recordShape) String() string {
 		{"queue", r.Queue, r.Queue != 0}, {"name", r.Name, r.Name != ""}, {"messages", strings.Join(r.Targets, " "), len(r.Targets) > 0},
 		{"group", r.Group, r.Group != ""}, {"seqs", r.Seqs, len(r.Seqs) > 0}, {"to", r.To, r.To != ""}, {"reason", r.Reason, r.Reason != ""},
 		{"attempts", r.Attempts, r.Attempts != 0}, {"below", r.Below, r.Below != 0}, {"epoch", r.Epoch, r.Epoch != 0},
+		{"first", r.First, r.First != 0}, {"count", r.Count, r.Count != 0},
 		{"bytes", r.Bytes, r.Bytes != 0}, {"settings", r.Settings, len(r.Settings) > 0}, {"body", r.Body, r.Body != ""},
 	} {
 		if f.show {

@@ -55,7 +55,7 @@ func (p *publishOp) finish(err error) {
 // uncertain turns the end of a broker into what it means for a request that was under way.
 func uncertain(err error) error {
 	if surgetank.CodeOf(err) == surgetank.CodeClosed {
-		return surgetank.Errorf(surgetank.CodeUncertain, "the broker closed before the outcome was known; repeat the request with the same dedup ids: %w", err)
+		return surgetank.Errorf(surgetank.CodeUncertain, "the broker closed before the outcome was known; repeat the request with the same publisher and numbers, or the same dedup ids: %w", err)
 	}
 	return err
 }

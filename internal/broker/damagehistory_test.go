@@ -246,10 +246,12 @@ func killed(t testing.TB, r *damageRig) *vfs.Mem {
 	return whole(cut)
 }
 
-// smallHistory makes a directory of few bytes that has everything in it: a strict group and messages of none, attempts, dead letters by
-// rejection and by attempts, delays, expiry, overflow, priorities, dedup ids given and found, groups found, settings that change, metadata,
-// a purge, a redrive, a transaction, messages for several queues, a pause, a queue that was deleted and a transient one, messages that
-// were written again, a trimmed segment that became a spare, a recovery after a crash, two snapshots, and a tail behind them.
+// smallHistory makes a directory of few bytes that has everything in it: a strict group and
+// messages of none, attempts, dead letters by rejection and by attempts, delays, expiry, overflow,
+// priorities, dedup ids given and found, a publisher with numbers, groups found, settings that
+// change, metadata, a purge, a redrive, a transaction, messages for several queues, a pause, a
+// queue that was deleted and a transient one, messages that were written again, a trimmed segment
+// that became a spare, a recovery after a crash, two snapshots, and a tail behind them.
 func smallHistory(t testing.TB, snapshotBytes int64) *damageRig {
 	t.Helper()
 	ctx := context.Background()
@@ -288,6 +290,9 @@ func smallHistory(t testing.TB, snapshotBytes int64) *damageRig {
 		}
 		if i%4 == 1 {
 			r.publish("ranked", surgetank.Message{Body: body(200 + i), Priority: uint8(i % 5)})
+		}
+		if i%5 == 3 { // every second number is a hole
+			r.publishing(surgetank.Publishing{Queues: []string{"ranked"}, Message: surgetank.Message{Body: body(250 + i)}, Publisher: "publisher-of-damage", Sequence: uint64(1 + 2*(i/5))})
 		}
 		if i%3 == 2 {
 			if ds := r.receive("strict", 3); len(ds) == 3 {

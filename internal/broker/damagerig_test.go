@@ -78,7 +78,7 @@ const (
 	recQueueSet    queue.Kind = 8
 	recQueueGone   queue.Kind = 9
 	recEpoch       queue.Kind = 11 // of older versions: no longer written
-	recLast        queue.Kind = 12
+	recLast        queue.Kind = 13
 )
 
 // learn takes the facts of an entry. It is the only source of the truth, so that what stands in the log and what is expected of it cannot
@@ -239,8 +239,13 @@ func (r *damageRig) publish(name string, m surgetank.Message) {
 
 func (r *damageRig) publishTo(names []string, m surgetank.Message) {
 	r.t.Helper()
+	r.publishing(surgetank.Publishing{Queues: names, Message: m})
+}
+
+func (r *damageRig) publishing(p surgetank.Publishing) {
+	r.t.Helper()
 	answered := false
-	err := r.PublishAsync(context.Background(), []surgetank.Publishing{{Queues: names, Message: m}}, func(res []surgetank.PublishResult, err error) {
+	err := r.PublishAsync(context.Background(), []surgetank.Publishing{p}, func(res []surgetank.PublishResult, err error) {
 		if answered = true; err != nil || res[0].Err != nil {
 			r.t.Fatal(err, res)
 		}

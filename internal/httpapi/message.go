@@ -26,6 +26,7 @@ type messageReader struct {
 	allowed   map[string]bool         // what allow let pass
 	lastNames string                  // of the last message's queue member and its list, as consecutive messages often share them
 	lastList  []string
+	publisher string // of the last message that had one
 }
 
 // Members of a message, as bits to find duplicates.
@@ -41,6 +42,8 @@ const (
 	hasType
 	hasKey
 	hasOpaque
+	hasPublisher
+	hasSequence
 	hasQueue
 	hasQueues
 	hasVhost
@@ -50,6 +53,7 @@ const (
 var members = map[string]uint{
 	"body": hasBody, "body_base64": hasBase64, "group": hasGroup, "dedup_id": hasDedup, "delay": hasDelay, "ttl": hasTTL,
 	"priority": hasPriority, "headers": hasHeaders, "content_type": hasType, "key": hasKey, "opaque_base64": hasOpaque,
+	"publisher": hasPublisher, "sequence": hasSequence,
 	"queue": hasQueue, "queues": hasQueues, "vhost": hasVhost,
 }
 
@@ -68,7 +72,7 @@ func (m *messageReader) read(s *scanner, p *surgetank.Publishing) error {
 			bit = members[name]
 		}
 		if bit == 0 || !m.queues && bit >= hasQueue {
-			return surgetank.FieldErrorf(shorten(string(key)), "a message has no member %.60q; it has body or body_base64, and group, dedup_id, delay, ttl, priority, headers, content_type, key", key)
+			return surgetank.FieldErrorf(shorten(string(key)), "a message has no member %.60q; it has body or body_base64, and group, dedup_id, delay, ttl, priority, headers, content_type, key, publisher, sequence", key)
 		}
 		if seen&bit != 0 {
 			return surgetank.FieldErrorf(string(key), "%s is there twice", key)
@@ -104,6 +108,14 @@ func (m *messageReader) read(s *scanner, p *surgetank.Publishing) error {
 				return surgetank.Errorf(surgetank.CodeDenied, "opaque_base64 is for clients that pass messages on; it needs the tag administrator or impersonator")
 			}
 			msg.Opaque, err = m.base64(s, "opaque_base64", surgetank.MaxHeaderBytes)
+		case hasPublisher:
+			if p.Publisher, err = nameMember(s, surgetank.FieldPublisher, surgetank.MaxPublisherLen); p.Publisher == m.publisher {
+				p.Publisher = m.publisher // one text for all messages
+			} else {
+				m.publisher = p.Publisher
+			}
+		case hasSequence:
+			p.Sequence, err = sequenceMember(s)
 		case hasQueue:
 			queue, err = nameMember(s, "queue", surgetank.MaxNameLen)
 		case hasVhost:
@@ -123,6 +135,9 @@ func (m *messageReader) read(s *scanner, p *surgetank.Publishing) error {
 		return surgetank.FieldErrorf("body_base64", "the message has both body and body_base64; give it one")
 	case seen&hasBody != 0 && p.Message.ContentType == "":
 		p.Message.ContentType = "application/json"
+	}
+	if err := surgetank.ValidatePublisher(p.Publisher, p.Sequence); err != nil {
+		return err
 	}
 	if !m.queues {
 		p.Queues = m.oneQueue
@@ -291,6 +306,22 @@ func checkPriority(field, v string) (uint8, error) {
 	return uint8(n), nil
 }
 
+func sequenceMember(s *scanner) (uint64, error) {
+	raw, err := s.skip()
+	if err != nil {
+		return 0, err
+	}
+	return checkSequence("sequence", string(raw))
+}
+
+func checkSequence(field, v string) (uint64, error) {
+	n, err := strconv.ParseUint(v, 10, 64)
+	if err != nil || n == 0 {
+		return 0, surgetank.FieldErrorf(field, "%s is a whole number from 1 on, not %.40s", field, v)
+	}
+	return n, nil
+}
+
 // headersMember reads {"name": "value"} or, where order or repetition matter, [{"name": …, "value": …}].
 func headersMember(s *scanner) ([]surgetank.Header, error) {
 	var list []surgetank.Header
@@ -396,6 +427,10 @@ func asInvalid(err error) error {
 const (
 	optionPrefix = "Surgetank-"
 	headerPrefix = "Surgetank-Header-"
+
+	// These two are about the request and not about a message: they are allowed with NDJSON, too.
+	publisherHeader = "Surgetank-Publisher"
+	sequenceHeader  = "Surgetank-Sequence"
 )
 
 // options are what the Surgetank-* headers say about the message in the body, or about each of its lines.
@@ -433,6 +468,7 @@ func messageOptions(h http.Header, lines bool) (o options, err error) {
 		}
 		v := values[0]
 		switch name {
+		case publisherHeader, sequenceHeader: // see numbering
 		case "Surgetank-Group":
 			msg.Group, err = v, checkName(name, v, surgetank.MaxNameLen)
 		case "Surgetank-Key":
@@ -455,7 +491,7 @@ func messageOptions(h http.Header, lines bool) (o options, err error) {
 				err = surgetank.FieldErrorf(name, "%s is the number of the first line, not %.40q", name, v)
 			}
 		default:
-			err = surgetank.FieldErrorf(name, "there is no header %.60q; there are Surgetank-Group, -Key, -Dedup-Id, -Dedup-Prefix, -Dedup-First, -Delay, -TTL, -Priority and -Header-NAME", name)
+			err = surgetank.FieldErrorf(name, "there is no header %.60q; there are Surgetank-Group, -Key, -Dedup-Id, -Dedup-Prefix, -Dedup-First, -Delay, -TTL, -Priority, -Publisher, -Sequence and -Header-NAME", name)
 		}
 		if err != nil {
 			return o, err

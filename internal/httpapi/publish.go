@@ -40,6 +40,10 @@ func (c *call) publish() error {
 	if err != nil {
 		return err
 	}
+	from, err := numberingOf(c.r.Header)
+	if err != nil {
+		return err
+	}
 	limit := int64(c.api.limits.MaxMessage)
 	if many {
 		limit = c.api.limits.MaxBody
@@ -65,6 +69,9 @@ func (c *call) publish() error {
 		opts.message.Body = body.data
 		msgs = []surgetank.Publishing{{Queues: queues, Message: opts.message}}
 	}
+	if err == nil {
+		err = from.number(msgs)
+	}
 	if err != nil {
 		body.release()
 		return err
@@ -88,11 +95,18 @@ func (c *call) publishMany() error {
 	if !slices.Contains(ndjsonTypes, media) {
 		return withStatus(http.StatusUnsupportedMediaType, surgetank.FieldErrorf("Content-Type", "this request is NDJSON; send Content-Type: application/x-ndjson"))
 	}
+	from, err := numberingOf(c.r.Header)
+	if err != nil {
+		return err
+	}
 	body, err := c.readBody(c.api.limits.MaxBody)
 	if err != nil {
 		return err
 	}
 	msgs, err := c.readNDJSON(body.data, c.targetReader())
+	if err == nil {
+		err = from.number(msgs)
+	}
 	if err != nil {
 		body.release()
 		return err
@@ -120,7 +134,7 @@ func (c *call) mayOpaque() bool {
 
 func hasOptions(h http.Header) bool {
 	for name := range h {
-		if len(name) > len(optionPrefix) && name[:len(optionPrefix)] == optionPrefix {
+		if len(name) > len(optionPrefix) && name[:len(optionPrefix)] == optionPrefix && name != publisherHeader && name != sequenceHeader {
 			return true
 		}
 	}
@@ -270,7 +284,11 @@ func (c *call) answerPublished(results []surgetank.PublishResult, ids string) er
 	return c.respondRaw(http.StatusCreated, append(b, "}\n"...))
 }
 
+// appendID writes an id, or null for the id of a duplicate that the broker does not know any more.
 func appendID(b []byte, id surgetank.MessageID) []byte {
+	if id.Seq == 0 {
+		return append(b, "null"...)
+	}
 	b, _ = id.AppendText(append(b, '"')) // never fails
 	return append(b, '"')
 }
@@ -283,7 +301,11 @@ func appendRanges(b []byte, results []surgetank.PublishResult) []byte {
 		n := 1
 		for i+n < len(results) {
 			next := results[i+n]
-			if next.ID.Queue != first.ID.Queue || next.ID.Seq != first.ID.Seq+uint64(n) || next.ID.Incarnation != first.ID.Incarnation || next.Duplicate != first.Duplicate {
+			step := uint64(n)
+			if first.ID.Seq == 0 {
+				step = 0
+			}
+			if next.ID.Queue != first.ID.Queue || next.ID.Seq != first.ID.Seq+step || next.ID.Incarnation != first.ID.Incarnation || next.Duplicate != first.Duplicate {
 				break
 			}
 			n++
@@ -310,7 +332,9 @@ func refusedSome(results []surgetank.PublishResult) error {
 	var first error
 	for i, r := range results {
 		if r.Err == nil {
-			p.IDs[i] = r.ID.String()
+			if r.ID.Seq != 0 {
+				p.IDs[i] = r.ID.String()
+			}
 			p.Published++
 			if r.Duplicate {
 				p.Duplicates++

@@ -31,10 +31,13 @@ const (
 	LossUnlisted     Defect = "a repair does not list what is missing"
 	AckUnrepaired    Defect = "a repair leaves out acks"
 	FullForEver      Defect = "a full disk is not cleared up"
+
+	PublishersForgotten Defect = "a snapshot is restored without its publishers"
+	NumbersNotLogged    Defect = "the confirmed numbers of a publisher are not logged"
 )
 
 // All lists those that the simulator must see. TrimTooSoon is not among them: trims come by the clock, when all that was
 // logged is nearly always durable, so a test of the broker looks for it.
 var All = []Defect{EarlyRelease, AnyEpoch, DedupForgotten, EarlyDeadline, AckNotLogged, StrictOvertaken, TrimTooFar, ExpiryForgotten, PoisonDropped,
 	SnapshotTooNew, PurgeTakesLeased, GiveBackLost, SyncSkipped, DirSyncDropped, ChecksumIgnored, IDReused, LeaseNumberTwice, WatermarkDedup, GroupsLost, DelayForgotten,
-	HeldOvertaken, LossUnlisted, AckUnrepaired, FullForEver}
+	HeldOvertaken, LossUnlisted, AckUnrepaired, FullForEver, PublishersForgotten, NumbersNotLogged}

@@ -162,7 +162,7 @@ func (a *agree) compareState() {
 }
 
 func (a *agree) any() {
-	switch a.n(24) {
+	switch a.n(25) {
 	case 0, 1, 2, 3, 4:
 		a.publish()
 	case 5, 6, 7:
@@ -187,6 +187,8 @@ func (a *agree) any() {
 		a.damage()
 	case 22:
 		a.drop()
+	case 24:
+		a.publishNumbered()
 	case 23:
 		moved := a.relocate(uint64(a.n(len(a.log)+1)), uint64(a.n(len(a.log)+2)), func() bool { return !a.yes(3) })
 		a.did = append(a.did, fmt.Sprintf("relocated %d", moved))
@@ -252,6 +254,33 @@ func (a *agree) publish() {
 	if r := c.Results[0]; surgetank.CodeOf(r.Err) != code || r.ID.Seq != seq || r.Duplicate != dup {
 		a.rt.Fatalf("publish: machine %+v, model %v %d %v, after:\n%s", r, code, seq, dup, strings.Join(a.did, "\n"))
 	}
+}
+
+// publishNumbered publishes a few messages of a publisher, whose numbers may be known, may be new
+// and may leave out some.
+func (a *agree) publishNumbered() {
+	id := pick(a, []string{"one-------------", "two-------------"})
+	ps := make([]surgetank.Publishing, 1+a.n(4))
+	names := a.targets()
+	for i, first := 0, uint64(1+a.n(12)); i < len(ps); i++ {
+		ps[i] = surgetank.Publishing{Queues: names, Message: a.message(), Publisher: id, Sequence: first + uint64(i)}
+		if a.yes(4) {
+			names, first = a.targets(), uint64(1+a.n(12))
+		}
+	}
+	c := publishAll(ps...)
+	a.both(fmt.Sprintf("publish numbered %+v", ps), c, func() {
+		for i := range ps {
+			code, seq, dup := a.model.PublishNumbered(&ps[i], nil)
+			r := c.Results[i]
+			if dup && r.ID.Seq == 0 { // the machine need not know the first copy's place any more
+				seq = 0
+			}
+			if surgetank.CodeOf(r.Err) != code || r.ID.Seq != seq || r.Duplicate != dup {
+				a.rt.Fatalf("publish %d: machine %+v, model %v %d %v, after:\n%s", i, r, code, seq, dup, strings.Join(a.did, "\n"))
+			}
+		}
+	})
 }
 
 func (a *agree) attach() {

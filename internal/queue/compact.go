@@ -26,6 +26,7 @@ func (m *Machine) Survey() (bytes int64) {
 		p.lapsed, p.backing, p.ids = max(p.lapsed, len(q.lapsed)), max(p.backing, len(q.backing)), max(p.ids, len(q.dedup.ids))
 		p.groups, p.returned = max(p.groups, len(q.byGroup)), max(p.returned, len(q.returned))
 	}
+	bytes += publisherCost*int64(len(m.publishers.byID)) + holeCost*int64(m.publishers.holes)
 	for _, names := range m.meta { // unordered: a sum
 		for name, value := range names { // unordered: a sum
 			bytes += int64(len(name) + len(value))

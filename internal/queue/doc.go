@@ -9,9 +9,10 @@
 //	                                   └─────▶ replay.go apply: the only change of durable state,
 //	                                           the same at the first time and at recovery
 //
-// Durable state is what records made: queues and settings, messages (position in the log, group, priority,
-// not-before, attempts), dedup ids, dead-letter notes, metadata. Volatile state is empty after recovery: consumers,
-// credit, leases, rate tokens; the ready and delayed indexes are rebuilt from the durable state.
+// Durable state is what records made: queues and settings, messages (position in the log, group,
+// priority, not-before, attempts), dedup ids, publishers and their confirmed numbers, dead-letter
+// notes, metadata. Volatile state is empty after recovery: consumers, credit, leases, rate tokens;
+// the ready and delayed indexes are rebuilt from the durable state.
 //
 // The machine holds positions and sizes, not bodies: 28 bytes for a waiting message.
 package queue

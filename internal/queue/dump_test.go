@@ -19,6 +19,11 @@ func dump(m *Machine, now int64) string {
 			fmt.Fprintf(&b, "meta %q %q %q\n", ns, name, m.meta[ns][name])
 		}
 	}
+	for p := m.publishers.oldest; p != nil; p = p.newer {
+		if p.used+int64(PublisherKeep) > now {
+			fmt.Fprintf(&b, "publisher %q used %d last %d floor %d holes %v run %d+%d at %d-%d\n", p.id, p.used, p.last, p.floor, p.holes, p.first, p.count, p.queue, p.seq)
+		}
+	}
 	for _, q := range m.sorted() {
 		fmt.Fprintf(&b, "queue %d %q next %d created %d config %+v\n", q.id, q.name, q.nextSeq, q.created, q.config)
 		fmt.Fprintf(&b, "  spans %v\n", q.spans)
@@ -112,6 +117,7 @@ func check(t tb, m *Machine) {
 	if !slices.IsSortedFunc(m.order, func(a, b *Queue) int { return cmp.Compare(a.id, b.id) }) || len(m.order) != len(m.byID) {
 		bad("%d queues are known, and in order are %d", len(m.byID), len(m.order))
 	}
+	checkPublishers(bad, &m.publishers)
 	for _, q := range m.sorted() {
 		checkQueue(bad, q)
 		for seq, l := range q.leases {
@@ -159,6 +165,26 @@ func check(t tb, m *Machine) {
 		if g := m.extents.list[i]; g.live != e.live || g.count != e.count {
 			bad("extent %d from entry %d: has %d bytes of %d things, counted %d of %d", i, e.first, g.live, g.count, e.live, e.count)
 		}
+	}
+}
+
+func checkPublishers(bad func(string, ...any), ps *publishers) {
+	n, holes := 0, 0
+	for p := ps.oldest; p != nil; p = p.newer {
+		n, holes = n+1, holes+len(p.holes)
+		if ps.byID[p.id] != p || p.newer == nil && ps.newest != p || p.newer != nil && (p.newer.older != p || p.newer.used < p.used) {
+			bad("the publisher %q is not where it belongs in the order of use", p.id)
+		}
+		at := p.floor
+		for _, x := range p.holes {
+			if x.First <= at || x.Last < x.First || x.Last >= p.last {
+				bad("the publisher %q has the holes %v above %d and below %d", p.id, p.holes, p.floor, p.last)
+			}
+			at = x.Last
+		}
+	}
+	if n != len(ps.byID) || holes != ps.holes {
+		bad("%d publishers with %d holes are listed, %d with %d are counted", n, holes, len(ps.byID), ps.holes)
 	}
 }
 

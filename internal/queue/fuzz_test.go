@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"runtime"
 	"testing"
+
+	"github.com/surgetank/surgetank"
 )
 
 // corpus is a log with every kind of record, and a snapshot of it.
@@ -15,6 +17,13 @@ func corpus(t tb) (log [][]byte, snapshot []byte) {
 	s.open()
 	for range 80 {
 		s.do()
+	}
+	for i, n := range []uint64{1, 4, 3, 9} {
+		p := surgetank.Publishing{Queues: []string{s.m.order[0].name}, Publisher: "of-a-seeded-corpus", Sequence: n}
+		if i == 3 {
+			p.Publisher, p.Sequence = "another-of-a-corpus", 1
+		}
+		s.step(publishAll(p))
 	}
 	s.relocate(0, uint64(len(s.log)), func() bool { return s.rng.IntN(2) == 0 })
 	s.takeSnapshot(1 << 20)

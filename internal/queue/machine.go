@@ -55,6 +55,8 @@ type Machine struct {
 	losses    []Loss
 	openings  timeline
 
+	publishers publishers
+
 	// Volatile state.
 	now        int64 // never goes back
 	entry      uint64

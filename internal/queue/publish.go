@@ -44,6 +44,9 @@ func Check(p *surgetank.Publishing, maxMessage int) error {
 	case len(m.Headers) > surgetank.MaxHeaders:
 		return surgetank.FieldErrorf("headers", "the message has %d headers; at most %d are allowed", len(m.Headers), surgetank.MaxHeaders)
 	}
+	if err := surgetank.ValidatePublisher(p.Publisher, p.Sequence); err != nil {
+		return err
+	}
 	size := len(m.Opaque)
 	for i := range m.Headers {
 		h := &m.Headers[i]
@@ -79,12 +82,18 @@ type Publish struct {
 }
 
 func (c *Publish) run(m *Machine) bool {
+	var run numbers
+	defer run.flush(m)
 	for ; c.next < len(c.Msgs); c.next++ {
 		if c.next > 0 && m.turnFull() {
 			return false
 		}
-		if c.Results[c.next].Err == nil { // it may have been refused before it came here
-			c.Results[c.next] = m.publish(&c.Msgs[c.next], false)
+		in, res := &c.Msgs[c.next], &c.Results[c.next]
+		switch { // a message may have been refused before it came here
+		case in.Publisher != "" && (res.Err == nil || surgetank.ValidatePublisher(in.Publisher, in.Sequence) == nil):
+			*res = m.numbered(in, &run, res.Err)
+		case res.Err == nil:
+			*res = m.publish(in, false)
 		}
 	}
 	return true
@@ -169,8 +178,13 @@ func (m *Machine) publish(in *Incoming, admitted bool) (res surgetank.PublishRes
 		if ttl > 0 {
 			t.Expires = m.now + int64(ttl)
 		}
-		q.stats.published++
 		r.Targets = append(r.Targets, t)
+	}
+	if res.Err != nil && in.Publisher != "" {
+		return surgetank.PublishResult{Err: res.Err}
+	}
+	for i := range r.Targets {
+		m.byID[r.Targets[i].Queue].stats.published++
 	}
 	if len(r.Targets) == 0 {
 		res.ID, res.Duplicate = dup, dup.Seq != 0 && res.Err == nil

@@ -29,6 +29,7 @@ const (
 	kindMetaSet     Kind = 10 // a door's small value
 	kindEpoch       Kind = 11 // a broker opened the log, without an incarnation: before version 2 of openings
 	kindOpened      Kind = 12 // a broker opened the log under a new incarnation; receipts of earlier ones are void
+	kindConfirmed   Kind = 13 // numbers of a publisher are confirmed: their messages are in this entry
 
 	// Only in snapshots.
 	kindSnapHead  Kind = 32 // counters, then how far the log is covered
@@ -40,6 +41,8 @@ const (
 	kindSnapLoss  Kind = 38 // what repairs could not save of the log; not there without any
 	kindSnapOpens Kind = 39 // the openings of the log; not there without any
 	kindSnapSpans Kind = 40 // in which incarnations a queue's messages were confirmed; not there without any
+
+	kindSnapPublisher Kind = 41 // a publisher and its confirmed numbers; not there without any
 )
 
 // KindMoved is the kind of a message that was written again, for those who count.
@@ -140,6 +143,10 @@ type Record struct {
 	Epoch     uint64
 
 	Incarnation uint64 // opened
+
+	// confirmed: Count numbers from First on, of the publisher Name. Queue and ToSeq are the place
+	// of the first number's message, and the others' follow it; Queue 0 if they do not.
+	First, Count uint64
 }
 
 // reason is why a message was transferred or removed; the numbers are on disk.
@@ -215,6 +222,12 @@ func (r *Record) encode(b []byte) []byte {
 	case kindOpened:
 		b = appendUint(b, r.Epoch)
 		b = binary.LittleEndian.AppendUint64(b, r.Incarnation)
+	case kindConfirmed:
+		b = appendString(b, r.Name)
+		b = appendUint(b, r.First)
+		b = appendUint(b, r.Count)
+		b = appendUint(b, r.Queue)
+		b = appendUint(b, r.ToSeq)
 	}
 	return b
 }
@@ -263,6 +276,11 @@ func (r *Record) decode(d *decoder) {
 		r.Epoch = d.uint()
 	case kindOpened:
 		r.Epoch, r.Incarnation = d.uint(), d.fixed64()
+	case kindConfirmed:
+		r.Name, r.First, r.Count, r.Queue, r.ToSeq = d.string(), d.uint(), d.uint(), d.uint(), d.uint()
+		if r.Name == "" || r.First == 0 || r.First > surgetank.MaxSequence || r.Count > surgetank.MaxSequence-r.First+1 {
+			d.fail("the numbers of a publisher are out of range")
+		}
 	default:
 		d.fail(fmt.Sprintf("unknown record kind %d (a newer version wrote it?)", r.Kind))
 	}

@@ -42,6 +42,10 @@ func (m *Machine) applyChecked(r *Record) error {
 				return fmt.Errorf("message %d goes to queue %d twice: %w", t.Seq, t.Queue, errDecode)
 			}
 		}
+	case kindConfirmed:
+		if p := m.publishers.find(r.Name, r.Time); p != nil && r.Count > 0 && (r.First <= p.floor || p.free(r.First) < r.First+r.Count-1) {
+			return fmt.Errorf("numbers from %d of the publisher %q are confirmed twice: %w", r.First, r.Name, errDecode)
+		}
 	case kindQueueSet:
 		if r.Queue == 0 {
 			return bad("queue", 0)
@@ -144,6 +148,8 @@ func (m *Machine) apply(r *Record) {
 		if r.Kind == kindOpened {
 			m.open(r.Incarnation, r.Ref.Entry())
 		}
+	case kindConfirmed:
+		m.publishers.confirm(r)
 	}
 }
 

@@ -23,7 +23,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the scripts in testdata pr
 // are checked, and that replaying the log from zero gives the same durable state.
 //
 //	queue NAME KEY=VALUE…            make or change a queue; "declare new|absent|update NAME …" for the other modes
-//	pub QUEUE[,QUEUE] BODY… [group= dedup= delay= ttl= prio=]
+//	pub QUEUE[,QUEUE] BODY… [group= dedup= delay= ttl= prio= from=PUBLISHER:SEQUENCE]
 //	sub NAME QUEUE credit=N [manual noack exclusive single lease= run= pool= prio=]
 //	recv NAME QUEUE N [lease= noack] at once; "wait NAME QUEUE N": until the first message
 //	credit NAME N · pool N LIMIT · stop NAME · detach NAME [all] [back=QUEUE/SEQ,…]
@@ -178,7 +178,12 @@ func (s *script) message(a *arguments, body string) surgetank.Message {
 func (s *script) publish(a *arguments) *Publish {
 	var ps []surgetank.Publishing
 	for _, body := range a.words[2:] {
-		ps = append(ps, surgetank.Publishing{Queues: strings.Split(a.words[1], ","), Message: s.message(a, body)})
+		p := surgetank.Publishing{Queues: strings.Split(a.words[1], ","), Message: s.message(a, body)}
+		if who, first, ok := strings.Cut(a.vals["from"], ":"); ok {
+			n, _ := strconv.ParseUint(first, 10, 64)
+			p.Publisher, p.Sequence = who+strings.Repeat("-", max(0, surgetank.MinPublisherLen-len(who))), n+uint64(len(ps))
+		}
+		ps = append(ps, p)
 	}
 	return publishAll(ps...)
 }
@@ -305,7 +310,8 @@ func (s *script) shown(h *Handout, state surgetank.State) string {
 // fact is a record in one line; times count from now.
 func (s *script) fact(r *Record) string {
 	kinds := map[Kind]string{kindEnqueued: "enqueued", kindMoved: "moved", kindAcked: "acked", kindReturned: "returned", kindTransferred: "transferred",
-		kindRemoved: "removed", kindPurged: "purged", kindQueueSet: "queue_set", kindQueueGone: "queue_gone", kindMetaSet: "meta_set", kindEpoch: "epoch", kindOpened: "epoch"}
+		kindRemoved: "removed", kindPurged: "purged", kindQueueSet: "queue_set", kindQueueGone: "queue_gone", kindMetaSet: "meta_set", kindEpoch: "epoch", kindOpened: "epoch",
+		kindConfirmed: "confirmed"}
 	k := kinds[r.Kind]
 	switch r.Kind {
 	case kindEnqueued, kindMoved:
@@ -339,6 +345,8 @@ func (s *script) fact(r *Record) string {
 		return fmt.Sprintf("%s %d %s", k, r.Queue, r.Name)
 	case kindQueueGone:
 		return fmt.Sprintf("%s %d", k, r.Queue)
+	case kindConfirmed:
+		return fmt.Sprintf("%s %s %d+%d at %d-%d", k, r.Name, r.First, r.Count, r.Queue, r.ToSeq)
 	case kindMetaSet:
 		return fmt.Sprintf("%s %s/%s %q", k, r.Namespace, r.Name, r.Value)
 	}

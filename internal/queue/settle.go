@@ -127,6 +127,9 @@ func (c *Transact) check(m *Machine) error {
 		if err := c.Publish.Results[i].Err; err != nil {
 			return err
 		}
+		if in.Publisher != "" {
+			return surgetank.FieldErrorf(surgetank.FieldPublisher, "a transaction cannot have a publisher id: its settlements cannot be repeated")
+		}
 		size += int64(len(in.Message.Body) + len(in.Message.Opaque) + 64*len(in.Queues) + 256)
 		for _, h := range in.Message.Headers {
 			size += int64(len(h.Name) + len(h.Value))

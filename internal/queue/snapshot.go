@@ -80,6 +80,9 @@ func (m *Machine) StartSnapshot(at uint64) {
 			s.frame(r.encode(nil))
 		}
 	}
+	for p := m.publishers.oldest; p != nil; p = p.newer {
+		s.frame(p.encode())
+	}
 	for _, q := range m.sorted() {
 		s.frame(q.encodeHead())
 		if len(q.spans) > 0 {
@@ -315,6 +318,10 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 			rec.decode(d)
 			if d.err == nil {
 				m.apply(&rec)
+			}
+		case kindSnapPublisher:
+			if !mutant.Is(mutant.PublishersForgotten) {
+				m.publishers.restore(d)
 			}
 		case kindSnapQueue:
 			m.restoreQueue(d)

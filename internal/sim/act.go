@@ -44,6 +44,8 @@ func kinds(o *Options) (list []string) {
 	add(2, "scrub", o.Files)
 	add(4, "receive-once", o.Receives)
 	add(1, "pool", o.Pools)
+	add(4, "numbered", o.Numbers)
+	add(4, "numbered-again", o.Numbers)
 	return list
 }
 
@@ -85,6 +87,8 @@ func (w *world) act(kind string, rng *rand.Rand) {
 				w.publish(w.message(m.body, m.dedup, 0), m.queues)
 			}
 		}
+	case "numbered", "numbered-again":
+		w.publishNumbered(kind == "numbered-again", rng)
 	case "subscribe":
 		w.subscribe(rng)
 	case "receive-once":

@@ -123,12 +123,21 @@ func (s *beside) manage(cmd queue.Command) {
 
 func (s *beside) publish(c *queue.Publish, i int, admitted bool) {
 	in, r := &c.Msgs[i], &c.Results[i]
-	code, seq, dup := s.m.Publish(&in.Message, in.Queues, in.Groups, admitted)
 	type answer struct {
 		seq uint64
 		dup bool
 	}
-	s.answer(c, r.Err, code, answer{r.ID.Seq, r.Duplicate}, answer{seq, dup})
+	got := answer{r.ID.Seq, r.Duplicate}
+	if in.Publisher == "" {
+		code, seq, dup := s.m.Publish(&in.Message, in.Queues, in.Groups, admitted)
+		s.answer(c, r.Err, code, got, answer{seq, dup})
+		return
+	}
+	code, seq, dup := s.m.PublishNumbered(in.Publishing, in.Groups)
+	if dup && got.seq == 0 { // the machine need not know the first copy's number any more
+		seq = 0
+	}
+	s.answer(c, r.Err, code, got, answer{seq, dup})
 }
 
 func (s *beside) settle(c *queue.Settle, i int) {

@@ -25,6 +25,7 @@ type Options struct {
 	FoundIDs      bool          // the queues find dedup ids in a header where the publisher gave none
 	NoAck         bool
 	MultiTarget   bool
+	Numbers       bool // publishers that number their messages, and send some again
 
 	TTLs, Rules, Pools, Exclusive, Schedules, Receives bool // messages with TTLs, group_by, and so on
 
@@ -104,6 +105,7 @@ func Draw(seed uint64) Options {
 	if o.Files && yes(20) {
 		o.Disk = int64(7+rng.IntN(9)) * disklog.MinSegmentBytes
 	}
+	o.Numbers = yes(40)
 	return o
 }
 

@@ -91,6 +91,8 @@ const (
 	QueuesMissing
 	QueuesDamaged
 	ModelLost
+	NumbersRepeated
+	NumbersKnown
 	points
 )
 
@@ -105,6 +107,7 @@ var pointNames = [points]string{
 	"single active consumers", "waiting receives", "immediate receives", "hand-outs without acks", "messages for several queues", "transactions",
 	"transactions refused", "redriven", "purges", "queues deleted", "pauses", "settings changed", "metadata read", "peeks", "turns of peeks that went on", "turns of purges that went on", "runs drained", "messages that could not be read", "scrubs", "damaged logs repaired",
 	"queues with messages missing after a repair", "queues with bodies lost after a repair", "models lost in the middle of an entry",
+	"numbers sent again", "numbers found to be confirmed",
 }
 
 // String says what the point is.

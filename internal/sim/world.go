@@ -40,6 +40,7 @@ type world struct {
 	healed       bool
 	slow         bool // the disk is not answering now
 	drives       int
+	numberers    []*numberer
 	faulted      bool // a fault was set in this life
 	beside       *beside
 	machine      *queue.Machine

@@ -1,7 +1,9 @@
 package model
 
 import (
+	"maps"
 	"slices"
+	"time"
 
 	"github.com/surgetank/surgetank"
 )
@@ -36,9 +38,46 @@ func (q *Queue) known(id string) (seq uint64, known bool) {
 	return x.seq, ok && id != "" && q.Config.DedupWindow > 0 && x.until > q.m.Now
 }
 
+// Publisher is a publisher that numbers its messages.
+type Publisher struct {
+	Confirmed map[uint64]uint64 // the message's number in its first queue, by the publisher's number
+	Used      int64             // when the last number was confirmed
+}
+
+// publisherKeep is how long a publisher is remembered.
+const publisherKeep = 7 * 24 * int64(time.Hour)
+
+// PublishNumbered stores a message unless its publisher's number is confirmed. A message goes to
+// all of its queues or to none.
+func (m *Model) PublishNumbered(p *surgetank.Publishing, groups []string) (code surgetank.Code, seq uint64, dup bool) {
+	known := m.Publishers[p.Publisher]
+	if known != nil && known.Used+publisherKeep <= m.Now {
+		known = nil
+	}
+	switch {
+	case known == nil && p.Sequence != 1:
+		return surgetank.CodeUncertain, 0, false
+	case known == nil:
+		known = &Publisher{Confirmed: map[uint64]uint64{}, Used: m.Now}
+		m.Publishers[p.Publisher] = known
+	}
+	if seq, again := known.Confirmed[p.Sequence]; again {
+		return "", seq, true
+	}
+	if code, seq, dup = m.publish(&p.Message, p.Queues, groups, false, true); code != "" {
+		return code, 0, false
+	}
+	known.Confirmed[p.Sequence], known.Used = seq, m.Now
+	return code, seq, dup
+}
+
 // Publish stores a message in queues, in each under the group that groups says, or under its own where groups is nil. admitted:
 // it was checked before that there is room.
 func (m *Model) Publish(msg *surgetank.Message, names, groups []string, admitted bool) (code surgetank.Code, seq uint64, dup bool) {
+	return m.publish(msg, names, groups, admitted, false)
+}
+
+func (m *Model) publish(msg *surgetank.Message, names, groups []string, admitted, whole bool) (code surgetank.Code, seq uint64, dup bool) {
 	type target struct {
 		q *Queue
 		x *Message
@@ -76,6 +115,9 @@ func (m *Model) Publish(msg *surgetank.Message, names, groups []string, admitted
 			x.expires = m.Now + int64(ttl)
 		}
 		targets = append(targets, target{q, x})
+	}
+	if whole && code != "" {
+		return code, 0, false
 	}
 	for i, t := range targets {
 		notBefore := int64(0)
@@ -370,6 +412,9 @@ func (m *Model) Durable() *Model {
 			}
 		}
 		c.Queues[name] = d
+	}
+	for id, p := range m.Publishers {
+		c.Publishers[id] = &Publisher{Confirmed: maps.Clone(p.Confirmed), Used: p.Used}
 	}
 	return c
 }

@@ -23,6 +23,9 @@ type Model struct {
 	Ended  []uint64 // consumers that ended by themselves since somebody emptied it
 	Full   bool     // the disk takes no messages
 
+	// Publishers is the numbers that are confirmed, by publisher.
+	Publishers map[string]*Publisher
+
 	order  []string // queues to be served at the end of the turn, the oldest first
 	made   int      // queues that were ever made
 	once   []*Consumer
@@ -107,7 +110,9 @@ type Out struct {
 }
 
 // New makes a model without queues.
-func New() *Model { return &Model{Queues: map[string]*Queue{}, pools: map[uint64]int{}} }
+func New() *Model {
+	return &Model{Queues: map[string]*Queue{}, Publishers: map[string]*Publisher{}, pools: map[uint64]int{}}
+}
 
 // Names gives the names of the queues, sorted.
 func (m *Model) Names() []string { return slices.Sorted(maps.Keys(m.Queues)) }

@@ -10,14 +10,20 @@
 //
 // # Once
 //
-// Line n of run r has the dedup id "r:n". Package input can cut a file into other messages than lines; what is said of lines here holds for
-// them, and Options.Format keeps their ids apart. A batch whose outcome is unknown (the connection broke, the server was killed) is sent
-// again with the same ids until it is confirmed; what had been stored is then found to be a duplicate. That needs a dedup
-// window on the queue that is longer than the outage; where the window cannot tell any more, Publish stops and says so.
+// Each lane is a publisher: it has a random id and numbers its lines. A batch whose outcome is
+// unknown (the connection broke, the server was killed) is sent again with the same numbers until
+// it is confirmed. The server finds the lines that it has stored to be duplicates, on every queue.
+// Only if the server no longer knows the lane's id, Publish stops and says so.
+//
+// Where the queue has a dedup window, line n of run r also has the dedup id "r:n", so that a later
+// run of the same name stores only what was not stored. Package input can cut a file into other
+// messages than lines; what is said of lines here holds for them, and Options.Format keeps their
+// dedup ids apart.
 package feed
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -54,7 +60,8 @@ type Options struct {
 	NumberHeader string
 	// Window is the queue's dedup window; 0: it has none.
 	Window time.Duration
-	// Repeat allows sending again what may have been stored, even where no window can find the duplicate.
+	// Repeat allows sending again what may have been stored, even where the server cannot find the
+	// duplicate.
 	Repeat bool
 
 	Lanes      int           // batches in flight; 0: DefaultLanes, or 1 without Group
@@ -205,6 +212,7 @@ func (p *publisher) read(ctx context.Context, src Source, lanes []chan Line) err
 func (p *publisher) lane(ctx context.Context, lines <-chan Line) error {
 	var batch []Line
 	var held *Line // did not fit into the last batch
+	from := sender{id: rand.Text()}
 	for {
 		batch = batch[:0]
 		size := 0
@@ -237,7 +245,7 @@ func (p *publisher) lane(ctx context.Context, lines <-chan Line) error {
 				break fill
 			}
 		}
-		if err := p.send(ctx, batch); err != nil {
+		if err := p.send(ctx, &from, batch); err != nil {
 			return err
 		}
 		p.budget.free(size)
@@ -247,18 +255,42 @@ func (p *publisher) lane(ctx context.Context, lines <-chan Line) error {
 // attemptTimeout is how long one attempt may take; an answer that comes later is an unknown outcome.
 const attemptTimeout = 60 * time.Second
 
+// sender is a lane's identity as a publisher, and the last number it gave a line.
+type sender struct {
+	id   string
+	last uint64
+}
+
+// numbers gives n lines their numbers.
+func (s *sender) numbers(n int) []uint64 {
+	list := make([]uint64, n)
+	for i := range list {
+		s.last++
+		list[i] = s.last
+	}
+	return list
+}
+
+// forgotten says that the server no longer knows a publisher, so that it refused a line which it
+// may have stored before.
+func forgotten(err error) bool {
+	var e *surgetank.Error
+	return errors.As(err, &e) && e.Code == surgetank.CodeUncertain && e.Field == surgetank.FieldPublisher
+}
+
 // send publishes one batch and returns when all of it is confirmed. The attempt under way is finished even when ctx ends.
-func (p *publisher) send(ctx context.Context, batch []Line) error {
+func (p *publisher) send(ctx context.Context, from *sender, batch []Line) error {
 	first, pause := time.Now(), 50*time.Millisecond
 	unsure := false // something of the batch may be stored without our knowing
+	numbers := from.numbers(len(batch))
 	for {
 		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), attemptTimeout)
-		results, err := p.broker.Publish(try, p.publishings(batch))
+		results, err := p.broker.Publish(try, p.publishings(from, batch, numbers))
 		cancel()
 		if err == nil && len(results) != len(batch) {
 			return surgetank.Errorf(surgetank.CodeInternal, "the server answered %d of %d lines; report this", len(results), len(batch))
 		}
-		rest, nowUnsure := batch[:0:0], unsure
+		rest, restNumbers, nowUnsure, unknown := batch[:0:0], numbers[:0:0], unsure, error(nil)
 		for i := range batch {
 			lineErr := err
 			if err == nil {
@@ -266,15 +298,18 @@ func (p *publisher) send(ctx context.Context, batch []Line) error {
 			}
 			switch {
 			case lineErr == nil:
-				p.confirm(batch[i], results[i].Duplicate && !unsure)
+				p.confirm(batch[i], results[i].Duplicate && !unsure && p.Window > 0)
 			case !mayHelpToRepeat(lineErr):
 				return &LineError{batch[i], lineErr}
 			default:
-				rest = append(rest, batch[i])
-				nowUnsure = nowUnsure || surgetank.CodeOf(lineErr) == surgetank.CodeUncertain
+				rest, restNumbers = append(rest, batch[i]), append(restNumbers, numbers[i])
+				if forgotten(lineErr) {
+					unknown = lineErr
+				} else {
+					nowUnsure = nowUnsure || surgetank.CodeOf(lineErr) == surgetank.CodeUncertain
+				}
 			}
 		}
-		unsure = nowUnsure
 		if len(rest) == 0 {
 			if p.down.CompareAndSwap(true, false) {
 				p.Note("the server answers again; going on")
@@ -285,8 +320,16 @@ func (p *publisher) send(ctx context.Context, batch []Line) error {
 		if why == nil {
 			why = firstError(results)
 		}
-		if err := p.mayRepeat(first, unsure, rest[0], why); err != nil {
-			return err
+		if unknown != nil {
+			if err := p.mayRenumber(first, unsure, rest[0], unknown); err != nil {
+				return err
+			}
+			*from = sender{id: rand.Text()}
+			restNumbers = from.numbers(len(rest))
+		}
+		unsure = nowUnsure
+		if quiet := time.Since(time.Unix(0, p.progress.Load())); quiet > p.GiveUp {
+			return &LineError{rest[0], fmt.Errorf("nothing was confirmed for %v: %w", quiet.Round(time.Second), why)}
 		}
 		if p.down.CompareAndSwap(false, true) {
 			p.Note(fmt.Sprintf("%v; trying again", why))
@@ -300,26 +343,21 @@ func (p *publisher) send(ctx context.Context, batch []Line) error {
 		}
 		pause = min(2*pause, 2*time.Second)
 		p.stats.retries.Add(1)
-		batch = rest
+		batch, numbers = rest, restNumbers
 	}
 }
 
-// mayRepeat decides whether sending again is safe and has a chance.
-func (p *publisher) mayRepeat(first time.Time, unsure bool, l Line, why error) error {
-	if unsure && !p.Repeat {
-		if p.Window <= 0 {
-			return &LineError{l, surgetank.Errorf(surgetank.CodeUncertain,
-				"it may or may not be stored, and the queue %s has no dedup window to find out: set one (dedup: {window: 10m}) before publishing, or allow doubled lines (%w)", p.Queue, why)}
-		}
-		if time.Since(first) > p.Window*9/10 {
-			return &LineError{l, surgetank.Errorf(surgetank.CodeUncertain,
-				"it may or may not be stored, and the dedup window of the queue %s (%v) is nearly over: sending it again could double it (%w)", p.Queue, p.Window, why)}
-		}
+// mayRenumber decides whether lines whose publisher the server no longer knows can go under a new
+// one. unsure: an earlier attempt may have stored some of them.
+func (p *publisher) mayRenumber(first time.Time, unsure bool, l Line, why error) error {
+	switch {
+	case !unsure, p.Repeat, p.Window > 0 && time.Since(first) <= p.Window*9/10: // the window still knows their dedup ids
+		return nil
+	case p.Window > 0:
+		return &LineError{l, surgetank.Errorf(surgetank.CodeUncertain,
+			"it may or may not be stored, and the dedup window of the queue %s (%v) is nearly over: sending it again could double it (%w)", p.Queue, p.Window, why)}
 	}
-	if quiet := time.Since(time.Unix(0, p.progress.Load())); quiet > p.GiveUp {
-		return &LineError{l, fmt.Errorf("nothing was confirmed for %v: %w", quiet.Round(time.Second), why)}
-	}
-	return nil
+	return &LineError{l, surgetank.Errorf(surgetank.CodeUncertain, "it may or may not be stored, and sending it again could double it: allow doubled lines, or look (%w)", why)}
 }
 
 func (p *publisher) confirm(l Line, duplicate bool) {
@@ -331,7 +369,7 @@ func (p *publisher) confirm(l Line, duplicate bool) {
 	}
 }
 
-func (p *publisher) publishings(batch []Line) []surgetank.Publishing {
+func (p *publisher) publishings(from *sender, batch []Line, numbers []uint64) []surgetank.Publishing {
 	queues := []string{p.Queue}
 	msgs := make([]surgetank.Publishing, len(batch))
 	for i, l := range batch {
@@ -345,7 +383,7 @@ func (p *publisher) publishings(batch []Line) []surgetank.Publishing {
 		if p.NumberHeader != "" {
 			m.Headers = []surgetank.Header{{Name: p.NumberHeader, Value: strconv.FormatInt(l.N, 10)}}
 		}
-		msgs[i] = surgetank.Publishing{Queues: queues, Message: m}
+		msgs[i] = surgetank.Publishing{Queues: queues, Message: m, Publisher: from.id, Sequence: numbers[i]}
 	}
 	return msgs
 }

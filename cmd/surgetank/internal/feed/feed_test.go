@@ -19,7 +19,8 @@ import (
 	"github.com/surgetank/surgetank/internal/input"
 )
 
-// flaky is a queue with dedup that loses requests, loses answers, and refuses, by a seeded choice.
+// flaky is a queue that remembers publishers, and dedup ids if it has a window. It loses requests,
+// loses answers, and refuses, by a seeded choice.
 type flaky struct {
 	surgetank.Broker // the methods that publishing does not need are nil
 
@@ -29,6 +30,8 @@ type flaky struct {
 	window   time.Duration
 	stored   []string // "group|body" in order
 	seen     map[string]time.Time
+	numbers  map[string]bool // confirmed, by publisher and number
+	known    map[string]bool // publishers
 	refuse   func(body string) error
 	inFlight map[string]bool // groups under way
 	calls    int
@@ -68,6 +71,17 @@ func (f *flaky) store(msgs []surgetank.Publishing) []surgetank.PublishResult {
 				continue
 			}
 		}
+		number := fmt.Sprintf("%s %d", p.Publisher, p.Sequence)
+		if p.Sequence != 1 && !f.known[p.Publisher] {
+			out[i].Err = &surgetank.Error{Code: surgetank.CodeUncertain, Field: surgetank.FieldPublisher, Message: "unknown publisher"}
+			continue
+		}
+		f.known[p.Publisher] = true
+		if f.numbers[number] {
+			out[i].Duplicate = true
+			continue
+		}
+		f.numbers[number] = true
 		if at, dup := f.seen[m.DedupID]; dup && f.window > 0 && time.Since(at) < f.window {
 			out[i].Duplicate = true
 			continue
@@ -79,7 +93,8 @@ func (f *flaky) store(msgs []surgetank.Publishing) []surgetank.PublishResult {
 }
 
 func newFlaky(seed uint64, trouble float64) *flaky {
-	return &flaky{rng: rand.New(rand.NewPCG(seed, 1)), trouble: trouble, window: time.Hour, seen: map[string]time.Time{}}
+	return &flaky{rng: rand.New(rand.NewPCG(seed, 1)), trouble: trouble, window: time.Hour, seen: map[string]time.Time{},
+		numbers: map[string]bool{}, known: map[string]bool{}}
 }
 
 func asLines(max int) input.Options { return input.Options{Format: input.Lines, Max: max} }
@@ -100,6 +115,9 @@ func TestEveryLineOnceInOrder(t *testing.T) {
 				fmt.Fprintf(&in, "g%d %d\n", i%7, i)
 			}
 			b := newFlaky(seed, 0.5)
+			if seed%4 < 2 {
+				b.window = 0
+			}
 			o := Options{Queue: "q", Run: "r", Window: b.window, BatchLines: 50}
 			if grouped {
 				o.Group, o.SetGroup = groupOf, true
@@ -154,6 +172,18 @@ func TestSameRunAgainStoresOnlyTheRest(t *testing.T) {
 
 func TestStopsWhereTruthEnds(t *testing.T) {
 	lost := surgetank.Errorf(surgetank.CodeUncertain, "connection reset")
+	forgot := &surgetank.Error{Code: surgetank.CodeUncertain, Field: surgetank.FieldPublisher, Message: "unknown publisher"}
+	lostThen := func(n int, first, then error) func(string) error {
+		return func(s string) error {
+			if s == "a" {
+				n--
+			}
+			if n > 0 {
+				return first
+			}
+			return then
+		}
+	}
 	for _, c := range []struct {
 		name    string
 		options Options
@@ -161,8 +191,9 @@ func TestStopsWhereTruthEnds(t *testing.T) {
 		code    surgetank.Code
 		says    string
 	}{
-		{"no window, unknown outcome", Options{}, func(string) error { return lost }, surgetank.CodeUncertain, "no dedup window"},
-		{"window over", Options{Window: time.Minute}, func(string) error { return lost }, surgetank.CodeUncertain, "nearly over"},
+		{"unknown outcome for ever", Options{}, func(string) error { return lost }, surgetank.CodeUncertain, "nothing was confirmed for 5m"},
+		{"server forgot", Options{}, lostThen(5, lost, forgot), surgetank.CodeUncertain, "could double it"},
+		{"server forgot, window over", Options{Window: time.Second}, lostThen(9, lost, forgot), surgetank.CodeUncertain, "nearly over"},
 		{"a line that can never be stored", Options{Window: time.Minute}, func(s string) error {
 			if s == "b" {
 				return surgetank.Errorf(surgetank.CodeTooLarge, "too large")
@@ -191,17 +222,29 @@ func TestStopsWhereTruthEnds(t *testing.T) {
 	}
 }
 
-func TestRepeatAllowsDoubling(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newFlaky(3, 0.7)
-		b.window = 0
-		var stats Stats
-		err := Publish(t.Context(), b, NewFiles(nil, strings.NewReader(strings.Repeat("x\n", 500)), asLines(100)),
-			Options{Queue: "q", Run: "r", Repeat: true, BatchLines: 10}, &stats)
-		if r := stats.Snapshot(); err != nil || r.Confirmed != 500 || len(b.stored) < 500 {
-			t.Errorf("%v, %+v, %d stored", err, r, len(b.stored))
-		}
-	})
+// TestServerThatForgets loses publishers: lines that were never sent before go under a new id, and
+// with Repeat the others do, too.
+func TestServerThatForgets(t *testing.T) {
+	for _, repeat := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newFlaky(3, 0)
+			if b.window = 0; repeat {
+				b.trouble = 0.7
+			}
+			b.refuse = func(string) error {
+				if len(b.stored)%100 == 99 {
+					clear(b.known)
+				}
+				return nil
+			}
+			var stats Stats
+			err := Publish(t.Context(), b, NewFiles(nil, strings.NewReader(strings.Repeat("x\n", 500)), asLines(100)),
+				Options{Queue: "q", Run: "r", Repeat: repeat, BatchLines: 10}, &stats)
+			if r := stats.Snapshot(); err != nil || r.Confirmed != 500 || len(b.stored) < 500 || !repeat && len(b.stored) != 500 {
+				t.Errorf("repeat %v: %v, %+v, %d stored", repeat, err, r, len(b.stored))
+			}
+		})
+	}
 }
 
 // TestStopFinishesWhatIsInFlight: an interrupt ends the reading, even from an input that gives nothing.

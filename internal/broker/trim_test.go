@@ -1,0 +1,39 @@
+package broker
+
+import (
+	"testing"
+
+	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/queue"
+)
+
+// trimmed is a log that notes trims.
+type trimmed struct {
+	commitlog.Log
+	before []commitlog.Offset
+}
+
+func (l *trimmed) Trim(before commitlog.Offset) error {
+	l.before = append(l.before, before)
+	return nil
+}
+
+// TestTrimWaitsForItsFacts: what allows a trim, an ack at the log's end, can be lost by a crash until it is durable. So the trim
+// waits for the entry that was the newest when it was decided.
+func TestTrimWaitsForItsFacts(t *testing.T) {
+	log := &trimmed{}
+	b := &Broker{log: log, opts: Options{Manual: true}, machine: queue.New(queue.Limits{}, 1)}
+	for n := range uint64(5) {
+		b.places.add(n+1, commitlog.Offset(100*(n+1)))
+	}
+	b.number, b.durable = 5, 4 // entry 5 is with the log
+	b.trim(3)
+	if len(log.before) > 0 {
+		t.Fatalf("trimmed before %v while entry 5 could be lost", log.before)
+	}
+	b.durable = 5
+	b.trimFreed()
+	if len(log.before) != 1 {
+		t.Fatalf("%d trims after entry 5 was durable, want 1", len(log.before))
+	}
+}
