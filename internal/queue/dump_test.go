@@ -36,7 +36,7 @@ func dump(m *Machine, now int64) string {
 				fmt.Fprintf(&b, " expires %d", at)
 			}
 			if n := q.notes[seq]; s.has(slotNoted) {
-				fmt.Fprintf(&b, " from %q %v %d", n.from, n.reason, n.refs)
+				fmt.Fprintf(&b, " from %q %v %d trail %q", n.from, n.reason, n.refs, n.trail.names())
 			}
 			b.WriteByte('\n')
 			return true
@@ -273,8 +273,8 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 		}
 	}
 	for seq := range q.lapsed {
-		if s := q.slots.get(seq); s == nil || s.state() != slotLeased && s.state() != slotHeld || !s.has(slotExpired) {
-			bad("queue %s: message %d expired under a lease and has none", q.name, seq)
+		if s := q.slots.get(seq); s == nil || !s.live() || !s.has(slotExpired) {
+			bad("queue %s: message %d expired and is not there, or does not know", q.name, seq)
 		}
 	}
 	for seq := range q.backing {

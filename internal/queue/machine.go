@@ -100,11 +100,13 @@ type Queue struct {
 	flows     []flow
 	freeFlows []uint32
 	byGroup   map[string]uint32
-	unnamed   int // of byGroup: lines of messages without a group, one a priority
+	givers    []*Queue // that are over their limits and wait for room here
+	lastStep  *trail // of the message that the queue gave up last by itself
+	unnamed   int    // of byGroup: lines of messages without a group, one a priority
 	returned  map[uint32]*seqHeap
 	ready     readyHeap
 	delayed   timeHeap         // {not-before, seq}
-	lapsed    map[uint64]int64 // when messages expired that are leased or held (slotExpired)
+	lapsed    map[uint64]int64 // when messages expired that are still here (slotExpired)
 	backing   map[uint64]int64 // not-before of messages that back off at the head of a strict group's line
 	wake      timeHeap         // {when, flow}: flows that wait for a retry or for their rate
 	leases    map[uint64]lease
@@ -131,7 +133,7 @@ type Queue struct {
 }
 
 type stats struct {
-	published, duplicates, refused, delivered, acked, nacked, expired, deadLettered, dropped, leasesLost uint64
+	published, duplicates, refused, delivered, acked, nacked, expired, deadLettered, dropped, circled, leasesLost uint64
 }
 
 // New makes an empty machine. seed starts the generator of back-off jitter.
@@ -187,7 +189,8 @@ type Output struct {
 	Entry    []byte
 	Records  int
 	Handouts []Handout
-	Ended    []Ended // subscriptions that ended by themselves
+	Ended    []Ended  // subscriptions that ended by themselves
+	Circles  []Circle // messages that were dropped because they went round
 }
 
 // Handout is a message for a consumer; the body is read by whoever delivers it.
@@ -249,8 +252,12 @@ func (m *Machine) emit(r *Record) {
 
 // mark asks for a queue's dispatch at the end of the turn.
 func (q *Queue) mark() {
-	if !q.marked && !q.m.recovering {
+	if q.m.recovering {
+		return
+	}
+	if !q.marked {
 		q.marked = true
 		q.m.dirty = append(q.m.dirty, q)
 	}
+	q.wakeGivers()
 }

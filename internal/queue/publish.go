@@ -111,7 +111,8 @@ func (m *Machine) admit(q *Queue, messages, size int64) error {
 	if m.full {
 		return fullUp(5*time.Second, "the disk of the broker is nearly full: messages are not taken until space is freed; acks still are")
 	}
-	if q.config.Overflow != surgetank.OverflowReject || !q.over(messages, size) {
+	reject := q.config.Overflow == surgetank.OverflowReject
+	if !q.over(messages, size) || !reject && q.sheds() {
 		return nil
 	}
 	if q.dispatch(); !q.over(messages, size) { // a waiting consumer may make room
@@ -119,6 +120,10 @@ func (m *Machine) admit(q *Queue, messages, size int64) error {
 	}
 	q.mark()
 	q.stats.refused++
+	if !reject {
+		return fullUp(time.Second, "queue %q and the queue %q, which takes what it has too much of, are both at their limits; publish again when some were consumed",
+			shown(q.name), shown(q.deadLetter()))
+	}
 	return fullUp(time.Second, "queue %q is at its limit with %d messages (%d bytes) waiting; publish again when some were consumed",
 		shown(q.name), q.waiting+q.delayedN, q.bytes-q.leasedBytes)
 }
@@ -202,6 +207,9 @@ func (m *Machine) publish(in *Incoming, admitted bool) (res surgetank.PublishRes
 	m.out.Records++
 	m.apply(r)
 	res.ID = m.byID[r.Targets[0].Queue].idOf(r.Targets[0].Seq)
+	for i := range r.Targets {
+		m.byID[r.Targets[i].Queue].makeRoom()
+	}
 	return res
 }
 

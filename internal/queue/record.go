@@ -40,6 +40,8 @@ const (
 	kindSnapLoss  Kind = 38 // what repairs could not save of the log; not there without any
 	kindSnapOpens Kind = 39 // the openings of the log; not there without any
 	kindSnapSpans Kind = 40 // in which incarnations a queue's messages were confirmed; not there without any
+
+	kindSnapTrails Kind = 41 // which queues gave a queue's messages up by themselves; not there without any
 )
 
 // KindMoved is the kind of a message that was written again, for those who count.
@@ -153,10 +155,11 @@ const (
 	reasonOverflow
 	reasonDamaged // its body could not be read, and the operator dropped it
 	reasonPurged  // its queue was purged, in more turns than one
+	reasonCircled // it would have come to the same queue twice, given up by queues alone
 )
 
 var reasonNames = [...]string{"redriven", surgetank.ReasonRejected, surgetank.ReasonAttempts,
-	surgetank.ReasonExpired, surgetank.ReasonOverflow, "damaged", "purged"}
+	surgetank.ReasonExpired, surgetank.ReasonOverflow, "damaged", "purged", "circled"}
 
 func (r reason) String() string {
 	if int(r) < len(reasonNames) {

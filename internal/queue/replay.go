@@ -259,10 +259,12 @@ func (q *Queue) detach(seq uint64, s *slot) bool {
 		q.delayedN--
 		f.delayed--
 		delete(q.suspect, seq)
+		delete(q.lapsed, seq)
 	case slotWaiting:
 		q.waiting--
 		delete(q.backing, seq)
 		delete(q.suspect, seq)
+		delete(q.lapsed, seq)
 		if q.frontOf(h) != seq {
 			f.waiting--
 			s.to(slotDead)
@@ -313,6 +315,7 @@ func (q *Queue) returnedTo(r *Record) {
 type note struct {
 	from   string // the queue it died in last
 	reason reason
+	trail  *trail
 	refs   []Ref // transfers, newest first; empty once a moved record carries the history itself
 }
 
@@ -353,11 +356,19 @@ func (q *Queue) transfer(r *Record, to *Queue) {
 	t.setRef(old.ref())
 	if r.Reason == reasonRedriven {
 		t.set(slotRedelivered) // its newest death is still the one before
+		if n != nil {
+			n.trail = nil // somebody chose to send it on its way again
+		}
 	} else {
 		if n == nil {
 			n = &note{}
 		}
 		n.from, n.reason = q.name, r.Reason
+		if automatic(r.Reason) {
+			n.trail = q.step(n.trail)
+		} else {
+			n.trail = nil
+		}
 		q.m.extents.add(r.Ref, noteCost)
 		n.refs = append([]Ref{r.Ref}, n.refs...)
 		if len(n.refs) > MaxDeaths {
@@ -453,6 +464,7 @@ func (m *Machine) queueSet(r *Record) {
 
 func (m *Machine) queueGone(q *Queue) {
 	q.gone = true
+	q.wakeGivers()
 	delete(m.byID, q.id)
 	delete(m.byName, q.name)
 	if at, ok := m.rank(q.id); ok {

@@ -120,13 +120,11 @@ func (q *Queue) advance() {
 		case s == nil || !s.live():
 		case s.state() == slotLost: // it stays until somebody has seen that it is lost
 		case s.state() == slotLeased, s.state() == slotHeld:
-			q.slots.edit(x.key).set(slotExpired) // it is dropped if it comes back
-			if q.lapsed == nil {
-				q.lapsed = map[uint64]int64{}
-			}
-			q.lapsed[x.key] = x.at
+			q.lapse(x.key, x.at) // it is given up if it comes back
 		default:
-			m.expired(q, x.key)
+			if !m.expired(q, x.key) {
+				q.overdue(x.key, x.at)
+			}
 		}
 	}
 	q.mark()

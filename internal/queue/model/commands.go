@@ -90,6 +90,12 @@ func (m *Model) Publish(msg *surgetank.Message, names, groups []string, admitted
 			t.q.ids[msg.DedupID] = knownID{t.x.seq, m.Now + int64(t.q.Config.DedupWindow)}
 		}
 	}
+	for _, t := range targets {
+		if t.q.Config.Overflow != surgetank.OverflowReject && t.q.over(0, 0) {
+			t.q.dispatch()
+			t.q.enforce()
+		}
+	}
 	return code, seq, dup && code == ""
 }
 
@@ -98,7 +104,7 @@ func (q *Queue) refuses(messages int, bytes int64) bool {
 	if q.m.Full {
 		return true
 	}
-	if q.Config.Overflow != surgetank.OverflowReject || !q.over(messages, bytes) {
+	if !q.over(messages, bytes) || q.Config.Overflow != surgetank.OverflowReject && q.sheds() {
 		return false
 	}
 	q.dispatch()
@@ -217,7 +223,10 @@ func (l Lease) Settle(s *surgetank.Settlement) {
 		q.giveUp(x, s.Delay, !s.Uncounted)
 	case surgetank.Reject:
 		q.unlease(x)
-		q.bury(x, surgetank.ReasonRejected)
+		x.attempts++
+		if !q.bury(x, surgetank.ReasonRejected) {
+			q.putBack(x)
+		}
 	case surgetank.Extend:
 		x.deadline = q.m.Now + int64(s.Lease)
 	}
@@ -262,6 +271,9 @@ func (m *Model) Redrive(q *Queue, o surgetank.RedriveOptions) (r surgetank.Redri
 		switch {
 		case to == nil:
 			r.Skipped++
+		case !o.DryRun && to != q && !to.fits(x.size):
+			r.Skipped++
+			r.Full++
 		case !o.DryRun:
 			n := q.move(x, to)
 			n.again = true
@@ -287,7 +299,7 @@ func (m *Model) Crash() {
 		q.consumers, q.line, q.tat, q.turn, q.fresh = nil, nil, 0, 0, q.next
 		q.groups = map[string]*flow{plainLine: {}}
 		for _, x := range q.msgs {
-			x.consumer, x.deadline, x.lapsed, x.suspect, x.retry = nil, 0, false, false, 0
+			x.consumer, x.deadline, x.lapsed, x.suspect, x.retry, x.fullUntil = nil, 0, false, false, 0, 0
 			q.group(x.key())
 			q.place(x, x.notBefore)
 		}
