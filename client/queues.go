@@ -125,7 +125,7 @@ func (c *Client) Redrive(ctx context.Context, from string, opts surgetank.Redriv
 	if err != nil {
 		return none, surgetank.Errorf(surgetank.CodeInternal, "the request could not be encoded: %w", err)
 	}
-	var r struct{ Matched, Moved, Skipped int64 }
+	var r struct{ Matched, Moved, Skipped, Full int64 }
 	// It lasts as long as its rate asks; ctx ends it.
 	if err := c.ask(ctx, request{method: "POST", path: queuePath(from, "/redrive"), body: body, wait: surgetank.MaxDuration / 2, repeat: opts.DryRun}, &r); err != nil {
 		return none, err
@@ -133,7 +133,7 @@ func (c *Client) Redrive(ctx context.Context, from string, opts surgetank.Redriv
 	if opts.Progress != nil {
 		opts.Progress(r.Moved)
 	}
-	return surgetank.RedriveResult{Matched: r.Matched, Moved: r.Moved, Skipped: r.Skipped}, nil
+	return surgetank.RedriveResult{Matched: r.Matched, Moved: r.Moved, Skipped: r.Skipped, Full: r.Full}, nil
 }
 
 // Queue reads one queue. See surgetank.Broker.

@@ -520,6 +520,14 @@ func (a *agree) snapshot() {
 
 // crash opens anew, from a snapshot if one is at hand.
 func (a *agree) crash() {
+	if a.yes(2) {
+		a.step(&CloseEpoch{})
+		a.model.Rest()
+		a.did = append(a.did, "clean stop")
+		if a.yes(2) && !a.taking {
+			a.takeSnapshot(64)
+		}
+	}
 	if n := len(a.snaps); n > 0 && a.yes(2) {
 		a.m = a.restored(a.snaps[a.n(n)])
 	} else {

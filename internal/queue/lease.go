@@ -45,7 +45,7 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 
 	out := Handout{
 		Consumer: c.id, At: m.now, Queue: q, ID: q.idOf(seq), Seq: seq, Ref: s.ref(), Group: q.groupName(h), Size: s.size,
-		Attempt: int(s.attempts) + 1, Redelivered: s.has(slotRedelivered) || seq < q.freshFrom,
+		Attempt: int(s.attempts) + 1, Redelivered: q.redelivered(seq, s),
 	}
 	if s.has(slotNoted) {
 		out.Notes = slices.Clone(q.notes[seq].refs)

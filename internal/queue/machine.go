@@ -54,10 +54,12 @@ type Machine struct {
 	extents   extents
 	losses    []Loss
 	openings  timeline
+	rested    bool // the newest fact is a clean stop
 
 	// Volatile state.
 	now        int64 // never goes back
 	entry      uint64
+	closed     bool // after CloseEpoch: nothing happens any more
 	recovering bool // replaying: no flows, leases or timers are kept up; Recovered builds them
 	full       bool // the log has no room for new messages
 	nextLease  uint64
@@ -101,8 +103,8 @@ type Queue struct {
 	freeFlows []uint32
 	byGroup   map[string]uint32
 	givers    []*Queue // that are over their limits and wait for room here
-	lastStep  *trail // of the message that the queue gave up last by itself
-	unnamed   int    // of byGroup: lines of messages without a group, one a priority
+	lastStep  *trail   // of the message that the queue gave up last by itself
+	unnamed   int      // of byGroup: lines of messages without a group, one a priority
 	returned  map[uint32]*seqHeap
 	ready     readyHeap
 	delayed   timeHeap         // {not-before, seq}
@@ -119,7 +121,7 @@ type Queue struct {
 	tat       int64       // level rate: when the next hand-out is due
 	turn      uint64      // twice the number of hand-outs, for fairness
 	floor     uint64      // no live message below
-	freshFrom uint64      // messages below existed before this epoch
+	freshFrom uint64      // durable: messages below may have been delivered before a crash
 	marked    bool        // in m.dirty
 	wakeAt    int64       // the entry of wake for level.rate
 	timer     int64       // the earliest entry of m.timers for this queue; 0: none

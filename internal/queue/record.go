@@ -29,6 +29,7 @@ const (
 	kindMetaSet     Kind = 10 // a door's small value
 	kindEpoch       Kind = 11 // a broker opened the log, without an incarnation: before version 2 of openings
 	kindOpened      Kind = 12 // a broker opened the log under a new incarnation; receipts of earlier ones are void
+	kindClosed      Kind = 13 // a broker stopped cleanly, and which messages were leased then
 
 	// Only in snapshots.
 	kindSnapHead  Kind = 32 // counters, then how far the log is covered
@@ -42,6 +43,7 @@ const (
 	kindSnapSpans Kind = 40 // in which incarnations a queue's messages were confirmed; not there without any
 
 	kindSnapTrails Kind = 41 // which queues gave a queue's messages up by themselves; not there without any
+	kindSnapFresh  Kind = 42 // what may have been delivered before a crash, and whether the stop was clean
 )
 
 // KindMoved is the kind of a message that was written again, for those who count.
@@ -115,7 +117,7 @@ type Target struct {
 type Record struct {
 	Kind Kind
 
-	// enqueued, moved
+	// enqueued, moved; closed has Targets
 	Ref       Ref
 	BodySize  uint32
 	Time      int64
@@ -218,6 +220,12 @@ func (r *Record) encode(b []byte) []byte {
 	case kindOpened:
 		b = appendUint(b, r.Epoch)
 		b = binary.LittleEndian.AppendUint64(b, r.Incarnation)
+	case kindClosed:
+		b = appendUint(b, uint64(len(r.Targets)))
+		for _, t := range r.Targets {
+			b = appendUint(b, t.Queue)
+			b = appendUint(b, t.Seq)
+		}
 	}
 	return b
 }
@@ -266,6 +274,11 @@ func (r *Record) decode(d *decoder) {
 		r.Epoch = d.uint()
 	case kindOpened:
 		r.Epoch, r.Incarnation = d.uint(), d.fixed64()
+	case kindClosed:
+		r.Targets = r.Targets[:0]
+		for n := d.count(); n > 0 && d.err == nil; n-- {
+			r.Targets = append(r.Targets, Target{Queue: d.uint(), Seq: d.uint()})
+		}
 	default:
 		d.fail(fmt.Sprintf("unknown record kind %d (a newer version wrote it?)", r.Kind))
 	}

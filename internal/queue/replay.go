@@ -42,6 +42,16 @@ func (m *Machine) applyChecked(r *Record) error {
 				return fmt.Errorf("message %d goes to queue %d twice: %w", t.Seq, t.Queue, errDecode)
 			}
 		}
+	case kindClosed:
+		for _, t := range r.Targets {
+			q := m.byID[t.Queue]
+			if q == nil {
+				return bad("queue", t.Queue)
+			}
+			if s := q.slots.get(t.Seq); s == nil || !s.live() {
+				return bad("message", t.Seq)
+			}
+		}
 	case kindQueueSet:
 		if r.Queue == 0 {
 			return bad("queue", 0)
@@ -96,6 +106,8 @@ func twice(seqs []uint64) bool {
 // apply is the only function that changes durable state: live, from emit, and at recovery. It must not decide:
 // what depends on a rule or on the time stands in the record.
 func (m *Machine) apply(r *Record) {
+	rested := m.rested
+	m.rested = false
 	switch r.Kind {
 	case kindEnqueued:
 		for i := range r.Targets {
@@ -139,11 +151,15 @@ func (m *Machine) apply(r *Record) {
 			if q.config.Transient {
 				m.queueGone(q)
 			}
-			q.freshFrom = q.nextSeq
+			if !rested {
+				q.freshFrom = q.nextSeq
+			}
 		}
 		if r.Kind == kindOpened {
 			m.open(r.Incarnation, r.Ref.Entry())
 		}
+	case kindClosed:
+		m.close(r)
 	}
 }
 
@@ -250,6 +266,7 @@ func (q *Queue) detach(seq uint64, s *slot) bool {
 		delete(q.lapsed, seq)
 	case slotHeld:
 		q.unhold(seq, s)
+		delete(q.backing, seq)
 		delete(q.lapsed, seq)
 	case slotLost:
 		q.damagedN--

@@ -305,7 +305,7 @@ func (s *script) shown(h *Handout, state surgetank.State) string {
 // fact is a record in one line; times count from now.
 func (s *script) fact(r *Record) string {
 	kinds := map[Kind]string{kindEnqueued: "enqueued", kindMoved: "moved", kindAcked: "acked", kindReturned: "returned", kindTransferred: "transferred",
-		kindRemoved: "removed", kindPurged: "purged", kindQueueSet: "queue_set", kindQueueGone: "queue_gone", kindMetaSet: "meta_set", kindEpoch: "epoch", kindOpened: "epoch"}
+		kindRemoved: "removed", kindPurged: "purged", kindQueueSet: "queue_set", kindQueueGone: "queue_gone", kindMetaSet: "meta_set", kindEpoch: "epoch", kindOpened: "epoch", kindClosed: "closed"}
 	k := kinds[r.Kind]
 	switch r.Kind {
 	case kindEnqueued, kindMoved:

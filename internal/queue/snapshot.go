@@ -108,6 +108,9 @@ func (m *Machine) StartSnapshot(at uint64) {
 		}
 		s.queues = append(s.queues, sq)
 	}
+	if b := m.encodeFresh(); b != nil {
+		s.frame(b)
+	}
 }
 
 // Snapshotting says whether a snapshot is under way.
@@ -314,6 +317,8 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 					q.spans = append(q.spans, x)
 				}
 			}
+		case kindSnapFresh:
+			m.restoreFresh(d)
 		case kindSnapTrails:
 			if q := m.restoring(d); q != nil {
 				q.restoreTrails(d)

@@ -19,6 +19,9 @@ type Command interface {
 // that were finished; the next turn must begin with the rest.
 func (m *Machine) Step(now int64, entry uint64, cmds []Command, out *Output) int {
 	m.begin(now, entry, out)
+	if m.closed {
+		return 0
+	}
 	done := 0
 	if len(cmds) > 0 {
 		if _, opening := cmds[0].(*OpenEpoch); opening { // transient queues end before anything of theirs becomes due

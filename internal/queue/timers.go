@@ -24,6 +24,9 @@ func (q *Queue) timerAt(at int64) {
 
 // NextDeadline says when the machine has something to do by itself, in nanoseconds since 1970; MaxInt64: never.
 func (m *Machine) NextDeadline() int64 {
+	if m.closed {
+		return math.MaxInt64
+	}
 	if len(m.dirty) > 0 {
 		return m.now
 	}

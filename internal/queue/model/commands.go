@@ -286,8 +286,21 @@ func (m *Model) Redrive(q *Queue, o surgetank.RedriveOptions) (r surgetank.Redri
 	return r
 }
 
-// Crash is a new opening: leases and consumers are gone, nothing is counted, everything may have been seen before.
+// Rest is a clean stop: what is leased was seen, and nothing else that does not know. Crash follows.
+func (m *Model) Rest() {
+	m.rested = true
+	for _, q := range m.Queues {
+		for _, x := range q.msgs {
+			x.again = x.again || x.state == surgetank.StateLeased
+		}
+	}
+}
+
+// Crash is a new opening: leases and consumers are gone and nothing is counted. Everything may have been seen before, unless the
+// broker rested.
 func (m *Model) Crash() {
+	rested := m.rested
+	m.rested = false
 	m.order, m.once, m.Outs, m.Ended, m.Full = nil, nil, nil, nil, false
 	clear(m.pools)
 	for _, name := range m.Names() {
@@ -296,7 +309,10 @@ func (m *Model) Crash() {
 			delete(m.Queues, name)
 			continue
 		}
-		q.consumers, q.line, q.tat, q.turn, q.fresh = nil, nil, 0, 0, q.next
+		q.consumers, q.line, q.tat, q.turn = nil, nil, 0, 0
+		if !rested {
+			q.fresh = q.next
+		}
 		q.groups = map[string]*flow{plainLine: {}}
 		for _, x := range q.msgs {
 			x.consumer, x.deadline, x.lapsed, x.suspect, x.retry, x.fullUntil = nil, 0, false, false, 0, 0

@@ -28,6 +28,7 @@ type Model struct {
 	once   []*Consumer
 	pools  map[uint64]int // limits
 	leases uint64
+	rested bool // it stopped cleanly and was not opened yet
 }
 
 // Queue is one queue.
