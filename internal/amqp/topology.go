@@ -30,6 +30,7 @@ type vhost struct {
 	stripes [64]sync.Mutex
 
 	deadLetters deadLetterer
+	refusals    refusals
 }
 
 // exchange types.
