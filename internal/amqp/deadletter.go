@@ -241,9 +241,13 @@ func (vh *vhost) deadLetter(d *surgetank.Delivery, a queueAttrs) surgetank.Publi
 	r := vh.route(x, keys, &p)
 	queues := make([]string, 0, len(r.queues))
 	for _, full := range r.queues {
-		if _, name := surgetank.SplitName(full); !deathCycle(p.Headers, name) {
-			queues = append(queues, full)
+		_, name := surgetank.SplitName(full)
+		if deathCycle(p.Headers, name) {
+			_, from := surgetank.SplitName(d.Deaths[0].Queue)
+			vh.circles.note(vh, from, name)
+			continue
 		}
+		queues = append(queues, full)
 	}
 	stored := p.Append(nil)
 	m := d.Message

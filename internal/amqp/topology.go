@@ -31,6 +31,7 @@ type vhost struct {
 
 	deadLetters deadLetterer
 	refusals    refusals
+	circles     circles
 }
 
 // exchange types.
