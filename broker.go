@@ -181,5 +181,7 @@ type RedriveOptions struct {
 
 // RedriveResult counts what a redrive did (with DryRun: would do).
 type RedriveResult struct {
-	Matched, Moved, Skipped int64
+	Matched, Moved int64
+	Skipped        int64 // stayed where they are: their queue is gone or has no room
+	Full           int64 // of Skipped: their queue is at its limits
 }

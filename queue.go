@@ -245,6 +245,8 @@ type QueueInfo struct {
 
 	// Counted since the broker opened.
 	Published, Duplicates, Refused, Delivered, Acked, Nacked, Expired, DeadLettered, Dropped, LeasesLost uint64
+	// Circled is how many of Dropped would have come to a queue that had given them up before, without any consumer's doing.
+	Circled uint64
 
 	// Waiting says why the next message is not being handed out; empty when nothing waits or all flows.
 	Waiting string

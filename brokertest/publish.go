@@ -48,10 +48,15 @@ func publishRefused(e *env) {
 		{Queues: []string{"q"}, Message: surgetank.Message{Delay: -1}},
 		{Queues: []string{"q"}, Message: surgetank.Message{DedupID: strings.Repeat("d", surgetank.MaxDedupIDLen+1)}},
 		{},
+		// A message never goes on without the group or id that it was given.
+		{Queues: []string{"q"}, Message: surgetank.Message{Group: strings.Repeat("g", surgetank.MaxNameLen+1)}},
+		{Queues: []string{"q"}, Message: surgetank.Message{Group: "a\tb"}},
+		{Queues: []string{"q"}, Message: surgetank.Message{DedupID: "a\x00"}},
 	}
 	results, err := e.b.Publish(e.ctx, bad)
 	e.must(err)
-	for i, want := range []surgetank.Code{surgetank.CodeNotFound, "", surgetank.CodeNotFound, surgetank.CodeInvalid, surgetank.CodeTooLarge, surgetank.CodeInvalid} {
+	for i, want := range []surgetank.Code{surgetank.CodeNotFound, "", surgetank.CodeNotFound, surgetank.CodeInvalid, surgetank.CodeTooLarge, surgetank.CodeInvalid,
+		surgetank.CodeTooLarge, surgetank.CodeInvalid, surgetank.CodeInvalid} {
 		got := surgetank.CodeOf(results[i].Err)
 		if i == 2 && got == surgetank.CodeInvalid || i == 4 && got == surgetank.CodeInvalid {
 			continue // a name that no queue can have does not exist either; a long id is invalid, too

@@ -128,12 +128,12 @@ func (c *Client) Redrive(ctx context.Context, from string, opts surgetank.Redriv
 	if err != nil {
 		return none, surgetank.Errorf(surgetank.CodeInternal, "the request could not be encoded: %w", err)
 	}
-	var r struct{ Matched, Moved, Skipped int64 }
+	var r struct{ Matched, Moved, Skipped, Full int64 }
 	// It lasts as long as its rate asks; ctx ends it.
 	if err := c.ask(ctx, request{method: "POST", path: queuePath(from, "/redrive"), body: body, wait: surgetank.MaxDuration / 2, repeat: opts.DryRun}, &r); err != nil {
 		return none, err
 	}
-	result := surgetank.RedriveResult{Matched: r.Matched, Moved: r.Moved, Skipped: r.Skipped}
+	result := surgetank.RedriveResult{Matched: r.Matched, Moved: r.Moved, Skipped: r.Skipped, Full: r.Full}
 	if opts.Progress != nil {
 		if f := c.calls.Do("RedriveOptions.Progress", func() { opts.Progress(r.Moved) }); f != nil {
 			return result, surgetank.Errorf(surgetank.CodeInvalid, "the redrive is done, but its function Progress failed: %w", f)

@@ -174,6 +174,7 @@ type redriveShape struct {
 	Matched int64  `json:"matched"`
 	Moved   int64  `json:"moved"`
 	Skipped int64  `json:"skipped"`
+	Full    int64  `json:"full,omitempty"`
 	DryRun  bool   `json:"dry_run,omitempty"`
 }
 
@@ -199,11 +200,11 @@ func (c *queueRedriveCmd) Run(s *session) error {
 			}
 		}
 		r, err := b.Redrive(s.ctx, name, o)
-		shape := redriveShape{c.Queue, r.Matched, r.Moved, r.Skipped, c.DryRun}
+		shape := redriveShape{c.Queue, r.Matched, r.Moved, r.Skipped, r.Full, c.DryRun}
 		if err != nil {
 			return fmt.Errorf("%w (moved %d so far)", err, r.Moved)
 		}
-		return c.print(s.stdout, shape, func(w io.Writer) error {
+		err = c.print(s.stdout, shape, func(w io.Writer) error {
 			if c.DryRun {
 				_, err := fmt.Fprintf(w, "would move %s\n", plural(r.Matched, "message"))
 				return err
@@ -211,5 +212,9 @@ func (c *queueRedriveCmd) Run(s *session) error {
 			_, err := fmt.Fprintf(w, "moved %s of %s, skipped %s\n", count(r.Moved), plural(r.Matched, "message"), count(r.Skipped))
 			return err
 		})
+		if err == nil && r.Full > 0 {
+			err = surgetank.Errorf(surgetank.CodeFull, "%s stayed, because the queue where they belong is at its limits; consume from that queue, or raise its limits, and redrive again", plural(r.Full, "message"))
+		}
+		return err
 	})
 }

@@ -14,7 +14,7 @@ import (
 // kindNames are the kinds of records by their numbers on disk, which never change their meaning.
 var kindNames = map[queue.Kind]string{
 	1: "enqueued", 2: "moved", 3: "acked", 4: "returned", 5: "transferred", 6: "removed", 7: "purged",
-	8: "queue_set", 9: "queue_gone", 10: "meta_set", 11: "epoch", 12: "opened", 13: "confirmed",
+	8: "queue_set", 9: "queue_gone", 10: "meta_set", 11: "epoch", 12: "opened", 13: "confirmed", 14: "closed",
 }
 
 // recordShape is one fact of an entry in JSON output.

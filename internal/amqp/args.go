@@ -278,23 +278,13 @@ func describeValue(v wire.Value) string {
 	return fmt.Sprintf("the value '%s' of type '%s'", showValue(v), v.TypeName())
 }
 
-// showValue prints a value for an error text or a textual header; nested ones only by their type.
+// showValue prints a value for an error text; nested ones only by their type.
 func showValue(v wire.Value) string {
-	if n, ok := v.Int(); ok {
-		return strconv.FormatInt(n, 10)
+	if text, ok := textOf(v); ok {
+		return text
 	}
-	switch v.Tag {
-	case 'S', 'x':
-		return string(v.Data)
-	case 't':
-		b, _ := v.Bool()
-		return strconv.FormatBool(b)
-	case 'f', 'd':
-		f, _ := v.Float()
+	if f, ok := v.Float(); ok {
 		return strconv.FormatFloat(f, 'g', -1, 64)
-	case 'T':
-		t, _ := v.Time()
-		return t.Format(time.RFC3339)
 	}
 	return v.TypeName()
 }

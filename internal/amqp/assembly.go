@@ -69,7 +69,7 @@ func (ch *channel) header(payload []byte) error {
 		return wire.Errorf(wire.CodeUnexpectedFrame, "expected content header for class 60, got one for class %d instead", h.Class)
 	}
 	if most := ch.c.srv.limits.MaxMessage; h.BodySize > uint64(most) {
-		return wire.Errorf(wire.CodePreconditionFailed, "message size %d is larger than configured max size %d", h.BodySize, most)
+		return wire.Errorf(wire.CodePreconditionFailed, "message size %d is larger than configured max size %d; server.max_message in the configuration raises it", h.BodySize, most)
 	}
 	if a.content, err = ch.contentOf(a.exchange, h.Block); err != nil {
 		return err

@@ -101,6 +101,15 @@ func TestTTLExpiryAndLimits(t *testing.T) {
 		same(t, c.drain(q), []string{"kept"})
 	}
 	reason("maxlen", "refused")
+	// Many at once are dead-lettered in their order.
+	c.queue("inorder", toDead(amqp091.Table{"x-max-length": int32(1), "x-overflow": "reject-publish-dlx"}))
+	var all []string
+	for i := range 300 {
+		all = append(all, fmt.Sprint(i))
+		c.put("", "inorder", amqp091.Publishing{Body: []byte(all[i])})
+	}
+	reason("maxlen", all[1:]...)
+	same(t, c.drain("inorder"), all[:1])
 	c.queue("none", amqp091.Table{"x-max-length": int32(0), "x-overflow": "reject-publish"})
 	if c.confirmed("", "none", amqp091.Publishing{}) {
 		t.Error("a queue that keeps nothing confirmed")

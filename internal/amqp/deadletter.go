@@ -241,9 +241,13 @@ func (vh *vhost) deadLetter(d *surgetank.Delivery, a queueAttrs) surgetank.Publi
 	r := vh.route(x, keys, &p)
 	queues := make([]string, 0, len(r.queues))
 	for _, full := range r.queues {
-		if _, name := surgetank.SplitName(full); !deathCycle(p.Headers, name) {
-			queues = append(queues, full)
+		_, name := surgetank.SplitName(full)
+		if deathCycle(p.Headers, name) {
+			_, from := surgetank.SplitName(d.Deaths[0].Queue)
+			vh.circles.note(vh, from, name)
+			continue
 		}
+		queues = append(queues, full)
 	}
 	stored := p.Append(nil)
 	m := d.Message
@@ -265,23 +269,4 @@ func (vh *vhost) wantsRefused(queues []string) bool {
 		}
 	}
 	return false
-}
-
-// deadLetterRefused dead-letters a message that a queue with x-overflow=reject-publish-dlx did not take.
-func (vh *vhost) deadLetterRefused(m surgetank.Publishing) {
-	s := vh.srv
-	for _, full := range m.Queues {
-		_, name := surgetank.SplitName(full)
-		q := vh.known(name)
-		if q == nil || q.attrs().overflow != overflowRejectDLX || !q.attrs().hasDLX {
-			continue
-		}
-		d := surgetank.Delivery{Message: m.Message, Queue: full,
-			Deaths: []surgetank.Death{{Queue: full, Reason: surgetank.ReasonOverflow, Time: s.clock.Now()}}}
-		if out := vh.deadLetter(&d, *q.attrs()); len(out.Queues) > 0 {
-			if _, err := s.broker.Publish(s.ctx, []surgetank.Publishing{out}); err != nil {
-				s.log.Warn("a refused message could not be dead-lettered; its publisher is told of the refusal", "queue", q.name, "err", err)
-			}
-		}
-	}
 }

@@ -160,7 +160,8 @@ func (c *conn) checkAcks(now time.Duration) {
 	}
 }
 
-// late tells whether a delivery has waited for longer than its queue, or else the server, allows.
+// late tells whether a delivery has waited for longer than its queue, or else the server, allows. Both times are whole seconds,
+// cut off: a difference of n seconds can be hardly more than n-1. So a delivery may have up to two seconds more, and never less.
 func (l *unackedList) late(now, limit time.Duration) (time.Duration, bool) {
 	sec := seconds(now)
 	for i := range l.list[l.head:] {
@@ -172,7 +173,7 @@ func (l *unackedList) late(now, limit time.Duration) (time.Duration, bool) {
 		if u.q.attrs().ackTimeout > 0 {
 			d = u.q.attrs().ackTimeout
 		}
-		if d > 0 && sec-u.at >= int64((d+time.Second-1)/time.Second) {
+		if d > 0 && sec-u.at > int64((d+time.Second-1)/time.Second) {
 			return d, true
 		}
 	}

@@ -53,7 +53,7 @@ func (h hashOn) of(key string, p *wire.Properties) string {
 	case h.header != "":
 		if p != nil {
 			if v, ok := p.Headers.Get(h.header); ok {
-				return showValue(v)
+				return hashed(v)
 			}
 		}
 		return ""
@@ -67,6 +67,18 @@ func (h hashOn) of(key string, p *wire.Properties) string {
 		return strconv.FormatUint(p.Timestamp, 10)
 	}
 	return key
+}
+
+// hashed returns what is hashed of a header's value: the text of a scalar, the bytes of a table or an array. Void hashes as a
+// header that is not there.
+func hashed(v wire.Value) string {
+	switch v.Tag {
+	case 'V':
+		return ""
+	case 'F', 'A':
+		return string(v.Tag) + string(v.Data)
+	}
+	return showValue(v)
 }
 
 // parseWeight reads the key of a binding to an x-consistent-hash exchange.

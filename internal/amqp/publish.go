@@ -219,10 +219,7 @@ func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
 			c.srv.background(func() { w.reconsider(m) })
 		case surgetank.CodeFull:
 			if m, w := b.msgs[i], *w; c.vhost().wantsRefused(m.Queues) {
-				c.srv.background(func() {
-					c.vhost().deadLetterRefused(m)
-					w.ch.confirm(w.seq, false)
-				})
+				c.vhost().deadLetterRefused(m, w)
 				continue
 			}
 			w.ch.confirmLocked(w.seq, false)

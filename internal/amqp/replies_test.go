@@ -177,7 +177,7 @@ func TestReplyTexts(t *testing.T) {
 		{[]any{published{&wire.BasicPublish{}, expiring("99999999999999999999"), ""}}, chann, 406, `PRECONDITION_FAILED - invalid expiration '99999999999999999999': {value_too_large,99999999999999999999}`, wire.IDBasicPublish, ""},
 		{[]any{published{&wire.BasicPublish{}, props(func(p *wire.Properties) { p.SetString(wire.HasUserID, &p.UserID, []byte("other")) }), ""}}, chann, 406, "PRECONDITION_FAILED - user_id property set to 'other' but authenticated user was 'guest'", wire.IDBasicPublish, ""},
 		{[]any{published{&wire.BasicPublish{}, headered("CC", 1), ""}}, chann, 406, `PRECONDITION_FAILED - invalid message: {unacceptable_type_in_header,"CC",signedint}`, wire.IDBasicPublish, ""},
-		{[]any{published{BasicPublish: &wire.BasicPublish{}, body: strings.Repeat("x", 1000001)}}, chann, 406, "PRECONDITION_FAILED - message size 1000001 is larger than configured max size 1000000", wire.IDBasicPublish, ""},
+		{[]any{published{BasicPublish: &wire.BasicPublish{}, body: strings.Repeat("x", 1000001)}}, chann, 406, "PRECONDITION_FAILED - message size 1000001 is larger than configured max size 1000000; server.max_message in the configuration raises it", wire.IDBasicPublish, ""},
 		{[]any{published{&wire.BasicPublish{RoutingKey: "q"}, props(func(p *wire.Properties) { p.SetString(wire.HasReplyTo, &p.ReplyTo, []byte("amq.rabbitmq.reply-to")) }), ""}}, chann, 406, "PRECONDITION_FAILED - fast reply consumer does not exist", wire.IDBasicPublish, ""},
 
 		// Modes.

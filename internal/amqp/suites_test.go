@@ -336,7 +336,7 @@ func TestTheLargestMessage(t *testing.T) {
 	ch := c.open()
 	closed := ch.NotifyClose(make(chan *amqp091.Error, 1))
 	ch.put("", "q", amqp091.Publishing{Body: make([]byte, most+1)})
-	if e := <-closed; e == nil || e.Code != 406 || e.Reason != fmt.Sprintf("PRECONDITION_FAILED - message size %d is larger than configured max size %d", most+1, most) {
+	if e := <-closed; e == nil || e.Code != 406 || e.Reason != fmt.Sprintf("PRECONDITION_FAILED - message size %d is larger than configured max size %d; server.max_message in the configuration raises it", most+1, most) {
 		t.Errorf("%v", e)
 	}
 	if d, _, err := c.Get("q", true); err != nil || len(d.Body) != most {

@@ -30,6 +30,8 @@ type vhost struct {
 	stripes [64]sync.Mutex
 
 	deadLetters deadLetterer
+	refusals    refusals
+	circles     circles
 }
 
 // exchange types.

@@ -1,6 +1,7 @@
 package amqp
 
 import (
+	"encoding/base64"
 	"strconv"
 	"strings"
 	"time"
@@ -168,35 +169,19 @@ func (c *content) readHeaders() (hasBCC bool, err error) {
 		switch string(name) {
 		case "CC", "BCC":
 			hasBCC = hasBCC || name[0] == 'B'
-			if c.cc, err = appendKeys(c.cc, string(name), v); err != nil {
-				return false, err
-			}
+			c.cc, err = appendKeys(c.cc, string(name), v)
 		case "x-delay":
-			ms, ok := v.Int()
-			if s, isStr := v.Str(); isStr {
-				var err error
-				ms, err = strconv.ParseInt(string(s), 10, 64)
-				ok = err == nil
-			}
-			if ok && ms > 0 {
-				m.Delay = millis(min(ms, maxMillis))
-			}
+			m.Delay, err = delayOf(v)
 		case "x-deduplication-header":
-			m.DedupID = clipName(showValue(v))
+			m.DedupID, err = identityOf(string(name), "dedup id", v)
 		case "x-group-id":
-			m.Group = clipName(showValue(v))
+			m.Group, err = identityOf(string(name), "group", v)
+		}
+		if err != nil {
+			return false, err
 		}
 	}
 	return hasBCC, nil
-}
-
-// clipName makes a value of a client into one that can be a group or a dedup id: what is too long, or no text, stands
-// there by its hash.
-func clipName(s string) string {
-	if len(s) > surgetank.MaxNameLen || !utf8.ValidString(s) || s != "" && s[0] < ' ' {
-		return hashName(s)
-	}
-	return s
 }
 
 // maxRoutingKeys bounds CC and BCC together: each is routed, and one message must not cost thousands of lookups.
@@ -267,7 +252,10 @@ var propertyHeaders = []struct {
 func textHeaders(p *wire.Properties, budget int) []surgetank.Header {
 	var list []surgetank.Header
 	add := func(name, value string) {
-		if budget -= len(name) + len(value); budget >= 0 && len(list) < surgetank.MaxHeaders && name != "" && utf8.ValidString(value) {
+		if !utf8.ValidString(value) { // the other doors show text only; what they show still tells different values apart
+			value = "base64:" + base64.StdEncoding.EncodeToString([]byte(value))
+		}
+		if budget -= len(name) + len(value); budget >= 0 && len(list) < surgetank.MaxHeaders && name != "" {
 			list = append(list, surgetank.Header{Name: name, Value: value})
 		}
 	}
@@ -277,10 +265,8 @@ func textHeaders(p *wire.Properties, budget int) []surgetank.Header {
 		}
 	}
 	for name, v := range p.Headers.All() {
-		switch v.Tag {
-		case 'F', 'A', 'V', 'D':
-		default:
-			add(string(name), showValue(v))
+		if text, ok := textOf(v); ok {
+			add(string(name), text)
 		}
 	}
 	return list

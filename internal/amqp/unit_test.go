@@ -345,3 +345,20 @@ func TestServerNames(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestADeliveryIsNeverLateEarly: whole seconds are what is kept, and a consumer has its whole time.
+func TestADeliveryIsNeverLateEarly(t *testing.T) {
+	for _, limit := range []time.Duration{time.Millisecond, time.Second, 2 * time.Second, 2500 * time.Millisecond} {
+		for at := time.Duration(0); at < 2*time.Second; at += 100 * time.Millisecond {
+			q := &queue{}
+			q.set.Store(&queueAttrs{ackTimeout: limit})
+			l := unackedList{}
+			l.push(unacked{tag: 1, q: q, at: seconds(at)})
+			for _, passed := range []time.Duration{limit - time.Millisecond, limit + 2*time.Second} {
+				if _, late := l.late(at+passed, time.Hour); late != (passed > limit) {
+					t.Errorf("limit %v, handed out at %v: %v later it is late: %v", limit, at, passed, late)
+				}
+			}
+		}
+	}
+}

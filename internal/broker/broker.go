@@ -120,6 +120,8 @@ type Broker struct {
 	full     bool   // the log has no room for messages
 	harm     harm
 	reclaim  reclaim
+	circles  circles
+	rested   bool // the last turn was asked for
 }
 
 // flight is a turn whose outputs wait for an entry.
@@ -392,6 +394,11 @@ func (b *Broker) run() {
 				b.snap.sent()
 			default:
 			}
+			continue
+		}
+		if b.finished() && !b.rested { // one turn more: what was handed out is put on record
+			b.rested = true
+			b.pending = []*op{{cmd: &queue.CloseEpoch{}, release: func(error) {}}}
 			continue
 		}
 		if b.finished() {

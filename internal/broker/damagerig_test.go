@@ -78,7 +78,7 @@ const (
 	recQueueSet    queue.Kind = 8
 	recQueueGone   queue.Kind = 9
 	recEpoch       queue.Kind = 11 // of older versions: no longer written
-	recLast        queue.Kind = 13
+	recLast        queue.Kind = 13 // 14, closed, is not written by a broker that is driven by hand
 )
 
 // learn takes the facts of an entry. It is the only source of the truth, so that what stands in the log and what is expected of it cannot

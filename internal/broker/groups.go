@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"unicode/utf8"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/jsonpath"
@@ -61,13 +60,13 @@ func (g *groupers) find(p *surgetank.Publishing) []string {
 		if groups == nil {
 			groups = make([]string, len(p.Queues))
 		}
-		groups[i] = r.(*grouper).group(&p.Message)
+		groups[i] = r.(*grouper).identity(&p.Message)
 	}
 	return groups
 }
 
-// id finds a message's dedup id by the rule of the first of its queues that has one and finds something, and gives that
-// rule: one message has one id. What is too long for an id stands there by its hash.
+// id finds a message's dedup id and returns the rule that found the id. A message has one id: the first of the message's queues
+// whose rule finds something decides.
 func (g *groupers) id(p *surgetank.Publishing) (id, rule string) {
 	if g.n.Load() == 0 {
 		return "", ""
@@ -78,28 +77,26 @@ func (g *groupers) id(p *surgetank.Publishing) (id, rule string) {
 			continue
 		}
 		r := v.(*grouper)
-		if id = r.text(&p.Message); id == "" {
-			continue
+		if id = r.identity(&p.Message); id != "" {
+			return id, r.rule
 		}
-		if len(id) > surgetank.MaxDedupIDLen || !utf8.ValidString(id) {
-			h := sha256.Sum256([]byte(id))
-			id = "sha256:" + hex.EncodeToString(h[:])
-		}
-		return id, r.rule
 	}
 	return "", ""
 }
 
-// group applies the rule. What cannot be a group's name (too long, control characters) counts as none.
-func (r *grouper) group(m *surgetank.Message) string {
-	name := r.text(m)
-	if len(name) > surgetank.MaxNameLen || name != "" && surgetank.ValidateName("group", name) != nil {
-		return ""
+// identity applies the rule and returns text that can be a group or a dedup id, or "" if the rule finds nothing. A value that
+// is too long, is not UTF-8 or holds a control character is replaced by its hash, so that equal values stay equal and different
+// values stay different.
+func (r *grouper) identity(m *surgetank.Message) string {
+	v := r.text(m)
+	if v == "" || surgetank.ValidateName("group", v) == nil {
+		return v
 	}
-	return name
+	h := sha256.Sum256([]byte(v))
+	return "sha256:" + hex.EncodeToString(h[:])
 }
 
-// text gives what the rule finds, "" for nothing.
+// text returns the value that the rule finds, or "" for nothing.
 func (r *grouper) text(m *surgetank.Message) (name string) {
 	switch {
 	case r.key:
@@ -112,7 +109,7 @@ func (r *grouper) text(m *surgetank.Message) (name string) {
 			}
 		}
 	case r.path != nil:
-		name, _ = r.path.String(m.Body)
+		name, _ = r.path.Identity(m.Body)
 	}
 	return name
 }

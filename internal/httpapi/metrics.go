@@ -112,6 +112,7 @@ var (
 		newFigure("expired_total", "Messages whose TTL passed.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Expired) }),
 		newFigure("dead_lettered_total", "Messages moved to a dead-letter queue.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.DeadLettered) }),
 		newFigure("dropped_total", "Messages dropped by a rule of the queue.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Dropped) }),
+		newFigure("circled_total", "Messages dropped, of those in dropped_total, because queues alone would have given them to the same queue twice.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Circled) }),
 		newFigure("leases_lost_total", "Leases that ended by their deadline or with their consumer.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.LeasesLost) }),
 	}
 )
@@ -194,6 +195,7 @@ func sum(list []surgetank.QueueInfo) (t surgetank.QueueInfo) {
 		t.Expired += q.Expired
 		t.DeadLettered += q.DeadLettered
 		t.Dropped += q.Dropped
+		t.Circled += q.Circled
 		t.LeasesLost += q.LeasesLost
 	}
 	return t

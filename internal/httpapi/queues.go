@@ -260,7 +260,11 @@ func (c *call) redrive() error {
 	if err != nil {
 		return err
 	}
-	return c.respond(http.StatusOK, map[string]any{"matched": res.Matched, "moved": res.Moved, "skipped": res.Skipped, "dry_run": o.DryRun})
+	answer := map[string]any{"matched": res.Matched, "moved": res.Moved, "skipped": res.Skipped, "dry_run": o.DryRun}
+	if res.Full > 0 {
+		answer["full"] = res.Full
+	}
+	return c.respond(http.StatusOK, answer)
 }
 
 // target is the full name of a queue of the path's virtual host; "" stays "".

@@ -68,6 +68,27 @@ func (p Path) String(body []byte) (string, bool) {
 	return out[0].Text()
 }
 
+// Identity gives the scalar at the path as text that identifies it. Equal numbers give equal texts however they are written
+// (CanonicalNumber). A string that has no UTF-8 form gives the bytes as they are written. It is false where String finds nothing for
+// another reason.
+func (p Path) Identity(body []byte) (string, bool) {
+	if p.set == nil {
+		return "", false
+	}
+	var out [1]Value
+	if err := p.set.Scan(body, out[:]); err != nil || !out[0].Kind.Scalar() {
+		return "", false
+	}
+	v := out[0]
+	if v.Kind == Number {
+		return CanonicalNumber(string(v.Raw)), true
+	}
+	if text, ok := v.Text(); ok {
+		return text, true
+	}
+	return string(v.Raw), true
+}
+
 type parser struct {
 	expr  string
 	at    int

@@ -202,7 +202,7 @@ func (a *agree) configure(name string) {
 		MaxAttempts: pick(a, []int{-1, 3, 1})}}
 	c.Group = surgetank.GroupConfig{MaxInFlight: a.n(4), Fair: a.yes(2), Rate: pick(a, []surgetank.Rate{0, 0, 2, 0.3})}
 	c.Level = surgetank.LevelConfig{MaxInFlight: pick(a, []int{0, 0, 3}), Rate: pick(a, []surgetank.Rate{0, 0, 3}), Burst: a.n(3)}
-	c.DeadLetter = pick(a, []string{"", surgetank.DeadLetterDrop, name + "-x.dead"})
+	c.DeadLetter = pick(a, []string{"", surgetank.DeadLetterDrop, name + "-x.dead", "b", "a"})
 	c.DedupWindow = pick(a, []time.Duration{0, 5 * time.Second, 2 * time.Second})
 	c.TTL = pick(a, []time.Duration{0, 0, 6 * time.Second})
 	c.MaxMessages, c.MaxBytes = pick(a, []int64{0, 0, 3}), pick(a, []int64{0, 0, 20})
@@ -211,11 +211,16 @@ func (a *agree) configure(name string) {
 	c.Lease = pick(a, []time.Duration{2 * time.Second, 10 * time.Second})
 	c.Transient = a.yes(12)
 	if name == "a.dead" {
-		c.DeadLetter = pick(a, []string{"", surgetank.DeadLetterDrop})
+		c.DeadLetter = pick(a, []string{"", surgetank.DeadLetterDrop, "a"})
 	}
 	d := &Declare{Name: name, Config: c}
-	a.both(fmt.Sprintf("declare %s %+v", name, c), d, func() { a.model.Declare(name, c) })
-	if d.Err != nil {
+	itself := c.DeadLetter == name && c.TTL > 0
+	a.both(fmt.Sprintf("declare %s %+v", name, c), d, func() {
+		if !itself {
+			a.model.Declare(name, c)
+		}
+	})
+	if itself != (surgetank.CodeOf(d.Err) == surgetank.CodeInvalid) || !itself && d.Err != nil {
 		a.rt.Fatal(d.Err)
 	}
 }
@@ -544,6 +549,14 @@ func (a *agree) snapshot() {
 
 // crash opens anew, from a snapshot if one is at hand.
 func (a *agree) crash() {
+	if a.yes(2) {
+		a.step(&CloseEpoch{})
+		a.model.Rest()
+		a.did = append(a.did, "clean stop")
+		if a.yes(2) && !a.taking {
+			a.takeSnapshot(64)
+		}
+	}
 	if n := len(a.snaps); n > 0 && a.yes(2) {
 		a.m = a.restored(a.snaps[a.n(n)])
 	} else {

@@ -85,8 +85,7 @@ func (c *Quarantine) run(m *Machine) bool {
 // holdFront takes the front message of a line out of it.
 func (q *Queue) holdFront(h uint32, seq uint64, d *damage) {
 	s := q.slots.edit(seq)
-	q.takeFront(h, seq, s)
-	delete(q.backing, seq)
+	q.takeFront(h, seq, s) // what it backs off for stays on record: it is durable
 	s.to(slotHeld)
 	q.waiting--
 	q.leasedBytes += int64(s.size)

@@ -14,6 +14,7 @@ import (
 func dump(m *Machine, now int64) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "epoch %d next %d openings %v\n", m.epoch, m.nextQueue, m.openings)
+	fmt.Fprintf(&b, "rested %v\n", m.rested)
 	for _, ns := range slices.Sorted(maps.Keys(m.meta)) {
 		for _, name := range slices.Sorted(maps.Keys(m.meta[ns])) {
 			fmt.Fprintf(&b, "meta %q %q %q\n", ns, name, m.meta[ns][name])
@@ -27,6 +28,9 @@ func dump(m *Machine, now int64) string {
 	for _, q := range m.sorted() {
 		fmt.Fprintf(&b, "queue %d %q next %d created %d config %+v\n", q.id, q.name, q.nextSeq, q.created, q.config)
 		fmt.Fprintf(&b, "  spans %v\n", q.spans)
+		if q.freshFrom > q.Floor() {
+			fmt.Fprintf(&b, "  fresh from %d\n", q.freshFrom)
+		}
 		notBefore, expires := durableTimes(q)
 		q.slots.ascend(0, func(seq uint64, s *slot) bool {
 			if !s.live() {
@@ -41,7 +45,7 @@ func dump(m *Machine, now int64) string {
 				fmt.Fprintf(&b, " expires %d", at)
 			}
 			if n := q.notes[seq]; s.has(slotNoted) {
-				fmt.Fprintf(&b, " from %q %v %d", n.from, n.reason, n.refs)
+				fmt.Fprintf(&b, " from %q %v %d trail %q", n.from, n.reason, n.refs, n.trail.names())
 			}
 			b.WriteByte('\n')
 			return true
@@ -299,12 +303,12 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 		}
 	}
 	for seq := range q.lapsed {
-		if s := q.slots.get(seq); s == nil || s.state() != slotLeased && s.state() != slotHeld || !s.has(slotExpired) {
-			bad("queue %s: message %d expired under a lease and has none", q.name, seq)
+		if s := q.slots.get(seq); s == nil || !s.live() || !s.has(slotExpired) {
+			bad("queue %s: message %d expired and is not there, or does not know", q.name, seq)
 		}
 	}
 	for seq := range q.backing {
-		if s := q.slots.get(seq); s == nil || s.state() != slotWaiting {
+		if s := q.slots.get(seq); s == nil || s.state() != slotWaiting && s.state() != slotHeld {
 			bad("queue %s: message %d backs off and does not wait", q.name, seq)
 		}
 	}

@@ -37,6 +37,7 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 	q.leased++
 	q.leasedBytes += int64(s.size)
 	q.stats.delivered++
+	q.wakeGivers()
 	rateSpend(&q.tat, q.config.Level.Rate, m.now)
 	rateSpend(&f.tat, q.config.Group.Rate, m.now)
 	c.credit--
@@ -44,7 +45,7 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 
 	out := Handout{
 		Consumer: c.id, At: m.now, Queue: q, ID: q.idOf(seq), Seq: seq, Ref: s.ref(), Group: q.groupName(h), Size: s.size,
-		Attempt: int(s.attempts) + 1, Redelivered: s.has(slotRedelivered) || seq < q.freshFrom,
+		Attempt: int(s.attempts) + 1, Redelivered: q.redelivered(seq, s),
 	}
 	if s.has(slotNoted) {
 		out.Notes = slices.Clone(q.notes[seq].refs)
@@ -139,12 +140,16 @@ func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool
 				m.remove(q, seq, reasonAttempts)
 				return
 			}
-			m.bury(q, seq, reasonAttempts, attempts, detail)
+			if !m.bury(q, seq, reasonAttempts, attempts, detail) {
+				m.putBack(q, seq, attempts)
+			}
 			return
 		}
 	}
 	if s.has(slotExpired) {
-		m.expired(q, seq)
+		if !m.expired(q, seq) {
+			m.putBack(q, seq, attempts)
+		}
 		return
 	}
 	var notBefore int64
@@ -175,20 +180,26 @@ func (m *Machine) backoff(c *surgetank.RetryConfig, n int) time.Duration {
 	return time.Duration(d)
 }
 
-// bury gives a message up: to the dead-letter queue, which is made if need be, or away where the settings say so.
-// The message must not be leased any more.
-func (m *Machine) bury(q *Queue, seq uint64, why reason, attempts int, detail string) {
+// bury gives a message up: to the dead-letter queue, which is made if need be, or away where the settings say so or where the
+// message would go round. false: the dead-letter queue is full, and nothing happened. The message must not be leased any more.
+func (m *Machine) bury(q *Queue, seq uint64, why reason, attempts int, detail string) bool {
 	to := q.deadLetter()
 	if to == surgetank.DeadLetterDrop {
 		q.stats.dropped++
 		m.remove(q, seq, why)
-		return
+		return true
+	}
+	if automatic(why) && to != q.name && q.trailOf(seq).has(to) {
+		m.circled(q, seq, to)
+		return true
 	}
 	dead := m.byName[to]
 	if dead == nil {
 		r := &Record{Kind: kindQueueSet, Queue: m.nextQueue, Name: to, Config: deadLetterConfig(to)}
 		m.emit(r)
 		dead = m.byName[to]
+	} else if dead != q && !dead.takes(int64(q.slots.get(seq).size)) {
+		return false
 	}
 	q.stats.deadLettered++
 	r := &m.rec
@@ -200,6 +211,7 @@ func (m *Machine) bury(q *Queue, seq uint64, why reason, attempts int, detail st
 	}
 	dead.stats.published++
 	m.emit(r)
+	return true
 }
 
 // deadLetter names the queue for messages that this one gives up, or is DeadLetterDrop.
@@ -234,12 +246,14 @@ func (m *Machine) remove(q *Queue, seq uint64, why reason) {
 	m.emit(r)
 }
 
-// expired gives up a message whose TTL passed: to the dead-letter queue where the user named one, else away.
-func (m *Machine) expired(q *Queue, seq uint64) {
-	q.stats.expired++
+// expired gives up a message whose TTL passed: to the dead-letter queue where the user named one, else away. false: the
+// dead-letter queue is full, and nothing happened.
+func (m *Machine) expired(q *Queue, seq uint64) bool {
 	if d := q.config.DeadLetter; d == "" || d == surgetank.DeadLetterDrop {
 		m.remove(q, seq, reasonExpired)
-		return
+	} else if !m.bury(q, seq, reasonExpired, int(q.slots.get(seq).attempts), "") {
+		return false
 	}
-	m.bury(q, seq, reasonExpired, int(q.slots.get(seq).attempts), "")
+	q.stats.expired++
+	return true
 }

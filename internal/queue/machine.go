@@ -54,12 +54,14 @@ type Machine struct {
 	extents   extents
 	losses    []Loss
 	openings  timeline
+	rested    bool // the newest fact is a clean stop
 
 	publishers publishers
 
 	// Volatile state.
 	now        int64 // never goes back
 	entry      uint64
+	closed     bool // after CloseEpoch: nothing happens any more
 	recovering bool // replaying: no flows, leases or timers are kept up; Recovered builds them
 	full       bool // the log has no room for new messages
 	nextLease  uint64
@@ -102,11 +104,13 @@ type Queue struct {
 	flows     []flow
 	freeFlows []uint32
 	byGroup   map[string]uint32
-	unnamed   int // of byGroup: lines of messages without a group, one a priority
+	givers    []*Queue // that are over their limits and wait for room here
+	lastStep  *trail   // of the message that the queue gave up last by itself
+	unnamed   int      // of byGroup: lines of messages without a group, one a priority
 	returned  map[uint32]*seqHeap
 	ready     readyHeap
 	delayed   timeHeap         // {not-before, seq}
-	lapsed    map[uint64]int64 // when messages expired that are leased or held (slotExpired)
+	lapsed    map[uint64]int64 // when messages expired that are still here (slotExpired)
 	backing   map[uint64]int64 // not-before of messages that back off at the head of a strict group's line
 	wake      timeHeap         // {when, flow}: flows that wait for a retry or for their rate
 	leases    map[uint64]lease
@@ -119,7 +123,7 @@ type Queue struct {
 	tat       int64       // level rate: when the next hand-out is due
 	turn      uint64      // twice the number of hand-outs, for fairness
 	floor     uint64      // no live message below
-	freshFrom uint64      // messages below existed before this epoch
+	freshFrom uint64      // durable: messages below may have been delivered before a crash
 	marked    bool        // in m.dirty
 	wakeAt    int64       // the entry of wake for level.rate
 	timer     int64       // the earliest entry of m.timers for this queue; 0: none
@@ -133,7 +137,7 @@ type Queue struct {
 }
 
 type stats struct {
-	published, duplicates, refused, delivered, acked, nacked, expired, deadLettered, dropped, leasesLost uint64
+	published, duplicates, refused, delivered, acked, nacked, expired, deadLettered, dropped, circled, leasesLost uint64
 }
 
 // New makes an empty machine. seed starts the generator of back-off jitter.
@@ -189,7 +193,8 @@ type Output struct {
 	Entry    []byte
 	Records  int
 	Handouts []Handout
-	Ended    []Ended // subscriptions that ended by themselves
+	Ended    []Ended  // subscriptions that ended by themselves
+	Circles  []Circle // messages that were dropped because they went round
 }
 
 // Handout is a message for a consumer; the body is read by whoever delivers it.
@@ -251,8 +256,12 @@ func (m *Machine) emit(r *Record) {
 
 // mark asks for a queue's dispatch at the end of the turn.
 func (q *Queue) mark() {
-	if !q.marked && !q.m.recovering {
+	if q.m.recovering {
+		return
+	}
+	if !q.marked {
 		q.marked = true
 		q.m.dirty = append(q.m.dirty, q)
 	}
+	q.wakeGivers()
 }

@@ -24,6 +24,12 @@ func (c *Declare) run(m *Machine) bool {
 	if c.Err = c.Config.Validate(); c.Err != nil {
 		return true
 	}
+	// An update may come from a policy that gives many queues a TTL, dead-letter queues that keep their own among them.
+	if c.Mode != surgetank.DeclareUpdate {
+		if c.Err = refuseCircle(c.Name, &c.Config); c.Err != nil {
+			return true
+		}
+	}
 	q := m.byName[c.Name]
 	config := c.Config.WithDefaults()
 	switch {
@@ -118,7 +124,7 @@ func (q *Queue) info() surgetank.QueueInfo {
 		Ready: q.ready_, Blocked: q.waiting - q.ready_, Delayed: q.delayedN, Leased: q.leased, Damaged: q.damagedN, Bytes: q.bytes,
 		Groups: int64(len(q.byGroup) - q.unnamed), Consumers: int64(len(q.consumers)), Floor: q.Floor(),
 		Published: st.published, Duplicates: st.duplicates, Refused: st.refused, Delivered: st.delivered, Acked: st.acked,
-		Nacked: st.nacked, Expired: st.expired, DeadLettered: st.deadLettered, Dropped: st.dropped, LeasesLost: st.leasesLost,
+		Nacked: st.nacked, Expired: st.expired, DeadLettered: st.deadLettered, Dropped: st.dropped, Circled: st.circled, LeasesLost: st.leasesLost,
 		Waiting: q.explain(),
 	}
 	if q.waiting+q.delayedN > 0 {
@@ -206,6 +212,11 @@ func (c *Redrive) run(m *Machine) bool {
 	})
 	for _, seq := range found {
 		to := c.target(m, q.notes[seq])
+		if to != q && !to.fits(int64(q.slots.get(seq).size)) {
+			c.Result.Skipped++
+			c.Result.Full++
+			continue
+		}
 		r := &m.rec
 		r.Kind, r.Queue, r.Seqs, r.ToQueue, r.ToSeq = kindTransferred, q.id, append(r.Seqs[:0], seq), to.id, to.nextSeq
 		r.Name = q.name

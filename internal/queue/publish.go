@@ -1,7 +1,9 @@
 package queue
 
 import (
+	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/surgetank/surgetank"
@@ -20,6 +22,12 @@ type Incoming struct {
 // Check refuses a publishing that breaks a limit. It needs no machine and may run anywhere.
 func Check(p *surgetank.Publishing, maxMessage int) error {
 	m := &p.Message
+	if err := checkIdentity("group", m.Group, surgetank.MaxNameLen); err != nil {
+		return err
+	}
+	if err := checkIdentity("dedup_id", m.DedupID, surgetank.MaxDedupIDLen); err != nil {
+		return err
+	}
 	switch {
 	case len(p.Queues) == 0:
 		return surgetank.FieldErrorf("queue", "the message names no queue; name at least one")
@@ -27,12 +35,6 @@ func Check(p *surgetank.Publishing, maxMessage int) error {
 		return surgetank.FieldErrorf("queue", "the message names %d queues; at most %d are allowed", len(p.Queues), surgetank.MaxTargets)
 	case len(m.Body) > maxMessage:
 		return tooLarge("body", "the message has %d bytes, more than the limit of %d; send it in parts or raise the limit", len(m.Body), maxMessage)
-	case len(m.Group) > surgetank.MaxNameLen || !utf8.ValidString(m.Group):
-		return surgetank.FieldErrorf("group", "the group has %d bytes or is not UTF-8; at most %d bytes of UTF-8 are allowed", len(m.Group), surgetank.MaxNameLen)
-	case len(m.Group) > 0 && m.Group[0] < ' ':
-		return surgetank.FieldErrorf("group", "the group %.40q begins with a control character", m.Group)
-	case len(m.DedupID) > surgetank.MaxDedupIDLen:
-		return surgetank.FieldErrorf("dedup_id", "the dedup id has %d bytes; at most %d are allowed", len(m.DedupID), surgetank.MaxDedupIDLen)
 	case len(m.Key) > surgetank.MaxNameLen:
 		return surgetank.FieldErrorf("key", "the key has %d bytes; at most %d are allowed", len(m.Key), surgetank.MaxNameLen)
 	case len(m.ContentType) > surgetank.MaxNameLen:
@@ -57,6 +59,20 @@ func Check(p *surgetank.Publishing, maxMessage int) error {
 	}
 	if size > surgetank.MaxHeaderBytes {
 		return tooLarge("headers", "the headers have %d bytes together; at most %d are allowed", size, surgetank.MaxHeaderBytes)
+	}
+	return nil
+}
+
+// checkIdentity refuses a group or dedup id that a publisher gave and that cannot be stored as it is. Every door refuses the
+// same values, so that a message never goes on without its group or id.
+func checkIdentity(field, v string, most int) error {
+	switch {
+	case len(v) > most:
+		return tooLarge(field, "%s has %d bytes; at most %d are allowed: send a hash of it instead", field, len(v), most)
+	case !utf8.ValidString(v):
+		return surgetank.FieldErrorf(field, "%s %.60q is not valid UTF-8", field, v)
+	case strings.ContainsFunc(v, unicode.IsControl):
+		return surgetank.FieldErrorf(field, "%s %.60q holds a control character", field, v)
 	}
 	return nil
 }
@@ -104,7 +120,8 @@ func (m *Machine) admit(q *Queue, messages, size int64) error {
 	if m.full {
 		return fullUp(5*time.Second, "the disk of the broker is nearly full: messages are not taken until space is freed; acks still are")
 	}
-	if q.config.Overflow != surgetank.OverflowReject || !q.over(messages, size) {
+	reject := q.config.Overflow == surgetank.OverflowReject
+	if !q.over(messages, size) || !reject && q.sheds() {
 		return nil
 	}
 	if q.dispatch(); !q.over(messages, size) { // a waiting consumer may make room
@@ -112,6 +129,10 @@ func (m *Machine) admit(q *Queue, messages, size int64) error {
 	}
 	q.mark()
 	q.stats.refused++
+	if !reject {
+		return fullUp(time.Second, "queue %q and the queue %q, which takes what it has too much of, are both at their limits; publish again when some were consumed",
+			shown(q.name), shown(q.deadLetter()))
+	}
 	return fullUp(time.Second, "queue %q is at its limit with %d messages (%d bytes) waiting; publish again when some were consumed",
 		shown(q.name), q.waiting+q.delayedN, q.bytes-q.leasedBytes)
 }
@@ -200,6 +221,9 @@ func (m *Machine) publish(in *Incoming, admitted bool) (res surgetank.PublishRes
 	m.out.Records++
 	m.apply(r)
 	res.ID = m.byID[r.Targets[0].Queue].idOf(r.Targets[0].Seq)
+	for i := range r.Targets {
+		m.byID[r.Targets[i].Queue].makeRoom()
+	}
 	return res
 }
 

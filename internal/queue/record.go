@@ -30,6 +30,7 @@ const (
 	kindEpoch       Kind = 11 // a broker opened the log, without an incarnation: before version 2 of openings
 	kindOpened      Kind = 12 // a broker opened the log under a new incarnation; receipts of earlier ones are void
 	kindConfirmed   Kind = 13 // numbers of a publisher are confirmed: their messages are in this entry
+	kindClosed      Kind = 14 // a broker stopped cleanly, and which messages were leased then
 
 	// Only in snapshots.
 	kindSnapHead  Kind = 32 // counters, then how far the log is covered
@@ -43,6 +44,8 @@ const (
 	kindSnapSpans Kind = 40 // in which incarnations a queue's messages were confirmed; not there without any
 
 	kindSnapPublisher Kind = 41 // a publisher and its confirmed numbers; not there without any
+	kindSnapTrails    Kind = 43 // which queues gave a queue's messages up by themselves; not there without any
+	kindSnapFresh     Kind = 42 // what may have been delivered before a crash, and whether the stop was clean
 )
 
 // KindMoved is the kind of a message that was written again, for those who count.
@@ -116,7 +119,7 @@ type Target struct {
 type Record struct {
 	Kind Kind
 
-	// enqueued, moved
+	// enqueued, moved; closed has Targets
 	Ref       Ref
 	BodySize  uint32
 	Time      int64
@@ -160,10 +163,11 @@ const (
 	reasonOverflow
 	reasonDamaged // its body could not be read, and the operator dropped it
 	reasonPurged  // its queue was purged, in more turns than one
+	reasonCircled // it would have come to the same queue twice, given up by queues alone
 )
 
 var reasonNames = [...]string{"redriven", surgetank.ReasonRejected, surgetank.ReasonAttempts,
-	surgetank.ReasonExpired, surgetank.ReasonOverflow, "damaged", "purged"}
+	surgetank.ReasonExpired, surgetank.ReasonOverflow, "damaged", "purged", "circled"}
 
 func (r reason) String() string {
 	if int(r) < len(reasonNames) {
@@ -228,6 +232,12 @@ func (r *Record) encode(b []byte) []byte {
 		b = appendUint(b, r.Count)
 		b = appendUint(b, r.Queue)
 		b = appendUint(b, r.ToSeq)
+	case kindClosed:
+		b = appendUint(b, uint64(len(r.Targets)))
+		for _, t := range r.Targets {
+			b = appendUint(b, t.Queue)
+			b = appendUint(b, t.Seq)
+		}
 	}
 	return b
 }
@@ -280,6 +290,11 @@ func (r *Record) decode(d *decoder) {
 		r.Name, r.First, r.Count, r.Queue, r.ToSeq = d.string(), d.uint(), d.uint(), d.uint(), d.uint()
 		if r.Name == "" || r.First == 0 || r.First > surgetank.MaxSequence || r.Count > surgetank.MaxSequence-r.First+1 {
 			d.fail("the numbers of a publisher are out of range")
+		}
+	case kindClosed:
+		r.Targets = r.Targets[:0]
+		for n := d.count(); n > 0 && d.err == nil; n-- {
+			r.Targets = append(r.Targets, Target{Queue: d.uint(), Seq: d.uint()})
 		}
 	default:
 		d.fail(fmt.Sprintf("unknown record kind %d (a newer version wrote it?)", r.Kind))

@@ -46,6 +46,16 @@ func (m *Machine) applyChecked(r *Record) error {
 		if p := m.publishers.find(r.Name, r.Time); p != nil && r.Count > 0 && (r.First <= p.floor || p.free(r.First) < r.First+r.Count-1) {
 			return fmt.Errorf("numbers from %d of the publisher %q are confirmed twice: %w", r.First, r.Name, errDecode)
 		}
+	case kindClosed:
+		for _, t := range r.Targets {
+			q := m.byID[t.Queue]
+			if q == nil {
+				return bad("queue", t.Queue)
+			}
+			if s := q.slots.get(t.Seq); s == nil || !s.live() {
+				return bad("message", t.Seq)
+			}
+		}
 	case kindQueueSet:
 		if r.Queue == 0 {
 			return bad("queue", 0)
@@ -100,6 +110,8 @@ func twice(seqs []uint64) bool {
 // apply is the only function that changes durable state: live, from emit, and at recovery. It must not decide:
 // what depends on a rule or on the time stands in the record.
 func (m *Machine) apply(r *Record) {
+	rested := m.rested
+	m.rested = false
 	switch r.Kind {
 	case kindEnqueued:
 		for i := range r.Targets {
@@ -143,13 +155,17 @@ func (m *Machine) apply(r *Record) {
 			if q.config.Transient {
 				m.queueGone(q)
 			}
-			q.freshFrom = q.nextSeq
+			if !rested {
+				q.freshFrom = q.nextSeq
+			}
 		}
 		if r.Kind == kindOpened {
 			m.open(r.Incarnation, r.Ref.Entry())
 		}
 	case kindConfirmed:
 		m.publishers.confirm(r)
+	case kindClosed:
+		m.close(r)
 	}
 }
 
@@ -256,6 +272,7 @@ func (q *Queue) detach(seq uint64, s *slot) bool {
 		delete(q.lapsed, seq)
 	case slotHeld:
 		q.unhold(seq, s)
+		delete(q.backing, seq)
 		delete(q.lapsed, seq)
 	case slotLost:
 		q.damagedN--
@@ -265,10 +282,12 @@ func (q *Queue) detach(seq uint64, s *slot) bool {
 		q.delayedN--
 		f.delayed--
 		delete(q.suspect, seq)
+		delete(q.lapsed, seq)
 	case slotWaiting:
 		q.waiting--
 		delete(q.backing, seq)
 		delete(q.suspect, seq)
+		delete(q.lapsed, seq)
 		if q.frontOf(h) != seq {
 			f.waiting--
 			s.to(slotDead)
@@ -319,6 +338,7 @@ func (q *Queue) returnedTo(r *Record) {
 type note struct {
 	from   string // the queue it died in last
 	reason reason
+	trail  *trail
 	refs   []Ref // transfers, newest first; empty once a moved record carries the history itself
 }
 
@@ -359,11 +379,19 @@ func (q *Queue) transfer(r *Record, to *Queue) {
 	t.setRef(old.ref())
 	if r.Reason == reasonRedriven {
 		t.set(slotRedelivered) // its newest death is still the one before
+		if n != nil {
+			n.trail = nil // somebody chose to send it on its way again
+		}
 	} else {
 		if n == nil {
 			n = &note{}
 		}
 		n.from, n.reason = q.name, r.Reason
+		if automatic(r.Reason) {
+			n.trail = q.step(n.trail)
+		} else {
+			n.trail = nil
+		}
 		q.m.extents.add(r.Ref, noteCost)
 		n.refs = append([]Ref{r.Ref}, n.refs...)
 		if len(n.refs) > MaxDeaths {
@@ -459,6 +487,7 @@ func (m *Machine) queueSet(r *Record) {
 
 func (m *Machine) queueGone(q *Queue) {
 	q.gone = true
+	q.wakeGivers()
 	delete(m.byID, q.id)
 	delete(m.byName, q.name)
 	if at, ok := m.rank(q.id); ok {

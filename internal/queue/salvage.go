@@ -210,6 +210,8 @@ func (s *Salvage) fit(r *Record) bool {
 			s.report.Unknown++
 			return false
 		}
+	case kindClosed:
+		return false // after a repair every message may have been delivered before
 	case kindQueueSet:
 		if r.Queue == 0 {
 			s.report.Contradictions++

@@ -311,7 +311,7 @@ func (s *script) shown(h *Handout, state surgetank.State) string {
 func (s *script) fact(r *Record) string {
 	kinds := map[Kind]string{kindEnqueued: "enqueued", kindMoved: "moved", kindAcked: "acked", kindReturned: "returned", kindTransferred: "transferred",
 		kindRemoved: "removed", kindPurged: "purged", kindQueueSet: "queue_set", kindQueueGone: "queue_gone", kindMetaSet: "meta_set", kindEpoch: "epoch", kindOpened: "epoch",
-		kindConfirmed: "confirmed"}
+		kindConfirmed: "confirmed", kindClosed: "closed"}
 	k := kinds[r.Kind]
 	switch r.Kind {
 	case kindEnqueued, kindMoved:

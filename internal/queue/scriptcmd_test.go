@@ -64,6 +64,9 @@ func (s *script) command(line string) {
 		s.advanceBy(a.words[1])
 	case "snapshot":
 		s.takeSnapshot(64)
+	case "close": // and then restart
+		before := len(s.log)
+		s.output(s.step(&CloseEpoch{}), before)
 	case "restart":
 		s.restart(a.has("snapshot"))
 	case "relocate":

@@ -84,7 +84,9 @@ func (m *Machine) settleOne(q *Queue, s *surgetank.Settlement) {
 		m.giveUp(q, seq, s.Delay, !s.Uncounted, s.Reason)
 	case surgetank.Reject:
 		q.endLease(seq)
-		m.bury(q, seq, reasonRejected, int(q.slots.get(seq).attempts)+1, s.Reason)
+		if attempts := int(q.slots.get(seq).attempts) + 1; !m.bury(q, seq, reasonRejected, attempts, s.Reason) {
+			m.putBack(q, seq, attempts)
+		}
 	case surgetank.Extend:
 		l := q.leases[seq]
 		l.deadline = m.now + int64(s.Lease)

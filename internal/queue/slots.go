@@ -16,7 +16,7 @@ const (
 // Flags of a slot.
 const (
 	slotRedelivered = 1 << iota // it was handed out before
-	slotExpired                 // its TTL passed while it was leased
+	slotExpired                 // its TTL passed, and it is still here: leased, held, or its dead-letter queue is full
 	slotNoted                   // queue.notes has its dead-letter note
 	slotInHeap                  // waits in the flow's heap of returned messages, not in its list
 )

@@ -94,9 +94,15 @@ func (m *Machine) StartSnapshot(at uint64) {
 			}
 			s.frame(b)
 		}
+		if b := q.encodeTrails(); b != nil {
+			s.frame(b)
+		}
 		q.slots.snap = s
 		sq := &snapQueue{q: q, next: q.slots.first, end: q.slots.first + uint64(len(q.slots.chunks)),
 			delayed: slices.Clone(q.delayed), ttl: slices.Clone(q.ttl), dedup: q.dedup.line[q.dedup.head:len(q.dedup.line):len(q.dedup.line)]}
+		if len(q.lapsed) > 0 { // what stands in ttl of these is when they are to be tried again
+			sq.ttl = slices.DeleteFunc(sq.ttl, func(x timed) bool { _, lapsed := q.lapsed[x.key]; return lapsed })
+		}
 		for _, seq := range slices.Sorted(maps.Keys(q.lapsed)) {
 			sq.ttl = append(sq.ttl, timed{q.lapsed[seq], seq})
 		}
@@ -104,6 +110,9 @@ func (m *Machine) StartSnapshot(at uint64) {
 			sq.delayed = append(sq.delayed, timed{q.backing[seq], seq})
 		}
 		s.queues = append(s.queues, sq)
+	}
+	if b := m.encodeFresh(); b != nil {
+		s.frame(b)
 	}
 }
 
@@ -310,6 +319,12 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 					}
 					q.spans = append(q.spans, x)
 				}
+			}
+		case kindSnapFresh:
+			m.restoreFresh(d)
+		case kindSnapTrails:
+			if q := m.restoring(d); q != nil {
+				q.restoreTrails(d)
 			}
 		case kindSnapLoss:
 			m.losses = d.losses()

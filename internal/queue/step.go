@@ -19,6 +19,9 @@ type Command interface {
 // that were finished; the next turn must begin with the rest.
 func (m *Machine) Step(now int64, entry uint64, cmds []Command, out *Output) int {
 	m.begin(now, entry, out)
+	if m.closed {
+		return 0
+	}
 	done := 0
 	if len(cmds) > 0 {
 		if _, opening := cmds[0].(*OpenEpoch); opening { // transient queues end before anything of theirs becomes due
@@ -114,32 +117,19 @@ func (q *Queue) enforce() bool {
 		if q.m.turnFull() {
 			return false
 		}
-		var oldest uint64
-		q.slots.ascend(q.Floor(), func(seq uint64, s *slot) bool {
-			if st := s.state(); st == slotWaiting || st == slotDelayed {
-				oldest = seq
-				return false
-			}
-			return true
-		})
+		oldest := q.oldest()
 		if oldest == 0 {
 			return true
 		}
-		if q.config.Overflow == surgetank.OverflowDeadLetter && q.deadLetter() != q.name && !q.circles(oldest) {
-			q.m.bury(q, oldest, reasonOverflow, int(q.slots.get(oldest).attempts), "")
-		} else {
+		if q.config.Overflow != surgetank.OverflowDeadLetter || q.deadLetter() == q.name {
 			q.stats.dropped++
 			q.m.remove(q, oldest, reasonOverflow)
+		} else if !q.m.bury(q, oldest, reasonOverflow, int(q.slots.get(oldest).attempts), "") {
+			q.waitForRoom() // publishes are refused until one of the two has room
+			return true
 		}
 	}
 	return true
-}
-
-// circles says that overflow moved a message so often that its queues must be dead-lettering to each other, all of them
-// full. It would go round for ever, a log entry a round.
-func (q *Queue) circles(seq uint64) bool {
-	n := q.notes[seq]
-	return n != nil && n.reason == reasonOverflow && len(n.refs) >= MaxDeaths
 }
 
 // over says whether the waiting messages, with more of them, are above the queue's limits.

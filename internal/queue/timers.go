@@ -24,6 +24,9 @@ func (q *Queue) timerAt(at int64) {
 
 // NextDeadline says when the machine has something to do by itself, in nanoseconds since 1970; MaxInt64: never.
 func (m *Machine) NextDeadline() int64 {
+	if m.closed {
+		return math.MaxInt64
+	}
 	if len(m.dirty) > 0 {
 		return m.now
 	}
@@ -120,13 +123,11 @@ func (q *Queue) advance() {
 		case s == nil || !s.live():
 		case s.state() == slotLost: // it stays until somebody has seen that it is lost
 		case s.state() == slotLeased, s.state() == slotHeld:
-			q.slots.edit(x.key).set(slotExpired) // it is dropped if it comes back
-			if q.lapsed == nil {
-				q.lapsed = map[uint64]int64{}
-			}
-			q.lapsed[x.key] = x.at
+			q.lapse(x.key, x.at) // it is given up if it comes back
 		default:
-			m.expired(q, x.key)
+			if !m.expired(q, x.key) {
+				q.overdue(x.key, x.at)
+			}
 		}
 	}
 	q.mark()

@@ -50,6 +50,7 @@ type QueueCounts struct {
 	DeadLettered uint64 `json:"dead_lettered"`
 	Dropped      uint64 `json:"dropped"`
 	LeasesLost   uint64 `json:"leases_lost"`
+	Circled      uint64 `json:"circled,omitempty"` // of Dropped
 }
 
 // Show gives a queue's shape.
@@ -59,7 +60,7 @@ func Show(q *surgetank.QueueInfo) Queue {
 		Name: name, Vhost: vhost, ID: q.ID, Created: q.Created.UTC(), Settings: Encode(Unqualify(q.Config.WithDefaults())),
 		Ready: q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Damaged: q.Damaged, Bytes: q.Bytes, OldestAge: q.OldestAge.String(),
 		Groups: q.Groups, Consumers: q.Consumers, Floor: q.Floor, Waiting: q.Waiting,
-		Counts: QueueCounts{q.Published, q.Duplicates, q.Refused, q.Delivered, q.Acked, q.Nacked, q.Expired, q.DeadLettered, q.Dropped, q.LeasesLost},
+		Counts: QueueCounts{q.Published, q.Duplicates, q.Refused, q.Delivered, q.Acked, q.Nacked, q.Expired, q.DeadLettered, q.Dropped, q.LeasesLost, q.Circled},
 	}
 	if q.Policy != "" {
 		s.Policy, s.Declared = q.Policy, Encode(Unqualify(q.Declared().WithDefaults()))
@@ -83,7 +84,7 @@ func (s *Queue) Info() (surgetank.QueueInfo, error) {
 		Ready: s.Ready, Blocked: s.Blocked, Delayed: s.Delayed, Leased: s.Leased, Damaged: s.Damaged, Bytes: s.Bytes, OldestAge: age, Groups: s.Groups,
 		Consumers: s.Consumers, Floor: s.Floor, Waiting: s.Waiting,
 		Published: n.Published, Duplicates: n.Duplicates, Refused: n.Refused, Delivered: n.Delivered, Acked: n.Acked, Nacked: n.Nacked,
-		Expired: n.Expired, DeadLettered: n.DeadLettered, Dropped: n.Dropped, LeasesLost: n.LeasesLost,
+		Expired: n.Expired, DeadLettered: n.DeadLettered, Dropped: n.Dropped, LeasesLost: n.LeasesLost, Circled: n.Circled,
 	}
 	if s.Policy != "" {
 		own, err := s.config(s.Declared)

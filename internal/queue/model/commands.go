@@ -132,6 +132,12 @@ func (m *Model) publish(msg *surgetank.Message, names, groups []string, admitted
 			t.q.ids[msg.DedupID] = knownID{t.x.seq, m.Now + int64(t.q.Config.DedupWindow)}
 		}
 	}
+	for _, t := range targets {
+		if t.q.Config.Overflow != surgetank.OverflowReject && t.q.over(0, 0) {
+			t.q.dispatch()
+			t.q.enforce()
+		}
+	}
 	return code, seq, dup && code == ""
 }
 
@@ -140,7 +146,7 @@ func (q *Queue) refuses(messages int, bytes int64) bool {
 	if q.m.Full {
 		return true
 	}
-	if q.Config.Overflow != surgetank.OverflowReject || !q.over(messages, bytes) {
+	if !q.over(messages, bytes) || q.Config.Overflow != surgetank.OverflowReject && q.sheds() {
 		return false
 	}
 	q.dispatch()
@@ -256,7 +262,10 @@ func (l Lease) Settle(s *surgetank.Settlement) {
 		q.giveUp(x, s.Delay, !s.Uncounted)
 	case surgetank.Reject:
 		q.unlease(x)
-		q.bury(x, surgetank.ReasonRejected)
+		x.attempts++
+		if !q.bury(x, surgetank.ReasonRejected) {
+			q.putBack(x)
+		}
 	case surgetank.Extend:
 		x.deadline = q.m.Now + int64(s.Lease)
 	}
@@ -301,6 +310,9 @@ func (m *Model) Redrive(q *Queue, o surgetank.RedriveOptions) (r surgetank.Redri
 		switch {
 		case to == nil:
 			r.Skipped++
+		case !o.DryRun && to != q && !to.fits(x.size):
+			r.Skipped++
+			r.Full++
 		case !o.DryRun:
 			n := q.move(x, to)
 			n.again = true
@@ -313,8 +325,21 @@ func (m *Model) Redrive(q *Queue, o surgetank.RedriveOptions) (r surgetank.Redri
 	return r
 }
 
-// Crash is a new opening: leases and consumers are gone, nothing is counted, everything may have been seen before.
+// Rest is a clean stop: what is leased was seen, and nothing else that does not know. Crash follows.
+func (m *Model) Rest() {
+	m.rested = true
+	for _, q := range m.Queues {
+		for _, x := range q.msgs {
+			x.again = x.again || x.state == surgetank.StateLeased
+		}
+	}
+}
+
+// Crash is a new opening: leases and consumers are gone and nothing is counted. Everything may have been seen before, unless the
+// broker rested.
 func (m *Model) Crash() {
+	rested := m.rested
+	m.rested = false
 	m.order, m.once, m.Outs, m.Ended, m.Full = nil, nil, nil, nil, false
 	clear(m.pools)
 	for _, name := range m.Names() {
@@ -323,10 +348,13 @@ func (m *Model) Crash() {
 			delete(m.Queues, name)
 			continue
 		}
-		q.consumers, q.line, q.tat, q.turn, q.fresh = nil, nil, 0, 0, q.next
+		q.consumers, q.line, q.tat, q.turn = nil, nil, 0, 0
+		if !rested {
+			q.fresh = q.next
+		}
 		q.groups = map[string]*flow{plainLine: {}}
 		for _, x := range q.msgs {
-			x.consumer, x.deadline, x.lapsed, x.suspect, x.retry = nil, 0, false, false, 0
+			x.consumer, x.deadline, x.lapsed, x.suspect, x.retry, x.fullUntil = nil, 0, false, false, 0, 0
 			q.group(x.key())
 			q.place(x, x.notBefore)
 		}

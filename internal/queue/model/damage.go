@@ -48,7 +48,7 @@ func (q *Queue) hold(x *Message, retry int64) {
 
 // retry puts a held message back at its old place.
 func (q *Queue) retry(x *Message) {
-	x.state, x.retry, x.lapsed = surgetank.StateReady, 0, false // if it has expired, that comes next
+	x.state, x.retry, x.lapsed, x.fullUntil = surgetank.StateReady, 0, false, 0 // if it has expired, that comes next
 	q.m.mark(q)
 }
 

@@ -32,6 +32,7 @@ type Model struct {
 	pools  map[uint64]int // limits
 	turns  int            // counts attaching, and serving members of pools
 	leases uint64
+	rested bool // it stopped cleanly and was not opened yet
 }
 
 // Queue is one queue.
@@ -78,10 +79,12 @@ type Message struct {
 	deaths       int
 	deadline     int64
 	consumer     *Consumer
-	lapsed       bool   // it expired while it was leased or held
-	suspect      bool   // it cannot be read and stands in line
-	retry        int64  // when one that is held as damaged is tried again; 0: never
-	lease        uint64 // counts the hand-outs of the model
+	lapsed       bool     // it expired and is still there
+	fullUntil    int64    // when it is tried again to give it up: its dead-letter queue was full
+	trail        []string // queues that gave it up by themselves since a consumer did, or a redrive
+	suspect      bool     // it cannot be read and stands in line
+	retry        int64    // when one that is held as damaged is tried again; 0: never
+	lease        uint64   // counts the hand-outs of the model
 }
 
 // Consumer is a subscription: credit on a queue.
@@ -150,6 +153,16 @@ func (m *Model) Turn(now int64, f func()) {
 func (m *Model) mark(q *Queue) {
 	if !slices.Contains(m.order, q.Name) {
 		m.order = append(m.order, q.Name)
+		m.markGivers(q)
+	}
+}
+
+// markGivers marks the queues that may wait for room in one.
+func (m *Model) markGivers(q *Queue) {
+	for _, name := range m.Names() {
+		if g := m.Queues[name]; g != q && g.deadLetter() == q.Name {
+			m.mark(g)
+		}
 	}
 }
 
@@ -196,9 +209,14 @@ func (q *Queue) due() {
 	}) {
 		q.place(x, 0)
 	}
-	for _, x := range q.at(func(x *Message) int64 { return x.expires }) {
-		if x.lapsed = true; x.inLine() {
-			q.expire(x)
+	for _, x := range q.at(func(x *Message) int64 {
+		if x.expires == 0 {
+			return 0
+		}
+		return max(x.expires, x.fullUntil)
+	}) {
+		if x.lapsed = true; x.inLine() && !q.expire(x) {
+			x.fullUntil = now + int64(time.Second)
 		}
 	}
 	for key, g := range q.groups {
@@ -520,6 +538,7 @@ func (m *Model) members(pool uint64) []*Consumer {
 func (q *Queue) handOut(c *Consumer, x *Message) {
 	now := q.m.Now
 	g := q.group(x.key())
+	q.m.markGivers(q)
 	q.turn += 2
 	g.served = q.turn + 1
 	if q.inFlight(x.key()) == 0 {
@@ -572,22 +591,23 @@ func (q *Queue) unlease(x *Message) {
 func (q *Queue) giveUp(x *Message, delay time.Duration, counted bool) {
 	q.unlease(x)
 	if counted {
-		if x.attempts+1 >= q.Config.Retry.MaxAttempts && q.Config.Retry.MaxAttempts > 0 {
-			q.bury(x, surgetank.ReasonAttempts)
+		x.attempts++
+		if x.attempts >= q.Config.Retry.MaxAttempts && q.Config.Retry.MaxAttempts > 0 {
+			if !q.bury(x, surgetank.ReasonAttempts) {
+				q.putBack(x)
+			}
 			return
 		}
-		x.attempts++
 	}
 	if x.lapsed {
-		q.expire(x)
+		if !q.expire(x) {
+			q.putBack(x)
+		}
 		return
 	}
 	x.again = true
-	if r := q.Config.Retry; delay < 0 {
-		delay = 0
-		if r.Initial > 0 {
-			delay = time.Duration(min(float64(r.Initial)*math.Pow(r.Factor, float64(max(1, x.attempts)-1)), float64(r.Max)))
-		}
+	if delay < 0 {
+		delay = q.backoff(x)
 	}
 	if delay > 0 {
 		q.place(x, q.m.Now+int64(delay))
@@ -596,12 +616,42 @@ func (q *Queue) giveUp(x *Message, delay time.Duration, counted bool) {
 	}
 }
 
-func (q *Queue) expire(x *Message) {
+func (q *Queue) backoff(x *Message) time.Duration {
+	r := q.Config.Retry
+	if r.Initial <= 0 {
+		return 0
+	}
+	return time.Duration(min(float64(r.Initial)*math.Pow(r.Factor, float64(max(1, x.attempts)-1)), float64(r.Max)))
+}
+
+// putBack puts a message back in line whose dead-letter queue is full.
+func (q *Queue) putBack(x *Message) {
+	x.again = true
+	if x.lapsed {
+		x.fullUntil = q.m.Now + int64(time.Second)
+	}
+	q.place(x, q.m.Now+int64(max(q.backoff(x), time.Second)))
+}
+
+// expire says whether a message that expired could be given up.
+func (q *Queue) expire(x *Message) bool {
 	if d := q.Config.DeadLetter; d == "" || d == surgetank.DeadLetterDrop {
 		q.remove(x)
-		return
+		return true
 	}
-	q.bury(x, surgetank.ReasonExpired)
+	return q.bury(x, surgetank.ReasonExpired)
+}
+
+// fits says whether a message is within the limits; a waiting consumer may make room.
+func (q *Queue) fits(size int64) bool {
+	if q.over(1, size) {
+		q.dispatch()
+	}
+	return !q.over(1, size)
+}
+
+func (q *Queue) takes(size int64) bool {
+	return q.Config.Overflow != surgetank.OverflowReject || q.fits(size)
 }
 
 func (q *Queue) deadLetter() string {
@@ -614,11 +664,19 @@ func (q *Queue) deadLetter() string {
 	return q.Name + ".dead"
 }
 
-func (q *Queue) bury(x *Message, why string) {
+func (q *Queue) bury(x *Message, why string) bool {
 	to := q.deadLetter()
 	if to == surgetank.DeadLetterDrop {
 		q.remove(x)
-		return
+		return true
+	}
+	itself := why == surgetank.ReasonExpired || why == surgetank.ReasonOverflow
+	if itself && to != q.Name && slices.Contains(x.trail, to) {
+		q.remove(x)
+		return true
+	}
+	if d := q.m.Queues[to]; d != nil && d != q && !d.takes(x.size) {
+		return false
 	}
 	if q.m.Queues[to] == nil {
 		q.m.make(to, surgetank.QueueConfig{DeadLetter: to, Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1, Jitter: -1}})
@@ -628,6 +686,10 @@ func (q *Queue) bury(x *Message, why string) {
 	if ttl := q.m.Queues[to].Config.TTL; ttl > 0 && to != q.Name {
 		n.expires = q.m.Now + int64(ttl)
 	}
+	if itself {
+		n.trail = append(slices.Clone(x.trail), q.Name)
+	}
+	return true
 }
 
 func (q *Queue) move(x *Message, to *Queue) *Message {
@@ -645,17 +707,33 @@ func (m *Model) make(name string, cfg surgetank.QueueConfig) *Queue {
 	return q
 }
 
+func (q *Queue) oldest() *Message {
+	if i := slices.IndexFunc(q.msgs, (*Message).inLine); i >= 0 {
+		return q.msgs[i]
+	}
+	return nil
+}
+
+// sheds says whether the queue can make room.
+func (q *Queue) sheds() bool {
+	if q.Config.Overflow != surgetank.OverflowDeadLetter || q.deadLetter() == q.Name {
+		return true
+	}
+	d, x := q.m.Queues[q.deadLetter()], q.oldest()
+	return d == nil || x == nil || slices.Contains(x.trail, d.Name) || d.takes(x.size)
+}
+
 func (q *Queue) enforce() {
 	o := q.Config.Overflow
 	for o != surgetank.OverflowReject && q.over(0, 0) {
-		i := slices.IndexFunc(q.msgs, (*Message).inLine)
-		if i < 0 {
+		x := q.oldest()
+		if x == nil {
 			return
 		}
-		if x := q.msgs[i]; o == surgetank.OverflowDeadLetter && q.deadLetter() != q.Name {
-			q.bury(x, surgetank.ReasonOverflow)
-		} else {
+		if o != surgetank.OverflowDeadLetter || q.deadLetter() == q.Name {
 			q.remove(x)
+		} else if !q.bury(x, surgetank.ReasonOverflow) {
+			return
 		}
 	}
 }
