@@ -137,7 +137,7 @@ func (q *Queue) retryHeld(seq uint64) {
 	if s.has(slotExpired) {
 		s.clear(slotExpired)
 		at := q.lapsed[seq]
-		delete(q.lapsed, seq)
+		q.unlapse(seq)
 		q.expires(at, seq)
 	}
 }

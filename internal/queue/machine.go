@@ -111,6 +111,7 @@ type Queue struct {
 	ready     readyHeap
 	delayed   timeHeap         // {not-before, seq}
 	lapsed    map[uint64]int64 // when messages expired that are still here (slotExpired)
+	overdueAt map[uint64]int64 // when those of lapsed that wait are to be given up again
 	backing   map[uint64]int64 // not-before of messages that back off at the head of a strict group's line
 	wake      timeHeap         // {when, flow}: flows that wait for a retry or for their rate
 	leases    map[uint64]lease

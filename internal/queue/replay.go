@@ -269,11 +269,11 @@ func (q *Queue) detach(seq uint64, s *slot) bool {
 		q.leased--
 		q.leasedBytes -= int64(s.size)
 		f.inflight--
-		delete(q.lapsed, seq)
+		q.unlapse(seq)
 	case slotHeld:
 		q.unhold(seq, s)
 		delete(q.backing, seq)
-		delete(q.lapsed, seq)
+		q.unlapse(seq)
 	case slotLost:
 		q.damagedN--
 		q.leasedBytes -= int64(s.size)
@@ -282,12 +282,12 @@ func (q *Queue) detach(seq uint64, s *slot) bool {
 		q.delayedN--
 		f.delayed--
 		delete(q.suspect, seq)
-		delete(q.lapsed, seq)
+		q.unlapse(seq)
 	case slotWaiting:
 		q.waiting--
 		delete(q.backing, seq)
 		delete(q.suspect, seq)
-		delete(q.lapsed, seq)
+		q.unlapse(seq)
 		if q.frontOf(h) != seq {
 			f.waiting--
 			s.to(slotDead)

@@ -96,14 +96,30 @@ func (m *Machine) putBack(q *Queue, seq uint64, attempts int) {
 	r.Kind, r.Queue, r.Seqs, r.Attempts, r.NotBefore = kindReturned, q.id, append(r.Seqs[:0], seq), uint32(attempts), m.now+int64(wait)
 	m.emit(r)
 	if expired {
-		q.expires(m.now+int64(fullRetry), seq)
+		q.retryExpiry(seq)
 	}
 }
 
 // overdue keeps a message in line whose TTL passed at a time, and that its dead-letter queue had no room for.
 func (q *Queue) overdue(seq uint64, at int64) {
 	q.lapse(seq, at)
-	q.expires(q.m.now+int64(fullRetry), seq)
+	q.retryExpiry(seq)
+}
+
+// retryExpiry has an expired message looked at again. An earlier time that was noted for it does not count any more.
+func (q *Queue) retryExpiry(seq uint64) {
+	if q.overdueAt == nil {
+		q.overdueAt = map[uint64]int64{}
+	}
+	at := q.m.now + int64(fullRetry)
+	q.overdueAt[seq] = at
+	q.expires(at, seq)
+}
+
+// unlapse forgets that a message expired.
+func (q *Queue) unlapse(seq uint64) {
+	delete(q.lapsed, seq)
+	delete(q.overdueAt, seq)
 }
 
 // lapse notes that a message that is still here has expired, and when.

@@ -124,6 +124,7 @@ func (q *Queue) advance() {
 		case s.state() == slotLost: // it stays until somebody has seen that it is lost
 		case s.state() == slotLeased, s.state() == slotHeld:
 			q.lapse(x.key, x.at) // it is given up if it comes back
+		case s.has(slotExpired) && q.overdueAt[x.key] != x.at: // it was noted anew
 		default:
 			if !m.expired(q, x.key) {
 				q.overdue(x.key, x.at)

@@ -123,7 +123,9 @@ func (m *Model) Names() []string { return slices.Sorted(maps.Keys(m.Queues)) }
 // Turn does what became due by now, then f, then hands out.
 func (m *Model) Turn(now int64, f func()) {
 	m.Now = max(m.Now, now)
-	for _, name := range m.Names() {
+	names := m.Names() // the oldest queue first: what two queues give up at one moment may go to the same queue
+	slices.SortFunc(names, func(a, b string) int { return m.Queues[a].made - m.Queues[b].made })
+	for _, name := range names {
 		m.Queues[name].due()
 	}
 	if f != nil {
