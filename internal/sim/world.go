@@ -340,7 +340,7 @@ func (w *world) heal() {
 }
 
 // restBytes is what a drained directory may take in a run: some of the smallest segments, and snapshots.
-const restBytes = 8*disklog.MinSegmentBytes + 64<<10
+const restBytes = 9*disklog.MinSegmentBytes + 64<<10
 
 // atRest is the third part: everything is settled and nobody does anything. The log must become small and take messages
 // by itself.
