@@ -73,6 +73,9 @@ func (l *lane) compare(o *outcome) error {
 
 // others gives messages to compare a suspect with: those of this lane that never failed alone, then those of other lanes, others each time.
 func (l *lane) others(suspect *entry, o *outcome) []surgetank.Delivery {
+	s := l.s
+	s.mu.Lock() // the dispatcher renews receipts
+	defer s.mu.Unlock()
 	var list []surgetank.Delivery
 	for _, from := range [][]*entry{o.unseen, l.back.list} {
 		for _, e := range from {
@@ -84,9 +87,6 @@ func (l *lane) others(suspect *entry, o *outcome) []surgetank.Delivery {
 	if len(list) > compares/2 {
 		return list
 	}
-	s := l.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var seqs []uint64
 	for seq, e := range s.held {
 		if !e.settled && e.lane != l {
