@@ -70,6 +70,9 @@ func (w *world) newNumberer() *numberer {
 
 func (w *world) sendNumbered(batch []*numbered) {
 	ps := make([]surgetank.Publishing, len(batch))
+	if p := batch[0].p; p.used.IsZero() { // it may be stored, and the answer lost
+		p.used = w.b.Now()
+	}
 	for i, x := range batch {
 		if ps[i] = x.pub; x.tries > 0 {
 			w.count.one(NumbersRepeated)

@@ -339,8 +339,9 @@ func (w *world) heal() {
 	}
 }
 
-// restBytes is what a drained directory may take in a run: some of the smallest segments, and snapshots.
-const restBytes = 9*disklog.MinSegmentBytes + 64<<10
+// restBytes is what a drained directory may take in a run: some of the smallest segments, snapshots, and what is not worth a
+// snapshot.
+const restBytes = 8*disklog.MinSegmentBytes + 64<<10
 
 // atRest is the third part: everything is settled and nobody does anything. The log must become small and take messages
 // by itself.
@@ -352,7 +353,7 @@ func (w *world) atRest() {
 	if w.ledger.bad != "" {
 		return
 	}
-	if n := w.disk.used(); n > restBytes {
+	if n := w.disk.used(); n > restBytes+min(2<<20, w.o.SnapshotBytes/64) {
 		w.ledger.violation("space comes back", "everything is settled, and a minute later the directory takes %d bytes", n)
 	}
 	stored := false
