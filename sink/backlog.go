@@ -29,6 +29,15 @@ const (
 	mostAfter = 10 * time.Second // a message waits for earlier ones to be written
 )
 
+// dueAt is when the message is tried again. If rows were written since a reference failed, the row that it refers to may be among
+// them, so it need not wait for its whole pause. proof is session.proof.
+func (h *hold) dueAt(proof uint64) time.Time {
+	if h.class == Reference && h.fails > 1 && !h.after && proof >= h.mark {
+		return h.due.Add(firstHold - pauseOf(h.fails))
+	}
+	return h.due
+}
+
 // pauseOf is how long a message waits after it has failed alone so many times.
 func pauseOf(fails int) time.Duration {
 	return min(mostHold, firstHold<<min(fails-1, 10))
@@ -36,14 +45,15 @@ func pauseOf(fails int) time.Duration {
 
 // backlog is the messages of one lane that could not be written yet, by number. The lane's goroutine owns it.
 type backlog struct {
-	list   []*entry
-	chains map[uint64]int // how many of the list are of each chain
-	dueAt  time.Time      // when the next is due; zero: only messages of after are there
-	nextAt time.Time      // no attempt before
-	pause  time.Duration
-	after  int    // messages of after
-	seen   uint64 // the session's version when after was looked at
-	turn   bool   // of a batch of one: of those that failed, or of the others
+	list       []*entry
+	chains     map[uint64]int // how many of the list are of each chain
+	dueAt      time.Time      // when the next is due; zero: only messages of after are there
+	nextAt     time.Time      // no attempt before
+	pause      time.Duration
+	after      int    // messages of after
+	references int    // messages whose reference failed
+	seen       uint64 // the session's version when after was looked at
+	turn       bool   // of a batch of one: of those that failed, or of the others
 }
 
 func (b *backlog) empty() bool { return len(b.list) == 0 }
@@ -83,7 +93,7 @@ func (b *backlog) remove() {
 
 // refresh works out when the next message is due, after an attempt. fruitful tells whether the attempt settled a message.
 func (b *backlog) refresh(now time.Time, fruitful bool) {
-	b.dueAt, b.after, b.seen = time.Time{}, 0, 0
+	b.dueAt, b.after, b.references, b.seen = time.Time{}, 0, 0, 0
 	waits := map[uint64]bool{}
 	for _, e := range b.list {
 		if e.chain != 0 && waits[e.chain] {
@@ -92,6 +102,9 @@ func (b *backlog) refresh(now time.Time, fruitful bool) {
 		waits[e.chain] = true
 		if e.hold.after {
 			b.after++
+		}
+		if e.hold.class == Reference && !e.hold.after {
+			b.references++
 		}
 		if b.dueAt.IsZero() || e.hold.due.Before(b.dueAt) {
 			b.dueAt = e.hold.due
@@ -109,8 +122,20 @@ func (b *backlog) next(l *lane, now time.Time) (due bool, after time.Duration) {
 	if b.empty() {
 		return false, 0
 	}
-	if v := l.s.version.Load(); b.after > 0 && b.seen != v {
+	if v := l.s.version.Load(); b.after+b.references > 0 && b.seen != v {
 		b.seen = v
+		if b.references > 0 {
+			proof, waits := l.s.proof.Load(), map[uint64]bool{}
+			for _, e := range b.list {
+				if e.chain != 0 && waits[e.chain] {
+					continue // behind an earlier one
+				}
+				waits[e.chain] = true
+				if at := e.hold.dueAt(proof); at.Before(b.dueAt) {
+					b.dueAt, b.nextAt = at, now
+				}
+			}
+		}
 		first := l.s.earliest(l)
 		passed := map[uint64]bool{}
 		for _, e := range b.list {
@@ -142,13 +167,13 @@ const front = hopeless / 2
 // transaction, which is evidence. company says that new messages follow in the batch: then those that lack evidence are taken
 // before they are due.
 func (b *backlog) take(l *lane, now time.Time, batch []*entry, most int, company bool) []*entry {
-	first := uint64(0)
+	first, proof := uint64(0), l.s.proof.Load()
 	if b.after > 0 {
 		first = l.s.earliest(l)
 	}
 	due := func(e *entry) bool {
 		h := e.hold
-		return !h.due.After(now) || h.after && e.seq < first || company && h.class == Suspect && h.fails > 0 && !h.company
+		return !h.dueAt(proof).After(now) || h.after && e.seq < first || company && h.class == Suspect && h.fails > 0 && !h.company
 	}
 	taken := map[*entry]bool{}
 	size := 0
@@ -167,7 +192,12 @@ func (b *backlog) take(l *lane, now time.Time, batch []*entry, most int, company
 			}
 			seen[e.chain] = e.chain != 0
 		}
-		slices.SortStableFunc(list, func(a, b *entry) int { return a.hold.due.Compare(b.hold.due) })
+		slices.SortStableFunc(list, func(a, b *entry) int {
+			if a.hold.class == Reference && b.hold.class == Reference {
+				return cmp.Compare(a.seq, b.seq) // the row of an earlier message is what a later one waits for
+			}
+			return a.hold.due.Compare(b.hold.due)
+		})
 		for _, e := range list {
 			if full(e, most) {
 				return
