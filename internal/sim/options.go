@@ -103,7 +103,7 @@ func Draw(seed uint64) Options {
 		o.TurnScan = 1 + rng.IntN(20)
 	}
 	if o.Files && yes(20) {
-		o.Disk = int64(16+rng.IntN(9)) * disklog.MinSegmentBytes
+		o.Disk = int64(7+rng.IntN(9)) * disklog.MinSegmentBytes
 	}
 	o.Numbers = yes(40)
 	return o
