@@ -53,11 +53,11 @@ func (f osFile) Check() (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	var open, named unix.Stat_t
+	var open, named identity
 	var openErr, namedErr error
 	if err := conn.Control(func(fd uintptr) {
-		openErr = again(func() error { return unix.Fstat(int(fd), &open) })
-		namedErr = again(func() error { return unix.Stat(f.Name(), &named) })
+		open, openErr = identify(int(fd), "")
+		named, namedErr = identify(unix.AT_FDCWD, f.Name())
 	}); err != nil {
 		return 0, err
 	}
@@ -68,10 +68,16 @@ func (f osFile) Check() (int64, error) {
 		return 0, &GoneError{Name: f.Name()}
 	case namedErr != nil:
 		return 0, &os.PathError{Op: "stat", Path: f.Name(), Err: namedErr}
-	case open.Ino != named.Ino || open.Dev != named.Dev:
+	case open.dev != named.dev || open.ino != named.ino:
 		return 0, &GoneError{Name: f.Name(), Replaced: true}
 	}
-	return open.Size, nil
+	return open.size, nil
+}
+
+// identity tells one file from another, and how long the file is.
+type identity struct {
+	dev, ino uint64
+	size     int64
 }
 
 // again repeats a call that a signal interrupted.
@@ -111,4 +117,16 @@ func (OS) Free(dir string) (int64, error) {
 // isNoSpace tells a full disk or quota from other errors.
 func isNoSpace(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}
+
+// identifyByStat is identify on systems without statx.
+func identifyByStat(fd int, path string) (identity, error) {
+	var s unix.Stat_t
+	err := again(func() error {
+		if path == "" {
+			return unix.Fstat(fd, &s)
+		}
+		return unix.Stat(path, &s)
+	})
+	return identity{uint64(s.Dev), s.Ino, s.Size}, err
 }
