@@ -50,12 +50,19 @@ type LevelConfig struct {
 
 // RetryConfig says when a message is tried again, and when given up.
 type RetryConfig struct {
-	MaxAttempts int           // then it is dead-lettered; 0: DefaultMaxAttempts; negative: no limit
-	Initial     time.Duration // delay after the first failed attempt; 0: DefaultRetryInitial; negative: none
+	MaxAttempts int           // then it is dead-lettered; 0: DefaultMaxAttempts; Unlimited: never
+	Initial     time.Duration // delay after the first failed attempt; 0: DefaultRetryInitial; NoDelay: none
 	Factor      float64       // each further delay is this much longer; 0: 2
 	Max         time.Duration // the longest delay; 0: 10 minutes
-	Jitter      float64       // 0..1: each delay is drawn from [d·(1−jitter), d]; negative: none; 0: 0.5
+	Jitter      float64       // 0..1: each delay is drawn from [d·(1−jitter), d]; 0: 0.5; NoJitter: none
 }
+
+// Values of RetryConfig for "none", where a zero means the default.
+const (
+	Unlimited = -1                // as MaxAttempts: a message is never given up
+	NoDelay   = time.Duration(-1) // as Initial: a message is tried again at once
+	NoJitter  = -1.0              // as Jitter: delays are not drawn
+)
 
 // Rate is hand-outs per second; 0 means no limit.
 type Rate float64
