@@ -3,8 +3,10 @@ package disklog
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"strings"
 
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/dataformat"
 )
 
 // The layout of the files. docs/format.md has the drawings and the reasons; every number is little-endian.
@@ -238,8 +240,17 @@ type state struct {
 	endSegment uint64
 	endSynced  int64
 
+	// level is the format level of the newest build that opened the log, and since is the oldest
+	// version that can read that level. Level 0 is level 1, written before slots had a level. encode
+	// writes the level of this build.
+	level uint32
+	since string
+
 	other string // what is wrong with the other slot, whose state may have been newer; empty: nothing
 }
+
+// sinceSize is the room for the version in a slot.
+const sinceSize = stateUsed - 76
 
 // known gives up to where a segment is known to have been synced.
 func (s *state) known(segment uint64) int64 {
@@ -259,6 +270,9 @@ func (s *state) encode() []byte {
 	le.PutUint64(b[48:], s.first)
 	le.PutUint64(b[56:], s.endSegment)
 	le.PutUint64(b[64:], uint64(s.endSynced))
+	written := dataformat.Written()
+	le.PutUint32(b[72:], written.Number)
+	copy(b[76:76+sinceSize], written.Since)
 	le.PutUint32(b[12:], blockSum(b[:stateUsed]))
 	return b
 }
@@ -274,7 +288,9 @@ func decodeState(b []byte) (s state, wrong string) {
 	copy(s.log[:], b[16:])
 	s.generation, s.oldest, s.first = le.Uint64(b[32:]), le.Uint64(b[40:]), le.Uint64(b[48:])
 	s.endSegment, s.endSynced = le.Uint64(b[56:]), int64(le.Uint64(b[64:]))
-	if s.oldest == 0 || s.first == 0 || s.endSynced < 0 {
+	s.level = le.Uint32(b[72:])
+	s.since = strings.TrimRight(string(b[76:76+sinceSize]), "\x00")
+	if s.oldest == 0 || s.first == 0 || s.endSynced < 0 || strings.ContainsFunc(s.since, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return s, "holds impossible values"
 	}
 	return s, ""

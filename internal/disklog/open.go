@@ -97,7 +97,10 @@ func (l *Log) recover() error {
 	if err := l.chain(segs, tail); err != nil {
 		return err
 	}
-	return l.resume(segs, tail)
+	if err := l.resume(segs, tail); err != nil {
+		return err
+	}
+	return l.raiseLevel()
 }
 
 func openError(dir string, err error) error {

@@ -58,11 +58,15 @@ type Snapshots struct {
 
 var _ commitlog.Snapshots = (*Snapshots)(nil)
 
-// OpenSnapshots opens the snapshots in a directory, which is made if it is missing. It changes nothing else: the log, whose lock
-// says who may, is usually opened after its snapshots. Only the process that holds that lock may call Save.
+// OpenSnapshots opens the snapshots in a directory and makes the directory if it is missing. It
+// changes nothing else, because the directory lock is taken later, when the log is opened. It fails
+// with ErrLevel if a newer build wrote the directory. Only the process with the lock may call Save.
 func OpenSnapshots(fs vfs.FS, dir string) (*Snapshots, error) {
 	if err := fs.Mkdir(dir); err != nil {
 		return nil, wrap(surgetank.CodeInternal, fmt.Sprintf("making the directory %s failed: %v", dir, err), err)
+	}
+	if err := checkLevel(fs, dir); err != nil {
+		return nil, err
 	}
 	return &Snapshots{fs: fs, dir: dir}, nil
 }

@@ -3,7 +3,9 @@ package disklog
 import (
 	"errors"
 	"io"
+	"path/filepath"
 
+	"github.com/surgetank/surgetank/internal/dataformat"
 	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
@@ -151,6 +153,9 @@ func readState(f io.ReaderAt, name string) (state, error) {
 			wrong = w
 			continue
 		}
+		if err := dataformat.Check(max(st.level, 1), st.since); err != nil {
+			return st, unfit(name, err)
+		}
 		if st.generation > best.generation {
 			best = st
 		}
@@ -183,7 +188,40 @@ func (l *Log) writeSlot(oldest, first uint64) error {
 		return err
 	}
 	failpoint.Reach(failpoint.SlotSynced)
+	next.level, next.since = dataformat.Written().Number, dataformat.Written().Since
 	k.state = next
 	k.generation.Store(next.generation)
 	return nil
+}
+
+// raiseLevel gives the log the format level of this build, before anything of that level is
+// written. Both slots get it, so that the loss of one does not hide it.
+func (l *Log) raiseLevel() error {
+	st := l.keeper.state
+	if st.level == dataformat.Written().Number {
+		return nil
+	}
+	for range 2 {
+		if err := l.writeSlot(st.oldest, st.first); err != nil {
+			return openError(l.o.Dir, err)
+		}
+	}
+	l.o.Logger.Info("the data directory has a newer format level now; older builds refuse it",
+		"before", st.level, "now", dataformat.Written().Number, "oldest_version_that_reads_it", dataformat.Written().Since)
+	return nil
+}
+
+// checkLevel returns an error if the log in a directory has a format level that this build cannot
+// read. It is for readers of other files of the directory. A state file that is missing or damaged
+// is no error here, because opening the log reports it.
+func checkLevel(fs vfs.FS, dir string) error {
+	f, err := fs.Open(filepath.Join(dir, stateName), vfs.Read)
+	if err != nil {
+		return nil // opening the log reports it
+	}
+	_, err = readState(f, filepath.Join(dir, stateName))
+	if closeErr := f.Close(); !errors.Is(err, ErrLevel) {
+		return closeErr
+	}
+	return err
 }

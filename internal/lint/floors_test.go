@@ -16,6 +16,7 @@ var floors = map[string]int{
 	"internal/mutant":     10,
 	"internal/failpoint":  10,
 	"internal/vfs":        10,
+	"internal/dataformat": 10, // the format levels of a data directory
 	"internal/jsonpath":   10,
 	"internal/settings":   10,
 	"internal/input":      10, // text that is cut into messages
