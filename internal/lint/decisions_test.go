@@ -6,11 +6,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/surgetank/surgetank/internal/lint/prose"
 )
 
 var (
 	decisionFile = regexp.MustCompile(`^(\d{4})-.*\.md$`)
-	// indexLine matches a line of the index: number and file of a note, and the mark of one that is superseded.
+	// indexLine matches a line of the index: number and file of a note, and the mark of one that is
+	// superseded.
 	indexLine = regexp.MustCompile(`(?m)^- \[(\d{4})\]\(([^)]*)\): .*?( \*\*Superseded.*)?$`)
 )
 
@@ -23,7 +26,7 @@ func TestDecisionsAreInTheIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	marks := map[string]string{} // by file
-	for _, m := range indexLine.FindAllStringSubmatch(string(b), -1) {
+	for _, m := range indexLine.FindAllStringSubmatch(unwrapped(string(b)), -1) {
 		number, name, mark := m[1], m[2], strings.TrimSpace(m[3])
 		if _, twice := marks[name]; twice {
 			t.Errorf("docs/decisions/README.md lists %s twice", name)
@@ -61,7 +64,7 @@ func TestDecisionsAreInTheIndex(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if said := superseded(string(text)); said != strings.Trim(mark, "*.") {
+		if said := superseded(unwrapped(string(text))); said != strings.Trim(mark, "*.") {
 			t.Errorf("docs/decisions/%s is marked %q, and docs/decisions/README.md marks it %q", e.Name(), said, mark)
 		}
 	}
@@ -70,7 +73,17 @@ func TestDecisionsAreInTheIndex(t *testing.T) {
 	}
 }
 
-// superseded returns the mark below the title of a note, as "Superseded by [NNNN](FILE)"; "" for none.
+// unwrapped returns a document with each paragraph and each list item on one line.
+func unwrapped(text string) string {
+	var b strings.Builder
+	for _, x := range prose.Markdown(text) {
+		b.WriteString(strings.Join(x.Wrap(1<<20), "\n") + "\n")
+	}
+	return b.String()
+}
+
+// superseded returns the mark below the title of a note, as "Superseded by [NNNN](FILE)"; "" for
+// none.
 func superseded(note string) string {
 	_, rest, _ := strings.Cut(note, "\n")
 	mark, _, ok := strings.Cut(strings.TrimSpace(rest), ":** ")

@@ -15,7 +15,8 @@ import (
 var ofTests = []string{"test", "bench", "brokertest", "sink/sinktest", "internal/sim", "internal/lint", "internal/pgtest",
 	"internal/server/child", "internal/commitlog/commitlogtest", "internal/queue/model"}
 
-// goroutineRow matches the first two cells of a row: the starter, and how many statements of it the row stands for.
+// goroutineRow matches the first two cells of a row: the starter, and how many statements of it the
+// row stands for.
 var goroutineRow = regexp.MustCompile("^\\| `([a-z/]+\\.[A-Za-z.]+)`(?: ×(\\d+))? \\|")
 
 // goroutineTable returns the rows under "## Goroutines" in ARCHITECTURE.md: statements by starter.
