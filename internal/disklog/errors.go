@@ -43,7 +43,8 @@ func unreadable(file string, offset int64, err error) error {
 	return wrap(surgetank.CodeInternal, fmt.Sprintf("reading %s at byte %d failed: %v; check the disk and the system's log", file, offset, err), err)
 }
 
-// failed is the final error of a log that could not write. uncertain says that the entry it is for may be stored all the same.
+// failed is the final error of a log that could not write. uncertain says that the entry it is for
+// may be stored all the same.
 func failed(cause error, uncertain bool) error {
 	if uncertain {
 		return wrap(surgetank.CodeUncertain, fmt.Sprintf("storing an entry failed: %v; it may or may not be stored, and the log must be opened again", cause),

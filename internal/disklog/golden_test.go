@@ -26,8 +26,8 @@ func goldenEntry(number int) []byte {
 
 const goldenEntries = 40
 
-// writeGolden makes the golden data directory. It has a trimmed segment, sealed ones, one that was ended early, an active
-// and an empty one, and two snapshots.
+// writeGolden makes the golden data directory. It has a trimmed segment, sealed ones, one that was
+// ended early, an active and an empty one, and two snapshots.
 func writeGolden(t *testing.T, fs vfs.FS, dir string) {
 	o := Options{FS: fs, Dir: dir, SegmentBytes: MinSegmentBytes, Manual: true, CacheBytes: -1,
 		Clock: clock.NewManual(time.Unix(1.8e9, 0)), Rand: randReader{rand.New(rand.NewPCG(1, 8))}}
@@ -85,8 +85,9 @@ func maskLevel(b []byte) {
 	}
 }
 
-// TestGolden opens a data directory that the first version of the format wrote. It must open for ever. It also writes one anew
-// and compares the bytes: a change of the format must be meant, and have another version.
+// TestGolden opens a data directory that the first version of the format wrote. It must open for
+// ever. It also writes one anew and compares the bytes: a change of the format must be meant, and
+// have another version.
 func TestGolden(t *testing.T) {
 	fresh := filepath.Join(t.TempDir(), "fresh")
 	writeGolden(t, vfs.OS{}, fresh)

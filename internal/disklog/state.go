@@ -10,11 +10,13 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// create makes a new log: its first segment, then the state file, whose name says that the log exists.
+// create makes a new log: its first segment, then the state file, whose name says that the log
+// exists.
 func (l *Log) create(ls *listing) error {
 	switch {
 	case len(ls.segments) == 1 && ls.segments[0] == 1:
-		// Either the making of the log was interrupted, or its state file is lost; in the first case nothing was written yet.
+		// Either the making of the log was interrupted, or its state file is lost; in the first
+		// case nothing was written yet.
 		f, err := l.fs.Open(l.files.path(segmentName(1)), vfs.Read)
 		if err != nil {
 			return openError(l.o.Dir, err)
@@ -134,7 +136,8 @@ func (l *Log) openState() error {
 	return nil
 }
 
-// readState gives the newer of the whole slots. One slot may be torn by a crash while it was written; both cannot.
+// readState gives the newer of the whole slots. One slot may be torn by a crash while it was
+// written; both cannot.
 func readState(f io.ReaderAt, name string) (state, error) {
 	b := make([]byte, 2*stateSlot)
 	n, err := f.ReadAt(b, 0)
@@ -167,8 +170,8 @@ func readState(f io.ReaderAt, name string) (state, error) {
 	return best, nil
 }
 
-// writeSlot writes and syncs the older slot of the state file: from now on the log begins with segment oldest and entry first, and
-// is known to reach as far as it does.
+// writeSlot writes and syncs the older slot of the state file: from now on the log begins with
+// segment oldest and entry first, and is known to reach as far as it does.
 func (l *Log) writeSlot(oldest, first uint64) error {
 	k := &l.keeper
 	next := k.state
