@@ -38,7 +38,8 @@ type Message struct {
 	DedupID     string // a second publish of this id within the queue's dedup window is confirmed, not stored
 	Priority    uint8  // higher first, where the queue has max_priority
 	Delay       time.Duration
-	TTL         time.Duration // 0: the queue's own; the shorter of the two counts
+	// TTL of 0 is the queue's own; of the two the shorter one counts. A Delivery has the one that counts.
+	TTL time.Duration
 	// Opaque carries what a door's protocol says about the message beyond these fields, in that door's own
 	// encoding, whose first byte names the door. Other doors pass it on untouched.
 	Opaque []byte

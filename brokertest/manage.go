@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 func peek(e *env) {
@@ -113,14 +114,14 @@ func declare(e *env) {
 		Overflow: surgetank.OverflowDeadLetter, MaxPriority: 3, Lease: time.Minute,
 	}
 	info := e.declare("q", full)
-	if info.Name != "q" || info.ID == 0 || info.Created.IsZero() || info.Config.WithDefaults() != full.WithDefaults() {
+	if info.Name != "q" || info.ID == 0 || info.Created.IsZero() || !settings.Equal(info.Config, full) {
 		e.Fatalf("declared %+v", info)
 	}
 	_, _, err := e.b.DeclareQueue(e.ctx, "q", full, surgetank.DeclareNew)
 	e.code(err, surgetank.CodeExists)
 	same, created, err := e.b.DeclareQueue(e.ctx, "q", surgetank.QueueConfig{}, surgetank.DeclareIfAbsent)
 	e.must(err)
-	if created || same.ID != info.ID || same.Config.WithDefaults() != full.WithDefaults() {
+	if created || same.ID != info.ID || !settings.Equal(same.Config, full) {
 		e.Fatalf("if absent: %v %+v", created, same)
 	}
 	_, _, err = e.b.DeclareQueue(e.ctx, "nope", surgetank.QueueConfig{}, surgetank.DeclareUpdate)

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // messageShape is a message in JSON output: one object a line.
@@ -23,6 +24,8 @@ type messageShape struct {
 	Key         string             `json:"key,omitempty"`
 	DedupID     string             `json:"dedup_id,omitempty"`
 	Priority    uint8              `json:"priority,omitempty"`
+	Delay       string             `json:"delay,omitempty"`
+	TTL         string             `json:"ttl,omitempty"`
 	ContentType string             `json:"content_type,omitempty"`
 	Headers     []surgetank.Header `json:"headers,omitempty"`
 	Deaths      []surgetank.Death  `json:"deaths,omitempty"`
@@ -36,6 +39,12 @@ func shapeMessage(d surgetank.Delivery) messageShape {
 	m := messageShape{
 		ID: d.ID.String(), Time: d.Time, State: d.State, Damage: d.Damage, Attempt: d.Attempt, Group: d.Group, Key: d.Key, DedupID: d.DedupID,
 		Priority: d.Priority, ContentType: d.ContentType, Headers: d.Headers, Deaths: d.Deaths,
+	}
+	if d.Delay > 0 {
+		m.Delay = settings.FormatDuration(d.Delay)
+	}
+	if d.TTL > 0 {
+		m.TTL = settings.FormatDuration(d.TTL)
 	}
 	switch {
 	case d.Damage != "": // there is no body to show

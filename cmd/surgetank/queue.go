@@ -163,6 +163,9 @@ type queueSetCmd struct {
 	output
 }
 
+// Help is what --help prints beside the flags.
+func (c *queueSetCmd) Help() string { return "Settings:\n\n" + settings.Usage() }
+
 func (c *queueSetCmd) Run(s *session) error {
 	if _, err := c.full(c.Queue); err != nil {
 		return err

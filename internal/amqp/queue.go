@@ -8,6 +8,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/policy"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // queueName resolves the empty name that stands for the queue this channel declared last.
@@ -161,7 +162,7 @@ func (ch *channel) redeclare(q *queue, want queueAttrs) (*queue, error) {
 	a, err := parseQueueArgs(want, where)
 	if err == nil && (len(a.args) > 0 || a.autoDelete) {
 		info, err := vh.srv.broker.Queue(vh.srv.ctx, q.full)
-		if err == nil && info.Declared().WithDefaults() == queueConfig(vh.name, a).WithDefaults() {
+		if err == nil && settings.Equal(info.Declared(), queueConfig(vh.name, a)) {
 			return q, vh.own(q, a)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // matchTopic is the rule of topic patterns in its plainest, exponential, form.
@@ -291,7 +292,7 @@ func TestQueueConfigs(t *testing.T) {
 		tt.want(&want)
 		got := queueConfig("/", a)
 		same(t, got, want)
-		if err := got.Validate(); err != nil {
+		if err := settings.Validate(got); err != nil {
 			t.Errorf("% x: %v", tt.args, err)
 		}
 	}

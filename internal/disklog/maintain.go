@@ -158,7 +158,7 @@ func (l *Log) prepareNext() (roomErr, err error) {
 		l.mu.Lock()
 		l.next = nil
 		l.mu.Unlock()
-		if err := have.out.Close(); err != nil {
+		if err := l.dropNext(have); err != nil {
 			return nil, err
 		}
 	}

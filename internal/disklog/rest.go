@@ -136,10 +136,16 @@ func (l *Log) replaceNext(size int64) error {
 	}
 	l.next = nil
 	l.mu.Unlock()
-	if err := have.out.Close(); err != nil {
+	if err := l.dropNext(have); err != nil {
 		return err
 	}
 	return l.ensureNext(size)
+}
+
+// dropNext removes the next segment, which the caller has taken from l.next. Its room may be what
+// another one needs.
+func (l *Log) dropNext(have *ready) error {
+	return errorsJoin(have.out.Close(), l.fs.Remove(have.seg.name), l.fs.SyncDir(l.o.Dir))
 }
 
 // ensureNext makes the next segment if there is none. It leaves less than MinFree free, because

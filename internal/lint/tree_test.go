@@ -137,8 +137,8 @@ func (x *tree) inMarkdown(name string, blocks []prose.Block) (found []prose.Prob
 	return found
 }
 
-// inComment returns the references of a comment that lead nowhere. A link to another package is
-// not followed.
+// inComment returns the references of a comment that lead nowhere. A link to another package is not
+// followed.
 func (x *tree) inComment(pkg string, blocks []prose.Block) (found []prose.Problem) {
 	for _, b := range blocks {
 		if b.Kind != prose.Text {

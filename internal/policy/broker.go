@@ -9,6 +9,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // Broker is a surgetank.Broker whose queues come under policies and under the limits of their virtual hosts. Open makes one; a
@@ -147,7 +148,7 @@ func (b *Broker) declare(ctx context.Context, name string, c surgetank.QueueConf
 		case surgetank.DeclareNew:
 			return b.Broker.DeclareQueue(ctx, name, c, mode) // which says that it exists
 		}
-		if err := c.Validate(); err != nil {
+		if err := settings.Validate(c); err != nil {
 			return surgetank.QueueInfo{}, false, err
 		}
 		info, err := b.set(ctx, now, c, c.Paused, p)
@@ -208,14 +209,14 @@ func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.Q
 			}
 		}
 		// What was declared is on record before the queue loses it.
-		if !has || old.config != c {
+		if !has || !settings.Equal(old.config, c) {
 			if err := b.saveOwn(ctx, now.Name, own{id: now.ID, config: c}); err != nil {
 				return now, err
 			}
 		}
 	}
 	result.Paused = paused
-	if result.WithDefaults() != now.Config.WithDefaults() {
+	if !settings.Equal(result, now.Config) {
 		info, _, err := b.Broker.DeclareQueue(ctx, now.Name, result, surgetank.DeclareUpdate)
 		if err != nil {
 			return now, err

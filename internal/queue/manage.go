@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // Declare makes or changes a queue.
@@ -21,7 +22,7 @@ func (c *Declare) run(m *Machine) bool {
 	if c.Err = surgetank.ValidateQueueName(c.Name); c.Err != nil {
 		return true
 	}
-	if c.Err = c.Config.Validate(); c.Err != nil {
+	if c.Err = settings.Validate(c.Config); c.Err != nil {
 		return true
 	}
 	// An update may come from a policy that gives many queues a TTL, dead-letter queues that keep their own among them.
@@ -31,7 +32,7 @@ func (c *Declare) run(m *Machine) bool {
 		}
 	}
 	q := m.byName[c.Name]
-	config := c.Config.WithDefaults()
+	config := settings.WithDefaults(c.Config)
 	switch {
 	case q == nil && c.Mode == surgetank.DeclareUpdate:
 		c.Err = noQueue(c.Name)
@@ -42,7 +43,7 @@ func (c *Declare) run(m *Machine) bool {
 	case q == nil && len(m.byID) >= m.limits.MaxQueues:
 		c.Err = surgetank.Errorf(surgetank.CodeTooLarge, "there are %d queues, the most this broker is set to have; remove some", len(m.byID))
 		return true
-	case q == nil || c.Mode != surgetank.DeclareIfAbsent && q.config != config:
+	case q == nil || c.Mode != surgetank.DeclareIfAbsent && !settings.Equal(q.config, config):
 		r := Record{Kind: kindQueueSet, Queue: m.nextQueue, Name: c.Name, Config: config}
 		if q != nil {
 			r.Queue = q.id

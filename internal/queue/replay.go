@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/surgetank/surgetank/internal/mutant"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // Replay applies one logged entry at recovery. Between New (or Restore) and Recovered it is the only method to call.
@@ -479,7 +480,7 @@ func (m *Machine) queueSet(r *Record) {
 		}
 	}
 	group := q.config.Group
-	q.config = r.Config.WithDefaults()
+	q.config = settings.WithDefaults(r.Config)
 	if !m.recovering {
 		q.reconfigured(q.config.Group != group)
 	}

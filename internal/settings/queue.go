@@ -57,13 +57,13 @@ type QueueCounts struct {
 func Show(q *surgetank.QueueInfo) Queue {
 	vhost, name := surgetank.SplitName(q.Name)
 	s := Queue{
-		Name: name, Vhost: vhost, ID: q.ID, Created: q.Created.UTC(), Settings: Encode(Unqualify(q.Config.WithDefaults())),
+		Name: name, Vhost: vhost, ID: q.ID, Created: q.Created.UTC(), Settings: Encode(Unqualify(WithDefaults(q.Config))),
 		Ready: q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Damaged: q.Damaged, Bytes: q.Bytes, OldestAge: q.OldestAge.String(),
 		Groups: q.Groups, Consumers: q.Consumers, Floor: q.Floor, Waiting: q.Waiting,
 		Counts: QueueCounts{q.Published, q.Duplicates, q.Refused, q.Delivered, q.Acked, q.Nacked, q.Expired, q.DeadLettered, q.Dropped, q.LeasesLost, q.Circled},
 	}
 	if q.Policy != "" {
-		s.Policy, s.Declared = q.Policy, Encode(Unqualify(q.Declared().WithDefaults()))
+		s.Policy, s.Declared = q.Policy, Encode(Unqualify(WithDefaults(q.Declared())))
 	}
 	return s
 }

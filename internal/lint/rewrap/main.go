@@ -49,13 +49,13 @@ func main() {
 	}
 }
 
-// enter leaves out directories with nothing to wrap.
+// enter leaves out directories with nothing to wrap, and results of benchmarks, which are records.
 func enter(root, path, name string) error {
 	if path == root {
 		return nil
 	}
 	_, err := os.Stat(filepath.Join(path, "go.mod"))
-	if err == nil || name == "testdata" || strings.HasPrefix(name, ".") {
+	if err == nil || name == "testdata" || name == "results" || strings.HasPrefix(name, ".") {
 		return filepath.SkipDir
 	}
 	return nil

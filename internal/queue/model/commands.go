@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // The commands, as the model understands them. Each gives what the machine must give, and is called from the function that
@@ -18,7 +19,7 @@ func (m *Model) Declare(name string, cfg surgetank.QueueConfig) {
 		m.mark(m.make(name, cfg))
 		return
 	}
-	if cfg = cfg.WithDefaults(); q.Config != cfg {
+	if cfg = settings.WithDefaults(cfg); !settings.Equal(q.Config, cfg) {
 		q.Config = cfg
 		m.mark(q)
 	}

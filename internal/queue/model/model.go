@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // maxDeaths is how many events of a dead-letter history are kept.
@@ -704,7 +705,7 @@ func (q *Queue) move(x *Message, to *Queue) *Message {
 // make adds an empty queue.
 func (m *Model) make(name string, cfg surgetank.QueueConfig) *Queue {
 	m.made++
-	q := &Queue{m: m, Name: name, Config: cfg.WithDefaults(), made: m.made, next: 1, ids: map[string]knownID{}, groups: map[string]*flow{plainLine: {}}, fresh: 1}
+	q := &Queue{m: m, Name: name, Config: settings.WithDefaults(cfg), made: m.made, next: 1, ids: map[string]knownID{}, groups: map[string]*flow{plainLine: {}}, fresh: 1}
 	m.Queues[name] = q
 	return q
 }
