@@ -6,9 +6,10 @@ import (
 	"testing"
 )
 
-// floors is the house. A package's floor is that of the longest prefix listed here; imports point to a lower
-// floor, or to a package's own subpackages. Floors have rooms (the second digit) where one package of a floor stands on
-// another of it. Every package must be listed, so that a new one is placed on purpose.
+// floors is the house. A package's floor is that of the longest prefix listed here; imports point
+// to a lower floor, or to a package's own subpackages. Floors have rooms (the second digit) where
+// one package of a floor stands on another of it. Every package must be listed, so that a new one
+// is placed on purpose.
 var floors = map[string]int{
 	"": 0, // the words
 
@@ -16,6 +17,7 @@ var floors = map[string]int{
 	"internal/mutant":     10,
 	"internal/failpoint":  10,
 	"internal/vfs":        10,
+	"internal/dataformat": 10, // the format levels of a data directory
 	"internal/jsonpath":   10,
 	"internal/settings":   10,
 	"internal/input":      10, // text that is cut into messages
@@ -55,8 +57,8 @@ var floors = map[string]int{
 	"internal/pgtest": 59, // a throw-away PostgreSQL, for tests and benchmarks
 }
 
-// doorsMayImport is all of the module that floor 4 may import, its own subpackages aside: doors and consumers know the
-// words and who may, not each other and not the engine.
+// doorsMayImport is all of the module that floor 4 may import, its own subpackages aside: doors and
+// consumers know the words and who may, not each other and not the engine.
 var doorsMayImport = map[string]bool{
 	"": true, "internal/auth": true, "internal/clock": true, "internal/failpoint": true, "internal/jsonpath": true, "internal/settings": true,
 	"internal/policy": true, "internal/input": true, "internal/callback": true, "internal/lobby": true, "internal/seqset": true,
