@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestWrap compares each testdata/*.in with its .out, and wraps the result again.
+// TestWrap compares each testdata/*.in with its .want, and wraps the result again.
 func TestWrap(t *testing.T) {
 	inputs, err := filepath.Glob("testdata/*.in")
 	if err != nil || len(inputs) < 2 {
@@ -34,7 +34,7 @@ func TestWrap(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, err := os.ReadFile(strings.TrimSuffix(name, ".in") + ".out")
+		want, err := os.ReadFile(strings.TrimSuffix(name, ".in") + ".want")
 		if err != nil {
 			t.Fatal(err)
 		}
