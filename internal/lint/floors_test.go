@@ -22,6 +22,7 @@ var floors = map[string]int{
 	"internal/callback":   10, // code of users, called so that it ends nothing of ours
 	"internal/lobby":      10, // who may stay
 	"internal/localtoken": 10, // the login of this machine's own programs
+	"internal/digest":     10, // few log lines about much
 	"internal/seqset":     10, // sets of message numbers
 	"internal/queue":      11, // the rules
 	"internal/commitlog":  11, // what a log is

@@ -217,6 +217,9 @@ func (m *Machine) bury(q *Queue, seq uint64, why reason, attempts int, detail st
 		r.NotBefore = m.now + int64(ttl)
 	}
 	dead.stats.published++
+	if why == reasonAttempts || why == reasonRejected {
+		m.notice(Parked, q, to, r.Detail)
+	}
 	m.emit(r)
 	return true
 }

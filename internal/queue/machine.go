@@ -202,7 +202,7 @@ type Output struct {
 	Records  int
 	Handouts []Handout
 	Ended    []Ended  // subscriptions that ended by themselves
-	Circles  []Circle // messages that were dropped because they went round
+	Notices  []Notice // what an operator should hear of
 }
 
 // Handout is a message for a consumer; the body is read by whoever delivers it.

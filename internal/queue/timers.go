@@ -84,6 +84,7 @@ func (q *Queue) advance() {
 		m.budget--
 		if l, ok := q.leases[x.key]; ok && l.deadline == x.at {
 			q.stats.leasesLost++
+			m.notice(LeaseLost, q, "", "")
 			m.giveUp(q, x.key, -1, true, causeLease)
 		} else if d := q.held[x.key]; d != nil && d.retry == x.at {
 			q.retryHeld(x.key)
