@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/mutant"
 )
 
 // A message backs off when it came back and must wait for its next try.
@@ -33,6 +34,9 @@ func (q *Queue) backOff(h uint32, seq uint64, at int64) {
 
 // countBacking counts a message that begins or ceases to back off in the line of a strict group.
 func (q *Queue) countBacking(h uint32, n int) {
+	if mutant.Is(mutant.BackOffBlocked) {
+		return
+	}
 	q.flows[h].backs = uint32(int64(q.flows[h].backs) + int64(n))
 	q.backsN += int64(n)
 }

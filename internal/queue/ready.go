@@ -60,7 +60,7 @@ func (q *Queue) groupVerdict(h uint32) verdict {
 		return mayGo // messages without a group know no limits of groups
 	case g.MaxInFlight > 0 && f.inflight >= q.groupLimit(f):
 		return groupInFlight
-	case f.backs > 0 && q.backsOff(q.frontOf(h)):
+	case len(q.backing) > 0 && q.backsOff(q.frontOf(h)):
 		return groupRetry
 	case g.Rate > 0 && rateDue(f.tat, g.Rate, 1) > q.m.now:
 		return groupRate

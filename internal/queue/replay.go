@@ -173,7 +173,7 @@ func (m *Machine) apply(r *Record) {
 func (q *Queue) enqueue(r *Record, t *Target) {
 	s := q.insert(t.Seq, t.Group, min(r.Priority, q.config.MaxPriority), r.BodySize, r.Time)
 	s.setRef(r.Ref)
-	if r.NotBefore > r.Time {
+	if r.NotBefore > r.Time && !mutant.Is(mutant.DelayAges) {
 		s.setTime(r.NotBefore)
 		s.set(slotLate)
 	}

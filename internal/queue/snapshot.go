@@ -330,6 +330,9 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 				q.restoreTrails(d)
 			}
 		case kindSnapFailures:
+			if mutant.Is(mutant.ReasonsForgotten) {
+				continue
+			}
 			if q := m.restoring(d); q != nil {
 				q.restoreFailures(d)
 			}
