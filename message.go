@@ -191,6 +191,13 @@ type Delivery struct {
 	Deaths      []Death   // the message's dead-letter history, newest first
 	State       State     // only in a peek
 	Damage      string    // only in a peek: why the message cannot be read, and so has no body here
+
+	// Due is when a delayed message's delay or back-off ends. Failure is why the message came back last: the reason that its
+	// consumer gave, or a text of the broker's; "" if it did not come back, or nobody said why. Waiting says what a blocked
+	// message waits for. All three are set in a peek only.
+	Due     time.Time
+	Failure string
+	Waiting string
 }
 
 // Death is one event in a message's dead-letter history.

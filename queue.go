@@ -146,13 +146,21 @@ type QueueInfo struct {
 	Config  QueueConfig
 	Created time.Time
 
-	Ready, Blocked, Delayed, Leased int64         // messages by State; their sum and Damaged's is all that is stored
-	Damaged                         int64         // messages that cannot be read; above 0 an operator is needed
-	Bytes                           int64         // bodies of all of them
-	OldestAge                       time.Duration // of the oldest message that is not leased; 0 when there is none
-	Groups                          int64
-	Consumers                       int64
-	Floor                           uint64 // every message with a lower Seq is settled for good
+	Ready, Blocked, Delayed, Leased int64 // messages by State; their sum and Damaged's is all that is stored
+	Damaged                         int64 // messages that cannot be read; above 0 an operator is needed
+	Bytes                           int64 // bodies of all of them
+	// OldestAge is for how long the message waits that waits longest. What is leased, delayed or backs off does not wait, and a
+	// message that its publisher delayed waits from the end of its delay on. 0 when none waits.
+	OldestAge time.Duration
+	// BackingOff is how many of Delayed came back and wait for their next try. NextTry is when the first of them is tried, and
+	// Failure says why that message came back: the reason that its consumer gave, or a text of the broker's. They are zero when
+	// none backs off, and Failure is empty if nobody said why.
+	BackingOff int64
+	NextTry    time.Time
+	Failure    string
+	Groups     int64
+	Consumers  int64
+	Floor      uint64 // every message with a lower Seq is settled for good
 
 	// Counted since the broker opened.
 	Published, Duplicates, Refused, Delivered, Acked, Nacked, Expired, DeadLettered, Dropped, LeasesLost uint64

@@ -84,7 +84,7 @@ type Info struct {
 	Choices []Choice `json:"choices,omitempty"`
 	Status
 	Waiting   int64   `json:"waiting"`            // messages in the queue that are not settled
-	OldestAge float64 `json:"oldest_age_seconds"` // of the oldest that is not leased, or that the sink holds while it holds messages back
+	OldestAge float64 `json:"oldest_age_seconds"` // of the message that waits longest, or of the oldest that the sink holds while it holds messages back
 }
 
 // NewManager starts the sinks that the broker has stored, whether their targets are up or not. A

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -113,6 +114,10 @@ func showQueue(w io.Writer, q surgetank.QueueInfo, sinks []settings.QueueSink) e
 	fmt.Fprintf(w, "queue %s (vhost %s), made %s\n", printable(shape.Name), printable(shape.Vhost), q.Created.Format(time.RFC3339))
 	if q.Waiting != "" {
 		fmt.Fprintf(w, "waiting: %s\n", printable(q.Waiting))
+	}
+	if q.BackingOff > 0 {
+		fmt.Fprintf(w, "backing off: %s, the next try is in %s; its last one failed: %s (queue peek --state delayed has the others)\n", plural(q.BackingOff, "message"),
+			age(time.Until(q.NextTry)), printable(cmp.Or(q.Failure, "nobody said why")))
 	}
 	for _, k := range sinks {
 		fmt.Fprintf(w, "sink %s: %s", printable(k.Name), printable(k.State))

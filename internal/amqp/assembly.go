@@ -5,6 +5,7 @@ import (
 
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // assembly is a message on its way in: the publish method, then its header, then its body in pieces.
@@ -69,6 +70,7 @@ func (ch *channel) header(payload []byte) error {
 		return wire.Errorf(wire.CodeUnexpectedFrame, "expected content header for class 60, got one for class %d instead", h.Class)
 	}
 	if most := ch.c.srv.limits.MaxMessage; h.BodySize > uint64(most) {
+		ch.c.srv.refused.Add(tally.MessageSize)
 		return wire.Errorf(wire.CodePreconditionFailed, "message size %d is larger than configured max size %d; server.max_message in the configuration raises it", h.BodySize, most)
 	}
 	if a.content, err = ch.contentOf(a.exchange, h.Block); err != nil {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/settings"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // budget bounds what connections have the server hold that is no message in the broker yet: bodies that come in pieces, and
@@ -70,6 +71,7 @@ func (b *budget) take(c *conn, n int64) error {
 }
 
 func (b *budget) refusal() *wire.Error {
+	b.srv.refused.Add(tally.Memory)
 	return wire.Errorf(wire.CodeResourceError, "messages that are not complete and transactions that are not committed hold more than %s, and this "+
 		"connection has the most of it; send fewer large messages at a time", settings.FormatSize(b.srv.limits.MaxBodies))
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // channel is one channel. The reader goroutine owns what says nothing else.
@@ -151,9 +152,11 @@ func (c *conn) openChannel(f wire.Frame) error {
 		return &failure{wire.Errorf(wire.CodeChannelError, "expected 'channel.open'"), id}
 	}
 	if f.Channel > c.tuned.ChannelMax {
+		c.srv.refused.Add(tally.Channels)
 		return &failure{wire.Errorf(wire.CodeChannelError, "channel %d is above the negotiated channel_max (%d)", f.Channel, c.tuned.ChannelMax), id}
 	}
 	if len(c.channels) >= int(c.tuned.ChannelMax) {
+		c.srv.refused.Add(tally.Channels)
 		return &failure{wire.Errorf(wire.CodeNotAllowed, "number of channels opened (%d) has reached the negotiated channel_max (%d)",
 			len(c.channels), c.tuned.ChannelMax), 0}
 	}
@@ -162,6 +165,7 @@ func (c *conn) openChannel(f wire.Frame) error {
 		if !errors.As(err, &l) {
 			return err
 		}
+		c.srv.refused.Add(tally.Channels)
 		return &failure{wire.Errorf(wire.CodeNotAllowed, "number of channels opened for user '%s' has reached the maximum allowed user limit of (%d)",
 			c.user().Name, l.Limit), 0}
 	}

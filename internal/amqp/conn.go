@@ -56,8 +56,9 @@ type conn struct {
 	batch   *publishBatch
 	settles []surgetank.Settlement
 	routes  routeCache
-	blocked bool  // the client was told so
-	passing int64 // bytes of the server's budget that messages of the next flush have
+	blocked bool        // the client was told so
+	held    atomic.Bool // blocked, for others to read
+	passing int64       // bytes of the server's budget that messages of the next flush have
 
 	exclusives map[*queue]struct{}
 

@@ -6,6 +6,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // consumer is one basic.consume. Its subscription outlives its cancelling for as long as deliveries of it are outstanding: they
@@ -144,6 +145,7 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 		return wire.Errorf(wire.CodeNotAllowed, "attempt to reuse consumer tag '%s'", m.ConsumerTag)
 	}
 	if n >= c.srv.limits.MaxConsumers {
+		c.srv.refused.Add(tally.Consumers)
 		return wire.Errorf(wire.CodePreconditionFailed, "the channel has %d consumers already; open another channel", n)
 	}
 	q, err := vh.open(c, name)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 func (ch *channel) exchangeDeclare(m *wire.ExchangeDeclare) error {
@@ -96,6 +97,7 @@ func (ch *channel) newExchange(name string, m *wire.ExchangeDeclare) error {
 	n := len(vh.exchanges)
 	vh.mu.RUnlock()
 	if n >= c.srv.limits.MaxExchanges {
+		c.srv.refused.Add(tally.Routing)
 		return wire.Errorf(wire.CodePreconditionFailed, "vhost '%s' has %d exchanges, which is its limit", vh.name, n)
 	}
 	x := newExchange(name, m.Type, m.Durable, m.AutoDelete, m.Internal, m.Arguments)
@@ -202,6 +204,7 @@ func (vh *vhost) bind(b *binding, source string) error {
 		return nil
 	}
 	if n >= vh.srv.limits.MaxBindings {
+		vh.srv.refused.Add(tally.Routing)
 		return wire.Errorf(wire.CodePreconditionFailed, "%s has %d bindings, which is its limit", describeExchange(source, vh.name), n)
 	}
 	b.durable = b.source.durable && (b.queue != nil && b.queue.attrs().durable && !b.queue.attrs().exclusive || b.to != nil && b.to.durable)

@@ -10,6 +10,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/policy"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // handshake takes the connection from its first byte to connection.open-ok:
@@ -85,6 +86,7 @@ func (c *conn) negotiate() error {
 		return &failure{refused, wire.IDConnectionOpen}
 	}
 	if c.seat, err = c.srv.auth.Admit(user, vh.name); err != nil {
+		c.srv.refused.Add(tally.Connections)
 		return &failure{noSeat(err, user.Name, vh.name), wire.IDConnectionOpen}
 	}
 	c.id.Store(&identity{user, vh})
@@ -166,7 +168,10 @@ func (c *conn) login(m *wire.ConnectionStartOk) (*auth.User, error) {
 		}
 		c.guest.Wait()
 		switch surgetank.CodeOf(err) {
-		case surgetank.CodeDenied, surgetank.CodeBusy:
+		case surgetank.CodeDenied:
+			c.srv.counted.refusedLogins.Add(1)
+		case surgetank.CodeBusy:
+			c.srv.refused.Add(tally.Logins)
 		default:
 			return nil, toWire(err)
 		}

@@ -36,6 +36,7 @@ func (s *Server) janitor() {
 			acks = now
 			for _, vh := range s.topologies() {
 				vh.forgetRetired()
+				vh.circles.say(vh)
 			}
 			for _, c := range s.connections() {
 				c.checkAcks(now)

@@ -171,6 +171,7 @@ func (c *conn) holdWhileAlarmed() error {
 		if a.reason == "" {
 			if c.blocked {
 				c.blocked = false
+				c.held.Store(false)
 				if c.caps.blocked {
 					c.send(0, wire.Bare(wire.IDConnectionUnblocked))
 				}
@@ -179,6 +180,7 @@ func (c *conn) holdWhileAlarmed() error {
 		}
 		if !c.blocked {
 			c.blocked = true
+			c.held.Store(true)
 			if c.caps.blocked {
 				c.send(0, &wire.ConnectionBlocked{Reason: wire.Clip(a.reason)})
 			}

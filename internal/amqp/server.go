@@ -19,6 +19,7 @@ import (
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/lobby"
 	"github.com/surgetank/surgetank/internal/policy"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // Options are what a Server is made of. Broker (or Policies) and Auth are required; every other zero value works.
@@ -36,6 +37,8 @@ type Options struct {
 	Clock            clock.Clock
 	// HTTPPeer gives the address that a request of the management interface comes from. Nil: the connection's peer.
 	HTTPPeer func(*http.Request) netip.Addr
+	// Refused counts what limits refused, shared with the other doors. Nil: it is not counted.
+	Refused *tally.Counts
 }
 
 // Server is the AMQP door of one broker. All methods may be called by many goroutines.
@@ -61,9 +64,11 @@ type Server struct {
 	departures *lobby.Lobby // has the connections that wait for their clients to hang up
 	stopping   atomic.Bool  // Shutdown has begun
 
-	turned turned
-	budget budget
-	alarm  atomic.Pointer[alarm]
+	turned  turned
+	refused *tally.Counts
+	counted counted
+	budget  budget
+	alarm   atomic.Pointer[alarm]
 
 	mu        sync.Mutex
 	vhosts    map[string]*vhost
@@ -96,9 +101,10 @@ func NewServer(ctx context.Context, o Options) (*Server, error) {
 		if o.Policies, err = policy.Open(ctx, o.Broker, o.Auth, o.Logger); err != nil {
 			return nil, err
 		}
+		o.Policies.Refused = o.Refused
 	}
 	s := &Server{
-		broker: o.Policies, policies: o.Policies, auth: o.Auth, limits: o.Limits.withDefaults(), log: o.Logger, clock: o.Clock, props: serverProperties(o), httpPeer: o.HTTPPeer,
+		broker: o.Policies, policies: o.Policies, auth: o.Auth, limits: o.Limits.withDefaults(), log: o.Logger, clock: o.Clock, props: serverProperties(o), httpPeer: o.HTTPPeer, refused: o.Refused,
 		vhosts: map[string]*vhost{}, listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 		idle: make(chan struct{}), alarms: map[string]struct{}{},
 	}

@@ -24,6 +24,8 @@ var floors = map[string]int{
 	"internal/callback":   10, // code of users, called so that it ends nothing of ours
 	"internal/lobby":      10, // who may stay
 	"internal/localtoken": 10, // the login of this machine's own programs
+	"internal/tally":      10, // how often limits refused something
+	"internal/digest":     10, // few log lines about much
 	"internal/seqset":     10, // sets of message numbers
 	"internal/queue":      11, // the rules
 	"internal/commitlog":  11, // what a log is
@@ -62,6 +64,7 @@ var floors = map[string]int{
 var doorsMayImport = map[string]bool{
 	"": true, "internal/auth": true, "internal/clock": true, "internal/failpoint": true, "internal/jsonpath": true, "internal/settings": true,
 	"internal/policy": true, "internal/input": true, "internal/callback": true, "internal/lobby": true, "internal/seqset": true,
+	"internal/tally": true, "internal/digest": true,
 }
 
 // floorOf gives a package's floor and the table's entry that placed it.

@@ -122,21 +122,13 @@ func (q *Queue) info() surgetank.QueueInfo {
 	st := &q.stats
 	i := surgetank.QueueInfo{
 		Name: q.name, ID: q.id, Config: q.config, Created: time.Unix(0, q.created).UTC(),
-		Ready: q.ready_, Blocked: q.waiting - q.ready_, Delayed: q.delayedN, Leased: q.leased, Damaged: q.damagedN, Bytes: q.bytes,
+		Ready: q.ready_, Blocked: q.waiting - q.ready_ - q.backsN, Delayed: q.delayedN + q.backsN, Leased: q.leased, Damaged: q.damagedN, Bytes: q.bytes,
 		Groups: int64(len(q.byGroup) - q.unnamed), Consumers: int64(len(q.consumers)), Floor: q.Floor(),
 		Published: st.published, Duplicates: st.duplicates, Refused: st.refused, Delivered: st.delivered, Acked: st.acked,
 		Nacked: st.nacked, Expired: st.expired, DeadLettered: st.deadLettered, Dropped: st.dropped, Circled: st.circled, LeasesLost: st.leasesLost,
-		Waiting: q.explain(),
+		Waiting: q.explain(), OldestAge: q.oldestAge(),
 	}
-	if q.waiting+q.delayedN > 0 {
-		q.slots.ascend(q.floor, func(_ uint64, s *slot) bool {
-			if st := s.state(); st == slotWaiting || st == slotDelayed {
-				i.OldestAge = max(0, time.Duration(q.m.now-s.nanos()))
-				return false
-			}
-			return true
-		})
-	}
+	q.backOffInfo(&i)
 	return i
 }
 
@@ -153,8 +145,11 @@ func (q *Queue) stateOf(seq uint64, s *slot) surgetank.State {
 	case slotDelayed:
 		return surgetank.StateDelayed
 	}
+	if q.backsOff(seq) {
+		return surgetank.StateDelayed
+	}
 	f := &q.flows[s.flow]
-	if f.open == f.waiting || f.open > 0 && f.place >= 0 && f.front == seq {
+	if f.open == f.waiting-f.backs || f.open > 0 && f.place >= 0 && f.front == seq {
 		return surgetank.StateReady
 	}
 	return surgetank.StateBlocked

@@ -20,6 +20,7 @@ import (
 	"github.com/surgetank/surgetank/internal/httpapi"
 	"github.com/surgetank/surgetank/internal/localtoken"
 	"github.com/surgetank/surgetank/internal/policy"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // Options are what a server is made of. The zero value serves the default data directory on the default addresses.
@@ -56,6 +57,8 @@ type Server struct {
 	serving   sync.WaitGroup
 	quit      chan struct{}
 	once      sync.Once
+
+	refused tally.Counts // what limits refused
 }
 
 // listeners are the open sockets; nil where a door is off.
@@ -165,6 +168,7 @@ func (s *Server) open(ctx context.Context) error {
 	if s.doored, err = policy.Open(ctx, s.broker, s.users, s.log); err != nil {
 		return fmt.Errorf("loading policies: %w", err)
 	}
+	s.doored.Refused = &s.refused
 	if err := checkExposure(s.users.Users(), s.listeners.all()); err != nil {
 		return err
 	}
