@@ -121,7 +121,7 @@ func (a *agree) compare(outs []model.Out, ended []uint64) {
 		if o.Leased {
 			q := a.m.byName[o.Queue]
 			lease, ok := m.Lease(o.Queue, o.Seq)
-			if q == nil || !ok || q.leases[o.Seq].no == 0 {
+			if q == nil || !ok || q.leases[o.Seq] == nil {
 				continue
 			}
 			a.receipts = append(a.receipts, mReceipt{Receipt: surgetank.Receipt{ID: surgetank.MessageID{Queue: q.id, Seq: o.Seq}, Epoch: a.m.Epoch(), Incarnation: a.m.Incarnation(),

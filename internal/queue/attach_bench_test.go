@@ -63,7 +63,6 @@ func (r *rig) scatter(ids []uint64) {
 func crowded() *rig {
 	r := newRig()
 	r.step(&queue.Declare{Name: "q"}, &queue.OpenEpoch{Epoch: 1})
-	r.step(&queue.PoolLimit{Pool: 1, Limit: 10})
 	return r
 }
 

@@ -137,23 +137,42 @@ func check(t tb, m *Machine) {
 			refer(q, seq, s)
 			return true
 		})
-		for _, c := range q.consumers {
+		exclusives, singles := 0, 0
+		for c := range q.consumers.all {
+			if c.opts.Exclusive {
+				exclusives++
+			}
+			if c.opts.Single {
+				singles++
+			}
+			if p := c.pool; p != nil && c.isParked.in != nil && (c.queued() || !p.full()) ||
+				p != nil && c.isParked.in == nil && !c.queued() && c.willing() && c.active() && p.full() {
+				bad("queue %s: whether consumer %d is parked is wrong", q.name, c.id)
+			}
 			if m.consumers[c.id] != c || c.q != q {
 				bad("queue %s: consumer %d is listed but not known", q.name, c.id)
 			}
-			if c.queued != slices.Contains(q.avail, c) {
-				bad("queue %s: consumer %d says queued=%v", q.name, c.id, c.queued)
+			if c.queued() != q.line.any(func(o *consumer) bool { return o == c }) {
+				bad("queue %s: consumer %d says queued=%v", q.name, c.id, c.queued())
 			}
-			if c.hungry() && c.active() && !c.queued {
+			if c.hungry() && c.active() && !c.queued() {
 				bad("queue %s: consumer %d could take a message and is not in line", q.name, c.id)
 			}
 		}
+		if exclusives != q.exclusives || singles != q.singles.n {
+			bad("queue %s: %d exclusive and %d single consumers, counted %d and %d", q.name, q.exclusives, q.singles.n, exclusives, singles)
+		}
+	}
+	for _, c := range m.left {
+		if c.inQueue.in != nil || c.leases.n == 0 || m.consumers[c.id] != nil {
+			bad("consumer %d is remembered and has not left with leases", c.id)
+		}
 	}
 	for _, c := range m.consumers {
-		if c.held != held[c] {
-			bad("consumer %d says it holds %d, there are %d", c.id, c.held, held[c])
+		if c.leases.n != held[c] {
+			bad("consumer %d says it holds %d, there are %d", c.id, c.leases.n, held[c])
 		}
-		if c.q.gone {
+		if c.q.gone && !slices.ContainsFunc(m.ending, func(e ending) bool { return e.q == c.q }) {
 			bad("consumer %d of a queue that is gone", c.id)
 		}
 	}
@@ -161,7 +180,7 @@ func check(t tb, m *Machine) {
 		if p.held != poolHeld[p] {
 			bad("pool %d says it holds %d, there are %d", id, p.held, poolHeld[p])
 		}
-		if p.held == 0 && len(p.members) == 0 {
+		if p.held == 0 && p.members.n == 0 {
 			bad("pool %d is empty and still there", id)
 		}
 	}
