@@ -124,7 +124,7 @@ func TestDocumentMatchesTheSettings(t *testing.T) {
 	d := openDocument(t)
 	full := `{"group_by":"none","group":{"max_in_flight":1,"rate":1.5,"fair":true},"level":{"rate":"2/s","burst":1,"max_in_flight":1},
 		"retry":{"max_attempts":"unlimited","initial":"0s","factor":1,"max":"1m","jitter":0},"dead_letter":"-","dedup":{"window":"1.5h","by":"header:message-id"},"ttl":"1h",
-		"max_bytes":"1.5GiB","max_messages":5,"overflow":"reject","max_priority":1,"lease":"1s","transient":true,"paused":false}`
+		"max_bytes":"1.5GiB","max_messages":5,"max_consumers":9,"overflow":"reject","max_priority":1,"lease":"1s","transient":true,"paused":false}`
 	d.check("settings", []byte(full), "components", "schemas", "QueueSettings")
 	r := newRig(t)
 	a := r.want(http.StatusCreated, "PUT", "/v1/queues/q", full)

@@ -55,6 +55,7 @@ var table = []setting{
 	limit("ttl", func(c *config) *duration { return &c.TTL }),
 	limit("max_bytes", func(c *config) *int64 { return &c.MaxBytes }),
 	limit("max_messages", func(c *config) *int64 { return &c.MaxMessages }),
+	limit("max_consumers", func(c *config) *int { return &c.MaxConsumers }),
 	plain("overflow", func(c *config) *surgetank.Overflow { return &c.Overflow }),
 	plain("max_priority", func(c *config) *uint8 { return &c.MaxPriority }),
 	plain("lease", func(c *config) *duration { return &c.Lease }),

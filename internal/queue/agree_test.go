@@ -206,6 +206,7 @@ func (a *agree) configure(name string) {
 	c.DedupWindow = pick(a, []time.Duration{0, 5 * time.Second, 2 * time.Second})
 	c.TTL = pick(a, []time.Duration{0, 0, 6 * time.Second})
 	c.MaxMessages, c.MaxBytes = pick(a, []int64{0, 0, 3}), pick(a, []int64{0, 0, 20})
+	c.MaxConsumers = pick(a, []int{0, 0, 0, 2})
 	c.Overflow = pick(a, []surgetank.Overflow{surgetank.OverflowReject, surgetank.OverflowDropOldest, surgetank.OverflowDeadLetter})
 	c.MaxPriority = pick(a, []uint8{0, 3})
 	c.Lease = pick(a, []time.Duration{2 * time.Second, 10 * time.Second})

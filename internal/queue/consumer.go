@@ -1,6 +1,10 @@
 package queue
 
-import "github.com/surgetank/surgetank"
+import (
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
 
 // consumer is a subscription as the machine sees it: a queue and credit.
 type consumer struct {
@@ -105,9 +109,14 @@ func (c *consumer) credited(n int) {
 	c.q.mark() // see offer: who has no credit left gives up its place now
 }
 
-// attach makes a consumer of a queue.
-func (m *Machine) attach(q *Queue, opts surgetank.SubscribeOptions, once bool) (*consumer, error) {
-	if !once && q.consumers.n > 0 && (opts.Exclusive || q.exclusives > 0) {
+// attach makes a consumer of a queue. A consumer for this turn only (now) does not count against the queue's limit of consumers, because
+// it does not stay.
+func (m *Machine) attach(q *Queue, opts surgetank.SubscribeOptions, once, now bool) (*consumer, error) {
+	if most := q.config.MaxConsumers; most > 0 && q.consumers.n >= most && !now {
+		return nil, fullUp(time.Second, "queue %q has %d consumers, and max_consumers allows %d; close some, or raise max_consumers",
+			shown(q.name), q.consumers.n, most)
+	}
+	if !once && !now && q.consumers.n > 0 && (opts.Exclusive || q.exclusives > 0) {
 		return nil, surgetank.Errorf(surgetank.CodeExists,
 			"queue %q has an exclusive consumer or is to get one while it has others; wait until they are gone", shown(q.name))
 	}

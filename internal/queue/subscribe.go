@@ -24,7 +24,7 @@ func (c *Attach) run(m *Machine) bool {
 		c.Err = noQueue(c.Queue)
 		return true
 	}
-	cons, err := m.attach(q, c.Opts, c.Once || c.Now)
+	cons, err := m.attach(q, c.Opts, c.Once, c.Now)
 	if c.Err = err; err != nil {
 		return true
 	}

@@ -44,6 +44,7 @@ var fields = []field{
 	duration("ttl", true, func(c *surgetank.QueueConfig) *timeDuration { return &c.TTL }),
 	size("max_bytes", func(c *surgetank.QueueConfig) *int64 { return &c.MaxBytes }),
 	size("max_messages", func(c *surgetank.QueueConfig) *int64 { return &c.MaxMessages }),
+	count("max_consumers", 0, func(c *surgetank.QueueConfig) *int { return &c.MaxConsumers }),
 	overflow("overflow"),
 	priority("max_priority"),
 	duration("lease", false, func(c *surgetank.QueueConfig) *timeDuration { return &c.Lease }),
