@@ -135,6 +135,30 @@ func BenchmarkServeCrowd(b *testing.B) {
 	}
 }
 
+// BenchmarkAckInFullPool shows what an ack costs in a pool that is at its limit, whose members all want a message.
+func BenchmarkAckInFullPool(b *testing.B) {
+	for _, n := range crowdSizes {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			r := crowded()
+			r.gather(n, crowds[len(crowds)-1].opts)
+			r.step(&queue.PoolLimit{Pool: 1, Limit: 1})
+			pub := surgetank.Publishing{Queues: []string{"q"}, Message: surgetank.Message{Body: make([]byte, 256)}}
+			msgs := []queue.Incoming{{Publishing: &pub}, {Publishing: &pub}}
+			out := r.step(&queue.Publish{Msgs: msgs, Results: make([]surgetank.PublishResult, 2)})
+			b.ResetTimer()
+			for range b.N {
+				if len(out.Handouts) != 1 {
+					b.Fatalf("%d hand-outs", len(out.Handouts))
+				}
+				h := &out.Handouts[0]
+				out = r.step(&queue.Settle{Items: []surgetank.Settlement{{Receipt: surgetank.Receipt{Epoch: 1,
+					ID: surgetank.MessageID{Queue: h.Queue.ID(), Seq: h.Seq}, Lease: h.Lease}}}, Results: make([]error, 1)},
+					&queue.Publish{Msgs: msgs[:1], Results: make([]surgetank.PublishResult, 1)})
+			}
+		})
+	}
+}
+
 // BenchmarkDetachHolders shows what it costs that a consumer leaves and gives back the one message it holds, where as many others hold one.
 func BenchmarkDetachHolders(b *testing.B) {
 	for _, n := range crowdSizes {

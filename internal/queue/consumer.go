@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"slices"
 	"time"
 
 	"github.com/surgetank/surgetank"
@@ -17,17 +18,16 @@ type consumer struct {
 	stopped  bool   // gets nothing more
 	received uint64 // hand-outs so far
 
-	leases   list[lease]    // held by it, also after it has left
-	place    int            // in q.line, from 1 on; 0: not in line
-	turn     uint64         // in its pool
+	leases   list[lease] // held by it, also after it has left
+	seat     *seat
+	spot     spot           // in seat.line
 	inQueue  node[consumer] // of q.consumers; in none once it has left
 	inSingle node[consumer] // of q.singles
 	inPool   node[consumer] // of pool.members
-	isParked node[consumer] // of pool.parked
 }
 
-// queued says that the consumer is in its queue's line.
-func (c *consumer) queued() bool { return c.place > 0 }
+// queued says that the consumer is in the line of its seat.
+func (c *consumer) queued() bool { return c.spot.at > 0 }
 
 // wouldServe tells whether the next message of the queue would go to c now.
 func (q *Queue) wouldServe(c *consumer) bool {
@@ -42,58 +42,49 @@ func (c *consumer) hungry() bool { return c.willing() && (c.pool == nil || !c.po
 // active says whether the consumer may be served at all: of single active consumers only the oldest is.
 func (c *consumer) active() bool { return !c.opts.Single || c.q.singles.front() == c }
 
-// offer puts a consumer in line for the next message, if it can take one. One that cannot any more leaves when the line is looked
+// offer puts a consumer in line for the next message, if it wants one. One that does not any more leaves when the line is looked
 // at and there is something to be had. So whatever takes a consumer's appetite marks its queue: otherwise it would hang on who
 // looked in between whether it keeps its place.
 func (q *Queue) offer(c *consumer) {
-	switch {
-	case q.gone || c.queued() || !c.willing() || !c.active():
-	case c.pool != nil && c.pool.full():
-		c.park()
-	default:
-		q.line.push(c)
-		q.mark()
+	if q.gone || c.queued() || !c.willing() || !c.active() {
+		return
 	}
-}
-
-// park notes that the limit of its pool alone keeps a consumer out of line.
-func (c *consumer) park() {
-	if c.isParked.in == nil {
-		c.pool.parked.push(&c.isParked)
-	}
+	c.seat.put(c)
+	q.mark()
 }
 
 // nextConsumer gives whose turn it is, or nil, without taking it out of line.
 func (q *Queue) nextConsumer() *consumer {
 	for {
-		c := q.line.front()
-		if c == nil || c.hungry() && c.active() {
+		first := q.line.front()
+		if first == nil {
+			return nil
+		}
+		s := first.of.seat
+		if s.full() {
+			s.park()
+			continue
+		}
+		c := s.line.front().of.c
+		if c.willing() && c.active() {
 			return c
 		}
-		q.drop(c)
-	}
-}
-
-// drop takes a consumer that cannot take a message out of line.
-func (q *Queue) drop(c *consumer) {
-	q.line.remove(c)
-	if c.willing() && c.pool != nil && c.pool.full() {
-		c.park()
+		s.drop(c)
 	}
 }
 
 // rotate moves the consumer that was just served behind the others of its priority.
 func (q *Queue) rotate(c *consumer) {
-	if c.hungry() {
-		q.line.toEnd(c)
+	if c.willing() {
+		c.seat.put(c)
 	} else {
-		q.drop(c)
+		c.seat.drop(c)
 	}
 }
 
 // consumerVerdict looks without taking anybody out of line: asking changes nothing.
 func (q *Queue) consumerVerdict() verdict {
-	if q.line.any(func(c *consumer) bool { return c.hungry() && c.active() }) {
+	if slices.ContainsFunc(q.line.heap, func(p place) bool { return p.of.seat.canServe() }) {
 		return mayGo
 	}
 	if q.consumers.n == 0 {
@@ -125,10 +116,16 @@ func (m *Machine) attach(q *Queue, opts surgetank.SubscribeOptions, once, now bo
 	}
 	m.nextCons++
 	c := &consumer{id: m.nextCons, q: q, opts: opts, credit: max(0, opts.Credit), once: once}
-	c.inQueue.of, c.inSingle.of, c.inPool.of, c.isParked.of = c, c, c, c
+	c.spot.c, c.inQueue.of, c.inSingle.of, c.inPool.of = c, c, c, c
 	if opts.Pool != 0 {
-		m.poolOf(opts.Pool).add(c)
+		m.poolOf(opts.Pool).join(c)
+	} else {
+		if q.poolless == nil {
+			q.poolless = newSeat(q, nil)
+		}
+		c.seat = q.poolless
 	}
+	c.seat.members++
 	m.consumers[c.id] = c
 	q.consumers.push(&c.inQueue)
 	if opts.Exclusive {
@@ -169,7 +166,8 @@ func (m *Machine) unlist(c *consumer) {
 		q.exclusives--
 	}
 	q.pickSole()
-	q.line.remove(c)
+	c.seat.drop(c)
+	c.seat.members--
 	if c.pool != nil {
 		c.pool.leave(c)
 		m.forget(c.opts.Pool, c.pool)

@@ -8,11 +8,12 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// TestLineIsAStableOrder holds the heap of consumers in line against a plain sorted list: by priority, and among equals by
-// when they got in line or were served.
+// TestLineIsAStableOrder holds the heaps of a queue's line against a plain sorted list: by priority, and among equals by when they
+// got in line or were served, whatever pools they are of.
 func TestLineIsAStableOrder(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	var l line
+	q := &Queue{}
+	seats := []*seat{newSeat(q, nil), newSeat(q, &pool{}), newSeat(q, &pool{})}
 	var want []*consumer
 	in := func(c *consumer) {
 		i := len(want)
@@ -25,37 +26,67 @@ func TestLineIsAStableOrder(t *testing.T) {
 	for step := range 20_000 {
 		switch op := rng.IntN(4); {
 		case op == 0 || len(want) == 0:
-			c := &consumer{opts: surgetank.SubscribeOptions{Priority: rng.IntN(4)}}
-			l.push(c)
+			c := &consumer{opts: surgetank.SubscribeOptions{Priority: rng.IntN(4)}, seat: seats[rng.IntN(len(seats))], credit: 1}
+			c.spot.c = c
+			c.seat.put(c)
 			in(c)
 		case op == 1 && len(want) > rng.IntN(200):
 			c := want[rng.IntN(len(want))]
-			l.remove(c)
-			l.remove(c)
+			c.seat.drop(c)
+			c.seat.drop(c)
 			out(c)
 		case op == 2:
 			c := want[rng.IntN(len(want))]
-			l.toEnd(c)
+			c.seat.put(c)
 			out(c)
 			in(c)
 		}
-		if len(want) != len(l.heap) || len(want) > 0 && l.front() != want[0] {
-			t.Fatalf("step %d: the first of %d in line is not the first of %d", step, len(l.heap), len(want))
-		}
-		for _, c := range want {
-			if l.heap[c.place-1].c != c {
-				t.Fatalf("step %d: a consumer is not where it says", step)
-			}
+		if len(want) > 0 && q.nextConsumer() != want[0] || len(want) == 0 && q.nextConsumer() != nil {
+			t.Fatalf("step %d: the first in line is another one", step)
 		}
 	}
 	for i, c := range want {
-		if l.front() != c {
+		if q.nextConsumer() != c {
 			t.Fatalf("emptying: the order is another one from %d on", i)
 		}
-		l.remove(c)
+		c.credit = 0 // it leaves when it is looked at
 	}
-	if l.front() != nil {
+	if q.nextConsumer() != nil || len(q.line.heap) > 0 {
 		t.Error("somebody is left in line")
+	}
+}
+
+// TestAFullPoolKeepsPlaces: members that wait for their pool keep their places among the others of the queue.
+func TestAFullPoolKeepsPlaces(t *testing.T) {
+	r := newRig(t, Limits{}, 1)
+	r.step(&Declare{Name: "q"})
+	var ids []uint64
+	for i := range 4 { // members and others by turns
+		c := &Attach{Queue: "q", Opts: surgetank.SubscribeOptions{Credit: 9, Pool: uint64(1 - i%2)}}
+		r.step(c)
+		ids = append(ids, c.Consumer)
+	}
+	r.step(&PoolLimit{Pool: 1, Limit: 1})
+	var got []uint64
+	var first Handout
+	next := func(cmds ...Command) {
+		t.Helper()
+		out := r.step(append(cmds, publish(surgetank.Message{Body: []byte("m")}, "q"))...)
+		for _, h := range out.Handouts {
+			if len(got) == 0 {
+				first = h
+			}
+			got = append(got, h.Consumer)
+		}
+	}
+	for range 4 {
+		next()
+	}
+	// The second member was first in line when the pool was full, and is when it has room.
+	next(&Settle{Items: []surgetank.Settlement{{Receipt: surgetank.Receipt{Epoch: r.m.Epoch(), Incarnation: r.m.Incarnation(), ID: first.ID, Lease: first.Lease}}},
+		Results: make([]error, 1)})
+	if want := []uint64{ids[0], ids[1], ids[3], ids[1], ids[2]}; !slices.Equal(got, want) {
+		t.Errorf("served %v, want %v", got, want)
 	}
 }
 

@@ -145,18 +145,25 @@ func check(t tb, m *Machine) {
 			if c.opts.Single {
 				singles++
 			}
-			if p := c.pool; p != nil && c.isParked.in != nil && (c.queued() || !p.full()) ||
-				p != nil && c.isParked.in == nil && !c.queued() && c.willing() && c.active() && p.full() {
-				bad("queue %s: whether consumer %d is parked is wrong", q.name, c.id)
+			if c.seat.q != q || c.seat.pool != c.pool || c.pool != nil && c.pool.seatOf[q] != c.seat {
+				bad("queue %s: consumer %d has another's seat", q.name, c.id)
 			}
 			if m.consumers[c.id] != c || c.q != q {
 				bad("queue %s: consumer %d is listed but not known", q.name, c.id)
 			}
-			if c.queued() != q.line.any(func(o *consumer) bool { return o == c }) {
-				bad("queue %s: consumer %d says queued=%v", q.name, c.id, c.queued())
+			if c.queued() && c.seat.line.heap[c.spot.at-1].of != &c.spot {
+				bad("queue %s: consumer %d is not where it says", q.name, c.id)
 			}
-			if c.hungry() && c.active() && !c.queued() {
-				bad("queue %s: consumer %d could take a message and is not in line", q.name, c.id)
+			if c.willing() && c.active() && !c.queued() {
+				bad("queue %s: consumer %d wants a message and is not in line", q.name, c.id)
+			}
+			first := c.seat.line.front()
+			if parked := c.seat.isParked.in != nil; parked && !c.seat.full() || (c.seat.spot.at > 0) != (first != nil && !parked) {
+				bad("queue %s: the seat of consumer %d is parked=%v, in line=%v", q.name, c.id, parked, c.seat.spot.at > 0)
+			} else if c.seat.spot.at > 0 {
+				if at := q.line.heap[c.seat.spot.at-1]; at.of != &c.seat.spot || at.priority != first.priority || at.turn != first.turn {
+					bad("queue %s: the seat of consumer %d has not the place of its first", q.name, c.id)
+				}
 			}
 		}
 		if exclusives != q.exclusives || singles != q.singles.n {

@@ -128,14 +128,16 @@ type Queue struct {
 	singles    list[consumer]     // of them, those with Single
 	exclusives int                // number of them with Exclusive
 	sole       *consumer          // the only one, where it asked for runs of groups
-	line       line
-	tat        int64  // level rate: when the next hand-out is due
-	turn       uint64 // twice the number of hand-outs, for fairness
-	floor      uint64 // no live message below
-	freshFrom  uint64 // durable: messages below may have been delivered before a crash
-	marked     bool   // in m.dirty
-	wakeAt     int64  // the entry of wake for level.rate
-	timer      int64  // the earliest entry of m.timers for this queue; 0: none
+	line       line               // of seats
+	lineTurn   uint64             // of the newest place in line
+	poolless   *seat              // of consumers without a pool; nil while there was none
+	tat        int64              // level rate: when the next hand-out is due
+	turn       uint64             // twice the number of hand-outs, for fairness
+	floor      uint64             // no live message below
+	freshFrom  uint64             // durable: messages below may have been delivered before a crash
+	marked     bool               // in m.dirty
+	wakeAt     int64              // the entry of wake for level.rate
+	timer      int64              // the earliest entry of m.timers for this queue; 0: none
 
 	waiting, delayedN, leased int64
 	ready_                    int64 // of waiting: not held up by their group

@@ -1,56 +1,51 @@
 package queue
 
-import (
-	"cmp"
-	"slices"
-)
-
 // pool is a limit that consumers share, of one queue or of several. Under a limit its members take
-// turns: the next message goes to the member that was served longest ago.
-//
-// A member that the limit alone keeps out of its queue's line is parked. When somebody gives room
-// back, the parked members get in line again, in the order of their turns.
+// turns: of the queues that could serve a member now, that member is next which was served longest
+// ago.
 type pool struct {
 	limit   int // 0: none
 	held    int
-	turn    uint64         // the highest of its members
 	members list[consumer] // under a limit in the order of their turns, otherwise in the order of their coming
-	parked  list[consumer] // in any order
-	only    *Queue         // the queue of all members; nil if they are of several
+	seats   list[seat]     // of its members, one a queue
+	seatOf  map[*Queue]*seat
+	parked  list[seat] // that are out of line because the pool was full; in any order
 }
 
 // full says that the members hold as many messages as they may.
 func (p *pool) full() bool { return p.limit > 0 && p.held >= p.limit }
 
-// add makes a consumer a member.
-func (p *pool) add(c *consumer) {
-	if p.members.n == 0 {
-		p.only = c.q
-	} else if p.only != c.q {
-		p.only = nil
+// seatIn returns the seat for members of a queue, and makes it if need be.
+func (p *pool) seatIn(q *Queue) *seat {
+	s := p.seatOf[q]
+	if s == nil {
+		s = newSeat(q, p)
+		p.seatOf[q] = s
+		p.seats.push(&s.inPool)
 	}
-	c.pool = p
+	return s
+}
+
+// join makes a consumer a member.
+func (p *pool) join(c *consumer) {
+	c.pool, c.seat = p, p.seatIn(c.q)
 	p.members.push(&c.inPool)
-	p.behind(c)
 }
 
-// behind gives a member the last turn.
-func (p *pool) behind(c *consumer) {
-	p.turn++
-	c.turn = p.turn
-}
-
-// leave ends a membership.
+// leave ends a membership. The consumer is out of line.
 func (p *pool) leave(c *consumer) {
 	p.members.remove(&c.inPool)
-	p.parked.remove(&c.isParked)
+	if s := c.seat; s.members == 0 {
+		p.seats.remove(&s.inPool)
+		delete(p.seatOf, s.q)
+	}
 }
 
 // next returns the member whose turn it is: the first of those that their queues would serve now. c
 // is one of them. If all members are of one queue, c is the only one, because a queue serves who is
 // first in its line.
 func (p *pool) next(c *consumer) *consumer {
-	if p.only != nil {
+	if p.seats.n == 1 {
 		return c
 	}
 	for o := range p.members.all {
@@ -65,22 +60,17 @@ func (p *pool) next(c *consumer) *consumer {
 func (p *pool) served(c *consumer) {
 	p.members.remove(&c.inPool)
 	p.members.push(&c.inPool)
-	p.behind(c)
 }
 
-// refill puts the parked members in line again, if there is room.
+// refill puts the seats that were parked in line again, if there is room.
 func (p *pool) refill() {
-	if p.full() || p.parked.n == 0 {
+	if p.full() {
 		return
 	}
-	list := make([]*consumer, 0, p.parked.n)
-	for c := range p.parked.all {
-		p.parked.remove(&c.isParked)
-		list = append(list, c)
-	}
-	slices.SortFunc(list, func(a, b *consumer) int { return cmp.Compare(a.turn, b.turn) })
-	for _, c := range list {
-		c.q.offer(c)
+	for s := range p.parked.all {
+		p.parked.remove(&s.isParked)
+		s.follow()
+		s.q.mark()
 	}
 }
 
@@ -89,8 +79,8 @@ func (m *Machine) poolLimit(id uint64, limit int) {
 	if p := m.pools[id]; p != nil {
 		p.limit = limit
 		p.refill()
-		for c := range p.members.all {
-			c.q.mark()
+		for s := range p.seats.all {
+			s.q.mark()
 		}
 	}
 }
@@ -99,7 +89,7 @@ func (m *Machine) poolLimit(id uint64, limit int) {
 func (m *Machine) poolOf(id uint64) *pool {
 	p := m.pools[id]
 	if p == nil {
-		p = &pool{}
+		p = &pool{seatOf: map[*Queue]*seat{}}
 		m.pools[id] = p
 	}
 	return p

@@ -189,7 +189,7 @@ func (m *Model) PoolLimit(id uint64, limit int) {
 	m.pools[id] = limit
 	m.forgetPool(id)
 	for _, c := range m.members(id) {
-		c.q.offer(c)
+		m.mark(c.q)
 	}
 }
 
