@@ -16,7 +16,7 @@ type lease struct {
 	no       uint64
 	consumer *consumer
 	deadline int64       // 0: as long as its subscription
-	held     node[lease] // of consumer.leases, or of Machine.spareLeases
+	held     node[lease] // of consumer.leases
 }
 
 // maxSpareLeases is how many leases that ended are kept for reuse.
@@ -27,12 +27,13 @@ func (m *Machine) newLease(seq uint64, c *consumer) *lease {
 	if m.nextLease++; mutant.Is(mutant.LeaseNumberTwice) {
 		m.nextLease = 1
 	}
-	l := m.spareLeases.front()
-	if l == nil {
+	var l *lease
+	if n := len(m.spareLeases); n == 0 {
 		l = &lease{}
 		l.held.of = l
 	} else {
-		m.spareLeases.remove(&l.held)
+		l = m.spareLeases[n-1]
+		m.spareLeases = m.spareLeases[:n-1]
 	}
 	l.seq, l.no, l.consumer, l.deadline = seq, m.nextLease, c, 0
 	c.leases.push(&l.held)
@@ -47,8 +48,8 @@ func (m *Machine) freeLease(l *lease) {
 		delete(m.left, c.id)
 	}
 	l.consumer = nil
-	if m.spareLeases.n < maxSpareLeases {
-		m.spareLeases.push(&l.held)
+	if len(m.spareLeases) < maxSpareLeases {
+		m.spareLeases = append(m.spareLeases, l)
 	}
 }
 

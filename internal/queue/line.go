@@ -47,7 +47,9 @@ func (l *line) put(s *spot, priority int, turn uint64) {
 	}
 	i := s.at - 1
 	l.heap[i].priority, l.heap[i].turn = priority, turn
-	l.fix(i)
+	if len(l.heap) > 1 {
+		l.fix(i)
+	}
 }
 
 // remove takes a spot out of line. One that is not in line is left alone.

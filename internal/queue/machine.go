@@ -71,7 +71,7 @@ type Machine struct {
 	left        map[uint64]*consumer // that are attached no more and still hold leases
 	ending      []ending             // queues that are gone and still have consumers
 	ends        int                  // what is left of TurnEnds
-	spareLeases list[lease]          // for reuse
+	spareLeases []*lease             // for reuse
 	nextCons    uint64
 	pools       map[uint64]*pool
 	timers      timeHeap    // when a queue has something to do; entries may be early or stale
