@@ -23,7 +23,7 @@ func (ch *channel) cancel(m *wire.BasicCancel) error {
 			return err
 		}
 		c.mu.Lock()
-		delete(ch.consumers, cons.tag)
+		ch.leave(cons)
 		cons.cancelled = true
 		left := cons.outstanding
 		c.mu.Unlock()
@@ -129,8 +129,7 @@ func (c *conn) deferCancels() (release func()) {
 func (c *conn) lost(cons *consumer, err error) {
 	ch := cons.ch
 	c.mu.Lock()
-	if ch.consumers[cons.tag] == cons {
-		delete(ch.consumers, cons.tag)
+	if ch.leave(cons) {
 		if c.caps.cancelNotify && !ch.closed && !c.ending {
 			to := &c.out
 			if c.deleting {
@@ -142,9 +141,13 @@ func (c *conn) lost(cons *consumer, err error) {
 	c.mu.Unlock()
 	q, vh := cons.q, cons.q.vh
 	vh.mu.Lock()
-	delete(q.consumers, cons)
+	q.remove(cons)
+	forgotten := q.gone
 	vh.mu.Unlock()
 	if surgetank.CodeOf(err) == surgetank.CodeNotFound {
+		if forgotten {
+			return // by another of the queue's consumers
+		}
 		c.srv.background(func() { vh.forget(q) })
 	} else {
 		c.srv.log.Info("a subscription ended", "queue", q.name, "vhost", vh.name, "err", err)

@@ -326,6 +326,8 @@ func (ch *channel) shut() {
 	for _, cons := range ch.consumers {
 		consumers = append(consumers, cons)
 	}
+	c.consumers -= len(ch.consumers)
+	c.seat.EndConsumers(len(ch.consumers))
 	clear(ch.consumers)
 	var back []surgetank.Settlement
 	giveBack := func(u unacked) {

@@ -62,20 +62,21 @@ type conn struct {
 
 	exclusives map[*queue]struct{}
 
-	mu       sync.Mutex
-	channels map[uint16]*channel // written by the reader alone
-	out      []byte              // frames for the writer, before deliveries
-	confirms []*channel          // with confirms to tell
-	nacks    int                 // refused publishes among them, which one by one are remembered
-	busy     []*consumer         // with messages to fetch
-	actions  []func() error      // for the reader to run
-	room     sync.Cond           // out has room again, or the connection ends
-	deleting bool                // a queue of this connection's consumers is being deleted by it
-	cancels  []byte              // their cancels, to be written behind delete-ok
-	ending   bool                // no more is delivered
-	finished bool                // the writer writes what is in out, and ends
-	hangUp   bool                // and half-closes the socket then
-	broken   error               // the socket failed while writing
+	mu        sync.Mutex
+	channels  map[uint16]*channel // written by the reader alone
+	out       []byte              // frames for the writer, before deliveries
+	confirms  []*channel          // with confirms to tell
+	nacks     int                 // refused publishes among them, which one by one are remembered
+	busy      []*consumer         // with messages to fetch
+	consumers int                 // of all channels
+	actions   []func() error      // for the reader to run
+	room      sync.Cond           // out has room again, or the connection ends
+	deleting  bool                // a queue of this connection's consumers is being deleted by it
+	cancels   []byte              // their cancels, to be written behind delete-ok
+	ending    bool                // no more is delivered
+	finished  bool                // the writer writes what is in out, and ends
+	hangUp    bool                // and half-closes the socket then
+	broken    error               // the socket failed while writing
 
 	wake    chan struct{} // for the writer; one token
 	written chan struct{} // closed when the writer has ended

@@ -103,26 +103,36 @@ func (ch *channel) qos(m *wire.BasicQos) error {
 		ch.prefetch = int(m.PrefetchCount)
 	} else {
 		ch.global = int(m.PrefetchCount)
-		for _, cons := range ch.acking() {
-			cons.sub.SetPoolLimit(ch.global)
-			break // the pool is the channel's
+		if cons := ch.acking(); cons != nil {
+			cons.sub.SetPoolLimit(ch.global) // of the pool, which is the channel's
 		}
 	}
 	ch.answer(wire.Bare(wire.IDBasicQosOk))
 	return nil
 }
 
-// acking gives the channel's consumers that are in its pool.
-func (ch *channel) acking() []*consumer {
+// acking returns one of the channel's consumers that are in its pool, or nil.
+func (ch *channel) acking() *consumer {
 	ch.c.mu.Lock()
 	defer ch.c.mu.Unlock()
-	var list []*consumer
 	for _, cons := range ch.consumers {
 		if !cons.noAck {
-			list = append(list, cons)
+			return cons
 		}
 	}
-	return list
+	return nil
+}
+
+// leave takes a consumer off its channel, and gives back its place among those of the connection and of the user. It returns false
+// if the consumer was not there. The caller holds c.mu.
+func (ch *channel) leave(cons *consumer) bool {
+	if ch.consumers[cons.tag] != cons {
+		return false
+	}
+	delete(ch.consumers, cons.tag)
+	ch.c.consumers--
+	ch.c.seat.EndConsumers(1)
+	return true
 }
 
 func (ch *channel) consume(m *wire.BasicConsume) error {
@@ -139,7 +149,7 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 	}
 	c.mu.Lock()
 	_, taken := ch.consumers[m.ConsumerTag]
-	n := len(ch.consumers)
+	n, all := len(ch.consumers), c.consumers
 	c.mu.Unlock()
 	if taken || m.ConsumerTag != "" && ch.reply != nil && ch.reply.tag == m.ConsumerTag {
 		return wire.Errorf(wire.CodeNotAllowed, "attempt to reuse consumer tag '%s'", m.ConsumerTag)
@@ -147,6 +157,9 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 	if n >= c.srv.limits.MaxConsumers {
 		c.srv.refused.Add(tally.Consumers)
 		return wire.Errorf(wire.CodePreconditionFailed, "the channel has %d consumers already; open another channel", n)
+	}
+	if all >= c.srv.limits.MaxConnectionConsumers {
+		return wire.Errorf(wire.CodePreconditionFailed, "the connection has %d consumers already, as many as one may have; cancel some, or open another connection", all)
 	}
 	q, err := vh.open(c, name)
 	if err != nil {
@@ -169,10 +182,15 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 	}
 	cons := &consumer{tag: m.ConsumerTag, ch: ch, q: q, noAck: m.NoAck, exclusive: m.Exclusive}
 	opts.Notify = cons.notify
+	if err := c.seat.Consumer(); err != nil {
+		return err
+	}
 	if err := q.attach(cons); err != nil {
+		c.seat.EndConsumers(1)
 		return err
 	}
 	if err := ch.subscribe(cons, opts); err != nil {
+		c.seat.EndConsumers(1)
 		q.detach(cons)
 		switch surgetank.CodeOf(err) {
 		case surgetank.CodeExists:
@@ -185,6 +203,7 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 	}
 	c.mu.Lock()
 	ch.consumers[cons.tag] = cons
+	c.consumers++
 	if !m.NoWait {
 		c.out = wire.AppendMethod(c.out, ch.id, &wire.BasicConsumeOk{ConsumerTag: cons.tag})
 	}
@@ -236,23 +255,30 @@ func (q *queue) attach(cons *consumer) error {
 	if cons.exclusive && (len(q.consumers) > 0 || q.attrs().single) {
 		return q.inExclusiveUse()
 	}
-	for other := range q.consumers {
-		if other.exclusive {
-			return q.inExclusiveUse()
-		}
-		break // an exclusive one is alone
+	if q.exclusiveUse {
+		return q.inExclusiveUse()
 	}
 	q.consumers[cons] = struct{}{}
+	q.exclusiveUse = cons.exclusive
 	q.lastUse = q.vh.srv.clock.Passed()
 	return nil
+}
+
+// remove takes a consumer off. It returns false if the consumer was not there. The caller holds vh.mu.
+func (q *queue) remove(cons *consumer) bool {
+	_, was := q.consumers[cons]
+	delete(q.consumers, cons)
+	if was && cons.exclusive {
+		q.exclusiveUse = false // an exclusive one is alone
+	}
+	return was
 }
 
 // detach takes a consumer off, and with the last one an auto-delete queue away.
 func (q *queue) detach(cons *consumer) {
 	vh := q.vh
 	vh.mu.Lock()
-	_, was := q.consumers[cons]
-	delete(q.consumers, cons)
+	was := q.remove(cons)
 	q.lastUse = vh.srv.clock.Passed()
 	unused := was && q.attrs().autoDelete && len(q.consumers) == 0 && !q.gone
 	vh.mu.Unlock()

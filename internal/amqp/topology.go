@@ -90,10 +90,11 @@ type queue struct {
 	delivered uint64 // the janitor's: the broker's count when it last looked
 
 	// Guarded by vh.mu.
-	bindings  map[string]*binding
-	consumers map[*consumer]struct{}
-	lastUse   time.Duration // what had passed on the server's clock
-	gone      bool
+	bindings     map[string]*binding
+	consumers    map[*consumer]struct{}
+	exclusiveUse bool          // one of them is exclusive, and so alone
+	lastUse      time.Duration // what had passed on the server's clock
+	gone         bool
 }
 
 // attrs gives the queue's settings as they are in force.
