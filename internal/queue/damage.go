@@ -139,8 +139,9 @@ func (q *Queue) retryHeld(seq uint64) {
 	q.unhold(seq, s)
 	q.waiting++
 	q.giveBack(s.flow, seq, s)
-	if q.backsOff(seq) {
+	if q.backsOff(seq) { // firstRetry may have dropped its entry meanwhile
 		q.countBacking(s.flow, 1)
+		q.retryAt(q.backing[seq], seq)
 	}
 	q.touch(s.flow)
 	q.mark()

@@ -35,7 +35,7 @@ func (m *Model) Quarantine(queue string, seq uint64, l Lease, retry time.Duratio
 	case x.state == surgetank.StateReady && q.front(x.key()) == x:
 		q.hold(x, at)
 	default:
-		x.suspect = true
+		x.suspect, x.suspectUntil = true, at
 	}
 	return true
 }

@@ -87,6 +87,7 @@ type Message struct {
 	trail        []string // queues that gave it up by themselves since a consumer did, or a redrive
 	suspect      bool     // it cannot be read and stands in line
 	retry        int64    // when one that is held as damaged is tried again; 0: never
+	suspectUntil int64    // what retry will be when a suspect message is held
 	lease        uint64   // counts the hand-outs of the model
 }
 
@@ -507,7 +508,7 @@ func (q *Queue) dispatch() {
 func (q *Queue) serve(c *Consumer) {
 	x := q.front(q.best())
 	if x.suspect {
-		q.hold(x, 0)
+		q.hold(x, x.suspectUntil)
 		return
 	}
 	q.handOut(c, x)
