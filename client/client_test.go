@@ -102,7 +102,7 @@ func TestImports(t *testing.T) {
 	const module = "github.com/surgetank/surgetank"
 	for _, p := range strings.Fields(string(out)) {
 		switch p {
-		case module, module + "/client", module + "/internal/settings", module + "/internal/callback":
+		case module, module + "/client", module + "/internal/settings", module + "/internal/msgopt", module + "/internal/callback":
 		default:
 			t.Errorf("package client links %s", p)
 		}

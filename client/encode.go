@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/msgopt"
 )
 
 // appendMessage writes a publishing as one line of NDJSON. Bodies go as base64: they stay what they
@@ -31,38 +32,11 @@ func appendMessage(b []byte, p *surgetank.Publishing, publisher string, sequence
 	if len(p.Queues) > 0 && vhost != surgetank.DefaultVhost {
 		b = appendText(append(b, `,"vhost":`...), vhost)
 	}
-	m := &p.Message
-	b = appendMember(b, "content_type", m.ContentType)
-	b = appendMember(b, "key", m.Key)
-	b = appendMember(b, "group", m.Group)
-	b = appendMember(b, "dedup_id", m.DedupID)
 	if b = appendMember(b, "publisher", publisher); publisher != "" {
 		b = strconv.AppendUint(append(b, `,"sequence":`...), sequence, 10)
 	}
-	if m.Priority != 0 {
-		b = strconv.AppendUint(append(b, `,"priority":`...), uint64(m.Priority), 10)
-	}
-	if m.Delay != 0 {
-		b = appendMember(b, "delay", m.Delay.String())
-	}
-	if m.TTL != 0 {
-		b = appendMember(b, "ttl", m.TTL.String())
-	}
-	if len(m.Headers) > 0 {
-		b = append(b, `,"headers":[`...)
-		for i, h := range m.Headers {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = appendText(append(b, `{"name":`...), h.Name)
-			b = append(appendText(append(b, `,"value":`...), h.Value), '}')
-		}
-		b = append(b, ']')
-	}
-	if len(m.Opaque) > 0 {
-		b = appendBytes(b, "opaque_base64", m.Opaque)
-	}
-	return append(appendBytes(b, "body_base64", m.Body), '}'), nil
+	b = msgopt.AppendMembers(b, &p.Message, appendText)
+	return append(appendBytes(b, "body_base64", p.Message.Body), '}'), nil
 }
 
 func appendMember(b []byte, name, v string) []byte {
@@ -97,36 +71,30 @@ func appendText(b []byte, s string) []byte {
 
 // wireMessage is a message as the server shows it.
 type wireMessage struct {
-	ID          string             `json:"id"`
-	Receipt     string             `json:"receipt"`
-	Queue       string             `json:"queue"`
-	Vhost       string             `json:"vhost"`
-	Time        time.Time          `json:"time"`
-	Attempt     int                `json:"attempt"`
-	Redelivered bool               `json:"redelivered"`
-	Deadline    time.Time          `json:"deadline"`
-	State       surgetank.State    `json:"state"`
-	Damage      string             `json:"damage"`
-	Due         time.Time          `json:"due"`
-	Failure     string             `json:"failure"`
-	Waiting     string             `json:"waiting"`
-	Group       string             `json:"group"`
-	Key         string             `json:"key"`
-	DedupID     string             `json:"dedup_id"`
-	Priority    uint8              `json:"priority"`
-	Delay       string             `json:"delay"`
-	TTL         string             `json:"ttl"`
-	ContentType string             `json:"content_type"`
-	Headers     []surgetank.Header `json:"headers"`
-	Deaths      []surgetank.Death  `json:"deaths"`
-	Opaque      []byte             `json:"opaque_base64"`
-	Body        json.RawMessage    `json:"body"`
-	BodyBase64  []byte             `json:"body_base64"`
+	ID          string          `json:"id"`
+	Receipt     string          `json:"receipt"`
+	Queue       string          `json:"queue"`
+	Vhost       string          `json:"vhost"`
+	Time        time.Time       `json:"time"`
+	Attempt     int             `json:"attempt"`
+	Redelivered bool            `json:"redelivered"`
+	Deadline    time.Time       `json:"deadline"`
+	State       surgetank.State `json:"state"`
+	Damage      string          `json:"damage"`
+	Due         time.Time       `json:"due"`
+	Failure     string          `json:"failure"`
+	Waiting     string          `json:"waiting"`
+	msgopt.Shape
+	Deaths     []surgetank.Death `json:"deaths"`
+	Body       json.RawMessage   `json:"body"`
+	BodyBase64 []byte            `json:"body_base64"`
 }
 
 func (w *wireMessage) delivery() (d surgetank.Delivery, err error) {
-	d.Message = surgetank.Message{ContentType: w.ContentType, Headers: w.Headers, Key: w.Key, Group: w.Group, DedupID: w.DedupID,
-		Priority: w.Priority, Opaque: w.Opaque, Body: w.BodyBase64}
+	if d.Message, err = w.Message(); err != nil {
+		return d, surgetank.Errorf(surgetank.CodeInternal, "the server sent a message that cannot be read: %w", err)
+	}
+	d.Body = w.BodyBase64
 	if w.Body != nil {
 		d.Body = w.Body
 	}
@@ -143,17 +111,6 @@ func (w *wireMessage) delivery() (d surgetank.Delivery, err error) {
 	if w.Receipt != "" {
 		if d.Receipt, err = surgetank.ParseReceipt(w.Receipt); err != nil {
 			return d, err
-		}
-	}
-	for _, t := range []struct {
-		text string
-		into *time.Duration
-	}{{w.Delay, &d.Delay}, {w.TTL, &d.TTL}} {
-		if t.text == "" {
-			continue
-		}
-		if *t.into, err = time.ParseDuration(t.text); err != nil {
-			return d, surgetank.Errorf(surgetank.CodeInternal, "the server sent a duration that is none: %w", err)
 		}
 	}
 	return d, nil

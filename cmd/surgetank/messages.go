@@ -11,28 +11,21 @@ import (
 	"unicode/utf8"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/settings"
+	"github.com/surgetank/surgetank/internal/msgopt"
 )
 
 // messageShape is a message in JSON output: one object a line.
 type messageShape struct {
-	ID          string             `json:"id"`
-	Time        time.Time          `json:"time"`
-	State       surgetank.State    `json:"state,omitempty"`
-	Damage      string             `json:"damage,omitempty"`
-	Due         *time.Time         `json:"due,omitempty"`
-	Failure     string             `json:"failure,omitempty"`
-	Waiting     string             `json:"waiting,omitempty"`
-	Attempt     int                `json:"attempt,omitempty"`
-	Group       string             `json:"group,omitempty"`
-	Key         string             `json:"key,omitempty"`
-	DedupID     string             `json:"dedup_id,omitempty"`
-	Priority    uint8              `json:"priority,omitempty"`
-	Delay       string             `json:"delay,omitempty"`
-	TTL         string             `json:"ttl,omitempty"`
-	ContentType string             `json:"content_type,omitempty"`
-	Headers     []surgetank.Header `json:"headers,omitempty"`
-	Deaths      []surgetank.Death  `json:"deaths,omitempty"`
+	ID      string          `json:"id"`
+	Time    time.Time       `json:"time"`
+	State   surgetank.State `json:"state,omitempty"`
+	Damage  string          `json:"damage,omitempty"`
+	Due     *time.Time      `json:"due,omitempty"`
+	Failure string          `json:"failure,omitempty"`
+	Waiting string          `json:"waiting,omitempty"`
+	Attempt int             `json:"attempt,omitempty"`
+	msgopt.Shape
+	Deaths []surgetank.Death `json:"deaths,omitempty"`
 	// One of the three: a body that is JSON as it is, other text as a string, the rest in base64.
 	Body       json.RawMessage `json:"body,omitempty"`
 	BodyText   *string         `json:"body_text,omitempty"`
@@ -41,15 +34,9 @@ type messageShape struct {
 
 func shapeMessage(d surgetank.Delivery) messageShape {
 	m := messageShape{
-		ID: d.ID.String(), Time: d.Time, State: d.State, Damage: d.Damage, Failure: d.Failure, Waiting: d.Waiting, Attempt: d.Attempt, Group: d.Group, Key: d.Key, DedupID: d.DedupID,
-		Priority: d.Priority, ContentType: d.ContentType, Headers: d.Headers, Deaths: d.Deaths,
+		ID: d.ID.String(), Time: d.Time, State: d.State, Damage: d.Damage, Failure: d.Failure, Waiting: d.Waiting, Attempt: d.Attempt, Shape: msgopt.Show(&d.Message), Deaths: d.Deaths,
 	}
-	if d.Delay > 0 {
-		m.Delay = settings.FormatDuration(d.Delay)
-	}
-	if d.TTL > 0 {
-		m.TTL = settings.FormatDuration(d.TTL)
-	}
+	m.Opaque = nil // it is between programs
 	if !d.Due.IsZero() {
 		m.Due = &d.Due
 	}

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/msgopt"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -37,35 +38,11 @@ func appendDelivery(b []byte, d *surgetank.Delivery) []byte {
 	b = appendTime(b, "due", d.Due)
 	b = appendMember(b, "failure", d.Failure)
 	b = appendMember(b, "waiting", d.Waiting)
-	b = appendMember(b, "group", d.Group)
-	b = appendMember(b, "key", d.Key)
-	b = appendMember(b, "dedup_id", d.DedupID)
-	if d.Priority > 0 {
-		b = append(b, `,"priority":`...)
-		b = strconv.AppendUint(b, uint64(d.Priority), 10)
-	}
-	b = appendDuration(b, "delay", d.Delay)
-	b = appendDuration(b, "ttl", d.TTL)
-	b = appendMember(b, "content_type", d.ContentType)
-	if len(d.Headers) > 0 {
-		b = append(b, `,"headers":[`...)
-		for i, h := range d.Headers {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = appendString(append(b, `{"name":`...), h.Name)
-			b = appendString(append(b, `,"value":`...), h.Value)
-			b = append(b, '}')
-		}
-		b = append(b, ']')
-	}
+	b = msgopt.AppendMembers(b, &d.Message, appendString)
 	if len(d.Deaths) > 0 {
 		if deaths, err := json.Marshal(d.Deaths); err == nil { // strings, times and numbers
 			b = append(append(b, `,"deaths":`...), deaths...)
 		}
-	}
-	if len(d.Opaque) > 0 {
-		b = appendBase64(b, "opaque_base64", d.Opaque)
 	}
 	if d.Damage != "" {
 		return append(b, '}') // there is no body to show

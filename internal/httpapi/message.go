@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"math"
+	"math/bits"
 	"net/http"
 	"slices"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/msgopt"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -34,29 +36,25 @@ type messageReader struct {
 const (
 	hasBody = 1 << iota
 	hasBase64
-	hasGroup
-	hasDedup
-	hasDelay
-	hasTTL
-	hasPriority
-	hasHeaders
-	hasType
-	hasKey
-	hasOpaque
 	hasPublisher
 	hasSequence
 	hasQueue
 	hasQueues
 	hasVhost
+	hasOption // and all bits above: the options of msgopt.Table, in its order
 )
 
 // members of a message by name.
-var members = map[string]uint{
-	"body": hasBody, "body_base64": hasBase64, "group": hasGroup, "dedup_id": hasDedup, "delay": hasDelay, "ttl": hasTTL,
-	"priority": hasPriority, "headers": hasHeaders, "content_type": hasType, "key": hasKey, "opaque_base64": hasOpaque,
-	"publisher": hasPublisher, "sequence": hasSequence,
-	"queue": hasQueue, "queues": hasQueues, "vhost": hasVhost,
-}
+var members = func() map[string]uint {
+	m := map[string]uint{
+		"body": hasBody, "body_base64": hasBase64, "publisher": hasPublisher, "sequence": hasSequence,
+		"queue": hasQueue, "queues": hasQueues, "vhost": hasVhost,
+	}
+	for i := range msgopt.Table {
+		m[msgopt.Table[i].Name] = hasOption << i
+	}
+	return m
+}()
 
 // read passes one message object of s into p. Errors are CodeInvalid or CodeTooLarge with the
 // member as Field.
@@ -73,8 +71,8 @@ func (m *messageReader) read(s *scanner, p *surgetank.Publishing) error {
 			name, _ := unescape(key, true)
 			bit = members[name]
 		}
-		if bit == 0 || !m.queues && bit >= hasQueue {
-			return surgetank.FieldErrorf(shorten(string(key)), "a message has no member %.60q; it has body or body_base64, and group, dedup_id, delay, ttl, priority, headers, content_type, key, publisher, sequence", key)
+		if bit == 0 || !m.queues && bit >= hasQueue && bit < hasOption {
+			return surgetank.FieldErrorf(shorten(string(key)), "a message has no member %.60q; it has body or body_base64, and %s, publisher, sequence", key, strings.Join(msgopt.Names(), ", "))
 		}
 		if seen&bit != 0 {
 			return surgetank.FieldErrorf(string(key), "%s is there twice", key)
@@ -89,27 +87,6 @@ func (m *messageReader) read(s *scanner, p *surgetank.Publishing) error {
 			}
 		case hasBase64:
 			msg.Body, err = m.base64(s, "body_base64", m.maxBody)
-		case hasGroup:
-			msg.Group, err = nameMember(s, "group", surgetank.MaxNameLen)
-		case hasDedup:
-			msg.DedupID, err = nameMember(s, "dedup_id", surgetank.MaxDedupIDLen)
-		case hasKey:
-			msg.Key, err = nameMember(s, "key", surgetank.MaxNameLen)
-		case hasType:
-			msg.ContentType, err = nameMember(s, "content_type", surgetank.MaxNameLen)
-		case hasDelay:
-			msg.Delay, err = durationMember(s, "delay")
-		case hasTTL:
-			msg.TTL, err = durationMember(s, "ttl")
-		case hasPriority:
-			msg.Priority, err = priorityMember(s)
-		case hasHeaders:
-			msg.Headers, err = headersMember(s)
-		case hasOpaque:
-			if !m.opaque {
-				return surgetank.Errorf(surgetank.CodeDenied, "opaque_base64 is for clients that pass messages on; it needs the tag administrator or impersonator")
-			}
-			msg.Opaque, err = m.base64(s, "opaque_base64", surgetank.MaxHeaderBytes)
 		case hasPublisher:
 			if p.Publisher, err = nameMember(s, surgetank.FieldPublisher, surgetank.MaxPublisherLen); p.Publisher == m.publisher {
 				p.Publisher = m.publisher // one text for all messages
@@ -124,6 +101,8 @@ func (m *messageReader) read(s *scanner, p *surgetank.Publishing) error {
 			vhost, err = nameMember(s, "vhost", surgetank.MaxNameLen)
 		case hasQueues:
 			queues, err = m.queueList(s)
+		default:
+			err = m.option(s, &msgopt.Table[bits.TrailingZeros(bit/hasOption)], msg)
 		}
 		return memberError(string(key), err)
 	})
@@ -165,6 +144,26 @@ func (m *messageReader) read(s *scanner, p *surgetank.Publishing) error {
 		return surgetank.FieldErrorf("queue", "the message names no queue")
 	}
 	return m.checkTargets(p.Queues)
+}
+
+// option reads the value of an option into msg, by the type of its field.
+func (m *messageReader) option(s *scanner, o *msgopt.Option, msg *surgetank.Message) (err error) {
+	switch p := o.At(msg).(type) {
+	case *string:
+		*p, err = nameMember(s, o.Name, o.Max)
+	case *time.Duration:
+		*p, err = durationMember(s, o.Name)
+	case *uint8:
+		*p, err = priorityMember(s)
+	case *[]surgetank.Header:
+		*p, err = headersMember(s)
+	case *[]byte:
+		if !m.opaque {
+			return surgetank.Errorf(surgetank.CodeDenied, "%s is for clients that pass messages on; it needs the tag administrator or impersonator", o.Name)
+		}
+		*p, err = m.base64(s, o.Name, surgetank.MaxHeaderBytes)
+	}
+	return err
 }
 
 func (m *messageReader) checkTargets(queues []string) error {
@@ -476,21 +475,6 @@ func messageOptions(h http.Header, lines bool) (o options, err error) {
 		v := values[0]
 		switch name {
 		case publisherHeader, sequenceHeader: // see numbering
-		case "Surgetank-Group":
-			msg.Group, err = v, checkName(name, v, surgetank.MaxNameLen)
-		case "Surgetank-Key":
-			msg.Key, err = v, checkName(name, v, surgetank.MaxNameLen)
-		case "Surgetank-Delay":
-			msg.Delay, err = checkDuration(name, v)
-		case "Surgetank-Ttl":
-			msg.TTL, err = checkDuration("Surgetank-TTL", v)
-		case "Surgetank-Priority":
-			msg.Priority, err = checkPriority(name, v)
-		case "Surgetank-Dedup-Id":
-			if lines {
-				return o, surgetank.FieldErrorf(name, "one dedup id would make all lines one message; send Surgetank-Dedup-Prefix, which each line's number is added to")
-			}
-			msg.DedupID, err = v, checkName(name, v, surgetank.MaxDedupIDLen)
 		case "Surgetank-Dedup-Prefix":
 			o.dedupPrefix, err = v, checkName(name, v, surgetank.MaxDedupIDLen-20)
 		case "Surgetank-Dedup-First":
@@ -498,7 +482,21 @@ func messageOptions(h http.Header, lines bool) (o options, err error) {
 				err = surgetank.FieldErrorf(name, "%s is the number of the first line, not %.40q", name, v)
 			}
 		default:
-			err = surgetank.FieldErrorf(name, "there is no header %.60q; there are Surgetank-Group, -Key, -Dedup-Id, -Dedup-Prefix, -Dedup-First, -Delay, -TTL, -Priority, -Publisher, -Sequence and -Header-NAME", name)
+			option := msgopt.ByHeader(name)
+			if option == nil {
+				return o, surgetank.FieldErrorf(name, "there is no header %.60q; there are Surgetank-Group, -Key, -Dedup-Id, -Dedup-Prefix, -Dedup-First, -Delay, -TTL, -Priority, -Publisher, -Sequence and -Header-NAME", name)
+			}
+			if lines && option.Name == "dedup_id" {
+				return o, surgetank.FieldErrorf(name, "one dedup id would make all lines one message; send Surgetank-Dedup-Prefix, which each line's number is added to")
+			}
+			switch p := option.At(msg).(type) {
+			case *string:
+				*p, err = v, checkName(name, v, option.Max)
+			case *time.Duration:
+				*p, err = checkDuration(name, v)
+			case *uint8:
+				*p, err = checkPriority(name, v)
+			}
 		}
 		if err != nil {
 			return o, err

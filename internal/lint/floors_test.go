@@ -20,6 +20,7 @@ var floors = map[string]int{
 	"internal/dataformat": 10, // the format levels of a data directory
 	"internal/jsonpath":   10,
 	"internal/settings":   10,
+	"internal/msgopt":     11, // the options of messages, as the doors write them
 	"internal/input":      10, // text that is cut into messages
 	"internal/callback":   10, // code of users, called so that it ends nothing of ours
 	"internal/lobby":      10, // who may stay
@@ -62,7 +63,7 @@ var floors = map[string]int{
 // doorsMayImport is all of the module that floor 4 may import, its own subpackages aside: doors and
 // consumers know the words and who may, not each other and not the engine.
 var doorsMayImport = map[string]bool{
-	"": true, "internal/auth": true, "internal/clock": true, "internal/failpoint": true, "internal/jsonpath": true, "internal/settings": true,
+	"": true, "internal/auth": true, "internal/clock": true, "internal/failpoint": true, "internal/jsonpath": true, "internal/settings": true, "internal/msgopt": true,
 	"internal/policy": true, "internal/input": true, "internal/callback": true, "internal/lobby": true, "internal/seqset": true,
 	"internal/tally": true, "internal/digest": true,
 }

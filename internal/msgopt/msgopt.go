@@ -1,0 +1,181 @@
+// Package msgopt defines each option of a message once: its name in JSON, its HTTP request header,
+// its limit and its meaning. The HTTP interface reads and writes options by Table. The client and
+// the command line use the same shapes.
+package msgopt
+
+import (
+	"encoding/base64"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
+)
+
+// Option is a field of surgetank.Message other than the body.
+type Option struct {
+	Name   string // the member of a JSON message
+	Header string // the request header of a message that is no JSON, in canonical form; "" if there is none
+	Help   string // a sentence for the documentation
+	Max    int    // bytes of a text; 0: the option is no text
+	at     func(*surgetank.Message) any
+}
+
+// At gives a pointer to the option's field.
+func (o *Option) At(m *surgetank.Message) any { return o.at(m) }
+
+// Table is every option, in the order in which they are written.
+var Table = []Option{
+	{"group", "Surgetank-Group", "Messages of one group keep their order. The queue's `group_by` applies if it is missing.",
+		surgetank.MaxNameLen, func(m *surgetank.Message) any { return &m.Group }},
+	{"key", "Surgetank-Key", "The address that the publisher used. `group_by: routing_key` reads it.",
+		surgetank.MaxNameLen, func(m *surgetank.Message) any { return &m.Key }},
+	{"dedup_id", "Surgetank-Dedup-Id", "A second message with this id, within the queue's dedup window, is confirmed and not stored.",
+		surgetank.MaxDedupIDLen, func(m *surgetank.Message) any { return &m.DedupID }},
+	{"priority", "Surgetank-Priority", "Higher priorities are handed out first, where the queue has `max_priority`.",
+		0, func(m *surgetank.Message) any { return &m.Priority }},
+	{"delay", "Surgetank-Delay", "The message is handed out no earlier than this after it was confirmed.",
+		0, func(m *surgetank.Message) any { return &m.Delay }},
+	{"ttl", "Surgetank-Ttl", "The message is dead-lettered if it waits longer. The queue's own `ttl` applies if it is shorter.",
+		0, func(m *surgetank.Message) any { return &m.TTL }},
+	{"content_type", "", "The media type of the body. A request's own Content-Type applies to a message that is no JSON.",
+		surgetank.MaxNameLen, func(m *surgetank.Message) any { return &m.ContentType }},
+	{"headers", "", "Names and values, in order. Request headers `Surgetank-Header-NAME` give those of a message that is no JSON.",
+		0, func(m *surgetank.Message) any { return &m.Headers }},
+	{"opaque_base64", "", "Properties that another door stored with the message. Only programs that pass messages on may set them.",
+		0, func(m *surgetank.Message) any { return &m.Opaque }},
+}
+
+// Names lists the names of the options that each publisher may set.
+func Names() []string {
+	var list []string
+	for i := range Table {
+		if Table[i].Name != "opaque_base64" {
+			list = append(list, Table[i].Name)
+		}
+	}
+	return list
+}
+
+var byHeader = func() map[string]*Option {
+	m := map[string]*Option{}
+	for i := range Table {
+		if Table[i].Header != "" {
+			m[Table[i].Header] = &Table[i]
+		}
+	}
+	return m
+}()
+
+// ByHeader gives the option of a request header in canonical form, nil if there is none.
+func ByHeader(name string) *Option { return byHeader[name] }
+
+// AppendMembers writes the options of m that are set as members of a JSON object, each after a
+// comma. text writes a JSON string.
+func AppendMembers(b []byte, m *surgetank.Message, text func([]byte, string) []byte) []byte {
+	for i := range Table {
+		o := &Table[i]
+		switch p := o.at(m).(type) {
+		case *string:
+			if *p != "" {
+				b = text(name(b, o), *p)
+			}
+		case *uint8:
+			if *p != 0 {
+				b = strconv.AppendUint(name(b, o), uint64(*p), 10)
+			}
+		case *time.Duration:
+			if *p != 0 {
+				b = append(name(b, o), '"')
+				b = append(append(b, settings.FormatDuration(*p)...), '"')
+			}
+		case *[]surgetank.Header:
+			if len(*p) == 0 {
+				continue
+			}
+			b = append(name(b, o), '[')
+			for k, h := range *p {
+				if k > 0 {
+					b = append(b, ',')
+				}
+				b = text(append(b, `{"name":`...), h.Name)
+				b = append(text(append(b, `,"value":`...), h.Value), '}')
+			}
+			b = append(b, ']')
+		case *[]byte:
+			if len(*p) > 0 {
+				b = append(name(b, o), '"')
+				b = append(base64.StdEncoding.AppendEncode(b, *p), '"')
+			}
+		}
+	}
+	return b
+}
+
+func name(b []byte, o *Option) []byte {
+	return append(append(append(b, `,"`...), o.Name...), `":`...)
+}
+
+// Shape is the options of a message as encoding/json reads and writes them.
+type Shape struct {
+	Group       string             `json:"group,omitempty"`
+	Key         string             `json:"key,omitempty"`
+	DedupID     string             `json:"dedup_id,omitempty"`
+	Priority    uint8              `json:"priority,omitempty"`
+	Delay       string             `json:"delay,omitempty"`
+	TTL         string             `json:"ttl,omitempty"`
+	ContentType string             `json:"content_type,omitempty"`
+	Headers     []surgetank.Header `json:"headers,omitempty"`
+	Opaque      []byte             `json:"opaque_base64,omitempty"`
+}
+
+// Show gives the shape of a message's options.
+func Show(m *surgetank.Message) Shape {
+	return Shape{m.Group, m.Key, m.DedupID, m.Priority, duration(m.Delay), duration(m.TTL), m.ContentType, m.Headers, m.Opaque}
+}
+
+func duration(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return settings.FormatDuration(d)
+}
+
+// Message gives the options as a message without a body. Its error is a sentence about a duration.
+func (s *Shape) Message() (surgetank.Message, error) {
+	m := surgetank.Message{Group: s.Group, Key: s.Key, DedupID: s.DedupID, Priority: s.Priority, ContentType: s.ContentType, Headers: s.Headers, Opaque: s.Opaque}
+	var err error
+	if m.Delay, err = parse("delay", s.Delay); err != nil {
+		return m, err
+	}
+	m.TTL, err = parse("ttl", s.TTL)
+	return m, err
+}
+
+func parse(name, s string) (time.Duration, error) {
+	if s == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf("%s is %.40q, which is no duration", name, s)
+	}
+	return d, nil
+}
+
+// Markdown gives the options as a table for the documentation.
+func Markdown() string {
+	var b strings.Builder
+	b.WriteString("| member | request header | meaning |\n|---|---|---|\n")
+	for i := range Table {
+		o := &Table[i]
+		header := ""
+		if o.Header != "" {
+			header = "`" + o.Header + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", o.Name, header, o.Help)
+	}
+	return b.String()
+}
