@@ -103,7 +103,7 @@ func (ch *channel) body(payload []byte) error {
 	case have > a.size:
 		return &failure{wire.Errorf(wire.CodeFrameError, "the body has %d bytes, its header announced %d", have, a.size), wire.IDBasicPublish}
 	case len(payload) == a.size:
-		return ch.assembled(ch.c.keep(payload))
+		return ch.assembled(ch.c.in.keep(payload))
 	case have < a.size:
 		if len(a.body) == 0 && len(payload) > 0 {
 			if err := ch.hold(int64(a.size)); err != nil {
@@ -144,23 +144,11 @@ func (ch *channel) assembled(body []byte) error {
 	if ch.mode == transactional { // which counts for itself
 		ch.c.srv.budget.give(ch.c, a.held)
 	} else {
-		ch.c.passing += a.held // until the broker has taken the message
+		ch.c.pubs.passing += a.held // until the broker has taken the message
 	}
 	a.held = 0
 	a.active, a.inBody, a.content, a.body, a.empties = false, false, nil, nil, 0
 	return ch.publish(ct, body)
-}
-
-// keep gives a body that is still there when the read buffer is not. The first body of a read copies all that the read
-// brought from there on, and the others of it are found in that copy: one allocation, and one copy that needs no clearing first.
-func (c *conn) keep(p []byte) []byte {
-	at := c.pos - len(p) - 1 // the frame that was just taken off ends with its end octet
-	if c.arena == nil || at < c.arenaAt {
-		c.arena = append([]byte(nil), c.buf[at:c.end]...)
-		c.arenaAt = at
-	}
-	at -= c.arenaAt
-	return c.arena[at : at+len(p) : at+len(p)]
 }
 
 // lastContent is the property block that a channel published last. Publishers tend to send the same block again and

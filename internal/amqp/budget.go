@@ -42,7 +42,7 @@ func (b *budget) take(c *conn, n int64) error {
 		timer := b.srv.clock.NewTimer(b.srv.limits.BodyWait)
 		select {
 		case <-freed:
-		case <-c.kicked:
+		case <-c.asked.kicked:
 		case <-timer.C():
 			if b.srv.alarm.Load().reason != "" {
 				break // publishers are held back: it is not they who do not finish
@@ -55,8 +55,8 @@ func (b *budget) take(c *conn, n int64) error {
 			}
 		}
 		timer.Stop()
-		if f := c.forced.Load(); f != nil {
-			return &failure{why: f}
+		if err := c.asked.failure(); err != nil {
+			return err
 		}
 		b.mu.Lock()
 	}
@@ -79,7 +79,7 @@ func (b *budget) largest() (most *conn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for c, n := range b.by {
-		if c.forced.Load() == nil && (most == nil || n > b.by[most]) {
+		if c.asked.forced.Load() == nil && (most == nil || n > b.by[most]) {
 			most = c
 		}
 	}

@@ -171,9 +171,9 @@ func TestRefusedPublishesAreBounded(t *testing.T) {
 		}()
 		synctest.Wait()
 		c := bn.server.connections()[0]
-		c.mu.Lock()
-		held := c.nacks
-		c.mu.Unlock()
+		c.out.mu.Lock()
+		held := c.out.nacks
+		c.out.mu.Unlock()
 		if held < maxNacks/2 || held > maxNacks+largeBuffer/len(one)+batchMax {
 			t.Errorf("%d refused publishes are remembered, want about %d", held, maxNacks)
 		}
@@ -184,10 +184,10 @@ func TestRefusedPublishesAreBounded(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.nacks != 0 {
-			t.Errorf("%d refused publishes are still counted", c.nacks)
+		c.out.mu.Lock()
+		defer c.out.mu.Unlock()
+		if c.out.nacks != 0 {
+			t.Errorf("%d refused publishes are still counted", c.out.nacks)
 		}
 	})
 }

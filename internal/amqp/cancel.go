@@ -11,23 +11,14 @@ import (
 // cancel handles the client's basic.cancel. The consumer still gets the messages that the channel published before: they were for
 // whoever was first in line then. Its deliveries that are not acknowledged stay with the channel.
 func (ch *channel) cancel(m *wire.BasicCancel) error {
-	c := ch.c
 	if ch.reply != nil && ch.reply.tag == m.ConsumerTag {
 		ch.dropReplyConsumer()
 	}
-	c.mu.Lock()
-	cons := ch.consumers[m.ConsumerTag]
-	c.mu.Unlock()
-	if cons != nil {
+	if cons := ch.ledger.find(m.ConsumerTag); cons != nil {
 		if err := cons.stop(); err != nil {
 			return err
 		}
-		c.mu.Lock()
-		delete(ch.consumers, cons.tag)
-		cons.cancelled = true
-		left := cons.outstanding
-		c.mu.Unlock()
-		if left > 0 || ch.tx != nil {
+		if left := ch.ledger.cancel(cons); left > 0 || ch.tx != nil {
 			ch.lingering[cons] = struct{}{}
 		} else {
 			cons.end()
@@ -48,9 +39,7 @@ func (cons *consumer) stop() error {
 	if err := c.srv.sync(); err != nil {
 		return err
 	}
-	c.mu.Lock()
-	cons.leaving = true
-	c.mu.Unlock()
+	cons.ch.ledger.leave(cons)
 	cons.sub.AddCredit(math.MinInt32)
 	if err := c.srv.sync(); err != nil {
 		return err
@@ -79,11 +68,12 @@ func (cons *consumer) deliverRest() (more bool, err error) {
 	if err := c.waitForRoom(); err != nil {
 		return false, err
 	}
-	if f := c.forced.Load(); f != nil {
-		return false, &failure{why: f}
+	if err := c.asked.failure(); err != nil {
+		return false, err
 	}
-	cons.mu.Lock()
-	defer cons.mu.Unlock()
+	ch := cons.ch
+	ch.delivering.Lock()
+	defer ch.delivering.Unlock()
 	if cons.stopped { // its subscription ended by itself
 		return false, nil
 	}
@@ -92,54 +82,24 @@ func (cons *consumer) deliverRest() (more bool, err error) {
 		cons.stopped = true
 		return false, nil
 	}
-	c.mu.Lock()
 	for i := range got {
-		c.out = appendDelivery(c.out, cons, tag+uint64(i), &got[i])
+		d := &got[i]
+		exchange, key, block := outgoing(d, cons.q.attrs().quorum)
+		frames := c.frames(ch.id, block, d.Body)
+		c.out.mu.Lock()
+		c.out.content(wire.AppendDeliver(c.out.methods, ch.id, cons.tag, tag+uint64(i), d.Redelivered, exchange, key), frames)
+		c.out.mu.Unlock()
 	}
-	c.mu.Unlock()
-	c.wakeWriter()
+	c.out.wakeWriter()
 	return true, nil
-}
-
-func appendDelivery(out []byte, cons *consumer, tag uint64, d *surgetank.Delivery) []byte {
-	ch := cons.ch
-	exchange, key, block := outgoing(d, cons.q.attrs().quorum)
-	out = wire.AppendDeliver(out, ch.id, cons.tag, tag, d.Redelivered, exchange, key)
-	out = wire.AppendHeader(out, ch.id, len(d.Body), block)
-	return wire.AppendBody(out, ch.id, d.Body, int(ch.c.tuned.FrameMax))
-}
-
-// deferCancels keeps the cancels of this connection's consumers back until the returned function is called. Who deletes the queue of its own
-// consumer gets delete-ok before the cancel: clients close the channel at the cancel, and the answer must not be missing then.
-func (c *conn) deferCancels() (release func()) {
-	c.mu.Lock()
-	c.deleting = true
-	c.mu.Unlock()
-	return func() {
-		c.mu.Lock()
-		c.out = append(c.out, c.cancels...)
-		c.deleting, c.cancels = false, nil
-		c.mu.Unlock()
-		c.wakeWriter()
-	}
 }
 
 // lost deals with a subscription that ended by itself: the queue was deleted, or the broker is closing. The
 // client is told, if it asked to be. It runs on the writer goroutine.
 func (c *conn) lost(cons *consumer, err error) {
-	ch := cons.ch
-	c.mu.Lock()
-	if ch.consumers[cons.tag] == cons {
-		delete(ch.consumers, cons.tag)
-		if c.caps.cancelNotify && !ch.closed && !c.ending {
-			to := &c.out
-			if c.deleting {
-				to = &c.cancels
-			}
-			*to = wire.AppendMethod(*to, ch.id, &wire.BasicCancel{ConsumerTag: cons.tag, NoWait: true})
-		}
+	if ch := cons.ch; ch.ledger.remove(cons) && c.caps.cancelNotify {
+		c.out.cancelled(ch, cons.tag)
 	}
-	c.mu.Unlock()
 	q, vh := cons.q, cons.q.vh
 	vh.mu.Lock()
 	delete(q.consumers, cons)

@@ -91,14 +91,13 @@ func TestCancelsAreDeferred(t *testing.T) {
 	p.send(1, &wire.BasicConsume{Queue: "q", ConsumerTag: "c"})
 	want[*wire.BasicConsumeOk](p, 1)
 	c := bn.server.connections()[0]
-	release := c.deferCancels()
+	release := c.out.deferCancels()
 	if _, err := bn.broker.DeleteQueue(t.Context(), "q", surgetank.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "the consumer is lost", func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return len(c.channels[1].consumers) == 0
+		n, _ := c.channels.list()[0].ledger.count("")
+		return n == 0
 	})
 	p.send(1, &wire.BasicQos{})
 	p.bare(1, wire.IDBasicQosOk)

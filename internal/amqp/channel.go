@@ -29,12 +29,15 @@ type channel struct {
 	reply     *replyConsumer
 	settled   bool // deliveries were settled without an answer
 
-	// Guarded by c.mu.
-	closed    bool
-	nextTag   uint64
-	unacked   unackedList
-	consumers map[string]*consumer
-	confirms  confirms
+	ledger ledger // shared, under its lock
+
+	// delivering is held from fetching messages to their being entered where they are written from, so that the tags of a channel are
+	// written in order. It is taken before the locks of ledger and outbox.
+	delivering sync.Mutex
+
+	// Guarded by the outbox's lock.
+	closed   bool
+	confirms confirms
 }
 
 // mode is how publishes are answered; a channel leaves plain once.
@@ -54,7 +57,7 @@ func (c *conn) frame(f wire.Frame) error {
 	if f.Channel == 0 {
 		return c.control(f)
 	}
-	ch := c.channels[f.Channel]
+	ch := c.channels.byID[f.Channel]
 	if ch == nil {
 		return c.openChannel(f)
 	}
@@ -99,7 +102,7 @@ func (ch *channel) failed(err error, id wire.MethodID) error {
 	ch.c.srv.log.Info("AMQP channel closed with an error", "peer", ch.c.name, "channel", ch.id, "err", w.Text)
 	ch.shut()
 	ch.closing = true
-	ch.c.send(ch.id, &wire.ChannelClose{Closing: wire.Closing{ReplyCode: w.Code, ReplyText: w.Text, Class: id.Class(), Method: id.Method()}})
+	ch.c.out.send(ch.id, &wire.ChannelClose{Closing: wire.Closing{ReplyCode: w.Code, ReplyText: w.Text, Class: id.Class(), Method: id.Method()}})
 	return nil
 }
 
@@ -113,18 +116,16 @@ func (ch *channel) discard(f wire.Frame) error {
 		ch.c.removeChannel(ch)
 	case wire.IDChannelClose: // the two crossed; the answer to ours is still to come, but some clients never send it
 		ch.c.removeChannel(ch)
-		ch.c.send(ch.id, wire.Bare(wire.IDChannelCloseOk))
+		ch.c.out.send(ch.id, wire.Bare(wire.IDChannelCloseOk))
 	}
 	return nil
 }
 
 func (c *conn) removeChannel(ch *channel) {
-	if c.channels[ch.id] != ch {
+	if c.channels.byID[ch.id] != ch {
 		return
 	}
-	c.mu.Lock()
-	delete(c.channels, ch.id)
-	c.mu.Unlock()
+	c.channels.remove(ch)
 	c.seat.EndChannel()
 }
 
@@ -153,9 +154,9 @@ func (c *conn) openChannel(f wire.Frame) error {
 	if f.Channel > c.tuned.ChannelMax {
 		return &failure{wire.Errorf(wire.CodeChannelError, "channel %d is above the negotiated channel_max (%d)", f.Channel, c.tuned.ChannelMax), id}
 	}
-	if len(c.channels) >= int(c.tuned.ChannelMax) {
+	if n := len(c.channels.byID); n >= int(c.tuned.ChannelMax) {
 		return &failure{wire.Errorf(wire.CodeNotAllowed, "number of channels opened (%d) has reached the negotiated channel_max (%d)",
-			len(c.channels), c.tuned.ChannelMax), 0}
+			n, c.tuned.ChannelMax), 0}
 	}
 	if err := c.seat.Channel(); err != nil {
 		var l *auth.LimitError
@@ -165,12 +166,10 @@ func (c *conn) openChannel(f wire.Frame) error {
 		return &failure{wire.Errorf(wire.CodeNotAllowed, "number of channels opened for user '%s' has reached the maximum allowed user limit of (%d)",
 			c.user().Name, l.Limit), 0}
 	}
-	ch := &channel{c: c, id: f.Channel, pool: surgetank.NewPool(), nextTag: 1,
-		consumers: map[string]*consumer{}, lingering: map[*consumer]struct{}{}}
-	c.mu.Lock()
-	c.channels[ch.id] = ch
-	c.mu.Unlock()
-	c.send(ch.id, &wire.ChannelOpenOk{})
+	ch := &channel{c: c, id: f.Channel, pool: surgetank.NewPool(), lingering: map[*consumer]struct{}{},
+		ledger: ledger{nextTag: 1, consumers: map[string]*consumer{}}}
+	c.channels.add(ch)
+	c.out.send(ch.id, &wire.ChannelOpenOk{})
 	return nil
 }
 
@@ -192,7 +191,7 @@ func (c *conn) control(f wire.Frame) error {
 	case *wire.ConnectionUpdateSecret:
 		// What was said at login is not asked again, so a new secret changes nothing here; the client is told that it
 		// may go on, as RabbitMQ tells it where users have passwords.
-		c.send(0, wire.Bare(wire.IDConnectionUpdateSecretOk))
+		c.out.send(0, wire.Bare(wire.IDConnectionUpdateSecretOk))
 		return nil
 	}
 	if m.ID().Class() == wire.ClassConnection && m.ID() == wire.IDConnectionCloseOk {
@@ -233,7 +232,7 @@ func (ch *channel) method(id wire.MethodID, payload []byte) error {
 	case *wire.ChannelClose:
 		ch.shut()
 		ch.c.removeChannel(ch)
-		ch.c.send(ch.id, wire.Bare(wire.IDChannelCloseOk))
+		ch.c.out.send(ch.id, wire.Bare(wire.IDChannelCloseOk))
 		return nil
 	case *wire.ChannelFlow:
 		if !m.Active {
@@ -302,7 +301,7 @@ func (ch *channel) bare(id wire.MethodID) error {
 }
 
 // answer sends a reply.
-func (ch *channel) answer(m wire.Method) { ch.c.send(ch.id, m) }
+func (ch *channel) answer(m wire.Method) { ch.c.out.send(ch.id, m) }
 
 // answerUnless sends a reply unless the client asked for none.
 func (ch *channel) answerUnless(nowait bool, m wire.Method) {
@@ -316,20 +315,17 @@ func (ch *channel) shut() {
 	c := ch.c
 	ch.drop()
 	ch.dropReplyConsumer()
-	c.mu.Lock()
-	ch.closed = true
-	consumers := make([]*consumer, 0, len(ch.consumers)+len(ch.lingering))
-	for _, cons := range ch.consumers {
-		consumers = append(consumers, cons)
-	}
-	clear(ch.consumers)
+	c.out.close(ch)
+	consumers, left := ch.ledger.clear()
 	var back []surgetank.Settlement
 	giveBack := func(u unacked) {
 		if u.cons == nil || u.cons.cancelled { // the others go back with their subscriptions
 			back = append(back, surgetank.Settlement{Receipt: u.receipt, Op: surgetank.Nack})
 		}
 	}
-	ch.unacked.all(giveBack)
+	for _, u := range left {
+		giveBack(u)
+	}
 	if ch.tx != nil {
 		for _, u := range ch.tx.taken {
 			giveBack(u)
@@ -337,8 +333,6 @@ func (ch *channel) shut() {
 		ch.tx.free()
 		ch.tx = nil
 	}
-	ch.unacked = unackedList{}
-	c.mu.Unlock()
 	for cons := range ch.lingering {
 		consumers = append(consumers, cons)
 	}
@@ -362,13 +356,8 @@ func (ch *channel) shut() {
 
 // cleanup ends what the connection holds, before its client can know that it has ended.
 func (c *conn) cleanup() {
-	c.mu.Lock()
-	c.ending = true
-	channels := make([]*channel, 0, len(c.channels))
-	for _, ch := range c.channels {
-		channels = append(channels, ch)
-	}
-	c.mu.Unlock()
+	c.out.end()
+	channels := c.channels.list()
 	for _, ch := range channels { // first what others may wait for
 		ch.drop()
 		if ch.tx != nil {

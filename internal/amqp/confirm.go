@@ -9,13 +9,13 @@ import (
 var errSocket = errors.New("the socket failed while it was written to")
 
 // confirms are the publishes of a channel in confirm mode that were answered by the broker. They are told in the order of
-// publishing, which lets one frame tell of many. conn.mu guards it.
+// publishing, which lets one frame tell of many. The outbox's lock guards it.
 type confirms struct {
 	settled uint64          // every publish up to here has its outcome
 	told    uint64          // and up to here the client knows
 	early   map[uint64]bool // outcomes above settled, with a gap below
 	nacks   []uint64        // between told and settled: those that were refused, in order
-	listed  bool            // in conn.confirms
+	listed  bool            // in the outbox's confirms
 }
 
 // settle enters the outcome of one publish.
@@ -67,24 +67,11 @@ func (ch *channel) confirm(seq uint64, ok bool) {
 	if seq == 0 {
 		return
 	}
-	ch.c.mu.Lock()
-	ch.confirmLocked(seq, ok)
-	ch.c.mu.Unlock()
-	ch.c.wakeWriter()
-}
-
-// confirmLocked is confirm for callers that hold conn.mu and wake the writer themselves.
-func (ch *channel) confirmLocked(seq uint64, ok bool) {
-	if seq == 0 || ch.closed {
-		return
-	}
-	before := len(ch.confirms.nacks)
-	ch.confirms.settle(seq, ok)
-	ch.c.nacks += len(ch.confirms.nacks) - before
-	if !ch.confirms.listed {
-		ch.confirms.listed = true
-		ch.c.confirms = append(ch.c.confirms, ch)
-	}
+	o := &ch.c.out
+	o.mu.Lock()
+	o.settle(ch, seq, ok)
+	o.mu.Unlock()
+	o.wakeWriter()
 }
 
 func (ch *channel) confirmSelect(m *wire.ConfirmSelect) error {

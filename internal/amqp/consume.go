@@ -1,8 +1,6 @@
 package amqp
 
 import (
-	"sync"
-
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
@@ -19,23 +17,23 @@ type consumer struct {
 	exclusive bool
 	manual    bool // credit is given as messages are written, not as they are settled
 
-	// mu is held from fetching messages to their being entered as deliveries: whoever holds it and sets stopped knows that
-	// nothing more comes. It is taken before c.mu.
-	mu      sync.Mutex
+	// Guarded by the channel's delivering: whoever holds it and sets stopped knows that nothing more comes.
 	stopped bool
 
-	// Guarded by c.mu.
-	started     bool // its consume-ok is on its way
-	busy        bool // in c.busy
+	// Guarded by the outbox's lock.
+	started bool // its consume-ok is on its way
+	busy    bool // in the outbox's busy
+
+	// Guarded by the ledger's lock.
 	leaving     bool // gets no more credit
 	cancelled   bool
 	outstanding int
 	owed        int // credit for what was written
 }
 
-// takeOwed gives the credit that may be given back now; the caller holds c.mu.
+// takeOwed gives the credit that may be given back now; the caller holds the ledger's lock.
 func (cons *consumer) takeOwed(maxUnacked int) int {
-	if cons.owed == 0 || cons.leaving || !cons.noAck && cons.ch.unacked.live >= maxUnacked {
+	if cons.owed == 0 || cons.leaving || !cons.noAck && cons.ch.ledger.unacked.live >= maxUnacked {
 		return 0
 	}
 	n := cons.owed
@@ -44,51 +42,32 @@ func (cons *consumer) takeOwed(maxUnacked int) int {
 }
 
 // fetch takes some of what waits for the consumer and enters it among its channel's deliveries, which have the tags from first on. The
-// caller holds cons.mu until it has entered them where they are written from, so that they are written in order.
+// caller holds the channel's delivering until it has entered them where they are written from, so that they are written in order.
 func (cons *consumer) fetch(buf []surgetank.Delivery) (got []surgetank.Delivery, first uint64, err error) {
 	got, err = cons.sub.TryReceive(buf, deliverMax, deliverBytes)
 	if len(got) == 0 {
 		return got, 0, err
 	}
-	c, ch := cons.ch.c, cons.ch
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	first = ch.nextTag
-	ch.nextTag += uint64(len(got))
-	if !cons.noAck {
-		now := seconds(c.srv.clock.Passed())
-		for i := range got {
-			ch.unacked.push(unacked{tag: first + uint64(i), receipt: got[i].Receipt, cons: cons, q: cons.q, at: now})
-		}
-		cons.outstanding += len(got)
-	}
-	if cons.manual {
-		cons.owed += len(got)
-	}
-	return got, first, nil
+	return got, cons.ch.ledger.enter(cons, got, seconds(cons.ch.c.srv.clock.Passed())), nil
 }
 
-// notify tells the writer that messages wait. The broker calls it on its loop, so c.mu is never held by anyone who waits
-// for the broker. Before consume-ok was sent there is nobody to deliver to: start looks for what came until then.
+// notify tells the writer that messages wait. The broker calls it on its loop, so it takes the outbox's lock and no other. Before
+// consume-ok was sent there is nobody to deliver to: start looks for what came until then.
 func (cons *consumer) notify() {
-	c := cons.ch.c
-	c.mu.Lock()
-	wake := cons.started && !cons.busy
+	o := &cons.ch.c.out
+	o.mu.Lock()
+	wake := cons.started && o.offer(cons)
+	o.mu.Unlock()
 	if wake {
-		cons.busy = true
-		c.busy = append(c.busy, cons)
-	}
-	c.mu.Unlock()
-	if wake {
-		c.wakeWriter()
+		o.wakeWriter()
 	}
 }
 
 // end stops hand-outs and gives back what is outstanding.
 func (cons *consumer) end() {
-	cons.mu.Lock()
+	cons.ch.delivering.Lock()
 	cons.stopped = true
-	cons.mu.Unlock()
+	cons.ch.delivering.Unlock()
 	if err := cons.sub.Close(); err != nil {
 		cons.ch.c.srv.log.Debug("closing a subscription failed", "queue", cons.q.name, "err", err)
 	}
@@ -102,26 +81,13 @@ func (ch *channel) qos(m *wire.BasicQos) error {
 		ch.prefetch = int(m.PrefetchCount)
 	} else {
 		ch.global = int(m.PrefetchCount)
-		for _, cons := range ch.acking() {
+		for _, cons := range ch.ledger.acking() {
 			cons.sub.SetPoolLimit(ch.global)
 			break // the pool is the channel's
 		}
 	}
 	ch.answer(wire.Bare(wire.IDBasicQosOk))
 	return nil
-}
-
-// acking gives the channel's consumers that are in its pool.
-func (ch *channel) acking() []*consumer {
-	ch.c.mu.Lock()
-	defer ch.c.mu.Unlock()
-	var list []*consumer
-	for _, cons := range ch.consumers {
-		if !cons.noAck {
-			list = append(list, cons)
-		}
-	}
-	return list
 }
 
 func (ch *channel) consume(m *wire.BasicConsume) error {
@@ -136,10 +102,7 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 	if err := c.authorize(auth.Read, "queue", name); err != nil {
 		return err
 	}
-	c.mu.Lock()
-	_, taken := ch.consumers[m.ConsumerTag]
-	n := len(ch.consumers)
-	c.mu.Unlock()
+	n, taken := ch.ledger.count(m.ConsumerTag)
 	if taken || m.ConsumerTag != "" && ch.reply != nil && ch.reply.tag == m.ConsumerTag {
 		return wire.Errorf(wire.CodeNotAllowed, "attempt to reuse consumer tag '%s'", m.ConsumerTag)
 	}
@@ -181,15 +144,16 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 		}
 		return err
 	}
-	c.mu.Lock()
-	ch.consumers[cons.tag] = cons
+	ch.ledger.add(cons)
+	o := &c.out
+	o.mu.Lock()
 	if !m.NoWait {
-		c.out = wire.AppendMethod(c.out, ch.id, &wire.BasicConsumeOk{ConsumerTag: cons.tag})
+		o.method(wire.AppendMethod(o.methods, ch.id, &wire.BasicConsumeOk{ConsumerTag: cons.tag}))
 	}
-	cons.started, cons.busy = true, true
-	c.busy = append(c.busy, cons)
-	c.mu.Unlock()
-	c.wakeWriter()
+	cons.started = true
+	o.offer(cons)
+	o.mu.Unlock()
+	o.wakeWriter()
 	return nil
 }
 
@@ -297,17 +261,15 @@ func (ch *channel) get(m *wire.BasicGet) error {
 	}
 	d := &got[0]
 	exchange, key, block := outgoing(d, q.attrs().quorum)
-	c.mu.Lock()
-	tag := ch.nextTag
-	ch.nextTag++
-	if !m.NoAck {
-		ch.unacked.push(unacked{tag: tag, receipt: d.Receipt, q: q, at: seconds(c.srv.clock.Passed())})
-	}
-	c.out = wire.AppendMethod(c.out, ch.id, &wire.BasicGetOk{DeliveryTag: tag, Redelivered: d.Redelivered, Exchange: string(exchange),
-		RoutingKey: key, MessageCount: ready(info)})
-	c.out = wire.AppendHeader(c.out, ch.id, len(d.Body), block)
-	c.out = wire.AppendBody(c.out, ch.id, d.Body, int(c.tuned.FrameMax))
-	c.mu.Unlock()
-	c.wakeWriter()
+	frames := c.frames(ch.id, block, d.Body)
+	ch.delivering.Lock()
+	tag := ch.ledger.enterOne(d, q, seconds(c.srv.clock.Passed()), m.NoAck)
+	o := &c.out
+	o.mu.Lock()
+	o.content(wire.AppendMethod(o.methods, ch.id, &wire.BasicGetOk{DeliveryTag: tag, Redelivered: d.Redelivered, Exchange: string(exchange),
+		RoutingKey: key, MessageCount: ready(info)}), frames)
+	o.mu.Unlock()
+	ch.delivering.Unlock()
+	o.wakeWriter()
 	return nil
 }

@@ -42,9 +42,7 @@ type ending struct {
 
 // newEnding takes over what the connection has read and not handled.
 func (c *conn) newEnding() *ending {
-	e := &ending{c: c, held: c.buf[c.pos:c.end], budget: lingerBytes}
-	c.buf, c.pos, c.end, c.arena = nil, 0, 0, nil
-	return e
+	return &ending{c: c, held: c.in.take(), budget: lingerBytes}
 }
 
 // next gives the next method on channel 0 and discards everything before it. It returns false when the next bytes are not in
@@ -160,8 +158,8 @@ func (c *conn) farewell(err error) {
 	switch {
 	case errors.Is(err, errClientClosed):
 		e := c.depart() // has its place before the client knows
-		c.send(0, wire.Bare(wire.IDConnectionCloseOk))
-		c.finish(false)
+		c.out.send(0, wire.Bare(wire.IDConnectionCloseOk))
+		c.out.finish(false)
 		if e != nil && !e.discard(patience) {
 			<-c.written
 			halfClose(c.nc)
@@ -170,16 +168,16 @@ func (c *conn) farewell(err error) {
 	case errors.As(err, &f):
 		c.srv.log.Warn("AMQP connection closed with an error", "peer", c.name, "err", f.why.Text)
 		e := c.depart()
-		c.send(0, f.closeMethod())
+		c.out.send(0, f.closeMethod())
 		if e != nil && e.awaitCloseOk(time.Now().Add(patience)) == wire.IDConnectionClose {
-			c.send(0, wire.Bare(wire.IDConnectionCloseOk))
+			c.out.send(0, wire.Bare(wire.IDConnectionCloseOk))
 		}
-		c.finish(true)
+		c.out.finish(true)
 		if e != nil {
 			e.discard(patience)
 		}
 	default:
-		c.finish(false)
+		c.out.finish(false)
 	}
 	<-c.written
 	c.nc.Close()
@@ -196,14 +194,6 @@ func (c *conn) depart() *ending {
 
 func (f *failure) closeMethod() *wire.ConnectionClose {
 	return &wire.ConnectionClose{Closing: wire.Closing{ReplyCode: f.why.Code, ReplyText: f.why.Text, Class: f.method.Class(), Method: f.method.Method()}}
-}
-
-// finish lets the writer write what is left and end; with hangUp it half-closes the socket behind that.
-func (c *conn) finish(hangUp bool) {
-	c.mu.Lock()
-	c.finished, c.hangUp = true, hangUp
-	c.mu.Unlock()
-	c.wakeWriter()
 }
 
 // refuse ends a connection that did not complete its handshake. It tells the client why, where the client can be told, and gives

@@ -40,16 +40,16 @@ func (c *conn) handshake() error {
 // protocolHeader answers a client of another protocol, or version, with the one that is spoken here.
 func (c *conn) protocolHeader() error {
 	for {
-		got := c.buf[:c.end]
+		got := c.in.buf[:c.in.end]
 		if n := min(len(got), len(wire.ProtocolHeader)); string(got[:n]) != wire.ProtocolHeader[:n] {
 			c.nc.Write([]byte(wire.ProtocolHeader))
 			return errSilent{fmt.Errorf("the peer does not speak AMQP 0-9-1; it began with %q", got[:min(len(got), 16)])}
 		}
 		if len(got) >= len(wire.ProtocolHeader) {
-			c.pos = len(wire.ProtocolHeader)
+			c.in.pos = len(wire.ProtocolHeader)
 			return nil
 		}
-		if err := c.fill(); err != nil {
+		if err := c.in.fill(); err != nil {
 			return err
 		}
 	}
@@ -88,7 +88,7 @@ func (c *conn) negotiate() error {
 		return &failure{noSeat(err, user.Name, vh.name), wire.IDConnectionOpen}
 	}
 	c.id.Store(&identity{user, vh})
-	c.routes.init(c)
+	c.pubs.routes.init(c)
 	return c.writeNow(&wire.ConnectionOpenOk{})
 }
 
@@ -100,14 +100,13 @@ func (c *conn) writeNow(m wire.Method) error {
 // expect reads the next method of the handshake, which must be a T.
 func expect[T wire.Method](c *conn) (m T, err error) {
 	for {
-		f, n, err := wire.NextFrame(c.buf[c.pos:c.end], c.limit)
+		f, n, err := c.in.next()
 		if err != nil {
 			return m, err
 		}
-		c.pos += n
 		switch {
 		case n == 0:
-			if err := c.fill(); err != nil {
+			if err := c.in.fill(); err != nil {
 				return m, err
 			}
 		case f.Type == wire.FrameHeartbeat:
@@ -224,7 +223,7 @@ func (c *conn) tune() error {
 		return bad("negotiated channel_max = %d is higher than the maximum allowed value (%d)", m.ChannelMax, offer.ChannelMax)
 	}
 	c.tuned = m.Tuning
-	c.limit = int(m.FrameMax)
+	c.in.limit, c.in.served = int(m.FrameMax), m.FrameMax > 0
 	return nil
 }
 

@@ -56,11 +56,11 @@ func TestIdleConnectionsGiveBackTheirBuffers(t *testing.T) {
 		p.raw(one)
 		p.ask(1, &wire.QueueDeclare{Queue: "q"}, wire.IDQueueDeclareOk)
 		c := bn.server.connections()[0]
-		if !c.large.Load() {
+		if !c.in.large.Load() {
 			t.Fatal("a frame of 60,000 bytes was read with a small buffer")
 		}
 		<-time.After(4 * time.Second)
-		if c.large.Load() {
+		if c.in.large.Load() {
 			t.Error("the buffer is still large after 4 s of silence")
 		}
 		start := time.Now()

@@ -137,20 +137,15 @@ func (s *Server) topologies() []*vhost {
 // checkAcks closes channels with a delivery that has waited for its acknowledgement for too long.
 func (c *conn) checkAcks(now time.Duration) {
 	limit := c.srv.limits.AckTimeout
-	c.mu.Lock()
 	var late []*channel
 	var after []time.Duration
-	for _, ch := range c.channels {
-		if ch.closed {
-			continue
-		}
-		if d, is := ch.unacked.late(now, limit); is {
+	for _, ch := range c.channels.list() {
+		if d, is := ch.ledger.late(now, limit); is {
 			late, after = append(late, ch), append(after, d)
 		}
 	}
-	c.mu.Unlock()
 	for i, ch := range late {
-		c.interrupt(func() error {
+		c.asked.interrupt(func() error {
 			if ch.closing || ch.closed {
 				return nil
 			}

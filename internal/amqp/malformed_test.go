@@ -205,11 +205,11 @@ func TestAPeerThatDoesNotRead(t *testing.T) {
 		t.Error("the server took everything")
 	}
 	for _, c := range bn.server.connections() {
-		c.mu.Lock()
-		if len(c.out) > 2*maxOut {
-			t.Errorf("%d bytes of replies wait", len(c.out))
+		c.out.mu.Lock()
+		if c.out.size > 2*maxOut {
+			t.Errorf("%d bytes of replies wait", c.out.size)
 		}
-		c.mu.Unlock()
+		c.out.mu.Unlock()
 	}
 	bn.works(t)
 }

@@ -125,11 +125,8 @@ func (s *Server) Connections() []ConnectionInfo {
 		if user == nil || c.over.Load() {
 			continue
 		}
-		c.mu.Lock()
-		channels := len(c.channels)
-		c.mu.Unlock()
 		info := ConnectionInfo{Name: c.name, User: user.Name, Vhost: vh.name, Protocol: "AMQP 0-9-1", State: "running",
-			PeerHost: c.peer.String(), PeerPort: int(c.port), Channels: channels, ChannelMax: int(c.tuned.ChannelMax), FrameMax: int(c.tuned.FrameMax),
+			PeerHost: c.peer.String(), PeerPort: int(c.port), Channels: c.channels.count(), ChannelMax: int(c.tuned.ChannelMax), FrameMax: int(c.tuned.FrameMax),
 			Heartbeat: int(c.tuned.Heartbeat), ConnectedAt: c.since.UnixMilli(), ClientProperties: showTable(c.client)}
 		info.UserProvidedName, _ = info.ClientProperties["connection_name"].(string)
 		list = append(list, info)

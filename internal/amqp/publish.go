@@ -33,7 +33,7 @@ type publisher struct {
 // publish takes a whole message.
 func (ch *channel) publish(ct *content, body []byte) error {
 	c, a := ch.c, &ch.assembly
-	to, err := c.routes.lookup(a.exchange, a.key)
+	to, err := c.pubs.routes.lookup(a.exchange, a.key)
 	if err != nil {
 		return err
 	}
@@ -74,10 +74,10 @@ func (ch *channel) publish(ct *content, body []byte) error {
 	if ch.mode == transactional {
 		return ch.tx.publish(m, a.mandatory)
 	}
-	if c.batch == nil {
-		c.batch = &publishBatch{c: c, msgs: make([]surgetank.Publishing, 0, c.expected()), who: make([]publisher, 0, c.expected())}
+	if c.pubs.batch == nil {
+		c.pubs.batch = &publishBatch{c: c, msgs: make([]surgetank.Publishing, 0, c.in.expected()), who: make([]publisher, 0, c.in.expected())}
 	}
-	b := c.batch
+	b := c.pubs.batch
 	b.msgs = append(b.msgs, m)
 	b.who = append(b.who, who)
 	if b.bytes += len(body); len(b.msgs) >= batchMax || b.bytes >= batchBytes {
@@ -85,9 +85,6 @@ func (ch *channel) publish(ct *content, body []byte) error {
 	}
 	return nil
 }
-
-// expected guesses from what is left of a read how many more messages it holds.
-func (c *conn) expected() int { return min(max((c.end-c.pos)/512, 1), 256) }
 
 // routeAll routes by all of a message's keys and by its headers.
 func (c *conn) routeAll(to *route, ct *content) (routed, error) {
@@ -107,34 +104,30 @@ func (c *conn) routeAll(to *route, ct *content) (routed, error) {
 
 // returned sends a message back that found no queue.
 func (ch *channel) returned(exchange, key string, block, body []byte) {
-	c := ch.c
-	c.mu.Lock()
+	frames := ch.c.frames(ch.id, block, body)
+	o := &ch.c.out
+	o.mu.Lock()
 	if !ch.closed {
-		c.out = appendReturn(c.out, ch, exchange, key, block, body)
+		o.content(wire.AppendMethod(o.methods, ch.id, &wire.BasicReturn{ReplyCode: wire.CodeNoRoute, ReplyText: "NO_ROUTE", Exchange: exchange,
+			RoutingKey: key}), frames)
 	}
-	c.mu.Unlock()
-	c.wakeWriter()
-}
-
-func appendReturn(out []byte, ch *channel, exchange, key string, block, body []byte) []byte {
-	out = wire.AppendMethod(out, ch.id, &wire.BasicReturn{ReplyCode: wire.CodeNoRoute, ReplyText: "NO_ROUTE", Exchange: exchange, RoutingKey: key})
-	out = wire.AppendHeader(out, ch.id, len(body), block)
-	return wire.AppendBody(out, ch.id, body, int(ch.c.tuned.FrameMax))
+	o.mu.Unlock()
+	o.wakeWriter()
 }
 
 // flush hands over what was gathered: publishes first, so that a consumer that publishes a result and then acknowledges its
 // input never has the ack without the result.
 func (c *conn) flush() error {
-	if c.batch != nil {
+	if c.pubs.batch != nil {
 		if err := c.holdWhileAlarmed(); err != nil {
 			return err
 		}
-		b := c.batch
-		c.batch = nil
+		b := c.pubs.batch
+		c.pubs.batch = nil
 		if err := c.srv.broker.PublishAsync(c.ctx, b.msgs, b.done); err != nil {
 			b.failed(err)
-			if f := c.forced.Load(); f != nil {
-				return &failure{why: f}
+			if err := c.asked.failure(); err != nil {
+				return err
 			}
 			if surgetank.CodeOf(err) == surgetank.CodeClosed {
 				return &failure{why: toWire(err)}
@@ -142,12 +135,12 @@ func (c *conn) flush() error {
 		}
 	}
 	c.passed()
-	if len(c.settles) > 0 {
-		s := c.settles
-		c.settles = nil
+	if len(c.pubs.settles) > 0 {
+		s := c.pubs.settles
+		c.pubs.settles = nil
 		if err := c.srv.broker.SettleAsync(c.ctx, s, nil); err != nil {
-			if f := c.forced.Load(); f != nil {
-				return &failure{why: f}
+			if err := c.asked.failure(); err != nil {
+				return err
 			}
 			return toWire(err)
 		}
@@ -157,8 +150,8 @@ func (c *conn) flush() error {
 
 // passed gives back what the messages of a flush had of the server's budget.
 func (c *conn) passed() {
-	c.srv.budget.give(c, c.passing)
-	c.passing = 0
+	c.srv.budget.give(c, c.pubs.passing)
+	c.pubs.passing = 0
 }
 
 // alarmLook is how often a connection that is held back is looked at: nobody reads from it, so nobody sees its end.
@@ -169,18 +162,18 @@ func (c *conn) holdWhileAlarmed() error {
 	for {
 		a := c.srv.alarm.Load()
 		if a.reason == "" {
-			if c.blocked {
-				c.blocked = false
+			if c.pubs.blocked {
+				c.pubs.blocked = false
 				if c.caps.blocked {
-					c.send(0, wire.Bare(wire.IDConnectionUnblocked))
+					c.out.send(0, wire.Bare(wire.IDConnectionUnblocked))
 				}
 			}
 			return nil
 		}
-		if !c.blocked {
-			c.blocked = true
+		if !c.pubs.blocked {
+			c.pubs.blocked = true
 			if c.caps.blocked {
-				c.send(0, &wire.ConnectionBlocked{Reason: wire.Clip(a.reason)})
+				c.out.send(0, &wire.ConnectionBlocked{Reason: wire.Clip(a.reason)})
 			}
 		}
 		look := c.srv.clock.NewTimer(alarmLook)
@@ -190,9 +183,9 @@ func (c *conn) holdWhileAlarmed() error {
 			if hungUp(c.nc) { // what it had sent by then was not confirmed
 				return errSocket
 			}
-		case <-c.kicked:
+		case <-c.asked.kicked:
 			look.Stop()
-			return &failure{why: c.forced.Load()}
+			return c.asked.failure()
 		case <-c.written: // the socket failed
 			look.Stop()
 			return errSocket
@@ -201,19 +194,20 @@ func (c *conn) holdWhileAlarmed() error {
 	}
 }
 
-// done is called by the broker, in the order of publishing; it must not block.
+// done is called by the broker on its loop, in the order of publishing; it must not block. It takes the outbox's lock, and short ones below
+// it: nobody copies a body under any of them.
 func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
 	if err != nil {
 		b.failed(err)
 		return
 	}
 	c := b.c
-	c.mu.Lock()
+	c.out.mu.Lock()
 	for i := range b.who {
 		w := &b.who[i]
 		switch surgetank.CodeOf(results[i].Err) {
 		case "":
-			w.ch.confirmLocked(w.seq, !w.refused)
+			c.out.settle(w.ch, w.seq, !w.refused)
 		case surgetank.CodeNotFound: // a queue has gone: find out which, where this may wait
 			m, w := b.msgs[i], *w
 			c.srv.background(func() { w.reconsider(m) })
@@ -222,26 +216,26 @@ func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
 				c.vhost().deadLetterRefused(m, w)
 				continue
 			}
-			w.ch.confirmLocked(w.seq, false)
+			c.out.settle(w.ch, w.seq, false)
 		default:
-			w.ch.confirmLocked(w.seq, false)
+			c.out.settle(w.ch, w.seq, false)
 			c.srv.log.Debug("a publish was refused", "peer", c.name, "queues", len(b.msgs[i].Queues), "err", results[i].Err)
 		}
 	}
-	c.mu.Unlock()
-	c.wakeWriter()
+	c.out.mu.Unlock()
+	c.out.wakeWriter()
 }
 
 // failed nacks a whole batch.
 func (b *publishBatch) failed(err error) {
 	c := b.c
 	c.srv.log.Warn("publishes failed", "peer", c.name, "messages", len(b.who), "err", err)
-	c.mu.Lock()
+	c.out.mu.Lock()
 	for _, w := range b.who {
-		w.ch.confirmLocked(w.seq, false)
+		c.out.settle(w.ch, w.seq, false)
 	}
-	c.mu.Unlock()
-	c.wakeWriter()
+	c.out.mu.Unlock()
+	c.out.wakeWriter()
 }
 
 // reconsider deals with a message that was refused because a queue of it is gone.

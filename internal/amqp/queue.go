@@ -371,7 +371,7 @@ func (ch *channel) queueDelete(m *wire.QueueDelete) error {
 		if q.attrs().exclusive && q.owner != c {
 			return vh.locked(name)
 		}
-		defer c.deferCancels()()
+		defer c.out.deferCancels()()
 		if n, err = vh.deleteQueueIf(q, surgetank.DeleteOptions{IfUnused: m.IfUnused, IfEmpty: m.IfEmpty}); err != nil {
 			return err
 		}

@@ -38,11 +38,7 @@ func (ch *channel) consumeReplies(m *wire.BasicConsume) error {
 	if ch.reply != nil {
 		return wire.Errorf(wire.CodePreconditionFailed, "reply consumer already set")
 	}
-	c := ch.c
-	c.mu.Lock()
-	_, taken := ch.consumers[m.ConsumerTag]
-	c.mu.Unlock()
-	if taken {
+	if _, taken := ch.ledger.count(m.ConsumerTag); taken {
 		return wire.Errorf(wire.CodeNotAllowed, "attempt to reuse consumer tag '%s'", m.ConsumerTag)
 	}
 	if m.ConsumerTag == "" {
@@ -51,7 +47,7 @@ func (ch *channel) consumeReplies(m *wire.BasicConsume) error {
 	r := &replyConsumer{ch: ch, tag: m.ConsumerTag, key: randomName(replyToPrefix)}
 	ch.reply, ch.last.content = r, nil
 	ch.answerUnless(m.NoWait, &wire.BasicConsumeOk{ConsumerTag: r.tag})
-	t := &c.srv.replies
+	t := &ch.c.srv.replies
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.byKey == nil {
@@ -97,17 +93,27 @@ func (ch *channel) publishReply(to *route, ct *content, body []byte) {
 	}
 }
 
+// deliver hands a reply to the requester's writer. It returns false when the requester has gone or does not read.
 func (r *replyConsumer) deliver(block, body []byte) bool {
 	c := r.ch.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if r.ch.closed || c.ending || c.broken != nil || len(c.out)+len(body) > maxReplyOut && len(c.out) > 0 {
+	o := &c.out
+	open := func() bool { // the caller holds o.mu
+		return !r.ch.closed && !o.ending && o.broken == nil && (o.size == 0 || o.size+len(body) <= maxReplyOut)
+	}
+	o.mu.Lock()
+	is := open()
+	o.mu.Unlock()
+	if !is {
 		return false
 	}
-	c.out = wire.AppendDeliver(c.out, r.ch.id, r.tag, r.ch.nextTag, false, nil, r.key)
-	r.ch.nextTag++
-	c.out = wire.AppendHeader(c.out, r.ch.id, len(body), block)
-	c.out = wire.AppendBody(c.out, r.ch.id, body, int(c.tuned.FrameMax))
-	c.wakeWriter()
+	frames := c.frames(r.ch.id, block, body)
+	tag := r.ch.ledger.tag()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !open() { // by now
+		return false
+	}
+	o.content(wire.AppendDeliver(o.methods, r.ch.id, r.tag, tag, false, nil, r.key), frames)
+	o.wakeWriter()
 	return true
 }

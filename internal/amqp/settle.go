@@ -10,23 +10,24 @@ import (
 // settle handles basic.ack, basic.nack and basic.reject.
 func (ch *channel) settle(s wire.Settle) error {
 	c := ch.c
-	c.mu.Lock()
+	l := &ch.ledger
+	l.mu.Lock()
 	var few [8]unacked
-	taken, ok := ch.unacked.take(few[:0], s.Tag, s.Multiple)
+	taken, ok := l.unacked.take(few[:0], s.Tag, s.Multiple)
 	if !ok {
-		c.mu.Unlock()
+		l.mu.Unlock()
 		return wire.Errorf(wire.CodePreconditionFailed, "unknown delivery tag %d", s.Tag)
 	}
 	if ch.tx != nil {
-		c.mu.Unlock()
+		l.mu.Unlock()
 		return ch.tx.settle(taken, s)
 	}
 	ch.release(taken)
-	c.mu.Unlock()
+	l.mu.Unlock()
 	ch.settled = true
-	c.settles = appendSettlements(c.settles, taken, s)
+	c.pubs.settles = appendSettlements(c.pubs.settles, taken, s)
 	ch.follow()
-	if len(c.settles) >= batchMax {
+	if len(c.pubs.settles) >= batchMax {
 		return c.flush()
 	}
 	return nil
@@ -56,7 +57,7 @@ func appendSettlements(to []surgetank.Settlement, taken []unacked, s wire.Settle
 }
 
 // release counts settled deliveries off their consumers. Credit that was held back for too many unacknowledged deliveries
-// is due now, and so is the end of cancelled consumers that have no more of them; follow does both. The caller holds c.mu.
+// is due now, and so is the end of cancelled consumers that have no more of them; follow does both. The caller holds the ledger's lock.
 func (ch *channel) release(taken []unacked) {
 	for i := range taken {
 		cons := taken[i].cons
@@ -70,17 +71,17 @@ func (ch *channel) release(taken []unacked) {
 	}
 }
 
-// follow does what release found due, without c.mu: the broker may make it wait, while it waits for c.mu itself.
+// follow does what release found due, without a lock: the broker may make it wait.
 func (ch *channel) follow() {
 	if len(ch.due) == 0 {
 		return
 	}
 	c := ch.c
 	for _, cons := range ch.due {
-		c.mu.Lock()
+		ch.ledger.mu.Lock()
 		n := cons.takeOwed(c.srv.limits.MaxUnacked)
 		end := cons.cancelled && cons.outstanding == 0
-		c.mu.Unlock()
+		ch.ledger.mu.Unlock()
 		_, lingers := ch.lingering[cons]
 		switch {
 		case end && lingers:

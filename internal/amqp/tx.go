@@ -119,9 +119,7 @@ func (ch *channel) txCommit() error {
 		if err := c.waitForRoom(); err != nil {
 			return err
 		}
-		c.mu.Lock()
-		c.out = appendReturn(c.out, ch, r.exchange, r.key, r.block, r.body)
-		c.mu.Unlock()
+		ch.returned(r.exchange, r.key, r.block, r.body)
 	}
 	ch.answer(wire.Bare(wire.IDTxCommitOk))
 	return nil
@@ -148,9 +146,9 @@ func (ch *channel) commit(t *transaction) error {
 		}
 		return wire.Errorf(wire.CodePreconditionFailed, "partial tx completion: %s", err)
 	}
-	c.mu.Lock()
+	ch.ledger.mu.Lock()
 	ch.release(t.taken)
-	c.mu.Unlock()
+	ch.ledger.mu.Unlock()
 	ch.follow()
 	return nil
 }
@@ -219,16 +217,16 @@ func (ch *channel) dropGoneSettlements(t *transaction) bool {
 
 // txRollback forgets the publishes; the deliveries are outstanding again, as if they had never been acknowledged.
 func (ch *channel) txRollback() error {
-	t, c := ch.tx, ch.c
+	t := ch.tx
 	if t == nil {
 		return errNotTransactional
 	}
 	ch.tx = &transaction{ch: ch}
 	t.free()
 	slices.SortFunc(t.taken, func(a, b unacked) int { return cmp.Compare(a.tag, b.tag) })
-	c.mu.Lock()
-	ch.unacked.restore(t.taken)
-	c.mu.Unlock()
+	ch.ledger.mu.Lock()
+	ch.ledger.unacked.restore(t.taken)
+	ch.ledger.mu.Unlock()
 	ch.answer(wire.Bare(wire.IDTxRollbackOk))
 	return nil
 }

@@ -14,22 +14,8 @@ const (
 	deliverBytes = 128 << 10 // and about as many bytes of bodies
 	keepBuffer   = 128 << 10 // larger buffers are not kept
 	idleBuffer   = 2 << 10   // nor are larger ones by a writer that has nothing to do
+	idlePieces   = 16        // nor longer lists
 )
-
-// send adds a method frame to what is to be written. Any goroutine may call it.
-func (c *conn) send(channel uint16, m wire.Method) {
-	c.mu.Lock()
-	c.out = wire.AppendMethod(c.out, channel, m)
-	c.mu.Unlock()
-	c.wakeWriter()
-}
-
-func (c *conn) wakeWriter() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
-}
 
 // scratch is the large memory of a writer at work. Writers borrow it, because most connections are idle at any moment, and what each of
 // them needed in its last burst would be most of what they hold.
@@ -45,8 +31,8 @@ func (w *writer) borrow() {
 	if w.buf == nil {
 		if s, ok := scratches.Get().(*scratch); ok {
 			w.buf, w.got = s.buf, s.got
-			if w.spare == nil {
-				w.spare = s.spare
+			if w.out.methods == nil {
+				w.out.methods = s.spare
 			}
 		}
 	}
@@ -54,17 +40,23 @@ func (w *writer) borrow() {
 
 // rest gives back what is large. Nothing is in it.
 func (w *writer) rest() {
-	if cap(w.buf) <= idleBuffer && cap(w.spare) <= idleBuffer && cap(w.got) == 0 {
+	if cap(w.tail) > idleBuffer {
+		w.tail = nil
+	}
+	if cap(w.out.bodies) > idlePieces {
+		w.out.bodies = nil
+	}
+	if cap(w.buf) <= idleBuffer && cap(w.out.methods) <= idleBuffer && cap(w.got) == 0 {
 		return
 	}
-	s := &scratch{w.buf, w.spare, w.got}
+	s := &scratch{w.buf, w.out.methods, w.got}
 	if cap(s.buf) > keepBuffer {
 		s.buf = nil
 	}
 	if cap(s.spare) > keepBuffer {
 		s.spare = nil
 	}
-	w.buf, w.spare, w.got = nil, nil, nil
+	w.buf, w.out.methods, w.got = nil, nil, nil
 	if s.buf != nil {
 		scratches.Put(s)
 	}
@@ -74,7 +66,8 @@ func (w *writer) rest() {
 type writer struct {
 	c       *conn
 	buf     []byte // encoded, not yet written
-	spare   []byte // the other half of out's double buffer
+	out     taken  // what the last look into the outbox brought
+	tail    []byte // outcomes of publishes that it brought, encoded
 	got     []surgetank.Delivery
 	busy    []*consumer
 	told    []*channel
@@ -95,7 +88,7 @@ func (c *conn) writeLoop() {
 	}
 	for {
 		select {
-		case <-c.wake:
+		case <-c.out.wake:
 			w.borrow()
 		case <-tick:
 			if !w.written {
@@ -107,20 +100,11 @@ func (c *conn) writeLoop() {
 		for w.round() {
 		}
 		if w.err != nil {
-			c.mu.Lock()
-			c.broken = w.err
-			c.room.Broadcast()
-			c.mu.Unlock()
+			c.out.fail(w.err)
 			c.nc.Close() // the reader sees it and ends the connection
 			return
 		}
-		c.mu.Lock()
-		done := c.finished && len(c.out) == 0
-		if len(c.out) == 0 && cap(c.out) > idleBuffer {
-			c.out = nil
-		}
-		hangUp := c.hangUp
-		c.mu.Unlock()
+		done, hangUp := c.out.rest()
 		if done {
 			if hangUp {
 				halfClose(c.nc)
@@ -133,29 +117,30 @@ func (c *conn) writeLoop() {
 
 // round writes what there is now, once around, and tells whether there may be more.
 func (w *writer) round() (more bool) {
-	c := w.c
-	c.mu.Lock()
-	if len(c.out) == 0 && len(c.confirms) == 0 && len(c.busy) == 0 {
-		c.mu.Unlock()
+	o := &w.c.out
+	o.mu.Lock()
+	if o.size == 0 && len(o.confirms) == 0 && len(o.busy) == 0 {
+		o.mu.Unlock()
 		return false
 	}
-	c.out, w.spare = w.spare[:0], c.out
-	w.told, c.confirms = c.confirms, w.told[:0]
-	w.busy, c.busy = c.busy, w.busy[:0]
+	o.take(&w.out)
+	w.told, o.confirms = o.confirms, w.told[:0]
+	w.busy, o.busy = o.busy, w.busy[:0]
 	for _, cons := range w.busy {
 		cons.busy = false
 	}
-	w.buf = append(w.buf, w.spare...)
+	w.tail = w.tail[:0]
 	for _, ch := range w.told {
 		ch.confirms.listed = false
-		c.nacks -= len(ch.confirms.nacks)
+		o.nacks -= len(ch.confirms.nacks)
 		if !ch.closed {
-			w.buf = ch.confirms.append(w.buf, ch.id)
+			w.tail = ch.confirms.append(w.tail, ch.id)
 		}
 	}
-	c.room.Broadcast()
-	c.mu.Unlock()
+	o.mu.Unlock()
 	clear(w.told)
+	w.frames()
+	w.put(w.tail)
 	for _, cons := range w.busy {
 		w.deliver(cons)
 		if len(w.buf) >= writeChunk {
@@ -166,6 +151,34 @@ func (w *writer) round() (more bool) {
 	clear(w.busy)
 	w.write()
 	return w.err == nil
+}
+
+// frames encodes what was taken out of the outbox.
+func (w *writer) frames() {
+	at := 0
+	for i := range w.out.bodies {
+		p := &w.out.bodies[i]
+		w.put(w.out.methods[at:p.at])
+		w.put(p.frames)
+		at, p.frames = p.at, nil
+	}
+	w.put(w.out.methods[at:])
+	w.out.methods, w.out.bodies = w.out.methods[:0], w.out.bodies[:0]
+}
+
+// put adds frames to what is to be written. Large ones are written from where they are.
+func (w *writer) put(frames []byte) {
+	if len(frames) < writeChunk {
+		if w.buf = append(w.buf, frames...); len(w.buf) >= writeChunk {
+			w.write()
+		}
+		return
+	}
+	w.write()
+	kept := w.buf
+	w.buf = frames
+	w.write()
+	w.buf = kept
 }
 
 // write empties buf into the socket.
@@ -186,9 +199,9 @@ func (w *writer) deliver(cons *consumer) {
 		return
 	}
 	c, ch := w.c, cons.ch
-	cons.mu.Lock()
+	ch.delivering.Lock()
 	if cons.stopped {
-		cons.mu.Unlock()
+		ch.delivering.Unlock()
 		return
 	}
 	var tag uint64
@@ -196,21 +209,20 @@ func (w *writer) deliver(cons *consumer) {
 	w.got, tag, err = cons.fetch(w.got[:0])
 	if err != nil {
 		cons.stopped = true
-		cons.mu.Unlock()
+		ch.delivering.Unlock()
 		c.lost(cons, err)
 		return
 	}
 	if len(w.got) == 0 {
-		cons.mu.Unlock()
+		ch.delivering.Unlock()
 		return
 	}
-	c.mu.Lock()
-	if !cons.busy { // there may be more
-		cons.busy = true
-		c.busy = append(c.busy, cons)
-	}
-	c.mu.Unlock()
-	cons.mu.Unlock()
+	c.out.mu.Lock()
+	c.out.offer(cons)  // there may be more
+	c.out.take(&w.out) // a basic.get has the tags before these
+	c.out.mu.Unlock()
+	ch.delivering.Unlock()
+	w.frames()
 	for i := range w.got {
 		d := &w.got[i]
 		exchange, key, block := outgoing(d, cons.q.attrs().quorum)
@@ -240,11 +252,7 @@ func (w *writer) replenish(cons *consumer) {
 	if !cons.manual || w.err != nil {
 		return
 	}
-	c := w.c
-	c.mu.Lock()
-	n := cons.takeOwed(c.srv.limits.MaxUnacked)
-	c.mu.Unlock()
-	if n > 0 {
+	if n := cons.ch.ledger.owed(cons, w.c.srv.limits.MaxUnacked); n > 0 {
 		cons.sub.AddCredit(n)
 	}
 }
