@@ -84,7 +84,7 @@ func (cons *consumer) deliverRest() (more bool, err error) {
 	}
 	for i := range got {
 		d := &got[i]
-		exchange, key, block := outgoing(d, cons.q.attrs().quorum)
+		exchange, key, block, _ := outgoing(d, cons.q.attrs().quorum, nil)
 		frames := c.frames(ch.id, block, d.Body)
 		c.out.mu.Lock()
 		c.out.content(wire.AppendDeliver(c.out.methods, ch.id, cons.tag, tag+uint64(i), d.Redelivered, exchange, key), frames)

@@ -260,7 +260,7 @@ func (ch *channel) get(m *wire.BasicGet) error {
 		return err
 	}
 	d := &got[0]
-	exchange, key, block := outgoing(d, q.attrs().quorum)
+	exchange, key, block, _ := outgoing(d, q.attrs().quorum, nil)
 	frames := c.frames(ch.id, block, d.Body)
 	ch.delivering.Lock()
 	tag := ch.ledger.enterOne(d, q, seconds(c.srv.clock.Passed()), m.NoAck)

@@ -221,17 +221,17 @@ func (vh *vhost) deadLetter(d *surgetank.Delivery, a queueAttrs) surgetank.Publi
 	if x == nil {
 		return surgetank.Publishing{}
 	}
-	flags, _, block, ok := splitOpaque(d.Opaque)
+	f, _, ok := stored(&d.Message, nil)
 	if !ok {
-		block = foreignBlock(d)
+		f = storedForm{block: foreignBlock(d)}
 	}
-	p, err := wire.ParseProperties(block)
+	p, err := wire.ParseProperties(f.block)
 	if err != nil {
 		vh.srv.log.Error("a dead letter has damaged properties and is dropped", "vhost", vh.name, "id", d.ID, "err", err)
 		return surgetank.Publishing{}
 	}
 	keys := []string{a.dlk}
-	p.Headers = withDeaths(p.Headers, flags&opaqueDeaths != 0, deathsOf(d, &p))
+	p.Headers = withDeaths(p.Headers, f.flags&opaqueDeaths != 0, deathsOf(d, string(f.exchange), &p))
 	p.Flags = p.Flags&^wire.HasExpiration | wire.HasHeaders
 	if a.hasDLK {
 		p.Headers = p.Headers.Without(func(n []byte) bool { return string(n) == "CC" })
@@ -249,12 +249,10 @@ func (vh *vhost) deadLetter(d *surgetank.Delivery, a queueAttrs) surgetank.Publi
 		}
 		queues = append(queues, full)
 	}
-	stored := p.Append(nil)
 	m := d.Message
 	m.Key = keys[0]
 	m.TTL, m.Delay, m.DedupID = 0, 0, ""
-	m.Opaque = makeOpaque(opaqueDeaths, a.dlx, stored)
-	m.Headers = textHeaders(&p, surgetank.MaxHeaderBytes-len(m.Opaque)-len(m.ContentType))
+	m.Opaque, m.Headers = store(opaqueDeaths, a.dlx, &p, m.ContentType)
 	return surgetank.Publishing{Queues: queues, Message: m}
 }
 

@@ -260,8 +260,8 @@ func (w publisher) reconsider(m surgetank.Publishing) {
 	}
 	if len(left) == 0 {
 		if w.mandatory {
-			_, exchange, block, _ := splitOpaque(m.Message.Opaque)
-			w.ch.returned(string(exchange), m.Message.Key, block, m.Message.Body)
+			f, _, _ := stored(&m.Message, nil)
+			w.ch.returned(string(f.exchange), m.Message.Key, f.block, m.Message.Body)
 		}
 		w.ch.confirm(w.seq, true)
 		return

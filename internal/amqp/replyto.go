@@ -82,8 +82,7 @@ func (ch *channel) declareReplyQueue(m *wire.QueueDeclare, name string) error {
 func (ch *channel) publishReply(to *route, ct *content, body []byte) {
 	delivered := false
 	if r := ch.c.srv.replies.find(to.key); r != nil {
-		_, _, block, _ := splitOpaque(ct.template.Opaque)
-		delivered = r.deliver(block, body)
+		delivered = r.deliver(ct.shown, body)
 	}
 	if !delivered && ch.assembly.mandatory {
 		ch.returned("", to.key, ct.block, body)

@@ -1,11 +1,9 @@
 package amqp
 
 import (
-	"encoding/base64"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
@@ -88,17 +86,11 @@ func attrsOf(c surgetank.QueueConfig) queueAttrs {
 	return a
 }
 
-// The opaque part of a message: the door's letter, flags, the exchange it was published to, and its property block
-// byte for byte.
-const (
-	opaqueDoor = 'a'
-	// opaqueDeaths: x-death in the block was written by this door. A client's own x-death has no meaning.
-	opaqueDeaths = 1 << 0
-)
-
 // content is a published property block, taken apart as far as the door has to know it.
 type content struct {
+	exchange string
 	block    []byte
+	shown    []byte          // block as consumers see it: without BCC
 	props    wire.Properties // aliases block
 	cc       []string        // further keys, of CC and BCC
 	template surgetank.Message
@@ -106,13 +98,12 @@ type content struct {
 
 // parseContent reads a property block, which it keeps, of a message published to exchange.
 func parseContent(exchange string, block []byte) (*content, error) {
-	c := &content{block: block}
+	c := &content{exchange: exchange, block: block, shown: block}
 	var err error
 	if c.props, err = wire.ParseProperties(block); err != nil {
 		return nil, err
 	}
 	p, m := &c.props, &c.template
-	stored := block
 	if p.Flags&wire.HasExpiration != 0 {
 		ms, err := parseExpiration(string(p.Expiration))
 		if err != nil {
@@ -130,36 +121,31 @@ func parseContent(exchange string, block []byte) (*content, error) {
 			return nil, err
 		}
 		if hasBCC {
-			without := *p
-			without.Headers = p.Headers.Without(func(n []byte) bool { return string(n) == "BCC" })
-			stored = without.Append(nil)
+			without := withoutBCC(p)
+			c.shown = without.Append(nil)
 		}
 	}
-	m.Opaque = makeOpaque(0, exchange, stored)
-	if len(m.Opaque) > maxBlock {
+	if 3+len(exchange)+len(c.shown) > maxBlock {
 		return nil, wire.Errorf(wire.CodePreconditionFailed, "message properties of %d bytes are larger than the %d that are allowed", len(block), maxBlock)
 	}
-	m.Headers = textHeaders(p, surgetank.MaxHeaderBytes-len(m.Opaque)-len(m.ContentType))
+	c.store()
 	return c, nil
 }
 
 // maxBlock leaves room beside the property block for the least of what else counts as headers.
 const maxBlock = surgetank.MaxHeaderBytes - 512
 
-func makeOpaque(flags byte, exchange string, block []byte) []byte {
-	o := make([]byte, 0, 3+len(exchange)+len(block))
-	o = append(o, opaqueDoor, flags, byte(len(exchange)))
-	o = append(o, exchange...)
-	return append(o, block...)
+// withoutBCC returns the properties that consumers see.
+func withoutBCC(p *wire.Properties) wire.Properties {
+	without := *p
+	without.Headers = p.Headers.Without(func(n []byte) bool { return string(n) == "BCC" })
+	return without
 }
 
-// splitOpaque takes apart what makeOpaque made; ok is false for what came through another door.
-func splitOpaque(o []byte) (flags byte, exchange, block []byte, ok bool) {
-	if len(o) < 3 || o[0] != opaqueDoor || len(o) < 3+int(o[2])+2 {
-		return 0, nil, nil, false
-	}
-	n := 3 + int(o[2])
-	return o[1], o[3:n:n], o[n:], true
+// store sets what is stored of the block.
+func (c *content) store() {
+	p := withoutBCC(&c.props)
+	c.template.Opaque, c.template.Headers = store(0, c.exchange, &p, c.template.ContentType)
 }
 
 // readHeaders reads the headers that ask for something.
@@ -252,9 +238,7 @@ var propertyHeaders = []struct {
 func textHeaders(p *wire.Properties, budget int) []surgetank.Header {
 	var list []surgetank.Header
 	add := func(name, value string) {
-		if !utf8.ValidString(value) { // the other doors show text only; what they show still tells different values apart
-			value = "base64:" + base64.StdEncoding.EncodeToString([]byte(value))
-		}
+		value, _ = showText(value)
 		if budget -= len(name) + len(value); budget >= 0 && len(list) < surgetank.MaxHeaders && name != "" {
 			list = append(list, surgetank.Header{Name: name, Value: value})
 		}
@@ -273,26 +257,27 @@ func textHeaders(p *wire.Properties, budget int) []surgetank.Header {
 }
 
 // outgoing gives what a delivery says in AMQP: the exchange and key it was published with, and its property block.
-// quorum tells that its queue counts deliveries in a header.
-func outgoing(d *surgetank.Delivery, quorum bool) (exchange []byte, key string, block []byte) {
-	flags, exchange, block, ok := splitOpaque(d.Opaque)
-	key = d.Key
+// quorum tells that its queue counts deliveries in a header. The block may be made in buf, and is good until buf is used again; outgoing
+// returns the grown buf.
+func outgoing(d *surgetank.Delivery, quorum bool, buf []byte) (exchange []byte, key string, block, scratch []byte) {
+	f, buf, ok := stored(&d.Message, buf)
+	exchange, key, block = f.exchange, d.Key, f.block
 	if !ok {
-		block = foreignBlock(d)
+		exchange, block = nil, foreignBlock(d)
 		if key == "" {
 			_, key = surgetank.SplitName(d.Queue)
 		}
 	}
 	count := quorum && d.Attempt > 1
 	if len(d.Deaths) == 0 && !count {
-		return exchange, key, block
+		return exchange, key, block, buf
 	}
 	p, err := wire.ParseProperties(block)
 	if err != nil {
-		return exchange, key, block // it was valid when it was stored; the client gets what there is
+		return exchange, key, block, buf // it was valid when it was stored; the client gets what there is
 	}
 	if len(d.Deaths) > 0 {
-		p.Headers = withDeaths(p.Headers, flags&opaqueDeaths != 0, deathsOf(d, &p))
+		p.Headers = withDeaths(p.Headers, ok && f.flags&opaqueDeaths != 0, deathsOf(d, string(exchange), &p))
 		p.Flags |= wire.HasHeaders
 	}
 	if count {
@@ -300,7 +285,7 @@ func outgoing(d *surgetank.Delivery, quorum bool) (exchange []byte, key string, 
 		p.Headers = append(wire.Table(nil), p.Headers...).AddInt("x-delivery-count", int64(d.Attempt-1))
 		p.Flags |= wire.HasHeaders
 	}
-	return exchange, key, p.Append(nil)
+	return exchange, key, p.Append(nil), buf
 }
 
 // foreignBlock makes the property block of a message that came through another door.
@@ -341,20 +326,15 @@ next:
 
 // setReplyTo puts another address for replies into a content.
 func (c *content) setReplyTo(key string) error {
-	flags, exchange, stored, _ := splitOpaque(c.template.Opaque)
-	for _, b := range []*[]byte{&c.block, &stored} {
-		p, err := wire.ParseProperties(*b)
-		if err != nil {
-			return err
-		}
-		p.ReplyTo = []byte(key)
-		*b = p.Append(nil)
-	}
+	p := c.props
+	p.ReplyTo = []byte(key)
+	c.block = p.Append(nil)
 	var err error
 	if c.props, err = wire.ParseProperties(c.block); err != nil {
 		return err
 	}
-	c.template.Opaque = makeOpaque(flags, string(exchange), stored)
-	c.template.Headers = textHeaders(&c.props, surgetank.MaxHeaderBytes-len(c.template.Opaque)-len(c.template.ContentType))
+	shown := withoutBCC(&c.props)
+	c.shown = shown.Append(nil)
+	c.store()
 	return nil
 }

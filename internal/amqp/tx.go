@@ -45,7 +45,11 @@ func (t *transaction) publish(m surgetank.Publishing, isMandatory bool) error {
 	t.seen++
 	t.msgs = append(t.msgs, m)
 	t.asked = append(t.asked, mandatory{isMandatory, t.seen})
-	return t.grown(len(m.Message.Body) + len(m.Message.Opaque))
+	bytes := len(m.Message.Body) + len(m.Message.Opaque)
+	for i := range m.Message.Headers {
+		bytes += len(m.Message.Headers[i].Name) + len(m.Message.Headers[i].Value)
+	}
+	return t.grown(bytes)
 }
 
 // giveBack returns a message at the commit.
@@ -181,8 +185,8 @@ func (ch *channel) dropGoneTargets(t *transaction) bool {
 		case len(left) > 0:
 			msgs, asked = append(msgs, m), append(asked, a)
 		case a.is:
-			_, exchange, block, _ := splitOpaque(m.Message.Opaque)
-			t.returns = append(t.returns, returnedMessage{string(exchange), m.Message.Key, block, m.Message.Body, a.at})
+			f, _, _ := stored(&m.Message, nil)
+			t.returns = append(t.returns, returnedMessage{string(f.exchange), m.Message.Key, f.block, m.Message.Body, a.at})
 		}
 	}
 	t.msgs, t.asked = msgs, asked

@@ -43,6 +43,9 @@ func (w *writer) rest() {
 	if cap(w.tail) > idleBuffer {
 		w.tail = nil
 	}
+	if cap(w.block) > idleBuffer {
+		w.block = nil
+	}
 	if cap(w.out.bodies) > idlePieces {
 		w.out.bodies = nil
 	}
@@ -67,6 +70,7 @@ type writer struct {
 	c       *conn
 	buf     []byte // encoded, not yet written
 	out     taken  // what the last look into the outbox brought
+	block   []byte // property block of the message at hand
 	tail    []byte // outcomes of publishes that it brought, encoded
 	got     []surgetank.Delivery
 	busy    []*consumer
@@ -223,9 +227,11 @@ func (w *writer) deliver(cons *consumer) {
 	c.out.mu.Unlock()
 	ch.delivering.Unlock()
 	w.frames()
+	quorum := cons.q.attrs().quorum
 	for i := range w.got {
 		d := &w.got[i]
-		exchange, key, block := outgoing(d, cons.q.attrs().quorum)
+		exchange, key, block, scratch := outgoing(d, quorum, w.block)
+		w.block = scratch
 		w.buf = wire.AppendDeliver(w.buf, ch.id, cons.tag, tag+uint64(i), d.Redelivered, exchange, key)
 		w.buf = wire.AppendHeader(w.buf, ch.id, len(d.Body), block)
 		w.body(ch.id, d.Body)

@@ -24,13 +24,12 @@ var deathReasons = map[string]string{
 	surgetank.ReasonAttempts: "delivery_limit",
 }
 
-// deathsOf gives a delivery's dead-letter history in x-death's words, oldest first.
-func deathsOf(d *surgetank.Delivery, p *wire.Properties) []death {
-	_, exchange, _, _ := splitOpaque(d.Opaque)
+// deathsOf gives the dead-letter history of a delivery, which was published to exchange, in x-death's words, oldest first.
+func deathsOf(d *surgetank.Delivery, exchange string, p *wire.Properties) []death {
 	list := make([]death, 0, len(d.Deaths))
 	for _, e := range slices.Backward(d.Deaths) {
 		_, name := surgetank.SplitName(e.Queue)
-		ev := death{queue: name, reason: deathReasons[e.Reason], exchange: string(exchange), time: e.Time,
+		ev := death{queue: name, reason: deathReasons[e.Reason], exchange: exchange, time: e.Time,
 			keys: routingKeys(d.Key, p.Headers), expiration: string(p.Expiration)}
 		if ev.reason == "" {
 			ev.reason = e.Reason
