@@ -217,6 +217,9 @@ func whole(m *surgetank.Message, rest, buf []byte) (block, scratch []byte, ok bo
 		return nil, buf, false
 	}
 	moved, rest := binary.BigEndian.Uint16(rest), rest[2:]
+	if moved == wire.HasContentType && len(m.Headers) == 0 {
+		return withContentType(m.ContentType, rest, buf)
+	}
 	strs := bits.OnesCount16(moved &^ (wire.HasContentType | wire.HasHeaders))
 	if strs > len(m.Headers) {
 		return nil, buf, false
@@ -254,6 +257,19 @@ func whole(m *surgetank.Message, rest, buf []byte) (block, scratch []byte, ok bo
 	at := len(buf)
 	buf = p.Append(buf)
 	return buf[at:], buf, next == strs && len(p.ContentType) <= 255 && utf8.Valid(p.ContentType)
+}
+
+// withContentType puts a content type into a property block that has none. It is whole for most
+// messages, without taking the block apart: the content type is the first of the values.
+func withContentType(contentType string, left, buf []byte) (block, scratch []byte, ok bool) {
+	if len(left) < 2 || len(contentType) > 255 || !utf8.ValidString(contentType) {
+		return nil, buf, false
+	}
+	flags := binary.BigEndian.Uint16(left)
+	buf = binary.BigEndian.AppendUint16(buf, flags|wire.HasContentType)
+	buf = append(append(buf, byte(len(contentType))), contentType...)
+	buf = append(buf, left[2:]...)
+	return buf, buf, flags&wire.HasContentType == 0
 }
 
 // appendText appends a text to buf and returns the copy.

@@ -217,17 +217,35 @@ func parseExpiration(s string) (int64, error) {
 }
 
 // Properties that other doors show, and take, as headers of these names.
-var propertyHeaders = []struct {
-	name  string
-	flag  uint16
-	field func(*wire.Properties) *[]byte
-}{
-	{"content-encoding", wire.HasContentEncoding, func(p *wire.Properties) *[]byte { return &p.ContentEncoding }},
-	{"correlation-id", wire.HasCorrelationID, func(p *wire.Properties) *[]byte { return &p.CorrelationID }},
-	{"reply-to", wire.HasReplyTo, func(p *wire.Properties) *[]byte { return &p.ReplyTo }},
-	{"message-id", wire.HasMessageID, func(p *wire.Properties) *[]byte { return &p.MessageID }},
-	{"type", wire.HasType, func(p *wire.Properties) *[]byte { return &p.Type }},
-	{"app-id", wire.HasAppID, func(p *wire.Properties) *[]byte { return &p.AppID }},
+var propertyHeaders = []propertyHeader{
+	{"content-encoding", wire.HasContentEncoding},
+	{"correlation-id", wire.HasCorrelationID},
+	{"reply-to", wire.HasReplyTo},
+	{"message-id", wire.HasMessageID},
+	{"type", wire.HasType},
+	{"app-id", wire.HasAppID},
+}
+
+type propertyHeader struct {
+	name string
+	flag uint16
+}
+
+// field returns the property's field. It is no function value, so that p need not be on the heap.
+func (h *propertyHeader) field(p *wire.Properties) *[]byte {
+	switch h.flag {
+	case wire.HasContentEncoding:
+		return &p.ContentEncoding
+	case wire.HasCorrelationID:
+		return &p.CorrelationID
+	case wire.HasReplyTo:
+		return &p.ReplyTo
+	case wire.HasMessageID:
+		return &p.MessageID
+	case wire.HasType:
+		return &p.Type
+	}
+	return &p.AppID
 }
 
 // textHeaders gives what other doors, group_by and sinks see of a property block: the properties above and the
