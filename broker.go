@@ -12,6 +12,20 @@ import (
 // All methods may be called by many goroutines. A nil error of Publish, Settle and the queue
 // methods means that what was asked is on disk. An error is an *Error.
 type Broker interface {
+	Publisher
+	Consumer
+	Administrator
+
+	// Transact publishes and settles as one: all of it becomes durable together or none of it does. An error
+	// says which part was refused; then nothing was done.
+	Transact(ctx context.Context, msgs []Publishing, s []Settlement) ([]PublishResult, error)
+
+	// Close stops the broker: what was accepted is finished, then every later call fails with CodeClosed.
+	Close() error
+}
+
+// Publisher is the part of a Broker that stores messages. Send and SendAll are short forms of it.
+type Publisher interface {
 	// Publish stores messages and returns when they are durable. The error is for the whole call (closed,
 	// uncertain, or ctx ended: then the outcome is uncertain too); otherwise there is one result per publishing.
 	// Publishings to a queue that does not exist are refused with CodeNotFound.
@@ -22,16 +36,15 @@ type Broker interface {
 	// blocking methods. A done that panics is recovered, logged and counted. nil for done is CodeInvalid. Bodies and slices must not be
 	// changed until done.
 	PublishAsync(ctx context.Context, msgs []Publishing, done func([]PublishResult, error)) error
+}
 
+// Consumer is the part of a Broker that hands out messages and settles them.
+type Consumer interface {
 	// Settle ends or extends leases and returns when that is durable, one result per settlement.
 	Settle(ctx context.Context, s []Settlement) ([]SettleResult, error)
 	// SettleAsync is to Settle what PublishAsync is to Publish. done may be nil: then nobody waits for the settlements, and
 	// they may become durable some milliseconds later, with what is written next.
 	SettleAsync(ctx context.Context, s []Settlement, done func([]SettleResult, error)) error
-
-	// Transact publishes and settles as one: all of it becomes durable together or none of it does. An error
-	// says which part was refused; then nothing was done.
-	Transact(ctx context.Context, msgs []Publishing, s []Settlement) ([]PublishResult, error)
 
 	// Subscribe attaches a consumer: a queue and credit. ctx covers the attaching only.
 	Subscribe(ctx context.Context, queue string, opts SubscribeOptions) (Subscription, error)
@@ -41,7 +54,10 @@ type Broker interface {
 	// through a part at a time, between which others are served: each message is shown at most once, and those that were in the state
 	// asked for all the while are shown, up to Max. Messages that came meanwhile are not. It ends with ctx.
 	Peek(ctx context.Context, queue string, opts PeekOptions) ([]Delivery, error)
+}
 
+// Administrator is the part of a Broker that makes, changes and shows queues.
+type Administrator interface {
 	// DeclareQueue makes a queue, or changes it, as mode says; created tells whether it was made.
 	DeclareQueue(ctx context.Context, name string, config QueueConfig, mode DeclareMode) (info QueueInfo, created bool, err error)
 	// DeleteQueue removes a queue and what it holds, and gives the number of messages that were not leased.
@@ -67,9 +83,6 @@ type Broker interface {
 	// removes it. Meta reads a namespace.
 	SetMeta(ctx context.Context, namespace, name string, value []byte) error
 	Meta(ctx context.Context, namespace string) (map[string][]byte, error)
-
-	// Close stops the broker: what was accepted is finished, then every later call fails with CodeClosed.
-	Close() error
 }
 
 // DeclareMode says what DeclareQueue does about a queue that exists.

@@ -38,7 +38,8 @@ type Message struct {
 	DedupID     string // a second publish of this id within the queue's dedup window is confirmed, not stored
 	Priority    uint8  // higher first, where the queue has max_priority
 	Delay       time.Duration
-	TTL         time.Duration // 0: the queue's own; the shorter of the two counts
+	// TTL of 0 is the queue's own; of the two the shorter one counts. A Delivery has the one that counts.
+	TTL time.Duration
 	// Opaque carries what a door's protocol says about the message beyond these fields, in that door's own
 	// encoding, whose first byte names the door. Other doors pass it on untouched.
 	Opaque []byte
@@ -190,6 +191,13 @@ type Delivery struct {
 	Deaths      []Death   // the message's dead-letter history, newest first
 	State       State     // only in a peek
 	Damage      string    // only in a peek: why the message cannot be read, and so has no body here
+
+	// Due is when a delayed message's delay or back-off ends. Failure is why the message came back last: the reason that its
+	// consumer gave, or a text of the broker's; "" if it did not come back, or nobody said why. Waiting says what a blocked
+	// message waits for. All three are set in a peek only.
+	Due     time.Time
+	Failure string
+	Waiting string
 }
 
 // Death is one event in a message's dead-letter history.

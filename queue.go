@@ -50,12 +50,19 @@ type LevelConfig struct {
 
 // RetryConfig says when a message is tried again, and when given up.
 type RetryConfig struct {
-	MaxAttempts int           // then it is dead-lettered; 0: DefaultMaxAttempts; negative: no limit
-	Initial     time.Duration // delay after the first failed attempt; 0: DefaultRetryInitial; negative: none
+	MaxAttempts int           // then it is dead-lettered; 0: DefaultMaxAttempts; Unlimited: never
+	Initial     time.Duration // delay after the first failed attempt; 0: DefaultRetryInitial; NoDelay: none
 	Factor      float64       // each further delay is this much longer; 0: 2
 	Max         time.Duration // the longest delay; 0: 10 minutes
-	Jitter      float64       // 0..1: each delay is drawn from [d·(1−jitter), d]; negative: none; 0: 0.5
+	Jitter      float64       // 0..1: each delay is drawn from [d·(1−jitter), d]; 0: 0.5; NoJitter: none
 }
+
+// Values of RetryConfig for "none", where a zero means the default.
+const (
+	Unlimited = -1                // as MaxAttempts: a message is never given up
+	NoDelay   = time.Duration(-1) // as Initial: a message is tried again at once
+	NoJitter  = -1.0              // as Jitter: delays are not drawn
+)
 
 // Rate is hand-outs per second; 0 means no limit.
 type Rate float64
@@ -83,102 +90,6 @@ const (
 	// MaxDuration bounds every delay, TTL and window.
 	MaxDuration = 10 * 365 * 24 * time.Hour
 )
-
-// WithDefaults gives c with every zero that means "the default" filled in.
-func (c QueueConfig) WithDefaults() QueueConfig {
-	if c.GroupBy == "" {
-		c.GroupBy = "none"
-	}
-	if c.Overflow == "" {
-		c.Overflow = OverflowReject
-	}
-	if c.Lease == 0 {
-		c.Lease = DefaultLease
-	}
-	r := &c.Retry
-	if r.MaxAttempts == 0 {
-		r.MaxAttempts = DefaultMaxAttempts
-	}
-	if r.Initial == 0 {
-		r.Initial = DefaultRetryInitial
-	}
-	if r.Factor == 0 {
-		r.Factor = 2
-	}
-	if r.Max == 0 {
-		r.Max = DefaultRetryMax
-	}
-	if r.Jitter == 0 {
-		r.Jitter = 0.5
-	}
-	if c.Level.Rate > 0 && c.Level.Burst == 0 {
-		c.Level.Burst = max(1, int(c.Level.Rate/10))
-	}
-	return c
-}
-
-// Validate refuses settings that make no sense, naming the field by its name in the configuration file.
-func (c QueueConfig) Validate() error {
-	for _, d := range []struct {
-		field string
-		v     time.Duration
-	}{
-		{"dedup.window", c.DedupWindow}, {"ttl", c.TTL}, {"lease", c.Lease}, {"retry.max", c.Retry.Max},
-	} {
-		if d.v < 0 || d.v > MaxDuration {
-			return FieldErrorf(d.field, "%s must be between 0 and 10 years, not %v", d.field, d.v)
-		}
-	}
-	switch {
-	case c.Lease > MaxLease:
-		return FieldErrorf("lease", "lease must be at most 12h, not %v", c.Lease)
-	case c.Retry.Initial > MaxDuration:
-		return FieldErrorf("retry.initial", "retry.initial must be at most 10 years, not %v", c.Retry.Initial)
-	case !(c.Retry.Factor == 0 || c.Retry.Factor >= 1 && c.Retry.Factor <= 1000):
-		return FieldErrorf("retry.factor", "retry.factor must be between 1 and 1000, not %v", c.Retry.Factor)
-	case !(c.Retry.Jitter <= 1):
-		return FieldErrorf("retry.jitter", "retry.jitter must be at most 1, not %v", c.Retry.Jitter)
-	case !(c.Level.Rate >= 0 && c.Level.Rate <= 1e9):
-		return FieldErrorf("level.rate", "level.rate must be between 0 and 1e9 per second, not %v", float64(c.Level.Rate))
-	case c.Level.Burst < 0:
-		return FieldErrorf("level.burst", "level.burst must not be negative, but is %d", c.Level.Burst)
-	case c.Level.MaxInFlight < 0:
-		return FieldErrorf("level.max_in_flight", "level.max_in_flight must not be negative, but is %d", c.Level.MaxInFlight)
-	case !(c.Group.Rate >= 0 && c.Group.Rate <= 1e9):
-		return FieldErrorf("group.rate", "group.rate must be between 0 and 1e9 per second, not %v", float64(c.Group.Rate))
-	case c.Group.MaxInFlight < 0:
-		return FieldErrorf("group.max_in_flight", "group.max_in_flight must not be negative, but is %d", c.Group.MaxInFlight)
-	case c.MaxBytes < 0:
-		return FieldErrorf("max_bytes", "max_bytes must not be negative, but is %d", c.MaxBytes)
-	case c.MaxMessages < 0:
-		return FieldErrorf("max_messages", "max_messages must not be negative, but is %d", c.MaxMessages)
-	}
-	switch c.Overflow {
-	case "", OverflowReject, OverflowDropOldest, OverflowDeadLetter:
-	default:
-		return FieldErrorf("overflow", "overflow must be reject, drop_oldest or dead_letter, not %.40q", string(c.Overflow))
-	}
-	if c.DeadLetter != "" && c.DeadLetter != DeadLetterDrop {
-		if err := ValidateQueueName(c.DeadLetter); err != nil {
-			return FieldErrorf("dead_letter", "dead_letter: %s", err)
-		}
-	}
-	if c.DedupBy != "" && (ValidateGroupBy(c.DedupBy) != nil || !strings.HasPrefix(c.DedupBy, "header:") && !strings.HasPrefix(c.DedupBy, "$.")) {
-		return FieldErrorf("dedup.by", "dedup.by must be header:NAME or a $.json.path, not %.60q", c.DedupBy)
-	}
-	return ValidateGroupBy(c.GroupBy)
-}
-
-// ValidateGroupBy refuses an expression that GroupBy does not know.
-func ValidateGroupBy(s string) error {
-	switch {
-	case s == "", s == "none", s == "routing_key", strings.HasPrefix(s, "$."):
-		return nil
-	case strings.HasPrefix(s, "header:") && len(s) > len("header:"):
-		return nil
-	}
-	return FieldErrorf("group_by", "group_by must be header:NAME, a $.json.path, routing_key or none, not %.60q", s)
-}
 
 // vhostMark separates a virtual host from a queue's name inside a full name. It is a control
 // character, which no name may hold, so that full names cannot be forged.
@@ -235,13 +146,21 @@ type QueueInfo struct {
 	Config  QueueConfig
 	Created time.Time
 
-	Ready, Blocked, Delayed, Leased int64         // messages by State; their sum and Damaged's is all that is stored
-	Damaged                         int64         // messages that cannot be read; above 0 an operator is needed
-	Bytes                           int64         // bodies of all of them
-	OldestAge                       time.Duration // of the oldest message that is not leased; 0 when there is none
-	Groups                          int64
-	Consumers                       int64
-	Floor                           uint64 // every message with a lower Seq is settled for good
+	Ready, Blocked, Delayed, Leased int64 // messages by State; their sum and Damaged's is all that is stored
+	Damaged                         int64 // messages that cannot be read; above 0 an operator is needed
+	Bytes                           int64 // bodies of all of them
+	// OldestAge is for how long the message waits that waits longest. What is leased, delayed or backs off does not wait, and a
+	// message that its publisher delayed waits from the end of its delay on. 0 when none waits.
+	OldestAge time.Duration
+	// BackingOff is how many of Delayed came back and wait for their next try. NextTry is when the first of them is tried, and
+	// Failure says why that message came back: the reason that its consumer gave, or a text of the broker's. They are zero when
+	// none backs off, and Failure is empty if nobody said why.
+	BackingOff int64
+	NextTry    time.Time
+	Failure    string
+	Groups     int64
+	Consumers  int64
+	Floor      uint64 // every message with a lower Seq is settled for good
 
 	// Counted since the broker opened.
 	Published, Duplicates, Refused, Delivered, Acked, Nacked, Expired, DeadLettered, Dropped, LeasesLost uint64

@@ -58,6 +58,8 @@ func Run(t *testing.T, open func(t *testing.T) surgetank.Broker) {
 		{"ReceiveMaxBytes", receiveMaxBytes},
 		{"ReceiveNoAck", receiveNoAck},
 		{"Peek", peek},
+		{"BackingOff", backingOff},
+		{"OldestAge", oldestAge},
 		{"Purge", purge},
 		{"Pause", pause},
 		{"Redrive", redrive},

@@ -2,9 +2,11 @@ package brokertest
 
 import (
 	"bytes"
+	"strings"
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 func peek(e *env) {
@@ -113,14 +115,14 @@ func declare(e *env) {
 		Overflow: surgetank.OverflowDeadLetter, MaxPriority: 3, Lease: time.Minute,
 	}
 	info := e.declare("q", full)
-	if info.Name != "q" || info.ID == 0 || info.Created.IsZero() || info.Config.WithDefaults() != full.WithDefaults() {
+	if info.Name != "q" || info.ID == 0 || info.Created.IsZero() || !settings.Equal(info.Config, full) {
 		e.Fatalf("declared %+v", info)
 	}
 	_, _, err := e.b.DeclareQueue(e.ctx, "q", full, surgetank.DeclareNew)
 	e.code(err, surgetank.CodeExists)
 	same, created, err := e.b.DeclareQueue(e.ctx, "q", surgetank.QueueConfig{}, surgetank.DeclareIfAbsent)
 	e.must(err)
-	if created || same.ID != info.ID || same.Config.WithDefaults() != full.WithDefaults() {
+	if created || same.ID != info.ID || !settings.Equal(same.Config, full) {
 		e.Fatalf("if absent: %v %+v", created, same)
 	}
 	_, _, err = e.b.DeclareQueue(e.ctx, "nope", surgetank.QueueConfig{}, surgetank.DeclareUpdate)
@@ -258,4 +260,81 @@ func closing(e *env) {
 	e.code(err, surgetank.CodeClosed)
 	e.must(s.Close())
 	e.must(e.b.Close())
+}
+
+// backingOff demands that a message which came back says why and when it is tried next, and what waits for it says so.
+func backingOff(e *env) {
+	e.declare("q", surgetank.QueueConfig{Group: surgetank.GroupConfig{MaxInFlight: 1}, Retry: surgetank.RetryConfig{Initial: time.Hour, Jitter: -1}})
+	g := func(body string) surgetank.Publishing {
+		m := message("q", body)
+		m.Message.Group = "g"
+		return m
+	}
+	late := message("q", "late")
+	late.Message.Delay = 24 * time.Hour
+	ids := e.publish(g("1"), g("2"), message("q", "3"), late)
+	got := e.await("q", 2, 0)
+	before := e.peeked("q", ids[3])
+	if before.Due.Sub(before.Time) != 24*time.Hour || before.Failure != "" {
+		e.Fatalf("a delayed message is due at %v, with the failure %q", before.Due, before.Failure)
+	}
+	e.nack(got[0], surgetank.Settlement{Op: surgetank.Nack, Delay: surgetank.RetryBackoff, Reason: "no such customer"})
+	first, second, third := e.peeked("q", ids[0]), e.peeked("q", ids[1]), e.peeked("q", ids[2])
+	if first.State != surgetank.StateDelayed || first.Failure != "no such customer" || first.Attempt != 1 || first.Due.IsZero() {
+		e.Errorf("the message that backs off is shown as %s, attempt %d, %q, due %v", first.State, first.Attempt, first.Failure, first.Due)
+	}
+	if second.State != surgetank.StateBlocked || !strings.Contains(second.Waiting, ids[0].String()) || second.Failure != "" {
+		e.Errorf("the message behind it is %s, waits %q, failed %q", second.State, second.Waiting, second.Failure)
+	}
+	if third.State != surgetank.StateLeased || third.Waiting != "" || !third.Due.IsZero() {
+		e.Errorf("the leased message is %s, waits %q, due %v", third.State, third.Waiting, third.Due)
+	}
+	e.counts("q", 0, 1, 2, 1)
+	q := e.info("q")
+	if q.BackingOff != 1 || !q.NextTry.Equal(first.Due) || q.Failure != "no such customer" {
+		e.Errorf("the queue shows %d messages that back off, the next at %v, %q", q.BackingOff, q.NextTry, q.Failure)
+	}
+	// A new reason takes the old one's place.
+	e.nack(got[1], surgetank.Settlement{Op: surgetank.Nack, Delay: 0, Reason: strings.Repeat("long ", 1000)})
+	if d := e.peeked("q", ids[2]); d.State != surgetank.StateReady || len(d.Failure) == 0 || len(d.Failure) > 256 {
+		e.Errorf("a long reason is shown as %q of a message that is %s", d.Failure, d.State)
+	}
+}
+
+// oldestAge demands that only what waits counts in the oldest age.
+func oldestAge(e *env) {
+	if _, ok := e.manual(); !ok {
+		e.Skip("the time cannot be moved")
+	}
+	e.declare("q", surgetank.QueueConfig{})
+	late := message("q", "late")
+	late.Message.Delay = 24 * time.Hour
+	e.publish(late)
+	age := func(want time.Duration) {
+		e.Helper()
+		if got := e.info("q").OldestAge; got < want || got >= want+time.Second {
+			e.Errorf("the oldest age is %v, want %v", got, want)
+		}
+	}
+	e.pass(time.Hour)
+	age(0)
+	e.pass(23*time.Hour + 10*time.Minute)
+	e.counts("q", 1, 0, 0, 0)
+	age(10 * time.Minute)
+	got := e.await("q", 1, time.Hour)
+	age(0)
+	e.nack(got[0], surgetank.Settlement{Op: surgetank.Nack, Delay: time.Hour})
+	e.pass(time.Minute)
+	age(0)
+}
+
+// peeked shows one message.
+func (e *env) peeked(queue string, id surgetank.MessageID) surgetank.Delivery {
+	e.Helper()
+	got, err := e.b.Peek(e.ctx, queue, surgetank.PeekOptions{ID: id})
+	e.must(err)
+	if len(got) != 1 {
+		e.Fatalf("a peek at %s gave %d messages", id, len(got))
+	}
+	return got[0]
 }

@@ -22,6 +22,7 @@ var mutants = map[string]func(surgetank.Broker) surgetank.Broker{
 	"Transact":          func(b surgetank.Broker) surgetank.Broker { return &halfway{b} },
 	"Conservation":      func(b surgetank.Broker) surgetank.Broker { return &doubler{b} },
 	"Peek":              func(b surgetank.Broker) surgetank.Broker { return &taker{b} },
+	"BackingOff":        func(b surgetank.Broker) surgetank.Broker { return &secretive{b} },
 	"SubscribeCancel":   func(b surgetank.Broker) surgetank.Broker { return &closer{b} },
 }
 
@@ -94,6 +95,17 @@ func (b *taker) Peek(ctx context.Context, q string, o surgetank.PeekOptions) ([]
 		return nil, err
 	}
 	return b.Broker.Peek(ctx, q, o)
+}
+
+// secretive does not say what a blocked message waits for.
+type secretive struct{ surgetank.Broker }
+
+func (b *secretive) Peek(ctx context.Context, q string, o surgetank.PeekOptions) ([]surgetank.Delivery, error) {
+	list, err := b.Broker.Peek(ctx, q, o)
+	for i := range list {
+		list[i].Waiting = ""
+	}
+	return list, err
 }
 
 // closer takes the leases of received messages away when a consumer only cancels.

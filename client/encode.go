@@ -107,6 +107,9 @@ type wireMessage struct {
 	Deadline    time.Time          `json:"deadline"`
 	State       surgetank.State    `json:"state"`
 	Damage      string             `json:"damage"`
+	Due         time.Time          `json:"due"`
+	Failure     string             `json:"failure"`
+	Waiting     string             `json:"waiting"`
 	Group       string             `json:"group"`
 	Key         string             `json:"key"`
 	DedupID     string             `json:"dedup_id"`
@@ -128,6 +131,7 @@ func (w *wireMessage) delivery() (d surgetank.Delivery, err error) {
 		d.Body = w.Body
 	}
 	d.Time, d.Attempt, d.Redelivered, d.Deadline, d.Deaths, d.State, d.Damage = w.Time, w.Attempt, w.Redelivered, w.Deadline, w.Deaths, w.State, w.Damage
+	d.Due, d.Failure, d.Waiting = w.Due, w.Failure, w.Waiting
 	vhost := w.Vhost
 	if vhost == "" {
 		vhost = surgetank.DefaultVhost

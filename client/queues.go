@@ -21,7 +21,7 @@ func (c *Client) DeclareQueue(ctx context.Context, name string, config surgetank
 	if err := checkName(name); err != nil {
 		return none, false, err
 	}
-	if err := config.Validate(); err != nil {
+	if err := settings.Validate(config); err != nil {
 		return none, false, err
 	}
 	word, ok := map[surgetank.DeclareMode]string{surgetank.DeclareOrUpdate: "create_or_update", surgetank.DeclareIfAbsent: "create_if_absent",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"reflect"
 	"runtime"
 	"testing"
 
@@ -45,11 +46,41 @@ func TestFunctionsThatFail(t *testing.T) {
 			if err := b.Close(); err != nil {
 				t.Fatal(name, err)
 			}
-			if n := b.CallbackFailures(); n != each {
+			if n := b.Health().CallbackFailures; n != each {
 				t.Errorf("%s: %d failures were counted, want %d", name, n, each)
 			}
 		}
 	}
+}
+
+// No method of a broker that Open did not make panics, whatever its arguments, and each that can say so says CodeClosed.
+func TestEveryMethodOfNoBroker(t *testing.T) {
+	for name, b := range map[string]*embedded.Broker{"nil": nil, "zero": {}} {
+		v := reflect.ValueOf(b)
+		for i := range v.NumMethod() {
+			method := v.Type().Method(i).Name
+			var in []reflect.Value
+			for k := range v.Method(i).Type().NumIn() - min(1, btoi(v.Method(i).Type().IsVariadic())) {
+				in = append(in, reflect.Zero(v.Method(i).Type().In(k)))
+			}
+			out := v.Method(i).Call(in)
+			last := out[len(out)-1].Interface()
+			if err, is := last.(error); is && method != "Close" && surgetank.CodeOf(err) != surgetank.CodeClosed && surgetank.CodeOf(err) != surgetank.CodeInvalid {
+				t.Errorf("%s %s: %v", name, method, err)
+			}
+		}
+		if h := b.Health(); surgetank.CodeOf(h.Err) != surgetank.CodeClosed {
+			t.Errorf("%s: %+v", name, h)
+		}
+		<-b.Done()
+	}
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // A broker that Open did not make is closed.
@@ -85,8 +116,6 @@ func TestZeroBroker(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Error(err)
 	}
-	b.LogStats()
-	b.CallbackFailures()
 	if _, err := embedded.Memory(embedded.Options{MaxMessage: -1}); !errors.Is(err, surgetank.ErrInvalid) {
 		t.Error(err)
 	}

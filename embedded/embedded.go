@@ -12,7 +12,6 @@ import (
 	"github.com/surgetank/surgetank/internal/callback"
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
-	"github.com/surgetank/surgetank/internal/disklog"
 	"github.com/surgetank/surgetank/internal/memlog"
 	"github.com/surgetank/surgetank/internal/queue"
 )
@@ -43,12 +42,6 @@ type Options struct {
 	clock clock.Clock
 }
 
-// Broker is an embedded broker. It implements surgetank.Broker.
-type Broker struct {
-	*broker.Broker
-	log *disklog.Log // nil: in memory
-}
-
 // LogStats says how a broker's log does.
 type LogStats struct {
 	DiskBytes int64 // of all its files
@@ -73,7 +66,7 @@ type ScrubStats struct {
 
 // LogStats gives figures of the log; zero for one in memory.
 func (b *Broker) LogStats() LogStats {
-	if b.log == nil {
+	if b == nil || b.log == nil {
 		return LogStats{}
 	}
 	s := b.log.Stats()
@@ -126,7 +119,7 @@ func Memory(opts Options) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Broker{Broker: b}, nil
+	return &Broker{b: b}, nil
 }
 
 // wrap keeps a nil *Log from becoming a Log that is not nil.

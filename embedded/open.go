@@ -44,7 +44,5 @@ func Open(dir string, opts Options) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Broker{Broker: b, log: log}, nil
+	return &Broker{b: b, log: log}, nil
 }
-
-var _ surgetank.Broker = (*Broker)(nil)

@@ -6,7 +6,8 @@ import (
 	"github.com/surgetank/surgetank/internal/failpoint"
 )
 
-// changeTries is how often a batch is added again because the table changed, before the target counts as down.
+// changeTries is how often a batch is added again because the table changed, before the target
+// counts as down.
 const changeTries = 8
 
 // outcome is what one attempt at a batch has shown about each of its messages.
@@ -23,8 +24,8 @@ type failure struct {
 	e    *entry
 	err  *Error
 	mark uint64 // see session.tick
-	// twice: in the same transaction another row was written after it, and then it failed again. company: that transaction was
-	// committed, or made for the comparison alone.
+	// twice: in the same transaction another row was written after it, and then it failed again.
+	// company: that transaction was committed, or made for the comparison alone.
 	twice   bool
 	company bool
 }
@@ -67,7 +68,8 @@ func (l *lane) commit() error {
 	return nil
 }
 
-// try makes attempts at the batch until one has an outcome. Errors that pass by themselves are waited for.
+// try makes attempts at the batch until one has an outcome. Errors that pass by themselves are
+// waited for.
 func (l *lane) try() (outcome, error) {
 	pause := l.s.r.backoff()
 	retries, changes := 0, 0
@@ -165,7 +167,8 @@ func (l *lane) write(good []*entry, o *outcome) error {
 	case len(good) == 1:
 		o.failed = append(o.failed, l.fail(good[0], e))
 	case e.Class == Reference && !l.overdue(good) && l.s.earliest(l) < good[len(good)-1].seq:
-		// The rows they refer to may be in other lanes: nothing is looked for before those are written.
+		// The rows they refer to may be in other lanes: nothing is looked for before those are
+		// written.
 		o.unseen, o.why = good, e
 	default:
 		return l.split(good, o)
@@ -194,7 +197,8 @@ func (l *lane) progress(rows []*entry) Progress {
 	return l.s.ledger.progress(l.number, floor, entry, l.seqs)
 }
 
-// committed notes a commit of what progress was made for, and sends its mark to the broker: before the acks, which follow. mark is the tick before the last of its rows was written.
+// committed notes a commit of what progress was made for, and sends its mark to the broker: before
+// the acks, which follow. mark is the tick before the last of its rows was written.
 func (l *lane) committed(rows []*entry, mark uint64) {
 	l.s.mark(l.number, l.s.ledger.commit(l.number, l.seqs))
 	l.limit.committed(len(rows))

@@ -6,15 +6,17 @@ import (
 	"time"
 )
 
-// hold is what is known about a message that could not be written and was not parked. The lane owns it.
+// hold is what is known about a message that could not be written and was not parked. The lane owns
+// it.
 type hold struct {
 	class  Class
 	reason string
 	fails  int       // attempts in which it failed alone, for this class
 	first  time.Time // of them
 	mark   uint64    // the tick of the last
-	// Evidence for its own fault: company says that it failed in a transaction in which another row was written after it and
-	// committed; rounds counts its failures after which others were written before it failed again.
+	// Evidence for its own fault: company says that it failed in a transaction in which another row
+	// was written after it and committed; rounds counts its failures after which others were
+	// written before it failed again.
 	company bool
 	rounds  int
 	due     time.Time // it is not tried again before
@@ -29,8 +31,9 @@ const (
 	mostAfter = 10 * time.Second // a message waits for earlier ones to be written
 )
 
-// dueAt is when the message is tried again. If rows were written since a reference failed, the row that it refers to may be among
-// them, so it need not wait for its whole pause. proof is session.proof.
+// dueAt is when the message is tried again. If rows were written since a reference failed, the row
+// that it refers to may be among them, so it need not wait for its whole pause. proof is
+// session.proof.
 func (h *hold) dueAt(proof uint64) time.Time {
 	if h.class == Reference && h.fails > 1 && !h.after && proof >= h.mark {
 		return h.due.Add(firstHold - pauseOf(h.fails))
@@ -43,7 +46,8 @@ func pauseOf(fails int) time.Duration {
 	return min(mostHold, firstHold<<min(fails-1, 10))
 }
 
-// backlog is the messages of one lane that could not be written yet, by number. The lane's goroutine owns it.
+// backlog is the messages of one lane that could not be written yet, by number. The lane's
+// goroutine owns it.
 type backlog struct {
 	list       []*entry
 	chains     map[uint64]int // how many of the list are of each chain
@@ -91,7 +95,8 @@ func (b *backlog) remove() {
 	})
 }
 
-// refresh works out when the next message is due, after an attempt. fruitful tells whether the attempt settled a message.
+// refresh works out when the next message is due, after an attempt. fruitful tells whether the
+// attempt settled a message.
 func (b *backlog) refresh(now time.Time, fruitful bool) {
 	b.dueAt, b.after, b.references, b.seen = time.Time{}, 0, 0, 0
 	waits := map[uint64]bool{}
@@ -158,14 +163,15 @@ func (b *backlog) next(l *lane, now time.Time) (due bool, after time.Duration) {
 	return true, 0
 }
 
-// front is how many messages that failed alone come first in a batch: fewer than hopeless, so that they never keep the others of the
-// batch from being tried.
+// front is how many messages that failed alone come first in a batch: fewer than hopeless, so that
+// they never keep the others of the batch from being tried.
 const front = hopeless / 2
 
-// take appends up to most messages to batch that are due; they stay in the backlog. A message whose chain has an earlier one that is
-// not taken is not taken either. Some that failed alone come first, so that others are written after them in the same
-// transaction, which is evidence. company says that new messages follow in the batch: then those that lack evidence are taken
-// before they are due.
+// take appends up to most messages to batch that are due; they stay in the backlog. A message whose
+// chain has an earlier one that is not taken is not taken either. Some that failed alone come
+// first, so that others are written after them in the same transaction, which is evidence. company
+// says that new messages follow in the batch: then those that lack evidence are taken before they
+// are due.
 func (b *backlog) take(l *lane, now time.Time, batch []*entry, most int, company bool) []*entry {
 	first, proof := uint64(0), l.s.proof.Load()
 	if b.after > 0 {

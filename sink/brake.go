@@ -5,8 +5,9 @@ import (
 	"sync"
 )
 
-// brake keeps a mistake in the settings from parking a whole queue: when too many messages in sequence are bad and none
-// was written between them, no more are parked until one is written, or until somebody says to go on.
+// brake keeps a mistake in the settings from parking a whole queue: when too many messages in
+// sequence are bad and none was written between them, no more are parked until one is written, or
+// until somebody says to go on.
 //
 // It belongs to the runner and may be used by many goroutines.
 type brake struct {
@@ -18,7 +19,8 @@ type brake struct {
 	last     string
 }
 
-// judge decides which of the messages that one attempt found bad are parked. good tells whether the attempt wrote a message.
+// judge decides which of the messages that one attempt found bad are parked. good tells whether the
+// attempt wrote a message.
 func (b *brake) judge(good bool, bad []*entry) (park, hold []*entry) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -77,7 +79,8 @@ func (b *brake) on(held int64) string {
 		"Mend the settings or the table, or resume the sink to park on. The last message's error: %s", b.run+int(held), held, b.last)
 }
 
-// rejecting gives the number of messages parked since the last that was written, and the last one's reason.
+// rejecting gives the number of messages parked since the last that was written, and the last one's
+// reason.
 func (b *brake) rejecting() (int, string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

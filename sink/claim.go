@@ -10,9 +10,10 @@ import (
 
 // Claim is what a runner brings when it opens its target: who it is and what it knows of the queue.
 //
-// Queue and target commit separately, so each can be put back in time without the other: a backup is restored, a
-// standby that lagged is promoted, a directory is copied and both copies run. Counters alone repeat after such an
-// event. So each side keeps enough of the other's position to compare, and Next compares before anything is written:
+// Queue and target commit separately, so each can be put back in time without the other: a backup
+// is restored, a standby that lagged is promoted, a directory is copied and both copies run.
+// Counters alone repeat after such an event. So each side keeps enough of the other's position to
+// compare, and Next compares before anything is written:
 //
 //	            stored in the target                          stored in the queue's directory
 //	            ────────────────────                          ───────────────────────────────
@@ -26,16 +27,16 @@ import (
 //	the target has no progress, the directory knows of some      the target is empty, or another one
 //	neither                                                      a crash at most: go on
 type Claim struct {
-	// Instance is the sink's identity: a random text made when the sink was set. Progress belongs to it, not to the
-	// sink's name, so that two brokers with sinks of the same name, or a new data directory, never
-	// take over progress that speaks of other messages.
+	// Instance is the sink's identity: a random text made when the sink was set. Progress belongs
+	// to it, not to the sink's name, so that two brokers with sinks of the same name, or a new data
+	// directory, never take over progress that speaks of other messages.
 	Instance string
 	Sink     string // its name, for people who look at the progress table
 	Owner    string // random, one for each runner
 	Held     uint64 // the epoch in which this runner held the target last; 0: it has not
 	Lanes    int
-	// History reads the queue's history. Next calls it, so that it is read while the progress is locked and cannot be
-	// behind a commit that an older opening makes meanwhile.
+	// History reads the queue's history. Next calls it, so that it is read while the progress is
+	// locked and cannot be behind a commit that an older opening makes meanwhile.
 	History func() (surgetank.History, error)
 	// Count counts the messages among some numbers that are not settled.
 	Count func(seqset.Set) (uint64, error)
@@ -43,15 +44,16 @@ type Claim struct {
 	Written Written
 	// Way is what the user chose about a target and a queue that contradict each other.
 	Way Way
-	// Verify checks stored progress that a lane reads on a connection that was made after Open, before the connection
-	// writes anything. The first call notes what this session has committed, and must come before the progress is read.
-	// The second call returns an *Error of class Stale if the progress is not at least that: then another opening took
-	// over, or the new connection leads to an older copy of the database. nil: nothing is checked.
+	// Verify checks stored progress that a lane reads on a connection that was made after Open,
+	// before the connection writes anything. The first call notes what this session has committed,
+	// and must come before the progress is read. The second call returns an *Error of class Stale
+	// if the progress is not at least that: then another opening took over, or the new connection
+	// leads to an older copy of the database. nil: nothing is checked.
 	Verify func() func(State) error
 }
 
-// Written is what the queue's directory knows about the progress in the target. It is a lower bound: what was committed
-// in the target just before a crash may be missing.
+// Written is what the queue's directory knows about the progress in the target. It is a lower
+// bound: what was committed in the target just before a crash may be missing.
 type Written struct {
 	Epoch   uint64    // of the newest opening that is known
 	Applied uint64    // messages whose rows were committed, in all
@@ -73,8 +75,8 @@ type State struct {
 	Lanes       []LaneState
 }
 
-// Position is a moment in the history of a data directory: an incarnation, and one of the entries of its log. The zero value is
-// before everything.
+// Position is a moment in the history of a data directory: an incarnation, and one of the entries
+// of its log. The zero value is before everything.
 type Position struct{ Incarnation, Entry uint64 }
 
 // LaneState is the stored progress of one lane.
@@ -95,8 +97,8 @@ func (s *State) applied() uint64 {
 	return n
 }
 
-// position is that of the newest commit that applied messages. What the target holds rests on it. An opening that applied
-// nothing does not count: it left the target as it was.
+// position is that of the newest commit that applied messages. What the target holds rests on it.
+// An opening that applied nothing does not count: it left the target as it was.
 func (s *State) position() Position {
 	newest := Position{Incarnation: s.Incarnation}
 	for i := range s.Lanes {
@@ -134,11 +136,12 @@ func (s *State) ids() (seqset.Set, error) {
 	return all, err
 }
 
-// Next decides what an opening stores. old is nil when nothing is stored. It changes nothing; with all rows of the
-// progress locked its answer holds. The error is an *Error of class Fenced or Refused, or one of the broker's.
+// Next decides what an opening stores. old is nil when nothing is stored. It changes nothing; with
+// all rows of the progress locked its answer holds. The error is an *Error of class Fenced or
+// Refused, or one of the broker's.
 //
-// The ids of all rows are merged: those below the queue's floor are dropped, for their messages can never be delivered
-// again. The rest is the new opening's Settled.
+// The ids of all rows are merged: those below the queue's floor are dropped, for their messages can
+// never be delivered again. The rest is the new opening's Settled.
 func (c Claim) Next(old *State) (State, error) {
 	h, err := c.History()
 	if err != nil {
@@ -186,7 +189,8 @@ func (c Claim) Next(old *State) (State, error) {
 	case !r.allows(c.Way):
 		return State{}, &Error{Class: Refused, Row: -1, Reason: r.String(), Err: r}
 	default:
-		// The user takes what the target holds for known, so it rests on this directory from now on.
+		// The user takes what the target holds for known, so it rests on this directory from now
+		// on.
 		next.Before = Position{next.Incarnation, h.Entry}
 		if ids = here; c.Way == FromQueue {
 			ids = nil

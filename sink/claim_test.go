@@ -17,7 +17,8 @@ func opens(incarnations ...uint64) (list []surgetank.Opening) {
 	return list
 }
 
-// TestSharedNumbers: a number stands for the same message in two histories only if both gave it in the same incarnation.
+// TestSharedNumbers: a number stands for the same message in two histories only if both gave it in
+// the same incarnation.
 func TestSharedNumbers(t *testing.T) {
 	const end = math.MaxUint64 - 1
 	for name, c := range map[string]struct {
@@ -39,8 +40,9 @@ func TestSharedNumbers(t *testing.T) {
 	}
 }
 
-// TestTargetKeepsOldSpans: directory a runs on in incarnation 1, its copy b confirms message 8 in 2, and is opened again as 3 when
-// all is settled. b has dropped the spans below its floor. a's message 8 is not b's.
+// TestTargetKeepsOldSpans: directory a runs on in incarnation 1, its copy b confirms message 8 in
+// 2, and is opened again as 3 when all is settled. b has dropped the spans below its floor. a's
+// message 8 is not b's.
 func TestTargetKeepsOldSpans(t *testing.T) {
 	claim := func(floor uint64, openings []surgetank.Opening, spans ...surgetank.Span) Claim {
 		return Claim{Instance: "i", Sink: "s", Owner: "o", Lanes: 1,

@@ -10,9 +10,10 @@ import (
 // compares is how many other rows are written for a comparison.
 const compares = 8
 
-// compare looks for evidence where order or small batches keep others from being written together with a suspect. In a transaction that is
-// rolled back, the suspect is written alone, which fails, and then some others, and once one of them can be written the suspect again.
-// If that fails, too, the suspect failed in company. It does so for one suspect of an attempt.
+// compare looks for evidence where order or small batches keep others from being written together
+// with a suspect. In a transaction that is rolled back, the suspect is written alone, which fails,
+// and then some others, and once one of them can be written the suspect again. If that fails, too,
+// the suspect failed in company. It does so for one suspect of an attempt.
 func (l *lane) compare(o *outcome) error {
 	var f *failure
 	for i := range o.failed {
@@ -71,7 +72,8 @@ func (l *lane) compare(o *outcome) error {
 	return nil // the next attempt meets the same
 }
 
-// others gives messages to compare a suspect with: those of this lane that never failed alone, then those of other lanes, others each time.
+// others gives messages to compare a suspect with: those of this lane that never failed alone, then
+// those of other lanes, others each time.
 func (l *lane) others(suspect *entry, o *outcome) []surgetank.Delivery {
 	s := l.s
 	s.mu.Lock() // the dispatcher renews receipts

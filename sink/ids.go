@@ -13,9 +13,10 @@ const maxRuns = 1 << 24
 
 var errIDs = errors.New("a list of message ids is not in its format")
 
-// AppendIDs appends a set of ids in a compact form: a format byte, then for every unbroken run two varints, the
-// distance from the end of the run before and the length less one. Runs are what a queue gives, so that a thousand ids
-// take some ten bytes with one lane, and at most about two bytes each with many.
+// AppendIDs appends a set of ids in a compact form: a format byte, then for every unbroken run two
+// varints, the distance from the end of the run before and the length less one. Runs are what a
+// queue gives, so that a thousand ids take some ten bytes with one lane, and at most about two
+// bytes each with many.
 func AppendIDs(dst []byte, ids seqset.Set) []byte {
 	dst = append(dst, 1)
 	var end uint64

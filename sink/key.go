@@ -11,26 +11,28 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// KeyForm says how a database compares the values of a column of on_conflict's keys, as far as a sink must know: two
-// values that the database calls equal must have one form.
+// KeyForm says how a database compares the values of a column of on_conflict's keys, as far as a
+// sink must know: two values that the database calls equal must have one form.
 type KeyForm uint8
 
 // The forms. Each may call more values equal than the database does, but never fewer.
 const (
-	// KeyUnknown: not known. Lanes go by the other key columns; if there is none, all messages without a group go to one lane.
+	// KeyUnknown: not known. Lanes go by the other key columns; if there is none, all messages
+	// without a group go to one lane.
 	KeyUnknown KeyForm = iota
 	KeyText            // characters, without spaces at the end
 	KeyInteger         // whole numbers, however they are written: 1, 1.0, "1", "0x1"
 	KeyUUID            // hexadecimal digits in either case; hyphens and braces do not count
-	// KeyLoose: SQLite's comparison. Numbers are equal by value, also when they are written as text; ASCII letters are equal in
-	// either case.
+	// KeyLoose: SQLite's comparison. Numbers are equal by value, also when they are written as
+	// text; ASCII letters are equal in either case.
 	KeyLoose
 )
 
 // Keyed is a Target that knows how its table compares keys.
 type Keyed interface {
-	// KeyForms gives the forms of on_conflict's key columns by name, after Open. A column that takes a default other than a
-	// sequence's next number must be KeyUnknown, because a message without the field has the default's key.
+	// KeyForms gives the forms of on_conflict's key columns by name, after Open. A column that
+	// takes a default other than a sequence's next number must be KeyUnknown, because a message
+	// without the field has the default's key.
 	KeyForms() map[string]KeyForm
 }
 
@@ -120,7 +122,8 @@ func appendKey(dst []byte, form KeyForm, c *Cell) []byte {
 	return append(dst, bytes.TrimRight(text, " ")...)
 }
 
-// appendWhole writes an integer in one form. A text that is none is written as it is: no integer column takes it.
+// appendWhole writes an integer in one form. A text that is none is written as it is: no integer
+// column takes it.
 func appendWhole(dst []byte, s string) []byte {
 	s = strings.TrimSpace(s)
 	digits, base := strings.TrimLeft(s, "+-"), 10

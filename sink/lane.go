@@ -13,15 +13,16 @@ const maxBatchBytes = 8 << 20
 // restAfter is how long a lane has nothing to write before it gives its connection back.
 const restAfter = 30 * time.Second
 
-// lookEvery is how often an idle sink looks at its target. A target that went back in time is noticed by that, before there is
-// something to write.
+// lookEvery is how often an idle sink looks at its target. A target that went back in time is
+// noticed by that, before there is something to write.
 const lookEvery = time.Minute
 
-// lane is one ordered stream of batches. Its run method is one goroutine and owns conn, back and all below it; add, load, wakeUp and
-// close are called by others.
+// lane is one ordered stream of batches. Its run method is one goroutine and owns conn, back and
+// all below it; add, load, wakeUp and close are called by others.
 //
-// A message comes into waiting, then into a batch. It leaves the lane committed or parked, or goes to back, from where it is tried
-// again. A message whose chain has a message in back goes there too, so that it does not overtake.
+// A message comes into waiting, then into a batch. It leaves the lane committed or parked, or goes
+// to back, from where it is tried again. A message whose chain has a message in back goes there
+// too, so that it does not overtake.
 type lane struct {
 	s      *session
 	number int
@@ -41,7 +42,8 @@ type lane struct {
 	pace   time.Duration
 	probed bool // the last batch had no new messages
 	rested bool
-	// looking says that gather found nothing to write for so long that the target is to be looked at.
+	// looking says that gather found nothing to write for so long that the target is to be looked
+	// at.
 	looking bool
 	seqs    []uint64
 	floor   uint64 // of the queue, when the attempt began
@@ -102,8 +104,8 @@ func (l *lane) run() error {
 	}
 }
 
-// gather waits for a batch: of new messages until it is full, or until its first message has waited for batch.wait; of
-// messages in back until one is due. It is false when the lane is closed.
+// gather waits for a batch: of new messages until it is full, or until its first message has waited
+// for batch.wait; of messages in back until one is due. It is false when the lane is closed.
 func (l *lane) gather() bool {
 	clock := l.s.r.opts.Clock
 	idle := clock.Now()
@@ -162,7 +164,8 @@ func (l *lane) gather() bool {
 	}
 }
 
-// look connects to the target and compares the progress there with what this session left. It gives the connection back.
+// look connects to the target and compares the progress there with what this session left. It gives
+// the connection back.
 func (l *lane) look() error {
 	err := l.within(func(ctx context.Context) error {
 		_, err := l.conn.Fresh(ctx)
@@ -173,7 +176,8 @@ func (l *lane) look() error {
 	return err
 }
 
-// await waits for a token of wake, at most this long; 0 is without end. It is false when the session has ended.
+// await waits for a token of wake, at most this long; 0 is without end. It is false when the
+// session has ended.
 func (l *lane) await(most time.Duration) bool {
 	var timer <-chan time.Time
 	if most > 0 {
@@ -226,7 +230,8 @@ func (l *lane) takeBack(now time.Time) {
 	l.batch = l.back.take(l, now, l.batch[:0], l.limit.size(), false)
 }
 
-// putBack returns a batch to where it was taken from, to be taken again in smaller parts. Messages in back never left it.
+// putBack returns a batch to where it was taken from, to be taken again in smaller parts. Messages
+// in back never left it.
 func (l *lane) putBack() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -240,7 +245,8 @@ func (l *lane) putBack() {
 	l.waiting = append(waiting, l.waiting...)
 }
 
-// within bounds a call of the target. A call that the bound ended has an unknown outcome, whatever error it gives.
+// within bounds a call of the target. A call that the bound ended has an unknown outcome, whatever
+// error it gives.
 func (l *lane) within(call func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(l.s.ctx, l.s.r.opts.CommitTimeout)
 	defer cancel()

@@ -8,14 +8,16 @@ import (
 )
 
 // ledger is the memory of one session: which messages are committed in the target and may still be
-// delivered again. It is the in-memory twin of the progress rows and safe for use by many goroutines.
+// delivered again. It is the in-memory twin of the progress rows and safe for use by many
+// goroutines.
 //
-// Invariant: a message whose row is committed is below the queue's floor, or in settled, or in a lane's ids. In each of
-// these cases it is not applied a second time. An id leaves only after the floor has passed it, not when its ack is
-// confirmed: acks can be lost with the data directory's newest entries, and what the target knows must not depend on them.
+// Invariant: a message whose row is committed is below the queue's floor, or in settled, or in a
+// lane's ids. In each of these cases it is not applied a second time. An id leaves only after the
+// floor has passed it, not when its ack is confirmed: acks can be lost with the data directory's
+// newest entries, and what the target knows must not depend on them.
 //
-// One old message that waits holds the floor, so ids may be many. Runs keep them small, and a lane whose ids
-// have too many runs passes them on to settled, where they meet those of the other lanes:
+// One old message that waits holds the floor, so ids may be many. Runs keep them small, and a lane
+// whose ids have too many runs passes them on to settled, where they meet those of the other lanes:
 //
 //	lane 0   ids  1 4 5 9 …    ─┐  in one of the lane's own transactions,
 //	lane 1   ids  2 3 6 8 …    ─┴▶ one lane at a time      settled  1-6 8 9 …
@@ -28,7 +30,8 @@ type ledger struct {
 	lanes   []laneLedger
 }
 
-// laneLedger is what one lane's progress row holds, and what the transaction at hand would make of it.
+// laneLedger is what one lane's progress row holds, and what the transaction at hand would make of
+// it.
 type laneLedger struct {
 	batch   uint64
 	applied uint64
@@ -72,8 +75,9 @@ func (l *ledger) committed(seq uint64) bool {
 	return false
 }
 
-// progress makes what a lane stores with a batch: its ids that are still at or above the floor, and those of the batch.
-// It may be called again for the same batch, after a try that failed. It sorts batch.
+// progress makes what a lane stores with a batch: its ids that are still at or above the floor, and
+// those of the batch. It may be called again for the same batch, after a try that failed. It sorts
+// batch.
 func (l *ledger) progress(lane int, floor, entry uint64, batch []uint64) Progress {
 	slices.Sort(batch)
 	var added seqset.Set
@@ -102,8 +106,8 @@ func (l *ledger) progress(lane int, floor, entry uint64, batch []uint64) Progres
 	return p
 }
 
-// commit notes that the lane's transaction of the last call of progress is in the target. It returns what the data
-// directory must know of that.
+// commit notes that the lane's transaction of the last call of progress is in the target. It
+// returns what the data directory must know of that.
 func (l *ledger) commit(lane int, batch []uint64) mark {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -2,9 +2,10 @@ package sink
 
 import "sync/atomic"
 
-// limit is the most messages that one lane puts into one batch. A batch that the target finds too large halves it, and batches that
-// commit let it grow again, up to batch.max. The lane's goroutine owns it; other goroutines may call size. It outlives
-// the session, so that a batch which hung until the connection was given up is not tried again as it was.
+// limit is the most messages that one lane puts into one batch. A batch that the target finds too
+// large halves it, and batches that commit let it grow again, up to batch.max. The lane's goroutine
+// owns it; other goroutines may call size. It outlives the session, so that a batch which hung
+// until the connection was given up is not tried again as it was.
 type limit struct {
 	now    atomic.Int64
 	most   int
@@ -13,8 +14,8 @@ type limit struct {
 	good   bool // a batch committed since one was too large
 }
 
-// The limit grows by a quarter after some full batches. A failure after a success doubles their number, so that a limit
-// close to the target's own is rarely passed.
+// The limit grows by a quarter after some full batches. A failure after a success doubles their
+// number, so that a limit close to the target's own is rarely passed.
 const (
 	firstNeed = 4
 	mostNeed  = 64

@@ -15,14 +15,16 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Namespace is where the manager keeps sinks in the broker's metadata: one value a sink, under its name.
+// Namespace is where the manager keeps sinks in the broker's metadata: one value a sink, under its
+// name.
 const Namespace = "sink"
 
 // Factory makes the target of a spec without opening it, as postgres.New and sqlite.New do.
 type Factory func(Spec) (Target, error)
 
-// Manager runs the sinks of one broker. They are settings stored in the broker itself, so they are there again after a restart and
-// move with the data directory. Its methods may be called by many goroutines; errors are *surgetank.Error.
+// Manager runs the sinks of one broker. They are settings stored in the broker itself, so they are
+// there again after a restart and move with the data directory. Its methods may be called by many
+// goroutines; errors are *surgetank.Error.
 type Manager struct {
 	broker    Broker
 	factories map[string]Factory
@@ -54,8 +56,9 @@ type stored struct {
 	Choices  []Choice        `json:"choices,omitempty"`
 }
 
-// Choice is what a user chose about a queue and a target that contradicted each other. The newest maxChoices are kept,
-// so that it can be told later what is missing or doubled in the target, and why.
+// Choice is what a user chose about a queue and a target that contradicted each other. The newest
+// maxChoices are kept, so that it can be told later what is missing or doubled in the target, and
+// why.
 type Choice struct {
 	Time          time.Time     `json:"time"`
 	Contradiction Contradiction `json:"contradiction"`
@@ -81,11 +84,12 @@ type Info struct {
 	Choices []Choice `json:"choices,omitempty"`
 	Status
 	Waiting   int64   `json:"waiting"`            // messages in the queue that are not settled
-	OldestAge float64 `json:"oldest_age_seconds"` // of the oldest that is not leased, or that the sink holds while it holds messages back
+	OldestAge float64 `json:"oldest_age_seconds"` // of the message that waits longest, or of the oldest that the sink holds while it holds messages back
 }
 
-// NewManager starts the sinks that the broker has stored, whether their targets are up or not. A sink whose settings this
-// program cannot run is listed as refused and does not keep the others from running.
+// NewManager starts the sinks that the broker has stored, whether their targets are up or not. A
+// sink whose settings this program cannot run is listed as refused and does not keep the others
+// from running.
 func NewManager(ctx context.Context, broker Broker, factories map[string]Factory, opts Options) (*Manager, error) {
 	m := &Manager{broker: broker, factories: factories, opts: opts.withDefaults(), ops: make(chan struct{}, 1), sinks: map[string]*managed{}}
 	m.life, m.end = context.WithCancel(context.Background())
@@ -128,7 +132,8 @@ func (m *Manager) load(ctx context.Context, name string, s *managed, value []byt
 	return m.store(ctx, name, &s.stored)
 }
 
-// start makes a runner for a sink that is not paused. way is what the user chose about a contradiction, or empty.
+// start makes a runner for a sink that is not paused. way is what the user chose about a
+// contradiction, or empty.
 func (m *Manager) start(name string, s *managed, way Way) error {
 	if s.stored.Paused {
 		return nil
@@ -155,7 +160,8 @@ func (m *Manager) target(spec Spec) (Target, error) {
 	return f(spec)
 }
 
-// begin takes the token for one change. The change uses the context that begin returns, which Close ends, and calls done after it.
+// begin takes the token for one change. The change uses the context that begin returns, which Close
+// ends, and calls done after it.
 func (m *Manager) begin(ctx context.Context) (_ context.Context, done func(), err error) {
 	select {
 	case <-m.ops:
@@ -199,9 +205,10 @@ func (m *Manager) store(ctx context.Context, name string, v *stored) error {
 	return m.broker.SetMeta(ctx, Namespace, name, value)
 }
 
-// Put makes a sink or gives it other settings, as JSON that ParseSpec reads. The queue must exist, and the live target is checked
-// before anything is stored. Settings that are the sink's already change nothing and ask no target.
-// An address that is shown with *** for its password stands for the stored one.
+// Put makes a sink or gives it other settings, as JSON that ParseSpec reads. The queue must exist,
+// and the live target is checked before anything is stored. Settings that are the sink's already
+// change nothing and ask no target. An address that is shown with *** for its password stands for
+// the stored one.
 func (m *Manager) Put(ctx context.Context, name string, spec json.RawMessage) (json.RawMessage, bool, error) {
 	if err := surgetank.ValidateName("sink", name); err != nil {
 		return nil, false, err
@@ -297,14 +304,16 @@ func (m *Manager) halt(ctx context.Context, s *managed) error {
 	return err
 }
 
-// pause is halt for a change of a sink: what was cut off is logged, and found out by the sink itself.
+// pause is halt for a change of a sink: what was cut off is logged, and found out by the sink
+// itself.
 func (m *Manager) pause(ctx context.Context, s *managed) {
 	if err := m.halt(ctx, s); err != nil {
 		m.opts.Logger.Warn("a sink was cut off", slog.String("reason", err.Error()))
 	}
 }
 
-// Delete stops a sink and forgets it, with its progress in the target if that can be reached. Queue and rows stay.
+// Delete stops a sink and forgets it, with its progress in the target if that can be reached. Queue
+// and rows stay.
 func (m *Manager) Delete(ctx context.Context, name string) error {
 	ctx, done, err := m.begin(ctx)
 	if err != nil {
@@ -331,7 +340,8 @@ func (m *Manager) Delete(ctx context.Context, name string) error {
 	return nil
 }
 
-// forget removes a sink's progress. What stays behind harms nobody: it belongs to an instance that is never used again.
+// forget removes a sink's progress. What stays behind harms nobody: it belongs to an instance that
+// is never used again.
 func (m *Manager) forget(ctx context.Context, name string, s *managed) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -352,9 +362,10 @@ func (m *Manager) forget(ctx context.Context, name string, s *managed) {
 // Pause stops a sink after the batches at hand; it stays paused through restarts.
 func (m *Manager) Pause(ctx context.Context, name string) error { return m.setPaused(ctx, name, true) }
 
-// Resume starts a paused sink again, and one that stopped because another process took over. A sink that the brake holds parks on. A sink whose queue and target
-// contradict each other compares them again: with way empty, in case one of them was put right meanwhile; otherwise it goes on the
-// way that the user chose, which must be one of those that the sink's status offers.
+// Resume starts a paused sink again, and one that stopped because another process took over. A sink
+// that the brake holds parks on. A sink whose queue and target contradict each other compares them
+// again: with way empty, in case one of them was put right meanwhile; otherwise it goes on the way
+// that the user chose, which must be one of those that the sink's status offers.
 func (m *Manager) Resume(ctx context.Context, name string, way string) error {
 	if way == "" {
 		return m.setPaused(ctx, name, false)
@@ -506,9 +517,9 @@ func (m *Manager) List(ctx context.Context) ([]json.RawMessage, error) {
 	return list, nil
 }
 
-// Close stops all sinks at once: what their lanes are committing is finished and acked, until ctx ends. The error names the sinks
-// that were cut off then. A change of a sink that is under way is ended. When Close returns, no sink runs, whatever its
-// error. Close it before the broker.
+// Close stops all sinks at once: what their lanes are committing is finished and acked, until ctx
+// ends. The error names the sinks that were cut off then. A change of a sink that is under way is
+// ended. When Close returns, no sink runs, whatever its error. Close it before the broker.
 func (m *Manager) Close(ctx context.Context) error {
 	m.mu.Lock()
 	again := m.closed

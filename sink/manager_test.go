@@ -233,7 +233,8 @@ func TestManagerListsWhatItCannotRun(t *testing.T) {
 	})
 }
 
-// The path is stored as it was when the sink was set, and a file of settings that is applied again from elsewhere means the same.
+// The path is stored as it was when the sink was set, and a file of settings that is applied again
+// from elsewhere means the same.
 func TestRelativePathIsStoredAbsolute(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		ctx := context.Background()
@@ -256,7 +257,8 @@ func TestRelativePathIsStoredAbsolute(t *testing.T) {
 	})
 }
 
-// TestManagerSaysWhyAQueueWaits: the queue's reader sees the sink's state, and resume lets a sink park on that the brake holds.
+// TestManagerSaysWhyAQueueWaits: the queue's reader sees the sink's state, and resume lets a sink
+// park on that the brake holds.
 func TestManagerSaysWhyAQueueWaits(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		ctx := context.Background()
@@ -309,7 +311,8 @@ type hangingLane struct{ sink.Lane }
 
 func (hangingLane) Commit(ctx context.Context, _ sink.Progress) error { <-ctx.Done(); return ctx.Err() }
 
-// TestManagerCloseIsTrue: Close ends a change that is under way and every sink, with or without time, and its error names what was cut off.
+// TestManagerCloseIsTrue: Close ends a change that is under way and every sink, with or without
+// time, and its error names what was cut off.
 func TestManagerCloseIsTrue(t *testing.T) {
 	for _, tc := range []struct {
 		name          string

@@ -22,7 +22,8 @@ func TestRelativePathsBecomeAbsolute(t *testing.T) {
 		t.Errorf("a DSN became %s, %v", got.Address, err)
 	}
 
-	// Settings of earlier versions: the file in the working directory is the sink's, if it is there.
+	// Settings of earlier versions: the file in the working directory is the sink's, if it is
+	// there.
 	if got, err := sqlite("x.db").adopt(data); err != nil || got.Address != filepath.Join(data, "x.db") {
 		t.Errorf("without a file in the working directory: %s, %v", got.Address, err)
 	}

@@ -12,7 +12,8 @@ const hidden = "***"
 // keyValue is one setting of an address in words, by libpq's rules.
 var keyValue = regexp.MustCompile(`^\s*(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)(?:[^\s\\]|\\.)*|)(?:\s+|$)`)
 
-// Redacted gives the settings with the passwords of the address as ***. Nothing else of a sink may be shown or logged.
+// Redacted gives the settings with the passwords of the address as ***. Nothing else of a sink may
+// be shown or logged.
 func (s Spec) Redacted() Spec {
 	if s.Kind == "postgres" {
 		s.Address = redact(s.Address)
@@ -20,7 +21,8 @@ func (s Spec) Redacted() Spec {
 	return s
 }
 
-// redact hides passwords in a PostgreSQL address of either form. Where it is not sure what is a password, it hides the whole address.
+// redact hides passwords in a PostgreSQL address of either form. Where it is not sure what is a
+// password, it hides the whole address.
 func redact(dsn string) string {
 	scheme, rest, isURL := strings.Cut(dsn, "://")
 	if !isURL || scheme != "postgres" && scheme != "postgresql" {

@@ -9,13 +9,16 @@ import (
 	"github.com/surgetank/surgetank/internal/seqset"
 )
 
-// Way is a way on for a sink whose queue and target contradict each other. A user chooses it; the sink never guesses.
+// Way is a way on for a sink whose queue and target contradict each other. A user chooses it; the
+// sink never guesses.
 type Way string
 
 const (
-	// FromTarget: the target is right. Messages that the target has are acked; all others are written.
+	// FromTarget: the target is right. Messages that the target has are acked; all others are
+	// written.
 	FromTarget Way = "target"
-	// FromQueue: the queue is right. Every message that waits in the queue is written, also if the target has it.
+	// FromQueue: the queue is right. Every message that waits in the queue is written, also if the
+	// target has it.
 	FromQueue Way = "queue"
 	// AcceptLoss: both are taken as they are. What is missing in the target stays missing.
 	AcceptLoss Way = "accept-loss"
@@ -30,19 +33,23 @@ const (
 	TargetEmpty  Contradiction = "target_empty"  // the target has no progress, but rows were written
 )
 
-// Refusal says how queue and target contradict each other, in words and numbers, and which ways lead on.
+// Refusal says how queue and target contradict each other, in words and numbers, and which ways
+// lead on.
 type Refusal struct {
 	Kind Contradiction `json:"kind"`
-	// TargetApplied and QueueApplied are the messages written in all, as the target and the data directory know it.
+	// TargetApplied and QueueApplied are the messages written in all, as the target and the data
+	// directory know it.
 	TargetApplied uint64 `json:"target_applied"`
 	QueueApplied  uint64 `json:"queue_applied"`
-	// Missing is how many messages' rows are missing in the target. Unseen is how many messages the target has that
-	// the data directory does not know as written.
+	// Missing is how many messages' rows are missing in the target. Unseen is how many messages the
+	// target has that the data directory does not know as written.
 	Missing uint64 `json:"missing"`
 	Unseen  uint64 `json:"unseen"`
-	// Known is how many messages wait in the queue that the target has, or that were settled there without a row.
+	// Known is how many messages wait in the queue that the target has, or that were settled there
+	// without a row.
 	Known uint64 `json:"known"`
-	// Waiting is how many messages wait in the queue in all, and Newer those that were published after the histories parted.
+	// Waiting is how many messages wait in the queue in all, and Newer those that were published
+	// after the histories parted.
 	Waiting uint64   `json:"waiting"`
 	Newer   uint64   `json:"newer"`
 	Text    string   `json:"text"`
@@ -111,8 +118,8 @@ func (c Claim) compare(old *State, k known, here seqset.Set, h surgetank.History
 	return r, nil
 }
 
-// contains tells whether a position is one of this directory's history: the incarnation opened it, and the entry is
-// not behind the last one of that incarnation.
+// contains tells whether a position is one of this directory's history: the incarnation opened it,
+// and the entry is not behind the last one of that incarnation.
 func contains(h surgetank.History, p Position) bool {
 	for i, o := range h.Openings {
 		if o.Incarnation != p.Incarnation {

@@ -19,15 +19,18 @@ type Options struct {
 	Lease time.Duration // of the messages a sink holds; 0: one minute. Extended for as long as the sink works on them
 	// MaxBytes bounds the bodies a sink holds in memory; 0: 64 MiB. One message may be larger.
 	MaxBytes int
-	// Dir is where the relative path of a SQLite file begins; empty: the working directory. A manager stores the absolute path.
+	// Dir is where the relative path of a SQLite file begins; empty: the working directory. A
+	// manager stores the absolute path.
 	Dir string
 	// MaxHeld bounds the messages that are held back while others go on; 0: 10,000.
 	MaxHeld int
 	// Logger gets changes of state; nil: nothing is logged.
 	Logger *slog.Logger
-	// Way is what the user chose about a target and a queue that contradict each other. It holds for one opening.
+	// Way is what the user chose about a target and a queue that contradict each other. It holds
+	// for one opening.
 	Way Way
-	// CommitTimeout bounds one statement or transaction at the target; 0: one minute. Past it the connection counts as lost.
+	// CommitTimeout bounds one statement or transaction at the target; 0: one minute. Past it the
+	// connection counts as lost.
 	CommitTimeout time.Duration
 }
 
@@ -61,7 +64,8 @@ const (
 	retryTries = 8 // tries of one batch after Retry errors, before the target counts as down
 )
 
-// Runner moves the messages of one queue into one target. Start runs it in a goroutine of its own, Stop ends it.
+// Runner moves the messages of one queue into one target. Start runs it in a goroutine of its own,
+// Stop ends it.
 type Runner struct {
 	broker   Broker
 	target   Target
@@ -84,7 +88,8 @@ type Runner struct {
 	done chan struct{}
 }
 
-// NewRunner makes a runner. instance is the sink's identity (see Claim); spec is valid and has its defaults.
+// NewRunner makes a runner. instance is the sink's identity (see Claim); spec is valid and has its
+// defaults.
 func NewRunner(broker Broker, target Target, name, instance string, spec Spec, opts Options) *Runner {
 	opts = opts.withDefaults()
 	r := &Runner{broker: broker, target: target, spec: spec, name: name, instance: instance, opts: opts,
@@ -105,9 +110,10 @@ func (r *Runner) Start() {
 	go r.run(alive, ctx)
 }
 
-// Stop ends the sink: what a lane is committing is finished and acked, the rest goes back to the queue uncounted. When ctx ends first,
-// commits are cut off too, and the error says so; whether they happened, the next opening of the target finds out. Stop returns when
-// nothing of the sink runs any more and the target is closed.
+// Stop ends the sink: what a lane is committing is finished and acked, the rest goes back to the
+// queue uncounted. When ctx ends first, commits are cut off too, and the error says so; whether
+// they happened, the next opening of the target finds out. Stop returns when nothing of the sink
+// runs any more and the target is closed.
 func (r *Runner) Stop(ctx context.Context) error {
 	r.stop()
 	select {
@@ -139,8 +145,9 @@ func (r *Runner) set(state RunState, err error) {
 	}
 }
 
-// setCalm is set for states that can change with every attempt. It logs that the sink waits, at most once a reportTime, and
-// that it runs again after that; parked messages have a line of their own.
+// setCalm is set for states that can change with every attempt. It logs that the sink waits, at
+// most once a reportTime, and that it runs again after that; parked messages have a line of their
+// own.
 func (r *Runner) setCalm(state RunState, err error) {
 	now := r.opts.Clock.Now()
 	if r.stats.set(state, err, now) == changed && r.stats.loud(state, now) {

@@ -12,8 +12,8 @@ import (
 	"github.com/surgetank/surgetank/internal/seqset"
 )
 
-// errLeaseLost ends a session whose messages the broker took back while it still worked on them (the
-// process was stopped for longer than a lease).
+// errLeaseLost ends a session whose messages the broker took back while it still worked on them
+// (the process was stopped for longer than a lease).
 var errLeaseLost = errors.New("leases ended while the sink was working on their messages")
 
 // errBrokerClosed ends the runner: there is nothing to read from any more.
@@ -24,9 +24,10 @@ func errRemade(queue string) error {
 	return surgetank.Errorf(surgetank.CodeNotFound, "the queue %s was made anew while its sink was running; the sink opens it again", queue)
 }
 
-// session is one opening of the target, from the claim to the first error. The first error is final for all of
-// it: every lane stops, what is held goes back to the queue, and the next session reads from the target what was committed.
-// So there is one way of recovery for a lost connection, a commit of unknown outcome, a lost lease and a restart.
+// session is one opening of the target, from the claim to the first error. The first error is final
+// for all of it: every lane stops, what is held goes back to the queue, and the next session reads
+// from the target what was committed. So there is one way of recovery for a lost connection, a
+// commit of unknown outcome, a lost lease and a restart.
 type session struct {
 	r      *Runner
 	sub    surgetank.Subscription
@@ -44,8 +45,9 @@ type session struct {
 	keyer  *keyer // dispatcher only; nil: lanes do not go by keys
 	single bool   // messages without a group have one lane, because it is not known which of them have one key
 
-	// tick counts rows that failed alone. proof is the highest tick before which the writing of a committed row began: a row that
-	// failed at this tick or before failed while others could be written.
+	// tick counts rows that failed alone. proof is the highest tick before which the writing of a
+	// committed row began: a row that failed at this tick or before failed while others could be
+	// written.
 	tick, proof atomic.Uint64
 	version     atomic.Uint64 // changes when messages leave lanes
 	wroteAt     atomic.Int64  // when the last row was committed, in nanoseconds; 0: never
@@ -58,7 +60,8 @@ type session struct {
 	room    chan struct{}     // has a token when bytes went down
 	current *lane             // where messages without order go
 	given   int               // messages that current got in sequence while it was busy
-	// Until serialUntil messages without order go to one lane, because rows of one lane referred to rows of another.
+	// Until serialUntil messages without order go to one lane, because rows of one lane referred to
+	// rows of another.
 	serialUntil time.Time
 	serial      bool // as of the last take
 
@@ -87,8 +90,8 @@ type entry struct {
 	stuck bool // it is held back for a reason of its own
 }
 
-// session runs one session and gives the error that ended it: a class of the target, or a code of the broker.
-// ctx ending is a wish to stop, not an error; alive ending cuts commits off too.
+// session runs one session and gives the error that ended it: a class of the target, or a code of
+// the broker. ctx ending is a wish to stop, not an error; alive ending cuts commits off too.
 func (r *Runner) session(alive, ctx context.Context) error {
 	written, err := readWritten(ctx, r.broker, r.instance)
 	if surgetank.CodeOf(err) == surgetank.CodeClosed {
@@ -200,9 +203,11 @@ func (s *session) end(err error) {
 	}
 }
 
-// giveBack returns what no lane committed, in its old place and uncounted, and ends the subscription.
+// giveBack returns what no lane committed, in its old place and uncounted, and ends the
+// subscription.
 func (s *session) giveBack() {
-	// What fails here fails because the broker is gone or a lease has ended, and both give the messages back too.
+	// What fails here fails because the broker is gone or a lease has ended, and both give the
+	// messages back too.
 	_ = s.sub.Cancel()
 	var back []surgetank.Settlement
 	s.mu.Lock()

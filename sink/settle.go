@@ -13,7 +13,8 @@ type answer struct {
 	err error
 }
 
-// finish hands a committed batch's entries to the broker: acks for what is in the target, rejects for what is bad.
+// finish hands a committed batch's entries to the broker: acks for what is in the target, rejects
+// for what is bad.
 func (s *session) finish(batch []*entry) {
 	if len(batch) == 0 {
 		return
@@ -37,8 +38,8 @@ func (e *entry) verdict() surgetank.Settlement {
 	return surgetank.Settlement{Receipt: e.d.Receipt, Op: surgetank.Ack}
 }
 
-// send settles entries and does not wait for the answer, which goes to the settler. The callback runs on a
-// goroutine of the broker and must not call it back, hence the detour.
+// send settles entries and does not wait for the answer, which goes to the settler. The callback
+// runs on a goroutine of the broker and must not call it back, hence the detour.
 func (s *session) send(entries []*entry) {
 	if len(entries) == 0 {
 		return
@@ -50,7 +51,8 @@ func (s *session) send(entries []*entry) {
 	}
 	s.mu.Unlock()
 	s.sent.Add(1)
-	// The wait for room in the mailbox ends with the broker; the session's own end must not lose acks of committed rows.
+	// The wait for room in the mailbox ends with the broker; the session's own end must not lose
+	// acks of committed rows.
 	err := s.r.broker.SettleAsync(context.Background(), list, func(results []surgetank.SettleResult, err error) {
 		s.settledMu.Lock()
 		for i, e := range entries {
@@ -70,8 +72,8 @@ func (s *session) send(entries []*entry) {
 	}
 }
 
-// settle works through the broker's answers until over is closed and none is left. A message whose ack came too late is
-// delivered again, found in the ledger, and acked again.
+// settle works through the broker's answers until over is closed and none is left. A message whose
+// ack came too late is delivered again, found in the ledger, and acked again.
 func (s *session) settle(over <-chan struct{}) {
 	for {
 		s.settledMu.Lock()
@@ -121,7 +123,8 @@ func (s *session) answered(list []answer) {
 	}
 }
 
-// keep extends the leases of everything that no lane has finished, three times a lease, until ctx ends.
+// keep extends the leases of everything that no lane has finished, three times a lease, until ctx
+// ends.
 func (s *session) keep(ctx context.Context) {
 	lease := s.r.opts.Lease
 	t := s.r.opts.Clock.NewTimer(lease / 3)
@@ -155,7 +158,8 @@ func (s *session) keep(ctx context.Context) {
 		}
 		s.mu.Lock()
 		for i, e := range entries {
-			// A newer receipt means that the message came again meanwhile; then this answer is about the old lease.
+			// A newer receipt means that the message came again meanwhile; then this answer is
+			// about the old lease.
 			if surgetank.CodeOf(results[i]) == surgetank.CodeLeaseLost && e.d.Receipt == list[i].Receipt {
 				e.lost = true
 			}

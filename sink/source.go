@@ -42,9 +42,9 @@ var messageSources = map[string]sourceKind{
 	"message.key":     fromKey,
 }
 
-// ParseSource reads the right side of a column: "$.json.path", "$" (the whole body, which must be JSON), "body" (the body
-// as it is), "message.id", "message.time", "message.group", "message.attempt", "message.seq", "message.queue",
-// "message.key" or "header.NAME".
+// ParseSource reads the right side of a column: "$.json.path", "$" (the whole body, which must be
+// JSON), "body" (the body as it is), "message.id", "message.time", "message.group",
+// "message.attempt", "message.seq", "message.queue", "message.key" or "header.NAME".
 func ParseSource(s string) (Source, error) {
 	if name, ok := strings.CutPrefix(s, "header."); ok && name != "" {
 		return Source{expr: s, kind: fromHeader, header: name}, nil
@@ -96,8 +96,8 @@ func (s Source) Shape() Shape {
 	return ShapeText
 }
 
-// Cell is the value of one column for one message, before a target gives it a type of its own. It shares
-// the message's memory.
+// Cell is the value of one column for one message, before a target gives it a type of its own. It
+// shares the message's memory.
 type Cell struct {
 	Kind  CellKind
 	JSON  jsonpath.Value // CellJSON
@@ -144,8 +144,8 @@ func NewExtractor(columns []Column) *Extractor {
 	return x
 }
 
-// Cells gives one cell for each column, valid until the next call. A body that is not JSON is an *Error of class
-// BadRow if some column needs it to be.
+// Cells gives one cell for each column, valid until the next call. A body that is not JSON is
+// an *Error of class BadRow if some column needs it to be.
 func (x *Extractor) Cells(d *surgetank.Delivery) ([]Cell, error) {
 	if len(x.slots) > 0 {
 		if err := x.paths.Scan(d.Body, x.values); err != nil {

@@ -13,13 +13,14 @@ import (
 type Spec struct {
 	Queue string // full name
 	Kind  string // of the target: "postgres", "sqlite"
-	// Address is where the target is: a DSN, or a file's path. A DSN may hold a password; show Redacted only.
+	// Address is where the target is: a DSN, or a file's path. A DSN may hold a password; show
+	// Redacted only.
 	Address string
 	Table   TableSpec
 	Batch   BatchSpec
 	Lanes   int // 0: the kind's default
-	// Brake is how many messages in sequence are parked, with none written between them, before no more are; 0: DefaultBrake,
-	// BrakeOff: no limit.
+	// Brake is how many messages in sequence are parked, with none written between them, before no
+	// more are; 0: DefaultBrake, BrakeOff: no limit.
 	Brake int
 }
 
@@ -35,8 +36,8 @@ type TableSpec struct {
 type Column struct {
 	Name string
 	From Source
-	// Type is the type that create_table gives the column, in the database's words; empty: one that fits the source. A table
-	// that is there keeps its own types.
+	// Type is the type that create_table gives the column, in the database's words; empty: one that
+	// fits the source. A table that is there keeps its own types.
 	Type string
 }
 
@@ -86,8 +87,8 @@ func (s Spec) WithDefaults() Spec {
 	return s
 }
 
-// withMessageID adds a column message_id to a table that is to be made, so that every row tells where it comes from, unless
-// some column has the id already.
+// withMessageID adds a column message_id to a table that is to be made, so that every row tells
+// where it comes from, unless some column has the id already.
 func withMessageID(columns []Column) []Column {
 	for _, c := range columns {
 		if c.From.kind == fromID || c.Name == "message_id" {
@@ -97,7 +98,8 @@ func withMessageID(columns []Column) []Column {
 	return append(slices.Clone(columns), Column{Name: "message_id", From: Source{expr: "message.id", kind: fromID}})
 }
 
-// kinds are the targets a spec may name. Which of them a program can open depends on the factories it gives its manager.
+// kinds are the targets a spec may name. Which of them a program can open depends on the factories
+// it gives its manager.
 var kinds = map[string]struct {
 	address string // the key of the address in the settings
 	lanes   int    // by default
@@ -107,7 +109,8 @@ var kinds = map[string]struct {
 	"sqlite":   {"path", 1, true}, // a SQLite file has one writer at a time
 }
 
-// Validate refuses settings that make no sense, whatever the target looks like. Fields are named as in the file.
+// Validate refuses settings that make no sense, whatever the target looks like. Fields are named as
+// in the file.
 func (s Spec) Validate() error {
 	if err := surgetank.ValidateQueueName(s.Queue); err != nil {
 		return surgetank.FieldErrorf("queue", "queue: %s", err)
@@ -174,8 +177,9 @@ func (t TableSpec) validate(field func(string) string) error {
 	return nil
 }
 
-// A type's name goes into CREATE TABLE. A target asks its database whether the text is a type; these characters keep
-// out comments, quotes of text and further statements before anything is asked.
+// A type's name goes into CREATE TABLE. A target asks its database whether the text is a type;
+// these characters keep out comments, quotes of text and further statements before anything is
+// asked.
 const (
 	maxTypeBytes   = 200
 	typeCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_ .,()[]\""
@@ -194,8 +198,8 @@ func (t TableSpec) IsKey(column string) bool {
 	return false
 }
 
-// SplitTable takes a table's name apart: one part, or schema and table. A part in double quotes may hold
-// anything, with "" for a quote; without quotes it is taken as it stands, case included.
+// SplitTable takes a table's name apart: one part, or schema and table. A part in double quotes may
+// hold anything, with "" for a quote; without quotes it is taken as it stands, case included.
 func SplitTable(name string) ([]string, error) {
 	var parts []string
 	rest := name

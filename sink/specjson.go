@@ -14,9 +14,10 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// ParseSpec reads a sink's settings from JSON, with the keys of the configuration file. Unknown and repeated keys are
-// refused; an error's Field is the path of the key at fault, as in "postgres.on_conflict.do". The columns keep
-// the order in which they are written. The result has its defaults and is valid.
+// ParseSpec reads a sink's settings from JSON, with the keys of the configuration file. Unknown and
+// repeated keys are refused; an error's Field is the path of the key at fault, as in
+// "postgres.on_conflict.do". The columns keep the order in which they are written. The result has
+// its defaults and is valid.
 func ParseSpec(data []byte) (Spec, error) {
 	if len(data) > MaxSpecBytes {
 		return Spec{}, surgetank.Errorf(surgetank.CodeTooLarge, "the sink's settings have %d bytes; at most %d are allowed", len(data), MaxSpecBytes)
@@ -129,7 +130,8 @@ func (s *Spec) targetField(path, key string, v json.RawMessage) error {
 	return unknown(path, address+", table, columns, on_conflict, create_table")
 }
 
-// column reads one column: a source, or a source and a type. A source that is wrong is the whole column's error, which has no use without one.
+// column reads one column: a source, or a source and a type. A source that is wrong is the whole
+// column's error, which has no use without one.
 func (t *TableSpec) column(path, name string, v json.RawMessage) error {
 	c := Column{Name: name}
 	source := func(path string, v json.RawMessage) error {

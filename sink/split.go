@@ -5,17 +5,18 @@ import (
 	"slices"
 )
 
-// hopeless is how many rows of a batch fail alone, while no other can be written, until the split ends. The rest of the batch is
-// not judged by it.
+// hopeless is how many rows of a batch fail alone, while no other can be written, until the split
+// ends. The rest of the batch is not judged by it.
 const hopeless = 32
 
-// split looks for the rows of a batch that the target rejects, inside one transaction with a savepoint for each part. It writes parts
-// in order, so that a row is tried with every row before it in place.
+// split looks for the rows of a batch that the target rejects, inside one transaction with a
+// savepoint for each part. It writes parts in order, so that a row is tried with every row before
+// it in place.
 //
 //	[0 … 7]  fails → [0 … 3] written, [4 … 7] fails → [4 5] fails → 4 written, 5 fails alone; [6 7] written
 //
-// Where the target names the row, the parts are: before it, it alone, behind it. A row whose chain has a row that
-// failed and may be tried again is left out, so that it does not overtake.
+// Where the target names the row, the parts are: before it, it alone, behind it. A row whose chain
+// has a row that failed and may be tried again is left out, so that it does not overtake.
 type split struct {
 	l      *lane
 	rows   []*entry
@@ -92,8 +93,8 @@ func (l *lane) split(good []*entry, o *outcome) (err error) {
 	return nil
 }
 
-// over tells whether to stop looking: many rows failed and none could be written. Rows that are bad beyond doubt count only
-// when the brake would hold them back.
+// over tells whether to stop looking: many rows failed and none could be written. Rows that are bad
+// beyond doubt count only when the brake would hold them back.
 func (sp *split) over() bool {
 	return !sp.any && (sp.tries-sp.bad >= hopeless || sp.l.s.r.brake.exceeds(sp.bad))
 }
@@ -107,7 +108,8 @@ func (sp *split) behind(i int) bool {
 	return ok && i > first
 }
 
-// part writes the rows [from, to), and leaves out those that fail alone and those whose chain is held.
+// part writes the rows [from, to), and leaves out those that fail alone and those whose chain is
+// held.
 func (sp *split) part(from, to int) error {
 	for i := from; i < to; i++ {
 		if sp.behind(i) {
@@ -155,8 +157,9 @@ func (sp *split) part(from, to int) error {
 	return sp.part(alone, to)
 }
 
-// confirm tries each suspect once more, when another row was written after it failed. A permission that was missing for a
-// moment, or a lock, is told from a fault of the row by that: the row fails, another does not, and the row fails again.
+// confirm tries each suspect once more, when another row was written after it failed. A permission
+// that was missing for a moment, or a lock, is told from a fault of the row by that: the row fails,
+// another does not, and the row fails again.
 func (sp *split) confirm() error {
 	kept := sp.failed[:0]
 	for _, f := range sp.failed {
@@ -206,7 +209,8 @@ func (sp *split) fail(i int, e *Error) {
 	}
 }
 
-// restart begins the transaction again, after an error that ended it, and writes what was written before.
+// restart begins the transaction again, after an error that ended it, and writes what was written
+// before.
 func (sp *split) restart(before int) error {
 	if err := sp.l.begin(); err != nil {
 		return err
@@ -247,7 +251,8 @@ func (sp *split) written(from, to int) []*entry {
 	return list
 }
 
-// apart commits the written rows of [from, to) in transactions of their own, halving those whose commit fails with e.
+// apart commits the written rows of [from, to) in transactions of their own, halving those whose
+// commit fails with e.
 func (sp *split) apart(from, to int, e *Error, o *outcome) error {
 	for i := from; i < to; i++ {
 		if sp.done[i] && sp.behind(i) {
@@ -286,7 +291,8 @@ func (sp *split) apart(from, to int, e *Error, o *outcome) error {
 	return sp.apart(cut, to, nil, o)
 }
 
-// alone commits some written rows in a transaction of their own. It gives the error of a row among them, if there is one.
+// alone commits some written rows in a transaction of their own. It gives the error of a row among
+// them, if there is one.
 func (sp *split) alone(from, to int, rows []*entry, o *outcome) (*Error, error) {
 	l := sp.l
 	if err := l.within(l.conn.Begin); err != nil {

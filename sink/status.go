@@ -13,8 +13,8 @@ type RunState string
 const (
 	StateStarting RunState = "starting" // opening its target for the first time
 	StateRunning  RunState = "running"
-	// StateWaiting: nothing can be written: the target or the queue cannot be used, or all messages are held back. Error says
-	// why. The sink tries again by itself.
+	// StateWaiting: nothing can be written: the target or the queue cannot be used, or all messages
+	// are held back. Error says why. The sink tries again by itself.
 	StateWaiting   RunState = "waiting"
 	StateRejecting RunState = "rejecting" // many messages in sequence were parked, and none was written
 	StatePaused    RunState = "paused"
@@ -123,7 +123,8 @@ func (s *stats) loud(state RunState, now time.Time) bool {
 	return false
 }
 
-// holding notes why messages are held back, and the time of the oldest in hand; empty: none is held back.
+// holding notes why messages are held back, and the time of the oldest in hand; empty: none is held
+// back.
 func (s *stats) holding(reason string, oldest time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

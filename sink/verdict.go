@@ -5,22 +5,26 @@ import (
 	"time"
 )
 
-// A message whose row refers to one that is not there is parked after it failed alone this often, for at least this long: the other
-// row may come through another queue. It also waits for every earlier message of its own queue: without limit for those
-// that the sink has, and for a limited time for those that the queue delays.
+// A message whose row refers to one that is not there is parked after it failed alone this often,
+// for at least this long: the other row may come through another queue. It also waits for every
+// earlier message of its own queue: without limit for those that the sink has, and for a limited
+// time for those that the queue delays.
 const (
 	referenceTries = 4
 	referenceTime  = 5 * time.Second
 	referenceMost  = 5 * time.Minute
 )
 
-// serialTime is how long messages without order go to one lane, after rows of one lane referred to rows of another.
+// serialTime is how long messages without order go to one lane, after rows of one lane referred to
+// rows of another.
 const serialTime = 10 * time.Second
 
-// stallTime is how long no row was written, while messages are held back, before the sink counts as waiting.
+// stallTime is how long no row was written, while messages are held back, before the sink counts as
+// waiting.
 const stallTime = 2 * time.Second
 
-// rejectingRun is how many messages in sequence are parked, with none written between them, before the state says so.
+// rejectingRun is how many messages in sequence are parked, with none written between them, before
+// the state says so.
 const rejectingRun = 10
 
 // conclude decides about the messages of an attempt:
@@ -31,7 +35,8 @@ const rejectingRun = 10
 //	Reference                         parked after some tries and some time, when every earlier message is settled
 //	TableFault, not tried alone       held back
 //
-// A message that is held back stays leased. It is tried again with growing pauses, and messages of its chain stay behind it.
+// A message that is held back stays leased. It is tried again with growing pauses, and messages of
+// its chain stay behind it.
 func (l *lane) conclude(o outcome) {
 	s := l.s
 	now := s.r.opts.Clock.Now()
@@ -85,7 +90,8 @@ func (l *lane) conclude(o outcome) {
 	s.assess(now, len(o.done) > 0)
 }
 
-// keep brings back up to date after an attempt: what is settled leaves it, and keep is in it, in the order of the batch.
+// keep brings back up to date after an attempt: what is settled leaves it, and keep is in it, in
+// the order of the batch.
 func (l *lane) keep(keep []*entry, fruitful bool) {
 	in := make(map[*entry]bool, len(keep))
 	for _, e := range keep {
@@ -110,7 +116,8 @@ func (l *lane) keep(keep []*entry, fruitful bool) {
 	l.back.refresh(l.s.r.opts.Clock.Now(), fruitful)
 }
 
-// suspectRounds is how often other rows must be written between two failures of a row, where none was written with it in one transaction.
+// suspectRounds is how often other rows must be written between two failures of a row, where none
+// was written with it in one transaction.
 const suspectRounds = 3
 
 // judge notes a failure and tells whether the message is to be parked for it.
@@ -176,8 +183,8 @@ func (s *session) prove(mark uint64, rows int) {
 	}
 }
 
-// earliest gives the lowest number of a message that another lane than l still has to write, as far as messages wait for
-// that: those held back for a reason of their own do not count.
+// earliest gives the lowest number of a message that another lane than l still has to write, as far
+// as messages wait for that: those held back for a reason of their own do not count.
 func (s *session) earliest(l *lane) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -190,7 +197,8 @@ func (s *session) earliest(l *lane) uint64 {
 	return first
 }
 
-// holdsBefore tells whether an earlier message than e is not settled. It may bring the row that e refers to.
+// holdsBefore tells whether an earlier message than e is not settled. It may bring the row that e
+// refers to.
 func (s *session) holdsBefore(e *entry) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -202,8 +210,9 @@ func (s *session) holdsBefore(e *entry) bool {
 	return false
 }
 
-// holdBack counts messages that come to be held back, and those that are no longer, and gives the broker credit in their place, so
-// that they do not keep others out of the lanes. changed are those whose part in earliest may have changed.
+// holdBack counts messages that come to be held back, and those that are no longer, and gives the
+// broker credit in their place, so that they do not keep others out of the lanes. changed are those
+// whose part in earliest may have changed.
 func (s *session) holdBack(more, changed []*entry, gone int) {
 	credit := 0
 	s.mu.Lock()

@@ -26,7 +26,8 @@ func send(t *testing.T, b surgetank.Broker, n int, body string) {
 	}
 }
 
-// TestTheBrake: a queue of messages that all are bad is not parked as a whole, and one that can be written ends the run.
+// TestTheBrake: a queue of messages that all are bad is not parked as a whole, and one that can be
+// written ends the run.
 func TestTheBrake(t *testing.T) {
 	inMemory(t, surgetank.QueueConfig{}, &hooked{}, sink.Options{}, func(b *embedded.Broker, db *sinktest.Memory, r *sink.Runner) {
 		send(t, b, 1, `not JSON`)
@@ -68,7 +69,8 @@ func TestTheBrake(t *testing.T) {
 	})
 }
 
-// TestASuspectAloneIsNotParked: one message tells nothing about whose fault its error is. Others do.
+// TestASuspectAloneIsNotParked: one message tells nothing about whose fault its error is. Others
+// do.
 func TestASuspectAloneIsNotParked(t *testing.T) {
 	inMemory(t, surgetank.QueueConfig{}, &hooked{}, sink.Options{}, func(b *embedded.Broker, db *sinktest.Memory, r *sink.Runner) {
 		send(t, b, 1, fmt.Sprintf(`{"v":%d}`, sinktest.VSuspect))
@@ -95,7 +97,8 @@ func TestASuspectAloneIsNotParked(t *testing.T) {
 	})
 }
 
-// TestASuspectAtTheHeadOfAGroup: its order keeps the others of the group behind it, and it is parked all the same.
+// TestASuspectAtTheHeadOfAGroup: its order keeps the others of the group behind it, and it is
+// parked all the same.
 func TestASuspectAtTheHeadOfAGroup(t *testing.T) {
 	inMemory(t, surgetank.QueueConfig{}, &hooked{}, sink.Options{}, func(b *embedded.Broker, db *sinktest.Memory, r *sink.Runner) {
 		publish(t, b, "g", sinktest.VSuspect, sinktest.VSuspect+1)
@@ -127,8 +130,8 @@ func TestTheLogSumsUp(t *testing.T) {
 	})
 }
 
-// TestAnIdleLaneRests: a lane that had nothing to write for a while gives its connection back. Once a minute the sink looks at its
-// target, and gives the connection back again.
+// TestAnIdleLaneRests: a lane that had nothing to write for a while gives its connection back. Once
+// a minute the sink looks at its target, and gives the connection back again.
 func TestAnIdleLaneRests(t *testing.T) {
 	inMemory(t, surgetank.QueueConfig{}, &hooked{}, sink.Options{}, func(b *embedded.Broker, db *sinktest.Memory, r *sink.Runner) {
 		send(t, b, 1, `{"v":1}`)

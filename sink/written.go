@@ -13,19 +13,21 @@ import (
 // Broker is the broker that sinks work on: the public interface, and what sinks alone need.
 type Broker interface {
 	surgetank.Broker
-	// SetMetaLater stores a value without waiting. Settlements that the same goroutine sends after it are not durable
-	// without the value.
+	// SetMetaLater stores a value without waiting. Settlements that the same goroutine sends after
+	// it are not durable without the value.
 	SetMetaLater(namespace, name string, value []byte) error
-	// History reads where a queue stands in the history of its data directory, and counts the messages among some
-	// numbers that are not settled.
+	// History reads where a queue stands in the history of its data directory, and counts the
+	// messages among some numbers that are not settled.
 	History(ctx context.Context, queue string, count ...surgetank.NumberRange) (surgetank.History, error)
 }
 
-// WrittenNamespace is where the broker's metadata keeps what the targets have, one value a lane: see mark.
+// WrittenNamespace is where the broker's metadata keeps what the targets have, one value a lane:
+// see mark.
 const WrittenNamespace = "sink.written"
 
-// mark is what the data directory knows about one lane's progress in the target. It is stored after the target's commit and
-// before the acks of the batch, so that no message is acked without the directory knowing that the target has it.
+// mark is what the data directory knows about one lane's progress in the target. It is stored after
+// the target's commit and before the acks of the batch, so that no message is acked without the
+// directory knowing that the target has it.
 type mark struct {
 	epoch   uint64
 	applied uint64 // messages, by this lane in this epoch; of the mark of an opening: in all epochs before

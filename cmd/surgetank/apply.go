@@ -153,8 +153,8 @@ func (c *applyCmd) planSink(ctx context.Context, k config.Sink) (*change, error)
 // differences lists the settings that differ, defaults filled in on both sides.
 func differences(from, to surgetank.QueueConfig) []string {
 	a, b := map[string]any{}, map[string]any{}
-	flatten(a, "", settings.Encode(settings.Unqualify(from.WithDefaults())))
-	flatten(b, "", settings.Encode(settings.Unqualify(to.WithDefaults())))
+	flatten(a, "", settings.Encode(settings.Unqualify(settings.WithDefaults(from))))
+	flatten(b, "", settings.Encode(settings.Unqualify(settings.WithDefaults(to))))
 	keys := map[string]bool{}
 	for k := range a {
 		keys[k] = true

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // messageShape is a message in JSON output: one object a line.
@@ -18,11 +20,16 @@ type messageShape struct {
 	Time        time.Time          `json:"time"`
 	State       surgetank.State    `json:"state,omitempty"`
 	Damage      string             `json:"damage,omitempty"`
+	Due         *time.Time         `json:"due,omitempty"`
+	Failure     string             `json:"failure,omitempty"`
+	Waiting     string             `json:"waiting,omitempty"`
 	Attempt     int                `json:"attempt,omitempty"`
 	Group       string             `json:"group,omitempty"`
 	Key         string             `json:"key,omitempty"`
 	DedupID     string             `json:"dedup_id,omitempty"`
 	Priority    uint8              `json:"priority,omitempty"`
+	Delay       string             `json:"delay,omitempty"`
+	TTL         string             `json:"ttl,omitempty"`
 	ContentType string             `json:"content_type,omitempty"`
 	Headers     []surgetank.Header `json:"headers,omitempty"`
 	Deaths      []surgetank.Death  `json:"deaths,omitempty"`
@@ -34,8 +41,17 @@ type messageShape struct {
 
 func shapeMessage(d surgetank.Delivery) messageShape {
 	m := messageShape{
-		ID: d.ID.String(), Time: d.Time, State: d.State, Damage: d.Damage, Attempt: d.Attempt, Group: d.Group, Key: d.Key, DedupID: d.DedupID,
+		ID: d.ID.String(), Time: d.Time, State: d.State, Damage: d.Damage, Failure: d.Failure, Waiting: d.Waiting, Attempt: d.Attempt, Group: d.Group, Key: d.Key, DedupID: d.DedupID,
 		Priority: d.Priority, ContentType: d.ContentType, Headers: d.Headers, Deaths: d.Deaths,
+	}
+	if d.Delay > 0 {
+		m.Delay = settings.FormatDuration(d.Delay)
+	}
+	if d.TTL > 0 {
+		m.TTL = settings.FormatDuration(d.TTL)
+	}
+	if !d.Due.IsZero() {
+		m.Due = &d.Due
 	}
 	switch {
 	case d.Damage != "": // there is no body to show
@@ -106,12 +122,33 @@ func (c *queuePeekCmd) Run(s *session) error {
 					body = printable(d.Damage)
 				}
 				row(d.ID, d.State, d.Attempt, age(time.Since(d.Time)), printable(d.Group), len(d.Body), body)
+				if what, when, why := pending(&d, time.Now()); what != "" {
+					row("", what, "", when, "", "", printable(why))
+				}
 				for _, death := range d.Deaths {
 					row("", "died", death.Attempts, age(time.Since(death.Time)), "", "", printable(death.Queue+": "+death.Reason+" "+death.Detail))
 				}
 			}
 		})
 	})
+}
+
+// pending says in words what a message that is still alive waits for, in how long that ends, and why.
+func pending(d *surgetank.Delivery, now time.Time) (what, when, why string) {
+	if !d.Due.IsZero() {
+		when = "in " + age(d.Due.Sub(now))
+	}
+	switch {
+	case d.State == surgetank.StateDelayed && d.Redelivered:
+		return "next try", when, cmp.Or(d.Failure, "nobody said why it came back")
+	case d.State == surgetank.StateDelayed:
+		return "due", when, "its publisher delayed it"
+	case d.State == surgetank.StateBlocked && d.Waiting != "":
+		return "waits", "", d.Waiting
+	case d.Failure != "":
+		return "failed", "", d.Failure
+	}
+	return "", "", ""
 }
 
 // peekAll peeks in parts until it has what was asked for, or there is no more. A server shows a part of a queue at a time.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -114,6 +115,10 @@ func showQueue(w io.Writer, q surgetank.QueueInfo, sinks []settings.QueueSink) e
 	if q.Waiting != "" {
 		fmt.Fprintf(w, "waiting: %s\n", printable(q.Waiting))
 	}
+	if q.BackingOff > 0 {
+		fmt.Fprintf(w, "backing off: %s, the next try is in %s; its last one failed: %s (queue peek --state delayed has the others)\n", plural(q.BackingOff, "message"),
+			age(time.Until(q.NextTry)), printable(cmp.Or(q.Failure, "nobody said why")))
+	}
 	for _, k := range sinks {
 		fmt.Fprintf(w, "sink %s: %s", printable(k.Name), printable(k.State))
 		if k.Reason != "" {
@@ -162,6 +167,9 @@ type queueSetCmd struct {
 	remote
 	output
 }
+
+// Help is what --help prints beside the flags.
+func (c *queueSetCmd) Help() string { return "Settings:\n\n" + settings.Usage() }
 
 func (c *queueSetCmd) Run(s *session) error {
 	if _, err := c.full(c.Queue); err != nil {

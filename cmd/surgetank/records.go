@@ -14,7 +14,7 @@ import (
 // kindNames are the kinds of records by their numbers on disk, which never change their meaning.
 var kindNames = map[queue.Kind]string{
 	1: "enqueued", 2: "moved", 3: "acked", 4: "returned", 5: "transferred", 6: "removed", 7: "purged",
-	8: "queue_set", 9: "queue_gone", 10: "meta_set", 11: "epoch", 12: "opened", 13: "confirmed", 14: "closed",
+	8: "queue_set", 9: "queue_gone", 10: "meta_set", 11: "epoch", 12: "opened", 13: "confirmed", 14: "closed", 15: "failed",
 }
 
 // recordShape is one fact of an entry in JSON output.
@@ -60,11 +60,14 @@ func (c *inspectCmd) records(entry []byte) ([]recordShape, error) {
 				}
 				shape.Body = excerpt(m.Message.Body, 200)
 			}
-		case "acked", "removed", "returned":
+		case "acked", "removed", "returned", "failed":
 			shape.Queue, shape.Seqs = r.Queue, append([]uint64(nil), r.Seqs...)
 			shape.Attempts = r.Attempts
 			if shape.Kind == "removed" {
 				shape.Reason = r.Reason.String()
+			}
+			if shape.Kind == "failed" {
+				shape.Reason = r.Detail
 			}
 		case "transferred":
 			shape.Queue, shape.Seqs, shape.Attempts = r.Queue, append([]uint64(nil), r.Seqs...), r.Attempts

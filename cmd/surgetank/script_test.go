@@ -47,7 +47,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"server": serverCommand, "waitfor": waitfor, "flip": flip, "write": write,
-			"anonymous": anonymous, "withuser": withUser, "numbers": numbers},
+			"anonymous": anonymous, "withuser": withUser, "numbers": numbers, "nack": nack, "put": put},
 		RequireExplicitExec: true,
 	})
 }

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+
+	"github.com/surgetank/surgetank/internal/dataformat"
 )
 
-// versionCmd prints what was built. The facts come from the build itself, so there is nothing to set by hand.
+// versionCmd prints which build this is, and which data directories it reads and writes. The facts come from the build itself, so there is nothing to set by hand.
 type versionCmd struct {
 	JSON bool `name:"json" help:"Print JSON."`
 }
@@ -20,10 +22,28 @@ type buildInfo struct {
 	Go       string `json:"go"`
 	OS       string `json:"os"`
 	Arch     string `json:"arch"`
+
+	Format formatShape `json:"format"`
+}
+
+// formatShape says which data directories a build reads and writes.
+type formatShape struct {
+	Writes uint32 `json:"writes"` // the format level of a directory that this build has opened
+	Reads  struct {
+		From uint32 `json:"from"`
+		To   uint32 `json:"to"`
+	} `json:"reads"`
+	OldestReader string `json:"oldest_reader"` // the oldest version that reads what this build writes
+}
+
+func readFormat() (f formatShape) {
+	f.Writes, f.OldestReader = dataformat.Written().Number, dataformat.Written().Since
+	f.Reads.From, f.Reads.To = dataformat.Oldest().Number, dataformat.Written().Number
+	return f
 }
 
 func readBuildInfo() buildInfo {
-	b := buildInfo{Version: "devel", Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
+	b := buildInfo{Version: "devel", Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH, Format: readFormat()}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b
@@ -56,6 +76,7 @@ func (c *versionCmd) Run(s *session) error {
 		}
 		commit += ")"
 	}
-	_, err := fmt.Fprintf(s.stdout, "surgetank %s%s %s %s/%s\n", b.Version, commit, b.Go, b.OS, b.Arch)
+	_, err := fmt.Fprintf(s.stdout, "surgetank %s%s %s %s/%s\ndata: writes format level %d, which %s and newer can read; reads levels %d to %d\n",
+		b.Version, commit, b.Go, b.OS, b.Arch, b.Format.Writes, b.Format.OldestReader, b.Format.Reads.From, b.Format.Reads.To)
 	return err
 }

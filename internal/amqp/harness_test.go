@@ -13,6 +13,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -43,7 +44,7 @@ func startOn(t testing.TB, b surgetank.Broker, limits Limits) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := NewServer(ctx, Options{Broker: b, Auth: a, Limits: limits})
+	s, err := NewServer(ctx, Options{Broker: b, Auth: a, Limits: limits, Refused: new(tally.Counts)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,7 @@ func (s *Server) janitor() {
 			acks = now
 			for _, vh := range s.vhosts.All() {
 				vh.ForgetRetired()
+				vh.SayCircles()
 			}
 			for _, c := range s.connections() {
 				c.CheckAcks(now)

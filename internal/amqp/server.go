@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/surgetank/surgetank"
@@ -21,6 +22,7 @@ import (
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/lobby"
 	"github.com/surgetank/surgetank/internal/policy"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // Limits bound what clients can make the server hold. Zero fields take defaults.
@@ -41,6 +43,8 @@ type Options struct {
 	Clock            clock.Clock
 	// HTTPPeer gives the address that a request of the management interface comes from. Nil: the connection's peer.
 	HTTPPeer func(*http.Request) netip.Addr
+	// Refused counts what limits refused, shared with the other doors. Nil: it is not counted.
+	Refused *tally.Counts
 }
 
 // Server is the AMQP door of one broker. All methods may be called by many goroutines.
@@ -60,6 +64,9 @@ type Server struct {
 	workers sync.WaitGroup
 	lobby   *lobby.Lobby // has the connections that have not logged in
 	turned  turned
+
+	refused  *tally.Counts
+	accepted atomic.Uint64 // connections
 
 	management http.Handler
 
@@ -86,12 +93,13 @@ func NewServer(ctx context.Context, o Options) (*Server, error) {
 		if o.Policies, err = policy.Open(ctx, o.Broker, o.Auth, o.Logger); err != nil {
 			return nil, err
 		}
+		o.Policies.Refused = o.Refused
 	}
 	limits := o.Limits.WithDefaults()
-	s := &Server{broker: o.Policies, policies: o.Policies, auth: o.Auth, limits: limits, log: o.Logger, clock: o.Clock,
+	s := &Server{broker: o.Policies, policies: o.Policies, auth: o.Auth, limits: limits, log: o.Logger, clock: o.Clock, refused: o.Refused,
 		listeners: map[net.Listener]struct{}{}, conns: map[*session.Conn]struct{}{}, idle: make(chan struct{}),
 		lobby: lobby.New(limits.MaxStrangers, limits.MaxStrangersPerPeer)}
-	e := &topology.Env{Broker: o.Policies, Policies: o.Policies, Auth: o.Auth, Log: o.Logger, Clock: o.Clock, Background: s.background,
+	e := &topology.Env{Broker: o.Policies, Policies: o.Policies, Auth: o.Auth, Log: o.Logger, Clock: o.Clock, Refused: o.Refused, Background: s.background,
 		MaxExchanges: limits.MaxExchanges, MaxBindings: limits.MaxBindings}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	e.Context = s.ctx

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank/internal/amqp/session"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // Strangers are the connections that have not logged in. They share the places of the server's lobby: when those are full, a newcomer
@@ -22,20 +23,24 @@ func (s *Server) accept(nc net.Conn) {
 	}
 	s.mu.Unlock()
 	if full {
+		s.refused.Add(tally.Connections)
 		s.turn(c.Peer, "an AMQP connection was turned away: too many, or shutting down")
 		nc.Close()
 		return
 	}
 	guest, out := s.lobby.Enter(c.Peer, c.PutOut)
 	if guest == nil {
+		s.refused.Add(tally.Strangers)
 		s.turn(c.Peer, "an AMQP connection was turned away: all that have not logged in yet are being checked")
 		nc.Close()
 		s.ended(c)
 		return
 	}
 	if out {
+		s.refused.Add(tally.Strangers)
 		s.turn(c.Peer, "an AMQP connection that did not log in was closed to make room for another")
 	}
+	s.accepted.Add(1)
 	go func() {
 		defer s.ended(c)
 		c.Serve(guest)

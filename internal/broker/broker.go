@@ -34,6 +34,7 @@ import (
 	"github.com/surgetank/surgetank/internal/callback"
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/digest"
 	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/queue"
 )
@@ -120,7 +121,7 @@ type Broker struct {
 	full     bool   // the log has no room for messages
 	harm     harm
 	reclaim  reclaim
-	circles  circles
+	digest   digest.Lines
 	rested   bool // the last turn was asked for
 }
 
@@ -402,6 +403,7 @@ func (b *Broker) run() {
 			continue
 		}
 		if b.finished() {
+			b.sayRest()
 			b.finalSnapshot()
 			b.shutdown(errClosed())
 			return
@@ -452,6 +454,7 @@ func (b *Broker) untilDue() time.Duration {
 			at = min(at, b.held.until)
 		}
 	}
+	at = min(at, b.digest.Due())
 	d := time.Duration(at - b.now())
 	return max(0, min(d, time.Hour))
 }

@@ -111,6 +111,9 @@ func (k *timekeeper) look(t *testing.T) {
 	k.send(p)
 	last := int64(0)
 	for _, f := range p.Found {
+		if f.Seq == 1 {
+			continue // it was delayed, and its time is the end of its delay
+		}
 		if f.Time < last {
 			t.Errorf("message %d is from %v, and the one before it from %v", f.Seq, time.Unix(0, f.Time), time.Unix(0, last))
 		}

@@ -79,6 +79,7 @@ const (
 	recQueueGone   queue.Kind = 9
 	recEpoch       queue.Kind = 11 // of older versions: no longer written
 	recLast        queue.Kind = 13 // 14, closed, is not written by a broker that is driven by hand
+	recFailed      queue.Kind = 15
 )
 
 // learn takes the facts of an entry. It is the only source of the truth, so that what stands in the log and what is expected of it cannot
@@ -278,7 +279,11 @@ func (r *damageRig) settle(op surgetank.SettleOp, ds ...surgetank.Delivery) {
 	r.t.Helper()
 	c := &queue.Settle{Results: make([]error, len(ds))}
 	for _, d := range ds {
-		c.Items = append(c.Items, surgetank.Settlement{Receipt: d.Receipt, Op: op})
+		s := surgetank.Settlement{Receipt: d.Receipt, Op: op}
+		if op == surgetank.Nack && d.ID.Seq%2 == 0 {
+			s.Reason = "the target refused it"
+		}
+		c.Items = append(c.Items, s)
 	}
 	r.send(c)
 	for _, err := range c.Results {

@@ -57,6 +57,9 @@ func TestVictims(t *testing.T) {
 				t.Errorf("%s has no record of kind %d: %v", v.name, k, kinds)
 			}
 		}
+		if v.small && kinds[recFailed] == 0 {
+			t.Errorf("%s has no message that came back for a reason: %v", v.name, kinds)
+		}
 		if v.small && v.snapshots && names[slices.IndexFunc(names, func(n string) bool { return filepath.Ext(n) == ".seg" })] == "0000000000000001.seg" {
 			t.Errorf("%s has %v, want the first segment trimmed", v.name, names)
 		}

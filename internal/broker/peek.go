@@ -48,7 +48,14 @@ func (r *reader) peeked(p *queue.Peeked) (d surgetank.Delivery, ok bool, err err
 	if damage == "" {
 		ok, err := r.delivery(&p.Handout, &d)
 		if err == nil {
-			d.State = p.State
+			d.State, d.Failure, d.Waiting = p.State, p.Failure, p.Waits
+			switch {
+			case p.State != surgetank.StateDelayed:
+			case p.Due != 0:
+				d.Due = time.Unix(0, p.Due).UTC()
+			default:
+				d.Due = d.Time.Add(d.Delay) // of its publisher's delay only its record knows
+			}
 			return d, ok, nil
 		}
 		if _, known := r.b.unreadable(&p.Handout, err); !known {
@@ -61,6 +68,6 @@ func (r *reader) peeked(p *queue.Peeked) (d surgetank.Delivery, ok bool, err err
 	}
 	return surgetank.Delivery{
 		ID: p.ID, Queue: p.Queue.Name(), Message: surgetank.Message{Group: p.Group},
-		Time: time.Unix(0, p.Time).UTC(), Attempt: p.Attempt, Redelivered: p.Redelivered, State: p.State, Damage: damage,
+		Time: time.Unix(0, p.Time).UTC(), Attempt: p.Attempt, Redelivered: p.Redelivered, State: p.State, Damage: damage, Failure: p.Failure,
 	}, true, nil
 }

@@ -499,6 +499,11 @@ func (r *reader) read(o *queue.Handout, d *surgetank.Delivery) error {
 		return err
 	}
 	d.Message = r.stored.Message
+	for i := range r.stored.Targets { // a copy that was transferred is not among them: its TTL ended with the transfer
+		if t := &r.stored.Targets[i]; t.Expires != 0 && t.Queue == o.Queue.ID() && t.Seq == o.Seq {
+			d.TTL = time.Duration(t.Expires - r.stored.Time.UnixNano())
+		}
+	}
 	d.Group = o.Group
 	d.ID = o.ID
 	d.Queue = o.Queue.Name()

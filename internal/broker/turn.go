@@ -52,6 +52,7 @@ func (b *Broker) turn() bool {
 		return false
 	}
 	b.housekeep()
+	b.say(b.digest.Take(b.now()))
 	if b.crowded() {
 		return false
 	}
@@ -91,7 +92,7 @@ func (b *Broker) turn() bool {
 		b.spare, b.pending, b.taken = b.taken[:0], nil, nil
 	}
 
-	b.circles.note(b.logger, out.Circles, now)
+	b.noteAll(out.Notices, now)
 	if w := b.opts.Watch; w != nil {
 		t := Turn{Number: b.number, Now: b.machine.TurnTime(now), Commands: b.cmds[:done], Output: &out, Machine: b.machine}
 		if out.Records > 0 {

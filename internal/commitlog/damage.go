@@ -1,6 +1,7 @@
 package commitlog
 
-// DamageKind says what kind of thing is damaged. There are few, so that figures can be kept by kind.
+// DamageKind says what kind of thing is damaged. There are few, so that figures can be kept by
+// kind.
 type DamageKind string
 
 // The kinds of damage.
@@ -15,13 +16,15 @@ const (
 // DamageKinds are all of them.
 var DamageKinds = []DamageKind{DamagedEntry, DamagedIndex, DamagedHeader, DamagedState, DamagedSnapshot}
 
-// Damage is something at rest that an open log found not to be what was written, before anybody needed it. A log that looks after what
-// it keeps tells its owner by a callback, again at every look as long as it is so; it needs no verb for that.
+// Damage is something at rest that an open log found not to be what was written, before anybody
+// needed it. A log that looks after what it keeps tells its owner by a callback, again at every
+// look as long as it is so; it needs no verb for that.
 type Damage struct {
 	Kind DamageKind
 	File string
 	At   int64 // byte
-	// First and Last are entries that are damaged; of a snapshot, the offset that it covers; otherwise 0.
+	// First and Last are entries that are damaged; of a snapshot, the offset that it covers;
+	// otherwise 0.
 	First, Last Offset
 	// Unreadable: the disk gives an error and no bytes, which may pass.
 	Unreadable bool

@@ -27,9 +27,10 @@ func report(b *testing.B, times []time.Duration) {
 	b.ReportMetric(float64(times[len(times)*99/100].Microseconds()), "p99-µs")
 }
 
-// BenchmarkAppend appends entries one at a time (alone), or with 64 on the way, against BenchmarkRaw of the same run: the same
-// bytes written to one file and synced after each, into room that was only reserved and into room that was written before.
-// Run it on the file system that is meant: TMPDIR=/dir go test -bench 'Append|Raw' ./internal/disklog
+// BenchmarkAppend appends entries one at a time (alone), or with 64 on the way, against
+// BenchmarkRaw of the same run: the same bytes written to one file and synced after each, into room
+// that was only reserved and into room that was written before. Run it on the file system that is
+// meant: TMPDIR=/dir go test -bench 'Append|Raw' ./internal/disklog
 func BenchmarkAppend(b *testing.B) {
 	for _, size := range benchSizes {
 		for _, flight := range []int{1, 64} {

@@ -6,8 +6,9 @@ import (
 	"sync"
 )
 
-// recentCache keeps the newest entries, as they were appended, up to a number of bytes. Entries are numbered without gaps,
-// so it is a ring that is looked up by subtraction. Hits share a read lock for some nanoseconds.
+// recentCache keeps the newest entries, as they were appended, up to a number of bytes. Entries are
+// numbered without gaps, so it is a ring that is looked up by subtraction. Hits share a read lock
+// for some nanoseconds.
 type recentCache struct {
 	limit int64
 
@@ -51,7 +52,8 @@ func (c *recentCache) add(first uint64, batch []pending) {
 	}
 }
 
-// drop forgets the entries before a number, and gives back memory that is not needed for the others.
+// drop forgets the entries before a number, and gives back memory that is not needed for the
+// others.
 func (c *recentCache) drop(before uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -93,8 +95,9 @@ func (c *recentCache) size() int64 {
 	return c.bytes
 }
 
-// coldCache keeps entries that were read from disk lately, because the next read of a backlog is mostly for another message
-// of the same entry. Readers that want the same entry at once share one read.
+// coldCache keeps entries that were read from disk lately, because the next read of a backlog is
+// mostly for another message of the same entry. Readers that want the same entry at once share one
+// read.
 type coldCache struct {
 	limit int64
 

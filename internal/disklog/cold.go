@@ -12,14 +12,15 @@ import (
 )
 
 const (
-	// coldChunk is how much the scrub reads at a time: little, for the log's own syncs may have to wait for it.
+	// coldChunk is how much the scrub reads at a time: little, for the log's own syncs may have to
+	// wait for it.
 	coldChunk = 256 << 10
 	// maxFindings is how many findings of one file are told apart.
 	maxFindings = 64
 )
 
-// coldFile reads a file of the log, or a snapshot, past the page cache. The file is open, and kept from being renamed or removed, only
-// while a piece of it is being read.
+// coldFile reads a file of the log, or a snapshot, past the page cache. The file is open, and kept
+// from being renamed or removed, only while a piece of it is being read.
 type coldFile struct {
 	c       *scrubber
 	name    string
@@ -44,8 +45,8 @@ func (c *scrubber) open(t *scrubTarget) *coldFile {
 	return f
 }
 
-// at gives the bytes from pos on, at least n and as many as are at hand; fewer than n at the end of the file. They are valid until the
-// next call. n is at most coldChunk less a page.
+// at gives the bytes from pos on, at least n and as many as are at hand; fewer than n at the end of
+// the file. They are valid until the next call. n is at most coldChunk less a page.
 func (f *coldFile) at(pos int64, n int) ([]byte, error) {
 	if pos < f.off || pos+int64(n) > f.off+int64(f.n) || f.n == 0 {
 		if err := f.fill(pos, n); err != nil {
@@ -55,7 +56,8 @@ func (f *coldFile) at(pos int64, n int) ([]byte, error) {
 	return f.buf[min(int(pos-f.off), f.n):f.n], nil
 }
 
-// fill reads the pages from pos on. Where a large piece has an error, the bytes that are wanted may be whole all the same.
+// fill reads the pages from pos on. Where a large piece has an error, the bytes that are wanted may
+// be whole all the same.
 func (f *coldFile) fill(pos int64, n int) error {
 	from := pos / pageSize * pageSize
 	size := int64(coldChunk)
@@ -151,7 +153,8 @@ func (f *coldFile) Size() (size int64, err error) {
 // Close does nothing: nothing is open.
 func (f *coldFile) Close() error { return nil }
 
-// findings gathers what is wrong with one file. Entries in a row that are damaged alike are one finding.
+// findings gathers what is wrong with one file. Entries in a row that are damaged alike are one
+// finding.
 type findings struct {
 	list []commitlog.Damage
 	file string
@@ -225,8 +228,9 @@ func (c *scrubber) lookAtSnapshot(t *scrubTarget, d *findings) error {
 	return nil
 }
 
-// lookAtSegment compares a segment with its index in memory: its header, each durable entry and, where it has them, index and
-// footer. Of the active segment, too, what is durable does not change any more; what lies behind it is nobody's business.
+// lookAtSegment compares a segment with its index in memory: its header, each durable entry and,
+// where it has them, index and footer. Of the active segment, too, what is durable does not change
+// any more; what lies behind it is nobody's business.
 func (c *scrubber) lookAtSegment(t *scrubTarget, d *findings) error {
 	s, l := t.segment, c.l
 	l.segMu.RLock()

@@ -82,7 +82,8 @@ func (w *world) options(fs vfs.FS) Options {
 		Rand: randReader{rand.New(rand.NewPCG(w.rng.Uint64(), 1))}, Clock: clock.NewManual(time.Unix(1e9, 0))}
 }
 
-// entry makes an entry; rarely one that is larger than a segment, sometimes one that looks like frames.
+// entry makes an entry; rarely one that is larger than a segment, sometimes one that looks like
+// frames.
 func (w *world) entry() []byte {
 	n := w.rng.IntN(300)
 	kind := w.rng.IntN(20)
@@ -125,7 +126,8 @@ func (w *world) append(l *Log) {
 	})
 }
 
-// contents opens the log and gives what it holds as the number of its first and the bytes of all entries.
+// contents opens the log and gives what it holds as the number of its first and the bytes of all
+// entries.
 func contents(o Options, from commitlog.Offset) (first uint64, all [][]byte, l *Log, err error) {
 	r, l, err := Open(o)
 	if err != nil {
@@ -177,8 +179,8 @@ func (w *world) check(first uint64, all [][]byte, l *Log) error {
 	return nil
 }
 
-// recovers checks that a file system, as a crash left it, recovers to what is known; that recovery is durable when Open
-// returns; and that a second one finds the same.
+// recovers checks that a file system, as a crash left it, recovers to what is known; that recovery
+// is durable when Open returns; and that a second one finds the same.
 func (w *world) recovers(fs *vfs.Mem) error {
 	first, all, l, err := contents(w.options(fs), 0)
 	if err != nil {
@@ -201,8 +203,8 @@ func (w *world) recovers(fs *vfs.Mem) error {
 	return nil
 }
 
-// TestCrashAfterEveryOperation runs random workloads and lets the machine crash after every single operation on the file
-// system, in every mode.
+// TestCrashAfterEveryOperation runs random workloads and lets the machine crash after every single
+// operation on the file system, in every mode.
 func TestCrashAfterEveryOperation(t *testing.T) {
 	states := 0
 	seeds(t, func(t *testing.T, seed uint64) {
@@ -268,8 +270,9 @@ func TestCrashAfterEveryOperation(t *testing.T) {
 	t.Logf("%d crash states recovered", states)
 }
 
-// TestErrorAtEveryOperation lets the n-th operation fail, for every n, in every way, and checks that nothing that was called back
-// without an error is lost, with and without a power failure after it.
+// TestErrorAtEveryOperation lets the n-th operation fail, for every n, in every way, and checks
+// that nothing that was called back without an error is lost, with and without a power failure
+// after it.
 func TestErrorAtEveryOperation(t *testing.T) {
 	faults := []vfs.Fault{
 		{Err: syscall.EIO},
@@ -354,7 +357,8 @@ func failing(t *testing.T, seed uint64, fault vfs.Fault) (failed bool, err error
 		return failed, openErr
 	}
 	inject.SetFault(vfs.Fault{})
-	// The same machine, with what its page cache holds; then, of what Open trusted, only what is on the medium.
+	// The same machine, with what its page cache holds; then, of what Open trusted, only what is on
+	// the medium.
 	if err := w.recovers(disk.CrashClone(w.rng, vfs.Crash{Percent: 100})); err != nil {
 		return failed, fmt.Errorf("all of it written after the fault: %w", err)
 	}

@@ -18,7 +18,8 @@ import (
 
 var allFlag = flag.Bool("all", false, "flip bits of all bytes of headers and indexes, and of more of the others")
 
-// sample makes a log of a few segments, a trimmed one among them, with two snapshots, and closes it or lets it die.
+// sample makes a log of a few segments, a trimmed one among them, with two snapshots, and closes it
+// or lets it die.
 func sample(t *testing.T, seed uint64, closed bool) (*vfs.Mem, *world) {
 	t.Helper()
 	w := newWorld(t, seed)
@@ -62,7 +63,8 @@ func snapBytes(at commitlog.Offset) []byte {
 	return bytes.Repeat([]byte(fmt.Sprintf("snapshot at %d. ", at)), 40)
 }
 
-// judge opens a damaged log and reads all of it. Damage must show as ErrCorrupt or not matter at all.
+// judge opens a damaged log and reads all of it. Damage must show as ErrCorrupt or not matter at
+// all.
 func (w *world) judge(disk *vfs.Mem) (detected bool, err error) {
 	snaps, err := OpenSnapshots(disk, "data")
 	if err != nil {
@@ -100,7 +102,8 @@ func (w *world) judge(disk *vfs.Mem) (detected bool, err error) {
 	return detected, nil
 }
 
-// repaired checks that verify sees damage where Open or a snapshot does, and that repair saves what it says.
+// repaired checks that verify sees damage where Open or a snapshot does, and that repair saves what
+// it says.
 func (w *world) repaired(disk *vfs.Mem, detected bool) error {
 	report, err := Verify(disk, "data", nil)
 	if err != nil {
@@ -160,8 +163,8 @@ func (w *world) repaired(disk *vfs.Mem, detected bool) error {
 	return nil
 }
 
-// TestBitFlips flips bits everywhere in every file of a closed and of a killed log. Every flip is detected, or changes
-// nothing that anybody reads.
+// TestBitFlips flips bits everywhere in every file of a closed and of a killed log. Every flip is
+// detected, or changes nothing that anybody reads.
 func TestBitFlips(t *testing.T) {
 	for _, closed := range []bool{true, false} {
 		t.Run(fmt.Sprint("closed=", closed), func(t *testing.T) {
@@ -182,7 +185,8 @@ func TestBitFlips(t *testing.T) {
 					t.Fatal(err)
 				}
 				for at := int64(0); at < size; at++ {
-					// All bytes of headers, of the first frames, of indexes and footers and of small files; others by chance.
+					// All bytes of headers, of the first frames, of indexes and footers and of
+					// small files; others by chance.
 					rare := 40
 					if size <= 1500 || at < 160 || at >= dataStart && at < dataStart+400 || at > size-300 {
 						rare = 1
@@ -225,7 +229,8 @@ func TestBitFlips(t *testing.T) {
 	}
 }
 
-// TestDamagedFiles damages whole files: cut, emptied, removed, doubled, swapped blocks, old blocks, zeroed pages.
+// TestDamagedFiles damages whole files: cut, emptied, removed, doubled, swapped blocks, old blocks,
+// zeroed pages.
 func TestDamagedFiles(t *testing.T) {
 	disk, w := sample(t, 4, true)
 	names, err := disk.List("data")
@@ -319,8 +324,8 @@ func contentsOf(t *testing.T, disk *vfs.Mem, name string) []byte {
 	return b
 }
 
-// TestStrangers: a segment file that does not belong to the log is named, wherever its number puts it; it is not removed, nothing is
-// said to be missing, and repair loses nothing by it.
+// TestStrangers: a segment file that does not belong to the log is named, wherever its number puts
+// it; it is not removed, nothing is said to be missing, and repair loses nothing by it.
 func TestStrangers(t *testing.T) {
 	disk, w := sample(t, 6, true)
 	own := contentsOf(t, disk, filepath.Join("data", segmentName(3)))
@@ -448,8 +453,8 @@ func TestToolsNeedALog(t *testing.T) {
 	}
 }
 
-// TestTheStateOfBefore: where the newer half of the state file is damaged, the older one names segments that were trimmed since. The error
-// says that it may be so.
+// TestTheStateOfBefore: where the newer half of the state file is damaged, the older one names
+// segments that were trimmed since. The error says that it may be so.
 func TestTheStateOfBefore(t *testing.T) {
 	disk, w := sample(t, 7, false)
 	name := filepath.Join("data", stateName)

@@ -1,5 +1,5 @@
-// Package disklog is the log on files: segments that are written by one goroutine, synced once a batch, and
-// checksummed so that what a crash leaves is told from what a disk has damaged.
+// Package disklog is the log on files: segments that are written by one goroutine, synced once a
+// batch, and checksummed so that what a crash leaves is told from what a disk has damaged.
 //
 //	Append ──► queue ──► writer: one pwritev, one fdatasync ──► callbacks, in order
 //	                        │ active segment is full
@@ -15,17 +15,20 @@
 //
 // Three rules make recovery decidable:
 //
-//  1. Every frame's checksum covers the random id of the segment's life and the frame's position, so that nothing old,
-//     moved or published passes for a frame.
-//  2. Every frame says up to where the segment was synced when it was written. A frame that is missing before such a
-//     position was lost by the disk (ErrCorrupt); behind it, the crash came before the sync and nobody was told
-//     that it is stored (a torn tail, cut with a line in the log).
+//  1. Every frame's checksum covers the random id of the segment's life and the frame's position,
+//     so that nothing old, moved or published passes for a frame.
+//  2. Every frame says up to where the segment was synced when it was written. A frame that is
+//     missing before such a position was lost by the disk (ErrCorrupt); behind it, the crash came
+//     before the sync and nobody was told that it is stored (a torn tail, cut with a line in the
+//     log).
 //  3. A segment's first frame is written only after everything in the segment before it was synced.
 //
-// What was read behind the last synced position may be in the page cache alone, and a failed sync may have marked it
-// clean there. So Open copies it into a new segment and syncs that before it trusts it.
+// What was read behind the last synced position may be in the page cache alone, and a failed sync
+// may have marked it clean there. So Open copies it into a new segment and syncs that before it
+// trusts it.
 //
-// The files are described in docs/format.md, what is assumed of file systems in docs/assumptions.md.
+// The files are described in docs/format.md, what is assumed of file systems in
+// docs/assumptions.md.
 package disklog
 
 import (
@@ -50,11 +53,12 @@ const (
 	MaxSegmentBytes     = 1 << 30
 	DefaultCacheBytes   = 64 << 20
 
-	// DefaultFirstBytes is the size of a new log's first segment. Each further one is growth times as large, up to
-	// SegmentBytes, so that a small log stays small.
+	// DefaultFirstBytes is the size of a new log's first segment. Each further one is growth times
+	// as large, up to SegmentBytes, so that a small log stays small.
 	DefaultFirstBytes = 1 << 20
 	growth            = 4
-	// reserveBytes is kept back on disk for acks when no other room is left; a small log keeps less.
+	// reserveBytes is kept back on disk for acks when no other room is left; a small log keeps
+	// less.
 	reserveBytes = 8 << 20
 	// maxSpares is how many trimmed segments are kept to be written over.
 	maxSpares = 2
@@ -68,32 +72,40 @@ const (
 type Options struct {
 	FS  vfs.FS
 	Dir string
-	// SegmentBytes is the size of a segment file: 0 means 64 MiB. An entry that does not fit gets a larger one of its own.
+	// SegmentBytes is the size of a segment file: 0 means 64 MiB. An entry that does not fit gets a
+	// larger one of its own.
 	SegmentBytes int64
-	// FirstBytes is the size of the first segment, and about that of the segments of a log at rest: 0 means 1 MiB, or
-	// SegmentBytes if that is less.
+	// FirstBytes is the size of the first segment, and about that of the segments of a log at rest:
+	// 0 means 1 MiB, or SegmentBytes if that is less.
 	FirstBytes int64
-	// From leaves out of the replay the entries up to and including this offset; sealed segments that hold nothing else
-	// are not read. An offset behind the log's end is ErrCorrupt, for entries are missing then.
+	// From leaves out of the replay the entries up to and including this offset; sealed segments
+	// that hold nothing else are not read. An offset behind the log's end is ErrCorrupt, for
+	// entries are missing then.
 	From commitlog.Offset
-	// Manual keeps the log from running goroutines: nothing happens but in Open, Pump, Trim and Close.
+	// Manual keeps the log from running goroutines: nothing happens but in Open, Pump, Trim and
+	// Close.
 	Manual bool
-	// CacheBytes is how much of the newest entries is kept in memory: 0 means 64 MiB, a negative number nothing.
+	// CacheBytes is how much of the newest entries is kept in memory: 0 means 64 MiB, a negative
+	// number nothing.
 	CacheBytes int64
-	// MinFree is how many bytes of the file system are left free when a segment is made: 0 means twice SegmentBytes, a
-	// negative number none. Acks that would find no room otherwise take of it, and so may snapshots.
+	// MinFree is how many bytes of the file system are left free when a segment is made: 0 means
+	// twice SegmentBytes, a negative number none. Acks that would find no room otherwise take of
+	// it, and so may snapshots.
 	MinFree int64
-	// OnFull is told when the disk is too full to prepare the next segment (true), which is a whole segment before
-	// writing would stop, and when there is room again (false). It is called by one goroutine at a time and must not block.
+	// OnFull is told when the disk is too full to prepare the next segment (true), which is a whole
+	// segment before writing would stop, and when there is room again (false). It is called by one
+	// goroutine at a time and must not block.
 	OnFull func(full bool)
-	// ScrubEvery is how long after a scrub has begun, which reads everything that is at rest, the next one does: 0 means a day, a
-	// negative number never. A log with Manual scrubs by ScrubStep alone.
+	// ScrubEvery is how long after a scrub has begun, which reads everything that is at rest, the
+	// next one does: 0 means a day, a negative number never. A log with Manual scrubs by ScrubStep
+	// alone.
 	ScrubEvery time.Duration
 	// ScrubRate is how many bytes a second a scrub reads at most: 0 means 4 MiB.
 	ScrubRate int64
 	// Snapshots are those of this log, which the scrub reads, too. nil: it has none.
 	Snapshots *Snapshots
-	// OnDamage is told what a scrub finds, at every pass anew. It is called by one goroutine at a time and must not block.
+	// OnDamage is told what a scrub finds, at every pass anew. It is called by one goroutine at a
+	// time and must not block.
 	OnDamage func(commitlog.Damage)
 	// OnEvent is told what happens to files. It must not block.
 	OnEvent func(Event)
@@ -169,7 +181,8 @@ func (e Event) String() string {
 
 // Log is an open log. See commitlog.Log for who may call what.
 //
-// Locks, in the order in which they are taken: mu, then segMu; handles and caches have their own and take no other.
+// Locks, in the order in which they are taken: mu, then segMu; handles and caches have their own
+// and take no other.
 type Log struct {
 	o     Options
 	fs    vfs.FS
@@ -233,9 +246,9 @@ var (
 	_ commitlog.Freer = (*Log)(nil)
 )
 
-// Open opens the log in a directory, which is made if it is missing, and gives what is stored behind Options.From. It
-// fails with ErrLocked while another handle or process has the log open, and with ErrCorrupt, having changed nothing
-// of account, where stored entries are damaged.
+// Open opens the log in a directory, which is made if it is missing, and gives what is stored
+// behind Options.From. It fails with ErrLocked while another handle or process has the log open,
+// and with ErrCorrupt, having changed nothing of account, where stored entries are damaged.
 func Open(o Options) (commitlog.Replay, *Log, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -282,7 +295,8 @@ func joinClose(err error, closeAll func() error) error {
 	return err
 }
 
-// Append queues an entry for the writer; see commitlog.Log. After Close, done is called with ErrClosed all the same.
+// Append queues an entry for the writer; see commitlog.Log. After Close, done is called with
+// ErrClosed all the same.
 func (l *Log) Append(data []byte, done func(commitlog.Offset, error)) {
 	l.mu.Lock()
 	l.queue = append(l.queue, pending{data: data, done: done})
@@ -302,8 +316,9 @@ func (l *Log) startWriter() {
 	}()
 }
 
-// Pump does everything there is to do: it writes and syncs what was appended, calls back, and looks after segments. It
-// is for logs opened with Manual, must not be called by two goroutines at once, and does nothing when a callback calls it.
+// Pump does everything there is to do: it writes and syncs what was appended, calls back, and looks
+// after segments. It is for logs opened with Manual, must not be called by two goroutines at once,
+// and does nothing when a callback calls it.
 func (l *Log) Pump() {
 	l.mu.Lock()
 	if l.running {
@@ -336,7 +351,8 @@ func (l *Log) fail(cause error) {
 	l.startWriter()
 }
 
-// Close finishes what was appended, as far as there is room, and releases the log. It must not be called from a callback.
+// Close finishes what was appended, as far as there is room, and releases the log. It must not be
+// called from a callback.
 func (l *Log) Close() error {
 	if l.o.Manual {
 		l.Pump()

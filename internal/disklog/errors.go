@@ -29,12 +29,22 @@ func misplaced(file string, offset int64, what string) error {
 	return wrap(surgetank.CodeCorrupt, fmt.Sprintf("%s at byte %d: %s; nothing was changed", file, offset, what), commitlog.ErrCorrupt)
 }
 
+// ErrLevel is the cause of the error for a log whose format level this build cannot read. Nothing
+// is damaged.
+var ErrLevel = errors.New("format level out of range")
+
+// unfit is the error for a log of another format level.
+func unfit(file string, why error) error {
+	return wrap(surgetank.CodeInvalid, fmt.Sprintf("the data directory of %s cannot be opened by this build: %v; nothing was changed", file, why), ErrLevel, why)
+}
+
 // unreadable is the error for bytes that the file system does not give.
 func unreadable(file string, offset int64, err error) error {
 	return wrap(surgetank.CodeInternal, fmt.Sprintf("reading %s at byte %d failed: %v; check the disk and the system's log", file, offset, err), err)
 }
 
-// failed is the final error of a log that could not write. uncertain says that the entry it is for may be stored all the same.
+// failed is the final error of a log that could not write. uncertain says that the entry it is for
+// may be stored all the same.
 func failed(cause error, uncertain bool) error {
 	if uncertain {
 		return wrap(surgetank.CodeUncertain, fmt.Sprintf("storing an entry failed: %v; it may or may not be stored, and the log must be opened again", cause),

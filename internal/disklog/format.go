@@ -3,16 +3,20 @@ package disklog
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"strings"
 
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/dataformat"
 )
 
-// The layout of the files. docs/format.md has the drawings and the reasons; every number is little-endian.
+// The layout of the files. docs/format.md has the drawings and the reasons; every number is
+// little-endian.
 const (
 	formatVersion = 1
 
-	// pageSize is the unit in which pages are cached and media write. The segment header has one to itself, and every write
-	// is padded with zeros to the end of its last page, so that a recycled file's old page never has to be read first.
+	// pageSize is the unit in which pages are cached and media write. The segment header has one to
+	// itself, and every write is padded with zeros to the end of its last page, so that a recycled
+	// file's old page never has to be read first.
 	pageSize = 4096
 
 	segmentMagic = "SURGESEG"
@@ -27,8 +31,9 @@ const (
 	stateSlot   = 4096 // the state file has two of these
 	stateUsed   = 128
 
-	// A frame begins with its kind. A mark carries no entry: it only says what was synced, at the end of what is written so
-	// far, and the next entry takes its place. A lost frame holds the place of an entry that repair could not save.
+	// A frame begins with its kind. A mark carries no entry: it only says what was synced, at the
+	// end of what is written so far, and the next entry takes its place. A lost frame holds the
+	// place of an entry that repair could not save.
 	frameEntry = 0x31456753 // "SgE1"
 	frameMark  = 0x314d6753 // "SgM1"
 	frameLost  = 0x314c6753 // "SgL1"
@@ -40,8 +45,8 @@ const (
 	alignment = 8
 )
 
-// id is a random name: of a log, so that no segment of another log is taken for one of this, and of each life of a
-// segment file, so that no frame of an older life is.
+// id is a random name: of a log, so that no segment of another log is taken for one of this, and of
+// each life of a segment file, so that no frame of an older life is.
 type id [16]byte
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -61,7 +66,8 @@ func pageEnd(n int64) int64 { return (n + pageSize - 1) &^ (pageSize - 1) }
 // indexSize is the room at a segment's end for the index of n entries and the footer behind it.
 func indexSize(n int) int64 { return align(4*int64(n)) + footerSize }
 
-// segmentHeader is the first block of a segment file. It is written and synced before the file gets its name.
+// segmentHeader is the first block of a segment file. It is written and synced before the file gets
+// its name.
 type segmentHeader struct {
 	log     id
 	id      id     // of this life of the file
@@ -91,7 +97,8 @@ func blockSum(b []byte) uint32 {
 	return crc32.Update(crc32.Checksum(b[:12], castagnoli), castagnoli, b[16:])
 }
 
-// checkBlock says what is wrong with a block that begins with a magic text, a version and a checksum; empty if nothing is.
+// checkBlock says what is wrong with a block that begins with a magic text, a version and a
+// checksum; empty if nothing is.
 func checkBlock(b []byte, magic string) string {
 	switch {
 	case string(b[:8]) != magic:
@@ -133,8 +140,8 @@ type frame struct {
 	sum    uint32 // of the entry
 }
 
-// sealer makes and checks the checksums of one life of a segment file. Its base covers the segment's id, so that every
-// checksum does.
+// sealer makes and checks the checksums of one life of a segment file. Its base covers the
+// segment's id, so that every checksum does.
 type sealer uint32
 
 func newSealer(segment id) sealer { return sealer(crc32.Checksum(segment[:], castagnoli)) }
@@ -147,7 +154,8 @@ func (s sealer) headerSum(pos int64, header []byte) uint32 {
 	return crc32.Update(sum, castagnoli, header[:28])
 }
 
-// entryBase begins the checksum of an entry, over the segment's id, the frame's position and the entry's number.
+// entryBase begins the checksum of an entry, over the segment's id, the frame's position and the
+// entry's number.
 func (s sealer) entryBase(pos int64, number uint64) uint32 {
 	var p [16]byte
 	le.PutUint64(p[:], uint64(pos))
@@ -165,7 +173,8 @@ func (s sealer) put(b []byte, kind uint32, pos int64, number uint64, synced int6
 	le.PutUint32(b[28:], s.headerSum(pos, b))
 }
 
-// decode reads a frame's header at pos; ok means that it was written there in this life of the file.
+// decode reads a frame's header at pos; ok means that it was written there in this life of the
+// file.
 func (s sealer) decode(b []byte, pos int64) (f frame, ok bool) {
 	f.kind = le.Uint32(b)
 	if f.kind != frameEntry && f.kind != frameMark && f.kind != frameLost || le.Uint32(b[28:]) != s.headerSum(pos, b) {
@@ -178,15 +187,17 @@ func (s sealer) decode(b []byte, pos int64) (f frame, ok bool) {
 	return f, f.length <= commitlog.MaxEntry && f.synced >= dataStart && f.synced <= pos && (f.kind == frameEntry || f.length == 0)
 }
 
-// footer ends a sealed segment: the index of its frames, and this behind it in the last bytes of the file.
+// footer ends a sealed segment: the index of its frames, and this behind it in the last bytes of
+// the file.
 type footer struct {
 	first uint64 // number of the first entry
 	count int
 	end   int64 // position behind the last frame
 }
 
-// encodeIndex makes the index and the footer for a file of a size; they belong at size minus their length. The footer repeats
-// the segment's id, without which no frame can be told from noise should the header be lost.
+// encodeIndex makes the index and the footer for a file of a size; they belong at size minus their
+// length. The footer repeats the segment's id, without which no frame can be told from noise should
+// the header be lost.
 func (s sealer) encodeIndex(segment id, f footer, index []uint32, size int64) []byte {
 	b := make([]byte, indexSize(len(index)))
 	for i, p := range index {
@@ -204,14 +215,16 @@ func (s sealer) encodeIndex(segment id, f footer, index []uint32, size int64) []
 	return b
 }
 
-// footerSum covers the segment's id, the file's size (so where the footer lies) and the footer but for itself.
+// footerSum covers the segment's id, the file's size (so where the footer lies) and the footer but
+// for itself.
 func (s sealer) footerSum(t []byte, size int64) uint32 {
 	sum := s.entryBase(size, 0)
 	sum = crc32.Update(sum, castagnoli, t[:12])
 	return crc32.Update(sum, castagnoli, t[16:footerSize])
 }
 
-// decodeFooter reads the footer from a file's last bytes. The index's checksum is for the caller to check.
+// decodeFooter reads the footer from a file's last bytes. The index's checksum is for the caller to
+// check.
 func (s sealer) decodeFooter(t []byte, size int64) (f footer, indexSum uint32, ok bool) {
 	if string(t[:8]) != footerMagic || le.Uint32(t[12:]) != s.footerSum(t, size) || le.Uint32(t[8:]) != formatVersion {
 		return f, 0, false
@@ -225,21 +238,31 @@ func (s sealer) decodeFooter(t []byte, size int64) (f footer, indexSum uint32, o
 	return f, le.Uint32(t[40:]), true
 }
 
-// state is what the log's state file says. The file has two slots that are written in turn, so that one is
-// always whole, and never needs more room than it has: trimming must work on a full disk.
+// state is what the log's state file says. The file has two slots that are written in turn, so that
+// one is always whole, and never needs more room than it has: trimming must work on a full disk.
 type state struct {
 	log        id
 	generation uint64 // of two whole slots the one with the higher generation counts
 	oldest     uint64 // the number of the oldest segment that is not trimmed
 	first      uint64 // the number of its first entry
 
-	// The segment endSegment was synced up to endSynced when this was written. It says once more, in another file, what marks
-	// say, so that even the loss of the newest pages with their marks is noticed after a clean stop.
+	// The segment endSegment was synced up to endSynced when this was written. It says once more,
+	// in another file, what marks say, so that even the loss of the newest pages with their marks
+	// is noticed after a clean stop.
 	endSegment uint64
 	endSynced  int64
 
+	// level is the format level of the newest build that opened the log, and since is the oldest
+	// version that can read that level. Level 0 is level 1, written before slots had a level.
+	// encode writes the level of this build.
+	level uint32
+	since string
+
 	other string // what is wrong with the other slot, whose state may have been newer; empty: nothing
 }
+
+// sinceSize is the room for the version in a slot.
+const sinceSize = stateUsed - 76
 
 // known gives up to where a segment is known to have been synced.
 func (s *state) known(segment uint64) int64 {
@@ -259,6 +282,9 @@ func (s *state) encode() []byte {
 	le.PutUint64(b[48:], s.first)
 	le.PutUint64(b[56:], s.endSegment)
 	le.PutUint64(b[64:], uint64(s.endSynced))
+	written := dataformat.Written()
+	le.PutUint32(b[72:], written.Number)
+	copy(b[76:76+sinceSize], written.Since)
 	le.PutUint32(b[12:], blockSum(b[:stateUsed]))
 	return b
 }
@@ -274,7 +300,9 @@ func decodeState(b []byte) (s state, wrong string) {
 	copy(s.log[:], b[16:])
 	s.generation, s.oldest, s.first = le.Uint64(b[32:]), le.Uint64(b[40:]), le.Uint64(b[48:])
 	s.endSegment, s.endSynced = le.Uint64(b[56:]), int64(le.Uint64(b[64:]))
-	if s.oldest == 0 || s.first == 0 || s.endSynced < 0 {
+	s.level = le.Uint32(b[72:])
+	s.since = strings.TrimRight(string(b[76:76+sinceSize]), "\x00")
+	if s.oldest == 0 || s.first == 0 || s.endSynced < 0 || strings.ContainsFunc(s.since, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return s, "holds impossible values"
 	}
 	return s, ""

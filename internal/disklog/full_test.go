@@ -15,8 +15,9 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// TestFullDisk fills the disk, checks that the owner is told in time, that small entries (acks) still become
-// durable, that trimming makes room on the full disk, and that the log goes on by itself then.
+// TestFullDisk fills the disk, checks that the owner is told in time, that small entries (acks)
+// still become durable, that trimming makes room on the full disk, and that the log goes on by
+// itself then.
 func TestFullDisk(t *testing.T) {
 	disk := vfs.NewMem()
 	disk.SetCapacity(12 * MinSegmentBytes)
@@ -49,7 +50,8 @@ func TestFullDisk(t *testing.T) {
 	for put(20) {
 		acks++
 	}
-	// When the owner is told, the whole active segment (but for what filled it by then) and the reserve are left.
+	// When the owner is told, the whole active segment (but for what filled it by then) and the
+	// reserve are left.
 	if acks < 2*MinSegmentBytes/64*3/4 {
 		t.Errorf("only %d acks fitted after the disk was full", acks)
 	}
@@ -173,8 +175,9 @@ func TestFullDiskComesBack(t *testing.T) {
 	})
 }
 
-// TestFailedSyncIsNotTrusted is the one that databases learned from: a sync fails, the page cache keeps the bytes and calls them
-// clean, the process is restarted in the same boot and reads them; then the power fails.
+// TestFailedSyncIsNotTrusted is the one that databases learned from: a sync fails, the page cache
+// keeps the bytes and calls them clean, the process is restarted in the same boot and reads them;
+// then the power fails.
 func TestFailedSyncIsNotTrusted(t *testing.T) {
 	w := newWorld(t, 8)
 	disk := vfs.NewMem()
@@ -244,7 +247,8 @@ func TestEvents(t *testing.T) {
 	}
 	l = open()
 	l.Append([]byte("never synced"), func(commitlog.Offset, error) {})
-	// The process is killed between writing and the mark behind the sync: nothing but the page cache knows of the entry.
+	// The process is killed between writing and the mark behind the sync: nothing but the page
+	// cache knows of the entry.
 	l.writer.marked = true
 	l.mu.Lock()
 	batch := l.queue
@@ -317,8 +321,8 @@ func TestLock(t *testing.T) {
 	}
 }
 
-// TestRestIsMarked: a log that was killed at rest has nothing doubtful at its end, so nothing is copied; and damage of its
-// last entries is damage, not a torn tail.
+// TestRestIsMarked: a log that was killed at rest has nothing doubtful at its end, so nothing is
+// copied; and damage of its last entries is damage, not a torn tail.
 func TestRestIsMarked(t *testing.T) {
 	w := newWorld(t, 2)
 	disk := vfs.NewMem()
@@ -372,9 +376,10 @@ func TestFrameIsBoundToItsPlace(t *testing.T) {
 	}
 }
 
-// TestNothingOldBehindATornTail: three entries are written and not synced, and of the first one the crash loses the beginning, so
-// that the mark which it was written over is there again. The next entry has the size of the lost one: were it written in its
-// place, the second and third would follow it as if they had been appended after it.
+// TestNothingOldBehindATornTail: three entries are written and not synced, and of the first one the
+// crash loses the beginning, so that the mark which it was written over is there again. The next
+// entry has the size of the lost one: were it written in its place, the second and third would
+// follow it as if they had been appended after it.
 func TestNothingOldBehindATornTail(t *testing.T) {
 	w := newWorld(t, 2)
 	w.size = pageSize - frameHeader // so that the next entry's padding does not happen to erase the second one

@@ -17,8 +17,8 @@ import (
 // fuzzSegment is the id of the segment that is fuzzed.
 var fuzzSegment = id{1, 2, 3}
 
-// mend gives everything in a segment's body that looks like a frame or footer a right checksum, so that the fuzzer reaches what
-// lies behind the checksums.
+// mend gives everything in a segment's body that looks like a frame or footer a right checksum, so
+// that the fuzzer reaches what lies behind the checksums.
 func mend(body []byte) {
 	seal := newSealer(fuzzSegment)
 	for i := 0; i+frameHeader <= len(body); i += alignment {
@@ -75,8 +75,9 @@ func fuzzBodies(f *testing.F) [][]byte {
 	return bodies
 }
 
-// FuzzSegment opens a log whose last segment has an arbitrary body. Nothing may panic, take much memory or go on for ever, and
-// what is opened must be readable, verifiable and open again with the same entries.
+// FuzzSegment opens a log whose last segment has an arbitrary body. Nothing may panic, take much
+// memory or go on for ever, and what is opened must be readable, verifiable and open again with the
+// same entries.
 func FuzzSegment(f *testing.F) {
 	for _, body := range fuzzBodies(f) {
 		f.Add(body, false)

@@ -20,8 +20,9 @@ type EntryInfo struct {
 	Data     []byte
 }
 
-// Inspect visits every whole entry of a log, oldest first, wherever it lies in its segment. Data is valid during the visit and is
-// read only when withData says so. Like Verify it needs the log to be closed, and changes nothing.
+// Inspect visits every whole entry of a log, oldest first, wherever it lies in its segment. Data is
+// valid during the visit and is read only when withData says so. Like Verify it needs the log to be
+// closed, and changes nothing.
 func Inspect(fs vfs.FS, dir string, withData bool, visit func(EntryInfo) error) error {
 	lock, err := lockClosed(fs, dir)
 	if err != nil {

@@ -27,8 +27,9 @@ func killEntry(number uint64) []byte {
 	return b
 }
 
-// TestKill runs this test binary as a process that appends and prints what is durable, and kills it with SIGKILL at a random
-// moment, again and again on the same files. What was printed must be there.
+// TestKill runs this test binary as a process that appends and prints what is durable, and kills it
+// with SIGKILL at a random moment, again and again on the same files. What was printed must be
+// there.
 func TestKill(t *testing.T) {
 	if dir := os.Getenv("DISKLOG_TEST_KILL"); dir != "" {
 		appendUntilKilled(dir)

@@ -21,8 +21,8 @@ func lockDir(fs vfs.FS, dir string, now time.Time) (vfs.Lock, error) {
 	return lock, nil
 }
 
-// lockClosed takes the lock of a log that a tool wants to look at. There must be one: a tool makes no directory and no file
-// where there is none.
+// lockClosed takes the lock of a log that a tool wants to look at. There must be one: a tool makes
+// no directory and no file where there is none.
 func lockClosed(fs vfs.FS, dir string) (vfs.Lock, error) {
 	ls, err := listDir(fs, dir)
 	if err != nil && !errors.Is(err, iofs.ErrNotExist) {

@@ -12,8 +12,8 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// heavyRate is the rate of writing, in bytes a second, from which on no zeros are written ahead: the disk belongs to
-// what is being appended then.
+// heavyRate is the rate of writing, in bytes a second, from which on no zeros are written ahead:
+// the disk belongs to what is being appended then.
 const heavyRate = 8 << 20
 
 // keeper is what maintenance owns: one goroutine, or whoever calls Pump or Trim of a manual log.
@@ -75,8 +75,9 @@ func (l *Log) maintainLoop() {
 	}
 }
 
-// maintain frees trimmed segments and makes ready what is missing: the next segment, then the reserve. When the log is at
-// rest it gives back what was kept for more. It reports whether it has to be called again after a second.
+// maintain frees trimmed segments and makes ready what is missing: the next segment, then the
+// reserve. When the log is at rest it gives back what was kept for more. It reports whether it has
+// to be called again after a second.
 func (l *Log) maintain() (again bool) {
 	l.mu.Lock()
 	failed := l.err != nil
@@ -139,10 +140,12 @@ func (l *Log) setFull(cause error) {
 	}
 }
 
-// noRoom tells errors that leave the log as it was and may pass: a full disk, or no file descriptors or memory.
+// noRoom tells errors that leave the log as it was and may pass: a full disk, or no file
+// descriptors or memory.
 func noRoom(err error) bool { return vfs.IsNoSpace(err) || vfs.IsShortage(err) }
 
-// prepareNext makes the next segment if it is missing or too small for what the writer has. roomErr is an error that may pass.
+// prepareNext makes the next segment if it is missing or too small for what the writer has. roomErr
+// is an error that may pass.
 func (l *Log) prepareNext() (roomErr, err error) {
 	l.mu.Lock()
 	need, have := l.needSize, l.next
@@ -155,7 +158,7 @@ func (l *Log) prepareNext() (roomErr, err error) {
 		l.mu.Lock()
 		l.next = nil
 		l.mu.Unlock()
-		if err := have.out.Close(); err != nil {
+		if err := l.dropNext(have); err != nil {
 			return nil, err
 		}
 	}
@@ -188,7 +191,8 @@ func (l *Log) lastNumber() uint64 {
 	return l.segs[len(l.segs)-1].header.number
 }
 
-// makeNext makes a segment of a spare, or else anew; where there is no room for its size, a smaller one.
+// makeNext makes a segment of a spare, or else anew; where there is no room for its size, a smaller
+// one.
 func (l *Log) makeNext(number uint64, need, size int64) (*segment, error) {
 	for {
 		seg, err := l.makeSegment(number, size)
@@ -252,9 +256,9 @@ func (l *Log) takeReserve(number uint64, need int64) (*segment, error) {
 	return seg, nil
 }
 
-// makeForAcks makes the smallest segment that the writer's next entry fits into, of the room that is kept free otherwise:
-// messages are refused since the disk is full, so the entry most likely holds acks. What a snapshot needs stays free: without
-// one nothing is freed.
+// makeForAcks makes the smallest segment that the writer's next entry fits into, of the room that
+// is kept free otherwise: messages are refused since the disk is full, so the entry most likely
+// holds acks. What a snapshot needs stays free: without one nothing is freed.
 func (l *Log) makeForAcks(number uint64, need int64) (*segment, error) {
 	size := max(need, l.o.FirstBytes)
 	if err := l.leaves(size, l.keep.Load()); err != nil {
@@ -267,7 +271,8 @@ func (l *Log) makeForAcks(number uint64, need int64) (*segment, error) {
 	return seg, err
 }
 
-// reserveSize is the size of reserve that the log should have: more for a log whose segments are larger.
+// reserveSize is the size of reserve that the log should have: more for a log whose segments are
+// larger.
 func (l *Log) reserveSize() int64 {
 	if l.resting.Load() {
 		return l.o.FirstBytes
@@ -275,7 +280,8 @@ func (l *Log) reserveSize() int64 {
 	return min(reserveBytes, max(l.keeper.nextSize, l.o.FirstBytes), l.o.SegmentBytes)
 }
 
-// prepareReserve makes the reserve file if it is missing or too small, of a spare's room if need be.
+// prepareReserve makes the reserve file if it is missing or too small, of a spare's room if need
+// be.
 func (l *Log) prepareReserve() (roomErr, err error) {
 	k := &l.keeper
 	if k.reserve >= l.reserveSize() {
@@ -330,8 +336,9 @@ func (l *Log) makeReserve() error {
 	return l.files.publish(name+tmpExt, name)
 }
 
-// zeroAhead gives the function that writes zeros into a new segment, so that writing frames over them later is a third
-// cheaper than into room that was only reserved; nil while the log is under heavy load, and it stops when that begins.
+// zeroAhead gives the function that writes zeros into a new segment, so that writing frames over
+// them later is a third cheaper than into room that was only reserved; nil while the log is under
+// heavy load, and it stops when that begins.
 func (l *Log) zeroAhead(size int64) func(vfs.File) error {
 	if l.o.Manual || l.heavy() || size > l.o.SegmentBytes {
 		return nil
@@ -364,7 +371,8 @@ func (l *Log) stopping() bool {
 	}
 }
 
-// heavy tells whether appends come so fast, or the next segment is needed so soon, that nothing else should write.
+// heavy tells whether appends come so fast, or the next segment is needed so soon, that nothing
+// else should write.
 func (l *Log) heavy() bool {
 	l.mu.Lock()
 	waiting := l.blocked || l.needSize > 0

@@ -51,8 +51,9 @@ func listDir(fs vfs.FS, dir string) (ls listing, err error) {
 	return ls, nil
 }
 
-// recover brings the log into the state in which it can be written: it finds the end, copies what may not be on the medium,
-// and refuses where entries are damaged. What a crash may have left, and what becomes of it:
+// recover brings the log into the state in which it can be written: it finds the end, copies what
+// may not be on the medium, and refuses where entries are damaged. What a crash may have left, and
+// what becomes of it:
 //
 //	no state file, no segments     a new log, or one whose making was interrupted: made
 //	*.tmp                          never part of the log: removed
@@ -97,7 +98,10 @@ func (l *Log) recover() error {
 	if err := l.chain(segs, tail); err != nil {
 		return err
 	}
-	return l.resume(segs, tail)
+	if err := l.resume(segs, tail); err != nil {
+		return err
+	}
+	return l.raiseLevel()
 }
 
 func openError(dir string, err error) error {
@@ -112,7 +116,8 @@ func openError(dir string, err error) error {
 	return wrap(code, fmt.Sprintf("opening the log in %s failed: %v", dir, err), err)
 }
 
-// adoptSpares takes over the reserve and the spares that an earlier run has left, and removes what is too much.
+// adoptSpares takes over the reserve and the spares that an earlier run has left, and removes what
+// is too much.
 func (l *Log) adoptSpares(ls listing) error {
 	k := &l.keeper
 	k.nextSize = min(growth*l.o.FirstBytes, l.o.SegmentBytes)
@@ -145,7 +150,8 @@ func (l *Log) adoptSpares(ls listing) error {
 	return nil
 }
 
-// openSegments reads the headers of the live segments, which must be there without a gap, and removes trimmed ones.
+// openSegments reads the headers of the live segments, which must be there without a gap, and
+// removes trimmed ones.
 func (l *Log) openSegments(numbers []uint64) ([]*segment, error) {
 	st := l.keeper.state
 	if len(numbers) > 0 && numbers[0] < st.oldest {
@@ -177,8 +183,9 @@ func (l *Log) openSegments(numbers []uint64) ([]*segment, error) {
 	return segs, nil
 }
 
-// removeTrimmed removes segments that were trimmed when the log stopped before it had removed them. What the state file says
-// may be in the page cache alone, after a failed sync, so it is written and synced once more before anything rests on it.
+// removeTrimmed removes segments that were trimmed when the log stopped before it had removed them.
+// What the state file says may be in the page cache alone, after a failed sync, so it is written
+// and synced once more before anything rests on it.
 func (l *Log) removeTrimmed(numbers []uint64) error {
 	if err := l.stranger(numbers); err != nil {
 		return err // it may hold what somebody still needs
@@ -270,7 +277,8 @@ func orNone(reason string) string {
 	return reason
 }
 
-// chain loads the index of every segment and checks that the entries follow each other without a gap.
+// chain loads the index of every segment and checks that the entries follow each other without a
+// gap.
 func (l *Log) chain(segs []*segment, t tail) error {
 	last := segs[t.at]
 	last.first, last.index, last.end = t.found.first, t.found.index, t.found.end
@@ -302,9 +310,10 @@ func (l *Log) chain(segs []*segment, t tail) error {
 	return nil
 }
 
-// loadIndex gets the index of a segment that others follow, from its footer or else from its frames. behind is the number
-// of the first entry behind the segment (0: not known), so this one must reach up to there; entries from there on were
-// copied to the next segment (rescued) by a recovery.
+// loadIndex gets the index of a segment that others follow, from its footer or else from its
+// frames. behind is the number of the first entry behind the segment (0: not known), so this one
+// must reach up to there; entries from there on were copied to the next segment (rescued) by a
+// recovery.
 func (l *Log) loadIndex(s *segment, behind uint64, rescued bool) error {
 	f, err := l.handles.acquire(s)
 	if err != nil {

@@ -20,7 +20,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// TestMisledLog does to an open log's files and directory what people do, and wants no further append to be confirmed.
+// TestMisledLog does to an open log's files and directory what people do, and wants no further
+// append to be confirmed.
 func TestMisledLog(t *testing.T) {
 	segment := func(dir string) string { return filepath.Join(dir, segmentName(1)) }
 	newFile := func(t *testing.T, name string, size int64) {
@@ -92,8 +93,8 @@ func tree(t *testing.T, dir string) []string {
 	return names
 }
 
-// TestMisledMaintenance: a log whose directory was replaced removes nothing from the new one, and saves no snapshot there,
-// though the names would be those of its own files.
+// TestMisledMaintenance: a log whose directory was replaced removes nothing from the new one, and
+// saves no snapshot there, though the names would be those of its own files.
 func TestMisledMaintenance(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	snaps, err := OpenSnapshots(vfs.OS{}, dir)
@@ -137,7 +138,8 @@ func TestLostStateFile(t *testing.T) {
 	_ = l.Close() // it failed
 }
 
-// TestLockFileRemoved: the lock outlives its file, which people remove because it looks like a leftover.
+// TestLockFileRemoved: the lock outlives its file, which people remove because it looks like a
+// leftover.
 func TestLockFileRemoved(t *testing.T) {
 	dir := t.TempDir()
 	_, l, err := Open(Options{FS: vfs.OS{}, Dir: dir, SegmentBytes: MinSegmentBytes, Manual: true, MinFree: -1})

@@ -10,8 +10,8 @@ import (
 	"github.com/surgetank/surgetank/internal/commitlog"
 )
 
-// Read gives a durable entry: from memory if it is new or was read lately, otherwise from its segment, with its
-// checksum verified.
+// Read gives a durable entry: from memory if it is new or was read lately, otherwise from its
+// segment, with its checksum verified.
 func (l *Log) Read(at commitlog.Offset) ([]byte, error) {
 	if l.closed.Load() {
 		return nil, errClosed
@@ -93,7 +93,8 @@ type replaySegment struct {
 	last uint64 // number of the last entry then
 }
 
-// newReplay starts behind an offset. It checks that nothing between it and the log's entries is missing.
+// newReplay starts behind an offset. It checks that nothing between it and the log's entries is
+// missing.
 func (l *Log) newReplay(from commitlog.Offset) (commitlog.Replay, error) {
 	last, first := l.durable.Load(), l.segs[0].first
 	switch {
@@ -111,7 +112,8 @@ func (l *Log) newReplay(from commitlog.Offset) (commitlog.Replay, error) {
 	return r, nil
 }
 
-// Next gives the next entry; its data is valid until the next call. An entry that repair could not save is given as lost.
+// Next gives the next entry; its data is valid until the next call. An entry that repair could not
+// save is given as lost.
 func (r *replay) Next() (commitlog.Entry, error) {
 	for r.err == nil {
 		if len(r.segs) == 0 {

@@ -19,21 +19,23 @@ type RepairReport struct {
 	Last      commitlog.Offset
 	Snapshots int // saved
 	Lost      []LostRange
-	// Tail: behind Last there were more entries, and nothing says how many. The last one of Lost stands for all of them.
+	// Tail: behind Last there were more entries, and nothing says how many. The last one of Lost
+	// stands for all of them.
 	Tail bool
-	// Trimmed is the number of the source's first entry, as its state file says: entries below it were not needed any more before
-	// the damage came. 0: not known.
+	// Trimmed is the number of the source's first entry, as its state file says: entries below it
+	// were not needed any more before the damage came. 0: not known.
 	Trimmed  commitlog.Offset
 	Problems []Problem // of the source
 }
 
-// LostRange is a run of entries that could not be saved. Their places stay in the new log: replay gives them as lost, and
-// reading one is ErrCorrupt.
+// LostRange is a run of entries that could not be saved. Their places stay in the new log: replay
+// gives them as lost, and reading one is ErrCorrupt.
 type LostRange struct{ First, Last commitlog.Offset }
 
-// Repair copies every whole entry and snapshot of a log into a new directory, under the offsets that they have, and says what
-// is lost. It changes nothing in src, whose lock it takes, and refuses a dst in which there is a log or a snapshot. Entries
-// behind a torn tail, which nobody was told are stored, are left out as Open leaves them out.
+// Repair copies every whole entry and snapshot of a log into a new directory, under the offsets
+// that they have, and says what is lost. It changes nothing in src, whose lock it takes, and
+// refuses a dst in which there is a log or a snapshot. Entries behind a torn tail, which nobody was
+// told are stored, are left out as Open leaves them out.
 func Repair(fs vfs.FS, src, dst string) (*RepairReport, error) {
 	if filepath.Clean(src) == filepath.Clean(dst) {
 		return nil, surgetank.FieldErrorf("dst", "the repaired log must go into another directory than %s", src)
@@ -106,8 +108,8 @@ func (r *RepairReport) copySnapshots(fs vfs.FS, found *Report, to *Snapshots) (n
 	return newest, nil
 }
 
-// copyEntries writes the whole entries into a new log. Its first entry is that of the source's state file, or the first
-// that was found where that is damaged.
+// copyEntries writes the whole entries into a new log. Its first entry is that of the source's
+// state file, or the first that was found where that is damaged.
 func (r *RepairReport) copyEntries(fs vfs.FS, src, dst string, found *Report, newest commitlog.Offset) error {
 	first, trimmed, limits := sourceLimits(fs, src, found)
 	if r.Trimmed = trimmed; newest > 0 {
@@ -167,8 +169,8 @@ func (r *RepairReport) copyEntries(fs vfs.FS, src, dst string, found *Report, ne
 	return errorsJoin(err, out.Close())
 }
 
-// segmentBytes gives the size of the segments to copy into: that of the source's largest, so that a small log stays small. Nothing
-// depends on it: the next start goes on with its own.
+// segmentBytes gives the size of the segments to copy into: that of the source's largest, so that a
+// small log stays small. Nothing depends on it: the next start goes on with its own.
 func segmentBytes(found *Report) int64 {
 	size := int64(MinSegmentBytes)
 	for _, f := range found.Files {
@@ -179,7 +181,8 @@ func segmentBytes(found *Report) int64 {
 	return pageEnd(min(size, DefaultSegmentBytes))
 }
 
-// tailLost tells whether entries behind the newest whole one, which lies in the given segment, were damaged, too.
+// tailLost tells whether entries behind the newest whole one, which lies in the given segment, were
+// damaged, too.
 func (r *Report) tailLost(segment uint64) bool {
 	for _, p := range r.Problems {
 		if number, ok := parseSegmentName(filepath.Base(p.File)); ok && p.Tail && number >= segment {
@@ -189,8 +192,9 @@ func (r *Report) tailLost(segment uint64) bool {
 	return false
 }
 
-// sourceLimits gives the number of the first entry to save, that of the first entry that was not trimmed (0: not known), and for each segment the number from which on its entries do not
-// count: the first of the next segment that has any.
+// sourceLimits gives the number of the first entry to save, that of the first entry that was not
+// trimmed (0: not known), and for each segment the number from which on its entries do not count:
+// the first of the next segment that has any.
 func sourceLimits(fs vfs.FS, src string, found *Report) (first, trimmed commitlog.Offset, limits map[uint64]commitlog.Offset) {
 	limits = map[uint64]commitlog.Offset{}
 	limit := ^commitlog.Offset(0)

@@ -9,9 +9,9 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// rescue copies the entries that may not be on the medium into a new segment and syncs it, then ends the old one before
-// them. The new segment gets its name when it is complete, in place of the empty one that may have it, so a crash leaves
-// either the old tail or the copied one.
+// rescue copies the entries that may not be on the medium into a new segment and syncs it, then
+// ends the old one before them. The new segment gets its name when it is complete, in place of the
+// empty one that may have it, so a crash leaves either the old tail or the copied one.
 func (l *Log) rescue(s *segment, found *scanned) (*segment, error) {
 	n, _ := slices.BinarySearch(found.index, uint32(found.synced/alignment))
 	keep := n
@@ -96,8 +96,8 @@ func (l *Log) sealEarly(s *segment) error {
 	return errorsJoin(err, f.Close())
 }
 
-// cutBehind writes a segment's index right behind its entries, and then cuts the file there and returns its size. Until
-// the file is cut the index is only bytes behind the end.
+// cutBehind writes a segment's index right behind its entries, and then cuts the file there and
+// returns its size. Until the file is cut the index is only bytes behind the end.
 func (l *Log) cutBehind(f vfs.File, s *segment) (size int64, err error) {
 	size = s.end + indexSize(len(s.index))
 	b := s.seal.encodeIndex(s.header.id, footer{first: s.first, count: len(s.index), end: s.end}, s.index, size)

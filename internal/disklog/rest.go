@@ -7,15 +7,18 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// A log at rest keeps only what it needs: it removes spares, makes the next segment and the reserve small again, and ends
-// an active segment that is larger than a small log's would be, so that the segment can be freed as soon as nothing in it
-// is needed. When traffic comes back, segments grow again.
+// A log at rest keeps only what it needs: it removes spares, makes the next segment and the reserve
+// small again, and ends an active segment that is larger than a small log's would be, so that the
+// segment can be freed as soon as nothing in it is needed. When traffic comes back, segments grow
+// again.
 
 const (
-	// restAfter is for how long next to nothing must have been appended, and restBytes how much is next to nothing.
+	// restAfter is for how long next to nothing must have been appended, and restBytes how much is
+	// next to nothing.
 	restAfter = 5 * time.Second
 	restBytes = 256 << 10
-	// restShare bounds the number of segments: a log at rest has segments of at least this share of its bytes.
+	// restShare bounds the number of segments: a log at rest has segments of at least this share of
+	// its bytes.
 	restShare = 32
 )
 
@@ -122,7 +125,8 @@ func (l *Log) cutReserve(size int64) error {
 	return errorsJoin(err, f.Close())
 }
 
-// replaceNext puts a smaller segment in the place of the next one, unless the writer takes that first.
+// replaceNext puts a smaller segment in the place of the next one, unless the writer takes that
+// first.
 func (l *Log) replaceNext(size int64) error {
 	l.mu.Lock()
 	have := l.next
@@ -132,13 +136,20 @@ func (l *Log) replaceNext(size int64) error {
 	}
 	l.next = nil
 	l.mu.Unlock()
-	if err := have.out.Close(); err != nil {
+	if err := l.dropNext(have); err != nil {
 		return err
 	}
 	return l.ensureNext(size)
 }
 
-// ensureNext makes the next segment if there is none. It leaves less than MinFree free, because more comes back.
+// dropNext removes the next segment, which the caller has taken from l.next. Its room may be what
+// another one needs.
+func (l *Log) dropNext(have *ready) error {
+	return errorsJoin(have.out.Close(), l.fs.Remove(have.seg.name), l.fs.SyncDir(l.o.Dir))
+}
+
+// ensureNext makes the next segment if there is none. It leaves less than MinFree free, because
+// more comes back.
 func (l *Log) ensureNext(size int64) error {
 	l.mu.Lock()
 	have, number := l.next != nil, l.lastNumber()+1

@@ -40,7 +40,8 @@ func (l *Log) rest(c *clock.Manual) {
 	}
 }
 
-// TestRest: a log at rest becomes small, whether a trim came before or after, and grows again under load.
+// TestRest: a log at rest becomes small, whether a trim came before or after, and grows again under
+// load.
 func TestRest(t *testing.T) {
 	disk, c := vfs.NewMem(), clock.NewManual(time.Unix(1.8e9, 0))
 	r, l, err := Open(restOptions(disk, c))
@@ -75,7 +76,8 @@ func TestRest(t *testing.T) {
 	must(t, l.Close())
 }
 
-// TestRestOfLiveLog: a log at rest whose entries are needed keeps them, in a bounded number of segments.
+// TestRestOfLiveLog: a log at rest whose entries are needed keeps them, in a bounded number of
+// segments.
 func TestRestOfLiveLog(t *testing.T) {
 	disk, c := vfs.NewMem(), clock.NewManual(time.Unix(1.8e9, 0))
 	r, l, err := Open(restOptions(disk, c))
@@ -107,7 +109,8 @@ func checkRest(t *testing.T, l *Log, from, to int) {
 	}
 }
 
-// TestCrashAtRest cuts the power, and lets an operation fail, at every operation of a log that comes to rest.
+// TestCrashAtRest cuts the power, and lets an operation fail, at every operation of a log that
+// comes to rest.
 func TestCrashAtRest(t *testing.T) {
 	const n, trimmed = 700, 300
 	run := func(fs vfs.FS, c *clock.Manual, begin func()) error {

@@ -11,12 +11,14 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// salvage walks over every whole frame of a segment file wherever it lies, in order, for the tools that look at damaged
-// logs. Where no whole frame begins it searches for the next one and reports what lies between.
+// salvage walks over every whole frame of a segment file wherever it lies, in order, for the tools
+// that look at damaged logs. Where no whole frame begins it searches for the next one and reports
+// what lies between.
 //
-// entry is called for each whole entry (lost frames among them); gap for each stretch in front of a later frame in which
-// there is none. end is behind the last whole frame, synced as scanSegment finds it, and next the highest number that a mark says the
-// next entry will have. h.id must be known.
+// entry is called for each whole entry (lost frames among them); gap for each stretch in front of a
+// later frame in which there is none. end is behind the last whole frame, synced as scanSegment
+// finds it, and next the highest number that a mark says the next entry will have. h.id must be
+// known.
 func salvage(f vfs.File, name string, h segmentHeader, size int64, entry func(pos int64, fr frame) error, gap func(from, to int64) error) (end, synced int64, next uint64, err error) {
 	w := newWindow(f, name, size)
 	seal := newSealer(h.id)
@@ -91,8 +93,9 @@ func nextMagic(w *window, pos, size int64) (int64, error) {
 	return size, nil
 }
 
-// findHeader gives a segment's header, from its copy or (the id alone) from the footer when it is damaged. wrong says
-// what is the matter with the header; ok, whether the frames can be read all the same.
+// findHeader gives a segment's header, from its copy or (the id alone) from the footer when it is
+// damaged. wrong says what is the matter with the header; ok, whether the frames can be read all
+// the same.
 func findHeader(f vfs.File, name string) (h segmentHeader, size int64, wrong string, ok bool, err error) {
 	size, err = f.Size()
 	if err != nil {
@@ -136,9 +139,10 @@ type extent struct {
 	note   string // about a tail that Open would cut; empty without one
 }
 
-// extentOf finds how far a segment's frames count. Of a segment that is not sealed, what follows the first position without a whole
-// frame does not, unless later frames show that it was synced; of a sealed one everything does, unless it was being sealed
-// when the crash came: then nothing was written behind it (last). known is what the state file knows to have been synced.
+// extentOf finds how far a segment's frames count. Of a segment that is not sealed, what follows
+// the first position without a whole frame does not, unless later frames show that it was synced;
+// of a sealed one everything does, unless it was being sealed when the crash came: then nothing was
+// written behind it (last). known is what the state file knows to have been synced.
 func extentOf(f vfs.File, name string, h segmentHeader, size int64, last bool, known int64) (x extent, err error) {
 	x.footer, x.index, x.sealed, err = readIndex(f, name, newSealer(h.id), size)
 	if err != nil || x.sealed && !last {
@@ -164,7 +168,8 @@ func extentOf(f vfs.File, name string, h segmentHeader, size int64, last bool, k
 	return x, err
 }
 
-// lastUsed gives the number of the last segment in which a frame begins where the first one does; 0 if there is none.
+// lastUsed gives the number of the last segment in which a frame begins where the first one does; 0
+// if there is none.
 func lastUsed(fs vfs.FS, dir string, numbers []uint64) (last uint64, err error) {
 	for i := len(numbers) - 1; i >= 0 && last == 0; i-- {
 		name := filepath.Join(dir, segmentName(numbers[i]))

@@ -9,7 +9,8 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// window reads a file forward through a buffer that is fixed in size whatever the file says of itself.
+// window reads a file forward through a buffer that is fixed in size whatever the file says of
+// itself.
 type window struct {
 	file vfs.File
 	name string
@@ -25,8 +26,8 @@ func newWindow(f vfs.File, name string, size int64) *window {
 	return &window{file: f, name: name, size: size, buf: make([]byte, min(windowSize, max(size, frameHeader)))}
 }
 
-// at gives the bytes from pos on, at least n and as many as there are at hand; fewer than n at the end of the file.
-// They are valid until the next call. n is at most the size of the window.
+// at gives the bytes from pos on, at least n and as many as there are at hand; fewer than n at the
+// end of the file. They are valid until the next call. n is at most the size of the window.
 func (w *window) at(pos int64, n int) ([]byte, error) {
 	if pos < w.off || pos+int64(n) > w.off+int64(w.n) {
 		want := int(min(int64(len(w.buf)), max(w.size-pos, 0)))
@@ -71,15 +72,17 @@ type scanned struct {
 	reason string   // what is wrong at end, where a frame begins there and is not whole
 }
 
-// damaged tells whether frames that were synced are missing: a torn tail lies behind what was synced, damage before it.
+// damaged tells whether frames that were synced are missing: a torn tail lies behind what was
+// synced, damage before it.
 func (s *scanned) damaged() bool { return s.synced > s.end }
 
-// clean tells whether everything found is known to be on the medium, and nothing behind it could be taken for a
-// frame one day; only then may writing go on in the same segment.
+// clean tells whether everything found is known to be on the medium, and nothing behind it could be
+// taken for a frame one day; only then may writing go on in the same segment.
 func (s *scanned) clean() bool { return s.synced == s.end && s.beyond == 0 && s.reason == "" }
 
-// scanSegment reads a segment frame by frame from its start. visit, when not nil, is called for each whole entry. The error is
-// one of reading; what the bytes say is in the result. The entries' numbers follow each other.
+// scanSegment reads a segment frame by frame from its start. visit, when not nil, is called for
+// each whole entry. The error is one of reading; what the bytes say is in the result. The entries'
+// numbers follow each other.
 func scanSegment(f vfs.File, name string, h segmentHeader, size int64, visit func(pos int64, fr frame)) (*scanned, error) {
 	s := &scanned{end: dataStart, synced: h.born}
 	w := newWindow(f, name, size)
@@ -133,8 +136,8 @@ func scanSegment(f vfs.File, name string, h segmentHeader, size int64, visit fun
 	return s, s.search(w, seal, size)
 }
 
-// search looks behind the end for frames of this life. Their checksums cover the segment's random id, so neither old
-// frames of a recycled file nor bytes that somebody published can pass for one.
+// search looks behind the end for frames of this life. Their checksums cover the segment's random
+// id, so neither old frames of a recycled file nor bytes that somebody published can pass for one.
 func (s *scanned) search(w *window, seal sealer, size int64) error {
 	pos, err := nextMagic(w, s.end+alignment, size)
 	for ; err == nil && pos < size; pos, err = nextMagic(w, pos+alignment, size) {

@@ -11,7 +11,8 @@ import (
 	"github.com/surgetank/surgetank/internal/commitlog"
 )
 
-// The scrub reads what nobody reads: every file of the log and its snapshots, slowly, while the log is in use.
+// The scrub reads what nobody reads: every file of the log and its snapshots, slowly, while the log
+// is in use.
 //
 //	        ┌──────────── a pass ────────────┐   every ScrubEvery
 //	state ─▶ snapshots, newest first ─▶ segments, oldest first
@@ -22,19 +23,23 @@ import (
 //	            ▼
 //	        one line in the log for each finding; Options.OnDamage at every pass
 //
-// What it compares with is memory: the index of each segment as it was written or read at Open. It reads the medium and not the page
-// cache, where it can, in pieces; a segment may be trimmed between any two of them. It changes nothing in any file.
+// What it compares with is memory: the index of each segment as it was written or read at Open. It
+// reads the medium and not the page cache, where it can, in pieces; a segment may be trimmed
+// between any two of them. It changes nothing in any file.
 const (
 	// DefaultScrubEvery is how long after a pass has begun the next one does.
 	DefaultScrubEvery = 24 * time.Hour
 	// DefaultScrubRate is how many bytes a second a pass reads at most: 337 GiB in a day.
 	DefaultScrubRate = 4 << 20
 
-	// scrubFirst is how long after Open the first pass begins at the latest: a start has more urgent things to read.
+	// scrubFirst is how long after Open the first pass begins at the latest: a start has more
+	// urgent things to read.
 	scrubFirst = 10 * time.Minute
-	// scrubAgain is how soon a file is read a second time for which the disk gave an error: it may recover.
+	// scrubAgain is how soon a file is read a second time for which the disk gave an error: it may
+	// recover.
 	scrubAgain = 10 * time.Second
-	// scrubBusy is how long a scrub keeps out of the way of a log that is being filled, before it looks again.
+	// scrubBusy is how long a scrub keeps out of the way of a log that is being filled, before it
+	// looks again.
 	scrubBusy = time.Second
 	// scrubGap is between two passes at least.
 	scrubGap = time.Second
@@ -52,14 +57,16 @@ type ScrubStats struct {
 	Bytes    int64 // read
 	Passes   int64 // that read everything
 	LastPass time.Time
-	// Found counts what was found; Damaged, what the last look at each file found, so without what is no longer there.
+	// Found counts what was found; Damaged, what the last look at each file found, so without what
+	// is no longer there.
 	Found, Damaged map[commitlog.DamageKind]int64
-	// Errors counts files that the disk answered for with an error, or with other bytes than the next time.
+	// Errors counts files that the disk answered for with an error, or with other bytes than the
+	// next time.
 	Errors int64
 }
 
-// scrubber is the scrub of a log. Its own goroutine runs it, or whoever calls ScrubStep of a log that is driven by hand; stats are
-// for everybody.
+// scrubber is the scrub of a log. Its own goroutine runs it, or whoever calls ScrubStep of a log
+// that is driven by hand; stats are for everybody.
 type scrubber struct {
 	l       *Log
 	stopped chan struct{}
@@ -145,8 +152,9 @@ func (c *scrubber) run() {
 	}
 }
 
-// ScrubStep looks at one file, for logs opened with Manual, and reports whether the pass has more to look at. Where something is
-// wrong with a file, the next step reads it a second time and says so.
+// ScrubStep looks at one file, for logs opened with Manual, and reports whether the pass has more
+// to look at. Where something is wrong with a file, the next step reads it a second time and says
+// so.
 func (l *Log) ScrubStep() (more bool) {
 	if !l.o.Manual || l.closed.Load() || l.failure() != nil {
 		return false
@@ -172,7 +180,8 @@ func (c *scrubber) wait(d time.Duration) bool {
 	}
 }
 
-// permit waits until n bytes may be read: the rate is kept, and the log is neither being filled fast nor waiting for the disk.
+// permit waits until n bytes may be read: the rate is kept, and the log is neither being filled
+// fast nor waiting for the disk.
 func (c *scrubber) permit(n int) error {
 	l := c.l
 	for wait := c.owed; ; wait = scrubBusy {
@@ -310,7 +319,8 @@ func (c *scrubber) count() {
 	}
 }
 
-// settle takes in what a look at a file has found for good, tells the log of what is new, and the owner of all of it.
+// settle takes in what a look at a file has found for good, tells the log of what is new, and the
+// owner of all of it.
 func (c *scrubber) settle(t *scrubTarget, found []commitlog.Damage) {
 	now := map[damageKey]bool{}
 	for i := range found {

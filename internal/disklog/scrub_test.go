@@ -87,8 +87,8 @@ func (r *scrubbed) flip(name string, at int64) {
 	}
 }
 
-// TestScrubFindsRot: rot in every kind of file is found while the log is open, told in one line that names file and remedy and says what a
-// start would do, and told to the owner at every pass.
+// TestScrubFindsRot: rot in every kind of file is found while the log is open, told in one line
+// that names file and remedy and says what a start would do, and told to the owner at every pass.
 func TestScrubFindsRot(t *testing.T) {
 	entry := func(s *segment, i int) (string, int64) { return s.name, int64(s.index[i])*alignment + frameHeader + 5 }
 	for _, test := range []struct {
@@ -202,8 +202,9 @@ func TestScrubFindsRot(t *testing.T) {
 	}
 }
 
-// TestScrubAgreesWithVerify flips bits all over the files of an open log: what `surgetank verify` would find in them after a stop, the
-// scrub finds before it, and names the same file. It sees more: an index that a start would make anew, the newer of two states.
+// TestScrubAgreesWithVerify flips bits all over the files of an open log: what `surgetank verify`
+// would find in them after a stop, the scrub finds before it, and names the same file. It sees
+// more: an index that a start would make anew, the newer of two states.
 func TestScrubAgreesWithVerify(t *testing.T) {
 	r := openScrubbed(t, Options{})
 	names, err := r.disk.List("data")
@@ -243,8 +244,8 @@ func TestScrubAgreesWithVerify(t *testing.T) {
 	}
 }
 
-// TestScrubReadsTwice: an error of the disk that passes is no finding, one that stays is, and the pass that could not read all does not
-// count.
+// TestScrubReadsTwice: an error of the disk that passes is no finding, one that stays is, and the
+// pass that could not read all does not count.
 func TestScrubReadsTwice(t *testing.T) {
 	r := openScrubbed(t, Options{})
 	for n := 1; ; n++ {
@@ -281,7 +282,8 @@ func TestScrubReadsTwice(t *testing.T) {
 	}
 }
 
-// TestScrubReadsAroundAnError: what lies in the same piece as a page that the disk does not give is looked at all the same.
+// TestScrubReadsAroundAnError: what lies in the same piece as a page that the disk does not give is
+// looked at all the same.
 func TestScrubReadsAroundAnError(t *testing.T) {
 	r := openScrubbed(t, Options{})
 	s := r.segs[0]
@@ -324,8 +326,8 @@ func (f badFile) ReadAt(p []byte, off int64) (int, error) {
 	return f.File.ReadAt(p, off)
 }
 
-// TestScrubBesideTrim trims a segment between two pieces of it: the trim does not wait for the scrub, and what becomes of the file is
-// no alarm.
+// TestScrubBesideTrim trims a segment between two pieces of it: the trim does not wait for the
+// scrub, and what becomes of the file is no alarm.
 func TestScrubBesideTrim(t *testing.T) {
 	r := openScrubbed(t, Options{SegmentBytes: 1 << 20})
 	name, reads := r.segs[0].name, 0
@@ -355,7 +357,8 @@ func TestScrubBesideTrim(t *testing.T) {
 	}
 }
 
-// TestScrubOfTornTail: what lies behind the durable entries of the active segment is no alarm, nor is a frame that is not whole there.
+// TestScrubOfTornTail: what lies behind the durable entries of the active segment is no alarm, nor
+// is a frame that is not whole there.
 func TestScrubOfTornTail(t *testing.T) {
 	r := openScrubbed(t, Options{})
 	s := r.segs[len(r.segs)-1]
@@ -371,7 +374,8 @@ func TestScrubOfTornTail(t *testing.T) {
 	}
 }
 
-// TestScrubAfterRecovery: segments that a recovery has cut, sealed early or left without an index are whole.
+// TestScrubAfterRecovery: segments that a recovery has cut, sealed early or left without an index
+// are whole.
 func TestScrubAfterRecovery(t *testing.T) {
 	seeds(t, func(t *testing.T, seed uint64) {
 		w := newWorld(t, seed)
@@ -409,8 +413,8 @@ func TestScrubAfterRecovery(t *testing.T) {
 	})
 }
 
-// TestScrubUnderLoad scrubs without a pause while entries are appended, segments roll and are trimmed and written over, and snapshots
-// come and go: nothing is ever found.
+// TestScrubUnderLoad scrubs without a pause while entries are appended, segments roll and are
+// trimmed and written over, and snapshots come and go: nothing is ever found.
 func TestScrubUnderLoad(t *testing.T) {
 	for _, base := range []vfs.FS{vfs.NewMem(), vfs.OS{}} {
 		t.Run(fmt.Sprintf("%T", base), func(t *testing.T) {
@@ -473,8 +477,8 @@ func TestScrubUnderLoad(t *testing.T) {
 	}
 }
 
-// TestScrubPace: in time, a pass begins ten minutes after the log was opened, reads at its rate, waits while the log is busy, and comes
-// again a day after it began.
+// TestScrubPace: in time, a pass begins ten minutes after the log was opened, reads at its rate,
+// waits while the log is busy, and comes again a day after it began.
 func TestScrubPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, l, err := Open(Options{FS: vfs.NewMem(), Dir: "data", SegmentBytes: 1 << 20, MinFree: -1, ScrubRate: 1 << 20})
@@ -587,8 +591,8 @@ func TestScrubOff(t *testing.T) {
 	})
 }
 
-// TestDamagedSnapshotIsPutAside: a snapshot that was found damaged counts as none, and is kept under another name once a new one is
-// there, even one of the same offset.
+// TestDamagedSnapshotIsPutAside: a snapshot that was found damaged counts as none, and is kept
+// under another name once a new one is there, even one of the same offset.
 func TestDamagedSnapshotIsPutAside(t *testing.T) {
 	r := openScrubbed(t, Options{})
 	older, newest := commitlog.Offset(r.segs[1].first), commitlog.Offset(r.segs[2].first)

@@ -19,7 +19,8 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// Names of files in a log's directory. Everything that ends in .tmp is unfinished and of no account.
+// Names of files in a log's directory. Everything that ends in .tmp is unfinished and of no
+// account.
 const (
 	lockName    = "LOCK"
 	stateName   = "log.state"
@@ -41,8 +42,8 @@ func parseSegmentName(name string) (uint64, bool) {
 	return n, err == nil && n > 0 && segmentName(n) == name
 }
 
-// segment is one segment file. What does not change after it is made is free to read; index, first and end are guarded
-// by Log.segMu; file, refs and used by its handles.
+// segment is one segment file. What does not change after it is made is free to read; index, first
+// and end are guarded by Log.segMu; file, refs and used by its handles.
 type segment struct {
 	header segmentHeader
 	name   string // path
@@ -53,7 +54,8 @@ type segment struct {
 	index  []uint32 // where the durable entries begin, in units of alignment
 	end    int64    // behind the last durable entry
 	sealed bool
-	// indexed: the file ends with a whole index and footer. A sealed segment without them is read as a whole at every start.
+	// indexed: the file ends with a whole index and footer. A sealed segment without them is read
+	// as a whole at every start.
 	indexed bool
 
 	file vfs.File
@@ -75,7 +77,8 @@ func (s *segment) place(number uint64) (from, to int64) {
 	return from, to
 }
 
-// checkFrame verifies that a buffer holds the frame of an entry that lies at pos, and gives the entry.
+// checkFrame verifies that a buffer holds the frame of an entry that lies at pos, and gives the
+// entry.
 func (s *segment) checkFrame(b []byte, pos int64, number uint64) ([]byte, error) {
 	if len(b) < frameHeader {
 		return nil, damaged(s.name, pos, "the index gives entry %d no room", number)
@@ -115,7 +118,8 @@ func (s *segment) wrongSum(pos int64, number uint64, fr frame) error {
 // errLost is the cause of the error for an entry that repair could not save.
 var errLost = errors.New("lost")
 
-// readHeader opens a segment file's header and checks that it is the segment that its name says, of this log.
+// readHeader opens a segment file's header and checks that it is the segment that its name says, of
+// this log.
 func readHeader(f vfs.File, name string, number uint64, log id) (segmentHeader, int64, error) {
 	size, err := f.Size()
 	if err != nil {
@@ -145,7 +149,8 @@ func otherVersion(name string, version uint32) error {
 		name, version, formatVersion), commitlog.ErrCorrupt)
 }
 
-// readIndex reads a sealed segment's footer and index; ok is false where there is none that is whole.
+// readIndex reads a sealed segment's footer and index; ok is false where there is none that is
+// whole.
 func readIndex(f io.ReaderAt, name string, seal sealer, size int64) (ft footer, index []uint32, ok bool, err error) {
 	if size < dataStart+footerSize {
 		return ft, nil, false, nil
@@ -176,8 +181,8 @@ func readIndex(f io.ReaderAt, name string, seal sealer, size int64) (ft footer, 
 	return ft, index, true, nil
 }
 
-// handles keeps the files of segments open, the least recently used of many closed. Files of segments that are being
-// read stay open.
+// handles keeps the files of segments open, the least recently used of many closed. Files of
+// segments that are being read stay open.
 type handles struct {
 	fs   vfs.FS
 	max  int
@@ -234,7 +239,8 @@ func (h *handles) closeOldest() error {
 	return f.Close()
 }
 
-// pin keeps a segment's file from being renamed, written over or removed until release, for a reader with an open file of its own.
+// pin keeps a segment's file from being renamed, written over or removed until release, for a
+// reader with an open file of its own.
 func (h *handles) pin(s *segment) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -261,7 +267,8 @@ func (h *handles) release(s *segment) bool {
 	return s.dead && s.refs == 0
 }
 
-// bury closes a segment's file for good. It reports false while somebody reads it; no new readers are let in.
+// bury closes a segment's file for good. It reports false while somebody reads it; no new readers
+// are let in.
 func (h *handles) bury(s *segment) (bool, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -316,9 +323,10 @@ func newID(random io.Reader) (id, error) {
 	return x, err
 }
 
-// create makes a segment file ready under its name, durably: room for size bytes, a header, and what write puts behind it (as
-// frames; it gives their end). The file gets its name last, so a file with a segment's name is always whole. From an
-// error that leaves the log as it was the unfinished file is removed.
+// create makes a segment file ready under its name, durably: room for size bytes, a header, and
+// what write puts behind it (as frames; it gives their end). The file gets its name last, so a file
+// with a segment's name is always whole. From an error that leaves the log as it was the unfinished
+// file is removed.
 func (m *files) create(number uint64, size int64, fill func(vfs.File) error, write func(f vfs.File, seal sealer) (end int64, err error)) (*segment, error) {
 	name := m.path(segmentName(number))
 	tmp := name + tmpExt

@@ -36,18 +36,20 @@ const (
 	keepSnapshots = 2
 )
 
-// Snapshots keeps the snapshots of one log as files in a directory, which may be the log's. Save is for one goroutine at a
-// time; the two newest snapshots stay. One that the scrub found damaged
-// counts as none of them and is never removed: it gets another name, for people to look at, when a whole one is in its place.
+// Snapshots keeps the snapshots of one log as files in a directory, which may be the log's. Save is
+// for one goroutine at a time; the two newest snapshots stay. One that the scrub found damaged
+// counts as none of them and is never removed: it gets another name, for people to look at, when a
+// whole one is in its place.
 type Snapshots struct {
 	fs  vfs.FS
 	dir string
 	mu  sync.Mutex
-	// names is held to change which files there are, and for reading while the scrub reads one: not on every system can an open
-	// file be renamed or removed.
+	// names is held to change which files there are, and for reading while the scrub reads one: not
+	// on every system can an open file be renamed or removed.
 	names sync.RWMutex
 
-	// place, if not nil, returns an error when the directory's path leads elsewhere by now. The log sets it when it opens.
+	// place, if not nil, returns an error when the directory's path leads elsewhere by now. The log
+	// sets it when it opens.
 	place func() error
 	// short, if not nil, asks the log for room on a full disk. The log sets it, too.
 	short func()
@@ -58,16 +60,21 @@ type Snapshots struct {
 
 var _ commitlog.Snapshots = (*Snapshots)(nil)
 
-// OpenSnapshots opens the snapshots in a directory, which is made if it is missing. It changes nothing else: the log, whose lock
-// says who may, is usually opened after its snapshots. Only the process that holds that lock may call Save.
+// OpenSnapshots opens the snapshots in a directory and makes the directory if it is missing. It
+// changes nothing else, because the directory lock is taken later, when the log is opened. It fails
+// with ErrLevel if a newer build wrote the directory. Only the process with the lock may call Save.
 func OpenSnapshots(fs vfs.FS, dir string) (*Snapshots, error) {
 	if err := fs.Mkdir(dir); err != nil {
 		return nil, wrap(surgetank.CodeInternal, fmt.Sprintf("making the directory %s failed: %v", dir, err), err)
 	}
+	if err := checkLevel(fs, dir); err != nil {
+		return nil, err
+	}
 	return &Snapshots{fs: fs, dir: dir}, nil
 }
 
-// dropUnfinished removes what an interrupted Save has left, which may be large, before another takes its room.
+// dropUnfinished removes what an interrupted Save has left, which may be large, before another
+// takes its room.
 func (s *Snapshots) dropUnfinished() error {
 	names, err := s.fs.List(s.dir)
 	if err != nil {
@@ -113,8 +120,8 @@ func (s *Snapshots) list() ([]commitlog.Offset, error) {
 	return offsets, nil
 }
 
-// Save writes a snapshot beside the older ones and gives it its name when it is on disk. A failure leaves the older
-// snapshots as they are and is not final: another Save may succeed.
+// Save writes a snapshot beside the older ones and gives it its name when it is on disk. A failure
+// leaves the older snapshots as they are and is not final: another Save may succeed.
 func (s *Snapshots) Save(at commitlog.Offset, write func(io.Writer) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,7 +153,8 @@ func (s *Snapshots) Save(at commitlog.Offset, write func(io.Writer) error) error
 	return saveError(name, err)
 }
 
-// publish gives a complete snapshot its name, makes that durable, and drops older ones. named tells whether it has the name.
+// publish gives a complete snapshot its name, makes that durable, and drops older ones. named tells
+// whether it has the name.
 func (s *Snapshots) publish(name string, at commitlog.Offset) (named bool, err error) {
 	s.names.Lock()
 	defer s.names.Unlock()
@@ -166,8 +174,9 @@ func (s *Snapshots) publish(name string, at commitlog.Offset) (named bool, err e
 	return true, s.dropOld()
 }
 
-// makeRoom removes what a snapshot that did not fit can do without, so that the next try may fit: all but the newest whole
-// snapshot, which with the log behind it still makes the state, and the log's spares.
+// makeRoom removes what a snapshot that did not fit can do without, so that the next try may fit:
+// all but the newest whole snapshot, which with the log behind it still makes the state, and the
+// log's spares.
 func (s *Snapshots) makeRoom() error {
 	if s.short != nil {
 		s.short()
@@ -318,7 +327,8 @@ func (s *Snapshots) condemned(at commitlog.Offset) bool {
 	return s.bad[at]
 }
 
-// putAside gives a damaged snapshot a name that is of no account, and that says what it is. names is held.
+// putAside gives a damaged snapshot a name that is of no account, and that says what it is. names
+// is held.
 func (s *Snapshots) putAside(at commitlog.Offset) error {
 	names, err := s.fs.List(s.dir)
 	if err != nil {
@@ -335,8 +345,9 @@ func (s *Snapshots) putAside(at commitlog.Offset) error {
 	return nil
 }
 
-// Latest opens the newest snapshot. Its bytes are verified block by block as they are read, and the reader gives io.EOF only
-// behind a footer that fits them. A damaged snapshot is ErrCorrupt; an older one is never taken in its place silently.
+// Latest opens the newest snapshot. Its bytes are verified block by block as they are read, and the
+// reader gives io.EOF only behind a footer that fits them. A damaged snapshot is ErrCorrupt; an
+// older one is never taken in its place silently.
 func (s *Snapshots) Latest() (commitlog.Offset, io.ReadCloser, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -45,7 +45,8 @@ func latest(fs vfs.FS) (commitlog.Offset, []byte, error) {
 	return at, data, errorsJoin(err, r.Close())
 }
 
-// TestSnapshotCrashes crashes after every operation of several saves: the newest that was saved, or a newer one, is there whole.
+// TestSnapshotCrashes crashes after every operation of several saves: the newest that was saved, or
+// a newer one, is there whole.
 func TestSnapshotCrashes(t *testing.T) {
 	sizes := []int{0, 100, 5000, snapBlock + 10, 3}
 	rng := rand.New(rand.NewPCG(1, 1))
@@ -84,7 +85,8 @@ func TestSnapshotCrashes(t *testing.T) {
 	t.Logf("%d crash states", states)
 }
 
-// TestSnapshotErrors lets the n-th operation of a save fail, for every n: an older snapshot stays, and the next Save works.
+// TestSnapshotErrors lets the n-th operation of a save fail, for every n: an older snapshot stays,
+// and the next Save works.
 func TestSnapshotErrors(t *testing.T) {
 	for _, fault := range []vfs.Fault{{Err: syscall.EIO}, {Err: syscall.ENOSPC, Short: true}, {Err: syscall.EIO, Forever: true}} {
 		for n := 1; ; n++ {
@@ -120,7 +122,8 @@ func TestSnapshotErrors(t *testing.T) {
 	}
 }
 
-// TestSnapshotDamage flips every byte of a snapshot and cuts it everywhere: never wrong bytes, never the older one silently.
+// TestSnapshotDamage flips every byte of a snapshot and cuts it everywhere: never wrong bytes,
+// never the older one silently.
 func TestSnapshotDamage(t *testing.T) {
 	disk := vfs.NewMem()
 	s, err := OpenSnapshots(disk, "snaps")
@@ -199,7 +202,8 @@ func TestStatsQuantiles(t *testing.T) {
 	}
 }
 
-// TestSnapshotUnfinished: opening leaves the unfinished snapshot of another process alone, which may be writing it; saving removes it.
+// TestSnapshotUnfinished: opening leaves the unfinished snapshot of another process alone, which
+// may be writing it; saving removes it.
 func TestSnapshotUnfinished(t *testing.T) {
 	disk := vfs.NewMem()
 	s, err := OpenSnapshots(disk, "snaps")

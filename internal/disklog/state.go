@@ -3,16 +3,20 @@ package disklog
 import (
 	"errors"
 	"io"
+	"path/filepath"
 
+	"github.com/surgetank/surgetank/internal/dataformat"
 	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// create makes a new log: its first segment, then the state file, whose name says that the log exists.
+// create makes a new log: its first segment, then the state file, whose name says that the log
+// exists.
 func (l *Log) create(ls *listing) error {
 	switch {
 	case len(ls.segments) == 1 && ls.segments[0] == 1:
-		// Either the making of the log was interrupted, or its state file is lost; in the first case nothing was written yet.
+		// Either the making of the log was interrupted, or its state file is lost; in the first
+		// case nothing was written yet.
 		f, err := l.fs.Open(l.files.path(segmentName(1)), vfs.Read)
 		if err != nil {
 			return openError(l.o.Dir, err)
@@ -132,7 +136,8 @@ func (l *Log) openState() error {
 	return nil
 }
 
-// readState gives the newer of the whole slots. One slot may be torn by a crash while it was written; both cannot.
+// readState gives the newer of the whole slots. One slot may be torn by a crash while it was
+// written; both cannot.
 func readState(f io.ReaderAt, name string) (state, error) {
 	b := make([]byte, 2*stateSlot)
 	n, err := f.ReadAt(b, 0)
@@ -151,6 +156,9 @@ func readState(f io.ReaderAt, name string) (state, error) {
 			wrong = w
 			continue
 		}
+		if err := dataformat.Check(max(st.level, 1), st.since); err != nil {
+			return st, unfit(name, err)
+		}
 		if st.generation > best.generation {
 			best = st
 		}
@@ -162,8 +170,8 @@ func readState(f io.ReaderAt, name string) (state, error) {
 	return best, nil
 }
 
-// writeSlot writes and syncs the older slot of the state file: from now on the log begins with segment oldest and entry first, and
-// is known to reach as far as it does.
+// writeSlot writes and syncs the older slot of the state file: from now on the log begins with
+// segment oldest and entry first, and is known to reach as far as it does.
 func (l *Log) writeSlot(oldest, first uint64) error {
 	k := &l.keeper
 	next := k.state
@@ -183,7 +191,40 @@ func (l *Log) writeSlot(oldest, first uint64) error {
 		return err
 	}
 	failpoint.Reach(failpoint.SlotSynced)
+	next.level, next.since = dataformat.Written().Number, dataformat.Written().Since
 	k.state = next
 	k.generation.Store(next.generation)
 	return nil
+}
+
+// raiseLevel gives the log the format level of this build, before anything of that level is
+// written. Both slots get it, so that the loss of one does not hide it.
+func (l *Log) raiseLevel() error {
+	st := l.keeper.state
+	if st.level == dataformat.Written().Number {
+		return nil
+	}
+	for range 2 {
+		if err := l.writeSlot(st.oldest, st.first); err != nil {
+			return openError(l.o.Dir, err)
+		}
+	}
+	l.o.Logger.Info("the data directory has a newer format level now; older builds refuse it",
+		"before", st.level, "now", dataformat.Written().Number, "oldest_version_that_reads_it", dataformat.Written().Since)
+	return nil
+}
+
+// checkLevel returns an error if the log in a directory has a format level that this build cannot
+// read. It is for readers of other files of the directory. A state file that is missing or damaged
+// is no error here, because opening the log reports it.
+func checkLevel(fs vfs.FS, dir string) error {
+	f, err := fs.Open(filepath.Join(dir, stateName), vfs.Read)
+	if err != nil {
+		return nil // opening the log reports it
+	}
+	_, err = readState(f, filepath.Join(dir, stateName))
+	if closeErr := f.Close(); !errors.Is(err, ErrLevel) {
+		return closeErr
+	}
+	return err
 }

@@ -71,7 +71,8 @@ func (s *stats) bytes() int64 {
 	return s.written
 }
 
-// bucketOf: durations below 16 ns have a bucket each, longer ones one for each sixteenth of their power of two.
+// bucketOf: durations below 16 ns have a bucket each, longer ones one for each sixteenth of their
+// power of two.
 func bucketOf(d time.Duration) int {
 	n := uint64(max(d, 0))
 	if n < 16 {

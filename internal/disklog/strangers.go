@@ -11,11 +11,12 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// A stranger is a segment file that somebody put into the directory: of another log, or a second copy of a segment that is
-// there under its own name. Its number would make others look missing, so it is found before they are counted, and named.
+// A stranger is a segment file that somebody put into the directory: of another log, or a second
+// copy of a segment that is there under its own name. Its number would make others look missing, so
+// it is found before they are counted, and named.
 
-// strangerIn says what makes a segment file a stranger; empty: nothing does, as far as its header can be read. has tells whether the
-// directory has a segment file of a number.
+// strangerIn says what makes a segment file a stranger; empty: nothing does, as far as its header
+// can be read. has tells whether the directory has a segment file of a number.
 func strangerIn(f vfs.File, name string, number uint64, log id, has func(uint64) bool) (what string, at int64, err error) {
 	b := make([]byte, headerCopy+headerSize)
 	n, err := f.ReadAt(b, 0)
@@ -36,8 +37,9 @@ func strangerIn(f vfs.File, name string, number uint64, log id, has func(uint64)
 	return "", 0, nil
 }
 
-// splitStrangers gives the segments of a directory that belong to its log, and a report for each file that does not. Without a state
-// file the log is the one that most segments belong to, or where no log has more, that of the oldest.
+// splitStrangers gives the segments of a directory that belong to its log, and a report for each
+// file that does not. Without a state file the log is the one that most segments belong to, or
+// where no log has more, that of the oldest.
 func splitStrangers(fs vfs.FS, dir string, numbers []uint64, st state, known bool) (own []uint64, strangers []FileReport, err error) {
 	log := st.log
 	if !known {
@@ -96,7 +98,8 @@ func mostSegments(fs vfs.FS, dir string, numbers []uint64) (best id, err error) 
 	return best, nil
 }
 
-// stranger gives the error that names the first stranger among the segment files, or nil. It is asked when segments seem to be missing.
+// stranger gives the error that names the first stranger among the segment files, or nil. It is
+// asked when segments seem to be missing.
 func (l *Log) stranger(numbers []uint64) error {
 	has := func(n uint64) bool { return slices.Contains(numbers, n) }
 	for _, number := range numbers {

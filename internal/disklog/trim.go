@@ -8,7 +8,8 @@ import (
 	"github.com/surgetank/surgetank/internal/failpoint"
 )
 
-// Trim says that entries before an offset are no longer needed: segments that hold nothing else are freed.
+// Trim says that entries before an offset are no longer needed: segments that hold nothing else are
+// freed.
 func (l *Log) Trim(before commitlog.Offset) error {
 	l.mu.Lock()
 	if l.err != nil {
@@ -30,7 +31,8 @@ func (l *Log) Trim(before commitlog.Offset) error {
 	return nil
 }
 
-// dropTrimmed takes the segments that hold nothing but what was trimmed out of the log, for bury. mu is held.
+// dropTrimmed takes the segments that hold nothing but what was trimmed out of the log, for bury.
+// mu is held.
 func (l *Log) dropTrimmed() int {
 	l.segMu.Lock()
 	defer l.segMu.Unlock()
@@ -42,7 +44,8 @@ func (l *Log) dropTrimmed() int {
 	return n
 }
 
-// trimmable counts the segments that a trim would free. The active segment is not one of them. segMu is held.
+// trimmable counts the segments that a trim would free. The active segment is not one of them.
+// segMu is held.
 func (l *Log) trimmable(before uint64) int {
 	n := 0
 	for n+1 < len(l.segs) && l.segs[n+1].first <= before {
@@ -87,8 +90,8 @@ func (l *Log) Room() int64 {
 // KeepFree notes what a snapshot needs. See commitlog.Freer.
 func (l *Log) KeepFree(bytes int64) { l.keep.Store(bytes) }
 
-// bury frees the segments that were trimmed: first the state file says that they are no longer part of the log, then
-// their files are renamed to spares or removed.
+// bury frees the segments that were trimmed: first the state file says that they are no longer part
+// of the log, then their files are renamed to spares or removed.
 func (l *Log) bury() error {
 	k := &l.keeper
 	l.mu.Lock()

@@ -32,7 +32,8 @@ type Problem struct {
 	What   string
 	// Entries that are lost by it; both 0 when it cannot be said or none is.
 	FirstLost, LastLost commitlog.Offset
-	// Tail: behind the last whole entry of this file others are lost, and nothing in it says how many.
+	// Tail: behind the last whole entry of this file others are lost, and nothing in it says how
+	// many.
 	Tail bool
 }
 
@@ -80,9 +81,9 @@ type Report struct {
 // Whole tells whether nothing is wrong.
 func (r *Report) Whole() bool { return len(r.Problems) == 0 }
 
-// Verify reads every byte of a log and its snapshots and says what is damaged. It changes nothing, and needs the log to be
-// closed: it takes its lock (ErrLocked). report, when not nil, is called for each file when it is done. The error is one of
-// reading; what the bytes say is in the report.
+// Verify reads every byte of a log and its snapshots and says what is damaged. It changes nothing,
+// and needs the log to be closed: it takes its lock (ErrLocked). report, when not nil, is called
+// for each file when it is done. The error is one of reading; what the bytes say is in the report.
 func Verify(fs vfs.FS, dir string, report func(FileReport)) (*Report, error) {
 	lock, err := lockClosed(fs, dir)
 	if err != nil {

@@ -11,7 +11,8 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// copyLimit is the size up to which an entry is copied beside its header; larger ones are written from where they are.
+// copyLimit is the size up to which an entry is copied beside its header; larger ones are written
+// from where they are.
 const copyLimit = 4 << 10
 
 // scratchKeep bounds the buffer that the writer keeps between batches.
@@ -49,8 +50,8 @@ type ready struct {
 	out vfs.File
 }
 
-// turn takes everything that was appended and stores it. It reports false, having cleared running, when there is nothing
-// to do; the caller calls it until then.
+// turn takes everything that was appended and stores it. It reports false, having cleared running,
+// when there is nothing to do; the caller calls it until then.
 func (l *Log) turn() bool {
 	l.mu.Lock()
 	if len(l.queue) == 0 && l.early && l.next != nil && l.err == nil {
@@ -102,7 +103,8 @@ func refuse(batch []pending, err error) {
 	}
 }
 
-// store writes a batch, segment by segment, and calls back. What finds no room goes back to the queue's front.
+// store writes a batch, segment by segment, and calls back. What finds no room goes back to the
+// queue's front.
 func (l *Log) store(batch []pending) {
 	w := &l.writer
 	for len(batch) > 0 {
@@ -144,7 +146,8 @@ func (l *Log) store(batch []pending) {
 // soleSize is the size of a segment that holds one entry of n bytes.
 func soleSize(n int) int64 { return pageEnd(dataStart + frameSize(n) + indexSize(1)) }
 
-// fit gives how many entries of a batch fit into the active segment, leaving room for its index and footer.
+// fit gives how many entries of a batch fit into the active segment, leaving room for its index and
+// footer.
 func (w *writer) fit(batch []pending) int {
 	end := w.pos
 	for i, p := range batch {
@@ -156,8 +159,8 @@ func (w *writer) fit(batch []pending) int {
 	return len(batch)
 }
 
-// write puts entries into the active segment as frames, with the index and footer behind them if it is to be sealed,
-// and syncs.
+// write puts entries into the active segment as frames, with the index and footer behind them if it
+// is to be sealed, and syncs.
 func (l *Log) write(batch []pending, seal bool) error {
 	w := &l.writer
 	need := 0
@@ -249,7 +252,8 @@ func (l *Log) settle(batch []pending) {
 	failpoint.Reach(failpoint.LogSettled)
 }
 
-// haveNext tells whether a next segment of a size is ready, and otherwise sees to it that one is made.
+// haveNext tells whether a next segment of a size is ready, and otherwise sees to it that one is
+// made.
 func (l *Log) haveNext(size int64) bool {
 	if l.o.Manual {
 		l.needNext(size)
@@ -288,8 +292,8 @@ func (l *Log) roll() error {
 	if err := w.closeFile(); err != nil {
 		return err
 	}
-	// The next segment becomes the last one in one step: maintenance, which makes the segment behind the last if there is
-	// no next one, must not see it as neither.
+	// The next segment becomes the last one in one step: maintenance, which makes the segment
+	// behind the last if there is no next one, must not see it as neither.
 	l.mu.Lock()
 	l.segMu.Lock()
 	next, old := l.next, w.active
@@ -309,7 +313,8 @@ func (l *Log) roll() error {
 	return nil
 }
 
-// endEarly ends the active segment before it is full and goes on in the next one. The file keeps no room for more.
+// endEarly ends the active segment before it is full and goes on in the next one. The file keeps no
+// room for more.
 func (l *Log) endEarly() error {
 	w := &l.writer
 	if err := l.checkActive(); err != nil {
@@ -326,8 +331,8 @@ func (l *Log) endEarly() error {
 	return l.roll()
 }
 
-// writeMark writes, without syncing, that everything before pos was synced. It costs the next entry nothing, which
-// takes its place, and tells a torn tail from damage when no next entry comes.
+// writeMark writes, without syncing, that everything before pos was synced. It costs the next entry
+// nothing, which takes its place, and tells a torn tail from damage when no next entry comes.
 func (l *Log) writeMark() error {
 	w := &l.writer
 	if w.out == nil || w.pos+frameHeader > w.active.size {

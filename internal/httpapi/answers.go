@@ -22,7 +22,7 @@ func unsent(err error) error {
 }
 
 func errAnswers() error {
-	return &surgetank.Error{Code: surgetank.CodeBusy, RetryAfter: defaultRetryAfter,
+	return &surgetank.Error{Code: surgetank.CodeBusy, RetryAfter: defaultRetryAfter, Err: errMemory,
 		Message: "the server holds as many answers that their clients do not read as it may; try again in a moment"}
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/policy"
 	"github.com/surgetank/surgetank/internal/settings"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // Sinks manages the consumers inside Surgetank that write to targets. Specs and descriptions are JSON objects, their
@@ -72,7 +73,9 @@ type Options struct {
 	// Hosts are further Host names to answer to under TrustLoopback.
 	Hosts  []string
 	Limits Limits
-	Now    func() time.Time // nil: time.Now
+	// Refused counts what limits refused, shared with the other doors. Nil: it is not counted.
+	Refused *tally.Counts
+	Now     func() time.Time // nil: time.Now
 }
 
 // Limits bound what requests may take. Zero fields mean the defaults.
@@ -387,6 +390,7 @@ func (c *call) fail(err error) {
 		return
 	}
 	p := problemOf(err)
+	c.countRefusal(p.Code, err)
 	if p.Status >= 500 && p.Code != surgetank.CodeClosed {
 		c.api.opts.Logger.Error("a request failed", "route", c.pattern(), "code", p.Code, "error", err)
 	}
@@ -395,6 +399,16 @@ func (c *call) fail(err error) {
 		p.partial = &partly.partial
 	}
 	p.write(c.w)
+}
+
+// countRefusal counts a request that a limit refused. What counts itself (queues, logins, subscriptions) is left out.
+func (c *call) countRefusal(code surgetank.Code, err error) {
+	switch {
+	case code == surgetank.CodeTooLarge && c.r.Method != http.MethodPut:
+		c.api.opts.Refused.Add(tally.MessageSize)
+	case errors.Is(err, errMemory):
+		c.api.opts.Refused.Add(tally.Memory)
+	}
 }
 
 // respond sends v as JSON.

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/auth"
 )
 
 func TestQueueSettings(t *testing.T) {
@@ -343,5 +344,51 @@ func TestTransact(t *testing.T) {
 	r.wantProblem(a, http.StatusGone, "lease_lost")
 	if len(r.stored("in")) != 0 || len(r.stored("out")) != 1 {
 		t.Fatal("not done as one")
+	}
+}
+
+// A message that came back says why and until when, what waits for it says so, and the queue sums up. A reason can quote a message,
+// so only those who may read the queue or monitor the server see it there.
+func TestWhatBacksOff(t *testing.T) {
+	r, d := newRig(t), openDocument(t)
+	r.queue("q", `{"group":{"max_in_flight":1}}`)
+	r.want(201, "POST", "/v1/queues/q/messages", lines(`{"body":1,"group":"g"}`, `{"body":2,"group":"g"}`, `{"body":3,"delay":"24h"}`), header("Content-Type", ndjsonType))
+	_, all := receipts(t, r.want(200, "POST", "/v1/queues/q/receive", `{"max":5}`))
+	r.want(200, "POST", "/v1/queues/q/nack", `{"receipts":`+all+`,"reason":"no customer 4711","delay":"1h"}`)
+	peeked := r.want(200, "GET", "/v1/queues/q/messages", "")
+	d.check("peek", []byte(peeked.body), "components", "schemas", "Messages")
+	list := peeked.json(t)["messages"].([]any)
+	for i, want := range []map[string]string{{"state": "delayed", "failure": "no customer 4711", "due": "20"}, {"state": "blocked", "waiting": "for message 1-1"}, {"state": "delayed", "due": "20"}} {
+		for _, member := range []string{"state", "due", "failure", "waiting"} {
+			got, _ := list[i].(map[string]any)[member].(string)
+			if !strings.HasPrefix(got, want[member]) || got != "" && want[member] == "" {
+				t.Errorf("message %d: %s is %q, want %q", i+1, member, got, want[member])
+			}
+		}
+	}
+	pw := auth.Secret("pw")
+	for name, role := range map[string]struct {
+		tags []string
+		perm auth.Permission
+		sees bool
+	}{
+		"reader": {nil, auth.Permission{Read: "q"}, true}, "writer": {nil, auth.Permission{Write: "q"}, false},
+		"configurer": {nil, auth.Permission{Configure: "q.*"}, false}, "monitor": {[]string{auth.TagMonitoring}, auth.Permission{}, true},
+	} {
+		if _, err := r.store.PutUser(t.Context(), name, auth.UserSpec{Password: &pw, Tags: &role.tags}); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.store.PutPermission(t.Context(), name, "/", role.perm); err != nil {
+			t.Fatal(err)
+		}
+		a := r.want(200, "GET", "/v1/queues/q", "", as(name, "pw"))
+		d.check("queue", []byte(a.body), "components", "schemas", "Queue")
+		q := a.json(t)
+		if reason, _ := q["failure"].(string); (reason == "no customer 4711") != role.sees || q["backing_off"] != 1.0 || q["next_try"] == nil {
+			t.Errorf("%s sees %v", name, a.body)
+		}
+	}
+	if a := r.want(200, "PUT", "/v1/queues/q?mode=create_if_absent", "{}", as("configurer", "pw")); strings.Contains(a.body, "4711") {
+		t.Errorf("who may only configure is told the reason: %s", a.body)
 	}
 }

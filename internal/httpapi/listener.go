@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	"github.com/surgetank/surgetank/internal/lobby"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // LimitListener gives every connection a place, of those that all peers share and of those of its address, so that one peer cannot
@@ -21,13 +22,14 @@ import (
 //	                       └────────────────── goes first ◀───────────────────────────────────┘
 func LimitListener(ln net.Listener, l ServerLimits) net.Listener {
 	l = l.withDefaults()
-	return &limitListener{ln, lobby.New(l.MaxConns, l.MaxConnsPerIP), l.TrustedProxies}
+	return &limitListener{ln, lobby.New(l.MaxConns, l.MaxConnsPerIP), l.TrustedProxies, l.Refused}
 }
 
 type limitListener struct {
 	net.Listener
 	lobby   *lobby.Lobby
 	proxies []netip.Prefix
+	refused *tally.Counts
 }
 
 // Accept gives the next connection that gets a place.
@@ -37,7 +39,13 @@ func (l *limitListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		guest, _ := l.lobby.Enter(l.addressOf(conn), func() { _ = conn.Close() }) // its server finds it closed
+		guest, out := l.lobby.Enter(l.addressOf(conn), func() { _ = conn.Close() }) // its server finds it closed
+		switch {
+		case guest == nil:
+			l.refused.Add(tally.Connections)
+		case out:
+			l.refused.Add(tally.Strangers)
+		}
 		if guest != nil {
 			return &limitedConn{conn, guest}, nil
 		}

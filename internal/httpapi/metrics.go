@@ -95,17 +95,18 @@ func newFigure(name, help string, kind prometheus.ValueType, of func(*surgetank.
 var (
 	gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
 	messagesDesc   = prometheus.NewDesc("surgetank_queue_messages", "Messages stored, by state; the states are exclusive.", []string{"vhost", "queue", "state"}, nil)
-	oldestDesc     = prometheus.NewDesc("surgetank_queue_oldest_age_seconds", "Age of the oldest message that is not leased.", []string{"vhost", "queue"}, nil)
+	oldestDesc     = prometheus.NewDesc("surgetank_queue_oldest_age_seconds", "For how long the message waits that waits longest; a message that is leased, delayed or backs off does not wait.", []string{"vhost", "queue"}, nil)
 	queuesDesc     = prometheus.NewDesc("surgetank_queues", "Queues there are.", nil, nil)
 	upDesc         = prometheus.NewDesc("surgetank_broker_up", "1 when the broker answered this scrape.", nil, nil)
 
 	figures = []figure{
+		newFigure("backing_off", "Of the delayed messages, those that came back and wait for their next try.", gauge, func(q *surgetank.QueueInfo) float64 { return float64(q.BackingOff) }),
 		newFigure("bytes", "Bytes of the bodies stored.", gauge, func(q *surgetank.QueueInfo) float64 { return float64(q.Bytes) }),
 		newFigure("groups", "Groups with messages.", gauge, func(q *surgetank.QueueInfo) float64 { return float64(q.Groups) }),
 		newFigure("consumers", "Consumers attached.", gauge, func(q *surgetank.QueueInfo) float64 { return float64(q.Consumers) }),
 		newFigure("published_total", "Messages confirmed since the broker opened.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Published) }),
 		newFigure("duplicates_total", "Messages confirmed but not stored, because their dedup id was known.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Duplicates) }),
-		newFigure("refused_total", "Messages refused.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Refused) }),
+		newFigure("refused_total", "Messages refused because the queue was at its limit or the disk was full.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Refused) }),
 		newFigure("delivered_total", "Messages handed out.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Delivered) }),
 		newFigure("acked_total", "Messages acknowledged.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Acked) }),
 		newFigure("nacked_total", "Messages given back to be tried again.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Nacked) }),
@@ -113,7 +114,7 @@ var (
 		newFigure("dead_lettered_total", "Messages moved to a dead-letter queue.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.DeadLettered) }),
 		newFigure("dropped_total", "Messages dropped by a rule of the queue.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Dropped) }),
 		newFigure("circled_total", "Messages dropped, of those in dropped_total, because queues alone would have given them to the same queue twice.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Circled) }),
-		newFigure("leases_lost_total", "Leases that ended by their deadline or with their consumer.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.LeasesLost) }),
+		newFigure("leases_lost_total", "Leases that ended by their deadline.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.LeasesLost) }),
 	}
 )
 
@@ -182,6 +183,7 @@ func sum(list []surgetank.QueueInfo) (t surgetank.QueueInfo) {
 		t.Delayed += q.Delayed
 		t.Leased += q.Leased
 		t.Damaged += q.Damaged
+		t.BackingOff += q.BackingOff
 		t.Bytes += q.Bytes
 		t.OldestAge = max(t.OldestAge, q.OldestAge)
 		t.Groups += q.Groups

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"net/http"
+	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -119,13 +122,53 @@ func TestDocumentHasEveryRouteAndNoOther(t *testing.T) {
 	}
 }
 
-// Every parameter that the document names is taken, and the settings it lists are those of the codec.
+var update = flag.Bool("update", false, "write what openapi.json says of the settings of queues anew")
+
+// The document has the settings of the table, and a queue with every setting fits it.
 func TestDocumentMatchesTheSettings(t *testing.T) {
 	d := openDocument(t)
-	full := `{"group_by":"none","group":{"max_in_flight":1,"rate":1.5,"fair":true},"level":{"rate":"2/s","burst":1,"max_in_flight":1},
-		"retry":{"max_attempts":"unlimited","initial":"0s","factor":1,"max":"1m","jitter":0},"dead_letter":"-","dedup":{"window":"1.5h","by":"header:message-id"},"ttl":"1h",
-		"max_bytes":"1.5GiB","max_messages":5,"overflow":"reject","max_priority":1,"lease":"1s","transient":true,"paused":false}`
-	d.check("settings", []byte(full), "components", "schemas", "QueueSettings")
+	schemas := d.root["components"].(map[string]any)["schemas"].(map[string]any)
+	want, err := json.MarshalIndent(settings.Schema(), "   ", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := jsonschema.UnmarshalJSON(bytes.NewReader(want))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(schemas["QueueSettings"], parsed) {
+		if !*update {
+			t.Fatal("openapi.json does not have the settings of settings.Table; run go test ./internal/httpapi -run Settings -update")
+		}
+		begin := bytes.Index(openAPI, []byte("   \"QueueSettings\": {"))
+		end := begin + bytes.Index(openAPI[begin:], []byte("\n   }"))
+		text := slices.Concat(openAPI[:begin], []byte("   \"QueueSettings\": "), want, openAPI[end+len("\n   }"):])
+		if err := os.WriteFile("openapi.json", text, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		t.Fatal("written; run the test again")
+	}
+	tree := map[string]any{}
+	for i := range settings.Table {
+		s := &settings.Table[i]
+		section, key, nested := strings.Cut(s.Path, ".")
+		into := tree
+		if nested {
+			if tree[section] == nil {
+				tree[section] = map[string]any{}
+			}
+			into = tree[section].(map[string]any)
+		} else {
+			key = section
+		}
+		into[key] = s.Example
+	}
+	b, err := json.Marshal(tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := string(b)
+	d.check("settings", b, "components", "schemas", "QueueSettings")
 	r := newRig(t)
 	a := r.want(http.StatusCreated, "PUT", "/v1/queues/q", full)
 	d.check("queue", []byte(a.body), "components", "schemas", "Queue")

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -76,7 +77,7 @@ func (c *call) getQueue() error {
 // show gives a queue's shape with the sinks that read it. Only those who may monitor see a sink's reason, because it can name the
 // target and quote messages.
 func (c *call) show(q *surgetank.QueueInfo) settings.Queue {
-	shape := settings.Show(q)
+	shape := c.shape(q)
 	if c.api.opts.Sinks == nil {
 		return shape
 	}
@@ -85,6 +86,16 @@ func (c *call) show(q *surgetank.QueueInfo) settings.Queue {
 		for i := range shape.Sinks {
 			shape.Sinks[i].Reason = ""
 		}
+	}
+	return shape
+}
+
+// shape gives a queue's shape. Only those who may monitor or read the queue see why messages came back, because a consumer's reason
+// can quote a message.
+func (c *call) shape(q *surgetank.QueueInfo) settings.Queue {
+	shape := settings.Show(q)
+	if shape.Failure != "" && c.api.opts.Auth.AuthorizeMonitor(c.user) != nil && c.api.opts.Auth.Authorize(c.user, shape.Vhost, auth.Read, shape.Name) != nil {
+		shape.Failure = ""
 	}
 	return shape
 }
@@ -129,7 +140,7 @@ func (c *call) putQueue() error {
 	if created {
 		status = http.StatusCreated
 	}
-	return c.respond(status, settings.Show(&info))
+	return c.respond(status, c.shape(&info))
 }
 
 // mergeQueue changes some settings of a queue. Nobody changes the queue in between.

@@ -58,8 +58,11 @@ func (h *held) more(n int64) error {
 	return nil
 }
 
+// errMemory is the cause of errors that say that the server holds as much of requests or answers as it may.
+var errMemory = errors.New("the memory for requests or answers is used up")
+
 func errBodies() error {
-	return &surgetank.Error{Code: surgetank.CodeBusy, RetryAfter: defaultRetryAfter,
+	return &surgetank.Error{Code: surgetank.CodeBusy, RetryAfter: defaultRetryAfter, Err: errMemory,
 		Message: "the server holds as many request bodies as it may; try again in a moment"}
 }
 

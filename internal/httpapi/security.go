@@ -10,6 +10,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/lobby"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // securityHeaders go on every answer: it is data, never a page, and nobody may embed, sniff, cache or run it.
@@ -184,6 +185,9 @@ func (c *call) authenticate() (*auth.User, error) {
 	u, err := c.api.opts.Auth.Authenticate(c.r.Context(), name, password, peer)
 	if err != nil {
 		guest.Wait()
+	}
+	if surgetank.CodeOf(err) == surgetank.CodeBusy {
+		c.api.opts.Refused.Add(tally.Logins)
 	}
 	if surgetank.CodeOf(err) == surgetank.CodeDenied {
 		c.api.metrics.refusedLogins.Inc()

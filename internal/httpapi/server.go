@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // ServerLimits bound what connections may take. Zero fields mean the defaults.
@@ -16,6 +18,7 @@ type ServerLimits struct {
 	HeaderBytes   int           // of a request's line and headers; 64 KiB
 
 	TrustedProxies []netip.Prefix // peers whose connections are many clients'
+	Refused        *tally.Counts  // what limits refused is counted here; nil: it is not
 }
 
 func (l ServerLimits) withDefaults() ServerLimits {

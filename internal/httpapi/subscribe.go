@@ -10,6 +10,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // subscribers holds the subscriptions that clients opened over HTTP. A subscription lives while somebody asks for it:
@@ -105,9 +106,11 @@ func (c *call) subscribe() error {
 		}
 	}
 	if s.seat, err = c.api.opts.Auth.Admit(c.user, c.vhost()); err != nil {
+		c.api.opts.Refused.Add(tally.Connections)
 		return err
 	}
 	if err := c.api.subs.add(s, c.api.limits.Subscriptions, &o.Pool); err != nil {
+		c.api.opts.Refused.Add(tally.Subscriptions)
 		s.seat.Leave()
 		return err
 	}

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// forbidden names, for packages that other people's programs link, what they must not pull in, and why.
+// forbidden names, for packages that other people's programs link, what they must not pull in, and
+// why.
 var forbidden = []struct {
 	pkg, why string
 	deps     []string // an import path or, with a trailing slash, everything below it

@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// unorderedMark in a comment on a map range's line, or the line above, says that its order cannot matter; the reason follows.
+// unorderedMark in a comment on a map range's line, or the line above, says that its order cannot
+// matter; the reason follows.
 const unorderedMark = "unordered:"
 
 // impure are imports with no place in a deterministic package.
@@ -40,8 +41,9 @@ func isGlobalRand(n string) bool {
 	return !strings.HasPrefix(n, "New") && n != "Rand" && n != "Source" && n != "PCG" && n != "ChaCha8"
 }
 
-// TestQueueIsDeterministic holds the machine's promise: the same commands and the same seed give the same bytes,
-// today, tomorrow and on another machine. The simulator and every replay rest on it.
+// TestQueueIsDeterministic holds the machine's promise: the same commands and the same seed give
+// the same bytes, today, tomorrow and on another machine. The simulator and every replay rest on
+// it.
 func TestQueueIsDeterministic(t *testing.T) {
 	fset, files := load(t, parser.ParseComments)
 	var pkg []*ast.File
@@ -127,8 +129,9 @@ func (c *checker) Visit(n ast.Node) ast.Visitor {
 	return c
 }
 
-// orderIrrelevant allows four kinds of map range: a marked one, one that only counts (no key or value), one that only fills
-// another map under the same keys, and one that only collects into a slice in a function that sorts.
+// orderIrrelevant allows four kinds of map range: a marked one, one that only counts (no key or
+// value), one that only fills another map under the same keys, and one that only collects into a
+// slice in a function that sorts.
 func (c *checker) orderIrrelevant(n *ast.RangeStmt) bool {
 	if n.Key == nil && n.Value == nil {
 		return true

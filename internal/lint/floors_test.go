@@ -6,9 +6,10 @@ import (
 	"testing"
 )
 
-// floors is the house. A package's floor is that of the longest prefix listed here; imports point to a lower
-// floor, or to a package's own subpackages. Floors have rooms (the second digit) where one package of a floor stands on
-// another of it. Every package must be listed, so that a new one is placed on purpose.
+// floors is the house. A package's floor is that of the longest prefix listed here; imports point
+// to a lower floor, or to a package's own subpackages. Floors have rooms (the second digit) where
+// one package of a floor stands on another of it. Every package must be listed, so that a new one
+// is placed on purpose.
 var floors = map[string]int{
 	"": 0, // the words
 
@@ -16,12 +17,15 @@ var floors = map[string]int{
 	"internal/mutant":     10,
 	"internal/failpoint":  10,
 	"internal/vfs":        10,
+	"internal/dataformat": 10, // the format levels of a data directory
 	"internal/jsonpath":   10,
 	"internal/settings":   10,
 	"internal/input":      10, // text that is cut into messages
 	"internal/callback":   10, // code of users, called so that it ends nothing of ours
 	"internal/lobby":      10, // who may stay
 	"internal/localtoken": 10, // the login of this machine's own programs
+	"internal/tally":      10, // how often limits refused something
+	"internal/digest":     10, // few log lines about much
 	"internal/seqset":     10, // sets of message numbers
 	"internal/queue":      11, // the rules
 	"internal/commitlog":  11, // what a log is
@@ -62,7 +66,8 @@ var floors = map[string]int{
 	"internal/pgtest": 59, // a throw-away PostgreSQL, for tests and benchmarks
 }
 
-// house is the directory that a door and its rooms share: imports between them are the door's own, as long as they point down.
+// house is the directory that a door and its rooms share: imports between them are the door's own,
+// as long as they point down.
 func house(entry string) string {
 	if entry == "internal/amqp" || strings.HasPrefix(entry, "internal/amqp/") {
 		return "internal/amqp"
@@ -70,11 +75,12 @@ func house(entry string) string {
 	return entry
 }
 
-// doorsMayImport is all of the module that floor 4 may import, its own subpackages aside: doors and consumers know the
-// words and who may, not each other and not the engine.
+// doorsMayImport is all of the module that floor 4 may import, its own subpackages aside: doors and
+// consumers know the words and who may, not each other and not the engine.
 var doorsMayImport = map[string]bool{
 	"": true, "internal/auth": true, "internal/clock": true, "internal/failpoint": true, "internal/jsonpath": true, "internal/settings": true,
 	"internal/policy": true, "internal/input": true, "internal/callback": true, "internal/lobby": true, "internal/seqset": true,
+	"internal/tally": true, "internal/digest": true,
 }
 
 // floorOf gives a package's floor and the table's entry that placed it.

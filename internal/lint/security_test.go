@@ -14,7 +14,8 @@ import (
 	"github.com/surgetank/surgetank/test/hostile"
 )
 
-// TestSecurityRulesHaveTheirTests reads the tables of docs/security.md: every rule names a test, and every test named is there.
+// TestSecurityRulesHaveTheirTests reads the tables of docs/security.md: every rule names a test,
+// and every test named is there.
 func TestSecurityRulesHaveTheirTests(t *testing.T) {
 	_, files := load(t, parser.SkipObjectResolution)
 	tests := map[string]bool{}
@@ -79,8 +80,9 @@ func TestSecurityRulesHaveTheirTests(t *testing.T) {
 // formatted are functions that take a format, with the place of it among their arguments.
 var formatted = map[string]int{"Sprintf": 0, "Errorf": 0, "Printf": 0, "Appendf": 1, "Fprintf": 1, "Logf": 0, "Fatalf": 0}
 
-// TestFormatsAreConstant: what comes from outside is never a format. A wrapper (a function whose last parameter is ...any) passes on a
-// parameter of its own, and is held to the same where it is called by go vet, which finds wrappers by what they do.
+// TestFormatsAreConstant: what comes from outside is never a format. A wrapper (a function whose
+// last parameter is ...any) passes on a parameter of its own, and is held to the same where it is
+// called by go vet, which finds wrappers by what they do.
 func TestFormatsAreConstant(t *testing.T) {
 	fset, files := load(t, parser.SkipObjectResolution)
 	calls := 0

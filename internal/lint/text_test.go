@@ -10,16 +10,18 @@ import (
 	"testing"
 )
 
-// doorWords are words of one protocol. A queue rule that needs one belongs into that protocol's door.
+// doorWords are words of one protocol. A queue rule that needs one belongs into that protocol's
+// door.
 var doorWords = regexp.MustCompile(`(?i)amqp|rabbit|http|exchange|webhook|postgres|sqlite`)
 
-// TestNoProtocolWordsBelowTheDoors looks at names and string literals; comments may explain by example. Who may do what, and
-// policies by names, are about what the doors' users see, in those users' words.
+// TestNoProtocolWordsBelowTheDoors looks at names and string literals; comments may explain by
+// example. Settings, who may do what, and policies by names, are about what the doors' users see,
+// in those users' words.
 func TestNoProtocolWordsBelowTheDoors(t *testing.T) {
 	fset, files := load(t, 0)
 	for _, f := range files {
 		floor, _, ok := floorOf(f.pkg)
-		if f.test || !ok || floor >= 40 || f.pkg == "internal/auth" || f.pkg == "internal/policy" {
+		if f.test || !ok || floor >= 40 || f.pkg == "internal/auth" || f.pkg == "internal/policy" || f.pkg == "internal/settings" {
 			continue
 		}
 		paths := map[token.Pos]bool{}
@@ -62,8 +64,8 @@ func TestFilesStayReadable(t *testing.T) {
 	}
 }
 
-// TestTestsDoNotSleep: a sleep is either too short on a busy machine or too long on every other. In a synctest
-// bubble time is virtual, and sleeping is exact.
+// TestTestsDoNotSleep: a sleep is either too short on a busy machine or too long on every other. In
+// a synctest bubble time is virtual, and sleeping is exact.
 func TestTestsDoNotSleep(t *testing.T) {
 	fset, files := load(t, parser.SkipObjectResolution)
 	for _, f := range files {

@@ -1,8 +1,10 @@
-// Package memlog is a log in memory, for tests and for the simulator. It keeps the promises of commitlog.Log to
-// the letter (order of callbacks, first failure final, fencing) and lets its driver decide what a crash loses.
+// Package memlog is a log in memory, for tests and for the simulator. It keeps the promises of
+// commitlog.Log to the letter (order of callbacks, first failure final, fencing) and lets its
+// driver decide what a crash loses.
 //
-// A Store stands for the disk, a Log for one process's handle on it. A Log runs on a goroutine of its own that exists only
-// while there is work, or, with Options.Manual, does nothing until Pump is called.
+// A Store stands for the disk, a Log for one process's handle on it. A Log runs on a goroutine of
+// its own that exists only while there is work, or, with Options.Manual, does nothing until Pump is
+// called.
 package memlog
 
 import (
@@ -14,7 +16,8 @@ import (
 	"github.com/surgetank/surgetank/internal/commitlog"
 )
 
-// Store holds what is durable. It outlives the handles that are opened on it. Its methods may be called by many goroutines.
+// Store holds what is durable. It outlives the handles that are opened on it. Its methods may be
+// called by many goroutines.
 type Store struct {
 	mu      sync.Mutex
 	entries [][]byte         // durable entries from first on, without gaps
@@ -56,16 +59,17 @@ func (s *Store) Open(opts Options) (commitlog.Replay, *Log, error) {
 	return &replay{entries: slices.Clone(s.entries[start-s.first:]), next: start}, l, nil
 }
 
-// Fail lets the next write fail: its entry and all after it are not stored, and the handle is done for. A handle
-// opened later is not touched.
+// Fail lets the next write fail: its entry and all after it are not stored, and the handle is done
+// for. A handle opened later is not touched.
 func (s *Store) Fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = err
 }
 
-// Crash ends the current handle as a power failure would: of the appended entries that were not made durable the
-// first keep survive (a disk may have written more than it said), the others are gone. No callback is called any more.
+// Crash ends the current handle as a power failure would: of the appended entries that were not
+// made durable the first keep survive (a disk may have written more than it said), the others are
+// gone. No callback is called any more.
 func (s *Store) Crash(keep int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -141,8 +145,8 @@ func (l *Log) Append(data []byte, done func(commitlog.Offset, error)) {
 	}
 }
 
-// Pump makes everything that was appended durable, calls back, and gives the number of entries it did. It is for
-// logs opened with Manual.
+// Pump makes everything that was appended durable, calls back, and gives the number of entries it
+// did. It is for logs opened with Manual.
 func (l *Log) Pump() int { return l.PumpN(-1) }
 
 // PumpN is Pump for the oldest n entries; a negative n means all.
@@ -158,7 +162,8 @@ func (l *Log) PumpN(n int) int {
 	return l.pump(n)
 }
 
-// pump stores up to n entries and calls back. Its caller has set running; it ends that when nothing is left to do.
+// pump stores up to n entries and calls back. Its caller has set running; it ends that when nothing
+// is left to do.
 func (l *Log) pump(n int) int {
 	s := l.store
 	s.mu.Lock()
@@ -204,8 +209,8 @@ func (l *Log) isDead() bool {
 	return l.crashed
 }
 
-// rest says that nobody pumps any more. An append that came in between starts its own goroutine, because the
-// queue is looked at under the same lock that running is cleared under.
+// rest says that nobody pumps any more. An append that came in between starts its own goroutine,
+// because the queue is looked at under the same lock that running is cleared under.
 func (l *Log) rest() {
 	s := l.store
 	s.mu.Lock()
@@ -241,7 +246,8 @@ func (l *Log) Read(at commitlog.Offset) ([]byte, error) {
 	return data, nil
 }
 
-// Trim drops the entries before an offset. The newest entry's place is remembered even when all are dropped.
+// Trim drops the entries before an offset. The newest entry's place is remembered even when all are
+// dropped.
 func (l *Log) Trim(before commitlog.Offset) error {
 	s := l.store
 	s.mu.Lock()
@@ -277,7 +283,8 @@ func (l *Log) Room() int64 { return 1 << 50 }
 // KeepFree does nothing.
 func (l *Log) KeepFree(int64) {}
 
-// Close makes durable what was appended, calls back and releases the handle. It must not be called from a callback.
+// Close makes durable what was appended, calls back and releases the handle. It must not be called
+// from a callback.
 func (l *Log) Close() error {
 	s := l.store
 	for l.manual && l.Pump() > 0 {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/settings"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // Broker is a surgetank.Broker whose queues come under policies and under the limits of their virtual hosts. Open makes one; a
@@ -19,6 +21,9 @@ import (
 // walk begins. A queue's own turn, of a declaration or the walk, is its stripe lock.
 type Broker struct {
 	surgetank.Broker
+	// Refused counts queues that a limit refused. Nil: they are not counted. Set it before the first use.
+	Refused *tally.Counts
+
 	auth *auth.Store
 	log  *slog.Logger
 
@@ -125,8 +130,17 @@ func (b *Broker) Change(ctx context.Context, name string, f func(now *surgetank.
 	return b.declare(ctx, name, c, surgetank.DeclareOrUpdate)
 }
 
-// declare makes or changes a queue. The caller holds gate shared and the queue's stripe.
+// declare makes or changes a queue, and counts those that a limit refuses. The caller holds gate shared and the queue's stripe.
 func (b *Broker) declare(ctx context.Context, name string, c surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
+	info, created, err := b.declareUncounted(ctx, name, c, mode)
+	switch surgetank.CodeOf(err) {
+	case surgetank.CodeTooLarge, surgetank.CodeFull: // of the broker, of the virtual host
+		b.Refused.Add(tally.Queues)
+	}
+	return info, created, err
+}
+
+func (b *Broker) declareUncounted(ctx context.Context, name string, c surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
 	vhost, plain := surgetank.SplitName(name)
 	p := b.match(vhost, Queues, plain)
 	_, limited := b.auth.QueueLimit(vhost)
@@ -147,7 +161,7 @@ func (b *Broker) declare(ctx context.Context, name string, c surgetank.QueueConf
 		case surgetank.DeclareNew:
 			return b.Broker.DeclareQueue(ctx, name, c, mode) // which says that it exists
 		}
-		if err := c.Validate(); err != nil {
+		if err := settings.Validate(c); err != nil {
 			return surgetank.QueueInfo{}, false, err
 		}
 		info, err := b.set(ctx, now, c, c.Paused, p)
@@ -208,14 +222,14 @@ func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.Q
 			}
 		}
 		// What was declared is on record before the queue loses it.
-		if !has || old.config != c {
+		if !has || !settings.Equal(old.config, c) {
 			if err := b.saveOwn(ctx, now.Name, own{id: now.ID, config: c}); err != nil {
 				return now, err
 			}
 		}
 	}
 	result.Paused = paused
-	if result.WithDefaults() != now.Config.WithDefaults() {
+	if !settings.Equal(result, now.Config) {
 		info, _, err := b.Broker.DeclareQueue(ctx, now.Name, result, surgetank.DeclareUpdate)
 		if err != nil {
 			return now, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -19,20 +18,37 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-func TestTheTableHasEverySetting(t *testing.T) {
-	var want []string
-	for _, p := range settings.Paths() {
-		if refused[p] == "" {
-			want = append(want, p)
+// A policy can set each setting of a queue that does not say otherwise: what was declared without it gets its value.
+func TestAPolicySetsEverySetting(t *testing.T) {
+	for i := range settings.Table {
+		s := &settings.Table[i]
+		var want surgetank.QueueConfig
+		if err := s.Set(&want, s.Example); err != nil {
+			t.Fatalf("%s: the example: %v", s.Path, err)
+		}
+		r, err := parseSettings(nested(s.Path, s.Example))
+		if s.NoPolicy != "" {
+			if err == nil || !strings.Contains(err.Error(), s.NoPolicy) {
+				t.Errorf("%s: %v", s.Path, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", s.Path, err)
+			continue
+		}
+		if got := r.effective(surgetank.DefaultVhost, surgetank.QueueConfig{}); !s.Same(&got, &want) {
+			t.Errorf("%s: under the policy the settings are %+v", s.Path, got)
 		}
 	}
-	var have []string
-	for _, s := range table {
-		have = append(have, s.path)
+}
+
+// nested makes a tree with one setting.
+func nested(path string, v any) map[string]any {
+	if section, key, inner := strings.Cut(path, "."); inner {
+		return map[string]any{section: map[string]any{key: v}}
 	}
-	if !reflect.DeepEqual(have, want) {
-		t.Errorf("the table has %v, settings are %v", have, want)
-	}
+	return map[string]any{path: v}
 }
 
 func tree(t *testing.T, text string) map[string]any {
@@ -102,9 +118,9 @@ func TestEffective(t *testing.T) {
 		{"the queue's limit is lower", `{"message-ttl":60000}`, surgetank.QueueConfig{TTL: time.Second}, surgetank.QueueConfig{TTL: time.Second}},
 		{"attempts without limit", `{"delivery-limit":2}`, rabbit, with(rabbit, func(c *config) { c.Retry.MaxAttempts = 3 })},
 		{"attempts unlimited by name", `{"delivery-limit":-1,"dead-letter-strategy":"at-least-once"}`, rabbit, rabbit},
-		{"attempts unlimited by name, limited by default", `{"delivery-limit":-1}`, plain.WithDefaults(), with(plain.WithDefaults(), func(c *config) { c.Retry.MaxAttempts = -1 })},
+		{"attempts unlimited by name, limited by default", `{"delivery-limit":-1}`, settings.WithDefaults(plain), with(settings.WithDefaults(plain), func(c *config) { c.Retry.MaxAttempts = -1 })},
 		{"attempts unlimited by name, limited by declaration", `{"delivery-limit":-1}`, with(plain, func(c *config) { c.Retry.MaxAttempts = 3 }), with(plain, func(c *config) { c.Retry.MaxAttempts = 3 })},
-		{"attempts by default", `{"delivery-limit":50}`, plain.WithDefaults(), with(plain.WithDefaults(), func(c *config) { c.Retry.MaxAttempts = 51 })},
+		{"attempts by default", `{"delivery-limit":50}`, settings.WithDefaults(plain), with(settings.WithDefaults(plain), func(c *config) { c.Retry.MaxAttempts = 51 })},
 		{"attempts said", `{"delivery-limit":50}`, with(plain, func(c *config) { c.Retry.MaxAttempts = 3 }), with(plain, func(c *config) { c.Retry.MaxAttempts = 3 })},
 		{"the declaration wins", `{"group_by":"routing_key","overflow":"reject"}`, surgetank.QueueConfig{GroupBy: "header:a", Overflow: surgetank.OverflowDeadLetter},
 			surgetank.QueueConfig{GroupBy: "header:a", Overflow: surgetank.OverflowDeadLetter}},
@@ -115,16 +131,16 @@ func TestEffective(t *testing.T) {
 		{"but not what is dropped on purpose", `{"dead-letter-exchange":"x","overflow":"drop_oldest"}`, rabbit, with(dlx, func(c *config) { c.Overflow = surgetank.OverflowDropOldest })},
 		{"a dead-letter exchange of its own", `{"dead-letter-exchange":"y"}`, dlx, dlx},
 		{"a queue for dead letters", `{"dead_letter":"d"}`, rabbit, with(rabbit, func(c *config) { c.DeadLetter = "d" })},
-		{"a burst follows its rate", `{"level":{"rate":10}}`, surgetank.QueueConfig{Level: surgetank.LevelConfig{Rate: 1000}}.WithDefaults(),
-			with(plain.WithDefaults(), func(c *config) { c.Level.Rate = 10 })},
+		{"a burst follows its rate", `{"level":{"rate":10}}`, settings.WithDefaults(surgetank.QueueConfig{Level: surgetank.LevelConfig{Rate: 1000}}),
+			with(settings.WithDefaults(plain), func(c *config) { c.Level.Rate = 10 })},
 	} {
 		p, err := compile(Policy{Name: "p", Pattern: ".", Settings: tree(t, c.settings)})
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 			continue
 		}
-		if got := p.rules.effective("/", c.own); got.WithDefaults() != c.want.WithDefaults() {
-			t.Errorf("%s:\n got %+v\nwant %+v", c.name, got.WithDefaults(), c.want.WithDefaults())
+		if got := p.rules.effective("/", c.own); !settings.Equal(got, c.want) {
+			t.Errorf("%s:\n got %+v\nwant %+v", c.name, settings.WithDefaults(got), settings.WithDefaults(c.want))
 		}
 	}
 }

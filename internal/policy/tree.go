@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // FromTree reads a policy as files have it: a map with the keys pattern, settings and, if wanted, vhost, apply_to and priority.
@@ -51,6 +52,6 @@ func Same(a, b Policy) bool {
 	x, err1 := compile(a)
 	y, err2 := compile(b)
 	return err1 == nil && err2 == nil && x.Vhost == y.Vhost && x.Name == y.Name && x.Policy.Pattern == y.Policy.Pattern && x.ApplyTo == y.ApplyTo &&
-		x.Priority == y.Priority && x.rules.config == y.rules.config && maps.Equal(x.rules.given, y.rules.given) && x.rules.door == y.rules.door &&
+		x.Priority == y.Priority && settings.Equal(x.rules.config, y.rules.config) && maps.Equal(x.rules.given, y.rules.given) && x.rules.door == y.rules.door &&
 		strings.Join(slices.Sorted(maps.Keys(a.Settings)), ",") == strings.Join(slices.Sorted(maps.Keys(b.Settings)), ",")
 }

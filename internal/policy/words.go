@@ -49,19 +49,40 @@ type word struct {
 	read  func(r *rules, n int64, s string) error
 }
 
-var words = []word{
-	{"message-ttl", "ttl", 0, maxMillis, func(r *rules, n int64, _ string) error {
-		r.config.TTL = max(millis(n), time.Millisecond) // 0 means none to a queue
-		return nil
-	}},
-	{"max-length", "max_messages", 1, math.MaxInt64, func(r *rules, n int64, _ string) error { r.config.MaxMessages = n; return nil }},
-	{"max-length-bytes", "max_bytes", 1, math.MaxInt64, func(r *rules, n int64, _ string) error { r.config.MaxBytes = n; return nil }},
-	{"delivery-limit", "retry.max_attempts", -1, 1<<30 - 1, func(r *rules, n int64, _ string) error {
-		if r.config.Retry.MaxAttempts = int(n) + 1; n < 0 {
-			r.config.Retry.MaxAttempts = -1 // no limit
+// words are those of settings.Table, whose values differ where values says so, and those of doors.
+var words = append(queueWords(), doorWords...)
+
+// values reads a number that RabbitMQ's word has for a setting. A word that is not listed has the setting's value.
+var values = map[string]struct {
+	least, most int64
+	read        func(c *surgetank.QueueConfig, n int64)
+}{
+	"message-ttl": {0, maxMillis, func(c *surgetank.QueueConfig, n int64) { c.TTL = max(millis(n), time.Millisecond) }}, // 0 means none to a queue
+	"delivery-limit": {-1, 1<<30 - 1, func(c *surgetank.QueueConfig, n int64) {
+		if c.Retry.MaxAttempts = int(n) + 1; n < 0 {
+			c.Retry.MaxAttempts = -1 // no limit
 		}
-		return nil
 	}},
+}
+
+func queueWords() []word {
+	var list []word
+	for i := range settings.Table {
+		s := &settings.Table[i]
+		if s.RabbitMQ == "" || s.RabbitMQ == "dead-letter-exchange" { // that is a door's, and excludes the setting
+			continue
+		}
+		w := word{key: s.RabbitMQ, is: s.Path, least: 1, most: math.MaxInt64, read: func(r *rules, n int64, _ string) error { return s.Set(&r.config, n) }}
+		if v, differs := values[s.RabbitMQ]; differs {
+			w.least, w.most = v.least, v.most
+			w.read = func(r *rules, n int64, _ string) error { v.read(&r.config, n); return nil }
+		}
+		list = append(list, w)
+	}
+	return list
+}
+
+var doorWords = []word{
 	{"expires", "", 1, maxMillis, func(r *rules, n int64, _ string) error { r.door.Expires = millis(n); return nil }},
 	{"consumer-timeout", "", 1, maxMillis, func(r *rules, n int64, _ string) error { r.door.AckTimeout = millis(n); return nil }},
 	{"dead-letter-exchange", "dead_letter", 0, 0, func(r *rules, _ int64, s string) error {
@@ -94,10 +115,9 @@ var overflowWords = map[string]surgetank.Overflow{
 var idle = []string{"queue-mode", "queue-version", "queue-master-locator", "queue-leader-locator", "initial-cluster-size", "target-group-size", "max-in-memory-length", "max-in-memory-bytes",
 	"ha-mode", "ha-params", "ha-sync-mode", "ha-sync-batch-size", "ha-promote-on-shutdown", "ha-promote-on-failure"}
 
-// refused are settings that a policy cannot set, and why.
+// refused are keys of RabbitMQ's policies that no policy can set here, and why. The settings of queues say
+// themselves whether a policy can set them.
 var refused = map[string]string{
-	"transient":               "whether a queue survives a restart is decided when it is declared",
-	"paused":                  "pausing is an operator's decision of the moment; use queue pause",
 	"federation-upstream":     "this server has no federation",
 	"federation-upstream-set": "this server has no federation",
 	"max-age":                 "this server has no streams",
@@ -106,9 +126,9 @@ var refused = map[string]string{
 // Keys lists what a policy can set, queue settings first.
 func Keys() []string {
 	var list []string
-	for _, p := range settings.Paths() {
-		if refused[p] == "" {
-			list = append(list, p)
+	for i := range settings.Table {
+		if settings.Table[i].NoPolicy == "" {
+			list = append(list, settings.Table[i].Path)
 		}
 	}
 	for _, w := range words {
@@ -129,7 +149,11 @@ func parseSettings(tree map[string]any) (r rules, err error) {
 	from := map[string]string{} // setting → the key that set it
 	for _, key := range slices.Sorted(maps.Keys(tree)) {
 		v := tree[key]
-		if why := refused[key]; why != "" {
+		why := refused[key]
+		if s := settings.Find(key); s != nil && s.NoPolicy != "" {
+			why = s.NoPolicy
+		}
+		if why != "" {
 			return r, bad(key, "a policy cannot set it: %s", why)
 		}
 		if slices.Contains(idle, key) {
@@ -162,7 +186,7 @@ func parseSettings(tree map[string]any) (r rules, err error) {
 		if other := from[path]; other != "" {
 			return r, bad(path, "it is the same setting as %s; keep one of them", other)
 		}
-		fieldOf(path).copy(&r.config, &own)
+		settings.Find(path).Copy(&r.config, &own)
 		r.given[path] = true
 	}
 	r.door.Backoff = r.given["retry.initial"] && r.config.Retry.Initial > 0

@@ -144,7 +144,7 @@ func (a *agree) compareState() {
 	var got []surgetank.QueueInfo
 	for _, i := range a.m.Infos() {
 		got = append(got, surgetank.QueueInfo{Name: i.Name, Ready: i.Ready, Blocked: i.Blocked, Delayed: i.Delayed, Leased: i.Leased, Damaged: i.Damaged, Bytes: i.Bytes,
-			Floor: i.Floor, Groups: i.Groups, Consumers: i.Consumers})
+			Floor: i.Floor, Groups: i.Groups, Consumers: i.Consumers, OldestAge: i.OldestAge, BackingOff: i.BackingOff, NextTry: i.NextTry, Failure: i.Failure})
 	}
 	slices.SortFunc(got, func(x, y surgetank.QueueInfo) int { return strings.Compare(x.Name, y.Name) })
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -334,7 +334,7 @@ func (a *agree) settle() {
 		i := len(a.receipts) - 1 - a.n(len(a.receipts))
 		which = append(which, a.receipts[i])
 		items = append(items, surgetank.Settlement{Receipt: a.receipts[i].Receipt, Op: pick(a, []surgetank.SettleOp{surgetank.Ack, surgetank.Nack, surgetank.Reject, surgetank.Extend}),
-			Delay: pick(a, []time.Duration{0, -1, 1500 * time.Millisecond}), Lease: 5 * time.Second, Uncounted: a.yes(3)})
+			Delay: pick(a, []time.Duration{0, -1, 1500 * time.Millisecond}), Lease: 5 * time.Second, Uncounted: a.yes(3), Reason: pick(a, []string{"", "no", "not yet"})})
 	}
 	if a.yes(4) {
 		a.transact(items, which)

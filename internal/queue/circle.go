@@ -55,22 +55,11 @@ func (q *Queue) trailOf(seq uint64) *trail {
 	return nil
 }
 
-// Circle counts messages that were dropped because they would have come to the queue To a second time.
-type Circle struct {
-	From, To string
-	Messages int64
-}
-
 // circled drops a message that would go round.
 func (m *Machine) circled(q *Queue, seq uint64, to string) {
 	q.stats.dropped++
 	q.stats.circled++
-	i := slices.IndexFunc(m.out.Circles, func(c Circle) bool { return c.From == q.name && c.To == to })
-	if i < 0 {
-		i = len(m.out.Circles)
-		m.out.Circles = append(m.out.Circles, Circle{From: q.name, To: to})
-	}
-	m.out.Circles[i].Messages++
+	m.notice(Circled, q, to, "")
 	m.remove(q, seq, reasonCircled)
 }
 

@@ -6,7 +6,7 @@ import (
 )
 
 // peaks are the largest sizes that Survey saw of what does not shrink by itself.
-type peaks struct{ leases, notes, far, lapsed, backing, ids, groups, returned int }
+type peaks struct{ leases, notes, far, lapsed, backing, failed, ids, groups, returned int }
 
 const (
 	// compactFrom is the size from which on it is worth while to give memory back, and compactBy how many times smaller
@@ -19,11 +19,12 @@ const (
 func (m *Machine) Survey() (bytes int64) {
 	const queueCost, slotCost, timeCost, idCost = 256, 24, 16, 32
 	for _, q := range m.order {
-		bytes += queueCost + slotCost*(q.waiting+q.delayedN+q.leased+q.damagedN) + timeCost*int64(len(q.delayed)+len(q.ttl)+len(q.flows)+len(q.notes)) +
+		bytes += queueCost + slotCost*(q.waiting+q.delayedN+q.leased+q.damagedN) + timeCost*int64(len(q.delayed)+len(q.retries)+len(q.failed)+len(q.ttl)+len(q.flows)+len(q.notes)) +
 			idCost*int64(len(q.dedup.line)-q.dedup.head)
 		p := &q.peaks
 		p.leases, p.notes, p.far = max(p.leases, len(q.leases)), max(p.notes, len(q.notes)), max(p.far, len(q.far))
 		p.lapsed, p.backing, p.ids = max(p.lapsed, len(q.lapsed)), max(p.backing, len(q.backing)), max(p.ids, len(q.dedup.ids))
+		p.failed = max(p.failed, len(q.failed))
 		p.groups, p.returned = max(p.groups, len(q.byGroup)), max(p.returned, len(q.returned))
 	}
 	bytes += publisherCost*int64(len(m.publishers.byID)) + holeCost*int64(m.publishers.holes)
@@ -45,6 +46,7 @@ func (m *Machine) Compact() {
 		compactMap(&q.far, &p.far)
 		compactMap(&q.lapsed, &p.lapsed)
 		compactMap(&q.backing, &p.backing)
+		compactMap(&q.failed, &p.failed)
 		compactMap(&q.returned, &p.returned)
 		q.dedup.expire(m.now)
 		compactMap(&q.dedup.ids, &p.ids)

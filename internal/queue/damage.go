@@ -85,7 +85,10 @@ func (c *Quarantine) run(m *Machine) bool {
 // holdFront takes the front message of a line out of it.
 func (q *Queue) holdFront(h uint32, seq uint64, d *damage) {
 	s := q.slots.edit(seq)
-	q.takeFront(h, seq, s) // what it backs off for stays on record: it is durable
+	q.takeFront(h, seq, s)
+	if q.backsOff(seq) {
+		q.countBacking(h, -1) // until when stays on record: it is durable
+	}
 	s.to(slotHeld)
 	q.waiting--
 	q.leasedBytes += int64(s.size)
@@ -132,6 +135,9 @@ func (q *Queue) retryHeld(seq uint64) {
 	q.unhold(seq, s)
 	q.waiting++
 	q.giveBack(s.flow, seq, s)
+	if q.backsOff(seq) {
+		q.countBacking(s.flow, 1)
+	}
 	q.touch(s.flow)
 	q.mark()
 	if s.has(slotExpired) {

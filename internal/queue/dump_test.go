@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // dump writes the durable state of a machine in one canonical form: two machines whose dumps are equal will hand out the
@@ -25,6 +26,7 @@ func dump(m *Machine, now int64) string {
 			fmt.Fprintf(&b, "publisher %q used %d last %d floor %d holes %v run %d+%d at %d-%d\n", p.id, p.used, p.last, p.floor, p.holes, p.first, p.count, p.queue, p.seq)
 		}
 	}
+	fmt.Fprintf(&b, "failures %d of %d bytes\n", m.failures.count, m.failures.bytes)
 	for _, q := range m.sorted() {
 		fmt.Fprintf(&b, "queue %d %q next %d created %d config %+v\n", q.id, q.name, q.nextSeq, q.created, q.config)
 		fmt.Fprintf(&b, "  spans %v\n", q.spans)
@@ -38,6 +40,12 @@ func dump(m *Machine, now int64) string {
 			}
 			fmt.Fprintf(&b, "  %d at %d size %d group %q prio %d time %d attempts %d again %v", seq, s.ref(), s.size,
 				q.groupName(s.flow), s.priority, s.time, s.attempts, s.has(slotRedelivered))
+			if s.has(slotLate) {
+				b.WriteString(" late")
+			}
+			if f := q.failureOf(seq); f != "" {
+				fmt.Fprintf(&b, " failed %q", f)
+			}
 			if at := notBefore[seq]; at > now {
 				fmt.Fprintf(&b, " not before %d", at)
 			}
@@ -68,7 +76,7 @@ func durableTimes(q *Queue) (notBefore, expires map[uint64]int64) {
 	if notBefore == nil {
 		notBefore = map[uint64]int64{}
 	}
-	for _, x := range q.delayed {
+	for _, x := range slices.Concat(q.delayed, q.retries) {
 		if s := q.slots.get(x.key); s != nil && s.state() == slotDelayed {
 			notBefore[x.key] = x.at
 		}
@@ -193,7 +201,7 @@ func checkPublishers(bad func(string, ...any), ps *publishers) {
 }
 
 func checkQueue(bad func(string, ...any), q *Queue) {
-	var waiting, delayed, leased, damaged, bytes, leasedBytes int64
+	var waiting, delayed, leased, damaged, bytes, leasedBytes, retries, backs, oldest int64
 	per := make([]flow, len(q.flows)) // counted
 	used := map[uint64]uint16{}
 	var lowest uint64
@@ -217,10 +225,26 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 		case slotWaiting:
 			waiting++
 			f.waiting++
+			if q.backsOff(seq) {
+				backs++
+				f.backs++
+				if !slices.Contains(q.retries, timed{q.backing[seq], seq}) {
+					bad("queue %s: message %d backs off from nothing", q.name, seq)
+				}
+			} else if since := s.nanos(); oldest == 0 || since < oldest {
+				oldest = since
+			}
 		case slotDelayed:
 			delayed++
 			f.delayed++
-			if !slices.ContainsFunc(q.delayed, func(x timed) bool { return x.key == seq }) {
+			if s.has(slotRedelivered) {
+				retries++
+			}
+			heap := q.delayed
+			if s.has(slotRedelivered) {
+				heap = q.retries
+			}
+			if !slices.ContainsFunc(heap, func(x timed) bool { return x.key == seq }) {
 				bad("queue %s: message %d is delayed by nothing", q.name, seq)
 			}
 		case slotHeld:
@@ -265,6 +289,17 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 			bad("queue %s: chunk %d says %d used, counted %d", q.name, index, c.used, used[index])
 		}
 	}
+	if retries != q.retriesN || backs != q.backsN {
+		bad("queue %s: %d messages back off, and %d in lines; counted %d and %d", q.name, q.retriesN, q.backsN, retries, backs)
+	}
+	if want := time.Duration(max(0, q.m.now-oldest)); oldest != 0 && q.oldestAge() != want || oldest == 0 && q.oldestAge() != 0 {
+		bad("queue %s: the oldest waits for %v, not %v", q.name, q.oldestAge(), want)
+	}
+	for seq := range q.failed {
+		if s := q.slots.get(seq); s == nil || !s.live() {
+			bad("queue %s: message %d failed and is gone", q.name, seq)
+		}
+	}
 	floor := q.Floor()
 	if lowest == 0 && floor != q.nextSeq || lowest != 0 && floor != lowest {
 		bad("queue %s: floor %d, lowest %d, next %d", q.name, floor, lowest, q.nextSeq)
@@ -272,7 +307,7 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 	var ready int64
 	for h := range q.flows {
 		f, n := &q.flows[h], &per[h]
-		if f.waiting != n.waiting || f.delayed != n.delayed || f.inflight != n.inflight {
+		if f.backs != n.backs || f.waiting != n.waiting || f.delayed != n.delayed || f.inflight != n.inflight {
 			bad("queue %s: flow %q has waiting %d delayed %d inflight %d, counted %d %d %d", q.name, f.name, f.waiting, f.delayed,
 				f.inflight, n.waiting, n.delayed, n.inflight)
 		}

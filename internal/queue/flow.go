@@ -18,6 +18,7 @@ type flow struct {
 	place      int32  // in the queue's ready heap; -1: not there
 	priority   uint8  // of the front message, while it is in the ready heap
 	free       bool
+	backs      uint32 // of waiting: back off
 	wakeAt     int64  // the entry of queue.wake for its rate
 	tat        int64  // group rate: when the next hand-out is due (see rate.go)
 	served     uint64 // for fairness: above queue.turn as it was when last served, or equal to it when its line began
@@ -152,6 +153,7 @@ func (q *Queue) link(h uint32, seq uint64, s *slot) {
 	}
 	f.tail = seq
 	f.waiting++
+	q.waits(seq, s)
 }
 
 // giveBack puts a message that was taken from its flow back into it, at its old place.
@@ -170,6 +172,7 @@ func (q *Queue) giveBack(h uint32, seq uint64, s *slot) {
 	r.push(seq)
 	f.returned++
 	f.waiting++
+	q.waits(seq, s)
 }
 
 // next gives the message behind seq in a list.

@@ -24,7 +24,6 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 	seq := q.frontOf(h)
 	s := q.slots.edit(seq)
 	q.takeFront(h, seq, s)
-	delete(q.backing, seq)
 	s.to(slotLeased)
 	if f.inflight++; f.inflight == 1 {
 		f.holder = c.id
@@ -162,8 +161,16 @@ func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool
 			notBefore = m.now + int64(d)
 		}
 	}
+	m.putBackUntil(q, seq, attempts, notBefore, detail)
+}
+
+// putBackUntil returns a message whose lease has ended. detail says why; "" if nobody said.
+func (m *Machine) putBackUntil(q *Queue, seq uint64, attempts int, notBefore int64, detail string) {
 	r := &m.rec
-	r.Kind, r.Queue, r.Seqs, r.Attempts, r.NotBefore = kindReturned, q.id, append(r.Seqs[:0], seq), uint32(attempts), notBefore
+	r.Kind, r.Queue, r.Seqs, r.Attempts, r.NotBefore, r.Detail = kindReturned, q.id, append(r.Seqs[:0], seq), uint32(attempts), notBefore, ""
+	if detail != "" {
+		r.Kind, r.Detail = kindFailed, clipTo(detail, maxFailure)
+	}
 	m.emit(r)
 }
 
@@ -210,6 +217,9 @@ func (m *Machine) bury(q *Queue, seq uint64, why reason, attempts int, detail st
 		r.NotBefore = m.now + int64(ttl)
 	}
 	dead.stats.published++
+	if why == reasonAttempts || why == reasonRejected {
+		m.notice(Parked, q, to, r.Detail)
+	}
 	m.emit(r)
 	return true
 }

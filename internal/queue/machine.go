@@ -57,6 +57,7 @@ type Machine struct {
 	rested    bool // the newest fact is a clean stop
 
 	publishers publishers
+	failures   failures
 
 	// Volatile state.
 	now        int64 // never goes back
@@ -96,9 +97,10 @@ type Queue struct {
 	far     map[uint64]uint64
 	dedup   dedup
 	notes   map[uint64]*note
-	due     map[uint64]int64 // only while recovering: not-before of messages that have one
-	ttl     timeHeap         // expiry of messages that have one; stale entries are skipped
-	spans   []surgetank.Span // see timeline.go
+	failed  map[uint64]*keptReason // why messages came back
+	due     map[uint64]int64       // only while recovering: not-before of messages that have one
+	ttl     timeHeap               // expiry of messages that have one; stale entries are skipped
+	spans   []surgetank.Span       // see timeline.go
 
 	// Indexes and volatile state.
 	flows     []flow
@@ -109,11 +111,14 @@ type Queue struct {
 	unnamed   int      // of byGroup: lines of messages without a group, one a priority
 	returned  map[uint32]*seqHeap
 	ready     readyHeap
-	delayed   timeHeap         // {not-before, seq}
+	delayed   timeHeap         // {not-before, seq} of messages that their publishers delayed
+	retries   timeHeap         // {next try, seq} of messages that back off; stale entries are skipped
+	late      timeHeap         // {end of the delay, seq} of messages that wait and were delayed; stale entries are skipped
+	lowest    uint64           // no message below waits that was never delayed
 	lapsed    map[uint64]int64 // when messages expired that are still here (slotExpired)
 	overdueAt map[uint64]int64 // when those of lapsed that wait are to be given up again
-	backing   map[uint64]int64 // not-before of messages that back off at the head of a strict group's line
-	wake      timeHeap         // {when, flow}: flows that wait for a retry or for their rate
+	backing   map[uint64]int64 // when messages that back off in a strict group's line are tried next
+	wake      timeHeap         // {when, flow}: flows that wait for their rate
 	leases    map[uint64]lease
 	deadlines timeHeap           // {deadline, seq}, also of held messages' retries; stale entries are skipped
 	held      map[uint64]*damage // messages in slotHeld
@@ -131,6 +136,8 @@ type Queue struct {
 
 	waiting, delayedN, leased int64
 	ready_                    int64 // of waiting: not held up by their group
+	backsN                    int64 // of waiting: back off
+	retriesN                  int64 // of delayedN: back off
 	damagedN                  int64 // held and lost
 	bytes, leasedBytes        int64 // of all bodies, and of those that are leased, held or lost
 	stats                     stats
@@ -195,7 +202,7 @@ type Output struct {
 	Records  int
 	Handouts []Handout
 	Ended    []Ended  // subscriptions that ended by themselves
-	Circles  []Circle // messages that were dropped because they went round
+	Notices  []Notice // what an operator should hear of
 }
 
 // Handout is a message for a consumer; the body is read by whoever delivers it.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // Declare makes or changes a queue.
@@ -21,7 +22,7 @@ func (c *Declare) run(m *Machine) bool {
 	if c.Err = surgetank.ValidateQueueName(c.Name); c.Err != nil {
 		return true
 	}
-	if c.Err = c.Config.Validate(); c.Err != nil {
+	if c.Err = settings.Validate(c.Config); c.Err != nil {
 		return true
 	}
 	// An update may come from a policy that gives many queues a TTL, dead-letter queues that keep their own among them.
@@ -31,7 +32,7 @@ func (c *Declare) run(m *Machine) bool {
 		}
 	}
 	q := m.byName[c.Name]
-	config := c.Config.WithDefaults()
+	config := settings.WithDefaults(c.Config)
 	switch {
 	case q == nil && c.Mode == surgetank.DeclareUpdate:
 		c.Err = noQueue(c.Name)
@@ -42,7 +43,7 @@ func (c *Declare) run(m *Machine) bool {
 	case q == nil && len(m.byID) >= m.limits.MaxQueues:
 		c.Err = surgetank.Errorf(surgetank.CodeTooLarge, "there are %d queues, the most this broker is set to have; remove some", len(m.byID))
 		return true
-	case q == nil || c.Mode != surgetank.DeclareIfAbsent && q.config != config:
+	case q == nil || c.Mode != surgetank.DeclareIfAbsent && !settings.Equal(q.config, config):
 		r := Record{Kind: kindQueueSet, Queue: m.nextQueue, Name: c.Name, Config: config}
 		if q != nil {
 			r.Queue = q.id
@@ -121,21 +122,13 @@ func (q *Queue) info() surgetank.QueueInfo {
 	st := &q.stats
 	i := surgetank.QueueInfo{
 		Name: q.name, ID: q.id, Config: q.config, Created: time.Unix(0, q.created).UTC(),
-		Ready: q.ready_, Blocked: q.waiting - q.ready_, Delayed: q.delayedN, Leased: q.leased, Damaged: q.damagedN, Bytes: q.bytes,
+		Ready: q.ready_, Blocked: q.waiting - q.ready_ - q.backsN, Delayed: q.delayedN + q.backsN, Leased: q.leased, Damaged: q.damagedN, Bytes: q.bytes,
 		Groups: int64(len(q.byGroup) - q.unnamed), Consumers: int64(len(q.consumers)), Floor: q.Floor(),
 		Published: st.published, Duplicates: st.duplicates, Refused: st.refused, Delivered: st.delivered, Acked: st.acked,
 		Nacked: st.nacked, Expired: st.expired, DeadLettered: st.deadLettered, Dropped: st.dropped, Circled: st.circled, LeasesLost: st.leasesLost,
-		Waiting: q.explain(),
+		Waiting: q.explain(), OldestAge: q.oldestAge(),
 	}
-	if q.waiting+q.delayedN > 0 {
-		q.slots.ascend(q.floor, func(_ uint64, s *slot) bool {
-			if st := s.state(); st == slotWaiting || st == slotDelayed {
-				i.OldestAge = max(0, time.Duration(q.m.now-s.nanos()))
-				return false
-			}
-			return true
-		})
-	}
+	q.backOffInfo(&i)
 	return i
 }
 
@@ -152,8 +145,11 @@ func (q *Queue) stateOf(seq uint64, s *slot) surgetank.State {
 	case slotDelayed:
 		return surgetank.StateDelayed
 	}
+	if q.backsOff(seq) {
+		return surgetank.StateDelayed
+	}
 	f := &q.flows[s.flow]
-	if f.open == f.waiting || f.open > 0 && f.place >= 0 && f.front == seq {
+	if f.open == f.waiting-f.backs || f.open > 0 && f.place >= 0 && f.front == seq {
 		return surgetank.StateReady
 	}
 	return surgetank.StateBlocked

@@ -87,7 +87,11 @@ type Peeked struct {
 	Handout
 	State  surgetank.State
 	Damage string // not empty: the body cannot be read, and this is why
-	Time   int64  // when it was confirmed, to the second
+	Time   int64  // when it was confirmed or, if later, its publisher's delay ends, to the second
+	// Due is when a message is tried next that backs off; 0: it does not.
+	Due     int64
+	Failure string // why it came back last; "" if nobody said
+	Waits   string // of a blocked message: what it waits for
 }
 
 func (c *Peek) run(m *Machine) bool {
@@ -99,9 +103,11 @@ func (c *Peek) run(m *Machine) bool {
 	if id := c.Opts.ID; id.Seq != 0 {
 		if s := q.slots.get(id.Seq); s != nil && id.Queue == q.id && (id.Incarnation == 0 || id == q.idOf(id.Seq)) {
 			c.look(q, id.Seq, s)
+			c.dues(q, 0)
 		}
 		return true
 	}
+	shown := len(c.Found)
 	if c.Next == 0 {
 		c.queue, c.until, c.Next = q.id, q.nextSeq, max(c.Opts.After+1, q.Floor())
 	}
@@ -112,6 +118,7 @@ func (c *Peek) run(m *Machine) bool {
 	if c.Next = next; next >= c.until || len(c.Found) >= c.Opts.Max {
 		c.Next = 0
 	}
+	c.dues(q, shown)
 	return true
 }
 
@@ -124,8 +131,11 @@ func (c *Peek) look(q *Queue, seq uint64, s *slot) bool {
 		return true
 	}
 	if st := q.stateOf(seq, s); c.Opts.State == "" || c.Opts.State == st {
-		p := Peeked{Handout{Queue: q, ID: q.idOf(seq), Seq: seq, Ref: s.ref(), Group: q.groupName(s.flow), Size: s.size, Attempt: int(s.attempts),
-			Redelivered: s.has(slotRedelivered)}, st, q.damageOf(seq, s), s.nanos()}
+		p := Peeked{Handout: Handout{Queue: q, ID: q.idOf(seq), Seq: seq, Ref: s.ref(), Group: q.groupName(s.flow), Size: s.size, Attempt: int(s.attempts),
+			Redelivered: s.has(slotRedelivered)}, State: st, Damage: q.damageOf(seq, s), Time: s.nanos(), Failure: q.failureOf(seq)}
+		if st == surgetank.StateBlocked {
+			p.Waits = q.waitsFor(s.flow)
+		}
 		if s.has(slotNoted) {
 			p.Notes = slices.Clone(q.notes[seq].refs)
 		}

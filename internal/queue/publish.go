@@ -118,6 +118,7 @@ func (c *Publish) run(m *Machine) bool {
 // admit says whether a queue takes that many more messages now, with that many bytes together.
 func (m *Machine) admit(q *Queue, messages, size int64) error {
 	if m.full {
+		q.stats.refused++
 		return fullUp(5*time.Second, "the disk of the broker is nearly full: messages are not taken until space is freed; acks still are")
 	}
 	reject := q.config.Overflow == surgetank.OverflowReject
@@ -129,6 +130,7 @@ func (m *Machine) admit(q *Queue, messages, size int64) error {
 	}
 	q.mark()
 	q.stats.refused++
+	m.notice(Refused, q, "", "")
 	if !reject {
 		return fullUp(time.Second, "queue %q and the queue %q, which takes what it has too much of, are both at their limits; publish again when some were consumed",
 			shown(q.name), shown(q.deadLetter()))

@@ -60,7 +60,7 @@ func (q *Queue) groupVerdict(h uint32) verdict {
 		return mayGo // messages without a group know no limits of groups
 	case g.MaxInFlight > 0 && f.inflight >= q.groupLimit(f):
 		return groupInFlight
-	case len(q.backing) > 0 && q.backing[q.frontOf(h)] > q.m.now:
+	case len(q.backing) > 0 && q.backsOff(q.frontOf(h)):
 		return groupRetry
 	case g.Rate > 0 && rateDue(f.tat, g.Rate, 1) > q.m.now:
 		return groupRate
@@ -85,7 +85,7 @@ func (q *Queue) touch(h uint32) {
 	was := int64(f.open)
 	switch q.groupVerdict(h) {
 	case mayGo:
-		f.open = f.waiting
+		f.open = f.waiting - f.backs
 		if q.config.Group.MaxInFlight > 0 && q.groupName(h) != "" {
 			f.open = min(f.open, q.groupLimit(f)-f.inflight)
 		}
@@ -202,10 +202,14 @@ func (q *Queue) explain() string {
 		switch {
 		case q.damagedN > 0:
 			return q.explainDamage()
-		case q.waiting == 0 && len(q.delayed) > 0:
-			return "all messages are delayed or back off; the next is due in " + secs(q.delayed[0].at)
-		case len(q.wake) > 0:
-			return "every group with messages is busy, backs off or is at its rate; the next may go in " + secs(q.wake[0].at)
+		case q.waiting == q.backsN:
+			return "all messages are delayed or back off; the next is due in " + secs(q.nextDue())
+		case len(q.wake) > 0 || q.backsN > 0:
+			at := q.nextTry()
+			if len(q.wake) > 0 {
+				at = min(at, q.wake[0].at)
+			}
+			return "every group with messages is busy, backs off or is at its rate; the next may go in " + secs(at)
 		}
 		return "every group with messages is at its max_in_flight"
 	}

@@ -31,6 +31,7 @@ const (
 	kindOpened      Kind = 12 // a broker opened the log under a new incarnation; receipts of earlier ones are void
 	kindConfirmed   Kind = 13 // numbers of a publisher are confirmed: their messages are in this entry
 	kindClosed      Kind = 14 // a broker stopped cleanly, and which messages were leased then
+	kindFailed      Kind = 15 // as returned, and why
 
 	// Only in snapshots.
 	kindSnapHead  Kind = 32 // counters, then how far the log is covered
@@ -45,6 +46,7 @@ const (
 
 	kindSnapPublisher Kind = 41 // a publisher and its confirmed numbers; not there without any
 	kindSnapTrails    Kind = 43 // which queues gave a queue's messages up by themselves; not there without any
+	kindSnapFailures  Kind = 44 // why messages of a queue came back last; not there without any
 	kindSnapFresh     Kind = 42 // what may have been delivered before a crash, and whether the stop was clean
 )
 
@@ -186,11 +188,14 @@ func (r *Record) encode(b []byte) []byte {
 			b = append(b, byte(r.Reason))
 		}
 		b = appendSeqs(b, r.Seqs)
-	case kindReturned:
+	case kindReturned, kindFailed:
 		b = appendUint(b, r.Queue)
 		b = appendUint(b, r.Seqs[0])
 		b = appendUint(b, uint64(r.Attempts))
 		b = appendUint(b, uint64(r.NotBefore))
+		if r.Kind == kindFailed {
+			b = encodeCause(b, r.Detail)
+		}
 	case kindTransferred:
 		b = appendUint(b, r.Queue)
 		b = appendUint(b, r.Seqs[0])
@@ -255,11 +260,14 @@ func (r *Record) decode(d *decoder) {
 		r.Queue = d.uint()
 		r.Reason = reason(d.byte())
 		r.Seqs = d.seqs(r.Seqs[:0])
-	case kindReturned:
+	case kindReturned, kindFailed:
 		r.Queue = d.uint()
 		r.Seqs = append(r.Seqs[:0], d.uint())
 		r.Attempts = d.u32()
 		r.NotBefore = d.time()
+		if r.Kind == kindFailed {
+			r.Detail = d.cause()
+		}
 	case kindTransferred:
 		r.Queue = d.uint()
 		r.Seqs = append(r.Seqs[:0], d.uint())

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/surgetank/surgetank/internal/mutant"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // Replay applies one logged entry at recovery. Between New (or Restore) and Recovered it is the only method to call.
@@ -66,7 +67,7 @@ func (m *Machine) applyChecked(r *Record) error {
 		if q := m.byID[r.Queue]; q != nil && q.name != r.Name {
 			return fmt.Errorf("queue number %d is %q and is to become %q: %w", r.Queue, shown(q.name), shown(r.Name), errDecode)
 		}
-	case kindAcked, kindRemoved, kindReturned, kindTransferred, kindPurged, kindQueueGone:
+	case kindAcked, kindRemoved, kindReturned, kindFailed, kindTransferred, kindPurged, kindQueueGone:
 		q := m.byID[r.Queue]
 		if q == nil {
 			return bad("queue", r.Queue)
@@ -128,7 +129,7 @@ func (m *Machine) apply(r *Record) {
 		for _, seq := range r.Seqs {
 			q.settle(seq)
 		}
-	case kindReturned:
+	case kindReturned, kindFailed:
 		m.byID[r.Queue].returnedTo(r)
 	case kindTransferred:
 		m.byID[r.Queue].transfer(r, m.byID[r.ToQueue])
@@ -173,6 +174,10 @@ func (m *Machine) apply(r *Record) {
 func (q *Queue) enqueue(r *Record, t *Target) {
 	s := q.insert(t.Seq, t.Group, min(r.Priority, q.config.MaxPriority), r.BodySize, r.Time)
 	s.setRef(r.Ref)
+	if r.NotBefore > r.Time && !mutant.Is(mutant.DelayAges) {
+		s.setTime(r.NotBefore)
+		s.set(slotLate)
+	}
 	q.m.extents.add(r.Ref, int64(r.BodySize)+messageCost)
 	q.place(t.Seq, s, r.NotBefore, r.Time)
 	if t.Expires != 0 {
@@ -225,20 +230,20 @@ func (q *Queue) place(seq uint64, s *slot, notBefore, now int64) {
 		// attempt, and holds up nobody.
 		q.waiting++
 		q.giveBack(h, seq, s)
-		if q.backing == nil {
-			q.backing = map[uint64]int64{}
-		}
-		q.backing[seq] = notBefore
-		q.wake.push(timed{notBefore, uint64(h)})
-		q.timerAt(notBefore)
+		q.backOff(h, seq, notBefore)
 	default:
 		q.delayedN++
 		s.to(slotDelayed)
 		q.flows[h].delayed++
+		if s.has(slotRedelivered) {
+			q.retriesN++
+			q.retryAt(notBefore, seq)
+			break
+		}
 		if int64(len(q.delayed)) > 2*q.delayedN+1024 {
 			q.delayed.keep(func(x timed) bool {
 				s := q.slots.get(x.key)
-				return s != nil && s.state() == slotDelayed
+				return s != nil && s.state() == slotDelayed && !s.has(slotRedelivered)
 			})
 		}
 		q.delayed.push(timed{notBefore, seq})
@@ -280,12 +285,15 @@ func (q *Queue) detach(seq uint64, s *slot) bool {
 		f.delayed--
 	case slotDelayed:
 		q.delayedN--
+		if s.has(slotRedelivered) {
+			q.retriesN--
+		}
 		f.delayed--
 		delete(q.suspect, seq)
 		q.unlapse(seq)
 	case slotWaiting:
 		q.waiting--
-		delete(q.backing, seq)
+		q.unback(h, seq)
 		delete(q.suspect, seq)
 		q.unlapse(seq)
 		if q.frontOf(h) != seq {
@@ -308,6 +316,7 @@ func (q *Queue) settle(seq uint64) {
 		q.m.extents.sub(s.ref(), int64(s.size)+messageCost)
 	}
 	q.dropNotes(seq, s)
+	q.forgetFailure(seq)
 	if q.detach(seq, s) {
 		q.slots.free(seq)
 	}
@@ -328,6 +337,12 @@ func (q *Queue) returnedTo(r *Record) {
 		q.flows[h].inflight--
 	} else {
 		q.waiting--
+	}
+	switch {
+	case r.Kind == kindFailed:
+		q.setFailure(seq, r.Detail)
+	case r.Attempts > uint32(s.attempts):
+		q.forgetFailure(seq) // this time nobody said why
 	}
 	s.attempts = uint16(min(r.Attempts, math.MaxUint16))
 	s.set(slotRedelivered)
@@ -368,6 +383,7 @@ func (q *Queue) transfer(r *Record, to *Queue) {
 	old, group, h := *s, q.groupName(s.flow), s.flow
 	n := q.notes[seq]
 	delete(q.notes, seq)
+	q.forgetFailure(seq)
 	if q.detach(seq, s) {
 		q.slots.free(seq)
 	}
@@ -479,7 +495,7 @@ func (m *Machine) queueSet(r *Record) {
 		}
 	}
 	group := q.config.Group
-	q.config = r.Config.WithDefaults()
+	q.config = settings.WithDefaults(r.Config)
 	if !m.recovering {
 		q.reconfigured(q.config.Group != group)
 	}
@@ -487,6 +503,7 @@ func (m *Machine) queueSet(r *Record) {
 
 func (m *Machine) queueGone(q *Queue) {
 	q.gone = true
+	q.forgetFailures()
 	q.wakeGivers()
 	delete(m.byID, q.id)
 	delete(m.byName, q.name)
@@ -518,6 +535,7 @@ func (q *Queue) rebuild() {
 		*f = flow{name: f.name, free: f.free, place: -1}
 	}
 	q.waiting, q.delayedN, q.leased, q.ready_ = 0, 0, 0, 0
+	q.backsN, q.retriesN = 0, 0
 	q.slots.ascend(0, func(seq uint64, s *slot) bool {
 		if s.state() == slotLost {
 			q.damagedN++

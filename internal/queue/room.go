@@ -92,9 +92,7 @@ func (q *Queue) wakeGivers() {
 func (m *Machine) putBack(q *Queue, seq uint64, attempts int) {
 	expired := q.slots.get(seq).has(slotExpired)
 	wait := max(m.backoff(&q.config.Retry, max(1, attempts)), fullRetry)
-	r := &m.rec
-	r.Kind, r.Queue, r.Seqs, r.Attempts, r.NotBefore = kindReturned, q.id, append(r.Seqs[:0], seq), uint32(attempts), m.now+int64(wait)
-	m.emit(r)
+	m.putBackUntil(q, seq, attempts, m.now+int64(wait), causeNoRoom)
 	if expired {
 		q.retryExpiry(seq)
 	}

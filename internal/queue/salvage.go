@@ -188,7 +188,7 @@ func (s *Salvage) fit(r *Record) bool {
 		slices.Sort(r.Seqs)
 		r.Seqs = slices.Compact(r.Seqs)
 		return len(r.Seqs) > 0
-	case kindReturned:
+	case kindReturned, kindFailed:
 		q := m.byID[r.Queue]
 		if q != nil {
 			s.reaches(q, r.Seqs[0])

@@ -309,7 +309,7 @@ func (s *script) shown(h *Handout, state surgetank.State) string {
 
 // fact is a record in one line; times count from now.
 func (s *script) fact(r *Record) string {
-	kinds := map[Kind]string{kindEnqueued: "enqueued", kindMoved: "moved", kindAcked: "acked", kindReturned: "returned", kindTransferred: "transferred",
+	kinds := map[Kind]string{kindEnqueued: "enqueued", kindMoved: "moved", kindAcked: "acked", kindReturned: "returned", kindFailed: "failed", kindTransferred: "transferred",
 		kindRemoved: "removed", kindPurged: "purged", kindQueueSet: "queue_set", kindQueueGone: "queue_gone", kindMetaSet: "meta_set", kindEpoch: "epoch", kindOpened: "epoch",
 		kindConfirmed: "confirmed", kindClosed: "closed"}
 	k := kinds[r.Kind]
@@ -335,6 +335,8 @@ func (s *script) fact(r *Record) string {
 		return fmt.Sprintf("%s %d-%d", k, r.Queue, r.Seqs)
 	case kindRemoved:
 		return fmt.Sprintf("%s %d-%d %s", k, r.Queue, r.Seqs, r.Reason)
+	case kindFailed:
+		return fmt.Sprintf("%s %d-%d attempts=%d not_before=%s %q", k, r.Queue, r.Seqs[0], r.Attempts, relative(r.NotBefore, s.now), r.Detail)
 	case kindReturned:
 		return fmt.Sprintf("%s %d-%d attempts=%d not_before=%s", k, r.Queue, r.Seqs[0], r.Attempts, relative(r.NotBefore, s.now))
 	case kindTransferred:

@@ -214,7 +214,11 @@ func (s *script) admin(a arguments) {
 			if a.words[0] == "why" {
 				s.printf("%q", c.Infos[0].Waiting)
 			} else {
-				s.printf("%s", infoLine(&c.Infos[0]))
+				next := ""
+				if i := &c.Infos[0]; !i.NextTry.IsZero() {
+					next = fmt.Sprintf(" next_try=%s %q", relative(i.NextTry.UnixNano(), s.now), i.Failure)
+				}
+				s.printf("%s%s", infoLine(&c.Infos[0]), next)
 			}
 		})
 	case "peek":
@@ -234,7 +238,7 @@ func (s *script) admin(a arguments) {
 				if damage != "" {
 					damage = ": " + damage
 				}
-				s.printf("%s%s", s.shown(&c.Found[i].Handout, c.Found[i].State), damage)
+				s.printf("%s%s%s", s.shown(&c.Found[i].Handout, c.Found[i].State), damage, s.waits(&c.Found[i]))
 			}
 		})
 	case "redrive":
@@ -248,13 +252,27 @@ func (s *script) admin(a arguments) {
 	}
 }
 
+// waits shows what a peek says of a message that is still alive.
+func (s *script) waits(p *Peeked) (b string) {
+	if p.Due != 0 {
+		b += " due=" + relative(p.Due, s.now)
+	}
+	if p.Failure != "" {
+		b += fmt.Sprintf(" failed %q", p.Failure)
+	}
+	if p.Waits != "" {
+		b += " waits " + p.Waits
+	}
+	return b
+}
+
 // infoLine shows the counts of a queue that are not zero.
 func infoLine(i *surgetank.QueueInfo) string {
 	b := fmt.Sprintf("ready=%d blocked=%d delayed=%d leased=%d bytes=%d floor=%d", i.Ready, i.Blocked, i.Delayed, i.Leased, i.Bytes, i.Floor)
 	for _, x := range []struct {
 		name string
 		n    uint64
-	}{{"groups", uint64(i.Groups)}, {"consumers", uint64(i.Consumers)}, {"age", uint64(i.OldestAge.Seconds())}, {"published", i.Published},
+	}{{"backing_off", uint64(i.BackingOff)}, {"groups", uint64(i.Groups)}, {"consumers", uint64(i.Consumers)}, {"age", uint64(i.OldestAge.Seconds())}, {"published", i.Published},
 		{"duplicates", i.Duplicates}, {"refused", i.Refused}, {"delivered", i.Delivered}, {"acked", i.Acked}, {"nacked", i.Nacked}, {"expired", i.Expired},
 		{"damaged", uint64(i.Damaged)}, {"dead", i.DeadLettered}, {"dropped", i.Dropped}, {"lost", i.LeasesLost}} {
 		if x.n > 0 {

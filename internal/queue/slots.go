@@ -19,6 +19,7 @@ const (
 	slotExpired                 // its TTL passed, and it is still here: leased, held, or its dead-letter queue is full
 	slotNoted                   // queue.notes has its dead-letter note
 	slotInHeap                  // waits in the flow's heap of returned messages, not in its list
+	slotLate                    // its publisher asked for a delay: its time is when that ends
 )
 
 // slot is all the machine holds of a waiting message: 28 bytes, no pointers, so that neither memory nor the
@@ -29,10 +30,10 @@ type slot struct {
 	size         uint32 // bytes of the body
 	flow         uint32 // handle of its group's flow
 	next         uint32 // distance to the next message of the flow's list; 0: last; farNext: see queue.far
-	time         uint32 // when it was confirmed, in seconds since slotEpoch
+	time         uint32 // when it was confirmed or, if later, its publisher's delay ends, in seconds since slotEpoch
 	attempts     uint16 // that ended without an ack; saturates
 	priority     uint8
-	bits         uint8 // state in the low half, flags in the high half
+	bits         uint8 // state in the low 3 bits, flags above
 }
 
 const (
@@ -42,11 +43,11 @@ const (
 
 func (s *slot) ref() Ref          { return Ref(s.refHi)<<32 | Ref(s.refLo) }
 func (s *slot) setRef(r Ref)      { s.refLo, s.refHi = uint32(r), uint32(r>>32) }
-func (s *slot) state() slotState  { return slotState(s.bits & 15) }
-func (s *slot) has(f uint8) bool  { return s.bits&(f<<4) != 0 }
-func (s *slot) set(f uint8)       { s.bits |= f << 4 }
-func (s *slot) clear(f uint8)     { s.bits &^= f << 4 }
-func (s *slot) to(st slotState)   { s.bits = s.bits&0xf0 | uint8(st) }
+func (s *slot) state() slotState  { return slotState(s.bits & 7) }
+func (s *slot) has(f uint8) bool  { return s.bits&(f<<3) != 0 }
+func (s *slot) set(f uint8)       { s.bits |= f << 3 }
+func (s *slot) clear(f uint8)     { s.bits &^= f << 3 }
+func (s *slot) to(st slotState)   { s.bits = s.bits&^7 | uint8(st) }
 func (s *slot) nanos() int64      { return (int64(s.time) + slotEpoch) * 1e9 }
 func (s *slot) live() bool        { st := s.state(); return st != slotFree && st != slotDead }
 func (s *slot) setTime(now int64) { s.time = uint32(max(0, now/1e9-slotEpoch)) }

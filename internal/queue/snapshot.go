@@ -32,6 +32,7 @@ type snapQueue struct {
 	delayed []timed
 	ttl     []timed
 	dedup   []dedupID
+	failed  []failedMessage
 }
 
 // maxChunks bounds the distance between the oldest and the newest message of a queue in a snapshot: 17 billion.
@@ -99,15 +100,12 @@ func (m *Machine) StartSnapshot(at uint64) {
 		}
 		q.slots.snap = s
 		sq := &snapQueue{q: q, next: q.slots.first, end: q.slots.first + uint64(len(q.slots.chunks)),
-			delayed: slices.Clone(q.delayed), ttl: slices.Clone(q.ttl), dedup: q.dedup.line[q.dedup.head:len(q.dedup.line):len(q.dedup.line)]}
+			delayed: append(slices.Clone(q.delayed), q.retryTimes()...), failed: q.failedMessages(), ttl: slices.Clone(q.ttl), dedup: q.dedup.line[q.dedup.head:len(q.dedup.line):len(q.dedup.line)]}
 		if len(q.lapsed) > 0 { // what stands in ttl of these is when they are to be tried again
 			sq.ttl = slices.DeleteFunc(sq.ttl, func(x timed) bool { _, lapsed := q.lapsed[x.key]; return lapsed })
 		}
 		for _, seq := range slices.Sorted(maps.Keys(q.lapsed)) {
 			sq.ttl = append(sq.ttl, timed{q.lapsed[seq], seq})
-		}
-		for _, seq := range slices.Sorted(maps.Keys(q.backing)) {
-			sq.delayed = append(sq.delayed, timed{q.backing[seq], seq})
 		}
 		s.queues = append(s.queues, sq)
 	}
@@ -178,6 +176,11 @@ func (s *snapshot) step(sq *snapQueue) bool {
 	if times(0, &sq.delayed) || times(1, &sq.ttl) {
 		return true
 	}
+	if n := min(len(sq.failed), snapItems); n > 0 {
+		s.frame(encodeFailures(sq.q.id, sq.failed[:n]))
+		sq.failed = sq.failed[n:]
+		return true
+	}
 	n := min(len(sq.dedup), snapItems)
 	if n == 0 {
 		return false
@@ -229,7 +232,7 @@ func (s *snapshot) before(t *slots, index uint64, c *chunk) {
 		b = binary.LittleEndian.AppendUint32(b, x.flow)
 		b = binary.LittleEndian.AppendUint32(b, x.time)
 		b = binary.LittleEndian.AppendUint16(b, x.attempts)
-		flags := x.bits >> 4 & (slotRedelivered | slotExpired | slotNoted)
+		flags := x.bits >> 3 & (slotRedelivered | slotExpired | slotNoted | slotLate)
 		if x.state() == slotLost {
 			flags |= snapLost
 		}
@@ -325,6 +328,13 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 		case kindSnapTrails:
 			if q := m.restoring(d); q != nil {
 				q.restoreTrails(d)
+			}
+		case kindSnapFailures:
+			if mutant.Is(mutant.ReasonsForgotten) {
+				continue
+			}
+			if q := m.restoring(d); q != nil {
+				q.restoreFailures(d)
 			}
 		case kindSnapLoss:
 			m.losses = d.losses()
@@ -474,7 +484,7 @@ func (m *Machine) restoreChunk(d *decoder) {
 		*s = slot{
 			refLo: binary.LittleEndian.Uint32(b), refHi: binary.LittleEndian.Uint32(b[4:]), size: binary.LittleEndian.Uint32(b[8:]),
 			flow: binary.LittleEndian.Uint32(b[12:]), time: binary.LittleEndian.Uint32(b[16:]),
-			attempts: binary.LittleEndian.Uint16(b[20:]), priority: b[22], bits: b[23]&(snapLost-1)<<4 | uint8(slotWaiting),
+			attempts: binary.LittleEndian.Uint16(b[20:]), priority: b[22], bits: b[23]&^snapLost<<3 | uint8(slotWaiting),
 		}
 		if b[23]&snapLost != 0 {
 			s.to(slotLost)

@@ -80,7 +80,7 @@ func (c *Detach) run(m *Machine) bool {
 		seq := c.held[0]
 		c.held = c.held[1:]
 		if l, ok := c.q.leases[seq]; ok && l.consumer.id == c.Consumer && !c.q.gone {
-			m.giveUp(c.q, seq, 0, true, "its consumer went away without an ack")
+			m.giveUp(c.q, seq, 0, true, causeGone)
 		}
 	}
 	return true

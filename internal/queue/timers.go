@@ -63,7 +63,7 @@ func (m *Machine) turnFull() bool { return len(m.out.Entry) >= m.limits.TurnByte
 // rearm sets the queue's timer to the earliest thing it waits for.
 func (q *Queue) rearm() {
 	at := int64(math.MaxInt64)
-	for _, h := range []timeHeap{q.deadlines, q.delayed, q.wake, q.ttl} {
+	for _, h := range []timeHeap{q.deadlines, q.delayed, q.retries, q.wake, q.ttl} {
 		if len(h) > 0 {
 			at = min(at, h[0].at)
 		}
@@ -84,7 +84,8 @@ func (q *Queue) advance() {
 		m.budget--
 		if l, ok := q.leases[x.key]; ok && l.deadline == x.at {
 			q.stats.leasesLost++
-			m.giveUp(q, x.key, -1, true, "the lease ended without an ack")
+			m.notice(LeaseLost, q, "", "")
+			m.giveUp(q, x.key, -1, true, causeLease)
 		} else if d := q.held[x.key]; d != nil && d.retry == x.at {
 			q.retryHeld(x.key)
 		}
@@ -96,11 +97,16 @@ func (q *Queue) advance() {
 		}
 		m.budget--
 		if s := q.slots.get(x.key); s != nil && s.state() == slotDelayed {
-			s = q.slots.edit(x.key)
-			q.delayedN--
-			q.flows[s.flow].delayed--
-			q.place(x.key, s, 0, m.now)
+			q.undelay(x.key)
 		}
+	}
+	for !m.turnFull() {
+		x, ok := q.retries.due(m.now)
+		if !ok {
+			break
+		}
+		m.budget--
+		q.retryDue(x)
 	}
 	for !m.turnFull() {
 		x, ok := q.wake.due(m.now)

@@ -19,7 +19,7 @@ func (s *Server) openAMQP(ctx context.Context) error {
 		return nil
 	}
 	door, err := amqp.NewServer(ctx, amqp.Options{
-		Policies: s.doored, Auth: s.users, Logger: s.log, OwnVersion: s.opts.Version,
+		Policies: s.doored, Auth: s.users, Logger: s.log, OwnVersion: s.opts.Version, Refused: &s.refused,
 		Limits:   amqp.Limits{MaxMessage: s.cfg.MaxMessage},
 		HTTPPeer: func(r *http.Request) netip.Addr { return httpapi.Peer(r, s.cfg.TrustedProxies) },
 	})

@@ -11,12 +11,12 @@ import (
 
 // refusing says why messages are refused while acks are taken; empty: they are taken.
 func (s *Server) refusing() string {
-	space := s.broker.Space()
-	if !space.Full {
+	h := s.broker.Health()
+	if !h.Full {
 		return ""
 	}
 	return fmt.Sprintf("the disk has been nearly full for %v; acks are taken, and the space of acked messages comes back by itself; "+
-		"consume or drop messages, or make room on the disk", s.broker.Now().Sub(space.Since).Round(time.Second))
+		"consume or drop messages, or make room on the disk", h.FullFor.Round(time.Second))
 }
 
 // diskCollector shows how much of the disk the log takes, at each scrape.
@@ -38,9 +38,9 @@ func (diskCollector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect reads the figures.
 func (c diskCollector) Collect(ch chan<- prometheus.Metric) {
-	space := c.broker.Space()
+	h := c.broker.Health()
 	full := 0.0
-	if space.Full {
+	if h.Full {
 		full = 1
 	}
 	show := func(d *prometheus.Desc, value float64) {
@@ -48,6 +48,6 @@ func (c diskCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	show(diskFull, full)
 	show(diskBytes, float64(c.broker.LogStats().DiskBytes))
-	show(diskNeeded, float64(space.NeededBytes))
-	show(diskFreeable, float64(space.Freeable))
+	show(diskNeeded, float64(h.NeededBytes))
+	show(diskFreeable, float64(h.FreeableBytes))
 }

@@ -30,7 +30,7 @@ func (s *Server) serveHTTP() {
 	starting := http.Handler(http.HandlerFunc(s.startingUp))
 	s.handler.Store(&starting)
 	current := s.requests.through(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*s.handler.Load()).ServeHTTP(w, r) }))
-	limits := httpapi.ServerLimits{TrustedProxies: s.cfg.TrustedProxies}
+	limits := httpapi.ServerLimits{TrustedProxies: s.cfg.TrustedProxies, Refused: &s.refused}
 	s.http = httpapi.NewServer(current, limits, s.log)
 	s.http.TLSConfig = s.tls
 	l = httpapi.LimitListener(l, limits)
@@ -65,7 +65,8 @@ func (s *Server) openDoors(ctx context.Context) error {
 		Policies: s.doored, Auth: s.users, Sinks: s.sinks.api(), Version: s.opts.Version, Logger: s.log,
 		Ready: s.notReady, Refusing: s.refusing, Limits: limits,
 		TrustLoopback: func() bool { return near && s.users.Unclaimed() }, LocalToken: s.token.Is, TrustedProxies: s.cfg.TrustedProxies,
-		Collectors: []prometheus.Collector{scrubCollector{s.broker}, diskCollector{s.broker}, sinkCollector{s.sinks.Manager}},
+		Refused:    &s.refused,
+		Collectors: s.collectors(),
 	})
 	open := http.Handler(s.api)
 	if s.amqp != nil {
@@ -73,6 +74,15 @@ func (s *Server) openDoors(ctx context.Context) error {
 	}
 	s.handler.Store(&open)
 	return nil
+}
+
+// collectors gives the metrics of everything but the HTTP door, which has its own.
+func (s *Server) collectors() []prometheus.Collector {
+	list := []prometheus.Collector{scrubCollector{s.broker}, diskCollector{s.broker}, sinkCollector{s.sinks.Manager}, limitCollector{&s.refused}}
+	if s.amqp != nil {
+		list = append(list, amqpCollector{s.amqp})
+	}
+	return list
 }
 
 // publishToken makes the token with which this machine's programs log in. Where it cannot be written, a full disk for example, the

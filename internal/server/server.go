@@ -20,6 +20,7 @@ import (
 	"github.com/surgetank/surgetank/internal/httpapi"
 	"github.com/surgetank/surgetank/internal/localtoken"
 	"github.com/surgetank/surgetank/internal/policy"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // Options are what a server is made of. The zero value serves the default data directory on the default addresses.
@@ -56,6 +57,8 @@ type Server struct {
 	serving   sync.WaitGroup
 	quit      chan struct{}
 	once      sync.Once
+
+	refused tally.Counts // what limits refused
 }
 
 // listeners are the open sockets; nil where a door is off.
@@ -158,13 +161,14 @@ func (s *Server) open(ctx context.Context) error {
 		ScrubEvery: s.cfg.ScrubEvery, ScrubRate: s.cfg.ScrubRate}); err != nil {
 		return fmt.Errorf("opening the data directory %s: %w", dir, err)
 	}
-	s.log.Info("data directory open", "dir", dir, "epoch", s.broker.Epoch(), "took", time.Since(began).Round(time.Millisecond))
+	s.log.Info("data directory open", "dir", dir, "epoch", s.broker.Health().Openings, "took", time.Since(began).Round(time.Millisecond))
 	if s.users, err = auth.Open(ctx, s.broker, auth.WithLogger(s.log)); err != nil {
 		return fmt.Errorf("loading users and virtual hosts: %w", err)
 	}
 	if s.doored, err = policy.Open(ctx, s.broker, s.users, s.log); err != nil {
 		return fmt.Errorf("loading policies: %w", err)
 	}
+	s.doored.Refused = &s.refused
 	if err := checkExposure(s.users.Users(), s.listeners.all()); err != nil {
 		return err
 	}
@@ -237,11 +241,11 @@ func (s *Server) OnlyGuest() bool {
 }
 
 // Done is closed when the server cannot go on: its log has failed. Err then says why. Stop must still be called.
-func (s *Server) Done() <-chan struct{} { return s.broker.Failed() }
+func (s *Server) Done() <-chan struct{} { return s.broker.Done() }
 
 // Err says why the server failed, and what to do.
 func (s *Server) Err() error {
-	if err := s.broker.Err(); err != nil {
+	if err := s.broker.Health().Err; err != nil {
 		return fmt.Errorf("the server stops because its log failed: %w. Nothing was confirmed after the failure. See to the cause (a disk error, or a file that was removed or changed), run surgetank verify --data %s, and start again", err, s.cfg.Data)
 	}
 	return nil
@@ -258,10 +262,10 @@ func (s *Server) notReady() error {
 	case !s.ready.Load():
 		return surgetank.Errorf(surgetank.CodeClosed, "the server is starting")
 	}
-	if d := s.broker.Stalled(); d > stallLimit {
+	if d := s.broker.Health().Stalled; d > stallLimit {
 		return surgetank.Errorf(surgetank.CodeBusy, "the disk has not answered for %v: nothing is confirmed until it does", d.Round(100*time.Millisecond))
 	}
-	return s.broker.Err()
+	return s.broker.Health().Err
 }
 
 // abandon undoes a start that failed.

@@ -41,7 +41,7 @@ var (
 		newSinkFigure("batch_limit", "Messages in a batch, at most; less than batch.max after batches that were too large.", prometheus.GaugeValue, func(i *sink.Info) float64 { return float64(i.BatchLimit) }),
 		newSinkFigure("last_commit_timestamp_seconds", "When the last batch was committed; 0: none was since the sink started.", prometheus.GaugeValue, func(i *sink.Info) float64 { return seconds(i.LastCommit) }),
 		newSinkFigure("lag_messages", "Messages of the sink's queue that are not settled.", prometheus.GaugeValue, func(i *sink.Info) float64 { return float64(i.Waiting) }),
-		newSinkFigure("lag_seconds", "Age of the oldest message of the sink's queue that is not leased, or in hand while messages are held back.", prometheus.GaugeValue, func(i *sink.Info) float64 { return i.OldestAge }),
+		newSinkFigure("lag_seconds", "For how long the message of the sink's queue waits that waits longest, or is in hand while messages are held back.", prometheus.GaugeValue, func(i *sink.Info) float64 { return i.OldestAge }),
 	}
 )
 

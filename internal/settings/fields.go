@@ -3,6 +3,9 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/surgetank/surgetank"
@@ -13,266 +16,247 @@ type (
 	config       = surgetank.QueueConfig
 )
 
-func text(path string, at func(*config) *string) field {
-	return field{path,
-		func(c *config, v any) error {
-			s, ok := v.(string)
-			if !ok || s == "" {
-				return fmt.Errorf("want text, not %s", shownAs(v))
-			}
-			*at(c) = s
-			return nil
-		},
-		func(c *config) any { return unlessZero(*at(c)) },
-	}
-}
-
-func flag(path string, at func(*config) *bool) field {
-	return field{path,
-		func(c *config, v any) error {
-			b, ok := v.(bool)
-			if !ok {
-				return fmt.Errorf("want true or false, not %s", shownAs(v))
-			}
-			*at(c) = b
-			return nil
-		},
-		func(c *config) any { return unlessZero(*at(c)) },
-	}
-}
-
-// count is a whole number of at least least.
-func count(path string, least int64, at func(*config) *int) field {
-	return field{path,
-		func(c *config, v any) error {
-			n, err := wholeNumber(v)
-			if err != nil {
-				return err
-			}
-			if n < least || n > 1<<30 {
-				return fmt.Errorf("want a number between %d and %d, not %d", least, 1<<30, n)
-			}
-			*at(c) = int(n)
-			return nil
-		},
-		func(c *config) any { return unlessZero(*at(c)) },
-	}
-}
-
-func rate(path string, at func(*config) *surgetank.Rate) field {
-	return field{path,
-		func(c *config, v any) (err error) {
-			*at(c), err = rateOf(v)
-			return err
-		},
-		func(c *config) any {
-			if *at(c) == 0 {
-				return nil
-			}
-			return FormatRate(*at(c))
-		},
-	}
-}
-
-// duration is a time span; zero says whether 0 is a meaning of its own (no limit) or refused.
-func duration(path string, zero bool, at func(*config) *timeDuration) field {
-	return field{path,
-		func(c *config, v any) error {
-			d, err := durationOf(v)
-			switch {
-			case err != nil:
-				return err
-			case d < 0 || d == 0 && !zero:
-				return fmt.Errorf("want a positive duration, not %v", d)
-			}
-			*at(c) = d
-			return nil
-		},
-		func(c *config) any {
-			if *at(c) == 0 {
-				return nil
-			}
-			return FormatDuration(*at(c))
-		},
-	}
-}
-
-func size(path string, at func(*config) *int64) field {
-	bytes := path == "max_bytes"
-	return field{path,
-		func(c *config, v any) (err error) {
-			var n int64
-			if bytes {
-				n, err = sizeOf(v)
-			} else {
-				n, err = wholeNumber(v)
-			}
-			if err == nil && n < 0 {
-				err = fmt.Errorf("want 0 (no limit) or more, not %d", n)
-			}
-			*at(c) = n
-			return err
-		},
-		func(c *config) any {
-			switch n := *at(c); {
-			case n == 0:
-				return nil
-			case bytes:
-				return FormatSize(n)
-			default:
-				return n
-			}
-		},
-	}
-}
-
 // Unlimited as retry.max_attempts means that messages are never given up.
 const Unlimited = "unlimited"
 
-// attempts: in settings a key that is left out means the default, so that "no limit" needs a word.
-func attempts(path string) field {
-	return field{path,
-		func(c *config, v any) error {
-			if v == Unlimited {
-				c.Retry.MaxAttempts = -1
-				return nil
-			}
-			n, err := wholeNumber(v)
-			if err != nil || n < 1 || n > 1<<30 {
-				return fmt.Errorf("want a number of at least 1, or %q, not %s", Unlimited, shownAs(v))
-			}
-			c.Retry.MaxAttempts = int(n)
-			return nil
-		},
-		func(c *config) any {
-			if c.Retry.MaxAttempts < 0 {
-				return Unlimited
-			}
-			return unlessZero(c.Retry.MaxAttempts)
-		},
-	}
-}
-
-// initialDelay: 0 is no delay here, which is negative in QueueConfig.
-func initialDelay(path string) field {
-	return field{path,
-		func(c *config, v any) error {
-			d, err := durationOf(v)
-			switch {
-			case err != nil:
-				return err
-			case d < 0:
-				return fmt.Errorf("want 0s (no delay) or more, not %v", d)
-			case d == 0:
-				d = -1
-			}
-			c.Retry.Initial = d
-			return nil
-		},
-		func(c *config) any {
-			if c.Retry.Initial == 0 {
-				return nil
-			}
-			return FormatDuration(max(0, c.Retry.Initial))
-		},
-	}
-}
-
-func factor(path string) field {
-	return field{path,
-		func(c *config, v any) error {
-			f, err := number(v)
-			if err != nil {
-				return err
-			}
-			if !(f >= 1) {
-				return fmt.Errorf("want a number of at least 1, not %v", f)
-			}
-			c.Retry.Factor = f
-			return nil
-		},
-		func(c *config) any { return unlessZero(c.Retry.Factor) },
-	}
-}
-
-// jitter: 0 is none here, which is negative in QueueConfig.
-func jitter(path string) field {
-	return field{path,
-		func(c *config, v any) error {
-			f, err := number(v)
-			switch {
-			case err != nil:
-				return err
-			case !(f >= 0 && f <= 1):
-				return fmt.Errorf("want a number between 0 and 1, not %v", f)
-			case f == 0:
-				f = -1
-			}
-			c.Retry.Jitter = f
-			return nil
-		},
-		func(c *config) any {
-			if c.Retry.Jitter == 0 {
-				return nil
-			}
-			return max(0, c.Retry.Jitter)
-		},
-	}
-}
-
-func deadLetter(path string) field {
-	f := text(path, func(c *config) *string { return &c.DeadLetter })
-	set := f.set
-	f.set = func(c *config, v any) error {
-		if err := set(c, v); err != nil {
-			return err
+// WithDefaults gives c with the default in every field that is zero and has one.
+func WithDefaults(c surgetank.QueueConfig) surgetank.QueueConfig {
+	for i := range Table {
+		s := &Table[i]
+		v := s.Default
+		if s.DefaultOf != nil {
+			v = s.DefaultOf(&c)
 		}
-		// A plain name only: one that named a virtual host would be a way around its permissions.
-		return surgetankError(surgetank.ValidateName("queue", c.DeadLetter))
+		if into := reflect.ValueOf(s.at(&c)).Elem(); v != nil && into.IsZero() {
+			into.Set(reflect.ValueOf(v))
+		}
 	}
-	return f
+	return c
 }
 
-func overflow(path string) field {
-	return field{path,
-		func(c *config, v any) error {
-			s, _ := v.(string)
-			switch o := surgetank.Overflow(s); o {
-			case surgetank.OverflowReject, surgetank.OverflowDropOldest, surgetank.OverflowDeadLetter:
-				c.Overflow = o
-				return nil
-			}
-			return fmt.Errorf("want reject, drop_oldest or dead_letter, not %s", shownAs(v))
-		},
-		func(c *config) any { return unlessZero(string(c.Overflow)) },
-	}
+// Equal tells whether two queues with these settings behave alike.
+func Equal(a, b surgetank.QueueConfig) bool {
+	return reflect.DeepEqual(WithDefaults(a), WithDefaults(b))
 }
 
-func priority(path string) field {
-	return field{path,
-		func(c *config, v any) error {
-			n, err := wholeNumber(v)
-			if err != nil || n < 0 || n > surgetank.MaxPriority {
-				return fmt.Errorf("want a number between 0 and %d, not %s", surgetank.MaxPriority, shownAs(v))
-			}
-			c.MaxPriority = uint8(n)
+// Validate refuses settings that no queue can have. Errors are CodeInvalid, with the path as Field.
+func Validate(c surgetank.QueueConfig) error {
+	for i := range Table {
+		s := &Table[i]
+		if err := s.check(s.at(&c)); err != nil {
+			return surgetank.FieldErrorf(s.Path, "%s: %s", s.Path, err)
+		}
+	}
+	return nil
+}
+
+// check refuses the value of a field. A zero field is the default, and always right.
+func (s *Setting) check(at any) error {
+	switch p := at.(type) {
+	case *string:
+		if *p != "" && s.Check != nil {
+			return s.Check(*p)
+		}
+	case *surgetank.Overflow:
+		if *p != "" && !slices.Contains(s.Choices, string(*p)) {
+			return s.wrongChoice(string(*p))
+		}
+	case *bool:
+	default:
+		n := numberOf(at)
+		if n == 0 || n < 0 && s.None != "" {
 			return nil
-		},
-		func(c *config) any { return unlessZero(int(c.MaxPriority)) },
+		}
+		if !(n >= s.Min && n <= s.max(at)) {
+			return s.outside(at)
+		}
 	}
+	return nil
 }
 
-// unlessZero gives v for the tree, nil for its zero value.
-func unlessZero[T comparable](v T) any {
-	var zero T
-	if v == zero {
+// numberOf gives the number that at points to.
+func numberOf(at any) float64 {
+	v := reflect.ValueOf(at).Elem()
+	switch {
+	case v.CanInt():
+		return float64(v.Int())
+	case v.CanUint():
+		return float64(v.Uint())
+	}
+	return v.Float()
+}
+
+// max gives the upper bound of a number.
+func (s *Setting) max(at any) float64 {
+	switch {
+	case s.Max > 0:
+		return s.Max
+	case isDuration(at):
+		return float64(surgetank.MaxDuration)
+	}
+	return 1 << 63
+}
+
+func isDuration(at any) bool {
+	_, is := at.(*timeDuration)
+	return is
+}
+
+// outside says which values a number may have.
+func (s *Setting) outside(at any) error {
+	show := func(n float64) any {
+		switch at.(type) {
+		case *timeDuration:
+			return FormatDuration(timeDuration(n))
+		case *float64, *surgetank.Rate:
+			return n
+		}
+		return int64(n)
+	}
+	given := show(numberOf(at))
+	switch {
+	case s.None == Unlimited:
+		return fmt.Errorf("want a number of at least %v, or %q, not %v", show(s.Min), s.None, given)
+	case isDuration(at) && s.Min == 1:
+		return fmt.Errorf("want a positive duration of at most %v, not %v", show(s.max(at)), given)
+	case s.Max == 0 && !isDuration(at):
+		return fmt.Errorf("want a number of at least %v, not %v", show(s.Min), given)
+	}
+	return fmt.Errorf("want a value between %v and %v, not %v", show(s.Min), show(s.max(at)), given)
+}
+
+func (s *Setting) wrongChoice(v any) error {
+	last := len(s.Choices) - 1
+	return fmt.Errorf("want %s or %s, not %s", strings.Join(s.Choices[:last], ", "), s.Choices[last], shownAs(v))
+}
+
+// set reads v, which is not nil, into the setting's field. Its error is a sentence without the path.
+func (s *Setting) set(c *config, v any) error {
+	at := s.at(c)
+	if s.None != "" && v == s.None {
+		s.setNone(at)
 		return nil
 	}
-	return v
+	if err := s.read(at, v); err != nil {
+		return err
+	}
+	if number := reflect.ValueOf(at).Elem(); number.IsZero() && number.Kind() != reflect.Bool {
+		switch {
+		case s.None == Unlimited || s.None == "" && s.Min > 0:
+			return s.outside(at)
+		case s.None != "":
+			s.setNone(at)
+			return nil
+		}
+	} else if number.Kind() != reflect.String && number.Kind() != reflect.Bool && numberOf(at) < 0 {
+		return s.outside(at) // negative fields have a word of their own
+	}
+	return s.check(at)
 }
 
-// surgetankError keeps the sentence of an error for Decode to put the path in front.
-func surgetankError(err error) error {
+// setNone writes what None means: -1, which no number that is written can be.
+func (s *Setting) setNone(at any) {
+	switch p := at.(type) {
+	case *int:
+		*p = -1
+	case *timeDuration:
+		*p = -1
+	case *float64:
+		*p = -1
+	}
+}
+
+// read takes a value of the tree into a field, by the field's type.
+func (s *Setting) read(at, v any) (err error) {
+	switch p := at.(type) {
+	case *string:
+		text, ok := v.(string)
+		if !ok || text == "" {
+			return fmt.Errorf("want text, not %s", shownAs(v))
+		}
+		if s.Plain { // a name of another virtual host would be a way around its permissions
+			if err := surgetank.ValidateName("queue", text); err != nil {
+				return sentence(err)
+			}
+		}
+		*p = text
+	case *surgetank.Overflow:
+		text, _ := v.(string)
+		if !slices.Contains(s.Choices, text) {
+			return s.wrongChoice(v)
+		}
+		*p = surgetank.Overflow(text)
+	case *bool:
+		flag, ok := v.(bool)
+		if !ok {
+			return fmt.Errorf("want true or false, not %s", shownAs(v))
+		}
+		*p = flag
+	case *timeDuration:
+		*p, err = durationOf(v)
+	case *surgetank.Rate:
+		*p, err = rateOf(v)
+	case *float64:
+		*p, err = number(v)
+	case *int64:
+		if s.Bytes {
+			*p, err = sizeOf(v)
+		} else {
+			*p, err = wholeNumber(v)
+		}
+	case *int, *uint8:
+		n, err := wholeNumber(v)
+		into := reflect.ValueOf(at).Elem()
+		if err != nil {
+			if s.None != "" {
+				return fmt.Errorf("want a number of at least %v, or %q, not %s", int64(s.Min), s.None, shownAs(v))
+			}
+			return err
+		}
+		if wide := int(n); float64(n) > s.Max || n < 0 {
+			return s.outside(&wide)
+		}
+		if into.CanInt() {
+			into.SetInt(n)
+		} else {
+			into.SetUint(uint64(n))
+		}
+	}
+	return err
+}
+
+// get gives the value to write, nil if the field is zero.
+func (s *Setting) get(c *config) any {
+	at := s.at(c)
+	v := reflect.ValueOf(at).Elem()
+	if v.IsZero() {
+		return nil
+	}
+	none := v.CanInt() && v.Int() < 0 || v.CanFloat() && v.Float() < 0
+	switch p := at.(type) {
+	case *timeDuration:
+		return FormatDuration(max(0, *p))
+	case *surgetank.Rate:
+		return FormatRate(*p)
+	case *surgetank.Overflow:
+		return string(*p)
+	case *int64:
+		if s.Bytes {
+			return FormatSize(*p)
+		}
+	case *float64:
+		return max(0, *p)
+	case *uint8:
+		return int(*p)
+	}
+	if none {
+		return s.None
+	}
+	return v.Interface()
+}
+
+// sentence keeps the sentence of an error for a path to be put in front.
+func sentence(err error) error {
 	if err == nil {
 		return nil
 	}

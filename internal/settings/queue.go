@@ -23,12 +23,16 @@ type Queue struct {
 	Damaged   int64          `json:"damaged"`
 	Bytes     int64          `json:"bytes"`
 	OldestAge string         `json:"oldest_age"`
-	Groups    int64          `json:"groups"`
-	Consumers int64          `json:"consumers"`
-	Floor     uint64         `json:"floor"`
-	Waiting   string         `json:"waiting,omitempty"`
-	Counts    QueueCounts    `json:"counts"`
-	Sinks     []QueueSink    `json:"sinks,omitempty"` // that read the queue; a server adds them
+	// Of Delayed, messages that came back and wait for their next try: how many, when the first is tried, and why it came back.
+	BackingOff int64       `json:"backing_off"`
+	NextTry    *time.Time  `json:"next_try,omitempty"`
+	Failure    string      `json:"failure,omitempty"`
+	Groups     int64       `json:"groups"`
+	Consumers  int64       `json:"consumers"`
+	Floor      uint64      `json:"floor"`
+	Waiting    string      `json:"waiting,omitempty"`
+	Counts     QueueCounts `json:"counts"`
+	Sinks      []QueueSink `json:"sinks,omitempty"` // that read the queue; a server adds them
 }
 
 // QueueSink is a sink that reads a queue. Reason says why it waits or has stopped, to those who may monitor the server.
@@ -57,13 +61,17 @@ type QueueCounts struct {
 func Show(q *surgetank.QueueInfo) Queue {
 	vhost, name := surgetank.SplitName(q.Name)
 	s := Queue{
-		Name: name, Vhost: vhost, ID: q.ID, Created: q.Created.UTC(), Settings: Encode(Unqualify(q.Config.WithDefaults())),
+		Name: name, Vhost: vhost, ID: q.ID, Created: q.Created.UTC(), Settings: Encode(Unqualify(WithDefaults(q.Config))),
 		Ready: q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Damaged: q.Damaged, Bytes: q.Bytes, OldestAge: q.OldestAge.String(),
-		Groups: q.Groups, Consumers: q.Consumers, Floor: q.Floor, Waiting: q.Waiting,
+		Groups: q.Groups, Consumers: q.Consumers, Floor: q.Floor, Waiting: q.Waiting, BackingOff: q.BackingOff, Failure: q.Failure,
 		Counts: QueueCounts{q.Published, q.Duplicates, q.Refused, q.Delivered, q.Acked, q.Nacked, q.Expired, q.DeadLettered, q.Dropped, q.LeasesLost, q.Circled},
 	}
+	if !q.NextTry.IsZero() {
+		at := q.NextTry.UTC()
+		s.NextTry = &at
+	}
 	if q.Policy != "" {
-		s.Policy, s.Declared = q.Policy, Encode(Unqualify(q.Declared().WithDefaults()))
+		s.Policy, s.Declared = q.Policy, Encode(Unqualify(WithDefaults(q.Declared())))
 	}
 	return s
 }
@@ -82,9 +90,12 @@ func (s *Queue) Info() (surgetank.QueueInfo, error) {
 	q := surgetank.QueueInfo{
 		Name: surgetank.FullName(s.Vhost, s.Name), ID: s.ID, Config: config, Created: s.Created, Policy: s.Policy,
 		Ready: s.Ready, Blocked: s.Blocked, Delayed: s.Delayed, Leased: s.Leased, Damaged: s.Damaged, Bytes: s.Bytes, OldestAge: age, Groups: s.Groups,
-		Consumers: s.Consumers, Floor: s.Floor, Waiting: s.Waiting,
+		Consumers: s.Consumers, Floor: s.Floor, Waiting: s.Waiting, BackingOff: s.BackingOff, Failure: s.Failure,
 		Published: n.Published, Duplicates: n.Duplicates, Refused: n.Refused, Delivered: n.Delivered, Acked: n.Acked, Nacked: n.Nacked,
 		Expired: n.Expired, DeadLettered: n.DeadLettered, Dropped: n.Dropped, LeasesLost: n.LeasesLost, Circled: n.Circled,
+	}
+	if s.NextTry != nil {
+		q.NextTry = *s.NextTry
 	}
 	if s.Policy != "" {
 		own, err := s.config(s.Declared)

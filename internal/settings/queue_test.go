@@ -13,7 +13,7 @@ import (
 
 // What a server shows of a queue is what its client reads, through JSON.
 func TestAQueueSurvivesItsShape(t *testing.T) {
-	own := surgetank.QueueConfig{TTL: time.Hour}.WithDefaults()
+	own := settings.WithDefaults(surgetank.QueueConfig{TTL: time.Hour})
 	effective := own
 	effective.MaxMessages = 10
 	effective.DeadLetter = surgetank.FullName("v", "dead")

@@ -15,42 +15,6 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// field is one key: how it is read from a value of the tree and how it is written.
-type field struct {
-	path string
-	// set reads v, which is not nil, into c. Its error is a sentence without the path, which Decode puts in front.
-	set func(c *surgetank.QueueConfig, v any) error
-	// get gives the value to write, nil when c holds the default.
-	get func(c *surgetank.QueueConfig) any
-}
-
-// fields is every key in the order they are written in.
-var fields = []field{
-	text("group_by", func(c *surgetank.QueueConfig) *string { return &c.GroupBy }),
-	count("group.max_in_flight", 0, func(c *surgetank.QueueConfig) *int { return &c.Group.MaxInFlight }),
-	rate("group.rate", func(c *surgetank.QueueConfig) *surgetank.Rate { return &c.Group.Rate }),
-	flag("group.fair", func(c *surgetank.QueueConfig) *bool { return &c.Group.Fair }),
-	rate("level.rate", func(c *surgetank.QueueConfig) *surgetank.Rate { return &c.Level.Rate }),
-	count("level.burst", 1, func(c *surgetank.QueueConfig) *int { return &c.Level.Burst }),
-	count("level.max_in_flight", 0, func(c *surgetank.QueueConfig) *int { return &c.Level.MaxInFlight }),
-	attempts("retry.max_attempts"),
-	initialDelay("retry.initial"),
-	factor("retry.factor"),
-	duration("retry.max", false, func(c *surgetank.QueueConfig) *timeDuration { return &c.Retry.Max }),
-	jitter("retry.jitter"),
-	deadLetter("dead_letter"),
-	duration("dedup.window", true, func(c *surgetank.QueueConfig) *timeDuration { return &c.DedupWindow }),
-	text("dedup.by", func(c *surgetank.QueueConfig) *string { return &c.DedupBy }),
-	duration("ttl", true, func(c *surgetank.QueueConfig) *timeDuration { return &c.TTL }),
-	size("max_bytes", func(c *surgetank.QueueConfig) *int64 { return &c.MaxBytes }),
-	size("max_messages", func(c *surgetank.QueueConfig) *int64 { return &c.MaxMessages }),
-	overflow("overflow"),
-	priority("max_priority"),
-	duration("lease", false, func(c *surgetank.QueueConfig) *timeDuration { return &c.Lease }),
-	flag("transient", func(c *surgetank.QueueConfig) *bool { return &c.Transient }),
-	flag("paused", func(c *surgetank.QueueConfig) *bool { return &c.Paused }),
-}
-
 // unsupported keys are part of the file format but not of this version.
 var unsupported = map[string]string{
 	"level.adaptive": "this version does not adapt its level by itself; leave it out and set level.max_in_flight or level.rate",
@@ -58,11 +22,11 @@ var unsupported = map[string]string{
 }
 
 // index finds a field by path; sections are the paths that hold further keys.
-var index, sections = func() (map[string]*field, map[string]bool) {
-	byPath, inner := map[string]*field{}, map[string]bool{}
-	for i := range fields {
-		byPath[fields[i].path] = &fields[i]
-		if section, _, nested := strings.Cut(fields[i].path, "."); nested {
+var index, sections = func() (map[string]*Setting, map[string]bool) {
+	byPath, inner := map[string]*Setting{}, map[string]bool{}
+	for i := range Table {
+		byPath[Table[i].Path] = &Table[i]
+		if section, _, nested := strings.Cut(Table[i].Path, "."); nested {
 			inner[section] = true
 		}
 	}
@@ -71,9 +35,9 @@ var index, sections = func() (map[string]*field, map[string]bool) {
 
 // Paths lists every key, nested ones with dots, in the order they are written in.
 func Paths() []string {
-	list := make([]string, len(fields))
-	for i, f := range fields {
-		list[i] = f.path
+	list := make([]string, len(Table))
+	for i := range Table {
+		list[i] = Table[i].Path
 	}
 	return list
 }
@@ -84,7 +48,7 @@ func Decode(tree map[string]any) (surgetank.QueueConfig, error) {
 	if err := decodeLevel(&c, "", tree); err != nil {
 		return surgetank.QueueConfig{}, err
 	}
-	return c, c.Validate()
+	return c, Validate(c)
 }
 
 func decodeLevel(c *surgetank.QueueConfig, prefix string, tree map[string]any) error {
@@ -118,17 +82,17 @@ func decodeLevel(c *surgetank.QueueConfig, prefix string, tree map[string]any) e
 }
 
 // Encode writes c as the tree that Decode reads back to the same settings. Defaults that are zero in c are left out; give it
-// c.WithDefaults() to see them.
+// WithDefaults(c) to see them.
 func Encode(c surgetank.QueueConfig) map[string]any {
 	tree := map[string]any{}
-	for _, f := range fields {
-		v := f.get(&c)
+	for i := range Table {
+		path, v := Table[i].Path, Table[i].get(&c)
 		if v == nil {
 			continue
 		}
-		section, key, nested := strings.Cut(f.path, ".")
+		section, key, nested := strings.Cut(path, ".")
 		if !nested {
-			tree[f.path] = v
+			tree[path] = v
 			continue
 		}
 		inner, _ := tree[section].(map[string]any)
@@ -171,8 +135,8 @@ const DeadLetterDoor = "amq.dead-letters"
 // keysOf lists the keys directly below a prefix.
 func keysOf(prefix string) []string {
 	var list []string
-	for _, f := range fields {
-		rest, below := strings.CutPrefix(f.path, prefix)
+	for i := range Table {
+		rest, below := strings.CutPrefix(Table[i].Path, prefix)
 		if key, _, _ := strings.Cut(rest, "."); below && !slices.Contains(list, key) {
 			list = append(list, key)
 		}

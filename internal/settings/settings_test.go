@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -52,7 +53,7 @@ func TestDecodeEverything(t *testing.T) {
 		t.Fatal(d)
 	}
 	empty, err := Decode(nil)
-	if err != nil || empty != (surgetank.QueueConfig{}) {
+	if err != nil || !Equal(empty, surgetank.QueueConfig{}) {
 		t.Fatalf("no settings: %+v, %v", empty, err)
 	}
 }
@@ -63,7 +64,7 @@ func TestDecodeZeros(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := got.WithDefaults().Retry
+	r := WithDefaults(got).Retry
 	if r.Initial > 0 || r.Jitter > 0 || r.MaxAttempts >= 0 || got.TTL != 0 {
 		t.Fatalf("%+v", got)
 	}
@@ -82,17 +83,17 @@ func TestDecodeErrors(t *testing.T) {
 		{`{"ttl":null}`, "ttl", "no value"},
 		{`{"ttl":30}`, "ttl", "with its unit"},
 		{`{"ttl":"30"}`, "ttl", "with its unit"},
-		{`{"ttl":"-1s"}`, "ttl", "positive"},
+		{`{"ttl":"-1s"}`, "ttl", "between 0s and 87600h"},
 		{`{"ttl":"99999999h"}`, "ttl", "duration"},
 		{`{"ttl":"87601h"}`, "ttl", "10 years"},
 		{`{"lease":"0s"}`, "lease", "positive"},
 		{`{"lease":"13h"}`, "lease", "12h"},
 		{`{"retry":{"max":"0s"}}`, "retry.max", "positive"},
-		{`{"retry":{"initial":"-1s"}}`, "retry.initial", "no delay"},
+		{`{"retry":{"initial":"-1s"}}`, "retry.initial", "between 0s and"},
 		{`{"retry":{"max_attempts":0}}`, "retry.max_attempts", `"unlimited"`},
 		{`{"retry":{"max_attempts":-1}}`, "retry.max_attempts", `"unlimited"`},
 		{`{"retry":{"max_attempts":1.5}}`, "retry.max_attempts", "1.5"},
-		{`{"retry":{"factor":0.5}}`, "retry.factor", "at least 1"},
+		{`{"retry":{"factor":0.5}}`, "retry.factor", "between 1 and 1000"},
 		{`{"retry":{"factor":1e400}}`, "retry.factor", "a number"},
 		{`{"retry":{"factor":1001}}`, "retry.factor", "1000"},
 		{`{"retry":{"jitter":2}}`, "retry.jitter", "between 0 and 1"},
@@ -152,7 +153,7 @@ func TestRoundTrip(t *testing.T) {
 			MaxPriority: rapid.Uint8().Draw(t, "priority"), Transient: rapid.Bool().Draw(t, "transient"), Paused: rapid.Bool().Draw(t, "paused"),
 			Lease: min(surgetank.MaxLease, span.Draw(t, "lease")),
 		}
-		for _, c := range []surgetank.QueueConfig{c, c.WithDefaults()} {
+		for _, c := range []surgetank.QueueConfig{c, WithDefaults(c)} {
 			b, err := json.Marshal(Encode(c))
 			if err != nil {
 				t.Fatal(err)
@@ -176,44 +177,47 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
-// Every field of QueueConfig has a key: a config that differs from zero in one field only is not written as nothing.
-func TestEveryFieldHasAKey(t *testing.T) {
-	full := surgetank.QueueConfig{
-		GroupBy: "none", Group: surgetank.GroupConfig{MaxInFlight: 1, Rate: 1, Fair: true},
-		Level: surgetank.LevelConfig{Rate: 1, Burst: 1, MaxInFlight: 1},
-		Retry: surgetank.RetryConfig{MaxAttempts: 1, Initial: 1, Factor: 1, Max: 1, Jitter: 1}, DeadLetter: "d", DedupWindow: 1, DedupBy: "$.id", TTL: 1,
-		MaxBytes: 1, MaxMessages: 1, Overflow: "reject", MaxPriority: 1, Lease: 1, Transient: true, Paused: true,
-	}
-	var zero []string
-	p := cmp.FilterPath(func(p cmp.Path) bool {
-		v, _ := p.Last().Values()
-		if v.IsValid() && v.IsZero() {
-			zero = append(zero, p.String())
+// Every field of QueueConfig has one row, whose example is read, written and told from the default.
+func TestEveryFieldHasARow(t *testing.T) {
+	var c surgetank.QueueConfig
+	rows := map[any]*Setting{}
+	for i := range Table {
+		at := Table[i].at(&c)
+		if other := rows[at]; other != nil {
+			t.Errorf("%s and %s are one field", Table[i].Path, other.Path)
 		}
-		return false
-	}, cmp.Ignore())
-	cmp.Equal(full, full, p)
-	if len(zero) > 0 {
-		t.Fatalf("this test must set %v", zero)
+		rows[at] = &Table[i]
 	}
-	var written []string
-	var walk func(prefix string, m map[string]any)
-	walk = func(prefix string, m map[string]any) {
-		for k, v := range m {
-			if inner, ok := v.(map[string]any); ok {
-				walk(prefix+k+".", inner)
-			} else {
-				written = append(written, prefix+k)
+	var walk func(name string, v reflect.Value)
+	walk = func(name string, v reflect.Value) {
+		for i := range v.NumField() {
+			name := name + "." + v.Type().Field(i).Name
+			if v.Field(i).Kind() == reflect.Struct {
+				walk(name, v.Field(i))
+				continue
+			}
+			s := rows[v.Field(i).Addr().Interface()]
+			if s == nil {
+				t.Errorf("QueueConfig%s has no row in Table", name)
+				continue
+			}
+			delete(rows, v.Field(i).Addr().Interface())
+			if s.Help == "" || s.Example == nil || (s.Zero == "") == (s.Default == nil && s.DefaultHelp == "") {
+				t.Errorf("%s: want help, an example, and a default or the meaning of zero", s.Path)
+			}
+			var set surgetank.QueueConfig
+			if err := s.set(&set, s.Example); err != nil {
+				t.Errorf("%s: the example: %v", s.Path, err)
+			}
+			back, err := Decode(Encode(set))
+			if err != nil || !reflect.DeepEqual(back, set) || Equal(set, surgetank.QueueConfig{}) || len(Encode(set)) != 1 {
+				t.Errorf("%s: the example %v came back as %+v, %v", s.Path, s.Example, back, err)
 			}
 		}
 	}
-	walk("", Encode(full))
-	if len(written) != len(Paths()) {
-		t.Fatalf("wrote %v, paths are %v", written, Paths())
-	}
-	back, err := Decode(Encode(full))
-	if err != nil || back != full {
-		t.Fatalf("%v\n%s", err, cmp.Diff(full, back))
+	walk("", reflect.ValueOf(&c).Elem())
+	for _, s := range rows {
+		t.Errorf("%s is no field of QueueConfig", s.Path)
 	}
 }
 
@@ -280,7 +284,7 @@ func FuzzDecode(f *testing.F) {
 				}
 				return
 			}
-			if back, err := Decode(Encode(c)); err != nil || back != c {
+			if back, err := Decode(Encode(c)); err != nil || !Equal(back, c) {
 				t.Fatalf("%s: %+v came back as %+v, %v", s, c, back, err)
 			}
 		})

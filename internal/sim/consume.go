@@ -107,7 +107,7 @@ func (w *world) settleSome(rng *rand.Rand) {
 		i := len(w.deliveries) - 1 - rng.IntN(min(len(w.deliveries), 12))
 		d := w.deliveries[i]
 		s := surgetank.Settlement{Receipt: d.receipt, Op: pick(rng, []surgetank.SettleOp{surgetank.Ack, surgetank.Ack, surgetank.Ack, surgetank.Nack, surgetank.Reject, surgetank.Extend}),
-			Delay: pick(rng, []time.Duration{0, surgetank.RetryBackoff, 2 * time.Second}), Lease: 5 * time.Second, Uncounted: rng.IntN(3) == 0}
+			Delay: pick(rng, []time.Duration{0, surgetank.RetryBackoff, 2 * time.Second}), Lease: 5 * time.Second, Uncounted: rng.IntN(3) == 0, Reason: pick(rng, []string{"", "no", "not yet"})}
 		w.settle(d, s)
 		if rng.IntN(4) != 0 { // otherwise the receipt is used again some time
 			w.deliveries = slices.Delete(w.deliveries, i, i+1)

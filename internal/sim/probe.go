@@ -220,7 +220,10 @@ func differsIn(found []surgetank.Delivery, want []model.Stored) string {
 	}
 	for i := range found {
 		d := &found[i]
-		got := model.Stored{Seq: d.ID.Seq, Group: d.Group, Size: int64(len(d.Body)), Attempts: d.Attempt, Deaths: len(d.Deaths), Delayed: d.State == surgetank.StateDelayed}
+		got := model.Stored{Seq: d.ID.Seq, Group: d.Group, Size: int64(len(d.Body)), Attempts: d.Attempt, Deaths: len(d.Deaths), Delayed: d.State == surgetank.StateDelayed, Failure: d.Failure}
+		if got.Delayed {
+			got.Due = d.Due.UnixNano()
+		}
 		if got != want[i] {
 			return fmt.Sprintf("the message %s is %+v, in the model %+v", d.Body, got, want[i])
 		}

@@ -8,9 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readCold reads with O_DIRECT. Not every file system knows it, and each has its own demands on memory and positions; where one says that
-// something is invalid, the pages that are cached are given up first and then read as usual. That asks the disk, too, but costs other
-// readers what was cached until it is read again, and leaves behind what nobody else wants.
+// readCold reads with O_DIRECT. Not every file system knows it, and each has its own demands on
+// memory and positions; where one says that something is invalid, the pages that are cached are
+// given up first and then read as usual. That asks the disk, too, but costs other readers what was
+// cached until it is read again, and leaves behind what nobody else wants.
 func (o OS) readCold(name string, p []byte, off int64) (int, error) {
 	if off%ColdUnit == 0 && len(p)%ColdUnit == 0 {
 		f, err := os.OpenFile(name, os.O_RDONLY|unix.O_DIRECT, 0)
@@ -46,8 +47,9 @@ func closed(err error, f *os.File) error {
 	return err
 }
 
-// readDirect fills p, but for what lies behind the end of the file. Behind a read that ends inside a unit there is nothing more: the file
-// ends there, and going on from there would be no direct read.
+// readDirect fills p, but for what lies behind the end of the file. Behind a read that ends inside
+// a unit there is nothing more: the file ends there, and going on from there would be no direct
+// read.
 func (f osFile) readDirect(p []byte, off int64) (int, error) {
 	total := 0
 	for total < len(p) {

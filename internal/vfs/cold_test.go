@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// TestReadCold: it gives what ReadAt gives, whole units or not, up to the end of the file and over it.
+// TestReadCold: it gives what ReadAt gives, whole units or not, up to the end of the file and over
+// it.
 func TestReadCold(t *testing.T) {
 	both(t, func(t *testing.T, fsys FS, dir string) {
 		name := filepath.Join(dir, "file")

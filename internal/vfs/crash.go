@@ -7,17 +7,20 @@ import (
 
 // Crash says what a power failure does to what was not durable.
 type Crash struct {
-	// Percent is how likely each unsynced block, size and change of a name survives: 0 loses all of it, 100 nothing.
+	// Percent is how likely each unsynced block, size and change of a name survives: 0 loses all of
+	// it, 100 nothing.
 	Percent int
 	// Torn lets parts of a block survive by themselves, sector by sector (512 bytes).
 	Torn bool
-	// Garbage leaves noise where bytes that were being changed did not survive, as an interrupted write may. Bytes
-	// that were not being changed are left alone ("powersafe overwrite", see docs/assumptions.md).
+	// Garbage leaves noise where bytes that were being changed did not survive, as an interrupted
+	// write may. Bytes that were not being changed are left alone ("powersafe overwrite", see
+	// docs/assumptions.md).
 	Garbage bool
 }
 
-// CrashClone gives the file system as a crash at this moment would leave it, for a new process to open: no locks held,
-// everything in it durable. The original is not changed and goes on. The same rng and history give the same clone.
+// CrashClone gives the file system as a crash at this moment would leave it, for a new process to
+// open: no locks held, everything in it durable. The original is not changed and goes on. The same
+// rng and history give the same clone.
 func (m *Mem) CrashClone(rng *rand.Rand, crash Crash) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -54,7 +54,8 @@ func TestCrashLosesWhatWasNotSynced(t *testing.T) {
 	}
 }
 
-// TestCrashRenamesTheRightFile: of a file that took an older one's name before it was renamed, the rename never moves the older one.
+// TestCrashRenamesTheRightFile: of a file that took an older one's name before it was renamed, the
+// rename never moves the older one.
 func TestCrashRenamesTheRightFile(t *testing.T) {
 	m := NewMem()
 	must(t, create(t, m, "/new.tmp", "older").Sync())

@@ -41,9 +41,9 @@ type Fault struct {
 	Short bool
 }
 
-// Inject is a file system over another that counts operations, lets chosen ones fail and calls a hook after each. A
-// Sync that fails on a Mem loses what it should have written for good, as on Linux: another Sync will
-// succeed and the medium will still not have it.
+// Inject is a file system over another that counts operations, lets chosen ones fail and calls a
+// hook after each. A Sync that fails on a Mem loses what it should have written for good, as on
+// Linux: another Sync will succeed and the medium will still not have it.
 type Inject struct {
 	fs FS
 
@@ -66,7 +66,8 @@ func (i *Inject) SetFault(f Fault) {
 	i.fault, i.seen, i.failed = f, 0, 0
 }
 
-// Seen gives how many operations of the fault's kinds came since SetFault; Failed, how many were let fail.
+// Seen gives how many operations of the fault's kinds came since SetFault; Failed, how many were
+// let fail.
 func (i *Inject) Seen() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -80,7 +81,8 @@ func (i *Inject) Failed() int {
 	return i.failed
 }
 
-// SetHook sets a function that is called after every operation, failed or not. Set it before the file system is in use.
+// SetHook sets a function that is called after every operation, failed or not. Set it before the
+// file system is in use.
 func (i *Inject) SetHook(hook func(op Op, name string)) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -17,10 +17,11 @@ const (
 	sectorSize = 512
 )
 
-// Mem is a file system in memory that knows of every byte and every name whether it is durable yet. CrashClone
-// gives what a power failure would leave. The zero value is not usable; call NewMem.
+// Mem is a file system in memory that knows of every byte and every name whether it is durable yet.
+// CrashClone gives what a power failure would leave. The zero value is not usable; call NewMem.
 //
-// Directories are durable once made. All else follows the rules of FS and no more: a synced file whose name was not synced is lost.
+// Directories are durable once made. All else follows the rules of FS and no more: a synced file
+// whose name was not synced is lost.
 type Mem struct {
 	mu       sync.Mutex
 	dirs     map[string]bool
@@ -40,8 +41,9 @@ type nameOp struct {
 	node *memNode // the file that it was done to
 }
 
-// apply makes the change in a map of names. A change whose file does not have that name there does nothing: what it built on was
-// lost. It is never done to another file that has the name: a directory names files, and a rename writes which.
+// apply makes the change in a map of names. A change whose file does not have that name there does
+// nothing: what it built on was lost. It is never done to another file that has the name: a
+// directory names files, and a rename writes which.
 func (op nameOp) apply(names map[string]*memNode) {
 	if op.from != "" {
 		if names[op.from] != op.node {
@@ -64,7 +66,8 @@ func NewMem() *Mem {
 	}
 }
 
-// SetCapacity limits the bytes that all files together may take, in blocks of 4 KiB; 0 means no limit.
+// SetCapacity limits the bytes that all files together may take, in blocks of 4 KiB; 0 means no
+// limit.
 func (m *Mem) SetCapacity(bytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -251,7 +254,8 @@ func (m *Mem) Free(string) (int64, error) {
 	return max(m.capacity-m.used(), 0), nil
 }
 
-// Corrupt changes a file behind everybody's back, durably: f gets its bytes and gives the new ones. It is for tests of bit rot.
+// Corrupt changes a file behind everybody's back, durably: f gets its bytes and gives the new ones.
+// It is for tests of bit rot.
 func (m *Mem) Corrupt(name string, f func([]byte) []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -7,8 +7,9 @@ import (
 	"syscall"
 )
 
-// block is never changed once it is in a node: writing puts a new one in its place. So the durable contents, the
-// visible contents and the clones of a file system share what is equal. nil stands for zeros.
+// block is never changed once it is in a node: writing puts a new one in its place. So the durable
+// contents, the visible contents and the clones of a file system share what is equal. nil stands
+// for zeros.
 type block [blockSize]byte
 
 // memNode is a file's contents, guarded by the lock of its Mem.
@@ -173,8 +174,8 @@ func (f *memFile) Sync() error {
 	return nil
 }
 
-// forget marks everything written as clean without having written it to the medium: what Linux does with pages
-// whose writing failed. Inject calls it for a failed Sync.
+// forget marks everything written as clean without having written it to the medium: what Linux does
+// with pages whose writing failed. Inject calls it for a failed Sync.
 func (f *memFile) forget() {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()

@@ -15,7 +15,8 @@ type OS struct{}
 
 var _ FS = OS{}
 
-// osFile is an os.File whose Sync, Preallocate and WriteVec are the platform's best; see os_linux.go and its siblings.
+// osFile is an os.File whose Sync, Preallocate and WriteVec are the platform's best; see
+// os_linux.go and its siblings.
 type osFile struct {
 	*os.File
 }
@@ -55,9 +56,10 @@ func (OS) List(dir string) ([]string, error) {
 	return names, nil
 }
 
-// Mkdir makes a directory and its parents, and syncs the directory that each new one is entered in. One that exists may have been made by
-// a process that was killed before it could do so; its name is synced again, except where the directory it is in may not be read or
-// cannot be synced, for there somebody else made it for us.
+// Mkdir makes a directory and its parents, and syncs the directory that each new one is entered in.
+// One that exists may have been made by a process that was killed before it could do so; its name
+// is synced again, except where the directory it is in may not be read or cannot be synced, for
+// there somebody else made it for us.
 func (o OS) Mkdir(dir string) error {
 	dir = filepath.Clean(dir)
 	err := os.Mkdir(dir, 0o700)
@@ -91,10 +93,10 @@ func (o OS) Mkdir(dir string) error {
 	return o.SyncDir(filepath.Dir(dir))
 }
 
-// Lock takes the operating system's exclusive lock on the directory and on the file, and writes the owner's line into
-// the file. The directory's lock is the one that counts: the file can be removed, and a second process would make a new
-// one. The file's lock keeps out programs of before directories were locked, and is all there is where the system
-// cannot lock a directory.
+// Lock takes the operating system's exclusive lock on the directory and on the file, and writes the
+// owner's line into the file. The directory's lock is the one that counts: the file can be removed,
+// and a second process would make a new one. The file's lock keeps out programs of before
+// directories were locked, and is all there is where the system cannot lock a directory.
 func (OS) Lock(name, owner string) (_ Lock, err error) {
 	l := &osLock{name: name}
 	defer func() {
@@ -147,7 +149,8 @@ func joinClose(err error, files ...*os.File) error {
 	return err
 }
 
-// ownerIn reads the owner's line of a lock file. The line is a courtesy: without it the owner is unknown.
+// ownerIn reads the owner's line of a lock file. The line is a courtesy: without it the owner is
+// unknown.
 func ownerIn(name string) string {
 	f, err := os.Open(name)
 	if err != nil {
@@ -162,7 +165,8 @@ func ownerIn(name string) string {
 	return printable(string(line[:n]))
 }
 
-// osLock is a held lock; closing its files releases it. The lock file stays: other programs may wait for its lock.
+// osLock is a held lock; closing its files releases it. The lock file stays: other programs may
+// wait for its lock.
 type osLock struct {
 	name string
 	dir  *os.File // locked; nil where directories cannot be locked

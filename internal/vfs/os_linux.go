@@ -11,7 +11,8 @@ import (
 // maxIov is how many buffers one pwritev takes (IOV_MAX).
 const maxIov = 1024
 
-// control runs a system call on the file's descriptor, which cannot be closed meanwhile, and wraps its error.
+// control runs a system call on the file's descriptor, which cannot be closed meanwhile, and wraps
+// its error.
 func (f osFile) control(op string, call func(fd int) error) error {
 	conn, err := f.SyscallConn()
 	if err != nil {
@@ -27,8 +28,9 @@ func (f osFile) control(op string, call func(fd int) error) error {
 	return nil
 }
 
-// Sync is fdatasync: the bytes, and of the metadata what is needed to read them back, so the size too. An
-// interrupted call has reported nothing yet and may be made again; any other error is final.
+// Sync is fdatasync: the bytes, and of the metadata what is needed to read them back, so the size
+// too. An interrupted call has reported nothing yet and may be made again; any other error is
+// final.
 func (f osFile) Sync() error {
 	return f.control("fdatasync", func(fd int) error {
 		for {
@@ -41,9 +43,9 @@ func (f osFile) Sync() error {
 
 // identify looks at the file open as fd, or, with a path, at the file that the path leads to.
 //
-// It asks for no times. Since Linux 6.13 a file system gives a file whose times were asked for a new time at each write
-// (multigrain timestamps), so each write changes the inode. One publisher that waits for each confirm lost a quarter of its
-// rate through that.
+// It asks for no times. Since Linux 6.13 a file system gives a file whose times were asked for a
+// new time at each write (multigrain timestamps), so each write changes the inode. One publisher
+// that waits for each confirm lost a quarter of its rate through that.
 func identify(fd int, path string) (identity, error) {
 	flags := 0
 	if path == "" {
@@ -57,7 +59,8 @@ func identify(fd int, path string) (identity, error) {
 	return identity{unix.Mkdev(s.Dev_major, s.Dev_minor), s.Ino, int64(s.Size)}, err
 }
 
-// Preallocate reserves blocks with fallocate, and writes zeros where the file system does not know it.
+// Preallocate reserves blocks with fallocate, and writes zeros where the file system does not know
+// it.
 func (f osFile) Preallocate(size int64) error {
 	have, err := f.Size()
 	if err != nil {

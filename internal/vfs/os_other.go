@@ -2,7 +2,8 @@
 
 package vfs
 
-// Sync is os.File's: F_FULLFSYNC on darwin, which reaches the medium where fsync does not, and FlushFileBuffers on windows.
+// Sync is os.File's: F_FULLFSYNC on darwin, which reaches the medium where fsync does not, and
+// FlushFileBuffers on windows.
 func (f osFile) Sync() error { return f.File.Sync() }
 
 // Preallocate writes zeros.

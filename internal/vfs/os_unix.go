@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockFile takes flock's exclusive lock without waiting; false means that another open file has it. The lock belongs to the
-// open file, so a second Lock in the same process is refused as well.
+// lockFile takes flock's exclusive lock without waiting; false means that another open file has it.
+// The lock belongs to the open file, so a second Lock in the same process is refused as well.
 func lockFile(f *os.File) (bool, error) {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -25,8 +25,9 @@ func lockFile(f *os.File) (bool, error) {
 	}
 }
 
-// lockDir locks a directory and returns the open directory whose closing ends the lock; nil where the file system, as NFS does,
-// locks no directories. The error is errBusy while another open file has the lock.
+// lockDir locks a directory and returns the open directory whose closing ends the lock; nil where
+// the file system, as NFS does, locks no directories. The error is errBusy while another open file
+// has the lock.
 func lockDir(dir string) (*os.File, error) {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// lockByte is where the lock lies: far behind the owner's line, because windows keeps others from reading locked bytes.
+// lockByte is where the lock lies: far behind the owner's line, because windows keeps others from
+// reading locked bytes.
 const lockByte = 1 << 30
 
 // lockFile locks one byte without waiting; false means that another has it.
@@ -20,13 +21,16 @@ func lockFile(f *os.File) (bool, error) {
 	return err == nil, err
 }
 
-// lockDir locks nothing: windows lets nobody remove or rename the lock file while it is open, nor a directory above it.
+// lockDir locks nothing: windows lets nobody remove or rename the lock file while it is open, nor a
+// directory above it.
 func lockDir(string) (*os.File, error) { return nil, nil }
 
-// Check returns the size: windows lets nobody remove or rename a file that is open in this way, nor a directory above it.
+// Check returns the size: windows lets nobody remove or rename a file that is open in this way, nor
+// a directory above it.
 func (f osFile) Check() (int64, error) { return f.Size() }
 
-// SyncDir does nothing: windows cannot flush a directory, and NTFS journals names in order; see docs/assumptions.md.
+// SyncDir does nothing: windows cannot flush a directory, and NTFS journals names in order; see
+// docs/assumptions.md.
 func (OS) SyncDir(string) error { return nil }
 
 // Free asks for the bytes that this user may still take.

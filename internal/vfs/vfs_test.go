@@ -168,7 +168,8 @@ func TestLock(t *testing.T) {
 	})
 }
 
-// TestLockOfAnotherProcess runs this test binary as the holder of the lock, and kills it: the lock goes with its process.
+// TestLockOfAnotherProcess runs this test binary as the holder of the lock, and kills it: the lock
+// goes with its process.
 func TestLockOfAnotherProcess(t *testing.T) {
 	if name := os.Getenv("VFS_TEST_LOCK"); name != "" {
 		if _, err := (OS{}).Lock(name, "the other process"); err != nil {

@@ -15,8 +15,9 @@ var wholeValue = func() *jsonpath.Set {
 	return jsonpath.NewSet(p)
 }()
 
-// array writes a JSON array for an array column, in the form of PostgreSQL's array literals: {1,2,NULL,"text"}. Arrays in it become
-// further dimensions, unless the elements are JSON themselves.
+// array writes a JSON array for an array column, in the form of PostgreSQL's array literals:
+// {1,2,NULL,"text"}. Arrays in it become further dimensions, unless the elements are JSON
+// themselves.
 func (c *column) array(dst, raw []byte) ([]byte, error) {
 	literal, err := c.elements(nil, raw)
 	if err != nil {

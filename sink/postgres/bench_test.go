@@ -30,8 +30,9 @@ func benchMessages(n int) []surgetank.Publishing {
 	return msgs
 }
 
-// BenchmarkSinkPostgres moves rows through a broker in memory and the sink, and the same rows by COPY in the same run: all in
-// one COPY, and in one COPY for each 1,000 rows. The ratio is that to the one COPY.
+// BenchmarkSinkPostgres moves rows through a broker in memory and the sink, and the same rows by
+// COPY in the same run: all in one COPY, and in one COPY for each 1,000 rows. The ratio is that to
+// the one COPY.
 func BenchmarkSinkPostgres(b *testing.B) {
 	for _, lanes := range []int{1, 4} {
 		for _, conflict := range []string{"", `,"on_conflict":{"keys":["id"],"do":"update"}`} {
@@ -126,7 +127,8 @@ func copyAll(b *testing.B, dsn, table string, lines [][]byte, batch int) {
 	}
 }
 
-// benchRun publishes everything and measures from the start of the sink to the last settled message.
+// benchRun publishes everything and measures from the start of the sink to the last settled
+// message.
 func benchRun(b *testing.B, s sink.Spec, msgs []surgetank.Publishing) time.Duration {
 	ctx := context.Background()
 	broker, err := embedded.Memory(embedded.Options{CacheBytes: 1 << 30})

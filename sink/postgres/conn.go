@@ -7,19 +7,23 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// conn is one connection. Behind a pooler like PgBouncer two transactions of one connection may run in two sessions of the server,
-// so nothing may be left in a session: settings and the staging table are then made in each transaction.
+// conn is one connection. Behind a pooler like PgBouncer two transactions of one connection may run
+// in two sessions of the server, so nothing may be left in a session: settings and the staging
+// table are then made in each transaction.
 type conn struct {
 	*pgconn.PgConn
 	pooled bool
 }
 
-// startup are settings that travel with the connection's start. PgBouncer follows them in every mode.
+// startup are settings that travel with the connection's start. PgBouncer follows them in every
+// mode.
 var startup = map[string]string{"client_encoding": "UTF8", "standard_conforming_strings": "on", "TimeZone": "UTC", "DateStyle": "ISO, YMD"}
 
-// settings are made once on a connection with a session of its own. Times without a zone are taken as UTC. A commit is on disk before it is
-// answered, whatever the database's default: the message is acked after it and would be lost with it. Each statement sees what
-// was committed before it, which the guard of a batch needs. The server ends a connection whose peer is gone instead of keeping its locks.
+// settings are made once on a connection with a session of its own. Times without a zone are taken
+// as UTC. A commit is on disk before it is answered, whatever the database's default: the message
+// is acked after it and would be lost with it. Each statement sees what was committed before it,
+// which the guard of a batch needs. The server ends a connection whose peer is gone instead of
+// keeping its locks.
 const settings = `SET bytea_output = 'hex'; SET client_min_messages = warning; SET idle_in_transaction_session_timeout = '60s';
 SET default_transaction_isolation = 'read committed'; SET default_transaction_deferrable = off;
 SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 30000;
@@ -106,5 +110,6 @@ func query(ctx context.Context, pg *pgconn.PgConn, sql string, args ...string) (
 	return r.Rows, r.Err
 }
 
-// appName is the name of an instance's connections, by which a new opening finds those an older one left.
+// appName is the name of an instance's connections, by which a new opening finds those an older one
+// left.
 func appName(instance string) string { return "surgetank sink " + instance[:min(len(instance), 32)] }

@@ -89,8 +89,8 @@ func TestIdleLanesHoldNoConnection(t *testing.T) {
 	}
 }
 
-// A pooler that keeps transactions together is as good as the server itself: values, splits, staging, migrations, and nothing of it is left in the
-// server's sessions.
+// A pooler that keeps transactions together is as good as the server itself: values, splits,
+// staging, migrations, and nothing of it is left in the server's sessions.
 func TestThroughPgBouncer(t *testing.T) {
 	pg := pgtest.Start(t)
 	for _, mode := range []string{"transaction", "session"} {
@@ -200,7 +200,8 @@ func TestPermissionsAreNamed(t *testing.T) {
 	}
 }
 
-// A table that is gone is made anew if nothing is known of rows in it. Otherwise the claim refuses, and nothing is made.
+// A table that is gone is made anew if nothing is known of rows in it. Otherwise the claim refuses,
+// and nothing is made.
 func TestAVanishedTable(t *testing.T) {
 	pg := pgtest.Shared(t)
 	for _, create := range []bool{true, false} {

@@ -45,8 +45,9 @@ func (t *Target) create(ctx context.Context, pg *pgconn.PgConn) error {
 	return nil
 }
 
-// createAgain makes a table that is gone since the sink was set, if the claim goes on with the progress that is there. The table may be
-// gone together with rows that the sink wrote, as in a database that was made anew: then the claim refuses, and nothing is made.
+// createAgain makes a table that is gone since the sink was set, if the claim goes on with the
+// progress that is there. The table may be gone together with rows that the sink wrote, as in a
+// database that was made anew: then the claim refuses, and nothing is made.
 func (t *Target) createAgain(ctx context.Context, pg *pgconn.PgConn, claim sink.Claim) error {
 	there, err := t.exists(ctx, pg, sink.QuoteTable(t.table))
 	if err != nil || there {
@@ -78,7 +79,8 @@ func (t *Target) createAgain(ctx context.Context, pg *pgconn.PgConn, claim sink.
 	return t.create(ctx, pg)
 }
 
-// isType lets PostgreSQL's own parser decide that a column's type is the name of a type and nothing else, as it will stand in CREATE TABLE.
+// isType lets PostgreSQL's own parser decide that a column's type is the name of a type and nothing
+// else, as it will stand in CREATE TABLE.
 func (t *Target) isType(ctx context.Context, pg *pgconn.PgConn, c sink.Column) error {
 	if c.Type == "" {
 		return nil
@@ -96,8 +98,9 @@ func (t *Target) isType(ctx context.Context, pg *pgconn.PgConn, c sink.Column) e
 	return nil
 }
 
-// createType gives the type of the settings, or one that takes whatever the source gives. A value at a JSON path becomes text: a string's characters,
-// a number's digits, JSON for the rest. So no value is refused, and strings compare without quotes.
+// createType gives the type of the settings, or one that takes whatever the source gives. A value
+// at a JSON path becomes text: a string's characters, a number's digits, JSON for the rest. So no
+// value is refused, and strings compare without quotes.
 func createType(c sink.Column) string {
 	if c.Type != "" {
 		return c.Type

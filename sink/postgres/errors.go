@@ -13,8 +13,8 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// classify says what an error means for the batch, by its SQLSTATE (PostgreSQL documentation, appendix A) and by where it
-// was raised:
+// classify says what an error means for the batch, by its SQLSTATE (PostgreSQL documentation,
+// appendix A) and by where it was raised:
 //
 //	53200, 53400, 57014, 25P04             memory, temporary files, cancelled or timed out: smaller batches
 //	40, 53, 55P03                          deadlock, serialization, resources, lock: the same batch again
@@ -98,8 +98,9 @@ func classOf(pg *pgconn.PgError) sink.Class {
 	return sink.Suspect
 }
 
-// rowError classifies an error of rows that were sent to the table. A column that the sink does not fill is not the row's fault when
-// it allows no null. When its value is there already, the value came from a default, and the next try has another.
+// rowError classifies an error of rows that were sent to the table. A column that the sink does not
+// fill is not the row's fault when it allows no null. When its value is there already, the value
+// came from a default, and the next try has another.
 func (l *layout) rowError(err error) error {
 	e := classify(err)
 	var known *sink.Error
@@ -139,8 +140,9 @@ func severity(pg *pgconn.PgError) string {
 	return pg.Severity
 }
 
-// inside tells whether an error was raised inside a function, and so in a trigger's SQL: its context says more than the
-// place in the COPY and in a JSON value. The context is in the database's language, except for these two words.
+// inside tells whether an error was raised inside a function, and so in a trigger's SQL: its
+// context says more than the place in the COPY and in a JSON value. The context is in the
+// database's language, except for these two words.
 func inside(where string) bool {
 	if i := strings.Index("\n"+where, "\nCOPY "); i >= 0 {
 		where = where[:i]
@@ -175,8 +177,8 @@ func words(pg *pgconn.PgError) string {
 
 var lineOf = regexp.MustCompile(`(?m)^COPY .*?, line (\d+)`)
 
-// copyLine finds the row that COPY complains about, from 0; -1 when it does not say. It is only a hint where to
-// split: a row is parked after it failed alone.
+// copyLine finds the row that COPY complains about, from 0; -1 when it does not say. It is only a
+// hint where to split: a row is parked after it failed alone.
 func copyLine(where string) int {
 	m := lineOf.FindStringSubmatch(where)
 	if m == nil {

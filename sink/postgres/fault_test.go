@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// TestOneRowParksItself: each of these errors comes from one row and tells nothing about whose fault it is. The row between two good ones is
-// parked, and the good ones are written.
+// TestOneRowParksItself: each of these errors comes from one row and tells nothing about whose
+// fault it is. The row between two good ones is parked, and the good ones are written.
 func TestOneRowParksItself(t *testing.T) {
 	pg := pgtest.Shared(t)
 	trigger := func(body string) string {
@@ -90,7 +90,8 @@ func TestTheTablesFaultParksNothing(t *testing.T) {
 	}
 }
 
-// TestOthersGoOnBesideTheTablesFault: rows that the table can take are written while others are held back.
+// TestOthersGoOnBesideTheTablesFault: rows that the table can take are written while others are
+// held back.
 func TestOthersGoOnBesideTheTablesFault(t *testing.T) {
 	pg := pgtest.Shared(t)
 	dsn := pg.Database(t)
@@ -113,7 +114,8 @@ func TestOthersGoOnBesideTheTablesFault(t *testing.T) {
 	}
 }
 
-// TestABatchThatIsTooLargeIsMadeSmaller: what cannot be written in one statement's time is written in parts, and the parts grow again.
+// TestABatchThatIsTooLargeIsMadeSmaller: what cannot be written in one statement's time is written
+// in parts, and the parts grow again.
 func TestABatchThatIsTooLargeIsMadeSmaller(t *testing.T) {
 	pg := pgtest.Shared(t)
 	dsn := pg.Database(t)
@@ -144,7 +146,8 @@ func TestABatchThatIsTooLargeIsMadeSmaller(t *testing.T) {
 	}
 }
 
-// TestKeysKeepTheirOrderOverLanes: of the rows with one key the last must win, however the key is written.
+// TestKeysKeepTheirOrderOverLanes: of the rows with one key the last must win, however the key is
+// written.
 func TestKeysKeepTheirOrderOverLanes(t *testing.T) {
 	pg := pgtest.Shared(t)
 	for typ, forms := range map[string][]string{

@@ -11,9 +11,9 @@ import (
 // KeyForms tells how the table compares the key columns. It is what Open found.
 func (t *Target) KeyForms() map[string]sink.KeyForm { return t.keys }
 
-// readKeys finds the forms of the columns that on_conflict names. Known are whole numbers, uuid, and texts whose collations call only
-// equal characters equal. A column with a default is not known, unless a sequence gives it: a missing field has the
-// default's key.
+// readKeys finds the forms of the columns that on_conflict names. Known are whole numbers, uuid,
+// and texts whose collations call only equal characters equal. A column with a default is not
+// known, unless a sequence gives it: a missing field has the default's key.
 func (t *Target) readKeys(ctx context.Context, conn *pgconn.PgConn) error {
 	t.keys = map[string]sink.KeyForm{}
 	if t.spec.Table.OnConflict == nil || t.spec.Lanes == 1 {

@@ -11,7 +11,8 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// lane writes batches over one connection, which it makes when it is needed. A row is kept as one line of COPY's text format.
+// lane writes batches over one connection, which it makes when it is needed. A row is kept as one
+// line of COPY's text format.
 type lane struct {
 	t      *Target
 	l      *layout
@@ -104,8 +105,8 @@ func (l *lane) start(row int) int {
 // direct tells whether the rows at hand may be copied straight into the table.
 func (l *lane) direct() bool { return l.l.direct && !l.anyGone }
 
-// rows gives the statements that bring rows into the table, with the data for the COPY among them: before it, it, and
-// after it.
+// rows gives the statements that bring rows into the table, with the data for the COPY among them:
+// before it, it, and after it.
 func (l *lane) rows(from, to int) (data io.Reader, sql string, after string) {
 	if l.direct() {
 		return bytes.NewReader(l.lines[l.start(from):l.start(to)]), l.l.copyInto, ""
@@ -152,8 +153,8 @@ func (l *lane) connect(ctx context.Context) error {
 	return nil
 }
 
-// dial connects after the opening. The progress shows that the connection leads to the database that the opening left, and that no other
-// opening came since.
+// dial connects after the opening. The progress shows that the connection leads to the database
+// that the opening left, and that no other opening came since.
 func (l *lane) dial(ctx context.Context) error {
 	c, err := l.t.connect(ctx, appName(l.claim.Instance))
 	if err != nil {
@@ -181,7 +182,8 @@ func (l *lane) verify(ctx context.Context, c *conn) error {
 	return check(*state)
 }
 
-// begin gives the statements at the head of a transaction: behind a pooler what a session of its own would keep, then the lock, then the comparison.
+// begin gives the statements at the head of a transaction: behind a pooler what a session of its
+// own would keep, then the lock, then the comparison.
 func (l *lane) begin() string {
 	if !l.conn.pooled {
 		return l.l.lock + "; EXECUTE surgetank_guard (" + literal(l.l.print) + "); "
@@ -193,10 +195,12 @@ func (l *lane) begin() string {
 	return sql + l.l.lock + "; " + l.guard.compare(l.l.name, literal(l.l.print)) + "; "
 }
 
-// sameTries bounds how often a transaction is repeated for a fingerprint that differs while the layout is the same.
+// sameTries bounds how often a transaction is repeated for a fingerprint that differs while the
+// layout is the same.
 const sameTries = 5
 
-// guarded repeats a transaction while the fingerprint differs and the layout does not. try undoes everything when it fails.
+// guarded repeats a transaction while the fingerprint differs and the layout does not. try undoes
+// everything when it fails.
 func (l *lane) guarded(ctx context.Context, try func() error) error {
 	for n := 1; ; n++ {
 		if err := l.connect(ctx); err != nil {
@@ -246,7 +250,8 @@ func (l *lane) Commit(ctx context.Context, p sink.Progress) error {
 	})
 }
 
-// Begin starts a transaction in which deferred constraints are checked at once, so that they can be laid at a row's door.
+// Begin starts a transaction in which deferred constraints are checked at once, so that they can be
+// laid at a row's door.
 func (l *lane) Begin(ctx context.Context) error {
 	return l.guarded(ctx, func() error {
 		err := exec(ctx, l.conn.PgConn, "BEGIN ISOLATION LEVEL READ COMMITTED; SET CONSTRAINTS ALL IMMEDIATE; "+l.begin())

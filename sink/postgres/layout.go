@@ -8,7 +8,8 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// layout is the statements for one table and its settings, as the table was at one moment. It is immutable.
+// layout is the statements for one table and its settings, as the table was at one moment. It is
+// immutable.
 type layout struct {
 	found    found
 	name     string // the table's name in the settings, as SQL
@@ -53,9 +54,10 @@ func newLayout(spec sink.TableSpec, f found, columns []column, name, print strin
 	return l
 }
 
-// fromStage selects the rows of the staging table: a missing field takes its column's default (missing has one character, 0
-// or 1, for each column with a default); of rows with the same keys the last one counts where on_conflict updates, because one
-// INSERT may touch a row only once. Rows come in the order of their keys, so that two lanes lock rows in the same order.
+// fromStage selects the rows of the staging table: a missing field takes its column's default
+// (missing has one character, 0 or 1, for each column with a default); of rows with the same keys
+// the last one counts where on_conflict updates, because one INSERT may touch a row only once. Rows
+// come in the order of their keys, so that two lanes lock rows in the same order.
 func (l *layout) fromStage(spec sink.TableSpec) string {
 	values := make([]string, len(l.columns))
 	for i, c := range l.columns {
@@ -111,8 +113,9 @@ func (l *layout) probe() string {
 	return strings.Replace(l.insert, stageName, rows, 1)
 }
 
-// advance gives the statements that move a lane's progress. update must change exactly one row, or the lane's progress is not what it
-// left there; before comes first, because Open locks the rows in this order.
+// advance gives the statements that move a lane's progress. update must change exactly one row, or
+// the lane's progress is not what it left there; before comes first, because Open locks the rows in
+// this order.
 func (l *layout) advance(claim *sink.Claim, lane int, p sink.Progress) (before, update string) {
 	update = fmt.Sprintf(`UPDATE %s SET batch = batch + 1, watermark = %d, entry = %d, applied = %d, ids = '\x%x', updated = now() WHERE instance = %s AND lane = %d AND owner = %s AND epoch = %d AND batch = %d`,
 		l.progress, p.Watermark, p.Entry, p.Applied, p.IDs, literal(claim.Instance), lane, literal(claim.Owner), p.Epoch, p.Batch)

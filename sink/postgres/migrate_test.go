@@ -45,7 +45,8 @@ func (o *opened) progress(lane int) sink.Progress {
 	return sink.Progress{Epoch: o.state.Epoch, Batch: o.state.Lanes[lane].Batch, IDs: sink.AppendIDs(nil, nil)}
 }
 
-// batch writes messages through a lane as the runner does, and again when the table has changed. split goes by Begin, Write and Finish.
+// batch writes messages through a lane as the runner does, and again when the table has changed.
+// split goes by Begin, Write and Finish.
 func (o *opened) batch(lane int, split bool, bodies ...string) (changes int, err error) {
 	o.t.Helper()
 	ctx, l := context.Background(), o.lanes[lane]
@@ -88,8 +89,9 @@ func (o *opened) batch(lane int, split bool, bodies ...string) (changes int, err
 	return changes, err
 }
 
-// TestTheTableIsThatOfTheTransaction: one ordinary change after the other, and what is stored next is what the table now asks for. Each is
-// tried straight and by the staging table, one of them in one query and the other in parts.
+// TestTheTableIsThatOfTheTransaction: one ordinary change after the other, and what is stored next
+// is what the table now asks for. Each is tried straight and by the staging table, one of them in
+// one query and the other in parts.
 func TestTheTableIsThatOfTheTransaction(t *testing.T) {
 	pg := pgtest.Shared(t)
 	dsn := pg.Database(t)
@@ -207,9 +209,10 @@ func TestAnErrorLikeTheGuardsIsTheRows(t *testing.T) {
 	}
 }
 
-// TestMigrationsUnderLoad: a table is altered at random while two lanes write into it. Each migration writes down, within its transaction, which
-// version of the table holds from there on; a trigger notes for each row under which version it was stored. Every row must be
-// what its version asks for.
+// TestMigrationsUnderLoad: a table is altered at random while two lanes write into it. Each
+// migration writes down, within its transaction, which version of the table holds from there on; a
+// trigger notes for each row under which version it was stored. Every row must be what its version
+// asks for.
 func TestMigrationsUnderLoad(t *testing.T) {
 	pg := pgtest.Shared(t)
 	versions := []struct{ name, alter, missing, given string }{
@@ -240,7 +243,8 @@ func TestMigrationsUnderLoad(t *testing.T) {
 					default:
 					}
 					i := rng.IntN(len(versions))
-					// The values of before are of no use: they are thrown away, so that every change of type works.
+					// The values of before are of no use: they are thrown away, so that every
+					// change of type works.
 					pg.Exec(t, dsn, fmt.Sprintf("BEGIN; LOCK TABLE t; DELETE FROM t; ALTER TABLE t ALTER v DROP DEFAULT; ALTER TABLE t %s; UPDATE version SET n = %d; COMMIT", versions[i].alter, i))
 					n++
 				}

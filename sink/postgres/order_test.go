@@ -9,7 +9,8 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// TestARowThatAnEarlierMessageBrings: every row refers to the row of the message before it, and lanes write at the same time.
+// TestARowThatAnEarlierMessageBrings: every row refers to the row of the message before it, and
+// lanes write at the same time.
 func TestARowThatAnEarlierMessageBrings(t *testing.T) {
 	pg := pgtest.Shared(t)
 	dsn := pg.Database(t)

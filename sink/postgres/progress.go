@@ -11,13 +11,15 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// progressName is the progress table beside the target table: in its schema, so that it does not depend on search_path.
+// progressName is the progress table beside the target table: in its schema, so that it does not
+// depend on search_path.
 func progressName(schema string) string {
 	return sink.QuoteName(schema) + ".surgetank_progress"
 }
 
-// createProgress makes the progress table. The row of lane -1 holds what belongs to the sink as a whole, and is the
-// lock of takeOver. fillfactor leaves room for updates in place; autovacuum comes often because every batch makes one dead row.
+// createProgress makes the progress table. The row of lane -1 holds what belongs to the sink as a
+// whole, and is the lock of takeOver. fillfactor leaves room for updates in place; autovacuum comes
+// often because every batch makes one dead row.
 func createProgress(schema string) string {
 	return "CREATE TABLE IF NOT EXISTS " + progressName(schema) + ` (
 	instance text NOT NULL, lane int NOT NULL, sink text NOT NULL, owner text NOT NULL, queue bigint NOT NULL, epoch bigint NOT NULL,
@@ -25,7 +27,8 @@ func createProgress(schema string) string {
 	PRIMARY KEY (instance, lane)) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0)`
 }
 
-// timelineColumns are the columns that compare the histories of queue and target. Tables of older versions lack them.
+// timelineColumns are the columns that compare the histories of queue and target. Tables of older
+// versions lack them.
 func timelineColumns(before string) string {
 	return before + `incarnation bigint NOT NULL DEFAULT 0, ` + before + `entry bigint NOT NULL DEFAULT 0, ` +
 		before + `applied bigint NOT NULL DEFAULT 0, ` + before + `known bytea NOT NULL DEFAULT ''`

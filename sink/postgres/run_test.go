@@ -79,7 +79,8 @@ func TestASchemaThatChangesParksNothing(t *testing.T) {
 	r.until("all rows", func(s sink.Status) bool { return s.Applied == 3 && s.Parked == 0 && s.State == sink.StateRunning })
 }
 
-// TestLanesThatMeetOnKeys: lanes write the same keys again and again, in an order that has nothing to do with the keys'.
+// TestLanesThatMeetOnKeys: lanes write the same keys again and again, in an order that has nothing
+// to do with the keys'.
 func TestLanesThatMeetOnKeys(t *testing.T) {
 	pg := pgtest.Shared(t)
 	dsn := pg.Database(t)

@@ -65,7 +65,8 @@ func refused(field, format string, args ...any) error {
 
 // permissions lets the database check the insert and the progress table, and says what to grant.
 func (t *Target) permissions(ctx context.Context, pg *pgconn.PgConn, l *layout) error {
-	// EXPLAIN checks permissions, types, and that a unique index fits on_conflict, and does nothing.
+	// EXPLAIN checks permissions, types, and that a unique index fits on_conflict, and does
+	// nothing.
 	if err := exec(ctx, pg, "EXPLAIN "+l.probe()); err != nil {
 		var pgErr *pgconn.PgError
 		switch {
@@ -102,8 +103,8 @@ func (t *Target) exists(ctx context.Context, pg *pgconn.PgConn, name string) (bo
 	return string(rows[0][0]) == "t", nil
 }
 
-// makeProgress makes surgetank_progress if it is not there, and adds what the table of an older version lacks. It asks
-// first: making needs a permission that using does not.
+// makeProgress makes surgetank_progress if it is not there, and adds what the table of an older
+// version lacks. It asks first: making needs a permission that using does not.
 func (t *Target) makeProgress(ctx context.Context, pg *pgconn.PgConn, schema string) error {
 	there, err := t.exists(ctx, pg, progressName(schema))
 	switch {
@@ -141,8 +142,9 @@ func (t *Target) upgradeProgressTable(ctx context.Context, pg *pgconn.PgConn, sc
 
 // match finds every column of the settings in the table.
 //
-// The staging table has the types below the columns' domains, and text where that is not one of PostgreSQL's own: a temporary table that
-// used a domain or an enum would stand in the way of ALTER DOMAIN and DROP TYPE for as long as the sink runs.
+// The staging table has the types below the columns' domains, and text where that is not one of
+// PostgreSQL's own: a temporary table that used a domain or an enum would stand in the way of ALTER
+// DOMAIN and DROP TYPE for as long as the sink runs.
 func (t *Target) match(ctx context.Context, pg *pgconn.PgConn, f found) ([]column, error) {
 	rows, err := query(ctx, pg, `
 		SELECT a.attname, a.attnotnull OR b.strict, a.attidentity, a.attgenerated, format_type(b.oid, b.typmod),

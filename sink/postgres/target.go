@@ -1,15 +1,16 @@
 // Package postgres writes the messages of a queue into a table of a PostgreSQL database.
 //
-// A batch is one round trip: one simple-protocol query that locks the table against changes of its columns, compares them with
-// those that the rows were made for, moves the lane's progress and copies the rows. PostgreSQL runs it as one transaction. All of it
-// commits or none of it does:
+// A batch is one round trip: one simple-protocol query that locks the table against changes of its
+// columns, compares them with those that the rows were made for, moves the lane's progress and
+// copies the rows. PostgreSQL runs it as one transaction. All of it commits or none of it does:
 //
 //	sink → server   Query "LOCK TABLE t …; EXECUTE surgetank_guard (…); WITH moved AS (UPDATE surgetank_progress …) SELECT …; COPY t FROM STDIN"
 //	                CopyData … CopyDone
 //	server → sink   one answer: committed, or the error that undid it
 //
-// Rows go straight into the table. They take the way over a temporary staging table, within the same query, where COPY is not
-// enough: with on_conflict, for fields that are missing and take their column's default, and under row-level security.
+// Rows go straight into the table. They take the way over a temporary staging table, within the
+// same query, where COPY is not enough: with on_conflict, for fields that are missing and take
+// their column's default, and under row-level security.
 package postgres
 
 import (
@@ -45,7 +46,8 @@ func New(spec sink.Spec) (sink.Target, error) {
 		return nil, refused
 	}
 	if err != nil {
-		// The cause may quote the address, and in an address that cannot be read nobody knows what the password is.
+		// The cause may quote the address, and in an address that cannot be read nobody knows what
+		// the password is.
 		return nil, surgetank.FieldErrorf("postgres.dsn", "postgres.dsn cannot be read; write postgres://user:password@host:5432/database, with %%-escapes for / ? # @ : %% in the password, or host=… user=… password='…' dbname=…")
 	}
 	parts, err := sink.SplitTable(spec.Table.Table)
@@ -64,7 +66,8 @@ func New(spec sink.Spec) (sink.Target, error) {
 // maxColumns leaves room below PostgreSQL's 1600 for the staging table's own columns.
 const maxColumns = 1500
 
-// Check connects, makes what is to be made, and compares the table and the permissions with the settings.
+// Check connects, makes what is to be made, and compares the table and the permissions with the
+// settings.
 func (t *Target) Check(ctx context.Context) error {
 	c, err := t.connect(ctx, "surgetank check")
 	if err != nil {
@@ -96,8 +99,9 @@ func (t *Target) unreachable(err error) error {
 		Message: fmt.Sprintf("PostgreSQL at %s cannot be used: %v; check the address and that the server runs", t.spec.Redacted().Address, err)}
 }
 
-// Open takes the progress over. Lane 0 takes its connection on; the others connect when they have something to write. While the database
-// is down, or refuses, this is the one connection that probes it.
+// Open takes the progress over. Lane 0 takes its connection on; the others connect when they have
+// something to write. While the database is down, or refuses, this is the one connection that
+// probes it.
 func (t *Target) Open(ctx context.Context, claim sink.Claim) (sink.State, []sink.Lane, error) {
 	first, err := t.connect(ctx, appName(claim.Instance))
 	if err != nil {

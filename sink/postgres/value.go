@@ -11,7 +11,8 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// kind is what must be known of a column's type to write a value for it. Everything else is PostgreSQL's own input function's matter.
+// kind is what must be known of a column's type to write a value for it. Everything else is
+// PostgreSQL's own input function's matter.
 type kind uint8
 
 const (
@@ -79,8 +80,8 @@ func (c *column) append(dst []byte, cell *sink.Cell) ([]byte, error) {
 	return c.json(dst, cell.JSON)
 }
 
-// json writes a JSON value for the column's type: as it is written for json and jsonb, otherwise a string's characters, and all else as
-// it is written. Numbers stay text, so no digit is lost.
+// json writes a JSON value for the column's type: as it is written for json and jsonb, otherwise a
+// string's characters, and all else as it is written. Numbers stay text, so no digit is lost.
 func (c *column) json(dst []byte, v jsonpath.Value) ([]byte, error) {
 	switch {
 	case c.kind == kindJSON:
@@ -120,8 +121,9 @@ func (c *column) characters(dst, s []byte) ([]byte, error) {
 	return escape(dst, s), nil
 }
 
-// The forms of a time: RFC 3339, and without its zone, with T or a space. PostgreSQL would read more, "now" and "tomorrow" among
-// it; those are values of the day a row is written, not of the message.
+// The forms of a time: RFC 3339, and without its zone, with T or a space. PostgreSQL would read
+// more, "now" and "tomorrow" among it; those are values of the day a row is written, not of the
+// message.
 var zoned = []string{time.RFC3339Nano, "2006-01-02 15:04:05.999999999Z07:00"}
 var unzoned = []string{"2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999"}
 
@@ -145,7 +147,8 @@ func (c *column) time(dst []byte, s string) ([]byte, error) {
 	return dst, sink.BadRowf("column %q: %.60q is not a time by RFC 3339, as in 2026-01-02T15:04:05Z", c.Name, s)
 }
 
-// escape writes text for COPY: backslash and the characters that end fields and lines get a backslash.
+// escape writes text for COPY: backslash and the characters that end fields and lines get a
+// backslash.
 func escape(dst, s []byte) []byte {
 	from := 0
 	for i, b := range s {
@@ -179,8 +182,9 @@ func appendHex(dst, b []byte) []byte {
 	return dst
 }
 
-// appendInteger writes a number for an integer column. PostgreSQL's input functions take digits only; 1.0, 1e3 and 12.50e1 are
-// whole too. What is not whole, or has more digits than any integer, is left for PostgreSQL to refuse.
+// appendInteger writes a number for an integer column. PostgreSQL's input functions take digits
+// only; 1.0, 1e3 and 12.50e1 are whole too. What is not whole, or has more digits than any integer,
+// is left for PostgreSQL to refuse.
 func appendInteger(dst, s []byte) []byte {
 	if bytes.IndexAny(s, ".eE") < 0 {
 		return append(dst, s...)

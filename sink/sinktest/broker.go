@@ -1,5 +1,5 @@
-// Package sinktest holds what the tests of sinks share: a small broker, a target in memory, a target that fails on
-// request, and the suite that every target passes.
+// Package sinktest holds what the tests of sinks share: a small broker, a target in memory, a
+// target that fails on request, and the suite that every target passes.
 package sinktest
 
 import (
@@ -12,8 +12,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Broker is a broker with one queue, in memory, for tests that must own its faults. It keeps the contract of
-// surgetank.Broker for the methods that sinks use; the others panic.
+// Broker is a broker with one queue, in memory, for tests that must own its faults. It keeps the
+// contract of surgetank.Broker for the methods that sinks use; the others panic.
 //
 // What is "durable" in it survives Restart; leases do not.
 type Broker struct {
@@ -76,8 +76,9 @@ func (b *Broker) opened(incarnation uint64) {
 	b.spans = append(b.spans[:len(b.spans):len(b.spans)], surgetank.Span{Incarnation: incarnation, First: next})
 }
 
-// Copy gives a copy of what is durable, as a backup of the data directory does, opened under a new incarnation. Messages
-// that are published to the two from now on have the same numbers and are different messages.
+// Copy gives a copy of what is durable, as a backup of the data directory does, opened under a new
+// incarnation. Messages that are published to the two from now on have the same numbers and are
+// different messages.
 func (b *Broker) Copy(incarnation uint64) *Broker {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -155,7 +156,8 @@ func (b *Broker) Add(m surgetank.Message) surgetank.MessageID {
 	return id
 }
 
-// Restart ends every lease and subscription, as a crash does, and lets Broker's methods work again after Kill.
+// Restart ends every lease and subscription, as a crash does, and lets Broker's methods work again
+// after Kill.
 func (b *Broker) Restart() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -196,7 +198,8 @@ func (b *Broker) LoseLeases() {
 	b.handOut()
 }
 
-// Rewind makes the broker one that was restored from an old copy: everything is as if never settled.
+// Rewind makes the broker one that was restored from an old copy: everything is as if never
+// settled.
 func (b *Broker) Rewind() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -244,8 +247,8 @@ func (b *Broker) end(code surgetank.Code) {
 	clear(b.subs)
 }
 
-// handOut leases what the subscriptions have credit for: the oldest message first, a group's in order and all to one
-// subscription. Called with mu held.
+// handOut leases what the subscriptions have credit for: the oldest message first, a group's in
+// order and all to one subscription. Called with mu held.
 func (b *Broker) handOut() {
 	for s := range b.subs {
 		if s.cancelled {
@@ -330,7 +333,8 @@ func (b *Broker) Settle(_ context.Context, list []surgetank.Settlement) ([]surge
 	return b.settle(list), nil
 }
 
-// SettleAsync settles at once and answers from a goroutine of its own; after Kill it answers with an error.
+// SettleAsync settles at once and answers from a goroutine of its own; after Kill it answers with
+// an error.
 func (b *Broker) SettleAsync(ctx context.Context, list []surgetank.Settlement, done func([]surgetank.SettleResult, error)) error {
 	results, err := b.Settle(ctx, list)
 	if err != nil {

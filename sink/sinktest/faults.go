@@ -8,7 +8,8 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// Faults makes a target fail at every point where a real one can. Each call draws from a seeded source.
+// Faults makes a target fail at every point where a real one can. Each call draws from a seeded
+// source.
 type Faults struct {
 	mu   sync.Mutex
 	rng  *rand.Rand

@@ -12,10 +12,11 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// judgement is a random life of a sink whose table rejects rows for every reason there is: rows that are bad beyond doubt,
-// rows that only look so, a table that must be mended, a permission that is taken away for a while, rows that refer to others, batches
-// that are too large, a table that changes. The naive expectation: exactly the messages that deserve it are parked, once; every other
-// one's row is there once; rows of one group, and of one conflict key, are in order.
+// judgement is a random life of a sink whose table rejects rows for every reason there is: rows
+// that are bad beyond doubt, rows that only look so, a table that must be mended, a permission that
+// is taken away for a while, rows that refer to others, batches that are too large, a table that
+// changes. The naive expectation: exactly the messages that deserve it are parked, once; every
+// other one's row is there once; rows of one group, and of one conflict key, are in order.
 func judgement(t *testing.T, m *Memory, seed uint64, seen map[string]int) {
 	rng := rand.New(rand.NewPCG(seed, 5))
 	b := NewBroker("q")

@@ -13,8 +13,8 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// Memory is a database in memory with the suite's one table and real transactions. It can do what tests need and real
-// databases do rarely: finish a commit after its connection was lost.
+// Memory is a database in memory with the suite's one table and real transactions. It can do what
+// tests need and real databases do rarely: finish a commit after its connection was lost.
 type Memory struct {
 	// Hint makes errors name the row at fault.
 	Hint bool
@@ -45,8 +45,8 @@ func (m *Memory) Rows() ([]Row, error) {
 	return append([]Row(nil), m.rows...), nil
 }
 
-// finishLimbo lets each commit whose connection was lost come to its end now with probability one half.
-// Called with mu held.
+// finishLimbo lets each commit whose connection was lost come to its end now with probability one
+// half. Called with mu held.
 func (m *Memory) finishLimbo() {
 	rest := m.limbo[:0]
 	for _, f := range m.limbo {
@@ -130,7 +130,8 @@ func (l *memoryLane) Add(d *surgetank.Delivery) error {
 	return nil
 }
 
-// check tells which of some rows the table rejects, with those before them in place. Called with mu held.
+// check tells which of some rows the table rejects, with those before them in place. Called with mu
+// held.
 func (l *memoryLane) check(before, rows []Row) error {
 	for i, r := range rows {
 		if e := l.m.rejects(r, slices.Concat(before, rows), rows); e != nil {
@@ -144,7 +145,8 @@ func (l *memoryLane) check(before, rows []Row) error {
 	return nil
 }
 
-// store is the commit: rows and progress, if the progress is what the lane left. Called with mu held.
+// store is the commit: rows and progress, if the progress is what the lane left. Called with mu
+// held.
 func (l *memoryLane) store(rows []Row, p sink.Progress) error {
 	st := l.m.states[l.instance]
 	if st == nil || st.Owner != l.owner || st.Epoch != p.Epoch || l.number >= len(st.Lanes) || st.Lanes[l.number].Batch != p.Batch {

@@ -12,15 +12,16 @@ type Moment struct {
 	rows   []Row
 }
 
-// Save gives what is committed now. Commits whose connections were lost and that may still come are not in it.
+// Save gives what is committed now. Commits whose connections were lost and that may still come are
+// not in it.
 func (m *Memory) Save() Moment {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return Moment{states: cloneStates(m.states), rows: slices.Clone(m.rows)}
 }
 
-// Restore puts the database back to a moment, as a restored dump or a promoted standby does: beside those who are
-// connected, and without the commits that were still to come.
+// Restore puts the database back to a moment, as a restored dump or a promoted standby does: beside
+// those who are connected, and without the commits that were still to come.
 func (m *Memory) Restore(at Moment) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -51,8 +51,8 @@ func (m *Memory) change(f func()) {
 	f()
 }
 
-// rejects gives the error for one row, when tx is what the transaction has written and rows is what is written with it. Called with
-// mu held.
+// rejects gives the error for one row, when tx is what the transaction has written and rows is what
+// is written with it. Called with mu held.
 func (m *Memory) rejects(r Row, tx, rows []Row) *sink.Error {
 	switch {
 	case m.room > 0 && len(tx) > m.room:

@@ -110,7 +110,8 @@ func (c Config) bubble(t *testing.T, f func(t *testing.T)) {
 	f(t)
 }
 
-// patience bounds a wait for something that must happen. It is no measure: inside a bubble it costs nothing.
+// patience bounds a wait for something that must happen. It is no measure: inside a bubble it costs
+// nothing.
 const patience = 10 * time.Minute
 
 func within(t *testing.T) context.Context {
@@ -316,9 +317,10 @@ func testLanesChange(t *testing.T, h Harness) {
 	}
 }
 
-// history is a random life of a sink: faults at every point of the target, lost leases and acks, kills and restarts of
-// the broker, other numbers of lanes, and a second sink that takes over. In the end every good message's row must be
-// there once, every bad one parked, and each group in order.
+// history is a random life of a sink: faults at every point of the target, lost leases and acks,
+// kills and restarts of the broker, other numbers of lanes, and a second sink that takes over. In
+// the end every good message's row must be there once, every bad one parked, and each group in
+// order.
 func history(t *testing.T, h Harness, seed uint64, calm bool, seen map[string]int) {
 	rng := rand.New(rand.NewPCG(seed, 3))
 	b := NewBroker("q")
@@ -402,8 +404,8 @@ func history(t *testing.T, h Harness, seed uint64, calm bool, seen map[string]in
 	verify(t, h, b, seed, good, bad)
 }
 
-// survivor waits until one of two sinks is fenced and gives the other. When there is nothing left to commit, neither need notice
-// the other; then both are stopped.
+// survivor waits until one of two sinks is fenced and gives the other. When there is nothing left
+// to commit, neither need notice the other; then both are stopped.
 func survivor(t *testing.T, b *Broker, first, second *sink.Runner) *sink.Runner {
 	ctx, cancel := context.WithCancel(within(t))
 	defer cancel()

@@ -26,8 +26,8 @@ func benchMessages(n int) []surgetank.Publishing {
 	return msgs
 }
 
-// BenchmarkSinkSQLite moves rows through a broker in memory and the sink, and the same rows by one prepared insert in
-// transactions of 1,000, in the same run.
+// BenchmarkSinkSQLite moves rows through a broker in memory and the sink, and the same rows by one
+// prepared insert in transactions of 1,000, in the same run.
 func BenchmarkSinkSQLite(b *testing.B) {
 	const n = 50_000
 	msgs := benchMessages(n)

@@ -9,7 +9,8 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// types are the types that columns of the settings may name: those that SQLite has. Other names would mean something else than they say.
+// types are the types that columns of the settings may name: those that SQLite has. Other names
+// would mean something else than they say.
 var types = []string{"INTEGER", "REAL", "TEXT", "BLOB", "NUMERIC"}
 
 // create makes the table, unless it is there.
@@ -29,8 +30,8 @@ func create(ctx context.Context, d *db, spec sink.Spec) error {
 	return nil
 }
 
-// createSQL makes a table in which every value keeps its form: columns from JSON paths have no type, so that numbers stay numbers and
-// text stays text, unless the settings name a type.
+// createSQL makes a table in which every value keeps its form: columns from JSON paths have no
+// type, so that numbers stay numbers and text stays text, unless the settings name a type.
 func createSQL(name string, t sink.TableSpec) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s (", sink.QuoteName(name))

@@ -17,8 +17,8 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// db is one connection, used by one goroutine at a time. It works on the driver itself: there is one connection, and database/sql's pool and
-// conversions would cost more than the statements.
+// db is one connection, used by one goroutine at a time. It works on the driver itself: there is
+// one connection, and database/sql's pool and conversions would cost more than the statements.
 type db struct {
 	conn driver.Conn
 	path string
@@ -26,7 +26,8 @@ type db struct {
 	wal  os.FileInfo // its write-ahead log
 }
 
-// busyWait is how long SQLite waits for another process's transaction before it answers SQLITE_BUSY.
+// busyWait is how long SQLite waits for another process's transaction before it answers
+// SQLITE_BUSY.
 const busyWait = "PRAGMA busy_timeout = 5000"
 
 // open opens a file, and makes it only if create says so. The error is a *surgetank.Error.
@@ -80,8 +81,8 @@ func open(ctx context.Context, path string, create bool) (*db, error) {
 
 const walSuffix = "-wal"
 
-// same fails if the path no longer leads to the open files: they were deleted, moved or replaced. SQLite goes on in files without a name, and
-// what it commits there is lost when they are closed.
+// same fails if the path no longer leads to the open files: they were deleted, moved or replaced.
+// SQLite goes on in files without a name, and what it commits there is lost when they are closed.
 func (d *db) same() error {
 	for i, open := range [...]os.FileInfo{d.file, d.wal} {
 		path := d.path
@@ -105,7 +106,8 @@ func unusable(path string, err error) error {
 }
 
 func (d *db) close() {
-	// There is nothing to do about an error here: what was committed is on disk, and nothing else counts.
+	// There is nothing to do about an error here: what was committed is on disk, and nothing else
+	// counts.
 	_ = d.conn.Close()
 }
 
@@ -173,8 +175,8 @@ const (
 	codeTrigger    = codeConstraint | 7<<8
 )
 
-// classify says what an error means for the batch. What is not known here counts as Down: nothing is
-// parked, nothing is lost, and the status shows the words.
+// classify says what an error means for the batch. What is not known here counts as Down: nothing
+// is parked, nothing is lost, and the status shows the words.
 func classify(err error) error {
 	if err == nil {
 		return nil

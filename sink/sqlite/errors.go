@@ -9,11 +9,13 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// rowError classifies an error of an insert that was prepared. Two more things are known of it than of others:
+// rowError classifies an error of an insert that was prepared. Two more things are known of it than
+// of others:
 //
-//   - An error in general comes out of a trigger's SQL or a generated column: the statement itself was accepted.
-//   - A constraint names its table and columns. Another table is a trigger's matter. A column that the sink does not fill
-//     and that allows no null is the table's fault.
+//   - An error in general comes out of a trigger's SQL or a generated column: the statement itself
+//     was accepted.
+//   - A constraint names its table and columns. Another table is a trigger's matter. A column that
+//     the sink does not fill and that allows no null is the table's fault.
 func (t *table) rowError(err error) error {
 	e, ok := classify(err).(*sink.Error)
 	if !ok {
@@ -50,8 +52,8 @@ func (t *table) fills(column string) bool {
 	return false
 }
 
-// failedColumn takes the first column out of SQLite's words, as in "NOT NULL constraint failed: t.c" and "UNIQUE constraint failed:
-// t.a, t.b". A CHECK constraint names no column.
+// failedColumn takes the first column out of SQLite's words, as in "NOT NULL constraint failed:
+// t.c" and "UNIQUE constraint failed: t.a, t.b". A CHECK constraint names no column.
 func failedColumn(words string) (table, column string, ok bool) {
 	_, rest, ok := strings.Cut(words, "NOT NULL constraint failed: ")
 	if !ok {

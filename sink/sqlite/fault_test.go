@@ -52,7 +52,8 @@ func (l *live) until(what string, ok func(sink.Status) bool) {
 	}
 }
 
-// TestOneRowParksItself: whatever a row's error does to the transaction, the row is parked and the others are written, in order.
+// TestOneRowParksItself: whatever a row's error does to the transaction, the row is parked and the
+// others are written, in order.
 func TestOneRowParksItself(t *testing.T) {
 	for name, c := range map[string]struct {
 		ddl  []string
@@ -113,7 +114,8 @@ func TestOneRowParksItself(t *testing.T) {
 	}
 }
 
-// TestTheTablesFaultParksNothing: a column that the sink does not fill, and a trigger whose own table is at fault.
+// TestTheTablesFaultParksNothing: a column that the sink does not fill, and a trigger whose own
+// table is at fault.
 func TestTheTablesFaultParksNothing(t *testing.T) {
 	for name, c := range map[string]struct{ ddl, mends []string }{
 		"a column that the sink does not fill": {[]string{`CREATE TABLE t (id INTEGER, v TEXT, tenant TEXT NOT NULL)`},
@@ -151,7 +153,8 @@ func TestTheTablesFaultParksNothing(t *testing.T) {
 	}
 }
 
-// TestKeysKeepTheirOrderOverLanes: of the rows with one key the last must win, however the key is written.
+// TestKeysKeepTheirOrderOverLanes: of the rows with one key the last must win, however the key is
+// written.
 func TestKeysKeepTheirOrderOverLanes(t *testing.T) {
 	for typ, forms := range map[string][]string{
 		"INTEGER":             {`%d`, `%d.0`, `%de0`, `"%d"`},

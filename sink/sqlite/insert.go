@@ -7,13 +7,15 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// maxParameters is SQLite's default limit of parameters in one statement (SQLITE_MAX_VARIABLE_NUMBER).
+// maxParameters is SQLite's default limit of parameters in one statement
+// (SQLITE_MAX_VARIABLE_NUMBER).
 const maxParameters = 32766
 
 // rowSteps are the numbers of rows that inserts are prepared for.
 var rowSteps = [...]int{128, 16, 1}
 
-// insertRows writes rows in order, as many at once as there is a statement for. Rows that leave columns out go one by one.
+// insertRows writes rows in order, as many at once as there is a statement for. Rows that leave
+// columns out go one by one.
 func (l *lane) insertRows(ctx context.Context, from, to int) error {
 	width := len(l.table.columns)
 	for from < to {
@@ -58,7 +60,8 @@ func (l *lane) insertRows(ctx context.Context, from, to int) error {
 	return nil
 }
 
-// execute runs a prepared insert. It takes no context: a statement is short, and watching a context would cost more.
+// execute runs a prepared insert. It takes no context: a statement is short, and watching a context
+// would cost more.
 func execute(stmt driver.Stmt, values []driver.NamedValue) error {
 	_, err := stmt.(driver.StmtExecContext).ExecContext(context.Background(), values)
 	return err

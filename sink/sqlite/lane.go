@@ -12,7 +12,8 @@ import (
 // timeFormat is RFC 3339 in UTC with microseconds, so that times sort as text.
 const timeFormat = "2006-01-02T15:04:05.000000Z"
 
-// lane writes batches over the target's one connection. Between Begin and Finish or Rollback it owns the writer's token.
+// lane writes batches over the target's one connection. Between Begin and Finish or Rollback it
+// owns the writer's token.
 type lane struct {
 	t      *Target
 	table  *table
@@ -27,7 +28,8 @@ type lane struct {
 	odd    map[string]driver.Stmt // for rows that leave columns out, by the columns
 }
 
-// row is where a row's values are. leave is nil unless columns are left out for their defaults; their values are nil.
+// row is where a row's values are. leave is nil unless columns are left out for their defaults;
+// their values are nil.
 type row struct {
 	at    int
 	leave []bool
@@ -109,8 +111,8 @@ func (l *lane) Begin(ctx context.Context) error {
 	return err
 }
 
-// unchanged makes sure, within a transaction, that the open file is the one at the path and that the table is as it was when the rows
-// were made.
+// unchanged makes sure, within a transaction, that the open file is the one at the path and that
+// the table is as it was when the rows were made.
 func (l *lane) unchanged(ctx context.Context) error {
 	if err := l.t.db.same(); err != nil {
 		return err
@@ -129,7 +131,8 @@ func (l *lane) unchanged(ctx context.Context) error {
 	return err
 }
 
-// reload reads the table again. It tells whether rows must be made anew. The statements are prepared anew in any case.
+// reload reads the table again. It tells whether rows must be made anew. The statements are
+// prepared anew in any case.
 func (l *lane) reload(ctx context.Context) (changed bool, err error) {
 	now, err := read(ctx, l.t.db, l.t.spec)
 	if err != nil {
@@ -156,7 +159,8 @@ func (l *lane) Write(ctx context.Context, from, to int) error {
 	err := l.insertRows(ctx, from, to)
 	if err != nil {
 		if back := l.t.db.exec(context.Background(), "ROLLBACK TO part"); back != nil {
-			// RAISE(ROLLBACK) and ON CONFLICT ROLLBACK end the whole transaction, and the savepoint with it.
+			// RAISE(ROLLBACK) and ON CONFLICT ROLLBACK end the whole transaction, and the savepoint
+			// with it.
 			if e, ok := err.(*sink.Error); ok && e.Class.OfRow() {
 				e.Lost = true
 				return e
@@ -212,7 +216,8 @@ func (l *lane) finish(ctx context.Context, p sink.Progress) error {
 	if err := l.t.db.exec(ctx, "COMMIT"); err != nil {
 		return classify(err)
 	}
-	// A file that lost its name meanwhile took the commit with it. The messages are not acked, and the next opening finds out.
+	// A file that lost its name meanwhile took the commit with it. The messages are not acked, and
+	// the next opening finds out.
 	err = l.t.db.same()
 	return err
 }

@@ -38,7 +38,8 @@ func opening(t testing.TB, s sink.Spec, lanes int) *opened {
 	return o
 }
 
-// batch writes messages through a lane as the runner does, and again when the table has changed. split goes by Begin, Write and Finish.
+// batch writes messages through a lane as the runner does, and again when the table has changed.
+// split goes by Begin, Write and Finish.
 func (o *opened) batch(lane int, split bool, bodies ...string) (changes int, err error) {
 	ctx, l := context.Background(), o.lanes[lane]
 	for ; ; changes++ {
@@ -89,7 +90,8 @@ func classOf(err error) sink.Class {
 	return sink.Down
 }
 
-// rebuild is the usual way to change a column in SQLite, one statement after the other in one transaction.
+// rebuild is the usual way to change a column in SQLite, one statement after the other in one
+// transaction.
 func rebuild(columns string) string {
 	return "BEGIN; CREATE TABLE n (" + columns + "); DROP TABLE t; ALTER TABLE n RENAME TO t; COMMIT"
 }
@@ -157,7 +159,8 @@ func TestAColumnThatIsGoneIsWaitedFor(t *testing.T) {
 	}
 }
 
-// TestMigrationsUnderLoad: a table is rebuilt at random while two lanes write into it. A trigger of each version notes what was stored under it.
+// TestMigrationsUnderLoad: a table is rebuilt at random while two lanes write into it. A trigger of
+// each version notes what was stored under it.
 func TestMigrationsUnderLoad(t *testing.T) {
 	versions := []struct{ v, missing, given string }{
 		{"v TEXT DEFAULT 'd'", "d", "1.10"},
@@ -229,7 +232,8 @@ func TestMigrationsUnderLoad(t *testing.T) {
 	}
 }
 
-// Nothing is committed, or nothing is acked, when the files under the sink are not those at the path any more.
+// Nothing is committed, or nothing is acked, when the files under the sink are not those at the
+// path any more.
 func TestAFileWithoutItsName(t *testing.T) {
 	for name, c := range map[string]struct {
 		do    func(path string) error

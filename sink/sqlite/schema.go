@@ -25,8 +25,9 @@ type column struct {
 	fallback bool // has a default, which a missing field takes
 }
 
-// affinity is what SQLite makes of a value for a column, by the rules of https://sqlite.org/datatype3.html section 3.1. NUMERIC affinity is taken
-// apart by what the declared type's name means to people.
+// affinity is what SQLite makes of a value for a column, by the rules of
+// https://sqlite.org/datatype3.html section 3.1. NUMERIC affinity is taken apart by what the
+// declared type's name means to people.
 type affinity uint8
 
 const (
@@ -141,8 +142,8 @@ func names(list []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// insert writes the insert of n rows. leave, when not nil, tells for each column whether it is left out, so that it
-// takes its default.
+// insert writes the insert of n rows. leave, when not nil, tells for each column whether it is left
+// out, so that it takes its default.
 func (t *table) insert(n int, leave []bool) string {
 	var b strings.Builder
 	parts, _ := sink.SplitTable(t.spec.Table.Table) // checked by New

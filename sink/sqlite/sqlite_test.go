@@ -108,7 +108,8 @@ func checked(t testing.TB, s sink.Spec) *Target {
 	return target.(*Target)
 }
 
-// deliver writes messages through one lane without a runner, one batch, and gives what the lane says of each.
+// deliver writes messages through one lane without a runner, one batch, and gives what the lane
+// says of each.
 func deliver(t testing.TB, s sink.Spec, msgs ...surgetank.Delivery) (added []error, commit error) {
 	t.Helper()
 	target := checked(t, s)

@@ -1,8 +1,8 @@
 // Package sqlite writes the messages of a queue into a table of a SQLite file.
 //
-// A SQLite file has one writer at a time, so all lanes share one connection and take turns with whole transactions. The
-// file is in WAL mode with synchronous=FULL: a committed batch is on disk. More than one lane helps only when
-// turning messages into rows costs more than writing them.
+// A SQLite file has one writer at a time, so all lanes share one connection and take turns with
+// whole transactions. The file is in WAL mode with synchronous=FULL: a committed batch is on disk.
+// More than one lane helps only when turning messages into rows costs more than writing them.
 package sqlite
 
 import (
@@ -42,7 +42,8 @@ func New(spec sink.Spec) (sink.Target, error) {
 	return &Target{spec: spec}, nil
 }
 
-// Check opens the file, makes the tables that are to be made, and compares the target table with the settings.
+// Check opens the file, makes the tables that are to be made, and compares the target table with
+// the settings.
 func (t *Target) Check(ctx context.Context) error {
 	d, err := open(ctx, t.spec.Address, t.spec.Table.Create)
 	if err != nil {
@@ -85,7 +86,8 @@ func (t *Target) Open(ctx context.Context, claim sink.Claim) (sink.State, []sink
 		return sink.State{}, nil, err
 	}
 	if t.spec.Table.Create {
-		// The same for a table that is gone: it is made if the claim goes on with the progress that is there.
+		// The same for a table that is gone: it is made if the claim goes on with the progress that
+		// is there.
 		old, err := stored(ctx, d, claim.Instance)
 		if err == nil {
 			_, err = claim.Next(old)
@@ -204,8 +206,8 @@ func stored(ctx context.Context, d *db, instance string) (*sink.State, error) {
 	return s, nil
 }
 
-// takeOver reads the stored progress and replaces it by what the claim makes of it, in one transaction. The row of lane -1 holds what
-// belongs to the sink as a whole.
+// takeOver reads the stored progress and replaces it by what the claim makes of it, in one
+// transaction. The row of lane -1 holds what belongs to the sink as a whole.
 func takeOver(ctx context.Context, d *db, claim sink.Claim) (next sink.State, err error) {
 	if err := d.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
 		return next, classify(err)

@@ -11,8 +11,9 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// A value keeps its form in every column. SQLite itself turns text into a number where a column's declared type leaves it NUMERIC affinity, as
-// STRING, UUID and DATETIME do: 01234 would become 1234. Only a BLOB is stored there as it is. So:
+// A value keeps its form in every column. SQLite itself turns text into a number where a column's
+// declared type leaves it NUMERIC affinity, as STRING, UUID and DATETIME do: 01234 would
+// become 1234. Only a BLOB is stored there as it is. So:
 //
 //	column                 JSON number                              text
 //	TEXT                   its digits                               itself
@@ -125,7 +126,8 @@ func exact(s string, f float64) bool {
 	return ok && digits == again && (exponent == power || digits == "")
 }
 
-// decimal takes a number apart: its digits with the sign, without zeros at either end, and the power of ten of the last one.
+// decimal takes a number apart: its digits with the sign, without zeros at either end, and the
+// power of ten of the last one.
 func decimal(s string) (digits string, exponent int, ok bool) {
 	mantissa := s
 	if i := strings.IndexAny(s, "eE"); i >= 0 {
@@ -148,7 +150,8 @@ func decimal(s string) (digits string, exponent int, ok bool) {
 	return sign + digits, exponent - len(fraction) + len(all) - len(digits), true
 }
 
-// likeNumber tells whether SQLite takes text for a number: with or without sign, fraction and exponent, spaces around it.
+// likeNumber tells whether SQLite takes text for a number: with or without sign, fraction and
+// exponent, spaces around it.
 func likeNumber(s string) bool {
 	s = strings.Trim(s, " \t\n\v\f\r")
 	if s != "" && (s[0] == '-' || s[0] == '+') {

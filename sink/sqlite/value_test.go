@@ -16,7 +16,8 @@ import (
 // declared are types as people declare them.
 var declared = []string{"", "BLOB", "TEXT", "varchar(20)", "clob", "STRING", "UUID", "DATETIME", "date", "BOOLEAN", "MONEY", "decimal(20,2)", "NUMERIC", "NUMBER", "INTEGER", "bigint", "REAL", "double precision", "ANY"}
 
-// A text comes back with its characters, whatever the column is declared; only columns that are declared numbers take a number for it or refuse it.
+// A text comes back with its characters, whatever the column is declared; only columns that are
+// declared numbers take a number for it or refuse it.
 func TestTextKeepsItsCharacters(t *testing.T) {
 	var columns []string
 	for i, d := range declared {

@@ -16,7 +16,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// Peer is a client that writes frames by hand.
+// Peer is a client that writes single frames.
 type Peer struct {
 	T    testing.TB
 	Conn net.Conn

@@ -1,4 +1,5 @@
-// Package management serves the part of RabbitMQ's management API that client libraries use in their recovery and set-up.
+// Package management serves the part of RabbitMQ's management API that client libraries use in
+// their recovery and set-up.
 package management
 
 import (
@@ -17,7 +18,8 @@ import (
 type Connections interface {
 	// Connections lists the open connections by name.
 	Connections() []session.ConnectionInfo
-	// CloseConnection closes the connection of a name with reply code 320, and tells whether there is one.
+	// CloseConnection closes the connection of a name with reply code 320, and tells whether there
+	// is one.
 	CloseConnection(name, reason string) bool
 }
 
@@ -29,7 +31,8 @@ type management struct {
 	httpPeer func(*http.Request) netip.Addr // the address that a request comes from; nil: the connection's peer
 }
 
-// New serves the part of RabbitMQ's management API that client libraries use in their recovery and set-up:
+// New serves the part of RabbitMQ's management API that client libraries use in their recovery and
+// set-up:
 //
 //	GET    /api/connections          open connections (administrator or monitoring tag)
 //	DELETE /api/connections/{name}   close one, with the reason of the X-Reason header (administrator)
@@ -38,7 +41,8 @@ type management struct {
 //	DELETE /api/vhosts/{name}        delete one with all that is in it (administrator)
 //	       /api/policies, /api/topic-permissions, /api/vhost-limits, /api/user-limits: see management_access.go
 //
-// It asks for HTTP Basic credentials at every request. Surgetank's own API is another one; this exists for programs that expect RabbitMQ.
+// It asks for HTTP Basic credentials at every request. Surgetank's own API is another one; this
+// exists for programs that expect RabbitMQ.
 func New(conns Connections, store *auth.Store, policies *policy.Broker, peer func(*http.Request) netip.Addr) http.Handler {
 	s := &management{conns: conns, auth: store, policies: policies, httpPeer: peer}
 	mux := http.NewServeMux()
@@ -140,7 +144,8 @@ func (s *management) getVhost(w http.ResponseWriter, r *http.Request, _ *auth.Us
 	answer(w, http.StatusOK, v)
 }
 
-// putVhost gives the user that makes a virtual host all rights in it, as RabbitMQ does over this API.
+// putVhost gives the user that makes a virtual host all rights in it, as RabbitMQ does over this
+// API.
 func (s *management) putVhost(w http.ResponseWriter, r *http.Request, u *auth.User) {
 	name := r.PathValue("name")
 	var body struct {

@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// The part of RabbitMQ's management API about policies, topic permissions and limits: its paths and its words, over the same
-// records as Surgetank's own API.
+// The part of RabbitMQ's management API about policies, topic permissions and limits: its paths and
+// its words, over the same records as Surgetank's own API.
 
 type manageFunc = func(pattern string, admin bool, f func(http.ResponseWriter, *http.Request, *auth.User))
 
@@ -32,8 +32,9 @@ func (s *management) manageAccess(handle manageFunc) {
 	handle("DELETE /api/user-limits/{rest...}", true, named(s.putUserLimit, "user", "name"))
 }
 
-// named gives the two segments behind /api/SOMETHING/ their names. http.ServeMux has no pattern for a segment that is a slash, %2F,
-// which is the default virtual host. A first segment alone leaves the second name empty.
+// named gives the two segments behind /api/SOMETHING/ their names. http.ServeMux has no pattern for
+// a segment that is a slash, %2F, which is the default virtual host. A first segment alone leaves
+// the second name empty.
 func named(f func(http.ResponseWriter, *http.Request, *auth.User), names ...string) func(http.ResponseWriter, *http.Request, *auth.User) {
 	return func(w http.ResponseWriter, r *http.Request, u *auth.User) {
 		segments := strings.Split(strings.Trim(r.URL.EscapedPath(), "/"), "/")[2:]
@@ -171,7 +172,8 @@ func limitsOf(a string, x *int, b string, y *int) map[string]int {
 	return m
 }
 
-// limitValue reads the value of a limit; a deletion and a negative number mean none. ok is false: it was answered already.
+// limitValue reads the value of a limit; a deletion and a negative number mean none. ok is false:
+// it was answered already.
 func limitValue(w http.ResponseWriter, r *http.Request) (v *int, ok bool) {
 	if r.Method == http.MethodDelete {
 		return nil, true

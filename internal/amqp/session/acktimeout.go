@@ -27,8 +27,9 @@ func (c *Conn) CheckAcks(now time.Duration) {
 	}
 }
 
-// late tells whether a delivery has waited for longer than its queue, or else the server, allows. Both times are whole seconds,
-// cut off: a difference of n seconds can be hardly more than n-1. So a delivery may have up to two seconds more, and never less.
+// late tells whether a delivery has waited for longer than its queue, or else the server, allows.
+// Both times are whole seconds, cut off: a difference of n seconds can be hardly more than n-1. So
+// a delivery may have up to two seconds more, and never less.
 func (l *unackedList) late(now, limit time.Duration) (time.Duration, bool) {
 	sec := seconds(now)
 	for i := range l.list[l.head:] {

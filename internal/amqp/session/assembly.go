@@ -6,9 +6,11 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/translate"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// assembly is a message on its way in: the publish method, then its header, then its body in pieces.
+// assembly is a message on its way in: the publish method, then its header, then its body in
+// pieces.
 type assembly struct {
 	active    bool
 	inBody    bool // the header is in
@@ -70,6 +72,7 @@ func (ch *channel) header(payload []byte) error {
 		return wire.Errorf(wire.CodeUnexpectedFrame, "expected content header for class 60, got one for class %d instead", h.Class)
 	}
 	if most := ch.c.srv.limits.MaxMessage; h.BodySize > uint64(most) {
+		ch.c.srv.Refused.Add(tally.MessageSize)
 		return wire.Errorf(wire.CodePreconditionFailed, "message size %d is larger than configured max size %d; server.max_message in the configuration raises it", h.BodySize, most)
 	}
 	if a.content, err = ch.contentOf(a.exchange, h.Block); err != nil {
@@ -85,8 +88,8 @@ func (ch *channel) header(payload []byte) error {
 	return nil
 }
 
-// body takes a piece of the body. A body in one piece, the common case, is put beside the others of the
-// same read; one in several grows by what has arrived.
+// body takes a piece of the body. A body in one piece, the common case, is put beside the others of
+// the same read; one in several grows by what has arrived.
 func (ch *channel) body(payload []byte) error {
 	a := &ch.assembly
 	if !a.active {
@@ -152,8 +155,8 @@ func (ch *channel) assembled(body []byte) error {
 	return ch.publish(ct, body)
 }
 
-// lastContent is the property block that a channel published last. Publishers tend to send the same block again and
-// again, and then all that was made of it serves once more.
+// lastContent is the property block that a channel published last. Publishers tend to send the same
+// block again and again, and then all that was made of it serves once more.
 type lastContent struct {
 	exchange []byte
 	block    []byte
@@ -183,7 +186,8 @@ func (ch *channel) contentOf(exchange, block []byte) (*translate.Content, error)
 	return ct, nil
 }
 
-// checkContent checks what depends on who publishes: the user id, and the address for direct replies.
+// checkContent checks what depends on who publishes: the user id, and the address for direct
+// replies.
 func (ch *channel) checkContent(ct *translate.Content) error {
 	p, c := &ct.Props, ch.c
 	if p.Flags&wire.HasUserID != 0 && string(p.UserID) != c.user().Name && !c.srv.Auth.HasTag(c.user(), auth.TagImpersonator) {

@@ -5,16 +5,19 @@ import (
 
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/settings"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// budget bounds what connections have the server hold that is no message in the broker yet: bodies that come in pieces, and
-// transactions before their commit. Each alone is bounded by the size of a message or of a transaction, but a
-// connection may have two thousand channels, and a server many connections.
+// budget bounds what connections have the server hold that is no message in the broker yet: bodies
+// that come in pieces, and transactions before their commit. Each alone is bounded by the size of a
+// message or of a transaction, but a connection may have two thousand channels, and a server many
+// connections.
 //
-// A body reserves its whole size with its first piece. Nothing is allocated by that; it only means that those who began can
-// finish, and that others wait with their sockets unread instead of all of them stopping half-way. Who waits for longer than
-// BodyWait has the largest holder's connection closed with RESOURCE_ERROR, which may be its own: somebody
-// began bodies or transactions and does not finish them.
+// A body reserves its whole size with its first piece. Nothing is allocated by that. It means that
+// publishers that have begun can finish, and that others wait with their sockets unread, instead of
+// all of them stopping half-way. If a publisher has waited for longer than BodyWait, somebody began
+// bodies or transactions and does not finish them. Then the connection of the largest holder, which
+// may be the publisher's own, is closed with RESOURCE_ERROR.
 //
 // All methods may be called by many goroutines.
 type budget struct {
@@ -45,7 +48,7 @@ func (b *budget) take(c *Conn, n int64) error {
 		case <-c.asked.kicked:
 		case <-timer.C():
 			if b.srv.alarms.now.Load().reason != "" {
-				break // publishers are held back: it is not they who do not finish
+				break // while an alarm holds publishers back, unfinished messages are not their fault
 			}
 			if victim := b.largest(); victim == c {
 				timer.Stop()
@@ -70,6 +73,7 @@ func (b *budget) take(c *Conn, n int64) error {
 }
 
 func (b *budget) refusal() *wire.Error {
+	b.srv.Refused.Add(tally.Memory)
 	return wire.Errorf(wire.CodeResourceError, "messages that are not complete and transactions that are not committed hold more than %s, and this "+
 		"connection has the most of it; send fewer large messages at a time", settings.FormatSize(b.srv.limits.MaxBodies))
 }

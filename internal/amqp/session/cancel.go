@@ -8,8 +8,9 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// cancel handles the client's basic.cancel. The consumer still gets the messages that the channel published before: they were for
-// whoever was first in line then. Its deliveries that are not acknowledged stay with the channel.
+// cancel handles the client's basic.cancel. The consumer still gets the messages that the channel
+// published before: they were for the consumer that was first in line then. Its deliveries that are
+// not acknowledged stay with the channel.
 func (ch *channel) cancel(m *wire.BasicCancel) error {
 	if ch.reply != nil && ch.reply.tag == m.ConsumerTag {
 		ch.dropReplyConsumer()
@@ -29,11 +30,11 @@ func (ch *channel) cancel(m *wire.BasicCancel) error {
 	return nil
 }
 
-// stop ends hand-outs. When it returns, every message that was handed out is entered as a delivery, and its frames are among those to be
-// written.
+// stop ends hand-outs. When it returns, every message that was handed out is entered as a delivery,
+// and its frames are among those to be written.
 //
-// The broker hands out at the end of a turn. So stop waits for the turn in which it received the publishes before it takes the
-// consumer's credit away, and then for the turn that did so.
+// The broker hands out at the end of a turn. So stop waits for the turn in which it received the
+// publishes before it takes the consumer's credit away, and then for the turn that did so.
 func (cons *consumer) stop() error {
 	c := cons.ch.c
 	if err := c.srv.Sync(); err != nil {
@@ -56,7 +57,8 @@ func (cons *consumer) stop() error {
 	return nil
 }
 
-// deliverRest puts some of what was handed out among the frames to be written. Without more it has stopped the consumer.
+// deliverRest puts some of what was handed out among the frames to be written. Without more it has
+// stopped the consumer.
 func (cons *consumer) deliverRest() (more bool, err error) {
 	c := cons.ch.c
 	if err := c.waitForRoom(); err != nil {
@@ -88,8 +90,8 @@ func (cons *consumer) deliverRest() (more bool, err error) {
 	return true, nil
 }
 
-// lost deals with a subscription that ended by itself: the queue was deleted, or the broker is closing. The
-// client is told, if it asked to be. It runs on the writer goroutine.
+// lost deals with a subscription that ended by itself: the queue was deleted, or the broker is
+// closing. The client is told, if it asked to be. It runs on the writer goroutine.
 func (c *Conn) lost(cons *consumer, err error) {
 	if ch := cons.ch; ch.ledger.remove(cons) && c.caps.cancelNotify {
 		c.out.cancelled(ch, cons.tag)

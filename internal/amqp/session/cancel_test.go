@@ -8,7 +8,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// TestCancelsAreDeferred: while the connection deletes a queue, its consumers' cancels wait, however late the answer is.
+// TestCancelsAreDeferred: while the connection deletes a queue, its consumers' cancels wait,
+// however late the answer is.
 func TestCancelsAreDeferred(t *testing.T) {
 	bn := start(t, Limits{})
 	p := bn.connect()

@@ -9,6 +9,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/translate"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // channel is one channel. The reader goroutine owns what says nothing else.
@@ -33,8 +34,9 @@ type channel struct {
 
 	ledger ledger // shared, under its lock
 
-	// delivering is held from fetching messages to their being entered where they are written from, so that the tags of a channel are
-	// written in order. It is taken before the locks of ledger and outbox.
+	// delivering is held from fetching messages to their being entered where they are written from,
+	// so that the tags of a channel are written in order. It is taken before the locks of ledger
+	// and outbox.
 	delivering sync.Mutex
 
 	// Guarded by the outbox's lock.
@@ -154,9 +156,11 @@ func (c *Conn) openChannel(f wire.Frame) error {
 		return &failure{wire.Errorf(wire.CodeChannelError, "expected 'channel.open'"), id}
 	}
 	if f.Channel > c.tuned.ChannelMax {
+		c.srv.Refused.Add(tally.Channels)
 		return &failure{wire.Errorf(wire.CodeChannelError, "channel %d is above the negotiated channel_max (%d)", f.Channel, c.tuned.ChannelMax), id}
 	}
 	if n := len(c.channels.byID); n >= int(c.tuned.ChannelMax) {
+		c.srv.Refused.Add(tally.Channels)
 		return &failure{wire.Errorf(wire.CodeNotAllowed, "number of channels opened (%d) has reached the negotiated channel_max (%d)",
 			n, c.tuned.ChannelMax), 0}
 	}
@@ -165,6 +169,7 @@ func (c *Conn) openChannel(f wire.Frame) error {
 		if !errors.As(err, &l) {
 			return err
 		}
+		c.srv.Refused.Add(tally.Channels)
 		return &failure{wire.Errorf(wire.CodeNotAllowed, "number of channels opened for user '%s' has reached the maximum allowed user limit of (%d)",
 			c.user().Name, l.Limit), 0}
 	}
@@ -191,8 +196,8 @@ func (c *Conn) control(f wire.Frame) error {
 		}
 		return errClientClosed
 	case *wire.ConnectionUpdateSecret:
-		// What was said at login is not asked again, so a new secret changes nothing here; the client is told that it
-		// may go on, as RabbitMQ tells it where users have passwords.
+		// What was said at login is not asked again, so a new secret changes nothing here; the
+		// client is told that it may go on, as RabbitMQ tells it where users have passwords.
 		c.out.send(0, wire.Bare(wire.IDConnectionUpdateSecretOk))
 		return nil
 	}
@@ -312,7 +317,8 @@ func (ch *channel) answerUnless(nowait bool, m wire.Method) {
 	}
 }
 
-// shut ends what the channel holds: consumers, deliveries that were not acknowledged, a half-sent message.
+// shut ends what the channel holds: consumers, deliveries that were not acknowledged, a half-sent
+// message.
 func (ch *channel) shut() {
 	c := ch.c
 	ch.drop()
@@ -381,8 +387,8 @@ func (c *Conn) cleanup() {
 	clear(c.exclusives)
 }
 
-// authorizeTopic asks whether the user may use x with keys, where x is a topic exchange; what it may do to x itself was
-// asked before.
+// authorizeTopic asks whether the user may use x with keys, where x is a topic exchange; what it
+// may do to x itself was asked before.
 func (c *Conn) authorizeTopic(op auth.Op, x *topology.Exchange, keys ...string) error {
 	if x == nil || x.By != topology.KindTopic {
 		return nil

@@ -8,8 +8,9 @@ import (
 
 var errSocket = errors.New("the socket failed while it was written to")
 
-// confirms are the publishes of a channel in confirm mode that were answered by the broker. They are told in the order of
-// publishing, which lets one frame tell of many. The outbox's lock guards it.
+// confirms are the publishes of a channel in confirm mode that were answered by the broker. They
+// are told in the order of publishing, which lets one frame tell of many. The outbox's lock guards
+// it.
 type confirms struct {
 	settled uint64          // every publish up to here has its outcome
 	told    uint64          // and up to here the client knows

@@ -19,7 +19,8 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// Conn is one connection. Each part says who owns it. What has no owner here is set by the handshake and constant afterwards.
+// Conn is one connection. Each part says who owns it. What has no owner here is set by the
+// handshake and constant afterwards.
 type Conn struct {
 	srv   *Shared
 	nc    net.Conn
@@ -57,8 +58,9 @@ type intake struct {
 	batch   *publishBatch
 	settles []surgetank.Settlement
 	routes  routeCache
-	blocked bool  // the client was told so
-	passing int64 // bytes of the server's budget that messages of the next flush have
+	blocked bool        // the client was told so
+	held    atomic.Bool // blocked, for others to read
+	passing int64       // bytes of the server's budget that messages of the next flush have
 }
 
 // identity is who a connection speaks for, and where.
@@ -156,8 +158,8 @@ func (c *Conn) abandon() {
 	}
 }
 
-// Kick makes the connection close itself with an error. Any goroutine may call it; the first error stands, and kick gives false
-// for every other.
+// Kick makes the connection close itself with an error. Any goroutine may call it; the first error
+// stands, and kick gives false for every other.
 func (c *Conn) Kick(err *wire.Error) bool {
 	if !c.asked.kick(err) {
 		return false
@@ -170,7 +172,8 @@ func (c *Conn) Kick(err *wire.Error) bool {
 	return true
 }
 
-// readLoop reads until the connection is to end, and says why: errClientClosed, a *failure, or the socket's error.
+// readLoop reads until the connection is to end, and says why: errClientClosed, a *failure, or the
+// socket's error.
 func (c *Conn) readLoop() error {
 	for {
 		for {
@@ -211,12 +214,13 @@ func asFailure(err error) error {
 	return err
 }
 
-// read waits for more bytes, for at most as long as the heartbeat allows, and runs what others ask the reader to do.
+// read waits for more bytes, for at most as long as the heartbeat allows, and runs what others ask
+// the reader to do.
 func (c *Conn) read() error {
 	heartbeat := time.Duration(c.tuned.Heartbeat) * time.Second
 	for {
 		c.in.allowSilence(heartbeat)
-		// Whoever interrupts first leaves word and then moves the deadline: either is seen here.
+		// An interruption leaves word first and then moves the deadline: either is seen here.
 		if err := c.asked.failure(); err != nil {
 			return err
 		}
@@ -232,7 +236,7 @@ func (c *Conn) read() error {
 			return err
 		}
 		over := heartbeat > 0 && !time.Now().Before(c.in.silence)
-		c.in.silence = time.Time{} // whoever interrupted has moved the deadline
+		c.in.silence = time.Time{} // the interruption has moved the deadline
 		if over && !c.asked.pending() {
 			c.srv.Log.Warn("an AMQP peer went silent: missed heartbeats", "peer", c.Name, "heartbeat_seconds", c.tuned.Heartbeat)
 			return err
@@ -240,14 +244,16 @@ func (c *Conn) read() error {
 	}
 }
 
-// WatchIdle has the reader shrink its buffer when the connection has gone quiet. The janitor calls it.
+// WatchIdle has the reader shrink its buffer when the connection has gone quiet. The janitor calls
+// it.
 func (c *Conn) WatchIdle() {
 	if c.idle.look(&c.in) {
 		c.asked.interrupt(c.in.shrink)
 	}
 }
 
-// maxOut is how many bytes of replies may wait for a client that does not read them before its requests wait too.
+// maxOut is how many bytes of replies may wait for a client that does not read them before its
+// requests wait too.
 const maxOut = 1 << 20
 
 // maxNacks is how many refused publishes may wait to be told before more is read.
@@ -262,8 +268,8 @@ func (c *Conn) waitForRoom() error {
 	return c.out.broken
 }
 
-// frames encodes the header and the body of a message. The caller holds no lock: bodies are large, and the broker's loop waits for the
-// outbox's lock.
+// frames encodes the header and the body of a message. The caller holds no lock: bodies are large,
+// and the broker's loop waits for the outbox's lock.
 func (c *Conn) frames(channel uint16, block, body []byte) []byte {
 	frameMax := int(c.tuned.FrameMax)
 	frames := 2 + len(body)/(frameMax-wire.FrameOverhead)
@@ -272,7 +278,8 @@ func (c *Conn) frames(channel uint16, block, body []byte) []byte {
 	return c.appendBody(dst, channel, body, frameMax)
 }
 
-// PutOut closes the connection of a stranger. It does not wait for the peer, as closing TLS in good order would.
+// PutOut closes the connection of a stranger. It does not wait for the peer, as closing TLS in good
+// order would.
 func (c *Conn) PutOut() {
 	c.stop()
 	if t, ok := c.nc.(*tls.Conn); ok {
@@ -282,7 +289,8 @@ func (c *Conn) PutOut() {
 	c.nc.Close()
 }
 
-// ShutDown closes a connection because the server shuts down. One that has ended and waits for its client is woken.
+// ShutDown closes a connection because the server shuts down. One that has ended and waits for its
+// client is woken.
 func (c *Conn) ShutDown() {
 	if !c.Kick(wire.Errorf(wire.CodeConnectionForced, "broker forced connection closure with reason 'shutdown'")) {
 		c.asked.wakeReader()
@@ -291,6 +299,19 @@ func (c *Conn) ShutDown() {
 
 // Ended tells whether the connection has ended; what is left is to see its client off.
 func (c *Conn) Ended() bool { return c.over.Load() }
+
+// Held tells whether an alarm holds the connection back.
+func (c *Conn) Held() bool { return c.pubs.held.Load() }
+
+// Count returns the numbers of open channels and of their consumers.
+func (c *Conn) Count() (channels, consumers int) {
+	list := c.channels.list()
+	for _, ch := range list {
+		n, _ := ch.ledger.count("")
+		consumers += n
+	}
+	return len(list), consumers
+}
 
 // CutOff closes the socket of a connection that does not end.
 func (c *Conn) CutOff() { c.nc.Close() }

@@ -6,10 +6,11 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/translate"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// consumer is one basic.consume. Its subscription outlives its cancelling for as long as deliveries of it are outstanding: they
-// are leased for as long as it lasts.
+// consumer is one basic.consume. Its subscription outlives its cancelling for as long as deliveries
+// of it are outstanding: they are leased for as long as it lasts.
 type consumer struct {
 	tag    string
 	ch     *channel
@@ -19,7 +20,7 @@ type consumer struct {
 	entry  topology.Consumer // among the queue's consumers
 	manual bool              // credit is given as messages are written, not as they are settled
 
-	// Guarded by the channel's delivering: whoever holds it and sets stopped knows that nothing more comes.
+	// Guarded by the channel's delivering: once it is set under that lock, nothing more comes.
 	stopped bool
 
 	// Guarded by the outbox's lock.
@@ -43,8 +44,9 @@ func (cons *consumer) takeOwed(maxUnacked int) int {
 	return n
 }
 
-// fetch takes some of what waits for the consumer and enters it among its channel's deliveries, which have the tags from first on. The
-// caller holds the channel's delivering until it has entered them where they are written from, so that they are written in order.
+// fetch takes some of what waits for the consumer and enters it among its channel's deliveries,
+// which have the tags from first on. The caller holds the channel's delivering until it has entered
+// them where they are written from, so that they are written in order.
 func (cons *consumer) fetch(buf []surgetank.Delivery) (got []surgetank.Delivery, first uint64, err error) {
 	got, err = cons.sub.TryReceive(buf, deliverMax, deliverBytes)
 	if len(got) == 0 {
@@ -53,8 +55,9 @@ func (cons *consumer) fetch(buf []surgetank.Delivery) (got []surgetank.Delivery,
 	return got, cons.ch.ledger.enter(cons, got, seconds(cons.ch.c.srv.Clock.Passed())), nil
 }
 
-// notify tells the writer that messages wait. The broker calls it on its loop, so it takes the outbox's lock and no other. Before
-// consume-ok was sent there is nobody to deliver to: start looks for what came until then.
+// notify tells the writer that messages wait. The broker calls it on its loop, so it takes the
+// outbox's lock and no other. Before consume-ok was sent there is nobody to deliver to: start looks
+// for what came until then.
 func (cons *consumer) notify() {
 	o := &cons.ch.c.out
 	o.mu.Lock()
@@ -109,6 +112,7 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 		return wire.Errorf(wire.CodeNotAllowed, "attempt to reuse consumer tag '%s'", m.ConsumerTag)
 	}
 	if n >= c.srv.limits.MaxConsumers {
+		c.srv.Refused.Add(tally.Consumers)
 		return wire.Errorf(wire.CodePreconditionFailed, "the channel has %d consumers already; open another channel", n)
 	}
 	q, err := vh.Open(c, name)
@@ -159,7 +163,8 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 	return nil
 }
 
-// subscribe attaches a consumer to the broker. Credit comes after the pool's limit, so that it cannot overshoot it.
+// subscribe attaches a consumer to the broker. Credit comes after the pool's limit, so that it
+// cannot overshoot it.
 func (ch *channel) subscribe(cons *consumer, opts surgetank.SubscribeOptions) error {
 	credit := ch.prefetch
 	if cons.noAck || credit == 0 {

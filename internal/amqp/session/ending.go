@@ -12,17 +12,18 @@ import (
 
 // The end of a connection.
 //
-// A client may have frames under way when the connection ends. A kernel answers bytes that arrive at a closed socket with a
-// reset, and the reset destroys everything that the client has not read yet, the last frame among it. So the server reads on and
-// discards until the client hangs up:
+// A client may have frames under way when the connection ends. A kernel answers bytes that arrive
+// at a closed socket with a reset, and the reset destroys everything that the client has not read
+// yet, the last frame among it. So the server reads on and discards until the client hangs up:
 //
 //	who closes                     last frame   then
 //	the client                     close-ok     read on; after a time half-close, read on for as long again
 //	the server                     close        read on until close-ok, half-close, read on
 //	the server, stream unreadable  close        half-close at once, read on: close-ok cannot be found any more
 //
-// A half-close tells the client that nothing more comes. After close-ok it has to wait: clients report a hangup that arrives
-// before they have hung up themselves as an error. Decision 0140 has the reasons and the bounds.
+// A half-close tells the client that nothing more comes. After close-ok it has to wait: clients
+// report a hangup that arrives before they have hung up themselves as an error. Decision 0140 has
+// the reasons and the bounds.
 
 const (
 	lingerMost  = 30 * time.Second // all of the reading after the last frame
@@ -30,7 +31,8 @@ const (
 	lingerBlock = 16 << 10
 )
 
-// ending reads a connection after its end. It forgets every byte, so its memory does not depend on the client.
+// ending reads a connection after its end. It forgets every byte, so its memory does not depend on
+// the client.
 type ending struct {
 	c      *Conn
 	buf    []byte
@@ -45,8 +47,8 @@ func (c *Conn) newEnding() *ending {
 	return &ending{c: c, held: c.in.take(), budget: lingerBytes}
 }
 
-// next gives the next method on channel 0 and discards everything before it. It returns false when the next bytes are not in
-// held. A stream that is not made of frames sets lost.
+// next gives the next method on channel 0 and discards everything before it. It returns false when
+// the next bytes are not in held. A stream that is not made of frames sets lost.
 func (e *ending) next() (id wire.MethodID, found bool) {
 	const header, trailer = 7, 1
 	for !e.lost {
@@ -96,8 +98,9 @@ func (e *ending) read() error {
 
 var errTooMuch = errors.New("the client went on sending after the end of the connection")
 
-// awaitCloseOk reads until the client has answered the server's close, and gives its method: close-ok, or close when the two crossed.
-// It gives 0 when no answer can be expected any more: the client has hung up, the deadline has passed, or the stream is unreadable.
+// awaitCloseOk reads until the client has answered the server's close, and gives its method:
+// close-ok, or close when the two crossed. It gives 0 when no answer can be expected any more: the
+// client has hung up, the deadline has passed, or the stream is unreadable.
 func (e *ending) awaitCloseOk(deadline time.Time) wire.MethodID {
 	for {
 		id, found := e.next()
@@ -116,8 +119,8 @@ func (e *ending) awaitCloseOk(deadline time.Time) wire.MethodID {
 	}
 }
 
-// discard reads until the client hangs up, is silent for longer than patience, or sends for longer than lingerMost. It returns
-// false only when the client was silent.
+// discard reads until the client hangs up, is silent for longer than patience, or sends for longer
+// than lingerMost. It returns false only when the client was silent.
 func (e *ending) discard(patience time.Duration) (gone bool) {
 	e.lost = true
 	last := time.Now().Add(lingerMost)
@@ -150,7 +153,8 @@ func halfClose(nc net.Conn) {
 	}
 }
 
-// farewell ends an open connection: it writes the last frame that the reason asks for, and closes the socket.
+// farewell ends an open connection: it writes the last frame that the reason asks for, and closes
+// the socket.
 func (c *Conn) farewell(err error) {
 	patience := c.srv.limits.CloseTimeout
 	c.nc.SetWriteDeadline(time.Now().Add(patience))
@@ -183,8 +187,9 @@ func (c *Conn) farewell(err error) {
 	c.nc.Close()
 }
 
-// depart gives the connection a place among those that are ending. It returns nil when all places are taken by connections that
-// are on their way out: then the socket is closed without waiting for the client.
+// depart gives the connection a place among those that are ending. It returns nil when all places
+// are taken by connections that are on their way out: then the socket is closed without waiting for
+// the client.
 func (c *Conn) depart() *ending {
 	if c.guest, _ = c.srv.departures.Enter(c.Peer, c.PutOut); c.guest == nil {
 		return nil
@@ -196,8 +201,8 @@ func (f *failure) closeMethod() *wire.ConnectionClose {
 	return &wire.ConnectionClose{Closing: wire.Closing{ReplyCode: f.why.Code, ReplyText: f.why.Text, Class: f.method.Class(), Method: f.method.Method()}}
 }
 
-// refuse ends a connection that did not complete its handshake. It tells the client why, where the client can be told, and gives
-// it a moment to read that.
+// refuse ends a connection that did not complete its handshake. It tells the client why, where the
+// client can be told, and gives it a moment to read that.
 func (c *Conn) refuse(err error) {
 	patience := min(c.srv.limits.CloseTimeout, time.Second)
 	deadline := time.Now().Add(patience)

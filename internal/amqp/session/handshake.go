@@ -12,6 +12,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/policy"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // handshake takes the connection from its first byte to connection.open-ok:
@@ -24,7 +25,8 @@ import (
 //	tune-ok, open (vhost)     ──▶
 //	                          ◀──  open-ok
 //
-// All of it has to be done within Limits.Handshake, in frames of the least size. There is no writer goroutine yet.
+// All of it has to be done within Limits.Handshake, in frames of the least size. There is no writer
+// goroutine yet.
 func (c *Conn) handshake() error {
 	c.nc.SetDeadline(time.Now().Add(c.srv.limits.Handshake))
 	err := c.protocolHeader()
@@ -39,7 +41,8 @@ func (c *Conn) handshake() error {
 	return nil
 }
 
-// protocolHeader answers a client of another protocol, or version, with the one that is spoken here.
+// protocolHeader answers a client of another protocol, or version, with the one that is spoken
+// here.
 func (c *Conn) protocolHeader() error {
 	for {
 		got := c.in.buf[:c.in.end]
@@ -87,6 +90,7 @@ func (c *Conn) negotiate() error {
 		return &failure{refused, wire.IDConnectionOpen}
 	}
 	if c.seat, err = c.srv.Auth.Admit(user, vh.Name); err != nil {
+		c.srv.Refused.Add(tally.Connections)
 		return &failure{noSeat(err, user.Name, vh.Name), wire.IDConnectionOpen}
 	}
 	c.id.Store(&identity{user, vh})
@@ -167,7 +171,10 @@ func (c *Conn) login(m *wire.ConnectionStartOk) (*auth.User, error) {
 		}
 		c.guest.Wait()
 		switch surgetank.CodeOf(err) {
-		case surgetank.CodeDenied, surgetank.CodeBusy:
+		case surgetank.CodeDenied:
+			c.srv.refusedLogins.Add(1)
+		case surgetank.CodeBusy:
+			c.srv.Refused.Add(tally.Logins)
 		default:
 			return nil, translate.ToWire(err)
 		}
@@ -180,7 +187,8 @@ func (c *Conn) login(m *wire.ConnectionStartOk) (*auth.User, error) {
 	return nil, refused
 }
 
-// parsePlain reads the PLAIN response of RFC 4616: an authorisation identity, which means nothing here, user and password.
+// parsePlain reads the PLAIN response of RFC 4616: an authorisation identity, which means nothing
+// here, user and password.
 func parsePlain(b []byte) (user, password []byte, ok bool) {
 	parts := bytes.Split(b, []byte{0})
 	if len(parts) != 3 {
@@ -202,7 +210,8 @@ func parseAMQPlain(b []byte) (user, password []byte, ok bool) {
 	return user, password, ok1 && ok2
 }
 
-// tune agrees on limits. A client may lower each, not raise it, and may not ask for none where the server has one.
+// tune agrees on limits. A client may lower each, not raise it, and may not ask for none where the
+// server has one.
 func (c *Conn) tune() error {
 	l := c.srv.limits
 	offer := wire.Tuning{ChannelMax: l.ChannelMax, FrameMax: max(l.FrameMax, wire.MinFrameMax), Heartbeat: uint16(min(max(l.Heartbeat, 0)/time.Second, 65535))}

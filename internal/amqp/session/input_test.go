@@ -8,8 +8,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// TestIdleConnectionsGiveBackTheirBuffers: what a burst needed is given back when it is over, and a peer that goes silent
-// half-way through a frame is still given up.
+// TestIdleConnectionsGiveBackTheirBuffers: what a burst needed is given back when it is over, and a
+// peer that goes silent half-way through a frame is still given up.
 func TestIdleConnectionsGiveBackTheirBuffers(t *testing.T) {
 	inBubble(t, Limits{}, func(t *testing.T, bn *bench) {
 		p := bn.piped(t, wire.Tuning{ChannelMax: 1, FrameMax: 131072, Heartbeat: 60})

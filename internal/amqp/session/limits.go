@@ -6,7 +6,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Limits bound what clients can make the server hold. Zero fields take the defaults of DefaultLimits.
+// Limits bound what clients can make the server hold. Zero fields take the defaults of
+// DefaultLimits.
 type Limits struct {
 	FrameMax   uint32        // bytes of a frame; offered to clients, at least 4096
 	ChannelMax uint16        // channels of a connection

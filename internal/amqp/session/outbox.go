@@ -10,9 +10,9 @@ import (
 // publishes, and consumers with messages to fetch.
 //
 // The broker's loop waits for mu: through consumer.notify, and through publishBatch.done. So nobody
-// holds mu for long. Whoever sends a message encodes its header and body before it takes mu, and
-// hands over the encoded frames by reference. The writer takes all of it in one step, and copies
-// and writes without mu.
+// holds mu for long. The sender of a message encodes header and body before it takes mu, and hands
+// over the encoded frames by reference. The writer takes all of it in one step, and copies and
+// writes without mu.
 type outbox struct {
 	wake chan struct{} // for the writer; one token
 

@@ -117,8 +117,8 @@ func (ch *channel) returned(exchange, key string, block, body []byte) {
 	o.wakeWriter()
 }
 
-// flush hands over what was gathered: publishes first, so that a consumer that publishes a result and then acknowledges its
-// input never has the ack without the result.
+// flush hands over what was gathered: publishes first, so that a consumer that publishes a result
+// and then acknowledges its input never has the ack without the result.
 func (c *Conn) flush() error {
 	if c.pubs.batch != nil {
 		if err := c.holdWhileAlarmed(); err != nil {
@@ -156,16 +156,19 @@ func (c *Conn) passed() {
 	c.pubs.passing = 0
 }
 
-// alarmLook is how often a connection that is held back is looked at: nobody reads from it, so nobody sees its end.
+// alarmLook is how often a connection that is held back is looked at: nobody reads from it, so
+// nobody sees its end.
 const alarmLook = time.Second
 
-// holdWhileAlarmed stops a connection that publishes while there is an alarm, and tells its client why.
+// holdWhileAlarmed stops a connection that publishes while there is an alarm, and tells its client
+// why.
 func (c *Conn) holdWhileAlarmed() error {
 	for {
 		a := c.srv.alarms.now.Load()
 		if a.reason == "" {
 			if c.pubs.blocked {
 				c.pubs.blocked = false
+				c.pubs.held.Store(false)
 				if c.caps.blocked {
 					c.out.send(0, wire.Bare(wire.IDConnectionUnblocked))
 				}
@@ -174,6 +177,7 @@ func (c *Conn) holdWhileAlarmed() error {
 		}
 		if !c.pubs.blocked {
 			c.pubs.blocked = true
+			c.pubs.held.Store(true)
 			if c.caps.blocked {
 				c.out.send(0, &wire.ConnectionBlocked{Reason: wire.Clip(a.reason)})
 			}
@@ -196,8 +200,8 @@ func (c *Conn) holdWhileAlarmed() error {
 	}
 }
 
-// done is called by the broker on its loop, in the order of publishing; it must not block. It takes the outbox's lock, and short ones below
-// it: nobody copies a body under any of them.
+// done is called by the broker on its loop, in the order of publishing; it must not block. It takes
+// the outbox's lock, and short ones below it: nobody copies a body under any of them.
 func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
 	if err != nil {
 		b.failed(err)

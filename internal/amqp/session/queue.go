@@ -87,7 +87,8 @@ func (ch *channel) declare(name string, m *wire.QueueDeclare) (*topology.Queue, 
 	return q, err
 }
 
-// authorizeDeadLetters: whoever names a dead-letter exchange could otherwise read and write past the permissions.
+// authorizeDeadLetters asks for the rights that dead letters use. Without the question, the name of
+// a dead-letter exchange would be a way past the permissions.
 func (ch *channel) authorizeDeadLetters(a translate.QueueAttrs, name string) error {
 	if !a.HasDLX {
 		return nil

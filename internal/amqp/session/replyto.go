@@ -7,9 +7,9 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// Direct reply-to: a requester consumes from the pseudo-queue amq.rabbitmq.reply-to, and what others publish to the key that its
-// requests carry goes straight to its channel. Nothing of it is stored; a reply to a channel that is gone, or whose client
-// does not read, has nowhere to go.
+// Direct reply-to: a requester consumes from the pseudo-queue amq.rabbitmq.reply-to, and what
+// others publish to the key that its requests carry goes straight to its channel. Nothing of it is
+// stored; a reply to a channel that is gone, or whose client does not read, has nowhere to go.
 
 // replyTable finds requesters by key.
 type replyTable struct {
@@ -69,8 +69,8 @@ func (ch *channel) dropReplyConsumer() {
 	ch.reply, ch.last.content = nil, nil
 }
 
-// declareReplyQueue answers a declaration of a reply address, which is how a server asks whether the requester is
-// still there.
+// declareReplyQueue answers a declaration of a reply address, which is how a server asks whether
+// the requester is still there.
 func (ch *channel) declareReplyQueue(m *wire.QueueDeclare, name string) error {
 	if name != translate.ReplyToQueue && ch.c.srv.replies.find(name) == nil {
 		return ch.c.vhost().NoQueue(name)
@@ -93,7 +93,8 @@ func (ch *channel) publishReply(to *route, ct *translate.Content, body []byte) {
 	}
 }
 
-// deliver hands a reply to the requester's writer. It returns false when the requester has gone or does not read.
+// deliver hands a reply to the requester's writer. It returns false when the requester has gone or
+// does not read.
 func (r *replyConsumer) deliver(block, body []byte) bool {
 	c := r.ch.c
 	o := &c.out

@@ -9,7 +9,8 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// route is where messages of one exchange and key go, and that the connection's user may send them there.
+// route is where messages of one exchange and key go, and that the connection's user may send them
+// there.
 type route struct {
 	exchange *topology.Exchange
 	key      string
@@ -17,7 +18,8 @@ type route struct {
 	topology.Routed
 }
 
-// routeCache remembers routes of a connection for as long as neither the topology nor anybody's rights change.
+// routeCache remembers routes of a connection for as long as neither the topology nor anybody's
+// rights change.
 type routeCache struct {
 	c          *Conn
 	version    uint64
@@ -30,7 +32,8 @@ const maxRoutes = 4096
 
 func (rc *routeCache) init(c *Conn) { rc.c, rc.routes = c, map[string]*route{} }
 
-// lookup finds where a message goes, or why it may not. Exchange and key alias the reader's buffers.
+// lookup finds where a message goes, or why it may not. Exchange and key alias the reader's
+// buffers.
 func (rc *routeCache) lookup(exchange, key []byte) (*route, error) {
 	c := rc.c
 	version, generation := c.vhost().Version(), c.srv.Auth.Generation()

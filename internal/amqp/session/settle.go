@@ -31,8 +31,9 @@ func (ch *channel) settle(s wire.Settle) error {
 	return nil
 }
 
-// appendSettlements says in the broker's words what became of deliveries. A refused message goes back to its old place at once,
-// as RabbitMQ has it; in a queue that another door gave a retry policy, that policy says when.
+// appendSettlements says in the broker's words what became of deliveries. A refused message goes
+// back to its old place at once, as RabbitMQ has it; in a queue that another door gave a retry
+// policy, that policy says when.
 func appendSettlements(to []surgetank.Settlement, taken []unacked, s wire.Settle) []surgetank.Settlement {
 	if to == nil {
 		to = make([]surgetank.Settlement, 0, max(len(taken), 16))
@@ -54,8 +55,9 @@ func appendSettlements(to []surgetank.Settlement, taken []unacked, s wire.Settle
 	return to
 }
 
-// release counts settled deliveries off their consumers. Credit that was held back for too many unacknowledged deliveries
-// is due now, and so is the end of cancelled consumers that have no more of them; follow does both. The caller holds the ledger's lock.
+// release counts settled deliveries off their consumers. Credit that was held back for too many
+// unacknowledged deliveries is due now, and so is the end of cancelled consumers that have no more
+// of them; follow does both. The caller holds the ledger's lock.
 func (ch *channel) release(taken []unacked) {
 	for i := range taken {
 		cons := taken[i].cons

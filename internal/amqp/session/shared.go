@@ -20,11 +20,12 @@ type Shared struct {
 	limits Limits
 	props  wire.Table // server properties
 
-	replies    replyTable
-	departures *lobby.Lobby // has the connections that wait for their clients to hang up
-	stopping   atomic.Bool  // the server shuts down; set before it interrupts the readers
-	budget     budget
-	alarms     alarms
+	replies       replyTable
+	departures    *lobby.Lobby // has the connections that wait for their clients to hang up
+	refusedLogins atomic.Uint64
+	stopping      atomic.Bool // the server shuts down; set before it interrupts the readers
+	budget        budget
+	alarms        alarms
 }
 
 // NewShared makes what the connections of a server share. props are the server properties that
@@ -42,6 +43,9 @@ func (s *Shared) Stop() { s.stopping.Store(true) }
 
 // Held is the number of bytes that unfinished messages and transactions hold.
 func (s *Shared) Held() int64 { return s.budget.held() }
+
+// RefusedLogins is the number of logins with a wrong user name or password.
+func (s *Shared) RefusedLogins() uint64 { return s.refusedLogins.Load() }
 
 // Departing is the number of connections that wait for their clients to hang up.
 func (s *Shared) Departing() int {

@@ -23,8 +23,8 @@ type transaction struct {
 	bytes   int64 // of the server's budget
 }
 
-// mandatory says of a message whether it is to be returned when its queues are gone by the commit, and its place among those that the
-// client has published.
+// mandatory says of a message whether it is to be returned when its queues are gone by the commit,
+// and its place among those that the client has published.
 type mandatory struct {
 	is bool
 	at int
@@ -75,7 +75,8 @@ func (t *transaction) grown(bytes int) error {
 	return nil
 }
 
-// free gives back what the transaction has of the server's budget: its messages are with the broker, or given up.
+// free gives back what the transaction has of the server's budget: its messages are with the
+// broker, or given up.
 func (t *transaction) free() {
 	t.ch.c.srv.budget.give(t.ch.c, t.bytes)
 	t.bytes = 0
@@ -138,8 +139,8 @@ func (ch *channel) commit(t *transaction) error {
 		if err == nil {
 			break
 		}
-		// A queue that has gone since takes nothing, and its deliveries went with it; the rest of the transaction still holds. Every round
-		// has fewer queues.
+		// A queue that has gone since takes nothing, and its deliveries went with it; the rest of
+		// the transaction still holds. Every round has fewer queues.
 		switch surgetank.CodeOf(err) {
 		case surgetank.CodeNotFound:
 			if ch.dropGoneTargets(t) {
@@ -159,8 +160,8 @@ func (ch *channel) commit(t *transaction) error {
 	return nil
 }
 
-// dropGoneTargets takes queues that no longer exist out of a transaction, and tells whether there were any. A mandatory message that has
-// none left is returned, as if it had been routed only now.
+// dropGoneTargets takes queues that no longer exist out of a transaction, and tells whether there
+// were any. A mandatory message that has none left is returned, as if it had been routed only now.
 func (ch *channel) dropGoneTargets(t *transaction) bool {
 	s, found := ch.c.srv, false
 	gone := map[string]bool{}
@@ -196,7 +197,8 @@ func (ch *channel) dropGoneTargets(t *transaction) bool {
 	return found
 }
 
-// dropGoneSettlements takes the acknowledgements of messages whose queue is gone out of a transaction, and tells whether there were any.
+// dropGoneSettlements takes the acknowledgements of messages whose queue is gone out of a
+// transaction, and tells whether there were any.
 func (ch *channel) dropGoneSettlements(t *transaction) bool {
 	s := ch.c.srv
 	alive := map[*topology.Queue]uint64{} // the number of the queue that has its name now; 0: there is none
@@ -221,7 +223,8 @@ func (ch *channel) dropGoneSettlements(t *transaction) bool {
 	return found
 }
 
-// txRollback forgets the publishes; the deliveries are outstanding again, as if they had never been acknowledged.
+// txRollback forgets the publishes; the deliveries are outstanding again, as if they had never been
+// acknowledged.
 func (ch *channel) txRollback() error {
 	t := ch.tx
 	if t == nil {

@@ -17,8 +17,9 @@ type unacked struct {
 	settled bool
 }
 
-// unackedList is a channel's deliveries in order of their tags. Settled ones leave a gap until they are at the head,
-// or outnumber the others, so that the list is never much longer than what is outstanding.
+// unackedList is a channel's deliveries in order of their tags. Settled ones leave a gap until they
+// are at the head, or outnumber the others, so that the list is never much longer than what is
+// outstanding.
 type unackedList struct {
 	list []unacked
 	head int
@@ -53,8 +54,8 @@ func (l *unackedList) all(f func(unacked)) {
 	}
 }
 
-// take removes a tag, or with multiple every tag up to it (0: all), and appends what it removed to to. It removes nothing
-// and gives false when the tag itself is not outstanding.
+// take removes a tag, or with multiple every tag up to it (0: all), and appends what it removed to
+// to. It removes nothing and gives false when the tag itself is not outstanding.
 func (l *unackedList) take(to []unacked, tag uint64, multiple bool) ([]unacked, bool) {
 	rest := l.list[l.head:]
 	if multiple && tag == 0 {

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	writeChunk   = 64 << 10  // written as soon as so much is there
+	writeChunk   = 64 << 10  // bytes that are written as soon as they are there
 	deliverMax   = 512       // messages fetched from one consumer at a time
 	deliverBytes = 128 << 10 // and about as many bytes of bodies
 	keepBuffer   = 128 << 10 // larger buffers are not kept
@@ -18,8 +18,9 @@ const (
 	idlePieces   = 16        // nor longer lists
 )
 
-// scratch is the large memory of a writer at work. Writers borrow it, because most connections are idle at any moment, and what each of
-// them needed in its last burst would be most of what they hold.
+// scratch is the large memory of a writer at work. Writers borrow it, because most connections are
+// idle at any moment, and what each of them needed in its last burst would be most of what they
+// hold.
 type scratch struct {
 	buf, spare []byte
 	got        []surgetank.Delivery
@@ -80,8 +81,9 @@ type writer struct {
 	err     error
 }
 
-// writeLoop writes replies, confirms and deliveries until the connection is finished or broken. Replies and confirms go
-// before deliveries that were fetched after them, so that a consumer's consume-ok precedes its first message.
+// writeLoop writes replies, confirms and deliveries until the connection is finished or broken.
+// Replies and confirms go before deliveries that were fetched after them, so that a consumer's
+// consume-ok precedes its first message.
 func (c *Conn) writeLoop() {
 	defer close(c.written)
 	w := &writer{c: c}
@@ -198,7 +200,8 @@ func (w *writer) write() {
 	w.buf = w.buf[:0]
 }
 
-// deliver fetches what a consumer has waiting, enters it among the channel's unacknowledged deliveries, and encodes it.
+// deliver fetches what a consumer has waiting, enters it among the channel's unacknowledged
+// deliveries, and encodes it.
 func (w *writer) deliver(cons *consumer) {
 	if w.err != nil {
 		return
@@ -253,8 +256,8 @@ func (w *writer) body(channel uint16, body []byte) {
 	}
 }
 
-// replenish gives a consumer without prefetch new credit for what was written, unless its channel has too many
-// deliveries that nobody acknowledges.
+// replenish gives a consumer without prefetch new credit for what was written, unless its channel
+// has too many deliveries that nobody acknowledges.
 func (w *writer) replenish(cons *consumer) {
 	if !cons.manual || w.err != nil {
 		return

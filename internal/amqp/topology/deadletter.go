@@ -13,10 +13,11 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// Dead-lettering to an exchange goes through one broker queue of each virtual host, the passage. A queue with
-// x-dead-letter-exchange has it as its dead-letter queue; the door consumes it, and publishes each message to where the exchange
-// leads and acknowledges it in one transaction. So a dead letter is never lost between two queues, as it can be in
-// RabbitMQ, and one that cannot be placed now (its target refuses it) is tried again.
+// Dead-lettering to an exchange goes through one broker queue of each virtual host, the passage. A
+// queue with x-dead-letter-exchange has it as its dead-letter queue; the door consumes it, and
+// publishes each message to where the exchange leads and acknowledges it in one transaction. So a
+// dead letter is never lost between two queues, as it can be in RabbitMQ, and one that cannot be
+// placed now (its target refuses it) is tried again.
 
 const (
 	passageCredit = 512
@@ -183,8 +184,8 @@ func (vh *Vhost) deadLetterTarget(full string) (translate.QueueAttrs, bool) {
 // maxRetired bounds what is remembered of deleted queues.
 const maxRetired = 4096
 
-// retire remembers where the dead letters of a queue that is gone go. Its record, if it has one, stays as long, so that a
-// restart does not forget it. The caller holds mu.
+// retire remembers where the dead letters of a queue that is gone go. Its record, if it has one,
+// stays as long, so that a restart does not forget it. The caller holds mu.
 func (vh *Vhost) retire(full string, a translate.QueueAttrs) {
 	if len(vh.retired) >= maxRetired {
 		for k := range vh.retired { // any one: its record is found by the next start
@@ -195,8 +196,8 @@ func (vh *Vhost) retire(full string, a translate.QueueAttrs) {
 	vh.retired[full] = a
 }
 
-// ForgetRetired forgets queues that are gone, and their records, once no dead letter of theirs is on its way: a queue that was
-// gone before the passage was seen empty can have none in it any more.
+// ForgetRetired forgets queues that are gone, and their records, once no dead letter of theirs is
+// on its way. That is so when the passage was seen empty after the queue had gone.
 func (vh *Vhost) ForgetRetired() {
 	vh.mu.RLock()
 	gone := slices.Collect(maps.Keys(vh.retired))
@@ -257,7 +258,8 @@ func (vh *Vhost) deadLetter(d *surgetank.Delivery, a translate.QueueAttrs) surge
 	return surgetank.Publishing{Queues: queues, Message: m}
 }
 
-// WantsRefused tells whether one of the queues, by their broker names, has what it refuses dead-lettered.
+// WantsRefused tells whether one of the queues, by their broker names, has what it refuses
+// dead-lettered.
 func (vh *Vhost) WantsRefused(queues []string) bool {
 	vh.mu.RLock()
 	defer vh.mu.RUnlock()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/surgetank/surgetank/internal/amqp/translate"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // DeclareExchange makes an exchange, or checks that the one of the name is as declared. may tells
@@ -69,6 +70,7 @@ func (vh *Vhost) makeExchange(name string, m *wire.ExchangeDeclare, may func(alt
 	n := len(vh.exchanges)
 	vh.mu.RUnlock()
 	if n >= vh.env.MaxExchanges {
+		vh.env.Refused.Add(tally.Routing)
 		return wire.Errorf(wire.CodePreconditionFailed, "vhost '%s' has %d exchanges, which is its limit", vh.Name, n)
 	}
 	x := newExchange(name, m.Type, m.Durable, m.AutoDelete, m.Internal, m.Arguments)
@@ -171,6 +173,7 @@ func (vh *Vhost) bind(b *binding, source string) error {
 		return nil
 	}
 	if n >= vh.env.MaxBindings {
+		vh.env.Refused.Add(tally.Routing)
 		return wire.Errorf(wire.CodePreconditionFailed, "%s has %d bindings, which is its limit", translate.DescribeExchange(source, vh.Name), n)
 	}
 	b.durable = b.source.durable && (b.queue != nil && b.queue.Attrs().Durable && !b.queue.Attrs().Exclusive || b.to != nil && b.to.durable)

@@ -8,6 +8,7 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/policy"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // Env is what the virtual hosts of one server work with. It is constant once the server has begun.
@@ -17,6 +18,7 @@ type Env struct {
 	Auth     *auth.Store
 	Log      *slog.Logger
 	Clock    clock.Clock
+	Refused  *tally.Counts   // what limits refused; nil: it is not counted
 	Context  context.Context // ends with the server
 	// Background runs f until it ends; the server waits for it before it has shut down. After that
 	// nothing new starts.

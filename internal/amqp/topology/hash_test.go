@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// The share of a binding follows its weight, and a binding that goes takes only its own messages with it.
+// The share of a binding follows its weight, and a binding that goes takes only its own messages
+// with it.
 func TestConsistentHashing(t *testing.T) {
 	bindings := map[string]*binding{}
 	for i, w := range []float64{1, 1, 2, 4, 0} {

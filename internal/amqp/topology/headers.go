@@ -41,7 +41,8 @@ func parseHeadersMatch(args wire.Table) (m headersMatch, err error) {
 	return m, nil
 }
 
-// matches tells whether a message's headers satisfy the binding. A void value asks only for presence.
+// matches tells whether a message's headers satisfy the binding. A void value asks only for
+// presence.
 func (m headersMatch) matches(headers wire.Table) bool {
 	for name, want := range m.fields.All() {
 		if string(name) == "x-match" || !m.withX && strings.HasPrefix(string(name), "x-") {

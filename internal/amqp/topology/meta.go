@@ -14,13 +14,13 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// The durable part of the topology is metadata of the broker: one small JSON record per durable exchange, per binding
-// between durable ends, and per queue that has more to it than being durable. Records are named by a hash of
-// what they describe, so that names of any length and content fit.
+// The durable part of the topology is metadata of the broker: one small JSON record per durable
+// exchange, per binding between durable ends, and per queue that has more to it than being durable.
+// Records are named by a hash of what they describe, so that names of any length and content fit.
 //
-// A binding names the life of both its ends (an exchange's id, a queue's number). So removing an exchange or a queue
-// is one durable step, and bindings that it leaves behind are void from then on: sweep removes them when it gets to
-// it, and load drops those that a crash left.
+// A binding names the life of both its ends (an exchange's id, a queue's number). So removing an
+// exchange or a queue is one durable step, and bindings that it leaves behind are void from then
+// on. sweep removes them when it gets to it, and load drops those that a crash left.
 const (
 	metaNamespace = "amqp"
 	metaVersion   = 1
@@ -113,8 +113,8 @@ type trash struct {
 	bindings  []string // ids
 }
 
-// sweep forgets trash. A record whose name has come to life again in the meantime stays. Failures are logged and no
-// more: what stays behind is void, and dropped at the next start.
+// sweep forgets trash. A record whose name has come to life again in the meantime stays. Failures
+// are logged and no more: what stays behind is void, and dropped at the next start.
 func (vh *Vhost) sweep(t trash) {
 	for _, name := range t.exchanges {
 		unlock := vh.lock(exchangeStripe(name))

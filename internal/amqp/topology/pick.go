@@ -21,7 +21,8 @@ const (
 	maxWeight = 1 << 20
 )
 
-// hashOn is what an x-consistent-hash exchange looks at: a header, a property, or (neither) the routing key.
+// hashOn is what an x-consistent-hash exchange looks at: a header, a property, or (neither) the
+// routing key.
 type hashOn struct{ header, property string }
 
 // parseHashOn reads an exchange's arguments.
@@ -70,8 +71,8 @@ func (h hashOn) of(key string, p *wire.Properties) string {
 	return key
 }
 
-// hashed returns what is hashed of a header's value: the text of a scalar, the bytes of a table or an array. Void hashes as a
-// header that is not there.
+// hashed returns what is hashed of a header's value: the text of a scalar, the bytes of a table or
+// an array. Void hashes as a header that is not there.
 func hashed(v wire.Value) string {
 	switch v.Tag {
 	case 'V':
@@ -94,9 +95,10 @@ func parseWeight(key string) (float64, error) {
 	return float64(n), nil
 }
 
-// pickByHash finds the binding of a value by weighted rendezvous hashing (Schindelhauer and Schomaker, "Weighted Distributed Hash
-// Tables", 2005): each binding draws a score from the value and its own name, and the best one wins. A binding that comes or
-// goes moves the messages that are its share and no others. The same values meet the same bindings after a restart.
+// pickByHash finds the binding of a value by weighted rendezvous hashing (Schindelhauer and
+// Schomaker, "Weighted Distributed Hash Tables", 2005). Each binding draws a score from the value
+// and its own name, and the best one wins. A binding that comes or goes moves the messages that are
+// its share and no others. The same values meet the same bindings after a restart.
 func pickByHash(bindings map[string]*binding, value string) *binding {
 	var best *binding
 	var most float64
@@ -113,8 +115,9 @@ func pickByHash(bindings map[string]*binding, value string) *binding {
 	return best
 }
 
-// hash64 is FNV-1a (Fowler, Noll, Vo) over both parts with the finalizer of MurmurHash3, without which values that differ at
-// their end only would get scores that differ little. It stays the same for ever: it decides where messages go.
+// hash64 is FNV-1a (Fowler, Noll, Vo) over both parts with the finalizer of MurmurHash3, without
+// which values that differ at their end only would get scores that differ little. It stays the same
+// for ever: it decides where messages go.
 func hash64(a, b string) uint64 {
 	h := uint64(14695981039346656037)
 	for i := range len(a) {

@@ -8,10 +8,12 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// What policies ask of this door is put over the arguments that a queue or exchange was declared with; what they ask of the
-// queue itself the policy.Broker does. Redeclarations are compared with the arguments alone.
+// What policies ask of this door is put over the arguments that a queue or exchange was declared
+// with; what they ask of the queue itself the policy.Broker does. Redeclarations are compared with
+// the arguments alone.
 
-// under gives the settings of a queue as its policy makes them: of two limits the lower, for all else its own.
+// under gives the settings of a queue as its policy makes them: of two limits the lower, for all
+// else its own.
 func (vh *Vhost) under(name string, a translate.QueueAttrs) translate.QueueAttrs {
 	d := vh.env.Policies.Door(vh.Name, policy.Queues, name)
 	a.Expires = lowerLimit(a.Expires, d.Expires)

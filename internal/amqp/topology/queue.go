@@ -7,6 +7,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/translate"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/policy"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // Open finds a queue that owner, a connection, may use.
@@ -33,8 +34,9 @@ func (q *Queue) Touch() {
 	}
 }
 
-// DeclareQueue finds a queue, which has to be as wanted, or makes it. An empty name has the server make one. owner is the connection that
-// declares it; may tells whether it may have the dead letters that the settings ask for, and is asked when the queue is made.
+// DeclareQueue finds a queue, which has to be as wanted, or makes it. An empty name has the server
+// make one. owner is the connection that declares it; may tells whether it may have the dead
+// letters that the settings ask for, and is asked when the queue is made.
 func (vh *Vhost) DeclareQueue(name string, want translate.QueueAttrs, owner any, may func(translate.QueueAttrs) error) (*Queue, error) {
 	generated := name == ""
 	if generated {
@@ -75,19 +77,20 @@ func (vh *Vhost) redeclare(q *Queue, want translate.QueueAttrs, owner any) (*Que
 	if !q.Attrs().Foreign {
 		return q, translate.EquivalentQueue(*q.own(), want, where)
 	}
-	// Another door's queue, or one of this door whose record a crash took: if it is exactly what this declaration
-	// would make, it is that.
+	// Another door's queue, or one of this door whose record a crash took: if it is exactly what
+	// this declaration would make, it is that.
 	a, err := translate.ParseQueueArgs(want, where)
 	if err == nil && (len(a.Args) > 0 || a.AutoDelete) {
 		info, err := vh.env.Broker.Queue(vh.env.Context, q.Full)
-		if err == nil && info.Declared().WithDefaults() == translate.QueueConfig(vh.Name, a).WithDefaults() {
+		if err == nil && settings.Equal(info.Declared(), translate.QueueConfig(vh.Name, a)) {
 			return q, vh.own(q, a)
 		}
 	}
 	return q, translate.CompatibleQueue(*q.own(), want, where)
 }
 
-// Ghost tells whether another door has deleted a queue that this one still knows, and forgets it then. The caller holds no stripe.
+// Ghost tells whether another door has deleted a queue that this one still knows, and forgets it
+// then. The caller holds no stripe.
 func (vh *Vhost) Ghost(q *Queue) bool {
 	info, err := vh.env.Broker.Queue(vh.env.Context, q.Full)
 	if surgetank.CodeOf(err) == surgetank.CodeNotFound || err == nil && info.ID != q.ID {

@@ -7,9 +7,9 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/translate"
 )
 
-// refusals are messages that a queue with x-overflow=reject-publish-dlx did not take, in the order in which they were refused. One
-// goroutine at a time dead-letters them, so that they come to their dead-letter queue in that order. A publisher is told of the
-// refusal after its message is there.
+// refusals are messages that a queue with x-overflow=reject-publish-dlx did not take, in the order
+// in which they were refused. One goroutine at a time dead-letters them, so that they come to their
+// dead-letter queue in that order. A publisher is told of the refusal after its message is there.
 type refusals struct {
 	mu      sync.Mutex
 	waiting []refusal
@@ -24,7 +24,8 @@ type refusal struct {
 // maxRefusals is how many refused messages are dead-lettered by one call.
 const maxRefusals = 1024
 
-// DeadLetterRefused takes a refused message, and calls told once it is dead-lettered; it does not block.
+// DeadLetterRefused takes a refused message, and calls told once it is dead-lettered; it does not
+// block.
 func (vh *Vhost) DeadLetterRefused(m surgetank.Publishing, told func()) {
 	r := &vh.refusals
 	r.mu.Lock()
@@ -58,7 +59,8 @@ func (vh *Vhost) serveRefusals() {
 	}
 }
 
-// publishRefused sends refused messages where the dead-letter exchanges of the queues lead that refused them.
+// publishRefused sends refused messages where the dead-letter exchanges of the queues lead that
+// refused them.
 func (vh *Vhost) publishRefused(batch []refusal) {
 	s := vh.env
 	var out []surgetank.Publishing

@@ -11,8 +11,9 @@ type Routed struct {
 	Refused bool     // one of the queues keeps nothing and says so
 }
 
-// Route finds the queues of a message published to x under keys; p, its properties, may be nil where only keys count. It follows bindings between exchanges and alternate
-// exchanges; an exchange is visited once, which ends every cycle.
+// Route finds the queues of a message published to x under keys; p, its properties, may be nil
+// where only keys count. It follows bindings between exchanges and alternate exchanges; an exchange
+// is visited once, which ends every cycle.
 func (vh *Vhost) Route(x *Exchange, keys []string, p *wire.Properties) Routed {
 	vh.mu.RLock()
 	defer vh.mu.RUnlock()

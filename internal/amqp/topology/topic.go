@@ -5,9 +5,10 @@ import (
 	"strings"
 )
 
-// topicTrie holds the patterns of a topic exchange word by word. A pattern is matched as a finite automaton that is in
-// several nodes at once, so that a key costs at most words × nodes steps, whatever mixture of "#" the patterns have.
-// (Trying every split for each "#" one after another would cost exponentially many.)
+// topicTrie holds the patterns of a topic exchange word by word. A pattern is matched as a finite
+// automaton that is in several nodes at once, so that a key costs at most words × nodes steps,
+// whatever mixture of "#" the patterns have. (Trying every split for each "#" one after another
+// would cost exponentially many.)
 type topicTrie struct {
 	root topicNode
 }
@@ -20,7 +21,8 @@ type topicNode struct {
 	bindings map[string]*binding
 }
 
-// patternWords cuts a pattern, taking "#.#" as the "#" it equals. An empty pattern, as an empty key, has no words.
+// patternWords cuts a pattern, taking "#.#" as the "#" it equals. An empty pattern, as an empty
+// key, has no words.
 func patternWords(pattern string) []string {
 	if pattern == "" {
 		return nil

@@ -62,7 +62,8 @@ func TestTopicTrieAgreesWithTheRule(t *testing.T) {
 	})
 }
 
-// TestTopicWorkIsBounded: patterns made of "#" against long keys, which cost exponential time when each split is tried.
+// TestTopicWorkIsBounded: patterns made of "#" against long keys, which cost exponential time when
+// each split is tried.
 func TestTopicWorkIsBounded(t *testing.T) {
 	trie := &topicTrie{}
 	trie.add(&binding{id: "1", key: strings.Repeat("#.a.", 60) + "b"})

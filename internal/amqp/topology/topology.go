@@ -13,10 +13,10 @@ import (
 
 // Vhost is the topology of one virtual host: exchanges, bindings, and what AMQP says of its queues.
 //
-// mu guards all of it; routing takes it for reading, and only when a connection's route cache does not know the
-// answer. version counts changes (see Version). Operations that
-// make a change durable before they make it visible hold lock(names) from the check to the end, so that two
-// of them on one name take turns; they never hold mu while they wait for the broker.
+// mu guards all of it; routing takes it for reading, and only when a connection's route cache does
+// not know the answer. version counts changes (see Version). Operations that make a change durable
+// before they make it visible hold lock(names) from the check to the end, so that two of them on
+// one name take turns. They never hold mu while they wait for the broker.
 type Vhost struct {
 	Name    string // never changes
 	env     *Env
@@ -35,7 +35,8 @@ type Vhost struct {
 	circles     circles
 }
 
-// Version counts the changes of the topology, so that a cache can tell whether what it knows still holds.
+// Version counts the changes of the topology, so that a cache can tell whether what it knows still
+// holds.
 func (vh *Vhost) Version() uint64 { return vh.version.Load() }
 
 // Types of exchanges.
@@ -44,13 +45,14 @@ const (
 	kindFanout  = "fanout"
 	KindTopic   = "topic" // its binding keys are patterns, and topic permissions ask for its keys
 	kindHeaders = "headers"
-	// KindDelayed is the type of a plug-in that many use. x-delay holds on every exchange here, so this one only says in an
-	// argument of which of the other types it is.
+	// KindDelayed is the type of a plug-in that many use. x-delay holds on every exchange here, so
+	// this one only says in an argument of which of the other types it is.
 	KindDelayed    = "x-delayed-message"
 	argDelayedType = "x-delayed-type"
 )
 
-// Exchange is an exchange and its bindings. Name, By and Internal never change; its virtual host's lock guards everything else.
+// Exchange is an exchange and its bindings. Name, By and Internal never change; its virtual host's
+// lock guards everything else.
 type Exchange struct {
 	Name, kind                    string
 	By                            string // the kind it routes as
@@ -68,7 +70,8 @@ type Exchange struct {
 	incoming map[string]*binding // with this exchange as the destination
 }
 
-// binding is the 4-tuple of source, destination, key and arguments; exactly one of queue and to is set.
+// binding is the 4-tuple of source, destination, key and arguments; exactly one of queue and to is
+// set.
 type binding struct {
 	id      string // names the tuple within the virtual host
 	source  *Exchange
@@ -82,7 +85,8 @@ type binding struct {
 	durable bool
 }
 
-// Queue is what AMQP knows of one broker queue. The exported fields never change once the queue is in its virtual host.
+// Queue is what AMQP knows of one broker queue. The exported fields never change once the queue is
+// in its virtual host.
 type Queue struct {
 	Vhost *Vhost
 	Name  string                               // within the virtual host
@@ -104,12 +108,12 @@ type Queue struct {
 // Attrs gives the queue's settings as they are in force.
 func (q *Queue) Attrs() *translate.QueueAttrs { return q.set.Load() }
 
-// own gives the settings that the queue was declared with. They change at most once, when a declaration turns out to be that
-// of a queue which was taken for another door's.
+// own gives the settings that the queue was declared with. They change at most once, when a
+// declaration turns out to be that of a queue which was taken for another door's.
 func (q *Queue) own() *translate.QueueAttrs { return q.said.Load() }
 
-// give sets what the queue was declared with, and puts its policy over it. For a queue that others can see the caller
-// holds vh.mu, so that no change of policies is missed.
+// give sets what the queue was declared with, and puts its policy over it. For a queue that others
+// can see the caller holds vh.mu, so that no change of policies is missed.
 func (q *Queue) give(own *translate.QueueAttrs) {
 	q.said.Store(own)
 	a := q.Vhost.under(q.Name, *own)
@@ -118,8 +122,8 @@ func (q *Queue) give(own *translate.QueueAttrs) {
 
 var stripeSeed = maphash.MakeSeed()
 
-// lock takes the stripe locks of names and gives the function that releases them. Stripes are taken in
-// their order, which is what keeps two callers from waiting for each other.
+// lock takes the stripe locks of names and gives the function that releases them. Stripes are taken
+// in their order, which is what keeps two callers from waiting for each other.
 func (vh *Vhost) lock(names ...string) (unlock func()) {
 	var wanted uint64
 	for _, n := range names {
@@ -220,8 +224,8 @@ func (vh *Vhost) addBinding(b *binding) {
 	vh.changed()
 }
 
-// removeBinding takes a binding away, and with it an auto-delete source that has none left. It adds what is to be
-// forgotten durably to trash. The caller holds mu.
+// removeBinding takes a binding away, and with it an auto-delete source that has none left. It adds
+// what is to be forgotten durably to trash. The caller holds mu.
 func (vh *Vhost) removeBinding(b *binding, trash *trash) {
 	x := b.source
 	if x.bindings[b.id] != b {

@@ -43,8 +43,8 @@ const (
 var comparedArgs = []string{argExpires, argMessageTTL, argDLX, argDLK, argMaxLength, argMaxLengthBytes, argMaxPriority,
 	argOverflow, argQueueMode, argQueueType, argSingleActive, argQueueVersion}
 
-// QueueAttrs are the settings of a queue in AMQP's words: the flags, the arguments as they came, and what was read
-// out of them.
+// QueueAttrs are the settings of a queue in AMQP's words: the flags, the arguments as they came,
+// and what was read out of them.
 type QueueAttrs struct {
 	Durable, Exclusive, AutoDelete bool       // the flags
 	Args                           wire.Table // as they came
@@ -67,7 +67,8 @@ type QueueAttrs struct {
 	Backoff       bool // and it has a retry policy
 }
 
-// ParseQueueArgs checks the arguments of a queue to be made and reads them. where names the queue in error texts.
+// ParseQueueArgs checks the arguments of a queue to be made and reads them. where names the queue
+// in error texts.
 func ParseQueueArgs(flags QueueAttrs, where string) (a QueueAttrs, err error) {
 	a = flags
 	a.deliveryLimit, a.ttl, a.maxLength, a.maxBytes = -1, -1, -1, -1
@@ -205,8 +206,8 @@ func checkQuorum(a QueueAttrs, where string) error {
 
 func millis(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
 
-// InvalidArg is the error for an argument with a value that it cannot have. where names the queue or exchange, why and args say what is
-// wrong.
+// InvalidArg is the error for an argument with a value that it cannot have. where names the queue
+// or exchange, why and args say what is wrong.
 func InvalidArg(arg, where, why string, args ...any) error {
 	return wire.Errorf(wire.CodePreconditionFailed, "invalid arg '%s' for %s: %s", arg, where, fmt.Sprintf(why, args...))
 }
@@ -227,8 +228,8 @@ func EquivalentQueue(now, want QueueAttrs, where string) error {
 	return nil
 }
 
-// CompatibleQueue tells whether a declaration contradicts a queue that another door made: arguments that are given must be
-// its settings, those that are not given stay what they are.
+// CompatibleQueue tells whether a declaration contradicts a queue that another door made: arguments
+// that are given must be its settings, those that are not given stay what they are.
 func CompatibleQueue(now, want QueueAttrs, where string) error {
 	if err := SameFlag("durable", where, now.Durable, want.Durable); err != nil {
 		return err
@@ -243,7 +244,8 @@ func CompatibleQueue(now, want QueueAttrs, where string) error {
 	return nil
 }
 
-// SameFlag returns an error if a flag of a declaration, want, is not that of the queue or exchange, which where names.
+// SameFlag returns an error if a flag of a declaration, want, is not that of the queue or exchange,
+// which where names.
 func SameFlag(name, where string, now, want bool) error {
 	if now == want {
 		return nil
@@ -256,7 +258,8 @@ func Inequivalent(name, where, received, current string) error {
 	return wire.Errorf(wire.CodePreconditionFailed, "inequivalent arg '%s' for %s: received %s but current is %s", name, where, received, current)
 }
 
-// SameArg compares one argument. The queue type that every queue has unless it says otherwise is the same as none.
+// SameArg compares one argument. The queue type that every queue has unless it says otherwise is
+// the same as none.
 func SameArg(name, where string, now, want wire.Table) error {
 	o, hasOld := now.Get(name)
 	n, hasNew := want.Get(name)

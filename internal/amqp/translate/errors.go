@@ -7,8 +7,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// ToWire gives an error of the broker or of auth in AMQP's words; it is the one table of codes. Places that know more
-// (which queue was not found, who may not) say so before it comes to this.
+// ToWire gives an error of the broker or of auth in AMQP's words; it is the one table of codes.
+// Places that know more (which queue was not found, who may not) say so before it comes to this.
 func ToWire(err error) *wire.Error {
 	var w *wire.Error
 	if errors.As(err, &w) {

@@ -13,10 +13,12 @@ import (
 	"github.com/surgetank/surgetank/internal/jsonpath"
 )
 
-// This file reads header values as text, as numbers, and as the identity of a message: its group or its dedup id.
+// This file reads header values as text, as numbers, and as the identity of a message: its group or
+// its dedup id.
 
-// numberOf returns the decimal text of a number of any AMQP type, by the rules of jsonpath.CanonicalNumber: the integer 1, the
-// float 1.0 and the decimal 1.00 give the same text. It is false for other types, for NaN and for infinities.
+// numberOf returns the decimal text of a number of any AMQP type, by the rules of
+// jsonpath.CanonicalNumber: the integer 1, the float 1.0 and the decimal 1.00 give the same text.
+// It is false for other types, for NaN and for infinities.
 func numberOf(v wire.Value) (string, bool) {
 	if n, ok := v.Int(); ok {
 		return strconv.FormatInt(n, 10), true
@@ -37,7 +39,8 @@ func numberOf(v wire.Value) (string, bool) {
 	return "", false
 }
 
-// textOf returns a scalar header value as text. It is false for void, tables, arrays, NaN and infinities.
+// textOf returns a scalar header value as text. It is false for void, tables, arrays, NaN and
+// infinities.
 func textOf(v wire.Value) (string, bool) {
 	if n, ok := numberOf(v); ok {
 		return n, true
@@ -55,8 +58,9 @@ func textOf(v wire.Value) (string, bool) {
 	return "", false
 }
 
-// identityOf reads the header that names a message's group or dedup id. Void counts as not given. A value without a text, and a
-// text that cannot be stored as it is, are refused: the message must not go on without its group or id. what names the option.
+// identityOf reads the header that names a message's group or dedup id. Void counts as not given. A
+// value without a text, and a text that cannot be stored as it is, are refused: the message must
+// not go on without its group or id. what names the option.
 func identityOf(header, what string, v wire.Value) (string, error) {
 	if v.Tag == 'V' {
 		return "", nil
@@ -74,8 +78,9 @@ func identityOf(header, what string, v wire.Value) (string, error) {
 	return text, nil
 }
 
-// delayOf reads x-delay: milliseconds as a number of any type, or as a text that is a decimal number. Void and numbers
-// below zero mean no delay. Anything else is refused: a message that asks for a delay must not be delivered at once.
+// delayOf reads x-delay: milliseconds as a number of any type, or as a text that is a decimal
+// number. Void and numbers below zero mean no delay. Anything else is refused: a message that asks
+// for a delay must not be delivered at once.
 func delayOf(v wire.Value) (time.Duration, error) {
 	if v.Tag == 'V' {
 		return 0, nil

@@ -15,7 +15,8 @@ const (
 	defaultResource = "amq.default"           // the default exchange's name in permissions
 )
 
-// CleanName drops carriage returns and line feeds, as RabbitMQ does with names of queues and exchanges.
+// CleanName drops carriage returns and line feeds, as RabbitMQ does with names of queues and
+// exchanges.
 func CleanName(s string) string {
 	if !strings.ContainsAny(s, "\r\n") {
 		return s

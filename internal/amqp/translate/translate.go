@@ -10,15 +10,17 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// leastTTL stands for a TTL of 0, which to the broker means none: such a message is delivered if a consumer takes it
-// in the moment it comes, and is expired otherwise.
+// leastTTL stands for a TTL of 0, which to the broker means none: such a message is delivered if a
+// consumer takes it in the moment it comes, and is expired otherwise.
 const leastTTL = time.Millisecond
 
-// DeadLetterQueue is the broker queue through which a virtual host's dead letters pass on their way to an exchange.
+// DeadLetterQueue is the broker queue through which a virtual host's dead letters pass on their way
+// to an exchange.
 func DeadLetterQueue(vhost string) string { return policy.Passage(vhost) }
 
-// QueueConfig gives the broker's settings for a queue declared over AMQP. RabbitMQ's queues try again at
-// once and for ever, and drop what is refused unless a dead-letter exchange is named, so these do.
+// QueueConfig gives the broker's settings for a queue declared over AMQP. RabbitMQ's queues try
+// again at once and for ever, and drop what is refused unless a dead-letter exchange is named, so
+// these do.
 func QueueConfig(vhost string, a QueueAttrs) surgetank.QueueConfig {
 	c := surgetank.QueueConfig{
 		Transient:   !a.Durable || a.Exclusive, // an exclusive queue's connection does not outlive the broker
@@ -47,8 +49,8 @@ func QueueConfig(vhost string, a QueueAttrs) surgetank.QueueConfig {
 	return c
 }
 
-// keepsNothing tells of a queue whose limit is 0. The broker's limits of 0 mean none, so it gets the
-// least TTL instead.
+// keepsNothing tells of a queue whose limit is 0. The broker's limits of 0 mean none, so it gets
+// the least TTL instead.
 func (a QueueAttrs) keepsNothing() bool {
 	return (a.maxLength == 0 || a.maxBytes == 0) && a.Overflow != overflowReject && a.Overflow != OverflowRejectDLX
 }
@@ -167,7 +169,8 @@ func (c *Content) readHeaders() (hasBCC bool, err error) {
 	return hasBCC, nil
 }
 
-// maxRoutingKeys bounds CC and BCC together: each is routed, and one message must not cost thousands of lookups.
+// maxRoutingKeys bounds CC and BCC together: each is routed, and one message must not cost
+// thousands of lookups.
 const maxRoutingKeys = 1024
 
 func appendKeys(keys []string, name string, v wire.Value) ([]string, error) {
@@ -248,8 +251,8 @@ func (h *propertyHeader) field(p *wire.Properties) *[]byte {
 	return &p.AppID
 }
 
-// textHeaders gives what other doors, group_by and sinks see of a property block: the properties above and the
-// headers with a scalar value, as far as they fit into budget bytes.
+// textHeaders gives what other doors, group_by and sinks see of a property block: the properties
+// above and the headers with a scalar value, as far as they fit into budget bytes.
 func textHeaders(p *wire.Properties, budget int) []surgetank.Header {
 	var list []surgetank.Header
 	add := func(name, value string) {
@@ -271,9 +274,9 @@ func textHeaders(p *wire.Properties, budget int) []surgetank.Header {
 	return list
 }
 
-// Outgoing gives what a delivery says in AMQP: the exchange and key it was published with, and its property block.
-// quorum tells that its queue counts deliveries in a header. The block may be made in buf, and is good until buf is used again; outgoing
-// returns the grown buf.
+// Outgoing gives what a delivery says in AMQP: the exchange and key it was published with, and its
+// property block. quorum tells that its queue counts deliveries in a header. The block may be made
+// in buf, and is good until buf is used again; outgoing returns the grown buf.
 func Outgoing(d *surgetank.Delivery, quorum bool, buf []byte) (exchange []byte, key string, block, scratch []byte) {
 	f, buf, ok := ReadStored(&d.Message, buf)
 	exchange, key, block = f.Exchange, d.Key, f.Block

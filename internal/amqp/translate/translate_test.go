@@ -9,6 +9,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 func TestExpiration(t *testing.T) {
@@ -51,7 +52,7 @@ func TestQueueConfigs(t *testing.T) {
 		tt.want(&want)
 		got := QueueConfig("/", a)
 		amqptest.Same(t, got, want)
-		if err := got.Validate(); err != nil {
+		if err := settings.Validate(got); err != nil {
 			t.Errorf("% x: %v", tt.args, err)
 		}
 	}

@@ -24,7 +24,8 @@ var deathReasons = map[string]string{
 	surgetank.ReasonAttempts: "delivery_limit",
 }
 
-// DeathsOf gives the dead-letter history of a delivery, which was published to exchange, in x-death's words, oldest first.
+// DeathsOf gives the dead-letter history of a delivery, which was published to exchange, in
+// x-death's words, oldest first.
 func DeathsOf(d *surgetank.Delivery, exchange string, p *wire.Properties) []death {
 	list := make([]death, 0, len(d.Deaths))
 	for _, e := range slices.Backward(d.Deaths) {
@@ -82,8 +83,9 @@ func readDeaths(headers wire.Table) []deathEntry {
 	return entries
 }
 
-// WithDeaths gives headers with events, oldest first, entered into x-death and its companions. ours tells that what
-// stands there is this door's; what a client wrote there itself is a forgery and is replaced.
+// WithDeaths gives headers with events, oldest first, entered into x-death and its companions. ours
+// tells that what stands there is this door's; what a client wrote there itself is a forgery and is
+// replaced.
 func WithDeaths(headers wire.Table, ours bool, events []death) wire.Table {
 	var entries []deathEntry
 	if ours {
@@ -140,8 +142,9 @@ func isLastDeath(s string) bool {
 	return s == "x-last-death-exchange" || s == "x-last-death-queue" || s == "x-last-death-reason"
 }
 
-// DeathCycle tells whether a message with these x-death headers, the newest event among them, must not go to queue: it has
-// died there before, and nothing since then was a rejection, so that it would go round for ever on its own.
+// DeathCycle tells whether a message with these x-death headers, the newest event among them, must
+// not go to queue. It must not if it has died there before and nothing since then was a rejection:
+// it would go round for ever on its own.
 func DeathCycle(headers wire.Table, queue string) bool {
 	for _, e := range readDeaths(headers) {
 		if e.reason == "rejected" {

@@ -1,5 +1,5 @@
-// Package commitlogtest is the suite that every log passes: what commitlog.Log promises, and nothing that only one
-// of the logs does.
+// Package commitlogtest is the suite that every log passes: what commitlog.Log promises, and
+// nothing that only one of the logs does.
 package commitlogtest
 
 import (
@@ -19,7 +19,8 @@ type Store struct {
 	Open func(from commitlog.Offset) (commitlog.Replay, commitlog.Log, error)
 	// Pump drives a log that is driven by hand until it has nothing to do; nil for the others.
 	Pump func(commitlog.Log)
-	// Fail lets the next write of the open log fail; nil where that cannot be done, and loudly reported.
+	// Fail lets the next write of the open log fail; nil where that cannot be done, and loudly
+	// reported.
 	Fail func(error)
 	// Snapshots gives the snapshots beside the log.
 	Snapshots func() (commitlog.Snapshots, error)
@@ -69,7 +70,8 @@ type handle struct {
 	came    chan struct{}
 }
 
-// openLog opens the log, checks that the replay gives exactly the wanted entries, and returns the handle.
+// openLog opens the log, checks that the replay gives exactly the wanted entries, and returns the
+// handle.
 func openLog(t *testing.T, s Store, from commitlog.Offset, want ...entry) *handle {
 	t.Helper()
 	replay, log, err := s.Open(from)
@@ -337,7 +339,8 @@ func testTrim(t *testing.T, s Store) {
 		h.mustRead(e)
 	}
 	for _, e := range all[:100] {
-		// The log frees what it can when it can: an entry is there unharmed, or known to be trimmed.
+		// The log frees what it can when it can: an entry is there unharmed, or known to be
+		// trimmed.
 		if data, err := h.log.Read(e.at); err == nil && !bytes.Equal(data, e.data) || err != nil && !errors.Is(err, commitlog.ErrTrimmed) {
 			t.Fatalf("Read(%d) after Trim: %v", e.at, err)
 		}
@@ -379,8 +382,8 @@ func testTrimAll(t *testing.T, s Store) {
 	h.close()
 }
 
-// testReplayTrimmed: entries that replay needs and that were trimmed are missing entries. From 0 there is no such claim: the log
-// begins where it begins.
+// testReplayTrimmed: entries that replay needs and that were trimmed are missing entries. From 0
+// there is no such claim: the log begins where it begins.
 func testReplayTrimmed(t *testing.T, s Store) {
 	h := openLog(t, s, 0)
 	var datas [][]byte
@@ -417,7 +420,8 @@ func testReplayTrimmed(t *testing.T, s Store) {
 	}
 }
 
-// testFencing: opening either fences the older handle or is refused while that one lives; never can both append.
+// testFencing: opening either fences the older handle or is refused while that one lives; never can
+// both append.
 func testFencing(t *testing.T, s Store) {
 	h := openLog(t, s, 0)
 	all := h.put([]byte("first"))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // The commands, as the model understands them. Each gives what the machine must give, and is called from the function that
@@ -18,7 +19,7 @@ func (m *Model) Declare(name string, cfg surgetank.QueueConfig) {
 		m.mark(m.make(name, cfg))
 		return
 	}
-	if cfg = cfg.WithDefaults(); q.Config != cfg {
+	if cfg = settings.WithDefaults(cfg); !settings.Equal(q.Config, cfg) {
 		q.Config = cfg
 		m.mark(q)
 	}
@@ -211,13 +212,13 @@ func (m *Model) Detach(c *Consumer, back []uint64, all bool) {
 	}
 	for _, seq := range back {
 		if x := q.Find(seq); x != nil && x.consumer == c {
-			q.giveUp(x, 0, false)
+			q.giveUp(x, 0, false, "")
 		}
 	}
 	if all {
 		for _, x := range slices.Clone(q.msgs) {
 			if x.consumer == c {
-				q.giveUp(x, 0, true)
+				q.giveUp(x, 0, true, "its consumer went away without an ack")
 			}
 		}
 	}
@@ -259,7 +260,7 @@ func (l Lease) Settle(s *surgetank.Settlement) {
 		q.unlease(x)
 		q.remove(x)
 	case surgetank.Nack:
-		q.giveUp(x, s.Delay, !s.Uncounted)
+		q.giveUp(x, s.Delay, !s.Uncounted, s.Reason)
 	case surgetank.Reject:
 		q.unlease(x)
 		x.attempts++
@@ -361,21 +362,50 @@ func (m *Model) Crash() {
 	}
 }
 
+// delayed says that a message waits for a time: for the end of its delay or for its next try.
+func (x *Message) delayed(now int64) bool {
+	return x.state == surgetank.StateDelayed || x.state == surgetank.StateReady && x.notBefore > now
+}
+
+// waits says that a message is in line, and neither it nor anything else says that it must wait for a time.
+func (x *Message) waits(now int64) bool { return x.state == surgetank.StateReady && !x.delayed(now) }
+
 // Info is what QueueInfo must say.
 func (q *Queue) Info() surgetank.QueueInfo {
-	i := surgetank.QueueInfo{Name: q.Name, Floor: q.next, Delayed: int64(q.count(surgetank.StateDelayed, "")),
-		Leased: int64(q.count(surgetank.StateLeased, "")), Damaged: int64(q.count(surgetank.StateDamaged, "")), Consumers: int64(len(q.consumers))}
+	i := surgetank.QueueInfo{Name: q.Name, Floor: q.next, Leased: int64(q.count(surgetank.StateLeased, "")), Damaged: int64(q.count(surgetank.StateDamaged, "")), Consumers: int64(len(q.consumers))}
+	var next *Message
 	for n, x := range q.msgs {
 		if n == 0 {
 			i.Floor = x.seq
 		}
 		i.Bytes += x.size
+		if x.waits(q.m.Now) {
+			i.OldestAge = max(i.OldestAge, time.Duration(q.m.Now-x.since/int64(time.Second)*int64(time.Second)))
+		}
+		if !x.delayed(q.m.Now) {
+			continue
+		}
+		i.Delayed++
+		if x.again {
+			i.BackingOff++
+			if next == nil || x.notBefore < next.notBefore {
+				next = x
+			}
+		}
+	}
+	if next != nil {
+		i.NextTry, i.Failure = time.Unix(0, next.notBefore).UTC(), next.failure
 	}
 	for key := range q.groups {
 		if key[0] != 0 {
 			i.Groups++
 		}
-		waiting := int64(q.count(surgetank.StateReady, key))
+		waiting := int64(0)
+		for _, x := range q.msgs {
+			if x.key() == key && x.waits(q.m.Now) {
+				waiting++
+			}
+		}
 		open := int64(0)
 		if q.groupMayGo(key) {
 			open = waiting
@@ -455,13 +485,18 @@ type Stored struct {
 	Attempts int
 	Deaths   int
 	Delayed  bool
+	Failure  string
+	Due      int64 // of a delayed one
 }
 
 // Messages gives all messages in the order of their numbers.
 func (q *Queue) Messages() []Stored {
 	all := make([]Stored, len(q.msgs))
 	for i, x := range q.msgs {
-		all[i] = Stored{x.seq, x.group, x.size, x.attempts, x.deaths, x.state == surgetank.StateDelayed}
+		all[i] = Stored{x.seq, x.group, x.size, x.attempts, x.deaths, x.delayed(q.m.Now), x.failure, 0}
+		if x.delayed(q.m.Now) {
+			all[i].Due = x.notBefore
+		}
 	}
 	return all
 }

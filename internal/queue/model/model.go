@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // maxDeaths is how many events of a dead-letter history are kept.
@@ -72,6 +73,8 @@ type Message struct {
 	size         int64
 	state        surgetank.State // StateReady for all that is in line
 	notBefore    int64
+	since        int64  // when it was confirmed or, if later, its publisher's delay ends
+	failure      string // why it came back last; "" if nobody said
 	expires      int64
 	attempts     int
 	again        bool
@@ -200,7 +203,7 @@ func (q *Queue) due() {
 		if x.state == surgetank.StateDamaged {
 			q.retry(x)
 		} else {
-			q.giveUp(x, -1, true)
+			q.giveUp(x, -1, true, "the lease ended without an ack")
 		}
 	}
 	for _, x := range q.at(func(x *Message) int64 {
@@ -310,6 +313,7 @@ func (q *Queue) place(x *Message, notBefore int64) {
 func (q *Queue) add(x *Message, notBefore int64) {
 	x.seq = q.next
 	q.next++
+	x.since = max(q.m.Now, notBefore)
 	q.group(x.key())
 	q.msgs = append(q.msgs, x)
 	q.place(x, notBefore)
@@ -590,7 +594,7 @@ func (q *Queue) unlease(x *Message) {
 	q.m.mark(q)
 }
 
-func (q *Queue) giveUp(x *Message, delay time.Duration, counted bool) {
+func (q *Queue) giveUp(x *Message, delay time.Duration, counted bool, why string) {
 	q.unlease(x)
 	if counted {
 		x.attempts++
@@ -608,6 +612,9 @@ func (q *Queue) giveUp(x *Message, delay time.Duration, counted bool) {
 		return
 	}
 	x.again = true
+	if why != "" || counted {
+		x.failure = why
+	}
 	if delay < 0 {
 		delay = q.backoff(x)
 	}
@@ -628,7 +635,7 @@ func (q *Queue) backoff(x *Message) time.Duration {
 
 // putBack puts a message back in line whose dead-letter queue is full.
 func (q *Queue) putBack(x *Message) {
-	x.again = true
+	x.again, x.failure = true, "it was given up, and its dead-letter queue had no room"
 	if x.lapsed {
 		x.fullUntil = q.m.Now + int64(time.Second)
 	}
@@ -704,7 +711,7 @@ func (q *Queue) move(x *Message, to *Queue) *Message {
 // make adds an empty queue.
 func (m *Model) make(name string, cfg surgetank.QueueConfig) *Queue {
 	m.made++
-	q := &Queue{m: m, Name: name, Config: cfg.WithDefaults(), made: m.made, next: 1, ids: map[string]knownID{}, groups: map[string]*flow{plainLine: {}}, fresh: 1}
+	q := &Queue{m: m, Name: name, Config: settings.WithDefaults(cfg), made: m.made, next: 1, ids: map[string]knownID{}, groups: map[string]*flow{plainLine: {}}, fresh: 1}
 	m.Queues[name] = q
 	return q
 }

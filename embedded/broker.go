@@ -1,0 +1,179 @@
+package embedded
+
+import (
+	"context"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/broker"
+	"github.com/surgetank/surgetank/internal/disklog"
+)
+
+// Broker is an embedded broker. It implements surgetank.Broker, whose documentation states what the methods promise. A nil
+// Broker and one that is closed answer with CodeClosed.
+type Broker struct {
+	b   *broker.Broker
+	log *disklog.Log // nil: in memory
+}
+
+var _ surgetank.Broker = (*Broker)(nil)
+
+// inner gives the broker; nil, whose methods answer CodeClosed, if there is none.
+func (b *Broker) inner() *broker.Broker {
+	if b == nil {
+		return nil
+	}
+	return b.b
+}
+
+// Publish stores messages and returns when they are on disk, with one result for each.
+func (b *Broker) Publish(ctx context.Context, msgs []surgetank.Publishing) ([]surgetank.PublishResult, error) {
+	return b.inner().Publish(ctx, msgs)
+}
+
+// PublishAsync is Publish without the wait for the disk. done is called once, on a goroutine of the broker, and must not
+// block.
+func (b *Broker) PublishAsync(ctx context.Context, msgs []surgetank.Publishing, done func([]surgetank.PublishResult, error)) error {
+	return b.inner().PublishAsync(ctx, msgs, done)
+}
+
+// Settle acks, nacks, rejects or extends deliveries and returns when that is on disk, with one result for each.
+func (b *Broker) Settle(ctx context.Context, s []surgetank.Settlement) ([]surgetank.SettleResult, error) {
+	return b.inner().Settle(ctx, s)
+}
+
+// SettleAsync is Settle without the wait for the disk. done may be nil.
+func (b *Broker) SettleAsync(ctx context.Context, s []surgetank.Settlement, done func([]surgetank.SettleResult, error)) error {
+	return b.inner().SettleAsync(ctx, s, done)
+}
+
+// Transact publishes and settles as one: all of it becomes durable, or none of it does.
+func (b *Broker) Transact(ctx context.Context, msgs []surgetank.Publishing, s []surgetank.Settlement) ([]surgetank.PublishResult, error) {
+	return b.inner().Transact(ctx, msgs, s)
+}
+
+// Subscribe attaches a consumer to a queue. ctx covers the attaching only.
+func (b *Broker) Subscribe(ctx context.Context, queue string, opts surgetank.SubscribeOptions) (surgetank.Subscription, error) {
+	return b.inner().Subscribe(ctx, queue, opts)
+}
+
+// Receive leases up to opts.Max messages, and waits up to opts.Wait for the first.
+func (b *Broker) Receive(ctx context.Context, queue string, opts surgetank.ReceiveOptions) ([]surgetank.Delivery, error) {
+	return b.inner().Receive(ctx, queue, opts)
+}
+
+// Peek shows messages without leasing them.
+func (b *Broker) Peek(ctx context.Context, queue string, opts surgetank.PeekOptions) ([]surgetank.Delivery, error) {
+	return b.inner().Peek(ctx, queue, opts)
+}
+
+// DeclareQueue makes a queue or changes its settings, as mode says.
+func (b *Broker) DeclareQueue(ctx context.Context, name string, config surgetank.QueueConfig, mode surgetank.DeclareMode) (info surgetank.QueueInfo, created bool, err error) {
+	return b.inner().DeclareQueue(ctx, name, config, mode)
+}
+
+// DeleteQueue removes a queue with its messages, and gives the number of messages that were not leased.
+func (b *Broker) DeleteQueue(ctx context.Context, name string, opts surgetank.DeleteOptions) (removed int64, err error) {
+	return b.inner().DeleteQueue(ctx, name, opts)
+}
+
+// PurgeQueue drops every message that is not leased, and gives their number.
+func (b *Broker) PurgeQueue(ctx context.Context, name string) (purged int64, err error) {
+	return b.inner().PurgeQueue(ctx, name)
+}
+
+// DropDamaged drops the messages of a queue that cannot be read, and gives their number.
+func (b *Broker) DropDamaged(ctx context.Context, name string) (dropped int64, err error) {
+	return b.inner().DropDamaged(ctx, name)
+}
+
+// PauseQueue stops or resumes the hand-outs of a queue.
+func (b *Broker) PauseQueue(ctx context.Context, name string, paused bool) error {
+	return b.inner().PauseQueue(ctx, name, paused)
+}
+
+// Redrive moves dead-lettered messages back to the queues where they died, or to another queue.
+func (b *Broker) Redrive(ctx context.Context, from string, opts surgetank.RedriveOptions) (surgetank.RedriveResult, error) {
+	return b.inner().Redrive(ctx, from, opts)
+}
+
+// Queue gives the settings and figures of one queue.
+func (b *Broker) Queue(ctx context.Context, name string) (surgetank.QueueInfo, error) {
+	return b.inner().Queue(ctx, name)
+}
+
+// Queues gives the settings and figures of all queues.
+func (b *Broker) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
+	return b.inner().Queues(ctx)
+}
+
+// SetMeta stores a small value under a namespace and a name; nil removes it.
+func (b *Broker) SetMeta(ctx context.Context, namespace, name string, value []byte) error {
+	return b.inner().SetMeta(ctx, namespace, name, value)
+}
+
+// SetMetaLater is SetMeta without the wait for the disk. What the same goroutine settles after it is not durable before it
+// is. Sinks use it.
+func (b *Broker) SetMetaLater(namespace, name string, value []byte) error {
+	return b.inner().SetMetaLater(namespace, name, value)
+}
+
+// Meta gives the values of a namespace.
+func (b *Broker) Meta(ctx context.Context, namespace string) (map[string][]byte, error) {
+	return b.inner().Meta(ctx, namespace)
+}
+
+// History says where a queue stands in the history of the data directory, and how many messages with numbers in count are not
+// settled. Sinks compare it with what their target holds.
+func (b *Broker) History(ctx context.Context, queue string, count ...surgetank.NumberRange) (surgetank.History, error) {
+	return b.inner().History(ctx, queue, count...)
+}
+
+// Close finishes what was accepted, keeps a snapshot so that the next opening is quick, and closes the files. Every later
+// call answers CodeClosed.
+func (b *Broker) Close() error { return b.inner().Close() }
+
+// Done is closed when the broker cannot go on, because its log failed. Health then says why. Close must still be called.
+func (b *Broker) Done() <-chan struct{} {
+	if in := b.inner(); in != nil {
+		return in.Failed()
+	}
+	none := make(chan struct{})
+	close(none)
+	return none
+}
+
+// Health says how a broker does.
+type Health struct {
+	// Err is why the broker failed: it confirms nothing any more. nil: it works. Close it, see to the cause, verify the
+	// directory, and open it again.
+	Err error
+	// Stalled is for how long the disk has owed an answer to what was written; 0: it owes none.
+	Stalled time.Duration
+	// Full: messages are refused with CodeFull, for FullFor by now, because the disk is nearly full. Acks are taken, and the space
+	// of settled messages comes back by itself.
+	Full    bool
+	FullFor time.Duration
+	// NeededBytes are those of messages in the log that are not settled; FreeableBytes are those of the log's files that a
+	// snapshot would free now.
+	NeededBytes, FreeableBytes int64
+	// Openings counts how often the directory was opened, this time included.
+	Openings uint64
+	// CallbackFailures counts calls of the caller's functions that panicked or ended their goroutine.
+	CallbackFailures int64
+}
+
+// Health says how the broker does. It waits for nothing, and may be called often.
+func (b *Broker) Health() Health {
+	in := b.inner()
+	if in == nil {
+		return Health{Err: surgetank.Errorf(surgetank.CodeClosed, "there is no broker: open one with embedded.Open or embedded.Memory")}
+	}
+	h := Health{Err: in.Err(), Stalled: in.Stalled(), Openings: in.Epoch(), CallbackFailures: in.CallbackFailures()}
+	space := in.Space()
+	h.Full, h.NeededBytes, h.FreeableBytes = space.Full, space.NeededBytes, space.Freeable
+	if space.Full {
+		h.FullFor = in.Now().Sub(space.Since)
+	}
+	return h
+}

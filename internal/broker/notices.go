@@ -1,0 +1,93 @@
+package broker
+
+import (
+	"strings"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/digest"
+	"github.com/surgetank/surgetank/internal/queue"
+)
+
+// noticeTexts says what happened, and what to do about it.
+var noticeTexts = map[queue.What]string{
+	queue.Circled:   "messages were dropped because queues dead-letter to each other in a circle; change ttl, overflow or dead_letter of one of them",
+	queue.Parked:    "messages were given up and are parked in a dead-letter queue; look at them, repair the cause, and redrive them",
+	queue.LeaseLost: "leases ended without an ack, and their messages are tried again; consumers hang or need longer than the queue's lease: look at them, or raise lease",
+	queue.Refused:   "publishes were refused because a queue is at its limit; consume faster, or raise max_messages or max_bytes",
+}
+
+// noteAll takes what a turn decided that an operator should hear of. The log has one line for each queue and kind at once, then at most one
+// a minute with the sum since the line before.
+func (b *Broker) noteAll(list []queue.Notice, now int64) {
+	if len(list) == 0 {
+		return
+	}
+	for i := range list {
+		n := &list[i]
+		if n.What == queue.Parked && passesOn(n) {
+			continue
+		}
+		b.digest.Note(digest.Key{Kind: string(n.What), Queue: n.Queue, To: n.To}, n.Messages, n.Reason, now)
+	}
+	b.say(b.digest.Take(now))
+}
+
+// passesOn tells whether a dead-letter queue only passes messages on. A door keeps such queues in a virtual host of its own; the doors'
+// users name dead-letter queues of the same virtual host only.
+func passesOn(n *queue.Notice) bool {
+	from, _ := surgetank.SplitName(n.Queue)
+	to, _ := surgetank.SplitName(n.To)
+	return n.To != "" && from != to
+}
+
+// say writes lines to the log.
+func (b *Broker) say(lines []digest.Line) {
+	for i := range lines {
+		l := &lines[i]
+		what := queue.What(l.Kind)
+		if l.Queue == "" {
+			b.logger.Warn(noticeTexts[what], "queue", "several others", "messages", l.Count, "look", "surgetank queue ls")
+			continue
+		}
+		vhost, name := surgetank.SplitName(l.Queue)
+		attrs := []any{"vhost", vhost, "queue", name}
+		look := command("show", vhost, name)
+		if l.To != "" {
+			_, to := surgetank.SplitName(l.To)
+			attrs = append(attrs, "next", to)
+			if what == queue.Parked {
+				look = command("peek", vhost, to)
+			}
+		}
+		attrs = append(attrs, "messages", l.Count)
+		if l.Reason != "" {
+			attrs = append(attrs, "last_reason", l.Reason)
+		}
+		attrs = append(attrs, "look", look)
+		if what == queue.Parked {
+			_, to := surgetank.SplitName(l.To)
+			attrs = append(attrs, "redrive", command("redrive", vhost, to))
+		}
+		b.logger.Warn(noticeTexts[what], attrs...)
+	}
+}
+
+// sayRest says what was summed up and not said, when the broker stops.
+func (b *Broker) sayRest() { b.say(b.digest.Rest()) }
+
+// command is a command of the command line about a queue, for people to copy.
+func command(verb, vhost, name string) string {
+	c := "surgetank queue " + verb + " " + word(name)
+	if vhost != surgetank.DefaultVhost {
+		c += " --vhost " + word(vhost)
+	}
+	return c
+}
+
+// word quotes a name for a shell where that is needed.
+func word(s string) string {
+	if s != "" && !strings.HasPrefix(s, "-") && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/:@%+=,") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

@@ -1,0 +1,154 @@
+// Package prose reads the prose of the project, which is Go comments and Markdown. It finds
+// sentences, words and lines that break the rules of CONTRIBUTING.md, and it wraps prose anew. Lint
+// tests and the program in internal/lint/rewrap use it.
+package prose
+
+import (
+	"regexp"
+	"strings"
+	"unicode/utf8"
+)
+
+// Kind says what a block of lines is.
+type Kind int
+
+// Only Text may be wrapped anew.
+const (
+	Text     Kind = iota // a paragraph or a list item
+	Heading              // one line
+	Table                // rows of cells
+	Verbatim             // code, drawings, blank lines, directives
+)
+
+// Block is a run of lines that belong together.
+type Block struct {
+	Kind  Kind
+	Line  int      // number of the first line in the file
+	Lines []string // as in the file, without the // of a comment
+	// First and Rest are the prefixes of the first and of the other lines of a Text, such as "- " and "  ".
+	First, Rest string
+	// Words are those of a Text. One can have spaces, because a span of code is not broken.
+	Words []string
+}
+
+// tabWidth is the width of a tab, for the width of a line.
+const tabWidth = 4
+
+// Width returns the columns that a line takes.
+func Width(line string) int {
+	return utf8.RuneCountInString(line) + (tabWidth-1)*strings.Count(line, "\t")
+}
+
+// risky words change the meaning of a line that begins with them, in Markdown or in a comment.
+var risky = regexp.MustCompile("^([-+*#>|=~<:]|\\d+[.)]$|```|\\+build|(?i:output:|unordered)|//)")
+
+// split returns the words of a text. A span of code stays one word, and a risky word stays with the
+// one before it.
+func split(text string) (words []string) {
+	open := false
+	for _, w := range strings.Fields(text) {
+		if glue := open || len(words) > 0 && risky.MatchString(w); glue && len(words) > 0 {
+			words[len(words)-1] += " " + w
+		} else {
+			words = append(words, w)
+		}
+		if strings.Count(w, "`")%2 == 1 {
+			open = !open
+		}
+	}
+	if open { // a lone backtick spans nothing
+		words = words[:0]
+		for _, w := range strings.Fields(text) {
+			if len(words) > 0 && risky.MatchString(w) {
+				words[len(words)-1] += " " + w
+			} else {
+				words = append(words, w)
+			}
+		}
+	}
+	return words
+}
+
+// Wrap returns the lines of a block with at most width columns, where words allow that. A block
+// that is no Text stays as it is.
+func (b *Block) Wrap(width int) []string {
+	if b.Kind != Text {
+		return b.Lines
+	}
+	var lines []string
+	line := b.First
+	empty := true
+	for _, w := range b.Words {
+		if !empty && Width(line)+1+Width(w) > width {
+			lines = append(lines, line)
+			line, empty = b.Rest, true
+		}
+		if !empty {
+			line += " "
+		}
+		line += w
+		empty = false
+	}
+	return append(lines, line)
+}
+
+// item matches the marker of a list item.
+var item = regexp.MustCompile(`^(\s*)([-*+]|\d+[.)])(\s+)\S`)
+
+// drawn tells whether a line is drawn with spaces or boxes, and so must stay as it is.
+func drawn(line string) bool {
+	return strings.Contains(strings.TrimSpace(line), "  ") || strings.ContainsAny(line, "\t│─┌┐└┘├┤┬┴┼▶▼▲◀")
+}
+
+// builder collects blocks.
+type builder struct {
+	blocks []Block
+	open   bool // the last block is a Text that can go on
+}
+
+func (b *builder) add(kind Kind, line int, text string) {
+	if last := len(b.blocks) - 1; last >= 0 && kind != Heading && b.blocks[last].Kind == kind && kind != Text {
+		b.blocks[last].Lines = append(b.blocks[last].Lines, text)
+	} else {
+		b.blocks = append(b.blocks, Block{Kind: kind, Line: line, Lines: []string{text}})
+	}
+	b.open = false
+}
+
+// begin starts a Text.
+func (b *builder) begin(line int, text, first, rest string) {
+	b.blocks = append(b.blocks, Block{Kind: Text, Line: line, Lines: []string{text}, First: first, Rest: rest})
+	b.open = true
+}
+
+// goOn adds a line to the Text that is open.
+func (b *builder) goOn(text string) {
+	last := &b.blocks[len(b.blocks)-1]
+	last.Lines = append(last.Lines, text)
+}
+
+// finish fills in the words of each Text. A Text of lines that are drawn, or that end with a hard
+// break, becomes Verbatim.
+func (b *builder) finish() []Block {
+	for i := range b.blocks {
+		x := &b.blocks[i]
+		if x.Kind != Text {
+			continue
+		}
+		var text strings.Builder
+		for n, line := range x.Lines {
+			switch {
+			case n == 0:
+				line = strings.TrimPrefix(line, x.First)
+			case strings.HasPrefix(strings.TrimSpace(x.Rest), ">"):
+				line = strings.TrimLeft(line, "> ")
+			}
+			if n < len(x.Lines)-1 && strings.HasSuffix(line, "  ") || drawn(line) {
+				x.Kind = Verbatim
+			}
+			text.WriteString(line + "\n")
+		}
+		x.Words = split(text.String())
+	}
+	return b.blocks
+}

@@ -1,0 +1,220 @@
+package queue
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/mutant"
+)
+
+// A message backs off when it came back and must wait for its next try.
+//
+//	its group              | state                  | next try in        | counted in
+//	-----------------------+------------------------+--------------------+-----------------
+//	none, or not strict    | slotDelayed            | retries            | delayedN, retriesN
+//	strict                 | slotWaiting, in line   | retries, backing   | waiting, backsN
+//	strict, and it is held | slotHeld               | backing, (retries) | damagedN
+//
+// Both kinds are delayed for the user. What stands behind the second kind in its group is blocked.
+
+// backOff notes when a message of a strict group is tried next. The message is in its line.
+func (q *Queue) backOff(h uint32, seq uint64, at int64) {
+	if q.backing == nil {
+		q.backing = map[uint64]int64{}
+	}
+	q.backing[seq] = at
+	q.countBacking(h, 1)
+	q.retryAt(at, seq)
+}
+
+// countBacking counts a message that begins or ceases to back off in the line of a strict group.
+func (q *Queue) countBacking(h uint32, n int) {
+	if mutant.Is(mutant.BackOffBlocked) {
+		return
+	}
+	q.flows[h].backs = uint32(int64(q.flows[h].backs) + int64(n))
+	q.backsN += int64(n)
+}
+
+// backsOff tells whether a message that is in line backs off.
+func (q *Queue) backsOff(seq uint64) bool {
+	_, ok := q.backing[seq]
+	return ok
+}
+
+// unback forgets that a message in a line backs off, if it does.
+func (q *Queue) unback(h uint32, seq uint64) {
+	if q.backsOff(seq) {
+		delete(q.backing, seq)
+		q.countBacking(h, -1)
+	}
+}
+
+// retryAt has the queue looked at when a message's next try is due. Stale entries are dropped when they outnumber the others.
+func (q *Queue) retryAt(at int64, seq uint64) {
+	if int64(len(q.retries)) > 2*(q.retriesN+int64(len(q.backing)))+1024 {
+		q.retries.keep(q.retryLives)
+	}
+	q.retries.push(timed{at, seq})
+	q.timerAt(at)
+}
+
+// retryLives tells whether an entry of retries is still true.
+func (q *Queue) retryLives(x timed) bool {
+	if at, ok := q.backing[x.key]; ok {
+		return at == x.at
+	}
+	s := q.slots.get(x.key)
+	return s != nil && s.state() == slotDelayed && s.has(slotRedelivered)
+}
+
+// retryDue ends a message's back-off.
+func (q *Queue) retryDue(x timed) {
+	if !q.retryLives(x) {
+		return
+	}
+	s := q.slots.get(x.key)
+	if s.state() == slotDelayed {
+		q.undelay(x.key)
+		return
+	}
+	h := s.flow
+	if s.state() == slotHeld {
+		delete(q.backing, x.key)
+		return
+	}
+	q.unback(h, x.key)
+	q.waits(x.key, s)
+	q.touch(h)
+	q.idle(h)
+}
+
+// undelay puts a message whose delay or back-off has ended into its line.
+func (q *Queue) undelay(seq uint64) {
+	s := q.slots.edit(seq)
+	q.delayedN--
+	if s.has(slotRedelivered) {
+		q.retriesN--
+	}
+	q.flows[s.flow].delayed--
+	q.place(seq, s, 0, q.m.now)
+}
+
+// firstRetry gives the message that is tried next of those that back off; false: none does.
+func (q *Queue) firstRetry() (timed, bool) {
+	for len(q.retries) > 0 {
+		x := q.retries[0]
+		if s := q.slots.get(x.key); q.retryLives(x) && s.state() != slotHeld {
+			return x, true
+		}
+		q.retries.pop()
+	}
+	return timed{}, false
+}
+
+// nextDue says when the next delayed message is due, or the next back-off ends.
+func (q *Queue) nextDue() int64 {
+	at := int64(math.MaxInt64)
+	if len(q.delayed) > 0 {
+		at = q.delayed[0].at
+	}
+	if len(q.retries) > 0 {
+		at = min(at, q.retries[0].at)
+	}
+	return at
+}
+
+// nextTry says when the next back-off ends.
+func (q *Queue) nextTry() int64 {
+	if x, ok := q.firstRetry(); ok {
+		return x.at
+	}
+	return math.MaxInt64
+}
+
+// retryTimes gives when the messages are tried again that back off, for a snapshot.
+func (q *Queue) retryTimes() (list []timed) {
+	for _, x := range q.retries {
+		if !q.backsOff(x.key) && q.retryLives(x) {
+			list = append(list, x)
+		}
+	}
+	for _, seq := range slices.Sorted(maps.Keys(q.backing)) {
+		list = append(list, timed{q.backing[seq], seq})
+	}
+	return list
+}
+
+// backOffInfo fills in what a queue's figures say of messages that back off.
+func (q *Queue) backOffInfo(i *surgetank.QueueInfo) {
+	i.BackingOff = q.backsN + q.retriesN
+	if x, ok := q.firstRetry(); ok {
+		i.NextTry = time.Unix(0, x.at).UTC()
+		i.Failure = q.failureOf(x.key)
+	}
+}
+
+// dues fills in when the messages are tried next that a peek found in this turn.
+func (c *Peek) dues(q *Queue, from int) {
+	found := c.Found[from:]
+	wanted := 0
+	for i := range found {
+		p := &found[i]
+		if p.State == surgetank.StateDelayed && p.Redelivered {
+			if p.Due = q.backing[p.Seq]; p.Due == 0 {
+				wanted++
+			}
+		}
+	}
+	if wanted == 0 {
+		return
+	}
+	first, last := found[0].Seq, found[len(found)-1].Seq
+	for _, x := range q.retries {
+		if x.key < first || x.key > last {
+			continue
+		}
+		if i, ok := slices.BinarySearchFunc(found, x.key, func(p Peeked, seq uint64) int { return cmp.Compare(p.Seq, seq) }); ok {
+			if p := &found[i]; p.State == surgetank.StateDelayed && p.Redelivered && p.Due == 0 {
+				p.Due = x.at
+			}
+		}
+	}
+	q.m.spend(len(q.retries)/8, costPeek)
+}
+
+// waitsFor says in words what the blocked messages of a flow wait for.
+func (q *Queue) waitsFor(h uint32) string {
+	f, g := &q.flows[h], &q.config.Group
+	if front := q.firstOf(h); front != 0 && q.backsOff(front) {
+		return fmt.Sprintf("for message %s of its group, which backs off and is tried next at %s", q.idOf(front), time.Unix(0, q.backing[front]).UTC().Format(time.RFC3339))
+	}
+	switch {
+	case g.MaxInFlight > 0 && f.inflight >= q.groupLimit(f) && f.inflight == 1:
+		return "for the message of its group that is in flight"
+	case g.MaxInFlight > 0 && f.inflight >= q.groupLimit(f):
+		return fmt.Sprintf("for one of the %d messages of its group that are in flight", f.inflight)
+	case g.Rate > 0 && rateDue(f.tat, g.Rate, 1) > q.m.now:
+		return "for the rate of its group, which allows the next message at " + time.Unix(0, rateDue(f.tat, g.Rate, 1)).UTC().Format(time.RFC3339)
+	}
+	return "for earlier messages of its group"
+}
+
+// firstOf is frontOf that changes nothing; 0 if the line must be tidied up before.
+func (q *Queue) firstOf(h uint32) (front uint64) {
+	f := &q.flows[h]
+	if s := q.slots.get(f.head); f.head != 0 && s != nil && s.live() {
+		front = f.head
+	}
+	if r := q.returned[h]; r != nil && len(*r) > 0 {
+		if seq := (*r)[0]; (front == 0 || seq < front) && q.slots.get(seq).live() {
+			front = seq
+		}
+	}
+	return front
+}

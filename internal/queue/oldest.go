@@ -1,0 +1,59 @@
+package queue
+
+import (
+	"math"
+	"time"
+)
+
+// waits notes a message that waits in its line now, for the queue's oldest age.
+func (q *Queue) waits(seq uint64, s *slot) {
+	if !s.has(slotLate) {
+		q.lowest = min(q.lowest, seq)
+		return
+	}
+	if int64(len(q.late)) > 2*q.waiting+1024 {
+		seen := make(map[uint64]bool, len(q.late))
+		q.late.keep(func(x timed) bool {
+			lives := !seen[x.key] && q.waitsNow(x.key)
+			seen[x.key] = true
+			return lives
+		})
+	}
+	q.late.push(timed{s.nanos(), seq})
+}
+
+// waitsNow tells whether a message waits for being handed out, and for nothing else but its turn.
+func (q *Queue) waitsNow(seq uint64) bool {
+	s := q.slots.get(seq)
+	return s != nil && s.state() == slotWaiting && !q.backsOff(seq)
+}
+
+// oldestAge gives for how long the message waits that waits longest. A message that is delayed or backs off does not count, and
+// one that was delayed counts from the end of its delay. 0: none waits.
+func (q *Queue) oldestAge() time.Duration {
+	if q.waiting == q.backsN {
+		return 0
+	}
+	since := int64(math.MaxInt64)
+	for len(q.late) > 0 {
+		if x := q.late[0]; q.waitsNow(x.key) {
+			since = x.at
+			break
+		}
+		q.late.pop()
+	}
+	// Messages that were never delayed are in the order of their age. Below lowest none of them waits.
+	from := max(q.lowest, q.floor)
+	q.lowest = q.nextSeq
+	q.slots.ascend(from, func(seq uint64, s *slot) bool {
+		if s.state() != slotWaiting || s.has(slotLate) || q.backsOff(seq) {
+			return true
+		}
+		q.lowest, since = seq, min(since, s.nanos())
+		return false
+	})
+	if since == math.MaxInt64 {
+		return 0
+	}
+	return max(0, time.Duration(q.m.now-since))
+}

@@ -1,0 +1,87 @@
+package server
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestMetricsAreDocumented: docs/metrics.md has every metric that /metrics prints, with its type, and no other.
+func TestMetricsAreDocumented(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	o := local(dir)
+	o.AMQP = "127.0.0.1:0"
+	s := start(t, Options{Config: o})
+	base := "http://" + s.Addresses().HTTP
+	for _, c := range [][3]string{{"PUT", "/v1/queues/q", "{}"}, {"PUT", "/v1/sinks/s", `{"queue":"q","sqlite":{"path":"x.db","table":"t","columns":{"id":"$.id"},"create_table":true}}`}} {
+		if code, body := request(t, c[0], base+c[1], c[2]); code != 201 {
+			t.Fatalf("%s %s: %d %s", c[0], c[1], code, body)
+		}
+	}
+	_, text := request(t, "GET", base+"/metrics", "")
+	printed := map[string]string{}
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (surgetank_\S+) (\S+)$`).FindAllStringSubmatch(text, -1) {
+		printed[m[1]] = m[2]
+	}
+	page, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string]string{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `(surgetank_\\w+)(?:\\{[^}`]*\\})?` \\| (\\w+) \\|").FindAllStringSubmatch(string(page), -1) {
+		if documented[m[1]] != "" {
+			t.Errorf("docs/metrics.md has %s twice", m[1])
+		}
+		documented[m[1]] = m[2]
+	}
+	if len(printed) < 50 {
+		t.Fatalf("/metrics prints %d metrics:\n%s", len(printed), text)
+	}
+	for _, name := range slices.Sorted(maps.Keys(printed)) {
+		if documented[name] != printed[name] {
+			t.Errorf("docs/metrics.md lacks %s, a %s (it has %q)", name, printed[name], documented[name])
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(documented)) {
+		if printed[name] == "" {
+			t.Errorf("docs/metrics.md has %s, which /metrics does not print", name)
+		}
+	}
+}
+
+// TestLimitsAreCounted: what a limit refuses is counted, whatever door it came through.
+func TestLimitsAreCounted(t *testing.T) {
+	o := local(filepath.Join(t.TempDir(), "data"))
+	o.MaxMessage = 1 << 10
+	s := start(t, Options{Config: o})
+	base := "http://" + s.Addresses().HTTP
+	count := func(limit string) string {
+		_, text := request(t, "GET", base+"/metrics", "")
+		_, after, _ := strings.Cut(text, `surgetank_limit_refused_total{limit="`+limit+`"} `)
+		n, _, _ := strings.Cut(after, "\n")
+		return n
+	}
+	for _, c := range [][3]string{{"PUT", "/v1/queues/q", "{}"}, {"PUT", "/v1/vhosts/small", ""}, {"PUT", "/v1/vhosts/small/limits", `{"max_queues":0}`}} {
+		if code, body := request(t, c[0], base+c[1], c[2]); code >= 300 {
+			t.Fatalf("%s %s: %d %s", c[0], c[1], code, body)
+		}
+	}
+	for _, c := range []struct{ limit, method, path, body string }{
+		{"message_size", "POST", "/v1/queues/q/messages", strings.Repeat("x", 2<<10)},
+		{"queues", "PUT", "/v1/vhosts/small/queues/q", "{}"},
+	} {
+		if n := count(c.limit); n != "0" {
+			t.Errorf("%s: %q before anything was refused", c.limit, n)
+		}
+		if code, body := request(t, c.method, base+c.path, c.body); code < 400 {
+			t.Errorf("%s: %d %s", c.limit, code, body)
+		}
+		if n := count(c.limit); n != "1" {
+			t.Errorf("%s: counted %q, want 1", c.limit, n)
+		}
+	}
+}

@@ -1,0 +1,117 @@
+package settings
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/surgetank/surgetank"
+)
+
+// DefaultText gives the default as the documentation writes it.
+func (s *Setting) DefaultText() string {
+	switch {
+	case s.DefaultHelp != "":
+		return s.DefaultHelp
+	case s.Default != nil:
+		c := WithDefaults(surgetank.QueueConfig{})
+		return fmt.Sprintf("`%v`", s.get(&c))
+	}
+	return s.Zero
+}
+
+// Usage lists the settings for the command line: key, help and default.
+func Usage() string {
+	var b strings.Builder
+	for i := range Table {
+		s := &Table[i]
+		fmt.Fprintf(&b, "  %-20s %s Default: %s.\n", s.Path, s.Help, s.DefaultText())
+	}
+	return strings.ReplaceAll(b.String(), "`", "")
+}
+
+// Markdown gives the settings as a table for the documentation.
+func Markdown() string {
+	var b strings.Builder
+	b.WriteString("| key | meaning | default | RabbitMQ's policies say |\n|---|---|---|---|\n")
+	for i := range Table {
+		s := &Table[i]
+		word := s.RabbitMQ
+		if word != "" {
+			word = "`" + word + "`"
+		} else if s.NoPolicy != "" {
+			word = "(not in policies)"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", s.Path, s.Help, s.DefaultText(), word)
+	}
+	return b.String()
+}
+
+// Schema gives the JSON Schema of a tree of settings, as OpenAPI 3.1 takes it. It refers to the schemas Duration, Size
+// and Rate.
+func Schema() map[string]any {
+	object := func() map[string]any {
+		return map[string]any{"type": "object", "properties": map[string]any{}, "additionalProperties": false}
+	}
+	top := object()
+	top["description"] = "Settings of a queue, as in the configuration file. A setting that is left out has its default."
+	for i := range Table {
+		s := &Table[i]
+		into := top["properties"].(map[string]any)
+		section, key, nested := strings.Cut(s.Path, ".")
+		if nested {
+			if into[section] == nil {
+				into[section] = object()
+			}
+			into = into[section].(map[string]any)["properties"].(map[string]any)
+		} else {
+			key = section
+		}
+		value := s.schema()
+		value["description"] = strings.ReplaceAll(s.Help+" Default: "+s.DefaultText()+".", "`", "")
+		into[key] = value
+	}
+	return top
+}
+
+func (s *Setting) schema() map[string]any {
+	var c config
+	ref := func(name string) map[string]any { return map[string]any{"$ref": "#/components/schemas/" + name} }
+	number := func(kind string) map[string]any {
+		m := map[string]any{"type": kind, "minimum": s.Min}
+		if s.Max > 0 {
+			m["maximum"] = s.Max
+		}
+		if s.None == Unlimited {
+			delete(m, "maximum")
+			return map[string]any{"oneOf": []any{m, map[string]any{"const": s.None}}}
+		}
+		return m
+	}
+	switch s.at(&c).(type) {
+	case *bool:
+		return map[string]any{"type": "boolean"}
+	case *surgetank.Overflow:
+		return map[string]any{"enum": anys(s.Choices)}
+	case *timeDuration:
+		return ref("Duration")
+	case *surgetank.Rate:
+		return ref("Rate")
+	case *float64:
+		return number("number")
+	case *int, *uint8, *int64:
+		if s.Bytes {
+			return ref("Size")
+		}
+		return number("integer")
+	}
+	return map[string]any{"type": "string"}
+}
+
+// anys gives a list as a JSON decoder would.
+func anys(list []string) []any {
+	out := make([]any, len(list))
+	for i := range list {
+		out[i] = list[i]
+	}
+	return out
+}

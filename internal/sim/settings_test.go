@@ -1,0 +1,42 @@
+package sim
+
+import (
+	"testing"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
+)
+
+// notDrawn are settings that the plans of queues do not have, and where they happen in place of it.
+var notDrawn = map[string]string{
+	"paused": "queues are paused and resumed while the simulation runs",
+}
+
+// A setting that no plan draws is a setting that the simulation says nothing about.
+func TestEverySettingIsDrawn(t *testing.T) {
+	missing := map[string]bool{}
+	for i := range settings.Table {
+		missing[settings.Table[i].Path] = true
+	}
+	for seed := range uint64(2000) {
+		for _, q := range Draw(seed).Queues {
+			for i := range settings.Table {
+				s := &settings.Table[i]
+				var none, defaults surgetank.QueueConfig
+				defaults = settings.WithDefaults(none)
+				if !s.Same(&q.Config, &none) && !s.Same(&q.Config, &defaults) {
+					delete(missing, s.Path)
+				}
+			}
+		}
+	}
+	for path := range notDrawn {
+		if !missing[path] {
+			t.Errorf("%s is drawn; take it off the list", path)
+		}
+		delete(missing, path)
+	}
+	for path := range missing {
+		t.Errorf("no plan has a value for %s: draw one in drawQueue, or say in notDrawn why not", path)
+	}
+}

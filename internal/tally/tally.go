@@ -1,0 +1,50 @@
+// Package tally counts how often each limit refused something, for metrics. Doors count where they refuse.
+package tally
+
+import "sync/atomic"
+
+// Limit is one kind of limit. Its name is a label of a metric and never changes.
+type Limit int
+
+// The limits.
+const (
+	Connections   Limit = iota // connections of the server, of a virtual host or of a user
+	Strangers                  // connections that have not logged in: one was closed to make room
+	Channels                   // channels of a connection or of a user
+	Consumers                  // consumers of a channel
+	Subscriptions              // subscriptions over HTTP
+	Queues                     // queues of the broker or of a virtual host
+	Routing                    // what a door keeps to find a message's queues
+	MessageSize                // bytes of a message, a batch or a request
+	Memory                     // bytes that the server holds of requests and answers
+	Logins                     // login attempts after too many wrong ones
+	count
+)
+
+var names = [count]string{"connections", "strangers", "channels", "consumers", "subscriptions", "queues", "routing", "message_size", "memory", "logins"}
+
+func (l Limit) String() string { return names[l] }
+
+// Counts is the counts of one server. The zero value is ready; so is nil, which counts nothing. All methods may be called by many
+// goroutines.
+type Counts struct {
+	n [count]atomic.Uint64
+}
+
+// Add counts one refusal.
+func (c *Counts) Add(l Limit) {
+	if c != nil {
+		c.n[l].Add(1)
+	}
+}
+
+// Each calls f with every limit and its count, in the order of the limits.
+func (c *Counts) Each(f func(limit Limit, refused uint64)) {
+	for l := range count {
+		var n uint64
+		if c != nil {
+			n = c.n[l].Load()
+		}
+		f(l, n)
+	}
+}

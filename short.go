@@ -1,0 +1,115 @@
+package surgetank
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+)
+
+// Send publishes one message to one queue and returns when it is on disk. The error is about the
+// call or about the message. With CodeUncertain the message may be stored.
+func Send(ctx context.Context, p Publisher, queue string, m Message) (MessageID, error) {
+	results, err := p.Publish(ctx, []Publishing{{Queues: []string{queue}, Message: m}})
+	if err != nil {
+		return MessageID{}, err
+	}
+	return results[0].ID, results[0].Err
+}
+
+// SendAll publishes messages to one queue, in order, and returns when they are on disk. The error
+// names the first message that was refused and their number; the others are stored.
+func SendAll(ctx context.Context, p Publisher, queue string, messages ...Message) error {
+	list := make([]Publishing, len(messages))
+	queues := []string{queue}
+	for i := range messages {
+		list[i] = Publishing{Queues: queues, Message: messages[i]}
+	}
+	results, err := p.Publish(ctx, list)
+	if err != nil {
+		return err
+	}
+	return first("message", len(results), func(i int) error { return results[i].Err })
+}
+
+// SettleAll settles deliveries and returns when that is on disk: SettleAll(ctx, b, d.Ack()). The error names
+// the first settlement that was refused and their number; the others are done.
+func SettleAll(ctx context.Context, c Consumer, settlements ...Settlement) error {
+	results, err := c.Settle(ctx, settlements)
+	if err != nil {
+		return err
+	}
+	return first("settlement", len(results), func(i int) error { return results[i] })
+}
+
+// AckAll acks deliveries and returns when that is on disk. The error names the first ack that was
+// refused and their number; the others are done.
+func AckAll(ctx context.Context, c Consumer, deliveries ...Delivery) error {
+	list := make([]Settlement, len(deliveries))
+	for i := range deliveries {
+		list[i] = deliveries[i].Ack()
+	}
+	return SettleAll(ctx, c, list...)
+}
+
+// first gives the first of n errors, with its number and how many there are. It keeps code and field.
+func first(what string, n int, at func(i int) error) error {
+	var found error
+	number, count := 0, 0
+	for i := range n {
+		if err := at(i); err != nil {
+			if count++; found == nil {
+				found, number = err, i+1
+			}
+		}
+	}
+	if found == nil || n == 1 {
+		return found
+	}
+	e := &Error{Code: CodeOf(found), Err: found}
+	var inner *Error
+	if errors.As(found, &inner) {
+		e.Field = inner.Field
+	}
+	e.Message = fmt.Sprintf("%d of %d %ss were refused; the first is number %d: %s", count, n, what, number, found)
+	return e
+}
+
+// Ack gives the settlement that says: done.
+func (d *Delivery) Ack() Settlement { return Settlement{Receipt: d.Receipt, Op: Ack} }
+
+// Nack gives the settlement that says: try again, after the queue's own delay. reason is kept in the
+// message's dead-letter history.
+func (d *Delivery) Nack(reason string) Settlement {
+	return Settlement{Receipt: d.Receipt, Op: Nack, Delay: RetryBackoff, Reason: reason}
+}
+
+// Reject gives the settlement that says: never again. The message goes to the queue's dead-letter queue.
+func (d *Delivery) Reject(reason string) Settlement {
+	return Settlement{Receipt: d.Receipt, Op: Reject, Reason: reason}
+}
+
+// Deliveries iterates over what a subscription is handed, until ctx ends or the subscription is
+// closed. Any other end comes as a last error, with an empty delivery: CodeNotFound if the queue was deleted. The
+// loop's body settles each delivery, or gives credit for more. A loop that is left leaves no delivery behind
+// that its body has not seen.
+func Deliveries(ctx context.Context, s Subscription) iter.Seq2[Delivery, error] {
+	return func(yield func(Delivery, error) bool) {
+		var buf []Delivery
+		for {
+			var err error
+			if buf, err = s.Receive(ctx, buf[:0], 1, 1); err != nil && len(buf) == 0 {
+				if ctx.Err() == nil && CodeOf(err) != CodeClosed {
+					yield(Delivery{}, err)
+				}
+				return
+			}
+			for i := range buf {
+				if !yield(buf[i], nil) {
+					return
+				}
+			}
+			clear(buf) // their bodies can go
+		}
+	}
+}
