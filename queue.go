@@ -26,9 +26,11 @@ type QueueConfig struct {
 	TTL         time.Duration // 0: messages do not expire
 	MaxBytes    int64         // of the bodies of waiting messages; 0: no limit
 	MaxMessages int64         // waiting; 0: no limit
-	Overflow    Overflow
-	MaxPriority uint8         // 0: priorities are ignored
-	Lease       time.Duration // of consumers that do not say; 0: DefaultLease
+	// MaxConsumers is how many consumers the queue may have at a time: subscriptions, and receives that wait. 0: no limit.
+	MaxConsumers int `json:",omitempty"`
+	Overflow     Overflow
+	MaxPriority  uint8         // 0: priorities are ignored
+	Lease        time.Duration // of consumers that do not say; 0: DefaultLease
 	// Transient: the queue and its messages are gone when the broker opens again.
 	Transient bool
 	Paused    bool // accepts messages, hands none out

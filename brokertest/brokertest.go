@@ -39,6 +39,7 @@ func Run(t *testing.T, open func(t *testing.T) surgetank.Broker) {
 		{"TTL", ttl},
 		{"Priority", priority},
 		{"LimitReject", limitReject},
+		{"LimitConsumers", limitConsumers},
 		{"LimitDropOldest", limitDropOldest},
 		{"LeaseExpires", leaseExpires},
 		{"LeaseExtended", leaseExtended},

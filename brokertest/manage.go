@@ -111,7 +111,7 @@ func declare(e *env) {
 		GroupBy: "header:customer", Group: surgetank.GroupConfig{MaxInFlight: 1, Rate: 50, Fair: true},
 		Level:      surgetank.LevelConfig{Rate: 2000, Burst: 20, MaxInFlight: 64},
 		Retry:      surgetank.RetryConfig{MaxAttempts: -1, Initial: -1, Factor: 3, Max: time.Minute, Jitter: -1},
-		DeadLetter: "dl", DedupWindow: time.Minute, TTL: time.Hour, MaxBytes: 1 << 40, MaxMessages: 1e9,
+		DeadLetter: "dl", DedupWindow: time.Minute, TTL: time.Hour, MaxBytes: 1 << 40, MaxMessages: 1e9, MaxConsumers: 1e6,
 		Overflow: surgetank.OverflowDeadLetter, MaxPriority: 3, Lease: time.Minute,
 	}
 	info := e.declare("q", full)

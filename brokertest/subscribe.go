@@ -350,3 +350,41 @@ func conservation(e *env) {
 	}
 	e.counts("q", 0, 0, 0, 0)
 }
+
+// limitConsumers: a queue has no more consumers than it may, whatever they want, and one that ends frees its place.
+func limitConsumers(e *env) {
+	e.declare("q", surgetank.QueueConfig{MaxConsumers: 2})
+	one := e.subscribe("q", surgetank.SubscribeOptions{Credit: 1})
+	two := e.subscribe("q", surgetank.SubscribeOptions{})
+	refused := func() {
+		_, err := e.b.Subscribe(e.ctx, "q", surgetank.SubscribeOptions{Credit: 1})
+		e.code(err, surgetank.CodeFull)
+		_, err = e.b.Receive(e.ctx, "q", surgetank.ReceiveOptions{Max: 1, Wait: patience}) // would stay for as long as it waits
+		e.code(err, surgetank.CodeFull)
+	}
+	refused()
+	got, err := e.b.Receive(e.ctx, "q", surgetank.ReceiveOptions{Max: 1}) // stays for no time
+	e.must(err)
+	if len(got) != 0 || e.info("q").Consumers != 2 {
+		e.Fatalf("received %d messages of an empty queue with %d consumers", len(got), e.info("q").Consumers)
+	}
+	e.must(two.Cancel())
+	two = e.subscribe("q", surgetank.SubscribeOptions{})
+	refused()
+	e.must(one.Close())
+	one = e.subscribe("q", surgetank.SubscribeOptions{})
+	change := func(most int) {
+		_, _, err := e.b.DeclareQueue(e.ctx, "q", surgetank.QueueConfig{MaxConsumers: most}, surgetank.DeclareUpdate)
+		e.must(err)
+	}
+	change(1) // who is there stays
+	refused()
+	if n := e.info("q").Consumers; n != 2 {
+		e.Fatalf("%d consumers are left", n)
+	}
+	change(0)
+	three := e.subscribe("q", surgetank.SubscribeOptions{})
+	for _, s := range []surgetank.Subscription{one, two, three} {
+		e.must(s.Close())
+	}
+}

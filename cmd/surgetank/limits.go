@@ -27,7 +27,8 @@ func (v limitValue) into(m map[string]any, name string) error {
 	return nil
 }
 
-var jsonName = map[string]string{"max-connections": "max_connections", "max-queues": "max_queues", "max-channels": "max_channels"}
+var jsonName = map[string]string{"max-connections": "max_connections", "max-queues": "max_queues", "max-channels": "max_channels",
+	"max-consumers": "max_consumers"}
 
 func shownLimit(v *int) string {
 	if v == nil {
@@ -62,9 +63,10 @@ type userLimitsCmd struct {
 	userArg
 	MaxConnections limitValue `placeholder:"N" help:"Connections that it may have open at a time; none: no limit, also where it is left out."`
 	MaxChannels    limitValue `placeholder:"N" help:"AMQP channels that it may have open at a time, over all its connections."`
+	MaxConsumers   limitValue `placeholder:"N" help:"Consumers that it may have at a time, over all its connections; none or left out: 262144."`
 }
 
-// Run sets both limits as given, in place of those before.
+// Run sets all limits as given, in place of those before.
 func (c *userLimitsCmd) Run(s *session) error {
 	body := map[string]any{}
 	if err := c.MaxConnections.into(body, "max-connections"); err != nil {
@@ -73,11 +75,14 @@ func (c *userLimitsCmd) Run(s *session) error {
 	if err := c.MaxChannels.into(body, "max-channels"); err != nil {
 		return err
 	}
+	if err := c.MaxConsumers.into(body, "max-consumers"); err != nil {
+		return err
+	}
 	var u auth.UserInfo
 	if err := c.call(s.ctx, http.MethodPut, body, &u, "users", c.User, "limits"); err != nil {
 		return err
 	}
-	return c.done(s, u, "user %s: connections %s, channels %s\n", c.User, shownLimit(u.Limits.MaxConnections), shownLimit(u.Limits.MaxChannels))
+	return c.done(s, u, "user %s: connections %s, channels %s, consumers %s\n", c.User, shownLimit(u.Limits.MaxConnections), shownLimit(u.Limits.MaxChannels), strconv.Itoa(u.Limits.Consumers()))
 }
 
 type userAllowTopicCmd struct {

@@ -2,12 +2,16 @@ package amqp
 
 import (
 	"context"
+	"strings"
 	"testing"
+
+	amqp091 "github.com/rabbitmq/amqp091-go"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/test/hostile"
 )
 
@@ -87,3 +91,66 @@ func TestADefectEndsOneConnection(t *testing.T) {
 		t.Errorf("another connection was disturbed: %v", err)
 	}
 }
+
+// TestLimitsOfConsumers takes the consumers of a channel, a connection, a user and a queue to their limits. Each consumer too many is
+// refused on its channel with a reason, and one that ends, in whatever way, frees its places.
+func TestLimitsOfConsumers(t *testing.T) {
+	bn := start(t, Limits{MaxConsumers: 3, MaxConnectionConsumers: 5})
+	ctx := context.Background()
+	bn.user("u", auth.AllPermissions)
+	c := bn.as("u")
+	c.queue("q", nil)
+	c.queue("short", nil)
+	consume := func(ch *client, queue string) error {
+		_, err := ch.Consume(queue, "tag", false, false, false, false, nil)
+		return err
+	}
+	add := func(ch *client, queue string, n int) *client {
+		t.Helper()
+		for range n {
+			ch.consume(queue, nil)
+		}
+		return ch
+	}
+	refused := func(err error, reason string) {
+		t.Helper()
+		if e, is := err.(*amqp091.Error); !is || e.Code != 406 || !strings.Contains(e.Reason, reason) {
+			t.Errorf("%v, want %q", err, reason)
+		}
+	}
+	refused(consume(add(c.open(), "q", 3), "q"), "the channel has 3 consumers already")
+
+	// That channel was closed, and its consumers with it.
+	a, b := add(c.open(), "q", 3), add(c.open(), "q", 2)
+	refused(consume(c.open(), "q"), "the connection has 5 consumers already")
+	c.ok(bn.auth.PutUserLimits(ctx, "u", auth.UserLimits{MaxConsumers: ptr(6)}))
+	other := bn.as("u")
+	c.ok(consume(other, "q"))
+	refused(consume(other.open(), "q"), "the limit of 6 user consumers is reached")
+
+	// What ends gives its places back: a consumer, a channel, a queue, a connection.
+	c.ok(other.Cancel("tag", false))
+	c.ok(consume(other, "q"))
+	c.ok(a.Close())
+	add(c.open(), "short", 2)
+	c.ok(consume(other.open(), "q"))
+	refused(consume(other.open(), "q"), "the limit of 6 user consumers is reached")
+	amqptest.Must[int](t)(c.QueueDelete("short", false, false, false))
+	amqptest.Until(t, "both consumers of the queue have ended", func() bool { return consume(other.open(), "q") == nil })
+	c.ok(other.conn.Close())
+	amqptest.Until(t, "the connection has ended", func() bool { return len(bn.server.Connections()) == 1 })
+	add(add(c.open(), "q", 1), "q", 2)
+
+	// The queue's own.
+	c.ok(bn.auth.PutUserLimits(ctx, "u", auth.UserLimits{}))
+	amqptest.Must[bool](t)(declared(bn.broker.DeclareQueue(ctx, "q", surgetank.QueueConfig{MaxConsumers: 5}, surgetank.DeclareUpdate)))
+	c.ok(b.Close())
+	add(c.open(), "q", 2)
+	third := bn.as("u")
+	refused(consume(third, "q"), "queue \"q\" has 5 consumers, and max_consumers allows 5")
+	if _, ok, err := third.open().Get("q", false); ok || err != nil {
+		t.Errorf("basic.get at a queue with as many consumers as it may have: %v, %v", ok, err)
+	}
+}
+
+func declared(_ surgetank.QueueInfo, created bool, err error) (bool, error) { return created, err }

@@ -101,7 +101,7 @@ func Open(ctx context.Context, b surgetank.Broker, opts ...Option) (*Store, erro
 		hasher: newHasher(), cache: newCache(), byPeer: newThrottle(), byUser: newThrottle(), line: newLine(),
 		dummy: phc{memory: argonMemory, time: argonTime, lanes: argonLanes, salt: random(argonSaltLen), key: random(argonKeyLen)},
 	}
-	s.admitted = admissions{vhosts: map[string]int{}, users: map[string]int{}, channels: map[string]int{}}
+	s.admitted = admissions{vhosts: map[string]int{}, users: map[string]int{}, channels: map[string]int{}, consumers: map[string]int{}}
 	for _, o := range opts {
 		o(s)
 	}

@@ -17,10 +17,23 @@ type VhostLimits struct {
 	MaxQueues      *int `json:"max_queues,omitempty"`      // that exist
 }
 
-// UserLimits bound a user, over all virtual hosts. A nil field is no limit; 0 lets nothing in.
+// DefaultMaxConsumers is how many consumers a user may have who has no limit of its own.
+const DefaultMaxConsumers = 1 << 18
+
+// UserLimits bound a user, over all virtual hosts. A nil field is no limit, and for MaxConsumers DefaultMaxConsumers; 0 lets nothing
+// in.
 type UserLimits struct {
 	MaxConnections *int `json:"max_connections,omitempty"` // open at a time
 	MaxChannels    *int `json:"max_channels,omitempty"`    // open at a time, over all its connections
+	MaxConsumers   *int `json:"max_consumers,omitempty"`   // subscriptions at a time, over all doors
+}
+
+// Consumers returns how many consumers the user may have.
+func (l *UserLimits) Consumers() int {
+	if l.MaxConsumers == nil {
+		return DefaultMaxConsumers
+	}
+	return *l.MaxConsumers
 }
 
 func checkLimit(field string, v *int) error {
@@ -62,6 +75,9 @@ func (s *Store) PutUserLimits(ctx context.Context, name string, l UserLimits) er
 	if err := checkLimit("max_channels", l.MaxChannels); err != nil {
 		return err
 	}
+	if err := checkLimit("max_consumers", l.MaxConsumers); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u := s.state.Load().users[name]
@@ -86,11 +102,12 @@ const (
 	VhostConnections = "vhost connections"
 	UserConnections  = "user connections"
 	UserChannels     = "user channels"
+	UserConsumers    = "user consumers"
 )
 
-// LimitError says which limit was reached. It is the cause inside a CodeBusy error of Admit and Channel.
+// LimitError says which limit was reached. It is the cause inside a CodeBusy error of Admit, Channel and Consumer.
 type LimitError struct {
-	What  string // VhostConnections, UserConnections or UserChannels
+	What  string // VhostConnections, UserConnections, UserChannels or UserConsumers
 	Of    string // the virtual host's or user's name
 	Limit int
 }
@@ -110,6 +127,8 @@ type admissions struct {
 	vhosts   map[string]int // connections
 	users    map[string]int // connections
 	channels map[string]int // by user
+
+	consumers map[string]int // by user
 }
 
 // Admission is one standing connection of a user in a virtual host, whatever its protocol. Its methods may be
@@ -119,6 +138,7 @@ type Admission struct {
 	user        *User
 	vhost       string // its id
 	channels    int    // guarded by s.admitted.mu
+	consumers   int    // the same
 	left        bool
 	userCounted bool
 }
@@ -182,7 +202,36 @@ func (ad *Admission) EndChannel() {
 	}
 }
 
-// Leave ends the connection with its channels. It may be called twice.
+// Consumer counts one more consumer, or refuses it with CodeBusy.
+func (ad *Admission) Consumer() error {
+	a := &ad.s.admitted
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if ad.userCounted {
+		if record := ad.s.state.Load().users[ad.user.Name]; record != nil && record.ID == ad.user.id {
+			if most := record.Limits.Consumers(); a.consumers[ad.user.id] >= most {
+				return reached(UserConsumers, ad.user.Name, most)
+			}
+		}
+		a.consumers[ad.user.id]++
+	}
+	ad.consumers++
+	return nil
+}
+
+// EndConsumers takes back what n calls of Consumer counted.
+func (ad *Admission) EndConsumers(n int) {
+	a := &ad.s.admitted
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n = min(n, ad.consumers)
+	ad.consumers -= n
+	if ad.userCounted && n > 0 {
+		lower(a.consumers, ad.user.id, n)
+	}
+}
+
+// Leave ends the connection with its channels and consumers. It may be called twice.
 func (ad *Admission) Leave() {
 	a := &ad.s.admitted
 	a.mu.Lock()
@@ -195,8 +244,9 @@ func (ad *Admission) Leave() {
 	if ad.userCounted {
 		lower(a.users, ad.user.id, 1)
 		lower(a.channels, ad.user.id, ad.channels)
+		lower(a.consumers, ad.user.id, ad.consumers)
 	}
-	ad.channels = 0
+	ad.channels, ad.consumers = 0, 0
 }
 
 // lower takes n off a count, and the count away with its last one.

@@ -96,6 +96,28 @@ func TestAdmissions(t *testing.T) {
 	if refusedBy(t, a.Channel()) == "" {
 		t.Error("a fourth channel")
 	}
+	// Consumers are counted like channels; several end at once.
+	ok(s.PutUserLimits(ctx, "u", UserLimits{MaxConsumers: number(2)}))
+	for i, want := range []string{"", "", UserConsumers} {
+		if got := refusedBy(t, a.Consumer()); got != want {
+			t.Errorf("consumer %d: refused by %q, want %q", i, got, want)
+		}
+	}
+	a.EndConsumers(5) // there were two
+	ok(a.Consumer())
+	other := enter(u, "v", "")
+	ok(other.Consumer())
+	if refusedBy(t, a.Consumer()) != UserConsumers {
+		t.Error("a third consumer over two connections")
+	}
+	other.Leave() // with its consumer
+	ok(a.Consumer())
+	ok(local.Consumer()) // the machine's own programs are no user
+	ok(s.PutUserLimits(ctx, "u", UserLimits{}))
+	ok(a.Consumer())
+	if n := s.state.Load().users["u"].Limits.Consumers(); n != DefaultMaxConsumers {
+		t.Errorf("a user without a limit may have %d consumers", n)
+	}
 	// A limit that is raised, lowered or taken away counts from then on; who is in stays.
 	ok(s.PutUserLimits(ctx, "u", UserLimits{MaxConnections: number(0)}))
 	enter(u, "v", UserConnections)
@@ -109,13 +131,16 @@ func TestAdmissions(t *testing.T) {
 		t.Errorf("a deleted user: %v", err)
 	}
 	a.Leave()
-	if n := len(s.admitted.users) + len(s.admitted.channels) + len(s.admitted.vhosts); n != 0 {
+	if n := len(s.admitted.users) + len(s.admitted.channels) + len(s.admitted.consumers) + len(s.admitted.vhosts); n != 0 {
 		t.Errorf("%+v is left when all have gone", &s.admitted)
 	}
 	for _, l := range []VhostLimits{{MaxQueues: number(-1)}, {MaxConnections: number(MaxLimit + 1)}} {
 		if err := s.PutVhostLimits(ctx, "/", l); surgetank.CodeOf(err) != surgetank.CodeInvalid {
 			t.Errorf("%v", err)
 		}
+	}
+	if err := s.PutUserLimits(ctx, "u", UserLimits{MaxConsumers: number(-1)}); surgetank.CodeOf(err) != surgetank.CodeInvalid {
+		t.Errorf("%v", err)
 	}
 	if err := s.PutVhostLimits(ctx, "nowhere", VhostLimits{}); surgetank.CodeOf(err) != surgetank.CodeNotFound {
 		t.Errorf("%v", err)

@@ -15,12 +15,11 @@ import (
 // subscription is a consumer's end: hand-outs wait here, as positions, until their bodies are read by whoever receives
 // them. The loop pushes, the consumer takes.
 type subscription struct {
-	b       *Broker
-	name    string // of the queue
-	opts    surgetank.SubscribeOptions
-	id      uint64 // the machine's consumer; set before it is used
-	queueID uint64
-	at      atomic.Pointer[standing]
+	b    *Broker
+	name string // of the queue
+	opts surgetank.SubscribeOptions
+	id   uint64 // the machine's consumer; set before it is used
+	at   atomic.Pointer[standing]
 
 	mu      sync.Mutex
 	waiting []queue.Handout
@@ -325,7 +324,7 @@ func (s *subscription) leave(all bool) error {
 	back := s.drain()
 	s.reading.Unlock()
 	if err == nil {
-		err = put(&queue.Detach{Consumer: s.id, Queue: s.queueID, GiveBack: back, All: all})
+		err = put(&queue.Detach{Consumer: s.id, GiveBack: back, All: all})
 	}
 	if surgetank.CodeOf(err) == surgetank.CodeClosed || s.b.Err() != nil {
 		return nil // leases end with the broker

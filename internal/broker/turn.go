@@ -184,7 +184,7 @@ func (b *Broker) settingsChanged(cmd queue.Command) {
 	case *queue.Attach:
 		if c.Err == nil {
 			s := c.Owner.(*subscription)
-			s.id, s.queueID = c.Consumer, c.QueueID
+			s.id = c.Consumer
 			b.subs[c.Consumer] = s
 		}
 	case *queue.Detach:

@@ -12,8 +12,8 @@ import (
 const (
 	// Period is how often one key's line is written at most.
 	Period = time.Minute
-	// MaxKeys is how many keys of one kind are told apart. Events of further keys are one sum under the kind's key
-	// with an empty Queue, so a kind has at most MaxKeys+1 lines a period.
+	// MaxKeys is how many keys of one kind are told apart. Events of further keys are one sum under
+	// the kind's key with an empty Queue, so a kind has at most MaxKeys+1 lines a period.
 	MaxKeys = 64
 )
 
@@ -30,8 +30,9 @@ type Line struct {
 	Reason string // the newest
 }
 
-// Lines sums up events. A key's first event is said at once. What follows within Period is said in one line at the end of it,
-// and so on as long as there is something to say. The zero value is ready. It belongs to one goroutine.
+// Lines sums up events. A key's first event is said at once. What follows within Period is said in
+// one line at the end of it, and so on as long as there is something to say. The zero value is
+// ready. It belongs to one goroutine.
 //
 // Times are nanoseconds of any clock that never goes back.
 type Lines struct {
@@ -82,7 +83,8 @@ func (l *Lines) Due() int64 {
 	return l.due
 }
 
-// Take returns what is to be said now, in the order of keys, and forgets keys of which nothing happened in their period.
+// Take returns what is to be said now, in the order of keys, and forgets keys of which nothing
+// happened in their period.
 func (l *Lines) Take(now int64) (lines []Line) {
 	if now < l.Due() {
 		return nil

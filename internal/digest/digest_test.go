@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// One line at once, one a period with the sum and the newest reason while something happens, and what happened last is said, too.
+// One line at once, one a period with the sum and the newest reason while something happens, and
+// what happened last is said, too.
 func TestLines(t *testing.T) {
 	var l Lines
 	k := Key{Kind: "parked", Queue: "q", To: "q.dead"}
@@ -32,7 +33,8 @@ func TestLines(t *testing.T) {
 	}
 }
 
-// A flood of different queues has a bounded number of lines and a bounded memory, and nothing is left out of the sums.
+// A flood of different queues has a bounded number of lines and a bounded memory, and nothing is
+// left out of the sums.
 func TestFloodOfKeys(t *testing.T) {
 	var l Lines
 	sum, lines, periods := int64(0), 0, 0

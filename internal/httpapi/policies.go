@@ -165,7 +165,7 @@ func (c *call) putUserLimits() error {
 	if err != nil {
 		return err
 	}
-	l := auth.UserLimits{MaxConnections: f.limit("max_connections"), MaxChannels: f.limit("max_channels")}
+	l := auth.UserLimits{MaxConnections: f.limit("max_connections"), MaxChannels: f.limit("max_channels"), MaxConsumers: f.limit("max_consumers")}
 	if err := f.done(); err != nil {
 		return err
 	}

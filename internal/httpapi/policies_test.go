@@ -118,6 +118,41 @@ func TestLimitsOverHTTP(t *testing.T) {
 	}
 	r.want(http.StatusOK, "PUT", "/v1/vhosts/%2F/limits", `{}`)
 	r.queue("c", "{}")
+
+	// Consumers: of the user, whose first subscription is there, and of the queue.
+	r.want(http.StatusOK, "PUT", "/v1/users/ann/limits", `{"max_consumers":2}`)
+	second := subscribe(as("ann", "x")).json(t)["subscription"].(string)
+	refused := r.wantProblem(subscribe(as("ann", "x")), http.StatusTooManyRequests, surgetank.CodeBusy)
+	if !strings.Contains(refused["detail"].(string), "2 user consumers") {
+		t.Errorf("%v", refused)
+	}
+	if a := r.do("POST", "/v1/subscriptions/"+second+"/cancel", "", as("ann", "x")); a.status != http.StatusOK { // gives its place back, once
+		t.Fatal(a.body)
+	}
+	third := subscribe(as("ann", "x"))
+	if third.status != http.StatusCreated {
+		t.Fatal(third.body)
+	}
+	for _, id := range []string{second, third.json(t)["subscription"].(string)} {
+		if a := r.do("DELETE", "/v1/subscriptions/"+id, "", as("ann", "x")); a.status != http.StatusOK {
+			t.Fatal(a.body)
+		}
+		if id == second {
+			r.wantProblem(subscribe(as("ann", "x")), http.StatusTooManyRequests, surgetank.CodeBusy)
+		}
+	}
+	r.want(http.StatusOK, "PUT", "/v1/users/ann/limits", `{"max_consumers":0}`)
+	r.wantProblem(subscribe(as("ann", "x")), http.StatusTooManyRequests, surgetank.CodeBusy)
+	r.want(http.StatusOK, "PUT", "/v1/users/ann/limits", `{}`)
+	r.want(http.StatusOK, "PUT", "/v1/queues/a?mode=merge", `{"max_consumers":1}`)
+	for range 2 { // a refusal keeps no place either
+		full := r.wantProblem(subscribe(as("ann", "x")), http.StatusTooManyRequests, surgetank.CodeFull)
+		if !strings.Contains(full["detail"].(string), "raise max_consumers") {
+			t.Errorf("%v", full)
+		}
+	}
+	r.wantProblem(r.do("POST", "/v1/queues/a/receive", `{"wait":"20s"}`), http.StatusTooManyRequests, surgetank.CodeFull)
+	r.want(http.StatusOK, "POST", "/v1/queues/a/receive", `{}`)
 	for _, body := range []string{`{"max_queues":-1}`, `{"max_queues":"2"}`, `{"max_channels":1}`, `{"max_queues":null}`} {
 		r.wantProblem(r.do("PUT", "/v1/vhosts/%2F/limits", body), http.StatusBadRequest, surgetank.CodeInvalid)
 	}

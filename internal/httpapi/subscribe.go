@@ -28,7 +28,7 @@ type subscriber struct {
 	vhost  string
 	queue  string
 	sub    surgetank.Subscription
-	seat   *auth.Admission // it counts as a connection
+	seat   *auth.Admission // it counts as a connection with one consumer
 	pool   string          // key in pools, "" without one
 	noAck  bool            // what is handed over is settled, and cannot be given back
 	busy   int             // requests that use it now
@@ -107,6 +107,10 @@ func (c *call) subscribe() error {
 	}
 	if s.seat, err = c.api.opts.Auth.Admit(c.user, c.vhost()); err != nil {
 		c.api.opts.Refused.Add(tally.Connections)
+		return err
+	}
+	if err := s.seat.Consumer(); err != nil {
+		s.seat.Leave()
 		return err
 	}
 	if err := c.api.subs.add(s, c.api.limits.Subscriptions, &o.Pool); err != nil {
@@ -378,6 +382,7 @@ func (c *call) subscriptionCancel() error {
 	if err := s.sub.Cancel(); err != nil {
 		return err
 	}
+	s.seat.EndConsumers(1)
 	return c.respond(http.StatusOK, map[string]bool{"cancelled": true})
 }
 

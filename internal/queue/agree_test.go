@@ -121,7 +121,7 @@ func (a *agree) compare(outs []model.Out, ended []uint64) {
 		if o.Leased {
 			q := a.m.byName[o.Queue]
 			lease, ok := m.Lease(o.Queue, o.Seq)
-			if q == nil || !ok || q.leases[o.Seq].no == 0 {
+			if q == nil || !ok || q.leases[o.Seq] == nil {
 				continue
 			}
 			a.receipts = append(a.receipts, mReceipt{Receipt: surgetank.Receipt{ID: surgetank.MessageID{Queue: q.id, Seq: o.Seq}, Epoch: a.m.Epoch(), Incarnation: a.m.Incarnation(),
@@ -206,6 +206,7 @@ func (a *agree) configure(name string) {
 	c.DedupWindow = pick(a, []time.Duration{0, 5 * time.Second, 2 * time.Second})
 	c.TTL = pick(a, []time.Duration{0, 0, 6 * time.Second})
 	c.MaxMessages, c.MaxBytes = pick(a, []int64{0, 0, 3}), pick(a, []int64{0, 0, 20})
+	c.MaxConsumers = pick(a, []int{0, 0, 0, 2})
 	c.Overflow = pick(a, []surgetank.Overflow{surgetank.OverflowReject, surgetank.OverflowDropOldest, surgetank.OverflowDeadLetter})
 	c.MaxPriority = pick(a, []uint8{0, 3})
 	c.Lease = pick(a, []time.Duration{2 * time.Second, 10 * time.Second})

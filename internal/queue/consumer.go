@@ -2,6 +2,7 @@ package queue
 
 import (
 	"slices"
+	"time"
 
 	"github.com/surgetank/surgetank"
 )
@@ -14,112 +15,79 @@ type consumer struct {
 	credit   int
 	pool     *pool
 	once     bool   // ends with the turn in which it got something
-	held     int    // leased to it
-	queued   bool   // in q.avail
 	stopped  bool   // gets nothing more
 	received uint64 // hand-outs so far
+
+	leases   list[lease] // held by it, also after it has left
+	seat     *seat
+	spot     spot           // in seat.line
+	inQueue  node[consumer] // of q.consumers; in none once it has left
+	inSingle node[consumer] // of q.singles
+	inPool   node[consumer] // of pool.members
 }
 
-// pool is a limit that consumers share. Under a limit they take turns: next goes to the member that was served longest ago.
-type pool struct {
-	limit   int // 0: none
-	held    int
-	members []*consumer // under a limit in the order of their turns, otherwise in the order of their coming
-}
-
-// next gives the member whose turn it is: of those that their queues would serve now, the first. c is one of those.
-func (p *pool) next(c *consumer) *consumer {
-	for _, o := range p.members {
-		if o == c || o.credit > 0 && o.queued && o.q.wouldServe(o) {
-			return o
-		}
-	}
-	return c
-}
-
-// served moves a member behind the others.
-func (p *pool) served(c *consumer) {
-	if i := slices.Index(p.members, c); i >= 0 {
-		copy(p.members[i:], p.members[i+1:])
-		p.members[len(p.members)-1] = c
-	}
-}
+// queued says that the consumer is in the line of its seat.
+func (c *consumer) queued() bool { return c.spot.at > 0 }
 
 // wouldServe tells whether the next message of the queue would go to c now.
 func (q *Queue) wouldServe(c *consumer) bool {
 	return !q.gone && len(q.ready) > 0 && q.queueVerdict() == mayGo && q.nextConsumer() == c
 }
 
-func (c *consumer) hungry() bool {
-	return c.credit > 0 && !c.stopped && (c.pool == nil || c.pool.limit == 0 || c.pool.held < c.pool.limit)
-}
+// willing says that the consumer itself would take a message.
+func (c *consumer) willing() bool { return c.credit > 0 && !c.stopped }
+
+func (c *consumer) hungry() bool { return c.willing() && (c.pool == nil || !c.pool.full()) }
 
 // active says whether the consumer may be served at all: of single active consumers only the oldest is.
-func (c *consumer) active() bool {
-	if !c.opts.Single {
-		return true
-	}
-	for _, o := range c.q.consumers {
-		if o.opts.Single {
-			return o == c
-		}
-	}
-	return false
-}
+func (c *consumer) active() bool { return !c.opts.Single || c.q.singles.front() == c }
 
-// offer puts a consumer in line for the next message, if it can take one. One that cannot any more leaves when the line is looked
+// offer puts a consumer in line for the next message, if it wants one. One that does not any more leaves when the line is looked
 // at and there is something to be had. So whatever takes a consumer's appetite marks its queue: otherwise it would hang on who
 // looked in between whether it keeps its place.
 func (q *Queue) offer(c *consumer) {
-	if c.queued || !c.hungry() || !c.active() {
+	if q.gone || c.queued() || !c.willing() || !c.active() {
 		return
 	}
-	c.queued = true
-	i := len(q.avail)
-	for i > 0 && q.avail[i-1].opts.Priority < c.opts.Priority {
-		i--
-	}
-	q.avail = slices.Insert(q.avail, i, c)
+	c.seat.put(c)
 	q.mark()
 }
 
 // nextConsumer gives whose turn it is, or nil, without taking it out of line.
 func (q *Queue) nextConsumer() *consumer {
-	for len(q.avail) > 0 {
-		c := q.avail[0]
-		if c.hungry() && c.active() {
+	for {
+		first := q.line.front()
+		if first == nil {
+			return nil
+		}
+		s := first.of.seat
+		if s.full() {
+			s.park()
+			continue
+		}
+		c := s.line.front().of.c
+		if c.willing() && c.active() {
 			return c
 		}
-		q.dropFirst()
+		s.drop(c)
 	}
-	return nil
-}
-
-func (q *Queue) dropFirst() {
-	q.avail[0].queued = false
-	q.avail = slices.Delete(q.avail, 0, 1)
 }
 
 // rotate moves the consumer that was just served behind the others of its priority.
 func (q *Queue) rotate(c *consumer) {
-	if !c.hungry() {
-		q.dropFirst()
-		return
+	if c.willing() {
+		c.seat.put(c)
+	} else {
+		c.seat.drop(c)
 	}
-	i := 1
-	for i < len(q.avail) && q.avail[i].opts.Priority == c.opts.Priority {
-		i++
-	}
-	copy(q.avail, q.avail[1:i])
-	q.avail[i-1] = c
 }
 
 // consumerVerdict looks without taking anybody out of line: asking changes nothing.
 func (q *Queue) consumerVerdict() verdict {
-	if slices.ContainsFunc(q.avail, func(c *consumer) bool { return c.hungry() && c.active() }) {
+	if slices.ContainsFunc(q.line.heap, func(p place) bool { return p.of.seat.canServe() }) {
 		return mayGo
 	}
-	if len(q.consumers) == 0 {
+	if q.consumers.n == 0 {
 		return noConsumer
 	}
 	return noCredit
@@ -132,30 +100,40 @@ func (c *consumer) credited(n int) {
 	c.q.mark() // see offer: who has no credit left gives up its place now
 }
 
-// attach makes a consumer of a queue.
-func (m *Machine) attach(q *Queue, opts surgetank.SubscribeOptions, once bool) (*consumer, error) {
-	for _, c := range q.consumers {
-		if !once && (opts.Exclusive || c.opts.Exclusive) {
-			return nil, surgetank.Errorf(surgetank.CodeExists,
-				"queue %q has an exclusive consumer or is to get one while it has others; wait until they are gone", shown(q.name))
-		}
+// attach makes a consumer of a queue. A consumer for this turn only (now) does not count against the queue's limit of consumers, because
+// it does not stay.
+func (m *Machine) attach(q *Queue, opts surgetank.SubscribeOptions, once, now bool) (*consumer, error) {
+	if most := q.config.MaxConsumers; most > 0 && q.consumers.n >= most && !now {
+		return nil, fullUp(time.Second, "queue %q has %d consumers, and max_consumers allows %d; close some, or raise max_consumers",
+			shown(q.name), q.consumers.n, most)
+	}
+	if !once && !now && q.consumers.n > 0 && (opts.Exclusive || q.exclusives > 0) {
+		return nil, surgetank.Errorf(surgetank.CodeExists,
+			"queue %q has an exclusive consumer or is to get one while it has others; wait until they are gone", shown(q.name))
 	}
 	if opts.Lease > surgetank.MaxLease {
 		return nil, surgetank.FieldErrorf("lease", "a lease lasts at most %v, not %v", surgetank.MaxLease, opts.Lease)
 	}
 	m.nextCons++
 	c := &consumer{id: m.nextCons, q: q, opts: opts, credit: max(0, opts.Credit), once: once}
+	c.spot.c, c.inQueue.of, c.inSingle.of, c.inPool.of = c, c, c, c
 	if opts.Pool != 0 {
-		p := m.pools[opts.Pool]
-		if p == nil {
-			p = &pool{}
-			m.pools[opts.Pool] = p
+		m.poolOf(opts.Pool).join(c)
+	} else {
+		if q.poolless == nil {
+			q.poolless = newSeat(q, nil)
 		}
-		c.pool = p
-		p.members = append(p.members, c)
+		c.seat = q.poolless
 	}
+	c.seat.members++
 	m.consumers[c.id] = c
-	q.consumers = append(q.consumers, c)
+	q.consumers.push(&c.inQueue)
+	if opts.Exclusive {
+		q.exclusives++
+	}
+	if opts.Single {
+		q.singles.push(&c.inSingle)
+	}
 	q.pickSole()
 	q.offer(c)
 	return c, nil
@@ -163,10 +141,13 @@ func (m *Machine) attach(q *Queue, opts surgetank.SubscribeOptions, once bool) (
 
 // pickSole notes whether the queue's only consumer wants runs of groups, which changes what groups may have in flight.
 func (q *Queue) pickSole() {
+	if q.gone {
+		return
+	}
 	was := q.sole
 	q.sole = nil
-	if len(q.consumers) == 1 && q.consumers[0].opts.GroupRun > 1 {
-		q.sole = q.consumers[0]
+	if c := q.consumers.front(); q.consumers.n == 1 && c.opts.GroupRun > 1 {
+		q.sole = c
 	}
 	if q.sole != was && q.config.Group.MaxInFlight > 0 {
 		q.reconfigured(true)
@@ -175,44 +156,27 @@ func (q *Queue) pickSole() {
 
 // unlist takes a consumer off its queue. Its leases stay.
 func (m *Machine) unlist(c *consumer) {
+	q := c.q
 	delete(m.consumers, c.id)
-	c.q.consumers = slices.DeleteFunc(c.q.consumers, func(o *consumer) bool { return o == c })
-	c.q.pickSole()
-	if i := slices.Index(c.q.avail, c); i >= 0 {
-		c.q.avail = slices.Delete(c.q.avail, i, i+1)
-		c.queued = false
+	if c.leases.n > 0 {
+		m.left[c.id] = c
 	}
-	if p := c.pool; p != nil {
-		p.members = slices.DeleteFunc(p.members, func(o *consumer) bool { return o == c })
-		if len(p.members) == 0 && p.held == 0 {
-			delete(m.pools, c.opts.Pool)
-		}
+	q.consumers.remove(&c.inQueue)
+	if c.opts.Exclusive {
+		q.exclusives--
+	}
+	q.pickSole()
+	c.seat.drop(c)
+	c.seat.members--
+	if c.pool != nil {
+		c.pool.leave(c)
+		m.forget(c.opts.Pool, c.pool)
 	}
 	if c.opts.Single {
-		for _, o := range c.q.consumers {
-			c.q.offer(o) // the next one in order may have become the active one
+		q.singles.remove(&c.inSingle)
+		if next := q.singles.front(); next != nil {
+			q.offer(next) // it may have become the active one
 		}
-	}
-}
-
-// poolLimit changes what the members of a pool may hold together.
-func (m *Machine) poolLimit(id uint64, limit int) {
-	if p := m.pools[id]; p != nil {
-		p.limit = limit
-		p.refill()
-		for _, c := range p.members {
-			c.q.mark()
-		}
-	}
-}
-
-// refill puts the members in line again after somebody gave room back.
-func (p *pool) refill() {
-	if p.limit > 0 && p.held >= p.limit {
-		return
-	}
-	for _, c := range p.members {
-		c.q.offer(c)
 	}
 }
 

@@ -60,7 +60,7 @@ func (c *Quarantine) run(m *Machine) bool {
 	case s == nil || !s.live():
 		return true
 	case s.state() == slotLeased:
-		if l := q.leases[seq]; c.Lease == 0 || l.no != c.Lease {
+		if c.Lease == 0 || q.leases[seq].no != c.Lease {
 			return true // its new holder will find out
 		}
 		q.endLease(seq)

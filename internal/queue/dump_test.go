@@ -145,23 +145,49 @@ func check(t tb, m *Machine) {
 			refer(q, seq, s)
 			return true
 		})
-		for _, c := range q.consumers {
+		exclusives, singles := 0, 0
+		for c := range q.consumers.all {
+			if c.opts.Exclusive {
+				exclusives++
+			}
+			if c.opts.Single {
+				singles++
+			}
+			if c.seat.q != q || c.seat.pool != c.pool || c.pool != nil && c.pool.seatOf[q] != c.seat {
+				bad("queue %s: consumer %d has another's seat", q.name, c.id)
+			}
 			if m.consumers[c.id] != c || c.q != q {
 				bad("queue %s: consumer %d is listed but not known", q.name, c.id)
 			}
-			if c.queued != slices.Contains(q.avail, c) {
-				bad("queue %s: consumer %d says queued=%v", q.name, c.id, c.queued)
+			if c.queued() && c.seat.line.heap[c.spot.at-1].of != &c.spot {
+				bad("queue %s: consumer %d is not where it says", q.name, c.id)
 			}
-			if c.hungry() && c.active() && !c.queued {
-				bad("queue %s: consumer %d could take a message and is not in line", q.name, c.id)
+			if c.willing() && c.active() && !c.queued() {
+				bad("queue %s: consumer %d wants a message and is not in line", q.name, c.id)
 			}
+			first := c.seat.line.front()
+			if parked := c.seat.isParked.in != nil; parked && !c.seat.full() || (c.seat.spot.at > 0) != (first != nil && !parked) {
+				bad("queue %s: the seat of consumer %d is parked=%v, in line=%v", q.name, c.id, parked, c.seat.spot.at > 0)
+			} else if c.seat.spot.at > 0 {
+				if at := q.line.heap[c.seat.spot.at-1]; at.of != &c.seat.spot || at.priority != first.priority || at.turn != first.turn {
+					bad("queue %s: the seat of consumer %d has not the place of its first", q.name, c.id)
+				}
+			}
+		}
+		if exclusives != q.exclusives || singles != q.singles.n {
+			bad("queue %s: %d exclusive and %d single consumers, counted %d and %d", q.name, q.exclusives, q.singles.n, exclusives, singles)
+		}
+	}
+	for _, c := range m.left {
+		if c.inQueue.in != nil || c.leases.n == 0 || m.consumers[c.id] != nil {
+			bad("consumer %d is remembered and has not left with leases", c.id)
 		}
 	}
 	for _, c := range m.consumers {
-		if c.held != held[c] {
-			bad("consumer %d says it holds %d, there are %d", c.id, c.held, held[c])
+		if c.leases.n != held[c] {
+			bad("consumer %d says it holds %d, there are %d", c.id, c.leases.n, held[c])
 		}
-		if c.q.gone {
+		if c.q.gone && !slices.ContainsFunc(m.ending, func(e ending) bool { return e.q == c.q }) {
 			bad("consumer %d of a queue that is gone", c.id)
 		}
 	}
@@ -169,7 +195,7 @@ func check(t tb, m *Machine) {
 		if p.held != poolHeld[p] {
 			bad("pool %d says it holds %d, there are %d", id, p.held, poolHeld[p])
 		}
-		if p.held == 0 && len(p.members) == 0 {
+		if p.held == 0 && p.members.n == 0 {
 			bad("pool %d is empty and still there", id)
 		}
 	}

@@ -12,9 +12,45 @@ import (
 
 // lease is a hand-out that is not settled. Leases are volatile: a crash of the broker ends them all and counts none.
 type lease struct {
+	seq      uint64
 	no       uint64
 	consumer *consumer
-	deadline int64 // 0: as long as its subscription
+	deadline int64       // 0: as long as its subscription
+	held     node[lease] // of consumer.leases
+}
+
+// maxSpareLeases is how many leases that ended are kept for reuse.
+const maxSpareLeases = 16_384
+
+// newLease makes the lease of a message that was handed to a consumer.
+func (m *Machine) newLease(seq uint64, c *consumer) *lease {
+	if m.nextLease++; mutant.Is(mutant.LeaseNumberTwice) {
+		m.nextLease = 1
+	}
+	var l *lease
+	if n := len(m.spareLeases); n == 0 {
+		l = &lease{}
+		l.held.of = l
+	} else {
+		l = m.spareLeases[n-1]
+		m.spareLeases = m.spareLeases[:n-1]
+	}
+	l.seq, l.no, l.consumer, l.deadline = seq, m.nextLease, c, 0
+	c.leases.push(&l.held)
+	return l
+}
+
+// freeLease takes a lease off its consumer.
+func (m *Machine) freeLease(l *lease) {
+	c := l.consumer
+	c.leases.remove(&l.held)
+	if c.leases.n == 0 && c.inQueue.in == nil {
+		delete(m.left, c.id)
+	}
+	l.consumer = nil
+	if len(m.spareLeases) < maxSpareLeases {
+		m.spareLeases = append(m.spareLeases, l)
+	}
 }
 
 // handOut leases (or, without acks, settles) a flow's front message to a consumer.
@@ -55,10 +91,7 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 		}
 		m.acked(q, seq)
 	} else {
-		if m.nextLease++; mutant.Is(mutant.LeaseNumberTwice) {
-			m.nextLease = 1
-		}
-		l := lease{no: m.nextLease, consumer: c}
+		l := m.newLease(seq, c)
 		term := c.opts.Lease
 		if term == 0 {
 			term = q.config.Lease // as it is now, not as it was when the consumer came
@@ -70,12 +103,11 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 			}
 			q.deadline(l.deadline, seq)
 		}
-		c.held++
 		if c.pool != nil {
 			c.pool.held++
 		}
 		if q.leases == nil {
-			q.leases = map[uint64]lease{}
+			q.leases = map[uint64]*lease{}
 		}
 		q.leases[seq] = l
 		out.Lease, out.Deadline = l.no, l.deadline
@@ -91,8 +123,8 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 func (q *Queue) deadline(at int64, seq uint64) {
 	if len(q.deadlines) > 2*(len(q.leases)+len(q.held))+1024 {
 		q.deadlines.keep(func(x timed) bool {
-			d := q.held[x.key]
-			return q.leases[x.key].deadline == x.at || d != nil && d.retry == x.at
+			l, d := q.leases[x.key], q.held[x.key]
+			return l != nil && l.deadline == x.at || d != nil && d.retry == x.at
 		})
 	}
 	q.deadlines.push(timed{at, seq})
@@ -105,15 +137,13 @@ func (q *Queue) endLease(seq uint64) {
 	l := q.leases[seq]
 	delete(q.leases, seq)
 	c := l.consumer
-	c.held--
+	q.m.freeLease(l)
 	if p := c.pool; p != nil {
 		p.held--
 		p.refill()
-		if len(p.members) == 0 && p.held == 0 {
-			delete(q.m.pools, c.opts.Pool)
-		}
+		q.m.forget(c.opts.Pool, p)
 	}
-	if !c.opts.ManualCredit && q.m.consumers[c.id] == c {
+	if !c.opts.ManualCredit && c.inQueue.in != nil {
 		c.credited(1)
 	}
 	q.mark()

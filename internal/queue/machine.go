@@ -17,6 +17,7 @@ type Limits struct {
 	TurnHandout int   // hand-outs of one turn; 4,096
 	ExtentBytes int64 // of the log that are freed together; 16 MiB
 	TurnTimers  int   // expired leases, delays and TTLs of one turn; 16,384
+	TurnEnds    int   // consumers of queues that are gone whose subscriptions one turn ends; 1,024
 	TurnScan    int   // slots that one turn looks at for commands about whole queues (pages.go); 65,536
 }
 
@@ -32,6 +33,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.TurnBytes, 256<<10)
 	def(&l.TurnHandout, 4096)
 	def(&l.TurnTimers, 16384)
+	def(&l.TurnEnds, 1024)
 	def(&l.TurnScan, 1<<16)
 	if l.ExtentBytes == 0 {
 		l.ExtentBytes = 16 << 20
@@ -60,26 +62,30 @@ type Machine struct {
 	failures   failures
 
 	// Volatile state.
-	now        int64 // never goes back
-	entry      uint64
-	closed     bool // after CloseEpoch: nothing happens any more
-	recovering bool // replaying: no flows, leases or timers are kept up; Recovered builds them
-	full       bool // the log has no room for new messages
-	nextLease  uint64
-	consumers  map[uint64]*consumer
-	nextCons   uint64
-	pools      map[uint64]*pool
-	timers     timeHeap    // when a queue has something to do; entries may be early or stale
-	dirty      []*Queue    // queues whose dispatch must run
-	after      uint64      // the queue that made the last turn full; 0: none did
-	immediate  []*consumer // attached for this turn only
-	budget     int         // what is left of TurnTimers
-	scan       int         // what is left of TurnScan
-	remains    []remains   // queues that are gone, see pages.go
-	snap       *snapshot
-	snapGen    uint32
-	rec, pub   Record // the fact being decided; reused
-	out        *Output
+	now         int64 // never goes back
+	entry       uint64
+	closed      bool // after CloseEpoch: nothing happens any more
+	recovering  bool // replaying: no flows, leases or timers are kept up; Recovered builds them
+	full        bool // the log has no room for new messages
+	nextLease   uint64
+	consumers   map[uint64]*consumer
+	left        map[uint64]*consumer // that are attached no more and still hold leases
+	ending      []ending             // queues that are gone and still have consumers
+	ends        int                  // what is left of TurnEnds
+	spareLeases []*lease             // for reuse
+	nextCons    uint64
+	pools       map[uint64]*pool
+	timers      timeHeap    // when a queue has something to do; entries may be early or stale
+	dirty       []*Queue    // queues whose dispatch must run
+	after       uint64      // the queue that made the last turn full; 0: none did
+	immediate   []*consumer // attached for this turn only
+	budget      int         // what is left of TurnTimers
+	scan        int         // what is left of TurnScan
+	remains     []remains   // queues that are gone, see pages.go
+	snap        *snapshot
+	snapGen     uint32
+	rec, pub    Record // the fact being decided; reused
+	out         *Output
 }
 
 // Queue is one queue. Other packages see it only through QueueInfo.
@@ -103,36 +109,40 @@ type Queue struct {
 	spans   []surgetank.Span       // see timeline.go
 
 	// Indexes and volatile state.
-	flows     []flow
-	freeFlows []uint32
-	byGroup   map[string]uint32
-	givers    []*Queue // that are over their limits and wait for room here
-	lastStep  *trail   // of the message that the queue gave up last by itself
-	unnamed   int      // of byGroup: lines of messages without a group, one a priority
-	returned  map[uint32]*seqHeap
-	ready     readyHeap
-	delayed   timeHeap         // {not-before, seq} of messages that their publishers delayed
-	retries   timeHeap         // {next try, seq} of messages that back off; stale entries are skipped
-	late      timeHeap         // {end of the delay, seq} of messages that wait and were delayed; stale entries are skipped
-	lowest    uint64           // no message below waits that was never delayed
-	lapsed    map[uint64]int64 // when messages expired that are still here (slotExpired)
-	overdueAt map[uint64]int64 // when those of lapsed that wait are to be given up again
-	backing   map[uint64]int64 // when messages that back off in a strict group's line are tried next
-	wake      timeHeap         // {when, flow}: flows that wait for their rate
-	leases    map[uint64]lease
-	deadlines timeHeap           // {deadline, seq}, also of held messages' retries; stale entries are skipped
-	held      map[uint64]*damage // messages in slotHeld
-	suspect   map[uint64]*damage // messages that stand in line and are known to be damaged
-	consumers []*consumer
-	sole      *consumer   // the only one, where it asked for runs of groups
-	avail     []*consumer // have credit, in the order they are to be served; may hold stale ones
-	tat       int64       // level rate: when the next hand-out is due
-	turn      uint64      // twice the number of hand-outs, for fairness
-	floor     uint64      // no live message below
-	freshFrom uint64      // durable: messages below may have been delivered before a crash
-	marked    bool        // in m.dirty
-	wakeAt    int64       // the entry of wake for level.rate
-	timer     int64       // the earliest entry of m.timers for this queue; 0: none
+	flows      []flow
+	freeFlows  []uint32
+	byGroup    map[string]uint32
+	givers     []*Queue // that are over their limits and wait for room here
+	lastStep   *trail   // of the message that the queue gave up last by itself
+	unnamed    int      // of byGroup: lines of messages without a group, one a priority
+	returned   map[uint32]*seqHeap
+	ready      readyHeap
+	delayed    timeHeap         // {not-before, seq} of messages that their publishers delayed
+	retries    timeHeap         // {next try, seq} of messages that back off; stale entries are skipped
+	late       timeHeap         // {end of the delay, seq} of messages that wait and were delayed; stale entries are skipped
+	lowest     uint64           // no message below waits that was never delayed
+	lapsed     map[uint64]int64 // when messages expired that are still here (slotExpired)
+	overdueAt  map[uint64]int64 // when those of lapsed that wait are to be given up again
+	backing    map[uint64]int64 // when messages that back off in a strict group's line are tried next
+	wake       timeHeap         // {when, flow}: flows that wait for their rate
+	leases     map[uint64]*lease
+	deadlines  timeHeap           // {deadline, seq}, also of held messages' retries; stale entries are skipped
+	held       map[uint64]*damage // messages in slotHeld
+	suspect    map[uint64]*damage // messages that stand in line and are known to be damaged
+	consumers  list[consumer]     // in the order of their coming
+	singles    list[consumer]     // of them, those with Single
+	exclusives int                // number of them with Exclusive
+	sole       *consumer          // the only one, where it asked for runs of groups
+	line       line               // of seats
+	lineTurn   uint64             // of the newest place in line
+	poolless   *seat              // of consumers without a pool; nil while there was none
+	tat        int64              // level rate: when the next hand-out is due
+	turn       uint64             // twice the number of hand-outs, for fairness
+	floor      uint64             // no live message below
+	freshFrom  uint64             // durable: messages below may have been delivered before a crash
+	marked     bool               // in m.dirty
+	wakeAt     int64              // the entry of wake for level.rate
+	timer      int64              // the earliest entry of m.timers for this queue; 0: none
 
 	waiting, delayedN, leased int64
 	ready_                    int64 // of waiting: not held up by their group
@@ -159,6 +169,7 @@ func New(limits Limits, seed uint64) *Machine {
 		byID:      map[uint64]*Queue{},
 		meta:      map[string]map[string][]byte{},
 		consumers: map[uint64]*consumer{},
+		left:      map[uint64]*consumer{},
 		pools:     map[uint64]*pool{},
 	}
 }

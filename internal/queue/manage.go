@@ -90,8 +90,8 @@ func (c *Delete) run(m *Machine) bool {
 	switch {
 	case q == nil:
 		c.Err = noQueue(c.Name)
-	case c.Opts.IfUnused && len(q.consumers) > 0:
-		c.Err = surgetank.Errorf(surgetank.CodeExists, "queue %q is in use: it has %d consumers", shown(c.Name), len(q.consumers))
+	case c.Opts.IfUnused && q.consumers.n > 0:
+		c.Err = surgetank.Errorf(surgetank.CodeExists, "queue %q is in use: it has %d consumers", shown(c.Name), q.consumers.n)
 	case c.Opts.IfEmpty && q.waiting+q.delayedN+q.damagedN > 0:
 		c.Err = surgetank.Errorf(surgetank.CodeExists, "queue %q is not empty: it holds %d messages", shown(c.Name), q.waiting+q.delayedN+q.damagedN)
 	default:
@@ -99,10 +99,9 @@ func (c *Delete) run(m *Machine) bool {
 		for _, seq := range slices.Sorted(leased(q)) {
 			q.endLease(seq)
 		}
-		for len(q.consumers) > 0 {
-			m.end(q.consumers[0], surgetank.Errorf(surgetank.CodeNotFound, "queue %q was deleted", shown(c.Name)))
-		}
 		m.emit(&Record{Kind: kindQueueGone, Queue: q.id})
+		m.ending = append(m.ending, ending{q, surgetank.Errorf(surgetank.CodeNotFound, "queue %q was deleted", shown(c.Name))})
+		m.endGone()
 	}
 	return true
 }
@@ -123,7 +122,7 @@ func (q *Queue) info() surgetank.QueueInfo {
 	i := surgetank.QueueInfo{
 		Name: q.name, ID: q.id, Config: q.config, Created: time.Unix(0, q.created).UTC(),
 		Ready: q.ready_, Blocked: q.waiting - q.ready_ - q.backsN, Delayed: q.delayedN + q.backsN, Leased: q.leased, Damaged: q.damagedN, Bytes: q.bytes,
-		Groups: int64(len(q.byGroup) - q.unnamed), Consumers: int64(len(q.consumers)), Floor: q.Floor(),
+		Groups: int64(len(q.byGroup) - q.unnamed), Consumers: int64(q.consumers.n), Floor: q.Floor(),
 		Published: st.published, Duplicates: st.duplicates, Refused: st.refused, Delivered: st.delivered, Acked: st.acked,
 		Nacked: st.nacked, Expired: st.expired, DeadLettered: st.deadLettered, Dropped: st.dropped, Circled: st.circled, LeasesLost: st.leasesLost,
 		Waiting: q.explain(), OldestAge: q.oldestAge(),

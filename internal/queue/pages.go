@@ -42,7 +42,27 @@ type remains struct {
 }
 
 // Sweeping says that queues which are gone are not all accounted for, so that turns have work though nothing is due.
-func (m *Machine) Sweeping() bool { return len(m.remains) > 0 }
+func (m *Machine) Sweeping() bool { return len(m.remains) > 0 || len(m.ending) > 0 }
+
+// ending is a queue that is gone and still has consumers, and why their subscriptions end.
+type ending struct {
+	q   *Queue
+	err error
+}
+
+// endGone ends subscriptions of queues that are gone, as many as the turn allows.
+func (m *Machine) endGone() {
+	for len(m.ending) > 0 {
+		e := &m.ending[0]
+		for c := range e.q.consumers.all {
+			if m.ends--; m.ends < 0 {
+				return
+			}
+			m.end(c, e.err)
+		}
+		m.ending = slices.Delete(m.ending, 0, 1)
+	}
+}
 
 // sweep takes messages of queues that are gone off the extents, at most n; what is not swept yet only keeps the log longer.
 func (m *Machine) sweep(n int) (looked int) {

@@ -90,7 +90,6 @@ func (m *Machine) settleOne(q *Queue, s *surgetank.Settlement) {
 	case surgetank.Extend:
 		l := q.leases[seq]
 		l.deadline = m.now + int64(s.Lease)
-		q.leases[seq] = l
 		q.deadline(l.deadline, seq)
 	}
 }

@@ -47,7 +47,7 @@ func (m *Machine) TurnTime(now int64) int64 { return max(m.now, now) }
 func (m *Machine) begin(now int64, entry uint64, out *Output) {
 	m.now = max(m.now, now)
 	m.entry, m.out = entry, out
-	m.budget, m.scan = m.limits.TurnTimers, m.limits.TurnScan
+	m.budget, m.scan, m.ends = m.limits.TurnTimers, m.limits.TurnScan, m.limits.TurnEnds
 	if len(m.extents.list) == 0 || m.extents.list[len(m.extents.list)-1].size >= m.extents.bytes {
 		m.extents.grow(entry, 0)
 	}
@@ -58,6 +58,7 @@ func (m *Machine) begin(now int64, entry uint64, out *Output) {
 // whatever marked them first, and one that is marked anew comes once more; behind a turn that a queue made full the next one begins with the
 // queue behind it, so that no queue takes all turns.
 func (m *Machine) finish() {
+	m.endGone()
 	rank := func(q *Queue) uint64 { return q.id - m.after - 1 } // those up to after come last
 	work, full := m.dirty, uint64(0)
 	m.dirty = nil
@@ -91,7 +92,7 @@ func (m *Machine) finish() {
 		if c.q.marked && c.received == 0 && !c.q.gone {
 			return false // the turn was full before its queue was served: it is not to be told that nothing is there
 		}
-		if m.consumers[c.id] == c {
+		if c.inQueue.in != nil && !c.q.gone { // endGone ends those of queues that are gone
 			m.end(c, nil)
 		}
 		return true
@@ -137,17 +138,4 @@ func (q *Queue) over(messages, bytes int64) bool {
 	c := &q.config
 	return c.MaxMessages > 0 && q.waiting+q.delayedN+messages > c.MaxMessages ||
 		c.MaxBytes > 0 && q.bytes-q.leasedBytes+bytes > c.MaxBytes
-}
-
-// heldBy gives the messages that are leased to a consumer, oldest first.
-func (q *Queue) heldBy(consumer uint64) []uint64 {
-	var seqs []uint64
-	// unordered: sorted below
-	for seq, l := range q.leases {
-		if l.consumer.id == consumer {
-			seqs = append(seqs, seq)
-		}
-	}
-	slices.Sort(seqs)
-	return seqs
 }

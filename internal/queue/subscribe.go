@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"slices"
+
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/mutant"
 )
@@ -13,7 +15,6 @@ type Attach struct {
 	Once, Now bool
 	Owner     any    // the caller's own; the machine does not look at it
 	Consumer  uint64 // its number, 0 when refused
-	QueueID   uint64
 	Err       error
 }
 
@@ -23,12 +24,12 @@ func (c *Attach) run(m *Machine) bool {
 		c.Err = noQueue(c.Queue)
 		return true
 	}
-	cons, err := m.attach(q, c.Opts, c.Once || c.Now)
+	cons, err := m.attach(q, c.Opts, c.Once, c.Now)
 	if c.Err = err; err != nil {
 		return true
 	}
 	cons.once = c.Once
-	c.Consumer, c.QueueID = cons.id, q.id
+	c.Consumer = cons.id
 	if c.Now {
 		m.immediate = append(m.immediate, cons)
 	}
@@ -39,7 +40,6 @@ func (c *Attach) run(m *Machine) bool {
 // uncounted. With All, everything else it holds returns too, and counts an attempt.
 type Detach struct {
 	Consumer uint64
-	Queue    uint64 // its queue's id: what it holds is found even when it was detached before
 	GiveBack []surgetank.Receipt
 	All      bool
 
@@ -47,16 +47,21 @@ type Detach struct {
 	q    *Queue
 }
 
-func (c *Detach) run(m *Machine) bool {
-	cons := m.consumers[c.Consumer]
-	if cons != nil {
-		m.unlist(cons)
-		c.q = cons.q
-	} else if c.q == nil {
-		c.q = m.byID[c.Queue]
+// byNumber finds a consumer that is attached, or that left and still holds leases.
+func (m *Machine) byNumber(id uint64) *consumer {
+	if c := m.consumers[id]; c != nil {
+		return c
 	}
-	if c.All && c.held == nil && c.q != nil && (cons == nil || cons.held > 0) {
-		c.held = c.q.heldBy(c.Consumer)
+	return m.left[id]
+}
+
+func (c *Detach) run(m *Machine) bool {
+	cons := m.byNumber(c.Consumer)
+	if cons != nil && cons.inQueue.in != nil {
+		m.unlist(cons)
+	}
+	if c.All && c.held == nil && cons != nil {
+		c.q, c.held = cons.q, cons.holds()
 	}
 	for len(c.GiveBack) > 0 {
 		if m.turnFull() {
@@ -84,6 +89,16 @@ func (c *Detach) run(m *Machine) bool {
 		}
 	}
 	return true
+}
+
+// holds returns the messages that are leased to a consumer, oldest first.
+func (c *consumer) holds() []uint64 {
+	seqs := make([]uint64, 0, c.leases.n)
+	for l := range c.leases.all {
+		seqs = append(seqs, l.seq)
+	}
+	slices.Sort(seqs)
+	return seqs
 }
 
 // Credit gives a subscription credit, or takes back what it has not used.

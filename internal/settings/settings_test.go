@@ -36,7 +36,7 @@ func TestDecodeEverything(t *testing.T) {
 		"retry": {"max_attempts": 8, "initial": "1s", "factor": 2, "max": "10m", "jitter": 0.5},
 		"dead_letter": "orders.dead",
 		"dedup": {"window": "10m"},
-		"ttl": "24h", "max_bytes": "50GiB", "max_messages": 1e6, "overflow": "drop_oldest",
+		"ttl": "24h", "max_bytes": "50GiB", "max_messages": 1e6, "max_consumers": 50, "overflow": "drop_oldest",
 		"max_priority": 9, "lease": "45s", "transient": true, "paused": true}`))
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +46,7 @@ func TestDecodeEverything(t *testing.T) {
 		Group:      surgetank.GroupConfig{MaxInFlight: 1, Rate: 50, Fair: true},
 		Level:      surgetank.LevelConfig{Rate: 2000, Burst: 200, MaxInFlight: 64},
 		Retry:      surgetank.RetryConfig{MaxAttempts: 8, Initial: time.Second, Factor: 2, Max: 10 * time.Minute, Jitter: 0.5},
-		DeadLetter: "orders.dead", DedupWindow: 10 * time.Minute, TTL: 24 * time.Hour, MaxBytes: 50 << 30, MaxMessages: 1e6,
+		DeadLetter: "orders.dead", DedupWindow: 10 * time.Minute, TTL: 24 * time.Hour, MaxBytes: 50 << 30, MaxMessages: 1e6, MaxConsumers: 50,
 		Overflow: surgetank.OverflowDropOldest, MaxPriority: 9, Lease: 45 * time.Second, Transient: true, Paused: true,
 	}
 	if d := cmp.Diff(want, got); d != "" {
@@ -106,6 +106,7 @@ func TestDecodeErrors(t *testing.T) {
 		{`{"max_bytes":true}`, "max_bytes", "true"},
 		{`{"max_messages":"10"}`, "max_messages", "whole number"},
 		{`{"max_messages":9223372036854775808}`, "max_messages", "whole number"},
+		{`{"max_consumers":-1}`, "max_consumers", "between 0"},
 		{`{"overflow":"drop"}`, "overflow", "drop_oldest"},
 		{`{"max_priority":256}`, "max_priority", "255"},
 		{`{"level":{"rate":"fast"}}`, "level.rate", "2000/s"},
@@ -148,7 +149,7 @@ func TestRoundTrip(t *testing.T) {
 				Jitter:  rapid.OneOf(rapid.Just(-1.0), rapid.Float64Range(0, 1)).Draw(t, "jitter")},
 			DeadLetter:  rapid.SampledFrom([]string{"", "-", "orders.dead", "é"}).Draw(t, "dead"),
 			DedupWindow: span.Draw(t, "dedup"), DedupBy: rapid.SampledFrom([]string{"", "$.id", "header:message-id"}).Draw(t, "dedup by"), TTL: span.Draw(t, "ttl"),
-			MaxBytes: rapid.Int64Range(0, 1<<50).Draw(t, "bytes"), MaxMessages: rapid.Int64Range(0, 1<<50).Draw(t, "messages"),
+			MaxBytes: rapid.Int64Range(0, 1<<50).Draw(t, "bytes"), MaxMessages: rapid.Int64Range(0, 1<<50).Draw(t, "messages"), MaxConsumers: rapid.IntRange(0, 1<<30).Draw(t, "consumers"),
 			Overflow:    rapid.SampledFrom([]surgetank.Overflow{"", "reject", "drop_oldest", "dead_letter"}).Draw(t, "overflow"),
 			MaxPriority: rapid.Uint8().Draw(t, "priority"), Transient: rapid.Bool().Draw(t, "transient"), Paused: rapid.Bool().Draw(t, "paused"),
 			Lease: min(surgetank.MaxLease, span.Draw(t, "lease")),

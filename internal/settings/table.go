@@ -122,6 +122,8 @@ var Table = []Setting{
 		Help: "Bytes of the bodies of waiting messages."},
 	{Path: "max_messages", place: limit(func(c *config) *int64 { return &c.MaxMessages }), Zero: "no limit", Example: 100000, RabbitMQ: "max-length",
 		Help: "Messages that wait."},
+	{Path: "max_consumers", place: limit(func(c *config) *int { return &c.MaxConsumers }), Max: maxCount, Zero: "no limit", Example: 9,
+		Help: "Subscriptions and waiting receives at a time."},
 	{Path: "overflow", place: field(func(c *config) *surgetank.Overflow { return &c.Overflow }), Default: surgetank.OverflowReject,
 		Choices: []string{string(surgetank.OverflowReject), string(surgetank.OverflowDropOldest), string(surgetank.OverflowDeadLetter)}, Example: "drop_oldest",
 		Help: "What happens to a publish at a limit: it is refused, or the oldest waiting messages are dropped or dead-lettered."},

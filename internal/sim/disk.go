@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"strings"
 	"syscall"
 
 	"github.com/surgetank/surgetank/internal/broker"
@@ -179,25 +178,6 @@ func (d *fileDisk) snapshots() (_ commitlog.Snapshots, err error) {
 }
 
 func (d *fileDisk) used() int64 { return d.mem.Used() }
-
-// oversize tells whether a segment takes more than a quarter of the disk.
-func (d *fileDisk) oversize() bool {
-	names, err := d.mem.List("data/log")
-	if err != nil || d.size == 0 {
-		return false
-	}
-	for _, name := range names {
-		f, err := d.mem.Open("data/log/"+name, vfs.Read)
-		if err != nil {
-			continue
-		}
-		size, err := f.Size()
-		if err = errors.Join(err, f.Close()); err == nil && strings.HasSuffix(name, ".seg") && size > d.size/4 {
-			return true
-		}
-	}
-	return false
-}
 
 func (d *fileDisk) scrub(files int) {
 	for range files {

@@ -162,6 +162,9 @@ func drawQueue(name string, o *Options, rng *rand.Rand, yes func(int) bool) Queu
 	if yes(20) {
 		c.Retry.Factor, c.Retry.Max = []float64{1, 1.5, 10}[rng.IntN(3)], time.Duration(1+rng.IntN(20))*time.Second
 	}
+	if yes(10) {
+		c.MaxConsumers = 1 + rng.IntN(4)
+	}
 	if c.MaxMessages == 0 && yes(10) {
 		c.MaxBytes = int64(50 + rng.IntN(500))
 	}

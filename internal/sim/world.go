@@ -359,9 +359,7 @@ func (w *world) atRest() {
 	stored := false
 	w.send(queue.Mark{}, func(err error) { stored = err == nil })
 	w.run()
-	// One segment for a large entry may take half of the smallest disks. Then the next segment has no room, which is not solved.
-	d, files := w.disk.(*fileDisk)
-	if s := w.b.Space(); !stored || s.Full && !(files && d.oversize()) {
+	if s := w.b.Space(); !stored || s.Full {
 		w.ledger.violation("space comes back", "everything is settled, and a minute later messages are refused: %+v; the log goes on: %v", s, stored)
 	}
 }

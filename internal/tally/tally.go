@@ -1,4 +1,5 @@
-// Package tally counts how often each limit refused something, for metrics. Doors count where they refuse.
+// Package tally counts how often each limit refused something, for metrics. Doors count where they
+// refuse.
 package tally
 
 import "sync/atomic"
@@ -25,8 +26,8 @@ var names = [count]string{"connections", "strangers", "channels", "consumers", "
 
 func (l Limit) String() string { return names[l] }
 
-// Counts is the counts of one server. The zero value is ready; so is nil, which counts nothing. All methods may be called by many
-// goroutines.
+// Counts is the counts of one server. The zero value is ready; so is nil, which counts nothing. All
+// methods may be called by many goroutines.
 type Counts struct {
 	n [count]atomic.Uint64
 }

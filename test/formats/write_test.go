@@ -176,7 +176,7 @@ func (w *writer) settings() {
 		Group:      surgetank.GroupConfig{MaxInFlight: 2, Rate: 10, Fair: true},
 		Level:      surgetank.LevelConfig{Rate: 100, Burst: 7, MaxInFlight: 9},
 		Retry:      surgetank.RetryConfig{MaxAttempts: 4, Initial: 2 * time.Second, Factor: 3, Max: time.Minute, Jitter: 0.25},
-		DeadLetter: "graveyard", DedupWindow: 96 * time.Hour, DedupBy: "header:id", TTL: 96 * time.Hour, MaxBytes: 1 << 20, MaxMessages: 50,
+		DeadLetter: "graveyard", DedupWindow: 96 * time.Hour, DedupBy: "header:id", TTL: 96 * time.Hour, MaxBytes: 1 << 20, MaxMessages: 50, MaxConsumers: 8,
 		Overflow: surgetank.OverflowDeadLetter, MaxPriority: 5, Lease: 45 * time.Second, Paused: true,
 	})
 	w.declare("transient", surgetank.QueueConfig{Transient: true})
@@ -217,7 +217,7 @@ func (w *writer) messages() {
 	}
 	ds := w.receive("plain", 3)
 	w.settle(surgetank.Settlement{}, ds[0])
-	w.settle(surgetank.Settlement{Op: surgetank.Nack, Delay: 40 * time.Hour, Reason: "later"}, ds[1])
+	w.settle(surgetank.Settlement{Op: surgetank.Nack, Delay: 40 * time.Hour}, ds[1])
 	w.settle(surgetank.Settlement{Op: surgetank.Reject, Reason: "never"}, ds[2])
 	w.settle(surgetank.Settlement{Op: surgetank.Nack, Delay: surgetank.RetryBackoff, Reason: "the target is down"}, w.receive("strict", 1)...)
 	w.receive("purged", 1)

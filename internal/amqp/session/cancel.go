@@ -97,8 +97,11 @@ func (c *Conn) lost(cons *consumer, err error) {
 		c.out.cancelled(ch, cons.tag)
 	}
 	q, vh := cons.q, cons.q.Vhost
-	q.DropConsumer(&cons.entry)
+	forgotten := q.DropConsumer(&cons.entry)
 	if surgetank.CodeOf(err) == surgetank.CodeNotFound {
+		if forgotten {
+			return // by another of the queue's consumers
+		}
 		c.srv.Background(func() { vh.Forget(q) })
 	} else {
 		c.srv.Log.Info("a subscription ended", "queue", q.Name, "vhost", vh.Name, "err", err)

@@ -174,7 +174,7 @@ func (c *Conn) openChannel(f wire.Frame) error {
 			c.user().Name, l.Limit), 0}
 	}
 	ch := &channel{c: c, id: f.Channel, pool: surgetank.NewPool(), lingering: map[*consumer]struct{}{},
-		ledger: ledger{nextTag: 1, consumers: map[string]*consumer{}}}
+		ledger: ledger{nextTag: 1, consumers: map[string]*consumer{}, left: c.consumersLeft}}
 	c.channels.add(ch)
 	c.out.send(ch.id, &wire.ChannelOpenOk{})
 	return nil

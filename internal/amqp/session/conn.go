@@ -47,6 +47,8 @@ type Conn struct {
 	channels channels   // shared, under its lock
 	idle     idleWatch  // the janitor's
 
+	consumers atomic.Int64 // of all channels
+
 	written chan struct{} // closed when the writer has ended
 	over    atomic.Bool   // it has ended; what is left is to see the client off
 
@@ -299,6 +301,13 @@ func (c *Conn) ShutDown() {
 
 // Ended tells whether the connection has ended; what is left is to see its client off.
 func (c *Conn) Ended() bool { return c.over.Load() }
+
+// consumersLeft gives back the places of consumers that have ended, of the connection and of its
+// user.
+func (c *Conn) consumersLeft(n int) {
+	c.consumers.Add(-int64(n))
+	c.seat.EndConsumers(n)
+}
 
 // Held tells whether an alarm holds the connection back.
 func (c *Conn) Held() bool { return c.pubs.held.Load() }

@@ -86,9 +86,8 @@ func (ch *channel) qos(m *wire.BasicQos) error {
 		ch.prefetch = int(m.PrefetchCount)
 	} else {
 		ch.global = int(m.PrefetchCount)
-		for _, cons := range ch.ledger.acking() {
-			cons.sub.SetPoolLimit(ch.global)
-			break // the pool is the channel's
+		if cons := ch.ledger.acking(); cons != nil {
+			cons.sub.SetPoolLimit(ch.global) // of the pool, which is the channel's
 		}
 	}
 	ch.answer(wire.Bare(wire.IDBasicQosOk))
@@ -115,6 +114,9 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 		c.srv.Refused.Add(tally.Consumers)
 		return wire.Errorf(wire.CodePreconditionFailed, "the channel has %d consumers already; open another channel", n)
 	}
+	if all := c.consumers.Load(); all >= int64(c.srv.limits.MaxConnectionConsumers) {
+		return wire.Errorf(wire.CodePreconditionFailed, "the connection has %d consumers already, as many as one may have; cancel some, or open another connection", all)
+	}
 	q, err := vh.Open(c, name)
 	if err != nil {
 		return err
@@ -136,10 +138,15 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 	}
 	cons := &consumer{tag: m.ConsumerTag, ch: ch, q: q, noAck: m.NoAck, entry: topology.Consumer{Exclusive: m.Exclusive}}
 	opts.Notify = cons.notify
+	if err := c.seat.Consumer(); err != nil {
+		return err
+	}
 	if err := q.Attach(&cons.entry); err != nil {
+		c.seat.EndConsumers(1)
 		return err
 	}
 	if err := ch.subscribe(cons, opts); err != nil {
+		c.seat.EndConsumers(1)
 		q.Detach(&cons.entry)
 		switch surgetank.CodeOf(err) {
 		case surgetank.CodeExists:
@@ -150,6 +157,7 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 		}
 		return err
 	}
+	c.consumers.Add(1)
 	ch.ledger.add(cons)
 	o := &c.out
 	o.mu.Lock()

@@ -17,6 +17,7 @@ type ledger struct {
 	nextTag   uint64
 	unacked   unackedList
 	consumers map[string]*consumer
+	left      func(n int) // gives back the places of n consumers; it does not wait
 }
 
 // find returns the consumer of a tag, nil if there is none.
@@ -44,10 +45,16 @@ func (l *ledger) add(cons *consumer) {
 func (l *ledger) remove(cons *consumer) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.take(cons)
+}
+
+// take is remove for callers that hold mu.
+func (l *ledger) take(cons *consumer) bool {
 	if l.consumers[cons.tag] != cons {
 		return false
 	}
 	delete(l.consumers, cons.tag)
+	l.left(1)
 	return true
 }
 
@@ -56,22 +63,21 @@ func (l *ledger) remove(cons *consumer) bool {
 func (l *ledger) cancel(cons *consumer) (outstanding int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.consumers, cons.tag)
+	l.take(cons)
 	cons.cancelled = true
 	return cons.outstanding
 }
 
-// acking returns the consumers that acknowledge.
-func (l *ledger) acking() []*consumer {
+// acking returns one of the consumers that acknowledge, nil if there is none.
+func (l *ledger) acking() *consumer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var list []*consumer
 	for _, cons := range l.consumers {
 		if !cons.noAck {
-			list = append(list, cons)
+			return cons
 		}
 	}
-	return list
+	return nil
 }
 
 // enter enters deliveries of a consumer, and returns the tag of the first.
@@ -133,6 +139,7 @@ func (l *ledger) clear() (consumers []*consumer, left []unacked) {
 	for _, cons := range l.consumers {
 		consumers = append(consumers, cons)
 	}
+	l.left(len(l.consumers))
 	clear(l.consumers)
 	l.unacked.all(func(u unacked) { left = append(left, u) })
 	l.unacked = unackedList{}

@@ -21,20 +21,21 @@ type Limits struct {
 	MaxStrangers        int // connections that have not logged in
 	MaxStrangersPerPeer int // the same from one address, loopback excepted
 
-	MaxConsumers  int           // of a channel
-	MaxUnacked    int           // deliveries of a channel with unlimited prefetch that wait for their ack; more are not sent
-	MaxExchanges  int           // of a virtual host
-	MaxBindings   int           // of an exchange
-	AckTimeout    time.Duration // how long a delivery may wait for its ack; negative: for ever
-	CloseTimeout  time.Duration // how long a closing peer may take to answer
-	DeliverWindow int           // messages handed to a consumer without prefetch before they are written out
+	MaxConsumers           int           // of a channel
+	MaxConnectionConsumers int           // of a connection, over all its channels
+	MaxUnacked             int           // deliveries of a channel with unlimited prefetch that wait for their ack; more are not sent
+	MaxExchanges           int           // of a virtual host
+	MaxBindings            int           // of an exchange
+	AckTimeout             time.Duration // how long a delivery may wait for its ack; negative: for ever
+	CloseTimeout           time.Duration // how long a closing peer may take to answer
+	DeliverWindow          int           // messages handed to a consumer without prefetch before they are written out
 }
 
 // DefaultLimits are RabbitMQ's where it has them.
 var DefaultLimits = Limits{
 	FrameMax: 131072, ChannelMax: 2047, Heartbeat: 60 * time.Second, MaxMessage: surgetank.DefaultMaxMessage,
 	Handshake: 10 * time.Second, MaxConnections: 1 << 16, MaxStrangers: 1024, MaxStrangersPerPeer: 64,
-	MaxConsumers: 8192, MaxUnacked: 1 << 18, MaxExchanges: 1 << 16, MaxBindings: 1 << 20,
+	MaxConsumers: 8192, MaxConnectionConsumers: 1 << 16, MaxUnacked: 1 << 18, MaxExchanges: 1 << 16, MaxBindings: 1 << 20,
 	BodyWait: 5 * time.Second, AckTimeout: 30 * time.Minute, CloseTimeout: 5 * time.Second, DeliverWindow: 2048,
 }
 
@@ -52,6 +53,7 @@ func (l Limits) WithDefaults() Limits {
 	def(&l.MaxStrangers, d.MaxStrangers)
 	def(&l.MaxStrangersPerPeer, d.MaxStrangersPerPeer)
 	def(&l.MaxConsumers, d.MaxConsumers)
+	def(&l.MaxConnectionConsumers, d.MaxConnectionConsumers)
 	def(&l.MaxUnacked, d.MaxUnacked)
 	def(&l.MaxExchanges, d.MaxExchanges)
 	def(&l.MaxBindings, d.MaxBindings)

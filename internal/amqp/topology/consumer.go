@@ -25,13 +25,11 @@ func (q *Queue) Attach(cons *Consumer) error {
 	if cons.Exclusive && (len(q.consumers) > 0 || q.Attrs().Single) {
 		return q.InExclusiveUse()
 	}
-	for other := range q.consumers {
-		if other.Exclusive {
-			return q.InExclusiveUse()
-		}
-		break // an exclusive one is alone
+	if q.exclusiveUse {
+		return q.InExclusiveUse()
 	}
 	q.consumers[cons] = struct{}{}
+	q.exclusiveUse = cons.Exclusive
 	q.lastUse = q.Vhost.env.Clock.Passed()
 	return nil
 }
@@ -40,8 +38,7 @@ func (q *Queue) Attach(cons *Consumer) error {
 func (q *Queue) Detach(cons *Consumer) {
 	vh := q.Vhost
 	vh.mu.Lock()
-	_, was := q.consumers[cons]
-	delete(q.consumers, cons)
+	was := q.remove(cons)
 	q.lastUse = vh.env.Clock.Passed()
 	unused := was && q.Attrs().AutoDelete && len(q.consumers) == 0 && !q.gone
 	vh.mu.Unlock()
@@ -53,9 +50,21 @@ func (q *Queue) Detach(cons *Consumer) {
 }
 
 // DropConsumer takes off a consumer whose subscription has ended by itself: the queue is gone, or
-// the broker closes.
-func (q *Queue) DropConsumer(cons *Consumer) {
+// the broker closes. It tells whether the queue is forgotten already.
+func (q *Queue) DropConsumer(cons *Consumer) (forgotten bool) {
 	q.Vhost.mu.Lock()
+	defer q.Vhost.mu.Unlock()
+	q.remove(cons)
+	return q.gone
+}
+
+// remove takes a consumer off. It returns false if the consumer was not there. The caller holds the
+// virtual host's lock.
+func (q *Queue) remove(cons *Consumer) bool {
+	_, was := q.consumers[cons]
 	delete(q.consumers, cons)
-	q.Vhost.mu.Unlock()
+	if was && cons.Exclusive {
+		q.exclusiveUse = false // an exclusive one is alone
+	}
+	return was
 }

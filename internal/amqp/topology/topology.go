@@ -99,10 +99,11 @@ type Queue struct {
 	delivered uint64 // the janitor's: the broker's count when it last looked
 
 	// Guarded by the virtual host's lock.
-	bindings  map[string]*binding
-	consumers map[*Consumer]struct{}
-	lastUse   time.Duration // what had passed on the server's clock
-	gone      bool
+	bindings     map[string]*binding
+	consumers    map[*Consumer]struct{}
+	exclusiveUse bool          // one of them is exclusive, and so alone
+	lastUse      time.Duration // what had passed on the server's clock
+	gone         bool
 }
 
 // Attrs gives the queue's settings as they are in force.

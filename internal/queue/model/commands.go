@@ -164,6 +164,9 @@ func (m *Model) Attach(name string, id uint64, opts surgetank.SubscribeOptions, 
 	if q == nil {
 		return nil, surgetank.CodeNotFound
 	}
+	if most := q.Config.MaxConsumers; most > 0 && len(q.consumers) >= most && !now {
+		return nil, surgetank.CodeFull
+	}
 	for _, o := range q.consumers {
 		if !once && !now && (opts.Exclusive || o.opts.Exclusive) {
 			return nil, surgetank.CodeExists
@@ -187,7 +190,7 @@ func (m *Model) PoolLimit(id uint64, limit int) {
 	m.pools[id] = limit
 	m.forgetPool(id)
 	for _, c := range m.members(id) {
-		c.q.offer(c)
+		m.mark(c.q)
 	}
 }
 
@@ -203,8 +206,6 @@ func (m *Model) Credit(c *Consumer, n int) {
 func (m *Model) Detach(c *Consumer, back []uint64, all bool) {
 	if !c.gone {
 		m.unlist(c)
-	} else {
-		all = false // it ended before; its leases are not its any more
 	}
 	q := c.q
 	if m.Queues[q.Name] != q {

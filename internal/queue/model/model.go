@@ -408,21 +408,23 @@ func (q *Queue) best() string {
 	return best
 }
 
-func (c *Consumer) hungry() bool {
-	held := 0
-	if c.opts.Pool != 0 {
-		for _, q := range c.q.m.Queues {
-			for _, x := range q.msgs {
-				if x.state == surgetank.StateLeased && x.consumer.opts.Pool == c.opts.Pool {
-					held++
-				}
+// willing tells whether the consumer wants a message.
+func (c *Consumer) willing() bool { return c.credit > 0 && !c.stop }
+
+// kept tells whether the limit of its pool keeps a consumer from being served.
+func (c *Consumer) kept() bool {
+	limit, held := c.q.m.pools[c.opts.Pool], 0
+	if c.opts.Pool == 0 || limit == 0 {
+		return false
+	}
+	for _, q := range c.q.m.Queues {
+		for _, x := range q.msgs {
+			if x.state == surgetank.StateLeased && x.consumer.opts.Pool == c.opts.Pool {
+				held++
 			}
 		}
-		if limit := c.q.m.pools[c.opts.Pool]; limit > 0 && held >= limit {
-			return false
-		}
 	}
-	return c.credit > 0 && !c.stop
+	return held >= limit
 }
 
 // forgetPool drops the limit of a pool that nobody is in any more.
@@ -454,7 +456,7 @@ func (c *Consumer) active() bool {
 }
 
 func (q *Queue) offer(c *Consumer) {
-	if c.gone || slices.Contains(q.line, c) || !c.hungry() || !c.active() {
+	if c.gone || slices.Contains(q.line, c) || !c.willing() || !c.active() {
 		return
 	}
 	i := len(q.line)
@@ -466,13 +468,17 @@ func (q *Queue) offer(c *Consumer) {
 }
 
 func (q *Queue) nextConsumer() *Consumer {
-	for len(q.line) > 0 && !(q.line[0].hungry() && q.line[0].active()) {
-		q.line = q.line[1:]
+	for i := 0; i < len(q.line); {
+		switch c := q.line[i]; {
+		case c.kept(): // by its pool, and keeps its place
+			i++
+		case c.willing() && c.active():
+			return c
+		default:
+			q.line = slices.Delete(q.line, i, i+1)
+		}
 	}
-	if len(q.line) == 0 {
-		return nil
-	}
-	return q.line[0]
+	return nil
 }
 
 func (q *Queue) dispatch() {
@@ -504,7 +510,7 @@ func (q *Queue) serve(c *Consumer) {
 	}
 	q.handOut(c, x)
 	q.line = slices.DeleteFunc(q.line, func(o *Consumer) bool { return o == c })
-	if c.hungry() {
+	if c.willing() {
 		i := 0
 		for i < len(q.line) && q.line[i].opts.Priority >= c.opts.Priority {
 			i++
@@ -583,7 +589,7 @@ func (q *Queue) unlease(x *Message) {
 	c.held--
 	if c.opts.Pool != 0 { // who shares its pool comes first: it has had its turn
 		for _, o := range q.m.members(c.opts.Pool) {
-			o.q.offer(o)
+			q.m.mark(o.q)
 		}
 		q.m.forgetPool(c.opts.Pool)
 	}
