@@ -6,20 +6,21 @@ import (
 	"time"
 )
 
-// Code says what kind of error happened, and so what the caller should do.
-// The set is small and stable: programs may switch on it, doors map it to
-// their protocol's own codes in one table each.
+// Code says what kind of error happened, and so what the caller should do. The set is small and
+// stable: programs may switch on it, doors map it to their protocol's own codes in one table each.
 type Code string
 
 const (
-	// CodeInvalid: the request itself is wrong. Do not repeat it unchanged; Field names the part at fault.
+	// CodeInvalid: the request itself is wrong. Do not repeat it unchanged; Field names the part at
+	// fault.
 	CodeInvalid Code = "invalid"
-	// CodeNotFound: the queue, sink, user or message does not exist. Create it, or correct the name.
+	// CodeNotFound: the queue, sink, user or message does not exist. Create it, or correct the
+	// name.
 	CodeNotFound Code = "not_found"
 	// CodeExists: it exists already with other settings, or is in use. Read it, then decide.
 	CodeExists Code = "exists"
-	// CodeLeaseLost: the receipt's lease has ended (deadline, nack, restart). The message is or will be
-	// somebody else's; drop what was done under the lease if that is possible.
+	// CodeLeaseLost: the receipt's lease has ended (deadline, nack, restart). The message is or
+	// will be somebody else's; drop what was done under the lease if that is possible.
 	CodeLeaseLost Code = "lease_lost"
 	// CodeTooLarge: a message, batch, name or header is above its limit. Send less at once.
 	CodeTooLarge Code = "too_large"
@@ -32,15 +33,17 @@ const (
 	CodeDenied Code = "denied"
 	// CodeClosed: the broker, client or subscription was closed and stays so. Make a new one.
 	CodeClosed Code = "closed"
-	// CodeUnavailable: the server cannot be reached, or is starting or stopping. Nothing was done. Try again. Only
-	// brokers that are elsewhere return it.
+	// CodeUnavailable: the server cannot be reached, or is starting or stopping. Nothing was done.
+	// Try again. Only brokers that are elsewhere return it.
 	CodeUnavailable Code = "unavailable"
-	// CodeUncertain: the outcome is unknown: the request may or may not have been stored. Repeat it with
-	// the same publisher and sequence, or the same dedup id, or accept a duplicate.
+	// CodeUncertain: the outcome is unknown: the request may or may not have been stored. Repeat it
+	// with the same publisher and sequence, or the same dedup id, or accept a duplicate.
 	CodeUncertain Code = "uncertain"
-	// CodeCorrupt: stored bytes are not what was written. Stop, and run verify on the data directory.
+	// CodeCorrupt: stored bytes are not what was written. Stop, and run verify on the data
+	// directory.
 	CodeCorrupt Code = "corrupt"
-	// CodeInternal: a defect of Surgetank or a failed component. Report it; what was confirmed is safe.
+	// CodeInternal: a defect of Surgetank or a failed component. Report it; what was confirmed is
+	// safe.
 	CodeInternal Code = "internal"
 )
 
@@ -56,11 +59,12 @@ func (c Code) Passing() bool {
 	return false
 }
 
-// Passing tells whether an error's code is passing. An error that is not an *Error is final, and so is the end of a context.
+// Passing tells whether an error's code is passing. An error that is not an *Error is final, and so
+// is the end of a context.
 func Passing(err error) bool { return CodeOf(err).Passing() }
 
-// Error is the one error type that crosses the Broker interface. Message is a
-// full sentence for people: what happened, to what, and what to do about it.
+// Error is the one error type that crosses the Broker interface. Message is a full sentence for
+// people: what happened, to what, and what to do about it.
 type Error struct {
 	Code       Code
 	Message    string
@@ -98,7 +102,8 @@ var (
 	ErrInternal    = &Error{Code: CodeInternal}
 )
 
-// Errorf makes an Error; a %w among the arguments becomes its cause, and its words part of the message.
+// Errorf makes an Error; a %w among the arguments becomes its cause, and its words part of the
+// message.
 func Errorf(code Code, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
 	return &Error{Code: code, Message: err.Error(), Err: errors.Unwrap(err)}
@@ -109,7 +114,8 @@ func FieldErrorf(field, format string, args ...any) *Error {
 	return &Error{Code: CodeInvalid, Field: field, Message: fmt.Sprintf(format, args...)}
 }
 
-// CodeOf gives the code of an error: CodeInternal for an error that is not a Surgetank error, "" for nil.
+// CodeOf gives the code of an error: CodeInternal for an error that is not a Surgetank error, ""
+// for nil.
 func CodeOf(err error) Code {
 	if err == nil {
 		return ""

@@ -11,7 +11,8 @@ import (
 	"github.com/surgetank/surgetank/embedded"
 )
 
-// open gives a broker with a queue. A program opens a directory with embedded.Open, or a server with client.Dial.
+// open gives a broker with a queue. A program opens a directory with embedded.Open, or a server
+// with client.Dial.
 func open(queue string, config surgetank.QueueConfig) *embedded.Broker {
 	b, err := embedded.Memory(embedded.Options{})
 	if err != nil {
@@ -124,7 +125,8 @@ func ExampleGroupConfig() {
 	// 2 {"customer": 2, "n": 1}
 }
 
-// What is published while a message is handled becomes durable together with its ack, or not at all.
+// What is published while a message is handled becomes durable together with its ack, or not at
+// all.
 func ExampleBroker_transact() {
 	ctx := context.Background()
 	b := open("orders", surgetank.QueueConfig{})
@@ -145,7 +147,8 @@ func ExampleBroker_transact() {
 	// Output: <nil>
 }
 
-// A message that is rejected, or fails too often, goes to the queue's dead-letter queue. A redrive brings it back.
+// A message that is rejected, or fails too often, goes to the queue's dead-letter queue. A redrive
+// brings it back.
 func ExampleBroker_redrive() {
 	ctx := context.Background()
 	b := open("orders", surgetank.QueueConfig{})
@@ -223,7 +226,8 @@ func ExampleRetryConfig() {
 	// Output: 10m0s <nil>
 }
 
-// Errors have a code that says what to do, and Passing tells those that may be gone at the next try.
+// Errors have a code that says what to do, and Passing tells those that may be gone at the next
+// try.
 func ExampleCodeOf() {
 	b := open("orders", surgetank.QueueConfig{})
 	if err := b.Close(); err != nil {

@@ -27,8 +27,8 @@ type Header struct {
 	Value string `json:"value"`
 }
 
-// Message is what a publisher hands over: a body and what the queue should know about it.
-// The zero value with a Body is a good message.
+// Message is what a publisher hands over: a body and what the queue should know about it. The zero
+// value with a Body is a good message.
 type Message struct {
 	Body        []byte
 	ContentType string
@@ -38,10 +38,11 @@ type Message struct {
 	DedupID     string // a second publish of this id within the queue's dedup window is confirmed, not stored
 	Priority    uint8  // higher first, where the queue has max_priority
 	Delay       time.Duration
-	// TTL of 0 is the queue's own; of the two the shorter one counts. A Delivery has the one that counts.
+	// TTL of 0 is the queue's own; of the two the shorter one counts. A Delivery has the one that
+	// counts.
 	TTL time.Duration
-	// Opaque carries what a door's protocol says about the message beyond these fields, in that door's own
-	// encoding, whose first byte names the door. Other doors pass it on untouched.
+	// Opaque carries what a door's protocol says about the message beyond these fields, in that
+	// door's own encoding, whose first byte names the door. Other doors pass it on untouched.
 	Opaque []byte
 }
 
@@ -90,18 +91,20 @@ func ValidatePublisher(id string, sequence uint64) error {
 	return nil
 }
 
-// MessageID names one message in one queue. Queue is the queue's number (a queue made anew gets another), Seq counts its
-// messages from 1 in order of confirmation. After a data directory was restored from a copy, both are given out a second
-// time; Incarnation, which is random, tells the two messages apart.
+// MessageID names one message in one queue. Queue is the queue's number (a queue made anew gets
+// another), Seq counts its messages from 1 in order of confirmation. After a data directory was
+// restored from a copy, both are given out a second time; Incarnation, which is random, tells the
+// two messages apart.
 type MessageID struct {
 	Queue uint64
 	Seq   uint64
-	// Incarnation is the lower half of the incarnation in which the message was confirmed. 0: the message is older
-	// than incarnations are, or whoever asks does not know.
+	// Incarnation is the lower half of the incarnation in which the message was confirmed. 0: the
+	// message is older than incarnations are, or whoever asks does not know.
 	Incarnation uint32
 }
 
-// String gives the form that the doors show: "queue-seq-incarnation", the last part in base 36 and left out if it is 0.
+// String gives the form that the doors show: "queue-seq-incarnation", the last part in base 36 and
+// left out if it is 0.
 func (id MessageID) String() string {
 	b, _ := id.AppendText(make([]byte, 0, 32))
 	return string(b)
@@ -135,14 +138,15 @@ func ParseMessageID(s string) (MessageID, error) {
 	return MessageID{queue, seq, uint32(incarnation)}, nil
 }
 
-// Receipt stands for one lease on one message. It is the only thing that can settle that lease,
-// and it is void once the lease has ended.
+// Receipt stands for one lease on one message. It is the only thing that can settle that lease, and
+// it is void once the lease has ended.
 type Receipt struct {
 	ID    MessageID
 	Epoch uint64 // of the broker's opening; a receipt from before a restart settles nothing
 	Lease uint64 // counts the leases of that epoch
-	// Incarnation is random and drawn at each opening. Epochs, message ids and lease numbers repeat after a restore
-	// from a copy. Incarnations do not, so a receipt from before the restore settles nothing.
+	// Incarnation is random and drawn at each opening. Epochs, message ids and lease numbers repeat
+	// after a restore from a copy. Incarnations do not, so a receipt from before the restore
+	// settles nothing.
 	Incarnation uint64
 }
 
@@ -192,9 +196,10 @@ type Delivery struct {
 	State       State     // only in a peek
 	Damage      string    // only in a peek: why the message cannot be read, and so has no body here
 
-	// Due is when a delayed message's delay or back-off ends. Failure is why the message came back last: the reason that its
-	// consumer gave, or a text of the broker's; "" if it did not come back, or nobody said why. Waiting says what a blocked
-	// message waits for. All three are set in a peek only.
+	// Due is when a delayed message's delay or back-off ends. Failure is why the message came back
+	// last: the reason that its consumer gave, or a text of the broker's; "" if it did not come
+	// back, or nobody said why. Waiting says what a blocked message waits for. All three are set in
+	// a peek only.
 	Due     time.Time
 	Failure string
 	Waiting string
@@ -252,7 +257,8 @@ type Settlement struct {
 	Uncounted bool          // Nack: this attempt does not count towards the limit (the target was down, not the message bad)
 }
 
-// PublishResult is what became of one publishing. Err nil means confirmed: on disk in every queue named.
+// PublishResult is what became of one publishing. Err nil means confirmed: on disk in every queue
+// named.
 type PublishResult struct {
 	ID        MessageID // in the first queue; of the first copy when Duplicate, zero if that is not known any more
 	Duplicate bool      // the dedup id was known in every queue, or the publisher's number is confirmed: nothing was stored again

@@ -7,26 +7,30 @@ import (
 	"unicode/utf8"
 )
 
-// QueueConfig is the settings of a queue, as data: it is stored in the log and the same in every door.
-// The zero value, through WithDefaults, is a good queue. JSON and YAML names are those of product.md's file.
+// QueueConfig is the settings of a queue, as data: it is stored in the log and the same in every
+// door. The zero value, through WithDefaults, is a good queue. JSON and YAML names are those of
+// product.md's file.
 type QueueConfig struct {
-	// GroupBy finds the group of a message whose publisher named none: "header:NAME", "$.json.path" of a
-	// JSON body, "routing_key", or "none".
+	// GroupBy finds the group of a message whose publisher named none: "header:NAME", "$.json.path"
+	// of a JSON body, "routing_key", or "none".
 	GroupBy string
 	Group   GroupConfig
 	Level   LevelConfig
 	Retry   RetryConfig
-	// DeadLetter is the queue for messages that are given up. Empty means NAME.dead, made when first
-	// needed; DeadLetterDrop means that rejected and expired messages are dropped by the user's own choice.
+	// DeadLetter is the queue for messages that are given up. Empty means NAME.dead, made when
+	// first needed; DeadLetterDrop means that rejected and expired messages are dropped by the
+	// user's own choice.
 	DeadLetter  string
 	DedupWindow time.Duration // 0: no dedup
-	// DedupBy finds the dedup id of a message whose publisher gave none: "header:NAME" or "$.json.path" of a JSON body. Empty:
-	// only publishers give ids. The property message-id of other protocols is the header message-id here.
+	// DedupBy finds the dedup id of a message whose publisher gave none: "header:NAME" or
+	// "$.json.path" of a JSON body. Empty: only publishers give ids. The property message-id of
+	// other protocols is the header message-id here.
 	DedupBy     string        `json:",omitempty"`
 	TTL         time.Duration // 0: messages do not expire
 	MaxBytes    int64         // of the bodies of waiting messages; 0: no limit
 	MaxMessages int64         // waiting; 0: no limit
-	// MaxConsumers is how many consumers the queue may have at a time: subscriptions, and receives that wait. 0: no limit.
+	// MaxConsumers is how many consumers the queue may have at a time: subscriptions, and receives
+	// that wait. 0: no limit.
 	MaxConsumers int `json:",omitempty"`
 	Overflow     Overflow
 	MaxPriority  uint8         // 0: priorities are ignored
@@ -116,7 +120,8 @@ func SplitName(full string) (vhost, queue string) {
 	return DefaultVhost, full
 }
 
-// ValidateQueueName refuses a full name with an empty, overlong, non-UTF-8 or control-character part.
+// ValidateQueueName refuses a full name with an empty, overlong, non-UTF-8 or control-character
+// part.
 func ValidateQueueName(full string) error {
 	vhost, queue := SplitName(full)
 	if err := ValidateName("virtual host", vhost); err != nil {
@@ -151,12 +156,14 @@ type QueueInfo struct {
 	Ready, Blocked, Delayed, Leased int64 // messages by State; their sum and Damaged's is all that is stored
 	Damaged                         int64 // messages that cannot be read; above 0 an operator is needed
 	Bytes                           int64 // bodies of all of them
-	// OldestAge is for how long the message waits that waits longest. What is leased, delayed or backs off does not wait, and a
-	// message that its publisher delayed waits from the end of its delay on. 0 when none waits.
+	// OldestAge is for how long the message waits that waits longest. What is leased, delayed or
+	// backs off does not wait, and a message that its publisher delayed waits from the end of its
+	// delay on. 0 when none waits.
 	OldestAge time.Duration
-	// BackingOff is how many of Delayed came back and wait for their next try. NextTry is when the first of them is tried, and
-	// Failure says why that message came back: the reason that its consumer gave, or a text of the broker's. They are zero when
-	// none backs off, and Failure is empty if nobody said why.
+	// BackingOff is how many of Delayed came back and wait for their next try. NextTry is when the
+	// first of them is tried, and Failure says why that message came back: the reason that its
+	// consumer gave, or a text of the broker's. They are zero when none backs off, and Failure is
+	// empty if nobody said why.
 	BackingOff int64
 	NextTry    time.Time
 	Failure    string
@@ -166,14 +173,16 @@ type QueueInfo struct {
 
 	// Counted since the broker opened.
 	Published, Duplicates, Refused, Delivered, Acked, Nacked, Expired, DeadLettered, Dropped, LeasesLost uint64
-	// Circled is how many of Dropped would have come to a queue that had given them up before, without any consumer's doing.
+	// Circled is how many of Dropped would have come to a queue that had given them up before,
+	// without any consumer's doing.
 	Circled uint64
 
-	// Waiting says why the next message is not being handed out; empty when nothing waits or all flows.
+	// Waiting says why the next message is not being handed out; empty when nothing waits or all
+	// flows.
 	Waiting string
 
-	// Policy names the policy that changes the settings, and Own are then those the queue was declared with; Config is what
-	// results. Without one they are "" and nil.
+	// Policy names the policy that changes the settings, and Own are then those the queue was
+	// declared with; Config is what results. Without one they are "" and nil.
 	Policy string
 	Own    *QueueConfig
 }

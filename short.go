@@ -32,8 +32,8 @@ func SendAll(ctx context.Context, p Publisher, queue string, messages ...Message
 	return first("message", len(results), func(i int) error { return results[i].Err })
 }
 
-// SettleAll settles deliveries and returns when that is on disk: SettleAll(ctx, b, d.Ack()). The error names
-// the first settlement that was refused and their number; the others are done.
+// SettleAll settles deliveries and returns when that is on disk: SettleAll(ctx, b, d.Ack()). The
+// error names the first settlement that was refused and their number; the others are done.
 func SettleAll(ctx context.Context, c Consumer, settlements ...Settlement) error {
 	results, err := c.Settle(ctx, settlements)
 	if err != nil {
@@ -52,7 +52,8 @@ func AckAll(ctx context.Context, c Consumer, deliveries ...Delivery) error {
 	return SettleAll(ctx, c, list...)
 }
 
-// first gives the first of n errors, with its number and how many there are. It keeps code and field.
+// first gives the first of n errors, with its number and how many there are. It keeps code and
+// field.
 func first(what string, n int, at func(i int) error) error {
 	var found error
 	number, count := 0, 0
@@ -78,21 +79,22 @@ func first(what string, n int, at func(i int) error) error {
 // Ack gives the settlement that says: done.
 func (d *Delivery) Ack() Settlement { return Settlement{Receipt: d.Receipt, Op: Ack} }
 
-// Nack gives the settlement that says: try again, after the queue's own delay. reason is kept in the
-// message's dead-letter history.
+// Nack gives the settlement that says: try again, after the queue's own delay. reason is kept in
+// the message's dead-letter history.
 func (d *Delivery) Nack(reason string) Settlement {
 	return Settlement{Receipt: d.Receipt, Op: Nack, Delay: RetryBackoff, Reason: reason}
 }
 
-// Reject gives the settlement that says: never again. The message goes to the queue's dead-letter queue.
+// Reject gives the settlement that says: never again. The message goes to the queue's dead-letter
+// queue.
 func (d *Delivery) Reject(reason string) Settlement {
 	return Settlement{Receipt: d.Receipt, Op: Reject, Reason: reason}
 }
 
 // Deliveries iterates over what a subscription is handed, until ctx ends or the subscription is
-// closed. Any other end comes as a last error, with an empty delivery: CodeNotFound if the queue was deleted. The
-// loop's body settles each delivery, or gives credit for more. A loop that is left leaves no delivery behind
-// that its body has not seen.
+// closed. Any other end comes as a last error, with an empty delivery: CodeNotFound if the queue
+// was deleted. The loop's body settles each delivery, or gives credit for more. A loop that is left
+// leaves no delivery behind that its body has not seen.
 func Deliveries(ctx context.Context, s Subscription) iter.Seq2[Delivery, error] {
 	return func(yield func(Delivery, error) bool) {
 		var buf []Delivery

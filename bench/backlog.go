@@ -18,8 +18,9 @@ import (
 	"github.com/surgetank/surgetank/embedded"
 )
 
-// benchBacklog measures what waiting messages cost: memory, and time from the start of a process to the first delivery,
-// after a clean stop and after kill -9. The broker runs in a child process so that its memory is its own.
+// benchBacklog measures what waiting messages cost: memory, and time from the start of a process to
+// the first delivery, after a clean stop and after kill -9. The broker runs in a child process so
+// that its memory is its own.
 func benchBacklog(r *report, dir string) error {
 	r.head("Backlog, 256 B a message", "RSS of the broker's process over that of one with an empty queue; first delivery from process start")
 	self, err := os.Executable()

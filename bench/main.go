@@ -1,5 +1,6 @@
-// Command bench measures an embedded Surgetank against the bound that disk and harness set together, in one run, and
-// writes the figures to a dated file. Absolute figures belong to the machine and the hour; ratios within a run last.
+// Command bench measures an embedded Surgetank against the bound that disk and harness set
+// together, in one run, and writes the figures to a dated file. Absolute figures belong to the
+// machine and the hour; ratios within a run last.
 //
 //	go run ./bench                       every workload
 //	go run ./bench -only publish,latency some of them

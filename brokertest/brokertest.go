@@ -1,5 +1,6 @@
-// Package brokertest is the behaviour that every surgetank.Broker must show, as tests: an embedded broker, a
-// client of a server and a cluster all pass Run. Programs that wrap a Broker can run it too.
+// Package brokertest is the behaviour that every surgetank.Broker must show, as tests: an embedded
+// broker, a client of a server and a cluster all pass Run. Programs that wrap a Broker can run it
+// too.
 package brokertest
 
 import (
@@ -12,8 +13,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Clocked is a broker whose time the test moves. Where the opener gives one, time passes by Advance; else it really passes, and
-// the tests wait for what it brings.
+// Clocked is a broker whose time the test moves. Where the opener gives one, time passes by
+// Advance; else it really passes, and the tests wait for what it brings.
 type Clocked interface {
 	surgetank.Broker
 	Advance(d time.Duration)
@@ -22,7 +23,8 @@ type Clocked interface {
 // patience is how long a test waits for what must happen. It bounds a failure, not a success.
 const patience = 20 * time.Second
 
-// Run tests the brokers that open gives: each a new, empty one, which open closes at the test's end if the test did not.
+// Run tests the brokers that open gives: each a new, empty one, which open closes at the test's end
+// if the test did not.
 func Run(t *testing.T, open func(t *testing.T) surgetank.Broker) {
 	for _, c := range []struct {
 		name string
@@ -107,14 +109,16 @@ func (e *env) manual() (Clocked, bool) {
 	return c, ok
 }
 
-// pass lets d pass, or is a no-op where time passes by itself and the caller waits for what it brings.
+// pass lets d pass, or is a no-op where time passes by itself and the caller waits for what it
+// brings.
 func (e *env) pass(d time.Duration) {
 	if c, ok := e.manual(); ok {
 		c.Advance(d)
 	}
 }
 
-// span is a stretch of time for leases and delays: long where the test moves the time, short where it must be waited for.
+// span is a stretch of time for leases and delays: long where the test moves the time, short where
+// it must be waited for.
 func (e *env) span() time.Duration {
 	if _, ok := e.manual(); ok {
 		return time.Minute
@@ -294,7 +298,8 @@ func (e *env) collect(s surgetank.Subscription, n int) []surgetank.Delivery {
 	return got
 }
 
-// quiet demands that a subscription has nothing, after a round trip through the broker gave it the time to get something.
+// quiet demands that a subscription has nothing, after a round trip through the broker gave it the
+// time to get something.
 func (e *env) quiet(s surgetank.Subscription, queue string) {
 	e.Helper()
 	e.info(queue)

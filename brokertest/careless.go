@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// careless calls everything with what a careless program passes: nil, negative, empty and nonsense. Nothing may panic, and what is
-// wrong is an *Error. The broker works afterwards.
+// careless calls everything with what a careless program passes: nil, negative, empty and nonsense.
+// Nothing may panic, and what is wrong is an *Error. The broker works afterwards.
 func careless(e *env) {
 	e.declare("q", surgetank.QueueConfig{})
 	e.bodies("q", "kept")
@@ -205,8 +205,9 @@ func (e *env) works() {
 	e.must(err)
 }
 
-// callbacksThatFail gives the broker functions that panic, and functions that end their goroutine as a test's Fatal does. Neither ends the
-// process nor the broker, and what was asked beside them is done.
+// callbacksThatFail gives the broker functions that panic, and functions that end their goroutine
+// as a test's Fatal does. Neither ends the process nor the broker, and what was asked beside them
+// is done.
 func callbacksThatFail(e *env) {
 	e.declare("q", surgetank.QueueConfig{})
 	for name, fail := range map[string]func(){"panics": func() { panic("a careless function") }, "ends its goroutine": runtime.Goexit} {

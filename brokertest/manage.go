@@ -155,7 +155,8 @@ func declare(e *env) {
 	}
 }
 
-// hasVhosts tells whether the virtual host "vhost" can be used: a door that keeps virtual hosts may not have it.
+// hasVhosts tells whether the virtual host "vhost" can be used: a door that keeps virtual hosts may
+// not have it.
 func (e *env) hasVhosts() bool {
 	_, err := e.b.Queue(e.ctx, surgetank.FullName("vhost", "x"))
 	return surgetank.CodeOf(err) == surgetank.CodeNotFound
@@ -262,7 +263,8 @@ func closing(e *env) {
 	e.must(e.b.Close())
 }
 
-// backingOff demands that a message which came back says why and when it is tried next, and what waits for it says so.
+// backingOff demands that a message which came back says why and when it is tried next, and what
+// waits for it says so.
 func backingOff(e *env) {
 	e.declare("q", surgetank.QueueConfig{Group: surgetank.GroupConfig{MaxInFlight: 1}, Retry: surgetank.RetryConfig{Initial: time.Hour, Jitter: -1}})
 	g := func(body string) surgetank.Publishing {

@@ -122,7 +122,8 @@ func (b *closer) Subscribe(ctx context.Context, q string, o surgetank.SubscribeO
 
 const mutantVariable = "SURGETANK_BROKERTEST_MUTANT"
 
-// TestMutant runs the suite over the mutant that TestSuiteFindsMutants names; it is not for running by hand.
+// TestMutant runs the suite over the mutant that TestSuiteFindsMutants names; it is not for running
+// by hand.
 func TestMutant(t *testing.T) {
 	wrap := mutants[os.Getenv(mutantVariable)]
 	if wrap == nil {

@@ -215,7 +215,8 @@ func dedup(e *env) {
 	e.pass(window + time.Second)
 	e.until("the id is free again", func() bool { return !again().Duplicate })
 
-	// Where the publisher gives no id the queue finds one, and what was found is not the publisher's to see.
+	// Where the publisher gives no id the queue finds one, and what was found is not the
+	// publisher's to see.
 	e.declare("by", surgetank.QueueConfig{DedupWindow: time.Hour, DedupBy: "$.id"})
 	e.declare("header", surgetank.QueueConfig{DedupWindow: time.Hour, DedupBy: "header:Order"})
 	for body, want := range map[string]bool{`{"id":"a"}`: true, `{"n":1}`: false, `no JSON`: false} {

@@ -256,8 +256,8 @@ func subscribeFloor(e *env) {
 	e.must(s.Close())
 }
 
-// conservation: with many publishers and consumers that ack, nack, extend and leave, every confirmed message is
-// acked exactly once, and each group in order.
+// conservation: with many publishers and consumers that ack, nack, extend and leave, every
+// confirmed message is acked exactly once, and each group in order.
 func conservation(e *env) {
 	const publishers, perPublisher, consumers = 8, 250, 6
 	e.declare("q", surgetank.QueueConfig{Group: surgetank.GroupConfig{MaxInFlight: 1}, Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1}})
@@ -351,7 +351,8 @@ func conservation(e *env) {
 	e.counts("q", 0, 0, 0, 0)
 }
 
-// limitConsumers: a queue has no more consumers than it may, whatever they want, and one that ends frees its place.
+// limitConsumers: a queue has no more consumers than it may, whatever they want, and one that ends
+// frees its place.
 func limitConsumers(e *env) {
 	e.declare("q", surgetank.QueueConfig{MaxConsumers: 2})
 	one := e.subscribe("q", surgetank.SubscribeOptions{Credit: 1})

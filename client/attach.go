@@ -107,7 +107,8 @@ func (s *subscription) lose(path string, why error) {
 	}
 }
 
-// backoff makes growing pauses with jitter, so that the clients of a server that comes back do not all come at once.
+// backoff makes growing pauses with jitter, so that the clients of a server that comes back do not
+// all come at once.
 type backoff struct{ next time.Duration }
 
 const (

@@ -17,7 +17,8 @@ import (
 	"github.com/surgetank/surgetank/internal/httpapi"
 )
 
-// leased waits until so many messages are handed out; a server that hands out more is found by what comes after.
+// leased waits until so many messages are handed out; a server that hands out more is found by what
+// comes after.
 func leased(t *testing.T, s *server, want int64) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -46,7 +47,8 @@ func receive(t *testing.T, sub surgetank.Subscription, n int) (got []surgetank.D
 	return got
 }
 
-// A subscription is attached again with the credit that its owner has left, and leases from before are void.
+// A subscription is attached again with the credit that its owner has left, and leases from before
+// are void.
 func TestSubscriptionContinues(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -113,7 +115,8 @@ func TestSubscriptionContinues(t *testing.T) {
 	}
 }
 
-// What cannot be mended ends a subscription that is to be attached again; so do its owner and the client.
+// What cannot be mended ends a subscription that is to be attached again; so do its owner and the
+// client.
 func TestSubscriptionEnds(t *testing.T) {
 	for name, tc := range map[string]struct {
 		end  func(t *testing.T, s *server, c *client.Client, sub surgetank.Subscription)

@@ -1,8 +1,9 @@
 // Package client reaches a Surgetank server over HTTP and is a surgetank.Broker like any other.
 //
-// Messages and settlements that are handed over while a request is under way go together in the next one, so that many
-// callers of Publish (or one of PublishAsync) share round trips. A subscription is a long poll that the
-// package keeps going. When the server loses it, as at a restart, the package attaches it again; see Client.Subscribe.
+// Messages and settlements that are handed over while a request is under way go together in the
+// next one, so that many callers of Publish (or one of PublishAsync) share round trips. A
+// subscription is a long poll that the package keeps going. When the server loses it, as at a
+// restart, the package attaches it again; see Client.Subscribe.
 //
 // What can be repeated safely is repeated while the server is away, for Options.RetryFor: requests
 // that never left this machine, requests the server refused as busy, reads, and publishing. The
@@ -32,21 +33,26 @@ import (
 
 // Options are those of one client. The zero value is good for a server on this machine.
 type Options struct {
-	// User and Password log in with HTTP Basic; a URL may hold them instead. Without them the server must have no
-	// users yet and run on this machine. With Password alone it is the token in the server's data directory, local.token.
+	// User and Password log in with HTTP Basic; a URL may hold them instead. Without them the
+	// server must have no users yet and run on this machine. With Password alone it is the token in
+	// the server's data directory, local.token.
 	User, Password string
-	// Transport is what requests go through, for TLS settings or proxies; nil: a transport of the client's own.
+	// Transport is what requests go through, for TLS settings or proxies; nil: a transport of the
+	// client's own.
 	Transport http.RoundTripper
-	// RetryFor is how long requests that are safe to repeat are repeated while the server is away; 0: 30 s; negative: not at all.
+	// RetryFor is how long requests that are safe to repeat are repeated while the server is away;
+	// 0: 30 s; negative: not at all.
 	RetryFor time.Duration
 	// Timeout is how long one request may take, waiting for messages aside; 0: 60 s.
 	Timeout time.Duration
-	// MaxBatch and MaxBatchBytes bound the messages of one request; 0: 10,000 and 4 MiB. A larger message goes alone.
+	// MaxBatch and MaxBatchBytes bound the messages of one request; 0: 10,000 and 4 MiB. A larger
+	// message goes alone.
 	MaxBatch, MaxBatchBytes int
-	// MaxPending is how many bytes of messages may wait here; beyond it PublishAsync blocks; 0: 64 MiB.
+	// MaxPending is how many bytes of messages may wait here; beyond it PublishAsync blocks; 0: 64
+	// MiB.
 	MaxPending int64
-	// Logger gets what happens beside the calls: a subscription that was lost and attached again, a function of yours that failed.
-	// nil: nothing is logged.
+	// Logger gets what happens beside the calls: a subscription that was lost and attached again, a
+	// function of yours that failed. nil: nothing is logged.
 	Logger *slog.Logger
 }
 
@@ -74,8 +80,9 @@ type Client struct {
 
 var _ surgetank.Broker = (*Client)(nil)
 
-// Dial makes a client of the server at an address such as "http://127.0.0.1:8080" and asks it who we are, so that a wrong
-// address, user or password shows now. It waits for a server that is not there yet as long as Options.RetryFor says.
+// Dial makes a client of the server at an address such as "http://127.0.0.1:8080" and asks it who
+// we are, so that a wrong address, user or password shows now. It waits for a server that is not
+// there yet as long as Options.RetryFor says.
 func Dial(address string, opts Options) (*Client, error) {
 	u, err := url.Parse(address)
 	switch {

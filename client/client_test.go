@@ -49,7 +49,8 @@ func serve(t *testing.T, limits httpapi.Limits, wrap func(http.Handler) http.Han
 	return s
 }
 
-// restart ends the server and starts one on the same broker and address, which knows none of the subscriptions.
+// restart ends the server and starts one on the same broker and address, which knows none of the
+// subscriptions.
 func (s *server) restart(t *testing.T, between func()) {
 	t.Helper()
 	s.api.Close()

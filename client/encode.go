@@ -77,8 +77,8 @@ func appendBytes(b []byte, name string, v []byte) []byte {
 	return append(base64.StdEncoding.AppendEncode(b, v), '"')
 }
 
-// appendText writes a JSON string. Bytes that are not UTF-8 go as they are: the server refuses them by name, which is
-// better than to change them in silence.
+// appendText writes a JSON string. Bytes that are not UTF-8 go as they are: the server refuses them
+// by name, which is better than to change them in silence.
 func appendText(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')

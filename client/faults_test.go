@@ -20,7 +20,8 @@ import (
 	"github.com/surgetank/surgetank/internal/httpapi"
 )
 
-// wire is a transport on which a test can break things: fault gets each request and says what happens to it.
+// wire is a transport on which a test can break things: fault gets each request and says what
+// happens to it.
 type wire struct {
 	inner    http.RoundTripper
 	mu       sync.Mutex
@@ -319,7 +320,8 @@ func TestLostPollAnswer(t *testing.T) {
 	}
 }
 
-// A subscription that nobody asks for ends on the server; one that the server does not know any more is attached again.
+// A subscription that nobody asks for ends on the server; one that the server does not know any
+// more is attached again.
 func TestSubscriptionLost(t *testing.T) {
 	s := serve(t, httpapi.Limits{SubscriberTTL: 50 * time.Millisecond}, nil)
 	w := newWire()

@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank/internal/callback"
 )
 
-// publisher sends messages in the order they were accepted, one request at a time: what comes while one is under way
-// goes together in the next.
+// publisher sends messages in the order they were accepted, one request at a time: what comes while
+// one is under way goes together in the next.
 type publisher struct {
 	c    *Client
 	mu   sync.Mutex
@@ -195,8 +195,8 @@ type item struct {
 	sequence  uint64
 }
 
-// send publishes the messages of some calls and answers each call, in order. An error ends the calls whose messages it
-// concerns and those behind them in this round, which were not sent.
+// send publishes the messages of some calls and answers each call, in order. An error ends the
+// calls whose messages it concerns and those behind them in this round, which were not sent.
 func (p *publisher) send(ops []*publishOp) {
 	var items []item
 	for _, op := range ops {
@@ -232,7 +232,8 @@ func (p *publisher) send(ops []*publishOp) {
 	})
 }
 
-// each calls step for 0 to n-1. users says that steps call users' functions, which may end their goroutine but not ours.
+// each calls step for 0 to n-1. users says that steps call users' functions, which may end their
+// goroutine but not ours.
 func each(n int, users bool, step func(i int)) {
 	if users {
 		callback.Each(n, step)

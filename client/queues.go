@@ -91,7 +91,8 @@ func (c *Client) PauseQueue(ctx context.Context, name string, paused bool) error
 	return c.ask(ctx, request{method: "POST", path: queuePath(name, below), repeat: true}, nil)
 }
 
-// Redrive moves messages. Progress is called once, at the end: the server answers when it is done. See surgetank.Broker.
+// Redrive moves messages. Progress is called once, at the end: the server answers when it is done.
+// See surgetank.Broker.
 func (c *Client) Redrive(ctx context.Context, from string, opts surgetank.RedriveOptions) (surgetank.RedriveResult, error) {
 	var none surgetank.RedriveResult
 	if err := checkName(from); err != nil {
@@ -232,8 +233,9 @@ func (c *Client) peek(ctx context.Context, queue string, opts surgetank.PeekOpti
 	return w.appendTo(nil)
 }
 
-// SetMeta stores a small value. Over HTTP namespaces are the clients' own, apart from those that the server's
-// doors and an embedded broker's program use; only administrators may use them. See surgetank.Broker.
+// SetMeta stores a small value. Over HTTP namespaces are the clients' own, apart from those that
+// the server's doors and an embedded broker's program use; only administrators may use them. See
+// surgetank.Broker.
 func (c *Client) SetMeta(ctx context.Context, namespace, name string, value []byte) error {
 	path := "/v1/meta/" + segment(namespace) + "/" + segment(name)
 	if value == nil {

@@ -92,8 +92,8 @@ func plain(err error) error {
 	return err
 }
 
-// call sends a request, again where that is safe, and decodes the answer into out unless it is nil. The
-// error is a *refusal or a *surgetank.Error; use ask to get only the latter.
+// call sends a request, again where that is safe, and decodes the answer into out unless it is nil.
+// The error is a *refusal or a *surgetank.Error; use ask to get only the latter.
 func (c *Client) call(ctx context.Context, q request, out any) error {
 	var deadline time.Time
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
@@ -122,7 +122,8 @@ func (c *Client) call(ctx context.Context, q request, out any) error {
 				wait = max(wait, d)
 			}
 		default:
-			// An error of ours is an answer that makes no sense; only one from a gateway may get better.
+			// An error of ours is an answer that makes no sense; only one from a gateway may get
+			// better.
 			var e *surgetank.Error
 			again = !sent || q.repeat && (!errors.As(err, &e) || e.Code == surgetank.CodeUncertain)
 		}
@@ -205,7 +206,8 @@ func (c *Client) once(ctx context.Context, q request) (answer []byte, sent bool,
 	}
 	r := new(refusal)
 	if json.Unmarshal(answer, r) != nil || r.Code == "" {
-		// Not from Surgetank's handlers: a proxy's page, or net/http's own refusal of a malformed request.
+		// Not from Surgetank's handlers: a proxy's page, or net/http's own refusal of a malformed
+		// request.
 		code := surgetank.CodeInternal
 		if res.StatusCode == http.StatusBadGateway || res.StatusCode == http.StatusServiceUnavailable || res.StatusCode == http.StatusGatewayTimeout {
 			code = surgetank.CodeUncertain

@@ -13,8 +13,8 @@ import (
 // maxSettlements is how many settlements go in one request.
 const maxSettlements = 10_000
 
-// settler sends settlements in the order they came, one request at a time. It never refuses for want of room:
-// settlements make room.
+// settler sends settlements in the order they came, one request at a time. It never refuses for
+// want of room: settlements make room.
 type settler struct {
 	c    *Client
 	wake chan struct{}
@@ -124,8 +124,8 @@ func (t *settler) run() {
 	}
 }
 
-// send settles for some calls at once. When the server refuses the request for what it is, each call is sent alone, so that
-// one caller's fault is not another's.
+// send settles for some calls at once. When the server refuses the request for what it is, each
+// call is sent alone, so that one caller's fault is not another's.
 func (t *settler) send(ops []*settleOp) {
 	var all []surgetank.Settlement
 	for _, op := range ops {

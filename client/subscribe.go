@@ -13,8 +13,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// What one poll asks for. Messages wait here only after the server leased them to this subscription, so asking for them early changes
-// nothing about who gets which.
+// What one poll asks for. Messages wait here only after the server leased them to this
+// subscription, so asking for them early changes nothing about who gets which.
 const (
 	pollMessages = 1000
 	pollBytes    = 4 << 20
@@ -22,11 +22,12 @@ const (
 
 // subscription is a consumer on the server and a goroutine that polls it while nothing waits here.
 //
-// A poll has a number. When its answer may have been lost the same number is sent again, and the server first gives back what
-// that answer carried: no message stays leased to nobody.
+// A poll has a number. When its answer may have been lost the same number is sent again, and the
+// server first gives back what that answer carried: no message stays leased to nobody.
 //
-// The server's side can get lost: by a restart, or because the server heard nothing from us for longer than its limit. Then the polling
-// goroutine attaches another one, again and again until that works, the error is final, or the subscription is closed.
+// The server's side can get lost: by a restart, or because the server heard nothing from us for
+// longer than its limit. Then the polling goroutine attaches another one, again and again until
+// that works, the error is final, or the subscription is closed.
 type subscription struct {
 	c     *Client
 	queue string
@@ -55,14 +56,16 @@ type subscription struct {
 
 // Subscribe attaches a consumer. See surgetank.Broker.
 //
-// A subscription continues through restarts of the server. While the server is away, Receive waits. Then the subscription is
-// attached again. The leases from before are void: settling them is CodeLeaseLost, and the messages are delivered again, with
-// new receipts. What waited here unreceived is dropped, as it comes again, too. With ManualCredit the credit goes on where it was:
-// each message that was received has used one. Without it there is the full credit again, although messages from before may still
-// be worked on. Floor is 0 until the first messages come.
+// A subscription continues through restarts of the server. While the server is away, Receive waits.
+// Then the subscription is attached again. The leases from before are void: settling them is
+// CodeLeaseLost, and the messages are delivered again, with new receipts. What waited here
+// unreceived is dropped, as it comes again, too. With ManualCredit the credit goes on where it was:
+// each message that was received has used one. Without it there is the full credit again, although
+// messages from before may still be worked on. Floor is 0 until the first messages come.
 //
-// The subscription ends with CodeClosed after Close, Cancel or Client.Close, with CodeNotFound when its queue is gone (a transient
-// queue does not survive a restart), with CodeExists when somebody else is exclusive meanwhile, and with CodeDenied.
+// The subscription ends with CodeClosed after Close, Cancel or Client.Close, with CodeNotFound when
+// its queue is gone (a transient queue does not survive a restart), with CodeExists when somebody
+// else is exclusive meanwhile, and with CodeDenied.
 func (c *Client) Subscribe(ctx context.Context, queue string, opts surgetank.SubscribeOptions) (surgetank.Subscription, error) {
 	if err := checkName(queue); err != nil {
 		return nil, err
@@ -177,7 +180,8 @@ func (s *subscription) holds() bool {
 	return len(s.waiting) > 0
 }
 
-// putFrom adds what came from the server's side at path. When that was lost meanwhile, so are the leases.
+// putFrom adds what came from the server's side at path. When that was lost meanwhile, so are the
+// leases.
 func (s *subscription) putFrom(path string, list []surgetank.Delivery) {
 	s.mu.Lock()
 	if s.path == path {
@@ -213,8 +217,9 @@ func (s *subscription) nudge() {
 	}
 }
 
-// keepAlive tells the server now and then that we are there, also while nobody polls because messages wait here, or
-// because the subscription was cancelled and its messages are still being worked on.
+// keepAlive tells the server now and then that we are there, also while nobody polls because
+// messages wait here, or because the subscription was cancelled and its messages are still being
+// worked on.
 func (s *subscription) keepAlive(ttl time.Duration) {
 	defer s.c.pollers.Done()
 	t := time.NewTicker(min(ttl/3, lookPause))
@@ -239,7 +244,8 @@ func (s *subscription) keepAlive(ttl time.Duration) {
 	}
 }
 
-// lookPause is how long messages wait here before we look whether the server still knows of their leases.
+// lookPause is how long messages wait here before we look whether the server still knows of their
+// leases.
 const lookPause = 2 * time.Second
 
 // idle gives the path of the server's side, and whether a poll is under way, which keeps it alive.
@@ -255,7 +261,8 @@ func (s *subscription) Ready() <-chan struct{} { return s.ready }
 // Floor: every message below is settled for good; it is as new as the last messages that came.
 func (s *subscription) Floor() (seq, entry uint64) { return s.floor.Load(), 0 }
 
-// AddCredit gives credit. It waits for the server to take it, unless the subscription is to be attached again: that takes it along.
+// AddCredit gives credit. It waits for the server to take it, unless the subscription is to be
+// attached again: that takes it along.
 func (s *subscription) AddCredit(n int) {
 	n = max(-maxCredit, min(n, maxCredit))
 	s.adjust(map[string]int{"add": n}, func() {
@@ -267,7 +274,8 @@ func (s *subscription) AddCredit(n int) {
 	})
 }
 
-// SetPoolLimit sets what the subscriptions of the pool may hold. It waits for the server to take it, as AddCredit does.
+// SetPoolLimit sets what the subscriptions of the pool may hold. It waits for the server to take
+// it, as AddCredit does.
 func (s *subscription) SetPoolLimit(n int) {
 	n = max(0, min(n, maxCredit))
 	s.adjust(map[string]int{"pool_limit": n}, func() {
@@ -279,7 +287,8 @@ func (s *subscription) SetPoolLimit(n int) {
 	})
 }
 
-// adjust notes a change and tells the server's side. A side that may or may not have got it is given up, and another one attached.
+// adjust notes a change and tells the server's side. A side that may or may not have got it is
+// given up, and another one attached.
 func (s *subscription) adjust(m map[string]int, note func()) {
 	s.link.Lock()
 	defer s.link.Unlock()

@@ -9,8 +9,8 @@ import (
 	"github.com/surgetank/surgetank/internal/disklog"
 )
 
-// Broker is an embedded broker. It implements surgetank.Broker, whose documentation states what the methods promise. A nil
-// Broker and one that is closed answer with CodeClosed.
+// Broker is an embedded broker. It implements surgetank.Broker, whose documentation states what the
+// methods promise. A nil Broker and one that is closed answer with CodeClosed.
 type Broker struct {
 	b   *broker.Broker
 	log *disklog.Log // nil: in memory
@@ -31,13 +31,14 @@ func (b *Broker) Publish(ctx context.Context, msgs []surgetank.Publishing) ([]su
 	return b.inner().Publish(ctx, msgs)
 }
 
-// PublishAsync is Publish without the wait for the disk. done is called once, on a goroutine of the broker, and must not
-// block.
+// PublishAsync is Publish without the wait for the disk. done is called once, on a goroutine of the
+// broker, and must not block.
 func (b *Broker) PublishAsync(ctx context.Context, msgs []surgetank.Publishing, done func([]surgetank.PublishResult, error)) error {
 	return b.inner().PublishAsync(ctx, msgs, done)
 }
 
-// Settle acks, nacks, rejects or extends deliveries and returns when that is on disk, with one result for each.
+// Settle acks, nacks, rejects or extends deliveries and returns when that is on disk, with one
+// result for each.
 func (b *Broker) Settle(ctx context.Context, s []surgetank.Settlement) ([]surgetank.SettleResult, error) {
 	return b.inner().Settle(ctx, s)
 }
@@ -72,7 +73,8 @@ func (b *Broker) DeclareQueue(ctx context.Context, name string, config surgetank
 	return b.inner().DeclareQueue(ctx, name, config, mode)
 }
 
-// DeleteQueue removes a queue with its messages, and gives the number of messages that were not leased.
+// DeleteQueue removes a queue with its messages, and gives the number of messages that were not
+// leased.
 func (b *Broker) DeleteQueue(ctx context.Context, name string, opts surgetank.DeleteOptions) (removed int64, err error) {
 	return b.inner().DeleteQueue(ctx, name, opts)
 }
@@ -112,8 +114,8 @@ func (b *Broker) SetMeta(ctx context.Context, namespace, name string, value []by
 	return b.inner().SetMeta(ctx, namespace, name, value)
 }
 
-// SetMetaLater is SetMeta without the wait for the disk. What the same goroutine settles after it is not durable before it
-// is. Sinks use it.
+// SetMetaLater is SetMeta without the wait for the disk. What the same goroutine settles after it
+// is not durable before it is. Sinks use it.
 func (b *Broker) SetMetaLater(namespace, name string, value []byte) error {
 	return b.inner().SetMetaLater(namespace, name, value)
 }
@@ -123,17 +125,18 @@ func (b *Broker) Meta(ctx context.Context, namespace string) (map[string][]byte,
 	return b.inner().Meta(ctx, namespace)
 }
 
-// History says where a queue stands in the history of the data directory, and how many messages with numbers in count are not
-// settled. Sinks compare it with what their target holds.
+// History says where a queue stands in the history of the data directory, and how many messages
+// with numbers in count are not settled. Sinks compare it with what their target holds.
 func (b *Broker) History(ctx context.Context, queue string, count ...surgetank.NumberRange) (surgetank.History, error) {
 	return b.inner().History(ctx, queue, count...)
 }
 
-// Close finishes what was accepted, keeps a snapshot so that the next opening is quick, and closes the files. Every later
-// call answers CodeClosed.
+// Close finishes what was accepted, keeps a snapshot so that the next opening is quick, and closes
+// the files. Every later call answers CodeClosed.
 func (b *Broker) Close() error { return b.inner().Close() }
 
-// Done is closed when the broker cannot go on, because its log failed. Health then says why. Close must still be called.
+// Done is closed when the broker cannot go on, because its log failed. Health then says why. Close
+// must still be called.
 func (b *Broker) Done() <-chan struct{} {
 	if in := b.inner(); in != nil {
 		return in.Failed()
@@ -145,21 +148,22 @@ func (b *Broker) Done() <-chan struct{} {
 
 // Health says how a broker does.
 type Health struct {
-	// Err is why the broker failed: it confirms nothing any more. nil: it works. Close it, see to the cause, verify the
-	// directory, and open it again.
+	// Err is why the broker failed: it confirms nothing any more. nil: it works. Close it, see to
+	// the cause, verify the directory, and open it again.
 	Err error
 	// Stalled is for how long the disk has owed an answer to what was written; 0: it owes none.
 	Stalled time.Duration
-	// Full: messages are refused with CodeFull, for FullFor by now, because the disk is nearly full. Acks are taken, and the space
-	// of settled messages comes back by itself.
+	// Full: messages are refused with CodeFull, for FullFor by now, because the disk is nearly
+	// full. Acks are taken, and the space of settled messages comes back by itself.
 	Full    bool
 	FullFor time.Duration
-	// NeededBytes are those of messages in the log that are not settled; FreeableBytes are those of the log's files that a
-	// snapshot would free now.
+	// NeededBytes are those of messages in the log that are not settled; FreeableBytes are those of
+	// the log's files that a snapshot would free now.
 	NeededBytes, FreeableBytes int64
 	// Openings counts how often the directory was opened, this time included.
 	Openings uint64
-	// CallbackFailures counts calls of the caller's functions that panicked or ended their goroutine.
+	// CallbackFailures counts calls of the caller's functions that panicked or ended their
+	// goroutine.
 	CallbackFailures int64
 }
 

@@ -20,7 +20,8 @@ func (f failing) Handle(context.Context, slog.Record) error { f.fail(); return n
 func (f failing) WithAttrs([]slog.Attr) slog.Handler        { f.fail(); return f }
 func (f failing) WithGroup(string) slog.Handler             { f.fail(); return f }
 
-// A logger and a callback that fail, together: neither ends the broker, and the failures are counted. What is stored is there after reopening.
+// A logger and a callback that fail, together: neither ends the broker, and the failures are
+// counted. What is stored is there after reopening.
 func TestFunctionsThatFail(t *testing.T) {
 	for name, fail := range map[string]func(){"panics": func() { panic("a careless function") }, "ends its goroutine": runtime.Goexit} {
 		dir := t.TempDir()
@@ -53,7 +54,8 @@ func TestFunctionsThatFail(t *testing.T) {
 	}
 }
 
-// No method of a broker that Open did not make panics, whatever its arguments, and each that can say so says CodeClosed.
+// No method of a broker that Open did not make panics, whatever its arguments, and each that can
+// say so says CodeClosed.
 func TestEveryMethodOfNoBroker(t *testing.T) {
 	for name, b := range map[string]*embedded.Broker{"nil": nil, "zero": {}} {
 		v := reflect.ValueOf(b)

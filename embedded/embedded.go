@@ -1,4 +1,5 @@
-// Package embedded runs a broker inside the caller's process: durable, on a directory of its own, with no server.
+// Package embedded runs a broker inside the caller's process: durable, on a directory of its own,
+// with no server.
 package embedded
 
 import (
@@ -18,22 +19,27 @@ import (
 
 // Options are those of one broker. The zero value is good.
 type Options struct {
-	// Logger gets what happens beside the calls: recovery, a torn tail that was cut, a full disk. nil: nothing is logged.
+	// Logger gets what happens beside the calls: recovery, a torn tail that was cut, a full disk.
+	// nil: nothing is logged.
 	Logger *slog.Logger
 	// MaxMessage is the largest body in bytes; 0: 16 MiB, at most 128 MiB.
 	MaxMessage int
 	// MaxQueues is how many queues there may be; 0: 100,000.
 	MaxQueues int
-	// CacheBytes is how much of the newest log stays in memory for consumers that keep up; 0: 16 MiB. Others read from
-	// the files, which costs little more as long as the system's page cache has them.
+	// CacheBytes is how much of the newest log stays in memory for consumers that keep up; 0: 16
+	// MiB. Others read from the files, which costs little more as long as the system's page cache
+	// has them.
 	CacheBytes int64
-	// SegmentBytes is the size of the log's files; 0: 64 MiB. Files of a small log, or of one at rest, are smaller. What the
-	// log keeps beside messages under load is about five of them. See docs/configuration.md for the bound.
+	// SegmentBytes is the size of the log's files; 0: 64 MiB. Files of a small log, or of one at
+	// rest, are smaller. What the log keeps beside messages under load is about five of them. See
+	// docs/configuration.md for the bound.
 	SegmentBytes int64
-	// SnapshotBytes is how much is logged between snapshots, and about how much of the log may be dead, under load; 0: 128 MiB.
+	// SnapshotBytes is how much is logged between snapshots, and about how much of the log may be
+	// dead, under load; 0: 128 MiB.
 	SnapshotBytes int64
-	// ScrubEvery is how long after a scrub has begun the next one does: it reads everything on the disk, slowly and beside all else,
-	// so that what has rotted is told, and mended where it can be, before anybody needs it. 0: 24 hours; negative: never.
+	// ScrubEvery is how long after a scrub has begun the next one does: it reads everything on the
+	// disk, slowly and beside all else, so that what has rotted is told, and mended where it can
+	// be, before anybody needs it. 0: 24 hours; negative: never.
 	ScrubEvery time.Duration
 	// ScrubRate is how many bytes a second it reads at most; 0: 4 MiB.
 	ScrubRate int64
@@ -53,8 +59,8 @@ type LogStats struct {
 	Scrub     ScrubStats
 }
 
-// ScrubStats says what the scrub has read and found since the broker was opened. Kinds of damage are entry, index, header, state and
-// snapshot.
+// ScrubStats says what the scrub has read and found since the broker was opened. Kinds of damage
+// are entry, index, header, state and snapshot.
 type ScrubStats struct {
 	Bytes    int64            // read
 	Passes   int64            // that read everything
@@ -104,7 +110,8 @@ func (o *Options) broker() broker.Options {
 	}
 }
 
-// Memory opens a broker that keeps everything in memory, for tests of programs that use a Broker. Nothing survives Close.
+// Memory opens a broker that keeps everything in memory, for tests of programs that use a Broker.
+// Nothing survives Close.
 func Memory(opts Options) (*Broker, error) {
 	if err := opts.check(); err != nil {
 		return nil, err

@@ -103,7 +103,8 @@ func Example_groupsAndDedup() {
 	// bob {"customer": "bob", "n": 1}
 }
 
-// A handler that fails: the message comes back after a back-off, and is parked when its attempts are used up.
+// A handler that fails: the message comes back after a back-off, and is parked when its attempts
+// are used up.
 func Example_retryAndDeadLetter() {
 	dir, remove := scratch()
 	defer remove()

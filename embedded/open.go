@@ -10,8 +10,9 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// Open opens the broker whose data is in dir, making the directory if need be. One process at a time may have it
-// open. What was confirmed before a crash is there again; damage to what was stored is CodeCorrupt.
+// Open opens the broker whose data is in dir, making the directory if need be. One process at a
+// time may have it open. What was confirmed before a crash is there again; damage to what was
+// stored is CodeCorrupt.
 //
 //	dir/log/         the log in segments, and snapshots: copies of the state, so that opening need not read the whole log
 func Open(dir string, opts Options) (*Broker, error) {

@@ -17,7 +17,8 @@ type timed struct {
 
 func (t timed) Advance(d time.Duration) { t.clock.Advance(d) }
 
-// TestSuite runs what every Broker must show on a directory, with small segments so that the log rolls.
+// TestSuite runs what every Broker must show on a directory, with small segments so that the log
+// rolls.
 func TestSuite(t *testing.T) {
 	brokertest.Run(t, func(t *testing.T) surgetank.Broker {
 		c := clock.NewManual(time.Now())

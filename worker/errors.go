@@ -8,7 +8,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Errors is a batch handler's answer message by message: nil where a message is done. Messages beyond its end are done.
+// Errors is a batch handler's answer message by message: nil where a message is done. Messages
+// beyond its end are done.
 type Errors []error
 
 // Error counts the errors and gives the first.
@@ -55,13 +56,14 @@ func orElse(err error, words string) error {
 	return err
 }
 
-// RetryAfter makes err ask that the message be tried again after d (0: at once), not after the queue's back-off. The attempt counts.
+// RetryAfter makes err ask that the message be tried again after d (0: at once), not after the
+// queue's back-off. The attempt counts.
 func RetryAfter(d time.Duration, err error) error {
 	return &verdictError{surgetank.Settlement{Op: surgetank.Nack, Delay: max(0, d)}, orElse(err, "the handler asked for a retry")}
 }
 
-// Release makes err ask that the message be tried again after d without counting the attempt: what the handler needs is
-// away, the message is not at fault.
+// Release makes err ask that the message be tried again after d without counting the attempt: what
+// the handler needs is away, the message is not at fault.
 func Release(d time.Duration, err error) error {
 	return &verdictError{surgetank.Settlement{Op: surgetank.Nack, Delay: max(0, d), Uncounted: true}, orElse(err, "the handler gave the message back")}
 }

@@ -17,7 +17,8 @@ var errDatabaseDown = errors.New("the database is down")
 
 func store(context.Context, []byte) error { return nil }
 
-// A worker that stores orders: bad ones are parked in orders.dead, and while the database is away no attempt is spent.
+// A worker that stores orders: bad ones are parked in orders.dead, and while the database is away
+// no attempt is spent.
 func ExampleRun() {
 	ctx, stop := context.WithCancel(context.Background())
 	b, err := embedded.Memory(embedded.Options{})

@@ -1,16 +1,19 @@
-// Package worker runs Go handlers over any surgetank.Broker: it takes messages from a queue, calls a handler for each (or for
-// each batch), and tells the broker what became of them.
+// Package worker runs Go handlers over any surgetank.Broker: it takes messages from a queue, calls
+// a handler for each (or for each batch), and tells the broker what became of them.
 //
-// A handler that returns nil has its message acked. One that returns an error, panics or ends its goroutine (runtime.Goexit, as
-// testing's FailNow does) has it tried again after the queue's own back-off, up to its attempt limit, and then dead-lettered with the error's words; RetryAfter, Reject
-// and Release say otherwise. While a handler runs its lease is extended, however long it takes.
+// A handler that returns nil has its message acked. One that returns an error, panics or ends its
+// goroutine (runtime.Goexit, as testing's FailNow does) has it tried again after the queue's own
+// back-off, up to its attempt limit, and then dead-lettered with the error's words; RetryAfter,
+// Reject and Release say otherwise. While a handler runs its lease is extended, however long it
+// takes.
 //
-// A worker goes on through passing errors (surgetank.Passing): over package client it outlives restarts of the server. It subscribes
-// again, with growing pauses, until its context ends or an error is final.
+// A worker goes on through passing errors (surgetank.Passing): over package client it outlives
+// restarts of the server. It subscribes again, with growing pauses, until its context ends or an
+// error is final.
 //
-// A message may be delivered more than once: when a handler's ack is lost, or its lease ended although it still ran
-// (the process was stopped, the broker restarted). Handlers should be idempotent; a handler's context ends when its lease is known
-// to be lost.
+// A message may be delivered more than once: when a handler's ack is lost, or its lease ended
+// although it still ran (the process was stopped, the broker restarted). Handlers should be
+// idempotent; a handler's context ends when its lease is known to be lost.
 package worker
 
 import (
@@ -27,25 +30,28 @@ import (
 	"github.com/surgetank/surgetank/internal/callback"
 )
 
-// Handler handles one message. ctx ends when the lease on the message is lost, and Options.StopTimeout after the worker was told to stop.
+// Handler handles one message. ctx ends when the lease on the message is lost, and
+// Options.StopTimeout after the worker was told to stop.
 type Handler func(ctx context.Context, d *surgetank.Delivery) error
 
-// BatchHandler handles several messages at once. It returns nil when all are done, one error for all of them, or Errors to
-// say which are not.
+// BatchHandler handles several messages at once. It returns nil when all are done, one error for
+// all of them, or Errors to say which are not.
 type BatchHandler func(ctx context.Context, batch []surgetank.Delivery) error
 
 // Options say how a worker works. The zero value is good.
 type Options struct {
-	// Concurrency is how many handlers run at a time; 0: 1. Messages of one group run together only as far as the queue allows.
+	// Concurrency is how many handlers run at a time; 0: 1. Messages of one group run together only
+	// as far as the queue allows.
 	Concurrency int
-	// Lease is how long a message is leased for; it is extended after each half of that time while its handler runs; 0: 30 s.
+	// Lease is how long a message is leased for; it is extended after each half of that time while
+	// its handler runs; 0: 30 s.
 	Lease time.Duration
 	// MaxBatch is how many messages RunBatches gives a handler at most; 0: 100.
 	MaxBatch int
 	// MaxBatchBytes is how many bytes of bodies, about, a batch has at most; 0: 4 MiB.
 	MaxBatchBytes int
-	// StopTimeout is how long running handlers may go on after ctx of Run has ended, before their own contexts end; 0: 30 s. Run
-	// waits for a handler that does not heed its context.
+	// StopTimeout is how long running handlers may go on after ctx of Run has ended, before their
+	// own contexts end; 0: 30 s. Run waits for a handler that does not heed its context.
 	StopTimeout time.Duration
 	// Name is shown in the queue's statistics.
 	Name string
@@ -73,11 +79,13 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Run calls handler for each message of a queue until ctx ends or an error is final. Then it takes no more messages, gives back,
-// uncounted, those no handler has begun, waits for the handlers that run, and settles what they did. When it returns, no handler runs.
+// Run calls handler for each message of a queue until ctx ends or an error is final. Then it takes
+// no more messages, gives back, uncounted, those no handler has begun, waits for the handlers that
+// run, and settles what they did. When it returns, no handler runs.
 //
-// It returns nil when ctx ended and every handler finished within Options.StopTimeout, and a *CutError when handlers had to be cut off.
-// It returns the broker's error when that is final: the queue was deleted, the broker closed, the user may not.
+// It returns nil when ctx ended and every handler finished within Options.StopTimeout, and
+// a *CutError when handlers had to be cut off. It returns the broker's error when that is final:
+// the queue was deleted, the broker closed, the user may not.
 func Run(ctx context.Context, b surgetank.Broker, queue string, handler Handler, opts Options) error {
 	if handler == nil {
 		return noHandler()
@@ -92,8 +100,8 @@ func noHandler() error {
 	return surgetank.FieldErrorf("handler", "the handler is nil; pass the function that handles a message")
 }
 
-// RunBatches is Run for a handler that takes several messages at once: as many as wait, up to Options.MaxBatch; it never waits
-// for a batch to fill.
+// RunBatches is Run for a handler that takes several messages at once: as many as wait, up to
+// Options.MaxBatch; it never waits for a batch to fill.
 func RunBatches(ctx context.Context, b surgetank.Broker, queue string, handler BatchHandler, opts Options) error {
 	switch {
 	case handler == nil:
@@ -142,8 +150,8 @@ func RunBatches(ctx context.Context, b surgetank.Broker, queue string, handler B
 	return nil
 }
 
-// CutError says that handlers had not finished Options.StopTimeout after the worker was told to stop. Their contexts ended then. What
-// they returned was settled all the same.
+// CutError says that handlers had not finished Options.StopTimeout after the worker was told to
+// stop. Their contexts ended then. What they returned was settled all the same.
 type CutError struct {
 	Messages int // how many messages they had
 	After    time.Duration
@@ -174,7 +182,8 @@ func (w *worker) subscription() surgetank.Subscription {
 	return w.sub
 }
 
-// attach subscribes in place of old, unless another loop did. It tries again after passing errors, until ctx ends.
+// attach subscribes in place of old, unless another loop did. It tries again after passing errors,
+// until ctx ends.
 func (w *worker) attach(ctx context.Context, old surgetank.Subscription) error {
 	w.attaching.Lock()
 	defer w.attaching.Unlock()
@@ -286,7 +295,8 @@ func (w *worker) call(ctx context.Context, batch []surgetank.Delivery) (err erro
 // ErrLeaseLost is the cause of a handler's context when the lease on all its messages was lost.
 var ErrLeaseLost = errors.New("the leases on the messages were lost; somebody else may be handling them")
 
-// keepLeases extends the leases after each half of their time until ctx ends. When none is left it cancels the handler.
+// keepLeases extends the leases after each half of their time until ctx ends. When none is left it
+// cancels the handler.
 func (w *worker) keepLeases(ctx context.Context, batch []surgetank.Delivery, cancel context.CancelCauseFunc) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
@@ -331,7 +341,8 @@ func (w *worker) keepLeases(ctx context.Context, batch []surgetank.Delivery, can
 	return done
 }
 
-// settle tells the broker what became of a batch. Lost leases are no error: the messages come again.
+// settle tells the broker what became of a batch. Lost leases are no error: the messages come
+// again.
 func (w *worker) settle(batch []surgetank.Delivery, err error) error {
 	var each Errors
 	if err != nil && !errors.As(err, &each) {

@@ -163,7 +163,8 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// A handler that panics or ends its goroutine has failed: its message is tried again and parked with the reason, and the worker goes on.
+// A handler that panics or ends its goroutine has failed: its message is tried again and parked
+// with the reason, and the worker goes on.
 func TestHandlersThatFail(t *testing.T) {
 	for says, fail := range map[string]func(){
 		"panicked: index out of reach": func() { panic("index out of reach") },
@@ -219,7 +220,8 @@ func TestCareless(t *testing.T) {
 	}
 }
 
-// shaky is a broker that is away for some calls: each of them fails with the next error, and subscriptions end with one.
+// shaky is a broker that is away for some calls: each of them fails with the next error, and
+// subscriptions end with one.
 type shaky struct {
 	surgetank.Broker
 	mu     sync.Mutex

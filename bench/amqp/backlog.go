@@ -14,9 +14,10 @@ import (
 
 const backlogPublishers = 4
 
-// measureBacklog publishes messages of 256 bytes without a consumer, restarts the server after a kill -9 and cleanly, each
-// timed from the start of the process to the first message received, and takes all of them out with 4 consumers. Every
-// message is looked for by its number. A server that is not ours is not restarted.
+// measureBacklog publishes messages of 256 bytes without a consumer, restarts the server after a
+// kill -9 and cleanly, each timed from the start of the process to the first message received, and
+// takes all of them out with 4 consumers. Every message is looked for by its number. A server that
+// is not ours is not restarted.
 func measureBacklog(ctx context.Context, o *options, t target, s *server) (result, error) {
 	names := queueNames(1)
 	if err := s.declare(names, t.args); err != nil {
@@ -48,8 +49,8 @@ func measureBacklog(ctx context.Context, o *options, t target, s *server) (resul
 	}
 	if !s.external() {
 		r.more(moreDiskMB, float64(diskUsage(s.dir))/1e6)
-		// The kill comes first, while all that was published is still as the server wrote it under load: after a
-		// clean stop there would be little to recover.
+		// The kill comes first, while all that was published is still as the server wrote it under
+		// load: after a clean stop there would be little to recover.
 		for _, kill := range []bool{true, false} {
 			if err := restart(ctx, s, names[0], kill, &r); err != nil {
 				return result{}, err

@@ -14,7 +14,8 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// A body begins with the time it was (or should have been) sent, in nanoseconds since 1970, and a number that is its own.
+// A body begins with the time it was (or should have been) sent, in nanoseconds since 1970, and a
+// number that is its own.
 const (
 	bodyTime = 0
 	bodyID   = 8
@@ -72,8 +73,8 @@ func (s *server) open() (*amqp.Connection, *amqp.Channel, error) {
 	return conn, ch, nil
 }
 
-// product gives the name and version that the server introduces itself with. Surgetank says "RabbitMQ" to clients that
-// look for that, and its own name beside it.
+// product gives the name and version that the server introduces itself with. Surgetank says
+// "RabbitMQ" to clients that look for that, and its own name beside it.
 func (s *server) product() string {
 	conn, err := s.dial()
 	if err != nil {
@@ -108,8 +109,9 @@ func (s *server) declare(queues []string, args amqp.Table) error {
 	return nil
 }
 
-// publisher publishes persistent messages on a connection of its own and keeps at most window of them unconfirmed. One
-// goroutine publishes, another of its own takes the confirms, which amqp091-go gives one by one in order of publishing.
+// publisher publishes persistent messages on a connection of its own and keeps at most window of
+// them unconfirmed. One goroutine publishes, another of its own takes the confirms, which
+// amqp091-go gives one by one in order of publishing.
 type publisher struct {
 	conn     *amqp.Connection
 	ch       *amqp.Channel
@@ -147,8 +149,8 @@ func (s *server) newPublisher(window int, recording *atomic.Bool) (*publisher, e
 	return p, nil
 }
 
-// publish sends one message, after waiting for room in the window, and with a window of 1 for its confirm. body may be used
-// again when it returns.
+// publish sends one message, after waiting for room in the window, and with a window of 1 for its
+// confirm. body may be used again when it returns.
 func (p *publisher) publish(queue string, body []byte, id uint64, due time.Time, stop <-chan struct{}) error {
 	if p.window > 1 {
 		select {
@@ -228,14 +230,16 @@ wait:
 	return errors.Join(late, err)
 }
 
-// consumer receives from one queue on a connection of its own and acks every message by itself, as most users do.
+// consumer receives from one queue on a connection of its own and acks every message by itself, as
+// most users do.
 type consumer struct {
 	conn  *amqp.Connection
 	ended chan struct{}
 	err   error // why it ended, when it was not closed; read it when ended is closed
 }
 
-// consume starts a consumer. handle is called by one goroutine, before the ack; it must not keep the body.
+// consume starts a consumer. handle is called by one goroutine, before the ack; it must not keep
+// the body.
 func (s *server) consume(queue string, prefetch int, handle func(body []byte)) (*consumer, error) {
 	conn, ch, err := s.open()
 	if err != nil {

@@ -24,7 +24,8 @@ type receiver struct {
 	latency  histogram    // from the time in the body; of what came while recording
 }
 
-// startReceivers starts n consumers; seen, if not nil, is called with the id of every message, by n goroutines.
+// startReceivers starts n consumers; seen, if not nil, is called with the id of every message, by n
+// goroutines.
 func startReceivers(s *server, queue string, n, prefetch int, seen func(id uint64)) (*receivers, error) {
 	rs := &receivers{}
 	for range n {
@@ -106,9 +107,9 @@ func (rs *receivers) allLatency() *histogram {
 
 const idleLimit = 30 * time.Second // without a message while some are missing
 
-// measureEndToEnd is 4 publishers and 4 consumers of one queue with single acks. As fast as they can (perSecond 0) the
-// rate is that of all messages from the start of the measurement until the queue is empty: a server that lets a backlog
-// grow while it is published to pays for that here.
+// measureEndToEnd is 4 publishers and 4 consumers of one queue with single acks. As fast as they
+// can (perSecond 0) the rate is that of all messages from the start of the measurement until the
+// queue is empty: a server that lets a backlog grow while it is published to pays for that here.
 func measureEndToEnd(perSecond int) func(context.Context, *options, target, *server) (result, error) {
 	return func(ctx context.Context, o *options, t target, s *server) (result, error) {
 		names := queueNames(1)

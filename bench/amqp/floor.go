@@ -14,10 +14,11 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// floorServer is the target "floor": a server that keeps nothing. It reads frames, confirms a publish as soon as it has read
-// it, passes it on to a consumer, and forgets it. What it costs is what any server in Go costs that speaks AMQP with this
-// client over these sockets; how far a real server is above it is what queueing and the disk cost. It knows only what the
-// workloads of this program use, has no limits and trusts its client.
+// floorServer is the target "floor": a server that keeps nothing. It reads frames, confirms a
+// publish as soon as it has read it, passes it on to a consumer, and forgets it. What it costs is
+// what any server in Go costs that speaks AMQP with this client over these sockets; how far a real
+// server is above it is what queueing and the disk cost. It knows only what the workloads of this
+// program use, has no limits and trusts its client.
 type floorServer struct {
 	mu        sync.Mutex
 	consumers []*floorConsumer
@@ -32,7 +33,8 @@ type floorConsumer struct {
 	tag     uint64
 }
 
-// floorConn is one connection. The goroutine that reads it writes its replies; whoever publishes writes deliveries to it.
+// floorConn is one connection. The goroutine that reads it writes its replies; whoever publishes
+// writes deliveries to it.
 type floorConn struct {
 	s  *floorServer
 	nc net.Conn

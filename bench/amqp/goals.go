@@ -2,7 +2,8 @@ package main
 
 import "fmt"
 
-// goal is something Surgetank is meant to reach on one workload, measured in the same run as what it is compared with.
+// goal is something Surgetank is meant to reach on one workload, measured in the same run as what
+// it is compared with.
 type goal struct {
 	workload string
 	what     string
@@ -43,7 +44,8 @@ func absolute(workload, what string, of func(result) float64, atLeast, atMost fl
 	return compare(workload, what, point{workload, surgetank, of}, point{}, atLeast, atMost, unit)
 }
 
-// compare makes a goal about a ratio of two figures; with a zero second point, about the first alone.
+// compare makes a goal about a ratio of two figures; with a zero second point, about the first
+// alone.
 func compare(workload, what string, top, bottom point, atLeast, atMost float64, unit string) goal {
 	return goal{workload: workload, what: what, atLeast: atLeast, atMost: atMost, unit: unit,
 		value: func(all summaries) (float64, bool) {
@@ -74,13 +76,14 @@ func (all summaries) invocation(workload, target string) string {
 	return ""
 }
 
-// against makes the goal that Surgetank's figure is at least (or at most) so many times that of a RabbitMQ queue.
+// against makes the goal that Surgetank's figure is at least (or at most) so many times that of a
+// RabbitMQ queue.
 func against(workload, what, rival string, of func(result) float64, atLeast, atMost float64) goal {
 	return compare(workload, fmt.Sprintf("%s, against %s", what, rival), point{workload, surgetank, of}, point{workload, rival, of}, atLeast, atMost, "×")
 }
 
-// goals are the project's own. Every publishing and end-to-end rate is to be ahead of both RabbitMQ queues; where a
-// number is given, more is wanted than being ahead.
+// goals are the project's own. Every publishing and end-to-end rate is to be ahead of both RabbitMQ
+// queues; where a number is given, more is wanted than being ahead.
 func goals() []goal {
 	const ahead = 1
 	rate := "messages/s"

@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// histogram counts latencies in buckets that widen with the value: every power of two is cut into 128 equal steps, so
-// a quantile is wrong by less than 0.8 %. The zero value is ready. It has one writer; merge it when that has ended.
+// histogram counts latencies in buckets that widen with the value: every power of two is cut into
+// 128 equal steps, so a quantile is wrong by less than 0.8 %. The zero value is ready. It has one
+// writer; merge it when that has ended.
 type histogram struct {
 	count   int64
 	buckets [bucketCount]int64
@@ -48,7 +49,8 @@ func (h *histogram) merge(other *histogram) {
 	h.count += other.count
 }
 
-// quantile gives the value that a share q of all values does not exceed, in milliseconds; 0 when there are none.
+// quantile gives the value that a share q of all values does not exceed, in milliseconds; 0 when
+// there are none.
 func (h *histogram) quantile(q float64) float64 {
 	before := min(int64(q*float64(h.count)), h.count-1) // so many values are smaller, or equal
 	for i, n := range h.buckets {

@@ -8,11 +8,13 @@ import (
 	"sync"
 )
 
-// leanConn makes a connection cheaper for its client: it reads from the socket in large pieces, and while one write is in
-// the kernel it gathers what comes next into one piece. amqp091-go by itself makes a system call for every publish, every
-// ack and every 4 KiB read, which on few cores takes from the server what is to be measured.
+// leanConn makes a connection cheaper for its client: it reads from the socket in large pieces, and
+// while one write is in the kernel it gathers what comes next into one piece. amqp091-go by itself
+// makes a system call for every publish, every ack and every 4 KiB read, which on few cores takes
+// from the server what is to be measured.
 //
-// Any number of goroutines may write, one may read. Nothing waits for more to come: an idle connection sends at once.
+// Any number of goroutines may write, one may read. Nothing waits for more to come: an idle
+// connection sends at once.
 type leanConn struct {
 	net.Conn
 	in *bufio.Reader

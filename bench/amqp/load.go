@@ -30,11 +30,12 @@ type load struct {
 	fail       context.CancelCauseFunc
 }
 
-// confirmLimit is how long the last confirms may take after publishing ended; a queue of a paused server takes long.
+// confirmLimit is how long the last confirms may take after publishing ended; a queue of a paused
+// server takes long.
 const confirmLimit = time.Minute
 
-// start opens the connections and begins to publish. The context it gives ends when a publisher fails, with the reason as
-// its cause.
+// start opens the connections and begins to publish. The context it gives ends when a publisher
+// fails, with the reason as its cause.
 func (l *load) start(ctx context.Context, s *server) (context.Context, error) {
 	ctx, l.fail = context.WithCancelCause(ctx)
 	l.halt = make(chan struct{})
@@ -56,7 +57,8 @@ func (l *load) start(ctx context.Context, s *server) (context.Context, error) {
 	return ctx, nil
 }
 
-// publish is the work of one publisher. Each begins at its own place among the queues and, when paced, in the gap.
+// publish is the work of one publisher. Each begins at its own place among the queues and, when
+// paced, in the gap.
 func (l *load) publish(i int, p *publisher, begin time.Time) error {
 	body := newBody(l.size)
 	queue := i * len(l.queues) / l.connections
@@ -86,8 +88,9 @@ func (l *load) publish(i int, p *publisher, begin time.Time) error {
 	return nil
 }
 
-// sleepUntil sleeps in the kernel, which wakes a thread some 60 µs late; the runtime's own timers are up to 1 ms late
-// when the process is otherwise idle, and that would be counted as the server's latency.
+// sleepUntil sleeps in the kernel, which wakes a thread some 60 µs late; the runtime's own timers
+// are up to 1 ms late when the process is otherwise idle, and that would be counted as the server's
+// latency.
 func sleepUntil(due time.Time) {
 	for left := time.Until(due); left > 0; left = time.Until(due) {
 		request := unix.NsecToTimespec(int64(left))
@@ -101,7 +104,8 @@ func (l *load) stop() error {
 	return l.wait()
 }
 
-// wait waits until every publisher is through with its messages and all are confirmed, and closes the connections.
+// wait waits until every publisher is through with its messages and all are confirmed, and closes
+// the connections.
 func (l *load) wait() error {
 	l.working.Wait()
 	defer l.fail(nil)
@@ -119,7 +123,8 @@ func (l *load) wait() error {
 	return errors.Join(errs...)
 }
 
-// confirmed counts the confirms taken while recording, and sent all messages; ask for sent after stop or wait.
+// confirmed counts the confirms taken while recording, and sent all messages; ask for sent after
+// stop or wait.
 func (l *load) confirmed() (n int64) {
 	for _, p := range l.publishers {
 		n += p.confirmed.Load()
@@ -134,7 +139,8 @@ func (l *load) sent() (n int64) {
 	return n
 }
 
-// latency gives the time from publish to confirm of what was recorded; ask for it after stop or wait.
+// latency gives the time from publish to confirm of what was recorded; ask for it after stop or
+// wait.
 func (l *load) latency() *histogram {
 	var all histogram
 	for _, p := range l.publishers {

@@ -1,16 +1,17 @@
 //go:build linux
 
-// Command amqp measures RabbitMQ and Surgetank with one AMQP 0-9-1 client program, rabbitmq/amqp091-go, in one run. Each
-// server is started anew on an empty directory for every measurement, and the servers take turns. Client and server share
-// the machine, so what the client costs is measured too.
+// Command amqp measures RabbitMQ and Surgetank with one AMQP 0-9-1 client program,
+// rabbitmq/amqp091-go, in one run. Each server is started anew on an empty directory for every
+// measurement, and the servers take turns. Client and server share the machine, so what the client
+// costs is measured too.
 //
 //	go run ./bench/amqp                                       everything; RabbitMQ from the Debian package rabbitmq-server
 //	go run ./bench/amqp -workloads publish-1k-8,e2e -runs 5   some of it
 //	go run ./bench/amqp -targets amqp -addr HOST:5672         any server that runs already
 //	go run ./bench/amqp -report                               the report again, from the results there are
 //
-// Every run is a line of bench/results/DATE-amqp.jsonl, and DATE-amqp.md beside it is made from those lines. Absolute
-// figures belong to the machine and the hour; ratios within a run last.
+// Every run is a line of bench/results/DATE-amqp.jsonl, and DATE-amqp.md beside it is made from
+// those lines. Absolute figures belong to the machine and the hour; ratios within a run last.
 package main
 
 import (
@@ -121,7 +122,8 @@ func pickWorkloads(names string) ([]workload, error) {
 }
 
 func main() {
-	// The client's garbage is small and short-lived; collecting it rarely leaves the cores to the servers.
+	// The client's garbage is small and short-lived; collecting it rarely leaves the cores to the
+	// servers.
 	debug.SetGCPercent(1000)
 	o, err := parseOptions(os.Args[1:])
 	switch {
@@ -176,8 +178,8 @@ func run(ctx context.Context, o *options) (err error) {
 	return errors.Join(err, writeErr)
 }
 
-// measure runs every workload against every target, the targets in turn, and counts the runs it added to the results. A
-// run that fails is reported at once; the rest goes on.
+// measure runs every workload against every target, the targets in turn, and counts the runs it
+// added to the results. A run that fails is reported at once; the rest goes on.
 func measure(ctx context.Context, o *options, lines string) (measured int, err error) {
 	picked, err := pickTargets(o.targets)
 	if err != nil {
@@ -233,7 +235,8 @@ func measure(ctx context.Context, o *options, lines string) (measured int, err e
 	return measured, nil
 }
 
-// findServers looks for the programs of the targets, and builds Surgetank, before anything is measured.
+// findServers looks for the programs of the targets, and builds Surgetank, before anything is
+// measured.
 func findServers(ctx context.Context, o *options, picked []target, dir string) (err error) {
 	for _, t := range picked {
 		switch {

@@ -12,7 +12,8 @@ import (
 	"syscall"
 )
 
-// clockTicks is the unit of the CPU times below /proc: USER_HZ, which is 100 on every architecture Go runs on.
+// clockTicks is the unit of the CPU times below /proc: USER_HZ, which is 100 on every architecture
+// Go runs on.
 const clockTicks = 100
 
 // procStat is what /proc/PID/stat says about one process (proc(5)).
@@ -22,7 +23,8 @@ type procStat struct {
 	cpu    float64 // seconds: its own and those of its children that ended and were waited for
 }
 
-// parseStat reads a line of /proc/PID/stat. The name in brackets may hold anything, so fields count from its end.
+// parseStat reads a line of /proc/PID/stat. The name in brackets may hold anything, so fields count
+// from its end.
 func parseStat(line string) (procStat, bool) {
 	fields := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])
 	if len(fields) < 15 {
@@ -90,7 +92,8 @@ func treeCPU(root int) (seconds float64) {
 	return seconds
 }
 
-// treePSS gives the proportional set size of a process tree in bytes: memory that several processes share is counted once.
+// treePSS gives the proportional set size of a process tree in bytes: memory that several processes
+// share is counted once.
 func treePSS(root int) (bytes int64) {
 	for _, pid := range processTree(root) {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
@@ -140,8 +143,8 @@ func ownCPU() float64 {
 	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
 }
 
-// deviceCounters sums the bytes written to, and the cache flushes of, all whole disks (Documentation/admin-guide/iostats.rst):
-// they show which server really syncs.
+// deviceCounters sums the bytes written to, and the cache flushes of, all whole disks
+// (Documentation/admin-guide/iostats.rst): they show which server really syncs.
 func deviceCounters() (written, flushes int64) {
 	text, err := os.ReadFile("/proc/diskstats")
 	if err != nil {

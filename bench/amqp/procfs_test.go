@@ -29,7 +29,8 @@ func TestParsePSS(t *testing.T) {
 	}
 }
 
-// TestTreeHoldsGrandchildren starts a shell that starts a process, as RabbitMQ's script starts Erlang.
+// TestTreeHoldsGrandchildren starts a shell that starts a process, as RabbitMQ's script starts
+// Erlang.
 func TestTreeHoldsGrandchildren(t *testing.T) {
 	cmd := exec.Command("sh", "-c", "sleep 600 & echo started; wait")
 	out, err := cmd.StdoutPipe()

@@ -54,7 +54,8 @@ const (
 	moreDuplicates = "duplicates"
 )
 
-// ceiling is the rate at which the client alone would use every core: no server can be faster with it on this machine.
+// ceiling is the rate at which the client alone would use every core: no server can be faster with
+// it on this machine.
 func (r result) ceiling() float64 {
 	if r.ClientCPU == 0 {
 		return 0
@@ -108,7 +109,8 @@ func readResults(path string) ([]result, error) {
 // summary is the runs of one workload against one target in one invocation.
 type summary struct{ runs []result }
 
-// median gives the middle of a figure over the runs; with an even number the mean of the two in the middle.
+// median gives the middle of a figure over the runs; with an even number the mean of the two in the
+// middle.
 func (s summary) median(figure func(result) float64) float64 {
 	values := s.values(figure)
 	if len(values) == 0 {

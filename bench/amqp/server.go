@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// server is a server under test: a process tree of ours on an empty directory, or (argv empty) somebody's server at addr
-// that is only spoken to. One goroutine at a time starts and stops it.
+// server is a server under test: a process tree of ours on an empty directory, or (argv empty)
+// somebody's server at addr that is only spoken to. One goroutine at a time starts and stops it.
 type server struct {
 	addr       string // where it speaks AMQP
 	user, pass string
@@ -77,7 +77,8 @@ func (s *server) start() error {
 	return nil
 }
 
-// command prepares a process of ours: in a group of its own, so that a Ctrl-C here does not reach it before we stop it.
+// command prepares a process of ours: in a group of its own, so that a Ctrl-C here does not reach
+// it before we stop it.
 func command(argv, env []string, credential *syscall.Credential) *exec.Cmd {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = env
@@ -105,7 +106,8 @@ func (s *server) memory(pid int) int64 {
 	return now
 }
 
-// stop ends the server cleanly, or with kill -9 of its whole tree, and returns when every process of it is gone.
+// stop ends the server cleanly, or with kill -9 of its whole tree, and returns when every process
+// of it is gone.
 func (s *server) stop(kill bool) error {
 	if s.cmd == nil {
 		return nil
@@ -188,8 +190,8 @@ func (s *server) tail() string {
 	return strings.Join(lines[max(0, len(lines)-15):], "\n")
 }
 
-// freeAddr gives a loopback address nobody listens on. Between here and its use somebody else might take it; the
-// server then says so.
+// freeAddr gives a loopback address nobody listens on. Between here and its use somebody else might
+// take it; the server then says so.
 func freeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -67,8 +67,9 @@ func (t target) launch(ctx context.Context, o *options, dir string) (*server, er
 	return s, nil
 }
 
-// prepareRabbitMQ sets a node up that shares nothing with one installed on this machine: own directory, ports, node name
-// and name server (epmd), no plugins, otherwise defaults. Root starts it as the package's user, as the package does.
+// prepareRabbitMQ sets a node up that shares nothing with one installed on this machine: own
+// directory, ports, node name and name server (epmd), no plugins, otherwise defaults. Root starts
+// it as the package's user, as the package does.
 func prepareRabbitMQ(o *options, dir string) (*server, error) {
 	if err := findRabbitMQ(o); err != nil {
 		return nil, err
@@ -123,7 +124,8 @@ func findRabbitMQ(o *options) error {
 	return nil
 }
 
-// rabbitUser gives the user to run RabbitMQ as, nil for the present one, and hands the directory over to it.
+// rabbitUser gives the user to run RabbitMQ as, nil for the present one, and hands the directory
+// over to it.
 func rabbitUser(dir string) (*syscall.Credential, error) {
 	if os.Getuid() != 0 {
 		return nil, nil

@@ -18,8 +18,9 @@ import (
 // maxAnswer bounds what is read of an answer.
 const maxAnswer = 64 << 20
 
-// call sends one request of the HTTP interface that is no broker call (sinks, users, virtual hosts) and decodes the answer
-// into out, unless out is nil. segments are the path below /v1, each escaped.
+// call sends one request of the HTTP interface that is no broker call (sinks, users, virtual hosts)
+// and decodes the answer into out, unless out is nil. segments are the path below /v1, each
+// escaped.
 func (r remote) call(ctx context.Context, method string, in, out any, segments ...string) error {
 	_, err := r.ask(ctx, method, "", in, out, segments...)
 	return err

@@ -35,7 +35,8 @@ type change struct {
 	do func(context.Context) error
 }
 
-// Run brings the policies, queues and sinks of a file to what it says. What the file does not name stays as it is.
+// Run brings the policies, queues and sinks of a file to what it says. What the file does not name
+// stays as it is.
 func (c *applyCmd) Run(s *session) error {
 	f, err := config.Load(c.File)
 	if err != nil {
@@ -64,7 +65,8 @@ func (c *applyCmd) Run(s *session) error {
 	})
 }
 
-// carryOut does what is to be done, queues before the sinks that need them. One failure does not stop what does not depend on it.
+// carryOut does what is to be done, queues before the sinks that need them. One failure does not
+// stop what does not depend on it.
 func carryOut(ctx context.Context, changes []*change) (failed int) {
 	for _, ch := range changes {
 		if ch.do == nil {

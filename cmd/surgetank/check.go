@@ -28,7 +28,8 @@ type checkShape struct {
 	Problems config.Problems `json:"problems"`
 }
 
-// Run reads a file and reports every mistake. It talks to nobody: whether a sink's table is there shows when it is applied.
+// Run reads a file and reports every mistake. It talks to nobody: whether a sink's table is there
+// shows when it is applied.
 func (c *checkCmd) Run(s *session) error {
 	shape := checkShape{File: c.File, Problems: config.Problems{}}
 	f, err := config.Load(c.File)

@@ -47,8 +47,8 @@ type commands struct {
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
-// session is what a subcommand gets besides its flags. Output goes to stdout, and only output: progress,
-// notes and errors go to stderr, so that stdout can always be piped.
+// session is what a subcommand gets besides its flags. Output goes to stdout, and only output:
+// progress, notes and errors go to stderr, so that stdout can always be piped.
 type session struct {
 	ctx    context.Context // ends at SIGINT and SIGTERM
 	stdin  io.Reader
@@ -104,7 +104,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
 	return report(stderr, command.Run())
 }
 
-// report prints an error the way people read it first: what happened, then what to do when the code knows more.
+// report prints an error the way people read it first: what happened, then what to do when the code
+// knows more.
 func report(stderr io.Writer, err error) int {
 	if err == nil {
 		return exitOK

@@ -24,8 +24,9 @@ type consumeCmd struct {
 // maxHeld bounds what consume holds leased without --ack.
 const maxHeld = 1000
 
-// Run prints bodies as they are, each followed by a line end; with --json whole messages. What is printed and acked was written to
-// standard output before the ack was sent: a crash in between prints it again, never loses it.
+// Run prints bodies as they are, each followed by a line end; with --json whole messages. What is
+// printed and acked was written to standard output before the ack was sent: a crash in between
+// prints it again, never loses it.
 func (c *consumeCmd) Run(s *session) error {
 	return c.with(func(b surgetank.Broker) error {
 		name, err := c.full(c.Queue)
@@ -142,7 +143,8 @@ func (c *consumeCmd) write(s *session, messages []surgetank.Delivery) error {
 	return nil
 }
 
-// giveBack returns leases at once and uncounted, so that looking at messages does not spend their attempts.
+// giveBack returns leases at once and uncounted, so that looking at messages does not spend their
+// attempts.
 func giveBack(ctx context.Context, b surgetank.Broker, held []surgetank.Settlement) error {
 	if len(held) == 0 {
 		return nil

@@ -66,7 +66,8 @@ func shapeMessage(d surgetank.Delivery) messageShape {
 	return m
 }
 
-// looksLike gives the value that a text on the command line stands for: a boolean, a number, or itself.
+// looksLike gives the value that a text on the command line stands for: a boolean, a number, or
+// itself.
 func looksLike(text string) any {
 	if b, err := strconv.ParseBool(text); err == nil && (text == "true" || text == "false") {
 		return b
@@ -133,7 +134,8 @@ func (c *queuePeekCmd) Run(s *session) error {
 	})
 }
 
-// pending says in words what a message that is still alive waits for, in how long that ends, and why.
+// pending says in words what a message that is still alive waits for, in how long that ends, and
+// why.
 func pending(d *surgetank.Delivery, now time.Time) (what, when, why string) {
 	if !d.Due.IsZero() {
 		when = "in " + age(d.Due.Sub(now))
@@ -151,7 +153,8 @@ func pending(d *surgetank.Delivery, now time.Time) (what, when, why string) {
 	return "", "", ""
 }
 
-// peekAll peeks in parts until it has what was asked for, or there is no more. A server shows a part of a queue at a time.
+// peekAll peeks in parts until it has what was asked for, or there is no more. A server shows a
+// part of a queue at a time.
 func peekAll(ctx context.Context, b surgetank.Broker, queue string, o surgetank.PeekOptions) (all []surgetank.Delivery, err error) {
 	for most := o.Max; ; {
 		part, err := b.Peek(ctx, queue, o)

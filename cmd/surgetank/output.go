@@ -95,7 +95,8 @@ func age(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
-// printable makes text from elsewhere (a name, a body, an error) safe for a terminal: no control characters.
+// printable makes text from elsewhere (a name, a body, an error) safe for a terminal: no control
+// characters.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' && r != '\t' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == '\u2028' || r == '\u2029' || r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069' {

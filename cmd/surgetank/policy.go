@@ -13,7 +13,8 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// policyCmds are the commands on policies: settings for queues and exchanges by patterns of their names.
+// policyCmds are the commands on policies: settings for queues and exchanges by patterns of their
+// names.
 type policyCmds struct {
 	Ls   policyLsCmd   `cmd:"" aliases:"list" help:"List policies."`
 	Show policyShowCmd `cmd:"" help:"Show a policy."`

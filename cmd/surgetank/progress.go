@@ -11,8 +11,8 @@ import (
 	"golang.org/x/term"
 )
 
-// progress shows one live line on stderr while something long runs, on a terminal only. It is silent elsewhere,
-// so that logs and pipes hold no half lines.
+// progress shows one live line on stderr while something long runs, on a terminal only. It is
+// silent elsewhere, so that logs and pipes hold no half lines.
 type progress struct {
 	mu    sync.Mutex
 	w     io.Writer

@@ -17,7 +17,8 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// createdWindow is the dedup window of a queue that publish or the demo makes: longer than a server is usually away.
+// createdWindow is the dedup window of a queue that publish or the demo makes: longer than a server
+// is usually away.
 const createdWindow = time.Hour
 
 type publishCmd struct {

@@ -212,8 +212,8 @@ func prune(tree map[string]any) {
 	}
 }
 
-// setKey puts KEY=VALUE into a settings tree; KEY= is null, which means the default. Numbers and booleans are recognised by how they
-// look; the settings codec refuses what does not fit the key.
+// setKey puts KEY=VALUE into a settings tree; KEY= is null, which means the default. Numbers and
+// booleans are recognised by how they look; the settings codec refuses what does not fit the key.
 func setKey(tree map[string]any, kv string) error {
 	key, text, ok := strings.Cut(kv, "=")
 	if !ok || key == "" {

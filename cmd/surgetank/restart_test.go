@@ -15,8 +15,8 @@ import (
 	"github.com/surgetank/surgetank/worker"
 )
 
-// TestWorkerOutlivesTheServer: a worker and a raw subscription over package client go on through a server that is killed and started again
-// while they work, and one that is stopped in order.
+// TestWorkerOutlivesTheServer: a worker and a raw subscription over package client go on through a
+// server that is killed and started again while they work, and one that is stopped in order.
 func TestWorkerOutlivesTheServer(t *testing.T) {
 	binary, err := os.Executable()
 	if err != nil {
@@ -47,7 +47,8 @@ func TestWorkerOutlivesTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	// The worker's client repeats nothing, as if the server were always away for longer than it does.
+	// The worker's client repeats nothing, as if the server were always away for longer than it
+	// does.
 	impatient, err := client.Dial(server.Ready.HTTP, client.Options{RetryFor: -1})
 	if err != nil {
 		t.Fatal(err)

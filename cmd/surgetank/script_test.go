@@ -102,7 +102,8 @@ func serverCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// write NAME TEXT makes a file of a text with the escapes of Go's strings: bytes that a script cannot hold.
+// write NAME TEXT makes a file of a text with the escapes of Go's strings: bytes that a script
+// cannot hold.
 func write(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: write NAME TEXT")
@@ -130,7 +131,8 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("%q stands in none of %d files", args[1], len(files))
 }
 
-// waitfor repeats a command that asks the server, until its output matches; what the server does by itself has no other signal here.
+// waitfor repeats a command that asks the server, until its output matches; what the server does by
+// itself has no other signal here.
 func waitfor(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: waitfor 'exec COMMAND…' RE")

@@ -11,7 +11,8 @@ import (
 	"github.com/surgetank/surgetank/client"
 )
 
-// Commands of scripts for what the command line does not do: programs that publish and consume do it.
+// Commands of scripts for what the command line does not do: programs that publish and consume do
+// it.
 
 func dial(ts *testscript.TestScript) (context.Context, *client.Client) {
 	b, err := client.Dial(ts.Getenv("SURGETANK_SERVER"), client.Options{})

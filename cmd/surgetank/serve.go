@@ -111,7 +111,8 @@ func (c *serveCmd) options(s *session) (server.Options, error) {
 	return o, nil
 }
 
-// announce says that all doors are open: one JSON line for programs, or where to go and what to try for people.
+// announce says that all doors are open: one JSON line for programs, or where to go and what to try
+// for people.
 func (c *serveCmd) announce(w io.Writer, srv *server.Server) error {
 	a := srv.Addresses()
 	r := child.Ready{Ready: true, Data: srv.Data(), PID: os.Getpid(), Version: readBuildInfo().Version}

@@ -109,7 +109,8 @@ func (c *userSetCmd) Run(s *session) error {
 	return nil
 }
 
-// readPassword never takes a password from the command line, where every user of the machine could read it.
+// readPassword never takes a password from the command line, where every user of the machine could
+// read it.
 func readPassword(s *session) (string, error) {
 	if f, ok := s.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		fmt.Fprint(s.stderr, "password: ")

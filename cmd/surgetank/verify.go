@@ -11,7 +11,8 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// dataFlag names the data directory of the offline commands. They take its lock, so the server must be stopped.
+// dataFlag names the data directory of the offline commands. They take its lock, so the server must
+// be stopped.
 type dataFlag struct {
 	Data string `default:"./surgetank-data" placeholder:"DIR" help:"Data directory of a stopped server. Default ${default}."`
 }
@@ -91,7 +92,8 @@ func (c *verifyCmd) Run(s *session) error {
 	return nil
 }
 
-// records decodes every record of every whole entry: bytes can be what was written and still be of a newer format.
+// records decodes every record of every whole entry: bytes can be what was written and still be of
+// a newer format.
 func (c *verifyCmd) records(report *disklog.Report) error {
 	return disklog.Inspect(vfs.OS{}, c.log(), true, func(e disklog.EntryInfo) error {
 		if e.Lost {

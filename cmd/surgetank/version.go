@@ -9,7 +9,8 @@ import (
 	"github.com/surgetank/surgetank/internal/dataformat"
 )
 
-// versionCmd prints which build this is, and which data directories it reads and writes. The facts come from the build itself, so there is nothing to set by hand.
+// versionCmd prints which build this is, and which data directories it reads and writes. The facts
+// come from the build itself, so there is nothing to set by hand.
 type versionCmd struct {
 	JSON bool `name:"json" help:"Print JSON."`
 }

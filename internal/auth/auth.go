@@ -1,9 +1,10 @@
-// Package auth says who may do what: users, virtual hosts and permissions, and the one authorisation function
-// that every door calls.
+// Package auth says who may do what: users, virtual hosts and permissions, and the one
+// authorisation function that every door calls.
 //
-// A Store keeps all of it in the broker's metadata (namespace "auth") and a copy in memory. Readers take the
-// copy by one atomic load and never wait; writers are serialised, make their change durable first and then swap
-// the copy. What the doors show about a refusal is their own words; this package says only whether and why.
+// A Store keeps all of it in the broker's metadata (namespace "auth") and a copy in memory. Readers
+// take the copy by one atomic load and never wait; writers are serialised, make their change
+// durable first and then swap the copy. What the doors show about a refusal is their own words;
+// this package says only whether and why.
 package auth
 
 import (
@@ -52,8 +53,8 @@ const (
 	TagImpersonator  = "impersonator"  // may publish with another user's name in user-id
 )
 
-// Store holds users, virtual hosts and permissions. Open makes one; a broker has at most one, shared by its
-// doors. All methods may be called by many goroutines.
+// Store holds users, virtual hosts and permissions. Open makes one; a broker has at most one,
+// shared by its doors. All methods may be called by many goroutines.
 type Store struct {
 	broker surgetank.Broker
 	now    func() time.Time
@@ -89,12 +90,14 @@ type Option func(*Store)
 // WithClock gives the Store its time; the default is time.Now.
 func WithClock(now func() time.Time) Option { return func(s *Store) { s.now = now } }
 
-// WithLogger makes the Store write one line for every refused login and every change. Passwords are never in it.
+// WithLogger makes the Store write one line for every refused login and every change. Passwords are
+// never in it.
 func WithLogger(l *slog.Logger) Option { return func(s *Store) { s.log = l } }
 
-// Open reads the broker's users, virtual hosts and permissions. The first time it makes the virtual host "/" and the
-// user guest with password guest, all rights on "/" and the administrator's tag. guest may log in from loopback only, and
-// with this password only while it is the only user. It fails closed: a record that cannot be read is CodeCorrupt.
+// Open reads the broker's users, virtual hosts and permissions. The first time it makes the virtual
+// host "/" and the user guest with password guest, all rights on "/" and the administrator's tag.
+// guest may log in from loopback only, and with this password only while it is the only user. It
+// fails closed: a record that cannot be read is CodeCorrupt.
 func Open(ctx context.Context, b surgetank.Broker, opts ...Option) (*Store, error) {
 	s := &Store{
 		broker: b, now: time.Now, log: slog.New(slog.DiscardHandler),
@@ -119,7 +122,8 @@ func Open(ctx context.Context, b surgetank.Broker, opts ...Option) (*Store, erro
 	return s, s.finishDeletions(ctx)
 }
 
-// Reload reads all records anew and swaps them in as one. When that fails the Store keeps what it has.
+// Reload reads all records anew and swaps them in as one. When that fails the Store keeps what it
+// has.
 func (s *Store) Reload(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -203,11 +207,13 @@ func (s *Store) swapVhost(name string, v *vhost) {
 	s.swap(st.users, vhosts)
 }
 
-// Changed gives a channel that is closed at the next change of any user, virtual host or permission. Take it first, then check
-// what you rest on (AuthorizeVhost), then wait on it: no change is missed that way.
+// Changed gives a channel that is closed at the next change of any user, virtual host or
+// permission. Take it first, then check what you rest on (AuthorizeVhost), then wait on it: no
+// change is missed that way.
 func (s *Store) Changed() <-chan struct{} { return s.state.Load().changed }
 
-// Generation is a number that every change increases: what Authorize answered holds while it stays the same.
+// Generation is a number that every change increases: what Authorize answered holds while it stays
+// the same.
 func (s *Store) Generation() uint64 { return s.state.Load().generation }
 
 func random(n int) []byte {
@@ -216,5 +222,6 @@ func random(n int) []byte {
 	return b
 }
 
-// newID names one life of a user or virtual host, so that one deleted and made anew inherits nothing.
+// newID names one life of a user or virtual host, so that one deleted and made anew inherits
+// nothing.
 func newID() string { return hex.EncodeToString(random(16)) }

@@ -147,7 +147,8 @@ func TestAuthenticate(t *testing.T) {
 	}
 }
 
-// Each refusal must cost one hash, whoever the user is, and a password that was right must cost none again.
+// Each refusal must cost one hash, whoever the user is, and a password that was right must cost
+// none again.
 func TestAuthenticateCost(t *testing.T) {
 	s, c := open(t, newMetaBroker())
 	_, err := s.PutUser(t.Context(), "ann", UserSpec{Password: ptr(Secret("right"))})
@@ -190,7 +191,8 @@ func TestAuthenticateCost(t *testing.T) {
 	}
 }
 
-// TestThrottle: a login beyond the failures of its peer or its user waits in line. It is answered there by whether it is right.
+// TestThrottle: a login beyond the failures of its peer or its user waits in line. It is answered
+// there by whether it is right.
 func TestThrottle(t *testing.T) {
 	s, c := open(t, newMetaBroker())
 	s.line.pause = 0
@@ -459,7 +461,8 @@ func TestChanged(t *testing.T) {
 	}
 }
 
-// What could not be made durable is not in force, and a damaged record does not replace a good picture.
+// What could not be made durable is not in force, and a damaged record does not replace a good
+// picture.
 func TestFailedChangesAndReload(t *testing.T) {
 	b := newMetaBroker()
 	s, _ := open(t, b)

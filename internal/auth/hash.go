@@ -14,7 +14,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Cost of one Argon2id hash (RFC 9106), as OWASP recommends for interactive logins: 19 MiB, two passes, one lane.
+// Cost of one Argon2id hash (RFC 9106), as OWASP recommends for interactive logins: 19 MiB, two
+// passes, one lane.
 const (
 	argonMemory  = 19 << 10 // KiB
 	argonTime    = 2
@@ -23,8 +24,9 @@ const (
 	argonKeyLen  = 32
 )
 
-// At most maxHashes hashes run at a time, so that logins cannot take more than 2 × 19 MiB and leave processors
-// for messages; at most maxWaiting more logins wait for a turn, later ones are told to come back.
+// At most maxHashes hashes run at a time, so that logins cannot take more than 2 × 19 MiB and leave
+// processors for messages; at most maxWaiting more logins wait for a turn, later ones are told to
+// come back.
 const (
 	maxHashes  = 2
 	maxWaiting = 256
@@ -81,7 +83,8 @@ func (h *hasher) verify(password Secret, p phc) bool {
 	return subtle.ConstantTimeCompare(h.key(password, p), p.key) == 1
 }
 
-// phc is a hash in the PHC string format: $argon2id$v=19$m=19456,t=2,p=1$salt$key, salt and key in unpadded base64.
+// phc is a hash in the PHC string format: $argon2id$v=19$m=19456,t=2,p=1$salt$key, salt and key in
+// unpadded base64.
 type phc struct {
 	memory, time uint32
 	lanes        uint8
@@ -94,7 +97,8 @@ func (p phc) String() string {
 		b64.EncodeToString(p.salt), b64.EncodeToString(p.key))
 }
 
-// parsePHC reads what String wrote. The costs are bounded, so that a damaged record cannot ask for all memory.
+// parsePHC reads what String wrote. The costs are bounded, so that a damaged record cannot ask for
+// all memory.
 func parsePHC(s string) (phc, error) {
 	bad := fmt.Errorf("the stored password hash is not an Argon2id hash that this version knows")
 	parts := strings.Split(s, "$")

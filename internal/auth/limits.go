@@ -20,8 +20,8 @@ type VhostLimits struct {
 // DefaultMaxConsumers is how many consumers a user may have who has no limit of its own.
 const DefaultMaxConsumers = 1 << 18
 
-// UserLimits bound a user, over all virtual hosts. A nil field is no limit, and for MaxConsumers DefaultMaxConsumers; 0 lets nothing
-// in.
+// UserLimits bound a user, over all virtual hosts. A nil field is no limit, and for MaxConsumers
+// DefaultMaxConsumers; 0 lets nothing in.
 type UserLimits struct {
 	MaxConnections *int `json:"max_connections,omitempty"` // open at a time
 	MaxChannels    *int `json:"max_channels,omitempty"`    // open at a time, over all its connections
@@ -43,7 +43,8 @@ func checkLimit(field string, v *int) error {
 	return nil
 }
 
-// PutVhostLimits sets the limits of a virtual host, in place of those before. What is above a new limit stays.
+// PutVhostLimits sets the limits of a virtual host, in place of those before. What is above a new
+// limit stays.
 func (s *Store) PutVhostLimits(ctx context.Context, name string, l VhostLimits) error {
 	if err := checkLimit("max_connections", l.MaxConnections); err != nil {
 		return err
@@ -67,7 +68,8 @@ func (s *Store) PutVhostLimits(ctx context.Context, name string, l VhostLimits) 
 	return nil
 }
 
-// PutUserLimits sets the limits of a user, in place of those before. What is above a new limit stays.
+// PutUserLimits sets the limits of a user, in place of those before. What is above a new limit
+// stays.
 func (s *Store) PutUserLimits(ctx context.Context, name string, l UserLimits) error {
 	if err := checkLimit("max_connections", l.MaxConnections); err != nil {
 		return err
@@ -89,7 +91,8 @@ func (s *Store) PutUserLimits(ctx context.Context, name string, l UserLimits) er
 	return s.putUserRecord(ctx, &next)
 }
 
-// QueueLimit gives how many queues a virtual host may have; limited is false where there is no such limit.
+// QueueLimit gives how many queues a virtual host may have; limited is false where there is no such
+// limit.
 func (s *Store) QueueLimit(vhost string) (most int, limited bool) {
 	if v := s.state.Load().vhosts[vhost]; v != nil && v.Limits.MaxQueues != nil {
 		return *v.Limits.MaxQueues, true
@@ -105,7 +108,8 @@ const (
 	UserConsumers    = "user consumers"
 )
 
-// LimitError says which limit was reached. It is the cause inside a CodeBusy error of Admit, Channel and Consumer.
+// LimitError says which limit was reached. It is the cause inside a CodeBusy error of Admit,
+// Channel and Consumer.
 type LimitError struct {
 	What  string // VhostConnections, UserConnections, UserChannels or UserConsumers
 	Of    string // the virtual host's or user's name
@@ -131,8 +135,8 @@ type admissions struct {
 	consumers map[string]int // by user
 }
 
-// Admission is one standing connection of a user in a virtual host, whatever its protocol. Its methods may be
-// called by many goroutines.
+// Admission is one standing connection of a user in a virtual host, whatever its protocol. Its
+// methods may be called by many goroutines.
 type Admission struct {
 	s           *Store
 	user        *User
@@ -143,8 +147,9 @@ type Admission struct {
 	userCounted bool
 }
 
-// Admit counts a connection, or refuses it with CodeBusy when the virtual host or the user has as many as it may. Who may enter
-// at all is another question: ask AuthorizeVhost first. Leave must be called at its end.
+// Admit counts a connection, or refuses it with CodeBusy when the virtual host or the user has as
+// many as it may. Who may enter at all is another question: ask AuthorizeVhost first. Leave must be
+// called at its end.
 func (s *Store) Admit(u *User, vhost string) (*Admission, error) {
 	st, a := s.state.Load(), &s.admitted
 	v := st.vhosts[vhost]
@@ -172,7 +177,8 @@ func (s *Store) Admit(u *User, vhost string) (*Admission, error) {
 	return ad, nil
 }
 
-// Channel counts one more channel (a stream of work inside a connection), or refuses it with CodeBusy.
+// Channel counts one more channel (a stream of work inside a connection), or refuses it with
+// CodeBusy.
 func (ad *Admission) Channel() error {
 	a := &ad.s.admitted
 	a.mu.Lock()

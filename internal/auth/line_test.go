@@ -17,8 +17,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// TestLoginsWaitInABoundedLine: at most two hashes run at a time, at most 256 logins wait for their turn, and who comes then is
-// told to come back, at once and at no cost.
+// TestLoginsWaitInABoundedLine: at most two hashes run at a time, at most 256 logins wait for their
+// turn, and who comes then is told to come back, at once and at no cost.
 func TestLoginsWaitInABoundedLine(t *testing.T) {
 	s, _ := open(t, newMetaBroker())
 	if maxHashes != 2 {
@@ -52,8 +52,9 @@ func TestLoginsWaitInABoundedLine(t *testing.T) {
 	}
 }
 
-// TestNobodyIsLockedOut: whatever strangers try, and however many at a time, each login with the right password succeeds. The
-// strangers come from the user's own address and name the user. No password is known yet: each login needs a hash.
+// TestNobodyIsLockedOut: whatever strangers try, and however many at a time, each login with the
+// right password succeeds. The strangers come from the user's own address and name the user. No
+// password is known yet: each login needs a hash.
 func TestNobodyIsLockedOut(t *testing.T) {
 	for _, tc := range []struct{ what, user, peer string }{
 		{"as the user, from its address", "ann", "192.0.2.1"},
@@ -137,7 +138,8 @@ func TestLateLoginsTakeTurns(t *testing.T) {
 	})
 }
 
-// TestTheLineIsBounded: a full line takes a newcomer in, somebody at random loses its place, and who gives up leaves.
+// TestTheLineIsBounded: a full line takes a newcomer in, somebody at random loses its place, and
+// who gives up leaves.
 func TestTheLineIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLine()
@@ -171,7 +173,8 @@ func TestTheLineIsBounded(t *testing.T) {
 	})
 }
 
-// TestGuestIsForTheFirstMinutes: guest's public password is a login only while nobody else is a user, and a changed guest is a user.
+// TestGuestIsForTheFirstMinutes: guest's public password is a login only while nobody else is a
+// user, and a changed guest is a user.
 func TestGuestIsForTheFirstMinutes(t *testing.T) {
 	b := newMetaBroker()
 	s, _ := open(t, b)

@@ -12,8 +12,8 @@ import (
 // MaxPatternLen is the longest permission pattern in bytes.
 const MaxPatternLen = 1024
 
-// Permission is what a user may do in one virtual host: for each operation a regular expression (RE2) that has to
-// match the whole name of the queue or exchange. An empty one matches nothing.
+// Permission is what a user may do in one virtual host: for each operation a regular expression
+// (RE2) that has to match the whole name of the queue or exchange. An empty one matches nothing.
 type Permission struct {
 	Configure string `json:"configure"`
 	Write     string `json:"write"`
@@ -48,7 +48,8 @@ func (p Permission) compile() (*compiled, error) {
 	return c, nil
 }
 
-// compileMatcher makes a pattern ready to ask. fill, when not nil, puts names in place of variables.
+// compileMatcher makes a pattern ready to ask. fill, when not nil, puts names in place of
+// variables.
 func compileMatcher(field, pattern string, fill *strings.Replacer) (m matcher, err error) {
 	switch {
 	case len(pattern) > MaxPatternLen:
@@ -72,12 +73,14 @@ func compileMatcher(field, pattern string, fill *strings.Replacer) (m matcher, e
 	return m, nil
 }
 
-// Authorize tells whether u may do op to the queue or exchange named resource (its own name, without the virtual host).
-// It is the one authorisation function: every door calls it for every operation. It asks the
-// present permissions, not those at login. The errors are CodeDenied, and CodeNotFound for a virtual host that is gone.
+// Authorize tells whether u may do op to the queue or exchange named resource (its own name,
+// without the virtual host). It is the one authorisation function: every door calls it for every
+// operation. It asks the present permissions, not those at login. The errors are CodeDenied, and
+// CodeNotFound for a virtual host that is gone.
 //
-// keys are those that a topic exchange is used with: the routing keys of what is written to it, or the key of a binding that
-// reads from it. The user's topic permission of that exchange, if there is one, has to match each of them as well.
+// keys are those that a topic exchange is used with: the routing keys of what is written to it, or
+// the key of a binding that reads from it. The user's topic permission of that exchange, if there
+// is one, has to match each of them as well.
 func (s *Store) Authorize(u *User, vhost string, op Op, resource string, keys ...string) error {
 	st := s.state.Load()
 	p, err := st.enter(u, vhost)
@@ -97,14 +100,15 @@ func (s *Store) Authorize(u *User, vhost string, op Op, resource string, keys ..
 		u.Name, op, resource, vhost)
 }
 
-// AuthorizeVhost tells whether u may enter vhost at all: CodeNotFound when the virtual host does not exist, CodeDenied when the user
-// has no permission there or was deleted since it logged in.
+// AuthorizeVhost tells whether u may enter vhost at all: CodeNotFound when the virtual host does
+// not exist, CodeDenied when the user has no permission there or was deleted since it logged in.
 func (s *Store) AuthorizeVhost(u *User, vhost string) error {
 	_, err := s.state.Load().enter(u, vhost)
 	return err
 }
 
-// enter gives u's permission in vhost; nil without an error means all of them (the local administrator).
+// enter gives u's permission in vhost; nil without an error means all of them (the local
+// administrator).
 func (st *state) enter(u *User, vhost string) (*compiled, error) {
 	if u == nil {
 		return nil, errNobody()
@@ -144,7 +148,8 @@ func errNobody() error {
 // AuthorizeAdmin tells whether u may manage users, virtual hosts, permissions and sinks.
 func (s *Store) AuthorizeAdmin(u *User) error { return s.authorizeTag(u, TagAdministrator) }
 
-// AuthorizeMonitor tells whether u may see settings and figures of every virtual host; administrators may.
+// AuthorizeMonitor tells whether u may see settings and figures of every virtual host;
+// administrators may.
 func (s *Store) AuthorizeMonitor(u *User) error {
 	return s.authorizeTag(u, TagMonitoring, TagAdministrator)
 }
@@ -227,7 +232,8 @@ func (s *Store) changePermission(ctx context.Context, userName, vhostName string
 	next := *old
 	next.Permissions = nil
 	for _, g := range old.Permissions {
-		// A grant of an earlier virtual host of any name is dropped here, where the record is written anyway.
+		// A grant of an earlier virtual host of any name is dropped here, where the record is
+		// written anyway.
 		if other := st.vhosts[g.Vhost]; g.Vhost != vhostName && other != nil && other.ID == g.VhostID {
 			next.Permissions = append(next.Permissions, g)
 		}

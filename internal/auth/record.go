@@ -12,9 +12,9 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Records are JSON objects under "user/NAME" and "vhost/NAME"; "seeded" marks that the first records were made. A
-// user's permissions live in its record and name the virtual host by its id, so that deleting a user or a
-// virtual host is one write and takes the permissions with it.
+// Records are JSON objects under "user/NAME" and "vhost/NAME"; "seeded" marks that the first
+// records were made. A user's permissions live in its record and name the virtual host by its id,
+// so that deleting a user or a virtual host is one write and takes the permissions with it.
 const (
 	recordVersion = 1
 	userPrefix    = "user/"

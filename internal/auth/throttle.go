@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Failed logins: a bucket of bucketSize failures that refills by one every second; each failure that empties it
-// doubles the time to the next, up to maxRefill, until the bucket was full again. A login whose bucket is empty waits in
-// line (line.go).
+// Failed logins: a bucket of bucketSize failures that refills by one every second; each failure
+// that empties it doubles the time to the next, up to maxRefill, until the bucket was full again. A
+// login whose bucket is empty waits in line (line.go).
 const (
 	bucketSize = 5
 	minRefill  = time.Second
@@ -90,8 +90,9 @@ func (t *throttle) makeRoom(now time.Time) {
 	}
 }
 
-// peerKey names the network a peer is charged under: an IPv4 address, or an IPv6 /64, which is what one
-// customer has. All programs of this machine are one peer, and so are all peers that a proxy hides.
+// peerKey names the network a peer is charged under: an IPv4 address, or an IPv6 /64, which is what
+// one customer has. All programs of this machine are one peer, and so are all peers that a proxy
+// hides.
 func peerKey(peer netip.Addr) string {
 	peer = peer.Unmap()
 	switch {

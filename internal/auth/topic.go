@@ -12,9 +12,10 @@ import (
 // MaxTopics is how many topic permissions a user may have.
 const MaxTopics = 1024
 
-// TopicPermission narrows what a user may do through one topic exchange: regular expressions (RE2) that have to match the whole
-// routing key (to write) or binding key (to read). An empty one matches nothing. {username} and {vhost} in a pattern stand for
-// those names. For exchanges without one the permissions of the exchange are all there is.
+// TopicPermission narrows what a user may do through one topic exchange: regular expressions (RE2)
+// that have to match the whole routing key (to write) or binding key (to read). An empty one
+// matches nothing. {username} and {vhost} in a pattern stand for those names. For exchanges without
+// one the permissions of the exchange are all there is.
 type TopicPermission struct {
 	Exchange string `json:"exchange"`
 	Write    string `json:"write"`
@@ -64,7 +65,8 @@ func (u *user) mayUse(vhostID string, op Op, exchange, key string) bool {
 	return true
 }
 
-// TopicPermissions lists topic permissions by user, virtual host and exchange; an empty argument means every one.
+// TopicPermissions lists topic permissions by user, virtual host and exchange; an empty argument
+// means every one.
 func (s *Store) TopicPermissions(userName, vhostName string) []TopicPermissionInfo {
 	st := s.state.Load()
 	list := []TopicPermissionInfo{}
@@ -90,7 +92,8 @@ func (s *Store) TopicPermissions(userName, vhostName string) []TopicPermissionIn
 	return list
 }
 
-// PutTopicPermission sets which keys a user may use with a topic exchange, in place of what was set before.
+// PutTopicPermission sets which keys a user may use with a topic exchange, in place of what was set
+// before.
 func (s *Store) PutTopicPermission(ctx context.Context, userName, vhostName string, t TopicPermission) error {
 	if err := surgetank.ValidateName("exchange", t.Exchange); err != nil {
 		return err
@@ -101,8 +104,8 @@ func (s *Store) PutTopicPermission(ctx context.Context, userName, vhostName stri
 	return s.changeTopic(ctx, userName, vhostName, t.Exchange, &t)
 }
 
-// DeleteTopicPermission lets a user use every key of an exchange again, or of all exchanges when the name is empty. It is no
-// error if there was nothing to take away.
+// DeleteTopicPermission lets a user use every key of an exchange again, or of all exchanges when
+// the name is empty. It is no error if there was nothing to take away.
 func (s *Store) DeleteTopicPermission(ctx context.Context, userName, vhostName, exchange string) error {
 	return s.changeTopic(ctx, userName, vhostName, exchange, nil)
 }

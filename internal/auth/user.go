@@ -14,15 +14,17 @@ const (
 	MaxTags        = 32
 )
 
-// User is somebody who logged in. It is only a name tag: what it may do is asked of the Store at each operation.
+// User is somebody who logged in. It is only a name tag: what it may do is asked of the Store at
+// each operation.
 type User struct {
 	Name  string
 	id    string
 	local bool
 }
 
-// Local is the administrator that requests from the machine itself run as where a door trusts them; it has every
-// right everywhere. A door must be sure of the peer's address and of its own listener before it uses it.
+// Local is the administrator that requests from the machine itself run as where a door trusts them;
+// it has every right everywhere. A door must be sure of the peer's address and of its own listener
+// before it uses it.
 func Local() *User { return &User{Name: "local administrator", local: true} }
 
 // IsLocal tells whether u is the one Local gives.
@@ -46,7 +48,8 @@ type UserInfo struct {
 	Limits UserLimits `json:"limits,omitzero"`
 }
 
-// UserSpec is what PutUser sets. Nil fields of an existing user stay as they are; a new user needs a password.
+// UserSpec is what PutUser sets. Nil fields of an existing user stay as they are; a new user needs
+// a password.
 type UserSpec struct {
 	Password     *Secret
 	Tags         *[]string
@@ -76,8 +79,8 @@ func (s *Store) GetUser(name string) (UserInfo, error) {
 	return u.info(), nil
 }
 
-// PutUser makes a user or changes it. A new password ends what the old one could do; connections that are open
-// stay open.
+// PutUser makes a user or changes it. A new password ends what the old one could do; connections
+// that are open stay open.
 func (s *Store) PutUser(ctx context.Context, name string, spec UserSpec) (created bool, err error) {
 	if err := validateUserName(name); err != nil {
 		return false, err

@@ -53,7 +53,8 @@ func (s *Store) VhostID(name string) (id string, exists bool) {
 	return v.ID, true
 }
 
-// reservedVhosts begins the names of virtual hosts that doors use for themselves, such as that of dead letters on their way.
+// reservedVhosts begins the names of virtual hosts that doors use for themselves, such as that of
+// dead letters on their way.
 const reservedVhosts = "amq."
 
 // VhostExists tells whether a virtual host exists.
@@ -92,8 +93,9 @@ func (s *Store) PutVhost(ctx context.Context, name, description string) (created
 	return old == nil, nil
 }
 
-// DeleteVhost removes a virtual host, every queue in it and every permission on it. From its first durable step nobody
-// can enter it; when it fails after that (or the process ends), calling it again or opening the Store finishes the rest.
+// DeleteVhost removes a virtual host, every queue in it and every permission on it. From its first
+// durable step nobody can enter it; when it fails after that (or the process ends), calling it
+// again or opening the Store finishes the rest.
 func (s *Store) DeleteVhost(ctx context.Context, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

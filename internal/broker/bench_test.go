@@ -11,7 +11,8 @@ import (
 	"github.com/surgetank/surgetank/embedded"
 )
 
-// BenchmarkPublishMemory is what the loop and the machine cost without a disk: 8 publishers, 1,000 in flight each.
+// BenchmarkPublishMemory is what the loop and the machine cost without a disk: 8 publishers, 1,000
+// in flight each.
 func BenchmarkPublishMemory(b *testing.B) {
 	br, err := embedded.Memory(embedded.Options{})
 	if err != nil {
@@ -48,8 +49,8 @@ func BenchmarkPublishMemory(b *testing.B) {
 	wg.Wait()
 }
 
-// BenchmarkPublishBesideScan is how long a lone publisher waits for its confirm while somebody looks through a
-// queue of five million messages for what is not there, again and again.
+// BenchmarkPublishBesideScan is how long a lone publisher waits for its confirm while somebody
+// looks through a queue of five million messages for what is not there, again and again.
 func BenchmarkPublishBesideScan(b *testing.B) {
 	br, err := embedded.Memory(embedded.Options{})
 	if err != nil {

@@ -1,19 +1,20 @@
-// Package broker runs the queue machine on a log: it is the loop between them, and the surgetank.Broker that
-// the doors see.
+// Package broker runs the queue machine on a log: it is the loop between them, and the
+// surgetank.Broker that the doors see.
 //
 //	callers ──▶ mailbox ──▶ turn: machine.Step ──▶ one entry ──▶ log: write, sync ─┐
 //	   ▲                          │ outputs, parked                                │ ticket
 //	   └──────── release ◀────────┴────────────────◀───────────────────────────────┘
 //
-// One goroutine, the loop, owns the machine. A turn takes what waits in the mailbox and makes one entry of it. Every
-// output of a turn, even of a command that wrote nothing, is parked behind the newest entry that existed when it was
-// decided, and released when that entry is durable. So nothing that a crash could erase is ever seen outside. One
-// entry is with the log at a time, and what comes meanwhile gathers in the mailbox; only full entries may be more. An
-// entry that nobody waits for, as of acks without an answer, is held back for a moment and goes with the next one. That
-// is all there is to group commit.
+// One goroutine, the loop, owns the machine. A turn takes what waits in the mailbox and makes one
+// entry of it. Every output of a turn, even of a command that wrote nothing, is parked behind the
+// newest entry that existed when it was decided, and released when that entry is durable. So
+// nothing that a crash could erase is ever seen outside. One entry is with the log at a time, and
+// what comes meanwhile gathers in the mailbox; only full entries may be more. An entry that nobody
+// waits for, as of acks without an answer, is held back for a moment and goes with the next one.
+// That is all there is to group commit.
 //
-// The first failure of the log is final: nothing is rolled back, everything parked is answered with CodeUncertain, and the
-// broker must be opened again.
+// The first failure of the log is final: nothing is rolled back, everything parked is answered with
+// CodeUncertain, and the broker must be opened again.
 package broker
 
 import (
@@ -47,7 +48,8 @@ type Options struct {
 	Clock     clock.Clock         // nil: the machine's
 	Logger    *slog.Logger        // nil: discarded
 	Seed      uint64              // of back-off jitter
-	// Incarnation is that of this opening: random, and never used before. 0: it is drawn from crypto/rand.
+	// Incarnation is that of this opening: random, and never used before. 0: it is drawn from
+	// crypto/rand.
 	Incarnation uint64
 	Limits      queue.Limits
 
@@ -56,20 +58,22 @@ type Options struct {
 	SnapshotBytes int64 // log bytes between snapshots, at least; 0: 128 MiB
 	SnapshotPiece int   // bytes of a snapshot that are encoded between two turns; 0: 256 KiB
 	QuickReplay   int64 // log bytes behind the newest snapshot that Close leaves for the next opening to replay; 0: 1 MiB
-	// Hold is for how long an entry that nobody waits for may be held back, to share the sync of the next one; 0: 5 ms, or
-	// not at all with Manual.
+	// Hold is for how long an entry that nobody waits for may be held back, to share the sync of
+	// the next one; 0: 5 ms, or not at all with Manual.
 	Hold time.Duration
 	// Manual: there is no goroutine. Whoever drives the broker calls Tick, and Pump on the log.
 	Manual bool
-	// Drive, with Manual, is called while a call waits for its outcome, for drivers that have one goroutine. It must tick the
-	// broker and pump the log, and in the end get somewhere.
+	// Drive, with Manual, is called while a call waits for its outcome, for drivers that have one
+	// goroutine. It must tick the broker and pump the log, and in the end get somewhere.
 	Drive func()
-	// Watch, with Manual, is called after every turn that the machine decided, before anything of it is written: for
-	// drivers that run something beside it and compare. What it is given it must not change.
+	// Watch, with Manual, is called after every turn that the machine decided, before anything of
+	// it is written: for drivers that run something beside it and compare. What it is given it must
+	// not change.
 	Watch func(Turn)
 }
 
-// Turn is what one turn of the loop decided. Its commands are those that were finished, with their results.
+// Turn is what one turn of the loop decided. Its commands are those that were finished, with their
+// results.
 type Turn struct {
 	Number   uint64 // of the newest entry, which is this turn's if Output has records
 	Now      int64  // the machine's time, in nanoseconds since 1970
@@ -146,9 +150,9 @@ type ticket struct {
 	err    error
 }
 
-// maxFull is how many entries may be with the log at a time while there is more than an entry holds: syncing them
-// together is cheaper. Otherwise there is one: a second one would be sealed with the little that had come by then, and its
-// sync would delay all that comes behind it.
+// maxFull is how many entries may be with the log at a time while there is more than an entry
+// holds: syncing them together is cheaper. Otherwise there is one: a second one would be sealed
+// with the little that had come by then, and its sync would delay all that comes behind it.
 const maxFull = 8
 
 // crowded says that the log has as many entries as it should.
@@ -211,7 +215,8 @@ func Open(opts Options) (*Broker, error) {
 	return b, nil
 }
 
-// recover brings back the state: the newest snapshot, then every entry behind it, then the first entry of a new epoch.
+// recover brings back the state: the newest snapshot, then every entry behind it, then the first
+// entry of a new epoch.
 func (b *Broker) recover() error {
 	start, passed := b.clock.Now(), b.clock.Passed()
 	b.machine = queue.New(b.opts.Limits, b.opts.Seed)
@@ -234,7 +239,8 @@ func (b *Broker) recover() error {
 	b.machine.Recovered(b.now())
 	b.epoch, b.durable = b.machine.Epoch()+1, b.number
 	b.opening = b.opts.Incarnation
-	// The first entry opens the epoch. Everything else is parked behind it, so nothing leaves before it is durable.
+	// The first entry opens the epoch. Everything else is parked behind it, so nothing leaves
+	// before it is durable.
 	b.pending = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch, Incarnation: b.opening}, release: func(err error) { failpoint.Reach(failpoint.OpenEpoch); b.opened <- err }}}
 	for _, info := range b.machine.Infos() {
 		b.groups.set(info.Name, info.Config.GroupBy)
@@ -301,8 +307,8 @@ func (b *Broker) Err() error {
 	}
 }
 
-// Stalled says for how long the log has not answered: the age of the oldest write that is under way. Above some
-// seconds the disk hangs, and nothing is confirmed.
+// Stalled says for how long the log has not answered: the age of the oldest write that is under
+// way. Above some seconds the disk hangs, and nothing is confirmed.
 func (b *Broker) Stalled() time.Duration {
 	at := b.busyAt.Load()
 	if at == 0 {
@@ -335,8 +341,9 @@ func (b *Broker) shutdown(err error) {
 	b.onceDown.Do(func() { close(b.closed) })
 }
 
-// Close finishes what was accepted, keeps a snapshot so that the next opening is quick, and closes the log. Driven by hand it takes no
-// further turn: what no turn took is given up, and the snapshot is kept where nothing is under way.
+// Close finishes what was accepted, keeps a snapshot so that the next opening is quick, and closes
+// the log. Driven by hand it takes no further turn: what no turn took is given up, and the snapshot
+// is kept where nothing is under way.
 func (b *Broker) Close() error {
 	if b == nil {
 		return nil
@@ -476,8 +483,9 @@ func (b *Broker) do(ctx context.Context, cmd queue.Command, weight int64) error 
 	}
 }
 
-// pages sends a command that does a part of its work in one turn again for as long as it wants more. It gets in line anew for each
-// part, so that what comes meanwhile is served in between, and it ends with its caller's context.
+// pages sends a command that does a part of its work in one turn again for as long as it wants
+// more. It gets in line anew for each part, so that what comes meanwhile is served in between, and
+// it ends with its caller's context.
 func (b *Broker) pages(ctx context.Context, cmd queue.Command, more func() bool) error {
 	for {
 		if err := b.do(ctx, cmd, 0); err != nil {

@@ -7,10 +7,11 @@ import (
 	"github.com/surgetank/surgetank/internal/callback"
 )
 
-// A user's function (done of PublishAsync and SettleAsync, SubscribeOptions.Notify) is called while a turn's outputs are
-// released. One that panics or ends its goroutine must not end the loop. A panic is recovered at the call. A release with users'
-// functions runs on a goroutine apart, for which the loop waits, and goes on there after a function that ended it. With Manual,
-// whoever drives the broker has the failures.
+// A user's function (done of PublishAsync and SettleAsync, SubscribeOptions.Notify) is called while
+// a turn's outputs are released. One that panics or ends its goroutine must not end the loop. A
+// panic is recovered at the call. A release with users' functions runs on a goroutine apart, for
+// which the loop waits, and goes on there after a function that ended it. With Manual, whoever
+// drives the broker has the failures.
 
 // CallbackFailures counts the calls of users' functions that panicked or ended their goroutine.
 func (b *Broker) CallbackFailures() int64 {
@@ -40,7 +41,8 @@ func (b *Broker) each(n int, users bool, step func(i int)) {
 	}
 }
 
-// release lets a turn's outputs go: hand-outs before answers, so that an answered receive finds what it got.
+// release lets a turn's outputs go: hand-outs before answers, so that an answered receive finds
+// what it got.
 func (b *Broker) release(f *flight) {
 	outs, ended := len(f.outs), len(f.ended)
 	b.each(outs+ended+len(f.ops), b.hasUsers(f), func(i int) {

@@ -60,7 +60,8 @@ func uncertain(err error) error {
 	return err
 }
 
-// prepare checks a message and does, in the caller's goroutine, what the machine need not: hashing, finding groups.
+// prepare checks a message and does, in the caller's goroutine, what the machine need not: hashing,
+// finding groups.
 func (b *Broker) prepare(in *queue.Incoming, p *surgetank.Publishing, res *surgetank.PublishResult) int64 {
 	in.Publishing = p
 	if res.Err = queue.Check(p, b.maxMessage()); res.Err != nil {
@@ -266,15 +267,16 @@ func (b *Broker) Meta(ctx context.Context, namespace string) (map[string][]byte,
 	return c.Values, nil
 }
 
-// SetMetaLater stores a door's value with what is sent to the broker next by the same goroutine, or before: settlements
-// sent after it are not durable without the value. It does not wait. An error says that the broker is closed.
+// SetMetaLater stores a door's value with what is sent to the broker next by the same goroutine, or
+// before: settlements sent after it are not durable without the value. It does not wait. An error
+// says that the broker is closed.
 func (b *Broker) SetMetaLater(namespace, name string, value []byte) error {
 	c := &queue.SetMeta{Namespace: namespace, Name: name, Value: value}
 	return b.put(context.Background(), &op{cmd: c, weight: int64(len(value)), quiet: true, release: func(error) {}}, false)
 }
 
-// History reads where a queue stands in the history of its data directory, and counts the messages of some ranges of
-// numbers, ascending and apart, that are not settled.
+// History reads where a queue stands in the history of its data directory, and counts the messages
+// of some ranges of numbers, ascending and apart, that are not settled.
 func (b *Broker) History(ctx context.Context, name string, count ...surgetank.NumberRange) (surgetank.History, error) {
 	c := &queue.History{Name: name, Ranges: count}
 	if err := b.pages(ctx, c, func() bool { return c.Next != 0 }); err != nil {

@@ -13,7 +13,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// leaps are what somebody, or a bad time server, does to the wall clock: step is how often it was done, real what it should be.
+// leaps are what somebody, or a bad time server, does to the wall clock: step is how often it was
+// done, real what it should be.
 var leaps = []struct {
 	name string
 	set  func(step int, real time.Time) time.Time
@@ -32,8 +33,8 @@ var leaps = []struct {
 	}},
 }
 
-// timekeeper lets ten seconds pass for queues on which everything that has a length lasts ten seconds, or ten times one, and writes down what
-// is to be seen.
+// timekeeper lets ten seconds pass for queues on which everything that has a length lasts ten
+// seconds, or ten times one, and writes down what is to be seen.
 type timekeeper struct {
 	*byHand
 	trace strings.Builder
@@ -143,8 +144,9 @@ func (k *timekeeper) play(t *testing.T, set func(step int, real time.Time) time.
 	return k.trace.String()
 }
 
-// TestClockLeaps: whatever the wall clock is set to while the broker runs, once or again and again, everything lasts as long as it would have:
-// TTLs, delays, leases, retries, dedup windows, rates. Times and ids go on, and nobody sees a difference.
+// TestClockLeaps: whatever the wall clock is set to while the broker runs, once or again and again,
+// everything lasts as long as it would have: TTLs, delays, leases, retries, dedup windows, rates.
+// Times and ids go on, and nobody sees a difference.
 func TestClockLeaps(t *testing.T) {
 	want := newTimekeeper(t).play(t, nil)
 	early, due, _ := strings.Cut(want[strings.Index(want, "at 9.999999999s"):], "\n")
@@ -173,8 +175,9 @@ func TestClockLeaps(t *testing.T) {
 	}
 }
 
-// TestClockLeapsBeforeARestart: a clock that was set back before the broker opens again shortens and lengthens nothing; one that is ahead is
-// believed. Either way times and ids go on, and what is published then lasts as long as it should.
+// TestClockLeapsBeforeARestart: a clock that was set back before the broker opens again shortens
+// and lengthens nothing; one that is ahead is believed. Either way times and ids go on, and what is
+// published then lasts as long as it should.
 func TestClockLeapsBeforeARestart(t *testing.T) {
 	for _, leap := range leaps {
 		t.Run(leap.name, func(t *testing.T) {
@@ -222,7 +225,8 @@ func TestClockLeapsBeforeARestart(t *testing.T) {
 	}
 }
 
-// TestAStallIsNoMatterOfTheClock: a clock that is set while the log writes makes no stall, and hides none.
+// TestAStallIsNoMatterOfTheClock: a clock that is set while the log writes makes no stall, and
+// hides none.
 func TestAStallIsNoMatterOfTheClock(t *testing.T) {
 	for _, leap := range leaps {
 		h, err := openByHand(t, memlog.NewStore(), clock.NewManual(start), false)

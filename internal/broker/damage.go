@@ -9,14 +9,16 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// retryUnreadable is when a message is tried again whose bytes the disk did not give. Bytes that are wrong stay wrong.
+// retryUnreadable is when a message is tried again whose bytes the disk did not give. Bytes that
+// are wrong stay wrong.
 const retryUnreadable = 10 * time.Second
 
 // errMoved is the cause of the error for a message that kept moving while it was read.
 var errMoved = errors.New("the message moved")
 
-// unreadable tells the machine of a message that could not be read, so that it leaves its line and others go on. false: the error is
-// not about the message, and whoever wants it must be told. at is the time from which on its group is handed out knowing of it.
+// unreadable tells the machine of a message that could not be read, so that it leaves its line and
+// others go on. false: the error is not about the message, and whoever wants it must be told. at is
+// the time from which on its group is handed out knowing of it.
 func (b *Broker) unreadable(o *queue.Handout, cause error) (at int64, ok bool) {
 	if surgetank.CodeOf(cause) == surgetank.CodeClosed || errors.Is(cause, errMoved) || !b.alive() {
 		return 0, false
@@ -38,7 +40,8 @@ func (b *Broker) unreadable(o *queue.Handout, cause error) (at int64, ok bool) {
 	return c.At + 1, true
 }
 
-// retryAfter says when it is worth while to read again: soon where the disk gave an error, never where it gave other bytes.
+// retryAfter says when it is worth while to read again: soon where the disk gave an error, never
+// where it gave other bytes.
 func retryAfter(cause error) time.Duration {
 	var e *surgetank.Error
 	if errors.As(cause, &e) && e.Code == surgetank.CodeInternal && !errors.Is(cause, errMoved) {

@@ -40,7 +40,8 @@ func (d damage) String() string {
 	return s
 }
 
-// named tells whether -only means this damage: it names one, or a directory or file with all of them.
+// named tells whether -only means this damage: it names one, or a directory or file with all of
+// them.
 func (d damage) named(only string) bool {
 	return d.String() == only || !strings.Contains(only, ":") && strings.HasPrefix(d.String(), only)
 }
@@ -87,13 +88,17 @@ func (d damage) do(disk *vfs.Mem) error {
 	})
 }
 
-// everyDamage lists the damages of a directory: every bit of every file flipped, and every file cut at every length. Long runs of zeros are the
-// exception, which are most of a directory and say the same everywhere: room that was never written, and what fills a page behind what was. Of
-// them the first and last 64 bytes count in full, where a reader that takes a step too far or ends too early would be; within, there is one bit and one cut for
-// each 8 bytes, which is at each place where a frame could begin, and another bit of it from place to place. skipped counts what that leaves out.
+// everyDamage lists the damages of a directory: every bit of every file flipped, and every file cut
+// at every length. Long runs of zeros are the exception, which are most of a directory and say the
+// same everywhere: room that was never written, and what fills a page behind what was. Of them the
+// first and last 64 bytes count in full, where a reader that takes a step too far or ends too early
+// would be; within, there is one bit and one cut for each 8 bytes, which is at each place where a
+// frame could begin, and another bit of it from place to place. skipped counts what that leaves
+// out.
 //
-// Beside them every page is zeroed, and written over the others of its file and exchanged with them, and every file is removed. The pages of the
-// segment that was being written when the broker was killed are left out: the newest can be lost with all that knew of it (docs/format.md).
+// Beside them every page is zeroed, and written over the others of its file and exchanged with
+// them, and every file is removed. The pages of the segment that was being written when the broker
+// was killed are left out: the newest can be lost with all that knew of it (docs/format.md).
 func (v *victim) everyDamage(t testing.TB) (all []damage, skipped int64) {
 	names, err := v.disk.List(dataDir)
 	if err != nil {
@@ -158,7 +163,8 @@ func inZeros(b []byte) []bool {
 	return in
 }
 
-// sample draws some damages of each file: of those in which there is something many, and of a large sample all that are done to pages.
+// sample draws some damages of each file: of those in which there is something many, and of a large
+// sample all that are done to pages.
 func sample(rng *rand.Rand, all []damage, bits int) (some []damage) {
 	for _, d := range all {
 		if bits >= 100 && d.victim.small && d.what != "flip" && d.what != "cut" {
@@ -182,9 +188,11 @@ func sample(rng *rand.Rand, all []damage, bits int) (some []damage) {
 	return some
 }
 
-// TestEveryDamage flips bits and cuts files everywhere in directories as brokers leave them. The broker refuses and names the file, or it has
-// the whole state, serves what is whole and names the messages that are not: never other bytes, never a gap. What repair makes of it can be
-// served, and all that is not delivered then is on its list. -everybit does it to every bit and every length of the small directories.
+// TestEveryDamage flips bits and cuts files everywhere in directories as brokers leave them. The
+// broker refuses and names the file, or it has the whole state, serves what is whole and names the
+// messages that are not: never other bytes, never a gap. What repair makes of it can be served, and
+// all that is not delivered then is on its list. -everybit does it to every bit and every length of
+// the small directories.
 func TestEveryDamage(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(300)) // what a trial makes is garbage when it ends
 	bits := *damageSamples

@@ -31,7 +31,8 @@ type campaign struct {
 	begun    time.Time
 }
 
-// try does one damage, and judges it. With repair, or when it was detected, the directory is repaired too.
+// try does one damage, and judges it. With repair, or when it was detected, the directory is
+// repaired too.
 func (c *campaign) try(t testing.TB, d damage, repair bool) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

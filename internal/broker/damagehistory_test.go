@@ -34,8 +34,9 @@ type victim struct {
 // smallSnapshots is the log between two snapshots of the small history.
 const smallSnapshots = 3 << 10
 
-// victims makes the directories: of each history one as an orderly end leaves it, with a snapshot of the end; one as kill -9 and a power cut
-// leave it, with what nobody was told yet; and one without snapshots, in which all that is known stands in the log.
+// victims makes the directories: of each history one as an orderly end leaves it, with a snapshot
+// of the end; one as kill -9 and a power cut leave it, with what nobody was told yet; and one
+// without snapshots, in which all that is known stands in the log.
 func victims(t testing.TB) (list []*victim) {
 	for _, h := range []struct {
 		name  string
@@ -123,8 +124,9 @@ func (v *victim) segmentWith(t testing.TB, text string) (path string) {
 	return path
 }
 
-// addRest leaves the files that a history of this length does not: the lock file of a real server, for the locks of files in memory are
-// none, and one more segment that was trimmed, with what it held.
+// addRest leaves the files that a history of this length does not: the lock file of a real server,
+// for the locks of files in memory are none, and one more segment that was trimmed, with what it
+// held.
 func (v *victim) addRest(t testing.TB) {
 	writeFile(t, v.disk, filepath.Join(dataDir, "LOCK"), []byte("process 4711 (since 2026-11-22T10:00:00Z)\n"))
 	if v.small && v.snapshots {
@@ -166,8 +168,9 @@ func readFile(t testing.TB, disk *vfs.Mem, name string) []byte {
 	return b
 }
 
-// killed gives the directory of a broker that ends at a bad moment: two entries are with the log, of which one was written and the other in
-// part, and neither was synced; a snapshot and the reserve are half made; the state file knows nothing of the newest part.
+// killed gives the directory of a broker that ends at a bad moment: two entries are with the log,
+// of which one was written and the other in part, and neither was synced; a snapshot and the
+// reserve are half made; the state file knows nothing of the newest part.
 func killed(t testing.TB, r *damageRig) *vfs.Mem {
 	t.Helper()
 	base := whole(r.disk)
@@ -309,7 +312,8 @@ func smallHistory(t testing.TB, snapshotBytes int64) *damageRig {
 	for i := range 12 {
 		round(i)
 	}
-	// The power goes before the last mark is on the disk: the newest entry is copied to another segment, and this one ends early.
+	// The power goes before the last mark is on the disk: the newest entry is copied to another
+	// segment, and this one ends early.
 	r = openRecorded(t, r.disk.CrashClone(rand.New(rand.NewPCG(1, 1)), vfs.Crash{}), r.truth, r.clock.Now().Add(time.Second), snapshotBytes)
 	for i := 12; i < 18; i++ {
 		round(i)
@@ -350,7 +354,8 @@ func smallHistory(t testing.TB, snapshotBytes int64) *damageRig {
 	return r
 }
 
-// largeHistory makes a directory with more messages and larger ones, so that segments are filled, sealed, trimmed and moved the usual way.
+// largeHistory makes a directory with more messages and larger ones, so that segments are filled,
+// sealed, trimmed and moved the usual way.
 func largeHistory(t testing.TB, snapshotBytes int64) *damageRig {
 	t.Helper()
 	r := openRecorded(t, vfs.NewMem(), newTruth(), start, snapshotBytes)

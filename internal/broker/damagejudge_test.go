@@ -114,8 +114,8 @@ const (
 	reported                // it opens, and names the messages that are damaged
 )
 
-// judge opens a damaged directory: it must refuse and name what is wrong, or have the whole state and give out exactly what is there, with
-// the damaged messages named.
+// judge opens a damaged directory: it must refuse and name what is wrong, or have the whole state
+// and give out exactly what is there, with the damaged messages named.
 func (v *victim) judge(t testing.TB, disk *vfs.Mem) (outcome, error) {
 	r, err := openDamaged(t, disk, dataDir, v.truth, someSnapshots)
 	if err != nil {
@@ -152,7 +152,8 @@ func (v *victim) judge(t testing.TB, disk *vfs.Mem) (outcome, error) {
 	return harmless, r.Close()
 }
 
-// salvaged repairs a damaged directory, and checks that what it gives out and what it lists as lost are all that there was.
+// salvaged repairs a damaged directory, and checks that what it gives out and what it lists as lost
+// are all that there was.
 func (v *victim) salvaged(t testing.TB, disk *vfs.Mem, detected bool) (_ *queue.SalvageReport, err error) {
 	const to = "saved/log"
 	rep, err := disklog.Repair(disk, dataDir, to) // it verifies first, and reports what verify does
@@ -202,8 +203,9 @@ func (v *victim) salvaged(t testing.TB, disk *vfs.Mem, detected bool) (_ *queue.
 	return loss, nil
 }
 
-// contentsKey names what a broker reads of a repaired log: its newest snapshot and its entries. Verify has found every byte of it whole, so two
-// logs with the same key are served alike, and thousands of damages to one entry leave the same.
+// contentsKey names what a broker reads of a repaired log: its newest snapshot and its entries.
+// Verify has found every byte of it whole, so two logs with the same key are served alike, and
+// thousands of damages to one entry leave the same.
 func contentsKey(disk *vfs.Mem, dir string, loss *queue.SalvageReport) (key [sha256.Size]byte, err error) {
 	h := sha256.New()
 	fmt.Fprintln(h, loss.Losses, loss.Queues)
@@ -232,7 +234,8 @@ func contentsKey(disk *vfs.Mem, dir string, loss *queue.SalvageReport) (key [sha
 	return [sha256.Size]byte(h.Sum(nil)), err
 }
 
-// serve opens what was repaired, takes all out of it, and checks it against the truth and the list of what is lost.
+// serve opens what was repaired, takes all out of it, and checks it against the truth and the list
+// of what is lost.
 func (v *victim) serve(t testing.TB, disk *vfs.Mem, to string, loss *queue.SalvageReport) error {
 	tr := v.truth
 	r, err := openDamaged(t, disk, to, tr, someSnapshots)
@@ -278,7 +281,8 @@ func (v *victim) serve(t testing.TB, disk *vfs.Mem, to string, loss *queue.Salva
 	return again.Close()
 }
 
-// account checks that all that there was is delivered, damaged or listed as lost, and nothing of it twice.
+// account checks that all that there was is delivered, damaged or listed as lost, and nothing of it
+// twice.
 func account(tr *truth, loss *queue.SalvageReport, d drained) error {
 	inLost := func(entry uint64) bool {
 		return entry > 0 && slices.ContainsFunc(loss.Losses, func(l queue.Loss) bool { return !l.Known && entry >= l.First && (entry <= l.Last || l.Tail) })

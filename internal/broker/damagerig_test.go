@@ -23,7 +23,8 @@ const (
 	noSnapshots   = 1 << 30
 )
 
-// damageRig is a whole broker on files in memory, driven by hand. One that was opened with record keeps the truth of all that it confirms.
+// damageRig is a whole broker on files in memory, driven by hand. One that was opened with record
+// keeps the truth of all that it confirms.
 type damageRig struct {
 	*Broker
 	t     testing.TB
@@ -43,7 +44,8 @@ type truth struct {
 	settled   map[surgetank.MessageID]uint64
 	origin    map[surgetank.MessageID]surgetank.MessageID // of copies that were transferred
 	transient map[uint64]uint64                           // transient queues, whose messages do not outlive the broker
-	// unsure are the messages that an entry which was not confirmed stores or settles: they may be there or not.
+	// unsure are the messages that an entry which was not confirmed stores or settles: they may be
+	// there or not.
 	unsure map[surgetank.MessageID]bool
 	// entries are those of this rig, for who builds a directory of them.
 	entries [][]byte
@@ -82,8 +84,9 @@ const (
 	recFailed      queue.Kind = 15
 )
 
-// learn takes the facts of an entry. It is the only source of the truth, so that what stands in the log and what is expected of it cannot
-// differ by a slip of a test; whether the machine decided rightly is for other tests.
+// learn takes the facts of an entry. It is the only source of the truth, so that what stands in the
+// log and what is expected of it cannot differ by a slip of a test; whether the machine decided
+// rightly is for other tests.
 func (t *truth) learn(entry []byte) error {
 	t.entries = append(t.entries, bytes.Clone(entry))
 	return queue.Records(entry, func(h queue.EntryHeader, r *queue.Record) error {
@@ -157,7 +160,8 @@ func (t *truth) learns(tb testing.TB) func(Turn) {
 	}
 }
 
-// openRecorded opens a broker that adds to the truth. Its Close keeps a snapshot whenever there is something for it.
+// openRecorded opens a broker that adds to the truth. Its Close keeps a snapshot whenever there is
+// something for it.
 func openRecorded(t testing.TB, disk *vfs.Mem, tr *truth, at time.Time, snapshotBytes int64) *damageRig {
 	t.Helper()
 	o := Options{SnapshotBytes: snapshotBytes, QuickReplay: min(snapshotBytes, 1), Clock: clock.NewManual(at), Seed: uint64(len(tr.entries)) + 1, Incarnation: uint64(len(tr.entries)) + 1, Watch: tr.learns(t)}

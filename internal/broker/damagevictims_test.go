@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// TestVictims checks that the directories which are damaged have in them what their histories say, and that no two are alike: each is there
-// for something that the others do not have.
+// TestVictims checks that the directories which are damaged have in them what their histories say,
+// and that no two are alike: each is there for something that the others do not have.
 func TestVictims(t *testing.T) {
 	for _, v := range victims(t) {
 		names, err := v.disk.List(dataDir)

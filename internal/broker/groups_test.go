@@ -7,7 +7,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// TestIdentityFoundByRules: values that are equal are one group or id, values that differ are not, and none is without.
+// TestIdentityFoundByRules: values that are equal are one group or id, values that differ are not,
+// and none is without.
 func TestIdentityFoundByRules(t *testing.T) {
 	var g groupers
 	g.set("path", "$.id")

@@ -7,10 +7,10 @@ import (
 	"github.com/surgetank/surgetank/internal/failpoint"
 )
 
-// held are the newest entries, which nobody waits for and the log does not have yet. They go to it before the next entry
-// that somebody waits for, or when their time is up, so that an ack without an answer rarely costs a sync of its own. What is
-// decided behind them is parked behind them like behind any entry: holding back changes when they become durable, and
-// nothing else.
+// held are the newest entries, which nobody waits for and the log does not have yet. They go to it
+// before the next entry that somebody waits for, or when their time is up, so that an ack without
+// an answer rarely costs a sync of its own. What is decided behind them is parked behind them like
+// behind any entry: holding back changes when they become durable, and nothing else.
 type held struct {
 	entries []heldEntry
 	bytes   int
@@ -53,7 +53,8 @@ func (f *flight) quiet() bool {
 	return true
 }
 
-// heldDue sends held entries to the log when their time is up, or the broker closes, and tells whether it did.
+// heldDue sends held entries to the log when their time is up, or the broker closes, and tells
+// whether it did.
 func (b *Broker) heldDue(now int64) bool {
 	if len(b.held.entries) == 0 || now < b.held.until && !b.mailbox.closing() {
 		return false

@@ -17,8 +17,8 @@ type op struct {
 	user    bool            // release calls a function of a user's
 }
 
-// mailbox is where every caller leaves its commands for the loop. It is bounded by bytes and commands: callers that
-// publish wait for room, callers that make room (acks, credit) never do.
+// mailbox is where every caller leaves its commands for the loop. It is bounded by bytes and
+// commands: callers that publish wait for room, callers that make room (acks, credit) never do.
 type mailbox struct {
 	mu       sync.Mutex
 	ops      []*op

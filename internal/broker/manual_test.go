@@ -103,7 +103,8 @@ func TestClockSetBack(t *testing.T) {
 	}
 }
 
-// TestLogWithoutItsBeginning: when the snapshot that let the log be trimmed is missing, opening says so and guesses nothing.
+// TestLogWithoutItsBeginning: when the snapshot that let the log be trimmed is missing, opening
+// says so and guesses nothing.
 func TestLogWithoutItsBeginning(t *testing.T) {
 	store, c := memlog.NewStore(), clock.NewManual(start)
 	h, err := openByHand(t, store, c, true)
@@ -122,7 +123,8 @@ func TestLogWithoutItsBeginning(t *testing.T) {
 	if _, err := openByHand(t, store, c, true); err != nil {
 		t.Fatal(err)
 	}
-	// The test stands for any log whose first entries are gone; this one's are, if something was trimmed.
+	// The test stands for any log whose first entries are gone; this one's are, if something was
+	// trimmed.
 	r, l, err := store.Open(memlog.Options{Manual: true})
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +140,8 @@ func TestLogWithoutItsBeginning(t *testing.T) {
 	}
 }
 
-// TestPlacesOfASnapshot: a snapshot knows the places of its own entries only, also where offsets have gaps.
+// TestPlacesOfASnapshot: a snapshot knows the places of its own entries only, also where offsets
+// have gaps.
 func TestPlacesOfASnapshot(t *testing.T) {
 	var p places
 	for n := uint64(1); n <= 30; n++ {

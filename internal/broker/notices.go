@@ -16,8 +16,8 @@ var noticeTexts = map[queue.What]string{
 	queue.Refused:   "publishes were refused because a queue is at its limit; consume faster, or raise max_messages or max_bytes",
 }
 
-// noteAll takes what a turn decided that an operator should hear of. The log has one line for each queue and kind at once, then at most one
-// a minute with the sum since the line before.
+// noteAll takes what a turn decided that an operator should hear of. The log has one line for each
+// queue and kind at once, then at most one a minute with the sum since the line before.
 func (b *Broker) noteAll(list []queue.Notice, now int64) {
 	if len(list) == 0 {
 		return
@@ -32,8 +32,8 @@ func (b *Broker) noteAll(list []queue.Notice, now int64) {
 	b.say(b.digest.Take(now))
 }
 
-// passesOn tells whether a dead-letter queue only passes messages on. A door keeps such queues in a virtual host of its own; the doors'
-// users name dead-letter queues of the same virtual host only.
+// passesOn tells whether a dead-letter queue only passes messages on. A door keeps such queues in a
+// virtual host of its own; the doors' users name dead-letter queues of the same virtual host only.
 func passesOn(n *queue.Notice) bool {
 	from, _ := surgetank.SplitName(n.Queue)
 	to, _ := surgetank.SplitName(n.To)

@@ -84,8 +84,8 @@ func (l *logged) pass(d time.Duration) {
 	}
 }
 
-// TestNoticesAreSummedUp: of each queue and kind one line at once, then one a minute with the sum, and the last events are said, too. A line
-// says what to do.
+// TestNoticesAreSummedUp: of each queue and kind one line at once, then one a minute with the sum,
+// and the last events are said, too. A line says what to do.
 func TestNoticesAreSummedUp(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -144,7 +144,8 @@ func TestNoticesAreSummedUp(t *testing.T) {
 	}
 }
 
-// TestNoticesOfManyQueuesAreBounded: a flood over different queues fills no log, and its sums are right.
+// TestNoticesOfManyQueuesAreBounded: a flood over different queues fills no log, and its sums are
+// right.
 func TestNoticesOfManyQueuesAreBounded(t *testing.T) {
 	l := openLogged(t)
 	const queues = 500
@@ -171,7 +172,8 @@ func TestNoticesOfManyQueuesAreBounded(t *testing.T) {
 	}
 }
 
-// TestNoticesAtTheEnd: what was summed up is said when the broker stops, and a circle of queues is said as before.
+// TestNoticesAtTheEnd: what was summed up is said when the broker stops, and a circle of queues is
+// said as before.
 func TestNoticesAtTheEnd(t *testing.T) {
 	l := openLogged(t)
 	l.noteAll([]queue.Notice{{What: queue.Circled, Queue: "a", To: "b", Messages: 2}}, l.now())
@@ -184,7 +186,8 @@ func TestNoticesAtTheEnd(t *testing.T) {
 	}
 }
 
-// TestNoticesWakeTheLoop: a broker that has nothing else to do says at the end of the period what happened in it.
+// TestNoticesWakeTheLoop: a broker that has nothing else to do says at the end of the period what
+// happened in it.
 func TestNoticesWakeTheLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log lockedBuffer

@@ -42,7 +42,8 @@ func (b *Broker) Peek(ctx context.Context, name string, opts surgetank.PeekOptio
 	return out, nil
 }
 
-// peeked reads a message for a peek; one that cannot be read is shown without its body, and why. false: it is not there any more.
+// peeked reads a message for a peek; one that cannot be read is shown without its body, and why.
+// false: it is not there any more.
 func (r *reader) peeked(p *queue.Peeked) (d surgetank.Delivery, ok bool, err error) {
 	damage := p.Damage
 	if damage == "" {

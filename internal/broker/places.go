@@ -8,8 +8,8 @@ import (
 	"github.com/surgetank/surgetank/internal/commitlog"
 )
 
-// places maps entry numbers to log offsets. Numbers have no gaps, offsets may; consecutive entries mostly have
-// consecutive offsets, so the map is a short list of runs.
+// places maps entry numbers to log offsets. Numbers have no gaps, offsets may; consecutive entries
+// mostly have consecutive offsets, so the map is a short list of runs.
 type places struct {
 	mu   sync.RWMutex
 	runs []placeRun

@@ -8,8 +8,9 @@ import (
 	"github.com/surgetank/surgetank/internal/memlog"
 )
 
-// TestIdleConsumersHoldNoEntry: a consumer that has taken all that was handed to it keeps nothing of the log. Ten thousand of
-// them, each after a message of another entry, would otherwise hold ten thousand entries.
+// TestIdleConsumersHoldNoEntry: a consumer that has taken all that was handed to it keeps nothing
+// of the log. Ten thousand of them, each after a message of another entry, would otherwise hold ten
+// thousand entries.
 func TestIdleConsumersHoldNoEntry(t *testing.T) {
 	store := memlog.NewStore()
 	b, err := Open(Options{OpenLog: func(from commitlog.Offset, _ LogHooks) (commitlog.Replay, commitlog.Log, error) {

@@ -11,8 +11,9 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// Space comes back by what could be given back, not by what is logged: a disk that is full takes no messages, so nothing
-// that waits for messages would ever happen. The loop looks at the log by the clock, as long as something may change:
+// Space comes back by what could be given back, not by what is logged: a disk that is full takes no
+// messages, so nothing that waits for messages would ever happen. The loop looks at the log by the
+// clock, as long as something may change:
 //
 //	what a snapshot and a trim would free now   is asked of the log (commitlog.Freer)
 //	the disk is full, and it is anything        a snapshot at once; the trim goes to that snapshot
@@ -20,8 +21,8 @@ import (
 //	nothing was logged after the newest one     a mark is logged first, so that there are two different ones
 //	survivors are in the way                    they are moved (space.go)
 //
-// On a full disk the snapshot takes of the room that the log leaves free (disklog.Options.MinFree). If it does not fit, the
-// older snapshot and the log's spares are removed, and it is tried again.
+// On a full disk the snapshot takes of the room that the log leaves free (disklog.Options.MinFree).
+// If it does not fit, the older snapshot and the log's spares are removed, and it is tried again.
 type reclaim struct {
 	next   int64 // the loop's time of the next look; MaxInt64: there is nothing to look for
 	last   int64 // of the last look
@@ -45,11 +46,12 @@ type reclaim struct {
 }
 
 const (
-	// lookEvery is how often the loop looks while something may change, and watchFor for how long that is after the last entry:
-	// the log comes to rest by itself some seconds later.
+	// lookEvery is how often the loop looks while something may change, and watchFor for how long
+	// that is after the last entry: the log comes to rest by itself some seconds later.
 	lookEvery = time.Second
 	watchFor  = 30 * time.Second
-	// reclaimEvery is the shortest time between two snapshots that are taken to free space, unless the disk is full.
+	// reclaimEvery is the shortest time between two snapshots that are taken to free space, unless
+	// the disk is full.
 	reclaimEvery = 4 * time.Second
 	// reclaimBytes is the least that is worth a snapshot.
 	reclaimBytes = 2 << 20
@@ -59,7 +61,8 @@ const (
 	snapshotBase = 16 << 10
 	// tellEvery is how often the log says that the disk is still full.
 	tellEvery = time.Minute
-	// insist is for how long a full disk may stay full before a snapshot is taken however little it frees.
+	// insist is for how long a full disk may stay full before a snapshot is taken however little it
+	// frees.
 	insist = 10 * time.Second
 )
 
@@ -68,7 +71,8 @@ type Space struct {
 	// Full: messages are refused for lack of space. Acks are taken.
 	Full  bool
 	Since time.Time // when it became so
-	// LogBytes are the log's, and NeededBytes those of messages that are still needed, both as of the last look.
+	// LogBytes are the log's, and NeededBytes those of messages that are still needed, both as of
+	// the last look.
 	LogBytes, NeededBytes int64
 	// Freeable is what will be given back by itself soon.
 	Freeable int64
@@ -82,7 +86,8 @@ func (b *Broker) Space() Space {
 	return Space{}
 }
 
-// housekeep looks at the log when it is time, and takes in what the log said about room, which no entry in flight may keep waiting.
+// housekeep looks at the log when it is time, and takes in what the log said about room, which no
+// entry in flight may keep waiting.
 func (b *Broker) housekeep() {
 	r := &b.reclaim
 	now := b.now()
@@ -159,7 +164,8 @@ func (b *Broker) look(now int64) {
 	b.beginSnapshot()
 }
 
-// snapshotCost estimates the size of a snapshot, at most once a lookEvery, and has the log leave room for one.
+// snapshotCost estimates the size of a snapshot, at most once a lookEvery, and has the log leave
+// room for one.
 func (b *Broker) snapshotCost(now int64) int64 {
 	r := &b.reclaim
 	if r.cost > 0 && now-r.costAt < int64(lookEvery) {

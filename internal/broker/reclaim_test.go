@@ -79,8 +79,9 @@ func (r *damageRig) pass(d time.Duration) {
 	}
 }
 
-// TestFullDiskComesBack fills the disk, has the messages settled in one way or another, and then nobody does anything: within
-// seconds messages are taken again. Nothing but the clock can start what frees the space.
+// TestFullDiskComesBack fills the disk, has the messages settled in one way or another, and then
+// nobody does anything: within seconds messages are taken again. Nothing but the clock can start
+// what frees the space.
 func TestFullDiskComesBack(t *testing.T) {
 	dedup := func(i int) surgetank.Message { return surgetank.Message{DedupID: fmt.Sprint("id ", i)} }
 	for name, c := range map[string]struct {
@@ -171,8 +172,8 @@ func TestFullDiskComesBack(t *testing.T) {
 	}
 }
 
-// TestPinnedLog: messages that nobody consumes stand at the front of a log whose rest is dead. On a full disk they are moved as far
-// as the room allows.
+// TestPinnedLog: messages that nobody consumes stand at the front of a log whose rest is dead. On a
+// full disk they are moved as far as the room allows.
 func TestPinnedLog(t *testing.T) {
 	disk := vfs.NewMem()
 	disk.SetCapacity(smallDisk)
@@ -194,8 +195,9 @@ func TestPinnedLog(t *testing.T) {
 	}
 }
 
-// TestPinnedByMany: the messages that nobody consumes are many more than the log has room for, and the rest of it is dead. They are
-// moved a part at a time, each of which frees the room for the next.
+// TestPinnedByMany: the messages that nobody consumes are many more than the log has room for, and
+// the rest of it is dead. They are moved a part at a time, each of which frees the room for the
+// next.
 func TestPinnedByMany(t *testing.T) {
 	disk := vfs.NewMem()
 	disk.SetCapacity(smallDisk)
@@ -218,7 +220,8 @@ func TestPinnedByMany(t *testing.T) {
 	}
 }
 
-// TestStrangersFillTheDisk: another program takes the whole disk, even while acks wait for room, and gives it back.
+// TestStrangersFillTheDisk: another program takes the whole disk, even while acks wait for room,
+// and gives it back.
 func TestStrangersFillTheDisk(t *testing.T) {
 	disk := vfs.NewMem()
 	r := openSmall(t, disk)
@@ -240,8 +243,9 @@ func TestStrangersFillTheDisk(t *testing.T) {
 	r.consume("q", 9999)
 }
 
-// TestSnapshotThatDoesNotFit: the snapshot that would free the log does not fit on the full disk. The older snapshot goes for it,
-// the broker says that it cannot be stored, and goes on when it can.
+// TestSnapshotThatDoesNotFit: the snapshot that would free the log does not fit on the full disk.
+// The older snapshot goes for it, the broker says that it cannot be stored, and goes on when it
+// can.
 func TestSnapshotThatDoesNotFit(t *testing.T) {
 	disk := vfs.NewMem()
 	r := openSmall(t, disk)
@@ -268,8 +272,8 @@ func TestSnapshotThatDoesNotFit(t *testing.T) {
 	}
 }
 
-// TestDrainedLogIsSmall: after a backlog was consumed, the directory shrinks to a constant by itself, and keeps two snapshots that
-// differ, so that damage to one loses nothing.
+// TestDrainedLogIsSmall: after a backlog was consumed, the directory shrinks to a constant by
+// itself, and keeps two snapshots that differ, so that damage to one loses nothing.
 func TestDrainedLogIsSmall(t *testing.T) {
 	disk := vfs.NewMem()
 	r := openSmall(t, disk)

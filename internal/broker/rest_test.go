@@ -9,7 +9,8 @@ import (
 	"github.com/surgetank/surgetank/internal/memlog"
 )
 
-// TestACleanStopRemembersWhatWasHandedOut: after it only those messages are redelivered, however the consumer left.
+// TestACleanStopRemembersWhatWasHandedOut: after it only those messages are redelivered, however
+// the consumer left.
 func TestACleanStopRemembersWhatWasHandedOut(t *testing.T) {
 	for _, closes := range []bool{true, false} {
 		store := memlog.NewStore()

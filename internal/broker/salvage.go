@@ -18,15 +18,17 @@ type SalvageOptions struct {
 	Snapshots commitlog.Snapshots // the whole ones
 	Clock     clock.Clock         // nil: the machine's
 	Limits    queue.Limits
-	// Trimmed: entries at lower offsets were not needed any more before the damage came; 0: not known.
+	// Trimmed: entries at lower offsets were not needed any more before the damage came; 0: not
+	// known.
 	Trimmed commitlog.Offset
 	// Tail: the last lost entry stands for an unknown number of them.
 	Tail bool
 }
 
-// Salvage makes a repaired log fit for Open: it replays what is left over the places of what is lost, takes messages without bodies out
-// of their lines, and stores the outcome as a snapshot that covers the whole log and names the losses. Open itself accepts no loss: what
-// is replayed later lies behind that snapshot. Where nothing is lost, nothing is stored.
+// Salvage makes a repaired log fit for Open: it replays what is left over the places of what is
+// lost, takes messages without bodies out of their lines, and stores the outcome as a snapshot that
+// covers the whole log and names the losses. Open itself accepts no loss: what is replayed later
+// lies behind that snapshot. Where nothing is lost, nothing is stored.
 func Salvage(o SalvageOptions) (*queue.SalvageReport, error) {
 	if o.Clock == nil {
 		o.Clock = clock.Real{}

@@ -34,8 +34,8 @@ func repaired(t *testing.T, disk *vfs.Mem, to string) *queue.SalvageReport {
 	return loss
 }
 
-// TestRepairLetsTransientQueuesGo: a message of a transient queue ends with the broker, so repair lists neither it nor its queue, while it names
-// the lost body beside it.
+// TestRepairLetsTransientQueuesGo: a message of a transient queue ends with the broker, so repair
+// lists neither it nor its queue, while it names the lost body beside it.
 func TestRepairLetsTransientQueuesGo(t *testing.T) {
 	r := openRecorded(t, vfs.NewMem(), newTruth(), start, smallSnapshots)
 	r.send(&queue.Declare{Name: "brief", Config: surgetank.QueueConfig{Transient: true}})
@@ -53,7 +53,8 @@ func TestRepairLetsTransientQueuesGo(t *testing.T) {
 	}
 }
 
-// TestManualCloseKeepsASnapshot: a broker that is driven by hand ends as one that runs does: the newest snapshot covers all that it did.
+// TestManualCloseKeepsASnapshot: a broker that is driven by hand ends as one that runs does: the
+// newest snapshot covers all that it did.
 func TestManualCloseKeepsASnapshot(t *testing.T) {
 	r := openRecorded(t, vfs.NewMem(), newTruth(), start, smallSnapshots)
 	r.send(&queue.Declare{Name: "q"})

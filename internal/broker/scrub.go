@@ -13,7 +13,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// What the broker does about damage that the log finds by itself, before anybody needs what is damaged:
+// What the broker does about damage that the log finds by itself, before anybody needs what is
+// damaged:
 //
 //	a snapshot                          a new one is taken at once: the state is in memory
 //	an entry behind the newest snapshot the same, so that a start does not need the entry any more
@@ -21,7 +22,8 @@ import (
 //	                                    known to be damaged from now on, as if somebody had tried to read them
 //	all else                            nothing; the log has said it
 //
-// An entry that the disk does not give, but has not given wrong either, is left to whoever reads it: that may pass.
+// An entry that the disk does not give, but has not given wrong either, is left to whoever reads
+// it: that may pass.
 
 // LogHooks are what a log is to call, on any goroutine of its own. They do not block.
 type LogHooks struct {
@@ -85,9 +87,10 @@ func (b *Broker) takeDamage() {
 	b.lookForHarmed()
 }
 
-// damagedSnapshot has the state stored anew. If it is the newest one that is damaged, the log must keep what the older one needs: the next
-// snapshot frees nothing. Where it is the older one, and the newest has all there is, another one would be the same once more: the next
-// one that is due takes the place of the damaged one.
+// damagedSnapshot has the state stored anew. If it is the newest one that is damaged, the log must
+// keep what the older one needs: the next snapshot frees nothing. Where it is the older one, and
+// the newest has all there is, another one would be the same once more: the next one that is due
+// takes the place of the damaged one.
 func (b *Broker) damagedSnapshot(d *commitlog.Damage) {
 	if at, ok := b.places.offset(b.older); ok && at == d.First {
 		b.older = 0
@@ -97,7 +100,8 @@ func (b *Broker) damagedSnapshot(d *commitlog.Damage) {
 	b.renewSnapshot(0, d)
 }
 
-// damagedEntries has the state stored anew if it rests on them, and remembers them for a look at their messages.
+// damagedEntries has the state stored anew if it rests on them, and remembers them for a look at
+// their messages.
 func (b *Broker) damagedEntries(d *commitlog.Damage) {
 	first, ok := b.places.number(d.First)
 	last, ok2 := b.places.number(d.Last)
@@ -157,7 +161,8 @@ func (b *Broker) lookForHarmed() {
 	b.scanHarmed(c, wanted)
 }
 
-// scanHarmed asks the machine for messages, a part of its queues at a time, and keeps those whose bodies are in the wanted entries.
+// scanHarmed asks the machine for messages, a part of its queues at a time, and keeps those whose
+// bodies are in the wanted entries.
 func (b *Broker) scanHarmed(c *queue.Survivors, wanted []entries) {
 	b.internal(c, func(err error) {
 		if err != nil {
@@ -187,8 +192,8 @@ type harmed struct {
 	marked, again int
 }
 
-// save reads some messages. What can be read all the same, because the log has it in memory or the page cache is better than the disk, is
-// written again; what cannot is marked.
+// save reads some messages. What can be read all the same, because the log has it in memory or the
+// page cache is better than the disk, is written again; what cannot is marked.
 func (s *harmed) save() {
 	b := s.b
 	c := &queue.Relocate{}

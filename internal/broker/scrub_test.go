@@ -47,7 +47,8 @@ func (r *damageRig) again(spoil func(*vfs.Mem)) (drained, error) {
 	return next.drain()
 }
 
-// TestScrubNamesMessages: messages whose bodies have rotted are known before a consumer comes to them.
+// TestScrubNamesMessages: messages whose bodies have rotted are known before a consumer comes to
+// them.
 func TestScrubNamesMessages(t *testing.T) {
 	disk := vfs.NewMem()
 	r := grouped(t, disk, disk)
@@ -68,7 +69,8 @@ func TestScrubNamesMessages(t *testing.T) {
 	}
 }
 
-// TestScrubWritesAgainWhatMemoryHas: the disk has rotted and memory has not, so the messages are written anew, and nothing is lost.
+// TestScrubWritesAgainWhatMemoryHas: the disk has rotted and memory has not, so the messages are
+// written anew, and nothing is lost.
 func TestScrubWritesAgainWhatMemoryHas(t *testing.T) {
 	disk := vfs.NewMem()
 	tr := newTruth()
@@ -101,8 +103,9 @@ func TestScrubWritesAgainWhatMemoryHas(t *testing.T) {
 	}
 }
 
-// TestScrubSparesTheNextStart: facts in an entry behind the newest snapshot have rotted. The state is stored anew at once, so the next
-// start, which would have been refused, gives everything but the bodies that stood there.
+// TestScrubSparesTheNextStart: facts in an entry behind the newest snapshot have rotted. The state
+// is stored anew at once, so the next start, which would have been refused, gives everything but
+// the bodies that stood there.
 func TestScrubSparesTheNextStart(t *testing.T) {
 	disk := vfs.NewMem()
 	r := grouped(t, disk, disk)
@@ -142,8 +145,9 @@ func (r *damageRig) spin(n int) {
 	}
 }
 
-// TestDamagedSnapshotIsReplaced: whichever of the two snapshots has rotted, and whether anything happened since, there are two whole ones
-// soon, the damaged file is kept under another name, and each of the two makes the whole state with the log behind it.
+// TestDamagedSnapshotIsReplaced: whichever of the two snapshots has rotted, and whether anything
+// happened since, there are two whole ones soon, the damaged file is kept under another name, and
+// each of the two makes the whole state with the log behind it.
 func TestDamagedSnapshotIsReplaced(t *testing.T) {
 	for _, newest := range []bool{true, false} {
 		for _, idle := range []bool{true, false} {
@@ -240,7 +244,8 @@ type brokenReads struct{ vfs.File }
 
 func (brokenReads) ReadAt([]byte, int64) (int, error) { return 0, syscall.EIO }
 
-// TestScrubRetriesASnapshot: where the state cannot be stored anew, it is tried again later, and not at every turn.
+// TestScrubRetriesASnapshot: where the state cannot be stored anew, it is tried again later, and
+// not at every turn.
 func TestScrubRetriesASnapshot(t *testing.T) {
 	disk := vfs.NewMem()
 	inject := vfs.NewInject(disk)

@@ -13,8 +13,8 @@ import (
 	"github.com/surgetank/surgetank/internal/mutant"
 )
 
-// snapState is a snapshot under way: the machine gives pieces, a goroutine stores them, the loop carries them from
-// one to the other between turns.
+// snapState is a snapshot under way: the machine gives pieces, a goroutine stores them, the loop
+// carries them from one to the other between turns.
 //
 //	since ≥ limit ─▶ begin: machine.StartSnapshot(n) ─▶ entry n lands: storing starts ─▶ pieces … ─▶ last ─▶ stored ─▶ trim
 type snapState struct {
@@ -41,8 +41,8 @@ const defaultPiece = 256 << 10
 
 var errAbandoned = errors.New("the snapshot was given up")
 
-// maintain starts a snapshot when so much was logged that a start would take long, or when damage asks for it. Other
-// reasons are in reclaim.go.
+// maintain starts a snapshot when so much was logged that a start would take long, or when damage
+// asks for it. Other reasons are in reclaim.go.
 func (b *Broker) maintain() {
 	s := &b.snap
 	if b.opts.Snapshots == nil || s.active {
@@ -61,7 +61,8 @@ func (b *Broker) beginSnapshot() {
 	b.snapLanded(ticket{entry: b.durable}) // nothing may be under way
 }
 
-// snapLanded starts storing when the last covered entry is durable: a snapshot must not know what the log may lose.
+// snapLanded starts storing when the last covered entry is durable: a snapshot must not know what
+// the log may lose.
 func (b *Broker) snapLanded(t ticket) {
 	s := &b.snap
 	if !s.active || s.storing || t.entry < s.number {
@@ -108,7 +109,8 @@ func (b *Broker) snapHead(number uint64) []byte {
 	return head
 }
 
-// snapPiece gives the piece that waits to be stored and where to send it; a nil channel when there is none.
+// snapPiece gives the piece that waits to be stored and where to send it; a nil channel when there
+// is none.
 func (b *Broker) snapPiece() ([]byte, chan<- []byte) {
 	s := &b.snap
 	if !s.storing || s.last && s.piece == nil {
@@ -153,9 +155,9 @@ func (s *snapState) abandon(error) {
 	s.storing = false
 }
 
-// snapDone frees the part of the log that the snapshot before the one that was stored makes unnecessary. So the older of the two
-// that stay, and the log behind it, still make the whole state: if the newest is damaged, repair loses nothing. On a full disk
-// room counts more.
+// snapDone frees the part of the log that the snapshot before the one that was stored makes
+// unnecessary. So the older of the two that stay, and the log behind it, still make the whole
+// state: if the newest is damaged, repair loses nothing. On a full disk room counts more.
 func (b *Broker) snapDone(r snapResult) {
 	s := &b.snap
 	b.harm.snapshotDone(b, s.number, r.err)
@@ -182,7 +184,8 @@ func (b *Broker) snapDone(r snapResult) {
 	}
 }
 
-// trim lets the log free what is neither needed by messages nor behind the newest snapshot, as soon as that is durable.
+// trim lets the log free what is neither needed by messages nor behind the newest snapshot, as soon
+// as that is durable.
 func (b *Broker) trim(snapshot uint64) {
 	b.freed = freed{before: min(snapshot+1, b.machine.Needed()), known: b.number}
 	if mutant.Is(mutant.TrimTooFar) {
@@ -194,9 +197,9 @@ func (b *Broker) trim(snapshot uint64) {
 	b.trimFreed()
 }
 
-// freed is a part of the log that the machine needs no more: entries before one. The machine knows that from facts up to an
-// entry, an ack or a copy at the log's end, which a crash can still take back until that entry is durable. The
-// messages would be there again then, and must be readable.
+// freed is a part of the log that the machine needs no more: entries before one. The machine knows
+// that from facts up to an entry, an ack or a copy at the log's end, which a crash can still take
+// back until that entry is durable. The messages would be there again then, and must be readable.
 type freed struct {
 	before, known uint64 // 0: nothing is to be freed
 }
@@ -259,7 +262,8 @@ func (b *Broker) finalSnapshot() {
 	failpoint.Reach(failpoint.SnapLastDone)
 }
 
-// restore reads the newest snapshot into the machine and gives the offset it covers; 0: there is none.
+// restore reads the newest snapshot into the machine and gives the offset it covers; 0: there is
+// none.
 func (b *Broker) restore() (commitlog.Offset, error) {
 	if b.opts.Snapshots == nil {
 		return 0, nil

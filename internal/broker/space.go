@@ -11,8 +11,9 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// spaceState is the freeing of log space by moving survivors: when most of the log is dead, the few messages of the
-// oldest part that are still needed are written again at its end, and the next snapshot lets the log drop that part.
+// spaceState is the freeing of log space by moving survivors: when most of the log is dead, the few
+// messages of the oldest part that are still needed are written again at its end, and the next
+// snapshot lets the log drop that part.
 type spaceState struct {
 	running bool
 	first   uint64 // entry of the part that is being freed
@@ -21,8 +22,8 @@ type spaceState struct {
 }
 
 const (
-	// spaceFactor is how many times the needed bytes the log may have before survivors are moved. As much dead log as is
-	// written between two snapshots is tolerated beside that.
+	// spaceFactor is how many times the needed bytes the log may have before survivors are moved.
+	// As much dead log as is written between two snapshots is tolerated beside that.
 	spaceFactor = 2
 	// quietWaste is how much dead log is tolerated while next to nothing is logged.
 	quietWaste = 32 << 20
@@ -32,8 +33,9 @@ const (
 	moveBytes = 1 << 20
 )
 
-// freeSpace starts moving survivors when it pays: when much of the log is dead, less of it while nothing else is to be
-// done, and on a full disk whatever frees more than it takes. Then the copies must fit into the room that the log has.
+// freeSpace starts moving survivors when it pays: when much of the log is dead, less of it while
+// nothing else is to be done, and on a full disk whatever frees more than it takes. Then the copies
+// must fit into the room that the log has.
 func (b *Broker) freeSpace(quiet bool) {
 	if b.space.running || b.opts.Snapshots == nil {
 		return
@@ -61,9 +63,10 @@ func (b *Broker) freeSpace(quiet bool) {
 	b.scan(&queue.Survivors{First: first, End: end})
 }
 
-// movePays tells, on a full disk, whether moving messages pays: the log has room for the copies beside acks, and the part
-// of its beginning that is freed is larger than the copies. If most of the log is dead, a little larger will do, because
-// the dead part comes later. What is freeable without copies is freed first.
+// movePays tells, on a full disk, whether moving messages pays: the log has room for the copies
+// beside acks, and the part of its beginning that is freed is larger than the copies. If most of
+// the log is dead, a little larger will do, because the dead part comes later. What is freeable
+// without copies is freed first.
 func (b *Broker) movePays(dead bool) bool {
 	f, ok := b.log.(commitlog.Freer)
 	if !ok {
@@ -144,7 +147,8 @@ func (b *Broker) move(found []queue.Survivor) {
 	})
 }
 
-// moveBytes is how much one Relocate brings along: little beside a segment, so that segments are filled well.
+// moveBytes is how much one Relocate brings along: little beside a segment, so that segments are
+// filled well.
 func (b *Broker) moveBytes() int64 {
 	if n := b.opts.Limits.ExtentBytes; n > 0 {
 		return min(moveBytes, n/8)
@@ -152,7 +156,8 @@ func (b *Broker) moveBytes() int64 {
 	return moveBytes
 }
 
-// immovable tells the machine of a survivor that cannot be read: others are moved, and people are told.
+// immovable tells the machine of a survivor that cannot be read: others are moved, and people are
+// told.
 func (b *Broker) immovable(v *queue.Survivor, cause error) {
 	id := surgetank.MessageID{Queue: v.Queue, Seq: v.Seq}
 	b.logger.Error("a message cannot be read to be moved; its part of the log is kept until it is dropped", "message", id.String(), "error", cause)
@@ -161,8 +166,9 @@ func (b *Broker) immovable(v *queue.Survivor, cause error) {
 	}
 }
 
-// moved ends the freeing of the oldest part. Where something of it is still needed, for it cannot be read, nothing behind it can be freed
-// either, so the next attempt waits until it is gone or the log has grown by much. It runs on the loop.
+// moved ends the freeing of the oldest part. Where something of it is still needed, for it cannot
+// be read, nothing behind it can be freed either, so the next attempt waits until it is gone or the
+// log has grown by much. It runs on the loop.
 func (b *Broker) moved() {
 	s := &b.space
 	s.running = false

@@ -12,7 +12,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// A log that does not answer is seen from outside, and the promise holds: nothing is confirmed meanwhile.
+// A log that does not answer is seen from outside, and the promise holds: nothing is confirmed
+// meanwhile.
 func TestALogThatDoesNotAnswerIsSeen(t *testing.T) {
 	c := clock.NewManual(time.Unix(1e9, 0))
 	var log *memlog.Log

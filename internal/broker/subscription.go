@@ -12,8 +12,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// subscription is a consumer's end: hand-outs wait here, as positions, until their bodies are read by whoever receives
-// them. The loop pushes, the consumer takes.
+// subscription is a consumer's end: hand-outs wait here, as positions, until their bodies are read
+// by whoever receives them. The loop pushes, the consumer takes.
 type subscription struct {
 	b    *Broker
 	name string // of the queue
@@ -49,8 +49,8 @@ func (b *Broker) attach(ctx context.Context, c *queue.Attach) (*subscription, er
 	if err := b.put(ctx, &op{cmd: c, release: func(err error) { done <- err }}, false); err != nil {
 		return nil, err
 	}
-	// Not given up when ctx ends: a consumer that nobody knows of would hold messages. Attaching waits for
-	// one sync at most.
+	// Not given up when ctx ends: a consumer that nobody knows of would hold messages. Attaching
+	// waits for one sync at most.
 	if err := <-done; err != nil {
 		return nil, err
 	}
@@ -60,7 +60,8 @@ func (b *Broker) attach(ctx context.Context, c *queue.Attach) (*subscription, er
 	return s.(*subscription), nil
 }
 
-// NewSubscription prepares a subscription for an Attach that the caller sends; for brokers that are driven by hand.
+// NewSubscription prepares a subscription for an Attach that the caller sends; for brokers that are
+// driven by hand.
 func (b *Broker) NewSubscription(c *queue.Attach) surgetank.Subscription {
 	s := &subscription{b: b, name: c.Queue, opts: c.Opts, ready: make(chan struct{}, 1)}
 	s.reader.b = b
@@ -68,7 +69,8 @@ func (b *Broker) NewSubscription(c *queue.Attach) surgetank.Subscription {
 	return s
 }
 
-// Drain ends a subscription of NewSubscription that was stopped and gives the receipts of what nobody received, for a Detach.
+// Drain ends a subscription of NewSubscription that was stopped and gives the receipts of what
+// nobody received, for a Detach.
 func (b *Broker) Drain(s surgetank.Subscription) []surgetank.Receipt {
 	return s.(*subscription).drain()
 }
@@ -229,8 +231,9 @@ func (s *subscription) holds() bool {
 	return s.head < len(s.waiting)
 }
 
-// lapsed says that a hand-out's lease ended while it waited here, so that it is somebody else's; or that it is behind such a
-// one in a run of its group: then it goes back, so that nothing is handled before what comes before it.
+// lapsed says that a hand-out's lease ended while it waited here, so that it is somebody else's; or
+// that it is behind such a one in a run of its group: then it goes back, so that nothing is handled
+// before what comes before it.
 func (s *subscription) lapsed(o *queue.Handout, now int64) bool {
 	over := o.Deadline != 0 && o.Deadline <= now
 	if s.opts.GroupRun <= 1 || o.Group == "" {
@@ -254,7 +257,8 @@ func (s *subscription) lapsed(o *queue.Handout, now int64) bool {
 	return true
 }
 
-// missing notes that a message of a run is not handled here; what was handed out of its group before a time did not know.
+// missing notes that a message of a run is not handled here; what was handed out of its group
+// before a time did not know.
 func (s *subscription) missing(o *queue.Handout, until int64) {
 	if s.opts.GroupRun <= 1 || o.Group == "" {
 		return
@@ -267,8 +271,8 @@ func (s *subscription) missing(o *queue.Handout, until int64) {
 	}
 }
 
-// groupGap is a message of a run that lapsed here unread or could not be read, and when: what was handed out of its group before that
-// time and comes behind it must not be handled before it.
+// groupGap is a message of a run that lapsed here unread or could not be read, and when: what was
+// handed out of its group before that time and comes behind it must not be handled before it.
 type groupGap struct {
 	seq   uint64
 	until int64
@@ -310,7 +314,8 @@ func (s *subscription) Cancel() error { return s.leave(false) }
 // Close ends the subscription; received messages go back and count an attempt.
 func (s *subscription) Close() error { return s.leave(true) }
 
-// leave stops the hand-outs, waits until those under way have come here, and then gives back what nobody received.
+// leave stops the hand-outs, waits until those under way have come here, and then gives back what
+// nobody received.
 func (s *subscription) leave(all bool) error {
 	done := make(chan error, 1)
 	put := func(cmd queue.Command) error {
@@ -405,8 +410,8 @@ func (b *Broker) Receive(ctx context.Context, name string, opts surgetank.Receiv
 	return out, err
 }
 
-// over waits until the subscription has ended, by itself or with the broker: then all that it was handed is here. false:
-// the time was over first.
+// over waits until the subscription has ended, by itself or with the broker: then all that it was
+// handed is here. false: the time was over first.
 func (s *subscription) over(ctx context.Context, timeout <-chan time.Time) (bool, error) {
 	for {
 		s.mu.Lock()
@@ -425,7 +430,8 @@ func (s *subscription) over(ctx context.Context, timeout <-chan time.Time) (bool
 	}
 }
 
-// reader reads messages for one receiver, keeping the entry it read last: neighbours mostly come from one.
+// reader reads messages for one receiver, keeping the entry it read last: neighbours mostly come
+// from one.
 type reader struct {
 	b      *Broker
 	number uint64
@@ -433,8 +439,9 @@ type reader struct {
 	stored queue.Stored
 }
 
-// rest lets the entry go when nothing more waits: a consumer that has become idle would keep it, and ten thousand of them the
-// backlog. The log's own caches, which are bounded, have it for a while.
+// rest lets the entry go when nothing more waits: a consumer that has become idle would keep it,
+// and ten thousand of them the backlog. The log's own caches, which are bounded, have it for a
+// while.
 func (r *reader) rest(s *subscription) {
 	if r.entry != nil && !s.holds() {
 		r.number, r.entry = 0, nil

@@ -18,8 +18,8 @@ func (l *trimmed) Trim(before commitlog.Offset) error {
 	return nil
 }
 
-// TestTrimWaitsForItsFacts: what allows a trim, an ack at the log's end, can be lost by a crash until it is durable. So the trim
-// waits for the entry that was the newest when it was decided.
+// TestTrimWaitsForItsFacts: what allows a trim, an ack at the log's end, can be lost by a crash
+// until it is durable. So the trim waits for the entry that was the newest when it was decided.
 func TestTrimWaitsForItsFacts(t *testing.T) {
 	log := &trimmed{}
 	b := &Broker{log: log, opts: Options{Manual: true}, machine: queue.New(queue.Limits{}, 1)}

@@ -7,8 +7,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// Tick does all that can be done now, for a broker that is driven by hand, and one piece of a snapshot that is under way.
-// It gives false when there was nothing to do.
+// Tick does all that can be done now, for a broker that is driven by hand, and one piece of a
+// snapshot that is under way. It gives false when there was nothing to do.
 func (b *Broker) Tick() bool {
 	b.ticking.Lock()
 	defer b.ticking.Unlock()

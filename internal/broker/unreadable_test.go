@@ -68,8 +68,9 @@ func (r *damageRig) wantBodies(got []surgetank.Delivery, want ...string) {
 	}
 }
 
-// TestUnreadableMessageHoldsItsGroupOnly: one message rots while the broker runs. What is behind it in its strict group waits, all else is
-// delivered, the figures and a peek say what is the matter and in which file, and a drop lets the group go on.
+// TestUnreadableMessageHoldsItsGroupOnly: one message rots while the broker runs. What is behind it
+// in its strict group waits, all else is delivered, the figures and a peek say what is the matter
+// and in which file, and a drop lets the group go on.
 func TestUnreadableMessageHoldsItsGroupOnly(t *testing.T) {
 	disk := vfs.NewMem()
 	r := grouped(t, disk, disk)
@@ -102,7 +103,8 @@ func TestUnreadableMessageHoldsItsGroupOnly(t *testing.T) {
 	}
 }
 
-// TestUnreadableMessageInARun: a consumer that takes runs of a group does not get what is behind a damaged message, though it was handed out.
+// TestUnreadableMessageInARun: a consumer that takes runs of a group does not get what is behind a
+// damaged message, though it was handed out.
 func TestUnreadableMessageInARun(t *testing.T) {
 	disk := vfs.NewMem()
 	r := grouped(t, disk, disk)
@@ -135,7 +137,8 @@ func TestUnreadableMessageInARun(t *testing.T) {
 	take("message 2 of a", "message 3 of a", "message 4 of a")
 }
 
-// TestDiskErrorIsTriedAgain: where the disk gives an error and no bytes, the message is tried again and loses neither its place nor an attempt.
+// TestDiskErrorIsTriedAgain: where the disk gives an error and no bytes, the message is tried again
+// and loses neither its place nor an attempt.
 func TestDiskErrorIsTriedAgain(t *testing.T) {
 	disk := vfs.NewMem()
 	inject := vfs.NewInject(disk)
@@ -174,7 +177,8 @@ func TestDiskErrorIsTriedAgain(t *testing.T) {
 	}
 }
 
-// TestUnreadableWithoutAck: a message that was settled by being handed out and cannot be read is counted as dropped, and others come.
+// TestUnreadableWithoutAck: a message that was settled by being handed out and cannot be read is
+// counted as dropped, and others come.
 func TestUnreadableWithoutAck(t *testing.T) {
 	disk := vfs.NewMem()
 	r := grouped(t, disk, disk)
@@ -192,8 +196,8 @@ func TestUnreadableWithoutAck(t *testing.T) {
 	}
 }
 
-// TestSpaceBehindAnUnreadableMessage: moving survivors goes on past one that cannot be read; it is named, its part of the log stays until it is
-// dropped, and then the log is freed.
+// TestSpaceBehindAnUnreadableMessage: moving survivors goes on past one that cannot be read; it is
+// named, its part of the log stays until it is dropped, and then the log is freed.
 func TestSpaceBehindAnUnreadableMessage(t *testing.T) {
 	disk := vfs.NewMem()
 	r, err := openDamaged(t, disk, dataDir, newTruth(), someSnapshots)

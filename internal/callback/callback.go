@@ -1,8 +1,10 @@
-// Package callback calls functions that users gave, so that a mistake in one of them ends nothing of ours.
+// Package callback calls functions that users gave, so that a mistake in one of them ends nothing
+// of ours.
 //
-// A function can fail in two ways: it panics, or it ends its goroutine (runtime.Goexit, which testing's FailNow and Fatal
-// call). A panic is recovered. An ended goroutine cannot be kept, so functions that matter run on a goroutine that may end: Apart and
-// Each see to the rest. Each failure is logged with its stack and counted.
+// A function can fail in two ways: it panics, or it ends its goroutine (runtime.Goexit, which
+// testing's FailNow and Fatal call). A panic is recovered. An ended goroutine cannot be kept, so
+// functions that matter run on a goroutine that may end: Apart and Each see to the rest. Each
+// failure is logged with its stack and counted.
 package callback
 
 import (
@@ -26,7 +28,8 @@ func (f *Failure) Error() string {
 	return fmt.Sprintf("it panicked: %v", f.Panic)
 }
 
-// catch calls f. It tells caught about a failure and recovers a panic. If f ends the goroutine, catch does not return.
+// catch calls f. It tells caught about a failure and recovers a panic. If f ends the goroutine,
+// catch does not return.
 func catch(f func(), caught func(*Failure)) {
 	returned := false
 	defer func() {
@@ -51,8 +54,9 @@ func Apart(f func()) (failure *Failure) {
 	return failure
 }
 
-// Each calls step with 0 to n-1 in order, on a goroutine that is not the caller's, and returns after all of them. A step that ends its
-// goroutine ends only itself. A step's panic is not recovered.
+// Each calls step with 0 to n-1 in order, on a goroutine that is not the caller's, and returns
+// after all of them. A step that ends its goroutine ends only itself. A step's panic is not
+// recovered.
 func Each(n int, step func(i int)) {
 	if n == 0 {
 		return
@@ -88,8 +92,9 @@ type Calls struct {
 	failed atomic.Int64
 }
 
-// Do calls f. A panic is recovered, logged and counted. If f ends its goroutine, that is logged and counted, and Do does not
-// return. The failure is returned, too. name is the name of the function in the documentation.
+// Do calls f. A panic is recovered, logged and counted. If f ends its goroutine, that is logged and
+// counted, and Do does not return. The failure is returned, too. name is the name of the function
+// in the documentation.
 func (c *Calls) Do(name string, f func()) (failure *Failure) {
 	catch(f, func(x *Failure) {
 		failure = x
@@ -118,7 +123,8 @@ func (c *Calls) Note(name string, f *Failure) {
 // Failures counts the calls that failed.
 func (c *Calls) Failures() int64 { return c.failed.Load() }
 
-// Logger makes a user's logger safe to use: a handler that fails costs its log line. nil gives a logger that discards.
+// Logger makes a user's logger safe to use: a handler that fails costs its log line. nil gives a
+// logger that discards.
 func Logger(l *slog.Logger) *slog.Logger {
 	if l == nil {
 		return slog.New(slog.DiscardHandler)

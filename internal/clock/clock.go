@@ -1,5 +1,5 @@
-// Package clock gives the time. Everything that waits or reads the time takes a Clock, so that tests and the
-// simulator own it.
+// Package clock gives the time. Everything that waits or reads the time takes a Clock, so that
+// tests and the simulator own it.
 package clock
 
 import (
@@ -7,13 +7,14 @@ import (
 	"time"
 )
 
-// Clock is the time and timers of one component. There are two kinds of time, and each has its use: Now is for what people and other
-// machines read, and may be set to anything at any moment; Passed is for how long something took or may take.
+// Clock is the time and timers of one component. There are two kinds of time, and each has its use:
+// Now is for what people and other machines read, and may be set to anything at any moment; Passed
+// is for how long something took or may take.
 type Clock interface {
 	// Now gives the wall clock.
 	Now() time.Time
-	// Passed gives the time since some moment that never changes; only differences mean something. It goes on evenly, whatever the wall
-	// clock is set to. Timers go by it.
+	// Passed gives the time since some moment that never changes; only differences mean something.
+	// It goes on evenly, whatever the wall clock is set to. Timers go by it.
 	Passed() time.Duration
 	// NewTimer gives a timer that fires once after d; stop it when it is no longer needed.
 	NewTimer(d time.Duration) Timer
@@ -46,8 +47,8 @@ func (t realTimer) C() <-chan time.Time   { return t.t.C }
 func (t realTimer) Reset(d time.Duration) { t.t.Reset(d) }
 func (t realTimer) Stop()                 { t.t.Stop() }
 
-// Manual is a clock that a test moves: Advance lets time pass, Set sets the wall clock and lets none pass. The zero value is not
-// usable; call NewManual.
+// Manual is a clock that a test moves: Advance lets time pass, Set sets the wall clock and lets
+// none pass. The zero value is not usable; call NewManual.
 type Manual struct {
 	mu     sync.Mutex
 	now    time.Time
@@ -81,7 +82,8 @@ func (m *Manual) Set(to time.Time) {
 	m.now = to
 }
 
-// Advance lets time pass and fires the timers that became due. It panics for a negative d: only a wall clock can be stepped back, by Set.
+// Advance lets time pass and fires the timers that became due. It panics for a negative d: only a
+// wall clock can be stepped back, by Set.
 func (m *Manual) Advance(d time.Duration) {
 	if d < 0 {
 		panic("time does not pass backwards")

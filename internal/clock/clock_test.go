@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// TestManualTellsTimeFromTheClock: what a test sets is the wall clock alone; timers and what passes go by Advance.
+// TestManualTellsTimeFromTheClock: what a test sets is the wall clock alone; timers and what passes
+// go by Advance.
 func TestManualTellsTimeFromTheClock(t *testing.T) {
 	start := time.Unix(1e9, 0)
 	m := NewManual(start)

@@ -26,12 +26,13 @@ type File struct {
 type Queue struct {
 	Name   string
 	Config surgetank.QueueConfig
-	// pauses: the file says whether the queue is paused. Where it does not, that is an operator's decision of the moment.
+	// pauses: the file says whether the queue is paused. Where it does not, that is an operator's
+	// decision of the moment.
 	pauses bool
 }
 
-// Over gives the settings that the file wants for a queue which has those of now: all of the file's, and no change to
-// whether the queue is paused unless the file says so.
+// Over gives the settings that the file wants for a queue which has those of now: all of the
+// file's, and no change to whether the queue is paused unless the file says so.
 func (q Queue) Over(now surgetank.QueueConfig) surgetank.QueueConfig {
 	c := q.Config
 	if !q.pauses {
@@ -40,8 +41,8 @@ func (q Queue) Over(now surgetank.QueueConfig) surgetank.QueueConfig {
 	return c
 }
 
-// Patch is what Over does, for a server to do without a change by somebody else in between: every setting, null where the file has
-// none, and whether the queue is paused if the file says so.
+// Patch is what Over does, for a server to do without a change by somebody else in between: every
+// setting, null where the file has none, and whether the queue is paused if the file says so.
 func (q Queue) Patch() map[string]any {
 	patch := settings.Encode(settings.Unqualify(q.Config))
 	if q.pauses {
@@ -76,8 +77,8 @@ type Sink struct {
 // JSON gives the settings as the HTTP interface takes them, secrets included.
 func (s Sink) JSON() []byte { return s.Spec.Encode() }
 
-// SameAs tells whether settings as the HTTP interface shows them, without secrets, are these. A password that
-// differs cannot be seen.
+// SameAs tells whether settings as the HTTP interface shows them, without secrets, are these. A
+// password that differs cannot be seen.
 func (s Sink) SameAs(shown []byte) bool {
 	other, err := sink.ParseSpec(shown)
 	return err == nil && bytes.Equal(other.Redacted().Encode(), s.Spec.Beside(other).Redacted().Encode())
@@ -229,8 +230,9 @@ func (r *reader) sink(name string, at, n *node) (s Sink, ok bool) {
 	return s, clean
 }
 
-// decode calls into the package that knows the settings, and gives its complaint the place in the file that it is about. It
-// then takes that setting out and asks again, so that all mistakes are reported and not just the first.
+// decode calls into the package that knows the settings, and gives its complaint the place in the
+// file that it is about. It then takes that setting out and asks again, so that all mistakes are
+// reported and not just the first.
 func (r *reader) decode(path string, at, n *node, into func(*node) error) (clean bool) {
 	clean = true
 	for _, bad := range r.bad {

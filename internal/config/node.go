@@ -31,8 +31,8 @@ const (
 	kindMap
 )
 
-// node is a YAML value reduced to what JSON can say, with its place in the file. Aliases are resolved, variables
-// are expanded, and keys are unique.
+// node is a YAML value reduced to what JSON can say, with its place in the file. Aliases are
+// resolved, variables are expanded, and keys are unique.
 type node struct {
 	line, column int
 	kind         kind
@@ -58,8 +58,8 @@ func (n *node) get(key string) *node {
 	return nil
 }
 
-// find follows a dotted path ("retry.max", "columns.id") as far as it leads. rest is the part it could not follow. A
-// key that holds dots itself is found where its whole text matches.
+// find follows a dotted path ("retry.max", "columns.id") as far as it leads. rest is the part it
+// could not follow. A key that holds dots itself is found where its whole text matches.
 func (n *node) find(path string) (place *node, rest string) {
 	at := n
 	for path != "" {
@@ -85,8 +85,8 @@ func (n *node) find(path string) (place *node, rest string) {
 	return at, ""
 }
 
-// without gives a copy of n with the value at a path left out, and whether there was one. It serves finding a second
-// mistake behind a first.
+// without gives a copy of n with the value at a path left out, and whether there was one. It serves
+// finding a second mistake behind a first.
 func (n *node) without(path string) (*node, bool) {
 	for i, e := range n.entries {
 		if path == e.key {
@@ -291,8 +291,9 @@ func (r *reader) checkTag(n *node, y *yaml.Node, path string) {
 	}
 }
 
-// scalar gives a value its JSON form: plain numbers and booleans are what they look like, all else is text. Variables are
-// expanded first, so that rate: ${RATE} can be a number; what a variable holds can never become a key or a list.
+// scalar gives a value its JSON form: plain numbers and booleans are what they look like, all else
+// is text. Variables are expanded first, so that rate: ${RATE} can be a number; what a variable
+// holds can never become a key or a list.
 func (r *reader) scalar(n *node, y *yaml.Node, path string) {
 	expanded, ok := r.expand(n, y.Value, path)
 	if !ok {

@@ -39,7 +39,8 @@ const (
 	minWaste   = 1 << 20
 )
 
-// Server is the server section: what cannot be changed while it runs. Empty fields mean the default. Flags win over the file.
+// Server is the server section: what cannot be changed while it runs. Empty fields mean the
+// default. Flags win over the file.
 type Server struct {
 	Data  string // directory
 	HTTP  string // address, or Off
@@ -49,8 +50,8 @@ type Server struct {
 	// TrustedProxies are HTTP proxies whose X-Forwarded-For or Forwarded header is believed.
 	TrustedProxies []netip.Prefix
 
-	// SQLiteDir is the directory below which the files of SQLite sinks lie once the server has users. Empty: "sqlite" in the data
-	// directory. AnyPath: anywhere.
+	// SQLiteDir is the directory below which the files of SQLite sinks lie once the server has
+	// users. Empty: "sqlite" in the data directory. AnyPath: anywhere.
 	SQLiteDir string
 
 	TLSCert, TLSKey string // PEM files; with them HTTP is HTTPS, and AMQPS may be set

@@ -3,9 +3,9 @@
 // A format level is one number for everything in a data directory: record kinds, snapshot frames,
 // the JSON of settings and of metadata, and the files of the log. A change that an older build
 // cannot read gets a new level. The log stores the level of the newest build that opened the
-// directory, together with the oldest version that can read that level. An older build compares
-// the levels, refuses the directory, and names the version to use. docs/format.md tells how to
-// add a level.
+// directory, together with the oldest version that can read that level. An older build compares the
+// levels, refuses the directory, and names the version to use. docs/format.md tells how to add a
+// level.
 package dataformat
 
 import "fmt"
@@ -23,8 +23,8 @@ var levels = []Level{
 	{Number: 1, Since: "0.1.0", Adds: "the first format"},
 }
 
-// Written is the level that this build writes. A directory has this level once the build has
-// opened it.
+// Written is the level that this build writes. A directory has this level once the build has opened
+// it.
 func Written() Level { return levels[len(levels)-1] }
 
 // Oldest is the oldest level that this build reads.

@@ -1,10 +1,11 @@
 //go:build !failpoints
 
-// Package failpoint lets a test build end the process at a named place of the code, the n-th time that it is reached: between two
-// steps that a kill at a random moment or at a system call seldom separates. In every other build Reach does nothing and the
-// compiler removes it.
+// Package failpoint lets a test build end the process at a named place of the code, the n-th time
+// that it is reached: between two steps that a kill at a random moment or at a system call seldom
+// separates. In every other build Reach does nothing and the compiler removes it.
 //
-// A program built with the tag failpoints reads the variable SURGETANK_FAILPOINT of its environment:
+// A program built with the tag failpoints reads the variable SURGETANK_FAILPOINT of its
+// environment:
 //
 //	list           prints the names of all points, one a line, and exits
 //	NAME=N=kill    ends the process by SIGKILL the N-th time that the point is reached

@@ -3,7 +3,8 @@ package failpoint
 // Point names one place in the code, before or after a step that a crash may fall behind or before.
 type Point string
 
-// The points, in the order in which a server meets them: opening, writing, making room, trimming, snapshots, sinks, the stop.
+// The points, in the order in which a server meets them: opening, writing, making room, trimming,
+// snapshots, sinks, the stop.
 const (
 	OpenUnfinishedRemoved Point = "open: an unfinished file is removed"
 	OpenTrimmedRemoved    Point = "open: a trimmed segment is removed"

@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// TestEveryPointIsReachedSomewhere reads the sources: a point that no code reaches would make a crash test of nothing.
+// TestEveryPointIsReachedSomewhere reads the sources: a point that no code reaches would make a
+// crash test of nothing.
 func TestEveryPointIsReachedSomewhere(t *testing.T) {
 	names := map[string]bool{} // of the constants
 	fset := token.NewFileSet()

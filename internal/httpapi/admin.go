@@ -96,7 +96,8 @@ func (c *call) deleted(do func() error) error {
 	return c.respond(http.StatusOK, map[string]bool{"deleted": true})
 }
 
-// listVhosts shows the virtual hosts that the caller may enter; administrators and monitors see all.
+// listVhosts shows the virtual hosts that the caller may enter; administrators and monitors see
+// all.
 func (c *call) listVhosts() error {
 	if _, err := c.query(); err != nil {
 		return err
@@ -153,7 +154,8 @@ func (c *call) putVhost() error {
 	return c.respond(createdStatus(created), v)
 }
 
-// deleteVhost removes a virtual host with its queues; with if_empty only if they held no messages when it looked.
+// deleteVhost removes a virtual host with its queues; with if_empty only if they held no messages
+// when it looked.
 func (c *call) deleteVhost() error {
 	q, err := c.query("if_empty")
 	if err != nil {
@@ -235,8 +237,8 @@ func (c *call) deletePermission() error {
 	})
 }
 
-// metaPrefix keeps what clients store apart from the namespaces of the doors, whose records (users, topology) are not theirs
-// to read or write.
+// metaPrefix keeps what clients store apart from the namespaces of the doors, whose records (users,
+// topology) are not theirs to read or write.
 const metaPrefix = "http:"
 
 func (c *call) metaNamespace() (string, error) {

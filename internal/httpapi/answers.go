@@ -7,8 +7,9 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// An answer with messages is in memory until its client has read it, which a slow one may take minutes for. All of them together are
-// bounded by Limits.MaxAnswers: beyond it messages go back to their queue, uncounted, and the client is told to come again.
+// An answer with messages is in memory until its client has read it, which a slow one may take
+// minutes for. All of them together are bounded by Limits.MaxAnswers: beyond it messages go back to
+// their queue, uncounted, and the client is told to come again.
 
 // errUnsent says that an answer was begun and could not be sent: there is nobody to tell.
 var errUnsent = errors.New("the answer could not be sent")
@@ -34,7 +35,8 @@ func (c *call) answersFree() error {
 	return nil
 }
 
-// answerSize is about what a message takes in an answer: its body in base64, its properties, and what is always there.
+// answerSize is about what a message takes in an answer: its body in base64, its properties, and
+// what is always there.
 func answerSize(d *surgetank.Delivery) int {
 	n := len(d.Body)*4/3 + len(d.Opaque)*4/3 + 512 + 512*len(d.Deaths)
 	for _, h := range d.Headers {
@@ -45,9 +47,9 @@ func answerSize(d *surgetank.Delivery) int {
 
 func closeObject(b []byte) []byte { return append(b, "}\n"...) }
 
-// respondMessages sends messages, followed by what end adds. The bodies in list are let go as soon as they are in the answer; the receipts
-// stay. With settled the messages cannot be given back, so that they are sent even beyond the limit. An error that is not errUnsent
-// has sent nothing.
+// respondMessages sends messages, followed by what end adds. The bodies in list are let go as soon
+// as they are in the answer; the receipts stay. With settled the messages cannot be given back, so
+// that they are sent even beyond the limit. An error that is not errUnsent has sent nothing.
 func (c *call) respondMessages(list []surgetank.Delivery, settled bool, end func([]byte) []byte) error {
 	size := 64
 	for i := range list {

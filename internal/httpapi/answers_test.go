@@ -8,8 +8,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// TestAnswersAreBounded: while clients do not read their answers, others are told to come again, and no message's attempts
-// or order suffer from it.
+// TestAnswersAreBounded: while clients do not read their answers, others are told to come again,
+// and no message's attempts or order suffer from it.
 func TestAnswersAreBounded(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Limits.MaxAnswers = 4000 })
 	r.want(http.StatusCreated, "PUT", "/v1/queues/q", "{}")
@@ -38,7 +38,8 @@ func TestAnswersAreBounded(t *testing.T) {
 	}
 }
 
-// TestSettledAnswersAreSent: what is acknowledged by being handed over is not fetched without room, and not dropped once it is fetched.
+// TestSettledAnswersAreSent: what is acknowledged by being handed over is not fetched without room,
+// and not dropped once it is fetched.
 func TestSettledAnswersAreSent(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Limits.MaxAnswers = 4000 })
 	r.want(http.StatusCreated, "PUT", "/v1/queues/q", "{}")

@@ -1,9 +1,10 @@
-// Package httpapi is the HTTP door: JSON handlers over the Broker interface, and the server around them.
+// Package httpapi is the HTTP door: JSON handlers over the Broker interface, and the server around
+// them.
 //
-// A request passes, in this order: headers that every answer carries, the Host and Origin checks, the router, login, the
-// route's declared access, the handler. A handler reads its input whole and checks all of it before it asks the broker
-// for anything, so that a refused request has done nothing. The API is described by openapi.json beside
-// this file; a test holds the two together.
+// A request passes, in this order: headers that every answer carries, the Host and Origin checks,
+// the router, login, the route's declared access, the handler. A handler reads its input whole and
+// checks all of it before it asks the broker for anything, so that a refused request has done
+// nothing. The API is described by openapi.json beside this file; a test holds the two together.
 package httpapi
 
 import (
@@ -29,18 +30,20 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// Sinks manages the consumers inside Surgetank that write to targets. Specs and descriptions are JSON objects, their
-// shape is the manager's. Errors are *surgetank.Error.
+// Sinks manages the consumers inside Surgetank that write to targets. Specs and descriptions are
+// JSON objects, their shape is the manager's. Errors are *surgetank.Error.
 type Sinks interface {
 	// List describes all sinks by name.
 	List(ctx context.Context) ([]json.RawMessage, error)
 	// Get describes one sink: its spec, without secrets, and its state.
 	Get(ctx context.Context, name string) (json.RawMessage, error)
-	// Put makes a sink or replaces its spec and describes the result. The user who asks is auth.UserOf(ctx).
+	// Put makes a sink or replaces its spec and describes the result. The user who asks is
+	// auth.UserOf(ctx).
 	Put(ctx context.Context, name string, spec json.RawMessage) (info json.RawMessage, created bool, err error)
 	Delete(ctx context.Context, name string) error
 	Pause(ctx context.Context, name string) error
-	// Resume starts a sink again. way is what the user chose about a queue and a target that contradict each other, or empty.
+	// Resume starts a sink again. way is what the user chose about a queue and a target that
+	// contradict each other, or empty.
 	Resume(ctx context.Context, name, way string) error
 	// OnQueue describes the sinks that read a queue, by name.
 	OnQueue(queue string) []settings.QueueSink
@@ -49,7 +52,8 @@ type Sinks interface {
 // Options say what the API serves and how. Broker and Auth must be set.
 type Options struct {
 	Broker surgetank.Broker
-	// Policies is the Broker with policies in front; then Broker need not be set. Nil: this server has none, and says so.
+	// Policies is the Broker with policies in front; then Broker need not be set. Nil: this server
+	// has none, and says so.
 	Policies *policy.Broker
 	Auth     *auth.Store
 	Sinks    Sinks // nil: this server runs no sinks, and says so
@@ -59,14 +63,17 @@ type Options struct {
 	Collectors []prometheus.Collector
 	// Ready says why the server cannot serve yet or any more; nil means it always can.
 	Ready func() error
-	// Refusing says why messages are refused while all else is served, as on a full disk; empty: they are taken. Anybody is told.
+	// Refusing says why messages are refused while all else is served, as on a full disk; empty:
+	// they are taken. Anybody is told.
 	Refusing func() string
-	// TrustLoopback tells whether loopback is a login now: then requests without credentials from loopback peers run as the local
-	// administrator, and all requests must name a loopback host, against DNS rebinding. It is asked for each request. It may be
-	// true only while the server listens on loopback alone and has no users of its own. Nil: never.
+	// TrustLoopback tells whether loopback is a login now: then requests without credentials from
+	// loopback peers run as the local administrator, and all requests must name a loopback host,
+	// against DNS rebinding. It is asked for each request. It may be true only while the server
+	// listens on loopback alone and has no users of its own. Nil: never.
 	TrustLoopback func() bool
-	// LocalToken tells whether a text is the token of this machine's programs. A request from loopback that has it as its password,
-	// with an empty user name, runs as the local administrator. Nil: there is none.
+	// LocalToken tells whether a text is the token of this machine's programs. A request from
+	// loopback that has it as its password, with an empty user name, runs as the local
+	// administrator. Nil: there is none.
 	LocalToken func(string) bool
 	// TrustedProxies are the proxies whose word about their client's address is taken.
 	TrustedProxies []netip.Prefix
@@ -153,8 +160,9 @@ type API struct {
 	close   context.CancelFunc
 }
 
-// Close ends long polls, so that a server can shut down without waiting for them, and the subscriptions. Call it before the
-// broker is closed; requests that come later are served as far as they need neither.
+// Close ends long polls, so that a server can shut down without waiting for them, and the
+// subscriptions. Call it before the broker is closed; requests that come later are served as far as
+// they need neither.
 func (a *API) Close() {
 	a.close()
 	a.subs.closeAll()
@@ -274,7 +282,8 @@ func (c *call) vhost() string {
 // queue is the full name of the path's queue.
 func (c *call) queue() string { return surgetank.FullName(c.vhost(), c.params["q"]) }
 
-// broker is the broker as the call's user may use it. Without policies in front, the routes' access alone protects it.
+// broker is the broker as the call's user may use it. Without policies in front, the routes' access
+// alone protects it.
 func (c *call) broker() surgetank.Broker {
 	if p := c.api.opts.Policies; p != nil {
 		return p.For(c.user)
@@ -327,13 +336,15 @@ func (a *API) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 func (c *call) serve() error {
 	securityHeaders(c.w.Header())
 	if c.r.ContentLength != 0 {
-		// What is refused unread is read all the same, by net/http, before and after the answer. Without a deadline a peer that sends
-		// nothing would hold the connection for ever. readBody lifts it when all is there.
+		// What is refused unread is read all the same, by net/http, before and after the answer.
+		// Without a deadline a peer that sends nothing would hold the connection for ever. readBody
+		// lifts it when all is there.
 		_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(c.api.limits.BodyGrace)) // a writer without deadlines is a test's
 	}
 	if len(c.r.TransferEncoding) > 0 {
-		// The request may have had a Content-Length, too, which net/http does not show. A proxy in front may then see its end elsewhere,
-		// and what is behind it must not be read as another request (RFC 9112, section 6.1).
+		// The request may have had a Content-Length, too, which net/http does not show. A proxy in
+		// front may then see its end elsewhere, and what is behind it must not be read as another
+		// request (RFC 9112, section 6.1).
 		c.w.Header().Set("Connection", "close")
 	}
 	if err := c.checkOrigin(); err != nil {
@@ -401,7 +412,8 @@ func (c *call) fail(err error) {
 	p.write(c.w)
 }
 
-// countRefusal counts a request that a limit refused. What counts itself (queues, logins, subscriptions) is left out.
+// countRefusal counts a request that a limit refused. What counts itself (queues, logins,
+// subscriptions) is left out.
 func (c *call) countRefusal(code surgetank.Code, err error) {
 	switch {
 	case code == surgetank.CodeTooLarge && c.r.Method != http.MethodPut:
@@ -420,7 +432,8 @@ func (c *call) respond(status int, v any) error {
 	return c.respondRaw(status, append(b, '\n'))
 }
 
-// respondRaw sends JSON text. The error is that of the connection; who holds leases for the client gives them back then.
+// respondRaw sends JSON text. The error is that of the connection; who holds leases for the client
+// gives them back then.
 func (c *call) respondRaw(status int, b []byte) error {
 	c.w.Header().Set("Content-Type", "application/json")
 	return send(c.w, status, b)

@@ -347,8 +347,9 @@ func TestTransact(t *testing.T) {
 	}
 }
 
-// A message that came back says why and until when, what waits for it says so, and the queue sums up. A reason can quote a message,
-// so only those who may read the queue or monitor the server see it there.
+// A message that came back says why and until when, what waits for it says so, and the queue sums
+// up. A reason can quote a message, so only those who may read the queue or monitor the server see
+// it there.
 func TestWhatBacksOff(t *testing.T) {
 	r, d := newRig(t), openDocument(t)
 	r.queue("q", `{"group":{"max_in_flight":1}}`)

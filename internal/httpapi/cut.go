@@ -14,8 +14,8 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// cutParams reads the parameters that say how a body is cut into messages: ?format=, or ?raw=lines for format=lines. ok is false
-// without them.
+// cutParams reads the parameters that say how a body is cut into messages: ?format=, or ?raw=lines
+// for format=lines. ok is false without them.
 func cutParams(get func(string) string) (o input.Options, ok bool, err error) {
 	raw, format := get("raw"), get("format")
 	switch {
@@ -86,8 +86,8 @@ func (c *call) cut(body *held, queues []string, in input.Options, o *options) ([
 	return msgs, nil
 }
 
-// lines cuts a body at its line ends. The lines share the body's memory. Their numbers, from 0, are given if asked for; empty
-// lines are no messages, and count.
+// lines cuts a body at its line ends. The lines share the body's memory. Their numbers, from 0, are
+// given if asked for; empty lines are no messages, and count.
 func (a *API) lines(body *held, numbered bool) (list [][]byte, numbers []uint64, err error) {
 	data, err := a.text(body)
 	if err != nil {
@@ -167,7 +167,8 @@ func (a *API) records(body *held, in input.Options) (list [][]byte, numbers []ui
 	}
 }
 
-// lineIDs makes the dedup ids of numbered lines in one piece of memory; nil when none were asked for.
+// lineIDs makes the dedup ids of numbered lines in one piece of memory; nil when none were asked
+// for.
 func lineIDs(o *options, numbers []uint64) []string {
 	if o.dedupPrefix == "" {
 		return nil

@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// appendDelivery writes a message as JSON. A body that is JSON stands there as it is, byte for byte; any other
-// is body_base64.
+// appendDelivery writes a message as JSON. A body that is JSON stands there as it is, byte for
+// byte; any other is body_base64.
 func appendDelivery(b []byte, d *surgetank.Delivery) []byte {
 	b = appendID(append(b, `{"id":`...), d.ID)
 	if d.Receipt != (surgetank.Receipt{}) {
@@ -107,7 +107,8 @@ func appendBase64(b []byte, name string, v []byte) []byte {
 	return append(base64.StdEncoding.AppendEncode(b, v), '"')
 }
 
-// appendString writes a JSON string. What is not UTF-8 (another door may have let it in) becomes U+FFFD.
+// appendString writes a JSON string. What is not UTF-8 (another door may have let it in) becomes
+// U+FFFD.
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	start := 0

@@ -44,7 +44,8 @@ func newRig(t *testing.T, change ...rigOption) *rig {
 	return newRigOver(t, b, change...)
 }
 
-// seeded is what a store keeps with guest and ann (password x) in it, made once: password hashes take long on purpose.
+// seeded is what a store keeps with guest and ann (password x) in it, made once: password hashes
+// take long on purpose.
 var seeded = sync.OnceValues(func() (map[string][]byte, error) {
 	b, err := embedded.Memory(embedded.Options{})
 	if err != nil {
@@ -128,7 +129,8 @@ const (
 	ndjsonType = "application/x-ndjson"
 )
 
-// do sends a request straight to the handler. A body that begins with { or [ is JSON unless a header says otherwise.
+// do sends a request straight to the handler. A body that begins with { or [ is JSON unless a
+// header says otherwise.
 func (r *rig) do(method, target, body string, change ...with) answer {
 	r.t.Helper()
 	w := httptest.NewRecorder()

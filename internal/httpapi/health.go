@@ -11,7 +11,8 @@ func (c *call) healthz() error {
 	return c.respond(http.StatusOK, map[string]string{"status": "ok"})
 }
 
-// readyz says whether the server can serve; why not is for those who are logged in to see in the log.
+// readyz says whether the server can serve; why not is for those who are logged in to see in the
+// log.
 func (c *call) readyz() error {
 	if c.api.base.Err() != nil {
 		return surgetank.Errorf(surgetank.CodeClosed, "the server is stopping")
@@ -28,7 +29,8 @@ func (c *call) readyz() error {
 	}
 	answer := map[string]string{"status": "ready"}
 	if refusing := c.api.opts.Refusing; refusing != nil {
-		// Consumers must still reach the server, because acks make room. So only a probe for publishers is told no.
+		// Consumers must still reach the server, because acks make room. So only a probe for
+		// publishers is told no.
 		if why := refusing(); why != "" && q.Get("for") == "publish" {
 			return withStatus(http.StatusServiceUnavailable, surgetank.Errorf(surgetank.CodeFull, "the server is not ready for messages: %s", why))
 		} else if why != "" {

@@ -27,7 +27,8 @@ func TestReady(t *testing.T) {
 	r.want(200, "GET", "/healthz", "")
 }
 
-// TestReadyForAcks: while messages are refused, consumers must reach the server, and a probe for publishers is told no.
+// TestReadyForAcks: while messages are refused, consumers must reach the server, and a probe for
+// publishers is told no.
 func TestReadyForAcks(t *testing.T) {
 	why := ""
 	r := newRig(t, func(o *Options) { o.Refusing = func() string { return why } })

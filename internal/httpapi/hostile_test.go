@@ -135,8 +135,8 @@ func (p *pipes) Accept() (net.Conn, error) {
 func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
 func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080} }
 
-// TestHostileSilence cuts every bad request after each byte and then says nothing more. The server must hang up by itself, at the limits
-// that it has by default, in time that the test lets pass.
+// TestHostileSilence cuts every bad request after each byte and then says nothing more. The server
+// must hang up by itself, at the limits that it has by default, in time that the test lets pass.
 func TestHostileSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

@@ -11,10 +11,11 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// LimitListener gives every connection a place, of those that all peers share and of those of its address, so that one peer cannot
-// take all of them and all peers cannot take all memory. Where there is none left, a connection without a request that was let in
-// is closed for the newcomer: those kept alive between two requests first, then whoever has not shown who it is for longest. Loopback
-// peers and trusted proxies share one address and count towards the total only.
+// LimitListener gives every connection a place, of those that all peers share and of those of its
+// address, so that one peer cannot take all of them and all peers cannot take all memory. Where
+// there is none left, a connection without a request that was let in is closed for the newcomer:
+// those kept alive between two requests first, then whoever has not shown who it is for longest.
+// Loopback peers and trusted proxies share one address and count towards the total only.
 //
 //	            accepted           request read         its login is checked, or was right
 //	newcomer ──────────▶ waits ───────────────▶ waits ────────────────────────────────────▶ stays
@@ -53,8 +54,8 @@ func (l *limitListener) Accept() (net.Conn, error) {
 	}
 }
 
-// addressOf is the address that a connection's place is counted for. A trusted proxy speaks for many clients: like loopback
-// peers, its connections count towards the total only.
+// addressOf is the address that a connection's place is counted for. A trusted proxy speaks for
+// many clients: like loopback peers, its connections count towards the total only.
 func (l *limitListener) addressOf(conn net.Conn) netip.Addr {
 	a := remoteIP(conn)
 	if within(l.proxies, a.Unmap()) {
@@ -94,7 +95,8 @@ func guestOf(c net.Conn) *lobby.Guest {
 	return nil
 }
 
-// connContext lets the requests of a connection know its place: whoever finds out who sent one holds it.
+// connContext lets the requests of a connection know its place: whoever finds out who sent one
+// holds it.
 func connContext(ctx context.Context, c net.Conn) context.Context {
 	return lobby.With(ctx, guestOf(c))
 }

@@ -39,8 +39,8 @@ func (l *fakeListener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// TestLimitListener: when the places of all, or of one address, are taken, whoever comes gets one of somebody who waits, of the address where
-// the most wait; when nobody waits, it is turned away.
+// TestLimitListener: when the places of all, or of one address, are taken, whoever comes gets one
+// of somebody who waits, of the address where the most wait; when nobody waits, it is turned away.
 func TestLimitListener(t *testing.T) {
 	var all []*fakeConn
 	for _, from := range []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3", "[::ffff:192.0.2.1]:4", "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "192.0.2.2:1"} {
@@ -86,8 +86,9 @@ func TestLimitListener(t *testing.T) {
 	}
 }
 
-// TestIdleConnectionsMakeRoom fills a server's places with a connection kept alive, one that sends half a request, one that was refused and
-// sends no body, and one whose request was let in and waits. Others come, and get the places of all but the last.
+// TestIdleConnectionsMakeRoom fills a server's places with a connection kept alive, one that sends
+// half a request, one that was refused and sends no body, and one whose request was let in and
+// waits. Others come, and get the places of all but the last.
 func TestIdleConnectionsMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, func(o *Options) { o.Limits.BodyGrace = time.Hour }) // no deadline is to do the lobby's work

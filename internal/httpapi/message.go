@@ -15,7 +15,8 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// messageReader reads messages in their JSON form, {"body": …, "group": …}, from NDJSON lines and transactions.
+// messageReader reads messages in their JSON form, {"body": …, "group": …}, from NDJSON lines and
+// transactions.
 type messageReader struct {
 	maxBody   int
 	queues    bool // the members queue and queues are known: requests that name no queue in their path
@@ -57,7 +58,8 @@ var members = map[string]uint{
 	"queue": hasQueue, "queues": hasQueues, "vhost": hasVhost,
 }
 
-// read passes one message object of s into p. Errors are CodeInvalid or CodeTooLarge with the member as Field.
+// read passes one message object of s into p. Errors are CodeInvalid or CodeTooLarge with the
+// member as Field.
 func (m *messageReader) read(s *scanner, p *surgetank.Publishing) error {
 	if s.peek() != '{' {
 		return surgetank.Errorf(surgetank.CodeInvalid, `a message is a JSON object such as {"body": {"total": 7}}; %w`, s.fail("it begins otherwise"))
@@ -278,7 +280,8 @@ func durationMember(s *scanner, field string) (time.Duration, error) {
 	return checkDuration(field, v)
 }
 
-// checkDuration reads a delay or TTL. A TTL of nothing would mean the queue's own, which is not what it says.
+// checkDuration reads a delay or TTL. A TTL of nothing would mean the queue's own, which is not
+// what it says.
 func checkDuration(field, v string) (time.Duration, error) {
 	d, err := settings.ParseDuration(v)
 	switch {
@@ -322,7 +325,8 @@ func checkSequence(field, v string) (uint64, error) {
 	return n, nil
 }
 
-// headersMember reads {"name": "value"} or, where order or repetition matter, [{"name": …, "value": …}].
+// headersMember reads {"name": "value"} or, where order or repetition matter, [{"name": …, "value":
+// …}].
 func headersMember(s *scanner) ([]surgetank.Header, error) {
 	var list []surgetank.Header
 	bytes := 0
@@ -423,7 +427,8 @@ func asInvalid(err error) error {
 	return err
 }
 
-// Names of the request headers that describe a message; with headerPrefix they are the message's own headers.
+// Names of the request headers that describe a message; with headerPrefix they are the message's
+// own headers.
 const (
 	optionPrefix = "Surgetank-"
 	headerPrefix = "Surgetank-Header-"
@@ -433,14 +438,16 @@ const (
 	sequenceHeader  = "Surgetank-Sequence"
 )
 
-// options are what the Surgetank-* headers say about the message in the body, or about each of its lines.
+// options are what the Surgetank-* headers say about the message in the body, or about each of its
+// lines.
 type options struct {
 	message     surgetank.Message // without a body
 	dedupPrefix string            // with lines: each line's dedup id is this and its number
 	dedupFirst  uint64            // the number of the first line
 }
 
-// messageOptions reads the Surgetank-* headers. Names that are not known are refused: they are typing errors.
+// messageOptions reads the Surgetank-* headers. Names that are not known are refused: they are
+// typing errors.
 func messageOptions(h http.Header, lines bool) (o options, err error) {
 	var names []string
 	for name := range h {

@@ -16,8 +16,9 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// maxQueueSeries is how many queues have series of their own; the rest, those with the smallest backlogs, is
-// summed under the name "" so that clients who make queues cannot make a monitoring system fall over.
+// maxQueueSeries is how many queues have series of their own; the rest, those with the smallest
+// backlogs, is summed under the name "" so that clients who make queues cannot make a monitoring
+// system fall over.
 const maxQueueSeries = 1000
 
 // scrapeTimeout bounds how long a scrape waits for the broker.
@@ -31,8 +32,8 @@ type metrics struct {
 	refusedLogins prometheus.Counter
 }
 
-// liveHeap adds go_gc_heap_live_bytes to the standard metrics: what the last collection found alive, which shows a leak where
-// the heap's size shows mostly garbage.
+// liveHeap adds go_gc_heap_live_bytes to the standard metrics: what the last collection found
+// alive, which shows a leak where the heap's size shows mostly garbage.
 var liveHeap = collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/gc/heap/live:bytes$`)}
 
 func newMetrics(a *API) *metrics {
@@ -62,7 +63,8 @@ func newMetrics(a *API) *metrics {
 	return m
 }
 
-// observe counts a request. Labels have few values: routes are those of the router, other methods are one.
+// observe counts a request. Labels have few values: routes are those of the router, other methods
+// are one.
 func (m *metrics) observe(c *call, took time.Duration) {
 	method := c.r.Method
 	if !slices.Contains([]string{"GET", "HEAD", "PUT", "POST", "DELETE"}, method) {

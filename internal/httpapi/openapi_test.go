@@ -222,8 +222,8 @@ func (s *fakeSinks) OnQueue(queue string) []settings.QueueSink {
 
 func (s *fakeSinks) Resume(ctx context.Context, name, _ string) error { return s.Pause(ctx, name) }
 
-// Each example of a request is accepted by a server where its names exist, its answer fits the schema, and so do the
-// examples of answers.
+// Each example of a request is accepted by a server where its names exist, its answer fits the
+// schema, and so do the examples of answers.
 func TestDocumentExamples(t *testing.T) {
 	d := openDocument(t)
 	d.check("problem", mustJSON(t, d.at("components", "responses", "Problem", "content", "application/problem+json", "example")), "components", "schemas", "Problem")
@@ -339,7 +339,8 @@ func mustJSON(t *testing.T, v any) []byte {
 	return b
 }
 
-// What the API refuses and answers fits the document, too: problems of all kinds, and messages with everything in them.
+// What the API refuses and answers fits the document, too: problems of all kinds, and messages with
+// everything in them.
 func TestAnswersFitTheDocument(t *testing.T) {
 	d := openDocument(t)
 	r := newRig(t)

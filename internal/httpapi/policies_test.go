@@ -54,8 +54,8 @@ func TestPoliciesOverHTTP(t *testing.T) {
 	without.wantProblem(without.do("GET", "/v1/policies", ""), http.StatusNotFound, surgetank.CodeNotFound)
 }
 
-// What doors keep for themselves is in no listing, and cannot be reached by its name either. A queue whose dead letters go through it
-// says so in a word, which can be put back.
+// What doors keep for themselves is in no listing, and cannot be reached by its name either. A
+// queue whose dead letters go through it says so in a word, which can be put back.
 func TestDoorsOwnQueuesAreHidden(t *testing.T) {
 	r := newRig(t, withPolicies(t))
 	passage := policy.Passage("/")

@@ -11,8 +11,9 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// statuses is the one place where error codes become HTTP statuses. CodeFull covers a queue at its limit and a full disk alike:
-// both pass when consumers catch up, so both are 429, which clients know to repeat.
+// statuses is the one place where error codes become HTTP statuses. CodeFull covers a queue at its
+// limit and a full disk alike: both pass when consumers catch up, so both are 429, which clients
+// know to repeat.
 var statuses = map[surgetank.Code]int{
 	surgetank.CodeInvalid:     http.StatusBadRequest,
 	surgetank.CodeNotFound:    http.StatusNotFound,
@@ -32,8 +33,8 @@ var statuses = map[surgetank.Code]int{
 // defaultRetryAfter is told to clients when the broker does not know better.
 const defaultRetryAfter = time.Second
 
-// problem is an error in the form of RFC 9457. Code, Field and RetryAfter are those of surgetank.Error; Type is always
-// about:blank, so Title is the status's own name.
+// problem is an error in the form of RFC 9457. Code, Field and RetryAfter are those of
+// surgetank.Error; Type is always about:blank, so Title is the status's own name.
 type problem struct {
 	Type       string         `json:"type"`
 	Title      string         `json:"title"`
@@ -54,7 +55,8 @@ type partial struct {
 	Errors     []messageError `json:"errors"`
 }
 
-// messageError is one error of several messages in a row; First and Last count messages of the request from 0.
+// messageError is one error of several messages in a row; First and Last count messages of the
+// request from 0.
 type messageError struct {
 	First  int            `json:"first"`
 	Last   int            `json:"last"`
@@ -83,7 +85,8 @@ type lineError struct {
 func (e *lineError) Error() string { return e.err.Error() }
 func (e *lineError) Unwrap() error { return e.err }
 
-// problemOf describes an error for a client. What is no *surgetank.Error is a defect; its words go to the log, not to the client.
+// problemOf describes an error for a client. What is no *surgetank.Error is a defect; its words go
+// to the log, not to the client.
 func problemOf(err error) *problem {
 	p := &problem{Type: "about:blank", Code: surgetank.CodeInternal,
 		Detail: "an internal error happened; the server's log has its words"}

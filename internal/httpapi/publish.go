@@ -17,7 +17,8 @@ import (
 // ndjsonTypes are the media types of one JSON object a line; there is no registered one.
 var ndjsonTypes = []string{"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
 
-// publish stores the body as one message, cut into messages as ?format= asks, or each of its JSON objects as one (NDJSON).
+// publish stores the body as one message, cut into messages as ?format= asks, or each of its JSON
+// objects as one (NDJSON).
 func (c *call) publish() error {
 	q, err := c.query("raw", "format", "delimiter", "ids")
 	if err != nil {
@@ -125,8 +126,8 @@ func (c *call) targetReader() *messageReader {
 	}
 }
 
-// mayOpaque tells whether the caller may send what another door's protocol says about a message, which can name another
-// user as its author.
+// mayOpaque tells whether the caller may send what another door's protocol says about a message,
+// which can name another user as its author.
 func (c *call) mayOpaque() bool {
 	store := c.api.opts.Auth
 	return c.user.IsLocal() || store.HasTag(c.user, auth.TagAdministrator) || store.HasTag(c.user, auth.TagImpersonator)
@@ -149,7 +150,8 @@ func bodyType(media string) string {
 	return media
 }
 
-// readNDJSON reads one message object a line. Lines of nothing but space are no messages, but they count.
+// readNDJSON reads one message object a line. Lines of nothing but space are no messages, but they
+// count.
 func (c *call) readNDJSON(data []byte, m *messageReader) ([]surgetank.Publishing, error) {
 	if order := input.Mark(data); order != "" {
 		return nil, inLine(1, surgetank.FieldErrorf("line", "the body begins with the byte order mark of %s; message objects are UTF-8 without one", order))
@@ -216,7 +218,8 @@ type outcome struct {
 	err     error
 }
 
-// store publishes and answers. The body's memory is the broker's until it is done with it, also when the client has left.
+// store publishes and answers. The body's memory is the broker's until it is done with it, also
+// when the client has left.
 func (c *call) store(msgs []surgetank.Publishing, body *held, ids string) error {
 	accept, cancel := context.WithTimeout(c.r.Context(), c.api.limits.AcceptWait)
 	defer cancel()
@@ -325,8 +328,8 @@ func appendRanges(b []byte, results []surgetank.PublishResult) []byte {
 	return append(b, ']')
 }
 
-// refusedSome makes the answer to a publish of which not every message was stored: the first refusal's status and
-// words, and what became of each message.
+// refusedSome makes the answer to a publish of which not every message was stored: the first
+// refusal's status and words, and what became of each message.
 func refusedSome(results []surgetank.PublishResult) error {
 	p := partial{IDs: make([]any, len(results))}
 	var first error

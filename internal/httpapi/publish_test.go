@@ -139,7 +139,8 @@ func TestPublishRawLines(t *testing.T) {
 	}
 }
 
-// The other formats: what is a message, its number and its type. Package input has the cases of each format.
+// The other formats: what is a message, its number and its type. Package input has the cases of
+// each format.
 func TestPublishFormats(t *testing.T) {
 	r := newRig(t)
 	for i, tc := range []struct {
@@ -154,7 +155,8 @@ func TestPublishFormats(t *testing.T) {
 	} {
 		q := fmt.Sprintf("q%d", i)
 		r.queue(q, `{"dedup":{"window":"1h"}}`)
-		// The type of the request is that of the file; that of the messages follows from the format.
+		// The type of the request is that of the file; that of the messages follows from the
+		// format.
 		r.want(http.StatusCreated, "POST", "/v1/queues/"+q+"/messages?"+tc.query, tc.body, header("Content-Type", "text/csv"), header("Surgetank-Dedup-Prefix", "f:"))
 		var got []string
 		kind := "application/json"
@@ -185,7 +187,8 @@ func TestPublishFormats(t *testing.T) {
 	}
 }
 
-// What is wrong with a body that is cut into messages is named by its line, and nothing of it is stored.
+// What is wrong with a body that is cut into messages is named by its line, and nothing of it is
+// stored.
 func TestPublishCutRefused(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Limits = Limits{MaxBody: 4096, MaxMessage: 2000, MaxLines: 5} })
 	r.queue("q", "{}")
@@ -232,7 +235,8 @@ func TestPublishCutRefused(t *testing.T) {
 	}
 }
 
-// Whatever is wrong with a message, the answer names the line and the member, and nothing of the request is stored.
+// Whatever is wrong with a message, the answer names the line and the member, and nothing of the
+// request is stored.
 func TestPublishRefused(t *testing.T) {
 	small := func(o *Options) {
 		o.Limits = Limits{MaxBody: 4096, MaxMessage: 200, MaxLines: 5}
@@ -443,8 +447,8 @@ func TestPublishMany(t *testing.T) {
 	}
 }
 
-// What the handler adds to 10,000 raw lines must stay near a microsecond a line. A figure, not a test:
-// go test -bench RawLines ./internal/httpapi
+// What the handler adds to 10,000 raw lines must stay near a microsecond a line. A figure, not a
+// test: go test -bench RawLines ./internal/httpapi
 func BenchmarkRawLines(b *testing.B) {
 	const n = 10_000
 	body := strings.Repeat(strings.Repeat("x", 255)+"\n", n)

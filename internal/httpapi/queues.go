@@ -74,8 +74,8 @@ func (c *call) getQueue() error {
 	return c.respond(http.StatusOK, c.show(&info))
 }
 
-// show gives a queue's shape with the sinks that read it. Only those who may monitor see a sink's reason, because it can name the
-// target and quote messages.
+// show gives a queue's shape with the sinks that read it. Only those who may monitor see a sink's
+// reason, because it can name the target and quote messages.
 func (c *call) show(q *surgetank.QueueInfo) settings.Queue {
 	shape := c.shape(q)
 	if c.api.opts.Sinks == nil {
@@ -90,8 +90,8 @@ func (c *call) show(q *surgetank.QueueInfo) settings.Queue {
 	return shape
 }
 
-// shape gives a queue's shape. Only those who may monitor or read the queue see why messages came back, because a consumer's reason
-// can quote a message.
+// shape gives a queue's shape. Only those who may monitor or read the queue see why messages came
+// back, because a consumer's reason can quote a message.
 func (c *call) shape(q *surgetank.QueueInfo) settings.Queue {
 	shape := settings.Show(q)
 	if shape.Failure != "" && c.api.opts.Auth.AuthorizeMonitor(c.user) != nil && c.api.opts.Auth.Authorize(c.user, shape.Vhost, auth.Read, shape.Name) != nil {
@@ -105,10 +105,12 @@ var declareModes = map[string]surgetank.DeclareMode{
 	"create": surgetank.DeclareNew, "update": surgetank.DeclareUpdate,
 }
 
-// modeMerge changes what is given and leaves all else as it is: null puts a setting back to its default.
+// modeMerge changes what is given and leaves all else as it is: null puts a setting back to its
+// default.
 const modeMerge = "merge"
 
-// putQueue makes a queue or gives it these settings; what is left out becomes the default, or with mode=merge stays as it is.
+// putQueue makes a queue or gives it these settings; what is left out becomes the default, or with
+// mode=merge stays as it is.
 func (c *call) putQueue() error {
 	q, err := c.query("mode")
 	if err != nil {
@@ -244,7 +246,8 @@ func (c *call) plain() error {
 	return c.noBody()
 }
 
-// redrive moves messages to another queue and answers when that is done. A client that leaves stops it.
+// redrive moves messages to another queue and answers when that is done. A client that leaves stops
+// it.
 func (c *call) redrive() error {
 	if _, err := c.query(); err != nil {
 		return err

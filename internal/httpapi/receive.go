@@ -11,11 +11,12 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// maxNoAck is how many messages come at once where what is handed out cannot be given back when it becomes too many bytes.
+// maxNoAck is how many messages come at once where what is handed out cannot be given back when it
+// becomes too many bytes.
 const maxNoAck = 64
 
-// receive leases messages, waiting for the first as long as the request says. Whatever keeps them from the client
-// gives the leases back at once, without counting an attempt.
+// receive leases messages, waiting for the first as long as the request says. Whatever keeps them
+// from the client gives the leases back at once, without counting an attempt.
 func (c *call) receive() error {
 	if _, err := c.query(); err != nil {
 		return err
@@ -64,8 +65,8 @@ func (c *call) pollContext() (context.Context, context.CancelFunc) {
 	return ctx, func() { stop(); cancel() }
 }
 
-// polled looks at what a wait for messages came to. Nothing because the API is closing is no error: the client asks again,
-// elsewhere or later.
+// polled looks at what a wait for messages came to. Nothing because the API is closing is no error:
+// the client asks again, elsewhere or later.
 func (c *call) polled(ctx context.Context, list []surgetank.Delivery, err error) error {
 	switch {
 	case c.r.Context().Err() != nil:
@@ -90,7 +91,8 @@ func (c *call) giveBack(list []surgetank.Delivery) {
 	if len(back) == 0 {
 		return
 	}
-	// Without the request's context, which has ended. An error means the leases end by their deadline instead.
+	// Without the request's context, which has ended. An error means the leases end by their
+	// deadline instead.
 	if err := c.broker().SettleAsync(context.WithoutCancel(c.r.Context()), back, nil); err != nil {
 		c.api.opts.Logger.Warn("leases could not be given back", "count", len(back), "error", err)
 	}
@@ -235,8 +237,8 @@ type settled struct {
 	Detail  string         `json:"detail,omitempty"`
 }
 
-// settleAll settles and reports each receipt's result. The status is 200 also when some leases were lost: the
-// request was carried out, and each result says whether its lease was still there.
+// settleAll settles and reports each receipt's result. The status is 200 also when some leases were
+// lost: the request was carried out, and each result says whether its lease was still there.
 func (c *call) settleAll(list []surgetank.Settlement) error {
 	results, err := c.broker().Settle(c.r.Context(), list)
 	if err != nil {
@@ -261,8 +263,8 @@ func (c *call) settleAll(list []surgetank.Settlement) error {
 	return c.respond(http.StatusOK, answer)
 }
 
-// queueNames knows queues by their numbers, which are never used again, so that a receipt's queue is found without asking
-// the broker each time. It is bounded: when full it starts anew.
+// queueNames knows queues by their numbers, which are never used again, so that a receipt's queue
+// is found without asking the broker each time. It is bounded: when full it starts anew.
 type queueNames struct {
 	mu   sync.Mutex
 	byID map[uint64]string

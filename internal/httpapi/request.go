@@ -58,7 +58,8 @@ func (h *held) more(n int64) error {
 	return nil
 }
 
-// errMemory is the cause of errors that say that the server holds as much of requests or answers as it may.
+// errMemory is the cause of errors that say that the server holds as much of requests or answers as
+// it may.
 var errMemory = errors.New("the memory for requests or answers is used up")
 
 func errBodies() error {
@@ -66,8 +67,8 @@ func errBodies() error {
 		Message: "the server holds as many request bodies as it may; try again in a moment"}
 }
 
-// readBody reads the body whole, at most max bytes of it, as fast as the limits ask. Memory grows with
-// what has arrived, never with what was declared.
+// readBody reads the body whole, at most max bytes of it, as fast as the limits ask. Memory grows
+// with what has arrived, never with what was declared.
 func (c *call) readBody(max int64) (*held, error) {
 	if enc := c.r.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
 		return nil, withStatus(http.StatusUnsupportedMediaType, surgetank.FieldErrorf("Content-Encoding",
@@ -124,7 +125,8 @@ func (c *call) readBody(max int64) (*held, error) {
 	}
 }
 
-// pacedReader gives a body's sender BodyGrace and then the time that what has arrived takes at MinBodyRate.
+// pacedReader gives a body's sender BodyGrace and then the time that what has arrived takes at
+// MinBodyRate.
 type pacedReader struct {
 	r       io.Reader
 	control *http.ResponseController
@@ -145,7 +147,8 @@ func (p *pacedReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// stop lifts the deadline when the body is in: what the client sends next may take as long as the server allows.
+// stop lifts the deadline when the body is in: what the client sends next may take as long as the
+// server allows.
 func (p *pacedReader) stop() { _ = p.control.SetReadDeadline(time.Time{}) }
 
 // mediaType is the Content-Type without parameters; "" when there is none.
@@ -161,7 +164,8 @@ func (c *call) mediaType() (string, error) {
 	return t, nil
 }
 
-// query gives the parameters behind the question mark, of which only the named ones may be there, once each.
+// query gives the parameters behind the question mark, of which only the named ones may be there,
+// once each.
 func (c *call) query(allowed ...string) (url.Values, error) {
 	q, err := url.ParseQuery(c.r.URL.RawQuery)
 	if err != nil {
@@ -250,7 +254,8 @@ func (c *call) object() (*fields, error) {
 	return f, nil
 }
 
-// fields takes the members of an object one by one, remembers the first fault and, in done, refuses what nobody took.
+// fields takes the members of an object one by one, remembers the first fault and, in done, refuses
+// what nobody took.
 type fields struct {
 	prefix string
 	m      map[string]any

@@ -17,8 +17,8 @@ import (
 	"github.com/surgetank/surgetank/test/hostile/fuzzing"
 )
 
-// FuzzRequest sends whatever net/http takes for a request. Each gets an answer in time, an error one in the form of a problem, none is
-// an internal error, and none says more than it may.
+// FuzzRequest sends whatever net/http takes for a request. Each gets an answer in time, an error
+// one in the form of a problem, none is an internal error, and none says more than it may.
 func FuzzRequest(f *testing.F) {
 	b, err := embedded.Memory(embedded.Options{})
 	if err != nil {

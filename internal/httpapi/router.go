@@ -10,8 +10,8 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// access is what a route asks of its caller before its handler runs. There is no zero value that lets somebody
-// in: a route without an access cannot be registered.
+// access is what a route asks of its caller before its handler runs. There is no zero value that
+// lets somebody in: a route without an access cannot be registered.
 type access uint8
 
 const (
@@ -26,7 +26,8 @@ const (
 	admin                       // a user with the tag administrator
 )
 
-// handler serves one route. An error becomes a problem; nothing may be written before it is returned.
+// handler serves one route. An error becomes a problem; nothing may be written before it is
+// returned.
 type handler func(c *call) error
 
 // route is one method on one path. Segments in braces are parameters.
@@ -36,8 +37,8 @@ type route struct {
 	handle          handler
 }
 
-// router finds routes. It matches the escaped path segment by segment, so that a name may hold any character,
-// a slash as %2F among them, and it never redirects.
+// router finds routes. It matches the escaped path segment by segment, so that a name may hold any
+// character, a slash as %2F among them, and it never redirects.
 type router struct {
 	routes []*route
 	byLen  map[int][]*compiledRoute
@@ -61,8 +62,8 @@ func (rt *router) add(method, pattern string, a access, h handler) {
 	rt.byLen[len(segments)] = append(rt.byLen[len(segments)], &compiledRoute{r, segments})
 }
 
-// find gives the route for a method and escaped path with the values of its parameters; nil when no route
-// has the path. When only other methods have it, route is nil and allowed names them.
+// find gives the route for a method and escaped path with the values of its parameters; nil when no
+// route has the path. When only other methods have it, route is nil and allowed names them.
 func (rt *router) find(method, escapedPath string) (r *route, params map[string]string, allowed []string) {
 	if len(escapedPath) == 0 || escapedPath[0] != '/' {
 		return nil, nil, nil

@@ -8,9 +8,10 @@ import (
 	"unicode/utf8"
 )
 
-// scanner reads JSON (RFC 8259) strictly and without building values: it checks syntax, UTF-8 and depth and
-// gives the exact bytes of what it passed. The standard decoder replaces bad UTF-8, takes the last of duplicate keys
-// and has no depth limit of its own, none of which may happen to a message.
+// scanner reads JSON (RFC 8259) strictly and without building values: it checks syntax, UTF-8 and
+// depth and gives the exact bytes of what it passed. The standard decoder replaces bad UTF-8, takes
+// the last of duplicate keys and has no depth limit of its own, none of which may happen to a
+// message.
 type scanner struct {
 	data  []byte
 	pos   int
@@ -98,8 +99,8 @@ func (s *scanner) skip() ([]byte, error) {
 	return s.data[start:s.pos], err
 }
 
-// object passes an object; member is called behind each colon with the key as it stands (escaped tells whether it holds
-// escapes) and has to pass the value.
+// object passes an object; member is called behind each colon with the key as it stands (escaped
+// tells whether it holds escapes) and has to pass the value.
 func (s *scanner) object(member func(key []byte, escaped bool) error) error {
 	if err := s.enter('{', "an object begins with {"); err != nil {
 		return err
@@ -342,7 +343,8 @@ func unescape(raw []byte, escaped bool) (string, bool) {
 
 var simpleEscapes = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 
-// tree reads a whole JSON text into maps, slices, strings, json.Number, bool and nil. Duplicate keys are refused.
+// tree reads a whole JSON text into maps, slices, strings, json.Number, bool and nil. Duplicate
+// keys are refused.
 func tree(data []byte, maxDepth int) (any, error) {
 	s := &scanner{data: data, depth: maxDepth}
 	v, err := s.tree()
@@ -395,7 +397,8 @@ func (s *scanner) tree() (any, error) {
 	return json.Number(raw), nil
 }
 
-// isJSON tells whether b is exactly one JSON value, with nothing around it: then it can stand in a document as it is.
+// isJSON tells whether b is exactly one JSON value, with nothing around it: then it can stand in a
+// document as it is.
 func isJSON(b []byte, maxDepth int) bool {
 	if len(b) == 0 || b[0] <= ' ' {
 		return false

@@ -13,8 +13,8 @@ import (
 	"github.com/surgetank/surgetank/test/hostile/fuzzing"
 )
 
-// FuzzScan holds the scanner against the standard decoder: what it takes is valid JSON with the same value; what it refuses
-// is invalid, or one of the things it is stricter about.
+// FuzzScan holds the scanner against the standard decoder: what it takes is valid JSON with the
+// same value; what it refuses is invalid, or one of the things it is stricter about.
 func FuzzScan(f *testing.F) {
 	for _, s := range []string{`{"a":[1,-0.5e+10,true,false,null,"\u00e9\n"]}`, `"\ud83d\ude00"`, `"\ud83d"`, `[[[[]]]]`, `{"a":1,"a":2}`, ` 1 `, `01`, `"` + "\xff" + `"`, `{"":{}}`, `[1,]`, `-`, `1.`, `tru`} {
 		f.Add([]byte(s))
@@ -57,7 +57,8 @@ func FuzzScan(f *testing.F) {
 	})
 }
 
-// FuzzMessage: no line makes the reader panic or pass bad fields; what it takes is JSON whose body is passed on as it stands.
+// FuzzMessage: no line makes the reader panic or pass bad fields; what it takes is JSON whose body
+// is passed on as it stands.
 func FuzzMessage(f *testing.F) {
 	for _, s := range []string{`{"body":{"a": 1}}`, `{"body_base64":"AP8=","group":"g","headers":{"a":"b"},"delay":"1s"}`, `{"headers":[{"name":"a","value":"b"}],"body":null,"priority":9}`, `{"b\u006fdy":1}`} {
 		f.Add([]byte(s))

@@ -13,7 +13,8 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// securityHeaders go on every answer: it is data, never a page, and nobody may embed, sniff, cache or run it.
+// securityHeaders go on every answer: it is data, never a page, and nobody may embed, sniff, cache
+// or run it.
 func securityHeaders(h http.Header) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
@@ -21,11 +22,12 @@ func securityHeaders(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 }
 
-// checkOrigin refuses requests that a foreign web page made a browser send. There is no CORS: no answer ever
-// allows another origin.
+// checkOrigin refuses requests that a foreign web page made a browser send. There is no CORS: no
+// answer ever allows another origin.
 func (c *call) checkOrigin() error {
 	if c.api.trusts() && !loopbackHost(c.r.Host) && !slices.Contains(c.api.opts.Hosts, hostname(c.r.Host)) {
-		// DNS rebinding: a foreign name that resolves to this machine makes a browser think the page is from here.
+		// DNS rebinding: a foreign name that resolves to this machine makes a browser think the
+		// page is from here.
 		return withStatus(http.StatusMisdirectedRequest, surgetank.Errorf(surgetank.CodeDenied,
 			"this server answers to localhost only; the Host header names another host"))
 	}
@@ -57,10 +59,11 @@ var proxyHeaders = []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", 
 
 // Peer gives the address that a request comes from.
 //
-// A request without proxy headers comes from the connection's peer. With proxy headers, the answer is the zero Addr, because a
-// proxy's own address says nothing about its client; unless the peer is one of the trusted proxies. Then the answer is
-// the last address in X-Forwarded-For (or Forwarded) that is no trusted proxy: that proxy's peer. An address further left is
-// a claim of the client. A loopback address is never believed, and neither are two headers that differ.
+// A request without proxy headers comes from the connection's peer. With proxy headers, the answer
+// is the zero Addr, because a proxy's own address says nothing about its client; unless the peer is
+// one of the trusted proxies. Then the answer is the last address in X-Forwarded-For (or Forwarded)
+// that is no trusted proxy: that proxy's peer. An address further left is a claim of the client. A
+// loopback address is never believed, and neither are two headers that differ.
 func Peer(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	ap, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -110,7 +113,8 @@ func lastUntrusted(list []netip.Addr, trusted []netip.Prefix) netip.Addr {
 	return netip.Addr{}
 }
 
-// forwardedFor reads X-Forwarded-For; an entry that is no address becomes the zero Addr. nil: there is none.
+// forwardedFor reads X-Forwarded-For; an entry that is no address becomes the zero Addr. nil: there
+// is none.
 func forwardedFor(lines []string) (list []netip.Addr) {
 	for _, line := range lines {
 		for entry := range strings.SplitSeq(line, ",") {
@@ -120,7 +124,8 @@ func forwardedFor(lines []string) (list []netip.Addr) {
 	return list
 }
 
-// forwarded reads the for= parameters of RFC 7239's header. An element without one is somebody unknown.
+// forwarded reads the for= parameters of RFC 7239's header. An element without one is somebody
+// unknown.
 func forwarded(lines []string) (list []netip.Addr) {
 	for _, line := range lines {
 		for element := range strings.SplitSeq(line, ",") {
@@ -196,7 +201,8 @@ func (c *call) authenticate() (*auth.User, error) {
 	return u, err
 }
 
-// howToLogIn is the answer to a request without a login. Whoever reads it can be anybody: it names no path.
+// howToLogIn is the answer to a request without a login. Whoever reads it can be anybody: it names
+// no path.
 const howToLogIn = "log in: HTTP Basic authentication with a user name and a password (surgetank --server http://USER:PASSWORD@HOST:PORT). " +
 	"On the server's machine, its own user and root need no password: the surgetank command finds the server's token, or takes it with --token-file from local.token in the data directory"
 

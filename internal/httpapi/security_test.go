@@ -23,8 +23,8 @@ func fill(pattern string) string {
 	return strings.NewReplacer("{v}", "%2F", "{p}", "p", "{x}", "x", "{q}", "q", "{s}", "s", "{u}", "u", "{n}", "n", "{k}", "k").Replace(pattern)
 }
 
-// No route but the two health checks answers somebody who is not logged in, and a path that does not exist is
-// not told from one that does.
+// No route but the two health checks answers somebody who is not logged in, and a path that does
+// not exist is not told from one that does.
 func TestNoRouteWithoutCredentials(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.TrustLoopback = nil })
 	open := 0
@@ -49,7 +49,8 @@ func TestNoRouteWithoutCredentials(t *testing.T) {
 	r.wantProblem(r.do("PATCH", "/v1/queues", ""), http.StatusUnauthorized, surgetank.CodeDenied)
 }
 
-// A user without any permission or tag gets nowhere either, and each right opens its own routes only.
+// A user without any permission or tag gets nowhere either, and each right opens its own routes
+// only.
 func TestRoutesByRole(t *testing.T) {
 	r := newRig(t)
 	r.queue("q", "{}")
@@ -82,7 +83,8 @@ func TestRoutesByRole(t *testing.T) {
 			if rt.access == public {
 				continue
 			}
-			// A parameter that no route knows stops the handler before it does anything, but after the access.
+			// A parameter that no route knows stops the handler before it does anything, but after
+			// the access.
 			a := r.do(rt.method, fill(rt.pattern)+"?stop=1", "", as(name, "pw"))
 			allowed := false
 			for _, m := range role.may {
@@ -309,7 +311,8 @@ func served(t *testing.T, l Limits, sl ServerLimits) (*rig, string) {
 	return r, ln.Addr().String()
 }
 
-// raw sends bytes and gives everything that comes until the server closes or has sent one answer without more to come.
+// raw sends bytes and gives everything that comes until the server closes or has sent one answer
+// without more to come.
 func raw(t *testing.T, addr, request string) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -334,7 +337,8 @@ func raw(t *testing.T, addr, request string) string {
 	}
 }
 
-// Malformed and hostile requests over a real connection: each is refused, and none disturbs the next.
+// Malformed and hostile requests over a real connection: each is refused, and none disturbs the
+// next.
 func TestOnTheWire(t *testing.T) {
 	r, addr := served(t, Limits{MaxBody: 1 << 16, MaxMessage: 1 << 12, BodyGrace: 50 * time.Millisecond, MinBodyRate: 1 << 20},
 		ServerLimits{HeaderTimeout: 100 * time.Millisecond})
@@ -388,7 +392,8 @@ func TestOnTheWire(t *testing.T) {
 	}
 }
 
-// A handler that panics answers with a problem and leaves the server standing; its words stay in the log.
+// A handler that panics answers with a problem and leaves the server standing; its words stay in
+// the log.
 func TestPanic(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Ready = func() error { panic("secret words") } })
 	a := r.do("GET", "/readyz", "")
@@ -399,7 +404,8 @@ func TestPanic(t *testing.T) {
 	r.want(200, "GET", "/healthz", "")
 }
 
-// TestPeer: an address in a header is believed from a trusted proxy alone, and only the one that this proxy has seen itself.
+// TestPeer: an address in a header is believed from a trusted proxy alone, and only the one that
+// this proxy has seen itself.
 func TestPeer(t *testing.T) {
 	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("2001:db8::/64")}
 	for _, tc := range []struct {
@@ -442,7 +448,8 @@ func TestPeer(t *testing.T) {
 	}
 }
 
-// TestTrustEnds: loopback is a login until a user exists, and not a request longer. Then any Host is good, as behind a proxy.
+// TestTrustEnds: loopback is a login until a user exists, and not a request longer. Then any Host
+// is good, as behind a proxy.
 func TestTrustEnds(t *testing.T) {
 	r := newRig(t)
 	if err := r.store.DeleteUser(t.Context(), "ann"); err != nil {

@@ -40,8 +40,9 @@ func (l ServerLimits) withDefaults() ServerLimits {
 	return l
 }
 
-// NewServer makes the server around a handler: HTTP/1.1 only, with limits on headers, idle time and the rate of bodies (which
-// the handler keeps, by deadlines of its own). Serve it on a listener from LimitListener.
+// NewServer makes the server around a handler: HTTP/1.1 only, with limits on headers, idle time and
+// the rate of bodies (which the handler keeps, by deadlines of its own). Serve it on a listener
+// from LimitListener.
 func NewServer(h http.Handler, l ServerLimits, logger *slog.Logger) *http.Server {
 	l = l.withDefaults()
 	if logger == nil {

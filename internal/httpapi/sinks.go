@@ -54,8 +54,8 @@ func (c *call) getSink() error {
 	return c.respond(http.StatusOK, info)
 }
 
-// putSink hands the spec to the manager as it stands; here it is only checked to be one JSON object without
-// duplicate keys. Columns keep the order in which they are written.
+// putSink hands the spec to the manager as it stands; here it is only checked to be one JSON object
+// without duplicate keys. Columns keep the order in which they are written.
 func (c *call) putSink() error {
 	if _, err := c.query(); err != nil {
 		return err
@@ -101,8 +101,8 @@ func (c *call) pauseSink() error {
 	return c.respond(http.StatusOK, map[string]bool{"paused": true})
 }
 
-// resumeSink starts a sink again. The body is optional: {"from": "target"}, {"from": "queue"} or {"accept_loss": true}
-// choose a way for a sink whose queue and target contradict each other.
+// resumeSink starts a sink again. The body is optional: {"from": "target"}, {"from": "queue"} or
+// {"accept_loss": true} choose a way for a sink whose queue and target contradict each other.
 func (c *call) resumeSink() error {
 	if _, err := c.query(); err != nil {
 		return err

@@ -13,8 +13,8 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// subscribers holds the subscriptions that clients opened over HTTP. A subscription lives while somebody asks for it:
-// unasked for SubscriberTTL it is closed, and what it leased goes back.
+// subscribers holds the subscriptions that clients opened over HTTP. A subscription lives while
+// somebody asks for it: unasked for SubscriberTTL it is closed, and what it leased goes back.
 type subscribers struct {
 	mu    sync.Mutex
 	byID  map[string]*subscriber
@@ -35,13 +35,15 @@ type subscriber struct {
 	closed bool
 	idle   *time.Timer
 
-	// The newest numbered poll and what it handed over: a client that asks with the same number again has not got it.
+	// The newest numbered poll and what it handed over: a client that asks with the same number
+	// again has not got it.
 	polling sync.Mutex // held while a poll runs
 	poll    uint64
 	handed  []surgetank.Delivery // receipts only
 }
 
-// unseen gives back, uncounted, what poll n handed over, if that was the newest poll; the caller holds polling.
+// unseen gives back, uncounted, what poll n handed over, if that was the newest poll; the caller
+// holds polling.
 func (s *subscriber) unseen(c *call, n uint64) {
 	if n != 0 && s.poll == n {
 		c.giveBack(s.handed)
@@ -317,7 +319,8 @@ func (c *call) subscriptionReceive() error {
 	return nil
 }
 
-// subscriptionCredit gives credit, sets the pool's limit, or (with neither) only keeps the subscription alive.
+// subscriptionCredit gives credit, sets the pool's limit, or (with neither) only keeps the
+// subscription alive.
 func (c *call) subscriptionCredit() error {
 	if _, err := c.query(); err != nil {
 		return err
@@ -346,8 +349,8 @@ func (c *call) subscriptionCredit() error {
 	return c.respond(http.StatusOK, map[string]uint64{"floor": floor})
 }
 
-// leaving finds the subscription of a client that cancels or closes it. The parameter unseen names a poll whose answer the
-// client did not wait for.
+// leaving finds the subscription of a client that cancels or closes it. The parameter unseen names
+// a poll whose answer the client did not wait for.
 func (c *call) leaving() (*subscriber, error) {
 	q, err := c.query("unseen")
 	if err != nil {
@@ -372,7 +375,8 @@ func (c *call) leaving() (*subscriber, error) {
 	return s, nil
 }
 
-// subscriptionCancel stops hand-outs; what was received stays leased while the subscription is kept alive.
+// subscriptionCancel stops hand-outs; what was received stays leased while the subscription is kept
+// alive.
 func (c *call) subscriptionCancel() error {
 	s, err := c.leaving()
 	if err != nil {

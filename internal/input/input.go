@@ -1,17 +1,19 @@
-// Package input cuts text into messages: lines, the rows of a CSV, or JSON values. `surgetank publish` and the HTTP
-// interface read with it, so that a file means the same at both doors.
+// Package input cuts text into messages: lines, the rows of a CSV, or JSON values.
+// `surgetank publish` and the HTTP interface read with it, so that a file means the same at both
+// doors.
 //
 // # Text
 //
-// A UTF-8 byte order mark is removed. UTF-16 with a byte order mark is converted to UTF-8. UTF-16 without one and UTF-32 are
-// refused. A line ends with LF or CRLF. The last line needs no end.
+// A UTF-8 byte order mark is removed. UTF-16 with a byte order mark is converted to UTF-8. UTF-16
+// without one and UTF-32 are refused. A line ends with LF or CRLF. The last line needs no end.
 //
-// A carriage return never stays in a body by accident: one that is not part of a CRLF is refused. Where it belongs to the
-// data, JSON can say so with \r.
+// A carriage return never stays in a body by accident: one that is not part of a CRLF is refused.
+// Where it belongs to the data, JSON can say so with \r.
 //
 // # Errors
 //
-// A *LineError names the line. The input is read in pieces, so a mistake is found after the messages before it were given out.
+// A *LineError names the line. The input is read in pieces, so a mistake is found after the
+// messages before it were given out.
 package input
 
 import (
@@ -50,8 +52,9 @@ func ParseFormat(s string) (Format, error) {
 // Message is one message of an input.
 type Message struct {
 	Body []byte
-	// N numbers the message inside its input and is the same at each reading: with JSON it counts the values from 1, in the
-	// other formats it is the number of the line where the message begins.
+	// N numbers the message inside its input and is the same at each reading: with JSON it counts
+	// the values from 1, in the other formats it is the number of the line where the message
+	// begins.
 	N    int64
 	Line int64 // where the message begins, from 1
 }
@@ -98,7 +101,8 @@ func ParseDelimiter(s string) (rune, error) {
 	return r, nil
 }
 
-// Reader reads one input. It is for one goroutine. What it holds in memory is bounded by Options.Max, whatever the input.
+// Reader reads one input. It is for one goroutine. What it holds in memory is bounded by
+// Options.Max, whatever the input.
 type Reader struct {
 	o    Options
 	in   *counter
@@ -195,7 +199,8 @@ func tooLong(line int64, most int) *LineError {
 	return lineErrorf(line, surgetank.CodeTooLarge, "it has more than %d bytes; split it, or raise the server's max_message", most)
 }
 
-// readError names the line at which reading failed. What the decoder found is a mistake of the input, all else is the input's own error.
+// readError names the line at which reading failed. What the decoder found is a mistake of the
+// input, all else is the input's own error.
 func readError(line int64, err error) error {
 	var e *surgetank.Error
 	if errors.As(err, &e) {
@@ -204,8 +209,8 @@ func readError(line int64, err error) error {
 	return fmt.Errorf("reading the input: %w", err)
 }
 
-// Line gives the body that a line holds, its LF left out before: without the carriage return at its end. An empty body is no
-// message. The format is Lines or NDJSON.
+// Line gives the body that a line holds, its LF left out before: without the carriage return at its
+// end. An empty body is no message. The format is Lines or NDJSON.
 func Line(line []byte, f Format) ([]byte, *surgetank.Error) {
 	if n := len(line); n > 0 && line[n-1] == '\r' {
 		line = line[: n-1 : n-1]

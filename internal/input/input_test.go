@@ -49,7 +49,8 @@ func read(r io.Reader, o Options) (got []string, count int64) {
 
 const bom = "\xef\xbb\xbf"
 
-// TestFormats is how each format takes what others write. A last entry that begins with ERROR must be the start of the error.
+// TestFormats is how each format takes what others write. A last entry that begins with ERROR must
+// be the start of the error.
 func TestFormats(t *testing.T) {
 	long := strings.Repeat("x", 60)
 	for _, c := range []struct {
@@ -202,8 +203,8 @@ func TestReadErrorsAreNotTheEnd(t *testing.T) {
 	}
 }
 
-// FuzzReader: whatever the input, reading ends, numbers rise, bodies are within the limit and hold no carriage return, and those
-// of the JSON formats are JSON.
+// FuzzReader: whatever the input, reading ends, numbers rise, bodies are within the limit and hold
+// no carriage return, and those of the JSON formats are JSON.
 func FuzzReader(f *testing.F) {
 	f.Add([]byte("a,b\r\n1,\"2\r\n\"\n"), uint8(1))
 	f.Add([]byte("[{\"a\":1},2]\n3"), uint8(3))

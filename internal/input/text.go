@@ -11,8 +11,9 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// text gives an input as UTF-8: without its byte order mark, and converted if that says UTF-16. Other bytes pass as they are. It
-// reads no more than two bytes before it gives out a first line, so that a terminal's lines come one by one.
+// text gives an input as UTF-8: without its byte order mark, and converted if that says UTF-16.
+// Other bytes pass as they are. It reads no more than two bytes before it gives out a first line,
+// so that a terminal's lines come one by one.
 type text struct {
 	in      io.Reader
 	sniffed bool
@@ -33,7 +34,8 @@ var (
 	markLE   = []byte{0xff, 0xfe}
 )
 
-// Text converts an input that is in memory whole. It returns data itself, or a part of it, unless data is UTF-16.
+// Text converts an input that is in memory whole. It returns data itself, or a part of it, unless
+// data is UTF-16.
 func Text(data []byte) ([]byte, error) {
 	if bytes.HasPrefix(data, markUTF8) {
 		return data[len(markUTF8):], nil
@@ -46,7 +48,8 @@ func Text(data []byte) ([]byte, error) {
 	return io.ReadAll(t)
 }
 
-// Mark tells which byte order mark an input begins with: that of UTF-8, of UTF-16 or, without one, "".
+// Mark tells which byte order mark an input begins with: that of UTF-8, of UTF-16 or, without one,
+// "".
 func Mark(data []byte) (of string) {
 	switch {
 	case bytes.HasPrefix(data, markUTF8):
@@ -101,8 +104,8 @@ func (t *text) Read(p []byte) (int, error) {
 	return t.in.Read(p)
 }
 
-// sniff reads as many of the first bytes as it needs to tell what the input is: four only where the first two look like
-// something other than text in UTF-8.
+// sniff reads as many of the first bytes as it needs to tell what the input is: four only where the
+// first two look like something other than text in UTF-8.
 func (t *text) sniff() error {
 	var b [4]byte
 	n := 0

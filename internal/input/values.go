@@ -166,7 +166,8 @@ func appendText(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// values reads JSON values one after the other. An array at the top is its elements, which are read one by one.
+// values reads JSON values one after the other. An array at the top is its elements, which are read
+// one by one.
 type values struct {
 	r      *Reader
 	dec    *json.Decoder

@@ -14,7 +14,8 @@ const (
 	maxIndex     = 1<<31 - 1
 )
 
-// Path is a parsed expression. The zero Path finds nothing; make one with Parse. It is safe for use by many goroutines.
+// Path is a parsed expression. The zero Path finds nothing; make one with Parse. It is safe for use
+// by many goroutines.
 type Path struct {
 	expr  string
 	steps []step
@@ -54,9 +55,9 @@ func Parse(expr string) (Path, error) {
 // Expr gives the expression that was parsed.
 func (p Path) Expr() string { return p.expr }
 
-// String gives the scalar at the path as text: a string's characters, a number as it is written, "true" or
-// "false". It is false for a body that is not JSON, a path that leads nowhere, null, an object, an array, and a string that
-// has no UTF-8 form (half a surrogate pair).
+// String gives the scalar at the path as text: a string's characters, a number as it is written,
+// "true" or "false". It is false for a body that is not JSON, a path that leads nowhere, null, an
+// object, an array, and a string that has no UTF-8 form (half a surrogate pair).
 func (p Path) String(body []byte) (string, bool) {
 	if p.set == nil {
 		return "", false
@@ -68,9 +69,9 @@ func (p Path) String(body []byte) (string, bool) {
 	return out[0].Text()
 }
 
-// Identity gives the scalar at the path as text that identifies it. Equal numbers give equal texts however they are written
-// (CanonicalNumber). A string that has no UTF-8 form gives the bytes as they are written. It is false where String finds nothing for
-// another reason.
+// Identity gives the scalar at the path as text that identifies it. Equal numbers give equal texts
+// however they are written (CanonicalNumber). A string that has no UTF-8 form gives the bytes as
+// they are written. It is false where String finds nothing for another reason.
 func (p Path) Identity(body []byte) (string, bool) {
 	if p.set == nil {
 		return "", false
@@ -157,7 +158,8 @@ func (p *parser) dotted() error {
 	return nil
 }
 
-// bracketed reads [7], ["name"] or ['name']. Inside quotes a backslash takes the next character as it is.
+// bracketed reads [7], ["name"] or ['name']. Inside quotes a backslash takes the next character as
+// it is.
 func (p *parser) bracketed() error {
 	p.at++
 	if p.at == len(p.expr) {

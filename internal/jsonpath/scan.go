@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// MaxDepth is how deep arrays and objects may nest. Deeper bodies are an error: nobody means them, and
-// databases refuse them too.
+// MaxDepth is how deep arrays and objects may nest. Deeper bodies are an error: nobody means them,
+// and databases refuse them too.
 const MaxDepth = 512
 
 // SyntaxError says why a body is not JSON.
@@ -161,8 +161,8 @@ func (s *scanner) object(n *node) bool {
 	}
 }
 
-// child finds where the paths go on under a field. The field may come a second time: then what the first one
-// gave is forgotten.
+// child finds where the paths go on under a field. The field may come a second time: then what the
+// first one gave is forgotten.
 func (s *scanner) child(n *node, name []byte, plain bool) *node {
 	if !plain {
 		var ok bool
@@ -280,9 +280,10 @@ func (s *scanner) str() (plain, ok bool) {
 	}
 }
 
-// ordinary counts the bytes in front that need no look: printable ASCII but for the quote and the backslash. It
-// tests eight bytes at a time; a byte that borrows from its neighbour may be flagged in error above the first true hit, never
-// below, so the lowest flag is right or the caller steps over one ordinary byte itself.
+// ordinary counts the bytes in front that need no look: printable ASCII but for the quote and the
+// backslash. It tests eight bytes at a time; a byte that borrows from its neighbour may be flagged
+// in error above the first true hit, never below, so the lowest flag is right or the caller steps
+// over one ordinary byte itself.
 func ordinary(b []byte) int {
 	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	i := 0

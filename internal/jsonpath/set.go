@@ -82,8 +82,8 @@ func (n *node) elem(index int) *node {
 	return nil
 }
 
-// Scan reads a body from end to end and sets out[i] to the value of path i, as a piece of body. out must have room for
-// Len values. The error is a *SyntaxError; then out is of no use.
+// Scan reads a body from end to end and sets out[i] to the value of path i, as a piece of body. out
+// must have room for Len values. The error is a *SyntaxError; then out is of no use.
 func (s *Set) Scan(body []byte, out []Value) error {
 	out = out[:s.n]
 	clear(out)

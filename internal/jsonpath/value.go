@@ -35,8 +35,8 @@ type Value struct {
 	plain bool
 }
 
-// Text gives a string's characters, and any other value as it is written. It is false when missing, and for a string that
-// UTF-8 cannot hold because an escape names half of a surrogate pair.
+// Text gives a string's characters, and any other value as it is written. It is false when missing,
+// and for a string that UTF-8 cannot hold because an escape names half of a surrogate pair.
 func (v Value) Text() (string, bool) {
 	if v.plain {
 		return string(v.Raw[1 : len(v.Raw)-1]), true

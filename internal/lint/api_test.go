@@ -14,10 +14,12 @@ import (
 
 var update = flag.Bool("update", false, "write docs/api.txt anew")
 
-// apiFile lists what programs outside of this module can name. A change of the list is a change for them.
+// apiFile lists what programs outside of this module can name. A change of the list is a change for
+// them.
 const apiFile = "../../docs/api.txt"
 
-// knownLeaks are names of internal packages that the exported API still has. Take one off when it is gone.
+// knownLeaks are names of internal packages that the exported API still has. Take one off when it
+// is gone.
 var knownLeaks = map[string]bool{"sink/claim.go Set": true, "sink/ids.go Set": true, "sink/runner.go Clock": true, "sink/source.go Value": true}
 
 // TestExportedAPI holds the exported API to its list, so that each change to it is seen in review.
@@ -103,8 +105,8 @@ func internalNames(f *ast.File) map[string]string {
 	return names
 }
 
-// exported gives the exported declarations of a file as a program outside sees them: functions without bodies, types
-// without what is not exported, one constant or variable each.
+// exported gives the exported declarations of a file as a program outside sees them: functions
+// without bodies, types without what is not exported, one constant or variable each.
 func exported(f *ast.File) (list []ast.Node) {
 	for _, d := range f.Decls {
 		switch d := d.(type) {
@@ -151,8 +153,8 @@ func receiver(list *ast.FieldList) string {
 	return ""
 }
 
-// shownType leaves out the fields and methods that are not exported. An embedded field is shown: what it exports can be
-// reached.
+// shownType leaves out the fields and methods that are not exported. An embedded field is shown:
+// what it exports can be reached.
 func shownType(s *ast.TypeSpec) *ast.TypeSpec {
 	c := *s
 	c.Doc, c.Comment = nil, nil

@@ -1,9 +1,11 @@
-// Package lobby gives out a door's places to connections that nobody knows yet, or that have nothing to do.
+// Package lobby gives out a door's places to connections that nobody knows yet, or that have
+// nothing to do.
 //
-// When the places are full, a newcomer is let in and a guest that waits is put out: of the address with the most such guests the one
-// that has waited longest. So whoever holds places without logging in loses them to who comes, and one address cannot put
-// out the guests of another that has fewer. A guest that is busy, because its credentials are being checked or its request
-// was let in, is never put out. Decision 0110 has the reasons.
+// When the places are full, a newcomer is let in and a guest that waits is put out: of the address
+// with the most such guests the one that has waited longest. So whoever holds places without
+// logging in loses them to who comes, and one address cannot put out the guests of another that has
+// fewer. A guest that is busy, because its credentials are being checked or its request was let in,
+// is never put out. Decision 0110 has the reasons.
 package lobby
 
 import (
@@ -36,13 +38,15 @@ type peer struct {
 	at      int          // in the heap
 }
 
-// How a guest that may be put out waits. Who did something and is between two requests goes first: it comes back at no cost.
+// How a guest that may be put out waits. Who did something and is between two requests goes first:
+// it comes back at no cost.
 const (
 	idle  = iota // was known once, and has nothing to do
 	fresh        // has not shown who it is
 )
 
-// Guest is one connection's place. A nil Guest is one of a door without a lobby: it may do everything.
+// Guest is one connection's place. A nil Guest is one of a door without a lobby: it may do
+// everything.
 type Guest struct {
 	lobby *Lobby
 	peer  *peer
@@ -54,7 +58,8 @@ type Guest struct {
 	left  bool
 }
 
-// New makes a lobby with so many places together, and for one address (an IPv4 address, or an IPv6 /64; loopback excepted).
+// New makes a lobby with so many places together, and for one address (an IPv4 address, or an IPv6
+// /64; loopback excepted).
 func New(places, perPeer int) *Lobby {
 	return &Lobby{places: places, perPeer: perPeer, peers: map[netip.Addr]*peer{}}
 }
@@ -69,9 +74,10 @@ func network(a netip.Addr) netip.Addr {
 	return a
 }
 
-// Enter gives a newcomer a place. cut closes its connection, and must not wait; it is called when the guest is put out, by whoever
-// comes in its stead. made says that somebody was. There is no place, and no guest, when all others are busy or
-// as many as there are places are still on their way out.
+// Enter gives a newcomer a place. cut closes its connection, and must not wait; it is called when
+// the guest is put out, by whoever comes in its stead. made says that somebody was. There is no
+// place, and no guest, when all others are busy or as many as there are places are still on their
+// way out.
 func (l *Lobby) Enter(a netip.Addr, cut func()) (g *Guest, made bool) {
 	g, out := l.enter(network(a), cut)
 	if out != nil {
@@ -177,8 +183,8 @@ func (g *Guest) line(kind int) {
 	g.lobby.wait(g, kind)
 }
 
-// Leave gives the place back: the guest is known and counts elsewhere, or its connection has ended. It must be called for every guest,
-// also one that was put out, and may be called again.
+// Leave gives the place back: the guest is known and counts elsewhere, or its connection has ended.
+// It must be called for every guest, also one that was put out, and may be called again.
 func (g *Guest) Leave() {
 	if g == nil {
 		return
@@ -213,8 +219,9 @@ func (p *peer) next() *Guest {
 	return nil
 }
 
-// before orders addresses by whose guest is put out first: who has the most that wait; one with an idle guest; whose guest has waited
-// longest. Busy guests do not count: who is known and works must not stand back for who waits.
+// before orders addresses by whose guest is put out first: who has the most that wait; one with an
+// idle guest; whose guest has waited longest. Busy guests do not count: who is known and works must
+// not stand back for who waits.
 func (p *peer) before(o *peer) bool {
 	a, b := p.next(), o.next()
 	switch {

@@ -96,7 +96,8 @@ func TestBusyGuestsStay(t *testing.T) {
 	}
 }
 
-// TestAddresses: an address has its own limit, loopback has none, and an IPv6 network is one address.
+// TestAddresses: an address has its own limit, loopback has none, and an IPv6 network is one
+// address.
 func TestAddresses(t *testing.T) {
 	h := newHouse(t, 100, 2)
 	for i := range 10 {
@@ -116,7 +117,8 @@ func TestAddresses(t *testing.T) {
 	h.want("v6a", "v4a")
 }
 
-// TestWhoLeavesIsBounded: those who were put out hold sockets until they are gone, so there are never more of them than places.
+// TestWhoLeavesIsBounded: those who were put out hold sockets until they are gone, so there are
+// never more of them than places.
 func TestWhoLeavesIsBounded(t *testing.T) {
 	h := newHouse(t, 3, 10)
 	h.linger = true

@@ -39,8 +39,8 @@ const (
 	BackOffBlocked      Defect = "a message that backs off in a strict group counts as blocked"
 )
 
-// All lists those that the simulator must see. TrimTooSoon is not among them: trims come by the clock, when all that was
-// logged is nearly always durable, so a test of the broker looks for it.
+// All lists those that the simulator must see. TrimTooSoon is not among them: trims come by the
+// clock, when all that was logged is nearly always durable, so a test of the broker looks for it.
 var All = []Defect{EarlyRelease, AnyEpoch, DedupForgotten, EarlyDeadline, AckNotLogged, StrictOvertaken, TrimTooFar, ExpiryForgotten, PoisonDropped,
 	SnapshotTooNew, PurgeTakesLeased, GiveBackLost, SyncSkipped, DirSyncDropped, ChecksumIgnored, IDReused, LeaseNumberTwice, WatermarkDedup, GroupsLost, DelayForgotten,
 	HeldOvertaken, LossUnlisted, AckUnrepaired, FullForEver, PublishersForgotten, NumbersNotLogged, ReasonsForgotten, DelayAges, BackOffBlocked}

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Bouncer runs a PgBouncer before the server until the test ends, and gives the DSN of a database through it. mode is its
-// pool_mode. Each user has at most size connections to the server.
+// Bouncer runs a PgBouncer before the server until the test ends, and gives the DSN of a database
+// through it. mode is its pool_mode. Each user has at most size connections to the server.
 func (s *Server) Bouncer(t testing.TB, mode string, size int) func(dsn string) string {
 	t.Helper()
 	bin, err := exec.LookPath("pgbouncer")

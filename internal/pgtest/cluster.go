@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Template makes a small data directory in dir, which must not exist, for servers that NewFrom starts on copies of it.
-// Making a copy takes a tenth of the time of initdb.
+// Template makes a small data directory in dir, which must not exist, for servers that NewFrom
+// starts on copies of it. Making a copy takes a tenth of the time of initdb.
 func Template(bin, dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
@@ -30,8 +30,9 @@ func Template(bin, dir string) error {
 	return nil
 }
 
-// NewFrom starts a server on a copy of a template, in a new directory below parent, with further settings (name=value).
-// fsync is off unless a setting turns it on: the copy is for faults that leave the machine running. Close the server.
+// NewFrom starts a server on a copy of a template, in a new directory below parent, with further
+// settings (name=value). fsync is off unless a setting turns it on: the copy is for faults that
+// leave the machine running. Close the server.
 func NewFrom(bin, template, parent string, settings ...string) (*Server, error) {
 	dir, err := os.MkdirTemp(parent, "pg-")
 	if err != nil {
@@ -66,7 +67,8 @@ func CopyTree(from, to string) error {
 	return nil
 }
 
-// DataDir is the server's data directory. It may be copied and replaced while the server does not run.
+// DataDir is the server's data directory. It may be copied and replaced while the server does not
+// run.
 func (s *Server) DataDir() string { return s.data }
 
 // Words gives the end of the server's log.
@@ -104,8 +106,8 @@ func (s *Server) Standby() (*Server, error) {
 	return b, nil
 }
 
-// StopFollowing cuts a standby from its primary: it stays where it is while the primary goes on. It returns when the
-// connection between them is gone.
+// StopFollowing cuts a standby from its primary: it stays where it is while the primary goes on. It
+// returns when the connection between them is gone.
 func (s *Server) StopFollowing(ctx context.Context) error {
 	conn, err := pgconn.Connect(ctx, s.DSN("postgres"))
 	if err != nil {
@@ -133,7 +135,8 @@ func (s *Server) StopFollowing(ctx context.Context) error {
 	}
 }
 
-// TakeOver kills s, promotes its standby and lets the standby answer on the port of s. s is the standby's server from then on.
+// TakeOver kills s, promotes its standby and lets the standby answer on the port of s. s is the
+// standby's server from then on.
 func (s *Server) TakeOver(ctx context.Context, standby *Server) error {
 	if err := s.Kill(); err != nil {
 		return err

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestStandbyThatLags: a standby that was cut off answers, once it is promoted, without what came later.
+// TestStandbyThatLags: a standby that was cut off answers, once it is promoted, without what came
+// later.
 func TestStandbyThatLags(t *testing.T) {
 	bin, err := Find()
 	if err != nil {

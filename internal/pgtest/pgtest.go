@@ -1,8 +1,8 @@
-// Package pgtest runs a throw-away PostgreSQL server for tests: its own data directory, a free port of the loopback, fsync on as
-// in production, and ways to stop it, kill it and start it again.
+// Package pgtest runs a throw-away PostgreSQL server for tests: its own data directory, a free port
+// of the loopback, fsync on as in production, and ways to stop it, kill it and start it again.
 //
-// The binaries are those of PATH or of a Debian package. Where there are none, tests are skipped, loudly,
-// and fail when CI=true.
+// The binaries are those of PATH or of a Debian package. Where there are none, tests are skipped,
+// loudly, and fail when CI=true.
 package pgtest
 
 import (
@@ -86,7 +86,8 @@ var shared struct {
 	err  error
 }
 
-// Shared gives one server for all tests of a package that do not stop it; the package's TestMain must call CloseShared.
+// Shared gives one server for all tests of a package that do not stop it; the package's TestMain
+// must call CloseShared.
 func Shared(t testing.TB) *Server {
 	t.Helper()
 	bin, err := Find()
@@ -175,7 +176,8 @@ func (s *Server) Start() error {
 		if err == nil {
 			return nil
 		}
-		// Processes of a killed server may still be on their way out and hold its memory; then try again.
+		// Processes of a killed server may still be on their way out and hold its memory; then try
+		// again.
 		if log := s.log.take(); ctx.Err() != nil || !strings.Contains(log, "is still in use") {
 			return fmt.Errorf("postgres did not start: %w\n%s", err, log)
 		}

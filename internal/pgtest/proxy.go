@@ -95,7 +95,8 @@ func (p *Proxy) copy(to, from net.Conn, count bool) {
 	}
 }
 
-// Await waits until so many more bytes went to the server, or done is closed; it tells whether they did.
+// Await waits until so many more bytes went to the server, or done is closed; it tells whether they
+// did.
 func (p *Proxy) Await(bytes int, done <-chan struct{}) bool {
 	p.mu.Lock()
 	until := p.bytes + bytes

@@ -13,15 +13,18 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// Broker is a surgetank.Broker whose queues come under policies and under the limits of their virtual hosts. Open makes one; a
-// plain broker has at most one in front, shared by its doors. All methods may be called by many goroutines.
+// Broker is a surgetank.Broker whose queues come under policies and under the limits of their
+// virtual hosts. Open makes one; a plain broker has at most one in front, shared by its doors. All
+// methods may be called by many goroutines.
 //
-// Declarations hold gate shared from looking at the policies to the end; a change of policies takes it alone to swap them,
-// and then goes over the queues. So each queue is declared either under the new policies or before that
-// walk begins. A queue's own turn, of a declaration or the walk, is its stripe lock.
+// Declarations hold gate shared from looking at the policies to the end; a change of policies takes
+// it alone to swap them, and then goes over the queues. So each queue is declared either under the
+// new policies or before that walk begins. A queue's own turn, of a declaration or the walk, is its
+// stripe lock.
 type Broker struct {
 	surgetank.Broker
-	// Refused counts queues that a limit refused. Nil: they are not counted. Set it before the first use.
+	// Refused counts queues that a limit refused. Nil: they are not counted. Set it before the
+	// first use.
 	Refused *tally.Counts
 
 	auth *auth.Store
@@ -65,8 +68,8 @@ func (b *Broker) owned(queue string) (own, bool) {
 	return o, ok
 }
 
-// Watch has f called after every change of policies, when all queues have their new settings. f must not change
-// policies.
+// Watch has f called after every change of policies, when all queues have their new settings. f
+// must not change policies.
 func (b *Broker) Watch(f func()) (stop func()) {
 	key := &f
 	b.mu.Lock()
@@ -92,7 +95,8 @@ func (b *Broker) tell() {
 	}
 }
 
-// DeclareQueue makes or changes a queue; what is declared and the queue's policy combine. See surgetank.Broker.
+// DeclareQueue makes or changes a queue; what is declared and the queue's policy combine. See
+// surgetank.Broker.
 func (b *Broker) DeclareQueue(ctx context.Context, name string, c surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
 	b.gate.RLock()
 	defer b.gate.RUnlock()
@@ -103,9 +107,9 @@ func (b *Broker) DeclareQueue(ctx context.Context, name string, c surgetank.Queu
 	return b.declare(ctx, name, c, mode)
 }
 
-// Change makes a queue, or changes it, to what f says. f gets what the queue was declared with (Declared) and whether it is
-// paused (Config.Paused); nil if there is no queue. Nothing else changes the queue between f's look and the change. f may not call
-// the Broker.
+// Change makes a queue, or changes it, to what f says. f gets what the queue was declared with
+// (Declared) and whether it is paused (Config.Paused); nil if there is no queue. Nothing else
+// changes the queue between f's look and the change. f may not call the Broker.
 func (b *Broker) Change(ctx context.Context, name string, f func(now *surgetank.QueueInfo) (surgetank.QueueConfig, error)) (surgetank.QueueInfo, bool, error) {
 	none := surgetank.QueueInfo{}
 	b.gate.RLock()
@@ -130,7 +134,8 @@ func (b *Broker) Change(ctx context.Context, name string, f func(now *surgetank.
 	return b.declare(ctx, name, c, surgetank.DeclareOrUpdate)
 }
 
-// declare makes or changes a queue, and counts those that a limit refuses. The caller holds gate shared and the queue's stripe.
+// declare makes or changes a queue, and counts those that a limit refuses. The caller holds gate
+// shared and the queue's stripe.
 func (b *Broker) declare(ctx context.Context, name string, c surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
 	info, created, err := b.declareUncounted(ctx, name, c, mode)
 	switch surgetank.CodeOf(err) {
@@ -175,8 +180,8 @@ func (b *Broker) declareUncounted(ctx context.Context, name string, c surgetank.
 			return surgetank.QueueInfo{}, false, err
 		}
 	}
-	// It is made as it was declared, and gets its policy in a second step. The caller knows of it after both only, and a
-	// crash in between is made good when the Broker opens.
+	// It is made as it was declared, and gets its policy in a second step. The caller knows of it
+	// after both only, and a crash in between is made good when the Broker opens.
 	info, created, err := b.Broker.DeclareQueue(ctx, name, c, mode)
 	if err != nil || p == nil || !created {
 		return info, created, err
@@ -185,7 +190,8 @@ func (b *Broker) declareUncounted(ctx context.Context, name string, c surgetank.
 	return info, true, err
 }
 
-// room refuses a queue that a virtual host has no room for. It counts all queues, which is done for virtual hosts with a limit only.
+// room refuses a queue that a virtual host has no room for. It counts all queues, which is done for
+// virtual hosts with a limit only.
 func (b *Broker) room(ctx context.Context, vhost, name string) error {
 	limit, limited := b.auth.QueueLimit(vhost)
 	if !limited {
@@ -207,7 +213,8 @@ func (b *Broker) room(ctx context.Context, vhost, name string) error {
 	return surgetank.Errorf(surgetank.CodeFull, "cannot declare queue '%.60s': queue limit in vhost '%.60s' (%d) is reached; remove some, or have the limit raised", name, vhost, limit)
 }
 
-// set gives a queue the settings that c and a policy, which may be nil, make together. The caller holds the queue's stripe.
+// set gives a queue the settings that c and a policy, which may be nil, make together. The caller
+// holds the queue's stripe.
 func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.QueueConfig, paused bool, p *compiled) (surgetank.QueueInfo, error) {
 	old, has := b.owned(now.Name)
 	has = has && old.id == now.ID
@@ -246,8 +253,8 @@ func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.Q
 	return b.dress(now), nil
 }
 
-// forget drops the record of a queue that no policy changes any more. When that fails it stays behind, and does no harm: it says
-// what the queue has.
+// forget drops the record of a queue that no policy changes any more. When that fails it stays
+// behind, and does no harm: it says what the queue has.
 func (b *Broker) forget(ctx context.Context, name string) {
 	b.mu.Lock()
 	_, has := b.under[name]

@@ -27,7 +27,8 @@ func exclusiveRig(t *testing.T) (*Broker, *auth.Store) {
 	return b, users
 }
 
-// TestOwners: a claim holds for its owner's calls alone, for as long as its queue and its owner are there.
+// TestOwners: a claim holds for its owner's calls alone, for as long as its queue and its owner are
+// there.
 func TestOwners(t *testing.T) {
 	b, users := exclusiveRig(t)
 	one, two := new(int), new(int)

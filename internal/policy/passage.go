@@ -9,12 +9,12 @@ import (
 
 type duration = time.Duration
 
-// InternalVhost holds the broker queues that doors use for themselves. Names of virtual hosts of users come from auth.Store;
-// this one is never made there, so that no user can enter it.
+// InternalVhost holds the broker queues that doors use for themselves. Names of virtual hosts of
+// users come from auth.Store; this one is never made there, so that no user can enter it.
 const InternalVhost = settings.DoorVhost
 
-// Passage is the broker queue through which a virtual host's dead letters pass on their way to an exchange. The door that
-// knows exchanges serves it; until it does, dead letters wait there.
+// Passage is the broker queue through which a virtual host's dead letters pass on their way to an
+// exchange. The door that knows exchanges serves it; until it does, dead letters wait there.
 func Passage(vhost string) string { return surgetank.FullName(InternalVhost, vhost) }
 
 // IsPassage tells whether a full name is that of a passage.

@@ -17,7 +17,8 @@ const (
 // Target is what a policy applies to.
 type Target string
 
-// Targets of policies. There are no streams: policies for them are taken, so that definitions can be loaded, and apply to nothing.
+// Targets of policies. There are no streams: policies for them are taken, so that definitions can
+// be loaded, and apply to nothing.
 const (
 	Queues        Target = "queues"
 	QuorumQueues  Target = "quorum_queues"

@@ -18,7 +18,8 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// A policy can set each setting of a queue that does not say otherwise: what was declared without it gets its value.
+// A policy can set each setting of a queue that does not say otherwise: what was declared without
+// it gets its value.
 func TestAPolicySetsEverySetting(t *testing.T) {
 	for i := range settings.Table {
 		s := &settings.Table[i]
@@ -231,7 +232,8 @@ func (r *rig) declare(name string, c surgetank.QueueConfig, mode surgetank.Decla
 	return info
 }
 
-// wants checks a queue's time to live as it is in force, the one it was declared with, and its policy.
+// wants checks a queue's time to live as it is in force, the one it was declared with, and its
+// policy.
 func (r *rig) wants(name string, ttl, declared time.Duration, policy string) {
 	r.t.Helper()
 	info, err := r.Queue(r.t.Context(), name)
@@ -312,8 +314,8 @@ func TestNewLivesInheritNothing(t *testing.T) {
 	}
 }
 
-// Whatever durable step fails, or is the last before a crash: after a restart every queue has what its declaration and the policies
-// say, and its declaration is not lost.
+// Whatever durable step fails, or is the last before a crash: after a restart every queue has what
+// its declaration and the policies say, and its declaration is not lost.
 func TestEveryStepMayBeTheLast(t *testing.T) {
 	broken := surgetank.Errorf(surgetank.CodeInternal, "broken")
 	none := func(*rig) {}

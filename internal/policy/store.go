@@ -18,8 +18,9 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// Namespace is where a Broker keeps its records in the broker's metadata: JSON objects, "p." for policies and "q." for what
-// queues were declared with, followed by a hash of what they describe, so that names of any length fit.
+// Namespace is where a Broker keeps its records in the broker's metadata: JSON objects, "p." for
+// policies and "q." for what queues were declared with, followed by a hash of what they describe,
+// so that names of any length fit.
 const Namespace = "policy"
 
 const (
@@ -58,8 +59,8 @@ type set struct {
 	byVhost map[string][]*compiled // in the order in which they are asked
 }
 
-// Open reads the policies of b and brings every queue to what they say. The Store must be that of the same broker.
-// It fails closed: a record that cannot be read is CodeCorrupt.
+// Open reads the policies of b and brings every queue to what they say. The Store must be that of
+// the same broker. It fails closed: a record that cannot be read is CodeCorrupt.
 func Open(ctx context.Context, b surgetank.Broker, users *auth.Store, log *slog.Logger) (*Broker, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -165,7 +166,8 @@ func decode(v []byte, into any, version *int) error {
 	return nil
 }
 
-// in gives the policies of a virtual host in the order in which they are asked; those of an earlier one of the name are void.
+// in gives the policies of a virtual host in the order in which they are asked; those of an earlier
+// one of the name are void.
 func (b *Broker) in(vhost string) []*compiled {
 	list := b.all.Load().byVhost[vhost]
 	if len(list) == 0 {
@@ -193,7 +195,8 @@ func (b *Broker) match(vhost string, what Target, name string) *compiled {
 	return nil
 }
 
-// Door gives what the policy of a queue or exchange asks of the door; the zero value when no policy applies.
+// Door gives what the policy of a queue or exchange asks of the door; the zero value when no policy
+// applies.
 func (b *Broker) Door(vhost string, what Target, name string) Door {
 	if c := b.match(vhost, what, name); c != nil {
 		return c.rules.door
@@ -201,7 +204,8 @@ func (b *Broker) Door(vhost string, what Target, name string) Door {
 	return Door{}
 }
 
-// Policies lists the policies of a virtual host in the order in which they are asked; an empty name means all virtual hosts.
+// Policies lists the policies of a virtual host in the order in which they are asked; an empty name
+// means all virtual hosts.
 func (b *Broker) Policies(vhost string) []Policy {
 	list := []Policy{}
 	for _, v := range slices.Sorted(maps.Keys(b.all.Load().byVhost)) {
@@ -225,8 +229,9 @@ func (b *Broker) GetPolicy(vhost, name string) (Policy, error) {
 	return Policy{}, surgetank.Errorf(surgetank.CodeNotFound, "there is no policy %.60q in virtual host %.60q; create it, or correct the name", name, vhost)
 }
 
-// PutPolicy makes a policy or replaces it, and gives every queue that it covers, or no longer covers, its settings. When that
-// fails half way the error says so: the policy holds, and the rest is done when it is put again or the server starts.
+// PutPolicy makes a policy or replaces it, and gives every queue that it covers, or no longer
+// covers, its settings. When that fails half way the error says so: the policy holds, and the rest
+// is done when it is put again or the server starts.
 func (b *Broker) PutPolicy(ctx context.Context, p Policy) (created bool, err error) {
 	c, err := compile(p)
 	if err != nil {
@@ -254,7 +259,8 @@ func (b *Broker) PutPolicy(ctx context.Context, p Policy) (created bool, err err
 	return at < 0, b.replace(ctx, p.Vhost, next)
 }
 
-// DeletePolicy removes a policy; the queues that it covered get what was declared, or what another policy says.
+// DeletePolicy removes a policy; the queues that it covered get what was declared, or what another
+// policy says.
 func (b *Broker) DeletePolicy(ctx context.Context, vhost, name string) error {
 	b.change.Lock()
 	defer b.change.Unlock()

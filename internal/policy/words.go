@@ -13,8 +13,9 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// The settings of a policy come in two vocabularies, which may be mixed: the settings of a queue as the configuration
-// file has them (nested maps, "retry: {max_attempts: 5}"), and the keys that RabbitMQ's policies have.
+// The settings of a policy come in two vocabularies, which may be mixed: the settings of a queue as
+// the configuration file has them (nested maps, "retry: {max_attempts: 5}"), and the keys that
+// RabbitMQ's policies have.
 
 // Door is what a policy asks of the door that can do it.
 type Door struct {
@@ -52,7 +53,8 @@ type word struct {
 // words are those of settings.Table, whose values differ where values says so, and those of doors.
 var words = append(queueWords(), doorWords...)
 
-// values reads a number that RabbitMQ's word has for a setting. A word that is not listed has the setting's value.
+// values reads a number that RabbitMQ's word has for a setting. A word that is not listed has the
+// setting's value.
 var values = map[string]struct {
 	least, most int64
 	read        func(c *surgetank.QueueConfig, n int64)
@@ -110,13 +112,13 @@ var overflowWords = map[string]surgetank.Overflow{
 	"drop-head": surgetank.OverflowDropOldest, "reject-publish": surgetank.OverflowReject, "reject-publish-dlx": surgetank.OverflowReject,
 }
 
-// idle are keys about replication and storage that mean nothing on one durable server. They are taken, so that
-// definitions written for a cluster can be loaded.
+// idle are keys about replication and storage that mean nothing on one durable server. They are
+// taken, so that definitions written for a cluster can be loaded.
 var idle = []string{"queue-mode", "queue-version", "queue-master-locator", "queue-leader-locator", "initial-cluster-size", "target-group-size", "max-in-memory-length", "max-in-memory-bytes",
 	"ha-mode", "ha-params", "ha-sync-mode", "ha-sync-batch-size", "ha-promote-on-shutdown", "ha-promote-on-failure"}
 
-// refused are keys of RabbitMQ's policies that no policy can set here, and why. The settings of queues say
-// themselves whether a policy can set them.
+// refused are keys of RabbitMQ's policies that no policy can set here, and why. The settings of
+// queues say themselves whether a policy can set them.
 var refused = map[string]string{
 	"federation-upstream":     "this server has no federation",
 	"federation-upstream-set": "this server has no federation",

@@ -13,9 +13,10 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestModelAgrees runs random scripts on the machine and on the naive model: same results, same hand-outs in the same
-// order, same counts, over crashes. Behind every command the invariants of the machine are checked and its durable state
-// is compared with what a replay of the whole log, and of every snapshot with the entries behind it, gives.
+// TestModelAgrees runs random scripts on the machine and on the naive model: same results, same
+// hand-outs in the same order, same counts, over crashes. Behind every command the invariants of
+// the machine are checked and its durable state is compared with what a replay of the whole log,
+// and of every snapshot with the entries behind it, gives.
 //
 // -rapid.checks=N runs more; a failure is shrunk and replayed with -rapid.failfile.
 func TestModelAgrees(t *testing.T) {
@@ -77,7 +78,8 @@ func pick[T any](a *agree, from []T) T { return from[a.n(len(from))] }
 
 func (a *agree) queue() string { return pick(a, []string{"a", "b", "c", "a.dead", "nowhere"}) }
 
-// both runs a command on the machine and f on the model as one turn, then what follows from it, and compares.
+// both runs a command on the machine and f on the model as one turn, then what follows from it, and
+// compares.
 func (a *agree) both(what string, cmd Command, f func()) {
 	a.did = append(a.did, fmt.Sprintf("%s %s", relative(a.now, rigStart), what))
 	var outs []model.Out
@@ -308,7 +310,8 @@ func (a *agree) attach() {
 	var code surgetank.Code
 	next := a.m.nextCons + 1
 	if o.Pool != 0 && a.m.pools[o.Pool] == nil {
-		// The limit is set when a pool has members; the consumer comes without credit and gets it then.
+		// The limit is set when a pool has members; the consumer comes without credit and gets it
+		// then.
 		c.Opts.Credit = 0
 	}
 	a.both(fmt.Sprintf("attach %d to %s %+v once=%v now=%v", next, c.Queue, o, c.Once, c.Now), c, func() {

@@ -110,8 +110,8 @@ func BenchmarkDetach(b *testing.B) {
 	}
 }
 
-// BenchmarkServeCrowd shows what one message costs a queue whose consumers all have credit for one and ack it: each of them is
-// served, leaves the line, and comes back.
+// BenchmarkServeCrowd shows what one message costs a queue whose consumers all have credit for one
+// and ack it: each of them is served, leaves the line, and comes back.
 func BenchmarkServeCrowd(b *testing.B) {
 	for _, c := range crowds[1:] {
 		for _, n := range crowdSizes {
@@ -135,7 +135,8 @@ func BenchmarkServeCrowd(b *testing.B) {
 	}
 }
 
-// BenchmarkAckInFullPool shows what an ack costs in a pool that is at its limit, whose members all want a message.
+// BenchmarkAckInFullPool shows what an ack costs in a pool that is at its limit, whose members all
+// want a message.
 func BenchmarkAckInFullPool(b *testing.B) {
 	for _, n := range crowdSizes {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -159,7 +160,8 @@ func BenchmarkAckInFullPool(b *testing.B) {
 	}
 }
 
-// BenchmarkDetachHolders shows what it costs that a consumer leaves and gives back the one message it holds, where as many others hold one.
+// BenchmarkDetachHolders shows what it costs that a consumer leaves and gives back the one message
+// it holds, where as many others hold one.
 func BenchmarkDetachHolders(b *testing.B) {
 	for _, n := range crowdSizes {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

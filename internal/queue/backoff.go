@@ -55,7 +55,8 @@ func (q *Queue) unback(h uint32, seq uint64) {
 	}
 }
 
-// retryAt has the queue looked at when a message's next try is due. Stale entries are dropped when they outnumber the others.
+// retryAt has the queue looked at when a message's next try is due. Stale entries are dropped when
+// they outnumber the others.
 func (q *Queue) retryAt(at int64, seq uint64) {
 	if int64(len(q.retries)) > 2*(q.retriesN+int64(len(q.backing)))+1024 {
 		q.retries.keep(q.retryLives)

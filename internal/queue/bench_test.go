@@ -42,8 +42,8 @@ func (r *rig) fill(n, batch int) {
 	}
 }
 
-// BenchmarkBacklog shows, for ten million waiting messages: heap bytes a message, how long the start of a snapshot and
-// the taking of all of it hold the machine, and how long restoring takes.
+// BenchmarkBacklog shows, for ten million waiting messages: heap bytes a message, how long the
+// start of a snapshot and the taking of all of it hold the machine, and how long restoring takes.
 func BenchmarkBacklog(b *testing.B) {
 	const n = 10_000_000
 	for range b.N {

@@ -6,9 +6,10 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// A message must not go round for ever among queues that dead-letter to each other. trail is how the machine knows: the queues
-// that gave a message up by themselves (its TTL passed, or its queue overflowed) since a consumer last gave the message up, or
-// since a redrive. A message that would come to a queue of its trail again is dropped instead.
+// A message must not go round for ever among queues that dead-letter to each other. trail is how
+// the machine knows: the queues that gave a message up by themselves (its TTL passed, or its queue
+// overflowed) since a consumer last gave the message up, or since a redrive. A message that would
+// come to a queue of its trail again is dropped instead.
 //
 // A trail is newest first, immutable, and shared by the messages that came the same way.
 type trail struct {
@@ -35,8 +36,9 @@ func (t *trail) names() (names []string) {
 	return names
 }
 
-// step returns the trail of a message that the queue gives up by itself. A message that goes to its own queue makes no step, and no queue
-// stands in a trail twice, so a trail is no longer than there are queues.
+// step returns the trail of a message that the queue gives up by itself. A message that goes to its
+// own queue makes no step, and no queue stands in a trail twice, so a trail is no longer than there
+// are queues.
 func (q *Queue) step(t *trail) *trail {
 	if t.has(q.name) {
 		return t

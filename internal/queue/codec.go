@@ -19,8 +19,9 @@ func appendBytes(b, s []byte) []byte {
 	return append(appendUint(b, uint64(len(s))), s...)
 }
 
-// decoder reads what the append functions wrote. The first error sticks and later reads give zeros, so that callers
-// check once. It never allocates from a declared length: strings and bytes must lie inside the input.
+// decoder reads what the append functions wrote. The first error sticks and later reads give zeros,
+// so that callers check once. It never allocates from a declared length: strings and bytes must lie
+// inside the input.
 type decoder struct {
 	b   []byte
 	off int

@@ -9,8 +9,8 @@ import (
 type peaks struct{ leases, notes, far, lapsed, backing, failed, ids, groups, returned int }
 
 const (
-	// compactFrom is the size from which on it is worth while to give memory back, and compactBy how many times smaller
-	// than its peak a map must have become.
+	// compactFrom is the size from which on it is worth while to give memory back, and compactBy
+	// how many times smaller than its peak a map must have become.
 	compactFrom = 1024
 	compactBy   = 8
 )
@@ -36,8 +36,8 @@ func (m *Machine) Survey() (bytes int64) {
 	return bytes
 }
 
-// Compact gives back the memory of maps and lists that have become much smaller than they were. Call it between two turns,
-// while there is little to do.
+// Compact gives back the memory of maps and lists that have become much smaller than they were.
+// Call it between two turns, while there is little to do.
 func (m *Machine) Compact() {
 	for _, q := range m.order {
 		p := &q.peaks
@@ -69,7 +69,8 @@ func compactMap[K comparable, V any](m *map[K]V, peak *int) {
 	*m = small
 }
 
-// compactFlows drops the places of flows behind the last one that is in use. Places before that are used again.
+// compactFlows drops the places of flows behind the last one that is in use. Places before that are
+// used again.
 func (q *Queue) compactFlows() {
 	n := len(q.flows)
 	for n > 1 && q.flows[n-1].free {

@@ -39,12 +39,14 @@ func (c *consumer) willing() bool { return c.credit > 0 && !c.stopped }
 
 func (c *consumer) hungry() bool { return c.willing() && (c.pool == nil || !c.pool.full()) }
 
-// active says whether the consumer may be served at all: of single active consumers only the oldest is.
+// active says whether the consumer may be served at all: of single active consumers only the oldest
+// is.
 func (c *consumer) active() bool { return !c.opts.Single || c.q.singles.front() == c }
 
-// offer puts a consumer in line for the next message, if it wants one. One that does not any more leaves when the line is looked
-// at and there is something to be had. So whatever takes a consumer's appetite marks its queue: otherwise it would hang on who
-// looked in between whether it keeps its place.
+// offer puts a consumer in line for the next message, if it wants one. One that does not any more
+// leaves when the line is looked at and there is something to be had. So whatever takes a
+// consumer's appetite marks its queue: otherwise it would hang on who looked in between whether it
+// keeps its place.
 func (q *Queue) offer(c *consumer) {
 	if q.gone || c.queued() || !c.willing() || !c.active() {
 		return
@@ -100,8 +102,8 @@ func (c *consumer) credited(n int) {
 	c.q.mark() // see offer: who has no credit left gives up its place now
 }
 
-// attach makes a consumer of a queue. A consumer for this turn only (now) does not count against the queue's limit of consumers, because
-// it does not stay.
+// attach makes a consumer of a queue. A consumer for this turn only (now) does not count against
+// the queue's limit of consumers, because it does not stay.
 func (m *Machine) attach(q *Queue, opts surgetank.SubscribeOptions, once, now bool) (*consumer, error) {
 	if most := q.config.MaxConsumers; most > 0 && q.consumers.n >= most && !now {
 		return nil, fullUp(time.Second, "queue %q has %d consumers, and max_consumers allows %d; close some, or raise max_consumers",
@@ -139,7 +141,8 @@ func (m *Machine) attach(q *Queue, opts surgetank.SubscribeOptions, once, now bo
 	return c, nil
 }
 
-// pickSole notes whether the queue's only consumer wants runs of groups, which changes what groups may have in flight.
+// pickSole notes whether the queue's only consumer wants runs of groups, which changes what groups
+// may have in flight.
 func (q *Queue) pickSole() {
 	if q.gone {
 		return

@@ -8,8 +8,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// TestLineIsAStableOrder holds the heaps of a queue's line against a plain sorted list: by priority, and among equals by when they
-// got in line or were served, whatever pools they are of.
+// TestLineIsAStableOrder holds the heaps of a queue's line against a plain sorted list: by
+// priority, and among equals by when they got in line or were served, whatever pools they are of.
 func TestLineIsAStableOrder(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	q := &Queue{}
@@ -56,7 +56,8 @@ func TestLineIsAStableOrder(t *testing.T) {
 	}
 }
 
-// TestAFullPoolKeepsPlaces: members that wait for their pool keep their places among the others of the queue.
+// TestAFullPoolKeepsPlaces: members that wait for their pool keep their places among the others of
+// the queue.
 func TestAFullPoolKeepsPlaces(t *testing.T) {
 	r := newRig(t, Limits{}, 1)
 	r.step(&Declare{Name: "q"})
@@ -90,7 +91,8 @@ func TestAFullPoolKeepsPlaces(t *testing.T) {
 	}
 }
 
-// TestListKeepsOrder holds an intrusive list against a slice, and takes elements out while it is walked.
+// TestListKeepsOrder holds an intrusive list against a slice, and takes elements out while it is
+// walked.
 func TestListKeepsOrder(t *testing.T) {
 	type element struct {
 		number int
@@ -129,8 +131,9 @@ func TestListKeepsOrder(t *testing.T) {
 	}
 }
 
-// TestDeletingEndsConsumersInParts: a queue with many consumers is gone at once, and its subscriptions end over several turns, each of
-// them once, in the order of their coming, with the same error. Other queues are served in between.
+// TestDeletingEndsConsumersInParts: a queue with many consumers is gone at once, and its
+// subscriptions end over several turns, each of them once, in the order of their coming, with the
+// same error. Other queues are served in between.
 func TestDeletingEndsConsumersInParts(t *testing.T) {
 	r := newRig(t, Limits{TurnEnds: 3}, 1)
 	r.step(&Declare{Name: "q"}, &Declare{Name: "other"})
@@ -192,8 +195,8 @@ func TestDeletingEndsConsumersInParts(t *testing.T) {
 	}
 }
 
-// TestWhatALeftConsumerHolds: a consumer that was detached keeps its leases, and a second Detach gives them back. Nothing of it is
-// remembered when it holds nothing.
+// TestWhatALeftConsumerHolds: a consumer that was detached keeps its leases, and a second Detach
+// gives them back. Nothing of it is remembered when it holds nothing.
 func TestWhatALeftConsumerHolds(t *testing.T) {
 	r := newRig(t, Limits{}, 1)
 	r.step(&Declare{Name: "q"})

@@ -9,7 +9,8 @@ import (
 	"github.com/surgetank/surgetank/internal/mutant"
 )
 
-// Damage: what the machine does about messages whose bodies cannot be read. It never sees bodies, so it is told.
+// Damage: what the machine does about messages whose bodies cannot be read. It never sees bodies,
+// so it is told.
 //
 //	found when                         | state     | its group                           | ends by
 //	-----------------------------------+-----------+-------------------------------------+--------------------------------
@@ -19,8 +20,9 @@ import (
 //	repair had lost its body           | slotLost  | goes on: repairing was the          | drop, purge
 //	                                   |           | operator's choice                   |
 //
-// Holding and suspicion are volatile: after a restart the body is tried again. A lost body is durable state, but no record says
-// it: it comes from a snapshot that repair wrote, and goes with a removed, purged or queue-gone record like any message.
+// Holding and suspicion are volatile: after a restart the body is tried again. A lost body is
+// durable state, but no record says it: it comes from a snapshot that repair wrote, and goes with a
+// removed, purged or queue-gone record like any message.
 
 // damage is what is known of a message that cannot be read.
 type damage struct {
@@ -28,7 +30,8 @@ type damage struct {
 	retry int64 // when it is to be tried again; 0: not by itself
 }
 
-// Quarantine takes a message out of its line, or has it taken out when its turn comes, because its body cannot be read.
+// Quarantine takes a message out of its line, or has it taken out when its turn comes, because its
+// body cannot be read.
 type Quarantine struct {
 	ID    surgetank.MessageID
 	Lease uint64        // under which it was handed out; 0: it was not
@@ -115,7 +118,8 @@ func (q *Queue) hold(seq uint64, s *slot, d *damage) {
 	}
 }
 
-// holdSuspects takes a suspect off the front of a line; true: it did, so another message is in front now.
+// holdSuspects takes a suspect off the front of a line; true: it did, so another message is in
+// front now.
 func (q *Queue) holdSuspects(h uint32) bool {
 	if len(q.suspect) == 0 {
 		return false

@@ -6,7 +6,8 @@ import (
 	"github.com/surgetank/surgetank/internal/mutant"
 )
 
-// dedup is the ids published to a queue within its window. Each id costs about 70 bytes until its time is up.
+// dedup is the ids published to a queue within its window. Each id costs about 70 bytes until its
+// time is up.
 type dedup struct {
 	ids  map[DedupKey]dedupAt
 	line []dedupID // in the order of their coming
@@ -46,8 +47,9 @@ func (d *dedup) add(key DedupKey, seq uint64, until int64) {
 	d.line = append(d.line, dedupID{key, seq, until})
 }
 
-// expire forgets ids whose time is up. After a window was shortened an id may stay behind an earlier one that lives
-// longer; find knows that its time is up, only its memory is given back late.
+// expire forgets ids whose time is up. After a window was shortened an id may stay behind an
+// earlier one that lives longer; find knows that its time is up, only its memory is given back
+// late.
 func (d *dedup) expire(now int64) {
 	for d.head < len(d.line) && d.line[d.head].until <= now {
 		x := &d.line[d.head]

@@ -1,8 +1,8 @@
 // Package queue is the deterministic machine: all rules of all queues of one broker.
 //
-// The machine takes commands and the time, and gives records (facts to be logged), results and hand-outs. It has no
-// I/O, goroutine, lock, clock, context or global randomness, so the same commands at the same times give the same
-// bytes. One goroutine owns it.
+// The machine takes commands and the time, and gives records (facts to be logged), results and
+// hand-outs. It has no I/O, goroutine, lock, clock, context or global randomness, so the same
+// commands at the same times give the same bytes. One goroutine owns it.
 //
 //	command ──▶ step_*.go decide ──▶ Record ──▶ encode into the turn's entry
 //	                                   │

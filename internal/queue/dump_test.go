@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// dump writes the durable state of a machine in one canonical form: two machines whose dumps are equal will hand out the
-// same messages whatever is asked of them. What is due already counts as not being there, so that a machine that has
-// not yet looked at its timers equals one that has.
+// dump writes the durable state of a machine in one canonical form: two machines whose dumps are
+// equal will hand out the same messages whatever is asked of them. What is due already counts as
+// not being there, so that a machine that has not yet looked at its timers equals one that has.
 func dump(m *Machine, now int64) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "epoch %d next %d openings %v\n", m.epoch, m.nextQueue, m.openings)
@@ -70,7 +70,8 @@ func dump(m *Machine, now int64) string {
 	return b.String()
 }
 
-// durableTimes gives the not-before and expiry times that a queue knows of its messages, wherever it keeps them.
+// durableTimes gives the not-before and expiry times that a queue knows of its messages, wherever
+// it keeps them.
 func durableTimes(q *Queue) (notBefore, expires map[uint64]int64) {
 	notBefore, expires = maps.Clone(q.backing), map[uint64]int64{}
 	if notBefore == nil {
@@ -95,8 +96,9 @@ func durableTimes(q *Queue) (notBefore, expires map[uint64]int64) {
 	return notBefore, expires
 }
 
-// check verifies everything that must hold between two turns: counts against the slots, every message in exactly one
-// place, heaps in order, leases against consumers, the log's extents against what refers to it.
+// check verifies everything that must hold between two turns: counts against the slots, every
+// message in exactly one place, heaps in order, leases against consumers, the log's extents against
+// what refers to it.
 func check(t tb, m *Machine) {
 	t.Helper()
 	bad := func(format string, args ...any) {

@@ -5,8 +5,8 @@ import (
 	"sort"
 )
 
-// extents counts, for consecutive stretches of the log, what of it is still needed: it answers from where on the log
-// must be kept, and where moving a few survivors would free much.
+// extents counts, for consecutive stretches of the log, what of it is still needed: it answers from
+// where on the log must be kept, and where moving a few survivors would free much.
 type extents struct {
 	list  []extent
 	bytes int64 // how much of the log one extent covers
@@ -57,7 +57,8 @@ func (x *extents) sub(ref Ref, size int64) {
 	}
 }
 
-// trim forgets extents at the front that nothing needs and gives the first entry that may still be needed.
+// trim forgets extents at the front that nothing needs and gives the first entry that may still be
+// needed.
 func (x *extents) trim() uint64 {
 	n := 0
 	for n < len(x.list)-1 && x.list[n].count == 0 {
@@ -71,7 +72,8 @@ func (x *extents) trim() uint64 {
 	return x.list[0].first
 }
 
-// Needed gives the number of the first entry that may hold something needed; MaxUint64 when no entry does.
+// Needed gives the number of the first entry that may hold something needed; MaxUint64 when no
+// entry does.
 func (m *Machine) Needed() uint64 {
 	first := m.extents.trim()
 	if n := len(m.extents.list); n == 0 || n == 1 && m.extents.list[0].count == 0 {
@@ -80,8 +82,9 @@ func (m *Machine) Needed() uint64 {
 	return first
 }
 
-// Prefix gives the longest part of the log's beginning whose needed bytes, to be written again, are at most some: the
-// first entry behind the part, and its needed bytes. The newest extent never belongs to the part.
+// Prefix gives the longest part of the log's beginning whose needed bytes, to be written again, are
+// at most some: the first entry behind the part, and its needed bytes. The newest extent never
+// belongs to the part.
 func (m *Machine) Prefix(atMost int64) (end uint64, live int64) {
 	m.extents.trim()
 	list := m.extents.list
@@ -92,7 +95,8 @@ func (m *Machine) Prefix(atMost int64) (end uint64, live int64) {
 	return end, live
 }
 
-// LogShare says how many bytes of the log from Needed on there are, and how many of them are needed.
+// LogShare says how many bytes of the log from Needed on there are, and how many of them are
+// needed.
 func (m *Machine) LogShare() (size, live int64) {
 	for i := range m.extents.list {
 		size += m.extents.list[i].size
@@ -101,8 +105,8 @@ func (m *Machine) LogShare() (size, live int64) {
 	return size, live
 }
 
-// Oldest gives the range of entries [first, end) of the oldest extent and how much of it is needed. The newest
-// extent is never given: ok is false when there is no other.
+// Oldest gives the range of entries [first, end) of the oldest extent and how much of it is needed.
+// The newest extent is never given: ok is false when there is no other.
 func (m *Machine) Oldest() (first, end uint64, size, live int64, ok bool) {
 	m.extents.trim()
 	if len(m.extents.list) < 2 {

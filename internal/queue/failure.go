@@ -7,7 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// Why messages came back. The machine's own reasons have numbers on disk; 0 is for those that consumers give.
+// Why messages came back. The machine's own reasons have numbers on disk; 0 is for those that
+// consumers give.
 var causes = [...]string{1: causeLease, 2: causeGone, 3: causeNoRoom}
 
 const (
@@ -35,8 +36,9 @@ func (d *decoder) cause() string {
 	}
 }
 
-// The broker keeps why messages came back that are still there, for people who look at them. Equal texts are kept once. Memory is
-// bounded: of messages above maxFailures, or with new texts above maxFailureBytes, the reason is only in the log.
+// The broker keeps why messages came back that are still there, for people who look at them. Equal
+// texts are kept once. Memory is bounded: of messages above maxFailures, or with new texts above
+// maxFailureBytes, the reason is only in the log.
 const (
 	maxFailure      = 256 // bytes of one reason
 	maxFailures     = 100_000

@@ -8,8 +8,9 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// TestReasonsAreBounded: whatever reasons consumers give, and for however many messages, what is kept of them has a bound. All of
-// it comes back when messages are done, and a restart gives the same state.
+// TestReasonsAreBounded: whatever reasons consumers give, and for however many messages, what is
+// kept of them has a bound. All of it comes back when messages are done, and a restart gives the
+// same state.
 func TestReasonsAreBounded(t *testing.T) {
 	if testing.Short() {
 		t.Skip("many messages")

@@ -1,8 +1,8 @@
 package queue
 
-// flow is a group's line: its waiting messages in order, and what its limits need to know. Messages without a
-// group share one flow a priority. The slab of flows has one small element a live group; a flow without messages
-// and leases is freed and its handle used again.
+// flow is a group's line: its waiting messages in order, and what its limits need to know. Messages
+// without a group share one flow a priority. The slab of flows has one small element a live group;
+// a flow without messages and leases is freed and its handle used again.
 //
 //	front ─▶ the smaller of   head ─▶ s ─▶ s ─▶ … ─▶ tail     never handed out yet, linked through the slots
 //	                          min of returned                 came back; a heap by seq, kept beside the queue
@@ -59,8 +59,8 @@ func (h *seqHeap) pop() uint64 {
 	return top
 }
 
-// ungrouped is the map key of the flow for messages without a group, one a priority. No group's name can be
-// equal: names hold no control characters.
+// ungrouped is the map key of the flow for messages without a group, one a priority. No group's
+// name can be equal: names hold no control characters.
 func flowKey(group string, priority uint8) string {
 	if group != "" {
 		return group
@@ -188,7 +188,8 @@ func (q *Queue) after(seq uint64, s *slot) uint64 {
 	return seq + uint64(s.next)
 }
 
-// frontOf gives the message of a flow that is first in order, passing dead slots and freeing them; 0: none waits.
+// frontOf gives the message of a flow that is first in order, passing dead slots and freeing them;
+// 0: none waits.
 func (q *Queue) frontOf(h uint32) uint64 {
 	f := &q.flows[h]
 	for f.head != 0 {
@@ -228,7 +229,8 @@ func (q *Queue) dropHead(f *flow, s *slot) {
 	q.slots.free(seq)
 }
 
-// takeFront removes a flow's front message from its line; its slot stays, for the caller to give it a state.
+// takeFront removes a flow's front message from its line; its slot stays, for the caller to give it
+// a state.
 func (q *Queue) takeFront(h uint32, seq uint64, s *slot) {
 	f := &q.flows[h]
 	if s.has(slotInHeap) {

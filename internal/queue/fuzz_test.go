@@ -30,7 +30,8 @@ func corpus(t tb) (log [][]byte, snapshot []byte) {
 	return s.log, s.snaps[0].data
 }
 
-// bounded fails when f allocates far more than its input could need: nothing may be made from a declared length.
+// bounded fails when f allocates far more than its input could need: nothing may be made from a
+// declared length.
 func bounded(t *testing.T, input int, f func()) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -41,7 +42,8 @@ func bounded(t *testing.T, input int, f func()) {
 	}
 }
 
-// FuzzEntry reads hostile entries every way there is; nothing may panic, and what is refused must be an error.
+// FuzzEntry reads hostile entries every way there is; nothing may panic, and what is refused must
+// be an error.
 func FuzzEntry(f *testing.F) {
 	log, _ := corpus(f)
 	for _, e := range log {
@@ -73,7 +75,8 @@ func FuzzEntry(f *testing.F) {
 	})
 }
 
-// FuzzRestore reads hostile snapshots. One that is taken for good must make a machine whose invariants hold.
+// FuzzRestore reads hostile snapshots. One that is taken for good must make a machine whose
+// invariants hold.
 func FuzzRestore(f *testing.F) {
 	_, snapshot := corpus(f)
 	f.Add(snapshot)

@@ -6,8 +6,8 @@ type timed struct {
 	key uint64
 }
 
-// timeHeap is a binary min-heap of timed, by time and then key. Entries that were overtaken by events stay
-// until they come up; whoever pops them checks.
+// timeHeap is a binary min-heap of timed, by time and then key. Entries that were overtaken by
+// events stay until they come up; whoever pops them checks.
 type timeHeap []timed
 
 func (h timeHeap) less(i, j int) bool {

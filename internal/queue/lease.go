@@ -10,7 +10,8 @@ import (
 	"github.com/surgetank/surgetank/internal/mutant"
 )
 
-// lease is a hand-out that is not settled. Leases are volatile: a crash of the broker ends them all and counts none.
+// lease is a hand-out that is not settled. Leases are volatile: a crash of the broker ends them all
+// and counts none.
 type lease struct {
 	seq      uint64
 	no       uint64
@@ -131,8 +132,8 @@ func (q *Queue) deadline(at int64, seq uint64) {
 	q.timerAt(at)
 }
 
-// endLease forgets a lease, which must exist, and gives its consumer the credit back. The caller logs what becomes of
-// the message.
+// endLease forgets a lease, which must exist, and gives its consumer the credit back. The caller
+// logs what becomes of the message.
 func (q *Queue) endLease(seq uint64) {
 	l := q.leases[seq]
 	delete(q.leases, seq)
@@ -217,8 +218,9 @@ func (m *Machine) backoff(c *surgetank.RetryConfig, n int) time.Duration {
 	return time.Duration(d)
 }
 
-// bury gives a message up: to the dead-letter queue, which is made if need be, or away where the settings say so or where the
-// message would go round. false: the dead-letter queue is full, and nothing happened. The message must not be leased any more.
+// bury gives a message up: to the dead-letter queue, which is made if need be, or away where the
+// settings say so or where the message would go round. false: the dead-letter queue is full, and
+// nothing happened. The message must not be leased any more.
 func (m *Machine) bury(q *Queue, seq uint64, why reason, attempts int, detail string) bool {
 	to := q.deadLetter()
 	if to == surgetank.DeadLetterDrop {
@@ -265,7 +267,8 @@ func (q *Queue) deadLetter() string {
 	return q.name + surgetank.DeadLetterSuffix
 }
 
-// deadLetterConfig is the settings of a dead-letter queue that nobody declared: it gives nothing up by itself.
+// deadLetterConfig is the settings of a dead-letter queue that nobody declared: it gives nothing up
+// by itself.
 func deadLetterConfig(name string) surgetank.QueueConfig {
 	return surgetank.QueueConfig{DeadLetter: name, Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1, Jitter: -1}}
 }
@@ -286,8 +289,8 @@ func (m *Machine) remove(q *Queue, seq uint64, why reason) {
 	m.emit(r)
 }
 
-// expired gives up a message whose TTL passed: to the dead-letter queue where the user named one, else away. false: the
-// dead-letter queue is full, and nothing happened.
+// expired gives up a message whose TTL passed: to the dead-letter queue where the user named one,
+// else away. false: the dead-letter queue is full, and nothing happened.
 func (m *Machine) expired(q *Queue, seq uint64) bool {
 	if d := q.config.DeadLetter; d == "" || d == surgetank.DeadLetterDrop {
 		m.remove(q, seq, reasonExpired)

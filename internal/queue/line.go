@@ -2,9 +2,9 @@ package queue
 
 import "slices"
 
-// line is who is to be served, in order: by priority, and among equals by turn. It is a binary heap,
-// so that getting in line, leaving it and moving to the end of a priority take a time that hardly
-// grows with the length of the line or the number of priorities.
+// line is who is to be served, in order: by priority, and among equals by turn. It is a binary
+// heap, so that getting in line, leaving it and moving to the end of a priority take a time that
+// hardly grows with the length of the line or the number of priorities.
 //
 // A queue's line is one of seats, and each seat has a line of consumers: see seat.
 type line struct{ heap []place }
@@ -99,8 +99,8 @@ func (l *line) fix(i int) {
 	l.set(i, p)
 }
 
-// seat is the consumers of one queue that are of one pool, or of none. The seat has the place in its
-// queue's line that the first of its consumers has.
+// seat is the consumers of one queue that are of one pool, or of none. The seat has the place in
+// its queue's line that the first of its consumers has.
 //
 // Consumers in line want a message. One that does not any more keeps its place until the line is
 // looked at while there is something to be had (nextConsumer). If the pool is full by then, the

@@ -233,7 +233,8 @@ type Handout struct {
 	At          int64  // when it was handed out
 }
 
-// Ended says that a subscription ended, and why: CodeNotFound when its queue is gone, nil for a receive that got its fill.
+// Ended says that a subscription ended, and why: CodeNotFound when its queue is gone, nil for a
+// receive that got its fill.
 type Ended struct {
 	Consumer uint64
 	Err      error

@@ -25,7 +25,8 @@ func (c *Declare) run(m *Machine) bool {
 	if c.Err = settings.Validate(c.Config); c.Err != nil {
 		return true
 	}
-	// An update may come from a policy that gives many queues a TTL, dead-letter queues that keep their own among them.
+	// An update may come from a policy that gives many queues a TTL, dead-letter queues that keep
+	// their own among them.
 	if c.Mode != surgetank.DeclareUpdate {
 		if c.Err = refuseCircle(c.Name, &c.Config); c.Err != nil {
 			return true
@@ -154,7 +155,8 @@ func (q *Queue) stateOf(seq uint64, s *slot) surgetank.State {
 	return surgetank.StateBlocked
 }
 
-// Redrive moves messages to another queue, as many as the turn allows. Give it again while Next is not 0.
+// Redrive moves messages to another queue, as many as the turn allows. Give it again while Next is
+// not 0.
 type Redrive struct {
 	From   string
 	Opts   surgetank.RedriveOptions

@@ -28,7 +28,8 @@ const (
 	flagsKnown = 1<<iota - 1
 )
 
-// DedupKey stands for a dedup id: the first 16 bytes of its SHA-256, so that no publisher can make two ids clash.
+// DedupKey stands for a dedup id: the first 16 bytes of its SHA-256, so that no publisher can make
+// two ids clash.
 type DedupKey [16]byte
 
 // MakeDedupKey hashes a dedup id.
@@ -118,8 +119,9 @@ func appendMessage(b []byte, r *Record, m *surgetank.Message, deaths []surgetank
 	return appendBytes(b, m.Body), place
 }
 
-// message reads a message's record behind its kind. The machine's part goes to r; m, when not nil, gets the rest, with
-// Body and Opaque inside the input and all strings sharing one copy of the head.
+// message reads a message's record behind its kind. The machine's part goes to r; m, when not nil,
+// gets the rest, with Body and Opaque inside the input and all strings sharing one copy of the
+// head.
 func (d *decoder) message(r *Record, m *surgetank.Message, deaths *[]surgetank.Death) {
 	flags := int(d.byte())
 	flags |= int(d.byte()) << 8
@@ -203,8 +205,8 @@ func (d *decoder) message(r *Record, m *surgetank.Message, deaths *[]surgetank.D
 	to.Body = body
 }
 
-// Stored is a message as it stands in the log. Its group is the machine's to tell: a copy that was transferred
-// keeps the record it was published with.
+// Stored is a message as it stands in the log. Its group is the machine's to tell: a copy that was
+// transferred keeps the record it was published with.
 type Stored struct {
 	Message surgetank.Message
 	Time    time.Time
@@ -212,7 +214,8 @@ type Stored struct {
 	Deaths  []surgetank.Death // what a moved record carries; newer ones are in notes
 }
 
-// ReadMessage decodes the message at ref, which must lie in entry. Body and Opaque share entry's memory.
+// ReadMessage decodes the message at ref, which must lie in entry. Body and Opaque share entry's
+// memory.
 func ReadMessage(entry []byte, ref Ref, s *Stored) error {
 	var r Record
 	d := decoder{b: entry}
@@ -258,8 +261,8 @@ func ReadNote(entry []byte, ref Ref) (surgetank.Death, error) {
 		Attempts: int(r.Attempts)}, d.err
 }
 
-// Records calls f for every record of an entry, messages without their bodies' copies. It is the one reader of
-// entries, for recovery, inspection and relocation.
+// Records calls f for every record of an entry, messages without their bodies' copies. It is the
+// one reader of entries, for recovery, inspection and relocation.
 func Records(entry []byte, f func(h EntryHeader, r *Record) error) error {
 	d := decoder{b: entry}
 	h := d.header()

@@ -2,7 +2,8 @@ package queue
 
 import "slices"
 
-// Notice counts messages of a queue to which something happened in a turn that an operator should hear of.
+// Notice counts messages of a queue to which something happened in a turn that an operator should
+// hear of.
 type Notice struct {
 	What      What
 	Queue, To string // To is the other queue: the dead-letter queue
@@ -20,7 +21,8 @@ const (
 	Refused   What = "refused"    // not taken, because the queue was at its limit
 )
 
-// maxNotices is how many notices one turn makes. Further ones of a kind are one sum without a queue.
+// maxNotices is how many notices one turn makes. Further ones of a kind are one sum without a
+// queue.
 const maxNotices = 64
 
 // notice counts one message.

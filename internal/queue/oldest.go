@@ -28,8 +28,9 @@ func (q *Queue) waitsNow(seq uint64) bool {
 	return s != nil && s.state() == slotWaiting && !q.backsOff(seq)
 }
 
-// oldestAge gives for how long the message waits that waits longest. A message that is delayed or backs off does not count, and
-// one that was delayed counts from the end of its delay. 0: none waits.
+// oldestAge gives for how long the message waits that waits longest. A message that is delayed or
+// backs off does not count, and one that was delayed counts from the end of its delay. 0: none
+// waits.
 func (q *Queue) oldestAge() time.Duration {
 	if q.waiting == q.backsN {
 		return 0
@@ -42,7 +43,8 @@ func (q *Queue) oldestAge() time.Duration {
 		}
 		q.late.pop()
 	}
-	// Messages that were never delayed are in the order of their age. Below lowest none of them waits.
+	// Messages that were never delayed are in the order of their age. Below lowest none of them
+	// waits.
 	from := max(q.lowest, q.floor)
 	q.lowest = q.nextSeq
 	q.slots.ascend(from, func(seq uint64, s *slot) bool {

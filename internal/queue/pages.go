@@ -6,15 +6,18 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Pages: what looks at every message of a queue, or at every queue, does a part of it in one turn and goes on in a later one, so
-// that no other queue waits for it. Such a command has a field Next: 0 at first, and 0 again when it is done; until then whoever
-// sent it sends it again. It must go to the end of the line for that, not stay at its head: what came meanwhile is served in between.
+// Pages: what looks at every message of a queue, or at every queue, does a part of it in one turn
+// and goes on in a later one, so that no other queue waits for it. Such a command has a field Next:
+// 0 at first, and 0 again when it is done; until then whoever sent it sends it again. It must go to
+// the end of the line for that, not stay at its head: what came meanwhile is served in between.
 //
-// A turn has a budget of slots for all its commands. Each takes half of what is left, and never less than a chunk: a crowd of such
-// commands takes hardly more than one of them, and all of them get on.
+// A turn has a budget of slots for all its commands. Each takes half of what is left, and never
+// less than a chunk: a crowd of such commands takes hardly more than one of them, and all of them
+// get on.
 //
-// What a command finds is true for each message at the moment it was looked at, not for all at one moment. Messages that came after
-// the command's first turn are left alone: otherwise it might never end.
+// What a command finds is true for each message at the moment it was looked at, not for all at one
+// moment. Messages that came after the command's first turn are left alone: otherwise it might
+// never end.
 
 // What looking at one thing costs, in slots that are only read.
 const (
@@ -34,14 +37,15 @@ func (m *Machine) share(cost int) int {
 // spend takes what was looked at off the turn's budget.
 func (m *Machine) spend(n, cost int) { m.scan = max(0, m.scan-n*cost) }
 
-// remains is a queue that is gone, whose messages the extents of the log still count. Nothing changes it any more, so a snapshot
-// that began before can go on reading it.
+// remains is a queue that is gone, whose messages the extents of the log still count. Nothing
+// changes it any more, so a snapshot that began before can go on reading it.
 type remains struct {
 	q    *Queue
 	next uint64
 }
 
-// Sweeping says that queues which are gone are not all accounted for, so that turns have work though nothing is due.
+// Sweeping says that queues which are gone are not all accounted for, so that turns have work
+// though nothing is due.
 func (m *Machine) Sweeping() bool { return len(m.remains) > 0 || len(m.ending) > 0 }
 
 // ending is a queue that is gone and still has consumers, and why their subscriptions end.
@@ -64,7 +68,8 @@ func (m *Machine) endGone() {
 	}
 }
 
-// sweep takes messages of queues that are gone off the extents, at most n; what is not swept yet only keeps the log longer.
+// sweep takes messages of queues that are gone off the extents, at most n; what is not swept yet
+// only keeps the log longer.
 func (m *Machine) sweep(n int) (looked int) {
 	for looked < n && len(m.remains) > 0 {
 		r := &m.remains[0]
@@ -90,8 +95,9 @@ func (m *Machine) sweep(n int) (looked int) {
 	return looked
 }
 
-// Peek shows messages without leasing them. Give it again while Next is not 0: each message is shown at most once, in the order of
-// their numbers, and those that were in the state asked for from the first turn to the last are shown, as far as Max goes.
+// Peek shows messages without leasing them. Give it again while Next is not 0: each message is
+// shown at most once, in the order of their numbers, and those that were in the state asked for
+// from the first turn to the last are shown, as far as Max goes.
 type Peek struct {
 	Queue string
 	Opts  surgetank.PeekOptions
@@ -164,8 +170,9 @@ func (c *Peek) look(q *Queue, seq uint64, s *slot) bool {
 	return true
 }
 
-// Purge drops what is not leased. Give it again while Next is not 0: when it is done, every message that was there at its first
-// turn and that nobody held in between is dropped. A queue that fits one turn is purged by one fact.
+// Purge drops what is not leased. Give it again while Next is not 0: when it is done, every message
+// that was there at its first turn and that nobody held in between is dropped. A queue that fits
+// one turn is purged by one fact.
 type Purge struct {
 	Name   string
 	Next   uint64 // where to go on; 0 at first, and when done
@@ -176,7 +183,8 @@ type Purge struct {
 	queue, until uint64
 }
 
-// Purged is one turn of a purge: the messages from one number to below another that were not leased, and how many they were.
+// Purged is one turn of a purge: the messages from one number to below another that were not
+// leased, and how many they were.
 type Purged struct {
 	From, Below uint64
 	Dropped     int64
@@ -227,8 +235,8 @@ func (c *Purge) run(m *Machine) bool {
 	return true
 }
 
-// DropDamaged drops the messages of a queue that are known to be damaged, by the operator's choice. Their groups go on. Give it
-// again while Next is not 0.
+// DropDamaged drops the messages of a queue that are known to be damaged, by the operator's choice.
+// Their groups go on. Give it again while Next is not 0.
 type DropDamaged struct {
 	Name    string
 	Next    uint64 // where to go on; 0 at first, and when done
@@ -273,7 +281,8 @@ func (c *DropDamaged) run(m *Machine) bool {
 	return true
 }
 
-// Info reads settings and figures of one queue, or with an empty name of all: then give it again while Next is not 0.
+// Info reads settings and figures of one queue, or with an empty name of all: then give it again
+// while Next is not 0.
 type Info struct {
 	Name  string
 	Next  uint64                // the queue to go on with; 0 at first, and when done

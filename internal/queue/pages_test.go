@@ -12,8 +12,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// pager is a machine that looks at one chunk of slots a turn, with a queue of 300 messages some of which are leased, and what happened
-// to its messages since the test began to look.
+// pager is a machine that looks at one chunk of slots a turn, with a queue of 300 messages some of
+// which are leased, and what happened to its messages since the test began to look.
 type pager struct {
 	*rig
 	rng    *rand.Rand
@@ -85,7 +85,8 @@ func (p *pager) look() {
 	})
 }
 
-// beside gives a command until it is done, and lets a few things happen between its turns. It gives the number of turns.
+// beside gives a command until it is done, and lets a few things happen between its turns. It gives
+// the number of turns.
 func (p *pager) beside(c Command, more func() bool) (turns int) {
 	for first := true; first || more(); first = false {
 		p.step(c)
@@ -101,8 +102,8 @@ func (p *pager) beside(c Command, more func() bool) (turns int) {
 	return turns
 }
 
-// TestPeekInPages: a peek over several turns, between which messages come and go, lists each at most once and in order, all that were
-// in the state the whole time, and none that never was.
+// TestPeekInPages: a peek over several turns, between which messages come and go, lists each at
+// most once and in order, all that were in the state the whole time, and none that never was.
 func TestPeekInPages(t *testing.T) {
 	for seed := range uint64(60) {
 		p := newPager(t, seed)
@@ -132,8 +133,9 @@ func TestPeekInPages(t *testing.T) {
 	}
 }
 
-// TestPurgeInPages: a purge over several turns drops all that was there at its first turn and that nobody held meanwhile, nothing that
-// was held all along or came later; it counts what it dropped, and a replay leads to the same state.
+// TestPurgeInPages: a purge over several turns drops all that was there at its first turn and that
+// nobody held meanwhile, nothing that was held all along or came later; it counts what it dropped,
+// and a replay leads to the same state.
 func TestPurgeInPages(t *testing.T) {
 	for seed := range uint64(60) {
 		p := newPager(t, seed)
@@ -183,8 +185,8 @@ func TestPurgeOfAQueueMadeAnew(t *testing.T) {
 	}
 }
 
-// TestATurnLooksAtSoMuch: a crowd of commands that look at whole queues takes hardly more of a turn than one, all of them get on, and what is
-// behind them in the turn is done.
+// TestATurnLooksAtSoMuch: a crowd of commands that look at whole queues takes hardly more of a turn
+// than one, all of them get on, and what is behind them in the turn is done.
 func TestATurnLooksAtSoMuch(t *testing.T) {
 	r := newRig(t, Limits{TurnScan: 16 * chunkSlots}, 1)
 	r.step(&Declare{Name: "q"})
@@ -214,8 +216,9 @@ func TestATurnLooksAtSoMuch(t *testing.T) {
 	}
 }
 
-// TestDeleteInPages: a queue is gone at once, and what the log's extents count of it goes over several turns; a snapshot that began
-// before has all of it, and a queue of the same name can be made meanwhile.
+// TestDeleteInPages: a queue is gone at once, and what the log's extents count of it goes over
+// several turns; a snapshot that began before has all of it, and a queue of the same name can be
+// made meanwhile.
 func TestDeleteInPages(t *testing.T) {
 	p := newPager(t, 3)
 	before := dump(p.m, p.now)
@@ -259,8 +262,8 @@ func TestDeleteInPages(t *testing.T) {
 	}
 }
 
-// TestInfosInPages: the figures of many queues are read over several turns, in the order of their making; queues that are made
-// meanwhile are left out, those that are deleted may be.
+// TestInfosInPages: the figures of many queues are read over several turns, in the order of their
+// making; queues that are made meanwhile are left out, those that are deleted may be.
 func TestInfosInPages(t *testing.T) {
 	r := newRig(t, Limits{TurnScan: 1}, 1)
 	for i := range 50 {

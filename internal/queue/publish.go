@@ -14,8 +14,8 @@ type Incoming struct {
 	*surgetank.Publishing
 	Groups []string // one a queue; nil: the message's own for all
 	Dedup  DedupKey // of the dedup id, if there is one
-	// DedupBy is the rule by which the dedup id was found, where its publisher gave none: queues with another rule, or
-	// none, do not use it.
+	// DedupBy is the rule by which the dedup id was found, where its publisher gave none: queues
+	// with another rule, or none, do not use it.
 	DedupBy string
 }
 
@@ -63,8 +63,8 @@ func Check(p *surgetank.Publishing, maxMessage int) error {
 	return nil
 }
 
-// checkIdentity refuses a group or dedup id that a publisher gave and that cannot be stored as it is. Every door refuses the
-// same values, so that a message never goes on without its group or id.
+// checkIdentity refuses a group or dedup id that a publisher gave and that cannot be stored as it
+// is. Every door refuses the same values, so that a message never goes on without its group or id.
 func checkIdentity(field, v string, most int) error {
 	switch {
 	case len(v) > most:
@@ -156,8 +156,8 @@ func (m *Machine) duplicate(q *Queue, in *Incoming) (seq uint64, known bool) {
 	return q.dedup.find(in.Dedup, m.now)
 }
 
-// publish decides for one message. Each queue that takes it becomes a target of one record. admitted: it was
-// checked before that every queue takes it.
+// publish decides for one message. Each queue that takes it becomes a target of one record.
+// admitted: it was checked before that every queue takes it.
 func (m *Machine) publish(in *Incoming, admitted bool) (res surgetank.PublishResult) {
 	r := &m.pub // not m.rec: admitting may hand out, which emits
 	r.Kind, r.Targets, r.NotBefore, r.Priority = kindEnqueued, r.Targets[:0], 0, in.Message.Priority

@@ -2,8 +2,9 @@ package queue
 
 import "github.com/surgetank/surgetank"
 
-// Rates use the generic cell rate algorithm (ITU-T I.371): one number, the theoretical arrival time of the next
-// hand-out, says everything. A hand-out is allowed while that time is not more than the burst's worth ahead of now.
+// Rates use the generic cell rate algorithm (ITU-T I.371): one number, the theoretical arrival time
+// of the next hand-out, says everything. A hand-out is allowed while that time is not more than the
+// burst's worth ahead of now.
 
 // interval is the time between two hand-outs at a rate, in nanoseconds.
 func interval(r surgetank.Rate) int64 { return max(1, int64(1e9/float64(r))) }

@@ -18,9 +18,10 @@ import "fmt"
 //	the consumer | noConsumer    | none is attached, or none is active              | subscribe
 //	             | noCredit      | none has credit                                  | ack, more credit
 //
-// Among the groups that may go, the one whose front message has the highest priority goes first; among equals, with
-// group.fair, the one that was served longest ago, otherwise the one whose front message was confirmed first. Delayed
-// and retried messages are in no group's line until they are due, except in a strict group, whose line they hold up.
+// Among the groups that may go, the one whose front message has the highest priority goes first;
+// among equals, with group.fair, the one that was served longest ago, otherwise the one whose front
+// message was confirmed first. Delayed and retried messages are in no group's line until they are
+// due, except in a strict group, whose line they hold up.
 type verdict uint8
 
 const (
@@ -68,9 +69,10 @@ func (q *Queue) groupVerdict(h uint32) verdict {
 	return mayGo
 }
 
-// groupLimit is how many messages of a group may be leased. A queue's only consumer may ask for runs: it promises to
-// handle each group in order, so it may hold more of a group than others might, as long as nobody else holds any.
-// The order among groups stays that of confirmation, so a backlog is read from disk in the order it was written.
+// groupLimit is how many messages of a group may be leased. A queue's only consumer may ask for
+// runs: it promises to handle each group in order, so it may hold more of a group than others
+// might, as long as nobody else holds any. The order among groups stays that of confirmation, so a
+// backlog is read from disk in the order it was written.
 func (q *Queue) groupLimit(f *flow) uint32 {
 	limit := uint32(q.config.Group.MaxInFlight)
 	if q.sole != nil && (f.inflight == 0 || f.holder == q.sole.id) {
@@ -184,7 +186,8 @@ func (r *readyHeap) remove(flows []flow, i int, fair bool) {
 	}
 }
 
-// explain says in words why a queue's next message is not being handed out; empty when nothing waits or it flows.
+// explain says in words why a queue's next message is not being handed out; empty when nothing
+// waits or it flows.
 func (q *Queue) explain() string {
 	if q.waiting+q.delayedN == 0 {
 		return q.explainDamage()

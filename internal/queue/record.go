@@ -9,12 +9,12 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Kind is the kind of a record. The numbers are the on-disk format and never change their meaning; a kind
-// that a build does not know makes it refuse the log.
+// Kind is the kind of a record. The numbers are the on-disk format and never change their meaning;
+// a kind that a build does not know makes it refuse the log.
 type Kind uint8
 
-// Records are facts: they hold what was chosen (a sequence number, a not-before time), never the rule by which it was
-// chosen, so that they replay the same under newer code.
+// Records are facts: they hold what was chosen (a sequence number, a not-before time), never the
+// rule by which it was chosen, so that they replay the same under newer code.
 const (
 	kindPad         Kind = 0  // one byte of filling, so that messages start at a multiple of refAlign
 	kindEnqueued    Kind = 1  // a message, stored once for all its target queues
@@ -53,8 +53,8 @@ const (
 // KindMoved is the kind of a message that was written again, for those who count.
 const KindMoved = kindMoved
 
-// Ref is where a message is in the log: the number of its entry and, inside it, the place of its record.
-// The place counts units of refAlign bytes.
+// Ref is where a message is in the log: the number of its entry and, inside it, the place of its
+// record. The place counts units of refAlign bytes.
 type Ref uint64
 
 const (
@@ -116,8 +116,8 @@ type Target struct {
 	DedupUntil int64 // 0: the id is not kept
 }
 
-// Record is one fact in decoded form. Which fields count depends on Kind. Step reuses one Record for all it
-// decides, so whoever keeps a part of it must copy.
+// Record is one fact in decoded form. Which fields count depends on Kind. Step reuses one Record
+// for all it decides, so whoever keeps a part of it must copy.
 type Record struct {
 	Kind Kind
 
@@ -247,7 +247,8 @@ func (r *Record) encode(b []byte) []byte {
 	return b
 }
 
-// Expires is the transferred message's expiry in its new queue; it travels in NotBefore, which a transfer does not need.
+// Expires is the transferred message's expiry in its new queue; it travels in NotBefore, which a
+// transfer does not need.
 func (r *Record) Expires() int64 { return r.NotBefore }
 
 // decode reads one record other than a message; kind has been read.
@@ -332,8 +333,9 @@ func (d *decoder) seqs(to []uint64) []uint64 {
 	return to
 }
 
-// encodeConfig writes settings as JSON under the root package's field names: settings are read far too seldom to
-// deserve an encoding of their own, and a setting that a build does not know must make it refuse the log.
+// encodeConfig writes settings as JSON under the root package's field names: settings are read far
+// too seldom to deserve an encoding of their own, and a setting that a build does not know must
+// make it refuse the log.
 func encodeConfig(c *surgetank.QueueConfig) []byte {
 	b, err := json.Marshal(c)
 	if err != nil {

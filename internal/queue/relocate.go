@@ -7,15 +7,16 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Survivor is a message that is still needed and whose record, or a dead-letter note of it, stands in a part of the
-// log that is to be freed.
+// Survivor is a message that is still needed and whose record, or a dead-letter note of it, stands
+// in a part of the log that is to be freed.
 type Survivor struct {
 	Queue, Seq uint64
 	Ref        Ref
 	Notes      []Ref
 }
 
-// Survivors lists them, a bounded part of the slots at a time, so that a turn stays short. Give it again until Done.
+// Survivors lists them, a bounded part of the slots at a time, so that a turn stays short. Give it
+// again until Done.
 type Survivors struct {
 	First, End uint64 // entries
 	Found      []Survivor
@@ -62,7 +63,8 @@ func (c *Survivors) run(m *Machine) bool {
 	return true
 }
 
-// Relocate writes survivors again at the log's end. Survivors of one record follow each other and are stored once.
+// Relocate writes survivors again at the log's end. Survivors of one record follow each other and
+// are stored once.
 type Relocate struct {
 	Items []Relocation
 	Moved int

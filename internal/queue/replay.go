@@ -9,7 +9,8 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// Replay applies one logged entry at recovery. Between New (or Restore) and Recovered it is the only method to call.
+// Replay applies one logged entry at recovery. Between New (or Restore) and Recovered it is the
+// only method to call.
 func (m *Machine) Replay(entry []byte) (EntryHeader, error) {
 	m.recovering = true
 	h, _, err := ParseHeader(entry)
@@ -22,8 +23,8 @@ func (m *Machine) Replay(entry []byte) (EntryHeader, error) {
 	return h, err
 }
 
-// applyChecked refuses facts that do not fit the state: a log that passed its checksums and still does not make
-// sense was written by a defect, and guessing would make it worse.
+// applyChecked refuses facts that do not fit the state: a log that passed its checksums and still
+// does not make sense was written by a defect, and guessing would make it worse.
 func (m *Machine) applyChecked(r *Record) error {
 	bad := func(what string, id uint64) error {
 		return fmt.Errorf("record kind %d names %s %d, which does not exist: %w", r.Kind, what, id, errDecode)
@@ -108,8 +109,8 @@ func twice(seqs []uint64) bool {
 	return false
 }
 
-// apply is the only function that changes durable state: live, from emit, and at recovery. It must not decide:
-// what depends on a rule or on the time stands in the record.
+// apply is the only function that changes durable state: live, from emit, and at recovery. It must
+// not decide: what depends on a rule or on the time stands in the record.
 func (m *Machine) apply(r *Record) {
 	rested := m.rested
 	m.rested = false
@@ -202,7 +203,8 @@ func (q *Queue) insert(seq uint64, group string, priority uint8, size uint32, no
 	return s
 }
 
-// place puts a message that is in no line where it belongs: into its flow, or aside until notBefore.
+// place puts a message that is in no line where it belongs: into its flow, or aside until
+// notBefore.
 func (q *Queue) place(seq uint64, s *slot, notBefore, now int64) {
 	h := s.flow
 	switch {
@@ -226,8 +228,8 @@ func (q *Queue) place(seq uint64, s *slot, notBefore, now int64) {
 			q.giveBack(h, seq, s)
 		}
 	case q.strict(h) && s.has(slotRedelivered) && !mutant.Is(mutant.StrictOvertaken):
-		// The group waits with it: order matters more than progress. A delay that its publisher asked for is no
-		// attempt, and holds up nobody.
+		// The group waits with it: order matters more than progress. A delay that its publisher
+		// asked for is no attempt, and holds up nobody.
 		q.waiting++
 		q.giveBack(h, seq, s)
 		q.backOff(h, seq, notBefore)
@@ -258,8 +260,9 @@ func (q *Queue) strict(h uint32) bool {
 	return q.config.Group.MaxInFlight == 1 && q.groupName(h) != ""
 }
 
-// detach takes a live message out of wherever it is, and the queue's counts; the caller gives the slot a new
-// state, except that a message in the middle of a line stays there as a dead slot (then false is returned).
+// detach takes a live message out of wherever it is, and the queue's counts; the caller gives the
+// slot a new state, except that a message in the middle of a line stays there as a dead slot (then
+// false is returned).
 func (q *Queue) detach(seq uint64, s *slot) bool {
 	h := s.flow
 	q.bytes -= int64(s.size)
@@ -358,8 +361,8 @@ type note struct {
 }
 
 const (
-	// messageCost and noteCost are what a message's and a note's record take besides the body, roughly; only the
-	// share of live bytes is computed from them.
+	// messageCost and noteCost are what a message's and a note's record take besides the body,
+	// roughly; only the share of live bytes is computed from them.
 	messageCost = 32
 	noteCost    = 64
 	// MaxDeaths is how many events of a dead-letter history are kept, the newest ones.
@@ -428,8 +431,8 @@ func (q *Queue) transfer(r *Record, to *Queue) {
 	}
 }
 
-// expires notes when a message's TTL ends. Entries of settled messages are dropped when they outnumber the others, so that
-// a long TTL costs nothing for what is long gone.
+// expires notes when a message's TTL ends. Entries of settled messages are dropped when they
+// outnumber the others, so that a long TTL costs nothing for what is long gone.
 func (q *Queue) expires(at int64, seq uint64) {
 	if int64(len(q.ttl)) > 2*(q.waiting+q.delayedN+q.leased)+1024 {
 		q.ttl.keep(func(x timed) bool {
@@ -460,7 +463,8 @@ func (q *Queue) moved(r *Record, seq uint64) {
 	}
 }
 
-// purge forgets every message below a number except those named, which are leased (or, at recovery, were).
+// purge forgets every message below a number except those named, which are leased (or, at recovery,
+// were).
 func (q *Queue) purge(r *Record) {
 	keep := make(map[uint64]bool, len(r.Seqs))
 	for _, seq := range r.Seqs {
@@ -516,8 +520,8 @@ func (m *Machine) queueGone(q *Queue) {
 	}
 }
 
-// Recovered ends recovery at the time the broker opens: the indexes are built from the durable state. OpenEpoch must be
-// the first command.
+// Recovered ends recovery at the time the broker opens: the indexes are built from the durable
+// state. OpenEpoch must be the first command.
 func (m *Machine) Recovered(now int64) {
 	m.now = max(m.now, now)
 	m.recovering = false
@@ -526,7 +530,8 @@ func (m *Machine) Recovered(now int64) {
 	}
 }
 
-// rebuild makes flows, heaps and counts from the slots, in order of seq, which is the order of confirmation.
+// rebuild makes flows, heaps and counts from the slots, in order of seq, which is the order of
+// confirmation.
 func (q *Queue) rebuild() {
 	due := q.due
 	q.due = nil

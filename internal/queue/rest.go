@@ -4,16 +4,18 @@ import (
 	"slices"
 )
 
-// A consumer is told whether a message may have been delivered before. After a crash every message may have been: who had a lease is not
-// on record. A clean stop puts it on record, in one fact that names the messages that are leased at that moment (kindClosed). All
-// others either came back, which is a fact of its own, or were never handed out. So the next opening knows, and a waiting message
-// costs nothing.
+// A consumer is told whether a message may have been delivered before. After a crash every message
+// may have been: who had a lease is not on record. A clean stop puts it on record, in one fact that
+// names the messages that are leased at that moment (kindClosed). All others either came back,
+// which is a fact of its own, or were never handed out. So the next opening knows, and a waiting
+// message costs nothing.
 
-// maxClosing is how many leases a clean stop puts on record at most. With more, the next opening is as after a crash.
+// maxClosing is how many leases a clean stop puts on record at most. With more, the next opening is
+// as after a crash.
 const maxClosing = 1 << 18
 
-// CloseEpoch is the last command of a broker that stops cleanly. The machine hands nothing out afterwards and does
-// nothing by itself. Named is how many messages were leased.
+// CloseEpoch is the last command of a broker that stops cleanly. The machine hands nothing out
+// afterwards and does nothing by itself. Named is how many messages were leased.
 type CloseEpoch struct{ Named int }
 
 func (c *CloseEpoch) run(m *Machine) bool {
@@ -40,8 +42,8 @@ func (m *Machine) close(r *Record) {
 	m.rested = true
 }
 
-// encodeFresh writes below which numbers messages may have been delivered before without its being on record; nil if there is
-// nothing to say.
+// encodeFresh writes below which numbers messages may have been delivered before without its being
+// on record; nil if there is nothing to say.
 func (m *Machine) encodeFresh() []byte {
 	var queues []*Queue
 	for _, q := range m.order {

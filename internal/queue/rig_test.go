@@ -11,7 +11,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// rig drives one machine as a broker would, with a log that is a slice: entry n is log[n-1]. It belongs to one test.
+// rig drives one machine as a broker would, with a log that is a slice: entry n is log[n-1]. It
+// belongs to one test.
 type rig struct {
 	tb     tb
 	limits Limits
@@ -28,7 +29,8 @@ type rigSnapshot struct {
 	data []byte
 }
 
-// rigStart is the time at which every rig begins; a whole second, so that what a slot keeps of a time is exact.
+// rigStart is the time at which every rig begins; a whole second, so that what a slot keeps of a
+// time is exact.
 const rigStart = 1_800_000_000 * int64(time.Second)
 
 // tb is what a rig needs of a *testing.T or a *rapid.T.
@@ -71,7 +73,8 @@ func (r *rig) step(cmds ...Command) *Output {
 	return all
 }
 
-// advance moves the time, stopping wherever the machine has something to do, and hands every turn's output to f.
+// advance moves the time, stopping wherever the machine has something to do, and hands every turn's
+// output to f.
 func (r *rig) advance(d time.Duration, f func(*Output)) {
 	r.tb.Helper()
 	until := r.now + int64(d)

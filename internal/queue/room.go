@@ -7,8 +7,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// A message comes into a queue in three ways: a publisher sends it, another queue gives it up, a redrive moves it. Each respects the
-// limits of the queue (max_messages, max_bytes):
+// A message comes into a queue in three ways: a publisher sends it, another queue gives it up, a
+// redrive moves it. Each respects the limits of the queue (max_messages, max_bytes):
 //
 //	who comes    | overflow: reject                          | drop_oldest, dead_letter
 //	-------------+-------------------------------------------+----------------------------------------------
@@ -17,13 +17,16 @@ import (
 //	dead letter  | stays in its queue, and is tried again    | the oldest make room
 //	redrive      | stays where it is                         | stays where it is: it would only push others out
 //
-// A message that stays because its dead-letter queue is full is late, and never lost. One that a consumer gave up goes back into its line
-// with the retry back-off. One whose TTL passed keeps its place and can still be delivered.
+// A message that stays because its dead-letter queue is full is late, and never lost. One that a
+// consumer gave up goes back into its line with the retry back-off. One whose TTL passed keeps its
+// place and can still be delivered.
 
-// fullRetry is when a message is given up again, at the earliest, after its dead-letter queue had no room.
+// fullRetry is when a message is given up again, at the earliest, after its dead-letter queue had
+// no room.
 const fullRetry = time.Second
 
-// fits says whether one more message of a size is within the queue's limits. A waiting consumer may make room.
+// fits says whether one more message of a size is within the queue's limits. A waiting consumer may
+// make room.
 func (q *Queue) fits(size int64) bool {
 	if !q.over(1, size) {
 		return true
@@ -61,8 +64,8 @@ func (q *Queue) oldest() (oldest uint64) {
 	return oldest
 }
 
-// makeRoom brings a queue under its limits within the turn that took a message, so that nobody sees it above them. What waiting
-// consumers can take is not given up.
+// makeRoom brings a queue under its limits within the turn that took a message, so that nobody sees
+// it above them. What waiting consumers can take is not given up.
 func (q *Queue) makeRoom() {
 	if q.config.Overflow != surgetank.OverflowReject && q.over(0, 0) {
 		q.dispatch()
@@ -88,7 +91,8 @@ func (q *Queue) wakeGivers() {
 	}
 }
 
-// putBack returns a message to its line that a consumer gave up and that its dead-letter queue had no room for.
+// putBack returns a message to its line that a consumer gave up and that its dead-letter queue had
+// no room for.
 func (m *Machine) putBack(q *Queue, seq uint64, attempts int) {
 	expired := q.slots.get(seq).has(slotExpired)
 	wait := max(m.backoff(&q.config.Retry, max(1, attempts)), fullRetry)
@@ -98,13 +102,15 @@ func (m *Machine) putBack(q *Queue, seq uint64, attempts int) {
 	}
 }
 
-// overdue keeps a message in line whose TTL passed at a time, and that its dead-letter queue had no room for.
+// overdue keeps a message in line whose TTL passed at a time, and that its dead-letter queue had no
+// room for.
 func (q *Queue) overdue(seq uint64, at int64) {
 	q.lapse(seq, at)
 	q.retryExpiry(seq)
 }
 
-// retryExpiry has an expired message looked at again. An earlier time that was noted for it does not count any more.
+// retryExpiry has an expired message looked at again. An earlier time that was noted for it does
+// not count any more.
 func (q *Queue) retryExpiry(seq uint64) {
 	if q.overdueAt == nil {
 		q.overdueAt = map[uint64]int64{}

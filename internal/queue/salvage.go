@@ -54,20 +54,23 @@ func (d *decoder) losses() (list []Loss) {
 }
 
 const (
-	// seqsPerEntry is more messages than one entry can add to a queue: turns end at 256 KiB, transactions at 12 MiB, a message
-	// takes at least 8 bytes and in a transaction 256.
+	// seqsPerEntry is more messages than one entry can add to a queue: turns end at 256 KiB,
+	// transactions at 12 MiB, a message takes at least 8 bytes and in a transaction 256.
 	seqsPerEntry = 1 << 16
-	// tailSeqs stands for a lost tail, of which nothing is known, and maxSkip bounds what is skipped together: a queue's slots are
-	// a window from its oldest message to its newest, of a quarter of a byte a number.
+	// tailSeqs stands for a lost tail, of which nothing is known, and maxSkip bounds what is
+	// skipped together: a queue's slots are a window from its oldest message to its newest, of a
+	// quarter of a byte a number.
 	tailSeqs = 1 << 20
 	maxSkip  = 1 << 26
-	// maxJump is how far a queue's sequence numbers may go ahead from one fact to the next and still be believed.
+	// maxJump is how far a queue's sequence numbers may go ahead from one fact to the next and
+	// still be believed.
 	maxJump = 1 << 30
 )
 
-// Salvage replays a log of which entries are lost. A machine is strict otherwise: facts that do not fit its state are refused.
-// Here they are known to be incomplete, so each is fitted, and what could not be is counted; nothing is guessed that a later
-// fact does not say. Use it between New (or Restore) and Recovered:
+// Salvage replays a log of which entries are lost. A machine is strict otherwise: facts that do not
+// fit its state are refused. Here they are known to be incomplete, so each is fitted, and what
+// could not be is counted; nothing is guessed that a later fact does not say. Use it between New
+// (or Restore) and Recovered:
 //
 //	what a fact names                        | what is done with it
 //	-----------------------------------------+---------------------------------------------------------------------
@@ -93,12 +96,13 @@ type Salvage struct {
 type SalvageReport struct {
 	Losses []Loss // of this repair
 	Queues []QueueLoss
-	// Unknown counts settlements, returns and moves of messages that were never seen: mostly of such as were stored and
-	// settled within the lost entries and behind them.
+	// Unknown counts settlements, returns and moves of messages that were never seen: mostly of
+	// such as were stored and settled within the lost entries and behind them.
 	Unknown int
 	// Contradictions counts facts that fit nothing at all and were left out.
 	Contradictions int
-	// Settled counts messages of an older snapshot that must have been settled, because the log was trimmed of them.
+	// Settled counts messages of an older snapshot that must have been settled, because the log was
+	// trimmed of them.
 	Settled int
 	// Removed names queues whose removal was lost and followed from another fact.
 	Removed []string
@@ -108,20 +112,24 @@ type SalvageReport struct {
 type QueueLoss struct {
 	ID   uint64
 	Name string
-	// MadeUp: the queue's name and settings are lost. It is paused; its messages can be moved with a redrive.
+	// MadeUp: the queue's name and settings are lost. It is paused; its messages can be moved with
+	// a redrive.
 	MadeUp bool
-	// Missing are messages of which nothing is left. Their numbers are known because later ones are there.
+	// Missing are messages of which nothing is left. Their numbers are known because later ones are
+	// there.
 	Missing []seqset.Run
-	// Bodies are messages whose facts are there and whose bodies are lost: they are listed as damaged.
+	// Bodies are messages whose facts are there and whose bodies are lost: they are listed as
+	// damaged.
 	Bodies []seqset.Run
-	// Skipped: messages from here on may be missing, too; nothing says how many. Their numbers are not given again. 0: none.
+	// Skipped: messages from here on may be missing, too; nothing says how many. Their numbers are
+	// not given again. 0: none.
 	Skipped uint64
 	// Histories counts messages that lost a part of their dead-letter history.
 	Histories int
 }
 
-// StartSalvage makes the machine replay what a repair has left. now is the repair's time; one before what the machine has seen, of a
-// clock that was lost, counts as that.
+// StartSalvage makes the machine replay what a repair has left. now is the repair's time; one
+// before what the machine has seen, of a clock that was lost, counts as that.
 func (m *Machine) StartSalvage(now int64) *Salvage {
 	m.recovering = true
 	return &Salvage{m: m, now: max(m.now, now, 0), missing: map[uint64]seqset.Set{}, known: map[uint64]uint64{}, made: map[uint64]bool{}}
@@ -137,7 +145,8 @@ func (s *Salvage) Gap(first, last uint64) {
 	s.lost += last - first + 1
 }
 
-// Entry replays an entry. The error is for one that cannot be decoded: that is no damage, which a checksum finds.
+// Entry replays an entry. The error is for one that cannot be decoded: that is no damage, which a
+// checksum finds.
 func (s *Salvage) Entry(entry []byte) (EntryHeader, error) {
 	m := s.m
 	h, _, err := ParseHeader(entry)
@@ -222,7 +231,8 @@ func (s *Salvage) fit(r *Record) bool {
 	return true
 }
 
-// purged takes what a purge dropped off the missing ones. It says what the queue's next number was, and who was leased and stayed.
+// purged takes what a purge dropped off the missing ones. It says what the queue's next number was,
+// and who was leased and stayed.
 func (s *Salvage) purged(q *Queue, r *Record) {
 	if s.reaches(q, r.Below-1); q.nextSeq == r.Below {
 		s.known[q.id] = s.lost
@@ -237,7 +247,8 @@ func live(q *Queue, seq uint64) bool {
 	return x != nil && x.live()
 }
 
-// seen says whether a message that a fact settles is there. If it is not it was stored in a lost entry, and needed no more.
+// seen says whether a message that a fact settles is there. If it is not it was stored in a lost
+// entry, and needed no more.
 func (s *Salvage) seen(id uint64, q *Queue, seq uint64) bool {
 	if q != nil && live(q, seq) {
 		return true
@@ -257,8 +268,9 @@ func (s *Salvage) forget(id uint64, q *Queue, seq uint64) {
 	s.missing[id] = x
 }
 
-// reaches says that a queue had got a message: it and what is before it, as far as it was not known, were stored in lost entries and are
-// missing. How many more it had got, the fact does not say.
+// reaches says that a queue had got a message: it and what is before it, as far as it was not
+// known, were stored in lost entries and are missing. How many more it had got, the fact does not
+// say.
 func (s *Salvage) reaches(q *Queue, seq uint64) {
 	switch {
 	case seq < q.nextSeq:
@@ -272,7 +284,8 @@ func (s *Salvage) reaches(q *Queue, seq uint64) {
 	}
 }
 
-// next counts a queue's messages up to one that it got, and takes note of what is missing before; false: it cannot be one that it gets now.
+// next counts a queue's messages up to one that it got, and takes note of what is missing before;
+// false: it cannot be one that it gets now.
 func (s *Salvage) next(q *Queue, seq uint64) bool {
 	if seq < q.nextSeq || seq-q.nextSeq > maxJump {
 		s.report.Contradictions++
@@ -339,7 +352,8 @@ func (s *Salvage) movedUnseen(r *Record, t *Target) {
 	q.place(t.Seq, added, r.NotBefore, r.Time)
 }
 
-// fitTransfer says whether the message that leaves a queue is there; where it is not, its copy is missing.
+// fitTransfer says whether the message that leaves a queue is there; where it is not, its copy is
+// missing.
 func (s *Salvage) fitTransfer(r *Record) bool {
 	from := s.m.byID[r.Queue]
 	if from != nil && s.made[r.Queue] && r.Name != "" && s.m.byName[r.Name] == nil {
@@ -359,7 +373,8 @@ func (s *Salvage) fitTransfer(r *Record) bool {
 	return there
 }
 
-// Body says that an entry is lost which the snapshot covers: its facts are known, the bodies that stood in it are lost.
+// Body says that an entry is lost which the snapshot covers: its facts are known, the bodies that
+// stood in it are lost.
 func (s *Salvage) Body(entry uint64) {
 	if n := len(s.gaps); n > 0 && s.gaps[n-1].Last+1 == entry {
 		s.gaps[n-1].Last = entry
@@ -368,8 +383,10 @@ func (s *Salvage) Body(entry uint64) {
 	s.gaps = append(s.gaps, Loss{First: entry, Last: entry, Known: true, Time: s.now})
 }
 
-// Finish ends the replay. tail: the last gap was the log's end, and stands for an unknown number of entries. gone says of an entry whether the log had been trimmed of it before the damage came, readable whether it is
-// in the log. It gives the report; Recovered must follow. Without any loss it changes nothing.
+// Finish ends the replay. tail: the last gap was the log's end, and stands for an unknown number of
+// entries. gone says of an entry whether the log had been trimmed of it before the damage came,
+// readable whether it is in the log. It gives the report; Recovered must follow. Without any loss
+// it changes nothing.
 func (s *Salvage) Finish(tail bool, gone func(entry uint64) bool, readable func(entry uint64) bool) *SalvageReport {
 	m := s.m
 	rep := &s.report

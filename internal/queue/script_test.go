@@ -18,9 +18,10 @@ import (
 
 var rewrite = flag.Bool("rewrite", false, "write what the scripts in testdata print as what they expect; read the difference before you commit it")
 
-// TestScripts runs every file of testdata. A file is blocks of commands, one a line, then "----", then what they print up to
-// an empty line. Each command is a turn of its own; time moves only by "advance". Behind every turn all invariants
-// are checked, and that replaying the log from zero gives the same durable state.
+// TestScripts runs every file of testdata. A file is blocks of commands, one a line, then "----",
+// then what they print up to an empty line. Each command is a turn of its own; time moves only by
+// "advance". Behind every turn all invariants are checked, and that replaying the log from zero
+// gives the same durable state.
 //
 //	queue NAME KEY=VALUE…            make or change a queue; "declare new|absent|update NAME …" for the other modes
 //	pub QUEUE[,QUEUE] BODY… [group= dedup= delay= ttl= prio= from=PUBLISHER:SEQUENCE]

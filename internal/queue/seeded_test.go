@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// seeded drives a machine with random commands under very small limits, so that turns are full all the time and
-// commands, timers and hand-outs are cut in two wherever they can be.
+// seeded drives a machine with random commands under very small limits, so that turns are full all
+// the time and commands, timers and hand-outs are cut in two wherever they can be.
 type seeded struct {
 	*rig
 	rng      *rand.Rand
@@ -96,7 +96,8 @@ func (s *seeded) command(name string) Command {
 		Overflow: []surgetank.Overflow{"reject", "drop_oldest", "dead_letter"}[rng.IntN(3)], Level: surgetank.LevelConfig{Rate: surgetank.Rate(rng.IntN(2) * 3)}}}
 }
 
-// TestFullTurns: with turns that are always full nothing is lost, doubled or left behind, and the log replays to the same state.
+// TestFullTurns: with turns that are always full nothing is lost, doubled or left behind, and the
+// log replays to the same state.
 func TestFullTurns(t *testing.T) {
 	for seed := range uint64(40) {
 		s := newSeeded(t, seed)
@@ -113,7 +114,8 @@ func TestFullTurns(t *testing.T) {
 	}
 }
 
-// TestSameSeedSameBytes: the same commands at the same times give the same entries, hand-outs and ends, byte for byte.
+// TestSameSeedSameBytes: the same commands at the same times give the same entries, hand-outs and
+// ends, byte for byte.
 func TestSameSeedSameBytes(t *testing.T) {
 	for seed := range uint64(20) {
 		var hashes [2][32]byte

@@ -23,7 +23,8 @@ func (c *Settle) run(m *Machine) bool {
 	return true
 }
 
-// settleRun settles the first item, and with it the acks of the same queue that follow, as one record.
+// settleRun settles the first item, and with it the acks of the same queue that follow, as one
+// record.
 func (m *Machine) settleRun(items []surgetank.Settlement, results []error) int {
 	q, err := m.leaseOf(&items[0])
 	if results[0] = err; err != nil {
@@ -94,8 +95,8 @@ func (m *Machine) settleOne(q *Queue, s *surgetank.Settlement) {
 	}
 }
 
-// MaxTransaction is the most bytes that one transaction may publish and settle: it must fit one entry, and no message may
-// start behind MaxPlace in it.
+// MaxTransaction is the most bytes that one transaction may publish and settle: it must fit one
+// entry, and no message may start behind MaxPlace in it.
 const MaxTransaction = 12 << 20
 
 // Transact publishes and settles all or nothing.

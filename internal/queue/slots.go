@@ -22,9 +22,9 @@ const (
 	slotLate                    // its publisher asked for a delay: its time is when that ends
 )
 
-// slot is all the machine holds of a waiting message: 28 bytes, no pointers, so that neither memory nor the
-// garbage collector's work grows much with a backlog. A reference is kept as two halves because a 64-bit field
-// would round the slot up to 32 bytes.
+// slot is all the machine holds of a waiting message: 28 bytes, no pointers, so that neither memory
+// nor the garbage collector's work grows much with a backlog. A reference is kept as two halves
+// because a 64-bit field would round the slot up to 32 bytes.
 type slot struct {
 	refLo, refHi uint32
 	size         uint32 // bytes of the body
@@ -61,8 +61,8 @@ type chunk struct {
 	saved uint32 // the snapshot that has this chunk already
 }
 
-// slots is a queue's messages by sequence number: a window of chunks that moves up as the oldest are settled.
-// Only replay.go and the lists of a flow change what it holds.
+// slots is a queue's messages by sequence number: a window of chunks that moves up as the oldest
+// are settled. Only replay.go and the lists of a flow change what it holds.
 type slots struct {
 	queue  uint64 // the id of the queue, for snapshots
 	chunks []chunk
@@ -137,7 +137,8 @@ func (t *slots) free(seq uint64) {
 		return
 	}
 	c.slots = nil
-	// The window's lower end moves up over empty chunks; its memory follows when half of it is unused.
+	// The window's lower end moves up over empty chunks; its memory follows when half of it is
+	// unused.
 	for t.lead < len(t.chunks) && t.chunks[t.lead].slots == nil {
 		t.lead++
 	}
@@ -154,8 +155,9 @@ func (t *slots) free(seq uint64) {
 	}
 }
 
-// scan is ascend over a bounded part: it looks at n slots, free ones included, and gives where to go on, or 0 when it came to the end
-// or f said false, and how many it looked at. An empty chunk counts as one slot.
+// scan is ascend over a bounded part: it looks at n slots, free ones included, and gives where to
+// go on, or 0 when it came to the end or f said false, and how many it looked at. An empty chunk
+// counts as one slot.
 func (t *slots) scan(from uint64, n int, f func(seq uint64, s *slot) bool) (next uint64, looked int) {
 	i := uint64(t.lead)
 	if from/chunkSlots > t.first+i {
@@ -180,7 +182,8 @@ func (t *slots) scan(from uint64, n int, f func(seq uint64, s *slot) bool) (next
 	return 0, looked
 }
 
-// ascend calls f for every slot that is not free, in rising order of seq, from a seq on, until f says false.
+// ascend calls f for every slot that is not free, in rising order of seq, from a seq on, until f
+// says false.
 func (t *slots) ascend(from uint64, f func(seq uint64, s *slot) bool) {
 	i := uint64(t.lead)
 	if from/chunkSlots > t.first+i {

@@ -13,9 +13,10 @@ import (
 	"github.com/surgetank/surgetank/internal/mutant"
 )
 
-// snapshot is a copy of the durable state as of one moment, taken while the machine goes on working. At the start
-// the small state is encoded and the rest pinned; then every call of SnapshotNext encodes some chunks. A chunk
-// that is about to change before its turn came is encoded first (before), so the copy is of one moment.
+// snapshot is a copy of the durable state as of one moment, taken while the machine goes on
+// working. At the start the small state is encoded and the rest pinned; then every call of
+// SnapshotNext encodes some chunks. A chunk that is about to change before its turn came is encoded
+// first (before), so the copy is of one moment.
 type snapshot struct {
 	m      *Machine
 	gen    uint32
@@ -35,7 +36,8 @@ type snapQueue struct {
 	failed  []failedMessage
 }
 
-// maxChunks bounds the distance between the oldest and the newest message of a queue in a snapshot: 17 billion.
+// maxChunks bounds the distance between the oldest and the newest message of a queue in a snapshot:
+// 17 billion.
 const maxChunks = 1 << 28
 
 // snapLost, among a slot's flags in a snapshot, marks a message whose body is lost.
@@ -117,7 +119,8 @@ func (m *Machine) StartSnapshot(at uint64) {
 // Snapshotting says whether a snapshot is under way.
 func (m *Machine) Snapshotting() bool { return m.snap != nil }
 
-// SnapshotNext gives the next piece of the snapshot, of about the size asked for, and whether it is the last.
+// SnapshotNext gives the next piece of the snapshot, of about the size asked for, and whether it is
+// the last.
 func (m *Machine) SnapshotNext(size int) (piece []byte, last bool) {
 	s := m.snap
 	for len(s.buf) < size && len(s.queues) > 0 {
@@ -275,8 +278,8 @@ func (q *Queue) encodeHead() []byte {
 
 var errSnapshot = errors.New("the snapshot does not make sense")
 
-// Restore reads a snapshot into a new machine and gives the number of the last entry it covers. Replay the entries
-// behind it, then call Recovered.
+// Restore reads a snapshot into a new machine and gives the number of the last entry it covers.
+// Replay the entries behind it, then call Recovered.
 func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at uint64, err error) {
 	m.recovering = true
 	var chunks uint64

@@ -7,16 +7,17 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Command is one thing asked of the machine. Its result is written into the command itself, and is true
-// only once the turn's entry is durable.
+// Command is one thing asked of the machine. Its result is written into the command itself, and is
+// true only once the turn's entry is durable.
 type Command interface {
 	// run decides. false means that the turn is full and the command must be given again.
 	run(m *Machine) bool
 }
 
-// Step is one turn: what became due, then commands in order, then hand-outs. now is in nanoseconds since 1970 (an
-// earlier time than the last turn's counts as that), entry the number of the turn's entry. It gives the number of commands
-// that were finished; the next turn must begin with the rest.
+// Step is one turn: what became due, then commands in order, then hand-outs. now is in nanoseconds
+// since 1970 (an earlier time than the last turn's counts as that), entry the number of the turn's
+// entry. It gives the number of commands that were finished; the next turn must begin with the
+// rest.
 func (m *Machine) Step(now int64, entry uint64, cmds []Command, out *Output) int {
 	m.begin(now, entry, out)
 	if m.closed {
@@ -53,10 +54,11 @@ func (m *Machine) begin(now int64, entry uint64, out *Output) {
 	}
 }
 
-// finish hands out, and brings queues back under their limits, until there is nothing left to do or the turn is full: what one
-// queue gives up is offered to the consumers of the queue that gets it in the same turn. Queues come in the order of their making,
-// whatever marked them first, and one that is marked anew comes once more; behind a turn that a queue made full the next one begins with the
-// queue behind it, so that no queue takes all turns.
+// finish hands out, and brings queues back under their limits, until there is nothing left to do or
+// the turn is full: what one queue gives up is offered to the consumers of the queue that gets it
+// in the same turn. Queues come in the order of their making, whatever marked them first, and one
+// that is marked anew comes once more; behind a turn that a queue made full the next one begins
+// with the queue behind it, so that no queue takes all turns.
 func (m *Machine) finish() {
 	m.endGone()
 	rank := func(q *Queue) uint64 { return q.id - m.after - 1 } // those up to after come last
@@ -109,7 +111,8 @@ func (m *Machine) end(c *consumer, err error) {
 	m.out.Ended = append(m.out.Ended, Ended{c.id, err})
 }
 
-// enforce brings a queue that is over its limits back under them, oldest first; false: the turn is full.
+// enforce brings a queue that is over its limits back under them, oldest first; false: the turn is
+// full.
 func (q *Queue) enforce() bool {
 	if q.config.Overflow != "drop_oldest" && q.config.Overflow != "dead_letter" {
 		return true

@@ -7,8 +7,8 @@ import (
 	"github.com/surgetank/surgetank/internal/mutant"
 )
 
-// Attach makes a subscription. With Once it ends by itself after the first turn that gave it something; with Now,
-// at the end of this turn.
+// Attach makes a subscription. With Once it ends by itself after the first turn that gave it
+// something; with Now, at the end of this turn.
 type Attach struct {
 	Queue     string
 	Opts      surgetank.SubscribeOptions
@@ -36,8 +36,8 @@ func (c *Attach) run(m *Machine) bool {
 	return true
 }
 
-// Detach ends a subscription. GiveBack names messages that it was handed but its user never saw: they return
-// uncounted. With All, everything else it holds returns too, and counts an attempt.
+// Detach ends a subscription. GiveBack names messages that it was handed but its user never saw:
+// they return uncounted. With All, everything else it holds returns too, and counts an attempt.
 type Detach struct {
 	Consumer uint64
 	GiveBack []surgetank.Receipt
@@ -136,8 +136,9 @@ func (c *Stop) run(m *Machine) bool {
 	return true
 }
 
-// OpenEpoch is the first command of a broker. It voids the receipts of earlier openings. Incarnation must be
-// random, so that two directories with a common past differ from this opening on.
+// OpenEpoch is the first command of a broker. It voids the receipts of earlier openings.
+// Incarnation must be random, so that two directories with a common past differ from this opening
+// on.
 type OpenEpoch struct{ Epoch, Incarnation uint64 }
 
 func (c *OpenEpoch) run(m *Machine) bool {

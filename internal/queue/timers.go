@@ -22,7 +22,8 @@ func (q *Queue) timerAt(at int64) {
 	}
 }
 
-// NextDeadline says when the machine has something to do by itself, in nanoseconds since 1970; MaxInt64: never.
+// NextDeadline says when the machine has something to do by itself, in nanoseconds since 1970;
+// MaxInt64: never.
 func (m *Machine) NextDeadline() int64 {
 	if m.closed {
 		return math.MaxInt64
@@ -190,7 +191,8 @@ func (q *Queue) wakeQueue(at int64) {
 	}
 }
 
-// reconfigured brings the indexes in line with changed settings. Only those of groups matter to the lines.
+// reconfigured brings the indexes in line with changed settings. Only those of groups matter to the
+// lines.
 func (q *Queue) reconfigured(groups bool) {
 	q.mark()
 	if !groups {

@@ -1,5 +1,5 @@
-// Package seqset holds sets of message numbers as ascending runs. A set of numbers that mostly follow
-// each other takes a few bytes, however many numbers it holds.
+// Package seqset holds sets of message numbers as ascending runs. A set of numbers that mostly
+// follow each other takes a few bytes, however many numbers it holds.
 package seqset
 
 import "sort"
@@ -7,8 +7,8 @@ import "sort"
 // Run is an unbroken run of numbers. Both ends belong to it.
 type Run struct{ First, Last uint64 }
 
-// Set is a set of numbers: runs in ascending order that neither overlap nor touch. The zero value is empty.
-// Copy a Set with Clone before two owners change it.
+// Set is a set of numbers: runs in ascending order that neither overlap nor touch. The zero value
+// is empty. Copy a Set with Clone before two owners change it.
 type Set []Run
 
 // find returns the index of the first run that ends at or after n.
@@ -33,8 +33,8 @@ func (s Set) Count() (n uint64) {
 // Clone returns a copy.
 func (s Set) Clone() Set { return append(Set(nil), s...) }
 
-// Add puts the run from first to last into the set. Adding behind all other runs costs nothing; adding
-// elsewhere moves the runs behind it.
+// Add puts the run from first to last into the set. Adding behind all other runs costs nothing;
+// adding elsewhere moves the runs behind it.
 func (s *Set) Add(first, last uint64) {
 	r := *s
 	n := len(r)
@@ -125,8 +125,8 @@ func Union(a, b Set) Set {
 	return out
 }
 
-// Within returns the part of the set from first to last, both included: nothing if first is above last. It shares no
-// memory with the set.
+// Within returns the part of the set from first to last, both included: nothing if first is above
+// last. It shares no memory with the set.
 func (s Set) Within(first, last uint64) Set {
 	var out Set
 	if first > last {

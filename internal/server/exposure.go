@@ -14,8 +14,9 @@ func onlyLoopback(a net.Addr) bool {
 	return err == nil && ap.Addr().Unmap().IsLoopback()
 }
 
-// checkExposure refuses to be reachable from other machines while guest is the only user: its password is public, and
-// it may log in from this machine only, so nobody could use the server from outside anyway.
+// checkExposure refuses to be reachable from other machines while guest is the only user: its
+// password is public, and it may log in from this machine only, so nobody could use the server from
+// outside anyway.
 func checkExposure(users []auth.UserInfo, listeners []net.Listener) error {
 	for _, u := range users {
 		if u.Name != "guest" {

@@ -14,8 +14,8 @@ import (
 	"github.com/surgetank/surgetank/internal/config"
 )
 
-// A file with a policy, a queue and a sink makes a client of RabbitMQ's, which only declares its queues and publishes, write each
-// message into a database once, though it publishes some twice.
+// A file with a policy, a queue and a sink makes a client of RabbitMQ's, which only declares its
+// queues and publishes, write each message into a database once, though it publishes some twice.
 func TestAFileGivesAPlainClientASink(t *testing.T) {
 	dir := t.TempDir()
 	db := filepath.Join(dir, "orders.db")

@@ -17,11 +17,13 @@ import (
 
 // door is a listener's protocol, once it serves.
 type door interface {
-	// Shutdown stops taking connections, lets those there are finish until ctx ends, then cuts them.
+	// Shutdown stops taking connections, lets those there are finish until ctx ends, then cuts
+	// them.
 	Shutdown(ctx context.Context) error
 }
 
-// serveHTTP answers on the HTTP listener: health checks at once, all else when openDoors has put the API in.
+// serveHTTP answers on the HTTP listener: health checks at once, all else when openDoors has put
+// the API in.
 func (s *Server) serveHTTP() {
 	l := s.listeners.http
 	if l == nil {
@@ -47,7 +49,8 @@ func (s *Server) serveHTTP() {
 	})
 }
 
-// openDoors lets everybody in: the API takes over from the handler that only knew health checks, and AMQP begins to accept.
+// openDoors lets everybody in: the API takes over from the handler that only knew health checks,
+// and AMQP begins to accept.
 func (s *Server) openDoors(ctx context.Context) error {
 	if err := s.openAMQP(ctx); err != nil {
 		return fmt.Errorf("opening AMQP: %w", err)
@@ -85,8 +88,8 @@ func (s *Server) collectors() []prometheus.Collector {
 	return list
 }
 
-// publishToken makes the token with which this machine's programs log in. Where it cannot be written, a full disk for example, the
-// server works without: then users log in.
+// publishToken makes the token with which this machine's programs log in. Where it cannot be
+// written, a full disk for example, the server works without: then users log in.
 func (s *Server) publishToken() {
 	var err error
 	if s.token, err = localtoken.Publish(s.cfg.Data, s.listeners.http.Addr()); err != nil {
@@ -95,7 +98,8 @@ func (s *Server) publishToken() {
 	}
 }
 
-// startingUp answers while the data directory is being opened, which can take a while after a crash.
+// startingUp answers while the data directory is being opened, which can take a while after a
+// crash.
 func (s *Server) startingUp(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/healthz" {
 		w.Header().Set("Content-Type", "application/json")

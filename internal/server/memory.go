@@ -8,15 +8,17 @@ import (
 	"time"
 )
 
-// The collector's pace. Go's default lets the heap double, which is too eager for a server with little in memory (it would
-// collect many times a second under load) and too lax for one with millions of waiting messages.
+// The collector's pace. Go's default lets the heap double, which is too eager for a server with
+// little in memory (it would collect many times a second under load) and too lax for one with
+// millions of waiting messages.
 const (
 	headroom   = 48 << 20 // bytes that may gather between collections
 	minPercent = 20
 	maxPercent = 800
 )
 
-// lookAfterMemory sets the collector's pace and returns memory to the system after bursts, until stop is closed.
+// lookAfterMemory sets the collector's pace and returns memory to the system after bursts, until
+// stop is closed.
 func lookAfterMemory(log *slog.Logger, stop <-chan struct{}) {
 	pace, back := paceCollector(), newReturner()
 	pace()
@@ -33,8 +35,9 @@ func lookAfterMemory(log *slog.Logger, stop <-chan struct{}) {
 	}
 }
 
-// paceCollector gives a function that keeps the room between collections near headroom, and at least minPercent of what
-// lives. It does nothing where the operator set GOGC; GOMEMLIMIT works beside it.
+// paceCollector gives a function that keeps the room between collections near headroom, and at
+// least minPercent of what lives. It does nothing where the operator set GOGC; GOMEMLIMIT works
+// beside it.
 func paceCollector() func() {
 	if os.Getenv("GOGC") != "" {
 		return func() {}

@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// TestMetricsAreDocumented: docs/metrics.md has every metric that /metrics prints, with its type, and no other.
+// TestMetricsAreDocumented: docs/metrics.md has every metric that /metrics prints, with its type,
+// and no other.
 func TestMetricsAreDocumented(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	o := local(dir)

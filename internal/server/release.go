@@ -6,13 +6,14 @@ import (
 	"runtime/metrics"
 )
 
-// After a burst the heap keeps room that the system could use. It is returned once, when the server has come to rest: to
-// return it costs a collection, and to get it back costs page faults.
+// After a burst the heap keeps room that the system could use. It is returned once, when the server
+// has come to rest: to return it costs a collection, and to get it back costs page faults.
 const (
 	// calmTicks is for how many seconds in a row less than calmBytes must have been allocated.
 	calmTicks = 5
 	calmBytes = 4 << 20
-	// burstBytes is how much must have been allocated since the last return, and heldBytes what must be to be had.
+	// burstBytes is how much must have been allocated since the last return, and heldBytes what
+	// must be to be had.
 	burstBytes = 64 << 20
 	heldBytes  = 16 << 20
 )
@@ -45,7 +46,8 @@ func (r *returner) tick(log *slog.Logger) {
 	}
 }
 
-// due tells whether to return memory, when so much was allocated in all, and so much is held beside what lives.
+// due tells whether to return memory, when so much was allocated in all, and so much is held beside
+// what lives.
 func (r *returner) due(allocated, held uint64) bool {
 	if allocated-r.last < calmBytes {
 		r.calm++

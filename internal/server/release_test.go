@@ -2,7 +2,8 @@ package server
 
 import "testing"
 
-// TestMemoryIsReturnedOnce: after a burst, when the server is calm, and not again until the next one.
+// TestMemoryIsReturnedOnce: after a burst, when the server is calm, and not again until the next
+// one.
 func TestMemoryIsReturnedOnce(t *testing.T) {
 	var r returner
 	allocated, held, returns := uint64(0), uint64(0), 0

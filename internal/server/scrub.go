@@ -8,7 +8,8 @@ import (
 	"github.com/surgetank/surgetank/embedded"
 )
 
-// scrubCollector shows what the scrub has read and found, at each scrape. It has one label, the kind of damage, of which there are five.
+// scrubCollector shows what the scrub has read and found, at each scrape. It has one label, the
+// kind of damage, of which there are five.
 type scrubCollector struct{ broker *embedded.Broker }
 
 var (

@@ -41,8 +41,8 @@ func (w *lineWatcher) String() string {
 	return w.all.String()
 }
 
-// TestRotUnderARunningServer: a bit that rots in a file of a running server is named in its log and its metrics, and the message by a
-// peek, before anybody reads it.
+// TestRotUnderARunningServer: a bit that rots in a file of a running server is named in its log and
+// its metrics, and the message by a peek, before anybody reads it.
 func TestRotUnderARunningServer(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	cfg := local(dir)

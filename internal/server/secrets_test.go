@@ -35,8 +35,8 @@ func (r *record) String() string {
 	return r.b.String()
 }
 
-// TestSecretsStayInside uses passwords in every way there is, right and wrong, on both doors, with the log at its most talkative. None may
-// be found in the log, in an answer, or in a file.
+// TestSecretsStayInside uses passwords in every way there is, right and wrong, on both doors, with
+// the log at its most talkative. None may be found in the log, in an answer, or in a file.
 func TestSecretsStayInside(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	c := local(dir)
@@ -101,7 +101,8 @@ func TestSecretsStayInside(t *testing.T) {
 			}
 		}
 	}
-	// Passwords are kept as hashes; what a sink needs to log in is kept, in files that nobody else can read.
+	// Passwords are kept as hashes; what a sink needs to log in is kept, in files that nobody else
+	// can read.
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err

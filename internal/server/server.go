@@ -23,7 +23,8 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// Options are what a server is made of. The zero value serves the default data directory on the default addresses.
+// Options are what a server is made of. The zero value serves the default data directory on the
+// default addresses.
 type Options struct {
 	Config  config.Server
 	File    *config.File // whose queues and sinks are declared at start; nil: none
@@ -178,8 +179,9 @@ func (s *Server) open(ctx context.Context) error {
 	return s.declare(ctx)
 }
 
-// declare brings the file's queues and sinks to what it says. A sink whose target cannot be reached stops nothing: it waits for
-// its target by itself, if it was set before, and is reported otherwise.
+// declare brings the file's queues and sinks to what it says. A sink whose target cannot be reached
+// stops nothing: it waits for its target by itself, if it was set before, and is reported
+// otherwise.
 func (s *Server) declare(ctx context.Context) error {
 	if s.opts.File == nil {
 		return nil
@@ -240,7 +242,8 @@ func (s *Server) OnlyGuest() bool {
 	return true
 }
 
-// Done is closed when the server cannot go on: its log has failed. Err then says why. Stop must still be called.
+// Done is closed when the server cannot go on: its log has failed. Err then says why. Stop must
+// still be called.
 func (s *Server) Done() <-chan struct{} { return s.broker.Done() }
 
 // Err says why the server failed, and what to do.

@@ -107,7 +107,8 @@ func TestServesStopsAndFindsEverythingAgain(t *testing.T) {
 	}
 }
 
-// TestStopDoesNotWaitForLongPolls: consumers wait for messages nearly always; a stop must not wait with them.
+// TestStopDoesNotWaitForLongPolls: consumers wait for messages nearly always; a stop must not wait
+// with them.
 func TestStopDoesNotWaitForLongPolls(t *testing.T) {
 	s, err := Start(t.Context(), Options{Config: local(t.TempDir())})
 	if err != nil {
@@ -203,7 +204,8 @@ func TestDeclaresTheFile(t *testing.T) {
 	}
 }
 
-// TestStartingAnswersHealthOnly: while the log is read, a prober learns that the process lives and that it is not ready.
+// TestStartingAnswersHealthOnly: while the log is read, a prober learns that the process lives and
+// that it is not ready.
 func TestStartingAnswersHealthOnly(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -238,7 +240,8 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// TestAMQP: both AMQP doors answer the protocol header with connection.start, and HTTP has what RabbitMQ's clients ask there.
+// TestAMQP: both AMQP doors answer the protocol header with connection.start, and HTTP has what
+// RabbitMQ's clients ask there.
 func TestAMQP(t *testing.T) {
 	dir := t.TempDir()
 	cert, key, pool := certificate(t, dir)

@@ -38,7 +38,8 @@ func (b sinkBroker) Subscribe(ctx context.Context, queue string, o surgetank.Sub
 	return b.doored.Subscribe(ctx, queue, o)
 }
 
-// openSinks starts the stored sinks. Relative paths of SQLite files begin at base, wherever the server is started.
+// openSinks starts the stored sinks. Relative paths of SQLite files begin at base, wherever the
+// server is started.
 func openSinks(ctx context.Context, b *embedded.Broker, doored *policy.Broker, base, dir string, log *slog.Logger) (*sinks, error) {
 	m, err := sink.NewManager(ctx, sinkBroker{b, doored}, map[string]sink.Factory{"postgres": postgres.New, "sqlite": sqlite.New}, sink.Options{Logger: log, Dir: base})
 	if err != nil {

@@ -11,13 +11,14 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// doorShare is the part of the time to stop after which connections are cut: the rest is for the sinks, which begin when no
-// request can change them any more.
+// doorShare is the part of the time to stop after which connections are cut: the rest is for the
+// sinks, which begin when no request can change them any more.
 const doorShare = 0.6
 
-// Stop ends the server in order: see the package's comment. ctx bounds how long work may take to finish. What has not finished by
-// then is cut off, and the error says what that was: connections, requests, sinks. When Stop returns, nothing of the server runs,
-// whatever the error, and the broker is closed, so that what was accepted is on disk.
+// Stop ends the server in order: see the package's comment. ctx bounds how long work may take to
+// finish. What has not finished by then is cut off, and the error says what that was: connections,
+// requests, sinks. When Stop returns, nothing of the server runs, whatever the error, and the
+// broker is closed, so that what was accepted is on disk.
 //
 // Stop can take longer than ctx: a disk that does not answer cannot be cut off.
 func (s *Server) Stop(ctx context.Context) error {

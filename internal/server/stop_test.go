@@ -33,8 +33,9 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// TestStopSaysWhatItCutOff: a sink's commit that waits for a lock, a request whose body does not come and an AMQP client that does not
-// answer outlast the time to stop. They are cut off and named, nothing runs afterwards, and the next start finds the message.
+// TestStopSaysWhatItCutOff: a sink's commit that waits for a lock, a request whose body does not
+// come and an AMQP client that does not answer outlast the time to stop. They are cut off and
+// named, nothing runs afterwards, and the next start finds the message.
 func TestStopSaysWhatItCutOff(t *testing.T) {
 	pg := pgtest.Start(t)
 	dsn := pg.DSN("postgres")

@@ -46,8 +46,8 @@ func Markdown() string {
 	return b.String()
 }
 
-// Schema gives the JSON Schema of a tree of settings, as OpenAPI 3.1 takes it. It refers to the schemas Duration, Size
-// and Rate.
+// Schema gives the JSON Schema of a tree of settings, as OpenAPI 3.1 takes it. It refers to the
+// schemas Duration, Size and Rate.
 func Schema() map[string]any {
 	object := func() map[string]any {
 		return map[string]any{"type": "object", "properties": map[string]any{}, "additionalProperties": false}

@@ -130,7 +130,8 @@ func (s *Setting) wrongChoice(v any) error {
 	return fmt.Errorf("want %s or %s, not %s", strings.Join(s.Choices[:last], ", "), s.Choices[last], shownAs(v))
 }
 
-// set reads v, which is not nil, into the setting's field. Its error is a sentence without the path.
+// set reads v, which is not nil, into the setting's field. Its error is a sentence without the
+// path.
 func (s *Setting) set(c *config, v any) error {
 	at := s.at(c)
 	if s.None != "" && v == s.None {

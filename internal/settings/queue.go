@@ -6,8 +6,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Queue is a queue as the HTTP interface shows it and clients read it; the command line prints the same with --json. Durations are
-// written as "1m30s", times in UTC.
+// Queue is a queue as the HTTP interface shows it and clients read it; the command line prints the
+// same with --json. Durations are written as "1m30s", times in UTC.
 type Queue struct {
 	Name      string         `json:"name"`
 	Vhost     string         `json:"vhost"`
@@ -23,7 +23,8 @@ type Queue struct {
 	Damaged   int64          `json:"damaged"`
 	Bytes     int64          `json:"bytes"`
 	OldestAge string         `json:"oldest_age"`
-	// Of Delayed, messages that came back and wait for their next try: how many, when the first is tried, and why it came back.
+	// Of Delayed, messages that came back and wait for their next try: how many, when the first is
+	// tried, and why it came back.
 	BackingOff int64       `json:"backing_off"`
 	NextTry    *time.Time  `json:"next_try,omitempty"`
 	Failure    string      `json:"failure,omitempty"`
@@ -35,7 +36,8 @@ type Queue struct {
 	Sinks      []QueueSink `json:"sinks,omitempty"` // that read the queue; a server adds them
 }
 
-// QueueSink is a sink that reads a queue. Reason says why it waits or has stopped, to those who may monitor the server.
+// QueueSink is a sink that reads a queue. Reason says why it waits or has stopped, to those who may
+// monitor the server.
 type QueueSink struct {
 	Name   string `json:"name"`
 	State  string `json:"state"`

@@ -24,7 +24,8 @@ func ParseDuration(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// FormatDuration writes a duration for ParseDuration without the zero parts of Duration.String: 10m, not 10m0s.
+// FormatDuration writes a duration for ParseDuration without the zero parts of Duration.String:
+// 10m, not 10m0s.
 func FormatDuration(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
@@ -81,7 +82,8 @@ func FormatSize(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// ParseRate reads hand-outs per time: "2000/s", "30/m", "500/h", or a number, per second. 0 is no limit.
+// ParseRate reads hand-outs per time: "2000/s", "30/m", "500/h", or a number, per second. 0 is no
+// limit.
 func ParseRate(s string) (surgetank.Rate, error) {
 	bad := fmt.Errorf("%.40q is not a rate; write a number per second, or such as 2000/s, 30/m or 500/h", s)
 	digits, per, divided := strings.Cut(s, "/")
@@ -116,7 +118,8 @@ func FormatRate(r surgetank.Rate) string {
 	return strconv.FormatFloat(float64(r), 'f', -1, 64) + "/s"
 }
 
-// plainFloat reads a decimal number without what only programs write (hexadecimal, underscores, inf, nan).
+// plainFloat reads a decimal number without what only programs write (hexadecimal, underscores,
+// inf, nan).
 func plainFloat(s string) (float64, error) {
 	if s == "" || strings.Trim(s, "0123456789.+-eE") != "" {
 		return 0, strconv.ErrSyntax

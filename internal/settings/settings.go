@@ -1,9 +1,11 @@
-// Package settings is how the settings of a queue are written: the one codec between surgetank.QueueConfig and the
-// keys of the configuration file, which are those of the HTTP API and of the command line too.
+// Package settings is how the settings of a queue are written: the one codec between
+// surgetank.QueueConfig and the keys of the configuration file, which are those of the HTTP API and
+// of the command line too.
 //
-// It works on a tree as a YAML or JSON decoder gives it (maps, strings, numbers, booleans), so that it knows no
-// file format. Errors name the key at fault by its path ("group.max_in_flight"), by which a loader finds
-// its line and column. A key that is left out means the default; unknown keys are refused.
+// It works on a tree as a YAML or JSON decoder gives it (maps, strings, numbers, booleans), so that
+// it knows no file format. Errors name the key at fault by its path ("group.max_in_flight"), by
+// which a loader finds its line and column. A key that is left out means the default; unknown keys
+// are refused.
 package settings
 
 import (
@@ -42,7 +44,8 @@ func Paths() []string {
 	return list
 }
 
-// Decode reads the settings of one queue and checks them. Errors are CodeInvalid and carry the path as Field.
+// Decode reads the settings of one queue and checks them. Errors are CodeInvalid and carry the path
+// as Field.
 func Decode(tree map[string]any) (surgetank.QueueConfig, error) {
 	var c surgetank.QueueConfig
 	if err := decodeLevel(&c, "", tree); err != nil {
@@ -81,8 +84,8 @@ func decodeLevel(c *surgetank.QueueConfig, prefix string, tree map[string]any) e
 	return nil
 }
 
-// Encode writes c as the tree that Decode reads back to the same settings. Defaults that are zero in c are left out; give it
-// WithDefaults(c) to see them.
+// Encode writes c as the tree that Decode reads back to the same settings. Defaults that are zero
+// in c are left out; give it WithDefaults(c) to see them.
 func Encode(c surgetank.QueueConfig) map[string]any {
 	tree := map[string]any{}
 	for i := range Table {
@@ -105,8 +108,8 @@ func Encode(c surgetank.QueueConfig) map[string]any {
 	return tree
 }
 
-// Qualify turns the queue names inside settings into full names of a virtual host; they were checked by Decode to
-// hold no virtual host of their own.
+// Qualify turns the queue names inside settings into full names of a virtual host; they were
+// checked by Decode to hold no virtual host of their own.
 func Qualify(c surgetank.QueueConfig, vhost string) surgetank.QueueConfig {
 	if c.DeadLetter == DeadLetterDoor {
 		c.DeadLetter = surgetank.FullName(DoorVhost, vhost)
@@ -125,11 +128,13 @@ func Unqualify(c surgetank.QueueConfig) surgetank.QueueConfig {
 	return c
 }
 
-// DoorVhost holds the queues that doors use for themselves. Users' virtual hosts never have its name.
+// DoorVhost holds the queues that doors use for themselves. Users' virtual hosts never have its
+// name.
 const DoorVhost = "amq.internal"
 
-// DeadLetterDoor is how dead_letter is written where a door passes the dead letters of a virtual host on by rules of its own: they
-// go to the queue in DoorVhost that is named after the virtual host.
+// DeadLetterDoor is how dead_letter is written where a door passes the dead letters of a virtual
+// host on by rules of its own: they go to the queue in DoorVhost that is named after the virtual
+// host.
 const DeadLetterDoor = "amq.dead-letters"
 
 // keysOf lists the keys directly below a prefix.
@@ -159,7 +164,8 @@ func unknown(prefix, key string) error {
 	return surgetank.FieldErrorf(prefix+shown, "%s%.60q is not a setting of a queue; %s", prefix, key, hint)
 }
 
-// distance is the Levenshtein distance of two keys; far for long strings, which are no typing errors.
+// distance is the Levenshtein distance of two keys; far for long strings, which are no typing
+// errors.
 func distance(a, b string) int {
 	if len(b) > 40 {
 		return len(b)

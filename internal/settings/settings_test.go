@@ -58,7 +58,8 @@ func TestDecodeEverything(t *testing.T) {
 	}
 }
 
-// In settings a number means what it says; the zero values of QueueConfig that mean "default" have no spelling.
+// In settings a number means what it says; the zero values of QueueConfig that mean "default" have
+// no spelling.
 func TestDecodeZeros(t *testing.T) {
 	got, err := Decode(tree(t, `{"retry":{"initial":"0s","jitter":0,"max_attempts":"unlimited"},"ttl":0}`))
 	if err != nil {

@@ -9,7 +9,8 @@ import (
 )
 
 // Setting is one setting of a queue: a key of the configuration file and a field of
-// surgetank.QueueConfig. Whoever reads, checks, writes, documents or draws settings does it by Table.
+// surgetank.QueueConfig. Whoever reads, checks, writes, documents or draws settings does it by
+// Table.
 type Setting struct {
 	Path string // the key, nested ones with dots
 	Help string // sentences for the documentation, the command line and the HTTP interface
@@ -60,8 +61,8 @@ func field[T comparable](at func(*config) *T) place {
 	}
 }
 
-// limit is the place of a number of which the lower is the stricter one; 0 and less mean that there is
-// no limit. Of a queue's own limit and a policy's the stricter one holds.
+// limit is the place of a number of which the lower is the stricter one; 0 and less mean that there
+// is no limit. Of a queue's own limit and a policy's the stricter one holds.
 func limit[T cmp.Ordered](at func(*config) *T) place {
 	p := field(at)
 	p.lower = func(onto, from *config) {
@@ -147,7 +148,8 @@ func Find(path string) *Setting {
 // Copy sets the setting in onto to its value in from.
 func (s *Setting) Copy(onto, from *surgetank.QueueConfig) { s.copy(onto, from) }
 
-// Set reads v, a value as a YAML or JSON decoder gives it, into the setting. Its error is a sentence without the path.
+// Set reads v, a value as a YAML or JSON decoder gives it, into the setting. Its error is a
+// sentence without the path.
 func (s *Setting) Set(c *surgetank.QueueConfig, v any) error { return s.set(c, v) }
 
 // Same tells whether the setting has one value in both.

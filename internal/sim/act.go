@@ -161,8 +161,8 @@ func (w *world) act(kind string, rng *rand.Rand) {
 	}
 }
 
-// jump sets the clock. While the broker runs that must not matter: no lease, delay or TTL ends early or late. Only a new
-// opening believes the clock, if it is ahead.
+// jump sets the clock. While the broker runs that must not matter: no lease, delay or TTL ends
+// early or late. Only a new opening believes the clock, if it is ahead.
 func (w *world) jump(far bool, rng *rand.Rand) {
 	if w.run(); w.ledger.bad != "" || w.disk.crashed() || w.b.Err() != nil {
 		return

@@ -12,9 +12,10 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// beside runs the naive model beside the broker's machine: every turn is done by both, and what both hand out, answer and
-// hold must be the same. It keeps what the model holds durably behind every entry, so that whatever a crash leaves can be
-// compared with the state at the entry that was recovered, message by message.
+// beside runs the naive model beside the broker's machine: every turn is done by both, and what
+// both hand out, answer and hold must be the same. It keeps what the model holds durably behind
+// every entry, so that whatever a crash leaves can be compared with the state at the entry that was
+// recovered, message by message.
 type beside struct {
 	w         *world
 	m         *model.Model            // nil: there is none to compare with, now

@@ -21,7 +21,8 @@ func (w *world) subscribe(rng *rand.Rand) {
 		w.attach(name, o)
 		return
 	}
-	// Each queue has a pool of its own: who of several queues is served first is no promise, which the model could not know.
+	// Each queue has a pool of its own: who of several queues is served first is no promise, which
+	// the model could not know.
 	for i, p := range w.o.Queues {
 		if at := slices.Index([]string{p.Name, p.Dead(), p.Last()}, name); at >= 0 {
 			o.Pool = uint64(1 + 3*i + at)
@@ -31,7 +32,8 @@ func (w *world) subscribe(rng *rand.Rand) {
 	w.send(&queue.PoolLimit{Pool: o.Pool, Limit: 1 + rng.IntN(3)}, func(error) {})
 }
 
-// receiveOnce is a Receive: a consumer that ends with what it got, or is ended when its time is over.
+// receiveOnce is a Receive: a consumer that ends with what it got, or is ended when its time is
+// over.
 func (w *world) receiveOnce(rng *rand.Rand) {
 	c := &queue.Attach{Queue: w.anyQueue(rng), Opts: surgetank.SubscribeOptions{Credit: 1 + rng.IntN(4), ManualCredit: true, NoAck: w.o.NoAck && rng.IntN(3) == 0}}
 	wait := rng.IntN(2) == 0
@@ -152,7 +154,8 @@ func (w *world) settleAll() {
 	w.deliveries = nil
 }
 
-// unsubscribe ends a subscription as Cancel and Close do: stop, then give back what was not received.
+// unsubscribe ends a subscription as Cancel and Close do: stop, then give back what was not
+// received.
 func (w *world) unsubscribe(rng *rand.Rand) {
 	if len(w.clients) == 0 {
 		return

@@ -26,8 +26,8 @@ type disk interface {
 	pump(all bool)
 	// crash is a power failure now, or with kill the end of the process alone.
 	crash(rng *rand.Rand, kill bool)
-	// crashIn arranges for a power failure at the n-th change of the file system from now on, for logs on files. From
-	// then on crashed says true and nothing that happens counts.
+	// crashIn arranges for a power failure at the n-th change of the file system from now on, for
+	// logs on files. From then on crashed says true and nothing that happens counts.
 	crashIn(n int, rng *rand.Rand)
 	crashed() bool
 	// fault lets the n-th operation fail; heal ends all faults and shortages.

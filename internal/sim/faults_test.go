@@ -14,8 +14,9 @@ func workload(seed uint64) Options {
 	return o
 }
 
-// TestFaultAtEveryOperation lets the n-th operation on the file system fail for every n, of a few workloads: with an I/O error
-// or a full disk, once or for ever, undone or half done. The broker must stop or go on, and open again, with every promise kept.
+// TestFaultAtEveryOperation lets the n-th operation on the file system fail for every n, of a few
+// workloads: with an I/O error or a full disk, once or for ever, undone or half done. The broker
+// must stop or go on, and open again, with every promise kept.
 func TestFaultAtEveryOperation(t *testing.T) {
 	workloads, step := uint64(2), 5
 	switch {
@@ -49,8 +50,9 @@ func TestFaultAtEveryOperation(t *testing.T) {
 		sum.N[FailedOpenings], sum.N[CrashStates])
 }
 
-// TestCrashAtEveryOperation lets the power fail at the n-th change of the file system for every n of a few workloads, and then
-// twice more at every early change of each recovery: whatever is drawn, recovery itself must be safe to interrupt.
+// TestCrashAtEveryOperation lets the power fail at the n-th change of the file system for every n
+// of a few workloads, and then twice more at every early change of each recovery: whatever is
+// drawn, recovery itself must be safe to interrupt.
 func TestCrashAtEveryOperation(t *testing.T) {
 	workloads := uint64(2)
 	switch {

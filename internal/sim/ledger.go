@@ -9,8 +9,9 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// ledger is what the clients know: what they sent, what they were told, what they were given. It judges the broker by
-// that alone. Each message has a body of its own, by which it is known again wherever it turns up.
+// ledger is what the clients know: what they sent, what they were told, what they were given. It
+// judges the broker by that alone. Each message has a body of its own, by which it is known again
+// wherever it turns up.
 type ledger struct {
 	w        *world
 	messages map[string]*message
@@ -404,8 +405,8 @@ func (l *ledger) drained() {
 	}
 }
 
-// recovered judges what can be read of a broker that was opened on what a crash left, while the run goes on.
-// older: it may be an earlier state than the newest that was confirmed.
+// recovered judges what can be read of a broker that was opened on what a crash left, while the run
+// goes on. older: it may be an earlier state than the newest that was confirmed.
 func (l *ledger) recovered(found map[string][]surgetank.Delivery, whole, older bool) {
 	copies := make(map[*message]int, len(l.order))
 	for name, ds := range found {

@@ -10,8 +10,9 @@ import (
 	"github.com/surgetank/surgetank/internal/disklog"
 )
 
-// Options is all that a seed draws before the first action. A random part of the features and faults is on, so that
-// each combination comes up and the checks that a feature would weaken run sharp without it.
+// Options is all that a seed draws before the first action. A random part of the features and
+// faults is on, so that each combination comes up and the checks that a feature would weaken run
+// sharp without it.
 type Options struct {
 	Seed  uint64
 	Files bool // the log on files of a crashable file system; otherwise the log in memory
@@ -44,7 +45,8 @@ type Options struct {
 	Disk                                       int64 // bytes of the disk, all the time; 0: without limit
 }
 
-// FaultPlan lets the n-th operation on the file system fail from the first opening on, for runs that try every n.
+// FaultPlan lets the n-th operation on the file system fail from the first opening on, for runs
+// that try every n.
 type FaultPlan struct {
 	N              int
 	Forever, Short bool

@@ -14,10 +14,11 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// prober looks beside the run at what a power failure would leave right now: it takes a clone of the file system as the crash
-// leaves it, sometimes lets the power fail again while that is recovered, opens it as the next process would, and compares
-// what is there with what clients were told and, message by message, with the model. The run itself goes on as if nothing
-// had happened, so that one run is checked at very many of its crash points.
+// prober looks beside the run at what a power failure would leave right now: it takes a clone of
+// the file system as the crash leaves it, sometimes lets the power fail again while that is
+// recovered, opens it as the next process would, and compares what is there with what clients were
+// told and, message by message, with the model. The run itself goes on as if nothing had happened,
+// so that one run is checked at very many of its crash points.
 type prober struct {
 	w      *world
 	disk   *fileDisk
@@ -62,7 +63,8 @@ func (p *prober) crashed(fs *vfs.Mem) {
 	r.check(unharmed)
 }
 
-// again starts recovery and gives what a power failure in the middle of it, or right behind it, leaves.
+// again starts recovery and gives what a power failure in the middle of it, or right behind it,
+// leaves.
 func (p *prober) again(fs *vfs.Mem) *vfs.Mem {
 	var left *vfs.Mem
 	in := vfs.NewInject(fs)

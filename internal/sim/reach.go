@@ -7,10 +7,12 @@ import (
 	"time"
 )
 
-// Point is something that runs reach. Every one must be reached by a campaign: an idle simulator is seen.
+// Point is something that runs reach. Every one must be reached by a campaign: an idle simulator is
+// seen.
 type Point uint8
 
-// The points. Those up to Records are the size of a run, the others are kinds of states, faults and features.
+// The points. Those up to Records are the size of a run, the others are kinds of states, faults and
+// features.
 const (
 	Runs Point = iota
 	Actions

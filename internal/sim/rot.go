@@ -14,9 +14,10 @@ import (
 // sectorBytes is what a disk that lies about a sync loses in one piece.
 const sectorBytes = 512
 
-// rot does harm to what the disk has, everything on it being synced, and opens that. A flipped bit must be found, named and
-// refused, or not matter at all. A sector that a lying disk never wrote may take the newest entries with it, if nothing behind it
-// shows that they were; it too is never to be read as something else.
+// rot does harm to what the disk has, everything on it being synced, and opens that. A flipped bit
+// must be found, named and refused, or not matter at all. A sector that a lying disk never wrote
+// may take the newest entries with it, if nothing behind it shows that they were; it too is never
+// to be read as something else.
 func (p *prober) rot(rng *rand.Rand) {
 	fs := p.disk.mem.CrashClone(rng, vfs.Crash{Percent: 100})
 	fs.SetCapacity(0) // a repair needs room

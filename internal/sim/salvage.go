@@ -17,8 +17,9 @@ import (
 // savedDir is where a damaged directory is repaired to.
 const savedDir = "saved/log"
 
-// salvage repairs a damaged directory and opens what came of it. Everything that was there before the damage must be there again with
-// the same bytes, or be on the list of what is lost, and only what a lost entry had settled may be back.
+// salvage repairs a damaged directory and opens what came of it. Everything that was there before
+// the damage must be there again with the same bytes, or be on the list of what is lost, and only
+// what a lost entry had settled may be back.
 func (p *prober) salvage(fs *vfs.Mem, whole *recovered, detected bool, h harm) {
 	l := p.w.ledger
 	l.checks++
@@ -85,7 +86,8 @@ func (p *prober) repair(fs *vfs.Mem) (*queue.SalvageReport, error) {
 		}})
 }
 
-// accounted says what is neither there nor listed, or both, or there and was never; nothing when all is accounted for.
+// accounted says what is neither there nor listed, or both, or there and was never; nothing when
+// all is accounted for.
 func accounted(before, after *recovered, loss *queue.SalvageReport) string {
 	facts := slices.ContainsFunc(loss.Losses, func(x queue.Loss) bool { return !x.Known }) // what lost entries said is not known
 	lost := map[uint64]queue.QueueLoss{}

@@ -30,8 +30,8 @@ func (r Result) Text() string {
 	return b.String()
 }
 
-// ParseScript reads what Text wrote. Lines that begin with # are for people, but "# mutant: NAME" names the defect with which
-// the script must fail; without it, it must not.
+// ParseScript reads what Text wrote. Lines that begin with # are for people, but "# mutant: NAME"
+// names the defect with which the script must fail; without it, it must not.
 func ParseScript(text string) (o Options, actions []Action, mutant string, err error) {
 	number := 0
 	for line := range strings.Lines(text) {

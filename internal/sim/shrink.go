@@ -10,8 +10,9 @@ import (
 // shrinkRuns bounds the effort of making one failing run smaller.
 const shrinkRuns = 4000
 
-// Shrink makes a failing run smaller for as long as it still breaks the same promise: it leaves out actions, then features,
-// faults and queues, then actions again. It gives the smallest run that was found, traced.
+// Shrink makes a failing run smaller for as long as it still breaks the same promise: it leaves out
+// actions, then features, faults and queues, then actions again. It gives the smallest run that was
+// found, traced.
 func Shrink(r Result) Result {
 	s := shrinker{o: r.Options, actions: r.Actions, promise: promise(r.Violation), left: shrinkRuns}
 	for was := -1; was != len(s.actions) && s.left > 0; {

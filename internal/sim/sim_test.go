@@ -16,8 +16,8 @@ var (
 	firstFlag = flag.Uint64("first", 1, "the first seed of -seeds")
 )
 
-// TestSim runs seeds. Every seed is a run of its own; a failing one prints all it drew and the shortest script
-// that still fails.
+// TestSim runs seeds. Every seed is a run of its own; a failing one prints all it drew and the
+// shortest script that still fails.
 //
 //	go test ./internal/sim -seeds 10000          a campaign
 //	go test ./internal/sim -seed 4711            one run again, traced
@@ -48,7 +48,8 @@ func TestSim(t *testing.T) {
 	}
 }
 
-// TestMain lets garbage gather: runs are short, and collecting after each costs more than running them.
+// TestMain lets garbage gather: runs are short, and collecting after each costs more than running
+// them.
 func TestMain(m *testing.M) {
 	debug.SetGCPercent(800)
 	os.Exit(m.Run())

@@ -15,8 +15,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// Action is one thing that happens. Its own seed decides all about it, so that leaving out others does not change it more
-// than need be.
+// Action is one thing that happens. Its own seed decides all about it, so that leaving out others
+// does not change it more than need be.
 type Action struct {
 	Kind string
 	Seed uint64
@@ -96,7 +96,8 @@ func (w *world) plan(name string) *QueuePlan {
 	return nil
 }
 
-// noack says that consumers of a queue are given messages that are settled at once: they may be gone unseen.
+// noack says that consumers of a queue are given messages that are settled at once: they may be
+// gone unseen.
 func (w *world) noack(string) bool { return w.o.NoAck }
 
 // blamed says that a failure is no wonder.
@@ -172,7 +173,8 @@ func (w *world) tryOpen() (*broker.Broker, error) {
 	})
 }
 
-// drive is what a waiting call needs: the log and the broker go on. A log that cannot go on gets room.
+// drive is what a waiting call needs: the log and the broker go on. A log that cannot go on gets
+// room.
 func (w *world) drive() {
 	if w.drives++; w.drives > 300 {
 		w.disk.heal()
@@ -339,12 +341,12 @@ func (w *world) heal() {
 	}
 }
 
-// restBytes is what a drained directory may take in a run: some of the smallest segments, snapshots, and what is not worth a
-// snapshot.
+// restBytes is what a drained directory may take in a run: some of the smallest segments,
+// snapshots, and what is not worth a snapshot.
 const restBytes = 8*disklog.MinSegmentBytes + 64<<10
 
-// atRest is the third part: everything is settled and nobody does anything. The log must become small and take messages
-// by itself.
+// atRest is the third part: everything is settled and nobody does anything. The log must become
+// small and take messages by itself.
 func (w *world) atRest() {
 	for range 60 {
 		w.clock.Advance(time.Second)

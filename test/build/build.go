@@ -1,5 +1,6 @@
-// Package build makes servers and tests from this module's source with changes that only the compiler sees: for builds with a
-// planted defect, and for builds with other constants. It needs Go and the source.
+// Package build makes servers and tests from this module's source with changes that only the
+// compiler sees: for builds with a planted defect, and for builds with other constants. It needs Go
+// and the source.
 package build
 
 import (
@@ -12,7 +13,8 @@ import (
 	"strings"
 )
 
-// Change replaces a text of a source file, which must be there exactly once. Without Old the file is New.
+// Change replaces a text of a source file, which must be there exactly once. Without Old the file
+// is New.
 type Change struct{ File, Old, New string }
 
 // Root gives the directory of this module's source, which builds of our own need.
@@ -24,7 +26,8 @@ func Root(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// Server builds a server from the source with changes, which are made for the compiler alone, into dir and gives its path.
+// Server builds a server from the source with changes, which are made for the compiler alone, into
+// dir and gives its path.
 func Server(ctx context.Context, dir, name, tags string, changes []Change) (string, error) {
 	root, err := Root(ctx)
 	if err != nil {

@@ -16,7 +16,8 @@ import (
 // groupPath is where a line's group is, in the shape of a code host's webhooks.
 const groupPath = "$.payload.repository.full_name"
 
-// expected is what the database must hold at the end: one checksum a line, by the line's number from 1.
+// expected is what the database must hold at the end: one checksum a line, by the line's number
+// from 1.
 type expected struct {
 	sums   [][md5.Size]byte
 	groups []int32 // index into names
@@ -24,7 +25,8 @@ type expected struct {
 	bytes  int64
 }
 
-// writeInput writes a file of n lines by repeating base, each line numbered in a field "n" put in front of its own.
+// writeInput writes a file of n lines by repeating base, each line numbered in a field "n" put in
+// front of its own.
 func writeInput(path string, base [][]byte, n int) (*expected, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -112,7 +114,8 @@ func readLines(path string) ([][]byte, error) {
 	return lines, nil
 }
 
-// madeUpLines is the input for who has no file at hand: events of a few hundred repositories, 0.5 to 8 KB.
+// madeUpLines is the input for who has no file at hand: events of a few hundred repositories, 0.5
+// to 8 KB.
 func madeUpLines() [][]byte {
 	rng := rand.New(rand.NewPCG(7, 7))
 	kinds := []string{"push", "issues", "pull_request", "release", "star"}

@@ -91,7 +91,8 @@ sinks:
     lanes: %d
 `
 
-// run does it all; the summary holds what was found also when a promise was broken. The error is for what kept us from finding out.
+// run does it all; the summary holds what was found also when a promise was broken. The error is
+// for what kept us from finding out.
 func run(ctx context.Context, o options) (_ summary, err error) {
 	dir, err := os.MkdirTemp("", "surgetank-chaos-")
 	if err != nil {
@@ -230,7 +231,8 @@ func (w *world) storm(ctx context.Context) error {
 	return nil
 }
 
-// killing hits the server and the database in turn, whenever the rows in the table pass the next mark, a random moment later.
+// killing hits the server and the database in turn, whenever the rows in the table pass the next
+// mark, a random moment later.
 func (w *world) killing(ctx context.Context, published chan error) error {
 	rng := rand.New(rand.NewPCG(w.seed, 1))
 	marks := make([]int64, 2*w.kills)

@@ -10,7 +10,8 @@ import (
 	"github.com/surgetank/surgetank/internal/pgtest"
 )
 
-// TestSmoke is the campaign in small: a few thousand lines and two kills each. `make chaos-main` is the real one.
+// TestSmoke is the campaign in small: a few thousand lines and two kills each. `make chaos-main` is
+// the real one.
 func TestSmoke(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a run of real processes; not under -short")
@@ -33,7 +34,8 @@ func TestSmoke(t *testing.T) {
 	}
 }
 
-// TestVerdict: a checker that cannot fail proves nothing. The summary's verdict must turn on each fault.
+// TestVerdict: a checker that cannot fail proves nothing. The summary's verdict must turn on each
+// fault.
 func TestVerdict(t *testing.T) {
 	good := summary{Messages: 5, Rows: 5}
 	if !good.ok() {

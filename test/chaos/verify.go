@@ -9,7 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// verify reads the whole table back, in the order in which its rows were written, and counts what is not as it must be.
+// verify reads the whole table back, in the order in which its rows were written, and counts what
+// is not as it must be.
 func (w *world) verify(ctx context.Context, want *expected) error {
 	conn, err := pgx.Connect(ctx, w.pg.DSN("postgres"))
 	if err != nil {

@@ -14,11 +14,13 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// The clients of this file do over AMQP 0-9-1 what those of load.go do over HTTP. The protocol says less, and the journal
-// records no more than it says: there are no message ids; a basic.ack has no answer, so that it is certain only when the channel is
-// closed in order behind it; and a lease ends with its channel, which is recorded as a nack that may have happened.
+// The clients of this file do over AMQP 0-9-1 what those of load.go do over HTTP. The protocol says
+// less, and the journal records no more than it says: there are no message ids; a basic.ack has no
+// answer, so that it is certain only when the channel is closed in order behind it; and a lease
+// ends with its channel, which is recorded as a nack that may have happened.
 
-// amqpPublisher publishes with confirms until it is stopped, and again, with the same dedup id, what was not confirmed.
+// amqpPublisher publishes with confirms until it is stopped, and again, with the same dedup id,
+// what was not confirmed.
 func (l *load) amqpPublisher(ctx context.Context, i int) {
 	rng := l.rng(3, i)
 	queue := []string{grouped, plain}[i%2]
@@ -62,8 +64,8 @@ func (l *load) amqpPublisher(ctx context.Context, i int) {
 	}
 }
 
-// amqpPublish sends a batch on a channel of its own and waits for its confirms. It gives the connection for the next
-// batch, nil when this one is no longer good.
+// amqpPublish sends a batch on a channel of its own and waits for its confirms. It gives the
+// connection for the next batch, nil when this one is no longer good.
 func (l *load) amqpPublish(ctx context.Context, conn *amqp.Connection, i int, queue string, batch []outgoing, again bool) ([]history.Op, *amqp.Connection) {
 	number := l.journal.Batch()
 	ops := make([]history.Op, len(batch))
@@ -119,7 +121,8 @@ func (l *load) amqpPublish(ctx context.Context, conn *amqp.Connection, i int, qu
 	return ops, conn
 }
 
-// amqpConsumer consumes on one channel after another, each for some messages, until it is told to quit.
+// amqpConsumer consumes on one channel after another, each for some messages, until it is told to
+// quit.
 func (l *load) amqpConsumer(ctx context.Context, i int) {
 	rng := l.rng(4, i)
 	queue := []string{grouped, plain}[i%2]
@@ -138,7 +141,8 @@ func (l *load) amqpConsumer(ctx context.Context, i int) {
 	}
 }
 
-// amqpRound is the life of one channel: consume for 100 ms, settle, close. What was acked is certain when the close was answered.
+// amqpRound is the life of one channel: consume for 100 ms, settle, close. What was acked is
+// certain when the close was answered.
 func (l *load) amqpRound(ctx context.Context, rng *rand.Rand, conn *amqp.Connection, i, round int, queue string) *amqp.Connection {
 	conn, ch, err := l.amqpChannel(conn)
 	if err != nil {
@@ -186,7 +190,8 @@ func (l *load) amqpRound(ctx context.Context, rng *rand.Rand, conn *amqp.Connect
 			taking = err == nil
 		}
 	}
-	// Close gives nil for a channel that a dead connection has ended before; the reason then waits in ended.
+	// Close gives nil for a channel that a dead connection has ended before; the reason then waits
+	// in ended.
 	closed := err == nil && ch.Close() == nil && <-ended == nil
 	now := l.journal.Now()
 	for k := range settled {
@@ -234,7 +239,8 @@ func closeQuietly(conn *amqp.Connection) {
 	}
 }
 
-// amqpKills kills the server while clients of both protocols use the same queues: what is published over one is consumed over both.
+// amqpKills kills the server while clients of both protocols use the same queues: what is published
+// over one is consumed over both.
 func amqpKills(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{publishers: 2, consumers: 2, amqp: 4}); err != nil {
 		return err

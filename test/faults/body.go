@@ -11,8 +11,8 @@ import (
 
 const letters = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
 
-// body makes the bytes of a value: the value and a filling whose length (up to size) and letters follow from the value, so
-// that whoever receives it knows each byte that it must have.
+// body makes the bytes of a value: the value and a filling whose length (up to size) and letters
+// follow from the value, so that whoever receives it knows each byte that it must have.
 func body(value string, size int) []byte {
 	h := fnv.New64a()
 	h.Write([]byte(value)) // never fails

@@ -15,7 +15,8 @@ import (
 // change is a text of a source file, and what a build of our own has in its place.
 type change struct{ file, old, new string }
 
-// smallLog makes files of 1 MiB and a snapshot every MiB, so that a run of seconds rolls, trims and snapshots as one of days does.
+// smallLog makes files of 1 MiB and a snapshot every MiB, so that a run of seconds rolls, trims and
+// snapshots as one of days does.
 var smallLog = []change{
 	{"internal/disklog/disklog.go", "DefaultSegmentBytes = 64 << 20", "DefaultSegmentBytes = 1 << 20"},
 	{"internal/broker/broker.go", "def(&opts.SnapshotBytes, 128<<20)", "def(&opts.SnapshotBytes, 3<<19)"},
@@ -34,7 +35,8 @@ func canBuild() error {
 // moduleRoot gives the directory of this module's source, which builds of our own need.
 func moduleRoot(ctx context.Context) (string, error) { return build.Root(ctx) }
 
-// buildServer builds a server from the source with changes, which are made for the compiler alone, into dir and gives its path.
+// buildServer builds a server from the source with changes, which are made for the compiler alone,
+// into dir and gives its path.
 func buildServer(ctx context.Context, dir, name, tags string, changes []change) (string, error) {
 	return build.Server(ctx, dir, name, tags, shared(changes))
 }

@@ -17,7 +17,8 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// client speaks the HTTP API for one publisher or consumer and writes down every call. Its methods are for one goroutine.
+// client speaks the HTTP API for one publisher or consumer and writes down every call. Its methods
+// are for one goroutine.
 type client struct {
 	number  int
 	base    string // URL of the server, or of a proxy before it
@@ -55,7 +56,8 @@ type problem struct {
 	} `json:"errors"`
 }
 
-// uncertain codes say that the request may have been carried out; every other code says that it was not.
+// uncertain codes say that the request may have been carried out; every other code says that it was
+// not.
 var uncertain = map[string]bool{"uncertain": true, "internal": true, "corrupt": true, "": true}
 
 // do sends one request. Only an error of dialling is sure not to have reached the server.
@@ -137,7 +139,8 @@ func (c *client) publish(ctx context.Context, queue string, msgs []outgoing, siz
 			break
 		}
 		for i := range ops {
-			// With more than one message the answer does not say which were duplicates, only how many.
+			// With more than one message the answer does not say which were duplicates, only how
+			// many.
 			ops[i].ID, ops[i].Duplicate = ok.IDs[i], ok.Duplicates > 0
 		}
 	case a.status != 0:
@@ -205,7 +208,8 @@ func (c *client) receive(ctx context.Context, queue string, most int, wait, leas
 	return ops, a
 }
 
-// settle acks, nacks, rejects or extends deliveries, all in the same way; members is what the request says beside its receipts.
+// settle acks, nacks, rejects or extends deliveries, all in the same way; members is what the
+// request says beside its receipts.
 func (c *client) settle(ctx context.Context, kind history.Kind, queue string, ds []history.Op, members string, lease time.Duration) []history.Op {
 	if len(ds) == 0 {
 		return nil

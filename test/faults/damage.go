@@ -17,8 +17,9 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// The faults of this file damage a stopped data directory. What is beyond the promises may be refused; what may never happen is
-// a wrong delivery or a silent gap. Each trial starts the server on a damaged copy of one directory and ends as one of:
+// The faults of this file damage a stopped data directory. What is beyond the promises may be
+// refused; what may never happen is a wrong delivery or a silent gap. Each trial starts the server
+// on a damaged copy of one directory and ends as one of:
 //
 //	refused   it does not start, or ends when it meets the damage, with an exit code that is not 0, and names the file
 //	reported  it serves, gives an error instead of the damaged message, and names the file in its log
@@ -33,8 +34,8 @@ type sample struct {
 	files []string // relative
 }
 
-// makeSample lets a run make a directory with a backlog, acked messages, dead letters, several segments and a snapshot, and
-// stops the server in order or by a kill.
+// makeSample lets a run make a directory with a backlog, acked messages, dead letters, several
+// segments and a snapshot, and stops the server in order or by a kill.
 func (r *run) makeSample(ctx context.Context, kill bool) (*sample, error) {
 	if err := r.begin(ctx, loadOptions{size: 12000, publishers: 4, pause: time.Millisecond}); err != nil {
 		return nil, err
@@ -72,7 +73,8 @@ func (l *load) abandonConsumers() {
 	l.cons.Wait()
 }
 
-// trial starts a server on a damaged copy and says how it ended. The finding is empty when the end is an allowed one.
+// trial starts a server on a damaged copy and says how it ended. The finding is empty when the end
+// is an allowed one.
 func (r *run) trial(ctx context.Context, s *sample, number int, what, file string, damage func(dir string) error) (end string, bad []history.Finding, err error) {
 	dir := filepath.Join(r.dir, fmt.Sprintf("trial-%d", number))
 	if err := copyTree(s.dir, dir); err != nil {
@@ -82,7 +84,8 @@ func (r *run) trial(ctx context.Context, s *sample, number int, what, file strin
 	if err := damage(dir); err != nil {
 		return "", nil, err
 	}
-	// A journal of its own, in memory, that begins with the calls that made the sample: its times go on where theirs end.
+	// A journal of its own, in memory, that begins with the calls that made the sample: its times
+	// go on where theirs end.
 	j, err := history.Create("", r.name, 0)
 	if err != nil {
 		return "", nil, err
@@ -165,7 +168,8 @@ func (r *run) trial(ctx context.Context, s *sample, number int, what, file strin
 	return end, bad, nil
 }
 
-// giveUpOn ends the drain early when the server has named the damage and nothing has been acked for a while.
+// giveUpOn ends the drain early when the server has named the damage and nothing has been acked for
+// a while.
 func (l *load) giveUpOn(named func() bool) {
 	for quiet := 0; quiet < 5; quiet++ {
 		before := l.acked.Load()
@@ -226,7 +230,8 @@ var damages = []struct {
 	}},
 }
 
-// patch changes a file's bytes; used is how many of them are not just zeros at the end, and at least 1.
+// patch changes a file's bytes; used is how many of them are not just zeros at the end, and at
+// least 1.
 func patch(path string, change func(b []byte, used int) []byte) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -294,7 +299,8 @@ func kindOf(file string) string {
 	return filepath.Base(file)
 }
 
-// foreignFiles puts files that do not belong there into the directory: notes, copies, segments of another server.
+// foreignFiles puts files that do not belong there into the directory: notes, copies, segments of
+// another server.
 func foreignFiles(ctx context.Context, r *run) error {
 	s, err := r.makeSample(ctx, false)
 	if err != nil {
@@ -349,7 +355,8 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, b, 0o600)
 }
 
-// twoServers starts a second server on the directory of the first. It must leave, and the first must not notice.
+// twoServers starts a second server on the directory of the first. It must leave, and the first
+// must not notice.
 func twoServers(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{}); err != nil {
 		return err

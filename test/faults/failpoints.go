@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// failpointServer builds a server that ends at a named place of its code, with a log of small files, and gives the names.
+// failpointServer builds a server that ends at a named place of its code, with a log of small
+// files, and gives the names.
 func (r *run) failpointServer(ctx context.Context) (names []string, err error) {
 	binary, err := r.variant(ctx, "failpoints", "failpoints", smallLog)
 	if err != nil {
@@ -30,8 +31,8 @@ func (r *run) failpointServer(ctx context.Context) (names []string, err error) {
 	return strings.Split(strings.TrimSpace(string(out)), "\n"), nil
 }
 
-// reachPoint starts the server with a point armed and lets it end there: while it starts, under load, or when it is asked to stop. It tells
-// whether it did. The server is left ended.
+// reachPoint starts the server with a point armed and lets it end there: while it starts, under
+// load, or when it is asked to stop. It tells whether it did. The server is left ended.
 func (r *run) reachPoint(ctx context.Context, point string, n int, action string, within time.Duration) (bool, error) {
 	r.server.kill()
 	r.server.env = []string{fmt.Sprintf("SURGETANK_FAILPOINT=%s=%d=%s", point, n, action)}
@@ -67,8 +68,9 @@ func (r *run) reachPoint(ctx context.Context, point string, n int, action string
 	return true, nil
 }
 
-// points ends the server at each point in turn, on one data directory: from each end the next start recovers with the next point armed, and
-// now and then with none. Points of a new log are reached in directories of their own.
+// points ends the server at each point in turn, on one data directory: from each end the next start
+// recovers with the next point armed, and now and then with none. Points of a new log are reached
+// in directories of their own.
 func (r *run) points(ctx context.Context, names []string, within time.Duration) error {
 	reached := map[string]int{}
 	rounds := r.times(1, 20)
@@ -135,7 +137,8 @@ func ofNewLog(point string) bool {
 	return strings.Contains(point, "a new log") || strings.HasPrefix(point, "reserve:")
 }
 
-// ofTail tells points that a start passes only when the log's end was written and not yet marked as synced.
+// ofTail tells points that a start passes only when the log's end was written and not yet marked as
+// synced.
 func ofTail(point string) bool {
 	return strings.HasPrefix(point, "open: the") && (strings.Contains(point, "tail") || strings.Contains(point, "cut"))
 }
@@ -168,7 +171,8 @@ func endAtPoints(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// endAtCreation ends the server while it makes its log; the next start must find either none or a whole one.
+// endAtCreation ends the server while it makes its log; the next start must find either none or a
+// whole one.
 func (r *run) endAtCreation(ctx context.Context, point string) error {
 	data := r.server.data
 	r.server.data = filepath.Join(r.dir, "new-"+strings.Map(func(c rune) rune {

@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// The faults of this file lie in the network namespace of the campaign's own, whose loopback is all that it has: rules of its packet
-// filter for the ports of one server, so that other runs beside it are not touched.
+// The faults of this file lie in the network namespace of the campaign's own, whose loopback is all
+// that it has: rules of its packet filter for the ports of one server, so that other runs beside it
+// are not touched.
 
 // canFilter says what is missing for rules of a packet filter.
 var canFilter = sync.OnceValue(func() error {
@@ -74,8 +75,9 @@ func (f *firewall) clear() error { return f.nft("flush chain inet %s out", f.tab
 
 func (f *firewall) close() { _ = f.nft("delete table inet %s", f.table) } // it goes with the namespace, too
 
-// cuts takes the network away for a while, in both directions or in one: requests that do not arrive, or answers that do not. The server must
-// lose nothing, confirm what it confirms once, take leases back at their deadline, and serve on when the network is back.
+// cuts takes the network away for a while, in both directions or in one: requests that do not
+// arrive, or answers that do not. The server must lose nothing, confirm what it confirms once, take
+// leases back at their deadline, and serve on when the network is back.
 func cuts(directions ...string) func(ctx context.Context, r *run) error {
 	return func(ctx context.Context, r *run) error {
 		if err := r.begin(ctx, loadOptions{timeout: 700 * time.Millisecond, amqp: 2, heartbeat: time.Second}); err != nil {
@@ -96,7 +98,8 @@ func cuts(directions ...string) func(ctx context.Context, r *run) error {
 				}
 			}
 			r.inject("cut " + strings.Join(directions, " "))
-			// Some are shorter than TCP's patience and some longer than the clients' and the heartbeats'.
+			// Some are shorter than TCP's patience and some longer than the clients' and the
+			// heartbeats'.
 			err := r.sleep(ctx, []time.Duration{200 * time.Millisecond, 1500 * time.Millisecond, 4 * time.Second}[k%3])
 			if err := errors.Join(err, f.clear()); err != nil {
 				return err
@@ -138,7 +141,8 @@ func badNetwork(what string, rules map[string]string, want int64) func(ctx conte
 	}
 }
 
-// slowNetwork delays every piece by some milliseconds in both directions, each by another time, in order, as TCP keeps it.
+// slowNetwork delays every piece by some milliseconds in both directions, each by another time, in
+// order, as TCP keeps it.
 func slowNetwork(ctx context.Context, r *run) error {
 	p, err := r.behindProxy(ctx, loadOptions{amqp: 2, timeout: 8 * time.Second}, func(p *proxy) { p.delay.Store(int64(60 * time.Millisecond)) })
 	if err != nil {

@@ -19,7 +19,8 @@ import (
 	"github.com/surgetank/surgetank/test/hostile"
 )
 
-// beginOpen starts a run whose server speaks AMQP, too, and has a connection that must not notice what comes.
+// beginOpen starts a run whose server speaks AMQP, too, and has a connection that must not notice
+// what comes.
 func (r *run) beginOpen(ctx context.Context, o loadOptions) (hostile.AMQP, *hostile.Bystander, error) {
 	r.server.amqp = "127.0.0.1:0"
 	if err := r.begin(ctx, o); err != nil {
@@ -34,7 +35,8 @@ func dialer(address string) func() (net.Conn, error) {
 	return func() (net.Conn, error) { return net.DialTimeout("tcp", address, 5*time.Second) }
 }
 
-// endOpen ends what beginOpen began: nothing may have been disturbed, and the server's log show no defect.
+// endOpen ends what beginOpen began: nothing may have been disturbed, and the server's log show no
+// defect.
 func (r *run) endOpen(ctx context.Context, b *hostile.Bystander) error {
 	n, err := b.Stop()
 	if err != nil {
@@ -115,8 +117,9 @@ func (r *run) commit(ctx context.Context, list []offence) {
 	r.injected += len(list)
 }
 
-// badRequests plays the tables of malformed AMQP and HTTP against the server beside the usual load: as they stand, byte by byte,
-// and cut. Each must get the answer it deserves, none be stored, and nobody else notice.
+// badRequests plays the tables of malformed AMQP and HTTP against the server beside the usual load:
+// as they stand, byte by byte, and cut. Each must get the answer it deserves, none be stored, and
+// nobody else notice.
 func badRequests(ctx context.Context, r *run) error {
 	amqp, bystander, err := r.beginOpen(ctx, loadOptions{})
 	if err != nil {
@@ -162,8 +165,9 @@ func badRequests(ctx context.Context, r *run) error {
 	return r.endOpen(ctx, bystander)
 }
 
-// connectStorm opens many connections to both doors that say nothing, or the beginning of something, beside the usual load. Who is
-// there already must be served; who says nothing must be put out.
+// connectStorm opens many connections to both doors that say nothing, or the beginning of
+// something, beside the usual load. Who is there already must be served; who says nothing must be
+// put out.
 func connectStorm(ctx context.Context, r *run) error {
 	amqp, bystander, err := r.beginOpen(ctx, loadOptions{})
 	if err != nil {
@@ -207,8 +211,9 @@ func connectStorm(ctx context.Context, r *run) error {
 	if now > memory+int64(len(conns))*64<<10+64<<20 {
 		r.fail("memory", "%d idle connections grew the server from %d to %d MiB", len(conns), memory>>20, now>>20)
 	}
-	// None of them is closed from here: the server has to put them out, within its limits (10 s for an opening and for a body).
-	// Those who have not begun a request may stay for HTTP's idle time, so they are closed first.
+	// None of them is closed from here: the server has to put them out, within its limits (10 s for
+	// an opening and for a body). Those who have not begun a request may stay for HTTP's idle time,
+	// so they are closed first.
 	var put atomic.Int64
 	for _, c := range conns {
 		if c.RemoteAddr().String() == r.server.amqp {
@@ -241,8 +246,9 @@ func connectStorm(ctx context.Context, r *run) error {
 	return r.endOpen(ctx, bystander)
 }
 
-// crowd takes all of AMQP's places for those who have not logged in, from several addresses of this machine, and takes them again when it
-// loses one. An honest client must be able to log in all the same, soon, again and again.
+// crowd takes all of AMQP's places for those who have not logged in, from several addresses of this
+// machine, and takes them again when it loses one. An honest client must be able to log in all the
+// same, soon, again and again.
 func (r *run) crowd(ctx context.Context, amqp hostile.AMQP) {
 	const addresses, each = 16, 80 // the door has 1,024 places
 	ctx, stop := context.WithCancel(ctx)
@@ -291,7 +297,8 @@ func (r *run) crowd(ctx context.Context, amqp hostile.AMQP) {
 	crowd.Wait()
 }
 
-// loginStorm tries passwords at both doors, as fast as it is let, while publishers and consumers go on.
+// loginStorm tries passwords at both doors, as fast as it is let, while publishers and consumers go
+// on.
 func loginStorm(ctx context.Context, r *run) error {
 	amqp, bystander, err := r.beginOpen(ctx, loadOptions{})
 	if err != nil {
@@ -369,7 +376,8 @@ func loginStorm(ctx context.Context, r *run) error {
 	return r.endOpen(ctx, bystander)
 }
 
-// limitChurn takes channels, consumers, exchanges, bindings and queues to their limits and gives them back, several times.
+// limitChurn takes channels, consumers, exchanges, bindings and queues to their limits and gives
+// them back, several times.
 func limitChurn(ctx context.Context, r *run) error {
 	amqp, bystander, err := r.beginOpen(ctx, loadOptions{})
 	if err != nil {

@@ -29,7 +29,8 @@ func killRandomly(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// stopAndContinue freezes the server for longer than a lease: every lease must then have ended once, and none be doubled.
+// stopAndContinue freezes the server for longer than a lease: every lease must then have ended
+// once, and none be doubled.
 func stopAndContinue(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{lease: 300 * time.Millisecond, amqp: 1}); err != nil {
 		return err
@@ -52,7 +53,8 @@ func stopAndContinue(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// terminate asks the server to stop while it is busy. It must leave with 0, and say yes to nothing that it then forgets.
+// terminate asks the server to stop while it is busy. It must leave with 0, and say yes to nothing
+// that it then forgets.
 func terminate(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{size: 12000, amqp: 2}); err != nil { // enough for a snapshot at some of the stops
 		return err

@@ -18,8 +18,8 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// liar is a small server of the API in memory that breaks one promise. The whole harness runs against it, so that each promise is
-// known to be watched from the wire to the verdict.
+// liar is a small server of the API in memory that breaks one promise. The whole harness runs
+// against it, so that each promise is known to be watched from the wire to the verdict.
 type liar struct {
 	lie string
 
@@ -248,7 +248,8 @@ func (l *liar) settle(name string, q *lyingQueue, verb string, body []byte) any 
 	return map[string]any{"results": results}
 }
 
-// TestLiarsAreCaught runs clients, journal and checkers against servers that break one promise each, and one that breaks none.
+// TestLiarsAreCaught runs clients, journal and checkers against servers that break one promise
+// each, and one that breaks none.
 func TestLiarsAreCaught(t *testing.T) {
 	for lie, want := range map[string]string{
 		"":                    "",

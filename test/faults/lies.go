@@ -25,12 +25,15 @@ func canLoopOnFuse() error { return errors.Join(canFuse(), canLoop()) }
 // canBuildOnFuse says what is missing for a build of our own on a disk of our own.
 func canBuildOnFuse() error { return errors.Join(canFuse(), canBuild()) }
 
-// entryMagic begins every entry in a segment (docs/format.md), so that a block with it is one of the log's and not of ext4's journal.
+// entryMagic begins every entry in a segment (docs/format.md), so that a block with it is one of
+// the log's and not of ext4's journal.
 var entryMagic = []byte("SgE1")
 
-// failingBlocks is what made PostgreSQL panic on a failed sync: a block write under ext4 fails once, the fdatasync that waited for it fails once, and from then on
-// the page cache has what the disk has not, and calls it clean. Every other time any block fails, one of ext4's journal too. The server must end; started again on the same mount, it must not
-// trust what it reads; and when the page cache is gone, everything confirmed must be there.
+// failingBlocks is what made PostgreSQL panic on a failed sync: a block write under ext4 fails
+// once, the fdatasync that waited for it fails once, and from then on the page cache has what the
+// disk has not, and calls it clean. Every other time any block fails, one of ext4's journal too.
+// The server must end; started again on the same mount, it must not trust what it reads; and when
+// the page cache is gone, everything confirmed must be there.
 func failingBlocks(ctx context.Context, r *run) error {
 	p, err := r.powerDisk("disk")
 	if err != nil {
@@ -70,7 +73,8 @@ func failingBlocks(ctx context.Context, r *run) error {
 		default:
 			ends++
 		}
-		// The same mount, the same page cache. It may have turned read-only, if the block was one of ext4's journal.
+		// The same mount, the same page cache. It may have turned read-only, if the block was one
+		// of ext4's journal.
 		if err := r.server.start(ctx); errors.Is(err, errNotReady) {
 			aborted++
 		} else if err != nil {
@@ -93,7 +97,8 @@ func failingBlocks(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// remount takes the file system upon the disk down, and with it the page cache, and mounts it again.
+// remount takes the file system upon the disk down, and with it the page cache, and mounts it
+// again.
 func (p *powerDisk) remount() error {
 	image := filepath.Join(p.at, "image")
 	if err := tool("umount", p.upon); err != nil {
@@ -116,9 +121,11 @@ var lies = []struct {
 	{"syncs of directories", func(k powerfs.Kind) bool { return k == powerfs.SyncName }},
 }
 
-// lyingDisk makes trials of a disk that says yes to syncs and keeps nothing, and then loses power. Loss is beyond the promises; what is promised
-// is that it does not pass for truth: the server refuses, or names what is damaged, or starts with everything up to some moment and
-// nothing after it (docs/format.md says why no file can tell that case), and never delivers a byte that was not published.
+// lyingDisk makes trials of a disk that says yes to syncs and keeps nothing, and then loses power.
+// Loss is beyond the promises; what is promised is that it does not pass for truth: the server
+// refuses, or names what is damaged, or starts with everything up to some moment and nothing after
+// it (docs/format.md says why no file can tell that case), and never delivers a byte that was not
+// published.
 func lyingDisk(ctx context.Context, r *run) error {
 	r.beyond, r.drained = true, true
 	survivals := []powerfs.Survival{powerfs.Some, powerfs.Noise, powerfs.Torn, powerfs.Nothing, powerfs.Names}
@@ -259,8 +266,9 @@ func (r *run) afterLie(ctx context.Context, p *powerDisk, t *trial) error {
 	return nil
 }
 
-// gap gives the confirmed message that never came out and was confirmed first, nil when there is none; and says when one came out whose publish
-// began after that, which the newest being lost does not explain.
+// gap gives the confirmed message that never came out and was confirmed first, nil when there is
+// none; and says when one came out whose publish began after that, which the newest being lost does
+// not explain.
 func gap(ops []history.Op) (first *history.Op, what string) {
 	out := map[string]bool{}
 	for _, op := range ops {

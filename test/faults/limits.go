@@ -59,8 +59,8 @@ func controlGroup(controller string, settings map[string]string) (dir string, re
 	return dir, remove, nil
 }
 
-// oneProcessor gives the server one processor, one running goroutine at a time, and few threads, and kills it now and then. It is
-// slower, and right.
+// oneProcessor gives the server one processor, one running goroutine at a time, and few threads,
+// and kills it now and then. It is slower, and right.
 func oneProcessor(ctx context.Context, r *run) error {
 	cpus, remove, err := controlGroup("cpuset", map[string]string{"cpuset.cpus": "0", "cpuset.mems": "0"})
 	if err != nil {
@@ -95,8 +95,9 @@ func oneProcessor(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// fileLimit lets no file grow beyond what the server's segments want: writing fails with EFBIG, which is no full disk and does not pass. It may
-// end or refuse; what it confirmed is there when the limit is gone.
+// fileLimit lets no file grow beyond what the server's segments want: writing fails with EFBIG,
+// which is no full disk and does not pass. It may end or refuse; what it confirmed is there when
+// the limit is gone.
 func fileLimit(ctx context.Context, r *run) error {
 	for range r.times(2, 20) {
 		r.server.kill()
@@ -134,8 +135,8 @@ func fileLimit(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// manyConnects opens and closes connections of both doors, in order and without a word, some after a request. Goroutines, descriptors and
-// memory must come back to what they were.
+// manyConnects opens and closes connections of both doors, in order and without a word, some after
+// a request. Goroutines, descriptors and memory must come back to what they were.
 func manyConnects(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{amqp: 1, pause: 20 * time.Millisecond}); err != nil {
 		return err

@@ -14,7 +14,8 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// The queues of every run: one that keeps order in groups, and one that hands out as fast as it can.
+// The queues of every run: one that keeps order in groups, and one that hands out as fast as it
+// can.
 const (
 	grouped = "grouped"
 	plain   = "plain"
@@ -150,8 +151,9 @@ func sleep(stop <-chan struct{}, d time.Duration) bool {
 	}
 }
 
-// publisher sends values one batch after another, each until its outcome is known: with a dedup id by sending it again, without one
-// by leaving it open. Three of four publishers use dedup ids; half send to each queue.
+// publisher sends values one batch after another, each until its outcome is known: with a dedup id
+// by sending it again, without one by leaving it open. Three of four publishers use dedup ids; half
+// send to each queue.
 func (l *load) publisher(ctx context.Context, i int) {
 	rng := l.rng(1, i)
 	c := l.client(i + 1)
@@ -194,8 +196,8 @@ func (l *load) publisher(ctx context.Context, i int) {
 	}
 }
 
-// deliver sends a batch until every value of it is confirmed, or left open. Order inside a group holds across the tries,
-// because nothing else is sent meanwhile.
+// deliver sends a batch until every value of it is confirmed, or left open. Order inside a group
+// holds across the tries, because nothing else is sent meanwhile.
 func (l *load) deliver(ctx context.Context, c *client, rng *rand.Rand, queue string, batch []outgoing, dedup bool) bool {
 	left := batch
 	for try := 0; ; try++ {
@@ -238,8 +240,8 @@ func (l *load) deliver(ctx context.Context, c *client, rng *rand.Rand, queue str
 	}
 }
 
-// consumer takes messages and does to them what consumers do: mostly acks, sometimes nacks with and without delay, rejects,
-// extends, or forgets.
+// consumer takes messages and does to them what consumers do: mostly acks, sometimes nacks with and
+// without delay, rejects, extends, or forgets.
 func (l *load) consumer(ctx context.Context, i int, queue string) {
 	rng := l.rng(2, i)
 	c := l.client(100 + i)
@@ -332,8 +334,8 @@ func (l *load) handle(ctx context.Context, c *client, rng *rand.Rand, queue stri
 	}
 }
 
-// finish ends the run: publishers come to rest, the queues are emptied, dead letters too, and what they say they hold is
-// recorded. It tells whether they are empty.
+// finish ends the run: publishers come to rest, the queues are emptied, dead letters too, and what
+// they say they hold is recorded. It tells whether they are empty.
 func (l *load) finish(ctx context.Context, within time.Duration) (bool, error) {
 	l.once.Do(func() { close(l.stop) })
 	l.deadline.Store(int64(l.journal.Now() + within/2))

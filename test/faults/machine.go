@@ -19,8 +19,9 @@ import (
 	"github.com/surgetank/surgetank/test/faults/powerfs"
 )
 
-// machine is a virtual machine that runs the server, in qemu with software emulation, so that it needs no right of its own. For the rest of the
-// run it stands in the place of the server's process: to start the server boots it, and to kill the server cuts its power.
+// machine is a virtual machine that runs the server, in qemu with software emulation, so that it
+// needs no right of its own. For the rest of the run it stands in the place of the server's
+// process: to start the server boots it, and to kill the server cuts its power.
 type machine struct {
 	r      *run
 	kind   string // of the guest's file system
@@ -108,8 +109,9 @@ func (m *machine) boot() error {
 	return nil
 }
 
-// start boots the machine and waits until the server in it is ready. An emulated machine on a busy one sometimes fails before its first process
-// begins, for want of timer ticks; that says nothing about the server, and it is switched on again.
+// start boots the machine and waits until the server in it is ready. An emulated machine on a busy
+// one sometimes fails before its first process begins, for want of timer ticks; that says nothing
+// about the server, and it is switched on again.
 func (m *machine) start(ctx context.Context) error {
 	for try := 1; ; try++ {
 		if err := m.boot(); err != nil {
@@ -185,9 +187,10 @@ func (m *machine) end(ctx context.Context) error {
 // guestLoad is fit for a machine that is some twenty times slower than this one.
 var guestLoad = loadOptions{foreignClock: true, timeout: 10 * time.Second, lease: 3 * time.Second, size: 3000}
 
-// machineCuts cuts the power of a whole machine under load: its memory is gone, with all that its kernel had not written. Every other time the disk loses
-// what it had not been told to flush, too, in each of the ways of powerfs. After each cut the guest's file system repairs itself,
-// and everything confirmed must be there.
+// machineCuts cuts the power of a whole machine under load: its memory is gone, with all that its
+// kernel had not written. Every other time the disk loses what it had not been told to flush, too,
+// in each of the ways of powerfs. After each cut the guest's file system repairs itself, and
+// everything confirmed must be there.
 func machineCuts(kind string, short, long int) func(context.Context, *run) error {
 	return func(ctx context.Context, r *run) error {
 		p, err := r.powerDisk("disk")

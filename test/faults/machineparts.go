@@ -14,10 +14,12 @@ import (
 	"strings"
 )
 
-// guestModules are what the machine loads, with all that they need, where the kernel has them as modules.
+// guestModules are what the machine loads, with all that they need, where the kernel has them as
+// modules.
 var guestModules = []string{"virtio_pci", "virtio_blk", "virtio_net", "crc32c_generic", "libcrc32c", "ext4", "xfs", "sch_netem"}
 
-// guestParts is where the machine's kernel lies: a Debian kernel package, unpacked, with modules.dep made (scripts/deps-faults.sh).
+// guestParts is where the machine's kernel lies: a Debian kernel package, unpacked, with
+// modules.dep made (scripts/deps-faults.sh).
 func guestParts() string {
 	if dir := os.Getenv("SURGETANK_GUEST_KERNEL"); dir != "" {
 		return dir
@@ -95,8 +97,8 @@ func neededModules(dir string, names []string) ([]string, error) {
 	return order, nil
 }
 
-// initramfs makes the machine's first file system: our first process, the server, the kernel's modules, and tc where it is
-// installed.
+// initramfs makes the machine's first file system: our first process, the server, the kernel's
+// modules, and tc where it is installed.
 func (c *campaign) initramfs(ctx context.Context, to string) error {
 	_, modules, err := kernel()
 	if err != nil {
@@ -149,7 +151,8 @@ func (c *campaign) initramfs(ctx context.Context, to string) error {
 	return os.WriteFile(to, a.b.Bytes(), 0o600)
 }
 
-// archive is a cpio archive in the form "newc", which the kernel unpacks (its Documentation/driver-api/early-userspace/buffer-format.rst).
+// archive is a cpio archive in the form "newc", which the kernel unpacks (its
+// Documentation/driver-api/early-userspace/buffer-format.rst).
 type archive struct {
 	b     bytes.Buffer
 	inode int
@@ -166,8 +169,8 @@ func (a *archive) add(name string, mode int, content []byte) {
 	}
 	a.have[name] = true
 	a.inode++
-	// Magic, then 13 numbers of 8 hexadecimal digits: inode, mode, owner, group, links, time, size, device (2), device of a special file
-	// (2), length of the name with its zero, no checksum.
+	// Magic, then 13 numbers of 8 hexadecimal digits: inode, mode, owner, group, links, time, size,
+	// device (2), device of a special file (2), length of the name with its zero, no checksum.
 	fmt.Fprintf(&a.b, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X", a.inode, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name)+1, 0)
 	a.b.WriteString(name + "\x00")
 	a.pad()
@@ -190,7 +193,8 @@ func (a *archive) file(name, from string) error {
 	return nil
 }
 
-// program adds a program with the libraries that it is linked with, under the names it looks for them.
+// program adds a program with the libraries that it is linked with, under the names it looks for
+// them.
 func (a *archive) program(ctx context.Context, name, from string) error {
 	out, err := exec.CommandContext(ctx, "ldd", from).Output()
 	var e *exec.ExitError

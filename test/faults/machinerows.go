@@ -61,8 +61,9 @@ const (
 	jumpTTL   = "10m"
 )
 
-// clockJumps sets the clock of a machine under load. Delays and leases must last as long as was said, by a clock that is not set, and
-// nothing may expire before its time; after a power cut the machine has its right clock again, and everything is there.
+// clockJumps sets the clock of a machine under load. Delays and leases must last as long as was
+// said, by a clock that is not set, and nothing may expire before its time; after a power cut the
+// machine has its right clock again, and everything is there.
 func clockJumps(ctx context.Context, r *run) error {
 	m, err := r.beginMachine(ctx)
 	if err != nil {
@@ -186,7 +187,8 @@ func (r *run) oneJump(ctx context.Context, m *machine, c *client, name string, f
 	return nil
 }
 
-// take leases messages outside of the journal, whose checkers know only the usual queues, and gives their receipts.
+// take leases messages outside of the journal, whose checkers know only the usual queues, and gives
+// their receipts.
 func take(ctx context.Context, c *client, queue string, most int, lease string) ([]string, error) {
 	a := c.do(ctx, "POST", "/v1/queues/"+queue+"/receive", "application/json", fmt.Appendf(nil, `{"max":%d,"wait":"0s","lease":%q}`, most, lease), 0)
 	if a.outcome != history.OK {
@@ -238,8 +240,8 @@ var networks = []string{
 	"netem delay 30ms 25ms loss 8% duplicate 5% reorder 20% corrupt 2%",
 }
 
-// guestNetwork makes packets late, lost, doubled, damaged and out of order. TCP mends that; what the clients see is calls that take long or end without an
-// answer.
+// guestNetwork makes packets late, lost, doubled, damaged and out of order. TCP mends that; what
+// the clients see is calls that take long or end without an answer.
 func guestNetwork(ctx context.Context, r *run) error {
 	m, err := r.beginMachine(ctx)
 	if err != nil {

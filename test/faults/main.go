@@ -95,7 +95,8 @@ func choose(only string) ([]scenario, error) {
 	return chosen, nil
 }
 
-// prepare fills in what was not chosen and builds the server. The returned function removes what was made.
+// prepare fills in what was not chosen and builds the server. The returned function removes what
+// was made.
 func (c *campaign) prepare(ctx context.Context) (func(), error) {
 	if c.seed == 0 {
 		c.seed = rand.Uint64()
@@ -126,7 +127,8 @@ func (c *campaign) prepare(ctx context.Context) (func(), error) {
 	}, nil
 }
 
-// all runs the chosen scenarios one after another and prints the table. The error says that not all passed.
+// all runs the chosen scenarios one after another and prints the table. The error says that not all
+// passed.
 func (c *campaign) all(ctx context.Context, chosen []scenario, out string) error {
 	done, err := c.prepare(ctx)
 	if err != nil {
@@ -184,7 +186,8 @@ func (c *campaign) watched(ctx context.Context, s scenario) row {
 	return w
 }
 
-// failed says which rows did not pass. A skipped one is a failure where CI promises that nothing is missing.
+// failed says which rows did not pass. A skipped one is a failure where CI promises that nothing is
+// missing.
 func failed(rows []row) error {
 	var bad []string
 	for i := range rows {

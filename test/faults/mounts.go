@@ -68,7 +68,8 @@ func canLoop() error {
 	return nil
 }
 
-// ballast takes all but so many bytes of what is free on the data's file system, in one file, and gives its name.
+// ballast takes all but so many bytes of what is free on the data's file system, in one file, and
+// gives its name.
 func (r *run) ballast(leave int64) (string, error) {
 	var s syscall.Statfs_t
 	at := filepath.Dir(r.server.data)
@@ -87,8 +88,8 @@ func (r *run) ballast(leave int64) (string, error) {
 	return name, errors.Join(err, f.Close())
 }
 
-// fullDisk fills the disk under load. Publishers must be refused with full, acks must go on until the queues are empty, and
-// publishing must come back by itself when there is room again.
+// fullDisk fills the disk under load. Publishers must be refused with full, acks must go on until
+// the queues are empty, and publishing must come back by itself when there is room again.
 func fullDisk(ctx context.Context, r *run) error {
 	if err := r.tmpfs("size=224m"); err != nil {
 		return err
@@ -137,7 +138,8 @@ func fullDisk(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// noInodes leaves no file to be made. The server may refuse or end, but loses nothing and serves again when there are inodes.
+// noInodes leaves no file to be made. The server may refuse or end, but loses nothing and serves
+// again when there are inodes.
 func noInodes(ctx context.Context, r *run) error {
 	if err := r.tmpfs("size=512m,nr_inodes=64"); err != nil {
 		return err
@@ -185,8 +187,9 @@ func noInodes(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// readOnlyFlip lets the file system turn read-only under load, as ext4 does on an error. The server must end, with an exit code
-// that is not 0, or refuse; what it confirmed must be there after the disk is mended.
+// readOnlyFlip lets the file system turn read-only under load, as ext4 does on an error. The server
+// must end, with an exit code that is not 0, or refuse; what it confirmed must be there after the
+// disk is mended.
 func readOnlyFlip(ctx context.Context, r *run) error {
 	if err := r.ext4(192 << 20); err != nil {
 		return err
@@ -217,7 +220,8 @@ func readOnlyFlip(ctx context.Context, r *run) error {
 			}
 		}
 		r.server.kill()
-		// A journal that was aborted is replayed by the next mount, as after a restart of the machine.
+		// A journal that was aborted is replayed by the next mount, as after a restart of the
+		// machine.
 		for _, argv := range [][]string{{"umount", at}, {"fsck.ext4", "-p", filepath.Join(r.dir, "image")}, {"mount", "-o", "loop", filepath.Join(r.dir, "image"), at}} {
 			out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput()
 			var e *exec.ExitError
@@ -232,8 +236,8 @@ func readOnlyFlip(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// hangingDisk freezes the file system: writes block until it is thawed. Nothing may be confirmed meanwhile, the server must say
-// within 5 s that it is not ready, and go on afterwards.
+// hangingDisk freezes the file system: writes block until it is thawed. Nothing may be confirmed
+// meanwhile, the server must say within 5 s that it is not ready, and go on afterwards.
 func hangingDisk(ctx context.Context, r *run) error {
 	if err := r.ext4(192 << 20); err != nil {
 		return err

@@ -18,7 +18,8 @@ import (
 // gone is what power cuts and failing disks show of a server that says yes too early.
 var gone = []string{"lost", "unsettled", "redelivered", "life cycle", "id reused", "queue lost", "start", "counts", "dead letter lost", "stored twice", "order"}
 
-// mutants are servers with one defect each, the scenarios that are to catch it, and the findings of which one must be named.
+// mutants are servers with one defect each, the scenarios that are to catch it, and the findings of
+// which one must be named.
 var mutants = []struct {
 	name      string
 	defect    mutant.Defect
@@ -58,7 +59,8 @@ var mutants = []struct {
 		change: change{"internal/vfs/os_unix.go", "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn false, nil", "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn true, nil"}},
 }
 
-// A defect whose text the source no longer has would plant nothing, so this much is looked at in every run.
+// A defect whose text the source no longer has would plant nothing, so this much is looked at in
+// every run.
 func TestMutantsFitTheSource(t *testing.T) {
 	root, err := build.Root(t.Context())
 	if err != nil {
@@ -74,8 +76,8 @@ func TestMutantsFitTheSource(t *testing.T) {
 	}
 }
 
-// TestMutantsAreCaught builds each server with its defect and lets the campaign look for it. It takes minutes, so it runs with
-// SURGETANK_FAULTS=mutants in the environment only.
+// TestMutantsAreCaught builds each server with its defect and lets the campaign look for it. It
+// takes minutes, so it runs with SURGETANK_FAULTS=mutants in the environment only.
 func TestMutantsAreCaught(t *testing.T) {
 	if os.Getenv("SURGETANK_FAULTS") != "mutants" {
 		t.Skip("runs with SURGETANK_FAULTS=mutants in the environment (make faults)")

@@ -15,10 +15,11 @@ import (
 // inNamespace marks a program that was started again in its own mount namespace.
 const inNamespace = "SURGETANK_FAULTS_NAMESPACE"
 
-// ownNamespace starts this program again in a mount and a network namespace of its own, where it is root: file systems that a fault
-// needs are mounted there and packets are dropped there, nobody else sees it, and all is gone with the program however it ends. The network is a
-// loopback and nothing else, so what builds of our own need is fetched before. again says that it was
-// done; err then says how the program ended. It returns an error alone when a namespace cannot be had.
+// ownNamespace starts this program again in a mount and a network namespace of its own, where it is
+// root: file systems that a fault needs are mounted there and packets are dropped there, nobody
+// else sees it, and all is gone with the program however it ends. The network is a loopback and
+// nothing else, so what builds of our own need is fetched before. again says that it was done; err
+// then says how the program ended. It returns an error alone when a namespace cannot be had.
 func ownNamespace() (again bool, err error) {
 	if os.Getenv(inNamespace) != "" {
 		return false, loopbackUp()

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// proxies are what stands before the doors of a server: one for HTTP, and one for AMQP where the load has clients of it.
+// proxies are what stands before the doors of a server: one for HTTP, and one for AMQP where the
+// load has clients of it.
 type proxies []*proxy
 
 func (ps proxies) close() {
@@ -79,8 +80,9 @@ func resets(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// halfOpen lets connections go dead without a word, on both sides: the client waits for an answer that never comes, the server for a
-// client that is not there. Leases handed to it must come back by their deadline.
+// halfOpen lets connections go dead without a word, on both sides: the client waits for an answer
+// that never comes, the server for a client that is not there. Leases handed to it must come back
+// by their deadline.
 func halfOpen(ctx context.Context, r *run) error {
 	p, err := r.behindProxy(ctx, loadOptions{timeout: 600 * time.Millisecond, amqp: 2, heartbeat: time.Second}, func(*proxy) {})
 	if err != nil {
@@ -116,8 +118,8 @@ func oneByteSegments(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// slowReaders ask for many messages and do not read the answer. Others must be served meanwhile, memory stay bounded, and the leases
-// come back.
+// slowReaders ask for many messages and do not read the answer. Others must be served meanwhile,
+// memory stay bounded, and the leases come back.
 func slowReaders(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{size: 8000, hold: true}); err != nil {
 		return err

@@ -43,10 +43,12 @@ var wireFaults = []onWire{
 		}},
 }
 
-// postgresWalk walks through the messages between a sink and PostgreSQL: behind the first, the second and so on of a conversation, the
-// connection is reset, the database is killed, or the server is. At the end every confirmed message is one row. The conversation is
-// counted both from the start of a session, whose first messages claim the target, and from the middle of its work, where one
-// transaction after the other begins, writes its rows, moves its progress and is committed.
+// postgresWalk walks through the messages between a sink and PostgreSQL: behind the first, the
+// second and so on of a conversation, the connection is reset, the database is killed, or the
+// server is. At the end every confirmed message is one row. The conversation is counted both from
+// the start of a session, whose first messages claim the target, and from the middle of its work,
+// where one transaction after the other begins, writes its rows, moves its progress and is
+// committed.
 func postgresWalk(ctx context.Context, r *run) error {
 	bin, err := pgtest.Find()
 	if err != nil {
@@ -97,8 +99,9 @@ var conversations = []struct {
 	short, long int
 }{
 	{"the start of a session", func(w wire, _ []byte) bool { return w.kind == 0 }, 8, 60},
-	// A batch is one transaction in one query: the query, the row of progress, the answer that COPY may begin, the data and its
-	// end, and the answer that it is committed. The counting goes on into the next batch.
+	// A batch is one transaction in one query: the query, the row of progress, the answer that COPY
+	// may begin, the data and its end, and the answer that it is committed. The counting goes on
+	// into the next batch.
 	{"a batch", func(w wire, m []byte) bool { return w.toServer && w.kind == 'Q' && bytes.Contains(m, []byte("COPY ")) }, 10, 24},
 }
 
@@ -143,8 +146,8 @@ func (r *run) walkWire(ctx context.Context, pg *pgtest.Server, p *wireProxy) err
 // checkPostgres reads the tables and compares them with the journal.
 func (r *run) checkPostgres(pg *pgtest.Server) error {
 	for _, q := range []string{grouped, plain} {
-		// One lane writes a queue's messages in the order of their numbers, so that the order of rows says nothing that the number
-		// does not; what counts is each once.
+		// One lane writes a queue's messages in the order of their numbers, so that the order of
+		// rows says nothing that the number does not; what counts is each once.
 		rows, err := pgtest.Query(pg.DSN("postgres"), `SELECT v FROM "rows_`+q+`" ORDER BY seq`)
 		if err != nil {
 			return err

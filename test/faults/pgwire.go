@@ -10,9 +10,10 @@ import (
 	"sync"
 )
 
-// wireProxy stands between a sink and PostgreSQL and knows where the messages of its protocol end (PostgreSQL's documentation, chapter
-// "Frontend/Backend Protocol": a type byte, a length of four bytes that counts itself, a body; the very first message has no type). It
-// counts the messages of both directions in the order in which it saw them, and lets something happen behind the n-th.
+// wireProxy stands between a sink and PostgreSQL and knows where the messages of its protocol end
+// (PostgreSQL's documentation, chapter "Frontend/Backend Protocol": a type byte, a length of four
+// bytes that counts itself, a body; the very first message has no type). It counts the messages of
+// both directions in the order in which it saw them, and lets something happen behind the n-th.
 type wireProxy struct {
 	listener net.Listener
 	target   func() string
@@ -65,7 +66,8 @@ func (p *wireProxy) close() {
 	p.wait.Wait()
 }
 
-// arm lets strike run behind the n-th message, counted from the first one of which begins is true. What happened is then in the channel.
+// arm lets strike run behind the n-th message, counted from the first one of which begins is true.
+// What happened is then in the channel.
 func (p *wireProxy) arm(n int, begins func(w wire, m []byte) bool, strike func(on wire)) <-chan wire {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -29,7 +29,8 @@ func canFuse() error {
 	return nil
 }
 
-// powerDisk is the disk of a run whose power can be cut. Its methods are for the scenario's goroutine.
+// powerDisk is the disk of a run whose power can be cut. Its methods are for the scenario's
+// goroutine.
 type powerDisk struct {
 	r       *run
 	server  *server // who uses the disk and dies with its power
@@ -39,7 +40,8 @@ type powerDisk struct {
 	upon    string // where a file system on a loop device, whose image is on the disk, is mounted; empty: there is none
 }
 
-// powerDisk gives the run's data an empty disk of that kind. The caller closes it before the run is cleaned up.
+// powerDisk gives the run's data an empty disk of that kind. The caller closes it before the run is
+// cleaned up.
 func (r *run) powerDisk(name string) (*powerDisk, error) {
 	at := filepath.Join(r.dir, name)
 	if err := os.Mkdir(at, 0o700); err != nil {
@@ -68,7 +70,8 @@ func (p *powerDisk) close() {
 	}
 }
 
-// powerCut cuts the power of the disk and of the server at once, so that nothing counts that it does later, and mounts what survives.
+// powerCut cuts the power of the disk and of the server at once, so that nothing counts that it
+// does later, and mounts what survives.
 func (p *powerDisk) powerCut(s powerfs.Survival) error {
 	p.r.inject("power cut: " + s.String())
 	p.disk.CutNow()
@@ -95,8 +98,8 @@ func (p *powerDisk) powerCut(s powerfs.Survival) error {
 	return tool("mount", "-o", "loop", filepath.Join(p.at, "image"), p.upon)
 }
 
-// ext4 makes an ext4 on a loop device whose image is on the disk, for the server's data. Other processes do what touches the disk, for the reason
-// that powerfs gives.
+// ext4 makes an ext4 on a loop device whose image is on the disk, for the server's data. Other
+// processes do what touches the disk, for the reason that powerfs gives.
 func (p *powerDisk) ext4() error {
 	image, upon := filepath.Join(p.at, "image"), filepath.Join(p.r.dir, "ext4")
 	if err := os.Mkdir(upon, 0o700); err != nil {
@@ -120,7 +123,8 @@ func tool(name string, args ...string) error {
 	return nil
 }
 
-// start starts the server. When the power is cut meanwhile, it says so; any other error says why the server did not start.
+// start starts the server. When the power is cut meanwhile, it says so; any other error says why
+// the server did not start.
 func (p *powerDisk) start(ctx context.Context) (cut bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -146,7 +150,8 @@ func (p *powerDisk) start(ctx context.Context) (cut bool, err error) {
 	}
 }
 
-// startAgain starts the server after a power cut, in one of three cases with another one or two in the middle of the recovery.
+// startAgain starts the server after a power cut, in one of three cases with another one or two in
+// the middle of the recovery.
 func (p *powerDisk) startAgain(ctx context.Context, s powerfs.Survival) error {
 	again := max(0, p.r.rng.IntN(6)-3)
 	for range again {
@@ -186,8 +191,9 @@ const (
 	smallFiles                // a build that rolls, trims and snapshots every MiB, on the disk itself
 )
 
-// powerCuts cuts the power under load, at the n-th operation on the disk for random n, with each kind of survival in turn, and goes on
-// with what is left. Everything confirmed must be there every time.
+// powerCuts cuts the power under load, at the n-th operation on the disk for random n, with each
+// kind of survival in turn, and goes on with what is left. Everything confirmed must be there every
+// time.
 func powerCuts(of subject, short int, kinds ...powerfs.Survival) func(context.Context, *run) error {
 	return func(ctx context.Context, r *run) error {
 		p, err := r.powerDisk("disk")
@@ -230,7 +236,8 @@ func powerCuts(of subject, short int, kinds ...powerfs.Survival) func(context.Co
 	}
 }
 
-// queuesThere tells whether the queues are; without them there is nothing to go on with, and each message would be a finding.
+// queuesThere tells whether the queues are; without them there is nothing to go on with, and each
+// message would be a finding.
 func (r *run) queuesThere(ctx context.Context) (bool, error) {
 	c := r.client()
 	c.timeout = 15 * time.Second
@@ -257,8 +264,8 @@ func (r *run) noStart(err error, after string) error {
 	return nil
 }
 
-// shortWrites lets the disk take a part of many writes only, without an error, and cuts the power from time to time. Records must be whole
-// or absent.
+// shortWrites lets the disk take a part of many writes only, without an error, and cuts the power
+// from time to time. Records must be whole or absent.
 func shortWrites(ctx context.Context, r *run) error {
 	p, err := r.powerDisk("disk")
 	if err != nil {
@@ -303,8 +310,9 @@ func shortWrites(ctx context.Context, r *run) error {
 	return err
 }
 
-// stalls lets the disk keep single operations waiting, and then all of them for seconds. Nothing may be confirmed meanwhile, the server must say within 5 s
-// that it is not ready, and go on afterwards.
+// stalls lets the disk keep single operations waiting, and then all of them for seconds. Nothing
+// may be confirmed meanwhile, the server must say within 5 s that it is not ready, and go on
+// afterwards.
 func stalls(ctx context.Context, r *run) error {
 	p, err := r.powerDisk("disk")
 	if err != nil {
@@ -350,8 +358,8 @@ func stalls(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// noneConfirmed checks that no publish that began and ended in a span was confirmed as newly stored. A confirm that was on its way when the span
-// began cannot be among them.
+// noneConfirmed checks that no publish that began and ended in a span was confirmed as newly
+// stored. A confirm that was on its way when the span began cannot be among them.
 func (r *run) noneConfirmed(from, to time.Duration, when string) {
 	for _, op := range r.journal.Ops() {
 		if op.Kind == "pub" && op.Outcome == "ok" && !op.Duplicate && op.Call > from && op.Return < to {

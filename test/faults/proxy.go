@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// proxy stands between clients and the server and is the network's faults. Its fields may be changed while it runs, by any
-// goroutine; what a connection suffers is drawn when it is made, unless said otherwise.
+// proxy stands between clients and the server and is the network's faults. Its fields may be
+// changed while it runs, by any goroutine; what a connection suffers is drawn when it is made,
+// unless said otherwise.
 type proxy struct {
 	listener net.Listener
 	target   func() string

@@ -43,8 +43,9 @@ func (s *server) fds() int {
 	return len(entries)
 }
 
-// noDescriptors starts the server with few descriptors and takes them with idle connections, while the load makes it need new
-// segment files. It may refuse connections, but must go on by itself when they are gone.
+// noDescriptors starts the server with few descriptors and takes them with idle connections, while
+// the load makes it need new segment files. It may refuse connections, but must go on by itself
+// when they are gone.
 func noDescriptors(ctx context.Context, r *run) error {
 	r.server.wrap = func(argv []string) []string {
 		return append([]string{"sh", "-c", `ulimit -n 64 && exec "$@"`, "sh"}, argv...)
@@ -93,7 +94,8 @@ func canCap() error {
 	return nil
 }
 
-// memoryCap lets the server hold a backlog of a multiple of the memory that its control group allows it, page cache included.
+// memoryCap lets the server hold a backlog of a multiple of the memory that its control group
+// allows it, page cache included.
 func memoryCap(ctx context.Context, r *run) error {
 	limit := int64(96 << 20)
 	group := filepath.Join(memoryGroup, fmt.Sprintf("surgetank-faults-%d", os.Getpid()))
@@ -127,8 +129,9 @@ func memoryCap(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// poisonMessages has messages that no consumer can handle: they are nacked, or their consumer dies of them. Each must be tried as often as the
-// queue says, not in a busy loop, and then be parked, while the others flow.
+// poisonMessages has messages that no consumer can handle: they are nacked, or their consumer dies
+// of them. Each must be tried as often as the queue says, not in a busy loop, and then be parked,
+// while the others flow.
 func poisonMessages(ctx context.Context, r *run) error {
 	const attempts = 12 // the queues' max_attempts
 	poisonous := func(v string) bool {
@@ -163,7 +166,8 @@ func poisonMessages(ctx context.Context, r *run) error {
 	return err
 }
 
-// readErrors lets reads of cold messages fail once with EIO. What could not be read must not be handed out, and not be lost.
+// readErrors lets reads of cold messages fail once with EIO. What could not be read must not be
+// handed out, and not be lost.
 func readErrors(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{size: 40_000, batch: 12, pause: time.Millisecond, hold: true}); err != nil {
 		return err

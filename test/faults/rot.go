@@ -17,9 +17,10 @@ import (
 	"time"
 )
 
-// rotUnderServer flips a bit in a file of a running server that nobody reads. The server's scrub, which is made to come every second, must
-// name the file before any consumer comes; a snapshot must be put aside and replaced, so that a kill and a start afterwards find the whole
-// state. Then consumers come, and nothing wrong may reach them.
+// rotUnderServer flips a bit in a file of a running server that nobody reads. The server's scrub,
+// which is made to come every second, must name the file before any consumer comes; a snapshot must
+// be put aside and replaced, so that a kill and a start afterwards find the whole state. Then
+// consumers come, and nothing wrong may reach them.
 func rotUnderServer(ctx context.Context, r *run) error {
 	s, err := r.makeSample(ctx, false)
 	if err != nil {
@@ -110,8 +111,9 @@ func (r *run) rot(ctx context.Context, sv *server, path string) (problem string,
 	return "", nil
 }
 
-// meaningful gives the part of a file whose bytes mean something: of a segment neither the header's unused part nor what is near the end,
-// where what is not durable may lie. It is empty where a segment has no entries yet.
+// meaningful gives the part of a file whose bytes mean something: of a segment neither the header's
+// unused part nor what is near the end, where what is not durable may lie. It is empty where a
+// segment has no entries yet.
 func meaningful(name string, b []byte) (from, to int) {
 	to = len(bytes.TrimRight(b, "\x00"))
 	if filepath.Ext(name) == ".seg" {

@@ -16,14 +16,16 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// scenario is one fault: its number in the list of faults, its name, what it needs and what it does to a run.
+// scenario is one fault: its number in the list of faults, its name, what it needs and what it does
+// to a run.
 type scenario struct {
 	id    string
 	fault string
 	quick bool         // takes a few seconds in the short mode, and is part of the tests
 	slow  int          // how many times the usual limit it may take; 0: once
 	needs func() error // says what is missing on this machine; nil: nothing is needed
-	// run injects. An error means that the run itself could not be carried out; what the server does wrong is a finding.
+	// run injects. An error means that the run itself could not be carried out; what the server
+	// does wrong is a finding.
 	run func(ctx context.Context, r *run) error
 }
 
@@ -47,7 +49,8 @@ type run struct {
 	patience  time.Duration                // of waits for a system call; 0: the usual
 	trialWrap func(argv []string) []string // of the servers of trials
 	trialArgs []string
-	// trialStarted does something to the server of a trial when it is ready and before any client comes; problem is a finding.
+	// trialStarted does something to the server of a trial when it is ready and before any client
+	// comes; problem is a finding.
 	trialStarted func(ctx context.Context, sv *server) (problem string, err error)
 	unmount      []string                                      // file systems to take down at the end
 	extra        func(h *history.History, rep *history.Report) // further checks of this scenario
@@ -254,7 +257,8 @@ func (r *run) sleep(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// progress waits until n more publishes were confirmed, at most for a time; it tells whether they were.
+// progress waits until n more publishes were confirmed, at most for a time; it tells whether they
+// were.
 func (r *run) progress(ctx context.Context, n int64, within time.Duration) bool {
 	from := r.load.confirmed.Load()
 	return r.until(ctx, within, func() bool { return r.load.confirmed.Load() >= from+n })

@@ -19,8 +19,9 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// server is a `surgetank serve` in a process of its own, killed and started again on the same data and port. Its ends and
-// starts are in the journal. Its methods are for one goroutine; exited may be watched by any.
+// server is a `surgetank serve` in a process of its own, killed and started again on the same data
+// and port. Its ends and starts are in the journal. Its methods are for one goroutine; exited may
+// be watched by any.
 type server struct {
 	binary  string
 	data    string
@@ -28,8 +29,8 @@ type server struct {
 	log     *os.File // gets stderr
 	journal *history.Journal
 
-	// wrap, when set, makes the command line of the next start out of the plain one, and is then forgotten: a fault
-	// for one life of the server.
+	// wrap, when set, makes the command line of the next start out of the plain one, and is then
+	// forgotten: a fault for one life of the server.
 	wrap   func(argv []string) []string
 	env    []string
 	listen string
@@ -46,8 +47,8 @@ type server struct {
 
 var errNotReady = errors.New("the server ended before it was ready")
 
-// start starts the server and returns when it is ready. errNotReady says that it ended instead, which some faults are
-// made for: code then has its exit code.
+// start starts the server and returns when it is ready. errNotReady says that it ended instead,
+// which some faults are made for: code then has its exit code.
 func (s *server) start(ctx context.Context) error {
 	if s.listen == "" {
 		s.listen = "127.0.0.1:0"
@@ -195,7 +196,8 @@ func (s *server) kill() {
 	}
 }
 
-// wait waits until the process has ended by itself and gives its exit code; -1 when a signal ended it.
+// wait waits until the process has ended by itself and gives its exit code; -1 when a signal ended
+// it.
 func (s *server) wait(ctx context.Context) (int, error) {
 	select {
 	case <-s.exited:

@@ -19,8 +19,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestShort runs the quick scenarios of the campaign against a real server, with a few injections each. With SURGETANK_FAULTS=all in
-// the environment it runs every scenario (about three minutes); with -short the first alone.
+// TestShort runs the quick scenarios of the campaign against a real server, with a few injections
+// each. With SURGETANK_FAULTS=all in the environment it runs every scenario (about three minutes);
+// with -short the first alone.
 func TestShort(t *testing.T) {
 	c := campaign{say: t.Logf}
 	done, err := c.prepare(t.Context())

@@ -15,8 +15,9 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// withRows sets a SQLite sink on each queue, lets faults be injected while clients publish, drains, stops, and reads the tables back: every
-// confirmed message must be one row, in the order of its group.
+// withRows sets a SQLite sink on each queue, lets faults be injected while clients publish, drains,
+// stops, and reads the tables back: every confirmed message must be one row, in the order of its
+// group.
 func (r *run) withRows(ctx context.Context, faults func() error) error {
 	r.beyond = true // the sinks are the consumers, so that the checks are those of rows
 	if err := r.server.start(ctx); err != nil {
@@ -62,8 +63,8 @@ func sinkRows(ctx context.Context, r *run) error {
 	})
 }
 
-// sinkAtCall kills the server as it enters the n-th call that writes or syncs a file of the SQLite sink's database: with -long for every n up to
-// a bound, else for a sample.
+// sinkAtCall kills the server as it enters the n-th call that writes or syncs a file of the SQLite
+// sink's database: with -long for every n up to a bound, else for a sample.
 func sinkAtCall(ctx context.Context, r *run) error {
 	return r.withRows(ctx, func() error {
 		db := filepath.Join(r.dir, "rows.db")
@@ -137,7 +138,8 @@ func (r *run) checkRows(ctx context.Context, path string) error {
 	return nil
 }
 
-// compare checks one table's rows: each once, and in the order of their groups, for which a row is as good as a delivery.
+// compare checks one table's rows: each once, and in the order of their groups, for which a row is
+// as good as a delivery.
 func (r *run) compare(queue string, values []string) {
 	h := &history.History{Queues: checked}
 	parked := map[string]bool{}

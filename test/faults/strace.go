@@ -30,16 +30,17 @@ var canTrace = sync.OnceValue(func() error {
 
 func canTraceAndBuild() error { return errors.Join(canTrace(), canBuild()) }
 
-// The system calls that change or read the data directory. Sockets are written with write, so that a kill there falls between
-// a sync and the answer that rests on it.
+// The system calls that change or read the data directory. Sockets are written with write, so that
+// a kill there falls between a sync and the answer that rests on it.
 var (
 	writeCalls = []string{"pwrite64", "pwritev", "fdatasync"}
 	dirCalls   = []string{"fsync", "renameat", "unlinkat", "fallocate", "ftruncate"}
 )
 
-// strace makes the next start of the server one under strace, which injects at the n-th such call of a thread, on these paths where any are given: Go moves
-// its work between threads, so n is not exact, but each injection falls on a call of that kind. action is
-// strace's: signal=SIGKILL, error=EIO, delay_enter=50000.
+// strace makes the next start of the server one under strace, which injects at the n-th such call
+// of a thread, on these paths where any are given: Go moves its work between threads, so n is not
+// exact, but each injection falls on a call of that kind. action is strace's: signal=SIGKILL,
+// error=EIO, delay_enter=50000.
 func (r *run) strace(call, action string, n int, paths ...string) (log string) {
 	log = filepath.Join(r.dir, fmt.Sprintf("strace-%d", r.traced))
 	r.traced++
@@ -61,8 +62,8 @@ func (r *run) strace(call, action string, n int, paths ...string) (log string) {
 	return log
 }
 
-// attach injects into the server as it runs, where calls that only come under load are to be met. The returned function
-// ends the tracing; the server goes on, if it lives.
+// attach injects into the server as it runs, where calls that only come under load are to be met.
+// The returned function ends the tracing; the server goes on, if it lives.
 func (r *run) attach(call, action string, n int) (log string, detach func(), err error) {
 	log = filepath.Join(r.dir, fmt.Sprintf("strace-%d", r.traced))
 	r.traced++
@@ -77,7 +78,8 @@ func (r *run) attach(call, action string, n int) (log string, detach func(), err
 	}, nil
 }
 
-// injection reads a log of strace and gives the time of the first injected error, and on what; false when there was none.
+// injection reads a log of strace and gives the time of the first injected error, and on what;
+// false when there was none.
 func injection(log string) (at time.Time, on string, ok bool) {
 	f, err := os.Open(log)
 	if err != nil {
@@ -102,12 +104,13 @@ func injection(log string) (at time.Time, on string, ok bool) {
 	return at, "", false
 }
 
-// rare calls come when segments are made, renamed and removed: at the start, and under load about once in some megabytes.
+// rare calls come when segments are made, renamed and removed: at the start, and under load about
+// once in some megabytes.
 var rare = map[string]bool{"fsync": true, "renameat": true, "unlinkat": true, "fallocate": true, "ftruncate": true}
 
-// killAtCall kills the server as it enters the n-th call of each kind that matters: counted from its first moments in every
-// second round, from some moment under load in the others. The process is gone between two steps of what it was doing,
-// which a kill at a random time seldom hits.
+// killAtCall kills the server as it enters the n-th call of each kind that matters: counted from
+// its first moments in every second round, from some moment under load in the others. The process
+// is gone between two steps of what it was doing, which a kill at a random time seldom hits.
 func killAtCall(ctx context.Context, r *run) error {
 	calls := append(append([]string{"write"}, writeCalls...), dirCalls...)
 	r.server.env = []string{"GOMAXPROCS=1"} // strace counts for each thread; so there are few that work
@@ -172,8 +175,9 @@ func (r *run) killOnce(ctx context.Context, call string, n int, fromStart bool) 
 	return true, nil
 }
 
-// everyCall kills the server as it enters the n-th call of each kind since its start, recovery included, and then its recovery from that at a call
-// of the same kind, on a log of small files: with -long for every n up to a bound, else for a sample of them.
+// everyCall kills the server as it enters the n-th call of each kind since its start, recovery
+// included, and then its recovery from that at a call of the same kind, on a log of small files:
+// with -long for every n up to a bound, else for a sample of them.
 func everyCall(ctx context.Context, r *run) error {
 	binary, err := r.variant(ctx, "small", "", smallLog)
 	if err != nil {
@@ -231,7 +235,8 @@ func everyCall(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// killRecovery kills the server under load, then its recovery, then the recovery from that, then lets it start.
+// killRecovery kills the server under load, then its recovery, then the recovery from that, then
+// lets it start.
 func killRecovery(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{size: 3000, amqp: 2}); err != nil {
 		return err
@@ -262,9 +267,10 @@ func killRecovery(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// failingCall makes one call fail with an error once, under load, and lets the next ones succeed: what a disk does that the
-// kernel gave up on. Where the error is fatal, the server must say no more yes after it, and end with an exit code that
-// is not 0. In any case it must start again and have everything.
+// failingCall makes one call fail with an error once, under load, and lets the next ones succeed:
+// what a disk does that the kernel gave up on. Where the error is fatal, the server must say no
+// more yes after it, and end with an exit code that is not 0. In any case it must start again and
+// have everything.
 func failingCall(calls []string, codes []string, fatal bool) func(ctx context.Context, r *run) error {
 	return func(ctx context.Context, r *run) error {
 		if err := r.begin(ctx, loadOptions{size: 24000, pause: time.Millisecond, amqp: 2}); err != nil {
@@ -329,7 +335,8 @@ func (r *run) afterError(ctx context.Context, when time.Time, on string, fatal b
 	}
 }
 
-// mayNotConfirm looks for a publish or ack that began after the error and before the server's end, and was confirmed.
+// mayNotConfirm looks for a publish or ack that began after the error and before the server's end,
+// and was confirmed.
 func (r *run) mayNotConfirm(when time.Time, on string) {
 	from := r.journal.Wall(when) + 2*time.Millisecond
 	until := history.Never

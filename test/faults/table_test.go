@@ -17,8 +17,8 @@ var faultNumbers = []struct {
 	first, last int
 }{{"P", 1, 7}, {"D", 8, 18}, {"C", 19, 25}, {"B", 26, 29}, {"T", 30, 30}, {"R", 31, 34}, {"N", 35, 43}, {"K", 44, 49}, {"A", 50, 54}}
 
-// TestFaultTable holds docs/faults.md to what is there: every number of the list has a row or test, every row and test that it names exists, and
-// every row of the campaign is in it.
+// TestFaultTable holds docs/faults.md to what is there: every number of the list has a row or test,
+// every row and test that it names exists, and every row of the campaign is in it.
 func TestFaultTable(t *testing.T) {
 	b, err := os.ReadFile("../../docs/faults.md")
 	if err != nil {

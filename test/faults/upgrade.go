@@ -31,8 +31,9 @@ func canUpgrade() error {
 	return err
 }
 
-// previousVersion names the version before this one: the newest tag that is not this commit, or as long as there is none, the commit
-// ten before this one, merges counted as one, if that has a server already.
+// previousVersion names the version before this one: the newest tag that is not this commit, or as
+// long as there is none, the commit ten before this one, merges counted as one, if that has a
+// server already.
 func previousVersion(ctx context.Context, root string) (string, error) {
 	for _, argv := range [][]string{{"describe", "--tags", "--abbrev=0", "HEAD~1"}, {"rev-parse", "--verify", "--short", "HEAD~10"}} {
 		cmd := exec.CommandContext(ctx, "git", argv...)
@@ -82,9 +83,10 @@ func (r *run) previousServer(ctx context.Context) (binary, version string, err e
 	return binary, version, os.RemoveAll(source)
 }
 
-// otherVersions changes the server's version under the same data. What the version before wrote, and left behind by a kill or in order, is
-// read on; so is what this version wrote, by the version before, as long as the format is the same. A directory of a later
-// format is refused by name and not changed by a byte, and so is this one's by a server of a later format.
+// otherVersions changes the server's version under the same data. What the version before wrote,
+// and left behind by a kill or in order, is read on; so is what this version wrote, by the version
+// before, as long as the format is the same. A directory of a later format is refused by name and
+// not changed by a byte, and so is this one's by a server of a later format.
 func otherVersions(ctx context.Context, r *run) error {
 	this := r.server.binary
 	previous, version, err := r.previousServer(ctx)
@@ -137,7 +139,8 @@ func (r *run) laterDirectory(ctx context.Context, this, later string) error {
 	return r.refuses(ctx, this, sv.data)
 }
 
-// refuses starts a server on a directory of another format: it must leave, say why, and change nothing.
+// refuses starts a server on a directory of another format: it must leave, say why, and change
+// nothing.
 func (r *run) refuses(ctx context.Context, binary, data string) error {
 	before, err := contents(data)
 	if err != nil {
@@ -179,7 +182,8 @@ func (r *run) refuses(ctx context.Context, binary, data string) error {
 	return nil
 }
 
-// contents reads every file below a directory; of the lock file, which says who was there last, the name alone.
+// contents reads every file below a directory; of the lock file, which says who was there last, the
+// name alone.
 func contents(dir string) (map[string][]byte, error) {
 	all := map[string][]byte{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

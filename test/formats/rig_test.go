@@ -77,7 +77,8 @@ func newestSnapshot(t *testing.T, dir string) string {
 	return names[len(names)-1]
 }
 
-// repaired damages the entry with a text in its body, repairs the directory and returns the new one.
+// repaired damages the entry with a text in its body, repairs the directory and returns the new
+// one.
 func repaired(t *testing.T, dir, text string) string {
 	t.Helper()
 	segments, err := filepath.Glob(filepath.Join(dir, "*.seg"))
@@ -152,8 +153,8 @@ func appendEntry(t *testing.T, dir string, records []byte) {
 	}
 }
 
-// pack writes a directory's files into an archive. The reserve is left out: it holds nothing, and an
-// opening makes it again.
+// pack writes a directory's files into an archive. The reserve is left out: it holds nothing, and
+// an opening makes it again.
 func pack(t *testing.T, dir, archive string) {
 	t.Helper()
 	names, err := vfs.OS{}.List(dir)

@@ -294,7 +294,8 @@ func (w *writer) topology() {
 	})
 }
 
-// dialed serves a broker over AMQP on a pipe, because sockets stop the virtual clock, and runs f on a channel.
+// dialed serves a broker over AMQP on a pipe, because sockets stop the virtual clock, and runs f on
+// a channel.
 func dialed(t *testing.T, b surgetank.Broker, f func(ch *amqp091.Channel)) {
 	t.Helper()
 	must := func(err error) {

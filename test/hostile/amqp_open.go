@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// q is the queue of the cases: exclusive, so that it goes with its connection. Each connection puts another name of its length in its place.
+// q is the queue of the cases: exclusive, so that it goes with its connection. Each connection puts
+// another name of its length in its place.
 const q = "hostile"
 
 // on is what follows channel.open on channel 1.

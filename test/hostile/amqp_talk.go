@@ -138,7 +138,8 @@ func playUnclosed(_ AMQP, p *Peer) error {
 	return p.goodbye()
 }
 
-// playUnread asks a million times and reads no answer. The server must stop reading, so that sending gets stuck.
+// playUnread asks a million times and reads no answer. The server must stop reading, so that
+// sending gets stuck.
 func playUnread(_ AMQP, p *Peer) error {
 	if err := p.ask(1, channelOpen(1), channel, 11); err != nil {
 		return err
@@ -235,7 +236,8 @@ func playForged(_ AMQP, p *Peer) error {
 	return p.goodbye()
 }
 
-// dots publishes a key of 256 empty words against patterns that match it in astronomically many ways.
+// dots publishes a key of 256 empty words against patterns that match it in astronomically many
+// ways.
 var dots = func() []byte {
 	b := join(declareTopic, declareQ)
 	for _, pattern := range []string{strings.Repeat("#.", 127) + "#", strings.Repeat("#.*.", 63) + "#", strings.Repeat("*.#.", 60) + "x", strings.Repeat("#.", 100) + "x"} {
@@ -280,7 +282,8 @@ func playHeartbeat(seconds uint16) func(AMQP, *Peer) error {
 var otherSecret = join(method(0, connection, 70, []byte(plain("administrator", "secret")), "refresh"), channelOpen(1), declareQ,
 	message(fields(uint16(hasUserID), "administrator")))
 
-// playOtherSecret: a new secret may be taken note of, but the connection stays the user's that opened it.
+// playOtherSecret: a new secret may be taken note of, but the connection stays the user's that
+// opened it.
 func playOtherSecret(_ AMQP, p *Peer) error {
 	if err := p.send(otherSecret); err != nil {
 		return err

@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// Bystander is an honest connection that publishes with confirms and consumes what it published, one message after the other, while others
-// misbehave. Nothing of what they do may disturb it.
+// Bystander is an honest connection that publishes with confirms and consumes what it published,
+// one message after the other, while others misbehave. Nothing of what they do may disturb it.
 type Bystander struct {
 	stop chan struct{}
 	done chan error

@@ -71,11 +71,13 @@ func Cases() []Case {
 	return all
 }
 
-// Last is the highest number of the list; 71 (cuts) and 72 (segments) are ways of playing the others.
+// Last is the highest number of the list; 71 (cuts) and 72 (segments) are ways of playing the
+// others.
 const Last = 85
 
-// Stream is all that the client says in a case, from the first byte. heartbeat, in seconds, makes the server end a connection that is
-// open and falls silent. It is nil for a dialogue that has no fixed bytes.
+// Stream is all that the client says in a case, from the first byte. heartbeat, in seconds, makes
+// the server end a connection that is open and falls silent. It is nil for a dialogue that has no
+// fixed bytes.
 func (c Case) Stream(s AMQP, heartbeat uint16) []byte {
 	if c.in == nil {
 		return nil
@@ -113,7 +115,8 @@ func (s AMQP) Play(c Case, slow bool) error {
 	if c.stage == early {
 		in = append([]byte(protocolHeader), in...)
 	}
-	// What is written slowly may be refused in the middle; the answer counts, which the server sends before it hangs up.
+	// What is written slowly may be refused in the middle; the answer counts, which the server
+	// sends before it hangs up.
 	if err := p.send(in); err != nil && !reset(err) {
 		return err
 	}
@@ -153,8 +156,8 @@ const (
 	Silence Ending = "silence" // it says nothing more and stays
 )
 
-// Cut sends the first bytes of a stream and then ends. However it ends, the server must let go of the connection by itself; for
-// silence within its time limit for an opening, or the heartbeat's.
+// Cut sends the first bytes of a stream and then ends. However it ends, the server must let go of
+// the connection by itself; for silence within its time limit for an opening, or the heartbeat's.
 func (s AMQP) Cut(stream []byte, at int, e Ending) error {
 	p, err := s.dial()
 	if err != nil {
@@ -196,8 +199,9 @@ func (s AMQP) Cut(stream []byte, at int, e Ending) error {
 	return nil
 }
 
-// Places gives where to cut the stream of a case: after every byte of a short one; of a long one after every byte of its beginning and its
-// end and, unless all are asked for, a spread of places between. Where it begins as one of those before it does, they have been cut already.
+// Places gives where to cut the stream of a case: after every byte of a short one; of a long one
+// after every byte of its beginning and its end and, unless all are asked for, a spread of places
+// between. Where it begins as one of those before it does, they have been cut already.
 func (c Case) Places(s AMQP, before []Case, all bool) []int {
 	stream := string(c.Stream(s, 0))
 	n, from := len(stream), 0
@@ -217,7 +221,8 @@ func (c Case) Places(s AMQP, before []Case, all bool) []int {
 	return at
 }
 
-// density says how many cuts the beginning of n bytes gets, and how far the ones behind it are apart.
+// density says how many cuts the beginning of n bytes gets, and how far the ones behind it are
+// apart.
 func density(n int) (dense, spread int) {
 	if n > 32<<10 {
 		return 16, n / 16

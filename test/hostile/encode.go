@@ -6,7 +6,8 @@ import (
 	"fmt"
 )
 
-// protocolHeader opens an AMQP 0-9-1 connection (specification 4.2.2); a server refuses other protocols with it.
+// protocolHeader opens an AMQP 0-9-1 connection (specification 4.2.2); a server refuses other
+// protocols with it.
 const protocolHeader = "AMQP\x00\x00\x09\x01"
 
 // Frame types (specification 4.2.3).
@@ -40,8 +41,8 @@ func frame(typ byte, ch uint16, payload []byte) []byte {
 	return append(append(b, payload...), frameEnd)
 }
 
-// method is a method frame. An argument's type says how it is written: uint8 (bits, too), uint16, uint32, uint64, string (short),
-// []byte (long string), table.
+// method is a method frame. An argument's type says how it is written: uint8 (bits, too), uint16,
+// uint32, uint64, string (short), []byte (long string), table.
 func method(ch, class, id uint16, args ...any) []byte {
 	return frame(frameMethod, ch, fields(append([]any{class, id}, args...)...))
 }

@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// HTTP is a server to send bad requests to. It must take a caller from loopback without credentials for its administrator, as a server
-// does that listens on loopback alone, and have the queue that Prepare makes. Its methods may be called by many goroutines.
+// HTTP is a server to send bad requests to. It must take a caller from loopback without credentials
+// for its administrator, as a server does that listens on loopback alone, and have the queue that
+// Prepare makes. Its methods may be called by many goroutines.
 type HTTP struct {
 	Dial     func() (net.Conn, error)
 	Patience time.Duration // for an answer that must come; longer than the server's own limits
@@ -164,7 +165,8 @@ func (s HTTP) Play(c HTTPCase, slow bool) error {
 	return nil
 }
 
-// Places gives where to cut a request; see Case.Places. Where it begins as one of those before it does, they have been cut already.
+// Places gives where to cut a request; see Case.Places. Where it begins as one of those before it
+// does, they have been cut already.
 func (c HTTPCase) Places(before []HTTPCase, all bool) []int {
 	n, from := len(c.request), 0
 	dense, spread := density(n)
@@ -191,7 +193,8 @@ func common(a, b string) int {
 	return n
 }
 
-// Cut sends the beginning of a request and then ends. The server must let go by itself, for silence within its time limits.
+// Cut sends the beginning of a request and then ends. The server must let go by itself, for silence
+// within its time limits.
 func (s HTTP) Cut(c HTTPCase, at int, e Ending) error {
 	// Cutting short is the same on every protocol.
 	return AMQP{Dial: s.Dial, Patience: s.Patience}.Cut(c.Request(), at, e)

@@ -50,7 +50,8 @@ func endlessChunks(s HTTP) error {
 	return err
 }
 
-// smuggle frames a request in two ways and puts another behind it. It must not be answered, whichever way the first was read.
+// smuggle frames a request in two ways and puts another behind it. It must not be answered,
+// whichever way the first was read.
 func smuggle(framing string) func(HTTP) error {
 	return func(s HTTP) error {
 		conn, err := s.Dial()
@@ -130,7 +131,8 @@ func (s HTTP) own(settings string, f func(path string) error) error {
 	return errors.Join(err, derr)
 }
 
-// lostPoll waits for messages and goes away, once the server knows of it. What comes then must be free for the next who asks.
+// lostPoll waits for messages and goes away, once the server knows of it. What comes then must be
+// free for the next who asks.
 func lostPoll(s HTTP) error {
 	return s.own(`{}`, func(path string) error {
 		const polls = 10
@@ -184,7 +186,8 @@ func (s HTTP) consumers(path string, want int) error {
 	}
 }
 
-// otherBody uses a dedup id twice. The second message must not be stored in the place of the first, nor beside it, and the caller be told.
+// otherBody uses a dedup id twice. The second message must not be stored in the place of the first,
+// nor beside it, and the caller be told.
 func otherBody(s HTTP) error {
 	return s.own(`{"dedup":{"window":"1m"}}`, func(path string) error {
 		for i, b := range []string{`"one"`, `"two"`} {
@@ -201,7 +204,8 @@ func otherBody(s HTTP) error {
 	})
 }
 
-// everyRoute asks for all that the server documents, with every method, as somebody who is not on this machine and has not logged in.
+// everyRoute asks for all that the server documents, with every method, as somebody who is not on
+// this machine and has not logged in.
 func everyRoute(s HTTP) error {
 	a, err := s.call("GET", "/v1/openapi.json", "", "")
 	if err != nil {

@@ -14,8 +14,9 @@ type Limits struct {
 	Queues    int    // not a limit: how many are declared and deleted again
 }
 
-// Churn takes everything to its limit and one beyond, which must be refused with the right code while all before it stands, and
-// gives it all back. It does not wait for the server to have cleaned up; who looks at its figures has to.
+// Churn takes everything to its limit and one beyond, which must be refused with the right code
+// while all before it stands, and gives it all back. It does not wait for the server to have
+// cleaned up; who looks at its figures has to.
 func (s AMQP) Churn(l Limits) error {
 	for _, try := range []struct {
 		what string

@@ -26,7 +26,8 @@ const (
 	frameMax   = 131072
 )
 
-// login is what an honest client says up to connection.open. Everything of it can be sent before the first answer is read.
+// login is what an honest client says up to connection.open. Everything of it can be sent before
+// the first answer is read.
 func (s AMQP) login(heartbeat uint16) []byte {
 	return join([]byte(protocolHeader), startOk(capable, "PLAIN", plain(s.User, s.Password)), tuneOk(channelMax, frameMax, heartbeat), connectionOpen("/"))
 }
@@ -144,7 +145,8 @@ func (p *Peer) fill() error {
 	return err
 }
 
-// next reads a frame that is no heartbeat. io.EOF says that the server has closed the connection between two frames.
+// next reads a frame that is no heartbeat. io.EOF says that the server has closed the connection
+// between two frames.
 func (p *Peer) next() (reply, error) {
 	for {
 		for len(p.buf) < 7 {
@@ -274,7 +276,8 @@ func (p *Peer) goodbye() error {
 	return p.hangUp()
 }
 
-// hangUp ends a connection that was closed in order: the server waits for the client to hang up first.
+// hangUp ends a connection that was closed in order: the server waits for the client to hang up
+// first.
 func (p *Peer) hangUp() error {
 	if c, ok := p.conn.(interface{ CloseWrite() error }); ok {
 		if err := c.CloseWrite(); err != nil {

@@ -1,6 +1,7 @@
-// Command simulate runs the simulator over a range of seeds until enough crash states were recovered and checked: the run
-// before a release. It reports on stderr as it goes, and at its end, also when it is interrupted, prints what was reached as
-// Markdown for docs/guarantees.md. Interrupted, it says from which seed to go on.
+// Command simulate runs the simulator over a range of seeds until enough crash states were
+// recovered and checked: the run before a release. It reports on stderr as it goes, and at its end,
+// also when it is interrupted, prints what was reached as Markdown for docs/guarantees.md.
+// Interrupted, it says from which seed to go on.
 //
 //	go run ./test/simulate -states 5000000
 //	go run ./test/simulate -first 40001 -seeds 1000

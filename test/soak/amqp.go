@@ -114,7 +114,8 @@ func (d *load) confirming(rng *rand.Rand) (*link, error) {
 	return k, err
 }
 
-// publishAMQP sends a batch and waits for its confirms. It gives what was not confirmed, and whether the link is still good.
+// publishAMQP sends a batch and waits for its confirms. It gives what was not confirmed, and
+// whether the link is still good.
 func (d *load) publishAMQP(ctx context.Context, k *link, queue string, batch []outgoing) (left []outgoing, good bool) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -190,8 +191,8 @@ func (d *load) publishGroupedAMQP(ctx context.Context, p *pacer) {
 	}
 }
 
-// consumeAMQP consumes over one connection after another. What was acked is certain when a call behind the acks was answered: the
-// declaration of a queue that is there goes through the same log.
+// consumeAMQP consumes over one connection after another. What was acked is certain when a call
+// behind the acks was answered: the declaration of a queue that is there goes through the same log.
 func (d *load) consumeAMQP(ctx context.Context, queue string) {
 	rng := d.rng()
 	for {

@@ -8,7 +8,8 @@ import (
 	"strconv"
 )
 
-// padding is what bodies are filled with; where it begins follows from the message, so that a body of another is noticed.
+// padding is what bodies are filled with; where it begins follows from the message, so that a body
+// of another is noticed.
 var padding = bytes.Repeat([]byte("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"), 128)
 
 // body makes a message's body, a JSON string: stream.number.time.checksum.padding.

@@ -17,7 +17,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// garbage is what may lie between two collections, whatever is held: the collector's headroom, twice, as it is told once a second.
+// garbage is what may lie between two collections, whatever is held: the collector's headroom,
+// twice, as it is told once a second.
 const garbage = 128 * mib
 
 // memoryCases are all cases. Each bound says what it is made of.
@@ -96,8 +97,8 @@ func neverAcks(ctx context.Context, c *caseRun) (int64, error) {
 	return garbage + out*perUnacked, nil
 }
 
-// perUnacked is what one delivery may cost that waits for its ack: its entry in the channel (with the slack of a growing list), its lease, and the
-// index from receipt to message.
+// perUnacked is what one delivery may cost that waits for its ack: its entry in the channel (with
+// the slack of a growing list), its lease, and the index from receipt to message.
 const perUnacked = 400
 
 // neverReads has consumers that do not read what they are sent.
@@ -153,8 +154,8 @@ func flood(kind floodKind) func(ctx context.Context, c *caseRun) (int64, error) 
 	}
 }
 
-// floodBound is what publishes may take on their way: the broker's mailbox, what the loop took from it, entries with the log, and 8 connections'
-// buffers and batches.
+// floodBound is what publishes may take on their way: the broker's mailbox, what the loop took from
+// it, entries with the log, and 8 connections' buffers and batches.
 const floodBound = 32*mib + 32*mib + 8*mib + 8*8*mib
 
 // publishFlood lets n connections publish for the time of a flood; they stay connected.
@@ -225,7 +226,8 @@ func floodAlarmed(ctx context.Context, c *caseRun) (int64, error) {
 	return garbage + 2*floodBound, nil
 }
 
-// halfBodies announces bodies of 16 MiB on 64 channels of each connection and sends half of each, all at the same pace.
+// halfBodies announces bodies of 16 MiB on 64 channels of each connection and sends half of each,
+// all at the same pace.
 func halfBodies(connections int) func(ctx context.Context, c *caseRun) (int64, error) {
 	return func(ctx context.Context, c *caseRun) (int64, error) {
 		const whole, piece = 16 * mib, 128 << 10
@@ -269,11 +271,12 @@ func halfBodies(connections int) func(ctx context.Context, c *caseRun) (int64, e
 	}
 }
 
-// bodiesBound is twice what the AMQP door lets unfinished bodies take together: a body's buffer is copied when it grows, and the
-// smaller one is garbage.
+// bodiesBound is twice what the AMQP door lets unfinished bodies take together: a body's buffer is
+// copied when it grows, and the smaller one is garbage.
 const bodiesBound = 2 * 256 * mib
 
-// idleConns opens connections that then do nothing but send heartbeats. each is called for every one of them.
+// idleConns opens connections that then do nothing but send heartbeats. each is called for every
+// one of them.
 func (c *caseRun) idleConns(ctx context.Context, n int, each func(i int, r *rawConn) error) error {
 	_, address := c.p.urls()
 	conns := make([]*rawConn, n)
@@ -325,14 +328,15 @@ func (c *caseRun) idleConns(ctx context.Context, n int, each func(i int, r *rawC
 	return ctx.Err()
 }
 
-// perIdle is what an idle connection with a channel may cost, and perConsumer what a consumer on it adds: goroutine stacks, the read
-// buffer, names, the channel, the subscription.
+// perIdle is what an idle connection with a channel may cost, and perConsumer what a consumer on it
+// adds: goroutine stacks, the read buffer, names, the channel, the subscription.
 const (
 	perIdle     = 32 << 10
 	perConsumer = 16 << 10
 )
 
-// idle opens connections, with or without a consumer each, on 100 queues, and has a working client publish before and meanwhile.
+// idle opens connections, with or without a consumer each, on 100 queues, and has a working client
+// publish before and meanwhile.
 func idle(consumers bool) func(ctx context.Context, c *caseRun) (int64, error) {
 	return func(ctx context.Context, c *caseRun) (int64, error) {
 		w := newWeb(c.p)
@@ -381,7 +385,8 @@ func idle(consumers bool) func(ctx context.Context, c *caseRun) (int64, error) {
 	}
 }
 
-// idleServed has every idle consumer receive its share of the backlog first: between them they have seen every entry of the log.
+// idleServed has every idle consumer receive its share of the backlog first: between them they have
+// seen every entry of the log.
 func idleServed(ctx context.Context, c *caseRun) (int64, error) {
 	from := c.rss()
 	each := max(c.messages/c.connections, 1)

@@ -22,8 +22,8 @@ type visit struct {
 	s     *stream
 }
 
-// churn makes queues that come and go, of every kind, each with connections, a consumer and messages of its own. What a kill
-// interrupts is removed later.
+// churn makes queues that come and go, of every kind, each with connections, a consumer and
+// messages of its own. What a kill interrupts is removed later.
 func (d *load) churn(ctx context.Context, p *pacer) {
 	rng := d.rng()
 	w := newWeb(d.p)

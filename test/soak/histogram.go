@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// histogram counts durations in buckets that are at most 1/32 of their value wide. It is for many goroutines.
+// histogram counts durations in buckets that are at most 1/32 of their value wide. It is for many
+// goroutines.
 type histogram struct {
 	mu      sync.Mutex
 	n       int64

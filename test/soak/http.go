@@ -124,7 +124,8 @@ func (w *web) receive(ctx context.Context, queue string, most int, wait, lease t
 	return got.Messages, err
 }
 
-// settle acks or nacks; members is what the request says beside its receipts. It tells which were done.
+// settle acks or nacks; members is what the request says beside its receipts. It tells which were
+// done.
 func (w *web) settle(ctx context.Context, verb, queue string, ms []incoming, members string) ([]bool, error) {
 	receipts := make([]string, len(ms))
 	for i := range ms {

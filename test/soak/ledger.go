@@ -120,7 +120,8 @@ func (l *ledger) stream(queue string, ordered bool) *stream {
 	return s
 }
 
-// next numbers a message that is about to be published. delay and lapses say what rules apply to it.
+// next numbers a message that is about to be published. delay and lapses say what rules apply to
+// it.
 func (l *ledger) next(s *stream, delay time.Duration, ttl bool) uint32 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -182,8 +183,8 @@ type hold struct {
 	published   int64
 }
 
-// delivered enters a delivery that left the server after the moment after, from a queue or, with dead, from its dead-letter queue.
-// It tells whether it is the message's first.
+// delivered enters a delivery that left the server after the moment after, from a queue or, with
+// dead, from its dead-letter queue. It tells whether it is the message's first.
 func (l *ledger) delivered(h hold, after int64, dead bool) (first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -237,8 +238,8 @@ func (l *ledger) delivered(h hold, after int64, dead bool) (first bool) {
 	return first
 }
 
-// order checks a delivery of a group that hands out one message at a time: all that was confirmed before it was published must be over,
-// and nothing behind it may have been handed out before it.
+// order checks a delivery of a group that hands out one message at a time: all that was confirmed
+// before it was published must be over, and nothing behind it may have been handed out before it.
 func (l *ledger) order(s *stream, seq uint32, it *item, after int64) {
 	if seq < s.top && after > s.topAt && it.state&(ackSent|parked|doubtful) == 0 {
 		l.finding(&l.count.Disorder, "order: message %d of stream %d (%s) came after message %d of the same group", seq, s.id, s.queue, s.top)
@@ -266,7 +267,8 @@ func (l *ledger) settling(hs []hold) {
 	}
 }
 
-// acked says that acks of messages were confirmed. A nack to the dead-letter queue is not: the message goes on there.
+// acked says that acks of messages were confirmed. A nack to the dead-letter queue is not: the
+// message goes on there.
 func (l *ledger) acked(hs []hold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -285,7 +287,8 @@ func (l *ledger) acked(hs []hold) {
 	}
 }
 
-// deadLettered says that messages went to the dead-letter queue for certain: they must come out of it.
+// deadLettered says that messages went to the dead-letter queue for certain: they must come out of
+// it.
 func (l *ledger) deadLettered(hs []hold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -353,7 +356,8 @@ func (l *ledger) sweep() {
 	}
 }
 
-// putAside remembers a message that may or may not still come. The n-th item of a stream is about to be forgotten.
+// putAside remembers a message that may or may not still come. The n-th item of a stream is about
+// to be forgotten.
 func (l *ledger) putAside(s *stream, n int) {
 	it := &s.items[n]
 	if it.state&final != 0 {
@@ -367,7 +371,8 @@ func (l *ledger) putAside(s *stream, n int) {
 	}
 }
 
-// finish judges what is still open when the queues are empty: what was confirmed and never acked is lost.
+// finish judges what is still open when the queues are empty: what was confirmed and never acked is
+// lost.
 func (l *ledger) finish() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -390,7 +395,8 @@ func (l *ledger) finish() {
 	}
 }
 
-// pending is how many messages are confirmed and not known to be acked, and how many items are held.
+// pending is how many messages are confirmed and not known to be acked, and how many items are
+// held.
 func (l *ledger) pending() (open int64, items int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

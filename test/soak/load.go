@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// The queues that live as long as the run. What each gives up goes to the queue of its name with ".dead".
+// The queues that live as long as the run. What each gives up goes to the queue of its name with
+// ".dead".
 const (
 	plain    = "plain"    // over AMQP, as fast as it goes
 	grouped  = "grouped"  // in groups, one message of each at a time, with dedup ids
@@ -27,10 +28,12 @@ var standing = map[string]string{
 	expiring: `{"ttl":"3s"}`,
 }
 
-// retryFor is how long a publisher sends again what was not answered: less than the window of its dedup ids.
+// retryFor is how long a publisher sends again what was not answered: less than the window of its
+// dedup ids.
 const retryFor = 45 * time.Second
 
-// pacer hands out a rate to the publishers of one kind. Time that nobody used is not made up for by more than a fifth of a second.
+// pacer hands out a rate to the publishers of one kind. Time that nobody used is not made up for by
+// more than a fifth of a second.
 type pacer struct {
 	share float64 // of the load's rate
 	mu    sync.Mutex
@@ -186,8 +189,9 @@ func (d *load) timeIt(mark int64, quiet bool, took time.Duration) {
 	}
 }
 
-// publishHTTP sends a batch until its outcome is known, and enters it. With dedup ids it can be sent again; without them, or after
-// retryFor, what was not answered is left open. It tells whether all of it was confirmed.
+// publishHTTP sends a batch until its outcome is known, and enters it. With dedup ids it can be
+// sent again; without them, or after retryFor, what was not answered is left open. It tells whether
+// all of it was confirmed.
 func (d *load) publishHTTP(ctx context.Context, w *web, rng *rand.Rand, queue string, batch []outgoing) bool {
 	began := time.Now()
 	lost := false
@@ -224,7 +228,8 @@ func (d *load) publishHTTP(ctx context.Context, w *web, rng *rand.Rand, queue st
 	}
 }
 
-// groupSet is the groups that one publisher writes to: each lives for some messages, then another takes its place.
+// groupSet is the groups that one publisher writes to: each lives for some messages, then another
+// takes its place.
 type groupSet struct {
 	d      *load
 	rng    *rand.Rand
@@ -409,8 +414,8 @@ func (d *load) arrived(b []byte, queue string) (hold, bool) {
 	return h, ok
 }
 
-// reached counts how long a message of the plain queue took to its first delivery; in the others messages wait on purpose, for their delay or for
-// the one before them in their group.
+// reached counts how long a message of the plain queue took to its first delivery; in the others
+// messages wait on purpose, for their delay or for the one before them in their group.
 func (d *load) reached(h hold) {
 	if _, quiet := d.p.undisturbed(); quiet && h.published > d.p.ready.Load()+int64(settled) {
 		d.end2end.add(time.Duration(d.l.now() - h.published))

@@ -15,9 +15,10 @@ import (
 	"time"
 )
 
-// With -memory the program shows that a server's memory is bounded, whatever clients do: each case starts a server, has clients
-// misbehave against it as fast as they can, and watches what it holds. The clients are raw (see raw.go): they have to be many, to
-// ignore what they are told, and to cost less than what they make the server hold.
+// With -memory the program shows that a server's memory is bounded, whatever clients do: each case
+// starts a server, has clients misbehave against it as fast as they can, and watches what it holds.
+// The clients are raw (see raw.go): they have to be many, to ignore what they are told, and to cost
+// less than what they make the server hold.
 
 // memoryOptions shape the cases.
 type memoryOptions struct {
@@ -35,8 +36,8 @@ type memoryCase struct {
 	name    string
 	backlog bool // on a data directory with the backlog
 	full    bool // on a file system that is small enough to be filled
-	// run misbehaves until the worst is reached, and returns with the clients still there. The bound is on what the
-	// server's RSS may grow by meanwhile.
+	// run misbehaves until the worst is reached, and returns with the clients still there. The
+	// bound is on what the server's RSS may grow by meanwhile.
 	run func(ctx context.Context, c *caseRun) (bound int64, err error)
 }
 
@@ -86,11 +87,12 @@ func (w *memoryRow) verdict() string {
 	return "held"
 }
 
-// comesBack is what a server may hold more than before when the clients are gone: the room that the collector leaves between two
-// collections, and what is left half used of the pages that were.
+// comesBack is what a server may hold more than before when the clients are gone: the room that the
+// collector leaves between two collections, and what is left half used of the pages that were.
 const comesBack = 96 * mib
 
-// perReturned is what a message of the backlog may cost more when it has been out and came back: its attempts, and its place in the order.
+// perReturned is what a message of the backlog may cost more when it has been out and came back:
+// its attempts, and its place in the order.
 const perReturned = 64
 
 // errSkip says that a case cannot be made on this machine.
@@ -287,7 +289,8 @@ func (o memoryOptions) fill(ctx context.Context, home string) error {
 
 const backlogQueue = "backlog"
 
-// onSmallDisk makes a program that runs the server in a mount namespace of its own, with a small file system for its data.
+// onSmallDisk makes a program that runs the server in a mount namespace of its own, with a small
+// file system for its data.
 func onSmallDisk(home, binary string) (string, error) {
 	if os.Getuid() != 0 {
 		return "", errors.New("mounting a small file system takes root")

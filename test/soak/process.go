@@ -22,8 +22,9 @@ import (
 	"github.com/surgetank/surgetank/internal/server/child"
 )
 
-// process is the server under test, over all its lives. Clients ask it for addresses before every connection, and for its state to know
-// whether what they measured was disturbed by a kill. start, kill and stop are for one goroutine.
+// process is the server under test, over all its lives. Clients ask it for addresses before every
+// connection, and for its state to know whether what they measured was disturbed by a kill. start,
+// kill and stop are for one goroutine.
 type process struct {
 	child *child.Server
 	data  string
@@ -96,7 +97,8 @@ func (p *process) urls() (http, amqp string) {
 // settled is how long after a start the server counts as undisturbed.
 const settled = 2 * time.Second
 
-// undisturbed gives a mark for a measurement that begins now; false while the server is down or has just come up.
+// undisturbed gives a mark for a measurement that begins now; false while the server is down or has
+// just come up.
 func (p *process) undisturbed() (mark int64, ok bool) {
 	life := p.life.Load()
 	return life, life%2 == 1 && int64(time.Since(p.began))-p.ready.Load() > int64(settled)

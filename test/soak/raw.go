@@ -12,8 +12,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// rawConn is an AMQP connection of plain frames: no goroutine, no buffer, nothing that is read unless it is asked for. One goroutine
-// at a time may use it.
+// rawConn is an AMQP connection of plain frames: no goroutine, no buffer, nothing that is read
+// unless it is asked for. One goroutine at a time may use it.
 type rawConn struct {
 	nc net.Conn
 }
@@ -64,7 +64,8 @@ func (r *rawConn) write(b []byte) error {
 	return err
 }
 
-// call sends a method on a channel and reads until its answer comes, discarding everything before it.
+// call sends a method on a channel and reads until its answer comes, discarding everything before
+// it.
 func (r *rawConn) call(channel uint16, m wire.Method, answer wire.MethodID) error {
 	if err := r.write(wire.AppendMethod(nil, channel, m)); err != nil {
 		return err

@@ -84,7 +84,8 @@ type soak struct {
 	ownRSS   int64 // this program's memory at its highest
 }
 
-// run carries out a whole run. The error says that it could not be carried out; what broke is in the verdict.
+// run carries out a whole run. The error says that it could not be carried out; what broke is in
+// the verdict.
 func run(ctx context.Context, o options) (_ *soak, err error) {
 	s := &soak{options: o.withDefaults(), began: time.Now()}
 	if s.dir, err = os.MkdirTemp("", "surgetank-soak-"); err != nil {
@@ -164,8 +165,8 @@ func (s *soak) phases(ctx context.Context) error {
 	return nil
 }
 
-// measure finds the capacity: the rate of the same mix of clients is raised until the acks do not keep up, and the
-// best second half of a step is what the server can do with them.
+// measure finds the capacity: the rate of the same mix of clients is raised until the acks do not
+// keep up, and the best second half of a step is what the server can do with them.
 func (s *soak) measure(ctx context.Context) error {
 	d := newLoad(s.p, s.l, s.seed)
 	rate := 1000.0
@@ -325,8 +326,8 @@ func (s *soak) drained(ctx context.Context, w *web) error {
 	}
 }
 
-// idle looks at the server until it holds no more than it should, or for as long as it is given. Without a bound it waits until
-// the figures have come to rest.
+// idle looks at the server until it holds no more than it should, or for as long as it is given.
+// Without a bound it waits until the figures have come to rest.
 func (s *soak) idle(ctx context.Context, bound *usage) (usage, error) {
 	var last usage
 	same := 0

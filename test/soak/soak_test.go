@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// TestSmoke is a run in small, with kills. `make soak` is the real one. Its times are too short to say anything of memory, and what else
-// runs on the machine must not make it fail, so only the promises are held.
+// TestSmoke is a run in small, with kills. `make soak` is the real one. Its times are too short to
+// say anything of memory, and what else runs on the machine must not make it fail, so only the
+// promises are held.
 func TestSmoke(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a run of real processes; not under -short")
@@ -37,7 +38,8 @@ func book() (*ledger, func(time.Duration)) {
 	return l, func(d time.Duration) { l.began = l.began.Add(-d) }
 }
 
-// TestLedgerFinds: a checker that cannot fail proves nothing. Each of these histories breaks one promise.
+// TestLedgerFinds: a checker that cannot fail proves nothing. Each of these histories breaks one
+// promise.
 func TestLedgerFinds(t *testing.T) {
 	type kit struct {
 		l    *ledger
@@ -202,7 +204,8 @@ func TestLedgerFinds(t *testing.T) {
 	}
 }
 
-// TestLedgerForgets: what is over takes no memory, however long the run, also when answers are lost on the way.
+// TestLedgerForgets: what is over takes no memory, however long the run, also when answers are lost
+// on the way.
 func TestLedgerForgets(t *testing.T) {
 	l, pass := book()
 	most := 0

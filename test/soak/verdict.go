@@ -11,9 +11,10 @@ import (
 
 const mib = 1 << 20
 
-// What the end may have more than the baseline. Memory: the collector's pace lets garbage gather, and what the kernel gets back is up to Go's
-// scavenger. Disk: the log keeps its active segment, the next one and two to be written over, of 64 MiB each, and two snapshots;
-// how many of them there are when the load stops is chance.
+// What the end may have more than the baseline. Memory: the collector's pace lets garbage gather,
+// and what the kernel gets back is up to Go's scavenger. Disk: the log keeps its active segment,
+// the next one and two to be written over, of 64 MiB each, and two snapshots; how many of them
+// there are when the load stops is chance.
 func bounds(b usage) usage {
 	return usage{
 		RSS:        b.RSS*5/4 + 32*mib,
@@ -62,7 +63,8 @@ func (s *soak) broken() []string {
 
 func (s *soak) ok() bool { return len(s.broken()) == 0 }
 
-// flat compares the p99 of the last third of some lines with their first third, by all that was measured in each.
+// flat compares the p99 of the last third of some lines with their first third, by all that was
+// measured in each.
 func (s *soak) flat(lines []int, e2e bool) (first, last time.Duration, ratio float64) {
 	third := len(lines) / 3
 	if third == 0 {
@@ -100,7 +102,8 @@ func (s *soak) lines(calm bool) (list []int) {
 	return list
 }
 
-// drift is the slope of a figure over time, per hour, by least squares; samples must be of one kind.
+// drift is the slope of a figure over time, per hour, by least squares; samples must be of one
+// kind.
 func drift(list []usage, of func(usage) int64) float64 {
 	if len(list) < 8 {
 		return 0
@@ -116,8 +119,8 @@ func drift(list []usage, of func(usage) int64) float64 {
 	return 0
 }
 
-// alike picks samples that can be compared: of processes of the same age while kills go on, and of the last process, past its first quarter,
-// in the calm.
+// alike picks samples that can be compared: of processes of the same age while kills go on, and of
+// the last process, past its first quarter, in the calm.
 func (s *soak) alike() (killed, calm []usage) {
 	if len(s.samples) == 0 {
 		return nil, nil

@@ -11,7 +11,8 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// worker is a client that does its work while others misbehave: it publishes 1 KiB with a confirm, again and again.
+// worker is a client that does its work while others misbehave: it publishes 1 KiB with a confirm,
+// again and again.
 type worker struct {
 	conn *amqp.Connection
 	ch   *amqp.Channel
@@ -38,7 +39,8 @@ func newWorker(ctx context.Context, c *caseRun) (*worker, error) {
 	return &worker{conn, ch}, err
 }
 
-// p99 measures for a while, in windows, and gives the median of their p99: one hiccup of the machine spoils one window.
+// p99 measures for a while, in windows, and gives the median of their p99: one hiccup of the
+// machine spoils one window.
 func (w *worker) p99(ctx context.Context) time.Duration {
 	body := []byte(strings.Repeat("w", 1024))
 	var windows []time.Duration

@@ -11,7 +11,8 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// backs put a side back in time. Each saves an earlier moment, lets messages flow, and goes back there.
+// backs put a side back in time. Each saves an earlier moment, lets messages flow, and goes back
+// there.
 var backs = []*action{
 	{name: "restore dump", side: target, run: func(w *world) error { return w.targetBack("dump") }},
 	{name: "restore files", side: target, run: func(w *world) error { return w.targetBack("files") }},
@@ -90,8 +91,8 @@ func (w *world) revived() error {
 	}
 }
 
-// directoryBack puts the first server's data directory back to a moment that is saved now: from a copy of a stopped
-// directory, or from one that was made while the server ran.
+// directoryBack puts the first server's data directory back to a moment that is saved now: from a
+// copy of a stopped directory, or from one that was made while the server ran.
 func (w *world) directoryBack(hot bool) error {
 	n := w.first()
 	saved, err := n.snapshot(w.fresh("data-saved"), hot)
@@ -118,7 +119,8 @@ func (w *world) directoryBack(hot bool) error {
 		if !hot {
 			return err
 		}
-		// A copy of a directory at work can be torn. It is refused, and the user is left with what was there.
+		// A copy of a directory at work can be torn. It is refused, and the user is left with what
+		// was there.
 		w.notes = append(w.notes, "a hot copy was refused: "+tail(n.log.Name(), 200))
 		if err := os.RemoveAll(n.data); err != nil {
 			return err

@@ -76,8 +76,8 @@ func (w *world) count() int {
 	return w.next
 }
 
-// settle mends what is broken, publishes a last batch, which makes each sink look at its target, and waits until all is
-// written or sinks have stopped. What still waits then is for the judge.
+// settle mends what is broken, publishes a last batch, which makes each sink look at its target,
+// and waits until all is written or sinks have stopped. What still waits then is for the judge.
 func (w *world) settle() error {
 	w.say("the end: mend and drain")
 	for _, f := range w.mend {

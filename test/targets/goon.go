@@ -10,9 +10,9 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// goOn does what a user does about sinks that have stopped. Of two copies one is chosen and the other ends. The sink compares
-// again, so that its numbers are of now. A way that it offers is taken. Then everything must be written, and only what
-// the way gave up may be missing or doubled.
+// goOn does what a user does about sinks that have stopped. Of two copies one is chosen and the
+// other ends. The sink compares again, so that its numbers are of now. A way that it offers is
+// taken. Then everything must be written, and only what the way gave up may be missing or doubled.
 func (w *world) goOn() (way string, _ []judge.Finding, _ error) {
 	if w.causes&judge.Copied != 0 && len(w.nodes) > 1 {
 		keep := w.plan.rng.IntN(2)

@@ -33,7 +33,8 @@ func (l *lite) close() {}
 
 func (l *lite) spec(*world) map[string]any { return map[string]any{"path": l.path} }
 
-// liteColumns are the columns of the table as it is at first. Migrations build the table anew with other ones.
+// liteColumns are the columns of the table as it is at first. Migrations build the table anew with
+// other ones.
 var liteColumns = []string{"n INTEGER", "g TEXT", "k TEXT", "v REAL", "s TEXT CHECK (length(s) <= 14)", "i INTEGER CHECK (i >= 0)", "j TEXT",
 	"d TEXT DEFAULT 'd0'", "u TEXT NOT NULL"}
 
@@ -54,7 +55,8 @@ func (l *lite) create(*world) error {
 		"CREATE TABLE rows_t (" + strings.Join(liteColumns, ", ") + ");" + l.index() + liteTrigger)
 }
 
-// rebuild gives the statements of SQLite's usual way to change a table: a new one, the rows, the name.
+// rebuild gives the statements of SQLite's usual way to change a table: a new one, the rows, the
+// name.
 func (l *lite) rebuild(columns []string) string {
 	return "BEGIN IMMEDIATE; CREATE TABLE rows_new (" + strings.Join(columns, ", ") + "); INSERT INTO rows_new SELECT * FROM rows_t;" +
 		"DROP TABLE rows_t; ALTER TABLE rows_new RENAME TO rows_t;" + l.index() + liteTrigger + "COMMIT;"
@@ -167,7 +169,8 @@ func (l *lite) remove() error {
 	return nil
 }
 
-// restore puts a copy in the place of the file: a dump while the server runs, files while it does not.
+// restore puts a copy in the place of the file: a dump while the server runs, files while it does
+// not.
 func (l *lite) restore(s *savedTarget) error {
 	if s.how == "dump" {
 		beside := l.path + ".restored"

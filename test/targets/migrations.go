@@ -61,7 +61,8 @@ var migrations = []*action{
 		}
 		return w.alter("filled", "ALTER TABLE rows_t ADD filled int NOT NULL DEFAULT 1", nil)
 	}},
-	// A column that nothing fills and that takes no null: every row is refused until somebody mends the table.
+	// A column that nothing fills and that takes no null: every row is refused until somebody mends
+	// the table.
 	{name: "migrate column not null", on: "postgres", run: func(w *world) error {
 		if w.done["strict"] {
 			return nil

@@ -12,9 +12,10 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// mutants are servers with one defect each, the actions whose rounds must show it, and the findings of which one must be
-// named. Defects that show only between two steps of a commit (ids that are dropped early, a batch that is compared only at
-// the opening) are for test/timelines, which ends processes there.
+// mutants are servers with one defect each, the actions whose rounds must show it, and the findings
+// of which one must be named. Defects that show only between two steps of a commit (ids that are
+// dropped early, a batch that is compared only at the opening) are for test/timelines, which ends
+// processes there.
 var mutants = []struct {
 	name   string
 	with   []string
@@ -31,7 +32,8 @@ var mutants = []struct {
 		build.Change{File: "sink/sqlite/db.go", Old: "range [...]os.FileInfo{d.file, d.wal} {\n", New: "range []os.FileInfo{d.file, d.wal}[:0] {\n"}},
 }
 
-// A defect whose text the source no longer has would plant nothing, so this much is looked at in every run.
+// A defect whose text the source no longer has would plant nothing, so this much is looked at in
+// every run.
 func TestMutantsFitTheSource(t *testing.T) {
 	root, err := build.Root(t.Context())
 	if err != nil {
@@ -44,8 +46,8 @@ func TestMutantsFitTheSource(t *testing.T) {
 	}
 }
 
-// TestMutantsAreCaught builds each server with its defect and plays rounds until one shows it. It takes minutes, so it runs
-// with SURGETANK_TARGETS=mutants in the environment only.
+// TestMutantsAreCaught builds each server with its defect and plays rounds until one shows it. It
+// takes minutes, so it runs with SURGETANK_TARGETS=mutants in the environment only.
 func TestMutantsAreCaught(t *testing.T) {
 	if os.Getenv("SURGETANK_TARGETS") != "mutants" {
 		t.Skip("runs with SURGETANK_TARGETS=mutants in the environment")

@@ -15,9 +15,10 @@ import (
 // inNamespace marks a program that was started again in its own mount namespace.
 const inNamespace = "SURGETANK_TARGETS_NAMESPACE"
 
-// ownNamespace starts this program again in a mount namespace of its own, where small file systems for full disks are
-// mounted that nobody else sees and that end with the program. It does not return where that was done. The error says why
-// there is none; then rounds with full disks are not drawn.
+// ownNamespace starts this program again in a mount namespace of its own, where small file systems
+// for full disks are mounted that nobody else sees and that end with the program. It does not
+// return where that was done. The error says why there is none; then rounds with full disks are not
+// drawn.
 func ownNamespace() error {
 	if os.Getenv(inNamespace) != "" {
 		return nil
@@ -70,7 +71,8 @@ func smallDisk(at string, mib int) (unmount func(), err error) {
 	return func() { _ = syscall.Unmount(at, syscall.MNT_DETACH) }, nil
 }
 
-// fill takes all but so many bytes of a small disk, beside others who write to it. free gives them back.
+// fill takes all but so many bytes of a small disk, beside others who write to it. free gives them
+// back.
 func fill(disk string, leave int64) (free func() error, err error) {
 	name := filepath.Join(disk, "ballast")
 	f, err := os.Create(name)

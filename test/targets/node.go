@@ -144,7 +144,8 @@ func (n *node) backlog() (int, error) {
 	return q.Ready + q.Blocked + q.Delayed + q.Leased + q.Damaged, err
 }
 
-// peek lists the messages of a queue with the reasons of dead letters. A queue that is not there is empty.
+// peek lists the messages of a queue with the reasons of dead letters. A queue that is not there is
+// empty.
 func (n *node) peek(queue string) (map[int]string, error) {
 	var a struct {
 		Messages []struct {
@@ -190,7 +191,8 @@ type savedDirectory struct {
 	holds map[int]judge.Presence
 }
 
-// save copies the data directory. While the server runs, what is published meanwhile may be in the copy or not.
+// save copies the data directory. While the server runs, what is published meanwhile may be in the
+// copy or not.
 func (n *node) save(to string) (*savedDirectory, error) {
 	n.w.mu.Lock()
 	before := maps.Clone(n.holds)

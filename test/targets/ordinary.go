@@ -19,7 +19,8 @@ func init() { actions = slices.Concat(ordinary, migrations, backs) } // they rea
 func (w *world) pg() *postgres { return w.db.(*postgres) }
 func (w *world) lite() *lite   { return w.db.(*lite) }
 
-// pause lets a fault last: it waits, in wall time, because a fault of the real world has no event to wait for.
+// pause lets a fault last: it waits, in wall time, because a fault of the real world has no event
+// to wait for.
 func (w *world) pause(atMost time.Duration) {
 	t := time.NewTimer(time.Duration(w.plan.rng.Int64N(int64(atMost))))
 	defer t.Stop()
@@ -72,7 +73,8 @@ var ordinary = []*action{
 		return err
 	}},
 	{name: "sink set anew", run: func(w *world) error {
-		// A sink that is deleted forgets which messages it has written. So it is deleted when all is written and acked.
+		// A sink that is deleted forgets which messages it has written. So it is deleted when all
+		// is written and acked.
 		defer w.first().pub.release()
 		if err := w.quiet(15 * time.Second); err != nil {
 			return fmt.Errorf("before the sink is deleted: %w", err)
@@ -108,7 +110,8 @@ var ordinary = []*action{
 		return w.pg().cut()
 	}},
 	{name: "statements time out", on: "postgres", run: func(w *world) error {
-		// A batch of more than some fifty rows takes longer than the time-out. A smaller one fits, so that rows must arrive.
+		// A batch of more than some fifty rows takes longer than the time-out. A smaller one fits,
+		// so that rows must arrive.
 		if err := w.db.exec(slowTrigger); err != nil {
 			return err
 		}
@@ -221,7 +224,8 @@ func (w *world) quiet(limit time.Duration) error {
 	return w.drained(limit)
 }
 
-// partitionsAhead makes partitions for what was sent and for what comes next, where they are missing.
+// partitionsAhead makes partitions for what was sent and for what comes next, where they are
+// missing.
 func (w *world) partitionsAhead() error {
 	if to := w.count()/width*width + 3*width; w.plan.partitioned && to > w.upto {
 		return w.morePartitions(to)

@@ -17,8 +17,8 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// postgres is a target in a PostgreSQL of the round's own. The table lies in a database d, so that a dump can be restored
-// beside it and take its name.
+// postgres is a target in a PostgreSQL of the round's own. The table lies in a database d, so that
+// a dump can be restored beside it and take its name.
 type postgres struct {
 	w       *world
 	s       *pgtest.Server
@@ -46,7 +46,8 @@ func (p *postgres) close() {
 
 func (p *postgres) spec(*world) map[string]any { return map[string]any{"dsn": p.s.DSN("d")} }
 
-// audit makes the table of writes and the trigger that fills it, before conflicts are looked for, in the writes' transactions.
+// audit makes the table of writes and the trigger that fills it, before conflicts are looked for,
+// in the writes' transactions.
 const audit = `CREATE TABLE audit_t (at bigserial PRIMARY KEY, n bigint);
 CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit_t (n) VALUES (NEW.n); RETURN NEW; END $$;
 CREATE TRIGGER note BEFORE INSERT ON rows_t FOR EACH ROW EXECUTE FUNCTION note();`
@@ -204,7 +205,8 @@ func (p *postgres) restore(s *savedTarget) error {
 		if err := p.program("pg_restore", "-d", "d2", s.path); err != nil {
 			return err
 		}
-		// A connection that comes between the end of the others and the change of names makes it fail: again.
+		// A connection that comes between the end of the others and the change of names makes it
+		// fail: again.
 		for try := 0; ; try++ {
 			err := p.admin("DROP DATABASE IF EXISTS d WITH (FORCE)")
 			if err == nil {

@@ -47,7 +47,8 @@ type action struct {
 	run  func(w *world) error
 }
 
-// draw makes the plan of a seed. An action that is named in with is part of it if with is not empty.
+// draw makes the plan of a seed. An action that is named in with is part of it if with is not
+// empty.
 func draw(seed uint64, with string) *plan {
 	rng := rand.New(rand.NewPCG(seed, 7))
 	p := &plan{seed: seed, kind: "postgres", mode: judge.Insert, rng: rand.New(rand.NewPCG(seed, 8))}
@@ -95,9 +96,10 @@ func draw(seed uint64, with string) *plan {
 	return p
 }
 
-// sensible removes actions that do not go together: a table that is put back to before a migration cannot take what was
-// published for the table after it; what a second directory does beside a restore has no single truth; and who deletes a
-// sink deletes the progress of its copies, and of the queue's earlier moments.
+// sensible removes actions that do not go together: a table that is put back to before a migration
+// cannot take what was published for the table after it; what a second directory does beside a
+// restore has no single truth; and who deletes a sink deletes the progress of its copies, and of
+// the queue's earlier moments.
 func (p *plan) sensible() {
 	seen, sides := map[string]bool{}, map[side]bool{}
 	for _, a := range p.actions {

@@ -15,14 +15,16 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// most is how many messages one server gets in a round, and last how many more at its end. One call of peek lists both.
+// most is how many messages one server gets in a round, and last how many more at its end. One call
+// of peek lists both.
 const (
 	most = 900
 	last = 40
 )
 
-// publisher sends messages to one server, one request after the other, and repeats each request with the same dedup ids
-// until it is answered. So a message has no known outcome only if abandon said so.
+// publisher sends messages to one server, one request after the other, and repeats each request
+// with the same dedup ids until it is answered. So a message has no known outcome only if abandon
+// said so.
 type publisher struct {
 	n      *node
 	ctx    context.Context
@@ -125,7 +127,8 @@ func (p *publisher) once(ctx context.Context, body []byte, want int) bool {
 	return err == nil && resp.StatusCode == http.StatusCreated && json.Unmarshal(answer, &a) == nil && a.Published == want
 }
 
-// hold stops the publisher between two requests. A request that is not answered soon is abandoned: its outcome is unknown.
+// hold stops the publisher between two requests. A request that is not answered soon is abandoned:
+// its outcome is unknown.
 func (p *publisher) hold() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -149,7 +152,8 @@ func (p *publisher) release() {
 	p.held = false
 }
 
-// advance waits until so many more messages are confirmed, or no more can come, or the server is too long without an answer.
+// advance waits until so many more messages are confirmed, or no more can come, or the server is
+// too long without an answer.
 func (p *publisher) advance(n int, limit time.Duration) {
 	late := time.AfterFunc(limit, func() { p.mu.Lock(); p.changed.Broadcast(); p.mu.Unlock() })
 	defer late.Stop()
@@ -168,7 +172,8 @@ func (p *publisher) budget() int {
 	return p.most
 }
 
-// end publishes some last messages, so that a sink without traffic looks at its target, and stops the publisher for good.
+// end publishes some last messages, so that a sink without traffic looks at its target, and stops
+// the publisher for good.
 func (p *publisher) end() {
 	p.mu.Lock()
 	p.ending = true

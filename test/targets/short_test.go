@@ -19,11 +19,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// shortRows are the rounds of go test: for each kind of event the first seeds that draw it. The campaign draws its own.
+// shortRows are the rounds of go test: for each kind of event the first seeds that draw it. The
+// campaign draws its own.
 var shortRows = []string{"failover", "restore dump", "restore directory", "stopped copy beside", "file deleted", "migrate numeric",
 	"partition missing", "statements time out", "second server"}
 
-// TestShort plays one round of each kind of event against a real server. With -short it plays one round in all.
+// TestShort plays one round of each kind of event against a real server. With -short it plays one
+// round in all.
 func TestShort(t *testing.T) {
 	if _, err := pgtest.Find(); err != nil {
 		if os.Getenv("CI") == "true" {

@@ -9,8 +9,8 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// table is what the table can take now. Publishers send what it takes, so that a good message is never bad when it
-// arrives: a migration first widens the table, then the messages grow.
+// table is what the table can take now. Publishers send what it takes, so that a good message is
+// never bad when it arrives: a migration first widens the table, then the messages grow.
 type table struct {
 	exact bool // v keeps every digit
 	long  bool // s takes more than 12 characters

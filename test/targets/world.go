@@ -29,7 +29,8 @@ type world struct {
 
 	nodes []*node
 
-	// serverDisk and targetDisk are the small disks below the first server and the target, where there are some.
+	// serverDisk and targetDisk are the small disks below the first server and the target, where
+	// there are some.
 	serverDisk, targetDisk string
 	unmount                []func()
 	// ended mend what an action left broken until the round's end.

@@ -8,8 +8,8 @@ import (
 	"github.com/surgetank/surgetank/sink/sinktest"
 )
 
-// gate is all connections between one process and the database. A process that has ended reaches nothing any more, and
-// connections that are cut end their sessions.
+// gate is all connections between one process and the database. A process that has ended reaches
+// nothing any more, and connections that are cut end their sessions.
 type gate struct {
 	faults *sinktest.Faults
 	dead   atomic.Bool

@@ -10,7 +10,8 @@ import (
 	"github.com/surgetank/surgetank/test/build"
 )
 
-// mutants are sinks with one defect each, and the kinds of findings of which the simulation must report one.
+// mutants are sinks with one defect each, and the kinds of findings of which the simulation must
+// report one.
 var mutants = []struct {
 	name   string
 	kinds  []string
@@ -33,7 +34,8 @@ var mutants = []struct {
 		build.Change{File: "sink/ledger.go", Old: "m := mark{epoch: l.epoch, applied: ll.applied}", New: "m := mark{epoch: l.epoch}"}, ""},
 }
 
-// A defect whose text the source no longer has would plant nothing, so this much is looked at in every run.
+// A defect whose text the source no longer has would plant nothing, so this much is looked at in
+// every run.
 func TestMutantsFitTheSource(t *testing.T) {
 	root, err := build.Root(t.Context())
 	if err != nil {

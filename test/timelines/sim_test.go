@@ -23,8 +23,8 @@ var (
 	allFlag   = flag.Bool("all", false, "go on after failures, and count them by kind")
 )
 
-// TestTwoHistories: whatever happens to either side, each message is written once, or the sink has refused and names what is
-// missing; and then a way on loses and doubles what it says.
+// TestTwoHistories: whatever happens to either side, each message is written once, or the sink has
+// refused and names what is missing; and then a way on loses and doubles what it says.
 func TestTwoHistories(t *testing.T) {
 	first, last := *firstFlag, *firstFlag+uint64(*seedsFlag)-1
 	if testing.Short() {
@@ -154,8 +154,8 @@ var operations = []operation{
 		}
 		w.targetBack()
 	}},
-	// Who drops the progress takes one side's memory. Where the other side lost its own, too, or had not heard of the newest
-	// commits, nothing is left that could tell.
+	// Who drops the progress takes one side's memory. Where the other side lost its own, too, or
+	// had not heard of the newest commits, nothing is left that could tell.
 	{"drop the progress", 1, func(w *world) bool { return rarely(w) && w.causes&(judge.DirectoryBack|judge.Copied) == 0 }, func(w *world) {
 		_ = w.dirs[0].m.Resume(context.Background(), "s", "")
 		w.drain()

@@ -90,7 +90,8 @@ func (w *world) open(d *directory) {
 		target, err := w.db.Target(s)
 		return d.gate.wrap(w.faults.Wrap(target)), err
 	}
-	// Each process draws its own randomness; two that draw the same would take each other for themselves.
+	// Each process draws its own randomness; two that draw the same would take each other for
+	// themselves.
 	seed := rand.New(rand.NewPCG(w.rng.Uint64(), w.rng.Uint64()))
 	var mu sync.Mutex
 	random := func() uint64 { mu.Lock(); defer mu.Unlock(); return seed.Uint64() }
@@ -118,9 +119,9 @@ func (w *world) shut(d *directory) {
 	}
 }
 
-// crash ends a process at this instant: what its log had made durable stays, and so does what its connections to the
-// database have committed. The log's end comes before or after the connections' end, so that commits whose acks are lost
-// are among them.
+// crash ends a process at this instant: what its log had made durable stays, and so does what its
+// connections to the database have committed. The log's end comes before or after the connections'
+// end, so that commits whose acks are lost are among them.
 func (w *world) crash(d *directory) {
 	var left *memlog.Store
 	if w.rng.IntN(2) == 0 {

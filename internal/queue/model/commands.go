@@ -9,8 +9,8 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// The commands, as the model understands them. Each gives what the machine must give, and is called from the function that
-// Turn takes.
+// The commands, as the model understands them. Each gives what the machine must give, and is called
+// from the function that Turn takes.
 
 // Declare makes a queue, or gives it other settings.
 func (m *Model) Declare(name string, cfg surgetank.QueueConfig) {
@@ -72,8 +72,8 @@ func (m *Model) PublishNumbered(p *surgetank.Publishing, groups []string) (code 
 	return code, seq, dup
 }
 
-// Publish stores a message in queues, in each under the group that groups says, or under its own where groups is nil. admitted:
-// it was checked before that there is room.
+// Publish stores a message in queues, in each under the group that groups says, or under its own
+// where groups is nil. admitted: it was checked before that there is room.
 func (m *Model) Publish(msg *surgetank.Message, names, groups []string, admitted bool) (code surgetank.Code, seq uint64, dup bool) {
 	return m.publish(msg, names, groups, admitted, false)
 }
@@ -327,7 +327,8 @@ func (m *Model) Redrive(q *Queue, o surgetank.RedriveOptions) (r surgetank.Redri
 	return r
 }
 
-// Rest is a clean stop: what is leased was seen, and nothing else that does not know. Crash follows.
+// Rest is a clean stop: what is leased was seen, and nothing else that does not know. Crash
+// follows.
 func (m *Model) Rest() {
 	m.rested = true
 	for _, q := range m.Queues {
@@ -337,8 +338,8 @@ func (m *Model) Rest() {
 	}
 }
 
-// Crash is a new opening: leases and consumers are gone and nothing is counted. Everything may have been seen before, unless the
-// broker rested.
+// Crash is a new opening: leases and consumers are gone and nothing is counted. Everything may have
+// been seen before, unless the broker rested.
 func (m *Model) Crash() {
 	rested := m.rested
 	m.rested = false
@@ -368,7 +369,8 @@ func (x *Message) delayed(now int64) bool {
 	return x.state == surgetank.StateDelayed || x.state == surgetank.StateReady && x.notBefore > now
 }
 
-// waits says that a message is in line, and neither it nor anything else says that it must wait for a time.
+// waits says that a message is in line, and neither it nor anything else says that it must wait for
+// a time.
 func (x *Message) waits(now int64) bool { return x.state == surgetank.StateReady && !x.delayed(now) }
 
 // Info is what QueueInfo must say.

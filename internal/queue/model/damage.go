@@ -7,12 +7,12 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Messages whose bodies cannot be read. One that was handed out, or that is the first of its line, is held: it leaves the line and takes
-// up its group's room until it is dropped, tried again, or the broker opens anew. One further back is suspect: it is held when its turn
-// comes.
+// Messages whose bodies cannot be read. One that was handed out, or that is the first of its line,
+// is held: it leaves the line and takes up its group's room until it is dropped, tried again, or
+// the broker opens anew. One further back is suspect: it is held when its turn comes.
 
-// Quarantine says that a message's body cannot be read; l is the lease under which it was handed out, if it was. It gives whether that
-// changed anything.
+// Quarantine says that a message's body cannot be read; l is the lease under which it was handed
+// out, if it was. It gives whether that changed anything.
 func (m *Model) Quarantine(queue string, seq uint64, l Lease, retry time.Duration) bool {
 	q := m.Queues[queue]
 	if q == nil {

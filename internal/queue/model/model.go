@@ -15,8 +15,8 @@ import (
 // maxDeaths is how many events of a dead-letter history are kept.
 const maxDeaths = 16
 
-// Model is all queues of one broker. It belongs to one goroutine; its fields are for those who compare it, and are changed
-// by its methods alone.
+// Model is all queues of one broker. It belongs to one goroutine; its fields are for those who
+// compare it, and are changed by its methods alone.
 type Model struct {
 	Now    int64
 	Queues map[string]*Queue
@@ -188,7 +188,8 @@ func (m *Model) unlist(c *Consumer) {
 	m.forgetPool(c.opts.Pool)
 }
 
-// due ends leases and holds of damaged messages, then delays, then TTLs, each in the order of their times.
+// due ends leases and holds of damaged messages, then delays, then TTLs, each in the order of their
+// times.
 func (q *Queue) due() {
 	now := q.m.Now
 	for _, x := range q.at(func(x *Message) int64 {
@@ -372,7 +373,8 @@ func (q *Queue) groupMayGo(key string) bool {
 	return x.notBefore <= q.m.Now && !(g.Rate > 0 && due(q.group(key).tat, g.Rate, 1) > q.m.Now)
 }
 
-// groupLimit: a queue's only consumer may hold a run of a group, as long as nobody else has held any since it was last idle.
+// groupLimit: a queue's only consumer may hold a run of a group, as long as nobody else has held
+// any since it was last idle.
 func (q *Queue) groupLimit(key string) int {
 	limit := q.Config.Group.MaxInFlight
 	if len(q.consumers) == 1 {
@@ -523,7 +525,8 @@ func (q *Queue) serve(c *Consumer) {
 	}
 }
 
-// turnOf gives the member of c's pool that was served longest ago, of those that their queues would serve now; c is one of them.
+// turnOf gives the member of c's pool that was served longest ago, of those that their queues would
+// serve now; c is one of them.
 func (m *Model) turnOf(c *Consumer) *Consumer {
 	for _, o := range m.members(c.opts.Pool) {
 		if o == c || slices.Contains(o.q.line, o) && o.q.best() != "" && o.q.mayGo() && o.q.nextConsumer() == o {

@@ -1,5 +1,6 @@
-// Package child runs `surgetank serve` as a child process that can be killed without warning and started again on the
-// same data and addresses. The demo and the chaos test use it; the library and the server do not.
+// Package child runs `surgetank serve` as a child process that can be killed without warning and
+// started again on the same data and addresses. The demo and the chaos test use it; the library and
+// the server do not.
 package child
 
 import (
@@ -41,8 +42,9 @@ type Server struct {
 	Ready  Ready         // of the running process
 }
 
-// New prepares a server of a surgetank binary on a data directory. args are further flags of serve; log gets its stderr. Start
-// starts it, on a free port the first time and on the same one ever after.
+// New prepares a server of a surgetank binary on a data directory. args are further flags of serve;
+// log gets its stderr. Start starts it, on a free port the first time and on the same one ever
+// after.
 func New(binary, data string, log io.Writer, args ...string) *Server {
 	return &Server{binary: binary, log: log, listen: "127.0.0.1:0", args: append([]string{"serve", "--json", "--data", data}, args...)}
 }
@@ -111,7 +113,8 @@ func (s *Server) Kill() {
 	<-s.exited
 }
 
-// Stop asks the process to end in order, and waits for it. Where that cannot be asked (Windows) it is killed, which loses nothing either.
+// Stop asks the process to end in order, and waits for it. Where that cannot be asked (Windows) it
+// is killed, which loses nothing either.
 func (s *Server) Stop(ctx context.Context) error {
 	if s.cmd == nil || s.cmd.Process == nil {
 		return nil

@@ -1,11 +1,13 @@
-// Command guest is the first process of a virtual machine whose power the campaign cuts: it is /init in an initial RAM disk beside a static
-// `surgetank`. It loads the kernel modules that are packed with it, brings up the network, mounts the disk, starts the server on it, and then
-// passes connections on, for the server listens on the loopback address alone, as it does by default.
+// Command guest is the first process of a virtual machine whose power the campaign cuts: it is
+// /init in an initial RAM disk beside a static `surgetank`. It loads the kernel modules that are
+// packed with it, brings up the network, mounts the disk, starts the server on it, and then passes
+// connections on, for the server listens on the loopback address alone, as it does by default.
 //
-// What it is to do stands on the kernel's command line: guest.fs (ext4 or xfs), guest.http (the address that the ready line names) and
-// guest.pid (the process of the machine, on the host). The ready line goes to the second serial port; all else to the console.
-// On a second port it takes orders over HTTP: /clock?set=UNIX or ?add=SECONDS sets the clock, /net?… shapes the network (tc's words),
-// /stop stops the server in order and switches the machine off.
+// What it is to do stands on the kernel's command line: guest.fs (ext4 or xfs), guest.http (the
+// address that the ready line names) and guest.pid (the process of the machine, on the host). The
+// ready line goes to the second serial port; all else to the console. On a second port it takes
+// orders over HTTP: /clock?set=UNIX or ?add=SECONDS sets the clock, /net?… shapes the network (tc's
+// words), /stop stops the server in order and switches the machine off.
 package main
 
 import (
@@ -131,7 +133,8 @@ func up(name, ip string) error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, r)
 }
 
-// disk mounts the device, once the kernel has found it; its file system repairs itself from its journal.
+// disk mounts the device, once the kernel has found it; its file system repairs itself from its
+// journal.
 func disk(device, kind string) (err error) {
 	for range 200 {
 		if err = unix.Mount(device, "/disk", kind, 0, ""); !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENXIO) {

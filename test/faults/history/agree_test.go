@@ -24,7 +24,8 @@ func slowOrder(items []item) bool {
 	return true
 }
 
-// TestOrderSweepAgreesWithAllPairs compares the sweep with its definition on small random histories, legal and not.
+// TestOrderSweepAgreesWithAllPairs compares the sweep with its definition on small random
+// histories, legal and not.
 func TestOrderSweepAgreesWithAllPairs(t *testing.T) {
 	verdicts := map[bool]int{}
 	for seed := range uint64(20_000) {

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// Verdict is what a run came to. Unknown counts as a failure: a check that could not be made proves nothing.
+// Verdict is what a run came to. Unknown counts as a failure: a check that could not be made proves
+// nothing.
 type Verdict string
 
 // The verdicts.
@@ -27,7 +28,8 @@ type Report struct {
 	Unclear  []string // what could not be decided, and why
 }
 
-// doubles are the checks whose findings count as doubled; order has its own column, and lost is counted by TotalQueue.
+// doubles are the checks whose findings count as doubled; order has its own column, and lost is
+// counted by TotalQueue.
 var doubles = []string{"redelivered", "stored twice", "id reused", "two leases", "life cycle", "row doubled"}
 
 // missing are the checks whose findings count as lost beside TotalQueue's own.

@@ -1,7 +1,8 @@
 package history
 
-// Conserved checks the counts at the end of a drained run: every queue says that it holds nothing, and every message that was
-// given up (rejected for certain) came out of the dead-letter queue of its queue.
+// Conserved checks the counts at the end of a drained run: every queue says that it holds nothing,
+// and every message that was given up (rejected for certain) came out of the dead-letter queue of
+// its queue.
 func Conserved(h *History) (bad []Finding) {
 	if !h.Drained {
 		return nil
@@ -31,9 +32,9 @@ func Conserved(h *History) (bad []Finding) {
 	return bad
 }
 
-// SinkRows checks rows read back from a sink's table, given as the values in them: each confirmed value is there exactly
-// once, each value whose outcome was lost at most once, and nothing else. parked are values that the sink gave up
-// by its rules; they must not be in the table.
+// SinkRows checks rows read back from a sink's table, given as the values in them: each confirmed
+// value is there exactly once, each value whose outcome was lost at most once, and nothing else.
+// parked are values that the sink gave up by its rules; they must not be in the table.
 func SinkRows(h *History, rows []string, parked map[string]bool) (checked int, bad []Finding) {
 	count := make(map[string]int, len(rows))
 	for _, v := range rows {

@@ -5,8 +5,9 @@ import (
 	"slices"
 )
 
-// DedupOnce checks that a dedup id was stored once: all confirmations of it, and all deliveries of its value from the queue it
-// was published to, name one message; and at most one confirmation says that it stored something new.
+// DedupOnce checks that a dedup id was stored once: all confirmations of it, and all deliveries of
+// its value from the queue it was published to, name one message; and at most one confirmation says
+// that it stored something new.
 func DedupOnce(h *History) (checked int, bad []Finding) {
 	type entry struct {
 		id, queue, value string
@@ -65,7 +66,8 @@ func DedupOnce(h *History) (checked int, bad []Finding) {
 	return checked, bad
 }
 
-// IDsUnique checks that no message id stands for two values: a number must not be given again, across restarts too.
+// IDsUnique checks that no message id stands for two values: a number must not be given again,
+// across restarts too.
 func IDsUnique(h *History) (bad []Finding) {
 	owner := map[message]string{}
 	reported := map[message]bool{}

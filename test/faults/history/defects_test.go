@@ -18,7 +18,8 @@ func TestLegalHistoriesPass(t *testing.T) {
 	}
 }
 
-// The defects: each damages a legal history the way a defect of a server would show, and the named check must see it.
+// The defects: each damages a legal history the way a defect of a server would show, and the named
+// check must see it.
 var defects = []struct {
 	name  string
 	check string

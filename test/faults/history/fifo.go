@@ -38,12 +38,14 @@ func groupItems(h *History) map[[2]string][]item {
 	return groups
 }
 
-// GroupOrder checks the order inside each group of a queue with one message in flight a group: a message is handed out for the
-// first time only when all before it in its group are done with, so that nothing overtakes a message that waits for its
-// next attempt. It is the order aspect of a FIFO queue (Henzinger, Sezgin, Vafeiadis: Aspect-oriented linearizability
-// proofs, CONCUR 2013): broken if and only if there are a and b so that a's publish had ended before b's began, and
-// b's first delivery had ended before a's last began. Instead of looking at all pairs, one sweep in the order of
-// publishing keeps the latest beginning of a delivery: O(n log n). Order inside one batch, and the order that the server's own ids claim, are checked by the same sweep.
+// GroupOrder checks the order inside each group of a queue with one message in flight a group: a
+// message is handed out for the first time only when all before it in its group are done with, so
+// that nothing overtakes a message that waits for its next attempt. It is the order aspect of a
+// FIFO queue (Henzinger, Sezgin, Vafeiadis: Aspect-oriented linearizability proofs, CONCUR 2013):
+// broken if and only if there are a and b so that a's publish had ended before b's began, and b's
+// first delivery had ended before a's last began. Instead of looking at all pairs, one sweep in the
+// order of publishing keeps the latest beginning of a delivery: O(n log n). Order inside one batch,
+// and the order that the server's own ids claim, are checked by the same sweep.
 func GroupOrder(h *History) (checked int, bad []Finding) {
 	groups := groupItems(h)
 	keys := make([][2]string, 0, len(groups))
@@ -121,8 +123,8 @@ func idOrder(group string, items []item) (bad []Finding) {
 	return sweep(group, numbered, func(_, _ *item) bool { return true }, "with a lower id")
 }
 
-// sweep goes through items in their order and reports those that were delivered wholly before an earlier one. together says
-// whether an item belongs to the run of the one before it.
+// sweep goes through items in their order and reports those that were delivered wholly before an
+// earlier one. together says whether an item belongs to the run of the one before it.
 func sweep(group string, items []item, together func(a, b *item) bool, why string) (bad []Finding) {
 	var latest *item
 	for k := range items {

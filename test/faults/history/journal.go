@@ -14,8 +14,8 @@ import (
 // maxLine bounds one record of a journal file; records are a few hundred bytes.
 const maxLine = 1 << 20
 
-// Journal records calls as they return, in memory for the checkers and in a file for people. Its methods may be called by
-// many goroutines.
+// Journal records calls as they return, in memory for the checkers and in a file for people. Its
+// methods may be called by many goroutines.
 type Journal struct {
 	start time.Time // with the monotonic reading
 
@@ -53,8 +53,8 @@ func Create(path, name string, seed uint64) (*Journal, error) {
 	return j, nil
 }
 
-// Shift lets the journal's time begin at d, for a history that goes on where another one ended. It must be called before
-// anything is recorded.
+// Shift lets the journal's time begin at d, for a history that goes on where another one ended. It
+// must be called before anything is recorded.
 func (j *Journal) Shift(d time.Duration) { j.start = j.start.Add(-d) }
 
 // Now is the time of the journal.
@@ -76,7 +76,8 @@ func (j *Journal) Batch() int64 {
 	return j.batch
 }
 
-// Add records the messages of one call, which has just returned. The first write error is kept for Close.
+// Add records the messages of one call, which has just returned. The first write error is kept for
+// Close.
 func (j *Journal) Add(ops ...Op) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -95,7 +96,8 @@ func (j *Journal) add(op *Op) {
 	}
 }
 
-// Alive is the latest moment at which the server is known to have lived: the beginning of a call that it answered.
+// Alive is the latest moment at which the server is known to have lived: the beginning of a call
+// that it answered.
 func (j *Journal) Alive() time.Duration {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -7,10 +7,12 @@ import (
 	"time"
 )
 
-// slack is how far the server's deadlines and the journal's times may lie apart: both read one clock, but not at once.
+// slack is how far the server's deadlines and the journal's times may lie apart: both read one
+// clock, but not at once.
 const slack = 20 * time.Millisecond
 
-// held is a lease as it was certainly held: from the moment its holder knew of it to the first moment it may have ended.
+// held is a lease as it was certainly held: from the moment its holder knew of it to the first
+// moment it may have ended.
 type held struct {
 	op       *Op
 	from, to time.Duration
@@ -50,9 +52,10 @@ func leases(h *History) []held {
 		if t, ok := ends[op.Receipt]; ok {
 			x.to = min(x.to, t)
 		}
-		// Whoever was told of a lease by a server that has ended since: the lease ended with it, at the earliest moment at which
-		// the server may have ended. The first end that was not over when the receive began counts, as the answer may have
-		// come from that server: one that is asked to stop still answers for a while.
+		// Whoever was told of a lease by a server that has ended since: the lease ended with it, at
+		// the earliest moment at which the server may have ended. The first end that was not over
+		// when the receive began counts, as the answer may have come from that server: one that is
+		// asked to stop still answers for a while.
 		if k := sort.Search(len(downs), func(k int) bool { return downs[k].Return >= op.Call }); k < len(downs) {
 			x.to = min(x.to, downs[k].Call)
 		}
@@ -79,7 +82,8 @@ func GroupInFlight(h *History) (bad []Finding) {
 	}, "group in flight")
 }
 
-// overlaps sweeps the leases of each key in order of their beginning and reports where more than the key's limit overlap.
+// overlaps sweeps the leases of each key in order of their beginning and reports where more than
+// the key's limit overlap.
 func overlaps(all []held, key func(held) (string, int), check string) (bad []Finding) {
 	slices.SortStableFunc(all, func(a, b held) int { return cmp.Compare(a.from, b.from) })
 	live := map[string][]held{}

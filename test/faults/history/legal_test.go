@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// world plays a faultless queue on a virtual clock and writes the history that its clients would have seen: calls
-// overlap, answers get lost, the server dies and comes back, leases expire. Every history it gives is legal.
+// world plays a faultless queue on a virtual clock and writes the history that its clients would
+// have seen: calls overlap, answers get lost, the server dies and comes back, leases expire. Every
+// history it gives is legal.
 type world struct {
 	rng     *rand.Rand
 	now     time.Duration
@@ -129,7 +130,8 @@ func (w *world) publish(values []string, group string) {
 	}
 }
 
-// consume takes the first message whose group is free, which is the head: one is out at a time in this world.
+// consume takes the first message whose group is free, which is the head: one is out at a time in
+// this world.
 func (w *world) consume(which int) {
 	if len(w.waiting[which]) == 0 {
 		return

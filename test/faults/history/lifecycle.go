@@ -8,15 +8,17 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// The life of one message, as a sequential machine. Porcupine looks for an order of all calls on one message that this machine
-// allows and that agrees with the times; messages are independent, so each is searched alone.
+// The life of one message, as a sequential machine. Porcupine looks for an order of all calls on
+// one message that this machine allows and that agrees with the times; messages are independent, so
+// each is searched alone.
 //
 //	absent ──stored──▶ ready ──deliver r──▶ leased r ──ack r, reject r──▶ gone
 //	                     ▲                     │
 //	                     └──nack r, expiry of r, end of the server──┘
 //
-// What may or may not have happened has no end (Return is Never), so that the search may put it last, where it changes
-// nothing: an ack whose answer was lost, and the expiry of a lease that nobody settled.
+// What may or may not have happened has no end (Return is Never), so that the search may put it
+// last, where it changes nothing: an ack whose answer was lost, and the expiry of a lease that
+// nobody settled.
 type phase uint8
 
 const (
@@ -90,8 +92,8 @@ var lifeModel = porcupine.Model{
 	Equal: func(a, b any) bool { return a == b },
 }
 
-// LifeCycle checks with Porcupine that the calls on each message are those of one life. unknown counts messages for which the
-// search did not end in time.
+// LifeCycle checks with Porcupine that the calls on each message are those of one life. unknown
+// counts messages for which the search did not end in time.
 func LifeCycle(h *History, timeout time.Duration) (checked, unknown int, bad []Finding) {
 	var ends []porcupine.Operation
 	for _, d := range outages(h) {
@@ -171,7 +173,8 @@ type record struct {
 	first, last time.Duration
 }
 
-// gather sorts the records by message. A message of a dead-letter queue is stored by the server itself, at any time.
+// gather sorts the records by message. A message of a dead-letter queue is stored by the server
+// itself, at any time.
 func gather(h *History) map[message]*record {
 	lives := map[message]*record{}
 	byValue := map[string]*fate{}

@@ -47,7 +47,8 @@ type Op struct {
 	Client  int           `json:"c,omitempty"`
 	Call    time.Duration `json:"t"`
 	Return  time.Duration `json:"r"`
-	// Batch is the number of the call, the same in all records of one; Index is the message's place in it.
+	// Batch is the number of the call, the same in all records of one; Index is the message's place
+	// in it.
 	Batch int64 `json:"b,omitempty"`
 	Index int   `json:"i,omitempty"`
 
@@ -74,7 +75,8 @@ func (o *Op) end() time.Duration {
 	return o.Return
 }
 
-// message names a message by queue and server id, as values may be in several queues (a dead-letter queue has its own ids).
+// message names a message by queue and server id, as values may be in several queues (a dead-letter
+// queue has its own ids).
 type message struct{ queue, id string }
 
 // message is by value where the protocol told no id.
@@ -85,7 +87,8 @@ func (o *Op) message() message {
 	return message{o.Queue, o.ID}
 }
 
-// Seq reads the sequence number of a server's message id, "queue-seq"; false when the id is not of that form.
+// Seq reads the sequence number of a server's message id, "queue-seq"; false when the id is not of
+// that form.
 func Seq(id string) (uint64, bool) {
 	_, s, ok := strings.Cut(id, "-")
 	n, err := strconv.ParseUint(s, 10, 64)
@@ -119,7 +122,8 @@ type Settings struct {
 type History struct {
 	Ops    []Op
 	Queues map[string]Settings
-	// Drained says that after the faults the queues were emptied, so that what was not delivered is lost.
+	// Drained says that after the faults the queues were emptied, so that what was not delivered is
+	// lost.
 	Drained bool
 }
 

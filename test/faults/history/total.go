@@ -75,7 +75,8 @@ func (f *fate) copies() int {
 	return len(ids)
 }
 
-// sorted gives fates in the order of publisher and sequence, so that reports do not depend on map order.
+// sorted gives fates in the order of publisher and sequence, so that reports do not depend on map
+// order.
 func sorted(all map[string]*fate) []*fate {
 	list := make([]*fate, 0, len(all))
 	for _, f := range all {
@@ -99,13 +100,15 @@ type Totals struct {
 	Unsettled                              int
 }
 
-// TotalQueue checks that what came out is what went in: nothing confirmed is missing (lost), nothing came out that was never
-// sent (unexpected) or that the server had refused (refused), no byte changed (damaged), and nothing was handed out, never
-// settled, and then not handed out again (unsettled: a message that was on its way to a consumer when something broke is as
-// lost as any other).
+// TotalQueue checks that what came out is what went in: nothing confirmed is missing (lost),
+// nothing came out that was never sent (unexpected) or that the server had refused (refused), no
+// byte changed (damaged), and nothing was handed out, never settled, and then not handed out again
+// (unsettled: a message that was on its way to a consumer when something broke is as lost as any
+// other).
 //
-// Where the lost ones lie says what kind of defect it is: at a publisher's beginning (prefix: an old segment or snapshot is
-// gone), at its end (tail: confirmed before it was durable) or between (middle).
+// Where the lost ones lie says what kind of defect it is: at a publisher's beginning (prefix: an
+// old segment or snapshot is gone), at its end (tail: confirmed before it was durable) or between
+// (middle).
 func TotalQueue(h *History) (t Totals, bad []Finding) {
 	list := sorted(fates(h))
 	first, last := map[string]int{}, map[string]int{} // delivered sequence numbers by publisher
@@ -182,7 +185,8 @@ func TotalQueue(h *History) (t Totals, bad []Finding) {
 	return t, bad
 }
 
-// AckedFinal checks that no message is delivered by a receive that began after an ack of it was confirmed.
+// AckedFinal checks that no message is delivered by a receive that began after an ack of it was
+// confirmed.
 func AckedFinal(h *History) (bad []Finding) {
 	final := map[message]*Op{}
 	for i := range h.Ops {

@@ -11,8 +11,8 @@ const (
 
 type page [pageSize]byte
 
-// content is the bytes of a file: pages that were written, zeros elsewhere. Two contents may share pages; a page that is
-// shared with the other one of its file is copied before it is changed.
+// content is the bytes of a file: pages that were written, zeros elsewhere. Two contents may share
+// pages; a page that is shared with the other one of its file is copied before it is changed.
 type content struct {
 	size  int64
 	pages map[int64]*page

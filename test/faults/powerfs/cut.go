@@ -17,11 +17,12 @@ const (
 	Nothing Survival = iota
 	// Some of it is, in no order: each sector of a write, each size and each name by itself.
 	Some
-	// Torn keeps all that was done before some moment, of the write at that moment a part that may end inside a sector, and
-	// nothing of what came later.
+	// Torn keeps all that was done before some moment, of the write at that moment a part that may
+	// end inside a sector, and nothing of what came later.
 	Torn
-	// Noise makes files as long as they were to be; of what was to be written a part is there, a part is zeros and a part noise,
-	// in room that was only reserved too. Bytes that were not being written stay as they were.
+	// Noise makes files as long as they were to be; of what was to be written a part is there, a
+	// part is zeros and a part noise, in room that was only reserved too. Bytes that were not being
+	// written stay as they were.
 	Noise
 	// Bytes keeps what was written, and loses changes of names.
 	Bytes
@@ -33,8 +34,8 @@ func (s Survival) String() string {
 	return [...]string{"nothing unsynced left", "some of the unsynced left", "torn", "noise", "names lost", "bytes lost"}[s]
 }
 
-// After gives the disk as it is after a power cut now: everything on it is durable, and its power is on. The power of this one
-// stays off, and its callers stay where they are until Release.
+// After gives the disk as it is after a power cut now: everything on it is durable, and its power
+// is on. The power of this one stays off, and its callers stay where they are until Release.
 func (d *Disk) After(s Survival, rng *rand.Rand) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -109,8 +110,8 @@ func (c *cutter) nameSurvives(step int64) bool {
 	return false
 }
 
-// copyDir copies a directory as it is on the disk. Names are taken in order, so that the same numbers go to the same files.
-// A name that survived in two places leaves two files.
+// copyDir copies a directory as it is on the disk. Names are taken in order, so that the same
+// numbers go to the same files. A name that survived in two places leaves two files.
 func (c *cutter) copyDir(from, to *node) {
 	entries := c.entries(from)
 	for _, name := range slices.Sorted(maps.Keys(entries)) {
@@ -182,7 +183,8 @@ func (c *cutter) resize(left, kept *content, ch change) {
 	}
 }
 
-// scatter writes a change sector by sector: each is there, or not, or, with noise, is something else.
+// scatter writes a change sector by sector: each is there, or not, or, with noise, is something
+// else.
 func (c *cutter) scatter(left, kept *content, ch change) {
 	b, off := ch.data, ch.off
 	keep := 1 + c.rng.IntN(9) // of ten; some writes survive nearly whole, some hardly

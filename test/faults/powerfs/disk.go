@@ -27,8 +27,9 @@ type Op struct {
 
 // Outcome is what a Fault makes of an operation. The zero value lets it be carried out.
 type Outcome struct {
-	// Err is returned instead of carrying the operation out. A sync that fails so leaves the file as Linux does: what had been
-	// written is still read back, counts as clean, and no later sync brings it to the disk.
+	// Err is returned instead of carrying the operation out. A sync that fails so leaves the file
+	// as Linux does: what had been written is still read back, counts as clean, and no later sync
+	// brings it to the disk.
 	Err syscall.Errno
 	// Short, if above 0, is how many bytes at most a write takes.
 	Short int
@@ -36,10 +37,12 @@ type Outcome struct {
 	Lie bool
 }
 
-// Fault is asked before every operation that changes or syncs. It may wait, and be called by several goroutines at once.
+// Fault is asked before every operation that changes or syncs. It may wait, and be called by
+// several goroutines at once.
 type Fault func(Op) Outcome
 
-// Disk is a file system in memory that knows which part of it would survive. Its methods may be called by any goroutine.
+// Disk is a file system in memory that knows which part of it would survive. Its methods may be
+// called by any goroutine.
 type Disk struct {
 	mu      sync.Mutex
 	root    *node
@@ -54,7 +57,8 @@ type Disk struct {
 	freed   sync.Once
 }
 
-// node is a file or a directory. live is what programs see; kept is what is on the disk. Guarded by the disk's mutex.
+// node is a file or a directory. live is what programs see; kept is what is on the disk. Guarded by
+// the disk's mutex.
 type node struct {
 	number uint64
 	mode   uint32 // with the type
@@ -67,7 +71,8 @@ type node struct {
 
 func (n *node) dir() bool { return n.entries != nil }
 
-// change is a change of a file that no sync has covered: bytes at an offset, or, without bytes, a new size.
+// change is a change of a file that no sync has covered: bytes at an offset, or, without bytes, a
+// new size.
 type change struct {
 	step  int64
 	off   int64 // or the new size
@@ -75,7 +80,8 @@ type change struct {
 	grows bool // a size that was reserved with fallocate: it never makes a file shorter
 }
 
-// nameChange is a change of directories that no sync has covered: the node gets the name to, loses the name from, or both.
+// nameChange is a change of directories that no sync has covered: the node gets the name to, loses
+// the name from, or both.
 type nameChange struct {
 	step     int64
 	node     *node
@@ -107,7 +113,8 @@ func (d *Disk) SetFault(f Fault) {
 	d.fault = f
 }
 
-// CutAfter cuts the power at the n-th operation from now (at least the first), before it does anything.
+// CutAfter cuts the power at the n-th operation from now (at least the first), before it does
+// anything.
 func (d *Disk) CutAfter(n int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -131,7 +138,8 @@ func (d *Disk) cut() {
 	}
 }
 
-// Release lets the callers that wait since the power was cut go, with EIO, so that their process, killed before, can end.
+// Release lets the callers that wait since the power was cut go, with EIO, so that their process,
+// killed before, can end.
 func (d *Disk) Release() { d.freed.Do(func() { close(d.release) }) }
 
 // Steps tells how many operations were carried out that changed or synced something.
@@ -141,7 +149,8 @@ func (d *Disk) Steps() int64 {
 	return d.steps
 }
 
-// begin asks the fault about an operation and, when it is to be carried out, returns with the mutex held.
+// begin asks the fault about an operation and, when it is to be carried out, returns with the mutex
+// held.
 func (d *Disk) begin(op Op) (Outcome, syscall.Errno) {
 	d.mu.Lock()
 	fault := d.fault

@@ -90,7 +90,8 @@ func TestBytesWithoutNames(t *testing.T) {
 	}
 }
 
-// TestEveryMixSurvives wants all of old, new and, where asked for, noise at both ends of a file, and the same bytes for the same seed.
+// TestEveryMixSurvives wants all of old, new and, where asked for, noise at both ends of a file,
+// and the same bytes for the same seed.
 func TestEveryMixSurvives(t *testing.T) {
 	for _, s := range []Survival{Some, Torn, Noise} {
 		seen := map[string]bool{}
@@ -145,7 +146,8 @@ func TestEveryMixSurvives(t *testing.T) {
 	}
 }
 
-// TestTornIsAPrefix wants, of numbered writes to two files and names between them, a first part and nothing behind it.
+// TestTornIsAPrefix wants, of numbered writes to two files and names between them, a first part and
+// nothing behind it.
 func TestTornIsAPrefix(t *testing.T) {
 	most := 0
 	for seed := range uint64(100) {

@@ -53,7 +53,8 @@ func (d *Disk) resize(n *node, size int64, grows bool) syscall.Errno {
 	return 0
 }
 
-// sync brings a file's bytes and size to the disk, or does what a failing or lying disk does instead.
+// sync brings a file's bytes and size to the disk, or does what a failing or lying disk does
+// instead.
 func (d *Disk) sync(n *node) syscall.Errno {
 	o, errno := d.begin(Op{Kind: Sync})
 	if errno != 0 {

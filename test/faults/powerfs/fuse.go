@@ -14,9 +14,10 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// Mount shows the disk at a directory until Unmount is called on what it returns. It needs the right to mount (root, best in
-// a mount namespace of its own). The calling program must not use files below the directory itself: the kernel would ask
-// it about them while it waits for the kernel.
+// Mount shows the disk at a directory until Unmount is called on what it returns. It needs the
+// right to mount (root, best in a mount namespace of its own). The calling program must not use
+// files below the directory itself: the kernel would ask it about them while it waits for the
+// kernel.
 func (d *Disk) Mount(at string) (*Mounted, error) {
 	at0 := time.Duration(0)
 	s, err := fs.Mount(at, &inode{disk: d, node: d.root}, &fs.Options{
@@ -35,8 +36,8 @@ type Mounted struct {
 	server *fuse.Server
 }
 
-// Unmount takes the directory away, also from a program that still has files of it open, and returns when no request is left.
-// After a power cut Release must have been called.
+// Unmount takes the directory away, also from a program that still has files of it open, and
+// returns when no request is left. After a power cut Release must have been called.
 func (m *Mounted) Unmount() error {
 	if err := syscall.Unmount(m.at, syscall.MNT_DETACH); err != nil {
 		return fmt.Errorf("unmounting %s: %w", m.at, err)
@@ -173,7 +174,8 @@ func (i *inode) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
 	return i.disk.sync(i.node)
 }
 
-// Allocate reserves room, of which there is always enough, and makes the file as long as that; no other mode is known.
+// Allocate reserves room, of which there is always enough, and makes the file as long as that; no
+// other mode is known.
 func (i *inode) Allocate(_ context.Context, _ fs.FileHandle, off, size uint64, mode uint32) syscall.Errno {
 	if mode != 0 {
 		return syscall.EOPNOTSUPP

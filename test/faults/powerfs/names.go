@@ -80,14 +80,16 @@ func (d *Disk) move(from *node, old string, to *node, name string) syscall.Errno
 	return 0
 }
 
-// rename carries a change of names out as programs see it, and remembers that it is not on the disk.
+// rename carries a change of names out as programs see it, and remembers that it is not on the
+// disk.
 func (d *Disk) rename(c nameChange) {
 	c.step = d.steps
 	c.apply(func(n *node) map[string]*node { return n.entries })
 	d.names = append(d.names, c)
 }
 
-// apply makes the change in the entries that of gives. A name that another node has meanwhile is not taken from it.
+// apply makes the change in the entries that of gives. A name that another node has meanwhile is
+// not taken from it.
 func (c *nameChange) apply(of func(*node) map[string]*node) {
 	if c.from != nil && of(c.from)[c.old] == c.node {
 		delete(of(c.from), c.old)
@@ -97,8 +99,8 @@ func (c *nameChange) apply(of func(*node) map[string]*node) {
 	}
 }
 
-// syncDir brings the changes of a directory's names to the disk; a rename between two directories is brought by a sync of either,
-// for it happens in one step.
+// syncDir brings the changes of a directory's names to the disk; a rename between two directories
+// is brought by a sync of either, for it happens in one step.
 func (d *Disk) syncDir(dir *node) syscall.Errno {
 	o, errno := d.begin(Op{Kind: SyncName})
 	if errno != 0 {

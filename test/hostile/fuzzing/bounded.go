@@ -6,11 +6,13 @@ import (
 	"testing"
 )
 
-// slack is what may be allocated whatever the input: the runtime counts by spans, and other goroutines allocate, too.
+// slack is what may be allocated whatever the input: the runtime counts by spans, and other
+// goroutines allocate, too.
 const slack = 8 << 20
 
-// Bounded runs f and fails when it has allocated more than perByte bytes for each byte of an input of n, and 8 MiB: nothing may be
-// made for a length that was only declared, nor grow faster than in step with what has come.
+// Bounded runs f and fails when it has allocated more than perByte bytes for each byte of an input
+// of n, and 8 MiB: nothing may be made for a length that was only declared, nor grow faster than in
+// step with what has come.
 func Bounded(t testing.TB, n, perByte int, f func()) {
 	t.Helper()
 	before := allocated()

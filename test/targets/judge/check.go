@@ -39,11 +39,13 @@ type Report struct {
 	Waiting   int
 	Parked    int
 	Refused   bool
-	// Missing are messages that a data directory counts as written and the target does not have. MissingLeast is smaller where
-	// a copy was made while messages were on their way, or where newer rows may have covered older ones.
+	// Missing are messages that a data directory counts as written and the target does not have.
+	// MissingLeast is smaller where a copy was made while messages were on their way, or where
+	// newer rows may have covered older ones.
 	Missing      []int
 	MissingLeast int
-	// Again are messages that are written and still wait: writing the queue again would double them.
+	// Again are messages that are written and still wait: writing the queue again would double
+	// them.
 	Again []int
 }
 
@@ -160,7 +162,8 @@ func (c *checker) queues() {
 	c.r.Again = slices.Sorted(maps.Keys(again))
 }
 
-// losses finds what is confirmed and nowhere. It is lost unless a sink has stopped, with a cause that explains it.
+// losses finds what is confirmed and nowhere. It is lost unless a sink has stopped, with a cause
+// that explains it.
 func (c *checker) losses() {
 	refused := false
 	for _, s := range c.h.Servers {
@@ -182,7 +185,8 @@ func (c *checker) losses() {
 		if kept || !sure && !maybe || c.h.Forgiven[n] || m.Poison && !sure {
 			continue
 		}
-		// In one batch only the newest row of a key is written. A row of a newer message shows that the key came as far.
+		// In one batch only the newest row of a key is written. A row of a newer message shows that
+		// the key came as far.
 		covered := c.h.Mode == Update && c.newest[m.Key] > n
 		if covered && !refused {
 			continue
@@ -246,7 +250,8 @@ func (c *checker) rows() {
 	c.findAll(Doubled, "with more than one row", twice)
 }
 
-// keys checks in Update mode that each key shows its newest message, or nothing if the user deleted the row since.
+// keys checks in Update mode that each key shows its newest message, or nothing if the user deleted
+// the row since.
 func (c *checker) keys() {
 	want, deleted, count := map[string]int{}, map[string]int{}, map[string]int{}
 	for n := range c.h.Twice { // an older message that is written again may come to lie over a newer one
@@ -323,8 +328,9 @@ func (c *checker) refusals() {
 	}
 }
 
-// entangled says that both sides went back, or that two directories wrote into a target that went back. Then one side may
-// lack rows that the other never knew of, and what a sink can tell is the difference of two counts. It must refuse all the same.
+// entangled says that both sides went back, or that two directories wrote into a target that went
+// back. Then one side may lack rows that the other never knew of, and what a sink can tell is the
+// difference of two counts. It must refuse all the same.
 func (c *checker) entangled() bool {
 	return c.h.Causes&TargetBack != 0 && c.h.Causes&(DirectoryBack|Copied) != 0
 }
@@ -371,7 +377,8 @@ func named(words string, least, most int) bool {
 	return false
 }
 
-// missingFor counts the messages that one server counts as written and the target does not have: at least, and at most.
+// missingFor counts the messages that one server counts as written and the target does not have: at
+// least, and at most.
 func (c *checker) missingFor(s *Server) (least, most int) {
 	for n, presence := range s.Holds {
 		m := c.h.Messages[n]

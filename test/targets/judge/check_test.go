@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// legal makes a history of a server that did everything right: 40 messages in 4 groups on 10 keys, message 7 is poison.
+// legal makes a history of a server that did everything right: 40 messages in 4 groups on 10 keys,
+// message 7 is poison.
 func legal(mode Mode, seed uint64) *History {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	h := &History{Mode: mode, Messages: map[int]*Message{}, Removed: map[int]bool{}}
@@ -118,7 +119,8 @@ func TestLegalHistoriesPass(t *testing.T) {
 	}
 }
 
-// Each defect damages a legal history as a broken sink would, and the judge must call it by its name.
+// Each defect damages a legal history as a broken sink would, and the judge must call it by its
+// name.
 var defects = []struct {
 	name string
 	kind string

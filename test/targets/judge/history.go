@@ -12,13 +12,15 @@ const (
 	Update  Mode = "update"  // on_conflict on a key that messages share: the newest message's row stays
 )
 
-// Message is one message that was sent. Messages are numbered in the order of their publishing, from 1.
+// Message is one message that was sent. Messages are numbered in the order of their publishing,
+// from 1.
 type Message struct {
 	N      int
 	Group  string // empty: none
 	Key    string
 	Poison bool // the table never takes the message: it must be parked
-	// Cells are the texts that a column may show for this message. A column that is not here is not compared.
+	// Cells are the texts that a column may show for this message. A column that is not here is not
+	// compared.
 	Cells map[string][]string
 }
 
@@ -92,8 +94,8 @@ type History struct {
 	// Unordered says that time went back before: groups were not written in order then.
 	Unordered bool
 
-	// Forgiven are messages that a way on gave up, in words, before it was taken. Twice are messages that it said it would
-	// write a second time.
+	// Forgiven are messages that a way on gave up, in words, before it was taken. Twice are
+	// messages that it said it would write a second time.
 	Forgiven map[int]bool
 	Twice    map[int]bool
 }

@@ -5,14 +5,16 @@ import (
 	"slices"
 )
 
-// Way is a way on from a refusal that a user chose, with the effect that was said before it was taken.
+// Way is a way on from a refusal that a user chose, with the effect that was said before it was
+// taken.
 type Way struct {
 	Name                   string // target, queue or accept-loss
 	Doubled, Skipped, Lost int
 }
 
-// After judges what came of a way on: what was missing before may stay missing, what the way writes again may be there
-// twice, and everything else must be written once, with no sink refused any more. It changes the history after.
+// After judges what came of a way on: what was missing before may stay missing, what the way writes
+// again may be there twice, and everything else must be written once, with no sink refused any
+// more. It changes the history after.
 func After(before, after *History, way Way) []Finding {
 	r := Check(before)
 	after.Causes, after.Unordered = 0, true
@@ -54,7 +56,8 @@ func After(before, after *History, way Way) []Finding {
 	return list
 }
 
-// skipped counts the messages that waited before, and those of them that were neither written nor parked since.
+// skipped counts the messages that waited before, and those of them that were neither written nor
+// parked since.
 func skipped(before, after *History) (count, waited int) {
 	parked := func(n int) bool {
 		return slices.ContainsFunc(after.Servers, func(s *Server) bool { _, ok := s.Parked[n]; return ok })

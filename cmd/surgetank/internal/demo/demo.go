@@ -1,6 +1,6 @@
-// Package demo shows the main job of Surgetank on one screen: a spike of writes lands on disk as fast as it comes, drains into
-// a database at a chosen rate, and is then counted, in the database itself. It uses what any user has: the server as a
-// process of its own, and the HTTP interface.
+// Package demo shows the main job of Surgetank on one screen: a spike of writes lands on disk as
+// fast as it comes, drains into a database at a chosen rate, and is then counted, in the database
+// itself. It uses what any user has: the server as a process of its own, and the HTTP interface.
 package demo
 
 import (

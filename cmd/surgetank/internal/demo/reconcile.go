@@ -37,7 +37,8 @@ func (d *demo) sinkSpec() map[string]any {
 	return map[string]any{"queue": queueName, kind: target}
 }
 
-// reconcile counts in the database itself, after the server has stopped, through a connection of the demo's own.
+// reconcile counts in the database itself, after the server has stopped, through a connection of
+// the demo's own.
 func (d *demo) reconcile(ctx context.Context) (Result, error) {
 	res := Result{Published: d.stats.Snapshot().Confirmed, Crashes: d.crashes, Seconds: time.Since(d.start).Seconds()}
 	dead, err := d.broker.Queue(ctx, queueName+surgetank.DeadLetterSuffix)

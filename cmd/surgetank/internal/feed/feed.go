@@ -1,12 +1,14 @@
-// Package feed publishes lines: every line of an input one message, in order, through restarts of the server, and without
-// doubling a line. `surgetank publish` is this package with flags; the demo and the chaos test use it too.
+// Package feed publishes lines: every line of an input one message, in order, through restarts of
+// the server, and without doubling a line. `surgetank publish` is this package with flags; the demo
+// and the chaos test use it too.
 //
 // # Order
 //
-// Lines are dealt to lanes. A lane sends one batch at a time and the next only when the one before is confirmed, so that
-// a batch which has to be repeated can never land behind a later one. Lines of one group share a lane; lines without a group
-// share the first. So a queue with groups has several batches in flight and keeps the order inside each group; a queue without
-// has one in flight and keeps the order of all.
+// Lines are dealt to lanes. A lane sends one batch at a time and the next only when the one before
+// is confirmed, so that a batch which has to be repeated can never land behind a later one. Lines
+// of one group share a lane; lines without a group share the first. So a queue with groups has
+// several batches in flight and keeps the order inside each group; a queue without has one in
+// flight and keeps the order of all.
 //
 // # Once
 //
@@ -47,14 +49,15 @@ const (
 // Options say where lines go and how. Queue and Run are required.
 type Options struct {
 	Queue string
-	// Run names this input: together with a line's number it is the line's dedup id. Publishing the same input under the
-	// same name again stores only what was not stored before.
+	// Run names this input: together with a line's number it is the line's dedup id. Publishing the
+	// same input under the same name again stores only what was not stored before.
 	Run string
-	// Group finds a line's group, for dealing lines to lanes; nil: none. With SetGroup it is also given to the message.
+	// Group finds a line's group, for dealing lines to lanes; nil: none. With SetGroup it is also
+	// given to the message.
 	Group    func(body []byte) string
 	SetGroup bool
-	// Format, when not empty, is part of the dedup ids, so that reading an input in another way is not taken for the same
-	// messages. ContentType is that of each message.
+	// Format, when not empty, is part of the dedup ids, so that reading an input in another way is
+	// not taken for the same messages. ContentType is that of each message.
 	Format, ContentType string
 	// NumberHeader, when not empty, is a header that carries each line's number.
 	NumberHeader string
@@ -69,7 +72,8 @@ type Options struct {
 	BatchBytes int           // 0: DefaultBatchBytes; a longer line goes alone
 	GiveUp     time.Duration // without any progress; 0: DefaultGiveUp
 	Rate       float64       // lines a second; 0: as fast as they are confirmed
-	// Note is told when the server stops and starts answering. It may be called by several goroutines.
+	// Note is told when the server stops and starts answering. It may be called by several
+	// goroutines.
 	Note func(string)
 }
 
@@ -104,9 +108,10 @@ func (e *LineError) Error() string {
 
 func (e *LineError) Unwrap() error { return e.Err }
 
-// Publish sends every line of src and returns when all are confirmed, or with the first error that waiting cannot mend.
-// When ctx ends it stops reading, and finishes what is in flight. Lines that it does not count as confirmed may have been stored
-// all the same; running again with the same Run settles that.
+// Publish sends every line of src and returns when all are confirmed, or with the first error that
+// waiting cannot mend. When ctx ends it stops reading, and finishes what is in flight. Lines that
+// it does not count as confirmed may have been stored all the same; running again with the same Run
+// settles that.
 func Publish(ctx context.Context, b surgetank.Broker, src Source, o Options, stats *Stats) error {
 	o = o.withDefaults()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -124,8 +129,8 @@ func Publish(ctx context.Context, b surgetank.Broker, src Source, o Options, sta
 			}
 		})
 	}
-	// The reader has a goroutine of its own, which is left behind when ctx ends while it waits for a line that
-	// may never come (a terminal).
+	// The reader has a goroutine of its own, which is left behind when ctx ends while it waits for
+	// a line that may never come (a terminal).
 	readErr := make(chan error, 1)
 	go func() {
 		err := p.read(ctx, src, lanes)
@@ -208,7 +213,8 @@ func (p *publisher) read(ctx context.Context, src Source, lanes []chan Line) err
 	}
 }
 
-// lane sends its lines, one batch at a time. A batch is what has gathered while the one before was under way.
+// lane sends its lines, one batch at a time. A batch is what has gathered while the one before was
+// under way.
 func (p *publisher) lane(ctx context.Context, lines <-chan Line) error {
 	var batch []Line
 	var held *Line // did not fit into the last batch
@@ -252,7 +258,8 @@ func (p *publisher) lane(ctx context.Context, lines <-chan Line) error {
 	}
 }
 
-// attemptTimeout is how long one attempt may take; an answer that comes later is an unknown outcome.
+// attemptTimeout is how long one attempt may take; an answer that comes later is an unknown
+// outcome.
 const attemptTimeout = 60 * time.Second
 
 // sender is a lane's identity as a publisher, and the last number it gave a line.
@@ -278,7 +285,8 @@ func forgotten(err error) bool {
 	return errors.As(err, &e) && e.Code == surgetank.CodeUncertain && e.Field == surgetank.FieldPublisher
 }
 
-// send publishes one batch and returns when all of it is confirmed. The attempt under way is finished even when ctx ends.
+// send publishes one batch and returns when all of it is confirmed. The attempt under way is
+// finished even when ctx ends.
 func (p *publisher) send(ctx context.Context, from *sender, batch []Line) error {
 	first, pause := time.Now(), 50*time.Millisecond
 	unsure := false // something of the batch may be stored without our knowing

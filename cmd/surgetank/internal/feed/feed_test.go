@@ -247,7 +247,8 @@ func TestServerThatForgets(t *testing.T) {
 	}
 }
 
-// TestStopFinishesWhatIsInFlight: an interrupt ends the reading, even from an input that gives nothing.
+// TestStopFinishesWhatIsInFlight: an interrupt ends the reading, even from an input that gives
+// nothing.
 func TestStopFinishesWhatIsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newFlaky(1, 0)
@@ -308,7 +309,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	})
 }
 
-// TestSameRunAgainInEveryFormat: a run that was cut off at any message goes on there, in every format and through several files.
+// TestSameRunAgainInEveryFormat: a run that was cut off at any message goes on there, in every
+// format and through several files.
 func TestSameRunAgainInEveryFormat(t *testing.T) {
 	dir := t.TempDir()
 	for format, files := range map[input.Format][2]string{

@@ -15,7 +15,8 @@ import (
 
 // Line is one message of the input: a line, or what the input's format has in place of one.
 type Line struct {
-	// N numbers the message through all files, the same at each reading: lines are counted from 1, empty ones too; of JSON, values.
+	// N numbers the message through all files, the same at each reading: lines are counted from 1,
+	// empty ones too; of JSON, values.
 	N    int64
 	Body []byte
 	File string // empty: standard input
@@ -37,8 +38,9 @@ type Source interface {
 	Next() (l Line, ok bool, err error)
 }
 
-// Files reads files one after the other; "-" is standard input, which can be named once. Package input says how a file is cut into
-// messages. A message longer than the options allow is an error, and is not read into memory.
+// Files reads files one after the other; "-" is standard input, which can be named once. Package
+// input says how a file is cut into messages. A message longer than the options allow is an error,
+// and is not read into memory.
 type Files struct {
 	names []string
 	stdin io.Reader
@@ -118,7 +120,8 @@ func (f *Files) named(err error) error {
 	return &named
 }
 
-// budget bounds the bytes that were read and are not yet confirmed. A line larger than all of it goes when nothing else is held.
+// budget bounds the bytes that were read and are not yet confirmed. A line larger than all of it
+// goes when nothing else is held.
 type budget struct {
 	mu   sync.Mutex
 	left int
