@@ -7,6 +7,7 @@ import (
 
 	amqp091 "github.com/rabbitmq/amqp091-go"
 
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
 )
@@ -138,15 +139,15 @@ func TestLimitsOfUsersAndVirtualHosts(t *testing.T) {
 	// The client's own connection is the one there may be; when it is gone, there is room.
 	ok(bn.auth.PutVhostLimits(ctx, "/", auth.VhostLimits{MaxConnections: ptr(1)}))
 	c := bn.dial()
-	same(t, refusal("u"), "NOT_ALLOWED - access to vhost '/' refused for user 'u': connection limit (1) is reached")
+	amqptest.Same(t, refusal("u"), "NOT_ALLOWED - access to vhost '/' refused for user 'u': connection limit (1) is reached")
 	c.ok(c.conn.Close())
-	until(t, "its place is free", func() bool { return refusal("u") == "" })
+	amqptest.Until(t, "its place is free", func() bool { return refusal("u") == "" })
 	ok(bn.auth.PutVhostLimits(ctx, "/", auth.VhostLimits{MaxQueues: ptr(2)}))
 	ok(bn.auth.PutUserLimits(ctx, "u", auth.UserLimits{MaxConnections: ptr(2), MaxChannels: ptr(3)}))
-	until(t, "no connection is left", func() bool { return len(bn.server.Connections()) == 0 })
+	amqptest.Until(t, "no connection is left", func() bool { return len(bn.server.Connections()) == 0 })
 	a, b := bn.as("u"), bn.as("u") // one channel each
-	same(t, refusal("u"), "NOT_ALLOWED - connection refused for user 'u': user connection limit (2) is reached")
-	same(t, refusal("guest"), "")
+	amqptest.Same(t, refusal("u"), "NOT_ALLOWED - connection refused for user 'u': user connection limit (2) is reached")
+	amqptest.Same(t, refusal("guest"), "")
 
 	third := a.open()
 	closed := b.conn.NotifyClose(make(chan *amqp091.Error, 1))
@@ -156,7 +157,7 @@ func TestLimitsOfUsersAndVirtualHosts(t *testing.T) {
 	if e := <-closed; e == nil || e.Code != 530 || e.Reason != "NOT_ALLOWED - number of channels opened for user 'u' has reached the maximum allowed user limit of (3)" {
 		t.Errorf("%v", e)
 	}
-	until(t, "the connection is gone", func() bool { return len(bn.server.Connections()) == 1 })
+	amqptest.Until(t, "the connection is gone", func() bool { return len(bn.server.Connections()) == 1 })
 	third.ok(third.Close())
 	for range 2 { // closing gives room again
 		a.open()
@@ -164,7 +165,7 @@ func TestLimitsOfUsersAndVirtualHosts(t *testing.T) {
 
 	// Queues, whatever kind; declaring what is there is no new one.
 	a.queue("one", nil)
-	must[amqp091.Queue](t)(a.QueueDeclare("", false, true, true, false, nil))
+	amqptest.Must[amqp091.Queue](t)(a.QueueDeclare("", false, true, true, false, nil))
 	a.queue("one", nil)
 	_, err := a.QueueDeclare("three", true, false, false, false, nil)
 	if e, is := err.(*amqp091.Error); !is || e.Code != 406 || !strings.HasPrefix(e.Reason, "PRECONDITION_FAILED - cannot declare queue 'three': queue limit in vhost '/' (2) is reached") {

@@ -7,11 +7,11 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
@@ -70,12 +70,12 @@ func message() []byte {
 func BenchmarkPublish(b *testing.B) {
 	bn := start(b, Limits{})
 	p := bn.connect("guest")
-	p.channel(1)
-	p.send(1, declare("q", "x-max-length", 1000))
-	want[*wire.QueueDeclareOk](p, 1)
-	p.send(1, &wire.ConfirmSelect{})
-	p.bare(1, wire.IDConfirmSelectOk)
-	p.nc.SetDeadline(time.Time{})
+	p.Channel(1)
+	p.Send(1, amqptest.Declare("q", "x-max-length", 1000))
+	amqptest.Want[*wire.QueueDeclareOk](p, 1)
+	p.Send(1, &wire.ConfirmSelect{})
+	p.Bare(1, wire.IDConfirmSelectOk)
+	p.Conn.SetDeadline(time.Time{})
 	batch := bytes.Repeat(message(), 100)
 	b.ReportAllocs()
 	b.ResetTimer()
@@ -84,12 +84,12 @@ func BenchmarkPublish(b *testing.B) {
 	go func() {
 		for i := 0; i < b.N; i += 100 {
 			window <- struct{}{}
-			p.nc.Write(batch)
+			p.Conn.Write(batch)
 		}
 	}()
 	rounds := uint64((b.N + 99) / 100)
 	freed := uint64(0)
-	frames(b, p.nc, func(f wire.Frame) bool {
+	frames(b, p.Conn, func(f wire.Frame) bool {
 		if id, _ := wire.MethodIDOf(f.Payload); id != wire.IDBasicAck {
 			return false
 		}
@@ -106,18 +106,18 @@ func BenchmarkPublish(b *testing.B) {
 func BenchmarkEndToEnd(b *testing.B) {
 	bn := start(b, Limits{})
 	p, c := bn.connect("guest"), bn.connect("guest")
-	p.channel(1)
-	c.channel(1)
-	p.send(1, declare("q"))
-	want[*wire.QueueDeclareOk](p, 1)
-	p.send(1, &wire.ConfirmSelect{})
-	p.bare(1, wire.IDConfirmSelectOk)
-	c.send(1, &wire.BasicQos{PrefetchCount: 500})
-	c.bare(1, wire.IDBasicQosOk)
-	c.send(1, &wire.BasicConsume{Queue: "q"})
-	want[*wire.BasicConsumeOk](c, 1)
-	p.nc.SetDeadline(time.Time{})
-	c.nc.SetDeadline(time.Time{})
+	p.Channel(1)
+	c.Channel(1)
+	p.Send(1, amqptest.Declare("q"))
+	amqptest.Want[*wire.QueueDeclareOk](p, 1)
+	p.Send(1, &wire.ConfirmSelect{})
+	p.Bare(1, wire.IDConfirmSelectOk)
+	c.Send(1, &wire.BasicQos{PrefetchCount: 500})
+	c.Bare(1, wire.IDBasicQosOk)
+	c.Send(1, &wire.BasicConsume{Queue: "q"})
+	amqptest.Want[*wire.BasicConsumeOk](c, 1)
+	p.Conn.SetDeadline(time.Time{})
+	c.Conn.SetDeadline(time.Time{})
 	batch := bytes.Repeat(message(), 100)
 	b.ReportAllocs()
 	b.ResetTimer()
@@ -126,19 +126,19 @@ func BenchmarkEndToEnd(b *testing.B) {
 	go func() {
 		for i := 0; i < b.N; i += 100 {
 			window <- struct{}{}
-			p.nc.Write(batch)
+			p.Conn.Write(batch)
 		}
 	}()
-	go io.Copy(io.Discard, p.nc)
+	go io.Copy(io.Discard, p.Conn)
 	total := (b.N + 99) / 100 * 100
 	got := 0
 	var acks []byte
-	frames(b, c.nc, func(f wire.Frame) bool {
+	frames(b, c.Conn, func(f wire.Frame) bool {
 		if f.Type == wire.FrameBody {
 			got++
 			acks = wire.AppendAck(acks, 1, uint64(got), false)
 			if len(acks) >= 50*21 {
-				c.nc.Write(acks)
+				c.Conn.Write(acks)
 				acks = acks[:0]
 			}
 			if got%100 == 0 {
@@ -148,16 +148,4 @@ func BenchmarkEndToEnd(b *testing.B) {
 		return got == total
 	})
 	reportCPU(b, before)
-}
-
-// BenchmarkRouteTopic routes to one of a thousand patterns by keys that no cache knows.
-func BenchmarkRouteTopic(b *testing.B) {
-	trie := &topicTrie{}
-	for i := range 1000 {
-		trie.add(&binding{id: string(rune(i)), key: strings.ReplaceAll("a.*.N.#", "N", string(rune('a'+i%26)))})
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		trie.match("a.b.c.d.e", func(*binding) {})
-	}
 }

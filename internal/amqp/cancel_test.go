@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
@@ -16,32 +16,32 @@ func TestCancelComesAfterPublishes(t *testing.T) {
 			t.Run(fmt.Sprintf("no_ack=%t confirms=%t", noAck, confirms), func(t *testing.T) {
 				bn := start(t, Limits{})
 				p := bn.connect("guest")
-				p.channel(1)
-				p.send(1, &wire.QueueDeclare{Queue: "q"})
-				want[*wire.QueueDeclareOk](p, 1)
+				p.Channel(1)
+				p.Send(1, &wire.QueueDeclare{Queue: "q"})
+				amqptest.Want[*wire.QueueDeclareOk](p, 1)
 				tags := []string{"low", "mid", "high"}
 				for i, tag := range tags {
-					p.send(1, &wire.BasicConsume{Queue: "q", ConsumerTag: tag, NoAck: noAck, Arguments: wire.Table(nil).AddInt("x-priority", int64(i))})
-					want[*wire.BasicConsumeOk](p, 1)
+					p.Send(1, &wire.BasicConsume{Queue: "q", ConsumerTag: tag, NoAck: noAck, Arguments: wire.Table(nil).AddInt("x-priority", int64(i))})
+					amqptest.Want[*wire.BasicConsumeOk](p, 1)
 				}
 				if confirms {
-					p.send(1, &wire.ConfirmSelect{})
-					p.bare(1, wire.IDConfirmSelectOk)
+					p.Send(1, &wire.ConfirmSelect{})
+					p.Bare(1, wire.IDConfirmSelectOk)
 				}
 				const each = 100 // fewer than a consumer without prefetch may have on its way
 				for i := len(tags) - 1; i >= 0; i-- {
 					for n := range each {
-						p.publish(1, &wire.BasicPublish{RoutingKey: "q"}, wire.Properties{}, fmt.Sprint(n))
+						p.Publish(1, &wire.BasicPublish{RoutingKey: "q"}, wire.Properties{}, fmt.Sprint(n))
 					}
-					p.send(1, &wire.BasicCancel{ConsumerTag: tags[i]})
+					p.Send(1, &wire.BasicCancel{ConsumerTag: tags[i]})
 				}
 				for i := len(tags) - 1; i >= 0; i-- {
 					got := 0
 					for cancelled := false; !cancelled; {
-						_, m := p.method()
+						_, m := p.Method()
 						switch m := m.(type) {
 						case *wire.BasicDeliver:
-							if _, body := p.content(); m.ConsumerTag != tags[i] || body != fmt.Sprint(got) {
+							if _, body := p.Content(); m.ConsumerTag != tags[i] || body != fmt.Sprint(got) {
 								t.Fatalf("%s got %s, want message %d for %s", m.ConsumerTag, body, got, tags[i])
 							}
 							got++
@@ -62,46 +62,21 @@ func TestCancelComesAfterPublishes(t *testing.T) {
 func TestDeleteOkBeforeCancel(t *testing.T) {
 	bn := start(t, Limits{})
 	p := bn.connect("guest")
-	p.channel(1)
-	p.channel(2)
+	p.Channel(1)
+	p.Channel(2)
 	for range 100 {
-		p.send(1, &wire.QueueDeclare{Queue: "q"})
-		want[*wire.QueueDeclareOk](p, 1)
-		p.send(1, &wire.BasicConsume{Queue: "q", ConsumerTag: "one"})
-		want[*wire.BasicConsumeOk](p, 1)
-		p.send(2, &wire.BasicConsume{Queue: "q", ConsumerTag: "two"})
-		want[*wire.BasicConsumeOk](p, 2)
-		p.send(1, &wire.QueueDelete{Queue: "q"})
-		want[*wire.QueueDeleteOk](p, 1)
+		p.Send(1, &wire.QueueDeclare{Queue: "q"})
+		amqptest.Want[*wire.QueueDeclareOk](p, 1)
+		p.Send(1, &wire.BasicConsume{Queue: "q", ConsumerTag: "one"})
+		amqptest.Want[*wire.BasicConsumeOk](p, 1)
+		p.Send(2, &wire.BasicConsume{Queue: "q", ConsumerTag: "two"})
+		amqptest.Want[*wire.BasicConsumeOk](p, 2)
+		p.Send(1, &wire.QueueDelete{Queue: "q"})
+		amqptest.Want[*wire.QueueDeleteOk](p, 1)
 		for range 2 {
-			if _, m := p.method(); m.ID() != wire.IDBasicCancel {
+			if _, m := p.Method(); m.ID() != wire.IDBasicCancel {
 				t.Fatalf("got %T, want a cancel", m)
 			}
 		}
 	}
-}
-
-// TestCancelsAreDeferred: while the connection deletes a queue, its consumers' cancels wait, however late the answer is.
-func TestCancelsAreDeferred(t *testing.T) {
-	bn := start(t, Limits{})
-	p := bn.connect("guest")
-	p.channel(1)
-	p.send(1, &wire.QueueDeclare{Queue: "q"})
-	want[*wire.QueueDeclareOk](p, 1)
-	p.send(1, &wire.BasicConsume{Queue: "q", ConsumerTag: "c"})
-	want[*wire.BasicConsumeOk](p, 1)
-	c := bn.server.connections()[0]
-	release := c.deferCancels()
-	if _, err := bn.broker.DeleteQueue(t.Context(), "q", surgetank.DeleteOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "the consumer is lost", func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return len(c.channels[1].consumers) == 0
-	})
-	p.send(1, &wire.BasicQos{})
-	p.bare(1, wire.IDBasicQosOk)
-	release()
-	want[*wire.BasicCancel](p, 1)
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	amqp091 "github.com/rabbitmq/amqp091-go"
+
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 )
 
 // recorder keeps what a client writes.
@@ -33,7 +35,7 @@ func TestCapture(t *testing.T) {
 	dir := os.Getenv("SURGETANK_TEST_CAPTURE")
 	bn := start(t, Limits{})
 	var r *recorder
-	conn := must[*amqp091.Connection](t)(amqp091.DialConfig(bn.url(), amqp091.Config{Heartbeat: time.Minute, Dial: func(network, addr string) (net.Conn, error) {
+	conn := amqptest.Must[*amqp091.Connection](t)(amqp091.DialConfig(bn.url(), amqp091.Config{Heartbeat: time.Minute, Dial: func(network, addr string) (net.Conn, error) {
 		nc, err := net.Dial(network, addr)
 		r = &recorder{Conn: nc}
 		return r, err
@@ -48,8 +50,8 @@ func TestCapture(t *testing.T) {
 	c.confirmed("x", "a.b", amqp091.Publishing{ContentType: "text/plain", DeliveryMode: 2, Priority: 1, Expiration: "1000", MessageId: "m", Timestamp: time.Unix(1, 0),
 		Headers: amqp091.Table{"x-delay": int32(0), "CC": []any{"a.c"}, "t": amqp091.Table{"n": int64(1)}}, Body: []byte("body")})
 	c.bodies("", "q", "", "1", "2", "3")
-	ds := must[<-chan amqp091.Delivery](t)(c.Consume("q", "tag", false, false, false, false, amqp091.Table{"x-priority": int32(1)}))
-	c.ok(must[amqp091.Delivery](t)(next(t, ds), nil).Ack(false))
+	ds := amqptest.Must[<-chan amqp091.Delivery](t)(c.Consume("q", "tag", false, false, false, false, amqp091.Table{"x-priority": int32(1)}))
+	c.ok(amqptest.Must[amqp091.Delivery](t)(next(t, ds), nil).Ack(false))
 	d := next(t, ds)
 	c.ok(d.Nack(false, true))
 	c.ok(next(t, ds).Reject(false))
@@ -64,9 +66,9 @@ func TestCapture(t *testing.T) {
 	if _, _, err := tx.Get("q", true); err != nil {
 		t.Error(err)
 	}
-	must[int](t)(tx.QueuePurge("q", false))
+	amqptest.Must[int](t)(tx.QueuePurge("q", false))
 	c.ok(c.QueueUnbind("q", "a.*", "x", amqp091.Table{"k": "v"}))
-	must[int](t)(c.QueueDelete("q", false, false, false))
+	amqptest.Must[int](t)(c.QueueDelete("q", false, false, false))
 	c.ok(c.ExchangeDelete("x", false, false))
 	c.ok(tx.Close())
 	c.ok(conn.Close())

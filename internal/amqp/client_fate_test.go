@@ -9,6 +9,8 @@ import (
 	amqp091 "github.com/rabbitmq/amqp091-go"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
+	"github.com/surgetank/surgetank/internal/amqp/translate"
 )
 
 func TestTransactions(t *testing.T) {
@@ -39,13 +41,13 @@ func TestTransactions(t *testing.T) {
 	c.ok(c.TxCommit())
 	select {
 	case r := <-returns:
-		same(t, string(r.Body), "back")
+		amqptest.Same(t, string(r.Body), "back")
 	default:
 		t.Error("the return did not come before commit-ok")
 	}
-	same(t, other.drain("q"), []string{"3", "4"})
+	amqptest.Same(t, other.drain("q"), []string{"3", "4"})
 	c.ok(c.Close()) // b was never acknowledged in a commit
-	same(t, other.drain("work"), []string{"b"})
+	amqptest.Same(t, other.drain("work"), []string{"b"})
 }
 
 func TestTTLExpiryAndLimits(t *testing.T) {
@@ -58,7 +60,7 @@ func TestTTLExpiryAndLimits(t *testing.T) {
 	}
 	reason := func(want string, bodies ...string) {
 		t.Helper()
-		until(t, "dead letters", func() bool { return c.ready("dead") == len(bodies) })
+		amqptest.Until(t, "dead letters", func() bool { return c.ready("dead") == len(bodies) })
 		for _, b := range bodies {
 			d, _, _ := c.Get("dead", true)
 			deaths, _ := d.Headers["x-death"].([]any)
@@ -79,7 +81,7 @@ func TestTTLExpiryAndLimits(t *testing.T) {
 	reason("expired", "1")
 	c.queue("plain", toDead(amqp091.Table{}))
 	c.put("", "plain", amqp091.Publishing{Body: []byte("1"), Expiration: "10"})
-	until(t, "it expires", func() bool { return c.ready("dead") == 1 })
+	amqptest.Until(t, "it expires", func() bool { return c.ready("dead") == 1 })
 	d, _, _ := c.Get("dead", true)
 	if death := d.Headers["x-death"].([]any)[0].(amqp091.Table); death["original-expiration"] != "10" || d.Expiration != "" {
 		t.Errorf("expiration %q, %v", d.Expiration, death)
@@ -87,7 +89,7 @@ func TestTTLExpiryAndLimits(t *testing.T) {
 	c.queue("drop", toDead(amqp091.Table{"x-max-length": int32(2)}))
 	c.bodies("", "drop", "1", "2", "3", "4")
 	reason("maxlen", "1", "2")
-	same(t, c.drain("drop"), []string{"3", "4"})
+	amqptest.Same(t, c.drain("drop"), []string{"3", "4"})
 	c.ok(c.Confirm(false))
 	c.queue("reject", amqp091.Table{"x-max-length": int32(1), "x-overflow": "reject-publish"})
 	c.queue("rejectdlx", toDead(amqp091.Table{"x-max-length": int32(1), "x-overflow": "reject-publish-dlx"}))
@@ -98,7 +100,7 @@ func TestTTLExpiryAndLimits(t *testing.T) {
 		if c.confirmed("", q, amqp091.Publishing{Body: []byte("refused")}) {
 			t.Error(q, "confirmed what it refused")
 		}
-		same(t, c.drain(q), []string{"kept"})
+		amqptest.Same(t, c.drain(q), []string{"kept"})
 	}
 	reason("maxlen", "refused")
 	// Many at once are dead-lettered in their order.
@@ -109,13 +111,13 @@ func TestTTLExpiryAndLimits(t *testing.T) {
 		c.put("", "inorder", amqp091.Publishing{Body: []byte(all[i])})
 	}
 	reason("maxlen", all[1:]...)
-	same(t, c.drain("inorder"), all[:1])
+	amqptest.Same(t, c.drain("inorder"), all[:1])
 	c.queue("none", amqp091.Table{"x-max-length": int32(0), "x-overflow": "reject-publish"})
 	if c.confirmed("", "none", amqp091.Publishing{}) {
 		t.Error("a queue that keeps nothing confirmed")
 	}
 	c.queue("expires", amqp091.Table{"x-expires": int32(50)})
-	until(t, "the queue expires", func() bool {
+	amqptest.Until(t, "the queue expires", func() bool {
 		_, err := bn.broker.Queue(context.Background(), "expires")
 		return surgetank.CodeOf(err) == surgetank.CodeNotFound
 	})
@@ -130,7 +132,7 @@ func TestDeadLetterHistoryAndCycles(t *testing.T) {
 	c.bind("dead", "#", "dlx", nil)
 	reject := func(q string) {
 		t.Helper()
-		until(t, "a message in "+q, func() bool { return c.ready(q) == 1 })
+		amqptest.Until(t, "a message in "+q, func() bool { return c.ready(q) == 1 })
 		d, _, err := c.Get(q, false)
 		c.ok(err)
 		c.ok(d.Reject(false))
@@ -140,14 +142,14 @@ func TestDeadLetterHistoryAndCycles(t *testing.T) {
 	reject("work")
 	reject("dead")
 	reject("work")
-	until(t, "it is back in dead", func() bool { return c.ready("dead") == 1 })
+	amqptest.Until(t, "it is back in dead", func() bool { return c.ready("dead") == 1 })
 	d, _, _ := c.Get("dead", true)
 	var got []string
 	for _, e := range d.Headers["x-death"].([]any) {
 		e := e.(amqp091.Table)
 		got = append(got, fmt.Sprint(e["queue"], " ", e["reason"], " ", e["count"], " ", e["exchange"], " ", e["routing-keys"]))
 	}
-	same(t, got, []string{"work rejected 2  [work other]", "dead rejected 1 dlx [work other]"})
+	amqptest.Same(t, got, []string{"work rejected 2  [work other]", "dead rejected 1 dlx [work other]"})
 	if h := d.Headers; h["x-first-death-queue"] != "work" || h["x-last-death-queue"] != "work" || h["x-first-death-exchange"] != "" || d.Exchange != "dlx" {
 		t.Errorf("%v exchange %q", h, d.Exchange)
 	}
@@ -156,11 +158,11 @@ func TestDeadLetterHistoryAndCycles(t *testing.T) {
 	c.queue("b", amqp091.Table{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "a", "x-message-ttl": int32(1)})
 	c.bodies("", "a", "m")
 	stats := func(q string) uint64 {
-		return must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), q)).Published
+		return amqptest.Must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), q)).Published
 	}
-	passage := deadLetterQueue("/")
-	until(t, "both expired", func() bool {
-		i := must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), passage))
+	passage := translate.DeadLetterQueue("/")
+	amqptest.Until(t, "both expired", func() bool {
+		i := amqptest.Must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), passage))
 		return stats("b") == 1 && c.ready("b") == 0 && i.Ready+i.Leased == 0
 	})
 	if stats("a") != 1 {
@@ -170,8 +172,8 @@ func TestDeadLetterHistoryAndCycles(t *testing.T) {
 	c.queue("void", amqp091.Table{"x-dead-letter-exchange": "absent"})
 	c.bodies("", "void", "m")
 	reject("void")
-	until(t, "it is dropped", func() bool {
-		i := must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), passage))
+	amqptest.Until(t, "it is dropped", func() bool {
+		i := amqptest.Must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), passage))
 		return i.Ready+i.Leased == 0 && i.Acked >= 3
 	})
 }
@@ -190,9 +192,9 @@ func TestDeliveryLimit(t *testing.T) {
 		}
 		c.ok(d.Nack(false, true))
 	}
-	until(t, "it is dead-lettered", func() bool { return c.ready("dead") == 1 })
+	amqptest.Until(t, "it is dead-lettered", func() bool { return c.ready("dead") == 1 })
 	d, _, _ := c.Get("dead", true)
-	same(t, d.Headers["x-first-death-reason"], any("delivery_limit"))
+	amqptest.Same(t, d.Headers["x-first-death-reason"], any("delivery_limit"))
 }
 
 func TestDirectReplyTo(t *testing.T) {
@@ -200,13 +202,13 @@ func TestDirectReplyTo(t *testing.T) {
 	requester, server := bn.dial(), bn.dial()
 	server.queue("rpc", nil)
 	requests := server.consume("rpc", nil)
-	replies := must[<-chan amqp091.Delivery](t)(requester.Consume("amq.rabbitmq.reply-to", "", true, false, false, false, nil))
+	replies := amqptest.Must[<-chan amqp091.Delivery](t)(requester.Consume("amq.rabbitmq.reply-to", "", true, false, false, false, nil))
 	requester.put("", "rpc", amqp091.Publishing{ReplyTo: "amq.rabbitmq.reply-to", CorrelationId: "1", Body: []byte("ask")})
 	d := next(t, requests)
 	if !strings.HasPrefix(d.ReplyTo, "amq.rabbitmq.reply-to.") {
 		t.Fatal(d.ReplyTo)
 	}
-	if q := must[amqp091.Queue](t)(server.QueueDeclarePassive(d.ReplyTo, false, false, false, false, nil)); q.Consumers != 1 {
+	if q := amqptest.Must[amqp091.Queue](t)(server.QueueDeclarePassive(d.ReplyTo, false, false, false, false, nil)); q.Consumers != 1 {
 		t.Error(q)
 	}
 	server.put("", d.ReplyTo, amqp091.Publishing{CorrelationId: d.CorrelationId, Body: []byte("answer")})
@@ -215,7 +217,7 @@ func TestDirectReplyTo(t *testing.T) {
 	}
 	requester.ok(requester.Close())
 	returns := server.NotifyReturn(make(chan amqp091.Return, 1))
-	until(t, "the address is gone", func() bool {
+	amqptest.Until(t, "the address is gone", func() bool {
 		_, err := server.open().QueueDeclarePassive(d.ReplyTo, false, false, false, false, nil)
 		return err != nil
 	})

@@ -3,18 +3,17 @@ package amqp
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	amqp091 "github.com/rabbitmq/amqp091-go"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
@@ -47,19 +46,9 @@ func (c *client) open() *client {
 	return &client{c.t, c.conn, ch}
 }
 
-func must[T any](t testing.TB) func(T, error) T {
-	return func(v T, err error) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-}
-
 func (c *client) queue(name string, args amqp091.Table) amqp091.Queue {
 	c.t.Helper()
-	return must[amqp091.Queue](c.t)(c.QueueDeclare(name, true, false, false, false, args))
+	return amqptest.Must[amqp091.Queue](c.t)(c.QueueDeclare(name, true, false, false, false, args))
 }
 
 func (c *client) exchange(name, kind string, args amqp091.Table) {
@@ -95,15 +84,15 @@ func (c *client) bodies(exchange, key string, bodies ...string) {
 // confirmed publishes one message and waits for its confirm.
 func (c *client) confirmed(exchange, key string, m amqp091.Publishing) bool {
 	c.t.Helper()
-	d := must[*amqp091.DeferredConfirmation](c.t)(c.PublishWithDeferredConfirm(exchange, key, false, false, m))
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	d := amqptest.Must[*amqp091.DeferredConfirmation](c.t)(c.PublishWithDeferredConfirm(exchange, key, false, false, m))
+	ctx, cancel := context.WithTimeout(context.Background(), amqptest.Patience)
 	defer cancel()
-	return must[bool](c.t)(d.WaitContext(ctx))
+	return amqptest.Must[bool](c.t)(d.WaitContext(ctx))
 }
 
 func (c *client) consume(queue string, args amqp091.Table) <-chan amqp091.Delivery {
 	c.t.Helper()
-	return must[<-chan amqp091.Delivery](c.t)(c.Consume(queue, "", false, false, false, false, args))
+	return amqptest.Must[<-chan amqp091.Delivery](c.t)(c.Consume(queue, "", false, false, false, false, args))
 }
 
 // next waits for a delivery.
@@ -115,7 +104,7 @@ func next(t testing.TB, ds <-chan amqp091.Delivery) amqp091.Delivery {
 			t.Fatal("the consumer ended")
 		}
 		return d
-	case <-time.After(patience):
+	case <-time.After(amqptest.Patience):
 		t.Fatal("no delivery")
 	}
 	panic("unreachable")
@@ -143,28 +132,9 @@ func (c *client) drain(queue string) (bodies []string) {
 	}
 }
 
-// until polls the server for a state that it reaches by itself.
-func until(t testing.TB, what string, f func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !f() {
-		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
-		}
-		runtime.Gosched() // asking is a round trip, which is pause enough
-	}
-}
-
 func (c *client) ready(queue string) int {
 	c.t.Helper()
-	return must[amqp091.Queue](c.t)(c.QueueDeclarePassive(queue, true, false, false, false, nil)).Messages
-}
-
-func same(t testing.TB, got, want any) {
-	t.Helper()
-	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("(-want +got)\n%s", d)
-	}
+	return amqptest.Must[amqp091.Queue](c.t)(c.QueueDeclarePassive(queue, true, false, false, false, nil)).Messages
 }
 
 func TestEveryPropertyAndTypeComesBack(t *testing.T) {
@@ -193,7 +163,7 @@ func TestEveryPropertyAndTypeComesBack(t *testing.T) {
 		got := amqp091.Publishing{ContentType: d.ContentType, ContentEncoding: d.ContentEncoding, DeliveryMode: d.DeliveryMode, Priority: d.Priority,
 			CorrelationId: d.CorrelationId, ReplyTo: d.ReplyTo, Expiration: d.Expiration, MessageId: d.MessageId, Timestamp: d.Timestamp,
 			Type: d.Type, UserId: d.UserId, AppId: d.AppId, Headers: d.Headers, Body: d.Body}
-		same(t, got, in)
+		amqptest.Same(t, got, in)
 		if d.RoutingKey != "q" || d.Exchange != "" || d.Redelivered != (round == "get") {
 			t.Errorf("%s: %q %q redelivered %v", round, d.Exchange, d.RoutingKey, d.Redelivered)
 		}
@@ -202,7 +172,7 @@ func TestEveryPropertyAndTypeComesBack(t *testing.T) {
 
 func TestBodiesOfEverySize(t *testing.T) {
 	bn := start(t, Limits{})
-	conn := must[*amqp091.Connection](t)(amqp091.DialConfig(bn.url(), amqp091.Config{FrameSize: 4096}))
+	conn := amqptest.Must[*amqp091.Connection](t)(amqp091.DialConfig(bn.url(), amqp091.Config{FrameSize: 4096}))
 	defer conn.Close()
 	c := (&client{t: t, conn: conn}).open()
 	c.queue("q", nil)
@@ -261,7 +231,7 @@ func TestRouting(t *testing.T) {
 					got = append(got, q)
 				}
 			}
-			same(t, strings.Join(got, " "), tt.want)
+			amqptest.Same(t, strings.Join(got, " "), tt.want)
 		})
 	}
 	c.put("", "one", amqp091.Publishing{Headers: amqp091.Table{"BCC": []any{"two"}, "CC": []any{"lost"}}})
@@ -285,10 +255,10 @@ func TestAutoDelete(t *testing.T) {
 	bn := start(t, Limits{})
 	c := bn.dial()
 	c.ok(c.ExchangeDeclare("auto", "fanout", false, true, false, false, nil))
-	must[amqp091.Queue](t)(c.QueueDeclare("autoq", false, true, false, false, nil))
+	amqptest.Must[amqp091.Queue](t)(c.QueueDeclare("autoq", false, true, false, false, nil))
 	c.ok(c.ExchangeDeclarePassive("auto", "", false, false, false, false, nil)) // not before it had a binding
 	c.bind("autoq", "", "auto", nil)
-	must[<-chan amqp091.Delivery](t)(c.Consume("autoq", "t", false, false, false, false, nil))
+	amqptest.Must[<-chan amqp091.Delivery](t)(c.Consume("autoq", "t", false, false, false, false, nil))
 	c.ok(c.Cancel("t", false))
 	if _, err := c.open().QueueDeclarePassive("autoq", false, true, false, false, nil); err == nil {
 		t.Error("the queue outlived its last consumer")
@@ -302,10 +272,10 @@ func TestExclusiveQueuesGoBeforeTheirConnection(t *testing.T) {
 	bn := start(t, Limits{})
 	for range 20 {
 		c := bn.dial()
-		must[amqp091.Queue](t)(c.QueueDeclare("mine", true, false, true, false, nil))
+		amqptest.Must[amqp091.Queue](t)(c.QueueDeclare("mine", true, false, true, false, nil))
 		c.ok(c.conn.Close())
 	}
-	if qs := must[[]surgetank.QueueInfo](t)(bn.broker.Queues(context.Background())); len(qs) != 0 {
+	if qs := amqptest.Must[[]surgetank.QueueInfo](t)(bn.broker.Queues(context.Background())); len(qs) != 0 {
 		t.Errorf("left behind: %v", qs)
 	}
 }
@@ -330,7 +300,7 @@ func TestConfirmsReturnsAndOrder(t *testing.T) {
 			if !got.Ack || got.DeliveryTag != uint64(i+1) {
 				t.Fatalf("confirm %d: %+v", i, got)
 			}
-		case <-time.After(patience):
+		case <-time.After(amqptest.Patience):
 			t.Fatal("no confirm", i)
 		}
 	}
@@ -366,7 +336,7 @@ func TestRequeueKeepsThePlace(t *testing.T) {
 	}
 	c.ok(c.Close()) // and closing gives back as well
 	c = c.open()
-	same(t, c.drain("q"), []string{"0", "1", "2", "3"})
+	amqptest.Same(t, c.drain("q"), []string{"0", "1", "2", "3"})
 	c.bodies("", "q", "a", "b")
 	ds := c.consume("q", nil)
 	take(t, ds, 2)
@@ -383,7 +353,7 @@ func TestCancelLeavesDeliveriesWithTheChannel(t *testing.T) {
 	c := bn.dial()
 	c.queue("q", nil)
 	c.bodies("", "q", "a", "b", "c")
-	ds := must[<-chan amqp091.Delivery](t)(c.Consume("q", "t", false, false, false, false, nil))
+	ds := amqptest.Must[<-chan amqp091.Delivery](t)(c.Consume("q", "t", false, false, false, false, nil))
 	first := next(t, ds)
 	take(t, ds, 2)
 	c.ok(c.Cancel("t", false))
@@ -394,7 +364,7 @@ func TestCancelLeavesDeliveriesWithTheChannel(t *testing.T) {
 	}
 	other := c.open()
 	c.ok(c.Close())
-	same(t, other.drain("q"), []string{"b", "c"})
+	amqptest.Same(t, other.drain("q"), []string{"b", "c"})
 }
 
 func TestPrefetch(t *testing.T) {
@@ -405,22 +375,22 @@ func TestPrefetch(t *testing.T) {
 		c.bodies("", "q", strconv.Itoa(i))
 	}
 	leased := func() int {
-		return int(must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), "q")).Leased)
+		return int(amqptest.Must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), "q")).Leased)
 	}
 	c.ok(c.Qos(3, 0, false))
 	one := c.consume("q", nil)
-	until(t, "three deliveries", func() bool { return leased() == 3 })
+	amqptest.Until(t, "three deliveries", func() bool { return leased() == 3 })
 	d := next(t, one)
 	c.ok(d.Ack(false))
-	until(t, "one more", func() bool { return c.ready("q") == 16 })
+	amqptest.Until(t, "one more", func() bool { return c.ready("q") == 16 })
 	c.ok(c.Qos(5, 0, true)) // the channel as a whole
 	two := c.consume("q", nil)
-	until(t, "the channel's limit", func() bool { return leased() == 5 })
+	amqptest.Until(t, "the channel's limit", func() bool { return leased() == 5 })
 	if n := c.ready("q"); n != 14 {
 		t.Errorf("%d ready with a limit of five for the channel", n)
 	}
 	c.ok(c.Qos(0, 0, true))
-	until(t, "each consumer's own limit", func() bool { return leased() == 6 })
+	amqptest.Until(t, "each consumer's own limit", func() bool { return leased() == 6 })
 	take(t, one, 3)
 	take(t, two, 3)
 	other := c.open() // basic.get counts no prefetch
@@ -445,27 +415,27 @@ func TestPrioritiesOfMessagesAndConsumers(t *testing.T) {
 		}
 		c.put("", "p", m)
 	}
-	same(t, c.drain("p"), []string{"9", "5", "3", "1", "0", "-1"})
+	amqptest.Same(t, c.drain("p"), []string{"9", "5", "3", "1", "0", "-1"})
 	c.queue("q", nil)
 	c.ok(c.Qos(2, 0, false))
 	low := c.consume("q", amqp091.Table{"x-priority": int32(-5)})
 	high := c.consume("q", amqp091.Table{"x-priority": int32(10)})
 	c.bodies("", "q", "1", "2", "3")
-	same(t, take(t, high, 2), []string{"1", "2"})
-	same(t, take(t, low, 1), []string{"3"})
+	amqptest.Same(t, take(t, high, 2), []string{"1", "2"})
+	amqptest.Same(t, take(t, low, 1), []string{"3"})
 }
 
 func TestSingleActiveConsumer(t *testing.T) {
 	bn := start(t, Limits{})
 	c := bn.dial()
 	c.queue("q", amqp091.Table{"x-single-active-consumer": true})
-	first := must[<-chan amqp091.Delivery](t)(c.Consume("q", "first", true, false, false, false, nil))
-	second := must[<-chan amqp091.Delivery](t)(c.Consume("q", "second", true, false, false, false, nil))
+	first := amqptest.Must[<-chan amqp091.Delivery](t)(c.Consume("q", "first", true, false, false, false, nil))
+	second := amqptest.Must[<-chan amqp091.Delivery](t)(c.Consume("q", "second", true, false, false, false, nil))
 	c.bodies("", "q", "1", "2")
-	same(t, take(t, first, 2), []string{"1", "2"})
+	amqptest.Same(t, take(t, first, 2), []string{"1", "2"})
 	c.ok(c.Cancel("first", false))
 	c.bodies("", "q", "3")
-	same(t, take(t, second, 1), []string{"3"})
+	amqptest.Same(t, take(t, second, 1), []string{"3"})
 }
 
 func TestDeletingAQueueCancelsItsConsumers(t *testing.T) {
@@ -474,19 +444,19 @@ func TestDeletingAQueueCancelsItsConsumers(t *testing.T) {
 	for _, byAnotherDoor := range []bool{false, true} {
 		c.queue("q", nil)
 		cancels := c.NotifyCancel(make(chan string, 1))
-		must[<-chan amqp091.Delivery](t)(c.Consume("q", "tag", false, false, false, false, nil))
+		amqptest.Must[<-chan amqp091.Delivery](t)(c.Consume("q", "tag", false, false, false, false, nil))
 		if byAnotherDoor {
-			must[int64](t)(bn.broker.DeleteQueue(context.Background(), "q", surgetank.DeleteOptions{}))
+			amqptest.Must[int64](t)(bn.broker.DeleteQueue(context.Background(), "q", surgetank.DeleteOptions{}))
 		} else {
-			must[int](t)(c.open().QueueDelete("q", false, false, false))
+			amqptest.Must[int](t)(c.open().QueueDelete("q", false, false, false))
 		}
 		select {
 		case tag := <-cancels:
-			same(t, tag, "tag")
-		case <-time.After(patience):
+			amqptest.Same(t, tag, "tag")
+		case <-time.After(amqptest.Patience):
 			t.Fatal("not told")
 		}
-		until(t, "the queue is gone", func() bool {
+		amqptest.Until(t, "the queue is gone", func() bool {
 			_, err := c.open().QueueDeclarePassive("q", true, false, false, false, nil)
 			return err != nil
 		})
@@ -518,7 +488,7 @@ func TestSurgetanksOwnOptions(t *testing.T) {
 		t.Error("two messages of one group at a time")
 	}
 	c.ok(d.Ack(false))
-	same(t, c.drain("set"), []string{"2"})
+	amqptest.Same(t, c.drain("set"), []string{"2"})
 	c.queue("late", nil)
 	c.exchange("delayed", "x-delayed-message", amqp091.Table{"x-delayed-type": "topic"})
 	c.bind("late", "a.*", "delayed", nil)
@@ -526,9 +496,9 @@ func TestSurgetanksOwnOptions(t *testing.T) {
 	c.put("", "late", amqp091.Publishing{Headers: amqp091.Table{"x-delay": int32(3600000)}})
 	c.put("", "late", amqp091.Publishing{Headers: amqp091.Table{"x-delay": int32(1)}, Body: []byte("soon")})
 	var got []string
-	until(t, "the short delay ends", func() bool { got = append(got, c.drain("late")...); return len(got) > 0 })
-	same(t, got, []string{"soon"})
-	if info := must[surgetank.QueueInfo](t)(bn.broker.Queue(ctx, "late")); info.Delayed != 2 {
+	amqptest.Until(t, "the short delay ends", func() bool { got = append(got, c.drain("late")...); return len(got) > 0 })
+	amqptest.Same(t, got, []string{"soon"})
+	if info := amqptest.Must[surgetank.QueueInfo](t)(bn.broker.Queue(ctx, "late")); info.Delayed != 2 {
 		t.Errorf("%+v", info)
 	}
 }
@@ -543,29 +513,29 @@ func TestMessagesCrossDoors(t *testing.T) {
 	c.put("amq.direct", "k", amqp091.Publishing{ContentType: "application/json", CorrelationId: "c", MessageId: "m", Priority: 3, Body: []byte("{}"),
 		Headers: amqp091.Table{"customer": "acme", "n": int32(5), "nested": amqp091.Table{"a": "b"}}})
 	var ds []surgetank.Delivery
-	until(t, "it is stored", func() bool {
-		ds = must[[]surgetank.Delivery](t)(bn.broker.Receive(ctx, "q", surgetank.ReceiveOptions{}))
+	amqptest.Until(t, "it is stored", func() bool {
+		ds = amqptest.Must[[]surgetank.Delivery](t)(bn.broker.Receive(ctx, "q", surgetank.ReceiveOptions{}))
 		return len(ds) == 1
 	})
 	d := ds[0]
 	slices.SortFunc(d.Headers, func(a, b surgetank.Header) int { return strings.Compare(a.Name, b.Name) })
-	same(t, d.Headers, []surgetank.Header{{Name: "correlation-id", Value: "c"}, {Name: "customer", Value: "acme"}, {Name: "message-id", Value: "m"}, {Name: "n", Value: "5"}})
+	amqptest.Same(t, d.Headers, []surgetank.Header{{Name: "correlation-id", Value: "c"}, {Name: "customer", Value: "acme"}, {Name: "message-id", Value: "m"}, {Name: "n", Value: "5"}})
 	if d.ContentType != "application/json" || d.Key != "k" || d.Priority != 3 || string(d.Body) != "{}" {
 		t.Errorf("%+v", d.Message)
 	}
-	must[[]surgetank.PublishResult](t)(bn.broker.Publish(ctx, []surgetank.Publishing{{Queues: []string{"q"}, Message: surgetank.Message{Body: []byte("go"), ContentType: "text/plain",
+	amqptest.Must[[]surgetank.PublishResult](t)(bn.broker.Publish(ctx, []surgetank.Publishing{{Queues: []string{"q"}, Message: surgetank.Message{Body: []byte("go"), ContentType: "text/plain",
 		Priority: 2, Group: "g", Headers: []surgetank.Header{{Name: "Correlation-Id", Value: "x"}, {Name: "tenant", Value: "t"}}}}}))
 	got := next(t, c.consume("q", nil))
 	if got.ContentType != "text/plain" || got.CorrelationId != "x" || got.Priority != 2 || got.DeliveryMode != 2 || got.RoutingKey != "q" || got.Timestamp.IsZero() {
 		t.Errorf("%+v", got)
 	}
-	same(t, got.Headers, amqp091.Table{"tenant": "t", "x-group-id": "g"})
+	amqptest.Same(t, got.Headers, amqp091.Table{"tenant": "t", "x-group-id": "g"})
 }
 
 func TestTopologySurvivesARestart(t *testing.T) {
 	dir := t.TempDir()
 	open := func() surgetank.Broker {
-		return must[*embedded.Broker](t)(embedded.Open(dir, embedded.Options{}))
+		return amqptest.Must[*embedded.Broker](t)(embedded.Open(dir, embedded.Options{}))
 	}
 	if ok := t.Run("before", func(t *testing.T) {
 		c := startOn(t, open(), Limits{}).dial()
@@ -576,7 +546,7 @@ func TestTopologySurvivesARestart(t *testing.T) {
 		c.queue("q", amqp091.Table{"x-message-ttl": int16(30000), "x-dead-letter-exchange": "x"})
 		c.queue("plain", nil)
 		c.queue("remade", nil)
-		must[amqp091.Queue](t)(c.QueueDeclare("transientq", false, false, false, false, nil))
+		amqptest.Must[amqp091.Queue](t)(c.QueueDeclare("transientq", false, false, false, false, nil))
 		c.bind("q", "a.*", "x", nil)
 		c.bind("q", "b.*", "x", nil)
 		c.ok(c.QueueUnbind("q", "b.*", "x", nil))
@@ -585,7 +555,7 @@ func TestTopologySurvivesARestart(t *testing.T) {
 		c.bind("remade", "a.*", "x", nil)
 		c.ok(c.ExchangeBind("y", "e.#", "x", false, nil))
 		c.ok(c.ExchangeDelete("gone", false, false))
-		must[int](t)(c.QueueDelete("remade", false, false, false))
+		amqptest.Must[int](t)(c.QueueDelete("remade", false, false, false))
 		c.queue("remade", nil) // its old binding must not come back
 		c.ok(c.Confirm(false))
 		if !c.confirmed("x", "a.b", amqp091.Publishing{Body: []byte("kept"), DeliveryMode: 2}) {
@@ -613,12 +583,12 @@ func TestTopologySurvivesARestart(t *testing.T) {
 		if _, err := c.open().QueueDeclare("plain", true, false, false, false, amqp091.Table{"x-max-length": int32(5)}); err == nil {
 			t.Error("a plain queue took a limit at its redeclaration")
 		}
-		same(t, c.drain("q"), []string{"kept"})
+		amqptest.Same(t, c.drain("q"), []string{"kept"})
 		c.bodies("x", "a.c", "1")
 		c.bodies("x", "b.c", "2")
 		c.put("x", "e.f", amqp091.Publishing{Headers: amqp091.Table{"h": "1"}, Body: []byte("3")})
-		same(t, c.drain("q"), []string{"1"})
-		same(t, c.drain("plain"), []string{"3"})
+		amqptest.Same(t, c.drain("q"), []string{"1"})
+		amqptest.Same(t, c.drain("plain"), []string{"3"})
 		if n := c.ready("remade"); n != 0 {
 			t.Errorf("a queue made anew has %d messages by its predecessor's binding", n)
 		}
@@ -645,7 +615,7 @@ func TestRoutesAreNotMixedUp(t *testing.T) {
 		c.bodies("ab", "c", "other")
 	}
 	for _, q := range []string{"q", "other"} {
-		same(t, c.drain(q), []string{q, q, q, q})
+		amqptest.Same(t, c.drain(q), []string{q, q, q, q})
 	}
 }
 

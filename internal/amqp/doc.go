@@ -1,16 +1,20 @@
 // Package amqp is the AMQP 0-9-1 door: it lets RabbitMQ's clients use a surgetank.Broker unchanged.
 //
-// What belongs to AMQP alone lives here: connections and channels, exchanges and bindings, delivery tags,
-// transactions on a channel, direct reply-to, x-death. What belongs to queues is the broker's: storage, leases,
-// order, TTL, limits, dead-lettering. translate.go is the one place where the words of both meet.
+// What belongs to AMQP alone lives below it, one room a subject. Imports point down only.
 //
-//	client ── reader goroutine ── batch of publishes and settlements a read ──▶ Broker (async)
-//	   ▲                    │ replies                                             │ confirms
-//	   └── writer goroutine ◀── out buffer ◀── subscriptions (TryReceive) ◀───────┘
+//	amqp         the server: listeners, strangers, limits, shutdown, the janitor
+//	management   RabbitMQ's management API over HTTP
+//	session      connections, channels, consumers, confirms, transactions, the end of a connection
+//	topology     virtual hosts, exchanges, bindings, routes, policies, dead letters
+//	translate    AMQP's words and the broker's: messages, headers, arguments; pure
+//	wire         frames, methods and tables
 //
-// Ownership: a connection's reader goroutine owns the protocol state; conn.mu guards what the writer and the
-// broker's callbacks share with it. No blocking call is made under conn.mu. A virtual host's topology is guarded by
-// vhost.mu; changes of it that are made durable first hold the stripe locks of the names they touch.
+// What belongs to queues is the broker's: storage, leases, order, TTL, limits, dead-lettering.
+// session and topology say which goroutines and locks they have. The server has one lock, for the
+// lists of listeners and connections, and two goroutines beside those of the listeners: the
+// janitor, which looks for what is overdue, and one that ends connections whose user or virtual
+// host is gone.
 //
-// The behaviour to match is RabbitMQ's, reply texts included; docs/amqp.md lists where this door differs.
+// The behaviour to match is RabbitMQ's, reply texts included; docs/amqp.md lists where this door
+// differs.
 package amqp

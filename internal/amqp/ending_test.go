@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
 )
@@ -23,92 +24,84 @@ import (
 // TestEndIsNoReset: whoever ends the connection and for whatever reason, a client that still writes reads the last frame and then
 // the end of the stream, never an error.
 func TestEndIsNoReset(t *testing.T) {
-	bn := start(t, Limits{CloseTimeout: patience})
+	bn := start(t, Limits{CloseTimeout: amqptest.Patience})
 	cert := certificate(t)
-	open := func(p *peer) {
-		p.login("guest", "/", wire.Tuning{ChannelMax: 2047, FrameMax: 4096})
-		p.channel(1)
+	open := func(p *amqptest.Peer) {
+		p.Login("guest", "/", wire.Tuning{ChannelMax: 2047, FrameMax: 4096})
+		p.Channel(1)
 	}
-	started := func(p *peer) {
-		p.raw([]byte(wire.ProtocolHeader))
-		want[*wire.ConnectionStart](p, 0)
+	started := func(p *amqptest.Peer) {
+		p.Raw([]byte(wire.ProtocolHeader))
+		amqptest.Want[*wire.ConnectionStart](p, 0)
 	}
-	closing := func(code wire.Code) func(p *peer) {
-		return func(p *peer) {
-			if m := want[*wire.ConnectionClose](p, 0); m.ReplyCode != code {
+	closing := func(code wire.Code) func(p *amqptest.Peer) {
+		return func(p *amqptest.Peer) {
+			if m := amqptest.Want[*wire.ConnectionClose](p, 0); m.ReplyCode != code {
 				t.Errorf("closed with %d, want %d", m.ReplyCode, code)
 			}
 		}
 	}
-	answered := func(code wire.Code) func(p *peer) {
-		return func(p *peer) {
+	answered := func(code wire.Code) func(p *amqptest.Peer) {
+		return func(p *amqptest.Peer) {
 			closing(code)(p)
-			p.send(0, wire.Bare(wire.IDConnectionCloseOk))
+			p.Send(0, wire.Bare(wire.IDConnectionCloseOk))
 		}
 	}
 	publish := wire.AppendMethod(nil, 1, &wire.BasicPublish{RoutingKey: "nobody"})
 	publish = wire.AppendHeader(publish, 1, 1000, (&wire.Properties{}).Append(nil))
 	publish = wire.AppendBody(publish, 1, make([]byte, 1000), 4096)
 	startOk := func(password, mechanism string) []byte {
-		return wire.AppendMethod(nil, 0, &wire.ConnectionStartOk{ClientProperties: clientCaps, Mechanism: mechanism, Response: []byte("\x00guest\x00" + password), Locale: "en_US"})
+		return wire.AppendMethod(nil, 0, &wire.ConnectionStartOk{ClientProperties: amqptest.ClientCaps, Mechanism: mechanism, Response: []byte("\x00guest\x00" + password), Locale: "en_US"})
 	}
 	for _, c := range []struct {
 		name    string
-		before  func(*peer)
+		before  func(*amqptest.Peer)
 		trigger []byte
 		more    []byte // what the client goes on to write
-		last    func(*peer)
+		last    func(*amqptest.Peer)
 	}{
-		{"the client closes", open, wire.AppendMethod(nil, 0, &wire.ConnectionClose{}), publish, func(p *peer) {
-			p.bare(0, wire.IDConnectionCloseOk)
-			p.hangUp()
+		{"the client closes", open, wire.AppendMethod(nil, 0, &wire.ConnectionClose{}), publish, func(p *amqptest.Peer) {
+			p.Bare(0, wire.IDConnectionCloseOk)
+			p.HangUp()
 		}},
 		{"frame too large", open, wire.AppendFrame(nil, wire.FrameBody, 1, make([]byte, 200000)), publish, answered(wire.CodeFrameError)},
 		{"frame too large, no answer", open, wire.AppendFrame(nil, wire.FrameBody, 1, make([]byte, 200000)), []byte("no frames, and none to come"), closing(wire.CodeFrameError)},
 		{"frame without an end", open, []byte{1, 0, 1, 0, 0, 0, 4, 0, 20, 0, 10, 0}, publish, answered(wire.CodeFrameError)},
 		{"no frame", open, []byte("GET / HTTP/1.1\r\n\r\n"), []byte("Host: localhost\r\n"), closing(wire.CodeFrameError)},
 		{"the method of a closed channel", open, wire.AppendMethod(nil, 9, &wire.BasicQos{}), publish, answered(wire.CodeChannelError)},
-		{"both close", open, append(wire.AppendMethod(nil, 9, &wire.BasicQos{}), wire.AppendMethod(nil, 0, &wire.ConnectionClose{})...), publish, func(p *peer) {
+		{"both close", open, append(wire.AppendMethod(nil, 9, &wire.BasicQos{}), wire.AppendMethod(nil, 0, &wire.ConnectionClose{})...), publish, func(p *amqptest.Peer) {
 			answered(wire.CodeChannelError)(p)
-			p.bare(0, wire.IDConnectionCloseOk)
+			p.Bare(0, wire.IDConnectionCloseOk)
 		}},
-		{"another protocol", func(*peer) {}, []byte("GET / HTTP/1.1\r\n"), []byte("Host: localhost\r\n"), func(p *peer) {
+		{"another protocol", func(*amqptest.Peer) {}, []byte("GET / HTTP/1.1\r\n"), []byte("Host: localhost\r\n"), func(p *amqptest.Peer) {
 			got := make([]byte, len(wire.ProtocolHeader))
-			if _, err := io.ReadFull(p.nc, got); err != nil || string(got) != wire.ProtocolHeader {
+			if _, err := io.ReadFull(p.Conn, got); err != nil || string(got) != wire.ProtocolHeader {
 				t.Errorf("got %q, %v; want the protocol header", got, err)
 			}
 		}},
 		{"wrong password", started, startOk("wrong", "PLAIN"), publish, answered(wire.CodeAccessRefused)},
-		{"unknown mechanism", started, startOk("guest", "NONE"), publish, func(*peer) {}},
-		{"close before open", started, append(startOk("guest", "PLAIN"), wire.AppendMethod(nil, 0, &wire.ConnectionClose{})...), publish, func(p *peer) {
-			want[*wire.ConnectionTune](p, 0)
-			p.bare(0, wire.IDConnectionCloseOk)
-			p.hangUp()
+		{"unknown mechanism", started, startOk("guest", "NONE"), publish, func(*amqptest.Peer) {}},
+		{"close before open", started, append(startOk("guest", "PLAIN"), wire.AppendMethod(nil, 0, &wire.ConnectionClose{})...), publish, func(p *amqptest.Peer) {
+			amqptest.Want[*wire.ConnectionTune](p, 0)
+			p.Bare(0, wire.IDConnectionCloseOk)
+			p.HangUp()
 		}},
 	} {
 		for _, over := range []string{"TCP", "TLS"} {
 			t.Run(c.name+" over "+over, func(t *testing.T) {
-				p := dialRaw(t, bn.addr)
+				p := amqptest.Dial(t, bn.addr)
 				if over == "TLS" {
 					p = bn.dialTLS(t, cert)
 				}
 				c.before(p)
 				// All of it is under way before the client looks at what comes: more than the server reads at once.
-				p.raw(append(bytes.Clone(c.trigger), bytes.Repeat(c.more, 300_000/len(c.more))...))
+				p.Raw(append(bytes.Clone(c.trigger), bytes.Repeat(c.more, 300_000/len(c.more))...))
 				c.last(p)
-				if f, err := p.frame(); !errors.Is(err, io.EOF) {
+				if f, err := p.Frame(); !errors.Is(err, io.EOF) {
 					t.Errorf("after the last frame: %v %+v, want the end of the stream", err, f)
 				}
 			})
 		}
-	}
-}
-
-// hangUp says that the client writes nothing more.
-func (p *peer) hangUp() {
-	p.t.Helper()
-	if err := p.nc.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
-		p.t.Fatal(err)
 	}
 }
 
@@ -146,11 +139,11 @@ func pair(t *testing.T) (client, server net.Conn) {
 	return client, server
 }
 
-func (bn *bench) dialTLS(t *testing.T, cert tls.Certificate) *peer {
+func (bn *bench) dialTLS(t *testing.T, cert tls.Certificate) *amqptest.Peer {
 	t.Helper()
 	client, server := pair(t)
 	bn.server.ServeConn(tls.Server(server, &tls.Config{Certificates: []tls.Certificate{cert}}))
-	return &peer{t: t, nc: tls.Client(client, &tls.Config{InsecureSkipVerify: true})}
+	return &amqptest.Peer{T: t, Conn: tls.Client(client, &tls.Config{InsecureSkipVerify: true})}
 }
 
 // orderly is a server's end of a connection that knows which side hung up first.
@@ -184,13 +177,13 @@ func TestClientHangsUpFirst(t *testing.T) {
 	client, server := pair(t)
 	o := &orderly{Conn: server}
 	bn.server.ServeConn(o)
-	p := &peer{t: t, nc: client}
-	p.login("guest", "/", wire.Tuning{ChannelMax: 2047, FrameMax: 131072})
-	p.send(0, &wire.ConnectionClose{})
-	p.bare(0, wire.IDConnectionCloseOk)
-	p.hangUp()
-	p.closed()
-	until(t, "the connection ends", func() bool { return len(bn.server.connections()) == 0 })
+	p := &amqptest.Peer{T: t, Conn: client}
+	p.Login("guest", "/", wire.Tuning{ChannelMax: 2047, FrameMax: 131072})
+	p.Send(0, &wire.ConnectionClose{})
+	p.Bare(0, wire.IDConnectionCloseOk)
+	p.HangUp()
+	p.Closed()
+	amqptest.Until(t, "the connection ends", func() bool { return len(bn.server.connections()) == 0 })
 	if o.early.Load() {
 		t.Error("the server hung up before the client had")
 	}
@@ -200,10 +193,10 @@ func TestClientHangsUpFirst(t *testing.T) {
 func TestNobodyHangsUp(t *testing.T) {
 	bn := start(t, Limits{CloseTimeout: 10 * time.Millisecond})
 	p := bn.connect("guest")
-	p.send(0, &wire.ConnectionClose{})
-	p.bare(0, wire.IDConnectionCloseOk)
-	p.closed()
-	until(t, "the connection ends", func() bool { return len(bn.server.connections()) == 0 })
+	p.Send(0, &wire.ConnectionClose{})
+	p.Bare(0, wire.IDConnectionCloseOk)
+	p.Closed()
+	amqptest.Until(t, "the connection ends", func() bool { return len(bn.server.connections()) == 0 })
 }
 
 // TestDepartingHoldNothing: a client that got its close-ok and stays is not listed, has no place of its user's limit, and keeps no
@@ -220,13 +213,13 @@ func TestDepartingHoldNothing(t *testing.T) {
 		if n := len(bn.server.Connections()); n != 1 {
 			t.Errorf("%d connections are listed, want 1", n)
 		}
-		p.send(0, &wire.ConnectionClose{})
-		p.bare(0, wire.IDConnectionCloseOk)
+		p.Send(0, &wire.ConnectionClose{})
+		p.Bare(0, wire.IDConnectionCloseOk)
 	}
 	if n := len(bn.server.Connections()); n != 0 {
 		t.Errorf("%d connections are listed, want none", n)
 	}
-	if n, _ := bn.server.departures.Count(); n != 3 {
+	if n := bn.server.shared.Departing(); n != 3 {
 		t.Errorf("%d connections wait for their clients, want 3", n)
 	}
 }
@@ -234,39 +227,14 @@ func TestDepartingHoldNothing(t *testing.T) {
 // TestDepartingMakeRoom: the places of connections that wait for their clients are few, and the one that has waited longest goes.
 func TestDepartingMakeRoom(t *testing.T) {
 	bn := start(t, Limits{CloseTimeout: time.Hour, MaxStrangers: 2})
-	var peers []*peer
+	var peers []*amqptest.Peer
 	for range 4 {
 		p := bn.connect("guest")
-		p.send(0, &wire.ConnectionClose{})
-		p.bare(0, wire.IDConnectionCloseOk)
+		p.Send(0, &wire.ConnectionClose{})
+		p.Bare(0, wire.IDConnectionCloseOk)
 		peers = append(peers, p)
 	}
-	peers[0].closed()
-	peers[1].closed()
-	until(t, "two connections are left", func() bool { return len(bn.server.connections()) == 2 })
+	peers[0].Closed()
+	peers[1].Closed()
+	amqptest.Until(t, "two connections are left", func() bool { return len(bn.server.connections()) == 2 })
 }
-
-// TestDiscardingForgets: what comes after the end costs no memory, however large its frames say they are.
-func TestDiscardingForgets(t *testing.T) {
-	frame := wire.AppendFrame(nil, wire.FrameBody, 1, make([]byte, 1<<20))
-	in := bytes.NewReader(append(append(frame, frame...), wire.AppendMethod(nil, 0, wire.Bare(wire.IDConnectionCloseOk))...))
-	e := &ending{c: &conn{nc: readOnly{Reader: in}}, budget: lingerBytes}
-	if id := e.awaitCloseOk(time.Time{}); id != wire.IDConnectionCloseOk {
-		t.Errorf("got method %v, want close-ok", id)
-	}
-	if len(e.buf) > lingerBlock {
-		t.Errorf("the buffer has %d bytes", len(e.buf))
-	}
-	e = &ending{c: &conn{nc: readOnly{Reader: bytes.NewReader(frame)}}, budget: 100_000}
-	if id := e.awaitCloseOk(time.Time{}); id != 0 || e.budget > 0 {
-		t.Errorf("got method %v with %d bytes left to read, want none", id, e.budget)
-	}
-}
-
-type readOnly struct {
-	net.Conn
-	io.Reader
-}
-
-func (r readOnly) Read(b []byte) (int, error)    { return r.Reader.Read(b) }
-func (readOnly) SetReadDeadline(time.Time) error { return nil }

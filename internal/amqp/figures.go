@@ -1,7 +1,5 @@
 package amqp
 
-import "sync/atomic"
-
 // Figures is what the door shows of itself now, and has counted since it was made.
 type Figures struct {
 	Connections int // open, also those that have not logged in
@@ -14,30 +12,24 @@ type Figures struct {
 	RefusedLogins uint64 // with a wrong user name or password
 }
 
-// counted is what only counts up.
-type counted struct{ accepted, refusedLogins atomic.Uint64 }
-
 // Figures reads the figures. They are not of one moment.
 func (s *Server) Figures() Figures {
-	f := Figures{Accepted: s.counted.accepted.Load(), RefusedLogins: s.counted.refusedLogins.Load()}
+	f := Figures{Accepted: s.accepted.Load(), RefusedLogins: s.shared.RefusedLogins()}
 	for _, c := range s.connections() {
-		if c.over.Load() {
+		if c.Ended() {
 			continue
 		}
 		f.Connections++
-		if user, _ := c.identity(); user == nil {
+		if user, _ := c.Identity(); user == nil {
 			f.Strangers++
 			continue
 		}
-		if c.held.Load() {
+		if c.Held() {
 			f.Blocked++
 		}
-		c.mu.Lock()
-		f.Channels += len(c.channels)
-		for _, ch := range c.channels {
-			f.Consumers += len(ch.consumers)
-		}
-		c.mu.Unlock()
+		channels, consumers := c.Count()
+		f.Channels += channels
+		f.Consumers += consumers
 	}
 	return f
 }

@@ -7,6 +7,7 @@ import (
 	amqp091 "github.com/rabbitmq/amqp091-go"
 
 	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/tally"
 )
@@ -24,20 +25,20 @@ func (bn *bench) refusedNow(limit tally.Limit) (n uint64) {
 // TestFigures: what is open is shown while it is open, and is forgotten when it ends, in good order or not.
 func TestFigures(t *testing.T) {
 	bn := start(t, Limits{})
-	stranger := dialRaw(t, bn.addr)
-	until(t, "the stranger is seen", func() bool { return bn.server.Figures() == Figures{Connections: 1, Strangers: 1, Accepted: 1} })
-	stranger.nc.Close()
-	until(t, "the stranger has gone", func() bool { return bn.server.Figures() == Figures{Accepted: 1} })
+	stranger := amqptest.Dial(t, bn.addr)
+	amqptest.Until(t, "the stranger is seen", func() bool { return bn.server.Figures() == Figures{Connections: 1, Strangers: 1, Accepted: 1} })
+	stranger.Conn.Close()
+	amqptest.Until(t, "the stranger has gone", func() bool { return bn.server.Figures() == Figures{Accepted: 1} })
 
-	conn := must[*amqp091.Connection](t)(amqp091.Dial(bn.url()))
+	conn := amqptest.Must[*amqp091.Connection](t)(amqp091.Dial(bn.url()))
 	var channels []*amqp091.Channel
 	for range 3 {
-		ch := must[*amqp091.Channel](t)(conn.Channel())
+		ch := amqptest.Must[*amqp091.Channel](t)(conn.Channel())
 		channels = append(channels, ch)
 	}
-	q := must[amqp091.Queue](t)(channels[0].QueueDeclare("", false, false, true, false, nil))
+	q := amqptest.Must[amqp091.Queue](t)(channels[0].QueueDeclare("", false, false, true, false, nil))
 	for _, tag := range []string{"a", "b"} {
-		must[<-chan amqp091.Delivery](t)(channels[1].Consume(q.Name, tag, false, false, false, false, nil))
+		amqptest.Must[<-chan amqp091.Delivery](t)(channels[1].Consume(q.Name, tag, false, false, false, false, nil))
 	}
 	if f := bn.server.Figures(); f != (Figures{Connections: 1, Channels: 3, Consumers: 2, Accepted: 2}) {
 		t.Errorf("%+v", f)
@@ -46,9 +47,9 @@ func TestFigures(t *testing.T) {
 	if err := channels[2].Publish("", q.Name, false, false, amqp091.Publishing{}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the connection is held back", func() bool { return bn.server.Figures().Blocked == 1 })
+	amqptest.Until(t, "the connection is held back", func() bool { return bn.server.Figures().Blocked == 1 })
 	bn.server.SetAlarm("low on disk", false)
-	until(t, "the connection goes on", func() bool { return bn.server.Figures().Blocked == 0 })
+	amqptest.Until(t, "the connection goes on", func() bool { return bn.server.Figures().Blocked == 0 })
 	if err := channels[1].Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -58,47 +59,47 @@ func TestFigures(t *testing.T) {
 	if err := conn.Close(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "nothing is left", func() bool { return bn.server.Figures() == Figures{Accepted: 2} })
+	amqptest.Until(t, "nothing is left", func() bool { return bn.server.Figures() == Figures{Accepted: 2} })
 	if _, err := amqp091.Dial("amqp://guest:wrong@" + bn.addr + "/"); err == nil {
 		t.Fatal("a wrong password was taken")
 	}
-	until(t, "the refused login is counted", func() bool { return bn.server.Figures() == Figures{Accepted: 3, RefusedLogins: 1} })
+	amqptest.Until(t, "the refused login is counted", func() bool { return bn.server.Figures() == Figures{Accepted: 3, RefusedLogins: 1} })
 }
 
 // TestRefusalsAreCounted: each limit of this door counts what it refuses.
 func TestRefusalsAreCounted(t *testing.T) {
-	ask := func(p *peer, channel uint16, list ...wire.Method) {
+	ask := func(p *amqptest.Peer, channel uint16, list ...wire.Method) {
 		for _, m := range list {
-			p.send(channel, m)
-			p.method()
+			p.Send(channel, m)
+			p.Method()
 		}
 	}
 	q := &wire.QueueDeclare{Queue: "q"}
 	for i, c := range []struct {
 		limit  tally.Limit
 		limits Limits
-		reach  func(bn *bench, p *peer)
+		reach  func(bn *bench, p *amqptest.Peer)
 	}{
-		{tally.Channels, Limits{ChannelMax: 1}, func(_ *bench, p *peer) { ask(p, 2, &wire.ChannelOpen{}) }},
-		{tally.Consumers, Limits{MaxConsumers: 1}, func(_ *bench, p *peer) {
+		{tally.Channels, Limits{ChannelMax: 1}, func(_ *bench, p *amqptest.Peer) { ask(p, 2, &wire.ChannelOpen{}) }},
+		{tally.Consumers, Limits{MaxConsumers: 1}, func(_ *bench, p *amqptest.Peer) {
 			ask(p, 1, q, &wire.BasicConsume{Queue: "q", ConsumerTag: "a"}, &wire.BasicConsume{Queue: "q", ConsumerTag: "b"})
 		}},
-		{tally.Routing, Limits{MaxExchanges: 1}, func(_ *bench, p *peer) { ask(p, 1, &wire.ExchangeDeclare{Exchange: "x", Type: "fanout"}) }},
-		{tally.Routing, Limits{MaxBindings: 1}, func(_ *bench, p *peer) {
+		{tally.Routing, Limits{MaxExchanges: 1}, func(_ *bench, p *amqptest.Peer) { ask(p, 1, &wire.ExchangeDeclare{Exchange: "x", Type: "fanout"}) }},
+		{tally.Routing, Limits{MaxBindings: 1}, func(_ *bench, p *amqptest.Peer) {
 			ask(p, 1, q, &wire.QueueBind{Queue: "q", Exchange: "amq.topic", RoutingKey: "a"}, &wire.QueueBind{Queue: "q", Exchange: "amq.topic", RoutingKey: "b"})
 		}},
-		{tally.MessageSize, Limits{MaxMessage: 100}, func(_ *bench, p *peer) {
-			p.send(1, &wire.BasicPublish{RoutingKey: "q"})
-			p.raw(wire.AppendHeader(nil, 1, 101, []byte{0, 0}))
-			p.method()
+		{tally.MessageSize, Limits{MaxMessage: 100}, func(_ *bench, p *amqptest.Peer) {
+			p.Send(1, &wire.BasicPublish{RoutingKey: "q"})
+			p.Raw(wire.AppendHeader(nil, 1, 101, []byte{0, 0}))
+			p.Method()
 		}},
-		{tally.Queues, Limits{}, func(_ *bench, p *peer) { ask(p, 1, q, &wire.QueueDeclare{Queue: "r"}) }},
-		{tally.Connections, Limits{MaxConnections: 1}, func(bn *bench, _ *peer) { dialRaw(bn.t, bn.addr).closed() }},
-		{tally.Strangers, Limits{MaxStrangers: 1}, func(bn *bench, _ *peer) {
-			first := dialRaw(bn.t, bn.addr)
-			until(bn.t, "a stranger is there", func() bool { return bn.server.Figures().Strangers == 1 })
-			dialRaw(bn.t, bn.addr)
-			first.closed()
+		{tally.Queues, Limits{}, func(_ *bench, p *amqptest.Peer) { ask(p, 1, q, &wire.QueueDeclare{Queue: "r"}) }},
+		{tally.Connections, Limits{MaxConnections: 1}, func(bn *bench, _ *amqptest.Peer) { amqptest.Dial(bn.t, bn.addr).Closed() }},
+		{tally.Strangers, Limits{MaxStrangers: 1}, func(bn *bench, _ *amqptest.Peer) {
+			first := amqptest.Dial(bn.t, bn.addr)
+			amqptest.Until(bn.t, "a stranger is there", func() bool { return bn.server.Figures().Strangers == 1 })
+			amqptest.Dial(bn.t, bn.addr)
+			first.Closed()
 		}},
 	} {
 		t.Run(fmt.Sprintf("%s %d", c.limit, i), func(t *testing.T) {
@@ -107,9 +108,9 @@ func TestRefusalsAreCounted(t *testing.T) {
 				t.Fatal(err)
 			}
 			bn := startOn(t, b, c.limits)
-			p := dialRaw(t, bn.addr)
-			p.login("guest", "/", wire.Tuning{ChannelMax: max(1, bn.server.limits.ChannelMax), FrameMax: 131072})
-			p.channel(1)
+			p := amqptest.Dial(t, bn.addr)
+			p.Login("guest", "/", wire.Tuning{ChannelMax: max(1, bn.server.limits.ChannelMax), FrameMax: 131072})
+			p.Channel(1)
 			if n := bn.refusedNow(c.limit); n != 0 {
 				t.Fatalf("counted %d before anything was refused", n)
 			}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/test/hostile"
@@ -37,13 +38,13 @@ func FuzzConnection(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		nc := bn.pipe()
-		p := &peer{t: t, nc: nc}
-		p.login("remote", "/", wire.Tuning{ChannelMax: 5, FrameMax: 8192})
+		p := &amqptest.Peer{T: t, Conn: nc}
+		p.Login("remote", "/", wire.Tuning{ChannelMax: 5, FrameMax: 8192})
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
 			for {
-				fr, err := p.frame()
+				fr, err := p.Frame()
 				if err != nil {
 					return
 				}
@@ -69,7 +70,7 @@ func FuzzConnection(f *testing.F) {
 				}
 			}
 		}()
-		nc.SetWriteDeadline(time.Now().Add(patience))
+		nc.SetWriteDeadline(time.Now().Add(amqptest.Patience))
 		nc.Write(b)
 		nc.Write(join(wire.AppendHeartbeat(nil), method(0, &wire.ConnectionClose{})))
 		select {
@@ -78,6 +79,6 @@ func FuzzConnection(f *testing.F) {
 		}
 		nc.Close()
 		<-done
-		until(t, "the connection ends", func() bool { return len(bn.server.connections()) == 0 })
+		amqptest.Until(t, "the connection ends", func() bool { return len(bn.server.connections()) == 0 })
 	})
 }

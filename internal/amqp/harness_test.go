@@ -2,8 +2,6 @@ package amqp
 
 import (
 	"context"
-	"errors"
-	"io"
 	"net"
 	"testing"
 	"time"
@@ -12,6 +10,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/tally"
@@ -96,175 +95,12 @@ func (bn *bench) user(name string, p auth.Permission) {
 	}
 }
 
-// peer is a client that writes frames by hand.
-type peer struct {
-	t   testing.TB
-	nc  net.Conn
-	buf []byte
-}
-
-const patience = 10 * time.Second // for what must come; a test that needs it has failed
-
-func dialRaw(t testing.TB, addr string) *peer {
-	t.Helper()
-	nc, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { nc.Close() })
-	return &peer{t: t, nc: nc}
-}
-
 // connect opens a connection as a user, whose password is its name.
-func (bn *bench) connect(user string) *peer {
+func (bn *bench) connect(user string) *amqptest.Peer {
 	bn.t.Helper()
-	p := dialRaw(bn.t, bn.addr)
-	p.login(user, "/", wire.Tuning{ChannelMax: 2047, FrameMax: 131072})
+	p := amqptest.Dial(bn.t, bn.addr)
+	p.Login(user, "/", wire.Tuning{ChannelMax: 2047, FrameMax: 131072})
 	return p
-}
-
-var clientCaps = wire.Table(nil).AddTable("capabilities", wire.Table(nil).AddBool("authentication_failure_close", true).
-	AddBool("consumer_cancel_notify", true).AddBool("connection.blocked", true).AddBool("basic.nack", true))
-
-func (p *peer) login(user, vhost string, tune wire.Tuning) {
-	p.t.Helper()
-	p.raw([]byte(wire.ProtocolHeader))
-	want[*wire.ConnectionStart](p, 0)
-	p.send(0, &wire.ConnectionStartOk{ClientProperties: clientCaps, Mechanism: "PLAIN", Response: []byte("\x00" + user + "\x00" + user), Locale: "en_US"})
-	want[*wire.ConnectionTune](p, 0)
-	p.send(0, &wire.ConnectionTuneOk{Tuning: tune})
-	p.send(0, &wire.ConnectionOpen{VirtualHost: vhost})
-	want[*wire.ConnectionOpenOk](p, 0)
-}
-
-// channel opens a channel.
-func (p *peer) channel(id uint16) {
-	p.t.Helper()
-	p.send(id, &wire.ChannelOpen{})
-	want[*wire.ChannelOpenOk](p, id)
-}
-
-func (p *peer) raw(b []byte) {
-	p.t.Helper()
-	p.nc.SetWriteDeadline(time.Now().Add(patience))
-	if _, err := p.nc.Write(b); err != nil {
-		p.t.Fatalf("writing: %v", err)
-	}
-}
-
-func (p *peer) send(ch uint16, m wire.Method) {
-	p.t.Helper()
-	p.raw(wire.AppendMethod(nil, ch, m))
-}
-
-// publish sends a message.
-func (p *peer) publish(ch uint16, m *wire.BasicPublish, props wire.Properties, body string) {
-	p.t.Helper()
-	b := wire.AppendMethod(nil, ch, m)
-	b = wire.AppendHeader(b, ch, len(body), props.Append(nil))
-	p.raw(wire.AppendBody(b, ch, []byte(body), 4096))
-}
-
-// frame reads the next frame that is not a heartbeat; io.EOF when the server has closed.
-func (p *peer) frame() (wire.Frame, error) {
-	p.nc.SetReadDeadline(time.Now().Add(patience))
-	for {
-		f, n, err := wire.NextFrame(p.buf, 1<<20)
-		if err != nil {
-			return f, err
-		}
-		if n > 0 {
-			f.Payload = append([]byte(nil), f.Payload...)
-			p.buf = p.buf[n:]
-			if f.Type == wire.FrameHeartbeat {
-				continue
-			}
-			return f, nil
-		}
-		b := make([]byte, 64<<10)
-		n, err = p.nc.Read(b)
-		p.buf = append(p.buf, b[:n]...)
-		if err != nil && n == 0 {
-			return f, err
-		}
-	}
-}
-
-// method reads the next method.
-func (p *peer) method() (uint16, wire.Method) {
-	p.t.Helper()
-	f, err := p.frame()
-	if err != nil {
-		p.t.Fatalf("reading a method: %v", err)
-	}
-	if f.Type != wire.FrameMethod {
-		p.t.Fatalf("frame of type %d, want a method", f.Type)
-	}
-	m, err := wire.ParseMethod(f.Payload)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return f.Channel, m
-}
-
-// want reads the next method, which must be a T on ch.
-func want[T wire.Method](p *peer, ch uint16) T {
-	p.t.Helper()
-	got, m := p.method()
-	v, ok := m.(T)
-	if !ok || got != ch {
-		p.t.Fatalf("got %T %+v on channel %d, want %T on %d", m, m, got, v, ch)
-	}
-	return v
-}
-
-// bare reads a method without arguments.
-func (p *peer) bare(ch uint16, id wire.MethodID) {
-	p.t.Helper()
-	if m := want[wire.Bare](p, ch); m.ID() != id {
-		p.t.Fatalf("got method %d.%d, want %d.%d", m.ID().Class(), m.ID().Method(), id.Class(), id.Method())
-	}
-}
-
-// content reads header and body.
-func (p *peer) content() (wire.Properties, string) {
-	p.t.Helper()
-	f, err := p.frame()
-	if err != nil || f.Type != wire.FrameHeader {
-		p.t.Fatalf("frame %d, %v; want a header", f.Type, err)
-	}
-	h, err := wire.ParseHeader(f.Payload)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	props, err := wire.ParseProperties(h.Block)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	var body []byte
-	for uint64(len(body)) < h.BodySize {
-		f, err := p.frame()
-		if err != nil || f.Type != wire.FrameBody {
-			p.t.Fatalf("frame %d, %v; want a body", f.Type, err)
-		}
-		body = append(body, f.Payload...)
-	}
-	return props, string(body)
-}
-
-// closed checks that the server has closed the socket.
-func (p *peer) closed() {
-	p.t.Helper()
-	if f, err := p.frame(); err == nil {
-		p.t.Errorf("frame of type %d after the end", f.Type)
-	} else if !errors.Is(err, io.EOF) && !isReset(err) {
-		p.t.Errorf("the socket is not closed: %v", err)
-	}
-}
-
-func isReset(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && !op.Timeout()
 }
 
 // serveAgain puts a new door before the bench's broker.
@@ -283,7 +119,7 @@ func (bn *bench) serveAgain() {
 	go func() { served <- s.Serve(l) }()
 	bn.server, bn.addr = s, l.Addr().String()
 	bn.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(ctx, patience)
+		ctx, cancel := context.WithTimeout(ctx, amqptest.Patience)
 		defer cancel()
 		if err := s.Shutdown(ctx); err != nil {
 			bn.t.Errorf("shutdown: %v", err)

@@ -10,13 +10,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/test/hostile"
 )
 
 // target is the server as the hostile cases see it.
 func (bn *bench) target() hostile.AMQP {
-	return hostile.AMQP{Dial: func() (net.Conn, error) { return net.Dial("tcp", bn.addr) }, User: "guest", Password: "guest", Patience: patience}
+	return hostile.AMQP{Dial: func() (net.Conn, error) { return net.Dial("tcp", bn.addr) }, User: "guest", Password: "guest", Patience: amqptest.Patience}
 }
 
 // watched has a bystander work for as long as the test lasts, whom nothing may disturb and after whom nothing may be left.
@@ -32,7 +33,7 @@ func (bn *bench) watched(t *testing.T) {
 			t.Errorf("the bystander was disturbed: %v", err)
 		}
 		t.Logf("a bystander exchanged %d messages meanwhile", n)
-		until(t, "all connections end", func() bool { return len(bn.server.connections()) == 0 })
+		amqptest.Until(t, "all connections end", func() bool { return len(bn.server.connections()) == 0 })
 	})
 }
 
@@ -189,7 +190,7 @@ func TestStrangersAreSmall(t *testing.T) {
 			for _, nc := range conns {
 				nc.Close()
 			}
-			until(t, "all end", func() bool { return len(bn.server.connections()) == 0 })
+			amqptest.Until(t, "all end", func() bool { return len(bn.server.connections()) == 0 })
 		})
 	}
 }
@@ -209,11 +210,11 @@ func TestLoginsAreCheckedForTheRealPeer(t *testing.T) {
 	} {
 		ours, theirs := net.Pipe()
 		bn.server.ServeConn(addressed{theirs, tt.peer})
-		p := &peer{t: t, nc: ours}
-		p.raw([]byte(wire.ProtocolHeader))
-		want[*wire.ConnectionStart](p, 0)
-		p.send(0, plainAuth)
-		_, m := p.method()
+		p := &amqptest.Peer{T: t, Conn: ours}
+		p.Raw([]byte(wire.ProtocolHeader))
+		amqptest.Want[*wire.ConnectionStart](p, 0)
+		p.Send(0, plainAuth)
+		_, m := p.Method()
 		got := "close"
 		if _, ok := m.(*wire.ConnectionTune); ok {
 			got = "tune"

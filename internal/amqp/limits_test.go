@@ -9,6 +9,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/test/hostile"
@@ -26,14 +27,14 @@ func TestLimits(t *testing.T) {
 		if err := bn.target().Churn(hostile.Limits{Channels: 2047, Consumers: 5, Exchanges: 30, Bindings: 40, Queues: 5}); err != nil {
 			t.Fatal(err)
 		}
-		until(t, "all connections end", func() bool { return len(bn.server.connections()) == 0 })
+		amqptest.Until(t, "all connections end", func() bool { return len(bn.server.connections()) == 0 })
 	}
 	p := bn.connect("guest")
-	p.channel(1)
+	p.Channel(1)
 	made := 0
 	for {
-		p.send(1, &wire.QueueDeclare{Exclusive: true})
-		_, m := p.method()
+		p.Send(1, &wire.QueueDeclare{Exclusive: true})
+		_, m := p.Method()
 		if c, ok := m.(*wire.ChannelClose); ok {
 			if c.ReplyCode != wire.CodePreconditionFailed {
 				t.Errorf("one queue too many: %+v", c)
@@ -53,10 +54,10 @@ func TestTooManyConnections(t *testing.T) {
 	bn := start(t, Limits{MaxConnections: 2})
 	one := bn.connect("guest")
 	bn.connect("guest")
-	third := dialRaw(t, bn.addr)
-	third.closed()
-	one.nc.Close()
-	until(t, "the place is free", func() bool { return len(bn.server.connections()) == 1 })
+	third := amqptest.Dial(t, bn.addr)
+	third.Closed()
+	one.Conn.Close()
+	amqptest.Until(t, "the place is free", func() bool { return len(bn.server.connections()) == 1 })
 	bn.connect("guest")
 }
 
@@ -82,9 +83,9 @@ func TestADefectEndsOneConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := bn.connect("guest")
-	p.channel(1)
-	p.send(1, &wire.QueueDeclare{Queue: "defect"})
-	p.closed()
+	p.Channel(1)
+	p.Send(1, &wire.QueueDeclare{Queue: "defect"})
+	p.Closed()
 	bn.works(t)
 	if _, err := bystander.Stop(); err != nil {
 		t.Errorf("another connection was disturbed: %v", err)
@@ -134,15 +135,15 @@ func TestLimitsOfConsumers(t *testing.T) {
 	add(c.open(), "short", 2)
 	c.ok(consume(other.open(), "q"))
 	refused(consume(other.open(), "q"), "the limit of 6 user consumers is reached")
-	must[int](t)(c.QueueDelete("short", false, false, false))
-	until(t, "both consumers of the queue have ended", func() bool { return consume(other.open(), "q") == nil })
+	amqptest.Must[int](t)(c.QueueDelete("short", false, false, false))
+	amqptest.Until(t, "both consumers of the queue have ended", func() bool { return consume(other.open(), "q") == nil })
 	c.ok(other.conn.Close())
-	until(t, "the connection has ended", func() bool { return len(bn.server.Connections()) == 1 })
+	amqptest.Until(t, "the connection has ended", func() bool { return len(bn.server.Connections()) == 1 })
 	add(add(c.open(), "q", 1), "q", 2)
 
 	// The queue's own.
 	c.ok(bn.auth.PutUserLimits(ctx, "u", auth.UserLimits{}))
-	must[bool](t)(declared(bn.broker.DeclareQueue(ctx, "q", surgetank.QueueConfig{MaxConsumers: 5}, surgetank.DeclareUpdate)))
+	amqptest.Must[bool](t)(declared(bn.broker.DeclareQueue(ctx, "q", surgetank.QueueConfig{MaxConsumers: 5}, surgetank.DeclareUpdate)))
 	c.ok(b.Close())
 	add(c.open(), "q", 2)
 	third := bn.as("u")

@@ -8,8 +8,8 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/policy"
@@ -25,7 +25,7 @@ var (
 	openOne   = method(1, &wire.ChannelOpen{})
 	publishQ  = method(1, &wire.BasicPublish{RoutingKey: "q"})
 	noProps   = []byte{0, 0}
-	plainAuth = &wire.ConnectionStartOk{ClientProperties: clientCaps, Mechanism: "PLAIN", Response: []byte("\x00guest\x00guest"), Locale: "en_US"}
+	plainAuth = &wire.ConnectionStartOk{ClientProperties: amqptest.ClientCaps, Mechanism: "PLAIN", Response: []byte("\x00guest\x00guest"), Locale: "en_US"}
 )
 
 func header(class, weight uint16, size uint64, block []byte) []byte {
@@ -48,19 +48,19 @@ func deepTable(depth int) wire.Table {
 // works checks that the server still serves others.
 func (bn *bench) works(t *testing.T) {
 	t.Helper()
-	p := dialRaw(t, bn.addr)
-	p.login("guest", "/", wire.Tuning{ChannelMax: 1, FrameMax: 4096})
-	p.channel(1)
-	p.send(1, &wire.QueueDeclare{Queue: "works"})
-	want[*wire.QueueDeclareOk](p, 1)
-	p.publish(1, &wire.BasicPublish{RoutingKey: "works"}, wire.Properties{}, "m")
-	p.send(1, &wire.BasicGet{NoAck: true})
-	want[*wire.BasicGetOk](p, 1)
-	p.content()
-	p.send(0, &wire.ConnectionClose{Closing: wire.Closing{ReplyCode: 200}})
-	p.bare(0, wire.IDConnectionCloseOk)
-	p.hangUp()
-	p.closed()
+	p := amqptest.Dial(t, bn.addr)
+	p.Login("guest", "/", wire.Tuning{ChannelMax: 1, FrameMax: 4096})
+	p.Channel(1)
+	p.Send(1, &wire.QueueDeclare{Queue: "works"})
+	amqptest.Want[*wire.QueueDeclareOk](p, 1)
+	p.Publish(1, &wire.BasicPublish{RoutingKey: "works"}, wire.Properties{}, "m")
+	p.Send(1, &wire.BasicGet{NoAck: true})
+	amqptest.Want[*wire.BasicGetOk](p, 1)
+	p.Content()
+	p.Send(0, &wire.ConnectionClose{Closing: wire.Closing{ReplyCode: 200}})
+	p.Bare(0, wire.IDConnectionCloseOk)
+	p.HangUp()
+	p.Closed()
 }
 
 // pipe serves one end of a pipe in memory and gives the other.
@@ -81,7 +81,7 @@ func TestHandshakeRefusals(t *testing.T) {
 	bn := start(t, Limits{})
 	secret := auth.Secret("outsider")
 	bn.keepGuest()
-	must[bool](t)(bn.auth.PutUser(context.Background(), "outsider", auth.UserSpec{Password: &secret}))
+	amqptest.Must[bool](t)(bn.auth.PutUser(context.Background(), "outsider", auth.UserSpec{Password: &secret}))
 	const refused = "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile."
 	startOk := func(mechanism, response string, caps wire.Table) []byte {
 		return method(0, &wire.ConnectionStartOk{ClientProperties: caps, Mechanism: mechanism, Response: []byte(response), Locale: "en_US"})
@@ -89,7 +89,7 @@ func TestHandshakeRefusals(t *testing.T) {
 	tuneOk := func(ch uint16, frame uint32) []byte {
 		return method(0, &wire.ConnectionTuneOk{Tuning: wire.Tuning{ChannelMax: ch, FrameMax: frame}})
 	}
-	ok := startOk("PLAIN", "\x00guest\x00guest", clientCaps)
+	ok := startOk("PLAIN", "\x00guest\x00guest", amqptest.ClientCaps)
 	amqplain := string(wire.Table(nil).AddString("LOGIN", "guest").AddString("PASSWORD", "guest"))
 	open := func(v string) []byte { return method(0, &wire.ConnectionOpen{VirtualHost: v}) }
 	for _, tt := range []struct {
@@ -99,15 +99,15 @@ func TestHandshakeRefusals(t *testing.T) {
 		text string
 		id   wire.MethodID
 	}{
-		{"wrong password", startOk("PLAIN", "\x00guest\x00wrong", clientCaps), 403, refused, 0},
-		{"unknown user", startOk("PLAIN", "\x00nobody\x00x", clientCaps), 403, refused, 0},
-		{"no password", startOk("PLAIN", "\x00guest\x00", clientCaps), 403, refused, 0},
-		{"no NULs", startOk("PLAIN", "guest", clientCaps), 403, refused, 0},
-		{"one NUL", startOk("PLAIN", "\x00guest", clientCaps), 403, refused, 0},
+		{"wrong password", startOk("PLAIN", "\x00guest\x00wrong", amqptest.ClientCaps), 403, refused, 0},
+		{"unknown user", startOk("PLAIN", "\x00nobody\x00x", amqptest.ClientCaps), 403, refused, 0},
+		{"no password", startOk("PLAIN", "\x00guest\x00", amqptest.ClientCaps), 403, refused, 0},
+		{"no NULs", startOk("PLAIN", "guest", amqptest.ClientCaps), 403, refused, 0},
+		{"one NUL", startOk("PLAIN", "\x00guest", amqptest.ClientCaps), 403, refused, 0},
 		{"without the capability", startOk("PLAIN", "\x00guest\x00wrong", nil), 0, "", 0},
-		{"unknown mechanism", startOk("EXTERNAL", "", clientCaps), 0, "", 0},
-		{"amqplain without a password", startOk("AMQPLAIN", string(wire.Table(nil).AddString("LOGIN", "guest")), clientCaps), 403, strings.ReplaceAll(refused, "PLAIN", "AMQPLAIN"), 0},
-		{"amqplain not a table", startOk("AMQPLAIN", "\xff", clientCaps), 403, strings.ReplaceAll(refused, "PLAIN", "AMQPLAIN"), 0},
+		{"unknown mechanism", startOk("EXTERNAL", "", amqptest.ClientCaps), 0, "", 0},
+		{"amqplain without a password", startOk("AMQPLAIN", string(wire.Table(nil).AddString("LOGIN", "guest")), amqptest.ClientCaps), 403, strings.ReplaceAll(refused, "PLAIN", "AMQPLAIN"), 0},
+		{"amqplain not a table", startOk("AMQPLAIN", "\xff", amqptest.ClientCaps), 403, strings.ReplaceAll(refused, "PLAIN", "AMQPLAIN"), 0},
 		{"frame_max 100", join(ok, tuneOk(10, 100)), 530, "NOT_ALLOWED - negotiated frame_max = 100 is lower than the minimum allowed value (4096)", wire.IDConnectionTuneOk},
 		{"frame_max 1 GiB", join(ok, tuneOk(10, 1<<30)), 530, "NOT_ALLOWED - negotiated frame_max = 1073741824 is higher than the maximum allowed value (131072)", wire.IDConnectionTuneOk},
 		{"frame_max 0", join(ok, tuneOk(10, 0)), 530, "NOT_ALLOWED - negotiated frame_max = 0 is higher than the maximum allowed value (131072)", wire.IDConnectionTuneOk},
@@ -115,21 +115,21 @@ func TestHandshakeRefusals(t *testing.T) {
 		{"channel_max 0", join(ok, tuneOk(0, 4096)), 530, "NOT_ALLOWED - negotiated channel_max = 0 is higher than the maximum allowed value (2047)", wire.IDConnectionTuneOk},
 		{"no such vhost", join(ok, tuneOk(1, 4096), open("nope")), 530, "NOT_ALLOWED - vhost nope not found", wire.IDConnectionOpen},
 		{"the door's own vhost", join(ok, tuneOk(1, 4096), open(policy.InternalVhost)), 530, "NOT_ALLOWED - vhost amq.internal not found", wire.IDConnectionOpen},
-		{"no rights in the vhost", join(startOk("AMQPLAIN", string(wire.Table(nil).AddString("LOGIN", "outsider").AddString("PASSWORD", "outsider")), clientCaps), tuneOk(1, 4096), open("/")), 530, "NOT_ALLOWED - access to vhost '/' refused for user 'outsider'", wire.IDConnectionOpen},
+		{"no rights in the vhost", join(startOk("AMQPLAIN", string(wire.Table(nil).AddString("LOGIN", "outsider").AddString("PASSWORD", "outsider")), amqptest.ClientCaps), tuneOk(1, 4096), open("/")), 530, "NOT_ALLOWED - access to vhost '/' refused for user 'outsider'", wire.IDConnectionOpen},
 		{"a method before login", openOne, 504, "CHANNEL_ERROR - method on channel 1 before the connection is open", 0},
 		{"the wrong method", open("/"), 503, "COMMAND_INVALID - method 40 of class 10 while *wire.ConnectionStartOk was expected", wire.IDConnectionOpen},
 		{"a body before login", wire.AppendFrame(nil, 3, 0, []byte("x")), 505, "UNEXPECTED_FRAME - frame of type 3 before the connection is open", 0},
 		{"a large frame before login", []byte{1, 0, 0, 0, 0, 0x10, 0}, 501, "FRAME_ERROR - type 1, all octets = <<>>: {frame_too_large,4096,4088}", 0},
 		{"nested tables before login", startOk("PLAIN", "", deepTable(200)), 501, "nested more than 32 deep", 0},
-		{"amqplain", join(startOk("AMQPLAIN", amqplain, clientCaps), tuneOk(1, 4096), open("/"), method(0, &wire.ConnectionClose{})), 200, "", 0},
+		{"amqplain", join(startOk("AMQPLAIN", amqplain, amqptest.ClientCaps), tuneOk(1, 4096), open("/"), method(0, &wire.ConnectionClose{})), 200, "", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := dialRaw(t, bn.addr)
-			p.raw(append([]byte(wire.ProtocolHeader), tt.in...))
-			p.nc.(*net.TCPConn).CloseWrite()
+			p := amqptest.Dial(t, bn.addr)
+			p.Raw(append([]byte(wire.ProtocolHeader), tt.in...))
+			p.Conn.(*net.TCPConn).CloseWrite()
 			var got wire.Closing
 			for {
-				f, err := p.frame()
+				f, err := p.Frame()
 				if err != nil {
 					break
 				}
@@ -150,10 +150,10 @@ func TestHandshakeRefusals(t *testing.T) {
 		})
 	}
 	for _, hello := range []string{"GET / HTTP/1.1\r\n\r\n", "AMQP\x00\x01\x00\x00", "AMQP\x01\x01\x08\x00", "AMQP\x00\x00\x09\x02", "\x16\x03\x01\x02\x00", "AMQPX"} {
-		p := dialRaw(t, bn.addr)
-		p.raw([]byte(hello))
-		b, err := io.ReadAll(p.nc)
-		if string(b) != wire.ProtocolHeader || err != nil && !isReset(err) {
+		p := amqptest.Dial(t, bn.addr)
+		p.Raw([]byte(hello))
+		b, err := io.ReadAll(p.Conn)
+		if string(b) != wire.ProtocolHeader || err != nil && !amqptest.IsReset(err) {
 			t.Errorf("%q was answered %q, %v", hello, b, err)
 		}
 	}
@@ -162,54 +162,16 @@ func TestHandshakeRefusals(t *testing.T) {
 
 func TestTooManyChannels(t *testing.T) {
 	bn := start(t, Limits{})
-	p := dialRaw(t, bn.addr)
-	p.login("guest", "/", wire.Tuning{ChannelMax: 3, FrameMax: 4096})
+	p := amqptest.Dial(t, bn.addr)
+	p.Login("guest", "/", wire.Tuning{ChannelMax: 3, FrameMax: 4096})
 	for ch := range uint16(3) {
-		p.channel(ch + 1)
+		p.Channel(ch + 1)
 	}
-	p.send(2, &wire.ChannelClose{})
-	p.bare(2, wire.IDChannelCloseOk)
-	p.channel(2) // the number is free again
-	p.send(4, &wire.ChannelOpen{})
-	if got := want[*wire.ConnectionClose](p, 0); got.ReplyCode != 504 {
+	p.Send(2, &wire.ChannelClose{})
+	p.Bare(2, wire.IDChannelCloseOk)
+	p.Channel(2) // the number is free again
+	p.Send(4, &wire.ChannelOpen{})
+	if got := amqptest.Want[*wire.ConnectionClose](p, 0); got.ReplyCode != 504 {
 		t.Errorf("%+v", got)
 	}
-}
-
-// TestAPeerThatDoesNotRead: a hundred thousand declarations are sent and no reply is read. The server must stop
-// reading, and hold little.
-func TestAPeerThatDoesNotRead(t *testing.T) {
-	bn := start(t, Limits{CloseTimeout: 50 * time.Millisecond})
-	bn.user("remote", auth.AllPermissions) // a pipe is no loopback peer
-	nc := bn.pipe()
-	defer nc.Close()
-	p := &peer{t: t, nc: nc}
-	p.login("remote", "/", wire.Tuning{ChannelMax: 10, FrameMax: 4096})
-	p.channel(1)
-	p.send(1, &wire.QueueDeclare{Queue: "q"})
-	want[*wire.QueueDeclareOk](p, 1)
-	p.send(1, &wire.QueueDeclare{Queue: "a\x1fb", Passive: true}) // a full name is no way into another virtual host
-	want[*wire.ChannelClose](p, 1)
-	p.send(1, wire.Bare(wire.IDChannelCloseOk))
-	p.channel(1)
-	many := bytes.Repeat(method(1, &wire.QueueDeclare{Queue: "q", Passive: true}), 1000)
-	sent := 0
-	for range 500 {
-		nc.SetWriteDeadline(time.Now().Add(time.Second))
-		if _, err := nc.Write(many); err != nil {
-			break
-		}
-		sent++
-	}
-	if sent == 500 {
-		t.Error("the server took everything")
-	}
-	for _, c := range bn.server.connections() {
-		c.mu.Lock()
-		if len(c.out) > 2*maxOut {
-			t.Errorf("%d bytes of replies wait", len(c.out))
-		}
-		c.mu.Unlock()
-	}
-	bn.works(t)
 }

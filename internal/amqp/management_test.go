@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
@@ -72,7 +73,7 @@ func TestManagementOfPoliciesAndLimits(t *testing.T) {
 			t.Errorf("%s %s %s: %d %s, want %d %s", tt.user, tt.method, tt.path, status, body, tt.status, tt.want)
 		}
 	}
-	info := must[surgetank.QueueInfo](t)(bn.server.broker.Queue(context.Background(), "orders"))
+	info := amqptest.Must[surgetank.QueueInfo](t)(bn.server.broker.Queue(context.Background(), "orders"))
 	if info.Policy != "p" || info.Config.TTL.Milliseconds() != 60000 {
 		t.Errorf("%+v", info)
 	}

@@ -2,50 +2,14 @@ package amqp
 
 import (
 	"fmt"
-	"math"
 	"strings"
 	"testing"
 
 	amqp091 "github.com/rabbitmq/amqp091-go"
 
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
-
-// The share of a binding follows its weight, and a binding that goes takes only its own messages with it.
-func TestConsistentHashing(t *testing.T) {
-	bindings := map[string]*binding{}
-	for i, w := range []float64{1, 1, 2, 4, 0} {
-		id := fmt.Sprint("binding", i)
-		bindings[id] = &binding{id: id, weight: w}
-	}
-	const n = 40000
-	counts, before := map[string]int{}, map[string]string{}
-	for i := range n {
-		v := fmt.Sprint("key.", i)
-		b := pickByHash(bindings, v)
-		counts[b.id]++
-		before[v] = b.id
-	}
-	for id, b := range bindings {
-		want := n * b.weight / 8
-		if got := float64(counts[id]); math.Abs(got-want) > 5*math.Sqrt(want+1) {
-			t.Errorf("%s of weight %v got %v messages, want about %v", id, b.weight, got, want)
-		}
-	}
-	delete(bindings, "binding2")
-	for v, id := range before {
-		if now := pickByHash(bindings, v).id; id != "binding2" && now != id {
-			t.Fatalf("%s moved from %s to %s, though neither changed", v, id, now)
-		}
-	}
-	if pickByHash(nil, "x") != nil || pickByHash(map[string]*binding{"a": {id: "a"}}, "x") != nil {
-		t.Error("something was picked of nothing")
-	}
-	// Where messages go must not change between versions.
-	if h := hash64("binding", "value"); h != 0x84286af19876e7d2 {
-		t.Errorf("hash64 gives %#x now", h)
-	}
-}
 
 func TestExchangesThatPickOneQueue(t *testing.T) {
 	bn := start(t, Limits{})
@@ -70,7 +34,7 @@ func TestExchangesThatPickOneQueue(t *testing.T) {
 		var last *amqp091.DeferredConfirmation
 		for i := range n {
 			key, m := message(i)
-			last = must[*amqp091.DeferredConfirmation](t)(c.PublishWithDeferredConfirm(exchange, key, true, false, m))
+			last = amqptest.Must[*amqp091.DeferredConfirmation](t)(c.PublishWithDeferredConfirm(exchange, key, true, false, m))
 		}
 		last.Wait()
 		where = map[string]map[string]int{}
@@ -174,5 +138,5 @@ func TestHashingSurvivesARestart(t *testing.T) {
 	before := where(c)
 	again := &bench{t: t, broker: bn.broker, auth: bn.auth}
 	again.serveAgain()
-	same(t, where(again.dial()), before)
+	amqptest.Same(t, where(again.dial()), before)
 }

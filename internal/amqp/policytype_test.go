@@ -30,7 +30,7 @@ func TestPoliciesByType(t *testing.T) {
 			if err != nil || info.Config.TTL != time.Duration(ttl)*time.Millisecond {
 				t.Errorf("%s: ttl %v, %v; want %d ms", name, info.Config.TTL, err, ttl)
 			}
-			if q := bn.server.vhost("/").known(name); q == nil || q.attrs().expires != time.Duration(ttl)*time.Second {
+			if q := bn.server.vhosts.Vhost("/").Known(name); q == nil || q.Attrs().Expires != time.Duration(ttl)*time.Second {
 				t.Errorf("%s: the door knows it as %+v; want expires %d s", name, q, ttl)
 			}
 		}
@@ -48,7 +48,7 @@ func TestPoliciesByType(t *testing.T) {
 	if _, _, err := bn.server.broker.DeclareQueue(ctx, "other door", surgetank.QueueConfig{}, surgetank.DeclareNew); err != nil {
 		t.Fatal(err)
 	}
-	bn.server.vhost("/").find("other door")
+	bn.server.vhosts.Vhost("/").Find("other door")
 	want := map[string]int{"quorum before": 5000, "quorum after": 5000, "classic before": 6000, "classic after": 6000, "other door": 6000}
 	check(want)
 	bn.serveAgain()

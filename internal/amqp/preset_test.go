@@ -11,6 +11,8 @@ import (
 	amqp091 "github.com/rabbitmq/amqp091-go"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
+	"github.com/surgetank/surgetank/internal/amqp/translate"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/policy"
 )
@@ -45,11 +47,11 @@ var presets = map[string]struct {
 		c.bodies("", "q", "1", "2", "3")
 		ds := c.consume("q", nil)
 		one, _ := next(t, ds), next(t, ds)
-		if n := must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), "q")); n.Leased != 2 || n.Waiting == "" {
+		if n := amqptest.Must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), "q")); n.Leased != 2 || n.Waiting == "" {
 			t.Errorf("%d are out, the level is 2: %+v", n.Leased, n)
 		}
 		c.ok(one.Ack(false))
-		same(t, take(t, ds, 1), []string{"3"})
+		amqptest.Same(t, take(t, ds, 1), []string{"3"})
 	}},
 	"retry and dead letter": {surgetank.QueueConfig{Retry: surgetank.RetryConfig{MaxAttempts: 2, Initial: time.Millisecond}, DeadLetter: "morgue"}, func(t *testing.T, bn *bench, c *client) {
 		c.bodies("", "q", "poison")
@@ -61,7 +63,7 @@ var presets = map[string]struct {
 		}
 		c.ok(again.Nack(false, true))
 		c.queue("morgue", nil)
-		until(t, "it is parked", func() bool { return c.ready("morgue") == 1 })
+		amqptest.Until(t, "it is parked", func() bool { return c.ready("morgue") == 1 })
 		d, _, err := c.Get("morgue", true)
 		c.ok(err)
 		if d.Headers["x-first-death-queue"] != "q" || d.Headers["x-first-death-reason"] != "delivery_limit" || string(d.Body) != "poison" {
@@ -69,7 +71,7 @@ var presets = map[string]struct {
 		}
 		c.bodies("", "q", "refused")
 		c.ok(next(t, ds).Reject(false))
-		until(t, "what is refused is parked too", func() bool { return c.ready("morgue") == 1 })
+		amqptest.Until(t, "what is refused is parked too", func() bool { return c.ready("morgue") == 1 })
 	}},
 	"dedup": {surgetank.QueueConfig{DedupWindow: time.Hour}, func(t *testing.T, bn *bench, c *client) {
 		for _, id := range []string{"1", "2", "1", "2", "3"} {
@@ -77,13 +79,13 @@ var presets = map[string]struct {
 				t.Error("nacked")
 			}
 		}
-		same(t, c.drain("q"), []string{"1", "2", "3"})
+		amqptest.Same(t, c.drain("q"), []string{"1", "2", "3"})
 	}},
 	"dedup by message id": {surgetank.QueueConfig{DedupWindow: time.Hour, DedupBy: "header:message-id"}, func(t *testing.T, bn *bench, c *client) {
 		for _, id := range []string{"1", "2", "1", "", ""} {
 			c.confirmed("", "q", amqp091.Publishing{MessageId: id, Body: []byte("m" + id)})
 		}
-		same(t, c.drain("q"), []string{"m1", "m2", "m", "m"}) // what has no id is no duplicate
+		amqptest.Same(t, c.drain("q"), []string{"m1", "m2", "m", "m"}) // what has no id is no duplicate
 	}},
 	"dedup by JSON path": {surgetank.QueueConfig{DedupWindow: time.Hour, DedupBy: "$.order.id"}, func(t *testing.T, bn *bench, c *client) {
 		for _, id := range []string{"1", "2", "1", strings.Repeat("long", 200), strings.Repeat("long", 200)} {
@@ -115,7 +117,7 @@ var presets = map[string]struct {
 	"time to live": {surgetank.QueueConfig{TTL: time.Millisecond, DeadLetter: "morgue"}, func(t *testing.T, bn *bench, c *client) {
 		c.bodies("", "q", "old")
 		c.queue("morgue", nil)
-		until(t, "it expires", func() bool { return c.ready("morgue") == 1 })
+		amqptest.Until(t, "it expires", func() bool { return c.ready("morgue") == 1 })
 	}},
 }
 
@@ -130,7 +132,7 @@ func groupsServe(message func(group, body string) (key string, m amqp091.Publish
 		}
 		ds := c.consume("q", nil)
 		first, second := next(t, ds), next(t, ds)
-		if n := must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), "q")); n.Groups != 2 || n.Leased != 2 || n.Blocked != 2 {
+		if n := amqptest.Must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), "q")); n.Groups != 2 || n.Leased != 2 || n.Blocked != 2 {
 			t.Errorf("%+v", n)
 		}
 		_, a2 := message("a", "a2")
@@ -152,7 +154,7 @@ func TestQueuesOfOtherDoorsServePlainClients(t *testing.T) {
 			bn.preset("q", tt.config)
 			c := bn.dial()
 			c.queue("q", nil) // 406 would end the channel
-			must[amqp091.Queue](t)(c.QueueDeclarePassive("q", true, false, false, false, nil))
+			amqptest.Must[amqp091.Queue](t)(c.QueueDeclarePassive("q", true, false, false, false, nil))
 			c.ok(c.Confirm(false))
 			tt.use(t, bn, c)
 		})
@@ -221,7 +223,7 @@ func TestPoliciesAndArguments(t *testing.T) {
 		c.bodies("", q, "1", "2", "3", "4")
 	}
 	// Of two limits the lower holds; the queue's own key wins, the policy's exchange serves those without one.
-	until(t, "what is too much is dead-lettered", func() bool { return c.ready("dead") == 4 })
+	amqptest.Until(t, "what is too much is dead-lettered", func() bool { return c.ready("dead") == 4 })
 	keys := map[string]int{}
 	for range 4 {
 		d, _, err := c.Get("dead", true)
@@ -231,7 +233,7 @@ func TestPoliciesAndArguments(t *testing.T) {
 			t.Errorf("%v", d.Headers)
 		}
 	}
-	same(t, keys, map[string]int{"dead": 2, "from-policy": 2})
+	amqptest.Same(t, keys, map[string]int{"dead": 2, "from-policy": 2})
 	// Redeclarations are compared with the arguments, not with the policy.
 	c.queue("none", nil)
 	if _, err := c.open().QueueDeclare("none", true, false, false, false, amqp091.Table{"x-max-length": int32(3)}); err == nil {
@@ -241,7 +243,7 @@ func TestPoliciesAndArguments(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.bodies("", "none", "5", "6")
-	same(t, c.drain("none"), []string{"2", "3", "4", "5", "6"})
+	amqptest.Same(t, c.drain("none"), []string{"2", "3", "4", "5", "6"})
 }
 
 func TestPoliciesOnExchangesAndExpiry(t *testing.T) {
@@ -262,12 +264,12 @@ func TestPoliciesOnExchangesAndExpiry(t *testing.T) {
 	for _, x := range []string{"a", "b", "c", "amq.direct"} {
 		c.bodies(x, "nowhere", x)
 	}
-	same(t, c.drain("lost"), []string{"a", "c"})
-	same(t, c.drain("mine"), []string{"b"})
+	amqptest.Same(t, c.drain("lost"), []string{"a", "c"})
+	amqptest.Same(t, c.drain("mine"), []string{"b"})
 
 	c.queue("short", nil)
 	bn.policy("gone", "^short$", 1, map[string]any{"expires": 1})
-	until(t, "the queue expires", func() bool {
+	amqptest.Until(t, "the queue expires", func() bool {
 		_, err := bn.broker.Queue(context.Background(), "short")
 		return surgetank.CodeOf(err) == surgetank.CodeNotFound
 	})
@@ -292,16 +294,16 @@ func TestDeadLettersOfDeletedQueuesArriveAfterARestart(t *testing.T) {
 		d, _, err := c.Get(q, false)
 		c.ok(err)
 		c.ok(d.Reject(false))
-		must[int](t)(c.QueueDelete(q, false, false, false))
+		amqptest.Must[int](t)(c.QueueDelete(q, false, false, false))
 	}
 	passage := func() int64 {
-		i := must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), deadLetterQueue("/")))
+		i := amqptest.Must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), translate.DeadLetterQueue("/")))
 		return i.Ready + i.Leased + i.Delayed
 	}
-	until(t, "the dead letters wait for room", func() bool { return passage() == 2 })
+	amqptest.Until(t, "the dead letters wait for room", func() bool { return passage() == 2 })
 	c.ok(c.conn.Close())
 	// A door that starts anew knows only what is durable.
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), amqptest.Patience)
 	defer cancel()
 	if err := bn.server.Shutdown(ctx); err != nil {
 		t.Fatal(err)
@@ -309,14 +311,16 @@ func TestDeadLettersOfDeletedQueuesArriveAfterARestart(t *testing.T) {
 	again := &bench{t: t, broker: bn.broker, auth: bn.auth}
 	again.serveAgain()
 	c = again.dial()
-	same(t, c.drain("full"), []string{"plug"})
+	amqptest.Same(t, c.drain("full"), []string{"plug"})
 	var got []string
-	until(t, "they arrive", func() bool { got = append(got, c.drain("full")...); return len(got) == 2 })
+	amqptest.Until(t, "they arrive", func() bool { got = append(got, c.drain("full")...); return len(got) == 2 })
 	slices.Sort(got)
-	same(t, got, []string{"by-policy", "q"})
-	until(t, "the record of the deleted queue goes", func() bool {
-		meta := must[map[string][]byte](t)(again.broker.Meta(context.Background(), metaNamespace))
-		_, has := meta[metaQueue+hashName("q")]
+	amqptest.Same(t, got, []string{"by-policy", "q"})
+	amqptest.Until(t, "the record of the deleted queue goes", func() bool {
+		has := false
+		for name, record := range amqptest.Must[map[string][]byte](t)(again.broker.Meta(context.Background(), "amqp")) {
+			has = has || strings.HasPrefix(name, "q.") && strings.Contains(string(record), `"queue":"q"`)
+		}
 		return !has
 	})
 }
@@ -331,10 +335,10 @@ func TestPoliciesAndMessagesThatAreThere(t *testing.T) {
 		c.confirmed("", "q", amqp091.Publishing{Body: []byte(b)})
 	}
 	bn.policy("p", "^q$", 0, map[string]any{"message-ttl": 1, "max-length": 2})
-	until(t, "the oldest make room at once", func() bool { return c.ready("q") == 2 })
+	amqptest.Until(t, "the oldest make room at once", func() bool { return c.ready("q") == 2 })
 	c.confirmed("", "q", amqp091.Publishing{Body: []byte("4")})
-	until(t, "the new one expires", func() bool { return c.ready("q") == 1 }) // those from before do not
-	same(t, c.drain("q"), []string{"3"})
+	amqptest.Until(t, "the new one expires", func() bool { return c.ready("q") == 1 }) // those from before do not
+	amqptest.Same(t, c.drain("q"), []string{"3"})
 }
 
 // A queue of another door, in a virtual host that no client of this one has entered, comes under a dead-letter exchange by
@@ -368,7 +372,7 @@ func TestADeadLetterExchangeForAQueueOfAnotherDoor(t *testing.T) {
 	if _, err := bn.server.broker.Settle(ctx, []surgetank.Settlement{{Receipt: got[0].Receipt, Op: surgetank.Reject}}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it arrives", func() bool { return c.ready("dead") == 1 })
+	amqptest.Until(t, "it arrives", func() bool { return c.ready("dead") == 1 })
 	d, _, err := c.Get("dead", true)
 	c.ok(err)
 	if d.Exchange != "amq.direct" || d.RoutingKey != "k" || d.Headers["x-first-death-queue"] != "work" {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
@@ -14,39 +15,39 @@ func TestGlobalPrefetchIsShared(t *testing.T) {
 			t.Run(fmt.Sprintf("%d queues, prefetch %d", queues, prefetch), func(t *testing.T) {
 				bn := start(t, Limits{})
 				p := bn.connect("guest")
-				p.channel(1)
+				p.Channel(1)
 				const consumers, each = 3, 40
 				for i := range consumers {
 					q := fmt.Sprint("q", i%queues)
-					p.send(1, &wire.QueueDeclare{Queue: q})
-					want[*wire.QueueDeclareOk](p, 1)
+					p.Send(1, &wire.QueueDeclare{Queue: q})
+					amqptest.Want[*wire.QueueDeclareOk](p, 1)
 					for range each {
-						p.publish(1, &wire.BasicPublish{RoutingKey: q}, wire.Properties{}, "m")
+						p.Publish(1, &wire.BasicPublish{RoutingKey: q}, wire.Properties{}, "m")
 					}
 				}
-				p.send(1, &wire.BasicQos{PrefetchCount: prefetch, Global: true})
-				p.bare(1, wire.IDBasicQosOk)
+				p.Send(1, &wire.BasicQos{PrefetchCount: prefetch, Global: true})
+				p.Bare(1, wire.IDBasicQosOk)
 				got := map[string]int{}
 				// Each consumer starts where it can get something only when all are there.
-				p.send(1, &wire.QueueDeclare{Queue: "first"})
-				want[*wire.QueueDeclareOk](p, 1)
-				p.send(1, &wire.BasicConsume{Queue: "first"})
-				want[*wire.BasicConsumeOk](p, 1)
+				p.Send(1, &wire.QueueDeclare{Queue: "first"})
+				amqptest.Want[*wire.QueueDeclareOk](p, 1)
+				p.Send(1, &wire.BasicConsume{Queue: "first"})
+				amqptest.Want[*wire.BasicConsumeOk](p, 1)
 				for range prefetch {
-					p.publish(1, &wire.BasicPublish{RoutingKey: "first"}, wire.Properties{}, "m")
+					p.Publish(1, &wire.BasicPublish{RoutingKey: "first"}, wire.Properties{}, "m")
 				}
 				for range prefetch {
-					want[*wire.BasicDeliver](p, 1)
-					p.content()
+					amqptest.Want[*wire.BasicDeliver](p, 1)
+					p.Content()
 				}
 				for i := range consumers {
-					p.send(1, &wire.BasicConsume{Queue: fmt.Sprint("q", i%queues), ConsumerTag: fmt.Sprint("c", i)})
-					want[*wire.BasicConsumeOk](p, 1)
+					p.Send(1, &wire.BasicConsume{Queue: fmt.Sprint("q", i%queues), ConsumerTag: fmt.Sprint("c", i)})
+					amqptest.Want[*wire.BasicConsumeOk](p, 1)
 				}
-				p.send(1, &wire.BasicAck{DeliveryTag: uint64(prefetch), Multiple: true})
+				p.Send(1, &wire.BasicAck{DeliveryTag: uint64(prefetch), Multiple: true})
 				for range consumers * each {
-					d := want[*wire.BasicDeliver](p, 1)
-					p.content()
+					d := amqptest.Want[*wire.BasicDeliver](p, 1)
+					p.Content()
 					got[d.ConsumerTag]++
 					low, high := each, 0
 					for i := range consumers {
@@ -56,7 +57,7 @@ func TestGlobalPrefetchIsShared(t *testing.T) {
 					if high-low > int(prefetch) {
 						t.Fatalf("the consumers have got %v", got)
 					}
-					p.send(1, &wire.BasicAck{DeliveryTag: d.DeliveryTag})
+					p.Send(1, &wire.BasicAck{DeliveryTag: d.DeliveryTag})
 				}
 			})
 		}

@@ -5,36 +5,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
+	"github.com/surgetank/surgetank/internal/amqp/translate"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
 )
-
-func args(pairs ...any) (t wire.Table) {
-	for i := 0; i < len(pairs); i += 2 {
-		name := pairs[i].(string)
-		switch v := pairs[i+1].(type) {
-		case string:
-			t = t.AddString(name, v)
-		case int:
-			t = t.Add(name, wire.Value{Tag: 'I', Data: []byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)}})
-		case int16:
-			t = t.Add(name, wire.Value{Tag: 's', Data: []byte{byte(v >> 8), byte(v)}})
-		case int64:
-			t = t.AddInt(name, v)
-		case bool:
-			t = t.AddBool(name, v)
-		case []string:
-			var a wire.Array
-			for _, s := range v {
-				a = a.AddString(s)
-			}
-			t = t.AddArray(name, a)
-		default:
-			panic(name)
-		}
-	}
-	return t
-}
 
 // published is a publish in a table of methods.
 type published struct {
@@ -43,12 +18,8 @@ type published struct {
 	body  string
 }
 
-func declare(name string, pairs ...any) *wire.QueueDeclare {
-	return &wire.QueueDeclare{Queue: name, Durable: true, Arguments: args(pairs...)}
-}
-
 func exchangeOf(name, kind string, pairs ...any) *wire.ExchangeDeclare {
-	return &wire.ExchangeDeclare{Exchange: name, Type: kind, Arguments: args(pairs...)}
+	return &wire.ExchangeDeclare{Exchange: name, Type: kind, Arguments: amqptest.Args(pairs...)}
 }
 
 func props(f func(*wire.Properties)) (p wire.Properties) {
@@ -65,23 +36,23 @@ func TestReplyTexts(t *testing.T) {
 	bn.user("reader", auth.Permission{Read: ".*"})
 	bn.user("nobody", auth.Permission{Configure: "mine", Write: "mine", Read: "mine"})
 	holder := bn.connect("guest")
-	holder.channel(1)
+	holder.Channel(1)
 	for _, m := range []wire.Method{
-		&wire.QueueDeclare{Queue: "theirs", Exclusive: true}, declare("q"), declare("ttl", "x-message-ttl", int16(1000)),
-		declare("quorum", "x-queue-type", "quorum"), declare("withmessage"),
+		&wire.QueueDeclare{Queue: "theirs", Exclusive: true}, amqptest.Declare("q"), amqptest.Declare("ttl", "x-message-ttl", int16(1000)),
+		amqptest.Declare("quorum", "x-queue-type", "quorum"), amqptest.Declare("withmessage"),
 	} {
-		holder.send(1, m)
-		want[*wire.QueueDeclareOk](holder, 1)
+		holder.Send(1, m)
+		amqptest.Want[*wire.QueueDeclareOk](holder, 1)
 	}
-	holder.publish(1, &wire.BasicPublish{RoutingKey: "withmessage"}, wire.Properties{}, "x")
-	holder.send(1, &wire.BasicConsume{Queue: "q", ConsumerTag: "all", Exclusive: true})
-	want[*wire.BasicConsumeOk](holder, 1)
+	holder.Publish(1, &wire.BasicPublish{RoutingKey: "withmessage"}, wire.Properties{}, "x")
+	holder.Send(1, &wire.BasicConsume{Queue: "q", ConsumerTag: "all", Exclusive: true})
+	amqptest.Want[*wire.BasicConsumeOk](holder, 1)
 	for _, x := range []*wire.ExchangeDeclare{exchangeOf("direct", "direct"), {Exchange: "internal", Type: "direct", Internal: true}, exchangeOf("headers", "headers"), exchangeOf("used", "fanout")} {
-		holder.send(1, x)
-		holder.bare(1, wire.IDExchangeDeclareOk)
+		holder.Send(1, x)
+		holder.Bare(1, wire.IDExchangeDeclareOk)
 	}
-	holder.send(1, &wire.QueueBind{Queue: "withmessage", Exchange: "used"})
-	holder.bare(1, wire.IDQueueBindOk)
+	holder.Send(1, &wire.QueueBind{Queue: "withmessage", Exchange: "used"})
+	holder.Bare(1, wire.IDQueueBindOk)
 
 	const cons, chann = true, false
 	long := strings.Repeat("n", 250)
@@ -120,13 +91,13 @@ func TestReplyTexts(t *testing.T) {
 		// Queues.
 		{[]any{&wire.QueueDeclare{Queue: "absent.q", Passive: true}}, chann, 404, "NOT_FOUND - no queue 'absent.q' in vhost '/'", wire.IDQueueDeclare, ""},
 		{[]any{&wire.QueueDeclare{Passive: true}}, chann, 404, "NOT_FOUND - no queue '' in vhost '/'", wire.IDQueueDeclare, ""},
-		{[]any{declare("amq.foo")}, chann, 403, "ACCESS_REFUSED - queue name 'amq.foo' contains reserved prefix 'amq.*'", wire.IDQueueDeclare, ""},
+		{[]any{amqptest.Declare("amq.foo")}, chann, 403, "ACCESS_REFUSED - queue name 'amq.foo' contains reserved prefix 'amq.*'", wire.IDQueueDeclare, ""},
 		{[]any{&wire.QueueDeclare{Queue: "q"}}, chann, 406, "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'q' in vhost '/': received 'false' but current is 'true'", wire.IDQueueDeclare, ""},
 		{[]any{&wire.QueueDeclare{Queue: "q", Durable: true, AutoDelete: true}}, chann, 406, "PRECONDITION_FAILED - inequivalent arg 'auto_delete' for queue 'q' in vhost '/': received 'true' but current is 'false'", wire.IDQueueDeclare, ""},
-		{[]any{declare("q", "x-message-ttl", int16(1000))}, chann, 406, "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received the value '1000' of type 'short' but current is none", wire.IDQueueDeclare, ""},
-		{[]any{declare("ttl", "x-message-ttl", 1001)}, chann, 406, "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'ttl' in vhost '/': received '1001' but current is '1000'", wire.IDQueueDeclare, ""},
-		{[]any{declare("ttl")}, chann, 406, "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'ttl' in vhost '/': received none but current is the value '1000' of type 'short'", wire.IDQueueDeclare, ""},
-		{[]any{declare("ttl", "x-message-ttl", int64(1000), "x-unknown", "ignored"), declare("quorum")}, chann, 406, "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'quorum' in vhost '/': received none but current is the value 'quorum' of type 'longstr'", wire.IDQueueDeclare, ""},
+		{[]any{amqptest.Declare("q", "x-message-ttl", int16(1000))}, chann, 406, "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received the value '1000' of type 'short' but current is none", wire.IDQueueDeclare, ""},
+		{[]any{amqptest.Declare("ttl", "x-message-ttl", 1001)}, chann, 406, "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'ttl' in vhost '/': received '1001' but current is '1000'", wire.IDQueueDeclare, ""},
+		{[]any{amqptest.Declare("ttl")}, chann, 406, "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'ttl' in vhost '/': received none but current is the value '1000' of type 'short'", wire.IDQueueDeclare, ""},
+		{[]any{amqptest.Declare("ttl", "x-message-ttl", int64(1000), "x-unknown", "ignored"), amqptest.Declare("quorum")}, chann, 406, "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'quorum' in vhost '/': received none but current is the value 'quorum' of type 'longstr'", wire.IDQueueDeclare, ""},
 		{[]any{&wire.QueueDeclare{Queue: "q", Durable: true, Exclusive: true}}, chann, 405, strings.ReplaceAll(lockedQ, "theirs", "q"), wire.IDQueueDeclare, ""},
 		{[]any{&wire.QueueDeclare{Queue: "theirs", Exclusive: true}}, chann, 405, lockedQ, wire.IDQueueDeclare, ""},
 		{[]any{&wire.QueueDeclare{Queue: "theirs", Passive: true}}, chann, 405, lockedQ, wire.IDQueueDeclare, ""},
@@ -143,9 +114,9 @@ func TestReplyTexts(t *testing.T) {
 		{[]any{&wire.QueueBind{Queue: "absent.q", Exchange: "absentx"}}, chann, 404, "NOT_FOUND - no queue 'absent.q' in vhost '/'", wire.IDQueueBind, ""},
 		{[]any{&wire.QueueBind{Queue: "q", Exchange: "absentx"}}, chann, 404, "NOT_FOUND - no exchange 'absentx' in vhost '/'", wire.IDQueueBind, ""},
 		{[]any{&wire.QueueBind{Queue: "q"}}, chann, 403, "ACCESS_REFUSED - operation not permitted on the default exchange", wire.IDQueueBind, ""},
-		{[]any{&wire.QueueBind{Queue: "q", Exchange: "headers", Arguments: args("x-match", "bogus")}}, chann, 406, `PRECONDITION_FAILED - Invalid x-match field value <<"bogus">>; expected all, any, all-with-x, or any-with-x`, wire.IDQueueBind, ""},
-		{[]any{&wire.QueueBind{Queue: "q", Exchange: "headers", Arguments: args("x-match", 1)}}, chann, 406, "PRECONDITION_FAILED - Invalid x-match field type signedint (value 1); expected longstr", wire.IDQueueBind, ""},
-		{[]any{declare("a\r\nb"), &wire.QueueDeclare{Queue: "ab", Passive: true}, &wire.QueueDelete{Queue: "a\nb"}, &wire.QueueDeclare{Queue: "ab", Passive: true}}, chann, 404, "NOT_FOUND - no queue 'ab' in vhost '/'", wire.IDQueueDeclare, ""},
+		{[]any{&wire.QueueBind{Queue: "q", Exchange: "headers", Arguments: amqptest.Args("x-match", "bogus")}}, chann, 406, `PRECONDITION_FAILED - Invalid x-match field value <<"bogus">>; expected all, any, all-with-x, or any-with-x`, wire.IDQueueBind, ""},
+		{[]any{&wire.QueueBind{Queue: "q", Exchange: "headers", Arguments: amqptest.Args("x-match", 1)}}, chann, 406, "PRECONDITION_FAILED - Invalid x-match field type signedint (value 1); expected longstr", wire.IDQueueBind, ""},
+		{[]any{amqptest.Declare("a\r\nb"), &wire.QueueDeclare{Queue: "ab", Passive: true}, &wire.QueueDelete{Queue: "a\nb"}, &wire.QueueDeclare{Queue: "ab", Passive: true}}, chann, 404, "NOT_FOUND - no queue 'ab' in vhost '/'", wire.IDQueueDeclare, ""},
 		{[]any{&wire.QueueDeclare{Queue: long, Passive: true}}, chann, 404, "NOT_FOUND - no queue '" + long[:252-len("NOT_FOUND - no queue '")] + "...", wire.IDQueueDeclare, ""},
 
 		// Consumers and deliveries.
@@ -154,8 +125,8 @@ func TestReplyTexts(t *testing.T) {
 		{[]any{&wire.BasicConsume{Queue: "q"}}, chann, 403, "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use", wire.IDBasicConsume, ""},
 		{[]any{&wire.BasicGet{Queue: "q"}, &wire.BasicConsume{Queue: "q", Exclusive: true}}, chann, 403, "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use", wire.IDBasicConsume, ""},
 		{[]any{&wire.BasicConsume{Queue: "ttl"}, &wire.BasicConsume{Queue: "ttl", Exclusive: true}}, chann, 403, "ACCESS_REFUSED - queue 'ttl' in vhost '/' in exclusive use", wire.IDBasicConsume, ""},
-		{[]any{declare("sac", "x-single-active-consumer", true), &wire.BasicConsume{Queue: "sac", Exclusive: true}}, chann, 403, "ACCESS_REFUSED - queue 'sac' in vhost '/' in exclusive use", wire.IDBasicConsume, ""},
-		{[]any{&wire.BasicConsume{Queue: "ttl", Arguments: args("x-priority", "high")}}, chann, 406, `PRECONDITION_FAILED - invalid arg 'x-priority' for queue 'ttl' in vhost '/': "expected integer, got longstr"`, wire.IDBasicConsume, ""},
+		{[]any{amqptest.Declare("sac", "x-single-active-consumer", true), &wire.BasicConsume{Queue: "sac", Exclusive: true}}, chann, 403, "ACCESS_REFUSED - queue 'sac' in vhost '/' in exclusive use", wire.IDBasicConsume, ""},
+		{[]any{&wire.BasicConsume{Queue: "ttl", Arguments: amqptest.Args("x-priority", "high")}}, chann, 406, `PRECONDITION_FAILED - invalid arg 'x-priority' for queue 'ttl' in vhost '/': "expected integer, got longstr"`, wire.IDBasicConsume, ""},
 		{[]any{&wire.BasicQos{PrefetchSize: 10}}, cons, 540, "NOT_IMPLEMENTED - prefetch_size!=0 (10)", wire.IDBasicQos, ""},
 		{[]any{&wire.BasicQos{PrefetchCount: 1, Global: true}, &wire.BasicConsume{Queue: "quorum"}}, cons, 540, "NOT_IMPLEMENTED - queue 'quorum' in vhost '/' does not support global qos", wire.IDBasicConsume, ""},
 		{[]any{&wire.BasicAck{DeliveryTag: 1}}, chann, 406, "PRECONDITION_FAILED - unknown delivery tag 1", wire.IDBasicAck, ""},
@@ -192,9 +163,9 @@ func TestReplyTexts(t *testing.T) {
 		{[]any{&wire.QueueDeclare{Queue: "amq.rabbitmq.reply-to.forged", Passive: true}}, chann, 404, "NOT_FOUND - no queue 'amq.rabbitmq.reply-to.forged' in vhost '/'", wire.IDQueueDeclare, ""},
 
 		// Permissions.
-		{[]any{declare("z")}, chann, 403, "ACCESS_REFUSED - access to queue 'z' in vhost '/' refused for user 'reader'", wire.IDQueueDeclare, "reader"},
+		{[]any{amqptest.Declare("z")}, chann, 403, "ACCESS_REFUSED - access to queue 'z' in vhost '/' refused for user 'reader'", wire.IDQueueDeclare, "reader"},
 		{[]any{&wire.QueueDeclare{Queue: "ttl", Passive: true}, &wire.QueueDelete{Queue: "ttl"}}, chann, 403, "ACCESS_REFUSED - access to queue 'ttl' in vhost '/' refused for user 'reader'", wire.IDQueueDelete, "reader"},
-		{[]any{declare("")}, chann, 403, "ACCESS_REFUSED - access to queue '' in vhost '/' refused for user 'nobody'", wire.IDQueueDeclare, "nobody"},
+		{[]any{amqptest.Declare("")}, chann, 403, "ACCESS_REFUSED - access to queue '' in vhost '/' refused for user 'nobody'", wire.IDQueueDeclare, "nobody"},
 		{[]any{published{BasicPublish: &wire.BasicPublish{RoutingKey: "q"}}}, chann, 403, "ACCESS_REFUSED - access to exchange 'amq.default' in vhost '/' refused for user 'reader'", wire.IDBasicPublish, "reader"},
 		{[]any{published{BasicPublish: &wire.BasicPublish{Exchange: "direct"}}}, chann, 403, "ACCESS_REFUSED - access to exchange 'direct' in vhost '/' refused for user 'reader'", wire.IDBasicPublish, "reader"},
 		{[]any{&wire.BasicConsume{Queue: "ttl"}}, chann, 403, "ACCESS_REFUSED - access to queue 'ttl' in vhost '/' refused for user 'nobody'", wire.IDBasicConsume, "nobody"},
@@ -202,8 +173,8 @@ func TestReplyTexts(t *testing.T) {
 		{[]any{&wire.QueuePurge{Queue: "ttl"}}, chann, 403, "ACCESS_REFUSED - access to queue 'ttl' in vhost '/' refused for user 'nobody'", wire.IDQueuePurge, "nobody"},
 		{[]any{exchangeOf("x", "direct")}, chann, 403, "ACCESS_REFUSED - access to exchange 'x' in vhost '/' refused for user 'nobody'", wire.IDExchangeDeclare, "nobody"},
 		{[]any{exchangeOf("mine", "direct", "alternate-exchange", "direct")}, chann, 403, "ACCESS_REFUSED - access to exchange 'direct' in vhost '/' refused for user 'nobody'", wire.IDExchangeDeclare, "nobody"},
-		{[]any{declare("mine", "x-dead-letter-exchange", "")}, chann, 403, "ACCESS_REFUSED - access to exchange 'amq.default' in vhost '/' refused for user 'nobody'", wire.IDQueueDeclare, "nobody"},
-		{[]any{declare("mine"), &wire.QueueBind{Queue: "mine", Exchange: "direct"}}, chann, 403, "ACCESS_REFUSED - access to exchange 'direct' in vhost '/' refused for user 'nobody'", wire.IDQueueBind, "nobody"},
+		{[]any{amqptest.Declare("mine", "x-dead-letter-exchange", "")}, chann, 403, "ACCESS_REFUSED - access to exchange 'amq.default' in vhost '/' refused for user 'nobody'", wire.IDQueueDeclare, "nobody"},
+		{[]any{amqptest.Declare("mine"), &wire.QueueBind{Queue: "mine", Exchange: "direct"}}, chann, 403, "ACCESS_REFUSED - access to exchange 'direct' in vhost '/' refused for user 'nobody'", wire.IDQueueBind, "nobody"},
 		{[]any{&wire.QueueBind{Queue: "ttl", Exchange: "mine"}}, chann, 403, "ACCESS_REFUSED - access to queue 'ttl' in vhost '/' refused for user 'nobody'", wire.IDQueueBind, "nobody"},
 		{[]any{&wire.ExchangeBind{ExchangeBinding: wire.ExchangeBinding{Source: "mine", Destination: "direct"}}}, chann, 403, "ACCESS_REFUSED - access to exchange 'direct' in vhost '/' refused for user 'nobody'", wire.IDExchangeBind, "nobody"},
 		{[]any{&wire.ExchangeDelete{Exchange: "direct"}}, chann, 403, "ACCESS_REFUSED - access to exchange 'direct' in vhost '/' refused for user 'nobody'", wire.IDExchangeDelete, "nobody"},
@@ -217,7 +188,7 @@ func expiring(s string) wire.Properties {
 }
 
 func headered(pairs ...any) wire.Properties {
-	return wire.Properties{Flags: wire.HasHeaders, Headers: args(pairs...)}
+	return wire.Properties{Flags: wire.HasHeaders, Headers: amqptest.Args(pairs...)}
 }
 
 // fails runs methods on a fresh connection; the last must end it, or its channel, as told.
@@ -225,16 +196,16 @@ func (bn *bench) fails(t *testing.T, methods []any, conn bool, code wire.Code, t
 	if user == "" {
 		user = "guest"
 	}
-	p := dialRaw(t, bn.addr)
-	p.login(user, "/", wire.Tuning{ChannelMax: 2047, FrameMax: 131072})
-	p.channel(1)
+	p := amqptest.Dial(t, bn.addr)
+	p.Login(user, "/", wire.Tuning{ChannelMax: 2047, FrameMax: 131072})
+	p.Channel(1)
 	for i, m := range methods {
 		switch m := m.(type) {
 		case published:
-			p.publish(1, m.BasicPublish, m.props, m.body)
+			p.Publish(1, m.BasicPublish, m.props, m.body)
 			continue
 		case wire.Method:
-			p.send(1, m)
+			p.Send(1, m)
 		}
 		if i == len(methods)-1 {
 			break
@@ -242,31 +213,31 @@ func (bn *bench) fails(t *testing.T, methods []any, conn bool, code wire.Code, t
 		switch m.(type) {
 		case *wire.BasicAck, *wire.BasicNack, *wire.BasicReject:
 		default:
-			if _, got := p.method(); isClose(got) {
+			if _, got := p.Method(); isClose(got) {
 				t.Fatalf("step %d failed: %+v", i, got)
 			} else if _, ok := got.(*wire.BasicGetOk); ok {
-				p.content()
+				p.Content()
 			}
 		}
 	}
 	wantClosing := wire.Closing{ReplyCode: code, ReplyText: text, Class: id.Class(), Method: id.Method()}
 	if conn {
-		if got := want[*wire.ConnectionClose](p, 0).Closing; got != wantClosing {
+		if got := amqptest.Want[*wire.ConnectionClose](p, 0).Closing; got != wantClosing {
 			t.Errorf("got  %+v\nwant %+v", got, wantClosing)
 		}
-		p.send(0, wire.Bare(wire.IDConnectionCloseOk))
-		p.closed()
+		p.Send(0, wire.Bare(wire.IDConnectionCloseOk))
+		p.Closed()
 		return
 	}
-	if got := want[*wire.ChannelClose](p, 1).Closing; got != wantClosing {
+	if got := amqptest.Want[*wire.ChannelClose](p, 1).Closing; got != wantClosing {
 		t.Errorf("got  %+v\nwant %+v", got, wantClosing)
 	}
 	// Everything is discarded until close-ok; then the number is free, and the connection unharmed.
-	p.send(1, declare("discarded"))
-	p.send(1, wire.Bare(wire.IDChannelCloseOk))
-	p.channel(1)
-	p.send(1, &wire.QueueDeclare{Queue: "discarded", Passive: true})
-	if got := want[*wire.ChannelClose](p, 1); got.ReplyCode != wire.CodeNotFound && user == "guest" {
+	p.Send(1, amqptest.Declare("discarded"))
+	p.Send(1, wire.Bare(wire.IDChannelCloseOk))
+	p.Channel(1)
+	p.Send(1, &wire.QueueDeclare{Queue: "discarded", Passive: true})
+	if got := amqptest.Want[*wire.ChannelClose](p, 1); got.ReplyCode != wire.CodeNotFound && user == "guest" {
 		t.Errorf("what came for a closed channel was done: %+v", got)
 	}
 }
@@ -285,51 +256,51 @@ func TestQueueArgumentChecks(t *testing.T) {
 	invalid := func(arg, why string) string {
 		return "PRECONDITION_FAILED - invalid arg '" + arg + "' for " + where + ": " + why
 	}
-	durable := queueAttrs{durable: true}
+	durable := translate.QueueAttrs{Durable: true}
 	for _, tt := range []struct {
-		flags queueAttrs
+		flags translate.QueueAttrs
 		args  wire.Table
 		text  string
 	}{
-		{durable, args("x-message-ttl", -1), invalid("x-message-ttl", "{value_negative,-1}")},
-		{durable, args("x-message-ttl", "x"), invalid("x-message-ttl", `"expected integer, got longstr"`)},
-		{durable, args("x-message-ttl", int64(315360000001)), invalid("x-message-ttl", "{value_too_large,315360000001}")},
-		{durable, args("x-message-ttl", int64(315360000000)), ""},
-		{durable, args("x-message-ttl", 0), ""},
-		{durable, args("x-expires", 0), invalid("x-expires", "{value_zero,0}")},
-		{durable, args("x-expires", -5), invalid("x-expires", "{value_negative,-5}")},
-		{durable, args("x-expires", "x"), invalid("x-expires", `"expected integer, got longstr"`)},
-		{durable, args("x-max-length", -1), invalid("x-max-length", "{value_negative,-1}")},
-		{durable, args("x-max-length-bytes", "x"), invalid("x-max-length-bytes", `"expected integer, got longstr"`)},
-		{durable, args("x-max-length", 0, "x-max-length-bytes", int64(1<<60)), ""},
-		{durable, args("x-overflow", "bogus"), invalid("x-overflow", "invalid_overflow")},
-		{durable, args("x-overflow", 1), invalid("x-overflow", "{unacceptable_type,signedint}")},
-		{durable, args("x-overflow", "reject-publish-dlx"), ""},
-		{durable, args("x-dead-letter-exchange", 1), "PRECONDITION_FAILED - invalid type 'signedint' for arg 'x-dead-letter-exchange' in " + where},
-		{durable, args("x-dead-letter-routing-key", "k"), invalid("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined")},
-		{durable, args("x-dead-letter-exchange", "", "x-dead-letter-routing-key", "k"), ""},
-		{durable, args("x-max-priority", 256), invalid("x-max-priority", "{max_value_exceeded,256}")},
-		{durable, args("x-max-priority", -1), invalid("x-max-priority", "{value_negative,-1}")},
-		{durable, args("x-max-priority", 255), ""},
-		{durable, args("x-queue-type", "bogus"), invalid("x-queue-type", `"unsupported queue type 'bogus'"`)},
-		{durable, args("x-queue-type", "stream"), invalid("x-queue-type", `"unsupported queue type 'stream'"`)},
-		{durable, args("x-queue-type", 1), invalid("x-queue-type", "{unacceptable_type,signedint}")},
-		{durable, args("x-queue-mode", "bogus"), invalid("x-queue-mode", `"unsupported queue mode 'bogus'"`)},
-		{durable, args("x-queue-mode", "lazy", "x-queue-version", 2), ""},
-		{durable, args("x-queue-version", 3), invalid("x-queue-version", `"unsupported queue version '3'"`)},
-		{durable, args("x-single-active-consumer", "yes"), invalid("x-single-active-consumer", "{unacceptable_type,longstr}")},
-		{durable, args("x-delivery-limit", 3), "PRECONDITION_FAILED - invalid arg 'x-delivery-limit' for " + where + " of queue type rabbit_classic_queue"},
-		{durable, args("x-queue-type", "quorum", "x-delivery-limit", 3), ""},
-		{durable, args("x-consumer-timeout", 1000, "x-ha-policy", "all", "x-queue-master-locator", "min-masters", "x-cancel-on-ha-failover", true), ""},
-		{queueAttrs{}, args("x-queue-type", "quorum"), "PRECONDITION_FAILED - invalid property 'non-durable' for " + where},
-		{queueAttrs{durable: true, exclusive: true}, args("x-queue-type", "quorum"), "PRECONDITION_FAILED - invalid property 'exclusive-owner' for " + where},
-		{queueAttrs{durable: true, autoDelete: true}, args("x-queue-type", "quorum"), "PRECONDITION_FAILED - invalid property 'auto-delete' for " + where},
-		{durable, args("x-queue-type", "quorum", "x-max-priority", 3), ""},
-		{durable, args("x-queue-type", "quorum", "x-delivery-limit", -1), ""},
-		{durable, args("x-queue-type", "quorum", "x-delivery-limit", -2), invalid("x-delivery-limit", "{value_negative,-2}")},
+		{durable, amqptest.Args("x-message-ttl", -1), invalid("x-message-ttl", "{value_negative,-1}")},
+		{durable, amqptest.Args("x-message-ttl", "x"), invalid("x-message-ttl", `"expected integer, got longstr"`)},
+		{durable, amqptest.Args("x-message-ttl", int64(315360000001)), invalid("x-message-ttl", "{value_too_large,315360000001}")},
+		{durable, amqptest.Args("x-message-ttl", int64(315360000000)), ""},
+		{durable, amqptest.Args("x-message-ttl", 0), ""},
+		{durable, amqptest.Args("x-expires", 0), invalid("x-expires", "{value_zero,0}")},
+		{durable, amqptest.Args("x-expires", -5), invalid("x-expires", "{value_negative,-5}")},
+		{durable, amqptest.Args("x-expires", "x"), invalid("x-expires", `"expected integer, got longstr"`)},
+		{durable, amqptest.Args("x-max-length", -1), invalid("x-max-length", "{value_negative,-1}")},
+		{durable, amqptest.Args("x-max-length-bytes", "x"), invalid("x-max-length-bytes", `"expected integer, got longstr"`)},
+		{durable, amqptest.Args("x-max-length", 0, "x-max-length-bytes", int64(1<<60)), ""},
+		{durable, amqptest.Args("x-overflow", "bogus"), invalid("x-overflow", "invalid_overflow")},
+		{durable, amqptest.Args("x-overflow", 1), invalid("x-overflow", "{unacceptable_type,signedint}")},
+		{durable, amqptest.Args("x-overflow", "reject-publish-dlx"), ""},
+		{durable, amqptest.Args("x-dead-letter-exchange", 1), "PRECONDITION_FAILED - invalid type 'signedint' for arg 'x-dead-letter-exchange' in " + where},
+		{durable, amqptest.Args("x-dead-letter-routing-key", "k"), invalid("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined")},
+		{durable, amqptest.Args("x-dead-letter-exchange", "", "x-dead-letter-routing-key", "k"), ""},
+		{durable, amqptest.Args("x-max-priority", 256), invalid("x-max-priority", "{max_value_exceeded,256}")},
+		{durable, amqptest.Args("x-max-priority", -1), invalid("x-max-priority", "{value_negative,-1}")},
+		{durable, amqptest.Args("x-max-priority", 255), ""},
+		{durable, amqptest.Args("x-queue-type", "bogus"), invalid("x-queue-type", `"unsupported queue type 'bogus'"`)},
+		{durable, amqptest.Args("x-queue-type", "stream"), invalid("x-queue-type", `"unsupported queue type 'stream'"`)},
+		{durable, amqptest.Args("x-queue-type", 1), invalid("x-queue-type", "{unacceptable_type,signedint}")},
+		{durable, amqptest.Args("x-queue-mode", "bogus"), invalid("x-queue-mode", `"unsupported queue mode 'bogus'"`)},
+		{durable, amqptest.Args("x-queue-mode", "lazy", "x-queue-version", 2), ""},
+		{durable, amqptest.Args("x-queue-version", 3), invalid("x-queue-version", `"unsupported queue version '3'"`)},
+		{durable, amqptest.Args("x-single-active-consumer", "yes"), invalid("x-single-active-consumer", "{unacceptable_type,longstr}")},
+		{durable, amqptest.Args("x-delivery-limit", 3), "PRECONDITION_FAILED - invalid arg 'x-delivery-limit' for " + where + " of queue type rabbit_classic_queue"},
+		{durable, amqptest.Args("x-queue-type", "quorum", "x-delivery-limit", 3), ""},
+		{durable, amqptest.Args("x-consumer-timeout", 1000, "x-ha-policy", "all", "x-queue-master-locator", "min-masters", "x-cancel-on-ha-failover", true), ""},
+		{translate.QueueAttrs{}, amqptest.Args("x-queue-type", "quorum"), "PRECONDITION_FAILED - invalid property 'non-durable' for " + where},
+		{translate.QueueAttrs{Durable: true, Exclusive: true}, amqptest.Args("x-queue-type", "quorum"), "PRECONDITION_FAILED - invalid property 'exclusive-owner' for " + where},
+		{translate.QueueAttrs{Durable: true, AutoDelete: true}, amqptest.Args("x-queue-type", "quorum"), "PRECONDITION_FAILED - invalid property 'auto-delete' for " + where},
+		{durable, amqptest.Args("x-queue-type", "quorum", "x-max-priority", 3), ""},
+		{durable, amqptest.Args("x-queue-type", "quorum", "x-delivery-limit", -1), ""},
+		{durable, amqptest.Args("x-queue-type", "quorum", "x-delivery-limit", -2), invalid("x-delivery-limit", "{value_negative,-2}")},
 	} {
-		tt.flags.args = tt.args
-		_, err := parseQueueArgs(tt.flags, where)
+		tt.flags.Args = tt.args
+		_, err := translate.ParseQueueArgs(tt.flags, where)
 		if got := errText(err); got != tt.text {
 			t.Errorf("% x:\n got %s\nwant %s", tt.args, got, tt.text)
 		}
@@ -353,19 +324,19 @@ func TestForcedCloses(t *testing.T) {
 		t.Fatal(err)
 	}
 	bn.user("leaver", auth.AllPermissions)
-	in := func(user, vhost string) *peer {
-		p := dialRaw(t, bn.addr)
-		p.login(user, vhost, wire.Tuning{ChannelMax: 10, FrameMax: 4096})
+	in := func(user, vhost string) *amqptest.Peer {
+		p := amqptest.Dial(t, bn.addr)
+		p.Login(user, vhost, wire.Tuning{ChannelMax: 10, FrameMax: 4096})
 		return p
 	}
-	ends := func(p *peer, text string) {
+	ends := func(p *amqptest.Peer, text string) {
 		t.Helper()
-		if got := want[*wire.ConnectionClose](p, 0).Closing; got != (wire.Closing{ReplyCode: 320, ReplyText: text}) {
+		if got := amqptest.Want[*wire.ConnectionClose](p, 0).Closing; got != (wire.Closing{ReplyCode: 320, ReplyText: text}) {
 			t.Errorf("got %+v, want %s", got, text)
 		}
-		p.send(0, &wire.ConnectionClose{Closing: wire.Closing{ReplyCode: 200}}) // the two cross
-		p.bare(0, wire.IDConnectionCloseOk)
-		p.closed()
+		p.Send(0, &wire.ConnectionClose{Closing: wire.Closing{ReplyCode: 200}}) // the two cross
+		p.Bare(0, wire.IDConnectionCloseOk)
+		p.Closed()
 	}
 	p := in("guest", "vv")
 	if err := bn.auth.DeleteVhost(ctx, "vv"); err != nil {
@@ -379,7 +350,7 @@ func TestForcedCloses(t *testing.T) {
 	ends(p, "CONNECTION_FORCED - user 'leaver' is deleted")
 	for _, reason := range []string{"", "maintenance %s"} {
 		p = in("guest", "/")
-		name := p.nc.LocalAddr().String() + " -> " + p.nc.RemoteAddr().String()
+		name := p.Conn.LocalAddr().String() + " -> " + p.Conn.RemoteAddr().String()
 		if !bn.server.CloseConnection(name, reason) {
 			t.Fatal("not found", name)
 		}

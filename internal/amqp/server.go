@@ -7,13 +7,16 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"sort"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/amqp/management"
+	"github.com/surgetank/surgetank/internal/amqp/session"
+	"github.com/surgetank/surgetank/internal/amqp/topology"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/clock"
@@ -21,6 +24,9 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 	"github.com/surgetank/surgetank/internal/tally"
 )
+
+// Limits bound what clients can make the server hold. Zero fields take defaults.
+type Limits = session.Limits
 
 // Options are what a Server is made of. Broker (or Policies) and Auth are required; every other zero value works.
 type Options struct {
@@ -43,46 +49,32 @@ type Options struct {
 
 // Server is the AMQP door of one broker. All methods may be called by many goroutines.
 type Server struct {
-	broker surgetank.Broker // with policies in front
-	auth   *auth.Store
-	limits Limits
-	log    *slog.Logger
-	clock  clock.Clock
-	props  wire.Table
-
-	httpPeer func(*http.Request) netip.Addr
-
+	broker   surgetank.Broker // with policies in front
 	policies *policy.Broker
-	unwatch  func()
+	auth     *auth.Store
+	limits   Limits
+	log      *slog.Logger
+	clock    clock.Clock
+	vhosts   *topology.Registry
+	shared   *session.Shared
 
 	ctx     context.Context // ends with Shutdown
 	cancel  context.CancelFunc
+	unwatch func()
 	workers sync.WaitGroup
-	replies replyTable
 	lobby   *lobby.Lobby // has the connections that have not logged in
-
-	departures *lobby.Lobby // has the connections that wait for their clients to hang up
-	stopping   atomic.Bool  // Shutdown has begun
-
 	turned  turned
-	refused *tally.Counts
-	counted counted
-	budget  budget
-	alarm   atomic.Pointer[alarm]
+
+	refused  *tally.Counts
+	accepted atomic.Uint64 // connections
+
+	management http.Handler
 
 	mu        sync.Mutex
-	vhosts    map[string]*vhost
 	listeners map[net.Listener]struct{}
-	conns     map[*conn]struct{}
+	conns     map[*session.Conn]struct{}
 	closing   bool
 	idle      chan struct{} // closed when the last connection ended after closing
-	alarms    map[string]struct{}
-}
-
-// alarm is why publishers are held back; over is closed when it changes.
-type alarm struct {
-	reason string // "" when nobody is held back
-	over   chan struct{}
 }
 
 // NewServer reads the durable topology and makes a Server. It starts work of its own (dead letters, expiry) that ends with Shutdown.
@@ -103,37 +95,31 @@ func NewServer(ctx context.Context, o Options) (*Server, error) {
 		}
 		o.Policies.Refused = o.Refused
 	}
-	s := &Server{
-		broker: o.Policies, policies: o.Policies, auth: o.Auth, limits: o.Limits.withDefaults(), log: o.Logger, clock: o.Clock, props: serverProperties(o), httpPeer: o.HTTPPeer, refused: o.Refused,
-		vhosts: map[string]*vhost{}, listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
-		idle: make(chan struct{}), alarms: map[string]struct{}{},
-	}
-	s.budget.srv = s
-	s.lobby = lobby.New(s.limits.MaxStrangers, s.limits.MaxStrangersPerPeer)
-	s.departures = lobby.New(s.limits.MaxStrangers, s.limits.MaxStrangers)
-	s.alarm.Store(&alarm{over: make(chan struct{})})
+	limits := o.Limits.WithDefaults()
+	s := &Server{broker: o.Policies, policies: o.Policies, auth: o.Auth, limits: limits, log: o.Logger, clock: o.Clock, refused: o.Refused,
+		listeners: map[net.Listener]struct{}{}, conns: map[*session.Conn]struct{}{}, idle: make(chan struct{}),
+		lobby: lobby.New(limits.MaxStrangers, limits.MaxStrangersPerPeer)}
+	e := &topology.Env{Broker: o.Policies, Policies: o.Policies, Auth: o.Auth, Log: o.Logger, Clock: o.Clock, Refused: o.Refused, Background: s.background,
+		MaxExchanges: limits.MaxExchanges, MaxBindings: limits.MaxBindings}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	if err := s.load(ctx); err != nil {
+	e.Context = s.ctx
+	var err error
+	if s.vhosts, err = topology.Open(ctx, e); err != nil {
 		s.cancel()
+		s.workers.Wait()
 		return nil, err
 	}
-	if err := s.typesKnown(ctx); err != nil {
-		s.cancel()
-		return nil, err
-	}
-	for _, vh := range s.vhosts {
-		if err := vh.resumeDeadLetters(ctx); err != nil {
-			s.cancel()
-			s.workers.Wait()
-			return nil, err
-		}
-	}
-	s.unwatch = s.policies.Watch(s.policiesChanged)
-	s.policiesChanged() // what changed while the topology was read
+	s.shared = session.NewShared(e, s.vhosts, limits, serverProperties(o))
+	s.management = management.New(s, o.Auth, o.Policies, o.HTTPPeer)
+	s.unwatch = s.policies.Watch(s.vhosts.PoliciesChanged)
+	s.vhosts.PoliciesChanged() // what changed while the topology was read
 	s.background(s.watchAuth)
 	s.background(s.janitor)
 	return s, nil
 }
+
+// Management serves the part of RabbitMQ's management API that client libraries use.
+func (s *Server) Management() http.Handler { return s.management }
 
 func serverProperties(o Options) wire.Table {
 	if o.Product == "" {
@@ -226,7 +212,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	}
 	s.closing = true
-	s.stopping.Store(true)
+	s.shared.Stop()
 	for l := range s.listeners {
 		l.Close()
 	}
@@ -236,9 +222,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	for _, c := range conns {
-		if !c.kick(wire.Errorf(wire.CodeConnectionForced, "broker forced connection closure with reason 'shutdown'")) {
-			c.nc.SetReadDeadline(time.Unix(1, 0)) // it may be waiting for its client to hang up
-		}
+		c.ShutDown()
 	}
 	var err error
 	select {
@@ -246,7 +230,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		err = ctx.Err()
 		for _, c := range conns {
-			c.nc.Close()
+			c.CutOff()
 		}
 		<-s.idle
 	}
@@ -258,15 +242,15 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
-func (s *Server) connsLocked() []*conn {
-	list := make([]*conn, 0, len(s.conns))
+func (s *Server) connsLocked() []*session.Conn {
+	list := make([]*session.Conn, 0, len(s.conns))
 	for c := range s.conns {
 		list = append(list, c)
 	}
 	return list
 }
 
-func (s *Server) connections() []*conn {
+func (s *Server) connections() []*session.Conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.connsLocked()
@@ -274,66 +258,25 @@ func (s *Server) connections() []*conn {
 
 // SetAlarm turns a reason to hold publishers back on or off, as "low on disk" or "low on memory". While any is on,
 // connections that publish are told (connection.blocked) and not read further.
-func (s *Server) SetAlarm(reason string, on bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, is := s.alarms[reason]; is == on {
-		return
-	}
-	if on {
-		s.alarms[reason] = struct{}{}
-	} else {
-		delete(s.alarms, reason)
-	}
-	reasons := make([]string, 0, len(s.alarms))
-	for r := range s.alarms {
-		reasons = append(reasons, r)
-	}
-	sort.Strings(reasons)
-	old := s.alarm.Swap(&alarm{reason: strings.Join(reasons, " & "), over: make(chan struct{})})
-	close(old.over)
-}
-
-// vhost gives the topology of a virtual host that exists.
-func (s *Server) vhost(name string) *vhost {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	vh := s.vhosts[name]
-	if vh == nil && s.auth.VhostExists(name) {
-		vh = newVhost(s, name)
-		s.vhosts[name] = vh
-	}
-	return vh
-}
+func (s *Server) SetAlarm(reason string, on bool) { s.shared.SetAlarm(reason, on) }
 
 // watchAuth ends connections whose user or virtual host is deleted, and forgets the topology of the latter.
 func (s *Server) watchAuth() {
 	for {
 		changed := s.auth.Changed()
 		for _, c := range s.connections() {
-			user, vh := c.identity()
-			if user == nil || vh == nil || c.over.Load() {
+			user, vh := c.Identity()
+			if user == nil || vh == nil || c.Ended() {
 				continue
 			}
-			switch err := s.auth.AuthorizeVhost(user, vh.name); {
+			switch err := s.auth.AuthorizeVhost(user, vh.Name); {
 			case surgetank.CodeOf(err) == surgetank.CodeNotFound:
-				c.kick(wire.Errorf(wire.CodeConnectionForced, "vhost '%s' is down", vh.name))
+				c.Kick(wire.Errorf(wire.CodeConnectionForced, "vhost '%s' is down", vh.Name))
 			case err != nil && !s.userExists(user.Name):
-				c.kick(wire.Errorf(wire.CodeConnectionForced, "user '%s' is deleted", user.Name))
+				c.Kick(wire.Errorf(wire.CodeConnectionForced, "user '%s' is deleted", user.Name))
 			}
 		}
-		s.mu.Lock()
-		var gone []*vhost
-		for name, vh := range s.vhosts {
-			if !s.auth.VhostExists(name) {
-				delete(s.vhosts, name)
-				gone = append(gone, vh)
-			}
-		}
-		s.mu.Unlock()
-		for _, vh := range gone {
-			vh.drop()
-		}
+		s.vhosts.DropDeleted()
 		select {
 		case <-changed:
 		case <-s.ctx.Done():
@@ -347,22 +290,28 @@ func (s *Server) userExists(name string) bool {
 	return err == nil
 }
 
-// drop forgets the topology of a virtual host that was deleted; its queues are already gone.
-func (vh *vhost) drop() {
-	var t trash
-	vh.mu.Lock()
-	vh.gone = true
-	for _, q := range vh.queues {
-		vh.removeQueue(q, &t)
+// Connections lists the open connections by name.
+func (s *Server) Connections() []session.ConnectionInfo {
+	list := []session.ConnectionInfo{}
+	for _, c := range s.connections() {
+		if info, ok := c.Info(); ok {
+			list = append(list, info)
+		}
 	}
-	for _, x := range vh.exchanges {
-		vh.removeExchange(x, &t)
+	slices.SortFunc(list, func(a, b session.ConnectionInfo) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// CloseConnection closes the connection of a name with reply code 320, and tells whether there is one.
+func (s *Server) CloseConnection(name, reason string) bool {
+	for _, c := range s.connections() {
+		if c.Name == name && !c.Ended() {
+			if reason == "" {
+				reason = "Closed via management plugin"
+			}
+			c.Kick(wire.Errorf(wire.CodeConnectionForced, "%s", strings.ToValidUTF8(reason, "?")))
+			return true
+		}
 	}
-	vh.mu.Unlock()
-	vh.deadLetters.stop()
-	vh.sweep(t)
-	if _, err := vh.srv.broker.DeleteQueue(vh.srv.ctx, deadLetterQueue(vh.name), surgetank.DeleteOptions{}); err != nil &&
-		surgetank.CodeOf(err) != surgetank.CodeNotFound {
-		vh.srv.log.Warn("the dead-letter passage of a deleted virtual host could not be removed", "vhost", vh.name, "err", err)
-	}
+	return false
 }

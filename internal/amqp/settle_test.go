@@ -7,6 +7,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
@@ -38,16 +39,16 @@ func TestCloseOkComesBehindDurableAcks(t *testing.T) {
 	s := &settling{Broker: b}
 	bn := startOn(t, s, Limits{})
 	p := bn.connect("guest")
-	p.channel(1)
-	p.send(1, &wire.QueueDeclare{Queue: "q", Durable: true})
-	want[*wire.QueueDeclareOk](p, 1)
-	p.publish(1, &wire.BasicPublish{RoutingKey: "q"}, wire.Properties{}, "m")
-	p.send(1, &wire.BasicGet{Queue: "q"})
-	got := want[*wire.BasicGetOk](p, 1)
-	p.content()
-	p.raw(wire.AppendAck(nil, 1, got.DeliveryTag, false))
-	p.send(1, &wire.ChannelClose{Closing: wire.Closing{ReplyCode: 200}})
-	p.bare(1, wire.IDChannelCloseOk)
+	p.Channel(1)
+	p.Send(1, &wire.QueueDeclare{Queue: "q", Durable: true})
+	amqptest.Want[*wire.QueueDeclareOk](p, 1)
+	p.Publish(1, &wire.BasicPublish{RoutingKey: "q"}, wire.Properties{}, "m")
+	p.Send(1, &wire.BasicGet{Queue: "q"})
+	got := amqptest.Want[*wire.BasicGetOk](p, 1)
+	p.Content()
+	p.Raw(wire.AppendAck(nil, 1, got.DeliveryTag, false))
+	p.Send(1, &wire.ChannelClose{Closing: wire.Closing{ReplyCode: 200}})
+	p.Bare(1, wire.IDChannelCloseOk)
 	if n := s.open.Load(); n != 0 {
 		t.Fatalf("close-ok came while %d acks may not be durable", n)
 	}

@@ -1,25 +1,21 @@
 package amqp
 
 import (
-	"crypto/tls"
-	"errors"
 	"net"
 	"net/netip"
 	"sync"
 	"time"
 
+	"github.com/surgetank/surgetank/internal/amqp/session"
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // Strangers are the connections that have not logged in. They share the places of the server's lobby: when those are full, a newcomer
 // is let in and the stranger that has waited longest is closed. One whose credentials are being checked stays.
 
-// errPutOut ends the handshake of a stranger that had to make room.
-var errPutOut = errors.New("closed to make room for another connection, as it had not logged in")
-
 // accept gives a connection a place among the strangers and serves it.
 func (s *Server) accept(nc net.Conn) {
-	c := newConn(s, nc)
+	c := session.NewConn(s.shared, nc)
 	s.mu.Lock()
 	full := s.closing || len(s.conns) >= s.limits.MaxConnections
 	if !full {
@@ -28,39 +24,30 @@ func (s *Server) accept(nc net.Conn) {
 	s.mu.Unlock()
 	if full {
 		s.refused.Add(tally.Connections)
-		s.turn(c.peer, "an AMQP connection was turned away: too many, or shutting down")
+		s.turn(c.Peer, "an AMQP connection was turned away: too many, or shutting down")
 		nc.Close()
 		return
 	}
-	guest, out := s.lobby.Enter(c.peer, c.putOut)
+	guest, out := s.lobby.Enter(c.Peer, c.PutOut)
 	if guest == nil {
 		s.refused.Add(tally.Strangers)
-		s.turn(c.peer, "an AMQP connection was turned away: all that have not logged in yet are being checked")
+		s.turn(c.Peer, "an AMQP connection was turned away: all that have not logged in yet are being checked")
 		nc.Close()
 		s.ended(c)
 		return
 	}
 	if out {
 		s.refused.Add(tally.Strangers)
-		s.turn(c.peer, "an AMQP connection that did not log in was closed to make room for another")
+		s.turn(c.Peer, "an AMQP connection that did not log in was closed to make room for another")
 	}
-	c.guest = guest
-	s.counted.accepted.Add(1)
-	go c.serve()
+	s.accepted.Add(1)
+	go func() {
+		defer s.ended(c)
+		c.Serve(guest)
+	}()
 }
 
-// putOut closes the connection of a stranger. It does not wait for the peer, as closing TLS in good order would.
-func (c *conn) putOut() {
-	c.stop()
-	if t, ok := c.nc.(*tls.Conn); ok {
-		t.NetConn().Close()
-		return
-	}
-	c.nc.Close()
-}
-
-func (s *Server) ended(c *conn) {
-	c.guest.Leave()
+func (s *Server) ended(c *session.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)

@@ -13,7 +13,9 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/policy"
 )
 
 // Behaviours that the brokers which RabbitMQ's users come from test of themselves, one test a subject.
@@ -21,15 +23,15 @@ import (
 // settled waits until no dead letter is on its way.
 func (bn *bench) settled(what string, and func() bool) {
 	bn.t.Helper()
-	until(bn.t, what, func() bool {
-		i := must[surgetank.QueueInfo](bn.t)(bn.broker.Queue(context.Background(), deadLetterQueue("/")))
+	amqptest.Until(bn.t, what, func() bool {
+		i := amqptest.Must[surgetank.QueueInfo](bn.t)(bn.broker.Queue(context.Background(), policy.Passage("/")))
 		return i.Ready+i.Leased+i.Delayed+i.Blocked == 0 && and()
 	})
 }
 
 func (bn *bench) count(queue string) int64 {
 	bn.t.Helper()
-	i := must[surgetank.QueueInfo](bn.t)(bn.broker.Queue(context.Background(), queue))
+	i := amqptest.Must[surgetank.QueueInfo](bn.t)(bn.broker.Queue(context.Background(), queue))
 	return i.Ready + i.Leased + i.Delayed + i.Blocked
 }
 
@@ -51,7 +53,7 @@ func TestALongChainOfDeadLetterQueues(t *testing.T) {
 	}
 	c.queue(fmt.Sprint("chain", n), nil)
 	c.bodies("", "chain0", "m")
-	until(t, "it comes out at the end", func() bool { return bn.count(fmt.Sprint("chain", n)) == 1 })
+	amqptest.Until(t, "it comes out at the end", func() bool { return bn.count(fmt.Sprint("chain", n)) == 1 })
 	d, _, err := c.Get(fmt.Sprint("chain", n), true)
 	c.ok(err)
 	deaths, _ := d.Headers["x-death"].([]any)
@@ -71,14 +73,14 @@ func TestCyclesEnd(t *testing.T) {
 		c.bodies("", "c0", "m")
 		bn.settled("the message is gone", func() bool {
 			for i := range n {
-				if q := fmt.Sprint("c", i); bn.count(q) > 0 || must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), q)).Published == 0 {
+				if q := fmt.Sprint("c", i); bn.count(q) > 0 || amqptest.Must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), q)).Published == 0 {
 					return false
 				}
 			}
 			return true
 		})
 		for i := range n {
-			if p := must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), fmt.Sprint("c", i))).Published; p != 1 {
+			if p := amqptest.Must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), fmt.Sprint("c", i))).Published; p != 1 {
 				t.Errorf("a cycle of %d: the message was %d times in queue %d", n, p, i)
 			}
 		}
@@ -106,7 +108,7 @@ func TestACycleOfThreeWithRejections(t *testing.T) {
 		if round > 0 {
 			want = map[string]int64{"work rejected": int64(round), "wait1 expired": int64(round), "wait2 expired": int64(round)}
 		}
-		same(t, n, want)
+		amqptest.Same(t, n, want)
 		c.ok(d.Reject(false))
 	}
 }
@@ -123,7 +125,7 @@ func TestMaxLengthWithDeadLettersToItself(t *testing.T) {
 		}
 	}
 	bn.settled("all is quiet", func() bool { return bn.count("self") == 1 })
-	same(t, c.drain("self"), []string{"4"})
+	amqptest.Same(t, c.drain("self"), []string{"4"})
 }
 
 func TestDeadLetteredOnceToMany(t *testing.T) {
@@ -146,7 +148,7 @@ func TestDeadLetteredOnceToMany(t *testing.T) {
 	}
 	bn.settled("they arrive", func() bool { return bn.count("to0") == 3 && bn.count("q") == 0 })
 	for i := range 4 {
-		same(t, c.drain(fmt.Sprint("to", i)), []string{"1", "2", "3"})
+		amqptest.Same(t, c.drain(fmt.Sprint("to", i)), []string{"1", "2", "3"})
 	}
 }
 
@@ -155,7 +157,7 @@ func restarts(t *testing.T, steps ...func(t *testing.T, bn *bench)) {
 	dir := t.TempDir()
 	for i, step := range steps {
 		ok := t.Run(fmt.Sprint("start ", i+1), func(t *testing.T) {
-			step(t, startOn(t, must[*embedded.Broker](t)(embedded.Open(dir, embedded.Options{})), Limits{}))
+			step(t, startOn(t, amqptest.Must[*embedded.Broker](t)(embedded.Open(dir, embedded.Options{})), Limits{}))
 		})
 		if !ok {
 			return
@@ -180,9 +182,9 @@ func TestARestartWithExpiredMessages(t *testing.T) {
 	}, func(t *testing.T, bn *bench) {
 		c := bn.dial()
 		var got []string
-		until(t, "both are dead-lettered", func() bool { got = append(got, c.drain("dead")...); return len(got) == 2 })
+		amqptest.Until(t, "both are dead-lettered", func() bool { got = append(got, c.drain("dead")...); return len(got) == 2 })
 		slices.Sort(got)
-		same(t, got, []string{"own", "ttl"})
+		amqptest.Same(t, got, []string{"own", "ttl"})
 		if n := bn.count("ttl") + bn.count("own"); n != 0 {
 			t.Errorf("%d are still there", n)
 		}
@@ -201,7 +203,7 @@ func TestPriorityQueueRecovery(t *testing.T) {
 	}, func(t *testing.T, bn *bench) {
 		c := bn.dial()
 		c.queue("p", amqp091.Table{"x-max-priority": int32(3)})
-		same(t, c.drain("p"), []string{"3.3", "3.7", "3.11", "2.2", "2.6", "2.10", "1.1", "1.5", "1.9", "0.0", "0.4", "0.8"})
+		amqptest.Same(t, c.drain("p"), []string{"3.3", "3.7", "3.11", "2.2", "2.6", "2.10", "1.1", "1.5", "1.9", "0.0", "0.4", "0.8"})
 	})
 }
 
@@ -218,8 +220,8 @@ func TestFoundDedupIDsSurviveARestart(t *testing.T) {
 		bn.policy("once", "^q$", 0, map[string]any{"dedup": map[string]any{"window": "1h", "by": "header:message-id"}})
 		publish(t, bn)
 	}, func(t *testing.T, bn *bench) {
-		same(t, publish(t, bn).drain("q"), []string{"m"})
-		same(t, publish(t, bn).drain("q"), []string(nil))
+		amqptest.Same(t, publish(t, bn).drain("q"), []string{"m"})
+		amqptest.Same(t, publish(t, bn).drain("q"), []string(nil))
 	})
 }
 
@@ -231,7 +233,7 @@ func TestPassiveDeclarationsAndPermissions(t *testing.T) {
 	c.queue("q", nil)
 	c.exchange("x", "fanout", nil)
 	r := bn.as("reader")
-	must[amqp091.Queue](t)(r.QueueDeclarePassive("q", true, false, false, false, nil))
+	amqptest.Must[amqp091.Queue](t)(r.QueueDeclarePassive("q", true, false, false, false, nil))
 	r.ok(r.ExchangeDeclarePassive("x", "fanout", true, false, false, false, nil))
 	if _, err := r.open().QueueDeclare("q", true, false, false, false, nil); err == nil {
 		t.Error("it declared the queue")
@@ -254,8 +256,8 @@ func TestQueueLengthLimitsInBytes(t *testing.T) {
 			t.Errorf("message %d", i)
 		}
 	}
-	same(t, c.drain("drop"), []string{"11111", "22222"})
-	same(t, c.drain("both"), []string{"11111", "22222"})
+	amqptest.Same(t, c.drain("drop"), []string{"11111", "22222"})
+	amqptest.Same(t, c.drain("both"), []string{"11111", "22222"})
 	d, _, err := c.Get("reject", false)
 	c.ok(err)
 	// Only what is ready counts, as long as nothing is given back.
@@ -263,7 +265,7 @@ func TestQueueLengthLimitsInBytes(t *testing.T) {
 	if !c.confirmed("", "reject", amqp091.Publishing{Body: []byte("33333")}) {
 		t.Error("there was room")
 	}
-	same(t, c.drain("reject"), []string{"11111", "33333"})
+	amqptest.Same(t, c.drain("reject"), []string{"11111", "33333"})
 }
 
 // Names, keys, headers and tags of any language.
@@ -277,13 +279,13 @@ func TestUnicode(t *testing.T) {
 	c.bind(name, "*.日本語.#", name, nil)
 	c.put(name, "ключ.日本語.🚰", amqp091.Publishing{Headers: amqp091.Table{name: name}, AppId: name, Body: []byte(name)})
 	c.put(name, "ключ.другой", amqp091.Publishing{})
-	ds := must[<-chan amqp091.Delivery](t)(c.Consume(name, name, false, false, false, false, nil))
+	ds := amqptest.Must[<-chan amqp091.Delivery](t)(c.Consume(name, name, false, false, false, false, nil))
 	d := next(t, ds)
 	if d.RoutingKey != "ключ.日本語.🚰" || d.Exchange != name || d.ConsumerTag != name || d.Headers[name] != name || d.AppId != name || string(d.Body) != name {
 		t.Errorf("%+v", d)
 	}
 	c.ok(d.Reject(false))
-	until(t, "it is dead-lettered", func() bool { return bn.count(name+".мёртв") == 1 })
+	amqptest.Until(t, "it is dead-lettered", func() bool { return bn.count(name+".мёртв") == 1 })
 	d, _, err := c.Get(name+".мёртв", true)
 	c.ok(err)
 	if d.Headers["x-first-death-queue"] != name {
@@ -359,7 +361,7 @@ func TestADisconnectIsNoticedDuringAnAlarm(t *testing.T) {
 		t.Fatal("the connection is not listed")
 	}
 	c.conn.CloseDeadline(time.Now()) // the socket, without waiting for anybody
-	until(t, "it is gone", func() bool { return len(bn.server.Connections()) == 0 })
+	amqptest.Until(t, "it is gone", func() bool { return len(bn.server.Connections()) == 0 })
 	bn.server.SetAlarm("low on disk", false)
 }
 
@@ -371,7 +373,7 @@ func TestShortTTLBehindLong(t *testing.T) {
 	c.queue("q", dlx("dead", nil))
 	c.put("", "q", amqp091.Publishing{Expiration: "3600000", Body: []byte("long")})
 	c.put("", "q", amqp091.Publishing{Expiration: "1", Body: []byte("short")})
-	until(t, "it expires", func() bool { return bn.count("dead") == 1 })
-	same(t, c.drain("dead"), []string{"short"})
-	same(t, c.drain("q"), []string{"long"})
+	amqptest.Until(t, "it expires", func() bool { return bn.count("dead") == 1 })
+	amqptest.Same(t, c.drain("dead"), []string{"short"})
+	amqptest.Same(t, c.drain("q"), []string{"long"})
 }

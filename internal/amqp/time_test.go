@@ -11,6 +11,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/clock"
@@ -20,9 +21,9 @@ import (
 func inBubble(t *testing.T, limits Limits, f func(t *testing.T, bn *bench)) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
-		b := must[*embedded.Broker](t)(embedded.Memory(embedded.Options{}))
-		a := must[*auth.Store](t)(auth.Open(ctx, b))
-		s := must[*Server](t)(NewServer(ctx, Options{Broker: b, Auth: a, Limits: limits}))
+		b := amqptest.Must[*embedded.Broker](t)(embedded.Memory(embedded.Options{}))
+		a := amqptest.Must[*auth.Store](t)(auth.Open(ctx, b))
+		s := amqptest.Must[*Server](t)(NewServer(ctx, Options{Broker: b, Auth: a, Limits: limits}))
 		bn := &bench{t: t, broker: b, auth: a, server: s}
 		bn.user("remote", auth.AllPermissions)
 		f(t, bn)
@@ -36,21 +37,21 @@ func inBubble(t *testing.T, limits Limits, f func(t *testing.T, bn *bench)) {
 }
 
 // piped is a peer at the other end of a pipe, logged in.
-func (bn *bench) piped(t *testing.T, tune wire.Tuning) *peer {
-	p := &peer{t: t, nc: bn.pipe()}
-	p.login("remote", "/", tune)
+func (bn *bench) piped(t *testing.T, tune wire.Tuning) *amqptest.Peer {
+	p := &amqptest.Peer{T: t, Conn: bn.pipe()}
+	p.Login("remote", "/", tune)
 	return p
 }
 
 func TestTheServerSendsHeartbeatsAndMissesThem(t *testing.T) {
 	inBubble(t, Limits{}, func(t *testing.T, bn *bench) {
 		p := bn.piped(t, wire.Tuning{ChannelMax: 1, FrameMax: 4096, Heartbeat: 2})
-		defer p.nc.Close()
-		p.nc.SetDeadline(time.Time{})
+		defer p.Conn.Close()
+		p.Conn.SetDeadline(time.Time{})
 		start, beats := time.Now(), 0
 		for {
 			b := make([]byte, 100)
-			n, err := p.nc.Read(b)
+			n, err := p.Conn.Read(b)
 			if errors.Is(err, io.EOF) {
 				break
 			}
@@ -71,26 +72,26 @@ func TestTheServerSendsHeartbeatsAndMissesThem(t *testing.T) {
 func TestHeartbeatsKeepAConnection(t *testing.T) {
 	inBubble(t, Limits{}, func(t *testing.T, bn *bench) {
 		p := bn.piped(t, wire.Tuning{ChannelMax: 1, FrameMax: 4096, Heartbeat: 2})
-		defer p.nc.Close()
-		go io.Copy(io.Discard, p.nc)
-		p.nc.SetDeadline(time.Time{})
+		defer p.Conn.Close()
+		go io.Copy(io.Discard, p.Conn)
+		p.Conn.SetDeadline(time.Time{})
 		for range 50 {
 			<-time.After(1500 * time.Millisecond)
-			if _, err := p.nc.Write(wire.AppendHeartbeat(nil)); err != nil {
+			if _, err := p.Conn.Write(wire.AppendHeartbeat(nil)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		none := bn.piped(t, wire.Tuning{ChannelMax: 1, FrameMax: 4096})
-		defer none.nc.Close()
+		defer none.Conn.Close()
 		<-time.After(24 * time.Hour) // heartbeat 0 is none
-		none.channel(1)
+		none.Channel(1)
 	})
 }
 
 func TestHandshakeTimesOut(t *testing.T) {
 	inBubble(t, Limits{}, func(t *testing.T, bn *bench) {
 		for _, sent := range []string{"", "AMQP", wire.ProtocolHeader, wire.ProtocolHeader + string(method(0, &wire.ConnectionStartOk{
-			ClientProperties: clientCaps, Mechanism: "PLAIN", Response: []byte("\x00remote\x00remote")}))} {
+			ClientProperties: amqptest.ClientCaps, Mechanism: "PLAIN", Response: []byte("\x00remote\x00remote")}))} {
 			nc := bn.pipe()
 			start := time.Now()
 			if sent != "" {
@@ -110,35 +111,35 @@ func TestHandshakeTimesOut(t *testing.T) {
 func TestAcknowledgementTimesOut(t *testing.T) {
 	inBubble(t, Limits{}, func(t *testing.T, bn *bench) {
 		p := bn.piped(t, wire.Tuning{ChannelMax: 3, FrameMax: 4096})
-		defer p.nc.Close()
-		p.channel(1)
-		p.send(1, declare("q"))
-		want[*wire.QueueDeclareOk](p, 1)
-		p.send(1, declare("own", "x-consumer-timeout", 60000))
-		want[*wire.QueueDeclareOk](p, 1)
+		defer p.Conn.Close()
+		p.Channel(1)
+		p.Send(1, amqptest.Declare("q"))
+		amqptest.Want[*wire.QueueDeclareOk](p, 1)
+		p.Send(1, amqptest.Declare("own", "x-consumer-timeout", 60000))
+		amqptest.Want[*wire.QueueDeclareOk](p, 1)
 		bn.policy("patience", "^policed$", 0, map[string]any{"consumer-timeout": 45000})
-		p.send(1, declare("policed"))
-		want[*wire.QueueDeclareOk](p, 1)
+		p.Send(1, amqptest.Declare("policed"))
+		amqptest.Want[*wire.QueueDeclareOk](p, 1)
 		late := func(queue, text string, after time.Duration) {
 			t.Helper()
-			p.publish(1, &wire.BasicPublish{RoutingKey: queue}, wire.Properties{}, "m")
-			p.send(1, &wire.BasicGet{Queue: queue})
-			want[*wire.BasicGetOk](p, 1)
-			p.content()
+			p.Publish(1, &wire.BasicPublish{RoutingKey: queue}, wire.Properties{}, "m")
+			p.Send(1, &wire.BasicGet{Queue: queue})
+			amqptest.Want[*wire.BasicGetOk](p, 1)
+			p.Content()
 			<-time.After(after - 2*time.Second)
-			p.send(1, &wire.BasicQos{PrefetchCount: 1})
-			p.bare(1, wire.IDBasicQosOk)
+			p.Send(1, &wire.BasicQos{PrefetchCount: 1})
+			p.Bare(1, wire.IDBasicQosOk)
 			<-time.After(4 * time.Second)
-			if got := want[*wire.ChannelClose](p, 1).Closing; got.ReplyCode != 406 || got.ReplyText != text {
+			if got := amqptest.Want[*wire.ChannelClose](p, 1).Closing; got.ReplyCode != 406 || got.ReplyText != text {
 				t.Errorf("%+v", got)
 			}
-			p.send(1, wire.Bare(wire.IDChannelCloseOk))
-			p.channel(1)
-			p.send(1, &wire.BasicGet{Queue: queue, NoAck: true})
-			if got := want[*wire.BasicGetOk](p, 1); !got.Redelivered {
+			p.Send(1, wire.Bare(wire.IDChannelCloseOk))
+			p.Channel(1)
+			p.Send(1, &wire.BasicGet{Queue: queue, NoAck: true})
+			if got := amqptest.Want[*wire.BasicGetOk](p, 1); !got.Redelivered {
 				t.Error("not given back")
 			}
-			p.content()
+			p.Content()
 		}
 		const text = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: %s ms. This timeout value can be configured, see consumers doc guide to learn more"
 		late("q", replaced(text, "1800000"), 30*time.Minute)
@@ -151,22 +152,22 @@ func TestAcknowledgementTimesOut(t *testing.T) {
 func TestTheClockIsNotWhatTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
-		b := must[*embedded.Broker](t)(embedded.Memory(embedded.Options{}))
-		a := must[*auth.Store](t)(auth.Open(ctx, b))
+		b := amqptest.Must[*embedded.Broker](t)(embedded.Memory(embedded.Options{}))
+		a := amqptest.Must[*auth.Store](t)(auth.Open(ctx, b))
 		c := clock.NewManual(time.Unix(1_800_000_000, 0))
-		s := must[*Server](t)(NewServer(ctx, Options{Broker: b, Auth: a, Clock: c}))
+		s := amqptest.Must[*Server](t)(NewServer(ctx, Options{Broker: b, Auth: a, Clock: c}))
 		bn := &bench{t: t, broker: b, auth: a, server: s}
 		bn.user("remote", auth.AllPermissions)
 		p := bn.piped(t, wire.Tuning{ChannelMax: 1, FrameMax: 4096})
-		p.channel(1)
-		p.send(1, declare("q"))
-		want[*wire.QueueDeclareOk](p, 1)
-		p.send(1, declare("unused", "x-expires", 600_000))
-		want[*wire.QueueDeclareOk](p, 1)
-		p.publish(1, &wire.BasicPublish{RoutingKey: "q"}, wire.Properties{}, "m")
-		p.send(1, &wire.BasicGet{Queue: "q"})
-		want[*wire.BasicGetOk](p, 1)
-		p.content()
+		p.Channel(1)
+		p.Send(1, amqptest.Declare("q"))
+		amqptest.Want[*wire.QueueDeclareOk](p, 1)
+		p.Send(1, amqptest.Declare("unused", "x-expires", 600_000))
+		amqptest.Want[*wire.QueueDeclareOk](p, 1)
+		p.Publish(1, &wire.BasicPublish{RoutingKey: "q"}, wire.Properties{}, "m")
+		p.Send(1, &wire.BasicGet{Queue: "q"})
+		amqptest.Want[*wire.BasicGetOk](p, 1)
+		p.Content()
 		pass := func(d time.Duration) {
 			for end := c.Passed() + d; c.Passed() < end; { // the janitor looks each time
 				c.Advance(janitorPause)
@@ -177,8 +178,8 @@ func TestTheClockIsNotWhatTimesOut(t *testing.T) {
 			c.Set(to)
 			pass(2 * time.Second)
 		}
-		p.send(1, &wire.QueueDeclare{Queue: "unused", Passive: true}) // which uses it
-		want[*wire.QueueDeclareOk](p, 1)
+		p.Send(1, &wire.QueueDeclare{Queue: "unused", Passive: true}) // which uses it
+		amqptest.Want[*wire.QueueDeclareOk](p, 1)
 		if _, err := b.Queue(ctx, "unused"); err != nil {
 			t.Fatal(err)
 		}
@@ -188,10 +189,10 @@ func TestTheClockIsNotWhatTimesOut(t *testing.T) {
 			t.Errorf("a queue that nobody used for its ten minutes: %v", err)
 		}
 		pass(20 * time.Minute)
-		if got := want[*wire.ChannelClose](p, 1).Closing; got.ReplyCode != 406 {
+		if got := amqptest.Want[*wire.ChannelClose](p, 1).Closing; got.ReplyCode != 406 {
 			t.Errorf("a delivery that nobody acknowledged for half an hour: %+v", got)
 		}
-		p.nc.Close()
+		p.Conn.Close()
 		if err := s.Shutdown(ctx); err != nil {
 			t.Error(err)
 		}
@@ -213,27 +214,27 @@ func replaced(text, with string) string {
 func TestQueueExpiry(t *testing.T) {
 	inBubble(t, Limits{}, func(t *testing.T, bn *bench) {
 		p := bn.piped(t, wire.Tuning{ChannelMax: 3, FrameMax: 4096})
-		defer p.nc.Close()
-		p.channel(1)
+		defer p.Conn.Close()
+		p.Channel(1)
 		there := func() bool {
 			_, err := bn.broker.Queue(context.Background(), "q")
 			return surgetank.CodeOf(err) != surgetank.CodeNotFound
 		}
-		p.send(1, declare("q", "x-expires", 10000))
-		want[*wire.QueueDeclareOk](p, 1)
-		for _, use := range []wire.Method{&wire.QueueDeclare{Queue: "q", Passive: true}, &wire.BasicGet{Queue: "q"}, declare("q", "x-expires", 10000)} {
+		p.Send(1, amqptest.Declare("q", "x-expires", 10000))
+		amqptest.Want[*wire.QueueDeclareOk](p, 1)
+		for _, use := range []wire.Method{&wire.QueueDeclare{Queue: "q", Passive: true}, &wire.BasicGet{Queue: "q"}, amqptest.Declare("q", "x-expires", 10000)} {
 			<-time.After(9 * time.Second)
-			p.send(1, use)
-			p.method()
+			p.Send(1, use)
+			p.Method()
 		}
-		p.send(1, &wire.BasicConsume{Queue: "q", ConsumerTag: "t"})
-		want[*wire.BasicConsumeOk](p, 1)
+		p.Send(1, &wire.BasicConsume{Queue: "q", ConsumerTag: "t"})
+		amqptest.Want[*wire.BasicConsumeOk](p, 1)
 		<-time.After(time.Hour)
 		if !there() {
 			t.Fatal("the queue expired while it was used")
 		}
-		p.send(1, &wire.BasicCancel{ConsumerTag: "t"})
-		want[*wire.BasicCancelOk](p, 1)
+		p.Send(1, &wire.BasicCancel{ConsumerTag: "t"})
+		amqptest.Want[*wire.BasicCancelOk](p, 1)
 		<-time.After(9 * time.Second)
 		if !there() {
 			t.Fatal("the queue expired too early after its consumer went")
@@ -249,51 +250,51 @@ func TestBlockedPublishers(t *testing.T) {
 	inBubble(t, Limits{}, func(t *testing.T, bn *bench) {
 		tune := wire.Tuning{ChannelMax: 3, FrameMax: 4096}
 		publisher, consumer := bn.piped(t, tune), bn.piped(t, tune)
-		defer publisher.nc.Close()
-		defer consumer.nc.Close()
-		publisher.channel(1)
-		consumer.channel(1)
-		publisher.send(1, declare("q"))
-		want[*wire.QueueDeclareOk](publisher, 1)
+		defer publisher.Conn.Close()
+		defer consumer.Conn.Close()
+		publisher.Channel(1)
+		consumer.Channel(1)
+		publisher.Send(1, amqptest.Declare("q"))
+		amqptest.Want[*wire.QueueDeclareOk](publisher, 1)
 		bn.server.SetAlarm("low on memory", true)
 		bn.server.SetAlarm("low on disk", true)
 		bn.server.SetAlarm("low on disk", true)
-		publisher.send(1, &wire.ConfirmSelect{}) // a connection that has not published is not held
-		publisher.bare(1, wire.IDConfirmSelectOk)
-		publisher.publish(1, &wire.BasicPublish{RoutingKey: "q"}, wire.Properties{}, "m")
-		if got := want[*wire.ConnectionBlocked](publisher, 0); got.Reason != "low on disk & low on memory" {
+		publisher.Send(1, &wire.ConfirmSelect{}) // a connection that has not published is not held
+		publisher.Bare(1, wire.IDConfirmSelectOk)
+		publisher.Publish(1, &wire.BasicPublish{RoutingKey: "q"}, wire.Properties{}, "m")
+		if got := amqptest.Want[*wire.ConnectionBlocked](publisher, 0); got.Reason != "low on disk & low on memory" {
 			t.Errorf("%q", got.Reason)
 		}
-		go publisher.send(1, &wire.QueueDeclare{Queue: "later"}) // waits: the connection is not read
+		go publisher.Send(1, &wire.QueueDeclare{Queue: "later"}) // waits: the connection is not read
 		synctest.Wait()
-		consumer.send(1, &wire.BasicConsume{Queue: "q", NoAck: true})
-		want[*wire.BasicConsumeOk](consumer, 1)
+		consumer.Send(1, &wire.BasicConsume{Queue: "q", NoAck: true})
+		amqptest.Want[*wire.BasicConsumeOk](consumer, 1)
 		bn.server.SetAlarm("low on memory", false)
 		synctest.Wait()
-		if info := must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), "q")); info.Published != 0 {
+		if info := amqptest.Must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), "q")); info.Published != 0 {
 			t.Error("published while there is an alarm")
 		}
 		bn.server.SetAlarm("low on disk", false)
-		publisher.bare(0, wire.IDConnectionUnblocked)
+		publisher.Bare(0, wire.IDConnectionUnblocked)
 		for range 2 { // in either order
-			switch _, m := publisher.method(); m.(type) {
+			switch _, m := publisher.Method(); m.(type) {
 			case *wire.BasicAck, *wire.QueueDeclareOk:
 			default:
 				t.Errorf("%T", m)
 			}
 		}
-		want[*wire.BasicDeliver](consumer, 1)
-		consumer.content()
+		amqptest.Want[*wire.BasicDeliver](consumer, 1)
+		consumer.Content()
 		// A held connection can still be closed by the server.
 		bn.server.SetAlarm("low on disk", true)
-		publisher.publish(1, &wire.BasicPublish{RoutingKey: "q"}, wire.Properties{}, "m")
-		want[*wire.ConnectionBlocked](publisher, 0)
+		publisher.Publish(1, &wire.BasicPublish{RoutingKey: "q"}, wire.Properties{}, "m")
+		amqptest.Want[*wire.ConnectionBlocked](publisher, 0)
 		for _, c := range bn.server.connections() {
-			c.kick(wire.Errorf(wire.CodeConnectionForced, "test"))
+			c.Kick(wire.Errorf(wire.CodeConnectionForced, "test"))
 		}
-		_, m := publisher.method()
+		_, m := publisher.Method()
 		if n, ok := m.(*wire.BasicNack); ok { // of the publish that was held
-			_, m = publisher.method()
+			_, m = publisher.Method()
 			_ = n
 		}
 		if c, ok := m.(*wire.ConnectionClose); !ok || c.ReplyCode != 320 {
@@ -308,30 +309,30 @@ func TestAConsumerThatDoesNotRead(t *testing.T) {
 		ctx := context.Background()
 		tune := wire.Tuning{ChannelMax: 3, FrameMax: 4096}
 		p := bn.piped(t, tune)
-		defer p.nc.Close()
-		p.channel(1)
-		p.send(1, declare("q"))
-		want[*wire.QueueDeclareOk](p, 1)
-		p.send(1, &wire.BasicConsume{Queue: "q"})
-		want[*wire.BasicConsumeOk](p, 1)
+		defer p.Conn.Close()
+		p.Channel(1)
+		p.Send(1, amqptest.Declare("q"))
+		amqptest.Want[*wire.QueueDeclareOk](p, 1)
+		p.Send(1, &wire.BasicConsume{Queue: "q"})
+		amqptest.Want[*wire.BasicConsumeOk](p, 1)
 		msgs := make([]surgetank.Publishing, 1000)
 		for i := range msgs {
 			msgs[i] = surgetank.Publishing{Queues: []string{"q"}, Message: surgetank.Message{Body: make([]byte, 10000)}}
 		}
-		must[[]surgetank.PublishResult](t)(bn.broker.Publish(ctx, msgs))
+		amqptest.Must[[]surgetank.PublishResult](t)(bn.broker.Publish(ctx, msgs))
 		synctest.Wait()
-		if info := must[surgetank.QueueInfo](t)(bn.broker.Queue(ctx, "q")); info.Leased > 200 {
+		if info := amqptest.Must[surgetank.QueueInfo](t)(bn.broker.Queue(ctx, "q")); info.Leased > 200 {
 			t.Errorf("%d messages are held for a consumer that reads nothing", info.Leased)
 		}
 		other := bn.piped(t, tune)
-		defer other.nc.Close()
-		other.channel(1)
-		other.send(1, &wire.BasicGet{Queue: "q"})
-		want[*wire.BasicGetOk](other, 1)
-		other.content()
+		defer other.Conn.Close()
+		other.Channel(1)
+		other.Send(1, &wire.BasicGet{Queue: "q"})
+		amqptest.Want[*wire.BasicGetOk](other, 1)
+		other.Content()
 		for range 300 { // it reads on after all
-			want[*wire.BasicDeliver](p, 1)
-			p.content()
+			amqptest.Want[*wire.BasicDeliver](p, 1)
+			p.Content()
 		}
 	})
 }
@@ -341,35 +342,35 @@ func TestUnackedIsBounded(t *testing.T) {
 	inBubble(t, Limits{DeliverWindow: 10, MaxUnacked: 50}, func(t *testing.T, bn *bench) {
 		ctx := context.Background()
 		p := bn.piped(t, wire.Tuning{ChannelMax: 3, FrameMax: 4096})
-		defer p.nc.Close()
-		p.channel(1)
-		p.send(1, declare("q"))
-		want[*wire.QueueDeclareOk](p, 1)
+		defer p.Conn.Close()
+		p.Channel(1)
+		p.Send(1, amqptest.Declare("q"))
+		amqptest.Want[*wire.QueueDeclareOk](p, 1)
 		msgs := make([]surgetank.Publishing, 200)
 		for i := range msgs {
 			msgs[i] = surgetank.Publishing{Queues: []string{"q"}, Message: surgetank.Message{Body: []byte("m")}}
 		}
-		must[[]surgetank.PublishResult](t)(bn.broker.Publish(ctx, msgs))
-		p.send(1, &wire.BasicConsume{Queue: "q"})
-		want[*wire.BasicConsumeOk](p, 1)
+		amqptest.Must[[]surgetank.PublishResult](t)(bn.broker.Publish(ctx, msgs))
+		p.Send(1, &wire.BasicConsume{Queue: "q"})
+		amqptest.Want[*wire.BasicConsumeOk](p, 1)
 		got := uint64(0)
 		read := func() {
 			for {
-				p.nc.SetReadDeadline(time.Now().Add(time.Second))
-				f, n, err := wire.NextFrame(p.buf, 4096)
+				p.Conn.SetReadDeadline(time.Now().Add(time.Second))
+				f, n, err := wire.NextFrame(p.Buf, 4096)
 				if err != nil {
 					t.Fatal(err)
 				}
 				if n == 0 {
 					b := make([]byte, 4096)
-					n, err := p.nc.Read(b)
+					n, err := p.Conn.Read(b)
 					if err != nil {
 						return
 					}
-					p.buf = append(p.buf, b[:n]...)
+					p.Buf = append(p.Buf, b[:n]...)
 					continue
 				}
-				p.buf = p.buf[n:]
+				p.Buf = p.Buf[n:]
 				if f.Type == wire.FrameBody {
 					got++
 				}
@@ -379,7 +380,7 @@ func TestUnackedIsBounded(t *testing.T) {
 		if got < 50 || got > 60 {
 			t.Errorf("%d deliveries without an acknowledgement; at most about 50 are allowed", got)
 		}
-		p.send(1, &wire.BasicAck{DeliveryTag: got, Multiple: true})
+		p.Send(1, &wire.BasicAck{DeliveryTag: got, Multiple: true})
 		before := got
 		read()
 		if got == before {
@@ -397,9 +398,9 @@ func TestTooManyStrangers(t *testing.T) {
 			bn.server.ServeConn(addressed{theirs, &net.TCPAddr{IP: net.ParseIP(host), Port: 4000}})
 			return ours
 		}
-		login := func(host string) *peer {
-			p := &peer{t: t, nc: from(host)}
-			p.login("remote", "/", wire.Tuning{ChannelMax: 1, FrameMax: 4096})
+		login := func(host string) *amqptest.Peer {
+			p := &amqptest.Peer{T: t, Conn: from(host)}
+			p.Login("remote", "/", wire.Tuning{ChannelMax: 1, FrameMax: 4096})
 			return p
 		}
 		closed := func(nc net.Conn) bool {
@@ -434,9 +435,9 @@ func TestTooManyStrangers(t *testing.T) {
 			}
 		}
 		p := login("2001:db8:0:0:9::1") // an IPv6 network is one address
-		p.nc.Close()
-		known.channel(1)
-		known.nc.Close()
+		p.Conn.Close()
+		known.Channel(1)
+		known.Conn.Close()
 		for _, nc := range open {
 			nc.Close()
 		}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
@@ -12,19 +13,19 @@ import (
 func TestCommitReturnsWhatLostItsQueues(t *testing.T) {
 	bn := start(t, Limits{})
 	p := bn.connect("guest")
-	p.channel(1)
+	p.Channel(1)
 	for _, q := range []string{"stays", "goes", "also goes", "taken"} {
-		p.send(1, &wire.QueueDeclare{Queue: q})
-		want[*wire.QueueDeclareOk](p, 1)
-		p.send(1, &wire.QueueBind{Queue: q, Exchange: "amq.fanout"})
-		p.bare(1, wire.IDQueueBindOk)
+		p.Send(1, &wire.QueueDeclare{Queue: q})
+		amqptest.Want[*wire.QueueDeclareOk](p, 1)
+		p.Send(1, &wire.QueueBind{Queue: q, Exchange: "amq.fanout"})
+		p.Bare(1, wire.IDQueueBindOk)
 	}
-	p.publish(1, &wire.BasicPublish{RoutingKey: "taken"}, wire.Properties{}, "acknowledged")
-	p.send(1, &wire.BasicGet{Queue: "taken"})
-	want[*wire.BasicGetOk](p, 1)
-	p.content()
-	p.send(1, wire.Bare(wire.IDTxSelect))
-	p.bare(1, wire.IDTxSelectOk)
+	p.Publish(1, &wire.BasicPublish{RoutingKey: "taken"}, wire.Properties{}, "acknowledged")
+	p.Send(1, &wire.BasicGet{Queue: "taken"})
+	amqptest.Want[*wire.BasicGetOk](p, 1)
+	p.Content()
+	p.Send(1, wire.Bare(wire.IDTxSelect))
+	p.Bare(1, wire.IDTxSelectOk)
 	for _, m := range []struct {
 		exchange, key, body string
 		mandatory           bool
@@ -32,27 +33,27 @@ func TestCommitReturnsWhatLostItsQueues(t *testing.T) {
 		{"", "goes", "1", true}, {"", "nobody", "2", true}, {"", "goes", "3", false}, {"", "stays", "4", true},
 		{"amq.fanout", "", "5", true}, {"", "also goes", "6", true}, {"", "nobody", "7", true},
 	} {
-		p.publish(1, &wire.BasicPublish{Exchange: m.exchange, RoutingKey: m.key, Mandatory: m.mandatory}, wire.Properties{}, m.body)
+		p.Publish(1, &wire.BasicPublish{Exchange: m.exchange, RoutingKey: m.key, Mandatory: m.mandatory}, wire.Properties{}, m.body)
 	}
-	p.send(1, &wire.BasicAck{DeliveryTag: 1})
+	p.Send(1, &wire.BasicAck{DeliveryTag: 1})
 	// Another connection deletes the queues: this channel hears nothing of it.
 	other := bn.connect("guest")
-	other.channel(1)
-	p.send(1, &wire.BasicQos{}) // the publishes have arrived when this is answered
-	p.bare(1, wire.IDBasicQosOk)
+	other.Channel(1)
+	p.Send(1, &wire.BasicQos{}) // the publishes have arrived when this is answered
+	p.Bare(1, wire.IDBasicQosOk)
 	for _, q := range []string{"goes", "also goes", "taken"} {
-		other.send(1, &wire.QueueDelete{Queue: q})
-		want[*wire.QueueDeleteOk](other, 1)
+		other.Send(1, &wire.QueueDelete{Queue: q})
+		amqptest.Want[*wire.QueueDeleteOk](other, 1)
 	}
-	p.send(1, wire.Bare(wire.IDTxCommit))
+	p.Send(1, wire.Bare(wire.IDTxCommit))
 	var returned []string
 	for {
-		_, m := p.method()
+		_, m := p.Method()
 		if r, is := m.(*wire.BasicReturn); is {
 			if r.ReplyCode != wire.CodeNoRoute || r.ReplyText != "NO_ROUTE" {
 				t.Errorf("%+v", r)
 			}
-			_, body := p.content()
+			_, body := p.Content()
 			returned = append(returned, r.RoutingKey+" "+body)
 			continue
 		}
@@ -65,9 +66,9 @@ func TestCommitReturnsWhatLostItsQueues(t *testing.T) {
 		t.Errorf("returned %q, want %q", returned, want)
 	}
 	for _, body := range []string{"4", "5"} {
-		p.send(1, &wire.BasicGet{Queue: "stays", NoAck: true})
-		want[*wire.BasicGetOk](p, 1)
-		if _, got := p.content(); got != body {
+		p.Send(1, &wire.BasicGet{Queue: "stays", NoAck: true})
+		amqptest.Want[*wire.BasicGetOk](p, 1)
+		if _, got := p.Content(); got != body {
 			t.Errorf("got %q, want %q", got, body)
 		}
 	}

@@ -151,6 +151,12 @@ func (t Table) All() iter.Seq2[[]byte, Value] {
 	}
 }
 
+// Rest gives the table without its first field. It fails if there is none, or a malformed one.
+func (t Table) Rest() (Table, error) {
+	_, _, rest, err := cutField(t)
+	return rest, err
+}
+
 // Get gives the first value of a name.
 func (t Table) Get(name string) (Value, bool) {
 	for b := []byte(t); len(b) > 0; {

@@ -1,0 +1,85 @@
+package session
+
+import (
+	"errors"
+
+	"github.com/surgetank/surgetank/internal/amqp/wire"
+)
+
+var errSocket = errors.New("the socket failed while it was written to")
+
+// confirms are the publishes of a channel in confirm mode that were answered by the broker. They
+// are told in the order of publishing, which lets one frame tell of many. The outbox's lock guards
+// it.
+type confirms struct {
+	settled uint64          // every publish up to here has its outcome
+	told    uint64          // and up to here the client knows
+	early   map[uint64]bool // outcomes above settled, with a gap below
+	nacks   []uint64        // between told and settled: those that were refused, in order
+	listed  bool            // in the outbox's confirms
+}
+
+// settle enters the outcome of one publish.
+func (f *confirms) settle(seq uint64, ok bool) {
+	if seq != f.settled+1 {
+		if f.early == nil {
+			f.early = map[uint64]bool{}
+		}
+		f.early[seq] = ok
+		return
+	}
+	for {
+		f.settled = seq
+		if !ok {
+			f.nacks = append(f.nacks, seq)
+		}
+		if len(f.early) == 0 {
+			return
+		}
+		seq++
+		var there bool
+		if ok, there = f.early[seq]; !there {
+			return
+		}
+		delete(f.early, seq)
+	}
+}
+
+// append adds the frames that tell what is new.
+func (f *confirms) append(out []byte, channel uint16) []byte {
+	upTo := func(seq uint64) {
+		if seq > f.told {
+			out = wire.AppendAck(out, channel, seq, seq-f.told > 1)
+			f.told = seq
+		}
+	}
+	for _, n := range f.nacks {
+		upTo(n - 1)
+		out = wire.AppendNack(out, channel, n, false)
+		f.told = n
+	}
+	f.nacks = f.nacks[:0]
+	upTo(f.settled)
+	return out
+}
+
+// confirm enters the outcome of a publish; seq 0 is one that nobody waits for.
+func (ch *channel) confirm(seq uint64, ok bool) {
+	if seq == 0 {
+		return
+	}
+	o := &ch.c.out
+	o.mu.Lock()
+	o.settle(ch, seq, ok)
+	o.mu.Unlock()
+	o.wakeWriter()
+}
+
+func (ch *channel) confirmSelect(m *wire.ConfirmSelect) error {
+	if ch.mode == transactional {
+		return wire.Errorf(wire.CodePreconditionFailed, "cannot switch from tx to confirm mode")
+	}
+	ch.mode = confirming
+	ch.answerUnless(m.NoWait, wire.Bare(wire.IDConfirmSelectOk))
+	return nil
+}

@@ -1,0 +1,329 @@
+package session
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/amqp/topology"
+	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/lobby"
+	"github.com/surgetank/surgetank/internal/policy"
+)
+
+// Conn is one connection. Each part says who owns it. What has no owner here is set by the
+// handshake and constant afterwards.
+type Conn struct {
+	srv   *Shared
+	nc    net.Conn
+	Name  string     // "peer -> local", unique while it lives
+	Peer  netip.Addr // the client's address
+	port  uint16     // of the peer
+	since time.Time
+	guest *lobby.Guest // its place among the strangers until it has logged in, and among the departing after its end
+	ctx   context.Context
+	stop  context.CancelFunc
+
+	id     atomic.Pointer[identity] // set once it is open
+	seat   *auth.Admission          // set before it is open
+	client wire.Table               // client properties
+	tuned  wire.Tuning
+	caps   caps // of the client
+
+	in         input                        // the reader's
+	pubs       intake                       // the reader's
+	exclusives map[*topology.Queue]struct{} // the reader's
+
+	out      outbox     // shared, under its lock
+	asked    interrupts // shared, under its lock
+	channels channels   // shared, under its lock
+	idle     idleWatch  // the janitor's
+
+	consumers atomic.Int64 // of all channels
+
+	written chan struct{} // closed when the writer has ended
+	over    atomic.Bool   // it has ended; what is left is to see the client off
+
+	appendBody func(dst []byte, channel uint16, body []byte, frameMax int) []byte // wire.AppendBody; tests put another in its place
+}
+
+// intake is what the reader has gathered from publishers and consumers for the next flush.
+type intake struct {
+	batch   *publishBatch
+	settles []surgetank.Settlement
+	routes  routeCache
+	blocked bool        // the client was told so
+	held    atomic.Bool // blocked, for others to read
+	passing int64       // bytes of the server's budget that messages of the next flush have
+}
+
+// identity is who a connection speaks for, and where.
+type identity struct {
+	user *auth.User
+	vh   *topology.Vhost
+}
+
+// caps are the client's capabilities that change what the server does.
+type caps struct {
+	cancelNotify, blocked, authFailureClose bool
+}
+
+// NewConn makes a connection of an accepted socket. Serve runs it.
+func NewConn(s *Shared, nc net.Conn) *Conn {
+	c := &Conn{srv: s, nc: nc, since: s.Clock.Now(), exclusives: map[*topology.Queue]struct{}{}, written: make(chan struct{}), appendBody: wire.AppendBody}
+	c.in.nc, c.in.limit, c.in.buf = nc, wire.MinFrameMax, make([]byte, smallBuffer)
+	c.asked.nc, c.asked.kicked = nc, make(chan struct{})
+	c.channels.byID = map[uint16]*channel{}
+	c.out.init()
+	c.Name = nc.RemoteAddr().String() + " -> " + nc.LocalAddr().String()
+	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
+		c.Peer, c.port = ap.Addr().Unmap(), ap.Port()
+	}
+	c.ctx, c.stop = context.WithCancel(policy.WithOwner(s.Context, c))
+	return c
+}
+
+// Identity gives user and virtual host, nil before the connection is open. Any goroutine may ask.
+func (c *Conn) Identity() (*auth.User, *topology.Vhost) {
+	if id := c.id.Load(); id != nil {
+		return id.user, id.vh
+	}
+	return nil, nil
+}
+
+func (c *Conn) user() *auth.User       { return c.id.Load().user }
+func (c *Conn) vhost() *topology.Vhost { return c.id.Load().vh }
+
+// errClientClosed ends the reading of a connection that its client closed in good order.
+var errClientClosed = errors.New("closed by the client")
+
+// failure is an error with the method that raised it.
+type failure struct {
+	why    *wire.Error
+	method wire.MethodID
+}
+
+func (f *failure) Error() string { return f.why.Text }
+
+// Serve runs the connection to its end. guest is its place among the strangers.
+func (c *Conn) Serve(guest *lobby.Guest) {
+	c.guest = guest
+	defer func() { c.guest.Leave() }()
+	defer c.stop()
+	defer c.nc.Close()
+	defer func() { // one connection's defect is not another's end
+		if p := recover(); p != nil {
+			c.srv.Log.Error("a defect ended an AMQP connection; please report it", "peer", c.Name, "panic", p, "stack", string(debug.Stack()))
+			c.abandon()
+		}
+	}()
+	defer func() {
+		if c.seat != nil {
+			c.seat.Leave() // no matter if it has
+		}
+	}()
+	if err := c.handshake(); err != nil {
+		c.srv.Log.Info("an AMQP connection was not opened", "peer", c.Name, "err", err)
+		return
+	}
+	c.srv.Log.Debug("AMQP connection opened", "peer", c.Name, "user", c.user().Name, "vhost", c.vhost().Name)
+	go c.writeLoop()
+	err := c.readLoop()
+	c.over.Store(true)
+	c.cleanup()
+	c.seat.Leave() // before the client can know that the connection has ended, and open another
+	c.farewell(err)
+	c.srv.Log.Debug("AMQP connection ended", "peer", c.Name, "err", err)
+}
+
+// abandon gives up a connection in whatever state it is.
+func (c *Conn) abandon() {
+	defer func() {
+		if p := recover(); p != nil {
+			c.srv.Log.Error("cleaning up after a defect failed as well", "peer", c.Name, "panic", p)
+		}
+	}()
+	c.nc.Close()
+	if c.id.Load() != nil {
+		c.over.Store(true)
+		c.cleanup()
+		c.out.finish(false)
+		<-c.written
+	}
+}
+
+// Kick makes the connection close itself with an error. Any goroutine may call it; the first error
+// stands, and kick gives false for every other.
+func (c *Conn) Kick(err *wire.Error) bool {
+	if !c.asked.kick(err) {
+		return false
+	}
+	c.stop()
+	c.out.mu.Lock()
+	c.out.room.Broadcast()
+	c.out.mu.Unlock()
+	c.asked.wakeReader()
+	return true
+}
+
+// readLoop reads until the connection is to end, and says why: errClientClosed, a *failure, or the
+// socket's error.
+func (c *Conn) readLoop() error {
+	for {
+		for {
+			f, n, err := c.in.next()
+			if err == nil && n > 0 {
+				err = c.frame(f)
+			}
+			if err != nil {
+				c.flush() // what came before the error counts
+				return asFailure(err)
+			}
+			if n == 0 {
+				break
+			}
+		}
+		if err := c.flush(); err != nil {
+			return asFailure(err)
+		}
+		if err := c.waitForRoom(); err != nil {
+			return err
+		}
+		if err := c.read(); err != nil {
+			return asFailure(err)
+		}
+	}
+}
+
+// asFailure gives an error of the protocol its final form; others pass.
+func asFailure(err error) error {
+	var f *failure
+	if errors.As(err, &f) || errors.Is(err, errClientClosed) {
+		return err
+	}
+	var w *wire.Error
+	if errors.As(err, &w) {
+		return &failure{why: w}
+	}
+	return err
+}
+
+// read waits for more bytes, for at most as long as the heartbeat allows, and runs what others ask
+// the reader to do.
+func (c *Conn) read() error {
+	heartbeat := time.Duration(c.tuned.Heartbeat) * time.Second
+	for {
+		c.in.allowSilence(heartbeat)
+		// An interruption leaves word first and then moves the deadline: either is seen here.
+		if err := c.asked.failure(); err != nil {
+			return err
+		}
+		ran, err := c.asked.run()
+		if err != nil {
+			return err
+		}
+		if ran {
+			continue
+		}
+		err = c.in.fill()
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		over := heartbeat > 0 && !time.Now().Before(c.in.silence)
+		c.in.silence = time.Time{} // the interruption has moved the deadline
+		if over && !c.asked.pending() {
+			c.srv.Log.Warn("an AMQP peer went silent: missed heartbeats", "peer", c.Name, "heartbeat_seconds", c.tuned.Heartbeat)
+			return err
+		}
+	}
+}
+
+// WatchIdle has the reader shrink its buffer when the connection has gone quiet. The janitor calls
+// it.
+func (c *Conn) WatchIdle() {
+	if c.idle.look(&c.in) {
+		c.asked.interrupt(c.in.shrink)
+	}
+}
+
+// maxOut is how many bytes of replies may wait for a client that does not read them before its
+// requests wait too.
+const maxOut = 1 << 20
+
+// maxNacks is how many refused publishes may wait to be told before more is read.
+const maxNacks = 1 << 15
+
+func (c *Conn) waitForRoom() error {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	for c.out.full() && c.out.broken == nil && c.asked.forced.Load() == nil {
+		c.out.room.Wait()
+	}
+	return c.out.broken
+}
+
+// frames encodes the header and the body of a message. The caller holds no lock: bodies are large,
+// and the broker's loop waits for the outbox's lock.
+func (c *Conn) frames(channel uint16, block, body []byte) []byte {
+	frameMax := int(c.tuned.FrameMax)
+	frames := 2 + len(body)/(frameMax-wire.FrameOverhead)
+	dst := make([]byte, 0, 12+len(block)+len(body)+frames*wire.FrameOverhead)
+	dst = wire.AppendHeader(dst, channel, len(body), block)
+	return c.appendBody(dst, channel, body, frameMax)
+}
+
+// PutOut closes the connection of a stranger. It does not wait for the peer, as closing TLS in good
+// order would.
+func (c *Conn) PutOut() {
+	c.stop()
+	if t, ok := c.nc.(*tls.Conn); ok {
+		t.NetConn().Close()
+		return
+	}
+	c.nc.Close()
+}
+
+// ShutDown closes a connection because the server shuts down. One that has ended and waits for its
+// client is woken.
+func (c *Conn) ShutDown() {
+	if !c.Kick(wire.Errorf(wire.CodeConnectionForced, "broker forced connection closure with reason 'shutdown'")) {
+		c.asked.wakeReader()
+	}
+}
+
+// Ended tells whether the connection has ended; what is left is to see its client off.
+func (c *Conn) Ended() bool { return c.over.Load() }
+
+// consumersLeft gives back the places of consumers that have ended, of the connection and of its
+// user.
+func (c *Conn) consumersLeft(n int) {
+	c.consumers.Add(-int64(n))
+	c.seat.EndConsumers(n)
+}
+
+// Held tells whether an alarm holds the connection back.
+func (c *Conn) Held() bool { return c.pubs.held.Load() }
+
+// Count returns the numbers of open channels and of their consumers.
+func (c *Conn) Count() (channels, consumers int) {
+	list := c.channels.list()
+	for _, ch := range list {
+		n, _ := ch.ledger.count("")
+		consumers += n
+	}
+	return len(list), consumers
+}
+
+// CutOff closes the socket of a connection that does not end.
+func (c *Conn) CutOff() { c.nc.Close() }
+
+// errPutOut ends the handshake of a stranger that had to make room.
+var errPutOut = errors.New("closed to make room for another connection, as it had not logged in")

@@ -1,0 +1,71 @@
+package session
+
+import (
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Limits bound what clients can make the server hold. Zero fields take the defaults of
+// DefaultLimits.
+type Limits struct {
+	FrameMax   uint32        // bytes of a frame; offered to clients, at least 4096
+	ChannelMax uint16        // channels of a connection
+	Heartbeat  time.Duration // offered to clients; whole seconds; negative: none
+	MaxMessage int64         // bytes of a body
+	MaxBodies  int64         // bytes of all bodies that are not complete and all transactions that are not committed; 0: 256 MiB, or four messages
+	BodyWait   time.Duration // how long a publisher waits for room among them before the largest holder is closed
+
+	Handshake           time.Duration // from accepting to connection.open
+	MaxConnections      int
+	MaxStrangers        int // connections that have not logged in
+	MaxStrangersPerPeer int // the same from one address, loopback excepted
+
+	MaxConsumers           int           // of a channel
+	MaxConnectionConsumers int           // of a connection, over all its channels
+	MaxUnacked             int           // deliveries of a channel with unlimited prefetch that wait for their ack; more are not sent
+	MaxExchanges           int           // of a virtual host
+	MaxBindings            int           // of an exchange
+	AckTimeout             time.Duration // how long a delivery may wait for its ack; negative: for ever
+	CloseTimeout           time.Duration // how long a closing peer may take to answer
+	DeliverWindow          int           // messages handed to a consumer without prefetch before they are written out
+}
+
+// DefaultLimits are RabbitMQ's where it has them.
+var DefaultLimits = Limits{
+	FrameMax: 131072, ChannelMax: 2047, Heartbeat: 60 * time.Second, MaxMessage: surgetank.DefaultMaxMessage,
+	Handshake: 10 * time.Second, MaxConnections: 1 << 16, MaxStrangers: 1024, MaxStrangersPerPeer: 64,
+	MaxConsumers: 8192, MaxConnectionConsumers: 1 << 16, MaxUnacked: 1 << 18, MaxExchanges: 1 << 16, MaxBindings: 1 << 20,
+	BodyWait: 5 * time.Second, AckTimeout: 30 * time.Minute, CloseTimeout: 5 * time.Second, DeliverWindow: 2048,
+}
+
+// WithDefaults returns the limits with DefaultLimits in place of zero fields.
+func (l Limits) WithDefaults() Limits {
+	d := DefaultLimits
+	def(&l.FrameMax, d.FrameMax)
+	def(&l.ChannelMax, d.ChannelMax)
+	def(&l.Heartbeat, d.Heartbeat)
+	def(&l.MaxMessage, d.MaxMessage)
+	def(&l.MaxBodies, max(256<<20, 4*l.MaxMessage))
+	def(&l.BodyWait, d.BodyWait)
+	def(&l.Handshake, d.Handshake)
+	def(&l.MaxConnections, d.MaxConnections)
+	def(&l.MaxStrangers, d.MaxStrangers)
+	def(&l.MaxStrangersPerPeer, d.MaxStrangersPerPeer)
+	def(&l.MaxConsumers, d.MaxConsumers)
+	def(&l.MaxConnectionConsumers, d.MaxConnectionConsumers)
+	def(&l.MaxUnacked, d.MaxUnacked)
+	def(&l.MaxExchanges, d.MaxExchanges)
+	def(&l.MaxBindings, d.MaxBindings)
+	def(&l.AckTimeout, d.AckTimeout)
+	def(&l.CloseTimeout, d.CloseTimeout)
+	def(&l.DeliverWindow, d.DeliverWindow)
+	return l
+}
+
+func def[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}

@@ -1,0 +1,278 @@
+package session
+
+import (
+	"time"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/amqp/topology"
+	"github.com/surgetank/surgetank/internal/amqp/translate"
+	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/auth"
+)
+
+// A batch is handed over early when it has this much.
+const (
+	batchMax   = 4096
+	batchBytes = 1 << 20
+)
+
+// publishBatch is what one read brought in publishes; who[i] is whom to tell about msgs[i].
+type publishBatch struct {
+	c     *Conn
+	msgs  []surgetank.Publishing
+	who   []publisher
+	bytes int
+}
+
+// publisher is where a publish came from.
+type publisher struct {
+	ch        *channel
+	seq       uint64 // 0: nobody waits for a confirm
+	mandatory bool
+	refused   bool // by a queue that is not among the message's: the others take it, and it is nacked
+}
+
+// publish takes a whole message.
+func (ch *channel) publish(ct *translate.Content, body []byte) error {
+	c, a := ch.c, &ch.assembly
+	to, err := c.pubs.routes.lookup(a.exchange, a.key)
+	if err != nil {
+		return err
+	}
+	if ch.mode == confirming {
+		ch.seq++
+	}
+	if to.reply {
+		ch.publishReply(to, ct, body)
+		return nil
+	}
+	queues, refused := to.Queues, to.Refused
+	if len(ct.CC) > 0 || !to.Fixed {
+		r, err := c.routeAll(to, ct)
+		if err != nil {
+			return err
+		}
+		queues, refused = r.Queues, r.Refused
+	}
+	who := publisher{ch: ch, mandatory: a.mandatory, refused: refused}
+	if ch.mode == confirming {
+		who.seq = ch.seq
+	}
+	if len(queues) == 0 {
+		if !refused && a.mandatory {
+			if ch.mode == transactional {
+				return ch.tx.giveBack(returnedMessage{exchange: string(a.exchange), key: to.key, block: ct.Block, body: body})
+			}
+			if err := c.waitForRoom(); err != nil {
+				return err
+			}
+			ch.returned(string(a.exchange), to.key, ct.Block, body)
+		}
+		ch.confirm(who.seq, !refused)
+		return nil
+	}
+	m := surgetank.Publishing{Queues: queues, Message: ct.Template}
+	m.Message.Body, m.Message.Key = body, to.key
+	if ch.mode == transactional {
+		return ch.tx.publish(m, a.mandatory)
+	}
+	if c.pubs.batch == nil {
+		c.pubs.batch = &publishBatch{c: c, msgs: make([]surgetank.Publishing, 0, c.in.expected()), who: make([]publisher, 0, c.in.expected())}
+	}
+	b := c.pubs.batch
+	b.msgs = append(b.msgs, m)
+	b.who = append(b.who, who)
+	if b.bytes += len(body); len(b.msgs) >= batchMax || b.bytes >= batchBytes {
+		return c.flush()
+	}
+	return nil
+}
+
+// routeAll routes by all of a message's keys and by its headers.
+func (c *Conn) routeAll(to *route, ct *translate.Content) (topology.Routed, error) {
+	keys := append([]string{to.key}, ct.CC...)
+	if err := c.authorizeTopic(auth.Write, to.exchange, ct.CC...); err != nil {
+		return topology.Routed{}, err
+	}
+	if to.exchange.Name == "" {
+		for _, k := range ct.CC {
+			if _, err := c.vhost().Find(k); err != nil { // another door's queue becomes known by this
+				return topology.Routed{}, err
+			}
+		}
+	}
+	return c.vhost().Route(to.exchange, keys, &ct.Props), nil
+}
+
+// returned sends a message back that found no queue.
+func (ch *channel) returned(exchange, key string, block, body []byte) {
+	frames := ch.c.frames(ch.id, block, body)
+	o := &ch.c.out
+	o.mu.Lock()
+	if !ch.closed {
+		o.content(wire.AppendMethod(o.methods, ch.id, &wire.BasicReturn{ReplyCode: wire.CodeNoRoute, ReplyText: "NO_ROUTE", Exchange: exchange,
+			RoutingKey: key}), frames)
+	}
+	o.mu.Unlock()
+	o.wakeWriter()
+}
+
+// flush hands over what was gathered: publishes first, so that a consumer that publishes a result
+// and then acknowledges its input never has the ack without the result.
+func (c *Conn) flush() error {
+	if c.pubs.batch != nil {
+		if err := c.holdWhileAlarmed(); err != nil {
+			return err
+		}
+		b := c.pubs.batch
+		c.pubs.batch = nil
+		if err := c.srv.Broker.PublishAsync(c.ctx, b.msgs, b.done); err != nil {
+			b.failed(err)
+			if err := c.asked.failure(); err != nil {
+				return err
+			}
+			if surgetank.CodeOf(err) == surgetank.CodeClosed {
+				return &failure{why: translate.ToWire(err)}
+			}
+		}
+	}
+	c.passed()
+	if len(c.pubs.settles) > 0 {
+		s := c.pubs.settles
+		c.pubs.settles = nil
+		if err := c.srv.Broker.SettleAsync(c.ctx, s, nil); err != nil {
+			if err := c.asked.failure(); err != nil {
+				return err
+			}
+			return translate.ToWire(err)
+		}
+	}
+	return nil
+}
+
+// passed gives back what the messages of a flush had of the server's budget.
+func (c *Conn) passed() {
+	c.srv.budget.give(c, c.pubs.passing)
+	c.pubs.passing = 0
+}
+
+// alarmLook is how often a connection that is held back is looked at: nobody reads from it, so
+// nobody sees its end.
+const alarmLook = time.Second
+
+// holdWhileAlarmed stops a connection that publishes while there is an alarm, and tells its client
+// why.
+func (c *Conn) holdWhileAlarmed() error {
+	for {
+		a := c.srv.alarms.now.Load()
+		if a.reason == "" {
+			if c.pubs.blocked {
+				c.pubs.blocked = false
+				c.pubs.held.Store(false)
+				if c.caps.blocked {
+					c.out.send(0, wire.Bare(wire.IDConnectionUnblocked))
+				}
+			}
+			return nil
+		}
+		if !c.pubs.blocked {
+			c.pubs.blocked = true
+			c.pubs.held.Store(true)
+			if c.caps.blocked {
+				c.out.send(0, &wire.ConnectionBlocked{Reason: wire.Clip(a.reason)})
+			}
+		}
+		look := c.srv.Clock.NewTimer(alarmLook)
+		select {
+		case <-a.over:
+		case <-look.C():
+			if hungUp(c.nc) { // what it had sent by then was not confirmed
+				return errSocket
+			}
+		case <-c.asked.kicked:
+			look.Stop()
+			return c.asked.failure()
+		case <-c.written: // the socket failed
+			look.Stop()
+			return errSocket
+		}
+		look.Stop()
+	}
+}
+
+// done is called by the broker on its loop, in the order of publishing; it must not block. It takes
+// the outbox's lock, and short ones below it: nobody copies a body under any of them.
+func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
+	if err != nil {
+		b.failed(err)
+		return
+	}
+	c := b.c
+	c.out.mu.Lock()
+	for i := range b.who {
+		w := &b.who[i]
+		switch surgetank.CodeOf(results[i].Err) {
+		case "":
+			c.out.settle(w.ch, w.seq, !w.refused)
+		case surgetank.CodeNotFound: // a queue has gone: find out which, where this may wait
+			m, w := b.msgs[i], *w
+			c.srv.Background(func() { w.reconsider(m) })
+		case surgetank.CodeFull:
+			if m, w := b.msgs[i], *w; c.vhost().WantsRefused(m.Queues) {
+				c.vhost().DeadLetterRefused(m, func() { w.ch.confirm(w.seq, false) })
+				continue
+			}
+			c.out.settle(w.ch, w.seq, false)
+		default:
+			c.out.settle(w.ch, w.seq, false)
+			c.srv.Log.Debug("a publish was refused", "peer", c.Name, "queues", len(b.msgs[i].Queues), "err", results[i].Err)
+		}
+	}
+	c.out.mu.Unlock()
+	c.out.wakeWriter()
+}
+
+// failed nacks a whole batch.
+func (b *publishBatch) failed(err error) {
+	c := b.c
+	c.srv.Log.Warn("publishes failed", "peer", c.Name, "messages", len(b.who), "err", err)
+	c.out.mu.Lock()
+	for _, w := range b.who {
+		c.out.settle(w.ch, w.seq, false)
+	}
+	c.out.mu.Unlock()
+	c.out.wakeWriter()
+}
+
+// reconsider deals with a message that was refused because a queue of it is gone.
+func (w publisher) reconsider(m surgetank.Publishing) {
+	s, vh := w.ch.c.srv, w.ch.c.vhost()
+	left := make([]string, 0, len(m.Queues))
+	for _, full := range m.Queues {
+		info, err := s.Broker.Queue(s.Context, full)
+		_, name := surgetank.SplitName(full)
+		q := vh.Known(name)
+		switch {
+		case err == nil:
+			left = append(left, full)
+			if q != nil && q.ID != info.ID { // made anew by another door: what was bound to the old one is not its
+				vh.Forget(q)
+			}
+		case surgetank.CodeOf(err) == surgetank.CodeNotFound:
+			if q != nil {
+				vh.Forget(q)
+			}
+		}
+	}
+	if len(left) == 0 {
+		if w.mandatory {
+			f, _, _ := translate.ReadStored(&m.Message, nil)
+			w.ch.returned(string(f.Exchange), m.Message.Key, f.Block, m.Message.Body)
+		}
+		w.ch.confirm(w.seq, true)
+		return
+	}
+	m.Queues = left
+	res, err := s.Broker.Publish(s.Context, []surgetank.Publishing{m})
+	w.ch.confirm(w.seq, err == nil && res[0].Err == nil && !w.refused)
+}

@@ -1,0 +1,241 @@
+package session
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/amqp/topology"
+	"github.com/surgetank/surgetank/internal/amqp/translate"
+	"github.com/surgetank/surgetank/internal/amqp/wire"
+)
+
+// transaction is what a channel in transaction mode has gathered since its last commit.
+type transaction struct {
+	ch      *channel
+	msgs    []surgetank.Publishing
+	asked   []mandatory // beside msgs
+	seen    int         // messages that the client has published
+	taken   []unacked   // in the order of their acknowledgement
+	settles []surgetank.Settlement
+	from    []*topology.Queue // beside settles
+	returns []returnedMessage
+	bytes   int64 // of the server's budget
+}
+
+// mandatory says of a message whether it is to be returned when its queues are gone by the commit,
+// and its place among those that the client has published.
+type mandatory struct {
+	is bool
+	at int
+}
+
+type returnedMessage struct {
+	exchange, key string
+	block, body   []byte
+	at            int // its place among the messages of a transaction
+}
+
+// Limits of one transaction, which lives in memory until it is committed.
+const (
+	maxTxMessages = 1 << 16
+	maxTxBytes    = 256 << 20
+	txOverhead    = 256 // bytes that a message counts beside its body and properties
+)
+
+func (t *transaction) publish(m surgetank.Publishing, isMandatory bool) error {
+	t.seen++
+	t.msgs = append(t.msgs, m)
+	t.asked = append(t.asked, mandatory{isMandatory, t.seen})
+	bytes := len(m.Message.Body) + len(m.Message.Opaque)
+	for i := range m.Message.Headers {
+		bytes += len(m.Message.Headers[i].Name) + len(m.Message.Headers[i].Value)
+	}
+	return t.grown(bytes)
+}
+
+// giveBack returns a message at the commit.
+func (t *transaction) giveBack(m returnedMessage) error {
+	t.seen++
+	m.at = t.seen
+	t.returns = append(t.returns, m)
+	return t.grown(len(m.body) + len(m.block))
+}
+
+// grown refuses a transaction that has become too large.
+func (t *transaction) grown(bytes int) error {
+	n := int64(bytes + txOverhead)
+	if err := t.ch.c.srv.budget.take(t.ch.c, n); err != nil {
+		return err
+	}
+	t.bytes += n
+	if len(t.msgs)+len(t.returns) > maxTxMessages || t.bytes > maxTxBytes {
+		return wire.Errorf(wire.CodePreconditionFailed, "the transaction has more than %d messages or %d bytes", maxTxMessages, maxTxBytes)
+	}
+	return nil
+}
+
+// free gives back what the transaction has of the server's budget: its messages are with the
+// broker, or given up.
+func (t *transaction) free() {
+	t.ch.c.srv.budget.give(t.ch.c, t.bytes)
+	t.bytes = 0
+}
+
+func (t *transaction) settle(taken []unacked, s wire.Settle) error {
+	t.taken = append(t.taken, taken...)
+	t.settles = appendSettlements(t.settles, taken, s)
+	for i := range taken {
+		t.from = append(t.from, taken[i].q)
+	}
+	return nil
+}
+
+func (ch *channel) txSelect() error {
+	if ch.mode == confirming {
+		return wire.Errorf(wire.CodePreconditionFailed, "cannot switch from confirm to tx mode")
+	}
+	if ch.mode != transactional {
+		ch.mode = transactional
+		ch.tx = &transaction{ch: ch}
+	}
+	ch.answer(wire.Bare(wire.IDTxSelectOk))
+	return nil
+}
+
+var errNotTransactional = wire.Errorf(wire.CodePreconditionFailed, "channel is not transactional")
+
+// txCommit makes all of a transaction happen, durably and as one.
+func (ch *channel) txCommit() error {
+	t, c := ch.tx, ch.c
+	if t == nil {
+		return errNotTransactional
+	}
+	if err := c.holdWhileAlarmed(); err != nil {
+		return err
+	}
+	ch.tx = &transaction{ch: ch}
+	if len(t.msgs)+len(t.settles) > 0 {
+		if err := ch.commit(t); err != nil {
+			ch.tx = t // the channel is closed by the error, and with it everything goes back
+			return err
+		}
+	}
+	defer t.free()
+	for _, r := range t.returns {
+		if err := c.waitForRoom(); err != nil {
+			return err
+		}
+		ch.returned(r.exchange, r.key, r.block, r.body)
+	}
+	ch.answer(wire.Bare(wire.IDTxCommitOk))
+	return nil
+}
+
+func (ch *channel) commit(t *transaction) error {
+	c := ch.c
+	for {
+		_, err := c.srv.Broker.Transact(c.srv.Context, t.msgs, t.settles)
+		if err == nil {
+			break
+		}
+		// A queue that has gone since takes nothing, and its deliveries went with it; the rest of
+		// the transaction still holds. Every round has fewer queues.
+		switch surgetank.CodeOf(err) {
+		case surgetank.CodeNotFound:
+			if ch.dropGoneTargets(t) {
+				continue
+			}
+		case surgetank.CodeLeaseLost:
+			if ch.dropGoneSettlements(t) {
+				continue
+			}
+		}
+		return wire.Errorf(wire.CodePreconditionFailed, "partial tx completion: %s", err)
+	}
+	ch.ledger.mu.Lock()
+	ch.release(t.taken)
+	ch.ledger.mu.Unlock()
+	ch.follow()
+	return nil
+}
+
+// dropGoneTargets takes queues that no longer exist out of a transaction, and tells whether there
+// were any. A mandatory message that has none left is returned, as if it had been routed only now.
+func (ch *channel) dropGoneTargets(t *transaction) bool {
+	s, found := ch.c.srv, false
+	gone := map[string]bool{}
+	isGone := func(full string) bool {
+		is, known := gone[full]
+		if !known {
+			_, err := s.Broker.Queue(s.Context, full)
+			is = surgetank.CodeOf(err) == surgetank.CodeNotFound
+			gone[full] = is
+			found = found || is
+		}
+		return is
+	}
+	msgs, asked := t.msgs[:0], t.asked[:0]
+	for i, m := range t.msgs {
+		left := make([]string, 0, len(m.Queues))
+		for _, full := range m.Queues {
+			if !isGone(full) {
+				left = append(left, full)
+			}
+		}
+		m.Queues = left
+		switch a := t.asked[i]; {
+		case len(left) > 0:
+			msgs, asked = append(msgs, m), append(asked, a)
+		case a.is:
+			f, _, _ := translate.ReadStored(&m.Message, nil)
+			t.returns = append(t.returns, returnedMessage{string(f.Exchange), m.Message.Key, f.Block, m.Message.Body, a.at})
+		}
+	}
+	t.msgs, t.asked = msgs, asked
+	slices.SortFunc(t.returns, func(a, b returnedMessage) int { return cmp.Compare(a.at, b.at) })
+	return found
+}
+
+// dropGoneSettlements takes the acknowledgements of messages whose queue is gone out of a
+// transaction, and tells whether there were any.
+func (ch *channel) dropGoneSettlements(t *transaction) bool {
+	s := ch.c.srv
+	alive := map[*topology.Queue]uint64{} // the number of the queue that has its name now; 0: there is none
+	kept, from := t.settles[:0], t.from[:0]
+	for i, st := range t.settles {
+		q := t.from[i]
+		id, asked := alive[q]
+		if !asked {
+			if info, err := s.Broker.Queue(s.Context, q.Full); surgetank.CodeOf(err) != surgetank.CodeNotFound {
+				if id = info.ID; err != nil {
+					id = st.Receipt.ID.Queue // not known to be gone
+				}
+			}
+			alive[q] = id
+		}
+		if id == st.Receipt.ID.Queue {
+			kept, from = append(kept, st), append(from, q)
+		}
+	}
+	found := len(kept) < len(t.settles)
+	t.settles, t.from = kept, from
+	return found
+}
+
+// txRollback forgets the publishes; the deliveries are outstanding again, as if they had never been
+// acknowledged.
+func (ch *channel) txRollback() error {
+	t := ch.tx
+	if t == nil {
+		return errNotTransactional
+	}
+	ch.tx = &transaction{ch: ch}
+	t.free()
+	slices.SortFunc(t.taken, func(a, b unacked) int { return cmp.Compare(a.tag, b.tag) })
+	ch.ledger.mu.Lock()
+	ch.ledger.unacked.restore(t.taken)
+	ch.ledger.mu.Unlock()
+	ch.answer(wire.Bare(wire.IDTxRollbackOk))
+	return nil
+}

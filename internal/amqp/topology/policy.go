@@ -1,0 +1,89 @@
+package topology
+
+import (
+	"context"
+	"time"
+
+	"github.com/surgetank/surgetank/internal/amqp/translate"
+	"github.com/surgetank/surgetank/internal/policy"
+)
+
+// What policies ask of this door is put over the arguments that a queue or exchange was declared
+// with; what they ask of the queue itself the policy.Broker does. Redeclarations are compared with
+// the arguments alone.
+
+// under gives the settings of a queue as its policy makes them: of two limits the lower, for all
+// else its own.
+func (vh *Vhost) under(name string, a translate.QueueAttrs) translate.QueueAttrs {
+	d := vh.env.Policies.Door(vh.Name, policy.Queues, name)
+	a.Expires = lowerLimit(a.Expires, d.Expires)
+	a.AckTimeout = lowerLimit(a.AckTimeout, d.AckTimeout)
+	if d.HasDeadLetter && !a.HasDLX {
+		a.HasDLX, a.DLX = true, d.DeadLetter
+	}
+	if d.HasDeadLetterKey && !a.HasDLK {
+		a.HasDLK, a.DLK = true, d.DeadLetterKey
+	}
+	a.Backoff = a.Backoff || d.Backoff
+	if d.Overflow != "" && a.Overflow == "" {
+		a.Overflow = d.Overflow
+	}
+	return a
+}
+
+// lowerLimit is the lower of two limits; 0 is none.
+func lowerLimit(a, b time.Duration) time.Duration {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// alternateOf gives an exchange's alternate: its own, or else its policy's.
+func (vh *Vhost) alternateOf(x *Exchange) string {
+	if alt, ok := alternateArg(x.args); ok {
+		return alt
+	}
+	if x.Name == "" {
+		return ""
+	}
+	return vh.env.Policies.Door(vh.Name, policy.Exchanges, x.Name).Alternate
+}
+
+// PoliciesChanged gives every queue and exchange what its policy asks of it now.
+func (s *Registry) PoliciesChanged() {
+	// Queues of other doors can come under a dead-letter exchange without this one hearing of them.
+	for _, p := range s.Policies.Policies("") {
+		if _, has := p.Settings["dead-letter-exchange"]; !has {
+			continue
+		}
+		if vh := s.Vhost(p.Vhost); vh != nil {
+			if err := vh.startDeadLetters(); err != nil {
+				s.Log.Error("dead letters of a virtual host are not passed on until the server starts next", "vhost", vh.Name, "err", err)
+			}
+		}
+	}
+	for _, vh := range s.All() {
+		vh.mu.Lock()
+		for _, q := range vh.queues {
+			q.give(q.own())
+		}
+		for _, x := range vh.exchanges {
+			x.alternate = vh.alternateOf(x)
+		}
+		vh.changed()
+		vh.mu.Unlock()
+	}
+}
+
+// typesKnown tells the policies which queues are quorum queues.
+func (s *Registry) typesKnown(ctx context.Context) error {
+	for _, vh := range s.All() {
+		vh.mu.RLock()
+		for _, q := range vh.queues {
+			s.Policies.SetQuorum(q.Full, q.own().Quorum)
+		}
+		vh.mu.RUnlock()
+	}
+	return s.Policies.TypesKnown(ctx)
+}

@@ -1,0 +1,97 @@
+package topology
+
+import (
+	"sync"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/amqp/translate"
+)
+
+// refusals are messages that a queue with x-overflow=reject-publish-dlx did not take, in the order
+// in which they were refused. One goroutine at a time dead-letters them, so that they come to their
+// dead-letter queue in that order. A publisher is told of the refusal after its message is there.
+type refusals struct {
+	mu      sync.Mutex
+	waiting []refusal
+	running bool
+}
+
+type refusal struct {
+	message surgetank.Publishing
+	told    func() // tells the publisher
+}
+
+// maxRefusals is how many refused messages are dead-lettered by one call.
+const maxRefusals = 1024
+
+// DeadLetterRefused takes a refused message, and calls told once it is dead-lettered; it does not
+// block.
+func (vh *Vhost) DeadLetterRefused(m surgetank.Publishing, told func()) {
+	r := &vh.refusals
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.waiting = append(r.waiting, refusal{m, told}); !r.running {
+		r.running = true
+		vh.env.Background(vh.serveRefusals)
+	}
+}
+
+func (vh *Vhost) serveRefusals() {
+	r := &vh.refusals
+	for {
+		r.mu.Lock()
+		batch := r.waiting
+		if len(batch) > maxRefusals {
+			batch = batch[:maxRefusals:maxRefusals]
+		}
+		r.waiting = r.waiting[len(batch):]
+		if len(batch) == 0 {
+			r.waiting, r.running = nil, false
+		}
+		r.mu.Unlock()
+		if len(batch) == 0 {
+			return
+		}
+		vh.publishRefused(batch)
+		for i := range batch {
+			batch[i].told()
+		}
+	}
+}
+
+// publishRefused sends refused messages where the dead-letter exchanges of the queues lead that
+// refused them.
+func (vh *Vhost) publishRefused(batch []refusal) {
+	s := vh.env
+	var out []surgetank.Publishing
+	for i := range batch {
+		m := &batch[i].message
+		for _, full := range m.Queues {
+			_, name := surgetank.SplitName(full)
+			q := vh.Known(name)
+			if q == nil || q.Attrs().Overflow != translate.OverflowRejectDLX || !q.Attrs().HasDLX {
+				continue
+			}
+			d := surgetank.Delivery{Message: m.Message, Queue: full,
+				Deaths: []surgetank.Death{{Queue: full, Reason: surgetank.ReasonOverflow, Time: s.Clock.Now()}}}
+			if p := vh.deadLetter(&d, *q.Attrs()); len(p.Queues) > 0 {
+				out = append(out, p)
+			}
+		}
+	}
+	if len(out) == 0 {
+		return
+	}
+	results, err := s.Broker.Publish(s.Context, out)
+	failed := 0
+	for i := range results {
+		if results[i].Err != nil {
+			failed++
+			err = results[i].Err
+		}
+	}
+	if err != nil {
+		s.Log.Warn("refused messages could not be dead-lettered; their publishers are told of the refusal", "vhost", vh.Name,
+			"messages", len(out), "failed", max(failed, 1), "err", err)
+	}
+}
