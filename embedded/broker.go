@@ -14,6 +14,7 @@ import (
 type Broker struct {
 	b   *broker.Broker
 	log *disklog.Log // nil: in memory
+	dir string
 }
 
 var _ surgetank.Broker = (*Broker)(nil)
@@ -129,6 +130,14 @@ func (b *Broker) Meta(ctx context.Context, namespace string) (map[string][]byte,
 // with numbers in count are not settled. Sinks compare it with what their target holds.
 func (b *Broker) History(ctx context.Context, queue string, count ...surgetank.NumberRange) (surgetank.History, error) {
 	return b.inner().History(ctx, queue, count...)
+}
+
+// Dir gives the absolute path of the data directory; "" for a broker in memory.
+func (b *Broker) Dir() string {
+	if b == nil {
+		return ""
+	}
+	return b.dir
 }
 
 // Close finishes what was accepted, keeps a snapshot so that the next opening is quick, and closes

@@ -59,6 +59,7 @@ var floors = map[string]int{
 	"internal/config": 50,
 	"internal/sim":    50,
 	"internal/server": 51,
+	"serve":           52, // the doors, for an embedded broker
 
 	"cmd":             60, // programs
 	"bench":           60,

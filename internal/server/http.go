@@ -91,6 +91,9 @@ func (s *Server) collectors() []prometheus.Collector {
 // publishToken makes the token with which this machine's programs log in. Where it cannot be
 // written, a full disk for example, the server works without: then users log in.
 func (s *Server) publishToken() {
+	if s.cfg.Data == "" {
+		return // a broker in memory has no directory
+	}
 	var err error
 	if s.token, err = localtoken.Publish(s.cfg.Data, s.listeners.http.Addr()); err != nil {
 		s.log.Warn("the token for this machine's programs could not be written everywhere: where it is missing, the command line needs a user and a password, or --token-file",

@@ -30,6 +30,9 @@ type Options struct {
 	File    *config.File // whose queues and sinks are declared at start; nil: none
 	Logger  *slog.Logger // nil: no log
 	Version string
+	// Broker is a broker that is open already; Config.Data is ignored. The caller closes it after
+	// Stop. nil: the server opens Config.Data, and closes it.
+	Broker *embedded.Broker
 }
 
 // Server is a running server. Start makes one; Stop ends it. Both are for one goroutine.
@@ -105,7 +108,9 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 	if err := s.openDoors(ctx); err != nil {
 		return nil, err
 	}
-	s.serving.Go(func() { lookAfterMemory(s.log, s.quit) })
+	if s.opts.Broker == nil { // otherwise the process has an owner
+		s.serving.Go(func() { lookAfterMemory(s.log, s.quit) })
+	}
 	s.ready.Store(true)
 	return s, nil
 }
@@ -140,20 +145,16 @@ func (s *Server) listen() (err error) {
 }
 
 // open opens the data directory, the users and the sinks, and declares what the file names.
-func (s *Server) open(ctx context.Context) error {
+func (s *Server) open(ctx context.Context) (err error) {
+	if s.opts.Broker != nil {
+		s.broker, s.cfg.Data = s.opts.Broker, s.opts.Broker.Dir()
+		return s.openParts(ctx)
+	}
 	dir, err := filepath.Abs(s.cfg.Data)
 	if err != nil {
 		return surgetank.Errorf(surgetank.CodeInvalid, "the data directory %q has no absolute path: %w", s.cfg.Data, err)
 	}
 	s.cfg.Data = dir
-	if s.cfg.SQLiteDir == "" {
-		s.cfg.SQLiteDir = filepath.Join(dir, "sqlite")
-	}
-	if s.cfg.SQLiteDir != config.AnyPath {
-		if s.cfg.SQLiteDir, err = filepath.Abs(s.cfg.SQLiteDir); err != nil {
-			return surgetank.Errorf(surgetank.CodeInvalid, "server.sqlite_dir %q has no absolute path: %w", s.cfg.SQLiteDir, err)
-		}
-	}
 	if err := private(dir); err != nil {
 		return err
 	}
@@ -163,6 +164,19 @@ func (s *Server) open(ctx context.Context) error {
 		return fmt.Errorf("opening the data directory %s: %w", dir, err)
 	}
 	s.log.Info("data directory open", "dir", dir, "epoch", s.broker.Health().Openings, "took", time.Since(began).Round(time.Millisecond))
+	return s.openParts(ctx)
+}
+
+// openParts opens what the broker stores for the server.
+func (s *Server) openParts(ctx context.Context) (err error) {
+	if s.cfg.SQLiteDir == "" {
+		s.cfg.SQLiteDir = filepath.Join(s.cfg.Data, "sqlite")
+	}
+	if s.cfg.SQLiteDir != config.AnyPath {
+		if s.cfg.SQLiteDir, err = filepath.Abs(s.cfg.SQLiteDir); err != nil {
+			return surgetank.Errorf(surgetank.CodeInvalid, "server.sqlite_dir %q has no absolute path: %w", s.cfg.SQLiteDir, err)
+		}
+	}
 	if s.users, err = auth.Open(ctx, s.broker, auth.WithLogger(s.log)); err != nil {
 		return fmt.Errorf("loading users and virtual hosts: %w", err)
 	}

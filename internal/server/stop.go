@@ -32,7 +32,7 @@ func (s *Server) Stop(ctx context.Context) error {
 			problems = append(problems, err)
 		}
 	}
-	if s.broker != nil {
+	if s.broker != nil && s.opts.Broker == nil {
 		if err := s.broker.Close(); err != nil && surgetank.CodeOf(err) != surgetank.CodeClosed {
 			problems = append(problems, err)
 		}
