@@ -129,6 +129,10 @@ func (q *Queue) holdSuspects(h uint32) bool {
 	if d == nil {
 		return false
 	}
+	if d.retry > 0 && d.retry <= q.m.now {
+		delete(q.suspect, seq) // the time to try again has come before its turn
+		return false
+	}
 	q.holdFront(h, seq, d)
 	return true
 }

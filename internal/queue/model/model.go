@@ -507,10 +507,11 @@ func (q *Queue) dispatch() {
 // serve hands a queue's next message to a consumer that is first in line.
 func (q *Queue) serve(c *Consumer) {
 	x := q.front(q.best())
-	if x.suspect {
+	if x.suspect && (x.suspectUntil == 0 || x.suspectUntil > q.m.Now) {
 		q.hold(x, x.suspectUntil)
 		return
 	}
+	x.suspect = false
 	q.handOut(c, x)
 	q.line = slices.DeleteFunc(q.line, func(o *Consumer) bool { return o == c })
 	if c.willing() {
