@@ -65,11 +65,11 @@ type LogStats struct {
 // damage are entry, index, header, state and snapshot.
 type ScrubStats struct {
 	Bytes    int64            // read
-	Passes   int64 // scrubs that have read everything
-	LastPass time.Time // end of the last pass; zero: there was none
+	Passes   int64            // scrubs that have read everything
+	LastPass time.Time        // end of the last pass; zero: there was none
 	Found    map[string]int64 // damaged things by kind, each counted once
 	Damaged  map[string]int64 // the part of Found that is still damaged
-	Errors   int64 // files whose reads failed, or returned different bytes the next time
+	Errors   int64            // files whose reads failed, or returned different bytes the next time
 }
 
 // LogStats returns figures of the log. They are zero for a broker in memory.
