@@ -1,7 +1,12 @@
-// Package surgetank is the vocabulary of Surgetank, a durable message queue for write-heavy
-// systems: the types of messages and queues, the Broker interface that every way of running it
-// implements, and the error codes.
+// Package surgetank defines the types of Surgetank, a durable message queue for systems that write
+// a lot: messages, queues, the Broker interface and the error codes.
 //
-// It imports the standard library only. Open a broker in your own process with package embedded,
-// reach a server with package client, and run handlers over either with package worker.
+// Start with one of these packages:
+//
+//   - embedded opens a broker in your own process.
+//   - client connects to a server.
+//   - worker runs handlers over either.
+//
+// Send, SendAll, AckAll and Deliveries are short forms for the first steps. This package imports
+// only the standard library.
 package surgetank

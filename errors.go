@@ -6,51 +6,51 @@ import (
 	"time"
 )
 
-// Code says what kind of error happened, and so what the caller should do. The set is small and
-// stable: programs may switch on it, doors map it to their protocol's own codes in one table each.
+// Code is the kind of an error. It tells the caller what to do. The set is small and stable, so
+// programs may switch on it.
 type Code string
 
 const (
-	// CodeInvalid: the request itself is wrong. Do not repeat it unchanged; Field names the part at
-	// fault.
+	// CodeInvalid: the request is wrong. Do not repeat it unchanged. Field names the wrong part.
 	CodeInvalid Code = "invalid"
 	// CodeNotFound: the queue, sink, user or message does not exist. Create it, or correct the
 	// name.
 	CodeNotFound Code = "not_found"
-	// CodeExists: it exists already with other settings, or is in use. Read it, then decide.
+	// CodeExists: the thing exists with other settings, or is in use. Read it, then decide.
 	CodeExists Code = "exists"
-	// CodeLeaseLost: the receipt's lease has ended (deadline, nack, restart). The message is or
-	// will be somebody else's; drop what was done under the lease if that is possible.
+	// CodeLeaseLost: the lease of this receipt has ended, by its deadline, a nack or a restart.
+	// Another consumer gets the message. Undo the work under the lease if you can.
 	CodeLeaseLost Code = "lease_lost"
 	// CodeTooLarge: a message, batch, name or header is above its limit. Send less at once.
 	CodeTooLarge Code = "too_large"
-	// CodeBusy: too much is in progress. Try again after RetryAfter.
+	// CodeBusy: too many calls are in progress. Try again after RetryAfter.
 	CodeBusy Code = "busy"
-	// CodeFull: a queue's limit or the disk is reached. Publishing works again when messages were
-	// consumed or space was made; acks keep working.
+	// CodeFull: a queue is at its limit or the disk is full. Publishing works again after messages
+	// are consumed or space is freed. Acks work all the time.
 	CodeFull Code = "full"
 	// CodeDenied: the user may not do this.
 	CodeDenied Code = "denied"
-	// CodeClosed: the broker, client or subscription was closed and stays so. Make a new one.
+	// CodeClosed: the broker, client or subscription was closed. Make a new one.
 	CodeClosed Code = "closed"
-	// CodeUnavailable: the server cannot be reached, or is starting or stopping. Nothing was done.
-	// Try again. Only brokers that are elsewhere return it.
+	// CodeUnavailable: the server cannot be reached, is starting or is stopping. Nothing was done.
+	// Try again. An embedded broker does not return it.
 	CodeUnavailable Code = "unavailable"
-	// CodeUncertain: the outcome is unknown: the request may or may not have been stored. Repeat it
-	// with the same publisher and sequence, or the same dedup id, or accept a duplicate.
+	// CodeUncertain: the request may have been stored or not. Repeat it with the same publisher and
+	// sequence or the same dedup id. Otherwise accept a possible duplicate.
 	CodeUncertain Code = "uncertain"
-	// CodeCorrupt: stored bytes are not what was written. Stop, and run verify on the data
+	// CodeCorrupt: stored bytes have changed. Stop the broker, and run verify on the data
 	// directory.
 	CodeCorrupt Code = "corrupt"
-	// CodeInternal: a defect of Surgetank or a failed component. Report it; what was confirmed is
-	// safe.
+	// CodeInternal: Surgetank has a defect, or a component failed. Report it. Confirmed messages
+	// are safe.
 	CodeInternal Code = "internal"
 )
 
-// Passing tells whether the same request can succeed later without anybody changing it. Passing are
-// CodeBusy, CodeFull, CodeUnavailable and CodeUncertain. Repeating after CodeUncertain can do a
-// thing twice: publishing, unless each message has its publisher and number again, or a dedup id.
-// All other codes are final.
+// Passing reports whether the same request can succeed later without a change. This is so for
+// CodeBusy, CodeFull, CodeUnavailable and CodeUncertain. All other codes are final.
+//
+// After CodeUncertain, a repeated request can be done twice. A repeated publish is safe if each
+// message has its publisher and number, or a dedup id.
 func (c Code) Passing() bool {
 	switch c {
 	case CodeBusy, CodeFull, CodeUnavailable, CodeUncertain:
@@ -59,33 +59,33 @@ func (c Code) Passing() bool {
 	return false
 }
 
-// Passing tells whether an error's code is passing. An error that is not an *Error is final, and so
-// is the end of a context.
+// Passing reports whether an error's code is passing. An error that is not an *Error is final, and
+// so is the end of a context.
 func Passing(err error) bool { return CodeOf(err).Passing() }
 
-// Error is the one error type that crosses the Broker interface. Message is a full sentence for
-// people: what happened, to what, and what to do about it.
+// Error is the error type of the Broker interface. Message is a full sentence for people: what
+// happened, to what, and what to do.
 type Error struct {
 	Code       Code
 	Message    string
-	Field      string        // the setting, header or line at fault, if one is
-	RetryAfter time.Duration // with CodeBusy and CodeFull: when to try again; 0 if unknown
+	Field      string        // the wrong setting, header or line, if there is one
+	RetryAfter time.Duration // with CodeBusy and CodeFull: the wait before the next try; 0 if unknown
 	Err        error         // the cause, for errors.Is and logs
 }
 
-// Error gives the message; it includes the words of the cause where they help.
+// Error returns the message. The message contains the cause's text where that helps.
 func (e *Error) Error() string { return e.Message }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Is makes two errors of one code equal, so that errors.Is(err, ErrNotFound) asks for the code.
+// Is matches errors by code, so that errors.Is(err, ErrNotFound) tests for CodeNotFound.
 func (e *Error) Is(target error) bool {
 	t, ok := target.(*Error)
 	return ok && t.Message == "" && t.Code == e.Code
 }
 
-// Targets for errors.Is; each stands for every error of its code.
+// Targets for errors.Is. Each one matches every error with its code.
 var (
 	ErrInvalid     = &Error{Code: CodeInvalid}
 	ErrNotFound    = &Error{Code: CodeNotFound}
@@ -102,20 +102,19 @@ var (
 	ErrInternal    = &Error{Code: CodeInternal}
 )
 
-// Errorf makes an Error; a %w among the arguments becomes its cause, and its words part of the
-// message.
+// Errorf makes an Error. A %w argument becomes the cause, and its text becomes part of the message.
 func Errorf(code Code, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
 	return &Error{Code: code, Message: err.Error(), Err: errors.Unwrap(err)}
 }
 
-// FieldErrorf makes a CodeInvalid error about one named field.
+// FieldErrorf makes a CodeInvalid error about one field.
 func FieldErrorf(field, format string, args ...any) *Error {
 	return &Error{Code: CodeInvalid, Field: field, Message: fmt.Sprintf(format, args...)}
 }
 
-// CodeOf gives the code of an error: CodeInternal for an error that is not a Surgetank error, ""
-// for nil.
+// CodeOf returns the code of an error. It returns CodeInternal for an error that is not an *Error,
+// and "" for nil.
 func CodeOf(err error) Code {
 	if err == nil {
 		return ""

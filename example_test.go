@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank/embedded"
 )
 
-// open gives a broker with a queue. A program opens a directory with embedded.Open, or a server
-// with client.Dial.
+// open returns a broker with a queue. A program calls embedded.Open for a directory or client.Dial
+// for a server.
 func open(queue string, config surgetank.QueueConfig) *embedded.Broker {
 	b, err := embedded.Memory(embedded.Options{})
 	if err != nil {
@@ -72,7 +72,7 @@ func ExampleAckAll() {
 	// <nil>
 }
 
-// A subscription has credit for some messages at a time. Settling a message gives its credit back.
+// A subscription has credit for a number of messages. Settling a message returns its credit.
 func ExampleDeliveries() {
 	ctx := context.Background()
 	b := open("orders", surgetank.QueueConfig{})
@@ -103,7 +103,8 @@ func ExampleDeliveries() {
 	// stop
 }
 
-// Messages of one group keep their order, one at a time. Groups go on beside each other.
+// Messages of one group are handled in order, one at a time. Different groups are handled in
+// parallel.
 func ExampleGroupConfig() {
 	ctx := context.Background()
 	b := open("orders", surgetank.QueueConfig{GroupBy: "$.customer", Group: surgetank.GroupConfig{MaxInFlight: 1}})
@@ -125,8 +126,7 @@ func ExampleGroupConfig() {
 	// 2 {"customer": 2, "n": 1}
 }
 
-// What is published while a message is handled becomes durable together with its ack, or not at
-// all.
+// Messages that a handler publishes become durable together with its ack, or not at all.
 func ExampleBroker_transact() {
 	ctx := context.Background()
 	b := open("orders", surgetank.QueueConfig{})
@@ -147,7 +147,7 @@ func ExampleBroker_transact() {
 	// Output: <nil>
 }
 
-// A message that is rejected, or fails too often, goes to the queue's dead-letter queue. A redrive
+// A message that is rejected or fails too often goes to the queue's dead-letter queue. A redrive
 // brings it back.
 func ExampleBroker_redrive() {
 	ctx := context.Background()
@@ -192,7 +192,7 @@ func ExampleMessage_dedup() {
 	// 1 true
 }
 
-// A delayed message is handed out when its delay is over. Until then it is shown as delayed.
+// A delayed message is delivered after its delay. Until then a peek shows it as delayed.
 func ExampleMessage_delay() {
 	ctx := context.Background()
 	b := open("reminders", surgetank.QueueConfig{})
@@ -208,7 +208,7 @@ func ExampleMessage_delay() {
 	// Output: delayed 1h0m0s
 }
 
-// A queue's level says how fast its target can take messages.
+// A queue's level limits deliveries to the rate of its target.
 func ExampleLevelConfig() {
 	b := open("orders", surgetank.QueueConfig{Level: surgetank.LevelConfig{Rate: 500, MaxInFlight: 20}})
 	defer b.Close()
@@ -217,7 +217,7 @@ func ExampleLevelConfig() {
 	// Output: 50 <nil>
 }
 
-// A message that nobody may lose is tried without end, by delays that grow up to ten minutes.
+// A message that must not be lost is tried without end. Its delays grow up to ten minutes.
 func ExampleRetryConfig() {
 	b := open("orders", surgetank.QueueConfig{Retry: surgetank.RetryConfig{MaxAttempts: surgetank.Unlimited, Initial: 5 * time.Second}})
 	defer b.Close()
@@ -226,8 +226,7 @@ func ExampleRetryConfig() {
 	// Output: 10m0s <nil>
 }
 
-// Errors have a code that says what to do, and Passing tells those that may be gone at the next
-// try.
+// An error's code says what to do. Passing reports whether the same call can succeed later.
 func ExampleCodeOf() {
 	b := open("orders", surgetank.QueueConfig{})
 	if err := b.Close(); err != nil {

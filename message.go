@@ -6,71 +6,72 @@ import (
 	"time"
 )
 
-// Limits of one message. Doors check them early, the broker checks them again.
+// Limits of one message. Doors, the servers of AMQP and HTTP, check them first, and the broker
+// checks them again.
 const (
-	MaxNameLen        = 255       // bytes of a queue, group or sink name, a key, a header's name
+	MaxNameLen        = 255       // bytes of a queue, group, sink or header name, or of a key
 	MaxDedupIDLen     = 255       // bytes of a dedup id
 	MaxHeaders        = 256       // headers of one message
-	MaxHeaderBytes    = 64 << 10  // bytes of all header names and values together, the opaque part included
-	MaxTargets        = 1 << 16   // queues one publishing may go to
-	DefaultMaxMessage = 16 << 20  // bytes of a body, unless configured otherwise
-	CeilingMaxMessage = 128 << 20 // the highest value DefaultMaxMessage may be configured to
+	MaxHeaderBytes    = 64 << 10  // bytes of all header names and values together, Opaque included
+	MaxTargets        = 1 << 16   // queues of one publishing
+	DefaultMaxMessage = 16 << 20  // bytes of a body, if not configured
+	CeilingMaxMessage = 128 << 20 // the highest configurable limit of a body, in bytes
 	MaxPriority       = 255
 	MinPublisherLen   = 16      // bytes of a publisher id
 	MaxPublisherLen   = 64      // bytes of a publisher id
-	MaxSequence       = 1 << 62 // the highest number of a publisher's message
+	MaxSequence       = 1 << 62 // the highest sequence number of a publisher's message
 )
 
-// Header is one name and value. Names keep their spelling and order and may repeat.
+// Header is one name and value. Names keep their spelling and order, and may repeat.
 type Header struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
 }
 
-// Message is what a publisher hands over: a body and what the queue should know about it. The zero
-// value with a Body is a good message.
+// Message is a body and its options, as a publisher sends it. The zero value with a Body is valid.
 type Message struct {
 	Body        []byte
 	ContentType string
 	Headers     []Header
-	Key         string // the address the publisher used (AMQP routing key); free for use by group_by
-	Group       string // messages of one group keep their order; empty: the queue's group_by decides
-	DedupID     string // a second publish of this id within the queue's dedup window is confirmed, not stored
-	Priority    uint8  // higher first, where the queue has max_priority
+	Key         string // the publisher's address for the message (AMQP routing key); group_by can use it
+	Group       string // messages of one group keep their order; empty: the queue's group_by finds the group
+	DedupID     string // within the queue's dedup window, a second message with this id is confirmed but not stored
+	Priority    uint8  // higher first, if the queue has max_priority
 	Delay       time.Duration
-	// TTL of 0 is the queue's own; of the two the shorter one counts. A Delivery has the one that
-	// counts.
+	// TTL is the time after which the message expires. 0: the queue's TTL. If both are set, the
+	// shorter one holds. A Delivery has the effective TTL.
 	TTL time.Duration
-	// Opaque carries what a door's protocol says about the message beyond these fields, in that
-	// door's own encoding, whose first byte names the door. Other doors pass it on untouched.
+	// Opaque has the protocol properties that the other fields cannot express. The door of that
+	// protocol encodes it, and the first byte names the door. Other doors pass it on unchanged.
 	Opaque []byte
 }
 
-// Publishing is one message for one or more queues; its body is stored once.
+// Publishing is one message for one or more queues. Its body is stored once.
 type Publishing struct {
 	Queues  []string
 	Message Message
-	// Publisher and Sequence make it safe to publish the message again when the outcome is unknown,
-	// on every queue. Publisher is random text of 16 to 64 printable ASCII characters, new for
-	// every publisher and every start of a program. Sequence numbers the publisher's messages from
-	// 1. A number that is confirmed already is confirmed again and not stored again. Numbers may be
-	// left out and may come in any order, except that the first message of a new publisher is
-	// number 1. A message with a publisher is stored in all its queues or in none. Both are zero if
-	// they are not used; the client package then fills them in.
+	// Publisher and Sequence make it safe to publish the message again after an unknown outcome.
+	// Both are zero if they are not used. The client package then sets them.
 	//
-	// If the broker no longer knows the publisher or the number, it refuses the message with
+	// Publisher is random text of 16 to 64 printable ASCII characters. Every publisher and every
+	// start of a program needs a new one. Sequence numbers the publisher's messages. The first
+	// message of a new publisher is number 1. Later numbers may come in any order and with gaps. If
+	// a number is already confirmed, its message is confirmed again and not stored again. A message
+	// with a publisher is stored in all its queues or in none.
+	//
+	// The broker can forget a publisher or an old number. It then refuses the message with
 	// CodeUncertain and FieldPublisher: an earlier try may have stored it. Start a new publisher
-	// for what was never sent before.
+	// for messages that were never sent.
 	Publisher string
 	Sequence  uint64
 }
 
-// FieldPublisher is the Field of an error about a publisher id. With CodeUncertain, the broker no
-// longer knows whether the message's number is confirmed.
+// FieldPublisher is the Field of an error about a publisher id. With CodeUncertain it means that
+// the broker has forgotten whether the message's number is confirmed.
 const FieldPublisher = "publisher"
 
-// ValidatePublisher refuses a publisher id or a sequence number that no publisher may have. Both
-// may be missing.
+// ValidatePublisher returns CodeInvalid for a bad publisher id or sequence number. Both may be
+// missing.
 func ValidatePublisher(id string, sequence uint64) error {
 	switch n := len(id); {
 	case n == 0 && sequence == 0:
@@ -91,26 +92,24 @@ func ValidatePublisher(id string, sequence uint64) error {
 	return nil
 }
 
-// MessageID names one message in one queue. Queue is the queue's number (a queue made anew gets
-// another), Seq counts its messages from 1 in order of confirmation. After a data directory was
-// restored from a copy, both are given out a second time; Incarnation, which is random, tells the
-// two messages apart.
+// MessageID names one message in one queue. After a data directory was restored from a copy, Queue
+// and Seq repeat. Incarnation then tells the messages apart.
 type MessageID struct {
-	Queue uint64
-	Seq   uint64
-	// Incarnation is the lower half of the incarnation in which the message was confirmed. 0: the
-	// message is older than incarnations are, or whoever asks does not know.
+	Queue uint64 // the queue's number; a queue that is deleted and created again gets a new one
+	Seq   uint64 // counts the queue's messages from 1, in the order of confirmation
+	// Incarnation is the lower half of the incarnation in which the message was confirmed. It is 0
+	// for a message that is older than this field, or if it is unknown.
 	Incarnation uint32
 }
 
-// String gives the form that the doors show: "queue-seq-incarnation", the last part in base 36 and
+// String returns the form "queue-seq-incarnation" of the APIs. The last part is in base 36. It is
 // left out if it is 0.
 func (id MessageID) String() string {
 	b, _ := id.AppendText(make([]byte, 0, 32))
 	return string(b)
 }
 
-// AppendText appends what String gives. It never fails.
+// AppendText appends the form of String. The error is always nil.
 func (id MessageID) AppendText(b []byte) ([]byte, error) {
 	b = strconv.AppendUint(b, id.Queue, 10)
 	b = append(b, '-')
@@ -122,7 +121,7 @@ func (id MessageID) AppendText(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// ParseMessageID reads what String wrote.
+// ParseMessageID parses the form of String.
 func ParseMessageID(s string) (MessageID, error) {
 	q, rest, ok := strings.Cut(s, "-")
 	n, i, long := strings.Cut(rest, "-")
@@ -138,19 +137,19 @@ func ParseMessageID(s string) (MessageID, error) {
 	return MessageID{queue, seq, uint32(incarnation)}, nil
 }
 
-// Receipt stands for one lease on one message. It is the only thing that can settle that lease, and
-// it is void once the lease has ended.
+// Receipt identifies one lease on one message. Only the receipt can settle the lease. After the
+// lease has ended, the receipt is rejected.
 type Receipt struct {
 	ID    MessageID
-	Epoch uint64 // of the broker's opening; a receipt from before a restart settles nothing
-	Lease uint64 // counts the leases of that epoch
-	// Incarnation is random and drawn at each opening. Epochs, message ids and lease numbers repeat
-	// after a restore from a copy. Incarnations do not, so a receipt from before the restore
-	// settles nothing.
+	Epoch uint64 // counts the broker's openings; a receipt from before a restart is rejected
+	Lease uint64 // counts the leases of this epoch
+	// Incarnation is a random number, drawn at each opening. After a restore from a copy, epochs,
+	// message ids and lease numbers repeat, but incarnations do not. So a receipt from before the
+	// restore is rejected.
 	Incarnation uint64
 }
 
-// String gives the form the doors show; callers must treat it as opaque.
+// String returns the form of the APIs. Callers must treat it as opaque.
 func (r Receipt) String() string {
 	b := make([]byte, 0, 64)
 	for i, n := range [...]uint64{r.Epoch, r.ID.Queue, r.ID.Seq, r.Lease, r.Incarnation} {
@@ -162,13 +161,13 @@ func (r Receipt) String() string {
 	return string(b)
 }
 
-// ParseReceipt reads what String wrote.
+// ParseReceipt parses the form of String.
 func ParseReceipt(s string) (Receipt, error) {
 	var n [5]uint64
 	rest, more := s, true
 	for i := range n {
 		if !more && i == 4 {
-			break // of a version without incarnations: it settles nothing, but it is a receipt
+			break // from a version without incarnations: a valid receipt, but its lease has ended
 		}
 		var part string
 		part, rest, more = strings.Cut(rest, ".")
@@ -181,25 +180,24 @@ func ParseReceipt(s string) (Receipt, error) {
 	return Receipt{Epoch: n[0], ID: MessageID{Queue: n[1], Seq: n[2]}, Lease: n[3], Incarnation: n[4]}, nil
 }
 
-// Delivery is a message handed to a consumer under a lease (or shown by a peek, then without one).
-// Body, Headers and Opaque are shared and must not be changed.
+// Delivery is a message with its lease. A peek returns one without a lease. Do not change Body,
+// Headers and Opaque: they are shared.
 type Delivery struct {
 	Message
 	ID          MessageID
 	Queue       string
-	Receipt     Receipt // zero when peeked or delivered with no ack expected
+	Receipt     Receipt // zero after a peek or with NoAck
 	Time        time.Time
-	Attempt     int       // 1 on the first delivery; counts what a nack or a lost lease counted
-	Redelivered bool      // it may have been delivered before
-	Deadline    time.Time // of the lease; zero when it lasts as long as its subscription
+	Attempt     int       // 1 on the first delivery; a nack or a lost lease adds 1 unless it is uncounted
+	Redelivered bool      // the message may have been delivered before
+	Deadline    time.Time // end of the lease; zero if the lease lasts as long as its subscription
 	Deaths      []Death   // the message's dead-letter history, newest first
 	State       State     // only in a peek
-	Damage      string    // only in a peek: why the message cannot be read, and so has no body here
+	Damage      string    // only in a peek: why the message cannot be read; it then has no body
 
-	// Due is when a delayed message's delay or back-off ends. Failure is why the message came back
-	// last: the reason that its consumer gave, or a text of the broker's; "" if it did not come
-	// back, or nobody said why. Waiting says what a blocked message waits for. All three are set in
-	// a peek only.
+	// Due, Failure and Waiting are set only in a peek. Due is the end of a delay or back-off.
+	// Failure is the reason of the newest nack or lost lease: the consumer's text or the broker's.
+	// It is empty if there is no reason. Waiting says why a blocked message is not delivered.
 	Due     time.Time
 	Failure string
 	Waiting string
@@ -215,55 +213,55 @@ type Death struct {
 	Group    string    `json:"group,omitempty"`
 }
 
-// Why a message went to a dead-letter queue.
+// Reasons why a message went to a dead-letter queue.
 const (
-	ReasonRejected = "rejected" // a consumer refused it for good
+	ReasonRejected = "rejected" // a consumer rejected it
 	ReasonAttempts = "attempts" // it reached the attempt limit
 	ReasonExpired  = "expired"  // its TTL passed
 	ReasonOverflow = "overflow" // the queue was over its limit
 )
 
-// State is where a message is in its queue; the states are exclusive.
+// State is the state of a message in its queue. A message has exactly one state.
 type State string
 
 const (
-	StateReady   State = "ready"   // can be handed out as soon as a consumer and the queue's level allow
+	StateReady   State = "ready"   // can be delivered as soon as a consumer and the queue's level allow
 	StateBlocked State = "blocked" // waits for earlier messages of its group
-	StateDelayed State = "delayed" // waits for its delay or its next attempt; holds no lease and no slot
-	StateLeased  State = "leased"  // handed out, not settled
-	StateDamaged State = "damaged" // its stored bytes cannot be read: kept out of its line until it is dropped
+	StateDelayed State = "delayed" // waits for the end of its delay or back-off; uses no lease and no in-flight slot
+	StateLeased  State = "leased"  // delivered and not settled
+	StateDamaged State = "damaged" // its stored bytes cannot be read; it is not delivered and stays until it is dropped
 )
 
-// SettleOp is what a consumer says about a delivery.
+// SettleOp is a consumer's answer to a delivery.
 type SettleOp uint8
 
 const (
-	Ack    SettleOp = iota // done; final once confirmed
-	Nack                   // try again: after Delay if it is not negative, else after the queue's retry back-off
-	Reject                 // never again: to the dead-letter queue (or dropped, where the queue says so)
-	Extend                 // keep the lease for Lease longer, from now
+	Ack    SettleOp = iota // handled; final after its confirmation
+	Nack                   // try again: after Delay, or with RetryBackoff after the queue's retry back-off
+	Reject                 // do not try again: send to the dead-letter queue, or drop if the queue says so
+	Extend                 // extend the lease to Lease from now
 )
 
-// RetryBackoff as a nack's Delay asks for the queue's own retry back-off.
+// RetryBackoff as a nack's Delay means the queue's own retry back-off.
 const RetryBackoff = time.Duration(-1)
 
 // Settlement ends or extends one lease.
 type Settlement struct {
 	Receipt   Receipt
 	Op        SettleOp
-	Delay     time.Duration // Nack: 0 at once and in the message's old place, RetryBackoff by the queue's policy
-	Lease     time.Duration // Extend
-	Reason    string        // Nack and Reject: kept in the dead-letter history; at most 1 KiB is kept
-	Uncounted bool          // Nack: this attempt does not count towards the limit (the target was down, not the message bad)
+	Delay     time.Duration // Nack: 0 is at once, in the message's old position; RetryBackoff is the queue's back-off
+	Lease     time.Duration // Extend: the new lease from now
+	Reason    string        // Nack and Reject: kept in the dead-letter history, up to 1 KiB
+	Uncounted bool          // Nack: the attempt does not count, because the target failed and not the message
 }
 
-// PublishResult is what became of one publishing. Err nil means confirmed: on disk in every queue
-// named.
+// PublishResult is the result of one publishing. A nil Err means confirmed: on disk in every queue
+// of the publishing.
 type PublishResult struct {
-	ID        MessageID // in the first queue; of the first copy when Duplicate, zero if that is not known any more
-	Duplicate bool      // the dedup id was known in every queue, or the publisher's number is confirmed: nothing was stored again
+	ID        MessageID // in the first queue; if Duplicate, the id of the first copy, or zero if it is forgotten
+	Duplicate bool      // nothing was stored: every queue knew the dedup id, or the publisher's number is confirmed
 	Err       error
 }
 
-// SettleResult is what became of one settlement; nil means done, and for an ack: final.
+// SettleResult is the result of one settlement. nil means done; a confirmed ack is final.
 type SettleResult = error

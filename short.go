@@ -7,8 +7,8 @@ import (
 	"iter"
 )
 
-// Send publishes one message to one queue and returns when it is on disk. The error is about the
-// call or about the message. With CodeUncertain the message may be stored.
+// Send publishes one message to one queue and returns after it is on disk. The error is from the
+// call or from the message. With CodeUncertain, the message may be stored.
 func Send(ctx context.Context, p Publisher, queue string, m Message) (MessageID, error) {
 	results, err := p.Publish(ctx, []Publishing{{Queues: []string{queue}, Message: m}})
 	if err != nil {
@@ -17,8 +17,9 @@ func Send(ctx context.Context, p Publisher, queue string, m Message) (MessageID,
 	return results[0].ID, results[0].Err
 }
 
-// SendAll publishes messages to one queue, in order, and returns when they are on disk. The error
-// names the first message that was refused and their number; the others are stored.
+// SendAll publishes messages to one queue, in order, and returns after they are on disk. If
+// messages are refused, the error has their number and the first cause. The other messages are
+// stored.
 func SendAll(ctx context.Context, p Publisher, queue string, messages ...Message) error {
 	list := make([]Publishing, len(messages))
 	queues := []string{queue}
@@ -32,8 +33,8 @@ func SendAll(ctx context.Context, p Publisher, queue string, messages ...Message
 	return first("message", len(results), func(i int) error { return results[i].Err })
 }
 
-// SettleAll settles deliveries and returns when that is on disk: SettleAll(ctx, b, d.Ack()). The
-// error names the first settlement that was refused and their number; the others are done.
+// SettleAll settles deliveries and returns after that is on disk: SettleAll(ctx, b, d.Ack()). If
+// settlements are refused, the error has their number and the first cause. The others are done.
 func SettleAll(ctx context.Context, c Consumer, settlements ...Settlement) error {
 	results, err := c.Settle(ctx, settlements)
 	if err != nil {
@@ -42,8 +43,8 @@ func SettleAll(ctx context.Context, c Consumer, settlements ...Settlement) error
 	return first("settlement", len(results), func(i int) error { return results[i] })
 }
 
-// AckAll acks deliveries and returns when that is on disk. The error names the first ack that was
-// refused and their number; the others are done.
+// AckAll acks deliveries and returns after that is on disk. If acks are refused, the error has
+// their number and the first cause. The others are done.
 func AckAll(ctx context.Context, c Consumer, deliveries ...Delivery) error {
 	list := make([]Settlement, len(deliveries))
 	for i := range deliveries {
@@ -52,8 +53,8 @@ func AckAll(ctx context.Context, c Consumer, deliveries ...Delivery) error {
 	return SettleAll(ctx, c, list...)
 }
 
-// first gives the first of n errors, with its number and how many there are. It keeps code and
-// field.
+// first returns the first of n errors and adds its number and how many errors there are. It keeps
+// code and field.
 func first(what string, n int, at func(i int) error) error {
 	var found error
 	number, count := 0, 0
@@ -76,25 +77,25 @@ func first(what string, n int, at func(i int) error) error {
 	return e
 }
 
-// Ack gives the settlement that says: done.
+// Ack returns the settlement for a handled message.
 func (d *Delivery) Ack() Settlement { return Settlement{Receipt: d.Receipt, Op: Ack} }
 
-// Nack gives the settlement that says: try again, after the queue's own delay. reason is kept in
+// Nack returns the settlement for another try after the queue's retry back-off. reason is kept in
 // the message's dead-letter history.
 func (d *Delivery) Nack(reason string) Settlement {
 	return Settlement{Receipt: d.Receipt, Op: Nack, Delay: RetryBackoff, Reason: reason}
 }
 
-// Reject gives the settlement that says: never again. The message goes to the queue's dead-letter
-// queue.
+// Reject returns the settlement for a message that must not be tried again. It goes to the queue's
+// dead-letter queue.
 func (d *Delivery) Reject(reason string) Settlement {
 	return Settlement{Receipt: d.Receipt, Op: Reject, Reason: reason}
 }
 
-// Deliveries iterates over what a subscription is handed, until ctx ends or the subscription is
-// closed. Any other end comes as a last error, with an empty delivery: CodeNotFound if the queue
-// was deleted. The loop's body settles each delivery, or gives credit for more. A loop that is left
-// leaves no delivery behind that its body has not seen.
+// Deliveries iterates over the deliveries of a subscription. It ends when ctx ends or the
+// subscription is closed. Any other end is a last error with an empty delivery, such as
+// CodeNotFound if the queue was deleted. The loop's body settles each delivery, or adds credit for
+// more. If the body leaves the loop early, later deliveries stay in the subscription.
 func Deliveries(ctx context.Context, s Subscription) iter.Seq2[Delivery, error] {
 	return func(yield func(Delivery, error) bool) {
 		var buf []Delivery
@@ -111,7 +112,7 @@ func Deliveries(ctx context.Context, s Subscription) iter.Seq2[Delivery, error] 
 					return
 				}
 			}
-			clear(buf) // their bodies can go
+			clear(buf) // lets the bodies be freed
 		}
 	}
 }

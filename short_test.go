@@ -24,7 +24,7 @@ func TestDeliveriesEnd(t *testing.T) {
 		return b, s
 	}
 
-	t.Run("left", func(t *testing.T) { // what the body has not seen comes to the next loop
+	t.Run("left", func(t *testing.T) { // a later loop gets the deliveries that this loop did not reach
 		_, s := subscribe(t, t.Context())
 		seen := 0
 		for range 3 {
@@ -75,7 +75,8 @@ func TestDeliveriesEnd(t *testing.T) {
 	})
 }
 
-// One error says how many were refused, which was the first and why, and keeps the code.
+// The error names the number of refused messages, the first of them and its cause. It keeps the
+// code.
 func TestOneError(t *testing.T) {
 	b := open("q", surgetank.QueueConfig{MaxMessages: 1})
 	defer b.Close()

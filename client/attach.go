@@ -10,18 +10,19 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// maxCredit is what the server takes at once.
+// maxCredit is the most credit that the server accepts at once.
 const maxCredit = 1 << 20
 
-// attach makes the server's side. once: it is not tried again when it fails.
+// attach creates the server's side of the subscription. With once, a failed request is not
+// repeated.
 func (s *subscription) attach(ctx context.Context, once bool) error {
 	s.link.Lock()
 	defer s.link.Unlock()
 	s.mu.Lock()
 	credit := s.granted
 	if s.opts.ManualCredit {
-		credit -= s.taken
-		if s.opts.NoAck { // what waits is settled, and does not come again
+		credit -= s.received
+		if s.opts.NoAck { // waiting messages are settled already and are not delivered again
 			credit -= len(s.waiting)
 		}
 	}
@@ -38,18 +39,18 @@ func (s *subscription) attach(ctx context.Context, once bool) error {
 	if err != nil || ttl <= 0 {
 		ttl = 30 * time.Second
 	}
-	s.floor.Store(0) // the queue may be another one of the name
+	s.floor.Store(0) // a new queue can have the same name
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.path, s.ttl, s.poll = "/v1/subscriptions/"+segment(ok.Subscription), ttl, 1
 	select {
-	case <-s.lost: // that one
+	case <-s.lost: // an old token meant the side that is replaced now
 	default:
 	}
 	return nil
 }
 
-// request is what the server is asked to attach.
+// request returns the body of a subscribe request.
 func (s *subscription) request(credit int) map[string]any {
 	opts := &s.opts
 	m := map[string]any{"credit": max(0, min(credit, maxCredit))}
@@ -87,13 +88,13 @@ func (s *subscription) request(credit int) map[string]any {
 	return m
 }
 
-// lose notes that the server's side at path is gone.
+// lose records that the server's side at path is gone.
 func (s *subscription) lose(path string, why error) {
 	s.mu.Lock()
 	first := path != "" && s.path == path
 	if first {
 		s.path = ""
-		if !s.opts.NoAck { // else it is settled, and does not come again
+		if !s.opts.NoAck { // with NoAck they are settled and are not delivered again
 			s.waiting = nil
 		}
 	}
@@ -107,8 +108,8 @@ func (s *subscription) lose(path string, why error) {
 	}
 }
 
-// backoff makes growing pauses with jitter, so that the clients of a server that comes back do not
-// all come at once.
+// backoff makes growing pauses with jitter. Many clients of a restarted server then do not return
+// at the same moment.
 type backoff struct{ next time.Duration }
 
 const (
@@ -118,7 +119,7 @@ const (
 
 func (b *backoff) reset() { b.next = 0 }
 
-// wait pauses; it is false when ctx ended.
+// wait pauses. It returns false if ctx ended.
 func (b *backoff) wait(ctx context.Context) bool {
 	b.next = min(max(2*b.next, firstPause), longPause)
 	t := time.NewTimer(b.next/2 + rand.N(b.next/2))

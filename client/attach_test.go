@@ -17,8 +17,7 @@ import (
 	"github.com/surgetank/surgetank/internal/httpapi"
 )
 
-// leased waits until so many messages are handed out; a server that hands out more is found by what
-// comes after.
+// leased waits until n messages are leased. Later checks find a server that leases more.
 func leased(t *testing.T, s *server, want int64) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -47,15 +46,15 @@ func receive(t *testing.T, sub surgetank.Subscription, n int) (got []surgetank.D
 	return got
 }
 
-// A subscription is attached again with the credit that its owner has left, and leases from before
-// are void.
+// A subscription is attached again with its owner's remaining credit. Leases from before have
+// ended.
 func TestSubscriptionContinues(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		opts   surgetank.SubscribeOptions
 		setup  func(sub surgetank.Subscription)
 		down   func(sub surgetank.Subscription) // while the server is away
-		before int64                            // leased: 2 are received, the others wait
+		before int64 // leased messages: 2 are received, the others wait
 		after  int64
 	}{
 		{"manual credit", surgetank.SubscribeOptions{Credit: 3, ManualCredit: true}, nil, nil, 3, 1},
@@ -115,8 +114,8 @@ func TestSubscriptionContinues(t *testing.T) {
 	}
 }
 
-// What cannot be mended ends a subscription that is to be attached again; so do its owner and the
-// client.
+// A final error ends a subscription that is to be attached again. So do Close of the subscription
+// and of the client.
 func TestSubscriptionEnds(t *testing.T) {
 	for name, tc := range map[string]struct {
 		end  func(t *testing.T, s *server, c *client.Client, sub surgetank.Subscription)
@@ -162,7 +161,7 @@ func TestSubscriptionEnds(t *testing.T) {
 	}
 }
 
-// A user's transport that fails makes errors, and the client goes on.
+// A transport that panics makes errors, and the client goes on.
 func TestTransportThatFails(t *testing.T) {
 	s := serve(t, httpapi.Limits{}, nil)
 	var how atomic.Pointer[func()]
@@ -196,7 +195,7 @@ type transportFunc func(*http.Request) (*http.Response, error)
 
 func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// A client that Dial did not make is closed.
+// A zero Client behaves like a closed one.
 func TestZeroClient(t *testing.T) {
 	var c client.Client
 	_, err := c.Publish(t.Context(), one("x", ""))

@@ -1,19 +1,21 @@
-// Package client reaches a Surgetank server over HTTP and is a surgetank.Broker like any other.
+// Package client connects to a Surgetank server over HTTP. A Client implements surgetank.Broker.
 //
-// Messages and settlements that are handed over while a request is under way go together in the
-// next one, so that many callers of Publish (or one of PublishAsync) share round trips. A
-// subscription is a long poll that the package keeps going. When the server loses it, as at a
-// restart, the package attaches it again; see Client.Subscribe.
+// The client sends one publish request and one settle request at a time. Calls that arrive during a
+// request share the next one. So many callers of Publish, or one of PublishAsync, share round
+// trips. A subscription is a long poll that the package repeats. If the server loses the
+// subscription, as in a restart, the package attaches it again; see Client.Subscribe.
 //
-// What can be repeated safely is repeated while the server is away, for Options.RetryFor: requests
-// that never left this machine, requests the server refused as busy, reads, and publishing. The
-// client numbers its messages under a random publisher id, so a message that is sent again is
-// stored once. What may have happened and cannot be repeated, or could not be repeated in time, is
-// CodeUncertain. A request that did not reach the server in that time is CodeUnavailable. Both are
-// passing errors (surgetank.Passing): they say nothing against the next request.
+// While the server is away, the client repeats safe requests for Options.RetryFor. Safe are
+// requests that never left this machine, requests that the server refused as busy, reads, and
+// publishing. The client numbers its messages under a random publisher id, so the server stores a
+// repeated message once.
 //
-// A program that repeats messages by itself after CodeUncertain gives them a publisher and numbers
-// of its own. See surgetank.Publishing.
+// If a request may have been done and could not be repeated in time, the error is CodeUncertain. If
+// a request did not reach the server in time, the error is CodeUnavailable. Both are passing errors
+// (surgetank.Passing): the next request can succeed.
+//
+// A program that repeats messages itself after CodeUncertain sets its own publisher and numbers.
+// See surgetank.Publishing.
 package client
 
 import (
@@ -31,35 +33,35 @@ import (
 	"github.com/surgetank/surgetank/internal/callback"
 )
 
-// Options are those of one client. The zero value is good for a server on this machine.
+// Options are the settings of one client. The zero value is valid for a server on this machine.
 type Options struct {
-	// User and Password log in with HTTP Basic; a URL may hold them instead. Without them the
-	// server must have no users yet and run on this machine. With Password alone it is the token in
-	// the server's data directory, local.token.
+	// User and Password log in with HTTP Basic. The URL can contain them instead. Without them, the
+	// server must run on this machine and have no users. Password without User is the token in the
+	// file local.token of the server's data directory.
 	User, Password string
-	// Transport is what requests go through, for TLS settings or proxies; nil: a transport of the
-	// client's own.
+	// Transport sends the requests, for example with TLS settings or a proxy. nil: the client's own
+	// transport.
 	Transport http.RoundTripper
-	// RetryFor is how long requests that are safe to repeat are repeated while the server is away;
-	// 0: 30 s; negative: not at all.
+	// RetryFor is how long safe requests are repeated while the server is away; 0: 30 s; negative:
+	// no repeats.
 	RetryFor time.Duration
-	// Timeout is how long one request may take, waiting for messages aside; 0: 60 s.
+	// Timeout is how long one request may take, without the wait for messages; 0: 60 s.
 	Timeout time.Duration
-	// MaxBatch and MaxBatchBytes bound the messages of one request; 0: 10,000 and 4 MiB. A larger
-	// message goes alone.
+	// MaxBatch and MaxBatchBytes limit the messages of one request; 0: 10,000 and 4 MiB. A larger
+	// message is sent alone.
 	MaxBatch, MaxBatchBytes int
-	// MaxPending is how many bytes of messages may wait here; beyond it PublishAsync blocks; 0: 64
-	// MiB.
+	// MaxPending limits the bytes of messages that wait to be sent; 0: 64 MiB. At the limit
+	// PublishAsync waits.
 	MaxPending int64
-	// Logger gets what happens beside the calls: a subscription that was lost and attached again, a
-	// function of yours that failed. nil: nothing is logged.
+	// Logger gets events outside calls: a subscription that was attached again, a caller's function
+	// that failed. nil: no log.
 	Logger *slog.Logger
 }
 
-// Client is a broker on a server. It implements surgetank.Broker.
+// Client is a connection to the broker of a server. It implements surgetank.Broker.
 type Client struct {
 	opts Options
-	base string // scheme and host, no slash at the end
+	base string // scheme and host, without a slash at the end
 	http *http.Client
 
 	ctx    context.Context // ends when Close has finished
@@ -72,17 +74,17 @@ type Client struct {
 	mu     sync.Mutex
 	closed bool
 	subs   map[*subscription]struct{}
-	pools  string         // makes this client's pool names its own
-	limits map[uint64]int // of pools, as they were set last
+	pools  string         // prefix that makes this client's pool names unique
+	limits map[uint64]int // newest limit of each pool
 
 	calls callback.Calls
 }
 
 var _ surgetank.Broker = (*Client)(nil)
 
-// Dial makes a client of the server at an address such as "http://127.0.0.1:8080" and asks it who
-// we are, so that a wrong address, user or password shows now. It waits for a server that is not
-// there yet as long as Options.RetryFor says.
+// Dial makes a client for the server at an address such as "http://127.0.0.1:8080". It sends one
+// request, so that a wrong address, user or password fails here. It waits up to Options.RetryFor
+// for a server that is not there yet.
 func Dial(address string, opts Options) (*Client, error) {
 	u, err := url.Parse(address)
 	switch {
@@ -136,7 +138,8 @@ func (o *Options) fill() {
 	o.Logger = callback.Logger(o.Logger)
 }
 
-// Close sends what was accepted, closes the subscriptions, and ends the client. The server goes on.
+// Close sends accepted messages and settlements, closes the subscriptions, and ends the client. The
+// server goes on.
 func (c *Client) Close() error {
 	if c == nil || c.http == nil {
 		return nil
@@ -154,7 +157,7 @@ func (c *Client) Close() error {
 	c.mu.Unlock()
 	c.publisher.finish()
 	for _, s := range subs {
-		_ = s.Close() // a server that is away closes it by itself
+		_ = s.Close() // a server that cannot be reached closes it by itself
 	}
 	c.settler.finish()
 	c.cancel()
@@ -165,10 +168,10 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// CallbackFailures counts the calls of users' functions that panicked or ended their goroutine.
+// CallbackFailures counts the caller's functions that panicked or ended their goroutine.
 func (c *Client) CallbackFailures() int64 { return c.calls.Failures() }
 
-// guarded is a user's transport. One that fails makes an error.
+// guarded is the caller's transport. If the transport panics, the request fails with an error.
 type guarded struct {
 	calls *callback.Calls
 	inner http.RoundTripper
@@ -185,7 +188,7 @@ func (g *guarded) RoundTrip(r *http.Request) (res *http.Response, err error) {
 	return res, err
 }
 
-// alive refuses calls after Close, and of a client that Dial did not make.
+// alive returns CodeClosed after Close, and for a client that Dial did not make.
 func (c *Client) alive() error {
 	if c == nil || c.http == nil {
 		return surgetank.Errorf(surgetank.CodeClosed, "the client was not dialled; make one with client.Dial")

@@ -49,8 +49,8 @@ func serve(t *testing.T, limits httpapi.Limits, wrap func(http.Handler) http.Han
 	return s
 }
 
-// restart ends the server and starts one on the same broker and address, which knows none of the
-// subscriptions.
+// restart ends the server and starts one with the same broker and address. The new server knows
+// none of the subscriptions.
 func (s *server) restart(t *testing.T, between func()) {
 	t.Helper()
 	s.api.Close()
@@ -93,7 +93,7 @@ func TestBroker(t *testing.T) {
 	})
 }
 
-// The client must not bring the engine, or anything heavy, into a program that uses it.
+// The client must not bring the engine or other large packages into a program that uses it.
 func TestImports(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".").Output()
 	if err != nil {

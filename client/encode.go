@@ -10,9 +10,9 @@ import (
 	"github.com/surgetank/surgetank/internal/msgopt"
 )
 
-// appendMessage writes a publishing as one line of NDJSON. Bodies go as base64: they stay what they
-// are, byte for byte, with the content type they have. publisher and sequence go with the message,
-// unless publisher is empty.
+// appendMessage writes a publishing as one line of NDJSON. Bodies are base64, so that every byte
+// and the content type stay the same. If publisher is not empty, the line has publisher and
+// sequence.
 func appendMessage(b []byte, p *surgetank.Publishing, publisher string, sequence uint64) ([]byte, error) {
 	vhost := ""
 	b = append(b, '{')
@@ -51,8 +51,8 @@ func appendBytes(b []byte, name string, v []byte) []byte {
 	return append(base64.StdEncoding.AppendEncode(b, v), '"')
 }
 
-// appendText writes a JSON string. Bytes that are not UTF-8 go as they are: the server refuses them
-// by name, which is better than to change them in silence.
+// appendText writes a JSON string. Bytes that are not UTF-8 are sent unchanged. The server then
+// refuses the field by name, which is better than a silent change.
 func appendText(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
@@ -69,7 +69,7 @@ func appendText(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// wireMessage is a message as the server shows it.
+// wireMessage is a message in the server's JSON.
 type wireMessage struct {
 	ID          string          `json:"id"`
 	Receipt     string          `json:"receipt"`
@@ -116,13 +116,13 @@ func (w *wireMessage) delivery() (d surgetank.Delivery, err error) {
 	return d, nil
 }
 
-// wireMessages is a list of messages as the server sends it.
+// wireMessages is a list of messages in the server's JSON.
 type wireMessages struct {
 	Messages []wireMessage `json:"messages"`
 	Floor    uint64        `json:"floor"`
 }
 
-// appendTo decodes the messages behind buf.
+// appendTo decodes the messages and appends them to buf.
 func (w *wireMessages) appendTo(buf []surgetank.Delivery) ([]surgetank.Delivery, error) {
 	for i := range w.Messages {
 		d, err := w.Messages[i].delivery()

@@ -10,8 +10,8 @@ import (
 	"github.com/surgetank/surgetank/client"
 )
 
-// A program that publishes an order to a server and takes it again. A nil error of Publish and its
-// result means: on disk.
+// A program publishes an order to a server and receives it again. If Publish and its result have a
+// nil error, the message is on disk.
 func Example() {
 	ctx := context.Background()
 	c, err := client.Dial("http://127.0.0.1:8080", client.Options{})

@@ -20,8 +20,7 @@ import (
 	"github.com/surgetank/surgetank/internal/httpapi"
 )
 
-// wire is a transport on which a test can break things: fault gets each request and says what
-// happens to it.
+// wire is a transport that a test can break. fault gets each request and chooses its fault.
 type wire struct {
 	inner    http.RoundTripper
 	mu       sync.Mutex
@@ -33,8 +32,8 @@ type fault int
 
 const (
 	none      fault = iota
-	noDial          // it never left
-	noAnswer        // it was carried out, the answer got lost
+	noDial // the request was not sent
+	noAnswer // the request was done, and the answer was lost
 	badGatway       // a proxy answers
 )
 
@@ -75,7 +74,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// times breaks the first n requests of a path's end.
+// times breaks the first n requests whose path has the given end.
 func times(n int64, suffix string, f fault) func(*http.Request) fault {
 	var left atomic.Int64
 	left.Store(n)
@@ -118,7 +117,7 @@ func ready(t *testing.T, s *server) int64 {
 	return i.Ready
 }
 
-// A request is repeated exactly when that cannot do harm.
+// A request is repeated exactly when that is safe.
 func TestRepeats(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -161,7 +160,7 @@ func TestGivesUp(t *testing.T) {
 	_, err = c.Queues(t.Context())
 	wantCode(t, err, surgetank.CodeUnavailable)
 	w.set(func(*http.Request) fault { return noAnswer })
-	_, err = c.Queues(t.Context()) // a read has nothing uncertain
+	_, err = c.Queues(t.Context()) // the outcome of a read is never uncertain
 	wantCode(t, err, surgetank.CodeUnavailable)
 	_, err = c.PurgeQueue(t.Context(), "q")
 	wantCode(t, err, surgetank.CodeUncertain)
@@ -209,7 +208,7 @@ func TestBatches(t *testing.T) {
 	hold := make(chan struct{})
 	first := true
 	w.set(func(r *http.Request) fault {
-		if first && r.URL.Path == "/v1/publish" { // while the first request is under way the others gather
+		if first && r.URL.Path == "/v1/publish" { // during the first request the others queue up
 			first = false
 			<-hold
 		}
@@ -238,7 +237,7 @@ func TestBatches(t *testing.T) {
 	}
 }
 
-// One message that the server refuses, whatever for, takes no other down with it.
+// One refused message, whatever the reason, does not affect the other messages.
 func TestBadMessagesAmongGood(t *testing.T) {
 	_, c, s := broken(t)
 	msgs := append(one("1", ""), one("2", "")...)
@@ -274,7 +273,7 @@ func TestPendingIsBounded(t *testing.T) {
 	})
 	done := func([]surgetank.PublishResult, error) {}
 	body := strings.Repeat("x", 600)
-	for range 2 { // one under way, one waiting
+	for range 2 { // one is sent, one waits
 		if err := c.PublishAsync(t.Context(), one(body, ""), done); err != nil {
 			t.Fatal(err)
 		}
@@ -290,7 +289,7 @@ func TestPendingIsBounded(t *testing.T) {
 	close(hold)
 }
 
-// The answer of a poll that got lost on the way does not leave its messages leased to nobody.
+// If the answer of a poll is lost, its messages do not stay leased without a consumer.
 func TestLostPollAnswer(t *testing.T) {
 	w, c, s := broken(t)
 	if _, err := c.Publish(t.Context(), append(one("1", ""), one("2", "")...)); err != nil {
@@ -320,8 +319,8 @@ func TestLostPollAnswer(t *testing.T) {
 	}
 }
 
-// A subscription that nobody asks for ends on the server; one that the server does not know any
-// more is attached again.
+// A subscription without polls ends on the server. A subscription that the server has lost is
+// attached again.
 func TestSubscriptionLost(t *testing.T) {
 	s := serve(t, httpapi.Limits{SubscriberTTL: 50 * time.Millisecond}, nil)
 	w := newWire()
@@ -343,11 +342,11 @@ func TestSubscriptionLost(t *testing.T) {
 		return none
 	})
 	w.inner.(*http.Transport).CloseIdleConnections()
-	s.http.Close() // ends the poll under way
+	s.http.Close() // ends the current poll
 	<-s.done
 	s.done = make(chan struct{})
 	s.listen(t, strings.TrimPrefix(s.url, "http://"), nil)
-	for { // the server gives up a client that is away
+	for { // the server closes the subscription of a client that is away
 		i, err := s.broker.Queue(t.Context(), "q")
 		if err != nil {
 			t.Fatal(err)
@@ -369,7 +368,7 @@ func TestSubscriptionLost(t *testing.T) {
 	}
 }
 
-// Close finishes what was accepted, and every done is called.
+// Close finishes accepted calls and calls every done.
 func TestCloseFinishes(t *testing.T) {
 	_, c, s := broken(t)
 	const n = 300
@@ -391,7 +390,7 @@ func TestCloseFinishes(t *testing.T) {
 	}
 }
 
-// The rights of the user count, and errors come as what they are.
+// The rights of the user hold, and errors keep their codes.
 func TestRights(t *testing.T) {
 	s := serve(t, httpapi.Limits{}, nil)
 	pw := auth.Secret("pw")

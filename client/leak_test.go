@@ -10,8 +10,8 @@ import (
 	"github.com/surgetank/surgetank/internal/httpapi"
 )
 
-// Closing the client and the server leaves no goroutine behind, also when subscriptions were left
-// open or cancelled.
+// After client and server are closed, no goroutine is left, even with open or cancelled
+// subscriptions.
 func TestNothingIsLeftRunning(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	t.Run("work", func(t *testing.T) {

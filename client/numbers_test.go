@@ -13,7 +13,7 @@ import (
 	"github.com/surgetank/surgetank/internal/httpapi"
 )
 
-// elsewhere is a transport that sends requests to another server once there is one.
+// elsewhere is a transport that sends requests to another server after one was set.
 type elsewhere struct {
 	http.RoundTripper
 	host atomic.Pointer[string]
@@ -50,8 +50,8 @@ func publish(t *testing.T, c surgetank.Broker, ps []surgetank.Publishing) []surg
 	return results
 }
 
-// TestRepeatsPartOfABatch loses the answer to a batch of which a message is refused. The repeated
-// batch finds what is stored, and the refusal is told.
+// TestRepeatsPartOfABatch loses the answer to a batch with a refused message. The repeated batch
+// finds the stored messages, and reports the refusal.
 func TestRepeatsPartOfABatch(t *testing.T) {
 	s, w := serve(t, httpapi.Limits{}, nil), newWire()
 	c := dial(t, s.url, client.Options{Transport: w})
@@ -72,8 +72,8 @@ func TestRepeatsPartOfABatch(t *testing.T) {
 	}
 }
 
-// TestServerThatForgot goes on with a server that does not know the client's publisher id. What was
-// never sent before is stored; what may have been stored before is uncertain.
+// TestServerThatForgot continues with a server that does not know the client's publisher id.
+// Messages that were never sent are stored. Messages that may have been stored are uncertain.
 func TestServerThatForgot(t *testing.T) {
 	a, b := serve(t, httpapi.Limits{}, nil), serve(t, httpapi.Limits{}, nil)
 	w := newWire()
@@ -112,7 +112,7 @@ func TestServerThatForgot(t *testing.T) {
 	}
 }
 
-// TestOwnNumbers publishes with publisher ids of the caller, some in each call, and again from
+// TestOwnNumbers publishes with the caller's publisher ids, some in each call, and again from
 // another client.
 func TestOwnNumbers(t *testing.T) {
 	s := serve(t, httpapi.Limits{}, nil)
@@ -139,8 +139,8 @@ func TestOwnNumbers(t *testing.T) {
 	wantCode(t, err, surgetank.CodeInvalid)
 }
 
-// TestGivesUpAPublish: a publish that cannot be repeated in time is uncertain, and the next one
-// goes well.
+// TestGivesUpAPublish: a publish that cannot be repeated in time is uncertain, and the next publish
+// succeeds.
 func TestGivesUpAPublish(t *testing.T) {
 	s, w := serve(t, httpapi.Limits{}, nil), newWire()
 	c := dial(t, s.url, client.Options{Transport: w, RetryFor: time.Nanosecond})

@@ -11,12 +11,12 @@ import (
 	"github.com/surgetank/surgetank/internal/callback"
 )
 
-// publisher sends messages in the order they were accepted, one request at a time: what comes while
-// one is under way goes together in the next.
+// publisher sends messages in the order in which they were accepted, one request at a time.
+// Messages that arrive during a request share the next one.
 type publisher struct {
 	c    *Client
 	mu   sync.Mutex
-	room chan struct{} // closed and replaced when something was taken; nil when nobody waits
+	room chan struct{} // closed when a request has emptied a part of queue; nil if no call waits for room
 	wake chan struct{}
 	done chan struct{}
 
@@ -24,20 +24,20 @@ type publisher struct {
 	bytes  int64
 	ending bool
 
-	// The id under which the client numbers messages that have no publisher of their own, and the
-	// last number. They belong to the goroutine.
+	// The client's publisher id, for messages that have none, and the last number. Only the
+	// publisher's goroutine uses them.
 	id   string
 	last uint64
 }
 
-// publishOp is one call of PublishAsync. The publisher's goroutine alone touches results and next.
+// publishOp is one call of PublishAsync. Only the publisher's goroutine uses results and next.
 type publishOp struct {
 	msgs    []surgetank.Publishing
 	bytes   int64
 	results []surgetank.PublishResult
-	next    int // the first message not answered yet
+	next    int // first message without a result
 	done    func([]surgetank.PublishResult, error)
-	user    bool // done is a user's
+	user    bool // done calls a function of the caller
 }
 
 func (p *publisher) init(c *Client) {
@@ -45,7 +45,7 @@ func (p *publisher) init(c *Client) {
 	go p.run()
 }
 
-// PublishAsync hands messages over. See surgetank.Broker.
+// PublishAsync queues messages for the next request. See surgetank.Broker.
 func (c *Client) PublishAsync(ctx context.Context, msgs []surgetank.Publishing, done func([]surgetank.PublishResult, error)) error {
 	if done == nil {
 		return surgetank.FieldErrorf("done", "the function done is nil; pass one, or call Publish, which waits")
@@ -55,7 +55,7 @@ func (c *Client) PublishAsync(ctx context.Context, msgs []surgetank.Publishing, 
 	})
 }
 
-// publish hands messages over. user says that done calls a function of a user's.
+// publish queues messages for the next request. user says that done calls a function of the caller.
 func (c *Client) publish(ctx context.Context, msgs []surgetank.Publishing, user bool, done func([]surgetank.PublishResult, error)) error {
 	if err := c.alive(); err != nil {
 		return err
@@ -97,7 +97,7 @@ func (c *Client) publish(ctx context.Context, msgs []surgetank.Publishing, user 
 	}
 }
 
-// weight is about what a message takes in a request.
+// weight returns the approximate bytes of a message in a request.
 func weight(p *surgetank.Publishing) int64 {
 	n := 200 + len(p.Message.Body)*4/3 + len(p.Message.Opaque)*4/3 + len(p.Message.Key) + len(p.Message.Group) + len(p.Message.DedupID) + len(p.Publisher)
 	for _, h := range p.Message.Headers {
@@ -134,7 +134,7 @@ func (p *publisher) nudge() {
 	}
 }
 
-// finish sends what is left and ends the goroutine.
+// finish sends the queued messages and ends the goroutine.
 func (p *publisher) finish() {
 	p.mu.Lock()
 	p.ending = true
@@ -150,7 +150,7 @@ func (p *publisher) finish() {
 func (p *publisher) run() {
 	defer close(p.done)
 	for {
-		ops, ending := p.take()
+		ops, ending := p.nextOps()
 		if len(ops) > 0 {
 			p.send(ops)
 			continue
@@ -162,8 +162,9 @@ func (p *publisher) run() {
 	}
 }
 
-// take gives the next calls that fit into one request; a call larger than that comes alone.
-func (p *publisher) take() (ops []*publishOp, ending bool) {
+// nextOps removes the next calls that fit into one request. A call that does not fit is returned
+// alone.
+func (p *publisher) nextOps() (ops []*publishOp, ending bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	count, bytes := 0, int64(0)
@@ -186,17 +187,17 @@ func (p *publisher) take() (ops []*publishOp, ending bool) {
 	return ops, p.ending
 }
 
-// item is one message on its way and where its result goes.
+// item is one message of a request, and where to put its result.
 type item struct {
 	msg *surgetank.Publishing
 	res *surgetank.PublishResult
-	// The message's publisher and number: its own, or those that the client gives it.
+	// The publisher and number of the message: its own, or the client's.
 	publisher string
 	sequence  uint64
 }
 
-// send publishes the messages of some calls and answers each call, in order. An error ends the
-// calls whose messages it concerns and those behind them in this round, which were not sent.
+// send publishes the messages of some calls and ends each call, in order. An error ends the calls
+// with the failed messages and all later calls of ops, which were not sent.
 func (p *publisher) send(ops []*publishOp) {
 	var items []item
 	for _, op := range ops {
@@ -232,8 +233,8 @@ func (p *publisher) send(ops []*publishOp) {
 	})
 }
 
-// each calls step for 0 to n-1. users says that steps call users' functions, which may end their
-// goroutine but not ours.
+// each calls step for 0 to n-1. users says that step calls functions of the caller. Such a function
+// can end its goroutine, which must not be ours.
 func each(n int, users bool, step func(i int)) {
 	if users {
 		callback.Each(n, step)
@@ -253,9 +254,9 @@ type published struct {
 	}
 }
 
-// request sends messages until each has a result. All have a publisher and a number, so a request
-// whose outcome is unknown is sent again. A message that the server refuses by its line is taken
-// out, and the others are sent again: of a request with a bad line nothing was published.
+// request sends messages until each has a result. All messages have a publisher and a number, so a
+// request with an unknown outcome is sent again. If the server refuses a line, it has published
+// nothing of the request. The refused message is removed, and the others are sent again.
 func (p *publisher) request(items []item) error {
 	pending := make([]item, 0, len(items))
 	for _, it := range items {
@@ -268,7 +269,7 @@ func (p *publisher) request(items []item) error {
 		}
 		pending = append(pending, it)
 	}
-	unsure := false // the server may have stored messages of pending without our knowing
+	unsure := false // an earlier try may have stored messages of pending
 	for len(pending) > 0 {
 		q := request{method: "POST", path: "/v1/publish?ids=ranges", contentType: "application/x-ndjson", repeat: true, unsure: &unsure}
 		if follow(pending) {
@@ -309,7 +310,7 @@ func (p *publisher) request(items []item) error {
 	return nil
 }
 
-// number returns the client's own publisher id and its next number.
+// number returns the client's publisher id and its next number.
 func (p *publisher) number() (string, uint64) {
 	if p.id == "" {
 		p.id, p.last = newName(), 0
@@ -319,7 +320,7 @@ func (p *publisher) number() (string, uint64) {
 }
 
 // unknown returns the messages that were refused because the server does not know the client's
-// publisher id, for example after a week without a message. They get numbers of a new id.
+// publisher id, for example after a week without a message. It numbers them under a new id.
 func (p *publisher) unknown(items []item) (again []item) {
 	old := p.id
 	for _, it := range items {
@@ -336,8 +337,8 @@ func (p *publisher) unknown(items []item) (again []item) {
 	return again
 }
 
-// refused is the error for a message that the server did not even look at. If an earlier try may
-// have stored the message, nobody knows.
+// refused returns the error for a message that the server refused unread. If an earlier try may
+// have stored the message, the outcome is uncertain.
 func refused(r *refusal, unsure bool) error {
 	if unsure {
 		return surgetank.Errorf(surgetank.CodeUncertain, "an earlier try may have stored the message; now it was refused: %w", r.err())
@@ -345,7 +346,7 @@ func refused(r *refusal, unsure bool) error {
 	return r.err()
 }
 
-// follow says whether messages are of one publisher, with numbers that follow each other.
+// follow reports whether messages have one publisher and consecutive numbers.
 func follow(items []item) bool {
 	for i := range items {
 		if items[i].publisher != items[0].publisher || items[i].sequence != items[0].sequence+uint64(i) {
@@ -355,11 +356,11 @@ func follow(items []item) bool {
 	return true
 }
 
-// encode writes messages as the body of the request. If one cannot be sent, it returns which and
-// why.
+// encode writes messages as the body of the request. If a message cannot be sent, it returns the
+// index and the cause.
 func (q *request) encode(items []item) (bad int, err error) {
 	for i, it := range items {
-		if q.publisher != "" { // the request says it for all
+		if q.publisher != "" { // the request's header has the publisher of all messages
 			it.publisher = ""
 		}
 		if q.body, err = appendMessage(q.body, it.msg, it.publisher, it.sequence); err != nil {
@@ -370,7 +371,8 @@ func (q *request) encode(items []item) (bad int, err error) {
 	return 0, nil
 }
 
-// definite codes say that a message was refused for what it is.
+// definite reports whether a code refuses a message because of its content or its queue. Then the
+// message was not stored.
 func definite(c surgetank.Code) bool {
 	switch c {
 	case surgetank.CodeInvalid, surgetank.CodeNotFound, surgetank.CodeTooLarge, surgetank.CodeFull, surgetank.CodeDenied:
@@ -400,7 +402,8 @@ func fillRanges(items []item, ok *published) error {
 	return nil
 }
 
-// parseID reads a message id. A duplicate's may be missing: the server does not know it any more.
+// parseID parses a message id. The id of a duplicate can be missing, if the server has forgotten
+// it.
 func parseID(s string, duplicate bool) (surgetank.MessageID, error) {
 	if s == "" && duplicate {
 		return surgetank.MessageID{}, nil
@@ -426,7 +429,7 @@ func fillPartial(items []item, r *refusal) error {
 			items[i].res.Err = &surgetank.Error{Code: e.Code, Message: e.Detail, Field: e.Field, RetryAfter: retry}
 		}
 	}
-	for i := range items { // a message with neither is a duplicate whose id is not known any more
+	for i := range items { // a message without id and error is a duplicate whose id the server has forgotten
 		items[i].res.Duplicate = items[i].res.ID == (surgetank.MessageID{}) && items[i].res.Err == nil
 	}
 	return nil
@@ -436,7 +439,7 @@ func badAnswer() error {
 	return surgetank.Errorf(surgetank.CodeInternal, "%w", fmt.Errorf("the server's answer to a publish does not fit its messages; they may be stored"))
 }
 
-// Transact publishes and settles as one. See surgetank.Broker.
+// Transact publishes and settles as one step. See surgetank.Broker.
 func (c *Client) Transact(ctx context.Context, msgs []surgetank.Publishing, s []surgetank.Settlement) ([]surgetank.PublishResult, error) {
 	b := []byte(`{"messages":[`)
 	dedup := len(s) == 0

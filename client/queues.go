@@ -12,10 +12,10 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// checkName refuses names that no path can carry, before they are sent.
+// checkName returns CodeInvalid for a name that a path cannot contain.
 func checkName(full string) error { return surgetank.ValidateQueueName(full) }
 
-// DeclareQueue makes or changes a queue. See surgetank.Broker.
+// DeclareQueue creates or changes a queue. See surgetank.Broker.
 func (c *Client) DeclareQueue(ctx context.Context, name string, config surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
 	var none surgetank.QueueInfo
 	if err := checkName(name); err != nil {
@@ -59,7 +59,7 @@ func (c *Client) DeleteQueue(ctx context.Context, name string, opts surgetank.De
 	return ok.Removed, err
 }
 
-// PurgeQueue drops what is not leased. See surgetank.Broker.
+// PurgeQueue drops the messages that are not leased. See surgetank.Broker.
 func (c *Client) PurgeQueue(ctx context.Context, name string) (int64, error) {
 	if err := checkName(name); err != nil {
 		return 0, err
@@ -69,7 +69,7 @@ func (c *Client) PurgeQueue(ctx context.Context, name string) (int64, error) {
 	return ok.Purged, err
 }
 
-// DropDamaged drops what cannot be read. See surgetank.Broker.
+// DropDamaged drops the messages that cannot be read. See surgetank.Broker.
 func (c *Client) DropDamaged(ctx context.Context, name string) (int64, error) {
 	if err := checkName(name); err != nil {
 		return 0, err
@@ -79,7 +79,7 @@ func (c *Client) DropDamaged(ctx context.Context, name string) (int64, error) {
 	return ok.Purged, err
 }
 
-// PauseQueue stops or resumes hand-outs. See surgetank.Broker.
+// PauseQueue stops or resumes deliveries. See surgetank.Broker.
 func (c *Client) PauseQueue(ctx context.Context, name string, paused bool) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -91,8 +91,8 @@ func (c *Client) PauseQueue(ctx context.Context, name string, paused bool) error
 	return c.ask(ctx, request{method: "POST", path: queuePath(name, below), repeat: true}, nil)
 }
 
-// Redrive moves messages. Progress is called once, at the end: the server answers when it is done.
-// See surgetank.Broker.
+// Redrive moves messages. The server answers at the end, so Progress is called once. See
+// surgetank.Broker.
 func (c *Client) Redrive(ctx context.Context, from string, opts surgetank.RedriveOptions) (surgetank.RedriveResult, error) {
 	var none surgetank.RedriveResult
 	if err := checkName(from); err != nil {
@@ -130,7 +130,7 @@ func (c *Client) Redrive(ctx context.Context, from string, opts surgetank.Redriv
 		return none, surgetank.Errorf(surgetank.CodeInternal, "the request could not be encoded: %w", err)
 	}
 	var r struct{ Matched, Moved, Skipped, Full int64 }
-	// It lasts as long as its rate asks; ctx ends it.
+	// The rate decides how long the redrive takes; ctx can end it.
 	if err := c.ask(ctx, request{method: "POST", path: queuePath(from, "/redrive"), body: body, wait: surgetank.MaxDuration / 2, repeat: opts.DryRun}, &r); err != nil {
 		return none, err
 	}
@@ -155,7 +155,7 @@ func (c *Client) Queue(ctx context.Context, name string) (surgetank.QueueInfo, e
 	return w.Info()
 }
 
-// Queues reads all queues that the user may see, of every virtual host. See surgetank.Broker.
+// Queues reads all queues that the user may see, in every virtual host. See surgetank.Broker.
 func (c *Client) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 	var all []surgetank.QueueInfo
 	for after := ""; ; {
@@ -183,7 +183,7 @@ func (c *Client) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 	}
 }
 
-// Peek shows messages without leasing them. See surgetank.Broker.
+// Peek returns messages without leasing them. See surgetank.Broker.
 func (c *Client) Peek(ctx context.Context, queue string, opts surgetank.PeekOptions) ([]surgetank.Delivery, error) {
 	if err := checkName(queue); err != nil {
 		return nil, err
@@ -192,7 +192,7 @@ func (c *Client) Peek(ctx context.Context, queue string, opts surgetank.PeekOpti
 	if opts.MaxBytes == 0 {
 		opts.MaxBytes = 4 << 20
 	}
-	for most, room := opts.Max, opts.MaxBytes; ; { // a server shows so many at a time
+	for most, room := opts.Max, opts.MaxBytes; ; { // the server limits the messages of one answer
 		part, err := c.peek(ctx, queue, opts)
 		if err != nil {
 			return nil, err
@@ -208,7 +208,7 @@ func (c *Client) Peek(ctx context.Context, queue string, opts surgetank.PeekOpti
 	}
 }
 
-// peek asks for one part.
+// peek requests one part.
 func (c *Client) peek(ctx context.Context, queue string, opts surgetank.PeekOptions) ([]surgetank.Delivery, error) {
 	q := url.Values{}
 	if opts.Max > 0 {
@@ -233,9 +233,9 @@ func (c *Client) peek(ctx context.Context, queue string, opts surgetank.PeekOpti
 	return w.appendTo(nil)
 }
 
-// SetMeta stores a small value. Over HTTP namespaces are the clients' own, apart from those that
-// the server's doors and an embedded broker's program use; only administrators may use them. See
-// surgetank.Broker.
+// SetMeta stores a small value. Clients have their own namespaces over HTTP, separate from the
+// namespaces of doors and of programs with an embedded broker. Only administrators may use them.
+// See surgetank.Broker.
 func (c *Client) SetMeta(ctx context.Context, namespace, name string, value []byte) error {
 	path := "/v1/meta/" + segment(namespace) + "/" + segment(name)
 	if value == nil {

@@ -8,15 +8,15 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Limits of the server, as its documentation gives them: messages of one receive, and how long one
-// poll waits here.
+// Limits of the server, from its documentation: messages of one receive, and how long one poll
+// waits.
 const (
 	maxReceive = 1000
 	pollWait   = 20 * time.Second
 )
 
 // Receive leases messages once. See surgetank.Broker. Over HTTP a lease has a deadline, and at most
-// 1,000 messages come at once.
+// 1,000 messages are returned.
 func (c *Client) Receive(ctx context.Context, queue string, opts surgetank.ReceiveOptions) ([]surgetank.Delivery, error) {
 	if err := checkName(queue); err != nil {
 		return nil, err
@@ -45,9 +45,9 @@ func (c *Client) Receive(ctx context.Context, queue string, opts surgetank.Recei
 			return nil, surgetank.Errorf(surgetank.CodeInternal, "the request could not be encoded: %w", err)
 		}
 		var w wireMessages
-		// Asked again after an answer that got lost, others come; those of the lost answer come
-		// back when the server notices, at the latest when their leases end. With NoAck they would
-		// be lost.
+		// If an answer is lost, the repeated request returns other messages. The messages of the
+		// lost answer are delivered again after the server notices, or at the latest after their
+		// leases. With NoAck they would be lost.
 		if err := c.ask(ctx, request{method: "POST", path: queuePath(queue, "/receive"), body: body, wait: wait, repeat: !opts.NoAck}, &w); err != nil {
 			return nil, err
 		}

@@ -17,24 +17,24 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// maxResponse bounds what a server may answer.
+// maxResponse limits the bytes of an answer.
 const maxResponse = 256 << 20
 
-// request is one call of the server.
+// request is one request to the server.
 type request struct {
 	method, path string
 	contentType  string // of body; "": JSON
 	body         []byte
-	publisher    string // of the messages in body, which number sequence begins; "": they say it themselves
+	publisher    string // publisher of all messages in body, numbered from sequence; "": each message has its own
 	sequence     uint64
-	repeat       bool          // may be sent again when nobody knows what became of it
-	wait         time.Duration // how long the server may wait on purpose
-	once         bool          // do not repeat at all, for a caller that does it itself
-	status       *int          // gets the status of a success, if not nil
-	unsure       *bool         // becomes true, if not nil, once the server may have done it without our knowing
+	repeat       bool          // may be sent again if the outcome is unknown
+	wait         time.Duration // wait on the server that is added to the timeout
+	once         bool          // never repeat: the caller repeats
+	status       *int          // if not nil, gets the status of a success
+	unsure       *bool         // if not nil, becomes true when an unanswered request may have been done
 }
 
-// queuePath is the path of a queue, or below it.
+// queuePath returns the path of a queue, with below appended.
 func queuePath(full, below string) string {
 	vhost, queue := surgetank.SplitName(full)
 	p := "/v1"
@@ -44,7 +44,8 @@ func queuePath(full, below string) string {
 	return p + "/queues/" + segment(queue) + below
 }
 
-// segment escapes a name for a path; "." and ".." would be understood as directions on the way.
+// segment escapes a name for a path. "." and ".." are escaped too, because they have a meaning in
+// paths.
 func segment(s string) string {
 	switch s {
 	case ".":
@@ -73,17 +74,17 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.Detail }
 
-// err gives the refusal as the error it was on the server.
+// err returns the refusal as a *surgetank.Error with the server's code.
 func (r *refusal) err() error {
 	d, _ := time.ParseDuration(r.RetryAfter) // "" is none
 	code := r.Code
-	if code == surgetank.CodeClosed { // the server is stopping; this client is not
+	if code == surgetank.CodeClosed { // the server is stopping, but this client is open
 		code = surgetank.CodeUnavailable
 	}
 	return &surgetank.Error{Code: code, Message: r.Detail, Field: r.Field, RetryAfter: d}
 }
 
-// plain turns what call gives inside the package into what leaves it.
+// plain turns a *refusal into the error that the caller gets.
 func plain(err error) error {
 	var r *refusal
 	if errors.As(err, &r) {
@@ -92,8 +93,8 @@ func plain(err error) error {
 	return err
 }
 
-// call sends a request, again where that is safe, and decodes the answer into out unless it is nil.
-// The error is a *refusal or a *surgetank.Error; use ask to get only the latter.
+// call sends a request, repeats it if that is safe, and decodes the answer into out, if not nil.
+// The error is a *refusal or a *surgetank.Error. ask returns only the second kind.
 func (c *Client) call(ctx context.Context, q request, out any) error {
 	var deadline time.Time
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
@@ -107,7 +108,7 @@ func (c *Client) call(ctx context.Context, q request, out any) error {
 			}
 			return nil
 		}
-		wait := pause/2 + mathrand.N(pause/2) // not all clients at once
+		wait := pause/2 + mathrand.N(pause/2) // so that clients do not all repeat at the same moment
 		var r *refusal
 		again := false
 		if q.unsure != nil && sent && mayBeDone(err) {
@@ -122,8 +123,8 @@ func (c *Client) call(ctx context.Context, q request, out any) error {
 				wait = max(wait, d)
 			}
 		default:
-			// An error of ours is an answer that makes no sense; only one from a gateway may get
-			// better.
+			// A *surgetank.Error is an answer that could not be understood. Only a gateway's answer
+			// can change on a repeat.
 			var e *surgetank.Error
 			again = !sent || q.repeat && (!errors.As(err, &e) || e.Code == surgetank.CodeUncertain)
 		}
@@ -143,13 +144,13 @@ func (c *Client) call(ctx context.Context, q request, out any) error {
 	}
 }
 
-// mayBeDone says whether a request that the server may have got may have been carried out.
+// mayBeDone reports whether a sent request may have been done although it failed.
 func mayBeDone(err error) bool {
 	var r *refusal
 	return !errors.As(err, &r) || len(r.Errors) == 0 && r.Code == surgetank.CodeUncertain
 }
 
-// lost names an error for which no answer came.
+// lost returns the error for a request that got no answer.
 func (c *Client) lost(ctx context.Context, q request, sent bool, err error) error {
 	var r *refusal
 	var e *surgetank.Error
@@ -164,7 +165,7 @@ func (c *Client) lost(ctx context.Context, q request, sent bool, err error) erro
 	return surgetank.Errorf(surgetank.CodeUncertain, "the server at %s did not answer, so it is not known whether the request was carried out: %w", c.base, err)
 }
 
-// once sends a request one time. sent tells whether the server may have got it.
+// once sends a request one time. sent reports whether the server may have received it.
 func (c *Client) once(ctx context.Context, q request) (answer []byte, sent bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout+q.wait)
 	defer cancel()
@@ -185,7 +186,7 @@ func (c *Client) once(ctx context.Context, q request) (answer []byte, sent bool,
 		req.Header.Set("Surgetank-Publisher", q.publisher)
 		req.Header.Set("Surgetank-Sequence", strconv.FormatUint(q.sequence, 10))
 	}
-	if c.opts.User != "" || c.opts.Password != "" { // a token of this machine has no user
+	if c.opts.User != "" || c.opts.Password != "" { // a token has no user
 		req.SetBasicAuth(c.opts.User, c.opts.Password)
 	}
 	res, err := c.http.Do(req)
@@ -206,8 +207,8 @@ func (c *Client) once(ctx context.Context, q request) (answer []byte, sent bool,
 	}
 	r := new(refusal)
 	if json.Unmarshal(answer, r) != nil || r.Code == "" {
-		// Not from Surgetank's handlers: a proxy's page, or net/http's own refusal of a malformed
-		// request.
+		// Not an answer of Surgetank's handlers, but a proxy's page or net/http's refusal of a
+		// malformed request.
 		code := surgetank.CodeInternal
 		if res.StatusCode == http.StatusBadGateway || res.StatusCode == http.StatusServiceUnavailable || res.StatusCode == http.StatusGatewayTimeout {
 			code = surgetank.CodeUncertain
@@ -229,7 +230,7 @@ func readAll(res *http.Response) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// ask is call for callers who pass errors on.
+// ask is call with a check that the client is open. Its errors go to the caller unchanged.
 func (c *Client) ask(ctx context.Context, q request, out any) error {
 	if err := c.alive(); err != nil {
 		return err
@@ -240,7 +241,7 @@ func (c *Client) ask(ctx context.Context, q request, out any) error {
 	return plain(c.call(ctx, q, out))
 }
 
-// newName gives a name nobody else has.
+// newName returns a random, unique name.
 func newName() string { return rand.Text() }
 
 func itoa(n int) string { return strconv.Itoa(n) }

@@ -13,8 +13,8 @@ import (
 // maxSettlements is how many settlements go in one request.
 const maxSettlements = 10_000
 
-// settler sends settlements in the order they came, one request at a time. It never refuses for
-// want of room: settlements make room.
+// settler sends settlements in their order of arrival, one request at a time. It has no limit:
+// settlements free memory, so they are never refused.
 type settler struct {
 	c    *Client
 	wake chan struct{}
@@ -28,7 +28,7 @@ type settler struct {
 type settleOp struct {
 	list []surgetank.Settlement
 	done func([]surgetank.SettleResult, error)
-	user bool // done is a user's
+	user bool // done calls a function of the caller
 }
 
 func (t *settler) init(c *Client) {
@@ -36,7 +36,7 @@ func (t *settler) init(c *Client) {
 	go t.run()
 }
 
-// SettleAsync hands settlements over. See surgetank.Broker.
+// SettleAsync queues settlements for the next request. See surgetank.Broker.
 func (c *Client) SettleAsync(_ context.Context, s []surgetank.Settlement, done func([]surgetank.SettleResult, error)) error {
 	if err := c.alive(); err != nil {
 		return err
@@ -124,8 +124,8 @@ func (t *settler) run() {
 	}
 }
 
-// send settles for some calls at once. When the server refuses the request for what it is, each
-// call is sent alone, so that one caller's fault is not another's.
+// send settles for some calls in one request. If the server refuses the request because of its
+// content, each call is sent alone. One caller's mistake then does not fail another call.
 func (t *settler) send(ops []*settleOp) {
 	var all []surgetank.Settlement
 	for _, op := range ops {
@@ -220,7 +220,7 @@ func appendSettlements(b []byte, list []surgetank.Settlement) []byte {
 	return append(b, ']')
 }
 
-// clip shortens a reason to what is kept of it.
+// clip shortens a reason to the length that the server keeps.
 func clip(s string) string {
 	if len(s) <= 1024 {
 		return s

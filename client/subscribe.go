@@ -13,42 +13,43 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// What one poll asks for. Messages wait here only after the server leased them to this
-// subscription, so asking for them early changes nothing about who gets which.
+// Limits of one poll. Messages wait here only after the server has leased them to this
+// subscription, so an early poll does not change which consumer gets them.
 const (
 	pollMessages = 1000
 	pollBytes    = 4 << 20
 )
 
-// subscription is a consumer on the server and a goroutine that polls it while nothing waits here.
+// subscription is a consumer on the server and a goroutine that polls while no message waits here.
 //
-// A poll has a number. When its answer may have been lost the same number is sent again, and the
-// server first gives back what that answer carried: no message stays leased to nobody.
+// A poll has a number. If an answer may have been lost, the poll is repeated with the same number.
+// The server then first returns the messages of the lost answer to the queue, so that no message
+// stays leased without a consumer.
 //
-// The server's side can get lost: by a restart, or because the server heard nothing from us for
-// longer than its limit. Then the polling goroutine attaches another one, again and again until
-// that works, the error is final, or the subscription is closed.
+// The server can lose its side: by a restart, or if it got no request for longer than its limit.
+// The polling goroutine then attaches a new side. It repeats this until it succeeds, the error is
+// final, or the subscription is closed.
 type subscription struct {
 	c     *Client
 	queue string
 	opts  surgetank.SubscribeOptions
 	ready chan struct{}
-	drain chan struct{} // has a token when nothing waits here any more
-	lost  chan struct{} // has a token when the server's side was found to be gone
+	drain chan struct{} // has a token when no message waits here
+	lost  chan struct{} // has a token when the server's side is known to be gone
 	floor atomic.Uint64
 	stop  context.CancelFunc
 	ended chan struct{} // closed when the polling goroutine has ended
-	gone  chan struct{} // closed when the server's side is closed, or given up
+	gone  chan struct{} // closed when the server's side is closed or abandoned
 
-	link sync.Mutex // held while a side is attached or its credit changes, so that no credit is counted twice
+	link sync.Mutex // locked while a side is attached or its credit changes, so that no credit is counted twice
 
 	mu        sync.Mutex
-	path      string // of the subscription on the server; "": it is gone
+	path      string // path of the server's side; "": there is none
 	ttl       time.Duration
-	granted   int // credit, from the first on
-	taken     int // messages that were received
+	granted   int // all credit since the beginning
+	received  int // messages that were received here
 	waiting   []surgetank.Delivery
-	err       error // why it ended
+	err       error // why the subscription ended
 	poll      uint64
 	cancelled bool
 	closed    bool
@@ -56,16 +57,18 @@ type subscription struct {
 
 // Subscribe attaches a consumer. See surgetank.Broker.
 //
-// A subscription continues through restarts of the server. While the server is away, Receive waits.
-// Then the subscription is attached again. The leases from before are void: settling them is
-// CodeLeaseLost, and the messages are delivered again, with new receipts. What waited here
-// unreceived is dropped, as it comes again, too. With ManualCredit the credit goes on where it was:
-// each message that was received has used one. Without it there is the full credit again, although
-// messages from before may still be worked on. Floor is 0 until the first messages come.
+// A subscription survives restarts of the server. While the server is away, Receive waits. Then the
+// client attaches the subscription again. Leases from before have ended: their settlements fail
+// with CodeLeaseLost, and the messages are delivered again with new receipts. Messages that waited
+// here are dropped, because they are delivered again too.
 //
-// The subscription ends with CodeClosed after Close, Cancel or Client.Close, with CodeNotFound when
-// its queue is gone (a transient queue does not survive a restart), with CodeExists when somebody
-// else is exclusive meanwhile, and with CodeDenied.
+// With ManualCredit, the remaining credit is kept: each received message has used one. Otherwise
+// the full credit is available again, although handlers may still have messages from before. Floor
+// is 0 until the first messages arrive.
+//
+// The subscription ends with CodeClosed after Close, Cancel or Client.Close. It ends with
+// CodeNotFound if its queue is gone; a transient queue does not survive a restart. It ends with
+// CodeExists if another consumer is exclusive by then, and with CodeDenied without the right.
 func (c *Client) Subscribe(ctx context.Context, queue string, opts surgetank.SubscribeOptions) (surgetank.Subscription, error) {
 	if err := checkName(queue); err != nil {
 		return nil, err
@@ -87,7 +90,7 @@ func (c *Client) Subscribe(ctx context.Context, queue string, opts surgetank.Sub
 	if c.closed {
 		c.mu.Unlock()
 		stop()
-		return nil, errClosed() // the server closes it when nobody asks
+		return nil, errClosed() // the server closes its side when no polls come
 	}
 	c.subs[s] = struct{}{}
 	c.pollers.Add(2)
@@ -97,14 +100,14 @@ func (c *Client) Subscribe(ctx context.Context, queue string, opts surgetank.Sub
 	return s, nil
 }
 
-// side gives the path of the server's side and the number of the next poll.
+// side returns the path of the server's side and the number of the next poll.
 func (s *subscription) side() (path string, poll uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.path, s.poll
 }
 
-// run polls whenever nothing waits here, until the subscription ends.
+// run polls whenever no message waits here, until the subscription ends.
 func (s *subscription) run(ctx context.Context) {
 	defer s.c.pollers.Done()
 	defer close(s.ended)
@@ -145,7 +148,7 @@ func (s *subscription) run(ctx context.Context) {
 		case !surgetank.Passing(plain(err)):
 			s.finish(plain(err))
 			return
-		default: // the answer is missing: ask for it again
+		default: // the answer was lost: repeat the poll
 			if !pause.wait(ctx) {
 				return
 			}
@@ -163,7 +166,7 @@ func (s *subscription) run(ctx context.Context) {
 	}
 }
 
-// ask polls once.
+// ask sends one poll.
 func (s *subscription) ask(ctx context.Context, path string, number uint64) ([]surgetank.Delivery, error) {
 	body := []byte(`{"max":` + itoa(pollMessages) + `,"max_bytes":` + itoa(pollBytes) + `,"wait":"` + pollWait.String() + `","poll":` + strconv.FormatUint(number, 10) + `}`)
 	var w wireMessages
@@ -180,8 +183,8 @@ func (s *subscription) holds() bool {
 	return len(s.waiting) > 0
 }
 
-// putFrom adds what came from the server's side at path. When that was lost meanwhile, so are the
-// leases.
+// putFrom adds messages from the server's side at path. If that side is gone, so are the leases,
+// and the messages are dropped.
 func (s *subscription) putFrom(path string, list []surgetank.Delivery) {
 	s.mu.Lock()
 	if s.path == path {
@@ -197,7 +200,7 @@ func (s *subscription) putFrom(path string, list []surgetank.Delivery) {
 	}
 }
 
-// finish says that nothing more will come.
+// finish ends the subscription with an error.
 func (s *subscription) finish(err error) {
 	s.mu.Lock()
 	if s.err == nil {
@@ -217,9 +220,8 @@ func (s *subscription) nudge() {
 	}
 }
 
-// keepAlive tells the server now and then that we are there, also while nobody polls because
-// messages wait here, or because the subscription was cancelled and its messages are still being
-// worked on.
+// keepAlive sends requests that keep the server's side alive while no poll does. This is so while
+// messages wait here, and after Cancel while handlers still work.
 func (s *subscription) keepAlive(ttl time.Duration) {
 	defer s.c.pollers.Done()
 	t := time.NewTicker(min(ttl/3, lookPause))
@@ -244,11 +246,11 @@ func (s *subscription) keepAlive(ttl time.Duration) {
 	}
 }
 
-// lookPause is how long messages wait here before we look whether the server still knows of their
+// lookPause is how long messages wait here before the client checks that the server still has their
 // leases.
 const lookPause = 2 * time.Second
 
-// idle gives the path of the server's side, and whether a poll is under way, which keeps it alive.
+// idle returns the path of the server's side, and whether a poll keeps it alive.
 func (s *subscription) idle() (path string, polling bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -258,24 +260,25 @@ func (s *subscription) idle() (path string, polling bool) {
 // Ready has a token when messages wait or the subscription has ended.
 func (s *subscription) Ready() <-chan struct{} { return s.ready }
 
-// Floor: every message below is settled for good; it is as new as the last messages that came.
+// Floor returns the number below which every message was settled for good, as of the newest
+// messages. entry is always 0.
 func (s *subscription) Floor() (seq, entry uint64) { return s.floor.Load(), 0 }
 
-// AddCredit gives credit. It waits for the server to take it, unless the subscription is to be
-// attached again: that takes it along.
+// AddCredit adds credit and waits for the server's answer. If the server's side is gone, the next
+// one gets the new credit.
 func (s *subscription) AddCredit(n int) {
 	n = max(-maxCredit, min(n, maxCredit))
 	s.adjust(map[string]int{"add": n}, func() {
 		used := 0
 		if s.opts.ManualCredit {
-			used = s.taken
+			used = s.received
 		}
 		s.granted = max(s.granted+n, min(used, s.granted))
 	})
 }
 
-// SetPoolLimit sets what the subscriptions of the pool may hold. It waits for the server to take
-// it, as AddCredit does.
+// SetPoolLimit limits the leased messages of all subscriptions of the pool. It waits for the server
+// as AddCredit does.
 func (s *subscription) SetPoolLimit(n int) {
 	n = max(0, min(n, maxCredit))
 	s.adjust(map[string]int{"pool_limit": n}, func() {
@@ -287,8 +290,8 @@ func (s *subscription) SetPoolLimit(n int) {
 	})
 }
 
-// adjust notes a change and tells the server's side. A side that may or may not have got it is
-// given up, and another one attached.
+// adjust records a change and sends it to the server's side. If the outcome is unknown, it abandons
+// that side, and another one is attached.
 func (s *subscription) adjust(m map[string]int, note func()) {
 	s.link.Lock()
 	defer s.link.Unlock()
@@ -309,11 +312,11 @@ func (s *subscription) adjust(m map[string]int, note func()) {
 	case errors.As(err, &r) && r.Code == surgetank.CodeClosed, surgetank.Passing(plain(err)):
 		s.lose(path, err)
 	default:
-		s.finish(plain(err)) // a subscription with less credit than its owner thinks would stand still in silence
+		s.finish(plain(err)) // with less credit than its owner believes, the subscription would silently wait forever
 	}
 }
 
-// TryReceive appends what waits. See surgetank.Subscription.
+// TryReceive appends waiting messages. See surgetank.Subscription.
 func (s *subscription) TryReceive(buf []surgetank.Delivery, limit, maxBytes int) ([]surgetank.Delivery, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -324,11 +327,11 @@ func (s *subscription) TryReceive(buf []surgetank.Delivery, limit, maxBytes int)
 	}
 	if n == 0 {
 		if s.err != nil {
-			s.nudge() // others may wait, too
+			s.nudge() // other callers may wait too
 		}
 		return buf, s.err
 	}
-	s.taken += n
+	s.received += n
 	buf = append(buf, s.waiting[:n]...)
 	if s.waiting = s.waiting[n:]; len(s.waiting) == 0 {
 		s.waiting = nil
@@ -362,10 +365,10 @@ func (s *subscription) Receive(ctx context.Context, buf []surgetank.Delivery, li
 	}
 }
 
-// Cancel ends the hand-outs; received messages stay leased until Close or the client's end.
+// Cancel ends the deliveries. Received messages stay leased until Close or the end of the client.
 func (s *subscription) Cancel() error { return s.leave(http.MethodPost, "/cancel") }
 
-// Close ends the subscription; received messages go back and count an attempt.
+// Close ends the subscription. Received messages return to the queue and count an attempt.
 func (s *subscription) Close() error {
 	s.mu.Lock()
 	again := s.closed
@@ -382,7 +385,7 @@ func (s *subscription) Close() error {
 	return err
 }
 
-// leave stops polling, gives back what nobody received, and tells the server.
+// leave stops polling, returns messages that were not received, and ends the server's side.
 func (s *subscription) leave(method, below string) error {
 	s.stop()
 	<-s.ended
@@ -397,7 +400,7 @@ func (s *subscription) leave(method, below string) error {
 	s.mu.Unlock()
 	s.nudge()
 	if side == "" {
-		return nil // the server has lost it, and the leases with it
+		return nil // the server's side and its leases are gone
 	}
 	ctx, cancel := context.WithTimeout(s.c.ctx, s.c.opts.Timeout)
 	defer cancel()
@@ -420,7 +423,7 @@ func (s *subscription) leave(method, below string) error {
 	}
 	var r *refusal
 	if errors.As(err, &r) && r.Code == surgetank.CodeClosed || surgetank.CodeOf(plain(err)) == surgetank.CodeUnavailable {
-		return nil // the server's side is gone, and the leases with it
+		return nil // the server's side and its leases are gone
 	}
 	return plain(err)
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/surgetank/surgetank/internal/disklog"
 )
 
-// Broker is an embedded broker. It implements surgetank.Broker, whose documentation states what the
-// methods promise. A nil Broker and one that is closed answer with CodeClosed.
+// Broker is an embedded broker. It implements surgetank.Broker, whose documentation states the
+// promises of the methods. A nil or closed Broker returns CodeClosed.
 type Broker struct {
 	b   *broker.Broker
 	log *disklog.Log // nil: in memory
@@ -19,7 +19,7 @@ type Broker struct {
 
 var _ surgetank.Broker = (*Broker)(nil)
 
-// inner gives the broker; nil, whose methods answer CodeClosed, if there is none.
+// inner returns the broker. Without one it returns nil, and the methods of nil return CodeClosed.
 func (b *Broker) inner() *broker.Broker {
 	if b == nil {
 		return nil
@@ -27,7 +27,7 @@ func (b *Broker) inner() *broker.Broker {
 	return b.b
 }
 
-// Publish stores messages and returns when they are on disk, with one result for each.
+// Publish stores messages and returns after they are on disk, with one result for each.
 func (b *Broker) Publish(ctx context.Context, msgs []surgetank.Publishing) ([]surgetank.PublishResult, error) {
 	return b.inner().Publish(ctx, msgs)
 }
@@ -38,7 +38,7 @@ func (b *Broker) PublishAsync(ctx context.Context, msgs []surgetank.Publishing, 
 	return b.inner().PublishAsync(ctx, msgs, done)
 }
 
-// Settle acks, nacks, rejects or extends deliveries and returns when that is on disk, with one
+// Settle acks, nacks, rejects or extends deliveries and returns after that is on disk, with one
 // result for each.
 func (b *Broker) Settle(ctx context.Context, s []surgetank.Settlement) ([]surgetank.SettleResult, error) {
 	return b.inner().Settle(ctx, s)
@@ -49,63 +49,63 @@ func (b *Broker) SettleAsync(ctx context.Context, s []surgetank.Settlement, done
 	return b.inner().SettleAsync(ctx, s, done)
 }
 
-// Transact publishes and settles as one: all of it becomes durable, or none of it does.
+// Transact publishes and settles as one step: all of it becomes durable, or none of it.
 func (b *Broker) Transact(ctx context.Context, msgs []surgetank.Publishing, s []surgetank.Settlement) ([]surgetank.PublishResult, error) {
 	return b.inner().Transact(ctx, msgs, s)
 }
 
-// Subscribe attaches a consumer to a queue. ctx covers the attaching only.
+// Subscribe attaches a consumer to a queue. ctx limits only the attaching.
 func (b *Broker) Subscribe(ctx context.Context, queue string, opts surgetank.SubscribeOptions) (surgetank.Subscription, error) {
 	return b.inner().Subscribe(ctx, queue, opts)
 }
 
-// Receive leases up to opts.Max messages, and waits up to opts.Wait for the first.
+// Receive leases up to opts.Max messages. It waits up to opts.Wait for the first.
 func (b *Broker) Receive(ctx context.Context, queue string, opts surgetank.ReceiveOptions) ([]surgetank.Delivery, error) {
 	return b.inner().Receive(ctx, queue, opts)
 }
 
-// Peek shows messages without leasing them.
+// Peek returns messages without leasing them.
 func (b *Broker) Peek(ctx context.Context, queue string, opts surgetank.PeekOptions) ([]surgetank.Delivery, error) {
 	return b.inner().Peek(ctx, queue, opts)
 }
 
-// DeclareQueue makes a queue or changes its settings, as mode says.
+// DeclareQueue creates a queue or changes its settings, as mode says.
 func (b *Broker) DeclareQueue(ctx context.Context, name string, config surgetank.QueueConfig, mode surgetank.DeclareMode) (info surgetank.QueueInfo, created bool, err error) {
 	return b.inner().DeclareQueue(ctx, name, config, mode)
 }
 
-// DeleteQueue removes a queue with its messages, and gives the number of messages that were not
+// DeleteQueue removes a queue with its messages, and returns the number of messages that were not
 // leased.
 func (b *Broker) DeleteQueue(ctx context.Context, name string, opts surgetank.DeleteOptions) (removed int64, err error) {
 	return b.inner().DeleteQueue(ctx, name, opts)
 }
 
-// PurgeQueue drops every message that is not leased, and gives their number.
+// PurgeQueue drops every message that is not leased, and returns their number.
 func (b *Broker) PurgeQueue(ctx context.Context, name string) (purged int64, err error) {
 	return b.inner().PurgeQueue(ctx, name)
 }
 
-// DropDamaged drops the messages of a queue that cannot be read, and gives their number.
+// DropDamaged drops the messages of a queue that cannot be read, and returns their number.
 func (b *Broker) DropDamaged(ctx context.Context, name string) (dropped int64, err error) {
 	return b.inner().DropDamaged(ctx, name)
 }
 
-// PauseQueue stops or resumes the hand-outs of a queue.
+// PauseQueue stops or resumes the deliveries of a queue.
 func (b *Broker) PauseQueue(ctx context.Context, name string, paused bool) error {
 	return b.inner().PauseQueue(ctx, name, paused)
 }
 
-// Redrive moves dead-lettered messages back to the queues where they died, or to another queue.
+// Redrive moves dead letters back to the queues where they died, or to another queue.
 func (b *Broker) Redrive(ctx context.Context, from string, opts surgetank.RedriveOptions) (surgetank.RedriveResult, error) {
 	return b.inner().Redrive(ctx, from, opts)
 }
 
-// Queue gives the settings and figures of one queue.
+// Queue returns the settings and figures of one queue.
 func (b *Broker) Queue(ctx context.Context, name string) (surgetank.QueueInfo, error) {
 	return b.inner().Queue(ctx, name)
 }
 
-// Queues gives the settings and figures of all queues.
+// Queues returns the settings and figures of all queues.
 func (b *Broker) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 	return b.inner().Queues(ctx)
 }
@@ -115,19 +115,19 @@ func (b *Broker) SetMeta(ctx context.Context, namespace, name string, value []by
 	return b.inner().SetMeta(ctx, namespace, name, value)
 }
 
-// SetMetaLater is SetMeta without the wait for the disk. What the same goroutine settles after it
-// is not durable before it is. Sinks use it.
+// SetMetaLater is SetMeta without the wait for the disk. Later settlements by the same goroutine
+// become durable only after the value. Sinks use it.
 func (b *Broker) SetMetaLater(namespace, name string, value []byte) error {
 	return b.inner().SetMetaLater(namespace, name, value)
 }
 
-// Meta gives the values of a namespace.
+// Meta returns the values of a namespace.
 func (b *Broker) Meta(ctx context.Context, namespace string) (map[string][]byte, error) {
 	return b.inner().Meta(ctx, namespace)
 }
 
-// History says where a queue stands in the history of the data directory, and how many messages
-// with numbers in count are not settled. Sinks compare it with what their target holds.
+// History returns a queue's position in the history of the data directory. It counts the messages
+// with numbers in count that are not settled. Sinks compare the history with their target's.
 func (b *Broker) History(ctx context.Context, queue string, count ...surgetank.NumberRange) (surgetank.History, error) {
 	return b.inner().History(ctx, queue, count...)
 }
@@ -140,12 +140,12 @@ func (b *Broker) Dir() string {
 	return b.dir
 }
 
-// Close finishes what was accepted, keeps a snapshot so that the next opening is quick, and closes
-// the files. Every later call answers CodeClosed.
+// Close finishes accepted calls, saves a snapshot for a quick opening, and closes the files. Every
+// later call returns CodeClosed.
 func (b *Broker) Close() error { return b.inner().Close() }
 
-// Done is closed when the broker cannot go on, because its log failed. Health then says why. Close
-// must still be called.
+// Done is closed when the broker's log has failed and the broker cannot go on. Health then returns
+// the cause. Close must still be called.
 func (b *Broker) Done() <-chan struct{} {
 	if in := b.inner(); in != nil {
 		return in.Failed()
@@ -155,28 +155,28 @@ func (b *Broker) Done() <-chan struct{} {
 	return none
 }
 
-// Health says how a broker does.
+// Health describes the state of a broker.
 type Health struct {
-	// Err is why the broker failed: it confirms nothing any more. nil: it works. Close it, see to
-	// the cause, verify the directory, and open it again.
+	// Err is why the broker failed, or nil while it works. A failed broker confirms nothing. Close
+	// it, remove the cause, verify the directory, and open it again.
 	Err error
-	// Stalled is for how long the disk has owed an answer to what was written; 0: it owes none.
+	// Stalled is how long the oldest write has waited for the disk; 0: no write waits.
 	Stalled time.Duration
-	// Full: messages are refused with CodeFull, for FullFor by now, because the disk is nearly
-	// full. Acks are taken, and the space of settled messages comes back by itself.
+	// Full: the disk is nearly full, and messages are refused with CodeFull. FullFor is the time
+	// since this began. Acks are accepted, and the space of settled messages is freed
+	// automatically.
 	Full    bool
 	FullFor time.Duration
-	// NeededBytes are those of messages in the log that are not settled; FreeableBytes are those of
-	// the log's files that a snapshot would free now.
+	// NeededBytes is the size of all messages in the log that are not settled. FreeableBytes is the
+	// size of the log files that a snapshot would free now.
 	NeededBytes, FreeableBytes int64
 	// Openings counts how often the directory was opened, this time included.
 	Openings uint64
-	// CallbackFailures counts calls of the caller's functions that panicked or ended their
-	// goroutine.
+	// CallbackFailures counts the caller's functions that panicked or ended their goroutine.
 	CallbackFailures int64
 }
 
-// Health says how the broker does. It waits for nothing, and may be called often.
+// Health returns the state of the broker. It does not wait, and may be called often.
 func (b *Broker) Health() Health {
 	in := b.inner()
 	if in == nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/surgetank/surgetank/embedded"
 )
 
-// failing is a logger's handler that fails whenever it is used.
+// failing is a slog handler that calls fail in every method.
 type failing struct{ fail func() }
 
 func (f failing) Enabled(context.Context, slog.Level) bool  { return true }
@@ -20,8 +20,8 @@ func (f failing) Handle(context.Context, slog.Record) error { f.fail(); return n
 func (f failing) WithAttrs([]slog.Attr) slog.Handler        { f.fail(); return f }
 func (f failing) WithGroup(string) slog.Handler             { f.fail(); return f }
 
-// A logger and a callback that fail, together: neither ends the broker, and the failures are
-// counted. What is stored is there after reopening.
+// A logger and a callback fail together. The broker goes on and counts the failures. Stored
+// messages are there after reopening.
 func TestFunctionsThatFail(t *testing.T) {
 	for name, fail := range map[string]func(){"panics": func() { panic("a careless function") }, "ends its goroutine": runtime.Goexit} {
 		dir := t.TempDir()
@@ -54,8 +54,8 @@ func TestFunctionsThatFail(t *testing.T) {
 	}
 }
 
-// No method of a broker that Open did not make panics, whatever its arguments, and each that can
-// say so says CodeClosed.
+// No method of a broker that Open did not make panics, with zero values as arguments. Each error
+// has CodeClosed or CodeInvalid.
 func TestEveryMethodOfNoBroker(t *testing.T) {
 	for name, b := range map[string]*embedded.Broker{"nil": nil, "zero": {}} {
 		v := reflect.ValueOf(b)
@@ -85,7 +85,7 @@ func btoi(b bool) int {
 	return 0
 }
 
-// A broker that Open did not make is closed.
+// A zero Broker behaves like a closed one.
 func TestZeroBroker(t *testing.T) {
 	ctx := t.Context()
 	var b embedded.Broker

@@ -1,5 +1,7 @@
-// Package embedded runs a broker inside the caller's process: durable, on a directory of its own,
-// with no server.
+// Package embedded runs a broker inside the caller's process, without a server. Open stores
+// messages durably in a directory. Memory keeps them in memory, for tests. The Broker type
+// implements surgetank.Broker, so package worker and the other users of that interface work with
+// it.
 package embedded
 
 import (
@@ -17,60 +19,60 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// Options are those of one broker. The zero value is good.
+// Options are the settings of one broker. The zero value is valid.
 type Options struct {
-	// Logger gets what happens beside the calls: recovery, a torn tail that was cut, a full disk.
-	// nil: nothing is logged.
+	// Logger gets events outside calls: recovery, a torn tail that was cut, a full disk. nil: no
+	// log.
 	Logger *slog.Logger
 	// MaxMessage is the largest body in bytes; 0: 16 MiB, at most 128 MiB.
 	MaxMessage int
-	// MaxQueues is how many queues there may be; 0: 100,000.
+	// MaxQueues limits the number of queues; 0: 100,000.
 	MaxQueues int
-	// CacheBytes is how much of the newest log stays in memory for consumers that keep up; 0: 16
-	// MiB. Others read from the files, which costs little more as long as the system's page cache
-	// has them.
+	// CacheBytes is the part of the newest log that stays in memory, for consumers that keep up; 0:
+	// 16 MiB. Other consumers read from the files. These reads cost little while the system's page
+	// cache has the files.
 	CacheBytes int64
-	// SegmentBytes is the size of the log's files; 0: 64 MiB. Files of a small log, or of one at
-	// rest, are smaller. What the log keeps beside messages under load is about five of them. See
-	// docs/configuration.md for the bound.
+	// SegmentBytes is the size of the log's files; 0: 64 MiB. The files of a small or idle log are
+	// smaller. Under load, the log needs about five files in addition to the stored messages.
+	// docs/configuration.md has the exact bound.
 	SegmentBytes int64
-	// SnapshotBytes is how much is logged between snapshots, and about how much of the log may be
-	// dead, under load; 0: 128 MiB.
+	// SnapshotBytes is how many bytes are logged between two snapshots under load; 0: 128 MiB.
+	// About this many bytes of the log can be dead.
 	SnapshotBytes int64
-	// ScrubEvery is how long after a scrub has begun the next one does: it reads everything on the
-	// disk, slowly and beside all else, so that what has rotted is told, and mended where it can
-	// be, before anybody needs it. 0: 24 hours; negative: never.
+	// ScrubEvery is the time from the start of one scrub to the start of the next. A scrub slowly
+	// reads everything on the disk, reports damage, and repairs it where possible. 0: 24 hours;
+	// negative: never.
 	ScrubEvery time.Duration
-	// ScrubRate is how many bytes a second it reads at most; 0: 4 MiB.
+	// ScrubRate limits how many bytes a second a scrub reads; 0: 4 MiB.
 	ScrubRate int64
 
-	// clock is the time, for tests of this module.
+	// clock is replaced by tests of this module.
 	clock clock.Clock
 }
 
-// LogStats says how a broker's log does.
+// LogStats describes the state of a broker's log.
 type LogStats struct {
-	DiskBytes int64 // of all its files
+	DiskBytes int64 // of all files
 	Segments  int
-	Syncs     int64 // since it was opened
+	Syncs     int64 // since the broker was opened
 	SyncP50   time.Duration
 	SyncP99   time.Duration
-	Full      bool // messages are refused for lack of space; acks are taken
+	Full      bool // messages are refused for lack of space; acks are accepted
 	Scrub     ScrubStats
 }
 
-// ScrubStats says what the scrub has read and found since the broker was opened. Kinds of damage
-// are entry, index, header, state and snapshot.
+// ScrubStats describes what scrubs have read and found since the broker was opened. The kinds of
+// damage are entry, index, header, state and snapshot.
 type ScrubStats struct {
 	Bytes    int64            // read
-	Passes   int64            // that read everything
-	LastPass time.Time        // when the last of them ended; zero: none has
+	Passes   int64            // scrubs that have read everything
+	LastPass time.Time        // end of the last pass; zero: there was none
 	Found    map[string]int64 // damaged things by kind, each counted once
-	Damaged  map[string]int64 // those that are still there
-	Errors   int64            // files for which the disk gave errors, or other bytes than the next time
+	Damaged  map[string]int64 // the part of Found that is still damaged
+	Errors   int64            // files whose reads failed, or returned different bytes the next time
 }
 
-// LogStats gives figures of the log; zero for one in memory.
+// LogStats returns figures of the log. They are zero for a broker in memory.
 func (b *Broker) LogStats() LogStats {
 	if b == nil || b.log == nil {
 		return LogStats{}
@@ -81,7 +83,7 @@ func (b *Broker) LogStats() LogStats {
 			Found: byKind(s.Scrub.Found), Damaged: byKind(s.Scrub.Damaged)}}
 }
 
-// byKind gives every kind its figure, so that one that is 0 is seen to be.
+// byKind adds the kinds with no damage, so that a 0 is visible.
 func byKind(counts map[commitlog.DamageKind]int64) map[string]int64 {
 	all := make(map[string]int64, len(commitlog.DamageKinds))
 	for _, kind := range commitlog.DamageKinds {
@@ -103,7 +105,7 @@ func (o *Options) check() error {
 
 func (o *Options) broker() broker.Options {
 	var seed [8]byte
-	_, _ = rand.Read(seed[:]) // never fails, by its documentation
+	_, _ = rand.Read(seed[:]) // documented never to fail
 	return broker.Options{
 		Clock: o.clock, Logger: o.Logger, Seed: binary.LittleEndian.Uint64(seed[:]), SnapshotBytes: o.SnapshotBytes,
 		Limits: queue.Limits{MaxMessage: o.MaxMessage, MaxQueues: o.MaxQueues},
@@ -111,7 +113,7 @@ func (o *Options) broker() broker.Options {
 }
 
 // Memory opens a broker that keeps everything in memory, for tests of programs that use a Broker.
-// Nothing survives Close.
+// All messages are gone after Close.
 func Memory(opts Options) (*Broker, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
@@ -129,7 +131,7 @@ func Memory(opts Options) (*Broker, error) {
 	return &Broker{b: b}, nil
 }
 
-// wrap keeps a nil *Log from becoming a Log that is not nil.
+// wrap returns a nil interface on an error, and not an interface with a nil pointer.
 func wrap[L commitlog.Log](r commitlog.Replay, l L, err error) (commitlog.Replay, commitlog.Log, error) {
 	if err != nil {
 		return nil, nil, err

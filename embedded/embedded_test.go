@@ -104,7 +104,7 @@ func TestTheLogDoesNotGrowWithWhatIsDone(t *testing.T) {
 	if _, _, err := b.DeclareQueue(ctx, "q", surgetank.QueueConfig{}, surgetank.DeclareNew); err != nil {
 		t.Fatal(err)
 	}
-	publish(t, b, "q", 0, 10) // these stay, at the very front of the log
+	publish(t, b, "q", 0, 10) // these stay at the beginning of the log
 	if _, _, err := b.DeclareQueue(ctx, "busy", surgetank.QueueConfig{}, surgetank.DeclareNew); err != nil {
 		t.Fatal(err)
 	}

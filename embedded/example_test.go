@@ -11,7 +11,7 @@ import (
 	"github.com/surgetank/surgetank/embedded"
 )
 
-// scratch makes a directory for an example.
+// scratch makes a temporary directory for an example.
 func scratch() (dir string, remove func()) {
 	dir, err := os.MkdirTemp("", "surgetank-example-")
 	if err != nil {
@@ -57,7 +57,8 @@ func Example() {
 	// Output: message 1: {"id": 1} attempt 1
 }
 
-// Messages of one customer in order, customers side by side, each publish stored once.
+// Messages of one customer are handled in order, different customers in parallel, and each publish
+// is stored once.
 func Example_groupsAndDedup() {
 	dir, remove := scratch()
 	defer remove()
@@ -82,14 +83,14 @@ func Example_groupsAndDedup() {
 		order("a1", `{"customer": "ada", "n": 1}`),
 		order("a2", `{"customer": "ada", "n": 2}`),
 		order("b1", `{"customer": "bob", "n": 1}`),
-		order("a1", `{"customer": "ada", "n": 1}`), // sent again by a nervous client
+		order("a1", `{"customer": "ada", "n": 1}`), // the client repeats the publish
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println("the last one is a duplicate:", results[3].Duplicate)
 
-	// ada's second order waits for her first.
+	// ada's second order is delivered after her first is acked.
 	deliveries, err := b.Receive(ctx, "orders", surgetank.ReceiveOptions{Max: 10})
 	if err != nil {
 		log.Fatal(err)
@@ -103,8 +104,8 @@ func Example_groupsAndDedup() {
 	// bob {"customer": "bob", "n": 1}
 }
 
-// A handler that fails: the message comes back after a back-off, and is parked when its attempts
-// are used up.
+// A message whose handler fails is delivered again after a back-off. After its last attempt it goes
+// to the dead-letter queue.
 func Example_retryAndDeadLetter() {
 	dir, remove := scratch()
 	defer remove()

@@ -10,16 +10,16 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// Open opens the broker whose data is in dir, making the directory if need be. One process at a
-// time may have it open. What was confirmed before a crash is there again; damage to what was
-// stored is CodeCorrupt.
+// Open opens the broker whose data is in dir. It creates a missing directory. Only one process at a
+// time can open it. All confirmed messages are there again after a crash. If stored bytes are
+// damaged, Open fails with CodeCorrupt.
 //
-//	dir/log/         the log in segments, and snapshots: copies of the state, so that opening need not read the whole log
+//	dir/log/         the log in segments, and snapshots of the state, which make opening faster
 func Open(dir string, opts Options) (*Broker, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
-	abs, err := filepath.Abs(dir) // what the process does to its working directory later must not move the log
+	abs, err := filepath.Abs(dir) // a later change of the working directory must not move the log
 	if err != nil {
 		return nil, surgetank.Errorf(surgetank.CodeInvalid, "the directory %q has no absolute path: %w", dir, err)
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/surgetank/surgetank/internal/clock"
 )
 
-// timed is a broker whose time the suite moves.
+// timed is a broker whose clock the suite moves.
 type timed struct {
 	surgetank.Broker
 	clock *clock.Manual
@@ -17,8 +17,8 @@ type timed struct {
 
 func (t timed) Advance(d time.Duration) { t.clock.Advance(d) }
 
-// TestSuite runs what every Broker must show on a directory, with small segments so that the log
-// rolls.
+// TestSuite runs the suite for every Broker on a directory. Segments are small, so that the log
+// needs several.
 func TestSuite(t *testing.T) {
 	brokertest.Run(t, func(t *testing.T) surgetank.Broker {
 		c := clock.NewManual(time.Now())

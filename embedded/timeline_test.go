@@ -9,9 +9,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// TestRestoredDirectory restores a data directory from a copy. The numbers of epochs, messages and
-// leases repeat, so nothing that a consumer kept from before the restore may settle a message of
-// after it.
+// TestRestoredDirectory restores a data directory from a copy. Epochs, message numbers and lease
+// numbers then repeat. Receipts from before the restore must still be rejected.
 func TestRestoredDirectory(t *testing.T) {
 	ctx := t.Context()
 	dir := filepath.Join(t.TempDir(), "data")

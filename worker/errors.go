@@ -8,11 +8,11 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Errors is a batch handler's answer message by message: nil where a message is done. Messages
-// beyond its end are done.
+// Errors is a batch handler's result for each message: nil for a handled message. Messages beyond
+// the end of the list are handled.
 type Errors []error
 
-// Error counts the errors and gives the first.
+// Error returns the number of errors and the first one.
 func (e Errors) Error() string {
 	n, first := 0, error(nil)
 	for _, err := range e {
@@ -28,7 +28,7 @@ func (e Errors) Error() string {
 	return fmt.Sprintf("%d of %d messages failed, the first: %v", n, len(e), first)
 }
 
-// Unwrap gives the errors that are there.
+// Unwrap returns the errors that are not nil.
 func (e Errors) Unwrap() []error {
 	var list []error
 	for _, err := range e {
@@ -39,7 +39,7 @@ func (e Errors) Unwrap() []error {
 	return list
 }
 
-// verdictError carries what is to become of a message.
+// verdictError is an error with the settlement that the handler asks for.
 type verdictError struct {
 	settlement surgetank.Settlement
 	err        error
@@ -48,7 +48,7 @@ type verdictError struct {
 func (e *verdictError) Error() string { return e.err.Error() }
 func (e *verdictError) Unwrap() error { return e.err }
 
-// orElse makes sure there is an error to wrap.
+// orElse returns err, or an error with these words if err is nil.
 func orElse(err error, words string) error {
 	if err == nil {
 		return errors.New(words)
@@ -56,24 +56,25 @@ func orElse(err error, words string) error {
 	return err
 }
 
-// RetryAfter makes err ask that the message be tried again after d (0: at once), not after the
-// queue's back-off. The attempt counts.
+// RetryAfter returns an error that makes the worker retry the message after d, instead of the
+// queue's back-off. 0 is at once. The attempt counts.
 func RetryAfter(d time.Duration, err error) error {
 	return &verdictError{surgetank.Settlement{Op: surgetank.Nack, Delay: max(0, d)}, orElse(err, "the handler asked for a retry")}
 }
 
-// Release makes err ask that the message be tried again after d without counting the attempt: what
-// the handler needs is away, the message is not at fault.
+// Release returns an error that makes the worker retry the message after d without counting the
+// attempt. Use it if the message is good but a service that the handler needs is away.
 func Release(d time.Duration, err error) error {
-	return &verdictError{surgetank.Settlement{Op: surgetank.Nack, Delay: max(0, d), Uncounted: true}, orElse(err, "the handler gave the message back")}
+	return &verdictError{surgetank.Settlement{Op: surgetank.Nack, Delay: max(0, d), Uncounted: true}, orElse(err, "the handler released the message")}
 }
 
-// Reject makes err send the message to the queue's dead-letter queue: it will never succeed.
+// Reject returns an error that sends the message to the queue's dead-letter queue. Use it if no
+// attempt can succeed.
 func Reject(err error) error {
 	return &verdictError{surgetank.Settlement{Op: surgetank.Reject}, orElse(err, "the handler rejected the message")}
 }
 
-// verdict is the settlement, without a receipt, that a handler's error asks for.
+// verdict returns the settlement for a handler's error, without a receipt.
 func verdict(err error) surgetank.Settlement {
 	if err == nil {
 		return surgetank.Settlement{Op: surgetank.Ack}

@@ -17,8 +17,8 @@ var errDatabaseDown = errors.New("the database is down")
 
 func store(context.Context, []byte) error { return nil }
 
-// A worker that stores orders: bad ones are parked in orders.dead, and while the database is away
-// no attempt is spent.
+// A worker stores orders. Bad orders go to orders.dead. While the database is away, no attempt is
+// counted.
 func ExampleRun() {
 	ctx, stop := context.WithCancel(context.Background())
 	b, err := embedded.Memory(embedded.Options{})
@@ -36,15 +36,15 @@ func ExampleRun() {
 	err = worker.Run(ctx, b, "orders", func(ctx context.Context, d *surgetank.Delivery) error {
 		var order struct{ Total int }
 		if err := json.Unmarshal(d.Body, &order); err != nil {
-			return worker.Reject(err) // it will not get better
+			return worker.Reject(err) // no attempt can succeed
 		}
 		if err := store(ctx, d.Body); errors.Is(err, errDatabaseDown) {
-			return worker.Release(5*time.Second, err) // not the order's fault
+			return worker.Release(5*time.Second, err) // the order is good
 		} else if err != nil {
-			return err // again, after the queue's back-off
+			return err // retry after the queue's back-off
 		}
 		fmt.Println("stored an order of", order.Total)
-		stop() // this example has seen enough; a service stops when it is told to
+		stop() // ends the example; a service stops on a signal
 		return nil
 	}, worker.Options{Concurrency: 4})
 	if err != nil {
@@ -53,7 +53,7 @@ func ExampleRun() {
 	// Output: stored an order of 7
 }
 
-// A worker that handles up to 500 messages at once and says which of them failed.
+// A worker handles up to 500 messages at once and reports which of them failed.
 func ExampleRunBatches() {
 	ctx, stop := context.WithCancel(context.Background())
 	b, err := embedded.Memory(embedded.Options{})

@@ -1,19 +1,19 @@
-// Package worker runs Go handlers over any surgetank.Broker: it takes messages from a queue, calls
-// a handler for each (or for each batch), and tells the broker what became of them.
+// Package worker runs Go handlers over any surgetank.Broker. A worker receives messages from a
+// queue, calls a handler for each message or batch, and settles the messages.
 //
-// A handler that returns nil has its message acked. One that returns an error, panics or ends its
-// goroutine (runtime.Goexit, as testing's FailNow does) has it tried again after the queue's own
-// back-off, up to its attempt limit, and then dead-lettered with the error's words; RetryAfter,
-// Reject and Release say otherwise. While a handler runs its lease is extended, however long it
-// takes.
+// If the handler returns nil, its message is acked. If it returns an error, the message is tried
+// again after the queue's back-off. The same holds if it panics or ends its goroutine
+// (runtime.Goexit, as testing's FailNow does). At the queue's attempt limit the message becomes a
+// dead letter with the error's text. Errors from RetryAfter, Release and Reject choose another
+// settlement. While a handler runs, its lease is extended without limit.
 //
-// A worker goes on through passing errors (surgetank.Passing): over package client it outlives
-// restarts of the server. It subscribes again, with growing pauses, until its context ends or an
-// error is final.
+// A worker survives passing errors (surgetank.Passing), such as a restart of the server behind
+// package client. It subscribes again, with growing pauses, until its context ends or an error is
+// final.
 //
-// A message may be delivered more than once: when a handler's ack is lost, or its lease ended
-// although it still ran (the process was stopped, the broker restarted). Handlers should be
-// idempotent; a handler's context ends when its lease is known to be lost.
+// A message can be delivered more than once. This happens if a handler's ack is lost, or if the
+// lease ends while the handler runs, because the process was stopped or the broker restarted.
+// Handlers should be idempotent. When a lease is known to be lost, the handler's context ends.
 package worker
 
 import (
@@ -30,32 +30,32 @@ import (
 	"github.com/surgetank/surgetank/internal/callback"
 )
 
-// Handler handles one message. ctx ends when the lease on the message is lost, and
+// Handler handles one message. ctx ends when the lease on the message is lost. It also ends
 // Options.StopTimeout after the worker was told to stop.
 type Handler func(ctx context.Context, d *surgetank.Delivery) error
 
-// BatchHandler handles several messages at once. It returns nil when all are done, one error for
-// all of them, or Errors to say which are not.
+// BatchHandler handles several messages at once. It returns nil if all are handled, one error for
+// all of them, or Errors with one error for each message.
 type BatchHandler func(ctx context.Context, batch []surgetank.Delivery) error
 
-// Options say how a worker works. The zero value is good.
+// Options are the settings of a worker. The zero value is valid.
 type Options struct {
-	// Concurrency is how many handlers run at a time; 0: 1. Messages of one group run together only
-	// as far as the queue allows.
+	// Concurrency is how many handlers run in parallel; 0: 1. The queue's settings limit how many
+	// messages of one group run in parallel.
 	Concurrency int
-	// Lease is how long a message is leased for; it is extended after each half of that time while
-	// its handler runs; 0: 30 s.
+	// Lease is how long a message is leased; 0: 30 s. While a handler runs, the lease is extended
+	// after each half of this time.
 	Lease time.Duration
-	// MaxBatch is how many messages RunBatches gives a handler at most; 0: 100.
+	// MaxBatch is the largest number of messages in a batch of RunBatches; 0: 100.
 	MaxBatch int
-	// MaxBatchBytes is how many bytes of bodies, about, a batch has at most; 0: 4 MiB.
+	// MaxBatchBytes is the approximate limit of the bodies in a batch, in bytes; 0: 4 MiB.
 	MaxBatchBytes int
-	// StopTimeout is how long running handlers may go on after ctx of Run has ended, before their
-	// own contexts end; 0: 30 s. Run waits for a handler that does not heed its context.
+	// StopTimeout is the time for running handlers after the context of Run has ended; 0: 30 s.
+	// Then the handlers' contexts end. Run still waits for each handler to return.
 	StopTimeout time.Duration
 	// Name is shown in the queue's statistics.
 	Name string
-	// Logger gets panics and what the broker refused; nil: nothing is logged.
+	// Logger gets panics and refused settlements; nil: no log.
 	Logger *slog.Logger
 }
 
@@ -79,13 +79,13 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Run calls handler for each message of a queue until ctx ends or an error is final. Then it takes
-// no more messages, gives back, uncounted, those no handler has begun, waits for the handlers that
-// run, and settles what they did. When it returns, no handler runs.
+// Run calls handler for each message of a queue until ctx ends or an error is final. To stop, Run
+// receives no more messages and returns those that no handler has begun, uncounted. It waits for
+// the running handlers and settles their messages. After Run returns, no handler runs.
 //
-// It returns nil when ctx ended and every handler finished within Options.StopTimeout, and
-// a *CutError when handlers had to be cut off. It returns the broker's error when that is final:
-// the queue was deleted, the broker closed, the user may not.
+// Run returns nil if ctx ended and every handler finished within Options.StopTimeout. It returns
+// a *CutError if handlers were cut off. It returns a final error of the broker: the queue was
+// deleted, the broker was closed, or the user lacks the right.
 func Run(ctx context.Context, b surgetank.Broker, queue string, handler Handler, opts Options) error {
 	if handler == nil {
 		return noHandler()
@@ -100,8 +100,8 @@ func noHandler() error {
 	return surgetank.FieldErrorf("handler", "the handler is nil; pass the function that handles a message")
 }
 
-// RunBatches is Run for a handler that takes several messages at once: as many as wait, up to
-// Options.MaxBatch; it never waits for a batch to fill.
+// RunBatches is Run for a handler of several messages. A batch has all messages that wait, up to
+// Options.MaxBatch. RunBatches never waits for a batch to fill.
 func RunBatches(ctx context.Context, b surgetank.Broker, queue string, handler BatchHandler, opts Options) error {
 	switch {
 	case handler == nil:
@@ -119,7 +119,7 @@ func RunBatches(ctx context.Context, b surgetank.Broker, queue string, handler B
 		}
 		return err
 	}
-	// Handlers outlive ctx by StopTimeout: what is running is finished, not broken off.
+	// Handlers may run StopTimeout longer than ctx, so that they can finish.
 	running, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	stop := context.AfterFunc(ctx, func() {
@@ -150,10 +150,10 @@ func RunBatches(ctx context.Context, b surgetank.Broker, queue string, handler B
 	return nil
 }
 
-// CutError says that handlers had not finished Options.StopTimeout after the worker was told to
-// stop. Their contexts ended then. What they returned was settled all the same.
+// CutError says that handlers were still running Options.StopTimeout after the worker was told to
+// stop. Their contexts ended then. Their messages were settled by what they returned.
 type CutError struct {
-	Messages int // how many messages they had
+	Messages int // messages of these handlers
 	After    time.Duration
 }
 
@@ -161,17 +161,17 @@ func (e *CutError) Error() string {
 	return fmt.Sprintf("the handlers of %d messages had not finished %v after the worker was told to stop, and were cut off", e.Messages, e.After)
 }
 
-// worker is one call of Run.
+// worker is the state of one call of Run.
 type worker struct {
 	broker  surgetank.Broker
 	queue   string
 	handler BatchHandler
 	opts    Options
 
-	handling atomic.Int64 // messages whose handlers run
-	cut      atomic.Int64 // of these when StopTimeout was over
+	handling atomic.Int64 // messages in running handlers
+	cut      atomic.Int64 // value of handling at the end of StopTimeout
 
-	attaching sync.Mutex // held while a subscription is made, so that one loop makes it for all
+	attaching sync.Mutex // locked while a subscription is made, so that one loop makes it for all
 	mu        sync.Mutex
 	sub       surgetank.Subscription
 }
@@ -182,8 +182,8 @@ func (w *worker) subscription() surgetank.Subscription {
 	return w.sub
 }
 
-// attach subscribes in place of old, unless another loop did. It tries again after passing errors,
-// until ctx ends.
+// attach replaces the subscription old, unless another loop has replaced it. After a passing error
+// it tries again, until ctx ends.
 func (w *worker) attach(ctx context.Context, old surgetank.Subscription) error {
 	w.attaching.Lock()
 	defer w.attaching.Unlock()
@@ -191,7 +191,7 @@ func (w *worker) attach(ctx context.Context, old surgetank.Subscription) error {
 		return nil
 	}
 	if old != nil {
-		_ = old.Close() // it has ended by an error, and its leases end by themselves if they have not
+		_ = old.Close() // its error is known already, and its leases end in time
 	}
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
 		sub, err := w.broker.Subscribe(ctx, w.queue, surgetank.SubscribeOptions{Credit: w.opts.Concurrency * w.opts.MaxBatch, Lease: w.opts.Lease, Name: w.opts.Name})
@@ -216,7 +216,7 @@ const (
 	longPause  = 5 * time.Second
 )
 
-// sleep pauses for half of d to d; it is false when ctx ended.
+// sleep waits for a random time from d/2 to d. It returns false if ctx ended.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d/2 + rand.N(d/2))
 	defer t.Stop()
@@ -228,7 +228,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// loop takes batches and handles them, one after the other.
+// loop receives batches and handles them one after the other.
 func (w *worker) loop(ctx, running context.Context) error {
 	var buf []surgetank.Delivery
 	for ctx.Err() == nil {
@@ -248,7 +248,7 @@ func (w *worker) loop(ctx, running context.Context) error {
 		case err != nil:
 			return err
 		}
-		// A handler may keep what it was given, so each batch has memory of its own.
+		// A handler may keep its batch, so each batch has its own memory.
 		batch := append([]surgetank.Delivery(nil), buf...)
 		if err := w.handle(running, batch); err != nil {
 			return err
@@ -257,7 +257,7 @@ func (w *worker) loop(ctx, running context.Context) error {
 	return nil
 }
 
-// giveBack returns messages that no handler has begun.
+// giveBack returns messages that no handler has begun to the queue.
 func (w *worker) giveBack(list []surgetank.Delivery) {
 	s := make([]surgetank.Settlement, len(list))
 	for i := range list {
@@ -265,12 +265,12 @@ func (w *worker) giveBack(list []surgetank.Delivery) {
 	}
 	if len(s) > 0 {
 		if err := w.broker.SettleAsync(context.Background(), s, nil); err != nil {
-			w.opts.Logger.Warn("messages could not be given back; their leases end by themselves", "queue", w.queue, "count", len(s), "error", err)
+			w.opts.Logger.Warn("messages could not be returned to the queue; their leases end by time", "queue", w.queue, "count", len(s), "error", err)
 		}
 	}
 }
 
-// handle runs the handler under leases that are kept alive, and settles what came of it.
+// handle runs the handler, extends the leases meanwhile, and settles the messages.
 func (w *worker) handle(running context.Context, batch []surgetank.Delivery) error {
 	ctx, cancel := context.WithCancelCause(running)
 	defer cancel(nil)
@@ -279,11 +279,12 @@ func (w *worker) handle(running context.Context, batch []surgetank.Delivery) err
 	err := w.call(ctx, batch)
 	w.handling.Add(-int64(len(batch)))
 	cancel(nil)
-	<-kept // so that no extension comes behind the settlement
+	<-kept // no extension may follow the settlement
 	return w.settle(batch, err)
 }
 
-// call runs the handler, on a goroutine that it may end; a failure of it is an error.
+// call runs the handler on a goroutine of its own, because the handler can end its goroutine. A
+// panic becomes an error.
 func (w *worker) call(ctx context.Context, batch []surgetank.Delivery) (err error) {
 	if f := callback.Apart(func() { err = w.handler(ctx, batch) }); f != nil {
 		w.opts.Logger.Error("a handler failed", "queue", w.queue, "message", batch[0].ID.String(), "failure", f.Error(), "stack", string(f.Stack))
@@ -292,11 +293,11 @@ func (w *worker) call(ctx context.Context, batch []surgetank.Delivery) (err erro
 	return err
 }
 
-// ErrLeaseLost is the cause of a handler's context when the lease on all its messages was lost.
+// ErrLeaseLost is the cause of a handler's context if the leases of all its messages were lost.
 var ErrLeaseLost = errors.New("the leases on the messages were lost; somebody else may be handling them")
 
-// keepLeases extends the leases after each half of their time until ctx ends. When none is left it
-// cancels the handler.
+// keepLeases extends the leases after each half of their time, until ctx ends. If all leases are
+// lost, it cancels the handler.
 func (w *worker) keepLeases(ctx context.Context, batch []surgetank.Delivery, cancel context.CancelCauseFunc) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
@@ -322,7 +323,7 @@ func (w *worker) keepLeases(ctx context.Context, batch []surgetank.Delivery, can
 			if ctx.Err() != nil {
 				return
 			}
-			if err != nil { // perhaps the next one works, before the lease ends
+			if err != nil { // the next try may succeed before the lease ends
 				w.opts.Logger.Warn("leases could not be extended", "queue", w.queue, "error", err)
 				continue
 			}
@@ -341,7 +342,7 @@ func (w *worker) keepLeases(ctx context.Context, batch []surgetank.Delivery, can
 	return done
 }
 
-// settle tells the broker what became of a batch. Lost leases are no error: the messages come
+// settle sends the settlements of a batch. A lost lease is no error: the message is delivered
 // again.
 func (w *worker) settle(batch []surgetank.Delivery, err error) error {
 	var each Errors
@@ -360,7 +361,7 @@ func (w *worker) settle(batch []surgetank.Delivery, err error) error {
 		list[i] = verdict(one)
 		list[i].Receipt = batch[i].Receipt
 	}
-	// Without a context that ends: what was done is worth telling, also while stopping.
+	// This context never ends, because finished work is settled even while the worker stops.
 	results, err := w.broker.Settle(context.Background(), list)
 	if err != nil {
 		w.opts.Logger.Warn("messages could not be settled; they will be delivered again", "queue", w.queue, "count", len(list), "error", err)

@@ -56,7 +56,7 @@ func info(t *testing.T, b surgetank.Broker, queue string) surgetank.QueueInfo {
 	return i
 }
 
-// start runs a worker and gives a function that stops it and returns what Run did.
+// start runs a worker. It returns a function that stops the worker and returns the error of Run.
 func start(t *testing.T, b surgetank.Broker, h Handler, o Options) (stop func() error) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -117,7 +117,7 @@ func TestConcurrencyIsKept(t *testing.T) {
 	close(goOn)
 }
 
-// What a handler returns decides what becomes of its message.
+// The error of a handler chooses the settlement of its message.
 func TestVerdicts(t *testing.T) {
 	boom := errors.New("no such customer")
 	for _, tc := range []struct {
@@ -163,8 +163,8 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// A handler that panics or ends its goroutine has failed: its message is tried again and parked
-// with the reason, and the worker goes on.
+// A handler that panics or ends its goroutine has failed. Its message is tried again and then
+// dead-lettered with the reason, and the worker goes on.
 func TestHandlersThatFail(t *testing.T) {
 	for says, fail := range map[string]func(){
 		"panicked: index out of reach": func() { panic("index out of reach") },
@@ -197,7 +197,7 @@ func TestHandlersThatFail(t *testing.T) {
 	}
 }
 
-// What a careless program passes is an error.
+// Invalid arguments return errors.
 func TestCareless(t *testing.T) {
 	b := open(t, surgetank.QueueConfig{})
 	var none context.Context
@@ -220,8 +220,8 @@ func TestCareless(t *testing.T) {
 	}
 }
 
-// shaky is a broker that is away for some calls: each of them fails with the next error, and
-// subscriptions end with one.
+// shaky is a broker that is away for some calls. Each of these calls returns the next error, and
+// subscriptions end with an error.
 type shaky struct {
 	surgetank.Broker
 	mu     sync.Mutex
@@ -268,7 +268,7 @@ func (s *shakySub) Receive(ctx context.Context, buf []surgetank.Delivery, max, m
 	return s.Subscription.Receive(ctx, buf, max, maxBytes)
 }
 
-// Passing errors do not end a worker, wherever they come; final ones do.
+// A passing error of any call does not end a worker. A final error does.
 func TestPassingErrors(t *testing.T) {
 	all := []surgetank.Code{surgetank.CodeInvalid, surgetank.CodeNotFound, surgetank.CodeExists, surgetank.CodeLeaseLost, surgetank.CodeTooLarge, surgetank.CodeBusy,
 		surgetank.CodeFull, surgetank.CodeDenied, surgetank.CodeClosed, surgetank.CodeUnavailable, surgetank.CodeUncertain, surgetank.CodeCorrupt, surgetank.CodeInternal}
@@ -287,7 +287,7 @@ func TestPassingErrors(t *testing.T) {
 			done := make(chan error, 1)
 			go func() {
 				done <- Run(ctx, sh, "q", func(context.Context, *surgetank.Delivery) error {
-					if handled++; handled == 1 { // now the settlement and all after it fail, too
+					if handled++; handled == 1 { // from here the settlement and all later calls fail too
 						sh.mu.Lock()
 						sh.errs = slices.Repeat([]surgetank.Code{code}, 10)
 						sh.mu.Unlock()
@@ -298,7 +298,7 @@ func TestPassingErrors(t *testing.T) {
 			publish(t, b, "1", "2", "3")
 			if code.Passing() {
 				for info(t, b, "q").Acked < 3 {
-					<-time.After(time.Second) // of the bubble
+					<-time.After(time.Second) // time of the synctest bubble
 				}
 				cancel()
 			}
@@ -316,9 +316,9 @@ func TestPassingErrors(t *testing.T) {
 	}
 }
 
-// A handler that takes longer than its lease keeps it: nobody else gets the message.
+// A handler that runs longer than its lease keeps the message: no other consumer gets it.
 func TestLeaseIsExtended(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // its clock moves when everybody waits
+	synctest.Test(t, func(t *testing.T) { // the clock moves when all goroutines wait
 		b := open(t, surgetank.QueueConfig{})
 		var calls atomic.Int64
 		started, goOn := make(chan struct{}), make(chan struct{})
@@ -344,7 +344,7 @@ func TestLeaseIsExtended(t *testing.T) {
 	})
 }
 
-// lossy is a broker on which every extension finds the lease lost.
+// lossy is a broker whose extensions always fail with CodeLeaseLost.
 type lossy struct{ surgetank.Broker }
 
 func (b lossy) Settle(ctx context.Context, s []surgetank.Settlement) ([]surgetank.SettleResult, error) {
@@ -377,7 +377,8 @@ func TestHandlerLearnsOfALostLease(t *testing.T) {
 	})
 }
 
-// Stopping finishes what runs, settles it, and gives back the rest without counting an attempt.
+// A stop finishes running handlers, settles their messages, and returns the other messages
+// uncounted.
 func TestGracefulStop(t *testing.T) {
 	b := open(t, surgetank.QueueConfig{})
 	publish(t, b, "1", "2", "3", "4", "5")
@@ -389,7 +390,7 @@ func TestGracefulStop(t *testing.T) {
 		done <- RunBatches(ctx, b, "q", func(ctx context.Context, batch []surgetank.Delivery) error {
 			once.Do(func() { close(begun) })
 			<-goOn
-			return ctx.Err() // not cancelled although the worker is stopping
+			return ctx.Err() // must be nil while the worker stops
 		}, Options{MaxBatch: 2, Concurrency: 1})
 	}()
 	<-begun
@@ -418,7 +419,7 @@ func TestStopTimeoutEndsHandlers(t *testing.T) {
 	begun := make(chan struct{})
 	stop := start(t, b, func(ctx context.Context, _ *surgetank.Delivery) error {
 		close(begun)
-		<-ctx.Done() // would never end by itself
+		<-ctx.Done() // has no other end
 		return Release(0, ctx.Err())
 	}, Options{StopTimeout: time.Millisecond})
 	publish(t, b, "x")
