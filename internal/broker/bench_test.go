@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank/embedded"
 )
 
-// BenchmarkPublishMemory is what the loop and the machine cost without a disk: 8 publishers, 1,000
-// in flight each.
+// BenchmarkPublishMemory measures the loop and the machine without a disk: 8 publishers, each with
+// 1,000 messages under way.
 func BenchmarkPublishMemory(b *testing.B) {
 	br, err := embedded.Memory(embedded.Options{})
 	if err != nil {
@@ -49,8 +49,8 @@ func BenchmarkPublishMemory(b *testing.B) {
 	wg.Wait()
 }
 
-// BenchmarkPublishBesideScan is how long a lone publisher waits for its confirm while somebody
-// looks through a queue of five million messages for what is not there, again and again.
+// BenchmarkPublishBesideScan measures how long a lone publisher waits for its confirm while another
+// call searches a queue of five million messages, again and again, for a message that is not there.
 func BenchmarkPublishBesideScan(b *testing.B) {
 	br, err := embedded.Memory(embedded.Options{})
 	if err != nil {

@@ -1,19 +1,19 @@
-// Package broker runs the queue machine on a log: it is the loop between them, and the
-// surgetank.Broker that the doors see.
+// Package broker runs the queue machine on a log. It implements surgetank.Broker for the doors.
 //
 //	callers ──▶ mailbox ──▶ turn: machine.Step ──▶ one entry ──▶ log: write, sync ─┐
 //	   ▲                          │ outputs, parked                                │ ticket
 //	   └──────── release ◀────────┴────────────────◀───────────────────────────────┘
 //
-// One goroutine, the loop, owns the machine. A turn takes what waits in the mailbox and makes one
-// entry of it. Every output of a turn, even of a command that wrote nothing, is parked behind the
-// newest entry that existed when it was decided, and released when that entry is durable. So
-// nothing that a crash could erase is ever seen outside. One entry is with the log at a time, and
-// what comes meanwhile gathers in the mailbox; only full entries may be more. An entry that nobody
-// waits for, as of acks without an answer, is held back for a moment and goes with the next one.
-// That is all there is to group commit.
+// One goroutine, the loop, owns the machine. A turn takes the commands in the mailbox and makes one
+// entry of them. Every output of a turn, even of a command that wrote nothing, is parked: it waits
+// for the newest entry that existed when it was decided, and is released when that entry is
+// durable. So no caller ever sees a fact that a crash could erase.
 //
-// The first failure of the log is final: nothing is rolled back, everything parked is answered with
+// Group commit needs no more than this: one entry is with the log at a time, and new commands
+// gather in the mailbox meanwhile. Only full entries may be more than one. An entry for which no
+// caller waits, such as acks without an answer, is held for a moment and written with the next one.
+//
+// The first failure of the log is final. Nothing is rolled back. Everything parked is answered with
 // CodeUncertain, and the broker must be opened again.
 package broker
 
@@ -42,40 +42,40 @@ import (
 
 // Options are the components and limits of a broker.
 type Options struct {
-	// OpenLog opens the log for replay of what lies behind from. The log calls the hooks.
+	// OpenLog opens the log for a replay of the entries after from. The log calls the hooks.
 	OpenLog   func(from commitlog.Offset, hooks LogHooks) (commitlog.Replay, commitlog.Log, error)
-	Snapshots commitlog.Snapshots // nil: none are taken
-	Clock     clock.Clock         // nil: the machine's
+	Snapshots commitlog.Snapshots // nil: the broker takes no snapshots
+	Clock     clock.Clock         // nil: the real clock
 	Logger    *slog.Logger        // nil: discarded
 	Seed      uint64              // of back-off jitter
-	// Incarnation is that of this opening: random, and never used before. 0: it is drawn from
+	// Incarnation is that of this opening: random and never used before. 0: Open draws it from
 	// crypto/rand.
 	Incarnation uint64
 	Limits      queue.Limits
 
-	MailboxBytes  int64 // of commands that wait for the loop; 0: 32 MiB
-	MailboxOps    int   // 0: 16,384
-	SnapshotBytes int64 // log bytes between snapshots, at least; 0: 128 MiB
+	MailboxBytes  int64 // bytes of waiting commands; 0: 32 MiB
+	MailboxOps    int   // number of waiting commands; 0: 16,384
+	SnapshotBytes int64 // bytes logged between two snapshots, at least; 0: 128 MiB
 	SnapshotPiece int   // bytes of a snapshot that are encoded between two turns; 0: 256 KiB
-	QuickReplay   int64 // log bytes behind the newest snapshot that Close leaves for the next opening to replay; 0: 1 MiB
-	// Hold is for how long an entry that nobody waits for may be held back, to share the sync of
-	// the next one; 0: 5 ms, or not at all with Manual.
+	QuickReplay   int64 // bytes of log after the newest snapshot that Close does not store in another one; 0: 1 MiB
+	// Hold is how long an entry for which no caller waits may be held, to share the sync of the
+	// next one. 0: 5 ms, or not at all with Manual.
 	Hold time.Duration
-	// Manual: there is no goroutine. Whoever drives the broker calls Tick, and Pump on the log.
+	// Manual: there is no goroutine. The caller runs the broker with Tick, and the log with Pump.
 	Manual bool
-	// Drive, with Manual, is called while a call waits for its outcome, for drivers that have one
-	// goroutine. It must tick the broker and pump the log, and in the end get somewhere.
+	// Drive, with Manual, is called while a call waits for its outcome, for callers with only one
+	// goroutine. It must tick the broker and pump the log, and must finally complete the call.
 	Drive func()
-	// Watch, with Manual, is called after every turn that the machine decided, before anything of
-	// it is written: for drivers that run something beside it and compare. What it is given it must
-	// not change.
+	// Watch, with Manual, is called after every turn that the machine decided, before any of its
+	// output is written. The simulator compares a model with it. Watch must not change its
+	// argument.
 	Watch func(Turn)
 }
 
-// Turn is what one turn of the loop decided. Its commands are those that were finished, with their
+// Turn is the decisions of one turn of the loop. Its commands are the finished ones, with their
 // results.
 type Turn struct {
-	Number   uint64 // of the newest entry, which is this turn's if Output has records
+	Number   uint64 // of the newest entry; it is this turn's if Output has records
 	Now      int64  // the machine's time, in nanoseconds since 1970
 	Commands []queue.Command
 	Output   *queue.Output
@@ -95,18 +95,18 @@ type Broker struct {
 	dedups  groupers // by dedup.by
 	places  places
 	busyAt  atomic.Int64 // since when the log owes an answer, in the loop's time; 0: it owes none
-	fill    atomic.Int32 // what the log said about room last: 0 nothing new, 1 full, 2 room again
-	ahead   int64        // the loop's time is what passed on the clock and this; set at the opening
+	fill    atomic.Int32 // newest report of the log about room: 0 nothing new, 1 full, 2 room again
+	ahead   int64        // the loop's time minus the time passed on the clock; set at the opening
 	failed  chan struct{}
 	failure error // set before failed is closed
 	calls   callback.Calls
 
-	// The loop's alone.
+	// The fields below belong to the loop.
 	machine  *queue.Machine
 	number   uint64 // of the newest entry
 	durable  uint64 // of the newest entry that is known to be durable
 	pending  []*op  // taken from the mailbox, not yet stepped (their turn was full)
-	taken    []*op  // all of that take; its memory is used again
+	taken    []*op  // all commands of the newest take; its memory is used again
 	spare    []*op
 	cmds     []queue.Command
 	flights  []flight
@@ -126,10 +126,10 @@ type Broker struct {
 	harm     harm
 	reclaim  reclaim
 	digest   digest.Lines
-	rested   bool // the last turn was asked for
+	rested   bool // the closing turn was requested
 }
 
-// flight is a turn whose outputs wait for an entry.
+// flight is a turn whose outputs wait for an entry to be durable.
 type flight struct {
 	entry uint64
 	ops   []*op
@@ -150,12 +150,12 @@ type ticket struct {
 	err    error
 }
 
-// maxFull is how many entries may be with the log at a time while there is more than an entry
-// holds: syncing them together is cheaper. Otherwise there is one: a second one would be sealed
-// with the little that had come by then, and its sync would delay all that comes behind it.
+// maxFull is how many entries may be with the log at a time while more commands wait than fit into
+// one entry: syncing them together is cheaper. Otherwise there is one. A second one would contain
+// only the few commands that came meanwhile, and its sync would delay all later ones.
 const maxFull = 8
 
-// crowded says that the log has as many entries as it should.
+// crowded tells whether the log must finish an entry before it gets another one.
 func (b *Broker) crowded() bool {
 	n := b.number - b.durable - uint64(len(b.held.entries))
 	return n >= maxFull || n >= 1 && len(b.pending) == 0
@@ -215,8 +215,8 @@ func Open(opts Options) (*Broker, error) {
 	return b, nil
 }
 
-// recover brings back the state: the newest snapshot, then every entry behind it, then the first
-// entry of a new epoch.
+// recover restores the state: the newest snapshot, then every later entry, then the first entry of
+// a new epoch.
 func (b *Broker) recover() error {
 	start, passed := b.clock.Now(), b.clock.Passed()
 	b.machine = queue.New(b.opts.Limits, b.opts.Seed)
@@ -239,15 +239,14 @@ func (b *Broker) recover() error {
 	b.machine.Recovered(b.now())
 	b.epoch, b.durable = b.machine.Epoch()+1, b.number
 	b.opening = b.opts.Incarnation
-	// The first entry opens the epoch. Everything else is parked behind it, so nothing leaves
-	// before it is durable.
+	// The first entry opens the epoch. Everything else is parked until this entry is durable.
 	b.pending = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch, Incarnation: b.opening}, release: func(err error) { failpoint.Reach(failpoint.OpenEpoch); b.opened <- err }}}
 	for _, info := range b.machine.Infos() {
 		b.groups.set(info.Name, info.Config.GroupBy)
 		b.dedups.set(info.Name, info.Config.DedupBy)
 	}
 	for _, l := range b.machine.Losses() {
-		b.logger.Warn("this log was repaired: entries are lost, and what stood in them", "first", l.First, "last", l.Last, "and_all_behind", l.Tail, "bodies_only", l.Known, "repaired", l.At())
+		b.logger.Warn("this log was repaired: these entries are lost with their content", "first", l.First, "last", l.Last, "and_all_behind", l.Tail, "bodies_only", l.Known, "repaired", l.At())
 	}
 	b.logger.Info("recovered", "from_snapshot", from > 0, "entries", entries, "took", b.clock.Passed()-passed)
 	return nil
@@ -272,7 +271,7 @@ func (b *Broker) replay(replay commitlog.Replay) (entries int, err error) {
 		}
 		if h.Number != b.number+1 {
 			return entries, surgetank.Errorf(surgetank.CodeCorrupt,
-				"the log has a gap: behind entry %d comes entry %d (offset %d), or the snapshot before it is missing; run surgetank verify on the data directory", b.number, h.Number, e.Offset)
+				"the log has a gap: entry %d is followed by entry %d (offset %d), or the snapshot before it is missing; run surgetank verify on the data directory", b.number, h.Number, e.Offset)
 		}
 		b.number = h.Number
 		b.snap.since += int64(len(e.Data))
@@ -291,13 +290,13 @@ func (b *Broker) onFull(full bool) {
 	b.mailbox.nudge()
 }
 
-// Epoch counts the openings of the log.
+// Epoch returns the number of openings of the log.
 func (b *Broker) Epoch() uint64 { return b.epoch }
 
-// Failed is closed when the log has failed; Err then says why.
+// Failed is closed when the log has failed. Err then returns the failure.
 func (b *Broker) Failed() <-chan struct{} { return b.failed }
 
-// Err gives the failure of the log, or nil.
+// Err returns the failure of the log, or nil.
 func (b *Broker) Err() error {
 	select {
 	case <-b.failed:
@@ -307,8 +306,8 @@ func (b *Broker) Err() error {
 	}
 }
 
-// Stalled says for how long the log has not answered: the age of the oldest write that is under
-// way. Above some seconds the disk hangs, and nothing is confirmed.
+// Stalled returns the age of the oldest unanswered write to the log. Above some seconds the disk
+// hangs, and nothing is confirmed.
 func (b *Broker) Stalled() time.Duration {
 	at := b.busyAt.Load()
 	if at == 0 {
@@ -326,7 +325,7 @@ func (b *Broker) fail(err error) {
 	b.shutdown(b.failure)
 }
 
-// shutdown answers everything that is still here.
+// shutdown answers all waiting commands and ends all subscriptions.
 func (b *Broker) shutdown(err error) {
 	ops := append(b.mailbox.close(err), b.pending...)
 	for _, f := range b.flights {
@@ -341,9 +340,9 @@ func (b *Broker) shutdown(err error) {
 	b.onceDown.Do(func() { close(b.closed) })
 }
 
-// Close finishes what was accepted, keeps a snapshot so that the next opening is quick, and closes
-// the log. Driven by hand it takes no further turn: what no turn took is given up, and the snapshot
-// is kept where nothing is under way.
+// Close finishes the accepted commands, stores a snapshot so that the next opening is quick, and
+// closes the log. With Manual it runs no further turn: commands that no turn took are answered with
+// an error. The snapshot is stored unless a turn's output still waits.
 func (b *Broker) Close() error {
 	if b == nil {
 		return nil
@@ -404,7 +403,7 @@ func (b *Broker) run() {
 			}
 			continue
 		}
-		if b.finished() && !b.rested { // one turn more: what was handed out is put on record
+		if b.finished() && !b.rested { // one more turn records which messages are leased
 			b.rested = true
 			b.pending = []*op{{cmd: &queue.CloseEpoch{}, release: func(error) {}}}
 			continue
@@ -438,7 +437,7 @@ func (b *Broker) alive() bool {
 	}
 }
 
-// finished says that Close was called and all that was accepted is done.
+// finished tells whether Close was called and all accepted commands are done.
 func (b *Broker) finished() bool {
 	b.mailbox.mu.Lock()
 	closing := b.mailbox.closed != nil && len(b.mailbox.ops) == 0
@@ -446,13 +445,13 @@ func (b *Broker) finished() bool {
 	return closing && len(b.pending) == 0 && len(b.flights) == 0
 }
 
-// untilDue is how long the machine has nothing to do by itself.
+// untilDue returns how long the machine has nothing to do by itself.
 func (b *Broker) untilDue() time.Duration {
 	at := b.reclaim.next
 	if b.number != b.reclaim.seen {
 		at = min(at, b.reclaim.last+int64(lookEvery))
 	}
-	if !b.crowded() { // otherwise a landing wakes the loop
+	if !b.crowded() { // otherwise the next durable entry wakes the loop
 		at = min(at, b.machine.NextDeadline())
 		if b.machine.Sweeping() {
 			at = 0
@@ -483,13 +482,13 @@ func (b *Broker) do(ctx context.Context, cmd queue.Command, weight int64) error 
 	}
 }
 
-// pages sends a command that does a part of its work in one turn again for as long as it wants
-// more. It gets in line anew for each part, so that what comes meanwhile is served in between, and
-// it ends with its caller's context.
+// pages runs a command that works in several turns. It sends the command again until more returns
+// false. Each part queues in the mailbox anew, so other commands are served in between. It ends
+// when ctx ends.
 func (b *Broker) pages(ctx context.Context, cmd queue.Command, more func() bool) error {
 	for {
 		if err := b.do(ctx, cmd, 0); err != nil {
-			return err // cmd may still be with the loop
+			return err // the loop may still have cmd
 		}
 		if !more() {
 			return nil
@@ -500,12 +499,12 @@ func (b *Broker) pages(ctx context.Context, cmd queue.Command, more func() bool)
 	}
 }
 
-// Send is for whoever drives the broker by hand: it leaves a command without waiting.
+// Send puts a command into the mailbox without waiting. It is for callers that use Manual.
 func (b *Broker) Send(cmd queue.Command, release func(error)) error {
 	return b.put(context.Background(), &op{cmd: cmd, release: release}, false)
 }
 
-// SendQuiet is Send for a command whose outcome may be held back as if nobody waited for it.
+// SendQuiet is Send for a command whose entry may be held, as if no caller waited for it.
 func (b *Broker) SendQuiet(cmd queue.Command, release func(error)) error {
 	return b.put(context.Background(), &op{cmd: cmd, release: release, quiet: true}, false)
 }

@@ -8,12 +8,13 @@ import (
 )
 
 // A user's function (done of PublishAsync and SettleAsync, SubscribeOptions.Notify) is called while
-// a turn's outputs are released. One that panics or ends its goroutine must not end the loop. A
-// panic is recovered at the call. A release with users' functions runs on a goroutine apart, for
-// which the loop waits, and goes on there after a function that ended it. With Manual, whoever
-// drives the broker has the failures.
+// a turn's outputs are released. A function that panics or ends its goroutine must not end the
+// loop. A panic is recovered at the call. A release that calls users' functions runs on a separate
+// goroutine. The loop waits for that goroutine. If a function ends it, the release continues on a
+// new one. With Manual, the functions run on the caller's goroutine and their failures are the
+// caller's.
 
-// CallbackFailures counts the calls of users' functions that panicked or ended their goroutine.
+// CallbackFailures returns how many calls of users' functions panicked or ended their goroutine.
 func (b *Broker) CallbackFailures() int64 {
 	if b == nil {
 		return 0
@@ -21,7 +22,7 @@ func (b *Broker) CallbackFailures() int64 {
 	return b.calls.Failures()
 }
 
-// callUser calls a function of a user's.
+// callUser calls a user's function.
 func (b *Broker) callUser(name string, f func()) {
 	if b.opts.Manual {
 		f()
@@ -30,7 +31,7 @@ func (b *Broker) callUser(name string, f func()) {
 	b.calls.Do(name, f)
 }
 
-// each calls step for 0 to n-1. users says that steps call users' functions.
+// each calls step for 0 to n-1. users tells whether the steps call users' functions.
 func (b *Broker) each(n int, users bool, step func(i int)) {
 	if users && !b.opts.Manual {
 		callback.Each(n, step)
@@ -41,8 +42,8 @@ func (b *Broker) each(n int, users bool, step func(i int)) {
 	}
 }
 
-// release lets a turn's outputs go: hand-outs before answers, so that an answered receive finds
-// what it got.
+// release lets a turn's outputs leave the broker. Hand-outs leave before answers, so that a receive
+// that is answered finds its messages.
 func (b *Broker) release(f *flight) {
 	outs, ended := len(f.outs), len(f.ended)
 	b.each(outs+ended+len(f.ops), b.hasUsers(f), func(i int) {
@@ -83,7 +84,7 @@ func (b *Broker) hasUsers(f *flight) bool {
 	return false
 }
 
-// put leaves a command in the mailbox.
+// put puts a command into the mailbox.
 func (b *Broker) put(ctx context.Context, o *op, wait bool) error {
 	switch {
 	case b == nil:

@@ -8,7 +8,7 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// publishOp is one call of Publish: the command, and room for the usual case of one message.
+// publishOp is one call of Publish: the command, and memory for the usual case of one message.
 type publishOp struct {
 	op
 	cmd  queue.Publish
@@ -17,7 +17,7 @@ type publishOp struct {
 	done func([]surgetank.PublishResult, error)
 }
 
-// PublishAsync hands messages to the loop. See surgetank.Broker.
+// PublishAsync sends messages to the loop. See surgetank.Broker.
 func (b *Broker) PublishAsync(ctx context.Context, msgs []surgetank.Publishing, done func([]surgetank.PublishResult, error)) error {
 	if done == nil {
 		return noDone()
@@ -27,7 +27,7 @@ func (b *Broker) PublishAsync(ctx context.Context, msgs []surgetank.Publishing, 
 	})
 }
 
-// publish hands messages to the loop. user says that done calls a function of a user's.
+// publish sends messages to the loop. user tells whether done calls a user's function.
 func (b *Broker) publish(ctx context.Context, msgs []surgetank.Publishing, user bool, done func([]surgetank.PublishResult, error)) error {
 	if b == nil || ctx == nil {
 		return b.put(ctx, nil, true)
@@ -52,7 +52,8 @@ func (p *publishOp) finish(err error) {
 	p.done(p.cmd.Results, nil)
 }
 
-// uncertain turns the end of a broker into what it means for a request that was under way.
+// uncertain converts the error of a closed broker for a request that was under way: its outcome is
+// not known.
 func uncertain(err error) error {
 	if surgetank.CodeOf(err) == surgetank.CodeClosed {
 		return surgetank.Errorf(surgetank.CodeUncertain, "the broker closed before the outcome was known; repeat the request with the same publisher and numbers, or the same dedup ids: %w", err)
@@ -60,8 +61,8 @@ func uncertain(err error) error {
 	return err
 }
 
-// prepare checks a message and does, in the caller's goroutine, what the machine need not: hashing,
-// finding groups.
+// prepare checks a message. It does the work on the caller's goroutine that the machine need not
+// do: hashing and finding groups. It returns the message's weight in the mailbox.
 func (b *Broker) prepare(in *queue.Incoming, p *surgetank.Publishing, res *surgetank.PublishResult) int64 {
 	in.Publishing = p
 	if res.Err = queue.Check(p, b.maxMessage()); res.Err != nil {
@@ -69,7 +70,7 @@ func (b *Broker) prepare(in *queue.Incoming, p *surgetank.Publishing, res *surge
 	}
 	if p.Message.DedupID == "" {
 		if id, rule := b.dedups.id(p); id != "" {
-			own := *p // the caller's stays as it is
+			own := *p // do not change the caller's message
 			own.Message.DedupID = id
 			p, in.Publishing, in.DedupBy = &own, &own, rule
 		}
@@ -95,7 +96,7 @@ func (b *Broker) Publish(ctx context.Context, msgs []surgetank.Publishing) ([]su
 	return wait(ctx, func(done func([]surgetank.PublishResult, error)) error { return b.publish(ctx, msgs, false, done) })
 }
 
-// wait makes a blocking call of one that calls back.
+// wait turns a call with a callback into a blocking call.
 func wait[T any](ctx context.Context, start func(func(T, error)) error) (T, error) {
 	type answer struct {
 		v   T
@@ -124,7 +125,8 @@ type settleOp struct {
 	one [1]error
 }
 
-// SettleAsync hands settlements to the loop. It never waits for room: acks make room.
+// SettleAsync sends settlements to the loop. It never waits for room in the mailbox, because acks
+// make room.
 func (b *Broker) SettleAsync(_ context.Context, s []surgetank.Settlement, done func([]surgetank.SettleResult, error)) error {
 	if done == nil {
 		return b.settle(s, false, nil)
@@ -132,7 +134,7 @@ func (b *Broker) SettleAsync(_ context.Context, s []surgetank.Settlement, done f
 	return b.settle(s, true, func(r []surgetank.SettleResult, err error) { b.callUser("SettleAsync's done", func() { done(r, err) }) })
 }
 
-// settle hands settlements to the loop. user says that done calls a function of a user's.
+// settle sends settlements to the loop. user tells whether done calls a user's function.
 func (b *Broker) settle(s []surgetank.Settlement, user bool, done func([]surgetank.SettleResult, error)) error {
 	o := &settleOp{}
 	o.cmd = queue.Settle{Items: s, Results: o.one[:]}
@@ -156,7 +158,7 @@ func (b *Broker) Settle(ctx context.Context, s []surgetank.Settlement) ([]surget
 	return wait(ctx, func(done func([]surgetank.SettleResult, error)) error { return b.settle(s, false, done) })
 }
 
-// Transact publishes and settles as one. See surgetank.Broker.
+// Transact publishes and settles: all or nothing. See surgetank.Broker.
 func (b *Broker) Transact(ctx context.Context, msgs []surgetank.Publishing, s []surgetank.Settlement) ([]surgetank.PublishResult, error) {
 	if b == nil || ctx == nil {
 		return nil, b.put(ctx, nil, true)
@@ -178,7 +180,7 @@ func (b *Broker) Transact(ctx context.Context, msgs []surgetank.Publishing, s []
 	return c.Publish.Results, c.Err
 }
 
-// DeclareQueue makes or changes a queue. See surgetank.Broker.
+// DeclareQueue creates or changes a queue. See surgetank.Broker.
 func (b *Broker) DeclareQueue(ctx context.Context, name string, config surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
 	if mode > surgetank.DeclareUpdate {
 		return surgetank.QueueInfo{}, false, surgetank.FieldErrorf("mode", "there is no way %d to declare a queue", mode)
@@ -199,7 +201,7 @@ func (b *Broker) DeleteQueue(ctx context.Context, name string, opts surgetank.De
 	return c.Removed, c.Err
 }
 
-// PurgeQueue drops what is not leased. See surgetank.Broker.
+// PurgeQueue drops all messages that are not leased. See surgetank.Broker.
 func (b *Broker) PurgeQueue(ctx context.Context, name string) (int64, error) {
 	c := &queue.Purge{Name: name}
 	if err := b.pages(ctx, c, func() bool { return c.Next != 0 }); err != nil {
@@ -232,7 +234,7 @@ func (b *Broker) Queue(ctx context.Context, name string) (surgetank.QueueInfo, e
 	return c.Infos[0], nil
 }
 
-// Queues reads all queues in the order of their making. See surgetank.Broker.
+// Queues reads all queues in the order of their creation. See surgetank.Broker.
 func (b *Broker) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 	c := &queue.Info{}
 	var all []surgetank.QueueInfo
@@ -267,16 +269,16 @@ func (b *Broker) Meta(ctx context.Context, namespace string) (map[string][]byte,
 	return c.Values, nil
 }
 
-// SetMetaLater stores a door's value with what is sent to the broker next by the same goroutine, or
-// before: settlements sent after it are not durable without the value. It does not wait. An error
-// says that the broker is closed.
+// SetMetaLater stores a door's value without waiting. The value is durable no later than the
+// commands that the same goroutine sends afterwards, such as settlements. An error means that the
+// broker is closed.
 func (b *Broker) SetMetaLater(namespace, name string, value []byte) error {
 	c := &queue.SetMeta{Namespace: namespace, Name: name, Value: value}
 	return b.put(context.Background(), &op{cmd: c, weight: int64(len(value)), quiet: true, release: func(error) {}}, false)
 }
 
-// History reads where a queue stands in the history of its data directory, and counts the messages
-// of some ranges of numbers, ascending and apart, that are not settled.
+// History reads a queue's position in the history of its data directory. It also counts the
+// messages in some ranges of numbers that are not settled. The ranges ascend and do not overlap.
 func (b *Broker) History(ctx context.Context, name string, count ...surgetank.NumberRange) (surgetank.History, error) {
 	c := &queue.History{Name: name, Ranges: count}
 	if err := b.pages(ctx, c, func() bool { return c.Next != 0 }); err != nil {
@@ -297,7 +299,8 @@ func (b *Broker) Redrive(ctx context.Context, from string, opts surgetank.Redriv
 	start := b.clock.Passed()
 	for {
 		if opts.Rate > 0 && !opts.DryRun {
-			// Each step goes as far as the rate has come; a step that would be empty waits.
+			// Each step moves as many messages as the rate allows by now. If that is none, the step
+			// waits.
 			allowed := int64((b.clock.Passed()-start).Seconds()*float64(opts.Rate)) + 1
 			if allowed <= c.Result.Matched {
 				if err := b.pause(ctx, time.Duration(float64(time.Second)/float64(opts.Rate))); err != nil {
@@ -311,7 +314,7 @@ func (b *Broker) Redrive(ctx context.Context, from string, opts surgetank.Redriv
 		}
 		so := c.Result
 		if err := b.do(ctx, c, 0); err != nil {
-			return so, err // c may still be with the loop
+			return so, err // the loop may still have c
 		}
 		if c.Err != nil {
 			return c.Result, c.Err
@@ -327,7 +330,7 @@ func (b *Broker) Redrive(ctx context.Context, from string, opts surgetank.Redriv
 	}
 }
 
-// pause waits, unless the caller or the broker ends first.
+// pause waits for d. It returns an error if the context or the broker ends first.
 func (b *Broker) pause(ctx context.Context, d time.Duration) error {
 	t := b.clock.NewTimer(max(time.Millisecond, d))
 	defer t.Stop()

@@ -13,8 +13,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// leaps are what somebody, or a bad time server, does to the wall clock: step is how often it was
-// done, real what it should be.
+// leaps are ways in which the wall clock can be set. step is the number of the change, real is the
+// right time.
 var leaps = []struct {
 	name string
 	set  func(step int, real time.Time) time.Time
@@ -33,8 +33,8 @@ var leaps = []struct {
 	}},
 }
 
-// timekeeper lets ten seconds pass for queues on which everything that has a length lasts ten
-// seconds, or ten times one, and writes down what is to be seen.
+// timekeeper runs ten seconds for queues in which every duration is ten seconds, or ten times one
+// second. It records all visible effects.
 type timekeeper struct {
 	*byHand
 	trace strings.Builder
@@ -97,7 +97,7 @@ func (k *timekeeper) attach(name string, o surgetank.SubscribeOptions) surgetank
 	return s
 }
 
-// look writes down what everybody can see, and publishes something whose time shows.
+// look records the visible state, and publishes a message whose time is visible.
 func (k *timekeeper) look(t *testing.T) {
 	k.run()
 	res := k.put("dedup", surgetank.Message{DedupID: "id"})
@@ -123,13 +123,13 @@ func (k *timekeeper) look(t *testing.T) {
 	fmt.Fprintf(&k.trace, ", newest of %v\n", time.Unix(0, last).Sub(start))
 }
 
-// play lets the ten seconds pass, with the wall clock set in between, and gives what was seen.
+// play runs the ten seconds and sets the wall clock in between. It returns the record.
 func (k *timekeeper) play(t *testing.T, set func(step int, real time.Time) time.Time) string {
 	for step := range 20 {
 		if set != nil {
 			k.clock.Set(set(step, start.Add(k.clock.Passed())))
 			if step%3 == 0 {
-				k.run() // sometimes the loop looks before time has passed
+				k.run() // sometimes the loop runs before time has passed
 			}
 		}
 		k.clock.Advance(time.Second/2 - time.Nanosecond)
@@ -144,13 +144,13 @@ func (k *timekeeper) play(t *testing.T, set func(step int, real time.Time) time.
 	return k.trace.String()
 }
 
-// TestClockLeaps: whatever the wall clock is set to while the broker runs, once or again and again,
-// everything lasts as long as it would have: TTLs, delays, leases, retries, dedup windows, rates.
-// Times and ids go on, and nobody sees a difference.
+// TestClockLeaps: the wall clock is set while the broker runs, once or again and again. Every
+// duration stays the same: TTLs, delays, leases, retries, dedup windows, rates. Times and ids go
+// on, and no caller sees a difference.
 func TestClockLeaps(t *testing.T) {
 	want := newTimekeeper(t).play(t, nil)
 	early, due, _ := strings.Cut(want[strings.Index(want, "at 9.999999999s"):], "\n")
-	for _, both := range [][2]string{ // what the last nanosecond changes
+	for _, both := range [][2]string{ // the last nanosecond changes one of the two
 		{"id 1 again true", "id 2 again false"},
 		{"ttl 1+0+0+0 expired 0", "ttl 0+0+0+0 expired 1"},
 		{"lease 0+0+0+1 expired 0 lost 0", "lease 0+0+1+0 expired 0 lost 1"},
@@ -175,9 +175,9 @@ func TestClockLeaps(t *testing.T) {
 	}
 }
 
-// TestClockLeapsBeforeARestart: a clock that was set back before the broker opens again shortens
-// and lengthens nothing; one that is ahead is believed. Either way times and ids go on, and what is
-// published then lasts as long as it should.
+// TestClockLeapsBeforeARestart: a clock that was set back before the broker opens again changes no
+// duration. A clock that is ahead is believed. In both cases times and ids go on, and later
+// messages have the right durations.
 func TestClockLeapsBeforeARestart(t *testing.T) {
 	for _, leap := range leaps {
 		t.Run(leap.name, func(t *testing.T) {
@@ -225,8 +225,8 @@ func TestClockLeapsBeforeARestart(t *testing.T) {
 	}
 }
 
-// TestAStallIsNoMatterOfTheClock: a clock that is set while the log writes makes no stall, and
-// hides none.
+// TestAStallIsNoMatterOfTheClock: setting the clock while the log writes neither causes a stall nor
+// hides one.
 func TestAStallIsNoMatterOfTheClock(t *testing.T) {
 	for _, leap := range leaps {
 		h, err := openByHand(t, memlog.NewStore(), clock.NewManual(start), false)

@@ -9,22 +9,23 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// retryUnreadable is when a message is tried again whose bytes the disk did not give. Bytes that
-// are wrong stay wrong.
+// retryUnreadable is when a message is read again after an I/O error. Wrong bytes are not read
+// again.
 const retryUnreadable = 10 * time.Second
 
-// errMoved is the cause of the error for a message that kept moving while it was read.
+// errMoved is the cause of the error for a message that was moved each time it was read.
 var errMoved = errors.New("the message moved")
 
-// unreadable tells the machine of a message that could not be read, so that it leaves its line and
-// others go on. false: the error is not about the message, and whoever wants it must be told. at is
-// the time from which on its group is handed out knowing of it.
+// unreadable tells the machine that a message could not be read, so that the message leaves its
+// line and others go on. It returns false if the error is not about the message; the caller must
+// then report it. at is a time: hand-outs of the group at or after it were decided with knowledge
+// of the damage.
 func (b *Broker) unreadable(o *queue.Handout, cause error) (at int64, ok bool) {
 	if surgetank.CodeOf(cause) == surgetank.CodeClosed || errors.Is(cause, errMoved) || !b.alive() {
 		return 0, false
 	}
 	if o.Consumer == 0 && retryAfter(cause) > 0 {
-		return 0, true // nobody was to get it: whoever is will find out
+		return 0, true // no consumer waits for it; its next reader will find out
 	}
 	c := &queue.Quarantine{ID: surgetank.MessageID{Queue: o.Queue.ID(), Seq: o.Seq}, Lease: o.Lease, NoAck: o.Lease == 0 && o.Consumer != 0,
 		What: cause.Error(), Retry: retryAfter(cause)}
@@ -40,8 +41,8 @@ func (b *Broker) unreadable(o *queue.Handout, cause error) (at int64, ok bool) {
 	return c.At + 1, true
 }
 
-// retryAfter says when it is worth while to read again: soon where the disk gave an error, never
-// where it gave other bytes.
+// retryAfter returns when to read again after an error: soon after an I/O error, never (0) for
+// wrong bytes.
 func retryAfter(cause error) time.Duration {
 	var e *surgetank.Error
 	if errors.As(cause, &e) && e.Code == surgetank.CodeInternal && !errors.Is(cause, errMoved) {

@@ -22,16 +22,16 @@ var (
 	onlyDamage    = flag.String("only", "", "one damage alone, as a failure names it, or all of a directory or file that the text begins with")
 )
 
-// damage is one thing that is done to one file.
+// damage is one change to one file.
 type damage struct {
 	victim *victim
 	file   string
 	what   string // flip, cut, zero, swap, copy, remove
-	at     int64  // flip: the bit; cut: the length; otherwise of a block
-	with   int64  // swap, copy: the other block
+	at     int64  // flip: number of the bit; cut: the length; otherwise number of a block
+	with   int64  // swap, copy: number of the other block
 }
 
-// String names the damage such that -only takes it.
+// String formats the damage as -only expects it.
 func (d damage) String() string {
 	s := fmt.Sprintf("%s/%s:%s:%d", d.victim.name, d.file, d.what, d.at)
 	if d.what == "swap" || d.what == "copy" {
@@ -40,15 +40,15 @@ func (d damage) String() string {
 	return s
 }
 
-// named tells whether -only means this damage: it names one, or a directory or file with all of
-// them.
+// named tells whether -only selects this damage. -only names one damage, or a directory or file
+// with all its damages.
 func (d damage) named(only string) bool {
 	return d.String() == only || !strings.Contains(only, ":") && strings.HasPrefix(d.String(), only)
 }
 
 func (d damage) kind() string { return damageKind(d.file) }
 
-// damageKind gives the kind of a file, for the table.
+// damageKind returns the kind of a file, for the table.
 func damageKind(name string) string {
 	ext := filepath.Ext(name)
 	switch {
@@ -62,7 +62,7 @@ func damageKind(name string) string {
 
 const page = 4096
 
-// do does it.
+// do damages the file.
 func (d damage) do(disk *vfs.Mem) error {
 	path := filepath.Join(dataDir, d.file)
 	if d.what == "remove" {
@@ -89,16 +89,16 @@ func (d damage) do(disk *vfs.Mem) error {
 }
 
 // everyDamage lists the damages of a directory: every bit of every file flipped, and every file cut
-// at every length. Long runs of zeros are the exception, which are most of a directory and say the
-// same everywhere: room that was never written, and what fills a page behind what was. Of them the
-// first and last 64 bytes count in full, where a reader that takes a step too far or ends too early
-// would be; within, there is one bit and one cut for each 8 bytes, which is at each place where a
-// frame could begin, and another bit of it from place to place. skipped counts what that leaves
-// out.
+// at every length. Long runs of zeros are an exception. They are most of a directory: space that
+// was never written, and padding of pages. The first and last 64 bytes of a run count in full,
+// because a reader that goes one step too far or ends too early reads those. Inside a run there are
+// one bit and one cut for each 8 bytes. That covers each position where a frame could begin, with a
+// different bit at different positions. skipped counts the damages left out.
 //
-// Beside them every page is zeroed, and written over the others of its file and exchanged with
+// In addition, every page is zeroed, written over the other pages of its file and exchanged with
 // them, and every file is removed. The pages of the segment that was being written when the broker
-// was killed are left out: the newest can be lost with all that knew of it (docs/format.md).
+// was killed are left out. The newest page can be lost together with all records of it
+// (docs/format.md).
 func (v *victim) everyDamage(t testing.TB) (all []damage, skipped int64) {
 	names, err := v.disk.List(dataDir)
 	if err != nil {
@@ -115,7 +115,7 @@ func (v *victim) everyDamage(t testing.TB) (all []damage, skipped int64) {
 					continue
 				}
 				skipped -= 2
-				d.at = int64(at)*8 + int64(at/8%64) // a bit of this byte or of one of the seven behind it
+				d.at = int64(at)*8 + int64(at/8%64) // a bit of this byte or of one of the seven after it
 				all = append(all, d)
 			} else {
 				for bit := range 8 {
@@ -146,7 +146,7 @@ func (v *victim) everyDamage(t testing.TB) (all []damage, skipped int64) {
 	return all, skipped
 }
 
-// inZeros tells of each byte whether it lies in a long run of zeros, away from its ends.
+// inZeros tells for each byte whether it is inside a long run of zeros, away from its ends.
 func inZeros(b []byte) []bool {
 	const edge = 64
 	in := make([]bool, len(b))
@@ -163,8 +163,8 @@ func inZeros(b []byte) []bool {
 	return in
 }
 
-// sample draws some damages of each file: of those in which there is something many, and of a large
-// sample all that are done to pages.
+// sample draws some damages of each file. Most are in bytes that are not zero. A large sample
+// contains all damages to pages.
 func sample(rng *rand.Rand, all []damage, bits int) (some []damage) {
 	for _, d := range all {
 		if bits >= 100 && d.victim.small && d.what != "flip" && d.what != "cut" {
@@ -188,13 +188,13 @@ func sample(rng *rand.Rand, all []damage, bits int) (some []damage) {
 	return some
 }
 
-// TestEveryDamage flips bits and cuts files everywhere in directories as brokers leave them. The
-// broker refuses and names the file, or it has the whole state, serves what is whole and names the
-// messages that are not: never other bytes, never a gap. What repair makes of it can be served, and
-// all that is not delivered then is on its list. -everybit does it to every bit and every length of
-// the small directories.
+// TestEveryDamage flips bits and cuts files everywhere in directories that brokers left. Either the
+// broker refuses to open and names the file. Or it has the whole state, delivers the intact
+// messages and names the others. It never delivers wrong bytes and never leaves a gap. A repaired
+// directory opens, and repair lists every message that is not delivered then. -everybit does it to
+// every bit and every length of the small directories.
 func TestEveryDamage(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(300)) // what a trial makes is garbage when it ends
+	defer debug.SetGCPercent(debug.SetGCPercent(300)) // most memory of a trial is garbage when it ends
 	bits := *damageSamples
 	if bits == 0 {
 		if bits = 6; os.Getenv("CI") == "true" && !testing.Short() {

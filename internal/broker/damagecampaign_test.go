@@ -16,7 +16,7 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// tally counts what became of damages to a kind of file.
+// tally counts the outcomes of damages to one kind of file.
 type tally struct {
 	flips, cuts, others, refused, reported, harmless, repaired int
 	missing, bodies, facts, madeUp, tails                      int
@@ -31,8 +31,8 @@ type campaign struct {
 	begun    time.Time
 }
 
-// try does one damage, and judges it. With repair, or when it was detected, the directory is
-// repaired too.
+// try does one damage and judges the outcome. If repair is set or the damage was detected, it also
+// repairs the directory.
 func (c *campaign) try(t testing.TB, d damage, repair bool) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -115,7 +115,7 @@ func (c *campaign) count(d damage, got outcome, loss *queue.SalvageReport) {
 	}
 }
 
-// run tries all damages on as many goroutines as there are processors.
+// run tries all damages on one goroutine for each processor.
 func (c *campaign) run(t *testing.T, all []damage, share int, progress bool) {
 	const shown = 40
 	t.Run("run", func(t *testing.T) {
@@ -149,19 +149,19 @@ func (c *campaign) run(t *testing.T, all []damage, share int, progress bool) {
 	}
 }
 
-// trialFailure ends one damage's trial, where a test would end.
+// trialFailure ends the trial of one damage, as FailNow ends a test.
 type trialFailure string
 
 func (f trialFailure) Error() string { return string(f) }
 
-// trialT lets the rig fail for one damage alone.
+// trialT lets the rig fail for one damage only.
 type trialT struct{ testing.TB }
 
 func (t *trialT) Helper()                   {}
 func (t *trialT) Fatal(args ...any)         { panic(trialFailure(fmt.Sprint(args...))) }
 func (t *trialT) Fatalf(f string, a ...any) { panic(trialFailure(fmt.Sprintf(f, a...))) }
 
-// table prints the counts, one line a directory and kind of file.
+// table prints the counts, one line for each directory and kind of file.
 func (c *campaign) table(t *testing.T) (sum tally) {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)

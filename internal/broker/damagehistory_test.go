@@ -19,7 +19,7 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// victim is a directory that is to be damaged, and what was confirmed of it.
+// victim is a directory to be damaged, and the record of the messages confirmed in it.
 type victim struct {
 	name      string
 	disk      *vfs.Mem
@@ -31,12 +31,12 @@ type victim struct {
 	served    sync.Map // by contentsKey: repaired logs that were served and found right
 }
 
-// smallSnapshots is the log between two snapshots of the small history.
+// smallSnapshots is how much is logged between two snapshots of the small history.
 const smallSnapshots = 3 << 10
 
-// victims makes the directories: of each history one as an orderly end leaves it, with a snapshot
-// of the end; one as kill -9 and a power cut leave it, with what nobody was told yet; and one
-// without snapshots, in which all that is known stands in the log.
+// victims creates the directories, three of each history. One is left by a clean stop, with a
+// closing snapshot. One is left by kill -9 and a power cut, with entries that were not confirmed.
+// One has no snapshots, so all state is in the log.
 func victims(t testing.TB) (list []*victim) {
 	for _, h := range []struct {
 		name  string
@@ -47,7 +47,7 @@ func victims(t testing.TB) (list []*victim) {
 			v := &victim{name: h.name + "/" + name, disk: disk, truth: r.truth, snapshots: name != "without-snapshots", small: h.name == "small"}
 			v.addRest(t)
 			v.states = append(v.states, v.stateOf(t, disk))
-			if v.snapshots { // without the newest a time may be noted still at which a message expires that is gone
+			if v.snapshots { // without the newest snapshot, the expiry of a settled message may still be recorded
 				older := whole(disk)
 				if err := older.Remove(filepath.Join(dataDir, v.newest(t))); err != nil {
 					t.Fatal(err)
@@ -78,10 +78,10 @@ func victims(t testing.TB) (list []*victim) {
 	return list
 }
 
-// whole gives a disk as a new process finds it.
+// whole returns a disk as a new process finds it.
 func whole(disk *vfs.Mem) *vfs.Mem { return disk.CrashClone(nil, vfs.Crash{Percent: 100}) }
 
-// stateOf gives the state that an opening of an undamaged directory finds.
+// stateOf returns the state after an opening of an undamaged directory.
 func (v *victim) stateOf(t testing.TB, disk *vfs.Mem) string {
 	t.Helper()
 	r, err := openDamaged(t, whole(disk), dataDir, v.truth, noSnapshots)
@@ -91,7 +91,7 @@ func (v *victim) stateOf(t testing.TB, disk *vfs.Mem) string {
 	return r.recovered
 }
 
-// newest gives the name of the newest snapshot, or nothing.
+// newest returns the name of the newest snapshot, or "".
 func (v *victim) newest(t testing.TB) (name string) {
 	t.Helper()
 	names, err := v.disk.List(dataDir)
@@ -106,7 +106,7 @@ func (v *victim) newest(t testing.TB) (name string) {
 	return name
 }
 
-// segmentWith gives the segment in which a text stands.
+// segmentWith returns the segment that contains a text.
 func (v *victim) segmentWith(t testing.TB, text string) (path string) {
 	t.Helper()
 	names, err := v.disk.List(dataDir)
@@ -124,9 +124,8 @@ func (v *victim) segmentWith(t testing.TB, text string) (path string) {
 	return path
 }
 
-// addRest leaves the files that a history of this length does not: the lock file of a real server,
-// for the locks of files in memory are none, and one more segment that was trimmed, with what it
-// held.
+// addRest adds files that a history of this length does not leave: the lock file of a real server
+// (files in memory have no lock file), and another trimmed segment with its old content.
 func (v *victim) addRest(t testing.TB) {
 	writeFile(t, v.disk, filepath.Join(dataDir, "LOCK"), []byte("process 4711 (since 2026-11-22T10:00:00Z)\n"))
 	if v.small && v.snapshots {
@@ -168,9 +167,9 @@ func readFile(t testing.TB, disk *vfs.Mem, name string) []byte {
 	return b
 }
 
-// killed gives the directory of a broker that ends at a bad moment: two entries are with the log,
-// of which one was written and the other in part, and neither was synced; a snapshot and the
-// reserve are half made; the state file knows nothing of the newest part.
+// killed returns the directory of a broker that ends at a bad moment. Two entries are with the log:
+// one was written, the other in part, and neither was synced. A snapshot and the reserve are half
+// written. The state file does not contain the newest part.
 func killed(t testing.TB, r *damageRig) *vfs.Mem {
 	t.Helper()
 	base := whole(r.disk)
@@ -249,12 +248,12 @@ func killed(t testing.TB, r *damageRig) *vfs.Mem {
 	return whole(cut)
 }
 
-// smallHistory makes a directory of few bytes that has everything in it: a strict group and
-// messages of none, attempts, dead letters by rejection and by attempts, delays, expiry, overflow,
-// priorities, dedup ids given and found, a publisher with numbers, groups found, settings that
-// change, metadata, a purge, a redrive, a transaction, messages for several queues, a pause, a
-// queue that was deleted and a transient one, messages that were written again, a trimmed segment
-// that became a spare, a recovery after a crash, two snapshots, and a tail behind them.
+// smallHistory creates a small directory with every feature. It has strict groups and plain
+// messages, attempts, dead letters, delays, expiry, overflow and priorities. It has dedup ids and
+// groups, given and found, and a publisher with numbers. Settings change, and there are metadata, a
+// purge, a redrive, a transaction, a pause, a deleted queue and a transient one. In its log,
+// messages were moved, a trimmed segment became a spare, and a crash was recovered. Two snapshots
+// are followed by more entries.
 func smallHistory(t testing.TB, snapshotBytes int64) *damageRig {
 	t.Helper()
 	ctx := context.Background()
@@ -275,12 +274,12 @@ func smallHistory(t testing.TB, snapshotBytes int64) *damageRig {
 	}
 	strict := surgetank.QueueConfig{Group: surgetank.GroupConfig{MaxInFlight: 1}, DedupWindow: time.Hour, Retry: twice}
 	declare("plain", surgetank.QueueConfig{Retry: twice})
-	for i := range 6 { // what fills the segment that is trimmed, mostly zeros
+	for i := range 6 { // mostly zeros, to fill the segment that is trimmed
 		r.publish("plain", surgetank.Message{Body: append(fmt.Appendf(nil, "filler %d", i), make([]byte, 1992)...)})
 	}
 	ds := r.receive("plain", 6)
 	r.settle(surgetank.Ack, ds[1:]...)
-	r.settle(surgetank.Nack, ds[0]) // it survives, and is written again
+	r.settle(surgetank.Nack, ds[0]) // it survives, and is moved
 	declare("strict", strict)
 	declare("keyed", surgetank.QueueConfig{GroupBy: "header:tenant", DedupBy: "header:id", DedupWindow: time.Hour, Group: surgetank.GroupConfig{MaxInFlight: 1}})
 	declare("ranked", surgetank.QueueConfig{MaxPriority: 9, MaxMessages: 3, Overflow: surgetank.OverflowDropOldest})
@@ -312,8 +311,8 @@ func smallHistory(t testing.TB, snapshotBytes int64) *damageRig {
 	for i := range 12 {
 		round(i)
 	}
-	// The power goes before the last mark is on the disk: the newest entry is copied to another
-	// segment, and this one ends early.
+	// The power fails before the last mark is on the disk. The newest entry is copied to another
+	// segment, and this segment ends early.
 	r = openRecorded(t, r.disk.CrashClone(rand.New(rand.NewPCG(1, 1)), vfs.Crash{}), r.truth, r.clock.Now().Add(time.Second), snapshotBytes)
 	for i := 12; i < 18; i++ {
 		round(i)
@@ -340,7 +339,7 @@ func smallHistory(t testing.TB, snapshotBytes int64) *damageRig {
 	must(err)
 	strict.DedupWindow = 2 * time.Hour
 	declare("strict", strict)
-	r.clock.Advance(20 * time.Second) // what was short is gone
+	r.clock.Advance(20 * time.Second) // messages with short delays have expired
 	must(r.PauseQueue(ctx, "ranked", true))
 	r.publish("plain", surgetank.Message{Body: body(315)})
 	ds = r.receive("plain", 1)
@@ -354,8 +353,8 @@ func smallHistory(t testing.TB, snapshotBytes int64) *damageRig {
 	return r
 }
 
-// largeHistory makes a directory with more messages and larger ones, so that segments are filled,
-// sealed, trimmed and moved the usual way.
+// largeHistory creates a directory with more messages and larger ones, so that segments are filled,
+// sealed, trimmed and moved in the usual way.
 func largeHistory(t testing.TB, snapshotBytes int64) *damageRig {
 	t.Helper()
 	r := openRecorded(t, vfs.NewMem(), newTruth(), start, snapshotBytes)
@@ -381,7 +380,7 @@ func largeHistory(t testing.TB, snapshotBytes int64) *damageRig {
 		default:
 			r.publish("strict", surgetank.Message{Body: body(i), Group: fmt.Sprintf("group %d", i%5), DedupID: fmt.Sprint("id ", i)})
 		}
-		if i%4 == 3 { // the oldest stay: what is published late goes first
+		if i%4 == 3 { // the oldest stay, because the newest are consumed first
 			if ds := r.receive("plain", 2); len(ds) > 0 {
 				r.settle(surgetank.Ack, ds[len(ds)-1])
 				if len(ds) > 1 {

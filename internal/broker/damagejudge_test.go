@@ -24,13 +24,13 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// drained is what a broker gave out.
+// drained is the messages that a broker delivered.
 type drained struct {
 	ids     map[surgetank.MessageID]bool
 	damaged map[surgetank.MessageID]string
 }
 
-// drain takes everything out of all queues, and checks bytes and order of what it gets.
+// drain takes all messages out of all queues, and checks their bytes and order.
 func (r *damageRig) drain() (d drained, err error) {
 	d = drained{ids: map[surgetank.MessageID]bool{}, damaged: map[surgetank.MessageID]string{}}
 	r.clock.Advance(time.Hour)
@@ -44,7 +44,7 @@ func (r *damageRig) drain() (d drained, err error) {
 		for {
 			ds := r.receive(q.Name, 16)
 			for _, x := range ds {
-				x.ID.Incarnation = 0 // a repair may have lost the opening that gave it
+				x.ID.Incarnation = 0 // a repair may have lost the opening that gave the incarnation
 				want, known := r.truth.bodies[x.ID]
 				switch {
 				case !known:
@@ -87,7 +87,7 @@ func (r *damageRig) drain() (d drained, err error) {
 				d.damaged[x.ID] = x.Damage
 				continue
 			}
-			// It can only wait behind a damaged one of its strict group.
+			// It can only wait behind a damaged message of its strict group.
 			if x.State != surgetank.StateBlocked || x.Group == "" || after.Damaged == 0 || !strings.Contains(after.Waiting, "damaged") {
 				return d, fmt.Errorf("message %s of group %q is %s and not given out: %s", x.ID, x.Group, x.State, after.Waiting)
 			}
@@ -105,17 +105,17 @@ func (r *damageRig) drain() (d drained, err error) {
 	return d, nil
 }
 
-// outcome is what became of a damage.
+// outcome is the effect of a damage.
 type outcome int
 
 const (
-	harmless outcome = iota // everything is as it was
-	refused                 // the broker does not open, and names what is damaged
-	reported                // it opens, and names the messages that are damaged
+	harmless outcome = iota // nothing is lost
+	refused                 // the broker does not open, and names the damaged file
+	reported                // the broker opens, and names the damaged messages
 )
 
-// judge opens a damaged directory: it must refuse and name what is wrong, or have the whole state
-// and give out exactly what is there, with the damaged messages named.
+// judge opens a damaged directory. The broker must refuse and name the damage. Or it must have the
+// whole state and deliver exactly the intact messages, with the damaged ones named.
 func (v *victim) judge(t testing.TB, disk *vfs.Mem) (outcome, error) {
 	r, err := openDamaged(t, disk, dataDir, v.truth, someSnapshots)
 	if err != nil {
@@ -152,11 +152,11 @@ func (v *victim) judge(t testing.TB, disk *vfs.Mem) (outcome, error) {
 	return harmless, r.Close()
 }
 
-// salvaged repairs a damaged directory, and checks that what it gives out and what it lists as lost
-// are all that there was.
+// salvaged repairs a damaged directory. It checks that the delivered messages and those listed as
+// lost are all messages of the directory.
 func (v *victim) salvaged(t testing.TB, disk *vfs.Mem, detected bool) (_ *queue.SalvageReport, err error) {
 	const to = "saved/log"
-	rep, err := disklog.Repair(disk, dataDir, to) // it verifies first, and reports what verify does
+	rep, err := disklog.Repair(disk, dataDir, to) // it verifies first, and reports the same problems as verify
 	if err != nil {
 		return nil, fmt.Errorf("repair: %w", err)
 	}
@@ -178,7 +178,8 @@ func (v *victim) salvaged(t testing.TB, disk *vfs.Mem, detected bool) (_ *queue.
 	if after, err := disklog.Verify(disk, to, nil); err != nil || !after.Whole() {
 		return nil, fmt.Errorf("verify after repair: %v %v", after.Problems, err)
 	}
-	// What the broker need not read may be damaged without harm; then no queue has lost anything.
+	// Data that the broker does not read may be damaged without a loss. Then no queue has lost
+	// anything.
 	if len(rep.Problems) > 0 {
 		defer func() {
 			if err != nil {
@@ -203,9 +204,9 @@ func (v *victim) salvaged(t testing.TB, disk *vfs.Mem, detected bool) (_ *queue.
 	return loss, nil
 }
 
-// contentsKey names what a broker reads of a repaired log: its newest snapshot and its entries.
-// Verify has found every byte of it whole, so two logs with the same key are served alike, and
-// thousands of damages to one entry leave the same.
+// contentsKey returns a key of the data that a broker reads of a repaired log: its newest snapshot
+// and its entries. Verify has checked every byte of it, so two logs with the same key are served
+// alike. Thousands of damages to one entry give the same key.
 func contentsKey(disk *vfs.Mem, dir string, loss *queue.SalvageReport) (key [sha256.Size]byte, err error) {
 	h := sha256.New()
 	fmt.Fprintln(h, loss.Losses, loss.Queues)
@@ -234,8 +235,8 @@ func contentsKey(disk *vfs.Mem, dir string, loss *queue.SalvageReport) (key [sha
 	return [sha256.Size]byte(h.Sum(nil)), err
 }
 
-// serve opens what was repaired, takes all out of it, and checks it against the truth and the list
-// of what is lost.
+// serve opens the repaired directory, takes all messages out of it, and checks them against the
+// truth and the list of losses.
 func (v *victim) serve(t testing.TB, disk *vfs.Mem, to string, loss *queue.SalvageReport) error {
 	tr := v.truth
 	r, err := openDamaged(t, disk, to, tr, someSnapshots)
@@ -249,7 +250,7 @@ func (v *victim) serve(t testing.TB, disk *vfs.Mem, to string, loss *queue.Salva
 	if err := account(tr, loss, d); err != nil {
 		return fmt.Errorf("%w; repair reports: %s", err, strings.Join(loss.Lines(), "; "))
 	}
-	// No number is given twice, and what is damaged can be dropped.
+	// No number is used twice, and damaged messages can be dropped.
 	c := &queue.Info{}
 	r.send(c)
 	for _, q := range c.Infos {
@@ -281,8 +282,7 @@ func (v *victim) serve(t testing.TB, disk *vfs.Mem, to string, loss *queue.Salva
 	return again.Close()
 }
 
-// account checks that all that there was is delivered, damaged or listed as lost, and nothing of it
-// twice.
+// account checks that every message is delivered, damaged or listed as lost, exactly once.
 func account(tr *truth, loss *queue.SalvageReport, d drained) error {
 	inLost := func(entry uint64) bool {
 		return entry > 0 && slices.ContainsFunc(loss.Losses, func(l queue.Loss) bool { return !l.Known && entry >= l.First && (entry <= l.Last || l.Tail) })
@@ -301,7 +301,7 @@ func account(tr *truth, loss *queue.SalvageReport, d drained) error {
 		_, damaged := d.damaged[id]
 		settled, wasSettled := tr.settled[id]
 		switch {
-		case tr.unsure[id]: // nobody was told of it
+		case tr.unsure[id]: // it was not confirmed
 		case d.ids[id] && (missing || damaged):
 			return fmt.Errorf("message %s was delivered, and is listed as lost", id)
 		case damaged != body:
@@ -311,13 +311,13 @@ func account(tr *truth, loss *queue.SalvageReport, d drained) error {
 		case wasSettled, d.ids[id], damaged:
 		case missing, listed && q.Skipped > 0 && id.Seq >= q.Skipped:
 			lost := inLost(tr.stored[id])
-			for from, ok := tr.origin[id]; ok && !lost; from, ok = tr.origin[from] { // a copy of what was lost is lost
+			for from, ok := tr.origin[id]; ok && !lost; from, ok = tr.origin[from] { // the copy of a lost message is lost
 				lost = inLost(tr.stored[from])
 			}
 			if !lost {
 				return fmt.Errorf("message %s is listed as missing, and its entry %d is not lost", id, tr.stored[id])
 			}
-		case !listed && inLost(tr.stored[id]): // its queue is lost with it
+		case !listed && inLost(tr.stored[id]): // its queue is lost too
 		default:
 			return fmt.Errorf("message %s of entry %d is gone and not listed as lost", id, tr.stored[id])
 		}

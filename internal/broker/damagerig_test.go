@@ -18,13 +18,14 @@ import (
 
 const (
 	dataDir = "data/log"
-	// someSnapshots is the log between two snapshots, and noSnapshots more than there is.
+	// someSnapshots is the bytes logged between two snapshots. noSnapshots is more than a test
+	// logs.
 	someSnapshots = 6 << 10
 	noSnapshots   = 1 << 30
 )
 
-// damageRig is a whole broker on files in memory, driven by hand. One that was opened with record
-// keeps the truth of all that it confirms.
+// damageRig is a whole broker on files in memory; the test runs it with Tick. openRecorded makes it
+// add every confirmed fact to its truth.
 type damageRig struct {
 	*Broker
 	t     testing.TB
@@ -32,22 +33,21 @@ type damageRig struct {
 	clock *clock.Manual
 	log   *disklog.Log
 	truth *truth
-	// recovered is the whole durable state as the opening found it.
+	// recovered is the whole durable state after the opening.
 	recovered string
 }
 
-// truth is what was confirmed, and in which entry of the log each fact stands.
+// truth is the confirmed facts, and the entry of the log that contains each.
 type truth struct {
 	bodies    map[surgetank.MessageID][]byte
 	groups    map[surgetank.MessageID]string
 	stored    map[surgetank.MessageID]uint64
 	settled   map[surgetank.MessageID]uint64
-	origin    map[surgetank.MessageID]surgetank.MessageID // of copies that were transferred
-	transient map[uint64]uint64                           // transient queues, whose messages do not outlive the broker
-	// unsure are the messages that an entry which was not confirmed stores or settles: they may be
-	// there or not.
+	origin    map[surgetank.MessageID]surgetank.MessageID // of transferred copies
+	transient map[uint64]uint64                           // transient queues, whose messages end with the broker
+	// unsure are the messages that an unconfirmed entry stores or settles: they may exist or not.
 	unsure map[surgetank.MessageID]bool
-	// entries are those of this rig, for who builds a directory of them.
+	// entries are those of this rig, for tests that build a directory of them.
 	entries [][]byte
 	kinds   map[queue.Kind]int
 }
@@ -59,7 +59,7 @@ func newTruth() *truth {
 		unsure: map[surgetank.MessageID]bool{}, kinds: map[queue.Kind]int{}}
 }
 
-// live gives the messages that must be delivered or named.
+// live returns the messages that must be delivered or named.
 func (t *truth) live() map[surgetank.MessageID]bool {
 	live := map[surgetank.MessageID]bool{}
 	for id := range t.bodies {
@@ -70,7 +70,7 @@ func (t *truth) live() map[surgetank.MessageID]bool {
 	return live
 }
 
-// The kinds of records, which are a part of the format.
+// The kinds of records. They are a part of the format.
 const (
 	recEnqueued    queue.Kind = 1
 	recAcked       queue.Kind = 3
@@ -79,14 +79,13 @@ const (
 	recPurged      queue.Kind = 7
 	recQueueSet    queue.Kind = 8
 	recQueueGone   queue.Kind = 9
-	recEpoch       queue.Kind = 11 // of older versions: no longer written
-	recLast        queue.Kind = 13 // 14, closed, is not written by a broker that is driven by hand
+	recEpoch       queue.Kind = 11 // written by older versions only
+	recLast        queue.Kind = 13 // a broker with Manual does not write 14, closed
 	recFailed      queue.Kind = 15
 )
 
-// learn takes the facts of an entry. It is the only source of the truth, so that what stands in the
-// log and what is expected of it cannot differ by a slip of a test; whether the machine decided
-// rightly is for other tests.
+// learn adds the facts of an entry. It is the only source of the truth, so a slip in a test cannot
+// make the log and the expectation differ. Other tests check the machine's decisions.
 func (t *truth) learn(entry []byte) error {
 	t.entries = append(t.entries, bytes.Clone(entry))
 	return queue.Records(entry, func(h queue.EntryHeader, r *queue.Record) error {
@@ -131,7 +130,7 @@ func (t *truth) settle(id surgetank.MessageID, entry uint64) {
 	}
 }
 
-// settleAll settles a queue's messages below a number; none is leased when a test purges.
+// settleAll settles a queue's messages below a number. No message is leased when a test purges.
 func (t *truth) settleAll(id, below, entry uint64) {
 	for m := range t.bodies {
 		if m.Queue == id && m.Seq < below {
@@ -149,7 +148,7 @@ func openDamaged(t testing.TB, disk *vfs.Mem, dir string, tr *truth, snapshotByt
 	return r, err
 }
 
-// learns adds what a broker writes to the truth.
+// learns adds the facts that a broker writes to the truth.
 func (t *truth) learns(tb testing.TB) func(Turn) {
 	return func(w Turn) {
 		if w.Output.Records > 0 {
@@ -160,8 +159,8 @@ func (t *truth) learns(tb testing.TB) func(Turn) {
 	}
 }
 
-// openRecorded opens a broker that adds to the truth. Its Close keeps a snapshot whenever there is
-// something for it.
+// openRecorded opens a broker that adds to the truth. Its Close stores a snapshot whenever entries
+// follow the newest one.
 func openRecorded(t testing.TB, disk *vfs.Mem, tr *truth, at time.Time, snapshotBytes int64) *damageRig {
 	t.Helper()
 	o := Options{SnapshotBytes: snapshotBytes, QuickReplay: min(snapshotBytes, 1), Clock: clock.NewManual(at), Seed: uint64(len(tr.entries)) + 1, Incarnation: uint64(len(tr.entries)) + 1, Watch: tr.learns(t)}
@@ -180,12 +179,12 @@ func openFiles(t testing.TB, disk vfs.FS, dir string, tr *truth, o Options) (*da
 	return openCached(t, disk, dir, tr, o, -1)
 }
 
-// openCached lets the log keep so much of its newest entries in memory.
+// openCached opens a broker whose log keeps cacheBytes of its newest entries in memory.
 func openCached(t testing.TB, disk vfs.FS, dir string, tr *truth, o Options, cacheBytes int64) (*damageRig, error) {
 	return openKeeping(t, disk, dir, tr, o, cacheBytes, -1)
 }
 
-// openKeeping lets the log leave so much of the file system free.
+// openKeeping opens a broker whose log leaves minFree bytes of the file system free.
 func openKeeping(t testing.TB, disk vfs.FS, dir string, tr *truth, o Options, cacheBytes, minFree int64) (*damageRig, error) {
 	r := &damageRig{t: t, truth: tr}
 	if o.Clock == nil {
@@ -221,7 +220,7 @@ func (r *damageRig) step() {
 }
 
 func (r *damageRig) run() {
-	for range 3 { // what the log answered makes the next turn
+	for range 3 { // the answer of the log makes the next turn
 		for r.Tick() {
 			r.log.Pump()
 		}
@@ -260,7 +259,7 @@ func (r *damageRig) publishing(p surgetank.Publishing) {
 	}
 }
 
-// receive leases what can be had at once.
+// receive leases the messages that are available at once.
 func (r *damageRig) receive(name string, n int) []surgetank.Delivery {
 	r.t.Helper()
 	c := &queue.Attach{Queue: name, Now: true, Opts: surgetank.SubscribeOptions{Credit: n, ManualCredit: true, Lease: surgetank.LeaseForever}}
@@ -307,7 +306,7 @@ func (r *damageRig) info(name string) surgetank.QueueInfo {
 	return c.Infos[0]
 }
 
-// state gives the whole durable state, as a snapshot has it.
+// state returns the whole durable state, as a snapshot contains it.
 func (r *damageRig) state() string {
 	r.machine.StartSnapshot(r.number)
 	piece, last := r.machine.SnapshotNext(1 << 30)

@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// TestVictims checks that the directories which are damaged have in them what their histories say,
-// and that no two are alike: each is there for something that the others do not have.
+// TestVictims checks that the directories to be damaged contain the features that their histories
+// promise. It also checks that each directory has something that the others do not have.
 func TestVictims(t *testing.T) {
 	for _, v := range victims(t) {
 		names, err := v.disk.List(dataDir)
@@ -53,7 +53,7 @@ func TestVictims(t *testing.T) {
 			}
 		}
 		for k := recEnqueued; v.small && k <= recLast; k++ {
-			if kinds[k] == 0 && k != recEpoch && (k != queue.KindMoved || v.snapshots) { // what moves messages rests on snapshots
+			if kinds[k] == 0 && k != recEpoch && (k != queue.KindMoved || v.snapshots) { // moving messages needs snapshots
 				t.Errorf("%s has no record of kind %d: %v", v.name, k, kinds)
 			}
 		}

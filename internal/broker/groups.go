@@ -11,9 +11,9 @@ import (
 	"github.com/surgetank/surgetank/internal/jsonpath"
 )
 
-// groupers finds the group of messages whose publisher named none, by each queue's group_by, and in
-// the same way dedup ids by dedup.by. It runs in the callers' goroutines: reading JSON is not the
-// loop's work.
+// groupers finds the group of messages without one, by each queue's group_by. In the same way it
+// finds dedup ids by dedup.by. It runs on the callers' goroutines, because parsing JSON would delay
+// the loop.
 type groupers struct {
 	n      atomic.Int64 // queues that have a rule
 	byName sync.Map     // queue name → grouper
@@ -26,7 +26,7 @@ type grouper struct {
 	key    bool
 }
 
-// set takes a queue's rule; "" or "none" removes it.
+// set sets a queue's rule; "" or "none" removes it.
 func (g *groupers) set(name, rule string) {
 	if rule == "" || rule == "none" {
 		if _, had := g.byName.LoadAndDelete(name); had {
@@ -47,7 +47,7 @@ func (g *groupers) set(name, rule string) {
 	}
 }
 
-// find gives one group a queue, or nil when no queue has a rule.
+// find returns one group for each queue, or nil when no queue has a rule.
 func (g *groupers) find(p *surgetank.Publishing) []string {
 	if g.n.Load() == 0 {
 		return nil
@@ -66,8 +66,8 @@ func (g *groupers) find(p *surgetank.Publishing) []string {
 	return groups
 }
 
-// id finds a message's dedup id and returns the rule that found the id. A message has one id: the
-// first of the message's queues whose rule finds something decides.
+// id returns a message's dedup id and the rule that found it. A message has one id: the first of
+// its queues whose rule finds a value decides.
 func (g *groupers) id(p *surgetank.Publishing) (id, rule string) {
 	if g.n.Load() == 0 {
 		return "", ""
@@ -85,9 +85,9 @@ func (g *groupers) id(p *surgetank.Publishing) (id, rule string) {
 	return "", ""
 }
 
-// identity applies the rule and returns text that can be a group or a dedup id, or "" if the rule
-// finds nothing. A value that is too long, is not UTF-8 or holds a control character is replaced by
-// its hash, so that equal values stay equal and different values stay different.
+// identity applies the rule. It returns text that can be a group or a dedup id, or "" if the rule
+// finds nothing. A value that is too long, not UTF-8 or has a control character is replaced by its
+// hash, so that equal values stay equal and different values stay different.
 func (r *grouper) identity(m *surgetank.Message) string {
 	v := r.text(m)
 	if v == "" || surgetank.ValidateName("group", v) == nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// TestIdentityFoundByRules: values that are equal are one group or id, values that differ are not,
-// and none is without.
+// TestIdentityFoundByRules: equal values are one group or id. Different values are different ones.
+// A value always gives a group or id.
 func TestIdentityFoundByRules(t *testing.T) {
 	var g groupers
 	g.set("path", "$.id")

@@ -7,14 +7,14 @@ import (
 	"github.com/surgetank/surgetank/internal/failpoint"
 )
 
-// held are the newest entries, which nobody waits for and the log does not have yet. They go to it
-// before the next entry that somebody waits for, or when their time is up, so that an ack without
-// an answer rarely costs a sync of its own. What is decided behind them is parked behind them like
-// behind any entry: holding back changes when they become durable, and nothing else.
+// held is the newest entries, for which no caller waits and which the log does not have yet. They
+// go to the log before the next entry for which a caller waits, or after the time Hold. So an ack
+// without an answer seldom costs a sync of its own. Later decisions are parked as after any entry:
+// holding changes when entries become durable, and nothing else.
 type held struct {
 	entries []heldEntry
 	bytes   int
-	until   int64 // the loop's time at which the first of them must go
+	until   int64 // the loop's time at which the first of them must be written
 }
 
 type heldEntry struct {
@@ -23,9 +23,9 @@ type heldEntry struct {
 }
 
 const (
-	// defaultHold is how long an entry that nobody waits for may be held.
+	// defaultHold is how long an entry may be held.
 	defaultHold = 5 * time.Millisecond
-	// holdMax and holdBytes bound what is held.
+	// holdMax and holdBytes limit the number and the bytes of held entries.
 	holdMax   = 64
 	holdBytes = 64 << 10
 )
@@ -40,7 +40,7 @@ func (h *held) add(number uint64, data []byte, now int64, hold time.Duration) {
 
 func (h *held) full() bool { return len(h.entries) >= holdMax || h.bytes >= holdBytes }
 
-// quiet says that nobody waits for any of a turn's outputs.
+// quiet tells whether no caller waits for any of a turn's outputs.
 func (f *flight) quiet() bool {
 	if len(f.outs) > 0 || len(f.ended) > 0 {
 		return false
@@ -53,7 +53,7 @@ func (f *flight) quiet() bool {
 	return true
 }
 
-// heldDue sends held entries to the log when their time is up, or the broker closes, and tells
+// heldDue sends held entries to the log if their time has passed or the broker closes. It returns
 // whether it did.
 func (b *Broker) heldDue(now int64) bool {
 	if len(b.held.entries) == 0 || now < b.held.until && !b.mailbox.closing() {
@@ -63,7 +63,7 @@ func (b *Broker) heldDue(now int64) bool {
 	return true
 }
 
-// appendHeld gives the log all that is held.
+// appendHeld sends all held entries to the log.
 func (b *Broker) appendHeld(now int64) {
 	for _, e := range b.held.entries {
 		b.busyAt.CompareAndSwap(0, now)

@@ -8,36 +8,37 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// op is one command on its way through the loop, with what to do when its outcome is durable.
+// op is one command on its way through the loop, and the function to call when its outcome is
+// durable.
 type op struct {
 	cmd     queue.Command
-	release func(err error) // called once, on the loop; err: nothing is known about the outcome
-	weight  int64           // bytes it brings; counts against the mailbox's room
-	quiet   bool            // release does nothing: nobody waits for the outcome
-	user    bool            // release calls a function of a user's
+	release func(err error) // called once, on the loop; with an error the outcome is not known
+	weight  int64           // bytes that count against the mailbox's limit
+	quiet   bool            // release does nothing: no caller waits for the outcome
+	user    bool            // release calls a user's function
 }
 
-// mailbox is where every caller leaves its commands for the loop. It is bounded by bytes and
-// commands: callers that publish wait for room, callers that make room (acks, credit) never do.
+// mailbox is the queue of commands for the loop. Bytes and commands are limited: callers that
+// publish wait for room. Callers that make room (acks, credit) never wait.
 type mailbox struct {
 	mu       sync.Mutex
 	ops      []*op
 	bytes    int64
 	maxBytes int64
 	maxOps   int
-	room     chan struct{} // closed and replaced when the mailbox was emptied; nil when nobody waits
+	room     chan struct{} // closed and replaced when the mailbox was emptied; nil when no caller waits
 	closed   error
-	wake     chan struct{} // has a token when the loop should look
+	wake     chan struct{} // has a token when the loop should look at the mailbox
 }
 
 func newMailbox(maxBytes int64, maxOps int) *mailbox {
 	return &mailbox{maxBytes: maxBytes, maxOps: maxOps, wake: make(chan struct{}, 1)}
 }
 
-// opWeight is what a command counts besides its bodies.
+// opWeight is the weight of a command without its bodies.
 const opWeight = 128
 
-// put leaves a command. With wait it waits for room until ctx ends.
+// put adds a command. With wait it waits for room until ctx ends.
 func (b *mailbox) put(ctx context.Context, o *op, wait bool) error {
 	for {
 		b.mu.Lock()
@@ -64,7 +65,7 @@ func (b *mailbox) put(ctx context.Context, o *op, wait bool) error {
 		select {
 		case <-room:
 		case <-ctx.Done():
-			return surgetank.Errorf(surgetank.CodeBusy, "the broker has more work waiting than it may hold; try again shortly: %w", ctx.Err())
+			return surgetank.Errorf(surgetank.CodeBusy, "the broker has too much work waiting; try again shortly: %w", ctx.Err())
 		}
 	}
 }
@@ -76,14 +77,15 @@ func (b *mailbox) nudge() {
 	}
 }
 
-// closing says that Close was called.
+// closing tells whether Close was called.
 func (b *mailbox) closing() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.closed != nil
 }
 
-// take gives everything that waits. to is an emptied slice of an earlier take, for its memory.
+// take returns all waiting commands. to is an emptied slice of an earlier take; its memory is used
+// again.
 func (b *mailbox) take(to []*op) []*op {
 	b.mu.Lock()
 	ops := b.ops
@@ -96,7 +98,7 @@ func (b *mailbox) take(to []*op) []*op {
 	return ops
 }
 
-// close refuses what comes from now on and gives what is still there.
+// close rejects all later commands and returns those that still wait.
 func (b *mailbox) close(err error) []*op {
 	b.mu.Lock()
 	if b.closed == nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// byHand is a broker on a log in memory, both driven by the test.
+// byHand is a broker on a log in memory. The test runs both.
 type byHand struct {
 	*Broker
 	t     *testing.T
@@ -27,7 +27,7 @@ func openByHand(t *testing.T, store *memlog.Store, c *clock.Manual, snapshots bo
 	return h, err
 }
 
-// options are those of a broker that is driven by hand.
+// options are those of a broker with Manual.
 func (h *byHand) options(store *memlog.Store, snapshots bool) Options {
 	o := Options{Manual: true, Clock: h.clock, SnapshotBytes: 200, SnapshotPiece: 50,
 		OpenLog: func(from commitlog.Offset, _ LogHooks) (commitlog.Replay, commitlog.Log, error) {
@@ -72,7 +72,7 @@ func (h *byHand) received() int {
 
 var start = time.Unix(1_800_000_000, 0)
 
-// TestClockSetBack: a delay ends when its time has passed, wherever the clock was set meanwhile.
+// TestClockSetBack: a delay ends when its time has passed, even if the clock was set meanwhile.
 func TestClockSetBack(t *testing.T) {
 	store, c := memlog.NewStore(), clock.NewManual(start)
 	h, err := openByHand(t, store, c, false)
@@ -103,8 +103,8 @@ func TestClockSetBack(t *testing.T) {
 	}
 }
 
-// TestLogWithoutItsBeginning: when the snapshot that let the log be trimmed is missing, opening
-// says so and guesses nothing.
+// TestLogWithoutItsBeginning: the snapshot is missing that allowed the log to be trimmed. Opening
+// must fail with that message and guess nothing.
 func TestLogWithoutItsBeginning(t *testing.T) {
 	store, c := memlog.NewStore(), clock.NewManual(start)
 	h, err := openByHand(t, store, c, true)
@@ -123,8 +123,7 @@ func TestLogWithoutItsBeginning(t *testing.T) {
 	if _, err := openByHand(t, store, c, true); err != nil {
 		t.Fatal(err)
 	}
-	// The test stands for any log whose first entries are gone; this one's are, if something was
-	// trimmed.
+	// If the log was trimmed, its first entries are gone.
 	r, l, err := store.Open(memlog.Options{Manual: true})
 	if err != nil {
 		t.Fatal(err)
@@ -140,8 +139,8 @@ func TestLogWithoutItsBeginning(t *testing.T) {
 	}
 }
 
-// TestPlacesOfASnapshot: a snapshot knows the places of its own entries only, also where offsets
-// have gaps.
+// TestPlacesOfASnapshot: a snapshot contains the offsets of its own entries only, also where
+// offsets have gaps.
 func TestPlacesOfASnapshot(t *testing.T) {
 	var p places
 	for n := uint64(1); n <= 30; n++ {

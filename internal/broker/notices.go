@@ -8,7 +8,7 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// noticeTexts says what happened, and what to do about it.
+// noticeTexts says what happened, and what the operator can do.
 var noticeTexts = map[queue.What]string{
 	queue.Circled:   "messages were dropped because queues dead-letter to each other in a circle; change ttl, overflow or dead_letter of one of them",
 	queue.Parked:    "messages were given up and are parked in a dead-letter queue; look at them, repair the cause, and redrive them",
@@ -16,8 +16,8 @@ var noticeTexts = map[queue.What]string{
 	queue.Refused:   "publishes were refused because a queue is at its limit; consume faster, or raise max_messages or max_bytes",
 }
 
-// noteAll takes what a turn decided that an operator should hear of. The log has one line for each
-// queue and kind at once, then at most one a minute with the sum since the line before.
+// noteAll counts a turn's notices. The log gets one line for each queue and kind at once. After
+// that it gets at most one line a minute, with the sum since the previous line.
 func (b *Broker) noteAll(list []queue.Notice, now int64) {
 	if len(list) == 0 {
 		return
@@ -33,7 +33,7 @@ func (b *Broker) noteAll(list []queue.Notice, now int64) {
 }
 
 // passesOn tells whether a dead-letter queue only passes messages on. A door keeps such queues in a
-// virtual host of its own; the doors' users name dead-letter queues of the same virtual host only.
+// virtual host of its own. Users can only name dead-letter queues of the same virtual host.
 func passesOn(n *queue.Notice) bool {
 	from, _ := surgetank.SplitName(n.Queue)
 	to, _ := surgetank.SplitName(n.To)
@@ -72,10 +72,10 @@ func (b *Broker) say(lines []digest.Line) {
 	}
 }
 
-// sayRest says what was summed up and not said, when the broker stops.
+// sayRest logs the sums that were not logged yet. It is called when the broker stops.
 func (b *Broker) sayRest() { b.say(b.digest.Rest()) }
 
-// command is a command of the command line about a queue, for people to copy.
+// command returns a shell command about a queue, for users to copy.
 func command(verb, vhost, name string) string {
 	c := "surgetank queue " + verb + " " + word(name)
 	if vhost != surgetank.DefaultVhost {
@@ -84,7 +84,7 @@ func command(verb, vhost, name string) string {
 	return c
 }
 
-// word quotes a name for a shell where that is needed.
+// word quotes a name for a shell if necessary.
 func word(s string) string {
 	if s != "" && !strings.HasPrefix(s, "-") && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/:@%+=,") == "" {
 		return s

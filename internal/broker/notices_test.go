@@ -18,7 +18,7 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// logged is a broker driven by hand, and what it logged.
+// logged is a broker with Manual, and its log lines.
 type logged struct {
 	*byHand
 	log bytes.Buffer
@@ -66,7 +66,7 @@ func (l *logged) fail(name string, s surgetank.Settlement) {
 	l.send(&queue.Settle{Items: []surgetank.Settlement{s}, Results: make([]error, 1)})
 }
 
-// lines gives what was logged since it was asked last.
+// lines returns the log lines since the last call.
 func (l *logged) lines() []string {
 	text := strings.TrimSpace(l.log.String())
 	l.log.Reset()
@@ -84,8 +84,8 @@ func (l *logged) pass(d time.Duration) {
 	}
 }
 
-// TestNoticesAreSummedUp: of each queue and kind one line at once, then one a minute with the sum,
-// and the last events are said, too. A line says what to do.
+// TestNoticesAreSummedUp: each queue and kind has one line at once, then one a minute with the sum.
+// The last events are logged, too. A line says what to do.
 func TestNoticesAreSummedUp(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -144,8 +144,8 @@ func TestNoticesAreSummedUp(t *testing.T) {
 	}
 }
 
-// TestNoticesOfManyQueuesAreBounded: a flood over different queues fills no log, and its sums are
-// right.
+// TestNoticesOfManyQueuesAreBounded: many events in many queues make few log lines, and their sums
+// are right.
 func TestNoticesOfManyQueuesAreBounded(t *testing.T) {
 	l := openLogged(t)
 	const queues = 500
@@ -172,13 +172,13 @@ func TestNoticesOfManyQueuesAreBounded(t *testing.T) {
 	}
 }
 
-// TestNoticesAtTheEnd: what was summed up is said when the broker stops, and a circle of queues is
-// said as before.
+// TestNoticesAtTheEnd: sums that were not logged yet are logged when the broker stops. A circle of
+// queues is logged at once.
 func TestNoticesAtTheEnd(t *testing.T) {
 	l := openLogged(t)
 	l.noteAll([]queue.Notice{{What: queue.Circled, Queue: "a", To: "b", Messages: 2}}, l.now())
 	l.noteAll([]queue.Notice{{What: queue.Circled, Queue: "a", To: "b", Messages: 3}}, l.now())
-	l.noteAll([]queue.Notice{{What: queue.Parked, Queue: "a", To: "inner\x1fdoor", Messages: 3}}, l.now()) // only passes through
+	l.noteAll([]queue.Notice{{What: queue.Parked, Queue: "a", To: "inner\x1fdoor", Messages: 3}}, l.now()) // only passes messages on
 	l.sayRest()
 	lines := l.lines()
 	if len(lines) != 2 || !strings.Contains(lines[0], "queue=a next=b messages=2") || !strings.Contains(lines[1], "messages=3") {
@@ -186,8 +186,8 @@ func TestNoticesAtTheEnd(t *testing.T) {
 	}
 }
 
-// TestNoticesWakeTheLoop: a broker that has nothing else to do says at the end of the period what
-// happened in it.
+// TestNoticesWakeTheLoop: a broker that has nothing else to do logs the sums at the end of the
+// period.
 func TestNoticesWakeTheLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log lockedBuffer

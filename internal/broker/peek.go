@@ -42,8 +42,8 @@ func (b *Broker) Peek(ctx context.Context, name string, opts surgetank.PeekOptio
 	return out, nil
 }
 
-// peeked reads a message for a peek; one that cannot be read is shown without its body, and why.
-// false: it is not there any more.
+// peeked reads a message for a peek. A message that cannot be read is shown without its body, and
+// with the reason. It returns false if the message does not exist any more.
 func (r *reader) peeked(p *queue.Peeked) (d surgetank.Delivery, ok bool, err error) {
 	damage := p.Damage
 	if damage == "" {
@@ -55,7 +55,7 @@ func (r *reader) peeked(p *queue.Peeked) (d surgetank.Delivery, ok bool, err err
 			case p.Due != 0:
 				d.Due = time.Unix(0, p.Due).UTC()
 			default:
-				d.Due = d.Time.Add(d.Delay) // of its publisher's delay only its record knows
+				d.Due = d.Time.Add(d.Delay) // only the record has its publisher's delay
 			}
 			return d, ok, nil
 		}

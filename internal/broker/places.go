@@ -8,8 +8,8 @@ import (
 	"github.com/surgetank/surgetank/internal/commitlog"
 )
 
-// places maps entry numbers to log offsets. Numbers have no gaps, offsets may; consecutive entries
-// mostly have consecutive offsets, so the map is a short list of runs.
+// places maps entry numbers to log offsets. Numbers have no gaps, offsets may have some.
+// Consecutive entries mostly have consecutive offsets, so the map is a short list of runs.
 type places struct {
 	mu   sync.RWMutex
 	runs []placeRun
@@ -33,7 +33,8 @@ func (p *places) add(number uint64, at commitlog.Offset) {
 	p.runs = append(p.runs, placeRun{number, at})
 }
 
-// offset gives the place of an entry; false: it is not known, or not durable yet.
+// offset returns the offset of an entry. It returns false if the offset is not known or the entry
+// not durable.
 func (p *places) offset(number uint64) (commitlog.Offset, bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -44,7 +45,7 @@ func (p *places) offset(number uint64) (commitlog.Offset, bool) {
 	return p.runs[i].offset + commitlog.Offset(number-p.runs[i].number), true
 }
 
-// number gives the entry at an offset; false: it is not known.
+// number returns the number of the entry at an offset. It returns false if it is not known.
 func (p *places) number(at commitlog.Offset) (uint64, bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -56,7 +57,7 @@ func (p *places) number(at commitlog.Offset) (uint64, bool) {
 	return n, n <= p.last && (i+1 == len(p.runs) || n < p.runs[i+1].number)
 }
 
-// trim forgets runs that lie wholly before an entry.
+// trim removes runs that are completely before an entry.
 func (p *places) trim(number uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -65,7 +66,7 @@ func (p *places) trim(number uint64) {
 	}
 }
 
-// copy gives the runs up to an entry; later ones are not the business of a snapshot of that entry.
+// copy returns the runs up to an entry, for a snapshot up to that entry.
 func (p *places) copy(number uint64) []placeRun {
 	p.mu.RLock()
 	defer p.mu.RUnlock()

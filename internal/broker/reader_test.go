@@ -8,9 +8,9 @@ import (
 	"github.com/surgetank/surgetank/internal/memlog"
 )
 
-// TestIdleConsumersHoldNoEntry: a consumer that has taken all that was handed to it keeps nothing
-// of the log. Ten thousand of them, each after a message of another entry, would otherwise hold ten
-// thousand entries.
+// TestIdleConsumersHoldNoEntry: a consumer without waiting hand-outs keeps no entry of the log.
+// Otherwise ten thousand consumers, each after a message of another entry, would keep ten thousand
+// entries in memory.
 func TestIdleConsumersHoldNoEntry(t *testing.T) {
 	store := memlog.NewStore()
 	b, err := Open(Options{OpenLog: func(from commitlog.Offset, _ LogHooks) (commitlog.Replay, commitlog.Log, error) {
@@ -33,7 +33,7 @@ func TestIdleConsumersHoldNoEntry(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &sub.(*subscription).reader
-	for i, want := range []bool{true, false} { // one waits, none waits
+	for i, want := range []bool{true, false} { // one message waits, none waits
 		got, err := sub.Receive(ctx, nil, 1, 1<<20)
 		if err != nil || len(got) != 1 {
 			t.Fatal(got, err)

@@ -11,74 +11,74 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// Space comes back by what could be given back, not by what is logged: a disk that is full takes no
-// messages, so nothing that waits for messages would ever happen. The loop looks at the log by the
-// clock, as long as something may change:
+// Snapshots and trims are started by the space that they would free, not only by new entries. On a
+// full disk no message is logged, so a rule that waits for messages would wait for ever. The loop
+// looks at the log regularly, as long as something can change:
 //
-//	what a snapshot and a trim would free now   is asked of the log (commitlog.Freer)
-//	the disk is full, and it is anything        a snapshot at once; the trim goes to that snapshot
-//	it is more than a snapshot costs            a snapshot, at most every reclaimEvery; the trim goes to the one before
-//	nothing was logged after the newest one     a mark is logged first, so that there are two different ones
-//	survivors are in the way                    they are moved (space.go)
+//	how much a snapshot and a trim would free   the log knows (commitlog.Freer)
+//	the disk is full, and it is not zero        a snapshot at once, and a trim up to that snapshot
+//	it is more than a snapshot costs            a snapshot, at most every reclaimEvery, and a trim up to the one before
+//	the newest snapshot covers everything       a mark is logged first, so that the two snapshots differ
+//	survivors prevent it                        they are moved (space.go)
 //
-// On a full disk the snapshot takes of the room that the log leaves free (disklog.Options.MinFree).
-// If it does not fit, the older snapshot and the log's spares are removed, and it is tried again.
+// On a full disk the snapshot uses the space that the log leaves free (disklog.Options.MinFree). If
+// the snapshot does not fit, the older snapshot and the log's spare segments are removed, and it is
+// tried again.
 type reclaim struct {
-	next   int64 // the loop's time of the next look; MaxInt64: there is nothing to look for
-	last   int64 // of the last look
+	next   int64 // the loop's time of the next look; MaxInt64: no look is needed
+	last   int64 // the loop's time of the last look
 	seen   uint64
 	logged int64 // bytes since the last look
-	moved  int64 // of them copies of survivors
-	quiet  bool  // next to nothing else was logged before the last look
-	change int64 // the loop's time at which something was logged last, as far as looks tell
+	moved  int64 // of logged: copies of survivors
+	quiet  bool  // little else was logged before the last look
+	change int64 // the loop's time of the last look that found new entries
 
-	storedAt int64 // the loop's time at which a snapshot was stored last
-	retry    int64 // not before
+	storedAt int64 // the loop's time at which the last snapshot was stored
+	retry    int64 // no snapshot before this time
 	fails    int
 
-	cost, costAt int64 // of a snapshot, and when that was estimated
+	cost, costAt int64 // bytes of a snapshot, and the time of that estimate
 
 	minGain int64 // reclaimBytes, or less for a small log
 
-	since int64 // the loop's time at which the disk became full; 0: it is not
-	told  int64 // at which that was logged last
+	since int64 // the loop's time at which the disk became full; 0: it is not full
+	told  int64 // the loop's time of the last log line about it
 	space atomic.Pointer[Space]
 }
 
 const (
-	// lookEvery is how often the loop looks while something may change, and watchFor for how long
-	// that is after the last entry: the log comes to rest by itself some seconds later.
+	// lookEvery is the time between two looks while something can change. That is the case for
+	// watchFor after the last entry, because the log frees space by itself some seconds after it.
 	lookEvery = time.Second
 	watchFor  = 30 * time.Second
-	// reclaimEvery is the shortest time between two snapshots that are taken to free space, unless
-	// the disk is full.
+	// reclaimEvery is the shortest time between two snapshots that are taken to free space. A full
+	// disk is the exception.
 	reclaimEvery = 4 * time.Second
-	// reclaimBytes is the least that is worth a snapshot.
+	// reclaimBytes is the least gain for which a snapshot is taken.
 	reclaimBytes = 2 << 20
-	// quietBytes is how much may be logged between two looks of a quiet log.
+	// quietBytes is how much a quiet log may grow between two looks.
 	quietBytes = 64 << 10
-	// snapshotBase is what a snapshot takes at least, with its blocks and its names.
+	// snapshotBase is the least that a snapshot takes on disk, with its blocks and its names.
 	snapshotBase = 16 << 10
-	// tellEvery is how often the log says that the disk is still full.
+	// tellEvery is the time between two log lines that the disk is still full.
 	tellEvery = time.Minute
-	// insist is for how long a full disk may stay full before a snapshot is taken however little it
-	// frees.
+	// insist is how long a disk may stay full before a snapshot is taken even for a small gain.
 	insist = 10 * time.Second
 )
 
-// Space says how a broker's disk does.
+// Space is the state of a broker's disk.
 type Space struct {
-	// Full: messages are refused for lack of space. Acks are taken.
+	// Full: publishes are rejected for lack of space. Acks are accepted.
 	Full  bool
-	Since time.Time // when it became so
-	// LogBytes are the log's, and NeededBytes those of messages that are still needed, both as of
-	// the last look.
+	Since time.Time // when the disk became full
+	// LogBytes is the size of the log. NeededBytes is the part of it in messages that are still
+	// needed. Both are as of the last look.
 	LogBytes, NeededBytes int64
-	// Freeable is what will be given back by itself soon.
+	// Freeable is the number of bytes that the broker will free by itself soon.
 	Freeable int64
 }
 
-// Space gives what the loop saw last.
+// Space returns the result of the last look.
 func (b *Broker) Space() Space {
 	if s := b.reclaim.space.Load(); s != nil {
 		return *s
@@ -86,8 +86,8 @@ func (b *Broker) Space() Space {
 	return Space{}
 }
 
-// housekeep looks at the log when it is time, and takes in what the log said about room, which no
-// entry in flight may keep waiting.
+// housekeep looks at the log when it is time. It also handles the log's reports about room, which
+// must not wait for an entry under way.
 func (b *Broker) housekeep() {
 	r := &b.reclaim
 	now := b.now()
@@ -117,10 +117,10 @@ func (b *Broker) housekeep() {
 	b.look(now)
 }
 
-// lookBytes is how much is logged between two looks at most.
+// lookBytes is the most that is logged between two looks.
 func (b *Broker) lookBytes() int64 { return min(b.opts.SnapshotBytes/4, 8<<20) }
 
-// look frees what can be freed.
+// look frees the space that can be freed.
 func (b *Broker) look(now int64) {
 	r := &b.reclaim
 	if b.number != r.seen {
@@ -150,7 +150,7 @@ func (b *Broker) look(now int64) {
 		if gain < cost/8 && now-r.since < int64(insist) {
 			return
 		}
-		if b.older == b.number { // the newest snapshot covers all: only the trim is missing
+		if b.older == b.number { // the newest snapshot covers everything: only the trim is missing
 			b.trim(b.older)
 			return
 		}
@@ -164,8 +164,8 @@ func (b *Broker) look(now int64) {
 	b.beginSnapshot()
 }
 
-// snapshotCost estimates the size of a snapshot, at most once a lookEvery, and has the log leave
-// room for one.
+// snapshotCost estimates the size of a snapshot, at most once in lookEvery. It asks the log to
+// leave room for one.
 func (b *Broker) snapshotCost(now int64) int64 {
 	r := &b.reclaim
 	if r.cost > 0 && now-r.costAt < int64(lookEvery) {
@@ -178,7 +178,7 @@ func (b *Broker) snapshotCost(now int64) int64 {
 	return r.cost
 }
 
-// gain is what a snapshot and a trim up to it would give back.
+// gain returns how many bytes a snapshot and a trim up to it would free.
 func (b *Broker) gain() int64 {
 	f, ok := b.log.(commitlog.Freer)
 	if !ok {
@@ -192,7 +192,7 @@ func (b *Broker) gain() int64 {
 	return f.Freeable(at + 1)
 }
 
-// stored takes in the outcome of a snapshot.
+// stored handles the outcome of a snapshot.
 func (r *reclaim) stored(b *Broker, err error) {
 	now := b.now()
 	if err != nil {
@@ -204,7 +204,8 @@ func (r *reclaim) stored(b *Broker, err error) {
 	r.next = min(r.next, now+int64(lookEvery))
 }
 
-// report keeps what Space gives, and says now and then that the disk is still full.
+// report publishes the result of a look for Space. It also logs now and then that the disk is still
+// full.
 func (b *Broker) report(now, gain int64) {
 	r := &b.reclaim
 	size, live := b.machine.LogShare()

@@ -12,10 +12,10 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// smallDisk is a disk of so many of the smallest segments.
+// smallDisk is the size of a disk with room for 40 of the smallest segments.
 const smallDisk = 40 * disklog.MinSegmentBytes
 
-// openSmall opens a broker on a small disk. Snapshots are never due because of what is logged.
+// openSmall opens a broker on a small disk. No snapshot is due because of the size of the log.
 func openSmall(t *testing.T, disk *vfs.Mem) *damageRig {
 	t.Helper()
 	r, err := openKeeping(t, disk, dataDir, newTruth(), Options{SnapshotBytes: noSnapshots}, -1, 0)
@@ -26,7 +26,7 @@ func openSmall(t *testing.T, disk *vfs.Mem) *damageRig {
 	return r
 }
 
-// try publishes a message of 1,000 bytes and gives the refusal.
+// try publishes a message of 1,000 bytes and returns the error.
 func (r *damageRig) try(m surgetank.Message, names ...string) (refused error) {
 	r.t.Helper()
 	m.Body = make([]byte, 1000)
@@ -58,7 +58,7 @@ func (r *damageRig) fill(message func(i int) surgetank.Message, names ...string)
 
 func plainMessage(int) surgetank.Message { return surgetank.Message{} }
 
-// consume acks all that can be had, some at a time.
+// consume acks all available messages, some at a time.
 func (r *damageRig) consume(name string, most int) {
 	r.t.Helper()
 	for most > 0 {
@@ -71,7 +71,7 @@ func (r *damageRig) consume(name string, most int) {
 	}
 }
 
-// pass lets time go by with nobody doing anything.
+// pass lets time pass without any command.
 func (r *damageRig) pass(d time.Duration) {
 	for ; d > 0; d -= time.Second {
 		r.clock.Advance(time.Second)
@@ -79,15 +79,15 @@ func (r *damageRig) pass(d time.Duration) {
 	}
 }
 
-// TestFullDiskComesBack fills the disk, has the messages settled in one way or another, and then
-// nobody does anything: within seconds messages are taken again. Nothing but the clock can start
-// what frees the space.
+// TestFullDiskComesBack fills the disk, settles the messages in one of several ways, and then sends
+// no command. Within seconds messages are accepted again. Only the clock can start the freeing of
+// space.
 func TestFullDiskComesBack(t *testing.T) {
 	dedup := func(i int) surgetank.Message { return surgetank.Message{DedupID: fmt.Sprint("id ", i)} }
 	for name, c := range map[string]struct {
 		config  surgetank.QueueConfig
 		message func(int) surgetank.Message
-		before  func(r *damageRig) // the disk is full
+		before  func(r *damageRig) // called when the disk is full
 		drain   func(r *damageRig)
 	}{
 		"acked":                 {drain: func(r *damageRig) { r.consume("q", 9999) }},
@@ -172,8 +172,8 @@ func TestFullDiskComesBack(t *testing.T) {
 	}
 }
 
-// TestPinnedLog: messages that nobody consumes stand at the front of a log whose rest is dead. On a
-// full disk they are moved as far as the room allows.
+// TestPinnedLog: messages that are never consumed are at the front of a log whose rest is dead. On
+// a full disk they are moved as far as the room allows.
 func TestPinnedLog(t *testing.T) {
 	disk := vfs.NewMem()
 	disk.SetCapacity(smallDisk)
@@ -195,9 +195,8 @@ func TestPinnedLog(t *testing.T) {
 	}
 }
 
-// TestPinnedByMany: the messages that nobody consumes are many more than the log has room for, and
-// the rest of it is dead. They are moved a part at a time, each of which frees the room for the
-// next.
+// TestPinnedByMany: the messages that are never consumed are larger than the log's room, and the
+// rest of the log is dead. They are moved a part at a time. Each part frees the room for the next.
 func TestPinnedByMany(t *testing.T) {
 	disk := vfs.NewMem()
 	disk.SetCapacity(smallDisk)
@@ -220,8 +219,8 @@ func TestPinnedByMany(t *testing.T) {
 	}
 }
 
-// TestStrangersFillTheDisk: another program takes the whole disk, even while acks wait for room,
-// and gives it back.
+// TestStrangersFillTheDisk: another program fills the disk, even while acks wait for room, and
+// frees it later.
 func TestStrangersFillTheDisk(t *testing.T) {
 	disk := vfs.NewMem()
 	r := openSmall(t, disk)
@@ -231,7 +230,7 @@ func TestStrangersFillTheDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	disk.SetCapacity(1) // nothing more can be had
+	disk.SetCapacity(1) // no more space can be had
 	r.fill(plainMessage, "q")
 	r.consume("q", 50)
 	r.pass(10 * time.Second)
@@ -244,8 +243,8 @@ func TestStrangersFillTheDisk(t *testing.T) {
 }
 
 // TestSnapshotThatDoesNotFit: the snapshot that would free the log does not fit on the full disk.
-// The older snapshot goes for it, the broker says that it cannot be stored, and goes on when it
-// can.
+// The older snapshot is removed, the broker logs that the new one cannot be stored, and it recovers
+// when there is room.
 func TestSnapshotThatDoesNotFit(t *testing.T) {
 	disk := vfs.NewMem()
 	r := openSmall(t, disk)
@@ -265,15 +264,15 @@ func TestSnapshotThatDoesNotFit(t *testing.T) {
 	if r.reclaim.fails == 0 {
 		t.Fatal("no snapshot failed: the test tests nothing")
 	}
-	disk.SetCapacity(disk.Used() + 16<<10) // room for a snapshot, and for nothing else
+	disk.SetCapacity(disk.Used() + 16<<10) // room for a snapshot only
 	r.pass(90 * time.Second)
 	if err := r.try(surgetank.Message{}, "q"); err != nil {
 		t.Errorf("after there was room for a snapshot: %v", err)
 	}
 }
 
-// TestDrainedLogIsSmall: after a backlog was consumed, the directory shrinks to a constant by
-// itself, and keeps two snapshots that differ, so that damage to one loses nothing.
+// TestDrainedLogIsSmall: after a backlog was consumed, the directory shrinks to a constant size by
+// itself. It keeps two different snapshots, so damage to one loses nothing.
 func TestDrainedLogIsSmall(t *testing.T) {
 	disk := vfs.NewMem()
 	r := openSmall(t, disk)
@@ -288,7 +287,7 @@ func TestDrainedLogIsSmall(t *testing.T) {
 			t.Fatalf("a backlog of 500 kB takes %d bytes", used)
 		}
 		r.consume("q", 9999)
-		r.reclaim.minGain = 1 // the files of this test are small
+		r.reclaim.minGain = 1 // this test's files are small
 		r.pass(time.Minute)
 		if used := disk.Used(); used > 6*disklog.MinSegmentBytes {
 			t.Errorf("an empty log takes %d bytes", used)

@@ -9,8 +9,8 @@ import (
 	"github.com/surgetank/surgetank/internal/memlog"
 )
 
-// TestACleanStopRemembersWhatWasHandedOut: after it only those messages are redelivered, however
-// the consumer left.
+// TestACleanStopRemembersWhatWasHandedOut: after a clean stop, only messages that were handed out
+// are marked as redelivered, whichever way the consumer left.
 func TestACleanStopRemembersWhatWasHandedOut(t *testing.T) {
 	for _, closes := range []bool{true, false} {
 		store := memlog.NewStore()
@@ -56,7 +56,7 @@ func TestACleanStopRemembersWhatWasHandedOut(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for range 2 { // nothing is forgotten at a second stop
+		for range 2 { // a second stop must keep the record
 			if err := b.Close(); err != nil {
 				t.Fatal(err)
 			}

@@ -11,24 +11,25 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// SalvageOptions say what a repair of the log has left.
+// SalvageOptions describe the log that a repair wrote.
 type SalvageOptions struct {
-	// OpenLog opens the repaired log for replay from its beginning. Nothing is appended to it.
+	// OpenLog opens the repaired log for a replay from its beginning. Nothing is appended to the
+	// log.
 	OpenLog   func() (commitlog.Replay, commitlog.Log, error)
-	Snapshots commitlog.Snapshots // the whole ones
-	Clock     clock.Clock         // nil: the machine's
+	Snapshots commitlog.Snapshots // the intact ones
+	Clock     clock.Clock         // nil: the real clock
 	Limits    queue.Limits
-	// Trimmed: entries at lower offsets were not needed any more before the damage came; 0: not
+	// Trimmed: entries at lower offsets were not needed any more when the damage happened. 0: not
 	// known.
 	Trimmed commitlog.Offset
-	// Tail: the last lost entry stands for an unknown number of them.
+	// Tail: the last lost entry stands for an unknown number of entries.
 	Tail bool
 }
 
-// Salvage makes a repaired log fit for Open: it replays what is left over the places of what is
-// lost, takes messages without bodies out of their lines, and stores the outcome as a snapshot that
-// covers the whole log and names the losses. Open itself accepts no loss: what is replayed later
-// lies behind that snapshot. Where nothing is lost, nothing is stored.
+// Salvage makes a repaired log ready for Open. It replays the remaining entries, and takes messages
+// without bodies out of their lines. Then it stores a snapshot that covers the whole log and lists
+// the losses. Open accepts no lost entry, but it only replays entries after that snapshot. If
+// nothing is lost, Salvage stores nothing.
 func Salvage(o SalvageOptions) (*queue.SalvageReport, error) {
 	if o.Clock == nil {
 		o.Clock = clock.Real{}
@@ -62,7 +63,7 @@ type salvager struct {
 	b       *Broker
 	s       *queue.Salvage
 	covered commitlog.Offset // by the snapshot
-	first   commitlog.Offset // of the log; 0: it is empty
+	first   commitlog.Offset // of the log; 0: the log is empty
 	lost    map[uint64]bool  // entries whose bytes are lost
 }
 
@@ -98,7 +99,7 @@ func (v *salvager) entry(e commitlog.Entry) error {
 	b := v.b
 	number := b.number + 1
 	if b.number == 0 && v.covered == 0 {
-		number = uint64(e.Offset) // nothing says what its number was; in a log on files they are the same
+		number = uint64(e.Offset) // its number is not known; in a log on files, numbers equal offsets
 	}
 	if !e.Lost {
 		h, _, err := queue.ParseHeader(e.Data)
@@ -119,14 +120,14 @@ func (v *salvager) entry(e commitlog.Entry) error {
 	}
 	if _, err := v.s.Entry(e.Data); err != nil {
 		return surgetank.Errorf(surgetank.CodeCorrupt,
-			"the log's entry at offset %d is whole and cannot be understood: %w; repair with the version of Surgetank that wrote it", e.Offset, err)
+			"the log's entry at offset %d is intact and cannot be understood: %w; repair with the version of Surgetank that wrote it", e.Offset, err)
 	}
 	return nil
 }
 
 func (v *salvager) finish(o SalvageOptions) *queue.SalvageReport {
 	b := v.b
-	behind := false // something is lost that the log had not been trimmed of
+	behind := false // an entry is lost that the log had not been trimmed of
 	for number := range v.lost {
 		at, ok := b.places.offset(number)
 		behind = behind || !ok || at >= o.Trimmed

@@ -13,7 +13,7 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// repaired repairs a directory into another and gives what is lost.
+// repaired repairs a directory into another and returns the report.
 func repaired(t *testing.T, disk *vfs.Mem, to string) *queue.SalvageReport {
 	t.Helper()
 	rep, err := disklog.Repair(disk, dataDir, to)
@@ -34,8 +34,8 @@ func repaired(t *testing.T, disk *vfs.Mem, to string) *queue.SalvageReport {
 	return loss
 }
 
-// TestRepairLetsTransientQueuesGo: a message of a transient queue ends with the broker, so repair
-// lists neither it nor its queue, while it names the lost body beside it.
+// TestRepairLetsTransientQueuesGo: a message of a transient queue ends with the broker. So repair
+// lists neither the message nor its queue, but it names a lost body in another queue.
 func TestRepairLetsTransientQueuesGo(t *testing.T) {
 	r := openRecorded(t, vfs.NewMem(), newTruth(), start, smallSnapshots)
 	r.send(&queue.Declare{Name: "brief", Config: surgetank.QueueConfig{Transient: true}})
@@ -53,8 +53,8 @@ func TestRepairLetsTransientQueuesGo(t *testing.T) {
 	}
 }
 
-// TestManualCloseKeepsASnapshot: a broker that is driven by hand ends as one that runs does: the
-// newest snapshot covers all that it did.
+// TestManualCloseKeepsASnapshot: Close with Manual leaves a newest snapshot that covers everything,
+// as Close of a running broker does.
 func TestManualCloseKeepsASnapshot(t *testing.T) {
 	r := openRecorded(t, vfs.NewMem(), newTruth(), start, smallSnapshots)
 	r.send(&queue.Declare{Name: "q"})

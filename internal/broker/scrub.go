@@ -13,46 +13,46 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// What the broker does about damage that the log finds by itself, before anybody needs what is
-// damaged:
+// The log finds damage by itself, before a reader needs the damaged data. The broker reacts like
+// this:
 //
-//	a snapshot                          a new one is taken at once: the state is in memory
-//	an entry behind the newest snapshot the same, so that a start does not need the entry any more
-//	an entry with messages              those that memory or the page cache still has are written again at the log's end; the others are
-//	                                    known to be damaged from now on, as if somebody had tried to read them
-//	all else                            nothing; the log has said it
+//	a snapshot                          takes a new one at once: the state is in memory
+//	an entry after the newest snapshot  the same, so that a start does not need the entry any more
+//	an entry with messages              writes messages that memory or the page cache still has again, at the log's end;
+//	                                    the others are known to be damaged from now on
+//	anything else                       nothing; the log has reported it
 //
-// An entry that the disk does not give, but has not given wrong either, is left to whoever reads
-// it: that may pass.
+// An entry that the disk failed to read, without returning wrong bytes, is left to its readers: the
+// error may pass.
 
-// LogHooks are what a log is to call, on any goroutine of its own. They do not block.
+// LogHooks are functions that a log calls, on any goroutine of its own. They do not block.
 type LogHooks struct {
-	// Full is told when the log runs out of room for messages, and when it has room again.
+	// Full reports that the log has no room for messages, or has room again.
 	Full func(bool)
-	// Damage is told of what lies on the disk and is not what was written.
+	// Damage reports data on the disk that differs from what was written.
 	Damage func(commitlog.Damage)
 }
 
-// harm is what the log has told. All but told is the loop's.
+// harm is the damage that the log has reported. All fields except told belong to the loop.
 type harm struct {
 	any  atomic.Bool // told is not empty
 	mu   sync.Mutex
 	told []commitlog.Damage
 
-	renew   bool   // a snapshot is to be taken at once
-	upTo    uint64 // the entry that it has to cover
-	retry   int64  // the loop's time before which a try that failed is not repeated
+	renew   bool   // a snapshot must be taken at once
+	upTo    uint64 // the entry that the snapshot must cover
+	retry   int64  // no new try before this time (the loop's)
 	entries []entries
-	looking bool // for messages in damaged entries
+	looking bool // a search for messages in damaged entries is under way
 }
 
-// entries is a range of them.
+// entries is a range of entries.
 type entries struct{ first, last uint64 }
 
 const (
-	// retryRenew is how long after a snapshot could not be stored another one is tried.
+	// retryRenew is the time between two tries to store a snapshot after damage.
 	retryRenew = time.Minute
-	// harmBatch is how many messages of damaged entries are looked at between two turns.
+	// harmBatch is how many messages of damaged entries are read between two turns.
 	harmBatch = 1024
 )
 
@@ -65,7 +65,7 @@ func (b *Broker) onDamage(d commitlog.Damage) {
 	b.mailbox.nudge()
 }
 
-// takeDamage takes in what the log has told.
+// takeDamage handles the reports of the log.
 func (b *Broker) takeDamage() {
 	h := &b.harm
 	if !h.any.Swap(false) {
@@ -87,10 +87,10 @@ func (b *Broker) takeDamage() {
 	b.lookForHarmed()
 }
 
-// damagedSnapshot has the state stored anew. If it is the newest one that is damaged, the log must
-// keep what the older one needs: the next snapshot frees nothing. Where it is the older one, and
-// the newest has all there is, another one would be the same once more: the next one that is due
-// takes the place of the damaged one.
+// damagedSnapshot requests a new snapshot. If the newest one is damaged, the log must keep what the
+// older one needs, so the next snapshot frees nothing. If the older one is damaged and the newest
+// covers everything, a new one would be the same. Then the next one that is due replaces the
+// damaged one.
 func (b *Broker) damagedSnapshot(d *commitlog.Damage) {
 	if at, ok := b.places.offset(b.older); ok && at == d.First {
 		b.older = 0
@@ -100,13 +100,13 @@ func (b *Broker) damagedSnapshot(d *commitlog.Damage) {
 	b.renewSnapshot(0, d)
 }
 
-// damagedEntries has the state stored anew if it rests on them, and remembers them for a look at
-// their messages.
+// damagedEntries requests a new snapshot if a start would read the entries. It remembers them for a
+// search of their messages.
 func (b *Broker) damagedEntries(d *commitlog.Damage) {
 	first, ok := b.places.number(d.First)
 	last, ok2 := b.places.number(d.Last)
 	if !ok || !ok2 {
-		return // nobody can read them any more
+		return // no reader can reach them any more
 	}
 	if last > b.older {
 		b.renewSnapshot(last, d)
@@ -116,24 +116,24 @@ func (b *Broker) damagedEntries(d *commitlog.Damage) {
 	}
 }
 
-// renewSnapshot asks for a snapshot that covers an entry.
+// renewSnapshot requests a snapshot that covers an entry.
 func (b *Broker) renewSnapshot(upTo uint64, d *commitlog.Damage) {
 	if b.opts.Snapshots == nil {
 		return
 	}
 	h := &b.harm
 	if !h.renew {
-		b.logger.Warn("the state is stored anew, because what a start would read is damaged", "file", d.File)
+		b.logger.Warn("the state is stored again, because data that a start reads is damaged", "file", d.File)
 	}
 	h.renew, h.upTo = true, max(h.upTo, upTo)
 }
 
-// snapshotDue tells whether damage asks for a snapshot now.
+// snapshotDue tells whether damage requires a snapshot now.
 func (h *harm) snapshotDue(b *Broker) bool {
 	return h.renew && (h.retry == 0 || b.now() >= h.retry)
 }
 
-// snapshotDone takes in the outcome of a snapshot up to an entry.
+// snapshotDone handles the outcome of a snapshot up to an entry.
 func (h *harm) snapshotDone(b *Broker, number uint64, err error) {
 	switch {
 	case !h.renew:
@@ -141,11 +141,11 @@ func (h *harm) snapshotDone(b *Broker, number uint64, err error) {
 		h.retry = b.now() + int64(retryRenew)
 	case number >= h.upTo:
 		h.renew, h.upTo, h.retry = false, 0, 0
-		b.logger.Info("the state was stored anew; a start does not read what was found damaged before", "entry", number)
+		b.logger.Info("the state was stored again; a start no longer reads the damaged data", "entry", number)
 	}
 }
 
-// lookForHarmed looks for the messages in damaged entries, one look at a time.
+// lookForHarmed searches the messages of damaged entries, one search at a time.
 func (b *Broker) lookForHarmed() {
 	h := &b.harm
 	if h.looking || len(h.entries) == 0 {
@@ -161,7 +161,7 @@ func (b *Broker) lookForHarmed() {
 	b.scanHarmed(c, wanted)
 }
 
-// scanHarmed asks the machine for messages, a part of its queues at a time, and keeps those whose
+// scanHarmed asks the machine for messages, a part of its queues at a time. It keeps those whose
 // bodies are in the wanted entries.
 func (b *Broker) scanHarmed(c *queue.Survivors, wanted []entries) {
 	b.internal(c, func(err error) {
@@ -182,18 +182,18 @@ func (b *Broker) scanHarmed(c *queue.Survivors, wanted []entries) {
 	})
 }
 
-// harmed is one look at messages of damaged entries. save runs beside the loop.
+// harmed is one search. save runs in the background.
 type harmed struct {
 	b             *Broker
 	r             reader
 	found         []queue.Survivor
-	bad           uint64 // the entry that could not be read last
+	bad           uint64 // the last entry that could not be read
 	cause         error
 	marked, again int
 }
 
-// save reads some messages. What can be read all the same, because the log has it in memory or the
-// page cache is better than the disk, is written again; what cannot is marked.
+// save reads some messages. A message that can be read, because memory or the page cache still has
+// it, is written again. The others are marked as damaged.
 func (s *harmed) save() {
 	b := s.b
 	c := &queue.Relocate{}
@@ -205,7 +205,7 @@ func (s *harmed) save() {
 		case err == nil:
 			m, err := s.r.survivor(&v)
 			if err != nil {
-				continue // moved, or its history is elsewhere and not to be had: whoever wants it finds out
+				continue // moved, or its history cannot be read: its next reader will find out
 			}
 			c.Items = append(c.Items, m)
 			bytes += len(m.Message.Body) + 256
@@ -224,7 +224,7 @@ func (s *harmed) save() {
 			b.background(s.save)
 		default:
 			if s.marked+s.again > 0 {
-				b.logger.Warn("looked for messages in damaged entries: those that memory still had were written again, the others are known as damaged from now on (queue peek --state damaged)",
+				b.logger.Warn("looked for messages in damaged entries: those that memory still had were written again, the others are listed as damaged from now on (queue peek --state damaged)",
 					"written_again", s.again, "damaged", s.marked)
 			}
 			b.harm.looking = false
@@ -233,7 +233,7 @@ func (s *harmed) save() {
 	})
 }
 
-// readable reads an entry, a damaged one once for all of its messages.
+// readable reads an entry. It reads a damaged one only once for all of its messages.
 func (s *harmed) readable(entry uint64) error {
 	if s.cause != nil && s.bad == entry {
 		return s.cause

@@ -14,7 +14,7 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// scrub looks at everything once and lets the broker do what it does about what is found.
+// scrub checks the whole log once and lets the broker handle the damage found.
 func (r *damageRig) scrub() {
 	for r.log.ScrubStep() {
 	}
@@ -23,7 +23,7 @@ func (r *damageRig) scrub() {
 	}
 }
 
-// files gives the names of files that contain a text.
+// files returns the files whose names contain a text.
 func (r *damageRig) files(part string) []string {
 	r.t.Helper()
 	names, err := r.disk.List(dataDir)
@@ -33,7 +33,7 @@ func (r *damageRig) files(part string) []string {
 	return slices.DeleteFunc(names, func(n string) bool { return !strings.Contains(n, part) })
 }
 
-// again opens what a crash now would leave, and drains it.
+// again opens the directory that a crash now would leave, and drains it.
 func (r *damageRig) again(spoil func(*vfs.Mem)) (drained, error) {
 	r.t.Helper()
 	disk := r.disk.CrashClone(rand.New(rand.NewPCG(1, 1)), vfs.Crash{Percent: 100})
@@ -47,8 +47,7 @@ func (r *damageRig) again(spoil func(*vfs.Mem)) (drained, error) {
 	return next.drain()
 }
 
-// TestScrubNamesMessages: messages whose bodies have rotted are known before a consumer comes to
-// them.
+// TestScrubNamesMessages: messages with damaged bodies are known before a consumer reaches them.
 func TestScrubNamesMessages(t *testing.T) {
 	disk := vfs.NewMem()
 	r := grouped(t, disk, disk)
@@ -60,17 +59,17 @@ func TestScrubNamesMessages(t *testing.T) {
 		t.Errorf("a peek shows %+v, %v", shown, err)
 	}
 	if i := r.info("q"); i.Damaged != 1 {
-		t.Errorf("the figures are %+v", i) // the other one is counted when its turn comes
+		t.Errorf("the figures are %+v", i) // the other one is counted when it reaches the front
 	}
-	r.scrub() // what is known changes nothing
+	r.scrub() // a second scrub changes nothing
 	r.wantBodies(r.receive("q", 9), "message 0 of a", "message 1 of none", "message 2 of none", "message 3 of none")
 	if i := r.info("q"); i.Damaged != 1 || i.Leased != 4 || i.Blocked != 3 || !strings.Contains(i.Waiting, "0001.seg is damaged at byte") {
 		t.Errorf("the figures are %+v", i)
 	}
 }
 
-// TestScrubWritesAgainWhatMemoryHas: the disk has rotted and memory has not, so the messages are
-// written anew, and nothing is lost.
+// TestScrubWritesAgainWhatMemoryHas: the disk is damaged and memory is not. The messages are
+// written again, and nothing is lost.
 func TestScrubWritesAgainWhatMemoryHas(t *testing.T) {
 	disk := vfs.NewMem()
 	tr := newTruth()
@@ -103,9 +102,9 @@ func TestScrubWritesAgainWhatMemoryHas(t *testing.T) {
 	}
 }
 
-// TestScrubSparesTheNextStart: facts in an entry behind the newest snapshot have rotted. The state
-// is stored anew at once, so the next start, which would have been refused, gives everything but
-// the bodies that stood there.
+// TestScrubSparesTheNextStart: facts in an entry after the newest snapshot are damaged. The state
+// is stored at once. The next start would have failed; now it has everything except the bodies in
+// that entry.
 func TestScrubSparesTheNextStart(t *testing.T) {
 	disk := vfs.NewMem()
 	r := grouped(t, disk, disk)
@@ -131,7 +130,7 @@ func TestScrubSparesTheNextStart(t *testing.T) {
 	}
 }
 
-// spin makes the log grow and its beginning needless, until there are n snapshots more.
+// spin makes the log grow and its beginning unnecessary, until n more snapshots are stored.
 func (r *damageRig) spin(n int) {
 	r.t.Helper()
 	for had := r.files(".snap"); n > 0; {
@@ -145,9 +144,9 @@ func (r *damageRig) spin(n int) {
 	}
 }
 
-// TestDamagedSnapshotIsReplaced: whichever of the two snapshots has rotted, and whether anything
-// happened since, there are two whole ones soon, the damaged file is kept under another name, and
-// each of the two makes the whole state with the log behind it.
+// TestDamagedSnapshotIsReplaced: one of the two snapshots is damaged, and the log may have grown
+// since. There are soon two intact snapshots again, and the damaged file is kept under another
+// name. Each snapshot gives the whole state with the later log.
 func TestDamagedSnapshotIsReplaced(t *testing.T) {
 	for _, newest := range []bool{true, false} {
 		for _, idle := range []bool{true, false} {
@@ -169,7 +168,7 @@ func replaced(t *testing.T, newest, idle, eio bool) {
 	r.disk = disk
 	r.send(&queue.Declare{Name: "q"})
 	r.spin(3)
-	if idle { // the newest snapshot has everything
+	if idle { // the newest snapshot covers everything
 		r.snap.since = 1 << 40
 		r.maintain()
 		r.run()
@@ -219,7 +218,7 @@ func replaced(t *testing.T, newest, idle, eio bool) {
 			t.Errorf("without %s of %v a start gives %v, %v", now[i], now, got.ids, err)
 		}
 	}
-	broken.name = "" // the disk had moved those blocks
+	broken.name = "" // the disk has moved those blocks
 	r.scrub()
 	if again := r.files(".snap"); len(again) != 3 {
 		t.Errorf("another pass makes %v of it", again)
@@ -244,8 +243,8 @@ type brokenReads struct{ vfs.File }
 
 func (brokenReads) ReadAt([]byte, int64) (int, error) { return 0, syscall.EIO }
 
-// TestScrubRetriesASnapshot: where the state cannot be stored anew, it is tried again later, and
-// not at every turn.
+// TestScrubRetriesASnapshot: a snapshot that cannot be stored after damage is tried again later,
+// and not at every turn.
 func TestScrubRetriesASnapshot(t *testing.T) {
 	disk := vfs.NewMem()
 	inject := vfs.NewInject(disk)

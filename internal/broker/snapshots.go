@@ -13,8 +13,8 @@ import (
 	"github.com/surgetank/surgetank/internal/mutant"
 )
 
-// snapState is a snapshot under way: the machine gives pieces, a goroutine stores them, the loop
-// carries them from one to the other between turns.
+// snapState is a snapshot under way. The machine makes pieces, a goroutine stores them, and the
+// loop passes them on between turns.
 //
 //	since ≥ limit ─▶ begin: machine.StartSnapshot(n) ─▶ entry n lands: storing starts ─▶ pieces … ─▶ last ─▶ stored ─▶ trim
 type snapState struct {
@@ -28,7 +28,7 @@ type snapState struct {
 	written int64
 	pieces  chan []byte
 	results chan snapResult
-	buffer  []byte // driven by hand: the pieces so far
+	buffer  []byte // with Manual: the pieces so far
 }
 
 type snapResult struct {
@@ -36,13 +36,13 @@ type snapResult struct {
 	err error
 }
 
-// defaultPiece is how much of a snapshot is encoded between two turns.
+// defaultPiece is how many bytes of a snapshot are encoded between two turns.
 const defaultPiece = 256 << 10
 
 var errAbandoned = errors.New("the snapshot was given up")
 
-// maintain starts a snapshot when so much was logged that a start would take long, or when damage
-// asks for it. Other reasons are in reclaim.go.
+// maintain starts a snapshot if a replay of the log would take long, or if damage requires one.
+// Other reasons are in reclaim.go.
 func (b *Broker) maintain() {
 	s := &b.snap
 	if b.opts.Snapshots == nil || s.active {
@@ -53,16 +53,16 @@ func (b *Broker) maintain() {
 	}
 }
 
-// beginSnapshot starts a snapshot up to the newest entry. None may be under way.
+// beginSnapshot starts a snapshot up to the newest entry. No other may be under way.
 func (b *Broker) beginSnapshot() {
 	failpoint.Reach(failpoint.SnapBegun)
 	b.machine.StartSnapshot(b.number)
 	b.snap = snapState{active: true, number: b.number, size: b.snap.size, results: make(chan snapResult, 1)}
-	b.snapLanded(ticket{entry: b.durable}) // nothing may be under way
+	b.snapLanded(ticket{entry: b.durable}) // perhaps no entry is under way
 }
 
-// snapLanded starts storing when the last covered entry is durable: a snapshot must not know what
-// the log may lose.
+// snapLanded starts storing when the last covered entry is durable. A snapshot must not contain an
+// entry that the log can still lose.
 func (b *Broker) snapLanded(t ticket) {
 	s := &b.snap
 	if !s.active || s.storing || t.entry < s.number {
@@ -92,13 +92,13 @@ func (b *Broker) snapLanded(t ticket) {
 			}
 			return nil
 		})
-		for range pieces { // after an error: let the loop finish
+		for range pieces { // after an error, so that the loop does not block
 		}
 		results <- snapResult{at, err}
 	}()
 }
 
-// snapHead is what the broker itself keeps in a snapshot up to an entry: where its entries are.
+// snapHead returns the broker's own part of a snapshot up to an entry: the offsets of its entries.
 func (b *Broker) snapHead(number uint64) []byte {
 	runs := b.places.copy(number)
 	head := binary.AppendUvarint(nil, uint64(len(runs)))
@@ -109,7 +109,7 @@ func (b *Broker) snapHead(number uint64) []byte {
 	return head
 }
 
-// snapPiece gives the piece that waits to be stored and where to send it; a nil channel when there
+// snapPiece returns the next piece to store and the channel for it. The channel is nil when there
 // is none.
 func (b *Broker) snapPiece() ([]byte, chan<- []byte) {
 	s := &b.snap
@@ -138,7 +138,7 @@ func (b *Broker) snapPiece() ([]byte, chan<- []byte) {
 	return s.piece, s.pieces
 }
 
-// sent notes that the piece is on its way.
+// sent records that the piece was passed on.
 func (s *snapState) sent() {
 	s.piece = nil
 	if s.last && s.pieces != nil {
@@ -155,15 +155,15 @@ func (s *snapState) abandon(error) {
 	s.storing = false
 }
 
-// snapDone frees the part of the log that the snapshot before the one that was stored makes
-// unnecessary. So the older of the two that stay, and the log behind it, still make the whole
-// state: if the newest is damaged, repair loses nothing. On a full disk room counts more.
+// snapDone trims the log after a snapshot was stored. It trims up to the previous snapshot, not up
+// to the new one. So the older of the two, with the later log, still gives the whole state: repair
+// loses nothing if the newest is damaged. On a full disk it trims up to the new one.
 func (b *Broker) snapDone(r snapResult) {
 	s := &b.snap
 	b.harm.snapshotDone(b, s.number, r.err)
 	b.reclaim.stored(b, r.err)
 	if r.err != nil {
-		// The older snapshot is in place and the log is whole: only the next opening takes longer.
+		// The older snapshot and the whole log are still there. Only the next opening takes longer.
 		b.logger.Error("a snapshot could not be stored; the log grows, or stays as large as it is, until one can be", "error", r.err)
 		b.snap = snapState{size: s.size, results: s.results}
 		return
@@ -179,13 +179,13 @@ func (b *Broker) snapDone(r snapResult) {
 	if before > 0 {
 		b.trim(before)
 	}
-	if b.harm.renew { // what was found meanwhile is not in it
+	if b.harm.renew { // the snapshot does not cover damage found meanwhile
 		b.maintain()
 	}
 }
 
-// trim lets the log free what is neither needed by messages nor behind the newest snapshot, as soon
-// as that is durable.
+// trim requests that the log frees all entries that no message needs and that the snapshot covers.
+// The log frees them when that fact is durable.
 func (b *Broker) trim(snapshot uint64) {
 	b.freed = freed{before: min(snapshot+1, b.machine.Needed()), known: b.number}
 	if mutant.Is(mutant.TrimTooFar) {
@@ -197,14 +197,14 @@ func (b *Broker) trim(snapshot uint64) {
 	b.trimFreed()
 }
 
-// freed is a part of the log that the machine needs no more: entries before one. The machine knows
-// that from facts up to an entry, an ack or a copy at the log's end, which a crash can still take
-// back until that entry is durable. The messages would be there again then, and must be readable.
+// freed is a part of the log that the machine no longer needs: all entries before one. This follows
+// from facts, such as an ack or a copy at the log's end. Until those are durable, a crash can undo
+// them. The messages would then exist again, and must be readable.
 type freed struct {
-	before, known uint64 // 0: nothing is to be freed
+	before, known uint64 // trim before the entry before, when the entry known is durable; 0: nothing to trim
 }
 
-// trimFreed trims what waits to be trimmed, if it may be.
+// trimFreed trims the waiting part when it is allowed.
 func (b *Broker) trimFreed() {
 	f := b.freed
 	if f.before == 0 || f.known > b.durable {
@@ -213,7 +213,7 @@ func (b *Broker) trimFreed() {
 	b.freed = freed{}
 	at, ok := b.places.offset(f.before - 1)
 	if !ok {
-		return // nothing is before it
+		return // no entry is before it
 	}
 	at++
 	b.places.trim(f.before)
@@ -224,7 +224,7 @@ func (b *Broker) trimFreed() {
 	})
 }
 
-// background runs f beside the loop, or at once where the broker is driven by hand.
+// background runs f in a goroutine; with Manual it calls f at once.
 func (b *Broker) background(f func()) {
 	if b.opts.Manual {
 		f()
@@ -237,10 +237,10 @@ func (b *Broker) background(f func()) {
 	}()
 }
 
-// defaultQuickReplay is how much log is replayed faster than a large snapshot would be written.
+// defaultQuickReplay is how much log is replayed faster than a large snapshot is written.
 const defaultQuickReplay = 1 << 20
 
-// finalSnapshot keeps the state at a clean stop, so that the next opening replays next to nothing.
+// finalSnapshot stores the state at a clean stop, so that the next opening replays almost nothing.
 func (b *Broker) finalSnapshot() {
 	s := &b.snap
 	if b.opts.Snapshots == nil || s.since < b.opts.QuickReplay {
@@ -250,7 +250,7 @@ func (b *Broker) finalSnapshot() {
 		b.machine.AbandonSnapshot()
 		started := s.storing
 		s.abandon(errAbandoned)
-		if started && !b.opts.Manual { // by hand nothing runs that would answer
+		if started && !b.opts.Manual { // with Manual no goroutine answers
 			<-s.results
 		}
 		s.active = false
@@ -262,8 +262,8 @@ func (b *Broker) finalSnapshot() {
 	failpoint.Reach(failpoint.SnapLastDone)
 }
 
-// restore reads the newest snapshot into the machine and gives the offset it covers; 0: there is
-// none.
+// restore reads the newest snapshot into the machine and returns the offset that it covers; 0 if
+// there is none.
 func (b *Broker) restore() (commitlog.Offset, error) {
 	if b.opts.Snapshots == nil {
 		return 0, nil
@@ -273,7 +273,7 @@ func (b *Broker) restore() (commitlog.Offset, error) {
 		return 0, err
 	}
 	defer file.Close()
-	r := bufio.NewReaderSize(file, 16<<10) // the file below reads whole blocks
+	r := bufio.NewReaderSize(file, 16<<10) // file reads whole blocks
 	bad := func(err error) error {
 		return surgetank.Errorf(surgetank.CodeCorrupt, "the snapshot up to offset %d cannot be understood: %w", at, err)
 	}
@@ -292,7 +292,7 @@ func (b *Broker) restore() (commitlog.Offset, error) {
 	var frame []byte
 	number, err := b.machine.Restore(r, func(n int) ([]byte, error) {
 		frame = frame[:0]
-		for len(frame) < n { // grows as bytes come, not as they are announced
+		for len(frame) < n { // grows with the bytes read, not with the declared size
 			step := min(n-len(frame), max(64<<10, len(frame)))
 			have := len(frame)
 			frame = append(frame, make([]byte, step)...)

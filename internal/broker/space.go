@@ -11,31 +11,31 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// spaceState is the freeing of log space by moving survivors: when most of the log is dead, the few
-// messages of the oldest part that are still needed are written again at its end, and the next
-// snapshot lets the log drop that part.
+// spaceState is the state of freeing log space by moving survivors. When most of the log is dead,
+// the few messages of the oldest part that are still needed are written again at the end. After the
+// next snapshot the log drops that part.
 type spaceState struct {
 	running bool
-	first   uint64 // entry of the part that is being freed
-	stuck   uint64 // entry of a part that could not be freed; 0: none
-	again   int64  // bytes of the log at which it is tried again
+	first   uint64 // first entry of the part to free
+	stuck   uint64 // first entry of a part that could not be freed; 0: none
+	again   int64  // size of the log at which that part is tried again
 }
 
 const (
 	// spaceFactor is how many times the needed bytes the log may have before survivors are moved.
-	// As much dead log as is written between two snapshots is tolerated beside that.
+	// The dead log written between two snapshots is allowed in addition.
 	spaceFactor = 2
-	// quietWaste is how much dead log is tolerated while next to nothing is logged.
+	// quietWaste is how much dead log is allowed while little is logged.
 	quietWaste = 32 << 20
-	// roomShare is which part of a full log's room copies may take; the rest is for acks.
+	// roomShare: copies may take 1/roomShare of a full log's room; the rest is for acks.
 	roomShare = 2
-	// moveBytes is how much one Relocate brings along.
+	// moveBytes is about how many bytes one Relocate moves.
 	moveBytes = 1 << 20
 )
 
-// freeSpace starts moving survivors when it pays: when much of the log is dead, less of it while
-// nothing else is to be done, and on a full disk whatever frees more than it takes. Then the copies
-// must fit into the room that the log has.
+// freeSpace starts moving survivors when it pays: when much of the log is dead, or less of it in a
+// quiet log. On a full disk it pays if it frees more than it takes, and if the copies fit into the
+// room of the log.
 func (b *Broker) freeSpace(quiet bool) {
 	if b.space.running || b.opts.Snapshots == nil {
 		return
@@ -63,17 +63,17 @@ func (b *Broker) freeSpace(quiet bool) {
 	b.scan(&queue.Survivors{First: first, End: end})
 }
 
-// movePays tells, on a full disk, whether moving messages pays: the log has room for the copies
-// beside acks, and the part of its beginning that is freed is larger than the copies. If most of
-// the log is dead, a little larger will do, because the dead part comes later. What is freeable
-// without copies is freed first.
+// movePays tells, on a full disk, whether moving messages pays. The log must have room for the
+// copies besides acks. The freed part of its beginning must be larger than the copies: much larger,
+// or only somewhat larger if most of the log is dead, because the dead part comes later. Space that
+// is free without copies is freed first.
 func (b *Broker) movePays(dead bool) bool {
 	f, ok := b.log.(commitlog.Freer)
 	if !ok {
 		return true
 	}
 	if b.snap.active || b.gain() > 0 {
-		return false // what comes back without copies comes first
+		return false // space that needs no copies is freed first
 	}
 	end, live := b.machine.Prefix(f.Room() / roomShare)
 	at, ok := b.places.offset(end)
@@ -98,21 +98,21 @@ func (b *Broker) scan(c *queue.Survivors) {
 		case !c.Done:
 			b.scan(c)
 		default:
-			// The copies that share a record follow each other, so that it is written once.
+			// Copies with the same record follow each other, so that it is written once.
 			slices.SortStableFunc(c.Found, func(x, y queue.Survivor) int { return cmp.Compare(x.Ref, y.Ref) })
 			b.background(func() { b.move(c.Found) })
 		}
 	})
 }
 
-// internal sends a command of the broker's own.
+// internal sends a command of the broker itself.
 func (b *Broker) internal(cmd queue.Command, release func(error)) {
 	if err := b.put(context.Background(), &op{cmd: cmd, release: release}, false); err != nil {
 		release(err)
 	}
 }
 
-// move reads survivors and has them written again, some at a time. It runs beside the loop.
+// move reads survivors and writes them again, some at a time. It runs in the background.
 func (b *Broker) move(found []queue.Survivor) {
 	r := reader{b: b}
 	c := &queue.Relocate{}
@@ -147,8 +147,8 @@ func (b *Broker) move(found []queue.Survivor) {
 	})
 }
 
-// moveBytes is how much one Relocate brings along: little beside a segment, so that segments are
-// filled well.
+// moveBytes returns about how many bytes one Relocate moves: a small part of a segment, so that
+// segments are filled well.
 func (b *Broker) moveBytes() int64 {
 	if n := b.opts.Limits.ExtentBytes; n > 0 {
 		return min(moveBytes, n/8)
@@ -156,19 +156,19 @@ func (b *Broker) moveBytes() int64 {
 	return moveBytes
 }
 
-// immovable tells the machine of a survivor that cannot be read: others are moved, and people are
-// told.
+// immovable tells the machine and the operator that a survivor cannot be read. Others are still
+// moved.
 func (b *Broker) immovable(v *queue.Survivor, cause error) {
 	id := surgetank.MessageID{Queue: v.Queue, Seq: v.Seq}
-	b.logger.Error("a message cannot be read to be moved; its part of the log is kept until it is dropped", "message", id.String(), "error", cause)
+	b.logger.Error("a message cannot be read and so not moved; its part of the log is kept until the message is dropped", "message", id.String(), "error", cause)
 	if retryAfter(cause) == 0 {
 		b.internal(&queue.Quarantine{ID: id, What: cause.Error()}, func(error) {})
 	}
 }
 
-// moved ends the freeing of the oldest part. Where something of it is still needed, for it cannot
-// be read, nothing behind it can be freed either, so the next attempt waits until it is gone or the
-// log has grown by much. It runs on the loop.
+// moved ends the freeing of the oldest part. It runs on the loop. If the part has a message that
+// cannot be read, no later part can be freed either. Then the next attempt waits until the message
+// is gone or the log has grown much.
 func (b *Broker) moved() {
 	s := &b.space
 	s.running = false

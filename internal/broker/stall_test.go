@@ -12,8 +12,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// A log that does not answer is seen from outside, and the promise holds: nothing is confirmed
-// meanwhile.
+// TestALogThatDoesNotAnswerIsSeen: a log that does not answer is visible from outside, and nothing
+// is confirmed in the meantime.
 func TestALogThatDoesNotAnswerIsSeen(t *testing.T) {
 	c := clock.NewManual(time.Unix(1e9, 0))
 	var log *memlog.Log

@@ -12,8 +12,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// subscription is a consumer's end: hand-outs wait here, as positions, until their bodies are read
-// by whoever receives them. The loop pushes, the consumer takes.
+// subscription is the consumer's side of a subscription. Hand-outs wait in it as positions. The
+// receiver's goroutine reads their bodies. The loop adds hand-outs, the consumer takes them.
 type subscription struct {
 	b    *Broker
 	name string // of the queue
@@ -28,7 +28,7 @@ type subscription struct {
 	ready   chan struct{}
 	reader  reader
 	gaps    map[string]groupGap // by group; guarded by reading
-	reading sync.Mutex          // one receiver reads bodies at a time, so that order is kept
+	reading sync.Mutex          // one receiver reads bodies at a time, which keeps the order
 }
 
 // Subscribe attaches a consumer. See surgetank.Broker.
@@ -49,7 +49,7 @@ func (b *Broker) attach(ctx context.Context, c *queue.Attach) (*subscription, er
 	if err := b.put(ctx, &op{cmd: c, release: func(err error) { done <- err }}, false); err != nil {
 		return nil, err
 	}
-	// Not given up when ctx ends: a consumer that nobody knows of would hold messages. Attaching
+	// The wait does not end with ctx, because a forgotten consumer would keep messages. Attaching
 	// waits for one sync at most.
 	if err := <-done; err != nil {
 		return nil, err
@@ -60,8 +60,8 @@ func (b *Broker) attach(ctx context.Context, c *queue.Attach) (*subscription, er
 	return s.(*subscription), nil
 }
 
-// NewSubscription prepares a subscription for an Attach that the caller sends; for brokers that are
-// driven by hand.
+// NewSubscription prepares a subscription for an Attach that the caller sends. It is for callers
+// that use Manual.
 func (b *Broker) NewSubscription(c *queue.Attach) surgetank.Subscription {
 	s := &subscription{b: b, name: c.Queue, opts: c.Opts, ready: make(chan struct{}, 1)}
 	s.reader.b = b
@@ -69,8 +69,8 @@ func (b *Broker) NewSubscription(c *queue.Attach) surgetank.Subscription {
 	return s
 }
 
-// Drain ends a subscription of NewSubscription that was stopped and gives the receipts of what
-// nobody received, for a Detach.
+// Drain ends a subscription of NewSubscription that was stopped. It returns the receipts of
+// messages that were not received, for a Detach.
 func (b *Broker) Drain(s surgetank.Subscription) []surgetank.Receipt {
 	return s.(*subscription).drain()
 }
@@ -87,7 +87,7 @@ func (s *subscription) push(p parked) {
 	s.nudge()
 }
 
-// nudge is called by the loop.
+// nudge wakes the receivers. It is called by the loop.
 func (s *subscription) nudge() {
 	s.token()
 	if s.opts.Notify != nil {
@@ -95,7 +95,7 @@ func (s *subscription) nudge() {
 	}
 }
 
-// remind is nudge on a consumer's goroutine, which Notify must not end.
+// remind is nudge for a consumer's goroutine. Notify must not end that goroutine.
 func (s *subscription) remind() {
 	s.token()
 	switch {
@@ -116,13 +116,13 @@ func (s *subscription) token() {
 	}
 }
 
-// end is called by the loop: nothing more will come. nil: a receive got its fill.
+// end ends the subscription. It is called by the loop. err is nil for a receive that is complete.
 func (s *subscription) end(err error) {
 	s.ended(err)
 	s.nudge()
 }
 
-// ended notes why nothing more will come.
+// ended records why the subscription ended.
 func (s *subscription) ended(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -141,10 +141,11 @@ func errCancelled() error {
 // Ready has a token when messages wait or the subscription has ended.
 func (s *subscription) Ready() <-chan struct{} { return s.ready }
 
-// standing is how far the queue had come when the newest hand-out was decided.
+// standing is the queue's floor when the newest hand-out was decided, and the newest entry then.
 type standing struct{ floor, entry uint64 }
 
-// Floor: every message below seq is settled for good, which entry and those before it say.
+// Floor returns a number below which every message of the queue is settled for good, and the newest
+// entry that says so.
 func (s *subscription) Floor() (seq, entry uint64) {
 	if p := s.at.Load(); p != nil {
 		return p.floor, p.entry
@@ -152,17 +153,17 @@ func (s *subscription) Floor() (seq, entry uint64) {
 	return 0, 0
 }
 
-// AddCredit gives credit.
+// AddCredit adds credit.
 func (s *subscription) AddCredit(n int) {
-	_ = s.b.put(context.Background(), &op{cmd: &queue.Credit{Consumer: s.id, N: n}, quiet: true, release: func(error) {}}, false) // a closed broker hands out nothing anyway
+	_ = s.b.put(context.Background(), &op{cmd: &queue.Credit{Consumer: s.id, N: n}, quiet: true, release: func(error) {}}, false) // a closed broker hands out nothing
 }
 
-// SetPoolLimit sets what the subscriptions of the pool may hold.
+// SetPoolLimit sets how many messages the subscriptions of the pool may hold together.
 func (s *subscription) SetPoolLimit(n int) {
 	_ = s.b.put(context.Background(), &op{cmd: &queue.PoolLimit{Pool: s.opts.Pool, Limit: n}, quiet: true, release: func(error) {}}, false)
 }
 
-// take gives up to limit hand-outs whose bodies have not many more than maxBytes.
+// take returns up to limit hand-outs. It stops when their bodies have maxBytes or more.
 func (s *subscription) take(limit, maxBytes int) ([]queue.Handout, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -177,14 +178,14 @@ func (s *subscription) take(limit, maxBytes int) ([]queue.Handout, error) {
 	outs := s.waiting[s.head : s.head+n : s.head+n]
 	s.head += n
 	if s.head == len(s.waiting) {
-		s.waiting, s.head = nil, 0 // outs keeps the memory; the next push makes new
+		s.waiting, s.head = nil, 0 // outs keeps the memory; the next push allocates new memory
 	} else {
 		s.remind() // for another receiver
 	}
 	return outs, nil
 }
 
-// TryReceive appends what waits. See surgetank.Subscription.
+// TryReceive appends the messages that wait. See surgetank.Subscription.
 func (s *subscription) TryReceive(buf []surgetank.Delivery, limit, maxBytes int) ([]surgetank.Delivery, error) {
 	s.reading.Lock()
 	defer s.reading.Unlock()
@@ -231,9 +232,9 @@ func (s *subscription) holds() bool {
 	return s.head < len(s.waiting)
 }
 
-// lapsed says that a hand-out's lease ended while it waited here, so that it is somebody else's; or
-// that it is behind such a one in a run of its group: then it goes back, so that nothing is handled
-// before what comes before it.
+// lapsed tells whether a hand-out must be skipped. Its lease may have ended while it waited here,
+// so the message may be another consumer's. Or an earlier message of its run was skipped: then
+// lapsed returns it to the queue, to keep the group in order.
 func (s *subscription) lapsed(o *queue.Handout, now int64) bool {
 	over := o.Deadline != 0 && o.Deadline <= now
 	if s.opts.GroupRun <= 1 || o.Group == "" {
@@ -246,19 +247,19 @@ func (s *subscription) lapsed(o *queue.Handout, now int64) bool {
 		return true
 	case !missing:
 		return false
-	case o.At >= gap.until: // decided when the machine knew of the gap, so in order again
+	case o.At >= gap.until: // decided after the machine knew of the gap, so in order again
 		delete(s.gaps, o.Group)
 		return false
 	case o.Seq < gap.seq:
 		return false
 	}
 	back := []surgetank.Settlement{{Receipt: s.b.receipt(o), Op: surgetank.Nack, Uncounted: true}}
-	_ = s.b.SettleAsync(context.Background(), back, nil) // a closed broker holds no leases
+	_ = s.b.SettleAsync(context.Background(), back, nil) // a closed broker has no leases
 	return true
 }
 
-// missing notes that a message of a run is not handled here; what was handed out of its group
-// before a time did not know.
+// missing records that a message of a run is not handled here. Hand-outs of its group before the
+// time until do not take this into account.
 func (s *subscription) missing(o *queue.Handout, until int64) {
 	if s.opts.GroupRun <= 1 || o.Group == "" {
 		return
@@ -271,14 +272,16 @@ func (s *subscription) missing(o *queue.Handout, until int64) {
 	}
 }
 
-// groupGap is a message of a run that lapsed here unread or could not be read, and when: what was
-// handed out of its group before that time and comes behind it must not be handled before it.
+// groupGap is a message of a run that was skipped, because its lease ended here or it could not be
+// read. Later messages of the group that were handed out before the time until must not be handled
+// before it.
 type groupGap struct {
 	seq   uint64
 	until int64
 }
 
-// putBack keeps hand-outs whose bodies could not be read, so that closing gives them back.
+// putBack keeps hand-outs whose bodies could not be read, so that closing the subscription returns
+// them.
 func (s *subscription) putBack(outs []queue.Handout) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -308,14 +311,14 @@ func (s *subscription) Receive(ctx context.Context, buf []surgetank.Delivery, li
 	}
 }
 
-// Cancel ends the subscription; received messages stay leased.
+// Cancel ends the subscription. Received messages stay leased.
 func (s *subscription) Cancel() error { return s.leave(false) }
 
-// Close ends the subscription; received messages go back and count an attempt.
+// Close ends the subscription. Received messages are returned, and their attempts count.
 func (s *subscription) Close() error { return s.leave(true) }
 
-// leave stops the hand-outs, waits until those under way have come here, and then gives back what
-// nobody received.
+// leave stops the hand-outs and waits for those under way. Then it returns the messages that were
+// not received.
 func (s *subscription) leave(all bool) error {
 	done := make(chan error, 1)
 	put := func(cmd queue.Command) error {
@@ -337,7 +340,7 @@ func (s *subscription) leave(all bool) error {
 	return err
 }
 
-// drain ends the subscription and gives the receipts of what nobody received.
+// drain ends the subscription. It returns the receipts of messages that were not received.
 func (s *subscription) drain() []surgetank.Receipt {
 	s.ended(errCancelled())
 	s.remind()
@@ -365,7 +368,7 @@ func (b *Broker) Receive(ctx context.Context, name string, opts surgetank.Receiv
 	if err != nil {
 		return nil, err
 	}
-	var timeout <-chan time.Time // without a wait the machine ends it, as soon as its queue was served
+	var timeout <-chan time.Time // without a wait the machine ends the subscription after it served the queue
 	if opts.Wait > 0 {
 		timer := b.clock.NewTimer(opts.Wait)
 		defer timer.Stop()
@@ -376,7 +379,7 @@ func (b *Broker) Receive(ctx context.Context, name string, opts surgetank.Receiv
 		return nil, errors.Join(err, s.Cancel())
 	}
 	if !over {
-		// What was handed out in this very moment is not lost: leave the line, then look.
+		// A message can be handed out at this moment. Leave the line first, then look for messages.
 		done := make(chan error, 1)
 		if err := b.put(context.Background(), &op{cmd: &queue.Stop{Consumer: s.id}, release: func(err error) { done <- err }}, false); err == nil {
 			<-done
@@ -395,23 +398,23 @@ func (b *Broker) Receive(ctx context.Context, name string, opts surgetank.Receiv
 			bytes += len(out[i].Body)
 		}
 		if surgetank.CodeOf(err) == surgetank.CodeClosed && b.alive() {
-			err = nil // got its fill
+			err = nil // the receive is complete
 		}
 		if err != nil || len(out) == had {
 			break
 		}
 	}
 	if err != nil && len(out) > 0 {
-		err = nil // the rest goes back when its lease ends
+		err = nil // the other messages are returned when their leases end
 	}
 	if s.holds() {
-		_ = s.Cancel() // gives the rest back; where that fails its leases end by themselves
+		_ = s.Cancel() // returns the others; if that fails, their leases end by themselves
 	}
 	return out, err
 }
 
-// over waits until the subscription has ended, by itself or with the broker: then all that it was
-// handed is here. false: the time was over first.
+// over waits until the subscription has ended, by itself or with the broker. All its hand-outs are
+// here then. It returns false if the timeout fired first.
 func (s *subscription) over(ctx context.Context, timeout <-chan time.Time) (bool, error) {
 	for {
 		s.mu.Lock()
@@ -430,8 +433,8 @@ func (s *subscription) over(ctx context.Context, timeout <-chan time.Time) (bool
 	}
 }
 
-// reader reads messages for one receiver, keeping the entry it read last: neighbours mostly come
-// from one.
+// reader reads messages for one receiver. It keeps the last entry, because the next message is
+// mostly in the same one.
 type reader struct {
 	b      *Broker
 	number uint64
@@ -439,9 +442,9 @@ type reader struct {
 	stored queue.Stored
 }
 
-// rest lets the entry go when nothing more waits: a consumer that has become idle would keep it,
-// and ten thousand of them the backlog. The log's own caches, which are bounded, have it for a
-// while.
+// rest drops the entry when no more hand-outs wait. Otherwise ten thousand idle consumers could
+// keep ten thousand entries in memory. The log's own cache, which has a limit, still has the entry
+// for a while.
 func (r *reader) rest(s *subscription) {
 	if r.entry != nil && !s.holds() {
 		r.number, r.entry = 0, nil
@@ -464,12 +467,12 @@ func (r *reader) load(number uint64) ([]byte, error) {
 	return entry, err
 }
 
-// delivery reads a message; false: it is not there any more.
+// delivery reads a message. It returns false if the message does not exist any more.
 func (r *reader) delivery(o *queue.Handout, d *surgetank.Delivery) (bool, error) {
 	for range 3 {
 		err := r.read(o, d)
 		if retryAfter(err) > 0 {
-			err = r.read(o, d) // the disk gave an error: once is no damage
+			err = r.read(o, d) // one I/O error is not yet damage
 		}
 		if err == nil {
 			return true, nil
@@ -478,11 +481,12 @@ func (r *reader) delivery(o *queue.Handout, d *surgetank.Delivery) (bool, error)
 			code := surgetank.CodeCorrupt
 			var known *surgetank.Error
 			if errors.As(err, &known) {
-				code = known.Code // closed, or the disk gave an error
+				code = known.Code // closed, or an I/O error
 			}
 			return false, surgetank.Errorf(code, "message %d of queue %q cannot be read: %w", o.Seq, o.Queue.Name(), err)
 		}
-		// It was moved nearer to the log's end since it was handed out. The machine knows where.
+		// It was moved near the log's end after it was handed out. Ask the machine for its
+		// position.
 		p := &queue.Peek{Queue: o.Queue.Name(), Opts: surgetank.PeekOptions{Max: 1, ID: surgetank.MessageID{Queue: o.Queue.ID(), Seq: o.Seq}}}
 		if err := r.b.do(context.Background(), p, 0); err != nil {
 			return false, err
@@ -505,7 +509,7 @@ func (r *reader) read(o *queue.Handout, d *surgetank.Delivery) error {
 		return err
 	}
 	d.Message = r.stored.Message
-	for i := range r.stored.Targets { // a copy that was transferred is not among them: its TTL ended with the transfer
+	for i := range r.stored.Targets { // a transferred copy is not among them: its TTL ended with the transfer
 		if t := &r.stored.Targets[i]; t.Expires != 0 && t.Queue == o.Queue.ID() && t.Seq == o.Seq {
 			d.TTL = time.Duration(t.Expires - r.stored.Time.UnixNano())
 		}

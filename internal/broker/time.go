@@ -2,22 +2,22 @@ package broker
 
 import "time"
 
-// The loop has a time of its own. It begins where the wall clock stands, or where the log's newest
-// entry was if that is later, and goes on by what passes: a clock that is set, forwards or
-// backwards, neither ends all leases at once nor stops the delays until it has come back to where
-// it was. Only after a restart the clock is believed again, if it is ahead.
+// The loop has its own time. It starts at the wall clock's time, or at that of the log's newest
+// entry if that is later. From then on it advances by the time that passes. So setting the clock
+// does not end all leases at once, and does not stop delays. Only a restart takes over the clock's
+// time, if it is ahead.
 //
-// So the loop's time is what has passed on the clock and a constant, and everybody may ask for it.
+// The loop's time is the time passed on the clock plus a constant, so any goroutine may read it.
 
-// startTime begins the loop's time at an opening, when the clock stood at wall and so much had
-// passed on it.
+// startTime starts the loop's time at an opening. wall is the clock's time; passed is the time
+// passed on the clock at that moment.
 func (b *Broker) startTime(wall time.Time, passed time.Duration) {
 	b.ahead = b.machine.TurnTime(wall.UnixNano()) - int64(passed)
 }
 
-// Now gives the time in which leases have their deadlines: the clock's, unless that was set while
-// the broker ran. It never goes back.
+// Now returns the time against which lease deadlines are measured. It equals the clock's time
+// unless the clock was set while the broker ran. It never goes back.
 func (b *Broker) Now() time.Time { return time.Unix(0, b.now()) }
 
-// now gives the loop's time in nanoseconds since 1970.
+// now returns the loop's time in nanoseconds since 1970.
 func (b *Broker) now() int64 { return b.ahead + int64(b.clock.Passed()) }

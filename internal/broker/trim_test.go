@@ -7,7 +7,7 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// trimmed is a log that notes trims.
+// trimmed is a log that records trims.
 type trimmed struct {
 	commitlog.Log
 	before []commitlog.Offset
@@ -18,8 +18,9 @@ func (l *trimmed) Trim(before commitlog.Offset) error {
 	return nil
 }
 
-// TestTrimWaitsForItsFacts: what allows a trim, an ack at the log's end, can be lost by a crash
-// until it is durable. So the trim waits for the entry that was the newest when it was decided.
+// TestTrimWaitsForItsFacts: a trim follows from facts, such as an ack at the log's end. Until that
+// fact is durable a crash can undo it. So the trim waits for the entry that was the newest when the
+// trim was decided.
 func TestTrimWaitsForItsFacts(t *testing.T) {
 	log := &trimmed{}
 	b := &Broker{log: log, opts: Options{Manual: true}, machine: queue.New(queue.Limits{}, 1)}

@@ -7,8 +7,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// Tick does all that can be done now, for a broker that is driven by hand, and one piece of a
-// snapshot that is under way. It gives false when there was nothing to do.
+// Tick does all work that can be done now, and one piece of a snapshot under way. It is for callers
+// that use Manual. It returns false when there was nothing to do.
 func (b *Broker) Tick() bool {
 	b.ticking.Lock()
 	defer b.ticking.Unlock()
@@ -37,7 +37,8 @@ func (b *Broker) Tick() bool {
 	return worked
 }
 
-// turn steps the machine once, if there is anything to do and the log can take another entry.
+// turn runs the machine once, if there is anything to do and the log can take another entry. It
+// returns false if not.
 func (b *Broker) turn() bool {
 	for {
 		select {
@@ -128,7 +129,7 @@ func (b *Broker) turn() bool {
 	return true
 }
 
-// park sorts hand-outs by subscription.
+// park groups hand-outs by subscription.
 func (b *Broker) park(f *flight, outs []queue.Handout) {
 	for len(outs) > 0 {
 		n := 1
@@ -140,7 +141,7 @@ func (b *Broker) park(f *flight, outs []queue.Handout) {
 	}
 }
 
-// landed releases what waited for an entry.
+// landed handles a durable entry: it releases the outputs that waited for it.
 func (b *Broker) landed(t ticket) {
 	if !b.alive() {
 		return
@@ -168,7 +169,8 @@ func (b *Broker) landed(t ticket) {
 	b.trimFreed()
 }
 
-// settingsChanged keeps what callers prepare messages with in line with the machine.
+// settingsChanged updates the settings and subscriptions that other goroutines use, after a command
+// changed the machine.
 func (b *Broker) settingsChanged(cmd queue.Command) {
 	switch c := cmd.(type) {
 	case *queue.Declare:

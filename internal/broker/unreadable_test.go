@@ -13,7 +13,7 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// grouped makes a broker with some messages of a strict group and some without one.
+// grouped opens a broker with some messages of a strict group and some without a group.
 func grouped(t *testing.T, fs vfs.FS, disk *vfs.Mem) *damageRig {
 	t.Helper()
 	tr := newTruth()
@@ -30,7 +30,7 @@ func grouped(t *testing.T, fs vfs.FS, disk *vfs.Mem) *damageRig {
 	return r
 }
 
-// rot flips a bit in the log where some bytes stand, under the open broker.
+// rot flips a bit of a text in the log while the broker is open.
 func (r *damageRig) rot(text string) {
 	r.t.Helper()
 	names, err := r.disk.List(dataDir)
@@ -68,9 +68,9 @@ func (r *damageRig) wantBodies(got []surgetank.Delivery, want ...string) {
 	}
 }
 
-// TestUnreadableMessageHoldsItsGroupOnly: one message rots while the broker runs. What is behind it
-// in its strict group waits, all else is delivered, the figures and a peek say what is the matter
-// and in which file, and a drop lets the group go on.
+// TestUnreadableMessageHoldsItsGroupOnly: one message is damaged while the broker runs. Later
+// messages of its strict group wait, and all others are delivered. Statistics and a peek name the
+// damage and the file. After a drop the group continues.
 func TestUnreadableMessageHoldsItsGroupOnly(t *testing.T) {
 	disk := vfs.NewMem()
 	r := grouped(t, disk, disk)
@@ -103,8 +103,8 @@ func TestUnreadableMessageHoldsItsGroupOnly(t *testing.T) {
 	}
 }
 
-// TestUnreadableMessageInARun: a consumer that takes runs of a group does not get what is behind a
-// damaged message, though it was handed out.
+// TestUnreadableMessageInARun: a consumer of runs does not get the messages after a damaged one,
+// although they were handed out.
 func TestUnreadableMessageInARun(t *testing.T) {
 	disk := vfs.NewMem()
 	r := grouped(t, disk, disk)
@@ -137,8 +137,8 @@ func TestUnreadableMessageInARun(t *testing.T) {
 	take("message 2 of a", "message 3 of a", "message 4 of a")
 }
 
-// TestDiskErrorIsTriedAgain: where the disk gives an error and no bytes, the message is tried again
-// and loses neither its place nor an attempt.
+// TestDiskErrorIsTriedAgain: after an I/O error the message is read again, and keeps its position
+// and its attempts.
 func TestDiskErrorIsTriedAgain(t *testing.T) {
 	disk := vfs.NewMem()
 	inject := vfs.NewInject(disk)
@@ -177,8 +177,8 @@ func TestDiskErrorIsTriedAgain(t *testing.T) {
 	}
 }
 
-// TestUnreadableWithoutAck: a message that was settled by being handed out and cannot be read is
-// counted as dropped, and others come.
+// TestUnreadableWithoutAck: a message that was handed out without ack and cannot be read is counted
+// as dropped. Other messages are delivered.
 func TestUnreadableWithoutAck(t *testing.T) {
 	disk := vfs.NewMem()
 	r := grouped(t, disk, disk)
@@ -196,8 +196,8 @@ func TestUnreadableWithoutAck(t *testing.T) {
 	}
 }
 
-// TestSpaceBehindAnUnreadableMessage: moving survivors goes on past one that cannot be read; it is
-// named, its part of the log stays until it is dropped, and then the log is freed.
+// TestSpaceBehindAnUnreadableMessage: the moving of survivors skips a message that cannot be read.
+// The message is named, and its part of the log stays until it is dropped. Then the log is freed.
 func TestSpaceBehindAnUnreadableMessage(t *testing.T) {
 	disk := vfs.NewMem()
 	r, err := openDamaged(t, disk, dataDir, newTruth(), someSnapshots)

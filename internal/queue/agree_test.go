@@ -13,12 +13,12 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestModelAgrees runs random scripts on the machine and on the naive model: same results, same
-// hand-outs in the same order, same counts, over crashes. Behind every command the invariants of
-// the machine are checked and its durable state is compared with what a replay of the whole log,
-// and of every snapshot with the entries behind it, gives.
+// TestModelAgrees runs random scripts on the machine and on the naive model. Both must give the
+// same results, the same hand-outs in the same order, and the same counts, also after crashes.
+// After every command the invariants of the machine are checked. Its durable state is compared with
+// a replay of the whole log, and with every snapshot plus a replay of the later entries.
 //
-// -rapid.checks=N runs more; a failure is shrunk and replayed with -rapid.failfile.
+// -rapid.checks=N runs more scripts. rapid shrinks a failure; -rapid.failfile runs it again.
 func TestModelAgrees(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		a := newAgree(rt)
@@ -36,24 +36,24 @@ type agree struct {
 	consumers []attached
 	receipts  []mReceipt
 	did       []string
-	taking    bool // a snapshot is being taken
+	taking    bool // a snapshot is under way
 	piece     []byte
 	pieceAt   uint64
 }
 
-// mReceipt is a receipt and the lease it stands for in the model.
+// mReceipt is a receipt and the model's lease for it.
 type mReceipt struct {
 	surgetank.Receipt
 	model.Lease
 }
 
-// attached is a consumer on both sides.
+// attached is a consumer of the machine and of the model.
 type attached struct {
 	*model.Consumer
 	id uint64
 }
 
-// poolLimits are fixed in random scripts.
+// poolLimits are the limits of pools in all random scripts.
 var poolLimits = map[uint64]int{1: 2, 2: 1, 3: 3, 4: 2}
 
 func newAgree(rt *rapid.T) *agree {
@@ -64,12 +64,12 @@ func newAgree(rt *rapid.T) *agree {
 	return a
 }
 
-// n draws a number below k; 0 is the simplest.
+// n draws a number below k. rapid shrinks towards 0.
 func (a *agree) n(k int) int { return rapid.IntRange(0, k-1).Draw(a.rt, "n") }
 
 func (a *agree) yes(oneIn int) bool { return a.n(oneIn) == oneIn-1 }
 
-// span draws a time in ticks that are not whole, so that two events seldom fall together.
+// span draws a duration that is not a whole number of ticks, so that two events seldom coincide.
 func (a *agree) span(seconds int) time.Duration {
 	return time.Duration(a.n(seconds*4))*250*time.Millisecond + time.Duration(a.n(1000))*time.Microsecond
 }
@@ -78,8 +78,8 @@ func pick[T any](a *agree, from []T) T { return from[a.n(len(from))] }
 
 func (a *agree) queue() string { return pick(a, []string{"a", "b", "c", "a.dead", "nowhere"}) }
 
-// both runs a command on the machine and f on the model as one turn, then what follows from it, and
-// compares.
+// both runs a command on the machine and f on the model, as one turn. Then it compares the results
+// and the hand-outs.
 func (a *agree) both(what string, cmd Command, f func()) {
 	a.did = append(a.did, fmt.Sprintf("%s %s", relative(a.now, rigStart), what))
 	var outs []model.Out
@@ -264,8 +264,8 @@ func (a *agree) publish() {
 	}
 }
 
-// publishNumbered publishes a few messages of a publisher, whose numbers may be known, may be new
-// and may leave out some.
+// publishNumbered publishes a few messages of a publisher. Their numbers can be known or new, and
+// can have gaps.
 func (a *agree) publishNumbered() {
 	id := pick(a, []string{"one-------------", "two-------------"})
 	ps := make([]surgetank.Publishing, 1+a.n(4))
@@ -281,7 +281,7 @@ func (a *agree) publishNumbered() {
 		for i := range ps {
 			code, seq, dup := a.model.PublishNumbered(&ps[i], nil)
 			r := c.Results[i]
-			if dup && r.ID.Seq == 0 { // the machine need not know the first copy's place any more
+			if dup && r.ID.Seq == 0 { // the machine need not know the position of the first copy any more
 				seq = 0
 			}
 			if surgetank.CodeOf(r.Err) != code || r.ID.Seq != seq || r.Duplicate != dup {
@@ -310,8 +310,8 @@ func (a *agree) attach() {
 	var code surgetank.Code
 	next := a.m.nextCons + 1
 	if o.Pool != 0 && a.m.pools[o.Pool] == nil {
-		// The limit is set when a pool has members; the consumer comes without credit and gets it
-		// then.
+		// The limit is set when a pool has members. The consumer attaches without credit and gets
+		// it afterwards.
 		c.Opts.Credit = 0
 	}
 	a.both(fmt.Sprintf("attach %d to %s %+v once=%v now=%v", next, c.Queue, o, c.Once, c.Now), c, func() {
@@ -392,7 +392,7 @@ func (a *agree) transact(items []surgetank.Settlement, which []mReceipt) {
 	}
 }
 
-// wait moves both clocks through everything that becomes due.
+// wait moves both clocks forward, with a stop at each event that becomes due.
 func (a *agree) wait(d time.Duration) {
 	a.did = append(a.did, fmt.Sprintf("%s wait %v", relative(a.now, rigStart), d))
 	var outs []model.Out
@@ -477,7 +477,7 @@ func (a *agree) admin() {
 	}
 }
 
-// damage finds a message unreadable: one that was handed out, or any of a queue.
+// damage makes a message unreadable: one that was handed out, or any message of a queue.
 func (a *agree) damage() {
 	c := &Quarantine{What: "its bytes are wrong"}
 	name, lease := "", model.Lease{}
@@ -485,7 +485,7 @@ func (a *agree) damage() {
 		r := a.receipts[n-1-a.n(n)]
 		c.ID, c.Lease, lease = r.ID, r.Receipt.Lease, r.Lease
 		if a.yes(2) {
-			c.Retry = 3 * time.Second // the disk gave an error; wrong bytes are not read again
+			c.Retry = 3 * time.Second // an I/O error; wrong bytes are not read again
 		}
 	} else if q := a.m.byName[a.queue()]; q != nil {
 		c.ID = surgetank.MessageID{Queue: q.id, Seq: q.Floor() + uint64(a.n(5))}
@@ -531,7 +531,8 @@ func (a *agree) redrive() {
 	}
 }
 
-// snapshot takes some more of a snapshot, so that the machine goes on while it is taken.
+// snapshot takes the next piece of a snapshot, so that the machine works while a snapshot is under
+// way.
 func (a *agree) snapshot() {
 	if !a.taking {
 		a.taking, a.piece, a.pieceAt = true, nil, uint64(len(a.log))
@@ -551,7 +552,7 @@ func (a *agree) snapshot() {
 	}
 }
 
-// crash opens anew, from a snapshot if one is at hand.
+// crash opens a new machine, from a snapshot if there is one.
 func (a *agree) crash() {
 	if a.yes(2) {
 		a.step(&CloseEpoch{})
@@ -571,7 +572,7 @@ func (a *agree) crash() {
 	a.both("crash", &OpenEpoch{Epoch: a.m.Epoch() + 1, Incarnation: 1000 + a.m.Epoch()}, nil)
 }
 
-// drain settles all and sees that nothing is left behind in memory.
+// drain settles all messages and checks that no memory is left in use.
 func (a *agree) drain() {
 	a.crash()
 	for _, q := range a.m.sorted() {

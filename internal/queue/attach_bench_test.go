@@ -26,7 +26,7 @@ var crowds = []struct {
 
 var crowdSizes = []int{1_000, 10_000, 40_000}
 
-// commandsEach is how many commands of a crowd come in one turn.
+// commandsEach is how many commands of a crowd are in one turn.
 const commandsEach = 100
 
 // gather attaches n consumers to the queue q and returns their numbers.
@@ -49,7 +49,7 @@ func (r *rig) gather(n int, opts func(int) surgetank.SubscribeOptions) []uint64 
 	return ids
 }
 
-// scatter detaches consumers in an order.
+// scatter detaches consumers in the order of ids.
 func (r *rig) scatter(ids []uint64) {
 	for part := range slices.Chunk(ids, commandsEach) {
 		cmds := make([]queue.Command, len(part))
@@ -66,7 +66,7 @@ func crowded() *rig {
 	return r
 }
 
-// BenchmarkAttach shows what it costs to attach one of many consumers to a queue.
+// BenchmarkAttach measures attaching one of many consumers to a queue.
 func BenchmarkAttach(b *testing.B) {
 	for _, c := range crowds {
 		for _, n := range crowdSizes {
@@ -80,7 +80,7 @@ func BenchmarkAttach(b *testing.B) {
 	}
 }
 
-// BenchmarkDetach shows what it costs to take one of many consumers off its queue.
+// BenchmarkDetach measures detaching one of many consumers from its queue.
 func BenchmarkDetach(b *testing.B) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	orders := []struct {
@@ -110,8 +110,8 @@ func BenchmarkDetach(b *testing.B) {
 	}
 }
 
-// BenchmarkServeCrowd shows what one message costs a queue whose consumers all have credit for one
-// and ack it: each of them is served, leaves the line, and comes back.
+// BenchmarkServeCrowd measures one message of a queue whose consumers all have a credit of one and
+// ack. Each consumer is served, leaves the line and rejoins it.
 func BenchmarkServeCrowd(b *testing.B) {
 	for _, c := range crowds[1:] {
 		for _, n := range crowdSizes {
@@ -135,8 +135,8 @@ func BenchmarkServeCrowd(b *testing.B) {
 	}
 }
 
-// BenchmarkAckInFullPool shows what an ack costs in a pool that is at its limit, whose members all
-// want a message.
+// BenchmarkAckInFullPool measures an ack in a pool that is at its limit while all members want a
+// message.
 func BenchmarkAckInFullPool(b *testing.B) {
 	for _, n := range crowdSizes {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -160,8 +160,8 @@ func BenchmarkAckInFullPool(b *testing.B) {
 	}
 }
 
-// BenchmarkDetachHolders shows what it costs that a consumer leaves and gives back the one message
-// it holds, where as many others hold one.
+// BenchmarkDetachHolders measures the detaching of a consumer that returns its one message, while
+// as many others have one message each.
 func BenchmarkDetachHolders(b *testing.B) {
 	for _, n := range crowdSizes {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -178,7 +178,7 @@ func BenchmarkDetachHolders(b *testing.B) {
 	}
 }
 
-// BenchmarkDeleteCrowd shows the longest turn while a queue with many consumers is deleted.
+// BenchmarkDeleteCrowd measures the longest turn while a queue with many consumers is deleted.
 func BenchmarkDeleteCrowd(b *testing.B) {
 	for _, n := range crowdSizes {
 		r := crowded()

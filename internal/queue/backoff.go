@@ -12,7 +12,7 @@ import (
 	"github.com/surgetank/surgetank/internal/mutant"
 )
 
-// A message backs off when it came back and must wait for its next try.
+// A message backs off after a failed attempt. It waits until the time of its next attempt.
 //
 //	its group              | state                  | next try in        | counted in
 //	-----------------------+------------------------+--------------------+-----------------
@@ -20,9 +20,10 @@ import (
 //	strict                 | slotWaiting, in line   | retries, backing   | waiting, backsN
 //	strict, and it is held | slotHeld               | backing, (retries) | damagedN
 //
-// Both kinds are delayed for the user. What stands behind the second kind in its group is blocked.
+// Users see both kinds as delayed. In a strict group, messages after one that backs off are
+// blocked.
 
-// backOff notes when a message of a strict group is tried next. The message is in its line.
+// backOff records when a message of a strict group is tried next. The message is in its line.
 func (q *Queue) backOff(h uint32, seq uint64, at int64) {
 	if q.backing == nil {
 		q.backing = map[uint64]int64{}
@@ -32,7 +33,8 @@ func (q *Queue) backOff(h uint32, seq uint64, at int64) {
 	q.retryAt(at, seq)
 }
 
-// countBacking counts a message that begins or ceases to back off in the line of a strict group.
+// countBacking adds n to the number of messages that back off in the line of a strict group. n is 1
+// or -1.
 func (q *Queue) countBacking(h uint32, n int) {
 	if mutant.Is(mutant.BackOffBlocked) {
 		return
@@ -41,13 +43,13 @@ func (q *Queue) countBacking(h uint32, n int) {
 	q.backsN += int64(n)
 }
 
-// backsOff tells whether a message that is in line backs off.
+// backsOff tells whether a message in a line backs off.
 func (q *Queue) backsOff(seq uint64) bool {
 	_, ok := q.backing[seq]
 	return ok
 }
 
-// unback forgets that a message in a line backs off, if it does.
+// unback ends the back-off of a message in a line, if there is one.
 func (q *Queue) unback(h uint32, seq uint64) {
 	if q.backsOff(seq) {
 		delete(q.backing, seq)
@@ -55,8 +57,8 @@ func (q *Queue) unback(h uint32, seq uint64) {
 	}
 }
 
-// retryAt has the queue looked at when a message's next try is due. Stale entries are dropped when
-// they outnumber the others.
+// retryAt schedules a look at the queue for the time of a message's next attempt. It drops stale
+// entries when they outnumber the others.
 func (q *Queue) retryAt(at int64, seq uint64) {
 	if int64(len(q.retries)) > 2*(q.retriesN+int64(len(q.backing)))+1024 {
 		q.retries.keep(q.retryLives)
@@ -65,7 +67,7 @@ func (q *Queue) retryAt(at int64, seq uint64) {
 	q.timerAt(at)
 }
 
-// retryLives tells whether an entry of retries is still true.
+// retryLives tells whether an entry of retries is still valid.
 func (q *Queue) retryLives(x timed) bool {
 	if at, ok := q.backing[x.key]; ok {
 		return at == x.at
@@ -106,7 +108,8 @@ func (q *Queue) undelay(seq uint64) {
 	q.place(seq, s, 0, q.m.now)
 }
 
-// firstRetry gives the message that is tried next of those that back off; false: none does.
+// firstRetry returns the message that backs off and is tried next. It returns false if there is
+// none.
 func (q *Queue) firstRetry() (timed, bool) {
 	for len(q.retries) > 0 {
 		x := q.retries[0]
@@ -118,7 +121,7 @@ func (q *Queue) firstRetry() (timed, bool) {
 	return timed{}, false
 }
 
-// nextDue says when the next delayed message is due, or the next back-off ends.
+// nextDue returns when the next delay or back-off ends.
 func (q *Queue) nextDue() int64 {
 	at := int64(math.MaxInt64)
 	if len(q.delayed) > 0 {
@@ -130,7 +133,7 @@ func (q *Queue) nextDue() int64 {
 	return at
 }
 
-// nextTry says when the next back-off ends.
+// nextTry returns when the next back-off ends.
 func (q *Queue) nextTry() int64 {
 	if x, ok := q.firstRetry(); ok {
 		return x.at
@@ -138,7 +141,7 @@ func (q *Queue) nextTry() int64 {
 	return math.MaxInt64
 }
 
-// retryTimes gives when the messages are tried again that back off, for a snapshot.
+// retryTimes returns, for a snapshot, the messages that back off and when each is tried again.
 func (q *Queue) retryTimes() (list []timed) {
 	for _, x := range q.retries {
 		if !q.backsOff(x.key) && q.retryLives(x) {
@@ -151,7 +154,7 @@ func (q *Queue) retryTimes() (list []timed) {
 	return list
 }
 
-// backOffInfo fills in what a queue's figures say of messages that back off.
+// backOffInfo fills in the part of a queue's statistics that is about messages that back off.
 func (q *Queue) backOffInfo(i *surgetank.QueueInfo) {
 	i.BackingOff = q.backsN + q.retriesN
 	if x, ok := q.firstRetry(); ok {
@@ -160,7 +163,7 @@ func (q *Queue) backOffInfo(i *surgetank.QueueInfo) {
 	}
 }
 
-// dues fills in when the messages are tried next that a peek found in this turn.
+// dues fills in when messages are tried next, for those messages that a peek found in this turn.
 func (c *Peek) dues(q *Queue, from int) {
 	found := c.Found[from:]
 	wanted := 0
@@ -189,7 +192,7 @@ func (c *Peek) dues(q *Queue, from int) {
 	q.m.spend(len(q.retries)/8, costPeek)
 }
 
-// waitsFor says in words what the blocked messages of a flow wait for.
+// waitsFor describes, for a user, why the blocked messages of a flow wait.
 func (q *Queue) waitsFor(h uint32) string {
 	f, g := &q.flows[h], &q.config.Group
 	if front := q.firstOf(h); front != 0 && q.backsOff(front) {
@@ -206,7 +209,8 @@ func (q *Queue) waitsFor(h uint32) string {
 	return "for earlier messages of its group"
 }
 
-// firstOf is frontOf that changes nothing; 0 if the line must be tidied up before.
+// firstOf returns the same as frontOf without changing anything. It returns 0 if dead slots must be
+// removed from the line first.
 func (q *Queue) firstOf(h uint32) (front uint64) {
 	f := &q.flows[h]
 	if s := q.slots.get(f.head); f.head != 0 && s != nil && s.live() {

@@ -42,8 +42,8 @@ func (r *rig) fill(n, batch int) {
 	}
 }
 
-// BenchmarkBacklog shows, for ten million waiting messages: heap bytes a message, how long the
-// start of a snapshot and the taking of all of it hold the machine, and how long restoring takes.
+// BenchmarkBacklog measures ten million waiting messages: heap bytes for each message, how long
+// StartSnapshot and all of SnapshotNext take, and how long Restore takes.
 func BenchmarkBacklog(b *testing.B) {
 	const n = 10_000_000
 	for range b.N {
@@ -87,7 +87,7 @@ func BenchmarkBacklog(b *testing.B) {
 	}
 }
 
-// BenchmarkEnqueue is what a publish costs the machine.
+// BenchmarkEnqueue measures a publish on the machine.
 func BenchmarkEnqueue(b *testing.B) {
 	r := newRig()
 	r.step(&queue.Declare{Name: "q"})
@@ -95,7 +95,7 @@ func BenchmarkEnqueue(b *testing.B) {
 	r.fill(max(500, b.N), 500)
 }
 
-// BenchmarkEndToEnd is publish, hand-out and ack.
+// BenchmarkEndToEnd measures publish, hand-out and ack.
 func BenchmarkEndToEnd(b *testing.B) {
 	r := newRig()
 	r.step(&queue.Declare{Name: "q"})

@@ -6,18 +6,18 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// A message must not go round for ever among queues that dead-letter to each other. trail is how
-// the machine knows: the queues that gave a message up by themselves (its TTL passed, or its queue
-// overflowed) since a consumer last gave the message up, or since a redrive. A message that would
-// come to a queue of its trail again is dropped instead.
+// A message must not go round for ever among queues that dead-letter to each other. A trail
+// prevents this. It lists the queues that gave the message up without a consumer: the TTL passed,
+// or the queue overflowed. A consumer's reject or last failed attempt clears the trail, and so does
+// a redrive. A message that would return to a queue of its trail is dropped instead.
 //
-// A trail is newest first, immutable, and shared by the messages that came the same way.
+// A trail lists the newest queue first and is immutable. Messages that took the same way share it.
 type trail struct {
 	queue  string
 	before *trail
 }
 
-// automatic tells whether a queue gave a message up without any consumer's doing.
+// automatic tells whether a queue gave a message up without a consumer.
 func automatic(why reason) bool { return why == reasonExpired || why == reasonOverflow }
 
 func (t *trail) has(queue string) bool {
@@ -36,9 +36,8 @@ func (t *trail) names() (names []string) {
 	return names
 }
 
-// step returns the trail of a message that the queue gives up by itself. A message that goes to its
-// own queue makes no step, and no queue stands in a trail twice, so a trail is no longer than there
-// are queues.
+// step returns the trail of a message that the queue gives up by itself. A queue that is already in
+// the trail is not added again, so a trail is never longer than the number of queues.
 func (q *Queue) step(t *trail) *trail {
 	if t.has(q.name) {
 		return t
@@ -65,7 +64,7 @@ func (m *Machine) circled(q *Queue, seq uint64, to string) {
 	m.remove(q, seq, reasonCircled)
 }
 
-// refuseCircle refuses settings by which a queue gives its expired messages to itself.
+// refuseCircle rejects settings with which a queue would dead-letter expired messages to itself.
 func refuseCircle(name string, c *surgetank.QueueConfig) error {
 	if c.TTL > 0 && c.DeadLetter == name {
 		return surgetank.FieldErrorf("dead_letter", "queue %q has a TTL and is its own dead-letter queue, so expired messages would never leave it; name another queue, or %q to drop them",
@@ -74,7 +73,8 @@ func refuseCircle(name string, c *surgetank.QueueConfig) error {
 	return nil
 }
 
-// encodeTrails writes the trails of a queue's messages; nil if there are none.
+// encodeTrails encodes the trails of a queue's messages for a snapshot. It returns nil if there are
+// none.
 func (q *Queue) encodeTrails() []byte {
 	var seqs []uint64
 	index := map[*trail]int{}
@@ -112,7 +112,7 @@ func (q *Queue) encodeTrails() []byte {
 	return b
 }
 
-// restoreTrails reads what encodeTrails wrote.
+// restoreTrails decodes the output of encodeTrails.
 func (q *Queue) restoreTrails(d *decoder) {
 	var trails []*trail
 	for n := d.count(); n > 0 && d.err == nil; n-- {
@@ -130,7 +130,7 @@ func (q *Queue) restoreTrails(d *decoder) {
 		seq, i := d.uint(), d.uint()
 		nt := q.notes[seq]
 		if nt == nil || i >= uint64(len(trails)) {
-			d.fail("a message's trail stands there without the message's note")
+			d.fail("a trail belongs to a message that has no note")
 			return
 		}
 		nt.trail = trails[i]

@@ -6,7 +6,8 @@ import (
 	"fmt"
 )
 
-// errDecode is the cause of every failed decode; what could not be read is wrapped around it.
+// errDecode is the cause of every failed decode. Other errors wrap it and name the part that could
+// not be read.
 var errDecode = errors.New("record cannot be decoded")
 
 func appendUint(b []byte, v uint64) []byte { return binary.AppendUvarint(b, v) }
@@ -19,9 +20,9 @@ func appendBytes(b, s []byte) []byte {
 	return append(appendUint(b, uint64(len(s))), s...)
 }
 
-// decoder reads what the append functions wrote. The first error sticks and later reads give zeros,
-// so that callers check once. It never allocates from a declared length: strings and bytes must lie
-// inside the input.
+// decoder reads the output of the append functions. The first error is kept, and later reads return
+// zeros, so callers check err once at the end. A declared length never causes an allocation:
+// strings and bytes must lie inside the input.
 type decoder struct {
 	b   []byte
 	off int
@@ -47,7 +48,7 @@ func (d *decoder) byte() byte {
 }
 
 func (d *decoder) uint() uint64 {
-	// One-byte numbers are by far the most frequent.
+	// Most numbers have one byte.
 	if d.off < len(d.b) && d.b[d.off] < 0x80 {
 		d.off++
 		return uint64(d.b[d.off-1])
@@ -80,7 +81,7 @@ func (d *decoder) u32() uint32 {
 	return uint32(v)
 }
 
-// fixed64 reads eight bytes, for numbers that are random.
+// fixed64 reads a number that always takes eight bytes. Random numbers are stored this way.
 func (d *decoder) fixed64() uint64 {
 	if len(d.b)-d.off < 8 {
 		d.fail("a number is cut short")
@@ -90,7 +91,7 @@ func (d *decoder) fixed64() uint64 {
 	return binary.LittleEndian.Uint64(d.b[d.off-8:])
 }
 
-// count reads a number of items that each take at least one byte.
+// count reads a number of items, of which each takes at least one byte.
 func (d *decoder) count() int {
 	v := d.uint()
 	if v > uint64(len(d.b)-d.off) {
@@ -100,7 +101,7 @@ func (d *decoder) count() int {
 	return int(v)
 }
 
-// bytes gives a part of the input itself.
+// bytes returns a part of the input. It shares the input's memory.
 func (d *decoder) bytes() []byte {
 	n := d.uint()
 	if n > uint64(len(d.b)-d.off) {

@@ -5,17 +5,18 @@ import (
 	"slices"
 )
 
-// peaks are the largest sizes that Survey saw of what does not shrink by itself.
+// peaks are the largest sizes that Survey saw of maps that do not shrink by themselves.
 type peaks struct{ leases, notes, far, lapsed, backing, failed, ids, groups, returned int }
 
 const (
-	// compactFrom is the size from which on it is worth while to give memory back, and compactBy
-	// how many times smaller than its peak a map must have become.
+	// Compact makes a map smaller if its peak was at least compactFrom elements and its size is at
+	// most its peak divided by compactBy.
 	compactFrom = 1024
 	compactBy   = 8
 )
 
-// Survey looks at every queue, between two turns, and estimates the bytes of a snapshot.
+// Survey records the sizes of each queue's maps for Compact. It returns an estimate of the bytes of
+// a snapshot. Call it between two turns.
 func (m *Machine) Survey() (bytes int64) {
 	const queueCost, slotCost, timeCost, idCost = 256, 24, 16, 32
 	for _, q := range m.order {
@@ -36,8 +37,8 @@ func (m *Machine) Survey() (bytes int64) {
 	return bytes
 }
 
-// Compact gives back the memory of maps and lists that have become much smaller than they were.
-// Call it between two turns, while there is little to do.
+// Compact frees the memory of maps and lists that have become much smaller than their peak. Call it
+// between two turns, while there is little load.
 func (m *Machine) Compact() {
 	for _, q := range m.order {
 		p := &q.peaks
@@ -69,8 +70,8 @@ func compactMap[K comparable, V any](m *map[K]V, peak *int) {
 	*m = small
 }
 
-// compactFlows drops the places of flows behind the last one that is in use. Places before that are
-// used again.
+// compactFlows removes the free elements at the end of flows. Free elements elsewhere are used
+// again.
 func (q *Queue) compactFlows() {
 	n := len(q.flows)
 	for n > 1 && q.flows[n-1].free {

@@ -7,46 +7,47 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// consumer is a subscription as the machine sees it: a queue and credit.
+// consumer is the machine's record of a subscription: a queue and credit.
 type consumer struct {
 	id       uint64
 	q        *Queue
 	opts     surgetank.SubscribeOptions
 	credit   int
 	pool     *pool
-	once     bool   // ends with the turn in which it got something
-	stopped  bool   // gets nothing more
-	received uint64 // hand-outs so far
+	once     bool   // ends with the turn in which it gets a message
+	stopped  bool   // gets no more messages
+	received uint64 // messages handed out to it so far
 
-	leases   list[lease] // held by it, also after it has left
+	leases   list[lease] // its leases, also after it has left
 	seat     *seat
 	spot     spot           // in seat.line
-	inQueue  node[consumer] // of q.consumers; in none once it has left
+	inQueue  node[consumer] // in q.consumers; in no list after it has left
 	inSingle node[consumer] // of q.singles
 	inPool   node[consumer] // of pool.members
 }
 
-// queued says that the consumer is in the line of its seat.
+// queued tells whether the consumer is in the line of its seat.
 func (c *consumer) queued() bool { return c.spot.at > 0 }
 
-// wouldServe tells whether the next message of the queue would go to c now.
+// wouldServe tells whether the queue would hand its next message to c now.
 func (q *Queue) wouldServe(c *consumer) bool {
 	return !q.gone && len(q.ready) > 0 && q.queueVerdict() == mayGo && q.nextConsumer() == c
 }
 
-// willing says that the consumer itself would take a message.
+// willing tells whether the consumer has credit and is not stopped. The limit of its pool does not
+// matter.
 func (c *consumer) willing() bool { return c.credit > 0 && !c.stopped }
 
 func (c *consumer) hungry() bool { return c.willing() && (c.pool == nil || !c.pool.full()) }
 
-// active says whether the consumer may be served at all: of single active consumers only the oldest
-// is.
+// active tells whether the consumer may be served at all. Of single active consumers only the
+// oldest is active.
 func (c *consumer) active() bool { return !c.opts.Single || c.q.singles.front() == c }
 
-// offer puts a consumer in line for the next message, if it wants one. One that does not any more
-// leaves when the line is looked at and there is something to be had. So whatever takes a
-// consumer's appetite marks its queue: otherwise it would hang on who looked in between whether it
-// keeps its place.
+// offer puts a consumer that wants a message in line. A consumer that stops wanting messages keeps
+// its place until dispatch looks at the line with a message to hand out. Code that makes a consumer
+// unwilling must therefore mark its queue. Otherwise the consumer's place would depend on who
+// looked at the line in between.
 func (q *Queue) offer(c *consumer) {
 	if q.gone || c.queued() || !c.willing() || !c.active() {
 		return
@@ -55,7 +56,8 @@ func (q *Queue) offer(c *consumer) {
 	q.mark()
 }
 
-// nextConsumer gives whose turn it is, or nil, without taking it out of line.
+// nextConsumer returns the consumer whose turn it is, or nil. It does not remove that consumer from
+// the line.
 func (q *Queue) nextConsumer() *consumer {
 	for {
 		first := q.line.front()
@@ -75,7 +77,7 @@ func (q *Queue) nextConsumer() *consumer {
 	}
 }
 
-// rotate moves the consumer that was just served behind the others of its priority.
+// rotate moves the consumer that was just served to the end of the line of its priority.
 func (q *Queue) rotate(c *consumer) {
 	if c.willing() {
 		c.seat.put(c)
@@ -84,7 +86,7 @@ func (q *Queue) rotate(c *consumer) {
 	}
 }
 
-// consumerVerdict looks without taking anybody out of line: asking changes nothing.
+// consumerVerdict changes nothing: no consumer leaves the line.
 func (q *Queue) consumerVerdict() verdict {
 	if slices.ContainsFunc(q.line.heap, func(p place) bool { return p.of.seat.canServe() }) {
 		return mayGo
@@ -95,15 +97,15 @@ func (q *Queue) consumerVerdict() verdict {
 	return noCredit
 }
 
-// credited gives a consumer credit and puts it in line, or takes credit back.
+// credited adds credit to a consumer and puts it in line. A negative n reduces the credit.
 func (c *consumer) credited(n int) {
 	c.credit = max(0, c.credit+n)
 	c.q.offer(c)
-	c.q.mark() // see offer: who has no credit left gives up its place now
+	c.q.mark() // see offer: a consumer without credit leaves the line now
 }
 
-// attach makes a consumer of a queue. A consumer for this turn only (now) does not count against
-// the queue's limit of consumers, because it does not stay.
+// attach adds a consumer to a queue. A consumer for this turn only (now) does not count towards
+// max_consumers.
 func (m *Machine) attach(q *Queue, opts surgetank.SubscribeOptions, once, now bool) (*consumer, error) {
 	if most := q.config.MaxConsumers; most > 0 && q.consumers.n >= most && !now {
 		return nil, fullUp(time.Second, "queue %q has %d consumers, and max_consumers allows %d; close some, or raise max_consumers",
@@ -111,7 +113,7 @@ func (m *Machine) attach(q *Queue, opts surgetank.SubscribeOptions, once, now bo
 	}
 	if !once && !now && q.consumers.n > 0 && (opts.Exclusive || q.exclusives > 0) {
 		return nil, surgetank.Errorf(surgetank.CodeExists,
-			"queue %q has an exclusive consumer or is to get one while it has others; wait until they are gone", shown(q.name))
+			"queue %q has consumers, and one of them or the new one is exclusive; wait until they have left", shown(q.name))
 	}
 	if opts.Lease > surgetank.MaxLease {
 		return nil, surgetank.FieldErrorf("lease", "a lease lasts at most %v, not %v", surgetank.MaxLease, opts.Lease)
@@ -141,8 +143,8 @@ func (m *Machine) attach(q *Queue, opts surgetank.SubscribeOptions, once, now bo
 	return c, nil
 }
 
-// pickSole notes whether the queue's only consumer wants runs of groups, which changes what groups
-// may have in flight.
+// pickSole records whether the queue's only consumer asked for runs of groups. Such a consumer
+// changes how many messages of a group may be in flight.
 func (q *Queue) pickSole() {
 	if q.gone {
 		return
@@ -157,7 +159,7 @@ func (q *Queue) pickSole() {
 	}
 }
 
-// unlist takes a consumer off its queue. Its leases stay.
+// unlist removes a consumer from its queue. Its leases stay.
 func (m *Machine) unlist(c *consumer) {
 	q := c.q
 	delete(m.consumers, c.id)
@@ -178,12 +180,12 @@ func (m *Machine) unlist(c *consumer) {
 	if c.opts.Single {
 		q.singles.remove(&c.inSingle)
 		if next := q.singles.front(); next != nil {
-			q.offer(next) // it may have become the active one
+			q.offer(next) // it may be the active one now
 		}
 	}
 }
 
-// shown gives a queue's name as its users know it, for messages.
+// shown returns a queue's name as users know it, for messages.
 func shown(full string) string {
 	vhost, name := surgetank.SplitName(full)
 	if vhost == surgetank.DefaultVhost {

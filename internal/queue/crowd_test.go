@@ -8,8 +8,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// TestLineIsAStableOrder holds the heaps of a queue's line against a plain sorted list: by
-// priority, and among equals by when they got in line or were served, whatever pools they are of.
+// TestLineIsAStableOrder compares the heaps of a queue's line with a sorted list: by priority, then
+// by the time of joining the line or of being served. Pools must not change the order.
 func TestLineIsAStableOrder(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	q := &Queue{}
@@ -49,20 +49,20 @@ func TestLineIsAStableOrder(t *testing.T) {
 		if q.nextConsumer() != c {
 			t.Fatalf("emptying: the order is another one from %d on", i)
 		}
-		c.credit = 0 // it leaves when it is looked at
+		c.credit = 0 // it leaves when the line is looked at
 	}
 	if q.nextConsumer() != nil || len(q.line.heap) > 0 {
 		t.Error("somebody is left in line")
 	}
 }
 
-// TestAFullPoolKeepsPlaces: members that wait for their pool keep their places among the others of
-// the queue.
+// TestAFullPoolKeepsPlaces: members that wait for room in their pool keep their places among the
+// other consumers of the queue.
 func TestAFullPoolKeepsPlaces(t *testing.T) {
 	r := newRig(t, Limits{}, 1)
 	r.step(&Declare{Name: "q"})
 	var ids []uint64
-	for i := range 4 { // members and others by turns
+	for i := range 4 { // members and other consumers in turn
 		c := &Attach{Queue: "q", Opts: surgetank.SubscribeOptions{Credit: 9, Pool: uint64(1 - i%2)}}
 		r.step(c)
 		ids = append(ids, c.Consumer)
@@ -83,7 +83,8 @@ func TestAFullPoolKeepsPlaces(t *testing.T) {
 	for range 4 {
 		next()
 	}
-	// The second member was first in line when the pool was full, and is when it has room.
+	// The second member was first in line when the pool became full. It must be first again when
+	// the pool has room.
 	next(&Settle{Items: []surgetank.Settlement{{Receipt: surgetank.Receipt{Epoch: r.m.Epoch(), Incarnation: r.m.Incarnation(), ID: first.ID, Lease: first.Lease}}},
 		Results: make([]error, 1)})
 	if want := []uint64{ids[0], ids[1], ids[3], ids[1], ids[2]}; !slices.Equal(got, want) {
@@ -91,8 +92,8 @@ func TestAFullPoolKeepsPlaces(t *testing.T) {
 	}
 }
 
-// TestListKeepsOrder holds an intrusive list against a slice, and takes elements out while it is
-// walked.
+// TestListKeepsOrder compares an intrusive list with a slice, and removes elements during an
+// iteration.
 func TestListKeepsOrder(t *testing.T) {
 	type element struct {
 		number int
@@ -131,9 +132,9 @@ func TestListKeepsOrder(t *testing.T) {
 	}
 }
 
-// TestDeletingEndsConsumersInParts: a queue with many consumers is gone at once, and its
-// subscriptions end over several turns, each of them once, in the order of their coming, with the
-// same error. Other queues are served in between.
+// TestDeletingEndsConsumersInParts: a deleted queue with many consumers is gone at once. Its
+// subscriptions end over several turns, each once, in the order of subscribing, with the same
+// error. Other queues are served in between.
 func TestDeletingEndsConsumersInParts(t *testing.T) {
 	r := newRig(t, Limits{TurnEnds: 3}, 1)
 	r.step(&Declare{Name: "q"}, &Declare{Name: "other"})
@@ -160,11 +161,12 @@ func TestDeletingEndsConsumersInParts(t *testing.T) {
 	if c := (&Info{Name: "q"}); r.step(c) == nil || surgetank.CodeOf(c.Err) != surgetank.CodeNotFound {
 		t.Errorf("the queue is still there: %v", c.Err)
 	}
-	// The turn of the deletion ended three, the one that asked three more, and this one the same.
+	// The turn of the deletion ended three subscriptions. This turn and the one before ended three
+	// more each.
 	if r.step(&Attach{Queue: "other", Opts: surgetank.SubscribeOptions{Credit: 1, NoAck: true}}); !r.m.Sweeping() {
 		t.Fatal("nothing is left to do, and a subscription has not ended")
 	}
-	// One that leaves by itself meanwhile is not told.
+	// A consumer that leaves by itself in the meantime is not told.
 	out := r.step(&Detach{Consumer: want[9]}, publish(surgetank.Message{Body: []byte("m")}, "other"))
 	if ids := ended(out); len(ids) != 0 || len(out.Handouts) != 1 {
 		t.Errorf("ended %v, handed out %d", ids, len(out.Handouts))
@@ -173,7 +175,7 @@ func TestDeletingEndsConsumersInParts(t *testing.T) {
 		t.Errorf("%d consumers are known in the end", len(r.m.consumers))
 	}
 
-	// Again, and every end is looked at.
+	// A second run checks every end.
 	r = newRig(t, Limits{TurnEnds: 3}, 1)
 	r.step(&Declare{Name: "q"})
 	var got []uint64
@@ -195,8 +197,8 @@ func TestDeletingEndsConsumersInParts(t *testing.T) {
 	}
 }
 
-// TestWhatALeftConsumerHolds: a consumer that was detached keeps its leases, and a second Detach
-// gives them back. Nothing of it is remembered when it holds nothing.
+// TestWhatALeftConsumerHolds: a detached consumer keeps its leases, and a second Detach returns
+// them. When it has no leases, the machine forgets it.
 func TestWhatALeftConsumerHolds(t *testing.T) {
 	r := newRig(t, Limits{}, 1)
 	r.step(&Declare{Name: "q"})

@@ -9,38 +9,38 @@ import (
 	"github.com/surgetank/surgetank/internal/mutant"
 )
 
-// Damage: what the machine does about messages whose bodies cannot be read. It never sees bodies,
-// so it is told.
+// Damage is a message whose body cannot be read. The machine never reads bodies, so the broker
+// reports damage with a Quarantine command.
 //
 //	found when                         | state     | its group                           | ends by
 //	-----------------------------------+-----------+-------------------------------------+--------------------------------
-//	it was handed out, or came to the  | slotHeld  | it counts as in flight: what is     | drop, purge; a restart or, where
-//	front of its line while suspect    |           | behind it in a strict group waits   | the disk gave an error, some time
-//	it stands further back in its line | (suspect) | goes on up to it                    | coming to the front
-//	repair had lost its body           | slotLost  | goes on: repairing was the          | drop, purge
-//	                                   |           | operator's choice                   |
+//	it was handed out, or reached the  | slotHeld  | it counts as in flight: in a strict | drop, purge; a restart or, after
+//	front of its line while suspect    |           | group, later messages wait          | an I/O error, a retry
+//	it is further back in its line     | (suspect) | earlier messages go on              | reaching the front
+//	repair lost its body               | slotLost  | goes on: the operator chose         | drop, purge
+//	                                   |           | to repair                           |
 //
-// Holding and suspicion are volatile: after a restart the body is tried again. A lost body is
-// durable state, but no record says it: it comes from a snapshot that repair wrote, and goes with a
-// removed, purged or queue-gone record like any message.
+// Held and suspect are volatile states: after a restart the body is read again. Lost is a durable
+// state without a record of its own: a snapshot that repair wrote contains it. A lost message is
+// removed by a removed, purged or queue-gone record, as any message is.
 
-// damage is what is known of a message that cannot be read.
+// damage describes why a message cannot be read.
 type damage struct {
 	what  string
-	retry int64 // when it is to be tried again; 0: not by itself
+	retry int64 // when to read it again; 0: never
 }
 
-// Quarantine takes a message out of its line, or has it taken out when its turn comes, because its
-// body cannot be read.
+// Quarantine reports that a message's body cannot be read. The message is held: at once if it is
+// leased or at the front of its line, otherwise when it reaches the front.
 type Quarantine struct {
 	ID    surgetank.MessageID
-	Lease uint64        // under which it was handed out; 0: it was not
-	NoAck bool          // it was settled as it was handed out: it is only counted
-	What  string        // what is wrong, for people
-	Retry time.Duration // when to try again; 0: never
+	Lease uint64        // the lease under which it was handed out; 0: none
+	NoAck bool          // it was handed out without ack, so it is only counted
+	What  string        // the reason, for users
+	Retry time.Duration // when to read it again; 0: never
 
 	Done bool  // it is held or suspect now
-	At   int64 // the time of the turn: what was handed out of its group before did not know
+	At   int64 // the time of the turn; earlier hand-outs of its group did not know of the damage
 }
 
 func (c *Quarantine) run(m *Machine) bool {
@@ -64,7 +64,7 @@ func (c *Quarantine) run(m *Machine) bool {
 		return true
 	case s.state() == slotLeased:
 		if c.Lease == 0 || q.leases[seq].no != c.Lease {
-			return true // its new holder will find out
+			return true // its new consumer will report the damage
 		}
 		q.endLease(seq)
 		s = q.slots.edit(seq)
@@ -85,12 +85,12 @@ func (c *Quarantine) run(m *Machine) bool {
 	return true
 }
 
-// holdFront takes the front message of a line out of it.
+// holdFront takes the front message out of its line and holds it.
 func (q *Queue) holdFront(h uint32, seq uint64, d *damage) {
 	s := q.slots.edit(seq)
 	q.takeFront(h, seq, s)
 	if q.backsOff(seq) {
-		q.countBacking(h, -1) // until when stays on record: it is durable
+		q.countBacking(h, -1) // the time stays in backing, because it is durable
 	}
 	s.to(slotHeld)
 	q.waiting--
@@ -99,7 +99,8 @@ func (q *Queue) holdFront(h uint32, seq uint64, d *damage) {
 	q.hold(seq, s, d)
 }
 
-// hold keeps a message that is in no line any more, and has a slot of its group.
+// hold records that a message is held. The message is in no line and counts as in flight in its
+// group.
 func (q *Queue) hold(seq uint64, s *slot, d *damage) {
 	if q.held == nil {
 		q.held = map[uint64]*damage{}
@@ -110,7 +111,7 @@ func (q *Queue) hold(seq uint64, s *slot, d *damage) {
 	if mutant.Is(mutant.HeldOvertaken) {
 		q.flows[s.flow].inflight--
 	}
-	q.flows[s.flow].holder = 0 // nobody's run goes on behind it
+	q.flows[s.flow].holder = 0 // no consumer may continue its run past this message
 	q.touch(s.flow)
 	q.mark()
 	if d.retry > 0 {
@@ -118,8 +119,8 @@ func (q *Queue) hold(seq uint64, s *slot, d *damage) {
 	}
 }
 
-// holdSuspects takes a suspect off the front of a line; true: it did, so another message is in
-// front now.
+// holdSuspects holds the front message of a line if it is suspect. It returns true if it did:
+// another message is in front now.
 func (q *Queue) holdSuspects(h uint32) bool {
 	if len(q.suspect) == 0 {
 		return false
@@ -137,7 +138,7 @@ func (q *Queue) holdSuspects(h uint32) bool {
 	return true
 }
 
-// retryHeld puts a held message back at its old place, to be read once more.
+// retryHeld returns a held message to its old position in its line, so that it is read again.
 func (q *Queue) retryHeld(seq uint64) {
 	s := q.slots.edit(seq)
 	q.unhold(seq, s)
@@ -157,7 +158,7 @@ func (q *Queue) retryHeld(seq uint64) {
 	}
 }
 
-// unhold forgets that a message is held; the caller gives it another state.
+// unhold ends the hold of a message. The caller sets its next state.
 func (q *Queue) unhold(seq uint64, s *slot) {
 	delete(q.held, seq)
 	q.damagedN--
@@ -167,11 +168,11 @@ func (q *Queue) unhold(seq uint64, s *slot) {
 	}
 }
 
-// damageOf says what is wrong with a message; empty: nothing is known to be.
+// damageOf describes why a message cannot be read. It returns "" if no damage is known.
 func (q *Queue) damageOf(seq uint64, s *slot) string {
 	switch {
 	case s.state() == slotLost:
-		return fmt.Sprintf("it stood in entry %d of the log, which was damaged and which repair could not save", s.ref().Entry())
+		return fmt.Sprintf("its body was in entry %d of the log, which was damaged, and repair could not read it", s.ref().Entry())
 	case s.state() == slotHeld:
 		return q.held[seq].what
 	case q.suspect[seq] != nil:
@@ -180,7 +181,8 @@ func (q *Queue) damageOf(seq uint64, s *slot) string {
 	return ""
 }
 
-// explainDamage says in words what waits for the operator; empty when nothing is damaged.
+// explainDamage describes the damage that the operator has to look at. It returns "" if there is
+// none.
 func (q *Queue) explainDamage() string {
 	if q.damagedN == 0 {
 		return ""
@@ -191,7 +193,7 @@ func (q *Queue) explainDamage() string {
 	}
 	if len(q.held) > 0 {
 		seq := uint64(math.MaxUint64)
-		// unordered: the least is looked for
+		// unordered: it looks for the smallest
 		for held := range q.held {
 			seq = min(seq, held)
 		}

@@ -6,15 +6,16 @@ import (
 	"github.com/surgetank/surgetank/internal/mutant"
 )
 
-// dedup is the ids published to a queue within its window. Each id costs about 70 bytes until its
-// time is up.
+// dedup is the set of dedup ids published to a queue within its window. Each id takes about 70
+// bytes until it expires.
 type dedup struct {
 	ids  map[DedupKey]dedupAt
-	line []dedupID // in the order of their coming
+	line []dedupID // in the order of publishing
 	head int
 }
 
-// dedupAt is the message that came with an id, and until when a second one is a duplicate.
+// dedupAt is the message that was published with a dedup id. A second message with the id is a
+// duplicate until the time until.
 type dedupAt struct {
 	seq   uint64
 	until int64
@@ -47,9 +48,8 @@ func (d *dedup) add(key DedupKey, seq uint64, until int64) {
 	d.line = append(d.line, dedupID{key, seq, until})
 }
 
-// expire forgets ids whose time is up. After a window was shortened an id may stay behind an
-// earlier one that lives longer; find knows that its time is up, only its memory is given back
-// late.
+// expire removes ids that have expired. After the window was shortened, an expired id can follow
+// one that lives longer. find ignores such an id; only its memory is freed late.
 func (d *dedup) expire(now int64) {
 	for d.head < len(d.line) && d.line[d.head].until <= now {
 		x := &d.line[d.head]

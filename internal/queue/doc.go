@@ -1,18 +1,18 @@
 // Package queue is the deterministic machine: all rules of all queues of one broker.
 //
-// The machine takes commands and the time, and gives records (facts to be logged), results and
+// The machine takes the time and commands. It returns records (facts to be logged), results and
 // hand-outs. It has no I/O, goroutine, lock, clock, context or global randomness, so the same
-// commands at the same times give the same bytes. One goroutine owns it.
+// commands at the same times produce the same bytes. One goroutine owns it.
 //
 //	command ──▶ step_*.go decide ──▶ Record ──▶ encode into the turn's entry
 //	                                   │
 //	                                   └─────▶ replay.go apply: the only change of durable state,
 //	                                           the same at the first time and at recovery
 //
-// Durable state is what records made: queues and settings, messages (position in the log, group,
-// priority, not-before, attempts), dedup ids, publishers and their confirmed numbers, dead-letter
-// notes, metadata. Volatile state is empty after recovery: consumers, credit, leases, rate tokens;
-// the ready and delayed indexes are rebuilt from the durable state.
+// Durable state is the result of the records: queues and settings, messages (position in the log,
+// group, priority, not-before, attempts), dedup ids, publishers and their confirmed numbers,
+// dead-letter notes, metadata. Volatile state is empty after recovery: consumers, credit, leases,
+// rate tokens. The ready and delayed indexes are rebuilt from the durable state.
 //
-// The machine holds positions and sizes, not bodies: 28 bytes for a waiting message.
+// The machine holds positions and sizes, not bodies. A waiting message takes 28 bytes.
 package queue

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// dump writes the durable state of a machine in one canonical form: two machines whose dumps are
-// equal will hand out the same messages whatever is asked of them. What is due already counts as
-// not being there, so that a machine that has not yet looked at its timers equals one that has.
+// dump writes the durable state of a machine in one canonical form. Two machines with equal dumps
+// hand out the same messages for the same commands. Times that have passed are left out, so a
+// machine that has not handled its timers yet equals one that has.
 func dump(m *Machine, now int64) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "epoch %d next %d openings %v\n", m.epoch, m.nextQueue, m.openings)
@@ -70,8 +70,8 @@ func dump(m *Machine, now int64) string {
 	return b.String()
 }
 
-// durableTimes gives the not-before and expiry times that a queue knows of its messages, wherever
-// it keeps them.
+// durableTimes returns the not-before and expiry times of a queue's messages, from all places where
+// the queue keeps them.
 func durableTimes(q *Queue) (notBefore, expires map[uint64]int64) {
 	notBefore, expires = maps.Clone(q.backing), map[uint64]int64{}
 	if notBefore == nil {
@@ -96,9 +96,9 @@ func durableTimes(q *Queue) (notBefore, expires map[uint64]int64) {
 	return notBefore, expires
 }
 
-// check verifies everything that must hold between two turns: counts against the slots, every
-// message in exactly one place, heaps in order, leases against consumers, the log's extents against
-// what refers to it.
+// check verifies the invariants between two turns. Counts agree with the slots. Every message is in
+// exactly one place. Heaps are in order. Leases agree with consumers. The log's extents agree with
+// the references to them.
 func check(t tb, m *Machine) {
 	t.Helper()
 	bad := func(format string, args ...any) {
@@ -112,7 +112,7 @@ func check(t tb, m *Machine) {
 	}
 	refer := func(q *Queue, seq uint64, s *slot) {
 		if s.live() {
-			if s.state() != slotLost { // its body is nowhere in the log
+			if s.state() != slotLost { // the log does not contain its body
 				live.add(s.ref(), int64(s.size)+messageCost)
 			}
 			if s.has(slotNoted) {
@@ -382,7 +382,7 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 	}
 }
 
-// checkLine walks a flow's list and heap.
+// checkLine checks a flow's list and heap.
 func checkLine(bad func(string, ...any), q *Queue, h uint32) {
 	f := &q.flows[h]
 	var live, last uint64

@@ -5,22 +5,23 @@ import (
 	"sort"
 )
 
-// extents counts, for consecutive stretches of the log, what of it is still needed: it answers from
-// where on the log must be kept, and where moving a few survivors would free much.
+// extents divides the log into consecutive parts and counts the bytes of each that are still
+// needed. It tells from which entry on the log must be kept, and where moving a few messages would
+// free much space.
 type extents struct {
 	list  []extent
-	bytes int64 // how much of the log one extent covers
-	last  int   // the extent that was used last; most lookups hit it again
+	bytes int64 // the size at which an extent is full
+	last  int   // index of the extent used last, where most lookups hit again
 }
 
 type extent struct {
-	first uint64 // number of its first entry; it ends where the next one begins
+	first uint64 // number of its first entry; the extent ends before the first entry of the next
 	size  int64  // bytes of its entries
-	live  int64  // bytes of messages and notes in it that are still needed, roughly
-	count int64  // of those messages and notes
+	live  int64  // bytes of messages and notes in it that are still needed, estimated
+	count int64  // how many messages and notes are still needed
 }
 
-// grow tells of a new entry. A message's entry must be told of before its messages.
+// grow adds an entry. Add an entry before its messages.
 func (x *extents) grow(entry uint64, size int) {
 	n := len(x.list)
 	if n == 0 || x.list[n-1].size >= x.bytes && entry > x.list[n-1].first {
@@ -57,8 +58,8 @@ func (x *extents) sub(ref Ref, size int64) {
 	}
 }
 
-// trim forgets extents at the front that nothing needs and gives the first entry that may still be
-// needed.
+// trim removes extents at the front that contain nothing needed. It returns the first entry that
+// may still be needed.
 func (x *extents) trim() uint64 {
 	n := 0
 	for n < len(x.list)-1 && x.list[n].count == 0 {
@@ -72,8 +73,8 @@ func (x *extents) trim() uint64 {
 	return x.list[0].first
 }
 
-// Needed gives the number of the first entry that may hold something needed; MaxUint64 when no
-// entry does.
+// Needed returns the number of the first entry that may still be needed, or MaxUint64 when no entry
+// is.
 func (m *Machine) Needed() uint64 {
 	first := m.extents.trim()
 	if n := len(m.extents.list); n == 0 || n == 1 && m.extents.list[0].count == 0 {
@@ -82,9 +83,9 @@ func (m *Machine) Needed() uint64 {
 	return first
 }
 
-// Prefix gives the longest part of the log's beginning whose needed bytes, to be written again, are
-// at most some: the first entry behind the part, and its needed bytes. The newest extent never
-// belongs to the part.
+// Prefix returns the longest part of the log's beginning that has at most atMost needed bytes. end
+// is the first entry after the part; live is the number of its needed bytes, which would have to be
+// written again. The newest extent never belongs to the part.
 func (m *Machine) Prefix(atMost int64) (end uint64, live int64) {
 	m.extents.trim()
 	list := m.extents.list
@@ -95,8 +96,7 @@ func (m *Machine) Prefix(atMost int64) (end uint64, live int64) {
 	return end, live
 }
 
-// LogShare says how many bytes of the log from Needed on there are, and how many of them are
-// needed.
+// LogShare returns the bytes of the log from Needed on, and how many of them are needed.
 func (m *Machine) LogShare() (size, live int64) {
 	for i := range m.extents.list {
 		size += m.extents.list[i].size
@@ -105,8 +105,8 @@ func (m *Machine) LogShare() (size, live int64) {
 	return size, live
 }
 
-// Oldest gives the range of entries [first, end) of the oldest extent and how much of it is needed.
-// The newest extent is never given: ok is false when there is no other.
+// Oldest returns the range of entries [first, end) of the oldest extent, its size, and its needed
+// bytes. ok is false if there is only one extent: the newest is never returned.
 func (m *Machine) Oldest() (first, end uint64, size, live int64, ok bool) {
 	m.extents.trim()
 	if len(m.extents.list) < 2 {

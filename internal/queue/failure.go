@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// Why messages came back. The machine's own reasons have numbers on disk; 0 is for those that
-// consumers give.
+// causes are the machine's own reasons why messages are returned. Their index is their number on
+// disk. The number 0 marks a text that a consumer gave.
 var causes = [...]string{1: causeLease, 2: causeGone, 3: causeNoRoom}
 
 const (
@@ -36,9 +36,9 @@ func (d *decoder) cause() string {
 	}
 }
 
-// The broker keeps why messages came back that are still there, for people who look at them. Equal
-// texts are kept once. Memory is bounded: of messages above maxFailures, or with new texts above
-// maxFailureBytes, the reason is only in the log.
+// The broker keeps the reason of each returned message, for users who look at it. Equal texts are
+// kept once. Memory is limited. Above maxFailures messages or maxFailureBytes of texts, a new
+// reason is in the log only.
 const (
 	maxFailure      = 256 // bytes of one reason
 	maxFailures     = 100_000
@@ -48,8 +48,8 @@ const (
 // failures is the reasons of all queues' messages. It is durable state.
 type failures struct {
 	texts map[string]*keptReason
-	count int // messages
-	bytes int // of texts
+	count int // messages with a reason
+	bytes int // bytes of texts
 }
 
 type keptReason struct {
@@ -57,7 +57,7 @@ type keptReason struct {
 	messages int
 }
 
-// setFailure keeps why a message came back; "" forgets it.
+// setFailure keeps the reason why a message was returned; "" removes it.
 func (q *Queue) setFailure(seq uint64, text string) {
 	fs := &q.m.failures
 	if old := q.failed[seq]; old != nil {
@@ -98,7 +98,7 @@ func (fs *failures) drop(f *keptReason) {
 	}
 }
 
-// forgetFailure forgets why a message came back, which leaves the queue.
+// forgetFailure removes the reason of a message that leaves the queue.
 func (q *Queue) forgetFailure(seq uint64) {
 	if f := q.failed[seq]; f != nil {
 		delete(q.failed, seq)
@@ -106,7 +106,7 @@ func (q *Queue) forgetFailure(seq uint64) {
 	}
 }
 
-// forgetFailures is forgetFailure for all of a queue that is gone.
+// forgetFailures removes all reasons of a deleted queue.
 func (q *Queue) forgetFailures() {
 	// unordered: sums
 	for _, f := range q.failed {
@@ -115,7 +115,7 @@ func (q *Queue) forgetFailures() {
 	q.failed = nil
 }
 
-// failureOf says why a message came back last; "" if that is not known.
+// failureOf returns why a message was returned last, or "" if the reason is not known.
 func (q *Queue) failureOf(seq uint64) string {
 	if f := q.failed[seq]; f != nil {
 		return f.text
@@ -135,7 +135,7 @@ func clipTo(s string, n int) string {
 	return s[:n] + "..."
 }
 
-// failedMessage is a message and why it came back, for a snapshot.
+// failedMessage is a message and the reason of its last return, for a snapshot.
 type failedMessage struct {
 	seq  uint64
 	text string
@@ -149,7 +149,7 @@ func (q *Queue) failedMessages() []failedMessage {
 	return list
 }
 
-// encodeFailures writes a piece of a queue's failed messages, each text once.
+// encodeFailures encodes a part of a queue's failed messages. Each text is written once.
 func encodeFailures(queue uint64, list []failedMessage) []byte {
 	b := appendUint([]byte{byte(kindSnapFailures)}, queue)
 	index := map[string]uint64{}
@@ -172,7 +172,8 @@ func encodeFailures(queue uint64, list []failedMessage) []byte {
 	return b
 }
 
-// restoreFailures reads what encodeFailures wrote. The queue's messages are there.
+// restoreFailures decodes the output of encodeFailures. The queue's messages must have been
+// restored.
 func (q *Queue) restoreFailures(d *decoder) {
 	var texts []string
 	for n := d.count(); n > 0 && d.err == nil; n-- {
@@ -181,7 +182,7 @@ func (q *Queue) restoreFailures(d *decoder) {
 	for n := d.count(); n > 0 && d.err == nil; n-- {
 		seq, i := d.uint(), d.uint()
 		if i >= uint64(len(texts)) {
-			d.fail("a message came back for a reason that does not stand there")
+			d.fail("the reason of a returned message is missing")
 			return
 		}
 		if s := q.slots.get(seq); s != nil && s.live() {

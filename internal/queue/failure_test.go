@@ -8,9 +8,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// TestReasonsAreBounded: whatever reasons consumers give, and for however many messages, what is
-// kept of them has a bound. All of it comes back when messages are done, and a restart gives the
-// same state.
+// TestReasonsAreBounded: the memory for reasons is bounded for any texts and any number of
+// messages. It is freed when the messages are settled. A restart gives the same state.
 func TestReasonsAreBounded(t *testing.T) {
 	if testing.Short() {
 		t.Skip("many messages")

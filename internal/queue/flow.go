@@ -1,27 +1,27 @@
 package queue
 
-// flow is a group's line: its waiting messages in order, and what its limits need to know. Messages
-// without a group share one flow a priority. The slab of flows has one small element a live group;
-// a flow without messages and leases is freed and its handle used again.
+// flow is a group's line: its waiting messages in order, and the state of its limits. Messages
+// without a group share one flow for each priority. The slice of flows has one small element for
+// each live group. A flow without messages and leases is freed, and its handle is used again.
 //
-//	front ─▶ the smaller of   head ─▶ s ─▶ s ─▶ … ─▶ tail     never handed out yet, linked through the slots
-//	                          min of returned                 came back; a heap by seq, kept beside the queue
+//	front ─▶ the smaller of   head ─▶ s ─▶ s ─▶ … ─▶ tail     never handed out, linked through the slots
+//	                          min of returned                 returned; a heap by seq in queue.returned
 type flow struct {
 	name       string
 	head, tail uint64 // 0: the list is empty
-	waiting    uint32 // in the list or the heap, dead slots not counted
-	open       uint32 // of waiting: may be handed out as far as the group is concerned
+	waiting    uint32 // in the list or the heap; dead slots are not counted
+	open       uint32 // of waiting: the limits of the group let these be handed out
 	inflight   uint32 // leased or held
 	delayed    uint32 // in the queue's delayed heap, or lost
-	holder     uint64 // the consumer that has all leased ones; 0: several have
-	returned   uint32 // in the heap, dead ones included
-	place      int32  // in the queue's ready heap; -1: not there
+	holder     uint64 // the consumer that has all leases; 0: several have
+	returned   uint32 // in the heap; dead slots are counted
+	place      int32  // index in the queue's ready heap; -1: not in it
 	priority   uint8  // of the front message, while it is in the ready heap
 	free       bool
-	backs      uint32 // of waiting: back off
-	wakeAt     int64  // the entry of queue.wake for its rate
+	backs      uint32 // of waiting: these back off
+	wakeAt     int64  // the time of its entry in queue.wake
 	tat        int64  // group rate: when the next hand-out is due (see rate.go)
-	served     uint64 // for fairness: above queue.turn as it was when last served, or equal to it when its line began
+	served     uint64 // for fairness: greater than queue.turn when it was last served; equal to queue.turn when its line began
 	front      uint64 // the front message, while it is in the ready heap
 }
 
@@ -59,8 +59,8 @@ func (h *seqHeap) pop() uint64 {
 	return top
 }
 
-// ungrouped is the map key of the flow for messages without a group, one a priority. No group's
-// name can be equal: names hold no control characters.
+// flowKey returns the key of a flow in byGroup. Messages without a group have one flow for each
+// priority. No group has such a key, because group names contain no control characters.
 func flowKey(group string, priority uint8) string {
 	if group != "" {
 		return group
@@ -71,10 +71,10 @@ func flowKey(group string, priority uint8) string {
 	return string([]byte{0, priority})
 }
 
-// flowOf gives the handle of a message's flow, making it if need be.
+// flowOf returns the handle of a message's flow. It creates the flow if there is none.
 func (q *Queue) flowOf(group string, priority uint8) uint32 {
 	if group == "" && priority == 0 && len(q.flows) > 0 {
-		return 0 // the first flow is that of plain messages and is never freed
+		return 0 // the first flow is the one for messages without group and priority; it is never freed
 	}
 	if len(q.flows) == 0 {
 		q.flows = append(q.flows, flow{place: -1})
@@ -104,7 +104,7 @@ func (q *Queue) flowOf(group string, priority uint8) uint32 {
 	return h
 }
 
-// groupName gives the group of a flow as users know it.
+// groupName returns the group of a flow as users know it; "" if it has none.
 func (q *Queue) groupName(h uint32) string {
 	if n := q.flows[h].name; n != "" && n[0] != 0 {
 		return n
@@ -112,13 +112,13 @@ func (q *Queue) groupName(h uint32) string {
 	return ""
 }
 
-// idle frees a flow that has nothing left to remember.
+// idle frees a flow that has no state left.
 func (q *Queue) idle(h uint32) {
 	f := &q.flows[h]
 	if h == 0 || f.free || f.waiting+f.inflight+f.delayed+f.returned > 0 || f.head != 0 {
 		return
 	}
-	if f.tat > q.m.now { // its rate must not be forgotten yet: look again then
+	if f.tat > q.m.now { // its rate still counts: check again at that time
 		q.wakeFlow(h, f.tat)
 		return
 	}
@@ -131,7 +131,7 @@ func (q *Queue) idle(h uint32) {
 	q.freeFlows = append(q.freeFlows, h)
 }
 
-// link puts a new message at the end of its flow's list. s is its slot.
+// link appends a new message to its flow's list. s is its slot.
 func (q *Queue) link(h uint32, seq uint64, s *slot) {
 	f := &q.flows[h]
 	s.to(slotWaiting)
@@ -156,7 +156,7 @@ func (q *Queue) link(h uint32, seq uint64, s *slot) {
 	q.waits(seq, s)
 }
 
-// giveBack puts a message that was taken from its flow back into it, at its old place.
+// giveBack returns a message that was taken from its flow to its old position in the order.
 func (q *Queue) giveBack(h uint32, seq uint64, s *slot) {
 	f := &q.flows[h]
 	s.to(slotWaiting)
@@ -175,7 +175,7 @@ func (q *Queue) giveBack(h uint32, seq uint64, s *slot) {
 	q.waits(seq, s)
 }
 
-// next gives the message behind seq in a list.
+// after returns the message after seq in a list.
 func (q *Queue) after(seq uint64, s *slot) uint64 {
 	switch s.next {
 	case 0:
@@ -188,8 +188,8 @@ func (q *Queue) after(seq uint64, s *slot) uint64 {
 	return seq + uint64(s.next)
 }
 
-// frontOf gives the message of a flow that is first in order, passing dead slots and freeing them;
-// 0: none waits.
+// frontOf returns the first message of a flow, or 0 if none waits. It removes dead slots on the way
+// and frees them.
 func (q *Queue) frontOf(h uint32) uint64 {
 	f := &q.flows[h]
 	for f.head != 0 {
@@ -229,8 +229,8 @@ func (q *Queue) dropHead(f *flow, s *slot) {
 	q.slots.free(seq)
 }
 
-// takeFront removes a flow's front message from its line; its slot stays, for the caller to give it
-// a state.
+// takeFront removes a flow's front message from its line. Its slot stays: the caller sets its next
+// state.
 func (q *Queue) takeFront(h uint32, seq uint64, s *slot) {
 	f := &q.flows[h]
 	if s.has(slotInHeap) {
@@ -248,6 +248,6 @@ func (q *Queue) takeFront(h uint32, seq uint64, s *slot) {
 		s.next = 0
 	}
 	if f.waiting--; f.waiting == 0 {
-		q.frontOf(h) // frees the dead slots that were behind it
+		q.frontOf(h) // frees the dead slots after it
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// corpus is a log with every kind of record, and a snapshot of it.
+// corpus returns a log with every kind of record, and a snapshot of it.
 func corpus(t tb) (log [][]byte, snapshot []byte) {
 	s := newSeeded(t, 3)
 	s.limits = Limits{}
@@ -30,7 +30,7 @@ func corpus(t tb) (log [][]byte, snapshot []byte) {
 	return s.log, s.snaps[0].data
 }
 
-// bounded fails when f allocates far more than its input could need: nothing may be made from a
+// bounded fails if f allocates far more than its input needs. Code must not allocate from a
 // declared length.
 func bounded(t *testing.T, input int, f func()) {
 	var before, after runtime.MemStats
@@ -42,8 +42,8 @@ func bounded(t *testing.T, input int, f func()) {
 	}
 }
 
-// FuzzEntry reads hostile entries every way there is; nothing may panic, and what is refused must
-// be an error.
+// FuzzEntry reads hostile entries with every decoder. No decoder may panic, and each must return an
+// error for what it rejects.
 func FuzzEntry(f *testing.F) {
 	log, _ := corpus(f)
 	for _, e := range log {
@@ -75,7 +75,7 @@ func FuzzEntry(f *testing.F) {
 	})
 }
 
-// FuzzRestore reads hostile snapshots. One that is taken for good must make a machine whose
+// FuzzRestore reads hostile snapshots. A snapshot that is accepted must give a machine whose
 // invariants hold.
 func FuzzRestore(f *testing.F) {
 	_, snapshot := corpus(f)
@@ -84,7 +84,7 @@ func FuzzRestore(f *testing.F) {
 		f.Add(snapshot[:n])
 	}
 	all := frames(snapshot)
-	for i := range all { // each record left out, and each doubled
+	for i := range all { // each record left out, and each twice
 		var less, more []byte
 		for j, fr := range all {
 			if j != i {

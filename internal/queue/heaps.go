@@ -1,13 +1,13 @@
 package queue
 
-// timed is something that becomes due.
+// timed is an event with a time.
 type timed struct {
 	at  int64 // nanoseconds since 1970
 	key uint64
 }
 
-// timeHeap is a binary min-heap of timed, by time and then key. Entries that were overtaken by
-// events stay until they come up; whoever pops them checks.
+// timeHeap is a binary min-heap of events, ordered by time and then key. An entry that later events
+// made stale stays until it is popped. The caller of pop checks whether the entry is still valid.
 type timeHeap []timed
 
 func (h timeHeap) less(i, j int) bool {
@@ -72,7 +72,7 @@ func (h *timeHeap) keep(f func(timed) bool) {
 	*h = s
 }
 
-// due pops the first entry if it is due.
+// due pops the first entry if its time has come.
 func (h *timeHeap) due(now int64) (timed, bool) {
 	if len(*h) == 0 || (*h)[0].at > now {
 		return timed{}, false

@@ -10,20 +10,20 @@ import (
 	"github.com/surgetank/surgetank/internal/mutant"
 )
 
-// lease is a hand-out that is not settled. Leases are volatile: a crash of the broker ends them all
-// and counts none.
+// lease is a hand-out that is not settled. Leases are volatile: a crash of the broker ends all of
+// them and counts no attempt.
 type lease struct {
 	seq      uint64
 	no       uint64
 	consumer *consumer
-	deadline int64       // 0: as long as its subscription
+	deadline int64       // 0: the end of its subscription
 	held     node[lease] // of consumer.leases
 }
 
-// maxSpareLeases is how many leases that ended are kept for reuse.
+// maxSpareLeases is how many ended leases are kept for reuse.
 const maxSpareLeases = 16_384
 
-// newLease makes the lease of a message that was handed to a consumer.
+// newLease creates the lease of a message that is handed to a consumer.
 func (m *Machine) newLease(seq uint64, c *consumer) *lease {
 	if m.nextLease++; mutant.Is(mutant.LeaseNumberTwice) {
 		m.nextLease = 1
@@ -41,7 +41,7 @@ func (m *Machine) newLease(seq uint64, c *consumer) *lease {
 	return l
 }
 
-// freeLease takes a lease off its consumer.
+// freeLease removes a lease from its consumer.
 func (m *Machine) freeLease(l *lease) {
 	c := l.consumer
 	c.leases.remove(&l.held)
@@ -54,7 +54,8 @@ func (m *Machine) freeLease(l *lease) {
 	}
 }
 
-// handOut leases (or, without acks, settles) a flow's front message to a consumer.
+// handOut hands a flow's front message to a consumer under a lease. For a consumer without acks,
+// the message is acked at once.
 func (q *Queue) handOut(c *consumer, h uint32) {
 	m := q.m
 	f := &q.flows[h]
@@ -95,7 +96,7 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 		l := m.newLease(seq, c)
 		term := c.opts.Lease
 		if term == 0 {
-			term = q.config.Lease // as it is now, not as it was when the consumer came
+			term = q.config.Lease // the present setting, not the one at the time of subscribing
 		}
 		if term > 0 {
 			l.deadline = m.now + int64(term)
@@ -120,7 +121,7 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 	m.out.Handouts = append(m.out.Handouts, out)
 }
 
-// deadline notes when a lease ends. Stale entries are dropped when they outnumber the leases.
+// deadline schedules the end of a lease. It drops stale entries when they outnumber the leases.
 func (q *Queue) deadline(at int64, seq uint64) {
 	if len(q.deadlines) > 2*(len(q.leases)+len(q.held))+1024 {
 		q.deadlines.keep(func(x timed) bool {
@@ -132,8 +133,8 @@ func (q *Queue) deadline(at int64, seq uint64) {
 	q.timerAt(at)
 }
 
-// endLease forgets a lease, which must exist, and gives its consumer the credit back. The caller
-// logs what becomes of the message.
+// endLease removes a lease, which must exist, and returns the credit to its consumer. The caller
+// logs the message's next state.
 func (q *Queue) endLease(seq uint64) {
 	l := q.leases[seq]
 	delete(q.leases, seq)
@@ -150,7 +151,7 @@ func (q *Queue) endLease(seq uint64) {
 	q.mark()
 }
 
-// acked logs that one message is done.
+// acked logs that one message is acked.
 func (m *Machine) acked(q *Queue, seq uint64) {
 	q.stats.acked++
 	r := &m.rec
@@ -158,7 +159,9 @@ func (m *Machine) acked(q *Queue, seq uint64) {
 	m.emit(r)
 }
 
-// giveUp decides what becomes of a leased message whose attempt failed, or that was not handled.
+// giveUp decides the next state of a leased message that was not acked: returned to its line,
+// dead-lettered or removed. counted says whether the attempt counts. A negative delay means the
+// back-off of the queue's settings.
 func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool, detail string) {
 	s := q.slots.get(seq)
 	q.endLease(seq)
@@ -195,7 +198,8 @@ func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool
 	m.putBackUntil(q, seq, attempts, notBefore, detail)
 }
 
-// putBackUntil returns a message whose lease has ended. detail says why; "" if nobody said.
+// putBackUntil returns a message whose lease has ended to its queue. detail is the reason; "" if
+// there is none.
 func (m *Machine) putBackUntil(q *Queue, seq uint64, attempts int, notBefore int64, detail string) {
 	r := &m.rec
 	r.Kind, r.Queue, r.Seqs, r.Attempts, r.NotBefore, r.Detail = kindReturned, q.id, append(r.Seqs[:0], seq), uint32(attempts), notBefore, ""
@@ -205,7 +209,7 @@ func (m *Machine) putBackUntil(q *Queue, seq uint64, attempts int, notBefore int
 	m.emit(r)
 }
 
-// backoff draws the delay before the attempt that follows n failed ones.
+// backoff draws the delay before the next attempt after n failed ones.
 func (m *Machine) backoff(c *surgetank.RetryConfig, n int) time.Duration {
 	if c.Initial < 0 {
 		return 0
@@ -218,9 +222,10 @@ func (m *Machine) backoff(c *surgetank.RetryConfig, n int) time.Duration {
 	return time.Duration(d)
 }
 
-// bury gives a message up: to the dead-letter queue, which is made if need be, or away where the
-// settings say so or where the message would go round. false: the dead-letter queue is full, and
-// nothing happened. The message must not be leased any more.
+// bury moves a message that is given up to the dead-letter queue, and creates that queue if
+// necessary. The message is dropped instead if the settings say so, or if it would go round. It
+// returns false, and changes nothing, if the dead-letter queue is full. The message must not be
+// leased.
 func (m *Machine) bury(q *Queue, seq uint64, why reason, attempts int, detail string) bool {
 	to := q.deadLetter()
 	if to == surgetank.DeadLetterDrop {
@@ -256,24 +261,24 @@ func (m *Machine) bury(q *Queue, seq uint64, why reason, attempts int, detail st
 	return true
 }
 
-// deadLetter names the queue for messages that this one gives up, or is DeadLetterDrop.
+// deadLetter returns the name of the queue's dead-letter queue, or DeadLetterDrop.
 func (q *Queue) deadLetter() string {
 	switch {
 	case q.config.DeadLetter != "":
 		return q.config.DeadLetter
 	case strings.HasSuffix(q.name, surgetank.DeadLetterSuffix):
-		return q.name // a dead-letter queue keeps its own
+		return q.name // a dead-letter queue keeps its messages
 	}
 	return q.name + surgetank.DeadLetterSuffix
 }
 
-// deadLetterConfig is the settings of a dead-letter queue that nobody declared: it gives nothing up
-// by itself.
+// deadLetterConfig returns the settings of a dead-letter queue that was not declared. Such a queue
+// gives up no message by itself.
 func deadLetterConfig(name string) surgetank.QueueConfig {
 	return surgetank.QueueConfig{DeadLetter: name, Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1, Jitter: -1}}
 }
 
-// clip keeps a detail short enough to be stored.
+// clip limits the length of a detail that is stored.
 func clip(s string) string {
 	const most = 1024
 	if len(s) > most {
@@ -289,8 +294,9 @@ func (m *Machine) remove(q *Queue, seq uint64, why reason) {
 	m.emit(r)
 }
 
-// expired gives up a message whose TTL passed: to the dead-letter queue where the user named one,
-// else away. false: the dead-letter queue is full, and nothing happened.
+// expired gives up a message whose TTL passed. The message goes to the dead-letter queue if the
+// settings name one, and is dropped otherwise. It returns false, and changes nothing, if the
+// dead-letter queue is full.
 func (m *Machine) expired(q *Queue, seq uint64) bool {
 	if d := q.config.DeadLetter; d == "" || d == surgetank.DeadLetterDrop {
 		m.remove(q, seq, reasonExpired)

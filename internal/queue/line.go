@@ -2,24 +2,23 @@ package queue
 
 import "slices"
 
-// line is who is to be served, in order: by priority, and among equals by turn. It is a binary
-// heap, so that getting in line, leaving it and moving to the end of a priority take a time that
-// hardly grows with the length of the line or the number of priorities.
+// line is an order of service: by priority, then by turn. It is a binary heap, so joining, leaving
+// and moving to the end of a priority take logarithmic time.
 //
-// A queue's line is one of seats, and each seat has a line of consumers: see seat.
+// The line of a queue contains seats, and the line of each seat contains consumers: see seat.
 type line struct{ heap []place }
 
-// place is a place in line. The keys stand beside the pointer, so that comparing two places reads
-// nothing else.
+// place is one place in a line. It contains the keys, so that comparing two places follows no
+// pointer.
 type place struct {
 	priority int
 	turn     uint64 // the lower number is served first
 	of       *spot
 }
 
-// spot is what stands in a line. It is a field of a consumer or of a seat.
+// spot is the part of a consumer or a seat that knows its place in a line.
 type spot struct {
-	at   int // the place in the heap, from 1 on; 0: not in line
+	at   int // index in the heap plus 1; 0: not in line
 	c    *consumer
 	seat *seat
 }
@@ -39,7 +38,7 @@ func (l *line) front() *place {
 	return &l.heap[0]
 }
 
-// put gives a spot its place, whether it is in line or not.
+// put gives a spot this priority and turn. A spot that is not in line joins it.
 func (l *line) put(s *spot, priority int, turn uint64) {
 	if s.at == 0 {
 		l.heap = append(l.heap, place{of: s})
@@ -52,7 +51,7 @@ func (l *line) put(s *spot, priority int, turn uint64) {
 	}
 }
 
-// remove takes a spot out of line. One that is not in line is left alone.
+// remove takes a spot out of line. It does nothing if the spot is not in line.
 func (l *line) remove(s *spot) {
 	if s.at == 0 {
 		return
@@ -75,7 +74,7 @@ func (l *line) set(i int, p place) {
 	p.of.at = i + 1
 }
 
-// fix moves a place that changed to where it belongs.
+// fix moves a place whose keys changed to its position in the heap.
 func (l *line) fix(i int) {
 	p := l.heap[i]
 	for i > 0 && p.before(&l.heap[(i-1)/2]) {
@@ -99,17 +98,17 @@ func (l *line) fix(i int) {
 	l.set(i, p)
 }
 
-// seat is the consumers of one queue that are of one pool, or of none. The seat has the place in
-// its queue's line that the first of its consumers has.
+// seat is the consumers of one queue that are of the same pool, or of no pool. The seat's place in
+// its queue's line is that of its first consumer.
 //
-// Consumers in line want a message. One that does not any more keeps its place until the line is
-// looked at while there is something to be had (nextConsumer). If the pool is full by then, the
-// whole seat is parked: its consumers keep their places in it, and it is in its queue's line again
-// when the pool has room. So a full pool costs the same however many consumers it has.
+// Consumers in line want a message. A consumer that stops wanting one keeps its place until
+// nextConsumer looks at the line with a message to hand out. If the pool is full then, the whole
+// seat is parked: it leaves its queue's line until the pool has room, and its consumers keep their
+// places in the seat. So a full pool costs the same for any number of consumers.
 type seat struct {
 	q        *Queue
-	pool     *pool      // nil: of none
-	members  int        // in line or not
+	pool     *pool      // nil: no pool
+	members  int        // consumers, in line or not
 	line     line       // of consumers
 	spot     spot       // in q.line, unless it is empty or parked
 	inPool   node[seat] // of pool.seats
@@ -122,10 +121,10 @@ func newSeat(q *Queue, p *pool) *seat {
 	return s
 }
 
-// full says that the limit of the pool keeps all consumers of the seat from being served.
+// full tells whether the limit of the pool stops all consumers of the seat.
 func (s *seat) full() bool { return s.pool != nil && s.pool.full() }
 
-// put gives a consumer the last place of its priority.
+// put moves a consumer to the end of its priority.
 func (s *seat) put(c *consumer) {
 	s.q.lineTurn++
 	s.line.put(&c.spot, c.opts.Priority, s.q.lineTurn)
@@ -138,7 +137,7 @@ func (s *seat) drop(c *consumer) {
 	s.follow()
 }
 
-// follow gives the seat the place of its first consumer.
+// follow moves the seat to the place of its first consumer.
 func (s *seat) follow() {
 	first := s.line.front()
 	switch {
@@ -158,7 +157,7 @@ func (s *seat) park() {
 	s.pool.parked.push(&s.isParked)
 }
 
-// canServe says that one of the consumers could take a message now.
+// canServe tells whether one of the consumers could take a message now.
 func (s *seat) canServe() bool {
 	return !s.full() && slices.ContainsFunc(s.line.heap, func(p place) bool { return p.of.c.hungry() && p.of.c.active() })
 }

@@ -1,22 +1,21 @@
 package queue
 
 // list is a doubly linked list whose nodes are fields of its elements. Adding, moving and removing
-// an element takes the same time however long the list is, and allocates nothing. The zero value is
-// an empty list.
+// an element takes constant time and allocates nothing. The zero value is an empty list.
 type list[T any] struct {
 	first, last *node[T]
 	n           int
 }
 
-// node is the place of one element in one list. An element has a node for each list that it can be
-// in. The field of must be set before the node is used.
+// node is the place of one element in one list. An element has one node for each list that it can
+// be in. Set the field of before you use the node.
 type node[T any] struct {
 	of         *T
 	in         *list[T] // nil: in no list
 	prev, next *node[T]
 }
 
-// push puts an element that is in no list at the end.
+// push appends an element that is in no list.
 func (l *list[T]) push(x *node[T]) {
 	x.in, x.prev = l, l.last
 	if l.last == nil {
@@ -28,7 +27,7 @@ func (l *list[T]) push(x *node[T]) {
 	l.n++
 }
 
-// remove takes an element out. An element that is not in the list is left alone.
+// remove takes an element out. It does nothing if the element is not in this list.
 func (l *list[T]) remove(x *node[T]) {
 	if x.in != l {
 		return
@@ -55,7 +54,7 @@ func (l *list[T]) front() *T {
 	return l.first.of
 }
 
-// all yields the elements in order. The element that was yielded last may be removed meanwhile.
+// all yields the elements in order. The caller may remove the element that was yielded last.
 func (l *list[T]) all(yield func(*T) bool) {
 	for x := l.first; x != nil; {
 		next := x.next

@@ -8,17 +8,17 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Limits of one machine, with the values that New uses for zeros.
+// Limits of one machine. New replaces zeros with the value at the end of each line.
 type Limits struct {
 	MaxMessage  int   // bytes of a body; DefaultMaxMessage
 	MaxQueues   int   // 100,000
 	MaxMeta     int   // bytes of one metadata value; 1 MiB
-	TurnBytes   int   // a turn takes no further command when its entry has reached this; 256 KiB
-	TurnHandout int   // hand-outs of one turn; 4,096
-	ExtentBytes int64 // of the log that are freed together; 16 MiB
-	TurnTimers  int   // expired leases, delays and TTLs of one turn; 16,384
-	TurnEnds    int   // consumers of queues that are gone whose subscriptions one turn ends; 1,024
-	TurnScan    int   // slots that one turn looks at for commands about whole queues (pages.go); 65,536
+	TurnBytes   int   // the entry size after which a turn takes no further command; 256 KiB
+	TurnHandout int   // hand-outs in one turn; 4,096
+	ExtentBytes int64 // bytes of the log that are freed together; 16 MiB
+	TurnTimers  int   // expired leases, delays and TTLs handled in one turn; 16,384
+	TurnEnds    int   // subscriptions to deleted queues ended in one turn; 1,024
+	TurnScan    int   // slots read in one turn by commands about whole queues (pages.go); 65,536
 }
 
 func (l Limits) withDefaults() Limits {
@@ -41,10 +41,10 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// Machine is all queues of one broker. It belongs to one goroutine.
+// Machine is all queues of one broker. One goroutine owns it.
 type Machine struct {
 	limits Limits
-	rng    *rand.Rand // draws back-off jitter; the drawn value is in the fact
+	rng    *rand.Rand // draws back-off jitter; the record contains the drawn value
 
 	// Durable state.
 	epoch     uint64
@@ -64,27 +64,27 @@ type Machine struct {
 	// Volatile state.
 	now         int64 // never goes back
 	entry       uint64
-	closed      bool // after CloseEpoch: nothing happens any more
-	recovering  bool // replaying: no flows, leases or timers are kept up; Recovered builds them
+	closed      bool // after CloseEpoch: the machine does nothing more
+	recovering  bool // replaying: flows, leases and timers are not updated; Recovered builds them
 	full        bool // the log has no room for new messages
 	nextLease   uint64
 	consumers   map[uint64]*consumer
-	left        map[uint64]*consumer // that are attached no more and still hold leases
-	ending      []ending             // queues that are gone and still have consumers
-	ends        int                  // what is left of TurnEnds
+	left        map[uint64]*consumer // consumers that are not attached any more and still have leases
+	ending      []ending             // deleted queues that still have consumers
+	ends        int                  // how many of TurnEnds are left in this turn
 	spareLeases []*lease             // for reuse
 	nextCons    uint64
 	pools       map[uint64]*pool
-	timers      timeHeap    // when a queue has something to do; entries may be early or stale
-	dirty       []*Queue    // queues whose dispatch must run
-	after       uint64      // the queue that made the last turn full; 0: none did
+	timers      timeHeap    // when each queue has something to do; entries can be early or stale
+	dirty       []*Queue    // queues that dispatch must look at
+	after       uint64      // id of the queue that made the last turn full; 0: none did
 	immediate   []*consumer // attached for this turn only
-	budget      int         // what is left of TurnTimers
-	scan        int         // what is left of TurnScan
-	remains     []remains   // queues that are gone, see pages.go
+	budget      int         // how many of TurnTimers are left in this turn
+	scan        int         // how many of TurnScan are left in this turn
+	remains     []remains   // deleted queues, see pages.go
 	snap        *snapshot
 	snapGen     uint32
-	rec, pub    Record // the fact being decided; reused
+	rec, pub    Record // the record under construction; reused
 	out         *Output
 }
 
@@ -103,53 +103,53 @@ type Queue struct {
 	far     map[uint64]uint64
 	dedup   dedup
 	notes   map[uint64]*note
-	failed  map[uint64]*keptReason // why messages came back
-	due     map[uint64]int64       // only while recovering: not-before of messages that have one
-	ttl     timeHeap               // expiry of messages that have one; stale entries are skipped
+	failed  map[uint64]*keptReason // the reason of each returned message
+	due     map[uint64]int64       // only while recovering: the not-before of messages that have one
+	ttl     timeHeap               // when messages expire; stale entries are skipped
 	spans   []surgetank.Span       // see timeline.go
 
 	// Indexes and volatile state.
 	flows      []flow
 	freeFlows  []uint32
 	byGroup    map[string]uint32
-	givers     []*Queue // that are over their limits and wait for room here
-	lastStep   *trail   // of the message that the queue gave up last by itself
-	unnamed    int      // of byGroup: lines of messages without a group, one a priority
+	givers     []*Queue // queues over their limits that wait for room in this one
+	lastStep   *trail   // trail of the newest message that the queue gave up by itself
+	unnamed    int      // of byGroup: lines of messages without a group, one for each priority
 	returned   map[uint32]*seqHeap
 	ready      readyHeap
 	delayed    timeHeap         // {not-before, seq} of messages that their publishers delayed
 	retries    timeHeap         // {next try, seq} of messages that back off; stale entries are skipped
-	late       timeHeap         // {end of the delay, seq} of messages that wait and were delayed; stale entries are skipped
-	lowest     uint64           // no message below waits that was never delayed
-	lapsed     map[uint64]int64 // when messages expired that are still here (slotExpired)
-	overdueAt  map[uint64]int64 // when those of lapsed that wait are to be given up again
+	late       timeHeap         // {end of delay, seq} of waiting messages that were delayed; stale entries are skipped
+	lowest     uint64           // no lower message waits that was never delayed
+	lapsed     map[uint64]int64 // when messages with slotExpired expired
+	overdueAt  map[uint64]int64 // of waiting messages in lapsed: when to give them up again
 	backing    map[uint64]int64 // when messages that back off in a strict group's line are tried next
-	wake       timeHeap         // {when, flow}: flows that wait for their rate
+	wake       timeHeap         // {time, flow}: flows that wait for their rate
 	leases     map[uint64]*lease
-	deadlines  timeHeap           // {deadline, seq}, also of held messages' retries; stale entries are skipped
+	deadlines  timeHeap           // {deadline, seq} of leases, {retry, seq} of held messages; stale entries are skipped
 	held       map[uint64]*damage // messages in slotHeld
-	suspect    map[uint64]*damage // messages that stand in line and are known to be damaged
-	consumers  list[consumer]     // in the order of their coming
-	singles    list[consumer]     // of them, those with Single
-	exclusives int                // number of them with Exclusive
-	sole       *consumer          // the only one, where it asked for runs of groups
+	suspect    map[uint64]*damage // messages in line that are known to be damaged
+	consumers  list[consumer]     // in the order of subscribing
+	singles    list[consumer]     // the consumers with Single
+	exclusives int                // how many consumers have Exclusive
+	sole       *consumer          // the only consumer, if it asked for runs of groups
 	line       line               // of seats
-	lineTurn   uint64             // of the newest place in line
-	poolless   *seat              // of consumers without a pool; nil while there was none
+	lineTurn   uint64             // the newest turn given to a place in line
+	poolless   *seat              // seat of consumers without a pool; nil if there was never one
 	tat        int64              // level rate: when the next hand-out is due
 	turn       uint64             // twice the number of hand-outs, for fairness
-	floor      uint64             // no live message below
-	freshFrom  uint64             // durable: messages below may have been delivered before a crash
+	floor      uint64             // no lower message is live
+	freshFrom  uint64             // durable: lower messages may have been delivered before a crash
 	marked     bool               // in m.dirty
-	wakeAt     int64              // the entry of wake for level.rate
+	wakeAt     int64              // the time of the entry of wake for level.rate
 	timer      int64              // the earliest entry of m.timers for this queue; 0: none
 
 	waiting, delayedN, leased int64
-	ready_                    int64 // of waiting: not held up by their group
-	backsN                    int64 // of waiting: back off
-	retriesN                  int64 // of delayedN: back off
+	ready_                    int64 // of waiting: not blocked by their group
+	backsN                    int64 // of waiting: these back off
+	retriesN                  int64 // of delayedN: these back off
 	damagedN                  int64 // held and lost
-	bytes, leasedBytes        int64 // of all bodies, and of those that are leased, held or lost
+	bytes, leasedBytes        int64 // of all bodies; of bodies of leased, held or lost messages
 	stats                     stats
 	peaks                     peaks
 }
@@ -158,7 +158,7 @@ type stats struct {
 	published, duplicates, refused, delivered, acked, nacked, expired, deadLettered, dropped, circled, leasesLost uint64
 }
 
-// New makes an empty machine. seed starts the generator of back-off jitter.
+// New returns an empty machine. seed starts the generator of back-off jitter.
 func New(limits Limits, seed uint64) *Machine {
 	return &Machine{
 		limits:    limits.withDefaults(),
@@ -174,16 +174,16 @@ func New(limits Limits, seed uint64) *Machine {
 	}
 }
 
-// Epoch is the number of times the log was opened by a broker.
+// Epoch returns how often a broker has opened the log.
 func (m *Machine) Epoch() uint64 { return m.epoch }
 
-// SetFull says whether the log has room for new messages only; acks are always taken.
+// SetFull tells the machine whether the log has no room for new messages. Acks are always accepted.
 func (m *Machine) SetFull(full bool) { m.full = full }
 
-// Full says what SetFull said last.
+// Full returns the value of the last SetFull.
 func (m *Machine) Full() bool { return m.full }
 
-// Config gives the settings of a queue.
+// Config returns the settings of a queue. It returns false if there is no such queue.
 func (m *Machine) Config(name string) (surgetank.QueueConfig, bool) {
 	q := m.byName[name]
 	if q == nil {
@@ -192,31 +192,34 @@ func (m *Machine) Config(name string) (surgetank.QueueConfig, bool) {
 	return q.config, true
 }
 
-// sorted gives the queues in the order of their ids, so that nothing depends on the order of a map.
+// sorted returns the queues in the order of their ids, so that no result depends on the order of a
+// map.
 func (m *Machine) sorted() []*Queue { return slices.Clone(m.order) }
 
-// rank gives where in the order of queues an id is or would be, and whether it is there.
+// rank returns the index of an id in the order of queues, and whether the queue exists.
 func (m *Machine) rank(id uint64) (int, bool) {
 	return slices.BinarySearchFunc(m.order, id, func(q *Queue, id uint64) int { return cmp.Compare(q.id, id) })
 }
 
-// from gives the queues from an id on, for reading until the order changes.
+// from returns the queues with this id or a higher one. The slice is valid until a queue is created
+// or deleted.
 func (m *Machine) from(id uint64) []*Queue {
 	i, _ := m.rank(id)
 	return m.order[i:]
 }
 
-// Output is what one turn decided. Nothing of it may leave the process before Entry is durable.
+// Output is the decisions of one turn. No part of it may leave the process before Entry is durable.
 type Output struct {
-	// Entry is where records are appended; the caller puts the header in and takes the bytes away.
+	// Entry has the turn's records appended. The caller writes the header first and takes the bytes
+	// afterwards.
 	Entry    []byte
 	Records  int
 	Handouts []Handout
-	Ended    []Ended  // subscriptions that ended by themselves
-	Notices  []Notice // what an operator should hear of
+	Ended    []Ended  // subscriptions that the machine ended
+	Notices  []Notice // events for the operator
 }
 
-// Handout is a message for a consumer; the body is read by whoever delivers it.
+// Handout is a message for a consumer. The broker reads the body when it delivers the message.
 type Handout struct {
 	Consumer    uint64
 	Queue       *Queue
@@ -228,13 +231,13 @@ type Handout struct {
 	Size        uint32
 	Attempt     int
 	Redelivered bool
-	Lease       uint64 // 0: settled already (no ack expected)
-	Deadline    int64  // 0: as long as the subscription
+	Lease       uint64 // 0: acked already, no ack is expected
+	Deadline    int64  // 0: the end of the subscription
 	At          int64  // when it was handed out
 }
 
-// Ended says that a subscription ended, and why: CodeNotFound when its queue is gone, nil for a
-// receive that got its fill.
+// Ended reports the end of a subscription. Err is CodeNotFound if the queue was deleted, and nil
+// for a receive that is complete.
 type Ended struct {
 	Consumer uint64
 	Err      error
@@ -244,7 +247,7 @@ type Ended struct {
 func (q *Queue) Name() string { return q.name }
 func (q *Queue) ID() uint64   { return q.id }
 
-// Floor gives the lowest sequence number that is not settled.
+// Floor returns the lowest sequence number that is not settled.
 func (q *Queue) Floor() uint64 {
 	if q.floor < q.nextSeq {
 		next := q.nextSeq
@@ -260,9 +263,9 @@ func (q *Queue) Floor() uint64 {
 	return q.floor
 }
 
-// emit logs a fact and makes it true.
+// emit logs a record and applies it.
 func (m *Machine) emit(r *Record) {
-	if r.Kind == kindTransferred { // a note refers to it
+	if r.Kind == kindTransferred { // a note refers to the record
 		for len(m.out.Entry)%refAlign != 0 {
 			m.out.Entry = append(m.out.Entry, byte(kindPad))
 		}
@@ -274,7 +277,7 @@ func (m *Machine) emit(r *Record) {
 	m.apply(r)
 }
 
-// mark asks for a queue's dispatch at the end of the turn.
+// mark requests a dispatch of the queue at the end of the turn.
 func (q *Queue) mark() {
 	if q.m.recovering {
 		return

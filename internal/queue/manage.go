@@ -8,7 +8,7 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// Declare makes or changes a queue.
+// Declare creates a queue or changes its settings.
 type Declare struct {
 	Name    string
 	Config  surgetank.QueueConfig
@@ -25,8 +25,8 @@ func (c *Declare) run(m *Machine) bool {
 	if c.Err = settings.Validate(c.Config); c.Err != nil {
 		return true
 	}
-	// An update may come from a policy that gives many queues a TTL, dead-letter queues that keep
-	// their own among them.
+	// An update may come from a policy that gives many queues a TTL. Some of them can be
+	// dead-letter queues that keep their own messages, so an update is not checked.
 	if c.Mode != surgetank.DeclareUpdate {
 		if c.Err = refuseCircle(c.Name, &c.Config); c.Err != nil {
 			return true
@@ -109,7 +109,7 @@ func (c *Delete) run(m *Machine) bool {
 
 func leased(q *Queue) func(yield func(uint64) bool) {
 	return func(yield func(uint64) bool) {
-		// unordered: both callers sort.
+		// unordered: both callers sort
 		for seq := range q.leases {
 			if !yield(seq) {
 				return
@@ -132,10 +132,10 @@ func (q *Queue) info() surgetank.QueueInfo {
 	return i
 }
 
-// stateOf says where a message is, in the words of the doors.
+// stateOf returns a message's state in the terms of the API.
 func (q *Queue) stateOf(seq uint64, s *slot) surgetank.State {
 	if q.suspect[seq] != nil {
-		return surgetank.StateDamaged // though its line still counts it
+		return surgetank.StateDamaged // although its line still counts it
 	}
 	switch s.state() {
 	case slotHeld, slotLost:
@@ -155,16 +155,16 @@ func (q *Queue) stateOf(seq uint64, s *slot) surgetank.State {
 	return surgetank.StateBlocked
 }
 
-// Redrive moves messages to another queue, as many as the turn allows. Give it again while Next is
+// Redrive moves messages to another queue, as many as the turn allows. Send it again while Next is
 // not 0.
 type Redrive struct {
 	From   string
 	Opts   surgetank.RedriveOptions
-	Next   uint64 // where to go on; 0 at first, and when done
+	Next   uint64 // where to continue; 0 at first, and at the end
 	Result surgetank.RedriveResult
 	Err    error
 
-	until uint64 // messages that come later are not looked at
+	until uint64 // later messages are ignored
 }
 
 func (c *Redrive) run(m *Machine) bool {
@@ -239,7 +239,7 @@ func (c *Redrive) target(m *Machine, n *note) *Queue {
 	return m.byName[n.from]
 }
 
-// SetMeta stores a door's small value, or with nil removes it.
+// SetMeta stores a small value for a door. A nil Value removes it.
 type SetMeta struct {
 	Namespace, Name string
 	Value           []byte

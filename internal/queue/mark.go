@@ -1,7 +1,7 @@
 package queue
 
-// Mark logs a fact of no account. Behind it a snapshot covers one entry more than the one before,
-// so that two snapshots of an unchanged state can be kept, as of a state that changes.
+// Mark logs a record without effect. After it, a new snapshot covers one entry more than the
+// previous one, so two snapshots of an unchanged state can be kept side by side.
 type Mark struct{}
 
 func (Mark) run(m *Machine) bool {

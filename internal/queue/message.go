@@ -8,12 +8,12 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// A message's record, enqueued or moved, starts at a multiple of refAlign:
+// The record of a message, enqueued or moved, starts at a multiple of refAlign:
 //
 //	kind, flags(2), targets: n × (queue, seq, group, expires, dedup-until),
 //	[time] [not-before] [priority] [dedup id] [key] [content type] [headers] [opaque] [deaths], body
 //
-// Its size follows from parsing it; the body comes last.
+// Its size is known after parsing. The body is last.
 const (
 	flagTime = 1 << iota
 	flagNotBefore
@@ -24,12 +24,12 @@ const (
 	flagHeaders
 	flagOpaque
 	flagDeaths
-	flagTTL    // some target expires or keeps its dedup id
+	flagTTL    // a target has an expiry time or keeps its dedup id
 	flagsKnown = 1<<iota - 1
 )
 
-// DedupKey stands for a dedup id: the first 16 bytes of its SHA-256, so that no publisher can make
-// two ids clash.
+// DedupKey represents a dedup id: the first 16 bytes of its SHA-256. No publisher can make the keys
+// of two ids collide.
 type DedupKey [16]byte
 
 // MakeDedupKey hashes a dedup id.
@@ -40,7 +40,8 @@ func MakeDedupKey(id string) DedupKey {
 	return k
 }
 
-// appendMessage writes a message's record and gives its place. deaths is only for moved messages.
+// appendMessage encodes a message's record and returns its offset. deaths is for moved messages
+// only.
 func appendMessage(b []byte, r *Record, m *surgetank.Message, deaths []surgetank.Death) ([]byte, int) {
 	for len(b)%refAlign != 0 {
 		b = append(b, byte(kindPad))
@@ -119,9 +120,8 @@ func appendMessage(b []byte, r *Record, m *surgetank.Message, deaths []surgetank
 	return appendBytes(b, m.Body), place
 }
 
-// message reads a message's record behind its kind. The machine's part goes to r; m, when not nil,
-// gets the rest, with Body and Opaque inside the input and all strings sharing one copy of the
-// head.
+// message reads a message's record after its kind. The machine's part goes to r. If m is not nil,
+// the rest goes to m: Body and Opaque share the input's memory.
 func (d *decoder) message(r *Record, m *surgetank.Message, deaths *[]surgetank.Death) {
 	flags := int(d.byte())
 	flags |= int(d.byte()) << 8
@@ -205,16 +205,16 @@ func (d *decoder) message(r *Record, m *surgetank.Message, deaths *[]surgetank.D
 	to.Body = body
 }
 
-// Stored is a message as it stands in the log. Its group is the machine's to tell: a copy that was
-// transferred keeps the record it was published with.
+// Stored is a message as the log contains it. Ask the machine for its group: a transferred copy
+// keeps the record that it was published with.
 type Stored struct {
 	Message surgetank.Message
 	Time    time.Time
 	Targets []Target
-	Deaths  []surgetank.Death // what a moved record carries; newer ones are in notes
+	Deaths  []surgetank.Death // the dead-letter history in a moved record; newer events are in notes
 }
 
-// ReadMessage decodes the message at ref, which must lie in entry. Body and Opaque share entry's
+// ReadMessage decodes the message at ref, which must be in entry. Body and Opaque share entry's
 // memory.
 func ReadMessage(entry []byte, ref Ref, s *Stored) error {
 	var r Record
@@ -228,7 +228,7 @@ func ReadMessage(entry []byte, ref Ref, s *Stored) error {
 	}
 	d.off = min(ref.Place(), len(entry))
 	if k := Kind(d.byte()); k != kindEnqueued && k != kindMoved {
-		return fmt.Errorf("no message stands at byte %d of entry %d (record kind %d): %w", ref.Place(), h.Number, k, errDecode)
+		return fmt.Errorf("there is no message at byte %d of entry %d (record kind %d): %w", ref.Place(), h.Number, k, errDecode)
 	}
 	r.Targets = s.Targets
 	r.Time = h.Time
@@ -254,15 +254,15 @@ func ReadNote(entry []byte, ref Ref) (surgetank.Death, error) {
 	d.off = min(ref.Place(), len(entry))
 	r := Record{Kind: Kind(d.byte())}
 	if d.err == nil && (r.Kind != kindTransferred || h.Number != ref.Entry()) {
-		return surgetank.Death{}, fmt.Errorf("no dead-letter note stands at byte %d of entry %d: %w", ref.Place(), ref.Entry(), errDecode)
+		return surgetank.Death{}, fmt.Errorf("there is no dead-letter note at byte %d of entry %d: %w", ref.Place(), ref.Entry(), errDecode)
 	}
 	r.decode(&d)
 	return surgetank.Death{Queue: r.Name, Reason: r.Reason.String(), Detail: r.Detail, Time: time.Unix(0, h.Time).UTC(),
 		Attempts: int(r.Attempts)}, d.err
 }
 
-// Records calls f for every record of an entry, messages without their bodies' copies. It is the
-// one reader of entries, for recovery, inspection and relocation.
+// Records calls f for every record of an entry. Bodies are not copied. Recovery, inspection and
+// relocation all read entries with it.
 func Records(entry []byte, f func(h EntryHeader, r *Record) error) error {
 	d := decoder{b: entry}
 	h := d.header()

@@ -2,27 +2,27 @@ package queue
 
 import "slices"
 
-// Notice counts messages of a queue to which something happened in a turn that an operator should
-// hear of.
+// Notice counts the messages of a queue to which something happened in a turn that an operator
+// should know.
 type Notice struct {
 	What      What
-	Queue, To string // To is the other queue: the dead-letter queue
+	Queue, To string // To is the dead-letter queue
 	Messages  int64
-	Reason    string // of the last one; may be empty
+	Reason    string // of the last message; may be empty
 }
 
-// What happened to messages.
+// What is the kind of a notice.
 type What string
 
 const (
-	Circled   What = "circled"    // dropped, because they would have gone round among queues
-	Parked    What = "parked"     // given up to a dead-letter queue: rejected, or at their attempt limit
+	Circled   What = "circled"    // dropped, because they would go round among queues
+	Parked    What = "parked"     // moved to a dead-letter queue: rejected, or at their attempt limit
 	LeaseLost What = "lease_lost" // their lease ended without an ack
-	Refused   What = "refused"    // not taken, because the queue was at its limit
+	Refused   What = "refused"    // rejected at publish, because the queue was at its limit
 )
 
-// maxNotices is how many notices one turn makes. Further ones of a kind are one sum without a
-// queue.
+// maxNotices is how many notices one turn makes. Further messages of a kind are counted in one
+// notice without a queue.
 const maxNotices = 64
 
 // notice counts one message.

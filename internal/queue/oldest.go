@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// waits notes a message that waits in its line now, for the queue's oldest age.
+// waits records, for the queue's oldest age, that a message waits in its line now.
 func (q *Queue) waits(seq uint64, s *slot) {
 	if !s.has(slotLate) {
 		q.lowest = min(q.lowest, seq)
@@ -22,15 +22,15 @@ func (q *Queue) waits(seq uint64, s *slot) {
 	q.late.push(timed{s.nanos(), seq})
 }
 
-// waitsNow tells whether a message waits for being handed out, and for nothing else but its turn.
+// waitsNow tells whether a message waits only for its turn. A message that backs off does not.
 func (q *Queue) waitsNow(seq uint64) bool {
 	s := q.slots.get(seq)
 	return s != nil && s.state() == slotWaiting && !q.backsOff(seq)
 }
 
-// oldestAge gives for how long the message waits that waits longest. A message that is delayed or
-// backs off does not count, and one that was delayed counts from the end of its delay. 0: none
-// waits.
+// oldestAge returns how long the longest-waiting message has waited; 0 if none waits. Messages that
+// are delayed or back off do not count. A message that was delayed counts from the end of its
+// delay.
 func (q *Queue) oldestAge() time.Duration {
 	if q.waiting == q.backsN {
 		return 0
@@ -43,7 +43,7 @@ func (q *Queue) oldestAge() time.Duration {
 		}
 		q.late.pop()
 	}
-	// Messages that were never delayed are in the order of their age. Below lowest none of them
+	// Messages that were never delayed are in the order of their age. None of them below lowest
 	// waits.
 	from := max(q.lowest, q.floor)
 	q.lowest = q.nextSeq

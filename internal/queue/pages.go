@@ -6,55 +6,53 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Pages: what looks at every message of a queue, or at every queue, does a part of it in one turn
-// and goes on in a later one, so that no other queue waits for it. Such a command has a field Next:
-// 0 at first, and 0 again when it is done; until then whoever sent it sends it again. It must go to
-// the end of the line for that, not stay at its head: what came meanwhile is served in between.
+// Pages: a command that looks at every message of a queue, or at every queue, does a part in one
+// turn and continues in a later one. So no other queue waits for it. Such a command has a field
+// Next, which is 0 at first and 0 again at the end. Until then the sender sends the command again.
+// The sender must queue it after the other waiting commands, so that they are served in between.
 //
-// A turn has a budget of slots for all its commands. Each takes half of what is left, and never
-// less than a chunk: a crowd of such commands takes hardly more than one of them, and all of them
-// get on.
+// All commands of a turn share a budget of slots. Each command takes half of the rest, and at least
+// a chunk. Ten such commands take little more than one, and all of them make progress.
 //
-// What a command finds is true for each message at the moment it was looked at, not for all at one
-// moment. Messages that came after the command's first turn are left alone: otherwise it might
-// never end.
+// Each message is reported as it was when the command looked at it. The result is not a snapshot of
+// one moment. Messages published after the command's first turn are ignored; otherwise the command
+// might never end.
 
-// What looking at one thing costs, in slots that are only read.
+// The cost of looking at one thing. The unit is one slot that is only read.
 const (
 	costPeek   = 1
-	costDrop   = 4  // a message that may have to go from lists, heaps and maps
-	costQueue  = 32 // all figures of a queue
-	costRemain = 2  // a message of a queue that is gone
+	costDrop   = 4  // a message that may have to be removed from lists, heaps and maps
+	costQueue  = 32 // all statistics of a queue
+	costRemain = 2  // a message of a deleted queue
 
-	leastQueues = 16 // whose figures are read in one turn, so that few queues are read as of one moment
+	leastQueues = 16 // queues read in one turn at least, so that a short list is of one moment
 )
 
-// share gives how many things of a cost may be looked at now.
+// share returns how many things of a cost this command may look at now.
 func (m *Machine) share(cost int) int {
 	return max(1, max(m.scan/2, min(chunkSlots, m.limits.TurnScan))/cost)
 }
 
-// spend takes what was looked at off the turn's budget.
+// spend subtracts n things of a cost from the turn's budget.
 func (m *Machine) spend(n, cost int) { m.scan = max(0, m.scan-n*cost) }
 
-// remains is a queue that is gone, whose messages the extents of the log still count. Nothing
-// changes it any more, so a snapshot that began before can go on reading it.
+// remains is a deleted queue whose messages the extents of the log still count. Nothing changes the
+// queue any more, so a snapshot that began before can continue to read it.
 type remains struct {
 	q    *Queue
 	next uint64
 }
 
-// Sweeping says that queues which are gone are not all accounted for, so that turns have work
-// though nothing is due.
+// Sweeping tells whether deleted queues need more turns, although no timer is due.
 func (m *Machine) Sweeping() bool { return len(m.remains) > 0 || len(m.ending) > 0 }
 
-// ending is a queue that is gone and still has consumers, and why their subscriptions end.
+// ending is a deleted queue that still has consumers, and the error that ends their subscriptions.
 type ending struct {
 	q   *Queue
 	err error
 }
 
-// endGone ends subscriptions of queues that are gone, as many as the turn allows.
+// endGone ends subscriptions to deleted queues, as many as the turn allows.
 func (m *Machine) endGone() {
 	for len(m.ending) > 0 {
 		e := &m.ending[0]
@@ -68,8 +66,8 @@ func (m *Machine) endGone() {
 	}
 }
 
-// sweep takes messages of queues that are gone off the extents, at most n; what is not swept yet
-// only keeps the log longer.
+// sweep removes at most n messages of deleted queues from the extents. Messages that are not swept
+// yet only keep the log longer.
 func (m *Machine) sweep(n int) (looked int) {
 	for looked < n && len(m.remains) > 0 {
 		r := &m.remains[0]
@@ -95,29 +93,29 @@ func (m *Machine) sweep(n int) (looked int) {
 	return looked
 }
 
-// Peek shows messages without leasing them. Give it again while Next is not 0: each message is
-// shown at most once, in the order of their numbers, and those that were in the state asked for
-// from the first turn to the last are shown, as far as Max goes.
+// Peek shows messages without leasing them. Send it again while Next is not 0. Each message is
+// shown at most once, in the order of the numbers. All messages that are in the requested state
+// from the first turn to the last are shown, up to Max.
 type Peek struct {
 	Queue string
 	Opts  surgetank.PeekOptions
-	Next  uint64 // where to go on; 0 at first, and when done
+	Next  uint64 // where to continue; 0 at first, and at the end
 	Found []Peeked
 	Err   error
 
-	queue, until uint64 // the queue of the first turn; messages that came later are not looked at
+	queue, until uint64 // the queue of the first turn; later messages are ignored
 }
 
-// Peeked is one message of a peek; its body is read by the caller.
+// Peeked is one message of a peek. The caller reads its body.
 type Peeked struct {
 	Handout
 	State  surgetank.State
-	Damage string // not empty: the body cannot be read, and this is why
-	Time   int64  // when it was confirmed or, if later, its publisher's delay ends, to the second
-	// Due is when a message is tried next that backs off; 0: it does not.
+	Damage string // why the body cannot be read; empty: it can
+	Time   int64  // when it was confirmed or, if later, when its publisher's delay ends; whole seconds
+	// Due is when a message that backs off is tried next; 0 for other messages.
 	Due     int64
-	Failure string // why it came back last; "" if nobody said
-	Waits   string // of a blocked message: what it waits for
+	Failure string // why it was returned last; "" if not known
+	Waits   string // of a blocked message: why it waits
 }
 
 func (c *Peek) run(m *Machine) bool {
@@ -148,7 +146,7 @@ func (c *Peek) run(m *Machine) bool {
 	return true
 }
 
-// look takes a message if it is asked for; false: there is no room for more.
+// look adds a message if its state is the requested one. It returns false if Found is full.
 func (c *Peek) look(q *Queue, seq uint64, s *slot) bool {
 	if len(c.Found) >= c.Opts.Max {
 		return false
@@ -170,21 +168,21 @@ func (c *Peek) look(q *Queue, seq uint64, s *slot) bool {
 	return true
 }
 
-// Purge drops what is not leased. Give it again while Next is not 0: when it is done, every message
-// that was there at its first turn and that nobody held in between is dropped. A queue that fits
-// one turn is purged by one fact.
+// Purge drops all messages that are not leased. Send it again while Next is not 0. At the end,
+// every message is dropped that existed at the first turn and was not leased in between. If one
+// turn is enough, the purge is one record.
 type Purge struct {
 	Name   string
-	Next   uint64 // where to go on; 0 at first, and when done
+	Next   uint64 // where to continue; 0 at first, and at the end
 	Purged int64
 	Err    error
 
-	Last         Purged // what the last turn did, for whoever follows the machine
+	Last         Purged // the work of the last turn; the simulator reads it
 	queue, until uint64
 }
 
-// Purged is one turn of a purge: the messages from one number to below another that were not
-// leased, and how many they were.
+// Purged is one turn of a purge: the messages from From to below Below that were not leased, and
+// their number.
 type Purged struct {
 	From, Below uint64
 	Dropped     int64
@@ -200,7 +198,7 @@ func (c *Purge) run(m *Machine) bool {
 	case first:
 		c.queue, c.until, c.Next = q.id, q.nextSeq, q.Floor()
 	case q == nil || q.id != c.queue:
-		c.Next, c.Last = 0, Purged{} // it was deleted, and all that was left with it
+		c.Next, c.Last = 0, Purged{} // it was deleted with all its messages
 		return true
 	}
 	var seqs, kept []uint64
@@ -235,11 +233,11 @@ func (c *Purge) run(m *Machine) bool {
 	return true
 }
 
-// DropDamaged drops the messages of a queue that are known to be damaged, by the operator's choice.
-// Their groups go on. Give it again while Next is not 0.
+// DropDamaged drops the messages of a queue that are known to be damaged, at the operator's
+// request. Their groups continue. Send it again while Next is not 0.
 type DropDamaged struct {
 	Name    string
-	Next    uint64 // where to go on; 0 at first, and when done
+	Next    uint64 // where to continue; 0 at first, and at the end
 	Dropped int64
 	Err     error
 
@@ -281,15 +279,15 @@ func (c *DropDamaged) run(m *Machine) bool {
 	return true
 }
 
-// Info reads settings and figures of one queue, or with an empty name of all: then give it again
-// while Next is not 0.
+// Info reads settings and statistics of one queue. With an empty name it reads all queues: send it
+// again while Next is not 0.
 type Info struct {
 	Name  string
-	Next  uint64                // the queue to go on with; 0 at first, and when done
-	Infos []surgetank.QueueInfo // of the last turn: to copy those before would take longer than the turn
+	Next  uint64                // the queue to continue with; 0 at first, and at the end
+	Infos []surgetank.QueueInfo // those of the last turn only, because copying all earlier ones would make turns long
 	Err   error
 
-	until uint64 // queues that are made later are left out
+	until uint64 // queues created later are left out
 }
 
 func (c *Info) run(m *Machine) bool {

@@ -12,13 +12,13 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// pager is a machine that looks at one chunk of slots a turn, with a queue of 300 messages some of
-// which are leased, and what happened to its messages since the test began to look.
+// pager is a machine whose turns look at one chunk of slots. It has a queue of 300 messages, some
+// of them leased, and a record of their states since the test began.
 type pager struct {
 	*rig
 	rng    *rand.Rand
 	leases map[uint64]surgetank.Receipt
-	was    map[uint64]map[surgetank.State]int // in how many of the looks a message was in a state
+	was    map[uint64]map[surgetank.State]int // how many looks found a message in a state
 	looks  int
 }
 
@@ -49,7 +49,7 @@ func (p *pager) publish() {
 	p.step(publish(m, "q"))
 }
 
-// happen does one of the things that move messages about.
+// happen does one random operation that changes the state of messages.
 func (p *pager) happen() {
 	switch p.rng.IntN(5) {
 	case 0:
@@ -70,7 +70,7 @@ func (p *pager) happen() {
 	}
 }
 
-// look notes in which state every message is now.
+// look records the present state of every message.
 func (p *pager) look() {
 	p.looks++
 	p.q().slots.ascend(0, func(seq uint64, s *slot) bool {
@@ -85,8 +85,8 @@ func (p *pager) look() {
 	})
 }
 
-// beside gives a command until it is done, and lets a few things happen between its turns. It gives
-// the number of turns.
+// beside sends a command until it is done, with a few random operations between its turns. It
+// returns the number of turns.
 func (p *pager) beside(c Command, more func() bool) (turns int) {
 	for first := true; first || more(); first = false {
 		p.step(c)
@@ -102,8 +102,9 @@ func (p *pager) beside(c Command, more func() bool) (turns int) {
 	return turns
 }
 
-// TestPeekInPages: a peek over several turns, between which messages come and go, lists each at
-// most once and in order, all that were in the state the whole time, and none that never was.
+// TestPeekInPages: messages come and go during a peek over several turns. The peek lists each
+// message at most once and in order. It lists all messages that were in the state the whole time,
+// and none that never was.
 func TestPeekInPages(t *testing.T) {
 	for seed := range uint64(60) {
 		p := newPager(t, seed)
@@ -133,9 +134,9 @@ func TestPeekInPages(t *testing.T) {
 	}
 }
 
-// TestPurgeInPages: a purge over several turns drops all that was there at its first turn and that
-// nobody held meanwhile, nothing that was held all along or came later; it counts what it dropped,
-// and a replay leads to the same state.
+// TestPurgeInPages: a purge over several turns drops all messages of its first turn that were not
+// leased in the meantime. It drops no message that was leased all the time or published later. Its
+// count is right, and a replay gives the same state.
 func TestPurgeInPages(t *testing.T) {
 	for seed := range uint64(60) {
 		p := newPager(t, seed)
@@ -164,7 +165,7 @@ func TestPurgeInPages(t *testing.T) {
 	}
 }
 
-// TestPurgeOfAQueueMadeAnew: a purge does not go on in another queue of the same name.
+// TestPurgeOfAQueueMadeAnew: a purge does not continue in a new queue of the same name.
 func TestPurgeOfAQueueMadeAnew(t *testing.T) {
 	p := newPager(t, 1)
 	c := &Purge{Name: "q"}
@@ -185,8 +186,8 @@ func TestPurgeOfAQueueMadeAnew(t *testing.T) {
 	}
 }
 
-// TestATurnLooksAtSoMuch: a crowd of commands that look at whole queues takes hardly more of a turn
-// than one, all of them get on, and what is behind them in the turn is done.
+// TestATurnLooksAtSoMuch: many commands that look at whole queues take little more of a turn than
+// one. All of them make progress, and the commands after them in the turn are done.
 func TestATurnLooksAtSoMuch(t *testing.T) {
 	r := newRig(t, Limits{TurnScan: 16 * chunkSlots}, 1)
 	r.step(&Declare{Name: "q"})
@@ -216,9 +217,9 @@ func TestATurnLooksAtSoMuch(t *testing.T) {
 	}
 }
 
-// TestDeleteInPages: a queue is gone at once, and what the log's extents count of it goes over
-// several turns; a snapshot that began before has all of it, and a queue of the same name can be
-// made meanwhile.
+// TestDeleteInPages: a deleted queue is gone at once, and its part of the log's extents is removed
+// over several turns. A snapshot that began before contains all of it. A queue of the same name can
+// be created in the meantime.
 func TestDeleteInPages(t *testing.T) {
 	p := newPager(t, 3)
 	before := dump(p.m, p.now)
@@ -262,8 +263,8 @@ func TestDeleteInPages(t *testing.T) {
 	}
 }
 
-// TestInfosInPages: the figures of many queues are read over several turns, in the order of their
-// making; queues that are made meanwhile are left out, those that are deleted may be.
+// TestInfosInPages: the statistics of many queues are read over several turns, in the order of
+// creation. Queues created in the meantime are left out; deleted ones may be.
 func TestInfosInPages(t *testing.T) {
 	r := newRig(t, Limits{TurnScan: 1}, 1)
 	for i := range 50 {

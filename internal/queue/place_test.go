@@ -6,8 +6,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// TestAskingChangesNobodysPlace: figures that are read in the middle of a turn, while the first
-// consumer in line happens to have no credit, do not put it behind the others.
+// TestAskingChangesNobodysPlace: reading statistics in the middle of a turn, while the first
+// consumer in line has no credit, does not move that consumer behind the others.
 func TestAskingChangesNobodysPlace(t *testing.T) {
 	for _, ask := range []bool{false, true} {
 		r := newRig(t, Limits{}, 1)

@@ -1,21 +1,21 @@
 package queue
 
-// pool is a limit that consumers share, of one queue or of several. Under a limit its members take
-// turns: of the queues that could serve a member now, that member is next which was served longest
-// ago.
+// pool is a limit on messages in flight that consumers of one or more queues share. With a limit
+// its members take turns: of the members that their queues could serve now, the one that was served
+// longest ago is next.
 type pool struct {
 	limit   int // 0: none
 	held    int
-	members list[consumer] // under a limit in the order of their turns, otherwise in the order of their coming
-	seats   list[seat]     // of its members, one a queue
+	members list[consumer] // with a limit in the order of their turns, otherwise in the order of joining
+	seats   list[seat]     // of its members, one for each queue
 	seatOf  map[*Queue]*seat
-	parked  list[seat] // that are out of line because the pool was full; in any order
+	parked  list[seat] // seats out of line because the pool was full; in any order
 }
 
-// full says that the members hold as many messages as they may.
+// full tells whether the members hold as many messages as the limit allows.
 func (p *pool) full() bool { return p.limit > 0 && p.held >= p.limit }
 
-// seatIn returns the seat for members of a queue, and makes it if need be.
+// seatIn returns the pool's seat in a queue. It creates the seat if there is none.
 func (p *pool) seatIn(q *Queue) *seat {
 	s := p.seatOf[q]
 	if s == nil {
@@ -32,7 +32,7 @@ func (p *pool) join(c *consumer) {
 	p.members.push(&c.inPool)
 }
 
-// leave ends a membership. The consumer is out of line.
+// leave ends a membership. The consumer must be out of line.
 func (p *pool) leave(c *consumer) {
 	p.members.remove(&c.inPool)
 	if s := c.seat; s.members == 0 {
@@ -41,8 +41,8 @@ func (p *pool) leave(c *consumer) {
 	}
 }
 
-// next returns the member whose turn it is: the first of those that their queues would serve now. c
-// is one of them. If all members are of one queue, c is the only one, because a queue serves who is
+// next returns the member whose turn it is: the first member that its queue would serve now. c must
+// be one of those. If all members are of one queue, the result is c, because a queue serves the
 // first in its line.
 func (p *pool) next(c *consumer) *consumer {
 	if p.seats.n == 1 {
@@ -56,13 +56,13 @@ func (p *pool) next(c *consumer) *consumer {
 	return c
 }
 
-// served moves a member behind the others.
+// served moves a member to the end of the turns.
 func (p *pool) served(c *consumer) {
 	p.members.remove(&c.inPool)
 	p.members.push(&c.inPool)
 }
 
-// refill puts the seats that were parked in line again, if there is room.
+// refill puts the parked seats in line again if the pool has room.
 func (p *pool) refill() {
 	if p.full() {
 		return
@@ -85,7 +85,7 @@ func (m *Machine) poolLimit(id uint64, limit int) {
 	}
 }
 
-// poolOf returns a pool, and makes it if need be.
+// poolOf returns a pool. It creates the pool if there is none.
 func (m *Machine) poolOf(id uint64) *pool {
 	p := m.pools[id]
 	if p == nil {

@@ -9,17 +9,17 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Incoming is one publishing with what was prepared outside the machine.
+// Incoming is one publishing and the values that were prepared outside the machine.
 type Incoming struct {
 	*surgetank.Publishing
-	Groups []string // one a queue; nil: the message's own for all
+	Groups []string // one for each queue; nil: the message's own for all
 	Dedup  DedupKey // of the dedup id, if there is one
-	// DedupBy is the rule by which the dedup id was found, where its publisher gave none: queues
-	// with another rule, or none, do not use it.
+	// DedupBy is the rule that found the dedup id, if the publisher gave none. Queues with another
+	// rule, or with none, ignore the id.
 	DedupBy string
 }
 
-// Check refuses a publishing that breaks a limit. It needs no machine and may run anywhere.
+// Check rejects a publishing that breaks a limit. It needs no machine and may run on any goroutine.
 func Check(p *surgetank.Publishing, maxMessage int) error {
 	m := &p.Message
 	if err := checkIdentity("group", m.Group, surgetank.MaxNameLen); err != nil {
@@ -63,8 +63,8 @@ func Check(p *surgetank.Publishing, maxMessage int) error {
 	return nil
 }
 
-// checkIdentity refuses a group or dedup id that a publisher gave and that cannot be stored as it
-// is. Every door refuses the same values, so that a message never goes on without its group or id.
+// checkIdentity rejects a group or dedup id from a publisher that cannot be stored unchanged. Every
+// door rejects the same values, so no message is stored without its group or id.
 func checkIdentity(field, v string, most int) error {
 	switch {
 	case len(v) > most:
@@ -89,7 +89,7 @@ func fullUp(retry time.Duration, format string, args ...any) error {
 	return e
 }
 
-// Publish stores messages, each on its own: one that is refused does not hold up the others.
+// Publish stores messages, each on its own: a rejected message does not stop the others.
 type Publish struct {
 	Msgs    []Incoming
 	Results []surgetank.PublishResult // as long as Msgs
@@ -105,7 +105,7 @@ func (c *Publish) run(m *Machine) bool {
 			return false
 		}
 		in, res := &c.Msgs[c.next], &c.Results[c.next]
-		switch { // a message may have been refused before it came here
+		switch { // a message can have been rejected before
 		case in.Publisher != "" && (res.Err == nil || surgetank.ValidatePublisher(in.Publisher, in.Sequence) == nil):
 			*res = m.numbered(in, &run, res.Err)
 		case res.Err == nil:
@@ -115,7 +115,8 @@ func (c *Publish) run(m *Machine) bool {
 	return true
 }
 
-// admit says whether a queue takes that many more messages now, with that many bytes together.
+// admit returns an error if a queue has no room for a number of messages with a number of bytes
+// together.
 func (m *Machine) admit(q *Queue, messages, size int64) error {
 	if m.full {
 		q.stats.refused++
@@ -132,10 +133,10 @@ func (m *Machine) admit(q *Queue, messages, size int64) error {
 	q.stats.refused++
 	m.notice(Refused, q, "", "")
 	if !reject {
-		return fullUp(time.Second, "queue %q and the queue %q, which takes what it has too much of, are both at their limits; publish again when some were consumed",
+		return fullUp(time.Second, "queue %q and its dead-letter queue %q are both at their limits; publish again after some messages were consumed",
 			shown(q.name), shown(q.deadLetter()))
 	}
-	return fullUp(time.Second, "queue %q is at its limit with %d messages (%d bytes) waiting; publish again when some were consumed",
+	return fullUp(time.Second, "queue %q is at its limit with %d messages (%d bytes) waiting; publish again after some were consumed",
 		shown(q.name), q.waiting+q.delayedN, q.bytes-q.leasedBytes)
 }
 
@@ -143,12 +144,13 @@ func noQueue(name string) error {
 	return surgetank.Errorf(surgetank.CodeNotFound, "there is no queue %q; make it first (surgetank queue set NAME)", shown(name))
 }
 
-// dedups says whether a queue remembers a message by its dedup id.
+// dedups tells whether a queue remembers a message by its dedup id.
 func (q *Queue) dedups(in *Incoming) bool {
 	return q.config.DedupWindow > 0 && in.Message.DedupID != "" && (in.DedupBy == "" || in.DedupBy == q.config.DedupBy)
 }
 
-// duplicate says whether a queue knows a message's dedup id, and of which message.
+// duplicate tells whether a queue knows a message's dedup id, and returns the message that was
+// published with it.
 func (m *Machine) duplicate(q *Queue, in *Incoming) (seq uint64, known bool) {
 	if !q.dedups(in) {
 		return 0, false
@@ -156,10 +158,10 @@ func (m *Machine) duplicate(q *Queue, in *Incoming) (seq uint64, known bool) {
 	return q.dedup.find(in.Dedup, m.now)
 }
 
-// publish decides for one message. Each queue that takes it becomes a target of one record.
-// admitted: it was checked before that every queue takes it.
+// publish decides about one message. Each queue that accepts it becomes a target of one record.
+// admitted means that the caller has checked the limits of every queue.
 func (m *Machine) publish(in *Incoming, admitted bool) (res surgetank.PublishResult) {
-	r := &m.pub // not m.rec: admitting may hand out, which emits
+	r := &m.pub // not m.rec: admit may hand out, which emits records
 	r.Kind, r.Targets, r.NotBefore, r.Priority = kindEnqueued, r.Targets[:0], 0, in.Message.Priority
 	r.DedupKey, r.BodySize = in.Dedup, uint32(len(in.Message.Body))
 	msg := &in.Message
@@ -229,7 +231,7 @@ func (m *Machine) publish(in *Incoming, admitted bool) (res surgetank.PublishRes
 	return res
 }
 
-// named says whether a queue is among the targets already: a message reaches each queue once.
+// named tells whether a queue is among the targets already. A message reaches each queue once.
 func named(ts []Target, queue uint64) bool {
 	for i := range ts {
 		if ts[i].Queue == queue {

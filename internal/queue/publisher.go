@@ -11,39 +11,40 @@ import (
 )
 
 // A publisher may name itself and number its messages 1, 2, 3 and so on. The machine remembers
-// which numbers are confirmed, so a message that is sent again is confirmed again and not stored
-// again, on every queue:
+// which numbers are confirmed. A message that is sent again is confirmed again and not stored
+// again, whatever its queues:
 //
 //	floor                       last
 //	──┼────────────────────────────┼────────▶ numbers
 //	??│■■■■■■■■□□■■■■■■■■■■■■□■■■■■■│ new
 //
 //	■ confirmed: a message with this number is a duplicate
-//	□ a hole: this number was refused or has not come yet, so its message is stored when it comes
-//	? forgotten: nobody knows, so the message is refused with CodeUncertain
+//	□ a hole: this number was rejected or has not arrived yet; its message is stored when it arrives
+//	? forgotten: a message with this number is rejected with CodeUncertain
 //
-// Holes make the rule exact for messages that are refused one by one and for requests that overtake
-// each other. A number is a hole exactly if this log confirms no message of that number, also after
-// a repair lost entries. The confirmed numbers are a fact of the entry in which their messages are:
-// both are durable together.
+// Holes keep the rule exact if single messages are rejected and if requests overtake each other. A
+// number is a hole exactly if this log confirms no message with that number, also after a repair.
+// The confirmed numbers are a record in the entry of their messages: both become durable together.
 
 const (
-	// MaxPublishers is how many publishers a broker remembers. The one that was used longest ago is
-	// forgotten first.
+	// MaxPublishers is how many publishers a broker remembers. It forgets the one that was idle
+	// longest first.
 	MaxPublishers = 10_000
 	// PublisherKeep is how long a publisher is remembered after its newest confirmed message.
 	PublisherKeep = 7 * 24 * time.Hour
-	// maxHoles is how many holes are kept for a publisher. For one more, the oldest is forgotten.
+	// maxHoles is how many holes are kept for a publisher. When there are more, the oldest is
+	// forgotten.
 	maxHoles = 256
-	// publisherCost is about what a publisher takes in a snapshot, and holeCost what a hole takes.
+	// publisherCost and holeCost are the approximate bytes of a publisher and of a hole in a
+	// snapshot.
 	publisherCost, holeCost = 64, 8
 )
 
-// publishers is what is remembered of all publishers.
+// publishers is the state of all publishers.
 type publishers struct {
 	byID           map[string]*publisher
-	oldest, newest *publisher // by last use
-	holes          int        // of all
+	oldest, newest *publisher // a list in the order of last use
+	holes          int        // of all publishers
 }
 
 // publisher is the durable state of one publisher.
@@ -54,15 +55,15 @@ type publisher struct {
 	floor uint64     // numbers up to here are forgotten
 	holes seqset.Set // above floor, below last
 
-	// The newest run of confirmed numbers whose messages follow each other in one queue, to tell a
-	// duplicate's message id. queue 0: none.
+	// The newest run of confirmed numbers whose messages follow each other in one queue. It gives
+	// the message id of a duplicate. queue 0: none.
 	first, count uint64
 	queue, seq   uint64
 
 	older, newer *publisher
 }
 
-// find returns what is known of a publisher; nil if it is unknown or its time is up.
+// find returns the state of a publisher, or nil if it is unknown or expired.
 func (ps *publishers) find(id string, now int64) *publisher {
 	if p := ps.byID[id]; p != nil && p.used+int64(PublisherKeep) > now {
 		return p
@@ -70,8 +71,8 @@ func (ps *publishers) find(id string, now int64) *publisher {
 	return nil
 }
 
-// confirm notes that numbers of a publisher are confirmed. It is a part of apply. A record without
-// numbers makes the publisher known.
+// confirm records confirmed numbers of a publisher. It is a part of apply. A record without numbers
+// only makes the publisher known.
 func (ps *publishers) confirm(r *Record) {
 	for ps.oldest != nil && ps.oldest.used+int64(PublisherKeep) <= r.Time {
 		ps.forget(ps.oldest)
@@ -107,7 +108,7 @@ func (ps *publishers) insert(p *publisher) {
 	ps.holes += len(p.holes)
 }
 
-// link makes a publisher the one that was used last.
+// link moves a publisher to the end of the list: it was used last.
 func (ps *publishers) link(p *publisher) {
 	if p.older = ps.newest; p.older != nil {
 		p.older.newer = p
@@ -153,7 +154,7 @@ func (p *publisher) confirm(first, last uint64) {
 	}
 }
 
-// without returns a set without the numbers from first to last.
+// without returns the set without the numbers from first to last.
 func without(s seqset.Set, first, last uint64) seqset.Set {
 	out := make(seqset.Set, 0, len(s)+1)
 	for _, x := range s {
@@ -167,8 +168,8 @@ func without(s seqset.Set, first, last uint64) seqset.Set {
 	return out
 }
 
-// free returns the last number of the unbroken run of unconfirmed numbers that n begins; 0 if n is
-// confirmed.
+// free returns the last number of the unbroken run of unconfirmed numbers that starts at n. It
+// returns 0 if n is confirmed.
 func (p *publisher) free(n uint64) uint64 {
 	if n > p.last {
 		return math.MaxUint64
@@ -181,16 +182,16 @@ func (p *publisher) free(n uint64) uint64 {
 	return 0
 }
 
-// numbers is a run of a publisher's numbers that a turn has confirmed and not yet made a fact.
+// numbers is a run of a publisher's numbers that this turn confirms and that is not a record yet.
 type numbers struct {
 	id           string
 	first, count uint64
-	limit        uint64 // the run must not go on behind this number
-	queue, seq   uint64 // of the first message; 0 once the messages do not follow each other in one queue
-	fresh        bool   // the publisher is unknown: the fact is needed even without a number
+	limit        uint64 // the last number that the run may contain
+	queue, seq   uint64 // of the first message; 0 if the messages do not follow each other in one queue
+	fresh        bool   // the publisher is unknown: the record is needed even without a number
 }
 
-// flush makes a run a fact, in the entry of its messages.
+// flush emits the record of a run, into the entry of its messages.
 func (n *numbers) flush(m *Machine) {
 	if n.count > 0 || n.fresh {
 		r := &m.rec
@@ -205,9 +206,9 @@ func (n *numbers) flush(m *Machine) {
 	*n = numbers{}
 }
 
-// numbered decides for a message with its publisher's number. The message goes to all its queues or
-// to none, because one number cannot be half confirmed. refused is the error of a message that was
-// refused before.
+// numbered decides about a message with a publisher's number. The message goes to all its queues or
+// to none, because a number cannot be confirmed for some of them only. refused is the error of a
+// message that was rejected before.
 func (m *Machine) numbered(in *Incoming, run *numbers, refused error) (res surgetank.PublishResult) {
 	if next := run.first + run.count; in.Publisher != run.id || in.Sequence != next || next > run.limit {
 		run.flush(m)
@@ -246,7 +247,7 @@ func (m *Machine) numbered(in *Incoming, run *numbers, refused error) (res surge
 	return res
 }
 
-// repeated answers for a number that is confirmed.
+// repeated returns the result for a number that is already confirmed.
 func (m *Machine) repeated(in *Incoming, p *publisher) (res surgetank.PublishResult) {
 	res.Duplicate = true
 	for _, name := range in.Queues {
@@ -266,7 +267,7 @@ func forgotten(format string, args ...any) error {
 	return e
 }
 
-// encode writes a publisher for a snapshot.
+// encode encodes a publisher for a snapshot.
 func (p *publisher) encode() []byte {
 	b := appendString([]byte{byte(kindSnapPublisher)}, p.id)
 	for _, n := range [...]uint64{uint64(p.used), p.last, p.floor, p.first, p.count, p.queue, p.seq, uint64(len(p.holes))} {
@@ -280,7 +281,7 @@ func (p *publisher) encode() []byte {
 	return b
 }
 
-// restore reads a publisher of a snapshot. They come in the order of their last use.
+// restore reads a publisher from a snapshot. Publishers come in the order of last use.
 func (ps *publishers) restore(d *decoder) {
 	p := &publisher{id: d.string(), used: d.time(), last: d.uint(), floor: d.uint(), first: d.uint(), count: d.uint(), queue: d.uint(), seq: d.uint()}
 	at := p.floor
@@ -296,7 +297,7 @@ func (ps *publishers) restore(d *decoder) {
 	switch {
 	case d.err != nil:
 	case p.id == "" || ps.byID[p.id] != nil || len(ps.byID) >= MaxPublishers || p.last > surgetank.MaxSequence || p.floor > p.last || len(p.holes) > maxHoles:
-		d.fail("a publisher stands there twice, or has numbers that cannot be")
+		d.fail("a publisher occurs twice, or its numbers are impossible")
 	case ps.newest != nil && ps.newest.used > p.used:
 		d.fail("publishers do not follow each other in the order of their use")
 	default:

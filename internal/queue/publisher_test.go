@@ -19,7 +19,8 @@ func (r *rig) numbered(id string, first uint64, n int) *Publish {
 	return c
 }
 
-// stored counts the messages of a call that were stored, and duplicates; the others were refused.
+// stored counts the messages of a call that were stored, and the duplicates. The others were
+// rejected.
 func stored(c *Publish) (stored, duplicates int) {
 	for _, r := range c.Results {
 		switch {
@@ -45,8 +46,8 @@ func (r *rig) sameAgain(t *testing.T) {
 	}
 }
 
-// TestNumbersAreInTheEntryOfTheirMessages publishes a batch that takes many turns. Whatever prefix
-// of the log a crash leaves, sending the batch again stores exactly what is missing.
+// TestNumbersAreInTheEntryOfTheirMessages publishes a batch that takes many turns. For every prefix
+// of the log that a crash can leave, sending the batch again stores exactly the missing messages.
 func TestNumbersAreInTheEntryOfTheirMessages(t *testing.T) {
 	r := newRig(t, Limits{TurnBytes: 500}, 1)
 	r.step(&Declare{Name: "q"})
@@ -84,7 +85,7 @@ func TestPublishersAreBounded(t *testing.T) {
 		ps = append(ps, surgetank.Publishing{Queues: []string{"q"}, Publisher: id(i), Sequence: 1})
 	}
 	r.step(publishAll(ps...))
-	r.numbered(id(0), 2, 1) // now number 1 is the oldest
+	r.numbered(id(0), 2, 1) // now number 1 is the oldest publisher
 	r.numbered("one-publisher-more", 1, 1)
 	if _, d := stored(r.numbered(id(0), 1, 2)); d != 2 {
 		t.Error("the publisher that was used last but one is forgotten")
@@ -106,7 +107,7 @@ func TestHolesAreBounded(t *testing.T) {
 		r.numbered(id, uint64(2*i+1), 1)
 	}
 	r.sameAgain(t)
-	// The first ten holes are forgotten: up to number 20 nobody knows what is confirmed.
+	// The first ten holes are forgotten: the state of the numbers up to 20 is unknown.
 	if s, d := stored(r.numbered(id, 1, 20)); s+d != 0 {
 		t.Errorf("of 20 forgotten numbers %d are stored and %d confirmed", s, d)
 	}
@@ -170,9 +171,9 @@ func TestNumbersCostNothingPerMessage(t *testing.T) {
 	}
 }
 
-// TestNumbersOfLostEntries loses each entry of a log in turn and repairs the log. A number is
-// confirmed afterwards exactly if its message is there, so sending everything again stores what was
-// lost.
+// TestNumbersOfLostEntries removes each entry of a log in turn and repairs the log. After the
+// repair, a number is confirmed exactly if its message exists. So sending everything again stores
+// the lost messages.
 func TestNumbersOfLostEntries(t *testing.T) {
 	r := newRig(t, Limits{}, 1)
 	r.step(&Declare{Name: "q"})

@@ -2,7 +2,7 @@ package queue
 
 import "fmt"
 
-// verdict is the answer to "who is eligible now?", and to "why is this message waiting?".
+// verdict answers two questions: "who is eligible now?" and "why does this message wait?".
 //
 //	decided for  | verdict       | when                                             | ends by
 //	-------------+---------------+--------------------------------------------------+------------------------
@@ -18,10 +18,11 @@ import "fmt"
 //	the consumer | noConsumer    | none is attached, or none is active              | subscribe
 //	             | noCredit      | none has credit                                  | ack, more credit
 //
-// Among the groups that may go, the one whose front message has the highest priority goes first;
-// among equals, with group.fair, the one that was served longest ago, otherwise the one whose front
-// message was confirmed first. Delayed and retried messages are in no group's line until they are
-// due, except in a strict group, whose line they hold up.
+// Among the groups that may go, the group whose front message has the highest priority is first.
+// Among equal priorities, group.fair chooses the group that was served longest ago. Without it, the
+// group whose front message was confirmed first is chosen. Delayed and retried messages are in no
+// line until they are due. A strict group is the exception: a message that backs off stays in its
+// line and blocks it.
 type verdict uint8
 
 const (
@@ -58,7 +59,7 @@ func (q *Queue) groupVerdict(h uint32) verdict {
 	case f.waiting == 0:
 		return groupEmpty
 	case q.groupName(h) == "":
-		return mayGo // messages without a group know no limits of groups
+		return mayGo // messages without a group have no group limits
 	case g.MaxInFlight > 0 && f.inflight >= q.groupLimit(f):
 		return groupInFlight
 	case len(q.backing) > 0 && q.backsOff(q.frontOf(h)):
@@ -69,10 +70,10 @@ func (q *Queue) groupVerdict(h uint32) verdict {
 	return mayGo
 }
 
-// groupLimit is how many messages of a group may be leased. A queue's only consumer may ask for
-// runs: it promises to handle each group in order, so it may hold more of a group than others
-// might, as long as nobody else holds any. The order among groups stays that of confirmation, so a
-// backlog is read from disk in the order it was written.
+// groupLimit returns how many messages of a group may be leased. A queue's only consumer may ask
+// for runs: it promises to handle each group in order. So it may have more leases of a group than
+// the limit, as long as no other consumer has one. Groups are still served in the order of
+// confirmation, so a backlog is read from disk in the order of writing.
 func (q *Queue) groupLimit(f *flow) uint32 {
 	limit := uint32(q.config.Group.MaxInFlight)
 	if q.sole != nil && (f.inflight == 0 || f.holder == q.sole.id) {
@@ -81,7 +82,7 @@ func (q *Queue) groupLimit(f *flow) uint32 {
 	return limit
 }
 
-// touch brings a flow's place in the ready heap up to date after anything about it changed.
+// touch updates a flow's place in the ready heap. Call it after every change of the flow.
 func (q *Queue) touch(h uint32) {
 	f := &q.flows[h]
 	was := int64(f.open)
@@ -112,7 +113,7 @@ func (q *Queue) touch(h uint32) {
 	q.ready_ += int64(f.open) - was
 }
 
-// wakeFlow has a flow looked at when its rate allows something again.
+// wakeFlow schedules a look at a flow for the time when its rate allows a message again.
 func (q *Queue) wakeFlow(h uint32, at int64) {
 	if f := &q.flows[h]; f.wakeAt != at {
 		f.wakeAt = at
@@ -127,7 +128,7 @@ func (q *Queue) unready(h uint32) {
 	}
 }
 
-// readyHeap holds the flows that may go, the next one first.
+// readyHeap is the flows that may go, the next one first.
 type readyHeap []uint32
 
 func (r readyHeap) less(flows []flow, i, j int, fair bool) bool {
@@ -186,8 +187,8 @@ func (r *readyHeap) remove(flows []flow, i int, fair bool) {
 	}
 }
 
-// explain says in words why a queue's next message is not being handed out; empty when nothing
-// waits or it flows.
+// explain describes, for a user, why a queue's next message is not handed out. It returns "" if
+// nothing waits or messages flow.
 func (q *Queue) explain() string {
 	if q.waiting+q.delayedN == 0 {
 		return q.explainDamage()
@@ -220,7 +221,7 @@ func (q *Queue) explain() string {
 	case noConsumer:
 		return "no consumer is attached"
 	case noCredit:
-		return "no consumer has credit: all wait for acks of what they hold"
+		return "no consumer has credit: all wait for acks of their messages"
 	}
 	return q.explainDamage()
 }

@@ -9,58 +9,58 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Kind is the kind of a record. The numbers are the on-disk format and never change their meaning;
-// a kind that a build does not know makes it refuse the log.
+// Kind is the kind of a record. The numbers are on disk and never change their meaning. A build
+// refuses a log with a kind that it does not know.
 type Kind uint8
 
-// Records are facts: they hold what was chosen (a sequence number, a not-before time), never the
-// rule by which it was chosen, so that they replay the same under newer code.
+// Records are facts. They contain the chosen value (a sequence number, a not-before time), never
+// the rule that chose it. So newer code replays them with the same result.
 const (
-	kindPad         Kind = 0  // one byte of filling, so that messages start at a multiple of refAlign
+	kindPad         Kind = 0  // one byte of padding, so that messages start at a multiple of refAlign
 	kindEnqueued    Kind = 1  // a message, stored once for all its target queues
-	kindMoved       Kind = 2  // a message again, nearer to the log's end; replaces the position of each target that is still there
-	kindAcked       Kind = 3  // messages of one queue are settled for good
+	kindMoved       Kind = 2  // a message written again near the log's end; it replaces the position of each target that still exists
+	kindAcked       Kind = 3  // messages of one queue are acked
 	kindReturned    Kind = 4  // a lease ended without an ack: attempts, and when the message may be tried again
-	kindTransferred Kind = 5  // a message leaves one queue for another: dead letter or redrive
+	kindTransferred Kind = 5  // a message moves from one queue to another: dead letter or redrive
 	kindRemoved     Kind = 6  // messages of one queue are dropped by a rule: TTL, overflow, user's choice
-	kindPurged      Kind = 7  // all messages of a queue below a number, but for some, are dropped
-	kindQueueSet    Kind = 8  // a queue is made, or its settings change
+	kindPurged      Kind = 7  // all messages of a queue below a number are dropped, except some
+	kindQueueSet    Kind = 8  // a queue is created, or its settings change
 	kindQueueGone   Kind = 9  // a queue and its messages are removed
 	kindMetaSet     Kind = 10 // a door's small value
-	kindEpoch       Kind = 11 // a broker opened the log, without an incarnation: before version 2 of openings
+	kindEpoch       Kind = 11 // a broker opened the log without an incarnation; written by old versions only
 	kindOpened      Kind = 12 // a broker opened the log under a new incarnation; receipts of earlier ones are void
 	kindConfirmed   Kind = 13 // numbers of a publisher are confirmed: their messages are in this entry
-	kindClosed      Kind = 14 // a broker stopped cleanly, and which messages were leased then
-	kindFailed      Kind = 15 // as returned, and why
+	kindClosed      Kind = 14 // a broker stopped cleanly; names the messages that were leased
+	kindFailed      Kind = 15 // as kindReturned, with the reason
 
-	// Only in snapshots.
-	kindSnapHead  Kind = 32 // counters, then how far the log is covered
+	// The kinds below are in snapshots only. Those marked "optional" are left out when empty.
+	kindSnapHead  Kind = 32 // counters, then the last entry covered and the extents
 	kindSnapQueue Kind = 33 // a queue: settings, groups, notes
 	kindSnapSlots Kind = 34 // one chunk of messages
-	kindSnapTail  Kind = 35 // the end: how many chunks there were
+	kindSnapTail  Kind = 35 // the end, with the number of chunks
 	kindSnapTimes Kind = 36 // not-before (0) or expiry (1) times of a queue's messages
 	kindSnapDedup Kind = 37 // dedup ids of a queue
-	kindSnapLoss  Kind = 38 // what repairs could not save of the log; not there without any
-	kindSnapOpens Kind = 39 // the openings of the log; not there without any
-	kindSnapSpans Kind = 40 // in which incarnations a queue's messages were confirmed; not there without any
+	kindSnapLoss  Kind = 38 // entries that repairs lost; optional
+	kindSnapOpens Kind = 39 // the openings of the log; optional
+	kindSnapSpans Kind = 40 // the incarnations in which a queue's messages were confirmed; optional
 
-	kindSnapPublisher Kind = 41 // a publisher and its confirmed numbers; not there without any
-	kindSnapTrails    Kind = 43 // which queues gave a queue's messages up by themselves; not there without any
-	kindSnapFailures  Kind = 44 // why messages of a queue came back last; not there without any
-	kindSnapFresh     Kind = 42 // what may have been delivered before a crash, and whether the stop was clean
+	kindSnapPublisher Kind = 41 // a publisher and its confirmed numbers; optional
+	kindSnapTrails    Kind = 43 // which queues gave up a queue's messages by themselves; optional
+	kindSnapFailures  Kind = 44 // why messages of a queue were returned last; optional
+	kindSnapFresh     Kind = 42 // which messages may have been delivered before a crash, and whether the stop was clean
 )
 
-// KindMoved is the kind of a message that was written again, for those who count.
+// KindMoved is the kind of a message that was written again. It is exported for statistics.
 const KindMoved = kindMoved
 
-// Ref is where a message is in the log: the number of its entry and, inside it, the place of its
-// record. The place counts units of refAlign bytes.
+// Ref is the position of a message in the log: the number of its entry, and the place of its record
+// inside the entry. The place counts units of refAlign bytes.
 type Ref uint64
 
 const (
 	refBits  = 22
 	refAlign = 4
-	// MaxPlace is the offset inside an entry behind which no message may start: 16 MiB.
+	// MaxPlace is the offset in an entry at and after which no message may start: 16 MiB.
 	MaxPlace = refAlign << refBits
 )
 
@@ -75,14 +75,14 @@ func (r Ref) Place() int { return int(r&(1<<refBits-1)) * refAlign }
 // entryVersion is the first byte of every entry.
 const entryVersion = 1
 
-// EntryHeader opens every entry. Number counts the entries of a broker's log from 1 without gaps,
-// through all epochs; Time is the turn's, in nanoseconds since 1970, and never goes back.
+// EntryHeader starts every entry. Number counts the entries of a broker's log from 1 without gaps,
+// through all epochs. Time is the time of the turn in nanoseconds since 1970; it never goes back.
 type EntryHeader struct {
 	Epoch, Number uint64
 	Time          int64
 }
 
-// AppendHeader writes an entry's header.
+// AppendHeader encodes an entry's header.
 func AppendHeader(b []byte, h EntryHeader) []byte {
 	b = append(b, entryVersion)
 	b = appendUint(b, h.Epoch)
@@ -90,7 +90,7 @@ func AppendHeader(b []byte, h EntryHeader) []byte {
 	return appendUint(b, uint64(h.Time))
 }
 
-// ParseHeader reads an entry's header and gives the offset of the first record.
+// ParseHeader decodes an entry's header and returns the offset of the first record.
 func ParseHeader(entry []byte) (EntryHeader, int, error) {
 	d := decoder{b: entry}
 	h := d.header()
@@ -112,12 +112,12 @@ type Target struct {
 	Queue      uint64
 	Seq        uint64
 	Group      string
-	Expires    int64 // 0: never
+	Expires    int64 // nanoseconds since 1970; 0: never
 	DedupUntil int64 // 0: the id is not kept
 }
 
-// Record is one fact in decoded form. Which fields count depends on Kind. Step reuses one Record
-// for all it decides, so whoever keeps a part of it must copy.
+// Record is one decoded fact. Kind says which fields are used. Step reuses one Record for all its
+// decisions, so copy each part that you keep.
 type Record struct {
 	Kind Kind
 
@@ -141,7 +141,7 @@ type Record struct {
 	Below    uint64
 
 	// queue_set, meta_set, epoch, opened
-	Name      string // transferred: of the queue it leaves
+	Name      string // transferred: the queue that the message leaves
 	Namespace string
 	Value     []byte
 	Config    surgetank.QueueConfig
@@ -149,12 +149,13 @@ type Record struct {
 
 	Incarnation uint64 // opened
 
-	// confirmed: Count numbers from First on, of the publisher Name. Queue and ToSeq are the place
-	// of the first number's message, and the others' follow it; Queue 0 if they do not.
+	// confirmed: Count numbers from First on, of the publisher Name. Queue and ToSeq are the
+	// position of the first number's message. The other messages follow it; if they do not, Queue
+	// is 0.
 	First, Count uint64
 }
 
-// reason is why a message was transferred or removed; the numbers are on disk.
+// reason is why a message was transferred or removed. The numbers are on disk.
 type reason uint8
 
 const (
@@ -164,8 +165,8 @@ const (
 	reasonExpired
 	reasonOverflow
 	reasonDamaged // its body could not be read, and the operator dropped it
-	reasonPurged  // its queue was purged, in more turns than one
-	reasonCircled // it would have come to the same queue twice, given up by queues alone
+	reasonPurged  // its queue was purged in more than one turn
+	reasonCircled // it would have reached the same queue twice without a consumer
 )
 
 var reasonNames = [...]string{"redriven", surgetank.ReasonRejected, surgetank.ReasonAttempts,
@@ -178,7 +179,7 @@ func (r reason) String() string {
 	return fmt.Sprintf("reason(%d)", uint8(r))
 }
 
-// encode appends everything but messages, which have their own encoding in message.go.
+// encode appends every kind of record except messages, which message.go encodes.
 func (r *Record) encode(b []byte) []byte {
 	b = append(b, byte(r.Kind))
 	switch r.Kind {
@@ -247,11 +248,11 @@ func (r *Record) encode(b []byte) []byte {
 	return b
 }
 
-// Expires is the transferred message's expiry in its new queue; it travels in NotBefore, which a
-// transfer does not need.
+// Expires returns when the transferred message expires in its new queue. The time is in NotBefore,
+// which a transfer does not use.
 func (r *Record) Expires() int64 { return r.NotBefore }
 
-// decode reads one record other than a message; kind has been read.
+// decode reads one record that is not a message. The kind has been read.
 func (r *Record) decode(d *decoder) {
 	switch r.Kind {
 	case kindAcked:
@@ -310,7 +311,7 @@ func (r *Record) decode(d *decoder) {
 	}
 }
 
-// appendSeqs writes ascending or mixed sequence numbers as zigzag differences.
+// appendSeqs encodes sequence numbers as zigzag differences. They need not ascend.
 func appendSeqs(b []byte, seqs []uint64) []byte {
 	b = appendUint(b, uint64(len(seqs)))
 	var last uint64
@@ -333,13 +334,13 @@ func (d *decoder) seqs(to []uint64) []uint64 {
 	return to
 }
 
-// encodeConfig writes settings as JSON under the root package's field names: settings are read far
-// too seldom to deserve an encoding of their own, and a setting that a build does not know must
-// make it refuse the log.
+// encodeConfig encodes settings as JSON with the field names of the root package. Settings are read
+// seldom, so they need no compact encoding. A build must refuse a log with a setting that it does
+// not know.
 func encodeConfig(c *surgetank.QueueConfig) []byte {
 	b, err := json.Marshal(c)
 	if err != nil {
-		panic("queue settings cannot be encoded: " + err.Error()) // no field of QueueConfig can fail: Validate refused NaN and infinities
+		panic("queue settings cannot be encoded: " + err.Error()) // unreachable: Validate rejected NaN and infinities
 	}
 	return b
 }

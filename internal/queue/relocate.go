@@ -7,16 +7,16 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Survivor is a message that is still needed and whose record, or a dead-letter note of it, stands
-// in a part of the log that is to be freed.
+// Survivor is a message that is still needed and has its record, or a dead-letter note, in a part
+// of the log that is to be freed.
 type Survivor struct {
 	Queue, Seq uint64
 	Ref        Ref
 	Notes      []Ref
 }
 
-// Survivors lists them, a bounded part of the slots at a time, so that a turn stays short. Give it
-// again until Done.
+// Survivors lists the survivors of a range of entries. It looks at a limited number of slots in
+// each turn. Send it again until Done.
 type Survivors struct {
 	First, End uint64 // entries
 	Found      []Survivor
@@ -38,7 +38,7 @@ func (c *Survivors) run(m *Machine) bool {
 		}
 		next, n := q.slots.scan(c.seq, budget, func(seq uint64, s *slot) bool {
 			if !s.live() || s.state() == slotHeld || s.state() == slotLost || q.suspect[seq] != nil {
-				return true // what cannot be read cannot be moved
+				return true // a message that cannot be read cannot be moved
 			}
 			hit := in(s.ref())
 			if s.has(slotNoted) && !hit {
@@ -63,8 +63,8 @@ func (c *Survivors) run(m *Machine) bool {
 	return true
 }
 
-// Relocate writes survivors again at the log's end. Survivors of one record follow each other and
-// are stored once.
+// Relocate writes survivors again at the log's end. Survivors with the same record must follow each
+// other; they are stored once.
 type Relocate struct {
 	Items []Relocation
 	Moved int
@@ -72,11 +72,11 @@ type Relocate struct {
 	next int
 }
 
-// Relocation is one survivor with what was read back of it.
+// Relocation is one survivor and its content, read from the log.
 type Relocation struct {
 	Survivor
 	Message *surgetank.Message
-	Deaths  []surgetank.Death // the whole history, newest first
+	Deaths  []surgetank.Death // the whole dead-letter history, newest first
 	Time    time.Time
 }
 
@@ -108,7 +108,7 @@ func (c *Relocate) run(m *Machine) bool {
 		var place int
 		r.Time = first.Time.UnixNano()
 		if first.Message.Delay > 0 {
-			r.NotBefore = r.Time + int64(first.Message.Delay) // for readers; what the queue waits for is in its state
+			r.NotBefore = r.Time + int64(first.Message.Delay) // for readers; the queue's own state has the time it waits for
 		}
 		m.out.Entry, place = appendMessage(m.out.Entry, r, first.Message, first.Deaths)
 		r.Ref = makeRef(m.entry, place)

@@ -9,8 +9,8 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// Replay applies one logged entry at recovery. Between New (or Restore) and Recovered it is the
-// only method to call.
+// Replay applies one logged entry at recovery. Between New (or Restore) and Recovered, call no
+// other method.
 func (m *Machine) Replay(entry []byte) (EntryHeader, error) {
 	m.recovering = true
 	h, _, err := ParseHeader(entry)
@@ -23,8 +23,8 @@ func (m *Machine) Replay(entry []byte) (EntryHeader, error) {
 	return h, err
 }
 
-// applyChecked refuses facts that do not fit the state: a log that passed its checksums and still
-// does not make sense was written by a defect, and guessing would make it worse.
+// applyChecked rejects records that contradict the state. A log that passes its checksums and
+// contradicts itself was written by a defect. Guessing would make the damage worse.
 func (m *Machine) applyChecked(r *Record) error {
 	bad := func(what string, id uint64) error {
 		return fmt.Errorf("record kind %d names %s %d, which does not exist: %w", r.Kind, what, id, errDecode)
@@ -74,7 +74,7 @@ func (m *Machine) applyChecked(r *Record) error {
 			return bad("queue", r.Queue)
 		}
 		if r.Kind == kindPurged || r.Kind == kindQueueGone {
-			break // it names no message that must be there; Seqs may be another record's
+			break // it names no message that must exist; Seqs can be left over from another record
 		}
 		for _, seq := range r.Seqs {
 			if s := q.slots.get(seq); s == nil || !s.live() {
@@ -98,7 +98,7 @@ func (m *Machine) applyChecked(r *Record) error {
 	return nil
 }
 
-// twice tells whether a number stands in a list more than once. Most lists ascend.
+// twice tells whether a list contains a number more than once. Most lists ascend.
 func twice(seqs []uint64) bool {
 	for i := 1; i < len(seqs); i++ {
 		if seqs[i] <= seqs[i-1] {
@@ -109,8 +109,8 @@ func twice(seqs []uint64) bool {
 	return false
 }
 
-// apply is the only function that changes durable state: live, from emit, and at recovery. It must
-// not decide: what depends on a rule or on the time stands in the record.
+// apply is the only function that changes durable state: live through emit, and at recovery. It
+// must not decide. Every value that depends on a rule or on the time is in the record.
 func (m *Machine) apply(r *Record) {
 	rested := m.rested
 	m.rested = false
@@ -152,7 +152,7 @@ func (m *Machine) apply(r *Record) {
 		}
 	case kindEpoch, kindOpened:
 		m.epoch = r.Epoch
-		// Who holds messages of a transient queue is gone, and so are they.
+		// A restart loses the consumers of transient queues, and deletes these queues.
 		for _, q := range m.sorted() {
 			if q.config.Transient {
 				m.queueGone(q)
@@ -171,7 +171,7 @@ func (m *Machine) apply(r *Record) {
 	}
 }
 
-// enqueue adds a message that was confirmed to one of its queues.
+// enqueue adds a confirmed message to one of its queues.
 func (q *Queue) enqueue(r *Record, t *Target) {
 	s := q.insert(t.Seq, t.Group, min(r.Priority, q.config.MaxPriority), r.BodySize, r.Time)
 	s.setRef(r.Ref)
@@ -189,7 +189,7 @@ func (q *Queue) enqueue(r *Record, t *Target) {
 	}
 }
 
-// insert makes the slot of a message that is new to the queue.
+// insert creates the slot of a message that is new to the queue.
 func (q *Queue) insert(seq uint64, group string, priority uint8, size uint32, now int64) *slot {
 	q.nextSeq = max(q.nextSeq, seq+1)
 	if len(q.slots.chunks) == 0 {
@@ -203,7 +203,7 @@ func (q *Queue) insert(seq uint64, group string, priority uint8, size uint32, no
 	return s
 }
 
-// place puts a message that is in no line where it belongs: into its flow, or aside until
+// place puts a message that is in no line into its flow, or into the delayed messages until
 // notBefore.
 func (q *Queue) place(seq uint64, s *slot, notBefore, now int64) {
 	h := s.flow
@@ -228,8 +228,8 @@ func (q *Queue) place(seq uint64, s *slot, notBefore, now int64) {
 			q.giveBack(h, seq, s)
 		}
 	case q.strict(h) && s.has(slotRedelivered) && !mutant.Is(mutant.StrictOvertaken):
-		// The group waits with it: order matters more than progress. A delay that its publisher
-		// asked for is no attempt, and holds up nobody.
+		// The group waits for the message, because order matters more than progress. A delay that
+		// its publisher asked for is not an attempt and blocks no message.
 		q.waiting++
 		q.giveBack(h, seq, s)
 		q.backOff(h, seq, notBefore)
@@ -255,14 +255,14 @@ func (q *Queue) place(seq uint64, s *slot, notBefore, now int64) {
 	q.mark()
 }
 
-// strict says whether a flow's messages must never overtake each other, a failed one included.
+// strict tells whether a flow's messages must never overtake each other, not even a failed one.
 func (q *Queue) strict(h uint32) bool {
 	return q.config.Group.MaxInFlight == 1 && q.groupName(h) != ""
 }
 
-// detach takes a live message out of wherever it is, and the queue's counts; the caller gives the
-// slot a new state, except that a message in the middle of a line stays there as a dead slot (then
-// false is returned).
+// detach removes a live message from its list or heap and from the queue's counts. If it returns
+// true, the caller sets the slot's next state. If it returns false, the message was in the middle
+// of a line and stays there as a dead slot.
 func (q *Queue) detach(seq uint64, s *slot) bool {
 	h := s.flow
 	q.bytes -= int64(s.size)
@@ -311,7 +311,7 @@ func (q *Queue) detach(seq uint64, s *slot) bool {
 	return true
 }
 
-// settle forgets a message for good.
+// settle removes a message for good.
 func (q *Queue) settle(seq uint64) {
 	s := q.slots.edit(seq)
 	h := s.flow
@@ -329,7 +329,7 @@ func (q *Queue) settle(seq uint64) {
 	}
 }
 
-// returnedTo puts a leased message back.
+// returnedTo returns a leased message to its queue.
 func (q *Queue) returnedTo(r *Record) {
 	seq := r.Seqs[0]
 	s := q.slots.edit(seq)
@@ -345,24 +345,24 @@ func (q *Queue) returnedTo(r *Record) {
 	case r.Kind == kindFailed:
 		q.setFailure(seq, r.Detail)
 	case r.Attempts > uint32(s.attempts):
-		q.forgetFailure(seq) // this time nobody said why
+		q.forgetFailure(seq) // this time there is no reason
 	}
 	s.attempts = uint16(min(r.Attempts, math.MaxUint16))
 	s.set(slotRedelivered)
 	q.place(seq, s, r.NotBefore, r.Time)
 }
 
-// note is what is kept in memory of a message's dead-letter history.
+// note is the part of a message's dead-letter history that is in memory.
 type note struct {
-	from   string // the queue it died in last
+	from   string // the queue that gave it up last
 	reason reason
 	trail  *trail
-	refs   []Ref // transfers, newest first; empty once a moved record carries the history itself
+	refs   []Ref // transfers, newest first; empty after a moved record has the history itself
 }
 
 const (
-	// messageCost and noteCost are what a message's and a note's record take besides the body,
-	// roughly; only the share of live bytes is computed from them.
+	// messageCost and noteCost are the approximate bytes of a message's and a note's record without
+	// the body. Only the share of live bytes is computed from them.
 	messageCost = 32
 	noteCost    = 64
 	// MaxDeaths is how many events of a dead-letter history are kept, the newest ones.
@@ -379,7 +379,7 @@ func (q *Queue) dropNotes(seq uint64, s *slot) {
 	delete(q.notes, seq)
 }
 
-// transfer moves a message to another queue's end (or to its own).
+// transfer moves a message to the end of another queue, or of its own.
 func (q *Queue) transfer(r *Record, to *Queue) {
 	seq := r.Seqs[0]
 	s := q.slots.edit(seq)
@@ -397,9 +397,9 @@ func (q *Queue) transfer(r *Record, to *Queue) {
 	t := to.insert(r.ToSeq, group, old.priority, old.size, r.Time)
 	t.setRef(old.ref())
 	if r.Reason == reasonRedriven {
-		t.set(slotRedelivered) // its newest death is still the one before
+		t.set(slotRedelivered) // its newest event is still the one before
 		if n != nil {
-			n.trail = nil // somebody chose to send it on its way again
+			n.trail = nil // a user sent it on its way again
 		}
 	} else {
 		if n == nil {
@@ -431,8 +431,8 @@ func (q *Queue) transfer(r *Record, to *Queue) {
 	}
 }
 
-// expires notes when a message's TTL ends. Entries of settled messages are dropped when they
-// outnumber the others, so that a long TTL costs nothing for what is long gone.
+// expires schedules the end of a message's TTL. It drops entries of settled messages when they
+// outnumber the others, so a long TTL costs no memory for settled messages.
 func (q *Queue) expires(at int64, seq uint64) {
 	if int64(len(q.ttl)) > 2*(q.waiting+q.delayedN+q.leased)+1024 {
 		q.ttl.keep(func(x timed) bool {
@@ -444,7 +444,7 @@ func (q *Queue) expires(at int64, seq uint64) {
 	q.timerAt(at)
 }
 
-// moved gives a message its new position near the log's end.
+// moved sets a message's new position near the log's end.
 func (q *Queue) moved(r *Record, seq uint64) {
 	s := q.slots.get(seq)
 	if s == nil || !s.live() {
@@ -463,8 +463,8 @@ func (q *Queue) moved(r *Record, seq uint64) {
 	}
 }
 
-// purge forgets every message below a number except those named, which are leased (or, at recovery,
-// were).
+// purge removes every message below a number except the named ones. The named ones are, or at
+// recovery were, leased.
 func (q *Queue) purge(r *Record) {
 	keep := make(map[uint64]bool, len(r.Seqs))
 	for _, seq := range r.Seqs {
@@ -520,7 +520,7 @@ func (m *Machine) queueGone(q *Queue) {
 	}
 }
 
-// Recovered ends recovery at the time the broker opens: the indexes are built from the durable
+// Recovered ends recovery at the time when the broker opens. It builds the indexes from the durable
 // state. OpenEpoch must be the first command.
 func (m *Machine) Recovered(now int64) {
 	m.now = max(m.now, now)
@@ -530,7 +530,7 @@ func (m *Machine) Recovered(now int64) {
 	}
 }
 
-// rebuild makes flows, heaps and counts from the slots, in order of seq, which is the order of
+// rebuild creates flows, heaps and counts from the slots, in the order of seq. That is the order of
 // confirmation.
 func (q *Queue) rebuild() {
 	due := q.due
@@ -545,7 +545,7 @@ func (q *Queue) rebuild() {
 		if s.state() == slotLost {
 			q.damagedN++
 			q.leasedBytes += int64(s.size)
-			q.flows[s.flow].delayed++ // keeps the flow, and so its name
+			q.flows[s.flow].delayed++ // keeps the flow and its name
 			return true
 		}
 		if at := due[seq]; at > q.m.now {

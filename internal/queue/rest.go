@@ -5,17 +5,16 @@ import (
 )
 
 // A consumer is told whether a message may have been delivered before. After a crash every message
-// may have been: who had a lease is not on record. A clean stop puts it on record, in one fact that
-// names the messages that are leased at that moment (kindClosed). All others either came back,
-// which is a fact of its own, or were never handed out. So the next opening knows, and a waiting
-// message costs nothing.
+// may have been, because the log does not contain leases. A clean stop logs one record (kindClosed)
+// that names the messages leased at that moment. All others were either returned, which is a record
+// of its own, or never handed out. So the next opening knows, at no cost for a waiting message.
 
-// maxClosing is how many leases a clean stop puts on record at most. With more, the next opening is
-// as after a crash.
+// maxClosing is how many leases a clean stop records at most. If there are more, the next opening
+// treats every message as after a crash.
 const maxClosing = 1 << 18
 
-// CloseEpoch is the last command of a broker that stops cleanly. The machine hands nothing out
-// afterwards and does nothing by itself. Named is how many messages were leased.
+// CloseEpoch is the last command of a broker that stops cleanly. After it the machine hands nothing
+// out and does nothing by itself. Named is how many messages were leased.
 type CloseEpoch struct{ Named int }
 
 func (c *CloseEpoch) run(m *Machine) bool {
@@ -34,7 +33,8 @@ func (c *CloseEpoch) run(m *Machine) bool {
 	return true
 }
 
-// close applies a clean stop: what is leased will come again, and nothing else was handed out.
+// close applies a clean stop: leased messages are delivered again, and no other message was handed
+// out.
 func (m *Machine) close(r *Record) {
 	for _, t := range r.Targets {
 		m.byID[t.Queue].slots.edit(t.Seq).set(slotRedelivered)
@@ -42,8 +42,8 @@ func (m *Machine) close(r *Record) {
 	m.rested = true
 }
 
-// encodeFresh writes below which numbers messages may have been delivered before without its being
-// on record; nil if there is nothing to say.
+// encodeFresh encodes the number of each queue below which messages may have been delivered before.
+// It returns nil if there is none.
 func (m *Machine) encodeFresh() []byte {
 	var queues []*Queue
 	for _, q := range m.order {
@@ -75,7 +75,7 @@ func (m *Machine) restoreFresh(d *decoder) {
 	}
 }
 
-// redelivered says whether a message may have been delivered before.
+// redelivered tells whether a message may have been delivered before.
 func (q *Queue) redelivered(seq uint64, s *slot) bool {
 	return s.has(slotRedelivered) || seq < q.freshFrom
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// rig drives one machine as a broker would, with a log that is a slice: entry n is log[n-1]. It
-// belongs to one test.
+// rig drives one machine as a broker would. Its log is a slice: entry n is log[n-1]. It belongs to
+// one test.
 type rig struct {
 	tb     tb
 	limits Limits
@@ -29,11 +29,11 @@ type rigSnapshot struct {
 	data []byte
 }
 
-// rigStart is the time at which every rig begins; a whole second, so that what a slot keeps of a
-// time is exact.
+// rigStart is the time at which every rig begins. It is a whole second, because a slot stores whole
+// seconds.
 const rigStart = 1_800_000_000 * int64(time.Second)
 
-// tb is what a rig needs of a *testing.T or a *rapid.T.
+// tb is the part of *testing.T and *rapid.T that a rig needs.
 type tb interface {
 	Helper()
 	Errorf(format string, args ...any)
@@ -54,7 +54,7 @@ func (r *rig) open() {
 	r.step(&OpenEpoch{Epoch: r.m.Epoch() + 1, Incarnation: 1000 + r.m.Epoch()})
 }
 
-// step runs turns at the rig's time until every command is finished, and gives all that came out.
+// step runs turns at the rig's time until every command is finished. It returns all output.
 func (r *rig) step(cmds ...Command) *Output {
 	r.tb.Helper()
 	all := &Output{}
@@ -73,8 +73,8 @@ func (r *rig) step(cmds ...Command) *Output {
 	return all
 }
 
-// advance moves the time, stopping wherever the machine has something to do, and hands every turn's
-// output to f.
+// advance moves the time, with a stop at each time when the machine has something to do. It passes
+// every turn's output to f.
 func (r *rig) advance(d time.Duration, f func(*Output)) {
 	r.tb.Helper()
 	until := r.now + int64(d)
@@ -92,7 +92,7 @@ func (r *rig) advance(d time.Duration, f func(*Output)) {
 	r.now = until
 }
 
-// settleDown runs turns for as long as the machine has something to do now.
+// settleDown runs turns until the machine has nothing to do now.
 func (r *rig) settleDown(f func(*Output)) { r.advance(0, f) }
 
 // takeSnapshot takes a whole snapshot between two turns.
@@ -110,7 +110,7 @@ func (r *rig) takeSnapshot(piece int) {
 	}
 }
 
-// replayed makes a machine from the first n entries.
+// replayed returns a machine made from the first n entries.
 func (r *rig) replayed(n int) *Machine {
 	r.tb.Helper()
 	m := New(r.limits, r.seed)
@@ -123,7 +123,7 @@ func (r *rig) replayed(n int) *Machine {
 	return m
 }
 
-// restored makes a machine from a snapshot and the entries behind it.
+// restored returns a machine made from a snapshot and the later entries.
 func (r *rig) restored(s rigSnapshot) *Machine {
 	r.tb.Helper()
 	m := New(r.limits, r.seed)
@@ -153,7 +153,7 @@ func restoreBytes(m *Machine, data []byte) (uint64, error) {
 	})
 }
 
-// load reads what a hand-out stands for.
+// load reads the message of a hand-out.
 func (r *rig) load(h *Handout) (Stored, []surgetank.Death) {
 	r.tb.Helper()
 	var s Stored
@@ -171,7 +171,8 @@ func (r *rig) load(h *Handout) (Stored, []surgetank.Death) {
 	return s, append(deaths, s.Deaths...)
 }
 
-// relocate moves every survivor of entries [first, end) that pick chooses to the log's end.
+// relocate moves the survivors of entries [first, end) that pick chooses to the log's end. It
+// returns their number.
 func (r *rig) relocate(first, end uint64, pick func() bool) int {
 	r.tb.Helper()
 	scan := &Survivors{First: first, End: end}
@@ -191,7 +192,7 @@ func (r *rig) relocate(first, end uint64, pick func() bool) int {
 	return move.Moved
 }
 
-// publish is a Publish of one message as a broker prepares it.
+// publish returns a Publish of one message, prepared as a broker does it.
 func publish(msg surgetank.Message, queues ...string) *Publish {
 	return publishAll(surgetank.Publishing{Queues: queues, Message: msg})
 }

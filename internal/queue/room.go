@@ -7,26 +7,26 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// A message comes into a queue in three ways: a publisher sends it, another queue gives it up, a
+// A message enters a queue in three ways: a publisher sends it, another queue dead-letters it, a
 // redrive moves it. Each respects the limits of the queue (max_messages, max_bytes):
 //
-//	who comes    | overflow: reject                          | drop_oldest, dead_letter
+//	source       | overflow: reject                          | drop_oldest, dead_letter
 //	-------------+-------------------------------------------+----------------------------------------------
-//	publish      | is refused                                | the oldest make room; where they are to be
-//	             |                                           | dead-lettered and cannot be, it is refused
+//	publish      | is rejected                               | the oldest make room; rejected if the oldest
+//	             |                                           | cannot be dead-lettered
 //	dead letter  | stays in its queue, and is tried again    | the oldest make room
-//	redrive      | stays where it is                         | stays where it is: it would only push others out
+//	redrive      | stays in its queue                        | stays in its queue
 //
-// A message that stays because its dead-letter queue is full is late, and never lost. One that a
-// consumer gave up goes back into its line with the retry back-off. One whose TTL passed keeps its
-// place and can still be delivered.
+// A message that stays because its dead-letter queue is full is late, and never lost. If a consumer
+// gave it up, it returns to its line with the retry back-off. If its TTL passed, it keeps its
+// position and can still be delivered.
 
-// fullRetry is when a message is given up again, at the earliest, after its dead-letter queue had
-// no room.
+// fullRetry is the shortest time before a message is given up again after its dead-letter queue was
+// full.
 const fullRetry = time.Second
 
-// fits says whether one more message of a size is within the queue's limits. A waiting consumer may
-// make room.
+// fits tells whether one more message of a size is within the queue's limits. It first lets a
+// waiting consumer make room.
 func (q *Queue) fits(size int64) bool {
 	if !q.over(1, size) {
 		return true
@@ -37,22 +37,22 @@ func (q *Queue) fits(size int64) bool {
 	return !q.over(1, size)
 }
 
-// takes says whether the queue takes a dead letter of a size.
+// takes tells whether the queue accepts a dead letter of a size.
 func (q *Queue) takes(size int64) bool {
 	return q.config.Overflow != surgetank.OverflowReject || q.fits(size)
 }
 
-// sheds says whether the queue can make room by giving up its oldest message.
+// sheds tells whether the queue can make room by giving up its oldest message.
 func (q *Queue) sheds() bool {
 	if q.config.Overflow != surgetank.OverflowDeadLetter || q.deadLetter() == q.name {
-		return true // it drops them
+		return true // it drops the message
 	}
 	dead := q.m.byName[q.deadLetter()]
 	oldest := q.oldest()
 	return dead == nil || oldest == 0 || q.trailOf(oldest).has(dead.name) || dead.takes(int64(q.slots.get(oldest).size))
 }
 
-// oldest returns the oldest message that is not handed out; 0: there is none.
+// oldest returns the oldest message that is not handed out, or 0 if there is none.
 func (q *Queue) oldest() (oldest uint64) {
 	q.slots.ascend(q.Floor(), func(seq uint64, s *slot) bool {
 		if st := s.state(); st == slotWaiting || st == slotDelayed {
@@ -64,8 +64,8 @@ func (q *Queue) oldest() (oldest uint64) {
 	return oldest
 }
 
-// makeRoom brings a queue under its limits within the turn that took a message, so that nobody sees
-// it above them. What waiting consumers can take is not given up.
+// makeRoom brings a queue under its limits in the same turn that accepted a message, so that no one
+// sees it above them. It first hands out messages that waiting consumers can take.
 func (q *Queue) makeRoom() {
 	if q.config.Overflow != surgetank.OverflowReject && q.over(0, 0) {
 		q.dispatch()
@@ -73,14 +73,14 @@ func (q *Queue) makeRoom() {
 	}
 }
 
-// waitForRoom has the queue looked at again when its dead-letter queue changes.
+// waitForRoom requests a look at the queue when its dead-letter queue changes.
 func (q *Queue) waitForRoom() {
 	if dead := q.m.byName[q.deadLetter()]; dead != nil && !slices.Contains(dead.givers, q) {
 		dead.givers = append(dead.givers, q)
 	}
 }
 
-// wakeGivers has the queues looked at that wait for room in this one.
+// wakeGivers requests a look at the queues that wait for room in this one.
 func (q *Queue) wakeGivers() {
 	if len(q.givers) > 0 {
 		givers := q.givers
@@ -91,8 +91,7 @@ func (q *Queue) wakeGivers() {
 	}
 }
 
-// putBack returns a message to its line that a consumer gave up and that its dead-letter queue had
-// no room for.
+// putBack returns a message to its line after its dead-letter queue was full.
 func (m *Machine) putBack(q *Queue, seq uint64, attempts int) {
 	expired := q.slots.get(seq).has(slotExpired)
 	wait := max(m.backoff(&q.config.Retry, max(1, attempts)), fullRetry)
@@ -102,15 +101,14 @@ func (m *Machine) putBack(q *Queue, seq uint64, attempts int) {
 	}
 }
 
-// overdue keeps a message in line whose TTL passed at a time, and that its dead-letter queue had no
-// room for.
+// overdue keeps an expired message in line because its dead-letter queue is full. at is when its
+// TTL passed.
 func (q *Queue) overdue(seq uint64, at int64) {
 	q.lapse(seq, at)
 	q.retryExpiry(seq)
 }
 
-// retryExpiry has an expired message looked at again. An earlier time that was noted for it does
-// not count any more.
+// retryExpiry schedules the next look at an expired message. It replaces an earlier time.
 func (q *Queue) retryExpiry(seq uint64) {
 	if q.overdueAt == nil {
 		q.overdueAt = map[uint64]int64{}
@@ -120,17 +118,17 @@ func (q *Queue) retryExpiry(seq uint64) {
 	q.expires(at, seq)
 }
 
-// unlapse forgets that a message expired.
+// unlapse removes the record that a message expired.
 func (q *Queue) unlapse(seq uint64) {
 	delete(q.lapsed, seq)
 	delete(q.overdueAt, seq)
 }
 
-// lapse notes that a message that is still here has expired, and when.
+// lapse records when a message expired that is still in the queue.
 func (q *Queue) lapse(seq uint64, at int64) {
 	s := q.slots.edit(seq)
 	if s.has(slotExpired) {
-		return // at is when it was to be tried again
+		return // at is the time of a retry
 	}
 	s.set(slotExpired)
 	if q.lapsed == nil {

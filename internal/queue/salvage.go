@@ -11,11 +11,11 @@ import (
 	"github.com/surgetank/surgetank/internal/seqset"
 )
 
-// Loss is a run of entries that a repair could not save, as the state remembers it for good.
+// Loss is a run of entries that a repair lost. The state remembers it for good.
 type Loss struct {
 	First, Last uint64 // numbers of entries
-	Tail        bool   // it stood at the end, and nothing says how many more there were: Last stands for all of them
-	Known       bool   // the snapshot knew their facts: only bodies are lost
+	Tail        bool   // the run is the end of the log; its length is unknown, and Last stands for all of it
+	Known       bool   // a snapshot has the facts: only bodies are lost
 	Time        int64  // of the repair, in nanoseconds since 1970
 }
 
@@ -24,7 +24,7 @@ const (
 	lossKnown
 )
 
-// Losses gives what repairs could not save of this log, oldest first.
+// Losses returns the entries of this log that repairs lost, oldest first.
 func (m *Machine) Losses() []Loss { return m.losses }
 
 func encodeLosses(list []Loss) []byte {
@@ -54,88 +54,88 @@ func (d *decoder) losses() (list []Loss) {
 }
 
 const (
-	// seqsPerEntry is more messages than one entry can add to a queue: turns end at 256 KiB,
-	// transactions at 12 MiB, a message takes at least 8 bytes and in a transaction 256.
+	// seqsPerEntry is more than the messages that one entry can add to a queue. Turns end at 256
+	// KiB, transactions at 12 MiB. A message takes at least 8 bytes, and 256 in a transaction.
 	seqsPerEntry = 1 << 16
-	// tailSeqs stands for a lost tail, of which nothing is known, and maxSkip bounds what is
-	// skipped together: a queue's slots are a window from its oldest message to its newest, of a
-	// quarter of a byte a number.
+	// tailSeqs is the number skipped for a lost tail, whose length is unknown. maxSkip limits all
+	// skips together, because a queue's slots take a quarter of a byte for each number from its
+	// oldest to its newest message.
 	tailSeqs = 1 << 20
 	maxSkip  = 1 << 26
-	// maxJump is how far a queue's sequence numbers may go ahead from one fact to the next and
-	// still be believed.
+	// maxJump is how far a queue's sequence numbers may rise from one fact to the next and still be
+	// believed.
 	maxJump = 1 << 30
 )
 
-// Salvage replays a log of which entries are lost. A machine is strict otherwise: facts that do not
-// fit its state are refused. Here they are known to be incomplete, so each is fitted, and what
-// could not be is counted; nothing is guessed that a later fact does not say. Use it between New
-// (or Restore) and Recovered:
+// Salvage replays, for the repair command, a log that lost entries. A machine otherwise rejects
+// facts that contradict its state. Here the facts are known to be incomplete: Salvage adapts each
+// fact, and counts the facts that cannot be adapted. It assumes nothing that a later fact does not
+// state. Use it between New (or Restore) and Recovered:
 //
-//	what a fact names                        | what is done with it
+//	a fact about                             | treatment
 //	-----------------------------------------+---------------------------------------------------------------------
-//	a message that comes later than the next | taken; those between were stored in a lost entry and are missing
-//	a settled, returned or transferred       | left out. Where it was settled it is not missing any more; where it was
-//	message that was never seen              | transferred its copy is missing, too
-//	a message written again, never seen      | taken: only what lives is written again
-//	a queue that was never made              | made, paused, with a name that says so, until a fact gives its name
-//	a queue of a name that is taken          | the older one's removal was lost: it is removed
+//	a message later than the next one        | accepted; those between were in a lost entry and are missing
+//	settling, returning or transferring a    | left out. A settled message is not missing any more. A transferred
+//	message that was never seen              | message makes its copy missing, too
+//	writing an unseen message again          | accepted: only live messages are written again
+//	a queue that was never created           | created, paused, under a made-up name until a fact has its name
+//	a queue whose name another queue has     | the removal of the older queue was lost: it is removed
 //	an epoch that was not opened             | opened
 type Salvage struct {
 	m       *Machine
 	now     int64
 	gaps    []Loss
 	lost    uint64                // entries whose facts are lost
-	missing map[uint64]seqset.Set // by queue: messages that were stored in lost entries and not settled later
-	known   map[uint64]uint64     // by queue: lost, when its next number was last known exactly
-	made    map[uint64]bool       // queues that were made up
+	missing map[uint64]seqset.Set // by queue: messages stored in lost entries and not settled later
+	known   map[uint64]uint64     // by queue: the value of lost when the queue's next number was last known exactly
+	made    map[uint64]bool       // queues that were created without a fact
 	report  SalvageReport
 }
 
-// SalvageReport says what a salvage could not bring back.
+// SalvageReport lists the losses of a repair.
 type SalvageReport struct {
 	Losses []Loss // of this repair
 	Queues []QueueLoss
-	// Unknown counts settlements, returns and moves of messages that were never seen: mostly of
-	// such as were stored and settled within the lost entries and behind them.
+	// Unknown counts facts that settle, return or move messages that were never seen. Most of these
+	// messages were stored in a lost entry.
 	Unknown int
-	// Contradictions counts facts that fit nothing at all and were left out.
+	// Contradictions counts facts that fit nothing and were left out.
 	Contradictions int
 	// Settled counts messages of an older snapshot that must have been settled, because the log was
-	// trimmed of them.
+	// trimmed past them.
 	Settled int
-	// Removed names queues whose removal was lost and followed from another fact.
+	// Removed names queues whose removal was in a lost entry and is known from another fact.
 	Removed []string
 }
 
-// QueueLoss is what is lost of one queue.
+// QueueLoss is the losses of one queue.
 type QueueLoss struct {
 	ID   uint64
 	Name string
-	// MadeUp: the queue's name and settings are lost. It is paused; its messages can be moved with
-	// a redrive.
+	// MadeUp: the queue's name and settings are lost. The queue is paused. A redrive can move its
+	// messages.
 	MadeUp bool
-	// Missing are messages of which nothing is left. Their numbers are known because later ones are
-	// there.
+	// Missing are the numbers of messages that are lost completely. The numbers are known because
+	// later messages exist.
 	Missing []seqset.Run
-	// Bodies are messages whose facts are there and whose bodies are lost: they are listed as
-	// damaged.
+	// Bodies are the numbers of messages whose body is lost and whose facts exist. They are listed
+	// as damaged.
 	Bodies []seqset.Run
-	// Skipped: messages from here on may be missing, too; nothing says how many. Their numbers are
-	// not given again. 0: none.
+	// Skipped: messages from this number on may be missing, too; their count is unknown. The
+	// numbers are not used again. 0: none.
 	Skipped uint64
 	// Histories counts messages that lost a part of their dead-letter history.
 	Histories int
 }
 
-// StartSalvage makes the machine replay what a repair has left. now is the repair's time; one
-// before what the machine has seen, of a clock that was lost, counts as that.
+// StartSalvage starts the replay of a log for repair. now is the time of the repair. A time before
+// the newest one that the machine has seen is replaced by that.
 func (m *Machine) StartSalvage(now int64) *Salvage {
 	m.recovering = true
 	return &Salvage{m: m, now: max(m.now, now, 0), missing: map[uint64]seqset.Set{}, known: map[uint64]uint64{}, made: map[uint64]bool{}}
 }
 
-// Gap says that entries are lost here, behind all that were replayed.
+// Gap reports lost entries after those replayed so far.
 func (s *Salvage) Gap(first, last uint64) {
 	if n := len(s.gaps); n > 0 && s.gaps[n-1].Last+1 == first && !s.gaps[n-1].Known {
 		s.gaps[n-1].Last = last
@@ -145,8 +145,8 @@ func (s *Salvage) Gap(first, last uint64) {
 	s.lost += last - first + 1
 }
 
-// Entry replays an entry. The error is for one that cannot be decoded: that is no damage, which a
-// checksum finds.
+// Entry replays an entry. It fails if the entry cannot be decoded. Checksums detect damage, so an
+// entry that cannot be decoded was not written by this version.
 func (s *Salvage) Entry(entry []byte) (EntryHeader, error) {
 	m := s.m
 	h, _, err := ParseHeader(entry)
@@ -176,7 +176,8 @@ func (s *Salvage) Entry(entry []byte) (EntryHeader, error) {
 	return h, err
 }
 
-// fit changes a fact so that it can be applied to the state; false: nothing of it can.
+// fit adapts a fact so that it can be applied to the state. It returns false if the fact must be
+// left out.
 func (s *Salvage) fit(r *Record) bool {
 	m := s.m
 	switch r.Kind {
@@ -231,8 +232,8 @@ func (s *Salvage) fit(r *Record) bool {
 	return true
 }
 
-// purged takes what a purge dropped off the missing ones. It says what the queue's next number was,
-// and who was leased and stayed.
+// purged removes the purged messages from the missing ones. A purge also states the queue's next
+// number, and which messages were leased and stayed.
 func (s *Salvage) purged(q *Queue, r *Record) {
 	if s.reaches(q, r.Below-1); q.nextSeq == r.Below {
 		s.known[q.id] = s.lost
@@ -247,8 +248,8 @@ func live(q *Queue, seq uint64) bool {
 	return x != nil && x.live()
 }
 
-// seen says whether a message that a fact settles is there. If it is not it was stored in a lost
-// entry, and needed no more.
+// seen tells whether a message that a fact settles exists. If not, it was in a lost entry, and is
+// not missing any more.
 func (s *Salvage) seen(id uint64, q *Queue, seq uint64) bool {
 	if q != nil && live(q, seq) {
 		return true
@@ -258,7 +259,7 @@ func (s *Salvage) seen(id uint64, q *Queue, seq uint64) bool {
 	return false
 }
 
-// forget takes a message off the missing ones.
+// forget removes a message from the missing ones.
 func (s *Salvage) forget(id uint64, q *Queue, seq uint64) {
 	if q != nil {
 		s.reaches(q, seq)
@@ -268,9 +269,8 @@ func (s *Salvage) forget(id uint64, q *Queue, seq uint64) {
 	s.missing[id] = x
 }
 
-// reaches says that a queue had got a message: it and what is before it, as far as it was not
-// known, were stored in lost entries and are missing. How many more it had got, the fact does not
-// say.
+// reaches records that a queue contained a message. Unknown numbers up to it were stored in lost
+// entries and are missing. Whether the queue had later messages is not known.
 func (s *Salvage) reaches(q *Queue, seq uint64) {
 	switch {
 	case seq < q.nextSeq:
@@ -284,8 +284,8 @@ func (s *Salvage) reaches(q *Queue, seq uint64) {
 	}
 }
 
-// next counts a queue's messages up to one that it got, and takes note of what is missing before;
-// false: it cannot be one that it gets now.
+// next records that a queue gets message seq now, and that unknown numbers before it are missing.
+// It returns false if that contradicts the state.
 func (s *Salvage) next(q *Queue, seq uint64) bool {
 	if seq < q.nextSeq || seq-q.nextSeq > maxJump {
 		s.report.Contradictions++
@@ -301,7 +301,7 @@ func (s *Salvage) next(q *Queue, seq uint64) bool {
 	return true
 }
 
-// queue gives a queue, or makes it up.
+// queue returns a queue. It creates one under a made-up name if there is none.
 func (s *Salvage) queue(id uint64, now int64) *Queue {
 	m := s.m
 	if q := m.byID[id]; q != nil {
@@ -317,7 +317,7 @@ func (s *Salvage) queue(id uint64, now int64) *Queue {
 	return m.byID[id]
 }
 
-// named gives a queue that was made up its name, and removes the queue that had it before.
+// named sets the name of a queue with a made-up name. It removes another queue that had the name.
 func (s *Salvage) named(id uint64, name string) {
 	m := s.m
 	if old := m.byName[name]; old != nil && old.id != id {
@@ -333,7 +333,7 @@ func (s *Salvage) named(id uint64, name string) {
 	delete(s.made, id)
 }
 
-// movedUnseen takes a message that was written again and whose first record is lost.
+// movedUnseen accepts a message that was written again and whose first record is lost.
 func (s *Salvage) movedUnseen(r *Record, t *Target) {
 	q := s.m.byID[t.Queue]
 	if q != nil && live(q, t.Seq) {
@@ -341,7 +341,7 @@ func (s *Salvage) movedUnseen(r *Record, t *Target) {
 	}
 	q = s.queue(t.Queue, r.Time)
 	if s.reaches(q, t.Seq); t.Seq >= q.nextSeq {
-		return // it cannot be
+		return // a contradiction
 	}
 	x := s.missing[q.id]
 	x.Remove(t.Seq)
@@ -352,13 +352,13 @@ func (s *Salvage) movedUnseen(r *Record, t *Target) {
 	q.place(t.Seq, added, r.NotBefore, r.Time)
 }
 
-// fitTransfer says whether the message that leaves a queue is there; where it is not, its copy is
-// missing.
+// fitTransfer tells whether a transferred message exists in the queue that it leaves. If not, its
+// copy is missing.
 func (s *Salvage) fitTransfer(r *Record) bool {
 	from := s.m.byID[r.Queue]
 	if from != nil && s.made[r.Queue] && r.Name != "" && s.m.byName[r.Name] == nil {
 		s.named(r.Queue, r.Name)
-		s.made[r.Queue] = true // its settings are lost all the same
+		s.made[r.Queue] = true // its settings are still lost
 	}
 	to := s.queue(r.ToQueue, r.Time)
 	there := s.seen(r.Queue, from, r.Seqs[0])
@@ -373,8 +373,8 @@ func (s *Salvage) fitTransfer(r *Record) bool {
 	return there
 }
 
-// Body says that an entry is lost which the snapshot covers: its facts are known, the bodies that
-// stood in it are lost.
+// Body reports a lost entry that the snapshot covers: its facts are known, the bodies in it are
+// lost.
 func (s *Salvage) Body(entry uint64) {
 	if n := len(s.gaps); n > 0 && s.gaps[n-1].Last+1 == entry {
 		s.gaps[n-1].Last = entry
@@ -383,10 +383,10 @@ func (s *Salvage) Body(entry uint64) {
 	s.gaps = append(s.gaps, Loss{First: entry, Last: entry, Known: true, Time: s.now})
 }
 
-// Finish ends the replay. tail: the last gap was the log's end, and stands for an unknown number of
-// entries. gone says of an entry whether the log had been trimmed of it before the damage came,
-// readable whether it is in the log. It gives the report; Recovered must follow. Without any loss
-// it changes nothing.
+// Finish ends the replay and returns the report. tail means that the last gap is the end of the log
+// and that its length is unknown. gone tells whether the log had been trimmed past an entry before
+// the damage. readable tells whether the log contains an entry. Recovered must follow. Without
+// losses Finish changes nothing.
 func (s *Salvage) Finish(tail bool, gone func(entry uint64) bool, readable func(entry uint64) bool) *SalvageReport {
 	m := s.m
 	rep := &s.report
@@ -395,7 +395,7 @@ func (s *Salvage) Finish(tail bool, gone func(entry uint64) bool, readable func(
 	}
 	rep.Losses = s.gaps
 	for _, q := range m.sorted() {
-		if q.config.Transient { // it ended with the broker, whatever is left of it
+		if q.config.Transient { // the end of the broker deleted it
 			m.queueGone(q)
 			continue
 		}
@@ -417,14 +417,14 @@ func (s *Salvage) Finish(tail bool, gone func(entry uint64) bool, readable func(
 		}
 	}
 	if s.lost > 0 {
-		m.epoch += s.lost // each lost entry may have opened one, whose receipts must stay void
+		m.epoch += s.lost // each lost entry may have opened an epoch whose receipts must stay void
 		m.nextQueue += min(s.lost, 1<<32) * seqsPerEntry
 	}
 	m.losses = append(m.losses, s.gaps...)
 	return rep
 }
 
-// bodies finds messages whose bodies, or parts of whose histories, are not there any more.
+// bodies finds messages whose body, or a part of whose history, is lost.
 func (s *Salvage) bodies(q *Queue, l *QueueLoss, gone, readable func(entry uint64) bool) {
 	var settled []uint64
 	var lost seqset.Set
@@ -470,12 +470,12 @@ func (s *Salvage) bodies(q *Queue, l *QueueLoss, gone, readable func(entry uint6
 	l.Bodies = lost
 }
 
-// Whole says that nothing was lost.
+// Whole tells whether nothing was lost.
 func (r *SalvageReport) Whole() bool {
 	return len(r.Losses) == 0 && len(r.Queues) == 0 && r.Unknown+r.Contradictions+r.Settled+len(r.Removed) == 0
 }
 
-// Lines gives the report as sentences.
+// Lines returns the report as sentences.
 func (r *SalvageReport) Lines() (lines []string) {
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	facts := false
@@ -530,7 +530,7 @@ func (r *SalvageReport) Lines() (lines []string) {
 	return lines
 }
 
-// runs writes ranges for people.
+// runs formats ranges for users.
 func runs(list []seqset.Run) string {
 	var b strings.Builder
 	for i, r := range list {
@@ -550,5 +550,5 @@ func runs(list []seqset.Run) string {
 	return b.String()
 }
 
-// At gives the time of the repair.
+// At returns the time of the repair.
 func (l *Loss) At() time.Time { return time.Unix(0, l.Time).UTC() }

@@ -18,12 +18,12 @@ import (
 
 var rewrite = flag.Bool("rewrite", false, "write what the scripts in testdata print as what they expect; read the difference before you commit it")
 
-// TestScripts runs every file of testdata. A file is blocks of commands, one a line, then "----",
-// then what they print up to an empty line. Each command is a turn of its own; time moves only by
-// "advance". Behind every turn all invariants are checked, and that replaying the log from zero
-// gives the same durable state.
+// TestScripts runs every file of testdata. A file has blocks: commands, one on a line, then "----",
+// then the output of the commands up to an empty line. Each command is a turn of its own. Time
+// moves only by "advance". After every turn all invariants are checked, and a replay of the whole
+// log must give the same durable state.
 //
-//	queue NAME KEY=VALUE…            make or change a queue; "declare new|absent|update NAME …" for the other modes
+//	queue NAME KEY=VALUE…            create or change a queue; "declare new|absent|update NAME …" for the other modes
 //	pub QUEUE[,QUEUE] BODY… [group= dedup= delay= ttl= prio= from=PUBLISHER:SEQUENCE]
 //	sub NAME QUEUE credit=N [manual noack exclusive single lease= run= pool= prio=]
 //	recv NAME QUEUE N [lease= noack] at once; "wait NAME QUEUE N": until the first message
@@ -70,7 +70,7 @@ func newScript(t *testing.T) *script {
 	return &script{rig: newRig(t, Limits{}, 1), t: t, consumers: map[string]uint64{}, names: map[uint64]string{}, receipts: map[string][]surgetank.Receipt{}}
 }
 
-// run gives the script with what it printed in place of what was expected.
+// run returns the script with the actual output in place of the expected one.
 func (s *script) run(text string) string {
 	var result strings.Builder
 	lines := strings.Split(text, "\n")
@@ -101,7 +101,7 @@ func (s *script) run(text string) string {
 
 func (s *script) printf(format string, args ...any) { fmt.Fprintf(&s.out, format+"\n", args...) }
 
-// arguments are the words of a command: plain ones, and key=value ones.
+// arguments are the words of a command: plain words, and words of the form key=value.
 type arguments struct {
 	words []string
 	vals  map[string]string
@@ -147,7 +147,7 @@ func (a *arguments) number(key string) int {
 	return n
 }
 
-// config reads settings by the keys of the configuration file.
+// config parses settings under the keys of the configuration file.
 func (a *arguments) config() (surgetank.QueueConfig, error) {
 	tree := map[string]any{}
 	for key, val := range a.vals {
@@ -200,7 +200,7 @@ func (s *script) settlements(a *arguments) (items []surgetank.Settlement) {
 	return items
 }
 
-// receipt finds the newest receipt of a message, or with #N its N-th.
+// receipt returns the newest receipt of a message, or with #N its N-th.
 func (s *script) receipt(word string) surgetank.Receipt {
 	name, nth, ok := strings.Cut(word, "#")
 	all := s.receipts[name]
@@ -236,7 +236,7 @@ func (s *script) published(c *Publish) {
 
 func failure(err error) string { return fmt.Sprintf("%s: %v", surgetank.CodeOf(err), err) }
 
-// turn runs one command and prints what came of the turn behind what result prints.
+// turn runs one command. It prints the command's result with result, then the output of the turn.
 func (s *script) turn(cmd Command, result func()) {
 	before := len(s.log)
 	out := s.step(cmd)
@@ -271,7 +271,7 @@ func (s *script) handout(h *Handout) {
 	s.printf("> %s %s", s.names[h.Consumer], s.shown(h, ""))
 }
 
-// shown is a message in one line.
+// shown formats a message in one line.
 func (s *script) shown(h *Handout, state surgetank.State) string {
 	var b strings.Builder
 	stored, deaths := s.load(h)
@@ -308,7 +308,7 @@ func (s *script) shown(h *Handout, state surgetank.State) string {
 	return b.String()
 }
 
-// fact is a record in one line; times count from now.
+// fact formats a record in one line. Times are relative to now.
 func (s *script) fact(r *Record) string {
 	kinds := map[Kind]string{kindEnqueued: "enqueued", kindMoved: "moved", kindAcked: "acked", kindReturned: "returned", kindFailed: "failed", kindTransferred: "transferred",
 		kindRemoved: "removed", kindPurged: "purged", kindQueueSet: "queue_set", kindQueueGone: "queue_gone", kindMetaSet: "meta_set", kindEpoch: "epoch", kindOpened: "epoch",

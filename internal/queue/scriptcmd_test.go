@@ -64,7 +64,7 @@ func (s *script) command(line string) {
 		s.advanceBy(a.words[1])
 	case "snapshot":
 		s.takeSnapshot(64)
-	case "close": // and then restart
+	case "close": // a restart follows
 		before := len(s.log)
 		s.output(s.step(&CloseEpoch{}), before)
 	case "restart":
@@ -171,7 +171,7 @@ func (s *script) restart(snapshot bool) {
 	s.settleDown(func(o *Output) { s.output(o, len(s.log)-min(1, o.Records)) })
 }
 
-// admin runs the commands that are about a queue as a whole.
+// admin runs the commands about a queue as a whole.
 func (s *script) admin(a arguments) {
 	name := a.words[1]
 	answer := func(err error, format string, args ...any) {
@@ -188,7 +188,7 @@ func (s *script) admin(a arguments) {
 	case "drop":
 		c := &DropDamaged{Name: name}
 		s.turn(c, func() { answer(c.Err, "%d dropped", c.Dropped) })
-	case "unreadable": // of a message that was handed out, or with waiting of one that was not
+	case "unreadable": // a message that was handed out; with "waiting", one that was not
 		c := &Quarantine{ID: surgetank.MessageID{Queue: s.m.byName[name].id, Seq: uint64(a.number("seq"))}, What: a.vals["what"], Retry: a.duration("retry")}
 		if !a.has("waiting") {
 			c.Lease = s.receipt(fmt.Sprintf("%s/%d", name, c.ID.Seq)).Lease
@@ -252,7 +252,7 @@ func (s *script) admin(a arguments) {
 	}
 }
 
-// waits shows what a peek says of a message that is still alive.
+// waits formats the fields of a peek about a message that waits.
 func (s *script) waits(p *Peeked) (b string) {
 	if p.Due != 0 {
 		b += " due=" + relative(p.Due, s.now)
@@ -266,7 +266,7 @@ func (s *script) waits(p *Peeked) (b string) {
 	return b
 }
 
-// infoLine shows the counts of a queue that are not zero.
+// infoLine formats the counts of a queue that are not zero.
 func infoLine(i *surgetank.QueueInfo) string {
 	b := fmt.Sprintf("ready=%d blocked=%d delayed=%d leased=%d bytes=%d floor=%d", i.Ready, i.Blocked, i.Delayed, i.Leased, i.Bytes, i.Floor)
 	for _, x := range []struct {

@@ -2,8 +2,8 @@ package queue
 
 import "flag"
 
-// The random scripts are the same in every run, so that a check of a change is a check of that
-// change; -rapid.seed=0 draws others, for a long search with -rapid.checks.
+// The random scripts are the same in every run, so that a failure is due to the change under
+// test. -rapid.seed=0 draws others, for a long search with -rapid.checks.
 func init() {
 	if err := flag.Set("rapid.seed", "20261122"); err != nil {
 		panic(err)

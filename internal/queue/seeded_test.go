@@ -11,13 +11,13 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// seeded drives a machine with random commands under very small limits, so that turns are full all
-// the time and commands, timers and hand-outs are cut in two wherever they can be.
+// seeded drives a machine with random commands under very small limits. Turns are full all the
+// time, so commands, timers and hand-outs are split wherever they can be.
 type seeded struct {
 	*rig
 	rng      *rand.Rand
 	receipts []surgetank.Receipt
-	hash     [32]byte // of all that came out
+	hash     [32]byte // of all output
 }
 
 func newSeeded(t tb, seed uint64) *seeded {
@@ -96,8 +96,8 @@ func (s *seeded) command(name string) Command {
 		Overflow: []surgetank.Overflow{"reject", "drop_oldest", "dead_letter"}[rng.IntN(3)], Level: surgetank.LevelConfig{Rate: surgetank.Rate(rng.IntN(2) * 3)}}}
 }
 
-// TestFullTurns: with turns that are always full nothing is lost, doubled or left behind, and the
-// log replays to the same state.
+// TestFullTurns: with turns that are always full, no message is lost, duplicated or forgotten, and
+// a replay of the log gives the same state.
 func TestFullTurns(t *testing.T) {
 	for seed := range uint64(40) {
 		s := newSeeded(t, seed)

@@ -23,8 +23,8 @@ func (c *Settle) run(m *Machine) bool {
 	return true
 }
 
-// settleRun settles the first item, and with it the acks of the same queue that follow, as one
-// record.
+// settleRun settles the first item. If it is an ack, it also settles the acks of the same queue
+// that follow, as one record.
 func (m *Machine) settleRun(items []surgetank.Settlement, results []error) int {
 	q, err := m.leaseOf(&items[0])
 	if results[0] = err; err != nil {
@@ -56,7 +56,7 @@ func (m *Machine) settleRun(items []surgetank.Settlement, results []error) int {
 	return n
 }
 
-// leaseOf finds the queue of a receipt whose lease still lives.
+// leaseOf returns the queue of a receipt. It fails if the lease has ended.
 func (m *Machine) leaseOf(s *surgetank.Settlement) (*Queue, error) {
 	id := s.Receipt.ID
 	if q := m.byID[id.Queue]; q != nil && (s.Receipt.Epoch == m.epoch && s.Receipt.Incarnation == m.incarnation() || mutant.Is(mutant.AnyEpoch)) {
@@ -95,11 +95,11 @@ func (m *Machine) settleOne(q *Queue, s *surgetank.Settlement) {
 	}
 }
 
-// MaxTransaction is the most bytes that one transaction may publish and settle: it must fit one
-// entry, and no message may start behind MaxPlace in it.
+// MaxTransaction is the most bytes that one transaction may publish and settle. A transaction must
+// fit into one entry, and no message in it may start at or after MaxPlace.
 const MaxTransaction = 12 << 20
 
-// Transact publishes and settles all or nothing.
+// Transact publishes and settles: all or nothing.
 type Transact struct {
 	Publish Publish
 	Settle  Settle
@@ -120,7 +120,7 @@ func (c *Transact) run(m *Machine) bool {
 	return true
 }
 
-// check refuses a transaction of which any part would be refused, before any part is done.
+// check rejects a transaction if any part would be rejected. Nothing has been done then.
 func (c *Transact) check(m *Machine) error {
 	type room struct{ messages, bytes int64 }
 	size, needs := int64(0), map[*Queue]room{}

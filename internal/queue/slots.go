@@ -4,36 +4,36 @@ package queue
 type slotState uint8
 
 const (
-	slotFree    slotState = iota // nothing here
+	slotFree    slotState = iota // no message
 	slotWaiting                  // in its flow's list or its heap of returned messages
 	slotDelayed                  // in the queue's delayed heap; in no flow's list
 	slotLeased                   // handed out; in no list
-	slotDead                     // settled while in the middle of a list, which will pass and free it
-	slotHeld                     // cannot be read; in no list, and keeps its place in its group (damage.go)
-	slotLost                     // its body is lost for good; in no list, and holds up nobody (damage.go)
+	slotDead                     // settled in the middle of a list, which will remove and free it
+	slotHeld                     // cannot be read; in no list, and counts in its group (damage.go)
+	slotLost                     // its body is lost for good; in no list, and blocks no message (damage.go)
 )
 
 // Flags of a slot.
 const (
 	slotRedelivered = 1 << iota // it was handed out before
-	slotExpired                 // its TTL passed, and it is still here: leased, held, or its dead-letter queue is full
+	slotExpired                 // its TTL passed while it was leased, held, or its dead-letter queue full
 	slotNoted                   // queue.notes has its dead-letter note
-	slotInHeap                  // waits in the flow's heap of returned messages, not in its list
-	slotLate                    // its publisher asked for a delay: its time is when that ends
+	slotInHeap                  // in the flow's heap of returned messages, not in its list
+	slotLate                    // its publisher asked for a delay: its time is the end of the delay
 )
 
-// slot is all the machine holds of a waiting message: 28 bytes, no pointers, so that neither memory
-// nor the garbage collector's work grows much with a backlog. A reference is kept as two halves
+// slot is the machine's memory of a waiting message: 28 bytes, no pointers. So a backlog adds
+// little memory and little work for the garbage collector. A reference is stored as two halves
 // because a 64-bit field would round the slot up to 32 bytes.
 type slot struct {
 	refLo, refHi uint32
 	size         uint32 // bytes of the body
 	flow         uint32 // handle of its group's flow
 	next         uint32 // distance to the next message of the flow's list; 0: last; farNext: see queue.far
-	time         uint32 // when it was confirmed or, if later, its publisher's delay ends, in seconds since slotEpoch
-	attempts     uint16 // that ended without an ack; saturates
+	time         uint32 // when it was confirmed or, if later, when its publisher's delay ends; seconds since slotEpoch
+	attempts     uint16 // attempts that ended without an ack; saturates
 	priority     uint8
-	bits         uint8 // state in the low 3 bits, flags above
+	bits         uint8 // the state in the low 3 bits, flags above
 }
 
 const (
@@ -52,26 +52,26 @@ func (s *slot) nanos() int64      { return (int64(s.time) + slotEpoch) * 1e9 }
 func (s *slot) live() bool        { st := s.state(); return st != slotFree && st != slotDead }
 func (s *slot) setTime(now int64) { s.time = uint32(max(0, now/1e9-slotEpoch)) }
 
-// chunkSlots slots make one chunk: 1,792 bytes, one of the allocator's sizes.
+// chunkSlots is the number of slots in one chunk: 1,792 bytes, one of the allocator's sizes.
 const chunkSlots = 64
 
 type chunk struct {
 	slots *[chunkSlots]slot
-	used  uint16 // slots that are not free
-	saved uint32 // the snapshot that has this chunk already
+	used  uint16 // slots in use
+	saved uint32 // generation of the newest snapshot that contains this chunk
 }
 
-// slots is a queue's messages by sequence number: a window of chunks that moves up as the oldest
-// are settled. Only replay.go and the lists of a flow change what it holds.
+// slots is a queue's messages by sequence number. It is a window of chunks that moves up as the
+// oldest messages are settled. Only replay.go and the lists of a flow change its content.
 type slots struct {
 	queue  uint64 // the id of the queue, for snapshots
 	chunks []chunk
-	first  uint64    // index of chunks[0], that is, its lowest seq / chunkSlots
+	first  uint64    // index of chunks[0]: its lowest seq / chunkSlots
 	lead   int       // chunks[:lead] are known to be empty
-	snap   *snapshot // is told before a chunk changes, while a snapshot is being taken
+	snap   *snapshot // the snapshot under way, which is called before a chunk changes
 }
 
-// get gives the slot of seq for reading, or nil.
+// get returns the slot of seq for reading, or nil.
 func (t *slots) get(seq uint64) *slot {
 	i := seq/chunkSlots - t.first
 	if seq/chunkSlots < t.first || i >= uint64(len(t.chunks)) || t.chunks[i].slots == nil {
@@ -80,7 +80,7 @@ func (t *slots) get(seq uint64) *slot {
 	return &t.chunks[i].slots[seq%chunkSlots]
 }
 
-// edit gives the slot of seq for writing, or nil.
+// edit returns the slot of seq for writing, or nil.
 func (t *slots) edit(seq uint64) *slot {
 	i := seq/chunkSlots - t.first
 	if seq/chunkSlots < t.first || i >= uint64(len(t.chunks)) || t.chunks[i].slots == nil {
@@ -93,7 +93,8 @@ func (t *slots) edit(seq uint64) *slot {
 	return &c.slots[seq%chunkSlots]
 }
 
-// add makes the slot of a seq that is free. New messages come in rising order; a snapshot's in any.
+// add creates the slot of a seq that is free. New messages come in ascending order, those of a
+// snapshot in any order.
 func (t *slots) add(seq uint64) *slot {
 	c := t.chunkAt(seq / chunkSlots)
 	if t.snap != nil {
@@ -106,7 +107,7 @@ func (t *slots) add(seq uint64) *slot {
 	return &c.slots[seq%chunkSlots]
 }
 
-// chunkAt gives the place of a chunk, widening the window as needed.
+// chunkAt returns a chunk. It widens the window as needed.
 func (t *slots) chunkAt(index uint64) *chunk {
 	if len(t.chunks) == 0 {
 		t.first = index
@@ -124,7 +125,7 @@ func (t *slots) chunkAt(index uint64) *chunk {
 	return &t.chunks[index-t.first]
 }
 
-// free empties a slot and gives back the memory of chunks that hold nothing.
+// free empties a slot. It frees the memory of an empty chunk.
 func (t *slots) free(seq uint64) {
 	i := seq/chunkSlots - t.first
 	c := &t.chunks[i]
@@ -137,8 +138,8 @@ func (t *slots) free(seq uint64) {
 		return
 	}
 	c.slots = nil
-	// The window's lower end moves up over empty chunks; its memory follows when half of it is
-	// unused.
+	// The window's lower end moves up over empty chunks. The memory of the window is freed when
+	// half of it is unused.
 	for t.lead < len(t.chunks) && t.chunks[t.lead].slots == nil {
 		t.lead++
 	}
@@ -155,9 +156,9 @@ func (t *slots) free(seq uint64) {
 	}
 }
 
-// scan is ascend over a bounded part: it looks at n slots, free ones included, and gives where to
-// go on, or 0 when it came to the end or f said false, and how many it looked at. An empty chunk
-// counts as one slot.
+// scan calls f as ascend does, for at most n slots. Free slots count, and an empty chunk counts as
+// one. It returns the number of slots that it looked at, and where to continue. next is 0 if scan
+// reached the end or f returned false.
 func (t *slots) scan(from uint64, n int, f func(seq uint64, s *slot) bool) (next uint64, looked int) {
 	i := uint64(t.lead)
 	if from/chunkSlots > t.first+i {
@@ -182,8 +183,8 @@ func (t *slots) scan(from uint64, n int, f func(seq uint64, s *slot) bool) (next
 	return 0, looked
 }
 
-// ascend calls f for every slot that is not free, in rising order of seq, from a seq on, until f
-// says false.
+// ascend calls f for every slot that is not free, from a seq on, in ascending order. It stops when
+// f returns false.
 func (t *slots) ascend(from uint64, f func(seq uint64, s *slot) bool) {
 	i := uint64(t.lead)
 	if from/chunkSlots > t.first+i {

@@ -13,41 +13,41 @@ import (
 	"github.com/surgetank/surgetank/internal/mutant"
 )
 
-// snapshot is a copy of the durable state as of one moment, taken while the machine goes on
-// working. At the start the small state is encoded and the rest pinned; then every call of
-// SnapshotNext encodes some chunks. A chunk that is about to change before its turn came is encoded
-// first (before), so the copy is of one moment.
+// snapshot is a copy of the durable state at one moment, taken while the machine keeps working.
+// StartSnapshot encodes the small state and remembers the size of the rest. Each call of
+// SnapshotNext then encodes some chunks. A chunk that is about to change is encoded before the
+// change, so the whole copy is of one moment.
 type snapshot struct {
 	m      *Machine
 	gen    uint32
-	buf    []byte // encoded, not yet taken
+	buf    []byte // encoded, not yet returned
 	queues []*snapQueue
 	chunks uint64
 }
 
-// snapQueue is what is left to encode of a queue.
+// snapQueue is the part of a queue that is not encoded yet.
 type snapQueue struct {
 	q       *Queue
-	next    uint64 // index of the chunk to look at next
-	end     uint64 // chunks from here on did not exist at the start
+	next    uint64 // index of the next chunk
+	end     uint64 // chunks from this index on did not exist at the start
 	delayed []timed
 	ttl     []timed
 	dedup   []dedupID
 	failed  []failedMessage
 }
 
-// maxChunks bounds the distance between the oldest and the newest message of a queue in a snapshot:
+// maxChunks limits the distance between the oldest and the newest message of a queue in a snapshot:
 // 17 billion.
 const maxChunks = 1 << 28
 
-// snapLost, among a slot's flags in a snapshot, marks a message whose body is lost.
+// snapLost is a flag of a slot in a snapshot: the message's body is lost.
 const snapLost = 8
 
-// snapItems is how many times or dedup ids one record of a snapshot holds at most.
+// snapItems is how many times or dedup ids one record of a snapshot contains at most.
 const snapItems = 4096
 
-// StartSnapshot begins a snapshot of the state as it is now, between two turns. at is the number of
-// the last entry it covers. There must be no other snapshot under way.
+// StartSnapshot begins a snapshot of the present state. Call it between two turns. at is the number
+// of the last entry that the snapshot covers. No other snapshot may be under way.
 func (m *Machine) StartSnapshot(at uint64) {
 	m.snapGen++
 	if mutant.Is(mutant.SnapshotTooNew) {
@@ -103,7 +103,7 @@ func (m *Machine) StartSnapshot(at uint64) {
 		q.slots.snap = s
 		sq := &snapQueue{q: q, next: q.slots.first, end: q.slots.first + uint64(len(q.slots.chunks)),
 			delayed: append(slices.Clone(q.delayed), q.retryTimes()...), failed: q.failedMessages(), ttl: slices.Clone(q.ttl), dedup: q.dedup.line[q.dedup.head:len(q.dedup.line):len(q.dedup.line)]}
-		if len(q.lapsed) > 0 { // what stands in ttl of these is when they are to be tried again
+		if len(q.lapsed) > 0 { // ttl has the retry times of these; the expiry times follow below
 			sq.ttl = slices.DeleteFunc(sq.ttl, func(x timed) bool { _, lapsed := q.lapsed[x.key]; return lapsed })
 		}
 		for _, seq := range slices.Sorted(maps.Keys(q.lapsed)) {
@@ -116,11 +116,11 @@ func (m *Machine) StartSnapshot(at uint64) {
 	}
 }
 
-// Snapshotting says whether a snapshot is under way.
+// Snapshotting tells whether a snapshot is under way.
 func (m *Machine) Snapshotting() bool { return m.snap != nil }
 
-// SnapshotNext gives the next piece of the snapshot, of about the size asked for, and whether it is
-// the last.
+// SnapshotNext returns the next piece of the snapshot, of about size bytes, and whether it is the
+// last.
 func (m *Machine) SnapshotNext(size int) (piece []byte, last bool) {
 	s := m.snap
 	for len(s.buf) < size && len(s.queues) > 0 {
@@ -137,7 +137,7 @@ func (m *Machine) SnapshotNext(size int) (piece []byte, last bool) {
 	return piece, last
 }
 
-// AbandonSnapshot drops a snapshot that cannot be stored.
+// AbandonSnapshot ends a snapshot that cannot be stored.
 func (m *Machine) AbandonSnapshot() {
 	if m.snap != nil {
 		for _, sq := range m.snap.queues {
@@ -149,7 +149,7 @@ func (m *Machine) AbandonSnapshot() {
 
 func (s *snapshot) frame(b []byte) { s.buf = appendBytes(s.buf, b) }
 
-// step encodes a little more of a queue; false: nothing is left.
+// step encodes the next part of a queue. It returns false if nothing is left.
 func (s *snapshot) step(sq *snapQueue) bool {
 	t := &sq.q.slots
 	if sq.next < sq.end {
@@ -200,14 +200,15 @@ func (s *snapshot) step(sq *snapQueue) bool {
 	return true
 }
 
-// before encodes a chunk that the snapshot does not have yet.
+// before encodes a chunk that the snapshot does not contain yet. It is called before each change of
+// a chunk.
 func (s *snapshot) before(t *slots, index uint64, c *chunk) {
 	if c.saved == s.gen {
 		return
 	}
 	c.saved = s.gen
 	if c.slots == nil {
-		return // it is made now, after the start
+		return // the chunk is created after the start
 	}
 	var mask uint64
 	for i := range c.slots {
@@ -244,7 +245,7 @@ func (s *snapshot) before(t *slots, index uint64, c *chunk) {
 	s.frame(b)
 }
 
-// encodeHead writes a queue's settings and the small part of its state.
+// encodeHead encodes a queue's settings and the small part of its state.
 func (q *Queue) encodeHead() []byte {
 	b := []byte{byte(kindSnapQueue)}
 	b = appendUint(b, q.id)
@@ -278,8 +279,8 @@ func (q *Queue) encodeHead() []byte {
 
 var errSnapshot = errors.New("the snapshot does not make sense")
 
-// Restore reads a snapshot into a new machine and gives the number of the last entry it covers.
-// Replay the entries behind it, then call Recovered.
+// Restore reads a snapshot into a new machine and returns the number of the last entry that it
+// covers. Replay the entries after that one, then call Recovered.
 func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at uint64, err error) {
 	m.recovering = true
 	var chunks uint64
@@ -393,7 +394,7 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 	}
 }
 
-// restoring reads the id of a queue that must exist.
+// restoring reads the id of a queue, which must exist.
 func (m *Machine) restoring(d *decoder) *Queue {
 	q := m.byID[d.uint()]
 	if q == nil {
@@ -407,14 +408,14 @@ func (m *Machine) restoreQueue(d *decoder) {
 	next := d.uint()
 	r.Config = d.config()
 	if m.byID[r.Queue] != nil || m.byName[r.Name] != nil || r.Queue == 0 || next == 0 {
-		d.fail("a queue stands there twice, or has no number")
+		d.fail("a queue occurs twice, or has no number")
 	}
 	if d.err != nil {
 		return
 	}
 	m.apply(&r)
 	q := m.byID[r.Queue]
-	q.spans = nil // they follow, if there are any
+	q.spans = nil // a frame with the spans follows, if there are any
 	if q.nextSeq = next; mutant.Is(mutant.IDReused) {
 		q.nextSeq = max(1, next-1)
 	}
@@ -430,7 +431,7 @@ func (m *Machine) restoreQueue(d *decoder) {
 		}
 		f := flow{name: d.string(), place: -1}
 		if _, known := q.byGroup[f.name]; known || (h == 0) != (f.name == "") {
-			d.fail("a group stands there twice, or has no name")
+			d.fail("a group occurs twice, or has no name")
 			return
 		}
 		q.byGroup[f.name] = uint32(h)
@@ -473,7 +474,7 @@ func (m *Machine) restoreChunk(d *decoder) {
 	}
 	c := q.slots.chunkAt(index)
 	if c.slots != nil {
-		d.fail("a chunk stands there twice")
+		d.fail("a chunk occurs twice")
 		return
 	}
 	c.slots = new([chunkSlots]slot)
@@ -507,7 +508,7 @@ func (m *Machine) restoreChunk(d *decoder) {
 			d.fail("a message and its dead-letter note do not agree")
 			return
 		}
-		s.clear(slotExpired) // it is not leased now: its entry among the times expires it again
+		s.clear(slotExpired) // it is not leased now: its expiry time expires it again
 		c.used++
 		q.waiting++
 		q.bytes += int64(s.size)
@@ -519,7 +520,7 @@ func (m *Machine) restoreChunk(d *decoder) {
 
 func (q *Queue) restoreTime(which byte, at int64, key uint64) {
 	if s := q.slots.get(key); s == nil || !s.live() {
-		return // settled before the snapshot; the heaps drop such entries when they come up
+		return // settled before the snapshot; the heaps drop such entries when they are popped
 	}
 	if which == 1 {
 		q.ttl.push(timed{at, key})
@@ -531,7 +532,7 @@ func (q *Queue) restoreTime(which byte, at int64, key uint64) {
 	q.due[key] = at
 }
 
-// Infos gives settings and figures of every queue.
+// Infos returns settings and statistics of every queue.
 func (m *Machine) Infos() []surgetank.QueueInfo {
 	var infos []surgetank.QueueInfo
 	for _, q := range m.sorted() {

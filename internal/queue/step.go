@@ -7,17 +7,18 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Command is one thing asked of the machine. Its result is written into the command itself, and is
-// true only once the turn's entry is durable.
+// Command is one request to the machine. The machine writes the result into the command. The result
+// is valid only after the turn's entry is durable.
 type Command interface {
-	// run decides. false means that the turn is full and the command must be given again.
+	// run executes the command. It returns false if the turn is full: the command must be sent
+	// again.
 	run(m *Machine) bool
 }
 
-// Step is one turn: what became due, then commands in order, then hand-outs. now is in nanoseconds
-// since 1970 (an earlier time than the last turn's counts as that), entry the number of the turn's
-// entry. It gives the number of commands that were finished; the next turn must begin with the
-// rest.
+// Step runs one turn: due timers, then commands in order, then hand-outs. now is in nanoseconds
+// since 1970; an earlier time than that of the last turn is replaced by that. entry is the number
+// of the turn's entry. Step returns how many commands are finished. The next turn must begin with
+// the others.
 func (m *Machine) Step(now int64, entry uint64, cmds []Command, out *Output) int {
 	m.begin(now, entry, out)
 	if m.closed {
@@ -25,13 +26,13 @@ func (m *Machine) Step(now int64, entry uint64, cmds []Command, out *Output) int
 	}
 	done := 0
 	if len(cmds) > 0 {
-		if _, opening := cmds[0].(*OpenEpoch); opening { // transient queues end before anything of theirs becomes due
+		if _, opening := cmds[0].(*OpenEpoch); opening { // transient queues end before their timers fire
 			cmds[0].run(m)
 			done = 1
 		}
 	}
 	m.advance()
-	m.budget = m.limits.TurnTimers // what became due all at once must not keep commands waiting
+	m.budget = m.limits.TurnTimers // a new budget, so that many due timers do not keep commands waiting
 	for done < len(cmds) && !m.turnFull() && cmds[done].run(m) {
 		done++
 	}
@@ -39,10 +40,10 @@ func (m *Machine) Step(now int64, entry uint64, cmds []Command, out *Output) int
 	return done
 }
 
-// TurnBytes is the size of entry at which a turn takes no further command.
+// TurnBytes returns the entry size after which a turn takes no further command.
 func (m *Machine) TurnBytes() int64 { return int64(m.limits.TurnBytes) }
 
-// TurnTime is the time that a turn at now will have: time never goes back.
+// TurnTime returns the time of a turn that starts at now. Time never goes back.
 func (m *Machine) TurnTime(now int64) int64 { return max(m.now, now) }
 
 func (m *Machine) begin(now int64, entry uint64, out *Output) {
@@ -54,14 +55,16 @@ func (m *Machine) begin(now int64, entry uint64, out *Output) {
 	}
 }
 
-// finish hands out, and brings queues back under their limits, until there is nothing left to do or
-// the turn is full: what one queue gives up is offered to the consumers of the queue that gets it
-// in the same turn. Queues come in the order of their making, whatever marked them first, and one
-// that is marked anew comes once more; behind a turn that a queue made full the next one begins
-// with the queue behind it, so that no queue takes all turns.
+// finish dispatches the marked queues and enforces their limits, until nothing is left to do or the
+// turn is full. A message that one queue gives up is offered to consumers of its new queue in the
+// same turn.
+//
+// Queues are served in the order of their creation, not of their marks. A queue that is marked
+// again is served again. If a queue makes the turn full, the next turn begins with the queue after
+// it, so that no queue takes all turns.
 func (m *Machine) finish() {
 	m.endGone()
-	rank := func(q *Queue) uint64 { return q.id - m.after - 1 } // those up to after come last
+	rank := func(q *Queue) uint64 { return q.id - m.after - 1 } // queues up to after come last
 	work, full := m.dirty, uint64(0)
 	m.dirty = nil
 	slices.SortFunc(work, func(a, b *Queue) int { return cmp.Compare(rank(a), rank(b)) })
@@ -69,7 +72,7 @@ func (m *Machine) finish() {
 	for i := 0; i < len(work); i++ {
 		q := work[i]
 		done := q.gone || q.dispatch()
-		q.marked = false // what enforce gives up may let others go: then it marks the queue once more
+		q.marked = false // enforce may let other messages go, and then marks the queue again
 		if !q.gone && (!done || !q.enforce()) {
 			if again = append(again, q); full == 0 {
 				full = q.id
@@ -92,9 +95,9 @@ func (m *Machine) finish() {
 	}
 	m.immediate = slices.DeleteFunc(m.immediate, func(c *consumer) bool {
 		if c.q.marked && c.received == 0 && !c.q.gone {
-			return false // the turn was full before its queue was served: it is not to be told that nothing is there
+			return false // the turn was full before its queue was served, so it waits for the next
 		}
-		if c.inQueue.in != nil && !c.q.gone { // endGone ends those of queues that are gone
+		if c.inQueue.in != nil && !c.q.gone { // endGone ends consumers of deleted queues
 			m.end(c, nil)
 		}
 		return true
@@ -105,14 +108,14 @@ func (m *Machine) finish() {
 	}
 }
 
-// end takes a consumer off by the machine's own decision.
+// end removes a consumer by the machine's own decision.
 func (m *Machine) end(c *consumer, err error) {
 	m.unlist(c)
 	m.out.Ended = append(m.out.Ended, Ended{c.id, err})
 }
 
-// enforce brings a queue that is over its limits back under them, oldest first; false: the turn is
-// full.
+// enforce gives up messages of a queue that is over its limits, oldest first. It returns false if
+// the turn is full.
 func (q *Queue) enforce() bool {
 	if q.config.Overflow != "drop_oldest" && q.config.Overflow != "dead_letter" {
 		return true
@@ -129,14 +132,15 @@ func (q *Queue) enforce() bool {
 			q.stats.dropped++
 			q.m.remove(q, oldest, reasonOverflow)
 		} else if !q.m.bury(q, oldest, reasonOverflow, int(q.slots.get(oldest).attempts), "") {
-			q.waitForRoom() // publishes are refused until one of the two has room
+			q.waitForRoom() // publishes are rejected until one of the two has room
 			return true
 		}
 	}
 	return true
 }
 
-// over says whether the waiting messages, with more of them, are above the queue's limits.
+// over tells whether the waiting messages are above the queue's limits, with this many more
+// messages and bytes.
 func (q *Queue) over(messages, bytes int64) bool {
 	c := &q.config
 	return c.MaxMessages > 0 && q.waiting+q.delayedN+messages > c.MaxMessages ||

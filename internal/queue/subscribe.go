@@ -7,14 +7,14 @@ import (
 	"github.com/surgetank/surgetank/internal/mutant"
 )
 
-// Attach makes a subscription. With Once it ends by itself after the first turn that gave it
-// something; with Now, at the end of this turn.
+// Attach creates a subscription. With Once it ends after the first turn that hands a message to it.
+// With Now it ends with this turn.
 type Attach struct {
 	Queue     string
 	Opts      surgetank.SubscribeOptions
 	Once, Now bool
-	Owner     any    // the caller's own; the machine does not look at it
-	Consumer  uint64 // its number, 0 when refused
+	Owner     any    // the caller's own value; the machine does not use it
+	Consumer  uint64 // its number; 0 if rejected
 	Err       error
 }
 
@@ -36,8 +36,9 @@ func (c *Attach) run(m *Machine) bool {
 	return true
 }
 
-// Detach ends a subscription. GiveBack names messages that it was handed but its user never saw:
-// they return uncounted. With All, everything else it holds returns too, and counts an attempt.
+// Detach ends a subscription. GiveBack names messages that were handed out and never reached the
+// user: they are returned, and the attempt does not count. With All, every other message that the
+// subscription holds is returned, and the attempt counts.
 type Detach struct {
 	Consumer uint64
 	GiveBack []surgetank.Receipt
@@ -47,7 +48,7 @@ type Detach struct {
 	q    *Queue
 }
 
-// byNumber finds a consumer that is attached, or that left and still holds leases.
+// byNumber returns a consumer that is attached, or that has left and still has leases.
 func (m *Machine) byNumber(id uint64) *consumer {
 	if c := m.consumers[id]; c != nil {
 		return c
@@ -101,7 +102,7 @@ func (c *consumer) holds() []uint64 {
 	return seqs
 }
 
-// Credit gives a subscription credit, or takes back what it has not used.
+// Credit adds credit to a subscription. A negative N removes credit that is not used.
 type Credit struct {
 	Consumer uint64
 	N        int
@@ -114,7 +115,7 @@ func (c *Credit) run(m *Machine) bool {
 	return true
 }
 
-// PoolLimit sets what the subscriptions of a pool may hold together.
+// PoolLimit sets how many messages the subscriptions of a pool may hold together.
 type PoolLimit struct {
 	Pool  uint64
 	Limit int
@@ -125,7 +126,7 @@ func (c *PoolLimit) run(m *Machine) bool {
 	return true
 }
 
-// Stop makes a subscription get nothing more, while it still exists.
+// Stop stops hand-outs to a subscription. The subscription still exists.
 type Stop struct{ Consumer uint64 }
 
 func (c *Stop) run(m *Machine) bool {
@@ -146,7 +147,7 @@ func (c *OpenEpoch) run(m *Machine) bool {
 	return true
 }
 
-// Nop does nothing; what comes back says that everything before it is durable.
+// Nop does nothing. Its result says that every earlier command is durable.
 type Nop struct{}
 
 func (Nop) run(*Machine) bool { return true }

@@ -6,23 +6,23 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// A timeline tells two data directories apart that share a past: a directory and its copy, or a
-// directory before and after a restore. Counters repeat after such an event. Incarnations, which
-// are random, do not:
+// A timeline tells two data directories with a common past apart: a directory and its copy, or a
+// directory before and after a restore. Counters repeat after such an event. Incarnations are
+// random and do not repeat:
 //
 //	openings   i1 from entry 1      i2 from entry 40     i3 from entry 95
 //	           ├────────────────────┼────────────────────┼──────────────▶ entries
 //	spans of   i1 from message 1    i3 from message 730  (i2 confirmed none in this queue)
 //	a queue    ├─────────────────────────────────────────┼──────────────▶ messages
 //
-// Whoever stored a position (incarnation, entry) elsewhere can ask whether this directory contains
-// it: the incarnation is among the openings, and the entry is not behind the incarnation's last
-// one.
+// A program that stored a position (incarnation, entry) elsewhere can ask whether this directory
+// contains it. It does if the incarnation is among the openings and the entry is not after that
+// incarnation's last one.
 
 // timeline is the machine's durable record of openings, oldest first.
 type timeline []surgetank.Opening
 
-// incarnation returns the present incarnation; 0 before the first opening.
+// incarnation returns the present incarnation, or 0 before the first opening.
 func (m *Machine) incarnation() uint64 {
 	if n := len(m.openings); n > 0 {
 		return m.openings[n-1].Incarnation
@@ -30,11 +30,11 @@ func (m *Machine) incarnation() uint64 {
 	return 0
 }
 
-// Incarnation returns the incarnation of the present opening; 0 if the log was never opened by a
-// broker.
+// Incarnation returns the incarnation of the present opening, or 0 if no broker ever opened the
+// log.
 func (m *Machine) Incarnation() uint64 { return m.incarnation() }
 
-// open notes an opening. It is a part of apply.
+// open records an opening. It is a part of apply.
 func (m *Machine) open(incarnation, entry uint64) {
 	m.openings = append(m.openings, surgetank.Opening{Incarnation: incarnation, First: entry})
 	if n := len(m.openings) - surgetank.MaxOpenings; n > 0 {
@@ -45,8 +45,8 @@ func (m *Machine) open(incarnation, entry uint64) {
 	}
 }
 
-// span says that the queue's next messages are confirmed in this incarnation. Spans that no message
-// can belong to any more are dropped: a span without messages, and those below the floor.
+// span records that the queue's next messages are confirmed in this incarnation. It removes spans
+// that can have no messages any more: an empty span, and spans below the floor.
 func (q *Queue) span(incarnation uint64) {
 	if n := len(q.spans); n > 0 && q.spans[n-1].First == q.nextSeq {
 		q.spans = q.spans[:n-1]
@@ -59,8 +59,8 @@ func (q *Queue) span(incarnation uint64) {
 	q.spans = slices.Delete(q.spans, 0, below)
 }
 
-// incarnationOf returns the incarnation in which a message was confirmed; 0 if that is not known,
-// because the message is older than incarnations are.
+// incarnationOf returns the incarnation in which a message was confirmed. It returns 0 for messages
+// from before incarnations existed.
 func (q *Queue) incarnationOf(seq uint64) uint64 {
 	for i := len(q.spans) - 1; i >= 0; i-- {
 		if q.spans[i].First <= seq {
@@ -70,13 +70,13 @@ func (q *Queue) incarnationOf(seq uint64) uint64 {
 	return 0
 }
 
-// idOf gives a message's id.
+// idOf returns a message's id.
 func (q *Queue) idOf(seq uint64) surgetank.MessageID {
 	return surgetank.MessageID{Queue: q.id, Seq: seq, Incarnation: uint32(q.incarnationOf(seq))}
 }
 
-// History reads where a queue stands in the history of its directory, and counts the messages in
-// some ranges of numbers that are not settled. Give it again while Next is not 0.
+// History reads a queue's position in the history of its directory. It also counts the messages in
+// some ranges of numbers that are not settled. Send it again while Next is not 0.
 type History struct {
 	Name   string
 	Ranges []surgetank.NumberRange // ascending, not overlapping

@@ -2,14 +2,14 @@ package queue
 
 import "math"
 
-// timerAt asks for the queue to be looked at, at a time.
+// timerAt requests a look at the queue at a time.
 func (q *Queue) timerAt(at int64) {
 	if q.m.recovering || q.timer != 0 && q.timer <= at {
 		return
 	}
 	q.timer = at
 	q.m.timers.push(timed{at, q.id})
-	if m := q.m; len(m.timers) > 4*len(m.byID)+1024 { // most are overtaken: each queue needs one
+	if m := q.m; len(m.timers) > 4*len(m.byID)+1024 { // most entries are stale: each queue needs one
 		seen := make(map[uint64]bool, len(m.byID))
 		m.timers.keep(func(x timed) bool {
 			q := m.byID[x.key]
@@ -22,8 +22,8 @@ func (q *Queue) timerAt(at int64) {
 	}
 }
 
-// NextDeadline says when the machine has something to do by itself, in nanoseconds since 1970;
-// MaxInt64: never.
+// NextDeadline returns when the machine has something to do by itself, in nanoseconds since 1970.
+// It returns MaxInt64 if there is nothing.
 func (m *Machine) NextDeadline() int64 {
 	if m.closed {
 		return math.MaxInt64
@@ -41,7 +41,7 @@ func (m *Machine) NextDeadline() int64 {
 	return math.MaxInt64
 }
 
-// advance does what has become due. It stops when the turn's entry is full; the rest stays due.
+// advance handles due timers. It stops when the turn is full; the rest stays due.
 func (m *Machine) advance() {
 	for !m.turnFull() {
 		t, ok := m.timers.due(m.now)
@@ -58,10 +58,10 @@ func (m *Machine) advance() {
 	}
 }
 
-// turnFull says that the rest must wait for the next turn.
+// turnFull tells whether the rest must wait for the next turn.
 func (m *Machine) turnFull() bool { return len(m.out.Entry) >= m.limits.TurnBytes || m.budget <= 0 }
 
-// rearm sets the queue's timer to the earliest thing it waits for.
+// rearm sets the queue's timer to the earliest event it waits for.
 func (q *Queue) rearm() {
 	at := int64(math.MaxInt64)
 	for _, h := range []timeHeap{q.deadlines, q.delayed, q.retries, q.wake, q.ttl} {
@@ -128,10 +128,10 @@ func (q *Queue) advance() {
 		m.budget--
 		switch s := q.slots.get(x.key); {
 		case s == nil || !s.live():
-		case s.state() == slotLost: // it stays until somebody has seen that it is lost
+		case s.state() == slotLost: // it stays until the operator drops it
 		case s.state() == slotLeased, s.state() == slotHeld:
-			q.lapse(x.key, x.at) // it is given up if it comes back
-		case s.has(slotExpired) && q.overdueAt[x.key] != x.at: // it was noted anew
+			q.lapse(x.key, x.at) // it is given up when it is returned
+		case s.has(slotExpired) && q.overdueAt[x.key] != x.at: // a newer entry replaced this one
 		default:
 			if !m.expired(q, x.key) {
 				q.overdue(x.key, x.at)
@@ -141,7 +141,8 @@ func (q *Queue) advance() {
 	q.mark()
 }
 
-// dispatch hands out what may go, until the turn is full; it says whether it finished.
+// dispatch hands out messages until none may go or the turn is full. It returns false if the turn
+// is full.
 func (q *Queue) dispatch() bool {
 	m := q.m
 	for len(q.ready) > 0 {
@@ -160,7 +161,7 @@ func (q *Queue) dispatch() bool {
 		}
 		if c.pool != nil && c.pool.limit > 0 {
 			if c = c.pool.next(c); c.q != q {
-				c.q.mark() // it may have to wait for its rate now, or be under its limits again
+				c.q.mark() // it may have to wait for its rate now, or have room under its limits again
 			}
 		}
 		c.q.serve(c)
@@ -182,7 +183,7 @@ func (q *Queue) serve(c *consumer) {
 	}
 }
 
-// wakeQueue asks for a dispatch at a time. The wake heap's key stands for no flow then.
+// wakeQueue requests a dispatch at a time. Its key in the wake heap is no flow.
 func (q *Queue) wakeQueue(at int64) {
 	if q.wakeAt != at {
 		q.wakeAt = at
@@ -191,7 +192,7 @@ func (q *Queue) wakeQueue(at int64) {
 	}
 }
 
-// reconfigured brings the indexes in line with changed settings. Only those of groups matter to the
+// reconfigured updates the indexes after a change of settings. Only group settings affect the
 // lines.
 func (q *Queue) reconfigured(groups bool) {
 	q.mark()
@@ -199,7 +200,7 @@ func (q *Queue) reconfigured(groups bool) {
 		return
 	}
 	for _, h := range q.ready {
-		q.flows[h].place = -1 // fairness may order the heap differently
+		q.flows[h].place = -1 // fairness can change the order of the heap
 	}
 	q.ready = q.ready[:0]
 	for h := range q.flows {

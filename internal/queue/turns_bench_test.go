@@ -10,8 +10,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// BenchmarkTurns shows how long one turn takes, at most, for what has to look at all of a queue
-// with five million messages, or at all of 100,000 queues: no other queue is served meanwhile.
+// BenchmarkTurns measures the longest turn of commands that look at all of a queue with five
+// million messages, or at all of 100,000 queues. No other queue is served during a turn.
 func BenchmarkTurns(b *testing.B) {
 	const n = 5_000_000
 	body := make([]byte, 256)
@@ -60,8 +60,8 @@ func BenchmarkTurns(b *testing.B) {
 	r.longest(b, "queues/survivors", survivors, func() bool { return survivors.Done })
 }
 
-// longest gives a command to the machine until it is done and reports the longest turn. It runs
-// once, whatever b.N.
+// longest sends a command to the machine until it is done, and reports the longest turn. It runs
+// once, for any b.N.
 func (r *rig) longest(b *testing.B, name string, c queue.Command, done func() bool) {
 	b.Run(name, func(b *testing.B) {
 		if b.N > 1 {

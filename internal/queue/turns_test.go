@@ -6,8 +6,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// TestNoQueueTakesAllTurns: two queues have more to give than a turn holds. Whoever makes a turn
-// full, the next one begins behind it.
+// TestNoQueueTakesAllTurns: two queues have more to hand out than one turn allows. The next turn
+// begins after the queue that made the turn full.
 func TestNoQueueTakesAllTurns(t *testing.T) {
 	r := newRig(t, Limits{TurnHandout: 4}, 1)
 	for _, name := range []string{"a", "b", "c"} {
