@@ -176,7 +176,7 @@ func (l *lane) write(good []*entry, o *outcome) error {
 	return nil
 }
 
-// overdue tells whether a message has waited long enough for earlier ones.
+// overdue reports whether a message has waited long enough for earlier ones.
 func (l *lane) overdue(rows []*entry) bool {
 	now := l.s.r.opts.Clock.Now()
 	for _, e := range rows {
