@@ -6,26 +6,26 @@ import (
 	"github.com/surgetank/surgetank/internal/failpoint"
 )
 
-// changeTries is how often a batch is added again because the table changed, before the target
-// counts as down.
+// changeTries is how often a batch is added again after the table changed. After that many changes
+// the target counts as down.
 const changeTries = 8
 
-// outcome is what one attempt at a batch has shown about each of its messages.
+// outcome is the result of one attempt at a batch, for each of its messages.
 type outcome struct {
 	done   []*entry  // committed
 	failed []failure // failed alone
-	unseen []*entry  // not tried alone, or not at all; why tells the reason
+	unseen []*entry  // not tried alone, or not tried; why has the reason
 	why    *Error
-	again  bool // nothing was written, and the same messages are to be tried in smaller batches
+	again  bool // nothing was written; the same messages are tried again in smaller batches
 }
 
-// failure is a message that the target rejected when it was alone.
+// failure is a message that the target rejected when its row was written alone.
 type failure struct {
 	e    *entry
 	err  *Error
 	mark uint64 // see session.tick
-	// twice: in the same transaction another row was written after it, and then it failed again.
-	// company: that transaction was committed, or made for the comparison alone.
+	// twice: the row failed, another row was written after it in the same transaction, and the row
+	// failed again. company: that transaction was committed, or was made only for the comparison.
 	twice   bool
 	company bool
 }
@@ -34,7 +34,7 @@ func (l *lane) fail(e *entry, err *Error) failure {
 	return failure{e: e, err: err, mark: l.s.tick.Add(1)}
 }
 
-// commit brings the batch into the target, and decides about each of its messages.
+// commit writes the batch to the target and decides what becomes of each message.
 func (l *lane) commit() error {
 	s := l.s
 	s.mu.Lock()
@@ -68,8 +68,8 @@ func (l *lane) commit() error {
 	return nil
 }
 
-// try makes attempts at the batch until one has an outcome. Errors that pass by themselves are
-// waited for.
+// try attempts the batch until an attempt has an outcome. After an error that passes by itself it
+// waits and retries.
 func (l *lane) try() (outcome, error) {
 	pause := l.s.r.backoff()
 	retries, changes := 0, 0
@@ -103,13 +103,13 @@ func (l *lane) try() (outcome, error) {
 	}
 }
 
-// once makes the messages rows, and tries to write all of them.
+// once turns the messages into rows and makes one attempt to write all of them.
 func (l *lane) once() (outcome, error) {
 	var o outcome
 	l.floor, _ = l.s.sub.Floor()
 	good, err := l.addAll(&o)
 	if err == nil && len(o.failed) > 0 {
-		// Messages are not judged by a table of yesterday.
+		// The lane's description of the table must be current before a message is called bad.
 		var changed bool
 		err = l.within(func(ctx context.Context) (err error) { changed, err = l.conn.Fresh(ctx); return err })
 		if err == nil && changed {
@@ -122,7 +122,7 @@ func (l *lane) once() (outcome, error) {
 	return o, l.write(good, &o)
 }
 
-// addAll turns the batch into rows and gives the entries that have one.
+// addAll turns the batch into rows. It returns the entries that have a row.
 func (l *lane) addAll(o *outcome) (good []*entry, err error) {
 	l.conn.Reset()
 	o.failed = o.failed[:0]
@@ -140,7 +140,7 @@ func (l *lane) addAll(o *outcome) (good []*entry, err error) {
 	return good, nil
 }
 
-// write commits the rows together. If one of them is at fault, it looks for it.
+// write commits the rows together. If a row is at fault, write searches for the row.
 func (l *lane) write(good []*entry, o *outcome) error {
 	failpoint.Reach(failpoint.SinkBatch)
 	mark := l.s.tick.Load()
@@ -149,7 +149,7 @@ func (l *lane) write(good []*entry, o *outcome) error {
 		failpoint.Reach(failpoint.SinkCommitted)
 		l.committed(good, mark)
 		o.done = good
-		for i := range o.failed { // by Add, in this same attempt
+		for i := range o.failed { // failures that Add reported in this attempt
 			o.failed[i].company = true
 		}
 		return nil
@@ -158,7 +158,7 @@ func (l *lane) write(good []*entry, o *outcome) error {
 	switch {
 	case e.Class == TooLarge && len(good) == 1:
 		alone := *e
-		alone.Class = Suspect // one row that never fits is no matter of the batch
+		alone.Class = Suspect // a single row that never fits says nothing about the size of the batch
 		e = &alone
 	case !e.Class.OfRow():
 		return e
@@ -167,8 +167,8 @@ func (l *lane) write(good []*entry, o *outcome) error {
 	case len(good) == 1:
 		o.failed = append(o.failed, l.fail(good[0], e))
 	case e.Class == Reference && !l.overdue(good) && l.s.earliest(l) < good[len(good)-1].seq:
-		// The rows they refer to may be in other lanes: nothing is looked for before those are
-		// written.
+		// The rows that they refer to may be in other lanes. Wait until those rows are written
+		// before searching for rows at fault.
 		o.unseen, o.why = good, e
 	default:
 		return l.split(good, o)
@@ -176,7 +176,7 @@ func (l *lane) write(good []*entry, o *outcome) error {
 	return nil
 }
 
-// overdue tells whether a message has waited long enough for earlier ones.
+// overdue reports whether a message has waited long enough for earlier ones.
 func (l *lane) overdue(rows []*entry) bool {
 	now := l.s.r.opts.Clock.Now()
 	for _, e := range rows {
@@ -187,7 +187,7 @@ func (l *lane) overdue(rows []*entry) bool {
 	return false
 }
 
-// progress says what the lane stores with these entries.
+// progress returns the progress that the lane stores with these entries.
 func (l *lane) progress(rows []*entry) Progress {
 	l.seqs = l.seqs[:0]
 	for _, e := range rows {
@@ -197,8 +197,8 @@ func (l *lane) progress(rows []*entry) Progress {
 	return l.s.ledger.progress(l.number, floor, entry, l.seqs)
 }
 
-// committed notes a commit of what progress was made for, and sends its mark to the broker: before
-// the acks, which follow. mark is the tick before the last of its rows was written.
+// committed records a commit of the rows that progress was made for. It sends the mark to the
+// broker before the acks, which follow. mark is the tick before the last of the rows was written.
 func (l *lane) committed(rows []*entry, mark uint64) {
 	l.s.mark(l.number, l.s.ledger.commit(l.number, l.seqs))
 	l.limit.committed(len(rows))

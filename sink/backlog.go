@@ -6,33 +6,32 @@ import (
 	"time"
 )
 
-// hold is what is known about a message that could not be written and was not parked. The lane owns
-// it.
+// hold is the record of a message that could not be written and was not parked. The lane owns it.
 type hold struct {
 	class  Class
 	reason string
-	fails  int       // attempts in which it failed alone, for this class
-	first  time.Time // of them
-	mark   uint64    // the tick of the last
-	// Evidence for its own fault: company says that it failed in a transaction in which another row
-	// was written after it and committed; rounds counts its failures after which others were
-	// written before it failed again.
+	fails  int       // attempts in which the message failed alone, with errors of this class
+	first  time.Time // time of the first of these attempts
+	mark   uint64    // the tick of the newest attempt
+	// Evidence that the message itself is at fault. company: the message failed in a transaction
+	// that wrote and committed another row after it. rounds counts failures after which other rows
+	// were written before the message failed again.
 	company bool
 	rounds  int
-	due     time.Time // it is not tried again before
-	after   bool      // it refers to a row that an earlier message may bring: due as soon as no lane has an earlier message to write
+	due     time.Time // not tried again before this time
+	after   bool      // refers to a row that an earlier message may bring; due when no lane has an earlier message to write
 }
 
-// Pauses of messages in back.
+// Limits of the pauses of messages in the backlog.
 const (
-	firstHold = 50 * time.Millisecond // after a message failed alone for the first time; doubles with each time
+	firstHold = 50 * time.Millisecond // after the first failure alone; doubles with each failure
 	mostHold  = 2 * time.Second
 	mostPace  = time.Second      // between batches of a lane that can write nothing
-	mostAfter = 10 * time.Second // a message waits for earlier ones to be written
+	mostAfter = 10 * time.Second // longest wait for earlier messages to be written
 )
 
-// dueAt is when the message is tried again. If rows were written since a reference failed, the row
-// that it refers to may be among them, so it need not wait for its whole pause. proof is
+// dueAt is when the message is tried again. If rows were written since a reference failed, the
+// missing row may be among them. Then the message does not wait for its whole pause. proof is
 // session.proof.
 func (h *hold) dueAt(proof uint64) time.Time {
 	if h.class == Reference && h.fails > 1 && !h.after && proof >= h.mark {
@@ -41,28 +40,28 @@ func (h *hold) dueAt(proof uint64) time.Time {
 	return h.due
 }
 
-// pauseOf is how long a message waits after it has failed alone so many times.
+// pauseOf is how long a message waits after it failed alone this often.
 func pauseOf(fails int) time.Duration {
 	return min(mostHold, firstHold<<min(fails-1, 10))
 }
 
-// backlog is the messages of one lane that could not be written yet, by number. The lane's
-// goroutine owns it.
+// backlog holds the messages of one lane that could not be written yet, ordered by number. The
+// lane's goroutine owns it.
 type backlog struct {
 	list       []*entry
-	chains     map[uint64]int // how many of the list are of each chain
-	dueAt      time.Time      // when the next is due; zero: only messages of after are there
-	nextAt     time.Time      // no attempt before
+	chains     map[uint64]int // number of messages in the list, by chain
+	dueAt      time.Time      // when the next message is due; zero if only messages of after are in the list
+	nextAt     time.Time      // no attempt before this time
 	pause      time.Duration
-	after      int    // messages of after
-	references int    // messages whose reference failed
-	seen       uint64 // the session's version when after was looked at
-	turn       bool   // of a batch of one: of those that failed, or of the others
+	after      int    // number of messages whose hold has after set
+	references int    // number of messages whose reference failed
+	seen       uint64 // the session's version when the messages of after were last checked
+	turn       bool   // which of the two takes the next batch of one: failed messages or the others
 }
 
 func (b *backlog) empty() bool { return len(b.list) == 0 }
 
-// has tells whether a message of this chain is here.
+// has reports whether the backlog contains a message of this chain.
 func (b *backlog) has(chain uint64) bool { return chain != 0 && b.chains[chain] > 0 }
 
 func (b *backlog) add(list []*entry) {
@@ -73,14 +72,15 @@ func (b *backlog) add(list []*entry) {
 		}
 	}
 	b.list = append(b.list, list...)
-	// A message whose lease was lost while it was being parked comes again after later ones.
+	// If a lease is lost while the message is being parked, the message is delivered again after
+	// later ones.
 	bySeq := func(a, b *entry) int { return cmp.Compare(a.seq, b.seq) }
 	if !slices.IsSortedFunc(b.list, bySeq) {
 		slices.SortFunc(b.list, bySeq)
 	}
 }
 
-// remove takes out the entries whose back is false.
+// remove deletes the entries whose back is false.
 func (b *backlog) remove() {
 	b.list = slices.DeleteFunc(b.list, func(e *entry) bool {
 		if e.back {
@@ -95,14 +95,14 @@ func (b *backlog) remove() {
 	})
 }
 
-// refresh works out when the next message is due, after an attempt. fruitful tells whether the
-// attempt settled a message.
+// refresh computes after an attempt when the next message is due. fruitful reports whether the
+// attempt committed or parked a message.
 func (b *backlog) refresh(now time.Time, fruitful bool) {
 	b.dueAt, b.after, b.references, b.seen = time.Time{}, 0, 0, 0
 	waits := map[uint64]bool{}
 	for _, e := range b.list {
 		if e.chain != 0 && waits[e.chain] {
-			continue // behind an earlier one
+			continue // waits for an earlier message of its chain
 		}
 		waits[e.chain] = true
 		if e.hold.after {
@@ -122,7 +122,7 @@ func (b *backlog) refresh(now time.Time, fruitful bool) {
 	b.nextAt = now.Add(b.pause)
 }
 
-// next tells whether a message is due, or else how long until one is; 0 is never.
+// next reports whether a message is due, or else how long until one is. 0 means never.
 func (b *backlog) next(l *lane, now time.Time) (due bool, after time.Duration) {
 	if b.empty() {
 		return false, 0
@@ -133,7 +133,7 @@ func (b *backlog) next(l *lane, now time.Time) (due bool, after time.Duration) {
 			proof, waits := l.s.proof.Load(), map[uint64]bool{}
 			for _, e := range b.list {
 				if e.chain != 0 && waits[e.chain] {
-					continue // behind an earlier one
+					continue // waits for an earlier message of its chain
 				}
 				waits[e.chain] = true
 				if at := e.hold.dueAt(proof); at.Before(b.dueAt) {
@@ -163,15 +163,14 @@ func (b *backlog) next(l *lane, now time.Time) (due bool, after time.Duration) {
 	return true, 0
 }
 
-// front is how many messages that failed alone come first in a batch: fewer than hopeless, so that
-// they never keep the others of the batch from being tried.
+// front is how many messages that failed alone come first in a batch. It is smaller than hopeless,
+// so the other messages of the batch are always tried.
 const front = hopeless / 2
 
-// take appends up to most messages to batch that are due; they stay in the backlog. A message whose
-// chain has an earlier one that is not taken is not taken either. Some that failed alone come
-// first, so that others are written after them in the same transaction, which is evidence. company
-// says that new messages follow in the batch: then those that lack evidence are taken before they
-// are due.
+// take appends at most most due messages to batch. They stay in the backlog. If an earlier message
+// of a chain is not taken, the later ones are not taken either. Some messages that failed alone
+// come first: rows written after them in the same transaction are evidence. company says that new
+// messages follow in the batch. Then messages that lack evidence are taken before they are due.
 func (b *backlog) take(l *lane, now time.Time, batch []*entry, most int, company bool) []*entry {
 	first, proof := uint64(0), l.s.proof.Load()
 	if b.after > 0 {
@@ -200,7 +199,7 @@ func (b *backlog) take(l *lane, now time.Time, batch []*entry, most int, company
 		}
 		slices.SortStableFunc(list, func(a, b *entry) int {
 			if a.hold.class == Reference && b.hold.class == Reference {
-				return cmp.Compare(a.seq, b.seq) // the row of an earlier message is what a later one waits for
+				return cmp.Compare(a.seq, b.seq) // a later message may wait for the row of an earlier one
 			}
 			return a.hold.due.Compare(b.hold.due)
 		})

@@ -5,22 +5,22 @@ import (
 	"sync"
 )
 
-// brake keeps a mistake in the settings from parking a whole queue: when too many messages in
-// sequence are bad and none was written between them, no more are parked until one is written, or
-// until somebody says to go on.
+// brake keeps a mistake in the settings from parking a whole queue. It counts bad messages in
+// sequence, with no message written between them. Above the limit no more messages are parked until
+// one is written or a user releases the brake.
 //
-// It belongs to the runner and may be used by many goroutines.
+// It belongs to the runner and is safe for use by many goroutines.
 type brake struct {
 	mu       sync.Mutex
 	limit    int  // messages parked in sequence; 0 or less: no limit
-	run      int  // messages parked since the last one that was written
-	released bool // go on parking until a message is written
+	run      int  // messages parked since the last message was written
+	released bool // keep parking until a message is written
 	pulled   bool // messages are held back because of the limit
 	last     string
 }
 
-// judge decides which of the messages that one attempt found bad are parked. good tells whether the
-// attempt wrote a message.
+// judge divides the bad messages of one attempt into those to park and those to hold back. good
+// says whether the attempt wrote a message.
 func (b *brake) judge(good bool, bad []*entry) (park, hold []*entry) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -54,7 +54,7 @@ func (b *brake) judge(good bool, bad []*entry) (park, hold []*entry) {
 	return park, hold
 }
 
-// exceeds tells whether so many more bad messages, with none written, pull the brake.
+// exceeds reports whether this many more bad messages, with none written, would pull the brake.
 func (b *brake) exceeds(more int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -68,7 +68,7 @@ func (b *brake) release() {
 	b.run, b.released, b.pulled = 0, true, false
 }
 
-// on gives the brake's words while it is pulled, and "" otherwise.
+// on returns the brake's explanation while it is pulled, and "" otherwise.
 func (b *brake) on(held int64) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -79,8 +79,8 @@ func (b *brake) on(held int64) string {
 		"Mend the settings or the table, or resume the sink to park on. The last message's error: %s", b.run+int(held), held, b.last)
 }
 
-// rejecting gives the number of messages parked since the last that was written, and the last one's
-// reason.
+// rejecting returns the number of messages parked since a message was last written, and the reason
+// of the newest.
 func (b *brake) rejecting() (int, string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -8,87 +8,87 @@ import (
 	"github.com/surgetank/surgetank/internal/seqset"
 )
 
-// Claim is what a runner brings when it opens its target: who it is and what it knows of the queue.
+// Claim is what a runner passes to its target's Open: its identity and its knowledge of the queue.
 //
-// Queue and target commit separately, so each can be put back in time without the other: a backup
-// is restored, a standby that lagged is promoted, a directory is copied and both copies run.
-// Counters alone repeat after such an event. So each side keeps enough of the other's position to
-// compare, and Next compares before anything is written:
+// Queue and target commit separately, so either can be set back in time without the other. Examples
+// are a restored backup, a promoted standby that lagged, and a copied directory of which both
+// copies run. Counters alone repeat after such an event. So each side stores enough of the other's
+// position for a comparison. Next makes the comparison before anything is written:
 //
 //	            stored in the target                          stored in the queue's directory
 //	            ────────────────────                          ───────────────────────────────
 //	queue's     incarnation and entry at the last commit,     openings: incarnation, first entry
 //	history     spans of message numbers                      spans of message numbers
-//	target's    messages applied, in all                      messages applied, in all: written with the acks of
+//	target's    messages applied, in total                    messages applied, in total: written with the acks of
 //	history                                                   each batch, so it is at most what the target had
 //
-//	the target's incarnation and entry are not in the openings   the directory is behind the target, or a copy of it
-//	the target applied less than the directory knows of          the target is behind
-//	the target has no progress, the directory knows of some      the target is empty, or another one
-//	neither                                                      a crash at most: go on
+//	the target's incarnation and entry are not in the openings   the directory is older than the target, or a copy of it
+//	the target applied less than the directory recorded          the target is older
+//	the target has no progress, the directory recorded some      the target is empty, or another one
+//	neither                                                      a crash at most: continue
 type Claim struct {
-	// Instance is the sink's identity: a random text made when the sink was set. Progress belongs
-	// to it, not to the sink's name, so that two brokers with sinks of the same name, or a new data
-	// directory, never take over progress that speaks of other messages.
+	// Instance is the sink's identity: a random text drawn when the sink was created. Progress
+	// belongs to the instance, not to the sink's name. So a second broker or a new data directory
+	// with a sink of the same name never continues progress about other messages.
 	Instance string
-	Sink     string // its name, for people who look at the progress table
+	Sink     string // its name, for readers of the progress table
 	Owner    string // random, one for each runner
-	Held     uint64 // the epoch in which this runner held the target last; 0: it has not
+	Held     uint64 // the epoch of this runner's newest opening; 0: none yet
 	Lanes    int
-	// History reads the queue's history. Next calls it, so that it is read while the progress is
-	// locked and cannot be behind a commit that an older opening makes meanwhile.
+	// History reads the queue's history. Next calls it while the progress is locked, so the history
+	// includes every commit of an older opening.
 	History func() (surgetank.History, error)
-	// Count counts the messages among some numbers that are not settled.
+	// Count returns how many of the given message numbers are not settled.
 	Count func(seqset.Set) (uint64, error)
-	// Written is what the queue's directory knows that the target has.
+	// Written is the progress in the target as far as the queue's directory knows it.
 	Written Written
-	// Way is what the user chose about a target and a queue that contradict each other.
+	// Way is the user's choice about a target and a queue that contradict each other.
 	Way Way
-	// Verify checks stored progress that a lane reads on a connection that was made after Open,
-	// before the connection writes anything. The first call notes what this session has committed,
-	// and must come before the progress is read. The second call returns an *Error of class Stale
-	// if the progress is not at least that: then another opening took over, or the new connection
-	// leads to an older copy of the database. nil: nothing is checked.
+	// Verify checks stored progress that a lane reads on a connection made after Open, before the
+	// connection writes anything. The first call records what this session has committed; call it
+	// before reading the progress. The returned function gets the progress. It returns an *Error of
+	// class Stale if the progress is older than the record: another opening took over, or the new
+	// connection leads to an older copy of the database. If Verify is nil, nothing is checked.
 	Verify func() func(State) error
 }
 
-// Written is what the queue's directory knows about the progress in the target. It is a lower
-// bound: what was committed in the target just before a crash may be missing.
+// Written is the queue's knowledge of the progress in the target. It is a lower bound: commits just
+// before a crash may be missing.
 type Written struct {
-	Epoch   uint64    // of the newest opening that is known
-	Applied uint64    // messages whose rows were committed, in all
+	Epoch   uint64    // of the newest known opening
+	Applied uint64    // messages whose rows were committed, in total
 	Last    uint64    // the highest number among them
-	Time    time.Time // of the newest commit that is known; zero: none is
+	Time    time.Time // of the newest known commit; zero: none
 }
 
 // State is the stored progress of one instance.
 type State struct {
 	Owner       string
-	Epoch       uint64 // counts the openings
+	Epoch       uint64 // number of openings
 	Queue       uint64
-	Incarnation uint64    // of the directory that made this opening; 0: an older version of Surgetank wrote the progress
-	Before      Position  // of the newest commit that applied messages before this opening
-	Known       []byte    // the history of the directory that made this opening; see encodeKnown
+	Incarnation uint64    // of the directory that made this opening; 0: written by an older version of Surgetank
+	Before      Position  // of the newest commit, before this opening, that applied messages
+	Known       []byte    // history of the directory that made this opening; see encodeKnown
 	Base        uint64    // messages applied before this opening
-	Settled     []byte    // ids that lanes have passed on, see AppendIDs
+	Settled     []byte    // ids that lanes have passed on; see AppendIDs
 	Updated     time.Time // of the newest commit
 	Lanes       []LaneState
 }
 
-// Position is a moment in the history of a data directory: an incarnation, and one of the entries
-// of its log. The zero value is before everything.
+// Position is a point in the history of a data directory: an incarnation and an entry of its log.
+// The zero value comes before everything.
 type Position struct{ Incarnation, Entry uint64 }
 
 // LaneState is the stored progress of one lane.
 type LaneState struct {
 	Batch     uint64
 	Watermark uint64
-	Entry     uint64 // the queue's newest entry at the last commit: what the watermark rests on
+	Entry     uint64 // the queue's newest entry at the last commit; the watermark depends on it
 	Applied   uint64 // messages, in this epoch
 	IDs       []byte // see AppendIDs
 }
 
-// applied is how many messages the target has taken in all.
+// applied is how many messages the target has applied in total.
 func (s *State) applied() uint64 {
 	n := s.Base
 	for i := range s.Lanes {
@@ -97,8 +97,8 @@ func (s *State) applied() uint64 {
 	return n
 }
 
-// position is that of the newest commit that applied messages. What the target holds rests on it.
-// An opening that applied nothing does not count: it left the target as it was.
+// position is the position of the newest commit that applied messages. The target's content depends
+// on it. An opening that applied nothing does not count, because it did not change the target.
 func (s *State) position() Position {
 	newest := Position{Incarnation: s.Incarnation}
 	for i := range s.Lanes {
@@ -112,7 +112,7 @@ func (s *State) position() Position {
 	return newest
 }
 
-// watermark is the number below which the target takes every message for settled.
+// watermark is the number below which every message is settled from the target's point of view.
 func (s *State) watermark() uint64 {
 	w := uint64(0)
 	for i := range s.Lanes {
@@ -136,12 +136,12 @@ func (s *State) ids() (seqset.Set, error) {
 	return all, err
 }
 
-// Next decides what an opening stores. old is nil when nothing is stored. It changes nothing; with
-// all rows of the progress locked its answer holds. The error is an *Error of class Fenced or
-// Refused, or one of the broker's.
+// Next decides what an opening stores. old is nil when nothing is stored. Next itself changes
+// nothing; its answer is valid while all progress rows are locked. The error is an *Error of class
+// Fenced or Refused, or an error of the broker.
 //
-// The ids of all rows are merged: those below the queue's floor are dropped, for their messages can
-// never be delivered again. The rest is the new opening's Settled.
+// Next merges the ids of all rows. Ids below the queue's floor are dropped, because their messages
+// are never delivered again. The rest becomes the new opening's Settled.
 func (c Claim) Next(old *State) (State, error) {
 	h, err := c.History()
 	if err != nil {
@@ -155,7 +155,7 @@ func (c Claim) Next(old *State) (State, error) {
 	for i := range next.Lanes {
 		next.Lanes[i] = LaneState{Watermark: h.Floor, Entry: h.Entry, IDs: AppendIDs(nil, nil)}
 	}
-	var ids, here seqset.Set // what the target has; and what it has or takes for settled, of this directory's messages
+	var ids, here seqset.Set // ids: what the target has. here: messages of this directory that the target has or counts as settled
 	var k known
 	if old != nil {
 		next.Epoch = max(next.Epoch, old.Epoch+1)
@@ -170,7 +170,7 @@ func (c Claim) Next(old *State) (State, error) {
 				"the stored progress of sink %q is damaged (%v); restore the table surgetank_progress, or delete the sink and set it again", c.Sink, err)}
 		}
 		if old.Queue != h.Queue {
-			ids, k = nil, known{} // they speak of another queue's messages
+			ids, k = nil, known{} // these ids belong to another queue's messages
 		} else {
 			here = k.here(old, ids, h)
 		}
@@ -189,7 +189,7 @@ func (c Claim) Next(old *State) (State, error) {
 	case !r.allows(c.Way):
 		return State{}, &Error{Class: Refused, Row: -1, Reason: r.String(), Err: r}
 	default:
-		// The user takes what the target holds for known, so it rests on this directory from now
+		// The user accepts the target's content as known, so it depends on this directory from now
 		// on.
 		next.Before = Position{next.Incarnation, h.Entry}
 		if ids = here; c.Way == FromQueue {

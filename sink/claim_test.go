@@ -17,7 +17,7 @@ func opens(incarnations ...uint64) (list []surgetank.Opening) {
 	return list
 }
 
-// TestSharedNumbers: a number stands for the same message in two histories only if both gave it in
+// TestSharedNumbers: a number means the same message in two histories only if both assigned it in
 // the same incarnation.
 func TestSharedNumbers(t *testing.T) {
 	const end = math.MaxUint64 - 1
@@ -40,9 +40,9 @@ func TestSharedNumbers(t *testing.T) {
 	}
 }
 
-// TestTargetKeepsOldSpans: directory a runs on in incarnation 1, its copy b confirms message 8 in
-// 2, and is opened again as 3 when all is settled. b has dropped the spans below its floor. a's
-// message 8 is not b's.
+// TestTargetKeepsOldSpans: directory a runs on in incarnation 1. Its copy b confirms message 8 in
+// incarnation 2, and is opened again as 3 when all messages are settled. b has dropped the spans
+// below its floor. Message 8 of a is not message 8 of b.
 func TestTargetKeepsOldSpans(t *testing.T) {
 	claim := func(floor uint64, openings []surgetank.Opening, spans ...surgetank.Span) Claim {
 		return Claim{Instance: "i", Sink: "s", Owner: "o", Lanes: 1,

@@ -7,13 +7,13 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// compares is how many other rows are written for a comparison.
+// compares is how many other rows one comparison writes.
 const compares = 8
 
-// compare looks for evidence where order or small batches keep others from being written together
-// with a suspect. In a transaction that is rolled back, the suspect is written alone, which fails,
-// and then some others, and once one of them can be written the suspect again. If that fails, too,
-// the suspect failed in company. It does so for one suspect of an attempt.
+// compare looks for evidence about a suspect that order or small batches keep apart from other
+// rows. In a transaction that is rolled back, it writes the suspect alone, which fails. Then it
+// writes some other rows, and after the first success the suspect again. If the suspect fails
+// again, it failed in company. compare does this for one suspect of an attempt.
 func (l *lane) compare(o *outcome) error {
 	var f *failure
 	for i := range o.failed {
@@ -69,11 +69,11 @@ func (l *lane) compare(o *outcome) error {
 	case Down, Stale, Fenced, Refused:
 		return e
 	}
-	return nil // the next attempt meets the same
+	return nil // the next attempt sees the same error
 }
 
-// others gives messages to compare a suspect with: those of this lane that never failed alone, then
-// those of other lanes, others each time.
+// others returns messages to compare a suspect with. Messages of this lane that never failed alone
+// come first, then messages of other lanes. Each call chooses different ones.
 func (l *lane) others(suspect *entry, o *outcome) []surgetank.Delivery {
 	s := l.s
 	s.mu.Lock() // the dispatcher renews receipts
@@ -102,12 +102,12 @@ func (l *lane) others(suspect *entry, o *outcome) []surgetank.Delivery {
 	return list
 }
 
-// one writes one row of those added.
+// one writes one of the added rows.
 func (l *lane) one(i int) error {
 	return l.within(func(ctx context.Context) error { return l.conn.Write(ctx, i, i+1) })
 }
 
-// begin starts the transaction again, after an error that ended it.
+// begin starts a new transaction after an error that ended the old one.
 func (l *lane) begin() error {
 	if err := l.within(l.conn.Rollback); err != nil {
 		return err

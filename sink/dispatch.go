@@ -12,8 +12,8 @@ var groupSeed = maphash.MakeSeed()
 // receiveMax is how many messages one call of Receive takes: enough to make the call cheap.
 const receiveMax = 512
 
-// dispatch receives messages and gives each to a lane, until ctx ends (nil) or the subscription
-// does.
+// dispatch receives messages and assigns each to a lane. It returns nil when ctx ends, and an error
+// when the subscription ends.
 func (s *session) dispatch(ctx context.Context) error {
 	var buf []surgetank.Delivery
 	for {
@@ -32,12 +32,12 @@ func (s *session) dispatch(ctx context.Context) error {
 		if err := s.take(buf); err != nil {
 			return err
 		}
-		clear(buf) // lanes own the bodies now
+		clear(buf) // the lanes own the bodies now
 	}
 }
 
-// waitForRoom waits until bodies may come into memory and says how many bytes; false when ctx
-// ended.
+// waitForRoom waits until bodies may be loaded into memory. It returns the number of bytes, or
+// false when ctx ended.
 func (s *session) waitForRoom(ctx context.Context) (int, bool) {
 	for {
 		s.mu.Lock()
@@ -54,8 +54,9 @@ func (s *session) waitForRoom(ctx context.Context) (int, bool) {
 	}
 }
 
-// take sorts out what came: a message whose row is committed is acked at once; one that is held
-// already got a new lease (the old one had ended) and stays where it is; the others go to lanes.
+// take sorts received messages. A message whose row is committed is acked at once. A message that
+// the session already has got a new lease because the old one ended; it stays in its lane. All
+// others go to lanes.
 func (s *session) take(buf []surgetank.Delivery) error {
 	now := s.r.opts.Clock.Now()
 	var again []*entry
@@ -95,7 +96,7 @@ func (s *session) take(buf []surgetank.Delivery) error {
 	return nil
 }
 
-// byKey sets up lanes that go by on_conflict's keys: of the rows with one key the last must be
+// byKey makes lanes depend on the keys of on_conflict. Of the rows with one key, the last must be
 // written last.
 func (s *session) byKey() {
 	t := s.r.spec.Table
@@ -109,9 +110,9 @@ func (s *session) byKey() {
 }
 
 // laneFor picks a message's lane and its chain. A group always has the same lane, which keeps its
-// order; so has a conflict key of messages without a group. Messages with neither fill one lane's
-// next batch before they go on to another, so that little traffic makes few batches; a lane that is
-// not at work comes first. Called with mu held.
+// order. The same holds for a conflict key of messages without a group. Messages with neither fill
+// one lane's next batch before the next lane is used, so low traffic makes few batches. Idle lanes
+// come first. Call with mu held.
 func (s *session) laneFor(d *surgetank.Delivery) (*lane, uint64) {
 	chain := uint64(0)
 	switch {
@@ -127,9 +128,9 @@ func (s *session) laneFor(d *surgetank.Delivery) (*lane, uint64) {
 	return s.lanes[chain%uint64(len(s.lanes))], chain
 }
 
-// fill picks a lane for a message without order. A lane gets a batch of messages that follow each
-// other, so that rows which refer to earlier ones mostly find them in their own batch. While such
-// rows were seen in other lanes, all messages go to one.
+// fill picks a lane for a message without order. A lane gets a batch of consecutive messages, so
+// rows that refer to earlier ones mostly find them in their own batch. For a while after a row
+// referred to a row of another lane, all messages go to one lane.
 func (s *session) fill() *lane {
 	if s.serial {
 		return s.lanes[0]

@@ -8,15 +8,15 @@ import (
 	"github.com/surgetank/surgetank/internal/seqset"
 )
 
-// maxRuns bounds the runs that ReadIDs accepts from one row. It is far above what a sink stores.
+// maxRuns limits the runs that ReadIDs accepts from one row. It is far above what a sink stores.
 const maxRuns = 1 << 24
 
 var errIDs = errors.New("a list of message ids is not in its format")
 
-// AppendIDs appends a set of ids in a compact form: a format byte, then for every unbroken run two
-// varints, the distance from the end of the run before and the length less one. Runs are what a
-// queue gives, so that a thousand ids take some ten bytes with one lane, and at most about two
-// bytes each with many.
+// AppendIDs appends a set of ids in a compact form. A format byte comes first, then two varints for
+// every unbroken run: the distance from the end of the previous run, and the length minus one. Ids
+// of a queue form runs: a thousand ids take about ten bytes with one lane, and at most about two
+// bytes each with many lanes.
 func AppendIDs(dst []byte, ids seqset.Set) []byte {
 	dst = append(dst, 1)
 	var end uint64
@@ -28,7 +28,7 @@ func AppendIDs(dst []byte, ids seqset.Set) []byte {
 	return dst
 }
 
-// ReadIDs reads the ids that AppendIDs wrote. No bytes at all are an empty set.
+// ReadIDs reads the ids that AppendIDs wrote. Empty input is an empty set.
 func ReadIDs(b []byte) (ids seqset.Set, err error) {
 	if len(b) == 0 {
 		return nil, nil

@@ -11,28 +11,28 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// KeyForm says how a database compares the values of a column of on_conflict's keys, as far as a
-// sink must know: two values that the database calls equal must have one form.
+// KeyForm says how a database compares the values of a key column of on_conflict, as far as a sink
+// must know. Two values that the database calls equal must have the same form.
 type KeyForm uint8
 
-// The forms. Each may call more values equal than the database does, but never fewer.
+// The forms. A form may treat more values as equal than the database does, but never fewer.
 const (
-	// KeyUnknown: not known. Lanes go by the other key columns; if there is none, all messages
-	// without a group go to one lane.
+	// KeyUnknown: the comparison is not known. Lanes are chosen by the other key columns. If no key
+	// column is known, all messages without a group go to one lane.
 	KeyUnknown KeyForm = iota
 	KeyText            // characters, without spaces at the end
 	KeyInteger         // whole numbers, however they are written: 1, 1.0, "1", "0x1"
-	KeyUUID            // hexadecimal digits in either case; hyphens and braces do not count
-	// KeyLoose: SQLite's comparison. Numbers are equal by value, also when they are written as
-	// text; ASCII letters are equal in either case.
+	KeyUUID            // hexadecimal digits in either case; hyphens and braces are ignored
+	// KeyLoose is SQLite's comparison. Numbers are equal by value, even when written as text. ASCII
+	// letters are equal in either case.
 	KeyLoose
 )
 
 // Keyed is a Target that knows how its table compares keys.
 type Keyed interface {
-	// KeyForms gives the forms of on_conflict's key columns by name, after Open. A column that
-	// takes a default other than a sequence's next number must be KeyUnknown, because a message
-	// without the field has the default's key.
+	// KeyForms returns the forms of on_conflict's key columns by name, after Open. A key column
+	// with a default must be KeyUnknown, because a message without the field gets the default as
+	// its key. The exception is a default that takes a sequence's next number.
 	KeyForms() map[string]KeyForm
 }
 
@@ -44,7 +44,7 @@ type keyer struct {
 	buf   []byte
 }
 
-// newKeyer makes a keyer over the key columns whose form is known; nil when there is none.
+// newKeyer makes a keyer for the key columns whose form is known. It returns nil if there is none.
 func newKeyer(t TableSpec, forms map[string]KeyForm) *keyer {
 	var columns []Column
 	k := &keyer{}
@@ -62,7 +62,7 @@ func newKeyer(t TableSpec, forms map[string]KeyForm) *keyer {
 	return k
 }
 
-// of gives the hash of a message's key, never 0. Messages that cannot become rows share one.
+// of returns the hash of a message's key, never 0. Messages that cannot become rows share one hash.
 func (k *keyer) of(d *surgetank.Delivery) uint64 {
 	cells, err := k.x.Cells(d)
 	if err != nil {
@@ -82,7 +82,7 @@ func appendKey(dst []byte, form KeyForm, c *Cell) []byte {
 	var text []byte
 	switch c.Kind {
 	case CellMissing, CellNull:
-		return append(dst, 0xff) // null equals nothing
+		return append(dst, 0xff) // null is equal to nothing
 	case CellText:
 		text = []byte(c.Text)
 	case CellBytes:
@@ -115,15 +115,15 @@ func appendKey(dst []byte, form KeyForm, c *Cell) []byte {
 			text = []byte("0")
 		}
 		if f, err := strconv.ParseFloat(strings.TrimSpace(string(text)), 64); err == nil {
-			return strconv.AppendUint(dst, math.Float64bits(f+0), 16) // +0 makes one of the two zeros
+			return strconv.AppendUint(dst, math.Float64bits(f+0), 16) // +0 makes the two zeros equal
 		}
 		return append(dst, bytes.TrimRight(bytes.ToLower(text), " ")...)
 	}
 	return append(dst, bytes.TrimRight(text, " ")...)
 }
 
-// appendWhole writes an integer in one form. A text that is none is written as it is: no integer
-// column takes it.
+// appendWhole writes an integer in one form. Text that is not an integer is written unchanged: no
+// integer column accepts it.
 func appendWhole(dst []byte, s string) []byte {
 	s = strings.TrimSpace(s)
 	digits, base := strings.TrimLeft(s, "+-"), 10

@@ -7,8 +7,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// TestEqualKeysHashAlike: values that the database calls equal have one hash, and others are told
-// apart.
+// TestEqualKeysHashAlike: values that the database calls equal have one hash, and other values have
+// different ones.
 func TestEqualKeysHashAlike(t *testing.T) {
 	from, err := ParseSource("$.k")
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/surgetank/surgetank/internal/seqset"
 )
 
-// known is the history of a queue and its directory as an opening of the target stored it.
+// known is the history of a queue and its directory, as stored by an opening of the target.
 type known struct {
 	openings []uint64 // incarnations
 	spans    []surgetank.Span
@@ -19,7 +19,7 @@ type known struct {
 var errKnown = errors.New("a stored history is not in its format")
 
 // encodeKnown writes a history for the target: a format byte, the incarnations of all openings,
-// then the spans of the queue.
+// then the queue's spans.
 func encodeKnown(h surgetank.History) []byte {
 	b := append(make([]byte, 0, 16+8*len(h.Openings)+16*len(h.Spans)), 1)
 	b = binary.AppendUvarint(b, uint64(len(h.Openings)))
@@ -33,12 +33,12 @@ func encodeKnown(h surgetank.History) []byte {
 	return b
 }
 
-// maxKnownSpans bounds the spans that a target keeps of a queue.
+// maxKnownSpans limits the spans that a target stores for a queue.
 const maxKnownSpans = 256
 
-// with gives h the older spans that the target knows. The data directory drops the spans below its
-// floor, but another directory that shares a past with it may still have messages there. k must be
-// of the same history as h.
+// with adds to h the older spans that the target knows. The data directory drops the spans below
+// its floor, but another directory with the same past may still have messages there. k must be from
+// the same history as h.
 func (k known) with(h surgetank.History) surgetank.History {
 	if len(h.Spans) == 0 {
 		return h
@@ -54,8 +54,8 @@ func (k known) with(h surgetank.History) surgetank.History {
 	return h
 }
 
-// decodeKnown reads what encodeKnown wrote. No bytes at all are an empty history: an older
-// version's.
+// decodeKnown reads what encodeKnown wrote. Empty input is an empty history, written by an older
+// version.
 func decodeKnown(b []byte) (k known, err error) {
 	if len(b) == 0 {
 		return k, nil
@@ -90,10 +90,10 @@ func decodeKnown(b []byte) (k known, err error) {
 	return k, nil
 }
 
-// shared gives the numbers that stand for the same message in both histories: those that both gave
-// in the same incarnation. Of numbers before the stored history begins, the incarnation that gave
-// them in h must be one of the stored openings, or unknown: then the messages are older than
-// incarnations are.
+// shared returns the numbers that mean the same message in both histories: those assigned in the
+// same incarnation in both. For numbers before the stored history begins, the incarnation that
+// assigned them in h must be one of the stored openings, or unknown. If it is unknown, the messages
+// are older than incarnations are.
 func (k known) shared(h surgetank.History) (out seqset.Set) {
 	at := func(spans []surgetank.Span, n uint64) (incarnation, last uint64, ok bool) {
 		last = math.MaxUint64
@@ -123,9 +123,9 @@ func (k known) shared(h surgetank.History) (out seqset.Set) {
 	}
 }
 
-// here gives the messages of h's queue that the target has or takes for settled. A message number
-// says nothing by itself: after a restore the same number is given to another message. So a number
-// counts only where both histories give it in the same incarnation.
+// here returns the messages of h's queue that the target has or counts as settled. A message number
+// alone identifies no message: after a restore the same number is assigned to another message. So a
+// number counts only where both histories assigned it in the same incarnation.
 func (k known) here(old *State, ids seqset.Set, h surgetank.History) (out seqset.Set) {
 	all := ids
 	if w := old.watermark(); w > h.Floor {

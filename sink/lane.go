@@ -7,22 +7,22 @@ import (
 	"time"
 )
 
-// maxBatchBytes bounds the bodies of one batch.
+// maxBatchBytes limits the bodies of one batch.
 const maxBatchBytes = 8 << 20
 
-// restAfter is how long a lane has nothing to write before it gives its connection back.
+// restAfter is how long a lane is idle before it returns its connection.
 const restAfter = 30 * time.Second
 
-// lookEvery is how often an idle sink looks at its target. A target that went back in time is
-// noticed by that, before there is something to write.
+// lookEvery is how often an idle sink checks its target. The check finds a target that went back in
+// time before there is something to write.
 const lookEvery = time.Minute
 
-// lane is one ordered stream of batches. Its run method is one goroutine and owns conn, back and
-// all below it; add, load, wakeUp and close are called by others.
+// lane is one ordered stream of batches. Its run method is one goroutine, which owns conn, back and
+// all fields below it. Other goroutines call add, load, wakeUp and close.
 //
-// A message comes into waiting, then into a batch. It leaves the lane committed or parked, or goes
-// to back, from where it is tried again. A message whose chain has a message in back goes there
-// too, so that it does not overtake.
+// A message first goes to waiting, then into a batch. It leaves the lane when it is committed or
+// parked. Otherwise it goes to back and is retried. If a message of the same chain is in back, the
+// message goes to back too and cannot overtake.
 type lane struct {
 	s      *session
 	number int
@@ -37,13 +37,12 @@ type lane struct {
 	wake    chan struct{} // has a token when waiting or closed changed, or when messages in back may be tried
 
 	back   backlog
-	batch  []*entry  // some of back, then some of waiting
-	paceAt time.Time // no new messages are tried before; zero: at once
+	batch  []*entry  // some messages of back, then some of waiting
+	paceAt time.Time // no new messages are tried before this time; zero: at once
 	pace   time.Duration
 	probed bool // the last batch had no new messages
 	rested bool
-	// looking says that gather found nothing to write for so long that the target is to be looked
-	// at.
+	// looking says that gather found nothing to write for lookEvery, so the target must be checked.
 	looking bool
 	seqs    []uint64
 	floor   uint64 // of the queue, when the attempt began
@@ -61,7 +60,7 @@ func (l *lane) add(e *entry) {
 	signal(l.wake)
 }
 
-// load tells how many messages wait, and whether a batch is being committed.
+// load returns how many messages wait, and whether a batch is being committed.
 func (l *lane) load() (int, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -76,7 +75,7 @@ func (l *lane) close() {
 	signal(l.wake)
 }
 
-// signal leaves a token in a channel of capacity 1.
+// signal puts a token into a channel of capacity 1, unless it has one.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -84,7 +83,8 @@ func signal(c chan struct{}) {
 	}
 }
 
-// run commits batches until the lane is closed (nil) or the session or the target fails.
+// run commits batches. It returns nil when the lane is closed, and an error when the session or the
+// target fails.
 func (l *lane) run() error {
 	for {
 		if !l.gather() {
@@ -104,8 +104,9 @@ func (l *lane) run() error {
 	}
 }
 
-// gather waits for a batch: of new messages until it is full, or until its first message has waited
-// for batch.wait; of messages in back until one is due. It is false when the lane is closed.
+// gather waits for a batch. A batch of new messages is ready when it is full, or when its first
+// message has waited for batch.wait. A batch from back is ready when one message is due. gather
+// returns false when the lane is closed.
 func (l *lane) gather() bool {
 	clock := l.s.r.opts.Clock
 	idle := clock.Now()
@@ -127,7 +128,7 @@ func (l *lane) gather() bool {
 		}
 		ready := n > 0 && left <= 0
 		switch {
-		case ready && (!due || l.probed): // the two take turns
+		case ready && (!due || l.probed): // the two alternate
 			l.busy = true
 			l.mu.Unlock()
 			l.takeBatch(now)
@@ -164,8 +165,8 @@ func (l *lane) gather() bool {
 	}
 }
 
-// look connects to the target and compares the progress there with what this session left. It gives
-// the connection back.
+// look connects to the target, compares the progress there with what this session left, and returns
+// the connection.
 func (l *lane) look() error {
 	err := l.within(func(ctx context.Context) error {
 		_, err := l.conn.Fresh(ctx)
@@ -176,7 +177,7 @@ func (l *lane) look() error {
 	return err
 }
 
-// await waits for a token of wake, at most this long; 0 is without end. It is false when the
+// await waits for a token of wake, at most this long; 0 means no limit. It returns false when the
 // session has ended.
 func (l *lane) await(most time.Duration) bool {
 	var timer <-chan time.Time
@@ -194,7 +195,7 @@ func (l *lane) await(most time.Duration) bool {
 	return true
 }
 
-// earlier gives the shorter of two waits, of which 0 is without end.
+// earlier returns the shorter of two waits. 0 means no limit.
 func earlier(a, b time.Duration) time.Duration {
 	if a == 0 || b != 0 && b < a {
 		return b
@@ -202,14 +203,15 @@ func earlier(a, b time.Duration) time.Duration {
 	return a
 }
 
-// takeBatch moves the next batch from waiting to batch, behind messages of back that lack evidence.
+// takeBatch moves the next batch from waiting to batch. Messages of back that lack evidence come
+// first.
 func (l *lane) takeBatch(now time.Time) {
 	l.batch = l.batch[:0]
 	most := l.limit.size()
 	if !l.back.empty() && most > 1 {
 		l.batch = l.back.take(l, now, l.batch, most/2, true)
 	}
-	l.mu.Lock() // only now: take may need the session's lock, and the dispatcher takes that one first
+	l.mu.Lock() // not earlier: take may need the session's lock, and the dispatcher locks the session first
 	defer l.mu.Unlock()
 	size, old := 0, len(l.batch)
 	for _, e := range l.waiting {
@@ -225,13 +227,13 @@ func (l *lane) takeBatch(now time.Time) {
 	l.bytes -= size
 }
 
-// takeBack moves the messages of back that are due to batch, as many as fit.
+// takeBack moves as many due messages from back to batch as fit.
 func (l *lane) takeBack(now time.Time) {
 	l.batch = l.back.take(l, now, l.batch[:0], l.limit.size(), false)
 }
 
-// putBack returns a batch to where it was taken from, to be taken again in smaller parts. Messages
-// in back never left it.
+// putBack returns a batch to its source, to be tried again in smaller parts. Messages of back never
+// left the backlog.
 func (l *lane) putBack() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -245,15 +247,15 @@ func (l *lane) putBack() {
 	l.waiting = append(waiting, l.waiting...)
 }
 
-// within bounds a call of the target. A call that the bound ended has an unknown outcome, whatever
-// error it gives.
+// within limits the time of a call of the target. A call that ran out of time has an unknown
+// outcome, whatever error it returns.
 func (l *lane) within(call func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(l.s.ctx, l.s.r.opts.CommitTimeout)
 	defer cancel()
 	err := call(ctx)
 	if err != nil && ctx.Err() != nil {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			l.limit.tooLarge(len(l.batch)) // the next session tries less at once
+			l.limit.tooLarge(len(l.batch)) // the next session starts with a smaller batch
 		}
 		if asError(err).Class == Down {
 			return err

@@ -7,17 +7,18 @@ import (
 	"github.com/surgetank/surgetank/internal/seqset"
 )
 
-// ledger is the memory of one session: which messages are committed in the target and may still be
-// delivered again. It is the in-memory twin of the progress rows and safe for use by many
+// ledger records for one session which messages are committed in the target and may still be
+// delivered again. It is the in-memory copy of the progress rows and is safe for use by many
 // goroutines.
 //
-// Invariant: a message whose row is committed is below the queue's floor, or in settled, or in a
-// lane's ids. In each of these cases it is not applied a second time. An id leaves only after the
-// floor has passed it, not when its ack is confirmed: acks can be lost with the data directory's
-// newest entries, and what the target knows must not depend on them.
+// Invariant: a message whose row is committed is below the queue's floor, in settled, or in a
+// lane's ids. In each case it is not applied a second time. An id is removed only after the floor
+// has passed it, not when its ack is confirmed. Acks can be lost with the data directory's newest
+// entries, and the target's knowledge must not depend on them.
 //
-// One old message that waits holds the floor, so ids may be many. Runs keep them small, and a lane
-// whose ids have too many runs passes them on to settled, where they meet those of the other lanes:
+// One old message that waits keeps the floor low, so there may be many ids. Runs keep the sets
+// small. A lane whose ids have too many runs passes them on to settled, which merges the ids of all
+// lanes:
 //
 //	lane 0   ids  1 4 5 9 …    ─┐  in one of the lane's own transactions,
 //	lane 1   ids  2 3 6 8 …    ─┴▶ one lane at a time      settled  1-6 8 9 …
@@ -26,12 +27,12 @@ type ledger struct {
 	owner   string
 	epoch   uint64
 	settled seqset.Set // of the row of lane -1
-	passing int        // the lane that passes its ids on in the transaction at hand; -1: none
+	passing int        // the lane that passes its ids on in the current transaction; -1: none
 	lanes   []laneLedger
 }
 
-// laneLedger is what one lane's progress row holds, and what the transaction at hand would make of
-// it.
+// laneLedger is the content of one lane's progress row, and the changes that the current
+// transaction would make.
 type laneLedger struct {
 	batch   uint64
 	applied uint64
@@ -41,7 +42,7 @@ type laneLedger struct {
 	nextSettled seqset.Set
 }
 
-// maxLaneRuns is how many runs a lane's ids may have before they are passed on.
+// maxLaneRuns is how many runs a lane's ids may have before the lane passes them on.
 const maxLaneRuns = 2048
 
 func newLedger(s State) (*ledger, error) {
@@ -60,7 +61,7 @@ func newLedger(s State) (*ledger, error) {
 	return l, nil
 }
 
-// committed tells whether a message's row is in the target.
+// committed reports whether a message's row is in the target.
 func (l *ledger) committed(seq uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -75,9 +76,8 @@ func (l *ledger) committed(seq uint64) bool {
 	return false
 }
 
-// progress makes what a lane stores with a batch: its ids that are still at or above the floor, and
-// those of the batch. It may be called again for the same batch, after a try that failed. It sorts
-// batch.
+// progress returns what a lane stores with a batch: its ids at or above the floor, and the ids of
+// the batch. After a failed try it may be called again for the same batch. It sorts batch.
 func (l *ledger) progress(lane int, floor, entry uint64, batch []uint64) Progress {
 	slices.Sort(batch)
 	var added seqset.Set
@@ -106,8 +106,8 @@ func (l *ledger) progress(lane int, floor, entry uint64, batch []uint64) Progres
 	return p
 }
 
-// commit notes that the lane's transaction of the last call of progress is in the target. It
-// returns what the data directory must know of that.
+// commit records that the transaction of the lane's last progress call is in the target. It returns
+// the mark that the data directory must store.
 func (l *ledger) commit(lane int, batch []uint64) mark {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -125,7 +125,7 @@ func (l *ledger) commit(lane int, batch []uint64) mark {
 	return m
 }
 
-// verify notes what is committed now and returns a check of progress that is read later.
+// verify records what is committed now. It returns a check for progress that is read later.
 func (l *ledger) verify() func(State) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

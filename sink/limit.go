@@ -2,20 +2,20 @@ package sink
 
 import "sync/atomic"
 
-// limit is the most messages that one lane puts into one batch. A batch that the target finds too
-// large halves it, and batches that commit let it grow again, up to batch.max. The lane's goroutine
-// owns it; other goroutines may call size. It outlives the session, so that a batch which hung
-// until the connection was given up is not tried again as it was.
+// limit is how many messages a lane may put into one batch. A batch that is too large for the
+// target halves the limit; committed batches raise it again, up to batch.max. The lane's goroutine
+// owns it; other goroutines may call size. The limit outlives the session, so a batch that hung
+// until its connection was lost is not retried with the same size.
 type limit struct {
 	now    atomic.Int64
 	most   int
 	streak int  // full batches committed since the last change
-	need   int  // so many let it grow
+	need   int  // number of such batches that raises the limit
 	good   bool // a batch committed since one was too large
 }
 
-// The limit grows by a quarter after some full batches. A failure after a success doubles their
-// number, so that a limit close to the target's own is rarely passed.
+// The limit grows by a quarter after some full batches. A failure after a success doubles the
+// number of batches needed, so a limit close to the target's own is rarely exceeded.
 const (
 	firstNeed = 4
 	mostNeed  = 64
@@ -29,7 +29,7 @@ func newLimit(most int) *limit {
 
 func (l *limit) size() int { return int(l.now.Load()) }
 
-// tooLarge notes that a batch of n messages was too large.
+// tooLarge records that a batch of n messages was too large.
 func (l *limit) tooLarge(n int) {
 	l.now.Store(int64(max(1, min(n, l.size())/2)))
 	if l.streak = 0; l.good {
@@ -38,7 +38,7 @@ func (l *limit) tooLarge(n int) {
 	l.good = false
 }
 
-// committed notes that a batch of n messages was not.
+// committed records that a batch of n messages was committed.
 func (l *limit) committed(n int) {
 	now := l.size()
 	l.good = true

@@ -15,39 +15,39 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Namespace is where the manager keeps sinks in the broker's metadata: one value a sink, under its
+// Namespace is the namespace of sinks in the broker's metadata. Each sink has one value, under its
 // name.
 const Namespace = "sink"
 
-// Factory makes the target of a spec without opening it, as postgres.New and sqlite.New do.
+// Factory makes the target of a spec without opening it. Examples are postgres.New and sqlite.New.
 type Factory func(Spec) (Target, error)
 
-// Manager runs the sinks of one broker. They are settings stored in the broker itself, so they are
-// there again after a restart and move with the data directory. Its methods may be called by many
-// goroutines; errors are *surgetank.Error.
+// Manager runs the sinks of one broker. Their settings are stored in the broker, so they survive a
+// restart and move with the data directory. Its methods are safe for use by many goroutines. Errors
+// are *surgetank.Error.
 type Manager struct {
 	broker    Broker
 	factories map[string]Factory
 	opts      Options
 
-	ops    chan struct{}   // holds a token while no change is under way
-	life   context.Context // ends with Close, and with it the change under way
+	ops    chan struct{}   // contains a token while no change is in progress
+	life   context.Context // ended by Close; a change in progress ends with it
 	end    context.CancelFunc
 	mu     sync.Mutex
 	sinks  map[string]*managed
 	closed bool
 }
 
-// managed is one sink. Its fields are changed by the holder of the manager's token, with mu held.
+// managed is one sink. Only the holder of the manager's token changes its fields, with mu held.
 type managed struct {
 	stored  stored
 	spec    Spec
-	broken  error   // why the stored settings cannot be run; then there is no runner
+	broken  error   // why the stored settings cannot be run; if set, runner is nil
 	runner  *Runner // nil: paused or broken
-	stopped Status  // of the runner that was paused
+	stopped Status  // final status of the paused runner
 }
 
-// stored is the value in the metadata.
+// stored is the metadata value of a sink.
 type stored struct {
 	Version  int             `json:"version"`
 	Instance string          `json:"instance"` // see Claim
@@ -56,9 +56,8 @@ type stored struct {
 	Choices  []Choice        `json:"choices,omitempty"`
 }
 
-// Choice is what a user chose about a queue and a target that contradicted each other. The newest
-// maxChoices are kept, so that it can be told later what is missing or doubled in the target, and
-// why.
+// Choice is a user's decision about a queue and a target that contradicted each other. The newest
+// maxChoices are kept. They explain later which rows are missing or doubled in the target.
 type Choice struct {
 	Time          time.Time     `json:"time"`
 	Contradiction Contradiction `json:"contradiction"`
@@ -70,26 +69,25 @@ const maxChoices = 16
 
 const storedVersion = 1
 
-// checkWait bounds the look at a live target.
+// checkWait limits the check of a live target.
 const checkWait = 30 * time.Second
 
-// Info describes a sink: its settings without secrets, its state, and what waits in its queue.
+// Info describes a sink: its settings without secrets, its state, and the backlog of its queue.
 type Info struct {
 	Name   string          `json:"name"`
 	Queue  string          `json:"queue"`
 	Kind   string          `json:"kind"`
 	Paused bool            `json:"paused"`
 	Spec   json.RawMessage `json:"spec"`
-	// Choices are what users chose about contradictions of queue and target, oldest first.
+	// Choices are the users' decisions about contradictions of queue and target, oldest first.
 	Choices []Choice `json:"choices,omitempty"`
 	Status
 	Waiting   int64   `json:"waiting"`            // messages in the queue that are not settled
-	OldestAge float64 `json:"oldest_age_seconds"` // of the message that waits longest, or of the oldest that the sink holds while it holds messages back
+	OldestAge float64 `json:"oldest_age_seconds"` // of the longest-waiting message; while messages are held back, of the oldest message that the sink has
 }
 
-// NewManager starts the sinks that the broker has stored, whether their targets are up or not. A
-// sink whose settings this program cannot run is listed as refused and does not keep the others
-// from running.
+// NewManager starts the sinks stored in the broker, whether their targets are up or not. A sink
+// whose settings this program cannot run is listed as refused; the other sinks run.
 func NewManager(ctx context.Context, broker Broker, factories map[string]Factory, opts Options) (*Manager, error) {
 	m := &Manager{broker: broker, factories: factories, opts: opts.withDefaults(), ops: make(chan struct{}, 1), sinks: map[string]*managed{}}
 	m.life, m.end = context.WithCancel(context.Background())
@@ -132,7 +130,7 @@ func (m *Manager) load(ctx context.Context, name string, s *managed, value []byt
 	return m.store(ctx, name, &s.stored)
 }
 
-// start makes a runner for a sink that is not paused. way is what the user chose about a
+// start makes a runner for a sink that is not paused. way is the user's choice about a
 // contradiction, or empty.
 func (m *Manager) start(name string, s *managed, way Way) error {
 	if s.stored.Paused {
@@ -160,8 +158,8 @@ func (m *Manager) target(spec Spec) (Target, error) {
 	return f(spec)
 }
 
-// begin takes the token for one change. The change uses the context that begin returns, which Close
-// ends, and calls done after it.
+// begin takes the token for one change. The change must use the returned context, which Close ends,
+// and must call done when finished.
 func (m *Manager) begin(ctx context.Context) (_ context.Context, done func(), err error) {
 	select {
 	case <-m.ops:
@@ -205,10 +203,9 @@ func (m *Manager) store(ctx context.Context, name string, v *stored) error {
 	return m.broker.SetMeta(ctx, Namespace, name, value)
 }
 
-// Put makes a sink or gives it other settings, as JSON that ParseSpec reads. The queue must exist,
-// and the live target is checked before anything is stored. Settings that are the sink's already
-// change nothing and ask no target. An address that is shown with *** for its password stands for
-// the stored one.
+// Put creates a sink or changes its settings. spec is JSON that ParseSpec reads. The queue must
+// exist, and Put checks the live target before it stores anything. Unchanged settings store nothing
+// and skip the check. In an address, *** for the password means the stored password.
 func (m *Manager) Put(ctx context.Context, name string, spec json.RawMessage) (json.RawMessage, bool, error) {
 	if err := surgetank.ValidateName("sink", name); err != nil {
 		return nil, false, err
@@ -268,7 +265,7 @@ func (m *Manager) Put(ctx context.Context, name string, spec json.RawMessage) (j
 	return info, created, err
 }
 
-// check looks at the queue and the live target.
+// check checks that the queue exists and that the live target accepts the settings.
 func (m *Manager) check(ctx context.Context, spec Spec) (Target, error) {
 	if _, err := m.broker.Queue(ctx, spec.Queue); err != nil {
 		if surgetank.CodeOf(err) == surgetank.CodeNotFound {
@@ -289,7 +286,7 @@ func (m *Manager) check(ctx context.Context, spec Spec) (Target, error) {
 	return target, nil
 }
 
-// halt stops a sink's runner, if it has one. An error says that its commits were cut off.
+// halt stops a sink's runner, if it has one. An error says that its commits were interrupted.
 func (m *Manager) halt(ctx context.Context, s *managed) error {
 	m.mu.Lock()
 	r := s.runner
@@ -304,16 +301,16 @@ func (m *Manager) halt(ctx context.Context, s *managed) error {
 	return err
 }
 
-// pause is halt for a change of a sink: what was cut off is logged, and found out by the sink
-// itself.
+// pause is halt for a change of a sink. It logs interrupted commits; the sink finds out their
+// outcome by itself.
 func (m *Manager) pause(ctx context.Context, s *managed) {
 	if err := m.halt(ctx, s); err != nil {
 		m.opts.Logger.Warn("a sink was cut off", slog.String("reason", err.Error()))
 	}
 }
 
-// Delete stops a sink and forgets it, with its progress in the target if that can be reached. Queue
-// and rows stay.
+// Delete stops and removes a sink. It also removes the sink's progress from the target if the
+// target can be reached. Queue and rows stay.
 func (m *Manager) Delete(ctx context.Context, name string) error {
 	ctx, done, err := m.begin(ctx)
 	if err != nil {
@@ -324,7 +321,7 @@ func (m *Manager) Delete(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	m.pause(ctx, s) // first: what is committed must be acked before its progress is forgotten
+	m.pause(ctx, s) // first: committed messages must be acked before the progress is removed
 	if err := errors.Join(forgetWritten(ctx, m.broker, s.stored.Instance), m.store(ctx, name, nil)); err != nil {
 		if s.broken == nil {
 			return errors.Join(err, m.start(name, s, ""))
@@ -340,8 +337,8 @@ func (m *Manager) Delete(ctx context.Context, name string) error {
 	return nil
 }
 
-// forget removes a sink's progress. What stays behind harms nobody: it belongs to an instance that
-// is never used again.
+// forget removes a sink's progress. Progress that cannot be removed does no harm: it belongs to an
+// instance that is never used again.
 func (m *Manager) forget(ctx context.Context, name string, s *managed) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -359,13 +356,13 @@ func (m *Manager) forget(ctx context.Context, name string, s *managed) {
 	}
 }
 
-// Pause stops a sink after the batches at hand; it stays paused through restarts.
+// Pause stops a sink after its current batches. The sink stays paused through restarts.
 func (m *Manager) Pause(ctx context.Context, name string) error { return m.setPaused(ctx, name, true) }
 
-// Resume starts a paused sink again, and one that stopped because another process took over. A sink
-// that the brake holds parks on. A sink whose queue and target contradict each other compares them
-// again: with way empty, in case one of them was put right meanwhile; otherwise it goes on the way
-// that the user chose, which must be one of those that the sink's status offers.
+// Resume starts a paused sink, or a sink that stopped because another process took over. A sink
+// stopped by the brake parks messages again. A sink whose queue and target contradict each other
+// compares them again if way is empty, because one of them may be correct by now. Otherwise it
+// continues in the way that the user chose. way must be one of those that the sink's status offers.
 func (m *Manager) Resume(ctx context.Context, name string, way string) error {
 	if way == "" {
 		return m.setPaused(ctx, name, false)
@@ -485,7 +482,7 @@ func (m *Manager) Info(ctx context.Context, name string) (Info, error) {
 	return i, nil
 }
 
-// Get gives Info as JSON.
+// Get returns Info as JSON.
 func (m *Manager) Get(ctx context.Context, name string) (json.RawMessage, error) {
 	i, err := m.Info(ctx, name)
 	if err != nil {
@@ -498,7 +495,7 @@ func (m *Manager) Get(ctx context.Context, name string) (json.RawMessage, error)
 	return b, nil
 }
 
-// List gives the Info of all sinks as JSON, by name.
+// List returns the Info of all sinks as JSON, ordered by name.
 func (m *Manager) List(ctx context.Context) ([]json.RawMessage, error) {
 	m.mu.Lock()
 	names := slices.Sorted(maps.Keys(m.sinks))
@@ -517,16 +514,16 @@ func (m *Manager) List(ctx context.Context) ([]json.RawMessage, error) {
 	return list, nil
 }
 
-// Close stops all sinks at once: what their lanes are committing is finished and acked, until ctx
-// ends. The error names the sinks that were cut off then. A change of a sink that is under way is
-// ended. When Close returns, no sink runs, whatever its error. Close it before the broker.
+// Close stops all sinks at once. Batches that lanes are committing are finished and acked, until
+// ctx ends. The error names the sinks that were interrupted then. A change in progress is ended.
+// After Close no sink runs, even if it returned an error. Close the manager before the broker.
 func (m *Manager) Close(ctx context.Context) error {
 	m.mu.Lock()
 	again := m.closed
 	m.closed = true
 	m.mu.Unlock()
 	m.end()
-	<-m.ops // the change under way ends with its context
+	<-m.ops // a change in progress ends with its context
 	defer func() { m.ops <- struct{}{} }()
 	if again {
 		return nil

@@ -96,7 +96,7 @@ func TestManagerLife(t *testing.T) {
 		if _, created, err := m.Put(ctx, "s", json.RawMessage(memorySpec)); err != nil || created || w.made != made {
 			t.Errorf("the same settings: created %v, %v, targets made %d", created, err, w.made-made)
 		}
-		// Others are refused while the target cannot be checked, and the sink runs on.
+		// Different settings are refused while the target cannot be checked, and the sink runs on.
 		other := strings.Replace(memorySpec, `"queue"`, `"lanes":3,"queue"`, 1)
 		if _, _, err := m.Put(ctx, "s", json.RawMessage(other)); err == nil {
 			t.Error("settings were stored without a look at the target")
@@ -117,7 +117,7 @@ func TestManagerLife(t *testing.T) {
 		if i := info(t, m); i.State != sink.StatePaused || !i.Paused || i.Waiting != 1 {
 			t.Errorf("paused: %+v", i)
 		}
-		// A restart keeps it paused, with its settings.
+		// After a restart the sink is still paused and has its settings.
 		if err := m.Close(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -197,7 +197,7 @@ func TestManagerKeepsPasswords(t *testing.T) {
 		if err := json.Unmarshal(shown, &got); err != nil {
 			t.Fatal(err)
 		}
-		// What was shown can be sent back: the password stays.
+		// The displayed settings can be sent back: the password stays.
 		if _, created, err := m.Put(ctx, "s", got.Spec); err != nil || created {
 			t.Errorf("sent back: %v, %v", created, err)
 		}
@@ -233,8 +233,8 @@ func TestManagerListsWhatItCannotRun(t *testing.T) {
 	})
 }
 
-// The path is stored as it was when the sink was set, and a file of settings that is applied again
-// from elsewhere means the same.
+// The path is stored as an absolute path when the sink is created. Applying the same settings file
+// again from another directory means the same file.
 func TestRelativePathIsStoredAbsolute(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		ctx := context.Background()
@@ -257,8 +257,8 @@ func TestRelativePathIsStoredAbsolute(t *testing.T) {
 	})
 }
 
-// TestManagerSaysWhyAQueueWaits: the queue's reader sees the sink's state, and resume lets a sink
-// park on that the brake holds.
+// TestManagerSaysWhyAQueueWaits: a queue's status shows the state of its sink. Resume lets a sink
+// that the brake stopped park again.
 func TestManagerSaysWhyAQueueWaits(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		ctx := context.Background()
@@ -294,7 +294,7 @@ func TestManagerSaysWhyAQueueWaits(t *testing.T) {
 	})
 }
 
-// hangs is a target whose check and whose commits last until their context ends.
+// hangs is a target whose checks and commits last until their context ends.
 type hangs struct{ sink.Target }
 
 func (hangs) Check(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
@@ -311,8 +311,8 @@ type hangingLane struct{ sink.Lane }
 
 func (hangingLane) Commit(ctx context.Context, _ sink.Progress) error { <-ctx.Done(); return ctx.Err() }
 
-// TestManagerCloseIsTrue: Close ends a change that is under way and every sink, with or without
-// time, and its error names what was cut off.
+// TestManagerCloseIsTrue: with or without time, Close ends every sink and a change in progress. Its
+// error names the sinks that were interrupted.
 func TestManagerCloseIsTrue(t *testing.T) {
 	for _, tc := range []struct {
 		name          string
@@ -320,7 +320,7 @@ func TestManagerCloseIsTrue(t *testing.T) {
 		commits, cuts bool
 	}{
 		{"time enough", time.Minute, false, false},
-		{"no time", 0, false, false}, // the sink may be cut off or not
+		{"no time", 0, false, false}, // the sink may be interrupted or not
 		{"a commit that hangs", time.Minute, true, true},
 		{"a commit that hangs, and no time", 0, true, true},
 	} {
@@ -350,7 +350,7 @@ func TestManagerCloseIsTrue(t *testing.T) {
 					_, _, err := m.Put(context.Background(), "other", json.RawMessage(memorySpec))
 					change <- err
 				}()
-				for range 10 { // the sink gathers its batch meanwhile
+				for range 10 { // meanwhile the sink gathers its batch
 					synctest.Wait()
 					<-time.After(10 * time.Millisecond)
 				}
@@ -360,7 +360,7 @@ func TestManagerCloseIsTrue(t *testing.T) {
 				if tc.cuts && (surgetank.CodeOf(err) != surgetank.CodeUncertain || !strings.Contains(err.Error(), "sink s was cut off")) || tc.time > 0 && !tc.cuts && err != nil {
 					t.Errorf("Close: %v", err)
 				}
-				if i := info(t, m); i.State != sink.StatePaused { // it has no runner
+				if i := info(t, m); i.State != sink.StatePaused { // a paused sink has no runner
 					t.Errorf("the sink is %s", i.State)
 				}
 				select {

@@ -8,14 +8,15 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Brief is what a queue's reader must know of a sink.
+// Brief is the part of a sink's state that the status of a queue shows.
 type Brief struct {
 	Name   string
 	State  RunState
 	Reason string
 }
 
-// OnQueue gives the sinks that read a queue, by name. It asks neither the broker nor a target.
+// OnQueue returns the sinks that read a queue, ordered by name. It calls neither the broker nor a
+// target.
 func (m *Manager) OnQueue(queue string) []Brief {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -40,7 +41,7 @@ func (m *Manager) OnQueue(queue string) []Brief {
 	return list
 }
 
-// Infos gives the Info of all sinks, by name.
+// Infos returns the Info of all sinks, ordered by name.
 func (m *Manager) Infos(ctx context.Context) ([]Info, error) {
 	m.mu.Lock()
 	names := slices.Sorted(maps.Keys(m.sinks))

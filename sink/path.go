@@ -8,9 +8,9 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// absolute gives the settings with the absolute path of a file that they name. A relative path
-// begins at dir, or at the working directory if dir is empty. A stored sink has an absolute path,
-// so a start from another directory finds the same file.
+// absolute returns the settings with an absolute file path. A relative path starts at dir, or at
+// the working directory if dir is empty. Stored sinks have absolute paths, so a server started in
+// another directory finds the same file.
 func (s Spec) absolute(dir string) (Spec, error) {
 	if !s.relative() {
 		return s, nil
@@ -23,14 +23,14 @@ func (s Spec) absolute(dir string) (Spec, error) {
 	return s, nil
 }
 
-// relative tells whether the settings name a file by a relative path.
+// relative reports whether the settings name a file by a relative path.
 func (s Spec) relative() bool {
 	return kinds[s.Kind].file && s.Address != ":memory:" && !filepath.IsAbs(s.Address)
 }
 
-// adopt gives the absolute path to settings that an earlier version stored with a relative one.
-// That version took the path from the working directory, so a file that is there is the sink's;
-// otherwise the path begins at dir.
+// adopt makes the relative path of settings that an earlier version stored absolute. That version
+// used the working directory, so a file that exists there is the sink's. Otherwise the path starts
+// at dir.
 func (s Spec) adopt(dir string) (Spec, error) {
 	here, err := s.absolute("")
 	if err != nil {
@@ -42,9 +42,9 @@ func (s Spec) adopt(dir string) (Spec, error) {
 	return s.absolute(dir)
 }
 
-// Beside gives the settings with the path of stored ones, if the relative path here is the end of
-// the path there. The same file of settings so keeps a sink's database, wherever the server or its
-// data directory is now.
+// Beside returns the settings with the stored absolute path, if the relative path here is the end
+// of the stored one. So applying the same settings file keeps a sink's database, even after the
+// server or its data directory moved.
 func (s Spec) Beside(stored Spec) Spec {
 	if s.Kind == stored.Kind && s.relative() {
 		path, end := filepath.ToSlash(stored.Address), "/"+filepath.ToSlash(filepath.Clean(s.Address))

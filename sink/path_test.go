@@ -22,8 +22,7 @@ func TestRelativePathsBecomeAbsolute(t *testing.T) {
 		t.Errorf("a DSN became %s, %v", got.Address, err)
 	}
 
-	// Settings of earlier versions: the file in the working directory is the sink's, if it is
-	// there.
+	// Settings of earlier versions: if the file exists in the working directory, it is the sink's.
 	if got, err := sqlite("x.db").adopt(data); err != nil || got.Address != filepath.Join(data, "x.db") {
 		t.Errorf("without a file in the working directory: %s, %v", got.Address, err)
 	}
@@ -38,7 +37,7 @@ func TestRelativePathsBecomeAbsolute(t *testing.T) {
 		t.Errorf("with a file in the working directory: %s, %v", got.Address, err)
 	}
 
-	// A file of settings that is applied again means the stored path.
+	// A settings file that is applied again means the stored path.
 	for in, want := range map[string]string{"x.db": "/old/d/x.db", "d/x.db": "/old/d/x.db", "./d//x.db": "/old/d/x.db", "y.db": "y.db", "e/x.db": "e/x.db", "/x.db": "/x.db"} {
 		if got := sqlite(in).Beside(sqlite("/old/d/x.db")).Address; got != want {
 			t.Errorf("%s beside /old/d/x.db is %s, want %s", in, got, want)

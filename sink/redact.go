@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// hidden stands for a password wherever settings are shown.
+// hidden replaces a password wherever settings are displayed.
 const hidden = "***"
 
-// keyValue is one setting of an address in words, by libpq's rules.
+// keyValue matches one setting of an address in key=value form, by libpq's rules.
 var keyValue = regexp.MustCompile(`^\s*(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)(?:[^\s\\]|\\.)*|)(?:\s+|$)`)
 
-// Redacted gives the settings with the passwords of the address as ***. Nothing else of a sink may
-// be shown or logged.
+// Redacted returns the settings with *** in place of the address's passwords. Display and log only
+// redacted settings.
 func (s Spec) Redacted() Spec {
 	if s.Kind == "postgres" {
 		s.Address = redact(s.Address)
@@ -21,7 +21,7 @@ func (s Spec) Redacted() Spec {
 	return s
 }
 
-// redact hides passwords in a PostgreSQL address of either form. Where it is not sure what is a
+// redact hides passwords in a PostgreSQL address of either form. If it is not sure which part is a
 // password, it hides the whole address.
 func redact(dsn string) string {
 	scheme, rest, isURL := strings.Cut(dsn, "://")
@@ -29,7 +29,7 @@ func redact(dsn string) string {
 		return redactWords(dsn)
 	}
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 && strings.Contains(rest[i:], "@") {
-		return hidden // the password may have begun before one of / ? #, in what looks like a port
+		return hidden // the password may have begun before a / ? or #, in the part that looks like a port
 	}
 	u, err := url.Parse(dsn)
 	if err != nil {
@@ -74,5 +74,5 @@ func redactWords(dsn string) string {
 	return strings.Join(out, " ")
 }
 
-// hasHidden tells whether an address has *** where a password should be.
+// hasHidden reports whether an address has *** where a password should be.
 func hasHidden(address string) bool { return strings.Contains(address, hidden) }

@@ -9,18 +9,17 @@ import (
 	"github.com/surgetank/surgetank/internal/seqset"
 )
 
-// Way is a way on for a sink whose queue and target contradict each other. A user chooses it; the
-// sink never guesses.
+// Way is a way to continue a sink whose queue and target contradict each other. A user chooses it;
+// the sink never guesses.
 type Way string
 
 const (
 	// FromTarget: the target is right. Messages that the target has are acked; all others are
 	// written.
 	FromTarget Way = "target"
-	// FromQueue: the queue is right. Every message that waits in the queue is written, also if the
-	// target has it.
+	// FromQueue: the queue is right. Every waiting message is written, even if the target has it.
 	FromQueue Way = "queue"
-	// AcceptLoss: both are taken as they are. What is missing in the target stays missing.
+	// AcceptLoss: both are accepted unchanged. Rows missing in the target stay missing.
 	AcceptLoss Way = "accept-loss"
 )
 
@@ -28,48 +27,47 @@ const (
 type Contradiction string
 
 const (
-	QueueBehind  Contradiction = "queue_behind"  // the data directory is older than the target's progress, or a copy took over
+	QueueBehind  Contradiction = "queue_behind"  // the data directory is older than the target's progress, or a copy of the directory took over
 	TargetBehind Contradiction = "target_behind" // the target lacks rows that it had
-	TargetEmpty  Contradiction = "target_empty"  // the target has no progress, but rows were written
+	TargetEmpty  Contradiction = "target_empty"  // the target has no progress, but rows were written before
 )
 
-// Refusal says how queue and target contradict each other, in words and numbers, and which ways
-// lead on.
+// Refusal describes a contradiction of queue and target, and lists the ways to continue.
 type Refusal struct {
 	Kind Contradiction `json:"kind"`
-	// TargetApplied and QueueApplied are the messages written in all, as the target and the data
-	// directory know it.
+	// TargetApplied and QueueApplied are the total numbers of messages written, according to the
+	// target and to the data directory.
 	TargetApplied uint64 `json:"target_applied"`
 	QueueApplied  uint64 `json:"queue_applied"`
-	// Missing is how many messages' rows are missing in the target. Unseen is how many messages the
-	// target has that the data directory does not know as written.
+	// Missing is how many rows are missing in the target. Unseen is how many messages the target
+	// has that the data directory does not know as written.
 	Missing uint64 `json:"missing"`
 	Unseen  uint64 `json:"unseen"`
-	// Known is how many messages wait in the queue that the target has, or that were settled there
+	// Known is how many of the messages waiting in the queue the target has, or were settled there
 	// without a row.
 	Known uint64 `json:"known"`
-	// Waiting is how many messages wait in the queue in all, and Newer those that were published
-	// after the histories parted.
+	// Waiting is how many messages wait in the queue in total. Newer is how many of them were
+	// published after the histories diverged.
 	Waiting uint64   `json:"waiting"`
 	Newer   uint64   `json:"newer"`
 	Text    string   `json:"text"`
 	Ways    []WayOut `json:"ways"`
 }
 
-// WayOut is one way on and its effect.
+// WayOut is one way to continue and its effect.
 type WayOut struct {
 	Way     Way    `json:"way"`
 	Command string `json:"command"`
 	Effect  string `json:"effect"`
-	Doubled uint64 `json:"doubled"` // messages whose rows are written a second time, at most
+	Doubled uint64 `json:"doubled"` // most messages whose rows are written a second time
 	Skipped uint64 `json:"skipped"` // messages that are acked without being written
 	Lost    uint64 `json:"lost"`    // messages whose rows stay missing
 }
 
-// Error gives the whole text.
+// Error returns the same text as String.
 func (r *Refusal) Error() string { return r.String() }
 
-// String gives the contradiction and the ways on.
+// String describes the contradiction and the ways to continue.
 func (r *Refusal) String() string {
 	var b strings.Builder
 	b.WriteString(r.Text)
@@ -92,7 +90,7 @@ func (r *Refusal) allows(w Way) bool {
 	return false
 }
 
-// compare finds out whether queue and target contradict each other; nil: they do not.
+// compare checks whether queue and target contradict each other. It returns nil if they do not.
 func (c Claim) compare(old *State, k known, here seqset.Set, h surgetank.History) (*Refusal, error) {
 	r := &Refusal{QueueApplied: c.Written.Applied}
 	if old != nil {
@@ -118,8 +116,8 @@ func (c Claim) compare(old *State, k known, here seqset.Set, h surgetank.History
 	return r, nil
 }
 
-// contains tells whether a position is one of this directory's history: the incarnation opened it,
-// and the entry is not behind the last one of that incarnation.
+// contains reports whether a position belongs to this directory's history: the incarnation opened
+// the directory, and the entry is not after the last one of that incarnation.
 func contains(h surgetank.History, p Position) bool {
 	for i, o := range h.Openings {
 		if o.Incarnation != p.Incarnation {
@@ -164,7 +162,7 @@ func (c Claim) counts(r *Refusal, k known, here seqset.Set, h surgetank.History)
 	return nil
 }
 
-// say puts the contradiction and the ways on into words.
+// say writes the texts of the contradiction and of the ways to continue.
 func (r *Refusal) say(c Claim, old *State) {
 	command := "surgetank sink resume " + c.Sink
 	way := func(w Way, effect string, out WayOut) {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// reportTime is how often at most the log says that messages were parked.
+// reportTime is the shortest time between two log lines about parked messages.
 const reportTime = time.Minute
 
 // parked counts parked messages, for the status and the log.
@@ -17,7 +17,7 @@ func (r *Runner) parked(n int) {
 	}
 }
 
-// report logs the messages parked in one line for each reportTime, until ctx ends.
+// report logs the number of parked messages, at most one line in each reportTime, until ctx ends.
 func (s *session) report(ctx context.Context) {
 	r := s.r
 	say := func() {

@@ -12,24 +12,26 @@ import (
 	"github.com/surgetank/surgetank/internal/clock"
 )
 
-// Options are a runner's parts that tests replace. The zero value is for real use.
+// Options are parts of a runner that tests replace, and its limits. The zero value is for
+// production.
 type Options struct {
-	Clock clock.Clock   // nil: the machine's
-	Rand  func() uint64 // nil: the runtime's; for jitter and the owner's mark
-	Lease time.Duration // of the messages a sink holds; 0: one minute. Extended for as long as the sink works on them
-	// MaxBytes bounds the bodies a sink holds in memory; 0: 64 MiB. One message may be larger.
+	Clock clock.Clock   // nil: the system clock
+	Rand  func() uint64 // nil: the runtime's random numbers; used for jitter and the owner's id
+	Lease time.Duration // lease of the messages that a sink has; 0: one minute. The sink extends it while it works on them
+	// MaxBytes limits the bodies that a sink has in memory; 0: 64 MiB. A single message may be
+	// larger.
 	MaxBytes int
-	// Dir is where the relative path of a SQLite file begins; empty: the working directory. A
-	// manager stores the absolute path.
+	// Dir is the start of relative paths of SQLite files; empty: the working directory. A manager
+	// stores the absolute path.
 	Dir string
-	// MaxHeld bounds the messages that are held back while others go on; 0: 10,000.
+	// MaxHeld limits the messages that are held back while others continue; 0: 10,000.
 	MaxHeld int
-	// Logger gets changes of state; nil: nothing is logged.
+	// Logger receives changes of state; nil: nothing is logged.
 	Logger *slog.Logger
-	// Way is what the user chose about a target and a queue that contradict each other. It holds
-	// for one opening.
+	// Way is the user's choice about a target and a queue that contradict each other. It applies to
+	// one opening.
 	Way Way
-	// CommitTimeout bounds one statement or transaction at the target; 0: one minute. Past it the
+	// CommitTimeout limits one statement or transaction at the target; 0: one minute. After it the
 	// connection counts as lost.
 	CommitTimeout time.Duration
 }
@@ -57,14 +59,14 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Pauses between tries. Each is drawn from [half, whole] of the current step.
+// Pauses between tries. Each pause is drawn from [half, whole] of the current step.
 const (
 	firstPause = 50 * time.Millisecond
 	longPause  = 2 * time.Second
 	retryTries = 8 // tries of one batch after Retry errors, before the target counts as down
 )
 
-// Runner moves the messages of one queue into one target. Start runs it in a goroutine of its own,
+// Runner writes the messages of one queue to one target. Start runs it in a goroutine of its own;
 // Stop ends it.
 type Runner struct {
 	broker   Broker
@@ -75,21 +77,21 @@ type Runner struct {
 	owner    string
 	opts     Options
 
-	held uint64 // run only: the epoch of the newest opening
-	// reported is how many parked messages the log has told of. The session's reporter owns it.
+	held uint64 // used by run only: the epoch of the newest opening
+	// reported is how many parked messages have been logged. The session's reporter owns it.
 	reported uint64
 	stats    stats
 	limits   []*limit // by lane
 	brake    brake
-	bell     chan struct{} // has a token when messages were parked, for the log
+	bell     chan struct{} // has a token when messages were parked and must be logged
 
-	stop context.CancelFunc // finish what is being committed
-	kill context.CancelFunc // do not even do that
+	stop context.CancelFunc // finish current commits, then end
+	kill context.CancelFunc // end without finishing current commits
 	done chan struct{}
 }
 
-// NewRunner makes a runner. instance is the sink's identity (see Claim); spec is valid and has its
-// defaults.
+// NewRunner makes a runner. instance is the sink's identity (see Claim). spec must be valid and
+// have its defaults.
 func NewRunner(broker Broker, target Target, name, instance string, spec Spec, opts Options) *Runner {
 	opts = opts.withDefaults()
 	r := &Runner{broker: broker, target: target, spec: spec, name: name, instance: instance, opts: opts,
@@ -110,10 +112,10 @@ func (r *Runner) Start() {
 	go r.run(alive, ctx)
 }
 
-// Stop ends the sink: what a lane is committing is finished and acked, the rest goes back to the
-// queue uncounted. When ctx ends first, commits are cut off too, and the error says so; whether
-// they happened, the next opening of the target finds out. Stop returns when nothing of the sink
-// runs any more and the target is closed.
+// Stop ends the sink. Current commits of lanes are finished and acked; other messages go back to
+// the queue without counting an attempt. If ctx ends first, commits are interrupted too, and the
+// error says so. The next opening of the target finds out whether they happened. When Stop returns,
+// nothing of the sink runs and the target is closed.
 func (r *Runner) Stop(ctx context.Context) error {
 	r.stop()
 	select {
@@ -132,10 +134,10 @@ func (r *Runner) Stop(ctx context.Context) error {
 	return surgetank.Errorf(surgetank.CodeUncertain, "sink %s was cut off when the time to stop was over, with %d messages at hand; the rows of a commit under way may be in the target, which the sink finds out when it starts again", r.name, held)
 }
 
-// Done is closed when the sink has ended, for whatever reason; Status tells which.
+// Done is closed when the sink has ended for any reason; Status has the reason.
 func (r *Runner) Done() <-chan struct{} { return r.done }
 
-// Release lets a sink park on that the brake holds, until a message is written.
+// Release lets a sink that the brake stopped park messages again, until a message is written.
 func (r *Runner) Release() { r.brake.release() }
 
 // set changes the state and logs the change.
@@ -145,9 +147,8 @@ func (r *Runner) set(state RunState, err error) {
 	}
 }
 
-// setCalm is set for states that can change with every attempt. It logs that the sink waits, at
-// most once a reportTime, and that it runs again after that; parked messages have a line of their
-// own.
+// setCalm is set for states that can change with every attempt. It logs at most once per reportTime
+// that the sink waits, and then that it runs again. Parked messages have log lines of their own.
 func (r *Runner) setCalm(state RunState, err error) {
 	now := r.opts.Clock.Now()
 	if r.stats.set(state, err, now) == changed && r.stats.loud(state, now) {
@@ -167,7 +168,7 @@ func (r *Runner) log(state RunState, err error) {
 	r.opts.Logger.LogAttrs(context.Background(), level, "sink", attrs...)
 }
 
-// run opens one session after the other. ctx ending is the wish to stop; alive ends with kill.
+// run opens one session after the other. The end of ctx asks for an orderly stop; kill ends alive.
 func (r *Runner) run(alive, ctx context.Context) {
 	defer close(r.done)
 	defer r.kill()
@@ -177,7 +178,7 @@ func (r *Runner) run(alive, ctx context.Context) {
 		err := r.session(alive, ctx)
 		r.target.Close()
 		if r.stats.batches.Load() != before {
-			pause = r.backoff() // it did work
+			pause = r.backoff() // the session made progress
 		}
 		if ctx.Err() != nil {
 			r.set(StateStopped, nil)
@@ -199,7 +200,8 @@ func (r *Runner) run(alive, ctx context.Context) {
 			r.set(StateStopped, err)
 			return
 		case errors.As(err, &e) && e.Class == Stale || errors.Is(err, errLeaseLost):
-			// Opening again tells what is true; there is nothing to wait for, but never spin.
+			// The next opening reads the true state, so a long wait has no use. A short pause
+			// prevents a busy loop.
 		default:
 			r.set(StateWaiting, err)
 		}
@@ -210,7 +212,7 @@ func (r *Runner) run(alive, ctx context.Context) {
 	}
 }
 
-// backoff gives growing pauses with jitter.
+// backoff returns growing pauses with jitter.
 func (r *Runner) backoff() *backoff { return &backoff{opts: &r.opts, next: firstPause} }
 
 type backoff struct {
@@ -218,7 +220,7 @@ type backoff struct {
 	next time.Duration
 }
 
-// wait pauses; it is false when ctx ended.
+// wait pauses. It returns false when ctx ended.
 func (b *backoff) wait(ctx context.Context) bool {
 	half := b.next / 2
 	d := half + time.Duration(b.opts.Rand()%uint64(half+1))
@@ -233,7 +235,7 @@ func (b *backoff) wait(ctx context.Context) bool {
 	}
 }
 
-// NewInstance draws an identity for a sink.
+// NewInstance draws a random identity for a sink.
 func NewInstance(random func() uint64) string {
 	const hex = "0123456789abcdef"
 	b := make([]byte, 32)

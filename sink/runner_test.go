@@ -16,7 +16,7 @@ import (
 	"github.com/surgetank/surgetank/sink/sinktest"
 )
 
-// hooked is a target whose calls a test can hold up or fail.
+// hooked is a target whose calls a test can delay or fail.
 type hooked struct {
 	sink.Target
 	open   func() error
@@ -25,7 +25,7 @@ type hooked struct {
 	release chan struct{}
 }
 
-// held lets commits wait until the test closes release.
+// held makes commits wait until the test closes release.
 func held() *hooked {
 	h := &hooked{}
 	h.commit = func(context.Context) error { <-h.release; return nil }
@@ -59,7 +59,7 @@ func (l *hookedLane) Commit(ctx context.Context, p sink.Progress) error {
 	return l.Lane.Commit(ctx, p)
 }
 
-// inMemory runs a test in a bubble with a real broker, a queue, and a sink over a memory target.
+// inMemory runs a test in a bubble with a real broker, a queue, and a sink with a memory target.
 func inMemory(t *testing.T, config surgetank.QueueConfig, h *hooked, opts sink.Options, f func(b *embedded.Broker, db *sinktest.Memory, r *sink.Runner)) {
 	synctest.Test(t, func(t *testing.T) {
 		b, err := embedded.Memory(embedded.Options{})
@@ -135,7 +135,7 @@ func TestWhileTheTargetIsDownNothingIsHandedOut(t *testing.T) {
 		if st := r.Status(); st.State != sink.StateRunning || st.Applied != 100 || st.Error != "" {
 			t.Errorf("status %+v", st)
 		}
-		// One attempt was allowed, and the wait spent none.
+		// One attempt was allowed, and waiting used none.
 		if q := queue(t, b); q.DeadLettered != 0 || q.Floor != 101 {
 			t.Errorf("queue %+v", q)
 		}

@@ -12,22 +12,22 @@ import (
 	"github.com/surgetank/surgetank/internal/seqset"
 )
 
-// errLeaseLost ends a session whose messages the broker took back while it still worked on them
-// (the process was stopped for longer than a lease).
+// errLeaseLost ends a session whose messages the broker took back during the work on them. That
+// happens if the process was stopped for longer than a lease.
 var errLeaseLost = errors.New("leases ended while the sink was working on their messages")
 
-// errBrokerClosed ends the runner: there is nothing to read from any more.
+// errBrokerClosed ends the runner: there is no broker left to read from.
 var errBrokerClosed = errors.New("the broker is closed")
 
-// errRemade ends a session whose queue was deleted and made anew.
+// errRemade ends a session whose queue was deleted and created again.
 func errRemade(queue string) error {
 	return surgetank.Errorf(surgetank.CodeNotFound, "the queue %s was made anew while its sink was running; the sink opens it again", queue)
 }
 
-// session is one opening of the target, from the claim to the first error. The first error is final
-// for all of it: every lane stops, what is held goes back to the queue, and the next session reads
-// from the target what was committed. So there is one way of recovery for a lost connection, a
-// commit of unknown outcome, a lost lease and a restart.
+// session is one opening of the target, from the claim to the first error. The first error ends the
+// whole session: every lane stops and its messages go back to the queue. The next session reads
+// from the target which messages were committed. So a lost connection, a commit of unknown outcome,
+// a lost lease and a restart have one way of recovery.
 type session struct {
 	r      *Runner
 	sub    surgetank.Subscription
@@ -37,16 +37,16 @@ type session struct {
 	lanes  []*lane
 	credit int
 
-	// ctx ends everything at once; drain ends it after the batches being committed.
+	// ctx ends everything at once. drain ends the session after the current commits.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	drain  context.Context
 
-	keyer  *keyer // dispatcher only; nil: lanes do not go by keys
-	single bool   // messages without a group have one lane, because it is not known which of them have one key
+	keyer  *keyer // used by the dispatcher only; nil: lanes do not depend on keys
+	single bool   // messages without a group have one lane, because their keys cannot be compared
 
 	// tick counts rows that failed alone. proof is the highest tick before which the writing of a
-	// committed row began: a row that failed at this tick or before failed while others could be
+	// committed row began. A row that failed at proof or earlier failed while others could be
 	// written.
 	tick, proof atomic.Uint64
 	version     atomic.Uint64 // changes when messages leave lanes
@@ -54,21 +54,21 @@ type session struct {
 
 	mu      sync.Mutex
 	held    map[uint64]*entry // by Seq: received and not settled
-	extra   int               // credit given in place of messages that are held back
+	extra   int               // credit given in place of held-back messages
 	reason  string            // why messages are held back
-	bytes   int               // of the bodies held
-	room    chan struct{}     // has a token when bytes went down
-	current *lane             // where messages without order go
-	given   int               // messages that current got in sequence while it was busy
+	bytes   int               // size of the bodies in memory
+	room    chan struct{}     // has a token when bytes decreased
+	current *lane             // lane for messages without order
+	given   int               // messages assigned to current in sequence while it was busy
 	// Until serialUntil messages without order go to one lane, because rows of one lane referred to
 	// rows of another.
 	serialUntil time.Time
-	serial      bool // as of the last take
+	serial      bool // value at the last call of take
 
 	settledMu sync.Mutex
-	settled   []answer // what the broker said, for the settler
+	settled   []answer // answers of the broker, for the settler
 	answers   chan struct{}
-	sent      sync.WaitGroup // settlements without an answer
+	sent      sync.WaitGroup // settlements without an answer yet
 }
 
 // entry is one message that the session holds.
@@ -77,21 +77,22 @@ type entry struct {
 	seq     uint64
 	size    int
 	arrived time.Time
-	chain   uint64 // messages with the same chain, if it is not 0, are written in order: a group, or a conflict key
+	chain   uint64 // messages with the same chain (not 0) are written in order: a group or a conflict key
 	lane    *lane  // its lane
-	hold    *hold  // the lane's own; nil unless it is held back
-	back    bool   // the lane's own: it is in back
-	parked  string // why it is rejected; empty: it is acked
-	settled bool   // handed to the broker for settling: no longer the lanes' business
-	lost    bool   // its lease has ended, and it was not delivered again
+	hold    *hold  // owned by the lane; nil unless the message is held back
+	back    bool   // owned by the lane: the message is in back
+	parked  string // why the message is rejected; empty: it is acked
+	settled bool   // sent to the broker for settling; lanes no longer handle it
+	lost    bool   // its lease has ended, and the message was not delivered again
 
-	// These are guarded by the session's mu.
+	// The session's mu guards these fields.
 	extra bool // credit was given in its place
-	stuck bool // it is held back for a reason of its own
+	stuck bool // held back for a reason of its own
 }
 
-// session runs one session and gives the error that ended it: a class of the target, or a code of
-// the broker. ctx ending is a wish to stop, not an error; alive ending cuts commits off too.
+// session runs one session and returns the error that ended it: an error of the target with a
+// class, or an error of the broker. The end of ctx asks for an orderly stop and is no error; the
+// end of alive interrupts commits too.
 func (r *Runner) session(alive, ctx context.Context) error {
 	written, err := readWritten(ctx, r.broker, r.instance)
 	if surgetank.CodeOf(err) == surgetank.CodeClosed {
@@ -114,7 +115,7 @@ func (r *Runner) session(alive, ctx context.Context) error {
 		},
 		Verify: func() func(State) error {
 			if book == nil {
-				return func(State) error { return nil } // still in Open, which has the progress locked
+				return func(State) error { return nil } // still in Open, which has locked the progress
 			}
 			return book.verify()
 		}}
@@ -124,7 +125,7 @@ func (r *Runner) session(alive, ctx context.Context) error {
 		return asError(err)
 	}
 	failpoint.Reach(failpoint.SinkClaimed)
-	r.held, r.opts.Way = state.Epoch, "" // a way is chosen once, for the contradiction that the user saw
+	r.held, r.opts.Way = state.Epoch, "" // a way applies once, to the contradiction that the user saw
 	r.stats.epoch.Store(state.Epoch)
 	r.stats.opens.Add(1)
 	if book, err = newLedger(state); err != nil {
@@ -147,13 +148,14 @@ func (r *Runner) session(alive, ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// What this opening found must be known before anything is acked because of it.
+	// The result of this opening must be stored before anything is acked because of it.
 	s.mark(-1, mark{epoch: state.Epoch, applied: state.Base})
 	r.set(StateRunning, nil)
 	return s.run()
 }
 
-// mark sends the broker what the target has. It must come before the settlements that rest on it.
+// mark sends the progress in the target to the broker. Call it before the settlements that depend
+// on the progress.
 func (s *session) mark(lane int, m mark) {
 	m.time = s.r.opts.Clock.Now().Unix()
 	s.end(s.r.broker.SetMetaLater(WrittenNamespace, markName(s.r.instance, lane), m.encode()))
@@ -161,7 +163,7 @@ func (s *session) mark(lane int, m mark) {
 
 // run starts the session's goroutines and waits for all of them:
 //
-//	dispatch     broker → lanes            ends first, by the wish to stop or an error
+//	dispatch     broker → lanes            ends first, by a requested stop or an error
 //	lanes        batch → target → acks     end when dispatch has ended, or by an error
 //	settler      the broker's answers      ends when every settlement has its answer
 //	keeper       extends leases            ends with the lanes
@@ -196,18 +198,18 @@ func (s *session) run() error {
 	return context.Cause(s.ctx)
 }
 
-// end makes an error the session's, if it is the first.
+// end records the session's error, if it is the first.
 func (s *session) end(err error) {
 	if err != nil {
 		s.cancel(err)
 	}
 }
 
-// giveBack returns what no lane committed, in its old place and uncounted, and ends the
-// subscription.
+// giveBack returns all uncommitted messages to their old positions in the queue without counting an
+// attempt. It then ends the subscription.
 func (s *session) giveBack() {
-	// What fails here fails because the broker is gone or a lease has ended, and both give the
-	// messages back too.
+	// These calls fail only if the broker is gone or a lease has ended. In both cases the messages
+	// return to the queue anyway.
 	_ = s.sub.Cancel()
 	var back []surgetank.Settlement
 	s.mu.Lock()

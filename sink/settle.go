@@ -7,14 +7,14 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// answer is what the broker said about one settlement.
+// answer is the broker's answer to one settlement.
 type answer struct {
 	e   *entry
 	err error
 }
 
-// finish hands a committed batch's entries to the broker: acks for what is in the target, rejects
-// for what is bad.
+// finish sends the settlements of a batch to the broker: acks for messages in the target, rejects
+// for bad ones.
 func (s *session) finish(batch []*entry) {
 	if len(batch) == 0 {
 		return
@@ -22,7 +22,7 @@ func (s *session) finish(batch []*entry) {
 	s.mu.Lock()
 	for _, e := range batch {
 		e.settled = true
-		e.d.Message = surgetank.Message{} // the body is not needed any more
+		e.d.Message = surgetank.Message{} // the body is no longer needed
 		s.bytes -= e.size
 	}
 	s.mu.Unlock()
@@ -30,7 +30,7 @@ func (s *session) finish(batch []*entry) {
 	s.send(append([]*entry(nil), batch...))
 }
 
-// verdict is what the broker is told about an entry.
+// verdict returns the settlement of an entry.
 func (e *entry) verdict() surgetank.Settlement {
 	if e.parked != "" {
 		return surgetank.Settlement{Receipt: e.d.Receipt, Op: surgetank.Reject, Reason: cutReason(e.parked)}
@@ -38,8 +38,8 @@ func (e *entry) verdict() surgetank.Settlement {
 	return surgetank.Settlement{Receipt: e.d.Receipt, Op: surgetank.Ack}
 }
 
-// send settles entries and does not wait for the answer, which goes to the settler. The callback
-// runs on a goroutine of the broker and must not call it back, hence the detour.
+// send settles entries without waiting for the answer, which goes to the settler. The callback runs
+// on a goroutine of the broker and must not call the broker, so it only passes the answer on.
 func (s *session) send(entries []*entry) {
 	if len(entries) == 0 {
 		return
@@ -51,7 +51,7 @@ func (s *session) send(entries []*entry) {
 	}
 	s.mu.Unlock()
 	s.sent.Add(1)
-	// The wait for room in the mailbox ends with the broker; the session's own end must not lose
+	// The wait for room in the mailbox ends with the broker. The end of the session must not lose
 	// acks of committed rows.
 	err := s.r.broker.SettleAsync(context.Background(), list, func(results []surgetank.SettleResult, err error) {
 		s.settledMu.Lock()
@@ -72,7 +72,7 @@ func (s *session) send(entries []*entry) {
 	}
 }
 
-// settle works through the broker's answers until over is closed and none is left. A message whose
+// settle handles the broker's answers until over is closed and no answer is left. A message whose
 // ack came too late is delivered again, found in the ledger, and acked again.
 func (s *session) settle(over <-chan struct{}) {
 	for {
@@ -123,8 +123,8 @@ func (s *session) answered(list []answer) {
 	}
 }
 
-// keep extends the leases of everything that no lane has finished, three times a lease, until ctx
-// ends.
+// keep extends the leases of all messages that no lane has finished, three times per lease, until
+// ctx ends.
 func (s *session) keep(ctx context.Context) {
 	lease := s.r.opts.Lease
 	t := s.r.opts.Clock.NewTimer(lease / 3)
@@ -158,8 +158,8 @@ func (s *session) keep(ctx context.Context) {
 		}
 		s.mu.Lock()
 		for i, e := range entries {
-			// A newer receipt means that the message came again meanwhile; then this answer is
-			// about the old lease.
+			// A newer receipt means that the message was delivered again meanwhile. Then this
+			// answer is about the old lease.
 			if surgetank.CodeOf(results[i]) == surgetank.CodeLeaseLost && e.d.Receipt == list[i].Receipt {
 				e.lost = true
 			}
@@ -168,7 +168,7 @@ func (s *session) keep(ctx context.Context) {
 	}
 }
 
-// cutReason shortens a reason to what the broker keeps.
+// cutReason shortens a reason to the length that the broker stores.
 func cutReason(s string) string {
 	const most = 1024
 	if len(s) <= most {

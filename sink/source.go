@@ -8,7 +8,7 @@ import (
 	"github.com/surgetank/surgetank/internal/jsonpath"
 )
 
-// Source says where a column's value comes from. Make one with ParseSource.
+// Source says where a column's value comes from. ParseSource makes one.
 type Source struct {
 	expr   string
 	kind   sourceKind
@@ -19,7 +19,7 @@ type Source struct {
 type sourceKind uint8
 
 const (
-	fromPath sourceKind = iota + 1 // $.json.path, and $ for the whole JSON body
+	fromPath sourceKind = iota + 1 // $.json.path, or $ for the whole JSON body
 	fromBody
 	fromID
 	fromTime
@@ -42,9 +42,12 @@ var messageSources = map[string]sourceKind{
 	"message.key":     fromKey,
 }
 
-// ParseSource reads the right side of a column: "$.json.path", "$" (the whole body, which must be
-// JSON), "body" (the body as it is), "message.id", "message.time", "message.group",
-// "message.attempt", "message.seq", "message.queue", "message.key" or "header.NAME".
+// ParseSource reads the source of a column:
+//   - "$.json.path", a field of the JSON body, or "$", the whole JSON body
+//   - "body", the body unchanged
+//   - "message.id", "message.time", "message.group", "message.attempt", "message.seq",
+//     "message.queue" or "message.key"
+//   - "header.NAME"
 func ParseSource(s string) (Source, error) {
 	if name, ok := strings.CutPrefix(s, "header."); ok && name != "" {
 		return Source{expr: s, kind: fromHeader, header: name}, nil
@@ -63,22 +66,23 @@ func ParseSource(s string) (Source, error) {
 	return Source{expr: s, kind: fromPath, path: p}, nil
 }
 
-// String gives what ParseSource read.
+// String returns the text that ParseSource read.
 func (s Source) String() string { return s.expr }
 
-// Shape is the kind of value a source gives, for create_table and for checks against a table.
+// Shape is the kind of value that a source produces. It is used for create_table and for checks
+// against a table.
 type Shape uint8
 
 const (
 	ShapeJSON    Shape = iota + 1 // any JSON value at a path
-	ShapeWhole                    // the whole body, JSON
-	ShapeBytes                    // the body as it is
+	ShapeWhole                    // the whole body, as JSON
+	ShapeBytes                    // the body unchanged
 	ShapeText                     // id, group, queue, key, header
 	ShapeTime                     // message.time
 	ShapeInteger                  // attempt, seq
 )
 
-// Shape tells what kind of value the source gives.
+// Shape returns the kind of value that the source produces.
 func (s Source) Shape() Shape {
 	switch s.kind {
 	case fromPath:
@@ -96,8 +100,8 @@ func (s Source) Shape() Shape {
 	return ShapeText
 }
 
-// Cell is the value of one column for one message, before a target gives it a type of its own. It
-// shares the message's memory.
+// Cell is the value of one column for one message, before the target converts it to a type of its
+// own. It shares the message's memory.
 type Cell struct {
 	Kind  CellKind
 	JSON  jsonpath.Value // CellJSON
@@ -107,11 +111,11 @@ type Cell struct {
 	Time  time.Time      // CellTime
 }
 
-// CellKind says which field of a Cell counts.
+// CellKind says which field of a Cell is used.
 type CellKind uint8
 
 const (
-	CellMissing CellKind = iota // the path or header is not there
+	CellMissing CellKind = iota // the path or header does not exist
 	CellNull                    // JSON null, or a message without a group or key
 	CellJSON
 	CellText
@@ -120,11 +124,11 @@ const (
 	CellTime
 )
 
-// Extractor takes the cells of all columns out of messages. It belongs to one goroutine.
+// Extractor reads the cells of all columns from messages. It belongs to one goroutine.
 type Extractor struct {
 	columns []Column
 	paths   *jsonpath.Set
-	slots   []int // the column of each path
+	slots   []int // column of each path
 	values  []jsonpath.Value
 	cells   []Cell
 }
@@ -144,8 +148,8 @@ func NewExtractor(columns []Column) *Extractor {
 	return x
 }
 
-// Cells gives one cell for each column, valid until the next call. A body that is not JSON is
-// an *Error of class BadRow if some column needs it to be.
+// Cells returns one cell for each column. They are valid until the next call. If a column needs
+// JSON and the body is not JSON, the error is an *Error of class BadRow.
 func (x *Extractor) Cells(d *surgetank.Delivery) ([]Cell, error) {
 	if len(x.slots) > 0 {
 		if err := x.paths.Scan(d.Body, x.values); err != nil {

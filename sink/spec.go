@@ -9,48 +9,48 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Spec is the settings of a sink as data. ParseSpec reads it, Encode writes it.
+// Spec holds the settings of a sink. ParseSpec reads them, Encode writes them.
 type Spec struct {
 	Queue string // full name
 	Kind  string // of the target: "postgres", "sqlite"
-	// Address is where the target is: a DSN, or a file's path. A DSN may hold a password; show
-	// Redacted only.
+	// Address is the location of the target: a DSN or a file path. A DSN may contain a password;
+	// display only Redacted.
 	Address string
 	Table   TableSpec
 	Batch   BatchSpec
 	Lanes   int // 0: the kind's default
-	// Brake is how many messages in sequence are parked, with none written between them, before no
-	// more are; 0: DefaultBrake, BrakeOff: no limit.
+	// Brake is how many messages in sequence may be parked with none written between them. 0:
+	// DefaultBrake. BrakeOff: no limit.
 	Brake int
 }
 
-// TableSpec says which table a sink fills, and how.
+// TableSpec describes the table that a sink fills.
 type TableSpec struct {
-	Table      string // may be schema.table; a part with a dot or quotes in it is written "like ""this"""
+	Table      string // may be schema.table; a part with a dot or quotes is written "like ""this"""
 	Columns    []Column
-	OnConflict *OnConflict // nil: a row that is there already is an error of the message
-	Create     bool        // make the table if it is not there
+	OnConflict *OnConflict // nil: a row that already exists is an error of the message
+	Create     bool        // create the table if it does not exist
 }
 
-// Column is one column and where its value comes from.
+// Column is one column and the source of its value.
 type Column struct {
 	Name string
 	From Source
-	// Type is the type that create_table gives the column, in the database's words; empty: one that
-	// fits the source. A table that is there keeps its own types.
+	// Type is the type that create_table gives the column, in the database's words; empty: a type
+	// that fits the source. An existing table keeps its own types.
 	Type string
 }
 
-// OnConflict says what happens to a row whose keys are in the table already.
+// OnConflict says what happens to a row whose keys already exist in the table.
 type OnConflict struct {
 	Keys   []string
-	Update bool // true: the other columns take the new values; false: the row in the table stays as it is
+	Update bool // true: the other columns get the new values; false: the existing row stays unchanged
 }
 
-// BatchSpec bounds the batches of each lane.
+// BatchSpec limits the batches of each lane.
 type BatchSpec struct {
 	Max  int           // messages; 0: DefaultBatchMax
-	Wait time.Duration // how long the first message of a batch waits for more; 0: DefaultBatchWait
+	Wait time.Duration // how long a batch's first message waits for more; 0: DefaultBatchWait
 }
 
 // Limits and defaults.
@@ -67,7 +67,7 @@ const (
 	MaxSpecBytes     = 256 << 10
 )
 
-// WithDefaults fills what was left open.
+// WithDefaults returns the settings with defaults for all unset fields.
 func (s Spec) WithDefaults() Spec {
 	if s.Batch.Max == 0 {
 		s.Batch.Max = DefaultBatchMax
@@ -87,8 +87,8 @@ func (s Spec) WithDefaults() Spec {
 	return s
 }
 
-// withMessageID adds a column message_id to a table that is to be made, so that every row tells
-// where it comes from, unless some column has the id already.
+// withMessageID adds a column message_id to a table that is to be created, so every row names its
+// message. It adds nothing if a column already has the id.
 func withMessageID(columns []Column) []Column {
 	for _, c := range columns {
 		if c.From.kind == fromID || c.Name == "message_id" {
@@ -98,19 +98,18 @@ func withMessageID(columns []Column) []Column {
 	return append(slices.Clone(columns), Column{Name: "message_id", From: Source{expr: "message.id", kind: fromID}})
 }
 
-// kinds are the targets a spec may name. Which of them a program can open depends on the factories
-// it gives its manager.
+// kinds are the targets that a spec may name. A program can open those for which its manager has a
+// factory.
 var kinds = map[string]struct {
-	address string // the key of the address in the settings
-	lanes   int    // by default
-	file    bool   // the address is a file's path
+	address string // name of the address in the settings
+	lanes   int    // default
+	file    bool   // the address is a file path
 }{
 	"postgres": {"dsn", 4, false},
 	"sqlite":   {"path", 1, true}, // a SQLite file has one writer at a time
 }
 
-// Validate refuses settings that make no sense, whatever the target looks like. Fields are named as
-// in the file.
+// Validate rejects settings that cannot work with any target. Errors name fields as in the file.
 func (s Spec) Validate() error {
 	if err := surgetank.ValidateQueueName(s.Queue); err != nil {
 		return surgetank.FieldErrorf("queue", "queue: %s", err)
@@ -177,15 +176,15 @@ func (t TableSpec) validate(field func(string) string) error {
 	return nil
 }
 
-// A type's name goes into CREATE TABLE. A target asks its database whether the text is a type;
-// these characters keep out comments, quotes of text and further statements before anything is
-// asked.
+// A type's name becomes part of CREATE TABLE. A target asks its database whether the text is a
+// type. These characters exclude comments, quoted text and further statements before the database
+// sees the text.
 const (
 	maxTypeBytes   = 200
 	typeCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_ .,()[]\""
 )
 
-// IsKey tells whether a column is one of on_conflict's keys.
+// IsKey reports whether a column is a key of on_conflict.
 func (t TableSpec) IsKey(column string) bool {
 	if t.OnConflict == nil {
 		return false
@@ -198,8 +197,9 @@ func (t TableSpec) IsKey(column string) bool {
 	return false
 }
 
-// SplitTable takes a table's name apart: one part, or schema and table. A part in double quotes may
-// hold anything, with "" for a quote; without quotes it is taken as it stands, case included.
+// SplitTable splits a table's name into one part, or into schema and table. A part in double quotes
+// may contain any text, with "" for a quote. An unquoted part is used unchanged, including its
+// case.
 func SplitTable(name string) ([]string, error) {
 	var parts []string
 	rest := name

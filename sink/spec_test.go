@@ -115,7 +115,7 @@ func TestRedact(t *testing.T) {
 		"PASSWORD=secret":                                      "PASSWORD=***",
 		"mysql://u:secret@h":                                   "***",
 		"host=h dbname=d":                                      "host=h dbname=d",
-		// What may be a part of a password is not shown.
+		// Text that may be part of a password is hidden.
 		"postgres://u:12/secret@h/db":        "***",
 		"postgres://u:12?secret@h/db":        "***",
 		"postgres://u:12#secret@h/db":        "***",

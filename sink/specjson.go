@@ -14,10 +14,9 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// ParseSpec reads a sink's settings from JSON, with the keys of the configuration file. Unknown and
-// repeated keys are refused; an error's Field is the path of the key at fault, as in
-// "postgres.on_conflict.do". The columns keep the order in which they are written. The result has
-// its defaults and is valid.
+// ParseSpec reads a sink's settings from JSON, with the keys of the configuration file. It rejects
+// unknown and repeated keys. The Field of an error is the path of the wrong key, such as
+// "postgres.on_conflict.do". Columns keep their order. The result has its defaults and is valid.
 func ParseSpec(data []byte) (Spec, error) {
 	if len(data) > MaxSpecBytes {
 		return Spec{}, surgetank.Errorf(surgetank.CodeTooLarge, "the sink's settings have %d bytes; at most %d are allowed", len(data), MaxSpecBytes)
@@ -51,7 +50,7 @@ func ParseSpec(data []byte) (Spec, error) {
 	return s, s.Validate()
 }
 
-// brake reads a number, or off; false is YAML's reading of off.
+// brake reads a number or "off"; YAML reads off as false.
 func (s *Spec) brake(path string, v json.RawMessage) error {
 	switch string(v) {
 	case `"off"`, "false", "0":
@@ -130,8 +129,8 @@ func (s *Spec) targetField(path, key string, v json.RawMessage) error {
 	return unknown(path, address+", table, columns, on_conflict, create_table")
 }
 
-// column reads one column: a source, or a source and a type. A source that is wrong is the whole
-// column's error, which has no use without one.
+// column reads one column: a source, or a source and a type. A wrong source is reported for the
+// whole column.
 func (t *TableSpec) column(path, name string, v json.RawMessage) error {
 	c := Column{Name: name}
 	source := func(path string, v json.RawMessage) error {
@@ -169,7 +168,7 @@ func (t *TableSpec) column(path, name string, v json.RawMessage) error {
 	return err
 }
 
-// eachField calls f for every field of a JSON object, in order, with the field's path.
+// eachField calls f for every field of a JSON object, in order, with the path of the field.
 func eachField(path string, data []byte, f func(path, key string, v json.RawMessage) error) error {
 	what := path
 	if path == "" {
@@ -186,7 +185,7 @@ func eachField(path string, data []byte, f func(path, key string, v json.RawMess
 		if err != nil {
 			return surgetank.FieldErrorf(path, "%s is not JSON%s", what, words(err))
 		}
-		key := name.(string) // the decoder gives nothing else here
+		key := name.(string) // the decoder returns only strings here
 		child := strings.TrimPrefix(path+"."+key, ".")
 		var v json.RawMessage
 		if err := dec.Decode(&v); err != nil {
@@ -236,7 +235,7 @@ func number(path string, v json.RawMessage, out *int) error {
 	return nil
 }
 
-// Encode writes the settings as ParseSpec reads them, the address with its password.
+// Encode writes the settings in the form that ParseSpec reads. The address contains its password.
 func (s Spec) Encode() []byte {
 	var columns bytes.Buffer
 	for i, c := range s.Table.Columns {
@@ -254,7 +253,7 @@ func (s Spec) Encode() []byte {
 	target := fmt.Appendf(nil, `{%s:%s,"table":%s,"columns":{%s}`,
 		quoted(kinds[s.Kind].address), quoted(s.Address), quoted(s.Table.Table), columns.Bytes())
 	if oc := s.Table.OnConflict; oc != nil {
-		keys, _ := json.Marshal(oc.Keys) // a list of texts always encodes
+		keys, _ := json.Marshal(oc.Keys) // a list of strings always encodes
 		do := "nothing"
 		if oc.Update {
 			do = "update"
@@ -274,6 +273,6 @@ func (s Spec) Encode() []byte {
 }
 
 func quoted(s string) []byte {
-	b, _ := json.Marshal(s) // a text always encodes
+	b, _ := json.Marshal(s) // a string always encodes
 	return b
 }

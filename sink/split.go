@@ -5,32 +5,32 @@ import (
 	"slices"
 )
 
-// hopeless is how many rows of a batch fail alone, while no other can be written, until the split
-// ends. The rest of the batch is not judged by it.
+// hopeless is how many rows of a batch may fail alone, while no other can be written. Then the
+// split ends, and the rest of the batch is not tried.
 const hopeless = 32
 
-// split looks for the rows of a batch that the target rejects, inside one transaction with a
-// savepoint for each part. It writes parts in order, so that a row is tried with every row before
-// it in place.
+// split searches a batch for the rows that the target rejects, in one transaction with a savepoint
+// for each part. It writes parts in order, so a row is tried after every row before it.
 //
 //	[0 … 7]  fails → [0 … 3] written, [4 … 7] fails → [4 5] fails → 4 written, 5 fails alone; [6 7] written
 //
-// Where the target names the row, the parts are: before it, it alone, behind it. A row whose chain
-// has a row that failed and may be tried again is left out, so that it does not overtake.
+// If the target names the row, the parts are: the rows before it, the row alone, the rows after it.
+// If an earlier row of a chain failed and may be retried, later rows of the chain are left out and
+// cannot overtake.
 type split struct {
 	l      *lane
 	rows   []*entry
 	done   []bool // written
 	failed []failure
 	why    *Error
-	held   map[uint64]int // chains of rows that may be tried again, and the first such row
+	held   map[uint64]int // first row of each chain that may be retried
 	mark   uint64         // the tick before the newest successful write
 	any    bool           // something was written
 	tries  int            // rows that failed alone
-	bad    int            // of them, those that are bad beyond doubt
+	bad    int            // the part of tries that is bad beyond doubt
 }
 
-// split finds the rows at fault and commits the others.
+// split searches for the rows at fault and commits the others.
 func (l *lane) split(good []*entry, o *outcome) (err error) {
 	sp := &split{l: l, rows: good, done: make([]bool, len(good)), held: map[uint64]int{}}
 	open := true
@@ -67,7 +67,7 @@ func (l *lane) split(good []*entry, o *outcome) (err error) {
 		if !e.Class.OfRow() {
 			return err
 		}
-		// A check that waits for the commit names no row. The rows are committed in halves.
+		// A check that is deferred until the commit names no row. The rows are committed in halves.
 		open = false
 		if rb := l.within(l.conn.Rollback); rb != nil {
 			return &Error{Class: Down, Row: -1, Reason: e.Reason, Err: e}
@@ -93,13 +93,13 @@ func (l *lane) split(good []*entry, o *outcome) (err error) {
 	return nil
 }
 
-// over tells whether to stop looking: many rows failed and none could be written. Rows that are bad
-// beyond doubt count only when the brake would hold them back.
+// over reports whether to stop the search: many rows failed and none could be written. Rows that
+// are bad beyond doubt count only if the brake would hold them back.
 func (sp *split) over() bool {
 	return !sp.any && (sp.tries-sp.bad >= hopeless || sp.l.s.r.brake.exceeds(sp.bad))
 }
 
-// behind tells whether a row's chain has an earlier row that may be tried again.
+// behind reports whether an earlier row of the same chain may be retried.
 func (sp *split) behind(i int) bool {
 	if sp.rows[i].chain == 0 {
 		return false
@@ -108,7 +108,7 @@ func (sp *split) behind(i int) bool {
 	return ok && i > first
 }
 
-// part writes the rows [from, to), and leaves out those that fail alone and those whose chain is
+// part writes the rows [from, to). It leaves out rows that fail alone and rows whose chain is in
 // held.
 func (sp *split) part(from, to int) error {
 	for i := from; i < to; i++ {
@@ -157,9 +157,9 @@ func (sp *split) part(from, to int) error {
 	return sp.part(alone, to)
 }
 
-// confirm tries each suspect once more, when another row was written after it failed. A permission
-// that was missing for a moment, or a lock, is told from a fault of the row by that: the row fails,
-// another does not, and the row fails again.
+// confirm retries each suspect once if another row was written after the suspect failed. The retry
+// distinguishes a fault of the row from a lock or a permission that was missing for a moment. In
+// the first case the row fails, another row succeeds, and the row fails again.
 func (sp *split) confirm() error {
 	kept := sp.failed[:0]
 	for _, f := range sp.failed {
@@ -194,7 +194,8 @@ func (sp *split) write(from, to int) error {
 	return sp.l.within(func(ctx context.Context) error { return sp.l.conn.Write(ctx, from, to) })
 }
 
-// fail notes that a row failed alone. A row that is bad beyond doubt is parked and holds nobody up.
+// fail records that a row failed alone. A row that is bad beyond doubt is parked and no other row
+// waits for it.
 func (sp *split) fail(i int, e *Error) {
 	sp.failed = append(sp.failed, sp.l.fail(sp.rows[i], e))
 	sp.why = e
@@ -209,8 +210,8 @@ func (sp *split) fail(i int, e *Error) {
 	}
 }
 
-// restart begins the transaction again, after an error that ended it, and writes what was written
-// before.
+// restart begins a new transaction after an error that ended the old one, and writes the same rows
+// again.
 func (sp *split) restart(before int) error {
 	if err := sp.l.begin(); err != nil {
 		return err
@@ -222,7 +223,7 @@ func (sp *split) restart(before int) error {
 	return err
 }
 
-// rewrite writes the rows of [from, to) that were written before.
+// rewrite writes those rows of [from, to) that were written before.
 func (sp *split) rewrite(from, to int) error {
 	for from < to {
 		if !sp.done[from] {
@@ -251,12 +252,12 @@ func (sp *split) written(from, to int) []*entry {
 	return list
 }
 
-// apart commits the written rows of [from, to) in transactions of their own, halving those whose
+// apart commits the written rows of [from, to) in separate transactions. It halves a part whose
 // commit fails with e.
 func (sp *split) apart(from, to int, e *Error, o *outcome) error {
 	for i := from; i < to; i++ {
 		if sp.done[i] && sp.behind(i) {
-			sp.done[i], e = false, nil // another set of rows than the one that failed
+			sp.done[i], e = false, nil // a smaller set of rows than the set that failed
 		}
 	}
 	rows := sp.written(from, to)
@@ -278,7 +279,7 @@ func (sp *split) apart(from, to int, e *Error, o *outcome) error {
 		}
 		return nil
 	}
-	// Half of the rows that are left, not of the places.
+	// Half of the remaining rows, not of the positions.
 	half, cut := len(rows)/2, from
 	for n := 0; n < half; cut++ {
 		if sp.done[cut] {
@@ -291,8 +292,8 @@ func (sp *split) apart(from, to int, e *Error, o *outcome) error {
 	return sp.apart(cut, to, nil, o)
 }
 
-// alone commits some written rows in a transaction of their own. It gives the error of a row among
-// them, if there is one.
+// alone commits some written rows in a separate transaction. If one of the rows causes an error,
+// alone returns that error.
 func (sp *split) alone(from, to int, rows []*entry, o *outcome) (*Error, error) {
 	l := sp.l
 	if err := l.within(l.conn.Begin); err != nil {
@@ -315,7 +316,7 @@ func (sp *split) alone(from, to int, rows []*entry, o *outcome) (*Error, error) 
 		return e, nil
 	}
 	if e := asError(err); e.Class == Changed || e.Class == TooLarge || e.Class == Retry {
-		// Some rows may be committed already. The next session tells which.
+		// Some rows may be committed already. The next session reads which.
 		return nil, &Error{Class: Down, Row: -1, Reason: e.Reason, Err: e}
 	}
 	return nil, err

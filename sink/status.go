@@ -7,26 +7,26 @@ import (
 	"time"
 )
 
-// RunState is what a sink is doing.
+// RunState is the state of a sink.
 type RunState string
 
 const (
 	StateStarting RunState = "starting" // opening its target for the first time
 	StateRunning  RunState = "running"
-	// StateWaiting: nothing can be written: the target or the queue cannot be used, or all messages
-	// are held back. Error says why. The sink tries again by itself.
+	// StateWaiting: nothing can be written. The target or the queue cannot be used, or all messages
+	// are held back. Error has the reason. The sink retries by itself.
 	StateWaiting   RunState = "waiting"
-	StateRejecting RunState = "rejecting" // many messages in sequence were parked, and none was written
+	StateRejecting RunState = "rejecting" // many messages in sequence were parked and none was written
 	StatePaused    RunState = "paused"
-	StateFenced    RunState = "fenced"  // another process runs this sink; resume takes it back
+	StateFenced    RunState = "fenced"  // another process runs this sink; resume takes the sink back
 	StateRefused   RunState = "refused" // broker and target contradict each other; Error says what to do
 	StateStopped   RunState = "stopped" // the broker is closed
 )
 
-// States are all of them.
+// States lists all states.
 var States = []RunState{StateStarting, StateRunning, StateWaiting, StateRejecting, StatePaused, StateFenced, StateRefused, StateStopped}
 
-// Status is what a sink is doing and has done since its runner started.
+// Status is the state of a sink and its counters since the runner started.
 type Status struct {
 	State      RunState  `json:"state"`
 	Since      time.Time `json:"since"`            // when State began
@@ -35,23 +35,24 @@ type Status struct {
 	Parked     uint64    `json:"parked"`           // messages dead-lettered because their rows were bad
 	Duplicates uint64    `json:"duplicates"`       // messages delivered again after their rows were committed, and skipped
 	Batches    uint64    `json:"batches"`
-	Retries    uint64    `json:"retries"`   // batches tried again after deadlocks and the like
+	Retries    uint64    `json:"retries"`   // batches retried after deadlocks and similar errors
 	Opens      uint64    `json:"opens"`     // times the target was opened
 	Epoch      uint64    `json:"epoch"`     // of the current opening
 	Held       int       `json:"held"`      // messages leased and not settled
-	HeldBack   int       `json:"held_back"` // of them, those that could not be written and are tried again
+	HeldBack   int       `json:"held_back"` // the part of Held that could not be written and is retried
 	HeldReason string    `json:"held_back_reason,omitempty"`
-	// Refusal says how queue and target contradict each other, when State is StateRefused for that.
+	// Refusal describes the contradiction of queue and target if that is the reason for
+	// StateRefused.
 	Refusal    *Refusal  `json:"refusal,omitempty"`
-	OldestHeld time.Time `json:"oldest_held,omitzero"` // when the oldest message in hand was published, while messages are held back
-	BatchLimit int       `json:"batch_limit"`          // messages in a batch now, at most: less than batch.max after batches that were too large
+	OldestHeld time.Time `json:"oldest_held,omitzero"` // publish time of the oldest leased message, while messages are held back
+	BatchLimit int       `json:"batch_limit"`          // most messages in a batch now; less than batch.max after batches that were too large
 	LastCommit time.Time `json:"last_commit,omitzero"`
-	LastError  string    `json:"last_error,omitempty"` // the newest error of the target or of a row, also when all is well again
-	// LastErrorTime is when it happened.
+	LastError  string    `json:"last_error,omitempty"` // the newest error of the target or of a row, even if all is well again
+	// LastErrorTime is the time of LastError.
 	LastErrorTime time.Time `json:"last_error_time,omitzero"`
 }
 
-// heldBack says how many messages are held back and why, or nothing.
+// heldBack says how many messages are held back and why. It is empty if none is.
 func (s *Status) heldBack() string {
 	if s.HeldBack == 0 {
 		return ""
@@ -59,7 +60,7 @@ func (s *Status) heldBack() string {
 	return fmt.Sprintf("%d messages are held back while others go on: %s", s.HeldBack, s.HeldReason)
 }
 
-// stats is a status being written to.
+// stats is a Status that the runner updates.
 type stats struct {
 	applied, parked, duplicates, batches, retries, opens, epoch atomic.Uint64
 	held, heldBack                                              atomic.Int64
@@ -73,19 +74,19 @@ type stats struct {
 	oldest     time.Time
 	lastCommit time.Time
 	waitingAt  time.Time // when the log last said that the sink waits with messages held back
-	waitLogged bool      // and it did not say since that the sink runs
+	waitLogged bool      // since then the log did not say that the sink runs
 	lastErr    string
 	lastErrAt  time.Time
 }
 
-// What set changed.
+// Results of set.
 const (
 	same = iota
 	reworded
 	changed
 )
 
-// set changes the state; it tells whether the state or only the reason is new.
+// set changes the state. It returns whether the state or only the reason is new.
 func (s *stats) set(state RunState, err error, now time.Time) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,7 +109,7 @@ func (s *stats) set(state RunState, err error, now time.Time) int {
 	return what
 }
 
-// loud tells whether the log says that the state changed.
+// loud reports whether the change of state is logged.
 func (s *stats) loud(state RunState, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,8 +124,8 @@ func (s *stats) loud(state RunState, now time.Time) bool {
 	return false
 }
 
-// holding notes why messages are held back, and the time of the oldest in hand; empty: none is held
-// back.
+// holding records why messages are held back and the publish time of the oldest leased message. An
+// empty reason means that none is held back.
 func (s *stats) holding(reason string, oldest time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -134,7 +135,7 @@ func (s *stats) holding(reason string, oldest time.Time) {
 	}
 }
 
-// retried notes a batch that is tried again.
+// retried records that a batch is retried.
 func (s *stats) retried(err error, now time.Time) {
 	s.retries.Add(1)
 	s.failed(err, now)
@@ -154,7 +155,7 @@ func (s *stats) committed(rows int, now time.Time) {
 	s.lastCommit = now
 }
 
-// Status tells what the sink is doing now.
+// Status returns the current state and counters.
 func (r *Runner) Status() Status {
 	s := &r.stats
 	limit := r.spec.Batch.Max

@@ -5,26 +5,26 @@ import (
 	"time"
 )
 
-// A message whose row refers to one that is not there is parked after it failed alone this often,
-// for at least this long: the other row may come through another queue. It also waits for every
-// earlier message of its own queue: without limit for those that the sink has, and for a limited
-// time for those that the queue delays.
+// Limits for a message whose row refers to a missing row. It is parked after it failed alone this
+// often, over at least this time, because the missing row may come through another queue. It also
+// waits for every earlier message of its own queue. The wait for messages that the sink has is
+// unlimited; the wait for messages that the queue delays is limited.
 const (
 	referenceTries = 4
 	referenceTime  = 5 * time.Second
 	referenceMost  = 5 * time.Minute
 )
 
-// serialTime is how long messages without order go to one lane, after rows of one lane referred to
-// rows of another.
+// serialTime is how long messages without order go to one lane, after a row referred to a row of
+// another lane.
 const serialTime = 10 * time.Second
 
-// stallTime is how long no row was written, while messages are held back, before the sink counts as
+// stallTime: if messages are held back and no row was written for this long, the sink counts as
 // waiting.
 const stallTime = 2 * time.Second
 
-// rejectingRun is how many messages in sequence are parked, with none written between them, before
-// the state says so.
+// rejectingRun is how many messages are parked in sequence, with none written between them, before
+// the state becomes rejecting.
 const rejectingRun = 10
 
 // conclude decides about the messages of an attempt:
@@ -35,8 +35,8 @@ const rejectingRun = 10
 //	Reference                         parked after some tries and some time, when every earlier message is settled
 //	TableFault, not tried alone       held back
 //
-// A message that is held back stays leased. It is tried again with growing pauses, and messages of
-// its chain stay behind it.
+// A message that is held back stays leased. It is retried with growing pauses, and later messages
+// of its chain wait for it.
 func (l *lane) conclude(o outcome) {
 	s := l.s
 	now := s.r.opts.Clock.Now()
@@ -90,8 +90,8 @@ func (l *lane) conclude(o outcome) {
 	s.assess(now, len(o.done) > 0)
 }
 
-// keep brings back up to date after an attempt: what is settled leaves it, and keep is in it, in
-// the order of the batch.
+// keep updates back after an attempt. It removes the settled messages and adds the messages of its
+// argument, in the order of the batch.
 func (l *lane) keep(keep []*entry, fruitful bool) {
 	in := make(map[*entry]bool, len(keep))
 	for _, e := range keep {
@@ -116,11 +116,11 @@ func (l *lane) keep(keep []*entry, fruitful bool) {
 	l.back.refresh(l.s.r.opts.Clock.Now(), fruitful)
 }
 
-// suspectRounds is how often other rows must be written between two failures of a row, where none
-// was written with it in one transaction.
+// suspectRounds is for a row that no other row was written with in one transaction. It is how often
+// other rows must be written between two failures of the row.
 const suspectRounds = 3
 
-// judge notes a failure and tells whether the message is to be parked for it.
+// judge records a failure and reports whether the message must be parked for it.
 func (e *entry) judge(f failure, proof uint64, now time.Time) bool {
 	h := e.hold
 	if h == nil {
@@ -139,10 +139,10 @@ func (e *entry) judge(f failure, proof uint64, now time.Time) bool {
 	return h.class == BadRow || h.class == Suspect && h.fails > 1 && (h.company || h.rounds >= suspectRounds)
 }
 
-// proven tells whether others were written while this message could not be.
+// proven reports whether other rows were written while this message could not be.
 func (h *hold) proven() bool { return h.company || h.rounds > 0 }
 
-// exhausted tells whether the row that a message refers to was waited for long enough.
+// exhausted reports whether the missing row of a reference was awaited for long enough.
 func (l *lane) exhausted(e *entry, now time.Time) bool {
 	h := e.hold
 	if h.fails < referenceTries || now.Sub(h.first) < referenceTime {
@@ -151,7 +151,8 @@ func (l *lane) exhausted(e *entry, now time.Time) bool {
 	return l.floor >= e.seq || now.Sub(h.first) >= referenceMost && !l.s.holdsBefore(e)
 }
 
-// behind moves the messages of a new batch whose chain has one in back there, without trying them.
+// behind moves messages of a new batch to back without trying them, if a message of their chain is
+// in back.
 func (l *lane) behind() {
 	var follow []*entry
 	rest := l.batch[:0]
@@ -170,7 +171,7 @@ func (l *lane) behind() {
 	}
 }
 
-// prove notes that rows were committed, of which the last was written after mark.
+// prove records that rows were committed. The last of them was written after mark.
 func (s *session) prove(mark uint64, rows int) {
 	if rows == 0 {
 		return
@@ -183,8 +184,8 @@ func (s *session) prove(mark uint64, rows int) {
 	}
 }
 
-// earliest gives the lowest number of a message that another lane than l still has to write, as far
-// as messages wait for that: those held back for a reason of their own do not count.
+// earliest returns the lowest message number that another lane than l still has to write. Messages
+// held back for a reason of their own do not count, because no message waits for them.
 func (s *session) earliest(l *lane) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -197,7 +198,7 @@ func (s *session) earliest(l *lane) uint64 {
 	return first
 }
 
-// holdsBefore tells whether an earlier message than e is not settled. It may bring the row that e
+// holdsBefore reports whether a message earlier than e is not settled. It may bring the row that e
 // refers to.
 func (s *session) holdsBefore(e *entry) bool {
 	s.mu.Lock()
@@ -210,9 +211,9 @@ func (s *session) holdsBefore(e *entry) bool {
 	return false
 }
 
-// holdBack counts messages that come to be held back, and those that are no longer, and gives the
-// broker credit in their place, so that they do not keep others out of the lanes. changed are those
-// whose part in earliest may have changed.
+// holdBack counts messages that become held back and messages that no longer are. It gives the
+// broker credit in place of held-back messages, so other messages still reach the lanes. changed
+// are the messages for which the result of earliest may have changed.
 func (s *session) holdBack(more, changed []*entry, gone int) {
 	credit := 0
 	s.mu.Lock()
@@ -233,7 +234,7 @@ func (s *session) holdBack(more, changed []*entry, gone int) {
 	}
 }
 
-// because notes why messages are held back, and whether they wait for messages of other lanes.
+// because records why messages are held back, and whether they wait for messages of other lanes.
 func (s *session) because(reason string, others bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -254,7 +255,7 @@ func (s *session) moved() {
 	}
 }
 
-// assess brings the sink's state up to date after an attempt.
+// assess updates the sink's state after an attempt.
 func (s *session) assess(now time.Time, wrote bool) {
 	r := s.r
 	if wrote {

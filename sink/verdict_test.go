@@ -26,8 +26,8 @@ func send(t *testing.T, b surgetank.Broker, n int, body string) {
 	}
 }
 
-// TestTheBrake: a queue of messages that all are bad is not parked as a whole, and one that can be
-// written ends the run.
+// TestTheBrake: a queue in which every message is bad is not parked as a whole. A message that can
+// be written ends the sequence.
 func TestTheBrake(t *testing.T) {
 	inMemory(t, surgetank.QueueConfig{}, &hooked{}, sink.Options{}, func(b *embedded.Broker, db *sinktest.Memory, r *sink.Runner) {
 		send(t, b, 1, `not JSON`)
@@ -69,8 +69,8 @@ func TestTheBrake(t *testing.T) {
 	})
 }
 
-// TestASuspectAloneIsNotParked: one message tells nothing about whose fault its error is. Others
-// do.
+// TestASuspectAloneIsNotParked: a single message does not show whose fault its error is. Other
+// messages do.
 func TestASuspectAloneIsNotParked(t *testing.T) {
 	inMemory(t, surgetank.QueueConfig{}, &hooked{}, sink.Options{}, func(b *embedded.Broker, db *sinktest.Memory, r *sink.Runner) {
 		send(t, b, 1, fmt.Sprintf(`{"v":%d}`, sinktest.VSuspect))
@@ -97,8 +97,8 @@ func TestASuspectAloneIsNotParked(t *testing.T) {
 	})
 }
 
-// TestASuspectAtTheHeadOfAGroup: its order keeps the others of the group behind it, and it is
-// parked all the same.
+// TestASuspectAtTheHeadOfAGroup: the later messages of the group must wait for the suspect, and the
+// suspect is parked nevertheless.
 func TestASuspectAtTheHeadOfAGroup(t *testing.T) {
 	inMemory(t, surgetank.QueueConfig{}, &hooked{}, sink.Options{}, func(b *embedded.Broker, db *sinktest.Memory, r *sink.Runner) {
 		publish(t, b, "g", sinktest.VSuspect, sinktest.VSuspect+1)
@@ -110,7 +110,7 @@ func TestASuspectAtTheHeadOfAGroup(t *testing.T) {
 	})
 }
 
-// TestTheLogSumsUp: parked messages are one line a minute, not one each.
+// TestTheLogSumsUp: parked messages are logged as one line a minute, not one line each.
 func TestTheLogSumsUp(t *testing.T) {
 	var log bytes.Buffer
 	opts := sink.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}
@@ -130,8 +130,8 @@ func TestTheLogSumsUp(t *testing.T) {
 	})
 }
 
-// TestAnIdleLaneRests: a lane that had nothing to write for a while gives its connection back. Once
-// a minute the sink looks at its target, and gives the connection back again.
+// TestAnIdleLaneRests: an idle lane closes its connection. Once a minute the sink checks its
+// target, and closes the connection again.
 func TestAnIdleLaneRests(t *testing.T) {
 	inMemory(t, surgetank.QueueConfig{}, &hooked{}, sink.Options{}, func(b *embedded.Broker, db *sinktest.Memory, r *sink.Runner) {
 		send(t, b, 1, `{"v":1}`)

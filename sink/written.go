@@ -10,27 +10,26 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Broker is the broker that sinks work on: the public interface, and what sinks alone need.
+// Broker is the broker as sinks use it: the public interface, and methods for sinks alone.
 type Broker interface {
 	surgetank.Broker
-	// SetMetaLater stores a value without waiting. Settlements that the same goroutine sends after
-	// it are not durable without the value.
+	// SetMetaLater stores a value without waiting. Settlements that the same goroutine sends later
+	// are durable only if the value is durable.
 	SetMetaLater(namespace, name string, value []byte) error
-	// History reads where a queue stands in the history of its data directory, and counts the
-	// messages among some numbers that are not settled.
+	// History reads the queue's position in the history of its data directory. It also counts the
+	// unsettled messages in the given ranges.
 	History(ctx context.Context, queue string, count ...surgetank.NumberRange) (surgetank.History, error)
 }
 
-// WrittenNamespace is where the broker's metadata keeps what the targets have, one value a lane:
-// see mark.
+// WrittenNamespace is the namespace of marks in the broker's metadata. Each lane has one value.
 const WrittenNamespace = "sink.written"
 
-// mark is what the data directory knows about one lane's progress in the target. It is stored after
-// the target's commit and before the acks of the batch, so that no message is acked without the
-// directory knowing that the target has it.
+// mark is one lane's progress in the target as the data directory knows it. It is stored after the
+// target's commit and before the acks of the batch. So no message is acked before the directory
+// knows that the target has it.
 type mark struct {
 	epoch   uint64
-	applied uint64 // messages, by this lane in this epoch; of the mark of an opening: in all epochs before
+	applied uint64 // messages of this lane in this epoch; in an opening's mark: messages of all earlier epochs
 	last    uint64 // the highest message number of the newest batch
 	time    int64  // of the commit, in seconds since 1970
 }
@@ -63,7 +62,7 @@ func decodeMark(b []byte) (m mark, ok bool) {
 // markName is the name of a lane's mark; lane -1 is the opening's.
 func markName(instance string, lane int) string { return instance + "/" + strconv.Itoa(lane) }
 
-// readWritten adds up what the data directory knows of an instance's progress.
+// readWritten sums the data directory's marks of an instance.
 func readWritten(ctx context.Context, b Broker, instance string) (w Written, err error) {
 	values, err := b.Meta(ctx, WrittenNamespace)
 	if err != nil {
@@ -94,7 +93,7 @@ func readWritten(ctx context.Context, b Broker, instance string) (w Written, err
 	return w, nil
 }
 
-// forgetWritten removes what is known of an instance, when its sink is deleted.
+// forgetWritten removes the marks of an instance when its sink is deleted.
 func forgetWritten(ctx context.Context, b Broker, instance string) error {
 	values, err := b.Meta(ctx, WrittenNamespace)
 	if err != nil {

@@ -15,12 +15,12 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// maxAnswer bounds what is read of an answer.
+// maxAnswer limits how much of an answer is read.
 const maxAnswer = 64 << 20
 
-// call sends one request of the HTTP interface that is no broker call (sinks, users, virtual hosts)
-// and decodes the answer into out, unless out is nil. segments are the path below /v1, each
-// escaped.
+// call sends one request to the HTTP interface that is not a call of the broker (sinks, users,
+// virtual hosts). It decodes the answer into out, unless out is nil. segments are the parts of the
+// path below /v1; call escapes each of them.
 func (r remote) call(ctx context.Context, method string, in, out any, segments ...string) error {
 	_, err := r.ask(ctx, method, "", in, out, segments...)
 	return err
@@ -72,7 +72,7 @@ func (r remote) ask(ctx context.Context, method, query string, in, out any, segm
 	if err != nil {
 		var u *url.Error
 		if errors.As(err, &u) {
-			err = u.Err // without the URL, which may hold a password
+			err = u.Err // without the URL, which may contain a password
 		}
 		return 0, surgetank.Errorf(surgetank.CodeUnavailable, "cannot reach the server at %s: %w; is it running? (surgetank serve)", target.Redacted(), err)
 	}
@@ -93,7 +93,7 @@ func (r remote) ask(ctx context.Context, method, query string, in, out any, segm
 	return resp.StatusCode, nil
 }
 
-// problem turns an answer that is not a success into an error.
+// problem converts an unsuccessful answer to an error.
 func problem(resp *http.Response, body []byte) error {
 	var p struct {
 		Code   surgetank.Code `json:"code"`

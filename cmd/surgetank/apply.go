@@ -23,7 +23,7 @@ type applyCmd struct {
 	output
 }
 
-// change is what apply does, or would do, about one queue or sink. It is also its JSON shape.
+// change is the action of apply for one policy, queue or sink. Its fields are also the JSON output.
 type change struct {
 	Kind    string   `json:"kind"`   // policy, queue or sink
 	Name    string   `json:"name"`   //
@@ -35,8 +35,8 @@ type change struct {
 	do func(context.Context) error
 }
 
-// Run brings the policies, queues and sinks of a file to what it says. What the file does not name
-// stays as it is.
+// Run makes the policies, queues and sinks of the server match the file. Items that are not in the
+// file stay unchanged.
 func (c *applyCmd) Run(s *session) error {
 	f, err := config.Load(c.File)
 	if err != nil {
@@ -65,8 +65,8 @@ func (c *applyCmd) Run(s *session) error {
 	})
 }
 
-// carryOut does what is to be done, queues before the sinks that need them. One failure does not
-// stop what does not depend on it.
+// carryOut makes the changes, queues before the sinks that need them. After a failure it still
+// makes the changes that do not depend on the failed one.
 func carryOut(ctx context.Context, changes []*change) (failed int) {
 	for _, ch := range changes {
 		if ch.do == nil {
@@ -83,7 +83,7 @@ func carryOut(ctx context.Context, changes []*change) (failed int) {
 	return failed
 }
 
-// plan compares a file with what the server has.
+// plan compares a file with the server's state.
 func (c *applyCmd) plan(s *session, b surgetank.Broker, f *config.File) ([]*change, error) {
 	ctx := s.ctx
 	queues, err := b.Queues(ctx)
@@ -152,7 +152,7 @@ func (c *applyCmd) planSink(ctx context.Context, k config.Sink) (*change, error)
 	return ch, nil
 }
 
-// differences lists the settings that differ, defaults filled in on both sides.
+// differences lists the settings that differ. Defaults are filled in on both sides.
 func differences(from, to surgetank.QueueConfig) []string {
 	a, b := map[string]any{}, map[string]any{}
 	flatten(a, "", settings.Encode(settings.Unqualify(settings.WithDefaults(from))))

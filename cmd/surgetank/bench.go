@@ -35,8 +35,8 @@ type benchShape struct {
 	AckedPerSec       float64 `json:"acked_per_second,omitempty"`
 }
 
-// Run measures a server from outside, over the client that programs use: what it gives includes
-// HTTP and this process.
+// Run measures a server from outside through package client, so the results include HTTP and this
+// process.
 func (c *benchCmd) Run(s *session) error {
 	if c.Messages < 1 || c.Size < 0 || c.Size > surgetank.DefaultMaxMessage || c.Publishers < 1 || c.Batch < 1 || c.Consumers < 0 {
 		return &failure{exitUsage, fmt.Errorf("counts must be positive and --size at most %d", surgetank.DefaultMaxMessage)}

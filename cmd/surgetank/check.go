@@ -28,8 +28,8 @@ type checkShape struct {
 	Problems config.Problems `json:"problems"`
 }
 
-// Run reads a file and reports every mistake. It talks to nobody: whether a sink's table is there
-// shows when it is applied.
+// Run reads a file and reports every mistake. It contacts no server: apply finds out whether a
+// sink's table exists.
 func (c *checkCmd) Run(s *session) error {
 	shape := checkShape{File: c.File, Problems: config.Problems{}}
 	f, err := config.Load(c.File)
@@ -59,7 +59,8 @@ func (c *checkCmd) Run(s *session) error {
 	})
 }
 
-// mistakes prints problems as an editor understands them and gives the error to end with.
+// mistakes prints problems in the form that editors understand, and returns the error of the
+// command.
 func mistakes(w io.Writer, ps config.Problems) error {
 	for _, p := range ps {
 		fmt.Fprintln(w, printable(p.String()))

@@ -16,14 +16,14 @@ import (
 	"github.com/surgetank/surgetank/cmd/surgetank/internal/feed"
 )
 
-// Exit codes. They are part of what scripts rely on; see docs/cli.md.
+// Exit codes. Scripts rely on them; see docs/cli.md.
 const (
-	exitOK     = 0 // all that was asked is done
+	exitOK     = 0 // everything requested is done
 	exitFailed = 1 // something was not done; stderr says what and why
 	exitUsage  = 2 // the command line was wrong; nothing was tried
 )
 
-// commands is the whole command line. Each field's type lives in a file of its own.
+// commands is the whole command line. Each field's type is in a file of its own.
 type commands struct {
 	Serve serveCmd `cmd:"" help:"Run a server."`
 	Demo  demoCmd  `cmd:"" help:"Show a spike of writes landing on disk and draining into a database."`
@@ -47,8 +47,8 @@ type commands struct {
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
-// session is what a subcommand gets besides its flags. Output goes to stdout, and only output:
-// progress, notes and errors go to stderr, so that stdout can always be piped.
+// session is the input of a subcommand besides its flags. stdout gets output only; progress, notes
+// and errors go to stderr. So stdout can always be piped.
 type session struct {
 	ctx    context.Context // ends at SIGINT and SIGTERM
 	stdin  io.Reader
@@ -56,7 +56,7 @@ type session struct {
 	stderr io.Writer
 }
 
-// failure is an error that has been reported already, or that must exit with a code of its own.
+// failure is an error that has already been reported, or that has an exit code of its own.
 type failure struct {
 	code int
 	err  error
@@ -65,7 +65,7 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// run parses a command line, runs it and gives the exit code.
+// run parses a command line, runs the command and returns the exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -104,8 +104,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
 	return report(stderr, command.Run())
 }
 
-// report prints an error the way people read it first: what happened, then what to do when the code
-// knows more.
+// report prints an error: what happened, and then what to do if the error code says more.
 func report(stderr io.Writer, err error) int {
 	if err == nil {
 		return exitOK

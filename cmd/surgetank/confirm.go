@@ -15,9 +15,9 @@ type yesFlag struct {
 	Yes bool `short:"y" help:"Do not ask. Without a terminal nothing is asked either."`
 }
 
-// confirm asks a person whether to go on. It asks only if the input is a terminal, and on that
-// terminal, so that scripts without one run as they are. ask is called only then, and words the
-// question.
+// confirm asks the user whether to continue. It asks only if the input is a terminal, and on that
+// terminal, so scripts without a terminal run unchanged. confirm calls ask only then; ask returns
+// the question.
 func (f yesFlag) confirm(s *session, ask func() (string, error)) error {
 	tty := terminal(s.stdin)
 	if f.Yes || tty == nil {
@@ -28,7 +28,7 @@ func (f yesFlag) confirm(s *session, ask func() (string, error)) error {
 		return err
 	}
 	if _, err := fmt.Fprintf(tty, "%s [y/N] ", question); err != nil {
-		fmt.Fprintf(s.stderr, "%s [y/N] ", question) // the terminal was opened for reading only
+		fmt.Fprintf(s.stderr, "%s [y/N] ", question) // the terminal was opened read-only
 	}
 	answer, err := bufio.NewReader(tty).ReadString('\n')
 	if a := strings.ToLower(strings.TrimSpace(answer)); err == nil && (a == "y" || a == "yes") {
@@ -37,7 +37,7 @@ func (f yesFlag) confirm(s *session, ask func() (string, error)) error {
 	return &failure{exitFailed, errors.New("not confirmed; nothing was done (--yes does not ask)")}
 }
 
-// terminal gives the file behind a stream of the command, if it is a terminal.
+// terminal returns the file of a command's stream, if it is a terminal.
 func terminal(stream any) *os.File {
 	if f, ok := stream.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return f

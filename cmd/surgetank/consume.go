@@ -21,12 +21,12 @@ type consumeCmd struct {
 	output
 }
 
-// maxHeld bounds what consume holds leased without --ack.
+// maxHeld limits how many messages consume leases at a time without --ack.
 const maxHeld = 1000
 
-// Run prints bodies as they are, each followed by a line end; with --json whole messages. What is
-// printed and acked was written to standard output before the ack was sent: a crash in between
-// prints it again, never loses it.
+// Run prints bodies unchanged, each followed by a line end; with --json it prints whole messages.
+// Output is written before the ack is sent. A crash in between prints a message again but never
+// loses it.
 func (c *consumeCmd) Run(s *session) error {
 	return c.with(func(b surgetank.Broker) error {
 		name, err := c.full(c.Queue)
@@ -42,7 +42,7 @@ func (c *consumeCmd) Run(s *session) error {
 			err = back
 		}
 		if errors.Is(err, context.Canceled) && s.ctx.Err() != nil {
-			err = nil // an interrupt is how --follow ends
+			err = nil // an interrupt is the normal end of --follow
 		}
 		word := "given back"
 		if c.Ack {
@@ -92,7 +92,7 @@ func (c *consumeCmd) loop(s *session, b surgetank.Broker, queue string, n *int, 
 			*held = append(*held, acks...)
 			continue
 		}
-		// An interrupt must not leave printed messages unacked.
+		// Printed messages must be acked even after an interrupt.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), 30*time.Second)
 		results, err := b.Settle(ctx, acks)
 		cancel()
@@ -112,7 +112,7 @@ func (c *consumeCmd) loop(s *session, b surgetank.Broker, queue string, n *int, 
 	return nil
 }
 
-// outlasts tells whether to go on after an error: --follow outlives a restart of the server.
+// outlasts reports whether to continue after an error: --follow survives a restart of the server.
 func (c *consumeCmd) outlasts(s *session, err error) bool {
 	if !c.Follow {
 		return false
@@ -143,7 +143,7 @@ func (c *consumeCmd) write(s *session, messages []surgetank.Delivery) error {
 	return nil
 }
 
-// giveBack returns leases at once and uncounted, so that looking at messages does not spend their
+// giveBack returns leases at once without counting an attempt, so reading messages uses up no
 // attempts.
 func giveBack(ctx context.Context, b surgetank.Broker, held []surgetank.Settlement) error {
 	if len(held) == 0 {

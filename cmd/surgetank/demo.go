@@ -23,7 +23,7 @@ type demoCmd struct {
 	output
 }
 
-// Run plays the demo. Its exit code says whether every write is in the database exactly once.
+// Run runs the demo. The exit code says whether every write is in the database exactly once.
 func (c *demoCmd) Run(s *session) error {
 	rate, err := parseRate(c.Rate)
 	if err != nil {
@@ -69,7 +69,7 @@ func (c *demoCmd) Run(s *session) error {
 	return nil
 }
 
-// demoView shows the demo's course: a live panel on a terminal, one line a second elsewhere.
+// demoView shows the progress of the demo: a live panel on a terminal, one line a second elsewhere.
 type demoView struct {
 	mu    sync.Mutex
 	out   *session
@@ -88,7 +88,7 @@ func newDemoView(s *session, json bool) *demoView {
 	return v
 }
 
-// say prints a line of the story above the panel.
+// say prints a line of text above the panel.
 func (v *demoView) say(format string, args ...any) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

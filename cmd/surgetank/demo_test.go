@@ -11,7 +11,8 @@ import (
 	"github.com/surgetank/surgetank/internal/pgtest"
 )
 
-// TestDemoIntoPostgres drains the demo into a real PostgreSQL, through a kill of the server.
+// TestDemoIntoPostgres drains the demo into a real PostgreSQL, and kills the server once on the
+// way.
 func TestDemoIntoPostgres(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a run of real processes; not under -short")

@@ -2,5 +2,5 @@
 
 package main
 
-// restrictFiles does nothing: files have the access rights of their directory here.
+// restrictFiles does nothing on this system: files have the access rights of their directory.
 func restrictFiles() {}

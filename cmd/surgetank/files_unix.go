@@ -4,6 +4,6 @@ package main
 
 import "syscall"
 
-// restrictFiles makes every file that this process creates readable by its user only: bodies are
-// nobody else's business.
+// restrictFiles makes every file that this process creates readable by its user only, because files
+// contain message bodies.
 func restrictFiles() { syscall.Umask(0o077) }

@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// noteRefusal writes a line when the server refuses messages, as it does while its disk is nearly
-// full. A server that cannot be asked is left out: the command has said already what it found.
+// noteRefusal writes a line if the server refuses messages, for example because its disk is nearly
+// full. If the server does not answer, noteRefusal writes nothing: the command has already reported
+// its result.
 func (r remote) noteRefusal(ctx context.Context, w io.Writer) {
 	base, err := url.Parse(r.Server)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 
 var killedLines = flag.Int("lines", 40_000, "lines that TestPublishThroughKills publishes")
 
-// TestPublishThroughKills kills the server several times while publish sends lines into a queue
+// TestPublishThroughKills kills the server several times while publish sends lines to a queue
 // without a dedup window. Every line must be stored exactly once, in order inside its group, and
 // publish must succeed.
 func TestPublishThroughKills(t *testing.T) {
@@ -112,7 +112,7 @@ func publishThroughKills(t *testing.T, binary string, args ...string) {
 	}
 }
 
-// awaitMessages waits until the queue has that many messages.
+// awaitMessages waits until the queue has n messages.
 func awaitMessages(ctx context.Context, t *testing.T, c *client.Client, n int64) {
 	t.Helper()
 	for {

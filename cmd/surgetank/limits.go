@@ -12,7 +12,7 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// limitValue is a limit on the command line: a number, or none.
+// limitValue is a limit on the command line: a number or "none".
 type limitValue string
 
 func (v limitValue) into(m map[string]any, name string) error {
@@ -43,7 +43,7 @@ type vhostLimitsCmd struct {
 	MaxQueues      limitValue `placeholder:"N" help:"Queues that it may have."`
 }
 
-// Run sets both limits as given, in place of those before.
+// Run replaces both limits.
 func (c *vhostLimitsCmd) Run(s *session) error {
 	body := map[string]any{}
 	if err := c.MaxConnections.into(body, "max-connections"); err != nil {
@@ -66,7 +66,7 @@ type userLimitsCmd struct {
 	MaxConsumers   limitValue `placeholder:"N" help:"Consumers that it may have at a time, over all its connections; none or left out: 262144."`
 }
 
-// Run sets all limits as given, in place of those before.
+// Run replaces all limits.
 func (c *userLimitsCmd) Run(s *session) error {
 	body := map[string]any{}
 	if err := c.MaxConnections.into(body, "max-connections"); err != nil {
@@ -136,7 +136,7 @@ func (c *userTopicsCmd) Run(s *session) error {
 	})
 }
 
-// policyChange puts a policy of a file.
+// policyChange returns a function that stores a policy of a file.
 func policyChange(r remote, p policy.Policy, body []byte) func(context.Context) error {
 	return func(ctx context.Context) error {
 		return r.call(ctx, http.MethodPut, json.RawMessage(body), nil, "vhosts", p.Vhost, "policies", p.Name)

@@ -1,4 +1,4 @@
-// Command surgetank is the server and its tools: one binary, one subcommand a file.
+// Command surgetank is the server and its tools. Each subcommand has a file of its own.
 package main
 
 import "os"

@@ -26,7 +26,8 @@ type messageShape struct {
 	Attempt int             `json:"attempt,omitempty"`
 	msgopt.Shape
 	Deaths []surgetank.Death `json:"deaths,omitempty"`
-	// One of the three: a body that is JSON as it is, other text as a string, the rest in base64.
+	// A message has one of the three: a JSON body unchanged, other text as a string, any other body
+	// in base64.
 	Body       json.RawMessage `json:"body,omitempty"`
 	BodyText   *string         `json:"body_text,omitempty"`
 	BodyBase64 []byte          `json:"body_base64,omitempty"`
@@ -41,7 +42,7 @@ func shapeMessage(d surgetank.Delivery) messageShape {
 		m.Due = &d.Due
 	}
 	switch {
-	case d.Damage != "": // there is no body to show
+	case d.Damage != "": // the body cannot be shown
 	case json.Valid(d.Body):
 		m.Body = d.Body
 	case utf8.Valid(d.Body):
@@ -53,7 +54,7 @@ func shapeMessage(d surgetank.Delivery) messageShape {
 	return m
 }
 
-// looksLike gives the value that a text on the command line stands for: a boolean, a number, or
+// looksLike returns the value of a text on the command line: a boolean, a number, or the text
 // itself.
 func looksLike(text string) any {
 	if b, err := strconv.ParseBool(text); err == nil && (text == "true" || text == "false") {
@@ -121,8 +122,8 @@ func (c *queuePeekCmd) Run(s *session) error {
 	})
 }
 
-// pending says in words what a message that is still alive waits for, in how long that ends, and
-// why.
+// pending describes why an unsettled message waits: the state, the time until the wait ends, and
+// the reason.
 func pending(d *surgetank.Delivery, now time.Time) (what, when, why string) {
 	if !d.Due.IsZero() {
 		when = "in " + age(d.Due.Sub(now))
@@ -140,8 +141,8 @@ func pending(d *surgetank.Delivery, now time.Time) (what, when, why string) {
 	return "", "", ""
 }
 
-// peekAll peeks in parts until it has what was asked for, or there is no more. A server shows a
-// part of a queue at a time.
+// peekAll peeks in parts until it has the requested number of messages, or none is left. A server
+// returns a part of a queue per request.
 func peekAll(ctx context.Context, b surgetank.Broker, queue string, o surgetank.PeekOptions) (all []surgetank.Delivery, err error) {
 	for most := o.Max; ; {
 		part, err := b.Peek(ctx, queue, o)
@@ -156,7 +157,7 @@ func peekAll(ctx context.Context, b surgetank.Broker, queue string, o surgetank.
 	}
 }
 
-// excerpt gives the beginning of a body that a terminal can show.
+// excerpt returns the beginning of a body in a form that a terminal can show.
 func excerpt(body []byte, width int) string {
 	cut := body[:min(len(body), width)]
 	for len(cut) > 0 && !utf8.Valid(cut) && len(body) > len(cut) && len(cut) > width-utf8.UTFMax {
@@ -172,7 +173,7 @@ func excerpt(body []byte, width int) string {
 	return text
 }
 
-// writeBodies writes bodies as they are, each followed by a line end.
+// writeBodies writes bodies unchanged, each followed by a line end.
 func writeBodies(w io.Writer, messages []surgetank.Delivery) error {
 	for _, d := range messages {
 		if _, err := w.Write(d.Body); err != nil {

@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// output is the flag of every command that prints, and how it prints.
+// output is the --json flag of every command that prints, and the code that prints.
 type output struct {
 	JSON bool `name:"json" help:"Print JSON, in the shapes of docs/cli.md."`
 }
 
-// print writes v as one JSON document, or what people reads.
+// print writes v as one JSON document, or calls people to write text.
 func (o output) print(w io.Writer, v any, people func(io.Writer) error) error {
 	if o.JSON {
 		return writeJSON(w, v)
@@ -69,7 +69,7 @@ func plural[N ~int | ~int64 | ~uint64](n N, noun string) string {
 	return count(n) + " " + noun + "s"
 }
 
-// size writes bytes in the unit that reads best: 1.5 MiB.
+// size writes a number of bytes in a suitable unit: 1.5 MiB.
 func size(n int64) string {
 	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
 	f, u := float64(n), 0
@@ -82,7 +82,7 @@ func size(n int64) string {
 	return fmt.Sprintf("%.1f %s", f, units[u])
 }
 
-// age writes a duration without needless precision.
+// age writes a rounded duration.
 func age(d time.Duration) string {
 	switch {
 	case d <= 0:
@@ -95,7 +95,7 @@ func age(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
-// printable makes text from elsewhere (a name, a body, an error) safe for a terminal: no control
+// printable makes outside text (a name, a body, an error) safe for a terminal: it removes control
 // characters.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {

@@ -13,8 +13,8 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// policyCmds are the commands on policies: settings for queues and exchanges by patterns of their
-// names.
+// policyCmds are the commands for policies: settings for queues and exchanges, selected by patterns
+// of their names.
 type policyCmds struct {
 	Ls   policyLsCmd   `cmd:"" aliases:"list" help:"List policies."`
 	Show policyShowCmd `cmd:"" help:"Show a policy."`
@@ -43,13 +43,13 @@ func (c *policyLsCmd) Run(s *session) error {
 	})
 }
 
-// showSettings writes a policy's settings in one line, as policy set takes them.
+// showSettings writes a policy's settings in one line, in the form that policy set accepts.
 func showSettings(tree map[string]any) string {
 	flat := map[string]any{}
 	flatten(flat, "", tree)
 	list := make([]string, 0, len(flat))
 	for k, v := range flat {
-		if n, ok := v.(float64); ok { // as JSON gives numbers: 86400000, not 8.64e+07
+		if n, ok := v.(float64); ok { // JSON decodes numbers as float64: print 86400000, not 8.64e+07
 			v = strconv.FormatFloat(n, 'f', -1, 64)
 		}
 		list = append(list, fmt.Sprintf("%s=%v", k, v))
@@ -103,7 +103,7 @@ func (c *policySetCmd) Run(s *session) error {
 		}
 	}
 	prune(tree)
-	// RabbitMQ's names of exchanges and keys are text, whatever they look like.
+	// RabbitMQ's names of exchanges and keys are text, even if they look like numbers.
 	for _, k := range []string{"dead-letter-exchange", "dead-letter-routing-key", "alternate-exchange"} {
 		if v, ok := tree[k]; ok {
 			tree[k] = fmt.Sprint(v)

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/term"
 )
 
-// progress shows one live line on stderr while something long runs, on a terminal only. It is
-// silent elsewhere, so that logs and pipes hold no half lines.
+// progress shows one live line on stderr during long work, on a terminal only. Elsewhere it prints
+// nothing, so logs and pipes contain no partial lines.
 type progress struct {
 	mu    sync.Mutex
 	w     io.Writer
@@ -22,7 +22,7 @@ type progress struct {
 	done  chan struct{}
 }
 
-// isTerminal tells whether people watch w.
+// isTerminal reports whether w is a terminal, and its width.
 func isTerminal(w io.Writer) (width int, ok bool) {
 	f, isFile := w.(*os.File)
 	if !isFile || !term.IsTerminal(int(f.Fd())) {
@@ -68,7 +68,7 @@ func (p *progress) draw(s string) {
 	p.shown = true
 }
 
-// note writes a whole line without tearing the live one.
+// note writes a whole line without damaging the live line.
 func (p *progress) note(s string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -94,7 +94,7 @@ func (p *progress) finish() {
 	}
 }
 
-// bar draws a share of 1 in ASCII: [#####.....].
+// bar draws a fraction between 0 and 1 in ASCII: [#####.....].
 func bar(share float64, width int) string {
 	full := min(max(int(share*float64(width)), 0), width)
 	return "[" + strings.Repeat("#", full) + strings.Repeat(".", width-full) + "]"

@@ -17,8 +17,8 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// createdWindow is the dedup window of a queue that publish or the demo makes: longer than a server
-// is usually away.
+// createdWindow is the dedup window of queues that publish or the demo create. It is longer than a
+// usual downtime of a server.
 const createdWindow = time.Hour
 
 type publishCmd struct {
@@ -109,7 +109,7 @@ func (c *publishCmd) Run(s *session) error {
 	})
 }
 
-// options asks the server what the queue is, or makes it.
+// options reads the queue's settings from the server, or creates the queue.
 func (c *publishCmd) options(ctx context.Context, b surgetank.Broker) (feed.Options, error) {
 	o := feed.Options{Queue: "", Run: c.Run_, Repeat: c.AllowDuplicates, Lanes: c.InFlight, BatchLines: c.BatchLines, GiveUp: c.GiveUp}
 	name, err := c.full(c.Queue)
@@ -198,7 +198,7 @@ func parseRate(s string) (surgetank.Rate, error) {
 	return r, nil
 }
 
-// inputSize gives the bytes of all files, 0 when that cannot be known.
+// inputSize returns the total size of all files in bytes, or 0 if it is unknown.
 func inputSize(names []string) (total int64) {
 	for _, name := range names {
 		info, err := os.Stat(name)
@@ -214,7 +214,7 @@ func publishLine(r feed.Report, total int64, took time.Duration) string {
 	rate := float64(r.Confirmed) / max(took.Seconds(), 1e-3)
 	line := fmt.Sprintf("%s confirmed, %s, %s/s", plural(r.Confirmed, "line"), size(r.Bytes), count(int64(rate)))
 	if total > 0 {
-		share := min(float64(r.Bytes+r.Confirmed)/float64(total), 1) // a line end a line
+		share := min(float64(r.Bytes+r.Confirmed)/float64(total), 1) // one line end per confirmed line
 		line = fmt.Sprintf("%s %3.0f%% %s", bar(share, 24), share*100, line)
 	}
 	if r.Retries > 0 {

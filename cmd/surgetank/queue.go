@@ -14,7 +14,7 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// queueCmds are the commands on queues.
+// queueCmds are the commands for queues.
 type queueCmds struct {
 	Ls      queueLsCmd      `cmd:"" help:"List queues with their figures."`
 	Show    queueShowCmd    `cmd:"" help:"Show one queue: settings, figures, and why its next message waits."`
@@ -75,7 +75,7 @@ func (c *queueLsCmd) Run(s *session) error {
 	})
 }
 
-// queueArg is the argument and flags of a command on one queue.
+// queueArg is the argument and the flags of a command for one queue.
 type queueArg struct {
 	Queue string `arg:"" help:"The queue's name."`
 	vhostFlag
@@ -83,7 +83,8 @@ type queueArg struct {
 	output
 }
 
-// question asks what is to be done about a queue, with the number of its messages.
+// question returns the question whether to do something to a queue. It includes the number of
+// messages.
 func (c *queueArg) question(s *session, b surgetank.Broker, name, what string) (string, error) {
 	q, err := b.Queue(s.ctx, name)
 	if err != nil {
@@ -168,7 +169,7 @@ type queueSetCmd struct {
 	output
 }
 
-// Help is what --help prints beside the flags.
+// Help is the text that --help prints besides the flags.
 func (c *queueSetCmd) Help() string { return "Settings:\n\n" + settings.Usage() }
 
 func (c *queueSetCmd) Run(s *session) error {
@@ -201,7 +202,7 @@ func (c *queueSetCmd) Run(s *session) error {
 	})
 }
 
-// prune removes the keys of settings that go back to their defaults.
+// prune removes the keys of settings that return to their defaults.
 func prune(tree map[string]any) {
 	for k, v := range tree {
 		if inner, ok := v.(map[string]any); ok {
@@ -212,8 +213,9 @@ func prune(tree map[string]any) {
 	}
 }
 
-// setKey puts KEY=VALUE into a settings tree; KEY= is null, which means the default. Numbers and
-// booleans are recognised by how they look; the settings codec refuses what does not fit the key.
+// setKey stores KEY=VALUE in a settings tree. KEY= stores null, which means the default. Numbers
+// and booleans are recognised by their form; the settings codec rejects values that do not fit the
+// key.
 func setKey(tree map[string]any, kv string) error {
 	key, text, ok := strings.Cut(kv, "=")
 	if !ok || key == "" {

@@ -11,13 +11,14 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// kindNames are the kinds of records by their numbers on disk, which never change their meaning.
+// kindNames are the names of record kinds by their numbers on disk. A number never changes its
+// meaning.
 var kindNames = map[queue.Kind]string{
 	1: "enqueued", 2: "moved", 3: "acked", 4: "returned", 5: "transferred", 6: "removed", 7: "purged",
 	8: "queue_set", 9: "queue_gone", 10: "meta_set", 11: "epoch", 12: "opened", 13: "confirmed", 14: "closed", 15: "failed",
 }
 
-// recordShape is one fact of an entry in JSON output.
+// recordShape is one record of an entry in JSON output.
 type recordShape struct {
 	Kind     string         `json:"kind"`
 	Time     time.Time      `json:"time"`
@@ -31,14 +32,14 @@ type recordShape struct {
 	Attempts uint32         `json:"attempts,omitempty"`
 	Below    uint64         `json:"below,omitempty"`
 	Epoch    uint64         `json:"epoch,omitempty"`
-	First    uint64         `json:"first,omitempty"` // number of a publisher
+	First    uint64         `json:"first,omitempty"` // first number of a publisher
 	Count    uint64         `json:"count,omitempty"`
-	Bytes    uint32         `json:"bytes,omitempty"` // of a body or value
-	Body     string         `json:"body,omitempty"`  // its beginning
+	Bytes    uint32         `json:"bytes,omitempty"` // size of a body or value
+	Body     string         `json:"body,omitempty"`  // beginning of the body
 	Settings map[string]any `json:"settings,omitempty"`
 }
 
-// records decodes an entry. Values of metadata are not shown: they hold password hashes.
+// records decodes an entry. It leaves out values of metadata, because they contain password hashes.
 func (c *inspectCmd) records(entry []byte) ([]recordShape, error) {
 	shapes := []recordShape{}
 	err := queue.Records(entry, func(h queue.EntryHeader, r *queue.Record) error {
@@ -113,7 +114,7 @@ func (r recordShape) String() string {
 	return b.String()
 }
 
-// private makes a directory for its user only.
+// private makes a directory that only its user can read.
 func private(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return surgetank.Errorf(surgetank.CodeInvalid, "cannot make the directory: %w", err)

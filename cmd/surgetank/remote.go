@@ -22,7 +22,7 @@ type remote struct {
 func (r remote) address() (*url.URL, error) {
 	u, err := url.Parse(r.Server)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, surgetank.FieldErrorf("server", "--server: want a URL such as http://127.0.0.1:8080") // without the text, which may hold a password
+		return nil, surgetank.FieldErrorf("server", "--server: want a URL such as http://127.0.0.1:8080") // without the text, which may contain a password
 	}
 	if r.TokenFile != "" && u.User == nil && !loopback(u.Hostname()) {
 		return nil, surgetank.FieldErrorf("token-file", "--token-file is for a server on this machine, and %.80q is elsewhere: a token must not cross the network. Use --server http://USER:PASSWORD@HOST:PORT", u.Host)
@@ -30,7 +30,8 @@ func (r remote) address() (*url.URL, error) {
 	return u, nil
 }
 
-// token gives the token of this machine's server at u; "" if there is none that this user may read.
+// token returns the token of this machine's server at u. It returns "" if there is none that this
+// user may read.
 func (r remote) token(u *url.URL) (string, error) {
 	if r.TokenFile != "" {
 		text, err := localtoken.Read(r.TokenFile)
@@ -49,9 +50,9 @@ func (r remote) token(u *url.URL) (string, error) {
 	return text, nil
 }
 
-// withToken is the transport of commands that were given no user: it logs in with this machine's
-// token, if there is one. A server makes a new token when it starts, and a command may outlast a
-// restart. So a request that is refused is sent again if the token has changed.
+// withToken is the transport of commands without a given user. It logs in with this machine's
+// token, if there is one. A server makes a new token when it starts, and a command may outlive a
+// restart. So a rejected request is sent again if the token has changed.
 type withToken struct {
 	remote
 	next http.RoundTripper
@@ -93,7 +94,7 @@ func (t *withToken) send(req *http.Request, token string) (*http.Response, error
 	return t.next.RoundTrip(req)
 }
 
-// transport is what a command's requests to u go through.
+// transport returns the transport for a command's requests to u.
 func (r remote) transport(u *url.URL) (http.RoundTripper, error) {
 	next := http.DefaultTransport.(*http.Transport).Clone()
 	next.MaxIdleConnsPerHost, next.DisableCompression = 64, true
@@ -112,9 +113,9 @@ func loopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || err == nil && a.Unmap().IsLoopback()
 }
 
-// dial connects to the server. A server that is not there is an error at once: whoever types a
-// command wants to know, and commands that must outlast a restart repeat by themselves, because
-// they know what may be repeated.
+// dial connects to the server. A missing server is an error at once, because the user is waiting.
+// Commands that must survive a restart retry by themselves, because they know which requests may be
+// repeated.
 func (r remote) dial() (surgetank.Broker, error) {
 	u, err := r.address()
 	if err != nil {
@@ -127,7 +128,7 @@ func (r remote) dial() (surgetank.Broker, error) {
 	return client.Dial(u.String(), client.Options{RetryFor: -1, Transport: transport})
 }
 
-// with runs do against the server and closes the connection.
+// with calls do with a connection to the server and closes the connection.
 func (r remote) with(do func(surgetank.Broker) error) error {
 	b, err := r.dial()
 	if err != nil {

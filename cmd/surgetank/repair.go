@@ -24,14 +24,14 @@ type repairShape struct {
 	To        string         `json:"to"`
 	Entries   int            `json:"entries"`
 	Snapshots int            `json:"snapshots"`
-	Lost      [][2]uint64    `json:"lost"`      // runs of offsets, first and last
-	LostTail  bool           `json:"lost_tail"` // the last of them stands for an unknown number
+	Lost      [][2]uint64    `json:"lost"`      // first and last of each run of offsets
+	LostTail  bool           `json:"lost_tail"` // the last run stands for an unknown number
 	Queues    []lossShape    `json:"queues"`
-	Notes     []string       `json:"notes"` // the report as sentences
+	Notes     []string       `json:"notes"` // the report in sentences
 	Problems  []problemShape `json:"problems"`
 }
 
-// lossShape is what is lost of one queue. Runs are of the numbers in message ids.
+// lossShape describes the losses of one queue. Runs contain the numbers of message ids.
 type lossShape struct {
 	ID        uint64      `json:"id"`
 	Name      string      `json:"name"`
@@ -42,7 +42,8 @@ type lossShape struct {
 	Histories int         `json:"histories,omitempty"`
 }
 
-// Run copies what is whole into a new directory, makes it fit to be served, and says what is lost.
+// Run copies the undamaged data into a new directory, makes the directory ready for a server, and
+// reports the losses.
 func (c *repairCmd) Run(s *session) error {
 	if err := private(c.To); err != nil {
 		return err

@@ -15,8 +15,8 @@ import (
 	"github.com/surgetank/surgetank/worker"
 )
 
-// TestWorkerOutlivesTheServer: a worker and a raw subscription over package client go on through a
-// server that is killed and started again while they work, and one that is stopped in order.
+// TestWorkerOutlivesTheServer: a worker and a raw subscription of package client continue while the
+// server is killed and restarted, and after it is stopped in order.
 func TestWorkerOutlivesTheServer(t *testing.T) {
 	binary, err := os.Executable()
 	if err != nil {
@@ -24,7 +24,7 @@ func TestWorkerOutlivesTheServer(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	// testscript's main runs the command whose name the program has.
+	// testscript's main function runs the command that has the program's name.
 	link := filepath.Join(t.TempDir(), "surgetank")
 	if err := os.Symlink(binary, link); err != nil {
 		if os.Getenv("CI") == "true" {
@@ -47,8 +47,7 @@ func TestWorkerOutlivesTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	// The worker's client repeats nothing, as if the server were always away for longer than it
-	// does.
+	// The worker's client never retries, as if every downtime of the server were too long.
 	impatient, err := client.Dial(server.Ready.HTTP, client.Options{RetryFor: -1})
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +107,7 @@ func TestWorkerOutlivesTheServer(t *testing.T) {
 		if err := server.Start(ctx); err != nil {
 			t.Fatal(err)
 		}
-		// The lease from before is void; the message comes again.
+		// The earlier lease is void; the message is delivered again.
 		again, err := raw.Receive(ctx, nil, 1, 1)
 		if err != nil || string(again[0].Body) != id || !again[0].Redelivered {
 			t.Fatalf("round %d, after the restart: %+v, %v", round, again, err)

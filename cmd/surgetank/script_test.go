@@ -27,16 +27,16 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestScripts runs testdata/*.txt. Beside testscript's commands they know
+// TestScripts runs testdata/*.txt. Besides testscript's commands the scripts have
 //
 //	server start [flags]   start a server on data/ and a free port, and set SURGETANK_SERVER
-//	server kill            kill -9 it
-//	server stop            stop it in order
-//	flip DIR TEXT          flip a bit of the place in DIR's files where TEXT stands
+//	server kill            kill -9 the server
+//	server stop            stop the server in order
+//	flip DIR TEXT          flip a bit of TEXT in DIR's files
 //	waitfor COMMAND RE     repeat a command until its output matches
-//	anonymous METHOD PATH STATUS   ask the server without a login
+//	anonymous METHOD PATH STATUS   send a request without a login
 //	withuser NAME PASSWORD         put a user into SURGETANK_SERVER
-//	numbers COUNT FILE             write so many lines, each its number
+//	numbers COUNT FILE             write COUNT lines, each its number
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -89,7 +89,7 @@ func serverCommand(ts *testscript.TestScript, neg bool, args []string) {
 			h.server.Dir = h.dir
 		}
 		if err := h.server.Start(ctx); err != nil {
-			log, _ := os.ReadFile(filepath.Join(h.dir, "server.log")) // the error matters more
+			log, _ := os.ReadFile(filepath.Join(h.dir, "server.log")) // an error of reading is less important
 			ts.Fatalf("%v\n%s", err, log)
 		}
 		ts.Setenv("SURGETANK_SERVER", h.server.Ready.HTTP)
@@ -102,8 +102,8 @@ func serverCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// write NAME TEXT makes a file of a text with the escapes of Go's strings: bytes that a script
-// cannot hold.
+// write NAME TEXT creates a file from a text with Go's escapes, for bytes that a script cannot
+// contain.
 func write(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: write NAME TEXT")
@@ -131,8 +131,8 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("%q stands in none of %d files", args[1], len(files))
 }
 
-// waitfor repeats a command that asks the server, until its output matches; what the server does by
-// itself has no other signal here.
+// waitfor repeats a command that asks the server, until its output matches. A script has no other
+// signal for work that the server does by itself.
 func waitfor(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: waitfor 'exec COMMAND…' RE")
@@ -154,7 +154,7 @@ func waitfor(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// lookPath finds the surgetank of a script's own PATH.
+// lookPath finds the surgetank program in a script's own PATH.
 func lookPath(path string) (string, error) {
 	for _, dir := range filepath.SplitList(path) {
 		if p, err := exec.LookPath(filepath.Join(dir, "surgetank")); err == nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank/client"
 )
 
-// Commands of scripts for what the command line does not do: programs that publish and consume do
-// it.
+// Script commands for actions that the command line does not have, because other programs publish
+// and consume.
 
 func dial(ts *testscript.TestScript) (context.Context, *client.Client) {
 	b, err := client.Dial(ts.Getenv("SURGETANK_SERVER"), client.Options{})
@@ -22,7 +22,7 @@ func dial(ts *testscript.TestScript) (context.Context, *client.Client) {
 	return ctx, b
 }
 
-// put QUEUE GROUP DELAY BODY… publishes messages; GROUP "-" is none.
+// put QUEUE GROUP DELAY BODY… publishes messages. GROUP "-" means no group.
 func put(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 4 {
 		ts.Fatalf("usage: put QUEUE GROUP DELAY BODY…")
@@ -43,7 +43,7 @@ func put(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// nack QUEUE N DELAY REASON receives N messages and gives them back.
+// nack QUEUE N DELAY REASON receives N messages and nacks them.
 func nack(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 4 {
 		ts.Fatalf("usage: nack QUEUE N DELAY REASON")

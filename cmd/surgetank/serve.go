@@ -27,10 +27,11 @@ type serveCmd struct {
 	output
 }
 
-// stopTime is how long requests may take to finish when the server stops.
+// stopTime is how long current requests may take to finish when the server stops.
 const stopTime = 15 * time.Second
 
-// Run serves until SIGTERM or an interrupt (a second one ends at once), or until the log fails.
+// Run serves until SIGTERM or an interrupt, or until the log fails. A second interrupt ends it at
+// once.
 func (c *serveCmd) Run(s *session) error {
 	o, err := c.options(s)
 	if err != nil {
@@ -74,7 +75,7 @@ func (c *serveCmd) Run(s *session) error {
 	return nil
 }
 
-// options merges file and flags.
+// options combines file and flags.
 func (c *serveCmd) options(s *session) (server.Options, error) {
 	var o server.Options
 	o.Version = readBuildInfo().Version
@@ -111,8 +112,8 @@ func (c *serveCmd) options(s *session) (server.Options, error) {
 	return o, nil
 }
 
-// announce says that all doors are open: one JSON line for programs, or where to go and what to try
-// for people.
+// announce says that all doors are open. Programs get one JSON line; people get the addresses and a
+// command to try.
 func (c *serveCmd) announce(w io.Writer, srv *server.Server) error {
 	a := srv.Addresses()
 	r := child.Ready{Ready: true, Data: srv.Data(), PID: os.Getpid(), Version: readBuildInfo().Version}

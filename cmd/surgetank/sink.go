@@ -14,7 +14,7 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// sinkCmds are the commands on sinks: consumers inside the server that write to a database.
+// sinkCmds are the commands for sinks: consumers inside the server that write to a database.
 type sinkCmds struct {
 	Ls     sinkLsCmd     `cmd:"" help:"List sinks with their state."`
 	Show   sinkShowCmd   `cmd:"" help:"Show one sink: settings, without secrets, state and figures."`
@@ -30,7 +30,7 @@ type sinkArg struct {
 	output
 }
 
-// sinkInfo is what people are shown of a sink; --json prints all that the server gives.
+// sinkInfo is the part of a sink's state that people see; --json prints the server's whole answer.
 type sinkInfo struct {
 	Name   string `json:"name"`
 	State  string `json:"state"`
@@ -42,7 +42,7 @@ type sinkInfo struct {
 	HeldReason string `json:"held_back_reason"`
 }
 
-// why is the reason of the state, or why messages are held back while others go on.
+// why is the reason of the state, or the reason why messages are held back while others continue.
 func (i *sinkInfo) why() string {
 	if i.Reason == "" && i.HeldBack > 0 {
 		return fmt.Sprintf("%s held back: %s", plural(i.HeldBack, "message"), i.HeldReason)
@@ -87,7 +87,7 @@ func (c *sinkShowCmd) Run(s *session) error {
 	return c.printSink(s, info, "")
 }
 
-// printSink prints what the server says of a sink, indented for people.
+// printSink prints the server's description of a sink, indented for people.
 func (c *sinkArg) printSink(s *session, info json.RawMessage, did string) error {
 	return c.print(s.stdout, info, func(w io.Writer) error {
 		if did != "" {
@@ -153,7 +153,7 @@ type sinkResumeCmd struct {
 	Yes        bool   `short:"y" help:"Do not ask."`
 }
 
-// refusal is what the server says about a queue and a target that contradict each other.
+// refusal is the server's description of a queue and a target that contradict each other.
 type refusal struct {
 	Text string `json:"text"`
 	Ways []struct {
@@ -182,7 +182,7 @@ func (c *sinkResumeCmd) Run(s *session) error {
 	return c.control(s, "resume", "resumed", body)
 }
 
-// confirm says what the chosen way will do, and asks.
+// confirm describes the effect of the chosen way, and asks for confirmation.
 func (c *sinkResumeCmd) confirm(s *session, way string) error {
 	var info struct {
 		State   string   `json:"state"`
@@ -192,7 +192,7 @@ func (c *sinkResumeCmd) confirm(s *session, way string) error {
 		return err
 	}
 	if info.Refusal == nil {
-		return nil // the server says that there is nothing to choose
+		return nil // the server answers that there is nothing to choose
 	}
 	effect := ""
 	for _, w := range info.Refusal.Ways {
@@ -201,7 +201,7 @@ func (c *sinkResumeCmd) confirm(s *session, way string) error {
 		}
 	}
 	if effect == "" {
-		return nil // the server says which ways there are
+		return nil // the server answers which ways there are
 	}
 	if _, err := fmt.Fprintf(s.stderr, "%s\nThis way %s.\n", printable(info.Refusal.Text), printable(effect)); err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// userCmds are the commands on users and what they may do.
+// userCmds are the commands for users and their permissions.
 type userCmds struct {
 	Ls    userLsCmd    `cmd:"" help:"List users."`
 	Set   userSetCmd   `cmd:"" help:"Create a user, or change its password or tags."`
@@ -109,8 +109,8 @@ func (c *userSetCmd) Run(s *session) error {
 	return nil
 }
 
-// readPassword never takes a password from the command line, where every user of the machine could
-// read it.
+// readPassword reads a password from the terminal or standard input. Every user of the machine can
+// read a command line, so it never takes a password from there.
 func readPassword(s *session) (string, error) {
 	if f, ok := s.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		fmt.Fprint(s.stderr, "password: ")
@@ -137,7 +137,7 @@ func readPassword(s *session) (string, error) {
 	return strings.TrimRight(line, "\r\n"), nil
 }
 
-// done prints what became of a command.
+// done prints the result of a command.
 func (o output) done(s *session, v any, format string, names ...any) error {
 	return o.print(s.stdout, v, func(w io.Writer) error {
 		for i, n := range names {

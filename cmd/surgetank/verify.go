@@ -11,13 +11,13 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// dataFlag names the data directory of the offline commands. They take its lock, so the server must
-// be stopped.
+// dataFlag names the data directory of the offline commands. They lock the directory, so the server
+// must be stopped.
 type dataFlag struct {
 	Data string `default:"./surgetank-data" placeholder:"DIR" help:"Data directory of a stopped server. Default ${default}."`
 }
 
-// log is where the log and its snapshots lie below a data directory.
+// log returns the directory of the log and its snapshots.
 func (d dataFlag) log() string { return filepath.Join(d.Data, "log") }
 
 type verifyCmd struct {
@@ -53,7 +53,7 @@ func shapeProblems(list []disklog.Problem) []problemShape {
 	return out
 }
 
-// Run reads every byte of a data directory, and every record in it, and changes nothing.
+// Run reads every byte and every record of a data directory and changes nothing.
 func (c *verifyCmd) Run(s *session) error {
 	var bytes int64
 	p := startProgress(s.stderr, func() string { return size(bytes) + " verified" })
@@ -92,8 +92,8 @@ func (c *verifyCmd) Run(s *session) error {
 	return nil
 }
 
-// records decodes every record of every whole entry: bytes can be what was written and still be of
-// a newer format.
+// records decodes every record of every whole entry. An undamaged entry may still have a newer
+// format.
 func (c *verifyCmd) records(report *disklog.Report) error {
 	return disklog.Inspect(vfs.OS{}, c.log(), true, func(e disklog.EntryInfo) error {
 		if e.Lost {
@@ -113,7 +113,7 @@ type inspectCmd struct {
 	output
 }
 
-// entryShape is one entry in JSON output, one a line.
+// entryShape is one entry in JSON output, one per line.
 type entryShape struct {
 	Offset   uint64        `json:"offset"`
 	File     string        `json:"file"`
@@ -123,7 +123,7 @@ type entryShape struct {
 	Records  []recordShape `json:"records,omitempty"`
 }
 
-// Run lists the entries of a log, or takes one apart.
+// Run lists the entries of a log, or decodes one entry.
 func (c *inspectCmd) Run(s *session) error {
 	found := false
 	err := disklog.Inspect(vfs.OS{}, c.log(), c.Entry != 0, func(e disklog.EntryInfo) error {

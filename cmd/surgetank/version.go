@@ -9,8 +9,8 @@ import (
 	"github.com/surgetank/surgetank/internal/dataformat"
 )
 
-// versionCmd prints which build this is, and which data directories it reads and writes. The facts
-// come from the build itself, so there is nothing to set by hand.
+// versionCmd prints the version of this build, and which data directories it reads and writes. The
+// build itself has this information, so no release step sets it.
 type versionCmd struct {
 	JSON bool `name:"json" help:"Print JSON."`
 }
@@ -29,12 +29,12 @@ type buildInfo struct {
 
 // formatShape says which data directories a build reads and writes.
 type formatShape struct {
-	Writes uint32 `json:"writes"` // the format level of a directory that this build has opened
+	Writes uint32 `json:"writes"` // the format level of directories that this build has opened
 	Reads  struct {
 		From uint32 `json:"from"`
 		To   uint32 `json:"to"`
 	} `json:"reads"`
-	OldestReader string `json:"oldest_reader"` // the oldest version that reads what this build writes
+	OldestReader string `json:"oldest_reader"` // the oldest version that can read this build's directories
 }
 
 func readFormat() (f formatShape) {

@@ -11,7 +11,8 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// vhostCmds are the commands on virtual hosts: name spaces of queues with permissions of their own.
+// vhostCmds are the commands for virtual hosts: name spaces of queues with permissions of their
+// own.
 type vhostCmds struct {
 	Ls  vhostLsCmd  `cmd:"" help:"List virtual hosts."`
 	Set vhostSetCmd `cmd:"" help:"Create a virtual host, or change its description."`

@@ -10,14 +10,13 @@ import (
 var wholeValue = func() *jsonpath.Set {
 	p, err := jsonpath.Parse("$")
 	if err != nil {
-		panic(err) // a constant is wrong
+		panic(err) // the constant is wrong
 	}
 	return jsonpath.NewSet(p)
 }()
 
-// array writes a JSON array for an array column, in the form of PostgreSQL's array literals:
-// {1,2,NULL,"text"}. Arrays in it become further dimensions, unless the elements are JSON
-// themselves.
+// array writes a JSON array for an array column, as a PostgreSQL array literal: {1,2,NULL,"text"}.
+// Nested arrays become further dimensions, unless the elements are JSON themselves.
 func (c *column) array(dst, raw []byte) ([]byte, error) {
 	literal, err := c.elements(nil, raw)
 	if err != nil {
@@ -70,7 +69,7 @@ func (c *column) elementValue(dst []byte, v jsonpath.Value) ([]byte, error) {
 	}
 	switch c.element {
 	case kindBytes:
-		return quote(dst, appendHex(nil, s)[1:]), nil // one backslash: escape doubles it for COPY, quote for the literal
+		return quote(dst, appendHex(nil, s)[1:]), nil // one backslash: escape doubles it for COPY, quote doubles it for the literal
 	case kindTime, kindTimeZone:
 		one := column{Column: c.Column, kind: c.element}
 		t, err := one.time(nil, string(s))

@@ -19,7 +19,7 @@ const benchTable = "CREATE TABLE %s (id bigint, customer text, total numeric(12,
 
 const benchColumns = `"columns":{"id":"$.id","customer":"$.customer","total":"$.total","at":"$.at","body":"$"}`
 
-// benchMessages makes order writes of about 300 bytes.
+// benchMessages makes orders of about 300 bytes.
 func benchMessages(n int) []surgetank.Publishing {
 	msgs := make([]surgetank.Publishing, n)
 	for i := range msgs {
@@ -30,9 +30,9 @@ func benchMessages(n int) []surgetank.Publishing {
 	return msgs
 }
 
-// BenchmarkSinkPostgres moves rows through a broker in memory and the sink, and the same rows by
-// COPY in the same run: all in one COPY, and in one COPY for each 1,000 rows. The ratio is that to
-// the one COPY.
+// BenchmarkSinkPostgres sends rows through an in-memory broker and the sink. In the same run it
+// sends the same rows by COPY: all in one COPY, and in one COPY per 1,000 rows. The reported ratio
+// compares the sink with the single COPY.
 func BenchmarkSinkPostgres(b *testing.B) {
 	for _, lanes := range []int{1, 4} {
 		for _, conflict := range []string{"", `,"on_conflict":{"keys":["id"],"do":"update"}`} {
@@ -127,7 +127,7 @@ func copyAll(b *testing.B, dsn, table string, lines [][]byte, batch int) {
 	}
 }
 
-// benchRun publishes everything and measures from the start of the sink to the last settled
+// benchRun publishes all messages and measures from the start of the sink to the last settled
 // message.
 func benchRun(b *testing.B, s sink.Spec, msgs []surgetank.Publishing) time.Duration {
 	ctx := context.Background()

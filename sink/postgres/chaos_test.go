@@ -14,7 +14,8 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// chaos is a broker on disk, a sink, a network and a PostgreSQL of its own, all of which fail.
+// chaos is a broker on disk, a sink, a network and a PostgreSQL server of its own. Each of them
+// fails during the test.
 type chaos struct {
 	t      *testing.T
 	rng    *rand.Rand
@@ -26,7 +27,7 @@ type chaos struct {
 	sink   *sink.Runner
 }
 
-// open opens broker and sink, with some number of lanes.
+// open opens broker and sink, with a random number of lanes.
 func (c *chaos) open() {
 	c.t.Helper()
 	b, err := embedded.Open(c.dir, embedded.Options{})
@@ -45,7 +46,7 @@ func (c *chaos) open() {
 	c.sink.Start()
 }
 
-// close ends broker and sink, kindly or with commits cut off in the middle.
+// close ends broker and sink, either in order or with commits interrupted.
 func (c *chaos) close(kindly bool) {
 	c.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -66,7 +67,7 @@ func (c *chaos) must(err error) {
 	}
 }
 
-// fail does one of the things that go wrong.
+// fail causes one of the failures.
 func (c *chaos) fail(kind int) string {
 	c.t.Helper()
 	switch kind {
@@ -77,7 +78,7 @@ func (c *chaos) fail(kind int) string {
 	case 1:
 		c.proxy.Cut()
 		return "connections reset"
-	case 2: // what was sent arrives after the sink has given up
+	case 2: // data that was sent arrives after the sink has given up
 		c.proxy.Hold()
 		before := c.sink.Status().Opens
 		for st := c.sink.Status(); st.State != sink.StateWaiting && st.Opens == before && st.State == sink.StateRunning; st = c.sink.Status() {
@@ -108,7 +109,8 @@ func (c *chaos) left() (int64, error) {
 	return q.Ready + q.Blocked + q.Delayed + q.Leased, err
 }
 
-// TestOnceThroughFailures moves 20,000 messages through every failure, and then reads back.
+// TestOnceThroughFailures sends 20,000 messages through every kind of failure, and then reads the
+// table.
 func TestOnceThroughFailures(t *testing.T) {
 	pg := pgtest.Start(t)
 	const groups = 40

@@ -7,35 +7,33 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// conn is one connection. Behind a pooler like PgBouncer two transactions of one connection may run
-// in two sessions of the server, so nothing may be left in a session: settings and the staging
-// table are then made in each transaction.
+// conn is one connection. With a pooler like PgBouncer, two transactions of one connection may run
+// in different sessions of the server. So no state may stay in a session: each transaction then
+// makes the settings and the staging table again.
 type conn struct {
 	*pgconn.PgConn
 	pooled bool
 }
 
-// startup are settings that travel with the connection's start. PgBouncer follows them in every
-// mode.
+// startup are settings sent with the start of the connection. PgBouncer applies them in every mode.
 var startup = map[string]string{"client_encoding": "UTF8", "standard_conforming_strings": "on", "TimeZone": "UTC", "DateStyle": "ISO, YMD"}
 
-// settings are made once on a connection with a session of its own. Times without a zone are taken
-// as UTC. A commit is on disk before it is answered, whatever the database's default: the message
-// is acked after it and would be lost with it. Each statement sees what was committed before it,
-// which the guard of a batch needs. The server ends a connection whose peer is gone instead of
-// keeping its locks.
+// settings are set once on a connection with a session of its own. Times without a zone are read as
+// UTC. A commit is on disk before the answer, whatever the database's default, because the message
+// is acked after it. Each statement sees earlier commits, which the guard of a batch needs. The
+// server ends a connection whose peer is gone instead of keeping its locks.
 const settings = `SET bytea_output = 'hex'; SET client_min_messages = warning; SET idle_in_transaction_session_timeout = '60s';
 SET default_transaction_isolation = 'read committed'; SET default_transaction_deferrable = off;
 SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 30000;
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`
 
-// localSettings are made at the start of each transaction behind a pooler.
+// localSettings are set at the start of each transaction through a pooler.
 const localSettings = `SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SELECT set_config('standard_conforming_strings', 'on', true),
 set_config('timezone', 'UTC', true), set_config('datestyle', 'ISO, YMD', true), set_config('bytea_output', 'hex', true),
 set_config('client_min_messages', 'warning', true), set_config('idle_in_transaction_session_timeout', '60s', true),
 set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true); `
 
-// connect opens one connection. name is what the database's administrator sees.
+// connect opens one connection. name is shown to the database's administrator.
 func (t *Target) connect(ctx context.Context, name string) (*conn, error) {
 	config := t.config.Copy()
 	for k, v := range startup {
@@ -47,7 +45,7 @@ func (t *Target) connect(ctx context.Context, name string) (*conn, error) {
 		return nil, classify(err)
 	}
 	c := &conn{PgConn: pg}
-	// The server tells its process at the start; a pooler makes a number up.
+	// The server sends its process id at the start; a pooler sends an invented number.
 	rows, err := query(ctx, pg, "SELECT pg_backend_pid()")
 	switch {
 	case err != nil:
@@ -68,7 +66,7 @@ func (t *Target) connect(ctx context.Context, name string) (*conn, error) {
 	return c, nil
 }
 
-// takesTransactions fails where a pooler pools single statements.
+// takesTransactions fails if a pooler pools single statements.
 func takesTransactions(ctx context.Context, pg *pgconn.PgConn) error {
 	for _, sql := range []string{"BEGIN", "SELECT 1", "ROLLBACK"} {
 		if err := exec(ctx, pg, sql); err != nil {
@@ -78,17 +76,17 @@ func takesTransactions(ctx context.Context, pg *pgconn.PgConn) error {
 	return nil
 }
 
-// hangUp drops a connection without waiting for the server.
+// hangUp closes a connection without waiting for the server.
 func hangUp(pg *pgconn.PgConn) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_ = pg.Close(ctx) // the socket is closed in any case, and the server undoes what was not committed
+	_ = pg.Close(ctx) // the socket is closed in any case, and the server rolls back uncommitted work
 }
 
-// goodbyeWait bounds the wait for the server's side of an orderly end.
+// goodbyeWait limits the wait for the server's side of an orderly close.
 const goodbyeWait = time.Second
 
-// goodbye ends a connection in order, so that the server logs nothing and frees its place at once.
+// goodbye closes a connection in order, so the server logs nothing and frees the slot at once.
 func goodbye(pg *pgconn.PgConn) {
 	ctx, cancel := context.WithTimeout(context.Background(), goodbyeWait)
 	defer cancel()
@@ -100,7 +98,7 @@ func exec(ctx context.Context, pg *pgconn.PgConn, sql string) error {
 	return err
 }
 
-// query runs one statement with text parameters; nil is null.
+// query runs one statement with text parameters. A nil value is null.
 func query(ctx context.Context, pg *pgconn.PgConn, sql string, args ...string) ([][][]byte, error) {
 	params := make([][]byte, len(args))
 	for i, a := range args {
@@ -110,6 +108,6 @@ func query(ctx context.Context, pg *pgconn.PgConn, sql string, args ...string) (
 	return r.Rows, r.Err
 }
 
-// appName is the name of an instance's connections, by which a new opening finds those an older one
-// left.
+// appName is the name of an instance's connections. A new opening finds connections of older
+// openings by this name.
 func appName(instance string) string { return "surgetank sink " + instance[:min(len(instance), 32)] }

@@ -75,7 +75,7 @@ func TestIdleLanesHoldNoConnection(t *testing.T) {
 	}
 	o.lanes[2].Rest()
 
-	// What Verify refuses is not written.
+	// If Verify rejects the progress, nothing is written.
 	refuse = &sink.Error{Class: sink.Stale, Row: -1, Reason: "an older copy"}
 	if _, err := o.batch(2, false, `{"id":9}`); errorClass(err) != sink.Stale {
 		t.Errorf("%v, want what Verify said", err)
@@ -89,8 +89,8 @@ func TestIdleLanesHoldNoConnection(t *testing.T) {
 	}
 }
 
-// A pooler that keeps transactions together is as good as the server itself: values, splits,
-// staging, migrations, and nothing of it is left in the server's sessions.
+// A pooler that keeps transactions together works like the server itself: values, splits, staging
+// and migrations work, and the server's sessions keep no state.
 func TestThroughPgBouncer(t *testing.T) {
 	pg := pgtest.Start(t)
 	for _, mode := range []string{"transaction", "session"} {
@@ -183,7 +183,7 @@ func TestPermissionsAreNamed(t *testing.T) {
 		if !errors.As(err, &e) || e.Field != "postgres.table" || !strings.Contains(e.Message, grant) {
 			t.Fatalf("%v, want %s", err, grant)
 		}
-		// What the error says is enough.
+		// The statement in the error message is enough.
 		pg.Exec(t, dsn, e.Message[strings.Index(e.Message, "GRANT "):])
 	}
 	// Rights to columns alone are enough for a sink.
@@ -200,8 +200,8 @@ func TestPermissionsAreNamed(t *testing.T) {
 	}
 }
 
-// A table that is gone is made anew if nothing is known of rows in it. Otherwise the claim refuses,
-// and nothing is made.
+// A missing table is created again if no rows in it are known. Otherwise the claim refuses, and
+// nothing is created.
 func TestAVanishedTable(t *testing.T) {
 	pg := pgtest.Shared(t)
 	for _, create := range []bool{true, false} {

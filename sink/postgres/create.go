@@ -11,7 +11,7 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// create makes the table, unless it is there.
+// create creates the table if it does not exist.
 func (t *Target) create(ctx context.Context, pg *pgconn.PgConn) error {
 	name := sink.QuoteTable(t.table)
 	there, err := t.exists(ctx, pg, name)
@@ -45,9 +45,9 @@ func (t *Target) create(ctx context.Context, pg *pgconn.PgConn) error {
 	return nil
 }
 
-// createAgain makes a table that is gone since the sink was set, if the claim goes on with the
-// progress that is there. The table may be gone together with rows that the sink wrote, as in a
-// database that was made anew: then the claim refuses, and nothing is made.
+// createAgain creates a table that disappeared after the sink was created, if the claim accepts the
+// stored progress. If rows of the sink disappeared with the table, as in a recreated database, the
+// claim refuses and nothing is created.
 func (t *Target) createAgain(ctx context.Context, pg *pgconn.PgConn, claim sink.Claim) error {
 	there, err := t.exists(ctx, pg, sink.QuoteTable(t.table))
 	if err != nil || there {
@@ -79,8 +79,8 @@ func (t *Target) createAgain(ctx context.Context, pg *pgconn.PgConn, claim sink.
 	return t.create(ctx, pg)
 }
 
-// isType lets PostgreSQL's own parser decide that a column's type is the name of a type and nothing
-// else, as it will stand in CREATE TABLE.
+// isType lets PostgreSQL's own parser check that a column's type, as written in CREATE TABLE, is a
+// type name and nothing else.
 func (t *Target) isType(ctx context.Context, pg *pgconn.PgConn, c sink.Column) error {
 	if c.Type == "" {
 		return nil
@@ -98,9 +98,9 @@ func (t *Target) isType(ctx context.Context, pg *pgconn.PgConn, c sink.Column) e
 	return nil
 }
 
-// createType gives the type of the settings, or one that takes whatever the source gives. A value
-// at a JSON path becomes text: a string's characters, a number's digits, JSON for the rest. So no
-// value is refused, and strings compare without quotes.
+// createType returns the type of the settings, or a type that accepts every value of the source. A
+// value at a JSON path becomes text: a string's characters, a number's digits, or JSON. So no value
+// is rejected, and strings compare without quotes.
 func createType(c sink.Column) string {
 	if c.Type != "" {
 		return c.Type

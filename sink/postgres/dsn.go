@@ -13,24 +13,25 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// own are settings that pgconn, by libpq's rules, takes from the process's environment and its
-// user's home where an address does not have them. They are the server's own secrets, and would go
-// to whatever host the address names. Empty, they are off.
+// own are settings that pgconn, by libpq's rules, reads from the process's environment and the
+// user's home directory if the address lacks them. They are the server's own secrets and would be
+// sent to the host in the address. Empty values turn them off.
 var own = []string{"passfile", "sslcert", "sslkey", "sslpassword"}
 
 // refusedKeys are settings that name files with secrets of the server's user.
 var refusedKeys = []string{"passfile", "service", "servicefile"}
 
-// word is one setting of an address in words, such as host=h.
+// word matches one setting of an address in key=value form, such as host=h.
 var word = regexp.MustCompile(`^\s*([^\s=]+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)(?:[^\s\\]|\\.)*|)(?:\s+|$)`)
 
-// keysOf lists the settings that an address gives by name. The error says nothing of the address.
+// keysOf returns the names of the settings in an address. The error contains nothing of the
+// address.
 func keysOf(dsn string) (keys []string, err error) {
 	unreadable := errors.New("the address cannot be read")
 	if isURL(dsn) {
 		_, rest, _ := strings.Cut(dsn, "://")
 		if i := strings.IndexAny(rest, "/?#"); i >= 0 && strings.Contains(rest[i:], "@") {
-			return nil, unreadable // a password with one of / ? # in it would be taken for a port and the name of a database
+			return nil, unreadable // a password with one of / ? # would be read as a port and a database name
 		}
 		_, query, _ := strings.Cut(dsn, "?")
 		for pair := range strings.SplitSeq(query, "&") {
@@ -58,8 +59,8 @@ func isURL(dsn string) bool {
 }
 
 // parseDSN reads an address without the secrets of this process: PGPASSWORD, ~/.pgpass, client
-// certificates and service files. An *Error may be shown; other errors can hold a part of the
-// password.
+// certificates and service files. An *Error is safe to display; other errors may contain a part of
+// the password.
 func parseDSN(dsn string) (*pgconn.Config, error) {
 	keys, err := keysOf(dsn)
 	if err != nil {
@@ -77,15 +78,16 @@ func parseDSN(dsn string) (*pgconn.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	// If the address has the same password as the environment, its author knows it anyway.
+	// If the address has the same password as the environment, its author already knows the
+	// password.
 	if p := os.Getenv("PGPASSWORD"); p != "" && config.Password == p && !has(dsn, p) {
 		config.Password = ""
 	}
 	return config, nil
 }
 
-// without turns off what an address would get from elsewhere. Of a setting that is given twice the
-// last one counts, which is the address's own.
+// without turns off settings that the address would get from elsewhere. If a setting appears twice,
+// the last one counts, which is the address's own.
 func without(dsn string) string {
 	if !isURL(dsn) {
 		return strings.Join(own, "='' ") + "='' " + dsn
@@ -98,7 +100,7 @@ func without(dsn string) string {
 	return base + "?" + off + "&" + query
 }
 
-// has tells whether a text is written in an address, escaped or not.
+// has reports whether an address contains a text, escaped or not.
 func has(dsn, text string) bool {
 	plain, err := url.PathUnescape(dsn)
 	return strings.Contains(dsn, text) || err == nil && strings.Contains(plain, text)

@@ -13,14 +13,14 @@ func at(dsn string) sink.Spec {
 	return sink.Spec{Kind: "postgres", Address: dsn, Table: sink.TableSpec{Table: "t"}}
 }
 
-// TestTheServersOwnSecrets: nothing that the environment or the home of the server's user holds
+// TestTheServersOwnSecrets: no secret in the environment or the home directory of the server's user
 // gets into a connection, whatever host the address names.
 func TestTheServersOwnSecrets(t *testing.T) {
 	home := t.TempDir()
 	for name, text := range map[string]string{
 		".pgpass":                    "*:*:*:*:own-secret\n",
 		".pg_service.conf":           "[s]\nhost=service.example\npassword=own-secret\n",
-		".postgresql/postgresql.crt": "x", ".postgresql/postgresql.key": "x", // would be an error if they were read
+		".postgresql/postgresql.crt": "x", ".postgresql/postgresql.key": "x", // reading them would be an error
 	} {
 		path := filepath.Join(home, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -39,7 +39,7 @@ func TestTheServersOwnSecrets(t *testing.T) {
 		t.Setenv(name, value)
 	}
 	for _, withEnv := range []bool{true, false} {
-		if !withEnv { // then ~/.pgpass would be next
+		if !withEnv { // then ~/.pgpass would be the next source
 			os.Unsetenv("PGPASSWORD")
 			os.Unsetenv("PGPASSFILE")
 		}
@@ -83,8 +83,8 @@ func TestTheServersOwnSecrets(t *testing.T) {
 	}
 }
 
-// TestErrorsHoldNoPassword: an address that cannot be read, or that means something else than its
-// author thinks, is not shown with a part of its password.
+// TestErrorsHoldNoPassword: errors about an unreadable or misunderstood address show no part of its
+// password.
 func TestErrorsHoldNoPassword(t *testing.T) {
 	const password = "SeCrEt"
 	for _, form := range []string{

@@ -13,21 +13,21 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// classify says what an error means for the batch, by its SQLSTATE (PostgreSQL documentation,
-// appendix A) and by where it was raised:
+// classify returns the meaning of an error for the batch. It uses the SQLSTATE (PostgreSQL
+// documentation, appendix A) and the place where the error was raised:
 //
 //	53200, 53400, 57014, 25P04             memory, temporary files, cancelled or timed out: smaller batches
 //	40, 53, 55P03                          deadlock, serialization, resources, lock: the same batch again
-//	08, HV, out of a statement             a foreign table's server: the table's fault
+//	08, HV, from a statement               a foreign table's server: the table's fault
 //	any other, inside a trigger's or       Suspect: it may be the row's fault or the whole table's
 //	function's SQL
-//	23503                                  Reference: the row that it refers to may come
+//	23503                                  Reference: the missing row may come
 //	23514 without a constraint             no partition: the table's fault
-//	21, 22, 23, 44, 54                     the row's fault beyond doubt; 21 is two rows of a batch, and a row alone never does it
-//	42501, 0A                              Suspect: row-level security, or a permission that was taken away
+//	21, 22, 23, 44, 54                     the row's fault beyond doubt; 21 needs two rows of a batch, a single row never causes it
+//	42501, 0A                              Suspect: row-level security, or a permission that was revoked
 //	2200H                                  a sequence has no more numbers: the table's fault
-//	25, 42, 55, 57, 58 and the like    target down: wait, lose nothing
-//	all others out of a statement          Suspect
+//	25, 42, 55, 57, 58 and similar         target down: wait, lose nothing
+//	all others from a statement            Suspect
 //	no SQLSTATE                            the connection: target down
 func classify(err error) error {
 	if err == nil {
@@ -48,7 +48,7 @@ func classify(err error) error {
 	return e
 }
 
-// classOf is classify's table.
+// classOf is the table of classify.
 func classOf(pg *pgconn.PgError) sink.Class {
 	if len(pg.Code) != 5 {
 		return sink.Down
@@ -56,7 +56,7 @@ func classOf(pg *pgconn.PgError) sink.Class {
 	switch pg.Code {
 	case "53200", "53400", "57014", "25P04":
 		return sink.TooLarge
-	case "53300", "40003": // only a new connection gets these: too many connections; completion unknown
+	case "53300", "40003": // only new connections get these: too many connections; completion unknown
 		return sink.Down
 	case "55P03":
 		return sink.Retry
@@ -68,7 +68,7 @@ func classOf(pg *pgconn.PgError) sink.Class {
 		return sink.Retry
 	}
 	if severity(pg) != "ERROR" {
-		return sink.Down // the connection ends with it
+		return sink.Down // the error ends the connection
 	}
 	switch {
 	case class == "08" || class == "HV":
@@ -81,12 +81,12 @@ func classOf(pg *pgconn.PgError) sink.Class {
 		return sink.Reference
 	case pg.Code == "23514" && pg.ConstraintName == "":
 		if pg.Routine == "ExecPartitionCheckEmitError" {
-			return sink.Suspect // the sink's table is itself a partition, and the row belongs in another
+			return sink.Suspect // the sink's table is itself a partition, and the row belongs to another one
 		}
 		return sink.TableFault
 	case pg.Code == "2200H": // a sequence has no more numbers
 		return sink.TableFault
-	case pg.Code == "42501", class == "0A" && pg.Routine != "DoCopy": // DoCopy: row-level security was switched on; opening again finds out
+	case pg.Code == "42501", class == "0A" && pg.Routine != "DoCopy": // DoCopy: row-level security was switched on; the next opening detects it
 		return sink.Suspect
 	}
 	switch class {
@@ -98,9 +98,9 @@ func classOf(pg *pgconn.PgError) sink.Class {
 	return sink.Suspect
 }
 
-// rowError classifies an error of rows that were sent to the table. A column that the sink does not
-// fill is not the row's fault when it allows no null. When its value is there already, the value
-// came from a default, and the next try has another.
+// rowError classifies an error of rows that were sent to the table. If a column that the sink does
+// not fill allows no null, the row is not at fault. If the value of such a column already exists,
+// it came from a default, and the next try has another value.
 func (l *layout) rowError(err error) error {
 	e := classify(err)
 	var known *sink.Error
@@ -119,10 +119,10 @@ func (l *layout) rowError(err error) error {
 	return known
 }
 
-// keyOf finds the columns in "Key (a, b)=(1, 2) already exists", in any language.
+// keyOf matches the columns in "Key (a, b)=(1, 2) already exists", in any language.
 var keyOf = regexp.MustCompile(`\(([^()]+)\)=\(`)
 
-// fills tells whether the sink gives one of these columns its value.
+// fills reports whether the sink fills one of these columns.
 func (l *layout) fills(names ...string) bool {
 	for _, c := range l.columns {
 		if slices.Contains(names, c.Name) {
@@ -132,7 +132,7 @@ func (l *layout) fills(names ...string) bool {
 	return false
 }
 
-// severity is the error's severity in no language.
+// severity returns the untranslated severity of the error.
 func severity(pg *pgconn.PgError) string {
 	if pg.SeverityUnlocalized != "" {
 		return pg.SeverityUnlocalized
@@ -140,8 +140,8 @@ func severity(pg *pgconn.PgError) string {
 	return pg.Severity
 }
 
-// inside tells whether an error was raised inside a function, and so in a trigger's SQL: its
-// context says more than the place in the COPY and in a JSON value. The context is in the
+// inside reports whether an error was raised inside a function, and so in a trigger's SQL. Then its
+// context has more than the positions in the COPY and in a JSON value. The context is in the
 // database's language, except for these two words.
 func inside(where string) bool {
 	if i := strings.Index("\n"+where, "\nCOPY "); i >= 0 {
@@ -155,7 +155,7 @@ func inside(where string) bool {
 	return false
 }
 
-// words gives the database's own words in one line.
+// words returns the database's message in one line.
 func words(pg *pgconn.PgError) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "SQLSTATE %s", pg.Code)
@@ -177,8 +177,8 @@ func words(pg *pgconn.PgError) string {
 
 var lineOf = regexp.MustCompile(`(?m)^COPY .*?, line (\d+)`)
 
-// copyLine finds the row that COPY complains about, from 0; -1 when it does not say. It is only a
-// hint where to split: a row is parked after it failed alone.
+// copyLine returns the row that COPY complains about, from 0, or -1 if unknown. It is only a hint
+// where to split: a row is parked only after it failed alone.
 func copyLine(where string) int {
 	m := lineOf.FindStringSubmatch(where)
 	if m == nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// TestOneRowParksItself: each of these errors comes from one row and tells nothing about whose
-// fault it is. The row between two good ones is parked, and the good ones are written.
+// TestOneRowParksItself: each error comes from one row, and the error alone does not show whose
+// fault it is. The bad row between two good ones is parked, and the good ones are written.
 func TestOneRowParksItself(t *testing.T) {
 	pg := pgtest.Shared(t)
 	trigger := func(body string) string {
@@ -40,7 +40,7 @@ func TestOneRowParksItself(t *testing.T) {
 			r.until("the good rows", func(s sink.Status) bool { return s.Applied == 2 })
 			id := 4
 			r.until("all decided", func(s sink.Status) bool {
-				if s.HeldBack > 0 && s.Applied == uint64(id)-2 { // evidence, where a batch of three could not give it
+				if s.HeldBack > 0 && s.Applied == uint64(id)-2 { // a batch of three gave no evidence, so this row does
 					r.publish(fmt.Sprintf(`{"id":%d,"v":"c"}`, id))
 					id++
 				}
@@ -53,7 +53,8 @@ func TestOneRowParksItself(t *testing.T) {
 	}
 }
 
-// TestTheTablesFaultParksNothing: the sink waits, says why, and goes on when the table is mended.
+// TestTheTablesFaultParksNothing: the sink waits, reports why, and continues when the table is
+// fixed.
 func TestTheTablesFaultParksNothing(t *testing.T) {
 	pg := pgtest.Shared(t)
 	for name, c := range map[string]struct{ ddl, breaks, mends, says string }{
@@ -90,8 +91,8 @@ func TestTheTablesFaultParksNothing(t *testing.T) {
 	}
 }
 
-// TestOthersGoOnBesideTheTablesFault: rows that the table can take are written while others are
-// held back.
+// TestOthersGoOnBesideTheTablesFault: rows that the table accepts are written while others are held
+// back.
 func TestOthersGoOnBesideTheTablesFault(t *testing.T) {
 	pg := pgtest.Shared(t)
 	dsn := pg.Database(t)
@@ -114,7 +115,7 @@ func TestOthersGoOnBesideTheTablesFault(t *testing.T) {
 	}
 }
 
-// TestABatchThatIsTooLargeIsMadeSmaller: what cannot be written in one statement's time is written
+// TestABatchThatIsTooLargeIsMadeSmaller: a batch that exceeds the time of one statement is written
 // in parts, and the parts grow again.
 func TestABatchThatIsTooLargeIsMadeSmaller(t *testing.T) {
 	pg := pgtest.Shared(t)
@@ -146,8 +147,8 @@ func TestABatchThatIsTooLargeIsMadeSmaller(t *testing.T) {
 	}
 }
 
-// TestKeysKeepTheirOrderOverLanes: of the rows with one key the last must win, however the key is
-// written.
+// TestKeysKeepTheirOrderOverLanes: of the rows with one key the last must win, in whatever form the
+// key is written.
 func TestKeysKeepTheirOrderOverLanes(t *testing.T) {
 	pg := pgtest.Shared(t)
 	for typ, forms := range map[string][]string{

@@ -12,14 +12,13 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// A guard makes a transaction fail where the ground has moved: where the table is not as it was
-// when the rows were made, or the progress is not what the lane left. Its failures are told from
-// those of rows, triggers and constraints by a random mark in the error's text, which nothing in
-// the database can know.
+// guard makes a transaction fail if the table has changed since the rows were made, or if the
+// progress differs from what the lane left. A random mark in the error's text distinguishes these
+// failures from those of rows, triggers and constraints. Nothing in the database can know the mark.
 //
-// The order of a transaction is: lock the table, compare, write. The lock is ROW EXCLUSIVE, which
-// COPY takes anyway and which ALTER TABLE, DROP and their like exclude. It is a statement of its
-// own, so that the next statement sees what was committed while the lock was waited for.
+// A transaction locks the table, compares, then writes. The lock is ROW EXCLUSIVE. COPY takes this
+// lock anyway, and it excludes ALTER TABLE, DROP and similar statements. The lock is a separate
+// statement, so the next statement sees commits that happened during the wait for the lock.
 type guard struct{ mark string }
 
 func newGuard() guard { return guard{fmt.Sprintf("surgetank %016x", rand.Uint64())} }
@@ -29,10 +28,10 @@ const (
 	markStale   = " stale "
 )
 
-// fingerprint is a subquery that gives one text, a different one after every change of what a
-// layout is made of. It reads which transaction wrote the catalog's rows last; it may differ
-// without need, as after GRANT or TRUNCATE. name is the table's in the settings, so that
-// search_path counts. Below oid 16384 are PostgreSQL's own types, which do not change.
+// fingerprint returns a subquery whose result, one text, changes with every change that affects a
+// layout. It reads which transaction last wrote the rows of the catalog. The text may also change
+// without need, for example after GRANT or TRUNCATE. name is the table's name in the settings, so
+// search_path applies. Types with an oid below 16384 are PostgreSQL's own and do not change.
 func fingerprint(name string) string {
 	return `(SELECT concat_ws(' ', c.oid, c.xmin, row_security_active(c.oid),
 ARRAY(SELECT a.xmin FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 ORDER BY a.attnum),
@@ -42,14 +41,13 @@ ARRAY(SELECT d.xmin FROM pg_catalog.pg_attrdef d WHERE d.adrelid = c.oid ORDER B
 FROM pg_catalog.pg_class c WHERE c.oid = to_regclass(` + literal(name) + `))`
 }
 
-// compare fails unless the table's fingerprint is was, which is an SQL expression. What the cast
-// fails on depends on the table, so that it is not worked out at planning.
+// compare fails unless the table's fingerprint equals was, which is an SQL expression. The text of
+// the failing cast depends on the table, so the planner cannot evaluate it early.
 func (g guard) compare(name, was string) string {
 	return "SELECT CASE WHEN f = " + was + " THEN 0 ELSE CAST('" + g.mark + markChanged + "' || coalesce(f, '') AS int) END FROM (SELECT " + fingerprint(name) + " AS f) f"
 }
 
-// prepare makes compare a prepared statement of the session, which saves its planning in each
-// batch.
+// prepare makes compare a prepared statement of the session. Each batch then saves the planning.
 func (g guard) prepare(name string) string {
 	return "PREPARE surgetank_guard (text) AS " + g.compare(name, "$1")
 }
@@ -76,9 +74,8 @@ func (g guard) verdict(err error) error {
 
 var errStale = &sink.Error{Class: sink.Stale, Row: -1, Reason: "the progress in surgetank_progress was changed by another opening of the sink"}
 
-// read looks the table up, compares it with the settings, and works out the statements. It changes
-// nothing. The fingerprint is read first: what changes meanwhile is then noticed by the first
-// batch.
+// read looks the table up, compares it with the settings, and makes the statements. It changes
+// nothing. It reads the fingerprint first, so the first batch detects a change made meanwhile.
 func (t *Target) read(ctx context.Context, pg *pgconn.PgConn) (*layout, error) {
 	name := sink.QuoteTable(t.table)
 	rows, err := query(ctx, pg, "SELECT "+fingerprint(name))

@@ -8,12 +8,13 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// KeyForms tells how the table compares the key columns. It is what Open found.
+// KeyForms returns how the table compares the key columns, as found by Open.
 func (t *Target) KeyForms() map[string]sink.KeyForm { return t.keys }
 
-// readKeys finds the forms of the columns that on_conflict names. Known are whole numbers, uuid,
-// and texts whose collations call only equal characters equal. A column with a default is not
-// known, unless a sequence gives it: a missing field has the default's key.
+// readKeys finds the forms of the columns that on_conflict names. Known forms are whole numbers,
+// uuid, and text whose collation treats only equal characters as equal. A column with a default is
+// unknown, because a missing field gets the default as its key. A default from a sequence is
+// allowed.
 func (t *Target) readKeys(ctx context.Context, conn *pgconn.PgConn) error {
 	t.keys = map[string]sink.KeyForm{}
 	if t.spec.Table.OnConflict == nil || t.spec.Lanes == 1 {

@@ -11,7 +11,7 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// lane writes batches over one connection, which it makes when it is needed. A row is kept as one
+// lane writes batches over one connection, which it opens when needed. It stores each row as one
 // line of COPY's text format.
 type lane struct {
 	t      *Target
@@ -20,14 +20,14 @@ type lane struct {
 	number int
 	x      *sink.Extractor
 
-	conn   *conn // nil: none yet, or given back
+	conn   *conn // nil: not connected
 	guard  guard
-	staged string // the statement that made the connection's staging table; empty: there is none
+	staged string // the statement that made the connection's staging table; empty: no staging table
 
 	lines   []byte // of all rows
-	ends    []int  // where each row's line ends in lines
+	ends    []int  // end of each row's line in lines
 	missing []byte // len(l.defaults) characters a row: 1 where a field is missing and its column has a default
-	anyGone bool   // some row has a 1 there
+	anyGone bool   // some row has a 1 in missing
 	stage   []byte // lines for the staging table
 	ready   bool   // the guard's statement is prepared on the connection
 }
@@ -44,7 +44,7 @@ func newExtractor(l *layout) *sink.Extractor {
 	return sink.NewExtractor(columns)
 }
 
-// keptBytes is how much of a buffer is kept for the next batch.
+// keptBytes is the largest buffer kept for the next batch.
 const keptBytes = 16 << 20
 
 func (l *lane) Reset() {
@@ -63,7 +63,7 @@ func (l *lane) Add(d *surgetank.Delivery) error {
 	for range l.l.defaults {
 		l.missing = append(l.missing, '0')
 	}
-	k := 0 // of the columns with defaults before this one
+	k := 0 // number of columns with defaults before this one
 	for i := range cells {
 		c := &l.l.columns[i]
 		if i > 0 {
@@ -94,7 +94,7 @@ func (l *lane) Add(d *surgetank.Delivery) error {
 	return nil
 }
 
-// start is where a row's line begins.
+// start returns where a row's line begins.
 func (l *lane) start(row int) int {
 	if row == 0 {
 		return 0
@@ -102,11 +102,11 @@ func (l *lane) start(row int) int {
 	return l.ends[row-1]
 }
 
-// direct tells whether the rows at hand may be copied straight into the table.
+// direct reports whether the current rows may be copied straight into the table.
 func (l *lane) direct() bool { return l.l.direct && !l.anyGone }
 
-// rows gives the statements that bring rows into the table, with the data for the COPY among them:
-// before it, it, and after it.
+// rows returns the statements that write rows to the table: those up to and including the COPY, the
+// data for the COPY, and those after it.
 func (l *lane) rows(from, to int) (data io.Reader, sql string, after string) {
 	if l.direct() {
 		return bytes.NewReader(l.lines[l.start(from):l.start(to)]), l.l.copyInto, ""
@@ -123,7 +123,7 @@ func (l *lane) rows(from, to int) (data io.Reader, sql string, after string) {
 	return bytes.NewReader(l.stage), l.l.copyBy, "; " + l.l.insert
 }
 
-// connect makes sure of a connection with what the batch needs in its session.
+// connect makes sure that the lane has a connection whose session is ready for the batch.
 func (l *lane) connect(ctx context.Context) error {
 	if l.conn == nil {
 		if err := l.dial(ctx); err != nil {
@@ -153,8 +153,8 @@ func (l *lane) connect(ctx context.Context) error {
 	return nil
 }
 
-// dial connects after the opening. The progress shows that the connection leads to the database
-// that the opening left, and that no other opening came since.
+// dial connects after the opening. It checks the progress: the connection must lead to the database
+// that the opening left, and no other opening may have come since.
 func (l *lane) dial(ctx context.Context) error {
 	c, err := l.t.connect(ctx, appName(l.claim.Instance))
 	if err != nil {
@@ -171,7 +171,7 @@ func (l *lane) dial(ctx context.Context) error {
 }
 
 func (l *lane) verify(ctx context.Context, c *conn) error {
-	check := l.claim.Verify() // notes what was committed before the progress is read
+	check := l.claim.Verify() // records what was committed before the progress is read
 	state, err := l.l.stored(ctx, c.PgConn, l.claim.Instance)
 	switch {
 	case err != nil:
@@ -182,8 +182,8 @@ func (l *lane) verify(ctx context.Context, c *conn) error {
 	return check(*state)
 }
 
-// begin gives the statements at the head of a transaction: behind a pooler what a session of its
-// own would keep, then the lock, then the comparison.
+// begin returns the first statements of a transaction: through a pooler the settings that a session
+// would keep, then the lock, then the comparison.
 func (l *lane) begin() string {
 	if !l.conn.pooled {
 		return l.l.lock + "; EXECUTE surgetank_guard (" + literal(l.l.print) + "); "
@@ -195,12 +195,12 @@ func (l *lane) begin() string {
 	return sql + l.l.lock + "; " + l.guard.compare(l.l.name, literal(l.l.print)) + "; "
 }
 
-// sameTries bounds how often a transaction is repeated for a fingerprint that differs while the
-// layout is the same.
+// sameTries limits the repeats of a transaction whose fingerprint differs while the layout is the
+// same.
 const sameTries = 5
 
-// guarded repeats a transaction while the fingerprint differs and the layout does not. try undoes
-// everything when it fails.
+// guarded repeats a transaction while the fingerprint differs and the layout does not. If try
+// fails, it must undo everything.
 func (l *lane) guarded(ctx context.Context, try func() error) error {
 	for n := 1; ; n++ {
 		if err := l.connect(ctx); err != nil {
@@ -223,7 +223,7 @@ func (l *lane) guarded(ctx context.Context, try func() error) error {
 	}
 }
 
-// reload reads the table again. It tells whether rows must be made anew.
+// reload reads the table again. It reports whether rows must be made again.
 func (l *lane) reload(ctx context.Context) (changed bool, err error) {
 	now, err := l.t.read(ctx, l.conn.PgConn)
 	if err != nil {
@@ -241,7 +241,7 @@ func (l *lane) reload(ctx context.Context) (changed bool, err error) {
 	return changed, nil
 }
 
-// Commit sends everything as one query, which is one transaction.
+// Commit sends the whole batch as one query, which is one transaction.
 func (l *lane) Commit(ctx context.Context, p sink.Progress) error {
 	return l.guarded(ctx, func() error {
 		data, sql, after := l.rows(0, len(l.ends))
@@ -250,8 +250,8 @@ func (l *lane) Commit(ctx context.Context, p sink.Progress) error {
 	})
 }
 
-// Begin starts a transaction in which deferred constraints are checked at once, so that they can be
-// laid at a row's door.
+// Begin starts a transaction in which deferred constraints are checked at once. Their errors then
+// belong to a known row.
 func (l *lane) Begin(ctx context.Context) error {
 	return l.guarded(ctx, func() error {
 		err := exec(ctx, l.conn.PgConn, "BEGIN ISOLATION LEVEL READ COMMITTED; SET CONSTRAINTS ALL IMMEDIATE; "+l.begin())
@@ -264,7 +264,7 @@ func (l *lane) Begin(ctx context.Context) error {
 	})
 }
 
-// Write writes rows behind a savepoint.
+// Write writes rows after a savepoint.
 func (l *lane) Write(ctx context.Context, from, to int) error {
 	data, sql, after := l.rows(from, to)
 	sql = "SAVEPOINT part; " + sql + after + "; "
@@ -287,7 +287,7 @@ func (l *lane) Write(ctx context.Context, from, to int) error {
 	return err
 }
 
-// Finish moves the progress and commits.
+// Finish updates the progress and commits.
 func (l *lane) Finish(ctx context.Context, p sink.Progress) error {
 	if err := exec(ctx, l.conn.PgConn, l.guard.moved(l.l.advance(&l.claim, l.number, p))); err != nil {
 		return l.guard.verdict(err)
@@ -295,7 +295,7 @@ func (l *lane) Finish(ctx context.Context, p sink.Progress) error {
 	return classify(exec(ctx, l.conn.PgConn, "COMMIT"))
 }
 
-// Rollback drops the transaction, if there is one.
+// Rollback rolls back the transaction, if there is one.
 func (l *lane) Rollback(ctx context.Context) error {
 	if l.conn == nil {
 		return nil
@@ -303,7 +303,7 @@ func (l *lane) Rollback(ctx context.Context) error {
 	return classify(exec(ctx, l.conn.PgConn, "ROLLBACK"))
 }
 
-// Fresh reads the table again, whatever its fingerprint says.
+// Fresh reads the table again, even if its fingerprint is unchanged.
 func (l *lane) Fresh(ctx context.Context) (changed bool, err error) {
 	if err := l.connect(ctx); err != nil {
 		return false, err
@@ -311,7 +311,7 @@ func (l *lane) Fresh(ctx context.Context) (changed bool, err error) {
 	return l.reload(ctx)
 }
 
-// Rest ends the connection.
+// Rest closes the connection.
 func (l *lane) Rest() {
 	if l.conn != nil {
 		goodbye(l.conn.PgConn)

@@ -8,7 +8,7 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// layout is the statements for one table and its settings, as the table was at one moment. It is
+// layout holds the statements for one table and its settings, as the table was at one moment. It is
 // immutable.
 type layout struct {
 	found    found
@@ -16,12 +16,12 @@ type layout struct {
 	print    string // the table's fingerprint; see guard
 	key      string // layouts with the same key turn messages into the same rows, by the same statements
 	columns  []column
-	lock     string // keeps the table as it is until the transaction ends
+	lock     string // locks the definition of the table until the transaction ends
 	progress string // the progress table
 	direct   bool   // rows may be copied straight into the table
 	defaults []int  // the columns that have a default, by index
 	copyInto string // COPY into the table
-	stage    string // CREATE of the staging table, but for ON COMMIT
+	stage    string // CREATE of the staging table, without its ON COMMIT clause
 	copyBy   string // COPY into the staging table
 	insert   string // staging table → table
 }
@@ -45,7 +45,7 @@ func newLayout(spec sink.TableSpec, f found, columns []column, name, print strin
 	l.insert = "INSERT INTO " + into + " " + l.fromStage(spec) + conflict(spec, columns)
 	l.lock = "LOCK TABLE ONLY " + f.sql() + " IN ROW EXCLUSIVE MODE"
 	if !f.lockable {
-		l.lock = "EXPLAIN " + l.probe() // takes the same lock, and asks for no more than the insert itself
+		l.lock = "EXPLAIN " + l.probe() // takes the same lock, and needs no more rights than the insert itself
 	}
 	l.key = strings.Join([]string{l.copyInto, l.stage, l.insert, l.lock, strconv.FormatBool(l.direct)}, "; ")
 	for _, c := range columns {
@@ -54,10 +54,10 @@ func newLayout(spec sink.TableSpec, f found, columns []column, name, print strin
 	return l
 }
 
-// fromStage selects the rows of the staging table: a missing field takes its column's default
-// (missing has one character, 0 or 1, for each column with a default); of rows with the same keys
-// the last one counts where on_conflict updates, because one INSERT may touch a row only once. Rows
-// come in the order of their keys, so that two lanes lock rows in the same order.
+// fromStage selects the rows of the staging table. A missing field gets its column's default:
+// missing has one character, 0 or 1, for each column with a default. If on_conflict updates, the
+// last of the rows with the same keys is used, because one INSERT may touch a row only once. Rows
+// are ordered by their keys, so two lanes lock rows in the same order.
 func (l *layout) fromStage(spec sink.TableSpec) string {
 	values := make([]string, len(l.columns))
 	for i, c := range l.columns {
@@ -103,7 +103,7 @@ func conflict(spec sink.TableSpec, columns []column) string {
 	return head + "UPDATE SET " + strings.Join(sets, ", ")
 }
 
-// probe is the insert with no rows and no staging table, for EXPLAIN.
+// probe is the insert without rows and staging table, for EXPLAIN.
 func (l *layout) probe() string {
 	var list []string
 	for i, c := range l.columns {
@@ -113,9 +113,9 @@ func (l *layout) probe() string {
 	return strings.Replace(l.insert, stageName, rows, 1)
 }
 
-// advance gives the statements that move a lane's progress. update must change exactly one row, or
-// the lane's progress is not what it left there; before comes first, because Open locks the rows in
-// this order.
+// advance returns the statements that update a lane's progress. update must change exactly one row;
+// otherwise the lane's progress is not what the lane left. before comes first, because Open locks
+// the rows in this order.
 func (l *layout) advance(claim *sink.Claim, lane int, p sink.Progress) (before, update string) {
 	update = fmt.Sprintf(`UPDATE %s SET batch = batch + 1, watermark = %d, entry = %d, applied = %d, ids = '\x%x', updated = now() WHERE instance = %s AND lane = %d AND owner = %s AND epoch = %d AND batch = %d`,
 		l.progress, p.Watermark, p.Entry, p.Applied, p.IDs, literal(claim.Instance), lane, literal(claim.Owner), p.Epoch, p.Batch)

@@ -45,8 +45,8 @@ func (o *opened) progress(lane int) sink.Progress {
 	return sink.Progress{Epoch: o.state.Epoch, Batch: o.state.Lanes[lane].Batch, IDs: sink.AppendIDs(nil, nil)}
 }
 
-// batch writes messages through a lane as the runner does, and again when the table has changed.
-// split goes by Begin, Write and Finish.
+// batch writes messages through a lane as the runner does, and again if the table has changed. With
+// split it uses Begin, Write and Finish.
 func (o *opened) batch(lane int, split bool, bodies ...string) (changes int, err error) {
 	o.t.Helper()
 	ctx, l := context.Background(), o.lanes[lane]
@@ -89,9 +89,9 @@ func (o *opened) batch(lane int, split bool, bodies ...string) (changes int, err
 	return changes, err
 }
 
-// TestTheTableIsThatOfTheTransaction: one ordinary change after the other, and what is stored next
-// is what the table now asks for. Each is tried straight and by the staging table, one of them in
-// one query and the other in parts.
+// TestTheTableIsThatOfTheTransaction makes one ordinary change of the table after the other. The
+// next stored row must obey the changed table. Each change is tried directly and through the
+// staging table, and both in one query and in parts.
 func TestTheTableIsThatOfTheTransaction(t *testing.T) {
 	pg := pgtest.Shared(t)
 	dsn := pg.Database(t)
@@ -176,7 +176,7 @@ func TestAColumnThatIsGoneIsWaitedFor(t *testing.T) {
 	}
 }
 
-// classOf is the class that the runner takes an error for.
+// errorClass returns the class that the runner gives an error.
 func errorClass(err error) sink.Class {
 	var e *sink.Error
 	if errors.As(err, &e) {
@@ -185,7 +185,7 @@ func errorClass(err error) sink.Class {
 	return sink.Down
 }
 
-// A trigger or a value that fails like the guard is the row's fault all the same.
+// An error of a trigger or a value that resembles the guard's error is still the row's fault.
 func TestAnErrorLikeTheGuardsIsTheRows(t *testing.T) {
 	pg := pgtest.Shared(t)
 	dsn := pg.Database(t)
@@ -209,10 +209,9 @@ func TestAnErrorLikeTheGuardsIsTheRows(t *testing.T) {
 	}
 }
 
-// TestMigrationsUnderLoad: a table is altered at random while two lanes write into it. Each
-// migration writes down, within its transaction, which version of the table holds from there on; a
-// trigger notes for each row under which version it was stored. Every row must be what its version
-// asks for.
+// TestMigrationsUnderLoad: a table is altered at random while two lanes write to it. Each migration
+// records in its transaction which version of the table is valid from then on. A trigger records
+// the version of each stored row. Every row must be what its version requires.
 func TestMigrationsUnderLoad(t *testing.T) {
 	pg := pgtest.Shared(t)
 	versions := []struct{ name, alter, missing, given string }{
@@ -221,7 +220,7 @@ func TestMigrationsUnderLoad(t *testing.T) {
 		{"text", "ALTER v TYPE text USING '', ALTER v SET DEFAULT 'd'", "d", "1.23456"},
 		{"text without default", "ALTER v TYPE text USING ''", "<null>", "1.23456"},
 		{"jsonb", "ALTER v TYPE jsonb USING '0', ALTER v SET DEFAULT '[]'", "[]", "1.23456"},
-		{"text[]", "ALTER v TYPE text[] USING '{}', ALTER v SET DEFAULT '{x}'", "{x}", ""}, // a number is no array: the row is bad
+		{"text[]", "ALTER v TYPE text[] USING '{}', ALTER v SET DEFAULT '{x}'", "{x}", ""}, // a number is not an array: the row is bad
 		{"float8", "ALTER v TYPE float8 USING 0", "<null>", "1.23456"},
 	}
 	for _, conflict := range []string{"", `,"on_conflict":{"keys":["id"],"do":"update"}`} {
@@ -243,8 +242,7 @@ func TestMigrationsUnderLoad(t *testing.T) {
 					default:
 					}
 					i := rng.IntN(len(versions))
-					// The values of before are of no use: they are thrown away, so that every
-					// change of type works.
+					// Earlier values are deleted, so every change of type works.
 					pg.Exec(t, dsn, fmt.Sprintf("BEGIN; LOCK TABLE t; DELETE FROM t; ALTER TABLE t ALTER v DROP DEFAULT; ALTER TABLE t %s; UPDATE version SET n = %d; COMMIT", versions[i].alter, i))
 					n++
 				}

@@ -9,7 +9,7 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// TestARowThatAnEarlierMessageBrings: every row refers to the row of the message before it, and
+// TestARowThatAnEarlierMessageBrings: every row refers to the row of the previous message, and the
 // lanes write at the same time.
 func TestARowThatAnEarlierMessageBrings(t *testing.T) {
 	pg := pgtest.Shared(t)

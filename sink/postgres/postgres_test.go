@@ -68,7 +68,7 @@ func spec(t testing.TB, dsn, table, json string) sink.Spec {
 	return s
 }
 
-// checked makes a target and lets it check, as setting a sink does.
+// checked makes a target and calls Check, as creating a sink does.
 func checked(t testing.TB, s sink.Spec) *Target {
 	t.Helper()
 	target, err := New(s)
@@ -81,8 +81,8 @@ func checked(t testing.TB, s sink.Spec) *Target {
 	return target.(*Target)
 }
 
-// deliver writes messages through one lane without a runner, one batch, and gives what the lane
-// says of each.
+// deliver writes messages as one batch through one lane without a runner. It returns the lane's
+// answer for each message.
 func deliver(t testing.TB, s sink.Spec, msgs ...surgetank.Delivery) (added []error, commit error) {
 	t.Helper()
 	target := checked(t, s)

@@ -11,14 +11,14 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// progressName is the progress table beside the target table: in its schema, so that it does not
-// depend on search_path.
+// progressName is the name of the progress table. It is in the schema of the target table, so it
+// does not depend on search_path.
 func progressName(schema string) string {
 	return sink.QuoteName(schema) + ".surgetank_progress"
 }
 
-// createProgress makes the progress table. The row of lane -1 holds what belongs to the sink as a
-// whole, and is the lock of takeOver. fillfactor leaves room for updates in place; autovacuum comes
+// createProgress creates the progress table. The row of lane -1 has the progress of the sink as a
+// whole and is the lock of takeOver. fillfactor leaves room for updates in place. Autovacuum runs
 // often because every batch makes one dead row.
 func createProgress(schema string) string {
 	return "CREATE TABLE IF NOT EXISTS " + progressName(schema) + ` (
@@ -27,7 +27,7 @@ func createProgress(schema string) string {
 	PRIMARY KEY (instance, lane)) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0)`
 }
 
-// timelineColumns are the columns that compare the histories of queue and target. Tables of older
+// timelineColumns are the columns for comparing the histories of queue and target. Tables of older
 // versions lack them.
 func timelineColumns(before string) string {
 	return before + `incarnation bigint NOT NULL DEFAULT 0, ` + before + `entry bigint NOT NULL DEFAULT 0, ` +
@@ -39,13 +39,13 @@ func upgradeProgress(schema string) string {
 	return "ALTER TABLE " + progressName(schema) + " " + timelineColumns("ADD COLUMN IF NOT EXISTS ")
 }
 
-// takeOver makes the progress this opening's: after it, no commit of an older one can succeed.
+// takeOver returns this opening the progress: after it, no commit of an older opening can succeed.
 //
-//	read without locks             do queue and target contradict each other? Then leave without touching anything
+//	read without locks             do queue and target contradict each other? Then stop without a change
 //	lock the row of lane -1        of two openings one waits
-//	another owner has taken it?    then leave, too
-//	end the old connections        they may hang on a network that is cut, with locks
-//	lock the lanes' rows           waits for commits that are on their way, and then sees them
+//	another owner has taken it?    then stop, too
+//	end the old connections        they may hang on a broken network while they have locks
+//	lock the lanes' rows           waits for commits in flight, and then sees them
 //	write the next epoch           later commits of old lanes find no row of their epoch, and fail
 func (l *layout) takeOver(ctx context.Context, conn *pgconn.PgConn, claim sink.Claim) (next sink.State, err error) {
 	seen, err := l.stored(ctx, conn, claim.Instance)
@@ -60,7 +60,7 @@ func (l *layout) takeOver(ctx context.Context, conn *pgconn.PgConn, claim sink.C
 	}
 	defer func() {
 		if err != nil {
-			hangUp(conn) // nothing of it is committed
+			hangUp(conn) // nothing was committed
 		}
 	}()
 	head, err := query(ctx, conn, "SELECT owner FROM "+l.progress+" WHERE instance = $1 AND lane = -1 FOR UPDATE", claim.Instance)
@@ -106,7 +106,7 @@ func (l *layout) takeOver(ctx context.Context, conn *pgconn.PgConn, claim sink.C
 	return next, nil
 }
 
-// stored reads an instance's progress as of one moment; nil: there is none.
+// stored reads an instance's progress as of one moment. It returns nil if there is none.
 func (l *layout) stored(ctx context.Context, conn *pgconn.PgConn, instance string) (*sink.State, error) {
 	rows, err := query(ctx, conn, `SELECT lane, owner, queue, epoch, batch, watermark, ids, incarnation, entry, applied, known,
 		(extract(epoch FROM updated) * 1000000)::bigint FROM `+l.progress+" WHERE instance = $1 ORDER BY lane", instance)
@@ -143,10 +143,11 @@ func (l *layout) stored(ctx context.Context, conn *pgconn.PgConn, instance strin
 	return s, nil
 }
 
-// text writes a number for a bigint column, which is signed: incarnations use all 64 bits.
+// text writes a number for a bigint column. The column is signed and incarnations use all 64
+// bits, so a large incarnation becomes negative.
 func text(n uint64) string { return strconv.FormatInt(int64(n), 10) }
 
-// number reads what text wrote; the columns are bigint, so it is a number.
+// number reads what text wrote. The column is bigint, so the value is always a number.
 func number(b []byte) uint64 {
 	n, _ := strconv.ParseInt(string(b), 10, 64)
 	return uint64(n)

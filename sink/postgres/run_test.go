@@ -13,7 +13,7 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// running is a broker in memory with a queue and a sink.
+// running is an in-memory broker with a queue and a sink.
 type running struct {
 	t *testing.T
 	b *embedded.Broker
@@ -79,8 +79,8 @@ func TestASchemaThatChangesParksNothing(t *testing.T) {
 	r.until("all rows", func(s sink.Status) bool { return s.Applied == 3 && s.Parked == 0 && s.State == sink.StateRunning })
 }
 
-// TestLanesThatMeetOnKeys: lanes write the same keys again and again, in an order that has nothing
-// to do with the keys'.
+// TestLanesThatMeetOnKeys: lanes write the same keys again and again, in an order unrelated to the
+// keys' order.
 func TestLanesThatMeetOnKeys(t *testing.T) {
 	pg := pgtest.Shared(t)
 	dsn := pg.Database(t)
@@ -95,7 +95,7 @@ func TestLanesThatMeetOnKeys(t *testing.T) {
 	}
 	r.publish(bodies...)
 	r.until("all rows", func(s sink.Status) bool { return s.Applied == n && s.Parked == 0 })
-	// Every key is a group, so its last message is the one that counts.
+	// Every key is a group, so its last message wins.
 	got := pg.Query(t, dsn, fmt.Sprintf("SELECT count(*), count(*) FILTER (WHERE n >= %d), count(*) FILTER (WHERE grp = k::text) FROM t", n-keys))[0]
 	if want := fmt.Sprint([]int{keys, keys, keys}); fmt.Sprint(got) != want {
 		t.Errorf("keys, keys with their last value, rows with their group: %v, want %v", got, want)

@@ -17,24 +17,24 @@ type found struct {
 	schema, name string
 	oid          string
 	rowSecurity  bool
-	lockable     bool // LOCK TABLE is allowed; a right to some columns alone is not enough for it
+	lockable     bool // LOCK TABLE is allowed; rights to some columns alone do not allow it
 }
 
 // sql is the table's name in statements.
 func (f found) sql() string { return sink.QuoteName(f.schema) + "." + sink.QuoteName(f.name) }
 
-// column is one column of the settings with what the catalog says about it.
+// column is one column of the settings with its description in the catalog.
 type column struct {
 	sink.Column
 	kind      kind
-	element   kind   // of an array
+	element   kind   // type of an array's elements
 	stageType string // of the column in the staging table
-	cast      string // what makes the staging table's value one of the column's type
+	cast      string // converts the staging table's value to the column's type
 	fallback  string // the expression of its default; empty: none
 	notNull   bool
 }
 
-// find looks the table up; search_path counts when the settings name no schema.
+// find looks the table up. If the settings name no schema, search_path applies.
 func (t *Target) find(ctx context.Context, pg *pgconn.PgConn) (found, error) {
 	name := sink.QuoteTable(t.table)
 	rows, err := query(ctx, pg, `SELECT n.nspname, c.relname, c.oid, c.relkind, c.relpersistence, row_security_active(c.oid),
@@ -63,10 +63,11 @@ func refused(field, format string, args ...any) error {
 	return surgetank.FieldErrorf(field, format, args...)
 }
 
-// permissions lets the database check the insert and the progress table, and says what to grant.
+// permissions lets the database check the insert and the progress table. The error says what to
+// grant.
 func (t *Target) permissions(ctx context.Context, pg *pgconn.PgConn, l *layout) error {
-	// EXPLAIN checks permissions, types, and that a unique index fits on_conflict, and does
-	// nothing.
+	// EXPLAIN checks permissions, types, and that a unique index fits on_conflict, without any
+	// effect.
 	if err := exec(ctx, pg, "EXPLAIN "+l.probe()); err != nil {
 		var pgErr *pgconn.PgError
 		switch {
@@ -103,8 +104,8 @@ func (t *Target) exists(ctx context.Context, pg *pgconn.PgConn, name string) (bo
 	return string(rows[0][0]) == "t", nil
 }
 
-// makeProgress makes surgetank_progress if it is not there, and adds what the table of an older
-// version lacks. It asks first: making needs a permission that using does not.
+// makeProgress creates surgetank_progress if it does not exist, and upgrades the table of an older
+// version. It checks first, because creating needs a permission that using does not need.
 func (t *Target) makeProgress(ctx context.Context, pg *pgconn.PgConn, schema string) error {
 	there, err := t.exists(ctx, pg, progressName(schema))
 	switch {
@@ -114,7 +115,7 @@ func (t *Target) makeProgress(ctx context.Context, pg *pgconn.PgConn, schema str
 		return t.upgradeProgressTable(ctx, pg, schema)
 	}
 	if err := exec(ctx, pg, createProgress(schema)); err != nil {
-		// Two sinks that are set at once both make it; the loser finds it there.
+		// Two sinks that are set at once both create the table; the second one finds the table.
 		if there, again := t.exists(ctx, pg, progressName(schema)); again == nil && there {
 			return nil
 		}
@@ -124,7 +125,7 @@ func (t *Target) makeProgress(ctx context.Context, pg *pgconn.PgConn, schema str
 	return nil
 }
 
-// upgradeProgressTable adds what the progress table of an older version lacks.
+// upgradeProgressTable adds the columns that the progress table of an older version lacks.
 func (t *Target) upgradeProgressTable(ctx context.Context, pg *pgconn.PgConn, schema string) error {
 	rows, err := query(ctx, pg, "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'known' AND NOT attisdropped", progressName(schema))
 	if err != nil {
@@ -142,9 +143,9 @@ func (t *Target) upgradeProgressTable(ctx context.Context, pg *pgconn.PgConn, sc
 
 // match finds every column of the settings in the table.
 //
-// The staging table has the types below the columns' domains, and text where that is not one of
-// PostgreSQL's own: a temporary table that used a domain or an enum would stand in the way of ALTER
-// DOMAIN and DROP TYPE for as long as the sink runs.
+// The staging table has the base types of the columns' domains, and text for types that are not
+// PostgreSQL's own. A temporary table with a domain or an enum would block ALTER DOMAIN and DROP
+// TYPE while the sink runs.
 func (t *Target) match(ctx context.Context, pg *pgconn.PgConn, f found) ([]column, error) {
 	rows, err := query(ctx, pg, `
 		SELECT a.attname, a.attnotnull OR b.strict, a.attidentity, a.attgenerated, format_type(b.oid, b.typmod),

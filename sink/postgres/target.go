@@ -1,16 +1,17 @@
 // Package postgres writes the messages of a queue into a table of a PostgreSQL database.
 //
-// A batch is one round trip: one simple-protocol query that locks the table against changes of its
-// columns, compares them with those that the rows were made for, moves the lane's progress and
-// copies the rows. PostgreSQL runs it as one transaction. All of it commits or none of it does:
+// A batch is one round trip: one simple-protocol query. It locks the table against changes of its
+// columns and compares the columns with those that the rows were made for. Then it updates the
+// lane's progress and copies the rows. PostgreSQL runs the query as one transaction, so all of it
+// commits or none of it does:
 //
 //	sink → server   Query "LOCK TABLE t …; EXECUTE surgetank_guard (…); WITH moved AS (UPDATE surgetank_progress …) SELECT …; COPY t FROM STDIN"
 //	                CopyData … CopyDone
-//	server → sink   one answer: committed, or the error that undid it
+//	server → sink   one answer: committed, or the error that rolled it back
 //
-// Rows go straight into the table. They take the way over a temporary staging table, within the
-// same query, where COPY is not enough: with on_conflict, for fields that are missing and take
-// their column's default, and under row-level security.
+// Rows usually go straight into the table. They go through a temporary staging table, within the
+// same query, where COPY is not enough: with on_conflict, for missing fields that get their
+// column's default, and with row-level security.
 package postgres
 
 import (
@@ -31,12 +32,12 @@ type Target struct {
 	spec   sink.Spec
 	config *pgconn.Config
 	table  []string                // schema and name, or name
-	first  *conn                   // of an Open that is not done
-	lanes  []*lane                 // of the last Open
+	first  *conn                   // connection of an unfinished Open
+	lanes  []*lane                 // lanes of the last Open
 	keys   map[string]sink.KeyForm // see readKeys
 }
 
-// New makes a target for a spec of kind "postgres"; nothing is opened yet. It is a sink.Factory.
+// New makes a target for a spec of kind "postgres" without opening it. It is a sink.Factory.
 func New(spec sink.Spec) (sink.Target, error) {
 	if spec.Kind != "postgres" {
 		return nil, surgetank.Errorf(surgetank.CodeInternal, "the postgres target was given settings for %s", spec.Kind)
@@ -46,8 +47,7 @@ func New(spec sink.Spec) (sink.Target, error) {
 		return nil, refused
 	}
 	if err != nil {
-		// The cause may quote the address, and in an address that cannot be read nobody knows what
-		// the password is.
+		// The cause may quote the address. In an unreadable address the password cannot be located.
 		return nil, surgetank.FieldErrorf("postgres.dsn", "postgres.dsn cannot be read; write postgres://user:password@host:5432/database, with %%-escapes for / ? # @ : %% in the password, or host=… user=… password='…' dbname=…")
 	}
 	parts, err := sink.SplitTable(spec.Table.Table)
@@ -57,17 +57,17 @@ func New(spec sink.Spec) (sink.Target, error) {
 	if len(spec.Table.Columns) > maxColumns {
 		return nil, surgetank.FieldErrorf("postgres.columns", "postgres.columns: at most %d columns", maxColumns)
 	}
-	// A peer that is gone must be noticed without waiting for the system's two hours.
+	// A lost peer must be noticed sooner than after the system's two hours.
 	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	config.DialFunc = dialer.DialContext
 	return &Target{spec: spec, config: config, table: parts}, nil
 }
 
-// maxColumns leaves room below PostgreSQL's 1600 for the staging table's own columns.
+// maxColumns leaves room for the staging table's own columns: PostgreSQL's limit is 1600.
 const maxColumns = 1500
 
-// Check connects, makes what is to be made, and compares the table and the permissions with the
-// settings.
+// Check connects, creates missing tables as configured, and compares the table and the permissions
+// with the settings.
 func (t *Target) Check(ctx context.Context) error {
 	c, err := t.connect(ctx, "surgetank check")
 	if err != nil {
@@ -89,7 +89,8 @@ func (t *Target) Check(ctx context.Context) error {
 	return t.permissions(ctx, c.PgConn, l)
 }
 
-// unreachable words an error of the connection. What is worded already stays as it is.
+// unreachable makes a *surgetank.Error of an error of the connection. It does not change an error
+// that already is one.
 func (t *Target) unreachable(err error) error {
 	var known *surgetank.Error
 	if errors.As(err, &known) {
@@ -99,9 +100,8 @@ func (t *Target) unreachable(err error) error {
 		Message: fmt.Sprintf("PostgreSQL at %s cannot be used: %v; check the address and that the server runs", t.spec.Redacted().Address, err)}
 }
 
-// Open takes the progress over. Lane 0 takes its connection on; the others connect when they have
-// something to write. While the database is down, or refuses, this is the one connection that
-// probes it.
+// Open takes the progress over. Lane 0 keeps the connection; the other lanes connect when they have
+// something to write. While the database is down or refuses, this one connection probes it.
 func (t *Target) Open(ctx context.Context, claim sink.Claim) (sink.State, []sink.Lane, error) {
 	first, err := t.connect(ctx, appName(claim.Instance))
 	if err != nil {
@@ -117,7 +117,7 @@ func (t *Target) Open(ctx context.Context, claim sink.Claim) (sink.State, []sink
 	if err != nil {
 		return sink.State{}, nil, err
 	}
-	// If surgetank_progress is gone, the claim tells whether it held anything.
+	// If surgetank_progress is missing, the claim knows whether it had progress.
 	if err := t.makeProgress(ctx, first.PgConn, l.found.schema); err != nil {
 		return sink.State{}, nil, err
 	}
@@ -141,7 +141,7 @@ func (t *Target) Open(ctx context.Context, claim sink.Claim) (sink.State, []sink
 	return state, lanes, nil
 }
 
-// Close drops all connections. No lane may be at work.
+// Close closes all connections. No lane may be in use.
 func (t *Target) Close() {
 	if t.first != nil {
 		hangUp(t.first.PgConn)
@@ -154,7 +154,7 @@ func (t *Target) Close() {
 	t.first, t.lanes = nil, nil
 }
 
-// Forget removes an instance's progress, when its sink is deleted.
+// Forget removes an instance's progress when its sink is deleted.
 func (t *Target) Forget(ctx context.Context, instance string) error {
 	c, err := t.connect(ctx, "surgetank check")
 	if err != nil {

@@ -11,13 +11,13 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// kind is what must be known of a column's type to write a value for it. Everything else is
-// PostgreSQL's own input function's matter.
+// kind is the part of a column's type that matters for writing its values. PostgreSQL's own input
+// functions do the rest.
 type kind uint8
 
 const (
-	kindOther kind = iota // what its input function reads: text, numeric, uuid, enums …
-	kindJSON              // json, jsonb: any JSON value as it is written
+	kindOther kind = iota // whatever its input function reads: text, numeric, uuid, enums …
+	kindJSON              // json, jsonb: any JSON value, unchanged
 	kindBytes
 	kindInteger
 	kindTimeZone // timestamptz
@@ -26,7 +26,7 @@ const (
 	kindArray
 )
 
-// kindOf goes by the name of the type below all domains.
+// kindOf returns the kind for a base type's name.
 func kindOf(typeName string) kind {
 	switch typeName {
 	case "json", "jsonb":
@@ -48,7 +48,7 @@ func kindOf(typeName string) kind {
 // null is SQL's null in COPY's text format.
 const null = `\N`
 
-// timeFormat writes times; PostgreSQL keeps microseconds.
+// timeFormat is the format of times; PostgreSQL stores microseconds.
 const timeFormat = "2006-01-02T15:04:05.000000Z07:00"
 
 // append writes a cell as a field of COPY's text format.
@@ -80,8 +80,9 @@ func (c *column) append(dst []byte, cell *sink.Cell) ([]byte, error) {
 	return c.json(dst, cell.JSON)
 }
 
-// json writes a JSON value for the column's type: as it is written for json and jsonb, otherwise a
-// string's characters, and all else as it is written. Numbers stay text, so no digit is lost.
+// json writes a JSON value for the column's type. For json and jsonb the value stays unchanged. For
+// other types a string becomes its characters, and other values stay as written. Numbers stay text,
+// so no digit is lost.
 func (c *column) json(dst []byte, v jsonpath.Value) ([]byte, error) {
 	switch {
 	case c.kind == kindJSON:
@@ -103,7 +104,7 @@ func (c *column) json(dst []byte, v jsonpath.Value) ([]byte, error) {
 	return c.characters(dst, s)
 }
 
-// characters writes text that a message gave.
+// characters writes text from a message.
 func (c *column) characters(dst, s []byte) ([]byte, error) {
 	switch c.kind {
 	case kindBytes:
@@ -121,9 +122,9 @@ func (c *column) characters(dst, s []byte) ([]byte, error) {
 	return escape(dst, s), nil
 }
 
-// The forms of a time: RFC 3339, and without its zone, with T or a space. PostgreSQL would read
-// more, "now" and "tomorrow" among it; those are values of the day a row is written, not of the
-// message.
+// The accepted forms of a time: RFC 3339, also without its zone, with T or a space. PostgreSQL
+// would accept more, such as "now" and "tomorrow". Their values would depend on the day of writing,
+// not on the message.
 var zoned = []string{time.RFC3339Nano, "2006-01-02 15:04:05.999999999Z07:00"}
 var unzoned = []string{"2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999"}
 
@@ -147,7 +148,7 @@ func (c *column) time(dst []byte, s string) ([]byte, error) {
 	return dst, sink.BadRowf("column %q: %.60q is not a time by RFC 3339, as in 2026-01-02T15:04:05Z", c.Name, s)
 }
 
-// escape writes text for COPY: backslash and the characters that end fields and lines get a
+// escape writes text for COPY. Backslashes and the characters that end fields and lines get a
 // backslash.
 func escape(dst, s []byte) []byte {
 	from := 0
@@ -172,7 +173,7 @@ func escape(dst, s []byte) []byte {
 
 var special = [256]bool{'\\': true, '\n': true, '\r': true, '\t': true}
 
-// appendHex writes bytes in bytea's hexadecimal form; its backslash is escaped for COPY.
+// appendHex writes bytes in bytea's hexadecimal form, with the backslash escaped for COPY.
 func appendHex(dst, b []byte) []byte {
 	const digits = "0123456789abcdef"
 	dst = append(dst, `\\x`...)
@@ -182,9 +183,9 @@ func appendHex(dst, b []byte) []byte {
 	return dst
 }
 
-// appendInteger writes a number for an integer column. PostgreSQL's input functions take digits
-// only; 1.0, 1e3 and 12.50e1 are whole too. What is not whole, or has more digits than any integer,
-// is left for PostgreSQL to refuse.
+// appendInteger writes a number for an integer column. PostgreSQL's input functions accept digits
+// only, but 1.0, 1e3 and 12.50e1 are whole too. Other numbers, or more digits than any integer has,
+// are left for PostgreSQL to reject.
 func appendInteger(dst, s []byte) []byte {
 	if bytes.IndexAny(s, ".eE") < 0 {
 		return append(dst, s...)
@@ -199,12 +200,12 @@ func appendInteger(dst, s []byte) []byte {
 	}
 	whole, fraction, _ := bytes.Cut(bytes.TrimPrefix(mantissa, []byte("-")), []byte("."))
 	digits := append(append([]byte(nil), whole...), fraction...)
-	point := max(len(whole)+exponent, 0) // where the decimal point stands in digits
+	point := max(len(whole)+exponent, 0) // position of the decimal point in digits
 	for len(digits) < point {
 		digits = append(digits, '0')
 	}
 	if len(bytes.Trim(digits[point:], "0")) > 0 {
-		return append(dst, s...) // something but zeros stands behind it
+		return append(dst, s...) // the fraction is not zero
 	}
 	digits = bytes.TrimLeft(digits[:point], "0")
 	switch {

@@ -1,5 +1,5 @@
-// Package sinktest holds what the tests of sinks share: a small broker, a target in memory, a
-// target that fails on request, and the suite that every target passes.
+// Package sinktest is shared by the tests of sinks. It has a small broker, an in-memory target, a
+// target that fails on request, and the test suite that every target passes.
 package sinktest
 
 import (
@@ -12,21 +12,21 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Broker is a broker with one queue, in memory, for tests that must own its faults. It keeps the
-// contract of surgetank.Broker for the methods that sinks use; the others panic.
+// Broker is an in-memory broker with one queue, for tests that must control its faults. It keeps
+// the contract of surgetank.Broker for the methods that sinks use; the others panic.
 //
-// What is "durable" in it survives Restart; leases do not.
+// Its durable state survives Restart; leases do not.
 type Broker struct {
-	surgetank.Broker // nil: the methods that are not here
+	surgetank.Broker // nil: calling a method that is not here panics
 
 	mu      sync.Mutex
 	name    string
 	queue   uint64
 	epoch   uint64
 	lease   uint64
-	msgs    []*message // by Seq from 1
+	msgs    []*message // by Seq, from 1
 	floor   uint64
-	entry   uint64 // counts what was made durable
+	entry   uint64 // number of durable entries
 	opens   []surgetank.Opening
 	spans   []surgetank.Span
 	meta    map[string]map[string][]byte
@@ -34,12 +34,13 @@ type Broker struct {
 	closed  bool
 	dead    []Dead
 	answers sync.WaitGroup
-	ticks   int           // calls that settled something
-	tick    chan struct{} // closed and replaced at each of them
+	ticks   int           // number of calls that settled something
+	tick    chan struct{} // closed and replaced at each tick
 
-	// LoseAck, when set, decides about each ack and reject whether its lease has just ended.
+	// LoseAck, if set, is called for each ack and reject. It returns whether the lease has just
+	// ended.
 	LoseAck func() bool
-	// GroupLimit is the group's max_in_flight, 0: none.
+	// GroupLimit is the group's max_in_flight; 0: no limit.
 	GroupLimit int
 }
 
@@ -64,7 +65,7 @@ func NewBroker(queue string) *Broker {
 	return b
 }
 
-// opened notes an opening. Called with mu held.
+// opened records an opening. Call with mu held.
 func (b *Broker) opened(incarnation uint64) {
 	b.epoch++
 	b.entry++
@@ -76,8 +77,8 @@ func (b *Broker) opened(incarnation uint64) {
 	b.spans = append(b.spans[:len(b.spans):len(b.spans)], surgetank.Span{Incarnation: incarnation, First: next})
 }
 
-// Copy gives a copy of what is durable, as a backup of the data directory does, opened under a new
-// incarnation. Messages that are published to the two from now on have the same numbers and are
+// Copy returns a copy of the durable state, opened with a new incarnation, like a backup of the
+// data directory. Messages published to the two brokers from then on have the same numbers and are
 // different messages.
 func (b *Broker) Copy(incarnation uint64) *Broker {
 	b.mu.Lock()
@@ -95,7 +96,7 @@ func (b *Broker) Copy(incarnation uint64) *Broker {
 	return c
 }
 
-// History gives where the queue stands. See sink.Broker.
+// History returns the queue's history. See sink.Broker.
 func (b *Broker) History(_ context.Context, name string, count ...surgetank.NumberRange) (surgetank.History, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -122,7 +123,7 @@ func (b *Broker) SetMetaLater(namespace, name string, value []byte) error {
 	return b.SetMeta(context.Background(), namespace, name, value)
 }
 
-// Await waits until more calls have settled something, or nothing is left to settle.
+// Await waits until this many more calls have settled something, or nothing is left to settle.
 func (b *Broker) Await(ctx context.Context, calls int) error {
 	b.mu.Lock()
 	until := b.ticks + calls
@@ -156,8 +157,8 @@ func (b *Broker) Add(m surgetank.Message) surgetank.MessageID {
 	return id
 }
 
-// Restart ends every lease and subscription, as a crash does, and lets Broker's methods work again
-// after Kill.
+// Restart ends every lease and subscription, as a crash does. After Kill it makes the broker's
+// methods work again.
 func (b *Broker) Restart() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -169,7 +170,7 @@ func (b *Broker) Restart() {
 	}
 }
 
-// Kill makes every call fail with CodeClosed, and forgets every answer that was not given yet.
+// Kill makes every call fail with CodeClosed, and drops all pending answers.
 func (b *Broker) Kill() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -177,7 +178,7 @@ func (b *Broker) Kill() {
 	b.end(surgetank.CodeClosed)
 }
 
-// Remake deletes the queue with what it holds and makes it anew.
+// Remake deletes the queue with its messages and creates it again.
 func (b *Broker) Remake() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -188,7 +189,7 @@ func (b *Broker) Remake() {
 	b.spans = []surgetank.Span{{Incarnation: b.opens[len(b.opens)-1].Incarnation, First: 1}}
 }
 
-// LoseLeases ends all leases, as their deadline does, and hands the messages out again.
+// LoseLeases ends all leases, as their deadline does, and delivers the messages again.
 func (b *Broker) LoseLeases() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -198,8 +199,7 @@ func (b *Broker) LoseLeases() {
 	b.handOut()
 }
 
-// Rewind makes the broker one that was restored from an old copy: everything is as if never
-// settled.
+// Rewind makes the broker like one restored from an old copy: every message is unsettled.
 func (b *Broker) Rewind() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -209,7 +209,7 @@ func (b *Broker) Rewind() {
 	b.floor = 1
 }
 
-// Open counts the messages that are not settled.
+// Open returns the number of unsettled messages.
 func (b *Broker) Open() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -222,14 +222,14 @@ func (b *Broker) Open() int {
 	return n
 }
 
-// Dead gives the rejected messages in order.
+// Dead returns the rejected messages in order.
 func (b *Broker) Dead() []Dead {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.dead)
 }
 
-// Deliveries gives how often messages were handed out, all together.
+// Deliveries returns the total number of deliveries.
 func (b *Broker) Deliveries() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -247,8 +247,8 @@ func (b *Broker) end(code surgetank.Code) {
 	clear(b.subs)
 }
 
-// handOut leases what the subscriptions have credit for: the oldest message first, a group's in
-// order and all to one subscription. Called with mu held.
+// handOut leases messages to subscriptions with credit. The oldest message comes first; a group's
+// messages stay in order and go to one subscription. Call with mu held.
 func (b *Broker) handOut() {
 	for s := range b.subs {
 		if s.cancelled {
@@ -353,7 +353,7 @@ func (b *Broker) SettleAsync(ctx context.Context, list []surgetank.Settlement, d
 	return nil
 }
 
-// Queue gives the one queue's number and floor.
+// Queue returns the number and floor of the only queue.
 func (b *Broker) Queue(_ context.Context, name string) (surgetank.QueueInfo, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -391,7 +391,7 @@ func (b *Broker) SetMeta(_ context.Context, namespace, name string, value []byte
 	return nil
 }
 
-// Meta reads a namespace.
+// Meta returns the values of a namespace.
 func (b *Broker) Meta(_ context.Context, namespace string) (map[string][]byte, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -17,19 +17,19 @@ type Faults struct {
 	seen map[string]int
 }
 
-// NewFaults makes faults that hit each call with this probability.
+// NewFaults makes faults that affect each call with this probability.
 func NewFaults(seed uint64, rate float64) *Faults {
 	return &Faults{rng: rand.New(rand.NewPCG(seed, 2)), rate: rate, seen: map[string]int{}}
 }
 
-// Stop lets everything succeed from now on.
+// Stop ends the faults: all later calls succeed.
 func (f *Faults) Stop() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.rate = 0
 }
 
-// Seen counts the faults by their point.
+// Seen returns the number of faults at each point.
 func (f *Faults) Seen() map[string]int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -40,7 +40,7 @@ func (f *Faults) Seen() map[string]int {
 	return out
 }
 
-// draw picks one of the kinds of fault for a call, or none.
+// draw returns one of the kinds of fault for a call, or none.
 func (f *Faults) draw(call string, kinds ...string) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -56,7 +56,7 @@ func lost(when string) error {
 	return &sink.Error{Class: sink.Down, Row: -1, Reason: "injected: the connection was lost " + when}
 }
 
-// Wrap puts the faults before a target.
+// Wrap returns the target with these faults.
 func (f *Faults) Wrap(t sink.Target) sink.Target { return &faultyTarget{Target: t, f: f} }
 
 type faultyTarget struct {
@@ -64,7 +64,7 @@ type faultyTarget struct {
 	f *Faults
 }
 
-// KeyForms gives those of the target.
+// KeyForms returns the target's forms.
 func (t *faultyTarget) KeyForms() map[string]sink.KeyForm {
 	if k, ok := t.Target.(sink.Keyed); ok {
 		return k.KeyForms()

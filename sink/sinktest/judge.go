@@ -12,11 +12,11 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// judgement is a random life of a sink whose table rejects rows for every reason there is: rows
-// that are bad beyond doubt, rows that only look so, a table that must be mended, a permission that
-// is taken away for a while, rows that refer to others, batches that are too large, a table that
-// changes. The naive expectation: exactly the messages that deserve it are parked, once; every
-// other one's row is there once; rows of one group, and of one conflict key, are in order.
+// judgement is a random life of a sink whose table rejects rows for every known reason. Some rows
+// are bad beyond doubt and others only look bad; the table must be fixed, or changes; a permission
+// is revoked for a while; rows refer to others; batches are too large. Exactly the messages that
+// deserve it must be parked, once. Every other message must have its row once. Rows of one group or
+// of one conflict key must be in order.
 func judgement(t *testing.T, m *Memory, seed uint64, seen map[string]int) {
 	rng := rand.New(rand.NewPCG(seed, 5))
 	b := NewBroker("q")
@@ -63,7 +63,7 @@ func judgement(t *testing.T, m *Memory, seed uint64, seen map[string]int) {
 					add(VChild+int64(rng.IntN(parents)), "", false)
 				}
 			case 9:
-				add(VChild+999, "", true) // nobody's child
+				add(VChild+999, "", true) // a child without a parent
 			case 10:
 				add(VEnds+rng.Int64N(9), "", true)
 			case 11:
@@ -73,7 +73,7 @@ func judgement(t *testing.T, m *Memory, seed uint64, seen map[string]int) {
 					add(VHuge+rng.Int64N(9), "", true)
 				}
 			case 13:
-				v := 100 + rng.Int64N(9) // no key that is written in another way
+				v := 100 + rng.Int64N(9) // a key that has only one form
 				if wide {
 					add(v, fmt.Sprintf(`{"v":"w%d"}`, v), false)
 				}
@@ -123,7 +123,7 @@ func judgement(t *testing.T, m *Memory, seed uint64, seen map[string]int) {
 	faults.Stop()
 	m.Revoke(false)
 	m.Mend()
-	// As long as messages come that can be written, every other one is decided.
+	// As long as good messages come, every other one is decided.
 	for i := 0; b.Open() > 0; i++ {
 		if i == 200 {
 			t.Fatalf("seed %d: %d messages are left; the sink: %+v", seed, b.Open(), r.Status())
@@ -139,7 +139,7 @@ func judgement(t *testing.T, m *Memory, seed uint64, seen map[string]int) {
 	verifyJudgement(t, m, b, seed, keyed, good, bad)
 }
 
-// pass lets time pass. It is for bubbles, where time is free.
+// pass lets time pass. It is for synctest bubbles, where waiting costs no real time.
 func pass(d time.Duration) { <-time.After(d) }
 
 func verifyJudgement(t *testing.T, m *Memory, b *Broker, seed uint64, keyed bool, good map[string]int64, bad map[string]bool) {

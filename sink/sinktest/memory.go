@@ -13,8 +13,8 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// Memory is a database in memory with the suite's one table and real transactions. It can do what
-// tests need and real databases do rarely: finish a commit after its connection was lost.
+// Memory is an in-memory database with the suite's one table and real transactions. It can do what
+// real databases rarely do: finish a commit after its connection was lost.
 type Memory struct {
 	// Hint makes errors name the row at fault.
 	Hint bool
@@ -32,21 +32,21 @@ func NewMemory(seed uint64) *Memory {
 	return &Memory{states: map[string]*sink.State{}, rng: rand.New(rand.NewPCG(seed, 1)), Hint: seed%2 == 0}
 }
 
-// Spec gives a sink into the table.
+// Spec returns a sink that writes to the table.
 func (m *Memory) Spec() sink.Spec { return tableSpec("sqlite", "memory", "t") }
 
-// Target opens nothing; it is a handle.
+// Target returns a handle and opens nothing.
 func (m *Memory) Target(sink.Spec) (sink.Target, error) { return &memoryTarget{m: m}, nil }
 
-// Rows gives what is committed.
+// Rows returns the committed rows.
 func (m *Memory) Rows() ([]Row, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return append([]Row(nil), m.rows...), nil
 }
 
-// finishLimbo lets each commit whose connection was lost come to its end now with probability one
-// half. Called with mu held.
+// finishLimbo ends each commit whose connection was lost, with probability one half. Call with mu
+// held.
 func (m *Memory) finishLimbo() {
 	rest := m.limbo[:0]
 	for _, f := range m.limbo {
@@ -98,7 +98,7 @@ type memoryLane struct {
 	owner    string
 	number   int
 	x        *sink.Extractor
-	wide     bool // what the lane knows of the table
+	wide     bool // the lane's knowledge of the table
 	added    []Row
 	tx       []Row
 	open     bool // a transaction is open
@@ -130,8 +130,8 @@ func (l *memoryLane) Add(d *surgetank.Delivery) error {
 	return nil
 }
 
-// check tells which of some rows the table rejects, with those before them in place. Called with mu
-// held.
+// check returns the error for the first rejected row, when the rows in before are already written.
+// Call with mu held.
 func (l *memoryLane) check(before, rows []Row) error {
 	for i, r := range rows {
 		if e := l.m.rejects(r, slices.Concat(before, rows), rows); e != nil {
@@ -145,8 +145,7 @@ func (l *memoryLane) check(before, rows []Row) error {
 	return nil
 }
 
-// store is the commit: rows and progress, if the progress is what the lane left. Called with mu
-// held.
+// store commits rows and progress, if the progress is what the lane left. Call with mu held.
 func (l *memoryLane) store(rows []Row, p sink.Progress) error {
 	st := l.m.states[l.instance]
 	if st == nil || st.Owner != l.owner || st.Epoch != p.Epoch || l.number >= len(st.Lanes) || st.Lanes[l.number].Batch != p.Batch {
@@ -186,21 +185,21 @@ func (l *memoryLane) Limbo(p sink.Progress) {
 	l.m.limbo = append(l.m.limbo, func() { _ = l.store(rows, p) })
 }
 
-// Fresh learns the table.
+// Fresh makes the lane learn the current table.
 func (l *memoryLane) Fresh(context.Context) (bool, error) {
 	l.m.mu.Lock()
 	defer l.m.mu.Unlock()
 	return l.learn() != nil, nil
 }
 
-// Rest counts.
+// Rest counts its calls.
 func (l *memoryLane) Rest() {
 	l.m.mu.Lock()
 	defer l.m.mu.Unlock()
 	l.m.rests++
 }
 
-// learn says that the table changed, once. Called with mu held.
+// learn reports once that the table changed. Call with mu held.
 func (l *memoryLane) learn() error {
 	if l.wide == l.m.wide {
 		return nil
@@ -223,7 +222,7 @@ func (l *memoryLane) Begin(context.Context) error {
 	return nil
 }
 
-// Rollback drops the transaction, if there is one.
+// Rollback rolls back the transaction, if there is one.
 func (l *memoryLane) Rollback(context.Context) error {
 	l.tx, l.open = l.tx[:0], false
 	return nil
@@ -237,7 +236,7 @@ func (l *memoryLane) Write(_ context.Context, from, to int) error {
 	l.m.mu.Lock()
 	defer l.m.mu.Unlock()
 	if err := l.check(l.tx, l.added[from:to]); err != nil {
-		e := err.(*sink.Error) // check gives nothing else
+		e := err.(*sink.Error) // check returns no other type
 		if e.Row >= 0 {
 			e.Row += from
 		}

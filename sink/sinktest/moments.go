@@ -6,22 +6,22 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// Moment is what a Memory held at one time.
+// Moment is the content of a Memory at one time.
 type Moment struct {
 	states map[string]*sink.State
 	rows   []Row
 }
 
-// Save gives what is committed now. Commits whose connections were lost and that may still come are
-// not in it.
+// Save returns the committed content. It leaves out commits whose connections were lost and that
+// may still happen.
 func (m *Memory) Save() Moment {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return Moment{states: cloneStates(m.states), rows: slices.Clone(m.rows)}
 }
 
-// Restore puts the database back to a moment, as a restored dump or a promoted standby does: beside
-// those who are connected, and without the commits that were still to come.
+// Restore sets the database back to a moment, like a restored dump or a promoted standby. Clients
+// stay connected, and pending commits are dropped.
 func (m *Memory) Restore(at Moment) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -39,13 +39,13 @@ func cloneStates(from map[string]*sink.State) map[string]*sink.State {
 	to := make(map[string]*sink.State, len(from))
 	for k, s := range from {
 		c := *s
-		c.Lanes = slices.Clone(s.Lanes) // what a lane stores is replaced, never changed
+		c.Lanes = slices.Clone(s.Lanes) // a lane replaces its stored values and never changes them
 		to[k] = &c
 	}
 	return to
 }
 
-// Truncate deletes all rows, as a user does, and gives those that were there. The progress stays.
+// Truncate deletes all rows, as a user does, and returns them. The progress stays.
 func (m *Memory) Truncate() []Row {
 	m.mu.Lock()
 	defer m.mu.Unlock()

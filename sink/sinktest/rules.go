@@ -4,41 +4,41 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// What the table in memory does to a row goes by its v:
+// The v of a row decides what the in-memory table does with the row:
 const (
-	VPlain    = 0     // up to 999: written. A negative v is bad beyond doubt.
-	VSuspect  = 1_000 // up to 1,999: rejected, with an error that does not tell whose fault it is
+	VPlain    = 0     // up to 999: written; a negative v is bad beyond doubt
+	VSuspect  = 1_000 // up to 1,999: rejected; the error does not show whose fault it is
 	VNeedsFix = 2_000 // up to 2,999: rejected as the table's fault until Mend
 	VParent   = 3_000 // up to 3,999: written
-	VChild    = 4_000 // up to 4,999: needs the row of the parent with the same last digits
+	VChild    = 4_000 // up to 4,999: needs the parent row with the same last digits
 	VEnds     = 5_000 // up to 5,999: bad, and the error ends the transaction
 	VLate     = 6_000 // up to 6,999: rejected by the commit, which does not say which row it was
-	VHuge     = 7_000 // up to 7,999: never fits, not even alone
+	VHuge     = 7_000 // up to 7,999: never fits, even alone
 	VStep     = 1_000
 )
 
-// rules is how the table behaves now. Memory's mu guards it.
+// rules is the current behaviour of the table. Memory's mu guards it.
 type rules struct {
-	wide    bool // the column takes text that begins with w
+	wide    bool // the column accepts text that begins with w
 	mended  bool
-	revoked bool // every row is rejected, with an error that does not tell whose fault it is
+	revoked bool // every row is rejected; the error does not show whose fault it is
 	room    int  // rows in one transaction; 0: any number
-	rests   int  // calls of Rest
+	rests   int  // number of calls of Rest
 }
 
-// Widen changes the table: v takes wide values.
+// Widen changes the table: v accepts wide values.
 func (m *Memory) Widen() { m.change(func() { m.wide = true }) }
 
-// Mend lets the table take rows of VNeedsFix.
+// Mend makes the table accept rows of VNeedsFix.
 func (m *Memory) Mend() { m.change(func() { m.mended = true }) }
 
-// Revoke takes the permission to write away, or gives it back.
+// Revoke revokes or restores the permission to write.
 func (m *Memory) Revoke(revoked bool) { m.change(func() { m.revoked = revoked }) }
 
-// Room bounds the rows of one transaction; 0: any number.
+// Room limits the rows of one transaction; 0: no limit.
 func (m *Memory) Room(rows int) { m.change(func() { m.room = rows }) }
 
-// Rests counts the calls of Lane.Rest.
+// Rests returns the number of calls of Lane.Rest.
 func (m *Memory) Rests() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -51,8 +51,8 @@ func (m *Memory) change(f func()) {
 	f()
 }
 
-// rejects gives the error for one row, when tx is what the transaction has written and rows is what
-// is written with it. Called with mu held.
+// rejects returns the error for one row. tx are the rows that the transaction has already written,
+// rows those written together with r. Call with mu held.
 func (m *Memory) rejects(r Row, tx, rows []Row) *sink.Error {
 	switch {
 	case m.room > 0 && len(tx) > m.room:
@@ -87,7 +87,7 @@ func (m *Memory) rejects(r Row, tx, rows []Row) *sink.Error {
 	return nil
 }
 
-// late gives the error of a check at the commit. Called with mu held.
+// late returns the error of a check at the commit. Call with mu held.
 func (m *Memory) late(rows []Row) error {
 	for _, r := range rows {
 		if r.V/VStep*VStep == VLate {

@@ -16,9 +16,9 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// Row is one row of the suite's table, in the order in which rows came into it:
+// Row is one row of the suite's table. Rows are ordered by insertion.
 //
-//	id     message.id, no key: a message applied twice is seen
+//	id     message.id, not a key: a message applied twice is visible
 //	grp    message.group, null or text
 //	v      $.v, an integer of at least 0, never null
 type Row struct {
@@ -28,21 +28,21 @@ type Row struct {
 
 // Harness is one empty database with the suite's table.
 type Harness interface {
-	// Spec is a sink into the table, with the columns of Row.
+	// Spec returns a sink that writes to the table, with the columns of Row.
 	Spec() sink.Spec
-	// Target makes a handle on the same database, as another process would.
+	// Target makes another handle to the same database, as another process would.
 	Target(sink.Spec) (sink.Target, error)
 	// Rows reads the table in the order of insertion.
 	Rows() ([]Row, error)
 }
 
-// Config is what Run needs.
+// Config is the input of Run.
 type Config struct {
 	New       func(t *testing.T, seed uint64) Harness
-	Bubble    bool // run in a synctest bubble: time is free, and a hang is found
-	Histories int  // seeds of the history test
-	Judge     bool // New makes a Memory: run the judgements too
-	Calm      bool // few faults, where a pause costs real time
+	Bubble    bool // run in a synctest bubble: waiting costs no real time, and a hang is detected
+	Histories int  // number of seeds of the history test
+	Judge     bool // New makes a Memory: run the judgement tests too
+	Calm      bool // few faults, for targets where a pause costs real time
 }
 
 // TableSpec makes a spec for Row's table.
@@ -63,7 +63,7 @@ func tableSpec(kind, address, table string) sink.Spec {
 
 var seedFlag = flag.Uint64("seed", 0, "run only the history with this seed")
 
-// Run is the suite that every target passes.
+// Run runs the suite that every target must pass.
 func Run(t *testing.T, c Config) {
 	tests := map[string]func(t *testing.T, h Harness){
 		"AppliesAndAcks": testApplies,
@@ -110,8 +110,8 @@ func (c Config) bubble(t *testing.T, f func(t *testing.T)) {
 	f(t)
 }
 
-// patience bounds a wait for something that must happen. It is no measure: inside a bubble it costs
-// nothing.
+// patience limits a wait for an event that must happen. It is no performance limit: inside a bubble
+// waiting costs nothing.
 const patience = 10 * time.Minute
 
 func within(t *testing.T) context.Context {
@@ -223,7 +223,7 @@ func testTakesOver(t *testing.T, h Harness) {
 	drain(t, b, first)
 	second := start(t, b, h, h.Spec(), nil)
 	defer second.Stop(context.Background())
-	// The older one learns of it at its next commit; who gets a message is the broker's choice.
+	// The older one notices at its next commit. The broker chooses which sink gets a message.
 	for i := range int64(1000) {
 		b.Add(surgetank.Message{Body: body(i)})
 		drain(t, b, second)
@@ -280,7 +280,7 @@ func testRewound(t *testing.T, h Harness) {
 			r.Stop(context.Background())
 		}
 	}
-	r := start(t, b, h, h.Spec(), nil) // stores the floor of now
+	r := start(t, b, h, h.Spec(), nil) // stores the current floor
 	drain(t, b, r)
 	r.Stop(context.Background())
 	b.Rewind()
@@ -318,9 +318,9 @@ func testLanesChange(t *testing.T, h Harness) {
 }
 
 // history is a random life of a sink: faults at every point of the target, lost leases and acks,
-// kills and restarts of the broker, other numbers of lanes, and a second sink that takes over. In
-// the end every good message's row must be there once, every bad one parked, and each group in
-// order.
+// kills and restarts of the broker, changed numbers of lanes, and a second sink that takes over. At
+// the end every good message's row must exist once, every bad message must be parked, and each
+// group must be in order.
 func history(t *testing.T, h Harness, seed uint64, calm bool, seen map[string]int) {
 	rng := rand.New(rand.NewPCG(seed, 3))
 	b := NewBroker("q")
@@ -404,8 +404,8 @@ func history(t *testing.T, h Harness, seed uint64, calm bool, seen map[string]in
 	verify(t, h, b, seed, good, bad)
 }
 
-// survivor waits until one of two sinks is fenced and gives the other. When there is nothing left
-// to commit, neither need notice the other; then both are stopped.
+// survivor waits until one of two sinks is fenced and returns the other. If there is nothing left
+// to commit, neither may notice the other; then both are stopped.
 func survivor(t *testing.T, b *Broker, first, second *sink.Runner) *sink.Runner {
 	ctx, cancel := context.WithCancel(within(t))
 	defer cancel()

@@ -26,8 +26,8 @@ func benchMessages(n int) []surgetank.Publishing {
 	return msgs
 }
 
-// BenchmarkSinkSQLite moves rows through a broker in memory and the sink, and the same rows by one
-// prepared insert in transactions of 1,000, in the same run.
+// BenchmarkSinkSQLite sends rows through an in-memory broker and the sink. In the same run it
+// writes the same rows with one prepared insert, in transactions of 1,000.
 func BenchmarkSinkSQLite(b *testing.B) {
 	const n = 50_000
 	msgs := benchMessages(n)

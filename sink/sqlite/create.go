@@ -9,11 +9,11 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// types are the types that columns of the settings may name: those that SQLite has. Other names
-// would mean something else than they say.
+// types are the types that the settings may name for columns: SQLite's own. SQLite gives other
+// names a surprising meaning.
 var types = []string{"INTEGER", "REAL", "TEXT", "BLOB", "NUMERIC"}
 
-// create makes the table, unless it is there.
+// create creates the table if it does not exist.
 func create(ctx context.Context, d *db, spec sink.Spec) error {
 	parts, err := sink.SplitTable(spec.Table.Table)
 	if err != nil {
@@ -30,8 +30,8 @@ func create(ctx context.Context, d *db, spec sink.Spec) error {
 	return nil
 }
 
-// createSQL makes a table in which every value keeps its form: columns from JSON paths have no
-// type, so that numbers stay numbers and text stays text, unless the settings name a type.
+// createSQL returns a CREATE TABLE in which every value keeps its form. Columns from JSON paths
+// have no type unless the settings name one, so numbers stay numbers and text stays text.
 func createSQL(name string, t sink.TableSpec) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s (", sink.QuoteName(name))
@@ -54,7 +54,7 @@ func createSQL(name string, t sink.TableSpec) string {
 	return b.String()
 }
 
-// createType gives a column's type in CREATE TABLE, empty for none.
+// createType returns a column's type in CREATE TABLE; empty for none.
 func createType(c sink.Column) string {
 	if c.Type != "" {
 		return strings.ToUpper(c.Type)

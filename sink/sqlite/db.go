@@ -17,12 +17,12 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// db is one connection, used by one goroutine at a time. It works on the driver itself: there is
-// one connection, and database/sql's pool and conversions would cost more than the statements.
+// db is one connection, used by one goroutine at a time. It calls the driver directly: for one
+// connection, database/sql's pool and conversions would cost more than the statements.
 type db struct {
 	conn driver.Conn
 	path string
-	file os.FileInfo // the file that is open
+	file os.FileInfo // the open file
 	wal  os.FileInfo // its write-ahead log
 }
 
@@ -30,7 +30,7 @@ type db struct {
 // SQLITE_BUSY.
 const busyWait = "PRAGMA busy_timeout = 5000"
 
-// open opens a file, and makes it only if create says so. The error is a *surgetank.Error.
+// open opens a file. It creates the file only if create is true. The error is a *surgetank.Error.
 func open(ctx context.Context, path string, create bool) (*db, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -56,7 +56,7 @@ func open(ctx context.Context, path string, create bool) (*db, error) {
 			return nil, unusable(path, err)
 		}
 	}
-	// A read opens the write-ahead log.
+	// Reading opens the write-ahead log.
 	rows, err := d.query(ctx, "SELECT journal_mode FROM pragma_journal_mode, (SELECT count(*) FROM sqlite_schema)")
 	if err != nil {
 		d.close()
@@ -81,8 +81,9 @@ func open(ctx context.Context, path string, create bool) (*db, error) {
 
 const walSuffix = "-wal"
 
-// same fails if the path no longer leads to the open files: they were deleted, moved or replaced.
-// SQLite goes on in files without a name, and what it commits there is lost when they are closed.
+// same fails if the path no longer leads to the open files, because they were deleted, moved or
+// replaced. SQLite would go on in the nameless files, and its commits would be lost when the files
+// are closed.
 func (d *db) same() error {
 	for i, open := range [...]os.FileInfo{d.file, d.wal} {
 		path := d.path
@@ -106,12 +107,11 @@ func unusable(path string, err error) error {
 }
 
 func (d *db) close() {
-	// There is nothing to do about an error here: what was committed is on disk, and nothing else
-	// counts.
+	// An error here has no consequence: committed data is on disk.
 	_ = d.conn.Close()
 }
 
-// rollback ends a transaction that is of no use any more; when that fails, there was none.
+// rollback ends a transaction that is no longer needed. It fails only if there is no transaction.
 func (d *db) rollback() { _ = d.exec(context.Background(), "ROLLBACK") }
 
 func named(args []driver.Value) []driver.NamedValue {
@@ -127,7 +127,7 @@ func (d *db) exec(ctx context.Context, query string, args ...driver.Value) error
 	return err
 }
 
-// changes runs a statement and tells how many rows it changed.
+// changes runs a statement and returns how many rows it changed.
 func (d *db) changes(ctx context.Context, query string, args ...driver.Value) (int64, error) {
 	res, err := d.conn.(driver.ExecerContext).ExecContext(ctx, query, named(args))
 	if err != nil {
@@ -159,7 +159,7 @@ func (d *db) query(ctx context.Context, query string, args ...driver.Value) (out
 	}
 }
 
-// SQLite's primary result codes (https://sqlite.org/rescode.html) that mean something for a batch.
+// SQLite's primary result codes (https://sqlite.org/rescode.html) that decide about a batch.
 const (
 	codeError      = 1
 	codeBusy       = 5
@@ -175,8 +175,8 @@ const (
 	codeTrigger    = codeConstraint | 7<<8
 )
 
-// classify says what an error means for the batch. What is not known here counts as Down: nothing
-// is parked, nothing is lost, and the status shows the words.
+// classify returns the meaning of an error for the batch. An unknown error counts as Down: nothing
+// is parked, nothing is lost, and the status shows the message.
 func classify(err error) error {
 	if err == nil {
 		return nil
@@ -199,14 +199,14 @@ func classify(err error) error {
 		switch e.Code() {
 		case codeForeignKey:
 			out.Class = sink.Reference
-		case codeTrigger: // RAISE, which tells nothing about whose fault it is
+		case codeTrigger: // RAISE, which does not show whose fault it is
 			out.Class = sink.Suspect
 		}
 	}
 	return out
 }
 
-// schemaVersion is a number in the file that every change of a table's columns raises.
+// schemaVersion returns a number in the file that grows with every change of a table's columns.
 func (d *db) schemaVersion(ctx context.Context) (int64, error) {
 	rows, err := d.query(ctx, "PRAGMA schema_version")
 	if err != nil {

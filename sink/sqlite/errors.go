@@ -9,13 +9,12 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// rowError classifies an error of an insert that was prepared. Two more things are known of it than
-// of others:
+// rowError classifies an error of a prepared insert. Such errors show more than others:
 //
-//   - An error in general comes out of a trigger's SQL or a generated column: the statement itself
-//     was accepted.
-//   - A constraint names its table and columns. Another table is a trigger's matter. A column that
-//     the sink does not fill and that allows no null is the table's fault.
+//   - A general error comes from a trigger's SQL or a generated column, because the statement
+//     itself was accepted.
+//   - A constraint names its table and columns. If it names another table, a trigger caused the
+//     error. If a column that the sink does not fill allows no null, the table is at fault.
 func (t *table) rowError(err error) error {
 	e, ok := classify(err).(*sink.Error)
 	if !ok {
@@ -42,7 +41,7 @@ func (t *table) rowError(err error) error {
 	return e
 }
 
-// fills tells whether the sink gives a column its value.
+// fills reports whether the sink fills a column.
 func (t *table) fills(column string) bool {
 	for _, c := range t.columns {
 		if strings.EqualFold(c.Name, column) {
@@ -52,7 +51,7 @@ func (t *table) fills(column string) bool {
 	return false
 }
 
-// failedColumn takes the first column out of SQLite's words, as in "NOT NULL constraint failed:
+// failedColumn returns the first column in SQLite's message, as in "NOT NULL constraint failed:
 // t.c" and "UNIQUE constraint failed: t.a, t.b". A CHECK constraint names no column.
 func failedColumn(words string) (table, column string, ok bool) {
 	_, rest, ok := strings.Cut(words, "NOT NULL constraint failed: ")

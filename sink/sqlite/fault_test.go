@@ -13,7 +13,7 @@ import (
 	"github.com/surgetank/surgetank/sink/sinktest"
 )
 
-// live is a sink over a broker in memory.
+// live is a sink with an in-memory broker.
 type live struct {
 	t *testing.T
 	b *sinktest.Broker
@@ -53,7 +53,7 @@ func (l *live) until(what string, ok func(sink.Status) bool) {
 }
 
 // TestOneRowParksItself: whatever a row's error does to the transaction, the row is parked and the
-// others are written, in order.
+// others are written in order.
 func TestOneRowParksItself(t *testing.T) {
 	for name, c := range map[string]struct {
 		ddl  []string
@@ -114,8 +114,8 @@ func TestOneRowParksItself(t *testing.T) {
 	}
 }
 
-// TestTheTablesFaultParksNothing: a column that the sink does not fill, and a trigger whose own
-// table is at fault.
+// TestTheTablesFaultParksNothing tests a column that the sink does not fill, and a trigger whose
+// own table is at fault.
 func TestTheTablesFaultParksNothing(t *testing.T) {
 	for name, c := range map[string]struct{ ddl, mends []string }{
 		"a column that the sink does not fill": {[]string{`CREATE TABLE t (id INTEGER, v TEXT, tenant TEXT NOT NULL)`},
@@ -129,7 +129,7 @@ func TestTheTablesFaultParksNothing(t *testing.T) {
 			columns := `"columns":{"id":"$.id","v":"$.v"}`
 			s := spec(t, path, "t", columns)
 			if strings.HasPrefix(name, "a column") {
-				// The sink was set before the column was there.
+				// The sink was created before the column existed.
 				d := &table{spec: s, columns: []column{{Column: s.Table.Columns[0]}, {Column: s.Table.Columns[1]}}}
 				conn, err := open(context.Background(), path, false)
 				if err != nil {
@@ -153,8 +153,8 @@ func TestTheTablesFaultParksNothing(t *testing.T) {
 	}
 }
 
-// TestKeysKeepTheirOrderOverLanes: of the rows with one key the last must win, however the key is
-// written.
+// TestKeysKeepTheirOrderOverLanes: of the rows with one key the last must win, in whatever form the
+// key is written.
 func TestKeysKeepTheirOrderOverLanes(t *testing.T) {
 	for typ, forms := range map[string][]string{
 		"INTEGER":             {`%d`, `%d.0`, `%de0`, `"%d"`},

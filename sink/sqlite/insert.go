@@ -11,11 +11,11 @@ import (
 // (SQLITE_MAX_VARIABLE_NUMBER).
 const maxParameters = 32766
 
-// rowSteps are the numbers of rows that inserts are prepared for.
+// rowSteps are the numbers of rows for which inserts are prepared.
 var rowSteps = [...]int{128, 16, 1}
 
-// insertRows writes rows in order, as many at once as there is a statement for. Rows that leave
-// columns out go one by one.
+// insertRows writes rows in order, using the largest prepared insert that fits. Rows that leave out
+// columns are written one by one.
 func (l *lane) insertRows(ctx context.Context, from, to int) error {
 	width := len(l.table.columns)
 	for from < to {
@@ -60,14 +60,14 @@ func (l *lane) insertRows(ctx context.Context, from, to int) error {
 	return nil
 }
 
-// execute runs a prepared insert. It takes no context: a statement is short, and watching a context
+// execute runs a prepared insert. It has no context: a statement is short, and watching a context
 // would cost more.
 func execute(stmt driver.Stmt, values []driver.NamedValue) error {
 	_, err := stmt.(driver.StmtExecContext).ExecContext(context.Background(), values)
 	return err
 }
 
-// at adds which row an error is about.
+// at adds the row's index to an error.
 func (l *lane) at(err error, i int) error {
 	e := l.table.rowError(err)
 	if e, ok := e.(*sink.Error); ok && e.Class.OfRow() {
@@ -88,7 +88,7 @@ func (l *lane) statement(n int) (driver.Stmt, error) {
 	return s, nil
 }
 
-// insertOdd writes a row that leaves columns out.
+// insertOdd writes a row that leaves out columns.
 func (l *lane) insertOdd(r *row) error {
 	key := make([]byte, len(r.leave))
 	var values []driver.NamedValue
@@ -101,7 +101,7 @@ func (l *lane) insertOdd(r *row) error {
 	}
 	s := l.odd[string(key)]
 	if s == nil {
-		if len(l.odd) >= 64 { // as many combinations as anybody's messages have; a hostile publisher has more
+		if len(l.odd) >= 64 { // more combinations than real publishers send; a hostile publisher sends more
 			for k, old := range l.odd {
 				_ = old.Close()
 				delete(l.odd, k)

@@ -2,9 +2,9 @@ package sqlite
 
 import "github.com/surgetank/surgetank/sink"
 
-// KeyForms tells how the table compares the key columns. The loose form covers every affinity and
-// each of SQLite's own collations; a column with a default is not known, because a missing field
-// has the default's key.
+// KeyForms returns how the table compares the key columns. The loose form covers every affinity and
+// each of SQLite's own collations. A column with a default is unknown, because a missing field gets
+// the default as its key.
 func (t *Target) KeyForms() map[string]sink.KeyForm {
 	forms := map[string]sink.KeyForm{}
 	if len(t.lanes) == 0 {

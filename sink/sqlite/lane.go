@@ -12,8 +12,8 @@ import (
 // timeFormat is RFC 3339 in UTC with microseconds, so that times sort as text.
 const timeFormat = "2006-01-02T15:04:05.000000Z"
 
-// lane writes batches over the target's one connection. Between Begin and Finish or Rollback it
-// owns the writer's token.
+// lane writes batches over the target's one connection. From Begin to Finish or Rollback it has the
+// writer's token.
 type lane struct {
 	t      *Target
 	table  *table
@@ -24,12 +24,12 @@ type lane struct {
 	values []driver.NamedValue // of all rows, row by row
 	rows   []row
 	inTx   bool                   // this lane has the writer's token
-	stmts  map[int]driver.Stmt    // by the number of rows
-	odd    map[string]driver.Stmt // for rows that leave columns out, by the columns
+	stmts  map[int]driver.Stmt    // by number of rows
+	odd    map[string]driver.Stmt // for rows that leave out columns, by those columns
 }
 
-// row is where a row's values are. leave is nil unless columns are left out for their defaults;
-// their values are nil.
+// row locates a row's values. leave is nil unless the row leaves out columns, whose values are then
+// nil. Those columns get their defaults.
 type row struct {
 	at    int
 	leave []bool
@@ -75,7 +75,7 @@ func (l *lane) Add(d *surgetank.Delivery) error {
 	return nil
 }
 
-// Commit writes everything in one transaction.
+// Commit writes the whole batch in one transaction.
 func (l *lane) Commit(ctx context.Context, p sink.Progress) error {
 	if err := l.Begin(ctx); err != nil {
 		return err
@@ -111,8 +111,8 @@ func (l *lane) Begin(ctx context.Context) error {
 	return err
 }
 
-// unchanged makes sure, within a transaction, that the open file is the one at the path and that
-// the table is as it was when the rows were made.
+// unchanged checks within a transaction that the open file is the file at the path, and that the
+// table has not changed since the rows were made.
 func (l *lane) unchanged(ctx context.Context) error {
 	if err := l.t.db.same(); err != nil {
 		return err
@@ -131,8 +131,8 @@ func (l *lane) unchanged(ctx context.Context) error {
 	return err
 }
 
-// reload reads the table again. It tells whether rows must be made anew. The statements are
-// prepared anew in any case.
+// reload reads the table again and prepares the statements again. It reports whether rows must be
+// made again.
 func (l *lane) reload(ctx context.Context) (changed bool, err error) {
 	now, err := read(ctx, l.t.db, l.t.spec)
 	if err != nil {
@@ -151,7 +151,7 @@ func (l *lane) release() {
 	l.t.writer <- struct{}{}
 }
 
-// Write writes some rows behind a savepoint.
+// Write writes some rows after a savepoint.
 func (l *lane) Write(ctx context.Context, from, to int) error {
 	if err := l.t.db.exec(ctx, "SAVEPOINT part"); err != nil {
 		return classify(err)
@@ -159,8 +159,8 @@ func (l *lane) Write(ctx context.Context, from, to int) error {
 	err := l.insertRows(ctx, from, to)
 	if err != nil {
 		if back := l.t.db.exec(context.Background(), "ROLLBACK TO part"); back != nil {
-			// RAISE(ROLLBACK) and ON CONFLICT ROLLBACK end the whole transaction, and the savepoint
-			// with it.
+			// RAISE(ROLLBACK) and ON CONFLICT ROLLBACK end the whole transaction, including the
+			// savepoint.
 			if e, ok := err.(*sink.Error); ok && e.Class.OfRow() {
 				e.Lost = true
 				return e
@@ -184,7 +184,7 @@ func (l *lane) Finish(ctx context.Context, p sink.Progress) error {
 	return nil
 }
 
-// Rollback drops the transaction, if there is one.
+// Rollback rolls back the transaction, if there is one.
 func (l *lane) Rollback(context.Context) error {
 	if l.inTx {
 		l.t.db.rollback()
@@ -216,18 +216,18 @@ func (l *lane) finish(ctx context.Context, p sink.Progress) error {
 	if err := l.t.db.exec(ctx, "COMMIT"); err != nil {
 		return classify(err)
 	}
-	// A file that lost its name meanwhile took the commit with it. The messages are not acked, and
-	// the next opening finds out.
+	// If the file lost its name during the commit, the commit is lost. The messages are not acked,
+	// and the next opening detects the loss.
 	err = l.t.db.same()
 	return err
 }
 
 var errStale = &sink.Error{Class: sink.Stale, Row: -1, Reason: "the progress in surgetank_progress was changed by another opening of the sink"}
 
-// close releases the prepared statements.
+// close closes the prepared statements.
 func (l *lane) close() {
 	for _, s := range l.stmts {
-		_ = s.Close() // a read-only operation of memory; the connection goes next
+		_ = s.Close() // the statements are only in memory; the connection is closed next
 	}
 	for _, s := range l.odd {
 		_ = s.Close()
@@ -261,5 +261,5 @@ func (l *lane) Fresh(ctx context.Context) (changed bool, err error) {
 	return l.reload(ctx)
 }
 
-// Rest does nothing: all lanes share one connection, which costs the database nothing.
+// Rest does nothing: all lanes share one connection.
 func (l *lane) Rest() {}

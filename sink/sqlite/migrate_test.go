@@ -38,8 +38,8 @@ func opening(t testing.TB, s sink.Spec, lanes int) *opened {
 	return o
 }
 
-// batch writes messages through a lane as the runner does, and again when the table has changed.
-// split goes by Begin, Write and Finish.
+// batch writes messages through a lane as the runner does, and again if the table has changed. With
+// split it uses Begin, Write and Finish.
 func (o *opened) batch(lane int, split bool, bodies ...string) (changes int, err error) {
 	ctx, l := context.Background(), o.lanes[lane]
 	for ; ; changes++ {
@@ -81,7 +81,7 @@ func (o *opened) batch(lane int, split bool, bodies ...string) (changes int, err
 	return changes, err
 }
 
-// classOf is the class that the runner takes an error for.
+// classOf returns the class that the runner gives an error.
 func classOf(err error) sink.Class {
 	var e *sink.Error
 	if errors.As(err, &e) {
@@ -90,8 +90,7 @@ func classOf(err error) sink.Class {
 	return sink.Down
 }
 
-// rebuild is the usual way to change a column in SQLite, one statement after the other in one
-// transaction.
+// rebuild returns the usual statements for changing a column in SQLite, in one transaction.
 func rebuild(columns string) string {
 	return "BEGIN; CREATE TABLE n (" + columns + "); DROP TABLE t; ALTER TABLE n RENAME TO t; COMMIT"
 }
@@ -111,12 +110,12 @@ func TestTheTableIsThatOfTheTransaction(t *testing.T) {
 			for _, split := range []bool{false, true} {
 				path := file(t, "CREATE TABLE t (id INTEGER UNIQUE, "+c.table+")")
 				o := opening(t, spec(t, path, "t", `"columns":{"id":"$.id","v":"$.v"}`+way), 1)
-				// The statements of both kinds are prepared when the change comes.
+				// Statements of both kinds are prepared before the change.
 				if _, err := o.batch(0, false, `{"id":1,"v":1}`, `{"id":8,"v":1}`); err != nil {
 					t.Fatalf("%s: %v", c.name, err)
 				}
 				for _, s := range strings.Split(c.change, "; ") {
-					run(t, path, "PRAGMA user_version = 1") // and something that is no change
+					run(t, path, "PRAGMA user_version = 1") // and a statement that changes nothing
 					if strings.HasPrefix(c.change, "BEGIN") {
 						run(t, path, c.change)
 						break
@@ -159,8 +158,8 @@ func TestAColumnThatIsGoneIsWaitedFor(t *testing.T) {
 	}
 }
 
-// TestMigrationsUnderLoad: a table is rebuilt at random while two lanes write into it. A trigger of
-// each version notes what was stored under it.
+// TestMigrationsUnderLoad: a table is rebuilt at random while two lanes write to it. A trigger of
+// each version records what was stored in that version.
 func TestMigrationsUnderLoad(t *testing.T) {
 	versions := []struct{ v, missing, given string }{
 		{"v TEXT DEFAULT 'd'", "d", "1.10"},
@@ -180,7 +179,7 @@ func TestMigrationsUnderLoad(t *testing.T) {
 	const batches = 150
 	rng := rand.New(rand.NewPCG(5, 5))
 	results := make(chan error)
-	turns := make(chan struct{}) // for a few batches at a time, the last of which meet a migration
+	turns := make(chan struct{}) // each turn is a few batches, the last of which meet a migration
 	var changed [2]int
 	for lane := range 2 {
 		go func() {
@@ -232,8 +231,8 @@ func TestMigrationsUnderLoad(t *testing.T) {
 	}
 }
 
-// Nothing is committed, or nothing is acked, when the files under the sink are not those at the
-// path any more.
+// If the sink's files are no longer the files at the path, nothing is committed or nothing is
+// acked.
 func TestAFileWithoutItsName(t *testing.T) {
 	for name, c := range map[string]struct {
 		do    func(path string) error
@@ -295,7 +294,7 @@ func TestAFileWithoutItsName(t *testing.T) {
 	}
 }
 
-// A file or table that is gone is made anew only if nothing is known of rows in it.
+// A missing file or table is created again only if no rows in it are known.
 func TestAMissingFile(t *testing.T) {
 	for _, create := range []bool{true, false} {
 		for _, known := range []uint64{0, 1} {

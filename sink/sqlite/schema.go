@@ -9,34 +9,35 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// table is what the lanes know of the table: one column for each of the spec's, in its order.
+// table is the lanes' description of the table. It has one column for each column of the spec, in
+// the same order.
 type table struct {
 	spec    sink.Spec
 	columns []column
-	version int64  // of the file's schema when the columns were read
+	version int64  // version of the file's schema when the columns were read
 	key     string // tables with the same key turn messages into the same rows
 }
 
 type column struct {
 	sink.Column
-	declared string // type
+	declared string // declared type
 	affinity affinity
 	optional bool // may be left out: it is nullable, or SQLite numbers it
-	fallback bool // has a default, which a missing field takes
+	fallback bool // has a default, which a missing field gets
 }
 
-// affinity is what SQLite makes of a value for a column, by the rules of
-// https://sqlite.org/datatype3.html section 3.1. NUMERIC affinity is taken apart by what the
-// declared type's name means to people.
+// affinity is how SQLite converts a value for a column, by the rules of
+// https://sqlite.org/datatype3.html section 3.1. NUMERIC affinity is divided by the usual meaning
+// of the declared type's name.
 type affinity uint8
 
 const (
-	affinityNone    affinity = iota // BLOB, or no type: every value stays as it is
+	affinityNone    affinity = iota // BLOB, or no type: values stay unchanged
 	affinityText                    // every value becomes text
 	affinityInteger                 // INT in the name
 	affinityReal                    // REAL, FLOAT, DOUBLE
 	affinityDecimal                 // NUMERIC, DECIMAL: meant for numbers
-	affinityOther                   // STRING, UUID, DATETIME, BOOLEAN …: SQLite takes text in it for numbers where it can
+	affinityOther                   // STRING, UUID, DATETIME, BOOLEAN …: SQLite converts text to a number if it can
 )
 
 func affinityOf(declared string, strict bool) affinity {
@@ -64,7 +65,7 @@ func read(ctx context.Context, d *db, spec sink.Spec) (*table, error) {
 		return nil, err
 	}
 	name := parts[0]
-	version, err := d.schemaVersion(ctx) // before the columns: what changes between is noticed by the first batch
+	version, err := d.schemaVersion(ctx) // before the columns: the first batch detects a change made meanwhile
 	if err != nil {
 		return nil, unusable(spec.Address, err)
 	}
@@ -80,7 +81,7 @@ func read(ctx context.Context, d *db, spec sink.Spec) (*table, error) {
 		hidden bool
 		given  bool
 	}
-	// A lone INTEGER PRIMARY KEY is the rowid, which SQLite gives itself.
+	// A single INTEGER PRIMARY KEY is the rowid, which SQLite assigns.
 	keys := 0
 	for _, r := range rows {
 		if r[4].(int64) > 0 {
@@ -142,8 +143,8 @@ func names(list []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// insert writes the insert of n rows. leave, when not nil, tells for each column whether it is left
-// out, so that it takes its default.
+// insert returns the INSERT of n rows. If leave is not nil, it says which columns are left out and
+// get their defaults.
 func (t *table) insert(n int, leave []bool) string {
 	var b strings.Builder
 	parts, _ := sink.SplitTable(t.spec.Table.Table) // checked by New
@@ -169,7 +170,7 @@ func (t *table) insert(n int, leave []bool) string {
 	return b.String()
 }
 
-// conflictAction writes what follows DO. With nothing but keys there is nothing to update.
+// conflictAction returns the text after DO. If all columns are keys, there is nothing to update.
 func (t *table) conflictAction() string {
 	var sets []string
 	for _, c := range t.columns {

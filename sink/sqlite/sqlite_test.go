@@ -38,7 +38,7 @@ func (h harness) Rows() ([]sinktest.Row, error) {
 	return out, err
 }
 
-// file makes a database file and runs statements on it.
+// file makes a database file and runs statements in it.
 func file(t testing.TB, statements ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "a b?c#.db")
@@ -95,7 +95,7 @@ func spec(t testing.TB, path, table string, json string) sink.Spec {
 	return s
 }
 
-// checked makes a target and lets it check, as setting a sink does.
+// checked makes a target and calls Check, as creating a sink does.
 func checked(t testing.TB, s sink.Spec) *Target {
 	t.Helper()
 	target, err := New(s)
@@ -108,8 +108,8 @@ func checked(t testing.TB, s sink.Spec) *Target {
 	return target.(*Target)
 }
 
-// deliver writes messages through one lane without a runner, one batch, and gives what the lane
-// says of each.
+// deliver writes messages as one batch through one lane without a runner. It returns the lane's
+// answer for each message.
 func deliver(t testing.TB, s sink.Spec, msgs ...surgetank.Delivery) (added []error, commit error) {
 	t.Helper()
 	target := checked(t, s)
@@ -163,7 +163,7 @@ func TestBadValuesAreTheMessagesFault(t *testing.T) {
 		`{"i":1,"s":"\ud800"}`:         "surrogate",
 		`{"i":1`:                       "not JSON",
 		"{\"i\":1,\"s\":\"\xff\"}":     "UTF-8",
-		`{"i":null}`:                   "", // the database's own words
+		`{"i":null}`:                   "", // the database's own message
 		`{"i":1,"s":"good and plain"}`: "",
 	} {
 		added, err := deliver(t, s, message(body))

@@ -1,8 +1,9 @@
 // Package sqlite writes the messages of a queue into a table of a SQLite file.
 //
-// A SQLite file has one writer at a time, so all lanes share one connection and take turns with
-// whole transactions. The file is in WAL mode with synchronous=FULL: a committed batch is on disk.
-// More than one lane helps only when turning messages into rows costs more than writing them.
+// A SQLite file has one writer at a time, so all lanes share one connection, and each transaction
+// has the connection to itself. The file is in WAL mode with synchronous=FULL: a committed batch is
+// on disk. More than one lane helps only if turning messages into rows costs more than writing
+// them.
 package sqlite
 
 import (
@@ -24,10 +25,10 @@ type Target struct {
 	spec   sink.Spec
 	db     *db
 	lanes  []*lane
-	writer chan struct{} // holds a token while no lane has a transaction
+	writer chan struct{} // contains a token while no lane has a transaction
 }
 
-// New makes a target for a spec of kind "sqlite"; nothing is opened yet. It is a sink.Factory.
+// New makes a target for a spec of kind "sqlite" without opening it. It is a sink.Factory.
 func New(spec sink.Spec) (sink.Target, error) {
 	if spec.Kind != "sqlite" {
 		return nil, surgetank.Errorf(surgetank.CodeInternal, "the sqlite target was given settings for %s", spec.Kind)
@@ -42,7 +43,7 @@ func New(spec sink.Spec) (sink.Target, error) {
 	return &Target{spec: spec}, nil
 }
 
-// Check opens the file, makes the tables that are to be made, and compares the target table with
+// Check opens the file, creates missing tables as configured, and compares the target table with
 // the settings.
 func (t *Target) Check(ctx context.Context) error {
 	d, err := open(ctx, t.spec.Address, t.spec.Table.Create)
@@ -69,7 +70,7 @@ func (t *Target) Open(ctx context.Context, claim sink.Claim) (sink.State, []sink
 		if !t.spec.Table.Create {
 			return sink.State{}, nil, refused("sqlite.path", "the SQLite file %s is gone; put it back, or another one with the table", t.spec.Address)
 		}
-		// A new file lacks what the old one held. The claim knows whether that was anything.
+		// A new file lacks the rows of the old one. The claim knows whether there were any.
 		if _, err := claim.Next(nil); err != nil {
 			return sink.State{}, nil, err
 		}
@@ -86,8 +87,7 @@ func (t *Target) Open(ctx context.Context, claim sink.Claim) (sink.State, []sink
 		return sink.State{}, nil, err
 	}
 	if t.spec.Table.Create {
-		// The same for a table that is gone: it is made if the claim goes on with the progress that
-		// is there.
+		// If the table is missing, it is created if the claim accepts the stored progress.
 		old, err := stored(ctx, d, claim.Instance)
 		if err == nil {
 			_, err = claim.Next(old)
@@ -119,7 +119,7 @@ func (t *Target) Open(ctx context.Context, claim sink.Claim) (sink.State, []sink
 	return state, lanes, nil
 }
 
-// Close closes the file. No lane may be at work.
+// Close closes the file. No lane may be in use.
 func (t *Target) Close() {
 	for _, l := range t.lanes {
 		l.close()
@@ -136,7 +136,7 @@ const createProgress = `CREATE TABLE IF NOT EXISTS surgetank_progress (
 	batch INTEGER NOT NULL, watermark INTEGER NOT NULL, ids BLOB NOT NULL, updated TEXT NOT NULL, incarnation INTEGER NOT NULL DEFAULT 0,
 	entry INTEGER NOT NULL DEFAULT 0, applied INTEGER NOT NULL DEFAULT 0, known BLOB NOT NULL DEFAULT x'', PRIMARY KEY (instance, lane)) WITHOUT ROWID`
 
-// makeProgress makes sure of a progress table with all columns.
+// makeProgress makes sure that a progress table with all columns exists.
 func makeProgress(ctx context.Context, d *db) error {
 	if err := d.exec(ctx, createProgress); err != nil {
 		return refused("sqlite.path", "the table surgetank_progress, where the sink keeps its progress, cannot be made: %v; the file must be writable", err)
@@ -147,7 +147,7 @@ func makeProgress(ctx context.Context, d *db) error {
 	return nil
 }
 
-// upgradeProgress adds what the progress table of an older version lacks.
+// upgradeProgress adds the columns that the progress table of an older version lacks.
 func upgradeProgress(ctx context.Context, d *db) error {
 	rows, err := d.query(ctx, "SELECT name FROM pragma_table_info('surgetank_progress')")
 	if err != nil {
@@ -170,10 +170,10 @@ func upgradeProgress(ctx context.Context, d *db) error {
 	return nil
 }
 
-// timeNow is SQLite's time of now in the form of progressTime.
+// timeNow is SQL for the current time in the form of progressTime.
 const timeNow = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 
-// stored reads an instance's progress; nil: there is none.
+// stored reads an instance's progress. It returns nil if there is none.
 func stored(ctx context.Context, d *db, instance string) (*sink.State, error) {
 	rows, err := d.query(ctx, `SELECT lane, owner, queue, epoch, batch, watermark, ids, incarnation, entry, applied, known, updated
 		FROM surgetank_progress WHERE instance = ? ORDER BY lane`, instance)
@@ -206,8 +206,8 @@ func stored(ctx context.Context, d *db, instance string) (*sink.State, error) {
 	return s, nil
 }
 
-// takeOver reads the stored progress and replaces it by what the claim makes of it, in one
-// transaction. The row of lane -1 holds what belongs to the sink as a whole.
+// takeOver replaces the stored progress by the claim's next progress, in one transaction. The row
+// of lane -1 has the progress of the sink as a whole.
 func takeOver(ctx context.Context, d *db, claim sink.Claim) (next sink.State, err error) {
 	if err := d.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
 		return next, classify(err)
@@ -245,7 +245,7 @@ func takeOver(ctx context.Context, d *db, claim sink.Claim) (next sink.State, er
 	return next, nil
 }
 
-// Forget removes an instance's progress, when its sink is deleted.
+// Forget removes an instance's progress when its sink is deleted.
 func (t *Target) Forget(ctx context.Context, instance string) error {
 	d, err := open(ctx, t.spec.Address, false)
 	if err != nil {

@@ -11,21 +11,21 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// A value keeps its form in every column. SQLite itself turns text into a number where a column's
-// declared type leaves it NUMERIC affinity, as STRING, UUID and DATETIME do: 01234 would
-// become 1234. Only a BLOB is stored there as it is. So:
+// A value keeps its form in every column. SQLite itself converts text to a number in a column with
+// NUMERIC affinity, which declared types such as STRING, UUID and DATETIME have: 01234 would
+// become 1234. Only a BLOB is stored there unchanged. So:
 //
 //	column                 JSON number                              text
 //	TEXT                   its digits                               itself
 //	BLOB, no type          a number, its digits if it has too many  itself
-//	INTEGER                a number, refused if it has too many     a number where JSON would write it so; itself where it
-//	                       digits                                   is no number; else refused
+//	INTEGER                a number, rejected if it has too many    a number if JSON would write it so; itself if it
+//	                       digits                                   is not a number; else rejected
 //	REAL, FLOAT, DOUBLE    the nearest double                       the same
-//	NUMERIC, DECIMAL       a number, a BLOB of its digits if it     a number where JSON would write it so, else itself, as
+//	NUMERIC, DECIMAL       a number, a BLOB of its digits if it     a number if JSON would write it so, else itself, as
 //	                       has too many                             a BLOB if SQLite would change it
 //	any other              the same                                 itself, as a BLOB if SQLite would change it
 
-// value turns a cell into what SQLite stores.
+// value converts a cell to the value that SQLite stores.
 func (c *column) value(cell *sink.Cell) (driver.Value, error) {
 	switch cell.Kind {
 	case sink.CellText:
@@ -64,15 +64,15 @@ func (c *column) json(v jsonpath.Value) (driver.Value, error) {
 		}
 		return c.text(s)
 	}
-	return string(v.Raw), nil // objects and arrays as they are written
+	return string(v.Raw), nil // objects and arrays unchanged
 }
 
-// text gives characters.
+// text converts text.
 func (c *column) text(s string) (driver.Value, error) {
 	if c.affinity == affinityNone || c.affinity == affinityText {
 		return s, nil
 	}
-	if seen, _, _ := strings.Cut(s, "\x00"); !likeNumber(seen) { // SQLite looks no further than a NUL character
+	if seen, _, _ := strings.Cut(s, "\x00"); !likeNumber(seen) { // SQLite reads only up to a NUL character
 		return s, nil
 	}
 	switch c.affinity {
@@ -87,12 +87,12 @@ func (c *column) text(s string) (driver.Value, error) {
 		}
 	}
 	if plainInteger(s) {
-		return s, nil // SQLite stores an integer that reads the same
+		return s, nil // SQLite stores an integer with the same digits
 	}
 	return []byte(s), nil
 }
 
-// number gives a JSON number.
+// number converts a JSON number.
 func (c *column) number(s string) (driver.Value, error) {
 	if c.affinity == affinityText {
 		return s, nil
@@ -119,15 +119,15 @@ func (c *column) number(s string) (driver.Value, error) {
 	return nil, sink.BadRowf("column %q: %.60s is out of the range of SQLite's numbers; a TEXT column keeps it", c.Name, s)
 }
 
-// exact tells whether a JSON number is what its nearest double reads as.
+// exact reports whether the nearest double prints as the same JSON number.
 func exact(s string, f float64) bool {
 	digits, exponent, ok := decimal(s)
 	again, power, _ := decimal(strconv.FormatFloat(f, 'e', -1, 64))
 	return ok && digits == again && (exponent == power || digits == "")
 }
 
-// decimal takes a number apart: its digits with the sign, without zeros at either end, and the
-// power of ten of the last one.
+// decimal splits a number. It returns its digits with the sign, without zeros at either end, and
+// the power of ten of the last digit.
 func decimal(s string) (digits string, exponent int, ok bool) {
 	mantissa := s
 	if i := strings.IndexAny(s, "eE"); i >= 0 {
@@ -150,8 +150,8 @@ func decimal(s string) (digits string, exponent int, ok bool) {
 	return sign + digits, exponent - len(fraction) + len(all) - len(digits), true
 }
 
-// likeNumber tells whether SQLite takes text for a number: with or without sign, fraction and
-// exponent, spaces around it.
+// likeNumber reports whether SQLite reads text as a number: with or without sign, fraction,
+// exponent and surrounding spaces.
 func likeNumber(s string) bool {
 	s = strings.Trim(s, " \t\n\v\f\r")
 	if s != "" && (s[0] == '-' || s[0] == '+') {
@@ -186,7 +186,7 @@ func countDigits(s string) int {
 	return n
 }
 
-// jsonNumber tells whether text that is like a number is written as in JSON.
+// jsonNumber reports whether a text that likeNumber accepts has the form of a JSON number.
 func jsonNumber(s string) bool {
 	s = strings.TrimPrefix(s, "-")
 	whole := countDigits(s)
@@ -204,7 +204,7 @@ func jsonNumber(s string) bool {
 	return s == "" || (s[0] == 'e' || s[0] == 'E') && countDigits(s[len(s)-1:]) == 1
 }
 
-// plainInteger tells whether a number is written as SQLite shows an integer of 64 bits.
+// plainInteger reports whether a number has the form in which SQLite prints an integer of 64 bits.
 func plainInteger(s string) bool {
 	n, err := strconv.ParseInt(s, 10, 64)
 	return err == nil && strconv.FormatInt(n, 10) == s

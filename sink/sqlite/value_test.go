@@ -13,11 +13,11 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// declared are types as people declare them.
+// declared are types that users declare.
 var declared = []string{"", "BLOB", "TEXT", "varchar(20)", "clob", "STRING", "UUID", "DATETIME", "date", "BOOLEAN", "MONEY", "decimal(20,2)", "NUMERIC", "NUMBER", "INTEGER", "bigint", "REAL", "double precision", "ANY"}
 
-// A text comes back with its characters, whatever the column is declared; only columns that are
-// declared numbers take a number for it or refuse it.
+// Text keeps its characters, whatever the column's type. Only columns of number types convert it to
+// a number or reject it.
 func TestTextKeepsItsCharacters(t *testing.T) {
 	var columns []string
 	for i, d := range declared {
@@ -48,7 +48,7 @@ func TestTextKeepsItsCharacters(t *testing.T) {
 				if err == nil {
 					err = d.exec(ctx, fmt.Sprintf("INSERT INTO %s (c%d) VALUES (?)", table, i), v)
 					if err != nil && table == "strict" && typeName != "TEXT" && typeName != "ANY" {
-						continue // a STRICT table takes no text for a number or a BLOB
+						continue // a STRICT table does not accept text for a number or a BLOB
 					}
 				}
 				if err != nil {
@@ -73,7 +73,7 @@ func TestTextKeepsItsCharacters(t *testing.T) {
 	})
 }
 
-// A JSON number comes back as the same number; only columns that are declared REAL round it.
+// A JSON number keeps its value. Only REAL columns round it.
 func TestNumbersKeepTheirDigits(t *testing.T) {
 	for _, c := range []struct{ typeName, number, want string }{
 		{"", "1.10", "1.1"}, {"", "12345678901234567.89", "12345678901234567.89"}, {"", "12345678901234567890", "12345678901234567890"}, {"", "1e999", "1e999"},

@@ -1,6 +1,7 @@
-// Package demo shows the main job of Surgetank on one screen: a spike of writes lands on disk as
-// fast as it comes, drains into a database at a chosen rate, and is then counted, in the database
-// itself. It uses what any user has: the server as a process of its own, and the HTTP interface.
+// Package demo shows the main purpose of Surgetank on one screen. A spike of writes is stored on
+// disk as fast as it comes and drains into a database at a chosen rate. The rows are then counted
+// in the database itself. The demo uses what every user has: the server as a separate process, and
+// the HTTP interface.
 package demo
 
 import (
@@ -23,56 +24,56 @@ import (
 
 // Options are the demo's flags. Binary and Out are required.
 type Options struct {
-	Binary   string  // the surgetank program, to run the server from
-	Messages int64   // made-up orders to send, without Input
-	Input    string  // NDJSON file to send instead
-	Rate     float64 // rows a second that the database is given
+	Binary   string  // the surgetank program that runs as the server
+	Messages int64   // number of invented orders to send if there is no Input
+	Input    string  // NDJSON file to send instead of invented orders
+	Rate     float64 // rows a second written to the database
 	Postgres string  // DSN; empty: SQLite in the temporary directory
 	Crash    bool    // kill the server in the middle
-	Keep     bool    // leave directory and table behind
+	Keep     bool    // keep directory and table after the demo
 
-	// PutSink makes the sink; Dial reaches the server.
+	// PutSink creates the sink; Dial connects to the server.
 	PutSink func(ctx context.Context, server, name string, spec map[string]any) error
 	Dial    func(server string) (surgetank.Broker, error)
-	// Show is given the live figures a few times a second while the demo runs.
+	// Show receives the live figures a few times a second during the demo.
 	Show func(Live)
-	// Say prints a line of the story.
+	// Say prints a line of text.
 	Say func(format string, args ...any)
 }
 
-// Live are the figures of one moment.
+// Live are the figures at one moment.
 type Live struct {
 	Elapsed      time.Duration
 	Published    int64 // confirmed
 	Applied      int64
 	Backlog      int64
-	InRate       float64 // over the last second or so
+	InRate       float64 // average of about the last second
 	OutRate      float64
 	OldestAge    time.Duration
-	TimeToDrain  time.Duration // at OutRate; 0 when not known
+	TimeToDrain  time.Duration // at OutRate; 0 if unknown
 	ServerIsDown bool
-	Total        int64 // to be published; 0 when not known
+	Total        int64 // to be published; 0 if unknown
 }
 
-// Result is the reconciliation.
+// Result is the comparison of the confirmed lines with the rows.
 type Result struct {
 	Published int64   `json:"published"` // lines confirmed
 	Applied   int64   `json:"applied"`   // rows in the table
-	Lost      int64   `json:"lost"`      // lines confirmed and not in the table
-	Doubled   int64   `json:"doubled"`   // rows beyond the first of a line
-	Parked    int64   `json:"parked"`    // of the lost: in the dead-letter queue, with the database's reason
+	Lost      int64   `json:"lost"`      // confirmed lines that are not in the table
+	Doubled   int64   `json:"doubled"`   // extra rows of the same line
+	Parked    int64   `json:"parked"`    // lost lines in the dead-letter queue, with the database's reason
 	Crashes   int     `json:"crashes"`
 	Seconds   float64 `json:"seconds"`
 	Reason    string  `json:"reason,omitempty"` // why a message was parked
 }
 
-// OK tells whether every line is in the database exactly once.
+// OK reports whether every line is in the database exactly once.
 func (r Result) OK() bool { return r.Lost == 0 && r.Doubled == 0 }
 
 const (
 	queueName  = "orders"
 	sinkName   = "orders-to-db"
-	lineHeader = "line" // carries each line's number into the table, to be counted there
+	lineHeader = "line" // header that carries each line's number to the table for counting
 )
 
 // Run plays the demo to its end.
@@ -157,7 +158,7 @@ func (d *demo) play(ctx context.Context) (res Result, err error) {
 	return d.reconcile(ctx)
 }
 
-// source opens the input, or makes orders up.
+// source opens the input, or invents orders.
 func (d *demo) source() (feed.Source, error) {
 	if d.Input == "" {
 		d.total = d.Messages
@@ -168,7 +169,7 @@ func (d *demo) source() (feed.Source, error) {
 		return nil, err
 	}
 	defer f.Close()
-	// Counting first costs one pass, and gives the live figures an end to run towards.
+	// Counting first costs one pass, and gives the live figures a total.
 	buf := make([]byte, 1<<20)
 	for {
 		n, err := f.Read(buf)
@@ -183,7 +184,8 @@ func (d *demo) source() (feed.Source, error) {
 	return feed.NewFiles([]string{d.Input}, nil, input.Options{Format: input.Lines, Max: surgetank.DefaultMaxMessage}), nil
 }
 
-// flow sends the spike and waits until all of it is applied, with the kill in the middle.
+// flow sends the spike and waits until all of it is applied. If asked to, it kills the server in
+// the middle.
 func (d *demo) flow(ctx context.Context, src feed.Source) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -233,7 +235,7 @@ func (d *demo) flow(ctx context.Context, src feed.Source) error {
 	}
 }
 
-// crash kills the server without warning and starts it again.
+// crash kills the server without warning and restarts it.
 func (d *demo) crash(ctx context.Context) error {
 	d.crashes++
 	d.Say("crash   kill -9 of the server (pid %d), in the middle of the spike, after %s writes", d.server.Ready.PID, group(d.stats.Snapshot().Confirmed))
@@ -246,21 +248,22 @@ func (d *demo) crash(ctx context.Context) error {
 	return nil
 }
 
-// customer finds an order's customer without parsing it; orders are made in this package.
+// customer finds an order's customer without parsing JSON. This works because the orders are made
+// in this package.
 func customer(body []byte) string {
 	_, rest, _ := strings.Cut(string(body), `"customer":"`)
 	c, _, _ := strings.Cut(rest, `"`)
 	return c
 }
 
-// watcher turns the queue's figures into live ones.
+// watcher computes the live figures from the queue's statistics.
 type watcher struct {
 	*demo
-	at      []time.Time // of the last looks, about a second of them
+	at      []time.Time // times of the samples of about the last second
 	in, out []int64
 }
 
-// look asks the queue how it is, shows it, and gives what it still holds.
+// look reads and shows the queue's statistics. It returns the number of stored messages.
 func (w *watcher) look(ctx context.Context) (stored int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -268,7 +271,7 @@ func (w *watcher) look(ctx context.Context) (stored int64, err error) {
 	if err != nil {
 		switch surgetank.CodeOf(err) {
 		case surgetank.CodeClosed, surgetank.CodeUnavailable, surgetank.CodeUncertain, surgetank.CodeBusy:
-			return -1, nil // look again; a server that is gone shows as exited
+			return -1, nil // try again; a server that is gone is seen as exited
 		}
 		return 0, err
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/surgetank/surgetank/cmd/surgetank/internal/feed"
 )
 
-// orders is a source of made-up order writes: the same ones in every run.
+// orders is a source of invented orders, the same ones in every run.
 type orders struct {
 	n, total int64
 	rng      *rand.Rand
@@ -21,7 +21,7 @@ func newOrders(total int64) *orders {
 
 var items = [...]string{"lamp", "desk", "chair", "shelf", "clock", "kettle", "rug", "mirror"}
 
-// Next gives the next order.
+// Next returns the next order.
 func (o *orders) Next() (feed.Line, bool, error) {
 	if o.n >= o.total {
 		return feed.Line{}, false, nil
@@ -32,7 +32,7 @@ func (o *orders) Next() (feed.Line, bool, error) {
 	b := o.buf[:0]
 	b = append(b, `{"id":`...)
 	b = strconv.AppendInt(b, o.n, 10)
-	// A few customers order much, most little, as customers do.
+	// A few customers order much and most order little, as in real life.
 	customer := int(o.rng.ExpFloat64() * 800)
 	b = fmt.Appendf(b, `,"customer":"c-%05d","item":%q,"quantity":%d,"total":%d.%02d}`,
 		customer, items[o.rng.IntN(len(items))], quantity, cents/100, cents%100)

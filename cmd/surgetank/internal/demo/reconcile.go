@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	_ "modernc.org/sqlite" // registers the driver "sqlite"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/sink"
@@ -16,7 +16,8 @@ import (
 
 func (d *demo) databasePath() string { return filepath.Join(d.dir, "orders.db") }
 
-// sinkSpec is the sink's settings. The table has no unique key on purpose: a doubled row must show.
+// sinkSpec returns the sink's settings. The table has no unique key on purpose, so that a doubled
+// row is visible.
 func (d *demo) sinkSpec() map[string]any {
 	columns := map[string]any{"line": "header." + lineHeader}
 	if d.Input == "" {
@@ -38,7 +39,7 @@ func (d *demo) sinkSpec() map[string]any {
 }
 
 // reconcile counts in the database itself, after the server has stopped, through a connection of
-// the demo's own.
+// the demo.
 func (d *demo) reconcile(ctx context.Context) (Result, error) {
 	res := Result{Published: d.stats.Snapshot().Confirmed, Crashes: d.crashes, Seconds: time.Since(d.start).Seconds()}
 	dead, err := d.broker.Queue(ctx, queueName+surgetank.DeadLetterSuffix)

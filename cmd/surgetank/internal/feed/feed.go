@@ -1,26 +1,26 @@
-// Package feed publishes lines: every line of an input one message, in order, through restarts of
-// the server, and without doubling a line. `surgetank publish` is this package with flags; the demo
-// and the chaos test use it too.
+// Package feed publishes lines. Every line of an input is one message, in order, through restarts
+// of the server, and without storing a line twice. `surgetank publish` is this package with flags;
+// the demo and the chaos test use it too.
 //
 // # Order
 //
-// Lines are dealt to lanes. A lane sends one batch at a time and the next only when the one before
-// is confirmed, so that a batch which has to be repeated can never land behind a later one. Lines
-// of one group share a lane; lines without a group share the first. So a queue with groups has
-// several batches in flight and keeps the order inside each group; a queue without has one in
-// flight and keeps the order of all.
+// Lines are divided among lanes. A lane sends one batch at a time. It sends the next batch only
+// when the previous one is confirmed, so a repeated batch can never be stored after a later one.
+// Lines of one group share a lane; lines without a group share the first. So a queue with groups
+// has several batches in flight and keeps the order inside each group. A queue without groups has
+// one batch in flight and keeps the order of all lines.
 //
 // # Once
 //
-// Each lane is a publisher: it has a random id and numbers its lines. A batch whose outcome is
-// unknown (the connection broke, the server was killed) is sent again with the same numbers until
-// it is confirmed. The server finds the lines that it has stored to be duplicates, on every queue.
-// Only if the server no longer knows the lane's id, Publish stops and says so.
+// Each lane is a publisher: it has a random id and numbers its lines. If the outcome of a batch is
+// unknown, because the connection broke or the server was killed, the batch is sent again with the
+// same numbers until it is confirmed. On every queue the server detects stored lines as duplicates.
+// If the server no longer knows the lane's id, Publish stops with an error.
 //
-// Where the queue has a dedup window, line n of run r also has the dedup id "r:n", so that a later
-// run of the same name stores only what was not stored. Package input can cut a file into other
-// messages than lines; what is said of lines here holds for them, and Options.Format keeps their
-// dedup ids apart.
+// If the queue has a dedup window, line n of run r also has the dedup id "r:n". A later run of the
+// same name then stores only the missing lines. Package input can divide a file into other messages
+// than lines. Everything here about lines also holds for them; Options.Format keeps their dedup ids
+// apart.
 package feed
 
 import (
@@ -43,37 +43,37 @@ const (
 	DefaultBatchBytes = 1 << 20
 	DefaultLanes      = 4
 	DefaultGiveUp     = 5 * time.Minute
-	maxBufferedBytes  = 32 << 20 // read and not yet confirmed, all lanes together
+	maxBufferedBytes  = 32 << 20 // read and not yet confirmed, total of all lanes
 )
 
-// Options say where lines go and how. Queue and Run are required.
+// Options describe the destination of lines and how to send them. Queue and Run are required.
 type Options struct {
 	Queue string
-	// Run names this input: together with a line's number it is the line's dedup id. Publishing the
-	// same input under the same name again stores only what was not stored before.
+	// Run names this input. Together with a line's number it is the line's dedup id. Publishing the
+	// same input under the same name again stores only the missing lines.
 	Run string
-	// Group finds a line's group, for dealing lines to lanes; nil: none. With SetGroup it is also
-	// given to the message.
+	// Group returns a line's group, which decides its lane; nil: no groups. With SetGroup the
+	// message gets the group, too.
 	Group    func(body []byte) string
 	SetGroup bool
-	// Format, when not empty, is part of the dedup ids, so that reading an input in another way is
-	// not taken for the same messages. ContentType is that of each message.
+	// Format, if not empty, is part of the dedup ids. So messages of an input that is read in
+	// another format are different messages. ContentType is the type of each message.
 	Format, ContentType string
-	// NumberHeader, when not empty, is a header that carries each line's number.
+	// NumberHeader, if not empty, is the name of a header with each line's number.
 	NumberHeader string
-	// Window is the queue's dedup window; 0: it has none.
+	// Window is the queue's dedup window; 0: no window.
 	Window time.Duration
-	// Repeat allows sending again what may have been stored, even where the server cannot find the
+	// Repeat allows sending lines again that may be stored, even if the server cannot detect the
 	// duplicate.
 	Repeat bool
 
 	Lanes      int           // batches in flight; 0: DefaultLanes, or 1 without Group
 	BatchLines int           // 0: DefaultBatchLines
-	BatchBytes int           // 0: DefaultBatchBytes; a longer line goes alone
-	GiveUp     time.Duration // without any progress; 0: DefaultGiveUp
+	BatchBytes int           // 0: DefaultBatchBytes; a longer line is sent alone
+	GiveUp     time.Duration // time without any progress until Publish gives up; 0: DefaultGiveUp
 	Rate       float64       // lines a second; 0: as fast as they are confirmed
-	// Note is told when the server stops and starts answering. It may be called by several
-	// goroutines.
+	// Note receives a text when the server stops and starts answering. Several goroutines may call
+	// it.
 	Note func(string)
 }
 
@@ -85,9 +85,9 @@ type Stats struct {
 // Report is a reading of Stats.
 type Report struct {
 	Read       int64 `json:"read"`       // lines read from the input
-	Confirmed  int64 `json:"confirmed"`  // lines known to be on disk, the duplicates among them
-	Duplicates int64 `json:"duplicates"` // of these: stored by an earlier run of the same name
-	Bytes      int64 `json:"bytes"`      // of confirmed lines
+	Confirmed  int64 `json:"confirmed"`  // lines known to be on disk, including duplicates
+	Duplicates int64 `json:"duplicates"` // confirmed lines that an earlier run of the same name had stored
+	Bytes      int64 `json:"bytes"`      // size of the confirmed lines
 	Retries    int64 `json:"retries"`    // batches sent again
 }
 
@@ -96,7 +96,7 @@ func (s *Stats) Snapshot() Report {
 	return Report{s.read.Load(), s.confirmed.Load(), s.duplicates.Load(), s.bytes.Load(), s.retries.Load()}
 }
 
-// LineError says which line stopped a run.
+// LineError names the line that stopped a run.
 type LineError struct {
 	Line Line
 	Err  error
@@ -108,10 +108,9 @@ func (e *LineError) Error() string {
 
 func (e *LineError) Unwrap() error { return e.Err }
 
-// Publish sends every line of src and returns when all are confirmed, or with the first error that
-// waiting cannot mend. When ctx ends it stops reading, and finishes what is in flight. Lines that
-// it does not count as confirmed may have been stored all the same; running again with the same Run
-// settles that.
+// Publish sends every line of src. It returns when all are confirmed, or with the first error that
+// retrying cannot fix. When ctx ends it stops reading and finishes the batches in flight. Lines not
+// counted as confirmed may still be stored; running again with the same Run resolves them.
 func Publish(ctx context.Context, b surgetank.Broker, src Source, o Options, stats *Stats) error {
 	o = o.withDefaults()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -129,8 +128,8 @@ func Publish(ctx context.Context, b surgetank.Broker, src Source, o Options, sta
 			}
 		})
 	}
-	// The reader has a goroutine of its own, which is left behind when ctx ends while it waits for
-	// a line that may never come (a terminal).
+	// The reader has a goroutine of its own. If ctx ends while the reader waits for a line that may
+	// never come, as from a terminal, the goroutine is abandoned.
 	readErr := make(chan error, 1)
 	go func() {
 		err := p.read(ctx, src, lanes)
@@ -173,11 +172,11 @@ type publisher struct {
 	broker   surgetank.Broker
 	stats    *Stats
 	budget   *budget
-	progress atomic.Int64 // when a batch was last confirmed, Unix nanoseconds
-	down     atomic.Bool  // the server was last seen not answering
+	progress atomic.Int64 // time of the last confirmed batch, in Unix nanoseconds
+	down     atomic.Bool  // the server did not answer the last attempt
 }
 
-// read deals lines to lanes until the input ends.
+// read assigns lines to lanes until the input ends.
 func (p *publisher) read(ctx context.Context, src Source, lanes []chan Line) error {
 	start, n := time.Now(), 0
 	for {
@@ -213,11 +212,11 @@ func (p *publisher) read(ctx context.Context, src Source, lanes []chan Line) err
 	}
 }
 
-// lane sends its lines, one batch at a time. A batch is what has gathered while the one before was
-// under way.
+// lane sends its lines, one batch at a time. A batch is the lines that gathered while the previous
+// batch was in flight.
 func (p *publisher) lane(ctx context.Context, lines <-chan Line) error {
 	var batch []Line
-	var held *Line // did not fit into the last batch
+	var held *Line // a line that did not fit into the last batch
 	from := sender{id: rand.Text()}
 	for {
 		batch = batch[:0]
@@ -258,17 +257,16 @@ func (p *publisher) lane(ctx context.Context, lines <-chan Line) error {
 	}
 }
 
-// attemptTimeout is how long one attempt may take; an answer that comes later is an unknown
-// outcome.
+// attemptTimeout is how long one attempt may take. After it the outcome is unknown.
 const attemptTimeout = 60 * time.Second
 
-// sender is a lane's identity as a publisher, and the last number it gave a line.
+// sender is a lane's identity as a publisher, and the number of its last line.
 type sender struct {
 	id   string
 	last uint64
 }
 
-// numbers gives n lines their numbers.
+// numbers returns numbers for the next n lines.
 func (s *sender) numbers(n int) []uint64 {
 	list := make([]uint64, n)
 	for i := range list {
@@ -278,18 +276,18 @@ func (s *sender) numbers(n int) []uint64 {
 	return list
 }
 
-// forgotten says that the server no longer knows a publisher, so that it refused a line which it
+// forgotten reports whether the server no longer knows a publisher. Then it refused a line that it
 // may have stored before.
 func forgotten(err error) bool {
 	var e *surgetank.Error
 	return errors.As(err, &e) && e.Code == surgetank.CodeUncertain && e.Field == surgetank.FieldPublisher
 }
 
-// send publishes one batch and returns when all of it is confirmed. The attempt under way is
-// finished even when ctx ends.
+// send publishes one batch and returns when all of it is confirmed. It finishes the current attempt
+// even if ctx ends.
 func (p *publisher) send(ctx context.Context, from *sender, batch []Line) error {
 	first, pause := time.Now(), 50*time.Millisecond
-	unsure := false // something of the batch may be stored without our knowing
+	unsure := false // part of the batch may be stored although no answer said so
 	numbers := from.numbers(len(batch))
 	for {
 		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), attemptTimeout)
@@ -355,11 +353,11 @@ func (p *publisher) send(ctx context.Context, from *sender, batch []Line) error 
 	}
 }
 
-// mayRenumber decides whether lines whose publisher the server no longer knows can go under a new
-// one. unsure: an earlier attempt may have stored some of them.
+// mayRenumber decides whether lines of a publisher that the server no longer knows may be sent with
+// a new publisher id. unsure: an earlier attempt may have stored some of them.
 func (p *publisher) mayRenumber(first time.Time, unsure bool, l Line, why error) error {
 	switch {
-	case !unsure, p.Repeat, p.Window > 0 && time.Since(first) <= p.Window*9/10: // the window still knows their dedup ids
+	case !unsure, p.Repeat, p.Window > 0 && time.Since(first) <= p.Window*9/10: // the window still has their dedup ids
 		return nil
 	case p.Window > 0:
 		return &LineError{l, surgetank.Errorf(surgetank.CodeUncertain,
@@ -396,7 +394,7 @@ func (p *publisher) publishings(from *sender, batch []Line, numbers []uint64) []
 	return msgs
 }
 
-// mayHelpToRepeat tells errors that pass from those that stay.
+// mayHelpToRepeat reports whether an error may pass by itself.
 func mayHelpToRepeat(err error) bool {
 	switch surgetank.CodeOf(err) {
 	case surgetank.CodeBusy, surgetank.CodeFull, surgetank.CodeUnavailable, surgetank.CodeClosed, surgetank.CodeUncertain:

@@ -19,10 +19,10 @@ import (
 	"github.com/surgetank/surgetank/internal/input"
 )
 
-// flaky is a queue that remembers publishers, and dedup ids if it has a window. It loses requests,
-// loses answers, and refuses, by a seeded choice.
+// flaky is a queue that remembers publishers, and dedup ids if it has a window. By a seeded choice
+// it loses requests, loses answers, and refuses lines.
 type flaky struct {
-	surgetank.Broker // the methods that publishing does not need are nil
+	surgetank.Broker // methods that publishing does not need are nil
 
 	mu       sync.Mutex
 	rng      *rand.Rand
@@ -33,7 +33,7 @@ type flaky struct {
 	numbers  map[string]bool // confirmed, by publisher and number
 	known    map[string]bool // publishers
 	refuse   func(body string) error
-	inFlight map[string]bool // groups under way
+	inFlight map[string]bool // groups in flight
 	calls    int
 }
 
@@ -104,7 +104,7 @@ func groupOf(body []byte) string {
 	return g
 }
 
-// TestEveryLineOnceInOrder is the package's promise, over many troubled runs.
+// TestEveryLineOnceInOrder tests the package's promise in many runs with faults.
 func TestEveryLineOnceInOrder(t *testing.T) {
 	for seed := range uint64(60) {
 		synctest.Test(t, func(t *testing.T) {
@@ -161,7 +161,7 @@ func TestSameRunAgainStoresOnlyTheRest(t *testing.T) {
 		return stats.Snapshot()
 	}
 	publish("a\n\nb\n")
-	r := publish("a\n\nb\nc") // the last line has no end
+	r := publish("a\n\nb\nc") // the last line has no line end
 	if want := (Report{Read: 3, Confirmed: 3, Duplicates: 2, Bytes: 3}); r != want {
 		t.Errorf("second run: %+v, want %+v", r, want)
 	}
@@ -222,8 +222,8 @@ func TestStopsWhereTruthEnds(t *testing.T) {
 	}
 }
 
-// TestServerThatForgets loses publishers: lines that were never sent before go under a new id, and
-// with Repeat the others do, too.
+// TestServerThatForgets: the server forgets publishers. Lines that were never sent before are sent
+// with a new id; with Repeat the other lines are, too.
 func TestServerThatForgets(t *testing.T) {
 	for _, repeat := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -247,7 +247,7 @@ func TestServerThatForgets(t *testing.T) {
 	}
 }
 
-// TestStopFinishesWhatIsInFlight: an interrupt ends the reading, even from an input that gives
+// TestStopFinishesWhatIsInFlight: an interrupt ends the reading, even from an input that provides
 // nothing.
 func TestStopFinishesWhatIsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -268,7 +268,7 @@ func TestStopFinishesWhatIsInFlight(t *testing.T) {
 		if r := stats.Snapshot(); r.Confirmed != 1 || len(b.stored) != 1 {
 			t.Errorf("%+v, stored %q", r, b.stored)
 		}
-		feed.Close() // the reader left behind ends
+		feed.Close() // ends the abandoned reader
 	})
 }
 
@@ -292,7 +292,7 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestMemoryIsBounded: a stuck server stops the reading, whatever the input's size.
+// TestMemoryIsBounded: a stuck server stops the reading, however large the input is.
 func TestMemoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newFlaky(1, 0)
@@ -309,8 +309,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	})
 }
 
-// TestSameRunAgainInEveryFormat: a run that was cut off at any message goes on there, in every
-// format and through several files.
+// TestSameRunAgainInEveryFormat: a run that was interrupted at any message continues there, in
+// every format and with several files.
 func TestSameRunAgainInEveryFormat(t *testing.T) {
 	dir := t.TempDir()
 	for format, files := range map[input.Format][2]string{
@@ -326,7 +326,7 @@ func TestSameRunAgainInEveryFormat(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		names = append(names, names[1]) // named twice is published twice
+		names = append(names, names[1]) // a file named twice is published twice
 		publish := func(b *flaky, format input.Format) error {
 			o := Options{Queue: "q", Run: "r", Window: b.window, BatchLines: 1, Format: string(format)}
 			return Publish(t.Context(), b, NewFiles(names, nil, input.Options{Format: format, Max: 100}), o, new(Stats))
@@ -354,7 +354,7 @@ func TestSameRunAgainInEveryFormat(t *testing.T) {
 	}
 }
 
-// TestMistakesNameFileAndLine, and standard input is read once.
+// TestMistakesNameFileAndLine: an error names file and line, and standard input is read once.
 func TestMistakesNameFileAndLine(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "f.csv")
 	if err := os.WriteFile(name, []byte("a,b\n1,2\n3\n"), 0o600); err != nil {

@@ -13,10 +13,10 @@ import (
 	"github.com/surgetank/surgetank/internal/input"
 )
 
-// Line is one message of the input: a line, or what the input's format has in place of one.
+// Line is one message of the input: a line, or one message in another format.
 type Line struct {
-	// N numbers the message through all files, the same at each reading: lines are counted from 1,
-	// empty ones too; of JSON, values.
+	// N is the number of the message over all files. It is the same at each reading. Lines are
+	// counted from 1, including empty ones; in JSON, values are counted.
 	N    int64
 	Body []byte
 	File string // empty: standard input
@@ -25,7 +25,7 @@ type Line struct {
 	group string
 }
 
-// Where names the line for people.
+// Where returns the location of the line for people.
 func (l Line) Where() string {
 	if l.File == "" {
 		return fmt.Sprintf("line %d", l.At)
@@ -33,26 +33,26 @@ func (l Line) Where() string {
 	return fmt.Sprintf("%s:%d", l.File, l.At)
 }
 
-// Source gives lines one after the other; ok is false behind the last.
+// Source returns lines one after the other. ok is false after the last.
 type Source interface {
 	Next() (l Line, ok bool, err error)
 }
 
-// Files reads files one after the other; "-" is standard input, which can be named once. Package
-// input says how a file is cut into messages. A message longer than the options allow is an error,
-// and is not read into memory.
+// Files reads files one after the other. "-" is standard input, which may be named once. Package
+// input defines how a file is divided into messages. A message longer than the options allow is an
+// error and is not read into memory.
 type Files struct {
 	names []string
 	stdin io.Reader
 	opts  input.Options
 
-	base  int64 // the numbers that the files before this one have used
+	base  int64 // numbers used by earlier files
 	name  string
 	in    *input.Reader
 	close func() error
 }
 
-// NewFiles makes a source; no names mean standard input.
+// NewFiles makes a source. Without names it reads standard input.
 func NewFiles(names []string, stdin io.Reader, o input.Options) *Files {
 	if len(names) == 0 {
 		names = []string{"-"}
@@ -60,7 +60,7 @@ func NewFiles(names []string, stdin io.Reader, o input.Options) *Files {
 	return &Files{names: names, stdin: stdin, opts: o}
 }
 
-// Next gives the next message.
+// Next returns the next message.
 func (f *Files) Next() (Line, bool, error) {
 	for {
 		if f.in == nil {
@@ -106,7 +106,7 @@ func (f *Files) open(name string) error {
 	return nil
 }
 
-// named puts the file and the line before an error's words.
+// named puts the file and the line before an error's text.
 func (f *Files) named(err error) error {
 	var e *input.LineError
 	if !errors.As(err, &e) {
@@ -120,8 +120,8 @@ func (f *Files) named(err error) error {
 	return &named
 }
 
-// budget bounds the bytes that were read and are not yet confirmed. A line larger than all of it
-// goes when nothing else is held.
+// budget limits the bytes that were read and are not yet confirmed. A line larger than the budget
+// is sent when no other line is in memory.
 type budget struct {
 	mu   sync.Mutex
 	left int
@@ -131,7 +131,7 @@ type budget struct {
 
 func newBudget(n int) *budget { return &budget{left: n, full: n, wake: make(chan struct{}, 1)} }
 
-// take is called by one goroutine.
+// One goroutine calls take.
 func (b *budget) take(ctx context.Context, n int) bool {
 	for {
 		b.mu.Lock()
