@@ -17,7 +17,8 @@ func (bn *bench) as(user string) *client {
 	return dialClient(bn.t, strings.Replace(bn.url(), "guest:guest", user+":"+user, 1))
 }
 
-// Each operation that takes a key, at topic exchanges and others, by users with and without a topic permission.
+// Each operation that takes a key, at topic exchanges and others, by users with and without a topic
+// permission.
 func TestTopicPermissions(t *testing.T) {
 	bn := start(t, Limits{})
 	ctx := context.Background()

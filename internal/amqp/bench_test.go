@@ -66,7 +66,8 @@ func message() []byte {
 	return wire.AppendBody(m, 1, bytes.Repeat([]byte("x"), 1024), 131072)
 }
 
-// BenchmarkPublish publishes 1 KiB messages with confirms, up to 1,000 of them unconfirmed, to a broker in memory.
+// BenchmarkPublish publishes 1 KiB messages with confirms, up to 1,000 of them unconfirmed, to a
+// broker in memory.
 func BenchmarkPublish(b *testing.B) {
 	bn := start(b, Limits{})
 	p := bn.connect("guest")

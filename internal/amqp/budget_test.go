@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// TestUnfinishedBodiesAreBounded: channels and connections that begin bodies and do not finish them cannot hold more than the budget;
-// the one with the most is closed, and the others finish.
+// TestUnfinishedBodiesAreBounded: channels and connections that begin bodies and do not finish them
+// cannot hold more than the budget; the one with the most is closed, and the others finish.
 func TestUnfinishedBodiesAreBounded(t *testing.T) {
 	bn := start(t, Limits{MaxBodies: 1 << 20, BodyWait: 50 * time.Millisecond})
 	greedy, modest := bn.connect("guest"), bn.connect("guest")
@@ -33,7 +33,8 @@ func TestUnfinishedBodiesAreBounded(t *testing.T) {
 	amqptest.Until(t, "all is given back", func() bool { return bn.server.shared.Held() == 0 })
 }
 
-// TestOneConnectionCannotHoldAll: what one connection begins on all its channels is bounded without anybody else, transactions too.
+// TestOneConnectionCannotHoldAll: what one connection begins on all its channels is bounded without
+// anybody else, transactions too.
 func TestOneConnectionCannotHoldAll(t *testing.T) {
 	for name, begin := range map[string]func(p *amqptest.Peer, ch uint16){
 		"bodies": func(p *amqptest.Peer, ch uint16) { p.Begin(ch, "q", 200<<10, 100<<10) },
@@ -97,7 +98,8 @@ func TestBudgetComesBack(t *testing.T) {
 	gone("a channel that was closed before its commit")
 }
 
-// TestQueuesDeletedElsewhereAreForgotten: what another door deletes leaves nothing behind here, though nobody uses its name again.
+// TestQueuesDeletedElsewhereAreForgotten: what another door deletes leaves nothing behind here,
+// though nobody uses its name again.
 func TestQueuesDeletedElsewhereAreForgotten(t *testing.T) {
 	inBubble(t, Limits{}, func(t *testing.T, bn *bench) {
 		p := bn.piped(t, wire.Tuning{ChannelMax: 1, FrameMax: 4096})

@@ -8,8 +8,9 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// TestCancelComesAfterPublishes: what a channel publishes before it cancels a consumer reaches that consumer where it is first in
-// line, and all of it is delivered before cancel-ok. Who is next in line gets what comes after.
+// TestCancelComesAfterPublishes: what a channel publishes before it cancels a consumer reaches that
+// consumer where it is first in line, and all of it is delivered before cancel-ok. Who is next in
+// line gets what comes after.
 func TestCancelComesAfterPublishes(t *testing.T) {
 	for _, noAck := range []bool{true, false} {
 		for _, confirms := range []bool{true, false} {
@@ -58,7 +59,8 @@ func TestCancelComesAfterPublishes(t *testing.T) {
 	}
 }
 
-// TestDeleteOkBeforeCancel: who deletes the queue of its own consumers gets the answer first, on whatever channel they are.
+// TestDeleteOkBeforeCancel: who deletes the queue of its own consumers gets the answer first, on
+// whatever channel they are.
 func TestDeleteOkBeforeCancel(t *testing.T) {
 	bn := start(t, Limits{})
 	p := bn.connect("guest")

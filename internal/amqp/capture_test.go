@@ -29,8 +29,9 @@ func (r *recorder) Write(b []byte) (int, error) {
 	return r.Conn.Write(b)
 }
 
-// TestCapture writes what RabbitMQ's Go client sends in a session that uses most of the protocol, as seeds for the
-// fuzzers, to the directory in SURGETANK_TEST_CAPTURE (wire/testdata/captured is where they look).
+// TestCapture writes what RabbitMQ's Go client sends in a session that uses most of the protocol,
+// as seeds for the fuzzers, to the directory in SURGETANK_TEST_CAPTURE (wire/testdata/captured is
+// where they look).
 func TestCapture(t *testing.T) {
 	dir := os.Getenv("SURGETANK_TEST_CAPTURE")
 	bn := start(t, Limits{})

@@ -595,7 +595,8 @@ func TestTopologySurvivesARestart(t *testing.T) {
 	})
 }
 
-// TestRoutesAreNotMixedUp: names may hold any character, also one that might separate them somewhere.
+// TestRoutesAreNotMixedUp: names may hold any character, also one that might separate them
+// somewhere.
 func TestRoutesAreNotMixedUp(t *testing.T) {
 	bn := start(t, Limits{})
 	c := bn.dial()
@@ -619,7 +620,8 @@ func TestRoutesAreNotMixedUp(t *testing.T) {
 	}
 }
 
-// TestPermissionsAreAskedAgain: what a user may do is what it may do now, though routes are remembered.
+// TestPermissionsAreAskedAgain: what a user may do is what it may do now, though routes are
+// remembered.
 func TestPermissionsAreAskedAgain(t *testing.T) {
 	bn := start(t, Limits{})
 	bn.user("u", auth.AllPermissions)

@@ -21,8 +21,8 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// TestEndIsNoReset: whoever ends the connection and for whatever reason, a client that still writes reads the last frame and then
-// the end of the stream, never an error.
+// TestEndIsNoReset: whoever ends the connection and for whatever reason, a client that still writes
+// reads the last frame and then the end of the stream, never an error.
 func TestEndIsNoReset(t *testing.T) {
 	bn := start(t, Limits{CloseTimeout: amqptest.Patience})
 	cert := certificate(t)
@@ -94,7 +94,8 @@ func TestEndIsNoReset(t *testing.T) {
 					p = bn.dialTLS(t, cert)
 				}
 				c.before(p)
-				// All of it is under way before the client looks at what comes: more than the server reads at once.
+				// All of it is under way before the client looks at what comes: more than the
+				// server reads at once.
 				p.Raw(append(bytes.Clone(c.trigger), bytes.Repeat(c.more, 300_000/len(c.more))...))
 				c.last(p)
 				if f, err := p.Frame(); !errors.Is(err, io.EOF) {
@@ -170,8 +171,9 @@ func (o *orderly) Close() error {
 	return o.Conn.Close()
 }
 
-// TestClientHangsUpFirst: a client that closed the connection reads nothing behind close-ok, not even the end of the stream, before it
-// hangs up. Clients tell their users of an end that comes before, and some never return from their Close then.
+// TestClientHangsUpFirst: a client that closed the connection reads nothing behind close-ok, not
+// even the end of the stream, before it hangs up. Clients tell their users of an end that comes
+// before, and some never return from their Close then.
 func TestClientHangsUpFirst(t *testing.T) {
 	bn := start(t, Limits{CloseTimeout: time.Hour})
 	client, server := pair(t)
@@ -199,8 +201,8 @@ func TestNobodyHangsUp(t *testing.T) {
 	amqptest.Until(t, "the connection ends", func() bool { return len(bn.server.connections()) == 0 })
 }
 
-// TestDepartingHoldNothing: a client that got its close-ok and stays is not listed, has no place of its user's limit, and keeps no
-// Shutdown waiting.
+// TestDepartingHoldNothing: a client that got its close-ok and stays is not listed, has no place of
+// its user's limit, and keeps no Shutdown waiting.
 func TestDepartingHoldNothing(t *testing.T) {
 	bn := start(t, Limits{CloseTimeout: time.Hour})
 	bn.user("one", auth.Permission{Configure: ".*", Write: ".*", Read: ".*"})
@@ -224,7 +226,8 @@ func TestDepartingHoldNothing(t *testing.T) {
 	}
 }
 
-// TestDepartingMakeRoom: the places of connections that wait for their clients are few, and the one that has waited longest goes.
+// TestDepartingMakeRoom: the places of connections that wait for their clients are few, and the one
+// that has waited longest goes.
 func TestDepartingMakeRoom(t *testing.T) {
 	bn := start(t, Limits{CloseTimeout: time.Hour, MaxStrangers: 2})
 	var peers []*amqptest.Peer

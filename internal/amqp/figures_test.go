@@ -22,7 +22,8 @@ func (bn *bench) refusedNow(limit tally.Limit) (n uint64) {
 	return n
 }
 
-// TestFigures: what is open is shown while it is open, and is forgotten when it ends, in good order or not.
+// TestFigures: what is open is shown while it is open, and is forgotten when it ends, in good order
+// or not.
 func TestFigures(t *testing.T) {
 	bn := start(t, Limits{})
 	stranger := amqptest.Dial(t, bn.addr)

@@ -13,7 +13,8 @@ import (
 	"github.com/surgetank/surgetank/test/hostile"
 )
 
-// FuzzConnection (run it with -fuzzminimizetime=1x: what it covers varies from run to run) feeds whatever comes to an open connection, and checks that the server says only what can be
+// FuzzConnection (run it with -fuzzminimizetime=1x: what it covers varies from run to run) feeds
+// whatever comes to an open connection, and checks that the server says only what can be
 // understood, ends the connection, and keeps nothing of it.
 func FuzzConnection(f *testing.F) {
 	bn := start(f, Limits{MaxMessage: 1 << 20})

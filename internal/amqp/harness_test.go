@@ -74,7 +74,8 @@ func startOn(t testing.TB, b surgetank.Broker, limits Limits) *bench {
 // url is where amqp091-go finds the server.
 func (bn *bench) url() string { return "amqp://guest:guest@" + bn.addr + "/" }
 
-// keepGuest lets guest go on with its public password beside other users, as an operator can who wants that.
+// keepGuest lets guest go on with its public password beside other users, as an operator can who
+// wants that.
 func (bn *bench) keepGuest() {
 	elsewhere := false
 	if _, err := bn.auth.PutUser(context.Background(), "guest", auth.UserSpec{LoopbackOnly: &elsewhere}); err != nil {

@@ -20,7 +20,8 @@ func (bn *bench) target() hostile.AMQP {
 	return hostile.AMQP{Dial: func() (net.Conn, error) { return net.Dial("tcp", bn.addr) }, User: "guest", Password: "guest", Patience: amqptest.Patience}
 }
 
-// watched has a bystander work for as long as the test lasts, whom nothing may disturb and after whom nothing may be left.
+// watched has a bystander work for as long as the test lasts, whom nothing may disturb and after
+// whom nothing may be left.
 func (bn *bench) watched(t *testing.T) {
 	t.Helper()
 	b, err := bn.target().Watch()
@@ -112,8 +113,9 @@ func TestHostileCuts(t *testing.T) {
 	bn.works(t)
 }
 
-// TestHostileSilence cuts every case after each byte and then says nothing any more. The server must end the connection by itself, at the
-// limit for an opening or after missed heartbeats, in time that the test lets pass.
+// TestHostileSilence cuts every case after each byte and then says nothing any more. The server
+// must end the connection by itself, at the limit for an opening or after missed heartbeats, in
+// time that the test lets pass.
 func TestHostileSilence(t *testing.T) {
 	inBubble(t, Limits{MaxStrangers: 1 << 16, MaxStrangersPerPeer: 1 << 16}, func(t *testing.T, bn *bench) {
 		target := hostile.AMQP{Dial: func() (net.Conn, error) { return bn.pipe(), nil }, User: "remote", Password: "remote", Patience: time.Minute}
@@ -143,8 +145,9 @@ func TestHostileSilence(t *testing.T) {
 	})
 }
 
-// TestStrangersAreSmall: what a connection can make the server hold before it has logged in, with everything that the protocol lets it
-// send by then: halves of frames, tables, heartbeats without end.
+// TestStrangersAreSmall: what a connection can make the server hold before it has logged in, with
+// everything that the protocol lets it send by then: halves of frames, tables, heartbeats without
+// end.
 func TestStrangersAreSmall(t *testing.T) {
 	bn := start(t, Limits{Handshake: time.Hour}) // a slow machine is not to end them
 	const n = 300
@@ -195,8 +198,8 @@ func TestStrangersAreSmall(t *testing.T) {
 	}
 }
 
-// TestLoginsAreCheckedForTheRealPeer: a peer is on this machine by its own address; what it says of itself proves nothing, nor does
-// the address it was accepted on.
+// TestLoginsAreCheckedForTheRealPeer: a peer is on this machine by its own address; what it says of
+// itself proves nothing, nor does the address it was accepted on.
 func TestLoginsAreCheckedForTheRealPeer(t *testing.T) {
 	bn := start(t, Limits{})
 	for _, tt := range []struct {

@@ -9,8 +9,8 @@ import (
 // janitorPause bounds how late an expiry or a time-out can be noticed.
 const janitorPause = 250 * time.Millisecond
 
-// janitor deletes queues that nobody has used for their x-expires, closes channels whose deliveries have waited too long
-// for their acknowledgement, and forgets queues that other doors have deleted.
+// janitor deletes queues that nobody has used for their x-expires, closes channels whose deliveries
+// have waited too long for their acknowledgement, and forgets queues that other doors have deleted.
 func (s *Server) janitor() {
 	t := s.clock.NewTimer(janitorPause)
 	defer t.Stop()

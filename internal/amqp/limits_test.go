@@ -15,8 +15,9 @@ import (
 	"github.com/surgetank/surgetank/test/hostile"
 )
 
-// TestLimits takes everything that clients can make to its limit and one beyond. The one beyond is refused with the right code, what was
-// made before stands, and what is given back can be made again.
+// TestLimits takes everything that clients can make to its limit and one beyond. The one beyond is
+// refused with the right code, what was made before stands, and what is given back can be made
+// again.
 func TestLimits(t *testing.T) {
 	b, err := embedded.Memory(embedded.Options{MaxQueues: 20})
 	if err != nil {
@@ -92,8 +93,9 @@ func TestADefectEndsOneConnection(t *testing.T) {
 	}
 }
 
-// TestLimitsOfConsumers takes the consumers of a channel, a connection, a user and a queue to their limits. Each consumer too many is
-// refused on its channel with a reason, and one that ends, in whatever way, frees its places.
+// TestLimitsOfConsumers takes the consumers of a channel, a connection, a user and a queue to their
+// limits. Each consumer too many is refused on its channel with a reason, and one that ends, in
+// whatever way, frees its places.
 func TestLimitsOfConsumers(t *testing.T) {
 	bn := start(t, Limits{MaxConsumers: 3, MaxConnectionConsumers: 5})
 	ctx := context.Background()

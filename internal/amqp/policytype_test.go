@@ -11,7 +11,8 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// TestPoliciesByType: a policy for one type of queue leaves the others alone, before and after a restart, whichever came first.
+// TestPoliciesByType: a policy for one type of queue leaves the others alone, before and after a
+// restart, whichever came first.
 func TestPoliciesByType(t *testing.T) {
 	bn := start(t, Limits{})
 	ctx := context.Background()

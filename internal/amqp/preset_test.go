@@ -25,8 +25,9 @@ func (bn *bench) preset(name string, c surgetank.QueueConfig) {
 	}
 }
 
-// A queue that was set over another door serves a client of RabbitMQ's that knows nothing of it: it declares the queue durable and
-// without arguments, publishes, and consumes. Each case is one feature; all of them together are the last.
+// A queue that was set over another door serves a client of RabbitMQ's that knows nothing of it: it
+// declares the queue durable and without arguments, publishes, and consumes. Each case is one
+// feature; all of them together are the last.
 var presets = map[string]struct {
 	config surgetank.QueueConfig
 	use    func(t *testing.T, bn *bench, c *client)
@@ -121,7 +122,8 @@ var presets = map[string]struct {
 	}},
 }
 
-// groupsServe checks that a group has one message out at a time, in order, and holds no other group back.
+// groupsServe checks that a group has one message out at a time, in order, and holds no other group
+// back.
 func groupsServe(message func(group, body string) (key string, m amqp091.Publishing)) func(t *testing.T, bn *bench, c *client) {
 	return func(t *testing.T, bn *bench, c *client) {
 		c.exchange("x", "topic", nil)
@@ -161,8 +163,8 @@ func TestQueuesOfOtherDoorsServePlainClients(t *testing.T) {
 	}
 }
 
-// The same by policy: the client itself makes the queue, plainly, and knows of nothing. Before and after it is
-// declared are both good times for the policy.
+// The same by policy: the client itself makes the queue, plainly, and knows of nothing. Before and
+// after it is declared are both good times for the policy.
 func TestPoliciesGiveFeaturesToPlainClients(t *testing.T) {
 	settings := map[string]map[string]any{
 		"groups by header":               {"group_by": "header:customer", "group": map[string]any{"max_in_flight": 1}},
@@ -222,7 +224,8 @@ func TestPoliciesAndArguments(t *testing.T) {
 	for _, q := range []string{"own", "none", "late"} {
 		c.bodies("", q, "1", "2", "3", "4")
 	}
-	// Of two limits the lower holds; the queue's own key wins, the policy's exchange serves those without one.
+	// Of two limits the lower holds; the queue's own key wins, the policy's exchange serves those
+	// without one.
 	amqptest.Until(t, "what is too much is dead-lettered", func() bool { return c.ready("dead") == 4 })
 	keys := map[string]int{}
 	for range 4 {
@@ -275,7 +278,8 @@ func TestPoliciesOnExchangesAndExpiry(t *testing.T) {
 	})
 }
 
-// Queues whose dead letters are still on their way when they are deleted: also after a restart the dead letters arrive.
+// Queues whose dead letters are still on their way when they are deleted: also after a restart the
+// dead letters arrive.
 func TestDeadLettersOfDeletedQueuesArriveAfterARestart(t *testing.T) {
 	bn := start(t, Limits{})
 	c := bn.dial()
@@ -341,8 +345,8 @@ func TestPoliciesAndMessagesThatAreThere(t *testing.T) {
 	amqptest.Same(t, c.drain("q"), []string{"3"})
 }
 
-// A queue of another door, in a virtual host that no client of this one has entered, comes under a dead-letter exchange by
-// policy alone.
+// A queue of another door, in a virtual host that no client of this one has entered, comes under a
+// dead-letter exchange by policy alone.
 func TestADeadLetterExchangeForAQueueOfAnotherDoor(t *testing.T) {
 	bn := start(t, Limits{})
 	ctx := context.Background()

@@ -8,7 +8,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// TestGlobalPrefetchIsShared: consumers of a channel take turns under its prefetch, on several queues and on one.
+// TestGlobalPrefetchIsShared: consumers of a channel take turns under its prefetch, on several
+// queues and on one.
 func TestGlobalPrefetchIsShared(t *testing.T) {
 	for _, queues := range []int{3, 1} {
 		for _, prefetch := range []uint16{1, 2, 7} {

@@ -29,8 +29,8 @@ func props(f func(*wire.Properties)) (p wire.Properties) {
 
 const lockedQ = "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'theirs' in vhost '/'. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration."
 
-// TestReplyTexts: each case runs its methods on a fresh channel of a fresh connection; all but the last must succeed, the last
-// gets the error. The texts are RabbitMQ's own.
+// TestReplyTexts: each case runs its methods on a fresh channel of a fresh connection; all but the
+// last must succeed, the last gets the error. The texts are RabbitMQ's own.
 func TestReplyTexts(t *testing.T) {
 	bn := start(t, Limits{MaxMessage: 1000000})
 	bn.user("reader", auth.Permission{Read: ".*"})

@@ -28,20 +28,24 @@ import (
 // Limits bound what clients can make the server hold. Zero fields take defaults.
 type Limits = session.Limits
 
-// Options are what a Server is made of. Broker (or Policies) and Auth are required; every other zero value works.
+// Options are what a Server is made of. Broker (or Policies) and Auth are required; every other
+// zero value works.
 type Options struct {
 	Broker surgetank.Broker
-	// Policies is the broker with policies in front, shared with the other doors. Nil: the server puts it in front of Broker itself.
+	// Policies is the broker with policies in front, shared with the other doors. Nil: the server
+	// puts it in front of Broker itself.
 	Policies *policy.Broker
 	Auth     *auth.Store
 	Limits   Limits
-	// Product and Version are what the server properties say. Clients switch on "RabbitMQ" and parse the version as
-	// dotted numbers, so those are the defaults' form; Surgetank's own name stands beside them.
+	// Product and Version are what the server properties say. Clients switch on "RabbitMQ" and
+	// parse the version as dotted numbers, so those are the defaults' form; Surgetank's own name
+	// stands beside them.
 	Product, Version string
 	OwnVersion       string
 	Logger           *slog.Logger
 	Clock            clock.Clock
-	// HTTPPeer gives the address that a request of the management interface comes from. Nil: the connection's peer.
+	// HTTPPeer gives the address that a request of the management interface comes from. Nil: the
+	// connection's peer.
 	HTTPPeer func(*http.Request) netip.Addr
 	// Refused counts what limits refused, shared with the other doors. Nil: it is not counted.
 	Refused *tally.Counts
@@ -77,7 +81,8 @@ type Server struct {
 	idle      chan struct{} // closed when the last connection ended after closing
 }
 
-// NewServer reads the durable topology and makes a Server. It starts work of its own (dead letters, expiry) that ends with Shutdown.
+// NewServer reads the durable topology and makes a Server. It starts work of its own (dead letters,
+// expiry) that ends with Shutdown.
 func NewServer(ctx context.Context, o Options) (*Server, error) {
 	if o.Broker == nil && o.Policies == nil || o.Auth == nil {
 		return nil, surgetank.Errorf(surgetank.CodeInvalid, "the AMQP server needs a broker and an auth store")
@@ -202,8 +207,8 @@ func (s *Server) Serve(l net.Listener) error {
 // ServeConn serves one connection that was accepted elsewhere, in the background.
 func (s *Server) ServeConn(nc net.Conn) { s.accept(nc) }
 
-// Shutdown stops listening, closes every connection with reply code 320, and waits for all of it; what still
-// runs when ctx ends is cut off. The broker stays open.
+// Shutdown stops listening, closes every connection with reply code 320, and waits for all of it;
+// what still runs when ctx ends is cut off. The broker stays open.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closing {
@@ -256,11 +261,12 @@ func (s *Server) connections() []*session.Conn {
 	return s.connsLocked()
 }
 
-// SetAlarm turns a reason to hold publishers back on or off, as "low on disk" or "low on memory". While any is on,
-// connections that publish are told (connection.blocked) and not read further.
+// SetAlarm turns a reason to hold publishers back on or off, as "low on disk" or "low on memory".
+// While any is on, connections that publish are told (connection.blocked) and not read further.
 func (s *Server) SetAlarm(reason string, on bool) { s.shared.SetAlarm(reason, on) }
 
-// watchAuth ends connections whose user or virtual host is deleted, and forgets the topology of the latter.
+// watchAuth ends connections whose user or virtual host is deleted, and forgets the topology of the
+// latter.
 func (s *Server) watchAuth() {
 	for {
 		changed := s.auth.Changed()
@@ -302,7 +308,8 @@ func (s *Server) Connections() []session.ConnectionInfo {
 	return list
 }
 
-// CloseConnection closes the connection of a name with reply code 320, and tells whether there is one.
+// CloseConnection closes the connection of a name with reply code 320, and tells whether there is
+// one.
 func (s *Server) CloseConnection(name, reason string) bool {
 	for _, c := range s.connections() {
 		if c.Name == name && !c.Ended() {

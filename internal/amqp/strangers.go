@@ -10,8 +10,9 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// Strangers are the connections that have not logged in. They share the places of the server's lobby: when those are full, a newcomer
-// is let in and the stranger that has waited longest is closed. One whose credentials are being checked stays.
+// Strangers are the connections that have not logged in. They share the places of the server's
+// lobby: when those are full, a newcomer is let in and the stranger that has waited longest is
+// closed. One whose credentials are being checked stays.
 
 // accept gives a connection a place among the strangers and serves it.
 func (s *Server) accept(nc net.Conn) {
@@ -56,8 +57,9 @@ func (s *Server) ended(c *session.Conn) {
 	}
 }
 
-// turned is what was said last of connections that were turned away or put out. Strangers can bring that about as fast as they can
-// connect, so the log has one line in turnedEvery, with their number.
+// turned is what was said last of connections that were turned away or put out. Strangers can bring
+// that about as fast as they can connect, so the log has one line in turnedEvery, with their
+// number.
 type turned struct {
 	mu    sync.Mutex
 	any   bool

@@ -18,7 +18,8 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// Behaviours that the brokers which RabbitMQ's users come from test of themselves, one test a subject.
+// Behaviours that the brokers which RabbitMQ's users come from test of themselves, one test a
+// subject.
 
 // settled waits until no dead letter is on its way.
 func (bn *bench) settled(what string, and func() bool) {
@@ -43,7 +44,8 @@ func dlx(to string, more amqp091.Table) amqp091.Table {
 	return t
 }
 
-// A message that expires in one queue after another keeps the history of all of them, however many they are.
+// A message that expires in one queue after another keeps the history of all of them, however many
+// they are.
 func TestALongChainOfDeadLetterQueues(t *testing.T) {
 	bn := start(t, Limits{})
 	c := bn.dial()
@@ -165,7 +167,8 @@ func restarts(t *testing.T, steps ...func(t *testing.T, bn *bench)) {
 	}
 }
 
-// Messages that expired while nobody was there are dead-lettered at the next start, and never delivered.
+// Messages that expired while nobody was there are dead-lettered at the next start, and never
+// delivered.
 func TestARestartWithExpiredMessages(t *testing.T) {
 	restarts(t, func(t *testing.T, bn *bench) {
 		c := bn.dial()
@@ -325,7 +328,8 @@ func TestParallelConfirms(t *testing.T) {
 	}
 }
 
-// A message of the largest size passes, one byte more is refused and does not disturb the connection.
+// A message of the largest size passes, one byte more is refused and does not disturb the
+// connection.
 func TestTheLargestMessage(t *testing.T) {
 	const most = 300_000
 	bn := start(t, Limits{MaxMessage: most})

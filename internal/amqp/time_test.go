@@ -17,7 +17,8 @@ import (
 	"github.com/surgetank/surgetank/internal/clock"
 )
 
-// inBubble runs a test with a server whose time, like the test's own, only passes when everything waits.
+// inBubble runs a test with a server whose time, like the test's own, only passes when everything
+// waits.
 func inBubble(t *testing.T, limits Limits, f func(t *testing.T, bn *bench)) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -148,7 +149,8 @@ func TestAcknowledgementTimesOut(t *testing.T) {
 	})
 }
 
-// TestTheClockIsNotWhatTimesOut: a wall clock that is set makes no delivery late and no queue unused; what passes does.
+// TestTheClockIsNotWhatTimesOut: a wall clock that is set makes no delivery late and no queue
+// unused; what passes does.
 func TestTheClockIsNotWhatTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -389,8 +391,9 @@ func TestUnackedIsBounded(t *testing.T) {
 	})
 }
 
-// TestTooManyStrangers fills the places of those who have not logged in. Whoever comes then is let in and can log in, and the stranger
-// that has waited longest is closed, of the address that has the most. Who has logged in is never touched.
+// TestTooManyStrangers fills the places of those who have not logged in. Whoever comes then is let
+// in and can log in, and the stranger that has waited longest is closed, of the address that has
+// the most. Who has logged in is never touched.
 func TestTooManyStrangers(t *testing.T) {
 	inBubble(t, Limits{MaxStrangers: 5, MaxStrangersPerPeer: 3}, func(t *testing.T, bn *bench) {
 		from := func(host string) net.Conn {

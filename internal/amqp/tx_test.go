@@ -8,8 +8,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// TestCommitReturnsWhatLostItsQueues: a mandatory message whose last queue is deleted before the commit comes back, in the order of
-// publishing; what has a queue left arrives there.
+// TestCommitReturnsWhatLostItsQueues: a mandatory message whose last queue is deleted before the
+// commit comes back, in the order of publishing; what has a queue left arrives there.
 func TestCommitReturnsWhatLostItsQueues(t *testing.T) {
 	bn := start(t, Limits{})
 	p := bn.connect("guest")

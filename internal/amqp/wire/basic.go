@@ -2,8 +2,8 @@ package wire
 
 import "encoding/binary"
 
-// The methods of class basic (60), confirm (85) and tx (90; all bare). Those that come once per message have
-// functions beside their methods that neither copy nor allocate.
+// The methods of class basic (60), confirm (85) and tx (90; all bare). Those that come once per
+// message have functions beside their methods that neither copy nor allocate.
 
 type BasicQos struct {
 	PrefetchSize  uint32
@@ -219,7 +219,8 @@ type Settle struct {
 	Multiple, Requeue bool
 }
 
-// ParseSettle reads the payload of a method frame whose id is IDBasicAck, IDBasicNack or IDBasicReject.
+// ParseSettle reads the payload of a method frame whose id is IDBasicAck, IDBasicNack or
+// IDBasicReject.
 func ParseSettle(id MethodID, payload []byte) (s Settle, err error) {
 	if len(payload) != 13 {
 		return s, Errorf(CodeFrameError, "cannot decode %s", octets(payload))

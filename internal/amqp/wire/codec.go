@@ -9,8 +9,9 @@ import (
 
 var errShort = errors.New("ends too early")
 
-// codec walks the fields of a method in their order, either reading them from b or, when w is set, adding them
-// to b. One walk per method serves both ways, so that the two cannot disagree. The first error sticks.
+// codec walks the fields of a method in their order, either reading them from b or, when w is set,
+// adding them to b. One walk per method serves both ways, so that the two cannot disagree. The
+// first error sticks.
 type codec struct {
 	b   []byte
 	w   bool
@@ -67,7 +68,8 @@ func (c *codec) longlong(v *uint64) {
 	}
 }
 
-// shortstr is a string of at most 255 bytes, which must be UTF-8: other clients fail on strings that are not.
+// shortstr is a string of at most 255 bytes, which must be UTF-8: other clients fail on strings
+// that are not.
 func (c *codec) shortstr(v *string) {
 	if c.w {
 		c.b = appendShortstr(c.b, *v)
@@ -149,7 +151,8 @@ func (c *codec) bits(vs ...*bool) {
 func (c *codec) reservedShort()    { c.short(new(uint16)) }
 func (c *codec) reservedShortstr() { c.shortstr(new(string)) }
 
-// appendShortstr adds a short string; one that is too long is cut, and callers see to it that none is.
+// appendShortstr adds a short string; one that is too long is cut, and callers see to it that none
+// is.
 func appendShortstr(dst []byte, s string) []byte {
 	if len(s) > 255 {
 		s = s[:255]

@@ -1,6 +1,7 @@
 package wire
 
-// The methods of class connection (10), channel (20) and access (30). Field names are those of the specification.
+// The methods of class connection (10), channel (20) and access (30). Field names are those of the
+// specification.
 
 type ConnectionStart struct {
 	VersionMajor, VersionMinor byte

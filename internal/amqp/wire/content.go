@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// Property flags (specification 4.2.6.1; class basic). Bit 0 would announce a second word of flags and bit 1 is
-// not defined; both are refused.
+// Property flags (specification 4.2.6.1; class basic). Bit 0 would announce a second word of flags
+// and bit 1 is not defined; both are refused.
 const (
 	HasContentType     = 1 << 15
 	HasContentEncoding = 1 << 14
@@ -24,7 +24,8 @@ const (
 	HasClusterID       = 1 << 2
 )
 
-// Properties are those of class basic. Flags says which are there. Strings alias what they were parsed from.
+// Properties are those of class basic. Flags says which are there. Strings alias what they were
+// parsed from.
 type Properties struct {
 	Flags                                   uint16
 	DeliveryMode, Priority                  byte
@@ -35,7 +36,8 @@ type Properties struct {
 	Headers                                 Table
 }
 
-// Header is a content header: the class, the size of the body, and the property block (flags and values) as it came.
+// Header is a content header: the class, the size of the body, and the property block (flags and
+// values) as it came.
 type Header struct {
 	Class    uint16
 	BodySize uint64
@@ -57,7 +59,8 @@ func ParseHeader(payload []byte) (Header, error) {
 	}, nil
 }
 
-// ParseProperties reads a property block; all of it must be used up. What it cannot read is a syntax error.
+// ParseProperties reads a property block; all of it must be used up. What it cannot read is a
+// syntax error.
 func ParseProperties(block []byte) (p Properties, err error) {
 	c := codec{b: block}
 	c.short(&p.Flags)
@@ -105,8 +108,8 @@ func ParseProperties(block []byte) (p Properties, err error) {
 	return p, nil
 }
 
-// SetString sets one of the properties that are short strings and its flag; values that would not fit, or are not
-// UTF-8, are left out.
+// SetString sets one of the properties that are short strings and its flag; values that would not
+// fit, or are not UTF-8, are left out.
 func (p *Properties) SetString(flag uint16, field *[]byte, v []byte) {
 	if len(v) <= 255 && utf8.Valid(v) {
 		*field = v

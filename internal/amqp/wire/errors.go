@@ -73,8 +73,9 @@ func Errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Text: Clip(code.String() + " - " + fmt.Sprintf(format, args...))}
 }
 
-// Clip cuts a text to the 255 bytes of a short string, ending a cut one with an ellipsis and never inside a character. Bytes that are
-// no UTF-8 (a text may quote what a client sent) become the replacement character, for a short string is text.
+// Clip cuts a text to the 255 bytes of a short string, ending a cut one with an ellipsis and never
+// inside a character. Bytes that are no UTF-8 (a text may quote what a client sent) become the
+// replacement character, for a short string is text.
 func Clip(s string) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	if len(s) <= 255 {

@@ -1,10 +1,11 @@
-// Package wire is the codec of AMQP 0-9-1: frames, methods, field tables and content headers, as the
-// specification "AMQP 0-9-1" with RabbitMQ's errata lays them out (field tags in particular follow the errata,
-// not the paper). It holds no state and no rule of the protocol beyond layout.
+// Package wire is the codec of AMQP 0-9-1: frames, methods, field tables and content headers, as
+// the specification "AMQP 0-9-1" with RabbitMQ's errata lays them out (field tags in particular
+// follow the errata, not the paper). It holds no state and no rule of the protocol beyond layout.
 //
-// Everything that is parsed comes from a stranger. Parsing never panics, never allocates by a length that was
-// only declared, and bounds nesting and counts. Parsed tables, properties and hot methods alias the
-// input, so that a publish costs no allocation here; callers that keep them copy them.
+// Everything that is parsed comes from a stranger. Parsing never panics, never allocates by a
+// length that was only declared, and bounds nesting and counts. Parsed tables, properties and hot
+// methods alias the input, so that a publish costs no allocation here; callers that keep them copy
+// them.
 package wire
 
 import (
@@ -23,7 +24,8 @@ const (
 	// FrameOverhead is what a frame has around its payload: type, channel, size and end octet.
 	FrameOverhead = 8
 	frameHead     = 7
-	// MinFrameMax is the least frame_max two peers may agree on, and the largest frame before they have.
+	// MinFrameMax is the least frame_max two peers may agree on, and the largest frame before they
+	// have.
 	MinFrameMax = 4096
 )
 
@@ -37,9 +39,9 @@ type Frame struct {
 	Payload []byte
 }
 
-// NextFrame takes the first frame off buf and gives the bytes it occupies, or 0 when buf holds only a part of
-// it. frameMax is the largest whole frame that was agreed on. An error ends the connection: the
-// stream cannot be read further.
+// NextFrame takes the first frame off buf and gives the bytes it occupies, or 0 when buf holds only
+// a part of it. frameMax is the largest whole frame that was agreed on. An error ends the
+// connection: the stream cannot be read further.
 func NextFrame(buf []byte, frameMax int) (f Frame, n int, err error) {
 	if len(buf) > 0 {
 		switch buf[0] {
@@ -108,7 +110,8 @@ func appendFrameHead(dst []byte, typ byte, channel uint16, size int) []byte {
 	return binary.BigEndian.AppendUint32(dst, uint32(size))
 }
 
-// beginFrame starts a frame whose size is not known yet; endFrame, given where it started, completes it.
+// beginFrame starts a frame whose size is not known yet; endFrame, given where it started,
+// completes it.
 func beginFrame(dst []byte, typ byte, channel uint16) []byte {
 	return appendFrameHead(dst, typ, channel, 0)
 }

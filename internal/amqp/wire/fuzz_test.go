@@ -9,7 +9,8 @@ import (
 	"github.com/surgetank/surgetank/test/hostile/fuzzing"
 )
 
-// captured gives what real clients sent: the files of testdata/captured hold one direction of a connection each.
+// captured gives what real clients sent: the files of testdata/captured hold one direction of a
+// connection each.
 func captured(f *testing.F) [][]byte {
 	names, err := filepath.Glob("testdata/captured/*")
 	if err != nil {
@@ -26,8 +27,8 @@ func captured(f *testing.F) [][]byte {
 	return all
 }
 
-// FuzzStream reads whatever comes as frames, and everything in them, and checks that what was understood is written
-// back as the same bytes.
+// FuzzStream reads whatever comes as frames, and everything in them, and checks that what was
+// understood is written back as the same bytes.
 func FuzzStream(f *testing.F) {
 	for _, m := range everyMethod {
 		f.Add(AppendMethod(nil, 1, m))
@@ -72,7 +73,8 @@ func checkMethod(t *testing.T, fr Frame) {
 	if err != nil {
 		return
 	}
-	// Reserved fields and unused bits are not kept, so the first writing may differ; from then on nothing may.
+	// Reserved fields and unused bits are not kept, so the first writing may differ; from then on
+	// nothing may.
 	once := AppendMethod(nil, fr.Channel, m)
 	f2, _, err := NextFrame(once, 1<<20)
 	if err != nil {

@@ -1,7 +1,7 @@
 package wire
 
-// Method is the arguments of one method. Its walk visits them in the order of the specification, for reading and
-// for writing.
+// Method is the arguments of one method. Its walk visits them in the order of the specification,
+// for reading and for writing.
 type Method interface {
 	ID() MethodID
 	walk(*codec)
@@ -210,7 +210,8 @@ func MethodIDOf(payload []byte) (MethodID, error) {
 	return MethodID(payload[0])<<24 | MethodID(payload[1])<<16 | MethodID(payload[2])<<8 | MethodID(payload[3]), nil
 }
 
-// ParseMethod reads the payload of a method frame. All of it must be used up. The method keeps nothing of payload.
+// ParseMethod reads the payload of a method frame. All of it must be used up. The method keeps
+// nothing of payload.
 func ParseMethod(payload []byte) (Method, error) {
 	id, err := MethodIDOf(payload)
 	if err != nil {

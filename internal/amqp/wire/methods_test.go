@@ -97,7 +97,8 @@ func codeOf(err error) Code {
 	return 0
 }
 
-// The bytes are written out from the specification's layout, so that reading and writing cannot agree on an error.
+// The bytes are written out from the specification's layout, so that reading and writing cannot
+// agree on an error.
 func TestBytes(t *testing.T) {
 	for _, tt := range []struct {
 		m   Method

@@ -10,28 +10,31 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of a field table. Clients have crashed on tables nested some hundred deep, so that a broker that
-// passes them on would be the weapon; real ones stay under five.
+// Limits of a field table. Clients have crashed on tables nested some hundred deep, so that a
+// broker that passes them on would be the weapon; real ones stay under five.
 const (
 	MaxTableDepth    = 32
 	MaxTableElements = 8192 // of a table and all that it holds
 )
 
-// Table is a field table: the bytes behind its length, which is how it travels and how it is kept, so
-// that every value keeps its type, order and repetition. A Table that came out of this package's parsers, or
-// out of the Add methods, is valid; check others with Validate. The zero Table is empty.
+// Table is a field table: the bytes behind its length, which is how it travels and how it is kept,
+// so that every value keeps its type, order and repetition. A Table that came out of this package's
+// parsers, or out of the Add methods, is valid; check others with Validate. The zero Table is
+// empty.
 type Table []byte
 
 // Array is a field array, under the same rules as Table.
 type Array []byte
 
-// Value is one value of a table or array: its tag and its bytes, without the length that precedes those of S, x, A and F.
+// Value is one value of a table or array: its tag and its bytes, without the length that precedes
+// those of S, x, A and F.
 type Value struct {
 	Tag  byte
 	Data []byte
 }
 
-// fixed gives the size of a value of each tag, -1 for those with a length before them, -2 for unknown tags.
+// fixed gives the size of a value of each tag, -1 for those with a length before them, -2 for
+// unknown tags.
 func fixedSize(tag byte) int {
 	switch tag {
 	case 'V':
@@ -308,7 +311,8 @@ func (v Value) Table() (Table, bool) { return Table(v.Data), v.Tag == 'F' }
 // Array gives a nested array.
 func (v Value) Array() (Array, bool) { return Array(v.Data), v.Tag == 'A' }
 
-// Equal compares as RabbitMQ compares arguments: integers by value whatever their width, all else by type and bytes.
+// Equal compares as RabbitMQ compares arguments: integers by value whatever their width, all else
+// by type and bytes.
 func (v Value) Equal(o Value) bool {
 	a, ok1 := v.Int()
 	b, ok2 := o.Int()
