@@ -112,6 +112,7 @@ func (c *call) subscribe() error {
 		return err
 	}
 	if err := s.seat.Consumer(); err != nil {
+		c.api.opts.Refused.Add(tally.Consumers)
 		s.seat.Leave()
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // claim says that a queue is for one owner alone.
@@ -96,7 +97,17 @@ func (b *Broker) Subscribe(ctx context.Context, queue string, o surgetank.Subscr
 	if err := b.mine(ctx, queue); err != nil {
 		return nil, err
 	}
-	return b.Broker.Subscribe(ctx, queue, o)
+	s, err := b.Broker.Subscribe(ctx, queue, o)
+	b.countFull(err)
+	return s, err
+}
+
+// countFull counts a consumer that max_consumers of its queue refused: no other limit of a queue
+// refuses consumers.
+func (b *Broker) countFull(err error) {
+	if surgetank.CodeOf(err) == surgetank.CodeFull {
+		b.Refused.Add(tally.Consumers)
+	}
 }
 
 // Receive leases messages. See surgetank.Broker.
@@ -104,7 +115,9 @@ func (b *Broker) Receive(ctx context.Context, queue string, o surgetank.ReceiveO
 	if err := b.mine(ctx, queue); err != nil {
 		return nil, err
 	}
-	return b.Broker.Receive(ctx, queue, o)
+	list, err := b.Broker.Receive(ctx, queue, o)
+	b.countFull(err)
+	return list, err
 }
 
 // Peek shows messages. See surgetank.Broker.

@@ -12,7 +12,7 @@ const (
 	Connections   Limit = iota // connections of the server, of a virtual host or of a user
 	Strangers                  // connections that have not logged in: one was closed to make room
 	Channels                   // channels of a connection or of a user
-	Consumers                  // consumers of a channel
+	Consumers                  // consumers of a queue, a channel, a connection or a user
 	Subscriptions              // subscriptions over HTTP
 	Queues                     // queues of the broker or of a virtual host
 	Routing                    // what a door keeps to find a message's queues
