@@ -386,7 +386,7 @@ func (l *Log) Close() error {
 	if k := &l.keeper; result == nil {
 		if err := l.checkPlace(); err != nil {
 			result = failed(err, false)
-		} else if err := errorsJoin(l.bury(), l.writeSlot(k.state.oldest, k.state.first)); err != nil {
+		} else if err := errorsJoin(l.freeTrimmed(), l.writeSlot(k.state.oldest, k.state.first)); err != nil {
 			result = failed(err, false)
 		}
 	}

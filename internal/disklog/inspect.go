@@ -76,7 +76,7 @@ func inspect(fs vfs.FS, dir string, withData, counting bool, visit func(EntryInf
 				}
 				limit = x.limit
 			}
-			_, _, _, err = salvage(file, name, h, limit, func(pos int64, fr frame) error {
+			_, _, _, err = walkFrames(file, name, h, limit, func(pos int64, fr frame) error {
 				e := EntryInfo{File: name, Segment: number, Offset: commitlog.Offset(fr.number), Position: pos, Size: fr.length, Lost: fr.kind == frameLost}
 				if withData && !e.Lost {
 					if cap(buf) < fr.length {

@@ -91,7 +91,7 @@ func (l *Log) maintain() (again bool) {
 		return false
 	}
 	resting := l.lookAtRest()
-	if err := l.bury(); err != nil {
+	if err := l.freeTrimmed(); err != nil {
 		l.fail(err)
 		return false
 	}
@@ -171,7 +171,7 @@ func (l *Log) prepareNext() (roomErr, err error) {
 		if need == 0 {
 			return roomErr, nil
 		}
-		if seg, err = l.takeReserve(number, need); seg == nil && err == nil {
+		if seg, err = l.useReserve(number, need); seg == nil && err == nil {
 			seg, err = l.makeForAcks(number, need)
 		}
 		if seg == nil {
@@ -240,8 +240,8 @@ func (l *Log) leaves(size, least int64) error {
 	return nil
 }
 
-// takeReserve converts the reserve to the next segment. That needs no more space on the disk.
-func (l *Log) takeReserve(number uint64, need int64) (*segment, error) {
+// useReserve converts the reserve to the next segment. That needs no more space on the disk.
+func (l *Log) useReserve(number uint64, need int64) (*segment, error) {
 	k := &l.keeper
 	if need > k.reserve {
 		return nil, nil

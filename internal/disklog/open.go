@@ -281,16 +281,16 @@ func (l *Log) chain(segs []*segment, t tail) error {
 	last := segs[t.at]
 	last.first, last.index, last.end = t.found.first, t.found.index, t.found.end
 	last.sealed, last.indexed = t.sealed, t.indexed
-	behind, rescued := last.first, last.header.born > dataStart
+	behind, copied := last.first, last.header.born > dataStart
 	for i := t.at - 1; i >= 0; i-- {
 		s := segs[i]
-		if err := l.loadIndex(s, behind, rescued); err != nil {
+		if err := l.loadIndex(s, behind, copied); err != nil {
 			return err
 		}
 		if s.first != 0 {
 			behind = s.first
 		}
-		rescued = s.header.born > dataStart
+		copied = s.header.born > dataStart
 	}
 	want := l.keeper.state.first
 	for _, s := range segs[:t.at+1] {
@@ -310,9 +310,9 @@ func (l *Log) chain(segs []*segment, t tail) error {
 
 // loadIndex loads the index of a segment that is not the last, from its footer or else from its
 // frames. behind is the number of the first entry in later segments (0: not known), so this segment
-// must reach up to it. rescued means that a recovery copied the last entries to the next segment.
+// must reach up to it. copied means that a recovery copied the last entries to the next segment.
 // Copied entries from behind on are then dropped from this one.
-func (l *Log) loadIndex(s *segment, behind uint64, rescued bool) error {
+func (l *Log) loadIndex(s *segment, behind uint64, copied bool) error {
 	f, err := l.handles.acquire(s)
 	if err != nil {
 		return err
@@ -346,7 +346,7 @@ func (l *Log) loadIndex(s *segment, behind uint64, rescued bool) error {
 		return damaged(s.name, s.end, "entry %d should begin here", s.next())
 	}
 	if s.next() > behind {
-		if !rescued || behind < s.first {
+		if !copied || behind < s.first {
 			return damaged(s.name, s.end, "it ends with entry %d, but the next segment begins with %d", s.next()-1, behind)
 		}
 		s.end, _ = s.place(behind)
@@ -362,11 +362,11 @@ func (l *Log) resume(segs []*segment, t tail) error {
 	switch {
 	case !t.found.clean():
 		if len(spare) > 0 { // the copied tail needs its name
-			if _, err := l.handles.bury(spare[0]); err != nil {
+			if _, err := l.handles.retire(spare[0]); err != nil {
 				return openError(l.o.Dir, err)
 			}
 		}
-		fresh, err := l.rescue(active, t.found)
+		fresh, err := l.copyTail(active, t.found)
 		if err != nil {
 			return openError(l.o.Dir, err)
 		}

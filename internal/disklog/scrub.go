@@ -216,7 +216,7 @@ func (c *scrubber) step() (more bool) {
 		c.stage = scrubBegin
 		return false
 	case errors.Is(err, errScrubGone):
-		c.settle(t, nil)
+		c.record(t, nil)
 	case err != nil: // no finding, but not everything was read
 		c.whole = false
 	case len(found) > 0 && !again:
@@ -226,9 +226,9 @@ func (c *scrubber) step() (more bool) {
 	case again && len(found) == 0:
 		c.failed()
 		c.l.o.Logger.Warn("a file that could not be read, or differed from what was written, is intact at the second reading; if this happens again, look at the disk, its cables and the memory", "file", t.name)
-		c.settle(t, nil)
+		c.record(t, nil)
 	default:
-		c.settle(t, found)
+		c.record(t, found)
 	}
 	return true
 }
@@ -318,9 +318,9 @@ func (c *scrubber) count() {
 	}
 }
 
-// settle records the final findings of a look at a file. It logs the new ones, and reports all of
+// record keeps the final findings of a look at a file. It logs the new ones, and reports all of
 // them to the owner.
-func (c *scrubber) settle(t *scrubTarget, found []commitlog.Damage) {
+func (c *scrubber) record(t *scrubTarget, found []commitlog.Damage) {
 	now := map[damageKey]bool{}
 	for i := range found {
 		d := &found[i]

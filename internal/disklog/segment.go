@@ -265,9 +265,9 @@ func (h *handles) release(s *segment) bool {
 	return s.dead && s.refs == 0
 }
 
-// bury closes a segment's file for good and rejects new readers. It returns false while the file is
-// still being read.
-func (h *handles) bury(s *segment) (bool, error) {
+// retire closes a segment's file for good and rejects new readers. It returns false while the file
+// is still being read.
+func (h *handles) retire(s *segment) (bool, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s.dead = true

@@ -31,8 +31,8 @@ func (l *Log) Trim(before commitlog.Offset) error {
 	return nil
 }
 
-// dropTrimmed removes the segments with only trimmed entries from the log, and passes them to bury.
-// mu is held.
+// dropTrimmed removes the segments with only trimmed entries from the log, and passes them to
+// freeTrimmed. mu is held.
 func (l *Log) dropTrimmed() int {
 	l.segMu.Lock()
 	defer l.segMu.Unlock()
@@ -90,9 +90,9 @@ func (l *Log) Room() int64 {
 // KeepFree sets the space that a snapshot needs. See commitlog.Freer.
 func (l *Log) KeepFree(bytes int64) { l.keep.Store(bytes) }
 
-// bury frees the trimmed segments. First the state file says that they are no longer part of the
-// log. Then their files are renamed to spares or removed.
-func (l *Log) bury() error {
+// freeTrimmed frees the trimmed segments. First the state file says that they are no longer part of
+// the log. Then their files are renamed to spares or removed.
+func (l *Log) freeTrimmed() error {
 	k := &l.keeper
 	l.mu.Lock()
 	l.dropTrimmed() // a segment that was ended may have become one of them
@@ -111,7 +111,7 @@ func (l *Log) bury() error {
 	var busy []*segment
 	changed := false
 	for _, s := range k.dead {
-		closed, err := l.handles.bury(s)
+		closed, err := l.handles.retire(s)
 		if err != nil {
 			return err
 		}

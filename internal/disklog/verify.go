@@ -296,7 +296,7 @@ func (v *verifier) verifySegment(file vfs.File, f *FileReport, number uint64, ne
 	var index []uint32
 	var hole *Problem
 	pending := *next
-	end, synced, marked, err := salvage(file, f.File, h, x.limit, func(pos int64, fr frame) error {
+	end, synced, marked, err := walkFrames(file, f.File, h, x.limit, func(pos int64, fr frame) error {
 		switch {
 		case hole != nil && pending != 0 && fr.number > pending:
 			hole.FirstLost, hole.LastLost = commitlog.Offset(pending), commitlog.Offset(fr.number-1)

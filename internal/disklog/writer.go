@@ -131,7 +131,7 @@ func (l *Log) store(batch []pending) {
 			refuse(batch[n:], failed(err, false))
 			return
 		}
-		l.settle(batch[:n])
+		l.confirm(batch[:n])
 		if roll {
 			if err := l.roll(); err != nil {
 				l.fail(err)
@@ -235,8 +235,8 @@ func (l *Log) write(batch []pending, seal bool) error {
 	return nil
 }
 
-// settle makes durable entries visible to readers, and calls back.
-func (l *Log) settle(batch []pending) {
+// confirm makes durable entries visible to readers, and calls back.
+func (l *Log) confirm(batch []pending) {
 	w := &l.writer
 	l.segMu.Lock()
 	first := w.active.next()

@@ -58,7 +58,7 @@ func (p *prober) rot(rng *rand.Rand) {
 		r.check(h)
 		err = r.damaged
 	}
-	p.salvage(fs, whole, err != nil, h)
+	p.checkRepair(fs, whole, err != nil, h)
 	n := &p.w.count
 	switch {
 	case err == nil && h == lied:

@@ -267,7 +267,7 @@ func (l Lease) Settle(s *surgetank.Settlement) {
 	case surgetank.Reject:
 		q.unlease(x)
 		x.attempts++
-		if !q.bury(x, surgetank.ReasonRejected) {
+		if !q.sendToDeadLetter(x, surgetank.ReasonRejected) {
 			q.putBack(x)
 		}
 	case surgetank.Extend:

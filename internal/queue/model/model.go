@@ -609,7 +609,7 @@ func (q *Queue) giveUp(x *Message, delay time.Duration, counted bool, why string
 	if counted {
 		x.attempts++
 		if x.attempts >= q.Config.Retry.MaxAttempts && q.Config.Retry.MaxAttempts > 0 {
-			if !q.bury(x, surgetank.ReasonAttempts) {
+			if !q.sendToDeadLetter(x, surgetank.ReasonAttempts) {
 				q.putBack(x)
 			}
 			return
@@ -658,7 +658,7 @@ func (q *Queue) expire(x *Message) bool {
 		q.remove(x)
 		return true
 	}
-	return q.bury(x, surgetank.ReasonExpired)
+	return q.sendToDeadLetter(x, surgetank.ReasonExpired)
 }
 
 // fits tells whether a message is within the limits. It first lets a waiting consumer make room.
@@ -683,7 +683,7 @@ func (q *Queue) deadLetter() string {
 	return q.Name + ".dead"
 }
 
-func (q *Queue) bury(x *Message, why string) bool {
+func (q *Queue) sendToDeadLetter(x *Message, why string) bool {
 	to := q.deadLetter()
 	if to == surgetank.DeadLetterDrop {
 		q.remove(x)
@@ -751,7 +751,7 @@ func (q *Queue) enforce() {
 		}
 		if o != surgetank.OverflowDeadLetter || q.deadLetter() == q.Name {
 			q.remove(x)
-		} else if !q.bury(x, surgetank.ReasonOverflow) {
+		} else if !q.sendToDeadLetter(x, surgetank.ReasonOverflow) {
 			return
 		}
 	}

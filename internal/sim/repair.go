@@ -17,10 +17,10 @@ import (
 // savedDir is the directory of repaired logs.
 const savedDir = "saved/log"
 
-// salvage repairs a damaged directory and opens the result. Every message that existed before the
+// checkRepair repairs a damaged directory and opens the result. Every message that existed before the
 // damage must exist with the same bytes, or be listed as lost. Only messages whose settlement was
 // in a lost entry may come back.
-func (p *prober) salvage(fs *vfs.Mem, whole *recovered, detected bool, h harm) {
+func (p *prober) checkRepair(fs *vfs.Mem, whole *recovered, detected bool, h harm) {
 	l := p.w.ledger
 	l.checks++
 	broken := func(format string, args ...any) { l.violation("repair", format, args...) }

@@ -9,11 +9,11 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// rescue copies the entries that may not be on the medium into a new segment and syncs that. Then
+// copyTail copies the entries that may not be on the medium into a new segment and syncs that. Then
 // it ends the old segment before these entries. The new segment gets its name when it is complete,
 // and replaces an empty segment of that name. So a crash leaves either the old tail or the copied
 // one.
-func (l *Log) rescue(s *segment, found *scanned) (*segment, error) {
+func (l *Log) copyTail(s *segment, found *scanned) (*segment, error) {
 	n, _ := slices.BinarySearch(found.index, uint32(found.synced/alignment))
 	keep := n
 	if keep < len(s.index) && int64(s.index[keep])*alignment != found.synced || keep == len(s.index) && found.synced != found.end {

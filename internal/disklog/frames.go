@@ -11,7 +11,7 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// salvage visits every intact frame of a segment file in order, at any position, for tools that
+// walkFrames visits every intact frame of a segment file in order, at any position, for tools that
 // look at damaged logs. If no intact frame begins at a position, it searches for the next one and
 // reports the gap.
 //
@@ -19,7 +19,7 @@ import (
 // an intact frame that contains none. end is the position after the last intact frame. synced is as
 // in scanSegment. next is the highest number that a mark announces for the next entry. h.id must be
 // known.
-func salvage(f vfs.File, name string, h segmentHeader, size int64, entry func(pos int64, fr frame) error, gap func(from, to int64) error) (end, synced int64, next uint64, err error) {
+func walkFrames(f vfs.File, name string, h segmentHeader, size int64, entry func(pos int64, fr frame) error, gap func(from, to int64) error) (end, synced int64, next uint64, err error) {
 	w := newWindow(f, name, size)
 	seal := newSealer(h.id)
 	end, synced = dataStart, max(h.born, dataStart)
