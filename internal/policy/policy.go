@@ -88,7 +88,7 @@ func (c *compiled) covers(what [2]Target, name string) bool {
 	return (c.ApplyTo == All || c.ApplyTo == what[0] || c.ApplyTo == what[1]) && c.pattern.MatchString(name)
 }
 
-// before reports whether c precedes o in the order of policies.
+// before compares two policies by priority, then by name. It is negative if c comes first.
 func (c *compiled) before(o *compiled) int {
 	if c.Priority != o.Priority {
 		if c.Priority > o.Priority {
