@@ -2,19 +2,19 @@ package main
 
 import "fmt"
 
-// goal is something Surgetank is meant to reach on one workload, measured in the same run as what
-// it is compared with.
+// goal is a target of Surgetank for one workload. It is measured in the same run as the figure it
+// is compared with.
 type goal struct {
 	workload string
 	what     string
-	atLeast  float64                                         // or, when 0:
+	atLeast  float64                                         // if it is 0, atMost applies
 	atMost   float64                                         //
 	unit     string                                          // after the figures
-	value    func(all summaries) (figure float64, have bool) // have: all that it needs was measured
-	sameRun  func(all summaries) (invocations []string)      // of what it compares
+	value    func(all summaries) (figure float64, have bool) // have: every needed figure was measured
+	sameRun  func(all summaries) (invocations []string)      // invocations that measured the compared figures
 }
 
-// figure gives the median of a figure of a workload against a target.
+// figure returns the median of a figure of a workload and a target.
 func (all summaries) figure(workload, target string, of func(result) float64) (float64, bool) {
 	s, ok := all[[2]string{workload, target}]
 	if !ok {
@@ -33,18 +33,18 @@ func moreOf(name string) func(result) float64 {
 	return func(r result) float64 { return r.More[name] }
 }
 
-// point is one summary to take a figure of.
+// point selects the figure of one summary.
 type point struct {
 	workload, target string
 	of               func(result) float64
 }
 
-// absolute makes a goal about one figure of Surgetank.
+// absolute makes a goal for one figure of Surgetank.
 func absolute(workload, what string, of func(result) float64, atLeast, atMost float64, unit string) goal {
 	return compare(workload, what, point{workload, surgetank, of}, point{}, atLeast, atMost, unit)
 }
 
-// compare makes a goal about a ratio of two figures; with a zero second point, about the first
+// compare makes a goal for a ratio of two figures; if the second point is zero, for the first
 // alone.
 func compare(workload, what string, top, bottom point, atLeast, atMost float64, unit string) goal {
 	return goal{workload: workload, what: what, atLeast: atLeast, atMost: atMost, unit: unit,
@@ -76,14 +76,13 @@ func (all summaries) invocation(workload, target string) string {
 	return ""
 }
 
-// against makes the goal that Surgetank's figure is at least (or at most) so many times that of a
-// RabbitMQ queue.
+// against makes a goal for the ratio of Surgetank's figure to that of a RabbitMQ queue.
 func against(workload, what, rival string, of func(result) float64, atLeast, atMost float64) goal {
 	return compare(workload, fmt.Sprintf("%s, against %s", what, rival), point{workload, surgetank, of}, point{workload, rival, of}, atLeast, atMost, "×")
 }
 
-// goals are the project's own. Every publishing and end-to-end rate is to be ahead of both RabbitMQ
-// queues; where a number is given, more is wanted than being ahead.
+// goals are the project's own. Every publishing and end-to-end rate should be ahead of both
+// RabbitMQ queues. A number demands a larger lead.
 func goals() []goal {
 	const ahead = 1
 	rate := "messages/s"
@@ -126,7 +125,7 @@ func goals() []goal {
 	return list
 }
 
-// met tells whether a figure reaches the goal.
+// met reports whether a figure reaches the goal.
 func (g goal) met(v float64) bool {
 	if g.atLeast > 0 {
 		return v >= g.atLeast
@@ -134,7 +133,7 @@ func (g goal) met(v float64) bool {
 	return v <= g.atMost
 }
 
-// wanted writes the goal's bound.
+// wanted returns the goal's bound as text.
 func (g goal) wanted() string {
 	if g.atLeast > 0 {
 		return fmt.Sprintf("≥ %s%s", figure(g.atLeast), g.unit)

@@ -7,8 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestBucketsAreNarrow: whatever is added, the bucket's upper edge is not below it and at most 0.8
-// % above.
+// TestBucketsAreNarrow: for any value, the bucket's upper edge is not below it and at most 0.8 %
+// above.
 func TestBucketsAreNarrow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ns := rapid.Int64Range(0, math.MaxInt64).Draw(t, "ns")

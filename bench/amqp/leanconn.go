@@ -8,20 +8,20 @@ import (
 	"sync"
 )
 
-// leanConn makes a connection cheaper for its client: it reads from the socket in large pieces, and
-// while one write is in the kernel it gathers what comes next into one piece. amqp091-go by itself
-// makes a system call for every publish, every ack and every 4 KiB read, which on few cores takes
-// from the server what is to be measured.
+// leanConn makes a connection cheaper for its client. It reads from the socket in large pieces, and
+// while the kernel handles one write it gathers later ones into one piece. amqp091-go alone makes a
+// system call for every publish, every ack and every 4 KiB read. With few cores that takes time
+// from the measured server.
 //
-// Any number of goroutines may write, one may read. Nothing waits for more to come: an idle
-// connection sends at once.
+// Many goroutines may write, one may read. Nothing waits for more data: an idle connection sends at
+// once.
 type leanConn struct {
 	net.Conn
 	in *bufio.Reader
 
 	mu     sync.Mutex
-	room   sync.Cond // signalled when the writer took what was gathered, or failed
-	work   sync.Cond // signalled when something was gathered, or the connection closes
+	room   sync.Cond // signalled when the writer took the gathered data, or failed
+	work   sync.Cond // signalled when data was gathered, or the connection closes
 	out    []byte
 	closed bool
 	err    error // of the first write that failed
@@ -40,7 +40,7 @@ func newLeanConn(c net.Conn) *leanConn {
 
 func (l *leanConn) Read(b []byte) (int, error) { return l.in.Read(b) }
 
-// Write takes the bytes; an error of the socket shows at a later call.
+// Write stores the bytes; a later call returns an error of the socket.
 func (l *leanConn) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,7 +83,7 @@ func (l *leanConn) flush() {
 	}
 }
 
-// Close sends what was gathered and closes the connection.
+// Close sends the gathered data and closes the connection.
 func (l *leanConn) Close() error {
 	l.mu.Lock()
 	l.closed = true

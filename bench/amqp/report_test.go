@@ -57,7 +57,7 @@ func TestNewestInvocationCounts(t *testing.T) {
 	}
 }
 
-// verdicts gives the report's lines about one workload's rate goals.
+// verdicts returns the report's lines about one workload's rate goals.
 func verdicts(all summaries) string {
 	_, goals, _ := strings.Cut(report(all, "a machine"), "## Surgetank against its goals")
 	var kept []string

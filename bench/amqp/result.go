@@ -12,11 +12,11 @@ import (
 
 // result is one run of one workload against one target: a line of the results file.
 type result struct {
-	Invocation string `json:"invocation"` // when the program was started: what it shares was measured side by side
+	Invocation string `json:"invocation"` // when the program was started; runs of one invocation were measured side by side
 	Time       string `json:"time"`
 	Workload   string `json:"workload"`
 	Target     string `json:"target"`
-	Product    string `json:"product"` // as the server introduces itself
+	Product    string `json:"product"` // name from the server's introduction
 	Client     string `json:"client"`
 	Run        int    `json:"run"`
 
@@ -29,12 +29,12 @@ type result struct {
 	ClientCPU   float64            `json:"client_cpu_s_per_million"`
 	ServerCores float64            `json:"server_cores"`
 	ClientCores float64            `json:"client_cores"`
-	OtherCores  float64            `json:"other_cores"` // all else on the machine, kernel threads included
-	Cores       int                `json:"cores"`       // the machine has
+	OtherCores  float64            `json:"other_cores"` // cores used by everything else on the machine, including kernel threads
+	Cores       int                `json:"cores"`       // number of the machine's cores
 	PeakMB      float64            `json:"peak_pss_mb"`
 	DiskMBps    float64            `json:"disk_mb_per_s"`
 	Flushes     float64            `json:"disk_flushes_per_s"`
-	More        map[string]float64 `json:"more,omitempty"` // figures of one workload alone
+	More        map[string]float64 `json:"more,omitempty"` // figures of this workload alone
 }
 
 // Names in result.More.
@@ -84,7 +84,7 @@ func appendResult(path string, r result) error {
 	return errors.Join(err, f.Close())
 }
 
-// readResults gives the lines of a results file; none if there is no file.
+// readResults returns the lines of a results file, or none if there is no file.
 func readResults(path string) ([]result, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -109,8 +109,8 @@ func readResults(path string) ([]result, error) {
 // summary is the runs of one workload against one target in one invocation.
 type summary struct{ runs []result }
 
-// median gives the middle of a figure over the runs; with an even number the mean of the two in the
-// middle.
+// median returns the middle of a figure over the runs. For an even number it is the mean of the two
+// middle values.
 func (s summary) median(figure func(result) float64) float64 {
 	values := s.values(figure)
 	if len(values) == 0 {
@@ -123,7 +123,7 @@ func (s summary) median(figure func(result) float64) float64 {
 	return (values[half-1] + values[half]) / 2
 }
 
-// values gives a figure of every run, sorted.
+// values returns a figure of every run, sorted.
 func (s summary) values(figure func(result) float64) []float64 {
 	values := make([]float64, 0, len(s.runs))
 	for _, r := range s.runs {
