@@ -12,13 +12,13 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// as is a client logged in as a user, whose password is its name.
+// as returns a client that is logged in as a user. The user's password is its name.
 func (bn *bench) as(user string) *client {
 	return dialClient(bn.t, strings.Replace(bn.url(), "guest:guest", user+":"+user, 1))
 }
 
-// Each operation that takes a key, at topic exchanges and others, by users with and without a topic
-// permission.
+// Each operation that checks a routing key runs at topic and other exchanges, by users with and
+// without a topic permission.
 func TestTopicPermissions(t *testing.T) {
 	bn := start(t, Limits{})
 	ctx := context.Background()
@@ -59,7 +59,7 @@ func TestTopicPermissions(t *testing.T) {
 		case "unbind exchange":
 			err = ch.ExchangeUnbind("direct", key, exchange, false, nil)
 		}
-		if err == nil { // what was sent before has been judged when this is answered, or the channel is closed
+		if err == nil { // the answer, or the closed channel, shows that the publishes before it were judged
 			_, err = ch.QueueDeclarePassive("q", true, false, false, false, nil)
 		}
 		if err == nil {
@@ -90,13 +90,13 @@ func TestTopicPermissions(t *testing.T) {
 				t.Errorf("an empty pattern let %s at %s", op, x)
 			}
 		}
-		for _, x := range []string{"direct", "other"} { // no topic exchange, and one without a permission of its own
+		for _, x := range []string{"direct", "other"} { // an exchange of another type, and a topic exchange without a permission of its own
 			if !allowed("bound", op, x, bad) {
 				t.Errorf("%s at %s was refused", op, x)
 			}
 		}
 	}
-	// Routes are remembered; what a user may do is asked anew all the same.
+	// Routes are cached, but the user's rights are checked each time.
 	u := bn.as("bound")
 	u.ok(u.Confirm(false))
 	if !u.confirmed("topic", "bound.x", amqp091.Publishing{}) {
@@ -137,7 +137,8 @@ func TestLimitsOfUsersAndVirtualHosts(t *testing.T) {
 		}
 		return e.Reason
 	}
-	// The client's own connection is the one there may be; when it is gone, there is room.
+	// The limit is one connection, and the client's own reaches it. After the client closes it,
+	// another can open.
 	ok(bn.auth.PutVhostLimits(ctx, "/", auth.VhostLimits{MaxConnections: ptr(1)}))
 	c := bn.dial()
 	amqptest.Same(t, refusal("u"), "NOT_ALLOWED - access to vhost '/' refused for user 'u': connection limit (1) is reached")
@@ -160,11 +161,12 @@ func TestLimitsOfUsersAndVirtualHosts(t *testing.T) {
 	}
 	amqptest.Until(t, "the connection is gone", func() bool { return len(bn.server.Connections()) == 1 })
 	third.ok(third.Close())
-	for range 2 { // closing gives room again
+	for range 2 { // closing a channel frees its share of the limit
 		a.open()
 	}
 
-	// Queues, whatever kind; declaring what is there is no new one.
+	// The limit of queues counts queues of each kind. Declaring an existing queue again does not
+	// count.
 	a.queue("one", nil)
 	amqptest.Must[amqp091.Queue](t)(a.QueueDeclare("", false, true, true, false, nil))
 	a.queue("one", nil)

@@ -15,7 +15,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// cpu gives the processor time of this process, client and server together.
+// cpu returns the processor time of this process. Client and server run in it together.
 func cpu() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -28,7 +28,7 @@ func reportCPU(b *testing.B, before time.Duration) {
 	b.ReportMetric(float64(cpu()-before)/float64(b.N), "cpu-ns/op")
 }
 
-// frames reads frames until f has had enough.
+// frames reads frames until f returns false.
 func frames(b *testing.B, nc net.Conn, f func(wire.Frame) bool) {
 	nc.SetReadDeadline(time.Now().Add(time.Minute))
 	buf, have := make([]byte, 256<<10), 0
@@ -58,7 +58,7 @@ func frames(b *testing.B, nc net.Conn, f func(wire.Frame) bool) {
 	}
 }
 
-// message is one 1 KiB publish as it travels.
+// message returns the frames of one publish with a body of 1 KiB.
 func message() []byte {
 	p := wire.Properties{Flags: wire.HasContentType | wire.HasDeliveryMode, ContentType: []byte("application/octet-stream"), DeliveryMode: 2}
 	m := wire.AppendMethod(nil, 1, &wire.BasicPublish{RoutingKey: "q"})
@@ -66,8 +66,8 @@ func message() []byte {
 	return wire.AppendBody(m, 1, bytes.Repeat([]byte("x"), 1024), 131072)
 }
 
-// BenchmarkPublish publishes 1 KiB messages with confirms, up to 1,000 of them unconfirmed, to a
-// broker in memory.
+// BenchmarkPublish publishes 1 KiB messages with confirms to a broker in memory. Up to 1,000 of
+// them are unconfirmed at a time.
 func BenchmarkPublish(b *testing.B) {
 	bn := start(b, Limits{})
 	p := bn.connect("guest")
@@ -103,7 +103,7 @@ func BenchmarkPublish(b *testing.B) {
 	reportCPU(b, before)
 }
 
-// BenchmarkEndToEnd publishes the same, and another connection receives and acknowledges it.
+// BenchmarkEndToEnd publishes the same messages, and another connection receives and acks them.
 func BenchmarkEndToEnd(b *testing.B) {
 	bn := start(b, Limits{})
 	p, c := bn.connect("guest"), bn.connect("guest")

@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// TestUnfinishedBodiesAreBounded: channels and connections that begin bodies and do not finish them
-// cannot hold more than the budget; the one with the most is closed, and the others finish.
+// TestUnfinishedBodiesAreBounded: unfinished bodies of all channels and connections together stay
+// within the budget. The connection that holds the most is closed, and the others finish.
 func TestUnfinishedBodiesAreBounded(t *testing.T) {
 	bn := start(t, Limits{MaxBodies: 1 << 20, BodyWait: 50 * time.Millisecond})
 	greedy, modest := bn.connect("guest"), bn.connect("guest")
@@ -24,7 +24,7 @@ func TestUnfinishedBodiesAreBounded(t *testing.T) {
 		greedy.Begin(ch, "q", 200<<10, 100<<10)
 	}
 	amqptest.Until(t, "all is held", func() bool { return bn.server.shared.Held() == 4*200<<10 })
-	modest.Begin(1, "q", 300<<10, 200<<10) // does not fit beside the others
+	modest.Begin(1, "q", 300<<10, 200<<10) // exceeds the budget together with the others
 	if m := amqptest.Want[*wire.ConnectionClose](greedy, 0); m.ReplyCode != wire.CodeResourceError {
 		t.Fatalf("the connection that holds the most got %+v", m)
 	}
@@ -33,8 +33,8 @@ func TestUnfinishedBodiesAreBounded(t *testing.T) {
 	amqptest.Until(t, "all is given back", func() bool { return bn.server.shared.Held() == 0 })
 }
 
-// TestOneConnectionCannotHoldAll: what one connection begins on all its channels is bounded without
-// anybody else, transactions too.
+// TestOneConnectionCannotHoldAll: the unfinished bodies and transactions of one connection are
+// bounded, even if no other connection needs the budget.
 func TestOneConnectionCannotHoldAll(t *testing.T) {
 	for name, begin := range map[string]func(p *amqptest.Peer, ch uint16){
 		"bodies": func(p *amqptest.Peer, ch uint16) { p.Begin(ch, "q", 200<<10, 100<<10) },
@@ -64,7 +64,7 @@ func TestOneConnectionCannotHoldAll(t *testing.T) {
 	}
 }
 
-// TestBudgetComesBack: whatever becomes of a message, what it held is given back.
+// TestBudgetComesBack: a message returns its share of the budget, however it ends.
 func TestBudgetComesBack(t *testing.T) {
 	bn := start(t, Limits{})
 	p := bn.connect("guest")
@@ -98,8 +98,8 @@ func TestBudgetComesBack(t *testing.T) {
 	gone("a channel that was closed before its commit")
 }
 
-// TestQueuesDeletedElsewhereAreForgotten: what another door deletes leaves nothing behind here,
-// though nobody uses its name again.
+// TestQueuesDeletedElsewhereAreForgotten: if another door deletes a queue, this door forgets all it
+// stored about the queue, even if the name is never used again.
 func TestQueuesDeletedElsewhereAreForgotten(t *testing.T) {
 	inBubble(t, Limits{}, func(t *testing.T, bn *bench) {
 		p := bn.piped(t, wire.Tuning{ChannelMax: 1, FrameMax: 4096})
@@ -114,7 +114,8 @@ func TestQueuesDeletedElsewhereAreForgotten(t *testing.T) {
 				amqptest.Must[int64](t)(bn.broker.DeleteQueue(t.Context(), name, surgetank.DeleteOptions{}))
 			}
 		}
-		// One that was made again has another number: it is not the one that this door knows.
+		// A queue that was declared again has another number, so this door does not confuse it with
+		// the old queue.
 		if _, _, err := bn.broker.DeclareQueue(t.Context(), "q0", surgetank.QueueConfig{}, surgetank.DeclareNew); err != nil {
 			t.Fatal(err)
 		}

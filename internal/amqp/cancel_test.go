@@ -8,9 +8,9 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// TestCancelComesAfterPublishes: what a channel publishes before it cancels a consumer reaches that
-// consumer where it is first in line, and all of it is delivered before cancel-ok. Who is next in
-// line gets what comes after.
+// TestCancelComesAfterPublishes: a consumer that is first in line gets every message that its
+// channel published before the cancel. All of them are delivered before cancel-ok. Later messages
+// go to the next consumer in line.
 func TestCancelComesAfterPublishes(t *testing.T) {
 	for _, noAck := range []bool{true, false} {
 		for _, confirms := range []bool{true, false} {
@@ -29,7 +29,7 @@ func TestCancelComesAfterPublishes(t *testing.T) {
 					p.Send(1, &wire.ConfirmSelect{})
 					p.Bare(1, wire.IDConfirmSelectOk)
 				}
-				const each = 100 // fewer than a consumer without prefetch may have on its way
+				const each = 100 // fewer than a consumer without prefetch may have unacked
 				for i := len(tags) - 1; i >= 0; i-- {
 					for n := range each {
 						p.Publish(1, &wire.BasicPublish{RoutingKey: "q"}, wire.Properties{}, fmt.Sprint(n))
@@ -59,8 +59,8 @@ func TestCancelComesAfterPublishes(t *testing.T) {
 	}
 }
 
-// TestDeleteOkBeforeCancel: who deletes the queue of its own consumers gets the answer first, on
-// whatever channel they are.
+// TestDeleteOkBeforeCancel: if a connection deletes the queue of its own consumers, delete-ok
+// precedes their cancels, whatever channels they are on.
 func TestDeleteOkBeforeCancel(t *testing.T) {
 	bn := start(t, Limits{})
 	p := bn.connect("guest")

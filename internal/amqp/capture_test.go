@@ -15,7 +15,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 )
 
-// recorder keeps what a client writes.
+// recorder records the bytes that a client writes.
 type recorder struct {
 	net.Conn
 	mu   sync.Mutex
@@ -29,9 +29,9 @@ func (r *recorder) Write(b []byte) (int, error) {
 	return r.Conn.Write(b)
 }
 
-// TestCapture writes what RabbitMQ's Go client sends in a session that uses most of the protocol,
-// as seeds for the fuzzers, to the directory in SURGETANK_TEST_CAPTURE (wire/testdata/captured is
-// where they look).
+// TestCapture records RabbitMQ's Go client in a session that uses most of the protocol. It writes
+// the bytes as seeds for the fuzzers to the directory in SURGETANK_TEST_CAPTURE. The fuzzers read
+// seeds from wire/testdata/captured.
 func TestCapture(t *testing.T) {
 	dir := os.Getenv("SURGETANK_TEST_CAPTURE")
 	bn := start(t, Limits{})

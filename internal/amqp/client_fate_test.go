@@ -35,7 +35,7 @@ func TestTransactions(t *testing.T) {
 	if n := other.ready("q") + other.ready("work"); n != 0 {
 		t.Errorf("%d messages after the rollback: acknowledged deliveries stay outstanding", n)
 	}
-	c.ok(a.Ack(false)) // outstanding again
+	c.ok(a.Ack(false)) // unacked again
 	c.bodies("", "q", "3", "4")
 	c.ok(c.PublishWithContext(context.Background(), "", "nowhere", true, false, amqp091.Publishing{Body: []byte("back")}))
 	c.ok(c.TxCommit())
@@ -46,7 +46,7 @@ func TestTransactions(t *testing.T) {
 		t.Error("the return did not come before commit-ok")
 	}
 	amqptest.Same(t, other.drain("q"), []string{"3", "4"})
-	c.ok(c.Close()) // b was never acknowledged in a commit
+	c.ok(c.Close()) // no commit acked b
 	amqptest.Same(t, other.drain("work"), []string{"b"})
 }
 
@@ -103,7 +103,7 @@ func TestTTLExpiryAndLimits(t *testing.T) {
 		amqptest.Same(t, c.drain(q), []string{"kept"})
 	}
 	reason("maxlen", "refused")
-	// Many at once are dead-lettered in their order.
+	// Many messages that are refused at once are dead-lettered in their order.
 	c.queue("inorder", toDead(amqp091.Table{"x-max-length": int32(1), "x-overflow": "reject-publish-dlx"}))
 	var all []string
 	for i := range 300 {
@@ -153,7 +153,7 @@ func TestDeadLetterHistoryAndCycles(t *testing.T) {
 	if h := d.Headers; h["x-first-death-queue"] != "work" || h["x-last-death-queue"] != "work" || h["x-first-death-exchange"] != "" || d.Exchange != "dlx" {
 		t.Errorf("%v exchange %q", h, d.Exchange)
 	}
-	// Expiry alone goes round only once.
+	// A cycle that expiry alone causes ends after one round.
 	c.queue("a", amqp091.Table{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "b", "x-message-ttl": int32(1)})
 	c.queue("b", amqp091.Table{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "a", "x-message-ttl": int32(1)})
 	c.bodies("", "a", "m")
@@ -168,7 +168,7 @@ func TestDeadLetterHistoryAndCycles(t *testing.T) {
 	if stats("a") != 1 {
 		t.Errorf("the cycle went round %d times", stats("a"))
 	}
-	// To an exchange that is not there: dropped.
+	// If the dead-letter exchange does not exist, the message is dropped.
 	c.queue("void", amqp091.Table{"x-dead-letter-exchange": "absent"})
 	c.bodies("", "void", "m")
 	reject("void")

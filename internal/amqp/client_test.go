@@ -17,7 +17,7 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// client is RabbitMQ's own Go client on one channel.
+// client is one channel of RabbitMQ's own Go client.
 type client struct {
 	t    testing.TB
 	conn *amqp091.Connection
@@ -36,7 +36,7 @@ func dialClient(t testing.TB, url string) *client {
 	return (&client{t: t, conn: conn}).open()
 }
 
-// open gives another channel of the same connection.
+// open opens another channel of the same connection.
 func (c *client) open() *client {
 	c.t.Helper()
 	ch, err := c.conn.Channel()
@@ -73,7 +73,7 @@ func (c *client) put(exchange, key string, m amqp091.Publishing) {
 	c.ok(c.PublishWithContext(context.Background(), exchange, key, false, false, m))
 }
 
-// bodies publishes messages by their bodies.
+// bodies publishes one message for each body.
 func (c *client) bodies(exchange, key string, bodies ...string) {
 	c.t.Helper()
 	for _, b := range bodies {
@@ -95,7 +95,7 @@ func (c *client) consume(queue string, args amqp091.Table) <-chan amqp091.Delive
 	return amqptest.Must[<-chan amqp091.Delivery](c.t)(c.Consume(queue, "", false, false, false, false, args))
 }
 
-// next waits for a delivery.
+// next waits for one delivery.
 func next(t testing.TB, ds <-chan amqp091.Delivery) amqp091.Delivery {
 	t.Helper()
 	select {
@@ -110,7 +110,7 @@ func next(t testing.TB, ds <-chan amqp091.Delivery) amqp091.Delivery {
 	panic("unreachable")
 }
 
-// take waits for n deliveries and gives their bodies.
+// take waits for n deliveries and returns their bodies.
 func take(t testing.TB, ds <-chan amqp091.Delivery, n int) (bodies []string) {
 	t.Helper()
 	for range n {
@@ -119,7 +119,7 @@ func take(t testing.TB, ds <-chan amqp091.Delivery, n int) (bodies []string) {
 	return bodies
 }
 
-// drain empties a queue by basic.get.
+// drain empties a queue by basic.get and returns the bodies.
 func (c *client) drain(queue string) (bodies []string) {
 	c.t.Helper()
 	for {
@@ -193,7 +193,7 @@ func TestRouting(t *testing.T) {
 	c.exchange("f", "fanout", nil)
 	c.exchange("t", "topic", amqp091.Table{"alternate-exchange": "alt"})
 	c.exchange("h", "headers", nil)
-	c.exchange("alt", "fanout", amqp091.Table{"alternate-exchange": "t"}) // a loop, which must end
+	c.exchange("alt", "fanout", amqp091.Table{"alternate-exchange": "t"}) // a loop of alternate exchanges, which must end
 	for _, q := range []string{"one", "two", "lost"} {
 		c.queue(q, nil)
 	}
@@ -213,7 +213,7 @@ func TestRouting(t *testing.T) {
 	for _, tt := range []struct {
 		exchange, key string
 		headers       amqp091.Table
-		want          string // queues
+		want          string // names of queues
 	}{
 		{"", "one", nil, "one"},
 		{"d", "k", nil, "one two"}, {"d", "other", nil, "one"}, {"d", "none", nil, ""},
@@ -256,7 +256,7 @@ func TestAutoDelete(t *testing.T) {
 	c := bn.dial()
 	c.ok(c.ExchangeDeclare("auto", "fanout", false, true, false, false, nil))
 	amqptest.Must[amqp091.Queue](t)(c.QueueDeclare("autoq", false, true, false, false, nil))
-	c.ok(c.ExchangeDeclarePassive("auto", "", false, false, false, false, nil)) // not before it had a binding
+	c.ok(c.ExchangeDeclarePassive("auto", "", false, false, false, false, nil)) // an auto-delete exchange stays until its first binding has gone
 	c.bind("autoq", "", "auto", nil)
 	amqptest.Must[<-chan amqp091.Delivery](t)(c.Consume("autoq", "t", false, false, false, false, nil))
 	c.ok(c.Cancel("t", false))
@@ -334,7 +334,7 @@ func TestRequeueKeepsThePlace(t *testing.T) {
 	if string(d.Body) != "0" || !d.Redelivered {
 		t.Errorf("%s redelivered %v", d.Body, d.Redelivered)
 	}
-	c.ok(c.Close()) // and closing gives back as well
+	c.ok(c.Close()) // closing the channel returns the messages too
 	c = c.open()
 	amqptest.Same(t, c.drain("q"), []string{"0", "1", "2", "3"})
 	c.bodies("", "q", "a", "b")
@@ -383,7 +383,7 @@ func TestPrefetch(t *testing.T) {
 	d := next(t, one)
 	c.ok(d.Ack(false))
 	amqptest.Until(t, "one more", func() bool { return c.ready("q") == 16 })
-	c.ok(c.Qos(5, 0, true)) // the channel as a whole
+	c.ok(c.Qos(5, 0, true)) // the limit of the whole channel
 	two := c.consume("q", nil)
 	amqptest.Until(t, "the channel's limit", func() bool { return leased() == 5 })
 	if n := c.ready("q"); n != 14 {
@@ -393,7 +393,7 @@ func TestPrefetch(t *testing.T) {
 	amqptest.Until(t, "each consumer's own limit", func() bool { return leased() == 6 })
 	take(t, one, 3)
 	take(t, two, 3)
-	other := c.open() // basic.get counts no prefetch
+	other := c.open() // basic.get ignores the prefetch
 	c.ok(other.Qos(1, 0, true))
 	for range 3 {
 		if _, ok, err := other.Get("q", false); !ok || err != nil {
@@ -467,7 +467,7 @@ func TestDeletingAQueueCancelsItsConsumers(t *testing.T) {
 func TestSurgetanksOwnOptions(t *testing.T) {
 	bn := start(t, Limits{})
 	ctx := context.Background()
-	// A queue set through another door keeps its settings, whatever a plain client declares.
+	// A queue that another door declared keeps its settings, whatever a plain client declares.
 	config := surgetank.QueueConfig{DedupWindow: time.Minute, GroupBy: "none", Group: surgetank.GroupConfig{MaxInFlight: 1}, TTL: time.Hour}
 	if _, _, err := bn.broker.DeclareQueue(ctx, "set", config, surgetank.DeclareNew); err != nil {
 		t.Fatal(err)
@@ -556,7 +556,7 @@ func TestTopologySurvivesARestart(t *testing.T) {
 		c.ok(c.ExchangeBind("y", "e.#", "x", false, nil))
 		c.ok(c.ExchangeDelete("gone", false, false))
 		amqptest.Must[int](t)(c.QueueDelete("remade", false, false, false))
-		c.queue("remade", nil) // its old binding must not come back
+		c.queue("remade", nil) // the old queue's binding must not apply to the new one
 		c.ok(c.Confirm(false))
 		if !c.confirmed("x", "a.b", amqp091.Publishing{Body: []byte("kept"), DeliveryMode: 2}) {
 			t.Error("nacked")
@@ -595,8 +595,8 @@ func TestTopologySurvivesARestart(t *testing.T) {
 	})
 }
 
-// TestRoutesAreNotMixedUp: names may hold any character, also one that might separate them
-// somewhere.
+// TestRoutesAreNotMixedUp: names may contain any character, including one that code might use as a
+// separator.
 func TestRoutesAreNotMixedUp(t *testing.T) {
 	bn := start(t, Limits{})
 	c := bn.dial()
@@ -620,8 +620,8 @@ func TestRoutesAreNotMixedUp(t *testing.T) {
 	}
 }
 
-// TestPermissionsAreAskedAgain: what a user may do is what it may do now, though routes are
-// remembered.
+// TestPermissionsAreAskedAgain: a change of a user's rights applies at once, although routes are
+// cached.
 func TestPermissionsAreAskedAgain(t *testing.T) {
 	bn := start(t, Limits{})
 	bn.user("u", auth.AllPermissions)

@@ -1,20 +1,19 @@
-// Package amqp is the AMQP 0-9-1 door: it lets RabbitMQ's clients use a surgetank.Broker unchanged.
+// Package amqp is the AMQP 0-9-1 door. RabbitMQ's clients use a surgetank.Broker through it without
+// a change.
 //
-// What belongs to AMQP alone lives below it, one room a subject. Imports point down only.
+// The rooms below it have the parts that only AMQP needs. Imports between them point down only.
 //
-//	amqp         the server: listeners, strangers, limits, shutdown, the janitor
+//	amqp         the server: listeners, peers before login, limits, shutdown, the janitor
 //	management   RabbitMQ's management API over HTTP
 //	session      connections, channels, consumers, confirms, transactions, the end of a connection
 //	topology     virtual hosts, exchanges, bindings, routes, policies, dead letters
-//	translate    AMQP's words and the broker's: messages, headers, arguments; pure
+//	translate    AMQP's words and the broker's: messages, headers, arguments; pure functions
 //	wire         frames, methods and tables
 //
-// What belongs to queues is the broker's: storage, leases, order, TTL, limits, dead-lettering.
-// session and topology say which goroutines and locks they have. The server has one lock, for the
-// lists of listeners and connections, and two goroutines beside those of the listeners: the
-// janitor, which looks for what is overdue, and one that ends connections whose user or virtual
-// host is gone.
+// The broker has the rest: storage, leases, order, TTL, limits and dead-lettering. The package
+// comments of session and topology list their goroutines and locks. The server has one lock, for
+// the lists of listeners and connections. Besides its listeners it has two goroutines. The janitor
+// finds overdue work. The other ends connections whose user or virtual host was deleted.
 //
-// The behaviour to match is RabbitMQ's, reply texts included; docs/amqp.md lists where this door
-// differs.
+// The door behaves as RabbitMQ does, including the reply texts. docs/amqp.md lists the differences.
 package amqp

@@ -21,7 +21,7 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// TestEndIsNoReset: whoever ends the connection and for whatever reason, a client that still writes
+// TestEndIsNoReset: a connection can end for any reason while the client still writes. The client
 // reads the last frame and then the end of the stream, never an error.
 func TestEndIsNoReset(t *testing.T) {
 	bn := start(t, Limits{CloseTimeout: amqptest.Patience})
@@ -57,7 +57,7 @@ func TestEndIsNoReset(t *testing.T) {
 		name    string
 		before  func(*amqptest.Peer)
 		trigger []byte
-		more    []byte // what the client goes on to write
+		more    []byte // bytes that the client writes after the trigger
 		last    func(*amqptest.Peer)
 	}{
 		{"the client closes", open, wire.AppendMethod(nil, 0, &wire.ConnectionClose{}), publish, func(p *amqptest.Peer) {
@@ -94,8 +94,8 @@ func TestEndIsNoReset(t *testing.T) {
 					p = bn.dialTLS(t, cert)
 				}
 				c.before(p)
-				// All of it is under way before the client looks at what comes: more than the
-				// server reads at once.
+				// The client sends everything before it reads. It sends more than the server reads
+				// at once.
 				p.Raw(append(bytes.Clone(c.trigger), bytes.Repeat(c.more, 300_000/len(c.more))...))
 				c.last(p)
 				if f, err := p.Frame(); !errors.Is(err, io.EOF) {
@@ -120,7 +120,7 @@ func certificate(t *testing.T) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// pair makes a TCP connection, whose server end the caller serves.
+// pair makes a TCP connection. The caller serves its server end.
 func pair(t *testing.T) (client, server net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -147,7 +147,7 @@ func (bn *bench) dialTLS(t *testing.T, cert tls.Certificate) *amqptest.Peer {
 	return &amqptest.Peer{T: t, Conn: tls.Client(client, &tls.Config{InsecureSkipVerify: true})}
 }
 
-// orderly is a server's end of a connection that knows which side hung up first.
+// orderly is the server's end of a connection. It records which side closed first.
 type orderly struct {
 	net.Conn
 	heard, early atomic.Bool
@@ -171,9 +171,9 @@ func (o *orderly) Close() error {
 	return o.Conn.Close()
 }
 
-// TestClientHangsUpFirst: a client that closed the connection reads nothing behind close-ok, not
-// even the end of the stream, before it hangs up. Clients tell their users of an end that comes
-// before, and some never return from their Close then.
+// TestClientHangsUpFirst: until a client has closed its socket, it reads nothing after close-ok,
+// not even the end of the stream. Clients report an earlier end as an error, and some never return
+// from Close then.
 func TestClientHangsUpFirst(t *testing.T) {
 	bn := start(t, Limits{CloseTimeout: time.Hour})
 	client, server := pair(t)
@@ -191,7 +191,7 @@ func TestClientHangsUpFirst(t *testing.T) {
 	}
 }
 
-// TestNobodyHangsUp: the server does not wait for ever.
+// TestNobodyHangsUp: the server does not wait forever.
 func TestNobodyHangsUp(t *testing.T) {
 	bn := start(t, Limits{CloseTimeout: 10 * time.Millisecond})
 	p := bn.connect("guest")
@@ -201,8 +201,8 @@ func TestNobodyHangsUp(t *testing.T) {
 	amqptest.Until(t, "the connection ends", func() bool { return len(bn.server.connections()) == 0 })
 }
 
-// TestDepartingHoldNothing: a client that got its close-ok and stays is not listed, has no place of
-// its user's limit, and keeps no Shutdown waiting.
+// TestDepartingHoldNothing: a client can stay connected after its close-ok. It is then not listed,
+// does not count for its user's limit, and does not delay Shutdown.
 func TestDepartingHoldNothing(t *testing.T) {
 	bn := start(t, Limits{CloseTimeout: time.Hour})
 	bn.user("one", auth.Permission{Configure: ".*", Write: ".*", Read: ".*"})
@@ -226,8 +226,8 @@ func TestDepartingHoldNothing(t *testing.T) {
 	}
 }
 
-// TestDepartingMakeRoom: the places of connections that wait for their clients are few, and the one
-// that has waited longest goes.
+// TestDepartingMakeRoom: few connections may wait for their clients to hang up. One more closes the
+// connection that has waited longest.
 func TestDepartingMakeRoom(t *testing.T) {
 	bn := start(t, Limits{CloseTimeout: time.Hour, MaxStrangers: 2})
 	var peers []*amqptest.Peer

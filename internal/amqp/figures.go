@@ -1,18 +1,18 @@
 package amqp
 
-// Figures is what the door shows of itself now, and has counted since it was made.
+// Figures has the door's present numbers, and its counts since NewServer.
 type Figures struct {
-	Connections int // open, also those that have not logged in
-	Strangers   int // of Connections, those that have not logged in
+	Connections int // open, including connections before login
+	Strangers   int // those of Connections that have not logged in
 	Channels    int
 	Consumers   int
-	Blocked     int // connections that are held back by an alarm
+	Blocked     int // connections that an alarm blocks
 
 	Accepted      uint64 // connections
-	RefusedLogins uint64 // with a wrong user name or password
+	RefusedLogins uint64 // logins with a wrong user name or password
 }
 
-// Figures reads the figures. They are not of one moment.
+// Figures returns the figures. They are not a snapshot: they can be from different moments.
 func (s *Server) Figures() Figures {
 	f := Figures{Accepted: s.accepted.Load(), RefusedLogins: s.shared.RefusedLogins()}
 	for _, c := range s.connections() {

@@ -12,7 +12,7 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// refusedNow gives how often a limit refused something.
+// refusedNow returns how often a limit refused something.
 func (bn *bench) refusedNow(limit tally.Limit) (n uint64) {
 	bn.server.refused.Each(func(l tally.Limit, count uint64) {
 		if l == limit {
@@ -22,8 +22,8 @@ func (bn *bench) refusedNow(limit tally.Limit) (n uint64) {
 	return n
 }
 
-// TestFigures: what is open is shown while it is open, and is forgotten when it ends, in good order
-// or not.
+// TestFigures: the figures show a connection and its parts while they are open. After they end, in
+// good order or not, the figures do not show them.
 func TestFigures(t *testing.T) {
 	bn := start(t, Limits{})
 	stranger := amqptest.Dial(t, bn.addr)
@@ -67,7 +67,7 @@ func TestFigures(t *testing.T) {
 	amqptest.Until(t, "the refused login is counted", func() bool { return bn.server.Figures() == Figures{Accepted: 3, RefusedLogins: 1} })
 }
 
-// TestRefusalsAreCounted: each limit of this door counts what it refuses.
+// TestRefusalsAreCounted: each limit of this door counts its refusals.
 func TestRefusalsAreCounted(t *testing.T) {
 	ask := func(p *amqptest.Peer, channel uint16, list ...wire.Method) {
 		for _, m := range list {

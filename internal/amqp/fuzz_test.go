@@ -13,9 +13,9 @@ import (
 	"github.com/surgetank/surgetank/test/hostile"
 )
 
-// FuzzConnection (run it with -fuzzminimizetime=1x: what it covers varies from run to run) feeds
-// whatever comes to an open connection, and checks that the server says only what can be
-// understood, ends the connection, and keeps nothing of it.
+// FuzzConnection sends any bytes to an open connection. The server must answer with valid frames,
+// end the connection, and keep nothing of it. Run it with -fuzzminimizetime=1x, because its
+// coverage varies from run to run.
 func FuzzConnection(f *testing.F) {
 	bn := start(f, Limits{MaxMessage: 1 << 20})
 	bn.user("remote", auth.AllPermissions)
@@ -28,7 +28,7 @@ func FuzzConnection(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		// What a real client said after connection.open.
+		// The bytes that a real client sent after connection.open.
 		b = b[strings.Index(string(b), string(method(0, &wire.ConnectionOpen{VirtualHost: "/"})))+16:]
 		f.Add(b)
 	}
@@ -76,7 +76,7 @@ func FuzzConnection(f *testing.F) {
 		nc.Write(join(wire.AppendHeartbeat(nil), method(0, &wire.ConnectionClose{})))
 		select {
 		case <-done:
-		case <-time.After(100 * time.Millisecond): // it may be in the middle of a frame, for which the server rightly waits
+		case <-time.After(100 * time.Millisecond): // the bytes may end inside a frame, so the server is right to wait
 		}
 		nc.Close()
 		<-done

@@ -36,7 +36,7 @@ func start(t testing.TB, limits Limits) *bench {
 	return startOn(t, b, limits)
 }
 
-// startOn serves a broker, which it closes at the end.
+// startOn serves a broker and closes it at the end of the test.
 func startOn(t testing.TB, b surgetank.Broker, limits Limits) *bench {
 	t.Helper()
 	ctx := context.Background()
@@ -71,11 +71,11 @@ func startOn(t testing.TB, b surgetank.Broker, limits Limits) *bench {
 	return bn
 }
 
-// url is where amqp091-go finds the server.
+// url returns the server's address for amqp091-go.
 func (bn *bench) url() string { return "amqp://guest:guest@" + bn.addr + "/" }
 
-// keepGuest lets guest go on with its public password beside other users, as an operator can who
-// wants that.
+// keepGuest keeps guest and its public password valid beside other users, as an operator can
+// choose.
 func (bn *bench) keepGuest() {
 	elsewhere := false
 	if _, err := bn.auth.PutUser(context.Background(), "guest", auth.UserSpec{LoopbackOnly: &elsewhere}); err != nil {
@@ -96,7 +96,7 @@ func (bn *bench) user(name string, p auth.Permission) {
 	}
 }
 
-// connect opens a connection as a user, whose password is its name.
+// connect opens a connection as a user. The user's password is its name.
 func (bn *bench) connect(user string) *amqptest.Peer {
 	bn.t.Helper()
 	p := amqptest.Dial(bn.t, bn.addr)
@@ -104,7 +104,7 @@ func (bn *bench) connect(user string) *amqptest.Peer {
 	return p
 }
 
-// serveAgain puts a new door before the bench's broker.
+// serveAgain starts a new door for the bench's broker.
 func (bn *bench) serveAgain() {
 	bn.t.Helper()
 	ctx := context.Background()

@@ -15,13 +15,13 @@ import (
 	"github.com/surgetank/surgetank/test/hostile"
 )
 
-// target is the server as the hostile cases see it.
+// target returns the server in the form that the hostile cases use.
 func (bn *bench) target() hostile.AMQP {
 	return hostile.AMQP{Dial: func() (net.Conn, error) { return net.Dial("tcp", bn.addr) }, User: "guest", Password: "guest", Patience: amqptest.Patience}
 }
 
-// watched has a bystander work for as long as the test lasts, whom nothing may disturb and after
-// whom nothing may be left.
+// watched runs a bystander, an ordinary client, until the test ends. The cases must not disturb it.
+// At the end the server must have nothing left of them.
 func (bn *bench) watched(t *testing.T) {
 	t.Helper()
 	b, err := bn.target().Watch()
@@ -52,7 +52,7 @@ func TestHostileListIsComplete(t *testing.T) {
 	t.Logf("%d cases for %d numbers", len(have), hostile.Last)
 }
 
-// TestHostile plays every case against a server, with a bystander who must not notice.
+// TestHostile runs every case against a server. A bystander must not notice.
 func TestHostile(t *testing.T) {
 	bn := start(t, Limits{Handshake: 2 * time.Second})
 	bn.watched(t)
@@ -61,7 +61,7 @@ func TestHostile(t *testing.T) {
 }
 
 func (bn *bench) play(t *testing.T, slow bool) {
-	t.Run("cases", func(t *testing.T) { // ends when all of them have
+	t.Run("cases", func(t *testing.T) { // returns when all cases have ended
 		for _, c := range hostile.Cases() {
 			t.Run(c.String(), func(t *testing.T) {
 				t.Parallel()
@@ -73,7 +73,7 @@ func (bn *bench) play(t *testing.T, slow bool) {
 	})
 }
 
-// TestHostileByteByByte plays every case in segments of one byte. The answers must be the same.
+// TestHostileByteByByte sends every case in segments of one byte. The answers must be the same.
 func TestHostileByteByByte(t *testing.T) {
 	bn := start(t, Limits{Handshake: 2 * time.Second})
 	bn.watched(t)
@@ -81,7 +81,7 @@ func TestHostileByteByByte(t *testing.T) {
 	bn.works(t)
 }
 
-// TestHostileCuts cuts every case after each byte and then hangs up or breaks off.
+// TestHostileCuts cuts every case after each byte, and then closes or resets the connection.
 func TestHostileCuts(t *testing.T) {
 	bn := start(t, Limits{})
 	bn.watched(t)
@@ -113,9 +113,9 @@ func TestHostileCuts(t *testing.T) {
 	bn.works(t)
 }
 
-// TestHostileSilence cuts every case after each byte and then says nothing any more. The server
-// must end the connection by itself, at the limit for an opening or after missed heartbeats, in
-// time that the test lets pass.
+// TestHostileSilence cuts every case after each byte, and then sends nothing. The server must end
+// the connection by itself: at the limit of the handshake, or after missed heartbeats. The test
+// controls the time.
 func TestHostileSilence(t *testing.T) {
 	inBubble(t, Limits{MaxStrangers: 1 << 16, MaxStrangersPerPeer: 1 << 16}, func(t *testing.T, bn *bench) {
 		target := hostile.AMQP{Dial: func() (net.Conn, error) { return bn.pipe(), nil }, User: "remote", Password: "remote", Patience: time.Minute}
@@ -145,11 +145,10 @@ func TestHostileSilence(t *testing.T) {
 	})
 }
 
-// TestStrangersAreSmall: what a connection can make the server hold before it has logged in, with
-// everything that the protocol lets it send by then: halves of frames, tables, heartbeats without
-// end.
+// TestStrangersAreSmall measures how much memory a connection can use in the server before login.
+// It tries all that the protocol allows by then: half frames, tables, endless heartbeats.
 func TestStrangersAreSmall(t *testing.T) {
-	bn := start(t, Limits{Handshake: time.Hour}) // a slow machine is not to end them
+	bn := start(t, Limits{Handshake: time.Hour}) // a slow machine must not end the connections
 	const n = 300
 	measure := func() uint64 {
 		runtime.GC()
@@ -171,7 +170,7 @@ func TestStrangersAreSmall(t *testing.T) {
 			var wg sync.WaitGroup
 			conns := make([]net.Conn, n)
 			for i := range conns {
-				nc, theirs := net.Pipe() // which holds nothing: what was written has been read
+				nc, theirs := net.Pipe() // a net.Pipe has no buffer: all written bytes have been read
 				bn.server.ServeConn(addressed{theirs, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1 + i}})
 				conns[i] = nc
 				go io.Copy(io.Discard, nc)
@@ -198,8 +197,8 @@ func TestStrangersAreSmall(t *testing.T) {
 	}
 }
 
-// TestLoginsAreCheckedForTheRealPeer: a peer is on this machine by its own address; what it says of
-// itself proves nothing, nor does the address it was accepted on.
+// TestLoginsAreCheckedForTheRealPeer: only the peer's own address decides whether it is local. The
+// peer's claims and the address of the listener prove nothing.
 func TestLoginsAreCheckedForTheRealPeer(t *testing.T) {
 	bn := start(t, Limits{})
 	for _, tt := range []struct {
@@ -229,7 +228,7 @@ func TestLoginsAreCheckedForTheRealPeer(t *testing.T) {
 	}
 }
 
-// addressed is a connection accepted on loopback whose peer is elsewhere.
+// addressed is a connection that was accepted on loopback but has a remote peer address.
 type addressed struct {
 	net.Conn
 	peer net.Addr

@@ -9,8 +9,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// TestIdleConnectionsAreSmall opens many connections with a channel and a consumer each, all idle,
-// and looks at what one costs.
+// TestIdleConnectionsAreSmall opens many idle connections, with a channel and a consumer each, and
+// measures the memory of one.
 func TestIdleConnectionsAreSmall(t *testing.T) {
 	bn := start(t, Limits{})
 	const n = 500

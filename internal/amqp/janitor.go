@@ -6,15 +6,16 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/topology"
 )
 
-// janitorPause bounds how late an expiry or a time-out can be noticed.
+// janitorPause is the time between two rounds of the janitor. An expiry or a time-out is noticed at
+// most this late.
 const janitorPause = 250 * time.Millisecond
 
-// janitor deletes queues that nobody has used for their x-expires, closes channels whose deliveries
-// have waited too long for their acknowledgement, and forgets queues that other doors have deleted.
+// janitor deletes queues that were unused for their x-expires. It closes channels with deliveries
+// whose acknowledgement is overdue. It forgets queues that other doors have deleted.
 func (s *Server) janitor() {
 	t := s.clock.NewTimer(janitorPause)
 	defer t.Stop()
-	acks := s.clock.Passed() - time.Second // when they were looked at last
+	acks := s.clock.Passed() - time.Second // the time of the last look
 	gone := topology.NewGoneQueues(s.vhosts)
 	for {
 		select {

@@ -16,8 +16,8 @@ import (
 	"github.com/surgetank/surgetank/test/hostile"
 )
 
-// TestLimits takes everything that clients can make to its limit and one beyond. The one beyond is
-// refused with the right code, what was made before stands, and what is given back can be made
+// TestLimits reaches each limit on what clients can create, and then asks for one more. The one
+// more is refused with the right code. Everything created before stays, and freed room can be used
 // again.
 func TestLimits(t *testing.T) {
 	b, err := embedded.Memory(embedded.Options{MaxQueues: 20})
@@ -73,7 +73,7 @@ func (d defective) DeclareQueue(ctx context.Context, name string, c surgetank.Qu
 	return d.Broker.DeclareQueue(ctx, name, c, m)
 }
 
-// TestADefectEndsOneConnection: a panic while one connection is served ends that one.
+// TestADefectEndsOneConnection: a panic in one connection ends only that connection.
 func TestADefectEndsOneConnection(t *testing.T) {
 	b, err := embedded.Memory(embedded.Options{})
 	if err != nil {
@@ -94,9 +94,9 @@ func TestADefectEndsOneConnection(t *testing.T) {
 	}
 }
 
-// TestLimitsOfConsumers takes the consumers of a channel, a connection, a user and a queue to their
-// limits. Each consumer too many is refused on its channel with a reason, and one that ends, in
-// whatever way, frees its places.
+// TestLimitsOfConsumers reaches the limits of consumers for a channel, a connection, a user and a
+// queue. Each further consumer is refused on its channel with a reason. A consumer that ends, in
+// any way, frees its share.
 func TestLimitsOfConsumers(t *testing.T) {
 	bn := start(t, Limits{MaxConsumers: 3, MaxConnectionConsumers: 5})
 	ctx := context.Background()
@@ -128,7 +128,7 @@ func TestLimitsOfConsumers(t *testing.T) {
 	}
 	refused(consume(add(c.open(), "q", 3), "q"), "the channel has 3 consumers already")
 
-	// That channel was closed, and its consumers with it.
+	// The refusal closed that channel and ended its consumers.
 	a, b := add(c.open(), "q", 3), add(c.open(), "q", 2)
 	refused(consume(c.open(), "q"), "the connection has 5 consumers already")
 	c.ok(bn.auth.PutUserLimits(ctx, "u", auth.UserLimits{MaxConsumers: ptr(6)}))
@@ -136,7 +136,7 @@ func TestLimitsOfConsumers(t *testing.T) {
 	c.ok(consume(other, "q"))
 	refused(consume(other.open(), "q"), "the limit of 6 user consumers is reached")
 
-	// What ends gives its places back: a consumer, a channel, a queue, a connection.
+	// The end of a consumer, a channel, a queue or a connection frees its share.
 	c.ok(other.Cancel("tag", false))
 	c.ok(consume(other, "q"))
 	c.ok(a.Close())
@@ -149,7 +149,7 @@ func TestLimitsOfConsumers(t *testing.T) {
 	amqptest.Until(t, "the connection has ended", func() bool { return len(bn.server.Connections()) == 1 })
 	add(add(c.open(), "q", 1), "q", 2)
 
-	// The queue's own.
+	// The limit of the queue itself.
 	c.ok(bn.auth.PutUserLimits(ctx, "u", auth.UserLimits{}))
 	amqptest.Must[bool](t)(declared(bn.broker.DeclareQueue(ctx, "q", surgetank.QueueConfig{MaxConsumers: 5}, surgetank.DeclareUpdate)))
 	c.ok(b.Close())

@@ -15,10 +15,10 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// method gives a method frame.
+// method returns the frame of a method.
 func method(ch uint16, m wire.Method) []byte { return wire.AppendMethod(nil, ch, m) }
 
-// join gives what its parts give one after the other.
+// join joins its parts.
 func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
 var (
@@ -45,7 +45,7 @@ func deepTable(depth int) wire.Table {
 	return t
 }
 
-// works checks that the server still serves others.
+// works checks that the server still serves other clients.
 func (bn *bench) works(t *testing.T) {
 	t.Helper()
 	p := amqptest.Dial(t, bn.addr)
@@ -63,20 +63,20 @@ func (bn *bench) works(t *testing.T) {
 	p.Closed()
 }
 
-// pipe serves one end of a pipe in memory and gives the other.
+// pipe serves one end of a pipe in memory and returns the other.
 func (bn *bench) pipe() net.Conn {
 	ours, theirs := net.Pipe()
 	bn.server.ServeConn(theirs)
 	return ours
 }
 
-// opening is all that a client says up to connection.open.
+// opening returns everything that a client sends up to connection.open.
 func opening() []byte {
 	return join([]byte(wire.ProtocolHeader), method(0, plainAuth),
 		method(0, &wire.ConnectionTuneOk{Tuning: wire.Tuning{ChannelMax: 2047, FrameMax: 131072}}), method(0, &wire.ConnectionOpen{VirtualHost: "/"}))
 }
 
-// TestHandshakeRefusals: what goes wrong before the connection is open.
+// TestHandshakeRefusals: each error of a client before connection.open-ok gets the right answer.
 func TestHandshakeRefusals(t *testing.T) {
 	bn := start(t, Limits{})
 	secret := auth.Secret("outsider")
@@ -95,7 +95,7 @@ func TestHandshakeRefusals(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		in   []byte
-		code wire.Code // 0: the socket closes without a word
+		code wire.Code // 0: the server closes the socket without a close method
 		text string
 		id   wire.MethodID
 	}{
@@ -169,7 +169,7 @@ func TestTooManyChannels(t *testing.T) {
 	}
 	p.Send(2, &wire.ChannelClose{})
 	p.Bare(2, wire.IDChannelCloseOk)
-	p.Channel(2) // the number is free again
+	p.Channel(2) // the channel's number is free again
 	p.Send(4, &wire.ChannelOpen{})
 	if got := amqptest.Want[*wire.ConnectionClose](p, 0); got.ReplyCode != 504 {
 		t.Errorf("%+v", got)

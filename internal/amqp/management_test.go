@@ -13,8 +13,8 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// Paths, words and statuses of RabbitMQ's management API, as its command line tool and its client
-// libraries use them.
+// The test uses paths, words and statuses of RabbitMQ's management API as its command-line tool and
+// client libraries do.
 func TestManagementOfPoliciesAndLimits(t *testing.T) {
 	bn := start(t, Limits{})
 	tags := []string{auth.TagMonitoring}

@@ -86,7 +86,7 @@ func TestExchangesThatPickOneQueue(t *testing.T) {
 	}
 	for _, x := range []string{"random", "local"} {
 		in := send(x, func(int) (string, amqp091.Publishing) { return "k", amqp091.Publishing{Body: []byte("m")} })["m"]
-		for _, q := range queues { // one that gets none of 60: once in 3 × (2/3)^60 runs
+		for _, q := range queues { // a queue gets none of 60 messages once in 3 × (2/3)^60 runs
 			if in[q] == 0 {
 				t.Errorf("%s: %v", x, in)
 			}
@@ -119,7 +119,7 @@ func TestExchangesThatPickOneQueue(t *testing.T) {
 	}
 }
 
-// The same values go to the same queues after a restart.
+// After a restart, equal values still go to the same queues.
 func TestHashingSurvivesARestart(t *testing.T) {
 	bn := start(t, Limits{})
 	where := func(c *client) (list []string) {

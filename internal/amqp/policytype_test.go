@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// TestPoliciesByType: a policy for one type of queue leaves the others alone, before and after a
-// restart, whichever came first.
+// TestPoliciesByType: a policy for one type of queue does not change other types. The order of
+// policy and queue does not matter, and a restart changes nothing.
 func TestPoliciesByType(t *testing.T) {
 	bn := start(t, Limits{})
 	ctx := context.Background()
@@ -55,7 +55,7 @@ func TestPoliciesByType(t *testing.T) {
 	bn.serveAgain()
 	check(want)
 	c = bn.dial()
-	// A name changes its type with a new queue.
+	// A new queue with an old name can have another type.
 	c.ok(c.Confirm(false))
 	if _, err := c.QueueDelete("quorum after", false, false, false); err != nil {
 		t.Fatal(err)

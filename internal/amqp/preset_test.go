@@ -17,7 +17,7 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// preset makes a queue as another door does.
+// preset declares a queue as another door does.
 func (bn *bench) preset(name string, c surgetank.QueueConfig) {
 	bn.t.Helper()
 	if _, _, err := bn.server.policies.DeclareQueue(context.Background(), name, c, surgetank.DeclareOrUpdate); err != nil {
@@ -25,9 +25,9 @@ func (bn *bench) preset(name string, c surgetank.QueueConfig) {
 	}
 }
 
-// A queue that was set over another door serves a client of RabbitMQ's that knows nothing of it: it
-// declares the queue durable and without arguments, publishes, and consumes. Each case is one
-// feature; all of them together are the last.
+// Another door has configured a queue. A RabbitMQ client that does not know this declares the queue
+// durable and without arguments, publishes, and consumes. Each case is one feature, and the last
+// case combines all of them.
 var presets = map[string]struct {
 	config surgetank.QueueConfig
 	use    func(t *testing.T, bn *bench, c *client)
@@ -86,18 +86,18 @@ var presets = map[string]struct {
 		for _, id := range []string{"1", "2", "1", "", ""} {
 			c.confirmed("", "q", amqp091.Publishing{MessageId: id, Body: []byte("m" + id)})
 		}
-		amqptest.Same(t, c.drain("q"), []string{"m1", "m2", "m", "m"}) // what has no id is no duplicate
+		amqptest.Same(t, c.drain("q"), []string{"m1", "m2", "m", "m"}) // messages without an id are not duplicates
 	}},
 	"dedup by JSON path": {surgetank.QueueConfig{DedupWindow: time.Hour, DedupBy: "$.order.id"}, func(t *testing.T, bn *bench, c *client) {
 		for _, id := range []string{"1", "2", "1", strings.Repeat("long", 200), strings.Repeat("long", 200)} {
 			c.confirmed("", "q", amqp091.Publishing{Body: fmt.Appendf(nil, `{"order":{"id":%q}}`, id)})
 		}
-		// The publisher's own id wins over the rule.
+		// The publisher's own id overrides the rule.
 		c.confirmed("", "q", amqp091.Publishing{Headers: amqp091.Table{"x-deduplication-header": "other"}, Body: []byte(`{"order":{"id":"1"}}`)})
 		if n := c.ready("q"); n != 4 {
 			t.Errorf("%d messages, want 4", n)
 		}
-		// Another queue that gets the same message is not concerned.
+		// Another queue that gets the same message is not affected.
 		c.queue("plain", nil)
 		bn.preset("own", surgetank.QueueConfig{DedupWindow: time.Hour})
 		for _, q := range []string{"q", "plain", "own"} {
@@ -122,8 +122,8 @@ var presets = map[string]struct {
 	}},
 }
 
-// groupsServe checks that a group has one message out at a time, in order, and holds no other group
-// back.
+// groupsServe checks that at most one message of a group is delivered at a time, in order. No group
+// delays another.
 func groupsServe(message func(group, body string) (key string, m amqp091.Publishing)) func(t *testing.T, bn *bench, c *client) {
 	return func(t *testing.T, bn *bench, c *client) {
 		c.exchange("x", "topic", nil)
@@ -155,7 +155,7 @@ func TestQueuesOfOtherDoorsServePlainClients(t *testing.T) {
 			bn := start(t, Limits{})
 			bn.preset("q", tt.config)
 			c := bn.dial()
-			c.queue("q", nil) // 406 would end the channel
+			c.queue("q", nil) // a 406 would close the channel
 			amqptest.Must[amqp091.Queue](t)(c.QueueDeclarePassive("q", true, false, false, false, nil))
 			c.ok(c.Confirm(false))
 			tt.use(t, bn, c)
@@ -163,8 +163,8 @@ func TestQueuesOfOtherDoorsServePlainClients(t *testing.T) {
 	}
 }
 
-// The same by policy: the client itself makes the queue, plainly, and knows of nothing. Before and
-// after it is declared are both good times for the policy.
+// The same features by policy: the client declares the queue itself, without arguments. The policy
+// works whether it was made before or after the queue.
 func TestPoliciesGiveFeaturesToPlainClients(t *testing.T) {
 	settings := map[string]map[string]any{
 		"groups by header":               {"group_by": "header:customer", "group": map[string]any{"max_in_flight": 1}},
@@ -194,13 +194,13 @@ func TestPoliciesGiveFeaturesToPlainClients(t *testing.T) {
 				bn.policy("features", "^q$", 0, settings[name])
 				c.queue("q", nil)
 				tt.use(t, bn, c)
-				c.queue("q", nil) // still what it was declared as
+				c.queue("q", nil) // equivalent to the first declaration
 			})
 		}
 	}
 }
 
-// policy puts a policy for everything in the default virtual host.
+// policy makes a policy for everything in the default virtual host.
 func (bn *bench) policy(name, pattern string, priority int, settings map[string]any) {
 	bn.t.Helper()
 	_, err := bn.server.policies.PutPolicy(context.Background(), policy.Policy{Vhost: "/", Name: name, Pattern: pattern, Priority: priority, Settings: settings})
@@ -209,7 +209,7 @@ func (bn *bench) policy(name, pattern string, priority int, settings map[string]
 	}
 }
 
-// What policies say in RabbitMQ's words, against arguments that say the same or another thing.
+// Policies in RabbitMQ's words meet arguments that say the same or something else.
 func TestPoliciesAndArguments(t *testing.T) {
 	bn := start(t, Limits{})
 	c := bn.dial()
@@ -224,8 +224,8 @@ func TestPoliciesAndArguments(t *testing.T) {
 	for _, q := range []string{"own", "none", "late"} {
 		c.bodies("", q, "1", "2", "3", "4")
 	}
-	// Of two limits the lower holds; the queue's own key wins, the policy's exchange serves those
-	// without one.
+	// The lower of two limits applies. The queue's own key overrides the policy's. The policy's
+	// exchange applies to queues without one.
 	amqptest.Until(t, "what is too much is dead-lettered", func() bool { return c.ready("dead") == 4 })
 	keys := map[string]int{}
 	for range 4 {
@@ -237,7 +237,7 @@ func TestPoliciesAndArguments(t *testing.T) {
 		}
 	}
 	amqptest.Same(t, keys, map[string]int{"dead": 2, "from-policy": 2})
-	// Redeclarations are compared with the arguments, not with the policy.
+	// A redeclaration is compared with the arguments, not with the policy.
 	c.queue("none", nil)
 	if _, err := c.open().QueueDeclare("none", true, false, false, false, amqp091.Table{"x-max-length": int32(3)}); err == nil {
 		t.Error("an argument that only the policy has was taken as the queue's own")
@@ -278,8 +278,8 @@ func TestPoliciesOnExchangesAndExpiry(t *testing.T) {
 	})
 }
 
-// Queues whose dead letters are still on their way when they are deleted: also after a restart the
-// dead letters arrive.
+// Queues are deleted while their dead letters are still moving. The dead letters arrive even after
+// a restart.
 func TestDeadLettersOfDeletedQueuesArriveAfterARestart(t *testing.T) {
 	bn := start(t, Limits{})
 	c := bn.dial()
@@ -306,7 +306,7 @@ func TestDeadLettersOfDeletedQueuesArriveAfterARestart(t *testing.T) {
 	}
 	amqptest.Until(t, "the dead letters wait for room", func() bool { return passage() == 2 })
 	c.ok(c.conn.Close())
-	// A door that starts anew knows only what is durable.
+	// A new door knows only what is durable.
 	ctx, cancel := context.WithTimeout(context.Background(), amqptest.Patience)
 	defer cancel()
 	if err := bn.server.Shutdown(ctx); err != nil {
@@ -329,7 +329,7 @@ func TestDeadLettersOfDeletedQueuesArriveAfterARestart(t *testing.T) {
 	})
 }
 
-// What a policy means for messages that are in the queue already, as the documentation says.
+// A policy acts on messages that are in the queue already as the documentation says.
 func TestPoliciesAndMessagesThatAreThere(t *testing.T) {
 	bn := start(t, Limits{})
 	c := bn.dial()
@@ -341,12 +341,12 @@ func TestPoliciesAndMessagesThatAreThere(t *testing.T) {
 	bn.policy("p", "^q$", 0, map[string]any{"message-ttl": 1, "max-length": 2})
 	amqptest.Until(t, "the oldest make room at once", func() bool { return c.ready("q") == 2 })
 	c.confirmed("", "q", amqp091.Publishing{Body: []byte("4")})
-	amqptest.Until(t, "the new one expires", func() bool { return c.ready("q") == 1 }) // those from before do not
+	amqptest.Until(t, "the new one expires", func() bool { return c.ready("q") == 1 }) // older messages do not expire
 	amqptest.Same(t, c.drain("q"), []string{"3"})
 }
 
-// A queue of another door, in a virtual host that no client of this one has entered, comes under a
-// dead-letter exchange by policy alone.
+// A policy alone gives a dead-letter exchange to a queue of another door. The queue's virtual host
+// has no AMQP client.
 func TestADeadLetterExchangeForAQueueOfAnotherDoor(t *testing.T) {
 	bn := start(t, Limits{})
 	ctx := context.Background()

@@ -8,8 +8,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// TestGlobalPrefetchIsShared: consumers of a channel take turns under its prefetch, on several
-// queues and on one.
+// TestGlobalPrefetchIsShared: the consumers of a channel get messages in turn under its prefetch,
+// on several queues and on one.
 func TestGlobalPrefetchIsShared(t *testing.T) {
 	for _, queues := range []int{3, 1} {
 		for _, prefetch := range []uint16{1, 2, 7} {
@@ -29,7 +29,8 @@ func TestGlobalPrefetchIsShared(t *testing.T) {
 				p.Send(1, &wire.BasicQos{PrefetchCount: prefetch, Global: true})
 				p.Bare(1, wire.IDBasicQosOk)
 				got := map[string]int{}
-				// Each consumer starts where it can get something only when all are there.
+				// Unacked messages of another queue use up the prefetch until all consumers have
+				// started.
 				p.Send(1, &wire.QueueDeclare{Queue: "first"})
 				amqptest.Want[*wire.QueueDeclareOk](p, 1)
 				p.Send(1, &wire.BasicConsume{Queue: "first"})

@@ -29,8 +29,8 @@ func props(f func(*wire.Properties)) (p wire.Properties) {
 
 const lockedQ = "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'theirs' in vhost '/'. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration."
 
-// TestReplyTexts: each case runs its methods on a fresh channel of a fresh connection; all but the
-// last must succeed, the last gets the error. The texts are RabbitMQ's own.
+// TestReplyTexts runs the methods of each case on a fresh channel of a fresh connection. All but
+// the last must succeed, and the last must fail. The texts are RabbitMQ's own.
 func TestReplyTexts(t *testing.T) {
 	bn := start(t, Limits{MaxMessage: 1000000})
 	bn.user("reader", auth.Permission{Read: ".*"})
@@ -191,7 +191,8 @@ func headered(pairs ...any) wire.Properties {
 	return wire.Properties{Flags: wire.HasHeaders, Headers: amqptest.Args(pairs...)}
 }
 
-// fails runs methods on a fresh connection; the last must end it, or its channel, as told.
+// fails runs methods on a fresh connection. The last method must end the connection or its channel,
+// as conn says.
 func (bn *bench) fails(t *testing.T, methods []any, conn bool, code wire.Code, text string, id wire.MethodID, user string) {
 	if user == "" {
 		user = "guest"
@@ -232,7 +233,8 @@ func (bn *bench) fails(t *testing.T, methods []any, conn bool, code wire.Code, t
 	if got := amqptest.Want[*wire.ChannelClose](p, 1).Closing; got != wantClosing {
 		t.Errorf("got  %+v\nwant %+v", got, wantClosing)
 	}
-	// Everything is discarded until close-ok; then the number is free, and the connection unharmed.
+	// The server discards everything until close-ok. Then the channel's number is free, and the
+	// connection still works.
 	p.Send(1, amqptest.Declare("discarded"))
 	p.Send(1, wire.Bare(wire.IDChannelCloseOk))
 	p.Channel(1)
@@ -250,7 +252,7 @@ func isClose(m wire.Method) bool {
 	return false
 }
 
-// TestQueueArgumentChecks: every argument that RabbitMQ checks, refused in its words.
+// TestQueueArgumentChecks: each argument that RabbitMQ checks is refused with RabbitMQ's text.
 func TestQueueArgumentChecks(t *testing.T) {
 	where := "queue 'q' in vhost '/'"
 	invalid := func(arg, why string) string {
@@ -334,7 +336,7 @@ func TestForcedCloses(t *testing.T) {
 		if got := amqptest.Want[*wire.ConnectionClose](p, 0).Closing; got != (wire.Closing{ReplyCode: 320, ReplyText: text}) {
 			t.Errorf("got %+v, want %s", got, text)
 		}
-		p.Send(0, &wire.ConnectionClose{Closing: wire.Closing{ReplyCode: 200}}) // the two cross
+		p.Send(0, &wire.ConnectionClose{Closing: wire.Closing{ReplyCode: 200}}) // the two closes cross
 		p.Bare(0, wire.IDConnectionCloseOk)
 		p.Closed()
 	}

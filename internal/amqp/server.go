@@ -25,33 +25,33 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// Limits bound what clients can make the server hold. Zero fields take defaults.
+// Limits bound the memory and the number of things that clients can use. Zero fields have defaults.
 type Limits = session.Limits
 
-// Options are what a Server is made of. Broker (or Policies) and Auth are required; every other
-// zero value works.
+// Options configure a Server. Auth is required, and either Broker or Policies. All other zero
+// values work.
 type Options struct {
 	Broker surgetank.Broker
 	// Policies is the broker with policies in front, shared with the other doors. Nil: the server
-	// puts it in front of Broker itself.
+	// makes one for Broker.
 	Policies *policy.Broker
 	Auth     *auth.Store
 	Limits   Limits
-	// Product and Version are what the server properties say. Clients switch on "RabbitMQ" and
-	// parse the version as dotted numbers, so those are the defaults' form; Surgetank's own name
-	// stands beside them.
+	// Product and Version are sent in the server properties. Clients compare the product with
+	// "RabbitMQ" and parse the version as dotted numbers, so the defaults have that form. Another
+	// property has Surgetank's own name.
 	Product, Version string
 	OwnVersion       string
 	Logger           *slog.Logger
 	Clock            clock.Clock
-	// HTTPPeer gives the address that a request of the management interface comes from. Nil: the
-	// connection's peer.
+	// HTTPPeer returns the address of the peer that sent a request to the management API. Nil: the
+	// address of the HTTP connection's peer.
 	HTTPPeer func(*http.Request) netip.Addr
-	// Refused counts what limits refused, shared with the other doors. Nil: it is not counted.
+	// Refused counts the refusals of limits, shared with the other doors. Nil: nothing is counted.
 	Refused *tally.Counts
 }
 
-// Server is the AMQP door of one broker. All methods may be called by many goroutines.
+// Server is the AMQP door of one broker. Many goroutines may call its methods at once.
 type Server struct {
 	broker   surgetank.Broker // with policies in front
 	policies *policy.Broker
@@ -81,8 +81,8 @@ type Server struct {
 	idle      chan struct{} // closed when the last connection ended after closing
 }
 
-// NewServer reads the durable topology and makes a Server. It starts work of its own (dead letters,
-// expiry) that ends with Shutdown.
+// NewServer reads the durable topology and makes a Server. It starts background work for dead
+// letters and expiry. Shutdown ends this work.
 func NewServer(ctx context.Context, o Options) (*Server, error) {
 	if o.Broker == nil && o.Policies == nil || o.Auth == nil {
 		return nil, surgetank.Errorf(surgetank.CodeInvalid, "the AMQP server needs a broker and an auth store")
@@ -117,13 +117,13 @@ func NewServer(ctx context.Context, o Options) (*Server, error) {
 	s.shared = session.NewShared(e, s.vhosts, limits, serverProperties(o))
 	s.management = management.New(s, o.Auth, o.Policies, o.HTTPPeer)
 	s.unwatch = s.policies.Watch(s.vhosts.PoliciesChanged)
-	s.vhosts.PoliciesChanged() // what changed while the topology was read
+	s.vhosts.PoliciesChanged() // apply policy changes that happened while the topology was read
 	s.background(s.watchAuth)
 	s.background(s.janitor)
 	return s, nil
 }
 
-// Management serves the part of RabbitMQ's management API that client libraries use.
+// Management returns the part of RabbitMQ's management API that client libraries use.
 func (s *Server) Management() http.Handler { return s.management }
 
 func serverProperties(o Options) wire.Table {
@@ -148,7 +148,8 @@ func serverProperties(o Options) wire.Table {
 		AddString("surgetank", o.OwnVersion)
 }
 
-// background runs f until it ends; Shutdown waits for it. After Shutdown nothing new starts.
+// background runs f in a new goroutine. Shutdown waits until f returns. After Shutdown no new
+// function starts.
 func (s *Server) background(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,7 +159,7 @@ func (s *Server) background(f func()) {
 	s.workers.Go(f)
 }
 
-// Serve takes connections from l until Shutdown or until l fails. It closes l.
+// Serve accepts connections from l until Shutdown, or until l fails. It closes l.
 func (s *Server) Serve(l net.Listener) error {
 	s.mu.Lock()
 	if s.closing {
@@ -191,7 +192,7 @@ func (s *Server) Serve(l net.Listener) error {
 		if errors.Is(err, net.ErrClosed) {
 			return err
 		}
-		// Out of file descriptors, or a peer that gave up: wait, and go on.
+		// The process has no free file descriptor, or the peer gave up. Wait and continue.
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 		s.log.Warn("an AMQP connection could not be accepted", "err", err, "retry_in", pause)
 		t := s.clock.NewTimer(pause)
@@ -204,11 +205,11 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
-// ServeConn serves one connection that was accepted elsewhere, in the background.
+// ServeConn serves an accepted connection in the background.
 func (s *Server) ServeConn(nc net.Conn) { s.accept(nc) }
 
-// Shutdown stops listening, closes every connection with reply code 320, and waits for all of it;
-// what still runs when ctx ends is cut off. The broker stays open.
+// Shutdown stops listening, closes every connection with reply code 320, and waits until all have
+// ended. When ctx ends, Shutdown cuts off the remaining connections. The broker stays open.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closing {
@@ -241,7 +242,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.unwatch()
 	s.mu.Lock()
-	s.cancel() // no background work starts from here on
+	s.cancel() // no background work starts after this
 	s.mu.Unlock()
 	s.workers.Wait()
 	return err
@@ -261,12 +262,13 @@ func (s *Server) connections() []*session.Conn {
 	return s.connsLocked()
 }
 
-// SetAlarm turns a reason to hold publishers back on or off, as "low on disk" or "low on memory".
-// While any is on, connections that publish are told (connection.blocked) and not read further.
+// SetAlarm turns a reason to block publishers on or off, such as "low on disk" or "low on memory".
+// While any reason is on, the server sends connection.blocked to connections that publish, and
+// stops reading from them.
 func (s *Server) SetAlarm(reason string, on bool) { s.shared.SetAlarm(reason, on) }
 
-// watchAuth ends connections whose user or virtual host is deleted, and forgets the topology of the
-// latter.
+// watchAuth ends connections whose user or virtual host was deleted. It forgets the topology of a
+// deleted virtual host.
 func (s *Server) watchAuth() {
 	for {
 		changed := s.auth.Changed()
@@ -308,8 +310,8 @@ func (s *Server) Connections() []session.ConnectionInfo {
 	return list
 }
 
-// CloseConnection closes the connection of a name with reply code 320, and tells whether there is
-// one.
+// CloseConnection closes the connection with a name, with reply code 320. It returns false if there
+// is none.
 func (s *Server) CloseConnection(name, reason string) bool {
 	for _, c := range s.connections() {
 		if c.Name == name && !c.Ended() {

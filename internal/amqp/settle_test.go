@@ -11,7 +11,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// settling counts the settlements that were left without waiting and not yet waited for.
+// settling counts settlements that were sent without waiting. Settle resets the count when it waits
+// for them.
 type settling struct {
 	surgetank.Broker
 	open atomic.Int64
@@ -22,7 +23,7 @@ func (s *settling) SettleAsync(ctx context.Context, list []surgetank.Settlement,
 	return s.Broker.SettleAsync(ctx, list, done)
 }
 
-// Settle waits until it is durable, and with it all that came before.
+// Settle waits until the settlements, and all earlier ones, are durable.
 func (s *settling) Settle(ctx context.Context, list []surgetank.Settlement) ([]surgetank.SettleResult, error) {
 	n := s.open.Load()
 	got, err := s.Broker.Settle(ctx, list)
@@ -30,7 +31,7 @@ func (s *settling) Settle(ctx context.Context, list []surgetank.Settlement) ([]s
 	return got, err
 }
 
-// An ack has no answer of its own. The close-ok of its channel says that it is on disk.
+// AMQP has no answer to an ack. The close-ok of its channel tells that the ack is durable.
 func TestCloseOkComesBehindDurableAcks(t *testing.T) {
 	b, err := embedded.Memory(embedded.Options{})
 	if err != nil {

@@ -10,11 +10,11 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// Strangers are the connections that have not logged in. They share the places of the server's
-// lobby: when those are full, a newcomer is let in and the stranger that has waited longest is
-// closed. One whose credentials are being checked stays.
+// Peers before login share the limited number of entries in the server's lobby. When the lobby is
+// full, a new peer is accepted and the one that has waited longest is closed. A peer whose
+// credentials are being checked is not closed.
 
-// accept gives a connection a place among the strangers and serves it.
+// accept enters a connection in the lobby and serves it.
 func (s *Server) accept(nc net.Conn) {
 	c := session.NewConn(s.shared, nc)
 	s.mu.Lock()
@@ -57,13 +57,12 @@ func (s *Server) ended(c *session.Conn) {
 	}
 }
 
-// turned is what was said last of connections that were turned away or put out. Strangers can bring
-// that about as fast as they can connect, so the log has one line in turnedEvery, with their
-// number.
+// turned is the last log line about connections that were closed before login. Peers can cause such
+// closes as fast as they can connect. So the log gets one line in turnedEvery, with their number.
 type turned struct {
 	mu    sync.Mutex
 	any   bool
-	said  time.Duration // by what passed on the clock
+	said  time.Duration // time of the last line, by the clock's passed time
 	since int
 }
 

@@ -18,10 +18,10 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// Behaviours that the brokers which RabbitMQ's users come from test of themselves, one test a
+// The test suites of RabbitMQ and similar brokers check these behaviours. Each test has one
 // subject.
 
-// settled waits until no dead letter is on its way.
+// settled waits until no dead letter is moving.
 func (bn *bench) settled(what string, and func() bool) {
 	bn.t.Helper()
 	amqptest.Until(bn.t, what, func() bool {
@@ -64,7 +64,7 @@ func TestALongChainOfDeadLetterQueues(t *testing.T) {
 	}
 }
 
-// Without a rejection in it a cycle ends where it would close, of one, two or three queues.
+// A cycle of one, two or three queues without a rejection ends where it would close.
 func TestCyclesEnd(t *testing.T) {
 	for n := 1; n <= 3; n++ {
 		bn := start(t, Limits{})
@@ -89,7 +89,7 @@ func TestCyclesEnd(t *testing.T) {
 	}
 }
 
-// With a rejection in it, a cycle goes round as often as somebody rejects.
+// A cycle with a rejection goes one round for each rejection.
 func TestACycleOfThreeWithRejections(t *testing.T) {
 	bn := start(t, Limits{})
 	c := bn.dial()
@@ -115,7 +115,8 @@ func TestACycleOfThreeWithRejections(t *testing.T) {
 	}
 }
 
-// What a full queue drops to make room, and dead-letters to itself, is gone; the newest stays.
+// A full queue dead-letters to itself. The message that it drops to make room is gone, and the
+// newest stays.
 func TestMaxLengthWithDeadLettersToItself(t *testing.T) {
 	bn := start(t, Limits{})
 	c := bn.dial()
@@ -140,7 +141,7 @@ func TestDeadLetteredOnceToMany(t *testing.T) {
 		q := fmt.Sprint("to", i)
 		c.queue(q, nil)
 		c.bind(q, "", "many", nil)
-		c.bind(q, "#", "more", nil) // a second way there is no second copy
+		c.bind(q, "#", "more", nil) // a second matching binding makes no second copy
 	}
 	c.queue("q", amqp091.Table{"x-dead-letter-exchange": "many"})
 	c.bodies("", "q", "1", "2", "3")
@@ -154,7 +155,7 @@ func TestDeadLetteredOnceToMany(t *testing.T) {
 	}
 }
 
-// restarts runs steps, each on a door and a broker that were opened anew on the same directory.
+// restarts runs steps. Each step has a new door and a new broker on the same directory.
 func restarts(t *testing.T, steps ...func(t *testing.T, bn *bench)) {
 	dir := t.TempDir()
 	for i, step := range steps {
@@ -167,7 +168,7 @@ func restarts(t *testing.T, steps ...func(t *testing.T, bn *bench)) {
 	}
 }
 
-// Messages that expired while nobody was there are dead-lettered at the next start, and never
+// Messages that expired while the broker was stopped are dead-lettered at the next start, and never
 // delivered.
 func TestARestartWithExpiredMessages(t *testing.T) {
 	restarts(t, func(t *testing.T, bn *bench) {
@@ -176,7 +177,7 @@ func TestARestartWithExpiredMessages(t *testing.T) {
 		c.queue("dead", nil)
 		c.queue("ttl", dlx("dead", amqp091.Table{"x-message-ttl": int32(30)}))
 		c.queue("own", dlx("dead", nil))
-		d := c.consume("ttl", nil) // it is leased when the broker stops, and so does not expire before
+		d := c.consume("ttl", nil) // it is leased when the broker stops, so it does not expire before the stop
 		c.confirmed("", "ttl", amqp091.Publishing{Body: []byte("ttl"), DeliveryMode: 2})
 		next(t, d)
 		d = c.consume("own", nil)
@@ -194,7 +195,7 @@ func TestARestartWithExpiredMessages(t *testing.T) {
 	})
 }
 
-// Priorities, and the order inside each, outlive a restart.
+// Priorities, and the order within each priority, survive a restart.
 func TestPriorityQueueRecovery(t *testing.T) {
 	restarts(t, func(t *testing.T, bn *bench) {
 		c := bn.dial()
@@ -210,7 +211,7 @@ func TestPriorityQueueRecovery(t *testing.T) {
 	})
 }
 
-// Ids that the queue found itself are remembered like those that publishers give.
+// The queue remembers dedup ids from its own rule like ids from publishers.
 func TestFoundDedupIDsSurviveARestart(t *testing.T) {
 	publish := func(t *testing.T, bn *bench) *client {
 		c := bn.dial()
@@ -228,7 +229,7 @@ func TestFoundDedupIDsSurviveARestart(t *testing.T) {
 	})
 }
 
-// A passive declaration asks for no right to configure.
+// A passive declaration needs no right to configure.
 func TestPassiveDeclarationsAndPermissions(t *testing.T) {
 	bn := start(t, Limits{})
 	bn.user("reader", auth.Permission{Read: "q"})
@@ -263,7 +264,7 @@ func TestQueueLengthLimitsInBytes(t *testing.T) {
 	amqptest.Same(t, c.drain("both"), []string{"11111", "22222"})
 	d, _, err := c.Get("reject", false)
 	c.ok(err)
-	// Only what is ready counts, as long as nothing is given back.
+	// The count has ready messages only, until a message is returned.
 	c.ok(d.Ack(false))
 	if !c.confirmed("", "reject", amqp091.Publishing{Body: []byte("33333")}) {
 		t.Error("there was room")
@@ -271,7 +272,7 @@ func TestQueueLengthLimitsInBytes(t *testing.T) {
 	amqptest.Same(t, c.drain("reject"), []string{"11111", "33333"})
 }
 
-// Names, keys, headers and tags of any language.
+// Names, keys, headers and tags can be in any language.
 func TestUnicode(t *testing.T) {
 	bn := start(t, Limits{})
 	c := bn.dial()
@@ -328,8 +329,7 @@ func TestParallelConfirms(t *testing.T) {
 	}
 }
 
-// A message of the largest size passes, one byte more is refused and does not disturb the
-// connection.
+// A message of the largest size is accepted. One byte more is refused, and the connection goes on.
 func TestTheLargestMessage(t *testing.T) {
 	const most = 300_000
 	bn := start(t, Limits{MaxMessage: most})
@@ -350,7 +350,7 @@ func TestTheLargestMessage(t *testing.T) {
 	}
 }
 
-// A publisher that is held back by an alarm and goes away is noticed while the alarm lasts.
+// A publisher that an alarm blocks closes its connection. The server notices while the alarm lasts.
 func TestADisconnectIsNoticedDuringAnAlarm(t *testing.T) {
 	bn := start(t, Limits{})
 	c := bn.dial()
@@ -364,12 +364,12 @@ func TestADisconnectIsNoticedDuringAnAlarm(t *testing.T) {
 	if len(bn.server.Connections()) != 1 {
 		t.Fatal("the connection is not listed")
 	}
-	c.conn.CloseDeadline(time.Now()) // the socket, without waiting for anybody
+	c.conn.CloseDeadline(time.Now()) // closes the socket without waiting for the server
 	amqptest.Until(t, "it is gone", func() bool { return len(bn.server.Connections()) == 0 })
 	bn.server.SetAlarm("low on disk", false)
 }
 
-// A message with a short time to live does not wait behind one with a long one.
+// A message with a short TTL expires even if a message with a long TTL is before it.
 func TestShortTTLBehindLong(t *testing.T) {
 	bn := start(t, Limits{})
 	c := bn.dial()

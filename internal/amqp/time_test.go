@@ -17,7 +17,7 @@ import (
 	"github.com/surgetank/surgetank/internal/clock"
 )
 
-// inBubble runs a test with a server whose time, like the test's own, only passes when everything
+// inBubble runs a test with a server in a synctest bubble. Time passes only while every goroutine
 // waits.
 func inBubble(t *testing.T, limits Limits, f func(t *testing.T, bn *bench)) {
 	synctest.Test(t, func(t *testing.T) {
@@ -37,7 +37,7 @@ func inBubble(t *testing.T, limits Limits, f func(t *testing.T, bn *bench)) {
 	})
 }
 
-// piped is a peer at the other end of a pipe, logged in.
+// piped returns a peer at the other end of a pipe, logged in.
 func (bn *bench) piped(t *testing.T, tune wire.Tuning) *amqptest.Peer {
 	p := &amqptest.Peer{T: t, Conn: bn.pipe()}
 	p.Login("remote", "/", tune)
@@ -84,7 +84,7 @@ func TestHeartbeatsKeepAConnection(t *testing.T) {
 		}
 		none := bn.piped(t, wire.Tuning{ChannelMax: 1, FrameMax: 4096})
 		defer none.Conn.Close()
-		<-time.After(24 * time.Hour) // heartbeat 0 is none
+		<-time.After(24 * time.Hour) // heartbeat 0 means no heartbeats
 		none.Channel(1)
 	})
 }
@@ -149,8 +149,8 @@ func TestAcknowledgementTimesOut(t *testing.T) {
 	})
 }
 
-// TestTheClockIsNotWhatTimesOut: a wall clock that is set makes no delivery late and no queue
-// unused; what passes does.
+// TestTheClockIsNotWhatTimesOut: setting the wall clock makes no delivery late and no queue unused.
+// Only passed time does.
 func TestTheClockIsNotWhatTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -171,7 +171,7 @@ func TestTheClockIsNotWhatTimesOut(t *testing.T) {
 		amqptest.Want[*wire.BasicGetOk](p, 1)
 		p.Content()
 		pass := func(d time.Duration) {
-			for end := c.Passed() + d; c.Passed() < end; { // the janitor looks each time
+			for end := c.Passed() + d; c.Passed() < end; { // the janitor looks after each step
 				c.Advance(janitorPause)
 				synctest.Wait()
 			}
@@ -180,7 +180,7 @@ func TestTheClockIsNotWhatTimesOut(t *testing.T) {
 			c.Set(to)
 			pass(2 * time.Second)
 		}
-		p.Send(1, &wire.QueueDeclare{Queue: "unused", Passive: true}) // which uses it
+		p.Send(1, &wire.QueueDeclare{Queue: "unused", Passive: true}) // the declaration uses the queue
 		amqptest.Want[*wire.QueueDeclareOk](p, 1)
 		if _, err := b.Queue(ctx, "unused"); err != nil {
 			t.Fatal(err)
@@ -261,13 +261,13 @@ func TestBlockedPublishers(t *testing.T) {
 		bn.server.SetAlarm("low on memory", true)
 		bn.server.SetAlarm("low on disk", true)
 		bn.server.SetAlarm("low on disk", true)
-		publisher.Send(1, &wire.ConfirmSelect{}) // a connection that has not published is not held
+		publisher.Send(1, &wire.ConfirmSelect{}) // a connection that has not published is not blocked
 		publisher.Bare(1, wire.IDConfirmSelectOk)
 		publisher.Publish(1, &wire.BasicPublish{RoutingKey: "q"}, wire.Properties{}, "m")
 		if got := amqptest.Want[*wire.ConnectionBlocked](publisher, 0); got.Reason != "low on disk & low on memory" {
 			t.Errorf("%q", got.Reason)
 		}
-		go publisher.Send(1, &wire.QueueDeclare{Queue: "later"}) // waits: the connection is not read
+		go publisher.Send(1, &wire.QueueDeclare{Queue: "later"}) // in the background: the server does not read from the blocked connection
 		synctest.Wait()
 		consumer.Send(1, &wire.BasicConsume{Queue: "q", NoAck: true})
 		amqptest.Want[*wire.BasicConsumeOk](consumer, 1)
@@ -287,7 +287,7 @@ func TestBlockedPublishers(t *testing.T) {
 		}
 		amqptest.Want[*wire.BasicDeliver](consumer, 1)
 		consumer.Content()
-		// A held connection can still be closed by the server.
+		// The server can still close a blocked connection.
 		bn.server.SetAlarm("low on disk", true)
 		publisher.Publish(1, &wire.BasicPublish{RoutingKey: "q"}, wire.Properties{}, "m")
 		amqptest.Want[*wire.ConnectionBlocked](publisher, 0)
@@ -295,7 +295,7 @@ func TestBlockedPublishers(t *testing.T) {
 			c.Kick(wire.Errorf(wire.CodeConnectionForced, "test"))
 		}
 		_, m := publisher.Method()
-		if n, ok := m.(*wire.BasicNack); ok { // of the publish that was held
+		if n, ok := m.(*wire.BasicNack); ok { // for the publish that the server had not read
 			_, m = publisher.Method()
 			_ = n
 		}
@@ -305,7 +305,8 @@ func TestBlockedPublishers(t *testing.T) {
 	})
 }
 
-// TestAConsumerThatDoesNotRead holds leases and little else, and does not disturb the others.
+// TestAConsumerThatDoesNotRead: such a consumer keeps its leases and little memory, and does not
+// disturb other clients.
 func TestAConsumerThatDoesNotRead(t *testing.T) {
 	inBubble(t, Limits{DeliverWindow: 100}, func(t *testing.T, bn *bench) {
 		ctx := context.Background()
@@ -332,14 +333,15 @@ func TestAConsumerThatDoesNotRead(t *testing.T) {
 		other.Send(1, &wire.BasicGet{Queue: "q"})
 		amqptest.Want[*wire.BasicGetOk](other, 1)
 		other.Content()
-		for range 300 { // it reads on after all
+		for range 300 { // it reads again
 			amqptest.Want[*wire.BasicDeliver](p, 1)
 			p.Content()
 		}
 	})
 }
 
-// TestUnackedIsBounded: a consumer without prefetch that never acknowledges gets only so much.
+// TestUnackedIsBounded: a consumer without prefetch that never acks gets a limited number of
+// messages.
 func TestUnackedIsBounded(t *testing.T) {
 	inBubble(t, Limits{DeliverWindow: 10, MaxUnacked: 50}, func(t *testing.T, bn *bench) {
 		ctx := context.Background()
@@ -391,9 +393,9 @@ func TestUnackedIsBounded(t *testing.T) {
 	})
 }
 
-// TestTooManyStrangers fills the places of those who have not logged in. Whoever comes then is let
-// in and can log in, and the stranger that has waited longest is closed, of the address that has
-// the most. Who has logged in is never touched.
+// TestTooManyStrangers fills the lobby with peers before login. A further peer is accepted and can
+// log in. To make room, the server closes a peer of the address that has the most: the one that has
+// waited longest. Logged-in connections are never closed for this.
 func TestTooManyStrangers(t *testing.T) {
 	inBubble(t, Limits{MaxStrangers: 5, MaxStrangersPerPeer: 3}, func(t *testing.T, bn *bench) {
 		from := func(host string) net.Conn {
@@ -413,21 +415,21 @@ func TestTooManyStrangers(t *testing.T) {
 			return errors.Is(err, io.EOF)
 		}
 		const many, few, other = "192.0.2.1", "192.0.2.2", "2001:db8::1"
-		var open []net.Conn // many, many, many, few, few
+		var open []net.Conn // the addresses: many, many, many, few, few
 		for _, host := range []string{many, many, many, few, few} {
 			open = append(open, from(host))
 		}
-		open[1].Write([]byte("AMQP")) // what it sends without logging in does not help it
+		open[1].Write([]byte("AMQP")) // bytes without a login do not help it
 		known := login(other)
 		for i, nc := range open {
 			if closed(nc) != (i == 0) {
 				t.Errorf("when all five places were taken and a sixth came: stranger %d closed: %v", i, i != 0)
 			}
 		}
-		open = append(open[1:], from(many)) // five places are taken again
-		for range 20 {                      // an address is at its limit, and goes on
+		open = append(open[1:], from(many)) // five entries are in use again
+		for range 20 {                      // further peers of an address at its limit are accepted
 			open = append(open, from(many))
-			synctest.Wait() // who was put out is gone
+			synctest.Wait() // the peer that was closed to make room is gone
 		}
 		if closed(open[2]) || closed(open[3]) {
 			t.Error("an address put out the strangers of another that has fewer")
@@ -437,7 +439,7 @@ func TestTooManyStrangers(t *testing.T) {
 				t.Errorf("of 21 from one address that has three places number %d is closed: %v", i, last)
 			}
 		}
-		p := login("2001:db8:0:0:9::1") // an IPv6 network is one address
+		p := login("2001:db8:0:0:9::1") // all addresses of an IPv6 network count as one
 		p.Conn.Close()
 		known.Channel(1)
 		known.Conn.Close()
@@ -446,7 +448,7 @@ func TestTooManyStrangers(t *testing.T) {
 		}
 		synctest.Wait()
 		open = nil
-		for range 4 { // an address has its own limit, where all have room
+		for range 4 { // the limit of an address applies even while the lobby has room
 			open = append(open, from(many))
 		}
 		for i, nc := range open {

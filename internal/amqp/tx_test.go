@@ -8,8 +8,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// TestCommitReturnsWhatLostItsQueues: a mandatory message whose last queue is deleted before the
-// commit comes back, in the order of publishing; what has a queue left arrives there.
+// TestCommitReturnsWhatLostItsQueues: a mandatory message whose last queue was deleted before the
+// commit is returned, in the order of publishing. A message that has a queue left arrives there.
 func TestCommitReturnsWhatLostItsQueues(t *testing.T) {
 	bn := start(t, Limits{})
 	p := bn.connect("guest")
@@ -36,10 +36,10 @@ func TestCommitReturnsWhatLostItsQueues(t *testing.T) {
 		p.Publish(1, &wire.BasicPublish{Exchange: m.exchange, RoutingKey: m.key, Mandatory: m.mandatory}, wire.Properties{}, m.body)
 	}
 	p.Send(1, &wire.BasicAck{DeliveryTag: 1})
-	// Another connection deletes the queues: this channel hears nothing of it.
+	// Another connection deletes the queues. This channel is not told.
 	other := bn.connect("guest")
 	other.Channel(1)
-	p.Send(1, &wire.BasicQos{}) // the publishes have arrived when this is answered
+	p.Send(1, &wire.BasicQos{}) // the answer shows that the publishes have arrived
 	p.Bare(1, wire.IDBasicQosOk)
 	for _, q := range []string{"goes", "also goes", "taken"} {
 		other.Send(1, &wire.QueueDelete{Queue: q})

@@ -1,5 +1,4 @@
-// Package amqptest is a client for tests of the AMQP door that sends and reads single frames, and
-// helpers of those tests.
+// Package amqptest helps to test the AMQP door. It has a client that sends and reads single frames.
 package amqptest
 
 import (
@@ -23,10 +22,10 @@ type Peer struct {
 	Buf  []byte // read and not parsed yet
 }
 
-// Patience is how long to wait for what must come; a test that needs it has failed.
+// Patience is the longest wait for an expected event. A test that waits longer has failed.
 const Patience = 10 * time.Second
 
-// Dial connects a peer, which is closed with the test.
+// Dial connects a peer. The end of the test closes it.
 func Dial(t testing.TB, addr string) *Peer {
 	t.Helper()
 	nc, err := net.Dial("tcp", addr)
@@ -41,7 +40,7 @@ func Dial(t testing.TB, addr string) *Peer {
 var ClientCaps = wire.Table(nil).AddTable("capabilities", wire.Table(nil).AddBool("authentication_failure_close", true).
 	AddBool("consumer_cancel_notify", true).AddBool("connection.blocked", true).AddBool("basic.nack", true))
 
-// Login opens the connection as a user, whose password is its name.
+// Login opens the connection as a user. The user's password is its name.
 func (p *Peer) Login(user, vhost string, tune wire.Tuning) {
 	p.T.Helper()
 	p.Raw([]byte(wire.ProtocolHeader))
@@ -83,7 +82,8 @@ func (p *Peer) Publish(ch uint16, m *wire.BasicPublish, props wire.Properties, b
 	p.Raw(wire.AppendBody(b, ch, []byte(body), 4096))
 }
 
-// Frame reads the next frame that is not a heartbeat; io.EOF when the server has closed.
+// Frame reads the next frame that is not a heartbeat. It returns io.EOF if the server has closed
+// the socket.
 func (p *Peer) Frame() (wire.Frame, error) {
 	p.Conn.SetReadDeadline(time.Now().Add(Patience))
 	for {
@@ -125,7 +125,7 @@ func (p *Peer) Method() (uint16, wire.Method) {
 	return f.Channel, m
 }
 
-// Want reads the next method, which must be a T on ch.
+// Want reads the next method. It must be a T on ch.
 func Want[T wire.Method](p *Peer, ch uint16) T {
 	p.T.Helper()
 	got, m := p.Method()
@@ -180,13 +180,13 @@ func (p *Peer) Closed() {
 	}
 }
 
-// IsReset tells whether an error is that of a broken connection, and not a time-out.
+// IsReset reports whether an error is that of a broken connection, and not a time-out.
 func IsReset(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && !op.Timeout()
 }
 
-// Begin announces a message of some bytes on a channel and sends a part of it.
+// Begin announces a message of size bytes on a channel and sends part bytes of it.
 func (p *Peer) Begin(channel uint16, queue string, size, part int) {
 	p.T.Helper()
 	b := wire.AppendMethod(nil, channel, &wire.BasicPublish{RoutingKey: queue})
@@ -209,7 +209,7 @@ func (p *Peer) Declare(ch uint16) {
 	p.Ask(ch, &wire.QueueDeclare{Queue: "q"}, wire.IDQueueDeclareOk)
 }
 
-// HangUp says that the client writes nothing more.
+// HangUp half-closes the socket: the client writes nothing more.
 func (p *Peer) HangUp() {
 	p.T.Helper()
 	if err := p.Conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
@@ -217,7 +217,7 @@ func (p *Peer) HangUp() {
 	}
 }
 
-// Args makes a table of names and values, which are string, int, int16, int64, bool or []string.
+// Args makes a table of names and values. Values are string, int, int16, int64, bool or []string.
 // Other types panic.
 func Args(pairs ...any) (t wire.Table) {
 	for i := 0; i < len(pairs); i += 2 {
@@ -246,12 +246,12 @@ func Args(pairs ...any) (t wire.Table) {
 	return t
 }
 
-// Declare is the declaration of a queue with arguments, as Args takes them.
+// Declare returns the declaration of a queue with arguments in the form of Args.
 func Declare(name string, pairs ...any) *wire.QueueDeclare {
 	return &wire.QueueDeclare{Queue: name, Durable: true, Arguments: Args(pairs...)}
 }
 
-// Must returns a function that returns the value of a call and ends the test if the call fails.
+// Must returns a function that returns the value of a call. It ends the test if the call fails.
 func Must[T any](t testing.TB) func(T, error) T {
 	return func(v T, err error) T {
 		t.Helper()
@@ -262,7 +262,7 @@ func Must[T any](t testing.TB) func(T, error) T {
 	}
 }
 
-// Until polls the server for a state that it reaches by itself.
+// Until polls the server until f is true. It fails the test after Patience.
 func Until(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(Patience)
@@ -270,11 +270,11 @@ func Until(t testing.TB, what string, f func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)
 		}
-		runtime.Gosched() // asking is a round trip, which is pause enough
+		runtime.Gosched() // each poll is a round trip, so no further pause is needed
 	}
 }
 
-// Same fails the test if two values differ, and shows how.
+// Same fails the test if two values differ, and shows the difference.
 func Same(t testing.TB, got, want any) {
 	t.Helper()
 	if d := cmp.Diff(want, got); d != "" {

@@ -18,8 +18,8 @@ import (
 type Connections interface {
 	// Connections lists the open connections by name.
 	Connections() []session.ConnectionInfo
-	// CloseConnection closes the connection of a name with reply code 320, and tells whether there
-	// is one.
+	// CloseConnection closes the connection with a name, with reply code 320. It returns false if
+	// there is none.
 	CloseConnection(name, reason string) bool
 }
 
@@ -28,7 +28,7 @@ type management struct {
 	conns    Connections
 	auth     *auth.Store
 	policies *policy.Broker
-	httpPeer func(*http.Request) netip.Addr // the address that a request comes from; nil: the connection's peer
+	httpPeer func(*http.Request) netip.Addr // returns a request's peer address; nil: the address of the HTTP connection's peer
 }
 
 // New serves the part of RabbitMQ's management API that client libraries use in their recovery and
@@ -41,8 +41,8 @@ type management struct {
 //	DELETE /api/vhosts/{name}        delete one with all that is in it (administrator)
 //	       /api/policies, /api/topic-permissions, /api/vhost-limits, /api/user-limits: see management_access.go
 //
-// It asks for HTTP Basic credentials at every request. Surgetank's own API is another one; this
-// exists for programs that expect RabbitMQ.
+// Each request needs HTTP Basic credentials. This API exists for programs that expect RabbitMQ.
+// Surgetank's own API is another one.
 func New(conns Connections, store *auth.Store, policies *policy.Broker, peer func(*http.Request) netip.Addr) http.Handler {
 	s := &management{conns: conns, auth: store, policies: policies, httpPeer: peer}
 	mux := http.NewServeMux()
@@ -66,7 +66,7 @@ func New(conns Connections, store *auth.Store, policies *policy.Broker, peer fun
 	return http.NewCrossOriginProtection().Handler(mux)
 }
 
-// manager authenticates a request; nil: it was answered already.
+// manager authenticates a request. It returns nil if it has already answered with an error.
 func (s *management) manager(w http.ResponseWriter, r *http.Request, admin bool) *auth.User {
 	name, password, ok := r.BasicAuth()
 	if !ok {
@@ -103,7 +103,7 @@ func answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // a client that has gone needs no answer
+	_ = json.NewEncoder(w).Encode(body) // a failed write means that the client has gone
 }
 
 func answerError(w http.ResponseWriter, err error) {
@@ -144,8 +144,7 @@ func (s *management) getVhost(w http.ResponseWriter, r *http.Request, _ *auth.Us
 	answer(w, http.StatusOK, v)
 }
 
-// putVhost gives the user that makes a virtual host all rights in it, as RabbitMQ does over this
-// API.
+// putVhost creates a virtual host. Its creator gets all rights in it, as in RabbitMQ.
 func (s *management) putVhost(w http.ResponseWriter, r *http.Request, u *auth.User) {
 	name := r.PathValue("name")
 	var body struct {

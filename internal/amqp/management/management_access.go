@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// The part of RabbitMQ's management API about policies, topic permissions and limits: its paths and
-// its words, over the same records as Surgetank's own API.
+// The part of RabbitMQ's management API about policies, topic permissions and limits. It has
+// RabbitMQ's paths and words. It changes the same records as Surgetank's own API.
 
 type manageFunc = func(pattern string, admin bool, f func(http.ResponseWriter, *http.Request, *auth.User))
 
@@ -32,9 +32,9 @@ func (s *management) manageAccess(handle manageFunc) {
 	handle("DELETE /api/user-limits/{rest...}", true, named(s.putUserLimit, "user", "name"))
 }
 
-// named gives the two segments behind /api/SOMETHING/ their names. http.ServeMux has no pattern for
-// a segment that is a slash, %2F, which is the default virtual host. A first segment alone leaves
-// the second name empty.
+// named names the two segments after /api/SOMETHING/. http.ServeMux has no pattern for a segment
+// that is a slash, %2F. %2F is the default virtual host. If there is only one segment, the second
+// name is empty.
 func named(f func(http.ResponseWriter, *http.Request, *auth.User), names ...string) func(http.ResponseWriter, *http.Request, *auth.User) {
 	return func(w http.ResponseWriter, r *http.Request, u *auth.User) {
 		segments := strings.Split(strings.Trim(r.URL.EscapedPath(), "/"), "/")[2:]
@@ -89,7 +89,7 @@ func (s *management) getPolicy(w http.ResponseWriter, r *http.Request, _ *auth.U
 	answer(w, http.StatusOK, viewPolicy(p))
 }
 
-// decoded reads a request's object; false: it was answered already.
+// decoded decodes a request's object. It returns false if it has already answered with an error.
 func decoded(w http.ResponseWriter, r *http.Request, into any) bool {
 	d := json.NewDecoder(r.Body)
 	d.UseNumber()
@@ -100,7 +100,7 @@ func decoded(w http.ResponseWriter, r *http.Request, into any) bool {
 	return true
 }
 
-// done answers a change.
+// done answers a request that changes something.
 func done(w http.ResponseWriter, created bool, err error) {
 	switch {
 	case err != nil:
@@ -172,8 +172,8 @@ func limitsOf(a string, x *int, b string, y *int) map[string]int {
 	return m
 }
 
-// limitValue reads the value of a limit; a deletion and a negative number mean none. ok is false:
-// it was answered already.
+// limitValue decodes the value of a limit. A deletion and a negative number mean no limit. ok is
+// false if limitValue has already answered with an error.
 func limitValue(w http.ResponseWriter, r *http.Request) (v *int, ok bool) {
 	if r.Method == http.MethodDelete {
 		return nil, true

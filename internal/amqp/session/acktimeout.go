@@ -6,7 +6,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// CheckAcks closes channels with a delivery that has waited for its acknowledgement for too long.
+// CheckAcks closes each channel with a delivery whose acknowledgement is overdue.
 func (c *Conn) CheckAcks(now time.Duration) {
 	limit := c.srv.limits.AckTimeout
 	var late []*channel
@@ -27,9 +27,10 @@ func (c *Conn) CheckAcks(now time.Duration) {
 	}
 }
 
-// late tells whether a delivery has waited for longer than its queue, or else the server, allows.
-// Both times are whole seconds, cut off: a difference of n seconds can be hardly more than n-1. So
-// a delivery may have up to two seconds more, and never less.
+// late reports whether a delivery has waited longer than its queue's time-out, or the server's if
+// the queue has none. Both times are whole seconds, rounded down: a difference of n seconds can be
+// hardly more than n-1. So a delivery may get up to two seconds more than the time-out, and never
+// less.
 func (l *unackedList) late(now, limit time.Duration) (time.Duration, bool) {
 	sec := seconds(now)
 	for i := range l.list[l.head:] {
@@ -48,5 +49,5 @@ func (l *unackedList) late(now, limit time.Duration) (time.Duration, bool) {
 	return 0, false
 }
 
-// seconds is how the list of what is not acknowledged keeps the time.
+// seconds converts a passed time to the unit of unacked.at.
 func seconds(passed time.Duration) int64 { return int64(passed / time.Second) }

@@ -8,7 +8,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// TestADeliveryIsNeverLateEarly: whole seconds are what is kept, and a consumer has its whole time.
+// TestADeliveryIsNeverLateEarly: times are stored in whole seconds, but a consumer always gets its
+// whole time.
 func TestADeliveryIsNeverLateEarly(t *testing.T) {
 	bn := start(t, Limits{})
 	for _, limit := range []time.Duration{time.Millisecond, time.Second, 2 * time.Second, 2500 * time.Millisecond} {

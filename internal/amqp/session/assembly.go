@@ -9,24 +9,23 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// assembly is a message on its way in: the publish method, then its header, then its body in
-// pieces.
+// assembly is an incoming message: the publish method, then its header, then its body in pieces.
 type assembly struct {
 	active    bool
-	inBody    bool // the header is in
+	inBody    bool // the header has arrived
 	mandatory bool
-	exchange  []byte // reused from one message to the next, as block is
+	exchange  []byte // reused for the next message, like block
 	key       []byte
 	content   *translate.Content
 	size      int
-	body      []byte // what is in of a body that comes in several pieces
-	empties   int    // body frames without bytes
-	held      int64  // bytes that it has of the server's budget
+	body      []byte // received part of a body in several pieces
+	empties   int    // number of body frames without bytes
+	held      int64  // bytes that it reserves of the server's budget
 }
 
 const maxEmptyBodies = 16
 
-// interrupted is the error for a method in the middle of a message.
+// interrupted returns the error for a method in the middle of a message.
 func (a *assembly) interrupted() error {
 	if a.inBody {
 		return &failure{wire.Errorf(wire.CodeUnexpectedFrame, "expected content body, got non content body frame instead"), wire.IDBasicPublish}
@@ -34,7 +33,8 @@ func (a *assembly) interrupted() error {
 	return &failure{wire.Errorf(wire.CodeUnexpectedFrame, "expected content header for class 60, got non content header frame instead"), wire.IDBasicPublish}
 }
 
-// beginPublish takes the method. What is wrong with the message is said when all of it is in.
+// beginPublish handles the publish method. Errors in a message are reported after all of it has
+// arrived.
 func (ch *channel) beginPublish(payload []byte) error {
 	var p wire.Publish
 	if err := wire.ParsePublish(payload, &p); err != nil {
@@ -55,7 +55,7 @@ func (ch *channel) beginPublish(payload []byte) error {
 
 var errNoMethod = &failure{wire.Errorf(wire.CodeUnexpectedFrame, "expected method frame, got non method frame instead"), 0}
 
-// header takes the content header.
+// header handles the content header.
 func (ch *channel) header(payload []byte) error {
 	a := &ch.assembly
 	if !a.active {
@@ -82,14 +82,15 @@ func (ch *channel) header(payload []byte) error {
 	if a.size == 0 {
 		return ch.assembled(nil)
 	}
-	if len(h.Block) > keepBlock { // with many channels, property blocks alone are much
+	if len(h.Block) > keepBlock { // with many channels, property blocks alone need much memory
 		return ch.hold(int64(len(h.Block)))
 	}
 	return nil
 }
 
-// body takes a piece of the body. A body in one piece, the common case, is put beside the others of
-// the same read; one in several grows by what has arrived.
+// body handles a piece of the body. A body in one piece, the common case, is copied to an arena
+// together with the others of the same read. A body in several pieces has a buffer that grows with
+// the bytes that arrive.
 func (ch *channel) body(payload []byte) error {
 	a := &ch.assembly
 	if !a.active {
@@ -114,7 +115,7 @@ func (ch *channel) body(payload []byte) error {
 				return err
 			}
 		}
-		if have > cap(a.body) { // what was announced is the most, not the least, that is allocated
+		if have > cap(a.body) { // at most the announced size is allocated, never at once
 			a.body = append(make([]byte, 0, min(a.size, max(2*have, minBody))), a.body...)
 		}
 		a.body = append(a.body, payload...)
@@ -123,10 +124,10 @@ func (ch *channel) body(payload []byte) error {
 	return ch.assembled(append(a.body, payload...))
 }
 
-// minBody is the least that is allocated for a body that comes in pieces, unless it is smaller.
+// minBody is the first allocation for a body in several pieces. A smaller body gets its own size.
 const minBody = 16 << 10
 
-// hold reserves bytes for the message that is coming in.
+// hold reserves bytes for the incoming message.
 func (ch *channel) hold(n int64) error {
 	if err := ch.c.srv.budget.take(ch.c, n); err != nil {
 		return &failure{translate.ToWire(err), wire.IDBasicPublish}
@@ -135,7 +136,7 @@ func (ch *channel) hold(n int64) error {
 	return nil
 }
 
-// drop gives up a message that is half in.
+// drop abandons a message that has arrived in part.
 func (ch *channel) drop() {
 	ch.c.srv.budget.give(ch.c, ch.assembly.held)
 	ch.assembly = assembly{}
@@ -145,28 +146,29 @@ func (ch *channel) drop() {
 func (ch *channel) assembled(body []byte) error {
 	a := &ch.assembly
 	ct := a.content
-	if ch.mode == transactional { // which counts for itself
+	if ch.mode == transactional { // a transaction reserves for itself
 		ch.c.srv.budget.give(ch.c, a.held)
 	} else {
-		ch.c.pubs.passing += a.held // until the broker has taken the message
+		ch.c.pubs.passing += a.held // until the broker has accepted the message
 	}
 	a.held = 0
 	a.active, a.inBody, a.content, a.body, a.empties = false, false, nil, nil, 0
 	return ch.publish(ct, body)
 }
 
-// lastContent is the property block that a channel published last. Publishers tend to send the same
-// block again and again, and then all that was made of it serves once more.
+// lastContent is the last property block that a channel published, and its parsed form. Publishers
+// tend to repeat a block. Then the parsed form is reused.
 type lastContent struct {
 	exchange []byte
 	block    []byte
 	content  *translate.Content
 }
 
-// keepBlock is the size of a property block that a channel keeps, and of what need not be counted.
+// keepBlock is the largest property block that a channel keeps. A block of at most this size is not
+// counted in the budget.
 const keepBlock = 1 << 10
 
-// contentOf takes a property block apart, or finds that it has been already.
+// contentOf parses a property block, or returns the cached result for the same block.
 func (ch *channel) contentOf(exchange, block []byte) (*translate.Content, error) {
 	l := &ch.last
 	if l.content != nil && bytes.Equal(l.block, block) && bytes.Equal(l.exchange, exchange) {
@@ -186,8 +188,8 @@ func (ch *channel) contentOf(exchange, block []byte) (*translate.Content, error)
 	return ct, nil
 }
 
-// checkContent checks what depends on who publishes: the user id, and the address for direct
-// replies.
+// checkContent checks the properties that depend on the publisher: the user id, and the address for
+// direct replies.
 func (ch *channel) checkContent(ct *translate.Content) error {
 	p, c := &ct.Props, ch.c
 	if p.Flags&wire.HasUserID != 0 && string(p.UserID) != c.user().Name && !c.srv.Auth.HasTag(c.user(), auth.TagImpersonator) {

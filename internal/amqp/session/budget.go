@@ -8,27 +8,27 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// budget bounds what connections have the server hold that is no message in the broker yet: bodies
-// that come in pieces, and transactions before their commit. Each alone is bounded by the size of a
-// message or of a transaction, but a connection may have two thousand channels, and a server many
-// connections.
+// budget bounds the memory for data that is not yet a message in the broker: bodies that arrive in
+// pieces, and transactions before their commit. The limits on messages and transactions bound each
+// of these alone. But a connection may have two thousand channels, and a server many connections.
 //
-// A body reserves its whole size with its first piece. Nothing is allocated by that. It means that
-// publishers that have begun can finish, and that others wait with their sockets unread, instead of
-// all of them stopping half-way. If a publisher has waited for longer than BodyWait, somebody began
-// bodies or transactions and does not finish them. Then the connection of the largest holder, which
-// may be the publisher's own, is closed with RESOURCE_ERROR.
+// A body reserves its whole size with its first piece. A reservation allocates nothing. So
+// publishers that have begun can finish, and others wait with their sockets unread. Without
+// reservations, all of them could stop half-way. If a publisher has waited longer than BodyWait,
+// some connection began bodies or transactions and does not finish them. Then the connection with
+// the largest reservation is closed with RESOURCE_ERROR. It may be the publisher's own.
 //
-// All methods may be called by many goroutines.
+// Many goroutines may call the methods at once.
 type budget struct {
 	srv   *Shared
 	mu    sync.Mutex
 	used  int64
 	by    map[*Conn]int64
-	freed chan struct{} // closed when something was given back; nil when nobody waits
+	freed chan struct{} // closed when bytes were returned; nil while nobody waits
 }
 
-// take reserves n bytes for a connection, on its reader goroutine. An error ends the connection.
+// take reserves n bytes for a connection. The connection's reader calls it. An error ends the
+// connection.
 func (b *budget) take(c *Conn, n int64) error {
 	limit := b.srv.limits.MaxBodies
 	b.mu.Lock()
@@ -48,7 +48,7 @@ func (b *budget) take(c *Conn, n int64) error {
 		case <-c.asked.kicked:
 		case <-timer.C():
 			if b.srv.alarms.now.Load().reason != "" {
-				break // while an alarm holds publishers back, unfinished messages are not their fault
+				break // while an alarm blocks publishers, unfinished messages are not their fault
 			}
 			if victim := b.largest(); victim == c {
 				timer.Stop()
@@ -78,7 +78,8 @@ func (b *budget) refusal() *wire.Error {
 		"connection has the most of it; send fewer large messages at a time", settings.FormatSize(b.srv.limits.MaxBodies))
 }
 
-// largest finds the connection that holds the most and is not being closed yet; nil when all are.
+// largest returns the connection that reserves the most, of the connections that are not closing;
+// nil if there is none.
 func (b *budget) largest() (most *Conn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -107,7 +108,7 @@ func (b *budget) give(c *Conn, n int64) {
 	b.mu.Unlock()
 }
 
-// held is the bytes in use now, for tests and metrics.
+// held returns the number of reserved bytes, for tests and metrics.
 func (b *budget) held() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()

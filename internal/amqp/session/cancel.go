@@ -9,8 +9,8 @@ import (
 )
 
 // cancel handles the client's basic.cancel. The consumer still gets the messages that the channel
-// published before: they were for the consumer that was first in line then. Its deliveries that are
-// not acknowledged stay with the channel.
+// published before, if the consumer was first in line for them. Its unacknowledged deliveries stay
+// with the channel.
 func (ch *channel) cancel(m *wire.BasicCancel) error {
 	if ch.reply != nil && ch.reply.tag == m.ConsumerTag {
 		ch.dropReplyConsumer()
@@ -30,11 +30,12 @@ func (ch *channel) cancel(m *wire.BasicCancel) error {
 	return nil
 }
 
-// stop ends hand-outs. When it returns, every message that was handed out is entered as a delivery,
-// and its frames are among those to be written.
+// stop ends hand-outs. When it returns, every handed-out message is entered as a delivery, and its
+// frames are in the outbox.
 //
-// The broker hands out at the end of a turn. So stop waits for the turn in which it received the
-// publishes before it takes the consumer's credit away, and then for the turn that did so.
+// The broker hands out messages at the end of a turn. So stop first waits for the turn that
+// accepted the channel's publishes. It then removes the consumer's credit, and waits for the turn
+// that did so.
 func (cons *consumer) stop() error {
 	c := cons.ch.c
 	if err := c.srv.Sync(); err != nil {
@@ -57,8 +58,8 @@ func (cons *consumer) stop() error {
 	return nil
 }
 
-// deliverRest puts some of what was handed out among the frames to be written. Without more it has
-// stopped the consumer.
+// deliverRest encodes some of the handed-out messages and adds their frames to the outbox. When no
+// messages are left, it marks the consumer as stopped and returns false.
 func (cons *consumer) deliverRest() (more bool, err error) {
 	c := cons.ch.c
 	if err := c.waitForRoom(); err != nil {
@@ -90,8 +91,8 @@ func (cons *consumer) deliverRest() (more bool, err error) {
 	return true, nil
 }
 
-// lost deals with a subscription that ended by itself: the queue was deleted, or the broker is
-// closing. The client is told, if it asked to be. It runs on the writer goroutine.
+// lost handles a subscription that ended by itself, because the queue was deleted or the broker is
+// closing. A client with the capability gets a basic.cancel. The writer calls lost.
 func (c *Conn) lost(cons *consumer, err error) {
 	if ch := cons.ch; ch.ledger.remove(cons) && c.caps.cancelNotify {
 		c.out.cancelled(ch, cons.tag)
@@ -100,7 +101,7 @@ func (c *Conn) lost(cons *consumer, err error) {
 	forgotten := q.DropConsumer(&cons.entry)
 	if surgetank.CodeOf(err) == surgetank.CodeNotFound {
 		if forgotten {
-			return // by another of the queue's consumers
+			return // another consumer of the queue has removed the queue from the topology
 		}
 		c.srv.Background(func() { vh.Forget(q) })
 	} else {

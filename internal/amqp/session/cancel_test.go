@@ -8,8 +8,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// TestCancelsAreDeferred: while the connection deletes a queue, its consumers' cancels wait,
-// however late the answer is.
+// TestCancelsAreDeferred: while a connection deletes a queue, the cancels of its own consumers wait
+// for delete-ok, however late it is.
 func TestCancelsAreDeferred(t *testing.T) {
 	bn := start(t, Limits{})
 	p := bn.connect()

@@ -12,39 +12,39 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// channel is one channel. The reader goroutine owns what says nothing else.
+// channel is one channel. The reader owns all fields without another note.
 type channel struct {
 	c  *Conn
 	id uint16
 
-	closing   bool // the server has sent channel.close: all is discarded until close-ok
+	closing   bool // the server has sent channel.close; it discards everything until close-ok
 	lastQueue string
-	prefetch  int    // of consumers to come; 0: none
-	global    int    // of the channel as a whole; 0: none
-	pool      uint64 // the broker's number for global
+	prefetch  int    // for new consumers; 0: no limit
+	global    int    // for the whole channel; 0: no limit
+	pool      uint64 // the broker's number of the pool that enforces global
 	mode      mode
-	seq       uint64 // of the last publish since confirm.select
+	seq       uint64 // number of the last publish since confirm.select
 	tx        *transaction
 	assembly  assembly
 	last      lastContent
-	lingering map[*consumer]struct{} // cancelled, with deliveries that are not acknowledged
-	due       []*consumer            // for follow
+	lingering map[*consumer]struct{} // cancelled consumers with unacknowledged deliveries
+	due       []*consumer            // consumers that follow must handle
 	reply     *replyConsumer
-	settled   bool // deliveries were settled without an answer
+	settled   bool // some deliveries were settled without waiting for the broker
 
-	ledger ledger // shared, under its lock
+	ledger ledger // shared; its own lock guards it
 
-	// delivering is held from fetching messages to their being entered where they are written from,
-	// so that the tags of a channel are written in order. It is taken before the locks of ledger
-	// and outbox.
+	// delivering keeps the tags of a channel in order. A goroutine locks it before it fetches
+	// messages, and unlocks it when they are in the outbox or the writer's buffer. It is locked
+	// before ledger.mu and outbox.mu.
 	delivering sync.Mutex
 
-	// Guarded by the outbox's lock.
+	// The outbox's lock guards closed.
 	closed   bool
 	confirms confirms
 }
 
-// mode is how publishes are answered; a channel leaves plain once.
+// mode says how a channel answers publishes. A channel leaves plain at most once.
 type mode uint8
 
 const (
@@ -88,7 +88,7 @@ func (c *Conn) frame(f wire.Frame) error {
 	return ch.failed(err, id)
 }
 
-// failed ends the channel or gives the error that ends the connection.
+// failed ends the channel, or returns the error that ends the connection.
 func (ch *channel) failed(err error, id wire.MethodID) error {
 	if f, ok := err.(*failure); ok {
 		return f
@@ -110,7 +110,7 @@ func (ch *channel) failed(err error, id wire.MethodID) error {
 	return nil
 }
 
-// discard drops what still comes for a channel that the server has closed.
+// discard drops a frame for a channel that the server has closed.
 func (ch *channel) discard(f wire.Frame) error {
 	if f.Type != wire.FrameMethod {
 		return nil
@@ -118,7 +118,7 @@ func (ch *channel) discard(f wire.Frame) error {
 	switch id, _ := wire.MethodIDOf(f.Payload); id {
 	case wire.IDChannelCloseOk:
 		ch.c.removeChannel(ch)
-	case wire.IDChannelClose: // the two crossed; the answer to ours is still to come, but some clients never send it
+	case wire.IDChannelClose: // the two closes crossed; some clients never answer the server's
 		ch.c.removeChannel(ch)
 		ch.c.out.send(ch.id, wire.Bare(wire.IDChannelCloseOk))
 	}
@@ -143,7 +143,7 @@ func (c *Conn) openChannel(f wire.Frame) error {
 		return err
 	}
 	if id == wire.IDChannelCloseOk {
-		return nil // the answer to a close that crossed one of the client's
+		return nil // the client answers a server's close that crossed its own
 	}
 	m, err := wire.ParseMethod(f.Payload)
 	if err != nil {
@@ -196,13 +196,13 @@ func (c *Conn) control(f wire.Frame) error {
 		}
 		return errClientClosed
 	case *wire.ConnectionUpdateSecret:
-		// What was said at login is not asked again, so a new secret changes nothing here; the
-		// client is told that it may go on, as RabbitMQ tells it where users have passwords.
+		// The secret is checked only at login, so a new secret changes nothing here. The server
+		// accepts it, as RabbitMQ does for users with passwords.
 		c.out.send(0, wire.Bare(wire.IDConnectionUpdateSecretOk))
 		return nil
 	}
 	if m.ID().Class() == wire.ClassConnection && m.ID() == wire.IDConnectionCloseOk {
-		return nil // to a close that this side no longer waits for
+		return nil // the answer to a close that this side no longer waits for
 	}
 	return &failure{wire.Errorf(wire.CodeChannelError, "unexpected method in connection state running"), m.ID()}
 }
@@ -229,7 +229,7 @@ func (ch *channel) method(id wire.MethodID, payload []byte) error {
 	if id.Class() == wire.ClassConnection {
 		return wire.Errorf(wire.CodeCommandInvalid, "unimplemented method")
 	}
-	// All other methods see what the ones before them did.
+	// All other methods must see the effects of the methods before them.
 	if err := ch.c.flush(); err != nil {
 		return err
 	}
@@ -292,7 +292,7 @@ func (ch *channel) method(id wire.MethodID, payload []byte) error {
 	return wire.Errorf(wire.CodeCommandInvalid, "method %d of class %d is not for servers", id.Method(), id.Class())
 }
 
-// bare handles the methods without arguments.
+// bare handles methods without arguments.
 func (ch *channel) bare(id wire.MethodID) error {
 	switch id {
 	case wire.IDTxSelect:
@@ -317,7 +317,7 @@ func (ch *channel) answerUnless(nowait bool, m wire.Method) {
 	}
 }
 
-// shut ends what the channel holds: consumers, deliveries that were not acknowledged, a half-sent
+// shut ends the channel's consumers, returns its unacknowledged deliveries, and drops an unfinished
 // message.
 func (ch *channel) shut() {
 	c := ch.c
@@ -327,7 +327,7 @@ func (ch *channel) shut() {
 	consumers, left := ch.ledger.clear()
 	var back []surgetank.Settlement
 	giveBack := func(u unacked) {
-		if u.cons == nil || u.cons.cancelled { // the others go back with their subscriptions
+		if u.cons == nil || u.cons.cancelled { // the others return to their queues when their subscriptions end
 			back = append(back, surgetank.Settlement{Receipt: u.receipt, Op: surgetank.Nack})
 		}
 	}
@@ -345,7 +345,7 @@ func (ch *channel) shut() {
 		consumers = append(consumers, cons)
 	}
 	clear(ch.lingering)
-	// Each end waits for the broker's log, so they wait together.
+	// Ending a consumer waits for the broker's log. All ends wait at once.
 	var ends sync.WaitGroup
 	slots := make(chan struct{}, 64)
 	for _, cons := range consumers {
@@ -358,15 +358,16 @@ func (ch *channel) shut() {
 	}
 	ends.Wait()
 	if len(back) > 0 || ch.settled {
-		c.srv.settleAll(back) // and so all that was settled before: AMQP has no answer to an ack but the channel's close-ok
+		c.srv.settleAll(back) // all earlier settlements are then durable too; the close-ok is AMQP's only answer to an ack
 	}
 }
 
-// cleanup ends what the connection holds, before its client can know that it has ended.
+// cleanup ends everything that belongs to the connection, before the client can know that the
+// connection has ended.
 func (c *Conn) cleanup() {
 	c.out.end()
 	channels := c.channels.list()
-	for _, ch := range channels { // first what others may wait for
+	for _, ch := range channels { // first the locks and entries that other goroutines may wait for
 		ch.drop()
 		if ch.tx != nil {
 			ch.tx.free()
@@ -382,13 +383,13 @@ func (c *Conn) cleanup() {
 		}
 	}
 	if len(c.exclusives) > 0 {
-		c.srv.Policies.Release(c) // a queue that could not be deleted is nobody's
+		c.srv.Policies.Release(c) // queues that could not be deleted have no owner from now on
 	}
 	clear(c.exclusives)
 }
 
-// authorizeTopic asks whether the user may use x with keys, where x is a topic exchange; what it
-// may do to x itself was asked before.
+// authorizeTopic checks the user's topic permissions for keys, if x is a topic exchange. The caller
+// has checked the permission for x itself.
 func (c *Conn) authorizeTopic(op auth.Op, x *topology.Exchange, keys ...string) error {
 	if x == nil || x.By != topology.KindTopic {
 		return nil
@@ -401,7 +402,7 @@ func (c *Conn) authorizeTopic(op auth.Op, x *topology.Exchange, keys ...string) 
 	return nil
 }
 
-// authorize asks whether the user may do op to a queue or exchange.
+// authorize checks whether the user may do op to a queue or exchange.
 func (c *Conn) authorize(op auth.Op, kind, name string) error {
 	err := c.srv.Auth.Authorize(c.user(), c.vhost().Name, op, name)
 	if err == nil {

@@ -4,8 +4,8 @@ import (
 	"sync"
 )
 
-// channels are the open channels of a connection. The reader goroutine alone changes them, and may
-// look without mu; others call list and count.
+// channels has the open channels of a connection. Only the reader changes them, and it may read
+// them without mu. Other goroutines call list and count.
 type channels struct {
 	mu   sync.Mutex
 	byID map[uint16]*channel

@@ -8,15 +8,14 @@ import (
 
 var errSocket = errors.New("the socket failed while it was written to")
 
-// confirms are the publishes of a channel in confirm mode that were answered by the broker. They
-// are told in the order of publishing, which lets one frame tell of many. The outbox's lock guards
-// it.
+// confirms has the outcomes of a channel's publishes in confirm mode. The client gets them in the
+// order of publishing, so that one frame can confirm many. The outbox's lock guards it.
 type confirms struct {
-	settled uint64          // every publish up to here has its outcome
-	told    uint64          // and up to here the client knows
-	early   map[uint64]bool // outcomes above settled, with a gap below
-	nacks   []uint64        // between told and settled: those that were refused, in order
-	listed  bool            // in the outbox's confirms
+	settled uint64          // every publish up to this number has its outcome
+	told    uint64          // the client knows the outcomes up to this number
+	early   map[uint64]bool // outcomes above settled, after a gap
+	nacks   []uint64        // numbers of refused publishes between told and settled, in order
+	listed  bool            // the channel is in the outbox's confirms
 }
 
 // settle enters the outcome of one publish.
@@ -45,7 +44,7 @@ func (f *confirms) settle(seq uint64, ok bool) {
 	}
 }
 
-// append adds the frames that tell what is new.
+// append appends the frames for the outcomes that the client does not know yet.
 func (f *confirms) append(out []byte, channel uint16) []byte {
 	upTo := func(seq uint64) {
 		if seq > f.told {
@@ -63,7 +62,7 @@ func (f *confirms) append(out []byte, channel uint16) []byte {
 	return out
 }
 
-// confirm enters the outcome of a publish; seq 0 is one that nobody waits for.
+// confirm enters the outcome of a publish. seq 0 is a publish without a confirm.
 func (ch *channel) confirm(seq uint64, ok bool) {
 	if seq == 0 {
 		return

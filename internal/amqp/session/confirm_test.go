@@ -8,7 +8,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// TestConfirmsTellEachOnce settles publishes in any order and reads what the client would.
+// TestConfirmsTellEachOnce enters outcomes in any order. The frames must tell the client each
+// outcome once.
 func TestConfirmsTellEachOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 60).Draw(t, "n")

@@ -19,53 +19,54 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// Conn is one connection. Each part says who owns it. What has no owner here is set by the
-// handshake and constant afterwards.
+// Conn is one connection. The comment of each field names its owner. Fields without an owner are
+// set during the handshake and constant afterwards.
 type Conn struct {
 	srv   *Shared
 	nc    net.Conn
-	Name  string     // "peer -> local", unique while it lives
+	Name  string     // "peer -> local", unique while the connection lives
 	Peer  netip.Addr // the client's address
-	port  uint16     // of the peer
+	port  uint16     // the client's port
 	since time.Time
-	guest *lobby.Guest // its place among the strangers until it has logged in, and among the departing after its end
+	guest *lobby.Guest // its entry in a lobby: before login, and again while it waits for the client to hang up
 	ctx   context.Context
 	stop  context.CancelFunc
 
-	id     atomic.Pointer[identity] // set once it is open
-	seat   *auth.Admission          // set before it is open
-	client wire.Table               // client properties
+	id     atomic.Pointer[identity] // set when the connection is open
+	seat   *auth.Admission          // set before the connection is open
+	client wire.Table               // properties that the client sent
 	tuned  wire.Tuning
-	caps   caps // of the client
+	caps   caps // the client's
 
 	in         input                        // the reader's
 	pubs       intake                       // the reader's
 	exclusives map[*topology.Queue]struct{} // the reader's
 
-	out      outbox     // shared, under its lock
-	asked    interrupts // shared, under its lock
-	channels channels   // shared, under its lock
+	out      outbox     // shared; its own lock guards it
+	asked    interrupts // shared; its own lock guards it
+	channels channels   // shared; its own lock guards it
 	idle     idleWatch  // the janitor's
 
-	consumers atomic.Int64 // of all channels
+	consumers atomic.Int64 // number of all channels' consumers
 
 	written chan struct{} // closed when the writer has ended
-	over    atomic.Bool   // it has ended; what is left is to see the client off
+	over    atomic.Bool   // the connection has ended and only waits for the client to hang up
 
-	appendBody func(dst []byte, channel uint16, body []byte, frameMax int) []byte // wire.AppendBody; tests put another in its place
+	appendBody func(dst []byte, channel uint16, body []byte, frameMax int) []byte // wire.AppendBody; tests replace it
 }
 
-// intake is what the reader has gathered from publishers and consumers for the next flush.
+// intake collects publishes and settlements for the next flush. The reader owns it, except for
+// held.
 type intake struct {
 	batch   *publishBatch
 	settles []surgetank.Settlement
 	routes  routeCache
-	blocked bool        // the client was told so
-	held    atomic.Bool // blocked, for others to read
-	passing int64       // bytes of the server's budget that messages of the next flush have
+	blocked bool        // the client got connection.blocked
+	held    atomic.Bool // equals blocked; any goroutine may read it
+	passing int64       // bytes of the server's budget that messages of the next flush reserve
 }
 
-// identity is who a connection speaks for, and where.
+// identity is the user and the virtual host of a connection.
 type identity struct {
 	user *auth.User
 	vh   *topology.Vhost
@@ -76,7 +77,7 @@ type caps struct {
 	cancelNotify, blocked, authFailureClose bool
 }
 
-// NewConn makes a connection of an accepted socket. Serve runs it.
+// NewConn makes a connection for an accepted socket. Serve runs it.
 func NewConn(s *Shared, nc net.Conn) *Conn {
 	c := &Conn{srv: s, nc: nc, since: s.Clock.Now(), exclusives: map[*topology.Queue]struct{}{}, written: make(chan struct{}), appendBody: wire.AppendBody}
 	c.in.nc, c.in.limit, c.in.buf = nc, wire.MinFrameMax, make([]byte, smallBuffer)
@@ -91,7 +92,8 @@ func NewConn(s *Shared, nc net.Conn) *Conn {
 	return c
 }
 
-// Identity gives user and virtual host, nil before the connection is open. Any goroutine may ask.
+// Identity returns the user and the virtual host, or nil before the connection is open. Any
+// goroutine may call it.
 func (c *Conn) Identity() (*auth.User, *topology.Vhost) {
 	if id := c.id.Load(); id != nil {
 		return id.user, id.vh
@@ -102,7 +104,7 @@ func (c *Conn) Identity() (*auth.User, *topology.Vhost) {
 func (c *Conn) user() *auth.User       { return c.id.Load().user }
 func (c *Conn) vhost() *topology.Vhost { return c.id.Load().vh }
 
-// errClientClosed ends the reading of a connection that its client closed in good order.
+// errClientClosed ends the read loop after the client has closed the connection in good order.
 var errClientClosed = errors.New("closed by the client")
 
 // failure is an error with the method that raised it.
@@ -113,13 +115,13 @@ type failure struct {
 
 func (f *failure) Error() string { return f.why.Text }
 
-// Serve runs the connection to its end. guest is its place among the strangers.
+// Serve runs the connection until it ends. guest is its entry in the lobby.
 func (c *Conn) Serve(guest *lobby.Guest) {
 	c.guest = guest
 	defer func() { c.guest.Leave() }()
 	defer c.stop()
 	defer c.nc.Close()
-	defer func() { // one connection's defect is not another's end
+	defer func() { // a panic ends this connection only
 		if p := recover(); p != nil {
 			c.srv.Log.Error("a defect ended an AMQP connection; please report it", "peer", c.Name, "panic", p, "stack", string(debug.Stack()))
 			c.abandon()
@@ -127,7 +129,7 @@ func (c *Conn) Serve(guest *lobby.Guest) {
 	}()
 	defer func() {
 		if c.seat != nil {
-			c.seat.Leave() // no matter if it has
+			c.seat.Leave() // a second call does nothing
 		}
 	}()
 	if err := c.handshake(); err != nil {
@@ -139,12 +141,12 @@ func (c *Conn) Serve(guest *lobby.Guest) {
 	err := c.readLoop()
 	c.over.Store(true)
 	c.cleanup()
-	c.seat.Leave() // before the client can know that the connection has ended, and open another
+	c.seat.Leave() // before the client can know of the end and open another connection
 	c.farewell(err)
 	c.srv.Log.Debug("AMQP connection ended", "peer", c.Name, "err", err)
 }
 
-// abandon gives up a connection in whatever state it is.
+// abandon ends a connection in any state after a panic.
 func (c *Conn) abandon() {
 	defer func() {
 		if p := recover(); p != nil {
@@ -160,8 +162,8 @@ func (c *Conn) abandon() {
 	}
 }
 
-// Kick makes the connection close itself with an error. Any goroutine may call it; the first error
-// stands, and kick gives false for every other.
+// Kick makes the connection close itself with an error. Any goroutine may call it. Only the first
+// error counts: Kick returns false for each later one.
 func (c *Conn) Kick(err *wire.Error) bool {
 	if !c.asked.kick(err) {
 		return false
@@ -174,8 +176,8 @@ func (c *Conn) Kick(err *wire.Error) bool {
 	return true
 }
 
-// readLoop reads until the connection is to end, and says why: errClientClosed, a *failure, or the
-// socket's error.
+// readLoop reads until the connection must end, and returns the reason: errClientClosed, a
+// *failure, or the socket's error.
 func (c *Conn) readLoop() error {
 	for {
 		for {
@@ -184,7 +186,7 @@ func (c *Conn) readLoop() error {
 				err = c.frame(f)
 			}
 			if err != nil {
-				c.flush() // what came before the error counts
+				c.flush() // publishes before the error are valid
 				return asFailure(err)
 			}
 			if n == 0 {
@@ -203,7 +205,7 @@ func (c *Conn) readLoop() error {
 	}
 }
 
-// asFailure gives an error of the protocol its final form; others pass.
+// asFailure wraps an error of the protocol in a failure. It returns other errors unchanged.
 func asFailure(err error) error {
 	var f *failure
 	if errors.As(err, &f) || errors.Is(err, errClientClosed) {
@@ -216,13 +218,14 @@ func asFailure(err error) error {
 	return err
 }
 
-// read waits for more bytes, for at most as long as the heartbeat allows, and runs what others ask
-// the reader to do.
+// read waits for more bytes, as long as the heartbeat allows. It also runs the actions that other
+// goroutines have left for the reader.
 func (c *Conn) read() error {
 	heartbeat := time.Duration(c.tuned.Heartbeat) * time.Second
 	for {
 		c.in.allowSilence(heartbeat)
-		// An interruption leaves word first and then moves the deadline: either is seen here.
+		// An interruption is stored before it moves the deadline. So either this check or the read
+		// below notices it.
 		if err := c.asked.failure(); err != nil {
 			return err
 		}
@@ -246,19 +249,20 @@ func (c *Conn) read() error {
 	}
 }
 
-// WatchIdle has the reader shrink its buffer when the connection has gone quiet. The janitor calls
-// it.
+// WatchIdle makes the reader shrink its buffer when the connection has become idle. The janitor
+// calls it.
 func (c *Conn) WatchIdle() {
 	if c.idle.look(&c.in) {
 		c.asked.interrupt(c.in.shrink)
 	}
 }
 
-// maxOut is how many bytes of replies may wait for a client that does not read them before its
-// requests wait too.
+// maxOut bounds the bytes of replies that the client has not read. Above it, the server stops
+// reading requests.
 const maxOut = 1 << 20
 
-// maxNacks is how many refused publishes may wait to be told before more is read.
+// maxNacks bounds the refused publishes that the client has not been told. Above it, the server
+// stops reading.
 const maxNacks = 1 << 15
 
 func (c *Conn) waitForRoom() error {
@@ -270,8 +274,8 @@ func (c *Conn) waitForRoom() error {
 	return c.out.broken
 }
 
-// frames encodes the header and the body of a message. The caller holds no lock: bodies are large,
-// and the broker's loop waits for the outbox's lock.
+// frames encodes the header and the body of a message. The caller must not hold a lock. Bodies are
+// large, and the broker's loop waits for the outbox's lock.
 func (c *Conn) frames(channel uint16, block, body []byte) []byte {
 	frameMax := int(c.tuned.FrameMax)
 	frames := 2 + len(body)/(frameMax-wire.FrameOverhead)
@@ -280,8 +284,8 @@ func (c *Conn) frames(channel uint16, block, body []byte) []byte {
 	return c.appendBody(dst, channel, body, frameMax)
 }
 
-// PutOut closes the connection of a stranger. It does not wait for the peer, as closing TLS in good
-// order would.
+// PutOut closes a connection that has not logged in. It does not wait for the peer, as an orderly
+// close of TLS would.
 func (c *Conn) PutOut() {
 	c.stop()
 	if t, ok := c.nc.(*tls.Conn); ok {
@@ -291,25 +295,24 @@ func (c *Conn) PutOut() {
 	c.nc.Close()
 }
 
-// ShutDown closes a connection because the server shuts down. One that has ended and waits for its
-// client is woken.
+// ShutDown closes a connection because the server shuts down. It wakes a connection that waits for
+// its client to hang up.
 func (c *Conn) ShutDown() {
 	if !c.Kick(wire.Errorf(wire.CodeConnectionForced, "broker forced connection closure with reason 'shutdown'")) {
 		c.asked.wakeReader()
 	}
 }
 
-// Ended tells whether the connection has ended; what is left is to see its client off.
+// Ended reports whether the connection has ended. It may still wait for its client to hang up.
 func (c *Conn) Ended() bool { return c.over.Load() }
 
-// consumersLeft gives back the places of consumers that have ended, of the connection and of its
-// user.
+// consumersLeft subtracts ended consumers from the counts of the connection and its user.
 func (c *Conn) consumersLeft(n int) {
 	c.consumers.Add(-int64(n))
 	c.seat.EndConsumers(n)
 }
 
-// Held tells whether an alarm holds the connection back.
+// Held reports whether an alarm blocks the connection.
 func (c *Conn) Held() bool { return c.pubs.held.Load() }
 
 // Count returns the numbers of open channels and of their consumers.
@@ -322,8 +325,8 @@ func (c *Conn) Count() (channels, consumers int) {
 	return len(list), consumers
 }
 
-// CutOff closes the socket of a connection that does not end.
+// CutOff closes the socket of a connection that does not end by itself.
 func (c *Conn) CutOff() { c.nc.Close() }
 
-// errPutOut ends the handshake of a stranger that had to make room.
+// errPutOut ends the handshake of a connection that was closed to make room.
 var errPutOut = errors.New("closed to make room for another connection, as it had not logged in")

@@ -9,32 +9,33 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// consumer is one basic.consume. Its subscription outlives its cancelling for as long as deliveries
-// of it are outstanding: they are leased for as long as it lasts.
+// consumer is one basic.consume. After a cancel its subscription stays while deliveries are
+// unacknowledged, because their leases end with it.
 type consumer struct {
 	tag    string
 	ch     *channel
 	q      *topology.Queue
 	sub    surgetank.Subscription
 	noAck  bool
-	entry  topology.Consumer // among the queue's consumers
-	manual bool              // credit is given as messages are written, not as they are settled
+	entry  topology.Consumer // its entry in the queue's list of consumers
+	manual bool              // credit returns when messages are written, not when they are settled
 
-	// Guarded by the channel's delivering: once it is set under that lock, nothing more comes.
+	// The channel's delivering guards stopped. After it is set, nothing more is delivered.
 	stopped bool
 
-	// Guarded by the outbox's lock.
-	started bool // its consume-ok is on its way
-	busy    bool // in the outbox's busy
+	// The outbox's lock guards these fields.
+	started bool // consume-ok is in the outbox
+	busy    bool // the consumer is in the outbox's busy
 
-	// Guarded by the ledger's lock.
+	// The ledger's lock guards these fields.
 	leaving     bool // gets no more credit
 	cancelled   bool
 	outstanding int
-	owed        int // credit for what was written
+	owed        int // credit to add for written messages
 }
 
-// takeOwed gives the credit that may be given back now; the caller holds the ledger's lock.
+// takeOwed returns the credit that may be added now, and subtracts it. The caller holds the
+// ledger's lock.
 func (cons *consumer) takeOwed(maxUnacked int) int {
 	if cons.owed == 0 || cons.leaving || !cons.noAck && cons.ch.ledger.unacked.live >= maxUnacked {
 		return 0
@@ -44,9 +45,9 @@ func (cons *consumer) takeOwed(maxUnacked int) int {
 	return n
 }
 
-// fetch takes some of what waits for the consumer and enters it among its channel's deliveries,
-// which have the tags from first on. The caller holds the channel's delivering until it has entered
-// them where they are written from, so that they are written in order.
+// fetch receives some of the messages that wait for the consumer, and enters them in the ledger.
+// Their tags begin at first. The caller holds the channel's delivering until the messages are in
+// the outbox or the writer's buffer. This keeps them in order.
 func (cons *consumer) fetch(buf []surgetank.Delivery) (got []surgetank.Delivery, first uint64, err error) {
 	got, err = cons.sub.TryReceive(buf, deliverMax, deliverBytes)
 	if len(got) == 0 {
@@ -55,9 +56,9 @@ func (cons *consumer) fetch(buf []surgetank.Delivery) (got []surgetank.Delivery,
 	return got, cons.ch.ledger.enter(cons, got, seconds(cons.ch.c.srv.Clock.Passed())), nil
 }
 
-// notify tells the writer that messages wait. The broker calls it on its loop, so it takes the
-// outbox's lock and no other. Before consume-ok was sent there is nobody to deliver to: start looks
-// for what came until then.
+// notify tells the writer that messages wait. The broker calls it on its loop, so it locks only the
+// outbox. Before consume-ok was sent it does nothing. start looks for messages that arrived by
+// then.
 func (cons *consumer) notify() {
 	o := &cons.ch.c.out
 	o.mu.Lock()
@@ -68,7 +69,7 @@ func (cons *consumer) notify() {
 	}
 }
 
-// end stops hand-outs and gives back what is outstanding.
+// end stops hand-outs and returns the unacknowledged deliveries to the queue.
 func (cons *consumer) end() {
 	cons.ch.delivering.Lock()
 	cons.stopped = true
@@ -87,7 +88,7 @@ func (ch *channel) qos(m *wire.BasicQos) error {
 	} else {
 		ch.global = int(m.PrefetchCount)
 		if cons := ch.ledger.acking(); cons != nil {
-			cons.sub.SetPoolLimit(ch.global) // of the pool, which is the channel's
+			cons.sub.SetPoolLimit(ch.global) // the pool belongs to the channel
 		}
 	}
 	ch.answer(wire.Bare(wire.IDBasicQosOk))
@@ -173,14 +174,14 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 	return nil
 }
 
-// subscribe attaches a consumer to the broker. Credit comes after the pool's limit, so that it
-// cannot overshoot it.
+// subscribe attaches a consumer to the broker. The pool's limit is set before credit is added, so
+// that credit cannot exceed it.
 func (ch *channel) subscribe(cons *consumer, opts surgetank.SubscribeOptions) error {
 	credit := ch.prefetch
 	if cons.noAck || credit == 0 {
 		cons.manual, opts.ManualCredit = true, true
 		credit = ch.c.srv.limits.DeliverWindow
-		if cons.noAck { // what is handed out is settled: little should be on its way when the connection breaks
+		if cons.noAck { // a handed-out message counts as acked: few should be in transit when the connection breaks
 			credit = max(1, credit/8)
 		}
 	}
@@ -215,7 +216,7 @@ func (ch *channel) get(m *wire.BasicGet) error {
 	if err != nil {
 		return err
 	}
-	if err := c.waitForRoom(); err != nil { // many of these fit into one read, and their bodies not into memory
+	if err := c.waitForRoom(); err != nil { // many of these requests fit into one read, but their bodies do not fit into memory
 		return err
 	}
 	q.Touch()

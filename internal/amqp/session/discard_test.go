@@ -10,8 +10,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// TestDiscardingForgets: what comes after the end costs no memory, however large its frames say
-// they are.
+// TestDiscardingForgets: frames after the end use no memory, whatever size they announce.
 func TestDiscardingForgets(t *testing.T) {
 	frame := wire.AppendFrame(nil, wire.FrameBody, 1, make([]byte, 1<<20))
 	in := bytes.NewReader(append(append(frame, frame...), wire.AppendMethod(nil, 0, wire.Bare(wire.IDConnectionCloseOk))...))

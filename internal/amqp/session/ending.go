@@ -12,43 +12,44 @@ import (
 
 // The end of a connection.
 //
-// A client may have frames under way when the connection ends. A kernel answers bytes that arrive
-// at a closed socket with a reset, and the reset destroys everything that the client has not read
-// yet, the last frame among it. So the server reads on and discards until the client hangs up:
+// A client may still send frames when the connection ends. If bytes arrive at a closed socket, the
+// kernel answers with a reset. The reset destroys everything that the client has not read yet, and
+// the last frame too. So the server reads on and discards until the client hangs up:
 //
 //	who closes                     last frame   then
 //	the client                     close-ok     read on; after a time half-close, read on for as long again
 //	the server                     close        read on until close-ok, half-close, read on
 //	the server, stream unreadable  close        half-close at once, read on: close-ok cannot be found any more
 //
-// A half-close tells the client that nothing more comes. After close-ok it has to wait: clients
-// report a hangup that arrives before they have hung up themselves as an error. Decision 0140 has
-// the reasons and the bounds.
+// A half-close tells the client that no more bytes come. After close-ok the server delays it,
+// because clients report an end of the stream before their own hangup as an error. Decision 0140
+// has the reasons and the bounds.
 
 const (
-	lingerMost  = 30 * time.Second // all of the reading after the last frame
-	lingerBytes = 1 << 30          // and the bytes that it discards
+	lingerMost  = 30 * time.Second // longest time of reading after the last frame
+	lingerBytes = 1 << 30          // most bytes that it discards
 	lingerBlock = 16 << 10
 )
 
-// ending reads a connection after its end. It forgets every byte, so its memory does not depend on
-// the client.
+// ending reads from a connection after its end. It discards every byte, so the client cannot
+// increase its memory.
 type ending struct {
 	c      *Conn
 	buf    []byte
-	held   []byte // of buf: read and not looked at yet
+	held   []byte // the part of buf that next has not parsed
 	skip   uint64 // bytes of the current frame that are left to discard
-	lost   bool   // frames cannot be told apart any more
+	lost   bool   // frame boundaries are unknown
 	budget int    // bytes that may still be read
 }
 
-// newEnding takes over what the connection has read and not handled.
+// newEnding makes an ending that starts with the bytes that the connection has read and not
+// handled.
 func (c *Conn) newEnding() *ending {
 	return &ending{c: c, held: c.in.take(), budget: lingerBytes}
 }
 
-// next gives the next method on channel 0 and discards everything before it. It returns false when
-// the next bytes are not in held. A stream that is not made of frames sets lost.
+// next returns the next method on channel 0 and discards everything before it. It returns false if
+// held has no further method. If the stream is not made of frames, it sets lost.
 func (e *ending) next() (id wire.MethodID, found bool) {
 	const header, trailer = 7, 1
 	for !e.lost {
@@ -98,9 +99,9 @@ func (e *ending) read() error {
 
 var errTooMuch = errors.New("the client went on sending after the end of the connection")
 
-// awaitCloseOk reads until the client has answered the server's close, and gives its method:
-// close-ok, or close when the two crossed. It gives 0 when no answer can be expected any more: the
-// client has hung up, the deadline has passed, or the stream is unreadable.
+// awaitCloseOk reads until the client has answered the server's close, and returns the method:
+// close-ok, or close if the two crossed. It returns 0 if no answer can come: the client has hung
+// up, the deadline has passed, or the stream is unreadable.
 func (e *ending) awaitCloseOk(deadline time.Time) wire.MethodID {
 	for {
 		id, found := e.next()
@@ -120,7 +121,7 @@ func (e *ending) awaitCloseOk(deadline time.Time) wire.MethodID {
 }
 
 // discard reads until the client hangs up, is silent for longer than patience, or sends for longer
-// than lingerMost. It returns false only when the client was silent.
+// than lingerMost. It returns false only if the client was silent.
 func (e *ending) discard(patience time.Duration) (gone bool) {
 	e.lost = true
 	last := time.Now().Add(lingerMost)
@@ -130,7 +131,7 @@ func (e *ending) discard(patience time.Duration) (gone bool) {
 			until = last
 		}
 		e.c.nc.SetReadDeadline(until)
-		if e.c.srv.stopping.Load() { // Shutdown sets it before it interrupts the reader
+		if e.c.srv.stopping.Load() { // Shutdown sets stopping before it interrupts the reader
 			return true
 		}
 		switch err := e.read(); {
@@ -146,14 +147,14 @@ func (e *ending) discard(patience time.Duration) (gone bool) {
 	}
 }
 
-// halfClose tells the client that nothing more comes, and keeps reading possible.
+// halfClose tells the client that no more bytes come. Reading is still possible.
 func halfClose(nc net.Conn) {
 	if h, ok := nc.(interface{ CloseWrite() error }); ok {
-		_ = h.CloseWrite() // reading finds out whether the client has gone
+		_ = h.CloseWrite() // the next read notices if the client has gone
 	}
 }
 
-// farewell ends an open connection: it writes the last frame that the reason asks for, and closes
+// farewell ends an open connection. It writes the last frame that the reason requires, and closes
 // the socket.
 func (c *Conn) farewell(err error) {
 	patience := c.srv.limits.CloseTimeout
@@ -161,7 +162,7 @@ func (c *Conn) farewell(err error) {
 	var f *failure
 	switch {
 	case errors.Is(err, errClientClosed):
-		e := c.depart() // has its place before the client knows
+		e := c.depart() // before the client knows of the end
 		c.out.send(0, wire.Bare(wire.IDConnectionCloseOk))
 		c.out.finish(false)
 		if e != nil && !e.discard(patience) {
@@ -187,9 +188,8 @@ func (c *Conn) farewell(err error) {
 	c.nc.Close()
 }
 
-// depart gives the connection a place among those that are ending. It returns nil when all places
-// are taken by connections that are on their way out: then the socket is closed without waiting for
-// the client.
+// depart enters the connection in the list of ending connections. It returns nil if that list is
+// full and no entry can be removed. Then the socket is closed without waiting for the client.
 func (c *Conn) depart() *ending {
 	if c.guest, _ = c.srv.departures.Enter(c.Peer, c.PutOut); c.guest == nil {
 		return nil
@@ -201,8 +201,8 @@ func (f *failure) closeMethod() *wire.ConnectionClose {
 	return &wire.ConnectionClose{Closing: wire.Closing{ReplyCode: f.why.Code, ReplyText: f.why.Text, Class: f.method.Class(), Method: f.method.Method()}}
 }
 
-// refuse ends a connection that did not complete its handshake. It tells the client why, where the
-// client can be told, and gives it a moment to read that.
+// refuse ends a connection that did not complete its handshake. It tells the client the reason, if
+// the protocol allows it, and waits a moment so that the client can read it.
 func (c *Conn) refuse(err error) {
 	patience := min(c.srv.limits.CloseTimeout, time.Second)
 	deadline := time.Now().Add(patience)

@@ -15,7 +15,7 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// handshake takes the connection from its first byte to connection.open-ok:
+// handshake runs the connection from its first byte to connection.open-ok:
 //
 //	client                         server
 //	"AMQP" 0 0 9 1            ──▶
@@ -25,8 +25,8 @@ import (
 //	tune-ok, open (vhost)     ──▶
 //	                          ◀──  open-ok
 //
-// All of it has to be done within Limits.Handshake, in frames of the least size. There is no writer
-// goroutine yet.
+// It must end within Limits.Handshake. Its frames have at most the smallest frame size. There is no
+// writer goroutine yet.
 func (c *Conn) handshake() error {
 	c.nc.SetDeadline(time.Now().Add(c.srv.limits.Handshake))
 	err := c.protocolHeader()
@@ -41,8 +41,8 @@ func (c *Conn) handshake() error {
 	return nil
 }
 
-// protocolHeader answers a client of another protocol, or version, with the one that is spoken
-// here.
+// protocolHeader reads the client's protocol header. For another protocol or version it answers
+// with the header of AMQP 0-9-1.
 func (c *Conn) protocolHeader() error {
 	for {
 		got := c.in.buf[:c.in.end]
@@ -60,7 +60,7 @@ func (c *Conn) protocolHeader() error {
 	}
 }
 
-// errSilent ends a handshake without a close method, for clients that would not understand one.
+// errSilent ends a handshake without a close method, because the client would not understand one.
 type errSilent struct{ error }
 
 func (e errSilent) Unwrap() error { return e.error }
@@ -103,7 +103,7 @@ func (c *Conn) writeNow(m wire.Method) error {
 	return err
 }
 
-// expect reads the next method of the handshake, which must be a T.
+// expect reads the next method of the handshake. It must be a T.
 func expect[T wire.Method](c *Conn) (m T, err error) {
 	for {
 		f, n, err := c.in.next()
@@ -166,7 +166,7 @@ func (c *Conn) login(m *wire.ConnectionStartOk) (*auth.User, error) {
 		}
 		user, err := c.srv.Auth.Authenticate(c.ctx, string(name), string(password), c.Peer)
 		if err == nil {
-			c.guest.Leave() // no stranger any more
+			c.guest.Leave() // it is not a peer before login any more
 			return user, nil
 		}
 		c.guest.Wait()
@@ -187,8 +187,8 @@ func (c *Conn) login(m *wire.ConnectionStartOk) (*auth.User, error) {
 	return nil, refused
 }
 
-// parsePlain reads the PLAIN response of RFC 4616: an authorisation identity, which means nothing
-// here, user and password.
+// parsePlain parses the PLAIN response of RFC 4616: an authorisation identity, which is ignored,
+// user and password.
 func parsePlain(b []byte) (user, password []byte, ok bool) {
 	parts := bytes.Split(b, []byte{0})
 	if len(parts) != 3 {
@@ -197,7 +197,7 @@ func parsePlain(b []byte) (user, password []byte, ok bool) {
 	return parts[1], parts[2], true
 }
 
-// parseAMQPlain reads the AMQPLAIN response: a table without its length.
+// parseAMQPlain parses the AMQPLAIN response: a table without its length.
 func parseAMQPlain(b []byte) (user, password []byte, ok bool) {
 	t := wire.Table(b)
 	if t.Validate() != nil {
@@ -210,8 +210,7 @@ func parseAMQPlain(b []byte) (user, password []byte, ok bool) {
 	return user, password, ok1 && ok2
 }
 
-// tune agrees on limits. A client may lower each, not raise it, and may not ask for none where the
-// server has one.
+// tune agrees on limits. A client may lower each limit, but not raise or remove it.
 func (c *Conn) tune() error {
 	l := c.srv.limits
 	offer := wire.Tuning{ChannelMax: l.ChannelMax, FrameMax: max(l.FrameMax, wire.MinFrameMax), Heartbeat: uint16(min(max(l.Heartbeat, 0)/time.Second, 65535))}
@@ -238,7 +237,7 @@ func (c *Conn) tune() error {
 	return nil
 }
 
-// noSeat says which limit of connections was reached.
+// noSeat returns the error for a reached limit of connections.
 func noSeat(err error, user, vhost string) *wire.Error {
 	var l *auth.LimitError
 	switch {
@@ -250,13 +249,13 @@ func noSeat(err error, user, vhost string) *wire.Error {
 	return wire.Errorf(wire.CodeNotAllowed, "access to vhost '%s' refused for user '%s': connection limit (%d) is reached", vhost, user, l.Limit)
 }
 
-// enter finds the virtual host that the client asks for.
+// enter finds the virtual host that the client names.
 func (c *Conn) enter(user *auth.User, name string) (*topology.Vhost, *wire.Error) {
 	err := c.srv.Auth.AuthorizeVhost(user, name)
 	switch surgetank.CodeOf(err) {
 	case "":
 		if name == policy.InternalVhost {
-			break // nobody's, whatever the store says
+			break // no client may enter it, whatever rights the store has
 		}
 		if vh := c.srv.vhosts.Vhost(name); vh != nil {
 			return vh, nil

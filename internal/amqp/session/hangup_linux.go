@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hungUp tells whether the peer has closed its end, without reading what it may have sent before.
+// hungUp reports whether the peer has closed its end. It reads none of the bytes that the peer sent
+// before.
 func hungUp(nc net.Conn) bool {
 	if t, ok := nc.(interface{ NetConn() net.Conn }); ok { // TLS
 		nc = t.NetConn()
@@ -18,7 +19,7 @@ func hungUp(nc net.Conn) bool {
 	}
 	raw, err := sc.SyscallConn()
 	if err != nil {
-		return true // closed on this side
+		return true // this side has closed it
 	}
 	gone := false
 	err = raw.Control(func(fd uintptr) {

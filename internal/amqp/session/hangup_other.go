@@ -6,6 +6,6 @@ import (
 	"net"
 )
 
-// hungUp cannot be asked here without reading; a peer that is gone is noticed by the next heartbeat
-// that cannot be sent.
+// hungUp always returns false here, because this system cannot tell without reading. A failed
+// heartbeat notices a peer that is gone.
 func hungUp(net.Conn) bool { return false }

@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// bench serves connections on a broker in memory, without the server that listens and keeps the
+// bench serves connections on a broker in memory. It has no listener and none of the server's
 // limits.
 type bench struct {
 	t      testing.TB
@@ -44,7 +44,7 @@ func open(t testing.TB, limits Limits) *bench {
 	b := amqptest.Must[*embedded.Broker](t)(embedded.Memory(embedded.Options{}))
 	a := amqptest.Must[*auth.Store](t)(auth.Open(ctx, b))
 	p := amqptest.Must[*policy.Broker](t)(policy.Open(ctx, b, a, slog.New(slog.DiscardHandler)))
-	secret, elsewhere := auth.Secret("remote"), false // a pipe is no loopback peer
+	secret, elsewhere := auth.Secret("remote"), false // a pipe has no loopback address
 	amqptest.Must[bool](t)(a.PutUser(ctx, "guest", auth.UserSpec{LoopbackOnly: &elsewhere}))
 	amqptest.Must[bool](t)(a.PutUser(ctx, "remote", auth.UserSpec{Password: &secret}))
 	if err := a.PutPermission(ctx, "remote", "/", auth.AllPermissions); err != nil {
@@ -55,7 +55,7 @@ func open(t testing.TB, limits Limits) *bench {
 	e := &topology.Env{Broker: p, Policies: p, Auth: a, Log: slog.New(slog.DiscardHandler), Clock: clock.Real{}, Context: ctx, Background: bn.works.Go,
 		MaxExchanges: limits.MaxExchanges, MaxBindings: limits.MaxBindings}
 	bn.shared = NewShared(e, amqptest.Must[*topology.Registry](t)(topology.Open(ctx, e)), limits, nil)
-	bn.works.Go(func() { // as the server's janitor does
+	bn.works.Go(func() { // does the work of the server's janitor
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		for {
@@ -77,7 +77,7 @@ func open(t testing.TB, limits Limits) *bench {
 	return bn
 }
 
-// close ends all connections, and waits for them.
+// close ends all connections and waits for them.
 func (bn *bench) close() {
 	bn.shared.Stop()
 	for _, c := range bn.connections() {
@@ -98,7 +98,7 @@ func start(t testing.TB, limits Limits) *bench {
 	return bn
 }
 
-// inBubble runs a test whose time only passes when everything waits.
+// inBubble runs a test in a synctest bubble. Time passes only while every goroutine waits.
 func inBubble(t *testing.T, limits Limits, f func(t *testing.T, bn *bench)) {
 	synctest.Test(t, func(t *testing.T) {
 		bn := open(t, limits)
@@ -122,7 +122,7 @@ func (bn *bench) serve(nc net.Conn) {
 	bn.ends.Go(func() { c.Serve(nil) })
 }
 
-// piped is a peer at the other end of a pipe, logged in.
+// piped returns a peer at the other end of a pipe, logged in.
 func (bn *bench) piped(t testing.TB, tune wire.Tuning) *amqptest.Peer {
 	ours, theirs := net.Pipe()
 	bn.serve(theirs)
@@ -131,7 +131,7 @@ func (bn *bench) piped(t testing.TB, tune wire.Tuning) *amqptest.Peer {
 	return p
 }
 
-// connect is a peer at the other end of a TCP connection, logged in.
+// connect returns a peer at the other end of a TCP connection, logged in.
 func (bn *bench) connect() *amqptest.Peer {
 	bn.t.Helper()
 	l := amqptest.Must[net.Listener](bn.t)(net.Listen("tcp", "127.0.0.1:0"))

@@ -7,7 +7,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// ConnectionInfo is what the management API says of a connection.
+// ConnectionInfo describes a connection in the management API.
 type ConnectionInfo struct {
 	Name             string         `json:"name"`
 	UserProvidedName string         `json:"user_provided_name,omitempty"`
@@ -25,7 +25,7 @@ type ConnectionInfo struct {
 	ClientProperties map[string]any `json:"client_properties"`
 }
 
-// Info says what there is to say of an open connection. ok is false when it is not open.
+// Info describes an open connection. ok is false if the connection is not open.
 func (c *Conn) Info() (info ConnectionInfo, ok bool) {
 	user, vh := c.Identity()
 	if user == nil || c.over.Load() {
@@ -38,8 +38,7 @@ func (c *Conn) Info() (info ConnectionInfo, ok bool) {
 	return info, true
 }
 
-// showTable makes a table fit for JSON: scalars and nested tables; a client wrote it, so it is data
-// and no more.
+// showTable converts a client's table to JSON values: scalars and nested tables.
 func showTable(t wire.Table) map[string]any {
 	m := map[string]any{}
 	for name, v := range t.All() {

@@ -9,31 +9,31 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// input is what a connection has read and not handled yet. The reader goroutine owns it; large and
-// reads are for the janitor.
+// input has the bytes that a connection has read and not handled yet. The reader owns it. The
+// janitor reads large and reads.
 type input struct {
 	nc     net.Conn
-	limit  int  // frame size: the least before login, then the tuned one
-	served bool // the client has logged in: the buffer may grow before it is needed
+	limit  int  // largest frame: the protocol's minimum before login, then the tuned size
+	served bool // the client has logged in, so the buffer may grow ahead of need
 
 	buf   []byte // buf[pos:end] is not parsed yet
 	pos   int
 	end   int
-	quiet int // reads in a row that needed little of buf
+	quiet int // number of reads in a row that used little of buf
 
 	arena   []byte // a copy of buf from arenaAt on, for the bodies of this read
 	arenaAt int
 
-	silence time.Time // the deadline of the socket's reads; zero when another may have been set
+	silence time.Time // read deadline of the socket; zero if another may have been set
 
 	large atomic.Bool   // buf is larger than an idle connection's
-	reads atomic.Uint32 // number of reads that brought something
+	reads atomic.Uint32 // number of reads that returned bytes
 }
 
-// idleWatch is the janitor's memory of one connection's input.
+// idleWatch is the janitor's state for one connection's input.
 type idleWatch struct {
 	calm  uint32 // number of reads at the last look
-	asked bool   // the reader was asked to shrink its buffer, and nothing came since
+	asked bool   // the reader was asked to shrink its buffer, and nothing was read since
 }
 
 const (
@@ -42,16 +42,16 @@ const (
 	quietReads  = 64
 )
 
-// next cuts the next frame off. n is 0 when the frame is not complete yet.
+// next returns the next frame and its length n. n is 0 if the frame is not complete yet.
 func (in *input) next() (f wire.Frame, n int, err error) {
 	f, n, err = wire.NextFrame(in.buf[in.pos:in.end], in.limit)
 	in.pos += n
 	return f, n, err
 }
 
-// fill reads once into buf. A buffer that a read filled is doubled, so that it follows what arrives
-// and never what was announced; one that has had little to do for a while shrinks. Before login it
-// holds the largest frame that is allowed by then and does not grow, however much a stranger sends.
+// fill reads once into buf. If a read fills the buffer, the buffer doubles. So its size depends on
+// received bytes, not on announced sizes. A buffer that was little used for a while shrinks. Before
+// login the buffer has room for the largest frame allowed then, and does not grow.
 func (in *input) fill() error {
 	in.arena = nil
 	if large := len(in.buf) > smallBuffer; large != in.large.Load() {
@@ -78,7 +78,7 @@ func (in *input) fill() error {
 	in.end += n
 	switch {
 	case in.end == len(in.buf) && len(in.buf) < largeBuffer && in.served:
-		// Filled to the brim: there is more to come, make room for it now.
+		// The buffer is full, so more bytes probably wait. Make room for them now.
 		grown := make([]byte, 2*len(in.buf))
 		copy(grown, in.buf[:in.end])
 		in.buf, in.quiet = grown, 0
@@ -97,7 +97,7 @@ func (in *input) fill() error {
 	return err
 }
 
-// shrink gives a connection that has gone quiet the buffer of an idle one. The reader runs it.
+// shrink replaces the buffer of an idle connection by a small one. The reader calls it.
 func (in *input) shrink() error {
 	if held := in.buf[in.pos:in.end]; len(in.buf) > smallBuffer && len(held) <= smallBuffer/2 {
 		small := make([]byte, smallBuffer)
@@ -107,9 +107,8 @@ func (in *input) shrink() error {
 	return nil
 }
 
-// allowSilence moves the socket's deadline to where a silent peer is given up, two and a half
-// intervals from now. A deadline that is nearly there stays: moving it for every little read costs
-// as much as the read.
+// allowSilence sets the socket's read deadline to two and a half heartbeat intervals from now. A
+// deadline close to that time is left as it is, because setting it costs as much as a small read.
 func (in *input) allowSilence(heartbeat time.Duration) {
 	if heartbeat == 0 {
 		in.nc.SetReadDeadline(time.Time{})
@@ -123,11 +122,11 @@ func (in *input) allowSilence(heartbeat time.Duration) {
 	in.nc.SetReadDeadline(deadline)
 }
 
-// keep returns a body that is still there when the read buffer is not. The first body of a read
-// copies all that the read brought from there on, and the others of it are found in that copy: one
-// allocation, and one copy that needs no clearing first.
+// keep returns a copy of a body that stays valid when the read buffer is reused. The first body of
+// a read copies all bytes of the read from there on. Later bodies are slices of that copy. So a
+// read needs one allocation and one copy, without clearing memory first.
 func (in *input) keep(p []byte) []byte {
-	at := in.pos - len(p) - 1 // the frame that was just taken off ends with its end octet
+	at := in.pos - len(p) - 1 // the frame that was just parsed ends with its end octet
 	if in.arena == nil || at < in.arenaAt {
 		in.arena = append([]byte(nil), in.buf[at:in.end]...)
 		in.arenaAt = at
@@ -136,18 +135,19 @@ func (in *input) keep(p []byte) []byte {
 	return in.arena[at : at+len(p) : at+len(p)]
 }
 
-// expected guesses from what is left of a read how many more messages it holds.
+// expected guesses the number of further messages in the read from its remaining bytes.
 func (in *input) expected() int { return min(max((in.end-in.pos)/512, 1), 256) }
 
-// take returns what was read and not handled, and leaves nothing.
+// take returns the bytes that were read and not handled, and removes them.
 func (in *input) take() []byte {
 	held := in.buf[in.pos:in.end]
 	in.buf, in.pos, in.end, in.arena = nil, 0, 0, nil
 	return held
 }
 
-// look tells whether the reader should shrink its buffer, because nothing was read since the last
-// look: once, because each time the peer is given anew the time that it may be silent.
+// look reports whether the reader should shrink its buffer, because nothing was read since the last
+// look. It reports so once for each quiet time, because each request renews the time that the peer
+// may be silent.
 func (w *idleWatch) look(in *input) bool {
 	if !in.large.Load() {
 		return false

@@ -8,8 +8,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// TestIdleConnectionsGiveBackTheirBuffers: what a burst needed is given back when it is over, and a
-// peer that goes silent half-way through a frame is still given up.
+// TestIdleConnectionsGiveBackTheirBuffers: after a burst the reader's buffer is freed. A peer that
+// goes silent inside a frame is still closed in time.
 func TestIdleConnectionsGiveBackTheirBuffers(t *testing.T) {
 	inBubble(t, Limits{}, func(t *testing.T, bn *bench) {
 		p := bn.piped(t, wire.Tuning{ChannelMax: 1, FrameMax: 131072, Heartbeat: 60})
@@ -30,7 +30,7 @@ func TestIdleConnectionsGiveBackTheirBuffers(t *testing.T) {
 		start := time.Now()
 		p.Raw(one[:40_000])
 		p.Conn.SetDeadline(time.Time{})
-		io.Copy(io.Discard, p.Conn) // until the server hangs up
+		io.Copy(io.Discard, p.Conn) // until the server closes the socket
 		if d := time.Since(start); d > 3*time.Minute {
 			t.Errorf("a peer that stopped in a frame was given up after %v, want two and a half minutes or so", d)
 		}

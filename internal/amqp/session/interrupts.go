@@ -9,19 +9,19 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// interrupts are what other goroutines ask of a connection's reader while it waits for its client.
-// Any goroutine may call the methods.
+// interrupts has the actions that other goroutines leave for a connection's reader while it waits
+// for its client. Any goroutine may call the methods.
 type interrupts struct {
 	nc     net.Conn
-	forced atomic.Pointer[wire.Error] // the error that the connection is to end with
+	forced atomic.Pointer[wire.Error] // the error that ends the connection
 	kicked chan struct{}              // closed when forced is set
 
 	mu      sync.Mutex
 	actions []func() error // for the reader to run
 }
 
-// kick sets the error that the connection is to end with. The first error stands, and kick returns
-// false for every other.
+// kick sets the error that ends the connection. Only the first error counts: kick returns false for
+// each later one.
 func (i *interrupts) kick(err *wire.Error) bool {
 	if !i.forced.CompareAndSwap(nil, err) {
 		return false
@@ -30,7 +30,7 @@ func (i *interrupts) kick(err *wire.Error) bool {
 	return true
 }
 
-// failure returns the error that the connection is to end with, nil if it may go on.
+// failure returns the error that ends the connection, or nil while there is none.
 func (i *interrupts) failure() error {
 	if f := i.forced.Load(); f != nil {
 		return &failure{why: f}
@@ -38,7 +38,7 @@ func (i *interrupts) failure() error {
 	return nil
 }
 
-// interrupt has the reader run f soon.
+// interrupt makes the reader run f soon.
 func (i *interrupts) interrupt(f func() error) {
 	i.mu.Lock()
 	i.actions = append(i.actions, f)
@@ -46,10 +46,10 @@ func (i *interrupts) interrupt(f func() error) {
 	i.wakeReader()
 }
 
-// wakeReader ends the read that the reader waits in.
+// wakeReader interrupts the reader's read.
 func (i *interrupts) wakeReader() { i.nc.SetReadDeadline(time.Unix(1, 0)) }
 
-// run runs the actions that were left, on the reader goroutine. It tells whether there were any.
+// run runs the waiting actions. The reader calls it. It reports whether there were any.
 func (i *interrupts) run() (ran bool, err error) {
 	i.mu.Lock()
 	actions := i.actions
@@ -63,7 +63,7 @@ func (i *interrupts) run() (ran bool, err error) {
 	return len(actions) > 0, nil
 }
 
-// pending tells whether the reader was asked for something.
+// pending reports whether actions wait for the reader.
 func (i *interrupts) pending() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -8,19 +8,18 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/topology"
 )
 
-// ledger is a channel's account of what its client has and owes: delivery tags, deliveries that
-// wait for their acknowledgement, and consumers. The reader, the writer and the janitor use it. The
-// broker's loop never does, so its lock may be held for the length of a list; no blocking call is
-// made under it.
+// ledger has a channel's delivery tags, unacknowledged deliveries, and consumers. The reader, the
+// writer and the janitor use it. The broker's loop never does, so a goroutine may hold its lock
+// while it goes through a list. No blocking call is made under the lock.
 type ledger struct {
 	mu        sync.Mutex
 	nextTag   uint64
 	unacked   unackedList
 	consumers map[string]*consumer
-	left      func(n int) // gives back the places of n consumers; it does not wait
+	left      func(n int) // subtracts n consumers from the counts; must not block
 }
 
-// find returns the consumer of a tag, nil if there is none.
+// find returns the consumer with a tag, or nil.
 func (l *ledger) find(tag string) *consumer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -41,7 +40,7 @@ func (l *ledger) add(cons *consumer) {
 	l.mu.Unlock()
 }
 
-// remove takes a consumer out and tells whether it was in.
+// remove removes a consumer and reports whether it was there.
 func (l *ledger) remove(cons *consumer) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -58,8 +57,8 @@ func (l *ledger) take(cons *consumer) bool {
 	return true
 }
 
-// cancel takes a consumer out whose client has cancelled it, and returns the number of its
-// deliveries that are outstanding.
+// cancel removes a consumer that its client has cancelled. It returns the number of its
+// unacknowledged deliveries.
 func (l *ledger) cancel(cons *consumer) (outstanding int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -68,7 +67,7 @@ func (l *ledger) cancel(cons *consumer) (outstanding int) {
 	return cons.outstanding
 }
 
-// acking returns one of the consumers that acknowledge, nil if there is none.
+// acking returns one of the consumers that acknowledge, or nil.
 func (l *ledger) acking() *consumer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -98,7 +97,7 @@ func (l *ledger) enter(cons *consumer, got []surgetank.Delivery, at int64) (firs
 	return first
 }
 
-// tag returns the next delivery tag, for a delivery that nobody acknowledges.
+// tag returns the next delivery tag, for a delivery without acknowledgement.
 func (l *ledger) tag() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -118,7 +117,7 @@ func (l *ledger) enterOne(d *surgetank.Delivery, q *topology.Queue, at int64, no
 	return tag
 }
 
-// owed returns the credit that may be given back to a consumer now, and forgets it.
+// owed returns the credit that may be added to a consumer now, and subtracts it.
 func (l *ledger) owed(cons *consumer, maxUnacked int) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -132,7 +131,7 @@ func (l *ledger) leave(cons *consumer) {
 	l.mu.Unlock()
 }
 
-// clear empties the ledger. It returns the consumers and the deliveries that were outstanding.
+// clear empties the ledger. It returns the consumers and the unacknowledged deliveries.
 func (l *ledger) clear() (consumers []*consumer, left []unacked) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -146,8 +145,7 @@ func (l *ledger) clear() (consumers []*consumer, left []unacked) {
 	return consumers, left
 }
 
-// late tells whether a delivery has waited too long for its acknowledgement, and how long it might
-// have waited.
+// late reports whether a delivery's acknowledgement is overdue, and returns the time-out.
 func (l *ledger) late(now, limit time.Duration) (time.Duration, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

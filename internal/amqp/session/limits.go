@@ -6,32 +6,32 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Limits bound what clients can make the server hold. Zero fields take the defaults of
-// DefaultLimits.
+// Limits bound the memory and the number of things that clients can use. Zero fields have the
+// values of DefaultLimits.
 type Limits struct {
 	FrameMax   uint32        // bytes of a frame; offered to clients, at least 4096
 	ChannelMax uint16        // channels of a connection
 	Heartbeat  time.Duration // offered to clients; whole seconds; negative: none
 	MaxMessage int64         // bytes of a body
-	MaxBodies  int64         // bytes of all bodies that are not complete and all transactions that are not committed; 0: 256 MiB, or four messages
-	BodyWait   time.Duration // how long a publisher waits for room among them before the largest holder is closed
+	MaxBodies  int64         // bytes of all incomplete bodies and uncommitted transactions; 0: 256 MiB, or four messages
+	BodyWait   time.Duration // how long a publisher waits for room in MaxBodies before the largest connection is closed
 
 	Handshake           time.Duration // from accepting to connection.open
 	MaxConnections      int
 	MaxStrangers        int // connections that have not logged in
-	MaxStrangersPerPeer int // the same from one address, loopback excepted
+	MaxStrangersPerPeer int // the same from one address, except loopback
 
 	MaxConsumers           int           // of a channel
 	MaxConnectionConsumers int           // of a connection, over all its channels
-	MaxUnacked             int           // deliveries of a channel with unlimited prefetch that wait for their ack; more are not sent
+	MaxUnacked             int           // unacked deliveries of a channel without prefetch; no more are sent
 	MaxExchanges           int           // of a virtual host
 	MaxBindings            int           // of an exchange
-	AckTimeout             time.Duration // how long a delivery may wait for its ack; negative: for ever
+	AckTimeout             time.Duration // how long a delivery may wait for its ack; negative: forever
 	CloseTimeout           time.Duration // how long a closing peer may take to answer
-	DeliverWindow          int           // messages handed to a consumer without prefetch before they are written out
+	DeliverWindow          int           // messages that are handed to a consumer without prefetch and not yet written
 }
 
-// DefaultLimits are RabbitMQ's where it has them.
+// DefaultLimits are RabbitMQ's limits where RabbitMQ has one.
 var DefaultLimits = Limits{
 	FrameMax: 131072, ChannelMax: 2047, Heartbeat: 60 * time.Second, MaxMessage: surgetank.DefaultMaxMessage,
 	Handshake: 10 * time.Second, MaxConnections: 1 << 16, MaxStrangers: 1024, MaxStrangersPerPeer: 64,

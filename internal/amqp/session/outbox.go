@@ -6,41 +6,39 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// outbox is everything that waits for the writer goroutine of one connection: frames, outcomes of
-// publishes, and consumers with messages to fetch.
+// outbox has everything that the writer of one connection must still write: frames, outcomes of
+// publishes, and consumers with waiting messages.
 //
-// The broker's loop waits for mu: through consumer.notify, and through publishBatch.done. So nobody
-// holds mu for long. The sender of a message encodes header and body before it takes mu, and hands
-// over the encoded frames by reference. The writer takes all of it in one step, and copies and
-// writes without mu.
+// The broker's loop locks mu in consumer.notify and publishBatch.done, so no goroutine holds mu for
+// long. The sender of a message encodes header and body before it locks mu, and adds the encoded
+// frames by reference. The writer moves everything out in one step, and copies and writes without
+// mu.
 type outbox struct {
-	wake chan struct{} // for the writer; one token
+	wake chan struct{} // wakes the writer; one token
 
 	mu       sync.Mutex
 	methods  []byte      // frames without a body
-	bodies   []piece     // frames with a body, between them
+	bodies   []piece     // frames with a body, between those of methods
 	size     int         // bytes of methods and bodies
-	confirms []*channel  // with outcomes to tell
-	nacks    int         // refused publishes among them, which one by one are remembered
-	busy     []*consumer // with messages to fetch
-	room     sync.Cond   // size and nacks have become smaller, or the connection ends
-	deleting bool        // a queue of this connection's consumers is being deleted by it
-	cancels  []byte      // their cancels, to be written behind delete-ok
-	ending   bool        // no more is delivered
-	finished bool        // the writer writes what is left, and ends
-	hangUp   bool        // and half-closes the socket then
-	broken   error       // the socket failed while writing
+	confirms []*channel  // channels with outcomes that the client does not know
+	nacks    int         // number of refused publishes in confirms; each uses memory
+	busy     []*consumer // consumers with messages to fetch
+	room     sync.Cond   // signalled when size or nacks shrink, and when the connection ends
+	deleting bool        // this connection is deleting the queue of one of its consumers
+	cancels  []byte      // cancels of those consumers, to be written after delete-ok
+	ending   bool        // nothing more is delivered
+	finished bool        // the writer writes the rest and ends
+	hangUp   bool        // the writer then half-closes the socket
+	broken   error       // the error of a failed write
 }
 
-// piece is the header and body frames of one message. They follow the frames that methods holds up
-// to at.
+// piece is the header and body frames of one message. They follow the frames in methods[:at].
 type piece struct {
 	at     int
 	frames []byte
 }
 
-// pieceCost is what a piece counts beside its bytes, so that many small messages are bounded as
-// well.
+// pieceCost is added to the bytes of each piece, so that many small messages are bounded too.
 const pieceCost = 64
 
 func (o *outbox) init() {
@@ -63,33 +61,32 @@ func (o *outbox) send(channel uint16, m wire.Method) {
 	o.wakeWriter()
 }
 
-// method replaces methods by what was appended to it; the caller holds mu.
+// method sets methods to the result of an append. The caller holds mu.
 func (o *outbox) method(methods []byte) {
 	o.size += len(methods) - len(o.methods)
 	o.methods = methods
 }
 
-// content adds a method that has a message, and the message's encoded frames. The outbox keeps
-// frames. The caller holds mu.
+// content adds a method with a message, and the message's encoded frames. The outbox keeps the
+// slice frames. The caller holds mu.
 func (o *outbox) content(methods, frames []byte) {
 	o.method(methods)
 	o.bodies = append(o.bodies, piece{len(o.methods), frames})
 	o.size += len(frames) + pieceCost
 }
 
-// full tells whether replies that the client does not read make its requests wait. The caller holds
-// mu.
+// full reports whether the client has too many unread replies, so that its requests must wait. The
+// caller holds mu.
 func (o *outbox) full() bool { return o.size > maxOut || o.nacks > maxNacks }
 
-// taken is what the writer takes out of the outbox at once. The writer gives the memory back at the
-// next time.
+// taken is the data that the writer moves out of the outbox in one step. The next step returns its
+// memory to the outbox.
 type taken struct {
 	methods []byte
 	bodies  []piece
 }
 
-// take moves the frames of the outbox to t, whose memory becomes that of the outbox. The caller
-// holds mu.
+// take moves the frames of the outbox to t. The outbox gets t's old memory. The caller holds mu.
 func (o *outbox) take(t *taken) {
 	o.methods, t.methods = t.methods[:0], o.methods
 	o.bodies, t.bodies = t.bodies[:0], o.bodies
@@ -97,8 +94,8 @@ func (o *outbox) take(t *taken) {
 	o.room.Broadcast()
 }
 
-// offer marks a consumer as one with messages to fetch. It returns false if the consumer is marked
-// already. The caller holds mu.
+// offer marks a consumer as one with messages to fetch. It returns false if the consumer is already
+// marked. The caller holds mu.
 func (o *outbox) offer(cons *consumer) bool {
 	if cons.busy {
 		return false
@@ -108,8 +105,8 @@ func (o *outbox) offer(cons *consumer) bool {
 	return true
 }
 
-// settle enters the outcome of a publish; seq 0 is a publish that nobody waits for. The caller
-// holds mu and wakes the writer.
+// settle enters the outcome of a publish. seq 0 is a publish without a confirm. The caller holds mu
+// and wakes the writer.
 func (o *outbox) settle(ch *channel, seq uint64, ok bool) {
 	if seq == 0 || ch.closed {
 		return
@@ -123,7 +120,7 @@ func (o *outbox) settle(ch *channel, seq uint64, ok bool) {
 	}
 }
 
-// close ends a channel: no outcome and no message is added for it any more.
+// close ends a channel. After it, no outcome and no message is added for the channel.
 func (o *outbox) close(ch *channel) {
 	o.mu.Lock()
 	ch.closed = true
@@ -137,8 +134,8 @@ func (o *outbox) end() {
 	o.mu.Unlock()
 }
 
-// finish lets the writer write what is left and end; with HangUp it half-closes the socket behind
-// that.
+// finish lets the writer write the rest and end. With hangUp, the writer then half-closes the
+// socket.
 func (o *outbox) finish(hangUp bool) {
 	o.mu.Lock()
 	o.finished, o.hangUp = true, hangUp
@@ -146,8 +143,8 @@ func (o *outbox) finish(hangUp bool) {
 	o.wakeWriter()
 }
 
-// rest gives back the memory of an outbox that is empty. It tells whether the writer is done: the
-// connection is finished and all is written.
+// rest frees the memory of an empty outbox. It reports whether the writer is done: the connection
+// is finished and everything is written.
 func (o *outbox) rest() (done, hangUp bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -163,7 +160,7 @@ func (o *outbox) rest() (done, hangUp bool) {
 	return o.finished, o.hangUp
 }
 
-// fail says that the socket cannot be written to any more.
+// fail records that a write to the socket failed.
 func (o *outbox) fail(err error) {
 	o.mu.Lock()
 	o.broken = err
@@ -171,9 +168,9 @@ func (o *outbox) fail(err error) {
 	o.mu.Unlock()
 }
 
-// deferCancels keeps the cancels of this connection's consumers back until the returned function is
-// called. Who deletes the queue of its own consumer gets delete-ok before the cancel: clients close
-// the channel at the cancel, and the answer must not be missing then.
+// deferCancels delays the cancels of this connection's consumers until the returned function is
+// called. If a client deletes the queue of its own consumer, delete-ok must precede the cancel.
+// Clients close the channel at the cancel, and would miss a later answer.
 func (o *outbox) deferCancels() (release func()) {
 	o.mu.Lock()
 	o.deleting = true

@@ -12,8 +12,8 @@ import (
 )
 
 // TestTheLoopDoesNotWaitForBodies: while the body of an answer is copied, the broker's loop hands
-// messages to consumers of the same connection and answers its publishes. Each copy is held until
-// the loop has done a turn that needs the connection's outbox.
+// messages to consumers of the same connection and answers its publishes. The test stops each copy
+// until the loop has run a turn that needs the connection's outbox.
 func TestTheLoopDoesNotWaitForBodies(t *testing.T) {
 	const body = "a body whose copy is held"
 	for _, tt := range []struct {
@@ -71,7 +71,7 @@ func TestTheLoopDoesNotWaitForBodies(t *testing.T) {
 				}
 				return wire.AppendBody(dst, channel, b, frameMax)
 			}
-			// The reader runs it, which owns the field.
+			// The reader owns the field, so the reader sets it.
 			set := make(chan struct{})
 			c.asked.interrupt(func() error { c.appendBody = held; close(set); return nil })
 			<-set
@@ -81,8 +81,8 @@ func TestTheLoopDoesNotWaitForBodies(t *testing.T) {
 			case <-ctx.Done():
 				t.Fatal("the body was not copied by anybody who holds no lock")
 			}
-			// The first publish has the loop call notify, which has to return before the loop
-			// answers the second.
+			// For the first publish the loop calls notify. notify must return before the loop can
+			// answer the second.
 			post("served", "1")
 			post("served", "2")
 			for _, n := range []string{"1", "2"} {
@@ -100,8 +100,8 @@ func TestTheLoopDoesNotWaitForBodies(t *testing.T) {
 	}
 }
 
-// TestOutboxKeepsItsOrder: frames with and without a body leave in the order in which they came,
-// large ones among them.
+// TestOutboxKeepsItsOrder: frames with and without a body leave in the order in which they were
+// added, large ones too.
 func TestOutboxKeepsItsOrder(t *testing.T) {
 	bn := start(t, Limits{})
 	p := bn.connect()

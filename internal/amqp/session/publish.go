@@ -10,13 +10,13 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// A batch is handed over early when it has this much.
+// A batch of this size is sent to the broker before the read ends.
 const (
 	batchMax   = 4096
 	batchBytes = 1 << 20
 )
 
-// publishBatch is what one read brought in publishes; who[i] is whom to tell about msgs[i].
+// publishBatch has the publishes of one read. who[i] gets the outcome of msgs[i].
 type publishBatch struct {
 	c     *Conn
 	msgs  []surgetank.Publishing
@@ -24,15 +24,15 @@ type publishBatch struct {
 	bytes int
 }
 
-// publisher is where a publish came from.
+// publisher says where a publish came from.
 type publisher struct {
 	ch        *channel
-	seq       uint64 // 0: nobody waits for a confirm
+	seq       uint64 // 0: without a confirm
 	mandatory bool
-	refused   bool // by a queue that is not among the message's: the others take it, and it is nacked
+	refused   bool // one of its queues accepts no messages; the others store it, and it is nacked
 }
 
-// publish takes a whole message.
+// publish handles a complete message.
 func (ch *channel) publish(ct *translate.Content, body []byte) error {
 	c, a := ch.c, &ch.assembly
 	to, err := c.pubs.routes.lookup(a.exchange, a.key)
@@ -88,7 +88,7 @@ func (ch *channel) publish(ct *translate.Content, body []byte) error {
 	return nil
 }
 
-// routeAll routes by all of a message's keys and by its headers.
+// routeAll finds the queues for all of a message's keys and for its headers.
 func (c *Conn) routeAll(to *route, ct *translate.Content) (topology.Routed, error) {
 	keys := append([]string{to.key}, ct.CC...)
 	if err := c.authorizeTopic(auth.Write, to.exchange, ct.CC...); err != nil {
@@ -96,7 +96,7 @@ func (c *Conn) routeAll(to *route, ct *translate.Content) (topology.Routed, erro
 	}
 	if to.exchange.Name == "" {
 		for _, k := range ct.CC {
-			if _, err := c.vhost().Find(k); err != nil { // another door's queue becomes known by this
+			if _, err := c.vhost().Find(k); err != nil { // Find lets this door know a queue of another door
 				return topology.Routed{}, err
 			}
 		}
@@ -104,7 +104,7 @@ func (c *Conn) routeAll(to *route, ct *translate.Content) (topology.Routed, erro
 	return c.vhost().Route(to.exchange, keys, &ct.Props), nil
 }
 
-// returned sends a message back that found no queue.
+// returned returns a message that found no queue to its client.
 func (ch *channel) returned(exchange, key string, block, body []byte) {
 	frames := ch.c.frames(ch.id, block, body)
 	o := &ch.c.out
@@ -117,8 +117,8 @@ func (ch *channel) returned(exchange, key string, block, body []byte) {
 	o.wakeWriter()
 }
 
-// flush hands over what was gathered: publishes first, so that a consumer that publishes a result
-// and then acknowledges its input never has the ack without the result.
+// flush sends the collected publishes and settlements to the broker. Publishes go first. If a
+// consumer publishes a result and then acks its input, the ack is never stored without the result.
 func (c *Conn) flush() error {
 	if c.pubs.batch != nil {
 		if err := c.holdWhileAlarmed(); err != nil {
@@ -150,18 +150,18 @@ func (c *Conn) flush() error {
 	return nil
 }
 
-// passed gives back what the messages of a flush had of the server's budget.
+// passed returns the bytes that the messages of a flush reserve in the server's budget.
 func (c *Conn) passed() {
 	c.srv.budget.give(c, c.pubs.passing)
 	c.pubs.passing = 0
 }
 
-// alarmLook is how often a connection that is held back is looked at: nobody reads from it, so
-// nobody sees its end.
+// alarmLook is the time between two checks of a blocked connection. The server does not read from
+// it, so no read notices its end.
 const alarmLook = time.Second
 
-// holdWhileAlarmed stops a connection that publishes while there is an alarm, and tells its client
-// why.
+// holdWhileAlarmed blocks a connection that publishes while there is an alarm, and tells its client
+// the reason.
 func (c *Conn) holdWhileAlarmed() error {
 	for {
 		a := c.srv.alarms.now.Load()
@@ -186,7 +186,7 @@ func (c *Conn) holdWhileAlarmed() error {
 		select {
 		case <-a.over:
 		case <-look.C():
-			if hungUp(c.nc) { // what it had sent by then was not confirmed
+			if hungUp(c.nc) { // its unread publishes were not confirmed
 				return errSocket
 			}
 		case <-c.asked.kicked:
@@ -200,8 +200,9 @@ func (c *Conn) holdWhileAlarmed() error {
 	}
 }
 
-// done is called by the broker on its loop, in the order of publishing; it must not block. It takes
-// the outbox's lock, and short ones below it: nobody copies a body under any of them.
+// done gets the outcomes of a batch, in the order of publishing. The broker calls it on its loop,
+// so it must not block. It locks the outbox, and short locks below it. No goroutine copies a body
+// under any of them.
 func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
 	if err != nil {
 		b.failed(err)
@@ -214,7 +215,7 @@ func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
 		switch surgetank.CodeOf(results[i].Err) {
 		case "":
 			c.out.settle(w.ch, w.seq, !w.refused)
-		case surgetank.CodeNotFound: // a queue has gone: find out which, where this may wait
+		case surgetank.CodeNotFound: // a queue has gone; reconsider finds out which, and may wait
 			m, w := b.msgs[i], *w
 			c.srv.Background(func() { w.reconsider(m) })
 		case surgetank.CodeFull:
@@ -244,7 +245,7 @@ func (b *publishBatch) failed(err error) {
 	c.out.wakeWriter()
 }
 
-// reconsider deals with a message that was refused because a queue of it is gone.
+// reconsider handles a message that was refused because one of its queues is gone.
 func (w publisher) reconsider(m surgetank.Publishing) {
 	s, vh := w.ch.c.srv, w.ch.c.vhost()
 	left := make([]string, 0, len(m.Queues))
@@ -255,7 +256,7 @@ func (w publisher) reconsider(m surgetank.Publishing) {
 		switch {
 		case err == nil:
 			left = append(left, full)
-			if q != nil && q.ID != info.ID { // made anew by another door: what was bound to the old one is not its
+			if q != nil && q.ID != info.ID { // another door has declared the queue again; the old queue's bindings do not apply
 				vh.Forget(q)
 			}
 		case surgetank.CodeOf(err) == surgetank.CodeNotFound:

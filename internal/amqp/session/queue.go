@@ -12,7 +12,7 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// queueName resolves the empty name that stands for the queue this channel declared last.
+// queueName resolves a queue name. The empty name is the queue that this channel declared last.
 func (ch *channel) queueName(name string) (string, error) {
 	if name != "" {
 		return translate.CleanName(name), nil
@@ -23,7 +23,7 @@ func (ch *channel) queueName(name string) (string, error) {
 	return ch.lastQueue, nil
 }
 
-// ready is the number of messages that AMQP counts: those that a consumer could get.
+// ready returns AMQP's message count: the messages that a consumer could get.
 func ready(info surgetank.QueueInfo) uint32 {
 	return uint32(min(max(info.Ready+info.Blocked, 0), math.MaxUint32))
 }
@@ -73,7 +73,7 @@ func (ch *channel) queueDeclare(m *wire.QueueDeclare) error {
 	return nil
 }
 
-// declare finds the queue or makes it.
+// declare finds the queue or declares it.
 func (ch *channel) declare(name string, m *wire.QueueDeclare) (*topology.Queue, error) {
 	c := ch.c
 	if err := c.authorize(auth.Configure, "queue", name); err != nil {
@@ -87,8 +87,8 @@ func (ch *channel) declare(name string, m *wire.QueueDeclare) (*topology.Queue, 
 	return q, err
 }
 
-// authorizeDeadLetters asks for the rights that dead letters use. Without the question, the name of
-// a dead-letter exchange would be a way past the permissions.
+// authorizeDeadLetters checks the rights that dead letters use. Without this check, a dead-letter
+// exchange could bypass the permissions.
 func (ch *channel) authorizeDeadLetters(a translate.QueueAttrs, name string) error {
 	if !a.HasDLX {
 		return nil

@@ -7,9 +7,9 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// Direct reply-to: a requester consumes from the pseudo-queue amq.rabbitmq.reply-to, and what
-// others publish to the key that its requests carry goes straight to its channel. Nothing of it is
-// stored; a reply to a channel that is gone, or whose client does not read, has nowhere to go.
+// Direct reply-to: a requester consumes from the pseudo-queue amq.rabbitmq.reply-to, and its
+// requests carry a key. Messages to that key go straight to the requester's channel. They are not
+// stored. A reply is lost if the channel is gone or its client does not read.
 
 // replyTable finds requesters by key.
 type replyTable struct {
@@ -29,7 +29,7 @@ func (t *replyTable) find(key string) *replyConsumer {
 	return t.byKey[key]
 }
 
-// maxReplyOut is how many bytes may wait for a requester that does not read.
+// maxReplyOut bounds the bytes that wait for a requester that does not read.
 const maxReplyOut = 16 << 20
 
 func (ch *channel) consumeReplies(m *wire.BasicConsume) error {
@@ -69,8 +69,8 @@ func (ch *channel) dropReplyConsumer() {
 	ch.reply, ch.last.content = nil, nil
 }
 
-// declareReplyQueue answers a declaration of a reply address, which is how a server asks whether
-// the requester is still there.
+// declareReplyQueue answers a declaration of a reply address. Servers declare it to ask whether the
+// requester is still there.
 func (ch *channel) declareReplyQueue(m *wire.QueueDeclare, name string) error {
 	if name != translate.ReplyToQueue && ch.c.srv.replies.find(name) == nil {
 		return ch.c.vhost().NoQueue(name)
@@ -93,7 +93,7 @@ func (ch *channel) publishReply(to *route, ct *translate.Content, body []byte) {
 	}
 }
 
-// deliver hands a reply to the requester's writer. It returns false when the requester has gone or
+// deliver adds a reply to the requester's outbox. It returns false if the requester has gone or
 // does not read.
 func (r *replyConsumer) deliver(block, body []byte) bool {
 	c := r.ch.c
@@ -111,7 +111,7 @@ func (r *replyConsumer) deliver(block, body []byte) bool {
 	tag := r.ch.ledger.tag()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !open() { // by now
+	if !open() { // it can have closed meanwhile
 		return false
 	}
 	o.content(wire.AppendDeliver(o.methods, r.ch.id, r.tag, tag, false, nil, r.key), frames)

@@ -10,8 +10,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// TestRefusedPublishesAreBounded: a publisher whose messages are refused and who does not read that
-// is not read any further.
+// TestRefusedPublishesAreBounded: if a publisher does not read the nacks of its refused messages,
+// the server stops reading from it.
 func TestRefusedPublishesAreBounded(t *testing.T) {
 	inBubble(t, Limits{}, func(t *testing.T, bn *bench) {
 		p := bn.piped(t, wire.Tuning{ChannelMax: 1, FrameMax: 4096})
@@ -24,7 +24,7 @@ func TestRefusedPublishesAreBounded(t *testing.T) {
 		const n = 3 * maxNacks
 		go func() {
 			p.Conn.SetDeadline(time.Time{})
-			p.Conn.Write(bytes.Repeat(one, n)) // ends when all is read
+			p.Conn.Write(bytes.Repeat(one, n)) // returns when everything is read
 		}()
 		synctest.Wait()
 		c := bn.connections()[0]
@@ -49,8 +49,8 @@ func TestRefusedPublishesAreBounded(t *testing.T) {
 	})
 }
 
-// TestAPeerThatDoesNotRead: a hundred thousand declarations are sent and no reply is read. The
-// server must stop reading, and hold little.
+// TestAPeerThatDoesNotRead sends a hundred thousand declarations and reads no reply. The server
+// must stop reading, and use little memory.
 func TestAPeerThatDoesNotRead(t *testing.T) {
 	bn := start(t, Limits{CloseTimeout: 50 * time.Millisecond})
 	p := bn.piped(t, wire.Tuning{ChannelMax: 10, FrameMax: 4096})
@@ -59,7 +59,7 @@ func TestAPeerThatDoesNotRead(t *testing.T) {
 	p.Channel(1)
 	p.Send(1, &wire.QueueDeclare{Queue: "q"})
 	amqptest.Want[*wire.QueueDeclareOk](p, 1)
-	p.Send(1, &wire.QueueDeclare{Queue: "a\x1fb", Passive: true}) // a full name is no way into another virtual host
+	p.Send(1, &wire.QueueDeclare{Queue: "a\x1fb", Passive: true}) // a full name must not reach another virtual host
 	amqptest.Want[*wire.ChannelClose](p, 1)
 	p.Send(1, wire.Bare(wire.IDChannelCloseOk))
 	p.Channel(1)

@@ -9,17 +9,16 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// route is where messages of one exchange and key go, and that the connection's user may send them
-// there.
+// route has the queues for one exchange and key. It also says that the connection's user may
+// publish there.
 type route struct {
 	exchange *topology.Exchange
 	key      string
-	reply    bool // to a requester's channel
+	reply    bool // the message goes to a requester's channel
 	topology.Routed
 }
 
-// routeCache remembers routes of a connection for as long as neither the topology nor anybody's
-// rights change.
+// routeCache caches a connection's routes until the topology or any user's rights change.
 type routeCache struct {
 	c          *Conn
 	version    uint64
@@ -32,8 +31,8 @@ const maxRoutes = 4096
 
 func (rc *routeCache) init(c *Conn) { rc.c, rc.routes = c, map[string]*route{} }
 
-// lookup finds where a message goes, or why it may not. Exchange and key alias the reader's
-// buffers.
+// lookup returns the route of a message, or the error that forbids it. exchange and key alias the
+// reader's buffers.
 func (rc *routeCache) lookup(exchange, key []byte) (*route, error) {
 	c := rc.c
 	version, generation := c.vhost().Version(), c.srv.Auth.Generation()
@@ -41,7 +40,7 @@ func (rc *routeCache) lookup(exchange, key []byte) (*route, error) {
 		clear(rc.routes)
 		rc.version, rc.generation = version, generation
 	}
-	// The length tells exchange and key apart, whatever bytes they have.
+	// The length separates exchange and key, whatever bytes they have.
 	rc.scratch = append(append(append(rc.scratch[:0], byte(len(exchange))), exchange...), key...)
 	if r := rc.routes[string(rc.scratch)]; r != nil {
 		return r, nil
@@ -59,7 +58,7 @@ func (rc *routeCache) lookup(exchange, key []byte) (*route, error) {
 	return r, nil
 }
 
-// findRoute is lookup without the memory.
+// findRoute is lookup without the cache.
 func (c *Conn) findRoute(exchange, key string) (*route, error) {
 	vh := c.vhost()
 	if err := c.authorize(auth.Write, "exchange", translate.ResourceName(exchange)); err != nil {

@@ -31,9 +31,9 @@ func (ch *channel) settle(s wire.Settle) error {
 	return nil
 }
 
-// appendSettlements says in the broker's words what became of deliveries. A refused message goes
-// back to its old place at once, as RabbitMQ has it; in a queue that another door gave a retry
-// policy, that policy says when.
+// appendSettlements translates an ack, nack or reject of deliveries for the broker. A requeued
+// message returns to its old position at once, as in RabbitMQ. If the queue has a retry policy from
+// another door, that policy sets the delay.
 func appendSettlements(to []surgetank.Settlement, taken []unacked, s wire.Settle) []surgetank.Settlement {
 	if to == nil {
 		to = make([]surgetank.Settlement, 0, max(len(taken), 16))
@@ -55,9 +55,9 @@ func appendSettlements(to []surgetank.Settlement, taken []unacked, s wire.Settle
 	return to
 }
 
-// release counts settled deliveries off their consumers. Credit that was held back for too many
-// unacknowledged deliveries is due now, and so is the end of cancelled consumers that have no more
-// of them; follow does both. The caller holds the ledger's lock.
+// release subtracts settled deliveries from their consumers. It notes work for follow: credit that
+// was withheld for too many unacknowledged deliveries, and the end of cancelled consumers without
+// deliveries. The caller holds the ledger's lock.
 func (ch *channel) release(taken []unacked) {
 	for i := range taken {
 		cons := taken[i].cons
@@ -71,7 +71,8 @@ func (ch *channel) release(taken []unacked) {
 	}
 }
 
-// follow does what release found due, without a lock: the broker may make it wait.
+// follow does the work that release has noted. It holds no lock, because the broker may make it
+// wait.
 func (ch *channel) follow() {
 	if len(ch.due) == 0 {
 		return
@@ -98,7 +99,7 @@ func (ch *channel) follow() {
 	ch.due = ch.due[:0]
 }
 
-// recover gives all outstanding deliveries back, to be delivered again to anybody.
+// recover returns all unacknowledged deliveries to their queues. Any consumer can get them then.
 func (ch *channel) recover(requeue bool) error {
 	if !requeue {
 		return wire.Errorf(wire.CodeNotImplemented, "requeue=false")

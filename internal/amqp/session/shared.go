@@ -13,7 +13,7 @@ import (
 	"github.com/surgetank/surgetank/internal/lobby"
 )
 
-// Shared is what the connections of one server share.
+// Shared has the state that all connections of a server use.
 type Shared struct {
 	*topology.Env
 	vhosts *topology.Registry
@@ -28,8 +28,7 @@ type Shared struct {
 	alarms        alarms
 }
 
-// NewShared makes what the connections of a server share. props are the server properties that
-// clients are shown.
+// NewShared makes the Shared of a server. props are the server properties that clients get.
 func NewShared(e *topology.Env, vhosts *topology.Registry, limits Limits, props wire.Table) *Shared {
 	s := &Shared{Env: e, vhosts: vhosts, limits: limits, props: props, departures: lobby.New(limits.MaxStrangers, limits.MaxStrangers)}
 	s.budget.srv = s
@@ -37,30 +36,30 @@ func NewShared(e *topology.Env, vhosts *topology.Registry, limits Limits, props 
 	return s
 }
 
-// Stop says that the server shuts down: connections that wait for their clients to hang up wait no
-// longer. The caller sets it before it calls their ShutDown.
+// Stop marks that the server shuts down. Connections then stop waiting for their clients to hang
+// up. The caller calls Stop before their ShutDown.
 func (s *Shared) Stop() { s.stopping.Store(true) }
 
-// Held is the number of bytes that unfinished messages and transactions hold.
+// Held returns the number of bytes that unfinished messages and transactions reserve.
 func (s *Shared) Held() int64 { return s.budget.held() }
 
-// RefusedLogins is the number of logins with a wrong user name or password.
+// RefusedLogins returns the number of logins with a wrong user name or password.
 func (s *Shared) RefusedLogins() uint64 { return s.refusedLogins.Load() }
 
-// Departing is the number of connections that wait for their clients to hang up.
+// Departing returns the number of connections that wait for their clients to hang up.
 func (s *Shared) Departing() int {
 	n, _ := s.departures.Count()
 	return n
 }
 
-// settleAll settles outside of any connection's life, and waits.
+// settleAll settles deliveries that no open channel has any more, and waits for the broker.
 func (s *Shared) settleAll(list []surgetank.Settlement) {
 	if _, err := s.Broker.Settle(context.WithoutCancel(s.Context), list); err != nil {
 		s.Log.Warn("deliveries could not be given back; their leases end with the broker", "messages", len(list), "err", err)
 	}
 }
 
-// alarms are the reasons to hold publishers back.
+// alarms has the reasons to block publishers.
 type alarms struct {
 	now atomic.Pointer[alarm]
 
@@ -68,14 +67,15 @@ type alarms struct {
 	reasons map[string]struct{}
 }
 
-// alarm is why publishers are held back; over is closed when it changes.
+// alarm is one state of the reasons. over is closed when the state changes.
 type alarm struct {
-	reason string // "" when nobody is held back
+	reason string // "" while no publisher is blocked
 	over   chan struct{}
 }
 
-// SetAlarm turns a reason to hold publishers back on or off, as "low on disk" or "low on memory".
-// While any is on, connections that publish are told (connection.blocked) and not read further.
+// SetAlarm turns a reason to block publishers on or off, such as "low on disk" or "low on memory".
+// While any reason is on, the server sends connection.blocked to connections that publish, and
+// stops reading from them.
 func (s *Shared) SetAlarm(reason string, on bool) {
 	a := &s.alarms
 	a.mu.Lock()

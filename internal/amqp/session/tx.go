@@ -10,21 +10,22 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// transaction is what a channel in transaction mode has gathered since its last commit.
+// transaction has the publishes and settlements of a channel in transaction mode since its last
+// commit.
 type transaction struct {
 	ch      *channel
 	msgs    []surgetank.Publishing
-	asked   []mandatory // beside msgs
-	seen    int         // messages that the client has published
+	asked   []mandatory // parallel to msgs
+	seen    int         // number of messages that the client has published
 	taken   []unacked   // in the order of their acknowledgement
 	settles []surgetank.Settlement
-	from    []*topology.Queue // beside settles
+	from    []*topology.Queue // parallel to settles
 	returns []returnedMessage
-	bytes   int64 // of the server's budget
+	bytes   int64 // bytes that it reserves in the server's budget
 }
 
-// mandatory says of a message whether it is to be returned when its queues are gone by the commit,
-// and its place among those that the client has published.
+// mandatory says whether a message must be returned if its queues are gone at the commit. It also
+// has the message's position among those that the client has published.
 type mandatory struct {
 	is bool
 	at int
@@ -33,14 +34,14 @@ type mandatory struct {
 type returnedMessage struct {
 	exchange, key string
 	block, body   []byte
-	at            int // its place among the messages of a transaction
+	at            int // position among the messages of the transaction
 }
 
-// Limits of one transaction, which lives in memory until it is committed.
+// Limits of one transaction. A transaction is in memory until its commit.
 const (
 	maxTxMessages = 1 << 16
 	maxTxBytes    = 256 << 20
-	txOverhead    = 256 // bytes that a message counts beside its body and properties
+	txOverhead    = 256 // added to body and properties for each message
 )
 
 func (t *transaction) publish(m surgetank.Publishing, isMandatory bool) error {
@@ -54,7 +55,7 @@ func (t *transaction) publish(m surgetank.Publishing, isMandatory bool) error {
 	return t.grown(bytes)
 }
 
-// giveBack returns a message at the commit.
+// giveBack notes a message to return at the commit.
 func (t *transaction) giveBack(m returnedMessage) error {
 	t.seen++
 	m.at = t.seen
@@ -75,8 +76,8 @@ func (t *transaction) grown(bytes int) error {
 	return nil
 }
 
-// free gives back what the transaction has of the server's budget: its messages are with the
-// broker, or given up.
+// free returns the transaction's bytes to the server's budget. The broker has its messages, or they
+// were dropped.
 func (t *transaction) free() {
 	t.ch.c.srv.budget.give(t.ch.c, t.bytes)
 	t.bytes = 0
@@ -105,7 +106,7 @@ func (ch *channel) txSelect() error {
 
 var errNotTransactional = wire.Errorf(wire.CodePreconditionFailed, "channel is not transactional")
 
-// txCommit makes all of a transaction happen, durably and as one.
+// txCommit applies all of a transaction in one durable step.
 func (ch *channel) txCommit() error {
 	t, c := ch.tx, ch.c
 	if t == nil {
@@ -117,7 +118,7 @@ func (ch *channel) txCommit() error {
 	ch.tx = &transaction{ch: ch}
 	if len(t.msgs)+len(t.settles) > 0 {
 		if err := ch.commit(t); err != nil {
-			ch.tx = t // the channel is closed by the error, and with it everything goes back
+			ch.tx = t // the error closes the channel, which returns the deliveries
 			return err
 		}
 	}
@@ -139,8 +140,8 @@ func (ch *channel) commit(t *transaction) error {
 		if err == nil {
 			break
 		}
-		// A queue that has gone since takes nothing, and its deliveries went with it; the rest of
-		// the transaction still holds. Every round has fewer queues.
+		// A queue has gone since. It stores nothing, and its deliveries are gone too. The rest of
+		// the transaction is still valid. Each round has fewer queues.
 		switch surgetank.CodeOf(err) {
 		case surgetank.CodeNotFound:
 			if ch.dropGoneTargets(t) {
@@ -160,8 +161,8 @@ func (ch *channel) commit(t *transaction) error {
 	return nil
 }
 
-// dropGoneTargets takes queues that no longer exist out of a transaction, and tells whether there
-// were any. A mandatory message that has none left is returned, as if it had been routed only now.
+// dropGoneTargets removes queues that no longer exist from a transaction, and reports whether there
+// were any. A mandatory message without a queue left is returned, as if it had been routed now.
 func (ch *channel) dropGoneTargets(t *transaction) bool {
 	s, found := ch.c.srv, false
 	gone := map[string]bool{}
@@ -197,11 +198,11 @@ func (ch *channel) dropGoneTargets(t *transaction) bool {
 	return found
 }
 
-// dropGoneSettlements takes the acknowledgements of messages whose queue is gone out of a
-// transaction, and tells whether there were any.
+// dropGoneSettlements removes acknowledgements of messages whose queue is gone from a transaction.
+// It reports whether there were any.
 func (ch *channel) dropGoneSettlements(t *transaction) bool {
 	s := ch.c.srv
-	alive := map[*topology.Queue]uint64{} // the number of the queue that has its name now; 0: there is none
+	alive := map[*topology.Queue]uint64{} // the number of the present queue with this name; 0: there is none
 	kept, from := t.settles[:0], t.from[:0]
 	for i, st := range t.settles {
 		q := t.from[i]
@@ -209,7 +210,7 @@ func (ch *channel) dropGoneSettlements(t *transaction) bool {
 		if !asked {
 			if info, err := s.Broker.Queue(s.Context, q.Full); surgetank.CodeOf(err) != surgetank.CodeNotFound {
 				if id = info.ID; err != nil {
-					id = st.Receipt.ID.Queue // not known to be gone
+					id = st.Receipt.ID.Queue // unknown, so treated as present
 				}
 			}
 			alive[q] = id
@@ -223,8 +224,7 @@ func (ch *channel) dropGoneSettlements(t *transaction) bool {
 	return found
 }
 
-// txRollback forgets the publishes; the deliveries are outstanding again, as if they had never been
-// acknowledged.
+// txRollback drops the publishes. The deliveries are unacknowledged again.
 func (ch *channel) txRollback() error {
 	t := ch.tx
 	if t == nil {

@@ -10,16 +10,16 @@ import (
 // unacked is one delivery that waits for its acknowledgement.
 type unacked struct {
 	tag     uint64
-	at      int64 // when it was handed out, in seconds that had passed on the server's clock
+	at      int64 // time of the hand-out, in passed seconds of the server's clock
 	receipt surgetank.Receipt
 	cons    *consumer // nil: from basic.get
 	q       *topology.Queue
 	settled bool
 }
 
-// unackedList is a channel's deliveries in order of their tags. Settled ones leave a gap until they
-// are at the head, or outnumber the others, so that the list is never much longer than what is
-// outstanding.
+// unackedList has a channel's deliveries in order of their tags. A settled delivery leaves a gap.
+// Gaps are removed at the head, and everywhere when they outnumber the deliveries. So the list is
+// at most about twice as long as needed.
 type unackedList struct {
 	list []unacked
 	head int
@@ -45,7 +45,7 @@ func (l *unackedList) compact() {
 	l.list, l.head = keep, 0
 }
 
-// all goes over what is outstanding, lowest tag first.
+// all calls f for each unacknowledged delivery, lowest tag first.
 func (l *unackedList) all(f func(unacked)) {
 	for _, u := range l.list[l.head:] {
 		if !u.settled {
@@ -54,8 +54,9 @@ func (l *unackedList) all(f func(unacked)) {
 	}
 }
 
-// take removes a tag, or with multiple every tag up to it (0: all), and appends what it removed to
-// to. It removes nothing and gives false when the tag itself is not outstanding.
+// take removes a tag. With multiple it removes every tag up to the given one (0: all). It appends
+// the removed deliveries to to. If the tag itself is not outstanding, it removes nothing and
+// returns false.
 func (l *unackedList) take(to []unacked, tag uint64, multiple bool) ([]unacked, bool) {
 	rest := l.list[l.head:]
 	if multiple && tag == 0 {
@@ -101,7 +102,7 @@ func (l *unackedList) take(to []unacked, tag uint64, multiple bool) ([]unacked, 
 	return to, true
 }
 
-// reset empties the list, keeping a modest amount of its memory.
+// reset empties the list and keeps a limited amount of its memory.
 func (l *unackedList) reset() {
 	if cap(l.list) > 4096 {
 		l.list = nil
@@ -109,7 +110,8 @@ func (l *unackedList) reset() {
 	l.list, l.head, l.live = l.list[:0], 0, 0
 }
 
-// restore puts back what a transaction took and then rolled back; list is in order of tags.
+// restore enters deliveries again that a rolled-back transaction had taken. list is in order of
+// tags.
 func (l *unackedList) restore(list []unacked) {
 	merged := make([]unacked, 0, l.live+len(list))
 	l.all(func(u unacked) {

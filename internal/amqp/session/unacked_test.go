@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestUnackedAgreesWithAMap drives the list and a map with the same steps.
+// TestUnackedAgreesWithAMap runs the same steps on the list and on a map.
 func TestUnackedAgreesWithAMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := &unackedList{}
@@ -15,7 +15,7 @@ func TestUnackedAgreesWithAMap(t *testing.T) {
 		tag := uint64(0)
 		for range rapid.IntRange(1, 300).Draw(t, "steps") {
 			if rapid.IntRange(0, 2).Draw(t, "op") > 0 {
-				tag += uint64(rapid.IntRange(1, 2).Draw(t, "gap")) // deliveries without acknowledgement take tags as well
+				tag += uint64(rapid.IntRange(1, 2).Draw(t, "gap")) // deliveries without acknowledgement use tags too
 				l.push(unacked{tag: tag})
 				model[tag] = true
 				continue

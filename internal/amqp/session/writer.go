@@ -10,17 +10,16 @@ import (
 )
 
 const (
-	writeChunk   = 64 << 10  // bytes that are written as soon as they are there
-	deliverMax   = 512       // messages fetched from one consumer at a time
-	deliverBytes = 128 << 10 // and about as many bytes of bodies
+	writeChunk   = 64 << 10  // when the buffer has this many bytes, it is written
+	deliverMax   = 512       // messages that are fetched from one consumer at a time
+	deliverBytes = 128 << 10 // approximate bytes of bodies that are fetched at a time
 	keepBuffer   = 128 << 10 // larger buffers are not kept
-	idleBuffer   = 2 << 10   // nor are larger ones by a writer that has nothing to do
-	idlePieces   = 16        // nor longer lists
+	idleBuffer   = 2 << 10   // an idle writer does not keep larger ones
+	idlePieces   = 16        // an idle writer does not keep longer lists
 )
 
-// scratch is the large memory of a writer at work. Writers borrow it, because most connections are
-// idle at any moment, and what each of them needed in its last burst would be most of what they
-// hold.
+// scratch is the large memory of a busy writer. Writers borrow it from a pool, because most
+// connections are idle at any moment. Kept buffers would be most of their memory.
 type scratch struct {
 	buf, spare []byte
 	got        []surgetank.Delivery
@@ -28,7 +27,7 @@ type scratch struct {
 
 var scratches sync.Pool
 
-// borrow takes the memory that another writer has given back, if this one has none.
+// borrow gets memory from the pool, if this writer has none.
 func (w *writer) borrow() {
 	if w.buf == nil {
 		if s, ok := scratches.Get().(*scratch); ok {
@@ -40,7 +39,7 @@ func (w *writer) borrow() {
 	}
 }
 
-// rest gives back what is large. Nothing is in it.
+// rest returns large memory to the pool. All of it must be empty.
 func (w *writer) rest() {
 	if cap(w.tail) > idleBuffer {
 		w.tail = nil
@@ -71,9 +70,9 @@ func (w *writer) rest() {
 type writer struct {
 	c       *Conn
 	buf     []byte // encoded, not yet written
-	out     taken  // what the last look into the outbox brought
-	block   []byte // property block of the message at hand
-	tail    []byte // outcomes of publishes that it brought, encoded
+	out     taken  // result of the last take from the outbox
+	block   []byte // property block of the present message
+	tail    []byte // encoded outcomes of publishes
 	got     []surgetank.Delivery
 	busy    []*consumer
 	told    []*channel
@@ -82,7 +81,7 @@ type writer struct {
 }
 
 // writeLoop writes replies, confirms and deliveries until the connection is finished or broken.
-// Replies and confirms go before deliveries that were fetched after them, so that a consumer's
+// Replies and confirms are written before deliveries that were fetched later. So a consumer's
 // consume-ok precedes its first message.
 func (c *Conn) writeLoop() {
 	defer close(c.written)
@@ -108,7 +107,7 @@ func (c *Conn) writeLoop() {
 		}
 		if w.err != nil {
 			c.out.fail(w.err)
-			c.nc.Close() // the reader sees it and ends the connection
+			c.nc.Close() // the reader notices and ends the connection
 			return
 		}
 		done, hangUp := c.out.rest()
@@ -122,7 +121,7 @@ func (c *Conn) writeLoop() {
 	}
 }
 
-// round writes what there is now, once around, and tells whether there may be more.
+// round writes what is ready now, and reports whether there may be more.
 func (w *writer) round() (more bool) {
 	o := &w.c.out
 	o.mu.Lock()
@@ -160,7 +159,7 @@ func (w *writer) round() (more bool) {
 	return w.err == nil
 }
 
-// frames encodes what was taken out of the outbox.
+// frames encodes the data from the outbox.
 func (w *writer) frames() {
 	at := 0
 	for i := range w.out.bodies {
@@ -173,7 +172,7 @@ func (w *writer) frames() {
 	w.out.methods, w.out.bodies = w.out.methods[:0], w.out.bodies[:0]
 }
 
-// put adds frames to what is to be written. Large ones are written from where they are.
+// put adds frames to the bytes to write. Large frames are not copied.
 func (w *writer) put(frames []byte) {
 	if len(frames) < writeChunk {
 		if w.buf = append(w.buf, frames...); len(w.buf) >= writeChunk {
@@ -188,7 +187,7 @@ func (w *writer) put(frames []byte) {
 	w.buf = kept
 }
 
-// write empties buf into the socket.
+// write writes buf to the socket and empties it.
 func (w *writer) write() {
 	if len(w.buf) == 0 {
 		return
@@ -200,8 +199,7 @@ func (w *writer) write() {
 	w.buf = w.buf[:0]
 }
 
-// deliver fetches what a consumer has waiting, enters it among the channel's unacknowledged
-// deliveries, and encodes it.
+// deliver fetches waiting messages of a consumer, enters them in the ledger, and encodes them.
 func (w *writer) deliver(cons *consumer) {
 	if w.err != nil {
 		return
@@ -227,7 +225,7 @@ func (w *writer) deliver(cons *consumer) {
 	}
 	c.out.mu.Lock()
 	c.out.offer(cons)  // there may be more
-	c.out.take(&w.out) // a basic.get has the tags before these
+	c.out.take(&w.out) // the deliveries of a basic.get have earlier tags
 	c.out.mu.Unlock()
 	ch.delivering.Unlock()
 	w.frames()
@@ -243,7 +241,7 @@ func (w *writer) deliver(cons *consumer) {
 	clear(w.got)
 }
 
-// body encodes a body, writing out on the way what would make the buffer large.
+// body encodes a body. It writes the buffer first where the body would make it too large.
 func (w *writer) body(channel uint16, body []byte) {
 	frameMax := int(w.c.tuned.FrameMax)
 	for len(body) > 0 {
@@ -256,8 +254,8 @@ func (w *writer) body(channel uint16, body []byte) {
 	}
 }
 
-// replenish gives a consumer without prefetch new credit for what was written, unless its channel
-// has too many deliveries that nobody acknowledges.
+// replenish adds credit to a consumer without prefetch for the written messages. If its channel has
+// too many unacknowledged deliveries, it adds none.
 func (w *writer) replenish(cons *consumer) {
 	if !cons.manual || w.err != nil {
 		return

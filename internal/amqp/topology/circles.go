@@ -6,16 +6,16 @@ import (
 	"github.com/surgetank/surgetank/internal/digest"
 )
 
-// circles sums up dead letters of a virtual host that were dropped because they would have come to
-// the same queue twice by themselves (translate.DeathCycle). The log has a line for two queues at
-// once, then at most one a period with the sum since the line before.
+// circles counts dead letters of a virtual host that were dropped because they would have reached
+// the same queue twice by themselves (translate.DeathCycle). For each pair of queues the log gets a
+// line at once, and then at most one line a period with the count since the last line.
 type circles struct {
 	mu    sync.Mutex
 	lines digest.Lines
 }
 
-// note takes a dead letter that died in a queue and must not go to the queue next, both by their
-// names here.
+// note counts a dead letter that died in queue and must not go to next. Both are names within the
+// virtual host.
 func (c *circles) note(vh *Vhost, queue, next string) {
 	c.mu.Lock()
 	c.lines.Note(digest.Key{Kind: "circled", Queue: queue, To: next}, 1, "", int64(vh.env.Clock.Passed()))
@@ -23,11 +23,11 @@ func (c *circles) note(vh *Vhost, queue, next string) {
 	c.say(vh)
 }
 
-// SayCircles writes the lines that are due about dead letters that went round. The janitor calls
-// it, for what happened last.
+// SayCircles writes the log lines that are due about dead letters in cycles. The janitor calls it,
+// so that the last events are logged too.
 func (vh *Vhost) SayCircles() { vh.circles.say(vh) }
 
-// say writes the lines that are due.
+// say writes the log lines that are due.
 func (c *circles) say(vh *Vhost) {
 	c.mu.Lock()
 	lines := c.lines.Take(int64(vh.env.Clock.Passed()))

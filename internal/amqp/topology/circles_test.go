@@ -10,8 +10,8 @@ import (
 	"github.com/surgetank/surgetank/internal/clock"
 )
 
-// TestCirclesAreSummedUp: a line at once, one a minute, and what happened last is said without
-// another event.
+// TestCirclesAreSummedUp: the first event is logged at once, later ones once a minute. The last
+// events are logged without a further event.
 func TestCirclesAreSummedUp(t *testing.T) {
 	var log bytes.Buffer
 	c := clock.NewManual(time.Unix(1_800_000_000, 0))

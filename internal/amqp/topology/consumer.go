@@ -5,17 +5,18 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// Consumer is what a queue knows of one of its consumers.
+// Consumer is a queue's entry for one of its consumers.
 type Consumer struct {
-	Exclusive bool // it is alone
+	Exclusive bool // no other consumer may be attached
 }
 
-// InExclusiveUse is the error for a consumer that cannot be beside those that the queue has.
+// InExclusiveUse returns the error for a consumer that cannot attach because one of them would be
+// exclusive.
 func (q *Queue) InExclusiveUse() error {
 	return wire.Errorf(wire.CodeAccessRefused, "%s in exclusive use", translate.DescribeQueue(q.Name, q.Vhost.Name))
 }
 
-// Attach enters a consumer, or says why it may not consume.
+// Attach adds a consumer to the queue, or returns the error that forbids it.
 func (q *Queue) Attach(cons *Consumer) error {
 	q.Vhost.mu.Lock()
 	defer q.Vhost.mu.Unlock()
@@ -34,7 +35,8 @@ func (q *Queue) Attach(cons *Consumer) error {
 	return nil
 }
 
-// Detach takes a consumer off, and with the last one an auto-delete queue away.
+// Detach removes a consumer. If it was the last one of an auto-delete queue, Detach deletes the
+// queue.
 func (q *Queue) Detach(cons *Consumer) {
 	vh := q.Vhost
 	vh.mu.Lock()
@@ -49,8 +51,8 @@ func (q *Queue) Detach(cons *Consumer) {
 	}
 }
 
-// DropConsumer takes off a consumer whose subscription has ended by itself: the queue is gone, or
-// the broker closes. It tells whether the queue is forgotten already.
+// DropConsumer removes a consumer whose subscription ended by itself: the queue is gone, or the
+// broker is closing. It reports whether the topology has already forgotten the queue.
 func (q *Queue) DropConsumer(cons *Consumer) (forgotten bool) {
 	q.Vhost.mu.Lock()
 	defer q.Vhost.mu.Unlock()
@@ -58,13 +60,13 @@ func (q *Queue) DropConsumer(cons *Consumer) (forgotten bool) {
 	return q.gone
 }
 
-// remove takes a consumer off. It returns false if the consumer was not there. The caller holds the
+// remove removes a consumer. It returns false if the consumer was not there. The caller holds the
 // virtual host's lock.
 func (q *Queue) remove(cons *Consumer) bool {
 	_, was := q.consumers[cons]
 	delete(q.consumers, cons)
 	if was && cons.Exclusive {
-		q.exclusiveUse = false // an exclusive one is alone
+		q.exclusiveUse = false // an exclusive consumer is the only one
 	}
 	return was
 }

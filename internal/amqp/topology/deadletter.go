@@ -13,11 +13,11 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// Dead-lettering to an exchange goes through one broker queue of each virtual host, the passage. A
-// queue with x-dead-letter-exchange has it as its dead-letter queue; the door consumes it, and
-// publishes each message to where the exchange leads and acknowledges it in one transaction. So a
-// dead letter is never lost between two queues, as it can be in RabbitMQ, and one that cannot be
-// placed now (its target refuses it) is tried again.
+// Each virtual host has one broker queue for dead-lettering to exchanges: the passage. It is the
+// dead-letter queue of all queues with x-dead-letter-exchange. The door consumes it. In one
+// transaction it publishes each message to the queues that the exchange selects, and acks it. So a
+// dead letter is never lost between two queues, as it can be in RabbitMQ. If a target refuses it,
+// the door tries again.
 
 const (
 	passageCredit = 512
@@ -26,14 +26,14 @@ const (
 	passageRetry  = time.Second
 )
 
-// deadLetterer is a virtual host's passage and what serves it.
+// deadLetterer is a virtual host's passage and the state of its consumer.
 type deadLetterer struct {
 	mu      sync.Mutex
 	running bool
 	cancel  context.CancelFunc
 }
 
-// resumeDeadLetters serves the passage again if an earlier process made one.
+// resumeDeadLetters starts the consumer of the passage, if an earlier process declared a passage.
 func (vh *Vhost) resumeDeadLetters(ctx context.Context) error {
 	_, err := vh.env.Broker.Queue(ctx, translate.DeadLetterQueue(vh.Name))
 	if surgetank.CodeOf(err) == surgetank.CodeNotFound {
@@ -45,7 +45,7 @@ func (vh *Vhost) resumeDeadLetters(ctx context.Context) error {
 	return vh.startDeadLetters()
 }
 
-// startDeadLetters makes the passage and serves it, once.
+// startDeadLetters declares the passage and starts its consumer, once.
 func (vh *Vhost) startDeadLetters() error {
 	d, s := &vh.deadLetters, vh.env
 	d.mu.Lock()
@@ -100,7 +100,7 @@ func (vh *Vhost) serveDeadLetters(ctx context.Context, sub surgetank.Subscriptio
 	}
 }
 
-// passOn moves a batch of dead letters, all as one if that works, else each on its own.
+// passOn moves a batch of dead letters in one transaction. If that fails, it moves each on its own.
 func (vh *Vhost) passOn(ctx context.Context, batch []surgetank.Delivery) {
 	var msgs []surgetank.Publishing
 	settles := make([]surgetank.Settlement, 0, len(batch))
@@ -134,7 +134,7 @@ func (vh *Vhost) passOnOne(ctx context.Context, d *surgetank.Delivery) {
 	}
 	err := vh.transact(ctx, msgs, []surgetank.Settlement{{Receipt: d.Receipt, Op: surgetank.Ack}})
 	if surgetank.CodeOf(err) == surgetank.CodeNotFound && len(msgs) > 0 {
-		// A target has gone without this door's knowledge.
+		// A target was deleted without this door's knowledge.
 		for _, full := range msgs[0].Queues {
 			if _, qerr := vh.env.Broker.Queue(ctx, full); surgetank.CodeOf(qerr) == surgetank.CodeNotFound {
 				_, name := surgetank.SplitName(full)
@@ -154,7 +154,7 @@ func (vh *Vhost) passOnOne(ctx context.Context, d *surgetank.Delivery) {
 	}
 }
 
-// reroute makes the message that a dead letter goes on as; without queues it goes nowhere.
+// reroute makes the publish of a dead letter. If no queue is found, the publish has none.
 func (vh *Vhost) reroute(d *surgetank.Delivery) surgetank.Publishing {
 	if len(d.Deaths) == 0 {
 		return surgetank.Publishing{}
@@ -166,7 +166,7 @@ func (vh *Vhost) reroute(d *surgetank.Delivery) surgetank.Publishing {
 	return vh.deadLetter(d, a)
 }
 
-// deadLetterTarget finds what a queue, that may be gone by now, says of its dead letters.
+// deadLetterTarget returns a queue's settings for its dead letters. The queue may be gone.
 func (vh *Vhost) deadLetterTarget(full string) (translate.QueueAttrs, bool) {
 	_, name := surgetank.SplitName(full)
 	vh.mu.RLock()
@@ -177,18 +177,18 @@ func (vh *Vhost) deadLetterTarget(full string) (translate.QueueAttrs, bool) {
 	if a, ok := vh.retired[full]; ok {
 		return a, true
 	}
-	a := vh.under(name, translate.QueueAttrs{}) // of a queue that had its dead-letter exchange from a policy
+	a := vh.under(name, translate.QueueAttrs{}) // a queue whose policy sets the dead-letter exchange
 	return a, a.HasDLX
 }
 
-// maxRetired bounds what is remembered of deleted queues.
+// maxRetired bounds the number of remembered deleted queues.
 const maxRetired = 4096
 
-// retire remembers where the dead letters of a queue that is gone go. Its record, if it has one,
-// stays as long, so that a restart does not forget it. The caller holds mu.
+// retire remembers the dead-letter exchange of a deleted queue. The queue's record, if it has one,
+// is kept as long, so that a restart does not forget it. The caller holds mu.
 func (vh *Vhost) retire(full string, a translate.QueueAttrs) {
 	if len(vh.retired) >= maxRetired {
-		for k := range vh.retired { // any one: its record is found by the next start
+		for k := range vh.retired { // forget any one; the next start finds its record
 			delete(vh.retired, k)
 			break
 		}
@@ -196,8 +196,8 @@ func (vh *Vhost) retire(full string, a translate.QueueAttrs) {
 	vh.retired[full] = a
 }
 
-// ForgetRetired forgets queues that are gone, and their records, once no dead letter of theirs is
-// on its way. That is so when the passage was seen empty after the queue had gone.
+// ForgetRetired forgets deleted queues and their records when no dead letter of theirs is in the
+// passage. That is certain once the passage was empty after the deletion.
 func (vh *Vhost) ForgetRetired() {
 	vh.mu.RLock()
 	gone := slices.Collect(maps.Keys(vh.retired))
@@ -217,7 +217,7 @@ func (vh *Vhost) ForgetRetired() {
 	vh.sweep(trash{queues: gone})
 }
 
-// deadLetter enters a death into a message and finds where it goes.
+// deadLetter adds a death to a message and finds its queues.
 func (vh *Vhost) deadLetter(d *surgetank.Delivery, a translate.QueueAttrs) surgetank.Publishing {
 	x := vh.Exchange(a.DLX)
 	if x == nil {
@@ -258,8 +258,8 @@ func (vh *Vhost) deadLetter(d *surgetank.Delivery, a translate.QueueAttrs) surge
 	return surgetank.Publishing{Queues: queues, Message: m}
 }
 
-// WantsRefused tells whether one of the queues, by their broker names, has what it refuses
-// dead-lettered.
+// WantsRefused reports whether one of the queues dead-letters the messages that it refuses. queues
+// are broker names.
 func (vh *Vhost) WantsRefused(queues []string) bool {
 	vh.mu.RLock()
 	defer vh.mu.RUnlock()

@@ -10,8 +10,8 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// DeclareExchange makes an exchange, or checks that the one of the name is as declared. may tells
-// whether the caller may name an alternate exchange; it is asked when the exchange is made.
+// DeclareExchange makes an exchange, or checks that an existing one is equivalent. may reports
+// whether the caller may use an alternate exchange. It is called only for a new exchange.
 func (vh *Vhost) DeclareExchange(name string, m *wire.ExchangeDeclare, may func(alternate string) error) error {
 	defer vh.lock(exchangeStripe(name))()
 	if x := vh.Exchange(name); x != nil {
@@ -20,7 +20,7 @@ func (vh *Vhost) DeclareExchange(name string, m *wire.ExchangeDeclare, may func(
 	return vh.makeExchange(name, m, may)
 }
 
-// RoutingKind tells of the types that say how messages are routed.
+// RoutingKind reports whether kind says how messages are routed.
 func RoutingKind(kind string) bool {
 	switch kind {
 	case kindDirect, kindFanout, KindTopic, kindHeaders, kindHash, kindRandom, kindLocalRandom:
@@ -45,7 +45,7 @@ func (vh *Vhost) equivalentExchange(x *Exchange, m *wire.ExchangeDeclare) error 
 	return translate.SameArg(translate.ArgAlternate, where, x.args, m.Arguments)
 }
 
-// makeExchange makes an exchange; the caller holds its stripe. may is asked where there is an
+// makeExchange makes an exchange. The caller holds its stripe. may is called if there is an
 // alternate exchange.
 func (vh *Vhost) makeExchange(name string, m *wire.ExchangeDeclare, may func(alternate string) error) error {
 	if strings.HasPrefix(name, translate.ReservedPrefix) {
@@ -91,8 +91,8 @@ func (vh *Vhost) makeExchange(name string, m *wire.ExchangeDeclare, may func(alt
 	return nil
 }
 
-// DeleteExchange deletes an exchange with its bindings, if there is one. ifUnused refuses one that
-// has bindings.
+// DeleteExchange deletes an exchange, if there is one, and its bindings. With ifUnused, an exchange
+// that has bindings is an error.
 func (vh *Vhost) DeleteExchange(name string, ifUnused bool) error {
 	unlock := vh.lock(exchangeStripe(name))
 	var t trash
@@ -123,7 +123,7 @@ func (vh *Vhost) BindExchange(src, dst, key string, args wire.Table) error {
 	return vh.bind(b, src)
 }
 
-// BindQueue binds a queue, which owner may use, to an exchange.
+// BindQueue binds a queue to an exchange. owner must have the right to use the queue.
 func (vh *Vhost) BindQueue(src, name string, owner any, key string, args wire.Table) (err error) {
 	b := &binding{id: bindingID(vh.Name, src, "queue", name, key, args), key: key, args: args}
 	unlock := vh.lock(exchangeStripe(src), queueStripe(name), b.id)
@@ -134,18 +134,19 @@ func (vh *Vhost) BindQueue(src, name string, owner any, key string, args wire.Ta
 	return vh.bind(b, src)
 }
 
-// UnbindExchange removes a binding between exchanges if it is there. When it returns, that is
-// durable.
+// UnbindExchange removes a binding between exchanges, if there is one. When it returns, the removal
+// is durable.
 func (vh *Vhost) UnbindExchange(src, dst, key string, args wire.Table) {
 	vh.unbind(src, bindingID(vh.Name, src, "exchange", dst, key, args))
 }
 
-// UnbindQueue removes the binding of a queue if it is there. When it returns, that is durable.
+// UnbindQueue removes the binding of a queue, if there is one. When it returns, the removal is
+// durable.
 func (vh *Vhost) UnbindQueue(src, name, key string, args wire.Table) {
 	vh.unbind(src, bindingID(vh.Name, src, "queue", name, key, args))
 }
 
-// read reads what the kind of its source wants to know of a binding.
+// read parses the parts of a binding that its source's kind uses.
 func (b *binding) read() (err error) {
 	switch b.source.By {
 	case kindHeaders:
@@ -156,8 +157,8 @@ func (b *binding) read() (err error) {
 	return err
 }
 
-// bind makes a binding whose destination is set; the caller holds the stripes of both ends and of
-// its id.
+// bind adds a binding whose destination is set. The caller holds the stripes of both ends and of
+// the binding's id.
 func (vh *Vhost) bind(b *binding, source string) error {
 	b.source = vh.Exchange(source)
 	if b.source == nil {
@@ -183,7 +184,7 @@ func (vh *Vhost) bind(b *binding, source string) error {
 		}
 	}
 	vh.mu.Lock()
-	// An auto-delete end can have gone in the meantime; the record that was saved is void then.
+	// An auto-delete end can be gone by now. The saved record is then invalid.
 	alive := vh.exchanges[source] == b.source &&
 		(b.queue == nil || !b.queue.gone) && (b.to == nil || vh.exchanges[b.to.Name] == b.to)
 	if alive {
@@ -196,7 +197,7 @@ func (vh *Vhost) bind(b *binding, source string) error {
 	return nil
 }
 
-// unbind removes a binding if it is there. When it returns, that is durable.
+// unbind removes a binding, if there is one. When it returns, the removal is durable.
 func (vh *Vhost) unbind(source, id string) {
 	unlock := vh.lock(exchangeStripe(source), id)
 	var t trash

@@ -11,23 +11,24 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// Env is what the virtual hosts of one server work with. It is constant once the server has begun.
+// Env has the services that all virtual hosts of one server use. It does not change after the
+// server has started.
 type Env struct {
 	Broker   surgetank.Broker // with policies in front
-	Policies *policy.Broker   // the same, with what only policies answer
+	Policies *policy.Broker   // the same; for questions about policies
 	Auth     *auth.Store
 	Log      *slog.Logger
 	Clock    clock.Clock
-	Refused  *tally.Counts   // what limits refused; nil: it is not counted
+	Refused  *tally.Counts   // counts refusals of limits; nil: they are not counted
 	Context  context.Context // ends with the server
-	// Background runs f until it ends; the server waits for it before it has shut down. After that
-	// nothing new starts.
+	// Background runs f in a new goroutine. Shutdown waits until f returns. After Shutdown no new
+	// function starts.
 	Background   func(f func())
 	MaxExchanges int // of a virtual host
 	MaxBindings  int // of an exchange
 }
 
-// Sync waits until the broker has decided everything that it was asked before.
+// Sync waits until the broker has decided all earlier commands.
 func (e *Env) Sync() error {
 	_, err := e.Broker.Settle(context.WithoutCancel(e.Context), nil)
 	return err

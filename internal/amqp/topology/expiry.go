@@ -6,28 +6,29 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// How the janitor looks for queues that another door has deleted: some each second, so that it
-// costs the broker little, and each queue not more often than the pause.
+// The janitor asks the broker for queues that another door has deleted. It asks for a few queues
+// each second, which costs little. It asks for each queue at most once a pause.
 const (
 	lookEach  = 64
 	lookPause = 30 * time.Second
 )
 
-// GoneQueues looks through the queues that this door knows for those that another one has deleted.
-// Their use would show it, but nobody may ever use them again, and then they and their bindings and
-// records would stay. The janitor owns it.
+// GoneQueues finds queues that this door knows and another door has deleted. A use of such a queue
+// would also reveal it. But if it is never used again, its bindings and records would stay without
+// this search. The janitor owns it.
 type GoneQueues struct {
 	in    *Registry
 	left  []*Queue      // of this round
-	began time.Duration // of the round
+	began time.Duration // start of this round
 }
 
-// NewGoneQueues makes the first round begin at once.
+// NewGoneQueues returns a GoneQueues whose first round begins at once.
 func NewGoneQueues(r *Registry) *GoneQueues {
 	return &GoneQueues{in: r, began: r.Clock.Passed() - lookPause}
 }
 
-// Look asks the broker for some of the queues. The janitor calls it once a second.
+// Look asks the broker for some of the queues. The janitor calls it once a second. now is the
+// passed time of the clock.
 func (g *GoneQueues) Look(now time.Duration) {
 	if len(g.left) == 0 {
 		if now-g.began < lookPause {
@@ -52,8 +53,8 @@ func (g *GoneQueues) Look(now time.Duration) {
 	}
 }
 
-// forgetIfGone asks the broker. The number of a queue is never used again, so that what is gone
-// stays gone, whatever is declared under its name meanwhile.
+// forgetIfGone asks the broker whether the queue exists, and forgets it if not. A queue's number is
+// never used again, so a new queue with the same name does not confuse it.
 func (q *Queue) forgetIfGone() {
 	vh := q.Vhost
 	if vh.Known(q.Name) != q {
@@ -65,8 +66,8 @@ func (q *Queue) forgetIfGone() {
 	}
 }
 
-// ExpireQueues deletes queues that nobody has used for their x-expires. now is what has passed on
-// the clock. The janitor calls it.
+// ExpireQueues deletes queues that were unused for their x-expires. now is the passed time of the
+// clock. The janitor calls it.
 func (r *Registry) ExpireQueues(now time.Duration) {
 	for _, vh := range r.All() {
 		var due []*Queue
@@ -78,7 +79,7 @@ func (r *Registry) ExpireQueues(now time.Duration) {
 		}
 		vh.mu.RUnlock()
 		for _, q := range due {
-			// Who receives over another door without a subscription uses the queue as well.
+			// A consumer of another door that receives without a subscription also uses the queue.
 			if info, err := r.Broker.Queue(r.Context, q.Full); err == nil && info.Delivered != q.delivered {
 				q.delivered = info.Delivered
 				q.Touch()

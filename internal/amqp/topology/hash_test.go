@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// The share of a binding follows its weight, and a binding that goes takes only its own messages
-// with it.
+// The share of a binding is proportional to its weight. If a binding is removed, only its own
+// messages move.
 func TestConsistentHashing(t *testing.T) {
 	bindings := map[string]*binding{}
 	for i, w := range []float64{1, 1, 2, 4, 0} {
@@ -37,7 +37,7 @@ func TestConsistentHashing(t *testing.T) {
 	if pickByHash(nil, "x") != nil || pickByHash(map[string]*binding{"a": {id: "a"}}, "x") != nil {
 		t.Error("something was picked of nothing")
 	}
-	// Where messages go must not change between versions.
+	// The choice of bindings must not change between versions.
 	if h := hash64("binding", "value"); h != 0x84286af19876e7d2 {
 		t.Errorf("hash64 gives %#x now", h)
 	}

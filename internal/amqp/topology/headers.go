@@ -7,14 +7,14 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// headersMatch is how a binding of a headers exchange is asked.
+// headersMatch says how a binding of a headers exchange compares headers.
 type headersMatch struct {
-	any    bool // one field is enough
-	withX  bool // fields that start with "x-" count too
+	any    bool // one equal field is enough
+	withX  bool // fields that begin with "x-" count too
 	fields wire.Table
 }
 
-// parseHeadersMatch reads a binding's arguments.
+// parseHeadersMatch parses a binding's arguments.
 func parseHeadersMatch(args wire.Table) (m headersMatch, err error) {
 	m.fields = args
 	v, ok := args.Get("x-match")
@@ -41,8 +41,8 @@ func parseHeadersMatch(args wire.Table) (m headersMatch, err error) {
 	return m, nil
 }
 
-// matches tells whether a message's headers satisfy the binding. A void value asks only for
-// presence.
+// matches reports whether a message's headers match the binding. A void value matches any value
+// that is present.
 func (m headersMatch) matches(headers wire.Table) bool {
 	for name, want := range m.fields.All() {
 		if string(name) == "x-match" || !m.withX && strings.HasPrefix(string(name), "x-") {

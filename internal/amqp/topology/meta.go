@@ -14,13 +14,15 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// The durable part of the topology is metadata of the broker: one small JSON record per durable
-// exchange, per binding between durable ends, and per queue that has more to it than being durable.
-// Records are named by a hash of what they describe, so that names of any length and content fit.
+// The durable part of the topology is metadata of the broker. There is one small JSON record for
+// each durable exchange, for each binding between durable ends, and for each queue with more
+// settings than being durable. A record's name is a hash of its subject, so that names of any
+// length and content fit.
 //
-// A binding names the life of both its ends (an exchange's id, a queue's number). So removing an
-// exchange or a queue is one durable step, and bindings that it leaves behind are void from then
-// on. sweep removes them when it gets to it, and load drops those that a crash left.
+// A binding's record has the id of its exchanges and the number of its queue. They differ for a new
+// exchange or queue with the same name. So the removal of an exchange or a queue is one durable
+// step, and the records of its bindings become invalid. sweep removes them later. After a crash,
+// load drops the remaining ones.
 const (
 	metaNamespace = "amqp"
 	metaVersion   = 1
@@ -60,7 +62,8 @@ type bindingRecord struct {
 	Args     []byte `json:"args,omitempty"`
 }
 
-// hashName gives a record's name: parts are told apart by their lengths.
+// hashName returns a record's name. Each part is hashed with its length, so that parts are not
+// confused.
 func hashName(parts ...string) string {
 	h := sha256.New()
 	for _, p := range parts {
@@ -70,7 +73,7 @@ func hashName(parts ...string) string {
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:18])
 }
 
-// bindingID names a binding's 4-tuple within its virtual host.
+// bindingID returns the id of a binding: a hash of its 4-tuple and its virtual host.
 func bindingID(vhost, source, kind, dest, key string, args wire.Table) string {
 	return hashName(vhost, source, kind, dest, key, string(args))
 }
@@ -106,15 +109,15 @@ func (vh *Vhost) dropRecord(name string) error {
 	return vh.env.Broker.SetMeta(vh.env.Context, metaNamespace, name, nil)
 }
 
-// trash is what was removed from memory and is to be forgotten durably.
+// trash has items that were removed from memory, and whose records must be removed too.
 type trash struct {
 	exchanges []string // names
 	queues    []string // broker names
 	bindings  []string // ids
 }
 
-// sweep forgets trash. A record whose name has come to life again in the meantime stays. Failures
-// are logged and no more: what stays behind is void, and dropped at the next start.
+// sweep removes the records of trash. It keeps a record whose name is in use again. A failure is
+// only logged: the remaining record is invalid, and the next start drops it.
 func (vh *Vhost) sweep(t trash) {
 	for _, name := range t.exchanges {
 		unlock := vh.lock(exchangeStripe(name))
@@ -154,7 +157,7 @@ func (vh *Vhost) sweepBinding(id string) {
 	}
 }
 
-// hasBinding looks for a binding by id; the caller holds mu.
+// hasBinding reports whether a binding with the id exists. The caller holds mu.
 func (vh *Vhost) hasBinding(id string) bool {
 	for _, x := range vh.exchanges {
 		if _, ok := x.bindings[id]; ok {
@@ -171,7 +174,7 @@ func (vh *Vhost) logged(what, name string, err error) {
 	}
 }
 
-// load builds the topology from what is durable: the broker's queues and this door's records.
+// load builds the topology from the broker's queues and this door's records.
 func (s *Registry) load(ctx context.Context) error {
 	queues, err := s.Broker.Queues(ctx)
 	if err != nil {
@@ -190,7 +193,7 @@ func (s *Registry) load(ctx context.Context) error {
 			vh.adopt(info)
 		} else if _, of := surgetank.SplitName(info.Name); name == policy.InternalVhost && s.byName[of] == nil {
 			if _, err := s.Broker.DeleteQueue(ctx, info.Name, surgetank.DeleteOptions{}); err != nil {
-				return err // the passage of a virtual host that was deleted
+				return err // the passage of a deleted virtual host
 			}
 		}
 	}
@@ -220,7 +223,7 @@ func (s *Registry) load(ctx context.Context) error {
 	return nil
 }
 
-// decodeRecord reads a record and checks what this version can.
+// decodeRecord decodes a record, and checks that this version can read it.
 func decodeRecord(b []byte, into any, version *int, args *[]byte) error {
 	if err := json.Unmarshal(b, into); err != nil {
 		return err
@@ -260,7 +263,7 @@ func (s *Registry) loadQueue(b []byte) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if vh.queues[name] == nil { // deleted, perhaps with dead letters on their way
+	if vh.queues[name] == nil { // deleted, but its dead letters can still be in the passage
 		if a = vh.under(name, a); a.HasDLX {
 			vh.retire(r.Full, a)
 		}

@@ -9,10 +9,10 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// Exchange types that give each message to one of their bindings, which RabbitMQ has by plug-ins.
+// Exchange types that route each message to one of their bindings. RabbitMQ has them as plug-ins.
 const (
-	kindHash        = "x-consistent-hash" // messages that hash alike go to the same binding; the binding key is its weight
-	kindRandom      = "x-random"          // to any binding
+	kindHash        = "x-consistent-hash" // messages with the same hash go to the same binding; the binding key is its weight
+	kindRandom      = "x-random"          // to a random binding
 	kindLocalRandom = "x-local-random"    // the same; on one server every queue is local
 
 	argHashHeader   = "hash-header"
@@ -21,11 +21,11 @@ const (
 	maxWeight = 1 << 20
 )
 
-// hashOn is what an x-consistent-hash exchange looks at: a header, a property, or (neither) the
-// routing key.
+// hashOn says which part of a message an x-consistent-hash exchange hashes: a header, a property,
+// or, if neither is set, the routing key.
 type hashOn struct{ header, property string }
 
-// parseHashOn reads an exchange's arguments.
+// parseHashOn parses an exchange's arguments.
 func parseHashOn(args wire.Table, where string) (h hashOn, err error) {
 	for name, into := range map[string]*string{argHashHeader: &h.header, argHashProperty: &h.property} {
 		v, ok := args.Get(name)
@@ -49,7 +49,7 @@ func parseHashOn(args wire.Table, where string) (h hashOn, err error) {
 	return h, nil
 }
 
-// of gives what is hashed of one message. What has none of it hashes as the empty text does.
+// of returns the text of a message to hash, "" if the message does not have it.
 func (h hashOn) of(key string, p *wire.Properties) string {
 	switch {
 	case h.header != "":
@@ -71,8 +71,8 @@ func (h hashOn) of(key string, p *wire.Properties) string {
 	return key
 }
 
-// hashed returns what is hashed of a header's value: the text of a scalar, the bytes of a table or
-// an array. Void hashes as a header that is not there.
+// hashed returns the text of a header's value to hash: the text of a scalar, or the bytes of a
+// table or an array. Void hashes like a missing header.
 func hashed(v wire.Value) string {
 	switch v.Tag {
 	case 'V':
@@ -83,7 +83,7 @@ func hashed(v wire.Value) string {
 	return translate.ShowValue(v)
 }
 
-// parseWeight reads the key of a binding to an x-consistent-hash exchange.
+// parseWeight parses the key of a binding to an x-consistent-hash exchange.
 func parseWeight(key string) (float64, error) {
 	n, err := strconv.ParseInt(key, 10, 64)
 	if err != nil || n < 0 {
@@ -95,10 +95,10 @@ func parseWeight(key string) (float64, error) {
 	return float64(n), nil
 }
 
-// pickByHash finds the binding of a value by weighted rendezvous hashing (Schindelhauer and
-// Schomaker, "Weighted Distributed Hash Tables", 2005). Each binding draws a score from the value
-// and its own name, and the best one wins. A binding that comes or goes moves the messages that are
-// its share and no others. The same values meet the same bindings after a restart.
+// pickByHash chooses the binding for a value by weighted rendezvous hashing (Schindelhauer and
+// Schomaker, "Weighted Distributed Hash Tables", 2005). Each binding gets a score from the value
+// and its own id, and the highest score wins. If a binding is added or removed, only the messages
+// of its share move. After a restart, equal values still go to the same bindings.
 func pickByHash(bindings map[string]*binding, value string) *binding {
 	var best *binding
 	var most float64
@@ -115,9 +115,9 @@ func pickByHash(bindings map[string]*binding, value string) *binding {
 	return best
 }
 
-// hash64 is FNV-1a (Fowler, Noll, Vo) over both parts with the finalizer of MurmurHash3, without
-// which values that differ at their end only would get scores that differ little. It stays the same
-// for ever: it decides where messages go.
+// hash64 is FNV-1a (Fowler, Noll, Vo) over both parts with the finalizer of MurmurHash3. Without
+// the finalizer, values that differ only at their end would get similar scores. The function must
+// never change, because it decides which binding gets a message.
 func hash64(a, b string) uint64 {
 	h := uint64(14695981039346656037)
 	for i := range len(a) {
@@ -134,7 +134,7 @@ func hash64(a, b string) uint64 {
 	return h ^ h>>33
 }
 
-// pickAny gives one of the bindings, each as likely as the others; nil when there are none.
+// pickAny returns a random binding, each with the same probability, or nil if there are none.
 func (x *Exchange) pickAny() *binding {
 	if len(x.list) == 0 {
 		return nil

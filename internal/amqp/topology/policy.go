@@ -8,12 +8,12 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// What policies ask of this door is put over the arguments that a queue or exchange was declared
-// with; what they ask of the queue itself the policy.Broker does. Redeclarations are compared with
-// the arguments alone.
+// A policy's settings for this door override or limit the arguments of a queue or exchange. The
+// policy.Broker applies the settings for the broker's queue. A redeclaration is compared with the
+// arguments only.
 
-// under gives the settings of a queue as its policy makes them: of two limits the lower, for all
-// else its own.
+// under returns the settings of a queue after its policy: the lower of two limits, and otherwise
+// the queue's own setting.
 func (vh *Vhost) under(name string, a translate.QueueAttrs) translate.QueueAttrs {
 	d := vh.env.Policies.Door(vh.Name, policy.Queues, name)
 	a.Expires = lowerLimit(a.Expires, d.Expires)
@@ -31,7 +31,7 @@ func (vh *Vhost) under(name string, a translate.QueueAttrs) translate.QueueAttrs
 	return a
 }
 
-// lowerLimit is the lower of two limits; 0 is none.
+// lowerLimit returns the lower of two limits; 0 means none.
 func lowerLimit(a, b time.Duration) time.Duration {
 	if a == 0 || b > 0 && b < a {
 		return b
@@ -39,7 +39,7 @@ func lowerLimit(a, b time.Duration) time.Duration {
 	return a
 }
 
-// alternateOf gives an exchange's alternate: its own, or else its policy's.
+// alternateOf returns an exchange's own alternate exchange, or else its policy's.
 func (vh *Vhost) alternateOf(x *Exchange) string {
 	if alt, ok := alternateArg(x.args); ok {
 		return alt
@@ -50,9 +50,10 @@ func (vh *Vhost) alternateOf(x *Exchange) string {
 	return vh.env.Policies.Door(vh.Name, policy.Exchanges, x.Name).Alternate
 }
 
-// PoliciesChanged gives every queue and exchange what its policy asks of it now.
+// PoliciesChanged applies the present policies to every queue and exchange.
 func (s *Registry) PoliciesChanged() {
-	// Queues of other doors can come under a dead-letter exchange without this one hearing of them.
+	// A policy can set a dead-letter exchange for queues of other doors that this door does not
+	// know.
 	for _, p := range s.Policies.Policies("") {
 		if _, has := p.Settings["dead-letter-exchange"]; !has {
 			continue

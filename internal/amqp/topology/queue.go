@@ -25,7 +25,7 @@ func (vh *Vhost) Open(owner any, name string) (*Queue, error) {
 	return q, nil
 }
 
-// Touch notes a use, for x-expires.
+// Touch notes a use of the queue, for x-expires.
 func (q *Queue) Touch() {
 	if q.Attrs().Expires > 0 {
 		q.Vhost.mu.Lock()
@@ -34,9 +34,9 @@ func (q *Queue) Touch() {
 	}
 }
 
-// DeclareQueue finds a queue, which has to be as wanted, or makes it. An empty name has the server
-// make one. owner is the connection that declares it; may tells whether it may have the dead
-// letters that the settings ask for, and is asked when the queue is made.
+// DeclareQueue makes a queue, or checks that an existing one matches want. For an empty name the
+// server makes a name. owner is the connection that declares it. may reports whether the connection
+// may use the dead-letter settings. It is called only for a new queue.
 func (vh *Vhost) DeclareQueue(name string, want translate.QueueAttrs, owner any, may func(translate.QueueAttrs) error) (*Queue, error) {
 	generated := name == ""
 	if generated {
@@ -68,7 +68,7 @@ func (vh *Vhost) DeclareQueue(name string, want translate.QueueAttrs, owner any,
 	return vh.makeQueue(name, a, owner)
 }
 
-// redeclare checks a declaration of a queue that exists.
+// redeclare checks a declaration of an existing queue.
 func (vh *Vhost) redeclare(q *Queue, want translate.QueueAttrs, owner any) (*Queue, error) {
 	where := translate.DescribeQueue(q.Name, q.Vhost.Name)
 	if q.Attrs().Exclusive != want.Exclusive && !q.Attrs().Foreign || q.Attrs().Exclusive && q.Owner != owner {
@@ -77,8 +77,8 @@ func (vh *Vhost) redeclare(q *Queue, want translate.QueueAttrs, owner any) (*Que
 	if !q.Attrs().Foreign {
 		return q, translate.EquivalentQueue(*q.own(), want, where)
 	}
-	// Another door's queue, or one of this door whose record a crash took: if it is exactly what
-	// this declaration would make, it is that.
+	// The queue belongs to another door, or this door lost its record in a crash. If the
+	// declaration would make exactly this queue, the queue becomes this door's.
 	a, err := translate.ParseQueueArgs(want, where)
 	if err == nil && (len(a.Args) > 0 || a.AutoDelete) {
 		info, err := vh.env.Broker.Queue(vh.env.Context, q.Full)
@@ -89,8 +89,8 @@ func (vh *Vhost) redeclare(q *Queue, want translate.QueueAttrs, owner any) (*Que
 	return q, translate.CompatibleQueue(*q.own(), want, where)
 }
 
-// Ghost tells whether another door has deleted a queue that this one still knows, and forgets it
-// then. The caller holds no stripe.
+// Ghost reports whether another door has deleted a queue that this one knows. If so, it forgets the
+// queue. The caller holds no stripe.
 func (vh *Vhost) Ghost(q *Queue) bool {
 	info, err := vh.env.Broker.Queue(vh.env.Context, q.Full)
 	if surgetank.CodeOf(err) == surgetank.CodeNotFound || err == nil && info.ID != q.ID {
@@ -100,7 +100,7 @@ func (vh *Vhost) Ghost(q *Queue) bool {
 	return false
 }
 
-// own makes a queue this door's, with these settings.
+// own marks a queue as declared by this door, with these settings.
 func (vh *Vhost) own(q *Queue, a translate.QueueAttrs) error {
 	n := vh.newQueue(q.Name, q.ID, a)
 	if a.Durable && !a.Exclusive && (len(a.Args) > 0 || a.AutoDelete) {
@@ -120,9 +120,9 @@ func (vh *Vhost) own(q *Queue, a translate.QueueAttrs) error {
 	return nil
 }
 
-// makeQueue makes a queue; the caller holds its stripe.
+// makeQueue makes a queue. The caller holds its stripe.
 func (vh *Vhost) makeQueue(name string, a translate.QueueAttrs, owner any) (*Queue, error) {
-	// The name alone is checked: a full name in it would lead into another virtual host.
+	// Check the name alone, because a full name would reach another virtual host.
 	if err := surgetank.ValidateName("queue", name); err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func (vh *Vhost) makeQueue(name string, a translate.QueueAttrs, owner any) (*Que
 	if err != nil {
 		return nil, err
 	}
-	if !created { // another door was faster
+	if !created { // another door declared it meanwhile
 		vh.env.Policies.SetQuorum(full, false)
 		return vh.redeclare(vh.adopt(info), a, owner)
 	}
@@ -179,7 +179,8 @@ func (vh *Vhost) makeQueue(name string, a translate.QueueAttrs, owner any) (*Que
 	return q, nil
 }
 
-// DeleteQueueIf deletes a queue under conditions, and gives the number of messages it held ready.
+// DeleteQueueIf deletes a queue if the conditions in opts are met, and returns the number of its
+// ready messages.
 func (vh *Vhost) DeleteQueueIf(q *Queue, opts surgetank.DeleteOptions) (int64, error) {
 	unlock := vh.lock(queueStripe(q.Name))
 	vh.mu.RLock()
@@ -220,7 +221,7 @@ func (vh *Vhost) DeleteQueueIf(q *Queue, opts surgetank.DeleteOptions) (int64, e
 	return n, nil
 }
 
-// DeleteQueue deletes a queue whatever it holds.
+// DeleteQueue deletes a queue and all its messages.
 func (vh *Vhost) DeleteQueue(q *Queue) error {
 	_, err := vh.DeleteQueueIf(q, surgetank.DeleteOptions{})
 	return err

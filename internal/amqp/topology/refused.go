@@ -7,9 +7,9 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/translate"
 )
 
-// refusals are messages that a queue with x-overflow=reject-publish-dlx did not take, in the order
-// in which they were refused. One goroutine at a time dead-letters them, so that they come to their
-// dead-letter queue in that order. A publisher is told of the refusal after its message is there.
+// refusals are messages that a queue with x-overflow=reject-publish-dlx refused, in the order of
+// refusal. One goroutine at a time dead-letters them, so that the dead-letter queue gets them in
+// that order. A publisher gets the nack after its message is in the dead-letter queue.
 type refusals struct {
 	mu      sync.Mutex
 	waiting []refusal
@@ -21,11 +21,11 @@ type refusal struct {
 	told    func() // tells the publisher
 }
 
-// maxRefusals is how many refused messages are dead-lettered by one call.
+// maxRefusals is the largest number of refused messages that one call dead-letters.
 const maxRefusals = 1024
 
-// DeadLetterRefused takes a refused message, and calls told once it is dead-lettered; it does not
-// block.
+// DeadLetterRefused dead-letters a refused message in the background, and then calls told. It does
+// not block.
 func (vh *Vhost) DeadLetterRefused(m surgetank.Publishing, told func()) {
 	r := &vh.refusals
 	r.mu.Lock()
@@ -59,8 +59,8 @@ func (vh *Vhost) serveRefusals() {
 	}
 }
 
-// publishRefused sends refused messages where the dead-letter exchanges of the queues lead that
-// refused them.
+// publishRefused publishes refused messages to the dead-letter exchanges of the queues that refused
+// them.
 func (vh *Vhost) publishRefused(batch []refusal) {
 	s := vh.env
 	var out []surgetank.Publishing

@@ -15,8 +15,8 @@ type Registry struct {
 	byName map[string]*Vhost
 }
 
-// Open reads the durable topology, and serves the dead letters that an earlier process left on
-// their way.
+// Open reads the durable topology. It also continues to move dead letters that an earlier process
+// left in a passage.
 func Open(ctx context.Context, e *Env) (*Registry, error) {
 	r := &Registry{Env: e, byName: map[string]*Vhost{}}
 	if err := r.load(ctx); err != nil {
@@ -33,7 +33,7 @@ func Open(ctx context.Context, e *Env) (*Registry, error) {
 	return r, nil
 }
 
-// Vhost gives the topology of a virtual host that exists; nil if there is none.
+// Vhost returns the topology of a virtual host, or nil if the virtual host does not exist.
 func (r *Registry) Vhost(name string) *Vhost {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -56,7 +56,7 @@ func (r *Registry) All() []*Vhost {
 	return list
 }
 
-// DropDeleted forgets the topologies of virtual hosts that were deleted.
+// DropDeleted forgets the topologies of deleted virtual hosts.
 func (r *Registry) DropDeleted() {
 	r.mu.Lock()
 	var gone []*Vhost
@@ -72,7 +72,7 @@ func (r *Registry) DropDeleted() {
 	}
 }
 
-// drop forgets the topology of a virtual host that was deleted; its queues are already gone.
+// drop forgets the topology of a deleted virtual host. Its queues are already gone.
 func (vh *Vhost) drop() {
 	var t trash
 	vh.mu.Lock()

@@ -4,16 +4,16 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// Routed is where a message goes: the broker's names of its queues, each once.
+// Routed is the result of routing a message: the broker names of its queues, each once.
 type Routed struct {
 	Queues  []string // broker names
-	Fixed   bool     // it depends on exchange and key alone, and may be kept until the topology changes
-	Refused bool     // one of the queues keeps nothing and says so
+	Fixed   bool     // depends only on exchange and key, so it may be cached until the topology changes
+	Refused bool     // one of the queues has a limit of 0 and refuses the message
 }
 
-// Route finds the queues of a message published to x under keys; p, its properties, may be nil
-// where only keys count. It follows bindings between exchanges and alternate exchanges; an exchange
-// is visited once, which ends every cycle.
+// Route finds the queues of a message that was published to x with keys. p has the message's
+// properties. It may be nil where only keys count. Route follows bindings between exchanges, and
+// alternate exchanges. It visits each exchange once, so every cycle ends.
 func (vh *Vhost) Route(x *Exchange, keys []string, p *wire.Properties) Routed {
 	vh.mu.RLock()
 	defer vh.mu.RUnlock()
@@ -38,9 +38,9 @@ type router struct {
 	props   *wire.Properties
 	out     Routed
 	todo    []*Exchange
-	visited []*Exchange // few
+	visited []*Exchange // a short list
 	seen    map[string]struct{}
-	matched bool // by the exchange that is being asked
+	matched bool // the present exchange has found a destination
 }
 
 func (r *router) visit(x *Exchange) {
@@ -56,7 +56,7 @@ func (r *router) visit(x *Exchange) {
 	r.todo = append(r.todo, x)
 }
 
-// from adds what one exchange gives for one key.
+// from adds the destinations of one exchange for one key.
 func (r *router) from(x *Exchange, key string) {
 	switch {
 	case x.Name == "":

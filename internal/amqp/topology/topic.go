@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// topicTrie holds the patterns of a topic exchange word by word. A pattern is matched as a finite
-// automaton that is in several nodes at once, so that a key costs at most words × nodes steps,
-// whatever mixture of "#" the patterns have. (Trying every split for each "#" one after another
-// would cost exponentially many.)
+// topicTrie has the patterns of a topic exchange, one node for each word. A key is matched as by a
+// finite automaton, which is in several nodes at once. So a key costs at most words × nodes steps,
+// for any mixture of "#" in the patterns. Trying every split for each "#" would cost exponential
+// time.
 type topicTrie struct {
 	root topicNode
 }
@@ -17,12 +17,12 @@ type topicNode struct {
 	words    map[string]*topicNode
 	star     *topicNode
 	hash     *topicNode
-	isHash   bool // reached by "#": stays active for any further word
+	isHash   bool // reached by "#": also matches every further word
 	bindings map[string]*binding
 }
 
-// patternWords cuts a pattern, taking "#.#" as the "#" it equals. An empty pattern, as an empty
-// key, has no words.
+// patternWords splits a pattern. "#.#" equals "#" and is replaced by it. An empty pattern has no
+// words, like an empty key.
 func patternWords(pattern string) []string {
 	if pattern == "" {
 		return nil
@@ -65,7 +65,7 @@ func (t *topicTrie) add(b *binding) {
 
 func (t *topicTrie) remove(b *binding) { t.root.remove(patternWords(b.key), b.id) }
 
-// remove takes a binding away below n and tells whether n is of no more use.
+// remove removes a binding below n, and reports whether n is then unused.
 func (n *topicNode) remove(words []string, id string) (empty bool) {
 	if len(words) == 0 {
 		delete(n.bindings, id)
@@ -88,7 +88,8 @@ func (n *topicNode) remove(words []string, id string) (empty bool) {
 	return len(n.bindings) == 0 && len(n.words) == 0 && n.star == nil && n.hash == nil
 }
 
-// match calls found for every binding whose pattern fits key; one may come more than once.
+// match calls found for every binding whose pattern matches key. It may call found several times
+// for one binding.
 func (t *topicTrie) match(key string, found func(*binding)) {
 	active := (&nodeSet{}).enter(&t.root)
 	next := &nodeSet{}
@@ -116,7 +117,7 @@ func (t *topicTrie) match(key string, found func(*binding)) {
 	}
 }
 
-// nodeSet is a set of nodes, a list while it is small.
+// nodeSet is a set of nodes. It is a list while it is small.
 type nodeSet struct {
 	list []*topicNode
 	seen map[*topicNode]struct{}
@@ -129,7 +130,7 @@ func (s *nodeSet) reset() {
 	clear(s.seen)
 }
 
-// enter adds a node and all that is reached from it by no word at all: its "#".
+// enter adds a node and the nodes that are reached from it without a word: its "#".
 func (s *nodeSet) enter(n *topicNode) *nodeSet {
 	for ; n != nil; n = n.hash {
 		if !s.add(n) {

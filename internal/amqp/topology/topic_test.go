@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// matchTopic is the rule of topic patterns in its plainest, exponential, form.
+// matchTopic is the rule of topic patterns in its simplest form, which takes exponential time.
 func matchTopic(pattern, key []string) bool {
 	if len(pattern) == 0 {
 		return len(key) == 0
@@ -38,7 +38,7 @@ func TestTopicTrieAgreesWithTheRule(t *testing.T) {
 		for _, b := range bindings {
 			if rapid.Bool().Draw(t, "removed") {
 				trie.remove(b)
-				trie.remove(b) // again: nothing happens
+				trie.remove(b) // a second removal changes nothing
 				delete(bindings, b.id)
 			}
 		}
@@ -62,7 +62,7 @@ func TestTopicTrieAgreesWithTheRule(t *testing.T) {
 	})
 }
 
-// TestTopicWorkIsBounded: patterns made of "#" against long keys, which cost exponential time when
+// TestTopicWorkIsBounded matches patterns of "#" against long keys. They cost exponential time if
 // each split is tried.
 func TestTopicWorkIsBounded(t *testing.T) {
 	trie := &topicTrie{}
@@ -93,7 +93,7 @@ func TestEmptyTrieHoldsNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkRouteTopic routes to one of a thousand patterns by keys that no cache knows.
+// BenchmarkRouteTopic routes to one of a thousand patterns by keys that are in no cache.
 func BenchmarkRouteTopic(b *testing.B) {
 	trie := &topicTrie{}
 	for i := range 1000 {
@@ -105,7 +105,7 @@ func BenchmarkRouteTopic(b *testing.B) {
 	}
 }
 
-// topicWords cuts a key or pattern; an empty one has no words.
+// topicWords splits a key or pattern. An empty one has no words.
 func topicWords(s string) []string {
 	if s == "" {
 		return nil

@@ -11,12 +11,13 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// Vhost is the topology of one virtual host: exchanges, bindings, and what AMQP says of its queues.
+// Vhost is the topology of one virtual host: exchanges, bindings, and AMQP's settings of its
+// queues.
 //
-// mu guards all of it; routing takes it for reading, and only when a connection's route cache does
-// not know the answer. version counts changes (see Version). Operations that make a change durable
-// before they make it visible hold lock(names) from the check to the end, so that two of them on
-// one name take turns. They never hold mu while they wait for the broker.
+// mu guards all of it. Routing locks mu for reading, and only if a connection's route cache has no
+// answer. version counts changes (see Version). Some operations make a change durable before they
+// make it visible. They hold lock(names) from the check to the end, so that two of them on one name
+// run one after the other. They never hold mu while they wait for the broker.
 type Vhost struct {
 	Name    string // never changes
 	env     *Env
@@ -25,7 +26,7 @@ type Vhost struct {
 	mu        sync.RWMutex
 	exchanges map[string]*Exchange
 	queues    map[string]*Queue
-	retired   map[string]translate.QueueAttrs // by broker name: queues that are gone whose dead letters may still come
+	retired   map[string]translate.QueueAttrs // deleted queues whose dead letters can still arrive, by broker name
 	gone      bool                            // the virtual host was deleted
 
 	stripes [64]sync.Mutex
@@ -35,86 +36,85 @@ type Vhost struct {
 	circles     circles
 }
 
-// Version counts the changes of the topology, so that a cache can tell whether what it knows still
-// holds.
+// Version counts the changes of the topology. A cache whose version differs is out of date.
 func (vh *Vhost) Version() uint64 { return vh.version.Load() }
 
 // Types of exchanges.
 const (
 	kindDirect  = "direct"
 	kindFanout  = "fanout"
-	KindTopic   = "topic" // its binding keys are patterns, and topic permissions ask for its keys
+	KindTopic   = "topic" // its binding keys are patterns, and topic permissions apply to its keys
 	kindHeaders = "headers"
-	// KindDelayed is the type of a plug-in that many use. x-delay holds on every exchange here, so
-	// this one only says in an argument of which of the other types it is.
+	// KindDelayed is the type of a widely used plug-in. Every exchange here obeys x-delay. So this
+	// type only names, in an argument, the other type that it routes as.
 	KindDelayed    = "x-delayed-message"
 	argDelayedType = "x-delayed-type"
 )
 
-// Exchange is an exchange and its bindings. Name, By and Internal never change; its virtual host's
-// lock guards everything else.
+// Exchange is an exchange and its bindings. Name, By and Internal never change. The virtual host's
+// lock guards all other fields.
 type Exchange struct {
 	Name, kind                    string
-	By                            string // the kind it routes as
+	By                            string // the kind by which it routes
 	durable, autoDelete, Internal bool
 	args                          wire.Table
-	alternate                     string // "" when there is none
-	id                            uint64 // of this life of the name; bindings name it, so that older ones cannot come back
+	alternate                     string // "" if there is none
+	id                            uint64 // differs for each exchange with this name; bindings have it, so old ones stay invalid
 
-	// Bindings with this exchange as the source: all of them, and by what its kind asks.
+	// Bindings with this exchange as the source: all of them, and indexes for its kind.
 	bindings map[string]*binding
 	byKey    map[string]map[string]*binding
 	topics   *topicTrie
-	list     []*binding          // of the random kinds
-	hash     hashOn              // of the hashing kind
+	list     []*binding          // for the random kinds
+	hash     hashOn              // for the hashing kind
 	incoming map[string]*binding // with this exchange as the destination
 }
 
-// binding is the 4-tuple of source, destination, key and arguments; exactly one of queue and to is
+// binding is the 4-tuple of source, destination, key and arguments. Exactly one of queue and to is
 // set.
 type binding struct {
-	id      string // names the tuple within the virtual host
+	id      string // unique within the virtual host
 	source  *Exchange
 	queue   *Queue
 	to      *Exchange
 	key     string
 	args    wire.Table
 	match   headersMatch
-	weight  float64 // of a hashing source
-	at      int     // in the source's list
+	weight  float64 // for a hashing source
+	at      int     // index in the source's list
 	durable bool
 }
 
-// Queue is what AMQP knows of one broker queue. The exported fields never change once the queue is
-// in its virtual host.
+// Queue is AMQP's view of one broker queue. The exported fields never change after the queue is in
+// its virtual host.
 type Queue struct {
 	Vhost *Vhost
 	Name  string                               // within the virtual host
-	Full  string                               // the broker's name of it
-	ID    uint64                               // the broker's number of it
-	set   atomic.Pointer[translate.QueueAttrs] // with what its policy asks
-	said  atomic.Pointer[translate.QueueAttrs] // as it was declared
-	Owner any                                  // of an exclusive queue: its connection
+	Full  string                               // the broker's name
+	ID    uint64                               // the broker's number
+	set   atomic.Pointer[translate.QueueAttrs] // in force, with its policy
+	said  atomic.Pointer[translate.QueueAttrs] // as declared
+	Owner any                                  // the connection of an exclusive queue
 
-	delivered uint64 // the janitor's: the broker's count when it last looked
+	delivered uint64 // the janitor's: the broker's count at its last look
 
-	// Guarded by the virtual host's lock.
+	// The virtual host's lock guards these fields.
 	bindings     map[string]*binding
 	consumers    map[*Consumer]struct{}
-	exclusiveUse bool          // one of them is exclusive, and so alone
-	lastUse      time.Duration // what had passed on the server's clock
+	exclusiveUse bool          // its only consumer is exclusive
+	lastUse      time.Duration // passed time of the server's clock
 	gone         bool
 }
 
-// Attrs gives the queue's settings as they are in force.
+// Attrs returns the queue's settings in force.
 func (q *Queue) Attrs() *translate.QueueAttrs { return q.set.Load() }
 
-// own gives the settings that the queue was declared with. They change at most once, when a
-// declaration turns out to be that of a queue which was taken for another door's.
+// own returns the settings that the queue was declared with. They change at most once: when a
+// declaration shows that a queue, so far treated as another door's, is this door's.
 func (q *Queue) own() *translate.QueueAttrs { return q.said.Load() }
 
-// give sets what the queue was declared with, and puts its policy over it. For a queue that others
-// can see the caller holds vh.mu, so that no change of policies is missed.
+// give sets the declared settings of the queue and applies its policy. If the queue is visible to
+// others, the caller holds vh.mu. Otherwise a change of policies could be missed.
 func (q *Queue) give(own *translate.QueueAttrs) {
 	q.said.Store(own)
 	a := q.Vhost.under(q.Name, *own)
@@ -123,8 +123,8 @@ func (q *Queue) give(own *translate.QueueAttrs) {
 
 var stripeSeed = maphash.MakeSeed()
 
-// lock takes the stripe locks of names and gives the function that releases them. Stripes are taken
-// in their order, which is what keeps two callers from waiting for each other.
+// lock locks the stripes of names and returns the function that unlocks them. It locks stripes in a
+// fixed order, so that two callers cannot deadlock.
 func (vh *Vhost) lock(names ...string) (unlock func()) {
 	var wanted uint64
 	for _, n := range names {
@@ -144,7 +144,7 @@ func (vh *Vhost) lock(names ...string) (unlock func()) {
 	}
 }
 
-// Stripe names of exchanges and queues live in different spaces.
+// Exchanges and queues with the same name have different stripe names.
 func exchangeStripe(name string) string { return "x" + name }
 func queueStripe(name string) string    { return "q" + name }
 
@@ -176,12 +176,12 @@ func newExchange(name, kind string, durable, autoDelete, internal bool, args wir
 	case KindTopic:
 		x.topics = &topicTrie{}
 	case kindHash:
-		x.hash, _ = parseHashOn(args, name) // it was checked when it was declared
+		x.hash, _ = parseHashOn(args, name) // it was checked at the declaration
 	}
 	return x
 }
 
-// alternateArg reads the alternate exchange of an exchange's arguments.
+// alternateArg returns the alternate exchange in an exchange's arguments.
 func alternateArg(args wire.Table) (name string, ok bool) {
 	v, ok := args.Get(translate.ArgAlternate)
 	if !ok {
@@ -191,17 +191,18 @@ func alternateArg(args wire.Table) (name string, ok bool) {
 	return string(s), ok
 }
 
-// addExchange makes an exchange visible; the caller holds mu, or has a virtual host of its own.
+// addExchange makes an exchange visible. The caller holds mu, or the virtual host is not visible
+// yet.
 func (vh *Vhost) addExchange(x *Exchange) {
 	x.alternate = vh.alternateOf(x)
 	vh.exchanges[x.Name] = x
 	vh.changed()
 }
 
-// changed tells the route caches; the caller holds mu.
+// changed makes route caches out of date. The caller holds mu.
 func (vh *Vhost) changed() { vh.version.Add(1) }
 
-// addBinding makes a binding visible; the caller holds mu.
+// addBinding makes a binding visible. The caller holds mu.
 func (vh *Vhost) addBinding(b *binding) {
 	x := b.source
 	x.bindings[b.id] = b
@@ -225,8 +226,8 @@ func (vh *Vhost) addBinding(b *binding) {
 	vh.changed()
 }
 
-// removeBinding takes a binding away, and with it an auto-delete source that has none left. It adds
-// what is to be forgotten durably to trash. The caller holds mu.
+// removeBinding removes a binding. If it was the last binding of an auto-delete source, it removes
+// the source too. It adds the records to remove to trash. The caller holds mu.
 func (vh *Vhost) removeBinding(b *binding, trash *trash) {
 	x := b.source
 	if x.bindings[b.id] != b {
@@ -262,7 +263,7 @@ func (vh *Vhost) removeBinding(b *binding, trash *trash) {
 	}
 }
 
-// removeExchange takes an exchange away with all bindings from and to it; the caller holds mu.
+// removeExchange removes an exchange and all bindings from and to it. The caller holds mu.
 func (vh *Vhost) removeExchange(x *Exchange, trash *trash) {
 	if vh.exchanges[x.Name] != x {
 		return
@@ -272,7 +273,7 @@ func (vh *Vhost) removeExchange(x *Exchange, trash *trash) {
 	if x.durable {
 		trash.exchanges = append(trash.exchanges, x.Name)
 	}
-	x.autoDelete = false // it is gone already
+	x.autoDelete = false // it is removed already
 	for _, b := range x.bindings {
 		vh.removeBinding(b, trash)
 	}
@@ -281,12 +282,12 @@ func (vh *Vhost) removeExchange(x *Exchange, trash *trash) {
 	}
 }
 
-// removeQueue takes a queue away with its bindings; the caller holds mu.
+// removeQueue removes a queue and its bindings. The caller holds mu.
 func (vh *Vhost) removeQueue(q *Queue, trash *trash) {
 	if vh.queues[q.Name] == q {
 		delete(vh.queues, q.Name)
 		vh.env.Policies.SetQuorum(q.Full, false)
-		if !q.Attrs().HasDLX { // that of one with dead letters on their way is needed until they have arrived
+		if !q.Attrs().HasDLX { // the record is needed while dead letters of the queue can be in the passage
 			trash.queues = append(trash.queues, q.Full)
 		}
 	}
@@ -300,7 +301,7 @@ func (vh *Vhost) removeQueue(q *Queue, trash *trash) {
 	vh.changed()
 }
 
-// Forget takes away a queue that the broker no longer has.
+// Forget removes a queue that the broker no longer has.
 func (vh *Vhost) Forget(q *Queue) {
 	var t trash
 	vh.mu.Lock()
@@ -309,26 +310,26 @@ func (vh *Vhost) Forget(q *Queue) {
 	vh.sweep(t)
 }
 
-// Exchange finds an exchange.
+// Exchange returns an exchange, or nil.
 func (vh *Vhost) Exchange(name string) *Exchange {
 	vh.mu.RLock()
 	defer vh.mu.RUnlock()
 	return vh.exchanges[name]
 }
 
-// Known finds a queue that this door has heard of.
+// Known returns a queue that this door knows, or nil.
 func (vh *Vhost) Known(name string) *Queue {
 	vh.mu.RLock()
 	defer vh.mu.RUnlock()
 	return vh.queues[name]
 }
 
-// Find finds a queue, also one that another door made; nil when there is none.
+// Find returns a queue of this or another door, or nil if there is none.
 func (vh *Vhost) Find(name string) (*Queue, error) {
 	if q := vh.Known(name); q != nil {
 		return q, nil
 	}
-	// The name alone is checked: a full name in it would lead into another virtual host.
+	// Check the name alone, because a full name would reach another virtual host.
 	if surgetank.ValidateName("queue", name) != nil {
 		return nil, nil
 	}
@@ -343,7 +344,7 @@ func (vh *Vhost) Find(name string) (*Queue, error) {
 	return nil, err
 }
 
-// adopt takes note of a queue that another door made.
+// adopt adds a queue that another door declared.
 func (vh *Vhost) adopt(info surgetank.QueueInfo) *Queue {
 	_, name := surgetank.SplitName(info.Name)
 	a := translate.AttrsOf(info.Declared())

@@ -8,7 +8,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// Arguments of exchanges, queues and consumers that mean something here.
+// Arguments of exchanges, queues and consumers that the door understands.
 const (
 	ArgAlternate      = "alternate-exchange"
 	argMessageTTL     = "x-message-ttl"
@@ -31,7 +31,7 @@ const (
 const (
 	overflowDropHead  = "drop-head"
 	overflowReject    = "reject-publish"
-	OverflowRejectDLX = "reject-publish-dlx" // what is refused is dead-lettered
+	OverflowRejectDLX = "reject-publish-dlx" // refused messages are dead-lettered
 
 	typeClassic = "classic"
 	typeQuorum  = "quorum"
@@ -39,36 +39,36 @@ const (
 	maxMillis = 315360000000 // ten years
 )
 
-// comparedArgs are the arguments that a queue's redeclaration must repeat.
+// comparedArgs are the arguments that a redeclaration of a queue must repeat.
 var comparedArgs = []string{argExpires, argMessageTTL, argDLX, argDLK, argMaxLength, argMaxLengthBytes, argMaxPriority,
 	argOverflow, argQueueMode, argQueueType, argSingleActive, argQueueVersion}
 
-// QueueAttrs are the settings of a queue in AMQP's words: the flags, the arguments as they came,
-// and what was read out of them.
+// QueueAttrs are the settings of a queue in AMQP's words: the flags, the raw arguments, and the
+// values parsed from them.
 type QueueAttrs struct {
 	Durable, Exclusive, AutoDelete bool       // the flags
-	Args                           wire.Table // as they came
+	Args                           wire.Table // as the client sent them
 
 	Quorum        bool          // x-queue-type
 	Single        bool          // x-single-active-consumer
-	HasDLX        bool          // there is a dead-letter exchange
+	HasDLX        bool          // a dead-letter exchange is set
 	DLX           string        // x-dead-letter-exchange
 	HasDLK        bool          // dead letters get another key
 	DLK           string        // x-dead-letter-routing-key
 	Expires       time.Duration // 0: never
-	Overflow      string        // x-overflow; "" if it is not given
+	Overflow      string        // x-overflow; "" if not given
 	deliveryLimit int64         // -1: none
-	AckTimeout    time.Duration // 0: the server's
+	AckTimeout    time.Duration // 0: the server's default
 	ttl           int64         // -1: none
 	maxLength     int64
 	maxBytes      int64
 	maxPriority   uint8
-	Foreign       bool // another door made the queue: its settings are its own
-	Backoff       bool // and it has a retry policy
+	Foreign       bool // another door declared the queue; the broker's settings apply
+	Backoff       bool // a foreign queue that has a retry policy
 }
 
-// ParseQueueArgs checks the arguments of a queue to be made and reads them. where names the queue
-// in error texts.
+// ParseQueueArgs checks and parses the arguments of a new queue. where names the queue in error
+// texts.
 func ParseQueueArgs(flags QueueAttrs, where string) (a QueueAttrs, err error) {
 	a = flags
 	a.deliveryLimit, a.ttl, a.maxLength, a.maxBytes = -1, -1, -1, -1
@@ -137,7 +137,7 @@ func ParseQueueArgs(flags QueueAttrs, where string) (a QueueAttrs, err error) {
 	return a, a.parseStrings(where)
 }
 
-// parseStrings reads the arguments that are not numbers.
+// parseStrings parses the arguments that are not numbers.
 func (a *QueueAttrs) parseStrings(where string) error {
 	args := a.Args
 	if v, ok := args.Get(argOverflow); ok {
@@ -191,7 +191,7 @@ func (a *QueueAttrs) parseStrings(where string) error {
 	return nil
 }
 
-// checkQuorum refuses what quorum queues cannot be.
+// checkQuorum refuses settings that quorum queues cannot have.
 func checkQuorum(a QueueAttrs, where string) error {
 	for _, p := range []struct {
 		bad  bool
@@ -206,13 +206,14 @@ func checkQuorum(a QueueAttrs, where string) error {
 
 func millis(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
 
-// InvalidArg is the error for an argument with a value that it cannot have. where names the queue
-// or exchange, why and args say what is wrong.
+// InvalidArg returns the error for an argument with a forbidden value. where names the queue or
+// exchange. why and args describe the fault.
 func InvalidArg(arg, where, why string, args ...any) error {
 	return wire.Errorf(wire.CodePreconditionFailed, "invalid arg '%s' for %s: %s", arg, where, fmt.Sprintf(why, args...))
 }
 
-// EquivalentQueue tells whether a declaration repeats what the queue is; where names the queue.
+// EquivalentQueue returns an error if a declaration, want, differs from the queue. where names the
+// queue.
 func EquivalentQueue(now, want QueueAttrs, where string) error {
 	if err := SameFlag("durable", where, now.Durable, want.Durable); err != nil {
 		return err
@@ -228,8 +229,8 @@ func EquivalentQueue(now, want QueueAttrs, where string) error {
 	return nil
 }
 
-// CompatibleQueue tells whether a declaration contradicts a queue that another door made: arguments
-// that are given must be its settings, those that are not given stay what they are.
+// CompatibleQueue returns an error if a declaration contradicts a queue that another door made.
+// Given arguments must equal the queue's settings. Arguments that are not given match everything.
 func CompatibleQueue(now, want QueueAttrs, where string) error {
 	if err := SameFlag("durable", where, now.Durable, want.Durable); err != nil {
 		return err
@@ -244,8 +245,8 @@ func CompatibleQueue(now, want QueueAttrs, where string) error {
 	return nil
 }
 
-// SameFlag returns an error if a flag of a declaration, want, is not that of the queue or exchange,
-// which where names.
+// SameFlag returns an error if a flag of a declaration, want, differs from that of the queue or
+// exchange. where names the queue or exchange.
 func SameFlag(name, where string, now, want bool) error {
 	if now == want {
 		return nil
@@ -253,13 +254,13 @@ func SameFlag(name, where string, now, want bool) error {
 	return Inequivalent(name, where, fmt.Sprintf("'%t'", want), fmt.Sprintf("'%t'", now))
 }
 
-// Inequivalent is the error for a declaration that differs from what exists.
+// Inequivalent returns the error for a declaration that differs from the existing queue or
+// exchange.
 func Inequivalent(name, where, received, current string) error {
 	return wire.Errorf(wire.CodePreconditionFailed, "inequivalent arg '%s' for %s: received %s but current is %s", name, where, received, current)
 }
 
-// SameArg compares one argument. The queue type that every queue has unless it says otherwise is
-// the same as none.
+// SameArg compares one argument. The default queue type equals a missing one.
 func SameArg(name, where string, now, want wire.Table) error {
 	o, hasOld := now.Get(name)
 	n, hasNew := want.Get(name)
@@ -285,7 +286,7 @@ func describeValue(v wire.Value) string {
 	return fmt.Sprintf("the value '%s' of type '%s'", ShowValue(v), v.TypeName())
 }
 
-// ShowValue prints a value for an error text; nested ones only by their type.
+// ShowValue formats a value for an error text. For a nested value it returns only the type.
 func ShowValue(v wire.Value) string {
 	if text, ok := textOf(v); ok {
 		return text

@@ -7,7 +7,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// BenchmarkOutgoing makes the property block of a delivery again, as the writer does.
+// BenchmarkOutgoing rebuilds the property block of a delivery, as the writer does.
 func BenchmarkOutgoing(b *testing.B) {
 	plain := wire.Properties{Flags: wire.HasContentType | wire.HasDeliveryMode, ContentType: []byte("application/octet-stream"), DeliveryMode: 2}
 	rich := plain

@@ -1,5 +1,5 @@
-// Package translate is the one place where the words of AMQP 0-9-1 meet those of the broker: queue
-// arguments and queue settings, property blocks and messages, x-death and dead-letter history,
-// error codes. RandomName aside, its functions are pure: they keep nothing, and they call neither
-// the broker nor the clock.
+// Package translate translates between the words of AMQP 0-9-1 and those of the broker. No other
+// package does. It covers queue arguments and settings, property blocks and messages, x-death and
+// dead-letter history, and error codes. All functions except RandomName are pure: they keep no
+// state, and call neither the broker nor the clock.
 package translate

@@ -7,8 +7,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// ToWire gives an error of the broker or of auth in AMQP's words; it is the one table of codes.
-// Places that know more (which queue was not found, who may not) say so before it comes to this.
+// ToWire translates an error of the broker or of auth. It has the only table of codes. Callers that
+// know more, such as the queue's name, make their own errors instead.
 func ToWire(err error) *wire.Error {
 	var w *wire.Error
 	if errors.As(err, &w) {
@@ -29,12 +29,12 @@ func ToWire(err error) *wire.Error {
 	return wire.Errorf(code, "%s", err)
 }
 
-// DescribeQueue names a queue as RabbitMQ's reply texts do.
+// DescribeQueue returns a queue's name in the form of RabbitMQ's reply texts.
 func DescribeQueue(name, vhost string) string {
 	return "queue '" + name + "' in vhost '" + vhost + "'"
 }
 
-// DescribeExchange names an exchange as RabbitMQ's reply texts do.
+// DescribeExchange returns an exchange's name in the form of RabbitMQ's reply texts.
 func DescribeExchange(name, vhost string) string {
 	return "exchange '" + name + "' in vhost '" + vhost + "'"
 }

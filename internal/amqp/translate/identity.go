@@ -13,18 +13,18 @@ import (
 	"github.com/surgetank/surgetank/internal/jsonpath"
 )
 
-// This file reads header values as text, as numbers, and as the identity of a message: its group or
-// its dedup id.
+// This file converts header values to text, to numbers, and to the identity of a message: its group
+// or its dedup id.
 
 // numberOf returns the decimal text of a number of any AMQP type, by the rules of
-// jsonpath.CanonicalNumber: the integer 1, the float 1.0 and the decimal 1.00 give the same text.
-// It is false for other types, for NaN and for infinities.
+// jsonpath.CanonicalNumber. The integer 1, the float 1.0 and the decimal 1.00 have the same text.
+// It returns false for other types, for NaN and for infinities.
 func numberOf(v wire.Value) (string, bool) {
 	if n, ok := v.Int(); ok {
 		return strconv.FormatInt(n, 10), true
 	}
 	switch v.Tag {
-	case 'L': // above the range of int64
+	case 'L': // can be above the range of int64
 		return strconv.FormatUint(binary.BigEndian.Uint64(v.Data), 10), true
 	case 'f', 'd':
 		f, _ := v.Float()
@@ -32,14 +32,14 @@ func numberOf(v wire.Value) (string, bool) {
 			return "", false
 		}
 		return jsonpath.CanonicalNumber(strconv.FormatFloat(f, 'g', -1, 64)), true
-	case 'D': // a scale, and the digits, which clients write as a signed number
+	case 'D': // a scale and digits; clients write the digits as a signed number
 		digits := strconv.Itoa(int(int32(binary.BigEndian.Uint32(v.Data[1:]))))
 		return jsonpath.CanonicalNumber(digits + "e-" + strconv.Itoa(int(v.Data[0]))), true
 	}
 	return "", false
 }
 
-// textOf returns a scalar header value as text. It is false for void, tables, arrays, NaN and
+// textOf returns a scalar header value as text. It returns false for void, tables, arrays, NaN and
 // infinities.
 func textOf(v wire.Value) (string, bool) {
 	if n, ok := numberOf(v); ok {
@@ -58,9 +58,9 @@ func textOf(v wire.Value) (string, bool) {
 	return "", false
 }
 
-// identityOf reads the header that names a message's group or dedup id. Void counts as not given. A
-// value without a text, and a text that cannot be stored as it is, are refused: the message must
-// not go on without its group or id. what names the option.
+// identityOf returns the text of the header with a message's group or dedup id. Void counts as not
+// given. It returns an error for a value without a text, and for a text that cannot be stored
+// unchanged. Otherwise the message would lose its group or id. what names the option in errors.
 func identityOf(header, what string, v wire.Value) (string, error) {
 	if v.Tag == 'V' {
 		return "", nil
@@ -78,9 +78,9 @@ func identityOf(header, what string, v wire.Value) (string, error) {
 	return text, nil
 }
 
-// delayOf reads x-delay: milliseconds as a number of any type, or as a text that is a decimal
-// number. Void and numbers below zero mean no delay. Anything else is refused: a message that asks
-// for a delay must not be delivered at once.
+// delayOf parses x-delay: milliseconds as a number of any type, or as a decimal text. Void and
+// negative numbers mean no delay. Anything else is an error, because a message that asks for a
+// delay must not be delivered at once.
 func delayOf(v wire.Value) (time.Duration, error) {
 	if v.Tag == 'V' {
 		return 0, nil
@@ -94,7 +94,7 @@ func delayOf(v wire.Value) (time.Duration, error) {
 	if !ok {
 		return 0, wire.Errorf(wire.CodePreconditionFailed, "invalid message: header 'x-delay' is '%s' of type %s; expected a number of milliseconds", ShowValue(v), v.TypeName())
 	}
-	ms, _ := strconv.ParseFloat(text, 64) // a number too large is infinite here
+	ms, _ := strconv.ParseFloat(text, 64) // a number that is too large becomes infinite
 	if ms <= 0 {
 		return 0, nil
 	}

@@ -24,8 +24,8 @@ func long(n int64) wire.Value {
 
 func text(s string) wire.Value { return wire.Value{Tag: 'S', Data: []byte(s)} }
 
-// TestIdentityOfEveryType: a group or id is the value it was given, or the message is refused;
-// never the type's name, never nothing.
+// TestIdentityOfEveryType: a group or id equals the given value, or the message is refused. It is
+// never empty and never the name of a type.
 func TestIdentityOfEveryType(t *testing.T) {
 	big := wire.Value{Tag: 'L', Data: binary.BigEndian.AppendUint64(nil, math.MaxUint64)}
 	for name, tc := range map[string]struct {

@@ -10,12 +10,12 @@ import (
 const (
 	ReservedPrefix  = "amq."                  // of names that clients cannot declare
 	ReplyToQueue    = "amq.rabbitmq.reply-to" // the pseudo-queue of direct replies
-	ReplyToPrefix   = ReplyToQueue + "."      // of the keys that lead to a requester
-	TraceExchange   = "amq.rabbitmq.trace"    // there for clients that look for it
+	ReplyToPrefix   = ReplyToQueue + "."      // of the routing keys of requesters
+	TraceExchange   = "amq.rabbitmq.trace"    // exists for clients that look for it
 	defaultResource = "amq.default"           // the default exchange's name in permissions
 )
 
-// CleanName drops carriage returns and line feeds, as RabbitMQ does with names of queues and
+// CleanName removes carriage returns and line feeds, as RabbitMQ does from names of queues and
 // exchanges.
 func CleanName(s string) string {
 	if !strings.ContainsAny(s, "\r\n") {
@@ -24,14 +24,14 @@ func CleanName(s string) string {
 	return strings.NewReplacer("\r", "", "\n", "").Replace(s)
 }
 
-// RandomName gives prefix and 22 characters that nobody can guess.
+// RandomName returns prefix and 22 random characters that cannot be guessed.
 func RandomName(prefix string) string {
 	var b [16]byte
 	rand.Read(b[:])
 	return prefix + base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// ResourceName is an exchange's name as permissions know it.
+// ResourceName returns an exchange's name in permissions.
 func ResourceName(exchange string) string {
 	if exchange == "" {
 		return defaultResource

@@ -14,39 +14,39 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// How a message that came over AMQP is stored. The broker, its rules and the other doors read a
-// message's content type and headers as text. The opaque part has the rest of the property block,
-// and says how to make the block again from both, byte for byte.
+// The stored form of a message that came over AMQP. The broker, its rules and the other doors read
+// a message's content type and headers as text. The opaque part has the rest of the property block.
+// It also says how to rebuild the block from both, byte for byte.
 //
 //	'A' flags(1) length(1) exchange  moved(2)  fields  block
 //
-// moved has the flags of the properties that the message has elsewhere: the content type is the
-// message's, the others are its first headers. If moved has the flag of the headers table, fields
-// are a number (uvarint) and as many fields. A field is its type where name and value are those of
-// the next header. Otherwise it is fieldWhole, or fieldShown if the next header is a text made of
-// the field, and the field as it was. block is a property block of everything else.
+// moved has the flags of the properties that are stored outside the block. The content type is the
+// message's own, and the others are the first headers. If moved has the flag of the headers table,
+// fields are a number (uvarint) and that number of fields. A field whose name and value equal those
+// of the next header is only its type. Any other field is fieldShown or fieldWhole, followed by the
+// whole field. fieldShown means that the next header is a text made from the field. block is a
+// property block of everything else.
 //
-// The older form, which is read and is still written where it is shorter, has the whole block:
+// The older form has the whole block. It is still read, and it is written where it is shorter:
 //
 //	'a' flags(1) length(1) exchange  block
 //
-// An older version of this program takes a message in the newer form for one that came through
-// another door.
+// An older version of this program reads a message in the newer form as one from another door.
 const (
 	opaqueWhole = 'a'
 	opaqueRest  = 'A'
 
-	// OpaqueDeaths is a flag: x-death in the block was written by this door. A client's own x-death
-	// has no meaning.
+	// OpaqueDeaths is a flag: this door wrote the x-death in the block. A client's own x-death has
+	// no meaning.
 	OpaqueDeaths = 1 << 0
 
 	fieldWhole = 0
 	fieldShown = 1
 )
 
-// Store returns what a message keeps of a property block: the opaque part, and the headers that
-// other doors see. p is the parsed block, exchange the exchange that the message was published to,
-// and contentType that of the message.
+// Store returns the stored form of a property block: the opaque part, and the headers that other
+// doors see. p is the parsed block. The message was published to exchange. contentType is the
+// message's content type.
 func Store(flags byte, exchange string, p *wire.Properties, contentType string) ([]byte, []surgetank.Header) {
 	whole := opaqueHead(opaqueWhole, flags, exchange, 128)
 	whole = p.Append(whole)
@@ -62,8 +62,8 @@ func opaqueHead(form, flags byte, exchange string, more int) []byte {
 	return append(append(o, form, flags, byte(len(exchange))), exchange...)
 }
 
-// storeRest makes the newer form. It returns false where the older form, which has whole bytes, is
-// as short or is all that fits.
+// storeRest makes the newer form. It returns false if the older form, whole, is not longer, or if
+// only the older form fits.
 func storeRest(flags byte, exchange string, p *wire.Properties, contentType string, whole int) ([]byte, []surgetank.Header, bool) {
 	count := 0
 	for range p.Headers.All() {
@@ -113,14 +113,14 @@ func storeRest(flags byte, exchange string, p *wire.Properties, contentType stri
 	return o, b.headers, b.room >= 0 && len(o) < whole
 }
 
-// textBudget gathers the headers that other doors see, as far as they fit.
+// textBudget collects the headers that other doors see, as far as they fit.
 type textBudget struct {
 	room    int // bytes
 	headers []surgetank.Header
 }
 
-// add adds a header if it fits. saved is the number of bytes that are then stored with the header
-// and not beside it.
+// add adds a header if it fits. saved is the number of bytes that the opaque part then does not
+// need.
 func (b *textBudget) add(name, value string, saved int) bool {
 	cost := len(name) + len(value) - saved
 	if name == "" || cost > b.room || len(b.headers) == surgetank.MaxHeaders {
@@ -131,8 +131,8 @@ func (b *textBudget) add(name, value string, saved int) bool {
 	return true
 }
 
-// showText returns a text as other doors show it, and whether that is the text itself. The other
-// doors show UTF-8 only; what they show of other bytes still tells different values apart.
+// showText returns the form of a text that other doors show, and whether it is the unchanged text.
+// Other doors show UTF-8 only. For other bytes, different values still have different forms.
 func showText(s string) (shown string, verbatim bool) {
 	if utf8.ValidString(s) {
 		return s, true
@@ -140,9 +140,9 @@ func showText(s string) (shown string, verbatim bool) {
 	return "base64:" + base64.StdEncoding.EncodeToString([]byte(s)), false
 }
 
-// valueOf is the reverse of textOf: it appends the bytes of the value of a type that has the text.
-// It returns false for a text that no value of the type has. Different values can have one text, so
-// store compares.
+// valueOf is the reverse of textOf. It appends the bytes of the value of a type with a given text.
+// It returns false if no value of the type has the text. Different values can have one text, so
+// Store compares the result.
 func valueOf(tag byte, text string, dst []byte) ([]byte, bool) {
 	switch tag {
 	case 'S', 'x':
@@ -179,16 +179,16 @@ func valueOf(tag byte, text string, dst []byte) ([]byte, bool) {
 	return dst, false
 }
 
-// StoredForm is what a message says about its publish over AMQP.
+// StoredForm is the AMQP form of a stored message.
 type StoredForm struct {
 	Flags    byte   // OpaqueDeaths
 	Exchange []byte // shares the message's memory
 	Block    []byte // the property block
 }
 
-// ReadStored reads the form of a message. It returns false for a message that came through another
-// door, or whose headers are not those that its opaque part goes with. The block is made in buf,
-// which is grown and returned for the next message, or shares the message's memory.
+// ReadStored reads the AMQP form of a message. It returns false for a message from another door,
+// and for one whose headers do not fit its opaque part. The block is either built in buf or shares
+// the message's memory. ReadStored returns the grown buf for the next message.
 func ReadStored(m *surgetank.Message, buf []byte) (f StoredForm, scratch []byte, ok bool) {
 	form, f, rest, ok := cutOpaque(m.Opaque)
 	switch {
@@ -196,13 +196,13 @@ func ReadStored(m *surgetank.Message, buf []byte) (f StoredForm, scratch []byte,
 		return f, buf, false
 	case form == opaqueWhole:
 		f.Block = rest
-		return f, buf, len(rest) >= 2 // the flags
+		return f, buf, len(rest) >= 2 // a block has at least its flags
 	}
 	f.Block, buf, ok = whole(m, rest, buf[:0])
 	return f, buf, ok
 }
 
-// cutOpaque reads the head that both forms have.
+// cutOpaque parses the head, which is equal in both forms.
 func cutOpaque(o []byte) (form byte, f StoredForm, rest []byte, ok bool) {
 	if len(o) < 3 || o[0] != opaqueWhole && o[0] != opaqueRest || len(o) < 3+int(o[2]) {
 		return 0, f, nil, false
@@ -211,7 +211,8 @@ func cutOpaque(o []byte) (form byte, f StoredForm, rest []byte, ok bool) {
 	return o[0], StoredForm{Flags: o[1], Exchange: o[3:n:n]}, o[n:], true
 }
 
-// whole makes the property block of the newer form again, behind what it needs on the way in buf.
+// whole rebuilds the property block of the newer form in buf. Its intermediate data comes before
+// the block in buf.
 func whole(m *surgetank.Message, rest, buf []byte) (block, scratch []byte, ok bool) {
 	if len(rest) < 2 {
 		return nil, buf, false
@@ -234,7 +235,7 @@ func whole(m *surgetank.Message, rest, buf []byte) (block, scratch []byte, ok bo
 	}
 	table := buf
 	p, err := wire.ParseProperties(rest)
-	if err != nil || p.Flags&moved != 0 || used != len(m.Headers) { // somebody has changed the headers
+	if err != nil || p.Flags&moved != 0 || used != len(m.Headers) { // the headers were changed after the publish
 		return nil, buf, false
 	}
 	p.Flags |= moved
@@ -259,8 +260,9 @@ func whole(m *surgetank.Message, rest, buf []byte) (block, scratch []byte, ok bo
 	return buf[at:], buf, next == strs && len(p.ContentType) <= 255 && utf8.Valid(p.ContentType)
 }
 
-// withContentType puts a content type into a property block that has none. It is whole for most
-// messages, without taking the block apart: the content type is the first of the values.
+// withContentType puts a content type into a property block that has none. It need not parse the
+// block, because the content type is the first of the values. For most messages the result is the
+// whole block.
 func withContentType(contentType string, left, buf []byte) (block, scratch []byte, ok bool) {
 	if len(left) < 2 || len(contentType) > 255 || !utf8.ValidString(contentType) {
 		return nil, buf, false
@@ -279,8 +281,8 @@ func appendText(buf []byte, s string) (grown, text []byte) {
 	return buf, buf[at:len(buf):len(buf)]
 }
 
-// wholeTable appends the headers table to buf. It returns what follows the fields in rest, and how
-// many of the headers the fields used.
+// wholeTable appends the headers table to buf. It returns the bytes after the fields in rest, and
+// the number of headers that the fields used.
 func wholeTable(headers []surgetank.Header, rest, buf []byte) (table, after []byte, used int, ok bool) {
 	count, n := binary.Uvarint(rest)
 	if n <= 0 || count > wire.MaxTableElements {

@@ -14,7 +14,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// oldOpaque is the opaque part that a version from before the newer form stored of a message, and
+// oldOpaque is the opaque part of a message that was stored before the newer form existed, and
 // oldHeaders are its headers.
 const oldOpaque = "6100066f7264657273bcd0106170706c69636174696f6e2f6a736f6e0000004008637573746f6d6572530000000461636d65016e6cfffffffffffffff9037965" +
 	"737401037261775300000004636166e9046c6973744100000006530000000178020303632d31036d2d31000000006553f100056775657374"
@@ -31,8 +31,8 @@ func oldBlock(t *testing.T) (opaque, block []byte) {
 	return opaque, opaque[len("a\x00\x06orders"):]
 }
 
-// TestMessagesOfTheOlderFormAreRead: a message that an earlier version stored comes out as it went
-// in.
+// TestMessagesOfTheOlderFormAreRead: a message that an earlier version stored has the same
+// properties when it is read.
 func TestMessagesOfTheOlderFormAreRead(t *testing.T) {
 	opaque, block := oldBlock(t)
 	d := &surgetank.Delivery{Message: surgetank.Message{ContentType: "application/json", Key: "k", Headers: oldHeaders, Opaque: opaque}}
@@ -42,8 +42,8 @@ func TestMessagesOfTheOlderFormAreRead(t *testing.T) {
 	}
 }
 
-// TestHeadersAreStoredOnce: what other doors see of a message is not in the opaque part as well,
-// and is the same as before.
+// TestHeadersAreStoredOnce: the headers that other doors see are not in the opaque part too. They
+// are the same as in the older form.
 func TestHeadersAreStoredOnce(t *testing.T) {
 	opaque, block := oldBlock(t)
 	c, err := ParseContent("orders", block)
@@ -64,8 +64,8 @@ func TestHeadersAreStoredOnce(t *testing.T) {
 	}
 }
 
-// TestChangedHeadersAreAnotherDoors: where somebody has added, removed or renamed headers, the
-// headers count and the opaque part does not.
+// TestChangedHeadersAreAnotherDoors: if headers were added, removed or renamed, the headers are
+// used and the opaque part is ignored.
 func TestChangedHeadersAreAnotherDoors(t *testing.T) {
 	_, block := oldBlock(t)
 	c, err := ParseContent("orders", block)
@@ -96,8 +96,8 @@ func TestChangedHeadersAreAnotherDoors(t *testing.T) {
 	}
 }
 
-// TestStoredBlocksComeBack: every property block comes back byte for byte, and what is stored keeps
-// the limits of a message.
+// TestStoredBlocksComeBack: every property block is rebuilt byte for byte, and its stored form is
+// within the limits of a message.
 func TestStoredBlocksComeBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := drawProperties(t)
@@ -105,7 +105,7 @@ func TestStoredBlocksComeBack(t *testing.T) {
 		exchange := rapid.StringN(0, 40, 255).Draw(t, "exchange")
 		c, err := ParseContent(exchange, block)
 		if err != nil {
-			t.Skip() // a TTL, a delay or a key that is refused
+			t.Skip() // its TTL, delay or key is refused
 		}
 		m := c.Template
 		size := len(m.Opaque) + len(m.ContentType)
@@ -163,7 +163,7 @@ func drawProperties(t *rapid.T) (p wire.Properties) {
 	return p
 }
 
-// FuzzStored reads opaque parts that nobody has written.
+// FuzzStored reads opaque parts of any bytes.
 func FuzzStored(f *testing.F) {
 	opaque, _ := hex.DecodeString(oldOpaque)
 	f.Add(opaque, "text/plain", "n", "v", 3)

@@ -10,20 +10,20 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// leastTTL stands for a TTL of 0, which to the broker means none: such a message is delivered if a
-// consumer takes it in the moment it comes, and is expired otherwise.
+// leastTTL replaces a TTL of 0, because 0 means no TTL to the broker. Such a message is delivered
+// if a consumer is ready when it arrives. Otherwise it expires.
 const leastTTL = time.Millisecond
 
-// DeadLetterQueue is the broker queue through which a virtual host's dead letters pass on their way
-// to an exchange.
+// DeadLetterQueue returns the name of the broker queue through which a virtual host's dead letters
+// pass on their way to an exchange.
 func DeadLetterQueue(vhost string) string { return policy.Passage(vhost) }
 
-// QueueConfig gives the broker's settings for a queue declared over AMQP. RabbitMQ's queues try
-// again at once and for ever, and drop what is refused unless a dead-letter exchange is named, so
-// these do.
+// QueueConfig returns the broker's settings for a queue that was declared over AMQP. As in
+// RabbitMQ, the queue retries at once and without end. It drops refused messages if no dead-letter
+// exchange is set.
 func QueueConfig(vhost string, a QueueAttrs) surgetank.QueueConfig {
 	c := surgetank.QueueConfig{
-		Transient:   !a.Durable || a.Exclusive, // an exclusive queue's connection does not outlive the broker
+		Transient:   !a.Durable || a.Exclusive, // an exclusive queue's connection ends with the broker
 		Retry:       surgetank.RetryConfig{MaxAttempts: -1, Initial: -1},
 		DeadLetter:  surgetank.DeadLetterDrop,
 		MaxPriority: a.maxPriority,
@@ -49,18 +49,18 @@ func QueueConfig(vhost string, a QueueAttrs) surgetank.QueueConfig {
 	return c
 }
 
-// keepsNothing tells of a queue whose limit is 0. The broker's limits of 0 mean none, so it gets
-// the least TTL instead.
+// keepsNothing reports whether the queue's limit is 0. In the broker, a limit of 0 means none, so
+// the queue gets the least TTL instead.
 func (a QueueAttrs) keepsNothing() bool {
 	return (a.maxLength == 0 || a.maxBytes == 0) && a.Overflow != overflowReject && a.Overflow != OverflowRejectDLX
 }
 
-// RefusesAll tells of a queue with a limit of 0 that refuses what does not fit.
+// RefusesAll reports whether the queue has a limit of 0 and refuses messages that do not fit.
 func (a QueueAttrs) RefusesAll() bool {
 	return (a.maxLength == 0 || a.maxBytes == 0) && !a.keepsNothing()
 }
 
-// AttrsOf says in AMQP's words what another door's queue is, as far as AMQP has words for it.
+// AttrsOf describes another door's queue in AMQP's words, as far as AMQP has words for it.
 func AttrsOf(c surgetank.QueueConfig) QueueAttrs {
 	a := QueueAttrs{Durable: !c.Transient, deliveryLimit: -1, ttl: -1, maxLength: -1, maxBytes: -1, Backoff: c.Retry.Initial >= 0}
 	if c.TTL > 0 {
@@ -85,17 +85,18 @@ func AttrsOf(c surgetank.QueueConfig) QueueAttrs {
 	return a
 }
 
-// Content is a published property block, taken apart as far as the door has to know it.
+// Content is a published property block, parsed as far as the door needs.
 type Content struct {
 	exchange string
-	Block    []byte            // as it came
+	Block    []byte            // as the client sent it
 	Shown    []byte            // as consumers see it: without BCC
 	Props    wire.Properties   // aliases Block
-	CC       []string          // further keys, of CC and BCC
+	CC       []string          // more keys, from CC and BCC
 	Template surgetank.Message // without key and body
 }
 
-// ParseContent reads a property block, which it keeps, of a message published to exchange.
+// ParseContent parses the property block of a message that was published to exchange. It keeps
+// block.
 func ParseContent(exchange string, block []byte) (*Content, error) {
 	c := &Content{exchange: exchange, Block: block, Shown: block}
 	var err error
@@ -131,7 +132,7 @@ func ParseContent(exchange string, block []byte) (*Content, error) {
 	return c, nil
 }
 
-// maxBlock leaves room beside the property block for the least of what else counts as headers.
+// maxBlock leaves room for the smallest other data that counts as headers.
 const maxBlock = surgetank.MaxHeaderBytes - 512
 
 // withoutBCC returns the properties that consumers see.
@@ -141,13 +142,13 @@ func withoutBCC(p *wire.Properties) wire.Properties {
 	return without
 }
 
-// store sets what is stored of the block.
+// store sets the stored form of the block.
 func (c *Content) store() {
 	p := withoutBCC(&c.Props)
 	c.Template.Opaque, c.Template.Headers = Store(0, c.exchange, &p, c.Template.ContentType)
 }
 
-// readHeaders reads the headers that ask for something.
+// readHeaders handles the headers that have a meaning for the door.
 func (c *Content) readHeaders() (hasBCC bool, err error) {
 	m := &c.Template
 	for name, v := range c.Props.Headers.All() {
@@ -169,7 +170,7 @@ func (c *Content) readHeaders() (hasBCC bool, err error) {
 	return hasBCC, nil
 }
 
-// maxRoutingKeys bounds CC and BCC together: each is routed, and one message must not cost
+// maxRoutingKeys bounds CC and BCC together. Each key is routed, and one message must not cost
 // thousands of lookups.
 const maxRoutingKeys = 1024
 
@@ -194,7 +195,7 @@ func appendKeys(keys []string, name string, v wire.Value) ([]string, error) {
 	return keys, nil
 }
 
-// parseExpiration reads the expiration property, a decimal number of milliseconds.
+// parseExpiration parses the expiration property, a decimal number of milliseconds.
 func parseExpiration(s string) (int64, error) {
 	digits := strings.TrimPrefix(s, "-")
 	end := 0
@@ -219,7 +220,7 @@ func parseExpiration(s string) (int64, error) {
 	return n, nil
 }
 
-// Properties that other doors show, and take, as headers of these names.
+// Other doors show these properties as headers with these names, and accept them.
 var propertyHeaders = []propertyHeader{
 	{"content-encoding", wire.HasContentEncoding},
 	{"correlation-id", wire.HasCorrelationID},
@@ -234,7 +235,8 @@ type propertyHeader struct {
 	flag uint16
 }
 
-// field returns the property's field. It is no function value, so that p need not be on the heap.
+// field returns the property's field. It is a method and not a function value, so that p can stay
+// on the stack.
 func (h *propertyHeader) field(p *wire.Properties) *[]byte {
 	switch h.flag {
 	case wire.HasContentEncoding:
@@ -251,8 +253,8 @@ func (h *propertyHeader) field(p *wire.Properties) *[]byte {
 	return &p.AppID
 }
 
-// textHeaders gives what other doors, group_by and sinks see of a property block: the properties
-// above and the headers with a scalar value, as far as they fit into budget bytes.
+// textHeaders returns the headers that other doors, group_by and sinks see of a property block: the
+// properties above and the headers with a scalar value. It stops at budget bytes.
 func textHeaders(p *wire.Properties, budget int) []surgetank.Header {
 	var list []surgetank.Header
 	add := func(name, value string) {
@@ -274,9 +276,9 @@ func textHeaders(p *wire.Properties, budget int) []surgetank.Header {
 	return list
 }
 
-// Outgoing gives what a delivery says in AMQP: the exchange and key it was published with, and its
-// property block. quorum tells that its queue counts deliveries in a header. The block may be made
-// in buf, and is good until buf is used again; outgoing returns the grown buf.
+// Outgoing returns a delivery's AMQP form: the exchange and key of its publish, and its property
+// block. quorum says that its queue counts deliveries in a header. The block can be built in buf,
+// and is then valid until the next use of buf. Outgoing returns the grown buf.
 func Outgoing(d *surgetank.Delivery, quorum bool, buf []byte) (exchange []byte, key string, block, scratch []byte) {
 	f, buf, ok := ReadStored(&d.Message, buf)
 	exchange, key, block = f.Exchange, d.Key, f.Block
@@ -292,7 +294,7 @@ func Outgoing(d *surgetank.Delivery, quorum bool, buf []byte) (exchange []byte, 
 	}
 	p, err := wire.ParseProperties(block)
 	if err != nil {
-		return exchange, key, block, buf // it was valid when it was stored; the client gets what there is
+		return exchange, key, block, buf // it was valid when it was stored; the client gets it unchanged
 	}
 	if len(d.Deaths) > 0 {
 		p.Headers = WithDeaths(p.Headers, ok && f.Flags&OpaqueDeaths != 0, DeathsOf(d, string(exchange), &p))
@@ -306,7 +308,7 @@ func Outgoing(d *surgetank.Delivery, quorum bool, buf []byte) (exchange []byte, 
 	return exchange, key, p.Append(nil), buf
 }
 
-// ForeignBlock makes the property block of a message that came through another door.
+// ForeignBlock makes the property block of a message from another door.
 func ForeignBlock(d *surgetank.Delivery) []byte {
 	p := wire.Properties{Flags: wire.HasDeliveryMode, DeliveryMode: 2}
 	if d.ContentType != "" {
@@ -342,7 +344,7 @@ next:
 	return p.Append(nil)
 }
 
-// SetReplyTo puts another address for replies into a content.
+// SetReplyTo replaces the address for replies.
 func (c *Content) SetReplyTo(key string) error {
 	p := c.Props
 	p.ReplyTo = []byte(key)

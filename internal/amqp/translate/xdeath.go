@@ -8,13 +8,13 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// death is one event that x-death records: a message left a queue for its dead-letter exchange.
+// death is one event in x-death: a message left a queue for its dead-letter exchange.
 type death struct {
 	queue, reason string
-	exchange      string // it had been published to
+	exchange      string // of the publish before the death
 	keys          []string
 	time          time.Time
-	expiration    string // it had, "" for none
+	expiration    string // the message's expiration, "" for none
 }
 
 var deathReasons = map[string]string{
@@ -24,8 +24,8 @@ var deathReasons = map[string]string{
 	surgetank.ReasonAttempts: "delivery_limit",
 }
 
-// DeathsOf gives the dead-letter history of a delivery, which was published to exchange, in
-// x-death's words, oldest first.
+// DeathsOf returns the dead-letter history of a delivery in x-death's words, oldest first. The
+// message was published to exchange.
 func DeathsOf(d *surgetank.Delivery, exchange string, p *wire.Properties) []death {
 	list := make([]death, 0, len(d.Deaths))
 	for _, e := range slices.Backward(d.Deaths) {
@@ -40,7 +40,7 @@ func DeathsOf(d *surgetank.Delivery, exchange string, p *wire.Properties) []deat
 	return list
 }
 
-// RoutingKeys gives the keys that a message shows it was published with: its own and those of CC.
+// RoutingKeys returns a message's own routing key and the keys of its CC header.
 func RoutingKeys(key string, headers wire.Table) []string {
 	keys := []string{key}
 	if v, ok := headers.Get("CC"); ok {
@@ -51,7 +51,7 @@ func RoutingKeys(key string, headers wire.Table) []string {
 	return keys
 }
 
-// deathEntry is one table of x-death as it stands.
+// deathEntry is one table in an x-death header.
 type deathEntry struct {
 	queue, reason string
 	count         int64
@@ -83,9 +83,8 @@ func readDeaths(headers wire.Table) []deathEntry {
 	return entries
 }
 
-// WithDeaths gives headers with events, oldest first, entered into x-death and its companions. ours
-// tells that what stands there is this door's; what a client wrote there itself is a forgery and is
-// replaced.
+// WithDeaths returns headers with events, oldest first, added to x-death and its companions. ours
+// says that this door wrote the existing x-death. A client's x-death is a forgery and is replaced.
 func WithDeaths(headers wire.Table, ours bool, events []death) wire.Table {
 	var entries []deathEntry
 	if ours {
@@ -93,7 +92,7 @@ func WithDeaths(headers wire.Table, ours bool, events []death) wire.Table {
 	}
 	for _, ev := range events {
 		at := slices.IndexFunc(entries, func(e deathEntry) bool { return e.queue == ev.queue && e.reason == ev.reason })
-		if at >= 0 { // once more: counted, and moved to the front
+		if at >= 0 { // a repeated death: count it, and move its entry to the front
 			e := entries[at]
 			e.count++
 			entries = slices.Insert(slices.Delete(entries, at, at+1), 0, e)
@@ -142,9 +141,9 @@ func isLastDeath(s string) bool {
 	return s == "x-last-death-exchange" || s == "x-last-death-queue" || s == "x-last-death-reason"
 }
 
-// DeathCycle tells whether a message with these x-death headers, the newest event among them, must
-// not go to queue. It must not if it has died there before and nothing since then was a rejection:
-// it would go round for ever on its own.
+// DeathCycle reports whether a message must not go to queue. headers have its x-death, with the
+// newest event. The message must not go if it has died in queue before and nothing was rejected
+// since, because it would then cycle forever.
 func DeathCycle(headers wire.Table, queue string) bool {
 	for _, e := range readDeaths(headers) {
 		if e.reason == "rejected" {

@@ -2,8 +2,8 @@ package wire
 
 import "encoding/binary"
 
-// The methods of class basic (60), confirm (85) and tx (90; all bare). Those that come once per
-// message have functions beside their methods that neither copy nor allocate.
+// The methods of class basic (60), confirm (85) and tx (90; all bare). The methods that occur once
+// for each message have extra functions that neither copy nor allocate.
 
 type BasicQos struct {
 	PrefetchSize  uint32
@@ -67,13 +67,13 @@ func (m *BasicPublish) walk(c *codec) {
 	c.bits(&m.Mandatory, &m.Immediate)
 }
 
-// Publish is basic.publish with its strings aliasing the frame.
+// Publish is basic.publish. Its strings alias the frame.
 type Publish struct {
 	Exchange, RoutingKey []byte
 	Mandatory, Immediate bool
 }
 
-// ParsePublish reads the payload of a method frame whose id is IDBasicPublish.
+// ParsePublish parses the payload of a method frame whose id is IDBasicPublish.
 func ParsePublish(payload []byte, p *Publish) error {
 	c := codec{b: payload}
 	c.cut(6) // ids, ticket
@@ -117,7 +117,7 @@ func (m *BasicDeliver) walk(c *codec) {
 	c.shortstr(&m.RoutingKey)
 }
 
-// AppendDeliver adds a basic.deliver frame. Each string has at most 255 bytes.
+// AppendDeliver appends a basic.deliver frame. Each string has at most 255 bytes.
 func AppendDeliver(dst []byte, channel uint16, consumerTag string, tag uint64, redelivered bool, exchange []byte, key string) []byte {
 	start := len(dst)
 	dst = beginFrame(dst, FrameMethod, channel)
@@ -174,7 +174,7 @@ func (m *BasicAck) walk(c *codec) {
 	c.bits(&m.Multiple)
 }
 
-// AppendAck adds a basic.ack frame.
+// AppendAck appends a basic.ack frame.
 func AppendAck(dst []byte, channel uint16, tag uint64, multiple bool) []byte {
 	dst = appendFrameHead(dst, FrameMethod, channel, 13)
 	dst = append(dst, 0, ClassBasic, 0, 80)
@@ -182,7 +182,7 @@ func AppendAck(dst []byte, channel uint16, tag uint64, multiple bool) []byte {
 	return append(dst, boolByte(multiple), FrameEnd)
 }
 
-// AppendNack adds a basic.nack frame of a server, whose requeue bit clients ignore.
+// AppendNack appends a basic.nack frame of a server. Clients ignore its requeue bit.
 func AppendNack(dst []byte, channel uint16, tag uint64, multiple bool) []byte {
 	dst = appendFrameHead(dst, FrameMethod, channel, 13)
 	dst = append(dst, 0, ClassBasic, 0, 120)
@@ -212,14 +212,14 @@ func (m *BasicNack) walk(c *codec) {
 	c.bits(&m.Multiple, &m.Requeue)
 }
 
-// Settle is basic.ack, basic.nack and basic.reject in one shape.
+// Settle is basic.ack, basic.nack and basic.reject in one type.
 type Settle struct {
 	Tag               uint64
-	Ack               bool // basic.ack; otherwise the message is refused
+	Ack               bool // basic.ack; otherwise basic.nack or basic.reject
 	Multiple, Requeue bool
 }
 
-// ParseSettle reads the payload of a method frame whose id is IDBasicAck, IDBasicNack or
+// ParseSettle parses the payload of a method frame whose id is IDBasicAck, IDBasicNack or
 // IDBasicReject.
 func ParseSettle(id MethodID, payload []byte) (s Settle, err error) {
 	if len(payload) != 13 {

@@ -9,9 +9,9 @@ import (
 
 var errShort = errors.New("ends too early")
 
-// codec walks the fields of a method in their order, either reading them from b or, when w is set,
-// adding them to b. One walk per method serves both ways, so that the two cannot disagree. The
-// first error sticks.
+// codec walks over the fields of a method in their order. It either reads them from b or, if w is
+// set, appends them to b. Reading and writing use the same walk, so they cannot differ. It keeps
+// the first error.
 type codec struct {
 	b   []byte
 	w   bool
@@ -25,7 +25,8 @@ func (c *codec) fail(err error) {
 	c.b = nil
 }
 
-// cut takes n bytes, or fails and gives nil.
+// cut removes the first n bytes and returns them. If b is shorter, it sets the error and returns
+// nil.
 func (c *codec) cut(n int) []byte {
 	if c.err != nil || len(c.b) < n {
 		c.fail(errShort)
@@ -68,8 +69,8 @@ func (c *codec) longlong(v *uint64) {
 	}
 }
 
-// shortstr is a string of at most 255 bytes, which must be UTF-8: other clients fail on strings
-// that are not.
+// shortstr is a string of at most 255 bytes. It must be UTF-8, because other clients fail on
+// strings that are not.
 func (c *codec) shortstr(v *string) {
 	if c.w {
 		c.b = appendShortstr(c.b, *v)
@@ -115,7 +116,7 @@ func (c *codec) longbytes() []byte {
 	return c.cut(int(n))
 }
 
-// table reads a copy, since methods with tables are rare and what they carry is often kept.
+// table reads a copy, because methods with tables are rare and their tables are often kept.
 func (c *codec) table(v *Table) {
 	if c.w {
 		c.longstr((*[]byte)(v))
@@ -131,7 +132,7 @@ func (c *codec) table(v *Table) {
 	*v = append(Table(nil), t...)
 }
 
-// bits is up to eight booleans in one octet, the first in the lowest bit.
+// bits is up to eight booleans in one octet. The first is the lowest bit.
 func (c *codec) bits(vs ...*bool) {
 	var o byte
 	if c.w {
@@ -147,12 +148,12 @@ func (c *codec) bits(vs ...*bool) {
 	}
 }
 
-// reserved fields are written as zero and ignored when read (tickets of AMQP 0-8 among them).
+// Reserved fields are written as zero and ignored when read. Tickets of AMQP 0-8 are among them.
 func (c *codec) reservedShort()    { c.short(new(uint16)) }
 func (c *codec) reservedShortstr() { c.shortstr(new(string)) }
 
-// appendShortstr adds a short string; one that is too long is cut, and callers see to it that none
-// is.
+// appendShortstr appends a short string. It cuts a string that is too long; callers must not pass
+// one.
 func appendShortstr(dst []byte, s string) []byte {
 	if len(s) > 255 {
 		s = s[:255]

@@ -43,7 +43,7 @@ type ConnectionSecureOk struct{ Response []byte }
 func (*ConnectionSecureOk) ID() MethodID    { return IDConnectionSecureOk }
 func (m *ConnectionSecureOk) walk(c *codec) { c.longstr(&m.Response) }
 
-// Tuning is the three values that connection.tune offers and connection.tune-ok settles.
+// Tuning is the three values that connection.tune offers and connection.tune-ok sets.
 type Tuning struct {
 	ChannelMax uint16
 	FrameMax   uint32
@@ -78,7 +78,7 @@ type ConnectionOpenOk struct{ KnownHosts string }
 func (*ConnectionOpenOk) ID() MethodID    { return IDConnectionOpenOk }
 func (m *ConnectionOpenOk) walk(c *codec) { c.shortstr(&m.KnownHosts) }
 
-// Closing is why a connection or channel is closed, and by which method.
+// Closing is the reason for closing a connection or channel, and the method that caused it.
 type Closing struct {
 	ReplyCode Code
 	ReplyText string

@@ -6,7 +6,7 @@ import (
 )
 
 // Property flags (specification 4.2.6.1; class basic). Bit 0 would announce a second word of flags
-// and bit 1 is not defined; both are refused.
+// and bit 1 is not defined. Both are refused.
 const (
 	HasContentType     = 1 << 15
 	HasContentEncoding = 1 << 14
@@ -24,8 +24,8 @@ const (
 	HasClusterID       = 1 << 2
 )
 
-// Properties are those of class basic. Flags says which are there. Strings alias what they were
-// parsed from.
+// Properties are those of class basic. Flags says which are present. The strings alias the parsed
+// input.
 type Properties struct {
 	Flags                                   uint16
 	DeliveryMode, Priority                  byte
@@ -36,15 +36,15 @@ type Properties struct {
 	Headers                                 Table
 }
 
-// Header is a content header: the class, the size of the body, and the property block (flags and
-// values) as it came.
+// Header is a content header: the class, the size of the body, and the unparsed property block
+// (flags and values).
 type Header struct {
 	Class    uint16
 	BodySize uint64
 	Block    []byte
 }
 
-// ParseHeader reads the payload of a header frame, but not the property block.
+// ParseHeader parses the payload of a header frame, but not the property block.
 func ParseHeader(payload []byte) (Header, error) {
 	if len(payload) < 14 {
 		return Header{}, Errorf(CodeFrameError, "cannot decode %s", octets(payload))
@@ -59,7 +59,7 @@ func ParseHeader(payload []byte) (Header, error) {
 	}, nil
 }
 
-// ParseProperties reads a property block; all of it must be used up. What it cannot read is a
+// ParseProperties parses a property block. Bytes that are left over, or that it cannot parse, are a
 // syntax error.
 func ParseProperties(block []byte) (p Properties, err error) {
 	c := codec{b: block}
@@ -108,8 +108,8 @@ func ParseProperties(block []byte) (p Properties, err error) {
 	return p, nil
 }
 
-// SetString sets one of the properties that are short strings and its flag; values that would not
-// fit, or are not UTF-8, are left out.
+// SetString sets one of the properties that are short strings, and its flag. It ignores values that
+// do not fit or are not UTF-8.
 func (p *Properties) SetString(flag uint16, field *[]byte, v []byte) {
 	if len(v) <= 255 && utf8.Valid(v) {
 		*field = v
@@ -117,7 +117,7 @@ func (p *Properties) SetString(flag uint16, field *[]byte, v []byte) {
 	}
 }
 
-// Append adds the property block.
+// Append appends the property block.
 func (p *Properties) Append(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint16(dst, p.Flags)
 	str := func(flag uint16, v []byte) {
@@ -151,7 +151,7 @@ func (p *Properties) Append(dst []byte) []byte {
 	return dst
 }
 
-// AppendHeader adds a content header frame of class basic.
+// AppendHeader appends a content header frame of class basic.
 func AppendHeader(dst []byte, channel uint16, bodySize int, block []byte) []byte {
 	dst = appendFrameHead(dst, FrameHeader, channel, 12+len(block))
 	dst = append(dst, 0, ClassBasic, 0, 0)

@@ -42,7 +42,7 @@ var codeNames = map[Code]string{
 	CodeNotAllowed: "NOT_ALLOWED", CodeNotImplemented: "NOT_IMPLEMENTED", CodeInternalError: "INTERNAL_ERROR",
 }
 
-// String gives the name that starts a reply text.
+// String returns the name that begins a reply text.
 func (c Code) String() string {
 	if s, ok := codeNames[c]; ok {
 		return s
@@ -50,7 +50,8 @@ func (c Code) String() string {
 	return "CODE_" + strconv.Itoa(int(c))
 }
 
-// Connection tells whether an error with this code ends the connection; the others end a channel.
+// Connection reports whether an error with this code ends the connection. Other codes end a
+// channel.
 func (c Code) Connection() bool {
 	switch c {
 	case CodeContentTooLarge, CodeNoRoute, CodeNoConsumers, CodeAccessRefused, CodeNotFound, CodeResourceLocked,
@@ -60,7 +61,7 @@ func (c Code) Connection() bool {
 	return true
 }
 
-// Error is what a close method carries: the code, and a text of the form "NAME - explanation".
+// Error is the content of a close method: the code, and a text of the form "NAME - explanation".
 type Error struct {
 	Code Code
 	Text string
@@ -68,14 +69,15 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Text }
 
-// Errorf makes an error with its name in front, cut to what a reply text can hold.
+// Errorf makes an error. Its text begins with the code's name and is cut to the length of a reply
+// text.
 func Errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Text: Clip(code.String() + " - " + fmt.Sprintf(format, args...))}
 }
 
-// Clip cuts a text to the 255 bytes of a short string, ending a cut one with an ellipsis and never
-// inside a character. Bytes that are no UTF-8 (a text may quote what a client sent) become the
-// replacement character, for a short string is text.
+// Clip cuts a text to the 255 bytes of a short string. It ends a cut text with an ellipsis, and
+// never cuts inside a character. A text may quote bytes of a client that are not UTF-8. They become
+// the replacement character, because a short string must be UTF-8.
 func Clip(s string) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	if len(s) <= 255 {

@@ -1,11 +1,10 @@
-// Package wire is the codec of AMQP 0-9-1: frames, methods, field tables and content headers, as
-// the specification "AMQP 0-9-1" with RabbitMQ's errata lays them out (field tags in particular
-// follow the errata, not the paper). It holds no state and no rule of the protocol beyond layout.
+// Package wire is the codec of AMQP 0-9-1: frames, methods, field tables and content headers. It
+// follows the specification "AMQP 0-9-1" with RabbitMQ's errata. In particular, field tags follow
+// the errata and not the specification. It has no state, and no rule of the protocol except layout.
 //
-// Everything that is parsed comes from a stranger. Parsing never panics, never allocates by a
-// length that was only declared, and bounds nesting and counts. Parsed tables, properties and hot
-// methods alias the input, so that a publish costs no allocation here; callers that keep them copy
-// them.
+// All input is untrusted. Parsing never panics, never allocates a size that was only declared, and
+// limits nesting and counts. Parsed tables, properties and frequent methods alias the input, so
+// that a publish needs no allocation here. Callers that keep them must copy them.
 package wire
 
 import (
@@ -21,27 +20,29 @@ const (
 	FrameHeartbeat = 8
 	FrameEnd       = 0xCE
 
-	// FrameOverhead is what a frame has around its payload: type, channel, size and end octet.
+	// FrameOverhead is the number of bytes around a frame's payload: type, channel, size and end
+	// octet.
 	FrameOverhead = 8
 	frameHead     = 7
-	// MinFrameMax is the least frame_max two peers may agree on, and the largest frame before they
-	// have.
+	// MinFrameMax is the smallest frame_max that two peers may agree on. Before they agree, it is
+	// the size of the largest frame.
 	MinFrameMax = 4096
 )
 
-// ProtocolHeader opens a connection, and refuses one when the client's is another.
+// ProtocolHeader begins a connection. The server also sends it to refuse a client with another
+// header.
 const ProtocolHeader = "AMQP\x00\x00\x09\x01"
 
-// Frame is one frame; Payload aliases the buffer it was parsed from.
+// Frame is one frame. Payload aliases the parsed buffer.
 type Frame struct {
 	Type    byte
 	Channel uint16
 	Payload []byte
 }
 
-// NextFrame takes the first frame off buf and gives the bytes it occupies, or 0 when buf holds only
-// a part of it. frameMax is the largest whole frame that was agreed on. An error ends the
-// connection: the stream cannot be read further.
+// NextFrame parses the first frame of buf and returns its length in bytes, or 0 if the frame is
+// incomplete. frameMax is the agreed size of the largest frame. An error ends the connection,
+// because the rest of the stream cannot be parsed.
 func NextFrame(buf []byte, frameMax int) (f Frame, n int, err error) {
 	if len(buf) > 0 {
 		switch buf[0] {
@@ -78,7 +79,7 @@ func NextFrame(buf []byte, frameMax int) (f Frame, n int, err error) {
 	return f, end + 1, nil
 }
 
-// octets shows bytes the way RabbitMQ's error texts do, shortened where they would not fit one.
+// octets formats bytes as RabbitMQ's error texts do. It shortens them if they do not fit.
 func octets(b []byte) string {
 	const most = 24
 	out := append(make([]byte, 0, 4*most+8), "<<"...)
@@ -95,14 +96,14 @@ func octets(b []byte) string {
 	return string(append(out, ">>"...))
 }
 
-// AppendFrame adds a whole frame.
+// AppendFrame appends a whole frame.
 func AppendFrame(dst []byte, typ byte, channel uint16, payload []byte) []byte {
 	dst = appendFrameHead(dst, typ, channel, len(payload))
 	dst = append(dst, payload...)
 	return append(dst, FrameEnd)
 }
 
-// AppendHeartbeat adds a heartbeat frame.
+// AppendHeartbeat appends a heartbeat frame.
 func AppendHeartbeat(dst []byte) []byte { return AppendFrame(dst, FrameHeartbeat, 0, nil) }
 
 func appendFrameHead(dst []byte, typ byte, channel uint16, size int) []byte {
@@ -110,8 +111,8 @@ func appendFrameHead(dst []byte, typ byte, channel uint16, size int) []byte {
 	return binary.BigEndian.AppendUint32(dst, uint32(size))
 }
 
-// beginFrame starts a frame whose size is not known yet; endFrame, given where it started,
-// completes it.
+// beginFrame starts a frame whose size is not known yet. endFrame completes it; it needs the
+// frame's start.
 func beginFrame(dst []byte, typ byte, channel uint16) []byte {
 	return appendFrameHead(dst, typ, channel, 0)
 }
@@ -121,10 +122,10 @@ func endFrame(dst []byte, start int) []byte {
 	return append(dst, FrameEnd)
 }
 
-// BodyFrame gives how many bytes of a body go into its next frame.
+// BodyFrame returns the number of bytes of a body that fit into its next frame.
 func BodyFrame(rest, frameMax int) int { return min(rest, frameMax-FrameOverhead) }
 
-// AppendBody adds a body, cut into frames of at most frameMax bytes; an empty body has none.
+// AppendBody appends a body in frames of at most frameMax bytes. An empty body has no frame.
 func AppendBody(dst []byte, channel uint16, body []byte, frameMax int) []byte {
 	for len(body) > 0 {
 		n := BodyFrame(len(body), frameMax)

@@ -9,8 +9,8 @@ import (
 	"github.com/surgetank/surgetank/test/hostile/fuzzing"
 )
 
-// captured gives what real clients sent: the files of testdata/captured hold one direction of a
-// connection each.
+// captured returns bytes that real clients sent. Each file of testdata/captured has one direction
+// of a connection.
 func captured(f *testing.F) [][]byte {
 	names, err := filepath.Glob("testdata/captured/*")
 	if err != nil {
@@ -27,8 +27,8 @@ func captured(f *testing.F) [][]byte {
 	return all
 }
 
-// FuzzStream reads whatever comes as frames, and everything in them, and checks that what was
-// understood is written back as the same bytes.
+// FuzzStream parses any bytes as frames, and all that is in them. Parsed parts must be written as
+// the same bytes.
 func FuzzStream(f *testing.F) {
 	for _, m := range everyMethod {
 		f.Add(AppendMethod(nil, 1, m))
@@ -73,8 +73,8 @@ func checkMethod(t *testing.T, fr Frame) {
 	if err != nil {
 		return
 	}
-	// Reserved fields and unused bits are not kept, so the first writing may differ; from then on
-	// nothing may.
+	// Reserved fields and unused bits are not kept, so the first writing may differ from the input.
+	// A second writing must not differ from the first.
 	once := AppendMethod(nil, fr.Channel, m)
 	f2, _, err := NextFrame(once, 1<<20)
 	if err != nil {
@@ -107,7 +107,7 @@ func FuzzTable(f *testing.F) {
 		fuzzing.Bounded(t, len(b), 2048, func() {
 			in := Table(b)
 			if in.Validate() != nil {
-				in.Get("x") // must not panic on what is not valid either
+				in.Get("x") // must not panic on invalid tables either
 				return
 			}
 			var out Table

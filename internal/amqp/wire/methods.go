@@ -1,7 +1,7 @@
 package wire
 
-// Method is the arguments of one method. Its walk visits them in the order of the specification,
-// for reading and for writing.
+// Method is one method with its arguments. Its walk visits the arguments in the order of the
+// specification, for reading and for writing.
 type Method interface {
 	ID() MethodID
 	walk(*codec)
@@ -10,7 +10,7 @@ type Method interface {
 // MethodID is a class id and a method id.
 type MethodID uint32
 
-// Class and Method take an id apart.
+// Class and Method return the two parts of an id.
 func (id MethodID) Class() uint16  { return uint16(id >> 16) }
 func (id MethodID) Method() uint16 { return uint16(id) }
 
@@ -96,7 +96,7 @@ const (
 	IDTxRollbackOk             MethodID = 90<<16 | 31
 )
 
-// newMethod gives an empty method of an id, nil for an unknown one.
+// newMethod returns an empty method with an id, or nil for an unknown id.
 func newMethod(id MethodID) Method {
 	switch id {
 	case IDConnectionStart:
@@ -202,7 +202,7 @@ func newMethod(id MethodID) Method {
 	return nil
 }
 
-// MethodIDOf reads the ids that start a method frame's payload.
+// MethodIDOf reads the ids at the start of a method frame's payload.
 func MethodIDOf(payload []byte) (MethodID, error) {
 	if len(payload) < 4 {
 		return 0, Errorf(CodeFrameError, "cannot decode %s", octets(payload))
@@ -210,8 +210,8 @@ func MethodIDOf(payload []byte) (MethodID, error) {
 	return MethodID(payload[0])<<24 | MethodID(payload[1])<<16 | MethodID(payload[2])<<8 | MethodID(payload[3]), nil
 }
 
-// ParseMethod reads the payload of a method frame. All of it must be used up. The method keeps
-// nothing of payload.
+// ParseMethod parses the payload of a method frame. Bytes that are left over are an error. The
+// method keeps no part of payload.
 func ParseMethod(payload []byte) (Method, error) {
 	id, err := MethodIDOf(payload)
 	if err != nil {
@@ -240,7 +240,7 @@ func unknownMethod(id MethodID) error {
 	return Errorf(CodeCommandInvalid, "unknown class %d", id.Class())
 }
 
-// AppendMethod adds a method frame.
+// AppendMethod appends a method frame.
 func AppendMethod(dst []byte, channel uint16, m Method) []byte {
 	start := len(dst)
 	c := codec{b: beginFrame(dst, FrameMethod, channel), w: true}

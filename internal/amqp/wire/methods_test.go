@@ -14,7 +14,7 @@ import (
 var someTable = Table(nil).AddString("s", "text").AddBool("b", true).AddInt("n", -5).
 	AddTable("t", Table(nil).AddString("in", "ner")).AddArray("a", Array(nil).AddString("one"))
 
-// everyMethod has one of each, with no field at its zero value.
+// everyMethod has one of each method. No field has its zero value.
 var everyMethod = []Method{
 	&ConnectionStart{0, 9, someTable, []byte("PLAIN"), []byte("en_US")},
 	&ConnectionStartOk{someTable, "PLAIN", []byte("\x00u\x00p"), "en_US"},
@@ -97,8 +97,8 @@ func codeOf(err error) Code {
 	return 0
 }
 
-// The bytes are written out from the specification's layout, so that reading and writing cannot
-// agree on an error.
+// The expected bytes come from the specification, so that an error in both reading and writing is
+// found.
 func TestBytes(t *testing.T) {
 	for _, tt := range []struct {
 		m   Method

@@ -10,31 +10,30 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of a field table. Clients have crashed on tables nested some hundred deep, so that a
-// broker that passes them on would be the weapon; real ones stay under five.
+// Limits of a field table. Some clients have crashed on tables with some hundred levels, so a
+// broker must not pass such tables on. Real tables have fewer than five levels.
 const (
 	MaxTableDepth    = 32
-	MaxTableElements = 8192 // of a table and all that it holds
+	MaxTableElements = 8192 // of a table with all nested ones
 )
 
-// Table is a field table: the bytes behind its length, which is how it travels and how it is kept,
-// so that every value keeps its type, order and repetition. A Table that came out of this package's
-// parsers, or out of the Add methods, is valid; check others with Validate. The zero Table is
-// empty.
+// Table is a field table: its encoded bytes without the length. In this form it is sent and stored,
+// so every value keeps its type, order and repetition. A Table from this package's parsers or from
+// the Add methods is valid. Check others with Validate. The zero Table is empty.
 type Table []byte
 
-// Array is a field array, under the same rules as Table.
+// Array is a field array. The rules of Table apply.
 type Array []byte
 
-// Value is one value of a table or array: its tag and its bytes, without the length that precedes
-// those of S, x, A and F.
+// Value is one value of a table or array: its tag and its bytes. For S, x, A and F, the bytes do
+// not include the length.
 type Value struct {
 	Tag  byte
 	Data []byte
 }
 
-// fixed gives the size of a value of each tag, -1 for those with a length before them, -2 for
-// unknown tags.
+// fixedSize returns the size of a tag's value: -1 if a length precedes the value, -2 for unknown
+// tags.
 func fixedSize(tag byte) int {
 	switch tag {
 	case 'V':
@@ -55,7 +54,7 @@ func fixedSize(tag byte) int {
 	return -2
 }
 
-// cutValue takes the first value off b.
+// cutValue parses the first value of b and returns it and the rest.
 func cutValue(b []byte) (v Value, rest []byte, err error) {
 	if len(b) == 0 {
 		return v, nil, errShort
@@ -82,7 +81,7 @@ func cutValue(b []byte) (v Value, rest []byte, err error) {
 	return Value{tag, b[:size:size]}, b[size:], nil
 }
 
-// cutField takes the first name and value off b.
+// cutField parses the first name and value of b and returns them and the rest.
 func cutField(b []byte) (name []byte, v Value, rest []byte, err error) {
 	if len(b) == 0 || len(b) < 1+int(b[0]) {
 		return nil, v, nil, errShort
@@ -92,7 +91,7 @@ func cutField(b []byte) (name []byte, v Value, rest []byte, err error) {
 	return name, v, rest, err
 }
 
-// Validate checks a table of a stranger: layout, tags, nesting, count, and that names are UTF-8.
+// Validate checks an untrusted table: layout, tags, nesting, count, and that names are UTF-8.
 func (t Table) Validate() error {
 	left := MaxTableElements
 	return validateTable(t, 1, &left)
@@ -141,7 +140,7 @@ func validateValue(v Value, depth int, left *int) error {
 	return nil
 }
 
-// All goes over the fields in order. It ends at the first malformed one.
+// All iterates over the fields in order. It ends at the first malformed one.
 func (t Table) All() iter.Seq2[[]byte, Value] {
 	return func(yield func([]byte, Value) bool) {
 		for b := []byte(t); len(b) > 0; {
@@ -154,13 +153,14 @@ func (t Table) All() iter.Seq2[[]byte, Value] {
 	}
 }
 
-// Rest gives the table without its first field. It fails if there is none, or a malformed one.
+// Rest returns the table without its first field. It fails if there is no field, or a malformed
+// one.
 func (t Table) Rest() (Table, error) {
 	_, _, rest, err := cutField(t)
 	return rest, err
 }
 
-// Get gives the first value of a name.
+// Get returns the first value with a name.
 func (t Table) Get(name string) (Value, bool) {
 	for b := []byte(t); len(b) > 0; {
 		n, v, rest, err := cutField(b)
@@ -175,11 +175,12 @@ func (t Table) Get(name string) (Value, bool) {
 	return Value{}, false
 }
 
-// Without gives the table without the fields that drop names, and t itself when there are none.
+// Without returns the table without the fields whose names drop selects. It returns t itself if
+// there are none.
 func (t Table) Without(drop func(name []byte) bool) Table {
 	var out Table
 	copied := false
-	kept := 0 // bytes of t seen and kept so far
+	kept := 0 // bytes of t checked and kept so far
 	for b := []byte(t); len(b) > 0; {
 		name, _, rest, err := cutField(b)
 		if err != nil {
@@ -204,7 +205,7 @@ func (t Table) Without(drop func(name []byte) bool) Table {
 	return out
 }
 
-// All goes over the elements in order.
+// All iterates over the elements in order.
 func (a Array) All() iter.Seq[Value] {
 	return func(yield func(Value) bool) {
 		for b := []byte(a); len(b) > 0; {
@@ -217,7 +218,7 @@ func (a Array) All() iter.Seq[Value] {
 	}
 }
 
-// TypeName is the type in RabbitMQ's words, which its error texts use.
+// TypeName returns the type in the words of RabbitMQ's error texts.
 func (v Value) TypeName() string {
 	switch v.Tag {
 	case 't':
@@ -256,7 +257,8 @@ func (v Value) TypeName() string {
 	return "void"
 }
 
-// Int gives an integer of any width; false for other types, and for an L above the range of int64.
+// Int returns an integer of any width. It returns false for other types, and for an L above the
+// range of int64.
 func (v Value) Int() (int64, bool) {
 	switch d := v.Data; v.Tag {
 	case 'b':
@@ -280,13 +282,13 @@ func (v Value) Int() (int64, bool) {
 	return 0, false
 }
 
-// Str gives a long string's bytes.
+// Str returns a long string's bytes.
 func (v Value) Str() ([]byte, bool) { return v.Data, v.Tag == 'S' }
 
-// Bool gives a boolean.
+// Bool returns a boolean.
 func (v Value) Bool() (value, ok bool) { return v.Tag == 't' && v.Data[0] != 0, v.Tag == 't' }
 
-// Float gives a floating point number of either width.
+// Float returns a floating point number of either width.
 func (v Value) Float() (float64, bool) {
 	switch v.Tag {
 	case 'f':
@@ -297,7 +299,7 @@ func (v Value) Float() (float64, bool) {
 	return 0, false
 }
 
-// Time gives a timestamp.
+// Time returns a timestamp.
 func (v Value) Time() (time.Time, bool) {
 	if v.Tag != 'T' {
 		return time.Time{}, false
@@ -305,14 +307,14 @@ func (v Value) Time() (time.Time, bool) {
 	return time.Unix(int64(binary.BigEndian.Uint64(v.Data)), 0).UTC(), true
 }
 
-// Table gives a nested table.
+// Table returns a nested table.
 func (v Value) Table() (Table, bool) { return Table(v.Data), v.Tag == 'F' }
 
-// Array gives a nested array.
+// Array returns a nested array.
 func (v Value) Array() (Array, bool) { return Array(v.Data), v.Tag == 'A' }
 
-// Equal compares as RabbitMQ compares arguments: integers by value whatever their width, all else
-// by type and bytes.
+// Equal compares values as RabbitMQ compares arguments: integers by value, of any width, and other
+// values by type and bytes.
 func (v Value) Equal(o Value) bool {
 	a, ok1 := v.Int()
 	b, ok2 := o.Int()
@@ -322,7 +324,7 @@ func (v Value) Equal(o Value) bool {
 	return v.Tag == o.Tag && bytes.Equal(v.Data, o.Data)
 }
 
-// appendValue adds a value with its tag.
+// appendValue appends a value with its tag.
 func appendValue(dst []byte, v Value) []byte {
 	dst = append(dst, v.Tag)
 	if fixedSize(v.Tag) == -1 {
@@ -331,42 +333,42 @@ func appendValue(dst []byte, v Value) []byte {
 	return append(dst, v.Data...)
 }
 
-// Add adds a field. The name must have at most 255 bytes; a longer one is cut.
+// Add appends a field. A name of more than 255 bytes is cut.
 func (t Table) Add(name string, v Value) Table {
 	return appendValue(appendShortstr(t, name), v)
 }
 
-// AddString, AddBool and so on add a field of that type.
+// AddString appends a long string.
 func (t Table) AddString(name, s string) Table { return t.Add(name, Value{'S', []byte(s)}) }
 
-// AddBool adds a boolean.
+// AddBool appends a boolean.
 func (t Table) AddBool(name string, b bool) Table {
 	return t.Add(name, Value{'t', []byte{boolByte(b)}})
 }
 
-// AddInt adds a 64-bit integer.
+// AddInt appends a 64-bit integer.
 func (t Table) AddInt(name string, n int64) Table {
 	return t.Add(name, Value{'l', binary.BigEndian.AppendUint64(nil, uint64(n))})
 }
 
-// AddTime adds a timestamp, in whole seconds.
+// AddTime appends a timestamp, in whole seconds.
 func (t Table) AddTime(name string, at time.Time) Table {
 	return t.Add(name, Value{'T', binary.BigEndian.AppendUint64(nil, uint64(at.Unix()))})
 }
 
-// AddTable adds a nested table.
+// AddTable appends a nested table.
 func (t Table) AddTable(name string, n Table) Table { return t.Add(name, Value{'F', n}) }
 
-// AddArray adds a nested array.
+// AddArray appends a nested array.
 func (t Table) AddArray(name string, a Array) Table { return t.Add(name, Value{'A', a}) }
 
-// Add adds an element.
+// Add appends an element.
 func (a Array) Add(v Value) Array { return appendValue(a, v) }
 
-// AddString adds a long string.
+// AddString appends a long string.
 func (a Array) AddString(s string) Array { return appendValue(a, Value{'S', []byte(s)}) }
 
-// AddTable adds a table.
+// AddTable appends a table.
 func (a Array) AddTable(t Table) Array { return appendValue(a, Value{'F', t}) }
 
 func boolByte(b bool) byte {

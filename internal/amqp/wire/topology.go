@@ -29,7 +29,7 @@ func (m *ExchangeDelete) walk(c *codec) {
 	c.bits(&m.IfUnused, &m.NoWait)
 }
 
-// ExchangeBinding is what exchange.bind and exchange.unbind name.
+// ExchangeBinding has the fields of exchange.bind and exchange.unbind.
 type ExchangeBinding struct {
 	Destination, Source, RoutingKey string
 	NoWait                          bool

@@ -47,7 +47,7 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// allTags is a table with one value of every tag.
+// allTags returns a table with one value of every tag.
 func allTags() Table {
 	var t Table
 	for _, v := range []Value{
@@ -212,7 +212,7 @@ func allProperties() Properties {
 
 func TestPropertiesRoundTrip(t *testing.T) {
 	all := allProperties()
-	for flag := uint32(1); flag <= 1<<16; flag <<= 1 { // each alone, and at the end all of them
+	for flag := uint32(1); flag <= 1<<16; flag <<= 1 { // each flag alone, and finally all of them
 		p := all
 		if p.Flags = uint16(flag) & 0xfffc; flag == 1<<16 {
 			p.Flags = 0xfffc
