@@ -153,7 +153,7 @@ func (w *wireMessage) delivery() (d surgetank.Delivery, err error) {
 			continue
 		}
 		if *t.into, err = time.ParseDuration(t.text); err != nil {
-			return d, surgetank.Errorf(surgetank.CodeInternal, "the server sent a duration that is none: %w", err)
+			return d, surgetank.Errorf(surgetank.CodeInternal, "the server sent an invalid duration: %w", err)
 		}
 	}
 	return d, nil

@@ -390,7 +390,7 @@ func TestCloseFinishes(t *testing.T) {
 	}
 }
 
-// The rights of the user hold, and errors keep their codes.
+// The rights of the user apply, and errors keep their codes.
 func TestRights(t *testing.T) {
 	s := serve(t, httpapi.Limits{}, nil)
 	pw := auth.Secret("pw")
