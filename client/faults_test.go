@@ -32,8 +32,8 @@ type fault int
 
 const (
 	none      fault = iota
-	noDial // the request was not sent
-	noAnswer // the request was done, and the answer was lost
+	noDial          // the request was not sent
+	noAnswer        // the request was done, and the answer was lost
 	badGatway       // a proxy answers
 )
 
