@@ -173,8 +173,8 @@ type Subscription interface {
 	// a number below seq was settled for good. The log entries up to number entry record these
 	// facts and are durable.
 	Floor() (seq, entry uint64)
-	// Cancel stops deliveries. It returns messages that were not received to the queue, and they
-	// count no attempt. Received messages stay leased.
+	// Cancel stops deliveries. Messages that were not received return to the queue and count no
+	// attempt. Received messages stay leased.
 	Cancel() error
 	// Close cancels and returns leased messages to the queue, also after a Cancel. A message that
 	// was received counts an attempt.
