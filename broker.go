@@ -48,7 +48,7 @@ type Consumer interface {
 	// Settle ends or extends leases and returns after the changes are durable, with one result for
 	// each settlement.
 	Settle(ctx context.Context, s []Settlement) ([]SettleResult, error)
-	// SettleAsync is Settle without the wait for the disk. The rules of PublishAsync's done hold.
+	// SettleAsync is Settle without the wait for the disk. The rules of PublishAsync's done apply.
 	// done may be nil. Then the broker need not write at once: the settlements become durable with
 	// its next write, some milliseconds later.
 	SettleAsync(ctx context.Context, s []Settlement, done func([]SettleResult, error)) error
@@ -133,7 +133,7 @@ type SubscribeOptions struct {
 	NoAck bool
 	// GroupRun raises the group's max_in_flight for a queue's only subscription: up to this many
 	// messages of one group, in order. The consumer must then handle each group in order. If the
-	// queue has other subscriptions, the group's own limit holds. 0 means 1.
+	// queue has other subscriptions, the group's own limit applies. 0 means 1.
 	GroupRun  int
 	Exclusive bool   // the queue's only subscription; CodeExists if there are others
 	Single    bool   // single active consumer: only the oldest of these subscriptions receives
@@ -173,8 +173,8 @@ type Subscription interface {
 	// a number below seq was settled for good. The log entries up to number entry record these
 	// facts and are durable.
 	Floor() (seq, entry uint64)
-	// Cancel stops deliveries. It returns messages that were not received to the queue, and they
-	// count no attempt. Received messages stay leased.
+	// Cancel stops deliveries. Messages that were not received return to the queue and count no
+	// attempt. Received messages stay leased.
 	Cancel() error
 	// Close cancels and returns leased messages to the queue, also after a Cancel. A message that
 	// was received counts an attempt.

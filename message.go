@@ -39,7 +39,7 @@ type Message struct {
 	Priority    uint8  // higher first, if the queue has max_priority
 	Delay       time.Duration
 	// TTL is the time after which the message expires. 0: the queue's TTL. If both are set, the
-	// shorter one holds. A Delivery has the effective TTL.
+	// shorter one applies. A Delivery has the effective TTL.
 	TTL time.Duration
 	// Opaque has the protocol properties that the other fields cannot express. The door of that
 	// protocol encodes it, and the first byte names the door. Other doors pass it on unchanged.
@@ -77,16 +77,16 @@ func ValidatePublisher(id string, sequence uint64) error {
 	case n == 0 && sequence == 0:
 		return nil
 	case n == 0:
-		return FieldErrorf("sequence", "the message has a sequence number and no publisher; give it both or neither")
+		return FieldErrorf("sequence", "the message has a sequence number and no publisher; set both or neither")
 	case n < MinPublisherLen || n > MaxPublisherLen:
-		return FieldErrorf(FieldPublisher, "the publisher id has %d bytes; it is random text of %d to %d bytes, so that no two publishers have the same",
+		return FieldErrorf(FieldPublisher, "the publisher id has %d bytes; it is random text of %d to %d bytes, so that every publisher has its own",
 			n, MinPublisherLen, MaxPublisherLen)
 	case sequence == 0 || sequence > MaxSequence:
 		return FieldErrorf("sequence", "the sequence number is %d; a publisher numbers its messages from 1 to %d", sequence, uint64(MaxSequence))
 	}
 	for i := range len(id) {
 		if c := id[i]; c <= ' ' || c > '~' {
-			return FieldErrorf(FieldPublisher, "the publisher id holds the byte %#02x; only printable ASCII without spaces is allowed", c)
+			return FieldErrorf(FieldPublisher, "the publisher id contains the byte %#02x; only printable ASCII without spaces is allowed", c)
 		}
 	}
 	return nil

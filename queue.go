@@ -39,7 +39,7 @@ type QueueConfig struct {
 	Paused    bool // accepts messages but delivers none
 }
 
-// GroupConfig is the settings that hold for each group of a queue.
+// GroupConfig is the settings that apply to each group of a queue.
 type GroupConfig struct {
 	MaxInFlight int  // leased messages of one group; 1 gives strict order; 0: no limit
 	Rate        Rate // deliveries of one group
@@ -133,13 +133,13 @@ func ValidateQueueName(full string) error {
 func ValidateName(what, name string) error {
 	switch {
 	case name == "":
-		return FieldErrorf("name", "the %s name is empty; give it one", what)
+		return FieldErrorf("name", "the %s name is empty; set a name", what)
 	case len(name) > MaxNameLen:
 		return FieldErrorf("name", "the %s name has %d bytes; at most %d are allowed", what, len(name), MaxNameLen)
 	case !utf8.ValidString(name):
 		return FieldErrorf("name", "the %s name %.60q is not valid UTF-8", what, name)
 	case strings.ContainsFunc(name, unicode.IsControl):
-		return FieldErrorf("name", "the %s name %.60q holds a control character", what, name)
+		return FieldErrorf("name", "the %s name %.60q contains a control character", what, name)
 	}
 	return nil
 }

@@ -54,7 +54,7 @@ func TestSubscriptionContinues(t *testing.T) {
 		opts   surgetank.SubscribeOptions
 		setup  func(sub surgetank.Subscription)
 		down   func(sub surgetank.Subscription) // while the server is away
-		before int64 // leased messages: 2 are received, the others wait
+		before int64                            // leased messages: 2 are received, the others wait
 		after  int64
 	}{
 		{"manual credit", surgetank.SubscribeOptions{Credit: 3, ManualCredit: true}, nil, nil, 3, 1},

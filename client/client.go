@@ -1,9 +1,9 @@
 // Package client connects to a Surgetank server over HTTP. A Client implements surgetank.Broker.
 //
 // The client sends one publish request and one settle request at a time. Calls that arrive during a
-// request share the next one. So many callers of Publish, or one of PublishAsync, share round
-// trips. A subscription is a long poll that the package repeats. If the server loses the
-// subscription, as in a restart, the package attaches it again; see Client.Subscribe.
+// request share the next one. Many callers of Publish, or one of PublishAsync, share round trips. A
+// subscription is a long poll that the package repeats. If the server loses the subscription, as in
+// a restart, the package attaches it again; see Client.Subscribe.
 //
 // While the server is away, the client repeats safe requests for Options.RetryFor. Safe are
 // requests that never left this machine, requests that the server refused as busy, reads, and

@@ -32,8 +32,8 @@ type fault int
 
 const (
 	none      fault = iota
-	noDial // the request was not sent
-	noAnswer // the request was done, and the answer was lost
+	noDial          // the request was not sent
+	noAnswer        // the request was done, and the answer was lost
 	badGatway       // a proxy answers
 )
 
@@ -390,7 +390,7 @@ func TestCloseFinishes(t *testing.T) {
 	}
 }
 
-// The rights of the user hold, and errors keep their codes.
+// The rights of the user apply, and errors keep their codes.
 func TestRights(t *testing.T) {
 	s := serve(t, httpapi.Limits{}, nil)
 	pw := auth.Secret("pw")

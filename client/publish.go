@@ -92,7 +92,7 @@ func (c *Client) publish(ctx context.Context, msgs []surgetank.Publishing, user 
 		select {
 		case <-room:
 		case <-ctx.Done():
-			return surgetank.Errorf(surgetank.CodeBusy, "more messages wait to be sent than may; try again shortly: %w", ctx.Err())
+			return surgetank.Errorf(surgetank.CodeBusy, "too many messages wait to be sent; try again shortly: %w", ctx.Err())
 		}
 	}
 }
@@ -123,7 +123,7 @@ func (c *Client) Publish(ctx context.Context, msgs []surgetank.Publishing) ([]su
 	case o := <-done:
 		return o.results, o.err
 	case <-ctx.Done():
-		return nil, surgetank.Errorf(surgetank.CodeUncertain, "the call was given up before its outcome was known: %w", ctx.Err())
+		return nil, surgetank.Errorf(surgetank.CodeUncertain, "the call ended before its outcome was known: %w", ctx.Err())
 	}
 }
 
@@ -436,7 +436,7 @@ func fillPartial(items []item, r *refusal) error {
 }
 
 func badAnswer() error {
-	return surgetank.Errorf(surgetank.CodeInternal, "%w", fmt.Errorf("the server's answer to a publish does not fit its messages; they may be stored"))
+	return surgetank.Errorf(surgetank.CodeInternal, "%w", fmt.Errorf("the server's answer to a publish does not match its messages; the messages may be stored"))
 }
 
 // Transact publishes and settles as one step. See surgetank.Broker.

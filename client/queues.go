@@ -27,7 +27,7 @@ func (c *Client) DeclareQueue(ctx context.Context, name string, config surgetank
 	word, ok := map[surgetank.DeclareMode]string{surgetank.DeclareOrUpdate: "create_or_update", surgetank.DeclareIfAbsent: "create_if_absent",
 		surgetank.DeclareNew: "create", surgetank.DeclareUpdate: "update"}[mode]
 	if !ok {
-		return none, false, surgetank.FieldErrorf("mode", "there is no way %d to declare a queue", mode)
+		return none, false, surgetank.FieldErrorf("mode", "there is no declare mode %d", mode)
 	}
 	vhost, _ := surgetank.SplitName(name)
 	if dl := config.DeadLetter; dl != "" && dl != surgetank.DeadLetterDrop {

@@ -22,7 +22,7 @@ func (c *Client) Receive(ctx context.Context, queue string, opts surgetank.Recei
 		return nil, err
 	}
 	if opts.Lease == surgetank.LeaseForever {
-		return nil, surgetank.FieldErrorf("lease", "over HTTP a received message is leased until a deadline; give a lease, or subscribe")
+		return nil, surgetank.FieldErrorf("lease", "over HTTP a received message is leased until a deadline; set a lease, or subscribe")
 	}
 	m := map[string]any{"max": min(max(1, opts.Max), maxReceive)}
 	if opts.Lease != 0 {

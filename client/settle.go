@@ -83,7 +83,7 @@ func (c *Client) Settle(ctx context.Context, s []surgetank.Settlement) ([]surget
 	case o := <-done:
 		return o.results, o.err
 	case <-ctx.Done():
-		return nil, surgetank.Errorf(surgetank.CodeUncertain, "the call was given up before its outcome was known: %w", ctx.Err())
+		return nil, surgetank.Errorf(surgetank.CodeUncertain, "the call ended before its outcome was known: %w", ctx.Err())
 	}
 }
 
@@ -169,7 +169,7 @@ func (t *settler) request(list []surgetank.Settlement) ([]surgetank.SettleResult
 			return nil, err
 		}
 		if len(ok.Results) != n {
-			return nil, surgetank.Errorf(surgetank.CodeInternal, "the server gave %d results for %d settlements", len(ok.Results), n)
+			return nil, surgetank.Errorf(surgetank.CodeInternal, "the server returned %d results for %d settlements", len(ok.Results), n)
 		}
 		for _, r := range ok.Results {
 			var err error

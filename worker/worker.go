@@ -2,7 +2,7 @@
 // queue, calls a handler for each message or batch, and settles the messages.
 //
 // If the handler returns nil, its message is acked. If it returns an error, the message is tried
-// again after the queue's back-off. The same holds if it panics or ends its goroutine
+// again after the queue's back-off. The same applies if it panics or ends its goroutine
 // (runtime.Goexit, as testing's FailNow does). At the queue's attempt limit the message becomes a
 // dead letter with the error's text. Errors from RetryAfter, Release and Reject choose another
 // settlement. While a handler runs, its lease is extended without limit.
@@ -294,7 +294,7 @@ func (w *worker) call(ctx context.Context, batch []surgetank.Delivery) (err erro
 }
 
 // ErrLeaseLost is the cause of a handler's context if the leases of all its messages were lost.
-var ErrLeaseLost = errors.New("the leases on the messages were lost; somebody else may be handling them")
+var ErrLeaseLost = errors.New("the leases on the messages were lost; another consumer may have the messages")
 
 // keepLeases extends the leases after each half of their time, until ctx ends. If all leases are
 // lost, it cancels the handler.

@@ -85,7 +85,7 @@ func (s *Queue) Info() (surgetank.QueueInfo, error) {
 	}
 	age, err := time.ParseDuration(s.OldestAge)
 	if err != nil {
-		return surgetank.QueueInfo{}, surgetank.Errorf(surgetank.CodeInternal, "the server sent %q as the age of the oldest message of queue %q, which is no duration; is it of another version?", s.OldestAge, s.Name)
+		return surgetank.QueueInfo{}, surgetank.Errorf(surgetank.CodeInternal, "the server sent the invalid oldest age %q for queue %q; does it have another version?", s.OldestAge, s.Name)
 	}
 	n := &s.Counts
 	q := surgetank.QueueInfo{
@@ -111,7 +111,7 @@ func (s *Queue) Info() (surgetank.QueueInfo, error) {
 func (s *Queue) config(tree map[string]any) (surgetank.QueueConfig, error) {
 	c, err := Decode(tree)
 	if err != nil {
-		return c, surgetank.Errorf(surgetank.CodeInternal, "the settings of queue %q could not be understood: %w; is the server of another version?", s.Name, err)
+		return c, surgetank.Errorf(surgetank.CodeInternal, "the settings of queue %q could not be understood: %w; does the server have another version?", s.Name, err)
 	}
 	return Qualify(c, s.Vhost), nil
 }

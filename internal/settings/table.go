@@ -62,7 +62,7 @@ func field[T comparable](at func(*config) *T) place {
 }
 
 // limit returns the place of a limit. 0 and less mean no limit. If a queue and a policy both have a
-// limit, the lower one holds.
+// limit, the lower one applies.
 func limit[T cmp.Ordered](at func(*config) *T) place {
 	p := field(at)
 	p.lower = func(onto, from *config) {
