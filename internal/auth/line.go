@@ -152,5 +152,5 @@ func (l *line) take(i, n int) {
 
 func errLate(cause error) error {
 	return &surgetank.Error{Code: surgetank.CodeBusy, RetryAfter: retryBusy, Err: cause,
-		Message: "many logins from this address or for this user were wrong, and too many wait to be checked; try again"}
+		Message: "many logins from this address or for this user failed, and too many others wait to be checked; try again"}
 }

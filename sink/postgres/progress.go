@@ -143,8 +143,8 @@ func (l *layout) stored(ctx context.Context, conn *pgconn.PgConn, instance strin
 	return s, nil
 }
 
-// text writes a number for a bigint column. The column is signed and incarnations use all 64
-// bits, so a large incarnation becomes negative.
+// text writes a number for a bigint column. The column is signed and incarnations use all 64 bits,
+// so a large incarnation becomes negative.
 func text(n uint64) string { return strconv.FormatInt(int64(n), 10) }
 
 // number reads what text wrote. The column is bigint, so the value is always a number.
