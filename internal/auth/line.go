@@ -93,7 +93,7 @@ func (l *line) leave(right bool) {
 	time.AfterFunc(l.pause, l.next)
 }
 
-// next returns the turn to the first login of the first peer, and moves the peer to the end.
+// next gives the turn to the first login of the first peer, and moves the peer to the end.
 func (l *line) next() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -124,7 +124,7 @@ func (c *call) readBody(max int64) (*held, error) {
 	}
 }
 
-// pacedReader returns the sender of a body BodyGrace, and then the time that the received bytes
+// pacedReader gives the sender of a body BodyGrace, and then the time that the received bytes
 // take at MinBodyRate.
 type pacedReader struct {
 	r       io.Reader

@@ -39,7 +39,7 @@ func upgradeProgress(schema string) string {
 	return "ALTER TABLE " + progressName(schema) + " " + timelineColumns("ADD COLUMN IF NOT EXISTS ")
 }
 
-// takeOver returns this opening the progress: after it, no commit of an older opening can succeed.
+// takeOver gives this opening the progress: after it, no commit of an older opening can succeed.
 //
 //	read without locks             do queue and target contradict each other? Then stop without a change
 //	lock the row of lane -1        of two openings one waits
