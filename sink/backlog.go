@@ -56,7 +56,7 @@ type backlog struct {
 	after      int    // number of messages whose hold has after set
 	references int    // number of messages whose reference failed
 	seen       uint64 // the session's version when the messages of after were last checked
-	turn       bool   // which of the two takes the next batch of one: failed messages or the others
+	turn       bool   // flipped by each take: whether a batch of one prefers a failed message
 }
 
 func (b *backlog) empty() bool { return len(b.list) == 0 }

@@ -305,7 +305,7 @@ func (m *Manager) halt(ctx context.Context, s *managed) error {
 // outcome by itself.
 func (m *Manager) pause(ctx context.Context, s *managed) {
 	if err := m.halt(ctx, s); err != nil {
-		m.opts.Logger.Warn("a sink was cut off", slog.String("reason", err.Error()))
+		m.opts.Logger.Warn("a sink was interrupted", slog.String("reason", err.Error()))
 	}
 }
 
@@ -392,7 +392,7 @@ func (m *Manager) Resume(ctx context.Context, name string, way string) error {
 		for _, w := range r.Ways {
 			offered = append(offered, "`"+w.Command+"`")
 		}
-		return surgetank.Errorf(surgetank.CodeInvalid, "sink %s cannot go on the way %.40q; its ways are %s", name, way, strings.Join(offered, " and "))
+		return surgetank.Errorf(surgetank.CodeInvalid, "sink %s cannot continue in the way %.40q; its ways are %s", name, way, strings.Join(offered, " and "))
 	}
 	next := s.stored
 	next.Paused = false

@@ -357,7 +357,7 @@ func TestManagerCloseIsTrue(t *testing.T) {
 				ctx, cancel := context.WithTimeout(context.Background(), tc.time)
 				defer cancel()
 				err = m.Close(ctx)
-				if tc.cuts && (surgetank.CodeOf(err) != surgetank.CodeUncertain || !strings.Contains(err.Error(), "sink s was cut off")) || tc.time > 0 && !tc.cuts && err != nil {
+				if tc.cuts && (surgetank.CodeOf(err) != surgetank.CodeUncertain || !strings.Contains(err.Error(), "sink s was interrupted")) || tc.time > 0 && !tc.cuts && err != nil {
 					t.Errorf("Close: %v", err)
 				}
 				if i := info(t, m); i.State != sink.StatePaused { // a paused sink has no runner
@@ -366,7 +366,7 @@ func TestManagerCloseIsTrue(t *testing.T) {
 				select {
 				case err := <-change:
 					if err == nil {
-						t.Error("a check that was cut off came out well")
+						t.Error("an interrupted check succeeded")
 					}
 				default:
 					t.Error("a change runs on after Close")

@@ -131,7 +131,7 @@ func (r *Runner) Stop(ctx context.Context) error {
 	held := r.stats.held.Load()
 	r.kill()
 	<-r.done
-	return surgetank.Errorf(surgetank.CodeUncertain, "sink %s was cut off when the time to stop was over, with %d messages at hand; the rows of a commit under way may be in the target, which the sink finds out when it starts again", r.name, held)
+	return surgetank.Errorf(surgetank.CodeUncertain, "sink %s was interrupted when the time to stop was over, with %d messages in progress; the rows of its last commit may or may not be in the target, which the sink checks at its next start", r.name, held)
 }
 
 // Done is closed when the sink has ended for any reason; Status has the reason.

@@ -9,8 +9,9 @@
 //	go run ./bench/amqp -targets amqp -addr HOST:5672         any server that runs already
 //	go run ./bench/amqp -report                               the report again, from the results there are
 //
-// Every run is a line of bench/results/DATE-amqp.jsonl, from which DATE-amqp.md is made. Absolute
-// figures depend on the machine and the time; ratios within a run are comparable.
+// Every run is a line of bench/results/DATE-amqp.jsonl. The report, a Markdown file of the same
+// name, is made from these lines. Absolute figures depend on the machine and the time; ratios
+// within a run are comparable.
 package main
 
 import (

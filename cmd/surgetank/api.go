@@ -39,7 +39,7 @@ func (r remote) ask(ctx context.Context, method, query string, in, out any, segm
 	target := *base
 	target.User, target.RawQuery, target.Fragment = nil, query, ""
 	if target.Path, err = url.PathUnescape(path); err != nil {
-		return 0, surgetank.FieldErrorf("server", "--server: the path of the URL is not escaped rightly")
+		return 0, surgetank.FieldErrorf("server", "--server: the path of the URL is not escaped correctly")
 	}
 	target.RawPath = path
 

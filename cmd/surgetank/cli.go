@@ -33,14 +33,14 @@ type commands struct {
 	Queue   queueCmds  `cmd:"" help:"Queues: list, show, set, remove, purge, pause, resume, peek, redrive."`
 	Sink    sinkCmds   `cmd:"" help:"Sinks: consumers inside the server that write to a database."`
 	Policy  policyCmds `cmd:"" help:"Policies: settings for queues and exchanges by patterns of their names."`
-	Apply   applyCmd   `cmd:"" help:"Bring policies, queues and sinks to what a file says."`
+	Apply   applyCmd   `cmd:"" help:"Make policies, queues and sinks match a file."`
 	Check   checkCmd   `cmd:"" help:"Check a configuration file."`
 	User    userCmds   `cmd:"" help:"Users and their permissions."`
 	Vhost   vhostCmds  `cmd:"" help:"Virtual hosts."`
 
 	Verify  verifyCmd  `cmd:"" help:"Read every byte of a stopped server's data, and say what is damaged."`
-	Inspect inspectCmd `cmd:"" help:"List the entries of a stopped server's log, or take one apart."`
-	Repair  repairCmd  `cmd:"" help:"Save what is whole of a damaged data directory into a new one."`
+	Inspect inspectCmd `cmd:"" help:"List the entries of a stopped server's log, or decode one."`
+	Repair  repairCmd  `cmd:"" help:"Copy the undamaged part of a damaged data directory into a new one."`
 
 	Bench benchCmd `cmd:"" help:"Measure a server: publishes and acks a second."`
 

@@ -11,8 +11,8 @@ import (
 
 type consumeCmd struct {
 	Queue  string        `arg:"" help:"The queue's name."`
-	Max    int           `short:"n" placeholder:"N" help:"Messages at most. Default: all that can be had now; 1,000 without --ack."`
-	Ack    bool          `help:"Ack each batch once it is printed. Without it the messages are given back at the end, uncounted."`
+	Max    int           `short:"n" placeholder:"N" help:"Messages at most. Default: all that are available now; 1,000 without --ack."`
+	Ack    bool          `help:"Ack each batch once it is printed. Without it the messages go back at the end, without counting an attempt."`
 	Follow bool          `short:"f" help:"Wait for further messages until interrupted."`
 	Wait   time.Duration `default:"1s" help:"How long to wait for the first message, and for each further one. Default ${default}."`
 	Lease  time.Duration `placeholder:"DURATION" help:"Lease of each message. Default: the queue's."`

@@ -16,7 +16,7 @@ import (
 type demoCmd struct {
 	Messages int64  `short:"n" default:"200000" help:"Order writes in the spike. Default ${default}."`
 	Input    string `placeholder:"FILE" help:"Send the lines of this NDJSON file instead."`
-	Rate     string `default:"12000/s" help:"Rows that the database is given per time. Default ${default}."`
+	Rate     string `default:"12000/s" help:"Rows per time that are written to the database. Default ${default}."`
 	Sink     string `placeholder:"DSN" help:"PostgreSQL to drain into, postgres://USER:PASSWORD@HOST/DATABASE. Default: a SQLite file."`
 	Crash    bool   `help:"Kill the server with kill -9 in the middle of the spike, and start it again."`
 	Keep     bool   `help:"Leave the directory (and the table) behind."`
@@ -64,7 +64,7 @@ func (c *demoCmd) Run(s *session) error {
 			result.Seconds, result.Published, result.Applied, result.Lost, result.Doubled)
 	}
 	if !result.OK() {
-		return &failure{exitFailed, fmt.Errorf("the database does not hold every write exactly once")}
+		return &failure{exitFailed, fmt.Errorf("the database does not have every write exactly once")}
 	}
 	return nil
 }

@@ -130,7 +130,7 @@ func pending(d *surgetank.Delivery, now time.Time) (what, when, why string) {
 	}
 	switch {
 	case d.State == surgetank.StateDelayed && d.Redelivered:
-		return "next try", when, cmp.Or(d.Failure, "nobody said why it came back")
+		return "next try", when, cmp.Or(d.Failure, "no reason was given")
 	case d.State == surgetank.StateDelayed:
 		return "due", when, "its publisher delayed it"
 	case d.State == surgetank.StateBlocked && d.Waiting != "":

@@ -92,7 +92,7 @@ type policySetCmd struct {
 	Pattern  string   `arg:"" help:"Regular expression (RE2) for the names it applies to. It is looked for anywhere in a name: write ^orders[.] for names that begin so."`
 	Settings []string `arg:"" placeholder:"KEY=VALUE" help:"Settings of queues as in the configuration file (level.rate=500/s retry.max_attempts=5), or with RabbitMQ's keys (message-ttl=60000 dead-letter-exchange=dlx)."`
 	ApplyTo  string   `enum:"queues,quorum_queues,classic_queues,streams,exchanges,all" default:"all" help:"queues, quorum_queues, classic_queues, streams, exchanges or all."`
-	Priority int      `default:"0" help:"Of several policies for one name the highest applies, alone."`
+	Priority int      `default:"0" help:"If several policies match a name, only the one with the highest priority applies."`
 }
 
 func (c *policySetCmd) Run(s *session) error {

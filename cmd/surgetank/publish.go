@@ -37,7 +37,7 @@ type publishCmd struct {
 	InFlight   int           `default:"${lanes}" help:"Batches in flight, for queues with groups; one where the whole queue keeps its order. Default ${default}."`
 	BatchLines int           `default:"${batch_lines}" help:"Lines in a batch at most. Default ${default}."`
 	BatchBytes string        `default:"1MiB" help:"Bytes in a batch at most; a longer line goes alone. Default ${default}."`
-	GiveUp     time.Duration `default:"5m" help:"Stop when nothing was confirmed for so long. Default ${default}."`
+	GiveUp     time.Duration `default:"5m" help:"Stop when nothing was confirmed for this long. Default ${default}."`
 
 	AllowDuplicates bool `help:"Send a batch again although some of it may be stored, where the server can no longer tell."`
 	vhostFlag

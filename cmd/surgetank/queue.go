@@ -19,9 +19,9 @@ type queueCmds struct {
 	Ls      queueLsCmd      `cmd:"" help:"List queues with their figures."`
 	Show    queueShowCmd    `cmd:"" help:"Show one queue: settings, figures, and why its next message waits."`
 	Set     queueSetCmd     `cmd:"" help:"Create a queue, or change some of its settings."`
-	Rm      queueRmCmd      `cmd:"" help:"Delete a queue and what it holds."`
+	Rm      queueRmCmd      `cmd:"" help:"Delete a queue and its messages."`
 	Purge   queuePurgeCmd   `cmd:"" help:"Drop every message that is not leased, or only what is damaged."`
-	Pause   queuePauseCmd   `cmd:"" help:"Stop handing out; publishing goes on."`
+	Pause   queuePauseCmd   `cmd:"" help:"Stop delivering; publishing goes on."`
 	Resume  queueResumeCmd  `cmd:"" help:"Hand out again."`
 	Peek    queuePeekCmd    `cmd:"" help:"Show messages without leasing them."`
 	Redrive queueRedriveCmd `cmd:"" help:"Move dead-lettered messages back to where they died, or elsewhere."`
@@ -135,7 +135,7 @@ func showQueue(w io.Writer, q surgetank.QueueInfo, sinks []settings.QueueSink) e
 	fmt.Fprintf(w, "since the server started: published %s  duplicates %s  refused %s  delivered %s  acked %s  nacked %s  dead-lettered %s  expired %s  dropped %s  leases lost %s\n\n",
 		count(q.Published), count(q.Duplicates), count(q.Refused), count(q.Delivered), count(q.Acked), count(q.Nacked), count(q.DeadLettered), count(q.Expired), count(q.Dropped), count(q.LeasesLost))
 	if q.Circled > 0 {
-		fmt.Fprintf(w, "CIRCLE: %s dropped that queues would have given to each other for ever; look at ttl, overflow and dead_letter of this queue and the next\n\n", plural(int64(q.Circled), "message"))
+		fmt.Fprintf(w, "CIRCLE: %s dropped because queues would have passed them to each other for ever; look at ttl, overflow and dead_letter of this queue and the next\n\n", plural(int64(q.Circled), "message"))
 	}
 	if q.Policy != "" {
 		fmt.Fprintf(w, "policy %s applies to it: %s\n\n", printable(q.Policy), printable(strings.Join(differences(q.Declared(), q.Config), ", ")))
@@ -274,7 +274,7 @@ func (c *queueRmCmd) Run(s *session) error {
 type queuePurgeCmd struct {
 	queueArg
 	yesFlag
-	Damaged bool `help:"Only messages that cannot be read. Their groups go on."`
+	Damaged bool `help:"Only messages that cannot be read. Their groups continue."`
 }
 
 func (c *queuePurgeCmd) Run(s *session) error {

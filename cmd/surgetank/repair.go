@@ -14,7 +14,7 @@ import (
 
 type repairCmd struct {
 	dataFlag
-	To string `arg:"" placeholder:"DIR" help:"New data directory for what can be saved. The damaged one is not changed."`
+	To string `arg:"" placeholder:"DIR" help:"New data directory for the undamaged data. The damaged one is not changed."`
 	output
 }
 

@@ -19,9 +19,9 @@ type sinkCmds struct {
 	Ls     sinkLsCmd     `cmd:"" help:"List sinks with their state."`
 	Show   sinkShowCmd   `cmd:"" help:"Show one sink: settings, without secrets, state and figures."`
 	Set    sinkSetCmd    `cmd:"" help:"Create a sink, or replace its settings. The target is checked first."`
-	Rm     sinkRmCmd     `cmd:"" help:"Remove a sink. Its queue and what it wrote stay."`
-	Pause  sinkPauseCmd  `cmd:"" help:"Stop writing after the batches at hand."`
-	Resume sinkResumeCmd `cmd:"" help:"Write again; choose a way on for a sink whose queue and target contradict each other."`
+	Rm     sinkRmCmd     `cmd:"" help:"Remove a sink. Its queue and its rows stay."`
+	Pause  sinkPauseCmd  `cmd:"" help:"Stop writing after the current batches."`
+	Resume sinkResumeCmd `cmd:"" help:"Write again; choose how to continue a sink whose queue and target contradict each other."`
 }
 
 type sinkArg struct {
@@ -148,8 +148,8 @@ func (c *sinkPauseCmd) Run(s *session) error { return c.control(s, "pause", "pau
 
 type sinkResumeCmd struct {
 	sinkArg
-	From       string `placeholder:"target|queue" enum:",target,queue" default:"" help:"Of a sink that is refused: which side is right. target: ack what the target has, write the rest. queue: write all that waits."`
-	AcceptLoss bool   `help:"Of a sink that is refused: go on from both sides as they are; what is missing stays missing."`
+	From       string `placeholder:"target|queue" enum:",target,queue" default:"" help:"For a refused sink: which side is right. target: ack the messages that the target has, write the rest. queue: write all waiting messages."`
+	AcceptLoss bool   `help:"For a refused sink: continue with both sides unchanged; missing rows stay missing."`
 	Yes        bool   `short:"y" help:"Do not ask."`
 }
 
@@ -210,7 +210,7 @@ func (c *sinkResumeCmd) confirm(s *session, way string) error {
 		return nil
 	}
 	if _, tty := isTerminal(s.stderr); !tty {
-		return surgetank.Errorf(surgetank.CodeInvalid, "nobody is here to answer whether sink %s shall go on so; add --yes to do it", c.Sink)
+		return surgetank.Errorf(surgetank.CodeInvalid, "sink %s was not resumed, because without a terminal the command cannot ask for confirmation; add --yes to resume it", c.Sink)
 	}
 	if _, err := fmt.Fprint(s.stderr, "Go on? [y/N] "); err != nil {
 		return err

@@ -20,11 +20,11 @@ type userCmds struct {
 	Ls    userLsCmd    `cmd:"" help:"List users."`
 	Set   userSetCmd   `cmd:"" help:"Create a user, or change its password or tags."`
 	Rm    userRmCmd    `cmd:"" help:"Remove a user; its connections end."`
-	Allow userAllowCmd `cmd:"" help:"Say what a user may do in a virtual host."`
-	Deny  userDenyCmd  `cmd:"" help:"Take all permissions in a virtual host away."`
+	Allow userAllowCmd `cmd:"" help:"Set a user's permissions in a virtual host."`
+	Deny  userDenyCmd  `cmd:"" help:"Remove all permissions in a virtual host."`
 	Perms userPermsCmd `cmd:"" help:"List permissions."`
 
-	AllowTopic userAllowTopicCmd `cmd:"" help:"Say with which keys a user may use a topic exchange."`
+	AllowTopic userAllowTopicCmd `cmd:"" help:"Set the keys with which a user may use a topic exchange."`
 	FreeTopic  userFreeTopicCmd  `cmd:"" help:"Let a user use every key of a topic exchange again."`
 	Topics     userTopicsCmd     `cmd:"" help:"List topic permissions."`
 	Limits     userLimitsCmd     `cmd:"" help:"Limit a user's connections and channels."`
@@ -64,7 +64,7 @@ type userArg struct {
 type userSetCmd struct {
 	userArg
 	Password      bool     `help:"Ask for the password (without a terminal: the first line of standard input). A new user needs one."`
-	Tags          []string `sep:"," placeholder:"TAG" help:"administrator, monitoring, or others that mean nothing here. --tags= takes all away."`
+	Tags          []string `sep:"," placeholder:"TAG" help:"administrator, monitoring, or others that have no effect here. --tags= removes all."`
 	LoopbackOnly  bool     `xor:"where" help:"Let it log in from this machine only."`
 	FromElsewhere bool     `xor:"where" help:"Let it log in from other machines too."`
 }

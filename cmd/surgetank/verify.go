@@ -87,7 +87,7 @@ func (c *verifyCmd) Run(s *session) error {
 		return err
 	}
 	if !report.Whole() {
-		return &failure{exitFailed, fmt.Errorf("damage in %s; restore a backup, or save what is whole with surgetank repair", plural(len(report.Problems), "place"))}
+		return &failure{exitFailed, fmt.Errorf("damage in %s; restore a backup, or copy the undamaged part with surgetank repair", plural(len(report.Problems), "place"))}
 	}
 	return nil
 }

@@ -171,7 +171,7 @@ func (s *Store) seed(ctx context.Context) error {
 	return nil
 }
 
-// swap replaces the state and wakes those who wait for a change. The caller holds mu.
+// swap replaces the state and closes the channel of Changed. The caller holds mu.
 func (s *Store) swap(users map[string]*user, vhosts map[string]*vhost) {
 	next := &state{users: users, vhosts: vhosts, changed: make(chan struct{}), generation: 1}
 	next.unclaimed = sync.OnceValue(func() bool { return s.onlyFirstGuest(users) })

@@ -147,8 +147,8 @@ func TestAuthenticate(t *testing.T) {
 	}
 }
 
-// Each refusal costs one hash, whoever the user is. A password that was right costs no further
-// hash.
+// Each refusal costs one hash, for known and unknown users alike. A password that was right costs
+// no further hash.
 func TestAuthenticateCost(t *testing.T) {
 	s, c := open(t, newMetaBroker())
 	_, err := s.PutUser(t.Context(), "ann", UserSpec{Password: ptr(Secret("right"))})

@@ -93,7 +93,7 @@ func (l *line) leave(right bool) {
 	time.AfterFunc(l.pause, l.next)
 }
 
-// next returns the turn to the first login of the first peer, and moves the peer to the end.
+// next gives the turn to the first login of the first peer, and moves the peer to the end.
 func (l *line) next() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -152,5 +152,5 @@ func (l *line) take(i, n int) {
 
 func errLate(cause error) error {
 	return &surgetank.Error{Code: surgetank.CodeBusy, RetryAfter: retryBusy, Err: cause,
-		Message: "many logins from this address or for this user were wrong, and too many wait to be checked; try again"}
+		Message: "many logins from this address or for this user failed, and too many others wait to be checked; try again"}
 }

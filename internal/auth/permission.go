@@ -143,7 +143,7 @@ func (st *state) current(u *User) (*user, error) {
 }
 
 func errNobody() error {
-	return surgetank.Errorf(surgetank.CodeDenied, "nobody is logged in; log in with a user name and a password")
+	return surgetank.Errorf(surgetank.CodeDenied, "no user is logged in; log in with a user name and a password")
 }
 
 // AuthorizeAdmin returns nil if u may manage users, virtual hosts, permissions and sinks.

@@ -24,7 +24,7 @@ func unsent(err error) error {
 
 func errAnswers() error {
 	return &surgetank.Error{Code: surgetank.CodeBusy, RetryAfter: defaultRetryAfter, Err: errMemory,
-		Message: "the server holds as many answers that their clients do not read as it may; try again in a moment"}
+		Message: "the memory for answers that clients have not read is used up; try again in a moment"}
 }
 
 // answersFree refuses to fetch messages while there is no memory for an answer.

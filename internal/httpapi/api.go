@@ -323,7 +323,7 @@ func (a *API) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 				panic(p)
 			}
 			a.opts.Logger.Error("a request failed", "panic", p, "route", c.pattern(), "stack", string(debug.Stack()))
-			c.fail(surgetank.Errorf(surgetank.CodeInternal, "an internal error happened; the server's log has its words"))
+			c.fail(surgetank.Errorf(surgetank.CodeInternal, "an internal error happened; the server's log has the details"))
 		}
 		a.metrics.observe(c, a.opts.Now().Sub(started))
 	}()
@@ -373,7 +373,7 @@ func (c *call) serve() error {
 
 func (c *call) notRouted(allowed []string) error {
 	if len(allowed) == 0 {
-		return surgetank.Errorf(surgetank.CodeNotFound, "there is nothing at this path; /v1/openapi.json lists what there is")
+		return surgetank.Errorf(surgetank.CodeNotFound, "this path does not exist; /v1/openapi.json lists all paths")
 	}
 	var list bytes.Buffer
 	for i, m := range allowed {
@@ -383,7 +383,7 @@ func (c *call) notRouted(allowed []string) error {
 		list.WriteString(m)
 	}
 	c.w.Header().Set("Allow", list.String())
-	return withStatus(http.StatusMethodNotAllowed, surgetank.Errorf(surgetank.CodeInvalid, "this path knows the methods %s", list.String()))
+	return withStatus(http.StatusMethodNotAllowed, surgetank.Errorf(surgetank.CodeInvalid, "this path allows only the methods %s", list.String()))
 }
 
 // pattern is the route's name in metrics and logs. The path itself comes from the client and has no

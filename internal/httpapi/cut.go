@@ -20,9 +20,9 @@ func cutParams(get func(string) string) (o input.Options, ok bool, err error) {
 	raw, format := get("raw"), get("format")
 	switch {
 	case raw != "" && raw != "lines":
-		return o, false, surgetank.FieldErrorf("raw", "raw knows the value lines, not %.40q", raw)
+		return o, false, surgetank.FieldErrorf("raw", "raw must be lines, not %.40q", raw)
 	case raw != "" && format != "" && format != "lines":
-		return o, false, surgetank.FieldErrorf("format", "raw=lines and format=%.40s say two things; leave raw out", format)
+		return o, false, surgetank.FieldErrorf("format", "raw=lines and format=%.40s contradict each other; leave raw out", format)
 	}
 	if o.Format, err = input.ParseFormat(format); err != nil {
 		return o, false, err

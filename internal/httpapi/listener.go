@@ -11,7 +11,7 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// LimitListener returns every connection a place. All peers share a number of places, and each
+// LimitListener gives every connection a place. All peers share a number of places, and each
 // address has a number of places, so one peer cannot use all places and all peers cannot use all
 // memory. If no place is free, a connection whose request was not let in is closed for the
 // newcomer. Idle connections between two requests are closed first, then the connection that has

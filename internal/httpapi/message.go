@@ -423,7 +423,7 @@ func memberError(key string, err error) error {
 // asInvalid converts a JSON syntax error to an error of the API.
 func asInvalid(err error) error {
 	if syntax, ok := err.(*jsonError); ok {
-		return surgetank.Errorf(surgetank.CodeInvalid, "this is not JSON as it should be: %w", syntax)
+		return surgetank.Errorf(surgetank.CodeInvalid, "this is not valid JSON: %w", syntax)
 	}
 	return err
 }

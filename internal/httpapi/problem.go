@@ -89,7 +89,7 @@ func (e *lineError) Unwrap() error { return e.err }
 // its text goes to the log, not to the client.
 func problemOf(err error) *problem {
 	p := &problem{Type: "about:blank", Code: surgetank.CodeInternal,
-		Detail: "an internal error happened; the server's log has its words"}
+		Detail: "an internal error happened; the server's log has the details"}
 	var (
 		e *surgetank.Error
 		s *statusError

@@ -63,7 +63,7 @@ var errMemory = errors.New("the memory for requests or answers is used up")
 
 func errBodies() error {
 	return &surgetank.Error{Code: surgetank.CodeBusy, RetryAfter: defaultRetryAfter, Err: errMemory,
-		Message: "the server holds as many request bodies as it may; try again in a moment"}
+		Message: "the memory for request bodies is used up; try again in a moment"}
 }
 
 // readBody reads the whole body, at most max bytes, at the rate that the limits require. Memory
@@ -124,7 +124,7 @@ func (c *call) readBody(max int64) (*held, error) {
 	}
 }
 
-// pacedReader returns the sender of a body BodyGrace, and then the time that the received bytes
+// pacedReader gives the sender of a body BodyGrace, and then the time that the received bytes
 // take at MinBodyRate.
 type pacedReader struct {
 	r       io.Reader
@@ -167,7 +167,7 @@ func (c *call) mediaType() (string, error) {
 func (c *call) query(allowed ...string) (url.Values, error) {
 	q, err := url.ParseQuery(c.r.URL.RawQuery)
 	if err != nil {
-		return nil, surgetank.FieldErrorf("query", "the part of the URL behind the question mark is malformed")
+		return nil, surgetank.FieldErrorf("query", "the query of the URL is malformed")
 	}
 	for name, values := range q {
 		if !slices.Contains(allowed, name) {
@@ -242,7 +242,7 @@ func (c *call) object() (*fields, error) {
 	}
 	v, err := tree(h.data, maxJSONDepth)
 	if err != nil {
-		return nil, surgetank.Errorf(surgetank.CodeInvalid, "the body is not JSON as it should be: %w", err)
+		return nil, surgetank.Errorf(surgetank.CodeInvalid, "the body is not valid JSON: %w", err)
 	}
 	m, ok := v.(map[string]any)
 	if !ok {

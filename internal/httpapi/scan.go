@@ -206,7 +206,7 @@ func (s *scanner) number() error {
 	if s.at('.') {
 		s.pos++
 		if !s.digits() {
-			return s.fail("a digit is missing behind the point")
+			return s.fail("a digit is missing after the point")
 		}
 	}
 	if s.at('e') || s.at('E') {

@@ -321,7 +321,7 @@ func (c *call) subscriptionReceive() error {
 	return nil
 }
 
-// subscriptionCredit returns credit, sets the pool's limit, or (with neither) only keeps the
+// subscriptionCredit gives credit, sets the pool's limit, or (with neither) only keeps the
 // subscription alive.
 func (c *call) subscriptionCredit() error {
 	if _, err := c.query(); err != nil {

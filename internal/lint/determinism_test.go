@@ -129,9 +129,12 @@ func (c *checker) Visit(n ast.Node) ast.Visitor {
 	return c
 }
 
-// orderIrrelevant allows four kinds of map range: a marked one, one that only counts (no key or
-// value), one that only fills another map under the same keys, and one that only collects into a
-// slice in a function that sorts.
+// orderIrrelevant allows four kinds of map range:
+//
+//   - a marked one
+//   - one that only counts (no key or value)
+//   - one that only fills another map under the same keys
+//   - one that only collects into a slice, in a function that sorts
 func (c *checker) orderIrrelevant(n *ast.RangeStmt) bool {
 	if n.Key == nil && n.Value == nil {
 		return true

@@ -213,7 +213,7 @@ func (b *Broker) room(ctx context.Context, vhost, name string) error {
 	return surgetank.Errorf(surgetank.CodeFull, "cannot declare queue '%.60s': queue limit in vhost '%.60s' (%d) is reached; remove some, or have the limit raised", name, vhost, limit)
 }
 
-// set returns a queue the combination of c and a policy, which may be nil. The caller holds the
+// set gives a queue the combination of c and a policy, which may be nil. The caller holds the
 // queue's stripe.
 func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.QueueConfig, paused bool, p *compiled) (surgetank.QueueInfo, error) {
 	old, has := b.owned(now.Name)

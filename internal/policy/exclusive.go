@@ -27,7 +27,7 @@ func WithOwner(ctx context.Context, owner any) context.Context {
 func (b *Broker) DeclareExclusive(ctx context.Context, name string, c surgetank.QueueConfig) (surgetank.QueueInfo, bool, error) {
 	owner := ctx.Value(ownerKey{})
 	if owner == nil {
-		return surgetank.QueueInfo{}, false, surgetank.Errorf(surgetank.CodeInternal, "an exclusive queue was declared for nobody")
+		return surgetank.QueueInfo{}, false, surgetank.Errorf(surgetank.CodeInternal, "an exclusive queue was declared without an owner")
 	}
 	b.gate.RLock()
 	defer b.gate.RUnlock()

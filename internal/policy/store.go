@@ -290,7 +290,7 @@ func (b *Broker) replace(ctx context.Context, vhost string, list []*compiled) er
 	return err
 }
 
-// applyAll returns every queue the settings that the policies require, and removes records of
+// applyAll gives every queue the settings that the policies require, and removes records of
 // deleted queues.
 func (b *Broker) applyAll(ctx context.Context) error {
 	if len(b.all.Load().byVhost) == 0 && len(b.under) == 0 {

@@ -263,7 +263,7 @@ func (s *Server) Done() <-chan struct{} { return s.broker.Done() }
 // Err says why the server failed, and what to do.
 func (s *Server) Err() error {
 	if err := s.broker.Health().Err; err != nil {
-		return fmt.Errorf("the server stops because its log failed: %w. Nothing was confirmed after the failure. See to the cause (a disk error, or a file that was removed or changed), run surgetank verify --data %s, and start again", err, s.cfg.Data)
+		return fmt.Errorf("the server stops because its log failed: %w. Nothing was confirmed after the failure. Fix the cause (a disk error, or a file that was removed or changed), run surgetank verify --data %s, and start again", err, s.cfg.Data)
 	}
 	return nil
 }

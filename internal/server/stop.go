@@ -25,7 +25,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.stopping.Store(true)
 	problems := s.stopDoors(ctx)
 	if err := s.token.Remove(); err != nil {
-		s.log.Warn("the token for this machine's programs is left behind; it is void", "error", err)
+		s.log.Warn("the token for this machine's programs could not be removed; it is no longer valid", "error", err)
 	}
 	if s.sinks != nil {
 		if err := s.sinks.stop(ctx); err != nil {
@@ -57,7 +57,7 @@ func (s *Server) stopDoors(ctx context.Context) []error {
 		wg.Go(func() {
 			errs[i] = d.Shutdown(ctx)
 			if errors.Is(errs[i], context.DeadlineExceeded) || errors.Is(errs[i], context.Canceled) {
-				errs[i] = errors.New("AMQP connections whose clients did not hang up in time were cut off")
+				errs[i] = errors.New("AMQP connections that their clients did not close in time were cut off")
 			}
 		})
 	}

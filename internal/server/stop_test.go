@@ -97,7 +97,7 @@ sinks:
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	err = s.Stop(ctx)
-	for _, want := range []string{"sink slow was cut off", "with 1 messages", "1 HTTP requests", "AMQP connections"} {
+	for _, want := range []string{"sink slow was interrupted", "with 1 messages", "1 HTTP requests", "AMQP connections"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not say %q: %v", want, err)
 		}

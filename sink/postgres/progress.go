@@ -39,7 +39,7 @@ func upgradeProgress(schema string) string {
 	return "ALTER TABLE " + progressName(schema) + " " + timelineColumns("ADD COLUMN IF NOT EXISTS ")
 }
 
-// takeOver returns this opening the progress: after it, no commit of an older opening can succeed.
+// takeOver gives this opening the progress: after it, no commit of an older opening can succeed.
 //
 //	read without locks             do queue and target contradict each other? Then stop without a change
 //	lock the row of lane -1        of two openings one waits
@@ -143,8 +143,8 @@ func (l *layout) stored(ctx context.Context, conn *pgconn.PgConn, instance strin
 	return s, nil
 }
 
-// text writes a number for a bigint column. The column is signed and incarnations use all 64
-// bits, so a large incarnation becomes negative.
+// text writes a number for a bigint column. The column is signed and incarnations use all 64 bits,
+// so a large incarnation becomes negative.
 func text(n uint64) string { return strconv.FormatInt(int64(n), 10) }
 
 // number reads what text wrote. The column is bigint, so the value is always a number.

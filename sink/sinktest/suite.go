@@ -317,8 +317,8 @@ func testLanesChange(t *testing.T, h Harness) {
 	}
 }
 
-// history is a random life of a sink: faults at every point of the target, lost leases and acks,
-// kills and restarts of the broker, changed numbers of lanes, and a second sink that takes over. At
+// history is a random life of a sink. The target fails at every point, leases and acks are lost,
+// the broker is killed and restarted, the number of lanes changes, and a second sink takes over. At
 // the end every good message's row must exist once, every bad message must be parked, and each
 // group must be in order.
 func history(t *testing.T, h Harness, seed uint64, calm bool, seen map[string]int) {

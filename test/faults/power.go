@@ -40,7 +40,7 @@ type powerDisk struct {
 	upon    string // mount point of a file system on a loop device whose image is on the disk; empty: none
 }
 
-// powerDisk returns the run's data an empty power-cut disk. The caller must close it before the run
+// powerDisk gives the run's data an empty power-cut disk. The caller must close it before the run
 // is cleaned up.
 func (r *run) powerDisk(name string) (*powerDisk, error) {
 	at := filepath.Join(r.dir, name)

@@ -94,7 +94,7 @@ func canCap() error {
 	return nil
 }
 
-// memoryCap returns the server a backlog several times as large as its memory limit, which includes
+// memoryCap gives the server a backlog several times as large as its memory limit, which includes
 // the page cache.
 func memoryCap(ctx context.Context, r *run) error {
 	limit := int64(96 << 20)

@@ -11,7 +11,7 @@ import (
 
 const mib = 1 << 20
 
-// bounds returns how much more than the baseline the end may use. Memory: garbage accumulates
+// bounds returns the most that the end may use, given the baseline. Memory: garbage accumulates
 // between collections, and Go's scavenger decides what the system gets back. Disk: the log keeps
 // its active segment, the next one and two to recycle, of 64 MiB each, and two snapshots. How many
 // exist at the end is random.

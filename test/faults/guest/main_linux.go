@@ -96,7 +96,7 @@ func modules() error {
 	return nil
 }
 
-// up returns an interface an address with a mask of 24 bits, once the kernel has found the
+// up gives an interface an address with a mask of 24 bits, once the kernel has found the
 // interface.
 func up(name, ip string) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)

@@ -21,7 +21,7 @@ const (
 	// Torn keeps all changes before some moment, a part of the write at that moment, and no later
 	// change. The part may end inside a sector.
 	Torn
-	// Noise returns files their new size. Of the written bytes a part is there, a part is zeros and
+	// Noise gives files their new size. Of the written bytes a part is there, a part is zeros and
 	// a part is noise, also in reserved room. Other bytes stay unchanged.
 	Noise
 	// Bytes keeps written bytes and loses changes of names.

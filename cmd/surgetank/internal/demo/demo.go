@@ -103,7 +103,7 @@ func Run(ctx context.Context, o Options) (res Result, err error) {
 	res, err = d.play(ctx)
 	if err != nil {
 		if tail := lastLines(filepath.Join(dir, "server.log"), 5); tail != "" {
-			err = fmt.Errorf("%w\nthe server's last words:\n%s", err, tail)
+			err = fmt.Errorf("%w\nthe end of the server's log:\n%s", err, tail)
 		}
 	}
 	return res, err
