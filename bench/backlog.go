@@ -18,9 +18,9 @@ import (
 	"github.com/surgetank/surgetank/embedded"
 )
 
-// benchBacklog measures what waiting messages cost: memory, and time from the start of a process to
-// the first delivery, after a clean stop and after kill -9. The broker runs in a child process so
-// that its memory is its own.
+// benchBacklog measures the cost of waiting messages: memory, and the time from the start of a
+// process to the first delivery. It measures the time after a clean stop and after kill -9. The
+// broker runs in a child process, so that its memory is measured alone.
 func benchBacklog(r *report, dir string) error {
 	r.head("Backlog, 256 B a message", "RSS of the broker's process over that of one with an empty queue; first delivery from process start")
 	self, err := os.Executable()
@@ -64,7 +64,7 @@ func benchBacklog(r *report, dir string) error {
 
 type childResult struct{ rss, first, rate float64 }
 
-// child runs one step in a process of its own and reads its figures.
+// child runs one step in a separate process and returns its figures.
 func child(self, dir, step string) (res childResult, err error) {
 	cmd := exec.Command(self, append([]string{"start-child", dir}, strings.Fields(step)...)...)
 	cmd.Stderr = os.Stderr
@@ -100,7 +100,7 @@ func child(self, dir, step string) (res childResult, err error) {
 	return res, nil
 }
 
-// startChild is the child process: os.Args[3] says what to do.
+// startChild is the child process. os.Args[3] names the step.
 func startChild(dir string) {
 	if err := childStep(dir, os.Args[3:]); err != nil {
 		fmt.Fprintln(os.Stderr, "bench child:", err)
@@ -109,7 +109,7 @@ func startChild(dir string) {
 }
 
 func childStep(dir string, step []string) error {
-	debug.SetGCPercent(20) // what `surgetank serve` comes to with millions of messages waiting
+	debug.SetGCPercent(20) // as `surgetank serve` with millions of waiting messages
 	b, err := open(dir)
 	if err != nil {
 		return err
@@ -205,7 +205,8 @@ func drain(b *embedded.Broker) error {
 	return b.Close()
 }
 
-// rss is the resident memory of this process in bytes, garbage included: no collection is forced.
+// rss returns the resident memory of this process in bytes. It includes garbage, because no
+// collection is forced.
 func rss() float64 {
 	data, err := os.ReadFile("/proc/self/status")
 	if err != nil {

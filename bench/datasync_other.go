@@ -4,5 +4,6 @@ package main
 
 import "os"
 
-// datasync is what the log does after each write, where there is no cheaper sync of data alone.
+// datasync syncs f as the log does after each write, on systems without a cheaper sync of data
+// alone.
 func datasync(f *os.File) error { return f.Sync() }

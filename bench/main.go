@@ -1,6 +1,6 @@
-// Command bench measures an embedded Surgetank against the bound that disk and harness set
-// together, in one run, and writes the figures to a dated file. Absolute figures belong to the
-// machine and the hour; ratios within a run last.
+// Command bench measures an embedded Surgetank in one run against the bound that the disk and the
+// test program set together. It writes the figures to a dated file. Absolute figures depend on the
+// machine and the hour. Ratios within a run are comparable.
 //
 //	go run ./bench                       every workload
 //	go run ./bench -only publish,latency some of them
@@ -35,7 +35,7 @@ var (
 // row is one line of the report.
 type row struct{ what, value, bound, ratio string }
 
-// report collects rows and prints them as they come.
+// report collects rows and prints each at once.
 type report struct {
 	section string
 	lines   []string

@@ -27,7 +27,7 @@ func open(dir string) (*embedded.Broker, error) {
 	return b, err
 }
 
-// flood lets producers keep a window of unconfirmed sends for some time and gives confirms a second
+// flood lets each producer keep a window of unconfirmed sends for d. It returns confirms a second
 // and, with a window of 1, their latencies.
 func flood(producers, window int, d time.Duration, send func(done func(error)) error) (perSec float64, lat []time.Duration, err error) {
 	var confirmed, failed atomic.Int64
@@ -154,7 +154,7 @@ func benchLatency(r *report, dir string) error {
 		if err != nil {
 			return err
 		}
-		time.Sleep(2 * time.Second) // the log prepares its next file while it is idle
+		time.Sleep(2 * time.Second) // the idle log prepares its next file
 		_, lat, err := flood(1, 1, *flagSecs, sendTo(b, body))
 		if err := errors.Join(err, b.Close(), os.RemoveAll(sub)); err != nil {
 			return err

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// limit is the bound: no queue, no checksum, no server; producers append to one growing file in
-// this process, and one goroutine writes and fdatasyncs what has gathered.
+// limit measures the bound, without queue, checksum and server. Producers append to one growing
+// file in this process. One goroutine writes and fdatasyncs the collected bytes.
 type limit struct {
 	mu     sync.Mutex
 	cond   *sync.Cond

@@ -14,10 +14,10 @@ import (
 
 const backlogPublishers = 4
 
-// measureBacklog publishes messages of 256 bytes without a consumer, restarts the server after a
-// kill -9 and cleanly, each timed from the start of the process to the first message received, and
-// takes all of them out with 4 consumers. Every message is looked for by its number. A server that
-// is not ours is not restarted.
+// measureBacklog publishes messages of 256 bytes without a consumer. It restarts the server after a
+// kill -9, and again after a clean stop. It measures each time from the start of the process to the
+// first received message. Then 4 consumers receive all messages, and every number is checked. An
+// external server is not restarted.
 func measureBacklog(ctx context.Context, o *options, t target, s *server) (result, error) {
 	names := queueNames(1)
 	if err := s.declare(names, t.args); err != nil {
@@ -41,7 +41,7 @@ func measureBacklog(ctx context.Context, o *options, t target, s *server) (resul
 	}
 	r := m.finish(l.confirmed(), l.latency())
 	r.more(moreCount, float64(count))
-	if err := pause(ctx, 2*time.Second); err != nil { // writing in the background comes to rest
+	if err := pause(ctx, 2*time.Second); err != nil { // background writes end
 		return result{}, err
 	}
 	if pid := s.pid(); pid != 0 {
@@ -49,8 +49,8 @@ func measureBacklog(ctx context.Context, o *options, t target, s *server) (resul
 	}
 	if !s.external() {
 		r.more(moreDiskMB, float64(diskUsage(s.dir))/1e6)
-		// The kill comes first, while all that was published is still as the server wrote it under
-		// load: after a clean stop there would be little to recover.
+		// The kill comes first, because the data is then as the server wrote it under load. After a
+		// clean stop there would be little to recover.
 		for _, kill := range []bool{true, false} {
 			if err := restart(ctx, s, names[0], kill, &r); err != nil {
 				return result{}, err
@@ -61,7 +61,7 @@ func measureBacklog(ctx context.Context, o *options, t target, s *server) (resul
 	return r, err
 }
 
-// restart stops and starts the server and notes how long it took to deliver.
+// restart stops and starts the server, and measures the time until it delivers.
 func restart(ctx context.Context, s *server, queue string, kill bool, r *result) error {
 	figure := moreClean
 	if kill {
@@ -85,7 +85,8 @@ func restart(ctx context.Context, s *server, queue string, kill bool, r *result)
 	return nil
 }
 
-// awaitMessage waits until a starting server delivers a message, which is given back.
+// awaitMessage waits until a starting server delivers a message. The message then returns to the
+// queue.
 func awaitMessage(ctx context.Context, s *server, queue string) error {
 	var last error
 	for end := time.Now().Add(startLimit); time.Now().Before(end); {
@@ -109,7 +110,7 @@ func oneMessage(s *server, queue string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close() // unacked, the message goes back
+	defer conn.Close() // the unacked message returns to the queue
 	if err := ch.Qos(1, 0, false); err != nil {
 		return err
 	}
@@ -128,7 +129,7 @@ func oneMessage(s *server, queue string) error {
 	}
 }
 
-// drain takes all messages out and looks whether each came once.
+// drain receives all messages and checks that each was delivered once.
 func drain(ctx context.Context, s *server, queue string, each int, r *result) error {
 	seen := make([]atomic.Uint64, backlogPublishers*each/64+1)
 	var duplicates, strangers atomic.Int64

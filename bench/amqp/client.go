@@ -14,18 +14,18 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// A body begins with the time it was (or should have been) sent, in nanoseconds since 1970, and a
-// number that is its own.
+// A body begins with two numbers. The first is the scheduled send time, in nanoseconds since 1970.
+// The second is the message's own number.
 const (
 	bodyTime = 0
 	bodyID   = 8
 	bodyHead = 16
 )
 
-// messageID makes a number from a publisher's and that of its message, which stays below 1<<32.
+// messageID combines the publisher's number and the message's number n, which must be below 1<<32.
 func messageID(publisher int, n uint64) uint64 { return uint64(publisher)<<32 | n }
 
-// newBody makes a body of random bytes, which nothing on the way can compress.
+// newBody makes a body of random bytes, which cannot be compressed.
 func newBody(size int) []byte {
 	b := make([]byte, size)
 	for i := range b {
@@ -34,7 +34,7 @@ func newBody(size int) []byte {
 	return b
 }
 
-// useLean makes connections gather their writes and read in large pieces; see leanConn.
+// useLean makes connections combine writes and read in large pieces; see leanConn.
 var useLean bool
 
 // dial opens a connection.
@@ -48,7 +48,7 @@ func (s *server) dial() (*amqp.Connection, error) {
 			if err != nil {
 				return nil, err
 			}
-			if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil { // of the handshake; the client lifts it
+			if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil { // for the handshake; the client removes it
 				return nil, errors.Join(err, c.Close())
 			}
 			if useLean {
@@ -73,8 +73,8 @@ func (s *server) open() (*amqp.Connection, *amqp.Channel, error) {
 	return conn, ch, nil
 }
 
-// product gives the name and version that the server introduces itself with. Surgetank says
-// "RabbitMQ" to clients that look for that, and its own name beside it.
+// product returns the server's name and version. Surgetank's product is "RabbitMQ" for clients that
+// check it. Its own name is in another property.
 func (s *server) product() string {
 	conn, err := s.dial()
 	if err != nil {
@@ -89,7 +89,7 @@ func (s *server) product() string {
 	return name + " " + version
 }
 
-// declare makes durable queues and empties those that an external server had.
+// declare makes durable queues. It empties queues that exist on an external server.
 func (s *server) declare(queues []string, args amqp.Table) error {
 	conn, ch, err := s.open()
 	if err != nil {
@@ -109,24 +109,24 @@ func (s *server) declare(queues []string, args amqp.Table) error {
 	return nil
 }
 
-// publisher publishes persistent messages on a connection of its own and keeps at most window of
-// them unconfirmed. One goroutine publishes, another of its own takes the confirms, which
-// amqp091-go gives one by one in order of publishing.
+// publisher publishes persistent messages on its own connection. At most window of them are
+// unconfirmed. The caller's goroutine publishes, and another one receives the confirms. amqp091-go
+// returns them one by one in order of publishing.
 type publisher struct {
 	conn     *amqp.Connection
 	ch       *amqp.Channel
 	confirms chan amqp.Confirmation
 	window   int
-	slots    chan struct{}  // holds one token for each unconfirmed message
-	sentAt   []atomic.Int64 // by delivery tag, modulo window
+	slots    chan struct{}  // has one token for each unconfirmed message
+	sentAt   []atomic.Int64 // time of sending by delivery tag, modulo window
 	tag      uint64         // of the newest message
 
-	recording *atomic.Bool // while set, confirms are counted and timed
+	recording *atomic.Bool // while true, confirms are counted and timed
 	confirmed atomic.Int64 // while recording
-	latency   histogram    // of those; read it when ended is closed
-	acked     atomic.Int64 // all, recording or not
+	latency   histogram    // of the recorded confirms; read it after ended is closed
+	acked     atomic.Int64 // all confirms, recorded or not
 	refused   atomic.Int64
-	ended     chan struct{} // closed when the last confirm was taken
+	ended     chan struct{} // closed after the last confirm
 }
 
 func (s *server) newPublisher(window int, recording *atomic.Bool) (*publisher, error) {
@@ -142,15 +142,15 @@ func (s *server) newPublisher(window int, recording *atomic.Bool) (*publisher, e
 		confirms: ch.NotifyPublish(make(chan amqp.Confirmation, window)), recording: recording, ended: make(chan struct{}),
 	}
 	if window == 1 {
-		close(p.ended) // it waits for each confirm itself
+		close(p.ended) // publish waits for each confirm itself
 	} else {
 		go p.takeConfirms()
 	}
 	return p, nil
 }
 
-// publish sends one message, after waiting for room in the window, and with a window of 1 for its
-// confirm. body may be used again when it returns.
+// publish sends one message after waiting for room in the window. With a window of 1, it then waits
+// for its confirm. The caller may reuse body when publish returns.
 func (p *publisher) publish(queue string, body []byte, id uint64, due time.Time, stop <-chan struct{}) error {
 	if p.window > 1 {
 		select {
@@ -207,7 +207,7 @@ func (p *publisher) takeConfirms() {
 	}
 }
 
-// close waits until all is confirmed, at most limit, and ends the connection.
+// close waits until all messages are confirmed, at most limit, and ends the connection.
 func (p *publisher) close(limit time.Duration) error {
 	timeout := time.After(limit)
 	var late error
@@ -230,16 +230,16 @@ wait:
 	return errors.Join(late, err)
 }
 
-// consumer receives from one queue on a connection of its own and acks every message by itself, as
-// most users do.
+// consumer receives from one queue on its own connection. It acks every message singly, as most
+// users do.
 type consumer struct {
 	conn  *amqp.Connection
 	ended chan struct{}
-	err   error // why it ended, when it was not closed; read it when ended is closed
+	err   error // the reason for its end, if it was not closed; read it after ended is closed
 }
 
-// consume starts a consumer. handle is called by one goroutine, before the ack; it must not keep
-// the body.
+// consume starts a consumer. One goroutine calls handle before the ack. handle must not keep the
+// body.
 func (s *server) consume(queue string, prefetch int, handle func(body []byte)) (*consumer, error) {
 	conn, ch, err := s.open()
 	if err != nil {
@@ -258,7 +258,7 @@ func (s *server) consume(queue string, prefetch int, handle func(body []byte)) (
 		defer close(c.ended)
 		for d := range deliveries {
 			if len(d.Body) < bodyHead {
-				continue // somebody else's; it stays unacked
+				continue // a message of another program; it stays unacked
 			}
 			handle(d.Body)
 			if err := d.Ack(false); err != nil {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// receivers are consumers of one queue that time what they get.
+// receivers are consumers of one queue that measure latencies.
 type receivers struct {
 	recording atomic.Bool
 	each      []*receiver
@@ -20,12 +20,12 @@ type receivers struct {
 type receiver struct {
 	consumer *consumer
 	count    atomic.Int64
-	last     atomic.Int64 // when the newest came, nanoseconds since 1970
-	latency  histogram    // from the time in the body; of what came while recording
+	last     atomic.Int64 // arrival of the newest message, nanoseconds since 1970
+	latency  histogram    // from the time in the body, for messages received while recording
 }
 
-// startReceivers starts n consumers; seen, if not nil, is called with the id of every message, by n
-// goroutines.
+// startReceivers starts n consumers. If seen is not nil, n goroutines call it with the id of every
+// message.
 func startReceivers(s *server, queue string, n, prefetch int, seen func(id uint64)) (*receivers, error) {
 	rs := &receivers{}
 	for range n {
@@ -57,7 +57,7 @@ func (rs *receivers) count() (n int64) {
 	return n
 }
 
-// last gives when the newest message came.
+// last returns the arrival time of the newest message.
 func (rs *receivers) last() time.Time {
 	var at int64
 	for _, r := range rs.each {
@@ -66,7 +66,7 @@ func (rs *receivers) last() time.Time {
 	return time.Unix(0, at)
 }
 
-// await waits until n messages have come in all, and gives up when none came for idle.
+// await waits until n messages have arrived in total. It fails if no message arrives for idle.
 func (rs *receivers) await(ctx context.Context, n int64, idle time.Duration) error {
 	begin := time.Now()
 	for rs.count() < n {
@@ -87,7 +87,7 @@ func (rs *receivers) await(ctx context.Context, n int64, idle time.Duration) err
 	return nil
 }
 
-// close ends the consumers; the latencies may be read then.
+// close ends the consumers. After it, the latencies may be read.
 func (rs *receivers) close() error {
 	var errs []error
 	for _, r := range rs.each {
@@ -105,11 +105,12 @@ func (rs *receivers) allLatency() *histogram {
 	return &all
 }
 
-const idleLimit = 30 * time.Second // without a message while some are missing
+const idleLimit = 30 * time.Second // longest time without a message while some are missing
 
-// measureEndToEnd is 4 publishers and 4 consumers of one queue with single acks. As fast as they
-// can (perSecond 0) the rate is that of all messages from the start of the measurement until the
-// queue is empty: a server that lets a backlog grow while it is published to pays for that here.
+// measureEndToEnd measures 4 publishers and 4 consumers of one queue with single acks. With
+// perSecond 0 they run at full speed. The rate then counts all messages from the start of the
+// measurement until the queue is empty. So a server that lets a backlog grow is also charged for
+// its draining.
 func measureEndToEnd(perSecond int) func(context.Context, *options, target, *server) (result, error) {
 	return func(ctx context.Context, o *options, t target, s *server) (result, error) {
 		names := queueNames(1)

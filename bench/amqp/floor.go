@@ -14,18 +14,18 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// floorServer is the target "floor": a server that keeps nothing. It reads frames, confirms a
-// publish as soon as it has read it, passes it on to a consumer, and forgets it. What it costs is
-// what any server in Go costs that speaks AMQP with this client over these sockets; how far a real
-// server is above it is what queueing and the disk cost. It knows only what the workloads of this
-// program use, has no limits and trusts its client.
+// floorServer is the target "floor": a server that stores nothing. It confirms a publish as soon as
+// it has read it, sends it to a consumer, and forgets it. Its cost is the least cost of any Go
+// server with this client and these sockets. The difference to a real server is the cost of
+// queueing and the disk. It supports only what the workloads use. It has no limits and trusts its
+// client.
 type floorServer struct {
 	mu        sync.Mutex
 	consumers []*floorConsumer
 	next      int
 }
 
-// floorConsumer is one consumer; its connection's mu guards it.
+// floorConsumer is one consumer. Its connection's mu guards it.
 type floorConsumer struct {
 	c       *floorConn
 	channel uint16
@@ -33,8 +33,8 @@ type floorConsumer struct {
 	tag     uint64
 }
 
-// floorConn is one connection. The goroutine that reads it writes its replies; whoever publishes
-// writes deliveries to it.
+// floorConn is one connection. Its reader writes its replies. Readers of publishing connections
+// write deliveries to it.
 type floorConn struct {
 	s  *floorServer
 	nc net.Conn
@@ -42,16 +42,16 @@ type floorConn struct {
 	mu  sync.Mutex
 	out []byte // encoded, not yet written
 
-	// The reader's alone.
+	// Only the reader uses these fields.
 	tag     uint64 // of the newest publish; one channel a connection publishes
 	told    uint64
 	publish wire.Publish
 	body    []byte
 	size    int
-	touched []*floorConn // that got deliveries by this read
+	touched []*floorConn // connections that got deliveries by this read
 }
 
-// prepareFloor sets up the floor as a process of its own, so that its CPU time is its own.
+// prepareFloor prepares the floor as a separate process, so that its CPU time is measured alone.
 func prepareFloor(_ *options, dir string) (*server, error) {
 	addr, err := freeAddr()
 	if err != nil {
@@ -99,7 +99,7 @@ func (s *floorServer) forget(c *floorConn) {
 	s.consumers = left
 }
 
-// take gives the consumer whose turn it is, nil when there is none.
+// take returns the next consumer in turn, or nil if there is none.
 func (s *floorServer) take() *floorConsumer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -150,7 +150,7 @@ func (c *floorConn) serve() error {
 	}
 }
 
-// flush writes what a read brought about: the confirms of its publishes, and their deliveries.
+// flush writes the results of a read: confirms of its publishes, and their deliveries.
 func (c *floorConn) flush() error {
 	c.mu.Lock()
 	if c.tag > c.told {
@@ -201,7 +201,7 @@ func (c *floorConn) frame(f wire.Frame) error {
 	return nil
 }
 
-// pass confirms a whole message and delivers it.
+// pass confirms a complete message and delivers it.
 func (c *floorConn) pass() {
 	c.tag++
 	fc := c.s.take()

@@ -2,19 +2,18 @@ package main
 
 import "fmt"
 
-// goal is something Surgetank is meant to reach on one workload, measured in the same run as what
-// it is compared with.
+// goal is a bound for a figure of Surgetank on one workload. All compared figures come from one run.
 type goal struct {
 	workload string
 	what     string
-	atLeast  float64                                         // or, when 0:
-	atMost   float64                                         //
-	unit     string                                          // after the figures
-	value    func(all summaries) (figure float64, have bool) // have: all that it needs was measured
-	sameRun  func(all summaries) (invocations []string)      // of what it compares
+	atLeast  float64 // or, if 0, atMost
+	atMost   float64
+	unit     string                                          // follows the figures
+	value    func(all summaries) (figure float64, have bool) // have: all needed figures were measured
+	sameRun  func(all summaries) (invocations []string)      // invocations of the compared results
 }
 
-// figure gives the median of a figure of a workload against a target.
+// figure returns the median of a figure of a workload against a target.
 func (all summaries) figure(workload, target string, of func(result) float64) (float64, bool) {
 	s, ok := all[[2]string{workload, target}]
 	if !ok {
@@ -33,19 +32,19 @@ func moreOf(name string) func(result) float64 {
 	return func(r result) float64 { return r.More[name] }
 }
 
-// point is one summary to take a figure of.
+// point names a figure of one summary.
 type point struct {
 	workload, target string
 	of               func(result) float64
 }
 
-// absolute makes a goal about one figure of Surgetank.
+// absolute makes a goal for one figure of Surgetank.
 func absolute(workload, what string, of func(result) float64, atLeast, atMost float64, unit string) goal {
 	return compare(workload, what, point{workload, surgetank, of}, point{}, atLeast, atMost, unit)
 }
 
-// compare makes a goal about a ratio of two figures; with a zero second point, about the first
-// alone.
+// compare makes a goal for the ratio of two figures. If the second point is zero, the goal is for
+// the first figure alone.
 func compare(workload, what string, top, bottom point, atLeast, atMost float64, unit string) goal {
 	return goal{workload: workload, what: what, atLeast: atLeast, atMost: atMost, unit: unit,
 		value: func(all summaries) (float64, bool) {
@@ -76,14 +75,13 @@ func (all summaries) invocation(workload, target string) string {
 	return ""
 }
 
-// against makes the goal that Surgetank's figure is at least (or at most) so many times that of a
-// RabbitMQ queue.
+// against makes a goal for Surgetank's figure divided by that of a RabbitMQ queue.
 func against(workload, what, rival string, of func(result) float64, atLeast, atMost float64) goal {
 	return compare(workload, fmt.Sprintf("%s, against %s", what, rival), point{workload, surgetank, of}, point{workload, rival, of}, atLeast, atMost, "×")
 }
 
-// goals are the project's own. Every publishing and end-to-end rate is to be ahead of both RabbitMQ
-// queues; where a number is given, more is wanted than being ahead.
+// goals are the project's own. Every rate of publishing and end to end must exceed that of both
+// RabbitMQ queues. A number asks for more than that.
 func goals() []goal {
 	const ahead = 1
 	rate := "messages/s"
@@ -126,7 +124,7 @@ func goals() []goal {
 	return list
 }
 
-// met tells whether a figure reaches the goal.
+// met reports whether a figure reaches the goal.
 func (g goal) met(v float64) bool {
 	if g.atLeast > 0 {
 		return v >= g.atLeast
@@ -134,7 +132,7 @@ func (g goal) met(v float64) bool {
 	return v <= g.atMost
 }
 
-// wanted writes the goal's bound.
+// wanted formats the goal's bound.
 func (g goal) wanted() string {
 	if g.atLeast > 0 {
 		return fmt.Sprintf("≥ %s%s", figure(g.atLeast), g.unit)

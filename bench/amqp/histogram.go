@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// histogram counts latencies in buckets that widen with the value: every power of two is cut into
-// 128 equal steps, so a quantile is wrong by less than 0.8 %. The zero value is ready. It has one
-// writer; merge it when that has ended.
+// histogram counts latencies in buckets that widen with the value. Every power of two has 128 equal
+// buckets, so a quantile's error is below 0.8 %. The zero value is ready to use. It has one writer.
+// Merge it after the writer has ended.
 type histogram struct {
 	count   int64
 	buckets [bucketCount]int64
@@ -16,10 +16,10 @@ type histogram struct {
 const (
 	stepBits    = 7
 	steps       = 1 << stepBits
-	bucketCount = (64 - stepBits) * steps // the last holds the largest int64
+	bucketCount = (64 - stepBits) * steps // the last bucket has the largest int64
 )
 
-// bucketOf gives the bucket of a value: below 128 ns each has its own.
+// bucketOf returns the bucket of a value. Each value below 128 ns has its own bucket.
 func bucketOf(ns int64) int {
 	if ns < 0 {
 		ns = 0
@@ -28,7 +28,7 @@ func bucketOf(ns int64) int {
 	return shift*steps + int(ns>>shift)
 }
 
-// upperOf gives the largest value that falls into a bucket.
+// upperOf returns the largest value of a bucket.
 func upperOf(bucket int) int64 {
 	if bucket < 2*steps {
 		return int64(bucket)
@@ -49,10 +49,10 @@ func (h *histogram) merge(other *histogram) {
 	h.count += other.count
 }
 
-// quantile gives the value that a share q of all values does not exceed, in milliseconds; 0 when
-// there are none.
+// quantile returns the smallest value that at least a share q of all values do not exceed, in
+// milliseconds. It returns 0 if there are no values.
 func (h *histogram) quantile(q float64) float64 {
-	before := min(int64(q*float64(h.count)), h.count-1) // so many values are smaller, or equal
+	before := min(int64(q*float64(h.count)), h.count-1) // the number of values to skip
 	for i, n := range h.buckets {
 		if before -= n; n > 0 && before < 0 {
 			return float64(upperOf(i)) / float64(time.Millisecond)

@@ -8,27 +8,27 @@ import (
 	"sync"
 )
 
-// leanConn makes a connection cheaper for its client: it reads from the socket in large pieces, and
-// while one write is in the kernel it gathers what comes next into one piece. amqp091-go by itself
-// makes a system call for every publish, every ack and every 4 KiB read, which on few cores takes
-// from the server what is to be measured.
+// leanConn makes a connection cheaper for its client. It reads from the socket in large pieces.
+// While one write is in the kernel, it combines the next ones into one piece. amqp091-go alone
+// makes a system call for every publish, every ack and every read of 4 KiB. On few cores, this
+// slows the server that is measured.
 //
-// Any number of goroutines may write, one may read. Nothing waits for more to come: an idle
+// Any number of goroutines may write, and one may read. No write waits for further writes: an idle
 // connection sends at once.
 type leanConn struct {
 	net.Conn
 	in *bufio.Reader
 
 	mu     sync.Mutex
-	room   sync.Cond // signalled when the writer took what was gathered, or failed
-	work   sync.Cond // signalled when something was gathered, or the connection closes
+	room   sync.Cond // signalled when the writer has taken the buffer, or failed
+	work   sync.Cond // signalled when the buffer has bytes, or the connection closes
 	out    []byte
 	closed bool
-	err    error // of the first write that failed
+	err    error // of the first failed write
 	done   chan struct{}
 }
 
-// leanBuffer is how much is gathered before writers wait, and the size of a read.
+// leanBuffer is the size of the buffer before writers wait, and the size of a read.
 const leanBuffer = 64 << 10
 
 func newLeanConn(c net.Conn) *leanConn {
@@ -40,7 +40,7 @@ func newLeanConn(c net.Conn) *leanConn {
 
 func (l *leanConn) Read(b []byte) (int, error) { return l.in.Read(b) }
 
-// Write takes the bytes; an error of the socket shows at a later call.
+// Write adds the bytes to the buffer. A later call returns an error of the socket.
 func (l *leanConn) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,7 +83,7 @@ func (l *leanConn) flush() {
 	}
 }
 
-// Close sends what was gathered and closes the connection.
+// Close sends the buffer and closes the connection.
 func (l *leanConn) Close() error {
 	l.mu.Lock()
 	l.closed = true

@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// load is a set of publishers at work. Its fields are set before start and not changed after.
+// load is a set of running publishers. Its fields do not change after start.
 type load struct {
 	connections int
 	window      int
 	queues      []string
 	size        int    // bytes of a body
-	perSecond   int    // of all publishers together; 0: as fast as they can
+	perSecond   int    // of all publishers together; 0: at full speed
 	each        uint64 // messages of each publisher; 0: until stop
 
 	recording  atomic.Bool
@@ -30,12 +30,12 @@ type load struct {
 	fail       context.CancelCauseFunc
 }
 
-// confirmLimit is how long the last confirms may take after publishing ended; a queue of a paused
-// server takes long.
+// confirmLimit is the longest wait for the last confirms after publishing ended. A queue of a
+// paused server needs long.
 const confirmLimit = time.Minute
 
-// start opens the connections and begins to publish. The context it gives ends when a publisher
-// fails, with the reason as its cause.
+// start opens the connections and begins to publish. The returned context ends when a publisher
+// fails. Its cause is the reason.
 func (l *load) start(ctx context.Context, s *server) (context.Context, error) {
 	ctx, l.fail = context.WithCancelCause(ctx)
 	l.halt = make(chan struct{})
@@ -57,8 +57,8 @@ func (l *load) start(ctx context.Context, s *server) (context.Context, error) {
 	return ctx, nil
 }
 
-// publish is the work of one publisher. Each begins at its own place among the queues and, when
-// paced, in the gap.
+// publish is the work of one publisher. Each publisher begins at another queue. With a rate, each
+// also begins at another time.
 func (l *load) publish(i int, p *publisher, begin time.Time) error {
 	body := newBody(l.size)
 	queue := i * len(l.queues) / l.connections
@@ -88,24 +88,23 @@ func (l *load) publish(i int, p *publisher, begin time.Time) error {
 	return nil
 }
 
-// sleepUntil sleeps in the kernel, which wakes a thread some 60 µs late; the runtime's own timers
-// are up to 1 ms late when the process is otherwise idle, and that would be counted as the server's
-// latency.
+// sleepUntil sleeps in the kernel, which wakes a thread about 60 µs late. In an idle process, the
+// runtime's own timers are up to 1 ms late. That would count as the server's latency.
 func sleepUntil(due time.Time) {
 	for left := time.Until(due); left > 0; left = time.Until(due) {
 		request := unix.NsecToTimespec(int64(left))
-		_ = unix.Nanosleep(&request, nil) // interrupted: the loop sleeps the rest
+		_ = unix.Nanosleep(&request, nil) // if interrupted, the loop sleeps the rest
 	}
 }
 
-// stop ends publishing, waits for what is unconfirmed and closes the connections.
+// stop ends publishing, waits for the last confirms, and closes the connections.
 func (l *load) stop() error {
 	l.once.Do(func() { close(l.halt) })
 	return l.wait()
 }
 
-// wait waits until every publisher is through with its messages and all are confirmed, and closes
-// the connections.
+// wait waits until every publisher has sent its messages and all are confirmed. It then closes the
+// connections.
 func (l *load) wait() error {
 	l.working.Wait()
 	defer l.fail(nil)
@@ -123,8 +122,8 @@ func (l *load) wait() error {
 	return errors.Join(errs...)
 }
 
-// confirmed counts the confirms taken while recording, and sent all messages; ask for sent after
-// stop or wait.
+// confirmed returns the number of confirms received while recording. sent returns the number of all
+// messages. Call sent after stop or wait.
 func (l *load) confirmed() (n int64) {
 	for _, p := range l.publishers {
 		n += p.confirmed.Load()
@@ -139,8 +138,7 @@ func (l *load) sent() (n int64) {
 	return n
 }
 
-// latency gives the time from publish to confirm of what was recorded; ask for it after stop or
-// wait.
+// latency returns the recorded times from publish to confirm. Call it after stop or wait.
 func (l *load) latency() *histogram {
 	var all histogram
 	for _, p := range l.publishers {
@@ -149,7 +147,7 @@ func (l *load) latency() *histogram {
 	return &all
 }
 
-// pause waits for d, or until ctx ends, and then says why it did.
+// pause waits for d. If ctx ends earlier, it returns ctx's cause.
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():

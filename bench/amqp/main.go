@@ -1,17 +1,16 @@
 //go:build linux
 
-// Command amqp measures RabbitMQ and Surgetank with one AMQP 0-9-1 client program,
-// rabbitmq/amqp091-go, in one run. Each server is started anew on an empty directory for every
-// measurement, and the servers take turns. Client and server share the machine, so what the client
-// costs is measured too.
+// Command amqp measures RabbitMQ and Surgetank with one AMQP 0-9-1 client, rabbitmq/amqp091-go, in
+// one run. For each measurement it starts a new server on an empty directory. The servers take
+// turns. Client and server share the machine, so the client's cost is measured too.
 //
 //	go run ./bench/amqp                                       everything; RabbitMQ from the Debian package rabbitmq-server
 //	go run ./bench/amqp -workloads publish-1k-8,e2e -runs 5   some of it
-//	go run ./bench/amqp -targets amqp -addr HOST:5672         any server that runs already
-//	go run ./bench/amqp -report                               the report again, from the results there are
+//	go run ./bench/amqp -targets amqp -addr HOST:5672         any running server
+//	go run ./bench/amqp -report                               only the report, from existing results
 //
-// Every run is a line of bench/results/DATE-amqp.jsonl, and DATE-amqp.md beside it is made from
-// those lines. Absolute figures belong to the machine and the hour; ratios within a run last.
+// Each run adds a line to bench/results/DATE-amqp.jsonl. The report DATE-amqp.md is made from those
+// lines. Absolute figures depend on the machine and the hour. Ratios within a run are comparable.
 package main
 
 import (
@@ -84,7 +83,7 @@ func parseOptions(args []string) (*options, error) {
 	return o, nil
 }
 
-// workload is something to measure; the server it gets is new and empty.
+// workload is a measurement. It gets a new, empty server.
 type workload struct {
 	name, what string
 	measure    func(context.Context, *options, target, *server) (result, error)
@@ -122,7 +121,7 @@ func pickWorkloads(names string) ([]workload, error) {
 }
 
 func main() {
-	// The client's garbage is small and short-lived; collecting it rarely leaves the cores to the
+	// The client's garbage is small and short-lived. Rare collections leave the cores to the
 	// servers.
 	debug.SetGCPercent(1000)
 	o, err := parseOptions(os.Args[1:])
@@ -178,8 +177,8 @@ func run(ctx context.Context, o *options) (err error) {
 	return errors.Join(err, writeErr)
 }
 
-// measure runs every workload against every target, the targets in turn, and counts the runs it
-// added to the results. A run that fails is reported at once; the rest goes on.
+// measure runs every workload against every target in turn. It returns the number of runs that it
+// added to the results. A failed run is reported at once, and the other runs continue.
 func measure(ctx context.Context, o *options, lines string) (measured int, err error) {
 	picked, err := pickTargets(o.targets)
 	if err != nil {
@@ -195,7 +194,7 @@ func measure(ctx context.Context, o *options, lines string) (measured int, err e
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil { // RabbitMQ may run as a user of its own
+	if err := os.Chmod(dir, 0o755); err != nil { // RabbitMQ may run as another user
 		return 0, err
 	}
 	if err := findServers(ctx, o, picked, dir); err != nil {
@@ -235,8 +234,7 @@ func measure(ctx context.Context, o *options, lines string) (measured int, err e
 	return measured, nil
 }
 
-// findServers looks for the programs of the targets, and builds Surgetank, before anything is
-// measured.
+// findServers finds the programs of the targets and builds Surgetank before the measurements.
 func findServers(ctx context.Context, o *options, picked []target, dir string) (err error) {
 	for _, t := range picked {
 		switch {
@@ -249,13 +247,13 @@ func findServers(ctx context.Context, o *options, picked []target, dir string) (
 			return err
 		}
 	}
-	o.surgetank, err = filepath.Abs(o.surgetank) // the server is started in a directory of its own
+	o.surgetank, err = filepath.Abs(o.surgetank) // the server runs in another directory
 	return err
 }
 
 // measureOne runs a workload once on a new server.
 func measureOne(ctx context.Context, o *options, w workload, t target, dir string) (r result, err error) {
-	syscall.Sync() // what the last server left to be written is not this one's burden
+	syscall.Sync() // unwritten data of the last server must not slow this one
 	s, err := t.launch(ctx, o, dir)
 	if err != nil {
 		return result{}, err
@@ -273,7 +271,7 @@ func measureOne(ctx context.Context, o *options, w workload, t target, dir strin
 	return r, nil
 }
 
-// clientVersion names the client library and how it is used.
+// clientVersion names the client library and its settings.
 func clientVersion(lean bool) string {
 	name := "amqp091-go"
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -289,7 +287,7 @@ func clientVersion(lean bool) string {
 	return name
 }
 
-// machine describes where this runs.
+// machine describes this machine.
 func machine() string {
 	kernel, memory := "", ""
 	if text, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// meter holds the counters at the start of a measurement.
+// meter has the counters at the start of a measurement.
 type meter struct {
 	server                *server
 	start                 time.Time
@@ -26,7 +26,7 @@ func newMeter(s *server) *meter {
 	return m
 }
 
-// finish reads the counters again, n messages later.
+// finish reads the counters again after n messages.
 func (m *meter) finish(n int64, latency *histogram) result {
 	seconds := time.Since(m.start).Seconds()
 	r := result{Cores: runtime.NumCPU(), Seconds: seconds, Messages: n, Rate: float64(n) / seconds, P50: latency.quantile(.5), P99: latency.quantile(.99)}

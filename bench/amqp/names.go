@@ -1,6 +1,6 @@
 package main
 
-// The names of targets and workloads, as flags and results have them.
+// The names of targets and workloads in flags and results.
 const (
 	classic   = "rabbitmq-classic"
 	quorum    = "rabbitmq-quorum"

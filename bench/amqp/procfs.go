@@ -12,19 +12,19 @@ import (
 	"syscall"
 )
 
-// clockTicks is the unit of the CPU times below /proc: USER_HZ, which is 100 on every architecture
-// Go runs on.
+// clockTicks is the unit of CPU times in /proc: USER_HZ. It is 100 on every architecture that Go
+// supports.
 const clockTicks = 100
 
-// procStat is what /proc/PID/stat says about one process (proc(5)).
+// procStat has fields of /proc/PID/stat of one process (proc(5)).
 type procStat struct {
 	parent int
 	state  byte
-	cpu    float64 // seconds: its own and those of its children that ended and were waited for
+	cpu    float64 // seconds: its own, and those of its ended children that it waited for
 }
 
-// parseStat reads a line of /proc/PID/stat. The name in brackets may hold anything, so fields count
-// from its end.
+// parseStat parses a line of /proc/PID/stat. The name in brackets may contain anything, so
+// parseStat counts fields after the last bracket.
 func parseStat(line string) (procStat, bool) {
 	fields := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])
 	if len(fields) < 15 {
@@ -53,13 +53,13 @@ func readStat(pid int) (procStat, bool) {
 	return parseStat(string(line))
 }
 
-// alive tells whether a process exists and is not merely waiting to be collected.
+// alive reports whether a process exists and is not a zombie.
 func alive(pid int) bool {
 	s, ok := readStat(pid)
 	return ok && s.state != 'Z'
 }
 
-// processTree gives a process and all that descend from it.
+// processTree returns a process and all its descendants.
 func processTree(root int) []int {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -82,7 +82,7 @@ func processTree(root int) []int {
 	return tree
 }
 
-// treeCPU gives the CPU seconds a process tree has used.
+// treeCPU returns the CPU seconds that a process tree has used.
 func treeCPU(root int) (seconds float64) {
 	for _, pid := range processTree(root) {
 		if s, ok := readStat(pid); ok {
@@ -92,13 +92,13 @@ func treeCPU(root int) (seconds float64) {
 	return seconds
 }
 
-// treePSS gives the proportional set size of a process tree in bytes: memory that several processes
-// share is counted once.
+// treePSS returns the proportional set size of a process tree in bytes. Memory that several
+// processes share counts once.
 func treePSS(root int) (bytes int64) {
 	for _, pid := range processTree(root) {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 		if err != nil {
-			continue // ended, or of another user
+			continue // it has ended, or belongs to another user
 		}
 		bytes += parsePSS(string(text))
 	}
@@ -115,7 +115,7 @@ func parsePSS(text string) int64 {
 	return 0
 }
 
-// machineCPU gives the CPU seconds that all cores together were busy since the machine started.
+// machineCPU returns the CPU seconds that all cores were busy since the machine started.
 func machineCPU() float64 {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -134,7 +134,7 @@ func machineCPU() float64 {
 	return busy
 }
 
-// ownCPU gives the CPU seconds of this process.
+// ownCPU returns the CPU seconds of this process.
 func ownCPU() float64 {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -143,8 +143,8 @@ func ownCPU() float64 {
 	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
 }
 
-// deviceCounters sums the bytes written to, and the cache flushes of, all whole disks
-// (Documentation/admin-guide/iostats.rst): they show which server really syncs.
+// deviceCounters returns the written bytes and the cache flushes of all whole disks
+// (Documentation/admin-guide/iostats.rst). They show whether a server really syncs.
 func deviceCounters() (written, flushes int64) {
 	text, err := os.ReadFile("/proc/diskstats")
 	if err != nil {
@@ -166,11 +166,11 @@ func deviceCounters() (written, flushes int64) {
 	return written, flushes
 }
 
-// diskUsage gives the bytes that a directory's files occupy.
+// diskUsage returns the bytes that a directory's files occupy.
 func diskUsage(dir string) (bytes int64) {
 	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
-			return nil // files come and go while the server runs
+			return nil // files appear and disappear while the server runs
 		}
 		if info, err := d.Info(); err == nil {
 			if st, ok := info.Sys().(*syscall.Stat_t); ok {

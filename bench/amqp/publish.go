@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// queueNames gives the names of n queues.
+// queueNames returns the names of n queues.
 func queueNames(n int) []string {
 	names := make([]string, n)
 	for i := range names {
@@ -18,7 +18,7 @@ func queueNames(n int) []string {
 	return names
 }
 
-// measurePublish is confirmed publishing of 1 KiB without a consumer.
+// measurePublish measures confirmed publishing of 1 KiB messages without a consumer.
 func measurePublish(connections, window, queues int) func(context.Context, *options, target, *server) (result, error) {
 	return func(ctx context.Context, o *options, t target, s *server) (result, error) {
 		names := queueNames(queues)

@@ -36,7 +36,7 @@ func TestResultsRoundTrip(t *testing.T) {
 	}
 }
 
-// runs makes the runs of one workload against one target with these rates.
+// runs makes the runs of one workload against one target with the given rates.
 func runs(invocation, workload, target string, rates ...float64) (all []result) {
 	for i, v := range rates {
 		all = append(all, result{Invocation: invocation, Time: invocation, Workload: workload, Target: target, Run: i + 1, Rate: v, ServerCPU: 1})
@@ -57,7 +57,7 @@ func TestNewestInvocationCounts(t *testing.T) {
 	}
 }
 
-// verdicts gives the report's lines about one workload's rate goals.
+// verdicts returns the report's lines about one workload's rate goals.
 func verdicts(all summaries) string {
 	_, goals, _ := strings.Cut(report(all, "a machine"), "## Surgetank against its goals")
 	var kept []string

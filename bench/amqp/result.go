@@ -10,13 +10,13 @@ import (
 	"slices"
 )
 
-// result is one run of one workload against one target: a line of the results file.
+// result is one run of one workload against one target. It is a line of the results file.
 type result struct {
-	Invocation string `json:"invocation"` // when the program was started: what it shares was measured side by side
+	Invocation string `json:"invocation"` // start time of the program; results with the same one were measured side by side
 	Time       string `json:"time"`
 	Workload   string `json:"workload"`
 	Target     string `json:"target"`
-	Product    string `json:"product"` // as the server introduces itself
+	Product    string `json:"product"` // name and version that the server sends
 	Client     string `json:"client"`
 	Run        int    `json:"run"`
 
@@ -29,12 +29,12 @@ type result struct {
 	ClientCPU   float64            `json:"client_cpu_s_per_million"`
 	ServerCores float64            `json:"server_cores"`
 	ClientCores float64            `json:"client_cores"`
-	OtherCores  float64            `json:"other_cores"` // all else on the machine, kernel threads included
-	Cores       int                `json:"cores"`       // the machine has
+	OtherCores  float64            `json:"other_cores"` // cores used by all other processes, with kernel threads
+	Cores       int                `json:"cores"`       // number of cores of the machine
 	PeakMB      float64            `json:"peak_pss_mb"`
 	DiskMBps    float64            `json:"disk_mb_per_s"`
 	Flushes     float64            `json:"disk_flushes_per_s"`
-	More        map[string]float64 `json:"more,omitempty"` // figures of one workload alone
+	More        map[string]float64 `json:"more,omitempty"` // figures of this workload only
 }
 
 // Names in result.More.
@@ -54,8 +54,8 @@ const (
 	moreDuplicates = "duplicates"
 )
 
-// ceiling is the rate at which the client alone would use every core: no server can be faster with
-// it on this machine.
+// ceiling is the rate at which the client alone would use every core. No server on this machine can
+// exceed it.
 func (r result) ceiling() float64 {
 	if r.ClientCPU == 0 {
 		return 0
@@ -70,7 +70,7 @@ func (r *result) more(name string, value float64) {
 	r.More[name] = value
 }
 
-// appendResult adds a line to the results file.
+// appendResult appends a line to the results file.
 func appendResult(path string, r result) error {
 	line, err := json.Marshal(r)
 	if err != nil {
@@ -84,7 +84,7 @@ func appendResult(path string, r result) error {
 	return errors.Join(err, f.Close())
 }
 
-// readResults gives the lines of a results file; none if there is no file.
+// readResults returns the lines of a results file, or none if there is no file.
 func readResults(path string) ([]result, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -106,11 +106,11 @@ func readResults(path string) ([]result, error) {
 	return all, lines.Err()
 }
 
-// summary is the runs of one workload against one target in one invocation.
+// summary has the runs of one workload against one target in one invocation.
 type summary struct{ runs []result }
 
-// median gives the middle of a figure over the runs; with an even number the mean of the two in the
-// middle.
+// median returns the median of a figure over the runs. With an even number of runs it is the mean
+// of the two in the middle.
 func (s summary) median(figure func(result) float64) float64 {
 	values := s.values(figure)
 	if len(values) == 0 {
@@ -123,7 +123,7 @@ func (s summary) median(figure func(result) float64) float64 {
 	return (values[half-1] + values[half]) / 2
 }
 
-// values gives a figure of every run, sorted.
+// values returns a figure of every run, sorted.
 func (s summary) values(figure func(result) float64) []float64 {
 	values := make([]float64, 0, len(s.runs))
 	for _, r := range s.runs {

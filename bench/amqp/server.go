@@ -17,15 +17,15 @@ import (
 	"time"
 )
 
-// server is a server under test: a process tree of ours on an empty directory, or (argv empty)
-// somebody's server at addr that is only spoken to. One goroutine at a time starts and stops it.
+// server is a server under test. It is either a process tree on an empty directory, or, if argv is
+// empty, a running server at addr. One goroutine at a time starts and stops it.
 type server struct {
-	addr       string // where it speaks AMQP
+	addr       string // address of AMQP
 	user, pass string
-	dir        string // all it stores; its output is in dir/output.log
+	dir        string // all its data; its output is in dir/output.log
 	argv, env  []string
-	credential *syscall.Credential // who it runs as; nil: as this process
-	aside      *exec.Cmd           // a process it needs beside itself, or nil; it is not measured
+	credential *syscall.Credential // its user; nil: as this process
+	aside      *exec.Cmd           // another process that it needs, or nil; it is not measured
 	watch      int                 // pid of an external server to measure; 0: none
 
 	cmd     *exec.Cmd
@@ -35,16 +35,16 @@ type server struct {
 }
 
 const (
-	startLimit  = 5 * time.Minute // RabbitMQ needs two to recover two million messages of a classic queue
+	startLimit  = 5 * time.Minute // RabbitMQ needs two minutes to recover two million messages of a classic queue
 	stopLimit   = 3 * time.Minute
 	pollEvery   = 10 * time.Millisecond
 	sampleEvery = 500 * time.Millisecond
 )
 
-// external tells that the server is not ours to start and stop.
+// external reports whether the server was started by someone else.
 func (s *server) external() bool { return len(s.argv) == 0 }
 
-// pid gives the root of the tree to measure, 0 if there is none.
+// pid returns the root of the process tree to measure, or 0.
 func (s *server) pid() int {
 	if s.cmd != nil {
 		return s.cmd.Process.Pid
@@ -52,7 +52,7 @@ func (s *server) pid() int {
 	return s.watch
 }
 
-// start runs the server and returns at once; awaitReady waits for it.
+// start starts the server and returns at once. awaitReady waits for it.
 func (s *server) start() error {
 	if s.external() {
 		return nil
@@ -69,7 +69,7 @@ func (s *server) start() error {
 	}
 	exited := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // how it ended is in its output
+		_ = cmd.Wait() // its output has the reason of its end
 		close(exited)
 	}()
 	s.cmd, s.exited = cmd, exited
@@ -77,8 +77,8 @@ func (s *server) start() error {
 	return nil
 }
 
-// command prepares a process of ours: in a group of its own, so that a Ctrl-C here does not reach
-// it before we stop it.
+// command prepares a child process. It is in its own process group, so a Ctrl-C does not reach it
+// before this program stops it.
 func command(argv, env []string, credential *syscall.Credential) *exec.Cmd {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = env
@@ -86,7 +86,7 @@ func command(argv, env []string, credential *syscall.Credential) *exec.Cmd {
 	return cmd
 }
 
-// sample keeps the highest memory use until the process has ended.
+// sample records the highest memory use until the process has ended.
 func (s *server) sample(pid int, exited <-chan struct{}) {
 	for {
 		s.memory(pid)
@@ -98,7 +98,7 @@ func (s *server) sample(pid int, exited <-chan struct{}) {
 	}
 }
 
-// memory gives the PSS of a process tree now, and keeps the highest.
+// memory returns the present PSS of a process tree, and records the highest.
 func (s *server) memory(pid int) int64 {
 	now := treePSS(pid)
 	for high := s.peak.Load(); now > high && !s.peak.CompareAndSwap(high, now); high = s.peak.Load() {
@@ -106,8 +106,8 @@ func (s *server) memory(pid int) int64 {
 	return now
 }
 
-// stop ends the server cleanly, or with kill -9 of its whole tree, and returns when every process
-// of it is gone.
+// stop ends the server cleanly, or with kill -9 of its whole tree. It returns when every process
+// has ended.
 func (s *server) stop(kill bool) error {
 	if s.cmd == nil {
 		return nil
@@ -127,7 +127,7 @@ func (s *server) stop(kill bool) error {
 		killAll(tree)
 		<-s.exited
 	}
-	for _, pid := range tree { // a child may outlive its parent a little
+	for _, pid := range tree { // a child may end a little after its parent
 		for end := time.Now().Add(5 * time.Second); alive(pid); time.Sleep(pollEvery) {
 			if time.Now().After(end) {
 				killAll([]int{pid})
@@ -140,16 +140,16 @@ func (s *server) stop(kill bool) error {
 
 func killAll(pids []int) {
 	for _, pid := range pids {
-		_ = syscall.Kill(pid, syscall.SIGKILL) // already gone is as good
+		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended already
 	}
 }
 
-// discard ends the server and whatever stands beside it, and removes what it stored.
+// discard ends the server and its second process, and removes its data.
 func (s *server) discard() error {
 	err := s.stop(true)
 	if s.aside != nil && s.aside.Process != nil {
 		_ = s.aside.Process.Kill()
-		_ = s.aside.Wait() // killed, as asked
+		_ = s.aside.Wait() // the error says that it was killed
 	}
 	if s.dir == "" {
 		return err
@@ -167,7 +167,7 @@ func (s *server) awaitReady(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-s.exited: // nil, and so never ready, for an external server
+		case <-s.exited: // nil for an external server, so never ready
 			return fmt.Errorf("the server ended before it was ready; its last output:\n%s", s.tail())
 		case <-time.After(pollEvery):
 		}
@@ -180,7 +180,7 @@ func (s *server) awaitReady(ctx context.Context) error {
 	}
 }
 
-// tail gives the end of the server's output for an error message.
+// tail returns the end of the server's output for an error message.
 func (s *server) tail() string {
 	text, err := os.ReadFile(filepath.Join(s.dir, "output.log"))
 	if err != nil {
@@ -190,8 +190,8 @@ func (s *server) tail() string {
 	return strings.Join(lines[max(0, len(lines)-15):], "\n")
 }
 
-// freeAddr gives a loopback address nobody listens on. Between here and its use somebody else might
-// take it; the server then says so.
+// freeAddr returns an unused loopback address. If another process uses it before the server does,
+// the server fails with an error.
 func freeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -200,7 +200,7 @@ func freeAddr() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-// freePort is freeAddr without the host.
+// freePort returns the port of a free address.
 func freePort() (string, error) {
 	addr, err := freeAddr()
 	if err != nil {

@@ -22,9 +22,9 @@ import (
 // target is a server and a kind of queue to measure.
 type target struct {
 	name    string
-	args    amqp.Table // of every queue it declares
-	confirm string     // what a confirm means, by the server's own documentation
-	// prepare makes a server on an empty directory, not yet started.
+	args    amqp.Table // arguments of every declared queue
+	confirm string     // the meaning of a confirm in the server's documentation
+	// prepare makes a server on an empty directory. It does not start it.
 	prepare func(o *options, dir string) (*server, error)
 }
 
@@ -36,7 +36,7 @@ var targets = []target{
 	{floor, nil, "read, and forgotten", prepareFloor},
 }
 
-// pickTargets gives the targets of a list of names.
+// pickTargets returns the targets in a list of names.
 func pickTargets(names string) ([]target, error) {
 	var picked []target
 	for name := range strings.SplitSeq(names, ",") {
@@ -67,9 +67,9 @@ func (t target) launch(ctx context.Context, o *options, dir string) (*server, er
 	return s, nil
 }
 
-// prepareRabbitMQ sets a node up that shares nothing with one installed on this machine: own
-// directory, ports, node name and name server (epmd), no plugins, otherwise defaults. Root starts
-// it as the package's user, as the package does.
+// prepareRabbitMQ prepares a node that shares nothing with an installed one. It has its own
+// directory, ports, node name and name server (epmd), no plugins, and otherwise defaults. Root
+// starts it as the package's user, as the package does.
 func prepareRabbitMQ(o *options, dir string) (*server, error) {
 	if err := findRabbitMQ(o); err != nil {
 		return nil, err
@@ -104,9 +104,10 @@ func prepareRabbitMQ(o *options, dir string) (*server, error) {
 		"ERL_EPMD_ADDRESS=127.0.0.1", "ERL_EPMD_PORT=" + ports[2],
 		"RABBITMQ_MNESIA_BASE=" + in("mnesia"), "RABBITMQ_LOG_BASE=" + in("log"), "RABBITMQ_PID_FILE=" + in("pid"),
 		"RABBITMQ_ENABLED_PLUGINS_FILE=" + in("enabled_plugins"), "RABBITMQ_CONFIG_FILE=" + in("rabbitmq"),
-		"RABBITMQ_ADVANCED_CONFIG_FILE=" + in("advanced.config"), "RABBITMQ_CONF_ENV_FILE=" + in("rabbitmq-env.conf"), // not the machine's
+		"RABBITMQ_ADVANCED_CONFIG_FILE=" + in("advanced.config"), "RABBITMQ_CONF_ENV_FILE=" + in("rabbitmq-env.conf"), // do not use the machine's configuration
 	}
-	// As a child of ours epmd leaves no daemon behind, which the node would otherwise start.
+	// epmd runs as a child of this process. Otherwise the node would start it as a daemon, which
+	// would stay.
 	aside := command([]string{epmd, "-port", ports[2], "-address", "127.0.0.1"}, env, credential)
 	aside.Dir = dir
 	if err := aside.Start(); err != nil {
@@ -116,7 +117,7 @@ func prepareRabbitMQ(o *options, dir string) (*server, error) {
 		argv: []string{o.rabbitmq}, env: env, credential: credential, aside: aside}, nil
 }
 
-// findRabbitMQ says what to install when there is no RabbitMQ.
+// findRabbitMQ returns an error with the packages to install, if there is no RabbitMQ.
 func findRabbitMQ(o *options) error {
 	if _, err := os.Stat(o.rabbitmq); err != nil {
 		return fmt.Errorf("RabbitMQ is not at %s: install the Debian package rabbitmq-server (apt-get install rabbitmq-server), give the path of its bin/rabbitmq-server with -rabbitmq, or leave its targets out with -targets %s", o.rabbitmq, surgetank)
@@ -124,8 +125,8 @@ func findRabbitMQ(o *options) error {
 	return nil
 }
 
-// rabbitUser gives the user to run RabbitMQ as, nil for the present one, and hands the directory
-// over to it.
+// rabbitUser returns the user that runs RabbitMQ, or nil for the present one. It makes that user
+// the owner of dir.
 func rabbitUser(dir string) (*syscall.Credential, error) {
 	if os.Getuid() != 0 {
 		return nil, nil
@@ -142,7 +143,7 @@ func rabbitUser(dir string) (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 }
 
-// prepareSurgetank sets up `surgetank serve` as a user would run it.
+// prepareSurgetank prepares `surgetank serve` with a user's defaults.
 func prepareSurgetank(o *options, dir string) (*server, error) {
 	addr, err := freeAddr()
 	if err != nil {
@@ -156,7 +157,7 @@ func prepareSurgetank(o *options, dir string) (*server, error) {
 	return &server{addr: addr, user: "guest", pass: "guest", dir: dir, argv: append(argv, strings.Fields(o.serveFlags)...), env: os.Environ()}, nil
 }
 
-// prepareExternal speaks to a server that runs already.
+// prepareExternal uses a running server.
 func prepareExternal(o *options, dir string) (*server, error) {
 	if o.addr == "" {
 		return nil, fmt.Errorf("the target %q needs -addr HOST:PORT of a running server", anyServer)
@@ -168,7 +169,7 @@ func prepareExternal(o *options, dir string) (*server, error) {
 	return &server{addr: o.addr, user: name, pass: pass, watch: o.pid, dir: dir}, nil
 }
 
-// buildSurgetank compiles the server from the module this program is run in.
+// buildSurgetank compiles the server from the module of this program.
 func buildSurgetank(ctx context.Context, dir string) (string, error) {
 	bin := filepath.Join(dir, "surgetank-server")
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
