@@ -160,7 +160,7 @@ func drain(ctx context.Context, s *server, queue string, each int, r *result) er
 	r.more(moreDuplicates, float64(duplicates.Load()))
 	r.more(moreLost, float64(count-(rs.count()-duplicates.Load()-strangers.Load())))
 	if n := strangers.Load(); n > 0 {
-		err = errors.Join(err, fmt.Errorf("%d messages came that nobody published", n))
+		err = errors.Join(err, fmt.Errorf("%d received messages were never published", n))
 	}
 	return err
 }

@@ -74,8 +74,8 @@ func (b *budget) take(c *Conn, n int64) error {
 
 func (b *budget) refusal() *wire.Error {
 	b.srv.Refused.Add(tally.Memory)
-	return wire.Errorf(wire.CodeResourceError, "messages that are not complete and transactions that are not committed hold more than %s, and this "+
-		"connection has the most of it; send fewer large messages at a time", settings.FormatSize(b.srv.limits.MaxBodies))
+	return wire.Errorf(wire.CodeResourceError, "incomplete messages and uncommitted transactions use more than %s, and this "+
+		"connection uses the most; send fewer large messages at a time", settings.FormatSize(b.srv.limits.MaxBodies))
 }
 
 // largest returns the connection that reserves the most, of the connections that are not closing;

@@ -169,7 +169,7 @@ func (vh *Vhost) hasBinding(id string) bool {
 
 func (vh *Vhost) logged(what, name string, err error) {
 	if err != nil {
-		vh.env.Log.Warn("an AMQP record could not be removed; it is void and will be dropped at the next start",
+		vh.env.Log.Warn("an AMQP record could not be removed; it is invalid and will be dropped at the next start",
 			"what", what, "name", name, "vhost", vh.Name, "err", err)
 	}
 }

@@ -60,7 +60,7 @@ func (s *Registry) PoliciesChanged() {
 		}
 		if vh := s.Vhost(p.Vhost); vh != nil {
 			if err := vh.startDeadLetters(); err != nil {
-				s.Log.Error("dead letters of a virtual host are not passed on until the server starts next", "vhost", vh.Name, "err", err)
+				s.Log.Error("dead letters of a virtual host are not passed on until the server is restarted", "vhost", vh.Name, "err", err)
 			}
 		}
 	}
