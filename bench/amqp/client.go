@@ -144,7 +144,7 @@ func (s *server) newPublisher(window int, recording *atomic.Bool) (*publisher, e
 	if window == 1 {
 		close(p.ended) // publish waits for each confirm itself
 	} else {
-		go p.takeConfirms()
+		go p.receiveConfirms()
 	}
 	return p, nil
 }
@@ -180,14 +180,14 @@ func (p *publisher) publish(queue string, body []byte, id uint64, due time.Time,
 		if !ok {
 			return errConnectionLost
 		}
-		p.take(c)
+		p.receiveConfirm(c)
 	}
 	return nil
 }
 
 var errConnectionLost = errors.New("the server closed the connection")
 
-func (p *publisher) take(c amqp.Confirmation) {
+func (p *publisher) receiveConfirm(c amqp.Confirmation) {
 	if !c.Ack {
 		p.refused.Add(1)
 		return
@@ -199,10 +199,10 @@ func (p *publisher) take(c amqp.Confirmation) {
 	}
 }
 
-func (p *publisher) takeConfirms() {
+func (p *publisher) receiveConfirms() {
 	defer close(p.ended)
 	for c := range p.confirms {
-		p.take(c)
+		p.receiveConfirm(c)
 		<-p.slots
 	}
 }

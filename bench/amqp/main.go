@@ -9,7 +9,7 @@
 //	go run ./bench/amqp -targets amqp -addr HOST:5672         any running server
 //	go run ./bench/amqp -report                               only the report, from existing results
 //
-// Each run adds a line to bench/results/DATE-amqp.jsonl. The report DATE-amqp.md is made from those
+// Each run adds a line to a dated file of results in bench/results, and the report is made from those
 // lines. Absolute figures depend on the machine and the hour. Ratios within a run are comparable.
 package main
 

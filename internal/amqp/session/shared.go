@@ -41,7 +41,7 @@ func NewShared(e *topology.Env, vhosts *topology.Registry, limits Limits, props 
 func (s *Shared) Stop() { s.stopping.Store(true) }
 
 // Held returns the number of bytes that unfinished messages and transactions reserve.
-func (s *Shared) Held() int64 { return s.budget.held() }
+func (s *Shared) Held() int64 { return s.budget.reserved() }
 
 // RefusedLogins returns the number of logins with a wrong user name or password.
 func (s *Shared) RefusedLogins() uint64 { return s.refusedLogins.Load() }

@@ -269,7 +269,7 @@ func (s *Registry) loadQueue(b []byte) (bool, error) {
 		}
 		return a.HasDLX, nil
 	}
-	vh.queues[name].give(&a)
+	vh.queues[name].setDeclared(&a)
 	return true, nil
 }
 

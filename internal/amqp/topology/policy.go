@@ -67,7 +67,7 @@ func (s *Registry) PoliciesChanged() {
 	for _, vh := range s.All() {
 		vh.mu.Lock()
 		for _, q := range vh.queues {
-			q.give(q.own())
+			q.setDeclared(q.own())
 		}
 		for _, x := range vh.exchanges {
 			x.alternate = vh.alternateOf(x)

@@ -114,7 +114,7 @@ func (vh *Vhost) own(q *Queue, a translate.QueueAttrs) error {
 		}
 	}
 	vh.mu.Lock()
-	q.give(&a)
+	q.setDeclared(&a)
 	vh.changed()
 	vh.mu.Unlock()
 	return nil
@@ -164,7 +164,7 @@ func (vh *Vhost) makeQueue(name string, a translate.QueueAttrs, owner any) (*Que
 		if a.Exclusive {
 			q.Owner = owner
 		}
-		q.give(&a) // again: policies may have changed since
+		q.setDeclared(&a) // again: policies may have changed since
 		vh.queues[name] = q
 		delete(vh.retired, full)
 		vh.changed()
