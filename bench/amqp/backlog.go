@@ -41,7 +41,7 @@ func measureBacklog(ctx context.Context, o *options, t target, s *server) (resul
 	}
 	r := m.finish(l.confirmed(), l.latency())
 	r.more(moreCount, float64(count))
-	if err := pause(ctx, 2*time.Second); err != nil { // background writes end
+	if err := pause(ctx, 2*time.Second); err != nil { // so that background writes end
 		return result{}, err
 	}
 	if pid := s.pid(); pid != 0 {
