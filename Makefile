@@ -7,16 +7,16 @@ GO    ?= go
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
 
-test: ## install what the tests need, then vet, format check, tests, race detector, cross-compiles
+test: ## install the programs that the tests need, then vet, format check, tests, race detector, cross-compiles
 	@scripts/test.sh
 
-deps: ## install what the tests need (root on Debian), or name what is missing
+deps: ## install the programs that the tests need (root on Debian), or list the missing ones
 	@scripts/deps.sh
 
 build: ## build ./surgetank
 	$(GO) build -trimpath -o surgetank ./cmd/surgetank
 
-lint: ## the architecture tests alone: floors, determinism, forbidden dependencies, file lengths
+lint: ## only the architecture tests: layers, determinism, forbidden dependencies, file lengths
 	$(GO) test ./internal/lint
 
 race: ## every test under the race detector
@@ -32,14 +32,14 @@ chaos-main: ## publish → PostgreSQL under kill -9 of both; CHAOS_INPUT=FILE CH
 	@mkdir -p bench/results
 	$(GO) run ./test/chaos -out bench/results $(CHAOS_FLAGS)
 
-chaos-target: ## restores, failovers, migrations and full disks around a sink's target, judged (Linux, best as root); TARGET_FLAGS='-rounds 300'
+chaos-target: ## restores, failovers, migrations and full disks of a sink's target, with a judge (Linux, best as root); TARGET_FLAGS='-rounds 300'
 	@mkdir -p bench/results
 	$(GO) run ./test/targets -out bench/results $(TARGET_FLAGS)
 
-cases: ## run the scripts of faults that were seen in real use; CASES=DIR, a separate download; CASES_ONLY='08 18'
+cases: ## run scripts of faults from real use; CASES=DIR, a separate download; CASES_ONLY='08 18'
 	@scripts/cases.sh "$(or $(CASES),../shared/cases)" $(CASES_ONLY)
 
-conformance: ## real AMQP clients' own tests (Go, Node, Ruby, Python) against a real server; CONFORMANCE_ONLY=… CONFORMANCE_SRC=… CONFORMANCE_SUITES=… (see the script)
+conformance: ## run the test suites of AMQP clients (Go, Node, Ruby, Python) against a real server; CONFORMANCE_ONLY=… CONFORMANCE_SRC=… CONFORMANCE_SUITES=… (see the script)
 	@scripts/conformance.sh
 
 bench-amqp: ## measure RabbitMQ and Surgetank with one AMQP client; needs Debian's rabbitmq-server (an hour)
@@ -48,7 +48,7 @@ bench-amqp: ## measure RabbitMQ and Surgetank with one AMQP client; needs Debian
 sim: ## simulate the whole broker from SEEDS seeds (default 3000, FIRST=seed); a failure prints its seed and a script
 	$(GO) test ./internal/sim -v -run 'TestSim$$|EveryOperation|TestRot' -timeout 0 -seeds $(or $(SEEDS),3000) -first $(or $(FIRST),1)
 
-sim-release: ## the release run: simulate until STATES crash states (default 5000000) were checked; FIRST=seed goes on
+sim-release: ## the release run: simulate until STATES crash states (default 5000000) are checked; FIRST=seed continues
 	$(GO) run ./test/simulate -states $(or $(STATES),5000000) -first $(or $(FIRST),1)
 
 faults: ## a campaign of faults against a real server (Linux, best as root); FAULTS_FLAGS='-long'
@@ -56,7 +56,7 @@ faults: ## a campaign of faults against a real server (Linux, best as root); FAU
 	@scripts/deps-faults.sh
 	$(GO) run ./test/faults -out bench/results $(FAULTS_FLAGS)
 
-soak: ## hold 70 % of the capacity for 30 minutes with churn and a kill -9 every 30 s (Linux); SOAK_FLAGS='-for 10m'
+soak: ## run at 70 % of the capacity for 30 minutes with churn and a kill -9 every 30 s (Linux); SOAK_FLAGS='-for 10m'
 	@mkdir -p bench/results
 	$(GO) run ./test/soak -out bench/results $(SOAK_FLAGS)
 
@@ -64,11 +64,11 @@ memory: ## show that memory is bounded with clients that misbehave (Linux, best 
 	@mkdir -p bench/results
 	$(GO) run ./test/soak -memory -out bench/results $(SOAK_FLAGS)
 
-damage: ## every bit and every cut of small data directories: named or harmless, and repaired (minutes); DAMAGE_FLAGS='-only small/killed'
+damage: ## flip every bit and cut at every byte of small data directories: verify must report the damage or it is harmless, and repair works (minutes); DAMAGE_FLAGS='-only small/killed'
 	$(GO) test ./internal/broker -v -run EveryDamage -timeout 0 -everybit $(DAMAGE_FLAGS)
 
 fuzz: ## fuzz every target for FUZZTIME each (default 20s)
 	@scripts/fuzz.sh
 
-clean: ## remove what build made
+clean: ## remove ./surgetank
 	rm -f surgetank

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs a directory of cases against this checkout: cases.sh DIR [NUMBER…]. A case is a small script around the built
-# binary that exits 0 when the outcome is right. The cases are separate material and no part of this repository, so a
-# missing directory is an error that says what to do.
+# Runs a directory of cases against this checkout: cases.sh DIR [NUMBER…]. A case is a small script
+# that uses the built binary. It exits with 0 if the outcome is right. The cases are separate
+# material and not in this repository. If the directory is missing, the error says what to do.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/lib.sh
@@ -13,7 +13,7 @@ dir=$(cd "$dir" && pwd)
 
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
-chmod 755 "$build" # cases run the binary as other users, too
+chmod 755 "$build" # cases run the binary as other users too
 step "building surgetank"
 go build -trimpath -o "$build/surgetank" ./cmd/surgetank
 step "running $dir/run.sh $*"

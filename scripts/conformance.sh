@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Runs real clients' own tests against a real `surgetank serve` on an empty directory: the integration tests of RabbitMQ's Go
-# client, which is a dependency of this module's tests anyway; the suites in scripts/conformance (Node, Ruby, Python), whose sources
-# come from GitHub or from the clones in the directory CONFORMANCE_SRC, and whose tools come from Debian and npm; and every suite in the
-# directory CONFORMANCE_SUITES, if that is set: programs NAME.sh that take the server in AMQP_URL and MGMT_PORT and succeed when all is well.
-# CONFORMANCE_ONLY names the suites to run ("amqplib bunny"); a suite that cannot run here is listed with the reason.
+# Runs real clients' own tests against a real `surgetank serve` on an empty directory:
 #
-# The tests have fixed addresses: ports 5672 and 15672 of this machine must be free.
+# - The integration tests of RabbitMQ's Go client, on which this module's tests depend anyway.
+# - The suites in scripts/conformance (Node, Ruby, Python). Their sources come from GitHub, or from
+#   clones in the directory CONFORMANCE_SRC. Their tools come from Debian and npm.
+# - Every suite NAME.sh in the directory CONFORMANCE_SUITES, if that is set. AMQP_URL and MGMT_PORT
+#   are the server's. A suite exits with 0 if its tests pass.
+#
+# CONFORMANCE_ONLY names the suites to run ("amqplib bunny"). A suite that cannot run here is listed
+# with the reason. The tests have fixed addresses: ports 5672 and 15672 must be free.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/lib.sh
@@ -23,11 +26,11 @@ go build -o "$work/surgetank" ./cmd/surgetank
 client=github.com/rabbitmq/amqp091-go
 go test -c -tags integration -o "$work/client.test" "$client"
 
-# fresh starts a server on an empty directory in place of the one before.
+# fresh stops the last server and starts one on an empty directory.
 fresh() {
   [[ -z $server ]] || { kill -INT "$server"; wait "$server"; }
   rm -rf "$work/data"
-  # A test of rascal has messages of 20 MB; RabbitMQ 3 takes 128 MiB.
+  # A test of rascal has messages of 20 MB. RabbitMQ 3 accepts 128 MiB.
   echo 'server: {max_message: 32MiB}' >"$work/config.yaml"
   "$work/surgetank" serve --config "$work/config.yaml" --data "$work/data" --amqp 127.0.0.1:5672 --http 127.0.0.1:15672 --log-level error >"$work/log" 2>&1 &
   server=$!
@@ -46,7 +49,7 @@ wanted() { [[ -z ${CONFORMANCE_ONLY:-} || " $CONFORMANCE_ONLY " == *" $1 "* ]]; 
 if wanted go; then
   step "$client"
   fresh
-  # The tests read files beside their sources.
+  # The tests read files in the directory of their sources.
   (cd "$(go list -f '{{.Dir}}' "$client")" && "$work/client.test" -test.v -test.timeout 10m) >"$work/client.log" 2>&1 || failed+=("$client")
   printf '%s: %s passed, %s failed, %s skipped\n' "$client" "$(grep -c -- '^--- PASS' "$work/client.log")" \
     "$(grep -c -- '^--- FAIL' "$work/client.log")" "$(grep -c -- '^--- SKIP' "$work/client.log")"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds every package for each platform Surgetank promises to build for. Optimisation is switched off for
-# the foreign ones: the question is whether they compile, and it takes half the time.
+# Builds every package for each supported platform. Builds for other platforms only show that the
+# packages compile. Without optimisation they need half the time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/lib.sh

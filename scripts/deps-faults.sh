@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# What `make faults` needs beyond `make test`: an emulator and a kernel for virtual machines whose power is cut. As root on Debian it
-# installs the programs and unpacks the kernel package into a cache directory (nothing is installed that this machine would boot); elsewhere it
-# names what is missing, and the rows that need it are skipped, in words.
+# Installs the programs that `make faults` needs in addition to those of `make test`: an emulator and
+# a kernel for virtual machines that lose their power. It installs only as root on Debian. It unpacks
+# the kernel package into a cache directory, so this machine does not boot that kernel. On other
+# systems it lists the missing programs. `make faults` skips the rows that need them, and says so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/lib.sh

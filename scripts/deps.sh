@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes sure that what the tests need is here: Go, a C compiler (the race detector links with it) and PostgreSQL.
-# As root on Debian it installs what is missing; elsewhere it names it. With CI=true a missing piece is an error.
+# Checks for the programs that the tests need: Go, a C compiler (for the race detector), PostgreSQL
+# and others. As root on Debian it installs the missing ones. On other systems it lists them. With
+# CI=true, a missing program is an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/lib.sh
@@ -20,7 +21,7 @@ command -v pgbouncer >/dev/null || [[ -x /usr/sbin/pgbouncer ]] || { missing+=("
 if ((${#packages[@]})) && debian_root; then
   step "installing ${packages[*]}"
   export DEBIAN_FRONTEND=noninteractive
-  # The tests start servers of their own; Debian need not make or start one.
+  # The tests start their own servers, so Debian should not create one.
   mkdir -p /etc/postgresql-common
   [[ -e /etc/postgresql-common/createcluster.conf ]] || echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
   apt-get update -q >&2

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of the module for FUZZTIME each (`make test` for two seconds). A crasher is kept by Go under the package's testdata/fuzz;
-# commit it with the fix.
+# Runs every fuzz target of the module for FUZZTIME each (`make test`: two seconds). Go writes a
+# failing input to the package's testdata/fuzz. Commit it with the fix.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/lib.sh
@@ -9,8 +9,9 @@ time=${FUZZTIME:-20s} found=0
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 
-# fuzz runs one target. When the time is up just as a worker answers, go test itself fails with "context deadline exceeded" and names no input
-# (go.dev/issue/75804): then it is run once more, and says so. A failing input is named and written to testdata, and never forgiven.
+# fuzz runs one target. If the time ends while a worker answers, go test can fail with "context
+# deadline exceeded" and without an input (go.dev/issue/75804). Only then the target runs once more,
+# with a warning. A failing input always fails the script.
 fuzz() {
   go test -run '^$' -fuzz "^$2\$" -fuzztime "$time" -fuzzminimizetime 1x "$1" 2>&1 | tee "$out"
 }

@@ -1,14 +1,14 @@
-# Shared by the scripts beside it: coloured steps, a summary, and what kind of machine this is.
+# Functions for the scripts in this directory: messages, and questions about this machine.
 # shellcheck shell=bash
 
 step() { printf '\n== %s\n' "$*" >&2; }
 warn() { printf 'warning: %s\n' "$*" >&2; }
 die()  { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-# debian_root tells whether packages can be installed here without asking anybody.
+# debian_root succeeds if this script can install packages without asking.
 debian_root() { [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; }
 
-# pg_bin prints the directory of initdb and postgres, newest version first; Debian keeps them out of PATH.
+# pg_bin prints the directory of the newest initdb and postgres. On Debian they are not in PATH.
 pg_bin() {
   local d
   while read -r d; do

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# What `make test` and .ci/run do. Every step runs even if an earlier one failed, so that one run shows all there
-# is to mend; the summary at the end lists each step with its time, and the exit code is 0 only if all passed.
+# Runs the steps of `make test` and .ci/run. Every step runs even if an earlier one failed, so that
+# one run shows all failures. The summary at the end lists each step with its time. The exit code is
+# 0 only if all steps passed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 source scripts/lib.sh
 
-# A checkout that belongs to somebody else, as on build machines, keeps Go from reading its version control; tests do not need it.
+# If the checkout belongs to another user, as on build machines, Go cannot read its version control.
+# The tests do not need it.
 export GOFLAGS="${GOFLAGS:-} -buildvcs=false"
 export HOME="${HOME:-/root}"
 
@@ -25,7 +27,7 @@ formatted() {
   [[ -z $out ]] || { printf 'not formatted, run gofmt -w on:\n%s\n' "$out" >&2; return 1; }
 }
 
-# The race detector pays where goroutines meet; pure packages gain nothing from it.
+# The race detector is useful only in packages whose goroutines share data.
 race() {
   if [[ $(go env CGO_ENABLED) != 1 ]] || ! command -v "$(go env CC)" >/dev/null; then
     [[ ${CI:-} == true ]] && { echo "CI=true: the race detector needs cgo and a C compiler" >&2; return 1; }
@@ -41,8 +43,9 @@ race() {
   go test -race -short -timeout 8m "${dirs[@]}"
 }
 
-# On a build machine the simulator runs its campaign: ten thousand seeds, about half a million crash states, a fault at every
-# operation, and defects built in that its checkers must see. Elsewhere `go test ./...` runs a little of it, and `make sim` more.
+# On a build machine the simulator runs its campaign: ten thousand seeds, about half a million crash
+# states, a fault at every operation, and built-in defects that its checkers must find. On other
+# machines `go test ./...` runs a few seeds, and `make sim` more.
 simulator() {
   if [[ ${CI:-} != true ]]; then
     echo "a few seeds ran with the tests; CI=true, or make sim, runs thousands" >&2

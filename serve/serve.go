@@ -1,9 +1,8 @@
 // Package serve opens Surgetank's doors on a broker that is embedded in this process: HTTP with
 // metrics, and AMQP. Other programs, package client and the surgetank command reach the broker
-// through them, with the same users, permissions, policies and sinks as in a server of its own.
+// through them. Users, permissions, policies and sinks work as in a separate server.
 //
-// The doors and their dependencies are linked into a program that imports this package, and only
-// into such a program.
+// Only programs that import this package link the doors and their dependencies.
 package serve
 
 import (
@@ -17,34 +16,35 @@ import (
 	"github.com/surgetank/surgetank/internal/server"
 )
 
-// Off as an address leaves a door closed.
+// Off is the address of a closed door.
 const Off = "off"
 
-// Options are those of one server. The zero value serves HTTP on a free port of this machine's
-// loopback interface, and no AMQP.
+// Options configure a Server. The zero value serves HTTP on a free port of this machine's loopback
+// interface, and no AMQP.
 type Options struct {
-	// HTTP is where HTTP listens, HOST:PORT. Port 0 is a free port. "": 127.0.0.1:0; Off: nowhere. An
-	// address that other machines reach is refused while guest is the only user.
+	// HTTP is the address for HTTP, HOST:PORT. Port 0 is a free port. "" means 127.0.0.1:0, and Off
+	// means no HTTP. While guest is the only user, an address that other machines can reach is an
+	// error.
 	HTTP string
-	// AMQP is where AMQP 0-9-1 listens. "" and Off: nowhere.
+	// AMQP is the address for AMQP 0-9-1. "" and Off mean no AMQP.
 	AMQP string
 	// TLSCert and TLSKey are PEM files. With them HTTP is HTTPS.
 	TLSCert, TLSKey string
-	// TrustedProxies are HTTP proxies whose word about their clients' addresses counts.
+	// TrustedProxies are HTTP proxies. What they say about their clients' addresses is trusted.
 	TrustedProxies []netip.Prefix
-	// Logger gets what happens beside requests. nil: nothing is logged.
+	// Logger gets the log of the doors and sinks. nil: nothing is logged.
 	Logger *slog.Logger
-	// Version is what the doors call the program's version.
+	// Version is the program's version that the doors show.
 	Version string
 }
 
 // Server is a set of open doors. Stop closes them.
 type Server struct{ s *server.Server }
 
-// Start opens the doors and starts the sinks that are set. ctx bounds the starting. If Start fails,
-// nothing is left running, and the broker goes on.
+// Start opens the doors and starts the configured sinks. ctx limits the time of the start. If Start
+// fails, it closes everything that it opened, and the broker stays open.
 //
-// The broker stays the caller's: it must be open until Stop has returned.
+// The caller keeps the broker and must not close it before Stop has returned.
 func Start(ctx context.Context, b *embedded.Broker, o Options) (*Server, error) {
 	if b == nil {
 		return nil, surgetank.FieldErrorf("broker", "there is no broker to serve; open one with embedded.Open or embedded.Memory")
@@ -63,12 +63,12 @@ func Start(ctx context.Context, b *embedded.Broker, o Options) (*Server, error) 
 	return &Server{s}, nil
 }
 
-// HTTP gives the address where HTTP listens, HOST:PORT; "" if it does not.
+// HTTP returns the address of HTTP, HOST:PORT, or "" if there is no HTTP.
 func (s *Server) HTTP() string { return s.s.Addresses().HTTP }
 
-// AMQP gives the address where AMQP listens, HOST:PORT; "" if it does not.
+// AMQP returns the address of AMQP, HOST:PORT, or "" if there is no AMQP.
 func (s *Server) AMQP() string { return s.s.Addresses().AMQP }
 
-// Stop closes the doors and stops the sinks. Requests, connections and commits that have not ended
-// when ctx ends are cut off, and the error says which. The broker goes on.
+// Stop closes the doors and stops the sinks. When ctx ends, it cuts off the remaining requests,
+// connections and commits, and returns an error that names them. The broker stays open.
 func (s *Server) Stop(ctx context.Context) error { return s.s.Stop(ctx) }

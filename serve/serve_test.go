@@ -18,7 +18,7 @@ import (
 	"github.com/surgetank/surgetank/serve"
 )
 
-// An embedded broker with an HTTP door: other programs publish into it, this one consumes.
+// An embedded broker with an HTTP door: other programs publish, and this program consumes.
 func ExampleStart() {
 	ctx := context.Background()
 	b, err := embedded.Memory(embedded.Options{})
@@ -52,7 +52,7 @@ func ExampleStart() {
 	// Output: order 1
 }
 
-// Doors come and go while the broker goes on, on disk and in memory.
+// Doors open and close while the broker stays open, on disk and in memory.
 func TestDoorsComeAndGo(t *testing.T) {
 	ctx := t.Context()
 	for _, name := range []string{"memory", "disk"} {

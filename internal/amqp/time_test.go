@@ -138,7 +138,7 @@ func TestAcknowledgementTimesOut(t *testing.T) {
 			p.Channel(1)
 			p.Send(1, &wire.BasicGet{Queue: queue, NoAck: true})
 			if got := amqptest.Want[*wire.BasicGetOk](p, 1); !got.Redelivered {
-				t.Error("not given back")
+				t.Error("not returned to the queue")
 			}
 			p.Content()
 		}
@@ -305,7 +305,7 @@ func TestBlockedPublishers(t *testing.T) {
 	})
 }
 
-// TestAConsumerThatDoesNotRead: such a consumer keeps its leases and little memory, and does not
+// TestAConsumerThatDoesNotRead: such a consumer keeps its leases, uses little memory, and does not
 // disturb other clients.
 func TestAConsumerThatDoesNotRead(t *testing.T) {
 	inBubble(t, Limits{DeliverWindow: 100}, func(t *testing.T, bn *bench) {

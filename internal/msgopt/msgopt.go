@@ -1,5 +1,5 @@
 // Package msgopt defines each option of a message once: its name in JSON, its HTTP request header,
-// its limit and its meaning. The HTTP interface reads and writes options by Table. The client and
+// its limit and its meaning. The HTTP interface reads and writes options with Table. The client and
 // the command line use the same shapes.
 package msgopt
 
@@ -16,17 +16,17 @@ import (
 
 // Option is a field of surgetank.Message other than the body.
 type Option struct {
-	Name   string // the member of a JSON message
-	Header string // the request header of a message that is no JSON, in canonical form; "" if there is none
+	Name   string // name of the member in a JSON message
+	Header string // request header of a message that is not JSON, in canonical form; "" if there is none
 	Help   string // a sentence for the documentation
-	Max    int    // bytes of a text; 0: the option is no text
+	Max    int    // most bytes of a text; 0: the option is not a text
 	at     func(*surgetank.Message) any
 }
 
-// At gives a pointer to the option's field.
+// At returns a pointer to the option's field in m.
 func (o *Option) At(m *surgetank.Message) any { return o.at(m) }
 
-// Table is every option, in the order in which they are written.
+// Table has every option, in the order of writing.
 var Table = []Option{
 	{"group", "Surgetank-Group", "Messages of one group keep their order. The queue's `group_by` applies if it is missing.",
 		surgetank.MaxNameLen, func(m *surgetank.Message) any { return &m.Group }},
@@ -34,21 +34,21 @@ var Table = []Option{
 		surgetank.MaxNameLen, func(m *surgetank.Message) any { return &m.Key }},
 	{"dedup_id", "Surgetank-Dedup-Id", "A second message with this id, within the queue's dedup window, is confirmed and not stored.",
 		surgetank.MaxDedupIDLen, func(m *surgetank.Message) any { return &m.DedupID }},
-	{"priority", "Surgetank-Priority", "Higher priorities are handed out first, where the queue has `max_priority`.",
+	{"priority", "Surgetank-Priority", "Higher priorities are delivered first, if the queue has `max_priority`.",
 		0, func(m *surgetank.Message) any { return &m.Priority }},
-	{"delay", "Surgetank-Delay", "The message is handed out no earlier than this after it was confirmed.",
+	{"delay", "Surgetank-Delay", "The message is delivered no earlier than this time after its confirmation.",
 		0, func(m *surgetank.Message) any { return &m.Delay }},
 	{"ttl", "Surgetank-Ttl", "The message is dead-lettered if it waits longer. The queue's own `ttl` applies if it is shorter.",
 		0, func(m *surgetank.Message) any { return &m.TTL }},
-	{"content_type", "", "The media type of the body. A request's own Content-Type applies to a message that is no JSON.",
+	{"content_type", "", "The media type of the body. A request's own Content-Type applies to a message that is not JSON.",
 		surgetank.MaxNameLen, func(m *surgetank.Message) any { return &m.ContentType }},
-	{"headers", "", "Names and values, in order. Request headers `Surgetank-Header-NAME` give those of a message that is no JSON.",
+	{"headers", "", "Names and values, in order. Request headers `Surgetank-Header-NAME` set those of a message that is not JSON.",
 		0, func(m *surgetank.Message) any { return &m.Headers }},
 	{"opaque_base64", "", "Properties that another door stored with the message. Only programs that pass messages on may set them.",
 		0, func(m *surgetank.Message) any { return &m.Opaque }},
 }
 
-// Names lists the names of the options that each publisher may set.
+// Names returns the names of the options that every publisher may set.
 func Names() []string {
 	var list []string
 	for i := range Table {
@@ -69,11 +69,11 @@ var byHeader = func() map[string]*Option {
 	return m
 }()
 
-// ByHeader gives the option of a request header in canonical form, nil if there is none.
+// ByHeader returns the option of a request header in canonical form, or nil.
 func ByHeader(name string) *Option { return byHeader[name] }
 
-// AppendMembers writes the options of m that are set as members of a JSON object, each after a
-// comma. text writes a JSON string.
+// AppendMembers appends the options of m that are set, as members of a JSON object. A comma
+// precedes each. text appends a JSON string.
 func AppendMembers(b []byte, m *surgetank.Message, text func([]byte, string) []byte) []byte {
 	for i := range Table {
 		o := &Table[i]
@@ -118,7 +118,7 @@ func name(b []byte, o *Option) []byte {
 	return append(append(append(b, `,"`...), o.Name...), `":`...)
 }
 
-// Shape is the options of a message as encoding/json reads and writes them.
+// Shape has the options of a message in the form of encoding/json.
 type Shape struct {
 	Group       string             `json:"group,omitempty"`
 	Key         string             `json:"key,omitempty"`
@@ -131,7 +131,7 @@ type Shape struct {
 	Opaque      []byte             `json:"opaque_base64,omitempty"`
 }
 
-// Show gives the shape of a message's options.
+// Show returns the shape of a message's options.
 func Show(m *surgetank.Message) Shape {
 	return Shape{m.Group, m.Key, m.DedupID, m.Priority, duration(m.Delay), duration(m.TTL), m.ContentType, m.Headers, m.Opaque}
 }
@@ -143,7 +143,7 @@ func duration(d time.Duration) string {
 	return settings.FormatDuration(d)
 }
 
-// Message gives the options as a message without a body. Its error is a sentence about a duration.
+// Message returns a message with the options and no body. It fails if a duration cannot be parsed.
 func (s *Shape) Message() (surgetank.Message, error) {
 	m := surgetank.Message{Group: s.Group, Key: s.Key, DedupID: s.DedupID, Priority: s.Priority, ContentType: s.ContentType, Headers: s.Headers, Opaque: s.Opaque}
 	var err error
@@ -165,7 +165,7 @@ func parse(name, s string) (time.Duration, error) {
 	return d, nil
 }
 
-// Markdown gives the options as a table for the documentation.
+// Markdown returns a table of the options for the documentation.
 func Markdown() string {
 	var b strings.Builder
 	b.WriteString("| member | request header | meaning |\n|---|---|---|\n")

@@ -11,8 +11,7 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Every field of a message but the body is an option with a name of its own, and comes out of JSON
-// as it went in.
+// Every field of a message except the body is an option with its own name. JSON keeps its value.
 func TestEveryFieldIsAnOption(t *testing.T) {
 	var m surgetank.Message
 	at := map[any]string{}

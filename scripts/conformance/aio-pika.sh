@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# aio-pika, the AMQP client of Python's asyncio, in Debian's version: its tests, without those that need TLS or a TCP proxy of aiomisc.
+# Runs the tests of aio-pika, an AMQP client for Python's asyncio, in Debian's version. It skips tests
+# that need TLS or a TCP proxy of aiomisc.
 source "$(dirname "$0")/lib.sh"
-python=/usr/bin/python3 # Debian's own has Debian's packages
+python=/usr/bin/python3 # Debian's Python finds Debian's packages
 need "$python -c 'import aio_pika, pytest, pytest_asyncio, shortuuid'" python3-aio-pika python3-pytest python3-pytest-asyncio python3-shortuuid
 tree=$(sources mosquito/aio-pika 8.2.5) || cannot "its sources cannot be fetched"
 cd "$tree"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# amqplib, the AMQP client of Node.js: all of its tests, with ten seconds for each in place of one.
+# Runs all tests of amqplib, an AMQP client for Node.js. The time limit of a test is ten seconds, not
+# one.
 source "$(dirname "$0")/lib.sh"
 need 'node --version && npm --version' nodejs npm
 tree=$(sources amqp-node/amqplib v2.0.1) || cannot "its sources cannot be fetched"

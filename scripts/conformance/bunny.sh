@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# bunny, the AMQP client of Ruby, in Debian's version: its specs, without those that need TLS certificates, Toxiproxy, or RabbitMQ's lists of channels, queues
-# and exchanges over HTTP (connection_recovery), and one of Bunny's own objects that does not pass with this version of RSpec (exchange_recovery).
-# SURGETANK is the program, which makes the users that the specs log in as.
+# Runs the specs of bunny, an AMQP client for Ruby, in Debian's version. It skips specs that need TLS
+# certificates, Toxiproxy, or RabbitMQ's lists of channels, queues and exchanges over HTTP
+# (connection_recovery). It also skips exchange_recovery, which tests Bunny's own objects and fails
+# with this version of RSpec. SURGETANK is the program that creates the users of the specs.
 source "$(dirname "$0")/lib.sh"
 need 'rspec --version && ruby -e "require %q(amq/protocol)"' ruby-bunny ruby-rspec
 tree=$(sources ruby-amqp/bunny 2.19.0) || cannot "its sources cannot be fetched"
@@ -17,7 +18,7 @@ surgetank user allow guest --vhost bunny_testbed --all
 surgetank user allow bunny_reader --vhost bunny_testbed --configure '^---$' --write '^---$' --read '.*'
 cd "$tree"
 rm -f .rspec
-# The specs ask Bundler for gems that Debian has installed.
+# The specs load their gems with Bundler. Debian has installed them.
 mkdir -p "$CONFORMANCE_WORK/ruby"
 cat >"$CONFORMANCE_WORK/ruby/bundler.rb" <<'R'
 require "json"
@@ -25,7 +26,7 @@ require "net/http"
 require "ostruct"
 require "erb"
 module Bundler; def self.require(*) end; end
-# What the specs use of the gem rabbitmq_http_api_client, which Debian does not have.
+# Replaces the used part of the gem rabbitmq_http_api_client, which Debian does not have.
 module RabbitMQ
   module HTTP
     class Client

@@ -1,6 +1,7 @@
-# Shared by the suites of this directory; sourced, not run. A suite runs the tests of one client against a server that listens on
-# 127.0.0.1:5672 (AMQP, guest) and 127.0.0.1:15672 (HTTP). Its last line is "NAME: P passed, F failed, S skipped". It exits with 0 when F is 0 and P is
-# not, and with 77 when the suite cannot run here; then its last line says why.
+# Functions for the suites in this directory. A suite runs the tests of one client against a server
+# at 127.0.0.1:5672 (AMQP, guest) and 127.0.0.1:15672 (HTTP). Its last line is "NAME: P passed, F
+# failed, S skipped". It exits with 0 if P is positive and F is 0. If the suite cannot run here, it
+# exits with 77, and its last line says why.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source scripts/lib.sh
@@ -26,13 +27,13 @@ need() {
   bash -c "$check" >/dev/null 2>&1 || cannot "it needs $*"
 }
 
-# sources REPOSITORY COMMIT prints a fresh work tree of a GitHub repository. With CONFORMANCE_SRC, a directory of clones that have the names of the
-# repositories, no network is needed.
+# sources REPOSITORY COMMIT makes a new work tree of a GitHub repository and prints its path. It needs
+# no network if the directory CONFORMANCE_SRC has clones with the names of the repositories.
 sources() {
   local to=$CONFORMANCE_WORK/${1#*/} from=${CONFORMANCE_SRC:-}/${1#*/}
   rm -rf "$to" && mkdir -p "$to"
   if [[ -n ${CONFORMANCE_SRC:-} && -e $from ]]; then
-    # Not git archive: some repositories mark their tests export-ignore.
+    # git archive would leave out tests that a repository marks as export-ignore.
     GIT_INDEX_FILE=$to.index git -C "$from" --work-tree="$to" read-tree "$2" >&2 &&
       GIT_INDEX_FILE=$to.index git -C "$from" --work-tree="$to" checkout-index -a -f >&2 || return 1
   else

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# rascal, a framework on amqplib for Node.js: all of its tests but one, which needs an address that never answers.
+# Runs the tests of rascal, a framework on amqplib for Node.js. It skips one test, which needs an
+# address that never answers.
 source "$(dirname "$0")/lib.sh"
 need 'node --version && npm --version' nodejs npm
 tree=$(sources onebeyond/rascal 22017c3) || cannot "its sources cannot be fetched"
 cd "$tree"
-# Linters and their like are left out. random-readable is no longer on npm: it is a stream of random bytes.
+# Linters and similar tools are not installed. random-readable, a stream of random bytes, is no longer
+# on npm.
 node -e 'const fs = require("fs"), p = JSON.parse(fs.readFileSync("package.json")), keep = ["amqplib", "chalk", "chance", "zunit"];
   p.devDependencies = Object.fromEntries(Object.entries(p.devDependencies).filter(([k]) => keep.includes(k)));
   delete p.scripts.prepare; fs.writeFileSync("package.json", JSON.stringify(p))'
@@ -16,10 +18,10 @@ const { Readable } = require('stream'), { randomBytes } = require('crypto');
 exports.createRandomStream = () => new Readable({ read(n) { this.push(randomBytes(n)); } });
 J
 sed -i "s/^  it('should timeout connections'/  xit('should timeout connections'/" test/vhost.tests.js
-# A busy machine needs more than two seconds for some.
+# On a busy machine some tests need more than two seconds.
 sed -i -E 's/\{ timeout: [0-9]+ \}/{ timeout: 60000 }/' test/*.tests.js
 log=$CONFORMANCE_WORK/$name.log
-# CI leaves out a race of 3,000 declarations one by one against ten at a time.
+# CI=true skips a test that compares the times of 3,000 declarations, one by one and ten at a time.
 CI=true npx zUnit >"$log" 2>&1 || true
 grep -B1 -A6 FAILED "$log" || true
 count() { grep -c -- "- .*$1" "$log" || true; }

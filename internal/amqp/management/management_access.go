@@ -94,7 +94,7 @@ func decoded(w http.ResponseWriter, r *http.Request, into any) bool {
 	d := json.NewDecoder(r.Body)
 	d.UseNumber()
 	if err := d.Decode(into); err != nil {
-		answer(w, http.StatusBadRequest, map[string]string{"error": "bad_request", "reason": "the body is not the JSON object that this takes: " + err.Error()})
+		answer(w, http.StatusBadRequest, map[string]string{"error": "bad_request", "reason": "the body is not a JSON object with the expected members: " + err.Error()})
 		return false
 	}
 	return true

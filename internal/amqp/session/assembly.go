@@ -20,7 +20,7 @@ type assembly struct {
 	size      int
 	body      []byte // received part of a body in several pieces
 	empties   int    // number of body frames without bytes
-	held      int64  // bytes that it reserves of the server's budget
+	reserved  int64  // bytes that it reserves of the server's budget
 }
 
 const maxEmptyBodies = 16
@@ -83,7 +83,7 @@ func (ch *channel) header(payload []byte) error {
 		return ch.assembled(nil)
 	}
 	if len(h.Block) > keepBlock { // with many channels, property blocks alone need much memory
-		return ch.hold(int64(len(h.Block)))
+		return ch.reserve(int64(len(h.Block)))
 	}
 	return nil
 }
@@ -111,7 +111,7 @@ func (ch *channel) body(payload []byte) error {
 		return ch.assembled(ch.c.in.keep(payload))
 	case have < a.size:
 		if len(a.body) == 0 && len(payload) > 0 {
-			if err := ch.hold(int64(a.size)); err != nil {
+			if err := ch.reserve(int64(a.size)); err != nil {
 				return err
 			}
 		}
@@ -127,18 +127,18 @@ func (ch *channel) body(payload []byte) error {
 // minBody is the first allocation for a body in several pieces. A smaller body gets its own size.
 const minBody = 16 << 10
 
-// hold reserves bytes for the incoming message.
-func (ch *channel) hold(n int64) error {
-	if err := ch.c.srv.budget.take(ch.c, n); err != nil {
+// reserve reserves bytes for the incoming message.
+func (ch *channel) reserve(n int64) error {
+	if err := ch.c.srv.budget.reserve(ch.c, n); err != nil {
 		return &failure{translate.ToWire(err), wire.IDBasicPublish}
 	}
-	ch.assembly.held += n
+	ch.assembly.reserved += n
 	return nil
 }
 
 // drop abandons a message that has arrived in part.
 func (ch *channel) drop() {
-	ch.c.srv.budget.give(ch.c, ch.assembly.held)
+	ch.c.srv.budget.free(ch.c, ch.assembly.reserved)
 	ch.assembly = assembly{}
 }
 
@@ -147,11 +147,11 @@ func (ch *channel) assembled(body []byte) error {
 	a := &ch.assembly
 	ct := a.content
 	if ch.mode == transactional { // a transaction reserves for itself
-		ch.c.srv.budget.give(ch.c, a.held)
+		ch.c.srv.budget.free(ch.c, a.reserved)
 	} else {
-		ch.c.pubs.passing += a.held // until the broker has accepted the message
+		ch.c.pubs.passing += a.reserved // until the broker has accepted the message
 	}
-	a.held = 0
+	a.reserved = 0
 	a.active, a.inBody, a.content, a.body, a.empties = false, false, nil, nil, 0
 	return ch.publish(ct, body)
 }

@@ -27,9 +27,9 @@ type budget struct {
 	freed chan struct{} // closed when bytes were returned; nil while nobody waits
 }
 
-// take reserves n bytes for a connection. The connection's reader calls it. An error ends the
+// reserve reserves n bytes for a connection. The connection's reader calls it. An error ends the
 // connection.
-func (b *budget) take(c *Conn, n int64) error {
+func (b *budget) reserve(c *Conn, n int64) error {
 	limit := b.srv.limits.MaxBodies
 	b.mu.Lock()
 	for b.used+n > limit && b.used > 0 {
@@ -74,8 +74,8 @@ func (b *budget) take(c *Conn, n int64) error {
 
 func (b *budget) refusal() *wire.Error {
 	b.srv.Refused.Add(tally.Memory)
-	return wire.Errorf(wire.CodeResourceError, "messages that are not complete and transactions that are not committed hold more than %s, and this "+
-		"connection has the most of it; send fewer large messages at a time", settings.FormatSize(b.srv.limits.MaxBodies))
+	return wire.Errorf(wire.CodeResourceError, "incomplete messages and uncommitted transactions use more than %s, and this "+
+		"connection uses the most; send fewer large messages at a time", settings.FormatSize(b.srv.limits.MaxBodies))
 }
 
 // largest returns the connection that reserves the most, of the connections that are not closing;
@@ -91,8 +91,8 @@ func (b *budget) largest() (most *Conn) {
 	return most
 }
 
-// give returns n bytes.
-func (b *budget) give(c *Conn, n int64) {
+// free returns n bytes.
+func (b *budget) free(c *Conn, n int64) {
 	if n == 0 {
 		return
 	}
@@ -108,8 +108,8 @@ func (b *budget) give(c *Conn, n int64) {
 	b.mu.Unlock()
 }
 
-// held returns the number of reserved bytes, for tests and metrics.
-func (b *budget) held() int64 {
+// reserved returns the number of reserved bytes, for tests and metrics.
+func (b *budget) reserved() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.used

@@ -335,7 +335,7 @@ func (ch *channel) shut() {
 		giveBack(u)
 	}
 	if ch.tx != nil {
-		for _, u := range ch.tx.taken {
+		for _, u := range ch.tx.removed {
 			giveBack(u)
 		}
 		ch.tx.free()

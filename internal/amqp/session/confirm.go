@@ -11,16 +11,16 @@ var errSocket = errors.New("the socket failed while it was written to")
 // confirms has the outcomes of a channel's publishes in confirm mode. The client gets them in the
 // order of publishing, so that one frame can confirm many. The outbox's lock guards it.
 type confirms struct {
-	settled uint64          // every publish up to this number has its outcome
-	told    uint64          // the client knows the outcomes up to this number
-	early   map[uint64]bool // outcomes above settled, after a gap
-	nacks   []uint64        // numbers of refused publishes between told and settled, in order
-	listed  bool            // the channel is in the outbox's confirms
+	known  uint64          // every publish up to this number has its outcome
+	told   uint64          // the client knows the outcomes up to this number
+	early  map[uint64]bool // outcomes above known, after a gap
+	nacks  []uint64        // numbers of refused publishes between told and known, in order
+	listed bool            // the channel is in the outbox's confirms
 }
 
-// settle enters the outcome of one publish.
-func (f *confirms) settle(seq uint64, ok bool) {
-	if seq != f.settled+1 {
+// addOutcome enters the outcome of one publish.
+func (f *confirms) addOutcome(seq uint64, ok bool) {
+	if seq != f.known+1 {
 		if f.early == nil {
 			f.early = map[uint64]bool{}
 		}
@@ -28,7 +28,7 @@ func (f *confirms) settle(seq uint64, ok bool) {
 		return
 	}
 	for {
-		f.settled = seq
+		f.known = seq
 		if !ok {
 			f.nacks = append(f.nacks, seq)
 		}
@@ -58,7 +58,7 @@ func (f *confirms) append(out []byte, channel uint16) []byte {
 		f.told = n
 	}
 	f.nacks = f.nacks[:0]
-	upTo(f.settled)
+	upTo(f.known)
 	return out
 }
 
@@ -69,7 +69,7 @@ func (ch *channel) confirm(seq uint64, ok bool) {
 	}
 	o := &ch.c.out
 	o.mu.Lock()
-	o.settle(ch, seq, ok)
+	o.addOutcome(ch, seq, ok)
 	o.mu.Unlock()
 	o.wakeWriter()
 }

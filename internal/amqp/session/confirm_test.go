@@ -21,7 +21,7 @@ func TestConfirmsTellEachOnce(t *testing.T) {
 		for _, seq := range order {
 			ok := rapid.IntRange(0, 5).Draw(t, "ok") > 0
 			outcome[seq] = ok
-			f.settle(seq, ok)
+			f.addOutcome(seq, ok)
 			if !rapid.Bool().Draw(t, "write") && len(outcome) < n {
 				continue
 			}

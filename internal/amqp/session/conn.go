@@ -150,7 +150,7 @@ func (c *Conn) Serve(guest *lobby.Guest) {
 func (c *Conn) abandon() {
 	defer func() {
 		if p := recover(); p != nil {
-			c.srv.Log.Error("cleaning up after a defect failed as well", "peer", c.Name, "panic", p)
+			c.srv.Log.Error("the cleanup after a defect failed too", "peer", c.Name, "panic", p)
 		}
 	}()
 	c.nc.Close()

@@ -34,9 +34,9 @@ type consumer struct {
 	owed        int // credit to add for written messages
 }
 
-// takeOwed returns the credit that may be added now, and subtracts it. The caller holds the
+// collectOwed returns the credit that may be added now, and subtracts it. The caller holds the
 // ledger's lock.
-func (cons *consumer) takeOwed(maxUnacked int) int {
+func (cons *consumer) collectOwed(maxUnacked int) int {
 	if cons.owed == 0 || cons.leaving || !cons.noAck && cons.ch.ledger.unacked.live >= maxUnacked {
 		return 0
 	}

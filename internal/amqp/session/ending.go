@@ -45,7 +45,7 @@ type ending struct {
 // newEnding makes an ending that starts with the bytes that the connection has read and not
 // handled.
 func (c *Conn) newEnding() *ending {
-	return &ending{c: c, held: c.in.take(), budget: lingerBytes}
+	return &ending{c: c, held: c.in.drain(), budget: lingerBytes}
 }
 
 // next returns the next method on channel 0 and discards everything before it. It returns false if

@@ -138,8 +138,8 @@ func (in *input) keep(p []byte) []byte {
 // expected guesses the number of further messages in the read from its remaining bytes.
 func (in *input) expected() int { return min(max((in.end-in.pos)/512, 1), 256) }
 
-// take returns the bytes that were read and not handled, and removes them.
-func (in *input) take() []byte {
+// drain returns the bytes that were read and not handled, and removes them.
+func (in *input) drain() []byte {
 	held := in.buf[in.pos:in.end]
 	in.buf, in.pos, in.end, in.arena = nil, 0, 0, nil
 	return held

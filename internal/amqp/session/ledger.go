@@ -44,11 +44,11 @@ func (l *ledger) add(cons *consumer) {
 func (l *ledger) remove(cons *consumer) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.take(cons)
+	return l.removeLocked(cons)
 }
 
-// take is remove for callers that hold mu.
-func (l *ledger) take(cons *consumer) bool {
+// removeLocked is remove for callers that hold mu.
+func (l *ledger) removeLocked(cons *consumer) bool {
 	if l.consumers[cons.tag] != cons {
 		return false
 	}
@@ -62,7 +62,7 @@ func (l *ledger) take(cons *consumer) bool {
 func (l *ledger) cancel(cons *consumer) (outstanding int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.take(cons)
+	l.removeLocked(cons)
 	cons.cancelled = true
 	return cons.outstanding
 }
@@ -121,7 +121,7 @@ func (l *ledger) enterOne(d *surgetank.Delivery, q *topology.Queue, at int64, no
 func (l *ledger) owed(cons *consumer, maxUnacked int) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return cons.takeOwed(maxUnacked)
+	return cons.collectOwed(maxUnacked)
 }
 
 // leave stops a consumer's credit.

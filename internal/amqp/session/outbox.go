@@ -79,15 +79,15 @@ func (o *outbox) content(methods, frames []byte) {
 // caller holds mu.
 func (o *outbox) full() bool { return o.size > maxOut || o.nacks > maxNacks }
 
-// taken is the data that the writer moves out of the outbox in one step. The next step returns its
+// moved is the data that the writer moves out of the outbox in one step. The next step returns its
 // memory to the outbox.
-type taken struct {
+type moved struct {
 	methods []byte
 	bodies  []piece
 }
 
-// take moves the frames of the outbox to t. The outbox gets t's old memory. The caller holds mu.
-func (o *outbox) take(t *taken) {
+// moveTo moves the frames of the outbox to t. The outbox gets t's old memory. The caller holds mu.
+func (o *outbox) moveTo(t *moved) {
 	o.methods, t.methods = t.methods[:0], o.methods
 	o.bodies, t.bodies = t.bodies[:0], o.bodies
 	o.size = 0
@@ -105,14 +105,14 @@ func (o *outbox) offer(cons *consumer) bool {
 	return true
 }
 
-// settle enters the outcome of a publish. seq 0 is a publish without a confirm. The caller holds mu
+// addOutcome enters the outcome of a publish. seq 0 is a publish without a confirm. The caller holds mu
 // and wakes the writer.
-func (o *outbox) settle(ch *channel, seq uint64, ok bool) {
+func (o *outbox) addOutcome(ch *channel, seq uint64, ok bool) {
 	if seq == 0 || ch.closed {
 		return
 	}
 	before := len(ch.confirms.nacks)
-	ch.confirms.settle(seq, ok)
+	ch.confirms.addOutcome(seq, ok)
 	o.nacks += len(ch.confirms.nacks) - before
 	if !ch.confirms.listed {
 		ch.confirms.listed = true

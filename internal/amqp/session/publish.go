@@ -61,7 +61,7 @@ func (ch *channel) publish(ct *translate.Content, body []byte) error {
 	if len(queues) == 0 {
 		if !refused && a.mandatory {
 			if ch.mode == transactional {
-				return ch.tx.giveBack(returnedMessage{exchange: string(a.exchange), key: to.key, block: ct.Block, body: body})
+				return ch.tx.addReturned(returnedMessage{exchange: string(a.exchange), key: to.key, block: ct.Block, body: body})
 			}
 			if err := c.waitForRoom(); err != nil {
 				return err
@@ -152,7 +152,7 @@ func (c *Conn) flush() error {
 
 // passed returns the bytes that the messages of a flush reserve in the server's budget.
 func (c *Conn) passed() {
-	c.srv.budget.give(c, c.pubs.passing)
+	c.srv.budget.free(c, c.pubs.passing)
 	c.pubs.passing = 0
 }
 
@@ -214,7 +214,7 @@ func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
 		w := &b.who[i]
 		switch surgetank.CodeOf(results[i].Err) {
 		case "":
-			c.out.settle(w.ch, w.seq, !w.refused)
+			c.out.addOutcome(w.ch, w.seq, !w.refused)
 		case surgetank.CodeNotFound: // a queue has gone; reconsider finds out which, and may wait
 			m, w := b.msgs[i], *w
 			c.srv.Background(func() { w.reconsider(m) })
@@ -223,9 +223,9 @@ func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
 				c.vhost().DeadLetterRefused(m, func() { w.ch.confirm(w.seq, false) })
 				continue
 			}
-			c.out.settle(w.ch, w.seq, false)
+			c.out.addOutcome(w.ch, w.seq, false)
 		default:
-			c.out.settle(w.ch, w.seq, false)
+			c.out.addOutcome(w.ch, w.seq, false)
 			c.srv.Log.Debug("a publish was refused", "peer", c.Name, "queues", len(b.msgs[i].Queues), "err", results[i].Err)
 		}
 	}
@@ -239,7 +239,7 @@ func (b *publishBatch) failed(err error) {
 	c.srv.Log.Warn("publishes failed", "peer", c.Name, "messages", len(b.who), "err", err)
 	c.out.mu.Lock()
 	for _, w := range b.who {
-		c.out.settle(w.ch, w.seq, false)
+		c.out.addOutcome(w.ch, w.seq, false)
 	}
 	c.out.mu.Unlock()
 	c.out.wakeWriter()

@@ -11,19 +11,19 @@ func (ch *channel) settle(s wire.Settle) error {
 	l := &ch.ledger
 	l.mu.Lock()
 	var few [8]unacked
-	taken, ok := l.unacked.take(few[:0], s.Tag, s.Multiple)
+	removed, ok := l.unacked.remove(few[:0], s.Tag, s.Multiple)
 	if !ok {
 		l.mu.Unlock()
 		return wire.Errorf(wire.CodePreconditionFailed, "unknown delivery tag %d", s.Tag)
 	}
 	if ch.tx != nil {
 		l.mu.Unlock()
-		return ch.tx.settle(taken, s)
+		return ch.tx.settle(removed, s)
 	}
-	ch.release(taken)
+	ch.uncount(removed)
 	l.mu.Unlock()
 	ch.settled = true
-	c.pubs.settles = appendSettlements(c.pubs.settles, taken, s)
+	c.pubs.settles = appendSettlements(c.pubs.settles, removed, s)
 	ch.follow()
 	if len(c.pubs.settles) >= batchMax {
 		return c.flush()
@@ -34,19 +34,19 @@ func (ch *channel) settle(s wire.Settle) error {
 // appendSettlements translates an ack, nack or reject of deliveries for the broker. A requeued
 // message returns to its old position at once, as in RabbitMQ. If the queue has a retry policy from
 // another door, that policy sets the delay.
-func appendSettlements(to []surgetank.Settlement, taken []unacked, s wire.Settle) []surgetank.Settlement {
+func appendSettlements(to []surgetank.Settlement, removed []unacked, s wire.Settle) []surgetank.Settlement {
 	if to == nil {
-		to = make([]surgetank.Settlement, 0, max(len(taken), 16))
+		to = make([]surgetank.Settlement, 0, max(len(removed), 16))
 	}
-	for i := range taken {
-		st := surgetank.Settlement{Receipt: taken[i].receipt}
+	for i := range removed {
+		st := surgetank.Settlement{Receipt: removed[i].receipt}
 		switch {
 		case s.Ack:
 		case !s.Requeue:
 			st.Op = surgetank.Reject
 		default:
 			st.Op = surgetank.Nack
-			if taken[i].q.Attrs().Backoff {
+			if removed[i].q.Attrs().Backoff {
 				st.Delay = surgetank.RetryBackoff
 			}
 		}
@@ -55,12 +55,12 @@ func appendSettlements(to []surgetank.Settlement, taken []unacked, s wire.Settle
 	return to
 }
 
-// release subtracts settled deliveries from their consumers. It notes work for follow: credit that
+// uncount subtracts settled deliveries from their consumers. It notes work for follow: credit that
 // was withheld for too many unacknowledged deliveries, and the end of cancelled consumers without
 // deliveries. The caller holds the ledger's lock.
-func (ch *channel) release(taken []unacked) {
-	for i := range taken {
-		cons := taken[i].cons
+func (ch *channel) uncount(removed []unacked) {
+	for i := range removed {
+		cons := removed[i].cons
 		if cons == nil {
 			continue
 		}
@@ -71,7 +71,7 @@ func (ch *channel) release(taken []unacked) {
 	}
 }
 
-// follow does the work that release has noted. It holds no lock, because the broker may make it
+// follow does the work that uncount has noted. It holds no lock, because the broker may make it
 // wait.
 func (ch *channel) follow() {
 	if len(ch.due) == 0 {
@@ -80,7 +80,7 @@ func (ch *channel) follow() {
 	c := ch.c
 	for _, cons := range ch.due {
 		ch.ledger.mu.Lock()
-		n := cons.takeOwed(c.srv.limits.MaxUnacked)
+		n := cons.collectOwed(c.srv.limits.MaxUnacked)
 		end := cons.cancelled && cons.outstanding == 0
 		ch.ledger.mu.Unlock()
 		_, lingers := ch.lingering[cons]

@@ -41,7 +41,7 @@ func NewShared(e *topology.Env, vhosts *topology.Registry, limits Limits, props 
 func (s *Shared) Stop() { s.stopping.Store(true) }
 
 // Held returns the number of bytes that unfinished messages and transactions reserve.
-func (s *Shared) Held() int64 { return s.budget.held() }
+func (s *Shared) Held() int64 { return s.budget.reserved() }
 
 // RefusedLogins returns the number of logins with a wrong user name or password.
 func (s *Shared) RefusedLogins() uint64 { return s.refusedLogins.Load() }
@@ -55,7 +55,7 @@ func (s *Shared) Departing() int {
 // settleAll settles deliveries that no open channel has any more, and waits for the broker.
 func (s *Shared) settleAll(list []surgetank.Settlement) {
 	if _, err := s.Broker.Settle(context.WithoutCancel(s.Context), list); err != nil {
-		s.Log.Warn("deliveries could not be given back; their leases end with the broker", "messages", len(list), "err", err)
+		s.Log.Warn("deliveries could not be returned to their queues; their leases end when the broker closes", "messages", len(list), "err", err)
 	}
 }
 

@@ -17,7 +17,7 @@ type transaction struct {
 	msgs    []surgetank.Publishing
 	asked   []mandatory // parallel to msgs
 	seen    int         // number of messages that the client has published
-	taken   []unacked   // in the order of their acknowledgement
+	removed []unacked   // in the order of their acknowledgement
 	settles []surgetank.Settlement
 	from    []*topology.Queue // parallel to settles
 	returns []returnedMessage
@@ -55,8 +55,8 @@ func (t *transaction) publish(m surgetank.Publishing, isMandatory bool) error {
 	return t.grown(bytes)
 }
 
-// giveBack notes a message to return at the commit.
-func (t *transaction) giveBack(m returnedMessage) error {
+// addReturned notes a message to return at the commit.
+func (t *transaction) addReturned(m returnedMessage) error {
 	t.seen++
 	m.at = t.seen
 	t.returns = append(t.returns, m)
@@ -66,7 +66,7 @@ func (t *transaction) giveBack(m returnedMessage) error {
 // grown refuses a transaction that has become too large.
 func (t *transaction) grown(bytes int) error {
 	n := int64(bytes + txOverhead)
-	if err := t.ch.c.srv.budget.take(t.ch.c, n); err != nil {
+	if err := t.ch.c.srv.budget.reserve(t.ch.c, n); err != nil {
 		return err
 	}
 	t.bytes += n
@@ -79,15 +79,15 @@ func (t *transaction) grown(bytes int) error {
 // free returns the transaction's bytes to the server's budget. The broker has its messages, or they
 // were dropped.
 func (t *transaction) free() {
-	t.ch.c.srv.budget.give(t.ch.c, t.bytes)
+	t.ch.c.srv.budget.free(t.ch.c, t.bytes)
 	t.bytes = 0
 }
 
-func (t *transaction) settle(taken []unacked, s wire.Settle) error {
-	t.taken = append(t.taken, taken...)
-	t.settles = appendSettlements(t.settles, taken, s)
-	for i := range taken {
-		t.from = append(t.from, taken[i].q)
+func (t *transaction) settle(removed []unacked, s wire.Settle) error {
+	t.removed = append(t.removed, removed...)
+	t.settles = appendSettlements(t.settles, removed, s)
+	for i := range removed {
+		t.from = append(t.from, removed[i].q)
 	}
 	return nil
 }
@@ -155,7 +155,7 @@ func (ch *channel) commit(t *transaction) error {
 		return wire.Errorf(wire.CodePreconditionFailed, "partial tx completion: %s", err)
 	}
 	ch.ledger.mu.Lock()
-	ch.release(t.taken)
+	ch.uncount(t.removed)
 	ch.ledger.mu.Unlock()
 	ch.follow()
 	return nil
@@ -232,9 +232,9 @@ func (ch *channel) txRollback() error {
 	}
 	ch.tx = &transaction{ch: ch}
 	t.free()
-	slices.SortFunc(t.taken, func(a, b unacked) int { return cmp.Compare(a.tag, b.tag) })
+	slices.SortFunc(t.removed, func(a, b unacked) int { return cmp.Compare(a.tag, b.tag) })
 	ch.ledger.mu.Lock()
-	ch.ledger.unacked.restore(t.taken)
+	ch.ledger.unacked.restore(t.removed)
 	ch.ledger.mu.Unlock()
 	ch.answer(wire.Bare(wire.IDTxRollbackOk))
 	return nil

@@ -54,10 +54,10 @@ func (l *unackedList) all(f func(unacked)) {
 	}
 }
 
-// take removes a tag. With multiple it removes every tag up to the given one (0: all). It appends
+// remove removes a tag. With multiple it removes every tag up to the given one (0: all). It appends
 // the removed deliveries to to. If the tag itself is not outstanding, it removes nothing and
 // returns false.
-func (l *unackedList) take(to []unacked, tag uint64, multiple bool) ([]unacked, bool) {
+func (l *unackedList) remove(to []unacked, tag uint64, multiple bool) ([]unacked, bool) {
 	rest := l.list[l.head:]
 	if multiple && tag == 0 {
 		if len(rest) == 0 {
@@ -110,7 +110,7 @@ func (l *unackedList) reset() {
 	l.list, l.head, l.live = l.list[:0], 0, 0
 }
 
-// restore enters deliveries again that a rolled-back transaction had taken. list is in order of
+// restore enters deliveries again that a rolled-back transaction had removed. list is in order of
 // tags.
 func (l *unackedList) restore(list []unacked) {
 	merged := make([]unacked, 0, l.live+len(list))

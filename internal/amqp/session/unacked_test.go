@@ -22,7 +22,7 @@ func TestUnackedAgreesWithAMap(t *testing.T) {
 			}
 			at := uint64(rapid.IntRange(0, int(tag)+1).Draw(t, "tag"))
 			multiple := rapid.Bool().Draw(t, "multiple")
-			got, ok := l.take(nil, at, multiple)
+			got, ok := l.remove(nil, at, multiple)
 			var want []uint64
 			wantOK := model[at] || multiple && at == 0
 			if wantOK {

@@ -70,7 +70,7 @@ func (w *writer) rest() {
 type writer struct {
 	c       *Conn
 	buf     []byte // encoded, not yet written
-	out     taken  // result of the last take from the outbox
+	out     moved  // result of the last move from the outbox
 	block   []byte // property block of the present message
 	tail    []byte // encoded outcomes of publishes
 	got     []surgetank.Delivery
@@ -129,7 +129,7 @@ func (w *writer) round() (more bool) {
 		o.mu.Unlock()
 		return false
 	}
-	o.take(&w.out)
+	o.moveTo(&w.out)
 	w.told, o.confirms = o.confirms, w.told[:0]
 	w.busy, o.busy = o.busy, w.busy[:0]
 	for _, cons := range w.busy {
@@ -224,8 +224,8 @@ func (w *writer) deliver(cons *consumer) {
 		return
 	}
 	c.out.mu.Lock()
-	c.out.offer(cons)  // there may be more
-	c.out.take(&w.out) // the deliveries of a basic.get have earlier tags
+	c.out.offer(cons)    // there may be more
+	c.out.moveTo(&w.out) // the deliveries of a basic.get have earlier tags
 	c.out.mu.Unlock()
 	ch.delivering.Unlock()
 	w.frames()

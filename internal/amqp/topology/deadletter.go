@@ -150,7 +150,7 @@ func (vh *Vhost) passOnOne(ctx context.Context, d *surgetank.Delivery) {
 	vh.env.Log.Warn("a dead letter could not be passed on; it is kept and tried again", "vhost", vh.Name, "id", d.ID, "err", err)
 	back := surgetank.Settlement{Receipt: d.Receipt, Op: surgetank.Nack, Delay: passageRetry, Uncounted: true}
 	if _, err := vh.env.Broker.Settle(ctx, []surgetank.Settlement{back}); err != nil {
-		vh.env.Log.Warn("a dead letter could not be put back; it comes again when the broker opens next", "id", d.ID, "err", err)
+		vh.env.Log.Warn("a dead letter could not be returned; it is tried again after the broker's next start", "id", d.ID, "err", err)
 	}
 }
 

@@ -169,7 +169,7 @@ func (vh *Vhost) hasBinding(id string) bool {
 
 func (vh *Vhost) logged(what, name string, err error) {
 	if err != nil {
-		vh.env.Log.Warn("an AMQP record could not be removed; it is void and will be dropped at the next start",
+		vh.env.Log.Warn("an AMQP record could not be removed; it is invalid and will be dropped at the next start",
 			"what", what, "name", name, "vhost", vh.Name, "err", err)
 	}
 }
@@ -269,7 +269,7 @@ func (s *Registry) loadQueue(b []byte) (bool, error) {
 		}
 		return a.HasDLX, nil
 	}
-	vh.queues[name].give(&a)
+	vh.queues[name].setDeclared(&a)
 	return true, nil
 }
 

@@ -60,14 +60,14 @@ func (s *Registry) PoliciesChanged() {
 		}
 		if vh := s.Vhost(p.Vhost); vh != nil {
 			if err := vh.startDeadLetters(); err != nil {
-				s.Log.Error("dead letters of a virtual host are not passed on until the server starts next", "vhost", vh.Name, "err", err)
+				s.Log.Error("dead letters of a virtual host are not passed on until the server is restarted", "vhost", vh.Name, "err", err)
 			}
 		}
 	}
 	for _, vh := range s.All() {
 		vh.mu.Lock()
 		for _, q := range vh.queues {
-			q.give(q.own())
+			q.setDeclared(q.own())
 		}
 		for _, x := range vh.exchanges {
 			x.alternate = vh.alternateOf(x)

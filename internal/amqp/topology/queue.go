@@ -114,7 +114,7 @@ func (vh *Vhost) own(q *Queue, a translate.QueueAttrs) error {
 		}
 	}
 	vh.mu.Lock()
-	q.give(&a)
+	q.setDeclared(&a)
 	vh.changed()
 	vh.mu.Unlock()
 	return nil
@@ -153,7 +153,7 @@ func (vh *Vhost) makeQueue(name string, a translate.QueueAttrs, owner any) (*Que
 	if a.Durable && !a.Exclusive && (len(a.Args) > 0 || a.AutoDelete) {
 		if err := vh.saveQueue(q); err != nil {
 			if _, err := vh.env.Broker.DeleteQueue(vh.env.Context, full, surgetank.DeleteOptions{IfEmpty: true}); err != nil {
-				vh.env.Log.Warn("a queue whose settings could not be saved was left behind", "queue", name, "vhost", vh.Name, "err", err)
+				vh.env.Log.Warn("the settings of a queue could not be saved, and the queue could not be deleted", "queue", name, "vhost", vh.Name, "err", err)
 			}
 			return nil, err
 		}
@@ -164,7 +164,7 @@ func (vh *Vhost) makeQueue(name string, a translate.QueueAttrs, owner any) (*Que
 		if a.Exclusive {
 			q.Owner = owner
 		}
-		q.give(&a) // again: policies may have changed since
+		q.setDeclared(&a) // again: policies may have changed since
 		vh.queues[name] = q
 		delete(vh.retired, full)
 		vh.changed()
@@ -172,7 +172,7 @@ func (vh *Vhost) makeQueue(name string, a translate.QueueAttrs, owner any) (*Que
 	vh.mu.Unlock()
 	if gone {
 		if _, err := vh.env.Broker.DeleteQueue(ctx, full, surgetank.DeleteOptions{}); err != nil {
-			vh.env.Log.Warn("a queue of a deleted virtual host was left behind", "queue", name, "vhost", vh.Name, "err", err)
+			vh.env.Log.Warn("a queue of a deleted virtual host could not be deleted", "queue", name, "vhost", vh.Name, "err", err)
 		}
 		return nil, wire.Errorf(wire.CodeNotFound, "vhost '%s' is down", vh.Name)
 	}

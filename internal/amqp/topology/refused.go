@@ -91,7 +91,7 @@ func (vh *Vhost) publishRefused(batch []refusal) {
 		}
 	}
 	if err != nil {
-		s.Log.Warn("refused messages could not be dead-lettered; their publishers are told of the refusal", "vhost", vh.Name,
+		s.Log.Warn("refused messages could not be dead-lettered; their publishers get the nack", "vhost", vh.Name,
 			"messages", len(out), "failed", max(failed, 1), "err", err)
 	}
 }

@@ -113,9 +113,9 @@ func (q *Queue) Attrs() *translate.QueueAttrs { return q.set.Load() }
 // declaration shows that a queue, so far treated as another door's, is this door's.
 func (q *Queue) own() *translate.QueueAttrs { return q.said.Load() }
 
-// give sets the declared settings of the queue and applies its policy. If the queue is visible to
+// setDeclared sets the declared settings of the queue and applies its policy. If the queue is visible to
 // others, the caller holds vh.mu. Otherwise a change of policies could be missed.
-func (q *Queue) give(own *translate.QueueAttrs) {
+func (q *Queue) setDeclared(own *translate.QueueAttrs) {
 	q.said.Store(own)
 	a := q.Vhost.under(q.Name, *own)
 	q.set.Store(&a)
@@ -363,6 +363,6 @@ func (vh *Vhost) adopt(info surgetank.QueueInfo) *Queue {
 func (vh *Vhost) newQueue(name string, id uint64, a translate.QueueAttrs) *Queue {
 	q := &Queue{Vhost: vh, Name: name, Full: surgetank.FullName(vh.Name, name), ID: id,
 		bindings: map[string]*binding{}, consumers: map[*Consumer]struct{}{}, lastUse: vh.env.Clock.Passed()}
-	q.give(&a)
+	q.setDeclared(&a)
 	return q
 }

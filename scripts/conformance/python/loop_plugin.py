@@ -1,4 +1,4 @@
-# The fixture "loop" that aio-pika's tests have from a plug-in of aiomisc.
+# The fixture "loop" of aio-pika's tests. A plug-in of aiomisc normally provides it.
 import pytest
 @pytest.fixture
 def loop(event_loop):

@@ -1,4 +1,4 @@
-# The parts of aiomisc that the tests of aio-pika use; Debian has no package of it.
+# The parts of aiomisc that the tests of aio-pika use. Debian has no package of aiomisc.
 import asyncio, functools, inspect
 def awaitable(func):
     @functools.wraps(func)
