@@ -19,8 +19,8 @@ import (
 )
 
 // benchBacklog measures the cost of waiting messages: memory, and the time from the start of a
-// process to the first delivery. It measures the time after a clean stop and after kill -9. The
-// broker runs in a child process, so that its memory is measured alone.
+// process to the first delivery, after a clean stop and after kill -9. The broker runs in a child
+// process, so its memory is measured alone.
 func benchBacklog(r *report, dir string) error {
 	r.head("Backlog, 256 B a message", "RSS of the broker's process over that of one with an empty queue; first delivery from process start")
 	self, err := os.Executable()
@@ -64,7 +64,7 @@ func benchBacklog(r *report, dir string) error {
 
 type childResult struct{ rss, first, rate float64 }
 
-// child runs one step in a separate process and returns its figures.
+// child runs one step in a separate process and reads its figures.
 func child(self, dir, step string) (res childResult, err error) {
 	cmd := exec.Command(self, append([]string{"start-child", dir}, strings.Fields(step)...)...)
 	cmd.Stderr = os.Stderr
@@ -100,7 +100,7 @@ func child(self, dir, step string) (res childResult, err error) {
 	return res, nil
 }
 
-// startChild is the child process. os.Args[3] names the step.
+// startChild is the child process: os.Args[3] names the step.
 func startChild(dir string) {
 	if err := childStep(dir, os.Args[3:]); err != nil {
 		fmt.Fprintln(os.Stderr, "bench child:", err)
@@ -109,7 +109,7 @@ func startChild(dir string) {
 }
 
 func childStep(dir string, step []string) error {
-	debug.SetGCPercent(20) // as `surgetank serve` with millions of waiting messages
+	debug.SetGCPercent(20) // the value that `surgetank serve` uses with millions of waiting messages
 	b, err := open(dir)
 	if err != nil {
 		return err
@@ -176,7 +176,7 @@ func fill(b *embedded.Broker, n int) error {
 func firstDelivery(b *embedded.Broker) error {
 	ds, err := b.Receive(ctx, "q", surgetank.ReceiveOptions{Max: 1, Wait: time.Minute})
 	if err == nil && len(ds) == 0 {
-		err = errors.New("no message arrived")
+		err = errors.New("no message came")
 	}
 	if err != nil {
 		return err
@@ -205,8 +205,7 @@ func drain(b *embedded.Broker) error {
 	return b.Close()
 }
 
-// rss returns the resident memory of this process in bytes. It includes garbage, because no
-// collection is forced.
+// rss is the resident memory of this process in bytes, including garbage: no collection is forced.
 func rss() float64 {
 	data, err := os.ReadFile("/proc/self/status")
 	if err != nil {

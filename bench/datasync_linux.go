@@ -6,5 +6,5 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// datasync syncs f as the log does after each write.
+// datasync is the sync that the log uses after each write.
 func datasync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }

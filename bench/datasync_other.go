@@ -4,6 +4,6 @@ package main
 
 import "os"
 
-// datasync syncs f as the log does after each write, on systems without a cheaper sync of data
-// alone.
+// datasync is the sync that the log uses after each write, on systems without a cheaper sync of
+// data alone.
 func datasync(f *os.File) error { return f.Sync() }

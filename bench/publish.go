@@ -27,8 +27,8 @@ func open(dir string) (*embedded.Broker, error) {
 	return b, err
 }
 
-// flood lets each producer keep a window of unconfirmed sends for d. It returns confirms a second
-// and, with a window of 1, their latencies.
+// flood lets producers keep a window of unconfirmed sends for some time. It returns confirms per
+// second and, with a window of 1, their latencies.
 func flood(producers, window int, d time.Duration, send func(done func(error)) error) (perSec float64, lat []time.Duration, err error) {
 	var confirmed, failed atomic.Int64
 	var wg sync.WaitGroup
@@ -154,7 +154,7 @@ func benchLatency(r *report, dir string) error {
 		if err != nil {
 			return err
 		}
-		time.Sleep(2 * time.Second) // the idle log prepares its next file
+		time.Sleep(2 * time.Second) // the log prepares its next file while it is idle
 		_, lat, err := flood(1, 1, *flagSecs, sendTo(b, body))
 		if err := errors.Join(err, b.Close(), os.RemoveAll(sub)); err != nil {
 			return err

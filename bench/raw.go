@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// limit measures the bound, without queue, checksum and server. Producers append to one growing
-// file in this process. One goroutine writes and fdatasyncs the collected bytes.
+// limit is the bound: no queue, no checksum, no server. Producers append to one growing file in
+// this process. One goroutine writes and fdatasyncs the gathered data.
 type limit struct {
 	mu     sync.Mutex
 	cond   *sync.Cond

@@ -21,7 +21,7 @@ const (
 	sinkColumns = `{"id": "$.id", "customer": "$.customer", "total": "$.total", "at": "$.at", "body": "$"}`
 )
 
-// order returns an order of about 300 bytes, as a message's body and as a line of COPY's text
+// order makes one order of about 300 bytes, as a message's body and as a line of COPY's text
 // format.
 func order(i int) (body, line []byte) {
 	customer, total := fmt.Sprint("customer-", i%5000), fmt.Sprintf("%d.%02d", i%900, i%100)
@@ -31,8 +31,8 @@ func order(i int) (body, line []byte) {
 	return body, fmt.Appendf(nil, "%d\t%s\t%s\t%s\t%s\n", i, customer, total, at, body)
 }
 
-// benchSink measures a sink that writes a backlog on disk into a PostgreSQL table, each message
-// once. The bound is one COPY of the same rows.
+// benchSink measures the path from a backlog on disk to a PostgreSQL table, exactly once, and
+// compares it with one COPY of the same rows.
 func benchSink(r *report, dir string) error {
 	dsn := *flagPG
 	if dsn == "" {
@@ -88,7 +88,7 @@ func benchSink(r *report, dir string) error {
 	return nil
 }
 
-// drainInto fills a queue, lets a sink drain it, and returns rows a second.
+// drainInto fills a queue, then lets a sink empty it and returns rows per second.
 func drainInto(dir, dsn string, lanes int) (float64, error) {
 	b, err := embedded.Open(dir, embedded.Options{})
 	if err != nil {

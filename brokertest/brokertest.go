@@ -1,6 +1,6 @@
-// Package brokertest is the behaviour that every surgetank.Broker must show, as tests: an embedded
-// broker, a client of a server and a cluster all pass Run. Programs that wrap a Broker can run it
-// too.
+// Package brokertest tests the behaviour of a surgetank.Broker. An embedded broker, a client of a
+// server and a cluster all pass Run. Programs with their own Broker, for example one that wraps
+// another, can use it too.
 package brokertest
 
 import (
@@ -13,18 +13,18 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Clocked is a broker whose time the test moves. Where the opener gives one, time passes by
-// Advance; else it really passes, and the tests wait for what it brings.
+// Clocked is a broker whose clock the test moves with Advance. With any other broker the tests wait
+// in real time.
 type Clocked interface {
 	surgetank.Broker
 	Advance(d time.Duration)
 }
 
-// patience is how long a test waits for what must happen. It bounds a failure, not a success.
+// patience is how long a test waits for a required event. Only a failing test waits this long.
 const patience = 20 * time.Second
 
-// Run tests the brokers that open gives: each a new, empty one, which open closes at the test's end
-// if the test did not.
+// Run tests the brokers that open returns. Each must be new and empty. At the end of its test, open
+// closes the broker if the test has not.
 func Run(t *testing.T, open func(t *testing.T) surgetank.Broker) {
 	for _, c := range []struct {
 		name string
@@ -96,29 +96,28 @@ func Run(t *testing.T, open func(t *testing.T) surgetank.Broker) {
 	}
 }
 
-// env is one test's broker with the helpers around it.
+// env is the broker of one test, with helpers.
 type env struct {
 	*testing.T
 	b   surgetank.Broker
 	ctx context.Context
 }
 
-// manual tells whether the test moves the time.
+// manual reports whether the test moves the clock.
 func (e *env) manual() (Clocked, bool) {
 	c, ok := e.b.(Clocked)
 	return c, ok
 }
 
-// pass lets d pass, or is a no-op where time passes by itself and the caller waits for what it
-// brings.
+// pass advances a manual clock by d. With a real clock it does nothing, and the caller waits for
+// the effect.
 func (e *env) pass(d time.Duration) {
 	if c, ok := e.manual(); ok {
 		c.Advance(d)
 	}
 }
 
-// span is a stretch of time for leases and delays: long where the test moves the time, short where
-// it must be waited for.
+// span returns a duration for leases and delays: long with a manual clock, short with a real one.
 func (e *env) span() time.Duration {
 	if _, ok := e.manual(); ok {
 		return time.Minute
@@ -133,7 +132,7 @@ func (e *env) must(err error) {
 	}
 }
 
-// code demands an error of a code, as a *surgetank.Error with words.
+// code requires an *Error with this code and a message.
 func (e *env) code(err error, want surgetank.Code) {
 	e.Helper()
 	var se *surgetank.Error
@@ -152,12 +151,12 @@ func (e *env) declare(name string, c surgetank.QueueConfig) surgetank.QueueInfo 
 	return info
 }
 
-// message makes a publishing.
+// message returns a publishing.
 func message(queue, body string) surgetank.Publishing {
 	return surgetank.Publishing{Queues: []string{queue}, Message: surgetank.Message{Body: []byte(body)}}
 }
 
-// publish stores messages, all of which must be confirmed, and gives their ids.
+// publish stores messages and returns their ids. All must be confirmed.
 func (e *env) publish(msgs ...surgetank.Publishing) []surgetank.MessageID {
 	e.Helper()
 	results, err := e.b.Publish(e.ctx, msgs)
@@ -183,15 +182,15 @@ func (e *env) bodies(queue string, bodies ...string) []surgetank.MessageID {
 	return e.publish(msgs...)
 }
 
-// take receives up to n messages without waiting.
-func (e *env) take(queue string, n int, lease time.Duration) []surgetank.Delivery {
+// receive receives up to n messages, without waiting.
+func (e *env) receive(queue string, n int, lease time.Duration) []surgetank.Delivery {
 	e.Helper()
 	got, err := e.b.Receive(e.ctx, queue, surgetank.ReceiveOptions{Max: n, Lease: lease})
 	e.must(err)
 	return got
 }
 
-// await receives exactly n messages, waiting for them.
+// await waits for exactly n messages.
 func (e *env) await(queue string, n int, lease time.Duration) []surgetank.Delivery {
 	e.Helper()
 	var got []surgetank.Delivery
@@ -211,10 +210,10 @@ func (e *env) await(queue string, n int, lease time.Duration) []surgetank.Delive
 	return got
 }
 
-// none demands that nothing can be received now.
+// none requires that no message can be received now.
 func (e *env) none(queue string) {
 	e.Helper()
-	if got := e.take(queue, 10, 0); len(got) > 0 {
+	if got := e.receive(queue, 10, 0); len(got) > 0 {
 		e.Fatalf("received %v from %q, want nothing", texts(got), queue)
 	}
 }
@@ -257,7 +256,7 @@ func (e *env) info(queue string) surgetank.QueueInfo {
 	return i
 }
 
-// counts demands how many messages of each state a queue has.
+// counts requires these numbers of messages in each state.
 func (e *env) counts(queue string, ready, blocked, delayed, leased int64) {
 	e.Helper()
 	i := e.info(queue)
@@ -266,7 +265,7 @@ func (e *env) counts(queue string, ready, blocked, delayed, leased int64) {
 	}
 }
 
-// until asks again until the condition holds.
+// until repeats a check until it succeeds.
 func (e *env) until(what string, ok func() bool) {
 	e.Helper()
 	for start := time.Now(); !ok(); {
@@ -298,8 +297,8 @@ func (e *env) collect(s surgetank.Subscription, n int) []surgetank.Delivery {
 	return got
 }
 
-// quiet demands that a subscription has nothing, after a round trip through the broker gave it the
-// time to get something.
+// quiet requires that a subscription has no message, after a round trip through the broker has
+// given messages time to arrive.
 func (e *env) quiet(s surgetank.Subscription, queue string) {
 	e.Helper()
 	e.info(queue)

@@ -11,12 +11,12 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// careless calls everything with what a careless program passes: nil, negative, empty and nonsense.
-// Nothing may panic, and what is wrong is an *Error. The broker works afterwards.
+// careless calls every method with invalid arguments: nil, negative, empty and random ones. No
+// method may panic, and errors are an *Error. The broker works afterwards.
 func careless(e *env) {
 	e.declare("q", surgetank.QueueConfig{})
 	e.bodies("q", "kept")
-	var none context.Context // nil, as a program that forgot it has
+	var none context.Context // nil, as in a program that forgot it
 	ctx := e.ctx
 	nobody := func([]surgetank.PublishResult, error) {}
 	x := []surgetank.Publishing{message("q", "x")}
@@ -40,7 +40,7 @@ func careless(e *env) {
 		}
 		return err
 	}
-	const may, must = false, true // whether an error must come
+	const may, must = false, true // whether an error is required
 	for _, c := range []struct {
 		name string
 		err  bool
@@ -195,7 +195,7 @@ func careless(e *env) {
 	e.works()
 }
 
-// works shows that the broker still stores, hands out and settles.
+// works requires that the broker still stores, delivers and settles.
 func (e *env) works() {
 	e.Helper()
 	e.declare("works", surgetank.QueueConfig{})
@@ -205,9 +205,8 @@ func (e *env) works() {
 	e.must(err)
 }
 
-// callbacksThatFail gives the broker functions that panic, and functions that end their goroutine
-// as a test's Fatal does. Neither ends the process nor the broker, and what was asked beside them
-// is done.
+// callbacksThatFail passes functions that panic, and functions that end their goroutine as a test's
+// Fatal does. Neither ends the process or the broker, and other calls succeed.
 func callbacksThatFail(e *env) {
 	e.declare("q", surgetank.QueueConfig{})
 	for name, fail := range map[string]func(){"panics": func() { panic("a careless function") }, "ends its goroutine": runtime.Goexit} {
@@ -244,7 +243,7 @@ func callbacksThatFail(e *env) {
 		await("settle")
 		e.settle(surgetank.Reject, got[1])
 		e.must(s.Close())
-		if name == "panics" { // in the caller's goroutine, which may end if it wants to
+		if name == "panics" { // runs on the caller's goroutine, which it must not end here
 			_, err := e.b.Redrive(e.ctx, "q.dead", surgetank.RedriveOptions{Progress: func(int64) { did("progress") }})
 			if e.code(err, surgetank.CodeInvalid); !strings.Contains(err.Error(), "Progress") {
 				e.Errorf("%v", err)

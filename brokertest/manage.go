@@ -155,8 +155,8 @@ func declare(e *env) {
 	}
 }
 
-// hasVhosts tells whether the virtual host "vhost" can be used: a door that keeps virtual hosts may
-// not have it.
+// hasVhosts reports whether the broker has the virtual host "vhost". A door with a list of virtual
+// hosts may not.
 func (e *env) hasVhosts() bool {
 	_, err := e.b.Queue(e.ctx, surgetank.FullName("vhost", "x"))
 	return surgetank.CodeOf(err) == surgetank.CodeNotFound
@@ -217,7 +217,7 @@ func transact(e *env) {
 	bad.Lease += 99
 	_, err = e.b.Transact(e.ctx, []surgetank.Publishing{message("out", "a")}, append(ack[:1:1], surgetank.Settlement{Receipt: bad}))
 	e.code(err, surgetank.CodeLeaseLost)
-	e.counts("in", 0, 0, 0, 2) // neither part was done
+	e.counts("in", 0, 0, 0, 2) // no part was done
 	e.none("out")
 	results, err := e.b.Transact(e.ctx, []surgetank.Publishing{message("out", "a"), message("out", "b")}, ack)
 	e.must(err)
@@ -263,8 +263,8 @@ func closing(e *env) {
 	e.must(e.b.Close())
 }
 
-// backingOff demands that a message which came back says why and when it is tried next, and what
-// waits for it says so.
+// backingOff requires that a message in back-off shows its failure and next try, and that a message
+// which waits for it says so.
 func backingOff(e *env) {
 	e.declare("q", surgetank.QueueConfig{Group: surgetank.GroupConfig{MaxInFlight: 1}, Retry: surgetank.RetryConfig{Initial: time.Hour, Jitter: -1}})
 	g := func(body string) surgetank.Publishing {
@@ -296,14 +296,14 @@ func backingOff(e *env) {
 	if q.BackingOff != 1 || !q.NextTry.Equal(first.Due) || q.Failure != "no such customer" {
 		e.Errorf("the queue shows %d messages that back off, the next at %v, %q", q.BackingOff, q.NextTry, q.Failure)
 	}
-	// A new reason takes the old one's place.
+	// A new reason replaces the old one.
 	e.nack(got[1], surgetank.Settlement{Op: surgetank.Nack, Delay: 0, Reason: strings.Repeat("long ", 1000)})
 	if d := e.peeked("q", ids[2]); d.State != surgetank.StateReady || len(d.Failure) == 0 || len(d.Failure) > 256 {
 		e.Errorf("a long reason is shown as %q of a message that is %s", d.Failure, d.State)
 	}
 }
 
-// oldestAge demands that only what waits counts in the oldest age.
+// oldestAge requires that only waiting messages count in the oldest age.
 func oldestAge(e *env) {
 	if _, ok := e.manual(); !ok {
 		e.Skip("the time cannot be moved")
@@ -330,7 +330,7 @@ func oldestAge(e *env) {
 	age(0)
 }
 
-// peeked shows one message.
+// peeked returns one message by a peek.
 func (e *env) peeked(queue string, id surgetank.MessageID) surgetank.Delivery {
 	e.Helper()
 	got, err := e.b.Peek(e.ctx, queue, surgetank.PeekOptions{ID: id})

@@ -13,7 +13,7 @@ import (
 	"github.com/surgetank/surgetank/embedded"
 )
 
-// mutants are brokers that each break one promise, and the test of the suite that has to see it.
+// mutants are brokers that each break one promise, and the test of the suite that must fail.
 var mutants = map[string]func(surgetank.Broker) surgetank.Broker{
 	"Dedup":             func(b surgetank.Broker) surgetank.Broker { return &forgetful{b} },
 	"Order":             func(b surgetank.Broker) surgetank.Broker { return &shuffler{b} },
@@ -37,7 +37,7 @@ func (b *forgetful) Publish(ctx context.Context, msgs []surgetank.Publishing) ([
 	return b.Broker.Publish(ctx, msgs)
 }
 
-// shuffler hands out in the wrong order.
+// shuffler delivers in the wrong order.
 type shuffler struct{ surgetank.Broker }
 
 func (b *shuffler) Receive(ctx context.Context, q string, o surgetank.ReceiveOptions) ([]surgetank.Delivery, error) {
@@ -46,7 +46,7 @@ func (b *shuffler) Receive(ctx context.Context, q string, o surgetank.ReceiveOpt
 	return list, err
 }
 
-// flatterer says that every settlement worked.
+// flatterer reports success for every settlement.
 type flatterer struct{ surgetank.Broker }
 
 func (b *flatterer) Settle(ctx context.Context, s []surgetank.Settlement) ([]surgetank.SettleResult, error) {
@@ -65,7 +65,7 @@ func (b *trimmer) Publish(ctx context.Context, msgs []surgetank.Publishing) ([]s
 	return b.Broker.Publish(ctx, msgs)
 }
 
-// halfway settles although the publishing is refused.
+// halfway settles although the publish is refused.
 type halfway struct{ surgetank.Broker }
 
 func (b *halfway) Transact(ctx context.Context, msgs []surgetank.Publishing, s []surgetank.Settlement) ([]surgetank.PublishResult, error) {
@@ -87,7 +87,7 @@ func (b *doubler) Publish(ctx context.Context, msgs []surgetank.Publishing) ([]s
 	return b.Broker.Publish(ctx, msgs)
 }
 
-// taker leases what it should only show.
+// taker leases messages in a peek.
 type taker struct{ surgetank.Broker }
 
 func (b *taker) Peek(ctx context.Context, q string, o surgetank.PeekOptions) ([]surgetank.Delivery, error) {
@@ -97,7 +97,7 @@ func (b *taker) Peek(ctx context.Context, q string, o surgetank.PeekOptions) ([]
 	return b.Broker.Peek(ctx, q, o)
 }
 
-// secretive does not say what a blocked message waits for.
+// secretive does not say why a blocked message waits.
 type secretive struct{ surgetank.Broker }
 
 func (b *secretive) Peek(ctx context.Context, q string, o surgetank.PeekOptions) ([]surgetank.Delivery, error) {
@@ -108,7 +108,7 @@ func (b *secretive) Peek(ctx context.Context, q string, o surgetank.PeekOptions)
 	return list, err
 }
 
-// closer takes the leases of received messages away when a consumer only cancels.
+// closer ends the leases of received messages when a consumer only cancels.
 type closer struct{ surgetank.Broker }
 
 type closingSubscription struct{ surgetank.Subscription }
@@ -122,8 +122,8 @@ func (b *closer) Subscribe(ctx context.Context, q string, o surgetank.SubscribeO
 
 const mutantVariable = "SURGETANK_BROKERTEST_MUTANT"
 
-// TestMutant runs the suite over the mutant that TestSuiteFindsMutants names; it is not for running
-// by hand.
+// TestMutant runs the suite over one mutant. TestSuiteFindsMutants starts it; it is not run
+// directly.
 func TestMutant(t *testing.T) {
 	wrap := mutants[os.Getenv(mutantVariable)]
 	if wrap == nil {
@@ -139,7 +139,7 @@ func TestMutant(t *testing.T) {
 	})
 }
 
-// The suite is worth something only if it fails for a broker that breaks a promise.
+// The suite must fail for every broker that breaks a promise.
 func TestSuiteFindsMutants(t *testing.T) {
 	for name := range mutants {
 		t.Run(name, func(t *testing.T) {

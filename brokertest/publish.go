@@ -48,7 +48,7 @@ func publishRefused(e *env) {
 		{Queues: []string{"q"}, Message: surgetank.Message{Delay: -1}},
 		{Queues: []string{"q"}, Message: surgetank.Message{DedupID: strings.Repeat("d", surgetank.MaxDedupIDLen+1)}},
 		{},
-		// A message never goes on without the group or id that it was given.
+		// A message never loses its group or id.
 		{Queues: []string{"q"}, Message: surgetank.Message{Group: strings.Repeat("g", surgetank.MaxNameLen+1)}},
 		{Queues: []string{"q"}, Message: surgetank.Message{Group: "a\tb"}},
 		{Queues: []string{"q"}, Message: surgetank.Message{DedupID: "a\x00"}},
@@ -59,7 +59,7 @@ func publishRefused(e *env) {
 		surgetank.CodeTooLarge, surgetank.CodeInvalid, surgetank.CodeInvalid} {
 		got := surgetank.CodeOf(results[i].Err)
 		if i == 2 && got == surgetank.CodeInvalid || i == 4 && got == surgetank.CodeInvalid {
-			continue // a name that no queue can have does not exist either; a long id is invalid, too
+			continue // a name that no queue can have is also not found; a long id is also invalid
 		}
 		if got != want {
 			e.Errorf("message %d: %v (code %q), want code %q", i, results[i].Err, got, want)
@@ -67,7 +67,8 @@ func publishRefused(e *env) {
 	}
 	e.same(texts(e.await("q", 1, 0)), []string{"good"})
 	e.none("q")
-	// Refused by one of its queues it is not confirmed, though others may have taken it.
+	// A message that one of its queues refuses is not confirmed, even if other queues have stored
+	// it.
 	results, err = e.b.Publish(e.ctx, []surgetank.Publishing{{Queues: []string{"q", "nope"}}})
 	e.must(err)
 	e.code(results[0].Err, surgetank.CodeNotFound)
@@ -203,7 +204,7 @@ func dedup(e *env) {
 		e.Fatalf("the same id within the window: %+v", r)
 	}
 	e.same(texts(e.await("q", 1, 0)), []string{"first"})
-	if r := again(); !r.Duplicate { // also when the first is leased or gone
+	if r := again(); !r.Duplicate { // also if the first message is leased or gone
 		e.Fatalf("the same id once more: %+v", r)
 	}
 	e.none("q")
@@ -215,8 +216,7 @@ func dedup(e *env) {
 	e.pass(window + time.Second)
 	e.until("the id is free again", func() bool { return !again().Duplicate })
 
-	// Where the publisher gives no id the queue finds one, and what was found is not the
-	// publisher's to see.
+	// If the publisher sets no id, the queue finds one. The publisher does not see the found id.
 	e.declare("by", surgetank.QueueConfig{DedupWindow: time.Hour, DedupBy: "$.id"})
 	e.declare("header", surgetank.QueueConfig{DedupWindow: time.Hour, DedupBy: "header:Order"})
 	for body, want := range map[string]bool{`{"id":"a"}`: true, `{"n":1}`: false, `no JSON`: false} {
@@ -230,10 +230,10 @@ func dedup(e *env) {
 	m = message("header", "x")
 	m.Message.Headers = []surgetank.Header{{Name: "order", Value: "1"}}
 	both := m
-	both.Queues = []string{"free", "header"} // has no rule, has it
+	both.Queues = []string{"free", "header"} // the first queue has no rule, the second has one
 	r, err := e.b.Publish(e.ctx, []surgetank.Publishing{m, both})
 	e.must(err)
-	if r[0].Duplicate || r[1].Duplicate || r[1].Err != nil { // one of its queues took it
+	if r[0].Duplicate || r[1].Duplicate || r[1].Err != nil { // one of its queues stored it
 		e.Fatalf("by header: %+v", r)
 	}
 	e.counts("header", 1, 0, 0, 0)
@@ -281,7 +281,7 @@ func priority(e *env) {
 		m.Message.Priority = p
 		e.publish(m)
 	}
-	e.same(texts(e.await("q", 6, 0)), []string{"5:2", "200:4", "5:5", "1:0", "1:3", "0:1"}) // above the maximum is the maximum
+	e.same(texts(e.await("q", 6, 0)), []string{"5:2", "200:4", "5:5", "1:0", "1:3", "0:1"}) // higher priorities are lowered to the maximum
 }
 
 func limitReject(e *env) {
@@ -292,7 +292,7 @@ func limitReject(e *env) {
 	e.must(results[1].Err)
 	e.code(results[2].Err, surgetank.CodeFull)
 	got := e.await("q", 2, 0)
-	e.settle(surgetank.Ack, got...) // acks keep working, and make room
+	e.settle(surgetank.Ack, got...) // acks still work, and free space
 	e.bodies("q", "4")
 }
 

@@ -33,7 +33,7 @@ func leaseExtended(e *env) {
 	e.must(err)
 	e.must(results[0])
 	e.pass(e.span() + time.Second)
-	// The second message's lease ends, so time has passed; the first one's has not.
+	// The end of the second message's lease shows that time has passed. The first lease goes on.
 	e.until("the lease that was not extended ends", func() bool { return e.info("q").LeasesLost == 1 })
 	e.settle(surgetank.Ack, got[0])
 	e.code(e.settleAll(surgetank.Ack, got[1])[0], surgetank.CodeLeaseLost)
@@ -44,7 +44,7 @@ func nackAtOnce(e *env) {
 	e.bodies("q", "1", "2", "3")
 	got := e.await("q", 2, 0)
 	e.nack(got[0], surgetank.Settlement{})
-	again := e.await("q", 2, 0) // in its old place, before the third
+	again := e.await("q", 2, 0) // in its old position, before the third
 	e.same(texts(again), []string{"1", "3"})
 	if again[0].Attempt != 2 || !again[0].Redelivered || again[1].Redelivered {
 		e.Fatalf("attempts %d and %d", again[0].Attempt, again[1].Attempt)
@@ -56,7 +56,7 @@ func nackLater(e *env) {
 	e.bodies("q", "1", "2")
 	d := e.await("q", 1, 0)[0]
 	e.nack(d, surgetank.Settlement{Delay: e.span()})
-	next := e.await("q", 1, 0) // it holds no slot while it waits
+	next := e.await("q", 1, 0) // a waiting message uses no in-flight slot
 	e.same(texts(next), []string{"2"})
 	e.settle(surgetank.Ack, next...)
 	e.pass(e.span())
@@ -197,7 +197,7 @@ func groupInFlight(e *env) {
 	e.same(texts(got), []string{"a1", "b1"})
 	e.none("q")
 	e.counts("q", 0, 2, 0, 2)
-	// A message that waits for its next attempt keeps its group waiting: order comes before speed.
+	// A message in back-off blocks its group, so that the order is kept.
 	e.nack(got[0], surgetank.Settlement{Delay: e.span()})
 	e.settle(surgetank.Ack, got[1])
 	if _, ok := e.manual(); ok {
@@ -249,7 +249,8 @@ func longPoll(e *env) {
 	e.until("somebody waits", func() bool { return e.info("q").Consumers == 1 })
 	e.bodies("q", "x")
 	e.same(texts(<-got), []string{"x"})
-	// Nothing in time is no error, and leaves nobody behind who would take what comes later.
+	// A receive without a message returns no error, and leaves no consumer behind that would get
+	// later messages.
 	d, err := e.b.Receive(e.ctx, "q", surgetank.ReceiveOptions{Wait: time.Millisecond})
 	e.must(err)
 	e.same(texts(d), []string(nil))
@@ -257,7 +258,7 @@ func longPoll(e *env) {
 	left := make(chan struct{})
 	go func() {
 		defer close(left)
-		_, _ = e.b.Receive(ctx, "q", surgetank.ReceiveOptions{Wait: patience}) // ends by its context
+		_, _ = e.b.Receive(ctx, "q", surgetank.ReceiveOptions{Wait: patience}) // ends when its context ends
 	}()
 	e.until("somebody waits again", func() bool { return e.info("q").Consumers == 1 })
 	cancel()
@@ -278,7 +279,7 @@ func receiveMaxBytes(e *env) {
 	if len(got) != 2 {
 		e.Fatalf("received %d messages of 1,000 bytes, want 2", len(got))
 	}
-	e.counts("q", 3, 0, 0, 2) // what was too much is not kept from others
+	e.counts("q", 3, 0, 0, 2) // other consumers can get the messages above the limit
 	got, err = e.b.Receive(e.ctx, "q", surgetank.ReceiveOptions{Max: 5, MaxBytes: 1})
 	e.must(err)
 	if len(got) != 1 || got[0].Attempt != 1 || got[0].ID.Seq != 3 {

@@ -21,7 +21,7 @@ func subscribeCredit(e *env) {
 	}
 	e.quiet(s, "q")
 	e.counts("q", 2, 0, 0, 2)
-	e.settle(surgetank.Ack, got[0]) // settling gives the credit back
+	e.settle(surgetank.Ack, got[0]) // settling returns the credit
 	e.same(texts(e.collect(s, 1)), []string{"3"})
 	e.nack(got[1], surgetank.Settlement{Delay: time.Hour})
 	e.same(texts(e.collect(s, 1)), []string{"4"})
@@ -69,7 +69,7 @@ func subscribeTryReceive(e *env) {
 	}
 	e.same(texts(all), []string{"1", "2", "3"})
 	e.must(s.Close())
-	select { // the end gives a token too
+	select { // the end of a subscription makes a token too
 	case <-s.Ready():
 	case <-time.After(patience):
 		e.Fatal("no token came at the end")
@@ -134,7 +134,7 @@ func subscribeSingle(e *env) {
 	got = e.collect(first, 1)
 	e.same(texts(got), []string{"2"})
 	e.must(first.Close())
-	e.same(texts(e.collect(second, 1)), []string{"2"}) // the next in line takes over, with what the first held
+	e.same(texts(e.collect(second, 1)), []string{"2"}) // the next subscription becomes active and gets the messages of the first
 	e.must(second.Close())
 }
 
@@ -170,19 +170,19 @@ func subscribeCancel(e *env) {
 	_, err := s.Receive(e.ctx, nil, 1, 1)
 	e.code(err, surgetank.CodeClosed)
 	e.bodies("q", "4")
-	back := e.await("q", 3, 0) // what was not received came back, as if never handed out
+	back := e.await("q", 3, 0) // messages that were not received return, without a counted attempt
 	e.same(texts(back), []string{"2", "3", "4"})
 	if back[0].Attempt != 1 {
 		e.Fatalf("attempt %d, want 1", back[0].Attempt)
 	}
-	e.settle(surgetank.Ack, got...) // what was received is still leased
+	e.settle(surgetank.Ack, got...) // received messages are still leased
 	e.must(s.Close())
 
 	s = e.subscribe("q", surgetank.SubscribeOptions{Credit: 10, Lease: surgetank.LeaseForever})
 	e.bodies("q", "5")
 	e.collect(s, 1)
 	e.must(s.Cancel())
-	e.must(s.Close()) // also after Cancel: what was received comes back
+	e.must(s.Close()) // also after Cancel: received messages return to the queue
 	e.same(texts(e.await("q", 1, 0)), []string{"5"})
 }
 
@@ -224,13 +224,13 @@ func subscribeContext(e *env) {
 	ctx, cancel := context.WithCancel(e.ctx)
 	s, err := e.b.Subscribe(ctx, "q", surgetank.SubscribeOptions{Credit: 10})
 	e.must(err)
-	cancel() // covers the attaching only
+	cancel() // the context limits only the attaching
 	e.bodies("q", "x")
 	e.same(texts(e.collect(s, 1)), []string{"x"})
 	if _, err := s.Receive(ctx, nil, 1, 1); err == nil {
 		e.Fatal("a receive whose context has ended waits for no message")
 	}
-	e.bodies("q", "y") // and it has not ended the subscription
+	e.bodies("q", "y") // the subscription has not ended
 	e.same(texts(e.collect(s, 1)), []string{"y"})
 	e.must(s.Close())
 }
@@ -245,7 +245,7 @@ func subscribeFloor(e *env) {
 		e.Fatalf("floor %d is above a message that is not settled (%d)", f, got[1].ID.Seq)
 	}
 	e.settle(surgetank.Ack, got[1])
-	e.bodies("q", "4") // the floor comes with what is handed out
+	e.bodies("q", "4") // the floor is updated with deliveries
 	e.collect(s, 1)
 	if f, _ := s.Floor(); f > 4 {
 		e.Fatalf("floor %d", f)
@@ -256,7 +256,7 @@ func subscribeFloor(e *env) {
 	e.must(s.Close())
 }
 
-// conservation: with many publishers and consumers that ack, nack, extend and leave, every
+// conservation: many publishers run beside consumers that ack, nack, extend and disconnect. Every
 // confirmed message is acked exactly once, and each group in order.
 func conservation(e *env) {
 	const publishers, perPublisher, consumers = 8, 250, 6
@@ -264,7 +264,7 @@ func conservation(e *env) {
 	ctx, cancel := context.WithTimeout(e.ctx, 3*patience)
 	defer cancel()
 	var mu sync.Mutex
-	acked := map[string][]int{} // by group, in the order of acks
+	acked := map[string][]int{} // acked messages of each group, in the order of acks
 	total := 0
 	done := make(chan struct{})
 	var wg sync.WaitGroup
@@ -310,7 +310,7 @@ func conservation(e *env) {
 				if (n+i+c)%7 == 0 {
 					op.Op = surgetank.Nack
 				} else {
-					// Noted under the lease: nobody else has a message of this group now.
+					// Recorded under the lease: no other consumer has a message of this group now.
 					var seq int
 					fmt.Sscan(string(d.Body), &seq)
 					mu.Lock()
@@ -351,8 +351,8 @@ func conservation(e *env) {
 	e.counts("q", 0, 0, 0, 0)
 }
 
-// limitConsumers: a queue has no more consumers than it may, whatever they want, and one that ends
-// frees its place.
+// limitConsumers: a queue never has more consumers than its limit. If a consumer ends, another one
+// can attach.
 func limitConsumers(e *env) {
 	e.declare("q", surgetank.QueueConfig{MaxConsumers: 2})
 	one := e.subscribe("q", surgetank.SubscribeOptions{Credit: 1})
@@ -360,11 +360,11 @@ func limitConsumers(e *env) {
 	refused := func() {
 		_, err := e.b.Subscribe(e.ctx, "q", surgetank.SubscribeOptions{Credit: 1})
 		e.code(err, surgetank.CodeFull)
-		_, err = e.b.Receive(e.ctx, "q", surgetank.ReceiveOptions{Max: 1, Wait: patience}) // would stay for as long as it waits
+		_, err = e.b.Receive(e.ctx, "q", surgetank.ReceiveOptions{Max: 1, Wait: patience}) // would wait as a consumer
 		e.code(err, surgetank.CodeFull)
 	}
 	refused()
-	got, err := e.b.Receive(e.ctx, "q", surgetank.ReceiveOptions{Max: 1}) // stays for no time
+	got, err := e.b.Receive(e.ctx, "q", surgetank.ReceiveOptions{Max: 1}) // does not wait, so it is no consumer
 	e.must(err)
 	if len(got) != 0 || e.info("q").Consumers != 2 {
 		e.Fatalf("received %d messages of an empty queue with %d consumers", len(got), e.info("q").Consumers)
@@ -378,7 +378,7 @@ func limitConsumers(e *env) {
 		_, _, err := e.b.DeclareQueue(e.ctx, "q", surgetank.QueueConfig{MaxConsumers: most}, surgetank.DeclareUpdate)
 		e.must(err)
 	}
-	change(1) // who is there stays
+	change(1) // existing consumers stay
 	refused()
 	if n := e.info("q").Consumers; n != 2 {
 		e.Fatalf("%d consumers are left", n)

@@ -15,9 +15,9 @@ import (
 const backlogPublishers = 4
 
 // measureBacklog publishes messages of 256 bytes without a consumer. It restarts the server after a
-// kill -9, and again after a clean stop. It measures each time from the start of the process to the
-// first received message. Then 4 consumers receive all messages, and every number is checked. An
-// external server is not restarted.
+// kill -9 and after a clean stop, and measures each time from the start of the process to the first
+// received message. Then 4 consumers receive all messages, and every number is checked. An external
+// server is not restarted.
 func measureBacklog(ctx context.Context, o *options, t target, s *server) (result, error) {
 	names := queueNames(1)
 	if err := s.declare(names, t.args); err != nil {
@@ -41,7 +41,7 @@ func measureBacklog(ctx context.Context, o *options, t target, s *server) (resul
 	}
 	r := m.finish(l.confirmed(), l.latency())
 	r.more(moreCount, float64(count))
-	if err := pause(ctx, 2*time.Second); err != nil { // so that background writes end
+	if err := pause(ctx, 2*time.Second); err != nil { // lets background writing finish
 		return result{}, err
 	}
 	if pid := s.pid(); pid != 0 {
@@ -49,7 +49,7 @@ func measureBacklog(ctx context.Context, o *options, t target, s *server) (resul
 	}
 	if !s.external() {
 		r.more(moreDiskMB, float64(diskUsage(s.dir))/1e6)
-		// The kill comes first, because the data is then as the server wrote it under load. After a
+		// The kill comes first, while the data is still as the server wrote it under load: after a
 		// clean stop there would be little to recover.
 		for _, kill := range []bool{true, false} {
 			if err := restart(ctx, s, names[0], kill, &r); err != nil {
@@ -61,7 +61,7 @@ func measureBacklog(ctx context.Context, o *options, t target, s *server) (resul
 	return r, err
 }
 
-// restart stops and starts the server, and measures the time until it delivers.
+// restart stops and starts the server and records how long it took to deliver.
 func restart(ctx context.Context, s *server, queue string, kill bool, r *result) error {
 	figure := moreClean
 	if kill {
@@ -85,8 +85,7 @@ func restart(ctx context.Context, s *server, queue string, kill bool, r *result)
 	return nil
 }
 
-// awaitMessage waits until a starting server delivers a message. The message then returns to the
-// queue.
+// awaitMessage waits until a starting server delivers a message, which goes back to the queue.
 func awaitMessage(ctx context.Context, s *server, queue string) error {
 	var last error
 	for end := time.Now().Add(startLimit); time.Now().Before(end); {
@@ -110,7 +109,7 @@ func oneMessage(s *server, queue string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close() // the unacked message returns to the queue
+	defer conn.Close() // the message is unacked and goes back
 	if err := ch.Qos(1, 0, false); err != nil {
 		return err
 	}
@@ -129,7 +128,7 @@ func oneMessage(s *server, queue string) error {
 	}
 }
 
-// drain receives all messages and checks that each was delivered once.
+// drain receives all messages and checks whether each came once.
 func drain(ctx context.Context, s *server, queue string, each int, r *result) error {
 	seen := make([]atomic.Uint64, backlogPublishers*each/64+1)
 	var duplicates, strangers atomic.Int64
@@ -160,7 +159,7 @@ func drain(ctx context.Context, s *server, queue string, each int, r *result) er
 	r.more(moreDuplicates, float64(duplicates.Load()))
 	r.more(moreLost, float64(count-(rs.count()-duplicates.Load()-strangers.Load())))
 	if n := strangers.Load(); n > 0 {
-		err = errors.Join(err, fmt.Errorf("%d received messages were never published", n))
+		err = errors.Join(err, fmt.Errorf("%d messages came that nobody published", n))
 	}
 	return err
 }

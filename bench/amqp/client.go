@@ -14,15 +14,15 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// A body begins with two numbers. The first is the scheduled send time, in nanoseconds since 1970.
-// The second is the message's own number.
+// A body begins with its send time (or scheduled time), in nanoseconds since 1970, and its unique
+// number.
 const (
 	bodyTime = 0
 	bodyID   = 8
 	bodyHead = 16
 )
 
-// messageID combines the publisher's number and the message's number n, which must be below 1<<32.
+// messageID combines the number of a publisher and of its message, which must be below 1<<32.
 func messageID(publisher int, n uint64) uint64 { return uint64(publisher)<<32 | n }
 
 // newBody makes a body of random bytes, which cannot be compressed.
@@ -34,7 +34,7 @@ func newBody(size int) []byte {
 	return b
 }
 
-// useLean makes connections combine writes and read in large pieces; see leanConn.
+// useLean makes connections gather their writes and read large pieces; see leanConn.
 var useLean bool
 
 // dial opens a connection.
@@ -73,8 +73,8 @@ func (s *server) open() (*amqp.Connection, *amqp.Channel, error) {
 	return conn, ch, nil
 }
 
-// product returns the server's name and version. Surgetank's product is "RabbitMQ" for clients that
-// check it. Its own name is in another property.
+// product returns the server's name and version from its introduction. Surgetank says "RabbitMQ" to
+// clients that look for that name, and also sends its own.
 func (s *server) product() string {
 	conn, err := s.dial()
 	if err != nil {
@@ -89,7 +89,7 @@ func (s *server) product() string {
 	return name + " " + version
 }
 
-// declare makes durable queues. It empties queues that exist on an external server.
+// declare makes durable queues and empties existing ones of an external server.
 func (s *server) declare(queues []string, args amqp.Table) error {
 	conn, ch, err := s.open()
 	if err != nil {
@@ -109,22 +109,22 @@ func (s *server) declare(queues []string, args amqp.Table) error {
 	return nil
 }
 
-// publisher publishes persistent messages on its own connection. At most window of them are
-// unconfirmed. The caller's goroutine publishes, and another one receives the confirms. amqp091-go
-// returns them one by one in order of publishing.
+// publisher publishes persistent messages on a connection of its own with at most window
+// unconfirmed ones. One goroutine publishes, another receives the confirms. amqp091-go passes them
+// one by one in publish order.
 type publisher struct {
 	conn     *amqp.Connection
 	ch       *amqp.Channel
 	confirms chan amqp.Confirmation
 	window   int
-	slots    chan struct{}  // has one token for each unconfirmed message
-	sentAt   []atomic.Int64 // time of sending by delivery tag, modulo window
+	slots    chan struct{}  // contains one token for each unconfirmed message
+	sentAt   []atomic.Int64 // by delivery tag, modulo window
 	tag      uint64         // of the newest message
 
 	recording *atomic.Bool // while true, confirms are counted and timed
 	confirmed atomic.Int64 // while recording
-	latency   histogram    // of the recorded confirms; read it after ended is closed
-	acked     atomic.Int64 // all confirms, recorded or not
+	latency   histogram    // of the recorded ones; read it after ended is closed
+	acked     atomic.Int64 // all, recording or not
 	refused   atomic.Int64
 	ended     chan struct{} // closed after the last confirm
 }
@@ -142,15 +142,15 @@ func (s *server) newPublisher(window int, recording *atomic.Bool) (*publisher, e
 		confirms: ch.NotifyPublish(make(chan amqp.Confirmation, window)), recording: recording, ended: make(chan struct{}),
 	}
 	if window == 1 {
-		close(p.ended) // publish waits for each confirm itself
+		close(p.ended) // publish itself waits for each confirm
 	} else {
-		go p.receiveConfirms()
+		go p.takeConfirms()
 	}
 	return p, nil
 }
 
-// publish sends one message after waiting for room in the window. With a window of 1, it then waits
-// for its confirm. The caller may reuse body when publish returns.
+// publish sends one message after waiting for room in the window; with a window of 1 it also waits
+// for the confirm. body may be reused when it returns.
 func (p *publisher) publish(queue string, body []byte, id uint64, due time.Time, stop <-chan struct{}) error {
 	if p.window > 1 {
 		select {
@@ -180,14 +180,14 @@ func (p *publisher) publish(queue string, body []byte, id uint64, due time.Time,
 		if !ok {
 			return errConnectionLost
 		}
-		p.receiveConfirm(c)
+		p.take(c)
 	}
 	return nil
 }
 
 var errConnectionLost = errors.New("the server closed the connection")
 
-func (p *publisher) receiveConfirm(c amqp.Confirmation) {
+func (p *publisher) take(c amqp.Confirmation) {
 	if !c.Ack {
 		p.refused.Add(1)
 		return
@@ -199,15 +199,15 @@ func (p *publisher) receiveConfirm(c amqp.Confirmation) {
 	}
 }
 
-func (p *publisher) receiveConfirms() {
+func (p *publisher) takeConfirms() {
 	defer close(p.ended)
 	for c := range p.confirms {
-		p.receiveConfirm(c)
+		p.take(c)
 		<-p.slots
 	}
 }
 
-// close waits until all messages are confirmed, at most limit, and ends the connection.
+// close waits until all messages are confirmed, at most limit, and closes the connection.
 func (p *publisher) close(limit time.Duration) error {
 	timeout := time.After(limit)
 	var late error
@@ -230,15 +230,15 @@ wait:
 	return errors.Join(late, err)
 }
 
-// consumer receives from one queue on its own connection. It acks every message singly, as most
-// users do.
+// consumer receives from one queue on a connection of its own and acks every message separately, as
+// most users do.
 type consumer struct {
 	conn  *amqp.Connection
 	ended chan struct{}
-	err   error // the reason for its end, if it was not closed; read it after ended is closed
+	err   error // why it ended without close; read it after ended is closed
 }
 
-// consume starts a consumer. One goroutine calls handle before the ack. handle must not keep the
+// consume starts a consumer. One goroutine calls handle before each ack. handle must not keep the
 // body.
 func (s *server) consume(queue string, prefetch int, handle func(body []byte)) (*consumer, error) {
 	conn, ch, err := s.open()
@@ -258,7 +258,7 @@ func (s *server) consume(queue string, prefetch int, handle func(body []byte)) (
 		defer close(c.ended)
 		for d := range deliveries {
 			if len(d.Body) < bodyHead {
-				continue // a message of another program; it stays unacked
+				continue // another program's message; it stays unacked
 			}
 			handle(d.Body)
 			if err := d.Ack(false); err != nil {

@@ -20,7 +20,7 @@ type receivers struct {
 type receiver struct {
 	consumer *consumer
 	count    atomic.Int64
-	last     atomic.Int64 // arrival of the newest message, nanoseconds since 1970
+	last     atomic.Int64 // time of the newest message, nanoseconds since 1970
 	latency  histogram    // from the time in the body, for messages received while recording
 }
 
@@ -57,7 +57,7 @@ func (rs *receivers) count() (n int64) {
 	return n
 }
 
-// last returns the arrival time of the newest message.
+// last returns the time of the newest message.
 func (rs *receivers) last() time.Time {
 	var at int64
 	for _, r := range rs.each {
@@ -66,12 +66,12 @@ func (rs *receivers) last() time.Time {
 	return time.Unix(0, at)
 }
 
-// await waits until n messages have arrived in total. It fails if no message arrives for idle.
+// await waits until n messages have come in total. It returns an error if none came for idle.
 func (rs *receivers) await(ctx context.Context, n int64, idle time.Duration) error {
 	begin := time.Now()
 	for rs.count() < n {
 		if since := time.Since(rs.last()); since > idle && time.Since(begin) > idle {
-			return fmt.Errorf("%d of %d messages are missing, and none arrived for %v", n-rs.count(), n, idle)
+			return fmt.Errorf("%d of %d messages have not come, and none for %v", n-rs.count(), n, idle)
 		}
 		for i, r := range rs.each {
 			select {
@@ -87,7 +87,7 @@ func (rs *receivers) await(ctx context.Context, n int64, idle time.Duration) err
 	return nil
 }
 
-// close ends the consumers. After it, the latencies may be read.
+// close ends the consumers; afterwards the latencies may be read.
 func (rs *receivers) close() error {
 	var errs []error
 	for _, r := range rs.each {
@@ -105,12 +105,11 @@ func (rs *receivers) allLatency() *histogram {
 	return &all
 }
 
-const idleLimit = 30 * time.Second // longest time without a message while some are missing
+const idleLimit = 30 * time.Second // without a message while some are missing
 
-// measureEndToEnd measures 4 publishers and 4 consumers of one queue with single acks. With
-// perSecond 0 they run at full speed. The rate then counts all messages from the start of the
-// measurement until the queue is empty. So a server that lets a backlog grow is also charged for
-// its draining.
+// measureEndToEnd has 4 publishers and 4 consumers of one queue with single acks. At full speed
+// (perSecond 0) the rate counts all messages from the start of the measurement until the queue is
+// empty. So a server that builds up a backlog has a lower rate.
 func measureEndToEnd(perSecond int) func(context.Context, *options, target, *server) (result, error) {
 	return func(ctx context.Context, o *options, t target, s *server) (result, error) {
 		names := queueNames(1)

@@ -14,11 +14,11 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// floorServer is the target "floor": a server that stores nothing. It confirms a publish as soon as
-// it has read it, sends it to a consumer, and forgets it. Its cost is the least cost of any Go
-// server with this client and these sockets. The difference to a real server is the cost of
-// queueing and the disk. It supports only what the workloads use. It has no limits and trusts its
-// client.
+// floorServer is the target "floor": a server that stores nothing. It reads frames, confirms a
+// publish as soon as it is read, forwards it to a consumer, and drops it. Its cost is the minimum
+// for any AMQP server in Go with this client and these sockets. The additional cost of a real
+// server is the cost of queueing and the disk. It supports only this program's workloads, has no
+// limits and trusts its client.
 type floorServer struct {
 	mu        sync.Mutex
 	consumers []*floorConsumer
@@ -33,7 +33,7 @@ type floorConsumer struct {
 	tag     uint64
 }
 
-// floorConn is one connection. Its reader writes its replies. Readers of publishing connections
+// floorConn is one connection. Its reading goroutine writes its replies; publishing connections
 // write deliveries to it.
 type floorConn struct {
 	s  *floorServer
@@ -42,8 +42,8 @@ type floorConn struct {
 	mu  sync.Mutex
 	out []byte // encoded, not yet written
 
-	// Only the reader uses these fields.
-	tag     uint64 // of the newest publish; one channel a connection publishes
+	// Used by the reading goroutine only.
+	tag     uint64 // of the newest publish; one channel of a connection publishes
 	told    uint64
 	publish wire.Publish
 	body    []byte
@@ -51,7 +51,7 @@ type floorConn struct {
 	touched []*floorConn // connections that got deliveries by this read
 }
 
-// prepareFloor prepares the floor as a separate process, so that its CPU time is measured alone.
+// prepareFloor sets up the floor as a separate process, so that its CPU time is measured alone.
 func prepareFloor(_ *options, dir string) (*server, error) {
 	addr, err := freeAddr()
 	if err != nil {
@@ -99,8 +99,8 @@ func (s *floorServer) forget(c *floorConn) {
 	s.consumers = left
 }
 
-// nextConsumer returns the next consumer in turn, or nil if there is none.
-func (s *floorServer) nextConsumer() *floorConsumer {
+// take returns the next consumer in turn, or nil if there is none.
+func (s *floorServer) take() *floorConsumer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.consumers) == 0 {
@@ -150,7 +150,7 @@ func (c *floorConn) serve() error {
 	}
 }
 
-// flush writes the results of a read: confirms of its publishes, and their deliveries.
+// flush writes the results of a read: the confirms of its publishes, and their deliveries.
 func (c *floorConn) flush() error {
 	c.mu.Lock()
 	if c.tag > c.told {
@@ -201,10 +201,10 @@ func (c *floorConn) frame(f wire.Frame) error {
 	return nil
 }
 
-// pass confirms a complete message and delivers it.
+// pass confirms a whole message and delivers it.
 func (c *floorConn) pass() {
 	c.tag++
-	fc := c.s.nextConsumer()
+	fc := c.s.take()
 	if fc == nil {
 		return
 	}

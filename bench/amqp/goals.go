@@ -2,18 +2,19 @@ package main
 
 import "fmt"
 
-// goal is a bound for a figure of Surgetank on one workload. All compared figures come from one run.
+// goal is a target of Surgetank for one workload. It is measured in the same run as the figure it
+// is compared with.
 type goal struct {
 	workload string
 	what     string
-	atLeast  float64 // or, if 0, atMost
-	atMost   float64
-	unit     string                                          // follows the figures
-	value    func(all summaries) (figure float64, have bool) // have: all needed figures were measured
-	sameRun  func(all summaries) (invocations []string)      // invocations of the compared results
+	atLeast  float64                                         // if it is 0, atMost applies
+	atMost   float64                                         //
+	unit     string                                          // after the figures
+	value    func(all summaries) (figure float64, have bool) // have: every needed figure was measured
+	sameRun  func(all summaries) (invocations []string)      // invocations that measured the compared figures
 }
 
-// figure returns the median of a figure of a workload against a target.
+// figure returns the median of a figure of a workload and a target.
 func (all summaries) figure(workload, target string, of func(result) float64) (float64, bool) {
 	s, ok := all[[2]string{workload, target}]
 	if !ok {
@@ -32,7 +33,7 @@ func moreOf(name string) func(result) float64 {
 	return func(r result) float64 { return r.More[name] }
 }
 
-// point names a figure of one summary.
+// point selects the figure of one summary.
 type point struct {
 	workload, target string
 	of               func(result) float64
@@ -43,8 +44,8 @@ func absolute(workload, what string, of func(result) float64, atLeast, atMost fl
 	return compare(workload, what, point{workload, surgetank, of}, point{}, atLeast, atMost, unit)
 }
 
-// compare makes a goal for the ratio of two figures. If the second point is zero, the goal is for
-// the first figure alone.
+// compare makes a goal for a ratio of two figures; if the second point is zero, for the first
+// alone.
 func compare(workload, what string, top, bottom point, atLeast, atMost float64, unit string) goal {
 	return goal{workload: workload, what: what, atLeast: atLeast, atMost: atMost, unit: unit,
 		value: func(all summaries) (float64, bool) {
@@ -75,13 +76,13 @@ func (all summaries) invocation(workload, target string) string {
 	return ""
 }
 
-// against makes a goal for Surgetank's figure divided by that of a RabbitMQ queue.
+// against makes a goal for the ratio of Surgetank's figure to that of a RabbitMQ queue.
 func against(workload, what, rival string, of func(result) float64, atLeast, atMost float64) goal {
 	return compare(workload, fmt.Sprintf("%s, against %s", what, rival), point{workload, surgetank, of}, point{workload, rival, of}, atLeast, atMost, "×")
 }
 
-// goals are the project's own. Every rate of publishing and end to end must exceed that of both
-// RabbitMQ queues. A number asks for more than that.
+// goals are the project's own. Every publishing and end-to-end rate should be ahead of both
+// RabbitMQ queues. A number demands a larger lead.
 func goals() []goal {
 	const ahead = 1
 	rate := "messages/s"
@@ -132,7 +133,7 @@ func (g goal) met(v float64) bool {
 	return v <= g.atMost
 }
 
-// wanted formats the goal's bound.
+// wanted returns the goal's bound as text.
 func (g goal) wanted() string {
 	if g.atLeast > 0 {
 		return fmt.Sprintf("≥ %s%s", figure(g.atLeast), g.unit)

@@ -6,8 +6,8 @@ import (
 )
 
 // histogram counts latencies in buckets that widen with the value. Every power of two has 128 equal
-// buckets, so a quantile's error is below 0.8 %. The zero value is ready to use. It has one writer.
-// Merge it after the writer has ended.
+// steps, so a quantile is wrong by less than 0.8 %. The zero value is ready. It has one writer;
+// merge it only after the writer has ended.
 type histogram struct {
 	count   int64
 	buckets [bucketCount]int64
@@ -16,10 +16,10 @@ type histogram struct {
 const (
 	stepBits    = 7
 	steps       = 1 << stepBits
-	bucketCount = (64 - stepBits) * steps // the last bucket has the largest int64
+	bucketCount = (64 - stepBits) * steps // the last bucket contains the largest int64
 )
 
-// bucketOf returns the bucket of a value. Each value below 128 ns has its own bucket.
+// bucketOf returns the bucket of a value: each value below 128 ns has its own.
 func bucketOf(ns int64) int {
 	if ns < 0 {
 		ns = 0
@@ -49,10 +49,10 @@ func (h *histogram) merge(other *histogram) {
 	h.count += other.count
 }
 
-// quantile returns the smallest value that at least a share q of all values do not exceed, in
-// milliseconds. It returns 0 if there are no values.
+// quantile returns the value that a share q of all values does not exceed, in milliseconds; 0 if
+// there are none.
 func (h *histogram) quantile(q float64) float64 {
-	before := min(int64(q*float64(h.count)), h.count-1) // the number of values to skip
+	before := min(int64(q*float64(h.count)), h.count-1) // number of values that are smaller or equal
 	for i, n := range h.buckets {
 		if before -= n; n > 0 && before < 0 {
 			return float64(upperOf(i)) / float64(time.Millisecond)

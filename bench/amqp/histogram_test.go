@@ -7,8 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestBucketsAreNarrow: for each added value, the bucket's upper edge is not below it and at most
-// 0.8 % above it.
+// TestBucketsAreNarrow: for any value, the bucket's upper edge is not below it and at most 0.8 %
+// above.
 func TestBucketsAreNarrow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ns := rapid.Int64Range(0, math.MaxInt64).Draw(t, "ns")
@@ -42,7 +42,7 @@ func TestQuantiles(t *testing.T) {
 		}
 		part.add(ms * 1e6)
 	}
-	h.add(-5) // if the clock stepped back, the latency counts as 0
+	h.add(-5) // a clock that stepped back counts as no time
 	h.merge(&other)
 	for q, want := range map[float64]float64{.5: 500, .99: 990, 1: 1000, 0: 0} {
 		if got := h.quantile(q); math.Abs(got-want) > 0.008*want+1 {

@@ -22,7 +22,7 @@ func TestLeanConnKeepsOrderAndSendsAllOnClose(t *testing.T) {
 		b, _ := io.ReadAll(far)
 		got <- b
 	}()
-	for i := range 3000 { // more bytes than the buffer has, so writers also wait
+	for i := range 3000 { // more than the buffer's size, so writers wait too
 		piece := bytes.Repeat([]byte{byte(i)}, i%97)
 		want = append(want, piece...)
 		if n, err := l.Write(piece); n != len(piece) || err != nil {
@@ -48,7 +48,7 @@ func TestLeanConnReportsFailure(t *testing.T) {
 		t.Fatal(err)
 	}
 	var err error
-	for range 1000 { // the first writes succeed before the failure is known; later the buffer is full
+	for range 1000 { // the first writes succeed before the failure is known; later the buffer would be full
 		if _, err = l.Write(make([]byte, 1024)); err != nil {
 			break
 		}

@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// load is a set of running publishers. Its fields do not change after start.
+// load is a set of publishers. Do not change its fields after start.
 type load struct {
 	connections int
 	window      int
 	queues      []string
 	size        int    // bytes of a body
-	perSecond   int    // of all publishers together; 0: at full speed
+	perSecond   int    // total of all publishers; 0: as fast as they can
 	each        uint64 // messages of each publisher; 0: until stop
 
 	recording  atomic.Bool
@@ -30,12 +30,12 @@ type load struct {
 	fail       context.CancelCauseFunc
 }
 
-// confirmLimit is the longest wait for the last confirms after publishing ended. A queue of a
-// paused server needs long.
+// confirmLimit is how long the last confirms may take after publishing ended; a queue of a paused
+// server takes long.
 const confirmLimit = time.Minute
 
 // start opens the connections and begins to publish. The returned context ends when a publisher
-// fails. Its cause is the reason.
+// fails, with the reason as its cause.
 func (l *load) start(ctx context.Context, s *server) (context.Context, error) {
 	ctx, l.fail = context.WithCancelCause(ctx)
 	l.halt = make(chan struct{})
@@ -57,8 +57,8 @@ func (l *load) start(ctx context.Context, s *server) (context.Context, error) {
 	return ctx, nil
 }
 
-// publish is the work of one publisher. Each publisher begins at another queue. With a rate, each
-// also begins at another time.
+// publish is the work of one publisher. Each begins at a different queue and, if paced, at a
+// different time.
 func (l *load) publish(i int, p *publisher, begin time.Time) error {
 	body := newBody(l.size)
 	queue := i * len(l.queues) / l.connections
@@ -88,8 +88,8 @@ func (l *load) publish(i int, p *publisher, begin time.Time) error {
 	return nil
 }
 
-// sleepUntil sleeps in the kernel, which wakes a thread about 60 µs late. In an idle process, the
-// runtime's own timers are up to 1 ms late. That would count as the server's latency.
+// sleepUntil sleeps in the kernel, which wakes a thread about 60 µs late. The runtime's own timers
+// are up to 1 ms late in an idle process, and that would count as the server's latency.
 func sleepUntil(due time.Time) {
 	for left := time.Until(due); left > 0; left = time.Until(due) {
 		request := unix.NsecToTimespec(int64(left))
@@ -97,13 +97,13 @@ func sleepUntil(due time.Time) {
 	}
 }
 
-// stop ends publishing, waits for the last confirms, and closes the connections.
+// stop ends publishing, waits for unconfirmed messages and closes the connections.
 func (l *load) stop() error {
 	l.once.Do(func() { close(l.halt) })
 	return l.wait()
 }
 
-// wait waits until every publisher has sent its messages and all are confirmed. It then closes the
+// wait waits until every publisher has sent its messages and all are confirmed, and closes the
 // connections.
 func (l *load) wait() error {
 	l.working.Wait()
@@ -122,7 +122,7 @@ func (l *load) wait() error {
 	return errors.Join(errs...)
 }
 
-// confirmed returns the number of confirms received while recording. sent returns the number of all
+// confirmed returns the number of confirms received while recording, and sent the number of all
 // messages. Call sent after stop or wait.
 func (l *load) confirmed() (n int64) {
 	for _, p := range l.publishers {
@@ -147,7 +147,7 @@ func (l *load) latency() *histogram {
 	return &all
 }
 
-// pause waits for d. If ctx ends earlier, it returns ctx's cause.
+// pause waits for d. If ctx ends first, it returns the reason.
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():

@@ -1,16 +1,17 @@
 //go:build linux
 
-// Command amqp measures RabbitMQ and Surgetank with one AMQP 0-9-1 client, rabbitmq/amqp091-go, in
-// one run. For each measurement it starts a new server on an empty directory. The servers take
-// turns. Client and server share the machine, so the client's cost is measured too.
+// Command amqp measures RabbitMQ and Surgetank with one AMQP 0-9-1 client program,
+// rabbitmq/amqp091-go, in one run. Each measurement starts a new server with an empty directory,
+// and the servers alternate. Client and server share the machine, so the client's cost is included.
 //
 //	go run ./bench/amqp                                       everything; RabbitMQ from the Debian package rabbitmq-server
 //	go run ./bench/amqp -workloads publish-1k-8,e2e -runs 5   some of it
-//	go run ./bench/amqp -targets amqp -addr HOST:5672         any running server
-//	go run ./bench/amqp -report                               only the report, from existing results
+//	go run ./bench/amqp -targets amqp -addr HOST:5672         any server that runs already
+//	go run ./bench/amqp -report                               the report again, from the results there are
 //
-// Each run adds a line to a dated file of results in bench/results, and the report is made from those
-// lines. Absolute figures depend on the machine and the hour. Ratios within a run are comparable.
+// Every run is a line of bench/results/DATE-amqp.jsonl. The report, a Markdown file of the same
+// name, is made from these lines. Absolute figures depend on the machine and the time; ratios
+// within a run are comparable.
 package main
 
 import (
@@ -76,14 +77,14 @@ func parseOptions(args []string) (*options, error) {
 	}
 	switch {
 	case f.NArg() > 0:
-		return nil, fmt.Errorf("unexpected argument %q; all options are flags, see -h", f.Arg(0))
+		return nil, fmt.Errorf("unexpected argument %q; everything is said with flags, see -h", f.Arg(0))
 	case o.runs < 1 || o.backlogRuns < 1 || o.backlog < 1 || o.secs <= 0 || o.warm < 0:
 		return nil, errors.New("-runs, -backlog-runs, -backlog and -secs must be positive, and -warm not negative")
 	}
 	return o, nil
 }
 
-// workload is a measurement. It gets a new, empty server.
+// workload is one kind of measurement; its server is new and empty.
 type workload struct {
 	name, what string
 	measure    func(context.Context, *options, target, *server) (result, error)
@@ -177,8 +178,8 @@ func run(ctx context.Context, o *options) (err error) {
 	return errors.Join(err, writeErr)
 }
 
-// measure runs every workload against every target in turn. It returns the number of runs that it
-// added to the results. A failed run is reported at once, and the other runs continue.
+// measure runs every workload against every target, alternating the targets. It returns the number
+// of runs added to the results. A failed run is reported at once, and the others continue.
 func measure(ctx context.Context, o *options, lines string) (measured int, err error) {
 	picked, err := pickTargets(o.targets)
 	if err != nil {
@@ -194,7 +195,7 @@ func measure(ctx context.Context, o *options, lines string) (measured int, err e
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil { // RabbitMQ may run as another user
+	if err := os.Chmod(dir, 0o755); err != nil { // RabbitMQ may run as a user of its own
 		return 0, err
 	}
 	if err := findServers(ctx, o, picked, dir); err != nil {
@@ -234,7 +235,7 @@ func measure(ctx context.Context, o *options, lines string) (measured int, err e
 	return measured, nil
 }
 
-// findServers finds the programs of the targets and builds Surgetank before the measurements.
+// findServers finds the programs of the targets, and builds Surgetank, before the measurements.
 func findServers(ctx context.Context, o *options, picked []target, dir string) (err error) {
 	for _, t := range picked {
 		switch {
@@ -247,13 +248,13 @@ func findServers(ctx context.Context, o *options, picked []target, dir string) (
 			return err
 		}
 	}
-	o.surgetank, err = filepath.Abs(o.surgetank) // the server runs in another directory
+	o.surgetank, err = filepath.Abs(o.surgetank) // the server is started in a directory of its own
 	return err
 }
 
 // measureOne runs a workload once on a new server.
 func measureOne(ctx context.Context, o *options, w workload, t target, dir string) (r result, err error) {
-	syscall.Sync() // unwritten data of the last server must not slow this one
+	syscall.Sync() // unwritten data of the last server must not slow this one down
 	s, err := t.launch(ctx, o, dir)
 	if err != nil {
 		return result{}, err
@@ -271,7 +272,7 @@ func measureOne(ctx context.Context, o *options, w workload, t target, dir strin
 	return r, nil
 }
 
-// clientVersion names the client library and its settings.
+// clientVersion names the client library and how it is used.
 func clientVersion(lean bool) string {
 	name := "amqp091-go"
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -287,7 +288,7 @@ func clientVersion(lean bool) string {
 	return name
 }
 
-// machine describes this machine.
+// machine describes the computer.
 func machine() string {
 	kernel, memory := "", ""
 	if text, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {

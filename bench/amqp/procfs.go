@@ -12,19 +12,19 @@ import (
 	"syscall"
 )
 
-// clockTicks is the unit of CPU times in /proc: USER_HZ. It is 100 on every architecture that Go
-// supports.
+// clockTicks is the unit of the CPU times in /proc: USER_HZ, which is 100 on every architecture of
+// Go.
 const clockTicks = 100
 
-// procStat has fields of /proc/PID/stat of one process (proc(5)).
+// procStat is the content of /proc/PID/stat (proc(5)).
 type procStat struct {
 	parent int
 	state  byte
-	cpu    float64 // seconds: its own, and those of its ended children that it waited for
+	cpu    float64 // seconds: its own and those of its ended and awaited children
 }
 
-// parseStat parses a line of /proc/PID/stat. The name in brackets may contain anything, so
-// parseStat counts fields after the last bracket.
+// parseStat reads a line of /proc/PID/stat. The name in brackets may contain anything, so fields
+// are counted after its end.
 func parseStat(line string) (procStat, bool) {
 	fields := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])
 	if len(fields) < 15 {
@@ -82,7 +82,7 @@ func processTree(root int) []int {
 	return tree
 }
 
-// treeCPU returns the CPU seconds that a process tree has used.
+// treeCPU returns the CPU seconds of a process tree.
 func treeCPU(root int) (seconds float64) {
 	for _, pid := range processTree(root) {
 		if s, ok := readStat(pid); ok {
@@ -92,13 +92,13 @@ func treeCPU(root int) (seconds float64) {
 	return seconds
 }
 
-// treePSS returns the proportional set size of a process tree in bytes. Memory that several
-// processes share counts once.
+// treePSS returns the proportional set size of a process tree in bytes: shared memory is counted
+// once.
 func treePSS(root int) (bytes int64) {
 	for _, pid := range processTree(root) {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 		if err != nil {
-			continue // it has ended, or belongs to another user
+			continue // ended, or of another user
 		}
 		bytes += parsePSS(string(text))
 	}
@@ -115,7 +115,7 @@ func parsePSS(text string) int64 {
 	return 0
 }
 
-// machineCPU returns the CPU seconds that all cores were busy since the machine started.
+// machineCPU returns the CPU seconds that all cores together were busy since the machine started.
 func machineCPU() float64 {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -143,8 +143,8 @@ func ownCPU() float64 {
 	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
 }
 
-// deviceCounters returns the written bytes and the cache flushes of all whole disks
-// (Documentation/admin-guide/iostats.rst). They show whether a server really syncs.
+// deviceCounters sums the written bytes and the cache flushes of all whole disks
+// (Documentation/admin-guide/iostats.rst). They show which server really syncs.
 func deviceCounters() (written, flushes int64) {
 	text, err := os.ReadFile("/proc/diskstats")
 	if err != nil {
@@ -156,7 +156,7 @@ func deviceCounters() (written, flushes int64) {
 			continue
 		}
 		if _, err := os.Stat("/sys/block/" + f[2]); err != nil {
-			continue // a partition: its disk counts it
+			continue // a partition: counted with its disk
 		}
 		sectors, _ := strconv.ParseInt(f[9], 10, 64)
 		n, _ := strconv.ParseInt(f[18], 10, 64)

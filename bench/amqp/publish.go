@@ -18,7 +18,7 @@ func queueNames(n int) []string {
 	return names
 }
 
-// measurePublish measures confirmed publishing of 1 KiB messages without a consumer.
+// measurePublish measures confirmed publishing of 1 KiB without a consumer.
 func measurePublish(connections, window, queues int) func(context.Context, *options, target, *server) (result, error) {
 	return func(ctx context.Context, o *options, t target, s *server) (result, error) {
 		names := queueNames(queues)

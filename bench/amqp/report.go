@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// disturbed is the number of cores that other work may use before a figure is marked.
+// disturbed is how many cores other programs may use before a figure is marked.
 const disturbed = 0.3
 
-// figure formats a number with three significant digits and separated thousands.
+// figure formats a number with three significant digits and thousands separators.
 func figure(v float64) string {
 	switch {
 	case v == 0:
@@ -26,7 +26,7 @@ func figure(v float64) string {
 	return s
 }
 
-// digits returns the number of digits before the point. For 0.0x it is -1.
+// digits counts the digits before the point; 0.0x has -1.
 func digits(v float64) (n int) {
 	for ; v >= 1; v /= 10 {
 		n++
@@ -37,7 +37,7 @@ func digits(v float64) (n int) {
 	return n
 }
 
-// line formats a run for the terminal.
+// line is the terminal's output for a run.
 func (r result) line() string {
 	s := fmt.Sprintf("  %-16s #%d  %9s/s  p50 %s ms  p99 %s ms  server %s s/M, %.2f cores  client %s s/M, %.2f cores  other %.2f  peak %s MB",
 		r.Target, r.Run, figure(r.Rate), figure(r.P50), figure(r.P99), figure(r.ServerCPU), r.ServerCores, figure(r.ClientCPU), r.ClientCores, r.OtherCores, figure(r.PeakMB))
@@ -51,7 +51,7 @@ func sortedKeys(m map[string]float64) []string {
 	return slices.Sorted(maps.Keys(m))
 }
 
-// heading names a table's column. of returns its figure.
+// heading names a table's column; of returns its figure.
 type heading struct {
 	name string
 	of   func(result) float64
@@ -93,7 +93,7 @@ little). A backlog's kill -9 comes before its clean restart.
 
 `
 
-// writeProducts lists the product and version of each target.
+// writeProducts lists the product of each target.
 func writeProducts(b *strings.Builder, all summaries) {
 	b.WriteString("| target | server | client | a confirm means | measured (UTC) |\n|---|---|---|---|---|\n")
 	for _, t := range reportTargets(all) {
@@ -124,7 +124,7 @@ func unique(words []string) string {
 	return strings.Join(slices.Compact(words), "; ")
 }
 
-// knownTargets and knownWorkloads set the order of the report. Others follow them.
+// knownTargets and knownWorkloads define the report's order; others follow.
 var (
 	knownTargets   = []string{classic, quorum, surgetank, anyServer}
 	knownWorkloads = []string{publish1, publish8, sync1, sync64, endToEnd, endToEnd5k, queues1000, backlog2m}
@@ -133,7 +133,7 @@ var (
 func reportTargets(all summaries) []string { return ordered(all, 1, knownTargets) }
 func reportOrder(all summaries) []string   { return ordered(all, 0, knownWorkloads) }
 
-// ordered returns one part of the keys, with known ones first in their order.
+// ordered returns one part of the keys, known ones first in their order.
 func ordered(all summaries, part int, known []string) []string {
 	var names []string
 	for key := range all {
@@ -152,7 +152,7 @@ func ordered(all summaries, part int, known []string) []string {
 	return slices.Compact(names)
 }
 
-// writeTable writes the figures that all workloads have, and below them the figures of this
+// writeTable prints the common figures of all workloads, and below them the special ones of this
 // workload.
 func writeTable(b *strings.Builder, all summaries, workload string) {
 	fmt.Fprintf(b, "\n## %s\n\n| target | messages/s | runs |", workload)
@@ -198,7 +198,7 @@ func writeTable(b *strings.Builder, all summaries, workload string) {
 	}
 }
 
-// writeGoals writes every goal whose figures were measured.
+// writeGoals prints every goal whose figures were measured.
 func writeGoals(b *strings.Builder, all summaries) {
 	var lines []string
 	for _, w := range knownWorkloads {

@@ -10,13 +10,13 @@ import (
 	"slices"
 )
 
-// result is one run of one workload against one target. It is a line of the results file.
+// result is one run of one workload against one target: a line of the results file.
 type result struct {
-	Invocation string `json:"invocation"` // start time of the program; results with the same one were measured side by side
+	Invocation string `json:"invocation"` // when the program was started; runs of one invocation were measured side by side
 	Time       string `json:"time"`
 	Workload   string `json:"workload"`
 	Target     string `json:"target"`
-	Product    string `json:"product"` // name and version that the server sends
+	Product    string `json:"product"` // name from the server's introduction
 	Client     string `json:"client"`
 	Run        int    `json:"run"`
 
@@ -29,12 +29,12 @@ type result struct {
 	ClientCPU   float64            `json:"client_cpu_s_per_million"`
 	ServerCores float64            `json:"server_cores"`
 	ClientCores float64            `json:"client_cores"`
-	OtherCores  float64            `json:"other_cores"` // cores used by all other processes, with kernel threads
-	Cores       int                `json:"cores"`       // number of cores of the machine
+	OtherCores  float64            `json:"other_cores"` // cores used by everything else on the machine, including kernel threads
+	Cores       int                `json:"cores"`       // number of the machine's cores
 	PeakMB      float64            `json:"peak_pss_mb"`
 	DiskMBps    float64            `json:"disk_mb_per_s"`
 	Flushes     float64            `json:"disk_flushes_per_s"`
-	More        map[string]float64 `json:"more,omitempty"` // figures of this workload only
+	More        map[string]float64 `json:"more,omitempty"` // figures of this workload alone
 }
 
 // Names in result.More.
@@ -54,8 +54,8 @@ const (
 	moreDuplicates = "duplicates"
 )
 
-// ceiling is the rate at which the client alone would use every core. No server on this machine can
-// exceed it.
+// ceiling is the rate at which the client alone would use every core: no server can be faster with
+// it on this machine.
 func (r result) ceiling() float64 {
 	if r.ClientCPU == 0 {
 		return 0
@@ -70,7 +70,7 @@ func (r *result) more(name string, value float64) {
 	r.More[name] = value
 }
 
-// appendResult appends a line to the results file.
+// appendResult adds a line to the results file.
 func appendResult(path string, r result) error {
 	line, err := json.Marshal(r)
 	if err != nil {
@@ -99,18 +99,18 @@ func readResults(path string) ([]result, error) {
 	for n := 1; lines.Scan(); n++ {
 		var r result
 		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
-			return nil, fmt.Errorf("%s:%d is not a result; move the file away or correct the line: %w", path, n, err)
+			return nil, fmt.Errorf("%s:%d is not a result; move the file away or mend the line: %w", path, n, err)
 		}
 		all = append(all, r)
 	}
 	return all, lines.Err()
 }
 
-// summary has the runs of one workload against one target in one invocation.
+// summary is the runs of one workload against one target in one invocation.
 type summary struct{ runs []result }
 
-// median returns the median of a figure over the runs. With an even number of runs it is the mean
-// of the two in the middle.
+// median returns the middle of a figure over the runs. For an even number it is the mean of the two
+// middle values.
 func (s summary) median(figure func(result) float64) float64 {
 	values := s.values(figure)
 	if len(values) == 0 {

@@ -17,34 +17,34 @@ import (
 	"time"
 )
 
-// server is a server under test. It is either a process tree on an empty directory, or, if argv is
-// empty, a running server at addr. One goroutine at a time starts and stops it.
+// server is a server under test: a process tree started here with an empty directory, or (with
+// empty argv) an external server at addr. One goroutine at a time starts and stops it.
 type server struct {
-	addr       string // address of AMQP
+	addr       string // its AMQP address
 	user, pass string
 	dir        string // all its data; its output is in dir/output.log
 	argv, env  []string
-	credential *syscall.Credential // its user; nil: as this process
-	aside      *exec.Cmd           // another process that it needs, or nil; it is not measured
+	credential *syscall.Credential // user of the process; nil: as this process
+	aside      *exec.Cmd           // an additional process that it needs, or nil; it is not measured
 	watch      int                 // pid of an external server to measure; 0: none
 
 	cmd     *exec.Cmd
 	exited  chan struct{} // closed when cmd has ended
-	peak    atomic.Int64  // highest PSS seen, bytes
+	peak    atomic.Int64  // highest PSS so far, bytes
 	sampler sync.WaitGroup
 }
 
 const (
-	startLimit  = 5 * time.Minute // RabbitMQ needs two minutes to recover two million messages of a classic queue
+	startLimit  = 5 * time.Minute // RabbitMQ needs two to recover two million messages of a classic queue
 	stopLimit   = 3 * time.Minute
 	pollEvery   = 10 * time.Millisecond
 	sampleEvery = 500 * time.Millisecond
 )
 
-// external reports whether the server was started by someone else.
+// external reports whether the server is not started and stopped here.
 func (s *server) external() bool { return len(s.argv) == 0 }
 
-// pid returns the root of the process tree to measure, or 0.
+// pid returns the root of the tree to measure, or 0 if there is none.
 func (s *server) pid() int {
 	if s.cmd != nil {
 		return s.cmd.Process.Pid
@@ -52,7 +52,7 @@ func (s *server) pid() int {
 	return s.watch
 }
 
-// start starts the server and returns at once. awaitReady waits for it.
+// start runs the server and returns at once; awaitReady waits for it.
 func (s *server) start() error {
 	if s.external() {
 		return nil
@@ -69,7 +69,7 @@ func (s *server) start() error {
 	}
 	exited := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // its output has the reason of its end
+		_ = cmd.Wait() // its output says how it ended
 		close(exited)
 	}()
 	s.cmd, s.exited = cmd, exited
@@ -77,8 +77,8 @@ func (s *server) start() error {
 	return nil
 }
 
-// command prepares a child process. It is in its own process group, so a Ctrl-C does not reach it
-// before this program stops it.
+// command prepares a process in a group of its own, so a Ctrl-C does not reach it before this
+// program stops it.
 func command(argv, env []string, credential *syscall.Credential) *exec.Cmd {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = env
@@ -98,7 +98,7 @@ func (s *server) sample(pid int, exited <-chan struct{}) {
 	}
 }
 
-// memory returns the present PSS of a process tree, and records the highest.
+// memory returns the current PSS of a process tree, and records the highest.
 func (s *server) memory(pid int) int64 {
 	now := treePSS(pid)
 	for high := s.peak.Load(); now > high && !s.peak.CompareAndSwap(high, now); high = s.peak.Load() {
@@ -106,8 +106,8 @@ func (s *server) memory(pid int) int64 {
 	return now
 }
 
-// stop ends the server cleanly, or with kill -9 of its whole tree. It returns when every process
-// has ended.
+// stop ends the server cleanly, or with kill -9 of its whole tree, and returns when every process
+// of it is gone.
 func (s *server) stop(kill bool) error {
 	if s.cmd == nil {
 		return nil
@@ -127,7 +127,7 @@ func (s *server) stop(kill bool) error {
 		killAll(tree)
 		<-s.exited
 	}
-	for _, pid := range tree { // a child may end a little after its parent
+	for _, pid := range tree { // a child may live a little longer than its parent
 		for end := time.Now().Add(5 * time.Second); alive(pid); time.Sleep(pollEvery) {
 			if time.Now().After(end) {
 				killAll([]int{pid})
@@ -140,16 +140,16 @@ func (s *server) stop(kill bool) error {
 
 func killAll(pids []int) {
 	for _, pid := range pids {
-		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended already
+		_ = syscall.Kill(pid, syscall.SIGKILL) // it may already be gone
 	}
 }
 
-// discard ends the server and its second process, and removes its data.
+// discard ends the server and its additional process, and removes its data.
 func (s *server) discard() error {
 	err := s.stop(true)
 	if s.aside != nil && s.aside.Process != nil {
 		_ = s.aside.Process.Kill()
-		_ = s.aside.Wait() // the error says that it was killed
+		_ = s.aside.Wait() // it was killed on purpose
 	}
 	if s.dir == "" {
 		return err
@@ -167,7 +167,7 @@ func (s *server) awaitReady(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-s.exited: // nil for an external server, so never ready
+		case <-s.exited: // nil for an external server, and so never ready
 			return fmt.Errorf("the server ended before it was ready; its last output:\n%s", s.tail())
 		case <-time.After(pollEvery):
 		}
@@ -190,8 +190,8 @@ func (s *server) tail() string {
 	return strings.Join(lines[max(0, len(lines)-15):], "\n")
 }
 
-// freeAddr returns an unused loopback address. If another process uses it before the server does,
-// the server fails with an error.
+// freeAddr returns a free loopback address. If another program takes it before its use, the server
+// reports that.
 func freeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -200,7 +200,7 @@ func freeAddr() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-// freePort returns the port of a free address.
+// freePort is freeAddr without the host.
 func freePort() (string, error) {
 	addr, err := freeAddr()
 	if err != nil {

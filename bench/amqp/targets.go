@@ -22,9 +22,9 @@ import (
 // target is a server and a kind of queue to measure.
 type target struct {
 	name    string
-	args    amqp.Table // arguments of every declared queue
-	confirm string     // the meaning of a confirm in the server's documentation
-	// prepare makes a server on an empty directory. It does not start it.
+	args    amqp.Table // of every declared queue
+	confirm string     // the meaning of a confirm, from the server's own documentation
+	// makes a server with an empty directory and does not start it
 	prepare func(o *options, dir string) (*server, error)
 }
 
@@ -36,7 +36,7 @@ var targets = []target{
 	{floor, nil, "read, and forgotten", prepareFloor},
 }
 
-// pickTargets returns the targets in a list of names.
+// pickTargets returns the targets of a list of names.
 func pickTargets(names string) ([]target, error) {
 	var picked []target
 	for name := range strings.SplitSeq(names, ",") {
@@ -49,7 +49,7 @@ func pickTargets(names string) ([]target, error) {
 	return picked, nil
 }
 
-// launch starts a target on an empty directory and waits until it answers.
+// launch starts a target with an empty directory and waits until it answers.
 func (t target) launch(ctx context.Context, o *options, dir string) (*server, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
@@ -67,9 +67,9 @@ func (t target) launch(ctx context.Context, o *options, dir string) (*server, er
 	return s, nil
 }
 
-// prepareRabbitMQ prepares a node that shares nothing with an installed one. It has its own
-// directory, ports, node name and name server (epmd), no plugins, and otherwise defaults. Root
-// starts it as the package's user, as the package does.
+// prepareRabbitMQ sets up a node that shares nothing with an installed one: own directory, ports,
+// node name and name server (epmd), no plugins, otherwise defaults. root starts it as the package's
+// user, as the package does.
 func prepareRabbitMQ(o *options, dir string) (*server, error) {
 	if err := findRabbitMQ(o); err != nil {
 		return nil, err
@@ -104,10 +104,9 @@ func prepareRabbitMQ(o *options, dir string) (*server, error) {
 		"ERL_EPMD_ADDRESS=127.0.0.1", "ERL_EPMD_PORT=" + ports[2],
 		"RABBITMQ_MNESIA_BASE=" + in("mnesia"), "RABBITMQ_LOG_BASE=" + in("log"), "RABBITMQ_PID_FILE=" + in("pid"),
 		"RABBITMQ_ENABLED_PLUGINS_FILE=" + in("enabled_plugins"), "RABBITMQ_CONFIG_FILE=" + in("rabbitmq"),
-		"RABBITMQ_ADVANCED_CONFIG_FILE=" + in("advanced.config"), "RABBITMQ_CONF_ENV_FILE=" + in("rabbitmq-env.conf"), // do not use the machine's configuration
+		"RABBITMQ_ADVANCED_CONFIG_FILE=" + in("advanced.config"), "RABBITMQ_CONF_ENV_FILE=" + in("rabbitmq-env.conf"), // not the machine's
 	}
-	// epmd runs as a child of this process. Otherwise the node would start it as a daemon, which
-	// would stay.
+	// As a child process epmd leaves no daemon behind; otherwise the node would start one.
 	aside := command([]string{epmd, "-port", ports[2], "-address", "127.0.0.1"}, env, credential)
 	aside.Dir = dir
 	if err := aside.Start(); err != nil {
@@ -117,7 +116,7 @@ func prepareRabbitMQ(o *options, dir string) (*server, error) {
 		argv: []string{o.rabbitmq}, env: env, credential: credential, aside: aside}, nil
 }
 
-// findRabbitMQ returns an error with the packages to install, if there is no RabbitMQ.
+// findRabbitMQ returns an error that says what to install if there is no RabbitMQ.
 func findRabbitMQ(o *options) error {
 	if _, err := os.Stat(o.rabbitmq); err != nil {
 		return fmt.Errorf("RabbitMQ is not at %s: install the Debian package rabbitmq-server (apt-get install rabbitmq-server), give the path of its bin/rabbitmq-server with -rabbitmq, or leave its targets out with -targets %s", o.rabbitmq, surgetank)
@@ -125,8 +124,8 @@ func findRabbitMQ(o *options) error {
 	return nil
 }
 
-// rabbitUser returns the user that runs RabbitMQ, or nil for the present one. It makes that user
-// the owner of dir.
+// rabbitUser returns the user to run RabbitMQ as, or nil for the current one, and makes that user
+// the owner of the directory.
 func rabbitUser(dir string) (*syscall.Credential, error) {
 	if os.Getuid() != 0 {
 		return nil, nil
@@ -143,7 +142,7 @@ func rabbitUser(dir string) (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 }
 
-// prepareSurgetank prepares `surgetank serve` with a user's defaults.
+// prepareSurgetank sets up `surgetank serve` as a user would run it.
 func prepareSurgetank(o *options, dir string) (*server, error) {
 	addr, err := freeAddr()
 	if err != nil {
@@ -157,7 +156,7 @@ func prepareSurgetank(o *options, dir string) (*server, error) {
 	return &server{addr: addr, user: "guest", pass: "guest", dir: dir, argv: append(argv, strings.Fields(o.serveFlags)...), env: os.Environ()}, nil
 }
 
-// prepareExternal uses a running server.
+// prepareExternal uses a server that is already running.
 func prepareExternal(o *options, dir string) (*server, error) {
 	if o.addr == "" {
 		return nil, fmt.Errorf("the target %q needs -addr HOST:PORT of a running server", anyServer)
@@ -169,7 +168,7 @@ func prepareExternal(o *options, dir string) (*server, error) {
 	return &server{addr: o.addr, user: name, pass: pass, watch: o.pid, dir: dir}, nil
 }
 
-// buildSurgetank compiles the server from the module of this program.
+// buildSurgetank builds the server from the module of this program.
 func buildSurgetank(ctx context.Context, dir string) (string, error) {
 	bin := filepath.Join(dir, "surgetank-server")
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)

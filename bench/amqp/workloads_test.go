@@ -13,9 +13,9 @@ import (
 	tank "github.com/surgetank/surgetank/internal/server"
 )
 
-// TestEveryWorkloadAgainstAServer runs each workload for a moment against Surgetank in this
-// process. It checks that the measured events happen, not the figures. It also tests leanConn with
-// real traffic.
+// TestEveryWorkloadAgainstAServer runs each workload briefly against Surgetank in this process. It
+// checks that the measured events happen, not the figures. It also tests the gathering connection
+// with real traffic.
 func TestEveryWorkloadAgainstAServer(t *testing.T) {
 	srv, err := tank.Start(t.Context(), tank.Options{Config: config.Server{Data: filepath.Join(t.TempDir(), "data"), HTTP: config.Off, AMQP: "127.0.0.1:0"}})
 	if err != nil {

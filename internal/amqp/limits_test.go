@@ -12,6 +12,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/tally"
 	"github.com/surgetank/surgetank/test/hostile"
 )
 
@@ -103,6 +104,7 @@ func TestLimitsOfConsumers(t *testing.T) {
 	c := bn.as("u")
 	c.queue("q", nil)
 	c.queue("short", nil)
+	counted := uint64(0)
 	consume := func(ch *client, queue string) error {
 		_, err := ch.Consume(queue, "tag", false, false, false, false, nil)
 		return err
@@ -114,8 +116,12 @@ func TestLimitsOfConsumers(t *testing.T) {
 		}
 		return ch
 	}
-	refused := func(err error, reason string) {
+	refused := func(err error, reason string) { // and it is counted
 		t.Helper()
+		counted++
+		if n := bn.refusedNow(tally.Consumers); n < counted {
+			t.Errorf("%q: %d refusals are counted, want at least %d", reason, n, counted)
+		}
 		if e, is := err.(*amqp091.Error); !is || e.Code != 406 || !strings.Contains(e.Reason, reason) {
 			t.Errorf("%v, want %q", err, reason)
 		}

@@ -1,10 +1,10 @@
-// Package auth says who may do what: users, virtual hosts and permissions, and the one
+// Package auth decides who may do what: users, virtual hosts and permissions, and the single
 // authorisation function that every door calls.
 //
-// A Store keeps all of it in the broker's metadata (namespace "auth") and a copy in memory. Readers
-// take the copy by one atomic load and never wait; writers are serialised, make their change
-// durable first and then swap the copy. What the doors show about a refusal is their own words;
-// this package says only whether and why.
+// A Store keeps its records in the broker's metadata (namespace "auth") and a copy in memory.
+// Readers load the copy atomically and never wait. Writers run one at a time: each makes its change
+// durable and then swaps the copy. This package returns whether and why a call is refused; each
+// door words the refusal.
 package auth
 
 import (
@@ -20,12 +20,12 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Namespace is where a Store keeps its records in the broker's metadata.
+// Namespace is the namespace of a Store's records in the broker's metadata.
 const Namespace = "auth"
 
 const retryBusy = time.Second
 
-// Op is what somebody wants to do to a queue or exchange.
+// Op is an operation on a queue or exchange.
 type Op uint8
 
 const (
@@ -46,22 +46,22 @@ func (op Op) String() string {
 	return "unknown operation"
 }
 
-// Tags that mean something to Surgetank. Other tags are kept and mean nothing.
+// Tags that have a meaning in Surgetank. Other tags are stored and have no effect.
 const (
 	TagAdministrator = "administrator" // manages users, virtual hosts, permissions, sinks
-	TagMonitoring    = "monitoring"    // reads settings and figures of every virtual host
+	TagMonitoring    = "monitoring"    // reads settings and statistics of every virtual host
 	TagImpersonator  = "impersonator"  // may publish with another user's name in user-id
 )
 
-// Store holds users, virtual hosts and permissions. Open makes one; a broker has at most one,
-// shared by its doors. All methods may be called by many goroutines.
+// Store has users, virtual hosts and permissions. Open makes one. A broker has at most one, shared
+// by its doors. All methods are safe for use by many goroutines.
 type Store struct {
 	broker surgetank.Broker
 	now    func() time.Time
 	log    *slog.Logger
 
 	hasher *hasher
-	dummy  phc // what an unknown user's password is compared with
+	dummy  phc // compared with the password of an unknown user
 	cache  *cache
 	byPeer *throttle
 	byUser *throttle
@@ -69,35 +69,35 @@ type Store struct {
 
 	admitted admissions
 
-	publicHash atomic.Pointer[string] // a hash that is known to be of guest's first password
+	publicHash atomic.Pointer[string] // a hash known to be of guest's first password
 
 	mu    sync.Mutex // held by writers
 	state atomic.Pointer[state]
 }
 
-// state is one consistent, immutable picture of all records.
+// state is a consistent, immutable copy of all records.
 type state struct {
 	generation uint64
 	users      map[string]*user
 	vhosts     map[string]*vhost
-	changed    chan struct{} // closed when this state was replaced
+	changed    chan struct{} // closed when this state is replaced
 	unclaimed  func() bool
 }
 
-// Option changes how Open makes a Store.
+// Option is an option of Open.
 type Option func(*Store)
 
-// WithClock gives the Store its time; the default is time.Now.
+// WithClock sets the Store's clock; the default is time.Now.
 func WithClock(now func() time.Time) Option { return func(s *Store) { s.now = now } }
 
-// WithLogger makes the Store write one line for every refused login and every change. Passwords are
-// never in it.
+// WithLogger makes the Store log one line for every refused login and every change. Passwords are
+// never logged.
 func WithLogger(l *slog.Logger) Option { return func(s *Store) { s.log = l } }
 
-// Open reads the broker's users, virtual hosts and permissions. The first time it makes the virtual
-// host "/" and the user guest with password guest, all rights on "/" and the administrator's tag.
-// guest may log in from loopback only, and with this password only while it is the only user. It
-// fails closed: a record that cannot be read is CodeCorrupt.
+// Open reads the broker's users, virtual hosts and permissions. The first Open of a broker creates
+// the virtual host "/" and the user guest with password guest, all permissions on "/" and the
+// administrator's tag. guest may log in from loopback only. Its first password works only while
+// guest is the only user. Open fails closed: an unreadable record is CodeCorrupt.
 func Open(ctx context.Context, b surgetank.Broker, opts ...Option) (*Store, error) {
 	s := &Store{
 		broker: b, now: time.Now, log: slog.New(slog.DiscardHandler),
@@ -122,8 +122,8 @@ func Open(ctx context.Context, b surgetank.Broker, opts ...Option) (*Store, erro
 	return s, s.finishDeletions(ctx)
 }
 
-// Reload reads all records anew and swaps them in as one. When that fails the Store keeps what it
-// has.
+// Reload reads all records again and swaps them in at once. If it fails, the Store keeps its
+// records.
 func (s *Store) Reload(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,7 +131,7 @@ func (s *Store) Reload(ctx context.Context) error {
 	return err
 }
 
-// load reads the namespace; seeded tells whether a Store has ever been opened on this broker.
+// load reads the namespace. seeded reports whether a Store has ever been opened on this broker.
 func (s *Store) load(ctx context.Context) (seeded bool, err error) {
 	meta, err := s.broker.Meta(ctx, Namespace)
 	if err != nil {
@@ -145,7 +145,7 @@ func (s *Store) load(ctx context.Context) (seeded bool, err error) {
 	return seeded, nil
 }
 
-// seed makes the first records. The mark comes last: a crash in between seeds again.
+// seed creates the first records. The mark comes last, so a crash in between repeats the seeding.
 func (s *Store) seed(ctx context.Context) error {
 	hash, err := s.hasher.hash(ctx, guestName)
 	if err != nil {
@@ -171,7 +171,7 @@ func (s *Store) seed(ctx context.Context) error {
 	return nil
 }
 
-// swap publishes a new picture and wakes those who wait for a change; the caller holds mu.
+// swap replaces the state and wakes those who wait for a change. The caller holds mu.
 func (s *Store) swap(users map[string]*user, vhosts map[string]*vhost) {
 	next := &state{users: users, vhosts: vhosts, changed: make(chan struct{}), generation: 1}
 	next.unclaimed = sync.OnceValue(func() bool { return s.onlyFirstGuest(users) })
@@ -207,13 +207,13 @@ func (s *Store) swapVhost(name string, v *vhost) {
 	s.swap(st.users, vhosts)
 }
 
-// Changed gives a channel that is closed at the next change of any user, virtual host or
-// permission. Take it first, then check what you rest on (AuthorizeVhost), then wait on it: no
-// change is missed that way.
+// Changed returns a channel that is closed at the next change of any user, virtual host or
+// permission. To miss no change, call Changed first, then check the permission (AuthorizeVhost),
+// then wait for the channel.
 func (s *Store) Changed() <-chan struct{} { return s.state.Load().changed }
 
-// Generation is a number that every change increases: what Authorize answered holds while it stays
-// the same.
+// Generation returns a number that every change increases. An answer of Authorize stays valid while
+// the number is the same.
 func (s *Store) Generation() uint64 { return s.state.Load().generation }
 
 func random(n int) []byte {
@@ -222,6 +222,6 @@ func random(n int) []byte {
 	return b
 }
 
-// newID names one life of a user or virtual host, so that one deleted and made anew inherits
-// nothing.
+// newID draws an id for a new user or virtual host. After a deletion, a new one of the same name
+// has another id and inherits nothing.
 func newID() string { return hex.EncodeToString(random(16)) }

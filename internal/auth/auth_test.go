@@ -78,7 +78,7 @@ func TestFirstOpeningAndReopening(t *testing.T) {
 	wantCode(t, again.Authorize(ann, "/", Write, "q1"), surgetank.CodeDenied)
 }
 
-// A crash between the first records must leave a store that the next opening completes.
+// A crash between the first records leaves a store that the next Open completes.
 func TestFirstOpeningInterrupted(t *testing.T) {
 	for stop := range 3 {
 		b := newMetaBroker()
@@ -116,7 +116,7 @@ func TestAuthenticate(t *testing.T) {
 		{"guest", "guessed", netip.IPv6Loopback(), true},
 		{"guest", "guessed", mapped, true},
 		{"guest", "guessed", remote, false},
-		{"guest", "guessed", netip.Addr{}, false}, // behind a proxy
+		{"guest", "guessed", netip.Addr{}, false}, // through a proxy
 		{"guest", "guess", loopback, false},
 		{"guest", "guest", remote, false},
 		{"guest", "guest", netip.Addr{}, false},
@@ -147,8 +147,8 @@ func TestAuthenticate(t *testing.T) {
 	}
 }
 
-// Each refusal must cost one hash, whoever the user is, and a password that was right must cost
-// none again.
+// Each refusal costs one hash, whoever the user is. A password that was right costs no further
+// hash.
 func TestAuthenticateCost(t *testing.T) {
 	s, c := open(t, newMetaBroker())
 	_, err := s.PutUser(t.Context(), "ann", UserSpec{Password: ptr(Secret("right"))})
@@ -191,8 +191,8 @@ func TestAuthenticateCost(t *testing.T) {
 	}
 }
 
-// TestThrottle: a login beyond the failures of its peer or its user waits in line. It is answered
-// there by whether it is right.
+// TestThrottle: after too many failures of its peer or its user, a login waits in line. There a
+// right password succeeds and a wrong one fails.
 func TestThrottle(t *testing.T) {
 	s, c := open(t, newMetaBroker())
 	s.line.pause = 0
@@ -231,7 +231,7 @@ func TestThrottle(t *testing.T) {
 	if s.late("bob", netip.MustParseAddr("192.0.2.1")) {
 		t.Error("late after a long rest")
 	}
-	// Each further failure doubles the time to the next login that need not wait, up to 30 s.
+	// Each further failure doubles the time until a login need not wait, up to 30 s.
 	th, now := newThrottle(), c.now()
 	for range bucketSize {
 		th.failed("bob", now)
@@ -321,7 +321,7 @@ func TestAuthorizeMatrix(t *testing.T) {
 		{"local", "nope", "q", absent, absent, absent, absent},
 		{"nobody", "/", "q", denied, denied, denied, denied},
 		{"admin", "/", "q", ok, ok, ok, ok},
-		{"admin", "a", "q", denied, denied, denied, denied}, // managing is not reading
+		{"admin", "a", "q", denied, denied, denied, denied}, // managing includes no reading
 		{"all", "a", "q", ok, ok, ok, ok},
 		{"all", "a", "two\nlines", ok, ok, ok, ok},
 		{"all", "b", "q", denied, denied, denied, denied},
@@ -331,11 +331,11 @@ func TestAuthorizeMatrix(t *testing.T) {
 		{"reader", "b", "q7", denied, denied, denied, denied},
 		{"writer", "a", "q2", ok, denied, ok, denied},
 		{"writer", "a", "q1|q2", ok, denied, denied, denied},
-		{"writer", "a", "q12", ok, denied, denied, denied}, // anchored at the end, also behind |
+		{"writer", "a", "q12", ok, denied, denied, denied}, // anchored at the end, also after |
 		{"writer", "a", "q2\n", ok, denied, denied, denied},
 		{"maker", "a", "q1", ok, ok, denied, denied},
 		{"maker", "a", "", ok, denied, denied, denied},
-		{"empty", "a", "", ok, denied, denied, denied}, // empty pattern: not even the empty name
+		{"empty", "a", "", ok, denied, denied, denied}, // empty pattern: matches not even the empty name
 		{"none", "a", "q", denied, denied, denied, denied},
 	} {
 		u := users[tc.user]
@@ -372,7 +372,7 @@ func TestTags(t *testing.T) {
 	must(t, s.AuthorizeAdmin(Local()))
 }
 
-// A user or virtual host that is deleted and made anew inherits nothing from its earlier life.
+// A user or virtual host that is deleted and created again inherits nothing.
 func TestNewLifeInheritsNothing(t *testing.T) {
 	s, _ := open(t, newMetaBroker())
 	ctx := t.Context()
@@ -461,8 +461,8 @@ func TestChanged(t *testing.T) {
 	}
 }
 
-// What could not be made durable is not in force, and a damaged record does not replace a good
-// picture.
+// A change that was not made durable is not in force, and a damaged record does not replace a good
+// state.
 func TestFailedChangesAndReload(t *testing.T) {
 	b := newMetaBroker()
 	s, _ := open(t, b)

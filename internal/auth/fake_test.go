@@ -10,7 +10,7 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// metaBroker is as much of a Broker as a Store uses. Other methods panic (nil interface).
+// metaBroker has the methods of a Broker that a Store uses. Other methods panic (nil interface).
 type metaBroker struct {
 	surgetank.Broker
 	mu     sync.Mutex
@@ -76,7 +76,7 @@ func (b *metaBroker) records() string {
 	return all.String()
 }
 
-// testClock is a time a test moves.
+// testClock is a clock that a test sets.
 type testClock struct {
 	mu sync.Mutex
 	t  time.Time

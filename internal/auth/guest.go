@@ -9,13 +9,12 @@ import (
 // guestName is the name of the first user, and its password.
 const guestName = "guest"
 
-// Unclaimed tells whether the broker has no users of its own yet: guest is the only one, and is as
-// Open made it. Only then may a door let this machine's programs in without a login. A broker
-// without any user is not unclaimed.
+// Unclaimed reports whether the broker has no users of its own yet: guest is the only one and is
+// unchanged since Open created it. Only then may a door let this machine's programs in without a
+// login. A broker without any user is not unclaimed.
 func (s *Store) Unclaimed() bool { return s.state.Load().unclaimed() }
 
-// onlyFirstGuest costs a hash for a guest that Open did not make in this process; a state asks
-// once.
+// onlyFirstGuest costs a hash if Open did not create guest in this process. A state calls it once.
 func (s *Store) onlyFirstGuest(users map[string]*user) bool {
 	g := users[guestName]
 	if len(users) != 1 || g == nil || !g.LoopbackOnly || g.Hash == "" || !slices.Equal(g.Tags, []string{TagAdministrator}) {
@@ -32,13 +31,14 @@ func (s *Store) onlyFirstGuest(users map[string]*user) bool {
 	return true
 }
 
-// public tells whether a login is by guest with the password that everybody knows. An operator who
-// let guest in from other machines has chosen to have such a user, and keeps it.
+// public reports whether a login uses guest's well-known password. If an operator allowed guest to
+// log in from other machines, the operator has chosen to have such a user, and public returns
+// false.
 func (u *user) public(password string) bool {
 	return u != nil && u.Name == guestName && u.LoopbackOnly && password == guestName
 }
 
-// errPublic may say what it says to everybody: that guest has this password is no secret.
+// errPublic may be shown to everyone: guest's first password is no secret.
 func errPublic() error {
 	return surgetank.Errorf(surgetank.CodeDenied,
 		"the login was refused: guest's first password is public and works only while guest is the only user; log in as a user of your own, or give guest another password (surgetank user set guest --password)")

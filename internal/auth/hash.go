@@ -24,24 +24,23 @@ const (
 	argonKeyLen  = 32
 )
 
-// At most maxHashes hashes run at a time, so that logins cannot take more than 2 × 19 MiB and leave
-// processors for messages; at most maxWaiting more logins wait for a turn, later ones are told to
-// come back.
+// At most maxHashes hashes run at a time. So logins use at most 2 × 19 MiB and leave processors for
+// messages. At most maxWaiting further logins wait for a hash; more are told to come back.
 const (
 	maxHashes  = 2
 	maxWaiting = 256
 )
 
-// hasher runs password hashes under the limits above. Many goroutines may use one.
+// hasher computes password hashes within these limits. It is safe for use by many goroutines.
 type hasher struct {
 	slots   chan struct{}
 	waiting atomic.Int64
-	calls   atomic.Int64 // hashes computed; tests use it to show that unknown users cost the same
+	calls   atomic.Int64 // number of computed hashes; tests use it to show that unknown users cost the same
 }
 
 func newHasher() *hasher { return &hasher{slots: make(chan struct{}, maxHashes)} }
 
-// acquire waits for a turn to hash.
+// acquire waits for one of the slots to hash.
 func (h *hasher) acquire(ctx context.Context) error {
 	if h.waiting.Add(1) > maxWaiting {
 		h.waiting.Add(-1)
@@ -60,7 +59,7 @@ func (h *hasher) acquire(ctx context.Context) error {
 
 func (h *hasher) release() { <-h.slots }
 
-// key computes Argon2id; the caller holds a slot.
+// key computes Argon2id. The caller holds a slot.
 func (h *hasher) key(password Secret, p phc) []byte {
 	h.calls.Add(1)
 	return argon2.IDKey([]byte(password), p.salt, p.time, p.memory, p.lanes, uint32(len(p.key)))
@@ -78,13 +77,13 @@ func (h *hasher) hash(ctx context.Context, password Secret) (string, error) {
 	return p.String(), nil
 }
 
-// verify tells whether password has the given hash; the caller holds a slot.
+// verify reports whether a password has the given hash. The caller holds a slot.
 func (h *hasher) verify(password Secret, p phc) bool {
 	return subtle.ConstantTimeCompare(h.key(password, p), p.key) == 1
 }
 
-// phc is a hash in the PHC string format: $argon2id$v=19$m=19456,t=2,p=1$salt$key, salt and key in
-// unpadded base64.
+// phc is a hash in the PHC string format: $argon2id$v=19$m=19456,t=2,p=1$salt$key. Salt and key are
+// in unpadded base64.
 type phc struct {
 	memory, time uint32
 	lanes        uint8
@@ -97,8 +96,8 @@ func (p phc) String() string {
 		b64.EncodeToString(p.salt), b64.EncodeToString(p.key))
 }
 
-// parsePHC reads what String wrote. The costs are bounded, so that a damaged record cannot ask for
-// all memory.
+// parsePHC reads the format of String. The costs are limited, so a damaged record cannot use up all
+// memory.
 func parsePHC(s string) (phc, error) {
 	bad := fmt.Errorf("the stored password hash is not an Argon2id hash that this version knows")
 	parts := strings.Split(s, "$")

@@ -8,24 +8,24 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// MaxLimit is the highest limit that can be set; more is none.
+// MaxLimit is the highest limit that can be set. A higher number would mean no limit.
 const MaxLimit = 1 << 30
 
-// VhostLimits bound a virtual host. A nil field is no limit; 0 lets nothing in.
+// VhostLimits limit a virtual host. A nil field means no limit; 0 allows nothing.
 type VhostLimits struct {
 	MaxConnections *int `json:"max_connections,omitempty"` // open at a time
-	MaxQueues      *int `json:"max_queues,omitempty"`      // that exist
+	MaxQueues      *int `json:"max_queues,omitempty"`      // existing at a time
 }
 
-// DefaultMaxConsumers is how many consumers a user may have who has no limit of its own.
+// DefaultMaxConsumers is the limit of consumers for a user without a limit of its own.
 const DefaultMaxConsumers = 1 << 18
 
-// UserLimits bound a user, over all virtual hosts. A nil field is no limit, and for MaxConsumers
-// DefaultMaxConsumers; 0 lets nothing in.
+// UserLimits limit a user, over all virtual hosts. A nil field means no limit, or
+// DefaultMaxConsumers for MaxConsumers; 0 allows nothing.
 type UserLimits struct {
 	MaxConnections *int `json:"max_connections,omitempty"` // open at a time
-	MaxChannels    *int `json:"max_channels,omitempty"`    // open at a time, over all its connections
-	MaxConsumers   *int `json:"max_consumers,omitempty"`   // subscriptions at a time, over all doors
+	MaxChannels    *int `json:"max_channels,omitempty"`    // open at a time, on all its connections
+	MaxConsumers   *int `json:"max_consumers,omitempty"`   // subscriptions at a time, on all doors
 }
 
 // Consumers returns how many consumers the user may have.
@@ -43,8 +43,8 @@ func checkLimit(field string, v *int) error {
 	return nil
 }
 
-// PutVhostLimits sets the limits of a virtual host, in place of those before. What is above a new
-// limit stays.
+// PutVhostLimits replaces the limits of a virtual host. Existing connections and queues above a new
+// limit stay.
 func (s *Store) PutVhostLimits(ctx context.Context, name string, l VhostLimits) error {
 	if err := checkLimit("max_connections", l.MaxConnections); err != nil {
 		return err
@@ -68,8 +68,8 @@ func (s *Store) PutVhostLimits(ctx context.Context, name string, l VhostLimits) 
 	return nil
 }
 
-// PutUserLimits sets the limits of a user, in place of those before. What is above a new limit
-// stays.
+// PutUserLimits replaces the limits of a user. Existing connections, channels and consumers above a
+// new limit stay.
 func (s *Store) PutUserLimits(ctx context.Context, name string, l UserLimits) error {
 	if err := checkLimit("max_connections", l.MaxConnections); err != nil {
 		return err
@@ -91,7 +91,7 @@ func (s *Store) PutUserLimits(ctx context.Context, name string, l UserLimits) er
 	return s.putUserRecord(ctx, &next)
 }
 
-// QueueLimit gives how many queues a virtual host may have; limited is false where there is no such
+// QueueLimit returns how many queues a virtual host may have. limited is false if there is no
 // limit.
 func (s *Store) QueueLimit(vhost string) (most int, limited bool) {
 	if v := s.state.Load().vhosts[vhost]; v != nil && v.Limits.MaxQueues != nil {
@@ -100,7 +100,7 @@ func (s *Store) QueueLimit(vhost string) (most int, limited bool) {
 	return 0, false
 }
 
-// What a LimitError is about.
+// Values of LimitError.What.
 const (
 	VhostConnections = "vhost connections"
 	UserConnections  = "user connections"
@@ -108,7 +108,7 @@ const (
 	UserConsumers    = "user consumers"
 )
 
-// LimitError says which limit was reached. It is the cause inside a CodeBusy error of Admit,
+// LimitError names the limit that was reached. It is the cause of a CodeBusy error of Admit,
 // Channel and Consumer.
 type LimitError struct {
 	What  string // VhostConnections, UserConnections, UserChannels or UserConsumers
@@ -125,7 +125,7 @@ func reached(what, of string, limit int) error {
 	return surgetank.Errorf(surgetank.CodeBusy, "%w for %.60q; close some, or have an administrator raise it", e, of)
 }
 
-// admissions counts what is open, by the lives of users and virtual hosts.
+// admissions counts open connections, channels and consumers by the ids of users and virtual hosts.
 type admissions struct {
 	mu       sync.Mutex
 	vhosts   map[string]int // connections
@@ -135,21 +135,21 @@ type admissions struct {
 	consumers map[string]int // by user
 }
 
-// Admission is one standing connection of a user in a virtual host, whatever its protocol. Its
-// methods may be called by many goroutines.
+// Admission is one open connection of a user in a virtual host, in any protocol. Its methods are
+// safe for use by many goroutines.
 type Admission struct {
 	s           *Store
 	user        *User
-	vhost       string // its id
+	vhost       string // id of the virtual host
 	channels    int    // guarded by s.admitted.mu
 	consumers   int    // the same
 	left        bool
 	userCounted bool
 }
 
-// Admit counts a connection, or refuses it with CodeBusy when the virtual host or the user has as
-// many as it may. Who may enter at all is another question: ask AuthorizeVhost first. Leave must be
-// called at its end.
+// Admit counts a connection. It returns CodeBusy if the virtual host or the user has reached its
+// limit. Call AuthorizeVhost first: Admit does not check permissions. The caller must call Leave
+// when the connection ends.
 func (s *Store) Admit(u *User, vhost string) (*Admission, error) {
 	st, a := s.state.Load(), &s.admitted
 	v := st.vhosts[vhost]
@@ -177,8 +177,8 @@ func (s *Store) Admit(u *User, vhost string) (*Admission, error) {
 	return ad, nil
 }
 
-// Channel counts one more channel (a stream of work inside a connection), or refuses it with
-// CodeBusy.
+// Channel counts one more channel (a stream of work inside a connection). It returns CodeBusy at
+// the limit.
 func (ad *Admission) Channel() error {
 	a := &ad.s.admitted
 	a.mu.Lock()
@@ -195,7 +195,7 @@ func (ad *Admission) Channel() error {
 	return nil
 }
 
-// EndChannel takes back what Channel counted.
+// EndChannel reverses one call of Channel.
 func (ad *Admission) EndChannel() {
 	a := &ad.s.admitted
 	a.mu.Lock()
@@ -208,7 +208,7 @@ func (ad *Admission) EndChannel() {
 	}
 }
 
-// Consumer counts one more consumer, or refuses it with CodeBusy.
+// Consumer counts one more consumer. It returns CodeBusy at the limit.
 func (ad *Admission) Consumer() error {
 	a := &ad.s.admitted
 	a.mu.Lock()
@@ -225,7 +225,7 @@ func (ad *Admission) Consumer() error {
 	return nil
 }
 
-// EndConsumers takes back what n calls of Consumer counted.
+// EndConsumers reverses n calls of Consumer.
 func (ad *Admission) EndConsumers(n int) {
 	a := &ad.s.admitted
 	a.mu.Lock()
@@ -237,7 +237,7 @@ func (ad *Admission) EndConsumers(n int) {
 	}
 }
 
-// Leave ends the connection with its channels and consumers. It may be called twice.
+// Leave ends the connection with its channels and consumers. A second call has no effect.
 func (ad *Admission) Leave() {
 	a := &ad.s.admitted
 	a.mu.Lock()
@@ -255,7 +255,7 @@ func (ad *Admission) Leave() {
 	ad.channels, ad.consumers = 0, 0
 }
 
-// lower takes n off a count, and the count away with its last one.
+// lower subtracts n from a count, and removes a count of zero.
 func lower(m map[string]int, key string, n int) {
 	if m[key] -= n; m[key] <= 0 {
 		delete(m, key)

@@ -10,7 +10,7 @@ import (
 
 func number(n int) *int { return &n }
 
-// storeWith is a Store with a user u, who may do everything in "/", and a virtual host v.
+// storeWith is a Store with a user u, who has all permissions in "/", and a virtual host v.
 func storeWith(t *testing.T) (*metaBroker, *Store) {
 	t.Helper()
 	ctx := context.Background()
@@ -36,7 +36,7 @@ func storeWith(t *testing.T) (*metaBroker, *Store) {
 
 func (s *Store) tag(name string) *User { return &User{Name: name, id: s.state.Load().users[name].ID} }
 
-// refusedBy gives what a refusal names as reached, "" for none.
+// refusedBy returns the limit that a refusal names, or "" if there is none.
 func refusedBy(t *testing.T, err error) string {
 	t.Helper()
 	if err == nil {
@@ -72,11 +72,11 @@ func TestAdmissions(t *testing.T) {
 	a := enter(u, "/", "")
 	b := enter(u, "v", "")
 	enter(u, "v", UserConnections)
-	local := enter(Local(), "/", "") // counted for the virtual host, and for no user
+	local := enter(Local(), "/", "") // counted for the virtual host, but for no user
 	enter(Local(), "/", VhostConnections)
 	enter(u, "/", VhostConnections)
 	local.Leave()
-	local.Leave() // twice is once
+	local.Leave() // the second call has no effect
 	enter(Local(), "/", "").Leave()
 
 	for i, ad := range []*Admission{a, b, a, a, local} {
@@ -90,7 +90,7 @@ func TestAdmissions(t *testing.T) {
 	}
 	a.EndChannel()
 	ok(b.Channel())
-	b.Leave() // with its two channels
+	b.Leave() // ends its two channels too
 	ok(a.Channel())
 	ok(a.Channel())
 	if refusedBy(t, a.Channel()) == "" {
@@ -103,29 +103,30 @@ func TestAdmissions(t *testing.T) {
 			t.Errorf("consumer %d: refused by %q, want %q", i, got, want)
 		}
 	}
-	a.EndConsumers(5) // there were two
+	a.EndConsumers(5) // there were only two
 	ok(a.Consumer())
 	other := enter(u, "v", "")
 	ok(other.Consumer())
 	if refusedBy(t, a.Consumer()) != UserConsumers {
 		t.Error("a third consumer over two connections")
 	}
-	other.Leave() // with its consumer
+	other.Leave() // ends its consumer too
 	ok(a.Consumer())
-	ok(local.Consumer()) // the machine's own programs are no user
+	ok(local.Consumer()) // the machine's own programs are not a user
 	ok(s.PutUserLimits(ctx, "u", UserLimits{}))
 	ok(a.Consumer())
 	if n := s.state.Load().users["u"].Limits.Consumers(); n != DefaultMaxConsumers {
 		t.Errorf("a user without a limit may have %d consumers", n)
 	}
-	// A limit that is raised, lowered or taken away counts from then on; who is in stays.
+	// A limit that is raised, lowered or removed applies from then on. Existing connections stay.
 	ok(s.PutUserLimits(ctx, "u", UserLimits{MaxConnections: number(0)}))
 	enter(u, "v", UserConnections)
 	ok(a.Channel())
 	ok(s.PutUserLimits(ctx, "u", UserLimits{}))
 	enter(u, "v", "").Leave()
 
-	// Another life of a user has its own count, and the old one's end does not lower it.
+	// A new user of the same name has its own count, and the end of the old user's connections does
+	// not lower it.
 	ok(s.DeleteUser(ctx, "u"))
 	if _, err := s.Admit(u, "v"); surgetank.CodeOf(err) != surgetank.CodeDenied {
 		t.Errorf("a deleted user: %v", err)
@@ -190,7 +191,7 @@ func TestLimitsAndTopicsAreDurable(t *testing.T) {
 	if err := again.Authorize(Local(), "v", Write, "x", "b"); err != nil {
 		t.Errorf("the local administrator: %v", err)
 	}
-	// A virtual host made anew has no topic permissions, and one that is taken away is gone.
+	// A virtual host created again has no topic permissions, and a removed permission is gone.
 	if err := again.DeleteVhost(ctx, "v"); err != nil {
 		t.Fatal(err)
 	}

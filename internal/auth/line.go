@@ -9,27 +9,27 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// A login whose peer or user has used up its failures is not refused unheard, because its password
-// may be right: else a stranger could lock a user out. Such logins wait in a line of their own.
+// A login whose peer or user has too many failures is still checked, because its password may be
+// right. Otherwise an attacker could lock a user out. Such late logins wait in a separate line.
 //
-//   - One of them is checked at a time. After a wrong password the next check starts latePause
-//     later, so that all guesses beyond the buckets together have this one pace.
-//   - Peers take turns. A peer with many waiting logins delays itself, and each other peer by one
-//     check a turn.
-//   - The line has maxLate places. If it is full, a login at random loses its place and is told to
-//     come back: a flood cannot keep one login out for ever.
+//   - One login is checked at a time. After a wrong password the next check starts latePause later.
+//     So all guesses beyond the buckets share this one rate.
+//   - Peers alternate. A peer with many waiting logins delays itself, and delays each other peer by
+//     one check per turn.
+//   - The line has maxLate places. If it is full, a random login loses its place and is told to
+//     come back, so a flood cannot keep one login out for ever.
 const (
 	latePause = 50 * time.Millisecond
 	maxLate   = 256
 )
 
-// line is the line of late logins. Many goroutines may use one.
+// line is the line of late logins. It is safe for use by many goroutines.
 type line struct {
 	pause time.Duration
 
 	mu    sync.Mutex
-	busy  bool          // one is being checked, or the pause after a wrong one lasts
-	peers []*lateGuests // those with waiting logins; the first has the next turn
+	busy  bool          // a login is being checked, or the pause after a wrong password lasts
+	peers []*lateGuests // peers with waiting logins; the first has the next turn
 	of    map[string]*lateGuests
 	count int
 }
@@ -37,12 +37,12 @@ type line struct {
 // lateGuests are the waiting logins of one peer.
 type lateGuests struct {
 	peer    string
-	waiting []chan bool // true: it is your turn; false: you lost your place
+	waiting []chan bool // true: the login's turn has come; false: it lost its place
 }
 
 func newLine() *line { return &line{pause: latePause, of: map[string]*lateGuests{}} }
 
-// enter waits for the turn of a login from peer. On success the caller must call leave.
+// enter waits for the turn of a login from peer. After success the caller must call leave.
 func (l *line) enter(ctx context.Context, peer string) error {
 	l.mu.Lock()
 	if !l.busy {
@@ -93,7 +93,7 @@ func (l *line) leave(right bool) {
 	time.AfterFunc(l.pause, l.next)
 }
 
-// next gives the turn to the first login of the first peer, and puts the peer at the end.
+// next returns the turn to the first login of the first peer, and moves the peer to the end.
 func (l *line) next() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -110,7 +110,7 @@ func (l *line) next() {
 	turn <- true
 }
 
-// putOut takes the place of a login at random.
+// putOut removes a random login from the line.
 func (l *line) putOut() {
 	n := rand.IntN(l.count)
 	for i, p := range l.peers {
@@ -124,7 +124,7 @@ func (l *line) putOut() {
 	}
 }
 
-// forget removes a login that no longer waits, if it still has a place.
+// forget removes a login that stopped waiting, if it still has a place.
 func (l *line) forget(peer string, turn chan bool) {
 	for i, p := range l.peers {
 		if p.peer != peer {

@@ -17,14 +17,14 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// TestLoginsWaitInABoundedLine: at most two hashes run at a time, at most 256 logins wait for their
-// turn, and who comes then is told to come back, at once and at no cost.
+// TestLoginsWaitInABoundedLine: at most two hashes run and at most 256 logins wait. Further logins
+// are told to come back, at once and without a hash.
 func TestLoginsWaitInABoundedLine(t *testing.T) {
 	s, _ := open(t, newMetaBroker())
 	if maxHashes != 2 {
 		t.Errorf("%d hashes may run at a time", maxHashes)
 	}
-	for range maxHashes { // all turns are taken
+	for range maxHashes { // all slots are used
 		must(t, s.hasher.acquire(t.Context()))
 	}
 	before := s.hasher.calls.Load()
@@ -52,9 +52,9 @@ func TestLoginsWaitInABoundedLine(t *testing.T) {
 	}
 }
 
-// TestNobodyIsLockedOut: whatever strangers try, and however many at a time, each login with the
-// right password succeeds. The strangers come from the user's own address and name the user. No
-// password is known yet: each login needs a hash.
+// TestNobodyIsLockedOut: whatever attackers try, in any number, each login with the right password
+// succeeds. The attackers use the user's own address and name. No password is cached, so each login
+// needs a hash.
 func TestNobodyIsLockedOut(t *testing.T) {
 	for _, tc := range []struct{ what, user, peer string }{
 		{"as the user, from its address", "ann", "192.0.2.1"},
@@ -89,12 +89,12 @@ func TestNobodyIsLockedOut(t *testing.T) {
 				runtime.Gosched()
 			}
 			for range 2 {
-				s.cache = newCache() // nobody can empty it; here each login has to be checked
+				s.cache = newCache() // the cache is emptied, so each login must be checked
 				if _, err := s.Authenticate(t.Context(), "ann", "right", peer); err != nil {
 					t.Fatal(err)
 				}
 			}
-			for range maxHashes { // a known password waits for nobody
+			for range maxHashes { // a cached password does not wait
 				must(t, s.hasher.acquire(t.Context()))
 			}
 			if _, err := s.Authenticate(t.Context(), "ann", "right", peer); err != nil {
@@ -107,7 +107,7 @@ func TestNobodyIsLockedOut(t *testing.T) {
 	}
 }
 
-// TestLateLoginsTakeTurns: in line, one peer's many logins delay another peer's by one turn.
+// TestLateLoginsTakeTurns: many logins of one peer delay another peer's login by one turn.
 func TestLateLoginsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLine()
@@ -121,7 +121,7 @@ func TestLateLoginsTakeTurns(t *testing.T) {
 			}
 			wg.Go(func() {
 				must(t, l.enter(t.Context(), peer))
-				got = append(got, peer) // its turn: it is alone
+				got = append(got, peer) // only the login with the turn gets here
 				l.leave(false)
 			})
 			synctest.Wait()
@@ -138,8 +138,8 @@ func TestLateLoginsTakeTurns(t *testing.T) {
 	})
 }
 
-// TestTheLineIsBounded: a full line takes a newcomer in, somebody at random loses its place, and
-// who gives up leaves.
+// TestTheLineIsBounded: a full line accepts a newcomer, a random login loses its place, and a login
+// that stops waiting leaves.
 func TestTheLineIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLine()
@@ -169,12 +169,12 @@ func TestTheLineIsBounded(t *testing.T) {
 			t.Errorf("left in line: %d of %d peers", l.count, len(l.peers))
 		}
 		l.leave(true)
-		must(t, l.enter(t.Context(), "b")) // it is free
+		must(t, l.enter(t.Context(), "b")) // the turn is free
 	})
 }
 
-// TestGuestIsForTheFirstMinutes: guest's public password is a login only while nobody else is a
-// user, and a changed guest is a user.
+// TestGuestIsForTheFirstMinutes: guest's public password works only while there is no other user. A
+// changed guest counts as a user.
 func TestGuestIsForTheFirstMinutes(t *testing.T) {
 	b := newMetaBroker()
 	s, _ := open(t, b)

@@ -12,21 +12,21 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// A password that was right is known to be right until it has not been used for cacheTTL. A client
-// that sends its password with each request, or opens a thousand connections, therefore costs one
-// hash. A known password also waits behind nobody: whatever others try, its user gets in. The cache
-// holds keyed digests, not passwords.
+// A right password is cached until it has not been used for cacheTTL. So a client that sends its
+// password with each request, or opens a thousand connections, costs one hash. A login with a
+// cached password never waits, so others cannot keep its user out. The cache contains keyed
+// digests, not passwords.
 const (
 	cacheTTL = 24 * time.Hour
 	cacheMax = 4096
 )
 
-// Authenticate checks a name and password. peer is the address the connection really comes from;
-// where a proxy hides it, pass the zero Addr, which is never loopback.
+// Authenticate checks a name and password. peer is the real address of the connection. If a proxy
+// hides the address, pass the zero Addr, which is never loopback.
 //
-// Whatever is wrong (name, password, peer) the answer is the same, CodeDenied, after the same work.
-// A right password is accepted however many logins failed before: after too many failures a login
-// waits in line (see line.go), and is CodeBusy with RetryAfter only if it lost its place there.
+// A wrong name, password or peer gets the same answer, CodeDenied, after the same work. A right
+// password is accepted after any number of failed logins. After too many failures a login waits in
+// line (see line.go). It is CodeBusy with RetryAfter only if it lost its place there.
 func (s *Store) Authenticate(ctx context.Context, name, password string, peer netip.Addr) (*User, error) {
 	if name == "" || password == "" || len(name) > surgetank.MaxNameLen || len(password) > MaxPasswordLen {
 		return nil, s.refused(name, peer)
@@ -38,8 +38,7 @@ func (s *Store) Authenticate(ctx context.Context, name, password string, peer ne
 		return nil, errPublic()
 	}
 	secret := Secret(password)
-	// A user that may not come from this address takes the long way to its refusal, like an unknown
-	// one.
+	// A user that may not log in from this address costs the same work as an unknown user.
 	known := record != nil && (!record.LoopbackOnly || peer.Unmap().IsLoopback())
 	var digest [sha256.Size]byte
 	if known {
@@ -64,7 +63,7 @@ func (s *Store) Authenticate(ctx context.Context, name, password string, peer ne
 		if err := s.hasher.acquire(ctx); err != nil {
 			return nil, err
 		}
-		// While this login waited for its turn the same credentials may have been verified.
+		// The same credentials may have been verified during the wait.
 		if known && s.cache.has(digest, s.now()) {
 			s.hasher.release()
 			right = true
@@ -73,7 +72,7 @@ func (s *Store) Authenticate(ctx context.Context, name, password string, peer ne
 		if inLine || !s.late(name, peer) {
 			break
 		}
-		s.hasher.release() // others failed meanwhile: this one belongs in the line
+		s.hasher.release() // other logins failed meanwhile: this one must wait in line
 	}
 	defer s.hasher.release()
 	against := s.dummy
@@ -101,8 +100,8 @@ func (s *Store) refused(name string, peer netip.Addr) error {
 		"the login was refused: the user name or the password is wrong, or this user may not log in from this address")
 }
 
-// late tells whether a login has to wait in line, because too many from its peer or for its user
-// failed.
+// late reports whether a login must wait in line, because too many logins of its peer or for its
+// user failed.
 func (s *Store) late(name string, peer netip.Addr) bool {
 	now := s.now()
 	return s.byPeer.wait(peerKey(peer), now) > 0 || s.byUser.wait(userKey(name, peer), now) > 0
@@ -115,17 +114,17 @@ func shorten(s string) string {
 	return s
 }
 
-// cache remembers verified credentials by keyed digest. The key lives and dies with the process.
+// cache stores verified credentials by keyed digest. The key exists only in this process.
 type cache struct {
 	key []byte
 	mu  sync.Mutex
-	ok  map[[sha256.Size]byte]time.Time // until when
+	ok  map[[sha256.Size]byte]time.Time // expiry times
 }
 
 func newCache() *cache { return &cache{key: random(32), ok: map[[sha256.Size]byte]time.Time{}} }
 
-// digest covers the user's id and present hash: a changed password or a user made anew is another
-// digest.
+// digest covers the user's id and current hash, so a changed password or a recreated user has
+// another digest.
 func (c *cache) digest(u *user, password Secret) (d [sha256.Size]byte) {
 	m := hmac.New(sha256.New, c.key)
 	for _, part := range [...]string{u.ID, u.Hash, string(password)} {

@@ -12,8 +12,8 @@ import (
 // MaxPatternLen is the longest permission pattern in bytes.
 const MaxPatternLen = 1024
 
-// Permission is what a user may do in one virtual host: for each operation a regular expression
-// (RE2) that has to match the whole name of the queue or exchange. An empty one matches nothing.
+// Permission has a regular expression (RE2) for each operation of a user in one virtual host. It
+// must match the whole name of the queue or exchange. An empty one matches nothing.
 type Permission struct {
 	Configure string `json:"configure"`
 	Write     string `json:"write"`
@@ -23,14 +23,14 @@ type Permission struct {
 // AllPermissions allows everything in a virtual host.
 var AllPermissions = Permission{Configure: ".*", Write: ".*", Read: ".*"}
 
-// compiled is a Permission ready to ask.
+// compiled is a Permission with compiled patterns.
 type compiled struct {
 	vhostID string
 	ops     [3]matcher // by Op − 1
 }
 
 type matcher struct {
-	all bool           // ".*": the common case needs no automaton
+	all bool           // the pattern is ".*": the common case needs no regexp
 	re  *regexp.Regexp // nil: nothing
 }
 
@@ -48,8 +48,8 @@ func (p Permission) compile() (*compiled, error) {
 	return c, nil
 }
 
-// compileMatcher makes a pattern ready to ask. fill, when not nil, puts names in place of
-// variables.
+// compileMatcher compiles a pattern. If fill is not nil, it replaces variables in the pattern by
+// names.
 func compileMatcher(field, pattern string, fill *strings.Replacer) (m matcher, err error) {
 	switch {
 	case len(pattern) > MaxPatternLen:
@@ -63,7 +63,8 @@ func compileMatcher(field, pattern string, fill *strings.Replacer) (m matcher, e
 	if fill != nil {
 		pattern = fill.Replace(pattern)
 	}
-	// The pattern must stand alone: one like "a)|(b" would otherwise slip out of the anchors.
+	// The pattern must be valid by itself: a pattern like "a)|(b" would otherwise escape the
+	// anchors.
 	if _, err = regexp.Compile(pattern); err == nil {
 		m.re, err = regexp.Compile(`\A(?s:` + pattern + `)\z`)
 	}
@@ -73,14 +74,13 @@ func compileMatcher(field, pattern string, fill *strings.Replacer) (m matcher, e
 	return m, nil
 }
 
-// Authorize tells whether u may do op to the queue or exchange named resource (its own name,
-// without the virtual host). It is the one authorisation function: every door calls it for every
-// operation. It asks the present permissions, not those at login. The errors are CodeDenied, and
-// CodeNotFound for a virtual host that is gone.
+// Authorize returns nil if u may do op to the queue or exchange named resource, without the virtual
+// host's name. It is the single authorisation function: every door calls it for every operation. It
+// uses the current permissions, not those at login. The errors are CodeDenied, and CodeNotFound for
+// a missing virtual host.
 //
-// keys are those that a topic exchange is used with: the routing keys of what is written to it, or
-// the key of a binding that reads from it. The user's topic permission of that exchange, if there
-// is one, has to match each of them as well.
+// keys are used with topic exchanges: the routing keys of a write, or the key of a binding that
+// reads. If the user has a topic permission for the exchange, it must match each key as well.
 func (s *Store) Authorize(u *User, vhost string, op Op, resource string, keys ...string) error {
 	st := s.state.Load()
 	p, err := st.enter(u, vhost)
@@ -100,14 +100,15 @@ func (s *Store) Authorize(u *User, vhost string, op Op, resource string, keys ..
 		u.Name, op, resource, vhost)
 }
 
-// AuthorizeVhost tells whether u may enter vhost at all: CodeNotFound when the virtual host does
-// not exist, CodeDenied when the user has no permission there or was deleted since it logged in.
+// AuthorizeVhost returns nil if u may enter vhost. It returns CodeNotFound if the virtual host does
+// not exist. It returns CodeDenied if the user has no permission there or was deleted after its
+// login.
 func (s *Store) AuthorizeVhost(u *User, vhost string) error {
 	_, err := s.state.Load().enter(u, vhost)
 	return err
 }
 
-// enter gives u's permission in vhost; nil without an error means all of them (the local
+// enter returns u's permission in vhost. nil without an error means all permissions (the local
 // administrator).
 func (st *state) enter(u *User, vhost string) (*compiled, error) {
 	if u == nil {
@@ -130,7 +131,7 @@ func (st *state) enter(u *User, vhost string) (*compiled, error) {
 	return nil, surgetank.Errorf(surgetank.CodeDenied, "user %q has no permission in virtual host %q; an administrator can grant it, also to itself: surgetank user allow %[1]q --vhost %[2]q --all", u.Name, vhost)
 }
 
-// current gives u's record, if u still is the user that logged in.
+// current returns u's record, if u is still the user that logged in.
 func (st *state) current(u *User) (*user, error) {
 	if u == nil {
 		return nil, errNobody()
@@ -145,16 +146,16 @@ func errNobody() error {
 	return surgetank.Errorf(surgetank.CodeDenied, "nobody is logged in; log in with a user name and a password")
 }
 
-// AuthorizeAdmin tells whether u may manage users, virtual hosts, permissions and sinks.
+// AuthorizeAdmin returns nil if u may manage users, virtual hosts, permissions and sinks.
 func (s *Store) AuthorizeAdmin(u *User) error { return s.authorizeTag(u, TagAdministrator) }
 
-// AuthorizeMonitor tells whether u may see settings and figures of every virtual host;
-// administrators may.
+// AuthorizeMonitor returns nil if u may see settings and statistics of every virtual host.
+// Administrators may.
 func (s *Store) AuthorizeMonitor(u *User) error {
 	return s.authorizeTag(u, TagMonitoring, TagAdministrator)
 }
 
-// HasTag tells whether u has a tag now.
+// HasTag reports whether u has a tag now.
 func (s *Store) HasTag(u *User, tag string) bool { return s.authorizeTag(u, tag) == nil }
 
 func (s *Store) authorizeTag(u *User, anyOf ...string) error {
@@ -181,7 +182,7 @@ type PermissionInfo struct {
 	Permission
 }
 
-// Permissions lists permissions by user and virtual host; an empty argument means every one.
+// Permissions lists permissions by user and virtual host. An empty argument means all.
 func (s *Store) Permissions(userName, vhostName string) []PermissionInfo {
 	st := s.state.Load()
 	list := []PermissionInfo{}
@@ -204,7 +205,7 @@ func (s *Store) Permissions(userName, vhostName string) []PermissionInfo {
 	return list
 }
 
-// PutPermission sets what a user may do in a virtual host, in place of what it might before.
+// PutPermission replaces a user's permission in a virtual host.
 func (s *Store) PutPermission(ctx context.Context, userName, vhostName string, p Permission) error {
 	if _, err := p.compile(); err != nil {
 		return err
@@ -212,7 +213,8 @@ func (s *Store) PutPermission(ctx context.Context, userName, vhostName string, p
 	return s.changePermission(ctx, userName, vhostName, &p)
 }
 
-// DeletePermission takes from a user every right in a virtual host. It is no error if it had none.
+// DeletePermission removes all rights of a user in a virtual host. It is no error if there are
+// none.
 func (s *Store) DeletePermission(ctx context.Context, userName, vhostName string) error {
 	return s.changePermission(ctx, userName, vhostName, nil)
 }
@@ -232,8 +234,8 @@ func (s *Store) changePermission(ctx context.Context, userName, vhostName string
 	next := *old
 	next.Permissions = nil
 	for _, g := range old.Permissions {
-		// A grant of an earlier virtual host of any name is dropped here, where the record is
-		// written anyway.
+		// Permissions for deleted virtual hosts are removed here, because the record is written
+		// anyway.
 		if other := st.vhosts[g.Vhost]; g.Vhost != vhostName && other != nil && other.ID == g.VhostID {
 			next.Permissions = append(next.Permissions, g)
 		}

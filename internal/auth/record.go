@@ -12,9 +12,9 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Records are JSON objects under "user/NAME" and "vhost/NAME"; "seeded" marks that the first
-// records were made. A user's permissions live in its record and name the virtual host by its id,
-// so that deleting a user or a virtual host is one write and takes the permissions with it.
+// Records are JSON objects with the keys "user/NAME" and "vhost/NAME"; "seeded" marks that the
+// first records were created. A user's record contains its permissions, which name the virtual host
+// by its id. So deleting a user or a virtual host is one write that also ends the permissions.
 const (
 	recordVersion = 1
 	userPrefix    = "user/"
@@ -29,7 +29,7 @@ type seededRecord struct {
 	Version int `json:"v"`
 }
 
-// user is a user's record. It is immutable once it is in a state.
+// user is one user's stored record. Do not change it after it has been published in a state.
 type user struct {
 	Version      int      `json:"v"`
 	ID           string   `json:"id"`
@@ -47,14 +47,14 @@ type user struct {
 	topics map[topicKey]compiledTopic
 }
 
-// grant is a user's permission in one life of a virtual host.
+// grant is a user's permission in one virtual host, named by id.
 type grant struct {
 	VhostID string `json:"vhost_id"`
 	Vhost   string `json:"vhost"`
 	Permission
 }
 
-// vhost is a virtual host's record. It is immutable once it is in a state.
+// vhost is a virtual host's stored record. Do not change it after it has been published in a state.
 type vhost struct {
 	Version     int         `json:"v"`
 	ID          string      `json:"id"`
@@ -63,10 +63,10 @@ type vhost struct {
 	Created     time.Time   `json:"created"`
 	Limits      VhostLimits `json:"limits,omitzero"`
 
-	Deleting bool `json:"deleting,omitempty"` // its queues are being deleted; for everybody it is gone already
+	Deleting bool `json:"deleting,omitempty"` // its queues are being deleted; callers see it as deleted already
 }
 
-// prepare fills what is derived from the stored fields.
+// prepare computes the fields that are derived from stored ones.
 func (u *user) prepare() error {
 	u.Version = recordVersion
 	if u.Hash != "" {
@@ -144,7 +144,7 @@ func decodeAll(meta map[string][]byte) (users map[string]*user, vhosts map[strin
 	return users, vhosts, seeded, nil
 }
 
-// decode reads one record strictly: a field that this version does not know might be a restriction.
+// decode reads one record strictly, because an unknown field might be a restriction.
 func decode(b []byte, into any, version *int) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()

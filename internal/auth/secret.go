@@ -2,8 +2,7 @@ package auth
 
 import "log/slog"
 
-// Secret is a password on its way in. However it is printed, logged or marshalled, it shows as
-// asterisks.
+// Secret is a received password. When printed, logged or marshalled, it shows as asterisks.
 type Secret string
 
 const hidden = "***"

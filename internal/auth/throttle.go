@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// Failed logins: a bucket of bucketSize failures that refills by one every second; each failure
-// that empties it doubles the time to the next, up to maxRefill, until the bucket was full again. A
-// login whose bucket is empty waits in line (line.go).
+// Failed logins use a bucket of bucketSize failures that refills by one every second. Each failure
+// that empties the bucket doubles the refill time, up to maxRefill, until the bucket is full again.
+// A login whose bucket is empty waits in line (line.go).
 const (
 	bucketSize = 5
 	minRefill  = time.Second
 	maxRefill  = 30 * time.Second
-	maxBuckets = 4096 // of a throttle; the names come from outside, so their number is bounded
+	maxBuckets = 4096 // per throttle; the names come from clients, so their number is limited
 )
 
-// throttle counts failed logins by key (a peer's network, a user name). Successes cost nothing.
+// throttle counts failed logins by key: a peer's network or a user name. Successes are not counted.
 type throttle struct {
 	mu      sync.Mutex
 	buckets map[string]*bucket
@@ -40,7 +40,7 @@ func (b *bucket) advance(now time.Time) {
 	}
 }
 
-// wait gives how long key must wait before its next attempt; 0 when it may try now.
+// wait returns how long key must wait before its next attempt, or 0.
 func (t *throttle) wait(key string, now time.Time) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -55,7 +55,7 @@ func (t *throttle) wait(key string, now time.Time) time.Duration {
 	return max(time.Millisecond, time.Duration((1-b.tokens)*float64(b.refill)))
 }
 
-// failed charges key with one failure.
+// failed records one failure of key.
 func (t *throttle) failed(key string, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -72,7 +72,7 @@ func (t *throttle) failed(key string, now time.Time) {
 	}
 }
 
-// makeRoom drops buckets that are full again and, when there are none, an arbitrary one.
+// makeRoom removes buckets that are full again. If there are none, it removes an arbitrary one.
 func (t *throttle) makeRoom(now time.Time) {
 	if len(t.buckets) < maxBuckets {
 		return
@@ -90,8 +90,8 @@ func (t *throttle) makeRoom(now time.Time) {
 	}
 }
 
-// peerKey names the network a peer is charged under: an IPv4 address, or an IPv6 /64, which is what
-// one customer has. All programs of this machine are one peer, and so are all peers that a proxy
+// peerKey returns the key of a peer's network: an IPv4 address, or an IPv6 /64, which is one
+// customer's network. All programs of this machine are one peer, and so are all peers that a proxy
 // hides.
 func peerKey(peer netip.Addr) string {
 	peer = peer.Unmap()
@@ -110,7 +110,8 @@ func peerKey(peer netip.Addr) string {
 	return peer.String()
 }
 
-// userKey keeps guesses from the network from locking a user out on the machine itself.
+// userKey has separate keys for the network and the machine, so guesses from the network cannot
+// lock a user out on the machine.
 func userKey(name string, peer netip.Addr) string {
 	if peer.Unmap().IsLoopback() {
 		return "local " + name

@@ -12,10 +12,10 @@ import (
 // MaxTopics is how many topic permissions a user may have.
 const MaxTopics = 1024
 
-// TopicPermission narrows what a user may do through one topic exchange: regular expressions (RE2)
-// that have to match the whole routing key (to write) or binding key (to read). An empty one
-// matches nothing. {username} and {vhost} in a pattern stand for those names. For exchanges without
-// one the permissions of the exchange are all there is.
+// TopicPermission restricts a user's use of one topic exchange. Regular expressions (RE2) must
+// match the whole routing key (to write) or binding key (to read). An empty one matches nothing.
+// {username} and {vhost} in a pattern are replaced by those names. Exchanges without a topic
+// permission are restricted only by the permissions of the exchange.
 type TopicPermission struct {
 	Exchange string `json:"exchange"`
 	Write    string `json:"write"`
@@ -29,19 +29,19 @@ type TopicPermissionInfo struct {
 	TopicPermission
 }
 
-// topicGrant is a user's topic permission in one life of a virtual host.
+// topicGrant is a user's topic permission in one virtual host, named by id.
 type topicGrant struct {
 	VhostID string `json:"vhost_id"`
 	Vhost   string `json:"vhost"`
 	TopicPermission
 }
 
-// topicKey finds a compiled topic permission.
+// topicKey is the key of a compiled topic permission.
 type topicKey struct{ vhostID, exchange string }
 
 type compiledTopic struct{ write, read matcher }
 
-// compile makes the permission of a user ready to ask.
+// compile compiles the patterns for a user.
 func (t TopicPermission) compile(user, vhost string) (c compiledTopic, err error) {
 	fill := strings.NewReplacer("{username}", regexp.QuoteMeta(user), "{vhost}", regexp.QuoteMeta(vhost))
 	if c.write, err = compileMatcher("write", t.Write, fill); err != nil {
@@ -51,7 +51,8 @@ func (t TopicPermission) compile(user, vhost string) (c compiledTopic, err error
 	return c, err
 }
 
-// mayUse tells whether the user's topic permission of an exchange, if it has one, lets it use key.
+// mayUse reports whether the user's topic permission of an exchange allows key. Without one it
+// returns true.
 func (u *user) mayUse(vhostID string, op Op, exchange, key string) bool {
 	t, ok := u.topics[topicKey{vhostID, exchange}]
 	switch {
@@ -65,8 +66,8 @@ func (u *user) mayUse(vhostID string, op Op, exchange, key string) bool {
 	return true
 }
 
-// TopicPermissions lists topic permissions by user, virtual host and exchange; an empty argument
-// means every one.
+// TopicPermissions lists topic permissions by user, virtual host and exchange. An empty argument
+// means all.
 func (s *Store) TopicPermissions(userName, vhostName string) []TopicPermissionInfo {
 	st := s.state.Load()
 	list := []TopicPermissionInfo{}
@@ -92,8 +93,7 @@ func (s *Store) TopicPermissions(userName, vhostName string) []TopicPermissionIn
 	return list
 }
 
-// PutTopicPermission sets which keys a user may use with a topic exchange, in place of what was set
-// before.
+// PutTopicPermission replaces a user's topic permission for an exchange.
 func (s *Store) PutTopicPermission(ctx context.Context, userName, vhostName string, t TopicPermission) error {
 	if err := surgetank.ValidateName("exchange", t.Exchange); err != nil {
 		return err
@@ -104,8 +104,8 @@ func (s *Store) PutTopicPermission(ctx context.Context, userName, vhostName stri
 	return s.changeTopic(ctx, userName, vhostName, t.Exchange, &t)
 }
 
-// DeleteTopicPermission lets a user use every key of an exchange again, or of all exchanges when
-// the name is empty. It is no error if there was nothing to take away.
+// DeleteTopicPermission removes a user's topic permission for an exchange, or for all exchanges if
+// the name is empty. It is no error if there is none.
 func (s *Store) DeleteTopicPermission(ctx context.Context, userName, vhostName, exchange string) error {
 	return s.changeTopic(ctx, userName, vhostName, exchange, nil)
 }

@@ -14,23 +14,23 @@ const (
 	MaxTags        = 32
 )
 
-// User is somebody who logged in. It is only a name tag: what it may do is asked of the Store at
-// each operation.
+// User is a user that logged in. It only names the user; the Store checks its rights at each
+// operation.
 type User struct {
 	Name  string
 	id    string
 	local bool
 }
 
-// Local is the administrator that requests from the machine itself run as where a door trusts them;
-// it has every right everywhere. A door must be sure of the peer's address and of its own listener
-// before it uses it.
+// Local returns the administrator for requests from the machine itself, where a door trusts them.
+// It has every right everywhere. A door must be sure of the peer's address and of its own listener
+// before using it.
 func Local() *User { return &User{Name: "local administrator", local: true} }
 
-// IsLocal tells whether u is the one Local gives.
+// IsLocal reports whether u is the result of Local.
 func (u *User) IsLocal() bool { return u != nil && u.local }
 
-// String gives the name; a User holds no secret.
+// String returns the name. A User contains no secret.
 func (u *User) String() string {
 	if u == nil {
 		return "nobody"
@@ -38,7 +38,7 @@ func (u *User) String() string {
 	return u.Name
 }
 
-// UserInfo is what may be shown of a user.
+// UserInfo is the public information about a user.
 type UserInfo struct {
 	Name         string   `json:"name"`
 	Tags         []string `json:"tags"`
@@ -48,7 +48,7 @@ type UserInfo struct {
 	Limits UserLimits `json:"limits,omitzero"`
 }
 
-// UserSpec is what PutUser sets. Nil fields of an existing user stay as they are; a new user needs
+// UserSpec is the input of PutUser. Nil fields of an existing user stay unchanged; a new user needs
 // a password.
 type UserSpec struct {
 	Password     *Secret
@@ -60,7 +60,7 @@ func (u *user) info() UserInfo {
 	return UserInfo{Name: u.Name, Tags: append([]string{}, u.Tags...), LoopbackOnly: u.LoopbackOnly, HasPassword: u.Hash != "", Limits: u.Limits}
 }
 
-// Users lists all users by name.
+// Users lists all users, ordered by name.
 func (s *Store) Users() []UserInfo {
 	list := []UserInfo{}
 	for _, u := range s.state.Load().users {
@@ -70,7 +70,7 @@ func (s *Store) Users() []UserInfo {
 	return list
 }
 
-// GetUser shows one user.
+// GetUser returns one user.
 func (s *Store) GetUser(name string) (UserInfo, error) {
 	u := s.state.Load().users[name]
 	if u == nil {
@@ -79,8 +79,8 @@ func (s *Store) GetUser(name string) (UserInfo, error) {
 	return u.info(), nil
 }
 
-// PutUser makes a user or changes it. A new password ends what the old one could do; connections
-// that are open stay open.
+// PutUser creates or changes a user. After a change of the password the old one no longer works.
+// Open connections stay open.
 func (s *Store) PutUser(ctx context.Context, name string, spec UserSpec) (created bool, err error) {
 	if err := validateUserName(name); err != nil {
 		return false, err
@@ -95,7 +95,7 @@ func (s *Store) PutUser(ctx context.Context, name string, spec UserSpec) (create
 		if err := validatePassword(*spec.Password); err != nil {
 			return false, err
 		}
-		if hash, err = s.hasher.hash(ctx, *spec.Password); err != nil { // before the lock: it takes long
+		if hash, err = s.hasher.hash(ctx, *spec.Password); err != nil { // before locking, because it is slow
 			return false, err
 		}
 	}
@@ -121,7 +121,7 @@ func (s *Store) PutUser(ctx context.Context, name string, spec UserSpec) (create
 	return old == nil, s.putUserRecord(ctx, next)
 }
 
-// DeleteUser removes a user and its permissions. Its connections learn of it by Changed.
+// DeleteUser removes a user and its permissions. The user's connections are notified by Changed.
 func (s *Store) DeleteUser(ctx context.Context, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,7 +136,7 @@ func (s *Store) DeleteUser(ctx context.Context, name string) error {
 	return nil
 }
 
-// putUserRecord makes a changed record durable and current; the caller holds mu.
+// putUserRecord makes a changed record durable and publishes it. The caller holds mu.
 func (s *Store) putUserRecord(ctx context.Context, u *user) error {
 	if err := u.prepare(); err != nil {
 		return err
@@ -153,7 +153,7 @@ func validateUserName(name string) error {
 	if err := surgetank.ValidateName("user", name); err != nil {
 		return err
 	}
-	if strings.Contains(name, ":") { // RFC 7617, section 2: it could never log in over HTTP
+	if strings.Contains(name, ":") { // RFC 7617, section 2: the user could never log in over HTTP
 		return surgetank.FieldErrorf("name", "the user name %.60q holds a colon, which HTTP Basic authentication cannot carry; leave it out", name)
 	}
 	return nil
@@ -187,19 +187,19 @@ func errNoUser(name string) error {
 	return surgetank.Errorf(surgetank.CodeNotFound, "there is no user %.60q; create it, or correct the name", name)
 }
 
-// Same tells whether u and other are one user in one life.
+// Same reports whether u and other are the same user, and not two users that had the same name.
 func (u *User) Same(other *User) bool {
 	return u != nil && other != nil && u.Name == other.Name && u.id == other.id && u.local == other.local
 }
 
 type contextKey struct{}
 
-// WithUser says in a context on whose behalf something is done.
+// WithUser returns a context that names the user of a call.
 func WithUser(ctx context.Context, u *User) context.Context {
 	return context.WithValue(ctx, contextKey{}, u)
 }
 
-// UserOf gives the user of WithUser; nil, who may do nothing, if there is none.
+// UserOf returns the user of WithUser. Without one it returns nil, who has no rights.
 func UserOf(ctx context.Context) *User {
 	u, _ := ctx.Value(contextKey{}).(*User)
 	return u

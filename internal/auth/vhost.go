@@ -12,7 +12,8 @@ import (
 // MaxDescriptionLen is the longest description of a virtual host in bytes.
 const MaxDescriptionLen = 1024
 
-// VhostInfo is a virtual host: a name space of queues and exchanges with permissions of its own.
+// VhostInfo describes a virtual host: a name space of queues and exchanges with permissions of its
+// own.
 type VhostInfo struct {
 	Name        string    `json:"name"`
 	Description string    `json:"description"`
@@ -21,7 +22,7 @@ type VhostInfo struct {
 	Limits VhostLimits `json:"limits,omitzero"`
 }
 
-// Vhosts lists all virtual hosts by name.
+// Vhosts lists all virtual hosts, ordered by name.
 func (s *Store) Vhosts() []VhostInfo {
 	list := []VhostInfo{}
 	for _, v := range s.state.Load().vhosts {
@@ -33,7 +34,7 @@ func (s *Store) Vhosts() []VhostInfo {
 	return list
 }
 
-// GetVhost shows one virtual host.
+// GetVhost returns one virtual host.
 func (s *Store) GetVhost(name string) (VhostInfo, error) {
 	v := s.state.Load().vhosts[name]
 	if v == nil || v.Deleting {
@@ -44,7 +45,8 @@ func (s *Store) GetVhost(name string) (VhostInfo, error) {
 
 func (v *vhost) info() VhostInfo { return VhostInfo{v.Name, v.Description, v.Created, v.Limits} }
 
-// VhostID names the present life of a virtual host: one that is deleted and made anew has another.
+// VhostID returns the id of a virtual host. After a deletion, a new one of the same name has
+// another id.
 func (s *Store) VhostID(name string) (id string, exists bool) {
 	v := s.state.Load().vhosts[name]
 	if v == nil || v.Deleting {
@@ -53,17 +55,17 @@ func (s *Store) VhostID(name string) (id string, exists bool) {
 	return v.ID, true
 }
 
-// reservedVhosts begins the names of virtual hosts that doors use for themselves, such as that of
-// dead letters on their way.
+// reservedVhosts is the prefix of virtual hosts that doors use for themselves, such as the one for
+// dead letters on their way to an exchange.
 const reservedVhosts = "amq."
 
-// VhostExists tells whether a virtual host exists.
+// VhostExists reports whether a virtual host exists.
 func (s *Store) VhostExists(name string) bool {
 	v := s.state.Load().vhosts[name]
 	return v != nil && !v.Deleting
 }
 
-// PutVhost makes a virtual host or changes its description. Nobody has permissions in a new one.
+// PutVhost creates a virtual host or changes its description. A new one has no permissions.
 func (s *Store) PutVhost(ctx context.Context, name, description string) (created bool, err error) {
 	if err := surgetank.ValidateName("virtual host", name); err != nil {
 		return false, err
@@ -93,9 +95,9 @@ func (s *Store) PutVhost(ctx context.Context, name, description string) (created
 	return old == nil, nil
 }
 
-// DeleteVhost removes a virtual host, every queue in it and every permission on it. From its first
-// durable step nobody can enter it; when it fails after that (or the process ends), calling it
-// again or opening the Store finishes the rest.
+// DeleteVhost removes a virtual host with all its queues and permissions. After its first durable
+// step no user can enter the virtual host. If it fails later, or the process ends, another call or
+// Open finishes the deletion.
 func (s *Store) DeleteVhost(ctx context.Context, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,7 +119,7 @@ func (s *Store) DeleteVhost(ctx context.Context, name string) error {
 	return s.finishDeletion(ctx, name)
 }
 
-// finishDeletions ends what an earlier process began.
+// finishDeletions completes deletions that an earlier process began.
 func (s *Store) finishDeletions(ctx context.Context) error {
 	for name, v := range s.state.Load().vhosts {
 		if v.Deleting {
@@ -146,7 +148,7 @@ func (s *Store) finishDeletion(ctx context.Context, name string) error {
 			}
 			deleted++
 		}
-		if deleted == 0 { // a request that was let in before may have made one more
+		if deleted == 0 { // a request admitted earlier may have created another queue
 			break
 		}
 	}

@@ -55,7 +55,7 @@ func (c *campaign) try(t testing.TB, d damage, repair bool) (err error) {
 	}
 	var loss *queue.SalvageReport
 	if repair = repair || got != harmless; repair {
-		if loss, err = v.salvaged(t, disk, got != harmless); err != nil {
+		if loss, err = v.repaired(t, disk, got != harmless); err != nil {
 			return fmt.Errorf("%w (detected: %v)", err, got != harmless)
 		}
 	}

@@ -152,9 +152,9 @@ func (v *victim) judge(t testing.TB, disk *vfs.Mem) (outcome, error) {
 	return harmless, r.Close()
 }
 
-// salvaged repairs a damaged directory. It checks that the delivered messages and those listed as
+// repaired repairs a damaged directory. It checks that the delivered messages and those listed as
 // lost are all messages of the directory.
-func (v *victim) salvaged(t testing.TB, disk *vfs.Mem, detected bool) (_ *queue.SalvageReport, err error) {
+func (v *victim) repaired(t testing.TB, disk *vfs.Mem, detected bool) (_ *queue.SalvageReport, err error) {
 	const to = "saved/log"
 	rep, err := disklog.Repair(disk, dataDir, to) // it verifies first, and reports the same problems as verify
 	if err != nil {
@@ -173,7 +173,7 @@ func (v *victim) salvaged(t testing.TB, disk *vfs.Mem, detected bool) (_ *queue.
 			return disklog.Open(disklog.Options{FS: disk, Dir: to, SegmentBytes: disklog.MinSegmentBytes, Manual: true, CacheBytes: -1, MinFree: -1})
 		}})
 	if err != nil {
-		return nil, fmt.Errorf("salvage: %w", err)
+		return nil, fmt.Errorf("repair: %w", err)
 	}
 	if after, err := disklog.Verify(disk, to, nil); err != nil || !after.Whole() {
 		return nil, fmt.Errorf("verify after repair: %v %v", after.Problems, err)

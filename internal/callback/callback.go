@@ -1,10 +1,10 @@
-// Package callback calls functions that users gave, so that a mistake in one of them ends nothing
-// of ours.
+// Package callback calls users' functions, so that a mistake in one of them ends none of our
+// goroutines.
 //
 // A function can fail in two ways: it panics, or it ends its goroutine (runtime.Goexit, which
-// testing's FailNow and Fatal call). A panic is recovered. An ended goroutine cannot be kept, so
-// functions that matter run on a goroutine that may end: Apart and Each see to the rest. Each
-// failure is logged with its stack and counted.
+// testing's FailNow and Fatal call). A panic is recovered. An ended goroutine cannot be restored.
+// So Apart and Each run functions on a goroutine that may end. Each failure is logged with its
+// stack and counted.
 package callback
 
 import (
@@ -15,9 +15,9 @@ import (
 	"sync/atomic"
 )
 
-// Failure says how a user's function failed.
+// Failure describes how a user's function failed.
 type Failure struct {
-	Panic any // nil: it ended its goroutine
+	Panic any // nil: the function ended its goroutine
 	Stack []byte
 }
 
@@ -28,8 +28,8 @@ func (f *Failure) Error() string {
 	return fmt.Sprintf("it panicked: %v", f.Panic)
 }
 
-// catch calls f. It tells caught about a failure and recovers a panic. If f ends the goroutine,
-// catch does not return.
+// catch calls f. It passes a failure to caught and recovers a panic. If f ends the goroutine, catch
+// does not return.
 func catch(f func(), caught func(*Failure)) {
 	returned := false
 	defer func() {
@@ -68,7 +68,7 @@ func Each(n int, step func(i int)) {
 		defer func() {
 			if panicking {
 				if p := recover(); p != nil {
-					panic(p) // not a user's: it shows where ours is
+					panic(p) // not a user's panic: show its origin
 				}
 			}
 			if i++; i < n {
@@ -86,7 +86,7 @@ func Each(n int, step func(i int)) {
 	<-done
 }
 
-// Calls calls the functions that the users of one component gave. The zero value logs nothing.
+// Calls calls the users' functions of one component. The zero value logs nothing.
 type Calls struct {
 	Logger *slog.Logger
 	failed atomic.Int64
@@ -103,7 +103,7 @@ func (c *Calls) Do(name string, f func()) (failure *Failure) {
 	return failure
 }
 
-// Apart is Do on a goroutine of its own, which returns in any case.
+// Apart is Do on a separate goroutine. It always returns.
 func (c *Calls) Apart(name string, f func()) *Failure {
 	failure := Apart(f)
 	if failure != nil {
@@ -123,8 +123,8 @@ func (c *Calls) Note(name string, f *Failure) {
 // Failures counts the calls that failed.
 func (c *Calls) Failures() int64 { return c.failed.Load() }
 
-// Logger makes a user's logger safe to use: a handler that fails costs its log line. nil gives a
-// logger that discards.
+// Logger makes a user's logger safe: a handler that fails loses its log line only. For nil it
+// returns a logger that discards.
 func Logger(l *slog.Logger) *slog.Logger {
 	if l == nil {
 		return slog.New(slog.DiscardHandler)
@@ -136,7 +136,7 @@ func Logger(l *slog.Logger) *slog.Logger {
 	return slog.New(&handler{h})
 }
 
-// handler is a slog.Handler of a user's.
+// handler wraps a user's slog.Handler.
 type handler struct{ inner slog.Handler }
 
 func (h *handler) Enabled(ctx context.Context, level slog.Level) (on bool) {

@@ -52,7 +52,7 @@ func (b bad) Handle(context.Context, slog.Record) error { b.fail(); return nil }
 func (b bad) WithAttrs([]slog.Attr) slog.Handler        { b.fail(); return b }
 func (b bad) WithGroup(string) slog.Handler             { b.fail(); return b }
 
-// later is a handler that fails when a line is written, not before.
+// later is a handler that fails only when a line is written.
 type later struct{ bad }
 
 func (later) Enabled(context.Context, slog.Level) bool { return true }

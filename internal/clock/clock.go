@@ -1,5 +1,5 @@
-// Package clock gives the time. Everything that waits or reads the time takes a Clock, so that
-// tests and the simulator own it.
+// Package clock provides the time. All code that waits or reads the time takes a Clock, so that
+// tests and the simulator can control it.
 package clock
 
 import (
@@ -7,20 +7,19 @@ import (
 	"time"
 )
 
-// Clock is the time and timers of one component. There are two kinds of time, and each has its use:
-// Now is for what people and other machines read, and may be set to anything at any moment; Passed
-// is for how long something took or may take.
+// Clock is the time and timers of one component. There are two kinds of time. Now is for users and
+// other machines, and can be set to any value at any moment. Passed is for durations.
 type Clock interface {
-	// Now gives the wall clock.
+	// Now returns the wall clock's time.
 	Now() time.Time
-	// Passed gives the time since some moment that never changes; only differences mean something.
-	// It goes on evenly, whatever the wall clock is set to. Timers go by it.
+	// Passed returns the time since a fixed moment; use differences only. It advances evenly even
+	// if the wall clock is set. Timers follow it.
 	Passed() time.Duration
-	// NewTimer gives a timer that fires once after d; stop it when it is no longer needed.
+	// NewTimer returns a timer that fires once after d. Stop it when it is no longer needed.
 	NewTimer(d time.Duration) Timer
 }
 
-// Timer is a time.Timer behind an interface.
+// Timer is a time.Timer as an interface.
 type Timer interface {
 	C() <-chan time.Time
 	Reset(d time.Duration)
@@ -30,15 +29,15 @@ type Timer interface {
 // Real is the machine's clock.
 type Real struct{}
 
-// Now gives the wall clock with its monotonic reading.
+// Now returns the wall clock's time with its monotonic reading.
 func (Real) Now() time.Time { return time.Now() }
 
 var began = time.Now()
 
-// Passed gives the time since the process began, by the monotonic clock.
+// Passed returns the time since the start of the process, by the monotonic clock.
 func (Real) Passed() time.Duration { return time.Since(began) }
 
-// NewTimer makes a timer of the runtime's.
+// NewTimer returns a timer of the Go runtime.
 func (Real) NewTimer(d time.Duration) Timer { return realTimer{time.NewTimer(d)} }
 
 type realTimer struct{ t *time.Timer }
@@ -47,8 +46,8 @@ func (t realTimer) C() <-chan time.Time   { return t.t.C }
 func (t realTimer) Reset(d time.Duration) { t.t.Reset(d) }
 func (t realTimer) Stop()                 { t.t.Stop() }
 
-// Manual is a clock that a test moves: Advance lets time pass, Set sets the wall clock and lets
-// none pass. The zero value is not usable; call NewManual.
+// Manual is a clock that a test controls. Advance lets time pass. Set sets the wall clock without
+// passing time. The zero value is not usable; call NewManual.
 type Manual struct {
 	mu     sync.Mutex
 	now    time.Time
@@ -56,19 +55,19 @@ type Manual struct {
 	timers map[*manualTimer]struct{}
 }
 
-// NewManual makes a clock that stands at start.
+// NewManual returns a clock that shows start.
 func NewManual(start time.Time) *Manual {
 	return &Manual{now: start, timers: map[*manualTimer]struct{}{}}
 }
 
-// Now gives the time the test has set.
+// Now returns the time that the test has set.
 func (m *Manual) Now() time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.now
 }
 
-// Passed gives the time that Advance let pass.
+// Passed returns the time passed by Advance.
 func (m *Manual) Passed() time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -82,8 +81,8 @@ func (m *Manual) Set(to time.Time) {
 	m.now = to
 }
 
-// Advance lets time pass and fires the timers that became due. It panics for a negative d: only a
-// wall clock can be stepped back, by Set.
+// Advance lets time pass and fires the timers that are due. It panics for a negative d. Only the
+// wall clock can go back, with Set.
 func (m *Manual) Advance(d time.Duration) {
 	if d < 0 {
 		panic("time does not pass backwards")
@@ -102,7 +101,7 @@ func (m *Manual) Advance(d time.Duration) {
 	}
 }
 
-// NewTimer makes a timer that Advance fires.
+// NewTimer returns a timer that Advance fires.
 func (m *Manual) NewTimer(d time.Duration) Timer {
 	t := &manualTimer{clock: m, c: make(chan time.Time, 1)}
 	t.Reset(d)
@@ -111,7 +110,7 @@ func (m *Manual) NewTimer(d time.Duration) Timer {
 
 type manualTimer struct {
 	clock *Manual
-	due   time.Duration // of what passed
+	due   time.Duration // the value of passed at which it fires
 	c     chan time.Time
 }
 

@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// TestManualTellsTimeFromTheClock: what a test sets is the wall clock alone; timers and what passes
-// go by Advance.
+// TestManualTellsTimeFromTheClock: Set sets the wall clock only. Timers and Passed follow Advance.
 func TestManualTellsTimeFromTheClock(t *testing.T) {
 	start := time.Unix(1e9, 0)
 	m := NewManual(start)

@@ -1,9 +1,9 @@
-// Package commitlog says what a log is: the one place where a broker's facts become durable.
+// Package commitlog defines a log: the one place where a broker's facts become durable.
 //
-// The interface is five verbs (Open, Append, Read, Trim, Close) and stays five. An entry is one
-// opaque batch of bytes; the log never sees messages. Implementations: internal/disklog (files),
-// internal/memlog (tests and simulation), later internal/jslog (one JetStream stream). Every
-// implementation passes commitlogtest.Run.
+// The interface has five verbs (Open, Append, Read, Trim, Close) and will not get more. An entry is
+// one opaque batch of bytes. The log never sees messages. Implementations are internal/disklog
+// (files) and internal/memlog (tests and simulation); internal/jslog (one JetStream stream) is
+// planned. Every implementation passes commitlogtest.Run.
 package commitlog
 
 import (
@@ -11,16 +11,16 @@ import (
 	"io"
 )
 
-// Offset is an entry's place in a log. Offsets only promise to increase; there may be gaps. The
-// first is at least 1, so that 0 can mean "before everything".
+// Offset is an entry's position in a log. Offsets increase and may have gaps. The first is at least
+// 1, so that 0 can mean "before everything".
 type Offset uint64
 
-// MaxEntry is the largest entry in bytes: one message at the ceiling of the configurable limit,
-// with room for its headers.
+// MaxEntry is the largest entry in bytes. It has room for one message of the largest size that can
+// be configured, and for its headers.
 const MaxEntry = 130 << 20
 
-// Errors of a log. ErrFailed and ErrCorrupt are final for the handle: close it and open anew (which
-// fences this one).
+// Errors of a log. ErrFailed and ErrCorrupt are final for the handle. Close it and open the log
+// again, which fences this handle.
 var (
 	ErrClosed  = errors.New("the log is closed")
 	ErrFailed  = errors.New("the log failed and must be opened again")
@@ -30,64 +30,63 @@ var (
 	ErrCorrupt = errors.New("stored bytes are not what was written")
 )
 
-// Entry is one stored entry as replay gives it. Data is valid until the next call of Next.
+// Entry is one stored entry, as a replay returns it. Data is valid until the next call of Next.
 type Entry struct {
 	Offset Offset
 	Data   []byte
-	// Lost: the entry was damaged and this is only its place, kept by a repair; Data is nil.
-	// Whoever replays must know that something is missing here: a lost entry is never left out
-	// without a word.
+	// Lost: repair could not read the entry, and this is its placeholder. Data is nil. A replay
+	// always returns lost entries, so that its caller knows what is missing.
 	Lost bool
 }
 
-// Replay iterates over the entries that are stored, in order; Next gives io.EOF behind the last. It
-// must be read to its end, or closed, before the first Append.
+// Replay iterates over the stored entries in order. Next returns io.EOF after the last one. Read it
+// to its end, or close it, before the first Append.
 type Replay interface {
 	Next() (Entry, error)
 	io.Closer
 }
 
 // Log is an open log. Opening fences every older handle. Append is for one goroutine, the loop that
-// owns the log; Read and Trim are safe for others beside it.
+// owns the log. Other goroutines may call Read and Trim at the same time.
 type Log interface {
-	// Append stores one entry behind all others. It does not wait: done is called once, with the
-	// entry's offset when it is durable, or with the error. Calls of done come in the order of the
-	// appends, on a goroutine of the log (or from Pump where the log is driven by hand), and must
-	// not block. After the first failure every later append fails. data must not be changed
-	// afterwards, not even after done: readers may share it.
+	// Append stores one entry after all others. It does not wait. done is called once: with the
+	// entry's offset when the entry is durable, or with an error. The calls of done come in the
+	// order of the appends, on a goroutine of the log (or in Pump for a log with Manual), and must
+	// not block. After the first failure every later append fails. data must not be changed, not
+	// even after done, because readers may share it.
 	Append(data []byte, done func(Offset, error))
-	// Read gives a durable entry. Its checksum is verified on every read that touches storage. The
-	// result must not be changed.
+	// Read returns a durable entry. It verifies the checksum whenever it reads storage. The result
+	// must not be changed.
 	Read(Offset) ([]byte, error)
-	// Trim says that entries before an offset are no longer needed. The log frees what it can, when
-	// it can.
+	// Trim tells the log that entries before an offset are no longer needed. The log may free them
+	// later, or only some of them.
 	Trim(before Offset) error
-	// Close finishes what was appended and releases the log.
+	// Close stores the appended entries and releases the log.
 	Close() error
 }
 
-// Freer is a log that tells what it would cost and bring to trim. It is optional: a broker works
-// without the answers, and then looks at how much was logged alone.
+// Freer is a log that can tell what a trim would free. It is optional. With any other log, a broker
+// decides by the bytes logged.
 type Freer interface {
-	// Freeable gives the bytes of storage that Trim(before) would give back now.
+	// Freeable returns the bytes of storage that Trim(before) would free now.
 	Freeable(before Offset) int64
-	// Room gives about the bytes of further entries for which the log has room, or can take room
-	// that is kept free for acks, however full its disk is.
+	// Room returns about how many bytes of further entries the log has room for, even on a full
+	// disk. It includes space that is kept free for acks.
 	Room() int64
-	// KeepFree tells the log how many bytes a snapshot needs. The log leaves so many free, in
-	// addition to what it was set to, and takes them for nothing.
+	// KeepFree sets how many bytes a snapshot needs. The log leaves them free in addition to its
+	// own limit, and never uses them.
 	KeepFree(bytes int64)
 }
 
-// Snapshots keeps copies of the state that the entries up to an offset make, so that opening need
-// not replay everything.
+// Snapshots stores copies of the state up to an offset, so that opening need not replay all
+// entries.
 type Snapshots interface {
-	// Save stores what write produces as the state up to and including at, durably, and then drops
-	// older ones. The bytes are checksummed in blocks; a failure leaves the older snapshot in
-	// place.
+	// Save stores the output of write as the state up to and including at, durably. Then it drops
+	// older snapshots. The bytes are checksummed in blocks. After an error the older snapshot is
+	// unchanged.
 	Save(at Offset, write func(io.Writer) error) error
-	// Latest opens the newest complete snapshot. No snapshot is (0, nil, nil); a damaged one is
-	// ErrCorrupt. Every block's checksum is verified before its bytes are given out, and the total
-	// at the end.
+	// Latest opens the newest complete snapshot. It returns (0, nil, nil) if there is none, and
+	// ErrCorrupt for a damaged one. It verifies every block's checksum before it returns its bytes,
+	// and the total at the end.
 	Latest() (at Offset, r io.ReadCloser, err error)
 }

@@ -1,39 +1,38 @@
 package commitlog
 
-// DamageKind says what kind of thing is damaged. There are few, so that figures can be kept by
-// kind.
+// DamageKind is the kind of damage. There are few kinds, so that metrics can have one counter for
+// each.
 type DamageKind string
 
 // The kinds of damage.
 const (
-	DamagedEntry    DamageKind = "entry"    // one or several in a row
-	DamagedIndex    DamageKind = "index"    // of a part of the log; the entries say the same
-	DamagedHeader   DamageKind = "header"   // of a part of the log
-	DamagedState    DamageKind = "state"    // what says where the log begins
-	DamagedSnapshot DamageKind = "snapshot" // a copy of the state
+	DamagedEntry    DamageKind = "entry"    // one entry or several consecutive ones
+	DamagedIndex    DamageKind = "index"    // the index of a part of the log; the entries have the same content
+	DamagedHeader   DamageKind = "header"   // the header of a part of the log
+	DamagedState    DamageKind = "state"    // the record of where the log begins
+	DamagedSnapshot DamageKind = "snapshot" // a snapshot of the state
 )
 
-// DamageKinds are all of them.
+// DamageKinds are all kinds.
 var DamageKinds = []DamageKind{DamagedEntry, DamagedIndex, DamagedHeader, DamagedState, DamagedSnapshot}
 
-// Damage is something at rest that an open log found not to be what was written, before anybody
-// needed it. A log that looks after what it keeps tells its owner by a callback, again at every
-// look as long as it is so; it needs no verb for that.
+// Damage is stored data that differs from what was written, and that an open log found before a
+// reader needed it. A log that checks its data reports damage by a callback, after each check that
+// finds it. That needs no verb of Log.
 type Damage struct {
 	Kind DamageKind
 	File string
-	At   int64 // byte
-	// First and Last are entries that are damaged; of a snapshot, the offset that it covers;
-	// otherwise 0.
+	At   int64 // position in the file
+	// First and Last are the damaged entries. For a snapshot they are its offset, otherwise 0.
 	First, Last Offset
-	// Unreadable: the disk gives an error and no bytes, which may pass.
+	// Unreadable: the disk returned an I/O error, which may pass.
 	Unreadable bool
-	// Refused: an opening of the log as it is now would fail.
+	// Refused: opening the log in its present state would fail.
 	Refused bool
-	Err     error // in words, with the remedy
+	Err     error // the damage in words, with the remedy
 }
 
-// Count is how many things are damaged.
+// Count returns how many things are damaged.
 func (d *Damage) Count() int64 {
 	if d.Kind == DamagedEntry {
 		return int64(d.Last-d.First) + 1

@@ -111,7 +111,7 @@ sinks:
 	}
 }
 
-// TestOver: a file that does not speak of pausing leaves a paused queue paused.
+// TestOver: a file that does not set paused leaves a paused queue paused.
 func TestOver(t *testing.T) {
 	f, ps := parse(t, "queues: {a: {ttl: 1h}, b: {paused: false}}")
 	if ps != nil {
@@ -126,11 +126,11 @@ func TestOver(t *testing.T) {
 	}
 }
 
-// TestMistakes: each file, and where each of its mistakes is.
+// TestMistakes: each file, and the positions of its mistakes.
 func TestMistakes(t *testing.T) {
 	for _, c := range []struct {
 		name, file string
-		want       []string // each a prefix of a problem, or of its text after the place
+		want       []string // each is a prefix of a problem, or of its text after the position
 	}{
 		{"unknown keys everywhere", "queus: {}\nqueues:\n  a:\n    retries: 3\n    retry: {attempts: 3}\nserver: {port: 1}", []string{
 			"f.yaml:1:1: queus: this key is not known; known here: server",
@@ -258,7 +258,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// FuzzParse: no file makes the reader panic, run away, or fail without a place.
+// FuzzParse: no file makes the reader panic, run endlessly, or fail without a position.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"", "queues: {a: {ttl: 1h}}", "sinks: {s: {queue: q, sqlite: {path: x}}}", "a: &a [*a]", "server: {http: ':1'}\n---\n",
 		"queues: {a: {retry: {max: ${X:-1s}}}}", "? [a]\n: b", "queues: {a.b: {group.x: 1, group: {x.y: 2}}}"} {

@@ -1,6 +1,6 @@
-// Package config reads the file that `surgetank apply`, `check` and `serve --config` share: YAML
-// with a server, a queues and a sinks section. It knows positions: every mistake is reported with
-// its line and column, all of them at once, and unknown keys are mistakes. What a queue's or a
-// sink's settings mean is decided elsewhere (package settings and package sink), from the same JSON
-// that the HTTP interface takes, so that a file can say exactly what the API can.
+// Package config reads the file that `surgetank apply`, `check` and `serve --config` share. It is
+// YAML with the sections server, queues and sinks. All mistakes are reported at once, each with its
+// line and column, and unknown keys are mistakes. Packages settings and sink define the settings of
+// queues and sinks, from the same JSON that the HTTP interface accepts. So a file can express
+// exactly what the API can.
 package config

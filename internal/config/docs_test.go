@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestDocumentedFilesAreGood: every configuration file that the documentation shows can be applied
-// as it stands.
+// TestDocumentedFilesAreGood: every configuration file in the documentation can be applied
+// unchanged.
 func TestDocumentedFilesAreGood(t *testing.T) {
 	block := regexp.MustCompile("(?s)(?:```yaml\n|<<'YAML'\n)(.*?)(?:```|YAML\n)")
 	env := func(name string) (string, bool) { return "postgres://user:password@host/database", true }

@@ -12,7 +12,7 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// File is what a configuration file says.
+// File is the content of a configuration file.
 type File struct {
 	Path   string
 	Server Server
@@ -26,13 +26,12 @@ type File struct {
 type Queue struct {
 	Name   string
 	Config surgetank.QueueConfig
-	// pauses: the file says whether the queue is paused. Where it does not, that is an operator's
-	// decision of the moment.
+	// pauses: the file sets whether the queue is paused. Otherwise the operator decides at runtime.
 	pauses bool
 }
 
-// Over gives the settings that the file wants for a queue which has those of now: all of the
-// file's, and no change to whether the queue is paused unless the file says so.
+// Over returns the settings that a queue with the settings now gets from the file. They are the
+// file's settings, but the queue stays paused or unpaused unless the file sets that.
 func (q Queue) Over(now surgetank.QueueConfig) surgetank.QueueConfig {
 	c := q.Config
 	if !q.pauses {
@@ -41,8 +40,9 @@ func (q Queue) Over(now surgetank.QueueConfig) surgetank.QueueConfig {
 	return c
 }
 
-// Patch is what Over does, for a server to do without a change by somebody else in between: every
-// setting, null where the file has none, and whether the queue is paused if the file says so.
+// Patch returns the same change as Over, for a server to apply without another change in between.
+// It has every setting, with null for settings that the file lacks. It has paused only if the file
+// sets that.
 func (q Queue) Patch() map[string]any {
 	patch := settings.Encode(settings.Unqualify(q.Config))
 	if q.pauses {
@@ -74,17 +74,17 @@ type Sink struct {
 	Spec sink.Spec
 }
 
-// JSON gives the settings as the HTTP interface takes them, secrets included.
+// JSON returns the settings as the HTTP interface accepts them, including secrets.
 func (s Sink) JSON() []byte { return s.Spec.Encode() }
 
-// SameAs tells whether settings as the HTTP interface shows them, without secrets, are these. A
-// password that differs cannot be seen.
+// SameAs reports whether settings shown by the HTTP interface, without secrets, equal these. It
+// cannot detect a different password.
 func (s Sink) SameAs(shown []byte) bool {
 	other, err := sink.ParseSpec(shown)
 	return err == nil && bytes.Equal(other.Redacted().Encode(), s.Spec.Beside(other).Redacted().Encode())
 }
 
-// Load reads a file. Its mistakes come as Problems, all of them at once; "-" is not special here.
+// Load reads a file. The error Problems has all mistakes. "-" has no special meaning here.
 func Load(path string) (*File, error) {
 	data, err := readLimited(path)
 	if err != nil {
@@ -108,7 +108,7 @@ func readLimited(path string) ([]byte, error) {
 	return data, nil
 }
 
-// Parse reads a file's bytes. path is only used in messages; env looks variables up.
+// Parse reads a file's bytes. path is only used in messages; env returns the values of variables.
 func Parse(path string, data []byte, env func(string) (string, bool)) (*File, error) {
 	r := &reader{problems: problems{file: path}, env: env}
 	f := &File{Path: path}
@@ -180,7 +180,7 @@ func (r *reader) each(section entry, do func(name string, at, n *node)) {
 			continue
 		}
 		n := e.value
-		if n.kind == kindNull { // "orders:" alone means all defaults
+		if n.kind == kindNull { // "orders:" without a value means all defaults
 			n = &node{line: e.at.line, column: e.at.column, kind: kindMap}
 		}
 		if n.kind != kindMap {
@@ -209,7 +209,7 @@ func (r *reader) policy(name string, at, n *node) (p policy.Policy, ok bool) {
 	}
 	clean := r.decode("policies."+name, at, n, func(n *node) (err error) {
 		tree := n.tree()
-		// What decode took out because it was wrong is not missing as well.
+		// A wrong key that decode removed must not be reported as missing, too.
 		for key, stand := range map[string]any{"pattern": ".", "settings": map[string]any{"queue-mode": ""}} {
 			if _, left := tree[key]; !left && given[key] {
 				tree[key] = stand
@@ -230,9 +230,9 @@ func (r *reader) sink(name string, at, n *node) (s Sink, ok bool) {
 	return s, clean
 }
 
-// decode calls into the package that knows the settings, and gives its complaint the place in the
-// file that it is about. It then takes that setting out and asks again, so that all mistakes are
-// reported and not just the first.
+// decode calls into, of the package that defines the settings, and adds the position in the file to
+// its error. Then it removes the wrong setting and calls again, so that all mistakes are reported
+// and not only the first.
 func (r *reader) decode(path string, at, n *node, into func(*node) error) (clean bool) {
 	clean = true
 	for _, bad := range r.bad {
@@ -255,7 +255,7 @@ func (r *reader) decode(path string, at, n *node, into func(*node) error) (clean
 			return false
 		}
 		place, _ := n.find(e.Field)
-		if place == n { // nothing of it is in the file: something is missing
+		if place == n { // the file has no such key: it is missing
 			place = at
 		}
 		r.add(place, join(path, e.Field), "%s", strings.TrimPrefix(e.Message, e.Field+": "))

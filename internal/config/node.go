@@ -15,10 +15,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Limits of a file. They are far above what people write, and stop a file that was made to hurt.
+// Limits of a file. They are far above real files, and stop malicious ones.
 const (
 	MaxFile  = 4 << 20 // bytes
-	maxNodes = 200_000 // values, those reached through aliases counted each time
+	maxNodes = 200_000 // values; values reached through aliases count each time
 	maxDepth = 32
 )
 
@@ -31,12 +31,12 @@ const (
 	kindMap
 )
 
-// node is a YAML value reduced to what JSON can say, with its place in the file. Aliases are
+// node is a YAML value reduced to the types of JSON, with its position in the file. Aliases are
 // resolved, variables are expanded, and keys are unique.
 type node struct {
 	line, column int
 	kind         kind
-	text         string  // of a scalar, as it is written
+	text         string  // of a scalar, unchanged
 	value        any     // of a scalar: string, bool or json.Number
 	items        []*node // of a list
 	entries      []entry // of a map, in the file's order
@@ -44,11 +44,11 @@ type node struct {
 
 type entry struct {
 	key   string
-	at    node // the key's place
+	at    node // position of the key
 	value *node
 }
 
-// get gives a map's value.
+// get returns a map's value.
 func (n *node) get(key string) *node {
 	for _, e := range n.entries {
 		if e.key == key {
@@ -58,8 +58,8 @@ func (n *node) get(key string) *node {
 	return nil
 }
 
-// find follows a dotted path ("retry.max", "columns.id") as far as it leads. rest is the part it
-// could not follow. A key that holds dots itself is found where its whole text matches.
+// find follows a dotted path ("retry.max", "columns.id") as far as possible. rest is the part that
+// was not found. A key that contains dots is found by its whole text.
 func (n *node) find(path string) (place *node, rest string) {
 	at := n
 	for path != "" {
@@ -85,8 +85,8 @@ func (n *node) find(path string) (place *node, rest string) {
 	return at, ""
 }
 
-// without gives a copy of n with the value at a path left out, and whether there was one. It serves
-// finding a second mistake behind a first.
+// without returns a copy of n that lacks the value at a path, and whether there was one. It is used
+// to find further mistakes.
 func (n *node) without(path string) (*node, bool) {
 	for i, e := range n.entries {
 		if path == e.key {
@@ -106,7 +106,7 @@ func (n *node) without(path string) (*node, bool) {
 	return nil, false
 }
 
-// any gives the value as a JSON decoder would: maps, lists, strings, booleans, json.Number, nil.
+// any returns the value as a JSON decoder would: maps, lists, strings, booleans, json.Number, nil.
 func (n *node) any() any {
 	switch n.kind {
 	case kindList:
@@ -157,13 +157,13 @@ func (n *node) writeJSON(b *bytes.Buffer) {
 
 func writeScalar(b *bytes.Buffer, v any) {
 	text, err := json.Marshal(v)
-	if err != nil { // strings, booleans, nil and numbers that were parsed always marshal
+	if err != nil { // strings, booleans, nil and parsed numbers always marshal
 		panic(err)
 	}
 	b.Write(text)
 }
 
-// tree gives a map's entries.
+// tree returns a map's entries.
 func (n *node) tree() map[string]any {
 	m := make(map[string]any, len(n.entries))
 	for _, e := range n.entries {
@@ -172,16 +172,16 @@ func (n *node) tree() map[string]any {
 	return m
 }
 
-// reader turns YAML nodes into ours.
+// reader converts YAML nodes to node values.
 type reader struct {
 	problems
 	env   func(string) (string, bool)
 	nodes int
-	full  bool     // the budget was exceeded and reported
-	bad   []string // paths of values that were reported already
+	full  bool     // the limit of values was exceeded and reported
+	bad   []string // paths of values that were already reported
 }
 
-// read parses a file into a tree. Mistakes are collected; the tree holds what could be read.
+// read parses a file into a tree. It collects mistakes; the tree has the readable parts.
 func (r *reader) read(data []byte) *node {
 	if len(data) > MaxFile {
 		r.add(nil, "", "the file has %d bytes; at most %d are allowed", len(data), MaxFile)
@@ -210,7 +210,7 @@ func (r *reader) read(data []byte) *node {
 
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
 
-// syntax reports what the YAML parser says, with its line where it gives one.
+// syntax reports an error of the YAML parser, with its line if known.
 func (r *reader) syntax(err error) {
 	at, text := &node{line: 1, column: 1}, err.Error()
 	if m := yamlLine.FindStringSubmatch(text); m != nil {
@@ -291,9 +291,9 @@ func (r *reader) checkTag(n *node, y *yaml.Node, path string) {
 	}
 }
 
-// scalar gives a value its JSON form: plain numbers and booleans are what they look like, all else
-// is text. Variables are expanded first, so that rate: ${RATE} can be a number; what a variable
-// holds can never become a key or a list.
+// scalar converts a value to JSON: plain numbers and booleans keep their type, and all other values
+// are text. Variables are expanded first, so rate: ${RATE} can be a number. A variable's value can
+// never become a key or a list.
 func (r *reader) scalar(n *node, y *yaml.Node, path string) {
 	expanded, ok := r.expand(n, y.Value, path)
 	if !ok {
@@ -303,7 +303,7 @@ func (r *reader) scalar(n *node, y *yaml.Node, path string) {
 	}
 	s := yaml.Node{Kind: yaml.ScalarNode, Style: y.Style, Tag: y.Tag, Value: expanded}
 	if expanded != y.Value && y.Style&(yaml.TaggedStyle|yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0 {
-		s.Tag = "" // resolve anew what the value now looks like
+		s.Tag = "" // resolve again with the new value
 	}
 	n.kind, n.text = kindScalar, expanded
 	switch tag := s.ShortTag(); tag {
@@ -336,7 +336,7 @@ func (r *reader) scalar(n *node, y *yaml.Node, path string) {
 	}
 }
 
-// addBad reports a value that nobody need look at again.
+// addBad reports a value and keeps later checks from reporting it again.
 func (r *reader) addBad(n *node, path, format string, args ...any) {
 	r.add(n, path, format, args...)
 	r.bad = append(r.bad, path)
@@ -345,7 +345,7 @@ func (r *reader) addBad(n *node, path, format string, args ...any) {
 var variable = regexp.MustCompile(`\$\$\{|\$\{([^}]*)\}?`)
 var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// expand replaces ${NAME} and ${NAME:-default}; $${ stands for ${ itself.
+// expand replaces ${NAME} and ${NAME:-default}; $${ means a literal ${.
 func (r *reader) expand(n *node, s, path string) (string, bool) {
 	if !strings.Contains(s, "${") {
 		return s, true
@@ -382,5 +382,5 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// environment is where variables come from outside tests.
+// environment returns environment variables; tests use other sources.
 func environment(name string) (string, bool) { return os.LookupEnv(name) }

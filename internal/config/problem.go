@@ -10,13 +10,13 @@ import (
 // Problem is one mistake in a file.
 type Problem struct {
 	File    string `json:"file"`
-	Line    int    `json:"line"`   // from 1; 0 when the mistake has no place
+	Line    int    `json:"line"`   // from 1; 0 if the position is unknown
 	Column  int    `json:"column"` // from 1
 	Field   string `json:"field,omitempty"`
 	Message string `json:"message"`
 }
 
-// String gives the form that editors and people know, FILE:LINE:COLUMN: field: message.
+// String returns the form that editors know: FILE:LINE:COLUMN: field: message.
 func (p Problem) String() string {
 	var b strings.Builder
 	b.WriteString(p.File)
@@ -31,7 +31,7 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// Problems are all mistakes found in one file, in the order of their places.
+// Problems are all mistakes of one file, ordered by position.
 type Problems []Problem
 
 // Error lists them, one a line.
@@ -43,10 +43,10 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// maxProblems bounds a report; nobody reads more, and a hostile file could have millions.
+// maxProblems limits a report, because a malicious file could have millions of mistakes.
 const maxProblems = 100
 
-// problems collects while a file is read.
+// problems collects mistakes while a file is read.
 type problems struct {
 	file string
 	list Problems

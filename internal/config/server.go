@@ -12,20 +12,21 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// AnyPath as SQLiteDir lets SQLite sinks use files anywhere.
+// AnyPath as SQLiteDir allows SQLite sinks to use files anywhere.
 const AnyPath = "any"
 
 // Off as an address means that the door is not opened.
 const Off = "off"
 
-// Defaults of a server that was told nothing.
+// Defaults of a server without settings.
 const (
 	DefaultData = "surgetank-data"
 	DefaultHTTP = "127.0.0.1:8080"
 	DefaultAMQP = "127.0.0.1:5672"
 )
 
-// Limits of the scrub's settings: more often is no scrub but a load, and more rarely is none.
+// Limits of the scrub's settings. A shorter time would overload the disk, and a longer one would be
+// useless.
 const (
 	minScrubEvery = time.Second
 	maxScrubEvery = 366 * 24 * time.Hour
@@ -39,27 +40,27 @@ const (
 	minWaste   = 1 << 20
 )
 
-// Server is the server section: what cannot be changed while it runs. Empty fields mean the
-// default. Flags win over the file.
+// Server is the server section: settings that cannot change while the server runs. Empty fields
+// mean the default. Flags override the file.
 type Server struct {
 	Data  string // directory
 	HTTP  string // address, or Off
 	AMQP  string // address, or Off
 	AMQPS string // address of AMQP over TLS; empty: none
 
-	// TrustedProxies are HTTP proxies whose X-Forwarded-For or Forwarded header is believed.
+	// TrustedProxies are HTTP proxies whose X-Forwarded-For or Forwarded header is trusted.
 	TrustedProxies []netip.Prefix
 
-	// SQLiteDir is the directory below which the files of SQLite sinks lie once the server has
-	// users. Empty: "sqlite" in the data directory. AnyPath: anywhere.
+	// SQLiteDir is the directory for the files of SQLite sinks after the server has users. Empty:
+	// "sqlite" in the data directory. AnyPath: anywhere.
 	SQLiteDir string
 
-	TLSCert, TLSKey string // PEM files; with them HTTP is HTTPS, and AMQPS may be set
+	TLSCert, TLSKey string // PEM files; if set, HTTP is HTTPS, and AMQPS may be set
 
 	MaxMessage int64 // bytes of a body
 
-	SegmentBytes int64 // of one of the log's files; 0: the default
-	WasteBytes   int64 // of the log, written between snapshots and tolerated dead; 0: the default
+	SegmentBytes int64 // size of a file of the log; 0: the default
+	WasteBytes   int64 // bytes of the log that may be written between snapshots, and that may be dead; 0: the default
 
 	ScrubEvery time.Duration // negative: never
 	ScrubRate  int64         // bytes a second
@@ -68,7 +69,7 @@ type Server struct {
 	LogFormat string // text or json
 }
 
-// WithDefaults gives s with every empty field filled in.
+// WithDefaults returns s with defaults for every empty field.
 func (s Server) WithDefaults() Server {
 	for _, d := range []struct {
 		field *string
@@ -84,7 +85,7 @@ func (s Server) WithDefaults() Server {
 	return s
 }
 
-// Validate refuses settings that cannot work together, naming the key.
+// Validate rejects settings that cannot work together. The error names the key.
 func (s Server) Validate() error {
 	s = s.WithDefaults()
 	for _, a := range []struct{ field, value string }{{"server.http", s.HTTP}, {"server.amqp", s.AMQP}, {"server.amqps", s.AMQPS}} {

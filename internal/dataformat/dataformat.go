@@ -17,8 +17,8 @@ type Level struct {
 	Adds   string // the change that older builds cannot read
 }
 
-// levels are all levels from the oldest that this build reads to the one that it writes. Numbers
-// follow each other.
+// levels are all levels from the oldest that this build reads to the one that it writes. Their
+// numbers are consecutive.
 var levels = []Level{
 	{Number: 1, Since: "0.1.0", Adds: "the first format"},
 }
@@ -31,7 +31,7 @@ func Written() Level { return levels[len(levels)-1] }
 func Oldest() Level { return levels[0] }
 
 // Check returns an error if this build cannot read a directory of a level. The error says what the
-// user must do. since is the oldest version that reads the directory, as the directory states it.
+// user must do. since is the oldest version that reads the directory, according to the directory.
 func Check(level uint32, since string) error {
 	switch {
 	case level > Written().Number:

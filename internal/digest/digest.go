@@ -1,4 +1,4 @@
-// Package digest sums up events that can happen very often, so that a log has few lines about them.
+// Package digest sums up events that can be very frequent, so that they make few log lines.
 package digest
 
 import (
@@ -10,35 +10,36 @@ import (
 )
 
 const (
-	// Period is how often one key's line is written at most.
+	// Period is the shortest time between two lines of one key.
 	Period = time.Minute
-	// MaxKeys is how many keys of one kind are told apart. Events of further keys are one sum under
-	// the kind's key with an empty Queue, so a kind has at most MaxKeys+1 lines a period.
+	// MaxKeys is how many keys of one kind have lines of their own. Events of further keys are
+	// summed up under the kind's key with an empty Queue. So a kind has at most MaxKeys+1 lines in
+	// a period.
 	MaxKeys = 64
 )
 
-// Key names what happened and where. Events of one key are summed up.
+// Key is the kind and the place of an event. Events with the same key are summed up.
 type Key struct {
 	Kind      string
-	Queue, To string // To is a second queue, where two have to do with it
+	Queue, To string // To is a second queue, for events of two queues
 }
 
-// Line is what is to be said of a key.
+// Line is one log line about a key.
 type Line struct {
 	Key
-	Count  int64  // events since the line before
-	Reason string // the newest
+	Count  int64  // events since the previous line
+	Reason string // of the newest event
 }
 
-// Lines sums up events. A key's first event is said at once. What follows within Period is said in
-// one line at the end of it, and so on as long as there is something to say. The zero value is
-// ready. It belongs to one goroutine.
+// Lines sums up events. A key's first event makes a line at once. Events within Period after it are
+// one line at its end, and so on as long as there are events. The zero value is ready. It belongs
+// to one goroutine.
 //
 // Times are nanoseconds of any clock that never goes back.
 type Lines struct {
 	keys  map[Key]*state
-	kinds map[string]int // keys of each kind
-	due   int64          // nothing is to be said before; 0: not known
+	kinds map[string]int // number of keys of each kind
+	due   int64          // no line is due before; 0: not known
 }
 
 type state struct {
@@ -46,7 +47,7 @@ type state struct {
 	line  Line
 }
 
-// Note takes n events.
+// Note counts n events.
 func (l *Lines) Note(k Key, n int64, reason string, now int64) {
 	s := l.keys[k]
 	if s == nil && l.kinds[k.Kind] >= MaxKeys {
@@ -68,14 +69,14 @@ func (l *Lines) Note(k Key, n int64, reason string, now int64) {
 	s.line.Reason = reason
 }
 
-// Due says when Take has something to do; MaxInt64: not before something is noted.
+// Due returns when Take has something to do; MaxInt64 if there are no events.
 func (l *Lines) Due() int64 {
 	if len(l.keys) == 0 {
 		return math.MaxInt64
 	}
 	if l.due == 0 {
 		l.due = math.MaxInt64
-		// unordered: the least is looked for
+		// unordered: it looks for the smallest
 		for _, s := range l.keys {
 			l.due = min(l.due, s.until)
 		}
@@ -83,8 +84,8 @@ func (l *Lines) Due() int64 {
 	return l.due
 }
 
-// Take returns what is to be said now, in the order of keys, and forgets keys of which nothing
-// happened in their period.
+// Take returns the lines that are due, in the order of keys. It removes keys without events in
+// their period.
 func (l *Lines) Take(now int64) (lines []Line) {
 	if now < l.Due() {
 		return nil
@@ -107,7 +108,7 @@ func (l *Lines) Take(now int64) (lines []Line) {
 	return lines
 }
 
-// Rest returns all that was not said yet, for the end of a program.
+// Rest returns the lines of all events that had none yet. It is for the end of a program.
 func (l *Lines) Rest() (lines []Line) {
 	for _, k := range slices.SortedFunc(maps.Keys(l.keys), compare) {
 		if s := l.keys[k]; s.line.Count > 0 {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// One line at once, one a period with the sum and the newest reason while something happens, and
-// what happened last is said, too.
+// The first event makes a line at once. Later events make one line in each period, with the sum and
+// the newest reason. The last events have a line, too.
 func TestLines(t *testing.T) {
 	var l Lines
 	k := Key{Kind: "parked", Queue: "q", To: "q.dead"}
@@ -33,8 +33,8 @@ func TestLines(t *testing.T) {
 	}
 }
 
-// A flood of different queues has a bounded number of lines and a bounded memory, and nothing is
-// left out of the sums.
+// Events of many different queues make a limited number of lines and use limited memory. The sums
+// contain all of them.
 func TestFloodOfKeys(t *testing.T) {
 	var l Lines
 	sum, lines, periods := int64(0), 0, 0
@@ -58,7 +58,7 @@ func TestFloodOfKeys(t *testing.T) {
 	}
 }
 
-// Kinds do not crowd each other out.
+// One kind does not use up the lines of another.
 func TestKindsAreApart(t *testing.T) {
 	var l Lines
 	for i := range MaxKeys + 10 {

@@ -20,17 +20,17 @@ func sizeName(n int) string {
 	return fmt.Sprintf("%dKiB", n>>10)
 }
 
-// report gives the middle and the 99th percentile of times.
+// report reports the median and the 99th percentile of durations.
 func report(b *testing.B, times []time.Duration) {
 	slices.Sort(times)
 	b.ReportMetric(float64(times[len(times)/2].Microseconds()), "p50-µs")
 	b.ReportMetric(float64(times[len(times)*99/100].Microseconds()), "p99-µs")
 }
 
-// BenchmarkAppend appends entries one at a time (alone), or with 64 on the way, against
-// BenchmarkRaw of the same run: the same bytes written to one file and synced after each, into room
-// that was only reserved and into room that was written before. Run it on the file system that is
-// meant: TMPDIR=/dir go test -bench 'Append|Raw' ./internal/disklog
+// BenchmarkAppend appends entries one at a time (alone), or with 64 under way. Compare it with
+// BenchmarkRaw of the same run, which writes the same bytes to one file and syncs after each, into
+// space that was only reserved and into space that was written before. Run it on the file system in
+// question: TMPDIR=/dir go test -bench 'Append|Raw' ./internal/disklog
 func BenchmarkAppend(b *testing.B) {
 	for _, size := range benchSizes {
 		for _, flight := range []int{1, 64} {
@@ -63,7 +63,7 @@ func BenchmarkAppend(b *testing.B) {
 						<-tickets
 					})
 					if flight == 1 {
-						tickets <- struct{}{} // wait for it
+						tickets <- struct{}{} // wait for the entry
 						<-tickets
 					}
 				}
@@ -80,7 +80,7 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-// BenchmarkRaw is the bound: pwrite and fdatasync of the same bytes.
+// BenchmarkRaw measures the bound: pwrite and fdatasync of the same bytes.
 func BenchmarkRaw(b *testing.B) {
 	for _, size := range benchSizes {
 		for _, over := range []bool{false, true} {

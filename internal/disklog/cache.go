@@ -6,20 +6,20 @@ import (
 	"sync"
 )
 
-// recentCache keeps the newest entries, as they were appended, up to a number of bytes. Entries are
-// numbered without gaps, so it is a ring that is looked up by subtraction. Hits share a read lock
+// recentCache keeps the newest entries as they were appended, up to a number of bytes. Entries are
+// numbered without gaps, so it is a ring, and a lookup is a subtraction. Lookups share a read lock
 // for some nanoseconds.
 type recentCache struct {
 	limit int64
 
 	mu    sync.RWMutex
-	ring  [][]byte // a power of two long
+	ring  [][]byte // its length is a power of two
 	base  uint64   // number of the oldest entry
 	n     int      // entries in the ring
 	bytes int64
 }
 
-// entryCost is what keeping an entry costs beside its bytes.
+// entryCost is the memory of a cached entry in addition to its bytes.
 const entryCost = 24
 
 func (c *recentCache) add(first uint64, batch []pending) {
@@ -52,8 +52,7 @@ func (c *recentCache) add(first uint64, batch []pending) {
 	}
 }
 
-// drop forgets the entries before a number, and gives back memory that is not needed for the
-// others.
+// drop removes the entries before a number, and frees memory that the others do not need.
 func (c *recentCache) drop(before uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -71,7 +70,7 @@ func (c *recentCache) drop(before uint64) {
 
 func (c *recentCache) grow() { c.resize(max(64, 2*len(c.ring))) }
 
-// resize moves the entries to a ring of another size, a power of two that holds them.
+// resize moves the entries to a ring of another size: a power of two with room for them.
 func (c *recentCache) resize(size int) {
 	ring := make([][]byte, size)
 	for i := range uint64(c.n) {
@@ -83,7 +82,7 @@ func (c *recentCache) resize(size int) {
 func (c *recentCache) get(number uint64) ([]byte, bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	if number-c.base >= uint64(c.n) { // also for a number below base, which wraps
+	if number-c.base >= uint64(c.n) { // true also for a number below base, because the subtraction wraps
 		return nil, false
 	}
 	return c.ring[number&uint64(len(c.ring)-1)], true
@@ -95,15 +94,15 @@ func (c *recentCache) size() int64 {
 	return c.bytes
 }
 
-// coldCache keeps entries that were read from disk lately, because the next read of a backlog is
-// mostly for another message of the same entry. Readers that want the same entry at once share one
-// read.
+// coldCache keeps entries that were read from disk recently, because the next read of a backlog is
+// mostly for another message of the same entry. Readers that need the same entry at the same time
+// share one read.
 type coldCache struct {
 	limit int64
 
 	mu    sync.Mutex
 	items map[uint64]*coldItem
-	used  list.List // of *coldItem that are read, most recently used first
+	used  list.List // of *coldItem that were read, most recently used first
 	bytes int64
 }
 
@@ -120,7 +119,7 @@ func (c *coldCache) init(limit int64) {
 	c.items = map[uint64]*coldItem{}
 }
 
-// get gives an entry, with load when it is not kept. Errors are not kept.
+// get returns an entry. It calls load if the entry is not cached. Errors are not cached.
 func (c *coldCache) get(number uint64, load func(uint64) ([]byte, error)) ([]byte, error) {
 	c.mu.Lock()
 	if item, ok := c.items[number]; ok {

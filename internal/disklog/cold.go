@@ -12,27 +12,27 @@ import (
 )
 
 const (
-	// coldChunk is how much the scrub reads at a time: little, for the log's own syncs may have to
-	// wait for it.
+	// coldChunk is how much the scrub reads at a time. It is small because the log's own syncs may
+	// have to wait for the read.
 	coldChunk = 256 << 10
-	// maxFindings is how many findings of one file are told apart.
+	// maxFindings is how many findings of one file are reported separately.
 	maxFindings = 64
 )
 
-// coldFile reads a file of the log, or a snapshot, past the page cache. The file is open, and kept
-// from being renamed or removed, only while a piece of it is being read.
+// coldFile reads a file of the log, or a snapshot, without the page cache. Only while a piece is
+// being read is the file open and protected from being renamed or removed.
 type coldFile struct {
 	c       *scrubber
 	name    string
-	segment *segment // nil: it is none
+	segment *segment // nil: the file is no segment
 	snaps   *Snapshots
 	buf     []byte
 	off     int64 // position of buf[0]
 	n       int   // bytes of buf that are filled
-	careful int64 // up to here pieces are as small as can be, for a larger one had an error
+	careful int64 // before this position pieces are minimal, because a larger one had an error
 }
 
-// open makes the scrubber's file one for another name.
+// open prepares the scrubber's file for another name.
 func (c *scrubber) open(t *scrubTarget) *coldFile {
 	f := &c.file
 	*f = coldFile{c: c, name: t.name, segment: t.segment, buf: f.buf}
@@ -45,8 +45,8 @@ func (c *scrubber) open(t *scrubTarget) *coldFile {
 	return f
 }
 
-// at gives the bytes from pos on, at least n and as many as are at hand; fewer than n at the end of
-// the file. They are valid until the next call. n is at most coldChunk less a page.
+// at returns the bytes from pos on: at least n and as many as are buffered, or fewer than n at the
+// end of the file. They are valid until the next call. n is at most coldChunk less a page.
 func (f *coldFile) at(pos int64, n int) ([]byte, error) {
 	if pos < f.off || pos+int64(n) > f.off+int64(f.n) || f.n == 0 {
 		if err := f.fill(pos, n); err != nil {
@@ -56,8 +56,8 @@ func (f *coldFile) at(pos int64, n int) ([]byte, error) {
 	return f.buf[min(int(pos-f.off), f.n):f.n], nil
 }
 
-// fill reads the pages from pos on. Where a large piece has an error, the bytes that are wanted may
-// be whole all the same.
+// fill reads the pages from pos on. If a large piece has an error, it tries a small one, because
+// the needed bytes may still be readable.
 func (f *coldFile) fill(pos int64, n int) error {
 	from := pos / pageSize * pageSize
 	size := int64(coldChunk)
@@ -72,7 +72,7 @@ func (f *coldFile) fill(pos int64, n int) error {
 	return f.read(from, f.buf[:pageEnd(pos+int64(n))-from])
 }
 
-// read reads one piece, when it may.
+// read reads one piece, after waiting for the scrub's pace.
 func (f *coldFile) read(from int64, b []byte) error {
 	f.off, f.n = from, 0
 	if err := f.c.pace(len(b)); err != nil {
@@ -107,7 +107,7 @@ func (f *coldFile) read(from int64, b []byte) error {
 	return err
 }
 
-// reason gives why a look has to end, if an error is no finding.
+// reason returns why a look must end, or nil if the error is a finding.
 func reason(err error) error {
 	for _, r := range []error{errScrubStopped, errScrubGone, errScrubShort} {
 		if errors.Is(err, r) {
@@ -133,7 +133,7 @@ func (f *coldFile) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// Size asks for the file's size.
+// Size returns the file's size.
 func (f *coldFile) Size() (size int64, err error) {
 	if f.snaps != nil {
 		f.snaps.names.RLock()
@@ -150,17 +150,17 @@ func (f *coldFile) Size() (size int64, err error) {
 	return size, errorsJoin(err, file.Close())
 }
 
-// Close does nothing: nothing is open.
+// Close does nothing, because no file is open.
 func (f *coldFile) Close() error { return nil }
 
-// findings gathers what is wrong with one file. Entries in a row that are damaged alike are one
-// finding.
+// findings collects the damage of one file. Consecutive entries with the same kind of damage are
+// one finding.
 type findings struct {
 	list []commitlog.Damage
 	file string
 }
 
-// add takes an error of reading or checking. It gives back a reason to end the look.
+// add adds an error of reading or checking. It returns an error if the look must end.
 func (d *findings) add(kind commitlog.DamageKind, at int64, number uint64, err error) error {
 	if r := reason(err); r != nil {
 		return r
@@ -180,7 +180,8 @@ func (d *findings) add(kind commitlog.DamageKind, at int64, number uint64, err e
 	return nil
 }
 
-// look reads a file and compares it. The error is a reason why nothing can be said.
+// look reads a file and compares it with memory. It returns an error if the file could not be
+// judged.
 func (c *scrubber) look(t *scrubTarget) ([]commitlog.Damage, error) {
 	d := findings{file: t.name}
 	var err error
@@ -193,7 +194,7 @@ func (c *scrubber) look(t *scrubTarget) ([]commitlog.Damage, error) {
 		err = c.lookAtSegment(t, &d)
 	}
 	if err == nil && len(d.list) > 0 && !c.live(t.name) {
-		err = errScrubGone // trimmed, or replaced by newer ones
+		err = errScrubGone // trimmed, or replaced by a newer one
 	}
 	if err != nil {
 		return nil, err
@@ -201,12 +202,12 @@ func (c *scrubber) look(t *scrubTarget) ([]commitlog.Damage, error) {
 	return d.list, nil
 }
 
-// lookAtState reads the state file, one of whose slots maintenance may be writing.
+// lookAtState reads the state file. Maintenance may be writing one of its slots.
 func (c *scrubber) lookAtState(t *scrubTarget, d *findings) error {
 	known := c.l.keeper.generation.Load()
 	st, err := readState(c.open(t), t.name)
 	if err == nil && st.generation < known {
-		err = damaged(t.name, int64(known%2)*stateSlot, "its newer slot is not whole, and the other one says what was before")
+		err = damaged(t.name, int64(known%2)*stateSlot, "its newer slot is damaged, and the other one is out of date")
 	}
 	if err != nil {
 		return d.add(commitlog.DamagedState, 0, 0, err)
@@ -228,9 +229,9 @@ func (c *scrubber) lookAtSnapshot(t *scrubTarget, d *findings) error {
 	return nil
 }
 
-// lookAtSegment compares a segment with its index in memory: its header, each durable entry and,
-// where it has them, index and footer. Of the active segment, too, what is durable does not change
-// any more; what lies behind it is nobody's business.
+// lookAtSegment compares a segment with its index in memory: its header, each durable entry and, if
+// it has them, its index and footer. In the active segment, durable entries do not change any more,
+// and bytes after them are ignored.
 func (c *scrubber) lookAtSegment(t *scrubTarget, d *findings) error {
 	s, l := t.segment, c.l
 	l.segMu.RLock()
@@ -264,7 +265,7 @@ func (c *scrubber) lookAtSegment(t *scrubTarget, d *findings) error {
 		if err := d.add(commitlog.DamagedEntry, pos, number, err); err != nil {
 			return err
 		}
-		if len(d.list) > maxFindings { // too many to be told apart: this one stands for the rest
+		if len(d.list) > maxFindings { // too many findings: this one stands for the rest
 			d.list[len(d.list)-1].Last = commitlog.Offset(s.first + uint64(len(index)) - 1)
 			break
 		}
@@ -273,7 +274,7 @@ func (c *scrubber) lookAtSegment(t *scrubTarget, d *findings) error {
 		return nil
 	}
 	ft, stored, ok, err := readIndex(f, s.name, s.seal, s.size)
-	// A recovery that was interrupted may have taken the last entries into the next segment.
+	// An interrupted recovery may have copied the last entries into the next segment.
 	if err == nil && (!ok || ft.first != s.first || len(stored) < len(index) || !slices.Equal(stored[:len(index)], index)) {
 		err = damaged(s.name, s.size-footerSize, "the segment's index or footer is not whole")
 	}
@@ -283,7 +284,7 @@ func (c *scrubber) lookAtSegment(t *scrubTarget, d *findings) error {
 	return nil
 }
 
-// checkEntry verifies the frame of an entry, which may be larger than what is read at a time.
+// checkEntry verifies the frame of an entry. The entry may be larger than one read.
 func (f *coldFile) checkEntry(s *segment, pos, room int64, number uint64) error {
 	b, err := f.at(pos, frameHeader)
 	if err != nil {

@@ -21,7 +21,7 @@ var (
 	seedsFlag = flag.Int("seeds", 10, "how many seeds the crash tests run")
 )
 
-// seeds runs a test once for every seed; a failure names the seed and how to run it again.
+// seeds runs a test once for each seed. A failure prints the seed and how to run it again.
 func seeds(t *testing.T, run func(t *testing.T, seed uint64)) {
 	if testing.Short() {
 		old := *seedsFlag
@@ -42,7 +42,7 @@ func seeds(t *testing.T, run func(t *testing.T, seed uint64)) {
 	}
 }
 
-// modes are the ways in which unsynced bytes and names survive.
+// modes are the ways in which unsynced bytes and names survive a crash.
 var modes = []vfs.Crash{
 	{Percent: 0},
 	{Percent: 100},
@@ -52,7 +52,7 @@ var modes = []vfs.Crash{
 	{Percent: 0, Garbage: true},
 }
 
-// randReader gives ids that depend on the seed alone.
+// randReader is a source of ids that depends on the seed only.
 type randReader struct{ *rand.Rand }
 
 func (r randReader) Read(p []byte) (int, error) {
@@ -62,15 +62,16 @@ func (r randReader) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// world is what a test knows of a log: what it appended, what it was told, what it asked to trim.
+// world is a test's knowledge of a log: which entries it appended, which were confirmed, and what
+// it trimmed.
 type world struct {
 	t       *testing.T
 	rng     *rand.Rand
-	entries map[uint64][]byte // by number, of everything that was ever appended and not known to be lost
+	entries map[uint64][]byte // by number: all appended entries that are not known to be lost
 	next    uint64            // number of the next append
 	acked   uint64            // everything up to here was called back without an error
-	trimmed uint64            // everything below may be gone
-	size    int               // of every entry, so that new frames lie exactly where lost ones did; 0: all sizes
+	trimmed uint64            // everything below may be removed
+	size    int               // of every entry, so that new frames have the positions of lost ones; 0: all sizes
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
@@ -82,8 +83,7 @@ func (w *world) options(fs vfs.FS) Options {
 		Rand: randReader{rand.New(rand.NewPCG(w.rng.Uint64(), 1))}, Clock: clock.NewManual(time.Unix(1e9, 0))}
 }
 
-// entry makes an entry; rarely one that is larger than a segment, sometimes one that looks like
-// frames.
+// entry makes an entry. Few are larger than a segment, and some look like frames.
 func (w *world) entry() []byte {
 	n := w.rng.IntN(300)
 	kind := w.rng.IntN(20)
@@ -126,8 +126,7 @@ func (w *world) append(l *Log) {
 	})
 }
 
-// contents opens the log and gives what it holds as the number of its first and the bytes of all
-// entries.
+// contents opens the log. It returns the number of the first entry and the bytes of all entries.
 func contents(o Options, from commitlog.Offset) (first uint64, all [][]byte, l *Log, err error) {
 	r, l, err := Open(o)
 	if err != nil {
@@ -151,7 +150,7 @@ func contents(o Options, from commitlog.Offset) (first uint64, all [][]byte, l *
 	}
 }
 
-// check compares a recovered log with what is known.
+// check compares a recovered log with the test's knowledge.
 func (w *world) check(first uint64, all [][]byte, l *Log) error {
 	last := uint64(l.durable.Load())
 	switch {
@@ -179,8 +178,8 @@ func (w *world) check(first uint64, all [][]byte, l *Log) error {
 	return nil
 }
 
-// recovers checks that a file system, as a crash left it, recovers to what is known; that recovery
-// is durable when Open returns; and that a second one finds the same.
+// recovers checks that a file system left by a crash recovers to the known entries. The recovery
+// must be durable when Open returns, and a second one must find the same.
 func (w *world) recovers(fs *vfs.Mem) error {
 	first, all, l, err := contents(w.options(fs), 0)
 	if err != nil {
@@ -189,7 +188,7 @@ func (w *world) recovers(fs *vfs.Mem) error {
 	if err := w.check(first, all, l); err != nil {
 		return fmt.Errorf("recovery: %w", err)
 	}
-	again := fs.CrashClone(w.rng, vfs.Crash{}) // whatever Open trusted must be on the medium
+	again := fs.CrashClone(w.rng, vfs.Crash{}) // everything that Open used must be on the medium
 	first2, all2, l2, err := contents(w.options(again), 0)
 	if err != nil {
 		return fmt.Errorf("second recovery: %w", err)
@@ -203,7 +202,7 @@ func (w *world) recovers(fs *vfs.Mem) error {
 	return nil
 }
 
-// TestCrashAfterEveryOperation runs random workloads and lets the machine crash after every single
+// TestCrashAfterEveryOperation runs random workloads. The machine crashes after every single
 // operation on the file system, in every mode.
 func TestCrashAfterEveryOperation(t *testing.T) {
 	states := 0
@@ -236,8 +235,8 @@ func TestCrashAfterEveryOperation(t *testing.T) {
 			if err := w.check(first, all, l); err != nil {
 				t.Fatalf("life %d: %v", life, err)
 			}
-			w.next = l.durable.Load() + 1 // what was not stored is lost
-			w.acked = l.durable.Load()    // what was recovered must stay
+			w.next = l.durable.Load() + 1 // entries that were not stored are lost
+			w.acked = l.durable.Load()    // recovered entries must stay
 			for step := 0; step < 12 && broken == nil; step++ {
 				switch w.rng.IntN(6) {
 				case 0:
@@ -270,9 +269,8 @@ func TestCrashAfterEveryOperation(t *testing.T) {
 	t.Logf("%d crash states recovered", states)
 }
 
-// TestErrorAtEveryOperation lets the n-th operation fail, for every n, in every way, and checks
-// that nothing that was called back without an error is lost, with and without a power failure
-// after it.
+// TestErrorAtEveryOperation makes the n-th operation fail, for every n and in every way. No entry
+// that was called back without an error may be lost, with and without a later power failure.
 func TestErrorAtEveryOperation(t *testing.T) {
 	faults := []vfs.Fault{
 		{Err: syscall.EIO},
@@ -357,8 +355,8 @@ func failing(t *testing.T, seed uint64, fault vfs.Fault) (failed bool, err error
 		return failed, openErr
 	}
 	inject.SetFault(vfs.Fault{})
-	// The same machine, with what its page cache holds; then, of what Open trusted, only what is on
-	// the medium.
+	// First the same machine, with the content of its page cache. Then only the part of it that is
+	// on the medium.
 	if err := w.recovers(disk.CrashClone(w.rng, vfs.Crash{Percent: 100})); err != nil {
 		return failed, fmt.Errorf("all of it written after the fault: %w", err)
 	}

@@ -18,8 +18,8 @@ import (
 
 var allFlag = flag.Bool("all", false, "flip bits of all bytes of headers and indexes, and of more of the others")
 
-// sample makes a log of a few segments, a trimmed one among them, with two snapshots, and closes it
-// or lets it die.
+// sample creates a log of a few segments, one of them trimmed, with two snapshots. It closes the
+// log, or kills it.
 func sample(t *testing.T, seed uint64, closed bool) (*vfs.Mem, *world) {
 	t.Helper()
 	w := newWorld(t, seed)
@@ -63,8 +63,7 @@ func snapBytes(at commitlog.Offset) []byte {
 	return bytes.Repeat([]byte(fmt.Sprintf("snapshot at %d. ", at)), 40)
 }
 
-// judge opens a damaged log and reads all of it. Damage must show as ErrCorrupt or not matter at
-// all.
+// judge opens a damaged log and reads all of it. Damage must be ErrCorrupt or have no effect.
 func (w *world) judge(disk *vfs.Mem) (detected bool, err error) {
 	snaps, err := OpenSnapshots(disk, "data")
 	if err != nil {
@@ -102,8 +101,8 @@ func (w *world) judge(disk *vfs.Mem) (detected bool, err error) {
 	return detected, nil
 }
 
-// repaired checks that verify sees damage where Open or a snapshot does, and that repair saves what
-// it says.
+// repaired checks that verify finds damage if Open or a snapshot does. It also checks that repair
+// copies the entries that it reports.
 func (w *world) repaired(disk *vfs.Mem, detected bool) error {
 	report, err := Verify(disk, "data", nil)
 	if err != nil {
@@ -164,7 +163,7 @@ func (w *world) repaired(disk *vfs.Mem, detected bool) error {
 }
 
 // TestBitFlips flips bits everywhere in every file of a closed and of a killed log. Every flip is
-// detected, or changes nothing that anybody reads.
+// detected, or changes no data that is read.
 func TestBitFlips(t *testing.T) {
 	for _, closed := range []bool{true, false} {
 		t.Run(fmt.Sprint("closed=", closed), func(t *testing.T) {
@@ -185,8 +184,8 @@ func TestBitFlips(t *testing.T) {
 					t.Fatal(err)
 				}
 				for at := int64(0); at < size; at++ {
-					// All bytes of headers, of the first frames, of indexes and footers and of
-					// small files; others by chance.
+					// All bytes of headers, of the first frames, of indexes, footers and small
+					// files. Other bytes are chosen at random.
 					rare := 40
 					if size <= 1500 || at < 160 || at >= dataStart && at < dataStart+400 || at > size-300 {
 						rare = 1
@@ -229,8 +228,8 @@ func TestBitFlips(t *testing.T) {
 	}
 }
 
-// TestDamagedFiles damages whole files: cut, emptied, removed, doubled, swapped blocks, old blocks,
-// zeroed pages.
+// TestDamagedFiles damages whole files: it cuts, empties, removes or doubles them, swaps blocks,
+// restores old blocks and zeroes pages.
 func TestDamagedFiles(t *testing.T) {
 	disk, w := sample(t, 4, true)
 	names, err := disk.List("data")
@@ -299,7 +298,7 @@ func TestDamagedFiles(t *testing.T) {
 	})
 }
 
-// stranger gives the bytes of a segment of another log.
+// stranger returns the bytes of a segment of another log.
 func stranger(t *testing.T) []byte {
 	t.Helper()
 	other, _ := sample(t, 99, true)
@@ -324,8 +323,8 @@ func contentsOf(t *testing.T, disk *vfs.Mem, name string) []byte {
 	return b
 }
 
-// TestStrangers: a segment file that does not belong to the log is named, wherever its number puts
-// it; it is not removed, nothing is said to be missing, and repair loses nothing by it.
+// TestStrangers: a segment file that does not belong to the log is named, for each number that it
+// can have. It is not removed, no other file is reported missing, and repair loses nothing.
 func TestStrangers(t *testing.T) {
 	disk, w := sample(t, 6, true)
 	own := contentsOf(t, disk, filepath.Join("data", segmentName(3)))
@@ -380,7 +379,7 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
-// TestRepairSavesTheRest damages one entry in the middle and checks that exactly that one is lost.
+// TestRepairSavesTheRest damages one entry in the middle. Exactly that entry must be lost.
 func TestRepairSavesTheRest(t *testing.T) {
 	disk, w := sample(t, 5, true)
 	var victim EntryInfo
@@ -418,7 +417,7 @@ func TestRepairSavesTheRest(t *testing.T) {
 	}
 }
 
-// vfsWithout gives a copy of a file system without what was repaired before.
+// vfsWithout returns a copy of a file system without the results of earlier repairs.
 func vfsWithout(disk *vfs.Mem, t *testing.T) *vfs.Mem {
 	c := disk.CrashClone(rand.New(rand.NewPCG(1, 1)), vfs.Crash{Percent: 100})
 	names, err := c.List("repaired")
@@ -433,7 +432,8 @@ func vfsWithout(disk *vfs.Mem, t *testing.T) *vfs.Mem {
 	return c
 }
 
-// TestToolsNeedALog: a tool that is given the wrong directory says so and leaves nothing there.
+// TestToolsNeedALog: a tool that is called with the wrong directory fails with a message and leaves
+// no file there.
 func TestToolsNeedALog(t *testing.T) {
 	disk := vfs.NewMem()
 	if err := disk.Mkdir("empty"); err != nil {
@@ -453,8 +453,8 @@ func TestToolsNeedALog(t *testing.T) {
 	}
 }
 
-// TestTheStateOfBefore: where the newer half of the state file is damaged, the older one names
-// segments that were trimmed since. The error says that it may be so.
+// TestTheStateOfBefore: if the newer half of the state file is damaged, the older one names
+// segments that were trimmed since. The error must mention that possibility.
 func TestTheStateOfBefore(t *testing.T) {
 	disk, w := sample(t, 7, false)
 	name := filepath.Join("data", stateName)

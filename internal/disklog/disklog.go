@@ -1,34 +1,33 @@
-// Package disklog is the log on files: segments that are written by one goroutine, synced once a
-// batch, and checksummed so that what a crash leaves is told from what a disk has damaged.
+// Package disklog is the log on files. One goroutine writes segments and syncs once for each batch.
+// Checksums distinguish what a crash leaves from what a disk has damaged.
 //
 //	Append ──► queue ──► writer: one pwritev, one fdatasync ──► callbacks, in order
 //	                        │ active segment is full
 //	                        ▼
-//	        seal (index + footer, synced) ──► next segment, made ready by maintenance
+//	        seal (index + footer, synced) ──► next segment, prepared by maintenance
 //
 //	0000000000000007.seg   header │ frame │ frame │ … │ index │ footer      sealed, read only
 //	0000000000000008.seg   header │ frame │ frame │ mark │ 0 0 0 …          active
 //	0000000000000009.seg   header │ 0 0 0 …                                 next, empty
 //	reserve.spare          room for acks on a full disk
 //	log.state              the oldest segment that is not trimmed
-//	LOCK                   held by the process that has the log open
+//	LOCK                   locked by the process that has the log open
 //
 // Three rules make recovery decidable:
 //
-//  1. Every frame's checksum covers the random id of the segment's life and the frame's position,
-//     so that nothing old, moved or published passes for a frame.
-//  2. Every frame says up to where the segment was synced when it was written. A frame that is
-//     missing before such a position was lost by the disk (ErrCorrupt); behind it, the crash came
-//     before the sync and nobody was told that it is stored (a torn tail, cut with a line in the
-//     log).
-//  3. A segment's first frame is written only after everything in the segment before it was synced.
+//  1. Every frame's checksum covers the random id of the segment's life and the frame's position.
+//     So no old, moved or published bytes can pass for a frame.
+//  2. Every frame contains the position up to which the segment was synced when the frame was
+//     written. If a frame before such a position is missing, the disk lost it (ErrCorrupt). If a
+//     frame after it is missing, the crash came before the sync, and the entry was not confirmed.
+//     That is a torn tail: it is cut, with a line in the log.
+//  3. A segment's first frame is written only after everything in the previous segment was synced.
 //
-// What was read behind the last synced position may be in the page cache alone, and a failed sync
-// may have marked it clean there. So Open copies it into a new segment and syncs that before it
-// trusts it.
+// Bytes after the last synced position may be in the page cache only, and a failed sync may have
+// marked them clean there. So Open copies them into a new segment and syncs that before it uses
+// them.
 //
-// The files are described in docs/format.md, what is assumed of file systems in
-// docs/assumptions.md.
+// docs/format.md describes the files, docs/assumptions.md what the log assumes of file systems.
 package disklog
 
 import (
@@ -53,65 +52,62 @@ const (
 	MaxSegmentBytes     = 1 << 30
 	DefaultCacheBytes   = 64 << 20
 
-	// DefaultFirstBytes is the size of a new log's first segment. Each further one is growth times
-	// as large, up to SegmentBytes, so that a small log stays small.
+	// DefaultFirstBytes is the size of a new log's first segment. Each further segment is larger by
+	// the factor growth, up to SegmentBytes, so that a small log stays small.
 	DefaultFirstBytes = 1 << 20
 	growth            = 4
-	// reserveBytes is kept back on disk for acks when no other room is left; a small log keeps
+	// reserveBytes is how much disk space is reserved for acks on a full disk. A small log reserves
 	// less.
 	reserveBytes = 8 << 20
 	// maxSpares is how many trimmed segments are kept to be written over.
 	maxSpares = 2
-	// maxOpenFiles bounds the segment files that are open for reading.
+	// maxOpenFiles limits how many segment files are open for reading.
 	maxOpenFiles = 128
-	// retryFull is how often a full disk is tried again.
+	// retryFull is the time between two tries on a full disk.
 	retryFull = time.Second
 )
 
-// Options say where and how a log is kept. FS and Dir are needed; everything else may be left out.
+// Options describe where and how a log is stored. FS and Dir are required.
 type Options struct {
 	FS  vfs.FS
 	Dir string
-	// SegmentBytes is the size of a segment file: 0 means 64 MiB. An entry that does not fit gets a
-	// larger one of its own.
+	// SegmentBytes is the size of a segment file; 0 means 64 MiB. An entry that does not fit gets a
+	// larger segment of its own.
 	SegmentBytes int64
-	// FirstBytes is the size of the first segment, and about that of the segments of a log at rest:
+	// FirstBytes is the size of the first segment, and about the size of segments of a log at rest.
 	// 0 means 1 MiB, or SegmentBytes if that is less.
 	FirstBytes int64
-	// From leaves out of the replay the entries up to and including this offset; sealed segments
-	// that hold nothing else are not read. An offset behind the log's end is ErrCorrupt, for
-	// entries are missing then.
+	// From is the last offset that the replay leaves out. Sealed segments with only such entries
+	// are not read. An offset after the log's end is ErrCorrupt, because entries are missing then.
 	From commitlog.Offset
-	// Manual keeps the log from running goroutines: nothing happens but in Open, Pump, Trim and
-	// Close.
+	// Manual: the log runs no goroutine. It only works in Open, Pump, Trim and Close.
 	Manual bool
-	// CacheBytes is how much of the newest entries is kept in memory: 0 means 64 MiB, a negative
-	// number nothing.
+	// CacheBytes is how many bytes of the newest entries are kept in memory: 0 means 64 MiB, a
+	// negative number means none.
 	CacheBytes int64
-	// MinFree is how many bytes of the file system are left free when a segment is made: 0 means
-	// twice SegmentBytes, a negative number none. Acks that would find no room otherwise take of
-	// it, and so may snapshots.
+	// MinFree is how many bytes of the file system stay free when a segment is created: 0 means
+	// twice SegmentBytes, a negative number none. Acks may use these bytes when there is no other
+	// room, and so may snapshots.
 	MinFree int64
-	// OnFull is told when the disk is too full to prepare the next segment (true), which is a whole
-	// segment before writing would stop, and when there is room again (false). It is called by one
+	// OnFull reports that the disk is too full for the next segment (true), which is one segment
+	// before writing would stop. It reports false when there is room again. It is called by one
 	// goroutine at a time and must not block.
 	OnFull func(full bool)
-	// ScrubEvery is how long after a scrub has begun, which reads everything that is at rest, the
-	// next one does: 0 means a day, a negative number never. A log with Manual scrubs by ScrubStep
-	// alone.
+	// ScrubEvery is the time from the start of a scrub to the start of the next one. A scrub reads
+	// all stored data. 0 means a day, a negative number never. With Manual only ScrubStep scrubs.
 	ScrubEvery time.Duration
-	// ScrubRate is how many bytes a second a scrub reads at most: 0 means 4 MiB.
+	// ScrubRate is the most bytes that a scrub reads in a second: 0 means 4 MiB.
 	ScrubRate int64
-	// Snapshots are those of this log, which the scrub reads, too. nil: it has none.
+	// Snapshots are the snapshots of this log, which the scrub reads, too. nil: there are none.
 	Snapshots *Snapshots
-	// OnDamage is told what a scrub finds, at every pass anew. It is called by one goroutine at a
-	// time and must not block.
+	// OnDamage reports the findings of each scrub pass, also those that were reported before. It is
+	// called by one goroutine at a time and must not block.
 	OnDamage func(commitlog.Damage)
-	// OnEvent is told what happens to files. It must not block.
+	// OnEvent reports changes of files. It must not block.
 	OnEvent func(Event)
 	Logger  *slog.Logger
 	Clock   clock.Clock
-	// Rand gives the random ids; nil means crypto/rand.
+	// Rand is the source of random ids; nil means crypto/rand.
 	Rand io.Reader
 }
 
@@ -160,14 +156,14 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// Event is something that happened to the log's files. String is stable, for tests.
+// Event is a change of the log's files. String is stable, for tests.
 type Event struct {
 	Kind    string // created, prepared, reserved, sealed, ended, trimmed, recycled, cut, rescued, full, roomy, damaged
 	Segment uint64
 	Detail  string
 }
 
-// String gives the event as one line.
+// String returns the event as one line.
 func (e Event) String() string {
 	s := e.Kind
 	if e.Segment != 0 {
@@ -179,10 +175,9 @@ func (e Event) String() string {
 	return s
 }
 
-// Log is an open log. See commitlog.Log for who may call what.
+// Log is an open log. commitlog.Log says who may call its methods.
 //
-// Locks, in the order in which they are taken: mu, then segMu; handles and caches have their own
-// and take no other.
+// Lock order: mu, then segMu. handles and the caches have their own locks and take no other.
 type Log struct {
 	o     Options
 	fs    vfs.FS
@@ -191,22 +186,22 @@ type Log struct {
 
 	mu       sync.Mutex
 	queue    []pending // appended, not yet taken by the writer
-	spare    []pending // the slice that was queue before, for the next
-	err      error     // why later appends fail
+	spare    []pending // memory for the next queue
+	err      error     // the error of later appends
 	running  bool      // the writer is at work
-	blocked  bool      // the writer waits for room to be made
+	blocked  bool      // the writer waits for room on the disk
 	idle     sync.Cond // running became false
-	next     *ready    // the segment behind the active one, if it is ready
-	needSize int64     // the writer needs a next segment of at least this size; 0: of any
+	next     *ready    // the segment after the active one, if it is ready
+	needSize int64     // the writer needs a next segment of at least this size; 0: of any size
 	trimmed  []*segment
 	wanted   uint64 // the newest Trim: entries before this one are not needed
-	early    bool   // the writer is to end the active segment before it is full
+	early    bool   // the writer must end the active segment before it is full
 	full     bool
 
 	segMu sync.RWMutex
 	segs  []*segment // live segments, oldest first; the last is the active one
 
-	placeMu sync.Mutex // held while files are closed for good, and by checkPlace
+	placeMu sync.Mutex // held by checkPlace, and while files are closed for good
 
 	handles  handles
 	recent   recentCache
@@ -215,9 +210,9 @@ type Log struct {
 	closed   atomic.Bool
 	ahead    atomic.Int64 // bytes of the reserve and the spares
 	reserved atomic.Int64 // bytes of the reserve
-	resting  atomic.Bool  // next to nothing is being appended
+	resting  atomic.Bool  // little is being appended
 	keep     atomic.Int64 // bytes that a snapshot needs
-	short    atomic.Bool  // a snapshot needs the room of the spares
+	short    atomic.Bool  // a snapshot needs the space of the spares
 
 	writer  writer
 	keeper  keeper
@@ -231,7 +226,7 @@ type Log struct {
 type pending struct {
 	data []byte
 	done func(commitlog.Offset, error)
-	lost bool // repair: the place of an entry that could not be saved
+	lost bool // repair: the placeholder of an entry that could not be read
 }
 
 func (p *pending) kind() uint32 {
@@ -246,9 +241,9 @@ var (
 	_ commitlog.Freer = (*Log)(nil)
 )
 
-// Open opens the log in a directory, which is made if it is missing, and gives what is stored
-// behind Options.From. It fails with ErrLocked while another handle or process has the log open,
-// and with ErrCorrupt, having changed nothing of account, where stored entries are damaged.
+// Open opens the log in a directory and returns a replay of the entries after Options.From. It
+// creates a missing directory. It fails with ErrLocked while another handle or process has the log
+// open. It fails with ErrCorrupt if stored entries are damaged; no stored data is changed then.
 func Open(o Options) (commitlog.Replay, *Log, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -289,14 +284,14 @@ func Open(o Options) (commitlog.Replay, *Log, error) {
 	return replay, l, nil
 }
 
-// joinClose closes after an error; what closing says besides is of no interest.
+// joinClose closes the files after an error. Errors of closing are ignored.
 func joinClose(err error, closeAll func() error) error {
 	_ = closeAll()
 	return err
 }
 
 // Append queues an entry for the writer; see commitlog.Log. After Close, done is called with
-// ErrClosed all the same.
+// ErrClosed.
 func (l *Log) Append(data []byte, done func(commitlog.Offset, error)) {
 	l.mu.Lock()
 	l.queue = append(l.queue, pending{data: data, done: done})
@@ -304,7 +299,7 @@ func (l *Log) Append(data []byte, done func(commitlog.Offset, error)) {
 	l.mu.Unlock()
 }
 
-// startWriter lets the writer run if there is something for it to do. mu is held.
+// startWriter starts the writer if it has work to do. mu is held.
 func (l *Log) startWriter() {
 	if l.o.Manual || l.running || l.blocked || len(l.queue) == 0 && !l.early {
 		return
@@ -316,9 +311,9 @@ func (l *Log) startWriter() {
 	}()
 }
 
-// Pump does everything there is to do: it writes and syncs what was appended, calls back, and looks
-// after segments. It is for logs opened with Manual, must not be called by two goroutines at once,
-// and does nothing when a callback calls it.
+// Pump does all waiting work: it writes and syncs appended entries, calls back, and maintains
+// segments. It is for logs opened with Manual. Two goroutines must not call it at the same time. It
+// does nothing when a callback calls it.
 func (l *Log) Pump() {
 	l.mu.Lock()
 	if l.running {
@@ -339,7 +334,7 @@ func (l *Log) Pump() {
 	}
 }
 
-// fail ends the log: whatever was not called back yet, and all that comes, gets the error.
+// fail ends the log: all appends that were not called back yet, and all later ones, get the error.
 func (l *Log) fail(cause error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -351,8 +346,8 @@ func (l *Log) fail(cause error) {
 	l.startWriter()
 }
 
-// Close finishes what was appended, as far as there is room, and releases the log. It must not be
-// called from a callback.
+// Close writes the appended entries, if there is room, and releases the log. A callback must not
+// call it.
 func (l *Log) Close() error {
 	if l.o.Manual {
 		l.Pump()
@@ -370,7 +365,7 @@ func (l *Log) Close() error {
 		l.err = failed(wrap(surgetank.CodeFull, "the disk is full and the log was closed before there was room"), false)
 		l.blocked = false
 	}
-	result := l.err // what still waits gets this reason
+	result := l.err // appends that still wait get this error
 	if result == nil {
 		l.err = errClosed
 	}
@@ -384,14 +379,14 @@ func (l *Log) Close() error {
 	if !l.o.Manual {
 		close(l.stop)
 	}
-	<-l.stopped // maintenance, which shares the state file
+	<-l.stopped // maintenance uses the state file too
 	if !l.o.Manual {
 		<-l.scrub.stopped
 	}
 	if k := &l.keeper; result == nil {
 		if err := l.checkPlace(); err != nil {
 			result = failed(err, false)
-		} else if err := errorsJoin(l.bury(), l.writeSlot(k.state.oldest, k.state.first)); err != nil {
+		} else if err := errorsJoin(l.freeTrimmed(), l.writeSlot(k.state.oldest, k.state.first)); err != nil {
 			result = failed(err, false)
 		}
 	}
@@ -405,7 +400,7 @@ func (l *Log) Close() error {
 	return result
 }
 
-// closeFiles closes every file and gives up the lock.
+// closeFiles closes every file and releases the lock.
 func (l *Log) closeFiles() error {
 	l.placeMu.Lock()
 	errs := []error{l.writer.closeFile(), l.keeper.closeFile(), l.handles.closeAll()}

@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// suiteStore makes a store for the suite of all logs.
+// suiteStore returns a store for the test suite of all logs.
 func suiteStore(base vfs.FS, o Options) commitlogtest.Store {
 	inject := vfs.NewInject(base)
 	o.FS = inject
@@ -28,7 +28,7 @@ func suiteStore(base vfs.FS, o Options) commitlogtest.Store {
 			return r, l, nil
 		},
 		Fail: func(err error) {
-			inject.SetFault(vfs.Fault{Ops: vfs.OpWrite | vfs.OpSync, N: 1, Forever: true, Err: err}) // once could hit maintenance beside an append that succeeds
+			inject.SetFault(vfs.Fault{Ops: vfs.OpWrite | vfs.OpSync, N: 1, Forever: true, Err: err}) // a single fault could hit maintenance while the append succeeds
 		},
 		Snapshots: func() (commitlog.Snapshots, error) { return OpenSnapshots(inject, o.Dir) },
 	}

@@ -11,40 +11,40 @@ import (
 
 // advice ends the message of every error about damage.
 const advice = "nothing was changed; run `surgetank verify` on the data directory to see all of the damage, restore a backup, " +
-	"or save what is whole with `surgetank repair`"
+	"or save the intact part with `surgetank repair`"
 
-// wrap makes a surgetank.Error whose cause may be several errors.
+// wrap makes a surgetank.Error whose cause can be several errors.
 func wrap(code surgetank.Code, message string, causes ...error) error {
 	return &surgetank.Error{Code: code, Message: message, Err: errors.Join(causes...)}
 }
 
-// damaged is the error for stored bytes that are not what was written.
+// damaged returns the error for stored bytes that differ from what was written.
 func damaged(file string, offset int64, format string, args ...any) error {
 	return wrap(surgetank.CodeCorrupt, fmt.Sprintf("%s is damaged at byte %d: %s; %s", file, offset, fmt.Sprintf(format, args...), advice),
 		commitlog.ErrCorrupt)
 }
 
-// misplaced is the error for a file that is whole and does not belong where it lies.
+// misplaced returns the error for an intact file in the wrong place.
 func misplaced(file string, offset int64, what string) error {
 	return wrap(surgetank.CodeCorrupt, fmt.Sprintf("%s at byte %d: %s; nothing was changed", file, offset, what), commitlog.ErrCorrupt)
 }
 
-// ErrLevel is the cause of the error for a log whose format level this build cannot read. Nothing
-// is damaged.
+// ErrLevel is the cause of the error for a log with a format level that this build cannot read. The
+// log is not damaged.
 var ErrLevel = errors.New("format level out of range")
 
-// unfit is the error for a log of another format level.
+// unfit returns the error for a log of another format level.
 func unfit(file string, why error) error {
 	return wrap(surgetank.CodeInvalid, fmt.Sprintf("the data directory of %s cannot be opened by this build: %v; nothing was changed", file, why), ErrLevel, why)
 }
 
-// unreadable is the error for bytes that the file system does not give.
+// unreadable returns the error for bytes that the file system fails to read.
 func unreadable(file string, offset int64, err error) error {
 	return wrap(surgetank.CodeInternal, fmt.Sprintf("reading %s at byte %d failed: %v; check the disk and the system's log", file, offset, err), err)
 }
 
-// failed is the final error of a log that could not write. uncertain says that the entry it is for
-// may be stored all the same.
+// failed returns the final error of a log that could not write. uncertain says that the entry in
+// question may be stored nevertheless.
 func failed(cause error, uncertain bool) error {
 	if uncertain {
 		return wrap(surgetank.CodeUncertain, fmt.Sprintf("storing an entry failed: %v; it may or may not be stored, and the log must be opened again", cause),
@@ -55,7 +55,7 @@ func failed(cause error, uncertain bool) error {
 
 var errClosed = wrap(surgetank.CodeClosed, "the log is closed", commitlog.ErrClosed)
 
-// mapLock turns a held lock into the log's word for it.
+// mapLock converts an error of locking into an error of the log.
 func mapLock(dir string, err error) error {
 	var held *vfs.LockedError
 	if errors.As(err, &held) {

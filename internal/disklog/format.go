@@ -9,14 +9,13 @@ import (
 	"github.com/surgetank/surgetank/internal/dataformat"
 )
 
-// The layout of the files. docs/format.md has the drawings and the reasons; every number is
-// little-endian.
+// The layout of the files. docs/format.md has drawings and reasons. All numbers are little-endian.
 const (
 	formatVersion = 1
 
-	// pageSize is the unit in which pages are cached and media write. The segment header has one to
-	// itself, and every write is padded with zeros to the end of its last page, so that a recycled
-	// file's old page never has to be read first.
+	// pageSize is the size of pages in the page cache and of writes to the medium. The segment
+	// header has a page of its own. Every write is padded with zeros to the end of its last page,
+	// so that an old page of a recycled file is never read before it is written.
 	pageSize = 4096
 
 	segmentMagic = "SURGESEG"
@@ -24,46 +23,47 @@ const (
 	stateMagic   = "SURGELOG"
 	snapMagic    = "SURGESNP"
 
-	headerSize  = 128  // bytes of a segment header that mean something
-	dataStart   = 4096 // where a segment's first frame begins
+	headerSize  = 128  // used bytes of a segment header
+	dataStart   = 4096 // position of a segment's first frame
 	frameHeader = 32
 	footerSize  = 64
-	stateSlot   = 4096 // the state file has two of these
+	stateSlot   = 4096 // the state file has two slots of this size
 	stateUsed   = 128
 
-	// A frame begins with its kind. A mark carries no entry: it only says what was synced, at the
-	// end of what is written so far, and the next entry takes its place. A lost frame holds the
-	// place of an entry that repair could not save.
+	// A frame begins with its kind. A mark has no entry. It says up to where the segment was
+	// synced, at the end of the written frames, and the next entry overwrites it. A lost frame is
+	// the placeholder of an entry that repair could not read.
 	frameEntry = 0x31456753 // "SgE1"
 	frameMark  = 0x314d6753 // "SgM1"
 	frameLost  = 0x314c6753 // "SgL1"
 
-	// headerCopy is where the segment header lies a second time, in another sector, for repair.
+	// headerCopy is the position of a copy of the segment header, in another sector, for repair.
 	headerCopy = 2048
 
-	// alignment of frames. The index keeps positions in units of it, so that 4 bytes reach 32 GiB.
+	// alignment is the alignment of frames. The index stores positions in this unit, so that 4
+	// bytes reach 32 GiB.
 	alignment = 8
 )
 
-// id is a random name: of a log, so that no segment of another log is taken for one of this, and of
-// each life of a segment file, so that no frame of an older life is.
+// id is a random id. A log has one, so that no segment of another log can pass for its own. Each
+// life of a segment file has one, so that no frame of an older life can pass for a frame of it.
 type id [16]byte
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// le is short for the byte order of all files.
+// le is the byte order of all files.
 var le = binary.LittleEndian
 
-// align rounds a position up to where a frame may begin.
+// align rounds a position up to the next possible frame.
 func align(n int64) int64 { return (n + alignment - 1) &^ (alignment - 1) }
 
-// frameSize is the room that an entry of n bytes takes.
+// frameSize returns the bytes that an entry of n bytes takes.
 func frameSize(n int) int64 { return align(frameHeader + int64(n)) }
 
 // pageEnd rounds a position up to the end of its page.
 func pageEnd(n int64) int64 { return (n + pageSize - 1) &^ (pageSize - 1) }
 
-// indexSize is the room at a segment's end for the index of n entries and the footer behind it.
+// indexSize returns the bytes of the index of n entries and the footer.
 func indexSize(n int) int64 { return align(4*int64(n)) + footerSize }
 
 // segmentHeader is the first block of a segment file. It is written and synced before the file gets
@@ -71,10 +71,10 @@ func indexSize(n int) int64 { return align(4*int64(n)) + footerSize }
 type segmentHeader struct {
 	log     id
 	id      id     // of this life of the file
-	number  uint64 // segments are numbered without gaps; the file's name says the same
+	number  uint64 // segments are numbered without gaps; the file's name contains the number, too
 	size    int64  // of the file when it got its name
-	born    int64  // up to here frames were written and synced before the file got its name
-	created int64  // seconds since 1970, for people
+	born    int64  // frames before this position were written and synced before the file got its name
+	created int64  // seconds since 1970, for users
 }
 
 func (h *segmentHeader) encode() []byte {
@@ -92,17 +92,17 @@ func (h *segmentHeader) encode() []byte {
 	return b
 }
 
-// blockSum is the checksum of a block whose bytes 12 to 16 hold it.
+// blockSum returns the checksum of a block that stores it in the bytes 12 to 16.
 func blockSum(b []byte) uint32 {
 	return crc32.Update(crc32.Checksum(b[:12], castagnoli), castagnoli, b[16:])
 }
 
-// checkBlock says what is wrong with a block that begins with a magic text, a version and a
-// checksum; empty if nothing is.
+// checkBlock returns what is wrong with a block that begins with a magic text, a version and a
+// checksum. It returns "" if nothing is wrong.
 func checkBlock(b []byte, magic string) string {
 	switch {
 	case string(b[:8]) != magic:
-		return "does not begin as such a block does"
+		return "does not begin with the right magic text"
 	case le.Uint32(b[12:]) != blockSum(b):
 		return "has a wrong checksum"
 	case le.Uint32(b[8:]) != formatVersion:
@@ -131,22 +131,23 @@ func decodeSegmentHeader(b []byte) (h segmentHeader, wrong string) {
 	return h, ""
 }
 
-// frame is what a frame's header says.
+// frame is the content of a frame's header.
 type frame struct {
 	kind   uint32
 	length int    // of the entry in bytes
-	number uint64 // of the entry; of a mark, of the entry that will take its place
-	synced int64  // frames that begin before this position of the segment were synced when this one was written
+	number uint64 // of the entry; in a mark, of the entry that will overwrite it
+	synced int64  // frames before this position of the segment were synced when this one was written
 	sum    uint32 // of the entry
 }
 
-// sealer makes and checks the checksums of one life of a segment file. Its base covers the
-// segment's id, so that every checksum does.
+// sealer computes and checks the checksums of one life of a segment file. It is the checksum of the
+// segment's id, with which every other checksum begins.
 type sealer uint32
 
 func newSealer(segment id) sealer { return sealer(crc32.Checksum(segment[:], castagnoli)) }
 
-// headerSum covers the segment's id, the frame's position and the header but for itself.
+// headerSum covers the segment's id, the frame's position and the header without the checksum
+// itself.
 func (s sealer) headerSum(pos int64, header []byte) uint32 {
 	var p [8]byte
 	le.PutUint64(p[:], uint64(pos))
@@ -154,8 +155,8 @@ func (s sealer) headerSum(pos int64, header []byte) uint32 {
 	return crc32.Update(sum, castagnoli, header[:28])
 }
 
-// entryBase begins the checksum of an entry, over the segment's id, the frame's position and the
-// entry's number.
+// entryBase returns the start of an entry's checksum. It covers the segment's id, the frame's
+// position and the entry's number.
 func (s sealer) entryBase(pos int64, number uint64) uint32 {
 	var p [16]byte
 	le.PutUint64(p[:], uint64(pos))
@@ -163,7 +164,7 @@ func (s sealer) entryBase(pos int64, number uint64) uint32 {
 	return crc32.Update(uint32(s), castagnoli, p[:])
 }
 
-// put writes a frame's header for an entry (or a mark, with no data) that lies at pos.
+// put writes a frame's header for an entry at pos. A mark has no data.
 func (s sealer) put(b []byte, kind uint32, pos int64, number uint64, synced int64, data []byte) {
 	le.PutUint32(b, kind)
 	le.PutUint32(b[4:], uint32(len(data)))
@@ -173,8 +174,8 @@ func (s sealer) put(b []byte, kind uint32, pos int64, number uint64, synced int6
 	le.PutUint32(b[28:], s.headerSum(pos, b))
 }
 
-// decode reads a frame's header at pos; ok means that it was written there in this life of the
-// file.
+// decode reads a frame's header at pos. ok means that the frame was written at pos in this life of
+// the file.
 func (s sealer) decode(b []byte, pos int64) (f frame, ok bool) {
 	f.kind = le.Uint32(b)
 	if f.kind != frameEntry && f.kind != frameMark && f.kind != frameLost || le.Uint32(b[28:]) != s.headerSum(pos, b) {
@@ -187,17 +188,16 @@ func (s sealer) decode(b []byte, pos int64) (f frame, ok bool) {
 	return f, f.length <= commitlog.MaxEntry && f.synced >= dataStart && f.synced <= pos && (f.kind == frameEntry || f.length == 0)
 }
 
-// footer ends a sealed segment: the index of its frames, and this behind it in the last bytes of
-// the file.
+// footer ends a sealed segment, after the index of its frames. It is the last bytes of the file.
 type footer struct {
 	first uint64 // number of the first entry
 	count int
-	end   int64 // position behind the last frame
+	end   int64 // position after the last frame
 }
 
-// encodeIndex makes the index and the footer for a file of a size; they belong at size minus their
-// length. The footer repeats the segment's id, without which no frame can be told from noise should
-// the header be lost.
+// encodeIndex encodes the index and the footer for a file of a size. Write them at size minus their
+// length. The footer contains a copy of the segment's id, because frames cannot be recognized
+// without the id if the header is lost.
 func (s sealer) encodeIndex(segment id, f footer, index []uint32, size int64) []byte {
 	b := make([]byte, indexSize(len(index)))
 	for i, p := range index {
@@ -215,16 +215,16 @@ func (s sealer) encodeIndex(segment id, f footer, index []uint32, size int64) []
 	return b
 }
 
-// footerSum covers the segment's id, the file's size (so where the footer lies) and the footer but
-// for itself.
+// footerSum covers the segment's id, the file's size (and so the footer's position) and the footer
+// without the checksum itself.
 func (s sealer) footerSum(t []byte, size int64) uint32 {
 	sum := s.entryBase(size, 0)
 	sum = crc32.Update(sum, castagnoli, t[:12])
 	return crc32.Update(sum, castagnoli, t[16:footerSize])
 }
 
-// decodeFooter reads the footer from a file's last bytes. The index's checksum is for the caller to
-// check.
+// decodeFooter decodes the footer from a file's last bytes. The caller must check the index's
+// checksum.
 func (s sealer) decodeFooter(t []byte, size int64) (f footer, indexSum uint32, ok bool) {
 	if string(t[:8]) != footerMagic || le.Uint32(t[12:]) != s.footerSum(t, size) || le.Uint32(t[8:]) != formatVersion {
 		return f, 0, false
@@ -238,33 +238,33 @@ func (s sealer) decodeFooter(t []byte, size int64) (f footer, indexSum uint32, o
 	return f, le.Uint32(t[40:]), true
 }
 
-// state is what the log's state file says. The file has two slots that are written in turn, so that
-// one is always whole, and never needs more room than it has: trimming must work on a full disk.
+// state is the content of the state file. The file has two slots that are written in turn, so that
+// one is always intact. It never grows, because trimming must work on a full disk.
 type state struct {
 	log        id
-	generation uint64 // of two whole slots the one with the higher generation counts
+	generation uint64 // of two intact slots, the higher generation is valid
 	oldest     uint64 // the number of the oldest segment that is not trimmed
-	first      uint64 // the number of its first entry
+	first      uint64 // the number of that segment's first entry
 
-	// The segment endSegment was synced up to endSynced when this was written. It says once more,
-	// in another file, what marks say, so that even the loss of the newest pages with their marks
-	// is noticed after a clean stop.
+	// The segment endSegment was synced up to endSynced when the slot was written. Marks contain
+	// the same. The copy in another file reveals the loss of the newest pages with their marks
+	// after a clean stop.
 	endSegment uint64
 	endSynced  int64
 
-	// level is the format level of the newest build that opened the log, and since is the oldest
-	// version that can read that level. Level 0 is level 1, written before slots had a level.
+	// level is the format level of the newest build that opened the log. since is the oldest
+	// version that can read that level. Level 0 means level 1, written before slots had a level.
 	// encode writes the level of this build.
 	level uint32
 	since string
 
-	other string // what is wrong with the other slot, whose state may have been newer; empty: nothing
+	other string // what is wrong with the other slot, which may have been newer; empty: nothing
 }
 
-// sinceSize is the room for the version in a slot.
+// sinceSize is the space for the version in a slot.
 const sinceSize = stateUsed - 76
 
-// known gives up to where a segment is known to have been synced.
+// known returns the position up to which a segment is known to have been synced.
 func (s *state) known(segment uint64) int64 {
 	if s.endSegment == segment {
 		return s.endSynced

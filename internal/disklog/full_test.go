@@ -15,9 +15,9 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// TestFullDisk fills the disk, checks that the owner is told in time, that small entries (acks)
-// still become durable, that trimming makes room on the full disk, and that the log goes on by
-// itself then.
+// TestFullDisk fills the disk. The owner must be told in time, small entries (acks) must still
+// become durable, and trimming must free space on the full disk. Then the log must continue by
+// itself.
 func TestFullDisk(t *testing.T) {
 	disk := vfs.NewMem()
 	disk.SetCapacity(12 * MinSegmentBytes)
@@ -50,8 +50,7 @@ func TestFullDisk(t *testing.T) {
 	for put(20) {
 		acks++
 	}
-	// When the owner is told, the whole active segment (but for what filled it by then) and the
-	// reserve are left.
+	// When the owner is told, the log still has the rest of the active segment and the reserve.
 	if acks < 2*MinSegmentBytes/64*3/4 {
 		t.Errorf("only %d acks fitted after the disk was full", acks)
 	}
@@ -87,12 +86,13 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// recoveredMiddle gives an entry about in the middle of the log.
+// recoveredMiddle returns an entry near the middle of the log.
 func (l *Log) recoveredMiddle() commitlog.Offset {
 	return commitlog.Offset(l.segs[len(l.segs)/2+1].first)
 }
 
-// TestCloseOnFullDisk: what waits for room when the log is closed is refused, and Close says so.
+// TestCloseOnFullDisk: entries that wait for room when the log is closed get an error, and Close
+// returns it.
 func TestCloseOnFullDisk(t *testing.T) {
 	disk := vfs.NewMem()
 	disk.SetCapacity(5 * MinSegmentBytes)
@@ -113,7 +113,7 @@ func TestCloseOnFullDisk(t *testing.T) {
 	}
 }
 
-// TestReserveStaysFree: MinFree is what the log leaves of the file system.
+// TestMinFree: the log leaves MinFree bytes of the file system free.
 func TestMinFree(t *testing.T) {
 	disk := vfs.NewMem()
 	disk.SetCapacity(20 * MinSegmentBytes)
@@ -138,7 +138,7 @@ func TestMinFree(t *testing.T) {
 	}
 }
 
-// TestFullDiskComesBack: with goroutines, a full disk is tried again by the clock.
+// TestFullDiskComesBack: a log with goroutines tries a full disk again after a time.
 func TestFullDiskComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewMem()
@@ -175,9 +175,9 @@ func TestFullDiskComesBack(t *testing.T) {
 	})
 }
 
-// TestFailedSyncIsNotTrusted is the one that databases learned from: a sync fails, the page cache
-// keeps the bytes and calls them clean, the process is restarted in the same boot and reads them;
-// then the power fails.
+// TestFailedSyncIsNotTrusted is the case that surprised databases. A sync fails, and the page cache
+// keeps the bytes and calls them clean. The process restarts in the same boot and reads them. Then
+// the power fails.
 func TestFailedSyncIsNotTrusted(t *testing.T) {
 	w := newWorld(t, 8)
 	disk := vfs.NewMem()
@@ -219,7 +219,7 @@ func TestFailedSyncIsNotTrusted(t *testing.T) {
 	}
 }
 
-// TestEvents checks the exact order of what happens to files.
+// TestEvents checks the exact order of file events.
 func TestEvents(t *testing.T) {
 	var events []string
 	disk := vfs.NewMem()
@@ -247,8 +247,8 @@ func TestEvents(t *testing.T) {
 	}
 	l = open()
 	l.Append([]byte("never synced"), func(commitlog.Offset, error) {})
-	// The process is killed between writing and the mark behind the sync: nothing but the page
-	// cache knows of the entry.
+	// The process is killed after the sync and before the mark, so only the page cache has the
+	// entry.
 	l.writer.marked = true
 	l.mu.Lock()
 	batch := l.queue
@@ -283,7 +283,7 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// TestLock: a second Open is refused with the first one's process, until the first is closed.
+// TestLock: a second Open fails and names the first one's process, until the first is closed.
 func TestLock(t *testing.T) {
 	for _, fs := range []vfs.FS{vfs.OS{}, vfs.NewMem()} {
 		t.Run(fmt.Sprintf("%T", fs), func(t *testing.T) {
@@ -321,8 +321,8 @@ func TestLock(t *testing.T) {
 	}
 }
 
-// TestRestIsMarked: a log that was killed at rest has nothing doubtful at its end, so nothing is
-// copied; and damage of its last entries is damage, not a torn tail.
+// TestRestIsMarked: a log that was killed at rest has a mark at its end, so nothing is copied.
+// Damage of its last entries is damage, not a torn tail.
 func TestRestIsMarked(t *testing.T) {
 	w := newWorld(t, 2)
 	disk := vfs.NewMem()
@@ -356,7 +356,8 @@ func TestRestIsMarked(t *testing.T) {
 	}
 }
 
-// TestFrameIsBoundToItsPlace: a frame's header and entry check only where they were written.
+// TestFrameIsBoundToItsPlace: the checksums of a frame's header and entry match only at the
+// position where they were written.
 func TestFrameIsBoundToItsPlace(t *testing.T) {
 	seal := newSealer(id{1})
 	data := []byte("an entry")
@@ -376,13 +377,13 @@ func TestFrameIsBoundToItsPlace(t *testing.T) {
 	}
 }
 
-// TestNothingOldBehindATornTail: three entries are written and not synced, and of the first one the
-// crash loses the beginning, so that the mark which it was written over is there again. The next
-// entry has the size of the lost one: were it written in its place, the second and third would
+// TestNothingOldBehindATornTail: three entries are written and not synced. The crash loses the
+// beginning of the first one, so the mark that it overwrote is there again. The next entry has the
+// size of the lost one. If it were written at that position, the second and third entry would
 // follow it as if they had been appended after it.
 func TestNothingOldBehindATornTail(t *testing.T) {
 	w := newWorld(t, 2)
-	w.size = pageSize - frameHeader // so that the next entry's padding does not happen to erase the second one
+	w.size = pageSize - frameHeader // so that the next entry's padding does not overwrite the second one by chance
 	disk := vfs.NewMem()
 	open := func(fs vfs.FS) (*Log, [][]byte) {
 		o := w.options(fs)
@@ -418,7 +419,7 @@ func TestNothingOldBehindATornTail(t *testing.T) {
 	}
 	again := torn.CrashClone(w.rng, vfs.Crash{Percent: 100})
 	watched := vfs.NewInject(again)
-	watched.SetHook(func(op vfs.Op, file string) { // recovery itself may be cut short anywhere
+	watched.SetHook(func(op vfs.Op, file string) { // recovery itself may be interrupted anywhere
 		for _, mode := range modes {
 			if err := w.recovers(again.CrashClone(w.rng, mode)); err != nil && !t.Failed() {
 				t.Errorf("crash %+v after operation %#x on %s of the recovery: %v", mode, op, file, err)

@@ -14,11 +14,11 @@ import (
 	"github.com/surgetank/surgetank/test/hostile/fuzzing"
 )
 
-// fuzzSegment is the id of the segment that is fuzzed.
+// fuzzSegment is the id of the fuzzed segment.
 var fuzzSegment = id{1, 2, 3}
 
-// mend gives everything in a segment's body that looks like a frame or footer a right checksum, so
-// that the fuzzer reaches what lies behind the checksums.
+// mend writes a right checksum into everything in a segment's body that looks like a frame or
+// footer, so that the fuzzer reaches the code after the checksums.
 func mend(body []byte) {
 	seal := newSealer(fuzzSegment)
 	for i := 0; i+frameHeader <= len(body); i += alignment {
@@ -48,7 +48,7 @@ func mend(body []byte) {
 	le.PutUint32(t[12:], seal.footerSum(t, size))
 }
 
-// fuzzBodies are the bodies of real segments: the seeds.
+// fuzzBodies returns the bodies of real segments, as seeds.
 func fuzzBodies(f *testing.F) [][]byte {
 	var bodies [][]byte
 	w := &world{rng: rand.New(rand.NewPCG(1, 1)), entries: map[uint64][]byte{}, next: 1}
@@ -75,9 +75,9 @@ func fuzzBodies(f *testing.F) [][]byte {
 	return bodies
 }
 
-// FuzzSegment opens a log whose last segment has an arbitrary body. Nothing may panic, take much
-// memory or go on for ever, and what is opened must be readable, verifiable and open again with the
-// same entries.
+// FuzzSegment opens a log whose last segment has an arbitrary body. No code may panic, use much
+// memory or run for ever. A log that opens must be readable and verifiable, and must open again
+// with the same entries.
 func FuzzSegment(f *testing.F) {
 	for _, body := range fuzzBodies(f) {
 		f.Add(body, false)

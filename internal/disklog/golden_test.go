@@ -19,15 +19,15 @@ var updateFlag = flag.Bool("update", false, "write the golden data directory ane
 
 const goldenDir = "testdata/golden-v1"
 
-// goldenEntry is the entry of a number in the golden data directory.
+// goldenEntry returns the entry of a number in the golden data directory.
 func goldenEntry(number int) []byte {
 	return bytes.Repeat([]byte{byte(number)}, number*97%2000)
 }
 
 const goldenEntries = 40
 
-// writeGolden makes the golden data directory. It has a trimmed segment, sealed ones, one that was
-// ended early, an active and an empty one, and two snapshots.
+// writeGolden creates the golden data directory. It has a trimmed segment, sealed ones, one that
+// was ended early, an active and an empty one, and two snapshots.
 func writeGolden(t *testing.T, fs vfs.FS, dir string) {
 	o := Options{FS: fs, Dir: dir, SegmentBytes: MinSegmentBytes, Manual: true, CacheBytes: -1,
 		Clock: clock.NewManual(time.Unix(1.8e9, 0)), Rand: randReader{rand.New(rand.NewPCG(1, 8))}}
@@ -76,8 +76,8 @@ func writeGolden(t *testing.T, fs vfs.FS, dir string) {
 	}
 }
 
-// maskLevel clears the format level of both slots, and with it their checksums: the golden
-// directory is older than levels are.
+// maskLevel clears the format level of both slots and their checksums, because the golden directory
+// is older than format levels.
 func maskLevel(b []byte) {
 	for _, slot := range [][]byte{b[:stateSlot], b[stateSlot:]} {
 		clear(slot[12:16])
@@ -85,9 +85,9 @@ func maskLevel(b []byte) {
 	}
 }
 
-// TestGolden opens a data directory that the first version of the format wrote. It must open for
-// ever. It also writes one anew and compares the bytes: a change of the format must be meant, and
-// have another version.
+// TestGolden opens a data directory of the first version of the format, which must open for ever.
+// It also writes the directory again and compares the bytes, so that a change of the format is
+// deliberate and gets another version.
 func TestGolden(t *testing.T) {
 	fresh := filepath.Join(t.TempDir(), "fresh")
 	writeGolden(t, vfs.OS{}, fresh)

@@ -9,20 +9,20 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// EntryInfo is one entry as Inspect shows it.
+// EntryInfo is one entry, as Inspect returns it.
 type EntryInfo struct {
 	File     string
 	Segment  uint64
 	Offset   commitlog.Offset
 	Position int64 // of the frame in the file
 	Size     int   // of the entry in bytes
-	Lost     bool  // only the place of an entry that repair could not save
+	Lost     bool  // a placeholder of an entry that repair could not read
 	Data     []byte
 }
 
-// Inspect visits every whole entry of a log, oldest first, wherever it lies in its segment. Data is
-// valid during the visit and is read only when withData says so. Like Verify it needs the log to be
-// closed, and changes nothing.
+// Inspect visits every intact entry of a log, oldest first, at any position in its segment. Data is
+// only read if withData is true, and is valid during the visit. Like Verify, Inspect needs the log
+// to be closed and changes nothing.
 func Inspect(fs vfs.FS, dir string, withData bool, visit func(EntryInfo) error) error {
 	lock, err := lockClosed(fs, dir)
 	if err != nil {
@@ -35,7 +35,7 @@ func Inspect(fs vfs.FS, dir string, withData bool, visit func(EntryInfo) error) 
 	return err
 }
 
-// inspect visits entries; counting leaves out those behind a torn tail.
+// inspect visits entries. With counting it leaves out entries after a torn tail.
 func inspect(fs vfs.FS, dir string, withData, counting bool, visit func(EntryInfo) error) error {
 	ls, err := listDir(fs, dir)
 	if err != nil {
@@ -76,11 +76,11 @@ func inspect(fs vfs.FS, dir string, withData, counting bool, visit func(EntryInf
 				}
 				limit = x.limit
 			}
-			_, _, _, err = salvage(file, name, h, limit, func(pos int64, fr frame) error {
+			_, _, _, err = walkFrames(file, name, h, limit, func(pos int64, fr frame) error {
 				e := EntryInfo{File: name, Segment: number, Offset: commitlog.Offset(fr.number), Position: pos, Size: fr.length, Lost: fr.kind == frameLost}
 				if withData && !e.Lost {
 					if cap(buf) < fr.length {
-						buf = make([]byte, fr.length) // a whole frame: its checksum has been verified
+						buf = make([]byte, fr.length) // the frame is intact: its checksum has been verified
 					}
 					e.Data = buf[:fr.length]
 					if err := readFull(file, name, e.Data, pos+frameHeader); err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// killEntry makes an entry that can be told right from wrong by its own bytes.
+// killEntry makes an entry that can be checked by its own bytes.
 func killEntry(number uint64) []byte {
 	b := make([]byte, 8+rand.New(rand.NewPCG(number, 1)).IntN(2000))
 	binary.LittleEndian.PutUint64(b, number)
@@ -27,9 +27,9 @@ func killEntry(number uint64) []byte {
 	return b
 }
 
-// TestKill runs this test binary as a process that appends and prints what is durable, and kills it
-// with SIGKILL at a random moment, again and again on the same files. What was printed must be
-// there.
+// TestKill runs this test binary as a process that appends entries and prints which are durable. It
+// kills the process with SIGKILL at a random moment, again and again on the same files. All entries
+// that were printed must be in the log.
 func TestKill(t *testing.T) {
 	if dir := os.Getenv("DISKLOG_TEST_KILL"); dir != "" {
 		appendUntilKilled(dir)
@@ -64,12 +64,12 @@ func TestKill(t *testing.T) {
 		if err := other.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		for lines.Scan() { // what it still said
+		for lines.Scan() { // lines that it printed before
 			if number, err := strconv.ParseUint(strings.TrimSpace(lines.Text()), 10, 64); err == nil {
 				confirmed = number
 			}
 		}
-		_ = other.Wait() // killed
+		_ = other.Wait() // it was killed
 
 		_, all, l, err := contents(Options{FS: vfs.OS{}, Dir: dir, SegmentBytes: 64 << 10, CacheBytes: -1}, 0)
 		if err != nil {

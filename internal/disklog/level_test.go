@@ -55,8 +55,8 @@ func filesOf(t *testing.T, dir string) string {
 	return all.String()
 }
 
-// TestNewerLevelIsRefused: a directory that a newer build has opened is refused by every way in.
-// The error names the version that can read it, and nothing is changed.
+// TestNewerLevelIsRefused: every way to open a directory of a newer build fails. The error names
+// the version that can read it, and nothing is changed.
 func TestNewerLevelIsRefused(t *testing.T) {
 	for _, slots := range [][]int{{0}, {1}, {0, 1}} {
 		dir := filepath.Join(t.TempDir(), "log")
@@ -83,7 +83,7 @@ func TestNewerLevelIsRefused(t *testing.T) {
 	}
 }
 
-// TestLevelIsRaised: an opening gives an older directory the level of this build, in both slots.
+// TestLevelIsRaised: opening an older directory writes the level of this build into both slots.
 func TestLevelIsRaised(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	writeGolden(t, vfs.OS{}, dir)

@@ -12,7 +12,7 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// lockDir takes the lock of a data directory.
+// lockDir locks a data directory.
 func lockDir(fs vfs.FS, dir string, now time.Time) (vfs.Lock, error) {
 	lock, err := fs.Lock(lockPath(dir), lockOwner(now))
 	if err != nil {
@@ -21,8 +21,7 @@ func lockDir(fs vfs.FS, dir string, now time.Time) (vfs.Lock, error) {
 	return lock, nil
 }
 
-// lockClosed takes the lock of a log that a tool wants to look at. There must be one: a tool makes
-// no directory and no file where there is none.
+// lockClosed locks a log for a tool. The log must exist: a tool creates no directory and no file.
 func lockClosed(fs vfs.FS, dir string) (vfs.Lock, error) {
 	ls, err := listDir(fs, dir)
 	if err != nil && !errors.Is(err, iofs.ErrNotExist) {
@@ -36,7 +35,7 @@ func lockClosed(fs vfs.FS, dir string) (vfs.Lock, error) {
 
 func lockPath(dir string) string { return filepath.Join(dir, lockName) }
 
-// lockOwner is the line that a process refused by the lock is shown.
+// lockOwner returns the line that is shown to a process that cannot get the lock.
 func lockOwner(now time.Time) string {
 	return fmt.Sprintf("process %d (since %s)", os.Getpid(), now.UTC().Format(time.RFC3339))
 }

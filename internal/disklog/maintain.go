@@ -12,24 +12,25 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// heavyRate is the rate of writing, in bytes a second, from which on no zeros are written ahead:
-// the disk belongs to what is being appended then.
+// heavyRate is the rate of appends, in bytes a second, above which no zeros are written ahead. Then
+// the appends need the disk.
 const heavyRate = 8 << 20
 
-// keeper is what maintenance owns: one goroutine, or whoever calls Pump or Trim of a manual log.
+// keeper is the state of maintenance. It belongs to one goroutine: the maintenance loop or, with
+// Manual, the caller of Pump or Trim.
 type keeper struct {
 	state      state
 	stateFile  vfs.File
 	reserve    int64         // size of the reserve file; 0: there is none
 	spares     []string      // trimmed segment files to write over
-	nextSize   int64         // of the next segment to make
+	nextSize   int64         // size of the next segment to create
 	dead       []*segment    // trimmed, but still being read
-	generation atomic.Uint64 // of state, as it is on disk, for the scrub
+	generation atomic.Uint64 // generation of state on disk, for the scrub
 
 	rest rest
 
-	since atomic.Int64 // when the active segment became that, in nanoseconds
-	rate  atomic.Int64 // bytes a second at which the segment before it was filled
+	since atomic.Int64 // when the active segment became active, in nanoseconds
+	rate  atomic.Int64 // bytes a second at which the previous segment was filled
 }
 
 func (k *keeper) closeFile() error {
@@ -41,13 +42,13 @@ func (k *keeper) closeFile() error {
 	return f.Close()
 }
 
-// rolled remembers how fast a segment was filled. The writer calls it.
+// rolled records how fast a segment was filled. The writer calls it.
 func (k *keeper) rolled(now time.Time, bytes int64) {
 	then := time.Unix(0, k.since.Swap(now.UnixNano()))
 	k.rate.Store(int64(float64(bytes) / since(now, then).Seconds()))
 }
 
-// wake lets maintenance look for work.
+// wake wakes maintenance.
 func (l *Log) wake() {
 	select {
 	case l.kick <- struct{}{}:
@@ -75,9 +76,9 @@ func (l *Log) maintainLoop() {
 	}
 }
 
-// maintain frees trimmed segments and makes ready what is missing: the next segment, then the
-// reserve. When the log is at rest it gives back what was kept for more. It reports whether it has
-// to be called again after a second.
+// maintain frees trimmed segments and prepares what is missing: first the next segment, then the
+// reserve. In a log at rest it frees space that was kept for growth. It returns true if it must be
+// called again after retryFull.
 func (l *Log) maintain() (again bool) {
 	l.mu.Lock()
 	failed := l.err != nil
@@ -90,7 +91,7 @@ func (l *Log) maintain() (again bool) {
 		return false
 	}
 	resting := l.lookAtRest()
-	if err := l.bury(); err != nil {
+	if err := l.freeTrimmed(); err != nil {
 		l.fail(err)
 		return false
 	}
@@ -121,7 +122,8 @@ func (l *Log) maintain() (again bool) {
 	return roomErr != nil || !resting
 }
 
-// setFull tells the owner when room runs out and when it is back. cause is nil when there is room.
+// setFull reports to the owner when room runs out and when there is room again. cause is nil when
+// there is room.
 func (l *Log) setFull(cause error) {
 	full := cause != nil
 	l.mu.Lock()
@@ -130,7 +132,7 @@ func (l *Log) setFull(cause error) {
 	l.mu.Unlock()
 	switch {
 	case changed && full:
-		l.o.Logger.Warn("the disk is full: no room for the next segment; publishing should stop, and space be made", "dir", l.o.Dir, "error", cause)
+		l.o.Logger.Warn("the disk is full: no room for the next segment; stop publishing, and free space", "dir", l.o.Dir, "error", cause)
 		l.o.OnEvent(Event{Kind: "full"})
 		l.o.OnFull(true)
 	case changed:
@@ -140,12 +142,12 @@ func (l *Log) setFull(cause error) {
 	}
 }
 
-// noRoom tells errors that leave the log as it was and may pass: a full disk, or no file
+// noRoom tells whether an error left the log unchanged and may pass: a full disk, or no file
 // descriptors or memory.
 func noRoom(err error) bool { return vfs.IsNoSpace(err) || vfs.IsShortage(err) }
 
-// prepareNext makes the next segment if it is missing or too small for what the writer has. roomErr
-// is an error that may pass.
+// prepareNext creates the next segment if it is missing or too small for the writer. roomErr is an
+// error that may pass.
 func (l *Log) prepareNext() (roomErr, err error) {
 	l.mu.Lock()
 	need, have := l.needSize, l.next
@@ -154,7 +156,7 @@ func (l *Log) prepareNext() (roomErr, err error) {
 	if have != nil && have.seg.size >= need {
 		return nil, nil
 	}
-	if have != nil { // it is replaced by a larger one of the same number
+	if have != nil { // it is replaced by a larger one with the same number
 		l.mu.Lock()
 		l.next = nil
 		l.mu.Unlock()
@@ -169,7 +171,7 @@ func (l *Log) prepareNext() (roomErr, err error) {
 		if need == 0 {
 			return roomErr, nil
 		}
-		if seg, err = l.takeReserve(number, need); seg == nil && err == nil {
+		if seg, err = l.useReserve(number, need); seg == nil && err == nil {
 			seg, err = l.makeForAcks(number, need)
 		}
 		if seg == nil {
@@ -184,15 +186,15 @@ func (l *Log) prepareNext() (roomErr, err error) {
 	return roomErr, l.offerNext(seg)
 }
 
-// lastNumber gives the active segment's number.
+// lastNumber returns the active segment's number.
 func (l *Log) lastNumber() uint64 {
 	l.segMu.RLock()
 	defer l.segMu.RUnlock()
 	return l.segs[len(l.segs)-1].header.number
 }
 
-// makeNext makes a segment of a spare, or else anew; where there is no room for its size, a smaller
-// one.
+// makeNext converts a spare to a segment, or else creates one. If there is no room for its size, it
+// creates a smaller one.
 func (l *Log) makeNext(number uint64, need, size int64) (*segment, error) {
 	for {
 		seg, err := l.makeSegment(number, size)
@@ -220,10 +222,10 @@ func (l *Log) makeSegment(number uint64, size int64) (*segment, error) {
 	return l.files.create(number, size, l.zeroAhead(size), nil)
 }
 
-// checkFree refuses to take the last of a file system's room.
+// checkFree returns an error if a file of a size would take the last free space of the file system.
 func (l *Log) checkFree(size int64) error { return l.leaves(size, max(l.o.MinFree, 0)+l.keep.Load()) }
 
-// leaves refuses to make a file that would leave less than some bytes free.
+// leaves returns an error if a file of a size would leave less than least bytes free.
 func (l *Log) leaves(size, least int64) error {
 	if least == 0 {
 		return nil
@@ -238,8 +240,8 @@ func (l *Log) leaves(size, least int64) error {
 	return nil
 }
 
-// takeReserve turns the reserve into the next segment: it needs no more room on the disk.
-func (l *Log) takeReserve(number uint64, need int64) (*segment, error) {
+// useReserve converts the reserve to the next segment. That needs no more space on the disk.
+func (l *Log) useReserve(number uint64, need int64) (*segment, error) {
 	k := &l.keeper
 	if need > k.reserve {
 		return nil, nil
@@ -252,13 +254,13 @@ func (l *Log) takeReserve(number uint64, need int64) (*segment, error) {
 		return nil, err
 	}
 	k.reserve = 0
-	l.o.Logger.Warn("writing into the reserve, which is there for acks", "dir", l.o.Dir)
+	l.o.Logger.Warn("writing into the reserve, which is for acks", "dir", l.o.Dir)
 	return seg, nil
 }
 
-// makeForAcks makes the smallest segment that the writer's next entry fits into, of the room that
-// is kept free otherwise: messages are refused since the disk is full, so the entry most likely
-// holds acks. What a snapshot needs stays free: without one nothing is freed.
+// makeForAcks creates the smallest segment for the writer's next entry, in the space that is
+// otherwise kept free. On a full disk publishes are rejected, so the entry most likely contains
+// acks. The space that a snapshot needs stays free, because only a snapshot can free more.
 func (l *Log) makeForAcks(number uint64, need int64) (*segment, error) {
 	size := max(need, l.o.FirstBytes)
 	if err := l.leaves(size, l.keep.Load()); err != nil {
@@ -271,8 +273,7 @@ func (l *Log) makeForAcks(number uint64, need int64) (*segment, error) {
 	return seg, err
 }
 
-// reserveSize is the size of reserve that the log should have: more for a log whose segments are
-// larger.
+// reserveSize returns the size that the reserve should have: more for a log with larger segments.
 func (l *Log) reserveSize() int64 {
 	if l.resting.Load() {
 		return l.o.FirstBytes
@@ -280,8 +281,8 @@ func (l *Log) reserveSize() int64 {
 	return min(reserveBytes, max(l.keeper.nextSize, l.o.FirstBytes), l.o.SegmentBytes)
 }
 
-// prepareReserve makes the reserve file if it is missing or too small, of a spare's room if need
-// be.
+// prepareReserve creates the reserve file if it is missing or too small. If necessary it uses the
+// space of a spare.
 func (l *Log) prepareReserve() (roomErr, err error) {
 	k := &l.keeper
 	if k.reserve >= l.reserveSize() {
@@ -298,7 +299,7 @@ func (l *Log) prepareReserve() (roomErr, err error) {
 		case !noRoom(err):
 			return nil, err
 		case len(k.spares) == 0:
-			if k.reserve > 0 { // a smaller one than should be
+			if k.reserve > 0 { // smaller than it should be
 				return nil, nil
 			}
 			return err, nil
@@ -336,9 +337,9 @@ func (l *Log) makeReserve() error {
 	return l.files.publish(name+tmpExt, name)
 }
 
-// zeroAhead gives the function that writes zeros into a new segment, so that writing frames over
-// them later is a third cheaper than into room that was only reserved; nil while the log is under
-// heavy load, and it stops when that begins.
+// zeroAhead returns a function that writes zeros into a new segment. Writing frames over zeros
+// later is a third cheaper than writing into space that was only reserved. It returns nil under
+// heavy load, and the function stops when heavy load begins.
 func (l *Log) zeroAhead(size int64) func(vfs.File) error {
 	if l.o.Manual || l.heavy() || size > l.o.SegmentBytes {
 		return nil
@@ -352,7 +353,7 @@ func (l *Log) zeroAhead(size int64) func(vfs.File) error {
 			if _, err := f.WriteAt(chunk[:min(int64(len(chunk)), size-pos)], pos); err != nil {
 				return err
 			}
-			if pos%(8<<20) == 7<<20 { // little by little, so that the log's own syncs do not wait for all of it
+			if pos%(8<<20) == 7<<20 { // in steps, so that the log's own syncs do not wait for all of it
 				if err := f.Sync(); err != nil {
 					return err
 				}
@@ -371,8 +372,8 @@ func (l *Log) stopping() bool {
 	}
 }
 
-// heavy tells whether appends come so fast, or the next segment is needed so soon, that nothing
-// else should write.
+// heavy tells whether appends come so fast, or the next segment is needed so soon, that no other
+// code should write.
 func (l *Log) heavy() bool {
 	l.mu.Lock()
 	waiting := l.blocked || l.needSize > 0
@@ -388,12 +389,12 @@ func (l *Log) heavy() bool {
 	l.segMu.RUnlock()
 	elapsed := since(now, then)
 	if bytes < 1<<20 && elapsed < time.Second {
-		return l.keeper.rate.Load() > heavyRate // too early to tell: as it was
+		return l.keeper.rate.Load() > heavyRate // too early to measure: assume the previous rate
 	}
 	return float64(bytes)/elapsed.Seconds() > heavyRate
 }
 
-// createAnew creates a file in place of an unfinished one of the same name.
+// createAnew creates a file. It replaces an unfinished one of the same name.
 func createAnew(fs vfs.FS, name string) (vfs.File, error) {
 	f, err := fs.Open(name, vfs.Create)
 	if isExist(err) {
@@ -405,7 +406,7 @@ func createAnew(fs vfs.FS, name string) (vfs.File, error) {
 	return f, err
 }
 
-// errorsJoin keeps a single error as it is.
+// errorsJoin joins errors. It returns a single error unchanged.
 func errorsJoin(errs ...error) error {
 	var found []error
 	for _, err := range errs {

@@ -14,7 +14,7 @@ import (
 
 func isExist(err error) bool { return errors.Is(err, iofs.ErrExist) }
 
-// listing is what a log's directory holds, by the names.
+// listing is the files of a log's directory, by their names.
 type listing struct {
 	segments   []uint64 // sorted
 	spares     []string
@@ -51,20 +51,19 @@ func listDir(fs vfs.FS, dir string) (ls listing, err error) {
 	return ls, nil
 }
 
-// recover brings the log into the state in which it can be written: it finds the end, copies what
-// may not be on the medium, and refuses where entries are damaged. What a crash may have left, and
-// what becomes of it:
+// recover prepares the log for writing. It finds the end, copies entries that may not be on the
+// medium, and fails if entries are damaged. This is what a crash can leave, and what recover does:
 //
-//	no state file, no segments     a new log, or one whose making was interrupted: made
-//	*.tmp                          never part of the log: removed
-//	segments below state.oldest    trimmed, not yet removed: removed
-//	a segment missing in between   lost by the disk or a person: ErrCorrupt
-//	a segment of another log       put there by a person: ErrCorrupt
-//	last frames, marked synced     the end; writing goes on behind them
-//	last frames, not marked        copied to the next segment, synced there, cut here
+//	no state file, no segments     a new log, or an interrupted creation: create it
+//	*.tmp                          never part of the log: remove it
+//	segments below state.oldest    trimmed, not yet removed: remove them
+//	a segment missing in between   lost by the disk or a user: ErrCorrupt
+//	a segment of another log       put there by a user: ErrCorrupt
+//	last frames, marked synced     the end; writing continues after them
+//	last frames, not marked        copy to the next segment, sync there, cut here
 //	a broken frame, not marked     torn tail: cut, with a line in the log
 //	a broken frame, marked         ErrCorrupt
-//	an empty segment at the end    the next one, or the active one if that before it is sealed
+//	an empty segment at the end    the next one, or the active one if the one before it is sealed
 func (l *Log) recover() error {
 	ls, err := listDir(l.fs, l.o.Dir)
 	if err != nil {
@@ -116,8 +115,8 @@ func openError(dir string, err error) error {
 	return wrap(code, fmt.Sprintf("opening the log in %s failed: %v", dir, err), err)
 }
 
-// adoptSpares takes over the reserve and the spares that an earlier run has left, and removes what
-// is too much.
+// adoptSpares takes over the reserve and the spares of an earlier run. It removes those that are
+// too many.
 func (l *Log) adoptSpares(ls listing) error {
 	k := &l.keeper
 	k.nextSize = min(growth*l.o.FirstBytes, l.o.SegmentBytes)
@@ -150,8 +149,8 @@ func (l *Log) adoptSpares(ls listing) error {
 	return nil
 }
 
-// openSegments reads the headers of the live segments, which must be there without a gap, and
-// removes trimmed ones.
+// openSegments reads the headers of the live segments and removes trimmed ones. It fails if a
+// segment is missing in between.
 func (l *Log) openSegments(numbers []uint64) ([]*segment, error) {
 	st := l.keeper.state
 	if len(numbers) > 0 && numbers[0] < st.oldest {
@@ -183,12 +182,12 @@ func (l *Log) openSegments(numbers []uint64) ([]*segment, error) {
 	return segs, nil
 }
 
-// removeTrimmed removes segments that were trimmed when the log stopped before it had removed them.
-// What the state file says may be in the page cache alone, after a failed sync, so it is written
-// and synced once more before anything rests on it.
+// removeTrimmed removes segments that were trimmed, if the log stopped before it had removed them.
+// After a failed sync, the content of the state file may be in the page cache only. So the state
+// file is written and synced again first.
 func (l *Log) removeTrimmed(numbers []uint64) error {
 	if err := l.stranger(numbers); err != nil {
-		return err // it may hold what somebody still needs
+		return err // the segment may contain data that is still needed
 	}
 	if err := l.writeSlot(l.keeper.state.oldest, l.keeper.state.first); err != nil {
 		return err
@@ -222,15 +221,15 @@ func (l *Log) openSegment(name string, number uint64) (*segment, error) {
 	return s, nil
 }
 
-// tail is what was found at the log's end.
+// tail is the end of the log as found at Open.
 type tail struct {
-	at      int      // index of the last segment in which something was written (or else the first)
-	found   *scanned // in it
-	sealed  bool     // it is complete: what is behind it is the active segment
-	indexed bool     // its index says the same as its entries
+	at      int      // index of the last segment with a frame; 0 if no segment has one
+	found   *scanned // the frames in it
+	sealed  bool     // it is complete: the next segment is the active one
+	indexed bool     // its index matches its entries
 }
 
-// findTail reads the segments from the last one back to one in which something was written.
+// findTail reads the segments from the last one backwards to one with a frame.
 func (l *Log) findTail(segs []*segment) (tail, error) {
 	for i := len(segs) - 1; ; i-- {
 		s := segs[i]
@@ -261,7 +260,7 @@ func (l *Log) findTail(segs []*segment) (tail, error) {
 		sealed = sealed && ft.count == len(sc.index) && ft.end == sc.end
 		indexed := sealed
 		if len(segs)-i > 2 {
-			sealed = true // only behind a sealed segment can two be empty: its footer is damaged, its entries are not
+			sealed = true // two can be empty only after a sealed segment: its footer is damaged, its entries are not
 		}
 		if sealed && i == len(segs)-1 {
 			return tail{}, damaged(l.files.path(segmentName(s.header.number+1)), 0, "the file is missing: the segment before it is complete")
@@ -277,22 +276,21 @@ func orNone(reason string) string {
 	return reason
 }
 
-// chain loads the index of every segment and checks that the entries follow each other without a
-// gap.
+// chain loads the index of every segment and checks that the entries have consecutive numbers.
 func (l *Log) chain(segs []*segment, t tail) error {
 	last := segs[t.at]
 	last.first, last.index, last.end = t.found.first, t.found.index, t.found.end
 	last.sealed, last.indexed = t.sealed, t.indexed
-	behind, rescued := last.first, last.header.born > dataStart
+	behind, copied := last.first, last.header.born > dataStart
 	for i := t.at - 1; i >= 0; i-- {
 		s := segs[i]
-		if err := l.loadIndex(s, behind, rescued); err != nil {
+		if err := l.loadIndex(s, behind, copied); err != nil {
 			return err
 		}
 		if s.first != 0 {
 			behind = s.first
 		}
-		rescued = s.header.born > dataStart
+		copied = s.header.born > dataStart
 	}
 	want := l.keeper.state.first
 	for _, s := range segs[:t.at+1] {
@@ -310,11 +308,11 @@ func (l *Log) chain(segs []*segment, t tail) error {
 	return nil
 }
 
-// loadIndex gets the index of a segment that others follow, from its footer or else from its
-// frames. behind is the number of the first entry behind the segment (0: not known), so this one
-// must reach up to there; entries from there on were copied to the next segment (rescued) by a
-// recovery.
-func (l *Log) loadIndex(s *segment, behind uint64, rescued bool) error {
+// loadIndex loads the index of a segment that is not the last, from its footer or else from its
+// frames. behind is the number of the first entry in later segments (0: not known), so this segment
+// must reach up to it. copied means that a recovery copied the last entries to the next segment.
+// Copied entries from behind on are then dropped from this one.
+func (l *Log) loadIndex(s *segment, behind uint64, copied bool) error {
 	f, err := l.handles.acquire(s)
 	if err != nil {
 		return err
@@ -333,7 +331,7 @@ func (l *Log) loadIndex(s *segment, behind uint64, rescued bool) error {
 			return err
 		}
 		if sc.damaged() || behind == 0 && !sc.clean() {
-			return damaged(s.name, sc.end, "no whole entry begins here (%s), and segments behind this one are in use", orNone(sc.reason))
+			return damaged(s.name, sc.end, "no whole entry begins here (%s), and later segments are in use", orNone(sc.reason))
 		}
 		s.first, s.index, s.end = sc.first, sc.index, sc.end
 	}
@@ -348,7 +346,7 @@ func (l *Log) loadIndex(s *segment, behind uint64, rescued bool) error {
 		return damaged(s.name, s.end, "entry %d should begin here", s.next())
 	}
 	if s.next() > behind {
-		if !rescued || behind < s.first {
+		if !copied || behind < s.first {
 			return damaged(s.name, s.end, "it ends with entry %d, but the next segment begins with %d", s.next()-1, behind)
 		}
 		s.end, _ = s.place(behind)
@@ -357,18 +355,18 @@ func (l *Log) loadIndex(s *segment, behind uint64, rescued bool) error {
 	return nil
 }
 
-// resume makes the log ready for writing behind its tail.
+// resume prepares the log for writing after its tail.
 func (l *Log) resume(segs []*segment, t tail) error {
 	active, spare := segs[t.at], segs[t.at+1:]
 	live := segs[:t.at+1]
 	switch {
 	case !t.found.clean():
-		if len(spare) > 0 { // its name is taken
-			if _, err := l.handles.bury(spare[0]); err != nil {
+		if len(spare) > 0 { // the copied tail needs its name
+			if _, err := l.handles.retire(spare[0]); err != nil {
 				return openError(l.o.Dir, err)
 			}
 		}
-		fresh, err := l.rescue(active, t.found)
+		fresh, err := l.copyTail(active, t.found)
 		if err != nil {
 			return openError(l.o.Dir, err)
 		}

@@ -8,14 +8,14 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// A log must not confirm what nobody will find. So the writer looks, after every sync and before it
-// confirms, whether the active segment still has its name and its size. The name is a path, so that
-// a directory that was moved, removed or replaced is seen by the same look. Maintenance and
-// snapshots name files by their paths: they look before they change anything, because the path may
-// lead into a directory that belongs to another process by now.
+// A log must not confirm an entry that a later start cannot find. So after every sync, before it
+// confirms, the writer checks that the active segment still has its name and its size. The name is
+// a path, so the check also detects a directory that was moved, removed or replaced. Maintenance
+// and snapshots access files by path. They check before each change, because the path may now lead
+// into another process's directory.
 
-// checkActive returns an error when the active segment is not in its place, or is shorter than it
-// was made. The writer calls it.
+// checkActive returns an error if the active segment is not at its path, or is shorter than it was
+// created. The writer calls it.
 func (l *Log) checkActive() error {
 	w := &l.writer
 	size, err := w.out.Check()
@@ -29,8 +29,8 @@ func (l *Log) checkActive() error {
 	return nil
 }
 
-// checkPlace returns an error when the state file is not in its place, or the lock does not keep
-// others out any more. It may be called by any goroutine while the log is open.
+// checkPlace returns an error if the state file is not at its path, or if the lock no longer
+// excludes other processes. Any goroutine may call it while the log is open.
 func (l *Log) checkPlace() error {
 	l.placeMu.Lock()
 	defer l.placeMu.Unlock()
@@ -42,7 +42,8 @@ func (l *Log) checkPlace() error {
 	return misled(l.lock.Check())
 }
 
-// misled says what to do about a name that leads elsewhere. Another error stays as it is.
+// misled adds what to do to the error for a path that leads elsewhere. It returns other errors
+// unchanged.
 func misled(err error) error {
 	var gone *vfs.GoneError
 	if !errors.As(err, &gone) {

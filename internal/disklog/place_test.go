@@ -20,8 +20,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// TestMisledLog does to an open log's files and directory what people do, and wants no further
-// append to be confirmed.
+// TestMisledLog changes an open log's files and directory as users do. No later append may be
+// confirmed.
 func TestMisledLog(t *testing.T) {
 	segment := func(dir string) string { return filepath.Join(dir, segmentName(1)) }
 	newFile := func(t *testing.T, name string, size int64) {
@@ -93,8 +93,8 @@ func tree(t *testing.T, dir string) []string {
 	return names
 }
 
-// TestMisledMaintenance: a log whose directory was replaced removes nothing from the new one, and
-// saves no snapshot there, though the names would be those of its own files.
+// TestMisledMaintenance: a log whose directory was replaced removes nothing from the new one and
+// stores no snapshot there, although its file names would be the same.
 func TestMisledMaintenance(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	snaps, err := OpenSnapshots(vfs.OS{}, dir)
@@ -121,7 +121,7 @@ func TestMisledMaintenance(t *testing.T) {
 	}
 }
 
-// TestLostStateFile: a log whose state file was removed or replaced changes nothing more.
+// TestLostStateFile: a log whose state file was removed or replaced makes no more changes.
 func TestLostStateFile(t *testing.T) {
 	disk := vfs.NewMem()
 	_, l, err := Open(Options{FS: disk, Dir: "data", SegmentBytes: MinSegmentBytes, Manual: true, MinFree: -1})
@@ -135,11 +135,11 @@ func TestLostStateFile(t *testing.T) {
 	if !errors.Is(outcome, commitlog.ErrFailed) || !strings.Contains(outcome.Error(), "log.state") {
 		t.Errorf("appends without a state file were answered with %v", outcome)
 	}
-	_ = l.Close() // it failed
+	_ = l.Close() // the log has failed
 }
 
-// TestLockFileRemoved: the lock outlives its file, which people remove because it looks like a
-// leftover.
+// TestLockFileRemoved: the lock is still effective after its file was removed. Users remove the
+// file because it looks like a leftover.
 func TestLockFileRemoved(t *testing.T) {
 	dir := t.TempDir()
 	_, l, err := Open(Options{FS: vfs.OS{}, Dir: dir, SegmentBytes: MinSegmentBytes, Manual: true, MinFree: -1})

@@ -10,7 +10,7 @@ import (
 	"github.com/surgetank/surgetank/internal/commitlog"
 )
 
-// Read gives a durable entry: from memory if it is new or was read lately, otherwise from its
+// Read returns a durable entry: from memory if it is new or was read recently, otherwise from its
 // segment, with its checksum verified.
 func (l *Log) Read(at commitlog.Offset) ([]byte, error) {
 	if l.closed.Load() {
@@ -23,7 +23,7 @@ func (l *Log) Read(at commitlog.Offset) ([]byte, error) {
 	return l.cold.get(number, l.readStored)
 }
 
-// errTrimmed is the error for an entry that is gone because it was trimmed.
+// errTrimmed returns the error for an entry that was trimmed.
 func errTrimmed(number uint64) error {
 	return wrap(surgetank.CodeNotFound, fmt.Sprintf("entry %d was trimmed away", number), commitlog.ErrTrimmed)
 }
@@ -31,7 +31,7 @@ func errTrimmed(number uint64) error {
 // readStored reads an entry from its segment.
 func (l *Log) readStored(number uint64) ([]byte, error) {
 	if number > l.durable.Load() || number == 0 {
-		return nil, wrap(surgetank.CodeCorrupt, fmt.Sprintf("entry %d is wanted, and the log in %s ends with %d; %s", number, l.o.Dir, l.durable.Load(), advice), commitlog.ErrCorrupt)
+		return nil, wrap(surgetank.CodeCorrupt, fmt.Sprintf("entry %d is needed, and the log in %s ends with %d; %s", number, l.o.Dir, l.durable.Load(), advice), commitlog.ErrCorrupt)
 	}
 	l.segMu.RLock()
 	i := sort.Search(len(l.segs), func(i int) bool { return l.segs[i].first > number }) - 1
@@ -55,14 +55,14 @@ func (l *Log) readStored(number uint64) ([]byte, error) {
 			l.wake()
 		}
 	}()
-	b := make([]byte, to-from) // the index is checked: no more than the segment has
+	b := make([]byte, to-from) // the index is verified, so the segment has these bytes
 	if err := readFull(f, s.name, b, from); err != nil {
 		return nil, err
 	}
 	return s.checkFrame(b, from, number)
 }
 
-// readFull fills a buffer from a file that must have the bytes.
+// readFull fills a buffer from a file. It fails if the file has fewer bytes.
 func readFull(f io.ReaderAt, name string, b []byte, at int64) error {
 	n, err := f.ReadAt(b, at)
 	switch {
@@ -74,34 +74,34 @@ func readFull(f io.ReaderAt, name string, b []byte, at int64) error {
 	return unreadable(name, at, err)
 }
 
-// replayChunk is how much a replay reads ahead.
+// replayChunk is how many bytes a replay reads ahead.
 const replayChunk = 1 << 20
 
-// replay iterates over the entries that were stored at Open, reading and verifying each.
+// replay iterates over the entries that were stored at Open. It reads and verifies each.
 type replay struct {
 	l    *Log
 	segs []replaySegment
 	from uint64 // the number of the next entry
 	buf  []byte
-	off  int64 // position in the first segment of segs of buf[0]; -1: the buffer is of no use
+	off  int64 // position of buf[0] in the first segment of segs; -1: the buffer is not valid
 	err  error
 }
 
 // replaySegment is a segment as it was at Open.
 type replaySegment struct {
 	*segment
-	last uint64 // number of the last entry then
+	last uint64 // number of its last entry at Open
 }
 
-// newReplay starts behind an offset. It checks that nothing between it and the log's entries is
-// missing.
+// newReplay starts after an offset. It fails if entries between the offset and the log's first
+// entry are missing.
 func (l *Log) newReplay(from commitlog.Offset) (commitlog.Replay, error) {
 	last, first := l.durable.Load(), l.segs[0].first
 	switch {
 	case uint64(from) > last:
 		return nil, damaged(l.o.Dir, 0, "entries up to %d are known to have been stored, and the log ends with %d", from, last)
 	case from > 0 && uint64(from)+1 < first:
-		return nil, damaged(l.o.Dir, 0, "the entries behind %d are wanted, and the log begins with %d", from, first)
+		return nil, damaged(l.o.Dir, 0, "the entries after %d are needed, and the log begins with %d", from, first)
 	}
 	r := &replay{l: l, off: -1, from: max(uint64(from)+1, first)}
 	for _, s := range l.segs {
@@ -112,8 +112,8 @@ func (l *Log) newReplay(from commitlog.Offset) (commitlog.Replay, error) {
 	return r, nil
 }
 
-// Next gives the next entry; its data is valid until the next call. An entry that repair could not
-// save is given as lost.
+// Next returns the next entry. Its data is valid until the next call. An entry that repair could
+// not read is returned as lost.
 func (r *replay) Next() (commitlog.Entry, error) {
 	for r.err == nil {
 		if len(r.segs) == 0 {
@@ -129,7 +129,7 @@ func (r *replay) Next() (commitlog.Entry, error) {
 		e := commitlog.Entry{Offset: commitlog.Offset(r.from), Data: data, Lost: lost}
 		if r.from == r.segs[0].last {
 			r.segs = r.segs[1:]
-			r.off = -1 // what the buffer holds is the old segment's; the entry's data still lies in it
+			r.off = -1 // the buffer is of the old segment, and still has the entry's data
 		}
 		r.from++
 		return e, nil
@@ -137,7 +137,7 @@ func (r *replay) Next() (commitlog.Entry, error) {
 	return commitlog.Entry{}, r.err
 }
 
-// read gives the next entry out of the buffer, which it fills ahead.
+// read returns the next entry from the buffer. It fills the buffer ahead.
 func (r *replay) read() ([]byte, error) {
 	s := r.segs[0]
 	r.l.segMu.RLock()

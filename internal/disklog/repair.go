@@ -12,30 +12,30 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// RepairReport is what Repair saved and what it could not.
+// RepairReport lists what Repair copied and what is lost.
 type RepairReport struct {
-	Entries   int // saved
+	Entries   int // copied
 	First     commitlog.Offset
 	Last      commitlog.Offset
-	Snapshots int // saved
+	Snapshots int // copied
 	Lost      []LostRange
-	// Tail: behind Last there were more entries, and nothing says how many. The last one of Lost
-	// stands for all of them.
+	// Tail: there were more entries after Last, and their number is not known. The last element of
+	// Lost stands for all of them.
 	Tail bool
-	// Trimmed is the number of the source's first entry, as its state file says: entries below it
-	// were not needed any more before the damage came. 0: not known.
+	// Trimmed is the number of the source's first entry, according to its state file. Lower entries
+	// were not needed any more when the damage happened. 0: not known.
 	Trimmed  commitlog.Offset
 	Problems []Problem // of the source
 }
 
-// LostRange is a run of entries that could not be saved. Their places stay in the new log: replay
-// gives them as lost, and reading one is ErrCorrupt.
+// LostRange is a run of lost entries. The new log has placeholders for them: replay returns them as
+// lost, and reading one is ErrCorrupt.
 type LostRange struct{ First, Last commitlog.Offset }
 
-// Repair copies every whole entry and snapshot of a log into a new directory, under the offsets
-// that they have, and says what is lost. It changes nothing in src, whose lock it takes, and
-// refuses a dst in which there is a log or a snapshot. Entries behind a torn tail, which nobody was
-// told are stored, are left out as Open leaves them out.
+// Repair copies every intact entry and snapshot of a log into a new directory, with the same
+// offsets, and reports what is lost. It locks src and does not change it. It fails if dst contains
+// a log or a snapshot. As Open does, it leaves out entries after a torn tail, which were not
+// confirmed.
 func Repair(fs vfs.FS, src, dst string) (*RepairReport, error) {
 	if filepath.Clean(src) == filepath.Clean(dst) {
 		return nil, surgetank.FieldErrorf("dst", "the repaired log must go into another directory than %s", src)
@@ -85,7 +85,7 @@ func repair(fs vfs.FS, src, dst string) (*RepairReport, error) {
 	return r, nil
 }
 
-// copySnapshots saves the whole snapshots and gives the offset of the newest.
+// copySnapshots copies the intact snapshots and returns the offset of the newest.
 func (r *RepairReport) copySnapshots(fs vfs.FS, found *Report, to *Snapshots) (newest commitlog.Offset, err error) {
 	for _, f := range found.Files {
 		if f.Kind != KindSnapshot || len(f.Problems) > 0 {
@@ -108,12 +108,12 @@ func (r *RepairReport) copySnapshots(fs vfs.FS, found *Report, to *Snapshots) (n
 	return newest, nil
 }
 
-// copyEntries writes the whole entries into a new log. Its first entry is that of the source's
-// state file, or the first that was found where that is damaged.
+// copyEntries writes the intact entries into a new log. The new log starts with the first entry of
+// the source's state file. If that file is damaged, it starts with the first entry that was found.
 func (r *RepairReport) copyEntries(fs vfs.FS, src, dst string, found *Report, newest commitlog.Offset) error {
 	first, trimmed, limits := sourceLimits(fs, src, found)
 	if r.Trimmed = trimmed; newest > 0 {
-		first = min(first, newest+1) // what the log had been trimmed of, and an older snapshot does not know, is lost
+		first = min(first, newest+1) // entries that were trimmed and that an older snapshot does not cover are lost
 	}
 	log, err := newID(nil)
 	if err != nil {
@@ -140,7 +140,7 @@ func (r *RepairReport) copyEntries(fs vfs.FS, src, dst string, found *Report, ne
 	if err == nil {
 		err = inspect(fs, src, true, true, func(e EntryInfo) error {
 			if e.Offset < w.next || e.Offset >= limits[e.Segment] {
-				return nil // there twice, after an interrupted recovery, or behind a torn tail
+				return nil // a second copy, after an interrupted recovery, or after a torn tail
 			}
 			segment = e.Segment
 			if err := w.lose(e.Offset); err != nil {
@@ -153,11 +153,11 @@ func (r *RepairReport) copyEntries(fs vfs.FS, src, dst string, found *Report, ne
 		})
 	}
 	if err == nil {
-		err = w.lose(newest + 1) // a snapshot knows of entries behind the last that is left
+		err = w.lose(newest + 1) // a snapshot covers entries after the last intact one
 	}
 	for _, p := range found.Problems {
 		if err == nil {
-			err = w.lose(p.LastLost + 1) // a mark knows of entries behind the last that is left
+			err = w.lose(p.LastLost + 1) // a mark proves entries after the last intact one
 		}
 	}
 	if r.Tail = found.tailLost(segment); err == nil && r.Tail {
@@ -169,8 +169,8 @@ func (r *RepairReport) copyEntries(fs vfs.FS, src, dst string, found *Report, ne
 	return errorsJoin(err, out.Close())
 }
 
-// segmentBytes gives the size of the segments to copy into: that of the source's largest, so that a
-// small log stays small. Nothing depends on it: the next start goes on with its own.
+// segmentBytes returns the size of the segments to copy into: that of the source's largest, so that
+// a small log stays small. The next start uses its own size.
 func segmentBytes(found *Report) int64 {
 	size := int64(MinSegmentBytes)
 	for _, f := range found.Files {
@@ -181,7 +181,7 @@ func segmentBytes(found *Report) int64 {
 	return pageEnd(min(size, DefaultSegmentBytes))
 }
 
-// tailLost tells whether entries behind the newest whole one, which lies in the given segment, were
+// tailLost tells whether entries after the newest intact one, which is in the given segment, were
 // damaged, too.
 func (r *Report) tailLost(segment uint64) bool {
 	for _, p := range r.Problems {
@@ -192,9 +192,9 @@ func (r *Report) tailLost(segment uint64) bool {
 	return false
 }
 
-// sourceLimits gives the number of the first entry to save, that of the first entry that was not
-// trimmed (0: not known), and for each segment the number from which on its entries do not count:
-// the first of the next segment that has any.
+// sourceLimits returns three things. first is the number of the first entry to copy. trimmed is the
+// number of the first entry that was not trimmed (0: not known). limits has, for each segment, the
+// first entry of the next segment with entries; entries from there on are ignored.
 func sourceLimits(fs vfs.FS, src string, found *Report) (first, trimmed commitlog.Offset, limits map[uint64]commitlog.Offset) {
 	limits = map[uint64]commitlog.Offset{}
 	limit := ^commitlog.Offset(0)
@@ -204,13 +204,13 @@ func sourceLimits(fs vfs.FS, src string, found *Report) (first, trimmed commitlo
 		first, trimmed, oldest = commitlog.Offset(st.first), commitlog.Offset(st.first), st.oldest
 		return err
 	}); err != nil {
-		first, trimmed, oldest = max(found.First, 1), 0, 0 // verify has reported it; the entries say where the log begins
+		first, trimmed, oldest = max(found.First, 1), 0, 0 // verify has reported it; the entries show where the log begins
 	}
 	for i := len(found.Files) - 1; i >= 0; i-- {
 		f := found.Files[i]
 		number, ok := parseSegmentName(filepath.Base(f.File))
 		if f.Kind != KindSegment || !ok || number < oldest || f.Foreign {
-			continue // without a limit above 0 nothing of it is saved
+			continue // a limit of 0 means that none of its entries are copied
 		}
 		limits[number] = limit
 		if f.Entries > 0 {
@@ -223,7 +223,7 @@ func sourceLimits(fs vfs.FS, src string, found *Report) (first, trimmed commitlo
 // repairBatch is how many bytes are written between syncs.
 const repairBatch = 16 << 20
 
-// maxLost bounds the places that are kept in a row, each of which takes room.
+// maxLost limits the placeholders in a row, because each takes space.
 const maxLost = 100_000_000
 
 // repairWriter appends to the repaired log.
@@ -255,10 +255,10 @@ func (w *repairWriter) save(data []byte) error {
 	return w.append(pending{data: data})
 }
 
-// lose keeps the places of the entries up to a number.
+// lose writes placeholders for the entries before until.
 func (w *repairWriter) lose(until commitlog.Offset) error {
 	if until > w.next+maxLost {
-		return damaged(w.out.o.Dir, 0, "%d entries in a row are missing, which cannot be", until-w.next)
+		return damaged(w.out.o.Dir, 0, "%d entries in a row are missing, which is impossible", until-w.next)
 	}
 	if w.next < until {
 		if n := len(w.r.Lost); n > 0 && w.r.Lost[n-1].Last+1 == w.next {
@@ -282,7 +282,7 @@ func (w *repairWriter) flush() error {
 	left := len(w.out.queue)
 	w.out.mu.Unlock()
 	if w.err == nil && left > 0 {
-		return wrap(surgetank.CodeFull, fmt.Sprintf("the disk is full: %d entries of the repaired log could not be written; make room and repair anew into an empty directory", left))
+		return wrap(surgetank.CodeFull, fmt.Sprintf("the disk is full: %d entries of the repaired log could not be written; free space and repair again into an empty directory", left))
 	}
 	return w.err
 }

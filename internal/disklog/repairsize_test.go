@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestRepairOfASmallLogIsSmall: repair takes about the room that the log has, not that of a new
-// server's first segments.
+// TestRepairOfASmallLogIsSmall: a repaired log is about as large as the source, not as large as a
+// new server's first segments.
 func TestRepairOfASmallLogIsSmall(t *testing.T) {
 	disk, _ := sample(t, 7, true)
 	size := func(dir string) (total int) {

@@ -7,28 +7,26 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// A log at rest keeps only what it needs: it removes spares, makes the next segment and the reserve
-// small again, and ends an active segment that is larger than a small log's would be, so that the
-// segment can be freed as soon as nothing in it is needed. When traffic comes back, segments grow
-// again.
+// A log at rest uses little space. It removes spares, and makes the next segment and the reserve
+// small again. It also ends an active segment that is larger than those of a small log, so that the
+// segment can be freed as soon as none of its entries is needed. Under load, segments grow again.
 
 const (
-	// restAfter is for how long next to nothing must have been appended, and restBytes how much is
-	// next to nothing.
+	// A log is at rest if less than restBytes were appended in restAfter.
 	restAfter = 5 * time.Second
 	restBytes = 256 << 10
-	// restShare bounds the number of segments: a log at rest has segments of at least this share of
-	// its bytes.
+	// restShare limits the number of segments: a segment of a log at rest has at least 1/restShare
+	// of the log's bytes.
 	restShare = 32
 )
 
-// rest is how much had been written at the last look.
+// rest is the time of the last look, and the bytes written up to it.
 type rest struct {
-	at      time.Time // zero: there was none
+	at      time.Time // zero: there was no look
 	written int64
 }
 
-// lookAtRest tells whether the log is at rest. It decides anew every restAfter.
+// lookAtRest tells whether the log is at rest. It decides again after each restAfter.
 func (l *Log) lookAtRest() bool {
 	r := &l.keeper.rest
 	now := l.o.Clock.Now()
@@ -44,7 +42,7 @@ func (l *Log) lookAtRest() bool {
 	return l.resting.Load()
 }
 
-// smallSize is the size of segments at rest.
+// smallSize returns the size of segments at rest.
 func (l *Log) smallSize() int64 {
 	l.segMu.RLock()
 	defer l.segMu.RUnlock()
@@ -125,8 +123,7 @@ func (l *Log) cutReserve(size int64) error {
 	return errorsJoin(err, f.Close())
 }
 
-// replaceNext puts a smaller segment in the place of the next one, unless the writer takes that
-// first.
+// replaceNext replaces the next segment with a smaller one, unless the writer takes it first.
 func (l *Log) replaceNext(size int64) error {
 	l.mu.Lock()
 	have := l.next
@@ -142,14 +139,14 @@ func (l *Log) replaceNext(size int64) error {
 	return l.ensureNext(size)
 }
 
-// dropNext removes the next segment, which the caller has taken from l.next. Its room may be what
-// another one needs.
+// dropNext removes the next segment, which the caller has taken from l.next. A new segment may need
+// its space.
 func (l *Log) dropNext(have *ready) error {
 	return errorsJoin(have.out.Close(), l.fs.Remove(have.seg.name), l.fs.SyncDir(l.o.Dir))
 }
 
-// ensureNext makes the next segment if there is none. It leaves less than MinFree free, because
-// more comes back.
+// ensureNext creates the next segment if there is none. It may leave less than MinFree free for a
+// moment, because more space is freed afterwards.
 func (l *Log) ensureNext(size int64) error {
 	l.mu.Lock()
 	have, number := l.next != nil, l.lastNumber()+1
@@ -164,7 +161,7 @@ func (l *Log) ensureNext(size int64) error {
 	return l.offerNext(seg)
 }
 
-// offerNext opens a segment that is made and gives it to the writer.
+// offerNext opens a new segment and passes it to the writer.
 func (l *Log) offerNext(seg *segment) error {
 	out, err := l.fs.Open(seg.name, vfs.ReadWrite)
 	if err != nil {
@@ -181,7 +178,8 @@ func (l *Log) offerNext(seg *segment) error {
 	return nil
 }
 
-// passing leaves out an error that leaves the log as it was and may pass.
+// passing returns nil for an error that left the log unchanged and may pass. It returns other
+// errors as they are.
 func passing(err error) error {
 	if noRoom(err) {
 		return nil

@@ -16,14 +16,15 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// restOptions are those of a log whose segments grow from the smallest size to sixteen times that.
+// restOptions are the options of a log whose segments grow from the smallest size to sixteen times
+// that.
 func restOptions(fs vfs.FS, c clock.Clock) Options {
 	return Options{FS: fs, Dir: "data", SegmentBytes: 16 * MinSegmentBytes, FirstBytes: MinSegmentBytes, Manual: true, MinFree: -1, CacheBytes: -1, Clock: c}
 }
 
 func restEntry(i int) []byte { return bytes.Repeat([]byte{byte(i), byte(i >> 8)}, 500) }
 
-// fillTo appends entries until the log has so many.
+// fillTo appends entries until the log has n.
 func fillTo(t *testing.T, l *Log, n int) {
 	t.Helper()
 	for i := int(l.durable.Load()) + 1; i <= n; i++ {
@@ -32,7 +33,7 @@ func fillTo(t *testing.T, l *Log, n int) {
 	}
 }
 
-// rest lets so much time pass that the log comes to rest.
+// rest advances the clock until the log comes to rest.
 func (l *Log) rest(c *clock.Manual) {
 	for range 4 {
 		c.Advance(restAfter)
@@ -40,8 +41,7 @@ func (l *Log) rest(c *clock.Manual) {
 	}
 }
 
-// TestRest: a log at rest becomes small, whether a trim came before or after, and grows again under
-// load.
+// TestRest: a log at rest becomes small, for a trim before or after, and grows again under load.
 func TestRest(t *testing.T) {
 	disk, c := vfs.NewMem(), clock.NewManual(time.Unix(1.8e9, 0))
 	r, l, err := Open(restOptions(disk, c))
@@ -76,7 +76,7 @@ func TestRest(t *testing.T) {
 	must(t, l.Close())
 }
 
-// TestRestOfLiveLog: a log at rest whose entries are needed keeps them, in a bounded number of
+// TestRestOfLiveLog: a log at rest keeps the entries that are needed, in a limited number of
 // segments.
 func TestRestOfLiveLog(t *testing.T) {
 	disk, c := vfs.NewMem(), clock.NewManual(time.Unix(1.8e9, 0))
@@ -109,7 +109,7 @@ func checkRest(t *testing.T, l *Log, from, to int) {
 	}
 }
 
-// TestCrashAtRest cuts the power, and lets an operation fail, at every operation of a log that
+// TestCrashAtRest cuts the power, or makes an operation fail, at every operation of a log that
 // comes to rest.
 func TestCrashAtRest(t *testing.T) {
 	const n, trimmed = 700, 300
@@ -158,7 +158,7 @@ func TestCrashAtRest(t *testing.T) {
 		if !on || op&vfs.OpChange == 0 {
 			return
 		}
-		on = false // what is done to the clone does not come here
+		on = false // ignore operations on the clone
 		seen = append(seen, name)
 		for _, mode := range modes {
 			check(fmt.Sprintf("power failed after operation %#x on %s, %+v", op, name, mode), mem.CrashClone(rng, mode))

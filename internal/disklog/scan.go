@@ -9,8 +9,7 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// window reads a file forward through a buffer that is fixed in size whatever the file says of
-// itself.
+// window reads a file forward through a buffer of a fixed size, whatever the file declares.
 type window struct {
 	file vfs.File
 	name string
@@ -26,7 +25,7 @@ func newWindow(f vfs.File, name string, size int64) *window {
 	return &window{file: f, name: name, size: size, buf: make([]byte, min(windowSize, max(size, frameHeader)))}
 }
 
-// at gives the bytes from pos on, at least n and as many as there are at hand; fewer than n at the
+// at returns the bytes from pos on: at least n and as many as are buffered, or fewer than n at the
 // end of the file. They are valid until the next call. n is at most the size of the window.
 func (w *window) at(pos int64, n int) ([]byte, error) {
 	if pos < w.off || pos+int64(n) > w.off+int64(w.n) {
@@ -43,7 +42,7 @@ func (w *window) at(pos int64, n int) ([]byte, error) {
 	return w.buf[min(int(pos-w.off), w.n):w.n], nil
 }
 
-// entrySum gives the checksum of an entry's bytes, read in portions.
+// entrySum returns the checksum of an entry, which it reads in parts.
 func (w *window) entrySum(sum uint32, pos int64, length int) (uint32, error) {
 	for length > 0 {
 		b, err := w.at(pos, 1)
@@ -51,7 +50,7 @@ func (w *window) entrySum(sum uint32, pos int64, length int) (uint32, error) {
 			return 0, err
 		}
 		if len(b) == 0 {
-			return ^sum, nil // beyond the file's end: cannot be the right one
+			return ^sum, nil // after the file's end: a checksum that cannot match
 		}
 		b = b[:min(len(b), length)]
 		sum = crc32.Update(sum, castagnoli, b)
@@ -61,28 +60,28 @@ func (w *window) entrySum(sum uint32, pos int64, length int) (uint32, error) {
 	return sum, nil
 }
 
-// scanned is what reading every frame of a segment found.
+// scanned is the result of reading every frame of a segment.
 type scanned struct {
 	first  uint64   // number of the first entry; 0 if there is none
-	index  []uint32 // positions of the whole frames, in units of alignment
-	end    int64    // position behind the last whole frame
-	synced int64    // the highest position that any frame of this life, wherever it lies, knows to have been synced
-	marked bool     // a mark lies at end
-	beyond int      // frame headers of this life found behind end
-	reason string   // what is wrong at end, where a frame begins there and is not whole
+	index  []uint32 // positions of the intact frames, in units of alignment
+	end    int64    // position after the last intact frame
+	synced int64    // the highest synced position in any frame of this life
+	marked bool     // a mark is at end
+	beyond int      // frame headers of this life found after end
+	reason string   // what is wrong with the frame at end; empty if no frame begins there
 }
 
-// damaged tells whether frames that were synced are missing: a torn tail lies behind what was
-// synced, damage before it.
+// damaged tells whether frames are missing that were synced. A torn tail is after the synced
+// position, damage is before it.
 func (s *scanned) damaged() bool { return s.synced > s.end }
 
-// clean tells whether everything found is known to be on the medium, and nothing behind it could be
-// taken for a frame one day; only then may writing go on in the same segment.
+// clean tells whether all frames are known to be on the medium and no later bytes could pass for a
+// frame. Only then may writing continue in the same segment.
 func (s *scanned) clean() bool { return s.synced == s.end && s.beyond == 0 && s.reason == "" }
 
-// scanSegment reads a segment frame by frame from its start. visit, when not nil, is called for
-// each whole entry. The error is one of reading; what the bytes say is in the result. The entries'
-// numbers follow each other.
+// scanSegment reads a segment frame by frame from its start. visit, if not nil, is called for each
+// intact entry. It returns an error only if reading fails; damage is in the result. It accepts only
+// consecutive entry numbers.
 func scanSegment(f vfs.File, name string, h segmentHeader, size int64, visit func(pos int64, fr frame)) (*scanned, error) {
 	s := &scanned{end: dataStart, synced: h.born}
 	w := newWindow(f, name, size)
@@ -103,7 +102,7 @@ func scanSegment(f vfs.File, name string, h segmentHeader, size int64, visit fun
 		if fr.kind == frameMark {
 			s.marked = true
 			if fr.synced != s.end {
-				s.reason = "a mark that does not fit its place"
+				s.reason = "a mark that does not fit its position"
 			}
 			break
 		}
@@ -113,7 +112,7 @@ func scanSegment(f vfs.File, name string, h segmentHeader, size int64, visit fun
 		}
 		next := s.end + frameSize(fr.length)
 		if next > size {
-			s.reason = "an entry that reaches behind the end of the file"
+			s.reason = "an entry that reaches beyond the end of the file"
 			break
 		}
 		sum, err := w.entrySum(seal.entryBase(s.end, fr.number), s.end+frameHeader, fr.length)
@@ -136,8 +135,8 @@ func scanSegment(f vfs.File, name string, h segmentHeader, size int64, visit fun
 	return s, s.search(w, seal, size)
 }
 
-// search looks behind the end for frames of this life. Their checksums cover the segment's random
-// id, so neither old frames of a recycled file nor bytes that somebody published can pass for one.
+// search looks for frames of this life after the end. Their checksums cover the segment's random
+// id, so neither old frames of a recycled file nor published bytes can pass for one.
 func (s *scanned) search(w *window, seal sealer, size int64) error {
 	pos, err := nextMagic(w, s.end+alignment, size)
 	for ; err == nil && pos < size; pos, err = nextMagic(w, pos+alignment, size) {

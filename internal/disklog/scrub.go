@@ -11,78 +11,76 @@ import (
 	"github.com/surgetank/surgetank/internal/commitlog"
 )
 
-// The scrub reads what nobody reads: every file of the log and its snapshots, slowly, while the log
-// is in use.
+// The scrub reads the data that no other code reads: every file of the log and its snapshots,
+// slowly, while the log is in use.
 //
 //	        ┌──────────── a pass ────────────┐   every ScrubEvery
 //	state ─▶ snapshots, newest first ─▶ segments, oldest first
-//	            │ something is wrong
+//	            │ damage found
 //	            ▼
-//	        the file is read once more, 10 s later if the disk gave an error ─▶ whole: a line in the log, no more
-//	            │ still wrong
+//	        the file is read again, after 10 s if it was an I/O error ─▶ intact: one line in the log, no finding
+//	            │ still damaged
 //	            ▼
-//	        one line in the log for each finding; Options.OnDamage at every pass
+//	        one line in the log for each new finding; Options.OnDamage at every pass
 //
-// What it compares with is memory: the index of each segment as it was written or read at Open. It
-// reads the medium and not the page cache, where it can, in pieces; a segment may be trimmed
-// between any two of them. It changes nothing in any file.
+// It compares files with memory: the index of each segment, as it was written or read at Open. It
+// reads the medium and not the page cache where possible, in pieces. A segment may be trimmed
+// between two pieces. The scrub changes no file.
 const (
-	// DefaultScrubEvery is how long after a pass has begun the next one does.
+	// DefaultScrubEvery is the time from the start of one pass to the start of the next.
 	DefaultScrubEvery = 24 * time.Hour
-	// DefaultScrubRate is how many bytes a second a pass reads at most: 337 GiB in a day.
+	// DefaultScrubRate is the most bytes that a pass reads in a second. It is 337 GiB in a day.
 	DefaultScrubRate = 4 << 20
 
-	// scrubFirst is how long after Open the first pass begins at the latest: a start has more
-	// urgent things to read.
+	// scrubFirst is the longest time from Open to the first pass. A start has more urgent data to
+	// read.
 	scrubFirst = 10 * time.Minute
-	// scrubAgain is how soon a file is read a second time for which the disk gave an error: it may
-	// recover.
+	// scrubAgain is the time before the second reading of a file with an I/O error. The disk may
+	// recover meanwhile.
 	scrubAgain = 10 * time.Second
-	// scrubBusy is how long a scrub keeps out of the way of a log that is being filled, before it
-	// looks again.
+	// scrubBusy is how long a scrub waits, at a time, for a log under heavy load.
 	scrubBusy = time.Second
-	// scrubGap is between two passes at least.
+	// scrubGap is the shortest time between two passes.
 	scrubGap = time.Second
 )
 
-// Reasons to stop looking at a file that are no findings.
+// Reasons to stop looking at a file that are not findings.
 var (
 	errScrubStopped = errors.New("the scrub was stopped")
 	errScrubGone    = errors.New("the file is no longer part of the log")
 	errScrubShort   = errors.New("no descriptors or memory to read with")
 )
 
-// ScrubStats are figures of the scrub since Open.
+// ScrubStats are statistics of the scrub since Open.
 type ScrubStats struct {
-	Bytes    int64 // read
-	Passes   int64 // that read everything
+	Bytes    int64 // bytes read
+	Passes   int64 // passes that read everything
 	LastPass time.Time
-	// Found counts what was found; Damaged, what the last look at each file found, so without what
-	// is no longer there.
+	// Found counts all findings. Damaged counts the findings of the last look at each file, without
+	// files that were removed.
 	Found, Damaged map[commitlog.DamageKind]int64
-	// Errors counts files that the disk answered for with an error, or with other bytes than the
-	// next time.
+	// Errors counts readings that failed, or that returned other bytes than the second reading.
 	Errors int64
 }
 
-// scrubber is the scrub of a log. Its own goroutine runs it, or whoever calls ScrubStep of a log
-// that is driven by hand; stats are for everybody.
+// scrubber is the scrub of a log. It belongs to its own goroutine or, with Manual, to the caller of
+// ScrubStep. Any goroutine may use stats.
 type scrubber struct {
 	l       *Log
 	stopped chan struct{}
-	pace    func(bytes int) error // waits until so much may be read
-	owed    time.Duration         // how long the reads so far are to be paid for by waiting
-	file    coldFile              // for its memory
+	pace    func(bytes int) error // waits until this many bytes may be read
+	owed    time.Duration         // how long to wait for the reads so far
+	file    coldFile              // kept for its memory
 
-	// The pass.
+	// The pass under way.
 	stage   scrubStage
-	snaps   []commitlog.Offset // to be looked at, the next one last
-	segment uint64             // the one that was looked at last
-	doubt   *scrubTarget       // the next step reads it a second time
-	unread  bool               // because the disk gave an error
+	snaps   []commitlog.Offset // still to be read, the next one last
+	segment uint64             // the segment read last
+	doubt   *scrubTarget       // the file that the next step reads a second time
+	unread  bool               // because of an I/O error
 	whole   bool               // everything was read so far
 
-	known map[damageKey]commitlog.Damage // was told in the log; the last look at its file found it
+	known map[damageKey]commitlog.Damage // findings of the last look at each file; they were logged
 	stats scrubCounts
 }
 
@@ -95,7 +93,7 @@ const (
 	scrubSegments
 )
 
-// scrubTarget is one file to look at. Its name tells it from others.
+// scrubTarget is one file to read, identified by its name.
 type scrubTarget struct {
 	name    string
 	kind    scrubStage
@@ -103,7 +101,7 @@ type scrubTarget struct {
 	segment *segment
 }
 
-// damageKey is what makes a finding the same one as in another pass.
+// damageKey identifies a finding across passes.
 type damageKey struct {
 	file        string
 	kind        commitlog.DamageKind
@@ -115,7 +113,7 @@ type scrubCounts struct {
 	ScrubStats
 }
 
-// get gives a copy of the figures.
+// get returns a copy of the statistics.
 func (c *scrubCounts) get() ScrubStats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -148,13 +146,12 @@ func (c *scrubber) run() {
 			}
 		}
 		wait = max(every-c.l.o.Clock.Now().Sub(began), scrubGap)
-		c.file.buf = nil // a pass a day needs no memory in between
+		c.file.buf = nil // free the memory until the next pass
 	}
 }
 
-// ScrubStep looks at one file, for logs opened with Manual, and reports whether the pass has more
-// to look at. Where something is wrong with a file, the next step reads it a second time and says
-// so.
+// ScrubStep reads one file, for logs opened with Manual. It returns whether the pass has more
+// files. If a file is damaged, the next step reads it a second time and reports the result.
 func (l *Log) ScrubStep() (more bool) {
 	if !l.o.Manual || l.closed.Load() || l.failure() != nil {
 		return false
@@ -162,7 +159,7 @@ func (l *Log) ScrubStep() (more bool) {
 	return l.scrub.step()
 }
 
-// wait waits on the log's clock; false: the log is closed.
+// wait waits on the log's clock. It returns false if the log was closed.
 func (c *scrubber) wait(d time.Duration) bool {
 	if c.l.stopping() {
 		return false
@@ -180,8 +177,8 @@ func (c *scrubber) wait(d time.Duration) bool {
 	}
 }
 
-// permit waits until n bytes may be read: the rate is kept, and the log is neither being filled
-// fast nor waiting for the disk.
+// permit waits until n bytes may be read: it keeps the rate, and waits while the log is under heavy
+// load or waits for the disk.
 func (c *scrubber) permit(n int) error {
 	l := c.l
 	for wait := c.owed; ; wait = scrubBusy {
@@ -196,14 +193,15 @@ func (c *scrubber) permit(n int) error {
 	return nil
 }
 
-// failure gives why the log takes no more appends; nil while it does.
+// failure returns why the log accepts no more appends, or nil.
 func (l *Log) failure() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err
 }
 
-// step looks at the next file, or a second time at one in doubt. false: the pass is over.
+// step reads the next file, or a file in doubt a second time. It returns false when the pass is
+// over.
 func (c *scrubber) step() (more bool) {
 	t, again := c.doubt, c.doubt != nil
 	if c.doubt = nil; !again {
@@ -218,31 +216,32 @@ func (c *scrubber) step() (more bool) {
 		c.stage = scrubBegin
 		return false
 	case errors.Is(err, errScrubGone):
-		c.settle(t, nil)
-	case err != nil: // nothing was found, and not all was read
+		c.record(t, nil)
+	case err != nil: // no finding, but not everything was read
 		c.whole = false
 	case len(found) > 0 && !again:
-		c.l.o.Logger.Warn("a file is not what was written, or cannot be read; it is read once more", "file", t.name, "byte", found[0].At, "error", found[0].Err)
+		c.l.o.Logger.Warn("a file differs from what was written, or cannot be read; it is read again", "file", t.name, "byte", found[0].At, "error", found[0].Err)
 		c.doubt = t
 		c.unread = slices.ContainsFunc(found, func(d commitlog.Damage) bool { return d.Unreadable })
 	case again && len(found) == 0:
 		c.failed()
-		c.l.o.Logger.Warn("a file that could not be read, or was not what was written, is whole at the second reading; if this comes again, look at the disk, its cables and the memory", "file", t.name)
-		c.settle(t, nil)
+		c.l.o.Logger.Warn("a file that could not be read, or differed from what was written, is intact at the second reading; if this happens again, look at the disk, its cables and the memory", "file", t.name)
+		c.record(t, nil)
 	default:
-		c.settle(t, found)
+		c.record(t, found)
 	}
 	return true
 }
 
-// failed counts an error of reading.
+// failed counts a read error.
 func (c *scrubber) failed() {
 	c.stats.mu.Lock()
 	defer c.stats.mu.Unlock()
 	c.stats.Errors++
 }
 
-// next gives the next file of the pass, or begins one; nil: there is none.
+// next returns the next file of the pass. It begins a pass if none is under way. It returns nil at
+// the end.
 func (c *scrubber) next() *scrubTarget {
 	l := c.l
 	switch c.stage {
@@ -281,7 +280,7 @@ func (c *scrubber) next() *scrubTarget {
 // finish ends a pass.
 func (c *scrubber) finish() {
 	c.stage = scrubBegin
-	for key := range c.known { // what is neither in the log nor a snapshot any more was looked at by nobody
+	for key := range c.known { // files that were removed are not read any more
 		if !c.live(key.file) {
 			delete(c.known, key)
 		}
@@ -311,7 +310,7 @@ func (c *scrubber) live(name string) bool {
 	return err != nil || slices.ContainsFunc(offsets, func(at commitlog.Offset) bool { return l.o.Snapshots.path(at) == name })
 }
 
-// count brings the figures of what is damaged up to date. stats.mu is held.
+// count updates the statistics of present damage. stats.mu is held.
 func (c *scrubber) count() {
 	clear(c.stats.Damaged)
 	for _, d := range c.known {
@@ -319,9 +318,9 @@ func (c *scrubber) count() {
 	}
 }
 
-// settle takes in what a look at a file has found for good, tells the log of what is new, and the
-// owner of all of it.
-func (c *scrubber) settle(t *scrubTarget, found []commitlog.Damage) {
+// record keeps the final findings of a look at a file. It logs the new ones, and reports all of
+// them to the owner.
+func (c *scrubber) record(t *scrubTarget, found []commitlog.Damage) {
 	now := map[damageKey]bool{}
 	for i := range found {
 		d := &found[i]
@@ -355,7 +354,7 @@ func (c *scrubber) settle(t *scrubTarget, found []commitlog.Damage) {
 	}
 }
 
-// tell writes the line in the log for a finding, and counts it.
+// tell logs a finding and counts it.
 func (c *scrubber) tell(d *commitlog.Damage) {
 	c.stats.mu.Lock()
 	c.stats.Found[d.Kind] += d.Count()
@@ -378,10 +377,10 @@ func (c *scrubber) tell(d *commitlog.Damage) {
 	c.l.o.OnEvent(Event{Kind: "damaged", Detail: fmt.Sprintf("%s %s", d.Kind, d.File)})
 }
 
-// refused tells whether opening the log, as it is now, would fail for a finding.
+// refused tells whether opening the log in its present state would fail because of a finding.
 func (c *scrubber) refused(t *scrubTarget, d *commitlog.Damage) bool {
 	l := c.l
-	covered, newest := l.o.From, true // up to here nothing is read at an opening
+	covered, newest := l.o.From, true // an opening reads no entries up to this offset
 	if s := l.o.Snapshots; s != nil {
 		if offsets, err := s.list(); err == nil && len(offsets) > 0 {
 			covered = offsets[len(offsets)-1]

@@ -17,7 +17,7 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// scrubbed is an open log that is driven by hand, with two snapshots, and what its scrub says.
+// scrubbed is an open log with Manual, with two snapshots, and the reports of its scrub.
 type scrubbed struct {
 	*Log
 	t      testing.TB
@@ -28,7 +28,7 @@ type scrubbed struct {
 	lines  *bytes.Buffer
 }
 
-// openScrubbed makes a log of some segments, each with several entries.
+// openScrubbed creates a log of some segments, each with several entries.
 func openScrubbed(t testing.TB, o Options) *scrubbed {
 	t.Helper()
 	r := &scrubbed{t: t, disk: vfs.NewMem(), lines: &bytes.Buffer{}}
@@ -72,7 +72,7 @@ func (r *scrubbed) append(size int64) {
 	r.Pump()
 }
 
-// pass scrubs once and gives what was told.
+// pass runs one scrub pass and returns the reported damage.
 func (r *scrubbed) pass() []commitlog.Damage {
 	r.told = nil
 	for r.ScrubStep() {
@@ -87,8 +87,9 @@ func (r *scrubbed) flip(name string, at int64) {
 	}
 }
 
-// TestScrubFindsRot: rot in every kind of file is found while the log is open, told in one line
-// that names file and remedy and says what a start would do, and told to the owner at every pass.
+// TestScrubFindsRot damages every kind of file while the log is open. The scrub must find it and
+// log one line with the file, the remedy and the effect on a start. It must report it to the owner
+// at every pass.
 func TestScrubFindsRot(t *testing.T) {
 	entry := func(s *segment, i int) (string, int64) { return s.name, int64(s.index[i])*alignment + frameHeader + 5 }
 	for _, test := range []struct {
@@ -202,9 +203,9 @@ func TestScrubFindsRot(t *testing.T) {
 	}
 }
 
-// TestScrubAgreesWithVerify flips bits all over the files of an open log: what `surgetank verify`
-// would find in them after a stop, the scrub finds before it, and names the same file. It sees
-// more: an index that a start would make anew, the newer of two states.
+// TestScrubAgreesWithVerify flips bits all over the files of an open log. The scrub must find what
+// `surgetank verify` would find after a stop, in the same file. It may find more: an index that a
+// start would rebuild, the newer of two states.
 func TestScrubAgreesWithVerify(t *testing.T) {
 	r := openScrubbed(t, Options{})
 	names, err := r.disk.List("data")
@@ -244,8 +245,8 @@ func TestScrubAgreesWithVerify(t *testing.T) {
 	}
 }
 
-// TestScrubReadsTwice: an error of the disk that passes is no finding, one that stays is, and the
-// pass that could not read all does not count.
+// TestScrubReadsTwice: an I/O error that passes is not a finding, and one that stays is. A pass
+// that could not read everything does not count.
 func TestScrubReadsTwice(t *testing.T) {
 	r := openScrubbed(t, Options{})
 	for n := 1; ; n++ {
@@ -258,7 +259,7 @@ func TestScrubReadsTwice(t *testing.T) {
 			t.Fatalf("one error, at reading %d: %+v was found, %+v", n, told, s)
 		}
 	}
-	if !strings.Contains(r.lines.String(), "whole at the second reading") || r.Stats().Scrub.Errors == 0 {
+	if !strings.Contains(r.lines.String(), "intact at the second reading") || r.Stats().Scrub.Errors == 0 {
 		t.Errorf("the log says %s", r.lines)
 	}
 	passes := r.Stats().Scrub.Passes
@@ -282,8 +283,7 @@ func TestScrubReadsTwice(t *testing.T) {
 	}
 }
 
-// TestScrubReadsAroundAnError: what lies in the same piece as a page that the disk does not give is
-// looked at all the same.
+// TestScrubReadsAroundAnError: data in the same piece as an unreadable page is still checked.
 func TestScrubReadsAroundAnError(t *testing.T) {
 	r := openScrubbed(t, Options{})
 	s := r.segs[0]
@@ -299,7 +299,7 @@ func TestScrubReadsAroundAnError(t *testing.T) {
 	}
 }
 
-// badPage is a file system one page of which has an error.
+// badPage is a file system with one unreadable page.
 type badPage struct {
 	vfs.FS
 	name string
@@ -326,8 +326,8 @@ func (f badFile) ReadAt(p []byte, off int64) (int, error) {
 	return f.File.ReadAt(p, off)
 }
 
-// TestScrubBesideTrim trims a segment between two pieces of it: the trim does not wait for the
-// scrub, and what becomes of the file is no alarm.
+// TestScrubBesideTrim trims a segment between two reads of its pieces. The trim does not wait for
+// the scrub, and the removed file is not a finding.
 func TestScrubBesideTrim(t *testing.T) {
 	r := openScrubbed(t, Options{SegmentBytes: 1 << 20})
 	name, reads := r.segs[0].name, 0
@@ -345,7 +345,7 @@ func TestScrubBesideTrim(t *testing.T) {
 		}
 	})
 	for r.ScrubStep() {
-		r.maintain() // what the scrub woke
+		r.maintain() // the work that the scrub requested
 		if reads == 2 {
 			if _, err := r.disk.Open(name, vfs.Read); err == nil {
 				t.Error("a trimmed segment is still there after its scrub has ended")
@@ -357,13 +357,13 @@ func TestScrubBesideTrim(t *testing.T) {
 	}
 }
 
-// TestScrubOfTornTail: what lies behind the durable entries of the active segment is no alarm, nor
-// is a frame that is not whole there.
+// TestScrubOfTornTail: bytes after the durable entries of the active segment are not a finding, not
+// even a broken frame.
 func TestScrubOfTornTail(t *testing.T) {
 	r := openScrubbed(t, Options{})
 	s := r.segs[len(r.segs)-1]
 	if err := r.disk.Corrupt(s.name, func(b []byte) []byte {
-		s.seal.put(b[s.end:], frameEntry, s.end, s.next(), s.end, pattern(1, 100)) // its bytes are missing
+		s.seal.put(b[s.end:], frameEntry, s.end, s.next(), s.end, pattern(1, 100)) // the entry's bytes are missing
 		copy(b[s.end+500:], pattern(2, 300))
 		return b
 	}); err != nil {
@@ -375,7 +375,7 @@ func TestScrubOfTornTail(t *testing.T) {
 }
 
 // TestScrubAfterRecovery: segments that a recovery has cut, sealed early or left without an index
-// are whole.
+// are intact.
 func TestScrubAfterRecovery(t *testing.T) {
 	seeds(t, func(t *testing.T, seed uint64) {
 		w := newWorld(t, seed)
@@ -413,8 +413,8 @@ func TestScrubAfterRecovery(t *testing.T) {
 	})
 }
 
-// TestScrubUnderLoad scrubs without a pause while entries are appended, segments roll and are
-// trimmed and written over, and snapshots come and go: nothing is ever found.
+// TestScrubUnderLoad scrubs without a pause while entries are appended, segments are sealed,
+// trimmed and written over, and snapshots are stored and removed. It must find nothing.
 func TestScrubUnderLoad(t *testing.T) {
 	for _, base := range []vfs.FS{vfs.NewMem(), vfs.OS{}} {
 		t.Run(fmt.Sprintf("%T", base), func(t *testing.T) {
@@ -477,8 +477,8 @@ func TestScrubUnderLoad(t *testing.T) {
 	}
 }
 
-// TestScrubPace: in time, a pass begins ten minutes after the log was opened, reads at its rate,
-// waits while the log is busy, and comes again a day after it began.
+// TestScrubPace: a pass begins ten minutes after the log was opened. It reads at its rate and waits
+// while the log is busy. The next pass begins a day after the start of the first.
 func TestScrubPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, l, err := Open(Options{FS: vfs.NewMem(), Dir: "data", SegmentBytes: 1 << 20, MinFree: -1, ScrubRate: 1 << 20})
@@ -526,7 +526,7 @@ func TestScrubPace(t *testing.T) {
 	})
 }
 
-// TestCloseDuringScrub: Close waits for the piece that is being read, and for nothing else.
+// TestCloseDuringScrub: Close waits only for the piece that is being read.
 func TestCloseDuringScrub(t *testing.T) {
 	inject := vfs.NewInject(vfs.NewMem())
 	open := func() *Log {
@@ -574,7 +574,7 @@ func TestCloseDuringScrub(t *testing.T) {
 	}
 }
 
-// TestScrubOff: a negative time turns it off.
+// TestScrubOff: a negative ScrubEvery turns the scrub off.
 func TestScrubOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, l, err := Open(Options{FS: vfs.NewMem(), Dir: "data", SegmentBytes: MinSegmentBytes, ScrubEvery: -1})
@@ -591,8 +591,8 @@ func TestScrubOff(t *testing.T) {
 	})
 }
 
-// TestDamagedSnapshotIsPutAside: a snapshot that was found damaged counts as none, and is kept
-// under another name once a new one is there, even one of the same offset.
+// TestDamagedSnapshotIsPutAside: a snapshot that was found damaged does not count. It is renamed
+// after a new one is stored, even one of the same offset.
 func TestDamagedSnapshotIsPutAside(t *testing.T) {
 	r := openScrubbed(t, Options{})
 	older, newest := commitlog.Offset(r.segs[1].first), commitlog.Offset(r.segs[2].first)
@@ -620,7 +620,7 @@ func TestDamagedSnapshotIsPutAside(t *testing.T) {
 		r.flip(r.snaps.path(newest), 300)
 		r.pass()
 	}
-	// Two whole ones stay beside it.
+	// Two intact ones stay besides it.
 	r.flip(r.snaps.path(newest), 300)
 	r.pass()
 	if err := save(r.snaps, newest+1, 1000); err != nil {

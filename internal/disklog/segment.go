@@ -19,8 +19,7 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// Names of files in a log's directory. Everything that ends in .tmp is unfinished and of no
-// account.
+// Names of files in a log's directory. A file whose name ends in .tmp is unfinished and ignored.
 const (
 	lockName    = "LOCK"
 	stateName   = "log.state"
@@ -32,7 +31,7 @@ const (
 
 func segmentName(number uint64) string { return fmt.Sprintf("%016d%s", number, segmentExt) }
 
-// parseSegmentName gives the number in a segment's name.
+// parseSegmentName returns the number in a segment's name.
 func parseSegmentName(name string) (uint64, bool) {
 	digits, ok := strings.CutSuffix(name, segmentExt)
 	if !ok || len(digits) < 16 {
@@ -42,20 +41,20 @@ func parseSegmentName(name string) (uint64, bool) {
 	return n, err == nil && n > 0 && segmentName(n) == name
 }
 
-// segment is one segment file. What does not change after it is made is free to read; index, first
-// and end are guarded by Log.segMu; file, refs and used by its handles.
+// segment is one segment file. Fields that never change may be read by all. Log.segMu guards index,
+// first and end. handles guards file, refs and used.
 type segment struct {
 	header segmentHeader
 	name   string // path
 	size   int64  // of the file
 	seal   sealer
 
-	first  uint64   // number of the first entry; for an empty segment, of the entry that will be first
-	index  []uint32 // where the durable entries begin, in units of alignment
-	end    int64    // behind the last durable entry
+	first  uint64   // number of the first entry; in an empty segment, of the next entry
+	index  []uint32 // positions of the durable entries, in units of alignment
+	end    int64    // position after the last durable entry
 	sealed bool
-	// indexed: the file ends with a whole index and footer. A sealed segment without them is read
-	// as a whole at every start.
+	// indexed: the file ends with an intact index and footer. A sealed segment without them is read
+	// completely at every start.
 	indexed bool
 
 	file vfs.File
@@ -64,10 +63,10 @@ type segment struct {
 	dead bool
 }
 
-// next gives the number behind the last entry.
+// next returns the number after the last entry.
 func (s *segment) next() uint64 { return s.first + uint64(len(s.index)) }
 
-// place gives where an entry's frame begins and ends.
+// place returns where an entry's frame begins and ends.
 func (s *segment) place(number uint64) (from, to int64) {
 	i := int(number - s.first)
 	from, to = int64(s.index[i])*alignment, s.end
@@ -77,11 +76,10 @@ func (s *segment) place(number uint64) (from, to int64) {
 	return from, to
 }
 
-// checkFrame verifies that a buffer holds the frame of an entry that lies at pos, and gives the
-// entry.
+// checkFrame verifies that a buffer contains the frame of an entry at pos, and returns the entry.
 func (s *segment) checkFrame(b []byte, pos int64, number uint64) ([]byte, error) {
 	if len(b) < frameHeader {
-		return nil, damaged(s.name, pos, "the index gives entry %d no room", number)
+		return nil, damaged(s.name, pos, "the index has no room for entry %d", number)
 	}
 	fr, err := s.checkHead(b, pos, int64(len(b)), number)
 	if err != nil {
@@ -92,21 +90,22 @@ func (s *segment) checkFrame(b []byte, pos int64, number uint64) ([]byte, error)
 		return nil, s.wrongSum(pos, number, fr)
 	}
 	if fr.kind == frameLost {
-		return nil, wrap(surgetank.CodeCorrupt, fmt.Sprintf("%s at byte %d: entry %d was damaged and repair could not save it", s.name, pos, number), errLost, commitlog.ErrCorrupt)
+		return nil, wrap(surgetank.CodeCorrupt, fmt.Sprintf("%s at byte %d: entry %d was damaged and repair could not read it", s.name, pos, number), errLost, commitlog.ErrCorrupt)
 	}
 	return data, nil
 }
 
-// checkHead verifies the header of the frame of an entry for which the index has so much room.
+// checkHead verifies the header of an entry's frame. room is the frame's size according to the
+// index.
 func (s *segment) checkHead(b []byte, pos, room int64, number uint64) (frame, error) {
 	fr, ok := s.seal.decode(b, pos)
 	switch {
 	case !ok || fr.kind == frameMark:
 		return fr, damaged(s.name, pos, "entry %d should begin here and does not", number)
 	case fr.number != number:
-		return fr, damaged(s.name, pos, "entry %d should be here, and it is entry %d", number, fr.number)
+		return fr, damaged(s.name, pos, "entry %d should be here, but this is entry %d", number, fr.number)
 	case frameSize(fr.length) != room:
-		return fr, damaged(s.name, pos, "entry %d has %d bytes where the index gives it %d", number, frameSize(fr.length), room)
+		return fr, damaged(s.name, pos, "entry %d has %d bytes, but %d in the index", number, frameSize(fr.length), room)
 	}
 	return fr, nil
 }
@@ -115,11 +114,11 @@ func (s *segment) wrongSum(pos int64, number uint64, fr frame) error {
 	return damaged(s.name, pos, "entry %d (%d bytes) has a wrong checksum", number, fr.length)
 }
 
-// errLost is the cause of the error for an entry that repair could not save.
+// errLost is the cause of the error for an entry that repair could not read.
 var errLost = errors.New("lost")
 
-// readHeader opens a segment file's header and checks that it is the segment that its name says, of
-// this log.
+// readHeader reads a segment file's header. It checks that the file is the segment of its name, and
+// of this log.
 func readHeader(f vfs.File, name string, number uint64, log id) (segmentHeader, int64, error) {
 	size, err := f.Size()
 	if err != nil {
@@ -149,8 +148,7 @@ func otherVersion(name string, version uint32) error {
 		name, version, formatVersion), commitlog.ErrCorrupt)
 }
 
-// readIndex reads a sealed segment's footer and index; ok is false where there is none that is
-// whole.
+// readIndex reads a sealed segment's footer and index. ok is false if there is no intact one.
 func readIndex(f io.ReaderAt, name string, seal sealer, size int64) (ft footer, index []uint32, ok bool, err error) {
 	if size < dataStart+footerSize {
 		return ft, nil, false, nil
@@ -163,7 +161,7 @@ func readIndex(f io.ReaderAt, name string, seal sealer, size int64) (ft footer, 
 	if !ok {
 		return ft, nil, false, nil
 	}
-	raw := make([]byte, indexSize(ft.count)-footerSize) // bounded: decodeFooter has compared it with the file
+	raw := make([]byte, indexSize(ft.count)-footerSize) // limited: decodeFooter has compared count with the file's size
 	at := size - indexSize(ft.count)
 	if _, err := f.ReadAt(raw, at); err != nil && !errors.Is(err, io.EOF) {
 		return ft, nil, false, unreadable(name, at, err)
@@ -181,8 +179,8 @@ func readIndex(f io.ReaderAt, name string, seal sealer, size int64) (ft footer, 
 	return ft, index, true, nil
 }
 
-// handles keeps the files of segments open, the least recently used of many closed. Files of
-// segments that are being read stay open.
+// handles keeps the files of segments open. When too many are open, it closes the least recently
+// used. It keeps files open that are being read.
 type handles struct {
 	fs   vfs.FS
 	max  int
@@ -192,7 +190,7 @@ type handles struct {
 	shut bool // closeAll was called
 }
 
-// acquire gives a segment's file for reading until release.
+// acquire returns a segment's file for reading until release.
 func (h *handles) acquire(s *segment) (vfs.File, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -221,7 +219,7 @@ func (h *handles) acquire(s *segment) (vfs.File, error) {
 	return s.file, nil
 }
 
-// closeOldest closes the file that was not used for the longest time, if one is not in use.
+// closeOldest closes the least recently used file, if there is one that no reader uses.
 func (h *handles) closeOldest() error {
 	oldest := -1
 	for i, s := range h.open {
@@ -239,8 +237,8 @@ func (h *handles) closeOldest() error {
 	return f.Close()
 }
 
-// pin keeps a segment's file from being renamed, written over or removed until release, for a
-// reader with an open file of its own.
+// pin protects a segment's file from being renamed, written over or removed until release. It is
+// for a reader with an open file of its own.
 func (h *handles) pin(s *segment) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -254,7 +252,7 @@ func (h *handles) pin(s *segment) error {
 	return nil
 }
 
-// release ends an acquire or a pin; it tells whether the segment is dead and was waiting for this.
+// release ends an acquire or a pin. It tells whether the segment is dead and has no more readers.
 func (h *handles) release(s *segment) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -262,14 +260,14 @@ func (h *handles) release(s *segment) bool {
 	if h.shut && s.refs == 0 && s.file != nil {
 		f := s.file
 		s.file = nil
-		_ = f.Close() // it was only read, and its log is closed: nobody is left to be told
+		_ = f.Close() // it was only read, and its log is closed, so the error does not matter
 	}
 	return s.dead && s.refs == 0
 }
 
-// bury closes a segment's file for good. It reports false while somebody reads it; no new readers
-// are let in.
-func (h *handles) bury(s *segment) (bool, error) {
+// retire closes a segment's file for good and rejects new readers. It returns false while the file
+// is still being read.
+func (h *handles) retire(s *segment) (bool, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s.dead = true
@@ -287,7 +285,7 @@ func (h *handles) bury(s *segment) (bool, error) {
 	return true, f.Close()
 }
 
-// closeAll closes every file for good; those that are being read, when that ends.
+// closeAll closes every file for good. Files that are being read are closed at the end of the read.
 func (h *handles) closeAll() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -303,7 +301,7 @@ func (h *handles) closeAll() error {
 	return errors.Join(errs...)
 }
 
-// files makes segment files. It is used by Open, and later by maintenance alone.
+// files creates segment files. Open uses it, and later only maintenance.
 type files struct {
 	fs     vfs.FS
 	dir    string
@@ -323,10 +321,9 @@ func newID(random io.Reader) (id, error) {
 	return x, err
 }
 
-// create makes a segment file ready under its name, durably: room for size bytes, a header, and
-// what write puts behind it (as frames; it gives their end). The file gets its name last, so a file
-// with a segment's name is always whole. From an error that leaves the log as it was the unfinished
-// file is removed.
+// create creates a durable segment file under its name. It reserves size bytes and writes a header.
+// write, if not nil, adds frames and returns their end. The file gets its name last, so a file with
+// a segment's name is always complete. After an error the unfinished file is removed.
 func (m *files) create(number uint64, size int64, fill func(vfs.File) error, write func(f vfs.File, seal sealer) (end int64, err error)) (*segment, error) {
 	name := m.path(segmentName(number))
 	tmp := name + tmpExt
@@ -348,7 +345,7 @@ func (m *files) create(number uint64, size int64, fill func(vfs.File) error, wri
 	return s, nil
 }
 
-// convert makes a segment file of one that has its room already, without needing more.
+// convert makes a segment file from a file that already has its space.
 func (m *files) convert(from string, number uint64, write func(f vfs.File, seal sealer) (end int64, err error)) (*segment, error) {
 	f, err := m.fs.Open(from, vfs.ReadWrite)
 	if err != nil {
@@ -369,7 +366,7 @@ func (m *files) convert(from string, number uint64, write func(f vfs.File, seal 
 	return s, m.publish(from, m.path(segmentName(number)))
 }
 
-// publish gives a finished file its name.
+// publish renames a finished file to its name and syncs the directory.
 func (m *files) publish(from, to string) error {
 	if err := m.fs.Rename(from, to); err != nil {
 		return err

@@ -27,35 +27,35 @@ import (
 // It gets its name when it is complete and synced.
 const (
 	snapExt        = ".snap"
-	damagedExt     = ".damaged" // behind the name of a snapshot that was put aside
+	damagedExt     = ".damaged" // appended to the name of a damaged snapshot
 	snapBlock      = 256 << 10
 	snapHeader     = 64
 	snapBlockHead  = 8
 	snapFooterTail = 16
-	// keepSnapshots is how many complete snapshots stay.
+	// keepSnapshots is how many complete snapshots are kept.
 	keepSnapshots = 2
 )
 
-// Snapshots keeps the snapshots of one log as files in a directory, which may be the log's. Save is
-// for one goroutine at a time; the two newest snapshots stay. One that the scrub found damaged
-// counts as none of them and is never removed: it gets another name, for people to look at, when a
-// whole one is in its place.
+// Snapshots is the snapshots of one log, as files in a directory, which may be the log's. Save is
+// for one goroutine at a time. The two newest snapshots are kept. A snapshot that the scrub found
+// damaged does not count and is never removed. After an intact one was stored, the damaged one is
+// renamed, so that users can look at it.
 type Snapshots struct {
 	fs  vfs.FS
 	dir string
 	mu  sync.Mutex
-	// names is held to change which files there are, and for reading while the scrub reads one: not
-	// on every system can an open file be renamed or removed.
+	// names is locked to create, rename or remove files, and read-locked while the scrub reads one.
+	// Some systems cannot rename or remove an open file.
 	names sync.RWMutex
 
-	// place, if not nil, returns an error when the directory's path leads elsewhere by now. The log
-	// sets it when it opens.
+	// place, if not nil, returns an error if the directory's path now leads elsewhere. The log sets
+	// it when it opens.
 	place func() error
-	// short, if not nil, asks the log for room on a full disk. The log sets it, too.
+	// short, if not nil, asks the log for space on a full disk. The log sets it, too.
 	short func()
 
 	badMu sync.Mutex
-	bad   map[commitlog.Offset]bool // the scrub found them damaged
+	bad   map[commitlog.Offset]bool // found damaged by the scrub
 }
 
 var _ commitlog.Snapshots = (*Snapshots)(nil)
@@ -73,8 +73,8 @@ func OpenSnapshots(fs vfs.FS, dir string) (*Snapshots, error) {
 	return &Snapshots{fs: fs, dir: dir}, nil
 }
 
-// dropUnfinished removes what an interrupted Save has left, which may be large, before another
-// takes its room.
+// dropUnfinished removes the file of an interrupted Save. The file can be large, and the next one
+// needs its space.
 func (s *Snapshots) dropUnfinished() error {
 	names, err := s.fs.List(s.dir)
 	if err != nil {
@@ -104,7 +104,7 @@ func parseSnapName(name string) (commitlog.Offset, bool) {
 	return commitlog.Offset(n), err == nil
 }
 
-// list gives the offsets of the complete snapshots, oldest first.
+// list returns the offsets of the complete snapshots, oldest first.
 func (s *Snapshots) list() ([]commitlog.Offset, error) {
 	names, err := s.fs.List(s.dir)
 	if err != nil {
@@ -120,8 +120,8 @@ func (s *Snapshots) list() ([]commitlog.Offset, error) {
 	return offsets, nil
 }
 
-// Save writes a snapshot beside the older ones and gives it its name when it is on disk. A failure
-// leaves the older snapshots as they are and is not final: another Save may succeed.
+// Save writes a snapshot and names it when it is on disk. After an error the older snapshots are
+// unchanged, and another Save may succeed.
 func (s *Snapshots) Save(at commitlog.Offset, write func(io.Writer) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -153,12 +153,12 @@ func (s *Snapshots) Save(at commitlog.Offset, write func(io.Writer) error) error
 	return saveError(name, err)
 }
 
-// publish gives a complete snapshot its name, makes that durable, and drops older ones. named tells
-// whether it has the name.
+// publish names a complete snapshot, makes the name durable, and removes older snapshots. named
+// tells whether it has the name.
 func (s *Snapshots) publish(name string, at commitlog.Offset) (named bool, err error) {
 	s.names.Lock()
 	defer s.names.Unlock()
-	if s.condemned(at) { // its name is wanted; the older one and the log are the state until it is taken
+	if s.condemned(at) { // the new one needs its name; until then the older one and the log have the state
 		if err := s.putAside(at); err != nil {
 			return false, err
 		}
@@ -174,9 +174,9 @@ func (s *Snapshots) publish(name string, at commitlog.Offset) (named bool, err e
 	return true, s.dropOld()
 }
 
-// makeRoom removes what a snapshot that did not fit can do without, so that the next try may fit:
-// all but the newest whole snapshot, which with the log behind it still makes the state, and the
-// log's spares.
+// makeRoom frees space after a snapshot did not fit, so that the next try may fit. It asks the log
+// to remove its spares. It removes all snapshots except the newest intact one, which still gives
+// the state with the later log.
 func (s *Snapshots) makeRoom() error {
 	if s.short != nil {
 		s.short()
@@ -240,7 +240,7 @@ func (s *Snapshots) fill(f vfs.File, at commitlog.Offset, write func(io.Writer) 
 	return nil
 }
 
-// snapWriter cuts what it gets into blocks.
+// snapWriter splits its input into blocks.
 type snapWriter struct {
 	f      vfs.File
 	seal   sealer
@@ -276,13 +276,13 @@ func (w *snapWriter) finish() error {
 	return err
 }
 
-// dropOld removes all but the newest snapshots, and puts damaged ones aside. names is held.
+// dropOld removes all but the newest snapshots, and renames damaged ones. names is held.
 func (s *Snapshots) dropOld() error {
 	all, err := s.list()
 	if err != nil {
 		return err
 	}
-	var whole []commitlog.Offset // as far as is known
+	var whole []commitlog.Offset // not found damaged
 	for _, at := range all {
 		if !s.condemned(at) {
 			whole = append(whole, at)
@@ -307,7 +307,7 @@ func (s *Snapshots) dropOld() error {
 	return nil
 }
 
-// condemn notes whether the scrub finds a snapshot damaged.
+// condemn records whether the scrub found a snapshot damaged.
 func (s *Snapshots) condemn(at commitlog.Offset, is bool) {
 	s.badMu.Lock()
 	defer s.badMu.Unlock()
@@ -327,8 +327,8 @@ func (s *Snapshots) condemned(at commitlog.Offset) bool {
 	return s.bad[at]
 }
 
-// putAside gives a damaged snapshot a name that is of no account, and that says what it is. names
-// is held.
+// putAside renames a damaged snapshot, so that it is ignored and recognized as damaged. names is
+// held.
 func (s *Snapshots) putAside(at commitlog.Offset) error {
 	names, err := s.fs.List(s.dir)
 	if err != nil {
@@ -345,9 +345,9 @@ func (s *Snapshots) putAside(at commitlog.Offset) error {
 	return nil
 }
 
-// Latest opens the newest snapshot. Its bytes are verified block by block as they are read, and the
-// reader gives io.EOF only behind a footer that fits them. A damaged snapshot is ErrCorrupt; an
-// older one is never taken in its place silently.
+// Latest opens the newest snapshot. Its bytes are verified block by block while they are read. The
+// reader returns io.EOF only after a footer that matches them. A damaged snapshot is ErrCorrupt;
+// Latest never uses an older one instead.
 func (s *Snapshots) Latest() (commitlog.Offset, io.ReadCloser, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -363,7 +363,7 @@ func (s *Snapshots) Latest() (commitlog.Offset, io.ReadCloser, error) {
 	return at, r, nil
 }
 
-// snapFile is what a snapshot is read from.
+// snapFile is a file from which a snapshot is read.
 type snapFile interface {
 	io.ReaderAt
 	io.Closer
@@ -379,7 +379,7 @@ type snapReader struct {
 	pos    int64
 	blocks uint64
 	total  uint64
-	block  []byte // what of the present block is not given out yet
+	block  []byte // the part of the present block that was not returned yet
 	buf    []byte
 	err    error
 }
@@ -418,7 +418,7 @@ func newSnapReader(f snapFile, name string, at commitlog.Offset) (*snapReader, e
 	return &snapReader{f: f, name: name, seal: newSealer(x), size: size, pos: snapHeader}, nil
 }
 
-// Read gives verified bytes.
+// Read returns verified bytes.
 func (r *snapReader) Read(p []byte) (int, error) {
 	for len(r.block) == 0 {
 		if r.err != nil {
@@ -431,7 +431,7 @@ func (r *snapReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// nextBlock reads a block and verifies it; behind the footer it gives io.EOF.
+// nextBlock reads and verifies a block. After the footer it returns io.EOF.
 func (r *snapReader) nextBlock() error {
 	var head [snapBlockHead + snapFooterTail]byte
 	if err := readFull(r.f, r.name, head[:snapBlockHead], r.pos); err != nil {
@@ -449,12 +449,12 @@ func (r *snapReader) nextBlock() error {
 		case le.Uint64(head[8:]) != r.blocks || le.Uint64(head[16:]) != r.total:
 			return damaged(r.name, r.pos, "the snapshot should have %d bytes and has %d", le.Uint64(head[16:]), r.total)
 		case r.pos+int64(len(head)) != r.size:
-			return damaged(r.name, r.pos, "there are bytes behind the snapshot's end")
+			return damaged(r.name, r.pos, "there are bytes after the snapshot's end")
 		}
 		return io.EOF
 	}
 	if n > snapBlock {
-		return damaged(r.name, r.pos, "a block of %d bytes cannot be", n)
+		return damaged(r.name, r.pos, "a block of %d bytes is impossible", n)
 	}
 	if len(r.buf) < int(n) {
 		r.buf = make([]byte, n)

@@ -14,7 +14,7 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// pattern makes the bytes of a snapshot at an offset.
+// pattern returns the bytes of a snapshot at an offset.
 func pattern(at commitlog.Offset, size int) []byte {
 	r := rand.New(rand.NewPCG(uint64(at), 3))
 	b := make([]byte, size)
@@ -31,7 +31,7 @@ func save(s *Snapshots, at commitlog.Offset, size int) error {
 	})
 }
 
-// latest gives the newest snapshot, read to its end.
+// latest returns the newest snapshot, read to its end.
 func latest(fs vfs.FS) (commitlog.Offset, []byte, error) {
 	s, err := OpenSnapshots(fs, "snaps")
 	if err != nil {
@@ -45,8 +45,8 @@ func latest(fs vfs.FS) (commitlog.Offset, []byte, error) {
 	return at, data, errorsJoin(err, r.Close())
 }
 
-// TestSnapshotCrashes crashes after every operation of several saves: the newest that was saved, or
-// a newer one, is there whole.
+// TestSnapshotCrashes crashes after every operation of several saves. The newest saved snapshot, or
+// a newer one, must be intact.
 func TestSnapshotCrashes(t *testing.T) {
 	sizes := []int{0, 100, 5000, snapBlock + 10, 3}
 	rng := rand.New(rand.NewPCG(1, 1))
@@ -85,8 +85,8 @@ func TestSnapshotCrashes(t *testing.T) {
 	t.Logf("%d crash states", states)
 }
 
-// TestSnapshotErrors lets the n-th operation of a save fail, for every n: an older snapshot stays,
-// and the next Save works.
+// TestSnapshotErrors makes the n-th operation of a save fail, for every n. An older snapshot must
+// stay, and the next Save must work.
 func TestSnapshotErrors(t *testing.T) {
 	for _, fault := range []vfs.Fault{{Err: syscall.EIO}, {Err: syscall.ENOSPC, Short: true}, {Err: syscall.EIO, Forever: true}} {
 		for n := 1; ; n++ {
@@ -122,8 +122,8 @@ func TestSnapshotErrors(t *testing.T) {
 	}
 }
 
-// TestSnapshotDamage flips every byte of a snapshot and cuts it everywhere: never wrong bytes,
-// never the older one silently.
+// TestSnapshotDamage flips every byte of a snapshot and cuts it at every length. Reading must never
+// return wrong bytes, and never an older snapshot without an error.
 func TestSnapshotDamage(t *testing.T) {
 	disk := vfs.NewMem()
 	s, err := OpenSnapshots(disk, "snaps")
@@ -202,8 +202,8 @@ func TestStatsQuantiles(t *testing.T) {
 	}
 }
 
-// TestSnapshotUnfinished: opening leaves the unfinished snapshot of another process alone, which
-// may be writing it; saving removes it.
+// TestSnapshotUnfinished: opening does not touch the unfinished snapshot of another process, which
+// may be writing it. Saving removes it.
 func TestSnapshotUnfinished(t *testing.T) {
 	disk := vfs.NewMem()
 	s, err := OpenSnapshots(disk, "snaps")

@@ -10,13 +10,13 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// create makes a new log: its first segment, then the state file, whose name says that the log
-// exists.
+// create creates a new log: its first segment, then the state file. The log exists when the state
+// file has its name.
 func (l *Log) create(ls *listing) error {
 	switch {
 	case len(ls.segments) == 1 && ls.segments[0] == 1:
-		// Either the making of the log was interrupted, or its state file is lost; in the first
-		// case nothing was written yet.
+		// Either the creation of the log was interrupted, or its state file is lost. In the first
+		// case the segment has no entries.
 		f, err := l.fs.Open(l.files.path(segmentName(1)), vfs.Read)
 		if err != nil {
 			return openError(l.o.Dir, err)
@@ -59,10 +59,10 @@ func (l *Log) create(ls *listing) error {
 	return nil
 }
 
-// missing is the error for a segment that the state file says must be there.
+// missing returns the error for a segment that must exist according to the state file.
 func (l *Log) missing(number uint64) error {
 	if wrong := l.keeper.state.other; wrong != "" {
-		return damaged(l.files.path(segmentName(number)), 0, "the file is missing; or it was trimmed, and %s, one of whose two slots %s, is of before that",
+		return damaged(l.files.path(segmentName(number)), 0, "the file is missing: either it was lost, or it was trimmed and the state file %s is out of date (one of its two slots %s)",
 			l.files.path(stateName), wrong)
 	}
 	return damaged(l.files.path(segmentName(number)), 0, "the file is missing")
@@ -72,7 +72,7 @@ func (l *Log) lostState() error {
 	return damaged(l.files.path(stateName), 0, "the file is missing, but there are segments of a log")
 }
 
-// writeState makes a state file, complete before it gets its name.
+// writeState creates a state file. It is complete before it gets its name.
 func writeState(fs vfs.FS, name string, st state) error {
 	f, err := createAnew(fs, name+tmpExt)
 	if err != nil {
@@ -99,7 +99,7 @@ func zeroAll(f vfs.File, size int64) error {
 	return nil
 }
 
-// peekFirst reads segment 1 when it is not known yet to which log it belongs.
+// peekFirst reads segment 1 before it is known to which log it belongs.
 func peekFirst(f vfs.File, name string) (segmentHeader, *scanned, error) {
 	b := make([]byte, headerSize)
 	n, err := f.ReadAt(b, 0)
@@ -136,8 +136,8 @@ func (l *Log) openState() error {
 	return nil
 }
 
-// readState gives the newer of the whole slots. One slot may be torn by a crash while it was
-// written; both cannot.
+// readState returns the newer of the intact slots. A crash can damage the slot that is being
+// written, but not both.
 func readState(f io.ReaderAt, name string) (state, error) {
 	b := make([]byte, 2*stateSlot)
 	n, err := f.ReadAt(b, 0)
@@ -170,16 +170,16 @@ func readState(f io.ReaderAt, name string) (state, error) {
 	return best, nil
 }
 
-// writeSlot writes and syncs the older slot of the state file: from now on the log begins with
-// segment oldest and entry first, and is known to reach as far as it does.
+// writeSlot writes and syncs the older slot of the state file. From then on the log begins with
+// segment oldest and entry first, and is known to reach its present end.
 func (l *Log) writeSlot(oldest, first uint64) error {
 	k := &l.keeper
 	next := k.state
 	next.generation++
-	next.other = "" // it is written over now
+	next.other = "" // this slot is overwritten now
 	next.oldest, next.first = oldest, first
 	l.segMu.RLock()
-	if n := len(l.segs); n > 0 { // not yet while the log is being opened: then what was known stays known
+	if n := len(l.segs); n > 0 { // empty while the log is being opened: then the known end stays
 		next.endSegment, next.endSynced = l.segs[n-1].header.number, l.segs[n-1].end
 	}
 	l.segMu.RUnlock()
@@ -197,8 +197,8 @@ func (l *Log) writeSlot(oldest, first uint64) error {
 	return nil
 }
 
-// raiseLevel gives the log the format level of this build, before anything of that level is
-// written. Both slots get it, so that the loss of one does not hide it.
+// raiseLevel sets the log's format level to that of this build, before data of that level is
+// written. It writes both slots, so that the loss of one does not lose the level.
 func (l *Log) raiseLevel() error {
 	st := l.keeper.state
 	if st.level == dataformat.Written().Number {
@@ -215,8 +215,8 @@ func (l *Log) raiseLevel() error {
 }
 
 // checkLevel returns an error if the log in a directory has a format level that this build cannot
-// read. It is for readers of other files of the directory. A state file that is missing or damaged
-// is no error here, because opening the log reports it.
+// read. It is for readers of other files of the directory. A missing or damaged state file is not
+// an error here, because opening the log reports it.
 func checkLevel(fs vfs.FS, dir string) error {
 	f, err := fs.Open(filepath.Join(dir, stateName), vfs.Read)
 	if err != nil {

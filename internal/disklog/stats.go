@@ -6,22 +6,22 @@ import (
 	"time"
 )
 
-// Stats are figures of an open log.
+// Stats are statistics of an open log.
 type Stats struct {
 	Segments   int   // live segment files
-	Entries    int64 // in them
-	Bytes      int64 // of all files of the log on disk, room made ahead included
+	Entries    int64 // entries in them
+	Bytes      int64 // bytes of all files on disk, including prepared ones
 	Written    int64 // bytes of frames written since Open
 	Syncs      int64 // batches synced since Open
 	LastSync   time.Duration
-	SyncP50    time.Duration // of the syncs since Open, to within 6 %
+	SyncP50    time.Duration // of the syncs since Open, with an error of 6 %
 	SyncP99    time.Duration
-	CacheBytes int64 // entries kept in memory
+	CacheBytes int64 // bytes of entries kept in memory
 	Full       bool  // no room for the next segment
 	Scrub      ScrubStats
 }
 
-// Stats gives the log's figures.
+// Stats returns the log's statistics.
 func (l *Log) Stats() Stats {
 	l.mu.Lock()
 	full, next := l.full, l.next
@@ -64,15 +64,15 @@ func (s *stats) synced(d time.Duration, bytes int64) {
 	s.buckets[bucketOf(d)]++
 }
 
-// bytes gives how much was written.
+// bytes returns how many bytes were written.
 func (s *stats) bytes() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.written
 }
 
-// bucketOf: durations below 16 ns have a bucket each, longer ones one for each sixteenth of their
-// power of two.
+// bucketOf returns the bucket of a duration. Durations below 16 ns have one bucket each. Longer
+// ones have 16 buckets for each power of two.
 func bucketOf(d time.Duration) int {
 	n := uint64(max(d, 0))
 	if n < 16 {
@@ -82,7 +82,7 @@ func bucketOf(d time.Duration) int {
 	return min(e*16+int(n>>e), 48*16-1)
 }
 
-// bucketEnd is the longest duration of a bucket.
+// bucketEnd returns the longest duration of a bucket.
 func bucketEnd(b int) time.Duration {
 	if b < 32 {
 		return time.Duration(b)

@@ -11,12 +11,12 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// A stranger is a segment file that somebody put into the directory: of another log, or a second
-// copy of a segment that is there under its own name. Its number would make others look missing, so
-// it is found before they are counted, and named.
+// A stranger is a segment file that a user put into the directory: a file of another log, or a
+// second copy of a segment under another name. Its number would make other segments look missing.
+// So strangers are found and named first.
 
-// strangerIn says what makes a segment file a stranger; empty: nothing does, as far as its header
-// can be read. has tells whether the directory has a segment file of a number.
+// strangerIn returns why a segment file is a stranger. It returns "" if it is none, or if its
+// header cannot be read. has tells whether the directory has a segment file with a number.
 func strangerIn(f vfs.File, name string, number uint64, log id, has func(uint64) bool) (what string, at int64, err error) {
 	b := make([]byte, headerCopy+headerSize)
 	n, err := f.ReadAt(b, 0)
@@ -37,9 +37,9 @@ func strangerIn(f vfs.File, name string, number uint64, log id, has func(uint64)
 	return "", 0, nil
 }
 
-// splitStrangers gives the segments of a directory that belong to its log, and a report for each
-// file that does not. Without a state file the log is the one that most segments belong to, or
-// where no log has more, that of the oldest.
+// splitStrangers returns the segments of a directory that belong to its log, and a report for each
+// stranger. Without a state file, the log is the one with the most segments; if several have the
+// same number, it is the one of the oldest segment.
 func splitStrangers(fs vfs.FS, dir string, numbers []uint64, st state, known bool) (own []uint64, strangers []FileReport, err error) {
 	log := st.log
 	if !known {
@@ -70,7 +70,7 @@ func splitStrangers(fs vfs.FS, dir string, numbers []uint64, st state, known boo
 	return own, strangers, nil
 }
 
-// mostSegments gives the id of the log that most of the segments belong to.
+// mostSegments returns the id of the log with the most segments.
 func mostSegments(fs vfs.FS, dir string, numbers []uint64) (best id, err error) {
 	count, most := map[id]int{}, 0
 	var order []id
@@ -98,8 +98,8 @@ func mostSegments(fs vfs.FS, dir string, numbers []uint64) (best id, err error) 
 	return best, nil
 }
 
-// stranger gives the error that names the first stranger among the segment files, or nil. It is
-// asked when segments seem to be missing.
+// stranger returns an error that names the first stranger among the segment files, or nil. It is
+// called when segments seem to be missing.
 func (l *Log) stranger(numbers []uint64) error {
 	has := func(n uint64) bool { return slices.Contains(numbers, n) }
 	for _, number := range numbers {

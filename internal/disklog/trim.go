@@ -8,8 +8,8 @@ import (
 	"github.com/surgetank/surgetank/internal/failpoint"
 )
 
-// Trim says that entries before an offset are no longer needed: segments that hold nothing else are
-// freed.
+// Trim tells the log that entries before an offset are no longer needed. It frees segments that
+// contain only such entries.
 func (l *Log) Trim(before commitlog.Offset) error {
 	l.mu.Lock()
 	if l.err != nil {
@@ -31,8 +31,8 @@ func (l *Log) Trim(before commitlog.Offset) error {
 	return nil
 }
 
-// dropTrimmed takes the segments that hold nothing but what was trimmed out of the log, for bury.
-// mu is held.
+// dropTrimmed removes the segments with only trimmed entries from the log, and passes them to
+// freeTrimmed. mu is held.
 func (l *Log) dropTrimmed() int {
 	l.segMu.Lock()
 	defer l.segMu.Unlock()
@@ -44,8 +44,8 @@ func (l *Log) dropTrimmed() int {
 	return n
 }
 
-// trimmable counts the segments that a trim would free. The active segment is not one of them.
-// segMu is held.
+// trimmable counts the segments that a trim would free. The active segment never counts. segMu is
+// held.
 func (l *Log) trimmable(before uint64) int {
 	n := 0
 	for n+1 < len(l.segs) && l.segs[n+1].first <= before {
@@ -54,7 +54,7 @@ func (l *Log) trimmable(before uint64) int {
 	return n
 }
 
-// Freeable gives the bytes on disk that Trim would give back. See commitlog.Freer.
+// Freeable returns the bytes on disk that Trim would free. See commitlog.Freer.
 func (l *Log) Freeable(before commitlog.Offset) (bytes int64) {
 	resting := l.resting.Load()
 	l.segMu.RLock()
@@ -69,7 +69,7 @@ func (l *Log) Freeable(before commitlog.Offset) (bytes int64) {
 	return bytes
 }
 
-// Room gives the bytes of entries for which the log has room already. See commitlog.Freer.
+// Room returns the bytes of entries for which the log has room. See commitlog.Freer.
 func (l *Log) Room() int64 {
 	l.mu.Lock()
 	next := l.next
@@ -87,15 +87,15 @@ func (l *Log) Room() int64 {
 	return room
 }
 
-// KeepFree notes what a snapshot needs. See commitlog.Freer.
+// KeepFree sets the space that a snapshot needs. See commitlog.Freer.
 func (l *Log) KeepFree(bytes int64) { l.keep.Store(bytes) }
 
-// bury frees the segments that were trimmed: first the state file says that they are no longer part
-// of the log, then their files are renamed to spares or removed.
-func (l *Log) bury() error {
+// freeTrimmed frees the trimmed segments. First the state file says that they are no longer part of
+// the log. Then their files are renamed to spares or removed.
+func (l *Log) freeTrimmed() error {
 	k := &l.keeper
 	l.mu.Lock()
-	l.dropTrimmed() // a segment may have become one of them by being ended
+	l.dropTrimmed() // a segment that was ended may have become one of them
 	trimmed := l.trimmed
 	l.trimmed = nil
 	l.mu.Unlock()
@@ -111,7 +111,7 @@ func (l *Log) bury() error {
 	var busy []*segment
 	changed := false
 	for _, s := range k.dead {
-		closed, err := l.handles.bury(s)
+		closed, err := l.handles.retire(s)
 		if err != nil {
 			return err
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// FileKind says what a file in a data directory is.
+// FileKind is the kind of a file in a data directory.
 type FileKind string
 
 // The kinds of files.
@@ -21,23 +21,22 @@ const (
 	KindState      FileKind = "state"
 	KindSegment    FileKind = "segment"
 	KindSnapshot   FileKind = "snapshot"
-	KindSpare      FileKind = "spare"      // room for later segments; holds nothing
-	KindUnfinished FileKind = "unfinished" // of an interrupted write; holds nothing
+	KindSpare      FileKind = "spare"      // space for later segments; contains no data
+	KindUnfinished FileKind = "unfinished" // of an interrupted write; contains no data
 )
 
-// Problem is one thing that is wrong.
+// Problem is one piece of damage.
 type Problem struct {
 	File   string // the path
 	Offset int64
 	What   string
-	// Entries that are lost by it; both 0 when it cannot be said or none is.
+	// The entries lost by it. Both are 0 if none is lost or the numbers are not known.
 	FirstLost, LastLost commitlog.Offset
-	// Tail: behind the last whole entry of this file others are lost, and nothing in it says how
-	// many.
+	// Tail: entries after the last intact one of this file are lost, and their number is not known.
 	Tail bool
 }
 
-// String gives the problem as one line.
+// String returns the problem as one line.
 func (p Problem) String() string {
 	s := fmt.Sprintf("%s at byte %d: %s", p.File, p.Offset, p.What)
 	switch {
@@ -48,42 +47,42 @@ func (p Problem) String() string {
 		s += fmt.Sprintf(" (entries %d to %d)", p.FirstLost, p.LastLost)
 	}
 	if p.Tail {
-		s += " (whatever entries stood there)"
+		s += " (all entries from there on)"
 	}
 	return s
 }
 
-// FileReport is what was found in one file.
+// FileReport is the result for one file.
 type FileReport struct {
 	File     string
 	Kind     FileKind
 	Size     int64
-	Entries  int              // whole entries
-	First    commitlog.Offset // of a segment's entries; a snapshot's offset
+	Entries  int              // intact entries
+	First    commitlog.Offset // first entry of a segment; offset of a snapshot
 	Last     commitlog.Offset
-	Made     time.Time // of a segment
+	Made     time.Time // creation time of a segment
 	Sealed   bool      // a segment with its index and footer
-	Foreign  bool      // a segment of another log, or a copy of one that is there
-	Problems []Problem // that make Open or reading fail
-	Notes    []string  // that do not
+	Foreign  bool      // a segment of another log, or a second copy of a segment
+	Problems []Problem // damage that makes Open or reading fail
+	Notes    []string  // findings that do not
 }
 
-// Report is what Verify found.
+// Report is the result of Verify.
 type Report struct {
 	Files    []FileReport
 	Entries  int
 	First    commitlog.Offset
 	Last     commitlog.Offset
-	Bytes    int64 // of the files that were looked at
+	Bytes    int64 // of the files that were read
 	Problems []Problem
 }
 
-// Whole tells whether nothing is wrong.
+// Whole tells whether there is no problem.
 func (r *Report) Whole() bool { return len(r.Problems) == 0 }
 
-// Verify reads every byte of a log and its snapshots and says what is damaged. It changes nothing,
-// and needs the log to be closed: it takes its lock (ErrLocked). report, when not nil, is called
-// for each file when it is done. The error is one of reading; what the bytes say is in the report.
+// Verify reads every byte of a log and its snapshots and reports damage. It changes nothing. The
+// log must be closed: Verify takes its lock (ErrLocked). report, if not nil, is called for each
+// file. Verify returns an error only if reading fails; damage is in the report.
 func Verify(fs vfs.FS, dir string, report func(FileReport)) (*Report, error) {
 	lock, err := lockClosed(fs, dir)
 	if err != nil {
@@ -96,7 +95,7 @@ func Verify(fs vfs.FS, dir string, report func(FileReport)) (*Report, error) {
 	return r, err
 }
 
-// verifier carries what one file says about the next.
+// verifier is one run of Verify. It passes knowledge from one file to the next.
 type verifier struct {
 	fs     vfs.FS
 	dir    string
@@ -104,8 +103,8 @@ type verifier struct {
 	r      Report
 	state  state
 	known  bool             // state was read
-	covers commitlog.Offset // what the newest whole snapshot covers
-	last   uint64           // the last segment in which something was written
+	covers commitlog.Offset // offset of the newest intact snapshot
+	last   uint64           // the last segment with a frame
 }
 
 func verify(fs vfs.FS, dir string, report func(FileReport)) (*Report, error) {
@@ -153,7 +152,7 @@ func (v *verifier) add(f FileReport) {
 	}
 }
 
-// note turns an error about damage into a problem of a file; other errors are given back.
+// note turns an error about damage into a problem of a file. It returns other errors.
 func (f *FileReport) note(err error) error {
 	if err == nil {
 		return nil
@@ -182,7 +181,7 @@ func (v *verifier) verifyState(ls listing) error {
 			return err
 		}
 		if st.other != "" {
-			f.Notes = append(f.Notes, "one of its two slots "+st.other+"; the other is used, and may be of before the newest trim")
+			f.Notes = append(f.Notes, "one of its two slots "+st.other+"; the other is used, and may be older than the newest trim")
 		}
 		return nil
 	})
@@ -193,7 +192,7 @@ func (v *verifier) verifyState(ls listing) error {
 	return nil
 }
 
-// withFile opens a file for reading while use runs.
+// withFile opens a file for reading and calls use.
 func withFile(fs vfs.FS, name string, use func(vfs.File) error) error {
 	f, err := fs.Open(name, vfs.Read)
 	if err != nil {
@@ -206,7 +205,7 @@ func withFile(fs vfs.FS, name string, use func(vfs.File) error) error {
 	return err
 }
 
-// verifySegments walks over the segments, oldest first.
+// verifySegments verifies the segments, oldest first.
 func (v *verifier) verifySegments(ls listing) error {
 	own, strangers, err := splitStrangers(v.fs, v.dir, ls.segments, v.state, v.known)
 	if err != nil {
@@ -215,7 +214,7 @@ func (v *verifier) verifySegments(ls listing) error {
 	if v.last, err = lastUsed(v.fs, v.dir, own); err != nil {
 		return err
 	}
-	sealed := false       // the last segment is complete: another one must follow
+	sealed := false       // the last segment is complete: another must follow
 	next := v.state.first // the number that the next entry should have; 0: not known
 	expect := v.state.oldest
 	missing := func(number uint64) {
@@ -248,7 +247,8 @@ func (v *verifier) verifySegments(ls listing) error {
 		sealed = f.Sealed
 	}
 	if v.known {
-		// The state file knows of the segment that was being written when it was written.
+		// The state file contains the number of the segment that was active when the file was
+		// written.
 		for ; expect <= max(v.state.oldest, v.state.endSegment) || sealed; expect++ {
 			missing(expect)
 			sealed = false
@@ -296,7 +296,7 @@ func (v *verifier) verifySegment(file vfs.File, f *FileReport, number uint64, ne
 	var index []uint32
 	var hole *Problem
 	pending := *next
-	end, synced, marked, err := salvage(file, f.File, h, x.limit, func(pos int64, fr frame) error {
+	end, synced, marked, err := walkFrames(file, f.File, h, x.limit, func(pos int64, fr frame) error {
 		switch {
 		case hole != nil && pending != 0 && fr.number > pending:
 			hole.FirstLost, hole.LastLost = commitlog.Offset(pending), commitlog.Offset(fr.number-1)
@@ -326,7 +326,7 @@ func (v *verifier) verifySegment(file vfs.File, f *FileReport, number uint64, ne
 	if err != nil {
 		return f.note(err)
 	}
-	if hole != nil && pending != 0 && marked > pending { // the last entries, and a mark behind them
+	if hole != nil && pending != 0 && marked > pending { // the last entries are damaged, and a mark follows
 		hole.FirstLost, hole.LastLost = commitlog.Offset(pending), commitlog.Offset(marked-1)
 		pending = marked
 	} else if hole != nil {
@@ -347,7 +347,8 @@ func (v *verifier) verifySegment(file vfs.File, f *FileReport, number uint64, ne
 	return nil
 }
 
-// verifySnapshots reads the snapshots; what the newest whole one covers must be in the log.
+// verifySnapshots verifies the snapshots. The log must contain the entries that the newest intact
+// one covers.
 func (v *verifier) verifySnapshots() (found []FileReport, err error) {
 	names, err := v.fs.List(v.dir)
 	if err != nil {

@@ -11,23 +11,23 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// copyLimit is the size up to which an entry is copied beside its header; larger ones are written
-// from where they are.
+// copyLimit is the size up to which an entry is copied next to its header. Larger entries are
+// written from their own memory.
 const copyLimit = 4 << 10
 
-// scratchKeep bounds the buffer that the writer keeps between batches.
+// scratchKeep limits the buffer that the writer keeps between batches.
 const scratchKeep = 4 << 20
 
 // zeros pads writes to the end of their page.
 var zeros [pageSize]byte
 
-// writer is what the writer owns: whoever has set Log.running, and no one else, touches it.
+// writer is the state of the log writer. It belongs to the goroutine that has set Log.running.
 type writer struct {
 	active *segment
 	out    vfs.File
-	pos    int64 // where the next frame goes
+	pos    int64 // position of the next frame
 	synced int64 // everything before this was synced
-	marked bool  // a mark lies at pos
+	marked bool  // a mark is at pos
 	count  int   // frames in the active segment, durable or not
 
 	scratch []byte
@@ -44,14 +44,14 @@ func (w *writer) closeFile() error {
 	return f.Close()
 }
 
-// ready is a segment that waits to become the active one, with its file open for writing.
+// ready is a segment that will become the active one, with its file open for writing.
 type ready struct {
 	seg *segment
 	out vfs.File
 }
 
-// turn takes everything that was appended and stores it. It reports false, having cleared running,
-// when there is nothing to do; the caller calls it until then.
+// turn stores all appended entries. It returns false, after it has cleared running, when there is
+// nothing to do. The caller calls it until then.
 func (l *Log) turn() bool {
 	l.mu.Lock()
 	if len(l.queue) == 0 && l.early && l.next != nil && l.err == nil {
@@ -103,8 +103,8 @@ func refuse(batch []pending, err error) {
 	}
 }
 
-// store writes a batch, segment by segment, and calls back. What finds no room goes back to the
-// queue's front.
+// store writes a batch, segment by segment, and calls back. Entries without room return to the
+// front of the queue.
 func (l *Log) store(batch []pending) {
 	w := &l.writer
 	for len(batch) > 0 {
@@ -131,7 +131,7 @@ func (l *Log) store(batch []pending) {
 			refuse(batch[n:], failed(err, false))
 			return
 		}
-		l.settle(batch[:n])
+		l.confirm(batch[:n])
 		if roll {
 			if err := l.roll(); err != nil {
 				l.fail(err)
@@ -143,11 +143,10 @@ func (l *Log) store(batch []pending) {
 	}
 }
 
-// soleSize is the size of a segment that holds one entry of n bytes.
+// soleSize returns the size of a segment for one entry of n bytes.
 func soleSize(n int) int64 { return pageEnd(dataStart + frameSize(n) + indexSize(1)) }
 
-// fit gives how many entries of a batch fit into the active segment, leaving room for its index and
-// footer.
+// fit returns how many entries of a batch fit into the active segment, with its index and footer.
 func (w *writer) fit(batch []pending) int {
 	end := w.pos
 	for i, p := range batch {
@@ -159,8 +158,8 @@ func (w *writer) fit(batch []pending) int {
 	return len(batch)
 }
 
-// write puts entries into the active segment as frames, with the index and footer behind them if it
-// is to be sealed, and syncs.
+// write writes entries into the active segment as frames, and syncs. If the segment is to be
+// sealed, it also writes the index and footer.
 func (l *Log) write(batch []pending, seal bool) error {
 	w := &l.writer
 	need := 0
@@ -173,7 +172,7 @@ func (l *Log) write(batch []pending, seal bool) error {
 	if cap(w.scratch) < need {
 		w.scratch = make([]byte, 0, need)
 	}
-	buf, from := w.scratch[:0], 0 // buf never grows beyond its capacity: slices of it stay good
+	buf, from := w.scratch[:0], 0 // buf never grows beyond its capacity, so slices of it stay valid
 	w.bufs, w.places = w.bufs[:0], w.places[:0]
 	number, pos := w.active.first+uint64(w.count), w.pos
 	for _, p := range batch {
@@ -206,7 +205,7 @@ func (l *Log) write(batch []pending, seal bool) error {
 	}
 	failpoint.Reach(failpoint.LogWritten)
 	if seal {
-		if err := l.checkActive(); err != nil { // writing its end would give a file that was cut its size back
+		if err := l.checkActive(); err != nil { // writing at its end would restore the size of a file that was cut
 			return err
 		}
 		index := append(append(make([]uint32, 0, w.count+len(batch)), w.active.index...), w.places...)
@@ -236,8 +235,8 @@ func (l *Log) write(batch []pending, seal bool) error {
 	return nil
 }
 
-// settle lets readers see entries that are durable, and calls back.
-func (l *Log) settle(batch []pending) {
+// confirm makes durable entries visible to readers, and calls back.
+func (l *Log) confirm(batch []pending) {
 	w := &l.writer
 	l.segMu.Lock()
 	first := w.active.next()
@@ -252,8 +251,7 @@ func (l *Log) settle(batch []pending) {
 	failpoint.Reach(failpoint.LogSettled)
 }
 
-// haveNext tells whether a next segment of a size is ready, and otherwise sees to it that one is
-// made.
+// haveNext tells whether a next segment of a size is ready. If not, it requests one.
 func (l *Log) haveNext(size int64) bool {
 	if l.o.Manual {
 		l.needNext(size)
@@ -274,7 +272,8 @@ func (l *Log) needNext(size int64) bool {
 	return false
 }
 
-// putBack returns entries that found no room; the writer stops until maintenance has made some.
+// putBack returns entries without room to the queue. The writer stops until maintenance has made
+// room.
 func (l *Log) putBack(batch []pending) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -292,8 +291,8 @@ func (l *Log) roll() error {
 	if err := w.closeFile(); err != nil {
 		return err
 	}
-	// The next segment becomes the last one in one step: maintenance, which makes the segment
-	// behind the last if there is no next one, must not see it as neither.
+	// The next segment becomes the last one in a single step. If there is no next segment,
+	// maintenance creates the one after the last; so it must never see the segment as neither.
 	l.mu.Lock()
 	l.segMu.Lock()
 	next, old := l.next, w.active
@@ -313,8 +312,8 @@ func (l *Log) roll() error {
 	return nil
 }
 
-// endEarly ends the active segment before it is full and goes on in the next one. The file keeps no
-// room for more.
+// endEarly ends the active segment before it is full and continues in the next one. The file is cut
+// after its index.
 func (l *Log) endEarly() error {
 	w := &l.writer
 	if err := l.checkActive(); err != nil {
@@ -331,8 +330,9 @@ func (l *Log) endEarly() error {
 	return l.roll()
 }
 
-// writeMark writes, without syncing, that everything before pos was synced. It costs the next entry
-// nothing, which takes its place, and tells a torn tail from damage when no next entry comes.
+// writeMark writes a mark without syncing it: everything before pos was synced. The next entry
+// overwrites the mark, so it costs nothing. If no entry follows, the mark distinguishes a torn tail
+// from damage.
 func (l *Log) writeMark() error {
 	w := &l.writer
 	if w.out == nil || w.pos+frameHeader > w.active.size {
@@ -350,7 +350,7 @@ func (l *Log) writeMark() error {
 	return nil
 }
 
-// finishMark makes the last mark durable, so that the next Open has nothing to doubt.
+// finishMark makes the last mark durable, so that the next Open needs to copy nothing.
 func (l *Log) finishMark() error {
 	w := &l.writer
 	if w.out == nil {
@@ -368,5 +368,5 @@ func (l *Log) finishMark() error {
 	return nil
 }
 
-// since is how long ago a time was, for rates; never less than a millisecond.
+// since returns the time that has passed, for rates. It returns at least a millisecond.
 func since(now, then time.Time) time.Duration { return max(now.Sub(then), time.Millisecond) }

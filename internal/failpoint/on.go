@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 )
 
-// Environment is the variable that arms a point.
+// Environment is the environment variable that selects a point.
 const Environment = "SURGETANK_FAILPOINT"
 
 var (
@@ -45,7 +45,8 @@ func init() {
 	left.Store(n)
 }
 
-// Reach says that the process is at a point, and ends it when that is the one that is armed.
+// Reach reports that the process is at a point. It ends the process if that is the selected point
+// and the N-th time.
 func Reach(p Point) {
 	if p != armed || left.Add(-1) != 0 {
 		return

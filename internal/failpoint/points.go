@@ -1,10 +1,10 @@
 package failpoint
 
-// Point names one place in the code, before or after a step that a crash may fall behind or before.
+// Point names one point in the code, before or after a step at which a crash matters.
 type Point string
 
-// The points, in the order in which a server meets them: opening, writing, making room, trimming,
-// snapshots, sinks, the stop.
+// The points, in the order in which a server reaches them: opening, writing, preparing space,
+// trimming, snapshots, sinks, the stop.
 const (
 	OpenUnfinishedRemoved Point = "open: an unfinished file is removed"
 	OpenTrimmedRemoved    Point = "open: a trimmed segment is removed"
@@ -75,7 +75,7 @@ const (
 	SinkTxMoved   Point = "sink: the progress is in the transaction"
 )
 
-// All lists them.
+// All lists all points.
 var All = []Point{
 	OpenStateWritten, OpenStateNamed, OpenCreated, OpenRescue, OpenRescueCopied, OpenRescueIndexed, OpenRescueSynced, OpenRescueCut, OpenRescueDone,
 	OpenRestored, OpenReplayed, OpenEpoch,

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestEveryPointIsReachedSomewhere reads the sources: a point that no code reaches would make a
-// crash test of nothing.
+// TestEveryPointIsReachedSomewhere reads the sources. A crash test of a point that no code reaches
+// would test nothing.
 func TestEveryPointIsReachedSomewhere(t *testing.T) {
 	names := map[string]bool{} // of the constants
 	fset := token.NewFileSet()

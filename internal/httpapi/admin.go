@@ -7,7 +7,7 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// whoami tells the caller who it is to this server.
+// whoami returns the caller's name and rights.
 func (c *call) whoami() error {
 	if _, err := c.query(); err != nil {
 		return err
@@ -37,7 +37,7 @@ func (c *call) getUser() error {
 	return c.respond(http.StatusOK, u)
 }
 
-// putUser makes a user or changes what the request names of it.
+// putUser creates a user, or changes the fields of a user that the request contains.
 func (c *call) putUser() error {
 	if _, err := c.query(); err != nil {
 		return err
@@ -85,7 +85,7 @@ func (c *call) deleteUser() error {
 	return c.deleted(func() error { return c.api.opts.Auth.DeleteUser(c.r.Context(), c.params["u"]) })
 }
 
-// deleted answers to a deletion.
+// deleted answers a deletion.
 func (c *call) deleted(do func() error) error {
 	if err := c.plain(); err != nil {
 		return err
@@ -96,7 +96,7 @@ func (c *call) deleted(do func() error) error {
 	return c.respond(http.StatusOK, map[string]bool{"deleted": true})
 }
 
-// listVhosts shows the virtual hosts that the caller may enter; administrators and monitors see
+// listVhosts shows the virtual hosts that the caller may enter. Administrators and monitors see
 // all.
 func (c *call) listVhosts() error {
 	if _, err := c.query(); err != nil {
@@ -124,7 +124,8 @@ func (c *call) getVhost() error {
 	return c.respond(http.StatusOK, v)
 }
 
-// putVhost makes a virtual host, in which its maker has every right, or changes its description.
+// putVhost creates a virtual host or changes its description. The creator gets all permissions in
+// it.
 func (c *call) putVhost() error {
 	if _, err := c.query(); err != nil {
 		return err
@@ -154,8 +155,8 @@ func (c *call) putVhost() error {
 	return c.respond(createdStatus(created), v)
 }
 
-// deleteVhost removes a virtual host with its queues; with if_empty only if they held no messages
-// when it looked.
+// deleteVhost removes a virtual host with its queues. With if_empty it removes the virtual host
+// only if the queues had no messages when checked.
 func (c *call) deleteVhost() error {
 	q, err := c.query("if_empty")
 	if err != nil {
@@ -219,7 +220,7 @@ func (c *call) putPermission() error {
 	}
 	var p auth.Permission
 	for name, into := range map[string]*string{"configure": &p.Configure, "write": &p.Write, "read": &p.Read} {
-		f.need(name) // a pattern left out by mistake must not take a right away, nor give one
+		f.need(name) // a forgotten pattern must neither revoke nor grant a right
 		*into = f.text(name, auth.MaxPatternLen)
 	}
 	if err := f.done(); err != nil {
@@ -237,8 +238,8 @@ func (c *call) deletePermission() error {
 	})
 }
 
-// metaPrefix keeps what clients store apart from the namespaces of the doors, whose records (users,
-// topology) are not theirs to read or write.
+// metaPrefix separates the values that clients store from the namespaces of the doors. Clients may
+// not read or write the doors' records (users, topology).
 const metaPrefix = "http:"
 
 func (c *call) metaNamespace() (string, error) {

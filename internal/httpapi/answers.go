@@ -7,14 +7,14 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// An answer with messages is in memory until its client has read it, which a slow one may take
-// minutes for. All of them together are bounded by Limits.MaxAnswers: beyond it messages go back to
-// their queue, uncounted, and the client is told to come again.
+// An answer with messages stays in memory until its client has read it. A slow client may need
+// minutes. Limits.MaxAnswers limits the memory of all such answers. Beyond it, messages go back to
+// their queue without counting an attempt, and the client gets a "busy" answer.
 
-// errUnsent says that an answer was begun and could not be sent: there is nobody to tell.
+// errUnsent says that an answer was begun and could not be sent, so the client cannot be told.
 var errUnsent = errors.New("the answer could not be sent")
 
-// unsent gives the error that is left to be answered of respondMessages'.
+// unsent returns the error of respondMessages that must still be answered, if any.
 func unsent(err error) error {
 	if errors.Is(err, errUnsent) {
 		return nil
@@ -27,7 +27,7 @@ func errAnswers() error {
 		Message: "the server holds as many answers that their clients do not read as it may; try again in a moment"}
 }
 
-// answersFree refuses to fetch messages while there is no room for an answer.
+// answersFree refuses to fetch messages while there is no memory for an answer.
 func (c *call) answersFree() error {
 	if a := &c.api.answers; a.used.Load() >= a.max {
 		return errAnswers()
@@ -35,8 +35,8 @@ func (c *call) answersFree() error {
 	return nil
 }
 
-// answerSize is about what a message takes in an answer: its body in base64, its properties, and
-// what is always there.
+// answerSize estimates the size of a message in an answer: the body in base64, its properties, and
+// the fixed part.
 func answerSize(d *surgetank.Delivery) int {
 	n := len(d.Body)*4/3 + len(d.Opaque)*4/3 + 512 + 512*len(d.Deaths)
 	for _, h := range d.Headers {
@@ -47,16 +47,17 @@ func answerSize(d *surgetank.Delivery) int {
 
 func closeObject(b []byte) []byte { return append(b, "}\n"...) }
 
-// respondMessages sends messages, followed by what end adds. The bodies in list are let go as soon
-// as they are in the answer; the receipts stay. With settled the messages cannot be given back, so
-// that they are sent even beyond the limit. An error that is not errUnsent has sent nothing.
+// respondMessages sends messages, followed by the text that end adds. It drops each body of list as
+// soon as the answer contains the body; receipts stay. If settled is true, the messages cannot be
+// returned to the queue, so they are sent even beyond the limit. After an error other than
+// errUnsent nothing was sent.
 func (c *call) respondMessages(list []surgetank.Delivery, settled bool, end func([]byte) []byte) error {
 	size := 64
 	for i := range list {
 		size += answerSize(&list[i])
 	}
 	held := &c.api.answers
-	if n := held.used.Add(int64(size)); n > held.max && n > int64(size) && !settled { // one alone may be larger
+	if n := held.used.Add(int64(size)); n > held.max && n > int64(size) && !settled { // a single answer may exceed the limit
 		held.give(int64(size))
 		return errAnswers()
 	}

@@ -8,16 +8,16 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// TestAnswersAreBounded: while clients do not read their answers, others are told to come again,
-// and no message's attempts or order suffer from it.
+// TestAnswersAreBounded: while clients do not read their answers, other clients get "busy". The
+// attempts and order of messages do not change.
 func TestAnswersAreBounded(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Limits.MaxAnswers = 4000 })
 	r.want(http.StatusCreated, "PUT", "/v1/queues/q", "{}")
 	for range 4 {
 		r.want(http.StatusCreated, "POST", "/v1/queues/q/messages", strings.Repeat("x", 1500))
 	}
-	r.want(http.StatusOK, "GET", "/v1/queues/q/messages?max=4", "") // larger than the limit, but alone
-	for _, unread := range []int64{4000, 1000} {                    // no room at all; not enough for what is fetched
+	r.want(http.StatusOK, "GET", "/v1/queues/q/messages?max=4", "") // larger than the limit, but the only answer
+	for _, unread := range []int64{4000, 1000} {                    // no room at all; not enough room for the fetched messages
 		r.api.answers.used.Add(unread)
 		r.wantProblem(r.do("POST", "/v1/queues/q/receive", `{"max":4}`), http.StatusTooManyRequests, surgetank.CodeBusy)
 		r.wantProblem(r.do("GET", "/v1/queues/q/messages?max=4", ""), http.StatusTooManyRequests, surgetank.CodeBusy)
@@ -38,8 +38,8 @@ func TestAnswersAreBounded(t *testing.T) {
 	}
 }
 
-// TestSettledAnswersAreSent: what is acknowledged by being handed over is not fetched without room,
-// and not dropped once it is fetched.
+// TestSettledAnswersAreSent: messages that are acknowledged by the delivery are not fetched without
+// room, and are not dropped after they were fetched.
 func TestSettledAnswersAreSent(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Limits.MaxAnswers = 4000 })
 	r.want(http.StatusCreated, "PUT", "/v1/queues/q", "{}")

@@ -1,10 +1,10 @@
 // Package httpapi is the HTTP door: JSON handlers over the Broker interface, and the server around
 // them.
 //
-// A request passes, in this order: headers that every answer carries, the Host and Origin checks,
-// the router, login, the route's declared access, the handler. A handler reads its input whole and
-// checks all of it before it asks the broker for anything, so that a refused request has done
-// nothing. The API is described by openapi.json beside this file; a test holds the two together.
+// A request passes, in this order: the headers of every answer, the Host and Origin checks, the
+// router, login, the route's declared access, the handler. A handler reads and checks its whole
+// input before it calls the broker, so a rejected request has no effect. openapi.json beside this
+// file describes the API; a test compares the two.
 package httpapi
 
 import (
@@ -31,75 +31,75 @@ import (
 )
 
 // Sinks manages the consumers inside Surgetank that write to targets. Specs and descriptions are
-// JSON objects, their shape is the manager's. Errors are *surgetank.Error.
+// JSON objects whose fields the manager defines. Errors are *surgetank.Error.
 type Sinks interface {
-	// List describes all sinks by name.
+	// List describes all sinks, ordered by name.
 	List(ctx context.Context) ([]json.RawMessage, error)
-	// Get describes one sink: its spec, without secrets, and its state.
+	// Get describes one sink: its spec without secrets, and its state.
 	Get(ctx context.Context, name string) (json.RawMessage, error)
-	// Put makes a sink or replaces its spec and describes the result. The user who asks is
+	// Put creates a sink or replaces its spec, and describes the result. The calling user is
 	// auth.UserOf(ctx).
 	Put(ctx context.Context, name string, spec json.RawMessage) (info json.RawMessage, created bool, err error)
 	Delete(ctx context.Context, name string) error
 	Pause(ctx context.Context, name string) error
-	// Resume starts a sink again. way is what the user chose about a queue and a target that
+	// Resume starts a sink again. way is the user's choice about a queue and a target that
 	// contradict each other, or empty.
 	Resume(ctx context.Context, name, way string) error
-	// OnQueue describes the sinks that read a queue, by name.
+	// OnQueue describes the sinks that read a queue, ordered by name.
 	OnQueue(queue string) []settings.QueueSink
 }
 
-// Options say what the API serves and how. Broker and Auth must be set.
+// Options are the parts and settings of the API. Broker and Auth are required.
 type Options struct {
 	Broker surgetank.Broker
-	// Policies is the Broker with policies in front; then Broker need not be set. Nil: this server
-	// has none, and says so.
+	// Policies is the Broker with policies. If it is set, Broker need not be set. Nil: requests
+	// about policies are answered with an error.
 	Policies *policy.Broker
 	Auth     *auth.Store
-	Sinks    Sinks // nil: this server runs no sinks, and says so
+	Sinks    Sinks // nil: requests about sinks are answered with an error
 	Version  string
 	Logger   *slog.Logger // nil: no log
-	// Collectors are further metrics for /metrics, of the log or the AMQP door for example.
+	// Collectors are further metrics for /metrics, for example of the log or the AMQP door.
 	Collectors []prometheus.Collector
-	// Ready says why the server cannot serve yet or any more; nil means it always can.
+	// Ready returns why the server cannot serve now. Nil: the server can always serve.
 	Ready func() error
-	// Refusing says why messages are refused while all else is served, as on a full disk; empty:
-	// they are taken. Anybody is told.
+	// Refusing returns why messages are refused while everything else works, as on a full disk.
+	// Empty: messages are accepted. Every client may see the reason.
 	Refusing func() string
-	// TrustLoopback tells whether loopback is a login now: then requests without credentials from
-	// loopback peers run as the local administrator, and all requests must name a loopback host,
-	// against DNS rebinding. It is asked for each request. It may be true only while the server
-	// listens on loopback alone and has no users of its own. Nil: never.
+	// TrustLoopback reports whether loopback counts as a login now. If so, requests without
+	// credentials from loopback peers run as the local administrator, and all requests must name a
+	// loopback host, against DNS rebinding. The function is called for each request. It may return
+	// true only while the server listens on loopback alone and has no users of its own. Nil: never.
 	TrustLoopback func() bool
-	// LocalToken tells whether a text is the token of this machine's programs. A request from
-	// loopback that has it as its password, with an empty user name, runs as the local
-	// administrator. Nil: there is none.
+	// LocalToken reports whether a text is the token of this machine's programs. A request from
+	// loopback with an empty user name and the token as its password runs as the local
+	// administrator. Nil: there is no token.
 	LocalToken func(string) bool
-	// TrustedProxies are the proxies whose word about their client's address is taken.
+	// TrustedProxies are the proxies whose headers about their client's address are trusted.
 	TrustedProxies []netip.Prefix
-	// Hosts are further Host names to answer to under TrustLoopback.
+	// further Host names that are accepted under TrustLoopback
 	Hosts  []string
 	Limits Limits
-	// Refused counts what limits refused, shared with the other doors. Nil: it is not counted.
+	// Refused counts refusals by limits. Other doors share it. Nil: refusals are not counted.
 	Refused *tally.Counts
 	Now     func() time.Time // nil: time.Now
 }
 
-// Limits bound what requests may take. Zero fields mean the defaults.
+// Limits limit requests. Zero fields mean the defaults.
 type Limits struct {
 	MaxBody       int64         // bytes of one publishing request; 64 MiB
-	MaxBodies     int64         // bytes of all bodies being held at a time; 512 MiB; beyond it: busy
-	MaxAnswers    int64         // bytes of all messages in answers that were not sent yet; 256 MiB; beyond it: busy
+	MaxBodies     int64         // bytes of all bodies in memory at a time; 512 MiB; beyond it: busy
+	MaxAnswers    int64         // bytes of all messages in unsent answers; 256 MiB; beyond it: busy
 	MaxMessage    int           // bytes of one message's body; surgetank.DefaultMaxMessage
 	MaxLines      int           // messages of one request; 50,000
 	MaxReceive    int           // messages of one receive; 1,000
 	MaxReceipts   int           // receipts of one ack, nack or extend; 50,000
 	MaxWait       time.Duration // of a long poll; 60 s
-	MinBodyRate   int64         // bytes a second a body has to arrive with, after BodyGrace; 16 KiB/s
-	BodyGrace     time.Duration // 10 s
-	AcceptWait    time.Duration // how long a publish waits for room in the broker before it is busy; 2 s
+	MinBodyRate   int64         // bytes a second at which a body must arrive, after BodyGrace; 16 KiB/s
+	BodyGrace     time.Duration // time before MinBodyRate applies; 10 s
+	AcceptWait    time.Duration // how long a publish waits for room in the broker before the answer is busy; 2 s
 	Subscriptions int           // open at a time over HTTP; 4,096
-	SubscriberTTL time.Duration // a subscription nobody asked for this long is closed; 30 s
+	SubscriberTTL time.Duration // a subscription without requests is closed after it; 30 s
 }
 
 func (l Limits) withDefaults() Limits {
@@ -155,20 +155,19 @@ type API struct {
 	names   queueNames
 	subs    subscribers
 	metrics *metrics
-	hideout sync.Once       // the log line about a proxy that is not trusted
-	base    context.Context // ends with Close
+	hideout sync.Once       // for the log line about an untrusted proxy
+	base    context.Context // ended by Close
 	close   context.CancelFunc
 }
 
-// Close ends long polls, so that a server can shut down without waiting for them, and the
-// subscriptions. Call it before the broker is closed; requests that come later are served as far as
-// they need neither.
+// Close ends long polls and subscriptions, so a server can shut down without waiting for them. Call
+// it before closing the broker. Later requests are served if they need neither.
 func (a *API) Close() {
 	a.close()
 	a.subs.closeAll()
 }
 
-// New makes the handler of every route.
+// New makes the handler of all routes.
 func New(o Options) *API {
 	if o.Policies != nil {
 		o.Broker = o.Policies
@@ -190,7 +189,7 @@ func New(o Options) *API {
 	return a
 }
 
-// routes is the whole surface. openapi.json has the same list.
+// routes defines all routes. openapi.json has the same list.
 func (a *API) routes() {
 	add := a.router.add
 	add("GET", "/healthz", public, (*call).healthz)
@@ -261,7 +260,7 @@ func (a *API) routes() {
 	add("DELETE", "/v1/meta/{n}/{k}", admin, (*call).deleteMeta)
 }
 
-// call is one request on its way.
+// call is one request.
 type call struct {
 	api    *API
 	w      *response
@@ -269,7 +268,7 @@ type call struct {
 	route  *route
 	params map[string]string
 	user   *auth.User
-	looked bool // queueNames has asked the broker for this request
+	looked bool // queueNames has asked the broker during this request
 }
 
 func (c *call) vhost() string {
@@ -279,11 +278,11 @@ func (c *call) vhost() string {
 	return surgetank.DefaultVhost
 }
 
-// queue is the full name of the path's queue.
+// queue returns the full name of the path's queue.
 func (c *call) queue() string { return surgetank.FullName(c.vhost(), c.params["q"]) }
 
-// broker is the broker as the call's user may use it. Without policies in front, the routes' access
-// alone protects it.
+// broker returns the broker with the rights of the call's user. Without policies, only the access
+// checks of the routes protect the broker.
 func (c *call) broker() surgetank.Broker {
 	if p := c.api.opts.Policies; p != nil {
 		return p.For(c.user)
@@ -291,7 +290,7 @@ func (c *call) broker() surgetank.Broker {
 	return c.api.opts.Broker
 }
 
-// response remembers whether something was written.
+// response records whether something was written.
 type response struct {
 	http.ResponseWriter
 	status int
@@ -314,7 +313,7 @@ func (w *response) Write(b []byte) (int, error) {
 // Unwrap lets http.ResponseController reach the connection.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// ServeHTTP serves one request; see the package's comment for the order of things.
+// ServeHTTP serves one request. The package comment has the order of the steps.
 func (a *API) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	c := &call{api: a, w: &response{ResponseWriter: rw}, r: r}
 	started := a.opts.Now()
@@ -336,15 +335,15 @@ func (a *API) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 func (c *call) serve() error {
 	securityHeaders(c.w.Header())
 	if c.r.ContentLength != 0 {
-		// What is refused unread is read all the same, by net/http, before and after the answer.
-		// Without a deadline a peer that sends nothing would hold the connection for ever. readBody
-		// lifts it when all is there.
-		_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(c.api.limits.BodyGrace)) // a writer without deadlines is a test's
+		// net/http reads an unread body of a refused request before and after the answer. Without a
+		// deadline a silent peer would keep the connection open for ever. readBody removes the
+		// deadline when the whole body is read.
+		_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(c.api.limits.BodyGrace)) // only a test's writer has no deadlines
 	}
 	if len(c.r.TransferEncoding) > 0 {
 		// The request may have had a Content-Length, too, which net/http does not show. A proxy in
-		// front may then see its end elsewhere, and what is behind it must not be read as another
-		// request (RFC 9112, section 6.1).
+		// front may then see another end of the body. Bytes after the body must not be read as
+		// another request (RFC 9112, section 6.1).
 		c.w.Header().Set("Connection", "close")
 	}
 	if err := c.checkOrigin(); err != nil {
@@ -387,7 +386,8 @@ func (c *call) notRouted(allowed []string) error {
 	return withStatus(http.StatusMethodNotAllowed, surgetank.Errorf(surgetank.CodeInvalid, "this path knows the methods %s", list.String()))
 }
 
-// pattern names the route in metrics and logs; the path itself comes from outside and has no bound.
+// pattern is the route's name in metrics and logs. The path itself comes from the client and has no
+// limit.
 func (c *call) pattern() string {
 	if c.route == nil {
 		return "none"
@@ -412,8 +412,8 @@ func (c *call) fail(err error) {
 	p.write(c.w)
 }
 
-// countRefusal counts a request that a limit refused. What counts itself (queues, logins,
-// subscriptions) is left out.
+// countRefusal counts a request that a limit refused. It skips refusals that are counted elsewhere
+// (queues, logins, subscriptions).
 func (c *call) countRefusal(code surgetank.Code, err error) {
 	switch {
 	case code == surgetank.CodeTooLarge && c.r.Method != http.MethodPut:
@@ -432,17 +432,17 @@ func (c *call) respond(status int, v any) error {
 	return c.respondRaw(status, append(b, '\n'))
 }
 
-// respondRaw sends JSON text. The error is that of the connection; who holds leases for the client
-// gives them back then.
+// respondRaw sends JSON text. The error is an error of the connection; a caller with leases for the
+// client then returns the leases.
 func (c *call) respondRaw(status int, b []byte) error {
 	c.w.Header().Set("Content-Type", "application/json")
 	return send(c.w, status, b)
 }
 
-// send writes an answer whole, with time for a slow but living client.
+// send writes a whole answer, with enough time for a slow but living client.
 func send(w http.ResponseWriter, status int, b []byte) error {
 	deadline := time.Now().Add(30*time.Second + time.Duration(len(b))*time.Second/(16<<10))
-	_ = http.NewResponseController(w).SetWriteDeadline(deadline) // not every writer has one, and then none is needed
+	_ = http.NewResponseController(w).SetWriteDeadline(deadline) // not every writer has a deadline, and then none is needed
 	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
 	w.WriteHeader(status)
 	_, err := w.Write(b)

@@ -32,7 +32,8 @@ func TestQueueSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What is shown can be put again and changes nothing; the second time it is not created.
+	// The displayed settings can be sent again and change nothing; the second time nothing is
+	// created.
 	again := r.want(http.StatusOK, "PUT", "/v1/queues/orders", string(b))
 	if d := cmp.Diff(shown, again.json(t)["settings"]); d != "" {
 		t.Fatal(d)
@@ -125,7 +126,7 @@ func TestListQueuesInPages(t *testing.T) {
 	r.wantProblem(r.do("GET", "/v1/queues?name=.*", ""), 400, "invalid")
 }
 
-// receipts takes what a receive answered apart.
+// receipts reads the answer of a receive.
 func receipts(t *testing.T, a answer) (list []map[string]any, all string) {
 	t.Helper()
 	var quoted []string
@@ -156,7 +157,7 @@ func TestReceiveAndSettle(t *testing.T) {
 	}
 	first, second, third := list[0]["receipt"].(string), list[1]["receipt"].(string), list[2]["receipt"].(string)
 
-	// Another queue's path cannot settle them, whatever its permissions.
+	// The path of another queue cannot settle them, whatever its permissions are.
 	m := r.wantProblem(r.do("POST", "/v1/queues/other/ack", `{"receipts":`+all+`}`), 400, "invalid")
 	contains(t, "detail", m["detail"].(string), "another queue")
 
@@ -227,7 +228,7 @@ func TestSettleRefused(t *testing.T) {
 			contains(t, "detail", m["detail"].(string), tc.says)
 		})
 	}
-	// A receipt from nowhere is a lease that was lost, not an error of the request.
+	// An unknown receipt means a lost lease, not an invalid request.
 	r.t = t
 	a := r.want(http.StatusOK, "POST", "/v1/queues/q/ack", `{"receipts":["1.zz.1.1"]}`)
 	contains(t, "result", a.body, "lease_lost")
@@ -270,7 +271,7 @@ func TestControl(t *testing.T) {
 	r.wantProblem(r.do("DELETE", "/v1/queues/q", ""), 404, "not_found")
 }
 
-// A client that leaves while it waits, or before it took its messages, leaves no lease behind.
+// A client that leaves during the wait, or before it read its messages, leaves no lease.
 func TestReceiveGivesBackWhenTheClientLeaves(t *testing.T) {
 	r := newRig(t)
 	r.queue("q", "{}")
@@ -304,7 +305,7 @@ func TestReceiveGivesBackWhenTheClientLeaves(t *testing.T) {
 	}
 }
 
-// brokenWriter is a connection that takes nothing.
+// brokenWriter is a connection on which every write fails.
 type brokenWriter struct{ h http.Header }
 
 func (w brokenWriter) Header() http.Header     { return w.h }
@@ -347,9 +348,9 @@ func TestTransact(t *testing.T) {
 	}
 }
 
-// A message that came back says why and until when, what waits for it says so, and the queue sums
-// up. A reason can quote a message, so only those who may read the queue or monitor the server see
-// it there.
+// A message that came back shows why and until when it waits; messages behind it show this too, and
+// the queue has the totals. A reason can quote a message, so only users who may read the queue or
+// monitor the server see reasons.
 func TestWhatBacksOff(t *testing.T) {
 	r, d := newRig(t), openDocument(t)
 	r.queue("q", `{"group":{"max_in_flight":1}}`)

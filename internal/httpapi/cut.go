@@ -14,8 +14,8 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// cutParams reads the parameters that say how a body is cut into messages: ?format=, or ?raw=lines
-// for format=lines. ok is false without them.
+// cutParams reads the parameters that define how a body is divided into messages: ?format=, or
+// ?raw=lines for format=lines. Without them ok is false.
 func cutParams(get func(string) string) (o input.Options, ok bool, err error) {
 	raw, format := get("raw"), get("format")
 	switch {
@@ -33,7 +33,7 @@ func cutParams(get func(string) string) (o input.Options, ok bool, err error) {
 	return o, raw != "" || format != "", o.Check()
 }
 
-// cutType is the content type of messages that were cut out of a body.
+// cutType returns the content type of messages that come from a divided body.
 func cutType(f input.Format, media string) string {
 	if f != input.Lines || slices.Contains(ndjsonTypes, media) {
 		return "application/json"
@@ -41,7 +41,7 @@ func cutType(f input.Format, media string) string {
 	return bodyType(media)
 }
 
-// cut makes messages of a body. What the headers say holds for each of them.
+// cut divides a body into messages. The headers apply to each of them.
 func (c *call) cut(body *held, queues []string, in input.Options, o *options) ([]surgetank.Publishing, error) {
 	limits := &c.api.limits
 	in.Max = limits.MaxMessage
@@ -65,7 +65,7 @@ func (c *call) cut(body *held, queues []string, in input.Options, o *options) ([
 	if n == 0 {
 		return nil, surgetank.Errorf(surgetank.CodeInvalid, "the body holds no message: it has no line that is not empty, or no value or row")
 	}
-	// What the headers say is stored with every line: a small request must not become a huge one.
+	// The headers are stored with every line, so a small request must not become a huge one.
 	each := len(o.dedupPrefix) + len(o.message.Group) + len(o.message.Key)
 	for _, h := range o.message.Headers {
 		each += len(h.Name) + len(h.Value)
@@ -86,8 +86,8 @@ func (c *call) cut(body *held, queues []string, in input.Options, o *options) ([
 	return msgs, nil
 }
 
-// lines cuts a body at its line ends. The lines share the body's memory. Their numbers, from 0, are
-// given if asked for; empty lines are no messages, and count.
+// lines divides a body at its line ends. The lines share the body's memory. With numbered it also
+// returns their numbers, from 0. Empty lines are counted but are no messages.
 func (a *API) lines(body *held, numbered bool) (list [][]byte, numbers []uint64, err error) {
 	data, err := a.text(body)
 	if err != nil {
@@ -121,13 +121,13 @@ func (a *API) lines(body *held, numbered bool) (list [][]byte, numbers []uint64,
 	return list, numbers, nil
 }
 
-// text gives a body as UTF-8.
+// text returns a body as UTF-8.
 func (a *API) text(body *held) ([]byte, error) {
 	data, err := input.Text(body.data)
 	if err != nil {
 		return nil, err
 	}
-	if cap(data) > cap(body.data) { // it was UTF-16, and is larger now
+	if cap(data) > cap(body.data) { // the body was UTF-16 and is larger now
 		if err := body.more(int64(cap(data))); err != nil {
 			return nil, err
 		}
@@ -135,7 +135,7 @@ func (a *API) text(body *held) ([]byte, error) {
 	return data, nil
 }
 
-// records cuts a body as a format other than lines asks.
+// records divides a body in another format than lines.
 func (a *API) records(body *held, in input.Options) (list [][]byte, numbers []uint64, err error) {
 	r := input.NewReader(bytes.NewReader(body.data), in)
 	total, taken := int64(0), int64(0)
@@ -152,7 +152,7 @@ func (a *API) records(body *held, in input.Options) (list [][]byte, numbers []ui
 		case len(list) == a.limits.MaxLines:
 			return nil, nil, a.tooManyLines()
 		}
-		// The names of a CSV's columns are in every message.
+		// Every message of a CSV contains the names of the columns.
 		if total += int64(len(m.Body)); total > a.limits.MaxBody {
 			return nil, nil, surgetank.Errorf(surgetank.CodeTooLarge, "the messages of the body have more than %s together; send fewer at once", settings.FormatSize(a.limits.MaxBody))
 		}
@@ -167,8 +167,8 @@ func (a *API) records(body *held, in input.Options) (list [][]byte, numbers []ui
 	}
 }
 
-// lineIDs makes the dedup ids of numbered lines in one piece of memory; nil when none were asked
-// for.
+// lineIDs makes the dedup ids of numbered lines in one piece of memory. It returns nil if no ids
+// are needed.
 func lineIDs(o *options, numbers []uint64) []string {
 	if o.dedupPrefix == "" {
 		return nil

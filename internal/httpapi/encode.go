@@ -12,8 +12,8 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// appendDelivery writes a message as JSON. A body that is JSON stands there as it is, byte for
-// byte; any other is body_base64.
+// appendDelivery writes a message as JSON. A JSON body is included unchanged, byte for byte. Any
+// other body becomes body_base64.
 func appendDelivery(b []byte, d *surgetank.Delivery) []byte {
 	b = appendID(append(b, `{"id":`...), d.ID)
 	if d.Receipt != (surgetank.Receipt{}) {
@@ -40,12 +40,12 @@ func appendDelivery(b []byte, d *surgetank.Delivery) []byte {
 	b = appendMember(b, "waiting", d.Waiting)
 	b = msgopt.AppendMembers(b, &d.Message, appendString)
 	if len(d.Deaths) > 0 {
-		if deaths, err := json.Marshal(d.Deaths); err == nil { // strings, times and numbers
+		if deaths, err := json.Marshal(d.Deaths); err == nil { // only strings, times and numbers: never fails
 			b = append(append(b, `,"deaths":`...), deaths...)
 		}
 	}
 	if d.Damage != "" {
-		return append(b, '}') // there is no body to show
+		return append(b, '}') // the body cannot be shown
 	}
 	if isJSON(d.Body, maxBodyDepth) {
 		b = append(append(b, `,"body":`...), d.Body...)
@@ -55,7 +55,7 @@ func appendDelivery(b []byte, d *surgetank.Delivery) []byte {
 	return append(b, '}')
 }
 
-// appendMember writes a text member, if there is a text.
+// appendMember writes a text member unless the text is empty.
 func appendMember(b []byte, name, v string) []byte {
 	if v == "" {
 		return b
@@ -84,7 +84,7 @@ func appendBase64(b []byte, name string, v []byte) []byte {
 	return append(base64.StdEncoding.AppendEncode(b, v), '"')
 }
 
-// appendString writes a JSON string. What is not UTF-8 (another door may have let it in) becomes
+// appendString writes a JSON string. Invalid UTF-8, which another door may have accepted, becomes
 // U+FFFD.
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')

@@ -19,17 +19,17 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// rig is the API over a broker in memory.
+// rig is the API with an in-memory broker.
 type rig struct {
 	t      *testing.T
 	broker surgetank.Broker
 	store  *auth.Store
 	api    *API
-	// what requests say of their sender unless they say otherwise themselves
+	// the sender of requests that name no other sender
 	remote, host string
 }
 
-// always is the trust of a server that nobody has claimed.
+// always trusts loopback, like a server without users of its own.
 func always() bool { return true }
 
 type rigOption func(*Options)
@@ -44,8 +44,8 @@ func newRig(t *testing.T, change ...rigOption) *rig {
 	return newRigOver(t, b, change...)
 }
 
-// seeded is what a store keeps with guest and ann (password x) in it, made once: password hashes
-// take long on purpose.
+// seeded is the stored records of guest and ann (password x). They are made once, because password
+// hashes are slow on purpose.
 var seeded = sync.OnceValues(func() (map[string][]byte, error) {
 	b, err := embedded.Memory(embedded.Options{})
 	if err != nil {
@@ -88,7 +88,7 @@ func newRigOver(t *testing.T, b surgetank.Broker, change ...rigOption) *rig {
 	return &rig{t: t, broker: o.Broker, store: store, api: a, remote: "127.0.0.1:40000", host: "localhost:8080"}
 }
 
-// withPolicies puts policies in front of the broker.
+// withPolicies adds policies in front of the broker.
 func withPolicies(t *testing.T) rigOption {
 	return func(o *Options) {
 		p, err := policy.Open(t.Context(), o.Broker, o.Auth, nil)
@@ -99,7 +99,7 @@ func withPolicies(t *testing.T) rigOption {
 	}
 }
 
-// answer is what came back.
+// answer is the answer to a request.
 type answer struct {
 	status int
 	header http.Header
@@ -129,7 +129,7 @@ const (
 	ndjsonType = "application/x-ndjson"
 )
 
-// do sends a request straight to the handler. A body that begins with { or [ is JSON unless a
+// do sends a request directly to the handler. A body that begins with { or [ is JSON unless a
 // header says otherwise.
 func (r *rig) do(method, target, body string, change ...with) answer {
 	r.t.Helper()
@@ -138,7 +138,7 @@ func (r *rig) do(method, target, body string, change ...with) answer {
 	return answer{w.Code, w.Header(), incarnations.ReplaceAllString(w.Body.String(), `"$1"`)}
 }
 
-// incarnations finds the end of a message id, which is random.
+// incarnations matches the end of a message id, which is random.
 var incarnations = regexp.MustCompile(`"(\d+-\d+)-[0-9a-z]{1,7}"`)
 
 func (r *rig) request(method, target, body string, change ...with) *http.Request {
@@ -152,7 +152,7 @@ func (r *rig) request(method, target, body string, change ...with) *http.Request
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if u.RawPath = target; strings.Contains(target, "?") { // as the server would get it, with no dot removed
+	if u.RawPath = target; strings.Contains(target, "?") { // as the server gets it, with all dots
 		u.RawPath, _, _ = strings.Cut(target, "?")
 	}
 	if u.Path, err = url.PathUnescape(u.RawPath); err != nil {
@@ -169,7 +169,7 @@ func (r *rig) request(method, target, body string, change ...with) *http.Request
 	return req
 }
 
-// want sends a request and demands a status.
+// want sends a request and requires a status.
 func (r *rig) want(status int, method, target, body string, change ...with) answer {
 	r.t.Helper()
 	a := r.do(method, target, body, change...)
@@ -179,7 +179,7 @@ func (r *rig) want(status int, method, target, body string, change ...with) answ
 	return a
 }
 
-// wantProblem demands a problem object, whole, and gives it.
+// wantProblem requires a complete problem object and returns it.
 func (r *rig) wantProblem(a answer, status int, code surgetank.Code) map[string]any {
 	r.t.Helper()
 	if a.status != status || a.header.Get("Content-Type") != "application/problem+json" {
@@ -200,7 +200,7 @@ func (r *rig) queue(name, settings string) {
 	r.want(http.StatusCreated, "PUT", "/v1/queues/"+name, settings)
 }
 
-// stored gives the messages of a queue without leasing them.
+// stored returns the messages of a queue without leasing them.
 func (r *rig) stored(full string) []surgetank.Delivery {
 	r.t.Helper()
 	list, err := r.broker.Peek(context.Background(), full, surgetank.PeekOptions{Max: 1000, MaxBytes: 1 << 30})

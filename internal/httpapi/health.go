@@ -6,13 +6,12 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// healthz says that the process answers, and nothing about its work.
+// healthz answers that the process is alive. It checks nothing else.
 func (c *call) healthz() error {
 	return c.respond(http.StatusOK, map[string]string{"status": "ok"})
 }
 
-// readyz says whether the server can serve; why not is for those who are logged in to see in the
-// log.
+// readyz answers whether the server can serve. The reason is only in the log, for the operator.
 func (c *call) readyz() error {
 	if c.api.base.Err() != nil {
 		return surgetank.Errorf(surgetank.CodeClosed, "the server is stopping")
@@ -23,14 +22,14 @@ func (c *call) readyz() error {
 			return withStatus(http.StatusServiceUnavailable, surgetank.Errorf(surgetank.CodeClosed, "the server is not ready; its log says why"))
 		}
 	}
-	q := c.r.URL.Query() // other parameters are let through: probers add what they like
+	q := c.r.URL.Query() // other parameters are accepted: probes add their own
 	if use := q.Get("for"); use != "" && use != "publish" {
 		return surgetank.FieldErrorf("for", "for is publish, or left out, not %.40q", use)
 	}
 	answer := map[string]string{"status": "ready"}
 	if refusing := c.api.opts.Refusing; refusing != nil {
-		// Consumers must still reach the server, because acks make room. So only a probe for
-		// publishers is told no.
+		// Consumers must still reach the server, because acks make room. So only probes for
+		// publishers fail.
 		if why := refusing(); why != "" && q.Get("for") == "publish" {
 			return withStatus(http.StatusServiceUnavailable, surgetank.Errorf(surgetank.CodeFull, "the server is not ready for messages: %s", why))
 		} else if why != "" {
@@ -40,7 +39,7 @@ func (c *call) readyz() error {
 	return c.respond(http.StatusOK, answer)
 }
 
-// showOpenAPI gives the document that describes this API.
+// showOpenAPI returns the document that describes this API.
 func (c *call) showOpenAPI() error {
 	if _, err := c.query(); err != nil {
 		return err

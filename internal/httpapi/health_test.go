@@ -27,8 +27,8 @@ func TestReady(t *testing.T) {
 	r.want(200, "GET", "/healthz", "")
 }
 
-// TestReadyForAcks: while messages are refused, consumers must reach the server, and a probe for
-// publishers is told no.
+// TestReadyForAcks: while messages are refused, consumers still reach the server, and only a probe
+// for publishers fails.
 func TestReadyForAcks(t *testing.T) {
 	why := ""
 	r := newRig(t, func(o *Options) { o.Refusing = func() string { return why } })
@@ -70,7 +70,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// However many queues clients make, the series stay bounded, and nothing is left out of the sums.
+// However many queues clients create, the number of series is limited and the sums are complete.
 func TestMetricsAreBounded(t *testing.T) {
 	r := newRig(t)
 	for i := range maxQueueSeries + 20 {
@@ -136,7 +136,7 @@ func TestUsersOverHTTP(t *testing.T) {
 	if w := r.want(200, "GET", "/v1/whoami", "", bob).json(t); w["user"] != "bob" || w["administrator"] != true || w["local"] != false {
 		t.Fatalf("%v", w)
 	}
-	r.want(201, "PUT", "/v1/vhosts/v", `{}`, bob) // its maker has every right there
+	r.want(201, "PUT", "/v1/vhosts/v", `{}`, bob) // the creator has all permissions there
 	r.want(201, "PUT", "/v1/vhosts/v/queues/q", `{}`, bob)
 	r.wantProblem(r.do("PUT", "/v1/queues/q", `{}`, bob), 403, "denied") // but not elsewhere
 	r.wantProblem(r.do("PUT", "/v1/vhosts/v/permissions/bob", `{"write":".*"}`, bob), 400, "invalid")

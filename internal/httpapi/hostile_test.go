@@ -12,7 +12,7 @@ import (
 	"github.com/surgetank/surgetank/test/hostile"
 )
 
-// hostileLimits are short, for tests that wait for them.
+// hostileLimits are short, for tests that wait until they expire.
 func hostileLimits() (Limits, ServerLimits) {
 	return Limits{MaxMessage: 1 << 20, BodyGrace: 500 * time.Millisecond, MinBodyRate: 1 << 20}, ServerLimits{HeaderTimeout: time.Second}
 }
@@ -53,7 +53,7 @@ func TestHostileListIsComplete(t *testing.T) {
 // TestHostile sends every bad request over a real socket.
 func TestHostile(t *testing.T) { playHostile(t, false) }
 
-// TestHostileByteByByte sends each in segments of one byte. The answers must be the same.
+// TestHostileByteByByte sends each request in segments of one byte. The answers must be the same.
 func TestHostileByteByByte(t *testing.T) { playHostile(t, true) }
 
 func playHostile(t *testing.T, slow bool) {
@@ -61,7 +61,7 @@ func playHostile(t *testing.T, slow bool) {
 	t.Run("cases", func(t *testing.T) {
 		for _, c := range hostile.HTTPCases() {
 			if slow && len(c.Request()) > 64<<10 {
-				continue // bytes one by one are slower than a body may come
+				continue // single bytes are slower than the lowest rate of a body
 			}
 			t.Run(c.String(), func(t *testing.T) {
 				t.Parallel()
@@ -73,7 +73,7 @@ func playHostile(t *testing.T, slow bool) {
 	})
 }
 
-// TestHostileCuts cuts every bad request after each byte and then hangs up or breaks off.
+// TestHostileCuts cuts every bad request after each byte and then closes or resets the connection.
 func TestHostileCuts(t *testing.T) {
 	s := hostileTarget(t)
 	var wg sync.WaitGroup
@@ -101,12 +101,12 @@ func TestHostileCuts(t *testing.T) {
 	t.Logf("%d cuts", cuts)
 }
 
-// near is a connection in memory whose peer says that it is on this machine.
+// near is an in-memory connection whose peer has a loopback address.
 type near struct{ net.Conn }
 
 func (near) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
 
-// pipes is a listener for connections in memory.
+// pipes is a listener for in-memory connections.
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -135,8 +135,8 @@ func (p *pipes) Accept() (net.Conn, error) {
 func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
 func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080} }
 
-// TestHostileSilence cuts every bad request after each byte and then says nothing more. The server
-// must hang up by itself, at the limits that it has by default, in time that the test lets pass.
+// TestHostileSilence cuts every bad request after each byte and then sends nothing more. The server
+// must close the connection by itself at its default limits. The test runs in simulated time.
 func TestHostileSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

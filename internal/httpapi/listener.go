@@ -11,16 +11,17 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// LimitListener gives every connection a place, of those that all peers share and of those of its
-// address, so that one peer cannot take all of them and all peers cannot take all memory. Where
-// there is none left, a connection without a request that was let in is closed for the newcomer:
-// those kept alive between two requests first, then whoever has not shown who it is for longest.
-// Loopback peers and trusted proxies share one address and count towards the total only.
+// LimitListener returns every connection a place. All peers share a number of places, and each
+// address has a number of places, so one peer cannot use all places and all peers cannot use all
+// memory. If no place is free, a connection whose request was not let in is closed for the
+// newcomer. Idle connections between two requests are closed first, then the connection that has
+// been unidentified for longest. Loopback peers and trusted proxies share addresses and count
+// towards the total only.
 //
 //	            accepted           request read         its login is checked, or was right
 //	newcomer ──────────▶ waits ───────────────▶ waits ────────────────────────────────────▶ stays
 //	                       ▲                                                                  │ answered
-//	                       └────────────────── goes first ◀───────────────────────────────────┘
+//	                       └────────────────── closed first ◀─────────────────────────────────┘
 func LimitListener(ln net.Listener, l ServerLimits) net.Listener {
 	l = l.withDefaults()
 	return &limitListener{ln, lobby.New(l.MaxConns, l.MaxConnsPerIP), l.TrustedProxies, l.Refused}
@@ -33,14 +34,14 @@ type limitListener struct {
 	refused *tally.Counts
 }
 
-// Accept gives the next connection that gets a place.
+// Accept returns the next connection that gets a place.
 func (l *limitListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
 		if err != nil {
 			return nil, err
 		}
-		guest, out := l.lobby.Enter(l.addressOf(conn), func() { _ = conn.Close() }) // its server finds it closed
+		guest, out := l.lobby.Enter(l.addressOf(conn), func() { _ = conn.Close() }) // its server finds the connection closed
 		switch {
 		case guest == nil:
 			l.refused.Add(tally.Connections)
@@ -50,12 +51,12 @@ func (l *limitListener) Accept() (net.Conn, error) {
 		if guest != nil {
 			return &limitedConn{conn, guest}, nil
 		}
-		_ = conn.Close() // nothing was sent; the peer learns by the closing
+		_ = conn.Close() // nothing was sent; the peer only sees the close
 	}
 }
 
-// addressOf is the address that a connection's place is counted for. A trusted proxy speaks for
-// many clients: like loopback peers, its connections count towards the total only.
+// addressOf returns the address whose places a connection uses. A trusted proxy has many clients,
+// so like loopback peers its connections count towards the total only.
 func (l *limitListener) addressOf(conn net.Conn) netip.Addr {
 	a := remoteIP(conn)
 	if within(l.proxies, a.Unmap()) {
@@ -77,14 +78,15 @@ type limitedConn struct {
 	guest *lobby.Guest
 }
 
-// Close closes the connection and gives its place back.
+// Close closes the connection and frees its place.
 func (c *limitedConn) Close() error {
 	err := c.Conn.Close()
 	c.guest.Leave()
 	return err
 }
 
-// guestOf gives a connection's place; nil where it was not accepted by a LimitListener.
+// guestOf returns a connection's place. It is nil if the connection was not accepted by a
+// LimitListener.
 func guestOf(c net.Conn) *lobby.Guest {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
@@ -95,13 +97,13 @@ func guestOf(c net.Conn) *lobby.Guest {
 	return nil
 }
 
-// connContext lets the requests of a connection know its place: whoever finds out who sent one
-// holds it.
+// connContext passes the place of a connection to its requests. The code that identifies the user
+// keeps the place.
 func connContext(ctx context.Context, c net.Conn) context.Context {
 	return lobby.With(ctx, guestOf(c))
 }
 
-// connState tells a connection's place what its connection does.
+// connState reports the state of a connection to its place.
 func connState(c net.Conn, s http.ConnState) {
 	switch s {
 	case http.StateActive:

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// fakeConn comes from any address.
+// fakeConn comes from a chosen address.
 type fakeConn struct {
 	net.Conn
 	from   string
@@ -39,8 +39,9 @@ func (l *fakeListener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// TestLimitListener: when the places of all, or of one address, are taken, whoever comes gets one
-// of somebody who waits, of the address where the most wait; when nobody waits, it is turned away.
+// TestLimitListener: when all places, or those of one address, are used, a newcomer gets the place
+// of a waiting connection of the address with the most waiting ones. When no connection waits, the
+// newcomer is rejected.
 func TestLimitListener(t *testing.T) {
 	var all []*fakeConn
 	for _, from := range []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3", "[::ffff:192.0.2.1]:4", "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "192.0.2.2:1"} {
@@ -75,7 +76,7 @@ func TestLimitListener(t *testing.T) {
 	more := []*fakeConn{{from: "192.0.2.3:1"}, {from: "192.0.2.3:2"}}
 	l.(*limitListener).Listener = &fakeListener{conns: more}
 	conns[7].Close()
-	conns[7].Close() // gives its place back once
+	conns[7].Close() // frees its place once
 	if c, err := l.Accept(); err != nil || c.RemoteAddr().String() != "192.0.2.3:1" {
 		t.Fatal("the place was not given back")
 	} else {
@@ -86,12 +87,12 @@ func TestLimitListener(t *testing.T) {
 	}
 }
 
-// TestIdleConnectionsMakeRoom fills a server's places with a connection kept alive, one that sends
-// half a request, one that was refused and sends no body, and one whose request was let in and
-// waits. Others come, and get the places of all but the last.
+// TestIdleConnectionsMakeRoom fills a server's places with four connections. One is idle, one sends
+// half a request, one was refused and sends no body, and one has an accepted request that waits.
+// Newcomers get the places of all but the last.
 func TestIdleConnectionsMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(o *Options) { o.Limits.BodyGrace = time.Hour }) // no deadline is to do the lobby's work
+		r := newRig(t, func(o *Options) { o.Limits.BodyGrace = time.Hour }) // no deadline may do the work of the lobby
 		p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 		limits := ServerLimits{MaxConns: 4, HeaderTimeout: time.Hour}
 		srv := NewServer(r.api, limits, nil)
@@ -133,7 +134,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 		if got := answer(kept); got != 200 {
 			t.Fatalf("the first request: %d", got)
 		}
-		waiting := []net.Conn{kept, half, refused} // in the order in which they are to go
+		waiting := []net.Conn{kept, half, refused} // in the order in which they must be closed
 		var newcomer net.Conn
 		for i := range 4 {
 			newcomer = dial("GET /v1/queues" + host) // slow itself

@@ -17,22 +17,22 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// messageReader reads messages in their JSON form, {"body": …, "group": …}, from NDJSON lines and
+// messageReader reads messages in JSON form, {"body": …, "group": …}, from NDJSON lines and
 // transactions.
 type messageReader struct {
 	maxBody   int
-	queues    bool // the members queue and queues are known: requests that name no queue in their path
-	opaque    bool // the member opaque_base64 is allowed to this caller
+	queues    bool // the members queue and queues are allowed: the request's path names no queue
+	opaque    bool // this caller may use the member opaque_base64
 	vhost     string
-	oneQueue  []string                // what Queues is when queues is false
-	allow     func(full string) error // with queues: whether the caller may write to one
-	allowed   map[string]bool         // what allow let pass
-	lastNames string                  // of the last message's queue member and its list, as consecutive messages often share them
+	oneQueue  []string                // value of Queues if queues is false
+	allow     func(full string) error // with queues: whether the caller may write to a queue
+	allowed   map[string]bool         // queues that allow accepted
+	lastNames string                  // the last message's queue member and its list: consecutive messages often share them
 	lastList  []string
-	publisher string // of the last message that had one
+	publisher string // publisher of the last message that had one
 }
 
-// Members of a message, as bits to find duplicates.
+// Members of a message, as bits for finding duplicates.
 const (
 	hasBody = 1 << iota
 	hasBase64
@@ -44,7 +44,7 @@ const (
 	hasOption // and all bits above: the options of msgopt.Table, in its order
 )
 
-// members of a message by name.
+// members maps names to members.
 var members = func() map[string]uint {
 	m := map[string]uint{
 		"body": hasBody, "body_base64": hasBase64, "publisher": hasPublisher, "sequence": hasSequence,
@@ -56,7 +56,7 @@ var members = func() map[string]uint {
 	return m
 }()
 
-// read passes one message object of s into p. Errors are CodeInvalid or CodeTooLarge with the
+// read reads one message object of s into p. Errors are CodeInvalid or CodeTooLarge, with the
 // member as Field.
 func (m *messageReader) read(s *scanner, p *surgetank.Publishing) error {
 	if s.peek() != '{' {
@@ -187,7 +187,7 @@ func (m *messageReader) tooLarge(field string, n int) error {
 		Message: fmt.Sprintf("%s has %d bytes; at most %s are allowed", field, n, settings.FormatSize(int64(m.maxBody)))}
 }
 
-// base64 reads base64 of RFC 4648, section 4: padded, no line breaks, no stray bits.
+// base64 reads base64 as in RFC 4648, section 4: padded, without line breaks or stray bits.
 func (m *messageReader) base64(s *scanner, field string, most int) ([]byte, error) {
 	if s.peek() != '"' {
 		return nil, surgetank.FieldErrorf(field, "%s is base64 text in quotes", field)
@@ -239,7 +239,8 @@ func (m *messageReader) queueList(s *scanner) ([]string, error) {
 	return list, err
 }
 
-// nameMember reads a short text that names something; an empty one is refused, as nobody means it.
+// nameMember reads a short text that names something. It rejects an empty text, which is always a
+// mistake.
 func nameMember(s *scanner, field string, most int) (string, error) {
 	if s.peek() != '"' {
 		return "", surgetank.FieldErrorf(field, "%s is text in quotes", field)
@@ -279,8 +280,8 @@ func durationMember(s *scanner, field string) (time.Duration, error) {
 	return checkDuration(field, v)
 }
 
-// checkDuration reads a delay or TTL. A TTL of nothing would mean the queue's own, which is not
-// what it says.
+// checkDuration reads a delay or TTL. It rejects a TTL of 0, because 0 would mean the queue's own
+// TTL.
 func checkDuration(field, v string) (time.Duration, error) {
 	d, err := settings.ParseDuration(v)
 	switch {
@@ -324,8 +325,8 @@ func checkSequence(field, v string) (uint64, error) {
 	return n, nil
 }
 
-// headersMember reads {"name": "value"} or, where order or repetition matter, [{"name": …, "value":
-// …}].
+// headersMember reads {"name": "value"}, or a list [{"name": …, "value": …}] if order or repetition
+// matter.
 func headersMember(s *scanner) ([]surgetank.Header, error) {
 	var list []surgetank.Header
 	bytes := 0
@@ -392,7 +393,8 @@ func headerObject(s *scanner) (h surgetank.Header, err error) {
 	return h, err
 }
 
-// checkHeader checks one header of a message, the count-th, bytes with all before it.
+// checkHeader checks one header of a message. count is its number, bytes the size of all headers so
+// far.
 func checkHeader(field string, h surgetank.Header, count, bytes int) error {
 	switch {
 	case count > surgetank.MaxHeaders:
@@ -408,7 +410,7 @@ func checkHeader(field string, h surgetank.Header, count, bytes int) error {
 	return nil
 }
 
-// memberError names the member a fault of JSON syntax lies in.
+// memberError names the member with a JSON syntax error.
 func memberError(key string, err error) error {
 	if syntax, ok := err.(*jsonError); ok {
 		e := surgetank.Errorf(surgetank.CodeInvalid, "%s: %w", shorten(key), syntax)
@@ -418,7 +420,7 @@ func memberError(key string, err error) error {
 	return err
 }
 
-// asInvalid makes a fault of JSON syntax an error of the API's.
+// asInvalid converts a JSON syntax error to an error of the API.
 func asInvalid(err error) error {
 	if syntax, ok := err.(*jsonError); ok {
 		return surgetank.Errorf(surgetank.CodeInvalid, "this is not JSON as it should be: %w", syntax)
@@ -426,27 +428,27 @@ func asInvalid(err error) error {
 	return err
 }
 
-// Names of the request headers that describe a message; with headerPrefix they are the message's
+// Names of the request headers that describe a message. Headers with headerPrefix are the message's
 // own headers.
 const (
 	optionPrefix = "Surgetank-"
 	headerPrefix = "Surgetank-Header-"
 
-	// These two are about the request and not about a message: they are allowed with NDJSON, too.
+	// These two describe the request, not a message, so they are also allowed with NDJSON.
 	publisherHeader = "Surgetank-Publisher"
 	sequenceHeader  = "Surgetank-Sequence"
 )
 
-// options are what the Surgetank-* headers say about the message in the body, or about each of its
+// options are the values of the Surgetank-* headers for the message in the body, or for each of its
 // lines.
 type options struct {
 	message     surgetank.Message // without a body
-	dedupPrefix string            // with lines: each line's dedup id is this and its number
+	dedupPrefix string            // for lines: each line's dedup id is this prefix and the line's number
 	dedupFirst  uint64            // the number of the first line
 }
 
-// messageOptions reads the Surgetank-* headers. Names that are not known are refused: they are
-// typing errors.
+// messageOptions reads the Surgetank-* headers. It rejects unknown names, because they are typing
+// errors.
 func messageOptions(h http.Header, lines bool) (o options, err error) {
 	var names []string
 	for name := range h {
@@ -459,7 +461,7 @@ func messageOptions(h http.Header, lines bool) (o options, err error) {
 	for _, name := range names {
 		values := h[name]
 		if own, ok := strings.CutPrefix(name, headerPrefix); ok {
-			for _, v := range values { // HTTP names have no case: they are kept in lower case
+			for _, v := range values { // HTTP header names ignore case: they are stored in lower case
 				hd := surgetank.Header{Name: strings.ToLower(own), Value: v}
 				bytes += len(hd.Name) + len(hd.Value)
 				msg.Headers = append(msg.Headers, hd)

@@ -16,15 +16,15 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// maxQueueSeries is how many queues have series of their own; the rest, those with the smallest
-// backlogs, is summed under the name "" so that clients who make queues cannot make a monitoring
-// system fall over.
+// maxQueueSeries is how many queues have series of their own. The other queues, those with the
+// smallest backlogs, are summed under the name "". So clients that create queues cannot overload a
+// monitoring system.
 const maxQueueSeries = 1000
 
-// scrapeTimeout bounds how long a scrape waits for the broker.
+// scrapeTimeout limits how long a scrape waits for the broker.
 const scrapeTimeout = 5 * time.Second
 
-// metrics counts requests, and collects the queues' figures when it is asked.
+// metrics counts requests, and collects the figures of queues for each scrape.
 type metrics struct {
 	handler       http.Handler
 	requests      *prometheus.CounterVec
@@ -32,8 +32,8 @@ type metrics struct {
 	refusedLogins prometheus.Counter
 }
 
-// liveHeap adds go_gc_heap_live_bytes to the standard metrics: what the last collection found
-// alive, which shows a leak where the heap's size shows mostly garbage.
+// liveHeap adds go_gc_heap_live_bytes to the standard metrics: the memory that was live at the last
+// collection. It shows a leak, while the heap's size is mostly garbage.
 var liveHeap = collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/gc/heap/live:bytes$`)}
 
 func newMetrics(a *API) *metrics {
@@ -63,8 +63,8 @@ func newMetrics(a *API) *metrics {
 	return m
 }
 
-// observe counts a request. Labels have few values: routes are those of the router, other methods
-// are one.
+// observe counts a request. Labels have few values: only the router's routes, and one value for all
+// unusual methods.
 func (m *metrics) observe(c *call, took time.Duration) {
 	method := c.r.Method
 	if !slices.Contains([]string{"GET", "HEAD", "PUT", "POST", "DELETE"}, method) {
@@ -131,7 +131,8 @@ func (qc *queueCollector) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect asks the broker. When it does not answer, the scrape says so and shows the rest.
+// Collect asks the broker. If the broker does not answer, the scrape reports that and shows the
+// other metrics.
 func (qc *queueCollector) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(qc.api.base, scrapeTimeout)
 	defer cancel()
@@ -176,7 +177,7 @@ func show(ch chan<- prometheus.Metric, q *surgetank.QueueInfo, vhost, name strin
 	}
 }
 
-// sum adds queues up into one without a name.
+// sum adds queues up into one queue without a name.
 func sum(list []surgetank.QueueInfo) (t surgetank.QueueInfo) {
 	for i := range list {
 		q := &list[i]

@@ -6,8 +6,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// numbering is what a request's headers say about its publisher: its id, and the number of the
-// first message. The other messages of the request count up from there.
+// numbering is the publisher of a request, as its headers name it: the publisher's id and the
+// number of the first message. The other messages of the request have the numbers after it.
 type numbering struct {
 	publisher string
 	first     uint64
@@ -40,7 +40,7 @@ func numberingOf(h http.Header) (n numbering, err error) {
 	return n, nil
 }
 
-// number gives the messages of a request their numbers.
+// number sets the numbers of a request's messages.
 func (n numbering) number(msgs []surgetank.Publishing) error {
 	if n.publisher == "" {
 		return nil

@@ -8,8 +8,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// TestPublisherNumbers publishes with a publisher id and numbers in each form that a request can
-// have, twice. The second time everything is a duplicate, on a queue without a dedup window.
+// TestPublisherNumbers publishes twice with a publisher id and numbers, in each form that a request
+// can have. The second time every message is a duplicate, on a queue without a dedup window.
 func TestPublisherNumbers(t *testing.T) {
 	r := newRig(t)
 	r.queue("q", `{}`)
@@ -46,7 +46,8 @@ func TestPublisherNumbers(t *testing.T) {
 	}
 }
 
-// TestPartOfANumberedRequest sends a request again of which a part was refused for a full queue.
+// TestPartOfANumberedRequest repeats a request of which a part was refused because a queue was
+// full.
 func TestPartOfANumberedRequest(t *testing.T) {
 	r := newRig(t)
 	r.queue("q", `{"max_messages":2,"overflow":"reject"}`)

@@ -19,11 +19,11 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// document is openapi.json with its schemas compiled on demand.
+// document is openapi.json; its schemas are compiled on demand.
 type document struct {
 	t        *testing.T
 	root     map[string]any
-	compiler *jsonschema.Compiler // remembers what it compiled
+	compiler *jsonschema.Compiler // caches compiled schemas
 }
 
 const docURL = "https://surgetank.invalid/openapi.json"
@@ -34,14 +34,14 @@ func openDocument(t *testing.T) *document {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := jsonschema.NewCompiler() // draft 2020-12, which OpenAPI 3.1 uses
+	c := jsonschema.NewCompiler() // draft 2020-12, as in OpenAPI 3.1
 	if err := c.AddResource(docURL, root); err != nil {
 		t.Fatal(err)
 	}
 	return &document{t, root.(map[string]any), c}
 }
 
-// pointer escapes a key for a JSON pointer in a URL's fragment.
+// pointer escapes keys for a JSON pointer in a URL's fragment.
 func pointer(keys ...string) string {
 	var b strings.Builder
 	for _, k := range keys {
@@ -51,7 +51,7 @@ func pointer(keys ...string) string {
 	return b.String()
 }
 
-// check demands that text, JSON, fits the schema at a path of the document.
+// check requires that a JSON text fits the schema at a path of the document.
 func (d *document) check(what string, text []byte, keys ...string) {
 	d.t.Helper()
 	schema, err := d.compiler.Compile(docURL + "#" + pointer(keys...))
@@ -124,7 +124,7 @@ func TestDocumentHasEveryRouteAndNoOther(t *testing.T) {
 
 var update = flag.Bool("update", false, "write what openapi.json says of the settings of queues anew")
 
-// The document has the settings of the table, and a queue with every setting fits it.
+// The document lists the settings of the table, and a queue with every setting fits the document.
 func TestDocumentMatchesTheSettings(t *testing.T) {
 	d := openDocument(t)
 	schemas := d.root["components"].(map[string]any)["schemas"].(map[string]any)
@@ -174,7 +174,7 @@ func TestDocumentMatchesTheSettings(t *testing.T) {
 	d.check("queue", []byte(a.body), "components", "schemas", "Queue")
 }
 
-// fakeSinks is a manager of no real sinks.
+// fakeSinks is a manager without real sinks.
 type fakeSinks struct{ specs map[string]json.RawMessage }
 
 func (s *fakeSinks) List(context.Context) ([]json.RawMessage, error) {
@@ -222,8 +222,8 @@ func (s *fakeSinks) OnQueue(queue string) []settings.QueueSink {
 
 func (s *fakeSinks) Resume(ctx context.Context, name, _ string) error { return s.Pause(ctx, name) }
 
-// Each example of a request is accepted by a server where its names exist, its answer fits the
-// schema, and so do the examples of answers.
+// A server accepts each example request, after the named things exist. The answers fit their
+// schemas, and so do the example answers.
 func TestDocumentExamples(t *testing.T) {
 	d := openDocument(t)
 	d.check("problem", mustJSON(t, d.at("components", "responses", "Problem", "content", "application/problem+json", "example")), "components", "schemas", "Problem")
@@ -309,7 +309,7 @@ func (d *document) try(op operation, media, text string) {
 	if content, _ := node["content"].(map[string]any); content["application/json"] != nil {
 		d.check("the server's answer", []byte(a.body), "paths", op.path, strings.ToLower(op.method), "responses", status, "content", "application/json", "schema")
 	}
-	// Every query parameter of the document is one the server knows.
+	// The server knows every query parameter of the document.
 	params, _ := op.node["parameters"].([]any)
 	for _, p := range params {
 		if m := p.(map[string]any); m["in"] == "query" {
@@ -321,7 +321,7 @@ func (d *document) try(op operation, media, text string) {
 	}
 }
 
-// at gives the node at a path of the document.
+// at returns the node at a path of the document.
 func (d *document) at(keys ...string) any {
 	var v any = d.root
 	for _, k := range keys {
@@ -339,8 +339,8 @@ func mustJSON(t *testing.T, v any) []byte {
 	return b
 }
 
-// What the API refuses and answers fits the document, too: problems of all kinds, and messages with
-// everything in them.
+// Errors and unusual answers fit the document too: all kinds of problems, and messages with every
+// member.
 func TestAnswersFitTheDocument(t *testing.T) {
 	d := openDocument(t)
 	r := newRig(t)

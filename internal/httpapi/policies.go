@@ -8,7 +8,7 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// policies gives the keeper of policies, or says that this server has none.
+// policies returns the Broker with policies, or an error if this server has none.
 func (c *call) policies() (*policy.Broker, error) {
 	if c.api.opts.Policies == nil {
 		return nil, surgetank.Errorf(surgetank.CodeNotFound, "this server has no policies")
@@ -47,7 +47,8 @@ func (c *call) showPolicy(status int) error {
 	return c.respond(status, found)
 }
 
-// putPolicy makes a policy or replaces it whole. When it answers, every queue has what results.
+// putPolicy creates a policy or replaces it. When it answers, the new settings apply to every
+// queue.
 func (c *call) putPolicy() error {
 	if _, err := c.query(); err != nil {
 		return err
@@ -125,7 +126,7 @@ func (c *call) deleteTopicPermission() error {
 	})
 }
 
-// limit reads a limit that may be left out: then there is none.
+// limit reads an optional limit. If it is missing, there is no limit.
 func (f *fields) limit(name string) *int {
 	if !f.has(name) {
 		f.known = append(f.known, name)

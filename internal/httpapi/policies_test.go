@@ -54,8 +54,8 @@ func TestPoliciesOverHTTP(t *testing.T) {
 	without.wantProblem(without.do("GET", "/v1/policies", ""), http.StatusNotFound, surgetank.CodeNotFound)
 }
 
-// What doors keep for themselves is in no listing, and cannot be reached by its name either. A
-// queue whose dead letters go through it says so in a word, which can be put back.
+// Queues that doors use for themselves are in no list, and their names are not found. If a queue's
+// dead letters go through such a queue, its settings show a word for it, which can be sent back.
 func TestDoorsOwnQueuesAreHidden(t *testing.T) {
 	r := newRig(t, withPolicies(t))
 	passage := policy.Passage("/")
@@ -83,7 +83,7 @@ func TestDoorsOwnQueuesAreHidden(t *testing.T) {
 	}
 }
 
-// Every limit over this door, set over this door.
+// Every limit is set and applied over this door.
 func TestLimitsOverHTTP(t *testing.T) {
 	r := newRig(t, withPolicies(t))
 	if err := r.store.PutPermission(t.Context(), "ann", "/", auth.AllPermissions); err != nil {
@@ -119,14 +119,14 @@ func TestLimitsOverHTTP(t *testing.T) {
 	r.want(http.StatusOK, "PUT", "/v1/vhosts/%2F/limits", `{}`)
 	r.queue("c", "{}")
 
-	// Consumers: of the user, whose first subscription is there, and of the queue.
+	// Limits of consumers: for the user, whose first subscription exists, and for the queue.
 	r.want(http.StatusOK, "PUT", "/v1/users/ann/limits", `{"max_consumers":2}`)
 	second := subscribe(as("ann", "x")).json(t)["subscription"].(string)
 	refused := r.wantProblem(subscribe(as("ann", "x")), http.StatusTooManyRequests, surgetank.CodeBusy)
 	if !strings.Contains(refused["detail"].(string), "2 user consumers") {
 		t.Errorf("%v", refused)
 	}
-	if a := r.do("POST", "/v1/subscriptions/"+second+"/cancel", "", as("ann", "x")); a.status != http.StatusOK { // gives its place back, once
+	if a := r.do("POST", "/v1/subscriptions/"+second+"/cancel", "", as("ann", "x")); a.status != http.StatusOK { // frees its place, once
 		t.Fatal(a.body)
 	}
 	third := subscribe(as("ann", "x"))
@@ -145,7 +145,7 @@ func TestLimitsOverHTTP(t *testing.T) {
 	r.wantProblem(subscribe(as("ann", "x")), http.StatusTooManyRequests, surgetank.CodeBusy)
 	r.want(http.StatusOK, "PUT", "/v1/users/ann/limits", `{}`)
 	r.want(http.StatusOK, "PUT", "/v1/queues/a?mode=merge", `{"max_consumers":1}`)
-	for range 2 { // a refusal keeps no place either
+	for range 2 { // a refused request keeps no place
 		full := r.wantProblem(subscribe(as("ann", "x")), http.StatusTooManyRequests, surgetank.CodeFull)
 		if !strings.Contains(full["detail"].(string), "raise max_consumers") {
 			t.Errorf("%v", full)

@@ -11,9 +11,9 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// statuses is the one place where error codes become HTTP statuses. CodeFull covers a queue at its
-// limit and a full disk alike: both pass when consumers catch up, so both are 429, which clients
-// know to repeat.
+// statuses is the only place that maps error codes to HTTP statuses. CodeFull means a queue at its
+// limit or a full disk. Both pass when consumers catch up, so both are 429, after which clients
+// retry.
 var statuses = map[surgetank.Code]int{
 	surgetank.CodeInvalid:     http.StatusBadRequest,
 	surgetank.CodeNotFound:    http.StatusNotFound,
@@ -30,11 +30,11 @@ var statuses = map[surgetank.Code]int{
 	surgetank.CodeInternal:    http.StatusInternalServerError,
 }
 
-// defaultRetryAfter is told to clients when the broker does not know better.
+// defaultRetryAfter is for errors without a RetryAfter of their own.
 const defaultRetryAfter = time.Second
 
-// problem is an error in the form of RFC 9457. Code, Field and RetryAfter are those of
-// surgetank.Error; Type is always about:blank, so Title is the status's own name.
+// problem is an error in the form of RFC 9457. Code, Field and RetryAfter come from
+// surgetank.Error. Type is always about:blank, so Title is the name of the status.
 type problem struct {
 	Type       string         `json:"type"`
 	Title      string         `json:"title"`
@@ -43,11 +43,11 @@ type problem struct {
 	Code       surgetank.Code `json:"code"`
 	Field      string         `json:"field,omitempty"`
 	Line       int            `json:"line,omitempty"`        // of an NDJSON body, from 1
-	RetryAfter string         `json:"retry_after,omitempty"` // a Go duration, finer than the header
+	RetryAfter string         `json:"retry_after,omitempty"` // a Go duration, more precise than the header
 	*partial
 }
 
-// partial tells what became of the messages of a publish of which not all were stored.
+// partial describes the result for each message of a publish that was stored only in part.
 type partial struct {
 	Published  int            `json:"published"`
 	Duplicates int            `json:"duplicates"`
@@ -55,8 +55,8 @@ type partial struct {
 	Errors     []messageError `json:"errors"`
 }
 
-// messageError is one error of several messages in a row; First and Last count messages of the
-// request from 0.
+// messageError is one error for several consecutive messages. First and Last are positions in the
+// request, from 0.
 type messageError struct {
 	First  int            `json:"first"`
 	Last   int            `json:"last"`
@@ -65,7 +65,7 @@ type messageError struct {
 	Field  string         `json:"field,omitempty"`
 }
 
-// statusError is an error with a status that its code alone does not say.
+// statusError sets an HTTP status that differs from the default for its error code.
 type statusError struct {
 	status int
 	err    error
@@ -85,8 +85,8 @@ type lineError struct {
 func (e *lineError) Error() string { return e.err.Error() }
 func (e *lineError) Unwrap() error { return e.err }
 
-// problemOf describes an error for a client. What is no *surgetank.Error is a defect; its words go
-// to the log, not to the client.
+// problemOf describes an error for a client. An error that is not a *surgetank.Error is a defect;
+// its text goes to the log, not to the client.
 func problemOf(err error) *problem {
 	p := &problem{Type: "about:blank", Code: surgetank.CodeInternal,
 		Detail: "an internal error happened; the server's log has its words"}

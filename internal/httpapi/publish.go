@@ -14,11 +14,11 @@ import (
 	"github.com/surgetank/surgetank/internal/input"
 )
 
-// ndjsonTypes are the media types of one JSON object a line; there is no registered one.
+// ndjsonTypes are the media types for one JSON object per line; no type is registered.
 var ndjsonTypes = []string{"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
 
-// publish stores the body as one message, cut into messages as ?format= asks, or each of its JSON
-// objects as one (NDJSON).
+// publish stores the body as one message. With ?format= it divides the body into messages; with
+// NDJSON each JSON object is a message.
 func (c *call) publish() error {
 	q, err := c.query("raw", "format", "delimiter", "ids")
 	if err != nil {
@@ -126,8 +126,8 @@ func (c *call) targetReader() *messageReader {
 	}
 }
 
-// mayOpaque tells whether the caller may send what another door's protocol says about a message,
-// which can name another user as its author.
+// mayOpaque reports whether the caller may send opaque properties of another door's protocol. They
+// can name another user as the author.
 func (c *call) mayOpaque() bool {
 	store := c.api.opts.Auth
 	return c.user.IsLocal() || store.HasTag(c.user, auth.TagAdministrator) || store.HasTag(c.user, auth.TagImpersonator)
@@ -142,16 +142,15 @@ func hasOptions(h http.Header) bool {
 	return false
 }
 
-// bodyType is the content type of a raw body, or of each of its lines.
+// bodyType returns the content type of a raw body, or of each of its lines.
 func bodyType(media string) string {
-	if media == "application/x-www-form-urlencoded" { // what curl says when nobody said anything
+	if media == "application/x-www-form-urlencoded" { // curl's default
 		return ""
 	}
 	return media
 }
 
-// readNDJSON reads one message object a line. Lines of nothing but space are no messages, but they
-// count.
+// readNDJSON reads one message object per line. Blank lines are no messages, but they are counted.
 func (c *call) readNDJSON(data []byte, m *messageReader) ([]surgetank.Publishing, error) {
 	if order := input.Mark(data); order != "" {
 		return nil, inLine(1, surgetank.FieldErrorf("line", "the body begins with the byte order mark of %s; message objects are UTF-8 without one", order))
@@ -190,7 +189,7 @@ func (c *call) readNDJSON(data []byte, m *messageReader) ([]surgetank.Publishing
 	return msgs, nil
 }
 
-// inLine puts the line's number before an error's words.
+// inLine puts the line's number before an error's text.
 func inLine(number int, err error) error {
 	if e, ok := err.(*surgetank.Error); ok {
 		named := *e
@@ -212,14 +211,14 @@ func checkIDsParam(v string) error {
 	return surgetank.FieldErrorf("ids", "ids is list, ranges or none, not %.40q", v)
 }
 
-// outcome is what a publish came to.
+// outcome is the result of a publish.
 type outcome struct {
 	results []surgetank.PublishResult
 	err     error
 }
 
-// store publishes and answers. The body's memory is the broker's until it is done with it, also
-// when the client has left.
+// store publishes and answers. The broker owns the body's memory until it is done with it, even if
+// the client has left.
 func (c *call) store(msgs []surgetank.Publishing, body *held, ids string) error {
 	accept, cancel := context.WithTimeout(c.r.Context(), c.api.limits.AcceptWait)
 	defer cancel()
@@ -244,7 +243,7 @@ func (c *call) store(msgs []surgetank.Publishing, body *held, ids string) error 
 	return c.answerPublished(o.results, ids)
 }
 
-// partialError is a publish of which some messages were refused.
+// partialError is the error of a publish of which some messages were refused.
 type partialError struct {
 	err     error
 	partial partial
@@ -287,7 +286,7 @@ func (c *call) answerPublished(results []surgetank.PublishResult, ids string) er
 	return c.respondRaw(http.StatusCreated, append(b, "}\n"...))
 }
 
-// appendID writes an id, or null for the id of a duplicate that the broker does not know any more.
+// appendID writes an id, or null for a duplicate whose id the broker no longer knows.
 func appendID(b []byte, id surgetank.MessageID) []byte {
 	if id.Seq == 0 {
 		return append(b, "null"...)
@@ -296,7 +295,7 @@ func appendID(b []byte, id surgetank.MessageID) []byte {
 	return append(b, '"')
 }
 
-// appendRanges writes ids as runs of consecutive ones, in the order of the messages.
+// appendRanges writes runs of consecutive ids, in the order of the messages.
 func appendRanges(b []byte, results []surgetank.PublishResult) []byte {
 	b = append(b, '[')
 	for i := 0; i < len(results); {
@@ -328,8 +327,8 @@ func appendRanges(b []byte, results []surgetank.PublishResult) []byte {
 	return append(b, ']')
 }
 
-// refusedSome makes the answer to a publish of which not every message was stored: the first
-// refusal's status and words, and what became of each message.
+// refusedSome returns the error for a publish that was not stored completely. It has the first
+// refusal's status and text, and the result of each message.
 func refusedSome(results []surgetank.PublishResult) error {
 	p := partial{IDs: make([]any, len(results))}
 	var first error
@@ -364,7 +363,7 @@ func refusedSome(results []surgetank.PublishResult) error {
 	return &partialError{first, p}
 }
 
-// transact publishes and settles as one.
+// transact publishes and settles in one transaction.
 func (c *call) transact() error {
 	if _, err := c.query(); err != nil {
 		return err

@@ -17,7 +17,7 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// tap remembers what the handler gave to the broker.
+// tap records the handler's calls to the broker.
 type tap struct {
 	surgetank.Broker
 	sent []surgetank.Message
@@ -61,7 +61,7 @@ func TestPublishOneRaw(t *testing.T) {
 	}
 }
 
-// An empty body is a message too, and curl's default type is no type.
+// An empty body is a message too, and curl's default type counts as no type.
 func TestPublishOneRawTypes(t *testing.T) {
 	r := newRig(t)
 	r.queue("q", "{}")
@@ -120,7 +120,7 @@ func TestPublishRawLines(t *testing.T) {
 		header("Surgetank-Dedup-Prefix", "file:"), header("Surgetank-Dedup-First", "100")); got != `{"published":3,"duplicates":0,"ranges":[{"first":"1-1","count":3}]}`+"\n" {
 		t.Fatal(got)
 	}
-	// The same file again, with one line more: what was there is not stored twice.
+	// The same file with one more line: only the new line is stored.
 	if got := post("ranges", "{\"a\":1}\n\n x\r\nlast\nnew\n", header("Content-Type", "text/plain"), header("Surgetank-Dedup-Prefix", "file:"), header("Surgetank-Dedup-First", "100")); got !=
 		`{"published":4,"duplicates":3,"ranges":[{"first":"1-1","count":3,"duplicate":true},{"first":"1-4","count":1}]}`+"\n" {
 		t.Fatal(got)
@@ -139,8 +139,7 @@ func TestPublishRawLines(t *testing.T) {
 	}
 }
 
-// The other formats: what is a message, its number and its type. Package input has the cases of
-// each format.
+// The other formats: their messages, numbers and types. Package input tests each format in detail.
 func TestPublishFormats(t *testing.T) {
 	r := newRig(t)
 	for i, tc := range []struct {
@@ -155,8 +154,8 @@ func TestPublishFormats(t *testing.T) {
 	} {
 		q := fmt.Sprintf("q%d", i)
 		r.queue(q, `{"dedup":{"window":"1h"}}`)
-		// The type of the request is that of the file; that of the messages follows from the
-		// format.
+		// The type of the request is the type of the file. The type of the messages follows from
+		// the format.
 		r.want(http.StatusCreated, "POST", "/v1/queues/"+q+"/messages?"+tc.query, tc.body, header("Content-Type", "text/csv"), header("Surgetank-Dedup-Prefix", "f:"))
 		var got []string
 		kind := "application/json"
@@ -173,13 +172,13 @@ func TestPublishFormats(t *testing.T) {
 			t.Errorf("%s: %s", tc.query, d)
 		}
 	}
-	// Without a format a CSV is one message, as it stands.
+	// Without a format a CSV is one message, unchanged.
 	r.queue("whole", "{}")
 	r.want(http.StatusCreated, "POST", "/v1/queues/whole/messages", "a,b\r\n1,2\r\n", header("Content-Type", "text/csv"))
 	if got := r.stored("whole"); len(got) != 1 || string(got[0].Body) != "a,b\r\n1,2\r\n" {
 		t.Fatalf("%+v", got)
 	}
-	// Message objects: the same ends of lines.
+	// Message objects have the same line ends.
 	r.queue("objects", "{}")
 	r.want(http.StatusCreated, "POST", "/v1/queues/objects/messages", "{\"body\":1}\r\n\r\n{\"body\":2}\r\n", header("Content-Type", ndjsonType))
 	if got := r.stored("objects"); len(got) != 2 || string(got[0].Body) != "1" {
@@ -187,7 +186,7 @@ func TestPublishFormats(t *testing.T) {
 	}
 }
 
-// What is wrong with a body that is cut into messages is named by its line, and nothing of it is
+// If a body that is divided into messages has an error, the answer names the line and nothing is
 // stored.
 func TestPublishCutRefused(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Limits = Limits{MaxBody: 4096, MaxMessage: 2000, MaxLines: 5} })
@@ -235,8 +234,8 @@ func TestPublishCutRefused(t *testing.T) {
 	}
 }
 
-// Whatever is wrong with a message, the answer names the line and the member, and nothing of the
-// request is stored.
+// If any message has an error, the answer names the line and the member, and nothing of the request
+// is stored.
 func TestPublishRefused(t *testing.T) {
 	small := func(o *Options) {
 		o.Limits = Limits{MaxBody: 4096, MaxMessage: 200, MaxLines: 5}
@@ -363,7 +362,7 @@ func TestPublishRefused(t *testing.T) {
 	r.wantProblem(r.do("POST", "/v1/queues/nope/messages", "x"), 404, "not_found")
 }
 
-// When the broker refuses some messages the answer says which, and what became of the others.
+// If the broker refuses some messages, the answer says which, and has the results of the others.
 func TestPublishRefusedInPart(t *testing.T) {
 	r := newRig(t)
 	r.queue("q", `{"max_messages":2}`)
@@ -382,7 +381,7 @@ func TestPublishRefusedInPart(t *testing.T) {
 	}
 }
 
-// busyBroker has no room: PublishAsync waits for its context.
+// busyBroker has no room: PublishAsync waits until its context ends.
 type busyBroker struct{ surgetank.Broker }
 
 func (b *busyBroker) PublishAsync(ctx context.Context, _ []surgetank.Publishing, _ func([]surgetank.PublishResult, error)) error {
@@ -447,8 +446,8 @@ func TestPublishMany(t *testing.T) {
 	}
 }
 
-// What the handler adds to 10,000 raw lines must stay near a microsecond a line. A figure, not a
-// test: go test -bench RawLines ./internal/httpapi
+// The handler's own work for 10,000 raw lines must stay near a microsecond per line. This is a
+// measurement, not a test: go test -bench RawLines ./internal/httpapi
 func BenchmarkRawLines(b *testing.B) {
 	const n = 10_000
 	body := strings.Repeat(strings.Repeat("x", 255)+"\n", n)

@@ -11,10 +11,10 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// maxListed is how many queues one page shows when the request does not say, and at most.
+// maxListed is the default and the largest number of queues on one page.
 const maxListed = 10_000
 
-// listQueues shows the queues the caller may see, by name, in pages.
+// listQueues shows the queues that the caller may see, ordered by name, in pages.
 func (c *call) listQueues() error {
 	q, err := c.query("after", "max", "prefix", "all_vhosts")
 	if err != nil {
@@ -35,7 +35,7 @@ func (c *call) listQueues() error {
 	if err != nil {
 		return err
 	}
-	// Pages are in the order of "vhost NUL name"; after is such a key, as next gave it.
+	// Pages are ordered by "vhost NUL name". after is such a key, as returned in next.
 	key := func(i *surgetank.QueueInfo) string {
 		vhost, name := surgetank.SplitName(i.Name)
 		if everywhere {
@@ -74,8 +74,8 @@ func (c *call) getQueue() error {
 	return c.respond(http.StatusOK, c.show(&info))
 }
 
-// show gives a queue's shape with the sinks that read it. Only those who may monitor see a sink's
-// reason, because it can name the target and quote messages.
+// show returns a queue's JSON form with the sinks that read the queue. Only users who may monitor
+// see a sink's reason, because it can name the target and quote messages.
 func (c *call) show(q *surgetank.QueueInfo) settings.Queue {
 	shape := c.shape(q)
 	if c.api.opts.Sinks == nil {
@@ -90,8 +90,8 @@ func (c *call) show(q *surgetank.QueueInfo) settings.Queue {
 	return shape
 }
 
-// shape gives a queue's shape. Only those who may monitor or read the queue see why messages came
-// back, because a consumer's reason can quote a message.
+// shape returns a queue's JSON form. Only users who may monitor or read the queue see why messages
+// came back, because a consumer's reason can quote a message.
 func (c *call) shape(q *surgetank.QueueInfo) settings.Queue {
 	shape := settings.Show(q)
 	if shape.Failure != "" && c.api.opts.Auth.AuthorizeMonitor(c.user) != nil && c.api.opts.Auth.Authorize(c.user, shape.Vhost, auth.Read, shape.Name) != nil {
@@ -105,12 +105,11 @@ var declareModes = map[string]surgetank.DeclareMode{
 	"create": surgetank.DeclareNew, "update": surgetank.DeclareUpdate,
 }
 
-// modeMerge changes what is given and leaves all else as it is: null puts a setting back to its
-// default.
+// modeMerge changes the given settings and keeps all others. null resets a setting to its default.
 const modeMerge = "merge"
 
-// putQueue makes a queue or gives it these settings; what is left out becomes the default, or with
-// mode=merge stays as it is.
+// putQueue creates a queue or replaces its settings. A missing setting becomes the default; with
+// mode=merge it stays unchanged.
 func (c *call) putQueue() error {
 	q, err := c.query("mode")
 	if err != nil {
@@ -145,7 +144,7 @@ func (c *call) putQueue() error {
 	return c.respond(status, c.shape(&info))
 }
 
-// mergeQueue changes some settings of a queue. Nobody changes the queue in between.
+// mergeQueue changes some settings of a queue. No other change can come in between.
 func (c *call) mergeQueue(given map[string]any) (surgetank.QueueInfo, bool, error) {
 	p := c.api.opts.Policies
 	if p == nil {
@@ -162,7 +161,7 @@ func (c *call) mergeQueue(given map[string]any) (surgetank.QueueInfo, bool, erro
 	})
 }
 
-// merge is RFC 7396's merge patch, for a tree of settings.
+// merge applies a merge patch (RFC 7396) to a tree of settings.
 func merge(tree, given map[string]any) {
 	for key, v := range given {
 		inner, nested := v.(map[string]any)
@@ -201,7 +200,7 @@ func (c *call) deleteQueue() error {
 	return c.respond(http.StatusOK, map[string]int64{"removed": removed})
 }
 
-// purge drops what is not leased, or only what is damaged.
+// purge drops the messages that are not leased, or only the damaged ones.
 func (c *call) purge() error {
 	q, err := c.query("damaged")
 	if err != nil {
@@ -238,7 +237,7 @@ func (c *call) setPaused(paused bool) error {
 	return c.respond(http.StatusOK, map[string]bool{"paused": paused})
 }
 
-// plain refuses parameters and a body where a request takes neither.
+// plain rejects parameters and a body.
 func (c *call) plain() error {
 	if _, err := c.query(); err != nil {
 		return err
@@ -246,8 +245,8 @@ func (c *call) plain() error {
 	return c.noBody()
 }
 
-// redrive moves messages to another queue and answers when that is done. A client that leaves stops
-// it.
+// redrive moves messages to another queue and answers when all are moved. If the client leaves, the
+// move stops.
 func (c *call) redrive() error {
 	if _, err := c.query(); err != nil {
 		return err
@@ -281,7 +280,7 @@ func (c *call) redrive() error {
 	return c.respond(http.StatusOK, answer)
 }
 
-// target is the full name of a queue of the path's virtual host; "" stays "".
+// target returns the full name of a queue of the path's virtual host; "" stays "".
 func (c *call) target(field, name string) (string, error) {
 	if name == "" {
 		return "", nil
@@ -332,5 +331,5 @@ func (c *call) peek() error {
 	return unsent(c.respondMessages(list, false, closeObject))
 }
 
-// seconds is a duration for Prometheus.
+// seconds converts a duration for Prometheus.
 func seconds(d time.Duration) float64 { return d.Seconds() }

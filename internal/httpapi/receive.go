@@ -11,12 +11,12 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// maxNoAck is how many messages come at once where what is handed out cannot be given back when it
-// becomes too many bytes.
+// maxNoAck is how many messages are fetched at once if delivery settles them, because they cannot
+// be returned to the queue when the answer becomes too large.
 const maxNoAck = 64
 
-// receive leases messages, waiting for the first as long as the request says. Whatever keeps them
-// from the client gives the leases back at once, without counting an attempt.
+// receive leases messages. It waits for the first message as long as the request says. If the
+// messages do not reach the client, the leases are returned at once, without counting an attempt.
 func (c *call) receive() error {
 	if _, err := c.query(); err != nil {
 		return err
@@ -58,15 +58,15 @@ func (c *call) receive() error {
 	return nil
 }
 
-// pollContext ends when the client leaves and when the API is closed.
+// pollContext returns a context that ends when the client leaves and when the API is closed.
 func (c *call) pollContext() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(c.r.Context())
 	stop := context.AfterFunc(c.api.base, cancel)
 	return ctx, func() { stop(); cancel() }
 }
 
-// polled looks at what a wait for messages came to. Nothing because the API is closing is no error:
-// the client asks again, elsewhere or later.
+// polled checks the result of a wait for messages. An empty result because the API is closing is no
+// error: the client asks again, elsewhere or later.
 func (c *call) polled(ctx context.Context, list []surgetank.Delivery, err error) error {
 	switch {
 	case c.r.Context().Err() != nil:
@@ -80,7 +80,7 @@ func (c *call) polled(ctx context.Context, list []surgetank.Delivery, err error)
 	return err
 }
 
-// giveBack returns leases that never reached the client.
+// giveBack returns leases whose messages never reached the client.
 func (c *call) giveBack(list []surgetank.Delivery) {
 	var back []surgetank.Settlement
 	for i := range list {
@@ -91,7 +91,7 @@ func (c *call) giveBack(list []surgetank.Delivery) {
 	if len(back) == 0 {
 		return
 	}
-	// Without the request's context, which has ended. An error means the leases end by their
+	// The request's context has ended, so it is not used. After an error the leases end by their
 	// deadline instead.
 	if err := c.broker().SettleAsync(context.WithoutCancel(c.r.Context()), back, nil); err != nil {
 		c.api.opts.Logger.Warn("leases could not be given back", "count", len(back), "error", err)
@@ -116,7 +116,7 @@ func (c *call) extend() error {
 	})
 }
 
-// nackMembers reads what a nack says beside its receipts.
+// nackMembers reads the members of a nack besides its receipts.
 func nackMembers(f *fields, s *surgetank.Settlement) {
 	s.Delay = f.duration("delay", 0, surgetank.MaxDuration, surgetank.RetryBackoff)
 	s.Reason = f.text("reason", 1024)
@@ -129,7 +129,7 @@ func nackMembers(f *fields, s *surgetank.Settlement) {
 	}
 }
 
-// settlePath ends or extends the leases named by receipts, all in the same way.
+// settlePath settles all receipts of a request in the same way.
 func (c *call) settlePath(how func(*fields) surgetank.Settlement) error {
 	if _, err := c.query(); err != nil {
 		return err
@@ -159,16 +159,16 @@ func (c *call) settlePath(how func(*fields) surgetank.Settlement) error {
 	return c.settleAll(list)
 }
 
-// receiptOfQueue refuses receipts of other queues than the one whose permission was checked.
+// receiptOfQueue rejects receipts of another queue than the one whose permission was checked.
 func (c *call) receiptOfQueue(r surgetank.Receipt, full string) error {
 	name, err := c.api.names.find(c, r.ID.Queue)
-	if err != nil || name == full || name == "" { // "": the queue is gone, and the lease with it
+	if err != nil || name == full || name == "" { // "": the queue is gone, and its leases too
 		return err
 	}
 	return surgetank.FieldErrorf("receipts", "the receipt %.60q belongs to another queue; settle it there", r.String())
 }
 
-// ownReceipt checks that the caller may read from the queue a receipt belongs to.
+// ownReceipt checks that the caller may read the receipt's queue.
 func (c *call) ownReceipt(r surgetank.Receipt) error {
 	name, err := c.api.names.find(c, r.ID.Queue)
 	if err != nil || name == "" {
@@ -178,7 +178,7 @@ func (c *call) ownReceipt(r surgetank.Receipt) error {
 	return c.api.opts.Auth.Authorize(c.user, vhost, auth.Read, queue)
 }
 
-// settle ends or extends leases of any queues, each in its own way.
+// settle settles receipts of any queues, each in its own way.
 func (c *call) settle() error {
 	if _, err := c.query(); err != nil {
 		return err
@@ -229,7 +229,7 @@ func readSettlement(f *fields) (s surgetank.Settlement, err error) {
 	return s, nil
 }
 
-// settled is what became of one receipt.
+// settled is the result for one receipt.
 type settled struct {
 	Receipt string         `json:"receipt"`
 	OK      bool           `json:"ok"`
@@ -237,8 +237,8 @@ type settled struct {
 	Detail  string         `json:"detail,omitempty"`
 }
 
-// settleAll settles and reports each receipt's result. The status is 200 also when some leases were
-// lost: the request was carried out, and each result says whether its lease was still there.
+// settleAll settles and reports each receipt's result. The status is 200 even if some leases were
+// lost: the request was carried out, and each result says whether its lease still existed.
 func (c *call) settleAll(list []surgetank.Settlement) error {
 	results, err := c.broker().Settle(c.r.Context(), list)
 	if err != nil {
@@ -263,8 +263,8 @@ func (c *call) settleAll(list []surgetank.Settlement) error {
 	return c.respond(http.StatusOK, answer)
 }
 
-// queueNames knows queues by their numbers, which are never used again, so that a receipt's queue
-// is found without asking the broker each time. It is bounded: when full it starts anew.
+// queueNames caches the names of queues by their numbers, so a receipt's queue is found without
+// asking the broker each time. Numbers are never used again. When the cache is full, it is emptied.
 type queueNames struct {
 	mu   sync.Mutex
 	byID map[uint64]string
@@ -281,7 +281,7 @@ func (n *queueNames) learn(id uint64, full string) {
 	n.byID[id] = strings.Clone(full)
 }
 
-// find gives the full name of a queue's number, "" when there is none.
+// find returns the full name for a queue's number, or "" if there is none.
 func (n *queueNames) find(c *call, id uint64) (string, error) {
 	n.mu.Lock()
 	name, ok := n.byID[id]
@@ -289,17 +289,17 @@ func (n *queueNames) find(c *call, id uint64) (string, error) {
 	if ok {
 		return name, nil
 	}
-	if c.params["q"] != "" && !c.looked { // mostly it is the path's own
+	if c.params["q"] != "" && !c.looked { // usually it is the path's own queue
 		if info, err := c.api.opts.Broker.Queue(c.r.Context(), c.queue()); err == nil && info.ID == id {
 			n.learn(id, info.Name)
 			return info.Name, nil
 		}
 	}
-	if c.looked { // once a request: numbers that nobody has would make us look for ever
+	if c.looked { // once per request: unknown numbers must not cause endless searches
 		return "", nil
 	}
 	c.looked = true
-	all, err := c.api.opts.Broker.Queues(c.r.Context()) // what the user may do to the queue is asked when it is found
+	all, err := c.api.opts.Broker.Queues(c.r.Context()) // the user's rights are checked when the queue is found
 	if err != nil {
 		return "", err
 	}

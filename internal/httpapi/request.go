@@ -21,7 +21,7 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// budget bounds the bytes of bodies that all requests hold together.
+// budget limits the total bytes of bodies that all requests have in memory.
 type budget struct {
 	max  int64
 	used atomic.Int64
@@ -37,7 +37,7 @@ func (b *budget) take(n int64) bool {
 
 func (b *budget) give(n int64) { b.used.Add(-n) }
 
-// held is a body in memory; release gives its bytes back to the budget, once.
+// held is a body in memory. release returns its bytes to the budget, once.
 type held struct {
 	data   []byte
 	budget *budget
@@ -49,7 +49,7 @@ func (h *held) release() {
 	h.taken = 0
 }
 
-// more takes memory for what is made of the body; it is released with the body.
+// more reserves memory for data made from the body. It is released with the body.
 func (h *held) more(n int64) error {
 	if !h.budget.take(n) {
 		return errBodies()
@@ -58,8 +58,7 @@ func (h *held) more(n int64) error {
 	return nil
 }
 
-// errMemory is the cause of errors that say that the server holds as much of requests or answers as
-// it may.
+// errMemory is the cause of errors about the memory limits for requests or answers.
 var errMemory = errors.New("the memory for requests or answers is used up")
 
 func errBodies() error {
@@ -67,8 +66,8 @@ func errBodies() error {
 		Message: "the server holds as many request bodies as it may; try again in a moment"}
 }
 
-// readBody reads the body whole, at most max bytes of it, as fast as the limits ask. Memory grows
-// with what has arrived, never with what was declared.
+// readBody reads the whole body, at most max bytes, at the rate that the limits require. Memory
+// grows with the received bytes, never with the declared length.
 func (c *call) readBody(max int64) (*held, error) {
 	if enc := c.r.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
 		return nil, withStatus(http.StatusUnsupportedMediaType, surgetank.FieldErrorf("Content-Encoding",
@@ -110,7 +109,7 @@ func (c *call) readBody(max int64) (*held, error) {
 			body.stop()
 			return h, nil
 		}
-		h.release() // the deadline stands: net/http reads on
+		h.release() // the deadline stays: net/http reads the rest
 		var over *http.MaxBytesError
 		switch {
 		case errors.As(err, &over):
@@ -125,8 +124,8 @@ func (c *call) readBody(max int64) (*held, error) {
 	}
 }
 
-// pacedReader gives a body's sender BodyGrace and then the time that what has arrived takes at
-// MinBodyRate.
+// pacedReader returns the sender of a body BodyGrace, and then the time that the received bytes
+// take at MinBodyRate.
 type pacedReader struct {
 	r       io.Reader
 	control *http.ResponseController
@@ -139,7 +138,7 @@ type pacedReader struct {
 func (p *pacedReader) Read(b []byte) (int, error) {
 	deadline := p.start.Add(p.limits.BodyGrace + time.Duration(float64(p.read)/float64(p.limits.MinBodyRate)*float64(time.Second)))
 	if deadline.Sub(p.set) > time.Second/4 {
-		_ = p.control.SetReadDeadline(deadline) // a writer without deadlines is a test's
+		_ = p.control.SetReadDeadline(deadline) // only a test's writer has no deadlines
 		p.set = deadline
 	}
 	n, err := p.r.Read(b)
@@ -147,11 +146,11 @@ func (p *pacedReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// stop lifts the deadline when the body is in: what the client sends next may take as long as the
-// server allows.
+// stop removes the deadline when the whole body is read. The client's next request may take as long
+// as the server allows.
 func (p *pacedReader) stop() { _ = p.control.SetReadDeadline(time.Time{}) }
 
-// mediaType is the Content-Type without parameters; "" when there is none.
+// mediaType is the Content-Type without parameters, or "" if there is none.
 func (c *call) mediaType() (string, error) {
 	v := c.r.Header.Get("Content-Type")
 	if v == "" {
@@ -164,8 +163,7 @@ func (c *call) mediaType() (string, error) {
 	return t, nil
 }
 
-// query gives the parameters behind the question mark, of which only the named ones may be there,
-// once each.
+// query returns the query parameters. Only the named ones are allowed, at most once each.
 func (c *call) query(allowed ...string) (url.Values, error) {
 	q, err := url.ParseQuery(c.r.URL.RawQuery)
 	if err != nil {
@@ -210,7 +208,8 @@ func queryUint(q url.Values, name string, max uint64) (uint64, error) {
 	return n, nil
 }
 
-// noBody refuses a body where none has a meaning, so that nobody thinks it had one.
+// noBody rejects a body if a request has no use for one, so the client does not believe it had an
+// effect.
 func (c *call) noBody() error {
 	h, err := c.readBody(maxControlBody)
 	if err != nil {
@@ -223,7 +222,7 @@ func (c *call) noBody() error {
 	return nil
 }
 
-// object reads a request that is one JSON object; no body is an empty object.
+// object reads a request that is one JSON object. A missing body is an empty object.
 func (c *call) object() (*fields, error) {
 	t, err := c.mediaType()
 	if err != nil {
@@ -254,12 +253,12 @@ func (c *call) object() (*fields, error) {
 	return f, nil
 }
 
-// fields takes the members of an object one by one, remembers the first fault and, in done, refuses
-// what nobody took.
+// fields reads the members of an object one by one and records the first error. done rejects
+// members that were not read.
 type fields struct {
 	prefix string
 	m      map[string]any
-	raw    []byte // of a request's whole object: its text, in which members have their order
+	raw    []byte // text of a request's whole object; it has the order of the members
 	known  []string
 	err    error
 }
@@ -273,7 +272,8 @@ func (f *fields) fail(name, format string, args ...any) {
 	}
 }
 
-// take gives a member's value; false when it is not there. null is no value of anything.
+// take returns a member's value, or false if it is missing. null is not a valid value for any
+// member.
 func (f *fields) take(name string) (any, bool) {
 	f.known = append(f.known, name)
 	v, ok := f.m[name]
@@ -373,7 +373,7 @@ func (f *fields) rate(name string) surgetank.Rate {
 	return r
 }
 
-// texts gives a list of texts; each is shown to use as it comes.
+// texts returns a list of texts and calls use with each.
 func (f *fields) texts(name string, most int) []string {
 	v, ok := f.take(name)
 	if !ok {
@@ -401,7 +401,7 @@ func (f *fields) texts(name string, most int) []string {
 	return out
 }
 
-// objects gives a list of objects.
+// objects returns a list of objects.
 func (f *fields) objects(name string, most int) []*fields {
 	v, ok := f.take(name)
 	if !ok {
@@ -424,14 +424,14 @@ func (f *fields) objects(name string, most int) []*fields {
 	return out
 }
 
-// need refuses an object without a member.
+// need rejects an object without a member.
 func (f *fields) need(name string) {
 	if !f.has(name) {
 		f.fail(name, "it is missing")
 	}
 }
 
-// done gives the first fault, or refuses a member that nobody took.
+// done returns the first error, or rejects a member that was not read.
 func (f *fields) done() error {
 	if f.err != nil {
 		return f.err
@@ -448,5 +448,5 @@ func (f *fields) done() error {
 	return f.err
 }
 
-// clampInt keeps a configured limit inside what an int can say.
+// clampInt limits a configured limit to the range of an int.
 func clampInt(n int64) int { return int(min(n, math.MaxInt32)) }

@@ -17,8 +17,8 @@ import (
 	"github.com/surgetank/surgetank/test/hostile/fuzzing"
 )
 
-// FuzzRequest sends whatever net/http takes for a request. Each gets an answer in time, an error
-// one in the form of a problem, none is an internal error, and none says more than it may.
+// FuzzRequest sends every request that net/http accepts. Each gets an answer in time. Errors are
+// problem objects, none is an internal error, and none discloses more than it may.
 func FuzzRequest(f *testing.F) {
 	b, err := embedded.Memory(embedded.Options{})
 	if err != nil {
@@ -53,7 +53,7 @@ func FuzzRequest(f *testing.F) {
 			return
 		}
 		if r.Header.Get("Authorization") != "" || strings.HasPrefix(r.URL.Path, "/v1/users") {
-			return // a password costs 19 MiB, on purpose
+			return // a password hash uses 19 MiB, on purpose
 		}
 		r.RemoteAddr = "127.0.0.1:1"
 		w := httptest.NewRecorder()

@@ -10,24 +10,24 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// access is what a route asks of its caller before its handler runs. There is no zero value that
-// lets somebody in: a route without an access cannot be registered.
+// access is the right that a route requires before its handler runs. The zero value lets nobody in:
+// a route without an access cannot be registered.
 type access uint8
 
 const (
-	public    access = iota + 1 // anybody, logged in or not
+	public    access = iota + 1 // every client, logged in or not
 	loggedIn                    // any user; the handler checks what each item needs
 	inVhost                     // a user with any permission in the path's virtual host
-	configure                   // … who may configure the path's queue
-	write                       // … who may write to it
-	read                        // … who may read from it
-	see                         // … who may do any of the three, or monitors
+	configure                   // … with permission to configure the path's queue
+	write                       // … with permission to write to it
+	read                        // … with permission to read from it
+	see                         // … with any of the three, or a monitor
 	monitor                     // a user with the tag monitoring or administrator
 	admin                       // a user with the tag administrator
 )
 
-// handler serves one route. An error becomes a problem; nothing may be written before it is
-// returned.
+// handler serves one route. Its error becomes a problem object; it must not write anything before
+// it returns an error.
 type handler func(c *call) error
 
 // route is one method on one path. Segments in braces are parameters.
@@ -37,8 +37,8 @@ type route struct {
 	handle          handler
 }
 
-// router finds routes. It matches the escaped path segment by segment, so that a name may hold any
-// character, a slash as %2F among them, and it never redirects.
+// router finds routes. It matches the escaped path segment by segment, so a name may contain any
+// character, including a slash as %2F. It never redirects.
 type router struct {
 	routes []*route
 	byLen  map[int][]*compiledRoute
@@ -62,8 +62,9 @@ func (rt *router) add(method, pattern string, a access, h handler) {
 	rt.byLen[len(segments)] = append(rt.byLen[len(segments)], &compiledRoute{r, segments})
 }
 
-// find gives the route for a method and escaped path with the values of its parameters; nil when no
-// route has the path. When only other methods have it, route is nil and allowed names them.
+// find returns the route for a method and an escaped path, and the values of its parameters. If no
+// route has the path, it returns nil. If only other methods have it, route is nil and allowed names
+// those methods.
 func (rt *router) find(method, escapedPath string) (r *route, params map[string]string, allowed []string) {
 	if len(escapedPath) == 0 || escapedPath[0] != '/' {
 		return nil, nil, nil
@@ -105,7 +106,7 @@ func (c *compiledRoute) match(segments []string) (map[string]string, bool) {
 	return values, true
 }
 
-// authorize checks a route's access for the call's user; the handler runs only when it gives nil.
+// authorize checks a route's access for the call's user. The handler runs only if it returns nil.
 func (c *call) authorize(a access) error {
 	store := c.api.opts.Auth
 	vhost, queue := c.vhost(), c.params["q"]
@@ -118,7 +119,7 @@ func (c *call) authorize(a access) error {
 	case public:
 		return nil
 	case loggedIn:
-		return nil // authenticate has refused those who are not
+		return nil // authenticate has rejected everyone else
 	case inVhost:
 		return store.AuthorizeVhost(c.user, vhost)
 	case configure:
@@ -137,7 +138,7 @@ func (c *call) authorize(a access) error {
 	return surgetank.Errorf(surgetank.CodeInternal, "the route declares no access")
 }
 
-// maySee lets those see a queue who may do anything to it, and those who monitor.
+// maySee returns nil for users with any permission on the queue, and for monitors.
 func (c *call) maySee(vhost, queue string) error {
 	store := c.api.opts.Auth
 	if store.AuthorizeMonitor(c.user) == nil && store.VhostExists(vhost) {

@@ -8,17 +8,17 @@ import (
 	"unicode/utf8"
 )
 
-// scanner reads JSON (RFC 8259) strictly and without building values: it checks syntax, UTF-8 and
-// depth and gives the exact bytes of what it passed. The standard decoder replaces bad UTF-8, takes
-// the last of duplicate keys and has no depth limit of its own, none of which may happen to a
+// scanner reads JSON (RFC 8259) strictly and without building values. It checks syntax, UTF-8 and
+// depth, and returns the exact bytes that it passed. The standard decoder replaces bad UTF-8, uses
+// the last of duplicate keys and has no depth limit of its own; none of these is acceptable for a
 // message.
 type scanner struct {
 	data  []byte
 	pos   int
-	depth int // how deep values may still nest
+	depth int // how much deeper values may nest
 }
 
-// jsonError is a fault in JSON text. offset counts bytes from the start of the text.
+// jsonError is an error in JSON text. offset counts bytes from the start of the text.
 type jsonError struct {
 	offset int
 	what   string
@@ -39,7 +39,7 @@ func (s *scanner) space() {
 	}
 }
 
-// peek gives the next byte that is not space, 0 at the end.
+// peek returns the next byte that is not space, or 0 at the end.
 func (s *scanner) peek() byte {
 	s.space()
 	if s.pos == len(s.data) {
@@ -48,7 +48,7 @@ func (s *scanner) peek() byte {
 	return s.data[s.pos]
 }
 
-// end refuses anything but space up to the end.
+// end rejects anything but space up to the end.
 func (s *scanner) end() error {
 	if s.space(); s.pos < len(s.data) {
 		return s.fail("something follows the JSON value")
@@ -65,7 +65,7 @@ func (s *scanner) expect(c byte, what string) error {
 	return nil
 }
 
-// skip passes one value and gives its bytes.
+// skip passes one value and returns its bytes.
 func (s *scanner) skip() ([]byte, error) {
 	c := s.peek()
 	start := s.pos
@@ -99,8 +99,8 @@ func (s *scanner) skip() ([]byte, error) {
 	return s.data[start:s.pos], err
 }
 
-// object passes an object; member is called behind each colon with the key as it stands (escaped
-// tells whether it holds escapes) and has to pass the value.
+// object passes an object. It calls member after each colon with the raw key; escaped says whether
+// the key contains escapes. member must pass the value.
 func (s *scanner) object(member func(key []byte, escaped bool) error) error {
 	if err := s.enter('{', "an object begins with {"); err != nil {
 		return err
@@ -135,7 +135,7 @@ func (s *scanner) object(member func(key []byte, escaped bool) error) error {
 	}
 }
 
-// array passes an array; element has to pass each value.
+// array passes an array; element must pass each value.
 func (s *scanner) array(element func() error) error {
 	if err := s.enter('[', "an array begins with ["); err != nil {
 		return err
@@ -221,7 +221,7 @@ func (s *scanner) number() error {
 	return nil
 }
 
-// rawString passes a string that begins here and gives what is between its quotes.
+// rawString passes a string that begins here and returns the text between its quotes.
 func (s *scanner) rawString() (raw []byte, escaped bool, err error) {
 	s.pos++
 	start, data := s.pos, s.data
@@ -254,7 +254,7 @@ func (s *scanner) rawString() (raw []byte, escaped bool, err error) {
 	return nil, false, s.fail("the string has no end")
 }
 
-// escapeLen gives the length of the escape b begins with, 0 if it is none.
+// escapeLen returns the length of the escape at the start of b, or 0 if there is none.
 func escapeLen(b []byte) int {
 	if len(b) < 2 {
 		return 0
@@ -292,7 +292,7 @@ func hex4(b []byte) (rune, bool) {
 	return r, true
 }
 
-// text passes a string value and decodes it. Lone surrogates have no character and are refused.
+// text passes a string and decodes it. It rejects lone surrogates, because they are no characters.
 func (s *scanner) text() (string, error) {
 	if s.peek() != '"' {
 		return "", s.fail("text in double quotes is expected here")
@@ -310,7 +310,7 @@ func (s *scanner) text() (string, error) {
 	return out, nil
 }
 
-// unescape decodes what rawString gave; false for a lone surrogate.
+// unescape decodes the result of rawString. It returns false for a lone surrogate.
 func unescape(raw []byte, escaped bool) (string, bool) {
 	if !escaped {
 		return string(raw), true
@@ -343,8 +343,8 @@ func unescape(raw []byte, escaped bool) (string, bool) {
 
 var simpleEscapes = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 
-// tree reads a whole JSON text into maps, slices, strings, json.Number, bool and nil. Duplicate
-// keys are refused.
+// tree reads a whole JSON text into maps, slices, strings, json.Number, bool and nil. It rejects
+// duplicate keys.
 func tree(data []byte, maxDepth int) (any, error) {
 	s := &scanner{data: data, depth: maxDepth}
 	v, err := s.tree()
@@ -397,8 +397,8 @@ func (s *scanner) tree() (any, error) {
 	return json.Number(raw), nil
 }
 
-// isJSON tells whether b is exactly one JSON value, with nothing around it: then it can stand in a
-// document as it is.
+// isJSON reports whether b is exactly one JSON value with nothing around it. Such a value can be
+// part of a document unchanged.
 func isJSON(b []byte, maxDepth int) bool {
 	if len(b) == 0 || b[0] <= ' ' {
 		return false

@@ -13,8 +13,8 @@ import (
 	"github.com/surgetank/surgetank/test/hostile/fuzzing"
 )
 
-// FuzzScan holds the scanner against the standard decoder: what it takes is valid JSON with the
-// same value; what it refuses is invalid, or one of the things it is stricter about.
+// FuzzScan compares the scanner with the standard decoder. Accepted text is valid JSON with the
+// same value. Rejected text is invalid, or breaks one of the stricter rules.
 func FuzzScan(f *testing.F) {
 	for _, s := range []string{`{"a":[1,-0.5e+10,true,false,null,"\u00e9\n"]}`, `"\ud83d\ude00"`, `"\ud83d"`, `[[[[]]]]`, `{"a":1,"a":2}`, ` 1 `, `01`, `"` + "\xff" + `"`, `{"":{}}`, `[1,]`, `-`, `1.`, `tru`} {
 		f.Add([]byte(s))
@@ -57,8 +57,8 @@ func FuzzScan(f *testing.F) {
 	})
 }
 
-// FuzzMessage: no line makes the reader panic or pass bad fields; what it takes is JSON whose body
-// is passed on as it stands.
+// FuzzMessage: no line makes the reader panic or return bad fields. An accepted line is JSON whose
+// body is passed on unchanged.
 func FuzzMessage(f *testing.F) {
 	for _, s := range []string{`{"body":{"a": 1}}`, `{"body_base64":"AP8=","group":"g","headers":{"a":"b"},"delay":"1s"}`, `{"headers":[{"name":"a","value":"b"}],"body":null,"priority":9}`, `{"b\u006fdy":1}`} {
 		f.Add([]byte(s))
@@ -83,7 +83,7 @@ func FuzzMessage(f *testing.F) {
 				!utf8.ValidString(msg.Group+msg.DedupID+msg.Key+msg.ContentType) || msg.Delay < 0 || msg.TTL < 0 || len(msg.Headers) > surgetank.MaxHeaders {
 				t.Fatalf("%q was taken as %+v", line, p)
 			}
-			// What was read can be shown, and what is shown is JSON.
+			// A message that was read can be shown, and the shown form is JSON.
 			d := surgetank.Delivery{Message: *msg}
 			if out := appendDelivery(nil, &d); !json.Valid(out) {
 				t.Fatalf("%q is shown as %q", line, out)
@@ -92,7 +92,8 @@ func FuzzMessage(f *testing.F) {
 	})
 }
 
-// FuzzPath: no path makes the router panic or find a route whose parameters do not lead back to it.
+// FuzzPath: no path makes the router panic, or find a route whose parameters do not lead back to
+// the path.
 func FuzzPath(f *testing.F) {
 	r := &API{opts: Options{}}
 	r.routes()
@@ -115,12 +116,12 @@ func FuzzPath(f *testing.F) {
 	})
 }
 
-// Bodies that are JSON are shown as they stand, others in base64; both come back the same.
+// JSON bodies are shown unchanged, others in base64. Both keep their bytes.
 func TestShownBodies(t *testing.T) {
 	for body, member := range map[string]string{
 		`{"a": 1}`: "body", `[1,` + "\n" + `2]`: "body", `"x"`: "body", `7`: "body", `null`: "body", `"\ud800"`: "body", // JSON by its grammar
 		``: "body_base64", ` 7`: "body_base64", `7 `: "body_base64", `{`: "body_base64", "\xff": "body_base64", `"` + "\xff" + `"`: "body_base64", `{} {}`: "body_base64", "text": "body_base64",
-		strings.Repeat("[", 300) + strings.Repeat("]", 300): "body_base64", // deeper than decoders may go
+		strings.Repeat("[", 300) + strings.Repeat("]", 300): "body_base64", // deeper than decoders may read
 	} {
 		out := appendDelivery(nil, &surgetank.Delivery{Message: surgetank.Message{Body: []byte(body)}})
 		var got struct {
@@ -140,7 +141,7 @@ func TestShownBodies(t *testing.T) {
 	}
 }
 
-// Names that another door let in cannot break the document.
+// Names from another door cannot break the document.
 func TestShownTextIsEscaped(t *testing.T) {
 	d := surgetank.Delivery{Queue: "a\"\\\n\x00\xff\u2028é", Message: surgetank.Message{Headers: []surgetank.Header{{Name: "<script>", Value: "\x7f\u202e"}}}}
 	out := appendDelivery(nil, &d)

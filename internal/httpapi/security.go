@@ -13,8 +13,8 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// securityHeaders go on every answer: it is data, never a page, and nobody may embed, sniff, cache
-// or run it.
+// securityHeaders sets the headers of every answer. An answer is data, never a page, so browsers
+// must not embed, sniff, cache or run it.
 func securityHeaders(h http.Header) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
@@ -22,12 +22,12 @@ func securityHeaders(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 }
 
-// checkOrigin refuses requests that a foreign web page made a browser send. There is no CORS: no
-// answer ever allows another origin.
+// checkOrigin rejects requests that a foreign web page made a browser send. There is no CORS: no
+// answer allows another origin.
 func (c *call) checkOrigin() error {
 	if c.api.trusts() && !loopbackHost(c.r.Host) && !slices.Contains(c.api.opts.Hosts, hostname(c.r.Host)) {
-		// DNS rebinding: a foreign name that resolves to this machine makes a browser think the
-		// page is from here.
+		// DNS rebinding: a foreign name that resolves to this machine makes a browser treat the
+		// page as local.
 		return withStatus(http.StatusMisdirectedRequest, surgetank.Errorf(surgetank.CodeDenied,
 			"this server answers to localhost only; the Host header names another host"))
 	}
@@ -37,7 +37,7 @@ func (c *call) checkOrigin() error {
 	return nil
 }
 
-// hostname is a Host header without its port and brackets.
+// hostname returns a Host header without its port and brackets.
 func hostname(host string) string {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
@@ -54,16 +54,16 @@ func loopbackHost(host string) bool {
 	return err == nil && a.Unmap().IsLoopback()
 }
 
-// proxyHeaders show that the peer speaks for somebody else.
+// proxyHeaders are headers of a peer that forwards another client's request.
 var proxyHeaders = []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via"}
 
-// Peer gives the address that a request comes from.
+// Peer returns the address that a request comes from.
 //
-// A request without proxy headers comes from the connection's peer. With proxy headers, the answer
-// is the zero Addr, because a proxy's own address says nothing about its client; unless the peer is
-// one of the trusted proxies. Then the answer is the last address in X-Forwarded-For (or Forwarded)
-// that is no trusted proxy: that proxy's peer. An address further left is a claim of the client. A
-// loopback address is never believed, and neither are two headers that differ.
+// A request without proxy headers comes from the connection's peer. For a request with proxy
+// headers from a peer that is not a trusted proxy, the result is the zero Addr, because a proxy's
+// own address says nothing about its client. From a trusted proxy, the result is the last address
+// in X-Forwarded-For (or Forwarded) that is not a trusted proxy. Addresses further left are claims
+// of the client. A loopback address is never believed, and neither are two headers that differ.
 func Peer(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	ap, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -103,7 +103,7 @@ func within(list []netip.Prefix, a netip.Addr) bool {
 	return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// lastUntrusted walks from the proxy that is nearest to the first address that is no proxy of ours.
+// lastUntrusted searches from the nearest proxy to the first address that is not a trusted proxy.
 func lastUntrusted(list []netip.Addr, trusted []netip.Prefix) netip.Addr {
 	for _, a := range slices.Backward(list) {
 		if !within(trusted, a) {
@@ -113,8 +113,8 @@ func lastUntrusted(list []netip.Addr, trusted []netip.Prefix) netip.Addr {
 	return netip.Addr{}
 }
 
-// forwardedFor reads X-Forwarded-For; an entry that is no address becomes the zero Addr. nil: there
-// is none.
+// forwardedFor reads X-Forwarded-For. An entry that is no address becomes the zero Addr. It returns
+// nil if there is no header.
 func forwardedFor(lines []string) (list []netip.Addr) {
 	for _, line := range lines {
 		for entry := range strings.SplitSeq(line, ",") {
@@ -124,8 +124,8 @@ func forwardedFor(lines []string) (list []netip.Addr) {
 	return list
 }
 
-// forwarded reads the for= parameters of RFC 7239's header. An element without one is somebody
-// unknown.
+// forwarded reads the for= parameters of RFC 7239's header. An element without the parameter is an
+// unknown client.
 func forwarded(lines []string) (list []netip.Addr) {
 	for _, line := range lines {
 		for element := range strings.SplitSeq(line, ",") {
@@ -153,16 +153,16 @@ func nodeAddr(s string) netip.Addr {
 	return a.Unmap().WithZone("")
 }
 
-// trusts tells whether loopback is a login now.
+// trusts reports whether loopback counts as a login now.
 func (a *API) trusts() bool { return a.opts.TrustLoopback != nil && a.opts.TrustLoopback() }
 
-// direct tells whether the request comes from this machine by no proxy that says so.
+// direct reports whether the request comes from this machine, without a proxy that adds headers.
 func (c *call) direct() bool {
 	ap, err := netip.ParseAddrPort(c.r.RemoteAddr)
 	return err == nil && ap.Addr().Unmap().IsLoopback() && !proxied(c.r)
 }
 
-// authenticate tells who is calling.
+// authenticate returns the calling user.
 func (c *call) authenticate() (*auth.User, error) {
 	guest := lobby.Of(c.r.Context())
 	if len(c.r.Header["Authorization"]) == 0 {
@@ -176,7 +176,7 @@ func (c *call) authenticate() (*auth.User, error) {
 	if !ok || len(c.r.Header["Authorization"]) > 1 {
 		return nil, unauthorized("the Authorization header is not HTTP Basic with user:password in base64; send it once")
 	}
-	guest.Hold() // until the request is answered, or its login refused
+	guest.Hold() // until the request is answered, or its login is refused
 	if name == "" && c.direct() && c.api.opts.LocalToken != nil && c.api.opts.LocalToken(password) {
 		return auth.Local(), nil
 	}
@@ -201,8 +201,7 @@ func (c *call) authenticate() (*auth.User, error) {
 	return u, err
 }
 
-// howToLogIn is the answer to a request without a login. Whoever reads it can be anybody: it names
-// no path.
+// howToLogIn is the answer to a request without a login. Anyone can read it, so it names no path.
 const howToLogIn = "log in: HTTP Basic authentication with a user name and a password (surgetank --server http://USER:PASSWORD@HOST:PORT). " +
 	"On the server's machine, its own user and root need no password: the surgetank command finds the server's token, or takes it with --token-file from local.token in the data directory"
 

@@ -18,13 +18,13 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// fill puts something into each parameter of a pattern.
+// fill replaces each parameter of a pattern by a value.
 func fill(pattern string) string {
 	return strings.NewReplacer("{v}", "%2F", "{p}", "p", "{x}", "x", "{q}", "q", "{s}", "s", "{u}", "u", "{n}", "n", "{k}", "k").Replace(pattern)
 }
 
-// No route but the two health checks answers somebody who is not logged in, and a path that does
-// not exist is not told from one that does.
+// Only the two health checks answer a client that is not logged in. For such a client, missing and
+// existing paths look the same.
 func TestNoRouteWithoutCredentials(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.TrustLoopback = nil })
 	open := 0
@@ -49,8 +49,8 @@ func TestNoRouteWithoutCredentials(t *testing.T) {
 	r.wantProblem(r.do("PATCH", "/v1/queues", ""), http.StatusUnauthorized, surgetank.CodeDenied)
 }
 
-// A user without any permission or tag gets nowhere either, and each right opens its own routes
-// only.
+// A user without any permission or tag reaches no route either, and each right opens only its own
+// routes.
 func TestRoutesByRole(t *testing.T) {
 	r := newRig(t)
 	r.queue("q", "{}")
@@ -83,8 +83,8 @@ func TestRoutesByRole(t *testing.T) {
 			if rt.access == public {
 				continue
 			}
-			// A parameter that no route knows stops the handler before it does anything, but after
-			// the access.
+			// An unknown parameter stops the handler before it does anything, but after the access
+			// check.
 			a := r.do(rt.method, fill(rt.pattern)+"?stop=1", "", as(name, "pw"))
 			allowed := false
 			for _, m := range role.may {
@@ -97,7 +97,7 @@ func TestRoutesByRole(t *testing.T) {
 	}
 }
 
-// Rights that a handler asks for beyond its route's.
+// Rights that a handler checks besides its route's access.
 func TestFurtherRights(t *testing.T) {
 	r := newRig(t, withPolicies(t))
 	for _, q := range []string{"mine", "mine.dead", "theirs"} {
@@ -130,7 +130,7 @@ func TestFurtherRights(t *testing.T) {
 	}
 	r.want(200, "POST", "/v1/queues/mine.dead/redrive", `{"to":"mine"}`, u)
 	r.wantProblem(r.do("POST", "/v1/queues/mine.dead/redrive", `{"to":"theirs"}`, u), 403, "denied")
-	r.wantProblem(r.do("POST", "/v1/queues/mine.dead/redrive", `{}`, u), 403, "denied") // may go anywhere
+	r.wantProblem(r.do("POST", "/v1/queues/mine.dead/redrive", `{}`, u), 403, "denied") // the messages may go to any queue
 	r.want(200, "POST", "/v1/queues/mine.dead/redrive", `{"queue":"mine"}`, u)
 
 	names := func() (got []string) {
@@ -142,16 +142,16 @@ func TestFurtherRights(t *testing.T) {
 	if got := names(); len(got) != 2 {
 		t.Fatalf("sees %v", got)
 	}
-	// A receipt is easy to guess; it settles nothing for those who may not read its queue.
+	// A receipt is easy to guess, so it settles nothing for users who may not read its queue.
 	r.want(201, "POST", "/v1/queues/theirs/messages", "x")
 	list, all := receipts(t, r.want(200, "POST", "/v1/queues/theirs/receive", ""))
 	r.wantProblem(r.do("POST", "/v1/settle", `{"settlements":[{"receipt":"`+list[0]["receipt"].(string)+`","op":"ack"}]}`, u), 403, "denied")
 	r.wantProblem(r.do("POST", "/v1/transact", `{"settlements":[{"receipt":"`+list[0]["receipt"].(string)+`","op":"ack"}]}`, u), 403, "denied")
 	r.wantProblem(r.do("POST", "/v1/queues/mine/ack", `{"receipts":`+all+`}`, u), 400, "invalid")
-	// Another's subscription is as good as none.
+	// Another user's subscription is not found.
 	sub := r.want(201, "POST", "/v1/queues/theirs/subscribe", `{"credit":1}`).json(t)["subscription"].(string)
 	r.wantProblem(r.do("POST", "/v1/subscriptions/"+sub+"/receive", "", u), 404, "closed")
-	// What the doors keep in the broker is nobody's to read.
+	// Nobody may read the records that the doors keep in the broker.
 	if got := r.want(200, "GET", "/v1/meta/auth", "").body; got != "{\"values\":{}}\n" {
 		t.Fatalf("users' records are readable: %s", got)
 	}
@@ -205,7 +205,7 @@ func TestLogin(t *testing.T) {
 		{"guest from outside", false, 401, []with{basic("guest:guest"), from("192.0.2.1:1")}},
 		{"guest behind a proxy", false, 401, []with{basic("guest:guest"), header("Via", "1.1 x")}},
 		{"right", false, 200, []with{basic("ann:pa:ss wörd"), from("192.0.2.1:1")}},
-		{"wrong", true, 401, []with{basic("ann:nope")}}, // also where nobody need log in
+		{"wrong", true, 401, []with{basic("ann:nope")}}, // also if no login is needed
 		{"no colon", true, 401, []with{basic("ann")}},
 		{"empty password", true, 401, []with{basic("ann:")}},
 		{"empty user", true, 401, []with{basic(":x")}},
@@ -295,7 +295,7 @@ func TestHeadersOnEveryAnswer(t *testing.T) {
 	}
 }
 
-// served is the API behind a real listener.
+// served is the API with a real listener.
 func served(t *testing.T, l Limits, sl ServerLimits) (*rig, string) {
 	t.Helper()
 	r := newRig(t, func(o *Options) { o.Limits = l })
@@ -311,8 +311,8 @@ func served(t *testing.T, l Limits, sl ServerLimits) (*rig, string) {
 	return r, ln.Addr().String()
 }
 
-// raw sends bytes and gives everything that comes until the server closes or has sent one answer
-// without more to come.
+// raw sends bytes. It returns everything received until the server closes the connection, or has
+// sent one answer and nothing more.
 func raw(t *testing.T, addr, request string) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -321,7 +321,7 @@ func raw(t *testing.T, addr, request string) string {
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
-	go io.WriteString(conn, request) // the server may stop reading; its answer counts
+	go io.WriteString(conn, request) // the server may stop reading; only its answer matters
 	var got bytes.Buffer
 	br := bufio.NewReader(conn)
 	for {
@@ -337,7 +337,7 @@ func raw(t *testing.T, addr, request string) string {
 	}
 }
 
-// Malformed and hostile requests over a real connection: each is refused, and none disturbs the
+// Malformed and hostile requests over a real connection: each is rejected, and none disturbs the
 // next.
 func TestOnTheWire(t *testing.T) {
 	r, addr := served(t, Limits{MaxBody: 1 << 16, MaxMessage: 1 << 12, BodyGrace: 50 * time.Millisecond, MinBodyRate: 1 << 20},
@@ -366,12 +366,12 @@ func TestOnTheWire(t *testing.T) {
 		{"two hosts", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n", "400 "},
 		{"absolute form names another host", "GET http://evil.example/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", "421 "},
 		{"absolute form", "GET http://localhost/healthz HTTP/1.1\r\nHost: evil.example\r\n\r\n", "200 "},
-		{"HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "421 "}, // HTTP/1.1 only: it is a request without a host
+		{"HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "421 "}, // HTTP/1.1 only: this is a request without a host
 		{"not HTTP", "AMQP\x00\x00\x09\x01\r\n\r\n", "400 "},
 		{"CR in a header", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: a\rb\r\n\r\n", "400 "},
 		{"percent zero", "GET /v1/queues/%00 HTTP/1.1\r\nHost: localhost\r\n\r\n", "400 "},
 		{"bad percent", "GET /v1/queues/%zz HTTP/1.1\r\nHost: localhost\r\n\r\n", "400 "},
-		{"star", "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", "200 "}, // net/http answers it itself, with nothing
+		{"star", "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", "200 "}, // net/http answers this by itself, with an empty answer
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if got := raw(t, addr, tc.request); !strings.HasPrefix(got, tc.want) {
@@ -392,8 +392,8 @@ func TestOnTheWire(t *testing.T) {
 	}
 }
 
-// A handler that panics answers with a problem and leaves the server standing; its words stay in
-// the log.
+// A handler that panics answers with a problem object, and the server keeps running. The panic's
+// text stays in the log.
 func TestPanic(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Ready = func() error { panic("secret words") } })
 	a := r.do("GET", "/readyz", "")
@@ -404,14 +404,14 @@ func TestPanic(t *testing.T) {
 	r.want(200, "GET", "/healthz", "")
 }
 
-// TestPeer: an address in a header is believed from a trusted proxy alone, and only the one that
+// TestPeer: an address in a header is believed only from a trusted proxy, and only the address that
 // this proxy has seen itself.
 func TestPeer(t *testing.T) {
 	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("2001:db8::/64")}
 	for _, tc := range []struct {
 		what, from string
 		headers    []string // name, value, …
-		want       string   // "": nobody knows
+		want       string   // "": unknown
 	}{
 		{"direct", "192.0.2.1:9", nil, "192.0.2.1"},
 		{"direct from a proxy's machine", "127.0.0.1:9", nil, "127.0.0.1"},
@@ -448,8 +448,8 @@ func TestPeer(t *testing.T) {
 	}
 }
 
-// TestTrustEnds: loopback is a login until a user exists, and not a request longer. Then any Host
-// is good, as behind a proxy.
+// TestTrustEnds: loopback counts as a login until a user exists, and no request longer. Then every
+// Host is accepted, as with a proxy.
 func TestTrustEnds(t *testing.T) {
 	r := newRig(t)
 	if err := r.store.DeleteUser(t.Context(), "ann"); err != nil {
@@ -471,5 +471,5 @@ func TestTrustEnds(t *testing.T) {
 	r.want(200, "GET", "/v1/users", "", as("ann", "x"), host)
 	r.want(200, "DELETE", "/v1/users/guest", "", as("ann", "x"))
 	r.want(200, "DELETE", "/v1/users/ann", "", as("ann", "x"))
-	r.want(401, "GET", "/v1/users", "") // nobody is left, and nobody gets in
+	r.want(401, "GET", "/v1/users", "") // no user is left, and no one gets in
 }

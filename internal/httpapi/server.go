@@ -9,16 +9,16 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// ServerLimits bound what connections may take. Zero fields mean the defaults.
+// ServerLimits limit connections. Zero fields mean the defaults.
 type ServerLimits struct {
 	MaxConns      int           // open at a time; 10,000
-	MaxConnsPerIP int           // from one address, loopback aside; 256
+	MaxConnsPerIP int           // from one address, except loopback; 256
 	HeaderTimeout time.Duration // for a request's headers; 10 s
 	IdleTimeout   time.Duration // between requests; 2 min
 	HeaderBytes   int           // of a request's line and headers; 64 KiB
 
-	TrustedProxies []netip.Prefix // peers whose connections are many clients'
-	Refused        *tally.Counts  // what limits refused is counted here; nil: it is not
+	TrustedProxies []netip.Prefix // peers whose connections belong to many clients
+	Refused        *tally.Counts  // counts refusals by limits; nil: they are not counted
 }
 
 func (l ServerLimits) withDefaults() ServerLimits {
@@ -40,9 +40,9 @@ func (l ServerLimits) withDefaults() ServerLimits {
 	return l
 }
 
-// NewServer makes the server around a handler: HTTP/1.1 only, with limits on headers, idle time and
-// the rate of bodies (which the handler keeps, by deadlines of its own). Serve it on a listener
-// from LimitListener.
+// NewServer makes an HTTP/1.1 server for a handler, with limits on headers and idle time. The
+// handler limits the rate of bodies by deadlines of its own. Serve it on a listener from
+// LimitListener.
 func NewServer(h http.Handler, l ServerLimits, logger *slog.Logger) *http.Server {
 	l = l.withDefaults()
 	if logger == nil {
@@ -53,7 +53,7 @@ func NewServer(h http.Handler, l ServerLimits, logger *slog.Logger) *http.Server
 	return &http.Server{
 		Handler: h, Protocols: &protocols, ConnState: connState, ConnContext: connContext,
 		ReadHeaderTimeout: l.HeaderTimeout, IdleTimeout: l.IdleTimeout,
-		// net/http adds 4096 bytes of slack of its own.
+		// net/http adds 4096 bytes to the limit.
 		MaxHeaderBytes: max(1, l.HeaderBytes-4096),
 		ErrorLog:       slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// sinks gives the manager of sinks, or says that there is none.
+// sinks returns the manager of sinks, or an error if there is none.
 func (c *call) sinks() (Sinks, error) {
 	if c.api.opts.Sinks == nil {
 		return nil, surgetank.Errorf(surgetank.CodeNotFound, "this server runs no sinks; use one started by surgetank serve")
@@ -54,8 +54,8 @@ func (c *call) getSink() error {
 	return c.respond(http.StatusOK, info)
 }
 
-// putSink hands the spec to the manager as it stands; here it is only checked to be one JSON object
-// without duplicate keys. Columns keep the order in which they are written.
+// putSink passes the spec to the manager unchanged. It only checks that the spec is one JSON object
+// without duplicate keys. Columns keep their order.
 func (c *call) putSink() error {
 	if _, err := c.query(); err != nil {
 		return err

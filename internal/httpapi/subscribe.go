@@ -13,15 +13,16 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// subscribers holds the subscriptions that clients opened over HTTP. A subscription lives while
-// somebody asks for it: unasked for SubscriberTTL it is closed, and what it leased goes back.
+// subscribers has the subscriptions that clients opened over HTTP. A subscription lives while its
+// client sends requests for it. Without requests for SubscriberTTL it is closed, and its leased
+// messages go back.
 type subscribers struct {
 	mu    sync.Mutex
 	byID  map[string]*subscriber
 	pools map[string]*pool
 }
 
-// subscriber is one subscription and its client. mu of subscribers guards busy and closed.
+// subscriber is one subscription and its client. The mu of subscribers guards busy and closed.
 type subscriber struct {
 	id     string
 	owner  *auth.User
@@ -29,21 +30,21 @@ type subscriber struct {
 	queue  string
 	sub    surgetank.Subscription
 	seat   *auth.Admission // it counts as a connection with one consumer
-	pool   string          // key in pools, "" without one
-	noAck  bool            // what is handed over is settled, and cannot be given back
-	busy   int             // requests that use it now
+	pool   string          // key in pools; "" without a pool
+	noAck  bool            // delivery settles the messages, so they cannot be returned to the queue
+	busy   int             // number of requests that use it now
 	closed bool
 	idle   *time.Timer
 
-	// The newest numbered poll and what it handed over: a client that asks with the same number
-	// again has not got it.
+	// The newest numbered poll and its messages. A client that sends the same number again did not
+	// receive them.
 	polling sync.Mutex // held while a poll runs
 	poll    uint64
 	handed  []surgetank.Delivery // receipts only
 }
 
-// unseen gives back, uncounted, what poll n handed over, if that was the newest poll; the caller
-// holds polling.
+// unseen returns the messages of poll n without counting an attempt, if n was the newest poll. The
+// caller has locked polling.
 func (s *subscriber) unseen(c *call, n uint64) {
 	if n != 0 && s.poll == n {
 		c.giveBack(s.handed)
@@ -51,7 +52,7 @@ func (s *subscriber) unseen(c *call, n uint64) {
 	s.poll, s.handed = n, nil
 }
 
-// note remembers what a numbered poll hands over.
+// note records the messages of a numbered poll.
 func (s *subscriber) note(list []surgetank.Delivery) {
 	if s.poll == 0 {
 		return
@@ -61,7 +62,7 @@ func (s *subscriber) note(list []surgetank.Delivery) {
 	}
 }
 
-// pool is a number of the broker's for a name that one client chose.
+// pool is the broker's number for a name that a client chose.
 type pool struct {
 	number uint64
 	users  int
@@ -112,6 +113,7 @@ func (c *call) subscribe() error {
 		return err
 	}
 	if err := s.seat.Consumer(); err != nil {
+		c.api.opts.Refused.Add(tally.Consumers)
 		s.seat.Leave()
 		return err
 	}
@@ -122,7 +124,7 @@ func (c *call) subscribe() error {
 	}
 	credit := o.Credit
 	if limit >= 0 {
-		o.Credit = 0 // nothing may come before the limit holds
+		o.Credit = 0 // nothing may arrive before the limit applies
 	}
 	sub, err := c.broker().Subscribe(c.r.Context(), c.queue(), o)
 	if err != nil {
@@ -141,7 +143,7 @@ func (c *call) subscribe() error {
 	return c.respond(http.StatusCreated, map[string]string{"subscription": s.id, "ttl": c.api.limits.SubscriberTTL.String()})
 }
 
-// add takes a place for a subscription that is about to be made, and the number of its pool.
+// add reserves a place for a subscription that will be made, and the number of its pool.
 func (h *subscribers) add(s *subscriber, most int, number *uint64) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -172,7 +174,7 @@ func (h *subscribers) attach(s *subscriber, sub surgetank.Subscription) bool {
 	return !s.closed
 }
 
-// remove forgets a subscription; it tells whether this call did it.
+// remove removes a subscription. It reports whether this call removed it.
 func (h *subscribers) remove(s *subscriber) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -197,7 +199,7 @@ func (h *subscribers) drop(s *subscriber) bool {
 	return true
 }
 
-// use finds a subscription of the caller's and keeps it from being closed for idleness until done.
+// use finds a subscription of the caller and keeps it from being closed as idle until done.
 func (h *subscribers) use(c *call) (*subscriber, error) {
 	h.mu.Lock()
 	s := h.byID[c.params["s"]]
@@ -209,7 +211,7 @@ func (h *subscribers) use(c *call) (*subscriber, error) {
 		}
 	}
 	h.mu.Unlock()
-	if !known { // somebody else's is as good as none: ids are secrets
+	if !known { // another user's subscription is not found: ids are secrets
 		return nil, withStatus(http.StatusNotFound, surgetank.Errorf(surgetank.CodeClosed,
 			"there is no such subscription; it may have been closed because nobody asked for messages for %v; subscribe again", c.api.limits.SubscriberTTL))
 	}
@@ -220,7 +222,7 @@ func (h *subscribers) use(c *call) (*subscriber, error) {
 	return s, nil
 }
 
-// done starts the time a subscription may be idle, once nobody uses it.
+// done starts the idle time of a subscription that no request uses.
 func (h *subscribers) done(a *API, s *subscriber) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -249,7 +251,7 @@ func (h *subscribers) closeAll() {
 	}
 	h.mu.Unlock()
 	for _, s := range list {
-		_ = s.sub.Close() // fails only with the broker, which ends its leases itself
+		_ = s.sub.Close() // fails only if the broker is closed, which ends all leases
 	}
 }
 
@@ -259,7 +261,7 @@ func (h *subscribers) count() int {
 	return len(h.byID)
 }
 
-// subscriptionReceive hands over what waits for a subscription, or waits for it.
+// subscriptionReceive returns messages that wait for a subscription, or waits for some.
 func (c *call) subscriptionReceive() error {
 	if _, err := c.query(); err != nil {
 		return err
@@ -296,7 +298,7 @@ func (c *call) subscriptionReceive() error {
 		defer cancel()
 		list, err = s.sub.Receive(ctx, nil, most, maxBytes)
 		if err != nil && ctx.Err() != nil && len(list) == 0 {
-			err = nil // the wait is over; that nothing came is an answer
+			err = nil // the wait is over; an empty answer is valid
 		}
 	}
 	if err := c.polled(poll, list, err); err != nil {
@@ -319,7 +321,7 @@ func (c *call) subscriptionReceive() error {
 	return nil
 }
 
-// subscriptionCredit gives credit, sets the pool's limit, or (with neither) only keeps the
+// subscriptionCredit returns credit, sets the pool's limit, or (with neither) only keeps the
 // subscription alive.
 func (c *call) subscriptionCredit() error {
 	if _, err := c.query(); err != nil {
@@ -350,7 +352,7 @@ func (c *call) subscriptionCredit() error {
 }
 
 // leaving finds the subscription of a client that cancels or closes it. The parameter unseen names
-// a poll whose answer the client did not wait for.
+// a poll whose answer the client did not receive.
 func (c *call) leaving() (*subscriber, error) {
 	q, err := c.query("unseen")
 	if err != nil {
@@ -367,7 +369,7 @@ func (c *call) leaving() (*subscriber, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n != 0 { // a poll under way ends with its client's connection
+	if n != 0 { // a running poll ends with its client's connection
 		s.polling.Lock()
 		defer s.polling.Unlock()
 		s.unseen(c, n)
@@ -375,7 +377,7 @@ func (c *call) leaving() (*subscriber, error) {
 	return s, nil
 }
 
-// subscriptionCancel stops hand-outs; what was received stays leased while the subscription is kept
+// subscriptionCancel stops deliveries. Received messages stay leased while the subscription is kept
 // alive.
 func (c *call) subscriptionCancel() error {
 	s, err := c.leaving()
@@ -390,7 +392,7 @@ func (c *call) subscriptionCancel() error {
 	return c.respond(http.StatusOK, map[string]bool{"cancelled": true})
 }
 
-// subscriptionClose ends a subscription; what it leased goes back.
+// subscriptionClose ends a subscription. Its leased messages go back.
 func (c *call) subscriptionClose() error {
 	s, err := c.leaving()
 	if err != nil {

@@ -1,19 +1,19 @@
-// Package input cuts text into messages: lines, the rows of a CSV, or JSON values.
-// `surgetank publish` and the HTTP interface read with it, so that a file means the same at both
-// doors.
+// Package input splits text into messages: lines, the rows of a CSV, or JSON values.
+// `surgetank publish` and the HTTP interface read with it, so that a file means the same in both.
 //
 // # Text
 //
 // A UTF-8 byte order mark is removed. UTF-16 with a byte order mark is converted to UTF-8. UTF-16
-// without one and UTF-32 are refused. A line ends with LF or CRLF. The last line needs no end.
+// without one and UTF-32 are rejected. A line ends with LF or CRLF. The last line needs no line
+// end.
 //
-// A carriage return never stays in a body by accident: one that is not part of a CRLF is refused.
-// Where it belongs to the data, JSON can say so with \r.
+// A carriage return that is not part of a CRLF is rejected, so that none stays in a body by
+// accident. If it belongs to the data, write it in JSON as \r.
 //
 // # Errors
 //
-// A *LineError names the line. The input is read in pieces, so a mistake is found after the
-// messages before it were given out.
+// A *LineError names the line. The input is read in pieces, so a mistake is found after earlier
+// messages were returned.
 package input
 
 import (
@@ -28,17 +28,17 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Format says how an input is cut into messages.
+// Format is how an input is split into messages.
 type Format string
 
 const (
-	Lines  Format = "lines"  // every line that is not empty is a body, byte for byte
-	CSV    Format = "csv"    // every row is a body: a JSON object of strings, with the names of the header row
+	Lines  Format = "lines"  // every line that is not empty is a body, unchanged
+	CSV    Format = "csv"    // every row is a body: a JSON object of strings, named by the header row
 	NDJSON Format = "ndjson" // every line that is not blank is a body, and must be a JSON value
-	JSON   Format = "json"   // every value is a body, without the space between its tokens; so is every element of an array at the top
+	JSON   Format = "json"   // every value, and every element of a top-level array, is a body, without space between tokens
 )
 
-// ParseFormat reads a format's name; "" is Lines.
+// ParseFormat parses a format's name. "" is Lines.
 func ParseFormat(s string) (Format, error) {
 	switch f := Format(s); f {
 	case "":
@@ -52,8 +52,8 @@ func ParseFormat(s string) (Format, error) {
 // Message is one message of an input.
 type Message struct {
 	Body []byte
-	// N numbers the message inside its input and is the same at each reading: with JSON it counts
-	// the values from 1, in the other formats it is the number of the line where the message
+	// N is the number of the message in its input, and is the same at each reading. With JSON it
+	// counts the values from 1. In the other formats it is the number of the line where the message
 	// begins.
 	N    int64
 	Line int64 // where the message begins, from 1
@@ -68,14 +68,14 @@ type LineError struct {
 func (e *LineError) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Err.Message) }
 func (e *LineError) Unwrap() error { return e.Err }
 
-// Options say how to read. Format and Max are required.
+// Options describe how to read. Format and Max are required.
 type Options struct {
 	Format Format
-	Max    int  // bytes of a body
-	Comma  rune // separates the fields of a CSV; 0: a comma
+	Max    int  // bytes of a body, at most
+	Comma  rune // separator of the fields of a CSV; 0: a comma
 }
 
-// Check refuses options that do not go together.
+// Check rejects options that contradict each other.
 func (o Options) Check() error {
 	switch {
 	case o.Comma != 0 && o.Format != CSV:
@@ -86,7 +86,7 @@ func (o Options) Check() error {
 	return nil
 }
 
-// ParseDelimiter reads a CSV's delimiter: one character, or "tab"; "" is none.
+// ParseDelimiter parses a CSV's delimiter: one character, or "tab". "" is none.
 func ParseDelimiter(s string) (rune, error) {
 	if s == "tab" || s == `\t` {
 		return '\t', nil
@@ -101,8 +101,7 @@ func ParseDelimiter(s string) (rune, error) {
 	return r, nil
 }
 
-// Reader reads one input. It is for one goroutine. What it holds in memory is bounded by
-// Options.Max, whatever the input.
+// Reader reads one input. It is for one goroutine. Options.Max limits its memory, for any input.
 type Reader struct {
 	o    Options
 	in   *counter
@@ -113,7 +112,7 @@ type Reader struct {
 	json values
 }
 
-// NewReader makes a reader. o must be valid.
+// NewReader returns a reader. o must be valid.
 func NewReader(r io.Reader, o Options) *Reader {
 	rd := &Reader{o: o, in: &counter{r: &text{in: r}}}
 	switch o.Format {
@@ -130,10 +129,10 @@ func NewReader(r io.Reader, o Options) *Reader {
 	return rd
 }
 
-// Next gives the next message; io.EOF after the last. The body is the caller's.
+// Next returns the next message, or io.EOF after the last. The caller owns the body.
 func (r *Reader) Next() (Message, error) { return r.cut() }
 
-// Count gives, after io.EOF, how many numbers the input has used.
+// Count returns, after io.EOF, how many numbers the input has used.
 func (r *Reader) Count() int64 {
 	if r.o.Format == JSON {
 		return r.json.n
@@ -147,7 +146,7 @@ func lineErrorf(line int64, code surgetank.Code, format string, args ...any) *Li
 	return &LineError{line, e}
 }
 
-// nextLine is Next for the formats of one message a line.
+// nextLine is Next for the formats with one message in each line.
 func (r *Reader) nextLine() (Message, error) {
 	for {
 		line, err := r.readLine()
@@ -164,7 +163,7 @@ func (r *Reader) nextLine() (Message, error) {
 	}
 }
 
-// readLine reads to the next line end and leaves the LF out. io.EOF comes after the last line.
+// readLine reads to the next line end and removes the LF. It returns io.EOF after the last line.
 func (r *Reader) readLine() ([]byte, error) {
 	r.line++
 	var long []byte
@@ -199,8 +198,8 @@ func tooLong(line int64, most int) *LineError {
 	return lineErrorf(line, surgetank.CodeTooLarge, "it has more than %d bytes; split it, or raise the server's max_message", most)
 }
 
-// readError names the line at which reading failed. What the decoder found is a mistake of the
-// input, all else is the input's own error.
+// readError adds the line to an error of reading. An error of the decoder is a mistake in the
+// input, any other error is one of the input itself.
 func readError(line int64, err error) error {
 	var e *surgetank.Error
 	if errors.As(err, &e) {
@@ -209,8 +208,8 @@ func readError(line int64, err error) error {
 	return fmt.Errorf("reading the input: %w", err)
 }
 
-// Line gives the body that a line holds, its LF left out before: without the carriage return at its
-// end. An empty body is no message. The format is Lines or NDJSON.
+// Line returns the body of a line without its LF. It removes a carriage return at the end. An empty
+// body is no message. The format must be Lines or NDJSON.
 func Line(line []byte, f Format) ([]byte, *surgetank.Error) {
 	if n := len(line); n > 0 && line[n-1] == '\r' {
 		line = line[: n-1 : n-1]
@@ -228,7 +227,7 @@ func Line(line []byte, f Format) ([]byte, *surgetank.Error) {
 	case !utf8.Valid(line):
 		return nil, notUTF8("")
 	case !json.Valid(line):
-		err := json.Unmarshal(line, new(json.RawMessage)) // says why
+		err := json.Unmarshal(line, new(json.RawMessage)) // returns the reason
 		return nil, surgetank.FieldErrorf("line", "it is not a JSON value: %v", err)
 	}
 	return line, nil

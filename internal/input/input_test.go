@@ -28,7 +28,7 @@ func utf16Bytes(s string, big bool) (b []byte) {
 	return b
 }
 
-// read gives "N@line body" of each message, and then the error in the last place if there is one.
+// read returns "N@line body" for each message, and then the error, if there is one.
 func read(r io.Reader, o Options) (got []string, count int64) {
 	in := NewReader(r, o)
 	for {
@@ -49,8 +49,8 @@ func read(r io.Reader, o Options) (got []string, count int64) {
 
 const bom = "\xef\xbb\xbf"
 
-// TestFormats is how each format takes what others write. A last entry that begins with ERROR must
-// be the start of the error.
+// TestFormats tests each format with input as other programs write it. A last entry that begins
+// with ERROR must be the start of the error.
 func TestFormats(t *testing.T) {
 	long := strings.Repeat("x", 60)
 	for _, c := range []struct {
@@ -158,7 +158,7 @@ func TestDelimiter(t *testing.T) {
 	}
 }
 
-// TestMemoryIsBounded: an input whose record never ends is refused after about Max bytes.
+// TestMemoryIsBounded: an input whose record never ends is rejected after about Max bytes.
 func TestMemoryIsBounded(t *testing.T) {
 	for format, start := range map[Format]string{Lines: "", NDJSON: "", JSON: `["`, CSV: "a\n\""} {
 		src := &endless{}
@@ -179,7 +179,7 @@ func (e *endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestALineIsGivenOutWhenItIsThere: a terminal's line is read before the next one was typed.
+// TestALineIsGivenOutWhenItIsThere: a terminal's line is returned before the next one is typed.
 func TestALineIsGivenOutWhenItIsThere(t *testing.T) {
 	in, out := io.Pipe()
 	defer in.Close()
@@ -203,8 +203,8 @@ func TestReadErrorsAreNotTheEnd(t *testing.T) {
 	}
 }
 
-// FuzzReader: whatever the input, reading ends, numbers rise, bodies are within the limit and hold
-// no carriage return, and those of the JSON formats are JSON.
+// FuzzReader: for any input, reading ends, numbers rise, and bodies are within the limit and have
+// no carriage return. Bodies of the JSON formats are JSON.
 func FuzzReader(f *testing.F) {
 	f.Add([]byte("a,b\r\n1,\"2\r\n\"\n"), uint8(1))
 	f.Add([]byte("[{\"a\":1},2]\n3"), uint8(3))

@@ -11,20 +11,20 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// text gives an input as UTF-8: without its byte order mark, and converted if that says UTF-16.
-// Other bytes pass as they are. It reads no more than two bytes before it gives out a first line,
-// so that a terminal's lines come one by one.
+// text reads an input as UTF-8: without its byte order mark, and converted if the mark is that of
+// UTF-16. Other bytes are unchanged. It reads at most two bytes ahead before it returns a first
+// line, so that a terminal's lines are returned one by one.
 type text struct {
 	in      io.Reader
 	sniffed bool
-	head    []byte // read and not given out
+	head    []byte // read and not returned
 	order   binary.ByteOrder
 
-	raw   []byte // of UTF-16: read and not converted
-	high  rune   // the first half of a pair, or 0
-	out   []byte // converted and not given out
-	space []byte // the memory of out
-	bad   error  // what is wrong with the UTF-16 behind out
+	raw   []byte // UTF-16 bytes that are read and not converted
+	high  rune   // the first half of a surrogate pair, or 0
+	out   []byte // converted and not returned
+	space []byte // memory of out
+	bad   error  // the error in the UTF-16 after out
 	end   error
 }
 
@@ -34,8 +34,7 @@ var (
 	markLE   = []byte{0xff, 0xfe}
 )
 
-// Text converts an input that is in memory whole. It returns data itself, or a part of it, unless
-// data is UTF-16.
+// Text converts an input in memory. It returns data itself, or a part of it, unless data is UTF-16.
 func Text(data []byte) ([]byte, error) {
 	if bytes.HasPrefix(data, markUTF8) {
 		return data[len(markUTF8):], nil
@@ -48,8 +47,8 @@ func Text(data []byte) ([]byte, error) {
 	return io.ReadAll(t)
 }
 
-// Mark tells which byte order mark an input begins with: that of UTF-8, of UTF-16 or, without one,
-// "".
+// Mark returns the encoding of the byte order mark at the start of an input: "UTF-8", "UTF-16", or
+// "" if there is none.
 func Mark(data []byte) (of string) {
 	switch {
 	case bytes.HasPrefix(data, markUTF8):
@@ -60,7 +59,7 @@ func Mark(data []byte) (of string) {
 	return ""
 }
 
-// encoding tells what the first bytes of an input say. There are four, unless the input is shorter.
+// encoding finds the encoding by the first four bytes of an input, or all bytes of a shorter one.
 func encoding(b []byte) (order binary.ByteOrder, skip int, err error) {
 	refuse := func(name, from string) (binary.ByteOrder, int, error) {
 		return nil, 0, surgetank.FieldErrorf("line", "the input is %s; convert it, as with: iconv -f %s -t UTF-8", name, from)
@@ -83,7 +82,7 @@ func encoding(b []byte) (order binary.ByteOrder, skip int, err error) {
 	return nil, 0, nil
 }
 
-// Read gives UTF-8.
+// Read returns UTF-8.
 func (t *text) Read(p []byte) (int, error) {
 	if !t.sniffed {
 		if err := t.sniff(); err != nil {
@@ -104,8 +103,8 @@ func (t *text) Read(p []byte) (int, error) {
 	return t.in.Read(p)
 }
 
-// sniff reads as many of the first bytes as it needs to tell what the input is: four only where the
-// first two look like something other than text in UTF-8.
+// sniff reads the first bytes to find the encoding: two, or four if the first two do not look like
+// UTF-8 text.
 func (t *text) sniff() error {
 	var b [4]byte
 	n := 0
@@ -132,7 +131,7 @@ func (t *text) sniff() error {
 	return nil
 }
 
-// convert gives UTF-16 as UTF-8.
+// convert converts UTF-16 to UTF-8.
 func (t *text) convert(p []byte) (int, error) {
 	for len(t.out) == 0 {
 		if t.bad != nil {
@@ -184,20 +183,20 @@ func badUTF16() error {
 	return surgetank.FieldErrorf("line", "half of a pair of UTF-16 units stands alone; the input is damaged, or is not UTF-16")
 }
 
-// errLong is what a counter gives where a record would not end.
+// errLong is the error of a counter at its limit: the record does not end.
 var errLong = errors.New("the record is too long")
 
-// counter counts what is read through it, and gives no more than until bytes.
+// counter counts the bytes and lines read through it. It returns at most until bytes.
 type counter struct {
 	r     io.Reader
-	until int64 // 0: no bound
+	until int64 // 0: no limit
 	keep  bool  // remember where lines end
 
 	n     int64
 	lines int64
-	open  bool    // the last line has no end yet
-	ends  []int64 // offsets behind line ends, ascending; those before base lines are forgotten
-	base  int64   // line ends that are forgotten
+	open  bool    // the last line has not ended yet
+	ends  []int64 // offsets after line ends, ascending, without the first base ones
+	base  int64   // number of line ends that were removed from ends
 }
 
 // Read reads and counts.
@@ -224,7 +223,7 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// count gives how many lines were read.
+// count returns how many lines were read.
 func (c *counter) count() int64 {
 	if c.open {
 		return c.lines + 1
@@ -232,7 +231,7 @@ func (c *counter) count() int64 {
 	return c.lines
 }
 
-// line gives the number of the line at an offset; it is asked with ascending offsets.
+// line returns the number of the line at an offset. Offsets of successive calls must ascend.
 func (c *counter) line(offset int64) int64 {
 	i := 0
 	for i < len(c.ends) && c.ends[i] <= offset {

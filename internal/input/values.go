@@ -19,10 +19,10 @@ type table struct {
 	r      *Reader
 	csv    *csv.Reader
 	header []string
-	keys   [][]byte // the names as JSON, with the punctuation before and after
+	keys   [][]byte // the names as JSON, with the punctuation before and after them
 }
 
-// ahead is what the readers of records may have read beyond a record.
+// ahead is how many bytes the readers of records may read after a record.
 const ahead = 64 << 10
 
 func (t *table) init(r *Reader) {
@@ -35,7 +35,7 @@ func (t *table) init(r *Reader) {
 	}
 }
 
-// row reads one record and the line where it begins.
+// row reads one record and returns the line where it begins.
 func (t *table) row() ([]string, int64, error) {
 	t.r.in.until = t.r.in.n + int64(t.r.o.Max) + ahead
 	row, err := t.csv.Read()
@@ -65,7 +65,7 @@ func (t *table) row() ([]string, int64, error) {
 	return row, int64(line), nil
 }
 
-// nextLine is about where the row stands that could not be read: after the last one that was.
+// nextLine returns about where the row is that could not be read: after the last one that could.
 func (t *table) nextLine() int64 {
 	if t.header == nil {
 		return 1
@@ -73,7 +73,7 @@ func (t *table) nextLine() int64 {
 	return t.r.line + 1
 }
 
-// badRow says what is wrong with the quotes of a row.
+// badRow describes what is wrong with the quotes of a row.
 func badRow(p *csv.ParseError) error {
 	switch {
 	case errors.Is(p.Err, csv.ErrBareQuote):
@@ -86,7 +86,7 @@ func badRow(p *csv.ParseError) error {
 	return lineErrorf(int64(p.Line), surgetank.CodeInvalid, "column %d: %v", p.Column, p.Err)
 }
 
-// names takes the header row.
+// names reads the header row.
 func (t *table) names(row []string, line int64) error {
 	seen := map[string]int{}
 	for i, name := range row {
@@ -145,7 +145,7 @@ func (t *table) next() (Message, error) {
 	return Message{Body: body, N: line, Line: line}, nil
 }
 
-// appendText writes a JSON string of valid UTF-8.
+// appendText appends a JSON string. s must be valid UTF-8.
 func appendText(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
@@ -166,12 +166,11 @@ func appendText(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// values reads JSON values one after the other. An array at the top is its elements, which are read
-// one by one.
+// values reads a sequence of JSON values. It reads the elements of a top-level array one by one.
 type values struct {
 	r      *Reader
 	dec    *json.Decoder
-	inside bool // in an array at the top
+	inside bool // inside a top-level array
 	n      int64
 }
 
@@ -225,7 +224,7 @@ func (v *values) next() (Message, error) {
 	}
 }
 
-// peek gives the first byte of the next value.
+// peek returns the first byte of the next value.
 func (v *values) peek() byte {
 	b, ok := v.dec.Buffered().(io.ByteReader)
 	for ok {
@@ -240,7 +239,7 @@ func (v *values) peek() byte {
 	return 0
 }
 
-// failed names the line of the value that could not be read.
+// failed adds the line of the value that could not be read to an error.
 func (v *values) failed(at int64, err error) error {
 	line := v.r.in.line(at)
 	var e *surgetank.Error

@@ -5,13 +5,13 @@ import (
 	"strings"
 )
 
-// maxPlain is how many digits before the point, or zeros after the point, CanonicalNumber writes
-// out. Beyond it uses an exponent.
+// maxPlain is the most digits before the point, or zeros after it, that CanonicalNumber writes out.
+// With more it writes an exponent.
 const maxPlain = 40
 
-// CanonicalNumber gives the one text for all spellings of a decimal number: 1, 1.0, 10e-1 and 1E0
-// all give "1". The value is exact: nothing is rounded. A text that is not a number by the grammar
-// of JSON comes back unchanged, and so does a number whose exponent has more than 15 digits.
+// CanonicalNumber returns the same text for all spellings of a decimal number: 1, 1.0, 10e-1 and
+// 1E0 all give "1". The value is exact: nothing is rounded. It returns a text unchanged if the text
+// is not a JSON number, or if its exponent has more than 15 digits.
 func CanonicalNumber(s string) string {
 	sc := scanner{b: []byte(s)}
 	if s == "" || s[0] != '-' && (s[0] < '0' || s[0] > '9') || !sc.number() || sc.i != len(s) {

@@ -46,7 +46,7 @@ func FuzzCanonicalNumber(f *testing.F) {
 		}
 		var a, b big.Float
 		if _, _, err := a.SetPrec(4096).Parse(s, 10); err != nil || a.IsInf() {
-			return // an exponent that the checker cannot hold
+			return // an exponent that is too large for the checker
 		}
 		if _, _, err := b.SetPrec(4096).Parse(c, 10); err != nil {
 			t.Fatalf("%q gives %q, which is no number: %v", s, c, err)

@@ -9,17 +9,17 @@ import (
 
 // Limits of a path.
 const (
-	MaxPathLen   = 1024 // bytes of an expression
-	MaxPathSteps = 64   // names and indexes in it
+	MaxPathLen   = 1024 // bytes of a path
+	MaxPathSteps = 64   // names and indexes in a path
 	maxIndex     = 1<<31 - 1
 )
 
-// Path is a parsed expression. The zero Path finds nothing; make one with Parse. It is safe for use
-// by many goroutines.
+// Path is a parsed path. The zero Path finds nothing; create one with Parse. Many goroutines may
+// use it.
 type Path struct {
 	expr  string
 	steps []step
-	set   *Set // of this path alone
+	set   *Set // contains this path only
 }
 
 // step is one field name, or one array index.
@@ -29,19 +29,19 @@ type step struct {
 	isIndex bool
 }
 
-// PathError says what is wrong with an expression, and where.
+// PathError describes what is wrong with a path, and where.
 type PathError struct {
-	Expr   string // as it was given; cut after MaxPathLen bytes
-	Offset int    // of the byte at fault
+	Expr   string // the path as it was given; cut after MaxPathLen bytes
+	Offset int    // position of the wrong byte
 	Reason string // what is wrong there and what to write instead
 }
 
-// Error gives the expression, the place and the reason in one sentence.
+// Error returns the path, the position and the reason in one sentence.
 func (e *PathError) Error() string {
 	return fmt.Sprintf("%.80q is not a JSON path: at byte %d: %s", e.Expr, e.Offset, e.Reason)
 }
 
-// Parse reads an expression. The error is a *PathError.
+// Parse parses a path. The error is a *PathError.
 func Parse(expr string) (Path, error) {
 	p := parser{expr: expr}
 	if err := p.parse(); err != nil {
@@ -52,12 +52,13 @@ func Parse(expr string) (Path, error) {
 	return path, nil
 }
 
-// Expr gives the expression that was parsed.
+// Expr returns the text that was parsed.
 func (p Path) Expr() string { return p.expr }
 
-// String gives the scalar at the path as text: a string's characters, a number as it is written,
-// "true" or "false". It is false for a body that is not JSON, a path that leads nowhere, null, an
-// object, an array, and a string that has no UTF-8 form (half a surrogate pair).
+// String returns the scalar at the path as text: a string's characters, a number as it is written,
+// "true" or "false". It returns false if the body is not JSON, or if the path finds nothing, null,
+// an object or an array. It also returns false for a string without a UTF-8 form (half a surrogate
+// pair).
 func (p Path) String(body []byte) (string, bool) {
 	if p.set == nil {
 		return "", false
@@ -69,9 +70,9 @@ func (p Path) String(body []byte) (string, bool) {
 	return out[0].Text()
 }
 
-// Identity gives the scalar at the path as text that identifies it. Equal numbers give equal texts
-// however they are written (CanonicalNumber). A string that has no UTF-8 form gives the bytes as
-// they are written. It is false where String finds nothing for another reason.
+// Identity returns the scalar at the path as text that identifies it. Equal numbers give equal
+// texts in all spellings (CanonicalNumber). A string without a UTF-8 form gives the bytes as they
+// are written. Otherwise it returns false in the same cases as String.
 func (p Path) Identity(body []byte) (string, bool) {
 	if p.set == nil {
 		return "", false
@@ -135,7 +136,7 @@ func (p *parser) rune() rune {
 	return r
 }
 
-// dotted reads ".name"; a name ends at the next . or [.
+// dotted reads ".name". A name ends at the next . or [.
 func (p *parser) dotted() error {
 	p.at++
 	start := p.at
@@ -158,8 +159,7 @@ func (p *parser) dotted() error {
 	return nil
 }
 
-// bracketed reads [7], ["name"] or ['name']. Inside quotes a backslash takes the next character as
-// it is.
+// bracketed reads [7], ["name"] or ['name']. Inside quotes, a backslash quotes the next character.
 func (p *parser) bracketed() error {
 	p.at++
 	if p.at == len(p.expr) {

@@ -7,22 +7,22 @@ import (
 	"unicode/utf8"
 )
 
-// MaxDepth is how deep arrays and objects may nest. Deeper bodies are an error: nobody means them,
-// and databases refuse them too.
+// MaxDepth is how deep arrays and objects may nest. A deeper body is an error, because no user
+// means one, and databases reject it too.
 const MaxDepth = 512
 
-// SyntaxError says why a body is not JSON.
+// SyntaxError describes why a body is not JSON.
 type SyntaxError struct {
-	Offset int // of the byte at fault
+	Offset int // position of the wrong byte
 	Reason string
 }
 
-// Error gives the place and the reason.
+// Error returns the position and the reason.
 func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("the body is not JSON: at byte %d: %s", e.Offset, e.Reason)
 }
 
-// scanner walks one body. Its methods return false after fail was called. b[i] is the next byte.
+// scanner scans one body. Its methods return false after they called fail. b[i] is the next byte.
 type scanner struct {
 	b      []byte
 	i      int
@@ -30,7 +30,7 @@ type scanner struct {
 	out    []Value
 	failed int
 	reason string
-	key    [64]byte // where an escaped name is unescaped; longer ones allocate
+	key    [64]byte // buffer for an unescaped name; longer names allocate
 }
 
 func (s *scanner) fail(at int, reason string) bool {
@@ -49,7 +49,7 @@ func (s *scanner) space() {
 	}
 }
 
-// value reads one value. n is its place in the tree of paths, nil where no path leads.
+// value reads one value. n is its node in the tree of paths; nil if no path leads to it.
 func (s *scanner) value(n *node) bool {
 	if s.i == len(s.b) {
 		return s.fail(s.i, "it ends where a value is expected")
@@ -96,7 +96,7 @@ func (s *scanner) value(n *node) bool {
 	return true
 }
 
-// enter steps into an object or array; the caller lowers depth again.
+// enter enters an object or array. The caller decreases depth afterwards.
 func (s *scanner) enter() bool {
 	s.depth++
 	s.i++
@@ -116,7 +116,7 @@ func (s *scanner) word(w string) bool {
 	return true
 }
 
-// object reads what follows "{".
+// object reads an object after "{".
 func (s *scanner) object(n *node) bool {
 	s.space()
 	if s.i < len(s.b) && s.b[s.i] == '}' {
@@ -161,8 +161,8 @@ func (s *scanner) object(n *node) bool {
 	}
 }
 
-// child finds where the paths go on under a field. The field may come a second time: then what the
-// first one gave is forgotten.
+// child returns the node for a field, or nil if no path continues there. If the field is a
+// duplicate, it deletes the values found in the earlier one.
 func (s *scanner) child(n *node, name []byte, plain bool) *node {
 	if !plain {
 		var ok bool
@@ -179,7 +179,7 @@ func (s *scanner) child(n *node, name []byte, plain bool) *node {
 	return child
 }
 
-// array reads what follows "[".
+// array reads an array after "[".
 func (s *scanner) array(n *node) bool {
 	s.space()
 	if s.i < len(s.b) && s.b[s.i] == ']' {
@@ -210,7 +210,7 @@ func (s *scanner) array(n *node) bool {
 	}
 }
 
-// number reads by the grammar of RFC 8259 section 6.
+// number reads a number (RFC 8259 section 6).
 func (s *scanner) number() bool {
 	if s.b[s.i] == '-' {
 		s.i++
@@ -248,7 +248,7 @@ func (s *scanner) digits() bool {
 	return true
 }
 
-// str reads a string with its quotes. plain: it has no escapes.
+// str reads a string with its quotes. plain means that it has no escapes.
 func (s *scanner) str() (plain, ok bool) {
 	s.i++
 	plain = true
@@ -280,10 +280,10 @@ func (s *scanner) str() (plain, ok bool) {
 	}
 }
 
-// ordinary counts the bytes in front that need no look: printable ASCII but for the quote and the
-// backslash. It tests eight bytes at a time; a byte that borrows from its neighbour may be flagged
-// in error above the first true hit, never below, so the lowest flag is right or the caller steps
-// over one ordinary byte itself.
+// ordinary counts the leading bytes that need no check: printable ASCII except the quote and the
+// backslash. It tests eight bytes at a time. A borrow in the subtraction can set a wrong flag only
+// above the first right one. So the lowest flag is right, or the caller steps over one ordinary
+// byte.
 func ordinary(b []byte) int {
 	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	i := 0

@@ -1,17 +1,17 @@
 package jsonpath
 
-// Set answers many paths in one pass. It is immutable, and safe for use by many goroutines.
+// Set finds the values of many paths in one pass. It is immutable. Many goroutines may use it.
 type Set struct {
 	root node
 	n    int
 }
 
-// node is one place in the tree that the paths of a set make together.
+// node is one position in the tree of a set's paths.
 type node struct {
 	paths []int   // the paths that end here
-	below []int   // the paths that end here or further down
-	names []field // where paths go on by name
-	elems []elem  // where paths go on by index
+	below []int   // the paths that end here or below
+	names []field // the continuations by name
+	elems []elem  // the continuations by index
 }
 
 type field struct {
@@ -24,7 +24,8 @@ type elem struct {
 	node  *node
 }
 
-// NewSet makes a set of paths; the i-th path's value is the i-th of Scan. Zero Paths stay missing.
+// NewSet returns a set of paths. Scan returns the i-th path's value as the i-th value. The value of
+// a zero Path is always missing.
 func NewSet(paths ...Path) *Set {
 	s := &Set{n: len(paths)}
 	for i, p := range paths {
@@ -42,7 +43,7 @@ func NewSet(paths ...Path) *Set {
 	return s
 }
 
-// Len is the number of paths.
+// Len returns the number of paths.
 func (s *Set) Len() int { return s.n }
 
 func (n *node) child(st step) *node {
@@ -82,8 +83,8 @@ func (n *node) elem(index int) *node {
 	return nil
 }
 
-// Scan reads a body from end to end and sets out[i] to the value of path i, as a piece of body. out
-// must have room for Len values. The error is a *SyntaxError; then out is of no use.
+// Scan reads a body to its end and sets out[i] to the value of path i, as a part of body. out must
+// have space for Len values. The error is a *SyntaxError; out is not valid then.
 func (s *Set) Scan(body []byte, out []Value) error {
 	out = out[:s.n]
 	clear(out)
@@ -100,7 +101,7 @@ func (s *Set) Scan(body []byte, out []Value) error {
 	return nil
 }
 
-// Valid tells whether a body is JSON, by the rules of this package.
+// Valid returns an error if a body is not JSON by the rules of this package.
 func Valid(body []byte) error { return empty.Scan(body, nil) }
 
 var empty = NewSet()

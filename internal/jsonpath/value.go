@@ -5,11 +5,11 @@ import (
 	"unicode/utf8"
 )
 
-// Kind is what sort of JSON value stands at a path.
+// Kind is the kind of the JSON value at a path.
 type Kind uint8
 
 const (
-	Missing Kind = iota // nothing stands there
+	Missing Kind = iota // there is no value
 	Null
 	False
 	True
@@ -19,24 +19,25 @@ const (
 	Object
 )
 
-// Scalar tells whether a value of this kind has a text: strings, numbers and booleans do.
+// Scalar tells whether a value of this kind has a text. Strings, numbers and booleans have one.
 func (k Kind) Scalar() bool { return k >= False && k <= String }
 
-// String names the kind for error messages.
+// String returns the name of the kind for error messages.
 func (k Kind) String() string {
 	return [...]string{"missing", "null", "a boolean", "a boolean", "a number", "a string", "an array", "an object"}[k&7]
 }
 
 // Value is one JSON value in a body.
 type Value struct {
-	Raw  []byte // as written, a string with its quotes; shared with the body
+	Raw  []byte // as written, a string with its quotes; shares the body's memory
 	Kind Kind
-	// plain: a string without escapes, whose text is Raw without its quotes.
+	// plain: a string without escapes. Its text is Raw without the quotes.
 	plain bool
 }
 
-// Text gives a string's characters, and any other value as it is written. It is false when missing,
-// and for a string that UTF-8 cannot hold because an escape names half of a surrogate pair.
+// Text returns a string's characters, and any other value as it is written. It returns false for a
+// missing value, and for a string without a UTF-8 form, because an escape is half of a surrogate
+// pair.
 func (v Value) Text() (string, bool) {
 	if v.plain {
 		return string(v.Raw[1 : len(v.Raw)-1]), true
@@ -45,7 +46,7 @@ func (v Value) Text() (string, bool) {
 	return string(b), ok
 }
 
-// AppendText appends what Text gives to dst.
+// AppendText appends the result of Text to dst.
 func (v Value) AppendText(dst []byte) ([]byte, bool) {
 	switch {
 	case v.Kind == Missing:
@@ -96,7 +97,7 @@ func unescape(dst, s []byte) ([]byte, bool) {
 			dst = utf8.AppendRune(dst, r)
 			continue
 		}
-		dst = append(dst, c) // of the escapes above, and of \" \\ \/
+		dst = append(dst, c) // for the cases above, and for \" \\ \/
 	}
 	return dst, true
 }
@@ -109,7 +110,7 @@ func hex4(s []byte) rune {
 	return r
 }
 
-// hexDigit is the value of each hexadecimal digit; every other byte has notHex.
+// hexDigit is the value of each hexadecimal digit, and notHex for every other byte.
 var hexDigit = func() (t [256]byte) {
 	for i := range t {
 		switch c := byte(i); {

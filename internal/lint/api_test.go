@@ -14,15 +14,15 @@ import (
 
 var update = flag.Bool("update", false, "write docs/api.txt anew")
 
-// apiFile lists what programs outside of this module can name. A change of the list is a change for
-// them.
+// apiFile lists the names that programs outside this module can use. A change of the list changes
+// their API.
 const apiFile = "../../docs/api.txt"
 
-// knownLeaks are names of internal packages that the exported API still has. Take one off when it
-// is gone.
+// knownLeaks are names of internal packages that the exported API still has. Remove an entry when
+// its leak is gone.
 var knownLeaks = map[string]bool{"sink/claim.go Set": true, "sink/ids.go Set": true, "sink/runner.go Clock": true, "sink/source.go Value": true}
 
-// TestExportedAPI holds the exported API to its list, so that each change to it is seen in review.
+// TestExportedAPI compares the exported API with its list, so that each change is seen in review.
 func TestExportedAPI(t *testing.T) {
 	fset, files := load(t, 0)
 	var lines []string
@@ -88,7 +88,7 @@ func TestExportedAPI(t *testing.T) {
 	t.Errorf("the exported API is not what %s lists; if the change is meant, run go test ./internal/lint -run ExportedAPI -update", apiFile)
 }
 
-// internalNames gives the names under which a file imports internal packages.
+// internalNames returns the names under which a file imports internal packages.
 func internalNames(f *ast.File) map[string]string {
 	names := map[string]string{}
 	for _, spec := range f.Imports {
@@ -105,8 +105,8 @@ func internalNames(f *ast.File) map[string]string {
 	return names
 }
 
-// exported gives the exported declarations of a file as a program outside sees them: functions
-// without bodies, types without what is not exported, one constant or variable each.
+// exported returns the exported declarations of a file as other programs see them: functions
+// without bodies, types without unexported parts, one constant or variable each.
 func exported(f *ast.File) (list []ast.Node) {
 	for _, d := range f.Decls {
 		switch d := d.(type) {
@@ -153,8 +153,8 @@ func receiver(list *ast.FieldList) string {
 	return ""
 }
 
-// shownType leaves out the fields and methods that are not exported. An embedded field is shown:
-// what it exports can be reached.
+// shownType leaves out unexported fields and methods. An embedded field is shown, because its
+// exported members can be reached.
 func shownType(s *ast.TypeSpec) *ast.TypeSpec {
 	c := *s
 	c.Doc, c.Comment = nil, nil

@@ -12,13 +12,13 @@ import (
 
 var (
 	decisionFile = regexp.MustCompile(`^(\d{4})-.*\.md$`)
-	// indexLine matches a line of the index: number and file of a note, and the mark of one that is
-	// superseded.
+	// indexLine matches a line of the index: number and file of a note, and the mark of a
+	// superseded one.
 	indexLine = regexp.MustCompile(`(?m)^- \[(\d{4})\]\(([^)]*)\): .*?( \*\*Superseded.*)?$`)
 )
 
-// TestDecisionsAreInTheIndex: docs/decisions/README.md lists each note once, and a note that is
-// superseded says so, as the index does.
+// TestDecisionsAreInTheIndex: docs/decisions/README.md lists each note once. A superseded note says
+// so, and so does the index.
 func TestDecisionsAreInTheIndex(t *testing.T) {
 	dir := filepath.Join(root(t), "docs", "decisions")
 	b, err := os.ReadFile(filepath.Join(dir, "README.md"))
@@ -82,8 +82,8 @@ func unwrapped(text string) string {
 	return b.String()
 }
 
-// superseded returns the mark below the title of a note, as "Superseded by [NNNN](FILE)"; "" for
-// none.
+// superseded returns the mark below the title of a note, as "Superseded by [NNNN](FILE)", or "" if
+// there is none.
 func superseded(note string) string {
 	_, rest, _ := strings.Cut(note, "\n")
 	mark, _, ok := strings.Cut(strings.TrimSpace(rest), ":** ")

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// forbidden names, for packages that other people's programs link, what they must not pull in, and
-// why.
+// forbidden lists, for packages that users' programs link, the packages that they must not depend
+// on, and why.
 var forbidden = []struct {
 	pkg, why string
 	deps     []string // an import path or, with a trailing slash, everything below it
@@ -33,7 +33,7 @@ func TestForbiddenDependencies(t *testing.T) {
 	top := root(t)
 	for _, rule := range forbidden {
 		if matches, _ := filepath.Glob(filepath.Join(top, rule.pkg, "*.go")); len(matches) == 0 {
-			continue // not there yet
+			continue // the package does not exist yet
 		}
 		cmd := exec.Command("go", "list", "-deps", "./"+rule.pkg)
 		cmd.Dir, cmd.Stderr = top, os.Stderr

@@ -11,18 +11,18 @@ import (
 	"testing"
 )
 
-// unorderedMark in a comment on a map range's line, or the line above, says that its order cannot
-// matter; the reason follows.
+// unorderedMark is a mark in a comment on the line of a map range or the line above. It says that
+// the order cannot matter; the reason follows.
 const unorderedMark = "unordered:"
 
-// impure are imports with no place in a deterministic package.
+// impure are imports that a deterministic package must not have.
 var impure = map[string]string{
 	"context": "cancellation arrives at arbitrary moments", "sync": "one goroutine owns the machine", "sync/atomic": "one goroutine owns the machine",
 	"os": "no I/O", "net": "no I/O", "net/http": "no I/O", "io/fs": "no I/O", "path/filepath": "no I/O", "log": "no I/O", "log/slog": "no I/O",
 	"crypto/rand": "randomness is injected", "runtime": "no scheduling", "unsafe": "no memory layout", "hash/maphash": "its seed differs in every process",
 }
 
-// impureCalls are functions of otherwise allowed packages that read the world.
+// impureCalls are functions of otherwise allowed packages whose results are not deterministic.
 var impureCalls = map[string]func(name string) bool{
 	"time": func(n string) bool {
 		switch n {
@@ -31,9 +31,9 @@ var impureCalls = map[string]func(name string) bool{
 		}
 		return false
 	},
-	// A generator made with New from an injected seed is fine; the package's own global one is not.
+	// A generator made with New from an injected seed is allowed; the package's global one is not.
 	"math/rand": isGlobalRand, "math/rand/v2": isGlobalRand,
-	// Their order is that of the map; slices.Sorted(maps.Keys(m)) is recognised and allowed.
+	// They return the map's random order. slices.Sorted(maps.Keys(m)) is recognised and allowed.
 	"maps": func(n string) bool { return n == "Keys" || n == "Values" || n == "All" },
 }
 
@@ -41,9 +41,9 @@ func isGlobalRand(n string) bool {
 	return !strings.HasPrefix(n, "New") && n != "Rand" && n != "Source" && n != "PCG" && n != "ChaCha8"
 }
 
-// TestQueueIsDeterministic holds the machine's promise: the same commands and the same seed give
-// the same bytes, today, tomorrow and on another machine. The simulator and every replay rest on
-// it.
+// TestQueueIsDeterministic checks the machine's promise: the same commands and the same seed
+// produce the same bytes, on every machine and at any time. The simulator and every replay depend
+// on it.
 func TestQueueIsDeterministic(t *testing.T) {
 	fset, files := load(t, parser.ParseComments)
 	var pkg []*ast.File
@@ -60,7 +60,7 @@ func TestQueueIsDeterministic(t *testing.T) {
 	}
 }
 
-// nondeterminism lists what could differ between two runs of a package's code.
+// nondeterminism lists the code of a package whose result could differ between two runs.
 func nondeterminism(t *testing.T, fset *token.FileSet, path string, files []*ast.File) []string {
 	t.Helper()
 	info := &types.Info{Types: map[ast.Expr]types.TypeAndValue{}, Uses: map[*ast.Ident]types.Object{}}
@@ -88,7 +88,7 @@ type checker struct {
 	fset     *token.FileSet
 	info     *types.Info
 	file     *ast.File
-	sorts    bool // the function at hand sorts something
+	sorts    bool // the current function sorts something
 	problems *[]string
 }
 
@@ -170,7 +170,7 @@ func (c *checker) orderIrrelevant(n *ast.RangeStmt) bool {
 	return ok && fun.Name == "append"
 }
 
-// pkgFunc gives the package and name of a qualified identifier, or empty strings.
+// pkgFunc returns the package and name of a qualified identifier, or empty strings.
 func pkgFunc(info *types.Info, e ast.Expr) (pkg, name string) {
 	sel, ok := e.(*ast.SelectorExpr)
 	if !ok {
@@ -197,7 +197,7 @@ func callsSort(info *types.Info, n ast.Node) (found bool) {
 	return found
 }
 
-// TestDeterminismCheckSees breaks every rule once, so that the check itself cannot rot.
+// TestDeterminismCheckSees breaks every rule once, to test the check itself.
 func TestDeterminismCheckSees(t *testing.T) {
 	const src = `package p
 import ("context"; "maps"; "math/rand/v2"; "slices"; "sort"; "time")

@@ -6,14 +6,14 @@ import (
 	"testing"
 )
 
-// floors is the house. A package's floor is that of the longest prefix listed here; imports point
-// to a lower floor, or to a package's own subpackages. Floors have rooms (the second digit) where
-// one package of a floor stands on another of it. Every package must be listed, so that a new one
-// is placed on purpose.
+// floors has the floor of each package. The longest listed prefix of a package's path decides.
+// Imports go to a lower floor, or to a package's own subpackages. The second digit divides a floor
+// into rooms, where one package of a floor may import another of it. Every package must be listed,
+// so that the floor of a new package is a decision.
 var floors = map[string]int{
 	"": 0, // the words
 
-	"internal/clock":      10, // helpers of floor 1: pure, or the edge of the machine (time, files)
+	"internal/clock":      10, // helpers of floor 1: pure, or close to the machine (time, files)
 	"internal/mutant":     10,
 	"internal/failpoint":  10,
 	"internal/vfs":        10,
@@ -21,16 +21,16 @@ var floors = map[string]int{
 	"internal/jsonpath":   10,
 	"internal/settings":   10,
 	"internal/msgopt":     11, // the options of messages, as the doors write them
-	"internal/input":      10, // text that is cut into messages
-	"internal/callback":   10, // code of users, called so that it ends nothing of ours
-	"internal/lobby":      10, // who may stay
+	"internal/input":      10, // division of text into messages
+	"internal/callback":   10, // protected calls of users' functions
+	"internal/lobby":      10, // which connections may stay
 	"internal/localtoken": 10, // the login of this machine's own programs
-	"internal/tally":      10, // how often limits refused something
-	"internal/digest":     10, // few log lines about much
+	"internal/tally":      10, // counts of refusals by limits
+	"internal/digest":     10, // summaries of many events in few log lines
 	"internal/seqset":     10, // sets of message numbers
-	"internal/queue":      11, // the rules
-	"internal/commitlog":  11, // what a log is
-	"internal/auth":       11, // who may
+	"internal/queue":      11, // the rules of queues
+	"internal/commitlog":  11, // the interface of logs
+	"internal/auth":       11, // users and permissions
 	"internal/policy":     12, // settings by patterns of names
 
 	"internal/disklog": 20, // the logs
@@ -65,7 +65,7 @@ var floors = map[string]int{
 	"bench":           60,
 	"test":            60,
 	"internal/lint":   60,
-	"internal/pgtest": 59, // a throw-away PostgreSQL, for tests and benchmarks
+	"internal/pgtest": 59, // a temporary PostgreSQL, for tests and benchmarks
 }
 
 // house is the directory that a door and its rooms share: imports between them are the door's own,
@@ -77,15 +77,16 @@ func house(entry string) string {
 	return entry
 }
 
-// doorsMayImport is all of the module that floor 4 may import, its own subpackages aside: doors and
-// consumers know the words and who may, not each other and not the engine.
+// doorsMayImport lists the packages of the module that floor 4 may import, besides own subpackages.
+// Doors and consumers may use the root package, permissions and helpers, but not each other and not
+// the engine.
 var doorsMayImport = map[string]bool{
 	"": true, "internal/auth": true, "internal/clock": true, "internal/failpoint": true, "internal/jsonpath": true, "internal/settings": true, "internal/msgopt": true,
 	"internal/policy": true, "internal/input": true, "internal/callback": true, "internal/lobby": true, "internal/seqset": true,
 	"internal/tally": true, "internal/digest": true,
 }
 
-// floorOf gives a package's floor and the table's entry that placed it.
+// floorOf returns a package's floor and the entry of the table that decided it.
 func floorOf(pkg string) (floor int, entry string, ok bool) {
 	for p := pkg; ; {
 		if f, found := floors[p]; found && (p != "" || pkg == "") {
@@ -103,7 +104,7 @@ func TestImportsOnlyPointDown(t *testing.T) {
 	fset, files := load(t, parser.ImportsOnly)
 	for _, f := range files {
 		if f.test {
-			continue // tests may look anywhere: a log's test opens a broker, a door's test an engine
+			continue // tests may import anything: a log's test opens a broker, a door's test an engine
 		}
 		from, entry, ok := floorOf(f.pkg)
 		if !ok {

@@ -15,11 +15,12 @@ import (
 var ofTests = []string{"test", "bench", "brokertest", "sink/sinktest", "internal/sim", "internal/lint", "internal/pgtest",
 	"internal/server/child", "internal/commitlog/commitlogtest", "internal/queue/model"}
 
-// goroutineRow matches the first two cells of a row: the starter, and how many statements of it the
-// row stands for.
+// goroutineRow matches the first two cells of a row: the starter, and the number of go statements
+// that the row covers.
 var goroutineRow = regexp.MustCompile("^\\| `([a-z/]+\\.[A-Za-z.]+)`(?: ×(\\d+))? \\|")
 
-// goroutineTable returns the rows under "## Goroutines" in ARCHITECTURE.md: statements by starter.
+// goroutineTable returns the rows under "## Goroutines" in ARCHITECTURE.md: numbers of statements
+// by starter.
 func goroutineTable(t *testing.T) map[string]int {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(root(t), "ARCHITECTURE.md"))
@@ -44,8 +45,8 @@ func goroutineTable(t *testing.T) map[string]int {
 	return rows
 }
 
-// startsGoroutine tells whether a statement starts a goroutine, at once or later: go, WaitGroup.Go,
-// errgroup's Go, time.AfterFunc, context.AfterFunc.
+// startsGoroutine reports whether a statement starts a goroutine, at once or later: go,
+// WaitGroup.Go, errgroup's Go, time.AfterFunc, context.AfterFunc.
 func startsGoroutine(n ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.GoStmt:
@@ -57,7 +58,7 @@ func startsGoroutine(n ast.Node) bool {
 	return false
 }
 
-// funcName returns the name of a function, behind its receiver's type for a method.
+// funcName returns the name of a function; for a method, the receiver's type comes first.
 func funcName(f *ast.FuncDecl) string {
 	if f.Recv == nil {
 		return f.Name.Name
@@ -77,8 +78,8 @@ func funcName(f *ast.FuncDecl) string {
 	}
 }
 
-// TestGoroutinesAreListed: the table in ARCHITECTURE.md has every statement that starts a
-// goroutine, and nothing else.
+// TestGoroutinesAreListed: the table in ARCHITECTURE.md lists exactly the statements that start a
+// goroutine.
 func TestGoroutinesAreListed(t *testing.T) {
 	rows, found := goroutineTable(t), map[string]int{}
 	fset, files := load(t, parser.SkipObjectResolution)

@@ -60,13 +60,13 @@ func declaredBy(spec *ast.TypeSpec, names map[string]bool) {
 	}
 }
 
-// codeName matches a package of this module and a name in it, in backticks.
+// codeName matches a name of this module in backticks, as package and name.
 var codeName = regexp.MustCompile("`((?:cmd|internal|sink|client|embedded|worker|brokertest|test|bench)(?:/[a-z0-9_]+)*)\\.([A-Za-z_][A-Za-z0-9_.]*)`")
 
-// extensions end names of files, which are no names of code.
+// extensions are the endings of file names, which are not names of code.
 var extensions = map[string]bool{"go": true, "md": true, "txt": true, "json": true, "yaml": true, "sim": true, "sh": true, "py": true}
 
-// TestNamesInArchitectureExist: a name of code in ARCHITECTURE.md is one that the code has.
+// TestNamesInArchitectureExist: every name of code in ARCHITECTURE.md exists.
 func TestNamesInArchitectureExist(t *testing.T) {
 	_, files := load(t, parser.SkipObjectResolution)
 	all := declared(files)

@@ -17,11 +17,11 @@ import (
 
 var shrinkFlag = flag.Bool("shrink", false, "take rooms that obey off the list in testdata/rooms.txt")
 
-// roomsFile lists the rooms whose prose does not obey yet.
+// roomsFile lists the rooms whose prose does not obey the rules yet.
 const roomsFile = "testdata/rooms.txt"
 
-// documents returns the Markdown files of the module. Results of benchmarks are records, and stay
-// as they were written.
+// documents returns the Markdown files of the module. Results of benchmarks are records and stay
+// unchanged, so they are left out.
 func documents(t *testing.T) map[string]string {
 	t.Helper()
 	top, list := root(t), map[string]string{}
@@ -62,7 +62,7 @@ func problems(t *testing.T) map[string][]string {
 	}
 	rooms := map[string][]string{}
 	note := func(room, file string, found []prose.Problem) {
-		rooms[room] = rooms[room] // the room exists
+		rooms[room] = rooms[room] // makes the room exist
 		for _, p := range found {
 			rooms[room] = append(rooms[room], fmt.Sprintf("%s:%d: %s", file, p.Line, p.What))
 		}
@@ -94,9 +94,9 @@ func problems(t *testing.T) map[string][]string {
 	return rooms
 }
 
-// TestProse holds the rules for comments and documents: short sentences, no banned phrase, lines
-// that fit, and references that lead somewhere. A room on the list is excused until it obeys once;
-// so the list can only shrink.
+// TestProse checks the rules for comments and documents: short sentences, no banned phrases, line
+// width, and references to existing things. A listed room is excused until it obeys for the first
+// time, so the list can only shrink.
 func TestProse(t *testing.T) {
 	b, err := os.ReadFile(roomsFile)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 )
 
 // TestSecurityRulesHaveTheirTests reads the tables of docs/security.md: every rule names a test,
-// and every test named is there.
+// and every named test exists.
 func TestSecurityRulesHaveTheirTests(t *testing.T) {
 	_, files := load(t, parser.SkipObjectResolution)
 	tests := map[string]bool{}
@@ -77,18 +77,18 @@ func TestSecurityRulesHaveTheirTests(t *testing.T) {
 	t.Logf("%d rules name %d tests", rules, named)
 }
 
-// formatted are functions that take a format, with the place of it among their arguments.
+// formatted are functions with a format, and the position of the format among their arguments.
 var formatted = map[string]int{"Sprintf": 0, "Errorf": 0, "Printf": 0, "Appendf": 1, "Fprintf": 1, "Logf": 0, "Fatalf": 0}
 
-// TestFormatsAreConstant: what comes from outside is never a format. A wrapper (a function whose
-// last parameter is ...any) passes on a parameter of its own, and is held to the same where it is
-// called by go vet, which finds wrappers by what they do.
+// TestFormatsAreConstant: outside text is never used as a format. A wrapper, whose last parameter
+// is ...any, may pass on its own format parameter. go vet recognises wrappers and checks their
+// callers.
 func TestFormatsAreConstant(t *testing.T) {
 	fset, files := load(t, parser.SkipObjectResolution)
 	calls := 0
 	for _, f := range files {
 		if f.test || strings.HasPrefix(f.pkg, "test/") || strings.HasPrefix(f.pkg, "bench") {
-			continue // programs that talk to nobody
+			continue // these programs have no clients
 		}
 		passed := wrapped(f.ast)
 		ast.Inspect(f.ast, func(n ast.Node) bool {
@@ -105,7 +105,7 @@ func TestFormatsAreConstant(t *testing.T) {
 				return true
 			}
 			if id, isPackage := sel.X.(*ast.Ident); isPackage && (id.Name == "wire" || id.Name == "surgetank") && sel.Sel.Name == "Errorf" {
-				at = 1 // behind the code
+				at = 1 // the format follows the code
 			}
 			if at >= len(call.Args) {
 				return true
@@ -121,7 +121,8 @@ func TestFormatsAreConstant(t *testing.T) {
 	}
 }
 
-// wrapped gives the places of a file in which a wrapper's parameters stand, by their names.
+// wrapped returns the parts of a file in which a wrapper's parameters are visible, by the
+// parameters' names.
 func wrapped(f *ast.File) map[string][]ast.Node {
 	passed := map[string][]ast.Node{}
 	ast.Inspect(f, func(n ast.Node) bool {
@@ -168,7 +169,8 @@ func constant(e ast.Expr, passed map[string][]ast.Node) bool {
 	return false
 }
 
-// TestNothingDangerousIsUsed: packages and settings that have been other servers' undoing.
+// TestNothingDangerousIsUsed rejects packages and settings that caused known security holes in
+// other servers.
 func TestNothingDangerousIsUsed(t *testing.T) {
 	fset, files := load(t, parser.SkipObjectResolution)
 	why := map[string]string{

@@ -14,7 +14,7 @@ import (
 
 const module = "github.com/surgetank/surgetank"
 
-// file is one Go file of the module, whatever system it builds for.
+// file is one Go file of the module, for any operating system.
 type file struct {
 	path string // from the module's root, with slashes
 	pkg  string // import path below the module; "" is the root package
@@ -22,7 +22,7 @@ type file struct {
 	ast  *ast.File
 }
 
-// root gives the module's directory.
+// root returns the module's directory.
 func root(t *testing.T) string {
 	t.Helper()
 	dir, err := os.Getwd()
@@ -95,7 +95,7 @@ func load(t *testing.T, mode parser.Mode) (*token.FileSet, []file) {
 	return fset, files
 }
 
-// imports gives the import paths of a file with their positions.
+// imports returns the import paths of a file with their positions.
 func imports(f file) map[string]token.Pos {
 	m := map[string]token.Pos{}
 	for _, spec := range f.ast.Imports {
@@ -106,7 +106,7 @@ func imports(f file) map[string]token.Pos {
 	return m
 }
 
-// own gives the part of an import path below the module, and whether it is one of the module's own.
+// own returns the part of an import path below the module, and whether the module contains it.
 func own(path string) (string, bool) {
 	if path == module {
 		return "", true

@@ -10,13 +10,11 @@ import (
 	"testing"
 )
 
-// doorWords are words of one protocol. A queue rule that needs one belongs into that protocol's
-// door.
+// doorWords are words of one protocol. A queue rule that needs one belongs to that protocol's door.
 var doorWords = regexp.MustCompile(`(?i)amqp|rabbit|http|exchange|webhook|postgres|sqlite`)
 
-// TestNoProtocolWordsBelowTheDoors looks at names and string literals; comments may explain by
-// example. Settings, who may do what, and policies by names, are about what the doors' users see,
-// in those users' words.
+// TestNoProtocolWordsBelowTheDoors checks names and string literals; comments may use examples.
+// Settings, permissions and policies are exempt, because they use the words of the doors' users.
 func TestNoProtocolWordsBelowTheDoors(t *testing.T) {
 	fset, files := load(t, 0)
 	for _, f := range files {
@@ -49,7 +47,8 @@ func TestNoProtocolWordsBelowTheDoors(t *testing.T) {
 	}
 }
 
-// maxLines is where a file has certainly become more than one idea. The aim is half of it.
+// maxLines is the length from which a file surely contains more than one idea. The aim is half of
+// it.
 const maxLines = 800
 
 func TestFilesStayReadable(t *testing.T) {
@@ -64,8 +63,8 @@ func TestFilesStayReadable(t *testing.T) {
 	}
 }
 
-// TestTestsDoNotSleep: a sleep is either too short on a busy machine or too long on every other. In
-// a synctest bubble time is virtual, and sleeping is exact.
+// TestTestsDoNotSleep: a sleep is too short on a busy machine or too long on others. In a synctest
+// bubble time is simulated, and sleeping is exact.
 func TestTestsDoNotSleep(t *testing.T) {
 	fset, files := load(t, parser.SkipObjectResolution)
 	for _, f := range files {
@@ -86,7 +85,7 @@ func TestTestsDoNotSleep(t *testing.T) {
 	}
 }
 
-// TestPackagesSayWhatTheyAre: the package comment is where a newcomer starts.
+// TestPackagesSayWhatTheyAre: every package has a package comment, where newcomers start reading.
 func TestPackagesSayWhatTheyAre(t *testing.T) {
 	_, files := load(t, parser.ParseComments)
 	has := map[string]bool{}

@@ -13,11 +13,11 @@ import (
 	"github.com/surgetank/surgetank/internal/lint/prose"
 )
 
-// tree is what prose can refer to.
+// tree has everything that prose can refer to.
 type tree struct {
 	paths    map[string]bool            // files and directories, from the module's root
-	tails    map[string]bool            // ends of paths, from any directory on
-	names    map[string]map[string]bool // what packages declare
+	tails    map[string]bool            // the ends of these paths
+	names    map[string]map[string]bool // declarations of packages
 	headings map[string]map[string]bool // anchors by document
 }
 
@@ -33,7 +33,7 @@ func newTree(t *testing.T, files []file, documents map[string]string) *tree {
 			if d.IsDir() {
 				return filepath.SkipDir
 			}
-			return nil // of a work tree
+			return nil // the .git of a work tree
 		}
 		rel, err := filepath.Rel(top, p)
 		if err != nil {
@@ -79,7 +79,7 @@ func anchors(text string) map[string]bool {
 	return list
 }
 
-// has tells whether a path exists: from the root, from a directory, or as the end of a path.
+// has reports whether a path exists from the root, from a directory, or as the end of a path.
 func (x *tree) has(dir, ref string) bool {
 	ref = strings.TrimSuffix(ref, "/")
 	return x.paths[path.Clean(ref)] || x.paths[path.Join(dir, ref)] || x.tails[ref]
@@ -97,7 +97,7 @@ var (
 	docLink    = regexp.MustCompile(`\[\*?((?:([a-z]\w*)\.)?([A-Z]\w+(?:\.[A-Z]\w*)?))\](?:$|[^(:\w])`)
 )
 
-// inMarkdown returns the references of a document that lead nowhere.
+// inMarkdown returns the references of a document to missing things.
 func (x *tree) inMarkdown(name string, blocks []prose.Block) (found []prose.Problem) {
 	dir := path.Dir(name)
 	bad := func(line int, ref string) {
@@ -137,8 +137,8 @@ func (x *tree) inMarkdown(name string, blocks []prose.Block) (found []prose.Prob
 	return found
 }
 
-// inComment returns the references of a comment that lead nowhere. A link to another package is not
-// followed.
+// inComment returns the references of a comment to missing things. Links to other packages are not
+// checked.
 func (x *tree) inComment(pkg string, blocks []prose.Block) (found []prose.Problem) {
 	for _, b := range blocks {
 		if b.Kind != prose.Text {
@@ -167,7 +167,7 @@ func TestAnchors(t *testing.T) {
 	}
 }
 
-// TestReferencesSee: the check reports what leads nowhere, and nothing else.
+// TestReferencesSee: the check reports exactly the broken references.
 func TestReferencesSee(t *testing.T) {
 	_, files := load(t, parser.SkipObjectResolution)
 	x := newTree(t, files, map[string]string{"docs/a.md": "# One two\n"})

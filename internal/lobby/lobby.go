@@ -1,11 +1,11 @@
-// Package lobby gives out a door's places to connections that nobody knows yet, or that have
-// nothing to do.
+// Package lobby limits a door's connections that have not logged in, or that have nothing to do.
+// Such a connection is a guest, and has one of a limited number of places.
 //
-// When the places are full, a newcomer is let in and a guest that waits is put out: of the address
-// with the most such guests the one that has waited longest. So whoever holds places without
-// logging in loses them to who comes, and one address cannot put out the guests of another that has
-// fewer. A guest that is busy, because its credentials are being checked or its request was let in,
-// is never put out. Decision 0110 has the reasons.
+// When all places are taken, a newcomer gets the place of a waiting guest, whose connection is
+// closed. It is a guest of the address with the most waiting guests: the one that has waited
+// longest. So a client that takes places without a login loses them to newcomers, and one address
+// cannot displace the guests of another address with fewer. A busy guest is never displaced; it is
+// busy while its credentials are checked or its request is handled. Decision 0110 has the reasons.
 package lobby
 
 import (
@@ -16,55 +16,55 @@ import (
 	"sync"
 )
 
-// Lobby is the places of one door. All methods may be called by many goroutines.
+// Lobby is the places of one door. Many goroutines may call all methods.
 type Lobby struct {
 	places, perPeer int
 
 	mu      sync.Mutex
 	peers   map[netip.Addr]*peer
-	order   peerHeap // whose guest is to be put out next, first
+	order   peerHeap // first the address whose guest is displaced next
 	guests  int
-	leaving int    // put out and not gone yet: they hold a socket and a goroutine still
-	clock   uint64 // counts what happens, so that waiting has an order
+	leaving int    // displaced and not gone yet: they still have a socket and a goroutine
+	clock   uint64 // counts events, to order guests by their waiting time
 }
 
 // peer is the guests of one address.
 type peer struct {
 	addr    netip.Addr
-	own     bool // a program of this machine: all of those share an address, so only the sum of the places binds
+	own     bool // a program of this machine: all of them share an address, so only the total limit applies
 	guests  int
-	idlers  int          // of them, those in waiting
-	waiting [2]list.List // of *Guest by how they wait, the longest first
-	at      int          // in the heap
+	idlers  int          // the guests in waiting
+	waiting [2]list.List // of *Guest by kind of waiting, the longest first
+	at      int          // index in the heap
 }
 
-// How a guest that may be put out waits. Who did something and is between two requests goes first:
-// it comes back at no cost.
+// The kinds of waiting. A guest between two requests is displaced before one that is fresh, because
+// it loses nothing: it can connect again.
 const (
-	idle  = iota // was known once, and has nothing to do
-	fresh        // has not shown who it is
+	idle  = iota // has logged in or made a request, and has nothing to do
+	fresh        // has not identified itself
 )
 
-// Guest is one connection's place. A nil Guest is one of a door without a lobby: it may do
-// everything.
+// Guest is one connection's place. A nil Guest is for a door without a lobby; all its methods are
+// no-ops.
 type Guest struct {
 	lobby *Lobby
 	peer  *peer
 	cut   func()
-	spot  *list.Element // in peer.waiting; nil: busy, or gone
+	spot  *list.Element // in peer.waiting; nil: busy or gone
 	kind  int
 	since uint64
-	out   bool // put out
+	out   bool // displaced
 	left  bool
 }
 
-// New makes a lobby with so many places together, and for one address (an IPv4 address, or an IPv6
-// /64; loopback excepted).
+// New returns a lobby with a number of places in total, and for one address. An address is an IPv4
+// address or an IPv6 /64. Loopback has no limit of its own.
 func New(places, perPeer int) *Lobby {
 	return &Lobby{places: places, perPeer: perPeer, peers: map[netip.Addr]*peer{}}
 }
 
-// network is what counts as one address: of IPv6 a /64, which is what one customer has.
+// network returns what counts as one address. For IPv6 it is a /64, which is what one customer has.
 func network(a netip.Addr) netip.Addr {
 	if a = a.Unmap().WithZone(""); a.Is6() && !a.IsLoopback() {
 		if p, err := a.Prefix(64); err == nil {
@@ -74,10 +74,10 @@ func network(a netip.Addr) netip.Addr {
 	return a
 }
 
-// Enter gives a newcomer a place. cut closes its connection, and must not wait; it is called when
-// the guest is put out, by whoever comes in its stead. made says that somebody was. There is no
-// place, and no guest, when all others are busy or as many as there are places are still on their
-// way out.
+// Enter gives a newcomer a place. cut closes its connection and must not block. When the guest is
+// displaced, the newcomer that takes its place calls cut. made tells whether a guest was displaced
+// for this one. The result is nil if all other guests are busy, or if as many displaced guests as
+// there are places have not gone yet.
 func (l *Lobby) Enter(a netip.Addr, cut func()) (g *Guest, made bool) {
 	g, out := l.enter(network(a), cut)
 	if out != nil {
@@ -128,7 +128,7 @@ func (l *Lobby) wait(g *Guest, kind int) {
 	heap.Fix(&l.order, g.peer.at)
 }
 
-// rise takes a guest out of line.
+// rise takes a guest out of the line.
 func (l *Lobby) rise(g *Guest) {
 	if g.spot != nil {
 		g.peer.waiting[g.kind].Remove(g.spot)
@@ -138,7 +138,7 @@ func (l *Lobby) rise(g *Guest) {
 	}
 }
 
-// remove takes a guest's place away.
+// remove removes a guest's place.
 func (l *Lobby) remove(g *Guest) {
 	l.rise(g)
 	l.guests--
@@ -150,7 +150,8 @@ func (l *Lobby) remove(g *Guest) {
 	}
 }
 
-// Hold keeps the guest from being put out until Wait or Rest. false: it was put out already.
+// Hold makes the guest busy, so that it cannot be displaced until Wait or Rest. It returns false if
+// it was displaced already.
 func (g *Guest) Hold() bool {
 	if g == nil {
 		return true
@@ -164,10 +165,10 @@ func (g *Guest) Hold() bool {
 	return true
 }
 
-// Wait says that nobody knows the guest: it asks, or was refused.
+// Wait makes the guest fresh: it has not logged in, or its login failed.
 func (g *Guest) Wait() { g.line(fresh) }
 
-// Rest says that the guest has nothing to do.
+// Rest makes the guest idle: it has nothing to do.
 func (g *Guest) Rest() { g.line(idle) }
 
 func (g *Guest) line(kind int) {
@@ -183,8 +184,8 @@ func (g *Guest) line(kind int) {
 	g.lobby.wait(g, kind)
 }
 
-// Leave gives the place back: the guest is known and counts elsewhere, or its connection has ended.
-// It must be called for every guest, also one that was put out, and may be called again.
+// Leave frees the place: the guest has logged in and counts elsewhere, or its connection has ended.
+// Call it for every guest, also for a displaced one. It may be called again.
 func (g *Guest) Leave() {
 	if g == nil {
 		return
@@ -202,14 +203,14 @@ func (g *Guest) Leave() {
 	g.left = true
 }
 
-// Count gives how many places are taken, and how many guests are on their way out.
+// Count returns how many places are taken, and how many displaced guests have not gone yet.
 func (l *Lobby) Count() (guests, leaving int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.guests, l.leaving
 }
 
-// next is the guest of an address that is to be put out before the others, or nil.
+// next returns the guest of an address that is displaced first, or nil.
 func (p *peer) next() *Guest {
 	for kind := range p.waiting {
 		if e := p.waiting[kind].Front(); e != nil {
@@ -219,9 +220,9 @@ func (p *peer) next() *Guest {
 	return nil
 }
 
-// before orders addresses by whose guest is put out first: who has the most that wait; one with an
-// idle guest; whose guest has waited longest. Busy guests do not count: who is known and works must
-// not stand back for who waits.
+// before orders addresses by whose guest is displaced first: the one with the most waiting guests,
+// then one with an idle guest, then the one whose guest has waited longest. Busy guests do not
+// count, because a client that has logged in and works must not suffer for those that wait.
 func (p *peer) before(o *peer) bool {
 	a, b := p.next(), o.next()
 	switch {
@@ -251,10 +252,10 @@ func (h *peerHeap) Pop() any {
 
 type key struct{}
 
-// With gives a context that carries a guest, for requests of its connection.
+// With returns a context with a guest, for requests on its connection.
 func With(ctx context.Context, g *Guest) context.Context { return context.WithValue(ctx, key{}, g) }
 
-// Of gives the guest whose connection a request came on, or nil.
+// Of returns the guest of the connection of a request, or nil.
 func Of(ctx context.Context) *Guest {
 	g, _ := ctx.Value(key{}).(*Guest)
 	return g

@@ -8,20 +8,20 @@ import (
 	"testing"
 )
 
-// house is a lobby whose guests have names, and what became of them.
+// house is a lobby whose guests have names, and a record of the displaced ones.
 type house struct {
 	t *testing.T
 	*Lobby
 	guests map[string]*Guest
 	out    map[string]bool
-	linger bool // who is put out does not leave at once
+	linger bool // a displaced guest does not leave at once
 }
 
 func newHouse(t *testing.T, places, perPeer int) *house {
 	return &house{t: t, Lobby: New(places, perPeer), guests: map[string]*Guest{}, out: map[string]bool{}}
 }
 
-// enter lets a guest in; false: it was turned away.
+// enter lets a guest in. It returns false if the guest was rejected.
 func (h *house) enter(name, addr string) bool {
 	g, _ := h.Enter(netip.MustParseAddr(addr), func() {
 		if h.out[name] = true; !h.linger {
@@ -53,18 +53,18 @@ func TestWhoIsPutOut(t *testing.T) {
 	h.enter("a2", "10.0.0.1")
 	h.enter("a3", "10.0.0.1")
 	h.want()
-	h.enter("c1", "10.0.0.3") // of the address that has the most, the one that has waited longest
+	h.enter("c1", "10.0.0.3") // displaces the longest-waiting guest of the address with the most
 	h.want("a1")
 	h.enter("a4", "10.0.0.1")
 	h.want("a1", "a2")
 	h.guests["b1"].Hold()     // now c1, a3, a4 wait
 	h.enter("d1", "10.0.0.4") // a has two
 	h.want("a1", "a2", "a3")
-	h.enter("e1", "10.0.0.5") // one each: the longest
+	h.enter("e1", "10.0.0.5") // one each: displaces the longest-waiting
 	h.want("a1", "a2", "a3", "c1")
 	h.guests["b1"].Wait() // at the end of the line
 	h.guests["e1"].Hold()
-	h.guests["e1"].Rest() // who was known and is idle goes first
+	h.guests["e1"].Rest() // an idle guest is displaced first
 	h.enter("f1", "10.0.0.6")
 	h.want("a1", "a2", "a3", "c1", "e1")
 	h.enter("g1", "10.0.0.7")
@@ -74,7 +74,8 @@ func TestWhoIsPutOut(t *testing.T) {
 	}
 }
 
-// TestBusyGuestsStay: nobody is put out while it is busy; when all are, a newcomer is turned away.
+// TestBusyGuestsStay: a busy guest is never displaced. If all guests are busy, a newcomer is
+// rejected.
 func TestBusyGuestsStay(t *testing.T) {
 	h := newHouse(t, 2, 2)
 	h.linger = true
@@ -87,7 +88,7 @@ func TestBusyGuestsStay(t *testing.T) {
 	}
 	h.guests["c"].Leave() // nil
 	h.guests["b"].Wait()
-	if !h.enter("d", "10.0.0.1") { // a is busy and does not count against its address
+	if !h.enter("d", "10.0.0.1") { // a is busy and does not count for its address
 		t.Error("turned away while one waits")
 	}
 	h.want("b")
@@ -96,8 +97,7 @@ func TestBusyGuestsStay(t *testing.T) {
 	}
 }
 
-// TestAddresses: an address has its own limit, loopback has none, and an IPv6 network is one
-// address.
+// TestAddresses: an address has its own limit, loopback has none, and an IPv6 /64 is one address.
 func TestAddresses(t *testing.T) {
 	h := newHouse(t, 100, 2)
 	for i := range 10 {
@@ -117,8 +117,8 @@ func TestAddresses(t *testing.T) {
 	h.want("v6a", "v4a")
 }
 
-// TestWhoLeavesIsBounded: those who were put out hold sockets until they are gone, so there are
-// never more of them than places.
+// TestWhoLeavesIsBounded: displaced guests have sockets until they are gone, so there are never
+// more of them than places.
 func TestWhoLeavesIsBounded(t *testing.T) {
 	h := newHouse(t, 3, 10)
 	h.linger = true
@@ -135,7 +135,7 @@ func TestWhoLeavesIsBounded(t *testing.T) {
 	}
 }
 
-// TestAtRandom does anything in any order, and counts again after each step.
+// TestAtRandom calls random methods in random order, and counts again after each step.
 func TestAtRandom(t *testing.T) {
 	for seed := range uint64(30) {
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -197,7 +197,7 @@ func TestContext(t *testing.T) {
 	}
 }
 
-// BenchmarkStorm is what a newcomer costs when all places are taken, each by another address.
+// BenchmarkStorm measures a newcomer when all places are taken, each by another address.
 func BenchmarkStorm(b *testing.B) {
 	l := New(10_000, 256)
 	for i := 0; b.Loop(); i++ {

@@ -33,7 +33,7 @@ const Name = "local.token"
 
 const (
 	suffix  = ".token"
-	anyHost = "any" // in place of the host: the server listens on every address
+	anyHost = "any" // in place of the host if the server listens on every address
 	size    = 32    // random bytes
 )
 
@@ -44,9 +44,9 @@ type Token struct {
 	files  []string
 }
 
-// Publish makes a token for the server that has the data directory and listens on address, and
-// writes its files. The Token works even if a file could not be written; the error names each such
-// file.
+// Publish creates a token for the server with the data directory data that listens on address. It
+// writes the token to its files. The Token works even if a file could not be written; the error
+// names each such file.
 func Publish(data string, address net.Addr) (*Token, error) {
 	random := make([]byte, size)
 	rand.Read(random)
@@ -63,7 +63,7 @@ func Publish(data string, address net.Addr) (*Token, error) {
 	return t, errors.Join(err, dirErr)
 }
 
-// write puts the token into a new file. The file takes the name in one step, so that no reader sees
+// write writes the token to a new file. The file gets its name in one step, so that no reader sees
 // half a token.
 func (t *Token) write(path string) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // with mode 0600
@@ -78,14 +78,14 @@ func (t *Token) write(path string) error {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		_ = os.Remove(f.Name()) // best effort; the token dies with the process
+		_ = os.Remove(f.Name()) // best effort; the token is void after the process ends
 		return err
 	}
 	t.files = append(t.files, path)
 	return nil
 }
 
-// Is tells whether text is the token. The time it takes does not depend on text.
+// Is tells whether text is the token, in a time that does not depend on text.
 func (t *Token) Is(text string) bool {
 	if t == nil || t.text == "" {
 		return false
@@ -94,7 +94,7 @@ func (t *Token) Is(text string) bool {
 	return subtle.ConstantTimeCompare(digest[:], t.digest[:]) == 1
 }
 
-// Remove removes the files that still hold this token.
+// Remove removes the files that still contain this token.
 func (t *Token) Remove() error {
 	if t == nil {
 		return nil
@@ -108,8 +108,8 @@ func (t *Token) Remove() error {
 	return errors.Join(all...)
 }
 
-// Read reads a token from a file. A file that holds anything else than a token is an error, so that
-// no other file's content can be sent to a server.
+// Read reads a token from a file. It fails if the file contains anything else, so that the content
+// of another file is never sent to a server.
 func Read(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -127,8 +127,8 @@ func Read(path string) (string, error) {
 	return text, nil
 }
 
-// Find gives the token of the server at host and port on this machine. ok is false if the host is
-// not this machine's loopback, or if no token is found that the caller may read.
+// Find returns the token of the server at host and port on this machine. ok is false if the host is
+// not this machine's loopback, or if there is no token that the caller may read.
 func Find(host, port string) (text string, ok bool) {
 	hosts := []string{host}
 	if strings.EqualFold(host, "localhost") {
@@ -174,11 +174,11 @@ func fileOf(address string) (string, error) {
 			host = anyHost
 		}
 	}
-	return strings.ReplaceAll(host, ":", "-") + "_" + port + suffix, nil // a colon is no part of a name on Windows
+	return strings.ReplaceAll(host, ":", "-") + "_" + port + suffix, nil // Windows allows no colon in a name
 }
 
-// ownRuntimeDir gives the directory for this user's tokens, and makes it. A directory that another
-// user made, or that others may enter, is refused.
+// ownRuntimeDir returns the directory for this user's tokens. It creates the directory if it is
+// missing. It fails if another user owns the directory, or if others may enter it.
 func ownRuntimeDir() (string, error) {
 	dir := runtimeDir(uid())
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -190,9 +190,8 @@ func ownRuntimeDir() (string, error) {
 	return dir, nil
 }
 
-// runtimeDirs gives the directories in which tokens may be found: the user's own, and for root
-// those of all users. A token of a user who lies about an address is refused by the server that has
-// it.
+// runtimeDirs returns the directories that can contain tokens: the user's own, and for root those
+// of all users. If a user's file has a wrong address, the server at that address rejects the token.
 func runtimeDirs() []string {
 	own := runtimeDir(uid())
 	if uid() != "0" {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// privateBase keeps a test's tokens from those of servers that run.
+// privateBase keeps a test's tokens apart from those of running servers.
 func privateBase(t *testing.T) {
 	t.Helper()
 	was := base
@@ -27,7 +27,7 @@ func address(t *testing.T, s string) net.Addr {
 }
 
 // TestFind: the token is found by each address that leads to the server on this machine, and by no
-// other.
+// other address.
 func TestFind(t *testing.T) {
 	privateBase(t)
 	data := t.TempDir()
@@ -73,8 +73,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestTokensAreTold: only the newest server's token is accepted, and it is nothing that could be
-// guessed or left out.
+// TestTokensAreTold: only the newest server's token is accepted, and no guessed or empty one.
 func TestTokensAreTold(t *testing.T) {
 	privateBase(t)
 	data, a := t.TempDir(), address(t, "127.0.0.1:1001")
@@ -108,8 +107,8 @@ func TestTokensAreTold(t *testing.T) {
 	}
 }
 
-// TestFilesAreTheOwnersAlone: nobody else can read a token, and a directory that others may change
-// is not used.
+// TestFilesAreTheOwnersAlone: no other user can read a token, and a directory that others may
+// change is not used.
 func TestFilesAreTheOwnersAlone(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("files have the access rights of their directory")

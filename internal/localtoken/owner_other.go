@@ -11,7 +11,7 @@ import (
 // base is the user's own temporary directory.
 var base = os.TempDir()
 
-// uid names the user; on Windows that is a security identifier.
+// uid returns an id of the user. On Windows it is a security identifier.
 func uid() string {
 	u, err := user.Current()
 	if err != nil {
@@ -25,8 +25,8 @@ func uid() string {
 	}, u.Uid)
 }
 
-// private tells whether a path is a directory. The temporary directory is the user's own on such
-// systems.
+// private tells whether a path is a directory. On these systems the temporary directory is the
+// user's own.
 func private(dir string) bool {
 	info, err := os.Lstat(dir)
 	return err == nil && info.IsDir()

@@ -8,14 +8,13 @@ import (
 	"syscall"
 )
 
-// base is where all users' directories are. It is the same for every program of the machine, unlike
-// TMPDIR.
+// base contains the directories of all users. Unlike TMPDIR it is the same for every program of the
+// machine.
 var base = "/tmp"
 
 func uid() string { return strconv.Itoa(os.Geteuid()) }
 
-// private tells whether a path is a directory that belongs to this user and that nobody else may
-// enter.
+// private tells whether a path is a directory of this user that no other user may enter.
 func private(dir string) bool {
 	info, err := os.Lstat(dir)
 	if err != nil || !info.IsDir() || info.Mode().Perm()&0o077 != 0 {

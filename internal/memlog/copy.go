@@ -2,9 +2,8 @@ package memlog
 
 import "slices"
 
-// Copy gives a store with what is durable in s now, as a copy of a data directory has it. What was
-// appended and is not durable yet is not in the copy. Handles on s go on as if nothing had
-// happened.
+// Copy returns a store with the data that is durable in s now, like a copy of a data directory.
+// Appended entries that are not durable yet are not in the copy. Handles on s are not affected.
 func (s *Store) Copy() *Store {
 	s.mu.Lock()
 	defer s.mu.Unlock()

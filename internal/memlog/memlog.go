@@ -1,10 +1,10 @@
-// Package memlog is a log in memory, for tests and for the simulator. It keeps the promises of
-// commitlog.Log to the letter (order of callbacks, first failure final, fencing) and lets its
-// driver decide what a crash loses.
+// Package memlog is a log in memory, for tests and for the simulator. It keeps all promises of
+// commitlog.Log (order of callbacks, first failure final, fencing). Its caller decides what a crash
+// loses.
 //
-// A Store stands for the disk, a Log for one process's handle on it. A Log runs on a goroutine of
-// its own that exists only while there is work, or, with Options.Manual, does nothing until Pump is
-// called.
+// A Store stands for the disk, and a Log for one process's handle on it. A Log runs on its own
+// goroutine, which exists only while there is work. With Options.Manual it does nothing until Pump
+// is called.
 package memlog
 
 import (
@@ -16,38 +16,38 @@ import (
 	"github.com/surgetank/surgetank/internal/commitlog"
 )
 
-// Store holds what is durable. It outlives the handles that are opened on it. Its methods may be
-// called by many goroutines.
+// Store contains the durable data. It outlives the handles opened on it. Many goroutines may call
+// its methods.
 type Store struct {
 	mu      sync.Mutex
 	entries [][]byte         // durable entries from first on, without gaps
 	first   commitlog.Offset // the offset of entries[0]
 	current *Log             // the handle that may append; nil after a crash
-	fault   error            // what the next Pump fails with
+	fault   error            // the error of the next Pump
 	snapAt  commitlog.Offset
 	snap    []byte
 }
 
-// NewStore makes an empty store.
+// NewStore returns an empty store.
 func NewStore() *Store { return &Store{first: 1} }
 
-// Options are those of one Open.
+// Options are the options of one Open.
 type Options struct {
-	// From leaves out of the replay the entries up to and including this offset.
+	// From is the last offset that the replay leaves out.
 	From commitlog.Offset
-	// Manual makes Pump the only thing that makes entries durable and calls back.
+	// Manual: only Pump makes entries durable and calls back.
 	Manual bool
 }
 
-// Open opens the store, fences every older handle and gives the stored entries.
+// Open opens the store, fences every older handle and returns a replay of the stored entries.
 func (s *Store) Open(opts Options) (commitlog.Replay, *Log, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if opts.From >= s.first+commitlog.Offset(len(s.entries)) {
-		return nil, nil, fmt.Errorf("memlog: replay from behind offset %d, but the log ends before it: %w", opts.From, commitlog.ErrCorrupt)
+		return nil, nil, fmt.Errorf("memlog: replay from after offset %d, but the log ends before it: %w", opts.From, commitlog.ErrCorrupt)
 	}
 	if opts.From > 0 && opts.From+1 < s.first {
-		return nil, nil, fmt.Errorf("memlog: the entries behind offset %d are wanted, and the log begins with %d: %w", opts.From, s.first, commitlog.ErrCorrupt)
+		return nil, nil, fmt.Errorf("memlog: the entries after offset %d are needed, and the log begins with %d: %w", opts.From, s.first, commitlog.ErrCorrupt)
 	}
 	if s.current != nil {
 		s.current.err = commitlog.ErrFenced
@@ -59,17 +59,17 @@ func (s *Store) Open(opts Options) (commitlog.Replay, *Log, error) {
 	return &replay{entries: slices.Clone(s.entries[start-s.first:]), next: start}, l, nil
 }
 
-// Fail lets the next write fail: its entry and all after it are not stored, and the handle is done
-// for. A handle opened later is not touched.
+// Fail makes the next write fail. Its entry and all later ones are not stored, and the handle fails
+// for good. Later handles are not affected.
 func (s *Store) Fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = err
 }
 
-// Crash ends the current handle as a power failure would: of the appended entries that were not
-// made durable the first keep survive (a disk may have written more than it said), the others are
-// gone. No callback is called any more.
+// Crash ends the current handle like a power failure. Of the appended entries that are not durable,
+// the first keep survive, because a disk can have written more than it reported. The others are
+// lost. No more callbacks are called.
 func (s *Store) Crash(keep int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,7 +78,7 @@ func (s *Store) Crash(keep int) {
 		return
 	}
 	if l.err != nil {
-		keep = 0 // an entry behind one that failed is never written
+		keep = 0 // entries after a failed one are never written
 	}
 	for _, p := range l.queue[:min(max(keep, 0), len(l.queue))] {
 		s.entries = append(s.entries, p.data)
@@ -87,30 +87,30 @@ func (s *Store) Crash(keep int) {
 	s.current, s.fault = nil, nil
 }
 
-// Len gives the number of entries that are stored.
+// Len returns the number of stored entries.
 func (s *Store) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.entries)
 }
 
-// Corrupt changes a stored entry; reading or replaying it then fails as a checksum would.
+// Corrupt damages a stored entry. Reading or replaying it then fails like a wrong checksum.
 func (s *Store) Corrupt(at commitlog.Offset) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.entries[at-s.first] = nil
 }
 
-// Log is one handle. Append is for one goroutine, everything else for any.
+// Log is one handle. Append is for one goroutine, the other methods are for any.
 type Log struct {
 	store  *Store
 	manual bool
 
-	// The rest is guarded by store.mu.
+	// store.mu guards the fields below.
 	queue   []pending // appended, not durable, in order
-	err     error     // why later appends fail
-	running bool      // somebody is in pump, or the goroutine exists
-	crashed bool      // callbacks are no longer wanted
+	err     error     // the error of later appends
+	running bool      // a caller is in pump, or the goroutine exists
+	crashed bool      // no more callbacks
 	idle    sync.Cond // running became false
 }
 
@@ -130,7 +130,7 @@ func (l *Log) Append(data []byte, done func(commitlog.Offset, error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l.crashed {
-		return // the process that appends is dead and only does not know yet
+		return // the appending process is dead and does not know it yet
 	}
 	if data == nil {
 		data = []byte{}
@@ -145,8 +145,8 @@ func (l *Log) Append(data []byte, done func(commitlog.Offset, error)) {
 	}
 }
 
-// Pump makes everything that was appended durable, calls back, and gives the number of entries it
-// did. It is for logs opened with Manual.
+// Pump makes all appended entries durable, calls back, and returns their number. It is for logs
+// opened with Manual.
 func (l *Log) Pump() int { return l.PumpN(-1) }
 
 // PumpN is Pump for the oldest n entries; a negative n means all.
@@ -155,15 +155,15 @@ func (l *Log) PumpN(n int) int {
 	s.mu.Lock()
 	if l.running {
 		s.mu.Unlock()
-		return 0 // a callback pumps: the outer Pump goes on
+		return 0 // a callback pumps: the outer Pump continues
 	}
 	l.running = true
 	s.mu.Unlock()
 	return l.pump(n)
 }
 
-// pump stores up to n entries and calls back. Its caller has set running; it ends that when nothing
-// is left to do.
+// pump stores up to n entries and calls back. Its caller has set running; pump clears it when
+// nothing is left to do.
 func (l *Log) pump(n int) int {
 	s := l.store
 	s.mu.Lock()
@@ -202,15 +202,15 @@ func (l *Log) pump(n int) int {
 	return n
 }
 
-// isDead tells whether a crash has ended the process that this handle stands for.
+// isDead tells whether a crash has ended this handle's process.
 func (l *Log) isDead() bool {
 	l.store.mu.Lock()
 	defer l.store.mu.Unlock()
 	return l.crashed
 }
 
-// rest says that nobody pumps any more. An append that came in between starts its own goroutine,
-// because the queue is looked at under the same lock that running is cleared under.
+// rest clears running. If entries were appended meanwhile, it starts a goroutine for them, because
+// the queue and running are guarded by the same lock.
 func (l *Log) rest() {
 	s := l.store
 	s.mu.Lock()
@@ -226,7 +226,7 @@ func (l *Log) rest() {
 	}
 }
 
-// Read gives a durable entry.
+// Read returns a durable entry.
 func (l *Log) Read(at commitlog.Offset) ([]byte, error) {
 	s := l.store
 	s.mu.Lock()
@@ -246,7 +246,7 @@ func (l *Log) Read(at commitlog.Offset) ([]byte, error) {
 	return data, nil
 }
 
-// Trim drops the entries before an offset. The newest entry's place is remembered even when all are
+// Trim drops the entries before an offset. The next offset stays known even if all entries are
 // dropped.
 func (l *Log) Trim(before commitlog.Offset) error {
 	s := l.store
@@ -263,7 +263,7 @@ func (l *Log) Trim(before commitlog.Offset) error {
 	return nil
 }
 
-// Freeable gives the bytes of the entries before an offset.
+// Freeable returns the bytes of the entries before an offset.
 func (l *Log) Freeable(before commitlog.Offset) (bytes int64) {
 	s := l.store
 	s.mu.Lock()
@@ -277,14 +277,14 @@ func (l *Log) Freeable(before commitlog.Offset) (bytes int64) {
 	return bytes
 }
 
-// Room gives as much as an address space holds: memory ends otherwise.
+// Room returns a very large number, because memory has no limit here.
 func (l *Log) Room() int64 { return 1 << 50 }
 
 // KeepFree does nothing.
 func (l *Log) KeepFree(int64) {}
 
-// Close makes durable what was appended, calls back and releases the handle. It must not be called
-// from a callback.
+// Close makes the appended entries durable, calls back and releases the handle. A callback must not
+// call it.
 func (l *Log) Close() error {
 	s := l.store
 	for l.manual && l.Pump() > 0 {
@@ -315,7 +315,7 @@ type replay struct {
 	closed  bool
 }
 
-// Next gives the next entry.
+// Next returns the next entry.
 func (r *replay) Next() (commitlog.Entry, error) {
 	if r.closed {
 		return commitlog.Entry{}, commitlog.ErrClosed

@@ -7,12 +7,12 @@ import (
 	"github.com/surgetank/surgetank/internal/commitlog"
 )
 
-// Snapshots gives the snapshots that live in the store.
+// Snapshots returns the snapshots in the store.
 func (s *Store) Snapshots() commitlog.Snapshots { return snapshots{s} }
 
 type snapshots struct{ s *Store }
 
-// Save keeps what write produces, if it produces all of it.
+// Save stores the output of write if write succeeds.
 func (x snapshots) Save(at commitlog.Offset, write func(io.Writer) error) error {
 	var buf bytes.Buffer
 	if err := write(&buf); err != nil {

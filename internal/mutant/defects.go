@@ -1,9 +1,9 @@
 package mutant
 
-// Defect names one promise broken on purpose.
+// Defect is one promise that is broken on purpose.
 type Defect string
 
-// The defects, each where its name says.
+// The defects. Each text says what is wrong.
 const (
 	None             Defect = ""
 	EarlyRelease     Defect = "outputs leave before their entry is durable"
@@ -39,8 +39,9 @@ const (
 	BackOffBlocked      Defect = "a message that backs off in a strict group counts as blocked"
 )
 
-// All lists those that the simulator must see. TrimTooSoon is not among them: trims come by the
-// clock, when all that was logged is nearly always durable, so a test of the broker looks for it.
+// All lists the defects that the simulator must detect. It does not contain TrimTooSoon. Trims are
+// started by the clock, when almost everything logged is durable, so a test of the broker checks
+// for that defect.
 var All = []Defect{EarlyRelease, AnyEpoch, DedupForgotten, EarlyDeadline, AckNotLogged, StrictOvertaken, TrimTooFar, ExpiryForgotten, PoisonDropped,
 	SnapshotTooNew, PurgeTakesLeased, GiveBackLost, SyncSkipped, DirSyncDropped, ChecksumIgnored, IDReused, LeaseNumberTwice, WatermarkDedup, GroupsLost, DelayForgotten,
 	HeldOvertaken, LossUnlisted, AckUnrepaired, FullForEver, PublishersForgotten, NumbersNotLogged, ReasonsForgotten, DelayAges, BackOffBlocked}

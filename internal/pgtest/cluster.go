@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Template makes a small data directory in dir, which must not exist, for servers that NewFrom
-// starts on copies of it. Making a copy takes a tenth of the time of initdb.
+// Template makes a small data directory in dir, which must not exist. NewFrom starts servers on
+// copies of it. A copy takes a tenth of the time of initdb.
 func Template(bin, dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
@@ -30,9 +30,9 @@ func Template(bin, dir string) error {
 	return nil
 }
 
-// NewFrom starts a server on a copy of a template, in a new directory below parent, with further
-// settings (name=value). fsync is off unless a setting turns it on: the copy is for faults that
-// leave the machine running. Close the server.
+// NewFrom starts a server on a copy of a template, in a new directory below parent. settings are
+// further settings (name=value). fsync is off unless a setting turns it on, because the copy is for
+// faults that leave the machine running. The caller must close the server.
 func NewFrom(bin, template, parent string, settings ...string) (*Server, error) {
 	dir, err := os.MkdirTemp(parent, "pg-")
 	if err != nil {
@@ -59,7 +59,7 @@ func NewFrom(bin, template, parent string, settings ...string) (*Server, error) 
 	return s, nil
 }
 
-// CopyTree copies a directory with owners, modes and times. to must not exist.
+// CopyTree copies a directory with owners, modes and times. The directory to must not exist.
 func CopyTree(from, to string) error {
 	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
 		return fmt.Errorf("copying %s: %w\n%s", from, err, out)
@@ -67,14 +67,14 @@ func CopyTree(from, to string) error {
 	return nil
 }
 
-// DataDir is the server's data directory. It may be copied and replaced while the server does not
-// run.
+// DataDir returns the server's data directory. It may be copied and replaced while the server is
+// stopped.
 func (s *Server) DataDir() string { return s.data }
 
-// Words gives the end of the server's log.
+// Words returns the end of the server's log.
 func (s *Server) Words() string { return s.log.String() }
 
-// Running tells whether the server's process runs.
+// Running reports whether the server's process runs.
 func (s *Server) Running() bool {
 	if s.cmd == nil {
 		return false
@@ -87,7 +87,7 @@ func (s *Server) Running() bool {
 	}
 }
 
-// Standby starts a standby that follows s, with a port of its own. Close it.
+// Standby starts a standby of s on a port of its own. The caller must close it.
 func (s *Server) Standby() (*Server, error) {
 	b := &Server{bin: s.bin, dir: s.dir, data: s.data + "-standby", log: &tail{}, more: s.more}
 	backup := exec.Command(filepath.Join(s.bin, "pg_basebackup"), "-d", s.DSN("postgres"), "-D", b.data, "-R", "-X", "stream", "-c", "fast", "--no-sync")
@@ -106,8 +106,8 @@ func (s *Server) Standby() (*Server, error) {
 	return b, nil
 }
 
-// StopFollowing cuts a standby from its primary: it stays where it is while the primary goes on. It
-// returns when the connection between them is gone.
+// StopFollowing disconnects a standby from its primary: the standby stays unchanged while the
+// primary continues. It returns when the connection between them is gone.
 func (s *Server) StopFollowing(ctx context.Context) error {
 	conn, err := pgconn.Connect(ctx, s.DSN("postgres"))
 	if err != nil {
@@ -135,8 +135,8 @@ func (s *Server) StopFollowing(ctx context.Context) error {
 	}
 }
 
-// TakeOver kills s, promotes its standby and lets the standby answer on the port of s. s is the
-// standby's server from then on.
+// TakeOver kills s, promotes its standby and lets the standby answer on the port of s. From then on
+// s is the standby's server.
 func (s *Server) TakeOver(ctx context.Context, standby *Server) error {
 	if err := s.Kill(); err != nil {
 		return err
@@ -157,7 +157,7 @@ func (s *Server) TakeOver(ctx context.Context, standby *Server) error {
 	return s.Start()
 }
 
-// End kills a standby; its directory goes with the primary's.
+// End kills a standby; its directory is removed with the primary's.
 func (s *Server) End() { _ = s.Kill() }
 
 func run(ctx context.Context, conn *pgconn.PgConn, sql string) error {

@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// TestStandbyThatLags: a standby that was cut off answers, once it is promoted, without what came
-// later.
+// TestStandbyThatLags: a disconnected standby, once promoted, lacks all later changes.
 func TestStandbyThatLags(t *testing.T) {
 	bin, err := Find()
 	if err != nil {
@@ -18,7 +17,7 @@ func TestStandbyThatLags(t *testing.T) {
 	}
 	parent := t.TempDir()
 	for p := parent; p != os.TempDir() && p != "/"; p = filepath.Dir(p) {
-		if err := os.Chmod(p, 0o755); err != nil { // the server's own user goes through it
+		if err := os.Chmod(p, 0o755); err != nil { // the server's own user must be able to enter it
 			t.Fatal(err)
 		}
 	}

@@ -1,8 +1,8 @@
-// Package pgtest runs a throw-away PostgreSQL server for tests: its own data directory, a free port
-// of the loopback, fsync on as in production, and ways to stop it, kill it and start it again.
+// Package pgtest runs a temporary PostgreSQL server for tests. It has a data directory of its own,
+// a free loopback port, and fsync on as in production. A test can stop, kill and restart it.
 //
-// The binaries are those of PATH or of a Debian package. Where there are none, tests are skipped,
-// loudly, and fail when CI=true.
+// The binaries come from PATH or a Debian package. If there are none, tests are skipped with a
+// message, and fail if CI=true.
 package pgtest
 
 import (
@@ -24,24 +24,24 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Server is one PostgreSQL. Its methods are for one goroutine at a time.
+// Server is one PostgreSQL server. Its methods are for one goroutine at a time.
 type Server struct {
 	bin  string // directory of the binaries
 	dir  string
 	data string   // the data directory: dir/data, unless UseData named another
-	more []string // settings beside those of Start, as name=value; the last of one name counts
+	more []string // settings besides those of Start, as name=value; the last of one name is used
 	port int
 	cmd  *exec.Cmd
 	gone chan struct{} // closed when cmd has ended
-	end  error         // how, once gone is closed
+	end  error         // exit error, once gone is closed
 	log  *tail
 	next atomic.Int64
 }
 
-// startWait bounds the start of a server, its recovery after a kill included.
+// startWait limits the start of a server, including its recovery after a kill.
 const startWait = 2 * time.Minute
 
-// Find gives the directory of PostgreSQL's binaries, the newest where there are several.
+// Find returns the directory of PostgreSQL's binaries, of the newest version.
 func Find() (string, error) {
 	if p, err := exec.LookPath("initdb"); err == nil {
 		if p, err = filepath.EvalSymlinks(p); err == nil {
@@ -86,7 +86,7 @@ var shared struct {
 	err  error
 }
 
-// Shared gives one server for all tests of a package that do not stop it; the package's TestMain
+// Shared returns one server for all tests of a package that do not stop it. The package's TestMain
 // must call CloseShared.
 func Shared(t testing.TB) *Server {
 	t.Helper()
@@ -111,7 +111,8 @@ func CloseShared() {
 	}
 }
 
-// New makes a data directory with the binaries in bin and starts a server on it. Close it.
+// New makes a data directory with the binaries in bin and starts a server on it. The caller must
+// close it.
 func New(bin string) (*Server, error) {
 	dir, err := os.MkdirTemp("", "pgtest-")
 	if err != nil {
@@ -150,7 +151,7 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// Start starts the server again after Stop or Kill, and returns when it takes connections.
+// Start restarts the server after Stop or Kill, and returns when it accepts connections.
 func (s *Server) Start() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startWait)
 	defer cancel()
@@ -176,7 +177,7 @@ func (s *Server) Start() error {
 		if err == nil {
 			return nil
 		}
-		// Processes of a killed server may still be on their way out and hold its memory; then try
+		// Processes of a killed server may still be ending and use its shared memory; then try
 		// again.
 		if log := s.log.take(); ctx.Err() != nil || !strings.Contains(log, "is still in use") {
 			return fmt.Errorf("postgres did not start: %w\n%s", err, log)
@@ -204,15 +205,15 @@ func (s *Server) await(ctx context.Context) error {
 	}
 }
 
-// DSN is the address of a database of the server.
+// DSN returns the address of a database of the server.
 func (s *Server) DSN(database string) string {
 	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", s.port, database)
 }
 
-// Addr is where the server listens.
+// Addr returns the server's listening address.
 func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
 
-// Database makes a new empty database and gives its address.
+// Database creates an empty database and returns its address.
 func (s *Server) Database(t testing.TB) string {
 	t.Helper()
 	name := fmt.Sprintf("test%d", s.next.Add(1))
@@ -234,7 +235,7 @@ func (s *Server) Exec(t testing.TB, dsn, sql string) {
 	}
 }
 
-// Query gives the rows of a query as text; null is "<null>".
+// Query returns the rows of a query as text; null is "<null>".
 func (s *Server) Query(t testing.TB, dsn, sql string) [][]string {
 	t.Helper()
 	rows, err := Query(dsn, sql)
@@ -244,7 +245,7 @@ func (s *Server) Query(t testing.TB, dsn, sql string) [][]string {
 	return rows
 }
 
-// Query gives the rows of a query at an address as text; null is "<null>".
+// Query returns the rows of a query at an address as text; null is "<null>".
 func Query(dsn, sql string) ([][]string, error) {
 	ctx := context.Background()
 	conn, err := pgconn.Connect(ctx, dsn)
@@ -273,7 +274,7 @@ func Query(dsn, sql string) ([][]string, error) {
 	return out, nil
 }
 
-// Stop shuts the server down: connections are cut, everything is written.
+// Stop shuts the server down: it closes connections and writes all data.
 func (s *Server) Stop() error {
 	return s.signal(os.Interrupt)
 }
@@ -287,7 +288,7 @@ func (s *Server) Kill() error {
 	err := s.signal(os.Kill)
 	for _, pid := range children {
 		if p, err := os.FindProcess(pid); err == nil {
-			_ = p.Kill() // it may have gone by itself
+			_ = p.Kill() // the process may already be gone
 		}
 	}
 	return err
@@ -309,7 +310,7 @@ func (s *Server) signal(sig os.Signal) error {
 // Close kills the server and removes its directory.
 func (s *Server) Close() {
 	_ = s.Kill()
-	_ = os.RemoveAll(s.dir) // a temporary directory; the system cleans up what stays
+	_ = os.RemoveAll(s.dir) // a temporary directory; the system removes what is left
 }
 
 // tail keeps the end of the server's log.
@@ -327,7 +328,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	return t.buf.Write(p)
 }
 
-// take gives the log so far and forgets it.
+// take returns and clears the log.
 func (t *tail) take() string {
 	s := t.String()
 	t.mu.Lock()

@@ -8,14 +8,14 @@ import (
 	"syscall"
 )
 
-// dieWithParent ends the server when the test process is gone, however that came.
+// dieWithParent ends the server when the test process ends in any way.
 func dieWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGQUIT }
 
 // childrenOf lists the processes that a process started.
 func childrenOf(pid int) []int {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil {
-		return nil // not in every kernel; then they notice by themselves
+		return nil // not supported by every kernel; then the processes end by themselves
 	}
 	var pids []int
 	for _, f := range strings.Fields(string(b)) {

@@ -33,7 +33,7 @@ func other() (uid, gid int, ok bool) {
 	return 0, 0, false
 }
 
-// giveAway hands a directory to the user that the server runs as.
+// giveAway changes the owner of a directory to the user that runs the server.
 func giveAway(dir string) error {
 	if uid, gid, ok := other(); ok {
 		return os.Chown(dir, uid, gid)
@@ -46,7 +46,7 @@ func giveAway(dir string) error {
 
 // unprivileged makes a command run as that user.
 func unprivileged(cmd *exec.Cmd) {
-	attr := &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal is for the test, which then ends the server
+	attr := &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal goes to the test only, which then ends the server
 	if uid, gid, ok := other(); ok {
 		attr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	}

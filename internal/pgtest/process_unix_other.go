@@ -6,5 +6,5 @@ import "syscall"
 
 func dieWithParent(*syscall.SysProcAttr) {}
 
-// childrenOf cannot list them here; a killed server's processes notice by themselves.
+// childrenOf cannot list processes on this system; a killed server's processes end by themselves.
 func childrenOf(int) []int { return nil }

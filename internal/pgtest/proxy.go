@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Proxy is a TCP proxy before a server, for faults of the network between.
+// Proxy is a TCP proxy in front of a server, for network faults between client and server.
 type Proxy struct {
 	listener net.Listener
 	target   string
@@ -15,7 +15,7 @@ type Proxy struct {
 	conns   map[net.Conn]bool
 	bytes   int           // forwarded to the server
 	changed chan struct{} // closed and replaced when bytes grow
-	hold    chan struct{} // not nil while nothing is forwarded; closed at its end
+	hold    chan struct{} // not nil while nothing is forwarded; closed when forwarding resumes
 	wg      sync.WaitGroup
 }
 
@@ -37,7 +37,7 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	return p
 }
 
-// Addr is where the proxy listens.
+// Addr returns the proxy's listening address.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
 func (p *Proxy) accept() {
@@ -95,8 +95,8 @@ func (p *Proxy) copy(to, from net.Conn, count bool) {
 	}
 }
 
-// Await waits until so many more bytes went to the server, or done is closed; it tells whether they
-// did.
+// Await waits until this many more bytes were forwarded to the server, or done is closed. It
+// reports whether they were.
 func (p *Proxy) Await(bytes int, done <-chan struct{}) bool {
 	p.mu.Lock()
 	until := p.bytes + bytes
@@ -126,7 +126,7 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// Hold stops forwarding without closing anything, as a network does that is cut. Release ends it.
+// Hold stops forwarding without closing connections, like a broken network. Release ends it.
 func (p *Proxy) Hold() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -135,7 +135,7 @@ func (p *Proxy) Hold() {
 	}
 }
 
-// Release forwards what was held, and everything after it.
+// Release forwards the delayed bytes and everything after them.
 func (p *Proxy) Release() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

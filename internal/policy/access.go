@@ -7,10 +7,10 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// View is the Broker as one user may use it: each call is refused with CodeDenied unless the user
-// has the right to it. A door whose users name queues works through a View alone, so that no way to
-// a queue can forget to ask. (AMQP's rights to publish are rights to exchanges, which its door
-// knows.)
+// View is the Broker with the rights of one user: a call without the needed right is refused with
+// CodeDenied. A door whose users name queues must work through a View alone, so no access to a
+// queue can skip the check. (AMQP's rights to publish are rights to exchanges; its door checks
+// them.)
 //
 //	Publish, PublishAsync, Transact                        write to each queue
 //	Subscribe, Receive, Peek, PurgeQueue, DropDamaged      read
@@ -19,8 +19,8 @@ import (
 //	Queue, Queues                                          any of the three, or monitoring; others are not shown
 //	SetMeta, Meta                                          administrator
 //
-// Settlements are not asked about: a receipt has a queue's number, and who may use receipts is the
-// door's to say.
+// Settlements are not checked: a receipt has only a queue's number, and the door decides who may
+// use receipts.
 type View struct {
 	*Broker
 	user *auth.User
@@ -28,7 +28,7 @@ type View struct {
 
 var _ surgetank.Broker = (*View)(nil)
 
-// For gives the Broker as a user may use it.
+// For returns the Broker with the rights of a user.
 func (b *Broker) For(u *auth.User) *View { return &View{b, u} }
 
 func (v *View) may(op auth.Op, full string) error {
@@ -36,7 +36,7 @@ func (v *View) may(op auth.Op, full string) error {
 	return v.auth.Authorize(v.user, vhost, op, name)
 }
 
-// see lets those see a queue who may do anything to it, and those who monitor.
+// see returns nil for users with any permission on the queue, and for monitors.
 func (v *View) see(full string) error {
 	vhost, _ := surgetank.SplitName(full)
 	if v.auth.AuthorizeMonitor(v.user) == nil && v.auth.VhostExists(vhost) {
@@ -54,7 +54,7 @@ func (v *View) mayWrite(msgs []surgetank.Publishing) error {
 	for i := range msgs {
 		for _, q := range msgs[i].Queues {
 			if q == last {
-				continue // most publish many messages to one queue
+				continue // usually many messages go to one queue
 			}
 			if err := v.may(auth.Write, q); err != nil {
 				return err
@@ -129,9 +129,9 @@ func (v *View) DropDamaged(ctx context.Context, name string) (int64, error) {
 	return v.Broker.DropDamaged(ctx, name)
 }
 
-// mayDeclare asks for the rights to a declaration. Messages go from a queue to its dead-letter
-// queue without anybody asking again, so whoever declares the queue needs the rights to both ends,
-// also to the default one.
+// mayDeclare checks the rights for a declaration. Messages later go from the queue to its
+// dead-letter queue without another check. So the user needs rights to both queues, even if the
+// dead-letter queue is the default one.
 func (v *View) mayDeclare(full string, c *surgetank.QueueConfig) error {
 	if err := v.may(auth.Configure, full); err != nil || c == nil {
 		return err
@@ -139,7 +139,7 @@ func (v *View) mayDeclare(full string, c *surgetank.QueueConfig) error {
 	dead := c.DeadLetter
 	switch {
 	case dead == surgetank.DeadLetterDrop || IsPassage(dead):
-		return nil // the door that serves the passage asks about its exchanges
+		return nil // the door that serves the passage checks the rights to its exchanges
 	case dead == "":
 		dead = full + surgetank.DeadLetterSuffix
 	}
@@ -171,14 +171,14 @@ func (v *View) DeclareQueue(ctx context.Context, name string, c surgetank.QueueC
 	return v.Broker.DeclareQueue(ctx, name, c, mode)
 }
 
-// Change makes or changes a queue by what it was declared with. See Broker.Change.
+// Change creates or changes a queue, based on its declared settings. See Broker.Change.
 func (v *View) Change(ctx context.Context, name string, f func(now *surgetank.QueueInfo) (surgetank.QueueConfig, error)) (surgetank.QueueInfo, bool, error) {
 	if err := v.mayDeclare(name, nil); err != nil {
 		return surgetank.QueueInfo{}, false, err
 	}
 	return v.Broker.Change(ctx, name, func(now *surgetank.QueueInfo) (surgetank.QueueConfig, error) {
 		c, err := f(now)
-		if err == nil && (now == nil || now.Declared().DeadLetter != c.DeadLetter) { // else it was asked about before
+		if err == nil && (now == nil || now.Declared().DeadLetter != c.DeadLetter) { // otherwise the declaration was checked before
 			err = v.mayDeclare(name, &c)
 		}
 		return c, err
@@ -193,7 +193,7 @@ func (v *View) DeleteQueue(ctx context.Context, name string, o surgetank.DeleteO
 	return v.Broker.DeleteQueue(ctx, name, o)
 }
 
-// PauseQueue stops or resumes handing out. See surgetank.Broker.
+// PauseQueue stops or resumes deliveries. See surgetank.Broker.
 func (v *View) PauseQueue(ctx context.Context, name string, paused bool) error {
 	if err := v.may(auth.Configure, name); err != nil {
 		return err
@@ -201,8 +201,8 @@ func (v *View) PauseQueue(ctx context.Context, name string, paused bool) error {
 	return v.Broker.PauseQueue(ctx, name, paused)
 }
 
-// Redrive moves messages. Where each message goes to its own queue and none is named, that can be
-// every queue of the virtual host, and the user needs the right to write to all. See
+// Redrive moves messages. If no target is named and each message goes to its own queue, the target
+// can be any queue of the virtual host. Then the user needs the right to write to all of them. See
 // surgetank.Broker.
 func (v *View) Redrive(ctx context.Context, from string, o surgetank.RedriveOptions) (surgetank.RedriveResult, error) {
 	none := surgetank.RedriveResult{}

@@ -13,14 +13,14 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// Broker is a surgetank.Broker whose queues come under policies and under the limits of their
-// virtual hosts. Open makes one; a plain broker has at most one in front, shared by its doors. All
-// methods may be called by many goroutines.
+// Broker is a surgetank.Broker that applies policies to its queues, and enforces the limits of
+// virtual hosts. Open makes one. A plain broker has at most one in front, shared by its doors. All
+// methods are safe for use by many goroutines.
 //
-// Declarations hold gate shared from looking at the policies to the end; a change of policies takes
-// it alone to swap them, and then goes over the queues. So each queue is declared either under the
-// new policies or before that walk begins. A queue's own turn, of a declaration or the walk, is its
-// stripe lock.
+// A declaration holds gate shared from reading the policies to its end. A change of policies locks
+// gate alone to swap the policies, and then goes through all queues. So each queue is declared
+// either with the new policies or before that walk begins. A stripe lock orders the declarations
+// and the walk for each queue.
 type Broker struct {
 	surgetank.Broker
 	// Refused counts queues that a limit refused. Nil: they are not counted. Set it before the
@@ -30,27 +30,27 @@ type Broker struct {
 	auth *auth.Store
 	log  *slog.Logger
 
-	change sync.Mutex // one change of policies at a time
+	change sync.Mutex // serializes changes of policies
 	gate   sync.RWMutex
 	all    atomic.Pointer[set]
 
 	stripes [64]sync.Mutex
-	making  sync.Mutex // held while a queue is made in a virtual host with a limit, so that they are counted one by one
+	making  sync.Mutex // held while a queue is created in a virtual host with a limit, so that queues are counted one by one
 
-	quorum sync.Map    // the full names of quorum queues; see types.go
-	typed  atomic.Bool // and they are known
+	quorum sync.Map    // full names of quorum queues; see types.go
+	typed  atomic.Bool // quorum is complete
 
 	mu        sync.RWMutex
 	under     map[string]own   // by full name: the queues that a policy has changed
-	exclusive map[string]claim // by full name: the queues of one owner
+	exclusive map[string]claim // by full name: the queues with an exclusive owner
 	watchers  map[*func()]struct{}
 }
 
-// own is what a queue was declared with.
+// own is the declaration of a queue.
 type own struct {
-	id     uint64 // of the queue; another queue of the name is not meant
+	id     uint64 // of the queue; another queue with the same name has another id
 	config surgetank.QueueConfig
-	policy string // that changes it now
+	policy string // name of the policy that changes it now
 }
 
 var stripeSeed = maphash.MakeSeed()
@@ -68,8 +68,8 @@ func (b *Broker) owned(queue string) (own, bool) {
 	return o, ok
 }
 
-// Watch has f called after every change of policies, when all queues have their new settings. f
-// must not change policies.
+// Watch registers f, which is called after every change of policies when all queues have their new
+// settings. f must not change policies.
 func (b *Broker) Watch(f func()) (stop func()) {
 	key := &f
 	b.mu.Lock()
@@ -82,7 +82,7 @@ func (b *Broker) Watch(f func()) (stop func()) {
 	}
 }
 
-// tell calls those who watch.
+// tell calls the registered functions.
 func (b *Broker) tell() {
 	b.mu.RLock()
 	list := make([]func(), 0, len(b.watchers))
@@ -95,7 +95,7 @@ func (b *Broker) tell() {
 	}
 }
 
-// DeclareQueue makes or changes a queue; what is declared and the queue's policy combine. See
+// DeclareQueue creates or changes a queue. The declaration and the queue's policy combine. See
 // surgetank.Broker.
 func (b *Broker) DeclareQueue(ctx context.Context, name string, c surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
 	b.gate.RLock()
@@ -107,9 +107,9 @@ func (b *Broker) DeclareQueue(ctx context.Context, name string, c surgetank.Queu
 	return b.declare(ctx, name, c, mode)
 }
 
-// Change makes a queue, or changes it, to what f says. f gets what the queue was declared with
-// (Declared) and whether it is paused (Config.Paused); nil if there is no queue. Nothing else
-// changes the queue between f's look and the change. f may not call the Broker.
+// Change creates a queue, or changes it, to the settings that f returns. f gets the declared
+// settings (Declared) and whether the queue is paused (Config.Paused), or nil if there is no queue.
+// No other change can come between f and the change. f must not call the Broker.
 func (b *Broker) Change(ctx context.Context, name string, f func(now *surgetank.QueueInfo) (surgetank.QueueConfig, error)) (surgetank.QueueInfo, bool, error) {
 	none := surgetank.QueueInfo{}
 	b.gate.RLock()
@@ -134,12 +134,12 @@ func (b *Broker) Change(ctx context.Context, name string, f func(now *surgetank.
 	return b.declare(ctx, name, c, surgetank.DeclareOrUpdate)
 }
 
-// declare makes or changes a queue, and counts those that a limit refuses. The caller holds gate
+// declare creates or changes a queue, and counts queues that a limit refuses. The caller holds gate
 // shared and the queue's stripe.
 func (b *Broker) declare(ctx context.Context, name string, c surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
 	info, created, err := b.declareUncounted(ctx, name, c, mode)
 	switch surgetank.CodeOf(err) {
-	case surgetank.CodeTooLarge, surgetank.CodeFull: // of the broker, of the virtual host
+	case surgetank.CodeTooLarge, surgetank.CodeFull: // limits of the broker and of the virtual host
 		b.Refused.Add(tally.Queues)
 	}
 	return info, created, err
@@ -164,7 +164,7 @@ func (b *Broker) declareUncounted(ctx context.Context, name string, c surgetank.
 		case surgetank.DeclareIfAbsent:
 			return b.dress(now), false, nil
 		case surgetank.DeclareNew:
-			return b.Broker.DeclareQueue(ctx, name, c, mode) // which says that it exists
+			return b.Broker.DeclareQueue(ctx, name, c, mode) // returns the error that the queue exists
 		}
 		if err := settings.Validate(c); err != nil {
 			return surgetank.QueueInfo{}, false, err
@@ -180,8 +180,8 @@ func (b *Broker) declareUncounted(ctx context.Context, name string, c surgetank.
 			return surgetank.QueueInfo{}, false, err
 		}
 	}
-	// It is made as it was declared, and gets its policy in a second step. The caller knows of it
-	// after both only, and a crash in between is made good when the Broker opens.
+	// The queue is created with its declaration and gets its policy in a second step. The caller is
+	// answered only after both. After a crash in between, Open completes the second step.
 	info, created, err := b.Broker.DeclareQueue(ctx, name, c, mode)
 	if err != nil || p == nil || !created {
 		return info, created, err
@@ -190,8 +190,8 @@ func (b *Broker) declareUncounted(ctx context.Context, name string, c surgetank.
 	return info, true, err
 }
 
-// room refuses a queue that a virtual host has no room for. It counts all queues, which is done for
-// virtual hosts with a limit only.
+// room refuses a queue if its virtual host has no room for it. It counts all queues, so it runs
+// only for virtual hosts with a limit.
 func (b *Broker) room(ctx context.Context, vhost, name string) error {
 	limit, limited := b.auth.QueueLimit(vhost)
 	if !limited {
@@ -213,8 +213,8 @@ func (b *Broker) room(ctx context.Context, vhost, name string) error {
 	return surgetank.Errorf(surgetank.CodeFull, "cannot declare queue '%.60s': queue limit in vhost '%.60s' (%d) is reached; remove some, or have the limit raised", name, vhost, limit)
 }
 
-// set gives a queue the settings that c and a policy, which may be nil, make together. The caller
-// holds the queue's stripe.
+// set returns a queue the combination of c and a policy, which may be nil. The caller holds the
+// queue's stripe.
 func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.QueueConfig, paused bool, p *compiled) (surgetank.QueueInfo, error) {
 	old, has := b.owned(now.Name)
 	has = has && old.id == now.ID
@@ -228,7 +228,7 @@ func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.Q
 				return now, err
 			}
 		}
-		// What was declared is on record before the queue loses it.
+		// The declaration is recorded before the queue's settings change.
 		if !has || !settings.Equal(old.config, c) {
 			if err := b.saveOwn(ctx, now.Name, own{id: now.ID, config: c}); err != nil {
 				return now, err
@@ -253,8 +253,8 @@ func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.Q
 	return b.dress(now), nil
 }
 
-// forget drops the record of a queue that no policy changes any more. When that fails it stays
-// behind, and does no harm: it says what the queue has.
+// forget removes the record of a queue that no policy changes any more. If removing fails, the
+// record does no harm: it equals the queue's settings.
 func (b *Broker) forget(ctx context.Context, name string) {
 	b.mu.Lock()
 	_, has := b.under[name]
@@ -283,7 +283,7 @@ func (b *Broker) DeleteQueue(ctx context.Context, name string, opts surgetank.De
 	return n, err
 }
 
-// dress adds to a queue's figures what its policy did.
+// dress adds the effect of the policy to a queue's info.
 func (b *Broker) dress(i surgetank.QueueInfo) surgetank.QueueInfo {
 	o, has := b.owned(i.Name)
 	if !has || o.id != i.ID {

@@ -7,9 +7,9 @@ import (
 
 type config = surgetank.QueueConfig
 
-// The two sets of defaults that queues are declared with: Surgetank's own, and those of a queue as
-// RabbitMQ's clients expect it (tries again at once and for ever, drops what is refused and, at a
-// limit, the oldest).
+// The two sets of defaults for declared queues: Surgetank's own, and those that RabbitMQ's clients
+// expect. RabbitMQ's retry at once and for ever, drop rejected messages, and drop the oldest
+// message at a limit.
 var (
 	ownDefaults    = settings.WithDefaults(surgetank.QueueConfig{})
 	rabbitDefaults = surgetank.QueueConfig{
@@ -17,9 +17,9 @@ var (
 	}
 )
 
-// declared tells whether a queue's settings say something about one of them that is not a default.
-// Defaults give way to a policy. Which defaults a queue has is read off its settings: nothing else
-// remembers how it was declared.
+// declared reports whether a queue's settings set one setting to a non-default value. A policy
+// overrides defaults. Which defaults a queue has is derived from its settings, because the kind of
+// declaration is not stored.
 func declared(c *config, s *settings.Setting) bool {
 	var none config
 	if s.Same(c, &none) || s.Same(c, &ownDefaults) {
@@ -28,7 +28,7 @@ func declared(c *config, s *settings.Setting) bool {
 	return !(rabbitLike(c) && s.Same(c, &rabbitDefaults))
 }
 
-// rabbitLike tells of a queue that was declared with RabbitMQ's defaults.
+// rabbitLike reports whether a queue was declared with RabbitMQ's defaults.
 func rabbitLike(c *config) bool {
 	return c.Retry.Initial < 0 && (c.DeadLetter == surgetank.DeadLetterDrop || IsPassage(c.DeadLetter))
 }
@@ -37,11 +37,10 @@ func defaultBurst(r surgetank.Rate) int {
 	return settings.WithDefaults(surgetank.QueueConfig{Level: surgetank.LevelConfig{Rate: r}}).Level.Burst
 }
 
-// effective gives the settings of a queue of vhost that was declared with c and comes under the
-// rules.
+// effective returns the settings of a queue in vhost that was declared with c, under these rules.
 func (r *rules) effective(vhost string, c config) config {
 	if c.Level.Burst == defaultBurst(c.Level.Rate) {
-		c.Level.Burst = 0 // it follows the rate
+		c.Level.Burst = 0 // the burst follows the rate
 	}
 	out, from := c, r.config
 	if from.DeadLetter != "" && from.DeadLetter != surgetank.DeadLetterDrop {
@@ -60,8 +59,8 @@ func (r *rules) effective(vhost string, c config) config {
 	if r.door.HasDeadLetter && !declared(&c, settings.Find("dead_letter")) {
 		out.DeadLetter = Passage(vhost)
 	}
-	// With a dead-letter exchange the oldest that make room are dead-lettered, unless the policy
-	// says in Surgetank's words that they are dropped.
+	// With a dead-letter exchange, the oldest messages that make room are dead-lettered, unless the
+	// policy says in Surgetank's words that they are dropped.
 	if IsPassage(out.DeadLetter) && out.Overflow == surgetank.OverflowDropOldest && (r.dropHead || !r.given["overflow"]) {
 		out.Overflow = surgetank.OverflowDeadLetter
 	}

@@ -4,25 +4,26 @@ import (
 	"context"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// claim says that a queue is for one owner alone.
+// claim says that a queue belongs to one owner alone.
 type claim struct {
-	id    uint64 // of the queue; 0 while it is being made. Another queue of the name is not meant
+	id    uint64 // of the queue; 0 while it is being created; another queue with the same name has another id
 	owner any
 }
 
 type ownerKey struct{}
 
-// WithOwner makes the calls of a context those of an owner of exclusive queues, an AMQP connection
-// for example. An owner is a pointer that nobody else has.
+// WithOwner returns a context whose calls belong to an owner of exclusive queues, such as an AMQP
+// connection. An owner is a pointer that no other caller has.
 func WithOwner(ctx context.Context, owner any) context.Context {
 	return context.WithValue(ctx, ownerKey{}, owner)
 }
 
-// DeclareExclusive makes a queue that only the calls of ctx's owner may read, change or delete,
-// through any door; everybody who may write to it still does. A queue that exists stays as it is,
-// and stays everybody's. Nobody can come between the making and the claim.
+// DeclareExclusive creates a queue that only calls of ctx's owner may read, change or delete,
+// through any door. Every user with the right to write may still write to it. An existing queue
+// stays unchanged and not exclusive. No other call can come between the creation and the claim.
 func (b *Broker) DeclareExclusive(ctx context.Context, name string, c surgetank.QueueConfig) (surgetank.QueueInfo, bool, error) {
 	owner := ctx.Value(ownerKey{})
 	if owner == nil {
@@ -44,7 +45,7 @@ func (b *Broker) DeclareExclusive(ctx context.Context, name string, c surgetank.
 	return info, true, nil
 }
 
-// Release ends an owner. Its queues that still exist are everybody's, so that somebody can delete
+// Release ends an owner. Its remaining queues are no longer exclusive, so other users can delete
 // them.
 func (b *Broker) Release(owner any) {
 	b.mu.Lock()
@@ -56,7 +57,7 @@ func (b *Broker) Release(owner any) {
 	}
 }
 
-// mine refuses a call to a queue that is exclusive to another owner than the call's.
+// mine refuses a call if the queue is exclusive to another owner than the call's.
 func (b *Broker) mine(ctx context.Context, name string) error {
 	b.mu.RLock()
 	c, claimed := b.exclusive[name]
@@ -68,7 +69,7 @@ func (b *Broker) mine(ctx context.Context, name string) error {
 		if now, err := b.Broker.Queue(ctx, name); surgetank.CodeOf(err) == surgetank.CodeNotFound || err == nil && now.ID != c.id {
 			b.mu.Lock()
 			if b.exclusive[name] == c {
-				delete(b.exclusive, name) // it went without this Broker, with its virtual host
+				delete(b.exclusive, name) // it was removed with its virtual host, without this Broker
 			}
 			b.mu.Unlock()
 			return nil
@@ -96,7 +97,17 @@ func (b *Broker) Subscribe(ctx context.Context, queue string, o surgetank.Subscr
 	if err := b.mine(ctx, queue); err != nil {
 		return nil, err
 	}
-	return b.Broker.Subscribe(ctx, queue, o)
+	s, err := b.Broker.Subscribe(ctx, queue, o)
+	b.countFull(err)
+	return s, err
+}
+
+// countFull counts a consumer that max_consumers of its queue refused: no other limit of a queue
+// refuses consumers.
+func (b *Broker) countFull(err error) {
+	if surgetank.CodeOf(err) == surgetank.CodeFull {
+		b.Refused.Add(tally.Consumers)
+	}
 }
 
 // Receive leases messages. See surgetank.Broker.
@@ -104,7 +115,9 @@ func (b *Broker) Receive(ctx context.Context, queue string, o surgetank.ReceiveO
 	if err := b.mine(ctx, queue); err != nil {
 		return nil, err
 	}
-	return b.Broker.Receive(ctx, queue, o)
+	list, err := b.Broker.Receive(ctx, queue, o)
+	b.countFull(err)
+	return list, err
 }
 
 // Peek shows messages. See surgetank.Broker.
@@ -139,8 +152,8 @@ func (b *Broker) Redrive(ctx context.Context, from string, o surgetank.RedriveOp
 	return b.Broker.Redrive(ctx, from, o)
 }
 
-// PauseQueue stops or resumes handing out. It has the queue's turn, so that no change of settings
-// or policies at the same moment undoes it. See surgetank.Broker.
+// PauseQueue stops or resumes deliveries. It locks the queue's stripe, so no simultaneous change of
+// settings or policies reverts it. See surgetank.Broker.
 func (b *Broker) PauseQueue(ctx context.Context, name string, paused bool) error {
 	b.gate.RLock()
 	defer b.gate.RUnlock()

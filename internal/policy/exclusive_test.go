@@ -27,8 +27,7 @@ func exclusiveRig(t *testing.T) (*Broker, *auth.Store) {
 	return b, users
 }
 
-// TestOwners: a claim holds for its owner's calls alone, for as long as its queue and its owner are
-// there.
+// TestOwners: a claim applies to its owner's calls alone, while its queue and its owner exist.
 func TestOwners(t *testing.T) {
 	b, users := exclusiveRig(t)
 	one, two := new(int), new(int)
@@ -66,12 +65,12 @@ func TestOwners(t *testing.T) {
 		t.Errorf("the owner gets %d, %v", len(got), err)
 	}
 
-	// An owner that is gone leaves nothing locked.
+	// After its owner is gone, nothing stays exclusive.
 	b.Release(one)
 	_, err = b.DeleteQueue(t.Context(), "q", surgetank.DeleteOptions{})
 	want("delete after the owner", err, "")
 
-	// A queue that exists is everybody's, and stays so.
+	// An existing queue stays open to every user.
 	_, _, err = b.DeclareQueue(t.Context(), "q", surgetank.QueueConfig{}, surgetank.DeclareNew)
 	want("declare", err, "")
 	if _, created, err = b.DeclareExclusive(mine, "q", surgetank.QueueConfig{}); created || err != nil {
@@ -79,7 +78,7 @@ func TestOwners(t *testing.T) {
 	}
 	want("pause of a queue of everybody", b.PauseQueue(theirs, "q", true), "")
 
-	// A queue that went with its virtual host left no claim to its name.
+	// A queue removed with its virtual host leaves no claim to its name.
 	if _, err := users.PutVhost(t.Context(), "team", ""); err != nil {
 		t.Fatal(err)
 	}

@@ -9,19 +9,19 @@ import (
 
 type duration = time.Duration
 
-// InternalVhost holds the broker queues that doors use for themselves. Names of virtual hosts of
-// users come from auth.Store; this one is never made there, so that no user can enter it.
+// InternalVhost contains the broker queues that doors use for themselves. auth.Store names the
+// virtual hosts of users and never creates this one, so no user can enter it.
 const InternalVhost = settings.DoorVhost
 
-// Passage is the broker queue through which a virtual host's dead letters pass on their way to an
-// exchange. The door that knows exchanges serves it; until it does, dead letters wait there.
+// Passage returns the broker queue through which a virtual host's dead letters go to an exchange.
+// The door that has exchanges consumes it; until then dead letters wait there.
 func Passage(vhost string) string { return surgetank.FullName(InternalVhost, vhost) }
 
-// IsPassage tells whether a full name is that of a passage.
+// IsPassage reports whether a full name is the name of a passage.
 func IsPassage(full string) bool {
 	v, _ := surgetank.SplitName(full)
 	return v == InternalVhost
 }
 
-// PassageConfig is how a passage is declared: what is in it is tried until it has gone on.
+// PassageConfig is the declaration of a passage: a message is retried until it has been forwarded.
 var PassageConfig = surgetank.QueueConfig{Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1}, DeadLetter: surgetank.DeadLetterDrop}

@@ -10,15 +10,15 @@ import (
 // Limits of policies.
 const (
 	MaxPatternLen = 1024 // bytes
-	MaxPolicies   = 1024 // of a virtual host
+	MaxPolicies   = 1024 // per virtual host
 	MaxPriority   = 1 << 30
 )
 
-// Target is what a policy applies to.
+// Target is the kind of object that a policy applies to.
 type Target string
 
-// Targets of policies. There are no streams: policies for them are taken, so that definitions can
-// be loaded, and apply to nothing.
+// Targets of policies. There are no streams: policies for them are accepted, so that definitions
+// can be loaded, but apply to nothing.
 const (
 	Queues        Target = "queues"
 	QuorumQueues  Target = "quorum_queues"
@@ -28,25 +28,25 @@ const (
 	All           Target = "all"
 )
 
-// Policy is one policy as an operator writes it, and as the doors show it.
+// Policy is one policy, as operators write it and doors show it.
 type Policy struct {
 	Vhost    string         `json:"vhost"`
 	Name     string         `json:"name"`
-	Pattern  string         `json:"pattern"`  // RE2, found anywhere in a name unless it has anchors of its own
+	Pattern  string         `json:"pattern"`  // RE2; it matches anywhere in a name unless it has anchors
 	ApplyTo  Target         `json:"apply_to"` // empty: All
-	Priority int            `json:"priority"` // the highest that matches applies; of equal ones the first by name
+	Priority int            `json:"priority"` // the highest matching one applies; of equal ones the first by name
 	Settings map[string]any `json:"settings"` // see Keys
 }
 
 // compiled is a Policy ready to apply. It is immutable.
 type compiled struct {
 	Policy
-	vhostID string // of the life of the virtual host that it was made in
+	vhostID string // identifies the virtual host, even if another of the same name is created later
 	pattern *regexp.Regexp
 	rules   rules
 }
 
-// compile checks a policy. Errors are CodeInvalid and name the field at fault.
+// compile checks a policy. Errors are CodeInvalid and name the wrong field.
 func compile(p Policy) (*compiled, error) {
 	if err := surgetank.ValidateName("policy", p.Name); err != nil {
 		return nil, err
@@ -82,12 +82,13 @@ func compile(p Policy) (*compiled, error) {
 	return &compiled{Policy: p, pattern: re, rules: r}, nil
 }
 
-// covers tells whether the policy is for a queue or exchange of this name, which is all of what.
+// covers reports whether the policy applies to a queue or exchange of this name. what has the
+// targets that include it.
 func (c *compiled) covers(what [2]Target, name string) bool {
 	return (c.ApplyTo == All || c.ApplyTo == what[0] || c.ApplyTo == what[1]) && c.pattern.MatchString(name)
 }
 
-// before is the order in which policies are asked.
+// before compares two policies by priority, then by name. It is negative if c comes first.
 func (c *compiled) before(o *compiled) int {
 	if c.Priority != o.Priority {
 		if c.Priority > o.Priority {

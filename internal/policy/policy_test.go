@@ -18,8 +18,8 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// A policy can set each setting of a queue that does not say otherwise: what was declared without
-// it gets its value.
+// A policy can set each setting that a queue does not set itself: a queue declared without the
+// setting gets the policy's value.
 func TestAPolicySetsEverySetting(t *testing.T) {
 	for i := range settings.Table {
 		s := &settings.Table[i]
@@ -101,7 +101,7 @@ func TestSettingsOfPolicies(t *testing.T) {
 	}
 }
 
-// Every combination of what a queue says of a limit or setting with what a policy says.
+// Every combination of a declared limit or setting with a policy's.
 func TestEffective(t *testing.T) {
 	dlx := surgetank.QueueConfig{Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1}, DeadLetter: Passage("/"), Overflow: surgetank.OverflowDeadLetter}
 	rabbit := surgetank.QueueConfig{Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1}, DeadLetter: surgetank.DeadLetterDrop, Overflow: surgetank.OverflowDropOldest}
@@ -146,12 +146,13 @@ func TestEffective(t *testing.T) {
 	}
 }
 
-// flaky is a broker whose durable steps can be made to fail.
+// flaky is a broker whose durable steps can fail.
 type flaky struct {
 	surgetank.Broker
 	mu   sync.Mutex
 	fail func(op, name string) error
-	// watch, when set, is called before a queue is declared, and what it gives afterwards.
+	// watch, if set, is called before a queue is declared. The function that it returns is called
+	// afterwards.
 	watch func(name string) func()
 }
 
@@ -200,7 +201,7 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
-// reopen is what a restart does.
+// reopen acts like a restart.
 func (r *rig) reopen() {
 	r.t.Helper()
 	var err error
@@ -232,8 +233,7 @@ func (r *rig) declare(name string, c surgetank.QueueConfig, mode surgetank.Decla
 	return info
 }
 
-// wants checks a queue's time to live as it is in force, the one it was declared with, and its
-// policy.
+// wants checks a queue's TTL in force, its declared TTL, and its policy.
 func (r *rig) wants(name string, ttl, declared time.Duration, policy string) {
 	r.t.Helper()
 	info, err := r.Queue(r.t.Context(), name)
@@ -254,11 +254,11 @@ func TestPoliciesComeAndGo(t *testing.T) {
 	if info := r.declare("orders.b", surgetank.QueueConfig{}, surgetank.DeclareIfAbsent); info.Config.TTL != time.Minute || info.Policy != "low" {
 		t.Errorf("a new queue: %+v", info)
 	}
-	r.put("/", "high", "a$", 5, `{"max-length":7}`) // it applies alone: low's ttl does not
+	r.put("/", "high", "a$", 5, `{"max-length":7}`) // only high applies: low's ttl does not
 	r.wants("orders.a", time.Hour, time.Hour, "high")
 	r.wants("orders.b", time.Minute, 0, "low")
 
-	// A queue's own settings change under its policy; a pause is nobody's setting.
+	// A queue's own settings change while a policy applies. A pause is not a setting.
 	r.declare("orders.b", surgetank.QueueConfig{TTL: time.Second}, surgetank.DeclareOrUpdate)
 	r.wants("orders.b", time.Second, time.Second, "low")
 	r.ok(r.PauseQueue(ctx, "orders.b", true))
@@ -284,7 +284,7 @@ func TestPoliciesComeAndGo(t *testing.T) {
 	}
 }
 
-// A queue that was deleted and made anew inherits nothing, nor does a virtual host.
+// A queue that is deleted and created again inherits nothing, and neither does a virtual host.
 func TestNewLivesInheritNothing(t *testing.T) {
 	r := newRig(t)
 	ctx := t.Context()
@@ -293,7 +293,7 @@ func TestNewLivesInheritNothing(t *testing.T) {
 	full := surgetank.FullName("v", "q")
 	r.put("v", "p", ".*", 0, `{"ttl":"1m"}`)
 	r.declare(full, surgetank.QueueConfig{TTL: time.Hour}, surgetank.DeclareNew)
-	// Behind the policies' back, as the end of a virtual host does it.
+	// Without the policies, as when a virtual host is deleted.
 	_, err = r.raw.DeleteQueue(ctx, full, surgetank.DeleteOptions{})
 	r.ok(err)
 	r.declare(full, surgetank.QueueConfig{}, surgetank.DeclareNew)
@@ -314,8 +314,8 @@ func TestNewLivesInheritNothing(t *testing.T) {
 	}
 }
 
-// Whatever durable step fails, or is the last before a crash: after a restart every queue has what
-// its declaration and the policies say, and its declaration is not lost.
+// Any durable step may fail, or may be the last before a crash. After a restart every queue has the
+// settings of its declaration and the policies, and no declaration is lost.
 func TestEveryStepMayBeTheLast(t *testing.T) {
 	broken := surgetank.Errorf(surgetank.CodeInternal, "broken")
 	none := func(*rig) {}
@@ -323,7 +323,7 @@ func TestEveryStepMayBeTheLast(t *testing.T) {
 		name    string
 		prepare func(r *rig)
 		do      func(r *rig) error
-		ttls    []time.Duration // that may be in force afterwards
+		ttls    []time.Duration // TTLs that may be in force afterwards
 	}{
 		{"put", none, func(r *rig) error { return r.minute() }, []time.Duration{time.Hour, time.Minute}},
 		{"change", func(r *rig) { r.put("/", "p", ".", 0, `{"ttl":"1s"}`) }, func(r *rig) error { return r.minute() }, []time.Duration{time.Second, time.Minute}},
@@ -360,7 +360,7 @@ func TestEveryStepMayBeTheLast(t *testing.T) {
 	}
 }
 
-// minute puts a policy of one minute.
+// minute puts a policy with a TTL of one minute.
 func (r *rig) minute() error {
 	_, err := r.PutPolicy(r.t.Context(), Policy{Vhost: "/", Name: "p", Pattern: ".", Settings: map[string]any{"ttl": "1m"}})
 	return err
@@ -377,11 +377,12 @@ func TestLimitOfQueues(t *testing.T) {
 	if surgetank.CodeOf(err) != surgetank.CodeFull || !strings.Contains(err.Error(), "cannot declare queue 'c': queue limit in vhost '/' (2) is reached") {
 		t.Errorf("above the limit: %v", err)
 	}
-	r.declare("a", surgetank.QueueConfig{TTL: time.Hour}, surgetank.DeclareOrUpdate) // those that are there can be changed
+	r.declare("a", surgetank.QueueConfig{TTL: time.Hour}, surgetank.DeclareOrUpdate) // existing queues can be changed
 	_, err = r.DeleteQueue(ctx, "a", surgetank.DeleteOptions{})
 	r.ok(err)
 
-	// Of many that come at once no more get in than there is room for; they are let in one by one.
+	// Of many simultaneous declarations no more succeed than there is room for; they are counted
+	// one by one.
 	two = 5
 	r.ok(r.users.PutVhostLimits(ctx, "/", auth.VhostLimits{MaxQueues: &two}))
 	var wg sync.WaitGroup

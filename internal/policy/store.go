@@ -18,9 +18,9 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// Namespace is where a Broker keeps its records in the broker's metadata: JSON objects, "p." for
-// policies and "q." for what queues were declared with, followed by a hash of what they describe,
-// so that names of any length fit.
+// Namespace is the namespace of a Broker's records in the broker's metadata. Records are JSON
+// objects: "p." for policies and "q." for declarations of queues, followed by a hash of the
+// described object's name. So names of any length fit.
 const Namespace = "policy"
 
 const (
@@ -40,7 +40,7 @@ type ownRecord struct {
 	Queue      string         `json:"queue"` // full name
 	ID         uint64         `json:"id"`
 	Settings   map[string]any `json:"settings"`
-	DeadLetter string         `json:"dead_letter,omitempty"` // full name, which settings cannot hold
+	DeadLetter string         `json:"dead_letter,omitempty"` // full name, which settings cannot contain
 }
 
 func hashOf(parts ...string) string {
@@ -54,13 +54,13 @@ func hashOf(parts ...string) string {
 func policyKey(vhost, name string) string { return policyPrefix + hashOf(vhost, name) }
 func ownKey(queue string) string          { return ownPrefix + hashOf(queue) }
 
-// set is all policies at one moment; it is immutable.
+// set is all policies at one moment. It is immutable.
 type set struct {
-	byVhost map[string][]*compiled // in the order in which they are asked
+	byVhost map[string][]*compiled // in order of priority
 }
 
-// Open reads the policies of b and brings every queue to what they say. The Store must be that of
-// the same broker. It fails closed: a record that cannot be read is CodeCorrupt.
+// Open reads the policies of b and applies them to every queue. The Store must belong to the same
+// broker. It fails closed: an unreadable record is CodeCorrupt.
 func Open(ctx context.Context, b surgetank.Broker, users *auth.Store, log *slog.Logger) (*Broker, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -101,7 +101,7 @@ func Open(ctx context.Context, b surgetank.Broker, users *auth.Store, log *slog.
 	return p, p.applyAll(ctx)
 }
 
-// loadPolicy takes a policy in; one of a virtual host that is gone is void.
+// loadPolicy adds a policy to s. A policy of a deleted virtual host is ignored.
 func (b *Broker) loadPolicy(s *set, value []byte) (used bool, err error) {
 	var r policyRecord
 	if err := decode(value, &r, &r.Version); err != nil {
@@ -149,7 +149,7 @@ func (b *Broker) save(ctx context.Context, key string, record any) error {
 	return b.Broker.SetMeta(ctx, Namespace, key, v)
 }
 
-// decode reads one record strictly: a field that this version does not know might be a limit.
+// decode reads one record strictly, because an unknown field might be a limit.
 func decode(v []byte, into any, version *int) error {
 	d := json.NewDecoder(bytes.NewReader(v))
 	d.DisallowUnknownFields()
@@ -166,8 +166,8 @@ func decode(v []byte, into any, version *int) error {
 	return nil
 }
 
-// in gives the policies of a virtual host in the order in which they are asked; those of an earlier
-// one of the name are void.
+// in returns the policies of a virtual host in order of priority. It ignores policies of an earlier
+// virtual host of the same name.
 func (b *Broker) in(vhost string) []*compiled {
 	list := b.all.Load().byVhost[vhost]
 	if len(list) == 0 {
@@ -180,7 +180,7 @@ func (b *Broker) in(vhost string) []*compiled {
 	return list
 }
 
-// match finds the policy of a queue or exchange; nil when there is none.
+// match returns the policy of a queue or exchange, or nil if there is none.
 func (b *Broker) match(vhost string, what Target, name string) *compiled {
 	list := b.in(vhost)
 	if len(list) == 0 {
@@ -195,8 +195,8 @@ func (b *Broker) match(vhost string, what Target, name string) *compiled {
 	return nil
 }
 
-// Door gives what the policy of a queue or exchange asks of the door; the zero value when no policy
-// applies.
+// Door returns the settings that the policy of a queue or exchange leaves to the door. It is the
+// zero value if no policy applies.
 func (b *Broker) Door(vhost string, what Target, name string) Door {
 	if c := b.match(vhost, what, name); c != nil {
 		return c.rules.door
@@ -204,8 +204,8 @@ func (b *Broker) Door(vhost string, what Target, name string) Door {
 	return Door{}
 }
 
-// Policies lists the policies of a virtual host in the order in which they are asked; an empty name
-// means all virtual hosts.
+// Policies lists the policies of a virtual host in order of priority. An empty name means all
+// virtual hosts.
 func (b *Broker) Policies(vhost string) []Policy {
 	list := []Policy{}
 	for _, v := range slices.Sorted(maps.Keys(b.all.Load().byVhost)) {
@@ -219,7 +219,7 @@ func (b *Broker) Policies(vhost string) []Policy {
 	return list
 }
 
-// GetPolicy shows one policy.
+// GetPolicy returns one policy.
 func (b *Broker) GetPolicy(vhost, name string) (Policy, error) {
 	for _, c := range b.in(vhost) {
 		if c.Name == name {
@@ -229,9 +229,9 @@ func (b *Broker) GetPolicy(vhost, name string) (Policy, error) {
 	return Policy{}, surgetank.Errorf(surgetank.CodeNotFound, "there is no policy %.60q in virtual host %.60q; create it, or correct the name", name, vhost)
 }
 
-// PutPolicy makes a policy or replaces it, and gives every queue that it covers, or no longer
-// covers, its settings. When that fails half way the error says so: the policy holds, and the rest
-// is done when it is put again or the server starts.
+// PutPolicy creates or replaces a policy, and updates every queue that it covers or no longer
+// covers. If the update fails part of the way, the error says so. The policy is stored, and the
+// next PutPolicy or start of the server completes the update.
 func (b *Broker) PutPolicy(ctx context.Context, p Policy) (created bool, err error) {
 	c, err := compile(p)
 	if err != nil {
@@ -259,8 +259,8 @@ func (b *Broker) PutPolicy(ctx context.Context, p Policy) (created bool, err err
 	return at < 0, b.replace(ctx, p.Vhost, next)
 }
 
-// DeletePolicy removes a policy; the queues that it covered get what was declared, or what another
-// policy says.
+// DeletePolicy removes a policy. Its queues get their declared settings back, or those of another
+// policy.
 func (b *Broker) DeletePolicy(ctx context.Context, vhost, name string) error {
 	b.change.Lock()
 	defer b.change.Unlock()
@@ -274,7 +274,7 @@ func (b *Broker) DeletePolicy(ctx context.Context, vhost, name string) error {
 	return b.replace(ctx, vhost, next)
 }
 
-// replace swaps a virtual host's policies and applies them; the caller holds change.
+// replace swaps and applies a virtual host's policies. The caller holds change.
 func (b *Broker) replace(ctx context.Context, vhost string, list []*compiled) error {
 	next := &set{maps.Clone(b.all.Load().byVhost)}
 	if len(list) == 0 {
@@ -290,7 +290,8 @@ func (b *Broker) replace(ctx context.Context, vhost string, list []*compiled) er
 	return err
 }
 
-// applyAll brings every queue to what the policies say, and drops records of queues that are gone.
+// applyAll returns every queue the settings that the policies require, and removes records of
+// deleted queues.
 func (b *Broker) applyAll(ctx context.Context) error {
 	if len(b.all.Load().byVhost) == 0 && len(b.under) == 0 {
 		return nil
@@ -337,7 +338,7 @@ func (b *Broker) applyTo(ctx context.Context, full string, p *compiled) error {
 		return nil
 	}
 	defer b.lock(full)()
-	now, err := b.Broker.Queue(ctx, full) // again: it may have changed since the list was made
+	now, err := b.Broker.Queue(ctx, full) // again, because it may have changed since the list was made
 	if err != nil {
 		return err
 	}

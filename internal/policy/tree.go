@@ -9,9 +9,9 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// FromTree reads a policy as files have it: a map with the keys pattern, settings and, if wanted,
-// vhost, apply_to and priority. Errors are CodeInvalid and carry the key's path as Field. It is
-// checked whole.
+// FromTree reads a policy from a configuration file: a map with the keys pattern and settings, and
+// optionally vhost, apply_to and priority. It checks the whole policy. Errors are CodeInvalid and
+// have the key's path as Field.
 func FromTree(name string, tree map[string]any) (Policy, error) {
 	p := Policy{Name: name, Vhost: surgetank.DefaultVhost}
 	for _, key := range slices.Sorted(maps.Keys(tree)) {
@@ -48,7 +48,7 @@ func FromTree(name string, tree map[string]any) (Policy, error) {
 	return c.Policy, nil
 }
 
-// Same tells whether two policies say the same. Numbers are compared by value, whatever decoded
+// Same reports whether two policies are equal. Numbers are compared by value, whatever decoder made
 // them.
 func Same(a, b Policy) bool {
 	x, err1 := compile(a)

@@ -7,15 +7,13 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// A policy may be for quorum queues or classic queues alone. Only the door that declared a queue
-// knows its type, so that door tells the Broker with SetQuorum before it declares the queue, and
-// for all of its queues when it starts. A queue that no door has named is a classic queue. Until
-// the door has called TypesKnown, a Broker that has just been opened leaves the queues of virtual
-// hosts with such policies as they are: their settings are durable and were right when the server
-// stopped.
+// A policy may apply to quorum queues or classic queues alone. Only the door that declared a queue
+// knows its type. The door calls SetQuorum before it declares the queue, and for all of its queues
+// when it starts. A queue without such a call is a classic queue. Until the door has called
+// TypesKnown, a newly opened Broker does not change the queues of virtual hosts with such policies.
+// Their settings are durable and were right when the server stopped.
 
-// SetQuorum tells that the queue of a full name, which may not exist yet, is a quorum queue, or
-// that it is none.
+// SetQuorum records whether the queue of a full name, which may not exist yet, is a quorum queue.
 func (b *Broker) SetQuorum(queue string, is bool) {
 	if is {
 		b.quorum.Store(queue, struct{}{})
@@ -24,8 +22,7 @@ func (b *Broker) SetQuorum(queue string, is bool) {
 	}
 }
 
-// MakeQuorum turns a queue that exists into a quorum queue, and gives it the settings of its
-// policy.
+// MakeQuorum turns an existing queue into a quorum queue, and applies its policy.
 func (b *Broker) MakeQuorum(ctx context.Context, queue string) error {
 	b.SetQuorum(queue, true)
 	b.gate.RLock()
@@ -34,8 +31,7 @@ func (b *Broker) MakeQuorum(ctx context.Context, queue string) error {
 	return b.applyTo(ctx, queue, b.match(vhost, Queues, name))
 }
 
-// TypesKnown brings the queues of virtual hosts with policies for one type of queue to what these
-// say.
+// TypesKnown updates the queues of virtual hosts with policies for one type of queue.
 func (b *Broker) TypesKnown(ctx context.Context) error {
 	b.change.Lock()
 	defer b.change.Unlock()
@@ -43,12 +39,12 @@ func (b *Broker) TypesKnown(ctx context.Context) error {
 	return b.apply(ctx, func(vhost string) bool { return byType(b.in(vhost)) })
 }
 
-// byType tells whether one of the policies is for one type of queue.
+// byType reports whether one of the policies applies to one type of queue only.
 func byType(list []*compiled) bool {
 	return slices.ContainsFunc(list, func(c *compiled) bool { return c.ApplyTo == QuorumQueues || c.ApplyTo == ClassicQueues })
 }
 
-// targets gives what a queue or exchange is, from the point of view of policies.
+// targets returns the targets of policies that include a queue or exchange.
 func (b *Broker) targets(what Target, vhost, name string) [2]Target {
 	if what != Queues {
 		return [2]Target{what, what}

@@ -13,53 +13,53 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// The settings of a policy come in two vocabularies, which may be mixed: the settings of a queue as
-// the configuration file has them (nested maps, "retry: {max_attempts: 5}"), and the keys that
-// RabbitMQ's policies have.
+// The settings of a policy come in two vocabularies, which may be mixed. One is the settings of
+// queues in the configuration file (nested maps, "retry: {max_attempts: 5}"), the other is the keys
+// of RabbitMQ's policies.
 
-// Door is what a policy asks of the door that can do it.
+// Door is the part of a policy that a door carries out.
 type Door struct {
-	Expires          time.Duration // an unused queue is deleted after it; 0: never
+	Expires          time.Duration // an unused queue is deleted after this time; 0: never
 	HasDeadLetter    bool
 	DeadLetter       string // exchange
 	HasDeadLetterKey bool
 	DeadLetterKey    string
-	Overflow         string        // as it was written; "" when the policy says nothing
-	AckTimeout       time.Duration // 0: the server's
-	Backoff          bool          // what is given back waits before it is tried again
+	Overflow         string        // unchanged text; "" if the policy does not set it
+	AckTimeout       time.Duration // 0: the server's timeout
+	Backoff          bool          // returned messages wait before they are retried
 	HasAlternate     bool
 	Alternate        string // exchange
 }
 
-// rules are a policy's settings, read.
+// rules are the parsed settings of a policy.
 type rules struct {
-	config   surgetank.QueueConfig // dead_letter without its virtual host
-	given    map[string]bool       // the settings of config that the policy names, by path
+	config   surgetank.QueueConfig // dead_letter is without its virtual host
+	given    map[string]bool       // paths of the settings of config that the policy sets
 	door     Door
-	dropHead bool // the oldest make room, and are dead-lettered where there is somewhere to
+	dropHead bool // the oldest messages make room, and are dead-lettered if the queue has a target for dead letters
 }
 
 const maxMillis = 315360000000 // ten years
 
-// word is one key of RabbitMQ's.
+// word is one of RabbitMQ's keys.
 type word struct {
 	key   string
-	is    string // the queue setting that it is another word for; "" when it is a door's
+	is    string // path of the equivalent queue setting; "" if a door carries it out
 	least int64
-	most  int64 // 0: the value is text
+	most  int64 // highest value; 0: the value is text
 	read  func(r *rules, n int64, s string) error
 }
 
-// words are those of settings.Table, whose values differ where values says so, and those of doors.
+// words are the words of settings.Table, with the exceptions in values, and the doors' words.
 var words = append(queueWords(), doorWords...)
 
-// values reads a number that RabbitMQ's word has for a setting. A word that is not listed has the
-// setting's value.
+// values has the meaning of numbers whose RabbitMQ word differs from the setting. Other words have
+// the setting's value.
 var values = map[string]struct {
 	least, most int64
 	read        func(c *surgetank.QueueConfig, n int64)
 }{
-	"message-ttl": {0, maxMillis, func(c *surgetank.QueueConfig, n int64) { c.TTL = max(millis(n), time.Millisecond) }}, // 0 means none to a queue
+	"message-ttl": {0, maxMillis, func(c *surgetank.QueueConfig, n int64) { c.TTL = max(millis(n), time.Millisecond) }}, // for a queue 0 means no TTL
 	"delivery-limit": {-1, 1<<30 - 1, func(c *surgetank.QueueConfig, n int64) {
 		if c.Retry.MaxAttempts = int(n) + 1; n < 0 {
 			c.Retry.MaxAttempts = -1 // no limit
@@ -71,7 +71,7 @@ func queueWords() []word {
 	var list []word
 	for i := range settings.Table {
 		s := &settings.Table[i]
-		if s.RabbitMQ == "" || s.RabbitMQ == "dead-letter-exchange" { // that is a door's, and excludes the setting
+		if s.RabbitMQ == "" || s.RabbitMQ == "dead-letter-exchange" { // the door carries it out, and it excludes the setting
 			continue
 		}
 		w := word{key: s.RabbitMQ, is: s.Path, least: 1, most: math.MaxInt64, read: func(r *rules, n int64, _ string) error { return s.Set(&r.config, n) }}
@@ -107,18 +107,18 @@ var doorWords = []word{
 	}},
 }
 
-// overflowWords are RabbitMQ's values of "overflow", a key that both vocabularies have.
+// overflowWords are RabbitMQ's values of "overflow", a key of both vocabularies.
 var overflowWords = map[string]surgetank.Overflow{
 	"drop-head": surgetank.OverflowDropOldest, "reject-publish": surgetank.OverflowReject, "reject-publish-dlx": surgetank.OverflowReject,
 }
 
-// idle are keys about replication and storage that mean nothing on one durable server. They are
-// taken, so that definitions written for a cluster can be loaded.
+// idle are keys about replication and storage that have no effect on a single server. They are
+// accepted, so that definitions written for a cluster can be loaded.
 var idle = []string{"queue-mode", "queue-version", "queue-master-locator", "queue-leader-locator", "initial-cluster-size", "target-group-size", "max-in-memory-length", "max-in-memory-bytes",
 	"ha-mode", "ha-params", "ha-sync-mode", "ha-sync-batch-size", "ha-promote-on-shutdown", "ha-promote-on-failure"}
 
-// refused are keys of RabbitMQ's policies that no policy can set here, and why. The settings of
-// queues say themselves whether a policy can set them.
+// refused are keys of RabbitMQ's policies that no policy can set here, with the reason. Settings of
+// queues define themselves whether a policy can set them.
 var refused = map[string]string{
 	"federation-upstream":     "this server has no federation",
 	"federation-upstream-set": "this server has no federation",
@@ -141,7 +141,7 @@ func Keys() []string {
 
 func millis(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
 
-// parseSettings reads a policy's settings. Errors name the key by its path below "settings".
+// parseSettings reads a policy's settings. Errors name the key by its path in "settings".
 func parseSettings(tree map[string]any) (r rules, err error) {
 	r.given = map[string]bool{}
 	if len(tree) == 0 {
@@ -193,7 +193,7 @@ func parseSettings(tree map[string]any) (r rules, err error) {
 	}
 	r.door.Backoff = r.given["retry.initial"] && r.config.Retry.Initial > 0
 	for path := range from {
-		if path != "dead_letter" { // that is a door's
+		if path != "dead_letter" { // this one is carried out by a door
 			r.given[path] = true
 		}
 	}
@@ -215,7 +215,7 @@ func (r *rules) word(w *word, v any) error {
 	return w.read(r, n, "")
 }
 
-// overflow reads RabbitMQ's words for it, and leaves the queue's own to the settings of queues.
+// overflow reads RabbitMQ's words, and leaves the queue's own words to the settings of queues.
 func (r *rules) overflow(v any, plain map[string]any) error {
 	s, _ := v.(string)
 	o, is := overflowWords[s]
@@ -229,7 +229,7 @@ func (r *rules) overflow(v any, plain map[string]any) error {
 	return nil
 }
 
-// whole reads a whole number as YAML and JSON decoders give it.
+// whole reads a whole number as decoders of YAML and JSON return it.
 func whole(v any) (int64, bool) {
 	switch n := v.(type) {
 	case int:
@@ -267,7 +267,7 @@ func bad(key, why string, args ...any) error {
 	return surgetank.FieldErrorf(field, "%s: %s", field, fmt.Sprintf(why, args...))
 }
 
-// below puts the errors of settings under "settings".
+// below adds "settings" to the path in an error.
 func below(err error) error {
 	var e *surgetank.Error
 	if !errors.As(err, &e) || e.Field == "" {

@@ -230,7 +230,7 @@ func checkPublishers(bad func(string, ...any), ps *publishers) {
 
 func checkQueue(bad func(string, ...any), q *Queue) {
 	var waiting, delayed, leased, damaged, bytes, leasedBytes, retries, backs, oldest int64
-	per := make([]flow, len(q.flows)) // counted
+	per := make([]flow, len(q.flows)) // the counts found in the slots
 	used := map[uint64]uint16{}
 	var lowest uint64
 	q.slots.ascend(0, func(seq uint64, s *slot) bool {

@@ -173,7 +173,7 @@ func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool
 				m.remove(q, seq, reasonAttempts)
 				return
 			}
-			if !m.bury(q, seq, reasonAttempts, attempts, detail) {
+			if !m.sendToDeadLetter(q, seq, reasonAttempts, attempts, detail) {
 				m.putBack(q, seq, attempts)
 			}
 			return
@@ -222,11 +222,11 @@ func (m *Machine) backoff(c *surgetank.RetryConfig, n int) time.Duration {
 	return time.Duration(d)
 }
 
-// bury moves a message that is given up to the dead-letter queue, and creates that queue if
-// necessary. The message is dropped instead if the settings say so, or if it would go round. It
-// returns false, and changes nothing, if the dead-letter queue is full. The message must not be
-// leased.
-func (m *Machine) bury(q *Queue, seq uint64, why reason, attempts int, detail string) bool {
+// sendToDeadLetter moves a message that is given up to the dead-letter queue, and creates that
+// queue if necessary. The message is dropped instead if the settings say so, or if it would go
+// round. It returns false, and changes nothing, if the dead-letter queue is full. The message must
+// not be leased.
+func (m *Machine) sendToDeadLetter(q *Queue, seq uint64, why reason, attempts int, detail string) bool {
 	to := q.deadLetter()
 	if to == surgetank.DeadLetterDrop {
 		q.stats.dropped++
@@ -242,7 +242,7 @@ func (m *Machine) bury(q *Queue, seq uint64, why reason, attempts int, detail st
 		r := &Record{Kind: kindQueueSet, Queue: m.nextQueue, Name: to, Config: deadLetterConfig(to)}
 		m.emit(r)
 		dead = m.byName[to]
-	} else if dead != q && !dead.takes(int64(q.slots.get(seq).size)) {
+	} else if dead != q && !dead.accepts(int64(q.slots.get(seq).size)) {
 		return false
 	}
 	q.stats.deadLettered++
@@ -300,7 +300,7 @@ func (m *Machine) remove(q *Queue, seq uint64, why reason) {
 func (m *Machine) expired(q *Queue, seq uint64) bool {
 	if d := q.config.DeadLetter; d == "" || d == surgetank.DeadLetterDrop {
 		m.remove(q, seq, reasonExpired)
-	} else if !m.bury(q, seq, reasonExpired, int(q.slots.get(seq).attempts), "") {
+	} else if !m.sendToDeadLetter(q, seq, reasonExpired, int(q.slots.get(seq).attempts), "") {
 		return false
 	}
 	q.stats.expired++

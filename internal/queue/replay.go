@@ -128,7 +128,7 @@ func (m *Machine) apply(r *Record) {
 	case kindAcked, kindRemoved:
 		q := m.byID[r.Queue]
 		for _, seq := range r.Seqs {
-			q.settle(seq)
+			q.erase(seq)
 		}
 	case kindReturned, kindFailed:
 		m.byID[r.Queue].returnedTo(r)
@@ -311,8 +311,8 @@ func (q *Queue) detach(seq uint64, s *slot) bool {
 	return true
 }
 
-// settle removes a message for good.
-func (q *Queue) settle(seq uint64) {
+// erase removes a message for good.
+func (q *Queue) erase(seq uint64) {
 	s := q.slots.edit(seq)
 	h := s.flow
 	if s.state() != slotLost {
@@ -481,7 +481,7 @@ func (q *Queue) purge(r *Record) {
 		return true
 	})
 	for _, seq := range gone {
-		q.settle(seq)
+		q.erase(seq)
 	}
 }
 

@@ -37,8 +37,8 @@ func (q *Queue) fits(size int64) bool {
 	return !q.over(1, size)
 }
 
-// takes tells whether the queue accepts a dead letter of a size.
-func (q *Queue) takes(size int64) bool {
+// accepts tells whether the queue accepts a dead letter of a size.
+func (q *Queue) accepts(size int64) bool {
 	return q.config.Overflow != surgetank.OverflowReject || q.fits(size)
 }
 
@@ -49,7 +49,7 @@ func (q *Queue) sheds() bool {
 	}
 	dead := q.m.byName[q.deadLetter()]
 	oldest := q.oldest()
-	return dead == nil || oldest == 0 || q.trailOf(oldest).has(dead.name) || dead.takes(int64(q.slots.get(oldest).size))
+	return dead == nil || oldest == 0 || q.trailOf(oldest).has(dead.name) || dead.accepts(int64(q.slots.get(oldest).size))
 }
 
 // oldest returns the oldest message that is not handed out, or 0 if there is none.

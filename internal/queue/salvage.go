@@ -456,7 +456,7 @@ func (s *Salvage) bodies(q *Queue, l *QueueLoss, gone, readable func(entry uint6
 		return true
 	})
 	for _, seq := range settled {
-		q.settle(seq)
+		q.erase(seq)
 		s.report.Settled++
 	}
 	for _, r := range lost {

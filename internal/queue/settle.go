@@ -85,7 +85,7 @@ func (m *Machine) settleOne(q *Queue, s *surgetank.Settlement) {
 		m.giveUp(q, seq, s.Delay, !s.Uncounted, s.Reason)
 	case surgetank.Reject:
 		q.endLease(seq)
-		if attempts := int(q.slots.get(seq).attempts) + 1; !m.bury(q, seq, reasonRejected, attempts, s.Reason) {
+		if attempts := int(q.slots.get(seq).attempts) + 1; !m.sendToDeadLetter(q, seq, reasonRejected, attempts, s.Reason) {
 			m.putBack(q, seq, attempts)
 		}
 	case surgetank.Extend:

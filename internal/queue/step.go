@@ -131,7 +131,7 @@ func (q *Queue) enforce() bool {
 		if q.config.Overflow != surgetank.OverflowDeadLetter || q.deadLetter() == q.name {
 			q.stats.dropped++
 			q.m.remove(q, oldest, reasonOverflow)
-		} else if !q.m.bury(q, oldest, reasonOverflow, int(q.slots.get(oldest).attempts), "") {
+		} else if !q.m.sendToDeadLetter(q, oldest, reasonOverflow, int(q.slots.get(oldest).attempts), "") {
 			q.waitForRoom() // publishes are rejected until one of the two has room
 			return true
 		}

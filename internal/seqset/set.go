@@ -1,10 +1,10 @@
-// Package seqset holds sets of message numbers as ascending runs. A set of numbers that mostly
-// follow each other takes a few bytes, however many numbers it holds.
+// Package seqset provides sets of message numbers as ascending runs. A set of mostly consecutive
+// numbers takes a few bytes, for any count of numbers.
 package seqset
 
 import "sort"
 
-// Run is an unbroken run of numbers. Both ends belong to it.
+// Run is an unbroken run of numbers, including both ends.
 type Run struct{ First, Last uint64 }
 
 // Set is a set of numbers: runs in ascending order that neither overlap nor touch. The zero value
@@ -22,7 +22,7 @@ func (s Set) Has(n uint64) bool {
 	return i < len(s) && s[i].First <= n
 }
 
-// Count returns how many numbers the set holds.
+// Count returns how many numbers are in the set.
 func (s Set) Count() (n uint64) {
 	for _, x := range s {
 		n += x.Last - x.First + 1
@@ -33,8 +33,8 @@ func (s Set) Count() (n uint64) {
 // Clone returns a copy.
 func (s Set) Clone() Set { return append(Set(nil), s...) }
 
-// Add puts the run from first to last into the set. Adding behind all other runs costs nothing;
-// adding elsewhere moves the runs behind it.
+// Add adds the run from first to last. Adding after all other runs is cheap. Adding elsewhere moves
+// the later runs.
 func (s *Set) Add(first, last uint64) {
 	r := *s
 	n := len(r)
@@ -46,7 +46,7 @@ func (s *Set) Add(first, last uint64) {
 		r[n-1].Last = max(r[n-1].Last, last)
 		return
 	}
-	// Runs [i, j) overlap or touch the new one and become one with it.
+	// Runs [i, j) overlap or touch the new one and are merged with it.
 	i := sort.Search(n, func(i int) bool { return r[i].Last+1 >= first })
 	j := i
 	for j < n && r[j].First <= last+1 {
@@ -63,7 +63,7 @@ func (s *Set) Add(first, last uint64) {
 	*s = r
 }
 
-// Remove takes a number out. It returns false if the number was not in the set.
+// Remove removes a number. It returns false if the number was not in the set.
 func (s *Set) Remove(n uint64) bool {
 	i := s.find(n)
 	if i == len(*s) || (*s)[i].First > n {
@@ -81,7 +81,7 @@ func (s *Set) Remove(n uint64) bool {
 	return true
 }
 
-// RemoveBelow takes out all numbers below n.
+// RemoveBelow removes all numbers below n.
 func (s *Set) RemoveBelow(n uint64) {
 	i := s.find(n)
 	*s = (*s)[i:]
@@ -90,7 +90,7 @@ func (s *Set) RemoveBelow(n uint64) {
 	}
 }
 
-// RemoveBelowExcept takes out all numbers below n except the ascending numbers of keep.
+// RemoveBelowExcept removes all numbers below n except the ascending numbers of keep.
 func (s *Set) RemoveBelowExcept(n uint64, keep []uint64) {
 	var kept Set
 	for _, k := range keep {
@@ -125,8 +125,8 @@ func Union(a, b Set) Set {
 	return out
 }
 
-// Within returns the part of the set from first to last, both included: nothing if first is above
-// last. It shares no memory with the set.
+// Within returns the numbers of the set from first to last, including both. It returns nothing if
+// first is above last. The result shares no memory with the set.
 func (s Set) Within(first, last uint64) Set {
 	var out Set
 	if first > last {

@@ -13,8 +13,9 @@ import (
 	"github.com/surgetank/surgetank/internal/config"
 )
 
-// TestSQLiteFilesStayInTheirDirectory: an administrator on the network names files in the directory
-// for such files. The machine itself names any file: before there are users, and with its token.
+// TestSQLiteFilesStayInTheirDirectory: an administrator on the network may only name files in the
+// directory for SQLite files. The machine itself may name any file: before there are users, and
+// with its token.
 func TestSQLiteFilesStayInTheirDirectory(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("links need rights on Windows")
@@ -88,12 +89,12 @@ func TestSQLiteFilesStayInTheirDirectory(t *testing.T) {
 	if code := put("", strings.TrimSpace(string(token)), "late", filepath.Join(dir, "late.db")); code != 201 {
 		t.Errorf("by the machine itself: %d", code)
 	}
-	if left, _ := filepath.Glob(filepath.Join(dir, "*.db")); len(left) != 2 { // early and late
+	if left, _ := filepath.Glob(filepath.Join(dir, "*.db")); len(left) != 2 { // one file before and one after there are users
 		t.Errorf("outside of the directory there are %v", left)
 	}
 }
 
-// TestSQLiteDirIsTheOperators: the configuration file names another directory, or none.
+// TestSQLiteDirIsTheOperators: the configuration file names another directory, or allows any.
 func TestSQLiteDirIsTheOperators(t *testing.T) {
 	for setting, want := range map[string]bool{"": false, "any": true, "DIR": true} {
 		dir := t.TempDir()

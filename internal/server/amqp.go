@@ -45,11 +45,11 @@ func (s *Server) openAMQP(ctx context.Context) error {
 	return nil
 }
 
-// diskAlarm is how RabbitMQ's clients know the reason.
+// diskAlarm is RabbitMQ's text for this reason.
 const diskAlarm = "low on disk"
 
-// watchDisk tells AMQP publishers to hold back while the log has no room, and to go on when it has
-// room again.
+// watchDisk blocks AMQP publishers while the log has no room, and unblocks them when it has room
+// again.
 func (s *Server) watchDisk(door *amqp.Server) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -67,8 +67,7 @@ func (s *Server) watchDisk(door *amqp.Server) {
 	}
 }
 
-// withManagement serves the paths of RabbitMQ's management interface that its clients use beside
-// our own.
+// withManagement adds the paths of RabbitMQ's management interface that its clients use.
 func withManagement(api, management http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/api/") {

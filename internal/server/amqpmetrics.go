@@ -7,7 +7,7 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// amqpCollector shows the AMQP door, at each scrape.
+// amqpCollector reports the metrics of the AMQP door at each scrape.
 type amqpCollector struct{ door *amqp.Server }
 
 // amqpFigure is one metric of the AMQP door.
@@ -46,7 +46,7 @@ func (c amqpCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// limitCollector shows how often limits refused something, over all doors.
+// limitCollector reports how often limits refused something, on all doors.
 type limitCollector struct{ counts *tally.Counts }
 
 var limitRefused = prometheus.NewDesc("surgetank_limit_refused_total", "How often a limit refused something, by limit.", []string{"limit"}, nil)

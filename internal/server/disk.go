@@ -9,7 +9,8 @@ import (
 	"github.com/surgetank/surgetank/embedded"
 )
 
-// refusing says why messages are refused while acks are taken; empty: they are taken.
+// refusing returns why messages are refused while acks are accepted. It is empty if messages are
+// accepted.
 func (s *Server) refusing() string {
 	h := s.broker.Health()
 	if !h.Full {
@@ -19,7 +20,7 @@ func (s *Server) refusing() string {
 		"consume or drop messages, or make room on the disk", h.FullFor.Round(time.Second))
 }
 
-// diskCollector shows how much of the disk the log takes, at each scrape.
+// diskCollector reports the log's disk usage at each scrape.
 type diskCollector struct{ broker *embedded.Broker }
 
 var (

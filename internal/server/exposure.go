@@ -8,15 +8,15 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// onlyLoopback tells whether a listener can be reached from this machine alone.
+// onlyLoopback reports whether a listener can be reached only from this machine.
 func onlyLoopback(a net.Addr) bool {
 	ap, err := netip.ParseAddrPort(a.String())
 	return err == nil && ap.Addr().Unmap().IsLoopback()
 }
 
-// checkExposure refuses to be reachable from other machines while guest is the only user: its
-// password is public, and it may log in from this machine only, so nobody could use the server from
-// outside anyway.
+// checkExposure refuses listeners that other machines can reach while guest is the only user.
+// guest's password is public, and guest may log in from this machine only, so the server would be
+// unusable from outside anyway.
 func checkExposure(users []auth.UserInfo, listeners []net.Listener) error {
 	for _, u := range users {
 		if u.Name != "guest" {

@@ -14,8 +14,9 @@ import (
 	"github.com/surgetank/surgetank/internal/config"
 )
 
-// A file with a policy, a queue and a sink makes a client of RabbitMQ's, which only declares its
-// queues and publishes, write each message into a database once, though it publishes some twice.
+// A file with a policy, a queue and a sink serves a RabbitMQ client that only declares its queues
+// and publishes. Each message is written to a database once, although the client publishes some
+// twice.
 func TestAFileGivesAPlainClientASink(t *testing.T) {
 	dir := t.TempDir()
 	db := filepath.Join(dir, "orders.db")
@@ -71,7 +72,7 @@ sinks:
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	for { // the sink works on its own; asking is pause enough
+	for { // the sink works on its own; each query is pause enough
 		if info, err = s.doored.Queue(ctx, "orders"); err != nil {
 			t.Fatal(err)
 		}

@@ -15,15 +15,15 @@ import (
 	"github.com/surgetank/surgetank/internal/localtoken"
 )
 
-// door is a listener's protocol, once it serves.
+// door is the protocol server of a listener.
 type door interface {
-	// Shutdown stops taking connections, lets those there are finish until ctx ends, then cuts
-	// them.
+	// Shutdown accepts no more connections, lets existing ones finish until ctx ends, and then
+	// closes them.
 	Shutdown(ctx context.Context) error
 }
 
-// serveHTTP answers on the HTTP listener: health checks at once, all else when openDoors has put
-// the API in.
+// serveHTTP answers on the HTTP listener: health checks at once, other requests after openDoors has
+// installed the API.
 func (s *Server) serveHTTP() {
 	l := s.listeners.http
 	if l == nil {
@@ -49,8 +49,8 @@ func (s *Server) serveHTTP() {
 	})
 }
 
-// openDoors lets everybody in: the API takes over from the handler that only knew health checks,
-// and AMQP begins to accept.
+// openDoors opens the doors. The API replaces the handler for health checks, and AMQP begins to
+// accept.
 func (s *Server) openDoors(ctx context.Context) error {
 	if err := s.openAMQP(ctx); err != nil {
 		return fmt.Errorf("opening AMQP: %w", err)
@@ -61,7 +61,7 @@ func (s *Server) openDoors(ctx context.Context) error {
 	near := s.tls == nil && onlyLoopback(s.listeners.http.Addr())
 	s.publishToken()
 	limits := httpapi.Limits{MaxMessage: int(s.cfg.MaxMessage)}
-	if most := s.cfg.MaxMessage/3*4 + 1<<20; most > 64<<20 { // a body in base64, and what is around it
+	if most := s.cfg.MaxMessage/3*4 + 1<<20; most > 64<<20 { // a body in base64, and the rest of the request
 		limits.MaxBody, limits.MaxBodies = most, 8*most
 	}
 	s.api = httpapi.New(httpapi.Options{
@@ -79,7 +79,7 @@ func (s *Server) openDoors(ctx context.Context) error {
 	return nil
 }
 
-// collectors gives the metrics of everything but the HTTP door, which has its own.
+// collectors returns the metrics of all parts except the HTTP door, which has its own.
 func (s *Server) collectors() []prometheus.Collector {
 	list := []prometheus.Collector{scrubCollector{s.broker}, diskCollector{s.broker}, sinkCollector{s.sinks.Manager}, limitCollector{&s.refused}}
 	if s.amqp != nil {
@@ -88,8 +88,8 @@ func (s *Server) collectors() []prometheus.Collector {
 	return list
 }
 
-// publishToken makes the token with which this machine's programs log in. Where it cannot be
-// written, a full disk for example, the server works without: then users log in.
+// publishToken writes the token with which this machine's programs log in. If it cannot be written,
+// for example on a full disk, the server works without it, and programs log in as users.
 func (s *Server) publishToken() {
 	if s.cfg.Data == "" {
 		return // a broker in memory has no directory
@@ -106,7 +106,7 @@ func (s *Server) publishToken() {
 func (s *Server) startingUp(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/healthz" {
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write([]byte("{\"status\":\"ok\"}\n")) // the prober is gone if this fails
+		_, _ = w.Write([]byte("{\"status\":\"ok\"}\n")) // if this fails, the client is gone
 		return
 	}
 	w.Header().Set("Content-Type", "application/problem+json")

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// The collector's pace. Go's default lets the heap double, which is too eager for a server with
-// little in memory (it would collect many times a second under load) and too lax for one with
-// millions of waiting messages.
+// The pace of the garbage collector. Go's default lets the heap double. For a server with little in
+// memory that is too often: many times a second under load. For one with millions of waiting
+// messages it is too rare.
 const (
-	headroom   = 48 << 20 // bytes that may gather between collections
+	headroom   = 48 << 20 // bytes that may be allocated between collections
 	minPercent = 20
 	maxPercent = 800
 )
@@ -35,9 +35,9 @@ func lookAfterMemory(log *slog.Logger, stop <-chan struct{}) {
 	}
 }
 
-// paceCollector gives a function that keeps the room between collections near headroom, and at
-// least minPercent of what lives. It does nothing where the operator set GOGC; GOMEMLIMIT works
-// beside it.
+// paceCollector returns a function that keeps the room between collections near headroom, and at
+// least at minPercent of the live memory. It does nothing if the operator set GOGC. GOMEMLIMIT
+// works as usual.
 func paceCollector() func() {
 	if os.Getenv("GOGC") != "" {
 		return func() {}
@@ -57,7 +57,8 @@ func paceCollector() func() {
 	}
 }
 
-// collectorPercent gives GOGC for so many living bytes, in steps of 20 so that it rarely changes.
+// collectorPercent returns GOGC for a number of live bytes, in steps of 20 so that it rarely
+// changes.
 func collectorPercent(live uint64) int {
 	percent := maxPercent
 	if live > 0 {

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestMetricsAreDocumented: docs/metrics.md has every metric that /metrics prints, with its type,
-// and no other.
+// TestMetricsAreDocumented: docs/metrics.md lists exactly the metrics that /metrics prints, with
+// their types.
 func TestMetricsAreDocumented(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	o := local(dir)
@@ -54,7 +54,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 }
 
-// TestLimitsAreCounted: what a limit refuses is counted, whatever door it came through.
+// TestLimitsAreCounted: refusals by limits are counted on every door.
 func TestLimitsAreCounted(t *testing.T) {
 	o := local(filepath.Join(t.TempDir(), "data"))
 	o.MaxMessage = 1 << 10

@@ -6,14 +6,14 @@ import (
 	"runtime/metrics"
 )
 
-// After a burst the heap keeps room that the system could use. It is returned once, when the server
-// has come to rest: to return it costs a collection, and to get it back costs page faults.
+// After a burst the heap keeps memory that the system could use. It is returned once, when the
+// server is calm: returning costs a collection, and getting memory back costs page faults.
 const (
-	// calmTicks is for how many seconds in a row less than calmBytes must have been allocated.
+	// calmTicks is for how many consecutive seconds less than calmBytes must have been allocated.
 	calmTicks = 5
 	calmBytes = 4 << 20
-	// burstBytes is how much must have been allocated since the last return, and heldBytes what
-	// must be to be had.
+	// burstBytes must have been allocated since the last return, and at least heldBytes must be
+	// free to return.
 	burstBytes = 64 << 20
 	heldBytes  = 16 << 20
 )
@@ -21,8 +21,8 @@ const (
 // returner decides when memory is returned to the system.
 type returner struct {
 	samples  []metrics.Sample
-	last     uint64 // allocated until the last tick
-	returned uint64 // allocated until the last return
+	last     uint64 // total allocated bytes at the last tick
+	returned uint64 // total allocated bytes at the last return
 	calm     int
 }
 
@@ -31,7 +31,7 @@ func newReturner() *returner {
 		{Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}}}
 }
 
-// tick is called once a second.
+// tick runs once a second.
 func (r *returner) tick(log *slog.Logger) {
 	metrics.Read(r.samples)
 	var v [5]uint64
@@ -46,8 +46,8 @@ func (r *returner) tick(log *slog.Logger) {
 	}
 }
 
-// due tells whether to return memory, when so much was allocated in all, and so much is held beside
-// what lives.
+// due reports whether to return memory. allocated is the total of allocated bytes, held the free
+// bytes that the heap keeps.
 func (r *returner) due(allocated, held uint64) bool {
 	if allocated-r.last < calmBytes {
 		r.calm++

@@ -2,8 +2,8 @@ package server
 
 import "testing"
 
-// TestMemoryIsReturnedOnce: after a burst, when the server is calm, and not again until the next
-// one.
+// TestMemoryIsReturnedOnce: memory is returned after a burst when the server is calm, and not again
+// until the next burst.
 func TestMemoryIsReturnedOnce(t *testing.T) {
 	var r returner
 	allocated, held, returns := uint64(0), uint64(0), 0

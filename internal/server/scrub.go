@@ -8,8 +8,8 @@ import (
 	"github.com/surgetank/surgetank/embedded"
 )
 
-// scrubCollector shows what the scrub has read and found, at each scrape. It has one label, the
-// kind of damage, of which there are five.
+// scrubCollector reports the scrub's progress and findings at each scrape. Its only label is the
+// kind of damage, which has five values.
 type scrubCollector struct{ broker *embedded.Broker }
 
 var (

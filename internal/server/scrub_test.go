@@ -14,7 +14,7 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// lineWatcher is a place for log lines that says when one contains a text.
+// lineWatcher is a log writer that signals when a line contains a text.
 type lineWatcher struct {
 	mu   sync.Mutex
 	all  bytes.Buffer
@@ -22,7 +22,7 @@ type lineWatcher struct {
 	seen chan struct{}
 }
 
-// Write takes one line.
+// Write writes one line.
 func (w *lineWatcher) Write(line []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -41,8 +41,8 @@ func (w *lineWatcher) String() string {
 	return w.all.String()
 }
 
-// TestRotUnderARunningServer: a bit that rots in a file of a running server is named in its log and
-// its metrics, and the message by a peek, before anybody reads it.
+// TestRotUnderARunningServer: a bit flips in a file of a running server. The log and the metrics
+// name the file, and a peek names the message, before a consumer reads it.
 func TestRotUnderARunningServer(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	cfg := local(dir)
@@ -62,7 +62,7 @@ func TestRotUnderARunningServer(t *testing.T) {
 		}
 	}
 	stop(t, first)
-	s := start(t, Options{Config: cfg, Logger: slog.New(slog.NewTextHandler(log, nil))}) // has nothing of it in memory
+	s := start(t, Options{Config: cfg, Logger: slog.New(slog.NewTextHandler(log, nil))}) // has none of it in memory
 	file := rotFile(t, dir, "a message that rots")
 	select {
 	case <-log.seen:
@@ -92,7 +92,7 @@ func TestRotUnderARunningServer(t *testing.T) {
 	}
 }
 
-// rotFile flips a bit of a text in the one file of a directory's log that has it.
+// rotFile flips a bit of a text in the only file of a directory's log that contains the text.
 func rotFile(t *testing.T, dir, text string) string {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, "log", "*.seg"))

@@ -17,7 +17,7 @@ import (
 	"github.com/surgetank/surgetank/test/hostile"
 )
 
-// record is a log that many goroutines write to.
+// record is a log writer for many goroutines.
 type record struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -35,8 +35,8 @@ func (r *record) String() string {
 	return r.b.String()
 }
 
-// TestSecretsStayInside uses passwords in every way there is, right and wrong, on both doors, with
-// the log at its most talkative. None may be found in the log, in an answer, or in a file.
+// TestSecretsStayInside uses right and wrong passwords in every possible way on both doors, with
+// the most detailed log. No password may be in the log, in an answer, or in a file.
 func TestSecretsStayInside(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	c := local(dir)
@@ -101,8 +101,8 @@ func TestSecretsStayInside(t *testing.T) {
 			}
 		}
 	}
-	// Passwords are kept as hashes; what a sink needs to log in is kept, in files that nobody else
-	// can read.
+	// Passwords are stored as hashes. A sink's login is stored in files that other users cannot
+	// read.
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err

@@ -23,11 +23,11 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// Options are what a server is made of. The zero value serves the default data directory on the
-// default addresses.
+// Options are the parts and settings of a server. The zero value serves the default data directory
+// on the default addresses.
 type Options struct {
 	Config  config.Server
-	File    *config.File // whose queues and sinks are declared at start; nil: none
+	File    *config.File // its queues and sinks are declared at the start; nil: none
 	Logger  *slog.Logger // nil: no log
 	Version string
 	// Broker is a broker that is open already; Config.Data is ignored. The caller closes it after
@@ -35,7 +35,7 @@ type Options struct {
 	Broker *embedded.Broker
 }
 
-// Server is a running server. Start makes one; Stop ends it. Both are for one goroutine.
+// Server is a running server. Start makes one; Stop ends it. Call both from one goroutine.
 type Server struct {
 	opts Options
 	cfg  config.Server
@@ -43,7 +43,7 @@ type Server struct {
 
 	broker *embedded.Broker
 	users  *auth.Store
-	doored *policy.Broker // the broker as the doors get it: with policies in front
+	doored *policy.Broker // the broker for the doors: with policies
 	sinks  *sinks
 	http   *http.Server
 	api    *httpapi.API
@@ -62,10 +62,10 @@ type Server struct {
 	quit      chan struct{}
 	once      sync.Once
 
-	refused tally.Counts // what limits refused
+	refused tally.Counts // counts refusals by limits
 }
 
-// listeners are the open sockets; nil where a door is off.
+// listeners are the open sockets; nil if a door is off.
 type listeners struct{ http, amqp, amqps net.Listener }
 
 func (l listeners) all() []net.Listener {
@@ -78,13 +78,14 @@ func (l listeners) all() []net.Listener {
 	return open
 }
 
-// Addresses are where a server listens, as HOST:PORT; empty where it does not.
+// Addresses are the server's listening addresses, as HOST:PORT; empty if a door is off.
 type Addresses struct {
 	HTTP, AMQP, AMQPS string
 	TLS               bool // HTTP is HTTPS
 }
 
-// Start starts a server and returns when every door is open. Nothing is left running when it fails.
+// Start starts a server and returns when every door is open. After an error nothing is left
+// running.
 func Start(ctx context.Context, o Options) (_ *Server, err error) {
 	if err := o.Config.Validate(); err != nil {
 		return nil, err
@@ -144,7 +145,7 @@ func (s *Server) listen() (err error) {
 	return err
 }
 
-// open opens the data directory, the users and the sinks, and declares what the file names.
+// open opens the data directory, the users and the sinks, and declares the file's queues and sinks.
 func (s *Server) open(ctx context.Context) (err error) {
 	if s.opts.Broker != nil {
 		s.broker, s.cfg.Data = s.opts.Broker, s.opts.Broker.Dir()
@@ -193,9 +194,8 @@ func (s *Server) openParts(ctx context.Context) (err error) {
 	return s.declare(ctx)
 }
 
-// declare brings the file's queues and sinks to what it says. A sink whose target cannot be reached
-// stops nothing: it waits for its target by itself, if it was set before, and is reported
-// otherwise.
+// declare makes the server's queues and sinks match the file. A sink whose target cannot be reached
+// does not stop the start: an existing sink waits for its target, and a new one is reported.
 func (s *Server) declare(ctx context.Context) error {
 	if s.opts.File == nil {
 		return nil
@@ -229,7 +229,7 @@ func (s *Server) declare(ctx context.Context) error {
 	return nil
 }
 
-// Addresses tells where the server listens.
+// Addresses returns the server's listening addresses.
 func (s *Server) Addresses() Addresses {
 	a := Addresses{TLS: s.tls != nil}
 	for _, one := range []struct {
@@ -246,7 +246,7 @@ func (s *Server) Addresses() Addresses {
 // Data is the absolute path of the data directory.
 func (s *Server) Data() string { return s.cfg.Data }
 
-// OnlyGuest tells whether guest is the only user.
+// OnlyGuest reports whether guest is the only user.
 func (s *Server) OnlyGuest() bool {
 	for _, u := range s.users.Users() {
 		if u.Name != "guest" {
@@ -256,8 +256,8 @@ func (s *Server) OnlyGuest() bool {
 	return true
 }
 
-// Done is closed when the server cannot go on: its log has failed. Err then says why. Stop must
-// still be called.
+// Done is closed when the server cannot continue because its log has failed. Err then has the
+// reason. Stop must still be called.
 func (s *Server) Done() <-chan struct{} { return s.broker.Done() }
 
 // Err says why the server failed, and what to do.
@@ -268,10 +268,10 @@ func (s *Server) Err() error {
 	return nil
 }
 
-// stallLimit is how long the disk may owe an answer before the server says that it is not ready.
+// stallLimit: if the disk has not answered for this long, the server is not ready.
 const stallLimit = 2 * time.Second
 
-// notReady is what /readyz says.
+// notReady returns the answer of /readyz.
 func (s *Server) notReady() error {
 	switch {
 	case s.stopping.Load():
@@ -285,12 +285,12 @@ func (s *Server) notReady() error {
 	return s.broker.Health().Err
 }
 
-// abandon undoes a start that failed.
+// abandon reverses a start that failed.
 func (s *Server) abandon() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_ = s.Stop(ctx) // the failure of the start is what is reported
+	_ = s.Stop(ctx) // only the failure of the start is reported
 	for _, l := range s.listeners.all() {
-		_ = l.Close() // those that no door has taken over
+		_ = l.Close() // listeners that no door owns yet
 	}
 }

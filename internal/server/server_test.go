@@ -107,8 +107,8 @@ func TestServesStopsAndFindsEverythingAgain(t *testing.T) {
 	}
 }
 
-// TestStopDoesNotWaitForLongPolls: consumers wait for messages nearly always; a stop must not wait
-// with them.
+// TestStopDoesNotWaitForLongPolls: consumers usually wait for messages, so a stop must not wait for
+// them.
 func TestStopDoesNotWaitForLongPolls(t *testing.T) {
 	s, err := Start(t.Context(), Options{Config: local(t.TempDir())})
 	if err != nil {
@@ -124,7 +124,7 @@ func TestStopDoesNotWaitForLongPolls(t *testing.T) {
 			resp.Body.Close()
 		}
 	}()
-	for { // the poll has arrived when it counts as a consumer, or its request as under way
+	for { // the poll has arrived when it counts as a consumer, or its request as running
 		if _, body := request(t, "GET", base+"/v1/queues/q", ""); strings.Contains(body, `"consumers":1`) {
 			break
 		}
@@ -204,8 +204,8 @@ func TestDeclaresTheFile(t *testing.T) {
 	}
 }
 
-// TestStartingAnswersHealthOnly: while the log is read, a prober learns that the process lives and
-// that it is not ready.
+// TestStartingAnswersHealthOnly: while the log is read, a health check shows that the process is
+// alive and not ready.
 func TestStartingAnswersHealthOnly(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -240,8 +240,8 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// TestAMQP: both AMQP doors answer the protocol header with connection.start, and HTTP has what
-// RabbitMQ's clients ask there.
+// TestAMQP: both AMQP doors answer the protocol header with connection.start. HTTP answers the
+// requests that RabbitMQ's clients send there.
 func TestAMQP(t *testing.T) {
 	dir := t.TempDir()
 	cert, key, pool := certificate(t, dir)

@@ -9,11 +9,11 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// sinkCollector shows what each sink is doing and has done, at each scrape. Its labels are the
-// names of sinks, which an administrator gives, and the states, of which there are few.
+// sinkCollector reports the state and counters of each sink at each scrape. Its labels are the
+// names of sinks, which only administrators choose, and the states, which are few.
 type sinkCollector struct{ manager *sink.Manager }
 
-// sinkScrapeTime bounds how long a scrape waits for the broker.
+// sinkScrapeTime limits how long a scrape waits for the broker.
 const sinkScrapeTime = 5 * time.Second
 
 // sinkFigure is one metric of a sink.
@@ -60,8 +60,8 @@ func (sinkCollector) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect reads the figures. When the broker does not answer there are none: surgetank_broker_up
-// tells why.
+// Collect reads the figures. If the broker does not answer there are none, and surgetank_broker_up
+// shows why.
 func (c sinkCollector) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), sinkScrapeTime)
 	defer cancel()

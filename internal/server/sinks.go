@@ -20,14 +20,14 @@ import (
 	"github.com/surgetank/surgetank/sink/sqlite"
 )
 
-// sinks are the server's sinks: the manager with every target that this program has.
+// sinks are the server's sinks: the manager with every target of this program.
 type sinks struct {
 	*sink.Manager
-	dir string // below which the files of SQLite sinks lie; config.AnyPath: anywhere
+	dir string // directory for the files of SQLite sinks; config.AnyPath: any directory
 }
 
-// sinkBroker is the broker as sinks use it. They read queues through the policies' rules, so that a
-// queue which is exclusive to a connection is not a sink's to read.
+// sinkBroker is the broker for sinks. Sinks read queues under the rules of package policy, so a
+// sink cannot read a queue that is exclusive to a connection.
 type sinkBroker struct {
 	*embedded.Broker
 	doored *policy.Broker
@@ -38,7 +38,7 @@ func (b sinkBroker) Subscribe(ctx context.Context, queue string, o surgetank.Sub
 	return b.doored.Subscribe(ctx, queue, o)
 }
 
-// openSinks starts the stored sinks. Relative paths of SQLite files begin at base, wherever the
+// openSinks starts the stored sinks. Relative paths of SQLite files start at base, wherever the
 // server is started.
 func openSinks(ctx context.Context, b *embedded.Broker, doored *policy.Broker, base, dir string, log *slog.Logger) (*sinks, error) {
 	m, err := sink.NewManager(ctx, sinkBroker{b, doored}, map[string]sink.Factory{"postgres": postgres.New, "sqlite": sqlite.New}, sink.Options{Logger: log, Dir: base})
@@ -59,15 +59,15 @@ func (s *sinks) OnQueue(queue string) []settings.QueueSink {
 	return list
 }
 
-// declare sets a sink of the configuration file. One that is set so already is left as it is,
-// whether its target is up or not. Whoever writes the file works on the machine, and may name every
-// file there.
+// declare creates or changes a sink of the configuration file. A sink that already has these
+// settings stays unchanged, whether its target is up or not. The author of the file has access to
+// the machine, so the sink may name every file.
 func (s *sinks) declare(ctx context.Context, k config.Sink) error {
 	_, _, err := s.Manager.Put(ctx, k.Name, k.JSON())
 	return err
 }
 
-// Put sets a sink for the user of ctx. See httpapi.Sinks.
+// Put creates or changes a sink for the user of ctx. See httpapi.Sinks.
 func (s *sinks) Put(ctx context.Context, name string, spec json.RawMessage) (json.RawMessage, bool, error) {
 	if err := s.mayUse(auth.UserOf(ctx), spec); err != nil {
 		return nil, false, err
@@ -76,12 +76,12 @@ func (s *sinks) Put(ctx context.Context, name string, spec json.RawMessage) (jso
 }
 
 // mayUse refuses a SQLite file outside the directory for such files, unless the machine's own
-// programs ask. Else an administrator from afar could read and write every file that the server
+// programs ask. Otherwise a remote administrator could read and write every file that the server
 // can.
 func (s *sinks) mayUse(u *auth.User, raw json.RawMessage) error {
 	spec, err := sink.ParseSpec(raw)
 	if err != nil || spec.Kind != "sqlite" || s.dir == config.AnyPath || u.IsLocal() {
-		return nil // the manager says what is wrong with a spec
+		return nil // the manager reports an invalid spec
 	}
 	if inside(s.dir, spec.Address) {
 		if err := os.MkdirAll(filepath.Dir(spec.Address), 0o700); err != nil {
@@ -93,8 +93,7 @@ func (s *sinks) mayUse(u *auth.User, raw json.RawMessage) error {
 		" may be named, such as " + filepath.Join(s.dir, "orders.db") + "; set the sink on the server's machine (surgetank sink set, or the file of serve --config), or name another directory as server.sqlite_dir (any: no limit) in that file"}
 }
 
-// inside tells whether path is an absolute path below dir. What links lead to counts, not their
-// names.
+// inside reports whether path is an absolute path below dir, after following links.
 func inside(dir, path string) bool {
 	if !filepath.IsAbs(path) || strings.HasPrefix(path, "file:") {
 		return false
@@ -113,7 +112,7 @@ func resolve(path string) string {
 			return filepath.Join(real, rest)
 		}
 		if _, err := os.Lstat(p); err == nil {
-			return "" // a link that leads nowhere yet could lead anywhere
+			return "" // a link without a target could lead anywhere later
 		}
 		up := filepath.Dir(p)
 		if up == p {

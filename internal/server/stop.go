@@ -11,16 +11,16 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// doorShare is the part of the time to stop after which connections are cut: the rest is for the
-// sinks, which begin when no request can change them any more.
+// doorShare is the part of the time to stop after which connections are closed. The rest is for the
+// sinks, which stop when no request can change them any more.
 const doorShare = 0.6
 
-// Stop ends the server in order: see the package's comment. ctx bounds how long work may take to
-// finish. What has not finished by then is cut off, and the error says what that was: connections,
-// requests, sinks. When Stop returns, nothing of the server runs, whatever the error, and the
-// broker is closed, so that what was accepted is on disk.
+// Stop ends the server in order; see the package comment. ctx limits the time for current work.
+// Unfinished work is then interrupted, and the error names it: connections, requests, sinks. When
+// Stop returns, nothing of the server runs, even after an error. The broker is closed, so accepted
+// commands are on disk.
 //
-// Stop can take longer than ctx: a disk that does not answer cannot be cut off.
+// Stop can take longer than ctx: a disk that does not answer cannot be interrupted.
 func (s *Server) Stop(ctx context.Context) error {
 	s.stopping.Store(true)
 	problems := s.stopDoors(ctx)
@@ -37,14 +37,14 @@ func (s *Server) Stop(ctx context.Context) error {
 			problems = append(problems, err)
 		}
 	}
-	// Their connections are cut and their broker is closed, so they end.
+	// Their connections and their broker are closed, so they end.
 	s.requests.end()
 	s.once.Do(func() { close(s.quit) })
 	s.serving.Wait()
 	return errors.Join(problems...)
 }
 
-// stopDoors lets connections and requests finish, all at once.
+// stopDoors lets connections and requests on all doors finish at the same time.
 func (s *Server) stopDoors(ctx context.Context) []error {
 	if end, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
@@ -64,7 +64,7 @@ func (s *Server) stopDoors(ctx context.Context) []error {
 	if s.http != nil {
 		wg.Go(func() {
 			if s.api != nil {
-				s.api.Close() // ends long polls, which have nothing to finish
+				s.api.Close() // ends long polls, which have no work to finish
 			}
 			if s.http.Shutdown(ctx) == nil {
 				return
@@ -72,22 +72,22 @@ func (s *Server) stopDoors(ctx context.Context) []error {
 			if n := s.requests.running(); n > 0 {
 				errs[len(s.doors)] = fmt.Errorf("%d HTTP requests that did not finish in time were cut off", n)
 			}
-			_ = s.http.Close() // connections without a request have lost nothing
+			_ = s.http.Close() // connections without a request lose nothing
 		})
 	}
 	wg.Wait()
 	return errs
 }
 
-// requests counts the HTTP requests that run.
+// requests counts the running HTTP requests.
 type requests struct {
 	mu    sync.Mutex
 	n     int
 	ended bool
-	none  chan struct{} // closed when the last one is over after end was called
+	none  chan struct{} // closed when, after end was called, the last request has ended
 }
 
-// through counts what h handles. After end it handles nothing.
+// through counts the requests of h. After end it handles none.
 func (q *requests) through(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q.mu.Lock()
@@ -116,7 +116,7 @@ func (q *requests) running() int {
 	return q.n
 }
 
-// end lets no request in any more and waits for those that run.
+// end admits no more requests and waits for the running ones.
 func (q *requests) end() {
 	q.mu.Lock()
 	q.ended = true

@@ -21,7 +21,7 @@ import (
 	"github.com/surgetank/surgetank/internal/pgtest"
 )
 
-// eventually asks until something is so; asking is pause enough.
+// eventually repeats a check until it succeeds; each check is pause enough.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -33,9 +33,9 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// TestStopSaysWhatItCutOff: a sink's commit that waits for a lock, a request whose body does not
-// come and an AMQP client that does not answer outlast the time to stop. They are cut off and
-// named, nothing runs afterwards, and the next start finds the message.
+// TestStopSaysWhatItCutOff: three things outlast the time to stop: a sink's commit that waits for a
+// lock, a request whose body does not arrive, and an AMQP client that does not answer. They are
+// interrupted and named, nothing runs afterwards, and the next start finds the message.
 func TestStopSaysWhatItCutOff(t *testing.T) {
 	pg := pgtest.Start(t)
 	dsn := pg.DSN("postgres")
@@ -122,7 +122,7 @@ sinks:
 	}
 }
 
-// TestStopWithoutTime: a stop whose time is over already stops the sinks all the same, each time.
+// TestStopWithoutTime: a stop whose time is already over still stops the sinks, each time.
 func TestStopWithoutTime(t *testing.T) {
 	for range 10 {
 		dir := t.TempDir()
@@ -140,7 +140,7 @@ sinks:
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_ = s.Stop(ctx) // what was cut off depends on how far the sink had come
+		_ = s.Stop(ctx) // the interrupted work depends on the sink's progress
 		if err := s.sinks.Manager.Pause(context.Background(), "s"); !errors.Is(err, surgetank.ErrClosed) {
 			t.Errorf("after the stop, a change of a sink gave %v", err)
 		}

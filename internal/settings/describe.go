@@ -7,7 +7,7 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// DefaultText gives the default as the documentation writes it.
+// DefaultText returns the default for the documentation.
 func (s *Setting) DefaultText() string {
 	switch {
 	case s.DefaultHelp != "":
@@ -29,10 +29,10 @@ func Usage() string {
 	return strings.ReplaceAll(b.String(), "`", "")
 }
 
-// Markdown gives the settings as a table for the documentation.
+// Markdown returns the settings as a table for the documentation.
 func Markdown() string {
 	var b strings.Builder
-	b.WriteString("| key | meaning | default | RabbitMQ's policies say |\n|---|---|---|---|\n")
+	b.WriteString("| key | meaning | default | key in RabbitMQ's policies |\n|---|---|---|---|\n")
 	for i := range Table {
 		s := &Table[i]
 		word := s.RabbitMQ
@@ -46,14 +46,14 @@ func Markdown() string {
 	return b.String()
 }
 
-// Schema gives the JSON Schema of a tree of settings, as OpenAPI 3.1 takes it. It refers to the
-// schemas Duration, Size and Rate.
+// Schema returns the JSON Schema (OpenAPI 3.1) of a tree of settings. It refers to the schemas
+// Duration, Size and Rate.
 func Schema() map[string]any {
 	object := func() map[string]any {
 		return map[string]any{"type": "object", "properties": map[string]any{}, "additionalProperties": false}
 	}
 	top := object()
-	top["description"] = "Settings of a queue, as in the configuration file. A setting that is left out has its default."
+	top["description"] = "Settings of a queue, as in the configuration file. A missing setting has its default."
 	for i := range Table {
 		s := &Table[i]
 		into := top["properties"].(map[string]any)
@@ -107,7 +107,7 @@ func (s *Setting) schema() map[string]any {
 	return map[string]any{"type": "string"}
 }
 
-// anys gives a list as a JSON decoder would.
+// anys returns a list in the form of a JSON decoder.
 func anys(list []string) []any {
 	out := make([]any, len(list))
 	for i := range list {

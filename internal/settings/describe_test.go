@@ -9,7 +9,7 @@ import (
 
 var update = flag.Bool("update", false, "write the table of settings in the documentation anew")
 
-// The documentation has the table as it is.
+// The table in the documentation is up to date.
 func TestDocumentation(t *testing.T) {
 	const (
 		file  = "../../docs/configuration.md"

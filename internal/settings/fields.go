@@ -16,10 +16,10 @@ type (
 	config       = surgetank.QueueConfig
 )
 
-// Unlimited as retry.max_attempts means that messages are never given up.
+// Unlimited is the value of retry.max_attempts for messages that are tried without end.
 const Unlimited = "unlimited"
 
-// WithDefaults gives c with the default in every field that is zero and has one.
+// WithDefaults returns c with the default in every zero field that has one.
 func WithDefaults(c surgetank.QueueConfig) surgetank.QueueConfig {
 	for i := range Table {
 		s := &Table[i]
@@ -34,12 +34,12 @@ func WithDefaults(c surgetank.QueueConfig) surgetank.QueueConfig {
 	return c
 }
 
-// Equal tells whether two queues with these settings behave alike.
+// Equal reports whether two queues with these settings behave the same.
 func Equal(a, b surgetank.QueueConfig) bool {
 	return reflect.DeepEqual(WithDefaults(a), WithDefaults(b))
 }
 
-// Validate refuses settings that no queue can have. Errors are CodeInvalid, with the path as Field.
+// Validate returns CodeInvalid for settings that no queue can have, with the path as Field.
 func Validate(c surgetank.QueueConfig) error {
 	for i := range Table {
 		s := &Table[i]
@@ -50,7 +50,7 @@ func Validate(c surgetank.QueueConfig) error {
 	return nil
 }
 
-// check refuses the value of a field. A zero field is the default, and always right.
+// check checks the value of a field. A zero field means the default and is always valid.
 func (s *Setting) check(at any) error {
 	switch p := at.(type) {
 	case *string:
@@ -74,7 +74,7 @@ func (s *Setting) check(at any) error {
 	return nil
 }
 
-// numberOf gives the number that at points to.
+// numberOf returns the number at a pointer.
 func numberOf(at any) float64 {
 	v := reflect.ValueOf(at).Elem()
 	switch {
@@ -86,7 +86,7 @@ func numberOf(at any) float64 {
 	return v.Float()
 }
 
-// max gives the upper bound of a number.
+// max returns the upper limit of a number.
 func (s *Setting) max(at any) float64 {
 	switch {
 	case s.Max > 0:
@@ -102,7 +102,7 @@ func isDuration(at any) bool {
 	return is
 }
 
-// outside says which values a number may have.
+// outside returns the error for a number outside its limits.
 func (s *Setting) outside(at any) error {
 	show := func(n float64) any {
 		switch at.(type) {
@@ -130,7 +130,7 @@ func (s *Setting) wrongChoice(v any) error {
 	return fmt.Errorf("want %s or %s, not %s", strings.Join(s.Choices[:last], ", "), s.Choices[last], shownAs(v))
 }
 
-// set reads v, which is not nil, into the setting's field. Its error is a sentence without the
+// set decodes v, which is not nil, into the setting's field. Its error is a sentence without the
 // path.
 func (s *Setting) set(c *config, v any) error {
 	at := s.at(c)
@@ -150,12 +150,12 @@ func (s *Setting) set(c *config, v any) error {
 			return nil
 		}
 	} else if number.Kind() != reflect.String && number.Kind() != reflect.Bool && numberOf(at) < 0 {
-		return s.outside(at) // negative fields have a word of their own
+		return s.outside(at) // a negative field is written as None
 	}
 	return s.check(at)
 }
 
-// setNone writes what None means: -1, which no number that is written can be.
+// setNone stores the value for None: -1, which cannot be written as a number.
 func (s *Setting) setNone(at any) {
 	switch p := at.(type) {
 	case *int:
@@ -167,7 +167,7 @@ func (s *Setting) setNone(at any) {
 	}
 }
 
-// read takes a value of the tree into a field, by the field's type.
+// read decodes a value of the tree into a field, by the field's type.
 func (s *Setting) read(at, v any) (err error) {
 	switch p := at.(type) {
 	case *string:
@@ -175,7 +175,7 @@ func (s *Setting) read(at, v any) (err error) {
 		if !ok || text == "" {
 			return fmt.Errorf("want text, not %s", shownAs(v))
 		}
-		if s.Plain { // a name of another virtual host would be a way around its permissions
+		if s.Plain { // the name of another virtual host would bypass its permissions
 			if err := surgetank.ValidateName("queue", text); err != nil {
 				return sentence(err)
 			}
@@ -226,7 +226,7 @@ func (s *Setting) read(at, v any) (err error) {
 	return err
 }
 
-// get gives the value to write, nil if the field is zero.
+// get returns the value to write, or nil if the field is zero.
 func (s *Setting) get(c *config) any {
 	at := s.at(c)
 	v := reflect.ValueOf(at).Elem()
@@ -256,7 +256,7 @@ func (s *Setting) get(c *config) any {
 	return v.Interface()
 }
 
-// sentence keeps the sentence of an error for a path to be put in front.
+// sentence returns the text of an error, so that a path can be put before it.
 func sentence(err error) error {
 	if err == nil {
 		return nil

@@ -6,8 +6,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Queue is a queue as the HTTP interface shows it and clients read it; the command line prints the
-// same with --json. Durations are written as "1m30s", times in UTC.
+// Queue is a queue in the JSON of the HTTP interface. Clients read it, and the command line prints
+// it with --json. Durations are written as "1m30s", times in UTC.
 type Queue struct {
 	Name      string         `json:"name"`
 	Vhost     string         `json:"vhost"`
@@ -15,7 +15,7 @@ type Queue struct {
 	Created   time.Time      `json:"created"`
 	Settings  map[string]any `json:"settings"`
 	Policy    string         `json:"policy,omitempty"`
-	Declared  map[string]any `json:"declared,omitempty"` // beside a policy: the settings without it
+	Declared  map[string]any `json:"declared,omitempty"` // with a policy: the settings without it
 	Ready     int64          `json:"ready"`
 	Blocked   int64          `json:"blocked"`
 	Delayed   int64          `json:"delayed"`
@@ -23,8 +23,7 @@ type Queue struct {
 	Damaged   int64          `json:"damaged"`
 	Bytes     int64          `json:"bytes"`
 	OldestAge string         `json:"oldest_age"`
-	// Of Delayed, messages that came back and wait for their next try: how many, when the first is
-	// tried, and why it came back.
+	// Messages in back-off: their number, the earliest next try, and the failure of that message.
 	BackingOff int64       `json:"backing_off"`
 	NextTry    *time.Time  `json:"next_try,omitempty"`
 	Failure    string      `json:"failure,omitempty"`
@@ -33,18 +32,18 @@ type Queue struct {
 	Floor      uint64      `json:"floor"`
 	Waiting    string      `json:"waiting,omitempty"`
 	Counts     QueueCounts `json:"counts"`
-	Sinks      []QueueSink `json:"sinks,omitempty"` // that read the queue; a server adds them
+	Sinks      []QueueSink `json:"sinks,omitempty"` // sinks of the queue; a server adds them
 }
 
-// QueueSink is a sink that reads a queue. Reason says why it waits or has stopped, to those who may
-// monitor the server.
+// QueueSink is a sink of a queue. Reason is why it waits or has stopped; only users who may monitor
+// the server see it.
 type QueueSink struct {
 	Name   string `json:"name"`
 	State  string `json:"state"`
 	Reason string `json:"reason,omitempty"`
 }
 
-// QueueCounts were counted since the broker opened.
+// QueueCounts are counted from the opening of the broker.
 type QueueCounts struct {
 	Published    uint64 `json:"published"`
 	Duplicates   uint64 `json:"duplicates"`
@@ -56,10 +55,10 @@ type QueueCounts struct {
 	DeadLettered uint64 `json:"dead_lettered"`
 	Dropped      uint64 `json:"dropped"`
 	LeasesLost   uint64 `json:"leases_lost"`
-	Circled      uint64 `json:"circled,omitempty"` // of Dropped
+	Circled      uint64 `json:"circled,omitempty"` // part of Dropped
 }
 
-// Show gives a queue's shape.
+// Show returns the JSON form of a queue.
 func Show(q *surgetank.QueueInfo) Queue {
 	vhost, name := surgetank.SplitName(q.Name)
 	s := Queue{
@@ -78,7 +77,7 @@ func Show(q *surgetank.QueueInfo) Queue {
 	return s
 }
 
-// Info is the way back, for what a server sent. Its errors have CodeInternal.
+// Info converts the answer of a server back. Its errors have CodeInternal.
 func (s *Queue) Info() (surgetank.QueueInfo, error) {
 	config, err := s.config(s.Settings)
 	if err != nil {

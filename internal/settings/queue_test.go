@@ -11,7 +11,7 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// What a server shows of a queue is what its client reads, through JSON.
+// A client reads the same queue that the server has written as JSON.
 func TestAQueueSurvivesItsShape(t *testing.T) {
 	own := settings.WithDefaults(surgetank.QueueConfig{TTL: time.Hour})
 	effective := own

@@ -12,7 +12,7 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// ParseDuration reads a duration as Go writes it ("1.5s", "20m", "24h"); "0" needs no unit.
+// ParseDuration parses a duration in Go's form ("1.5s", "20m", "24h"). "0" needs no unit.
 func ParseDuration(s string) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
 	if err != nil {
@@ -24,8 +24,8 @@ func ParseDuration(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// FormatDuration writes a duration for ParseDuration without the zero parts of Duration.String:
-// 10m, not 10m0s.
+// FormatDuration writes a duration for ParseDuration. Unlike Duration.String it leaves out zero
+// parts: 10m, not 10m0s.
 func FormatDuration(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
@@ -45,7 +45,7 @@ var units = []struct {
 	{"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"KB", 1e3}, {"B", 1},
 }
 
-// ParseSize reads a number of bytes: "4096", "512MiB", "1.5GB".
+// ParseSize parses a number of bytes: "4096", "512MiB", "1.5GB".
 func ParseSize(s string) (int64, error) {
 	bad := fmt.Errorf("%.40q is not a size; write bytes, or a number with B, kB, MB, GB, TB, KiB, MiB, GiB or TiB, such as 512MiB", s)
 	digits, factor := s, 1.0
@@ -72,7 +72,7 @@ func ParseSize(s string) (int64, error) {
 	return int64(math.Round(f)), nil
 }
 
-// FormatSize writes bytes for ParseSize, with the largest unit that divides them.
+// FormatSize writes bytes for ParseSize, with the largest unit that divides the number.
 func FormatSize(n int64) string {
 	for _, u := range units[:4] {
 		if unit := int64(u.n); n >= unit && n%unit == 0 {
@@ -82,7 +82,7 @@ func FormatSize(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// ParseRate reads hand-outs per time: "2000/s", "30/m", "500/h", or a number, per second. 0 is no
+// ParseRate parses deliveries per time: "2000/s", "30/m", "500/h", or a number per second. 0 is no
 // limit.
 func ParseRate(s string) (surgetank.Rate, error) {
 	bad := fmt.Errorf("%.40q is not a rate; write a number per second, or such as 2000/s, 30/m or 500/h", s)
@@ -118,8 +118,8 @@ func FormatRate(r surgetank.Rate) string {
 	return strconv.FormatFloat(float64(r), 'f', -1, 64) + "/s"
 }
 
-// plainFloat reads a decimal number without what only programs write (hexadecimal, underscores,
-// inf, nan).
+// plainFloat parses a decimal number. It refuses the forms of programs: hexadecimal, underscores,
+// inf, nan.
 func plainFloat(s string) (float64, error) {
 	if s == "" || strings.Trim(s, "0123456789.+-eE") != "" {
 		return 0, strconv.ErrSyntax
@@ -157,7 +157,7 @@ func rateOf(v any) (surgetank.Rate, error) {
 	return checkRate(f)
 }
 
-// wholeNumber takes the number types that JSON and YAML decoders give.
+// wholeNumber converts the number types of JSON and YAML decoders.
 func wholeNumber(v any) (int64, error) {
 	switch v := v.(type) {
 	case int:
@@ -203,7 +203,7 @@ func number(v any) (float64, error) {
 	return 0, errors.New("want a number, not " + shownAs(v))
 }
 
-// shownAs shows a value of the tree in an error.
+// shownAs formats a value of the tree for an error.
 func shownAs(v any) string {
 	switch v := v.(type) {
 	case string:

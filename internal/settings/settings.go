@@ -1,11 +1,10 @@
-// Package settings is how the settings of a queue are written: the one codec between
-// surgetank.QueueConfig and the keys of the configuration file, which are those of the HTTP API and
-// of the command line too.
+// Package settings converts between surgetank.QueueConfig and the written settings of a queue. The
+// configuration file, the HTTP API and the command line use the same keys.
 //
-// It works on a tree as a YAML or JSON decoder gives it (maps, strings, numbers, booleans), so that
-// it knows no file format. Errors name the key at fault by its path ("group.max_in_flight"), by
-// which a loader finds its line and column. A key that is left out means the default; unknown keys
-// are refused.
+// The package works on a tree of maps, strings, numbers and booleans, as YAML and JSON decoders
+// return it. It knows no file format. Errors name the wrong key by its path
+// ("group.max_in_flight"), and a loader can find line and column by the path. A missing key means
+// the default. Unknown keys are refused.
 package settings
 
 import (
@@ -17,13 +16,13 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// unsupported keys are part of the file format but not of this version.
+// unsupported keys belong to the file format, but this version does not have them.
 var unsupported = map[string]string{
 	"level.adaptive": "this version does not adapt its level by itself; leave it out and set level.max_in_flight or level.rate",
 	"coalesce":       "this version does not coalesce messages; leave it out",
 }
 
-// index finds a field by path; sections are the paths that hold further keys.
+// index maps a path to its setting; sections are the paths with further keys below.
 var index, sections = func() (map[string]*Setting, map[string]bool) {
 	byPath, inner := map[string]*Setting{}, map[string]bool{}
 	for i := range Table {
@@ -35,7 +34,7 @@ var index, sections = func() (map[string]*Setting, map[string]bool) {
 	return byPath, inner
 }()
 
-// Paths lists every key, nested ones with dots, in the order they are written in.
+// Paths returns every key, nested ones with dots, in writing order.
 func Paths() []string {
 	list := make([]string, len(Table))
 	for i := range Table {
@@ -44,8 +43,8 @@ func Paths() []string {
 	return list
 }
 
-// Decode reads the settings of one queue and checks them. Errors are CodeInvalid and carry the path
-// as Field.
+// Decode decodes the settings of one queue and checks them. Errors are CodeInvalid with the path as
+// Field.
 func Decode(tree map[string]any) (surgetank.QueueConfig, error) {
 	var c surgetank.QueueConfig
 	if err := decodeLevel(&c, "", tree); err != nil {
@@ -84,8 +83,8 @@ func decodeLevel(c *surgetank.QueueConfig, prefix string, tree map[string]any) e
 	return nil
 }
 
-// Encode writes c as the tree that Decode reads back to the same settings. Defaults that are zero
-// in c are left out; give it WithDefaults(c) to see them.
+// Encode writes c as a tree that Decode reads back to the same settings. Zero fields are left out.
+// To write the defaults too, use WithDefaults(c).
 func Encode(c surgetank.QueueConfig) map[string]any {
 	tree := map[string]any{}
 	for i := range Table {
@@ -108,8 +107,8 @@ func Encode(c surgetank.QueueConfig) map[string]any {
 	return tree
 }
 
-// Qualify turns the queue names inside settings into full names of a virtual host; they were
-// checked by Decode to hold no virtual host of their own.
+// Qualify turns the queue names in settings into full names of a virtual host. Decode has checked
+// that they have no virtual host.
 func Qualify(c surgetank.QueueConfig, vhost string) surgetank.QueueConfig {
 	if c.DeadLetter == DeadLetterDoor {
 		c.DeadLetter = surgetank.FullName(DoorVhost, vhost)
@@ -119,7 +118,7 @@ func Qualify(c surgetank.QueueConfig, vhost string) surgetank.QueueConfig {
 	return c
 }
 
-// Unqualify undoes Qualify, for showing.
+// Unqualify reverses Qualify, for output.
 func Unqualify(c surgetank.QueueConfig) surgetank.QueueConfig {
 	vhost, name := surgetank.SplitName(c.DeadLetter)
 	if c.DeadLetter = name; vhost == DoorVhost {
@@ -128,16 +127,15 @@ func Unqualify(c surgetank.QueueConfig) surgetank.QueueConfig {
 	return c
 }
 
-// DoorVhost holds the queues that doors use for themselves. Users' virtual hosts never have its
-// name.
+// DoorVhost is the virtual host of the queues that doors use internally. No virtual host of users
+// can have this name.
 const DoorVhost = "amq.internal"
 
-// DeadLetterDoor is how dead_letter is written where a door passes the dead letters of a virtual
-// host on by rules of its own: they go to the queue in DoorVhost that is named after the virtual
-// host.
+// DeadLetterDoor is the written form of dead_letter if a door routes the dead letters of a virtual
+// host itself. They go to the queue in DoorVhost with the virtual host's name.
 const DeadLetterDoor = "amq.dead-letters"
 
-// keysOf lists the keys directly below a prefix.
+// keysOf returns the keys directly below a prefix.
 func keysOf(prefix string) []string {
 	var list []string
 	for i := range Table {
@@ -164,8 +162,8 @@ func unknown(prefix, key string) error {
 	return surgetank.FieldErrorf(prefix+shown, "%s%.60q is not a setting of a queue; %s", prefix, key, hint)
 }
 
-// distance is the Levenshtein distance of two keys; far for long strings, which are no typing
-// errors.
+// distance returns the Levenshtein distance of two keys. Long strings get a large distance, because
+// they are not typing errors.
 func distance(a, b string) int {
 	if len(b) > 40 {
 		return len(b)
@@ -188,7 +186,7 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// kind names a value of the tree for an error.
+// kind returns the name of a value's type for an error.
 func kind(v any) string {
 	switch v.(type) {
 	case nil:

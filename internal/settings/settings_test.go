@@ -16,7 +16,7 @@ import (
 	"github.com/surgetank/surgetank/test/hostile/fuzzing"
 )
 
-// tree reads JSON the way a door does.
+// tree decodes JSON as a door does.
 func tree(t *testing.T, s string) map[string]any {
 	t.Helper()
 	var m map[string]any
@@ -58,8 +58,8 @@ func TestDecodeEverything(t *testing.T) {
 	}
 }
 
-// In settings a number means what it says; the zero values of QueueConfig that mean "default" have
-// no spelling.
+// A written number has its own meaning. The zero values of QueueConfig that mean "default" cannot
+// be written.
 func TestDecodeZeros(t *testing.T) {
 	got, err := Decode(tree(t, `{"retry":{"initial":"0s","jitter":0,"max_attempts":"unlimited"},"ttl":0}`))
 	if err != nil {
@@ -134,7 +134,7 @@ func TestDecodeErrors(t *testing.T) {
 	}
 }
 
-// Whatever is valid is written and read back the same, and writing passes through JSON.
+// Valid settings are written and read back unchanged, also through JSON.
 func TestRoundTrip(t *testing.T) {
 	span := rapid.Map(rapid.Int64Range(0, int64(surgetank.MaxDuration)), func(n int64) time.Duration { return time.Duration(n) })
 	rapid.Check(t, func(t *rapid.T) {
@@ -179,7 +179,8 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
-// Every field of QueueConfig has one row, whose example is read, written and told from the default.
+// Every field of QueueConfig has one row. Its example is read, written and differs from the
+// default.
 func TestEveryFieldHasARow(t *testing.T) {
 	var c surgetank.QueueConfig
 	rows := map[any]*Setting{}
@@ -265,7 +266,7 @@ func TestScalars(t *testing.T) {
 	}
 }
 
-// FuzzDecode: no tree makes Decode panic, and what it accepts it writes and reads back.
+// FuzzDecode: no tree makes Decode panic. Accepted settings are written and read back.
 func FuzzDecode(f *testing.F) {
 	f.Add(`{"group":{"rate":"1/m"},"ttl":"1h","max_bytes":"1.5GiB","retry":{"jitter":0}}`)
 	f.Add(`{"level":{"adaptive":[]},"x":{"y":null}}`)

@@ -7,7 +7,7 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// kinds are the actions and how often each comes, of those that the options allow.
+// kinds returns the actions that the options allow. A frequent action is listed several times.
 func kinds(o *Options) (list []string) {
 	add := func(n int, kind string, on bool) {
 		for range n {
@@ -161,8 +161,8 @@ func (w *world) act(kind string, rng *rand.Rand) {
 	}
 }
 
-// jump sets the clock. While the broker runs that must not matter: no lease, delay or TTL ends
-// early or late. Only a new opening believes the clock, if it is ahead.
+// jump sets the clock. While the broker runs, that must have no effect: no lease, delay or TTL ends
+// early or late. Only a new opening takes over the clock's time, if it is ahead.
 func (w *world) jump(far bool, rng *rand.Rand) {
 	if w.run(); w.ledger.bad != "" || w.disk.crashed() || w.b.Err() != nil {
 		return

@@ -47,14 +47,14 @@ func (w *world) admin(kind string, rng *rand.Rand) {
 		o := surgetank.RedriveOptions{Max: int64(rng.IntN(4)), DryRun: rng.IntN(5) == 0}
 		if rng.IntN(3) == 0 {
 			o.To = pick(rng, w.o.Queues).Name
-			for _, m := range w.ledger.order { // that queue's rules may end them
+			for _, m := range w.ledger.order { // the rules of the other queue may end them
 				m.excused = m.excused || w.plan(o.To).Lossy
 			}
 		}
-		_, _ = w.b.Redrive(background, pick(rng, w.o.Queues).Dead(), o) // an error leaves the messages where they are
+		_, _ = w.b.Redrive(background, pick(rng, w.o.Queues).Dead(), o) // after an error the messages are still there
 	case "purge":
 		w.ledger.excuse(name)
-		_, _ = w.b.PurgeQueue(background, name) // an error leaves the messages where they are
+		_, _ = w.b.PurgeQueue(background, name) // after an error the messages are still there
 	case "delete":
 		p := pick(rng, w.o.Queues)
 		w.ledger.excuse(p.Name)

@@ -12,24 +12,24 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// beside runs the naive model beside the broker's machine: every turn is done by both, and what
-// both hand out, answer and hold must be the same. It keeps what the model holds durably behind
-// every entry, so that whatever a crash leaves can be compared with the state at the entry that was
-// recovered, message by message.
+// beside runs the naive model next to the broker's machine. Both run every turn, and their
+// hand-outs, answers and state must be equal. It keeps the model's durable state after every entry.
+// So the state that is recovered after a crash can be compared, message by message, with the state
+// at the same entry.
 type beside struct {
 	w         *world
-	m         *model.Model            // nil: there is none to compare with, now
-	states    map[uint64]*model.Model // by entry; nil behind an entry that ended in the middle of something
+	m         *model.Model            // nil: there is nothing to compare with at present
+	states    map[uint64]*model.Model // by entry; nil if the entry ended in the middle of a command
 	newest    uint64                  // entry
-	lost      bool                    // something happened that the model cannot follow: from then on there is none
-	open      bool                    // the turn at now left something to be done at once
+	lost      bool                    // the model could not follow an event: there is none from then on
+	open      bool                    // the turn at now left work that is due at once
 	now       int64
 	consumers map[uint64]*model.Consumer
 	leases    map[uint64]model.Lease // by number in this epoch
-	queues    map[uint64]string      // names by id, as they were compared last
+	queues    map[uint64]string      // names by id, as of the last comparison
 	outs      []model.Out
 	ended     []uint64
-	back      map[*queue.Detach][]surgetank.Receipt // what a Detach gives back; it forgets it
+	back      map[*queue.Detach][]surgetank.Receipt // the receipts of a Detach, which removes them while it runs
 }
 
 func newBeside(w *world) *beside {
@@ -40,13 +40,13 @@ func newBeside(w *world) *beside {
 	return s
 }
 
-// detach notes what a Detach is about to give back.
+// detach records the receipts of a Detach.
 func (s *beside) detach(c *queue.Detach) *queue.Detach {
 	s.back[c] = slices.Clone(c.GiveBack)
 	return c
 }
 
-// turn is told of every turn of the broker.
+// turn is called for every turn of the broker.
 func (s *beside) turn(t broker.Turn) {
 	w := s.w
 	w.tally(&t)
@@ -59,7 +59,7 @@ func (s *beside) turn(t broker.Turn) {
 	if s.m == nil {
 		return
 	}
-	if s.open && t.Now != s.now { // the machine could not finish at that time, the disk being slow; the model did
+	if s.open && t.Now != s.now { // on a slow disk the machine could not finish at that time; the model did
 		s.m, s.lost = nil, true
 		w.count.one(ModelLost)
 		return
@@ -89,7 +89,7 @@ func (s *beside) turn(t broker.Turn) {
 	}
 }
 
-// opened begins with what was recovered, everything up to an entry.
+// opened starts with a recovered state up to an entry.
 func (s *beside) opened(entry uint64) {
 	w := s.w
 	if entry < w.logged {
@@ -102,7 +102,7 @@ func (s *beside) opened(entry uint64) {
 		w.ledger.violation("nothing is invented", "entry %d was recovered, and the newest that was written is %d", entry, s.newest)
 	case state == nil:
 		if s.m = nil; w.o.Model && !s.lost {
-			s.lost = true // the entry ended in the middle of what the model does at once
+			s.lost = true // the entry ended in the middle of a command that the model runs at once
 			w.count.one(ModelLost)
 		}
 	default:
@@ -120,11 +120,11 @@ func (s *beside) handedOut(h *queue.Handout) {
 	s.outs = append(s.outs, model.Out{Queue: h.Queue.Name(), Consumer: h.Consumer, Seq: h.Seq, Group: h.Group, Attempt: h.Attempt, Redelivered: h.Redelivered,
 		Leased: h.Lease != 0, Deadline: h.Deadline, Deaths: -1})
 	if h.Lease != 0 {
-		s.leases[h.Lease], _ = s.m.Lease(h.Queue.Name(), h.Seq) // if it is not leased in the model, comparing finds it
+		s.leases[h.Lease], _ = s.m.Lease(h.Queue.Name(), h.Seq) // if the model has no lease, compare finds it
 	}
 }
 
-// compare compares what was handed out since it was called last, and all counts.
+// compare compares the hand-outs since the last call, and all counts.
 func (s *beside) compare(machine *queue.Machine) {
 	m := s.m
 	s.w.count.one(TurnsCompared)
@@ -132,7 +132,7 @@ func (s *beside) compare(machine *queue.Machine) {
 	slices.SortStableFunc(s.outs, byQueue)
 	slices.SortStableFunc(m.Outs, byQueue)
 	for i := range m.Outs {
-		m.Outs[i].Deaths = -1 // they are seen where a message is read
+		m.Outs[i].Deaths = -1 // a reader of the message compares them
 	}
 	if !slices.Equal(s.outs, m.Outs) {
 		s.differ("hand-outs", s.outs, m.Outs)
@@ -158,7 +158,8 @@ func (s *beside) differ(what string, machine, model any) {
 	s.w.ledger.violation("agrees with the model", "%s: the machine has %+v, the model %+v", what, machine, model)
 }
 
-// differs says which queue's figures are not the model's, or nothing.
+// differs names the first queue whose statistics differ from the model's. It returns "" if there is
+// none.
 func differs(infos []surgetank.QueueInfo, m *model.Model) string {
 	if len(infos) != len(m.Queues) {
 		return fmt.Sprintf("the machine has %d queues, the model %v", len(infos), m.Names())

@@ -5,21 +5,20 @@ import (
 	"sync"
 )
 
-// Campaign runs many seeds, several at a time. Each seed is a run of its own, so the order in which
-// they are done changes nothing.
+// Campaign runs many seeds, several at a time. Each seed is a separate run, so their order does not
+// matter.
 type Campaign struct {
-	First   uint64 // seed
-	Seeds   int64  // how many
-	States  int64  // enough crash states: no further seed is begun then; 0: all seeds
-	Workers int    // 0: one a processor
-	Most    int    // failures; then no further seed is begun; 0: 3
-	// Done, if not nil, is called after every run with the sum so far and the number of runs that
-	// failed, one call at a time. It returns false to end the campaign.
+	First   uint64 // the first seed
+	Seeds   int64  // number of seeds
+	States  int64  // after this many crash states no further seed starts; 0: all seeds run
+	Workers int    // number of goroutines; 0: one for each processor
+	Most    int    // after this many failures no further seed starts; 0: 3
+	// Done, if not nil, is called after every run with the sum so far and the number of failed
+	// runs. Calls do not overlap. It returns false to end the campaign.
 	Done func(sum *Counters, failed int) bool
 }
 
-// Run gives the sum of what was reached, the runs that failed, and the first seed that was not
-// begun.
+// Run returns the sum of the counters, the failed runs, and the first seed that did not run.
 func (c Campaign) Run() (sum Counters, failed []Result, next uint64) {
 	if c.Workers == 0 {
 		c.Workers = runtime.GOMAXPROCS(0)
@@ -28,7 +27,7 @@ func (c Campaign) Run() (sum Counters, failed []Result, next uint64) {
 		c.Most = 3
 	}
 	next = c.First
-	var mu sync.Mutex // guards everything that follows
+	var mu sync.Mutex // guards the variables below
 	over := false
 	var work sync.WaitGroup
 	for range c.Workers {

@@ -21,8 +21,8 @@ func (w *world) subscribe(rng *rand.Rand) {
 		w.attach(name, o)
 		return
 	}
-	// Each queue has a pool of its own: who of several queues is served first is no promise, which
-	// the model could not know.
+	// Each queue has a pool of its own. The order of service among several queues is not a promise,
+	// so the model does not know it.
 	for i, p := range w.o.Queues {
 		if at := slices.Index([]string{p.Name, p.Dead(), p.Last()}, name); at >= 0 {
 			o.Pool = uint64(1 + 3*i + at)
@@ -32,7 +32,7 @@ func (w *world) subscribe(rng *rand.Rand) {
 	w.send(&queue.PoolLimit{Pool: o.Pool, Limit: 1 + rng.IntN(3)}, func(error) {})
 }
 
-// receiveOnce is a Receive: a consumer that ends with what it got, or is ended when its time is
+// receiveOnce makes a Receive: a consumer that ends after its first hand-outs, or when its time is
 // over.
 func (w *world) receiveOnce(rng *rand.Rand) {
 	c := &queue.Attach{Queue: w.anyQueue(rng), Opts: surgetank.SubscribeOptions{Credit: 1 + rng.IntN(4), ManualCredit: true, NoAck: w.o.NoAck && rng.IntN(3) == 0}}
@@ -69,7 +69,7 @@ func (w *world) join(c *queue.Attach) *client {
 	return cl
 }
 
-// receive takes what waits at a subscription.
+// receive takes the messages that wait in a subscription.
 func (w *world) receive(cl *client, limit int) {
 	if !cl.ready || cl.closed {
 		return
@@ -100,7 +100,7 @@ func (w *world) receive(cl *client, limit int) {
 	}
 }
 
-// settleSome settles a few deliveries, sometimes with a receipt that is void.
+// settleSome settles a few deliveries, sometimes with a void receipt.
 func (w *world) settleSome(rng *rand.Rand) {
 	for range 1 + rng.IntN(4) {
 		if len(w.deliveries) == 0 {
@@ -111,7 +111,7 @@ func (w *world) settleSome(rng *rand.Rand) {
 		s := surgetank.Settlement{Receipt: d.receipt, Op: pick(rng, []surgetank.SettleOp{surgetank.Ack, surgetank.Ack, surgetank.Ack, surgetank.Nack, surgetank.Reject, surgetank.Extend}),
 			Delay: pick(rng, []time.Duration{0, surgetank.RetryBackoff, 2 * time.Second}), Lease: 5 * time.Second, Uncounted: rng.IntN(3) == 0, Reason: pick(rng, []string{"", "no", "not yet"})}
 		w.settle(d, s)
-		if rng.IntN(4) != 0 { // otherwise the receipt is used again some time
+		if rng.IntN(4) != 0 { // otherwise the receipt may be used again later
 			w.deliveries = slices.Delete(w.deliveries, i, i+1)
 		}
 	}
@@ -144,7 +144,7 @@ func (w *world) settle(d delivery, s surgetank.Settlement) {
 	}
 }
 
-// settleAll acks what the clients hold; in the healed part.
+// settleAll acks all messages that the clients have. It is for the healed part.
 func (w *world) settleAll() {
 	for _, d := range w.deliveries {
 		if d.receipt == d.copy.lease && d.receipt.Epoch == w.b.Epoch() && !d.copy.acked {
@@ -154,8 +154,8 @@ func (w *world) settleAll() {
 	w.deliveries = nil
 }
 
-// unsubscribe ends a subscription as Cancel and Close do: stop, then give back what was not
-// received.
+// unsubscribe ends a subscription as Cancel and Close do: it stops it, then returns the messages
+// that were not received.
 func (w *world) unsubscribe(rng *rand.Rand) {
 	if len(w.clients) == 0 {
 		return

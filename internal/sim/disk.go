@@ -16,28 +16,28 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// disk is what outlives a broker.
+// disk is the storage that outlives a broker.
 type disk interface {
 	openLog(from commitlog.Offset, hooks broker.LogHooks) (commitlog.Replay, commitlog.Log, error)
-	// scrub lets the log look at some of its files.
+	// scrub makes the log check some of its files.
 	scrub(files int)
 	snapshots() (commitlog.Snapshots, error)
-	// pump lets the log work; a slow log may do only a part.
+	// pump runs the log. A slow log may do only a part of its work.
 	pump(all bool)
-	// crash is a power failure now, or with kill the end of the process alone.
+	// crash makes the power fail now, or with kill ends only the process.
 	crash(rng *rand.Rand, kill bool)
-	// crashIn arranges for a power failure at the n-th change of the file system from now on, for
-	// logs on files. From then on crashed says true and nothing that happens counts.
+	// crashIn makes the power fail at the n-th change of the file system from now on, for logs on
+	// files. After that crashed returns true, and nothing that happens counts.
 	crashIn(n int, rng *rand.Rand)
 	crashed() bool
-	// fault lets the n-th operation fail; heal ends all faults and shortages.
+	// fault makes the n-th operation fail. heal ends all faults and shortages.
 	fault(rng *rand.Rand) string
 	plan(f *FaultPlan)
 	setFull(full bool)
-	// used gives the bytes of all files; 0 where there are none.
+	// used returns the bytes of all files, or 0 if there are none.
 	used() int64
 	heal()
-	// broken says that a fault has happened since it was set.
+	// broken tells whether a fault has happened since it was set.
 	broken() bool
 }
 
@@ -90,7 +90,7 @@ func (d *memDisk) heal() {
 	d.faulty = false
 }
 
-// dataDir has log and snapshots, as in a server's data directory.
+// dataDir contains the log and the snapshots, as in a server's data directory.
 const dataDir = "data/log"
 
 // fileDisk is the log on a file system that can crash at any operation.
@@ -102,13 +102,13 @@ type fileDisk struct {
 	random *rand.ChaCha8
 	cache  bool
 	down   int      // changes until the power fails; 0: never
-	after  *vfs.Mem // what the power failure left
+	after  *vfs.Mem // the file system after the power failure
 	rng    *rand.Rand
 	count  *Counters
 	full   bool
 	clock  clock.Clock
-	size   int64 // of the whole disk; 0: without limit
-	// changed is called after every change of the file system, while the power is on.
+	size   int64 // of the whole disk; 0: no limit
+	// changed is called after every change of the file system while there is power.
 	changed func(op vfs.Op, name string)
 }
 
@@ -118,14 +118,14 @@ func newFileDisk(seed uint64, cache bool, count *Counters) *fileDisk {
 	return d
 }
 
-// idSource gives the ids of files.
+// idSource returns the source of the files' ids.
 func idSource(seed uint64) *rand.ChaCha8 {
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)
 	return rand.NewChaCha8(key)
 }
 
-// wrap puts the faults and the count of operations around the file system, anew for every process.
+// wrap wraps the file system with faults and a count of operations, for a new process.
 func (d *fileDisk) wrap() {
 	d.met()
 	d.inject = vfs.NewInject(d.mem)
@@ -210,7 +210,7 @@ func (d *fileDisk) fault(rng *rand.Rand) string {
 	return fmt.Sprintf("operation %d of kind %x fails with %v, forever=%v short=%v", f.N, f.Ops, f.Err, f.Forever, f.Short)
 }
 
-// plan lets a certain operation fail.
+// plan sets the fault of a plan.
 func (d *fileDisk) plan(f *FaultPlan) {
 	err := syscall.EIO
 	if f.NoSpace {
@@ -222,13 +222,13 @@ func (d *fileDisk) plan(f *FaultPlan) {
 func (d *fileDisk) setFull(full bool) {
 	d.full = full
 	if full {
-		d.mem.SetCapacity(1) // nothing more can be had; what is there stays
+		d.mem.SetCapacity(1) // no more space can be allocated; existing data stays
 	} else {
 		d.mem.SetCapacity(d.size)
 	}
 }
 
-// met counts what the fault that is set now did; setting another forgets it.
+// met counts the effects of the present fault, because setting another resets them.
 func (d *fileDisk) met() {
 	if d.inject != nil {
 		d.count.N[FaultsMet] += int64(d.inject.Failed())

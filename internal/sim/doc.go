@@ -1,27 +1,28 @@
-// Package sim runs the whole broker, machine, loop and log, under clients, crashes, faults and
-// clocks that all come from one seed, on one goroutine, and judges it three ways at every step.
+// Package sim runs the whole broker (machine, loop and log) on one goroutine, with clients,
+// crashes, faults and clocks that all come from one seed. At every step it checks the broker in
+// three ways.
 //
 //	seed ──▶ Options (which features, which faults, how often) ──▶ a list of actions
 //	           │
 //	           ▼
-//	world: clients ──▶ broker (driven by hand) ──▶ memlog or disklog ──▶ crashable file system
+//	world: clients ──▶ broker (with Manual) ──────▶ memlog or disklog ──▶ crashable file system
 //	           │               │ every turn                                   │ at many of its changes
 //	           ▼               ▼                                              ▼
 //	ledger            beside: the naive model                       prober: what would be left if the power failed
-//	what clients      does the same turn; hand-outs, answers        now? recover that beside the run, sometimes with
-//	were told         and counts must be equal                      the power failing again, and compare each message
+//	what clients      runs the same turn; hand-outs, answers        now? It recovers that, sometimes with another
+//	know              and counts must be equal                      power failure, and compares each message
 //
-//	ledger: nothing confirmed is lost, nothing comes back after a confirmed ack, nothing was seen that a crash took back,
-//	        order in strict groups, one lease at a time, one message a dedup id, transactions whole, counts add up
+//	ledger: nothing confirmed is lost, nothing comes back after a confirmed ack, no delivered message is undone by a crash,
+//	        order in strict groups, one lease at a time, one message for each dedup id, whole transactions, right counts
 //
 // A random part of the features and faults is on in each seed. A run has a part with faults and
-// then a healed part, in which everything that is left must come out. The same seed gives the same
-// run. A run that failed is made smaller by leaving out actions and options, and printed as a
-// script that a test can play again. What runs reached is counted by Point; a campaign in which one
-// was never reached fails, so that an idle simulator is seen.
+// then a healed part, in which all remaining messages must be delivered. The same seed gives the
+// same run. A failed run is made smaller by leaving out actions and options, and printed as a
+// script that a test can run again. Point counts what the runs reached. A campaign fails if it
+// never reached one of the points, so that an idle simulator is noticed.
 //
-// Not compared with the model: back-off jitter (the model's seeds have none), who of several queues
-// is served first, and turns that are cut in two by a small TurnBytes; those seeds run with the
-// other two judges. A clock that is set forwards cannot be told from time that passes here;
-// test/faults sets a real one.
+// Three things are not compared with the model: back-off jitter (seeds with the model have none),
+// the order of service among several queues, and turns that a small TurnBytes splits. Seeds with
+// such turns use the other two checks. Setting the clock forwards cannot be told from passing time
+// here; test/faults sets a real clock.
 package sim

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// workload is a run without faults and crashes of its own: what happens to it is the test's doing.
+// workload returns a run without faults and crashes of its own. The test causes them.
 func workload(seed uint64) Options {
 	o := Draw(seed)
 	o.Files, o.Steps = true, 30
@@ -14,9 +14,9 @@ func workload(seed uint64) Options {
 	return o
 }
 
-// TestFaultAtEveryOperation lets the n-th operation on the file system fail for every n, of a few
-// workloads: with an I/O error or a full disk, once or for ever, undone or half done. The broker
-// must stop or go on, and open again, with every promise kept.
+// TestFaultAtEveryOperation makes the n-th operation on the file system fail, for every n of a few
+// workloads: with an I/O error or a full disk, once or for ever, not done or half done. The broker
+// must stop or continue, and open again, and keep every promise.
 func TestFaultAtEveryOperation(t *testing.T) {
 	workloads, step := uint64(2), 5
 	switch {
@@ -50,9 +50,9 @@ func TestFaultAtEveryOperation(t *testing.T) {
 		sum.N[FailedOpenings], sum.N[CrashStates])
 }
 
-// TestCrashAtEveryOperation lets the power fail at the n-th change of the file system for every n
-// of a few workloads, and then twice more at every early change of each recovery: whatever is
-// drawn, recovery itself must be safe to interrupt.
+// TestCrashAtEveryOperation makes the power fail at the n-th change of the file system, for every n
+// of a few workloads. Then it does so twice more at every early change of each recovery. Recovery
+// itself must be safe to interrupt.
 func TestCrashAtEveryOperation(t *testing.T) {
 	workloads := uint64(2)
 	switch {

@@ -8,7 +8,7 @@ import (
 	"github.com/surgetank/surgetank/internal/queue/model"
 )
 
-// do does in the model what the machine did, and compares the answers.
+// do runs the machine's command on the model, and compares the answers.
 func (s *beside) do(cmd queue.Command) {
 	m := s.m
 	switch c := cmd.(type) {
@@ -57,7 +57,7 @@ func (s *beside) do(cmd queue.Command) {
 	}
 }
 
-// manage follows the commands about whole queues.
+// manage runs commands about whole queues on the model.
 func (s *beside) manage(cmd queue.Command) {
 	m := s.m
 	missing := func(name string) (*model.Queue, surgetank.Code) {

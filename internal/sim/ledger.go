@@ -9,39 +9,39 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// ledger is what the clients know: what they sent, what they were told, what they were given. It
-// judges the broker by that alone. Each message has a body of its own, by which it is known again
-// wherever it turns up.
+// ledger is the clients' knowledge: what they sent, which answers they got, which messages were
+// delivered to them. It judges the broker by that alone. Each message has a unique body, which
+// identifies it.
 type ledger struct {
 	w        *world
 	messages map[string]*message
 	order    []*message
 	copies   map[surgetank.MessageID]*stored
-	lines    map[string][]*stored // strict groups, by queue and group, in order of Seq
+	lines    map[string][]*stored // strict groups, by queue and group, in the order of Seq
 	ids      map[string][]*stored // by queue and dedup id
-	last     map[uint64]uint64    // by queue number: the newest Seq that was confirmed
-	floors   map[uint64]uint64    // by queue number: everything below is settled
-	meta     map[string][]string  // possible values, oldest first; the first is the newest that is certain
+	last     map[uint64]uint64    // by queue number: the newest confirmed Seq
+	floors   map[uint64]uint64    // by queue number: all lower messages are settled
+	meta     map[string][]string  // possible values, oldest first; the first is the newest certain value
 	checks   int
 	bad      string // the first violation
 }
 
-// message is one message as its publisher means it.
+// message is one message as its publisher knows it.
 type message struct {
 	body     string
 	queues   []string
 	dedup    string
 	delayed  bool
-	sure     int  // copies that were confirmed
-	seen     bool // one was delivered, or an id known: so there is one at least
-	high     int  // copies that may have been
+	sure     int  // confirmed copies
+	seen     bool // a copy was delivered, or its id was known: at least one exists
+	high     int  // copies that may exist
 	acked    int  // confirmed acks
-	unsure   int  // acks whose outcome is not known
-	excused  bool // a rule that the clients set may have ended it
+	unsure   int  // acks with an unknown outcome
+	excused  bool // a rule in the clients' settings may have ended it
 	transact *transaction
 }
 
-// low is how many copies certainly were stored.
+// low returns how many copies certainly were stored.
 func (m *message) low() int {
 	if m.seen {
 		return max(m.sure, 1)
@@ -55,27 +55,27 @@ type stored struct {
 	m         *message
 	queue     string
 	group     string
-	exempt    bool      // its place in the group's order is not checked
-	time      time.Time // when it was confirmed, as the broker says; zero: nobody has seen it yet
+	exempt    bool      // its order in the group is not checked
+	time      time.Time // when it was confirmed, according to the broker; zero: not seen yet
 	delivered int
 	attempt   int
 	acked     bool
-	ackSent   bool // and not refused
-	ackLife   int  // in which opening
-	ending    bool // something that ends the lease was sent
-	gone      bool // a client rejected it, as far as is known
-	goneLife  int  // in which opening
-	rejected  bool // and was told so
+	ackSent   bool // an ack was sent and not rejected
+	ackLife   int  // the opening in which it was sent
+	ending    bool // a command that ends the lease was sent
+	gone      bool // a client rejected it, and no later event undid that
+	goneLife  int  // the opening in which it was rejected
+	rejected  bool // the reject was confirmed
 	lease     surgetank.Receipt
 	holder    *client
 	deadline  time.Time
 	extended  time.Time
-	asked     time.Time // when a nack that was sent wants it to be tried again
+	asked     time.Time // when a sent nack asks for the next attempt
 	notBefore time.Time // the same, confirmed
-	live      bool      // as far as the client knows
+	live      bool      // the client knows of no end of the lease
 }
 
-// transaction is a publish and an ack that must be done both or neither.
+// transaction is a publish and an ack: both must take effect, or neither.
 type transaction struct {
 	source       *stored
 	lease        surgetank.Receipt
@@ -87,7 +87,7 @@ func newLedger(w *world) *ledger {
 		ids: map[string][]*stored{}, last: map[uint64]uint64{}, floors: map[uint64]uint64{}, meta: map[string][]string{}}
 }
 
-// violation notes the first promise that was broken; the run ends.
+// violation records the first broken promise. The run then ends.
 func (l *ledger) violation(promise, format string, args ...any) {
 	if l.bad == "" {
 		l.bad = promise + ": " + fmt.Sprintf(format, args...)
@@ -106,11 +106,11 @@ func (l *ledger) sending(body string, queues []string, dedup string, delayed, ma
 		l.messages[body] = m
 		l.order = append(l.order, m)
 	}
-	m.high += len(queues) // that a repeat of an id inside its window stores nothing is seen from the times of what is stored
+	m.high += len(queues) // the times of stored messages show whether a repeat in the window was stored
 	return m
 }
 
-// published is the answer.
+// published is called with the answer.
 func (l *ledger) published(m *message, r surgetank.PublishResult) {
 	l.checks++
 	switch {
@@ -128,7 +128,7 @@ func (l *ledger) published(m *message, r surgetank.PublishResult) {
 		return
 	}
 	if m.sure++; m.dedup == "" {
-		m.sure += len(m.queues) - 1 // with an id some of its queues may have known it
+		m.sure += len(m.queues) - 1 // with an id, some of its queues may have known it
 	}
 	if m.transact != nil {
 		m.transact.done = true
@@ -137,13 +137,13 @@ func (l *ledger) published(m *message, r surgetank.PublishResult) {
 		l.violation("order", "%s was confirmed as %v after %d of that queue was", m.body, r.ID, l.last[r.ID.Queue])
 	}
 	l.last[r.ID.Queue] = r.ID.Seq
-	if _, own, ok := strings.Cut(m.body, "/"); ok && len(m.queues) == 1 && l.copies[r.ID] == nil { // its place in its group is known before anybody gets it
+	if _, own, ok := strings.Cut(m.body, "/"); ok && len(m.queues) == 1 && l.copies[r.ID] == nil { // its place in its group is known before its delivery
 		group, _, _ := strings.Cut(own, "-")
 		l.note(r.ID, m, m.queues[0], group)
 	}
 }
 
-// note takes down a copy of a message, and its place in a strict group.
+// note records a copy of a message, and its place in a strict group.
 func (l *ledger) note(id surgetank.MessageID, m *message, queue, group string) *stored {
 	c := &stored{id: id, m: m, queue: queue, group: group, exempt: m.delayed}
 	l.copies[id] = c
@@ -156,7 +156,7 @@ func (l *ledger) note(id surgetank.MessageID, m *message, queue, group string) *
 	return c
 }
 
-// copyOf finds the copy that a delivery is of, or notes it.
+// copyOf returns the copy of a delivery. It records the copy if it is new.
 func (l *ledger) copyOf(d *surgetank.Delivery) *stored {
 	m := l.messages[string(d.Body)]
 	if m == nil {
@@ -167,7 +167,7 @@ func (l *ledger) copyOf(d *surgetank.Delivery) *stored {
 	if c == nil {
 		c = l.note(d.ID, m, d.Queue, d.Group)
 	}
-	if c.time.IsZero() { // it is seen for the first time
+	if c.time.IsZero() { // the first delivery of the copy
 		c.time, c.exempt, m.seen = d.Time, m.delayed || len(d.Deaths) > 0, true
 		if m.dedup != "" && len(d.Deaths) == 0 && !d.Redelivered {
 			l.once(c)
@@ -191,7 +191,7 @@ func (l *ledger) once(c *stored) {
 	l.ids[key] = append(l.ids[key], c)
 }
 
-// delivered is called for every message that a client was given.
+// delivered is called for every message that a client gets.
 func (l *ledger) delivered(cl *client, d *surgetank.Delivery) *stored {
 	l.checks++
 	c := l.copyOf(d)
@@ -213,7 +213,7 @@ func (l *ledger) delivered(cl *client, d *surgetank.Delivery) *stored {
 	case d.Attempt < c.attempt:
 		l.violation("attempts", "%v (%s) was delivered as attempt %d after attempt %d", d.ID, d.Body, d.Attempt, c.attempt)
 	}
-	if c.ackSent { // the ack did not take place, or not yet when this lease began, which is the same
+	if c.ackSent { // the ack had no effect, or none before this lease began, which is the same
 		c.ackSent = false
 		c.m.unsure--
 	}
@@ -263,7 +263,7 @@ func (l *ledger) inOrder(cl *client, c *stored) {
 		}
 		inFlight := o.live && o.lease.Epoch == l.w.b.Epoch() && (o.deadline.IsZero() || l.w.b.Now().Before(o.deadline))
 		switch {
-		case o.id.Seq < c.id.Seq && !(run && o.holder == cl): // of a run the earlier may have been given up again meanwhile
+		case o.id.Seq < c.id.Seq && !(run && o.holder == cl): // the earlier message of a run may have been given up again meanwhile
 			l.violation("order inside a group", "%v (%s) of group %q was delivered while %v (%s) before it is not settled", c.id, c.m.body, c.group, o.id, o.m.body)
 		case o.id.Seq > c.id.Seq && inFlight && !(run && o.holder == cl):
 			l.violation("order inside a group", "%v (%s) of group %q was delivered while %v (%s) behind it is in flight", c.id, c.m.body, c.group, o.id, o.m.body)
@@ -274,7 +274,7 @@ func (l *ledger) inOrder(cl *client, c *stored) {
 // settling is called before a settlement is sent.
 func (l *ledger) settling(c *stored, s *surgetank.Settlement) {
 	if s.Receipt != c.lease {
-		return // an old receipt, which must be refused
+		return // an old receipt, which must be rejected
 	}
 	switch s.Op {
 	case surgetank.Ack:
@@ -287,17 +287,17 @@ func (l *ledger) settling(c *stored, s *surgetank.Settlement) {
 			c.gone, c.goneLife = true, l.w.life
 		}
 	case surgetank.Nack:
-		if !c.ending { // otherwise it will be refused
+		if !c.ending { // otherwise it will be rejected
 			c.asked = l.w.b.Now().Add(max(0, s.Delay))
 		}
 	case surgetank.Extend:
-		c.extended = l.w.b.Now().Add(s.Lease) // at least, if it is taken
+		c.extended = l.w.b.Now().Add(s.Lease) // at least, if it is accepted
 	}
 	c.ending = c.ending || s.Op != surgetank.Extend
 	c.live = false
 }
 
-// settled is the answer.
+// settled is called with the answer.
 func (l *ledger) settled(c *stored, s *surgetank.Settlement, err error) {
 	l.checks++
 	old := s.Receipt != c.lease
@@ -331,7 +331,7 @@ func (l *ledger) settled(c *stored, s *surgetank.Settlement, err error) {
 	}
 	switch surgetank.CodeOf(err) {
 	case surgetank.CodeUncertain, surgetank.CodeClosed:
-		return // nobody knows
+		return // the outcome is not known
 	}
 	switch {
 	case s.Op == surgetank.Ack && c.ackSent && c.ackLife == l.w.life:
@@ -342,14 +342,14 @@ func (l *ledger) settled(c *stored, s *surgetank.Settlement, err error) {
 	}
 }
 
-// crashed ends what ends with a broker.
+// crashed records the end of a broker.
 func (l *ledger) crashed() {
 	for _, c := range l.copies {
 		c.live = false
 	}
 }
 
-// detached ends the leases of a client, as far as it knows.
+// detached records the end of a client's leases.
 func (l *ledger) detached(cl *client) {
 	for _, c := range l.copies {
 		if c.holder == cl {
@@ -358,7 +358,7 @@ func (l *ledger) detached(cl *client) {
 	}
 }
 
-// excuse says that messages in a queue may be gone by a client's wish.
+// excuse records that messages of a queue may be gone by a client's command.
 func (l *ledger) excuse(queue string) {
 	for _, m := range l.order {
 		if l.w.o.Redrive || slices.Contains(m.queues, queue) || slices.ContainsFunc(m.queues, func(q string) bool {
@@ -370,7 +370,7 @@ func (l *ledger) excuse(queue string) {
 	}
 }
 
-// counted checks what all queues say that they hold against what the clients did.
+// counted checks the counts of all queues against the clients' actions.
 func (l *ledger) counted(infos []surgetank.QueueInfo) {
 	l.checks++
 	total := 0
@@ -392,7 +392,8 @@ func (l *ledger) counted(infos []surgetank.QueueInfo) {
 	}
 }
 
-// drained checks, when everything came out, that nothing is missing and nothing came twice.
+// drained checks, after everything was delivered, that no message is missing and none was delivered
+// twice.
 func (l *ledger) drained() {
 	for _, m := range l.order {
 		l.checks++
@@ -405,8 +406,8 @@ func (l *ledger) drained() {
 	}
 }
 
-// recovered judges what can be read of a broker that was opened on what a crash left, while the run
-// goes on. older: it may be an earlier state than the newest that was confirmed.
+// recovered judges the messages of a broker that was opened on the state after a crash, while the
+// run continues. older: the state may be from before the newest confirmed entry.
 func (l *ledger) recovered(found map[string][]surgetank.Delivery, whole, older bool) {
 	copies := make(map[*message]int, len(l.order))
 	for name, ds := range found {
@@ -420,7 +421,7 @@ func (l *ledger) recovered(found map[string][]surgetank.Delivery, whole, older b
 			copies[m]++
 			switch c := l.copies[d.ID]; {
 			case c == nil:
-			case older: // its number may have been given anew, by a rule that acted on a state of before
+			case older: // a rule that acted on an older state may have used its number again
 			case c.m != m || c.group != d.Group || c.queue != name:
 				l.violation("seen before it was safe", "%v was %s of group %q in %s and is after a power failure %s of group %q in %s", d.ID, c.m.body, c.group, c.queue,
 					d.Body, d.Group, name)
@@ -438,7 +439,7 @@ func (l *ledger) recovered(found map[string][]surgetank.Delivery, whole, older b
 	}
 }
 
-// metaSent, metaSet and metaRead keep the values that a name may have.
+// metaSent, metaSet and metaRead track the values that a name can have.
 func (l *ledger) metaSent(name, value string) {
 	if l.meta[name] == nil {
 		l.meta[name] = []string{""}

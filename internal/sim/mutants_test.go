@@ -13,17 +13,17 @@ import (
 
 var writeFlag = flag.Bool("write", false, "write the smallest run that shows a defect of TestMutants to testdata")
 
-// clientsBlind are the defects that clients alone do not see in a few thousand runs: for one a
-// crash would have to come at one moment in thousands, for the other one read to fail and the next
-// of its group to succeed. What runs beside the broker sees both.
+// clientsBlind are the defects that clients alone do not notice in a few thousand runs. One needs a
+// crash at one moment in thousands. The other needs one read to fail and the next read of its group
+// to succeed. The checks next to the broker detect both.
 var clientsBlind = map[mutant.Defect]bool{mutant.HeldOvertaken: true}
 
-// figures are the defects that only figures show: what clients see is right.
+// figures are the defects that only statistics show. Clients see nothing wrong.
 var figures = map[mutant.Defect]bool{mutant.ReasonsForgotten: true, mutant.DelayAges: true, mutant.BackOffBlocked: true}
 
-// TestMutants breaks one promise after the other on purpose and wants checkers to notice each time:
-// those of what clients saw, without the model and without looks beside the run at crash points,
-// and all of them together.
+// TestMutants breaks one promise after another on purpose. Each time, two sets of checkers must
+// detect it: those of the clients, without the model and without probes at crash points, and all
+// checkers together.
 //
 //	go test -tags mutants ./internal/sim -run Mutants -v
 func TestMutants(t *testing.T) {

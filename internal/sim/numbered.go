@@ -9,13 +9,13 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// numberer is a publisher that numbers its messages. It sends some of them again, whether or not it
-// knows that they are stored: each must be stored once.
+// numberer is a publisher that numbers its messages. It sends some of them again, stored or not.
+// Each must be stored once.
 type numberer struct {
 	id    string
 	known bool // the broker answered for number 1, so it knows the publisher
 	used  time.Time
-	sent  []*numbered // number n at n-1
+	sent  []*numbered // number n is at index n-1
 }
 
 // numbered is one message of a numberer.
@@ -25,7 +25,7 @@ type numbered struct {
 	pub    surgetank.Publishing
 	known  *message
 	tries  int
-	stored surgetank.MessageID // as it was confirmed first
+	stored surgetank.MessageID // its id in the first confirm
 	sure   bool                // it was confirmed
 }
 
@@ -49,7 +49,7 @@ func (w *world) publishNumbered(again bool, rng *rand.Rand) {
 		for ; n > 0; n-- {
 			batch = append(batch, p.sent[len(p.sent)-1-rng.IntN(min(len(p.sent), 8))])
 		}
-	case len(p.sent) > 0 && !p.known: // only number 1 may begin
+	case len(p.sent) > 0 && !p.known: // only number 1 may be the first
 		batch = append(batch, p.sent[0])
 	default:
 		for ; n > 0; n-- {
@@ -100,8 +100,8 @@ func (w *world) sendNumbered(batch []*numbered) {
 	}
 }
 
-// mayBe says whether a duplicate's message id is right. The broker need not know the id any more,
-// or its incarnation.
+// mayBe tells whether a duplicate's message id is right. The broker may have forgotten the id or
+// its incarnation.
 func mayBe(id, first surgetank.MessageID) bool {
 	if id.Incarnation == 0 {
 		first.Incarnation = 0
@@ -109,7 +109,7 @@ func mayBe(id, first surgetank.MessageID) bool {
 	return id == first || id == surgetank.MessageID{} || first.Seq == 0
 }
 
-// numbered is the answer for a message with a number.
+// numbered is called with the answer for a message with a number.
 func (l *ledger) numbered(x *numbered, r surgetank.PublishResult) {
 	l.checks++
 	p := x.p

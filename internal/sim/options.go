@@ -10,9 +10,9 @@ import (
 	"github.com/surgetank/surgetank/internal/disklog"
 )
 
-// Options is all that a seed draws before the first action. A random part of the features and
-// faults is on, so that each combination comes up and the checks that a feature would weaken run
-// sharp without it.
+// Options is everything that a seed draws before the first action. A random part of the features
+// and faults is on. So every combination occurs, and a check that one feature weakens is strict in
+// runs without it.
 type Options struct {
 	Seed  uint64
 	Files bool // the log on files of a crashable file system; otherwise the log in memory
@@ -23,60 +23,60 @@ type Options struct {
 	Purge, Delete bool
 	Transactions  bool
 	Dedup         time.Duration // the window of every queue; 0: none
-	FoundIDs      bool          // the queues find dedup ids in a header where the publisher gave none
+	FoundIDs      bool          // the queues find dedup ids in a header if the publisher gave none
 	NoAck         bool
 	MultiTarget   bool
-	Numbers       bool // publishers that number their messages, and send some again
+	Numbers       bool // publishers number their messages, and send some again
 
 	TTLs, Rules, Pools, Exclusive, Schedules, Receives bool // messages with TTLs, group_by, and so on
 
 	Crashes, Kills, Faults, Full, Jumps, Flips bool
-	Hold                                       time.Duration // for how long entries that nobody waits for are held; acks are such
-	SlowLog                                    int           // of 100 actions, after how many the log is not pumped
+	Hold                                       time.Duration // how long entries may be held for which no caller waits, such as acks
+	SlowLog                                    int           // percent of actions after which the log is not pumped
 	SnapshotBytes                              int64
 	SnapshotPiece                              int
 	TurnBytes                                  int
-	TurnScan                                   int // slots a turn looks at for commands about whole queues
+	TurnScan                                   int // slots that a turn looks at for commands about whole queues
 	ExtentBytes                                int64
 	Cache                                      bool // the log keeps entries in memory
-	Model                                      bool // the naive model runs beside the machine
-	Probe                                      int  // of 100 changes of the file system, behind how many a power failure is looked at beside the run
+	Model                                      bool // the naive model runs next to the machine
+	Probe                                      int  // percent of file system changes after which a power failure is probed
 	Fault                                      *FaultPlan
-	Disk                                       int64 // bytes of the disk, all the time; 0: without limit
+	Disk                                       int64 // bytes of the disk, for the whole run; 0: no limit
 }
 
-// FaultPlan lets the n-th operation on the file system fail from the first opening on, for runs
-// that try every n.
+// FaultPlan makes the n-th operation on the file system after the first opening fail. It is for
+// tests that try every n.
 type FaultPlan struct {
 	N              int
 	Forever, Short bool
 	NoSpace        bool // ENOSPC, otherwise EIO
 }
 
-// idHeader is where queues find dedup ids.
+// idHeader is the header in which queues find dedup ids.
 const idHeader = "id"
 
-// QueuePlan is one queue and what it can do to messages by itself.
+// QueuePlan is one queue and its effects on messages.
 type QueuePlan struct {
 	Name   string
 	Config surgetank.QueueConfig
-	Strict bool // order is checked: one in flight a group, no attempt limit, no delays
+	Strict bool // order is checked: one in flight in each group, no attempt limit, no delays
 	Lossy  bool // its settings may drop messages
-	Chain  bool // what its dead-letter queue gives up goes on to its Last
+	Chain  bool // messages that its dead-letter queue gives up go to its Last
 }
 
-// Dead is the name of the queue for what is given up.
+// Dead returns the name of the dead-letter queue.
 func (p QueuePlan) Dead() string { return p.Name + surgetank.DeadLetterSuffix }
 
-// deadConfig is the settings of a dead-letter queue in a chain.
+// deadConfig returns the settings of a dead-letter queue in a chain.
 func (p *QueuePlan) deadConfig() surgetank.QueueConfig {
 	return surgetank.QueueConfig{DeadLetter: p.Last(), Lease: p.Config.Lease, Retry: surgetank.RetryConfig{MaxAttempts: 2, Initial: time.Second, Jitter: -1}}
 }
 
-// Last is the name of the queue where a chain of dead-letter queues ends.
+// Last returns the name of the queue at the end of a chain of dead-letter queues.
 func (p QueuePlan) Last() string { return p.Name + ".last" }
 
-// Draw gives the options of a seed.
+// Draw returns the options of a seed.
 func Draw(seed uint64) Options {
 	rng := rand.New(rand.NewPCG(seed, 0xd1ce))
 	yes := func(percent int) bool { return rng.IntN(100) < percent }
@@ -118,7 +118,7 @@ func drawQueue(name string, o *Options, rng *rand.Rand, yes func(int) bool) Queu
 	c.Lease = time.Duration(1+rng.IntN(20)) * time.Second
 	c.Retry = surgetank.RetryConfig{Initial: time.Duration(1+rng.IntN(3000)) * time.Millisecond, MaxAttempts: []int{-1, 2, 3}[rng.IntN(3)]}
 	if c.Group.Fair = yes(50); o.Model {
-		c.Retry.Jitter = -1 // the model cannot know what is drawn
+		c.Retry.Jitter = -1 // the model cannot know the drawn values
 	}
 	if o.Rules {
 		c.GroupBy = []string{"header:g", "routing_key", "$.g"}[rng.IntN(3)]
@@ -140,7 +140,7 @@ func drawQueue(name string, o *Options, rng *rand.Rand, yes func(int) bool) Queu
 	if yes(20) {
 		c.MaxMessages = int64(3 + rng.IntN(10))
 		if yes(40) {
-			p.Strict = false // what is given up in the middle leaves the order
+			p.Strict = false // messages that are given up in between leave the order
 			c.Overflow = surgetank.OverflowDeadLetter
 		} else if yes(40) {
 			c.Overflow, p.Lossy = surgetank.OverflowDropOldest, true
@@ -153,7 +153,7 @@ func drawQueue(name string, o *Options, rng *rand.Rand, yes func(int) bool) Queu
 		c.TTL, p.Lossy = time.Duration(1+rng.IntN(20))*time.Second, true
 	}
 	if c.TTL > 0 && yes(50) || p.Chain {
-		c.DeadLetter = p.Dead() // with a name of its own, what expires is kept
+		c.DeadLetter = p.Dead() // expired messages are kept only if a dead-letter queue is named
 	}
 	if !p.Chain && yes(8) {
 		c.DeadLetter, p.Lossy = surgetank.DeadLetterDrop, true
@@ -173,10 +173,10 @@ func drawQueue(name string, o *Options, rng *rand.Rand, yes func(int) bool) Queu
 	return p
 }
 
-// String lists what was drawn, one line a part.
+// String lists the options, one line for each part.
 func (o Options) String() string {
 	var b strings.Builder
-	type plain Options // without this method
+	type plain Options // a type without this method
 	p := plain(o)
 	p.Queues, p.Fault = nil, nil
 	fmt.Fprintf(&b, "%+v", p)

@@ -14,11 +14,11 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// prober looks beside the run at what a power failure would leave right now: it takes a clone of
-// the file system as the crash leaves it, sometimes lets the power fail again while that is
-// recovered, opens it as the next process would, and compares what is there with what clients were
-// told and, message by message, with the model. The run itself goes on as if nothing had happened,
-// so that one run is checked at very many of its crash points.
+// prober checks, during the run, what a power failure at this moment would leave. It clones the
+// file system after the crash, and sometimes makes the power fail again during recovery. It opens
+// the clone as the next process would, and compares its messages with the clients' knowledge and,
+// one by one, with the model. The run itself is not affected, so one run is checked at very many
+// crash points.
 type prober struct {
 	w      *world
 	disk   *fileDisk
@@ -44,7 +44,7 @@ func (p *prober) changed(op vfs.Op, name string) {
 	p.crashed(p.disk.mem.CrashClone(p.rng, crash))
 }
 
-// crashed recovers what a crash left, and checks it.
+// crashed recovers and checks the state after a crash.
 func (p *prober) crashed(fs *vfs.Mem) {
 	n := &p.w.count
 	fs.SetCapacity(0)
@@ -63,8 +63,7 @@ func (p *prober) crashed(fs *vfs.Mem) {
 	r.check(unharmed)
 }
 
-// again starts recovery and gives what a power failure in the middle of it, or right behind it,
-// leaves.
+// again starts recovery. It returns the state after a power failure during or directly after it.
 func (p *prober) again(fs *vfs.Mem) *vfs.Mem {
 	var left *vfs.Mem
 	in := vfs.NewInject(fs)
@@ -84,19 +83,19 @@ func (p *prober) again(fs *vfs.Mem) *vfs.Mem {
 	return left
 }
 
-// recovered is a broker that was opened beside the run.
+// recovered is a broker that was opened during the run.
 type recovered struct {
 	p       *prober
 	b       *broker.Broker
 	log     *disklog.Log
 	err     error
-	entry   uint64 // the newest that was recovered
+	entry   uint64 // the newest recovered entry
 	infos   []surgetank.QueueInfo
-	model   *model.Model // of the recovered entry, now; nil: unknown
+	model   *model.Model // the model at that entry, brought up to now; nil: not known
 	found   map[string][]surgetank.Delivery
 	unread  map[surgetank.MessageID]bool // messages that are listed as damaged
-	damaged error                        // the first error of reading
-	records int                          // that its rules wrote since it was opened, the epoch among them
+	damaged error                        // the first read error
+	records int                          // records that it wrote after its opening, including the epoch
 }
 
 func (p *prober) open(fs vfs.FS) *recovered { return p.openIn(fs, dataDir) }
@@ -121,7 +120,7 @@ func (p *prober) openIn(fs vfs.FS, dir string) *recovered {
 		Limits: queue.Limits{ExtentBytes: w.o.ExtentBytes}, SnapshotBytes: 1 << 40,
 	})
 	if r.err == nil {
-		r.b.Tick() // the first turn, which shows what was recovered
+		r.b.Tick() // the first turn, which shows the recovered state
 	}
 	return r
 }
@@ -174,16 +173,16 @@ func (r *recovered) read() {
 	}
 }
 
-// harm is what was done to a file system before it was opened, beyond losing what was not synced.
+// harm is what was done to a file system before it was opened, in addition to losing unsynced data.
 type harm uint8
 
 const (
 	unharmed harm = iota
-	rotten        // a bit is wrong: a part may be unreadable, but nothing may be wrong
-	lied          // synced bytes are gone: the newest entries may be, without a trace, but what is there must be a state that was
+	rotten        // a bit is flipped: data may be unreadable, but never wrong
+	lied          // synced bytes are lost: the newest entries may be lost without a trace, but the rest must be a former state
 )
 
-// check judges what was recovered.
+// check judges a recovered broker.
 func (r *recovered) check(h harm) {
 	l := r.p.w.ledger
 	l.checks++

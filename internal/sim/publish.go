@@ -11,7 +11,7 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// newMessage makes a message that nobody sent before, and where it goes.
+// newMessage returns a new message and its queues.
 func (w *world) newMessage(rng *rand.Rand) (surgetank.Message, []string) {
 	w.serial++
 	p := pick(rng, w.o.Queues)
@@ -100,7 +100,7 @@ func (w *world) publish(m surgetank.Message, queues []string) {
 	}
 }
 
-// transact publishes a message and acks another as one.
+// transact publishes one message and acks another in a transaction.
 func (w *world) transact(rng *rand.Rand) {
 	if len(w.deliveries) == 0 {
 		return

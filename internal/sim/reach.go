@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// Point is something that runs reach. Every one must be reached by a campaign: an idle simulator is
-// seen.
+// Point is an event that runs reach. A campaign must reach every point, so that an idle simulator
+// is noticed.
 type Point uint8
 
-// The points. Those up to Records are the size of a run, the others are kinds of states, faults and
-// features.
+// The points. Those up to Records measure the size of a run. The others are kinds of states, faults
+// and features.
 const (
 	Runs Point = iota
 	Actions
@@ -112,16 +112,16 @@ var pointNames = [points]string{
 	"numbers sent again", "numbers found to be confirmed",
 }
 
-// String says what the point is.
+// String returns the description of the point.
 func (p Point) String() string { return pointNames[p] }
 
-// Counters say what runs reached.
+// Counters counts the points that runs reached.
 type Counters struct {
 	N         [points]int64
 	Simulated time.Duration
 }
 
-// Add adds another run's.
+// Add adds the counters of another run.
 func (c *Counters) Add(o *Counters) {
 	for i := range c.N {
 		c.N[i] += o.N[i]
@@ -131,7 +131,8 @@ func (c *Counters) Add(o *Counters) {
 
 func (c *Counters) one(p Point) { c.N[p]++ }
 
-// Missing names the points that were never reached. That the model was never lost is no loss.
+// Missing returns the names of the points that were never reached. It ignores ModelLost, which need
+// not happen.
 func (c *Counters) Missing() (names []string) {
 	for p := range ModelLost {
 		if c.N[p] == 0 {
@@ -141,7 +142,7 @@ func (c *Counters) Missing() (names []string) {
 	return names
 }
 
-// Table writes the points as a Markdown table, three to a line.
+// Table writes the points as a Markdown table, with three in each row.
 func (c *Counters) Table(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString("| reached | times | reached | times | reached | times |\n|---|---:|---|---:|---|---:|\n")

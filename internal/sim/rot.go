@@ -11,23 +11,22 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// sectorBytes is what a disk that lies about a sync loses in one piece.
+// sectorBytes is the unit that a disk loses if it lies about a sync.
 const sectorBytes = 512
 
-// rot does harm to what the disk has, everything on it being synced, and opens that. A flipped bit
-// must be found, named and refused, or not matter at all. A sector that a lying disk never wrote
-// may take the newest entries with it, if nothing behind it shows that they were; it too is never
-// to be read as something else.
+// rot damages a disk on which everything is synced, and opens it. A flipped bit must be detected,
+// named and rejected, or have no effect. A sector that a lying disk never wrote may lose the newest
+// entries, if no later data shows that they existed. It must never be read as other data.
 func (p *prober) rot(rng *rand.Rand) {
 	fs := p.disk.mem.CrashClone(rng, vfs.Crash{Percent: 100})
 	fs.SetCapacity(0) // a repair needs room
 	names, err := fs.List(dataDir)
 	if err != nil || len(names) == 0 {
-		return // not made yet
+		return // not created yet
 	}
 	whole := p.open(fs.CrashClone(rng, vfs.Crash{Percent: 100}))
 	if whole.err != nil {
-		return // in the middle of something; what a crash leaves here is looked at elsewhere
+		return // in the middle of a change; the probes check what a crash leaves here
 	}
 	whole.read()
 	name, h, at := filepath.Join(dataDir, names[rng.IntN(len(names))]), rotten, -1
@@ -36,7 +35,7 @@ func (p *prober) rot(rng *rand.Rand) {
 	}
 	if err := fs.Corrupt(name, func(b []byte) []byte {
 		used := len(b)
-		for used > 0 && b[used-1] == 0 { // most of a segment is room, where nothing can be wrong
+		for used > 0 && b[used-1] == 0 { // most of a segment is unused space, where nothing can be wrong
 			used--
 		}
 		if used == 0 {
@@ -59,7 +58,7 @@ func (p *prober) rot(rng *rand.Rand) {
 		r.check(h)
 		err = r.damaged
 	}
-	p.salvage(fs, whole, err != nil, h)
+	p.checkRepair(fs, whole, err != nil, h)
 	n := &p.w.count
 	switch {
 	case err == nil && h == lied:

@@ -2,7 +2,7 @@ package sim
 
 import "testing"
 
-// TestRot does harm to the files of many runs at rest.
+// TestRot damages the files of many runs at rest.
 func TestRot(t *testing.T) {
 	runs := uint64(40)
 	switch {

@@ -1,6 +1,6 @@
 package sim
 
-// Result is what one run came to.
+// Result is the outcome of one run.
 type Result struct {
 	Options   Options
 	Actions   []Action
@@ -15,7 +15,7 @@ func Run(seed uint64) Result {
 	return Play(o, Script(o), false)
 }
 
-// Play runs given actions under given options.
+// Play runs the given actions with the given options.
 func Play(o Options, actions []Action, tracing bool) Result {
 	w := newWorld(o, tracing)
 	violation := w.play(actions)

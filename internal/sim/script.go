@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// Text gives a run as a script that can be kept under testdata, where a test plays it again:
+// Text returns a run as a script that can be kept in testdata, where a test runs it again:
 //
 //	# the violation, for people
 //	options {…}
 //	publish 1f2e3d4c5b6a7988
 //
-// One line an action: its kind and its seed in hexadecimal.
+// Each line is an action: its kind and its seed in hexadecimal.
 func (r Result) Text() string {
 	var b strings.Builder
 	for line := range strings.Lines(r.Violation) {
@@ -30,8 +30,9 @@ func (r Result) Text() string {
 	return b.String()
 }
 
-// ParseScript reads what Text wrote. Lines that begin with # are for people, but "# mutant: NAME"
-// names the defect with which the script must fail; without it, it must not.
+// ParseScript parses the output of Text. Lines that begin with # are comments. Only "# mutant:
+// NAME" has a meaning: the script must fail with the defect NAME. Without such a line it must not
+// fail.
 func ParseScript(text string) (o Options, actions []Action, mutant string, err error) {
 	number := 0
 	for line := range strings.Lines(text) {

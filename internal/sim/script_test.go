@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// scripts gives the runs that failed once, by file name.
+// scripts calls each for every script in testdata, in the order of file names.
 func scripts(t *testing.T, each func(t *testing.T, o Options, actions []Action, mutant string)) {
 	names, err := filepath.Glob("testdata/*.sim")
 	if err != nil || len(names) == 0 {
@@ -27,7 +27,7 @@ func scripts(t *testing.T, each func(t *testing.T, o Options, actions []Action, 
 	}
 }
 
-// TestScripts plays again what failed once, and must not now.
+// TestScripts runs the scripts that once failed. They must not fail now.
 func TestScripts(t *testing.T) {
 	scripts(t, func(t *testing.T, o Options, actions []Action, _ string) {
 		if r := Play(o, actions, true); r.Violation != "" {
@@ -36,7 +36,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// TestTextOfARun: a run that was written down and read again is the same run.
+// TestTextOfARun: a run that was written and parsed again is the same run.
 func TestTextOfARun(t *testing.T) {
 	for seed := uint64(1); seed < 20; seed++ {
 		first := Run(seed)

@@ -2,9 +2,9 @@ package sim
 
 import "testing"
 
-// TestScrub lets logs on files scrub themselves in runs with everything in them, crashes and
-// failing disks too. Nothing has rotted, so nothing may be found but what a disk does not give; and
-// what the broker does about that breaks no promise.
+// TestScrub lets logs on files scrub themselves in runs with all features, crashes and failing
+// disks. No data is damaged, so the scrub may only find I/O errors. The broker's reaction to them
+// must break no promise.
 func TestScrub(t *testing.T) {
 	runs := uint64(200)
 	switch {

@@ -7,12 +7,12 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// notDrawn are settings that the plans of queues do not have, and where they happen in place of it.
+// notDrawn are settings that no queue plan draws, and the place where they are used instead.
 var notDrawn = map[string]string{
 	"paused": "queues are paused and resumed while the simulation runs",
 }
 
-// A setting that no plan draws is a setting that the simulation says nothing about.
+// TestEverySettingIsDrawn: a setting that no plan draws is not simulated.
 func TestEverySettingIsDrawn(t *testing.T) {
 	missing := map[string]bool{}
 	for i := range settings.Table {

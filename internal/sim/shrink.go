@@ -7,12 +7,11 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// shrinkRuns bounds the effort of making one failing run smaller.
+// shrinkRuns limits the runs for making one failed run smaller.
 const shrinkRuns = 4000
 
-// Shrink makes a failing run smaller for as long as it still breaks the same promise: it leaves out
-// actions, then features, faults and queues, then actions again. It gives the smallest run that was
-// found, traced.
+// Shrink makes a failed run smaller while it still breaks the same promise. It leaves out actions,
+// then features, faults and queues, then actions again. It returns the smallest run found, traced.
 func Shrink(r Result) Result {
 	s := shrinker{o: r.Options, actions: r.Actions, promise: promise(r.Violation), left: shrinkRuns}
 	for was := -1; was != len(s.actions) && s.left > 0; {
@@ -30,7 +29,7 @@ type shrinker struct {
 	left    int
 }
 
-// promise is what a violation is of.
+// promise returns the promise that a violation names.
 func promise(violation string) string {
 	name, _, _ := strings.Cut(violation, ":")
 	return name
@@ -53,7 +52,7 @@ func (s *shrinker) lessActions() {
 	}
 }
 
-// simpler tries every option at its plainest.
+// simpler tries the plainest value of every option.
 func (s *shrinker) simpler() {
 	try := func(change func(o *Options)) {
 		o := s.o
@@ -96,7 +95,7 @@ func (s *shrinker) simpler() {
 	}
 }
 
-// plain gives settings with what a plan's other fields rest on, and nothing else.
+// plain returns settings with only those that a plan's other fields need.
 func plain(c *surgetank.QueueConfig) surgetank.QueueConfig {
 	p := surgetank.QueueConfig{Retry: c.Retry, DeadLetter: c.DeadLetter, DedupWindow: c.DedupWindow, DedupBy: c.DedupBy}
 	p.Group.MaxInFlight = c.Group.MaxInFlight

@@ -16,7 +16,7 @@ var (
 	firstFlag = flag.Uint64("first", 1, "the first seed of -seeds")
 )
 
-// TestSim runs seeds. Every seed is a run of its own; a failing one prints all it drew and the
+// TestSim runs seeds. Every seed is a separate run. A failed one prints its options and the
 // shortest script that still fails.
 //
 //	go test ./internal/sim -seeds 10000          a campaign
@@ -48,8 +48,8 @@ func TestSim(t *testing.T) {
 	}
 }
 
-// TestMain lets garbage gather: runs are short, and collecting after each costs more than running
-// them.
+// TestMain makes garbage collections rare: runs are short, and a collection after each costs more
+// than the runs.
 func TestMain(m *testing.M) {
 	debug.SetGCPercent(800)
 	os.Exit(m.Run())

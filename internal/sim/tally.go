@@ -9,7 +9,7 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// watchedLog knows which entries the log confirmed while that still counted.
+// watchedLog records which entries the log confirmed before a crash.
 type watchedLog struct {
 	commitlog.Log
 	w *world
@@ -31,7 +31,7 @@ func (l watchedLog) Append(data []byte, done func(commitlog.Offset, error)) {
 	})
 }
 
-// Freeable and Room are the log's: see commitlog.Freer.
+// Freeable and Room call the log: see commitlog.Freer.
 func (l watchedLog) Freeable(before commitlog.Offset) int64 {
 	return l.Log.(commitlog.Freer).Freeable(before)
 }
@@ -62,7 +62,7 @@ func (s watchedSnapshots) Latest() (commitlog.Offset, io.ReadCloser, error) {
 	return at, r, err
 }
 
-// tally counts what a turn shows.
+// tally counts the points that a turn reached.
 func (w *world) tally(t *broker.Turn) {
 	n := &w.count
 	w.machine = t.Machine
@@ -127,7 +127,7 @@ func (w *world) tally(t *broker.Turn) {
 	}
 }
 
-// tallyQueues counts what the queues counted themselves, before they are gone.
+// tallyQueues adds the queues' own counts, before the queues are gone.
 func (w *world) tallyQueues() {
 	if w.machine == nil {
 		return
@@ -145,7 +145,7 @@ func (w *world) tallyQueues() {
 	w.machine = nil
 }
 
-// tallyDelivery counts what a hand-out shows.
+// tallyDelivery counts the points that a hand-out reached.
 func (w *world) tallyDelivery(cl *client, d *surgetank.Delivery) {
 	n := &w.count
 	n.one(Delivered)

@@ -15,8 +15,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// Action is one thing that happens. Its own seed decides all about it, so that leaving out others
-// does not change it more than need be.
+// Action is one step of a run. Its own seed decides its details, so that leaving out other actions
+// changes it as little as possible.
 type Action struct {
 	Kind string
 	Seed uint64
@@ -28,28 +28,28 @@ type world struct {
 	clock        *clock.Manual
 	disk         disk
 	b            *broker.Broker
-	life         int // counts openings; what belongs to an earlier one does not count any more
+	life         int // number of openings; events of an earlier opening are ignored
 	ledger       *ledger
 	clients      []*client
 	transactions []*transaction
-	deliveries   []delivery // receipts to be settled, old ones too
+	deliveries   []delivery // receipts to settle, including old ones
 	count        Counters
 	trace        []string
 	tracing      bool
 	serial       int
 	healed       bool
-	slow         bool // the disk is not answering now
+	slow         bool // the disk does not answer at present
 	drives       int
 	numberers    []*numberer
-	faulted      bool // a fault was set in this life
+	faulted      bool // a fault was set in this opening
 	beside       *beside
 	machine      *queue.Machine
-	logged       uint64          // the newest entry that the log confirmed in this life
-	declared     map[string]bool // queues whose settings are in force for whoever publishes now
+	logged       uint64          // the newest entry that the log confirmed in this opening
+	declared     map[string]bool // queues whose settings apply to every publish from now on
 	prober       *prober
 }
 
-// client is a subscription and who holds it.
+// client is a subscription and its consumer.
 type client struct {
 	queue  string
 	opts   surgetank.SubscribeOptions
@@ -61,7 +61,7 @@ type client struct {
 	life   int
 }
 
-// delivery is something to settle.
+// delivery is a delivered message that can be settled.
 type delivery struct {
 	copy    *stored
 	receipt surgetank.Receipt
@@ -96,14 +96,14 @@ func (w *world) plan(name string) *QueuePlan {
 	return nil
 }
 
-// noack says that consumers of a queue are given messages that are settled at once: they may be
-// gone unseen.
+// noack tells whether consumers of a queue get messages without ack. Such messages may be lost
+// after the hand-out.
 func (w *world) noack(string) bool { return w.o.NoAck }
 
-// blamed says that a failure is no wonder.
+// blamed tells whether a fault explains a failure.
 func (w *world) blamed() bool { return w.faulted || w.disk.broken() }
 
-// open opens the broker, again and again while it crashes, and makes the queues that are missing.
+// open opens the broker, repeatedly if it crashes, and creates the missing queues.
 func (w *world) open(rng *rand.Rand) {
 	for try, crashes := 0, 0; ; try++ {
 		w.life++
@@ -132,7 +132,7 @@ func (w *world) open(rng *rand.Rand) {
 			return
 		}
 		w.disk.heal()
-		w.disk.crash(rng, true) // the process that failed to open is gone, and its locks with it
+		w.disk.crash(rng, true) // the process that failed to open has ended, and so have its locks
 	}
 	clear(w.declared)
 	for i := range w.o.Queues {
@@ -144,7 +144,8 @@ func (w *world) open(rng *rand.Rand) {
 	}
 }
 
-// incarnation gives each opening of a run its own, the same each time a seed runs.
+// incarnation returns the incarnation of each opening of a run. It is the same each time a seed
+// runs.
 func incarnation(seed uint64, life int) uint64 { return (seed+1)<<24 | uint64(life) }
 
 func (w *world) tryOpen() (*broker.Broker, error) {
@@ -173,8 +174,8 @@ func (w *world) tryOpen() (*broker.Broker, error) {
 	})
 }
 
-// drive is what a waiting call needs: the log and the broker go on. A log that cannot go on gets
-// room.
+// drive runs the log and the broker while a call waits. If the log is out of space, drive makes
+// some.
 func (w *world) drive() {
 	if w.drives++; w.drives > 300 {
 		w.disk.heal()
@@ -186,7 +187,7 @@ func (w *world) drive() {
 	}
 }
 
-// run lets everything happen that can.
+// run does all work that is possible now.
 func (w *world) run() {
 	for range 1000 {
 		worked := w.b.Tick()
@@ -198,7 +199,7 @@ func (w *world) run() {
 	w.ledger.violation("comes to rest", "the broker has always something to do")
 }
 
-// ok says whether what happens still counts: an answer to a life that is over does not.
+// ok tells whether an event still counts. An answer to an earlier opening does not.
 func (w *world) ok(life int) bool { return life == w.life && !w.disk.crashed() }
 
 func (w *world) declare(name string, config surgetank.QueueConfig) {
@@ -207,7 +208,7 @@ func (w *world) declare(name string, config surgetank.QueueConfig) {
 	w.send(c, func(err error) { w.declared[name] = err == nil && c.Err == nil })
 }
 
-// send leaves a command; f is told of its outcome, if this life lasts that long.
+// send sends a command. f is called with the outcome if this opening lasts that long.
 func (w *world) send(c queue.Command, f func(error)) {
 	life := w.life
 	if err := w.b.Send(c, func(err error) {
@@ -219,7 +220,7 @@ func (w *world) send(c queue.Command, f func(error)) {
 	}
 }
 
-// after looks at what a step led to: crashes that came in the middle of it, logs that failed.
+// after handles the effects of a step: crashes in the middle of it, failed logs.
 func (w *world) after(rng *rand.Rand) {
 	switch {
 	case w.disk.crashed():
@@ -238,9 +239,9 @@ func (w *world) after(rng *rand.Rand) {
 	}
 }
 
-// reopen is what follows a crash: everything volatile is gone.
+// reopen follows a crash: all volatile state is gone.
 func (w *world) reopen(rng *rand.Rand, kill bool) {
-	w.life++ // nothing that the old process still does counts
+	w.life++ // the old process's later work does not count
 	w.tallyQueues()
 	w.disk.crash(rng, kill)
 	w.ledger.crashed()
@@ -248,7 +249,7 @@ func (w *world) reopen(rng *rand.Rand, kill bool) {
 	w.open(rng)
 }
 
-// Run plays actions and gives what was reached and the first violation, if any.
+// play runs actions and returns the first violation, if any.
 func (w *world) play(actions []Action) (violation string) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -290,7 +291,8 @@ func (w *world) play(actions []Action) (violation string) {
 	return w.ledger.bad
 }
 
-// heal is the second part: no more faults, every queue open, everything must come out.
+// heal is the second part: there are no more faults, every queue is open, and all messages must be
+// delivered.
 func (w *world) heal() {
 	rng := rand.New(rand.NewPCG(w.o.Seed, 8))
 	w.healed = true
@@ -299,8 +301,8 @@ func (w *world) heal() {
 	w.tracef("healed")
 	w.run()
 	w.after(rng)
-	w.reopen(rng, !w.o.Crashes || rng.IntN(2) == 0) // whatever clients hold and forgot about comes back
-	opened := map[string]bool{}                     // dead letters may make queues later
+	w.reopen(rng, !w.o.Crashes || rng.IntN(2) == 0) // messages that clients have and forgot are delivered again
+	opened := map[string]bool{}                     // dead letters may create queues later
 	for round := 0; round < 80 && w.ledger.bad == ""; round++ {
 		infos := w.infos()
 		if w.ledger.bad != "" {
@@ -341,12 +343,12 @@ func (w *world) heal() {
 	}
 }
 
-// restBytes is what a drained directory may take in a run: some of the smallest segments,
-// snapshots, and what is not worth a snapshot.
+// restBytes is the largest size of a drained directory in a run: some of the smallest segments,
+// snapshots, and log that is not worth a snapshot.
 const restBytes = 8*disklog.MinSegmentBytes + 64<<10
 
-// atRest is the third part: everything is settled and nobody does anything. The log must become
-// small and take messages by itself.
+// atRest is the third part: all messages are settled and no client does anything. The log must
+// become small and accept messages by itself.
 func (w *world) atRest() {
 	for range 60 {
 		w.clock.Advance(time.Second)
@@ -366,7 +368,7 @@ func (w *world) atRest() {
 	}
 }
 
-// openUp takes away what holds a queue up, and puts a consumer on it.
+// openUp removes all limits of a queue and attaches a consumer to it.
 func (w *world) openUp(i *surgetank.QueueInfo) {
 	c := i.Config
 	c.Paused, c.Level, c.Group.Rate = false, surgetank.LevelConfig{}, 0
@@ -375,7 +377,7 @@ func (w *world) openUp(i *surgetank.QueueInfo) {
 	w.run()
 }
 
-// infos reads the figures of all queues, which are checked.
+// infos reads and checks the statistics of all queues.
 func (w *world) infos() []surgetank.QueueInfo {
 	c := &queue.Info{}
 	got := false

@@ -1,5 +1,5 @@
-// Package tally counts how often each limit refused something, for metrics. Doors count where they
-// refuse.
+// Package tally counts for metrics how often each limit rejected something. Doors count at the
+// place where they reject.
 package tally
 
 import "sync/atomic"
@@ -10,14 +10,14 @@ type Limit int
 // The limits.
 const (
 	Connections   Limit = iota // connections of the server, of a virtual host or of a user
-	Strangers                  // connections that have not logged in: one was closed to make room
+	Strangers                  // connections without a login: one was closed to make room
 	Channels                   // channels of a connection or of a user
-	Consumers                  // consumers of a channel
+	Consumers                  // consumers of a queue, a channel, a connection or a user
 	Subscriptions              // subscriptions over HTTP
 	Queues                     // queues of the broker or of a virtual host
-	Routing                    // what a door keeps to find a message's queues
+	Routing                    // a door's memory for finding a message's queues
 	MessageSize                // bytes of a message, a batch or a request
-	Memory                     // bytes that the server holds of requests and answers
+	Memory                     // bytes of requests and answers in the server's memory
 	Logins                     // login attempts after too many wrong ones
 	count
 )
@@ -26,13 +26,13 @@ var names = [count]string{"connections", "strangers", "channels", "consumers", "
 
 func (l Limit) String() string { return names[l] }
 
-// Counts is the counts of one server. The zero value is ready; so is nil, which counts nothing. All
-// methods may be called by many goroutines.
+// Counts is the counts of one server. The zero value is ready. A nil Counts counts nothing. Many
+// goroutines may call all methods.
 type Counts struct {
 	n [count]atomic.Uint64
 }
 
-// Add counts one refusal.
+// Add counts one rejection.
 func (c *Counts) Add(l Limit) {
 	if c != nil {
 		c.n[l].Add(1)

@@ -2,23 +2,21 @@ package vfs
 
 import "errors"
 
-// ColdUnit is what positions and lengths of ReadCold must be multiples of for it to reach the
-// medium.
+// ColdUnit is the unit of ReadCold. Only if position and length are multiples of it does ReadCold
+// read the medium.
 const ColdUnit = 4096
 
-// coldReader is a file system that can read past the memory in which the operating system keeps
-// files.
+// coldReader is a file system that can read without the page cache.
 type coldReader interface {
 	readCold(name string, p []byte, off int64) (int, error)
 }
 
-// ReadCold reads from a file as ReadAt of a file opened for it would, but asks the medium where the
-// file system can: what lies in the page cache may be whole where the disk has rotted, and the
-// other way round. What is in that cache stays there, and what is not does not come in. Where that
-// cannot be had it is an ordinary read. Only what was synced may be read so.
+// ReadCold reads from a file like ReadAt, but reads the medium and not the page cache, if the file
+// system can do that. The page cache can be intact when the disk is damaged, and the other way
+// round. The read adds nothing to the page cache and removes nothing. On other file systems it is
+// an ordinary read. Only synced bytes may be read.
 //
-// It opens the file anew each time and holds it no longer than it reads, so nobody who renames or
-// removes files has to wait for more than one read.
+// It opens the file for each call, so a rename or removal of the file waits for one read at most.
 func ReadCold(fs FS, name string, p []byte, off int64) (int, error) {
 	if c, ok := fs.(coldReader); ok {
 		return c.readCold(name, p, off)
@@ -28,7 +26,7 @@ func ReadCold(fs FS, name string, p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	n, err := f.ReadAt(p, off)
-	if closeErr := f.Close(); n < len(p) || closeErr != nil { // a whole read has no error of its own
+	if closeErr := f.Close(); n < len(p) || closeErr != nil { // a full read needs no error of its own
 		err = errors.Join(err, closeErr)
 	}
 	return n, err

@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readCold reads with O_DIRECT. Not every file system knows it, and each has its own demands on
-// memory and positions; where one says that something is invalid, the pages that are cached are
-// given up first and then read as usual. That asks the disk, too, but costs other readers what was
-// cached until it is read again, and leaves behind what nobody else wants.
+// readCold reads with O_DIRECT. Some file systems do not support it, or have other demands on
+// memory and positions, and return an error. Then readCold drops the cached pages first and reads
+// as usual. That reads the disk, too. But it removes pages that other readers use, and adds pages
+// that no other reader needs.
 func (o OS) readCold(name string, p []byte, off int64) (int, error) {
 	if off%ColdUnit == 0 && len(p)%ColdUnit == 0 {
 		f, err := os.OpenFile(name, os.O_RDONLY|unix.O_DIRECT, 0)
@@ -28,18 +28,19 @@ func (o OS) readCold(name string, p []byte, off int64) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	// It is advice: pages that stay are read as they are.
+	// This is only advice to the kernel: pages that stay cached are read from the cache.
 	_ = osFile{f}.control("fadvise", func(fd int) error { return unix.Fadvise(fd, off, int64(len(p)), unix.FADV_DONTNEED) })
 	n, err := f.ReadAt(p, off)
 	return n, closed(err, f)
 }
 
-// notDirect tells the answers of file systems that cannot read so.
+// notDirect tells whether an error means that the file system does not support O_DIRECT.
 func notDirect(err error) bool {
 	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS)
 }
 
-// closed closes a file that was only read, and gives what came of reading, or else of that.
+// closed closes a file that was only read. It returns the error of the read, or else that of
+// closing.
 func closed(err error, f *os.File) error {
 	if closeErr := f.Close(); err == nil {
 		return closeErr
@@ -47,9 +48,8 @@ func closed(err error, f *os.File) error {
 	return err
 }
 
-// readDirect fills p, but for what lies behind the end of the file. Behind a read that ends inside
-// a unit there is nothing more: the file ends there, and going on from there would be no direct
-// read.
+// readDirect fills p up to the end of the file. If a read ends inside a unit, the file ends there,
+// and another direct read from that position would be invalid.
 func (f osFile) readDirect(p []byte, off int64) (int, error) {
 	total := 0
 	for total < len(p) {

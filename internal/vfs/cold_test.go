@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestReadCold: it gives what ReadAt gives, whole units or not, up to the end of the file and over
-// it.
+// TestReadCold: ReadCold returns the same as ReadAt, for whole units and others, up to the end of
+// the file and beyond it.
 func TestReadCold(t *testing.T) {
 	both(t, func(t *testing.T, fsys FS, dir string) {
 		name := filepath.Join(dir, "file")
@@ -22,7 +22,7 @@ func TestReadCold(t *testing.T) {
 		f := create(t, fsys, name, string(data))
 		must(t, f.Sync())
 		must(t, f.Close())
-		room := make([]byte, 1<<18) // so large that Go gives it whole pages
+		room := make([]byte, 1<<18) // so large that Go allocates whole pages
 		for _, c := range []struct{ off, n int }{
 			{0, ColdUnit}, {0, len(room)}, {ColdUnit, 2 * ColdUnit}, {4 * ColdUnit, ColdUnit}, {5 * ColdUnit, ColdUnit},
 			{6 * ColdUnit, ColdUnit}, {10, 20}, {ColdUnit - 1, ColdUnit}, {len(data) - 1, 1},

@@ -5,22 +5,21 @@ import (
 	"slices"
 )
 
-// Crash says what a power failure does to what was not durable.
+// Crash describes what a power failure does to data that was not durable.
 type Crash struct {
-	// Percent is how likely each unsynced block, size and change of a name survives: 0 loses all of
-	// it, 100 nothing.
+	// Percent is the probability that an unsynced block, size or change of a name survives: with 0
+	// none does, with 100 all do.
 	Percent int
-	// Torn lets parts of a block survive by themselves, sector by sector (512 bytes).
+	// Torn lets single sectors (512 bytes) of a block survive.
 	Torn bool
-	// Garbage leaves noise where bytes that were being changed did not survive, as an interrupted
-	// write may. Bytes that were not being changed are left alone ("powersafe overwrite", see
-	// docs/assumptions.md).
+	// Garbage leaves random bytes in place of changed bytes that did not survive, as an interrupted
+	// write can. Bytes that were not changed stay ("powersafe overwrite", see docs/assumptions.md).
 	Garbage bool
 }
 
-// CrashClone gives the file system as a crash at this moment would leave it, for a new process to
-// open: no locks held, everything in it durable. The original is not changed and goes on. The same
-// rng and history give the same clone.
+// CrashClone returns the file system that a crash at this moment would leave for a new process: no
+// locks are held, and everything in it is durable. It does not change the original. The same rng
+// and history give the same clone.
 func (m *Mem) CrashClone(rng *rand.Rand, crash Crash) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -45,7 +44,7 @@ func (m *Mem) CrashClone(rng *rand.Rand, crash Crash) *Mem {
 	for name := range names {
 		sorted = append(sorted, name)
 	}
-	slices.Sort(sorted) // the order of a map must not decide what rng gives to which file
+	slices.Sort(sorted) // the order of a map must not decide the use of rng
 	for _, name := range sorted {
 		node := names[name].crashed(rng, crash, survives)
 		clone.names[name] = node
@@ -54,7 +53,7 @@ func (m *Mem) CrashClone(rng *rand.Rand, crash Crash) *Mem {
 	return clone
 }
 
-// crashed gives a file's contents after a crash.
+// crashed returns a file's contents after a crash.
 func (n *memNode) crashed(rng *rand.Rand, crash Crash, survives func() bool) *memNode {
 	size := n.onDisk
 	if n.size != n.onDisk && survives() {
@@ -81,7 +80,7 @@ func (n *memNode) crashed(rng *rand.Rand, crash Crash, survives func() bool) *me
 	return c
 }
 
-// mix gives a block of which some sectors are old, some new and some noise.
+// mix returns a block with some old sectors, some new ones and some random bytes.
 func mix(old, now *block, rng *rand.Rand, crash Crash, survives func() bool) *block {
 	if !crash.Torn && !crash.Garbage {
 		if survives() {

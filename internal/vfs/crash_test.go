@@ -54,8 +54,8 @@ func TestCrashLosesWhatWasNotSynced(t *testing.T) {
 	}
 }
 
-// TestCrashRenamesTheRightFile: of a file that took an older one's name before it was renamed, the
-// rename never moves the older one.
+// TestCrashRenamesTheRightFile: a file takes an older file's name and is then renamed. The rename
+// must never move the older file.
 func TestCrashRenamesTheRightFile(t *testing.T) {
 	m := NewMem()
 	must(t, create(t, m, "/new.tmp", "older").Sync())
@@ -76,7 +76,7 @@ func TestCrashRenamesTheRightFile(t *testing.T) {
 	}
 }
 
-// TestCrashModes looks at what becomes of one overwritten file in many crashes.
+// TestCrashModes checks the content of one overwritten file after many crashes.
 func TestCrashModes(t *testing.T) {
 	const blocks = 4
 	m := NewMem()
@@ -179,7 +179,7 @@ func TestInject(t *testing.T) {
 		t.Errorf("the file holds %q", got)
 	}
 
-	// A failed sync loses what it should have written, for good.
+	// A failed sync loses the unsynced bytes for good.
 	i.SetFault(Fault{Ops: OpSync, N: 1, Err: syscall.EIO})
 	if err := f.Sync(); !errors.Is(err, syscall.EIO) {
 		t.Errorf("the sync gave %v", err)

@@ -2,7 +2,7 @@ package vfs
 
 import "sync"
 
-// Op is a kind of operation, or several, for Inject.
+// Op is a kind of operation, or a set of kinds, for Inject.
 type Op uint32
 
 // The kinds of operations.
@@ -24,26 +24,26 @@ const (
 	OpCheck
 	OpClose
 
-	// OpChange is every kind that changes what is stored or makes it durable.
+	// OpChange is every kind that changes stored data or makes it durable.
 	OpChange = OpCreate | OpRename | OpRemove | OpMkdir | OpSyncDir | OpWrite | OpSync | OpPreallocate | OpTruncate
 	// OpAny is every kind.
 	OpAny = OpClose<<1 - 1
 )
 
-// Fault says which operation fails and how.
+// Fault describes which operation fails and how.
 type Fault struct {
-	Ops Op  // the kinds that count and may fail
-	N   int // which of them fails, counted from 1
-	// Forever lets every one after the N-th fail too.
+	Ops Op  // the kinds that are counted and may fail
+	N   int // which of them fails; the first is 1
+	// Forever makes every operation after the N-th fail, too.
 	Forever bool
 	Err     error
-	// Short lets a failing write, or read, do half of its work first.
+	// Short makes a failing write or read do half of its work first.
 	Short bool
 }
 
-// Inject is a file system over another that counts operations, lets chosen ones fail and calls a
-// hook after each. A Sync that fails on a Mem loses what it should have written for good, as on
-// Linux: another Sync will succeed and the medium will still not have it.
+// Inject wraps a file system. It counts operations, makes chosen ones fail, and calls a hook after
+// each. A Sync that fails on a Mem loses the unsynced bytes for good, as on Linux: another Sync
+// succeeds, and the medium still does not have them.
 type Inject struct {
 	fs FS
 
@@ -56,25 +56,24 @@ type Inject struct {
 
 var _ FS = (*Inject)(nil)
 
-// NewInject wraps a file system; nothing fails until SetFault.
+// NewInject wraps a file system. No operation fails before SetFault.
 func NewInject(fs FS) *Inject { return &Inject{fs: fs} }
 
-// SetFault sets the fault, counting anew; the zero Fault fails nothing.
+// SetFault sets the fault and restarts the count. With the zero Fault no operation fails.
 func (i *Inject) SetFault(f Fault) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.fault, i.seen, i.failed = f, 0, 0
 }
 
-// Seen gives how many operations of the fault's kinds came since SetFault; Failed, how many were
-// let fail.
+// Seen returns how many operations of the fault's kinds were called since SetFault.
 func (i *Inject) Seen() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.seen
 }
 
-// Failed gives how many operations were let fail since SetFault.
+// Failed returns how many operations failed by the fault since SetFault.
 func (i *Inject) Failed() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -82,14 +81,14 @@ func (i *Inject) Failed() int {
 }
 
 // SetHook sets a function that is called after every operation, failed or not. Set it before the
-// file system is in use.
+// file system is used.
 func (i *Inject) SetHook(hook func(op Op, name string)) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.hook = hook
 }
 
-// do runs an operation, or lets it fail; half is what a short one still does.
+// do runs an operation, or makes it fail. half is the work of a short one.
 func (i *Inject) do(op Op, name string, run func() error, half func()) error {
 	i.mu.Lock()
 	var err error
@@ -115,7 +114,7 @@ func (i *Inject) do(op Op, name string, run func() error, half func()) error {
 	return err
 }
 
-// Open opens or creates a file; its operations are counted too.
+// Open opens or creates a file. The file's operations are counted, too.
 func (i *Inject) Open(name string, mode Mode) (File, error) {
 	op := OpOpen
 	if mode == Create {
@@ -155,13 +154,13 @@ func (i *Inject) SyncDir(dir string) error {
 	return i.do(OpSyncDir, dir, func() error { return i.fs.SyncDir(dir) }, nil)
 }
 
-// Lock takes a lock.
+// Lock locks a directory.
 func (i *Inject) Lock(name, owner string) (l Lock, err error) {
 	err = i.do(OpLock, name, func() (err error) { l, err = i.fs.Lock(name, owner); return err }, nil)
 	return l, err
 }
 
-// Free asks for the free bytes.
+// Free returns the free bytes.
 func (i *Inject) Free(dir string) (n int64, err error) {
 	err = i.do(OpFree, dir, func() (err error) { n, err = i.fs.Free(dir); return err }, nil)
 	return n, err
@@ -231,7 +230,7 @@ func (f *injectFile) Check() (size int64, err error) {
 	return size, err
 }
 
-// Close closes the file even where the error says otherwise, as close(2) does.
+// Close closes the file even if it returns an error, as close(2) does.
 func (f *injectFile) Close() error {
 	closed := f.f.Close()
 	return f.i.do(OpClose, f.name, func() error { return closed }, nil)

@@ -11,39 +11,39 @@ import (
 )
 
 const (
-	// blockSize is the unit in which Mem keeps files and counts room, as a page cache does.
+	// blockSize is the unit in which Mem stores files and counts space, as a page cache does.
 	blockSize = 4096
-	// sectorSize is the unit that a medium writes as a whole; what Mem loses, it loses by sectors.
+	// sectorSize is the unit that a medium writes atomically. Mem loses data in sectors.
 	sectorSize = 512
 )
 
-// Mem is a file system in memory that knows of every byte and every name whether it is durable yet.
-// CrashClone gives what a power failure would leave. The zero value is not usable; call NewMem.
+// Mem is a file system in memory. It knows of every byte and every name whether it is durable.
+// CrashClone returns what a power failure would leave. The zero value is not usable; call NewMem.
 //
-// Directories are durable once made. All else follows the rules of FS and no more: a synced file
+// Directories are durable at once. Everything else has only the guarantees of FS: a synced file
 // whose name was not synced is lost.
 type Mem struct {
 	mu       sync.Mutex
 	dirs     map[string]bool
-	names    map[string]*memNode // what processes see
-	durable  map[string]*memNode // what the medium has
-	pending  []nameOp            // what lies between the two, in order
+	names    map[string]*memNode // the names that processes see
+	durable  map[string]*memNode // the names on the medium
+	pending  []nameOp            // the changes between names and durable, in order
 	locks    map[string]string   // lock file → owner
-	capacity int64               // bytes; 0: without limit
+	capacity int64               // bytes; 0: no limit
 }
 
 var _ FS = (*Mem)(nil)
 
 // nameOp is a change of names that is not durable yet.
 type nameOp struct {
-	from string   // the name that goes; empty for a new file
-	to   string   // the name that comes; empty for a removal
-	node *memNode // the file that it was done to
+	from string   // the old name; empty for a new file
+	to   string   // the new name; empty for a removal
+	node *memNode // the changed file
 }
 
-// apply makes the change in a map of names. A change whose file does not have that name there does
-// nothing: what it built on was lost. It is never done to another file that has the name: a
-// directory names files, and a rename writes which.
+// apply makes the change in a map of names. It does nothing if the file does not have the old name
+// in the map, because an earlier change was lost. It never changes another file that has the old
+// name now.
 func (op nameOp) apply(names map[string]*memNode) {
 	if op.from != "" {
 		if names[op.from] != op.node {
@@ -56,7 +56,7 @@ func (op nameOp) apply(names map[string]*memNode) {
 	}
 }
 
-// NewMem makes an empty file system with the root directories "/" and ".".
+// NewMem creates an empty file system with the root directories "/" and ".".
 func NewMem() *Mem {
 	return &Mem{
 		dirs:    map[string]bool{"/": true, ".": true},
@@ -66,22 +66,21 @@ func NewMem() *Mem {
 	}
 }
 
-// SetCapacity limits the bytes that all files together may take, in blocks of 4 KiB; 0 means no
-// limit.
+// SetCapacity limits the bytes of all files together, counted in blocks of 4 KiB. 0 means no limit.
 func (m *Mem) SetCapacity(bytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.capacity = bytes
 }
 
-// Used gives the bytes that all files take, in whole blocks.
+// Used returns the bytes of all files, in whole blocks.
 func (m *Mem) Used() int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.used()
 }
 
-// used counts the room that files take.
+// used counts the space of all files.
 func (m *Mem) used() int64 {
 	var n int64
 	for _, node := range m.names {
@@ -119,7 +118,7 @@ func (m *Mem) Open(name string, mode Mode) (File, error) {
 	return &memFile{fs: m, node: node, name: name, writable: mode != Read}, nil
 }
 
-// change does a change of names for processes and remembers that it is not durable.
+// change makes a change of names for processes and records that it is not durable.
 func (m *Mem) change(op nameOp) {
 	op.apply(m.names)
 	m.pending = append(m.pending, op)
@@ -154,7 +153,7 @@ func (m *Mem) Remove(name string) error {
 	return nil
 }
 
-// List gives the sorted names in a directory.
+// List returns the sorted names in a directory.
 func (m *Mem) List(dir string) ([]string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -208,7 +207,7 @@ func (m *Mem) SyncDir(dir string) error {
 	return nil
 }
 
-// Lock takes a lock of this file system.
+// Lock locks a directory of this file system.
 func (m *Mem) Lock(name, owner string) (Lock, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -229,7 +228,7 @@ type memLock struct {
 	once sync.Once
 }
 
-// Check finds nothing wrong: the lock does not depend on a file.
+// Check always succeeds: the lock does not depend on a file.
 func (l *memLock) Check() error { return nil }
 
 // Close releases the lock.
@@ -244,7 +243,7 @@ func (l *memLock) Close() error {
 	return err
 }
 
-// Free gives the room that is left.
+// Free returns the space that is left.
 func (m *Mem) Free(string) (int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -254,8 +253,8 @@ func (m *Mem) Free(string) (int64, error) {
 	return max(m.capacity-m.used(), 0), nil
 }
 
-// Corrupt changes a file behind everybody's back, durably: f gets its bytes and gives the new ones.
-// It is for tests of bit rot.
+// Corrupt changes a file durably, without its readers and writers. f gets the bytes and returns the
+// new ones. It is for tests of bit rot.
 func (m *Mem) Corrupt(name string, f func([]byte) []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

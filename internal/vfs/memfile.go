@@ -7,17 +7,16 @@ import (
 	"syscall"
 )
 
-// block is never changed once it is in a node: writing puts a new one in its place. So the durable
-// contents, the visible contents and the clones of a file system share what is equal. nil stands
-// for zeros.
+// block is never changed after it is in a node: a write replaces it. So the durable contents, the
+// visible contents and the clones of a file system share equal blocks. nil stands for zeros.
 type block [blockSize]byte
 
-// memNode is a file's contents, guarded by the lock of its Mem.
+// memNode is a file's contents. The lock of its Mem guards it.
 type memNode struct {
-	blocks  []*block // what processes see; len is the room the file takes
+	blocks  []*block // the contents that processes see; len is the space of the file
 	size    int64
-	durable []*block // what the medium has
-	onDisk  int64    // the size the medium has
+	durable []*block // the contents on the medium
+	onDisk  int64    // the size on the medium
 	dirty   map[int]struct{}
 }
 
@@ -98,7 +97,7 @@ func (n *memNode) truncate(size int64) {
 	}
 }
 
-// sync makes the visible contents the durable ones.
+// sync makes the visible contents durable.
 func (n *memNode) sync() {
 	want := len(n.blocks)
 	for len(n.durable) < want {
@@ -123,7 +122,7 @@ type memFile struct {
 	closed   bool
 }
 
-// enter takes the lock if the file is open (and, for a change, writable).
+// enter takes the lock if the file is open and, for a change, writable.
 func (f *memFile) enter(op string, change bool) error {
 	f.fs.mu.Lock()
 	switch {
@@ -174,8 +173,8 @@ func (f *memFile) Sync() error {
 	return nil
 }
 
-// forget marks everything written as clean without having written it to the medium: what Linux does
-// with pages whose writing failed. Inject calls it for a failed Sync.
+// forget marks everything written as clean without writing it to the medium, as Linux does with
+// pages whose write failed. Inject calls it for a failed Sync.
 func (f *memFile) forget() {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()

@@ -10,13 +10,14 @@ import (
 	"syscall"
 )
 
-// OS is the machine's file system. Files are made for this user alone (0600, directories 0700).
+// OS is the machine's file system. Only this user may access the files that it creates (0600,
+// directories 0700).
 type OS struct{}
 
 var _ FS = OS{}
 
-// osFile is an os.File whose Sync, Preallocate and WriteVec are the platform's best; see
-// os_linux.go and its siblings.
+// osFile is an os.File with the platform's best Sync, Preallocate and WriteVec; see os_linux.go and
+// os_other.go.
 type osFile struct {
 	*os.File
 }
@@ -43,7 +44,7 @@ func (OS) Rename(from, to string) error { return os.Rename(from, to) }
 // Remove removes a file.
 func (OS) Remove(name string) error { return os.Remove(name) }
 
-// List gives the sorted names in a directory.
+// List returns the sorted names in a directory.
 func (OS) List(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -56,10 +57,10 @@ func (OS) List(dir string) ([]string, error) {
 	return names, nil
 }
 
-// Mkdir makes a directory and its parents, and syncs the directory that each new one is entered in.
-// One that exists may have been made by a process that was killed before it could do so; its name
-// is synced again, except where the directory it is in may not be read or cannot be synced, for
-// there somebody else made it for us.
+// Mkdir creates a directory and its parents. It syncs the parent of each new directory. The name of
+// an existing directory is synced again, because the process that created it may have been killed
+// before it could sync it. If the parent cannot be read or synced, another user created the
+// directory, and no sync is needed.
 func (o OS) Mkdir(dir string) error {
 	dir = filepath.Clean(dir)
 	err := os.Mkdir(dir, 0o700)
@@ -94,9 +95,10 @@ func (o OS) Mkdir(dir string) error {
 }
 
 // Lock takes the operating system's exclusive lock on the directory and on the file, and writes the
-// owner's line into the file. The directory's lock is the one that counts: the file can be removed,
-// and a second process would make a new one. The file's lock keeps out programs of before
-// directories were locked, and is all there is where the system cannot lock a directory.
+// owner's line into the file. The lock on the directory is the effective one, because the file can
+// be removed, and a second process would create a new file. The lock on the file excludes older
+// versions, which do not lock the directory. It is the only lock if the system cannot lock
+// directories.
 func (OS) Lock(name, owner string) (_ Lock, err error) {
 	l := &osLock{name: name}
 	defer func() {
@@ -125,7 +127,7 @@ func (OS) Lock(name, owner string) (_ Lock, err error) {
 		return nil, err
 	}
 	if _, err := l.file.WriteAt([]byte(printable(owner)+"\n"), 0); err != nil {
-		// A full disk must not keep a server from starting: the lock itself is held.
+		// A full disk must not prevent a start. The lock is held without the line.
 		if !IsNoSpace(err) {
 			return nil, err
 		}
@@ -136,7 +138,7 @@ func (OS) Lock(name, owner string) (_ Lock, err error) {
 // errBusy is the error of lockDir for a directory that another open file has locked.
 var errBusy = errors.New("the directory is locked")
 
-// joinClose closes files after an error; a nil file is left out.
+// joinClose closes files after an error. It skips nil files.
 func joinClose(err error, files ...*os.File) error {
 	for _, f := range files {
 		if f == nil {
@@ -149,8 +151,7 @@ func joinClose(err error, files ...*os.File) error {
 	return err
 }
 
-// ownerIn reads the owner's line of a lock file. The line is a courtesy: without it the owner is
-// unknown.
+// ownerIn reads the owner's line of a lock file. If it cannot be read, the owner is unknown.
 func ownerIn(name string) string {
 	f, err := os.Open(name)
 	if err != nil {
@@ -165,15 +166,15 @@ func ownerIn(name string) string {
 	return printable(string(line[:n]))
 }
 
-// osLock is a held lock; closing its files releases it. The lock file stays: other programs may
-// wait for its lock.
+// osLock is a held lock. Closing its files releases it. The lock file stays, because other programs
+// may wait for its lock.
 type osLock struct {
 	name string
-	dir  *os.File // locked; nil where directories cannot be locked
+	dir  *os.File // locked; nil if directories cannot be locked
 	file *os.File // locked, too
 }
 
-// Check looks for the lock file where the lock depends on it.
+// Check checks the lock file if the lock depends on it.
 func (l *osLock) Check() error {
 	if l.dir != nil {
 		return nil
@@ -182,7 +183,7 @@ func (l *osLock) Check() error {
 	return err
 }
 
-// Close empties the owner's line and releases the lock.
+// Close clears the owner's line and releases the lock.
 func (l *osLock) Close() error {
 	err := errors.Join(l.file.Truncate(0), l.file.Close())
 	if l.dir != nil {
@@ -191,7 +192,7 @@ func (l *osLock) Close() error {
 	return err
 }
 
-// Size gives the file's size.
+// Size returns the file's size.
 func (f osFile) Size() (int64, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -200,7 +201,7 @@ func (f osFile) Size() (int64, error) {
 	return info.Size(), nil
 }
 
-// printable keeps the first line of a text, without control characters and bounded.
+// printable returns the first line of a text, without control characters and with a limited length.
 func printable(s string) string {
 	s, _, _ = strings.Cut(s, "\n")
 	s = strings.Map(func(r rune) rune {

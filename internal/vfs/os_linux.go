@@ -8,11 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxIov is how many buffers one pwritev takes (IOV_MAX).
+// maxIov is the most buffers of one pwritev (IOV_MAX).
 const maxIov = 1024
 
-// control runs a system call on the file's descriptor, which cannot be closed meanwhile, and wraps
-// its error.
+// control runs a system call on the file's descriptor and wraps its error. The descriptor cannot be
+// closed during the call.
 func (f osFile) control(op string, call func(fd int) error) error {
 	conn, err := f.SyscallConn()
 	if err != nil {
@@ -28,9 +28,8 @@ func (f osFile) control(op string, call func(fd int) error) error {
 	return nil
 }
 
-// Sync is fdatasync: the bytes, and of the metadata what is needed to read them back, so the size
-// too. An interrupted call has reported nothing yet and may be made again; any other error is
-// final.
+// Sync is fdatasync: it syncs the bytes and the metadata needed to read them, such as the size. An
+// interrupted call has reported nothing yet and is repeated. Any other error is final.
 func (f osFile) Sync() error {
 	return f.control("fdatasync", func(fd int) error {
 		for {
@@ -41,11 +40,11 @@ func (f osFile) Sync() error {
 	})
 }
 
-// identify looks at the file open as fd, or, with a path, at the file that the path leads to.
+// identify returns the identity of the file open as fd or, with a path, of the file at the path.
 //
-// It asks for no times. Since Linux 6.13 a file system gives a file whose times were asked for a
-// new time at each write (multigrain timestamps), so each write changes the inode. One publisher
-// that waits for each confirm lost a quarter of its rate through that.
+// It requests no times. Since Linux 6.13, a file system updates a file's times at each write after
+// they were requested (multigrain timestamps), so each write changes the inode. That cost a
+// publisher that waits for each confirm a quarter of its rate.
 func identify(fd int, path string) (identity, error) {
 	flags := 0
 	if path == "" {
@@ -59,8 +58,8 @@ func identify(fd int, path string) (identity, error) {
 	return identity{unix.Mkdev(s.Dev_major, s.Dev_minor), s.Ino, int64(s.Size)}, err
 }
 
-// Preallocate reserves blocks with fallocate, and writes zeros where the file system does not know
-// it.
+// Preallocate reserves blocks with fallocate. If the file system does not support that, it writes
+// zeros.
 func (f osFile) Preallocate(size int64) error {
 	have, err := f.Size()
 	if err != nil {
@@ -82,14 +81,14 @@ func (f osFile) Preallocate(size int64) error {
 	return err
 }
 
-// WriteVec is pwritev, in portions of IOV_MAX buffers.
+// WriteVec is pwritev, with at most IOV_MAX buffers in each call.
 func (f osFile) WriteVec(bufs [][]byte, off int64) (int64, error) {
 	if len(bufs) == 1 {
 		n, err := f.WriteAt(bufs[0], off)
 		return int64(n), err
 	}
 	var total int64
-	rest := append(make([][]byte, 0, len(bufs)), bufs...) // the caller's slice is not ours to cut
+	rest := append(make([][]byte, 0, len(bufs)), bufs...) // the caller's slice must not be changed
 	for len(rest) > 0 {
 		if len(rest[0]) == 0 {
 			rest = rest[1:]

@@ -2,7 +2,7 @@
 
 package vfs
 
-// Sync is os.File's: F_FULLFSYNC on darwin, which reaches the medium where fsync does not, and
+// Sync is Sync of os.File: F_FULLFSYNC on darwin, where fsync does not reach the medium, and
 // FlushFileBuffers on windows.
 func (f osFile) Sync() error { return f.File.Sync() }
 

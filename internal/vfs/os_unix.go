@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockFile takes flock's exclusive lock without waiting; false means that another open file has it.
-// The lock belongs to the open file, so a second Lock in the same process is refused as well.
+// lockFile takes flock's exclusive lock without waiting. It returns false if another open file has
+// the lock. The lock belongs to the open file, so a second Lock in the same process fails, too.
 func lockFile(f *os.File) (bool, error) {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -25,9 +25,9 @@ func lockFile(f *os.File) (bool, error) {
 	}
 }
 
-// lockDir locks a directory and returns the open directory whose closing ends the lock; nil where
-// the file system, as NFS does, locks no directories. The error is errBusy while another open file
-// has the lock.
+// lockDir locks a directory and returns the open directory. Closing it releases the lock. It
+// returns nil if the file system, such as NFS, cannot lock directories. The error is errBusy while
+// another open file has the lock.
 func lockDir(dir string) (*os.File, error) {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -48,7 +48,7 @@ func lockDir(dir string) (*os.File, error) {
 	return nil, joinClose(&os.PathError{Op: "lock", Path: dir, Err: err}, d)
 }
 
-// Check compares the file with the one that its name leads to.
+// Check compares the file with the file at its path.
 func (f osFile) Check() (int64, error) {
 	conn, err := f.SyscallConn()
 	if err != nil {
@@ -75,7 +75,7 @@ func (f osFile) Check() (int64, error) {
 	return open.size, nil
 }
 
-// identity tells one file from another, and how long the file is.
+// identity identifies a file, and contains its size.
 type identity struct {
 	dev, ino uint64
 	size     int64
@@ -96,11 +96,11 @@ func (OS) SyncDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	// os.File.Sync is fsync, on darwin with F_FULLFSYNC.
+	// os.File.Sync is fsync; on darwin it uses F_FULLFSYNC.
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Free asks the file system for the blocks that an ordinary user may still take.
+// Free returns the bytes that an ordinary user may still allocate.
 func (OS) Free(dir string) (int64, error) {
 	var st unix.Statfs_t
 	for {
@@ -115,7 +115,7 @@ func (OS) Free(dir string) (int64, error) {
 	}
 }
 
-// isNoSpace tells a full disk or quota from other errors.
+// isNoSpace tells whether an error means a full disk or quota.
 func isNoSpace(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }

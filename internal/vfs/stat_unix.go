@@ -2,5 +2,5 @@
 
 package vfs
 
-// identify looks at the file open as fd, or, with a path, at the file that the path leads to.
+// identify returns the identity of the file open as fd or, with a path, of the file at the path.
 func identify(fd int, path string) (identity, error) { return identifyByStat(fd, path) }

@@ -1,11 +1,10 @@
-// Package vfs is the small file system that everything durable is written through: a few
-// operations, so that the same code runs on the machine's files (OS), on a file system in memory
-// that can crash (Mem), and on either with errors injected (Inject).
+// Package vfs is the small file system through which all durable data is written. The same code
+// runs on the machine's files (OS), on a file system in memory that can crash (Mem), and on both
+// with injected errors (Inject).
 //
-// The rules for what a crash leaves are the weakest that the supported file systems share: bytes
-// are durable after Sync of their file, names are durable after SyncDir of their directory, and
-// before that any part of what was done since may be there or not. docs/assumptions.md says what is
-// relied on beyond that.
+// The guarantees after a crash are the weakest of all supported file systems. Bytes are durable
+// after Sync of their file. Names are durable after SyncDir of their directory. Before that, any
+// part of the changes can survive or be lost. docs/assumptions.md lists all other assumptions.
 package vfs
 
 import (
@@ -15,7 +14,7 @@ import (
 	"syscall"
 )
 
-// Mode says how Open opens a file.
+// Mode is how Open opens a file.
 type Mode uint8
 
 const (
@@ -23,82 +22,84 @@ const (
 	Read Mode = iota
 	// ReadWrite opens an existing file for reading and writing.
 	ReadWrite
-	// Create makes a file and opens it for reading and writing; a file of that name is an error
-	// (fs.ErrExist).
+	// Create creates a file and opens it for reading and writing. It fails with fs.ErrExist if the
+	// name exists.
 	Create
 )
 
-// FS is a file system. Its methods may be called by many goroutines. Names are paths in the form of
-// the operating system. Errors wrap the operating system's, so errors.Is finds fs.ErrNotExist,
+// FS is a file system. Many goroutines may call its methods. Names are paths in the form of the
+// operating system. Errors wrap those of the operating system, so errors.Is finds fs.ErrNotExist,
 // syscall.ENOSPC and so on.
 type FS interface {
 	// Open opens or creates a file.
 	Open(name string, mode Mode) (File, error)
-	// Rename gives a file another name, atomically, in place of a file that had it. It is durable
-	// after SyncDir.
+	// Rename renames a file atomically, and replaces a file that had the new name. The change is
+	// durable after SyncDir.
 	Rename(from, to string) error
-	// Remove removes a file. It is durable after SyncDir.
+	// Remove removes a file. The change is durable after SyncDir.
 	Remove(name string) error
-	// List gives the names of the files and directories in a directory, sorted, without their path.
+	// List returns the sorted names of the files and directories in a directory, without their
+	// path.
 	List(dir string) ([]string, error)
-	// Mkdir makes a directory and the ones above it that are missing, durably. One that exists is
-	// no error.
+	// Mkdir creates a directory and its missing parents, durably. It succeeds if the directory
+	// exists.
 	Mkdir(dir string) error
-	// SyncDir makes durable which names the directory holds and which files they stand for.
+	// SyncDir makes the names in a directory durable, and which files they refer to.
 	SyncDir(dir string) error
-	// Lock takes an exclusive lock on a directory, held until the lock is closed or the process
-	// ends. name is the path of a file in the directory. That file names the holder: owner is a
-	// line of text that others are shown. Removing the file does not end the lock. While another
-	// holds the lock the error is a *LockedError.
+	// Lock takes an exclusive lock on a directory. The lock is held until it is closed or the
+	// process ends. name is the path of a file in the directory that names the holder: owner is a
+	// line of text that is shown to others. Removing the file does not release the lock. While
+	// another process has the lock, the error is a *LockedError.
 	Lock(name, owner string) (Lock, error)
-	// Free gives the bytes that this process may still allocate in a directory's file system.
+	// Free returns the bytes that this process may still allocate in a directory's file system.
 	Free(dir string) (int64, error)
 }
 
 // Lock is a held lock.
 type Lock interface {
-	// Check returns nil while the lock keeps others out. On file systems without locks on
-	// directories the lock depends on its file: Check returns a *GoneError when that file was
+	// Check returns nil while the lock excludes others. On file systems that cannot lock
+	// directories the lock depends on its file. Then Check returns a *GoneError if that file was
 	// removed or replaced.
 	Check() error
 	io.Closer
 }
 
-// File is an open file. ReadAt may run beside every other method; writing methods are for one
-// goroutine at a time.
+// File is an open file. ReadAt may run at the same time as every other method. Only one goroutine
+// at a time may write.
 type File interface {
 	io.ReaderAt
 	io.WriterAt
-	// WriteVec writes buffers one behind the other at a position, as one WriteAt of their
-	// concatenation would, without making it. It gives the number of bytes that were written; fewer
-	// than all comes with an error.
+	// WriteVec writes buffers one after another at a position, like one WriteAt of their
+	// concatenation. It returns the number of bytes written; if not all were written, there is an
+	// error.
 	WriteVec(bufs [][]byte, off int64) (int64, error)
-	// Sync makes the file's bytes and its size durable. After an error nothing is known about what
-	// was written since the last Sync, and another Sync may well succeed without having written it:
-	// never try again.
+	// Sync makes the file's bytes and its size durable. After an error, the state of all writes
+	// since the last Sync is unknown. Another Sync may succeed without having written them, so do
+	// not retry.
 	Sync() error
-	// Preallocate makes the file at least size bytes long with room for them on the medium, as
-	// zeros where nothing was written. It fails with syscall.ENOSPC where there is no room.
+	// Preallocate makes the file at least size bytes long and reserves space for them on the
+	// medium. Bytes that were never written read as zeros. It fails with syscall.ENOSPC if there is
+	// no space.
 	Preallocate(size int64) error
 	// Truncate sets the file's size.
 	Truncate(size int64) error
-	// Size gives the file's size in bytes.
+	// Size returns the file's size in bytes.
 	Size() (int64, error)
-	// Check returns the file's size. It returns a *GoneError when the name that the file was opened
-	// by does not lead to this file any more: the file was removed, renamed or replaced, or a
-	// directory above it was. It costs two system calls.
+	// Check returns the file's size. It returns a *GoneError if the path with which the file was
+	// opened no longer leads to this file: the file or a directory above it was removed, renamed or
+	// replaced. It costs two system calls.
 	Check() (int64, error)
 	// Close closes the file; it does not sync.
 	Close() error
 }
 
-// ErrLocked is the target for errors.Is of a lock that another holds.
+// ErrLocked matches, with errors.Is, the error for a lock that another process has.
 var ErrLocked = errors.New("locked")
 
-// LockedError says who holds a lock.
+// LockedError names the holder of a lock.
 type LockedError struct {
 	Name  string // the lock file
-	Owner string // the line its holder gave; may be empty
+	Owner string // the line that its holder wrote; may be empty
 }
 
 // Error names the file and its holder.
@@ -112,16 +113,16 @@ func (e *LockedError) Error() string {
 // Is makes every LockedError an ErrLocked.
 func (e *LockedError) Is(target error) bool { return target == ErrLocked }
 
-// GoneError says that a name does not lead any more to the file that was opened by it.
+// GoneError says that a path no longer leads to the file that was opened with it.
 type GoneError struct {
 	Name     string
-	Replaced bool // the name leads to another file
+	Replaced bool // the path leads to another file
 }
 
 // Error names the file.
 func (e *GoneError) Error() string {
 	if e.Replaced {
-		return fmt.Sprintf("%s is not the file any more that was opened: somebody put another one, or another directory, in its place", e.Name)
+		return fmt.Sprintf("%s is no longer the file that was opened: somebody put another file, or another directory, in its place", e.Name)
 	}
 	return fmt.Sprintf("%s is gone: somebody removed or moved the file, or a directory above it", e.Name)
 }
@@ -129,16 +130,16 @@ func (e *GoneError) Error() string {
 // IsNoSpace tells whether an error means that the disk, or the user's share of it, is full.
 func IsNoSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || isNoSpace(err) }
 
-// IsShortage tells whether an error means that the process lacks file descriptors or memory for
-// now: nothing was done, and the call may be made again later.
+// IsShortage tells whether an error means that the process lacks file descriptors or memory now.
+// Nothing was done, and the call may be repeated later.
 func IsShortage(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }
 
-// maxOwner bounds what is read of a lock file, which anybody may have written.
+// maxOwner limits what is read of a lock file, because any program may have written it.
 const maxOwner = 256
 
-// writeVec is WriteVec by one WriteAt a buffer, for files that know no better.
+// writeVec is WriteVec with one WriteAt for each buffer, for files without a better way.
 func writeVec(f io.WriterAt, bufs [][]byte, off int64) (int64, error) {
 	var total int64
 	for _, b := range bufs {
@@ -151,8 +152,7 @@ func writeVec(f io.WriterAt, bufs [][]byte, off int64) (int64, error) {
 	return total, nil
 }
 
-// zeroFill extends a file with written zeros, where the operating system has no preallocation to
-// offer.
+// zeroFill extends a file with zeros, for operating systems without preallocation.
 func zeroFill(f File, size int64) error {
 	have, err := f.Size()
 	if err != nil {

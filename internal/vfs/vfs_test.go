@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// both runs a test on files and in memory: what one allows the other must.
+// both runs a test on files and in memory. Both must behave alike.
 func both(t *testing.T, run func(t *testing.T, fsys FS, dir string)) {
 	t.Run("OS", func(t *testing.T) { run(t, OS{}, t.TempDir()) })
 	t.Run("Mem", func(t *testing.T) { run(t, NewMem(), "/") })
@@ -54,7 +54,7 @@ func TestFiles(t *testing.T) {
 	both(t, func(t *testing.T, fsys FS, dir string) {
 		dir = filepath.Join(dir, "a", "b")
 		must(t, fsys.Mkdir(dir))
-		must(t, fsys.Mkdir(dir)) // one that exists is no error
+		must(t, fsys.Mkdir(dir)) // an existing directory is not an error
 		name := filepath.Join(dir, "file")
 		if _, err := fsys.Open(name, Read); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("opening a missing file gave %v", err)
@@ -72,7 +72,7 @@ func TestFiles(t *testing.T) {
 		}
 		must(t, f.Sync())
 		must(t, f.Preallocate(100))
-		must(t, f.Preallocate(50)) // never shrinks
+		must(t, f.Preallocate(50)) // it never shrinks a file
 		if size, err := f.Size(); size != 100 || err != nil {
 			t.Errorf("the size is %d, %v after preallocating 100", size, err)
 		}
@@ -168,15 +168,15 @@ func TestLock(t *testing.T) {
 	})
 }
 
-// TestLockOfAnotherProcess runs this test binary as the holder of the lock, and kills it: the lock
-// goes with its process.
+// TestLockOfAnotherProcess runs this test binary as the holder of the lock, and kills it. The lock
+// ends with its process.
 func TestLockOfAnotherProcess(t *testing.T) {
 	if name := os.Getenv("VFS_TEST_LOCK"); name != "" {
 		if _, err := (OS{}).Lock(name, "the other process"); err != nil {
 			os.Exit(1)
 		}
 		os.Stdout.WriteString("locked\n")
-		io.Copy(io.Discard, os.Stdin) // until killed
+		io.Copy(io.Discard, os.Stdin) // until it is killed
 		return
 	}
 	name := filepath.Join(t.TempDir(), "LOCK")
@@ -203,7 +203,7 @@ func TestLockOfAnotherProcess(t *testing.T) {
 	must(t, l.Close())
 }
 
-// TestCheck: a file says when its name does not lead to it any more.
+// TestCheck: Check reports that a path no longer leads to the file.
 func TestCheck(t *testing.T) {
 	both(t, func(t *testing.T, fsys FS, dir string) {
 		name := filepath.Join(dir, "f")

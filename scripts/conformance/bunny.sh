@@ -11,6 +11,8 @@ surgetank() { "${SURGETANK:-surgetank}" "$@" >&2; }
 surgetank vhost set bunny_testbed
 surgetank user set bunny_gem --password <<<bunny_password
 surgetank user set bunny_reader --password <<<reader_password
+# Some specs log in as guest, whose first password is no login beside other users.
+surgetank user set guest --password --tags administrator <<<guest
 surgetank user allow bunny_gem --vhost bunny_testbed --all
 surgetank user allow guest --vhost bunny_testbed --all
 surgetank user allow bunny_reader --vhost bunny_testbed --configure '^---$' --write '^---$' --read '.*'

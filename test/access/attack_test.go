@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestProxies: before there are users a server is its machine's. Afterwards nobody gets in without
-// a password, through whatever proxy.
+// TestProxies: before there are users, a server trusts its own machine. Afterwards no client gets
+// in without a password, through any proxy.
 func TestProxies(t *testing.T) {
 	r := newRig(t)
 	web, amqps := r.forward(r.http), r.forward(r.amqp)
@@ -45,9 +45,9 @@ func TestProxies(t *testing.T) {
 	t.Logf("%d requests without a password were refused", requests)
 }
 
-// TestLockout: while strangers guess, on both doors, directly and through a proxy, every user gets
-// in with the right password. Each user logs in for the first time, so that the server knows no
-// password yet.
+// TestLockout: attackers guess passwords on both doors, directly and through a proxy. Meanwhile
+// every user gets in with the right password. Each user logs in for the first time, so the server
+// has no cached password.
 func TestLockout(t *testing.T) {
 	r := newRig(t)
 	web, amqps := r.forward(r.http), r.forward(r.amqp)
@@ -64,7 +64,7 @@ func TestLockout(t *testing.T) {
 	for w := range *attackers {
 		wg.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
-				name := fmt.Sprint("user", i%(*logins+1)) // one of them is nobody
+				name := fmt.Sprint("user", i%(*logins+1)) // one of them does not exist
 				if w%2 == 0 {
 					if status, _, err := send(ctx, [...]string{r.http, web}[i%2], role{user: name, pass: fmt.Sprint("guess", i)}, "GET", "/v1/whoami", ""); err == nil && status == 200 {
 						let.Add(1)
@@ -77,7 +77,7 @@ func TestLockout(t *testing.T) {
 			}
 		})
 	}
-	for guesses.Load() < 12 { // by now the address is known for failures
+	for guesses.Load() < 12 { // until the address has too many failures
 		runtime.Gosched()
 	}
 	for i, u := range users {
@@ -102,7 +102,7 @@ func TestLockout(t *testing.T) {
 }
 
 // TestReadModifyWrite: operators change a queue's settings, pause and resume it, and change its
-// policies, all at once. What was confirmed last for each holds.
+// policies, all at the same time. The last confirmed change of each is in force.
 func TestReadModifyWrite(t *testing.T) {
 	r := newRig(t)
 	r.must("PUT", "/v1/queues/q", `{}`)

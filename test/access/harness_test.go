@@ -27,7 +27,7 @@ var (
 	logins    = flag.Int("logins", 2, "how many users log in for the first time meanwhile")
 )
 
-// rig is a server, and who talks to it.
+// rig is a server and its clients.
 type rig struct {
 	t     *testing.T
 	http  string // HOST:PORT
@@ -56,7 +56,7 @@ func newRig(t *testing.T) *rig {
 	return &rig{t, s.Addresses().HTTP, s.Addresses().AMQP, token}
 }
 
-// role is who asks.
+// role is a kind of client.
 type role struct {
 	name       string
 	user, pass string // for HTTP and AMQP; no user and no password: no login
@@ -64,10 +64,10 @@ type role struct {
 	perm       *auth.Permission
 }
 
-// plainClient is what requests are sent with.
+// plainClient sends the requests.
 var plainClient = &http.Client{Timeout: time.Minute}
 
-// ask sends one HTTP request and gives the status and the answer.
+// ask sends one HTTP request and returns the status and the answer.
 func (r *rig) ask(who role, method, path, body string) (int, string) {
 	r.t.Helper()
 	status, answer, err := send(r.t.Context(), r.http, who, method, path, body)
@@ -101,10 +101,10 @@ func send(ctx context.Context, address string, who role, method, path, body stri
 	return resp.StatusCode, b.String(), err
 }
 
-// machine is the server's own machine, by its token.
+// machine is the role of the server's own machine, which logs in with the token.
 func (r *rig) machine() role { return role{name: "this machine", pass: r.token} }
 
-// must has the machine do something, and fails the test if that is refused.
+// must sends a request as the machine, and fails the test if it is refused.
 func (r *rig) must(method, path, body string) string {
 	r.t.Helper()
 	status, answer := r.ask(r.machine(), method, path, body)
@@ -114,7 +114,7 @@ func (r *rig) must(method, path, body string) string {
 	return answer
 }
 
-// enrol makes a role's user.
+// enrol creates a role's user.
 func (r *rig) enrol(who role) {
 	r.t.Helper()
 	if who.user == "" {
@@ -140,7 +140,7 @@ func (r *rig) connect(address, user, pass string) (*amqp.Connection, error) {
 		Dial: func(network, addr string) (net.Conn, error) { return net.DialTimeout(network, addr, time.Minute) }})
 }
 
-// forward is a proxy that passes bytes on and says nothing of its clients, as TCP forwarders do.
+// forward is a proxy that forwards bytes and adds nothing about its clients, like TCP forwarders.
 func (r *rig) forward(to string) string {
 	r.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -160,7 +160,7 @@ func (r *rig) forward(to string) string {
 				continue
 			}
 			pump := func(a, b net.Conn) {
-				_, _ = io.Copy(a, b) // an end of either is the end of both
+				_, _ = io.Copy(a, b) // the end of either side ends both
 				a.Close()
 				b.Close()
 			}

@@ -14,11 +14,11 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 )
 
-// The roles of the matrix. Their permissions are for the queues q, q2 and q.dead, and for what AMQP
-// publishes through.
+// The roles of the matrix. Their permissions cover the queues q, q2 and q.dead, and the exchanges
+// for publishing over AMQP.
 var (
 	nobody     = role{name: "nobody"}
-	guest      = role{name: "guest", user: "guest", pass: "guest"} // whose password is public
+	guest      = role{name: "guest", user: "guest", pass: "guest"} // its password is public
 	none       = role{name: "none", user: "none", pass: "x"}
 	elsewhere  = role{name: "elsewhere", user: "elsewhere", pass: "x", perm: &auth.Permission{Configure: "other.*", Write: "other.*", Read: "other.*"}}
 	configurer = role{name: "configure", user: "configurer", pass: "x", perm: &auth.Permission{Configure: "q.*"}}
@@ -29,10 +29,10 @@ var (
 	admin      = role{name: "administrator", user: "admin", pass: "x", tags: []string{auth.TagAdministrator}}
 )
 
-// httpOp is one operation over HTTP. {r} in the body is a receipt of the queue q.
+// httpOp is one operation over HTTP. {r} in the body is replaced by a receipt of the queue q.
 type httpOp struct {
 	name, method, path, body string
-	may                      []string // the roles, beside this machine
+	may                      []string // the allowed roles, besides this machine
 }
 
 var (
@@ -109,7 +109,7 @@ var amqpOps = []amqpOp{
 		return err
 	}, mayConfigure},
 	{"publish", func(ctx context.Context, ch *amqp.Channel) error {
-		closed := ch.NotifyClose(make(chan *amqp.Error, 1)) // before: a refusal closes the channel
+		closed := ch.NotifyClose(make(chan *amqp.Error, 1)) // before the operation, because a refusal closes the channel
 		d, err := ch.PublishWithDeferredConfirmWithContext(ctx, "", "q", false, false, amqp.Publishing{Body: []byte("x")})
 		if err != nil {
 			return err
@@ -127,7 +127,7 @@ var amqpOps = []amqpOp{
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		select { // a closed channel nacks what it had not confirmed
+		select { // a closed channel nacks its unconfirmed messages
 		case why := <-closed:
 			if why != nil {
 				return why
@@ -150,7 +150,7 @@ var amqpOps = []amqpOp{
 	}, mayConfigure},
 }
 
-// fresh makes the queues as each operation finds them, and gives a receipt of a message of q.
+// fresh resets the queues for each operation, and returns a receipt of a message of q.
 func (r *rig) fresh() (receipt string) {
 	r.t.Helper()
 	for _, q := range []string{"q", "q2"} {
@@ -173,7 +173,7 @@ func (r *rig) fresh() (receipt string) {
 	return got.Messages[0].Receipt
 }
 
-// TestMatrix has every role try every operation at each door.
+// TestMatrix tries every operation at each door with every role.
 func TestMatrix(t *testing.T) {
 	r := newRig(t)
 	roles := []role{nobody, guest, none, elsewhere, configurer, writer, reader, all, monitor, admin}
@@ -197,13 +197,13 @@ func TestMatrix(t *testing.T) {
 				want = 200
 			}
 			if op.name == "sink to a file of the server's" && who.name == "this machine" {
-				want = 400 // it may, and there is no such directory
+				want = 400 // it is allowed, but the directory does not exist
 			}
 			if got := status; want == 200 && got/100 != 2 || want != 200 && got != want {
 				t.Errorf("HTTP, %s by %s: %d, want %d: %s", op.name, who.name, status, want, answer)
 			}
 		}
-		r.must("PUT", "/v1/users/none", `{"tags":[]}`) // what the operations on users did to it
+		r.must("PUT", "/v1/users/none", `{"tags":[]}`) // undoes the effect of the operations on users
 		if status, _ := r.ask(r.machine(), "DELETE", "/v1/vhosts/%2F/permissions/none", ""); status != 200 && status != 404 {
 			t.Fatal(status)
 		}
@@ -239,8 +239,8 @@ func (r *rig) overAMQP(who role, op amqpOp) error {
 	return op.do(ctx, ch)
 }
 
-// TestExclusive has everybody but its owner try every operation on an exclusive queue. Writing is
-// no matter of ownership: whoever may write to the queue does, as replies need it.
+// TestExclusive: every role but the owner tries every operation on an exclusive queue. Writing does
+// not depend on ownership: every role with the right to write may write, because replies need that.
 func TestExclusive(t *testing.T) {
 	r := newRig(t)
 	owner, err := r.connect(r.amqp, "guest", "guest")
@@ -265,7 +265,7 @@ func TestExclusive(t *testing.T) {
 		}
 	}
 	publish(2)
-	roles := []role{nobody, r.machine(), {name: "guest", user: "guest", pass: "guest"}} // nobody else is a user yet: all of them have every right
+	roles := []role{nobody, r.machine(), {name: "guest", user: "guest", pass: "guest"}} // there are no other users yet, so all of them have every right
 	for _, op := range httpOps {
 		if !strings.HasPrefix(op.path, "/v1/queues/q/") && op.path != "/v1/queues/q" && !strings.HasPrefix(op.path, "/v1/queues/q?") {
 			continue
@@ -275,7 +275,7 @@ func TestExclusive(t *testing.T) {
 		case op.name == "see", op.name == "publish":
 			want = 200
 		case strings.Contains(op.body, "{r}"):
-			continue // nobody can have a receipt of it
+			continue // no other role can have a receipt of it
 		}
 		for _, who := range roles {
 			if status, answer := r.ask(who, op.method, op.path, op.body); want == 200 && status/100 != 2 || want != 200 && status != want {
@@ -296,12 +296,12 @@ func TestExclusive(t *testing.T) {
 			t.Errorf("AMQP, %s by another connection: %v", op.name, err)
 		}
 	}
-	// A sink is another reader.
+	// A sink reads the queue too.
 	status, _ := r.ask(r.machine(), "PUT", "/v1/sinks/s", fmt.Sprintf(`{"queue":"q","sqlite":{"path":%q,"table":"t","create_table":true,"columns":{"b":"body"}}}`, t.TempDir()+"/x.db"))
 	if status/100 == 2 {
 		defer r.must("DELETE", "/v1/sinks/s", "")
 	}
-	// Nothing of that has changed anything: the owner finds every message.
+	// None of these attempts changed anything: the owner finds every message.
 	info, err := mine.QueueDeclarePassive("q", false, false, true, false, nil)
 	if err != nil || info.Messages != 2+len(roles) || info.Consumers != 0 {
 		t.Errorf("the owner finds %+v, %v", info, err)
@@ -315,7 +315,7 @@ func TestExclusive(t *testing.T) {
 	if _, err := mine.QueueDelete("q", false, false, false); err != nil {
 		t.Errorf("the owner deletes: %v", err)
 	}
-	// The name is free again, for everybody; and a queue goes with its connection.
+	// The name is free again for every user, and the queue was removed with its connection.
 	r.must("PUT", "/v1/queues/q", `{}`)
 	r.must("DELETE", "/v1/queues/q", "")
 	if _, err := mine.QueueDeclare("q", false, false, true, false, nil); err != nil {
@@ -327,7 +327,8 @@ func TestExclusive(t *testing.T) {
 	r.must("POST", "/v1/queues/q/purge", "")
 }
 
-// connectAndClose opens a connection and ends it: what another connection owns must not go with it.
+// connectAndClose opens and closes a connection. Queues of other connections must not be removed
+// with it.
 func (r *rig) connectAndClose(user string) (bool, error) {
 	c, err := r.connect(r.amqp, user, user)
 	if err != nil {

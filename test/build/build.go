@@ -1,6 +1,6 @@
 // Package build makes servers and tests from this module's source with changes that only the
-// compiler sees: for builds with a planted defect, and for builds with other constants. It needs Go
-// and the source.
+// compiler sees. It is used for builds with a planted defect, and for builds with other constants.
+// It needs Go and the source.
 package build
 
 import (
@@ -13,11 +13,11 @@ import (
 	"strings"
 )
 
-// Change replaces a text of a source file, which must be there exactly once. Without Old the file
-// is New.
+// Change replaces a text of a source file, which must occur exactly once. If Old is empty, New is
+// the whole file.
 type Change struct{ File, Old, New string }
 
-// Root gives the directory of this module's source, which builds of our own need.
+// Root returns the directory of this module's source.
 func Root(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Module.Dir}}", "github.com/surgetank/surgetank/cmd/surgetank").Output()
 	if err != nil {
@@ -26,8 +26,8 @@ func Root(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// Server builds a server from the source with changes, which are made for the compiler alone, into
-// dir and gives its path.
+// Server builds a server with changes into dir and returns its path. The source files stay
+// unchanged.
 func Server(ctx context.Context, dir, name, tags string, changes []Change) (string, error) {
 	root, err := Root(ctx)
 	if err != nil {
@@ -47,14 +47,14 @@ func Server(ctx context.Context, dir, name, tags string, changes []Change) (stri
 	}
 	cmd := exec.CommandContext(ctx, "go", append(argv, "./cmd/surgetank")...)
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is released, and as a virtual machine without libraries can run it
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as released, and so that a virtual machine without libraries can run it
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building surgetank: %w\n%s", err, out)
 	}
 	return binary, nil
 }
 
-// Overlay writes changed files into dir and gives the list of them that go build -overlay wants.
+// Overlay writes changed files into dir and returns the list that go build -overlay needs.
 func Overlay(root, dir, name string, changes []Change) (string, error) {
 	texts := map[string]string{}
 	for _, c := range changes {

@@ -1,11 +1,11 @@
-// Command chaos proves the promise that matters most on the whole path and on real processes: lines
-// of an NDJSON file go through `surgetank publish` into a PostgreSQL table, grouped and by several
-// lanes, while kill -9 hits the Surgetank server and PostgreSQL in turn. It then asks the database
-// itself: is every line there exactly once, with the bytes it had, and in order inside its group?
+// Command chaos tests the most important promise on the whole path with real processes.
+// `surgetank publish` sends the lines of an NDJSON file to a PostgreSQL table, with groups and
+// several lanes. Meanwhile kill -9 ends the Surgetank server and PostgreSQL alternately. Then the
+// database must contain every line exactly once, with its bytes, and in order inside its group.
 //
-// It starts a PostgreSQL cluster of its own in a temporary directory and needs its server programs
-// (initdb, postgres). The moments of the kills come from a seed, as shares of the progress, so that
-// all of them fall into the run.
+// It starts a PostgreSQL server of its own in a temporary directory and needs the server programs
+// (initdb, postgres). A seed draws the moments of the kills as shares of the progress, so that all
+// kills happen during the run.
 //
 //	go run ./test/chaos                        # a generated input, 200,000 messages, 10 kills each
 //	go run ./test/chaos -input events.ndjson   # any NDJSON, repeated to -messages lines

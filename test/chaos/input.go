@@ -13,10 +13,10 @@ import (
 	"strconv"
 )
 
-// groupPath is where a line's group is, in the shape of a code host's webhooks.
+// groupPath is the path of a line's group, as in the webhooks of a code host.
 const groupPath = "$.payload.repository.full_name"
 
-// expected is what the database must hold at the end: one checksum a line, by the line's number
+// expected is the expected content of the database: one checksum per line, by the line's number
 // from 1.
 type expected struct {
 	sums   [][md5.Size]byte
@@ -25,8 +25,8 @@ type expected struct {
 	bytes  int64
 }
 
-// writeInput writes a file of n lines by repeating base, each line numbered in a field "n" put in
-// front of its own.
+// writeInput writes a file of n lines by repeating base. Each line gets its number in an additional
+// first field "n".
 func writeInput(path string, base [][]byte, n int) (*expected, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -69,7 +69,7 @@ func writeInput(path string, base [][]byte, n int) (*expected, error) {
 	return e, f.Close()
 }
 
-// groupOf gives a line's group, "" when it has none.
+// groupOf returns a line's group, or "" if it has none.
 func groupOf(line []byte) (string, error) {
 	var v struct {
 		Payload struct {
@@ -114,8 +114,7 @@ func readLines(path string) ([][]byte, error) {
 	return lines, nil
 }
 
-// madeUpLines is the input for who has no file at hand: events of a few hundred repositories, 0.5
-// to 8 KB.
+// madeUpLines returns the default input: events of a few hundred repositories, 0.5 to 8 KB each.
 func madeUpLines() [][]byte {
 	rng := rand.New(rand.NewPCG(7, 7))
 	kinds := []string{"push", "issues", "pull_request", "release", "star"}

@@ -23,15 +23,15 @@ import (
 type options struct {
 	input    string
 	messages int
-	kills    int // of each of the two
+	kills    int // of each of the two processes
 	lanes    int
 	seed     uint64
-	binary   string // of surgetank; empty: built from this module
+	binary   string // the surgetank program; empty: built from this module
 	keep     bool
 	say      func(format string, args ...any)
 }
 
-// summary is what a run found.
+// summary is the result of a run.
 type summary struct {
 	Seed              uint64
 	Messages          int
@@ -40,12 +40,12 @@ type summary struct {
 	Rows              int64
 	Lost              int64
 	Doubled           int64
-	Damaged           int64 // rows whose bytes are not the line's
+	Damaged           int64 // rows whose bytes differ from the line's
 	OutOfOrder        int64
 	Parked            int64
 	KilledServer      int
 	KilledPostgres    int
-	SentAgain         int64 // batches of publish whose outcome was unknown or that were refused
+	SentAgain         int64 // batches that publish sent again because their outcome was unknown or they were refused
 	Publish, Complete time.Duration
 }
 
@@ -63,7 +63,7 @@ func (s summary) String() string {
 		s.KilledServer, s.KilledPostgres, s.SentAgain, s.Publish.Seconds(), s.Complete.Seconds())
 }
 
-// world is all that runs.
+// world is the running processes and their input.
 type world struct {
 	options
 	dir    string
@@ -91,8 +91,8 @@ sinks:
     lanes: %d
 `
 
-// run does it all; the summary holds what was found also when a promise was broken. The error is
-// for what kept us from finding out.
+// run runs the whole test. The summary is valid even if a promise was broken. The error says why
+// the test could not finish.
 func run(ctx context.Context, o options) (_ summary, err error) {
 	dir, err := os.MkdirTemp("", "surgetank-chaos-")
 	if err != nil {
@@ -120,7 +120,7 @@ func run(ctx context.Context, o options) (_ summary, err error) {
 	return w.sum, w.server.Stop(stop)
 }
 
-// end leaves no process behind, however far the preparation came.
+// end ends all processes, even after a failed prepare.
 func (w *world) end() {
 	if w.server != nil {
 		w.server.Kill()
@@ -152,7 +152,7 @@ func (w *world) prepare(ctx context.Context) (*expected, error) {
 	}
 	log, err := os.OpenFile(filepath.Join(w.dir, "server.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return nil, err // else it stays open until the program ends: the server writes to it
+		return nil, err // otherwise it stays open until the program ends, because the server writes to it
 	}
 	bin, err := pgtest.Find()
 	if err != nil {
@@ -181,7 +181,7 @@ func (w *world) prepare(ctx context.Context) (*expected, error) {
 	return want, err
 }
 
-// surgetank runs a command against the server and gives its output.
+// surgetank runs a command against the server and returns its output.
 func (w *world) surgetank(ctx context.Context, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, w.binary, args...)
 	cmd.Env = append(os.Environ(), "SURGETANK_SERVER="+w.server.Ready.HTTP)
@@ -194,7 +194,7 @@ func (w *world) surgetank(ctx context.Context, args ...string) ([]byte, error) {
 	return out, nil
 }
 
-// storm publishes, kills and waits until the queue is empty.
+// storm publishes, kills processes, and waits until the queue is empty.
 func (w *world) storm(ctx context.Context) error {
 	start := time.Now()
 	published := make(chan error, 1)
@@ -231,8 +231,8 @@ func (w *world) storm(ctx context.Context) error {
 	return nil
 }
 
-// killing hits the server and the database in turn, whenever the rows in the table pass the next
-// mark, a random moment later.
+// killing kills the server and the database alternately. Each kill happens a random time after the
+// number of rows passes the next mark.
 func (w *world) killing(ctx context.Context, published chan error) error {
 	rng := rand.New(rand.NewPCG(w.seed, 1))
 	marks := make([]int64, 2*w.kills)
@@ -250,7 +250,7 @@ func (w *world) killing(ctx context.Context, published chan error) error {
 				break
 			}
 			select {
-			case err := <-published: // an early end is only of interest if it is bad
+			case err := <-published: // an early end matters only if it is an error
 				if err != nil {
 					return err
 				}
@@ -294,7 +294,7 @@ func (w *world) killing(ctx context.Context, published chan error) error {
 	return nil
 }
 
-// progress gives about how many rows were written.
+// progress returns the approximate number of written rows.
 func (w *world) progress(ctx context.Context) (rows int64, err error) {
 	conn, err := pgx.Connect(ctx, w.pg.DSN("postgres"))
 	if err != nil {
@@ -305,7 +305,7 @@ func (w *world) progress(ctx context.Context) (rows int64, err error) {
 	return rows, err
 }
 
-// drained waits until the queue holds nothing.
+// drained waits until the queue is empty.
 func (w *world) drained(ctx context.Context) error {
 	for {
 		out, err := w.surgetank(ctx, "queue", "show", "events", "--json")

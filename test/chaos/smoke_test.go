@@ -10,8 +10,8 @@ import (
 	"github.com/surgetank/surgetank/internal/pgtest"
 )
 
-// TestSmoke is the campaign in small: a few thousand lines and two kills each. `make chaos-main` is
-// the real one.
+// TestSmoke is a small run: a few thousand lines and two kills each. `make chaos-main` is the full
+// one.
 func TestSmoke(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a run of real processes; not under -short")
@@ -34,8 +34,8 @@ func TestSmoke(t *testing.T) {
 	}
 }
 
-// TestVerdict: a checker that cannot fail proves nothing. The summary's verdict must turn on each
-// fault.
+// TestVerdict: the summary's verdict must fail for each kind of fault, because a check that cannot
+// fail proves nothing.
 func TestVerdict(t *testing.T) {
 	good := summary{Messages: 5, Rows: 5}
 	if !good.ok() {

@@ -9,8 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// verify reads the whole table back, in the order in which its rows were written, and counts what
-// is not as it must be.
+// verify reads the whole table in the order of insertion, and counts all deviations.
 func (w *world) verify(ctx context.Context, want *expected) error {
 	conn, err := pgx.Connect(ctx, w.pg.DSN("postgres"))
 	if err != nil {
@@ -42,7 +41,7 @@ func (w *world) verify(ctx context.Context, want *expected) error {
 		if hex.EncodeToString(want.sums[n-1][:]) != sum || want.names[want.groups[n-1]] != group {
 			w.sum.Damaged++
 		}
-		// Lines without a group have no order to keep.
+		// Lines without a group have no order.
 		if group != "" {
 			if n <= last[group] {
 				w.sum.OutOfOrder++
@@ -61,7 +60,7 @@ func (w *world) verify(ctx context.Context, want *expected) error {
 	return w.parked(ctx)
 }
 
-// parked counts what lies in dead-letter queues.
+// parked counts the messages in dead-letter queues.
 func (w *world) parked(ctx context.Context) error {
 	out, err := w.surgetank(ctx, "queue", "ls", "--json")
 	if err != nil {

@@ -14,13 +14,13 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// The clients of this file do over AMQP 0-9-1 what those of load.go do over HTTP. The protocol says
-// less, and the journal records no more than it says: there are no message ids; a basic.ack has no
-// answer, so that it is certain only when the channel is closed in order behind it; and a lease
-// ends with its channel, which is recorded as a nack that may have happened.
+// The clients of this file use AMQP 0-9-1 for the same work as those of load.go use HTTP. AMQP
+// reports less, and the journal records only what AMQP reports. There are no message ids. A
+// basic.ack has no answer, so it is certain only after the channel was closed in order. A lease
+// ends with its channel; the journal records this as a nack that may have happened.
 
-// amqpPublisher publishes with confirms until it is stopped, and again, with the same dedup id,
-// what was not confirmed.
+// amqpPublisher publishes with confirms until it is stopped. It publishes unconfirmed messages
+// again with the same dedup id.
 func (l *load) amqpPublisher(ctx context.Context, i int) {
 	rng := l.rng(3, i)
 	queue := []string{grouped, plain}[i%2]
@@ -64,8 +64,8 @@ func (l *load) amqpPublisher(ctx context.Context, i int) {
 	}
 }
 
-// amqpPublish sends a batch on a channel of its own and waits for its confirms. It gives the
-// connection for the next batch, nil when this one is no longer good.
+// amqpPublish sends a batch on a channel of its own and waits for its confirms. It returns the
+// connection for the next batch, or nil if the connection is broken.
 func (l *load) amqpPublish(ctx context.Context, conn *amqp.Connection, i int, queue string, batch []outgoing, again bool) ([]history.Op, *amqp.Connection) {
 	number := l.journal.Batch()
 	ops := make([]history.Op, len(batch))
@@ -109,7 +109,7 @@ func (l *load) amqpPublish(ctx context.Context, conn *amqp.Connection, i int, qu
 		case err == nil && acked:
 			ops[k].Outcome, ops[k].Code, ops[k].Duplicate = history.OK, "", again
 		case err == nil:
-			ops[k].Code = "nack" // not taken, or not known to be stored
+			ops[k].Code = "nack" // refused, or not known to be stored
 		default:
 			good = false
 		}
@@ -121,7 +121,7 @@ func (l *load) amqpPublish(ctx context.Context, conn *amqp.Connection, i int, qu
 	return ops, conn
 }
 
-// amqpConsumer consumes on one channel after another, each for some messages, until it is told to
+// amqpConsumer consumes on one channel after another, some messages on each, until it is told to
 // quit.
 func (l *load) amqpConsumer(ctx context.Context, i int) {
 	rng := l.rng(4, i)
@@ -141,8 +141,8 @@ func (l *load) amqpConsumer(ctx context.Context, i int) {
 	}
 }
 
-// amqpRound is the life of one channel: consume for 100 ms, settle, close. What was acked is
-// certain when the close was answered.
+// amqpRound uses one channel: it consumes for 100 ms, settles, and closes. When the close is
+// answered, the acks are certain.
 func (l *load) amqpRound(ctx context.Context, rng *rand.Rand, conn *amqp.Connection, i, round int, queue string) *amqp.Connection {
 	conn, ch, err := l.amqpChannel(conn)
 	if err != nil {
@@ -182,7 +182,7 @@ func (l *load) amqpRound(ctx context.Context, rng *rand.Rand, conn *amqp.Connect
 			case k < 96:
 				op.Kind = history.Nack
 				err = d.Nack(false, true)
-			default: // left to the end of the channel
+			default: // not settled before the channel ends
 				open = append(open, op)
 				continue
 			}
@@ -190,7 +190,7 @@ func (l *load) amqpRound(ctx context.Context, rng *rand.Rand, conn *amqp.Connect
 			taking = err == nil
 		}
 	}
-	// Close gives nil for a channel that a dead connection has ended before; the reason then waits
+	// Close returns nil for a channel that a dead connection has already ended; the reason is then
 	// in ended.
 	closed := err == nil && ch.Close() == nil && <-ended == nil
 	now := l.journal.Now()
@@ -206,7 +206,7 @@ func (l *load) amqpRound(ctx context.Context, rng *rand.Rand, conn *amqp.Connect
 		settled[k].Outcome = history.Info
 		open = append(open, settled[k])
 	}
-	for k := range open { // what was not settled for certain may have come back when the channel ended
+	for k := range open { // messages without a certain settlement may have come back when the channel ended
 		open[k].Kind, open[k].Outcome, open[k].Return = history.Nack, history.Info, now
 	}
 	l.journal.Add(append(settled, open...)...)
@@ -217,7 +217,7 @@ func (l *load) amqpRound(ctx context.Context, rng *rand.Rand, conn *amqp.Connect
 	return conn
 }
 
-// amqpChannel opens a channel, on a new connection where there is none.
+// amqpChannel opens a channel. If there is no connection, it opens one.
 func (l *load) amqpChannel(conn *amqp.Connection) (*amqp.Connection, *amqp.Channel, error) {
 	if conn == nil {
 		var err error
@@ -235,12 +235,12 @@ func (l *load) amqpChannel(conn *amqp.Connection) (*amqp.Connection, *amqp.Chann
 
 func closeQuietly(conn *amqp.Connection) {
 	if conn != nil {
-		_ = conn.Close() // it may be gone already
+		_ = conn.Close() // it may already be closed
 	}
 }
 
-// amqpKills kills the server while clients of both protocols use the same queues: what is published
-// over one is consumed over both.
+// amqpKills kills the server while clients of both protocols use the same queues. Messages
+// published over one protocol are consumed over both.
 func amqpKills(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{publishers: 2, consumers: 2, amqp: 4}); err != nil {
 		return err

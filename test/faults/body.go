@@ -11,8 +11,8 @@ import (
 
 const letters = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
 
-// body makes the bytes of a value: the value and a filling whose length (up to size) and letters
-// follow from the value, so that whoever receives it knows each byte that it must have.
+// body makes the bytes for a value: the value, and a filling of up to size bytes. Length and
+// letters of the filling follow from the value, so a receiver knows every expected byte.
 func body(value string, size int) []byte {
 	h := fnv.New64a()
 	h.Write([]byte(value)) // never fails
@@ -26,7 +26,7 @@ func body(value string, size int) []byte {
 	return append(b, `"}`...)
 }
 
-// readBody finds the value in a body and tells whether every byte is as it was sent.
+// readBody finds the value in a body and reports whether every byte is right.
 func readBody(b []byte, size int) (value string, whole bool) {
 	var m struct{ V string }
 	if json.Unmarshal(b, &m) != nil || m.V == "" {

@@ -12,18 +12,18 @@ import (
 	"github.com/surgetank/surgetank/test/build"
 )
 
-// change is a text of a source file, and what a build of our own has in its place.
+// change is a text of a source file and its replacement in a special build.
 type change struct{ file, old, new string }
 
-// smallLog makes files of 1 MiB and a snapshot every MiB, so that a run of seconds rolls, trims and
-// snapshots as one of days does.
+// smallLog makes files of 1 MiB and a snapshot per MiB. So a run of seconds creates, trims and
+// snapshots as many files as a run of days.
 var smallLog = []change{
 	{"internal/disklog/disklog.go", "DefaultSegmentBytes = 64 << 20", "DefaultSegmentBytes = 1 << 20"},
 	{"internal/broker/broker.go", "def(&opts.SnapshotBytes, 128<<20)", "def(&opts.SnapshotBytes, 3<<19)"},
 	{"internal/queue/machine.go", "l.ExtentBytes = 16 << 20", "l.ExtentBytes = 1 << 20"},
 }
 
-// canBuild says what is missing for builds of our own.
+// canBuild returns what is missing for special builds.
 func canBuild() error {
 	if _, err := exec.LookPath("go"); err != nil {
 		return fmt.Errorf("needs Go, to build a server of its own: %w", err)
@@ -32,16 +32,16 @@ func canBuild() error {
 	return err
 }
 
-// moduleRoot gives the directory of this module's source, which builds of our own need.
+// moduleRoot returns the directory of this module's source.
 func moduleRoot(ctx context.Context) (string, error) { return build.Root(ctx) }
 
-// buildServer builds a server from the source with changes, which are made for the compiler alone,
-// into dir and gives its path.
+// buildServer builds a server with changes into dir and returns its path. The source files stay
+// unchanged.
 func buildServer(ctx context.Context, dir, name, tags string, changes []change) (string, error) {
 	return build.Server(ctx, dir, name, tags, shared(changes))
 }
 
-// overlay writes changed files into dir and gives the list of them that go build -overlay wants.
+// overlay writes changed files into dir and returns the list that go build -overlay needs.
 func overlay(root, dir, name string, changes []change) (string, error) {
 	return build.Overlay(root, dir, name, shared(changes))
 }
@@ -54,7 +54,7 @@ func shared(changes []change) []build.Change {
 	return list
 }
 
-// variant gives a server of another build, made once in a campaign.
+// variant returns a server of another build, built once per campaign.
 func (r *run) variant(ctx context.Context, name, tags string, changes []change) (string, error) {
 	dir := filepath.Join(r.campaign.dir, "builds")
 	if err := os.MkdirAll(dir, 0o700); err != nil {

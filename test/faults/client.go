@@ -17,15 +17,15 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// client speaks the HTTP API for one publisher or consumer and writes down every call. Its methods
-// are for one goroutine.
+// client uses the HTTP API for one publisher or consumer and records every call. Its methods are
+// for one goroutine.
 type client struct {
 	number  int
-	base    string // URL of the server, or of a proxy before it
+	base    string // URL of the server, or of a proxy in front of it
 	http    *http.Client
 	journal *history.Journal
 	timeout time.Duration
-	foreign bool // the server's clock is not ours: a lease is taken to last for its time from when it was asked for
+	foreign bool // the server's clock differs from ours: a lease is assumed to last for its time from the request on
 }
 
 func newClient(number int, base string, j *history.Journal, timeout time.Duration) *client {
@@ -35,7 +35,7 @@ func newClient(number int, base string, j *history.Journal, timeout time.Duratio
 
 func (c *client) close() { c.http.CloseIdleConnections() }
 
-// answer is what came of a request: an outcome, and for a fail or an info the code that says why.
+// answer is the result of a request: an outcome, and for a fail or an info the code of the reason.
 type answer struct {
 	outcome history.Outcome
 	code    string
@@ -56,11 +56,12 @@ type problem struct {
 	} `json:"errors"`
 }
 
-// uncertain codes say that the request may have been carried out; every other code says that it was
-// not.
+// uncertain are the codes after which the request may have been carried out. After every other code
+// it was not.
 var uncertain = map[string]bool{"uncertain": true, "internal": true, "corrupt": true, "": true}
 
-// do sends one request. Only an error of dialling is sure not to have reached the server.
+// do sends one request. Only after an error of dialling is it certain that the request did not
+// reach the server.
 func (c *client) do(ctx context.Context, method, path, contentType string, body []byte, extra time.Duration) answer {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout+extra)
 	defer cancel()
@@ -105,7 +106,7 @@ func (c *client) do(ctx context.Context, method, path, contentType string, body 
 // outgoing is one message to publish.
 type outgoing struct{ value, group, dedup string }
 
-// publish sends messages as one batch and gives the outcome of each.
+// publish sends messages as one batch and returns the outcome of each.
 func (c *client) publish(ctx context.Context, queue string, msgs []outgoing, size int) []history.Op {
 	var b bytes.Buffer
 	for _, m := range msgs {
@@ -139,8 +140,7 @@ func (c *client) publish(ctx context.Context, queue string, msgs []outgoing, siz
 			break
 		}
 		for i := range ops {
-			// With more than one message the answer does not say which were duplicates, only how
-			// many.
+			// For several messages the answer only says how many were duplicates, not which.
 			ops[i].ID, ops[i].Duplicate = ok.IDs[i], ok.Duplicates > 0
 		}
 	case a.status != 0:
@@ -166,7 +166,7 @@ func (c *client) publish(ctx context.Context, queue string, msgs []outgoing, siz
 	return ops
 }
 
-// delivery is a message as the API gives it.
+// delivery is a message in an answer of the API.
 type delivery struct {
 	ID          string          `json:"id"`
 	Receipt     string          `json:"receipt"`
@@ -177,7 +177,7 @@ type delivery struct {
 	Body        json.RawMessage `json:"body"`
 }
 
-// receive leases messages. An answer that was lost is recorded too, as it may have leased some.
+// receive leases messages. It also records a lost answer, because that may have leased some.
 func (c *client) receive(ctx context.Context, queue string, most int, wait, lease time.Duration, size int) ([]history.Op, answer) {
 	req := fmt.Appendf(nil, `{"max":%d,"wait":%q,"lease":%q}`, most, wait, lease)
 	a := c.do(ctx, http.MethodPost, "/v1/queues/"+queue+"/receive", "application/json", req, wait)
@@ -208,8 +208,8 @@ func (c *client) receive(ctx context.Context, queue string, most int, wait, leas
 	return ops, a
 }
 
-// settle acks, nacks, rejects or extends deliveries, all in the same way; members is what the
-// request says beside its receipts.
+// settle acks, nacks, rejects or extends deliveries, all in the same way. members are the members
+// of the request besides the receipts.
 func (c *client) settle(ctx context.Context, kind history.Kind, queue string, ds []history.Op, members string, lease time.Duration) []history.Op {
 	if len(ds) == 0 {
 		return nil
@@ -252,7 +252,7 @@ func (c *client) settle(ctx context.Context, kind history.Kind, queue string, ds
 	return ops
 }
 
-// stats are a queue's figures.
+// stats are a queue's statistics.
 type stats struct {
 	Ready, Blocked, Delayed, Leased, Damaged int64
 	Counts                                   struct {
@@ -261,7 +261,7 @@ type stats struct {
 	} `json:"counts"`
 }
 
-// queue reads a queue's figures; nil without an error when there is no such queue.
+// queue reads a queue's statistics. It returns nil without an error if there is no such queue.
 func (c *client) queue(ctx context.Context, name string) (*stats, error) {
 	a := c.do(ctx, http.MethodGet, "/v1/queues/"+name, "", nil, 0)
 	if a.status == http.StatusNotFound {
@@ -274,7 +274,7 @@ func (c *client) queue(ctx context.Context, name string) (*stats, error) {
 	return &s, json.Unmarshal(a.body, &s)
 }
 
-// declare makes a queue; settings is a JSON object.
+// declare creates a queue; settings is a JSON object.
 func (c *client) declare(ctx context.Context, name, settings string) error {
 	if a := c.do(ctx, http.MethodPut, "/v1/queues/"+name, "application/json", []byte(settings), 0); a.outcome != history.OK {
 		return fmt.Errorf("declaring the queue %s: %s %s", name, a.code, a.body)
@@ -282,7 +282,7 @@ func (c *client) declare(ctx context.Context, name, settings string) error {
 	return nil
 }
 
-// ready asks /readyz.
+// ready queries /readyz.
 func (c *client) ready(ctx context.Context) bool {
 	return c.do(ctx, http.MethodGet, "/readyz", "", nil, 0).outcome == history.OK
 }

@@ -17,25 +17,25 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// The faults of this file damage a stopped data directory. What is beyond the promises may be
-// refused; what may never happen is a wrong delivery or a silent gap. Each trial starts the server
-// on a damaged copy of one directory and ends as one of:
+// The faults of this file damage a stopped data directory. The server may refuse damage beyond its
+// promises, but it must never deliver wrong bytes or silently skip messages. Each trial starts the
+// server on a damaged copy of one directory. The allowed results are:
 //
 //	refused   it does not start, or ends when it meets the damage, with an exit code that is not 0, and names the file
-//	reported  it serves, gives an error instead of the damaged message, and names the file in its log
-//	harmless  it starts, everything confirmed comes out, and nothing that was acked comes again
+//	reported  it serves, returns an error instead of the damaged message, and names the file in its log
+//	harmless  it starts, everything confirmed is delivered, and no acked message is delivered again
 //
-// All else is a finding.
+// All other results are findings.
 
-// sample is a stopped data directory with the calls that made it.
+// sample is a stopped data directory and the calls that made it.
 type sample struct {
 	dir   string
 	ops   []history.Op
 	files []string // relative
 }
 
-// makeSample lets a run make a directory with a backlog, acked messages, dead letters, several
-// segments and a snapshot, and stops the server in order or by a kill.
+// makeSample makes a directory with a backlog, acked messages, dead letters, several segments and a
+// snapshot. Then it stops the server in order or kills it.
 func (r *run) makeSample(ctx context.Context, kill bool) (*sample, error) {
 	if err := r.begin(ctx, loadOptions{size: 12000, publishers: 4, pause: time.Millisecond}); err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ func (r *run) makeSample(ctx context.Context, kill bool) (*sample, error) {
 		return nil, errors.New("the sample could not be published")
 	}
 	r.load.abandonConsumers()
-	r.progress(ctx, 60, 10*time.Second) // a backlog
+	r.progress(ctx, 60, 10*time.Second) // makes a backlog
 	r.load.once.Do(func() { close(r.load.stop) })
 	r.load.pubs.Wait()
 	r.load = nil
@@ -73,8 +73,8 @@ func (l *load) abandonConsumers() {
 	l.cons.Wait()
 }
 
-// trial starts a server on a damaged copy and says how it ended. The finding is empty when the end
-// is an allowed one.
+// trial starts a server on a damaged copy and returns the result. The finding is empty if the
+// result is allowed.
 func (r *run) trial(ctx context.Context, s *sample, number int, what, file string, damage func(dir string) error) (end string, bad []history.Finding, err error) {
 	dir := filepath.Join(r.dir, fmt.Sprintf("trial-%d", number))
 	if err := copyTree(s.dir, dir); err != nil {
@@ -84,8 +84,8 @@ func (r *run) trial(ctx context.Context, s *sample, number int, what, file strin
 	if err := damage(dir); err != nil {
 		return "", nil, err
 	}
-	// A journal of its own, in memory, that begins with the calls that made the sample: its times
-	// go on where theirs end.
+	// A journal in memory that begins with the calls that made the sample. Its times continue where
+	// theirs end.
 	j, err := history.Create("", r.name, 0)
 	if err != nil {
 		return "", nil, err
@@ -129,7 +129,7 @@ func (r *run) trial(ctx context.Context, s *sample, number int, what, file strin
 	l := newLoad(loadOptions{publishers: 1, limit: 1, honest: true, size: 12000}, j, sv.url, 1, r.say)
 	l.cons.Go(func() { l.consumer(ctx, 0, grouped) })
 	l.cons.Go(func() { l.consumer(ctx, 1, plain) })
-	go l.giveUpOn(named) // a message that cannot be read would keep us from draining for ever
+	go l.giveUpOn(named) // an unreadable message would keep the drain from ending
 	finished := make(chan error, 1)
 	var drained bool
 	finish, stop := context.WithCancel(ctx)
@@ -140,7 +140,7 @@ func (r *run) trial(ctx context.Context, s *sample, number int, what, file strin
 		finished <- err
 	}()
 	select {
-	case <-sv.exited: // met while it was read
+	case <-sv.exited: // it met the damage while reading
 		stop()
 		<-finished
 		switch {
@@ -159,7 +159,7 @@ func (r *run) trial(ctx context.Context, s *sample, number int, what, file strin
 			}
 		}
 	}
-	// What came out must be right even when not everything did.
+	// The deliveries must be right even if some are missing.
 	h := &history.History{Ops: append(slices.Clone(s.ops), j.Ops()...), Queues: checked, Drained: drained && end == "harmless"}
 	rep := history.Check(h, time.Minute)
 	if len(rep.Findings) > 0 {
@@ -168,8 +168,8 @@ func (r *run) trial(ctx context.Context, s *sample, number int, what, file strin
 	return end, bad, nil
 }
 
-// giveUpOn ends the drain early when the server has named the damage and nothing has been acked for
-// a while.
+// giveUpOn ends the drain early if the server has named the damage and nothing has been acked for a
+// while.
 func (l *load) giveUpOn(named func() bool) {
 	for quiet := 0; quiet < 5; quiet++ {
 		before := l.acked.Load()
@@ -185,10 +185,10 @@ func (l *load) giveUpOn(named func() bool) {
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// copyTree copies a directory; files keep their holes as zeros.
+// copyTree copies a directory. Holes in files become zeros.
 func copyTree(from, to string) error { return os.CopyFS(to, os.DirFS(from)) }
 
-// damages gives one damage to a file by its kind's number.
+// damages are the kinds of damage to a file.
 var damages = []struct {
 	name string
 	do   func(r *run, path string) error
@@ -230,7 +230,7 @@ var damages = []struct {
 	}},
 }
 
-// patch changes a file's bytes; used is how many of them are not just zeros at the end, and at
+// patch changes a file's bytes. used is the length of the file without zeros at its end, and at
 // least 1.
 func patch(path string, change func(b []byte, used int) []byte) error {
 	b, err := os.ReadFile(path)
@@ -247,14 +247,14 @@ func patch(path string, change func(b []byte, used int) []byte) error {
 	return os.WriteFile(path, change(b, used), 0o600)
 }
 
-// damageFiles makes trials: each kind of damage on files of each kind in turn.
+// damageFiles makes trials: each kind of damage to files of each kind in turn.
 func damageFiles(kill bool, kinds ...string) func(ctx context.Context, r *run) error {
 	return func(ctx context.Context, r *run) error {
 		s, err := r.makeSample(ctx, kill)
 		if err != nil {
 			return err
 		}
-		r.drained = true // the sample's own calls prove nothing; the trials do
+		r.drained = true // the sample's own calls show nothing; the trials do
 		r.beyond = true
 		byExt := map[string][]string{}
 		for _, f := range s.files {
@@ -291,7 +291,7 @@ func damageFiles(kill bool, kinds ...string) func(ctx context.Context, r *run) e
 	}
 }
 
-// kindOf gives a file's kind: its extension, or its name when it has none.
+// kindOf returns a file's kind: its extension, or its name if it has none.
 func kindOf(file string) string {
 	if e := filepath.Ext(file); e != "" {
 		return e
@@ -299,7 +299,7 @@ func kindOf(file string) string {
 	return filepath.Base(file)
 }
 
-// foreignFiles puts files that do not belong there into the directory: notes, copies, segments of
+// foreignFiles puts files into the directory that do not belong there: notes, copies, segments of
 // another server.
 func foreignFiles(ctx context.Context, r *run) error {
 	s, err := r.makeSample(ctx, false)
@@ -355,8 +355,8 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, b, 0o600)
 }
 
-// twoServers starts a second server on the directory of the first. It must leave, and the first
-// must not notice.
+// twoServers starts a second server on the directory of the first. The second must exit, and the
+// first must not be affected.
 func twoServers(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{}); err != nil {
 		return err

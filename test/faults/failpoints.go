@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// failpointServer builds a server that ends at a named place of its code, with a log of small
-// files, and gives the names.
+// failpointServer builds a server that can end at named points of its code, with a log of small
+// files. It returns the names.
 func (r *run) failpointServer(ctx context.Context) (names []string, err error) {
 	binary, err := r.variant(ctx, "failpoints", "failpoints", smallLog)
 	if err != nil {
@@ -31,8 +31,9 @@ func (r *run) failpointServer(ctx context.Context) (names []string, err error) {
 	return strings.Split(strings.TrimSpace(string(out)), "\n"), nil
 }
 
-// reachPoint starts the server with a point armed and lets it end there: while it starts, under
-// load, or when it is asked to stop. It tells whether it did. The server is left ended.
+// reachPoint starts the server with an armed point and lets it end there: during the start, under
+// load, or during a requested stop. It reports whether the server ended there. The server is not
+// restarted.
 func (r *run) reachPoint(ctx context.Context, point string, n int, action string, within time.Duration) (bool, error) {
 	r.server.kill()
 	r.server.env = []string{fmt.Sprintf("SURGETANK_FAILPOINT=%s=%d=%s", point, n, action)}
@@ -55,7 +56,7 @@ func (r *run) reachPoint(ctx context.Context, point string, n int, action string
 	limit, cancel := context.WithTimeout(ctx, within)
 	_, err := r.server.wait(limit)
 	cancel()
-	if err != nil { // it lives: the point may be one of the stop
+	if err != nil { // it is alive: the point may be in the stop
 		r.server.signal(syscall.SIGTERM)
 		if _, err := r.server.wait(ctx); err != nil {
 			return false, err
@@ -68,9 +69,9 @@ func (r *run) reachPoint(ctx context.Context, point string, n int, action string
 	return true, nil
 }
 
-// points ends the server at each point in turn, on one data directory: from each end the next start
-// recovers with the next point armed, and now and then with none. Points of a new log are reached
-// in directories of their own.
+// points ends the server at each point in turn, on one data directory. After each end the next
+// start recovers with the next point armed, and sometimes with none. Points of a new log are
+// reached in separate directories.
 func (r *run) points(ctx context.Context, names []string, within time.Duration) error {
 	reached := map[string]int{}
 	rounds := r.times(1, 20)
@@ -78,7 +79,7 @@ func (r *run) points(ctx context.Context, names []string, within time.Duration) 
 		for k, point := range names {
 			action := []string{"kill", "panic"}[(k+round)%2]
 			n := 1
-			if ofTail(point) { // leave such an end behind
+			if ofTail(point) { // produces such an end of the log
 				if _, err := r.reachPoint(ctx, "log: a batch is synced", 5+r.rng.IntN(20), "kill", within); err != nil {
 					return err
 				}
@@ -126,7 +127,7 @@ func (r *run) points(ctx context.Context, names []string, within time.Duration) 
 	return nil
 }
 
-// often tells points that are passed many times a second.
+// often reports whether a point is passed many times a second.
 func often(point string) bool {
 	return strings.HasPrefix(point, "turn:") || strings.HasPrefix(point, "log: a batch") || strings.HasPrefix(point, "log: a mark")
 }
@@ -137,13 +138,13 @@ func ofNewLog(point string) bool {
 	return strings.Contains(point, "a new log") || strings.HasPrefix(point, "reserve:")
 }
 
-// ofTail tells points that a start passes only when the log's end was written and not yet marked as
+// ofTail reports whether a start passes a point only if the log's end was written but not marked as
 // synced.
 func ofTail(point string) bool {
 	return strings.HasPrefix(point, "open: the") && (strings.Contains(point, "tail") || strings.Contains(point, "cut"))
 }
 
-// endAtPoints is the row of the log, the broker and the stop.
+// endAtPoints is the scenario for the log, the broker and the stop.
 func endAtPoints(ctx context.Context, r *run) error {
 	names, err := r.failpointServer(ctx)
 	if err != nil {
@@ -171,8 +172,8 @@ func endAtPoints(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// endAtCreation ends the server while it makes its log; the next start must find either none or a
-// whole one.
+// endAtCreation ends the server while it creates its log. The next start must find no log or a
+// complete one.
 func (r *run) endAtCreation(ctx context.Context, point string) error {
 	data := r.server.data
 	r.server.data = filepath.Join(r.dir, "new-"+strings.Map(func(c rune) rune {
@@ -196,7 +197,8 @@ func (r *run) endAtCreation(ctx context.Context, point string) error {
 	return nil
 }
 
-// endSinkAtPoints is the row of sinks: rows once, whatever step the process ended behind.
+// endSinkAtPoints is the scenario for sinks: each row must be written once, after whatever step the
+// process ended.
 func endSinkAtPoints(ctx context.Context, r *run) error {
 	names, err := r.failpointServer(ctx)
 	if err != nil {

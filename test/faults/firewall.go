@@ -14,11 +14,10 @@ import (
 	"time"
 )
 
-// The faults of this file lie in the network namespace of the campaign's own, whose loopback is all
-// that it has: rules of its packet filter for the ports of one server, so that other runs beside it
-// are not touched.
+// The faults of this file use the campaign's own network namespace, which has only a loopback.
+// Rules of its packet filter apply to the ports of one server, so parallel runs are not affected.
 
-// canFilter says what is missing for rules of a packet filter.
+// canFilter returns what is missing for rules of a packet filter.
 var canFilter = sync.OnceValue(func() error {
 	if os.Getenv(inNamespace) == "" {
 		return errors.New("needs root and a network namespace of its own")
@@ -35,7 +34,7 @@ type firewall struct {
 	ports string // as a set of nftables
 }
 
-// firewall makes an empty table. Its rules are gone when it is closed, or with the namespace.
+// firewall makes an empty table. Its rules are removed when it is closed, or with the namespace.
 func (r *run) firewall() (*firewall, error) {
 	ports := []string{}
 	for _, at := range []string{r.server.listen, r.server.amqp} {
@@ -59,25 +58,25 @@ func (f *firewall) nft(format string, args ...any) error {
 	return nil
 }
 
-// toServer and toClients say which packets a rule is for.
+// toServer and toClients select the packets of a rule.
 const (
 	toServer  = "dport"
 	toClients = "sport"
 )
 
-// rule adds one: what becomes of packets that match.
+// rule adds a rule: a verdict for matching packets.
 func (f *firewall) rule(direction, verdict string) error {
 	return f.nft("add rule inet %s out tcp %s %s %s", f.table, direction, f.ports, verdict)
 }
 
-// clear lets everything through again.
+// clear removes all rules.
 func (f *firewall) clear() error { return f.nft("flush chain inet %s out", f.table) }
 
-func (f *firewall) close() { _ = f.nft("delete table inet %s", f.table) } // it goes with the namespace, too
+func (f *firewall) close() { _ = f.nft("delete table inet %s", f.table) } // the table is removed with the namespace, too
 
-// cuts takes the network away for a while, in both directions or in one: requests that do not
-// arrive, or answers that do not. The server must lose nothing, confirm what it confirms once, take
-// leases back at their deadline, and serve on when the network is back.
+// cuts disconnects the network for a while, in one or both directions, so requests or answers do
+// not arrive. The server must lose nothing, confirm only once, end leases at their deadline, and
+// continue when the network is back.
 func cuts(directions ...string) func(ctx context.Context, r *run) error {
 	return func(ctx context.Context, r *run) error {
 		if err := r.begin(ctx, loadOptions{timeout: 700 * time.Millisecond, amqp: 2, heartbeat: time.Second}); err != nil {
@@ -98,8 +97,8 @@ func cuts(directions ...string) func(ctx context.Context, r *run) error {
 				}
 			}
 			r.inject("cut " + strings.Join(directions, " "))
-			// Some are shorter than TCP's patience and some longer than the clients' and the
-			// heartbeats'.
+			// Some are shorter than TCP's time-outs, and some are longer than those of the clients
+			// and the heartbeats.
 			err := r.sleep(ctx, []time.Duration{200 * time.Millisecond, 1500 * time.Millisecond, 4 * time.Second}[k%3])
 			if err := errors.Join(err, f.clear()); err != nil {
 				return err
@@ -112,7 +111,7 @@ func cuts(directions ...string) func(ctx context.Context, r *run) error {
 	}
 }
 
-// badNetwork runs the load over a network that is bad in one way all the time.
+// badNetwork runs the load over a network with one constant fault.
 func badNetwork(what string, rules map[string]string, want int64) func(ctx context.Context, r *run) error {
 	return func(ctx context.Context, r *run) error {
 		if err := r.begin(ctx, loadOptions{timeout: 8 * time.Second, amqp: 2, size: 1500}); err != nil {
@@ -141,8 +140,8 @@ func badNetwork(what string, rules map[string]string, want int64) func(ctx conte
 	}
 }
 
-// slowNetwork delays every piece by some milliseconds in both directions, each by another time, in
-// order, as TCP keeps it.
+// slowNetwork delays every piece of data by some random milliseconds in both directions. The order
+// stays, as in TCP.
 func slowNetwork(ctx context.Context, r *run) error {
 	p, err := r.behindProxy(ctx, loadOptions{amqp: 2, timeout: 8 * time.Second}, func(p *proxy) { p.delay.Store(int64(60 * time.Millisecond)) })
 	if err != nil {

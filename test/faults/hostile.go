@@ -19,8 +19,8 @@ import (
 	"github.com/surgetank/surgetank/test/hostile"
 )
 
-// beginOpen starts a run whose server speaks AMQP, too, and has a connection that must not notice
-// what comes.
+// beginOpen starts a run whose server has AMQP too, and a bystander connection that must not be
+// disturbed.
 func (r *run) beginOpen(ctx context.Context, o loadOptions) (hostile.AMQP, *hostile.Bystander, error) {
 	r.server.amqp = "127.0.0.1:0"
 	if err := r.begin(ctx, o); err != nil {
@@ -35,8 +35,8 @@ func dialer(address string) func() (net.Conn, error) {
 	return func() (net.Conn, error) { return net.DialTimeout("tcp", address, 5*time.Second) }
 }
 
-// endOpen ends what beginOpen began: nothing may have been disturbed, and the server's log show no
-// defect.
+// endOpen ends a run of beginOpen. The bystander must not have been disturbed, and the server's log
+// must show no defect.
 func (r *run) endOpen(ctx context.Context, b *hostile.Bystander) error {
 	n, err := b.Stop()
 	if err != nil {
@@ -53,7 +53,7 @@ func (r *run) endOpen(ctx context.Context, b *hostile.Bystander) error {
 	return err
 }
 
-// settles checks that descriptors and goroutines come back to what they were.
+// settles checks that descriptors and goroutines return to their earlier numbers.
 func (r *run) settles(ctx context.Context, fds, goroutines int) {
 	if !r.until(ctx, 40*time.Second, func() bool { return r.server.fds() <= fds+30 }) {
 		r.fail("descriptors", "%d descriptors were open before, %d are 40 s afterwards", fds, r.server.fds())
@@ -63,7 +63,8 @@ func (r *run) settles(ctx context.Context, fds, goroutines int) {
 	}
 }
 
-// goroutines is what the server says of itself; too many when it does not.
+// goroutines returns the server's number of goroutines, or a very high number if the server does
+// not answer.
 func (r *run) goroutines() int {
 	c := &http.Client{Timeout: 5 * time.Second}
 	defer c.CloseIdleConnections()
@@ -85,13 +86,13 @@ func (r *run) goroutines() int {
 	return math.MaxInt32
 }
 
-// offence is one thing to do to the server.
+// offence is one attack on the server.
 type offence struct {
 	name string
 	run  func() error
 }
 
-// commit commits offences, many at a time.
+// commit runs many offences at a time.
 func (r *run) commit(ctx context.Context, list []offence) {
 	var (
 		wait  sync.WaitGroup
@@ -117,9 +118,9 @@ func (r *run) commit(ctx context.Context, list []offence) {
 	r.injected += len(list)
 }
 
-// badRequests plays the tables of malformed AMQP and HTTP against the server beside the usual load:
-// as they stand, byte by byte, and cut. Each must get the answer it deserves, none be stored, and
-// nobody else notice.
+// badRequests sends the tables of malformed AMQP and HTTP to the server under the usual load:
+// unchanged, byte by byte, and cut. Each must get its expected answer, none may be stored, and
+// other clients must not be affected.
 func badRequests(ctx context.Context, r *run) error {
 	amqp, bystander, err := r.beginOpen(ctx, loadOptions{})
 	if err != nil {
@@ -165,9 +166,9 @@ func badRequests(ctx context.Context, r *run) error {
 	return r.endOpen(ctx, bystander)
 }
 
-// connectStorm opens many connections to both doors that say nothing, or the beginning of
-// something, beside the usual load. Who is there already must be served; who says nothing must be
-// put out.
+// connectStorm opens many connections to both doors that send nothing, or only the beginning of a
+// request, under the usual load. Existing clients must be served, and silent connections must be
+// closed.
 func connectStorm(ctx context.Context, r *run) error {
 	amqp, bystander, err := r.beginOpen(ctx, loadOptions{})
 	if err != nil {
@@ -191,7 +192,7 @@ func connectStorm(ctx context.Context, r *run) error {
 				for i := range total / 20 {
 					c, err := net.DialTimeout("tcp", address, time.Second)
 					if err != nil {
-						continue // a limit that refuses is as good as one that closes
+						continue // a refusal by a limit is as good as a close
 					}
 					_, _ = io.WriteString(c, first[(w+i)%len(first)]) // the server may have closed it
 					mu.Lock()
@@ -211,9 +212,9 @@ func connectStorm(ctx context.Context, r *run) error {
 	if now > memory+int64(len(conns))*64<<10+64<<20 {
 		r.fail("memory", "%d idle connections grew the server from %d to %d MiB", len(conns), memory>>20, now>>20)
 	}
-	// None of them is closed from here: the server has to put them out, within its limits (10 s for
-	// an opening and for a body). Those who have not begun a request may stay for HTTP's idle time,
-	// so they are closed first.
+	// This side closes none of them: the server must close them within its limits (10 s for an
+	// opening and for a body). Connections without a begun request may stay for HTTP's idle time,
+	// so this side closes those first.
 	var put atomic.Int64
 	for _, c := range conns {
 		if c.RemoteAddr().String() == r.server.amqp {
@@ -246,9 +247,9 @@ func connectStorm(ctx context.Context, r *run) error {
 	return r.endOpen(ctx, bystander)
 }
 
-// crowd takes all of AMQP's places for those who have not logged in, from several addresses of this
-// machine, and takes them again when it loses one. An honest client must be able to log in all the
-// same, soon, again and again.
+// crowd uses all of AMQP's places for connections without a login, from several addresses of this
+// machine, and replaces each one that is closed. A normal client must still be able to log in soon,
+// again and again.
 func (r *run) crowd(ctx context.Context, amqp hostile.AMQP) {
 	const addresses, each = 16, 80 // the door has 1,024 places
 	ctx, stop := context.WithCancel(ctx)
@@ -266,8 +267,8 @@ func (r *run) crowd(ctx context.Context, amqp hostile.AMQP) {
 					dialled.Done()
 				}
 				if err == nil {
-					end := context.AfterFunc(ctx, func() { _ = c.Close() }) // it was nobody's any more
-					_, _ = io.Copy(io.Discard, c)                           // until it is closed, from there or here
+					end := context.AfterFunc(ctx, func() { _ = c.Close() }) // no other code uses the connection any more
+					_, _ = io.Copy(io.Discard, c)                           // until either side closes it
 					end()
 					_ = c.Close()
 					lost.Add(1)
@@ -297,8 +298,8 @@ func (r *run) crowd(ctx context.Context, amqp hostile.AMQP) {
 	crowd.Wait()
 }
 
-// loginStorm tries passwords at both doors, as fast as it is let, while publishers and consumers go
-// on.
+// loginStorm tries passwords at both doors as fast as possible, while publishers and consumers
+// work.
 func loginStorm(ctx context.Context, r *run) error {
 	amqp, bystander, err := r.beginOpen(ctx, loadOptions{})
 	if err != nil {
@@ -317,7 +318,7 @@ func loginStorm(ctx context.Context, r *run) error {
 			c := &http.Client{Timeout: 30 * time.Second}
 			defer c.CloseIdleConnections()
 			for i := 0; storm.Err() == nil; i++ {
-				user := fmt.Sprintf("user-%d-%d", w, i/3) // some often, all of them soon
+				user := fmt.Sprintf("user-%d-%d", w, i/3) // some names often, all names soon
 				if i%5 == 0 {
 					user = "guest"
 				}
@@ -369,15 +370,15 @@ func loginStorm(ctx context.Context, r *run) error {
 	if n := other.Load(); n > 0 {
 		r.fail("answered", "%d of %d wrong logins got neither a refusal nor a request to wait", n, tries.Load())
 	}
-	if most > memory+2*19<<20+128<<20 { // two hashes at a time, and what the load itself takes
+	if most > memory+2*19<<20+128<<20 { // two hashes at a time, and the memory of the load itself
 		r.fail("memory", "the storm grew the server from %d to %d MiB", memory>>20, most>>20)
 	}
 	r.settles(ctx, fds, goroutines)
 	return r.endOpen(ctx, bystander)
 }
 
-// limitChurn takes channels, consumers, exchanges, bindings and queues to their limits and gives
-// them back, several times.
+// limitChurn creates channels, consumers, exchanges, bindings and queues up to their limits and
+// deletes them, several times.
 func limitChurn(ctx context.Context, r *run) error {
 	amqp, bystander, err := r.beginOpen(ctx, loadOptions{})
 	if err != nil {
@@ -403,7 +404,7 @@ func limitChurn(ctx context.Context, r *run) error {
 	return r.endOpen(ctx, bystander)
 }
 
-// queues counts the queues by their names.
+// queues returns the number of queues.
 func (r *run) queues(ctx context.Context) int {
 	c := r.client()
 	defer c.close()

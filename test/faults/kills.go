@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// killRandomly kills the server at random moments, some while it has hardly begun to serve.
+// killRandomly kills the server at random moments, sometimes soon after its start.
 func killRandomly(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{amqp: 2}); err != nil {
 		return err
@@ -29,8 +29,8 @@ func killRandomly(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// stopAndContinue freezes the server for longer than a lease: every lease must then have ended
-// once, and none be doubled.
+// stopAndContinue freezes the server for longer than a lease. Afterwards every lease must have
+// ended once, and no message may be leased twice.
 func stopAndContinue(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{lease: 300 * time.Millisecond, amqp: 1}); err != nil {
 		return err
@@ -53,10 +53,10 @@ func stopAndContinue(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// terminate asks the server to stop while it is busy. It must leave with 0, and say yes to nothing
-// that it then forgets.
+// terminate asks the server to stop while it is busy. It must exit with 0 and keep everything that
+// it confirmed.
 func terminate(ctx context.Context, r *run) error {
-	if err := r.begin(ctx, loadOptions{size: 12000, amqp: 2}); err != nil { // enough for a snapshot at some of the stops
+	if err := r.begin(ctx, loadOptions{size: 12000, amqp: 2}); err != nil { // enough data for a snapshot at some of the stops
 		return err
 	}
 	for range r.times(4, 100) {

@@ -18,14 +18,14 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// liar is a small server of the API in memory that breaks one promise. The whole harness runs
-// against it, so that each promise is known to be watched from the wire to the verdict.
+// liar is a small in-memory server of the API that breaks one promise. The whole harness runs
+// against it, to show that each promise is checked from the network to the verdict.
 type liar struct {
 	lie string
 
 	mu     sync.Mutex
 	queues map[string]*lyingQueue
-	count  int // of what the lie looks at: it is told every so often
+	count  int // number of events at which it could lie; it lies at some of them
 }
 
 type lyingQueue struct {
@@ -45,7 +45,7 @@ type lyingMessage struct {
 	deadline  time.Time
 }
 
-// now tells whether this is one of the times for the lie.
+// now reports whether to lie at this event.
 func (l *liar) now(lie string) bool {
 	if l.lie != lie {
 		return false
@@ -88,7 +88,7 @@ func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Max   int
 			Lease string
 		}
-		_ = json.Unmarshal(body.Bytes(), &req) // our own client wrote it
+		_ = json.Unmarshal(body.Bytes(), &req) // the test's own client wrote it
 		lease, _ := time.ParseDuration(req.Lease)
 		answer = l.receive(q, req.Max, lease)
 	case "ack", "nack", "extend":
@@ -143,7 +143,7 @@ func (l *liar) publish(q *lyingQueue, body []byte) (any, int) {
 	return map[string]any{"ids": ids, "duplicates": dups}, http.StatusCreated
 }
 
-// expire gives back what was leased for too long.
+// expire ends leases that have lasted too long.
 func (q *lyingQueue) expire() {
 	for r, m := range q.leased {
 		if time.Now().After(m.deadline) {
@@ -189,7 +189,7 @@ func (l *liar) receive(q *lyingQueue, most int, lease time.Duration) any {
 		}
 		copied := *m
 		q.leased[receipt] = &copied
-		if l.now("leased twice") { // in one answer: a second one later might come when the first is settled or over
+		if l.now("leased twice") { // both in one answer: a second answer might come after the first lease was settled or over
 			q.receipts++
 			twice := list[len(list)-1]
 			twice.Receipt = fmt.Sprintf("%d.%d", q.number, q.receipts)
@@ -208,7 +208,7 @@ func (l *liar) settle(name string, q *lyingQueue, verb string, body []byte) any 
 		Delay      string
 		DeadLetter bool `json:"dead_letter"`
 	}
-	_ = json.Unmarshal(body, &req) // our own client wrote it
+	_ = json.Unmarshal(body, &req) // the test's own client wrote it
 	type result struct {
 		OK   bool   `json:"ok"`
 		Code string `json:"code"`
@@ -249,7 +249,7 @@ func (l *liar) settle(name string, q *lyingQueue, verb string, body []byte) any 
 }
 
 // TestLiarsAreCaught runs clients, journal and checkers against servers that break one promise
-// each, and one that breaks none.
+// each, and one correct server.
 func TestLiarsAreCaught(t *testing.T) {
 	for lie, want := range map[string]string{
 		"":                    "",

@@ -19,21 +19,21 @@ import (
 	"github.com/surgetank/surgetank/test/faults/powerfs"
 )
 
-// canLoopOnFuse says what is missing for a block device of our own.
+// canLoopOnFuse returns what is missing for a simulated block device.
 func canLoopOnFuse() error { return errors.Join(canFuse(), canLoop()) }
 
-// canBuildOnFuse says what is missing for a build of our own on a disk of our own.
+// canBuildOnFuse returns what is missing for a special build on a simulated disk.
 func canBuildOnFuse() error { return errors.Join(canFuse(), canBuild()) }
 
-// entryMagic begins every entry in a segment (docs/format.md), so that a block with it is one of
-// the log's and not of ext4's journal.
+// entryMagic begins every entry in a segment (docs/format.md). A block that contains it belongs to
+// the log and not to ext4's journal.
 var entryMagic = []byte("SgE1")
 
-// failingBlocks is what made PostgreSQL panic on a failed sync: a block write under ext4 fails
-// once, the fdatasync that waited for it fails once, and from then on the page cache has what the
-// disk has not, and calls it clean. Every other time any block fails, one of ext4's journal too.
-// The server must end; started again on the same mount, it must not trust what it reads; and when
-// the page cache is gone, everything confirmed must be there.
+// failingBlocks repeats the fault that made PostgreSQL panic on a failed sync. A block write of
+// ext4 fails once, and so does the fdatasync that waited for it. From then on the page cache has
+// data that the disk lacks and treats the data as clean. Every other time the failing block can be
+// any block, also of ext4's journal. The server must end. Restarted on the same mount, it must not
+// trust the cached data. After the page cache is dropped, everything confirmed must be there.
 func failingBlocks(ctx context.Context, r *run) error {
 	p, err := r.powerDisk("disk")
 	if err != nil {
@@ -65,7 +65,7 @@ func failingBlocks(ctx context.Context, r *run) error {
 		cancel()
 		p.disk.SetFault(nil)
 		switch {
-		case err != nil: // it was a block that no sync of the server waited for
+		case err != nil: // no sync of the server waited for the block
 			missed++
 			r.server.kill()
 		case code <= 0:
@@ -73,8 +73,8 @@ func failingBlocks(ctx context.Context, r *run) error {
 		default:
 			ends++
 		}
-		// The same mount, the same page cache. It may have turned read-only, if the block was one
-		// of ext4's journal.
+		// The same mount and page cache. The mount may be read-only, if the block belonged to
+		// ext4's journal.
 		if err := r.server.start(ctx); errors.Is(err, errNotReady) {
 			aborted++
 		} else if err != nil {
@@ -97,8 +97,7 @@ func failingBlocks(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// remount takes the file system upon the disk down, and with it the page cache, and mounts it
-// again.
+// remount unmounts the file system, which drops the page cache, and mounts it again.
 func (p *powerDisk) remount() error {
 	image := filepath.Join(p.at, "image")
 	if err := tool("umount", p.upon); err != nil {
@@ -111,7 +110,7 @@ func (p *powerDisk) remount() error {
 	return tool("mount", "-o", "loop", image, p.upon)
 }
 
-// lies are the syncs that a disk lies about.
+// lies are the kinds of syncs that a disk lies about.
 var lies = []struct {
 	name  string
 	about func(powerfs.Kind) bool
@@ -121,11 +120,10 @@ var lies = []struct {
 	{"syncs of directories", func(k powerfs.Kind) bool { return k == powerfs.SyncName }},
 }
 
-// lyingDisk makes trials of a disk that says yes to syncs and keeps nothing, and then loses power.
-// Loss is beyond the promises; what is promised is that it does not pass for truth: the server
-// refuses, or names what is damaged, or starts with everything up to some moment and nothing after
-// it (docs/format.md says why no file can tell that case), and never delivers a byte that was not
-// published.
+// lyingDisk runs trials with a disk that confirms syncs, stores nothing, and then loses power. Loss
+// is beyond the promises, but it must not stay hidden. The server may refuse, or name the damage.
+// It may also start with everything up to some moment and nothing after it; docs/format.md explains
+// why no file can reveal that case. It must never deliver a byte that was not published.
 func lyingDisk(ctx context.Context, r *run) error {
 	r.beyond, r.drained = true, true
 	survivals := []powerfs.Survival{powerfs.Some, powerfs.Noise, powerfs.Torn, powerfs.Nothing, powerfs.Names}
@@ -146,17 +144,17 @@ func lyingDisk(ctx context.Context, r *run) error {
 	return nil
 }
 
-// trial is what became of one server on a disk that lied.
+// trial is the result of one server on a lying disk.
 type trial struct {
 	what, end      string
-	lied           time.Duration // when the disk lied for the first time
+	lied           time.Duration // time of the disk's first lie
 	calls          int
-	history.Totals // Lost is of those that were confirmed
+	history.Totals // Lost counts confirmed messages
 }
 
 var logFile = regexp.MustCompile(`\d{16,}\.(seg|snap)|log\.state`)
 
-// lie makes one trial.
+// lie runs one trial.
 func (r *run) lie(ctx context.Context, n int, about func(powerfs.Kind) bool, s powerfs.Survival, t *trial) error {
 	p, err := r.powerDisk(fmt.Sprintf("disk-%d", n))
 	if err != nil {
@@ -183,7 +181,7 @@ func (r *run) lie(ctx context.Context, n int, about func(powerfs.Kind) bool, s p
 			return err
 		}
 	}
-	// Nobody consumes: what is there after the cut is then all that the disk has kept.
+	// There are no consumers: after the cut the messages are exactly those that the disk has kept.
 	l := newLoad(loadOptions{consumers: -1, size: 12000, pause: time.Millisecond}, j, p.server.url, r.rng.Uint64(), r.say)
 	l.start(ctx)
 	defer l.abandon()
@@ -204,7 +202,7 @@ func (r *run) lie(ctx context.Context, n int, about func(powerfs.Kind) bool, s p
 	return r.afterLie(ctx, p, t)
 }
 
-// afterLie starts the server on what the disk has left, and judges what it does.
+// afterLie starts the server on the disk's remaining data, and judges its behaviour.
 func (r *run) afterLie(ctx context.Context, p *powerDisk, t *trial) error {
 	sv := p.server
 	named := func() bool { return logFile.MatchString(sv.words(8000)) }
@@ -228,7 +226,7 @@ func (r *run) afterLie(ctx context.Context, p *powerDisk, t *trial) error {
 		t.Totals, _ = history.TotalQueue(&history.History{Ops: sv.journal.Ops(), Queues: checked})
 		return nil
 	}
-	// A publisher of its own name would publish values again: none runs.
+	// A publisher would publish the same values again, so there is none.
 	l := newLoad(loadOptions{publishers: -1, consumers: 4, honest: true, size: 12000}, sv.journal, sv.url, 1, r.say)
 	l.start(ctx)
 	go l.giveUpOn(named)
@@ -266,9 +264,9 @@ func (r *run) afterLie(ctx context.Context, p *powerDisk, t *trial) error {
 	return nil
 }
 
-// gap gives the confirmed message that never came out and was confirmed first, nil when there is
-// none; and says when one came out whose publish began after that, which the newest being lost does
-// not explain.
+// gap returns the first confirmed of the messages that were never delivered, or nil. what reports a
+// message that was delivered although its publish began after that confirmation. Loss of only the
+// newest messages does not explain such a gap.
 func gap(ops []history.Op) (first *history.Op, what string) {
 	out := map[string]bool{}
 	for _, op := range ops {
@@ -290,7 +288,7 @@ func gap(ops []history.Op) (first *history.Op, what string) {
 	return first, ""
 }
 
-// again tells whether a value had been published before op.
+// again reports whether a value had been published before op.
 func again(ops []history.Op, op history.Op) bool {
 	return slices.ContainsFunc(ops, func(o history.Op) bool { return o.Kind == history.Publish && o.Value == op.Value && o.Call < op.Call })
 }

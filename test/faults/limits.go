@@ -21,7 +21,7 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// journalOfTrial gives a journal for a server that has no part in the run's history.
+// journalOfTrial returns a journal for a server outside the run's history.
 func (r *run) journalOfTrial() *history.Journal {
 	j, err := history.Create("", r.name, 0)
 	if err != nil {
@@ -30,7 +30,7 @@ func (r *run) journalOfTrial() *history.Journal {
 	return j
 }
 
-// canLimit says what is missing for control groups of processors and processes.
+// canLimit returns what is missing for control groups of processors and processes.
 func canLimit() error {
 	if os.Geteuid() != 0 {
 		return errors.New("needs root for control groups")
@@ -43,13 +43,13 @@ func canLimit() error {
 	return nil
 }
 
-// controlGroup makes a group of a kernel's controller with settings, for the life of the run.
+// controlGroup makes a control group with settings, for the duration of the run.
 func controlGroup(controller string, settings map[string]string) (dir string, remove func(), err error) {
 	dir = filepath.Join("/sys/fs/cgroup", controller, fmt.Sprintf("surgetank-faults-%d", os.Getpid()))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", nil, err
 	}
-	remove = func() { _ = os.Remove(dir) } // empty by then; a directory of the kernel's
+	remove = func() { _ = os.Remove(dir) } // empty by then; the kernel owns the directory
 	for name, value := range settings {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(value), 0o644); err != nil {
 			remove()
@@ -59,8 +59,8 @@ func controlGroup(controller string, settings map[string]string) (dir string, re
 	return dir, remove, nil
 }
 
-// oneProcessor gives the server one processor, one running goroutine at a time, and few threads,
-// and kills it now and then. It is slower, and right.
+// oneProcessor returns the server one processor, one running goroutine at a time, and few threads,
+// and kills it sometimes. The server is slower but must be correct.
 func oneProcessor(ctx context.Context, r *run) error {
 	cpus, remove, err := controlGroup("cpuset", map[string]string{"cpuset.cpus": "0", "cpuset.mems": "0"})
 	if err != nil {
@@ -72,7 +72,7 @@ func oneProcessor(ctx context.Context, r *run) error {
 		return err
 	}
 	defer remove()
-	defer r.server.kill() // before the groups go
+	defer r.server.kill() // before the groups are removed
 	r.server.env = []string{"GOMAXPROCS=1"}
 	wrap := func(argv []string) []string {
 		return append([]string{"sh", "-c", `echo $$ >"$0" && echo $$ >"$1" && shift && exec "$@"`, filepath.Join(cpus, "cgroup.procs"), filepath.Join(pids, "cgroup.procs")}, argv...)
@@ -95,13 +95,13 @@ func oneProcessor(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// fileLimit lets no file grow beyond what the server's segments want: writing fails with EFBIG,
-// which is no full disk and does not pass. It may end or refuse; what it confirmed is there when
-// the limit is gone.
+// fileLimit limits the size of files below that of a segment. Writing fails with EFBIG, which is
+// not a full disk and does not pass. The server may end or refuse. After the limit is removed,
+// everything confirmed must be there.
 func fileLimit(ctx context.Context, r *run) error {
 	for range r.times(2, 20) {
 		r.server.kill()
-		r.server.wrap = func(argv []string) []string { // in blocks of 512 bytes, in sh of Debian
+		r.server.wrap = func(argv []string) []string { // in blocks of 512 bytes, as in Debian's sh
 			return append([]string{"sh", "-c", `ulimit -f 40000 && exec "$@"`, "sh"}, argv...)
 		}
 		if r.load == nil {
@@ -135,8 +135,8 @@ func fileLimit(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// manyConnects opens and closes connections of both doors, in order and without a word, some after
-// a request. Goroutines, descriptors and memory must come back to what they were.
+// manyConnects opens and closes connections of both doors: in order, without a message, or after a
+// request. Goroutines, descriptors and memory must return to their earlier values.
 func manyConnects(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{amqp: 1, pause: 20 * time.Millisecond}); err != nil {
 		return err
@@ -154,7 +154,7 @@ func manyConnects(ctx context.Context, r *run) error {
 		}
 		wait.Wait()
 	}
-	storm(400) // pools and buffers take their size
+	storm(400) // lets pools and buffers grow first
 	r.sleepQuiet(ctx)
 	fds, routines, memory := r.server.fds(), r.goroutines(), r.server.rss()
 	storm(total)
@@ -171,7 +171,7 @@ func manyConnects(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// sleepQuiet lets what a storm has left go.
+// sleepQuiet returns the server time to free the remains of a storm.
 func (r *run) sleepQuiet(ctx context.Context) {
 	last := -1
 	r.until(ctx, 5*time.Second, func() bool {
@@ -182,25 +182,25 @@ func (r *run) sleepQuiet(ctx context.Context) {
 	})
 }
 
-// connectOnce is the short life of one connection.
+// connectOnce opens and closes one connection.
 func (r *run) connectOnce(k int) {
 	switch k % 4 {
-	case 0, 1: // AMQP: a whole handshake and a close in order, or a channel left open
+	case 0, 1: // AMQP: a full handshake and an orderly close, or a channel left open
 		conn, err := amqp.DialConfig("amqp://guest:guest@"+r.server.amqp+"/", amqp.Config{Dial: amqp.DefaultDial(2 * time.Second)})
 		if err != nil {
 			return
 		}
 		if k%8 < 2 {
-			_, _ = conn.Channel() // it ends with its connection
+			_, _ = conn.Channel() // the channel ends with its connection
 		}
-		_ = conn.Close() // the server sees to its side
+		_ = conn.Close() // the server cleans up its own side
 	case 2: // HTTP: one request
 		c, err := net.DialTimeout("tcp", r.server.listen, 2*time.Second)
 		if err != nil {
 			return
 		}
 		_, _ = io.WriteString(c, "GET /v1/queues/plain HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-		_ = c.SetReadDeadline(time.Now().Add(2 * time.Second)) // a connection that stands
+		_ = c.SetReadDeadline(time.Now().Add(2 * time.Second)) // the connection works
 		_, _ = io.Copy(io.Discard, c)
 		_ = c.Close()
 	default: // a header and a reset
@@ -216,7 +216,7 @@ func (r *run) connectOnce(k int) {
 	}
 }
 
-// canBeOther says what is missing for a server of another user.
+// canBeOther returns what is missing for a server with another user.
 func canBeOther() error {
 	if os.Geteuid() != 0 {
 		return errors.New("needs root, to be somebody else")
@@ -227,7 +227,7 @@ func canBeOther() error {
 	return nil
 }
 
-// wrongMode takes the rights to a file away from a server that is not root.
+// wrongMode removes the access rights to a file from a server that is not root.
 func wrongMode(ctx context.Context, r *run) error {
 	s, err := r.makeSample(ctx, false)
 	if err != nil {
@@ -254,7 +254,7 @@ func wrongMode(ctx context.Context, r *run) error {
 				return errors.Join(err, os.Chown(path, nobody, nobody))
 			})
 			for up := filepath.Dir(dir); err == nil && strings.HasPrefix(up, r.campaign.dir); up = filepath.Dir(up) {
-				err = os.Chmod(up, 0o711) // the way there
+				err = os.Chmod(up, 0o711) // the parent directories
 			}
 			return errors.Join(err, os.Chmod(filepath.Join(dir, file), t.mode))
 		})

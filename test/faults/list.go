@@ -2,8 +2,7 @@
 
 package main
 
-// scenarios is the whole campaign, in the order it runs. The numbers are those of the project's
-// list of faults.
+// scenarios is the whole campaign, in order. The numbers are those of the project's list of faults.
 var scenarios = append([]scenario{
 	{id: "P1", quick: true, fault: "kill -9 at random moments under load", run: killRandomly},
 	{id: "P2", fault: "kill -9 at the n-th system call", needs: canTrace, run: killAtCall},

@@ -14,8 +14,7 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// The queues of every run: one that keeps order in groups, and one that hands out as fast as it
-// can.
+// The queues of every run: one keeps order in groups, and one delivers as fast as it can.
 const (
 	grouped = "grouped"
 	plain   = "plain"
@@ -26,27 +25,27 @@ var queueSettings = map[string]string{
 	plain:   `{"dedup":{"window":"30m"},"retry":{"max_attempts":12,"initial":"20ms","max":"100ms"},"lease":"1s"}`,
 }
 
-// checked is what the checkers know of the queues.
+// checked has the settings of the queues for the checkers.
 var checked = map[string]history.Settings{
 	grouped: {GroupInFlight: 1, DeadLetter: grouped + ".dead", Dedup: true},
 	plain:   {DeadLetter: plain + ".dead", Dedup: true},
 }
 
-// loadOptions shape a workload. The zero value, through withDefaults, is the usual one.
+// loadOptions configure a workload. The zero value, through withDefaults, is the usual one.
 type loadOptions struct {
 	publishers, consumers int
-	batch                 int           // messages of one publish, at most
-	size                  int           // bytes of filling, at most
+	batch                 int           // most messages of one publish
+	size                  int           // most bytes of filling
 	groups                int           // of the grouped queue
-	pause                 time.Duration // of a publisher between batches, at most
-	limit                 int           // values a publisher sends; 0: until stopped
+	pause                 time.Duration // longest pause of a publisher between batches
+	limit                 int           // number of values a publisher sends; 0: until stopped
 	lease                 time.Duration
 	timeout               time.Duration
 	honest                bool                    // consumers ack everything at once
-	hold                  bool                    // consumers wait until released
+	hold                  bool                    // consumers wait until release is closed
 	poison                func(value string) bool // messages that no consumer can handle
-	foreignClock          bool                    // the server has another clock than we
-	amqp                  int                     // publishers, and as many consumers, that come by AMQP beside those of HTTP
+	foreignClock          bool                    // the server has another clock
+	amqp                  int                     // number of AMQP publishers and of AMQP consumers, besides those of HTTP
 	heartbeat             time.Duration           // of AMQP connections
 }
 
@@ -80,19 +79,19 @@ func (o loadOptions) withDefaults() loadOptions {
 type load struct {
 	loadOptions
 	journal *history.Journal
-	base    func() string // the address to publish to and to consume from, asked before every call
-	door    func() string // the same for AMQP, as host:port; set before start where clients of AMQP are wanted
+	base    func() string // returns the address for publishing and consuming; called before every call
+	door    func() string // the same for AMQP, as host:port; set it before start if there are AMQP clients
 	seed    uint64
 	say     func(format string, args ...any)
 
-	stop     chan struct{} // publishers: finish what is under way
+	stop     chan struct{} // publishers: finish the current batch
 	drain    atomic.Bool   // consumers: ack everything
 	quit     chan struct{} // consumers: end
-	release  chan struct{} // consumers that hold: begin
+	release  chan struct{} // consumers with hold: begin
 	once     sync.Once
 	pubs     sync.WaitGroup
 	cons     sync.WaitGroup
-	deadline atomic.Int64 // publishers give up retrying, as time since the journal's start
+	deadline atomic.Int64 // publishers stop retrying at this time, since the journal's start
 
 	confirmed atomic.Int64
 	acked     atomic.Int64
@@ -111,7 +110,7 @@ func newLoad(o loadOptions, j *history.Journal, base func() string, seed uint64,
 	return l
 }
 
-// start lets the clients go.
+// start starts the clients.
 func (l *load) start(ctx context.Context) {
 	for i := range l.publishers {
 		l.pubs.Go(func() { l.publisher(ctx, i) })
@@ -139,7 +138,7 @@ func (l *load) client(number int) *client {
 	return c
 }
 
-// sleep waits, at most until stop is closed; false when it is.
+// sleep waits for d. It returns false if stop is closed first.
 func sleep(stop <-chan struct{}, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -151,9 +150,9 @@ func sleep(stop <-chan struct{}, d time.Duration) bool {
 	}
 }
 
-// publisher sends values one batch after another, each until its outcome is known: with a dedup id
-// by sending it again, without one by leaving it open. Three of four publishers use dedup ids; half
-// send to each queue.
+// publisher sends values in batches, each until its outcome is known. A batch with a dedup id is
+// sent again; one without is left with an unknown outcome. Three of four publishers use dedup ids;
+// half send to each queue.
 func (l *load) publisher(ctx context.Context, i int) {
 	rng := l.rng(1, i)
 	c := l.client(i + 1)
@@ -183,7 +182,7 @@ func (l *load) publisher(ctx context.Context, i int) {
 				batch[k].group = fmt.Sprintf("g%d", rng.IntN(l.groups))
 			}
 		}
-		if dedup && len(settled) > 0 && rng.IntN(40) == 0 { // known already: must be confirmed and not stored
+		if dedup && len(settled) > 0 && rng.IntN(40) == 0 { // already stored: must be confirmed and not stored again
 			c.base = l.base()
 			c.publish(ctx, queue, settled[:1], l.size)
 		}
@@ -196,8 +195,8 @@ func (l *load) publisher(ctx context.Context, i int) {
 	}
 }
 
-// deliver sends a batch until every value of it is confirmed, or left open. Order inside a group
-// holds across the tries, because nothing else is sent meanwhile.
+// deliver sends a batch until every value is confirmed, or left with an unknown outcome. Retries
+// keep the order inside a group, because nothing else is sent meanwhile.
 func (l *load) deliver(ctx context.Context, c *client, rng *rand.Rand, queue string, batch []outgoing, dedup bool) bool {
 	left := batch
 	for try := 0; ; try++ {
@@ -233,15 +232,15 @@ func (l *load) deliver(ctx context.Context, c *client, rng *rand.Rand, queue str
 			}
 			return false
 		}
-		// Also when stopped: a batch is finished before the drain, so that its outcome is known.
+		// Even when stopped: a batch is finished before the drain, so its outcome is known.
 		if !sleep(ctx.Done(), time.Duration(1+rng.IntN(min(10*(try+1), 100)))*time.Millisecond) {
 			return false
 		}
 	}
 }
 
-// consumer takes messages and does to them what consumers do: mostly acks, sometimes nacks with and
-// without delay, rejects, extends, or forgets.
+// consumer receives messages and settles them like real consumers: mostly acks, sometimes nacks
+// with or without delay, rejects, extends, or nothing.
 func (l *load) consumer(ctx context.Context, i int, queue string) {
 	rng := l.rng(2, i)
 	c := l.client(100 + i)
@@ -268,7 +267,7 @@ func (l *load) consumer(ctx context.Context, i int, queue string) {
 		}
 		if l.poison != nil {
 			bad, good := split(ds, l.poison)
-			if rng.IntN(2) == 0 { // in half of the cases the consumer dies of it: its lease must expire
+			if rng.IntN(2) == 0 { // in half of the cases the consumer dies: its lease must expire
 				c.settle(ctx, history.Nack, queue, bad, `,"reason":"poison"`, 0)
 			}
 			ds = good
@@ -281,7 +280,7 @@ func (l *load) consumer(ctx context.Context, i int, queue string) {
 	}
 }
 
-// split sorts deliveries by whether a condition holds for their value.
+// split divides deliveries by a condition on their value.
 func split(ds []history.Op, which func(string) bool) (yes, no []history.Op) {
 	for _, d := range ds {
 		if which(d.Value) {
@@ -301,7 +300,7 @@ func (l *load) count(ops []history.Op) {
 	}
 }
 
-// handle settles each delivery by chance, those alike in one call.
+// handle settles each delivery at random, equal ones in one call.
 func (l *load) handle(ctx context.Context, c *client, rng *rand.Rand, queue string, ds []history.Op) {
 	var ack, back, later, retry, reject, extend []history.Op
 	for _, d := range ds {
@@ -318,10 +317,10 @@ func (l *load) handle(ctx context.Context, c *client, rng *rand.Rand, queue stri
 			reject = append(reject, d)
 		case k < 99:
 			extend = append(extend, d)
-		} // else forgotten: its lease must expire
+		} // otherwise never settled: its lease must expire
 	}
 	l.count(c.settle(ctx, history.Ack, queue, ack, "", 0))
-	if len(ack) > 0 && rng.IntN(20) == 0 { // a receipt settles once; a second time the lease is lost
+	if len(ack) > 0 && rng.IntN(20) == 0 { // a receipt settles once; the second time the lease is lost
 		c.settle(ctx, history.Nack, queue, ack[:1], `,"delay":"0s"`, 0)
 	}
 	c.settle(ctx, history.Nack, queue, back, `,"delay":"0s"`, 0)
@@ -334,8 +333,8 @@ func (l *load) handle(ctx context.Context, c *client, rng *rand.Rand, queue stri
 	}
 }
 
-// finish ends the run: publishers come to rest, the queues are emptied, dead letters too, and what
-// they say they hold is recorded. It tells whether they are empty.
+// finish ends the run. Publishers stop, the queues and dead-letter queues are drained, and their
+// remaining counts are recorded. It reports whether they are empty.
 func (l *load) finish(ctx context.Context, within time.Duration) (bool, error) {
 	l.once.Do(func() { close(l.stop) })
 	l.deadline.Store(int64(l.journal.Now() + within/2))
@@ -377,7 +376,8 @@ func (l *load) finish(ctx context.Context, within time.Duration) (bool, error) {
 	}
 }
 
-// sweepDead acks what is in the dead-letter queues and counts what is left in all.
+// sweepDead acks the messages in the dead-letter queues and returns how many are left in all
+// queues.
 func (l *load) sweepDead(ctx context.Context, c *client) (total int64, err error) {
 	for _, name := range []string{grouped, plain} {
 		for _, q := range []string{name, name + ".dead"} {
@@ -389,7 +389,7 @@ func (l *load) sweepDead(ctx context.Context, c *client) (total int64, err error
 				continue
 			}
 			n := s.Ready + s.Blocked + s.Delayed + s.Leased
-			total += n + s.Damaged // which nobody gets, and which are not gone
+			total += n + s.Damaged // damaged messages cannot be received, but they still exist
 			if q != name && n > 0 {
 				ds, _ := c.receive(ctx, q, 100, 0, l.lease, l.size)
 				c.settle(ctx, history.Ack, q, ds, "", 0)

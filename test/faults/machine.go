@@ -19,9 +19,9 @@ import (
 	"github.com/surgetank/surgetank/test/faults/powerfs"
 )
 
-// machine is a virtual machine that runs the server, in qemu with software emulation, so that it
-// needs no right of its own. For the rest of the run it stands in the place of the server's
-// process: to start the server boots it, and to kill the server cuts its power.
+// machine is a virtual machine that runs the server, in qemu with software emulation, so it needs
+// no special rights. For the rest of the run it replaces the server's process: a start boots the
+// machine, and a kill cuts its power.
 type machine struct {
 	r      *run
 	kind   string // of the guest's file system
@@ -31,7 +31,7 @@ type machine struct {
 	boots  int
 }
 
-// imageSize is the virtual disk's; xfs wants at least 300 MiB.
+// imageSize is the size of the virtual disk; xfs needs at least 300 MiB.
 const imageSize = 512 << 20
 
 // machine prepares a machine whose disk is a file in dir.
@@ -62,7 +62,7 @@ func (r *run) machine(ctx context.Context, kind, dir string) (*machine, error) {
 	return m, nil
 }
 
-// static says when a program could not run in the guest.
+// static returns an error if a program could not run in the guest.
 func static(program string) error {
 	f, err := elf.Open(program)
 	if err != nil {
@@ -77,7 +77,7 @@ func static(program string) error {
 	return nil
 }
 
-// freePort finds a port of the loopback address that is free now.
+// freePort returns a port of the loopback address that is free now.
 func freePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -101,7 +101,7 @@ func (m *machine) boot() error {
 		"-drive", "file=" + m.image + ",format=raw,if=none,id=disk,cache=writeback", "-device", "virtio-blk-pci,drive=disk",
 		"-netdev", fmt.Sprintf("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:%s-10.0.2.15:8080,hostfwd=tcp:127.0.0.1:%s-10.0.2.15:7070", http, orders),
 		"-device", "virtio-net-pci,netdev=net,romfile="}
-	// The shell becomes qemu, so that its process id is qemu's.
+	// The shell becomes qemu by exec, so its process id is qemu's.
 	line := fmt.Sprintf("console=ttyS0 quiet loglevel=4 panic=-1 no_timer_check guest.fs=%s guest.http=http://%s guest.pid=", m.kind, m.r.server.listen)
 	m.r.server.wrap = func([]string) []string {
 		return append([]string{"sh", "-c", `exec "$@" -append "$0$$"`, line}, qemu...)
@@ -109,15 +109,15 @@ func (m *machine) boot() error {
 	return nil
 }
 
-// start boots the machine and waits until the server in it is ready. An emulated machine on a busy
-// one sometimes fails before its first process begins, for want of timer ticks; that says nothing
-// about the server, and it is switched on again.
+// start boots the machine and waits until its server is ready. On a busy host, an emulated machine
+// sometimes fails before its first process, for lack of timer ticks. That does not concern the
+// server, so the machine is booted again.
 func (m *machine) start(ctx context.Context) error {
 	for try := 1; ; try++ {
 		if err := m.boot(); err != nil {
 			return err
 		}
-		limit, cancel := context.WithTimeout(ctx, 5*time.Minute) // it takes ten seconds where nobody else computes
+		limit, cancel := context.WithTimeout(ctx, 5*time.Minute) // it takes ten seconds on an idle host
 		err := m.r.server.start(limit)
 		cancel()
 		switch {
@@ -133,7 +133,7 @@ func (m *machine) start(ctx context.Context) error {
 // guestBegins is the guest's first line on the console.
 const guestBegins = "guest: begins"
 
-// words gives the end of the newest console log.
+// words returns the end of the newest console log.
 func (m *machine) words(n int) string {
 	b, err := os.ReadFile(filepath.Join(m.r.dir, fmt.Sprintf("console-%d.log", m.boots)))
 	if err != nil {
@@ -142,7 +142,7 @@ func (m *machine) words(n int) string {
 	return oneLine(string(b[max(0, len(b)-n):]))
 }
 
-// order gives the guest an order.
+// order sends the guest an order.
 func (m *machine) order(ctx context.Context, what string, form url.Values) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -184,13 +184,13 @@ func (m *machine) end(ctx context.Context) error {
 	return nil
 }
 
-// guestLoad is fit for a machine that is some twenty times slower than this one.
+// guestLoad is the load for a machine that is about twenty times slower than the host.
 var guestLoad = loadOptions{foreignClock: true, timeout: 10 * time.Second, lease: 3 * time.Second, size: 3000}
 
-// machineCuts cuts the power of a whole machine under load: its memory is gone, with all that its
-// kernel had not written. Every other time the disk loses what it had not been told to flush, too,
-// in each of the ways of powerfs. After each cut the guest's file system repairs itself, and
-// everything confirmed must be there.
+// machineCuts cuts the power of a whole machine under load: its memory and the kernel's unwritten
+// data are gone. Every other time the disk also loses everything that was not flushed, in each of
+// the ways of powerfs. After each cut the guest's file system repairs itself, and everything
+// confirmed must be there.
 func machineCuts(kind string, short, long int) func(context.Context, *run) error {
 	return func(ctx context.Context, r *run) error {
 		p, err := r.powerDisk("disk")

@@ -14,24 +14,24 @@ import (
 	"strings"
 )
 
-// guestModules are what the machine loads, with all that they need, where the kernel has them as
-// modules.
+// guestModules are the kernel modules that the machine loads, with their dependencies, if the
+// kernel has them as modules.
 var guestModules = []string{"virtio_pci", "virtio_blk", "virtio_net", "crc32c_generic", "libcrc32c", "ext4", "xfs", "sch_netem"}
 
-// guestParts is where the machine's kernel lies: a Debian kernel package, unpacked, with
-// modules.dep made (scripts/deps-faults.sh).
+// guestParts returns the directory of the machine's kernel: an unpacked Debian kernel package after
+// depmod (scripts/deps-faults.sh).
 func guestParts() string {
 	if dir := os.Getenv("SURGETANK_GUEST_KERNEL"); dir != "" {
 		return dir
 	}
 	cache, err := os.UserCacheDir()
-	if err != nil { // no home directory: then nothing was unpacked there, and the rows say what they need
+	if err != nil { // no home directory: nothing was unpacked there, and the scenarios report what they need
 		cache = os.TempDir()
 	}
 	return filepath.Join(cache, "surgetank-faults", "kernel")
 }
 
-// kernel finds the newest kernel and the directory of its modules.
+// kernel returns the newest kernel and the directory of its modules.
 func kernel() (image, modules string, err error) {
 	images, err := filepath.Glob(filepath.Join(guestParts(), "boot", "vmlinuz-*"))
 	if err != nil {
@@ -48,7 +48,7 @@ func kernel() (image, modules string, err error) {
 	return "", "", fmt.Errorf("needs a kernel for a virtual machine, of which none is in %s: run scripts/deps-faults.sh (root on Debian)", guestParts())
 }
 
-// canBoot says what is missing for a virtual machine.
+// canBoot returns what is missing for a virtual machine.
 func canBoot() error {
 	if err := canFuse(); err != nil {
 		return err
@@ -62,7 +62,7 @@ func canBoot() error {
 	return err
 }
 
-// neededModules gives the files of modules, what they need first.
+// neededModules returns the files of modules, dependencies first.
 func neededModules(dir string, names []string) ([]string, error) {
 	b, err := os.ReadFile(filepath.Join(dir, "modules.dep"))
 	if err != nil {
@@ -90,15 +90,15 @@ func neededModules(dir string, names []string) ([]string, error) {
 		order = append(order, file)
 	}
 	for _, n := range names {
-		if file := byName[n]; file != "" { // otherwise it is part of the kernel
+		if file := byName[n]; file != "" { // otherwise it is built into the kernel
 			add(file)
 		}
 	}
 	return order, nil
 }
 
-// initramfs makes the machine's first file system: our first process, the server, the kernel's
-// modules, and tc where it is installed.
+// initramfs makes the machine's first file system: the guest's first process, the server, the
+// kernel's modules, and tc if it is installed.
 func (c *campaign) initramfs(ctx context.Context, to string) error {
 	_, modules, err := kernel()
 	if err != nil {
@@ -159,7 +159,7 @@ type archive struct {
 	have  map[string]bool
 }
 
-// add appends a file or, without bytes, a directory. A name that is there already is left as it is.
+// add appends a file or, without bytes, a directory. It skips a name that exists.
 func (a *archive) add(name string, mode int, content []byte) {
 	if a.have == nil {
 		a.have = map[string]bool{}
@@ -193,12 +193,11 @@ func (a *archive) file(name, from string) error {
 	return nil
 }
 
-// program adds a program with the libraries that it is linked with, under the names it looks for
-// them.
+// program adds a program and its linked libraries, under the names by which it finds them.
 func (a *archive) program(ctx context.Context, name, from string) error {
 	out, err := exec.CommandContext(ctx, "ldd", from).Output()
 	var e *exec.ExitError
-	if err != nil && !errors.As(err, &e) { // of a static program ldd complains
+	if err != nil && !errors.As(err, &e) { // ldd fails for a static program
 		return err
 	}
 	for field := range strings.FieldsSeq(string(out)) {

@@ -14,7 +14,7 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// canShape says what is missing for a machine with a bad network.
+// canShape returns what is missing for a machine with a bad network.
 func canShape() error {
 	_, err := exec.LookPath("tc")
 	if err != nil {
@@ -54,16 +54,16 @@ var jumps = []struct {
 	{"back to today", url.Values{}},
 }
 
-// What a clock must not touch: messages with these, in queues of their own.
+// Times that a clock change must not affect. Messages with these times are in separate queues.
 const (
 	jumpDelay = 6 * time.Second // of delayed messages
 	jumpLate  = 20 * time.Second
 	jumpTTL   = "10m"
 )
 
-// clockJumps sets the clock of a machine under load. Delays and leases must last as long as was
-// said, by a clock that is not set, and nothing may expire before its time; after a power cut the
-// machine has its right clock again, and everything is there.
+// clockJumps sets the clock of a machine under load. Delays and leases must last as long as
+// specified, by a clock that is not set, and nothing may expire early. After a power cut the
+// machine has its right clock again, and everything must be there.
 func clockJumps(ctx context.Context, r *run) error {
 	m, err := r.beginMachine(ctx)
 	if err != nil {
@@ -107,7 +107,7 @@ func clockJumps(ctx context.Context, r *run) error {
 	return m.end(ctx)
 }
 
-// oneJump sets the clock between promises and their end.
+// oneJump sets the clock while delays and leases are running.
 func (r *run) oneJump(ctx context.Context, m *machine, c *client, name string, form url.Values) error {
 	const n = 5
 	publish := func(queue, members string) (from, to time.Duration, err error) {
@@ -140,7 +140,7 @@ func (r *run) oneJump(ctx context.Context, m *machine, c *client, name string, f
 		return err
 	}
 	confirmed := r.load.confirmed.Load()
-	// Delayed messages come when they were to come, neither at once nor an hour later.
+	// Delayed messages must come at the right time, neither at once nor an hour later.
 	for got := 0; got < n; {
 		ds, err := take(ctx, c, "delayed", n, "60s")
 		if err != nil {
@@ -162,7 +162,7 @@ func (r *run) oneJump(ctx context.Context, m *machine, c *client, name string, f
 			return err
 		}
 	}
-	// What has minutes to live is alive, and a lease is still its holder's.
+	// A message with minutes to live is alive, and its holder still has the lease.
 	alive, err := take(ctx, c, "mortal", n, "60s")
 	if err != nil {
 		return err
@@ -187,8 +187,8 @@ func (r *run) oneJump(ctx context.Context, m *machine, c *client, name string, f
 	return nil
 }
 
-// take leases messages outside of the journal, whose checkers know only the usual queues, and gives
-// their receipts.
+// take leases messages without the journal, because the checkers know only the usual queues. It
+// returns the receipts.
 func take(ctx context.Context, c *client, queue string, most int, lease string) ([]string, error) {
 	a := c.do(ctx, "POST", "/v1/queues/"+queue+"/receive", "application/json", fmt.Appendf(nil, `{"max":%d,"wait":"0s","lease":%q}`, most, lease), 0)
 	if a.outcome != history.OK {
@@ -205,7 +205,7 @@ func take(ctx context.Context, c *client, queue string, most int, lease string) 
 	return receipts, nil
 }
 
-// settleAll acks receipts; an error says that one was not accepted.
+// settleAll acks receipts. An error says that one was not accepted.
 func settleAll(ctx context.Context, c *client, queue string, receipts []string) error {
 	if len(receipts) == 0 {
 		return nil
@@ -232,7 +232,8 @@ func settleAll(ctx context.Context, c *client, queue string, receipts []string) 
 	return nil
 }
 
-// networks are what the kernel's emulator makes of what the machine sends (tc-netem's words).
+// networks are settings of the kernel's network emulator for packets from the machine, as arguments
+// of tc-netem.
 var networks = []string{
 	"netem delay 60ms 50ms",
 	"netem loss 20%",
@@ -240,8 +241,8 @@ var networks = []string{
 	"netem delay 30ms 25ms loss 8% duplicate 5% reorder 20% corrupt 2%",
 }
 
-// guestNetwork makes packets late, lost, doubled, damaged and out of order. TCP mends that; what
-// the clients see is calls that take long or end without an answer.
+// guestNetwork delays, drops, doubles, damages and reorders packets. TCP repairs that; the clients
+// see slow calls and calls without an answer.
 func guestNetwork(ctx context.Context, r *run) error {
 	m, err := r.beginMachine(ctx)
 	if err != nil {
@@ -256,7 +257,7 @@ func guestNetwork(ctx context.Context, r *run) error {
 		if !r.progress(ctx, 60, 60*time.Second) {
 			r.fail("progress", "with %s fewer than 60 messages were confirmed in 60 s", as)
 		}
-		for try := 0; ; try++ { // the order itself goes through that network
+		for try := 0; ; try++ { // the order itself uses that network
 			err := m.order(ctx, "/net", url.Values{"as": {"pfifo_fast"}})
 			if err == nil {
 				break

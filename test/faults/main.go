@@ -24,18 +24,18 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// campaign is what all runs share.
+// campaign is the state shared by all runs.
 type campaign struct {
 	binary string
-	dir    string // each run has its own below it
+	dir    string // each run has a directory in it
 	seed   uint64
 	long   bool
-	scale  int // of the short mode's numbers
+	scale  int // factor for the numbers of the short mode
 	keep   bool
 	limit  time.Duration // of one scenario
 	say    func(format string, args ...any)
 
-	injections *atomic.Int64 // of the scenario that runs, for whoever waits
+	injections *atomic.Int64 // of the running scenario, for the progress display
 }
 
 func main() {
@@ -95,8 +95,8 @@ func choose(only string) ([]scenario, error) {
 	return chosen, nil
 }
 
-// prepare fills in what was not chosen and builds the server. The returned function removes what
-// was made.
+// prepare sets the defaults and builds the server. The returned function removes everything that
+// prepare made.
 func (c *campaign) prepare(ctx context.Context) (func(), error) {
 	if c.seed == 0 {
 		c.seed = rand.Uint64()
@@ -123,7 +123,7 @@ func (c *campaign) prepare(ctx context.Context) (func(), error) {
 	return func() {
 		_ = os.Remove(filepath.Join(dir, "surgetank"))
 		_ = os.RemoveAll(filepath.Join(dir, "builds"))
-		_ = os.Remove(dir) // stays when a run left something to look at
+		_ = os.Remove(dir) // not empty if files of a run were kept
 	}, nil
 }
 
@@ -162,7 +162,7 @@ func (c *campaign) all(ctx context.Context, chosen []scenario, out string) error
 	return failed(rows)
 }
 
-// watched performs a scenario and says now and then, on standard error, how far it is.
+// watched runs a scenario and reports its progress on standard error from time to time.
 func (c *campaign) watched(ctx context.Context, s scenario) row {
 	done := make(chan struct{})
 	var wait sync.WaitGroup
@@ -186,8 +186,8 @@ func (c *campaign) watched(ctx context.Context, s scenario) row {
 	return w
 }
 
-// failed says which rows did not pass. A skipped one is a failure where CI promises that nothing is
-// missing.
+// failed returns an error for rows that did not pass. A skipped row fails in CI, where nothing may
+// be missing.
 func failed(rows []row) error {
 	var bad []string
 	for i := range rows {
@@ -204,14 +204,14 @@ func failed(rows []row) error {
 	return nil
 }
 
-// kept begins the note that says where a run's files are; it is for whoever is there to look.
+// kept begins the note that says where a run's files are.
 const kept = "kept in "
 
 const tableHead = "" +
 	"| fault | | injected | records checked | confirmed | lost | doubled | out of order | other | verdict | s |\n" +
 	"|---|---|---:|---:|---:|---:|---:|---:|---:|---|---:|\n"
 
-// line is the row as a line of a Markdown table.
+// line returns the row as a line of a Markdown table.
 func (w *row) line() string {
 	if w.Skipped != "" {
 		return fmt.Sprintf("| %s | %s | | | | | | | | SKIPPED: %s | |\n", w.ID, w.Fault, w.Skipped)
@@ -221,7 +221,7 @@ func (w *row) line() string {
 		r.Lost, r.Doubled, r.Disorder, r.Other, w.verdict(), w.Took.Seconds())
 }
 
-// details is what is to be said below the table: what kept the row from passing, and notes.
+// details returns the text for below the table: why the row did not pass, and notes.
 func (w *row) details(indent string) string {
 	var b strings.Builder
 	say := func(format string, args ...any) {
@@ -297,7 +297,7 @@ func (c *campaign) record(dir string, rows []row, sum string) error {
 	return errors.Join(err, f.Close())
 }
 
-// commit names the source that was tested; + says that it was changed since.
+// commit names the tested source; + says that it has uncommitted changes.
 func commit() string {
 	out, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output()
 	if err != nil {

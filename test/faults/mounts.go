@@ -15,7 +15,7 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// tmpfs gives the run's data a small file system of its own.
+// tmpfs returns the run's data a small file system of its own.
 func (r *run) tmpfs(options string) error {
 	at := filepath.Join(r.dir, "disk")
 	if err := os.Mkdir(at, 0o700); err != nil {
@@ -29,7 +29,7 @@ func (r *run) tmpfs(options string) error {
 	return nil
 }
 
-// ext4 gives the run's data a file system on a loop device.
+// ext4 returns the run's data a file system on a loop device.
 func (r *run) ext4(size int64) error {
 	image, at := filepath.Join(r.dir, "image"), filepath.Join(r.dir, "disk")
 	if err := os.Mkdir(at, 0o700); err != nil {
@@ -52,7 +52,7 @@ func (r *run) ext4(size int64) error {
 	return nil
 }
 
-// canLoop says what is missing for a file system on a loop device.
+// canLoop returns what is missing for a file system on a loop device.
 func canLoop() error {
 	if err := canMount(); err != nil {
 		return err
@@ -68,8 +68,8 @@ func canLoop() error {
 	return nil
 }
 
-// ballast takes all but so many bytes of what is free on the data's file system, in one file, and
-// gives its name.
+// ballast uses all but leave bytes of the free space on the data's file system, in one file, and
+// returns the file's name.
 func (r *run) ballast(leave int64) (string, error) {
 	var s syscall.Statfs_t
 	at := filepath.Dir(r.server.data)
@@ -88,8 +88,8 @@ func (r *run) ballast(leave int64) (string, error) {
 	return name, errors.Join(err, f.Close())
 }
 
-// fullDisk fills the disk under load. Publishers must be refused with full, acks must go on until
-// the queues are empty, and publishing must come back by itself when there is room again.
+// fullDisk fills the disk under load. Publishers must be refused with full. Acks must continue
+// until the queues are empty, and publishing must continue by itself when there is room again.
 func fullDisk(ctx context.Context, r *run) error {
 	if err := r.tmpfs("size=224m"); err != nil {
 		return err
@@ -138,8 +138,8 @@ func fullDisk(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// noInodes leaves no file to be made. The server may refuse or end, but loses nothing and serves
-// again when there are inodes.
+// noInodes makes it impossible to create files. The server may refuse or end, but must lose nothing
+// and serve again when there are inodes.
 func noInodes(ctx context.Context, r *run) error {
 	if err := r.tmpfs("size=512m,nr_inodes=64"); err != nil {
 		return err
@@ -187,9 +187,9 @@ func noInodes(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// readOnlyFlip lets the file system turn read-only under load, as ext4 does on an error. The server
-// must end, with an exit code that is not 0, or refuse; what it confirmed must be there after the
-// disk is mended.
+// readOnlyFlip makes the file system read-only under load, as ext4 does on an error. The server
+// must refuse, or end with an exit code that is not 0. After the disk is repaired, everything
+// confirmed must be there.
 func readOnlyFlip(ctx context.Context, r *run) error {
 	if err := r.ext4(192 << 20); err != nil {
 		return err
@@ -220,8 +220,7 @@ func readOnlyFlip(ctx context.Context, r *run) error {
 			}
 		}
 		r.server.kill()
-		// A journal that was aborted is replayed by the next mount, as after a restart of the
-		// machine.
+		// The next mount replays an aborted journal, as after a restart of the machine.
 		for _, argv := range [][]string{{"umount", at}, {"fsck.ext4", "-p", filepath.Join(r.dir, "image")}, {"mount", "-o", "loop", filepath.Join(r.dir, "image"), at}} {
 			out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput()
 			var e *exec.ExitError
@@ -237,7 +236,7 @@ func readOnlyFlip(ctx context.Context, r *run) error {
 }
 
 // hangingDisk freezes the file system: writes block until it is thawed. Nothing may be confirmed
-// meanwhile, the server must say within 5 s that it is not ready, and go on afterwards.
+// meanwhile. The server must report within 5 s that it is not ready, and continue afterwards.
 func hangingDisk(ctx context.Context, r *run) error {
 	if err := r.ext4(192 << 20); err != nil {
 		return err

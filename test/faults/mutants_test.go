@@ -15,11 +15,11 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// gone is what power cuts and failing disks show of a server that says yes too early.
+// gone are the findings of power cuts and failing disks about a server that confirms too early.
 var gone = []string{"lost", "unsettled", "redelivered", "life cycle", "id reused", "queue lost", "start", "counts", "dead letter lost", "stored twice", "order"}
 
-// mutants are servers with one defect each, the scenarios that are to catch it, and the findings of
-// which one must be named.
+// mutants are servers with one defect each, the scenarios that must find it, and the accepted
+// findings.
 var mutants = []struct {
 	name      string
 	defect    mutant.Defect
@@ -59,8 +59,8 @@ var mutants = []struct {
 		change: change{"internal/vfs/os_unix.go", "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn false, nil", "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn true, nil"}},
 }
 
-// A defect whose text the source no longer has would plant nothing, so this much is looked at in
-// every run.
+// If a defect's text is missing in the source, the mutant has no defect. So every run checks the
+// texts.
 func TestMutantsFitTheSource(t *testing.T) {
 	root, err := build.Root(t.Context())
 	if err != nil {
@@ -77,7 +77,7 @@ func TestMutantsFitTheSource(t *testing.T) {
 }
 
 // TestMutantsAreCaught builds each server with its defect and lets the campaign look for it. It
-// takes minutes, so it runs with SURGETANK_FAULTS=mutants in the environment only.
+// takes minutes, so it runs only with SURGETANK_FAULTS=mutants in the environment.
 func TestMutantsAreCaught(t *testing.T) {
 	if os.Getenv("SURGETANK_FAULTS") != "mutants" {
 		t.Skip("runs with SURGETANK_FAULTS=mutants in the environment (make faults)")
@@ -94,7 +94,7 @@ func TestMutantsAreCaught(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer done()
-			defer func() { _ = os.RemoveAll(c.dir) }() // its failures are what is wanted
+			defer func() { _ = os.RemoveAll(c.dir) }() // its failures are expected
 			said := ""
 			for try := range 3 {
 				for _, s := range scenarios {
@@ -133,7 +133,7 @@ func mutated(t *testing.T, d mutant.Defect, ch change) string {
 	return binary
 }
 
-// mustFail runs a test of the project with a defect built in; it must fail by its own name.
+// mustFail runs a test of the project with a defect. That test itself must fail.
 func mustFail(t *testing.T, test string, ch change) {
 	t.Helper()
 	pkg, name, _ := strings.Cut(test, " ")

@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inNamespace marks a program that was started again in its own mount namespace.
+// inNamespace marks a program that was restarted in its own mount namespace.
 const inNamespace = "SURGETANK_FAULTS_NAMESPACE"
 
-// ownNamespace starts this program again in a mount and a network namespace of its own, where it is
-// root: file systems that a fault needs are mounted there and packets are dropped there, nobody
-// else sees it, and all is gone with the program however it ends. The network is a loopback and
-// nothing else, so what builds of our own need is fetched before. again says that it was done; err
-// then says how the program ended. It returns an error alone when a namespace cannot be had.
+// ownNamespace restarts this program in a mount and a network namespace of its own, where it is
+// root. There it can mount file systems and drop packets without effects on other programs, and
+// everything is removed with the program. The network is only a loopback, so the dependencies of
+// special builds are downloaded before. again says that the program was restarted; err then says
+// how it ended. If a namespace is impossible, only an error is returned.
 func ownNamespace() (again bool, err error) {
 	if os.Getenv(inNamespace) != "" {
 		return false, loopbackUp()
@@ -31,7 +31,7 @@ func ownNamespace() (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	_ = exec.Command("go", "mod", "download").Run() // a build that misses something will say so
+	_ = exec.Command("go", "mod", "download").Run() // a build with missing modules reports them
 	cmd := exec.Command(self, os.Args[1:]...)
 	cmd.Env = append(os.Environ(), inNamespace+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -43,7 +43,7 @@ func ownNamespace() (again bool, err error) {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		for s := range signals {
-			_ = cmd.Process.Signal(s) // it may be gone already
+			_ = cmd.Process.Signal(s) // the process may already be gone
 		}
 	}()
 	err = cmd.Wait()
@@ -52,7 +52,7 @@ func ownNamespace() (again bool, err error) {
 	}
 	var e *exec.ExitError
 	if errors.As(err, &e) && e.ExitCode() > 0 {
-		os.Exit(e.ExitCode()) // it has said why
+		os.Exit(e.ExitCode()) // the program has reported the reason
 	}
 	return true, err
 }
@@ -72,7 +72,7 @@ func loopbackUp() error {
 	return unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, lo)
 }
 
-// canMount says what is missing for faults that need a file system of their own.
+// canMount returns what is missing for faults that need a file system of their own.
 func canMount() error {
 	if os.Getenv(inNamespace) == "" {
 		return errors.New("needs root and a mount namespace")

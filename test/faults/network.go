@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// proxies are what stands before the doors of a server: one for HTTP, and one for AMQP where the
-// load has clients of it.
+// proxies are in front of the doors of a server: one for HTTP, and one for AMQP if the load has
+// AMQP clients.
 type proxies []*proxy
 
 func (ps proxies) close() {
@@ -20,7 +20,7 @@ func (ps proxies) close() {
 	}
 }
 
-// deafen makes every connection half-open, and gives their number.
+// deafen makes every connection half-open and returns their number.
 func (ps proxies) deafen() (n int) {
 	for _, p := range ps {
 		n += p.deafen()
@@ -28,7 +28,7 @@ func (ps proxies) deafen() (n int) {
 	return n
 }
 
-// each lets a function set all of them.
+// each applies a function to all of them.
 func (ps proxies) each(set func(*proxy)) {
 	for _, p := range ps {
 		set(p)
@@ -63,7 +63,7 @@ func (r *run) behindProxy(ctx context.Context, o loadOptions, prepare func(*prox
 	return ps, nil
 }
 
-// resets cuts connections in the middle of requests and of answers.
+// resets cuts connections in the middle of requests and answers.
 func resets(ctx context.Context, r *run) error {
 	var cuts atomic.Int64
 	p, err := r.behindProxy(ctx, loadOptions{amqp: 2}, func(p *proxy) {
@@ -80,9 +80,8 @@ func resets(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// halfOpen lets connections go dead without a word, on both sides: the client waits for an answer
-// that never comes, the server for a client that is not there. Leases handed to it must come back
-// by their deadline.
+// halfOpen makes connections silently dead on both sides: the client waits for an answer that never
+// comes, the server for a missing client. Leases given to that client must end by their deadline.
 func halfOpen(ctx context.Context, r *run) error {
 	p, err := r.behindProxy(ctx, loadOptions{timeout: 600 * time.Millisecond, amqp: 2, heartbeat: time.Second}, func(*proxy) {})
 	if err != nil {
@@ -103,7 +102,7 @@ func halfOpen(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// oneByteSegments sends every byte of requests and answers by itself.
+// oneByteSegments sends every byte of requests and answers in a segment of its own.
 func oneByteSegments(ctx context.Context, r *run) error {
 	p, err := r.behindProxy(ctx, loadOptions{size: 60, batch: 3, amqp: 2}, func(p *proxy) { p.oneByte.Store(true) })
 	if err != nil {
@@ -118,8 +117,8 @@ func oneByteSegments(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// slowReaders ask for many messages and do not read the answer. Others must be served meanwhile,
-// memory stay bounded, and the leases come back.
+// slowReaders ask for many messages and do not read the answer. Other clients must be served,
+// memory must stay limited, and the leases must end.
 func slowReaders(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{size: 8000, hold: true}); err != nil {
 		return err
@@ -141,7 +140,7 @@ func slowReaders(ctx context.Context, r *run) error {
 		}
 		conns = append(conns, c)
 		if t, ok := c.(*net.TCPConn); ok {
-			_ = t.SetReadBuffer(1024) // a hint; the kernel takes its least
+			_ = t.SetReadBuffer(1024) // a hint; the kernel uses its minimum
 		}
 		req := `{"max":100,"wait":"1s","lease":"1s"}`
 		queue := []string{plain, grouped}[i%2]

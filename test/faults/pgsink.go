@@ -13,25 +13,25 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// canPostgres says what is missing for a PostgreSQL of the campaign's own.
+// canPostgres returns what is missing for the campaign's own PostgreSQL.
 func canPostgres() error {
 	_, err := pgtest.Find()
 	return err
 }
 
-// onWire is what can happen behind a message of a sink's conversation with PostgreSQL.
+// onWire is a fault after a message between a sink and PostgreSQL.
 type onWire struct {
 	name string
-	// strike does it. It runs inside the proxy, which forwards nothing meanwhile.
+	// strike causes the fault. It runs inside the proxy, which forwards nothing meanwhile.
 	strike func(r *run, pg *pgtest.Server, p *wireProxy)
-	// after brings back what was struck.
+	// after repairs the fault.
 	after func(ctx context.Context, r *run, pg *pgtest.Server, p *wireProxy) error
 }
 
-// wireFaults are the three sides that can go: the network, the database, the server.
+// wireFaults affect the three sides: the network, the database, the server.
 var wireFaults = []onWire{
 	{"the connections are reset", func(_ *run, _ *pgtest.Server, p *wireProxy) { p.reset() }, nil},
-	{"PostgreSQL is killed", func(_ *run, pg *pgtest.Server, p *wireProxy) { _ = pg.Kill() }, // its end is what counts
+	{"PostgreSQL is killed", func(_ *run, pg *pgtest.Server, p *wireProxy) { _ = pg.Kill() }, // only its end matters
 		func(_ context.Context, _ *run, pg *pgtest.Server, p *wireProxy) error {
 			p.cut()
 			return pg.Start()
@@ -43,12 +43,11 @@ var wireFaults = []onWire{
 		}},
 }
 
-// postgresWalk walks through the messages between a sink and PostgreSQL: behind the first, the
-// second and so on of a conversation, the connection is reset, the database is killed, or the
-// server is. At the end every confirmed message is one row. The conversation is counted both from
-// the start of a session, whose first messages claim the target, and from the middle of its work,
-// where one transaction after the other begins, writes its rows, moves its progress and is
-// committed.
+// postgresWalk walks through the messages between a sink and PostgreSQL. After the first, the
+// second and each further message of a conversation, the connection is reset, or the database or
+// the server is killed. At the end every confirmed message must be one row. Messages are counted
+// from two points. One is the start of a session, which claims the target. The other is the middle
+// of the work, where each transaction writes its rows, updates its progress and commits.
 func postgresWalk(ctx context.Context, r *run) error {
 	bin, err := pgtest.Find()
 	if err != nil {
@@ -64,7 +63,7 @@ func postgresWalk(ctx context.Context, r *run) error {
 		return err
 	}
 	defer p.close()
-	r.beyond = true // the sinks are the consumers, so that the checks are those of rows
+	r.beyond = true // the sinks are the consumers, so the rows are checked instead
 	if err := r.server.start(ctx); err != nil {
 		return err
 	}
@@ -92,20 +91,20 @@ func postgresWalk(ctx context.Context, r *run) error {
 	return r.checkPostgres(pg)
 }
 
-// conversations are where the walk begins to count, and how many messages it goes.
+// conversations are the points from which the walk counts, and the number of messages.
 var conversations = []struct {
 	name        string
 	begins      func(w wire, m []byte) bool
 	short, long int
 }{
 	{"the start of a session", func(w wire, _ []byte) bool { return w.kind == 0 }, 8, 60},
-	// A batch is one transaction in one query: the query, the row of progress, the answer that COPY
-	// may begin, the data and its end, and the answer that it is committed. The counting goes on
-	// into the next batch.
+	// A batch is one transaction in one query: the query, the row of progress, the answer that
+	// starts the COPY, the data and its end, and the answer that it is committed. The counting
+	// continues into the next batch.
 	{"a batch", func(w wire, m []byte) bool { return w.toServer && w.kind == 'Q' && bytes.Contains(m, []byte("COPY ")) }, 10, 24},
 }
 
-// walkWire strikes behind message after message of each conversation.
+// walkWire causes a fault after each message of each conversation.
 func (r *run) walkWire(ctx context.Context, pg *pgtest.Server, p *wireProxy) error {
 	for _, talk := range conversations {
 		kinds, missed := map[string]int{}, 0
@@ -113,7 +112,7 @@ func (r *run) walkWire(ctx context.Context, pg *pgtest.Server, p *wireProxy) err
 			for _, f := range wireFaults {
 				begins := talk.begins
 				struck := p.arm(n, begins, func(wire) { f.strike(r, pg, p) })
-				if begins(wire{toServer: true}, nil) { // a session starts when the one before it is cut
+				if begins(wire{toServer: true}, nil) { // a session starts when the previous one is cut
 					p.cut()
 				}
 				limit := time.NewTimer(8 * time.Second)
@@ -146,8 +145,8 @@ func (r *run) walkWire(ctx context.Context, pg *pgtest.Server, p *wireProxy) err
 // checkPostgres reads the tables and compares them with the journal.
 func (r *run) checkPostgres(pg *pgtest.Server) error {
 	for _, q := range []string{grouped, plain} {
-		// One lane writes a queue's messages in the order of their numbers, so that the order of
-		// rows says nothing that the number does not; what counts is each once.
+		// One lane writes a queue's messages in the order of their numbers, so the order of rows
+		// adds no information. Each message must have one row.
 		rows, err := pgtest.Query(pg.DSN("postgres"), `SELECT v FROM "rows_`+q+`" ORDER BY seq`)
 		if err != nil {
 			return err

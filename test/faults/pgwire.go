@@ -10,21 +10,22 @@ import (
 	"sync"
 )
 
-// wireProxy stands between a sink and PostgreSQL and knows where the messages of its protocol end
-// (PostgreSQL's documentation, chapter "Frontend/Backend Protocol": a type byte, a length of four
-// bytes that counts itself, a body; the very first message has no type). It counts the messages of
-// both directions in the order in which it saw them, and lets something happen behind the n-th.
+// wireProxy is a proxy between a sink and PostgreSQL that knows the boundaries of protocol messages
+// (PostgreSQL's documentation, chapter "Frontend/Backend Protocol"). A message is a type byte, a
+// length of four bytes that counts itself, and a body; the very first message has no type. The
+// proxy counts the messages of both directions in the order it saw them, and runs a function after
+// the n-th.
 type wireProxy struct {
 	listener net.Listener
 	target   func() string
 
 	mu     sync.Mutex
 	conns  map[net.Conn]bool
-	seen   int                         // messages since arm
-	at     int                         // what happens comes behind this one; 0: nothing does
-	begins func(w wire, m []byte) bool // counting begins with the first message of which this is true
+	seen   int                         // number of messages since arm
+	at     int                         // the fault comes after this message; 0: no fault
+	begins func(w wire, m []byte) bool // counting begins with the first message for which this returns true
 	strike func(on wire)               // runs once, while nothing is forwarded
-	struck chan wire                   // has what it was, once it happened
+	struck chan wire                   // receives the message after which strike ran
 	wait   sync.WaitGroup
 }
 
@@ -45,7 +46,7 @@ func (w wire) String() string {
 	return fmt.Sprintf("%s %q", from, w.kind)
 }
 
-// maxWire bounds a message: COPY data comes in pieces of 64 KiB.
+// maxWire limits a message: COPY data comes in pieces of 64 KiB.
 const maxWire = 64 << 20
 
 func newWireProxy(target func() string) (*wireProxy, error) {
@@ -66,8 +67,8 @@ func (p *wireProxy) close() {
 	p.wait.Wait()
 }
 
-// arm lets strike run behind the n-th message, counted from the first one of which begins is true.
-// What happened is then in the channel.
+// arm makes strike run after the n-th message. Counting begins with the first message for which
+// begins returns true. The channel then receives that n-th message.
 func (p *wireProxy) arm(n int, begins func(w wire, m []byte) bool, strike func(on wire)) <-chan wire {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -75,7 +76,7 @@ func (p *wireProxy) arm(n int, begins func(w wire, m []byte) bool, strike func(o
 	return p.struck
 }
 
-// disarm forgets what was armed.
+// disarm removes an armed fault.
 func (p *wireProxy) disarm() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -92,7 +93,7 @@ func (p *wireProxy) cut() {
 func (p *wireProxy) reset() {
 	for c := range p.conns {
 		if t, ok := c.(*net.TCPConn); ok {
-			_ = t.SetLinger(0) // so that Close resets; the connection may be gone already
+			_ = t.SetLinger(0) // makes Close reset the connection, which may already be gone
 		}
 		_ = c.Close()
 	}
@@ -141,19 +142,19 @@ func (p *wireProxy) pump(to, from net.Conn, toServer bool) {
 	}
 }
 
-// passed counts a message and strikes behind the one that was chosen.
+// passed counts a message, and runs strike after the chosen one.
 func (p *wireProxy) passed(w wire, m []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.strike == nil || p.seen == 0 && !p.begins(w, m) || !w.toServer && (w.kind == 'S' || w.kind == 'N') {
-		return // settings and notices tell nothing, and there are many
+		return // settings and notices do not matter, and are frequent
 	}
 	if p.seen++; p.seen != p.at {
 		return
 	}
 	strike := p.strike
 	p.strike = nil
-	strike(w) // the others wait meanwhile for the lock: nothing passes before it is done
+	strike(w) // meanwhile the other connections wait for the lock: nothing is forwarded
 	p.struck <- w
 }
 

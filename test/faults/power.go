@@ -18,7 +18,7 @@ import (
 	"github.com/surgetank/surgetank/test/faults/powerfs"
 )
 
-// canFuse says what is missing for a file system of our own.
+// canFuse returns what is missing for a file system in user space.
 func canFuse() error {
 	if err := canMount(); err != nil {
 		return err
@@ -29,19 +29,19 @@ func canFuse() error {
 	return nil
 }
 
-// powerDisk is the disk of a run whose power can be cut. Its methods are for the scenario's
-// goroutine.
+// powerDisk is the disk of a run whose power can be cut. Only the scenario's goroutine uses its
+// methods.
 type powerDisk struct {
 	r       *run
-	server  *server // who uses the disk and dies with its power
+	server  *server // the server that uses the disk and dies with its power
 	at      string
 	disk    *powerfs.Disk
 	mounted *powerfs.Mounted
-	upon    string // where a file system on a loop device, whose image is on the disk, is mounted; empty: there is none
+	upon    string // mount point of a file system on a loop device whose image is on the disk; empty: none
 }
 
-// powerDisk gives the run's data an empty disk of that kind. The caller closes it before the run is
-// cleaned up.
+// powerDisk returns the run's data an empty power-cut disk. The caller must close it before the run
+// is cleaned up.
 func (r *run) powerDisk(name string) (*powerDisk, error) {
 	at := filepath.Join(r.dir, name)
 	if err := os.Mkdir(at, 0o700); err != nil {
@@ -55,7 +55,7 @@ func (r *run) powerDisk(name string) (*powerDisk, error) {
 	return p, nil
 }
 
-// close lets nobody wait for the disk any more and takes it away. Closing twice does no harm.
+// close releases all waiting callers of the disk and unmounts it. A second call has no effect.
 func (p *powerDisk) close() {
 	p.disk.SetFault(nil)
 	p.disk.CutNow()
@@ -65,20 +65,20 @@ func (p *powerDisk) close() {
 		_ = syscall.Unmount(p.upon, syscall.MNT_DETACH) // as below
 	}
 	if p.mounted != nil {
-		_ = p.mounted.Unmount() // it goes with the namespace
+		_ = p.mounted.Unmount() // the namespace unmounts it otherwise
 		p.mounted = nil
 	}
 }
 
-// powerCut cuts the power of the disk and of the server at once, so that nothing counts that it
-// does later, and mounts what survives.
+// powerCut cuts the power of the disk and the server at once, so later actions have no effect. Then
+// it mounts the surviving data.
 func (p *powerDisk) powerCut(s powerfs.Survival) error {
 	p.r.inject("power cut: " + s.String())
 	p.disk.CutNow()
 	next := p.disk.After(s, p.r.rng)
 	p.disk.SetFault(nil)
 	if p.server.alive() {
-		p.server.killGroup() // it ends when the disk lets it go
+		p.server.killGroup() // it ends when the disk releases it
 	}
 	p.disk.Release()
 	p.server.kill()
@@ -98,8 +98,8 @@ func (p *powerDisk) powerCut(s powerfs.Survival) error {
 	return tool("mount", "-o", "loop", filepath.Join(p.at, "image"), p.upon)
 }
 
-// ext4 makes an ext4 on a loop device whose image is on the disk, for the server's data. Other
-// processes do what touches the disk, for the reason that powerfs gives.
+// ext4 makes an ext4 file system for the server's data on a loop device whose image is on the disk.
+// Other processes access the disk, for the reason given in powerfs.
 func (p *powerDisk) ext4() error {
 	image, upon := filepath.Join(p.at, "image"), filepath.Join(p.r.dir, "ext4")
 	if err := os.Mkdir(upon, 0o700); err != nil {
@@ -115,7 +115,7 @@ func (p *powerDisk) ext4() error {
 	return nil
 }
 
-// tool runs a program of the system to its end.
+// tool runs a system program to its end.
 func tool(name string, args ...string) error {
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%s %s: %w %s", name, strings.Join(args, " "), err, out)
@@ -123,8 +123,8 @@ func tool(name string, args ...string) error {
 	return nil
 }
 
-// start starts the server. When the power is cut meanwhile, it says so; any other error says why
-// the server did not start.
+// start starts the server. cut says that the power was cut meanwhile; any other error says why the
+// server did not start.
 func (p *powerDisk) start(ctx context.Context) (cut bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -137,7 +137,7 @@ func (p *powerDisk) start(ctx context.Context) (cut bool, err error) {
 		select {
 		case <-disk.Off():
 			cancel()
-			disk.Release() // what the server does now is lost anyway
+			disk.Release() // later actions of the server are lost anyway
 		case <-started:
 		}
 	})
@@ -150,8 +150,8 @@ func (p *powerDisk) start(ctx context.Context) (cut bool, err error) {
 	}
 }
 
-// startAgain starts the server after a power cut, in one of three cases with another one or two in
-// the middle of the recovery.
+// startAgain starts the server after a power cut. In one of three cases one or two more cuts happen
+// during the recovery.
 func (p *powerDisk) startAgain(ctx context.Context, s powerfs.Survival) error {
 	again := max(0, p.r.rng.IntN(6)-3)
 	for range again {
@@ -171,7 +171,7 @@ func (p *powerDisk) startAgain(ctx context.Context, s powerfs.Survival) error {
 	return err
 }
 
-// off waits for the power cut that was prepared.
+// off waits for the prepared power cut.
 func (p *powerDisk) off(ctx context.Context, within time.Duration) bool {
 	select {
 	case <-p.disk.Off():
@@ -182,18 +182,17 @@ func (p *powerDisk) off(ctx context.Context, within time.Duration) bool {
 	return false
 }
 
-// subject is whose power is cut.
+// subject is the server whose power is cut.
 type subject int
 
 const (
-	asReleased subject = iota // the server that people run, on the disk itself
+	asReleased subject = iota // the released server, directly on the disk
 	underExt4                 // the same, on ext4 on the disk as a block device
-	smallFiles                // a build that rolls, trims and snapshots every MiB, on the disk itself
+	smallFiles                // a build with small files and a snapshot per MiB, directly on the disk
 )
 
-// powerCuts cuts the power under load, at the n-th operation on the disk for random n, with each
-// kind of survival in turn, and goes on with what is left. Everything confirmed must be there every
-// time.
+// powerCuts cuts the power under load at a random operation of the disk, with each kind of survival
+// in turn, and continues with the surviving data. Everything confirmed must be there every time.
 func powerCuts(of subject, short int, kinds ...powerfs.Survival) func(context.Context, *run) error {
 	return func(ctx context.Context, r *run) error {
 		p, err := r.powerDisk("disk")
@@ -236,7 +235,7 @@ func powerCuts(of subject, short int, kinds ...powerfs.Survival) func(context.Co
 	}
 }
 
-// queuesThere tells whether the queues are; without them there is nothing to go on with, and each
+// queuesThere reports whether the queues exist. Without them the run cannot continue, and each
 // message would be a finding.
 func (r *run) queuesThere(ctx context.Context) (bool, error) {
 	c := r.client()
@@ -255,7 +254,7 @@ func (r *run) queuesThere(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// noStart records that the server did not start, which is a finding, unless the run is over.
+// noStart records that the server did not start, which is a finding unless the run is over.
 func (r *run) noStart(err error, after string) error {
 	if !errors.Is(err, errNotReady) {
 		return fmt.Errorf("starting after %s: %w: %s", after, err, r.server.words(500))
@@ -264,8 +263,8 @@ func (r *run) noStart(err error, after string) error {
 	return nil
 }
 
-// shortWrites lets the disk take a part of many writes only, without an error, and cuts the power
-// from time to time. Records must be whole or absent.
+// shortWrites makes the disk accept only a part of many writes, without an error, and cuts the
+// power from time to time. Records must be whole or absent.
 func shortWrites(ctx context.Context, r *run) error {
 	p, err := r.powerDisk("disk")
 	if err != nil {
@@ -310,8 +309,8 @@ func shortWrites(ctx context.Context, r *run) error {
 	return err
 }
 
-// stalls lets the disk keep single operations waiting, and then all of them for seconds. Nothing
-// may be confirmed meanwhile, the server must say within 5 s that it is not ready, and go on
+// stalls makes the disk delay single operations, and later all of them for seconds. Nothing may be
+// confirmed meanwhile. The server must report within 5 s that it is not ready, and continue
 // afterwards.
 func stalls(ctx context.Context, r *run) error {
 	p, err := r.powerDisk("disk")
@@ -358,8 +357,8 @@ func stalls(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// noneConfirmed checks that no publish that began and ended in a span was confirmed as newly
-// stored. A confirm that was on its way when the span began cannot be among them.
+// noneConfirmed checks that no publish that began and ended in a time span was confirmed as newly
+// stored. Confirms already in flight at the beginning of the span are thus excluded.
 func (r *run) noneConfirmed(from, to time.Duration, when string) {
 	for _, op := range r.journal.Ops() {
 		if op.Kind == "pub" && op.Outcome == "ok" && !op.Duplicate && op.Call > from && op.Return < to {

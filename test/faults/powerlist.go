@@ -4,7 +4,7 @@ package main
 
 import "github.com/surgetank/surgetank/test/faults/powerfs"
 
-// powerScenarios are the rows about power cuts and disks that lie; they are part of scenarios.
+// powerScenarios are the scenarios with power cuts and lying disks. They are part of scenarios.
 var powerScenarios = []scenario{
 	{id: "C19", quick: true, fault: "power cut: all that was not synced is gone", needs: canFuse, run: powerCuts(asReleased, 6, powerfs.Nothing)},
 	{id: "C20", quick: true, fault: "power cut: any part of what was not synced survives", needs: canFuse, run: powerCuts(asReleased, 8, powerfs.Some)},

@@ -11,16 +11,15 @@ import (
 	"time"
 )
 
-// proxy stands between clients and the server and is the network's faults. Its fields may be
-// changed while it runs, by any goroutine; what a connection suffers is drawn when it is made,
-// unless said otherwise.
+// proxy is between clients and the server and causes network faults. Any goroutine may change its
+// fields while it runs. A connection's faults are drawn when it is made, unless stated otherwise.
 type proxy struct {
 	listener net.Listener
 	target   func() string
 
-	cutEvery atomic.Int32 // one connection in so many is reset after some bytes; 0: none
+	cutEvery atomic.Int32 // one of this many connections is reset after some bytes; 0: none
 	oneByte  atomic.Bool  // every byte is a segment of its own
-	delay    atomic.Int64 // each piece waits for a time up to this one, in nanoseconds
+	delay    atomic.Int64 // each piece waits for a random time up to this, in nanoseconds
 	onCut    func()
 
 	mu    sync.Mutex
@@ -29,10 +28,10 @@ type proxy struct {
 	wait  sync.WaitGroup
 }
 
-// pair is a client's connection and the one that stands for it at the server.
+// pair is a client's connection and the matching connection to the server.
 type pair struct {
 	client, server net.Conn
-	deaf           atomic.Bool // what arrives on either side is dropped, and nobody is told: a half-open connection
+	deaf           atomic.Bool // data from either side is silently dropped: a half-open connection
 }
 
 func newProxy(target func() string, seed uint64) (*proxy, error) {
@@ -59,7 +58,7 @@ func (p *proxy) close() {
 	p.wait.Wait()
 }
 
-// deafen makes every connection that is open now half-open, and gives their number.
+// deafen makes every open connection half-open and returns their number.
 func (p *proxy) deafen() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -86,7 +85,7 @@ func (p *proxy) serve(client net.Conn) {
 		return
 	}
 	c := &pair{client: client, server: server}
-	up, down := int64(-1), int64(-1) // bytes until the reset; negative: none
+	up, down := int64(-1), int64(-1) // bytes until the reset; negative: no reset
 	p.mu.Lock()
 	p.conns[c] = true
 	if n := p.cutEvery.Load(); n > 0 && p.rng.IntN(int(n)) == 0 {
@@ -137,14 +136,14 @@ func (p *proxy) pump(c *pair, to, from net.Conn, left int64) {
 		}
 		if err != nil {
 			if err == io.EOF && c.deaf.Load() {
-				_ = c.server.SetReadDeadline(time.Now().Add(3 * time.Second)) // the other side is not told; it may wait
+				_ = c.server.SetReadDeadline(time.Now().Add(3 * time.Second)) // the other side gets no notice and may wait
 			}
 			return
 		}
 	}
 }
 
-// wander lets a piece take its time.
+// wander delays a piece of n bytes.
 func (p *proxy) wander(n int) {
 	d := p.delay.Load()
 	if d <= 0 || n == 0 {
@@ -162,7 +161,7 @@ func (p *proxy) write(to net.Conn, b []byte) error {
 		return err
 	}
 	for i := range b {
-		if _, err := to.Write(b[i : i+1]); err != nil { // TCP_NODELAY is Go's default
+		if _, err := to.Write(b[i : i+1]); err != nil { // Go sets TCP_NODELAY by default
 			return err
 		}
 	}
@@ -173,7 +172,7 @@ func (p *proxy) write(to net.Conn, b []byte) error {
 func (c *pair) reset() {
 	for _, one := range []net.Conn{c.client, c.server} {
 		if t, ok := one.(*net.TCPConn); ok {
-			_ = t.SetLinger(0) // so that Close resets; the connection may be gone already
+			_ = t.SetLinger(0) // makes Close reset the connection, which may already be gone
 		}
 		_ = one.Close()
 	}

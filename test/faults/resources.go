@@ -17,7 +17,7 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// rss is the memory of the server's process in bytes; 0 when it is not there.
+// rss returns the resident memory of the server's process in bytes, or 0 if there is no process.
 func (s *server) rss() int64 {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", s.pid))
 	if err != nil {
@@ -34,7 +34,7 @@ func (s *server) rss() int64 {
 	return n * int64(os.Getpagesize())
 }
 
-// fds is the number of its open descriptors.
+// fds returns the number of its open descriptors.
 func (s *server) fds() int {
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.pid))
 	if err != nil {
@@ -43,9 +43,9 @@ func (s *server) fds() int {
 	return len(entries)
 }
 
-// noDescriptors starts the server with few descriptors and takes them with idle connections, while
-// the load makes it need new segment files. It may refuse connections, but must go on by itself
-// when they are gone.
+// noDescriptors starts the server with few descriptors and uses them up with idle connections,
+// while the load needs new segment files. The server may refuse connections, but must continue by
+// itself when the connections are gone.
 func noDescriptors(ctx context.Context, r *run) error {
 	r.server.wrap = func(argv []string) []string {
 		return append([]string{"sh", "-c", `ulimit -n 64 && exec "$@"`, "sh"}, argv...)
@@ -64,7 +64,7 @@ func noDescriptors(ctx context.Context, r *run) error {
 			conns = append(conns, c)
 		}
 		r.inject(fmt.Sprintf("%d connections for 64 descriptors", len(conns)))
-		confirmed := r.progress(ctx, 500, 5*time.Second) // some 15 MB: a new segment has to be made meanwhile
+		confirmed := r.progress(ctx, 500, 5*time.Second) // about 15 MB, which need a new segment
 		open := r.server.fds()
 		for _, c := range conns {
 			_ = c.Close()
@@ -83,7 +83,7 @@ func noDescriptors(ctx context.Context, r *run) error {
 
 const memoryGroup = "/sys/fs/cgroup/memory"
 
-// canCap says what is missing for a memory limit.
+// canCap returns what is missing for a memory limit.
 func canCap() error {
 	if os.Geteuid() != 0 {
 		return errors.New("needs root for a memory control group")
@@ -94,8 +94,8 @@ func canCap() error {
 	return nil
 }
 
-// memoryCap lets the server hold a backlog of a multiple of the memory that its control group
-// allows it, page cache included.
+// memoryCap returns the server a backlog several times as large as its memory limit, which includes
+// the page cache.
 func memoryCap(ctx context.Context, r *run) error {
 	limit := int64(96 << 20)
 	group := filepath.Join(memoryGroup, fmt.Sprintf("surgetank-faults-%d", os.Getpid()))
@@ -104,7 +104,7 @@ func memoryCap(ctx context.Context, r *run) error {
 	}
 	defer func() {
 		r.server.kill()
-		_ = os.Remove(group) // empty now; a directory of the kernel's
+		_ = os.Remove(group) // empty now; the kernel owns the directory
 	}()
 	if err := os.WriteFile(filepath.Join(group, "memory.limit_in_bytes"), []byte(strconv.FormatInt(limit, 10)), 0o644); err != nil {
 		return err
@@ -129,9 +129,9 @@ func memoryCap(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// poisonMessages has messages that no consumer can handle: they are nacked, or their consumer dies
-// of them. Each must be tried as often as the queue says, not in a busy loop, and then be parked,
-// while the others flow.
+// poisonMessages has messages that no consumer can handle: they are nacked, or their consumer dies.
+// Each must be tried as often as the queue says, with pauses, and then be dead-lettered. Meanwhile
+// the other messages must flow.
 func poisonMessages(ctx context.Context, r *run) error {
 	const attempts = 12 // the queues' max_attempts
 	poisonous := func(v string) bool {
@@ -166,13 +166,13 @@ func poisonMessages(ctx context.Context, r *run) error {
 	return err
 }
 
-// readErrors lets reads of cold messages fail once with EIO. What could not be read must not be
-// handed out, and not be lost.
+// readErrors makes reads of old messages fail once with EIO. An unreadable message must be neither
+// delivered nor lost.
 func readErrors(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{size: 40_000, batch: 12, pause: time.Millisecond, hold: true}); err != nil {
 		return err
 	}
-	if !r.progress(ctx, 1200, 30*time.Second) { // more than is kept in memory
+	if !r.progress(ctx, 1200, 30*time.Second) { // more than is cached in memory
 		return errors.New("the backlog could not be published")
 	}
 	close(r.load.release)
@@ -196,7 +196,7 @@ func readErrors(ctx context.Context, r *run) error {
 		code, err := r.server.wait(limit)
 		cancel()
 		detach()
-		if err != nil { // it lives
+		if err != nil { // the server is alive
 			continue
 		}
 		if code <= 0 {
@@ -209,6 +209,6 @@ func readErrors(ctx context.Context, r *run) error {
 	if missed > 0 {
 		r.note("%d reads did not come in time", missed)
 	}
-	r.server.signal(syscall.SIGCONT) // in case strace was ended between two steps
+	r.server.signal(syscall.SIGCONT) // if strace was ended between two steps
 	return r.end(ctx)
 }

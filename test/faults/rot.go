@@ -17,10 +17,10 @@ import (
 	"time"
 )
 
-// rotUnderServer flips a bit in a file of a running server that nobody reads. The server's scrub,
-// which is made to come every second, must name the file before any consumer comes; a snapshot must
-// be put aside and replaced, so that a kill and a start afterwards find the whole state. Then
-// consumers come, and nothing wrong may reach them.
+// rotUnderServer flips a bit in a file of a running server that is not being read. The server's
+// scrub, set to every second, must name the file before any consumer starts. A damaged snapshot
+// must be moved away and replaced, so that a kill and restart find the whole state. Then consumers
+// start, and nothing wrong may reach them.
 func rotUnderServer(ctx context.Context, r *run) error {
 	s, err := r.makeSample(ctx, false)
 	if err != nil {
@@ -66,7 +66,7 @@ func rotUnderServer(ctx context.Context, r *run) error {
 	return nil
 }
 
-// rot flips the bit and waits for the server to say so.
+// rot flips the bit and waits for the server to report it.
 func (r *run) rot(ctx context.Context, sv *server, path string) (problem string, err error) {
 	if err := r.flipOne(path); err != nil {
 		return "", err
@@ -93,7 +93,7 @@ func (r *run) rot(ctx context.Context, sv *server, path string) (problem string,
 	}
 	slices.Sort(others)
 	if path != others[len(others)-1] {
-		return "", nil // the newest has everything, and the next one takes this one's place
+		return "", nil // the newest snapshot has everything, and the next one replaces this one
 	}
 	if !r.until(ctx, 20*time.Second, aside) {
 		return "the damaged snapshot was not replaced within 20 s", nil
@@ -102,7 +102,7 @@ func (r *run) rot(ctx context.Context, sv *server, path string) (problem string,
 	if _, err := sv.wait(ctx); err != nil {
 		return "", err
 	}
-	sv.args = nil // what is found now is found by reading
+	sv.args = nil // without the scrub, damage is found by reading
 	if err := sv.start(ctx); errors.Is(err, errNotReady) {
 		return "a start after the snapshot was replaced is refused", nil
 	} else if err != nil {
@@ -111,9 +111,9 @@ func (r *run) rot(ctx context.Context, sv *server, path string) (problem string,
 	return "", nil
 }
 
-// meaningful gives the part of a file whose bytes mean something: of a segment neither the header's
-// unused part nor what is near the end, where what is not durable may lie. It is empty where a
-// segment has no entries yet.
+// meaningful returns the part of a file whose bytes matter. For a segment it excludes the header's
+// unused part and the end, where data may not be durable. It is empty if a segment has no entries
+// yet.
 func meaningful(name string, b []byte) (from, to int) {
 	to = len(bytes.TrimRight(b, "\x00"))
 	if filepath.Ext(name) == ".seg" {
@@ -160,7 +160,7 @@ func metrics(ctx context.Context, base string) (string, error) {
 	return string(b), err
 }
 
-// metricAboveZero tells whether a series of a metric is more than 0.
+// metricAboveZero reports whether a series of a metric is above 0.
 func metricAboveZero(text, name string) bool {
 	for line := range strings.Lines(text) {
 		if strings.HasPrefix(line, name+"{") && !strings.HasSuffix(strings.TrimSpace(line), " 0") {

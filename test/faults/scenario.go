@@ -16,16 +16,16 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// scenario is one fault: its number in the list of faults, its name, what it needs and what it does
-// to a run.
+// scenario is one fault: its number in the list of faults, its name, its requirements and its
+// actions in a run.
 type scenario struct {
 	id    string
 	fault string
 	quick bool         // takes a few seconds in the short mode, and is part of the tests
-	slow  int          // how many times the usual limit it may take; 0: once
-	needs func() error // says what is missing on this machine; nil: nothing is needed
-	// run injects. An error means that the run itself could not be carried out; what the server
-	// does wrong is a finding.
+	slow  int          // factor for the usual time limit; 0: 1
+	needs func() error // returns what is missing on this machine; nil: nothing is needed
+	// run injects the fault. An error means that the run could not be carried out; wrong behaviour
+	// of the server is a finding.
 	run func(ctx context.Context, r *run) error
 }
 
@@ -37,32 +37,32 @@ type run struct {
 	rng     *rand.Rand // decides the schedule of faults
 	journal *history.Journal
 	server  *server
-	front   *proxy // before the server's AMQP door, where a fault lies between; nil: none
+	front   *proxy // in front of the server's AMQP door, for network faults; nil: none
 	load    *load
 
 	injected  int
 	notes     []string
-	wrong     []history.Finding // behaviour that breaks a promise and shows in no call
+	wrong     []history.Finding // broken promises that no call shows
 	drained   bool
-	beyond    bool                         // the run's own calls are only the material of trials, which check for themselves
-	traced    int                          // logs of strace so far
-	patience  time.Duration                // of waits for a system call; 0: the usual
-	trialWrap func(argv []string) []string // of the servers of trials
+	beyond    bool                         // the run's own calls only prepare trials, which have their own checks
+	traced    int                          // number of strace logs so far
+	patience  time.Duration                // limit of waits for a system call; 0: the usual
+	trialWrap func(argv []string) []string // wraps the servers of trials
 	trialArgs []string
-	// trialStarted does something to the server of a trial when it is ready and before any client
-	// comes; problem is a finding.
+	// trialStarted acts on the server of a trial when it is ready, before any client starts.
+	// problem is a finding.
 	trialStarted func(ctx context.Context, sv *server) (problem string, err error)
-	unmount      []string                                      // file systems to take down at the end
+	unmount      []string                                      // file systems to unmount at the end
 	extra        func(h *history.History, rep *history.Report) // further checks of this scenario
 }
 
-// row is a line of the table.
+// row is a line of the result table.
 type row struct {
 	ID, Fault string
 	Injected  int
 	Report    history.Report
 	Notes     []string
-	Skipped   string // why, when it was
+	Skipped   string // the reason, if it was skipped
 	Err       error
 	Took      time.Duration
 }
@@ -74,12 +74,12 @@ func (w *row) verdict() history.Verdict {
 	case w.Err != nil:
 		return history.Unknown
 	case w.Injected == 0:
-		return history.Unknown // a fault that never happened proves nothing
+		return history.Unknown // a fault that never happened shows nothing
 	}
 	return w.Report.Verdict()
 }
 
-// perform runs a scenario from beginning to end and checks what came of it.
+// perform runs a scenario from beginning to end and checks the result.
 func (c *campaign) perform(ctx context.Context, s scenario) (w row) {
 	began := time.Now()
 	w = row{ID: s.id, Fault: s.fault}
@@ -153,14 +153,14 @@ func (r *run) cleanUp() {
 	r.server.kill()
 	_ = r.server.log.Close()
 	for _, at := range r.unmount {
-		_ = syscall.Unmount(at, syscall.MNT_DETACH) // it would go with the namespace
+		_ = syscall.Unmount(at, syscall.MNT_DETACH) // otherwise the namespace unmounts it
 	}
 	if !r.keep {
 		_ = os.RemoveAll(r.dir) // a temporary directory; the campaign removes it again
 	}
 }
 
-// times chooses between the short and the long number of injections.
+// times returns the number of injections for the short or the long mode.
 func (r *run) times(short, long int) int {
 	if r.long {
 		return long
@@ -218,7 +218,7 @@ func (r *run) declare(ctx context.Context) error {
 	return nil
 }
 
-// client gives a client for the scenario's own calls.
+// client returns a client for the scenario's own calls.
 func (r *run) client() *client { return newClient(98, r.server.url(), r.journal, 5*time.Second) }
 
 func (r *run) startLoad(ctx context.Context, o loadOptions, base func() string) {
@@ -230,7 +230,7 @@ func (r *run) startLoad(ctx context.Context, o loadOptions, base func() string) 
 	r.load.start(ctx)
 }
 
-// end drains and stops the server in order, which must leave with 0.
+// end drains and stops the server in order; its exit code must be 0.
 func (r *run) end(ctx context.Context) error {
 	drained, err := r.load.finish(ctx, 40*time.Second)
 	r.drained = drained
@@ -249,7 +249,7 @@ func (r *run) end(ctx context.Context) error {
 	return nil
 }
 
-// sleep lets the load run for a while; an error when the run is over.
+// sleep lets the load run for a while. It returns an error when the run is over.
 func (r *run) sleep(ctx context.Context, d time.Duration) error {
 	if !sleep(ctx.Done(), d) {
 		return ctx.Err()
@@ -257,7 +257,7 @@ func (r *run) sleep(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// progress waits until n more publishes were confirmed, at most for a time; it tells whether they
+// progress waits until n more publishes were confirmed, for a limited time. It reports whether they
 // were.
 func (r *run) progress(ctx context.Context, n int64, within time.Duration) bool {
 	from := r.load.confirmed.Load()

@@ -19,18 +19,18 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// server is a `surgetank serve` in a process of its own, killed and started again on the same data
-// and port. Its ends and starts are in the journal. Its methods are for one goroutine; exited may
-// be watched by any.
+// server is a `surgetank serve` in a separate process. It is killed and restarted with the same
+// data and port. Its ends and starts are in the journal. Its methods are for one goroutine; any
+// goroutine may wait for exited.
 type server struct {
 	binary  string
 	data    string
 	args    []string
-	log     *os.File // gets stderr
+	log     *os.File // receives stderr
 	journal *history.Journal
 
-	// wrap, when set, makes the command line of the next start out of the plain one, and is then
-	// forgotten: a fault for one life of the server.
+	// wrap, if set, changes the command line of the next start, and is then reset. So a fault
+	// affects one life of the server.
 	wrap   func(argv []string) []string
 	env    []string
 	listen string
@@ -41,14 +41,14 @@ type server struct {
 	exited chan struct{}
 
 	mu     sync.Mutex
-	killed time.Duration // when a fatal signal was sent to this life; 0: none was
+	killed time.Duration // when this process got a fatal signal; 0: none
 	code   int           // exit code, once exited is closed; -1: ended by a signal
 }
 
 var errNotReady = errors.New("the server ended before it was ready")
 
-// start starts the server and returns when it is ready. errNotReady says that it ended instead,
-// which some faults are made for: code then has its exit code.
+// start starts the server and returns when it is ready. errNotReady says that the server ended
+// instead, as some faults intend; code then has its exit code.
 func (s *server) start(ctx context.Context) error {
 	if s.listen == "" {
 		s.listen = "127.0.0.1:0"
@@ -94,9 +94,9 @@ func (s *server) start(ctx context.Context) error {
 			got <- r
 		}
 		close(got)
-		_, _ = io.Copy(io.Discard, in) // until it ends
+		_, _ = io.Copy(io.Discard, in) // until the process ends
 	}()
-	up := make(chan struct{}) // closed when the start is recorded, so that its end is recorded behind it
+	up := make(chan struct{}) // closed when the start is recorded, so that the end is recorded later
 	go s.await(cmd, read, up)
 	defer close(up)
 	select {
@@ -127,7 +127,7 @@ func (s *server) await(cmd *exec.Cmd, read, up <-chan struct{}) {
 	<-up
 	s.mu.Lock()
 	call := s.killed
-	if call == 0 { // it ended by itself, after it answered for the last time
+	if call == 0 { // it ended by itself, after its last answer
 		call = s.journal.Alive()
 	}
 	s.code = cmd.ProcessState.ExitCode()
@@ -140,14 +140,14 @@ func (s *server) await(cmd *exec.Cmd, read, up <-chan struct{}) {
 	close(s.exited)
 }
 
-// url is where clients reach the server; it may be called by any goroutine.
+// url returns the server's URL. It is safe for use by many goroutines.
 func (s *server) url() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return "http://" + s.listen
 }
 
-// alive tells whether the process runs.
+// alive reports whether the process runs.
 func (s *server) alive() bool {
 	if s.cmd == nil {
 		return false
@@ -170,10 +170,10 @@ func (s *server) signal(sig syscall.Signal) {
 		s.killed = s.journal.Now()
 	}
 	s.mu.Unlock()
-	_ = syscall.Kill(s.pid, sig) // it may be gone already
+	_ = syscall.Kill(s.pid, sig) // the process may already be gone
 }
 
-// killGroup ends the server and what wraps it.
+// killGroup ends the server and its wrapper.
 func (s *server) killGroup() {
 	s.mu.Lock()
 	if s.killed == 0 {
@@ -184,11 +184,11 @@ func (s *server) killGroup() {
 		if s.pid > 0 {
 			_ = syscall.Kill(s.pid, syscall.SIGKILL)
 		}
-		_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) // it may be gone already
+		_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) // the process may already be gone
 	}
 }
 
-// kill ends the process as a power failure would, and returns when it is gone.
+// kill ends the process like a power failure, and returns when it is gone.
 func (s *server) kill() {
 	if s.alive() {
 		s.killGroup()
@@ -196,8 +196,8 @@ func (s *server) kill() {
 	}
 }
 
-// wait waits until the process has ended by itself and gives its exit code; -1 when a signal ended
-// it.
+// wait waits until the process has ended by itself and returns its exit code, or -1 if a signal
+// ended it.
 func (s *server) wait(ctx context.Context) (int, error) {
 	select {
 	case <-s.exited:
@@ -209,7 +209,7 @@ func (s *server) wait(ctx context.Context) (int, error) {
 	}
 }
 
-// words gives the last n bytes that the server wrote to its log.
+// words returns the last n bytes of the server's log.
 func (s *server) words(n int64) string {
 	info, err := s.log.Stat()
 	if err != nil {

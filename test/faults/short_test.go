@@ -10,7 +10,7 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// TestMain gives the tests a mount namespace, where they can have one.
+// TestMain runs the tests in a mount namespace if possible.
 func TestMain(m *testing.M) {
 	if again, err := ownNamespace(); again {
 		fmt.Fprintln(os.Stderr, "the tests in their own mount namespace:", err)
@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 
 // TestShort runs the quick scenarios of the campaign against a real server, with a few injections
 // each. With SURGETANK_FAULTS=all in the environment it runs every scenario (about three minutes);
-// with -short the first alone.
+// with -short only the first.
 func TestShort(t *testing.T) {
 	c := campaign{say: t.Logf}
 	done, err := c.prepare(t.Context())

@@ -10,16 +10,16 @@ import (
 	"path/filepath"
 	"time"
 
-	_ "modernc.org/sqlite" // reads back what the SQLite sink wrote
+	_ "modernc.org/sqlite" // reads the SQLite sink's rows
 
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// withRows sets a SQLite sink on each queue, lets faults be injected while clients publish, drains,
-// stops, and reads the tables back: every confirmed message must be one row, in the order of its
+// withRows creates a SQLite sink for each queue and injects faults while clients publish. Then it
+// drains, stops, and reads the tables: every confirmed message must be one row, in the order of its
 // group.
 func (r *run) withRows(ctx context.Context, faults func() error) error {
-	r.beyond = true // the sinks are the consumers, so that the checks are those of rows
+	r.beyond = true // the sinks are the consumers, so the rows are checked instead
 	if err := r.server.start(ctx); err != nil {
 		return err
 	}
@@ -63,14 +63,14 @@ func sinkRows(ctx context.Context, r *run) error {
 	})
 }
 
-// sinkAtCall kills the server as it enters the n-th call that writes or syncs a file of the SQLite
-// sink's database: with -long for every n up to a bound, else for a sample.
+// sinkAtCall kills the server at the start of the n-th system call that writes or syncs a file of
+// the SQLite sink's database. With -long it uses every n up to a limit, otherwise a sample.
 func sinkAtCall(ctx context.Context, r *run) error {
 	return r.withRows(ctx, func() error {
 		db := filepath.Join(r.dir, "rows.db")
 		files := []string{db, db + "-wal", db + "-shm", db + "-journal"}
 		calls := []string{"pwrite64", "fsync"}
-		r.server.env = []string{"GOMAXPROCS=1"} // strace counts for each thread; so there are few that work
+		r.server.env = []string{"GOMAXPROCS=1"} // strace counts per thread, so only a few may work
 		missed, times := 0, r.times(14, 240)
 		for k := range times {
 			call := calls[k%len(calls)]
@@ -138,8 +138,8 @@ func (r *run) checkRows(ctx context.Context, path string) error {
 	return nil
 }
 
-// compare checks one table's rows: each once, and in the order of their groups, for which a row is
-// as good as a delivery.
+// compare checks one table's rows: each value once, and in the order of its group. For the order a
+// row counts like a delivery.
 func (r *run) compare(queue string, values []string) {
 	h := &history.History{Queues: checked}
 	parked := map[string]bool{}

@@ -19,7 +19,7 @@ import (
 	"github.com/surgetank/surgetank/test/faults/history"
 )
 
-// canTrace says whether strace can inject here.
+// canTrace returns an error if strace cannot inject faults here.
 var canTrace = sync.OnceValue(func() error {
 	out, err := exec.Command("strace", "-f", "--seccomp-bpf", "-qq", "-o", os.DevNull, "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO", "true").CombinedOutput()
 	if err != nil {
@@ -30,17 +30,17 @@ var canTrace = sync.OnceValue(func() error {
 
 func canTraceAndBuild() error { return errors.Join(canTrace(), canBuild()) }
 
-// The system calls that change or read the data directory. Sockets are written with write, so that
-// a kill there falls between a sync and the answer that rests on it.
+// The system calls that change or read the data directory. Sockets use write too, so a kill at
+// write can come between a sync and the answer that depends on it.
 var (
 	writeCalls = []string{"pwrite64", "pwritev", "fdatasync"}
 	dirCalls   = []string{"fsync", "renameat", "unlinkat", "fallocate", "ftruncate"}
 )
 
-// strace makes the next start of the server one under strace, which injects at the n-th such call
-// of a thread, on these paths where any are given: Go moves its work between threads, so n is not
-// exact, but each injection falls on a call of that kind. action is strace's: signal=SIGKILL,
-// error=EIO, delay_enter=50000.
+// strace makes the next start run under strace, which injects at the n-th such call of a thread, on
+// the given paths if there are any. Go moves work between threads, so n is not exact, but each
+// injection hits a call of that kind. action is in strace's syntax: signal=SIGKILL, error=EIO,
+// delay_enter=50000.
 func (r *run) strace(call, action string, n int, paths ...string) (log string) {
 	log = filepath.Join(r.dir, fmt.Sprintf("strace-%d", r.traced))
 	r.traced++
@@ -54,7 +54,7 @@ func (r *run) strace(call, action string, n int, paths ...string) (log string) {
 		for _, path := range paths {
 			trace = append(trace, "-P", path)
 		}
-		if len(paths) > 0 || n > 1 { // with its filter in the kernel strace neither looks at paths nor counts
+		if len(paths) > 0 || n > 1 { // strace's filter in the kernel neither checks paths nor counts
 			trace = slices.DeleteFunc(trace, func(a string) bool { return a == "--seccomp-bpf" })
 		}
 		return append(trace, argv...)
@@ -62,8 +62,8 @@ func (r *run) strace(call, action string, n int, paths ...string) (log string) {
 	return log
 }
 
-// attach injects into the server as it runs, where calls that only come under load are to be met.
-// The returned function ends the tracing; the server goes on, if it lives.
+// attach injects into the running server, for calls that happen only under load. The returned
+// function ends the tracing; the server continues if it is alive.
 func (r *run) attach(call, action string, n int) (log string, detach func(), err error) {
 	log = filepath.Join(r.dir, fmt.Sprintf("strace-%d", r.traced))
 	r.traced++
@@ -74,12 +74,12 @@ func (r *run) attach(call, action string, n int) (log string, detach func(), err
 	}
 	return log, func() {
 		_ = cmd.Process.Signal(os.Interrupt) // it may have ended with the server
-		_ = cmd.Wait()                       // killed by our signal, or by the one it injected
+		_ = cmd.Wait()                       // killed by this signal or by the injected one
 	}, nil
 }
 
-// injection reads a log of strace and gives the time of the first injected error, and on what;
-// false when there was none.
+// injection reads a log of strace. It returns the time and the file of the first injected error, or
+// false if there was none.
 func injection(log string) (at time.Time, on string, ok bool) {
 	f, err := os.Open(log)
 	if err != nil {
@@ -104,16 +104,16 @@ func injection(log string) (at time.Time, on string, ok bool) {
 	return at, "", false
 }
 
-// rare calls come when segments are made, renamed and removed: at the start, and under load about
-// once in some megabytes.
+// rare calls happen when segments are made, renamed and removed: at the start, and under load about
+// once per few megabytes.
 var rare = map[string]bool{"fsync": true, "renameat": true, "unlinkat": true, "fallocate": true, "ftruncate": true}
 
-// killAtCall kills the server as it enters the n-th call of each kind that matters: counted from
-// its first moments in every second round, from some moment under load in the others. The process
-// is gone between two steps of what it was doing, which a kill at a random time seldom hits.
+// killAtCall kills the server at the start of the n-th call of each important kind. In every second
+// round calls are counted from the start, otherwise from some moment under load. The process ends
+// between two steps, which a kill at a random time rarely hits.
 func killAtCall(ctx context.Context, r *run) error {
 	calls := append(append([]string{"write"}, writeCalls...), dirCalls...)
-	r.server.env = []string{"GOMAXPROCS=1"} // strace counts for each thread; so there are few that work
+	r.server.env = []string{"GOMAXPROCS=1"} // strace counts per thread, so only a few may work
 	if err := r.begin(ctx, loadOptions{size: 24000, pause: time.Millisecond, amqp: 2}); err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func killAtCall(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// killOnce kills the server at one call and tells whether the call came in time.
+// killOnce kills the server at one call and reports whether the call came in time.
 func (r *run) killOnce(ctx context.Context, call string, n int, fromStart bool) (bool, error) {
 	within := r.patience
 	if within == 0 {
@@ -175,21 +175,21 @@ func (r *run) killOnce(ctx context.Context, call string, n int, fromStart bool) 
 	return true, nil
 }
 
-// everyCall kills the server as it enters the n-th call of each kind since its start, recovery
-// included, and then its recovery from that at a call of the same kind, on a log of small files:
-// with -long for every n up to a bound, else for a sample of them.
+// everyCall kills the server at the start of the n-th call of each kind since its start, including
+// recovery. Then it kills the next recovery at a call of the same kind. The log has small files.
+// With -long it uses every n up to a limit, otherwise a sample.
 func everyCall(ctx context.Context, r *run) error {
 	binary, err := r.variant(ctx, "small", "", smallLog)
 	if err != nil {
 		return err
 	}
 	r.server.binary = binary
-	r.server.env = []string{"GOMAXPROCS=1"} // strace counts for each thread; so there are few that work
+	r.server.env = []string{"GOMAXPROCS=1"} // strace counts per thread, so only a few may work
 	if err := r.begin(ctx, loadOptions{size: 16000, pause: time.Millisecond, amqp: 1}); err != nil {
 		return err
 	}
 	calls := append(append([]string{"write", "pread64", "openat"}, writeCalls...), dirCalls...)
-	const bound = 40 // a start makes fewer calls of each kind than this; what comes behind is the load's
+	const bound = 40 // a start makes fewer calls of each kind than this; later calls belong to the load
 	defer func(d time.Duration) { r.patience = d }(r.patience)
 	r.patience = 2 * time.Second
 	type place struct {
@@ -235,8 +235,8 @@ func everyCall(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// killRecovery kills the server under load, then its recovery, then the recovery from that, then
-// lets it start.
+// killRecovery kills the server under load, then its recovery, then the recovery after that, and
+// then lets it start.
 func killRecovery(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{size: 3000, amqp: 2}); err != nil {
 		return err
@@ -255,7 +255,7 @@ func killRecovery(ctx context.Context, r *run) error {
 				r.inject("kill at " + call + " in recovery")
 			case err != nil:
 				return err
-			default: // it came through before its n-th call
+			default: // it finished before its n-th call
 				r.inject("kill after recovery")
 				r.server.kill()
 			}
@@ -267,10 +267,9 @@ func killRecovery(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// failingCall makes one call fail with an error once, under load, and lets the next ones succeed:
-// what a disk does that the kernel gave up on. Where the error is fatal, the server must say no
-// more yes after it, and end with an exit code that is not 0. In any case it must start again and
-// have everything.
+// failingCall makes one call fail with an error once, under load, and lets the next ones succeed,
+// like a disk after a failed write. If the error is fatal, the server must confirm nothing after
+// it, and end with an exit code that is not 0. In any case it must start again and have everything.
 func failingCall(calls []string, codes []string, fatal bool) func(ctx context.Context, r *run) error {
 	return func(ctx context.Context, r *run) error {
 		if err := r.begin(ctx, loadOptions{size: 24000, pause: time.Millisecond, amqp: 2}); err != nil {
@@ -315,7 +314,7 @@ func failingCall(calls []string, codes []string, fatal bool) func(ctx context.Co
 	}
 }
 
-// afterError looks at what the server does after an injected error.
+// afterError checks the server's behaviour after an injected error.
 func (r *run) afterError(ctx context.Context, when time.Time, on string, fatal bool) {
 	limit, cancel := context.WithTimeout(ctx, time.Duration(r.times(3, 5))*time.Second)
 	defer cancel()
@@ -335,8 +334,8 @@ func (r *run) afterError(ctx context.Context, when time.Time, on string, fatal b
 	}
 }
 
-// mayNotConfirm looks for a publish or ack that began after the error and before the server's end,
-// and was confirmed.
+// mayNotConfirm searches for a confirmed publish or ack that began between the error and the
+// server's end.
 func (r *run) mayNotConfirm(when time.Time, on string) {
 	from := r.journal.Wall(when) + 2*time.Millisecond
 	until := history.Never
@@ -355,7 +354,8 @@ func (r *run) mayNotConfirm(when time.Time, on string) {
 	}
 }
 
-// slowDisk delays every sync. The server must go on, confirm at the disk's pace, and stay ready.
+// slowDisk delays every sync. The server must continue, confirm at the disk's speed, and stay
+// ready.
 func slowDisk(ctx context.Context, r *run) error {
 	r.strace("fdatasync", "delay_enter=40000", 0)
 	if err := r.begin(ctx, loadOptions{}); err != nil {

@@ -11,14 +11,14 @@ import (
 	"testing"
 )
 
-// faultNumbers are those of the list: how many of each letter, and from where.
+// faultNumbers are the numbers of the list: for each letter how many, and the first.
 var faultNumbers = []struct {
 	letter      string
 	first, last int
 }{{"P", 1, 7}, {"D", 8, 18}, {"C", 19, 25}, {"B", 26, 29}, {"T", 30, 30}, {"R", 31, 34}, {"N", 35, 43}, {"K", 44, 49}, {"A", 50, 54}}
 
-// TestFaultTable holds docs/faults.md to what is there: every number of the list has a row or test,
-// every row and test that it names exists, and every row of the campaign is in it.
+// TestFaultTable checks docs/faults.md. Every number of the list has a scenario or test, every
+// named one exists, and every scenario of the campaign is listed.
 func TestFaultTable(t *testing.T) {
 	b, err := os.ReadFile("../../docs/faults.md")
 	if err != nil {
@@ -66,7 +66,7 @@ func TestFaultTable(t *testing.T) {
 	}
 }
 
-// hasTest looks for a test function in a package's directory.
+// hasTest searches for a test function in a package's directory.
 func hasTest(t *testing.T, pkg, name string) bool {
 	files, err := filepath.Glob(filepath.Join("../..", pkg, "*_test.go"))
 	if err != nil {

@@ -16,10 +16,10 @@ import (
 	"time"
 )
 
-// nextFormat is a server of a later format than this one's.
+// nextFormat makes a server of a later format.
 var nextFormat = []change{{"internal/disklog/format.go", "formatVersion = 1", "formatVersion = 2"}}
 
-// canUpgrade says what is missing for builds of other versions.
+// canUpgrade returns what is missing for builds of other versions.
 func canUpgrade() error {
 	if err := canBuild(); err != nil {
 		return err
@@ -31,9 +31,9 @@ func canUpgrade() error {
 	return err
 }
 
-// previousVersion names the version before this one: the newest tag that is not this commit, or as
-// long as there is none, the commit ten before this one, merges counted as one, if that has a
-// server already.
+// previousVersion names the version before this one: the newest tag that is not this commit. If
+// there is no tag, it is the commit ten before this one, counting merges as one, if it has a
+// server.
 func previousVersion(ctx context.Context, root string) (string, error) {
 	for _, argv := range [][]string{{"describe", "--tags", "--abbrev=0", "HEAD~1"}, {"rev-parse", "--verify", "--short", "HEAD~10"}} {
 		cmd := exec.CommandContext(ctx, "git", argv...)
@@ -52,7 +52,7 @@ func previousVersion(ctx context.Context, root string) (string, error) {
 	return "", errors.New("needs the project's history in git, to build the version before")
 }
 
-// previousServer builds it.
+// previousServer builds the previous version.
 func (r *run) previousServer(ctx context.Context) (binary, version string, err error) {
 	root, err := moduleRoot(ctx)
 	if err != nil {
@@ -83,10 +83,10 @@ func (r *run) previousServer(ctx context.Context) (binary, version string, err e
 	return binary, version, os.RemoveAll(source)
 }
 
-// otherVersions changes the server's version under the same data. What the version before wrote,
-// and left behind by a kill or in order, is read on; so is what this version wrote, by the version
-// before, as long as the format is the same. A directory of a later format is refused by name and
-// not changed by a byte, and so is this one's by a server of a later format.
+// otherVersions changes the server's version while the data stays. This version reads data of the
+// previous one, left by a kill or an orderly stop. The previous version reads data of this one, if
+// the format is the same. A directory of a later format is refused by name and not changed, and a
+// server of a later format refuses this version's directory.
 func otherVersions(ctx context.Context, r *run) error {
 	this := r.server.binary
 	previous, version, err := r.previousServer(ctx)
@@ -129,7 +129,7 @@ func otherVersions(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// laterDirectory lets a server of a later format make a directory, which this one must refuse.
+// laterDirectory makes a directory with a server of a later format. This version must refuse it.
 func (r *run) laterDirectory(ctx context.Context, this, later string) error {
 	sv := &server{binary: later, data: filepath.Join(r.dir, "later-data"), log: r.server.log, journal: r.journalOfTrial()}
 	if err := sv.start(ctx); err != nil {
@@ -139,8 +139,8 @@ func (r *run) laterDirectory(ctx context.Context, this, later string) error {
 	return r.refuses(ctx, this, sv.data)
 }
 
-// refuses starts a server on a directory of another format: it must leave, say why, and change
-// nothing.
+// refuses starts a server on a directory of another format. The server must exit, say why, and
+// change nothing.
 func (r *run) refuses(ctx context.Context, binary, data string) error {
 	before, err := contents(data)
 	if err != nil {
@@ -182,8 +182,8 @@ func (r *run) refuses(ctx context.Context, binary, data string) error {
 	return nil
 }
 
-// contents reads every file below a directory; of the lock file, which says who was there last, the
-// name alone.
+// contents reads every file in a directory. For the lock file, which names its last user, it reads
+// only the name.
 func contents(dir string) (map[string][]byte, error) {
 	all := map[string][]byte{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

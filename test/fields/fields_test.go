@@ -29,7 +29,7 @@ import (
 	"github.com/surgetank/surgetank/test/build"
 )
 
-// full gives a message in which every field has a value of its own.
+// full returns a message in which every field has a different value.
 func full(t *testing.T) surgetank.Message {
 	t.Helper()
 	var m surgetank.Message
@@ -55,11 +55,11 @@ func full(t *testing.T) surgetank.Message {
 		}
 	}
 	m.ContentType = "text/x-full"
-	m.Opaque[0] = 0 // no door's: a door that knew it would read it
+	m.Opaque[0] = 0 // belongs to no door: a door would interpret its own data
 	return m
 }
 
-// settings keep all that a message says.
+// settings keep all fields of a message.
 var settings = surgetank.QueueConfig{MaxPriority: surgetank.MaxPriority, DedupWindow: time.Hour, DeadLetter: "dead"}
 
 func must[T any](v T, err error) func(*testing.T) T {
@@ -96,7 +96,7 @@ func publish(t *testing.T, b surgetank.Broker, queue string, m surgetank.Message
 	}
 }
 
-// only gives the queue's one message.
+// only returns the queue's only message.
 func only(t *testing.T, b surgetank.Broker, queue string) surgetank.Delivery {
 	t.Helper()
 	list := must(b.Peek(t.Context(), queue, surgetank.PeekOptions{}))(t)
@@ -106,7 +106,7 @@ func only(t *testing.T, b surgetank.Broker, queue string) surgetank.Delivery {
 	return list[0]
 }
 
-// same demands that got is want, but for fields that a way does not keep.
+// same requires that got equals want, except for fields that the path does not keep.
 func same(t *testing.T, want, got surgetank.Message, lost ...string) {
 	t.Helper()
 	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(surgetank.Message{}, lost...)); d != "" {
@@ -121,7 +121,7 @@ func TestThroughTheLog(t *testing.T) {
 	same(t, m, only(t, b, "q").Message)
 
 	killed := filepath.Join(t.TempDir(), "data")
-	for { // files that the broker removes meanwhile make a copy fail, not wrong
+	for { // if the broker removes files meanwhile, the copy fails and is never wrong
 		if err := os.CopyFS(killed, os.DirFS(dir)); err == nil {
 			break
 		} else if !errors.Is(err, fs.ErrNotExist) {
@@ -133,7 +133,7 @@ func TestThroughTheLog(t *testing.T) {
 	}
 	same(t, m, only(t, open(t, killed), "q").Message)
 
-	if err := b.Close(); err != nil { // it keeps a snapshot
+	if err := b.Close(); err != nil { // writes a snapshot
 		t.Fatal(err)
 	}
 	same(t, m, only(t, open(t, dir), "q").Message)
@@ -202,7 +202,7 @@ func TestThroughHTTPAndTheClient(t *testing.T) {
 	same(t, m, got[0].Message)
 }
 
-// Request headers say what members of a JSON message say.
+// Request headers can express the members of a JSON message.
 func TestRequestHeaders(t *testing.T) {
 	r, m := start(t), full(t)
 	publish(t, r.broker, "other", m)
@@ -241,7 +241,7 @@ func TestRequestHeaders(t *testing.T) {
 		t.Fatalf("%s: %s", res.Status, answer)
 	}
 	got := only(t, r.broker, "q").Message
-	for i := range got.Headers { // header names of HTTP have no case, and their order is HTTP's
+	for i := range got.Headers { // HTTP header names ignore case and have no order
 		got.Headers[i].Name = strings.ToLower(got.Headers[i].Name)
 	}
 	for i := range m.Headers {
@@ -283,7 +283,7 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
-// A message of another door says in AMQP what AMQP has words for.
+// A message of another door arrives over AMQP with all fields that AMQP has names for.
 func TestThroughAMQP(t *testing.T) {
 	r, m := start(t), full(t)
 	m.Delay = 0

@@ -25,13 +25,13 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// known is what internal/queue can write, as its source says.
+// known is everything that internal/queue can write, according to its source.
 type known struct {
 	records, frames map[queue.Kind]string // by name
-	flags           []string              // of a message, from the lowest bit on
+	flags           []string              // of a message, from the lowest bit
 }
 
-// firstFrame is the lowest kind that stands in snapshots only.
+// firstFrame is the lowest kind that only snapshots contain.
 const firstFrame queue.Kind = 32
 
 // readKnown finds the constants of type Kind, and those whose name begins with flag.
@@ -77,14 +77,14 @@ func readKnown(t *testing.T) known {
 			return true
 		})
 	}
-	k.frames[10] = k.records[10] // metadata stands in both
+	k.frames[10] = k.records[10] // metadata is in both
 	if len(k.records) < 15 || len(k.frames) < 13 || len(k.flags) < 10 {
 		t.Fatalf("the source of internal/queue is read wrongly: %v", k)
 	}
 	return k
 }
 
-// TestNewestIsComplete: the newest golden directory has every kind of record behind its older
+// TestNewestIsComplete: the newest golden directory has every kind of record after its older
 // snapshot, every frame in its newest snapshot, and every flag of a message.
 func TestNewestIsComplete(t *testing.T) {
 	k := readKnown(t)
@@ -102,7 +102,7 @@ func TestNewestIsComplete(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		records[0] = records[0] || e.Data[at] == 0 // filling stands before a message
+		records[0] = records[0] || e.Data[at] == 0 // filling before a message
 		return queue.Records(e.Data, func(_ queue.EntryHeader, r *queue.Record) error {
 			records[r.Kind] = true
 			if name := k.records[r.Kind]; name == "kindEnqueued" || name == "kindMoved" {
@@ -150,7 +150,7 @@ func readFrames(t *testing.T, dir string) map[queue.Kind]bool {
 		}
 		return n
 	}
-	for range 2 * number() { // where entries are in the log
+	for range 2 * number() { // entries in the log
 		number()
 	}
 	frames := map[queue.Kind]bool{}
@@ -192,13 +192,13 @@ func TestNewestHasEverySetting(t *testing.T) {
 		unset("Message", reflect.ValueOf(surgetank.Message{}), messages, missing)
 		closeBroker(t, b)
 	})
-	delete(missing, "QueueConfig.Transient") // such a queue is gone after the opening
+	delete(missing, "QueueConfig.Transient") // such a queue is gone after a restart
 	for _, name := range slices.Sorted(maps.Keys(missing)) {
 		t.Errorf("nothing in the newest golden directory has a %s of its own; set it in write_test.go and run go test ./test/formats -write, after the steps in docs/format.md", name)
 	}
 }
 
-// unset adds the fields that no value has different from the default.
+// unset collects the fields that have their default in all values.
 func unset(path string, def reflect.Value, values []reflect.Value, missing map[string]bool) {
 	if def.Kind() == reflect.Struct {
 		for i := range def.NumField() {

@@ -17,10 +17,10 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// opensAfter is how long after the beginning of the bubble's clock a golden directory is opened.
+// opensAfter is the time on the bubble's clock at which a golden directory is opened.
 const opensAfter = 24 * time.Hour
 
-// reader writes down what a user sees of a data directory.
+// reader records what a user sees of a data directory.
 type reader struct {
 	strings.Builder
 	t *testing.T
@@ -36,8 +36,8 @@ func (r *reader) must(err error) {
 	}
 }
 
-// dump opens a directory and returns everything that a user sees of it, always in the same form. It
-// must run in a synctest bubble.
+// dump opens a directory and returns everything that a user sees of it, in a fixed form. It must
+// run in a synctest bubble.
 func dump(t *testing.T, dir string) string {
 	pass(opensAfter)
 	r := &reader{t: t, b: open(t, dir, opening{incarnation: 99})}
@@ -119,7 +119,7 @@ func (r *reader) sinks() {
 	r.must(m.Close(ctx))
 }
 
-// repeated publishes what was published before, so that dedup ids and publishers' numbers show.
+// repeated publishes earlier messages again, to show dedup ids and publishers' numbers.
 func (r *reader) repeated() {
 	try := func(p surgetank.Publishing) {
 		res, err := r.b.Publish(ctx, []surgetank.Publishing{p})
@@ -139,7 +139,7 @@ func (r *reader) repeated() {
 	}
 }
 
-// overAMQP reads the message that came over AMQP, and sends one through each exchange.
+// overAMQP reads the message that was published over AMQP, and sends one through each exchange.
 func (r *reader) overAMQP() {
 	dialed(r.t, r.b, func(ch *amqp091.Channel) {
 		d, ok, err := ch.Get("rabbits", true)
@@ -162,7 +162,7 @@ func (r *reader) overAMQP() {
 		}
 		send("", "rabbits", nil)
 		send("directs", "key", nil)
-		send("directs", "another", nil) // to the alternate exchange
+		send("directs", "another", nil) // routed to the alternate exchange
 		send("fans", "", nil)
 		send("topics", "eu.berlin", nil)
 		send("topics", "all.together", nil)

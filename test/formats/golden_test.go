@@ -45,7 +45,7 @@ func TestGoldenDirectories(t *testing.T) {
 			if diff := cmp.Diff(string(want), found); diff != "" {
 				t.Errorf("the directory has other contents than its text says (-text, +directory):\n%s", diff)
 			}
-			synctest.Test(t, func(t *testing.T) { // everything behind the older snapshot is replayed
+			synctest.Test(t, func(t *testing.T) { // everything after the older snapshot is replayed
 				dir := unpack(t, name+".tar.gz")
 				if err := os.Remove(newestSnapshot(t, dir)); err != nil {
 					t.Fatal(err)
@@ -83,7 +83,7 @@ func TestGoldenFiles(t *testing.T) {
 	}
 }
 
-// pass lets the bubble's clock go on.
+// pass advances the bubble's clock.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()

@@ -18,12 +18,12 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-const never = 1 << 40 // more bytes than a golden directory has
+const never = 1 << 40 // more bytes than any golden directory has
 
-// opening says how a data directory is opened.
+// opening are the options for opening a data directory.
 type opening struct {
 	incarnation   uint64
-	snapshotBytes int64 // of log between snapshots; 0: none is taken
+	snapshotBytes int64 // bytes of log between snapshots; 0: no snapshots
 	closing       bool  // Close takes a snapshot
 }
 
@@ -50,11 +50,11 @@ func open(t *testing.T, dir string, o opening) *broker.Broker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = b.Close() }) // after a failure of the test
+	t.Cleanup(func() { _ = b.Close() }) // if the test fails
 	return b
 }
 
-// crash returns a copy of an open data directory, which is what a killed process leaves.
+// crash returns a copy of an open data directory, like the directory of a killed process.
 func crash(t *testing.T, dir string) string {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), "log")
@@ -64,7 +64,7 @@ func crash(t *testing.T, dir string) string {
 	return to
 }
 
-// newestSnapshot returns the name of the newest snapshot; "" if there is none.
+// newestSnapshot returns the name of the newest snapshot, or "" if there is none.
 func newestSnapshot(t *testing.T, dir string) string {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, "*.snap"))
@@ -77,8 +77,8 @@ func newestSnapshot(t *testing.T, dir string) string {
 	return names[len(names)-1]
 }
 
-// repaired damages the entry with a text in its body, repairs the directory and returns the new
-// one.
+// repaired damages the entry with a text in its body, repairs the directory and returns the
+// repaired one.
 func repaired(t *testing.T, dir, text string) string {
 	t.Helper()
 	segments, err := filepath.Glob(filepath.Join(dir, "*.seg"))
@@ -129,7 +129,7 @@ func entries(t *testing.T, dir string, f func(e disklog.EntryInfo) error) {
 }
 
 // appendEntry adds an entry that this build no longer writes to a closed directory. records are the
-// bytes behind the entry's header.
+// bytes after the entry's header.
 func appendEntry(t *testing.T, dir string, records []byte) {
 	t.Helper()
 	var last queue.EntryHeader
@@ -153,8 +153,8 @@ func appendEntry(t *testing.T, dir string, records []byte) {
 	}
 }
 
-// pack writes a directory's files into an archive. The reserve is left out: it holds nothing, and
-// an opening makes it again.
+// pack writes a directory's files into an archive. It leaves out the reserve, which has no content
+// and is created again on opening.
 func pack(t *testing.T, dir, archive string) {
 	t.Helper()
 	names, err := vfs.OS{}.List(dir)
@@ -187,7 +187,7 @@ func pack(t *testing.T, dir, archive string) {
 	}
 }
 
-// unpack makes a directory of an archive.
+// unpack makes a directory from an archive.
 func unpack(t *testing.T, archive string) string {
 	t.Helper()
 	f, err := os.Open(archive)
@@ -221,7 +221,7 @@ func unpack(t *testing.T, archive string) string {
 	}
 }
 
-// closeBroker ends a broker.
+// closeBroker closes a broker.
 func closeBroker(t *testing.T, b *broker.Broker) {
 	t.Helper()
 	if err := b.Close(); err != nil {

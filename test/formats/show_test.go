@@ -10,8 +10,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// show writes a value as text. Zero fields are left out, so that a field which is added later
-// changes no golden text.
+// show writes a value as text. It leaves out zero fields, so a field that is added later changes no
+// golden text.
 func show(v any) string {
 	var b strings.Builder
 	showValue(&b, reflect.ValueOf(v))
@@ -34,7 +34,7 @@ func showValue(b *strings.Builder, v reflect.Value) {
 		fmt.Fprintf(b, "%q", x)
 		return
 	case error:
-		fmt.Fprintf(b, "error(%s)", surgetank.CodeOf(x)) // its words may change
+		fmt.Fprintf(b, "error(%s)", surgetank.CodeOf(x)) // the text may change
 		return
 	case fmt.Stringer:
 		b.WriteString(x.String())

@@ -20,7 +20,7 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// The names that the writer and the reader of a golden directory share.
+// The names used by the writer and the reader of a golden directory.
 const (
 	publisher  = "golden-publisher-1"
 	otherOne   = "golden-publisher-2"
@@ -28,23 +28,23 @@ const (
 	userSecret = "a secret of the golden directory"
 )
 
-// The kinds of records that the writer needs to know.
+// The kinds of records that the writer uses directly.
 const (
 	recMoved queue.Kind = 2
-	recEpoch            = 11 // builds write kind 12 instead
+	recEpoch            = 11 // current builds write kind 12 instead
 )
 
-// writer makes a golden directory. It runs in a synctest bubble, so its clock is virtual.
+// writer makes a golden directory. It runs in a synctest bubble, so its clock is simulated.
 type writer struct {
 	t   *testing.T
 	b   *broker.Broker
 	dir string
 }
 
-// write makes a directory with everything in it, and returns its path.
+// write makes a complete directory and returns its path.
 //
-// The directory ends with two snapshots. Between them stands every kind of record, and the newer
-// one has every kind of frame.
+// The directory ends with two snapshots. Every kind of record is between them, and the newer one
+// has every kind of frame.
 func write(t *testing.T) string {
 	w := &writer{t: t, dir: filepath.Join(t.TempDir(), "log")}
 	w.losses()
@@ -54,14 +54,14 @@ func write(t *testing.T) string {
 	w.messages()
 	w.access()
 	w.topology()
-	w.crash() // leases are open
+	w.crash() // while leases are open
 	w.b = open(t, w.dir, opening{incarnation: 5})
 	w.later()
 	closeBroker(t, w.b)
 	appendEntry(t, w.dir, []byte{recEpoch, 9})
 	w.b = open(t, w.dir, opening{incarnation: 6, closing: true})
 	w.publish("plain", surgetank.Message{Body: []byte("after the old epoch record")})
-	if ds := w.receive("leased", 1); len(ds) != 1 { // the clean stop puts its lease on record
+	if ds := w.receive("leased", 1); len(ds) != 1 { // the clean stop records its lease
 		t.Fatalf("%d messages are leased, want 1", len(ds))
 	}
 	closeBroker(t, w.b)
@@ -121,7 +121,7 @@ func (w *writer) settle(s surgetank.Settlement, ds ...surgetank.Delivery) {
 	}
 }
 
-// losses makes a directory of which a repair could not save everything.
+// losses makes a directory from which a repair lost something.
 func (w *writer) losses() {
 	w.b = open(w.t, w.dir, opening{incarnation: 1})
 	w.declare("harmed", surgetank.QueueConfig{})
@@ -132,7 +132,8 @@ func (w *writer) losses() {
 	w.dir = repaired(w.t, w.dir, "the damaged message")
 }
 
-// moves fills the log with dead messages until it writes the few live ones again, and crashes then.
+// moves fills the log with dead messages until the broker rewrites the few live ones, and then
+// crashes.
 func (w *writer) moves() {
 	w.b = open(w.t, w.dir, opening{incarnation: 2, snapshotBytes: 16 << 10})
 	w.declare("survivors", surgetank.QueueConfig{Retry: surgetank.RetryConfig{MaxAttempts: 2, Initial: -1}})
@@ -154,7 +155,7 @@ func (w *writer) moves() {
 	w.t.Fatal("no message was written again")
 }
 
-// moved tells whether there is a moved record behind the newest snapshot of a directory.
+// moved reports whether there is a moved record after the newest snapshot of a directory.
 func (w *writer) moved(dir string) (found bool) {
 	newest := newestSnapshot(w.t, dir)
 	entries(w.t, dir, func(e disklog.EntryInfo) error {
@@ -169,7 +170,7 @@ func (w *writer) moved(dir string) (found bool) {
 	return found
 }
 
-// settings makes queues with every setting.
+// settings creates queues with every setting.
 func (w *writer) settings() {
 	w.declare("everything", surgetank.QueueConfig{
 		GroupBy:    "header:tenant",
@@ -225,7 +226,7 @@ func (w *writer) messages() {
 	w.must(err)
 	_, err = w.b.DeleteQueue(ctx, "gone", surgetank.DeleteOptions{})
 	w.must(err)
-	pass(5 * time.Minute) // what is short-lived goes
+	pass(5 * time.Minute) // short-lived messages expire
 	w.must(w.b.SetMeta(ctx, "golden", "kept", []byte("a value")))
 	w.must(w.b.SetMeta(ctx, "golden", "empty", []byte{}))
 	w.must(w.b.SetMeta(ctx, "golden", "removed", []byte("x")))
@@ -238,7 +239,7 @@ func (w *writer) messages() {
 	w.must(w.b.SetMeta(ctx, sink.Namespace, "orders-to-db", stored))
 }
 
-// access makes users, virtual hosts, permissions, limits and policies.
+// access creates users, virtual hosts, permissions, limits and policies.
 func (w *writer) access() {
 	users, err := auth.Open(ctx, w.b)
 	w.must(err)
@@ -266,7 +267,8 @@ func (w *writer) access() {
 	w.must(err)
 }
 
-// topology makes exchanges, queues and bindings over AMQP, and a message that came that way.
+// topology creates exchanges, queues and bindings over AMQP, and a message that was published over
+// AMQP.
 func (w *writer) topology() {
 	dialed(w.t, w.b, func(ch *amqp091.Channel) {
 		for kind, name := range map[string]string{"direct": "directs", "fanout": "fans", "topic": "topics", "headers": "heads", "x-consistent-hash": "hashes"} {
@@ -294,8 +296,8 @@ func (w *writer) topology() {
 	})
 }
 
-// dialed serves a broker over AMQP on a pipe, because sockets stop the virtual clock, and runs f on
-// a channel.
+// dialed serves a broker over AMQP on a pipe, because sockets stop the simulated clock. It runs f
+// on a channel.
 func dialed(t *testing.T, b surgetank.Broker, f func(ch *amqp091.Channel)) {
 	t.Helper()
 	must := func(err error) {
@@ -325,7 +327,7 @@ func dialed(t *testing.T, b surgetank.Broker, f func(ch *amqp091.Channel)) {
 	f(ch)
 }
 
-// later uses what was there before a restart.
+// later uses objects from before a restart.
 func (w *writer) later() {
 	if _, err := w.b.Redrive(ctx, "survivors.dead", surgetank.RedriveOptions{Max: 1}); err != nil {
 		w.t.Fatal(err)

@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// These go as they stand, whoever the server is.
+// raw returns bytes that are the same for every server.
 func raw(b ...[]byte) func(AMQP) []byte { return func(AMQP) []byte { return join(b...) } }
 
 func text(s string) func(AMQP) []byte { return raw([]byte(s)) }
 
-// in logs in, and goes on with what a hostile client says next.
+// in logs in, and continues with a hostile client's bytes.
 func in(b ...[]byte) func(AMQP) []byte {
 	return func(s AMQP) []byte {
 		return join(startOk(capable, "PLAIN", plain(s.User, s.Password)), join(b...))
@@ -19,7 +19,7 @@ func in(b ...[]byte) func(AMQP) []byte {
 
 const refusedLogin = "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile."
 
-// beforeOpen is what goes wrong before connection.open-ok.
+// beforeOpen are offences before connection.open-ok.
 var beforeOpen = []Case{
 	{1, "garbage", first, text("\xde\xad\xbe\xef garbage that is no protocol at all"), Answer{kind: header}, nil},
 	{2, "AMQP 0-9-2", first, text("AMQP\x00\x00\x09\x02"), Answer{kind: header}, nil},

@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// q is the queue of the cases: exclusive, so that it goes with its connection. Each connection puts
-// another name of its length in its place.
+// q is the queue of the cases. It is exclusive, so it is deleted with its connection. Each
+// connection replaces the name by another of the same length.
 const q = "hostile"
 
-// on is what follows channel.open on channel 1.
+// on is bytes that follow channel.open on channel 1.
 func on(b ...[]byte) func(AMQP) []byte { return raw(channelOpen(1), join(b...)) }
 
-// onQ has the queue, too.
+// onQ declares the queue, too.
 func onQ(b ...[]byte) func(AMQP) []byte { return on(declareQ, join(b...)) }
 
 var declareQ = declare(1, q, exclusive, nil)
@@ -25,10 +25,10 @@ func message(properties []byte) []byte { return publish(1, "", q, properties, "m
 // fullFrame is the largest payload of a frame.
 const fullFrame = frameMax - 8
 
-// manyFields is a table as large as a frame lets it be, of fields that are as small as they can be.
+// manyFields is a table as large as a frame allows, with the smallest possible fields.
 func manyFields(n int) table { return table(bytes.Repeat([]byte("\x00V"), n)) }
 
-// copies is a CC header as large as a frame lets it be.
+// copies is a CC header as large as a frame allows.
 func copies(name string) table {
 	return table(nil).with(name, 'A', fields(bytes.Repeat([]byte("S\x00\x00\x00\x00"), (fullFrame-100)/5)))
 }
@@ -44,12 +44,12 @@ func longKeys(n int) table {
 
 func u64(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
 
-// odd has values that are legal and that programs stumble over.
+// odd has legal values that often cause errors in programs.
 var odd = table(nil).with("decimal", 'D', append([]byte{255}, 0xff, 0xff, 0xff, 0xff)).with("nan", 'd', u64(math.Float64bits(math.NaN()))).
 	with("inf", 'd', u64(math.Float64bits(math.Inf(-1)))).with("when", 'T', u64(math.MaxUint64)).with("big", 'L', u64(math.MaxUint64)).
 	with("", 'V', nil).with("", 'V', nil).with("x", 'x', fields([]byte("\x00\xff")))
 
-// onOpen is what goes wrong on a connection that is open.
+// onOpen are offences on an open connection.
 var onOpen = []Case{
 	{25, "heartbeat on channel 3", open, raw(frame(frameHeartbeat, 3, nil)), closes(505, "type 8, all octets = <<>>"), nil},
 	{26, "heartbeat with payload", open, raw(frame(frameHeartbeat, 0, []byte("x"))), closes(501, "unknown_frame"), nil},

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// talks are the cases whose point is more than one answer.
+// talks are the cases that need more than one answer.
 var talks = []Case{
 	{71, "a good session, to be cut", open, raw(session), Answer{kind: goesOn}, playSession},
 	{72, "a good session, to be sent byte by byte", open, raw(session), Answer{kind: goesOn}, func(s AMQP, p *Peer) error {
@@ -29,12 +29,12 @@ var talks = []Case{
 	{85, "update-secret to another user", open, raw(otherSecret), Answer{kind: goesOn}, playOtherSecret},
 }
 
-// topic is an exchange that goes with its last queue.
+// topic is an exchange that is deleted with its last queue.
 const topic = q + "-topic"
 
 var declareTopic = method(1, exchange, 10, uint16(0), topic, "topic", uint8(4), table(nil))
 
-// session uses most of what clients use.
+// session uses most of the features that clients use.
 var session = join(channelOpen(1), declareTopic, declare(1, q, exclusive, table(nil).long("x-max-length", 10)),
 	bind(1, q, topic, "a.#"), method(1, confirm, 10, uint8(0)), publish(1, topic, "a.b", withHeaders(table(nil).text("k", "v")), "one"),
 	publishMethod(1, "", q), contentHeader(1, basic, 0, 6, noProperties), body(1, "two"), body(1, "two"),
@@ -50,7 +50,7 @@ func playSession(_ AMQP, p *Peer) error {
 			return err
 		}
 	}
-	// Confirms, deliveries and the other answers come in any order among each other.
+	// Confirms, deliveries and other answers come in any order.
 	seen := map[string]bool{}
 	for !seen["60.31"] {
 		r, err := p.next()
@@ -64,11 +64,11 @@ func playSession(_ AMQP, p *Peer) error {
 	if !seen["60.21"] || !seen["60.11"] {
 		return fmt.Errorf("the answers were %v", seen)
 	}
-	// What a confirm means is looked at elsewhere; here the connection must have stayed in step.
+	// Other tests check what a confirm means; here the connection must have stayed in step.
 	return p.sync()
 }
 
-// sync closes in order, whatever else is on its way.
+// sync closes in order, and skips all other frames in flight.
 func (p *Peer) sync() error {
 	if err := p.send(connectionClose()); err != nil {
 		return err
@@ -108,7 +108,7 @@ func playInterleaved(_ AMQP, p *Peer) error {
 	return p.goodbye()
 }
 
-// unclosed lets the server close a channel and goes on as if nothing had happened.
+// unclosed lets the server close a channel and continues as if nothing had happened.
 var unclosed = join(channelOpen(1), channelOpen(2), method(1, queue, 10, uint16(0), "no-such-queue", uint8(passive), table(nil)),
 	bytes.Repeat(join(declareQ, publish(1, "", q, noProperties, "lost")), 50), channelOpen(1))
 
@@ -125,7 +125,7 @@ func playUnclosed(_ AMQP, p *Peer) error {
 	if err := p.refused(refuses(404, "no queue 'no-such-queue'")); err != nil {
 		return err
 	}
-	// All that came for channel 1 is dropped without an answer; channel 2 works.
+	// Everything for channel 1 is dropped without an answer; channel 2 works.
 	if err := p.ask(2, declare(2, q, exclusive, nil), queue, 11); err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func playUnclosed(_ AMQP, p *Peer) error {
 }
 
 // playUnread asks a million times and reads no answer. The server must stop reading, so that
-// sending gets stuck.
+// sending blocks.
 func playUnread(_ AMQP, p *Peer) error {
 	if err := p.ask(1, channelOpen(1), channel, 11); err != nil {
 		return err
@@ -155,7 +155,7 @@ func playUnread(_ AMQP, p *Peer) error {
 		if _, err := p.conn.Write(many); err != nil {
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				if tc, ok := p.conn.(*net.TCPConn); ok {
-					return tc.SetLinger(0) // there is no orderly end to this
+					return tc.SetLinger(0) // there is no orderly end for this
 				}
 				return nil
 			}
@@ -192,7 +192,7 @@ func playStorm(_ AMQP, p *Peer) error {
 	return p.goodbye()
 }
 
-// playOdd checks that what is legal passes byte for byte.
+// playOdd checks that legal values pass byte for byte.
 func playOdd(_ AMQP, p *Peer) error {
 	if err := p.send(onQ(message(withHeaders(odd)))(AMQP{})); err != nil {
 		return err
@@ -214,7 +214,8 @@ func playOdd(_ AMQP, p *Peer) error {
 
 const forgedKey = "amq.rabbitmq.reply-to.g2dkABByZXBseUBsb2NhbGhvc3QAAAAAAAAAAAAAAAAA.forged"
 
-// forged publishes to an address that nobody was given: it is nobody's, and comes back.
+// forged publishes to an address that no client was given: the message is unroutable and comes
+// back.
 var forged = join(method(1, basic, 40, uint16(0), "", forgedKey, uint8(1)), contentHeader(1, basic, 0, 1, noProperties), body(1, "x"))
 
 func playForged(_ AMQP, p *Peer) error {
@@ -236,7 +237,7 @@ func playForged(_ AMQP, p *Peer) error {
 	return p.goodbye()
 }
 
-// dots publishes a key of 256 empty words against patterns that match it in astronomically many
+// dots publishes a key of 256 empty words to patterns that match it in an astronomical number of
 // ways.
 var dots = func() []byte {
 	b := join(declareTopic, declareQ)
@@ -278,12 +279,12 @@ func playHeartbeat(seconds uint16) func(AMQP, *Peer) error {
 	}
 }
 
-// otherSecret hands in credentials of another user on a connection that is open.
+// otherSecret sends another user's credentials on an open connection.
 var otherSecret = join(method(0, connection, 70, []byte(plain("administrator", "secret")), "refresh"), channelOpen(1), declareQ,
 	message(fields(uint16(hasUserID), "administrator")))
 
-// playOtherSecret: a new secret may be taken note of, but the connection stays the user's that
-// opened it.
+// playOtherSecret: the server may store a new secret, but the connection still belongs to the user
+// that opened it.
 func playOtherSecret(_ AMQP, p *Peer) error {
 	if err := p.send(otherSecret); err != nil {
 		return err

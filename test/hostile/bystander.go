@@ -7,14 +7,14 @@ import (
 	"sync"
 )
 
-// Bystander is an honest connection that publishes with confirms and consumes what it published,
-// one message after the other, while others misbehave. Nothing of what they do may disturb it.
+// Bystander is a normal connection that publishes with confirms and consumes its messages one after
+// the other, while others misbehave. Nothing that they do may disturb it.
 type Bystander struct {
 	stop chan struct{}
 	done chan error
 	once sync.Once
 
-	messages int // written by its goroutine, read after done
+	messages int // written by its goroutine; read it after done
 }
 
 // Watch starts a bystander.
@@ -55,7 +55,7 @@ func (s AMQP) Watch() (*Bystander, error) {
 	return b, nil
 }
 
-// roundTrip publishes message n, and reads its confirm and its delivery, which it acknowledges.
+// roundTrip publishes message n, reads its confirm and its delivery, and acks.
 func (p *Peer) roundTrip(name string, n int) error {
 	want := fmt.Sprint("message ", n)
 	if err := p.send(publish(1, "", name, noProperties, want)); err != nil {
@@ -86,7 +86,8 @@ func (p *Peer) roundTrip(name string, n int) error {
 	return nil
 }
 
-// Stop ends the bystander and tells how many messages made the round, and what disturbed it.
+// Stop ends the bystander. It returns how many messages made the round trip, and an error if
+// something disturbed it.
 func (b *Bystander) Stop() (messages int, err error) {
 	b.once.Do(func() { close(b.stop) })
 	err = <-b.done

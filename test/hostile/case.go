@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Answer is what must come of a case.
+// Answer is the required answer to a case.
 type Answer struct {
 	kind kind
 	Code uint16 // of connection.close or channel.close
@@ -23,7 +23,7 @@ const (
 	onChannel                // channel.close; the connection goes on
 	silent                   // the connection ends without a close method
 	header                   // the protocol header, then the end
-	goesOn                   // nothing: it is no offence
+	goesOn                   // nothing: it is not an offence
 )
 
 func (a Answer) String() string {
@@ -45,39 +45,39 @@ func refuses(code uint16, text string) Answer { return Answer{onChannel, code, t
 
 // Case is one offence.
 type Case struct {
-	Number int // in the list of 85; several cases can be variants of one
+	Number int // in the list of 85; several cases can be variants of one number
 	Name   string
 	stage  stage
 	in     func(s AMQP) []byte
 	want   Answer
-	talk   func(s AMQP, p *Peer) error // what bytes alone do not say; in is then only for cuts
+	talk   func(s AMQP, p *Peer) error // a dialogue that fixed bytes cannot express; in is then only for cuts
 }
 
-// stage is how far the connection has come when the offence begins.
+// stage is the state of the connection when the offence begins.
 type stage uint8
 
 const (
-	first stage = iota // nothing was said
+	first stage = iota // nothing was sent
 	early              // the protocol header was sent
 	open               // it is open
 )
 
 func (c Case) String() string { return fmt.Sprintf("%02d %s", c.Number, c.Name) }
 
-// Cases gives every case in the order of its number.
+// Cases returns every case, ordered by number.
 func Cases() []Case {
 	all := slices.Concat(beforeOpen, onOpen, talks)
 	slices.SortStableFunc(all, func(a, b Case) int { return a.Number - b.Number })
 	return all
 }
 
-// Last is the highest number of the list; 71 (cuts) and 72 (segments) are ways of playing the
+// Last is the highest number of the list. 71 (cuts) and 72 (segments) are ways of sending the
 // others.
 const Last = 85
 
-// Stream is all that the client says in a case, from the first byte. heartbeat, in seconds, makes
-// the server end a connection that is open and falls silent. It is nil for a dialogue that has no
-// fixed bytes.
+// Stream is everything that the client sends in a case, from the first byte. heartbeat, in seconds,
+// makes the server end an open connection that falls silent. It is nil for a dialogue without fixed
+// bytes.
 func (c Case) Stream(s AMQP, heartbeat uint16) []byte {
 	if c.in == nil {
 		return nil
@@ -95,7 +95,7 @@ func (c Case) opening(s AMQP, heartbeat uint16) []byte {
 	return s.login(heartbeat)
 }
 
-// Play commits the offence once and compares the answer; with slow, in segments of one byte.
+// Play sends the offence once and compares the answer; with slow, in segments of one byte.
 func (s AMQP) Play(c Case, slow bool) error {
 	p, err := s.dial()
 	if err != nil {
@@ -115,8 +115,8 @@ func (s AMQP) Play(c Case, slow bool) error {
 	if c.stage == early {
 		in = append([]byte(protocolHeader), in...)
 	}
-	// What is written slowly may be refused in the middle; the answer counts, which the server
-	// sends before it hangs up.
+	// A slow write may be refused in the middle. The answer counts, which the server sends before
+	// it closes the connection.
 	if err := p.send(in); err != nil && !reset(err) {
 		return err
 	}
@@ -134,7 +134,7 @@ func (s AMQP) Play(c Case, slow bool) error {
 	return p.refused(c.want)
 }
 
-// helloed checks that the server named its protocol and hung up.
+// helloed checks that the server sent its protocol header and closed the connection.
 func (p *Peer) helloed() error {
 	for {
 		if err := p.fill(); err != nil {
@@ -146,18 +146,18 @@ func (p *Peer) helloed() error {
 	}
 }
 
-// Ending is what follows a cut.
+// Ending is the way in which a peer ends after a cut.
 type Ending string
 
 // The ways in which a peer can end.
 const (
-	FIN     Ending = "FIN"     // it hangs up in order
-	RST     Ending = "RST"     // it breaks off
-	Silence Ending = "silence" // it says nothing more and stays
+	FIN     Ending = "FIN"     // it closes in order
+	RST     Ending = "RST"     // it resets the connection
+	Silence Ending = "silence" // it sends nothing more and stays connected
 )
 
-// Cut sends the first bytes of a stream and then ends. However it ends, the server must let go of
-// the connection by itself; for silence within its time limit for an opening, or the heartbeat's.
+// Cut sends the first bytes of a stream and then ends. For every ending the server must close the
+// connection by itself; for silence within its time limit for an opening, or the heartbeat's.
 func (s AMQP) Cut(stream []byte, at int, e Ending) error {
 	p, err := s.dial()
 	if err != nil {
@@ -168,13 +168,13 @@ func (s AMQP) Cut(stream []byte, at int, e Ending) error {
 	}
 	stream = p.named(stream)
 	drained := make(chan error, 1)
-	go func() { // at the same time, for a pipe holds nothing
+	go func() { // at the same time, because a pipe has no buffer
 		_, err := io.Copy(io.Discard, p.conn)
 		drained <- err
 	}()
 	_, err = p.conn.Write(stream[:at])
 	if err != nil && reset(err) {
-		err = nil // the server has refused what came so far
+		err = nil // the server has refused what it received so far
 	}
 	switch tc, isTCP := p.conn.(*net.TCPConn); {
 	case err != nil:
@@ -199,9 +199,9 @@ func (s AMQP) Cut(stream []byte, at int, e Ending) error {
 	return nil
 }
 
-// Places gives where to cut the stream of a case: after every byte of a short one; of a long one
-// after every byte of its beginning and its end and, unless all are asked for, a spread of places
-// between. Where it begins as one of those before it does, they have been cut already.
+// Places returns the positions at which to cut the stream of a case. A short stream is cut after
+// every byte. A long one is cut after every byte of its beginning and end, and at some positions
+// between; with all, at every one. A beginning that an earlier case shares has been cut already.
 func (c Case) Places(s AMQP, before []Case, all bool) []int {
 	stream := string(c.Stream(s, 0))
 	n, from := len(stream), 0
@@ -221,8 +221,8 @@ func (c Case) Places(s AMQP, before []Case, all bool) []int {
 	return at
 }
 
-// density says how many cuts the beginning of n bytes gets, and how far the ones behind it are
-// apart.
+// density returns how many cuts the beginning of n bytes gets, and the distance between the later
+// ones.
 func density(n int) (dense, spread int) {
 	if n > 32<<10 {
 		return 16, n / 16
@@ -230,7 +230,7 @@ func density(n int) (dense, spread int) {
 	return 300, 997
 }
 
-// Offence is what a case sends on a connection that is open; nil for one that comes before that.
+// Offence is the bytes of a case on an open connection, or nil for a case before that.
 func (c Case) Offence() []byte {
 	if c.stage != open || c.in == nil {
 		return nil
@@ -238,7 +238,7 @@ func (c Case) Offence() []byte {
 	return c.in(AMQP{})
 }
 
-// Admitted logs in anew and hangs up.
+// Admitted logs in on a new connection and closes it.
 func (s AMQP) Admitted() error {
 	p, err := s.open()
 	if err != nil {
@@ -247,7 +247,7 @@ func (s AMQP) Admitted() error {
 	return p.conn.Close()
 }
 
-// Refused tries to log in and wants to be told that it may not.
+// Refused tries to log in and requires a refusal.
 func (s AMQP) Refused() error {
 	p, err := s.dial()
 	if err != nil {

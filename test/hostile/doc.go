@@ -1,13 +1,13 @@
-// Package hostile is what no honest client sends, and what a server must answer to it: 85 kinds of
-// malformed or abusive AMQP 0-9-1 and 24 of HTTP, with the numbers of the project's list, as tables
-// of raw bytes and short dialogues.
+// Package hostile has requests that no normal client sends, and the required answers: 85 kinds of
+// malformed or abusive AMQP 0-9-1 and 24 of HTTP. They have the numbers of the project's list and
+// are tables of raw bytes and short dialogues.
 //
-// The tables know the server by what it says on a socket and by nothing else. They have an encoder
-// of their own and import no package of the server, so that a mistake in the server's codec cannot
-// hide itself. The doors' tests play them against a server in their process, where memory and
-// goroutines can be looked at too; the fault campaign plays them against a real `surgetank serve`.
+// The tables know only what a server sends on a socket. They have their own encoder and import no
+// package of the server, so they do not share a mistake in the server's codec. The doors' tests run
+// them against a server in the same process, where memory and goroutines can be checked too. The
+// fault campaign runs them against a real `surgetank serve`.
 //
-// Each case is played as it stands, in segments of one byte, and cut after every byte, behind which
-// the peer hangs up in order (FIN), breaks off (RST) or says nothing any more. A Bystander works
-// beside all of it and must not notice.
+// Each case is sent unchanged, in segments of one byte, and cut after every byte. After a cut the
+// peer closes in order (FIN), resets (RST) or sends nothing more. A Bystander works at the same
+// time and must not be affected.
 package hostile

@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// protocolHeader opens an AMQP 0-9-1 connection (specification 4.2.2); a server refuses other
-// protocols with it.
+// protocolHeader opens an AMQP 0-9-1 connection (specification 4.2.2). A server sends it to refuse
+// other protocols.
 const protocolHeader = "AMQP\x00\x00\x09\x01"
 
 // Frame types (specification 4.2.3).
@@ -33,7 +33,7 @@ const (
 // table is a field table without its length.
 type table []byte
 
-// frame is one frame, whatever its payload.
+// frame is one frame with any payload.
 func frame(typ byte, ch uint16, payload []byte) []byte {
 	b := []byte{typ}
 	b = binary.BigEndian.AppendUint16(b, ch)
@@ -41,7 +41,7 @@ func frame(typ byte, ch uint16, payload []byte) []byte {
 	return append(append(b, payload...), frameEnd)
 }
 
-// method is a method frame. An argument's type says how it is written: uint8 (bits, too), uint16,
+// method is a method frame. An argument's type decides its encoding: uint8 (also for bits), uint16,
 // uint32, uint64, string (short), []byte (long string), table.
 func method(ch, class, id uint16, args ...any) []byte {
 	return frame(frameMethod, ch, fields(append([]any{class, id}, args...)...))
@@ -74,7 +74,7 @@ func fields(args ...any) []byte {
 	return b
 }
 
-// with adds a field; data is the value as it travels, without its tag.
+// with adds a field; data is the encoded value without its tag.
 func (t table) with(name string, tag byte, data []byte) table {
 	t = append(append(bytes.Clone(t), byte(len(name))), name...)
 	return append(append(t, tag), data...)
@@ -85,7 +85,7 @@ func (t table) long(name string, v int64) table {
 	return t.with(name, 'l', fields(uint64(v)))
 }
 
-// nested is a table inside a table inside a table.
+// nested is a table of nested tables.
 func nested(depth int) table {
 	var t table
 	for range depth {
@@ -156,7 +156,7 @@ func connectionClose() []byte {
 	return method(0, connection, 50, uint16(200), "", uint16(0), uint16(0))
 }
 
-// capable is what a client says of itself that understands being refused.
+// capable is the capability table of a client that understands refusals.
 var capable = table(nil).with("capabilities", 'F', fields(table(nil).
 	with("authentication_failure_close", 't', []byte{1}).with("consumer_cancel_notify", 't', []byte{1}).
 	with("connection.blocked", 't', []byte{1})))

@@ -13,40 +13,40 @@ import (
 	"time"
 )
 
-// HTTP is a server to send bad requests to. It must take a caller from loopback without credentials
-// for its administrator, as a server does that listens on loopback alone, and have the queue that
-// Prepare makes. Its methods may be called by many goroutines.
+// HTTP is a server that receives bad requests. It must treat a loopback caller without credentials
+// as its administrator, like a server that listens on loopback alone. It must have the queue that
+// Prepare creates. Its methods are safe for use by many goroutines.
 type HTTP struct {
 	Dial     func() (net.Conn, error)
-	Patience time.Duration // for an answer that must come; longer than the server's own limits
-	MaxBody  int           // bytes of a request's body that the server takes
+	Patience time.Duration // limit for a required answer; longer than the server's own limits
+	MaxBody  int           // most bytes of a request's body that the server accepts
 }
 
 // HTTPCase is one bad request.
 type HTTPCase struct {
-	Number  int // in the list of 24; the further ones of the list have 25 and up
+	Number  int // in the list of 24; further ones have 25 and up
 	Name    string
 	request string
-	want    []int // statuses, one of which must come; 0: closed without an answer
+	want    []int // accepted statuses; 0: closed without an answer
 	talk    func(s HTTP) error
 }
 
 func (c HTTPCase) String() string { return fmt.Sprintf("%02d %s", c.Number, c.Name) }
 
-// Request is what is sent; empty for a dialogue.
+// Request returns the bytes to send; empty for a dialogue.
 func (c HTTPCase) Request() []byte { return []byte(c.request) }
 
 // LastHTTP is the highest number of the list.
 const LastHTTP = 30
 
-// HTTPCases gives every case in the order of its number.
+// HTTPCases returns every case, ordered by number.
 func HTTPCases() []HTTPCase {
 	all := slices.Concat(badRequests, httpTalks)
 	slices.SortStableFunc(all, func(a, b HTTPCase) int { return a.Number - b.Number })
 	return all
 }
 
-// answer is what came back: status 0 when the connection ended without one.
+// answer is the answer; status 0 if the connection ended without one.
 type answer struct {
 	status int
 	header http.Header
@@ -55,7 +55,7 @@ type answer struct {
 
 func (a answer) String() string { return fmt.Sprintf("%d %.300s", a.status, a.body) }
 
-// Prepare makes the queue that the cases misuse.
+// Prepare creates the queue that the cases misuse.
 func (s HTTP) Prepare() error {
 	a, err := s.call("PUT", "/v1/queues/hostile", "Content-Type: application/json\r\n", "{}")
 	if err == nil && a.status/100 != 2 {
@@ -64,7 +64,7 @@ func (s HTTP) Prepare() error {
 	return err
 }
 
-// Untouched checks that nothing of all that was refused has been stored.
+// Untouched checks that no refused request stored anything.
 func (s HTTP) Untouched() error {
 	a, err := s.call("GET", "/v1/queues/hostile/messages", "", "")
 	if err != nil {
@@ -90,7 +90,7 @@ func request(method, path, headers, body string) string {
 	return fmt.Sprintf("%s %s HTTP/1.1\r\nHost: localhost\r\n%sContent-Length: %d\r\n\r\n%s", method, path, headers, len(body), body)
 }
 
-// exchange writes a request while it reads the answer, for a server may refuse in the middle.
+// exchange writes a request while it reads the answer, because a server may refuse in the middle.
 func (s HTTP) exchange(conn net.Conn, b []byte, slow bool) (answer, error) {
 	if err := conn.SetDeadline(time.Now().Add(s.Patience)); err != nil {
 		return answer{}, err
@@ -109,7 +109,7 @@ func (s HTTP) exchange(conn net.Conn, b []byte, slow bool) (answer, error) {
 	return readAnswer(bufio.NewReader(conn))
 }
 
-// readAnswer reads one answer whole, and checks what holds for each.
+// readAnswer reads one whole answer, and checks the rules for all answers.
 func readAnswer(br *bufio.Reader) (answer, error) {
 	if _, err := br.Peek(1); err != nil {
 		if errors.Is(err, io.EOF) || reset(err) {
@@ -122,7 +122,7 @@ func readAnswer(br *bufio.Reader) (answer, error) {
 		return answer{}, fmt.Errorf("the answer is not HTTP: %w", err)
 	}
 	b, err := io.ReadAll(res.Body)
-	if err != nil && !reset(err) { // what was refused in the middle may be cut off
+	if err != nil && !reset(err) { // the answer to a request refused in the middle may be cut off
 		return answer{}, fmt.Errorf("the answer's body: %w", err)
 	}
 	if err := res.Body.Close(); err != nil {
@@ -140,7 +140,7 @@ func readAnswer(br *bufio.Reader) (answer, error) {
 	return a, nil
 }
 
-// Play sends the bad request once and looks at the answer; with slow, in segments of one byte.
+// Play sends the bad request once and checks the answer; with slow, in segments of one byte.
 func (s HTTP) Play(c HTTPCase, slow bool) error {
 	if c.talk != nil {
 		return c.talk(s)
@@ -165,8 +165,8 @@ func (s HTTP) Play(c HTTPCase, slow bool) error {
 	return nil
 }
 
-// Places gives where to cut a request; see Case.Places. Where it begins as one of those before it
-// does, they have been cut already.
+// Places returns the positions at which to cut a request; see Case.Places. A beginning that an
+// earlier case shares has been cut already.
 func (c HTTPCase) Places(before []HTTPCase, all bool) []int {
 	n, from := len(c.request), 0
 	dense, spread := density(n)
@@ -182,7 +182,7 @@ func (c HTTPCase) Places(before []HTTPCase, all bool) []int {
 	return at
 }
 
-// common is the length of what two texts begin with.
+// common returns the length of the common beginning of two texts.
 func common(a, b string) int {
 	n := min(len(a), len(b))
 	for i := range n {
@@ -193,14 +193,14 @@ func common(a, b string) int {
 	return n
 }
 
-// Cut sends the beginning of a request and then ends. The server must let go by itself, for silence
-// within its time limits.
+// Cut sends the beginning of a request and then ends. The server must close the connection by
+// itself, for silence within its time limits.
 func (s HTTP) Cut(c HTTPCase, at int, e Ending) error {
-	// Cutting short is the same on every protocol.
+	// Cuts work the same for every protocol.
 	return AMQP{Dial: s.Dial, Patience: s.Patience}.Cut(c.Request(), at, e)
 }
 
-// Works shows that the server still serves.
+// Works checks that the server still serves.
 func (s HTTP) Works() error {
 	a, err := s.call("GET", "/v1/queues/hostile", "", "")
 	if err == nil && a.status != 200 {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// httpTalks are the cases whose point is more than one answer.
+// httpTalks are the cases that need more than one answer.
 var httpTalks = []HTTPCase{
 	{1, "chunked body above the limit", "", nil, endlessChunks},
 	{3, "length and chunks", "", nil, smuggle("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")},
@@ -22,7 +22,7 @@ var httpTalks = []HTTPCase{
 	{29, "every route without credentials", "", nil, everyRoute},
 }
 
-// endlessChunks sends more than the limit, a chunk at a time, until it is told to stop.
+// endlessChunks sends chunks beyond the limit until it is refused.
 func endlessChunks(s HTTP) error {
 	conn, err := s.Dial()
 	if err != nil {
@@ -50,8 +50,8 @@ func endlessChunks(s HTTP) error {
 	return err
 }
 
-// smuggle frames a request in two ways and puts another behind it. It must not be answered,
-// whichever way the first was read.
+// smuggle frames a request in two ways and appends another request. The appended one must not be
+// answered, in whichever way the first was read.
 func smuggle(framing string) func(HTTP) error {
 	return func(s HTTP) error {
 		conn, err := s.Dial()
@@ -81,7 +81,7 @@ func smuggle(framing string) func(HTTP) error {
 	}
 }
 
-// dribble keeps a request alive with a byte now and then. The server must lose patience.
+// dribble keeps a request open with single bytes from time to time. The server must close it.
 func dribble(begin, more string) func(HTTP) error {
 	return func(s HTTP) error {
 		conn, err := s.Dial()
@@ -116,7 +116,7 @@ func dribble(begin, more string) func(HTTP) error {
 	}
 }
 
-// own makes a queue for a dialogue and removes it again.
+// own creates a queue for a dialogue and deletes it afterwards.
 func (s HTTP) own(settings string, f func(path string) error) error {
 	path := fmt.Sprintf("/v1/queues/hostile-%d", peers.Add(1))
 	a, err := s.call("PUT", path, jsonType, settings)
@@ -131,8 +131,8 @@ func (s HTTP) own(settings string, f func(path string) error) error {
 	return errors.Join(err, derr)
 }
 
-// lostPoll waits for messages and goes away, once the server knows of it. What comes then must be
-// free for the next who asks.
+// lostPoll waits for messages and disconnects once the server knows of it. Later messages must be
+// free for the next client.
 func lostPoll(s HTTP) error {
 	return s.own(`{}`, func(path string) error {
 		const polls = 10
@@ -169,7 +169,7 @@ func lostPoll(s HTTP) error {
 	})
 }
 
-// consumers waits until a queue has so many.
+// consumers waits until a queue has this many consumers.
 func (s HTTP) consumers(path string, want int) error {
 	deadline := time.Now().Add(s.Patience)
 	for {
@@ -186,8 +186,8 @@ func (s HTTP) consumers(path string, want int) error {
 	}
 }
 
-// otherBody uses a dedup id twice. The second message must not be stored in the place of the first,
-// nor beside it, and the caller be told.
+// otherBody uses a dedup id twice. The second message must not replace the first or be stored too,
+// and the caller must be told.
 func otherBody(s HTTP) error {
 	return s.own(`{"dedup":{"window":"1m"}}`, func(path string) error {
 		for i, b := range []string{`"one"`, `"two"`} {
@@ -204,8 +204,8 @@ func otherBody(s HTTP) error {
 	})
 }
 
-// everyRoute asks for all that the server documents, with every method, as somebody who is not on
-// this machine and has not logged in.
+// everyRoute requests every documented path with every method, as a client from another machine
+// without a login.
 func everyRoute(s HTTP) error {
 	a, err := s.call("GET", "/v1/openapi.json", "", "")
 	if err != nil {

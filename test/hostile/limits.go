@@ -5,18 +5,18 @@ import (
 	"fmt"
 )
 
-// Limits are what a server lets clients have, as its documentation says; 0: not tried.
+// Limits are a server's documented limits for clients; 0: not tested.
 type Limits struct {
-	Channels  uint16 // of a connection
-	Consumers int    // of a channel
-	Exchanges int    // of a virtual host
-	Bindings  int    // of an exchange
-	Queues    int    // not a limit: how many are declared and deleted again
+	Channels  uint16 // per connection
+	Consumers int    // per channel
+	Exchanges int    // per virtual host
+	Bindings  int    // per exchange
+	Queues    int    // not a limit: how many are declared and deleted
 }
 
-// Churn takes everything to its limit and one beyond, which must be refused with the right code
-// while all before it stands, and gives it all back. It does not wait for the server to have
-// cleaned up; who looks at its figures has to.
+// Churn creates everything up to its limit and one more, which must be refused with the right code
+// while the others stay. Then it deletes everything. It does not wait for the server's clean-up; a
+// caller that checks the server's figures must wait.
 func (s AMQP) Churn(l Limits) error {
 	for _, try := range []struct {
 		what string
@@ -79,7 +79,7 @@ func (s AMQP) takeChannels(n uint16) error {
 	return p.refused(closes(504, "above the negotiated channel_max"))
 }
 
-// reopened closes what is left of channel 1 and opens it again.
+// reopened closes channel 1 if needed and opens it again.
 func (p *Peer) reopened() error {
 	if err := p.send(method(1, channel, 41)); err != nil {
 		return err
@@ -102,7 +102,7 @@ func takeConsumers(p *Peer, n int) error {
 	return p.reopened()
 }
 
-// takeExchanges fills the virtual host, in which there may be others.
+// takeExchanges fills the virtual host, which may already have some.
 func takeExchanges(p *Peer, n int) error {
 	for i := range n + 1 {
 		if err := p.send(method(1, exchange, 10, uint16(0), fmt.Sprint("hostile-", i), "fanout", uint8(16), table(nil))); err != nil {
@@ -146,7 +146,7 @@ func takeBindings(p *Peer, n int) error {
 	return p.ask(1, method(1, exchange, 20, uint16(0), x, uint8(0)), exchange, 21)
 }
 
-// takeQueues makes queues with bindings and consumers, and lets them go with the connection.
+// takeQueues creates queues with bindings and consumers, which are deleted with the connection.
 func takeQueues(p *Peer, n int) error {
 	for i := range n {
 		name := fmt.Sprintf("%s-%d", q, i)

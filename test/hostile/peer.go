@@ -12,32 +12,32 @@ import (
 	"time"
 )
 
-// AMQP is a server to play cases against. Its methods may be called by many goroutines.
+// AMQP is a server to run cases against. Its methods are safe for use by many goroutines.
 type AMQP struct {
 	Dial           func() (net.Conn, error)
 	User, Password string
-	// Patience is how long an answer that must come may take. It only bounds a failing test.
+	// Patience limits the wait for a required answer. It only matters for a failing test.
 	Patience time.Duration
 }
 
-// Limits that the opening of every case agrees on.
+// Limits that the opening of every case negotiates.
 const (
 	channelMax = 64
 	frameMax   = 131072
 )
 
-// login is what an honest client says up to connection.open. Everything of it can be sent before
-// the first answer is read.
+// login is the bytes of a normal client up to connection.open. All of them can be sent before the
+// first answer is read.
 func (s AMQP) login(heartbeat uint16) []byte {
 	return join([]byte(protocolHeader), startOk(capable, "PLAIN", plain(s.User, s.Password)), tuneOk(channelMax, frameMax, heartbeat), connectionOpen("/"))
 }
 
-// Peer is one connection that writes frames by hand. It is for one goroutine.
+// Peer is one connection with its own frame encoder. It is for one goroutine.
 type Peer struct {
 	conn     net.Conn
 	patience time.Duration
 	slow     bool   // writes one byte at a time
-	own      string // stands for the cases' queue, so that connections are not in each other's way
+	own      string // replaces the name of the cases' queue, so connections do not disturb each other
 	buf      []byte
 }
 
@@ -57,7 +57,7 @@ func (s AMQP) dial() (*Peer, error) {
 	return &Peer{conn: conn, patience: s.Patience, own: fmt.Sprintf("h%06d", peers.Add(1)%1e6)}, nil
 }
 
-// open gives a connection that is logged in.
+// open returns a logged-in connection.
 func (s AMQP) open() (*Peer, error) {
 	p, err := s.dial()
 	if err != nil {
@@ -97,7 +97,7 @@ func (p *Peer) send(b []byte) error {
 	return nil
 }
 
-// named puts the name of the connection's own queue in.
+// named inserts the name of the connection's own queue.
 func (p *Peer) named(b []byte) []byte { return bytes.ReplaceAll(b, []byte(q), []byte(p.own)) }
 
 // reply is a frame that the server sent.
@@ -105,7 +105,7 @@ type reply struct {
 	typ       byte
 	ch        uint16
 	class, id uint16 // of a method
-	payload   []byte // behind class and id
+	payload   []byte // the bytes after class and id
 }
 
 func (r reply) String() string {
@@ -119,7 +119,7 @@ func (r reply) String() string {
 	return s
 }
 
-// closing takes a connection.close or channel.close apart.
+// closing reads a connection.close or channel.close.
 func (r reply) closing() (code uint16, text string, ok bool) {
 	if r.typ != frameMethod || !(r.class == connection && r.id == 50) && !(r.class == channel && r.id == 40) || len(r.payload) < 3 {
 		return 0, "", false
@@ -145,7 +145,7 @@ func (p *Peer) fill() error {
 	return err
 }
 
-// next reads a frame that is no heartbeat. io.EOF says that the server has closed the connection
+// next reads a frame that is not a heartbeat. io.EOF says that the server has closed the connection
 // between two frames.
 func (p *Peer) next() (reply, error) {
 	for {
@@ -181,7 +181,7 @@ func (p *Peer) next() (reply, error) {
 	}
 }
 
-// ended gives io.EOF for an end of the connection between frames, however it came about.
+// ended returns io.EOF if the connection ended between frames, for any reason.
 func ended(err error, clean bool) error {
 	if clean && (errors.Is(err, io.EOF) || reset(err)) {
 		return io.EOF
@@ -189,13 +189,13 @@ func ended(err error, clean bool) error {
 	return err
 }
 
-// reset tells a connection that the other end broke off from a timeout.
+// reset reports whether the other end reset the connection. A timeout is not a reset.
 func reset(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && !op.Timeout() || errors.Is(err, io.ErrClosedPipe)
 }
 
-// expect reads a method, which must be this one.
+// expect reads a method and requires this one.
 func (p *Peer) expect(ch, class, id uint16) (reply, error) {
 	r, err := p.next()
 	if err != nil {
@@ -239,7 +239,7 @@ func (p *Peer) content() (properties []byte, text string, err error) {
 	return properties, text, nil
 }
 
-// get takes a message off a queue without acknowledgement.
+// get receives a message from a queue without acknowledgement.
 func (p *Peer) get(ch uint16, name string) (properties []byte, text string, err error) {
 	if err := p.ask(ch, method(ch, basic, 70, uint16(0), name, uint8(1)), basic, 71); err != nil {
 		return nil, "", err
@@ -247,7 +247,7 @@ func (p *Peer) get(ch uint16, name string) (properties []byte, text string, err 
 	return p.content()
 }
 
-// works shows that the connection still serves: a channel can be opened, and closes.
+// works checks that the connection still serves: a channel can be opened and closed.
 func (p *Peer) works() error {
 	const ch = 33
 	if err := p.send(channelOpen(ch)); err != nil {
@@ -262,7 +262,7 @@ func (p *Peer) works() error {
 			return fmt.Errorf("got %s, want no offence taken", r)
 		}
 		if r.ch == ch {
-			break // answers to what came before are passed over
+			break // answers to earlier requests are skipped
 		}
 	}
 	return p.ask(ch, method(ch, channel, 40, uint16(200), "", uint16(0), uint16(0)), channel, 41)
@@ -276,7 +276,7 @@ func (p *Peer) goodbye() error {
 	return p.hangUp()
 }
 
-// hangUp ends a connection that was closed in order: the server waits for the client to hang up
+// hangUp ends a connection that was closed in order: the server waits for the client to close
 // first.
 func (p *Peer) hangUp() error {
 	if c, ok := p.conn.(interface{ CloseWrite() error }); ok {
@@ -287,7 +287,7 @@ func (p *Peer) hangUp() error {
 	return p.closed()
 }
 
-// closed checks that the server has closed the socket and says nothing more.
+// closed checks that the server has closed the socket and sends nothing more.
 func (p *Peer) closed() error {
 	r, err := p.next()
 	switch {
@@ -299,7 +299,7 @@ func (p *Peer) closed() error {
 	return fmt.Errorf("the connection is not closed: %w", err)
 }
 
-// refused reads until the server closes the connection or the channel, and compares why.
+// refused reads until the server closes the connection or the channel, and compares the reason.
 func (p *Peer) refused(want Answer) error {
 	for {
 		r, err := p.next()
@@ -317,7 +317,7 @@ func (p *Peer) refused(want Answer) error {
 			if r.typ == frameMethod && r.class == connection && r.id == 41 && want.kind == silent {
 				return errors.New("the connection was opened")
 			}
-			continue // the answers to what came before
+			continue // answers to earlier requests
 		}
 		kind := onChannel
 		if r.class == connection {

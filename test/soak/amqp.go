@@ -17,7 +17,7 @@ type link struct {
 	nc   net.Conn
 	conn *amqp.Connection
 	ch   *amqp.Channel
-	til  time.Time // when it is given up for another
+	til  time.Time // time at which the client opens another one
 }
 
 // dial opens a connection and a channel.
@@ -28,7 +28,7 @@ func (d *load) dial(rng *rand.Rand) (*link, error) {
 	k.conn, err = amqp.DialConfig("amqp://guest:guest@"+address+"/", amqp.Config{Heartbeat: 10 * time.Second, Dial: func(network, addr string) (net.Conn, error) {
 		nc, err := net.DialTimeout(network, addr, 2*time.Second)
 		if err == nil {
-			err = nc.SetDeadline(time.Now().Add(10 * time.Second)) // of the handshake; the client lifts it
+			err = nc.SetDeadline(time.Now().Add(10 * time.Second)) // for the handshake; the client removes it
 			k.nc = nc
 		}
 		return nc, err
@@ -48,22 +48,23 @@ func (d *load) dial(rng *rand.Rand) (*link, error) {
 // close ends a connection in order.
 func (k *link) close() {
 	if k != nil {
-		_ = k.conn.CloseDeadline(time.Now().Add(5 * time.Second)) // it may be gone already
+		_ = k.conn.CloseDeadline(time.Now().Add(5 * time.Second)) // it may already be closed
 	}
 }
 
 // drop ends a connection as a crash of its client would.
 func (k *link) drop() {
 	if k != nil {
-		_ = k.nc.Close() // it may be gone already
+		_ = k.nc.Close() // it may already be closed
 		_ = k.conn.CloseDeadline(time.Now().Add(time.Second))
 	}
 }
 
-// over says that a connection has lived long enough: clients come and go.
+// over reports whether a connection has lived long enough: clients come and go.
 func (k *link) over() bool { return time.Now().After(k.til) }
 
-// publishPlain sends batches with confirms. What was not answered stays open: there is no dedup id.
+// publishPlain sends batches with confirms. Unanswered messages stay open, because they have no
+// dedup id.
 func (d *load) publishPlain(ctx context.Context, p *pacer) {
 	rng := d.rng()
 	var k *link
@@ -102,7 +103,7 @@ func (d *load) publishPlain(ctx context.Context, p *pacer) {
 	}
 }
 
-// confirming opens a link whose channel confirms.
+// confirming opens a link whose channel is in confirm mode.
 func (d *load) confirming(rng *rand.Rand) (*link, error) {
 	k, err := d.dial(rng)
 	if err == nil {
@@ -114,8 +115,8 @@ func (d *load) confirming(rng *rand.Rand) (*link, error) {
 	return k, err
 }
 
-// publishAMQP sends a batch and waits for its confirms. It gives what was not confirmed, and
-// whether the link is still good.
+// publishAMQP sends a batch and waits for its confirms. It returns the unconfirmed messages, and
+// whether the link still works.
 func (d *load) publishAMQP(ctx context.Context, k *link, queue string, batch []outgoing) (left []outgoing, good bool) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -152,7 +153,7 @@ func (d *load) publishAMQP(ctx context.Context, k *link, queue string, batch []o
 	return left, good && !k.conn.IsClosed()
 }
 
-// publishGroupedAMQP sends batches in groups, each until all of it is confirmed.
+// publishGroupedAMQP sends batches in groups and repeats each until all of it is confirmed.
 func (d *load) publishGroupedAMQP(ctx context.Context, p *pacer) {
 	rng := d.rng()
 	g := newGroupSet(d, rng, grouped, 64)
@@ -191,8 +192,8 @@ func (d *load) publishGroupedAMQP(ctx context.Context, p *pacer) {
 	}
 }
 
-// consumeAMQP consumes over one connection after another. What was acked is certain when a call
-// behind the acks was answered: the declaration of a queue that is there goes through the same log.
+// consumeAMQP consumes over one connection after another. Acks are certain when a later call on the
+// channel was answered: the declaration of an existing queue goes through the same log.
 func (d *load) consumeAMQP(ctx context.Context, queue string) {
 	rng := d.rng()
 	for {
@@ -219,7 +220,7 @@ func (d *load) consumeAMQP(ctx context.Context, queue string) {
 	}
 }
 
-// consumeRound is one consumer's life.
+// consumeRound runs one consumer until it ends.
 func (d *load) consumeRound(ctx context.Context, rng *rand.Rand, k *link, queue string) error {
 	after := d.l.now()
 	if err := k.ch.Qos([]int{20, 100, 400}[rng.IntN(3)], 0, false); err != nil {

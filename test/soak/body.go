@@ -8,8 +8,8 @@ import (
 	"strconv"
 )
 
-// padding is what bodies are filled with; where it begins follows from the message, so that a body
-// of another is noticed.
+// padding fills bodies. Its start depends on the message, so the body of another message is
+// noticed.
 var padding = bytes.Repeat([]byte("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"), 128)
 
 // body makes a message's body, a JSON string: stream.number.time.checksum.padding.
@@ -30,7 +30,7 @@ func body(h hold, size int) []byte {
 	return append(b, '"')
 }
 
-// readBody takes a body apart; false when not every byte is as it was sent.
+// readBody reads a body. It returns false unless every byte is right.
 func readBody(b []byte) (h hold, ok bool) {
 	if len(b) < 2 || b[0] != '"' || b[len(b)-1] != '"' {
 		return h, false

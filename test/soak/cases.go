@@ -17,11 +17,11 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// garbage is what may lie between two collections, whatever is held: the collector's headroom,
-// twice, as it is told once a second.
+// garbage is the memory that may accumulate between two collections in any case: twice the
+// collector's headroom, because the limit is set once a second.
 const garbage = 128 * mib
 
-// memoryCases are all cases. Each bound says what it is made of.
+// memoryCases are all cases. Each limit has an explanation of its parts.
 var memoryCases = []memoryCase{
 	{name: "a consumer without prefetch that never acks", backlog: true, run: neverAcks},
 	{name: "64 consumers that never read their socket", backlog: true, run: neverReads},
@@ -40,7 +40,7 @@ var memoryCases = []memoryCase{
 	{name: "answers that nobody reads", backlog: true, run: unreadAnswers},
 }
 
-// leased asks how many messages of the backlog are out.
+// leased returns how many messages of the backlog are leased.
 func (c *caseRun) leased(ctx context.Context) int64 {
 	w := newWeb(c.p)
 	defer w.close()
@@ -73,7 +73,7 @@ func (c *caseRun) dial() (*rawConn, error) {
 	return r, err
 }
 
-// neverAcks takes everything there is, over channels without prefetch, and acks nothing.
+// neverAcks receives all messages on channels without prefetch, and acks none.
 func neverAcks(ctx context.Context, c *caseRun) (int64, error) {
 	from := c.rss()
 	r, err := c.dial()
@@ -97,11 +97,11 @@ func neverAcks(ctx context.Context, c *caseRun) (int64, error) {
 	return garbage + out*perUnacked, nil
 }
 
-// perUnacked is what one delivery may cost that waits for its ack: its entry in the channel (with
-// the slack of a growing list), its lease, and the index from receipt to message.
+// perUnacked limits the memory for one unacked delivery: its entry in the channel (with spare room
+// of a growing list), its lease, and the index from receipt to message.
 const perUnacked = 400
 
-// neverReads has consumers that do not read what they are sent.
+// neverReads has consumers that do not read their deliveries.
 func neverReads(ctx context.Context, c *caseRun) (int64, error) {
 	for range 64 {
 		r, err := c.dial()
@@ -121,7 +121,7 @@ func neverReads(ctx context.Context, c *caseRun) (int64, error) {
 	return garbage + 64*mib + out*perUnacked, nil
 }
 
-// The ways of a flood.
+// The kinds of floods.
 type floodKind int
 
 const (
@@ -130,7 +130,7 @@ const (
 	floodLost
 )
 
-// flood has publishers send as fast as their sockets take, with confirms that they do not read.
+// flood has publishers that send as fast as their sockets allow and do not read their confirms.
 func flood(kind floodKind) func(ctx context.Context, c *caseRun) (int64, error) {
 	return func(ctx context.Context, c *caseRun) (int64, error) {
 		w := newWeb(c.p)
@@ -147,18 +147,18 @@ func flood(kind floodKind) func(ctx context.Context, c *caseRun) (int64, error) 
 		}
 		sent, err := c.publishFlood(ctx, 8, queue, size)
 		c.note("%d messages of %d bytes were sent in %v", sent, size, c.flood)
-		if kind == floodFull { // a message of some bytes takes more than it counts in the mailbox
+		if kind == floodFull { // a small message takes more memory than it counts in the mailbox
 			return garbage + 2*floodBound, err
 		}
 		return garbage + floodBound, err
 	}
 }
 
-// floodBound is what publishes may take on their way: the broker's mailbox, what the loop took from
-// it, entries with the log, and 8 connections' buffers and batches.
+// floodBound limits the memory for publishes in progress: the broker's mailbox, the commands that
+// the loop took from it, entries in the log, and the buffers and batches of 8 connections.
 const floodBound = 32*mib + 32*mib + 8*mib + 8*8*mib
 
-// publishFlood lets n connections publish for the time of a flood; they stay connected.
+// publishFlood publishes on n connections for the duration of a flood. The connections stay open.
 func (c *caseRun) publishFlood(ctx context.Context, n int, queue string, size int) (int64, error) {
 	var piece []byte
 	const per = 64
@@ -183,7 +183,7 @@ func (c *caseRun) publishFlood(ctx context.Context, n int, queue string, size in
 		}
 		g.Go(func() {
 			_ = r.nc.SetWriteDeadline(end)
-			for r.write(piece) == nil { // until the time is over, or the server hangs up
+			for r.write(piece) == nil { // until the time is over, or the server closes the connection
 				sent.Add(per)
 			}
 		})
@@ -192,7 +192,7 @@ func (c *caseRun) publishFlood(ctx context.Context, n int, queue string, size in
 	return sent.Load(), ctx.Err()
 }
 
-// floodAlarmed publishes until the disk is full, and goes on.
+// floodAlarmed publishes until the disk is full, and continues.
 func floodAlarmed(ctx context.Context, c *caseRun) (int64, error) {
 	w := newWeb(c.p)
 	defer w.close()
@@ -206,7 +206,7 @@ func floodAlarmed(ctx context.Context, c *caseRun) (int64, error) {
 	again, err := c.publishFlood(ctx, 8, "flood", 1024)
 	c.note("%d messages were taken until the disk of 512 MiB was full or the time over, %d by sockets after it", sent, again)
 	_, address := c.p.urls()
-	r, err := dialRaw(address, 0) // is it told?
+	r, err := dialRaw(address, 0) // checks whether a new client is told
 	if err != nil {
 		return 0, err
 	}
@@ -259,7 +259,7 @@ func halfBodies(connections int) func(ctx context.Context, c *caseRun) (int64, e
 					}
 				}
 				_ = r.nc.SetReadDeadline(time.Now().Add(2 * time.Second))
-				if err != nil || !errors.Is(r.expect(wire.IDConnectionUnblocked), os.ErrDeadlineExceeded) { // which is not sent; the server's close is
+				if err != nil || !errors.Is(r.expect(wire.IDConnectionUnblocked), os.ErrDeadlineExceeded) { // the server does not send it, but it does send its close
 					closed.Add(1)
 				}
 			})
@@ -271,12 +271,11 @@ func halfBodies(connections int) func(ctx context.Context, c *caseRun) (int64, e
 	}
 }
 
-// bodiesBound is twice what the AMQP door lets unfinished bodies take together: a body's buffer is
-// copied when it grows, and the smaller one is garbage.
+// bodiesBound is twice the AMQP door's limit for all unfinished bodies. A growing buffer is copied,
+// and the smaller one becomes garbage.
 const bodiesBound = 2 * 256 * mib
 
-// idleConns opens connections that then do nothing but send heartbeats. each is called for every
-// one of them.
+// idleConns opens connections that only send heartbeats. It calls each for every one of them.
 func (c *caseRun) idleConns(ctx context.Context, n int, each func(i int, r *rawConn) error) error {
 	_, address := c.p.urls()
 	conns := make([]*rawConn, n)
@@ -321,22 +320,22 @@ func (c *caseRun) idleConns(ctx context.Context, n int, each func(i int, r *rawC
 		beat := wire.AppendHeartbeat(nil)
 		for sleep(stop, 20*time.Second) {
 			for _, r := range conns {
-				_ = r.write(beat) // a connection that was closed shows in the count at the end
+				_ = r.write(beat) // the count at the end shows closed connections
 			}
 		}
 	}()
 	return ctx.Err()
 }
 
-// perIdle is what an idle connection with a channel may cost, and perConsumer what a consumer on it
-// adds: goroutine stacks, the read buffer, names, the channel, the subscription.
+// perIdle limits the memory for an idle connection with a channel, and perConsumer for each
+// consumer on it: goroutine stacks, the read buffer, names, the channel, the subscription.
 const (
 	perIdle     = 32 << 10
 	perConsumer = 16 << 10
 )
 
-// idle opens connections, with or without a consumer each, on 100 queues, and has a working client
-// publish before and meanwhile.
+// idle opens connections, optionally with a consumer each, on 100 queues. A working client
+// publishes before and meanwhile.
 func idle(consumers bool) func(ctx context.Context, c *caseRun) (int64, error) {
 	return func(ctx context.Context, c *caseRun) (int64, error) {
 		w := newWeb(c.p)
@@ -367,7 +366,7 @@ func idle(consumers bool) func(ctx context.Context, c *caseRun) (int64, error) {
 		each := float64(c.rss()-from) / float64(c.connections)
 		during := worker.p99(ctx)
 		ratio := float64(during) / float64(max(before, 1))
-		for range 2 { // what else the machine does must not decide
+		for range 2 { // other activity of the machine must not decide
 			if ratio >= 2 {
 				during = min(during, worker.p99(ctx))
 				ratio = float64(during) / float64(before)
@@ -385,7 +384,7 @@ func idle(consumers bool) func(ctx context.Context, c *caseRun) (int64, error) {
 	}
 }
 
-// idleServed has every idle consumer receive its share of the backlog first: between them they have
+// idleServed first delivers a share of the backlog to every idle consumer, so together they have
 // seen every entry of the log.
 func idleServed(ctx context.Context, c *caseRun) (int64, error) {
 	from := c.rss()
@@ -413,13 +412,13 @@ func idleServed(ctx context.Context, c *caseRun) (int64, error) {
 	return garbage + int64(c.connections)*(perIdle+perConsumer+int64(each)*perUnacked), nil
 }
 
-// strangers connect and do not log in; then somebody wants to.
+// strangers opens connections that do not log in; then a client wants to log in.
 func strangers(ctx context.Context, c *caseRun) (int64, error) {
 	_, address := c.p.urls()
 	var open []net.Conn
 	c.atEnd(func() {
 		for _, nc := range open {
-			_ = nc.Close() // most are gone
+			_ = nc.Close() // most are closed
 		}
 	})
 	for i := range c.connections {
@@ -462,15 +461,15 @@ func (c *caseRun) web1(head, body string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.atEnd(func() { _ = nc.Close() }) // it may be gone
+	c.atEnd(func() { _ = nc.Close() }) // it may already be closed
 	_, err = fmt.Fprintf(nc, "%s\r\nHost: %s\r\n%s", head, strings.TrimPrefix(base, "http://"), body)
 	return nc, err
 }
 
-// perPoll is what a long poll may cost: net/http's buffers and goroutines, and the consumer.
+// perPoll limits the memory for a long poll: net/http's buffers and goroutines, and the consumer.
 const perPoll = 64 << 10
 
-// longPolls has many clients wait for a message that does not come.
+// longPolls has many clients that wait for a message that does not come.
 func longPolls(ctx context.Context, c *caseRun) (int64, error) {
 	w := newWeb(c.p)
 	defer w.close()
@@ -489,13 +488,14 @@ func longPolls(ctx context.Context, c *caseRun) (int64, error) {
 	return garbage + int64(c.polls)*perPoll, nil
 }
 
-// httpBodies is what the HTTP door lets all request bodies take together, and answers.
+// httpBodies is the HTTP door's limit for all request bodies together, and httpAnswers for all
+// answers.
 const (
 	httpBodies  = 512 * mib
 	httpAnswers = 256 * mib
 )
 
-// stalledBodies has many clients announce bodies of 16 MiB, send 2 MiB of them, and stop.
+// stalledBodies has many clients that announce bodies of 16 MiB, send 2 MiB, and stop.
 func stalledBodies(ctx context.Context, c *caseRun) (int64, error) {
 	w := newWeb(c.p)
 	defer w.close()
@@ -528,7 +528,7 @@ func stalledBodies(ctx context.Context, c *caseRun) (int64, error) {
 	return garbage + httpBodies + int64(c.polls)*perPoll, nil
 }
 
-// unreadAnswers has many clients ask for a thousand messages each and not read the answer.
+// unreadAnswers has many clients that ask for a thousand messages each and do not read the answer.
 func unreadAnswers(ctx context.Context, c *caseRun) (int64, error) {
 	ask := `{"max":1000}`
 	for range c.polls {

@@ -12,18 +12,18 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// visit is one short-lived queue: made, filled, emptied, removed.
+// visit is one short-lived queue: created, filled, emptied, deleted.
 type visit struct {
 	d     *load
 	rng   *rand.Rand
 	w     *web
-	k     *link // its own connection, when it is made over AMQP
+	k     *link // its own connection, if it is created over AMQP
 	queue string
 	s     *stream
 }
 
-// churn makes queues that come and go, of every kind, each with connections, a consumer and
-// messages of its own. What a kill interrupts is removed later.
+// churn creates and deletes short-lived queues of every kind, each with its own connections,
+// consumer and messages. Queues whose life a kill interrupts are deleted later.
 func (d *load) churn(ctx context.Context, p *pacer) {
 	rng := d.rng()
 	w := newWeb(d.p)
@@ -51,13 +51,13 @@ func (d *load) churn(ctx context.Context, p *pacer) {
 		leftovers = still
 	}
 	for _, q := range leftovers {
-		_ = w.remove(ctx, q) // what stays shows at the end of the run
+		_ = w.remove(ctx, q) // remaining queues are visible at the end of the run
 	}
 }
 
 var errSkipped = errors.New("cut off")
 
-// kinds of queues over AMQP, by their arguments; the rest are made over HTTP.
+// kinds are the arguments of queues over AMQP; other queues are created over HTTP.
 var kinds = []amqp.Table{
 	{"x-max-priority": int32(5)},
 	{"x-expires": int32(60_000)},
@@ -104,7 +104,7 @@ func (v *visit) run(ctx context.Context, n int) error {
 	} else if !d.publishHTTP(ctx, v.w, rng, v.queue, batch) {
 		return errSkipped
 	}
-	if rng.IntN(6) > 0 { // sometimes it is deleted with all that is in it
+	if rng.IntN(6) > 0 { // sometimes it is deleted with all its messages
 		if err := v.takeAll(ctx, n); err != nil {
 			return err
 		}
@@ -115,7 +115,7 @@ func (v *visit) run(ctx context.Context, n int) error {
 	return v.w.remove(ctx, v.queue)
 }
 
-// takeAll receives and acks everything there is.
+// takeAll receives and acks all messages.
 func (v *visit) takeAll(ctx context.Context, n int) error {
 	d := v.d
 	if v.k != nil && v.rng.IntN(2) == 0 {

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// histogram counts durations in buckets that are at most 1/32 of their value wide. It is for many
-// goroutines.
+// histogram counts durations in buckets that are at most 1/32 of their value wide. It is safe for
+// use by many goroutines.
 type histogram struct {
 	mu      sync.Mutex
 	n       int64
 	buckets [64 * 32]int64
 }
 
-// bucketOf numbers the bucket of a duration in microseconds: 32 linear ones for each power of two.
+// bucketOf returns the bucket of a duration in microseconds: 32 linear ones for each power of two.
 func bucketOf(us uint64) int {
 	if us < 64 {
 		return int(us)
@@ -42,7 +42,7 @@ func (h *histogram) add(d time.Duration) {
 	h.mu.Unlock()
 }
 
-// take adds what was counted to sum, empties h, and gives what it had.
+// take adds the counts to sum, empties h, and returns the old counts.
 func (h *histogram) take(sum *histogram) *histogram {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -57,7 +57,7 @@ func (h *histogram) take(sum *histogram) *histogram {
 	return had
 }
 
-// quantile gives the value below which the share q of all durations lies; 0 when there are none.
+// quantile returns the value below which the share q of all durations lies; 0 if there are none.
 func (h *histogram) quantile(q float64) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()

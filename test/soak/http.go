@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// web speaks the HTTP API for one goroutine.
+// web uses the HTTP API for one goroutine.
 type web struct {
 	p    *process
 	http *http.Client
@@ -28,10 +28,10 @@ func newWeb(p *process) *web {
 
 func (w *web) close() { w.http.CloseIdleConnections() }
 
-// What came of a request.
+// Results of a request.
 var (
 	errRefused = errors.New("refused")   // it was not carried out
-	errLost    = errors.New("no answer") // it may have been
+	errLost    = errors.New("no answer") // it may have been carried out
 )
 
 // problem is the error object of the API.
@@ -110,7 +110,7 @@ func text(d time.Duration) string {
 	return d.String()
 }
 
-// incoming is a message as the API gives it.
+// incoming is a message in an answer of the API.
 type incoming struct {
 	Receipt string          `json:"receipt"`
 	Body    json.RawMessage `json:"body"`
@@ -124,8 +124,8 @@ func (w *web) receive(ctx context.Context, queue string, most int, wait, lease t
 	return got.Messages, err
 }
 
-// settle acks or nacks; members is what the request says beside its receipts. It tells which were
-// done.
+// settle acks or nacks. members are the members of the request besides the receipts. It returns
+// which ones succeeded.
 func (w *web) settle(ctx context.Context, verb, queue string, ms []incoming, members string) ([]bool, error) {
 	receipts := make([]string, len(ms))
 	for i := range ms {
@@ -146,12 +146,12 @@ func (w *web) settle(ctx context.Context, verb, queue string, ms []incoming, mem
 	return done, nil
 }
 
-// declare makes a queue or changes it.
+// declare creates or changes a queue.
 func (w *web) declare(ctx context.Context, queue, settings string) error {
 	return w.do(ctx, http.MethodPut, "/v1/queues/"+queue, "application/json", []byte(settings), nil)
 }
 
-// remove deletes a queue; one that is not there is no error.
+// remove deletes a queue; a missing one is no error.
 func (w *web) remove(ctx context.Context, queue string) error {
 	err := w.do(ctx, http.MethodDelete, "/v1/queues/"+queue, "", nil, nil)
 	if err != nil && bytes.Contains([]byte(err.Error()), []byte("not_found")) {
@@ -160,7 +160,7 @@ func (w *web) remove(ctx context.Context, queue string) error {
 	return err
 }
 
-// queueInfo is what the API says of a queue.
+// queueInfo is the API's description of a queue.
 type queueInfo struct {
 	Name                            string
 	Ready, Blocked, Delayed, Leased int64

@@ -8,42 +8,42 @@ import (
 	"time"
 )
 
-// What is known of a message.
+// The known states of a message.
 const (
 	confirmed = 1 << iota // the server said yes
 	refused               // it said no
 	maybe                 // its answer was lost, and it is not published again
 	seen                  // delivered at least once
 	ackSent               // an ack, or a nack to the dead-letter queue, was sent
-	lapses                // it may go by a rule of its queue: it has a TTL, or its queue is deleted
+	lapses                // it may disappear by a rule of its queue: it has a TTL, or its queue is deleted
 	final                 // its ack was confirmed
 	parked                // a nack to the dead-letter queue was confirmed
-	doubtful              // it was given up while its dedup id was still good, and may be there twice
+	doubtful              // given up while its dedup id was still valid; it may be stored twice
 )
 
 // item is the state of one message. Times are nanoseconds since the run began.
 type item struct {
 	state     uint16
-	published int64 // when its publish was called first
-	returned  int64 // when that was answered with yes
+	published int64 // time of the first publish call
+	returned  int64 // time of the confirming answer
 	notBefore int64 // 0: not delayed
 	ended     int64 // when it became final; before that, when it was last settled or its answer was lost
 }
 
-// counts tells whether the message has to be acked by somebody yet.
+// counts reports whether the message still needs an ack.
 func (it *item) counts() bool { return it.state&(confirmed|final|lapses) == confirmed }
 
-// stream is what one publisher sends to one queue in one group.
+// stream is the messages that one publisher sends to one queue in one group.
 type stream struct {
 	id      uint32
 	queue   string
-	ordered bool // its group hands out one at a time, in order
+	ordered bool // its group delivers one message at a time, in order
 	base    uint32
 	items   []item // of the numbers base+1, base+2 …
-	closed  bool   // nothing more is published
-	gone    bool   // its queue was deleted: what was in it may be lost
-	top     uint32 // the highest number that was delivered
-	topAt   int64  // and when
+	closed  bool   // no more messages are published
+	gone    bool   // its queue was deleted: its messages may be lost
+	top     uint32 // the highest delivered number
+	topAt   int64  // time of that delivery
 }
 
 func (s *stream) at(seq uint32) *item {
@@ -53,31 +53,31 @@ func (s *stream) at(seq uint32) *item {
 	return &s.items[seq-s.base-1]
 }
 
-// How long the ledger keeps what is over, and what never will be.
+// How long the ledger keeps finished messages, and messages that will never finish.
 const (
 	keepFinal = 8 * time.Second  // after the confirmed ack
-	keepOpen  = 45 * time.Second // after an answer was lost; what is unsettled then is back much sooner
-	overdue   = 5 * time.Minute  // after the confirm, without an ack: it will not come any more
+	keepOpen  = 45 * time.Second // after a lost answer; unsettled messages come back much sooner
+	overdue   = 5 * time.Minute  // after the confirm, without an ack: the message will not come any more
 )
 
-// ledger holds every stream and judges what is reported. All methods are for many goroutines.
+// ledger has every stream and judges the reports. All methods are safe for use by many goroutines.
 type ledger struct {
 	began time.Time
 
 	mu       sync.Mutex
 	streams  map[uint32]*stream
 	last     uint32
-	aside    map[ref]bool // messages whose fate no answer told, dropped from their streams
+	aside    map[ref]bool // messages with an unknown outcome, dropped from their streams
 	findings []string
 	count    tally
-	open     int64 // confirmed and not final
+	open     int64 // number of confirmed messages that are not final
 }
 
 type ref struct {
 	stream, seq uint32
 }
 
-// tally is counted for the report.
+// tally is the counts for the report.
 type tally struct {
 	Published, Confirmed, Deliveries, Acked, Redelivered, DeadLettered, Duplicates, Refused, Unknown int64
 	Lost, Doubled, Disorder, Other                                                                   int64
@@ -92,7 +92,7 @@ func newLedger() *ledger {
 
 func (l *ledger) now() int64 { return int64(time.Since(l.began)) }
 
-// maxFindings are kept in words; all are counted.
+// maxFindings limits the findings that are kept as text; all are counted.
 const maxFindings = 40
 
 func (l *ledger) finding(count *int64, format string, args ...any) {
@@ -102,7 +102,7 @@ func (l *ledger) finding(count *int64, format string, args ...any) {
 	}
 }
 
-// report enters a broken promise that shows in no message.
+// report records a broken promise that is not visible in a message.
 func (l *ledger) report(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -120,8 +120,7 @@ func (l *ledger) stream(queue string, ordered bool) *stream {
 	return s
 }
 
-// next numbers a message that is about to be published. delay and lapses say what rules apply to
-// it.
+// next numbers a message that will be published. delay and lapses say which rules apply to it.
 func (l *ledger) next(s *stream, delay time.Duration, ttl bool) uint32 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -137,7 +136,7 @@ func (l *ledger) next(s *stream, delay time.Duration, ttl bool) uint32 {
 	return s.base + uint32(len(s.items))
 }
 
-// published enters the answer to a publish: confirmed, refused or maybe.
+// published records the answer to a publish: confirmed, refused or maybe.
 func (l *ledger) published(s *stream, seq uint32, outcome uint16) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -163,28 +162,28 @@ func (l *ledger) published(s *stream, seq uint32, outcome uint16) {
 	}
 }
 
-// close says that nothing more is published to a stream.
+// close says that no more messages are published to a stream.
 func (l *ledger) close(s *stream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.closed = true
 }
 
-// discard says that a queue is being deleted with what is in it.
+// discard says that a queue is being deleted with its messages.
 func (l *ledger) discard(s *stream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.closed, s.gone = true, true
 }
 
-// hold is one delivery in a consumer's hands.
+// hold is one delivery that a consumer has.
 type hold struct {
 	stream, seq uint32
 	published   int64
 }
 
-// delivered enters a delivery that left the server after the moment after, from a queue or, with
-// dead, from its dead-letter queue. It tells whether it is the message's first.
+// delivered records a delivery that left the server after the moment after, from a queue or, with
+// dead, from its dead-letter queue. It reports whether it is the message's first delivery.
 func (l *ledger) delivered(h hold, after int64, dead bool) (first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -225,12 +224,12 @@ func (l *ledger) delivered(h hold, after int64, dead bool) (first bool) {
 	}
 	it.state |= seen
 	switch {
-	case dead: // whoever sent it there will hear of it: that came through
+	case dead: // the nack to this queue succeeded, although its answer may still be missing
 		if it.state&(parked|final) == 0 {
 			it.state, it.ended = it.state&^ackSent|parked, now
 		}
 	case it.state&(final|ackSent) == ackSent && after > it.ended:
-		it.state &^= ackSent // the ack did not come through: it is out again
+		it.state &^= ackSent // the ack did not arrive: the message was delivered again
 	}
 	if s.ordered && h.seq > s.top && !dead {
 		s.top, s.topAt = h.seq, now
@@ -238,8 +237,9 @@ func (l *ledger) delivered(h hold, after int64, dead bool) (first bool) {
 	return first
 }
 
-// order checks a delivery of a group that hands out one message at a time: all that was confirmed
-// before it was published must be over, and nothing behind it may have been handed out before it.
+// order checks a delivery of a group that delivers one message at a time. All messages that were
+// confirmed before its publish must be finished. No later message may have been delivered before
+// it.
 func (l *ledger) order(s *stream, seq uint32, it *item, after int64) {
 	if seq < s.top && after > s.topAt && it.state&(ackSent|parked|doubtful) == 0 {
 		l.finding(&l.count.Disorder, "order: message %d of stream %d (%s) came after message %d of the same group", seq, s.id, s.queue, s.top)
@@ -253,7 +253,7 @@ func (l *ledger) order(s *stream, seq uint32, it *item, after int64) {
 	}
 }
 
-// settling says that an ack, or a nack to the dead-letter queue, is about to be sent.
+// settling says that an ack, or a nack to the dead-letter queue, will be sent.
 func (l *ledger) settling(hs []hold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -267,8 +267,8 @@ func (l *ledger) settling(hs []hold) {
 	}
 }
 
-// acked says that acks of messages were confirmed. A nack to the dead-letter queue is not: the
-// message goes on there.
+// acked says that acks of messages were confirmed. A nack to the dead-letter queue does not count:
+// the message continues there.
 func (l *ledger) acked(hs []hold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -287,7 +287,7 @@ func (l *ledger) acked(hs []hold) {
 	}
 }
 
-// deadLettered says that messages went to the dead-letter queue for certain: they must come out of
+// deadLettered says that messages certainly went to the dead-letter queue: they must come out of
 // it.
 func (l *ledger) deadLettered(hs []hold) {
 	l.mu.Lock()
@@ -316,7 +316,7 @@ func (l *ledger) item(h hold) *item {
 	return nil
 }
 
-// sweep forgets what is over. It is called every second or so.
+// sweep drops finished messages. It is called about once a second.
 func (l *ledger) sweep() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -356,8 +356,8 @@ func (l *ledger) sweep() {
 	}
 }
 
-// putAside remembers a message that may or may not still come. The n-th item of a stream is about
-// to be forgotten.
+// putAside records a message that may or may not still come. The n-th item of a stream is about to
+// be dropped.
 func (l *ledger) putAside(s *stream, n int) {
 	it := &s.items[n]
 	if it.state&final != 0 {
@@ -366,13 +366,13 @@ func (l *ledger) putAside(s *stream, n int) {
 	if it.counts() {
 		l.open--
 	}
-	if !s.gone && it.state&lapses == 0 { // nothing can come of a deleted queue, and no lapsed message so late
+	if !s.gone && it.state&lapses == 0 { // a deleted queue delivers nothing, and no expired message comes so late
 		l.aside[ref{s.id, s.base + uint32(n) + 1}] = true
 	}
 }
 
-// finish judges what is still open when the queues are empty: what was confirmed and never acked is
-// lost.
+// finish judges the open messages when the queues are empty: confirmed messages that were never
+// acked are lost.
 func (l *ledger) finish() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -395,8 +395,8 @@ func (l *ledger) finish() {
 	}
 }
 
-// pending is how many messages are confirmed and not known to be acked, and how many items are
-// held.
+// pending returns how many messages are confirmed and not known to be acked, and how many items the
+// ledger has.
 func (l *ledger) pending() (open int64, items int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -406,14 +406,14 @@ func (l *ledger) pending() (open int64, items int) {
 	return l.open, items
 }
 
-// totals gives the counts so far.
+// totals returns the counts so far.
 func (l *ledger) totals() tally {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.count
 }
 
-// words gives the findings.
+// words returns the findings.
 func (l *ledger) words() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// The queues that live as long as the run. What each gives up goes to the queue of its name with
+// The queues that live as long as the run. Their dead letters go to the queue of the same name with
 // ".dead".
 const (
-	plain    = "plain"    // over AMQP, as fast as it goes
+	plain    = "plain"    // over AMQP, as fast as possible
 	grouped  = "grouped"  // in groups, one message of each at a time, with dedup ids
 	mixed    = "mixed"    // delays, retries, dedup ids sent twice
-	expiring = "expiring" // with a TTL, and nobody who consumes
+	expiring = "expiring" // with a TTL, and without consumers
 )
 
 var standing = map[string]string{
@@ -28,12 +28,12 @@ var standing = map[string]string{
 	expiring: `{"ttl":"3s"}`,
 }
 
-// retryFor is how long a publisher sends again what was not answered: less than the window of its
-// dedup ids.
+// retryFor is how long a publisher repeats unanswered messages. It is shorter than the window of
+// their dedup ids.
 const retryFor = 45 * time.Second
 
-// pacer hands out a rate to the publishers of one kind. Time that nobody used is not made up for by
-// more than a fifth of a second.
+// pacer divides a rate among the publishers of one kind. At most a fifth of a second of unused time
+// is made up for.
 type pacer struct {
 	share float64 // of the load's rate
 	mu    sync.Mutex
@@ -47,7 +47,7 @@ func (p *pacer) set(rate float64) {
 	p.mu.Unlock()
 }
 
-// take waits until n more messages may be sent; false when stop was closed first.
+// take waits until n more messages may be sent. It returns false if stop was closed first.
 func (p *pacer) take(stop <-chan struct{}, n int) bool {
 	p.mu.Lock()
 	now := time.Now()
@@ -74,20 +74,20 @@ type load struct {
 	l   *ledger
 	rng func() *rand.Rand
 
-	stop  chan struct{} // publishers: come to rest
+	stop  chan struct{} // publishers: finish
 	quit  chan struct{} // consumers: end
 	drain atomic.Bool   // consumers: ack everything
 	pubs  sync.WaitGroup
 	cons  sync.WaitGroup
 
 	pace    []*pacer
-	confirm histogram // from a publish to its confirm, undisturbed by kills
-	end2end histogram // from a publish to its first delivery, the same
-	near    histogram // publish to confirm while the server was being killed or had just come up
+	confirm histogram // from a publish to its confirm, when no kill disturbed it
+	end2end histogram // from a publish to its first delivery, when no kill disturbed it
+	near    histogram // from a publish to its confirm, around kills and restarts
 
 	connections, channels, consumers, queues, refusals atomic.Int64 // opened so far
 	mu                                                 sync.Mutex
-	errors                                             map[string]int // what clients were told, while the server was up
+	errors                                             map[string]int // errors that clients got while the server was up
 }
 
 func newLoad(p *process, l *ledger, seed uint64) *load {
@@ -96,7 +96,7 @@ func newLoad(p *process, l *ledger, seed uint64) *load {
 		rng: func() *rand.Rand { return rand.New(rand.NewPCG(seed, n.Add(1))) }}
 }
 
-// start declares the queues and lets all clients go, at a rate.
+// start declares the queues and starts all clients, at a rate.
 func (d *load) start(ctx context.Context, rate float64) error {
 	w := newWeb(d.p)
 	defer w.close()
@@ -131,14 +131,14 @@ func (d *load) start(ctx context.Context, rate float64) error {
 	return nil
 }
 
-// setRate changes the rate of all publishers together.
+// setRate changes the total rate of all publishers.
 func (d *load) setRate(rate float64) {
 	for _, p := range d.pace {
 		p.set(rate)
 	}
 }
 
-// sleep waits, at most until stop is closed; false when it is.
+// sleep waits for t. It returns false if stop is closed first.
 func sleep(stop <-chan struct{}, t time.Duration) bool {
 	timer := time.NewTimer(t)
 	defer timer.Stop()
@@ -150,7 +150,7 @@ func sleep(stop <-chan struct{}, t time.Duration) bool {
 	}
 }
 
-// trouble notes what a client was told. Being cut off by a kill is no trouble.
+// trouble records an error that a client got. A connection lost by a kill does not count.
 func (d *load) trouble(what string, err error) {
 	if _, up := d.p.undisturbed(); !up || err == nil || err == errLost || err == errRefused {
 		return
@@ -180,7 +180,8 @@ func (d *load) make(s *stream, rng *rand.Rand, m outgoing) outgoing {
 	return m
 }
 
-// timeIt counts how long a publish took, by whether the server was up all the while.
+// timeIt records how long a publish took, separately for publishes during which the server was
+// always up.
 func (d *load) timeIt(mark int64, quiet bool, took time.Duration) {
 	if life, still := d.p.undisturbed(); quiet && still && life == mark {
 		d.confirm.add(took)
@@ -189,9 +190,9 @@ func (d *load) timeIt(mark int64, quiet bool, took time.Duration) {
 	}
 }
 
-// publishHTTP sends a batch until its outcome is known, and enters it. With dedup ids it can be
-// sent again; without them, or after retryFor, what was not answered is left open. It tells whether
-// all of it was confirmed.
+// publishHTTP sends a batch until its outcome is known, and records the outcome. With dedup ids it
+// can repeat the batch. Without them, or after retryFor, unanswered messages stay open. It reports
+// whether all were confirmed.
 func (d *load) publishHTTP(ctx context.Context, w *web, rng *rand.Rand, queue string, batch []outgoing) bool {
 	began := time.Now()
 	lost := false
@@ -223,13 +224,13 @@ func (d *load) publishHTTP(ctx context.Context, w *web, rng *rand.Rand, queue st
 			return false
 		}
 		if !sleep(ctx.Done(), time.Duration(10+rng.IntN(60))*time.Millisecond) {
-			continue // ctx is over: enter it as such
+			continue // ctx has ended: record the batch as unanswered
 		}
 	}
 }
 
-// groupSet is the groups that one publisher writes to: each lives for some messages, then another
-// takes its place.
+// groupSet is the groups of one publisher. Each group is used for some messages, then another
+// replaces it.
 type groupSet struct {
 	d      *load
 	rng    *rand.Rand
@@ -243,7 +244,7 @@ func newGroupSet(d *load, rng *rand.Rand, queue string, n int) *groupSet {
 	return &groupSet{d: d, rng: rng, queue: queue, groups: make([]*stream, n), left: make([]int, n)}
 }
 
-// next gives the stream of the next group in turn.
+// next returns the stream of the next group in turn.
 func (g *groupSet) next() *stream {
 	g.at = (g.at + 1) % len(g.groups)
 	if g.left[g.at] == 0 {
@@ -257,7 +258,7 @@ func (g *groupSet) next() *stream {
 	return g.groups[g.at]
 }
 
-// renew has all groups end, after an outcome that nobody knows.
+// renew ends all groups, after an unknown outcome.
 func (g *groupSet) renew() { clear(g.left) }
 
 func (g *groupSet) close() {
@@ -268,7 +269,7 @@ func (g *groupSet) close() {
 	}
 }
 
-// batch makes n messages, each of another group.
+// batch makes n messages of different groups.
 func (g *groupSet) batch(n int) []outgoing {
 	list := make([]outgoing, min(n, len(g.groups)))
 	for i := range list {
@@ -330,7 +331,7 @@ func (d *load) publishMixed(ctx context.Context, p *pacer) {
 	}
 }
 
-// publishExpiring sends messages that nobody takes; the TTL must.
+// publishExpiring sends messages that have no consumer, so their TTL must remove them.
 func (d *load) publishExpiring(ctx context.Context, p *pacer) {
 	rng := d.rng()
 	w := newWeb(d.p)
@@ -351,7 +352,7 @@ func (d *load) publishExpiring(ctx context.Context, p *pacer) {
 	}
 }
 
-// consumeHTTP takes messages and does to them what consumers do.
+// consumeHTTP receives messages and settles them like real consumers.
 func (d *load) consumeHTTP(ctx context.Context, queue string, dead bool) {
 	rng := d.rng()
 	w := newWeb(d.p)
@@ -366,7 +367,7 @@ func (d *load) consumeHTTP(ctx context.Context, queue string, dead bool) {
 		call := d.l.now()
 		got, err := w.receive(ctx, queue, 1+rng.IntN(100), time.Second, lease)
 		if err != nil {
-			if !dead { // a dead-letter queue comes with its first message
+			if !dead { // a dead-letter queue is created with its first message
 				d.trouble("receive from "+queue, err)
 			}
 			if !sleep(d.quit, time.Duration(20+rng.IntN(60))*time.Millisecond) {
@@ -393,7 +394,7 @@ func (d *load) consumeHTTP(ctx context.Context, queue string, dead bool) {
 				later = append(later, m)
 			case k < 995:
 				reject = append(reject, m)
-			} // else forgotten: its lease ends
+			} // otherwise never settled: its lease ends
 		}
 		d.settle(ctx, w, "ack", queue, ack, "")
 		d.settle(ctx, w, "nack", queue, back, `,"delay":"0s"`)
@@ -405,7 +406,7 @@ func (d *load) consumeHTTP(ctx context.Context, queue string, dead bool) {
 	}
 }
 
-// arrived reads a body that came from a queue.
+// arrived reads a body from a queue.
 func (d *load) arrived(b []byte, queue string) (hold, bool) {
 	h, ok := readBody(b)
 	if !ok {
@@ -414,15 +415,15 @@ func (d *load) arrived(b []byte, queue string) (hold, bool) {
 	return h, ok
 }
 
-// reached counts how long a message of the plain queue took to its first delivery; in the others
-// messages wait on purpose, for their delay or for the one before them in their group.
+// reached records how long a message of the plain queue took to its first delivery. In the other
+// queues messages wait on purpose, for their delay or for an earlier message of their group.
 func (d *load) reached(h hold) {
 	if _, quiet := d.p.undisturbed(); quiet && h.published > d.p.ready.Load()+int64(settled) {
 		d.end2end.add(time.Duration(d.l.now() - h.published))
 	}
 }
 
-// settle acks or nacks over HTTP, and enters what came of it.
+// settle acks or nacks over HTTP, and records the results.
 func (d *load) settle(ctx context.Context, w *web, verb, queue string, ms []incoming, members string) {
 	if len(ms) == 0 {
 		return

@@ -94,7 +94,7 @@ func performMemory(ctx context.Context, o memoryOptions, out, note string) error
 	return err
 }
 
-// heading says what ran where and when, of which commit.
+// heading says what ran where and when, and of which commit.
 func heading(what string, began time.Time, note string) string {
 	h := fmt.Sprintf("%s, %s UTC, commit %s, %s/%s, %d CPUs, %s, load average before %s", what, began.UTC().Format("2006-01-02 15:04"), commit(), runtime.GOOS, runtime.GOARCH,
 		runtime.NumCPU(), runtime.Version(), loadBefore)
@@ -107,7 +107,7 @@ func heading(what string, began time.Time, note string) string {
 	return h
 }
 
-// loadBefore is the machine's load average when the program started: what else was running.
+// loadBefore is the machine's load average when the program started. It shows other activity.
 var loadBefore = func() string {
 	text, err := os.ReadFile("/proc/loadavg")
 	if f := strings.Fields(string(text)); err == nil && len(f) > 0 {
@@ -116,7 +116,7 @@ var loadBefore = func() string {
 	return "unknown"
 }()
 
-// commit names what was built; a tree with changes is marked.
+// commit names the built commit; a tree with changes is marked.
 func commit() string {
 	rev, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output()
 	if err != nil {

@@ -15,33 +15,33 @@ import (
 	"time"
 )
 
-// With -memory the program shows that a server's memory is bounded, whatever clients do: each case
-// starts a server, has clients misbehave against it as fast as they can, and watches what it holds.
-// The clients are raw (see raw.go): they have to be many, to ignore what they are told, and to cost
-// less than what they make the server hold.
+// With -memory the program checks that a server's memory is limited, whatever clients do. Each case
+// starts a server, runs clients that misbehave as fast as they can, and measures the server's
+// memory. The clients are raw (see raw.go): there must be many of them, they must ignore answers,
+// and they must cost less than the memory they cause.
 
-// memoryOptions shape the cases.
+// memoryOptions configure the cases.
 type memoryOptions struct {
 	messages    int // of the backlog, 1 KiB each
 	connections int // that are idle
-	polls       int // over HTTP
+	polls       int // number of long polls
 	flood       time.Duration
 	only        string // run cases whose name matches this expression
 	binary      string
 	progress    func(format string, args ...any)
 }
 
-// memoryCase is one way to misbehave.
+// memoryCase is one kind of misbehaviour.
 type memoryCase struct {
 	name    string
 	backlog bool // on a data directory with the backlog
-	full    bool // on a file system that is small enough to be filled
-	// run misbehaves until the worst is reached, and returns with the clients still there. The
-	// bound is on what the server's RSS may grow by meanwhile.
+	full    bool // on a file system small enough to fill
+	// run misbehaves until the memory is highest, and returns while the clients are still
+	// connected. bound limits the growth of the server's RSS.
 	run func(ctx context.Context, c *caseRun) (bound int64, err error)
 }
 
-// caseRun is a case that is running.
+// caseRun is a running case.
 type caseRun struct {
 	memoryOptions
 	p     *process
@@ -49,7 +49,7 @@ type caseRun struct {
 	notes []string
 	wrong []string
 	mu    sync.Mutex
-	ends  []func() // clients to be taken down at the end
+	ends  []func() // clients to close at the end
 }
 
 func (c *caseRun) note(format string, args ...any) {
@@ -60,7 +60,7 @@ func (c *caseRun) fail(format string, args ...any) {
 	c.wrong = append(c.wrong, fmt.Sprintf(format, args...))
 }
 
-// atEnd has f called when the case has been measured. Any goroutine may call it.
+// atEnd registers f to be called after the measurement. It is safe for use by many goroutines.
 func (c *caseRun) atEnd(f func()) {
 	c.mu.Lock()
 	c.ends = append(c.ends, f)
@@ -71,7 +71,7 @@ func (c *caseRun) atEnd(f func()) {
 type memoryRow struct {
 	Name                string
 	Before, Peak, After int64
-	Bound, Back         int64 // what Peak and After may be
+	Bound, Back         int64 // limits for Peak and After
 	Notes, Wrong        []string
 	Skipped             string
 	Took                time.Duration
@@ -87,15 +87,15 @@ func (w *memoryRow) verdict() string {
 	return "held"
 }
 
-// comesBack is what a server may hold more than before when the clients are gone: the room that the
-// collector leaves between two collections, and what is left half used of the pages that were.
+// comesBack is how much more memory than before a server may use when the clients are gone. It
+// covers the collector's room between two collections, and half-used pages.
 const comesBack = 96 * mib
 
-// perReturned is what a message of the backlog may cost more when it has been out and came back:
-// its attempts, and its place in the order.
+// perReturned is the additional memory for a message of the backlog that was delivered and came
+// back: its attempts, and its position in the order.
 const perReturned = 64
 
-// errSkip says that a case cannot be made on this machine.
+// errSkip says that a case cannot run on this machine.
 type errSkip struct{ why string }
 
 func (e errSkip) Error() string { return e.why }
@@ -146,7 +146,7 @@ func memoryRun(ctx context.Context, o memoryOptions, cases []memoryCase) (rows [
 	return rows, nil
 }
 
-// perform runs one case on a server of its own.
+// perform runs one case with a server of its own.
 func (o memoryOptions) perform(ctx context.Context, k memoryCase, home string) (w memoryRow, err error) {
 	began := time.Now()
 	w.Name = k.name
@@ -220,7 +220,7 @@ func (c *caseRun) rss() int64 {
 	return field(status, "VmRSS:") << 10
 }
 
-// calm waits until the memory of a server that was just started has come to rest.
+// calm waits until the memory of a newly started server is stable.
 func (c *caseRun) calm(ctx context.Context) int64 {
 	last, same := c.rss(), 0
 	for same < 5 && sleep(ctx.Done(), 200*time.Millisecond) {
@@ -233,7 +233,7 @@ func (c *caseRun) calm(ctx context.Context) int64 {
 	return last
 }
 
-// fill makes the backlog once: a queue of that many messages of 1 KiB each.
+// fill makes the backlog once: a queue with the given number of messages of 1 KiB each.
 func (o memoryOptions) fill(ctx context.Context, home string) error {
 	if _, err := os.Stat(home); err == nil {
 		return nil
@@ -312,7 +312,7 @@ func (w *memoryRow) line() string {
 	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s | %s |", w.Name, size(w.Before), size(w.Peak), size(w.Bound), size(w.After), size(w.Back), w.verdict())
 }
 
-// memoryReport is the table as Markdown, and what keeps it from passing.
+// memoryReport returns the table as Markdown, and the reasons why it does not pass.
 func memoryReport(title string, rows []memoryRow) (text string, bad []string) {
 	var b strings.Builder
 	b.WriteString("## " + title + "\n\n" + memoryHead)

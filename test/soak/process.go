@@ -22,9 +22,9 @@ import (
 	"github.com/surgetank/surgetank/internal/server/child"
 )
 
-// process is the server under test, over all its lives. Clients ask it for addresses before every
-// connection, and for its state to know whether what they measured was disturbed by a kill. start,
-// kill and stop are for one goroutine.
+// process is the server under test, over all its restarts. Clients ask it for addresses before
+// every connection, and for its state to know whether a kill disturbed a measurement. start, kill
+// and stop are for one goroutine.
 type process struct {
 	child *child.Server
 	data  string
@@ -35,9 +35,9 @@ type process struct {
 	pid        int
 
 	began   time.Time
-	life    atomic.Int64 // number of the life; odd while it is up, even while it is down
-	ready   atomic.Int64 // when this life was ready, in nanoseconds since began
-	onDeath func(error)  // the process ended though nobody killed it
+	life    atomic.Int64 // number of the process; odd while it is up, even while it is down
+	ready   atomic.Int64 // when this process became ready, in nanoseconds since began
+	onDeath func(error)  // the process ended without being killed
 	killing atomic.Bool
 }
 
@@ -51,7 +51,7 @@ func newProcess(binary, dir string, args ...string) (*process, error) {
 	return p, nil
 }
 
-// start starts the next life and returns when it is ready.
+// start starts the next process and returns when it is ready.
 func (p *process) start(ctx context.Context) error {
 	if err := p.child.Start(ctx); err != nil {
 		return fmt.Errorf("starting the server: %w; its log is %s", err, p.log.Name())
@@ -94,32 +94,33 @@ func (p *process) urls() (http, amqp string) {
 	return p.http, p.amqp
 }
 
-// settled is how long after a start the server counts as undisturbed.
+// settled is how long after a start the server still counts as disturbed.
 const settled = 2 * time.Second
 
-// undisturbed gives a mark for a measurement that begins now; false while the server is down or has
-// just come up.
+// undisturbed returns a mark for a measurement that begins now. It returns false while the server
+// is down or has just started.
 func (p *process) undisturbed() (mark int64, ok bool) {
 	life := p.life.Load()
 	return life, life%2 == 1 && int64(time.Since(p.began))-p.ready.Load() > int64(settled)
 }
 
-// usage is what a process holds at a moment.
+// usage is a process's use of resources at one moment.
 type usage struct {
 	At         time.Duration // since the run began
 	Age        time.Duration // of the process
 	RSS, PSS   int64         // bytes
-	Heap       int64         // bytes of Go objects that are alive or not yet collected
-	Live       int64         // bytes that the last collection found alive
+	Heap       int64         // bytes of Go objects that are live or not yet collected
+	Live       int64         // bytes that were live at the last collection
 	Goroutines int64
 	Threads    int64
 	FDs        int64
-	Disk       int64 // bytes of blocks below the data directory
+	Disk       int64 // bytes of blocks in the data directory
 	Queues     int64
 	CPU        float64 // seconds so far
 }
 
-// look reads /proc and, with scrape, the server's metrics. A process that is down gives an error.
+// look reads /proc and, with scrape, the server's metrics. It returns an error if the process is
+// down.
 func (p *process) look(ctx context.Context, scrape bool) (usage, error) {
 	p.mu.RLock()
 	pid, base := p.pid, p.http
@@ -153,18 +154,18 @@ func (p *process) look(ctx context.Context, scrape bool) (usage, error) {
 	return u, nil
 }
 
-// field finds a number in the manner of /proc/PID/status.
+// field finds a number in a text like /proc/PID/status.
 func field(text []byte, name string) int64 {
 	for line := range strings.Lines(string(text)) {
 		if f := strings.Fields(line); len(f) >= 2 && f[0] == name {
-			n, _ := strconv.ParseInt(f[1], 10, 64) // the kernel writes numbers
+			n, _ := strconv.ParseInt(f[1], 10, 64) // the kernel writes only numbers here
 			return n
 		}
 	}
 	return 0
 }
 
-// diskUse adds up the blocks of all files below a directory. Files may come and go meanwhile.
+// diskUse adds up the blocks of all files in a directory. Files may appear and disappear meanwhile.
 func diskUse(dir string) (bytes int64) {
 	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -232,7 +233,7 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-// tail gives the last bytes of a file, for the report of a failure.
+// tail returns the last bytes of a file, for the report of a failure.
 func tail(path string, n int64) string {
 	f, err := os.Open(path)
 	if err != nil {
@@ -240,7 +241,7 @@ func tail(path string, n int64) string {
 	}
 	defer f.Close()
 	if info, err := f.Stat(); err == nil && info.Size() > n {
-		_, _ = f.Seek(-n, io.SeekEnd) // from the beginning, then
+		_, _ = f.Seek(-n, io.SeekEnd) // otherwise from the beginning
 	}
 	b, _ := io.ReadAll(io.LimitReader(f, n)) // as much as can be read
 	return string(b)

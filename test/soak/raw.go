@@ -12,15 +12,15 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// rawConn is an AMQP connection of plain frames: no goroutine, no buffer, nothing that is read
-// unless it is asked for. One goroutine at a time may use it.
+// rawConn is an AMQP connection of plain frames. It has no goroutine and no buffer, and reads only
+// when asked. It is for one goroutine at a time.
 type rawConn struct {
 	nc net.Conn
 }
 
 const rawFrame = 131072
 
-// dialRaw opens and logs in.
+// dialRaw connects and logs in.
 func dialRaw(address string, heartbeat uint16) (*rawConn, error) {
 	nc, err := net.DialTimeout("tcp", address, 10*time.Second)
 	if err != nil {
@@ -64,8 +64,7 @@ func (r *rawConn) write(b []byte) error {
 	return err
 }
 
-// call sends a method on a channel and reads until its answer comes, discarding everything before
-// it.
+// call sends a method on a channel and reads until its answer comes. It ignores everything before.
 func (r *rawConn) call(channel uint16, m wire.Method, answer wire.MethodID) error {
 	if err := r.write(wire.AppendMethod(nil, channel, m)); err != nil {
 		return err
@@ -116,4 +115,4 @@ func (r *rawConn) consume(channel uint16, queue string) error {
 	return r.call(channel, &wire.BasicConsume{Queue: queue, ConsumerTag: fmt.Sprintf("c%d", channel)}, wire.IDBasicConsumeOk)
 }
 
-func (r *rawConn) close() { r.nc.Close() } // nothing to be done about an error
+func (r *rawConn) close() { r.nc.Close() } // an error does not matter

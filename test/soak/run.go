@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// options of a run. Zero fields are filled in by withDefaults.
+// options are the options of a run. withDefaults sets zero fields.
 type options struct {
 	length   time.Duration // of the load, without warm-up and end
 	warmUp   time.Duration
@@ -22,7 +22,7 @@ type options struct {
 	rate     float64       // messages a second instead of a share; 0: measure
 	kills    time.Duration // between kills; 0: none
 	calm     float64       // share of the length, at its end, without kills
-	settle   time.Duration // that memory is given to come back
+	settle   time.Duration // how long memory may take to go down
 	tick     time.Duration // between lines of progress
 	binary   string
 	keep     bool
@@ -62,7 +62,7 @@ type minute struct {
 	Use                    usage
 }
 
-// soak is a run and what came of it.
+// soak is a run and its results.
 type soak struct {
 	options
 	began    time.Time
@@ -75,17 +75,17 @@ type soak struct {
 	mu       sync.Mutex
 	baseline usage
 	end      usage
-	samples  []usage  // every few seconds
-	minutes  []minute // and the lines
+	samples  []usage  // one every few seconds
+	minutes  []minute // the lines of progress
 	restarts []time.Duration
-	kept     []*histogram // of confirm and end to end, per line, in turn
+	kept     []*histogram // histograms of confirm and end to end, alternating, for each line
 	troubles map[string]int
 	churned  string
-	ownRSS   int64 // this program's memory at its highest
+	ownRSS   int64 // highest memory use of this program
 }
 
-// run carries out a whole run. The error says that it could not be carried out; what broke is in
-// the verdict.
+// run carries out a whole run. The error says that it could not be carried out; broken promises are
+// in the verdict.
 func run(ctx context.Context, o options) (_ *soak, err error) {
 	s := &soak{options: o.withDefaults(), began: time.Now()}
 	if s.dir, err = os.MkdirTemp("", "surgetank-soak-"); err != nil {
@@ -122,14 +122,14 @@ func run(ctx context.Context, o options) (_ *soak, err error) {
 		return nil, err
 	}
 	defer s.p.kill()
-	go func() { // the ledger forgets
+	go func() { // drops finished messages
 		for sleep(ctx.Done(), time.Second) {
 			s.l.sweep()
 		}
 	}()
 	if err := s.phases(ctx); err != nil {
 		if cause := context.Cause(ctx); cause != nil && s.l.totals().broken() > 0 {
-			return s, nil // the death of the server is a finding, and the verdict says so
+			return s, nil // the death of the server is a finding, and the verdict reports it
 		}
 		return s, err
 	}
@@ -165,8 +165,8 @@ func (s *soak) phases(ctx context.Context) error {
 	return nil
 }
 
-// measure finds the capacity: the rate of the same mix of clients is raised until the acks do not
-// keep up, and the best second half of a step is what the server can do with them.
+// measure finds the capacity. It raises the rate of the same mix of clients until the acks fall
+// behind. The best second half of a step is the rate that the server can handle.
 func (s *soak) measure(ctx context.Context) error {
 	d := newLoad(s.p, s.l, s.seed)
 	rate := 1000.0
@@ -186,7 +186,7 @@ func (s *soak) measure(ctx context.Context) error {
 		}
 		after, took := s.l.totals(), time.Since(from).Seconds()
 		got := min(float64(after.Acked-before.Acked), float64(after.Confirmed-before.Confirmed)) / took
-		if open, _ := s.l.pending(); open < int64(got)*4+2000 { // with a backlog, acks can run ahead for a while
+		if open, _ := s.l.pending(); open < int64(got)*4+2000 { // with a backlog, acks can be ahead for a while
 			s.capacity = max(s.capacity, got)
 		}
 		if got > 0.85*rate {
@@ -241,7 +241,7 @@ func (s *soak) hold(ctx context.Context) error {
 		}
 		u, err := s.p.look(ctx, true)
 		if err != nil {
-			continue // it was killed meanwhile, or is very busy: the next look will do
+			continue // it was killed meanwhile, or is very busy: wait for the next sample
 		}
 		s.samples = append(s.samples, u)
 		s.ownRSS = max(s.ownRSS, ownMemory())
@@ -265,7 +265,7 @@ func (s *soak) hold(ctx context.Context) error {
 	return s.finish(ctx, d)
 }
 
-// finish stops a load, drains and deletes the queues, and judges what is left.
+// finish stops a load, drains and deletes the queues, and judges the open messages.
 func (s *soak) finish(ctx context.Context, d *load) error {
 	close(d.stop)
 	d.pubs.Wait()
@@ -297,7 +297,7 @@ func (s *soak) finish(ctx context.Context, d *load) error {
 	return ctx.Err()
 }
 
-// drained waits until every queue says that it is empty.
+// drained waits until every queue reports that it is empty.
 func (s *soak) drained(ctx context.Context, w *web) error {
 	limit := time.Now().Add(2*time.Minute + s.length/10)
 	quiet := 0
@@ -326,8 +326,8 @@ func (s *soak) drained(ctx context.Context, w *web) error {
 	}
 }
 
-// idle looks at the server until it holds no more than it should, or for as long as it is given.
-// Without a bound it waits until the figures have come to rest.
+// idle samples the server until its usage is within the bound, for a limited time. Without a bound
+// it waits until the figures are stable.
 func (s *soak) idle(ctx context.Context, bound *usage) (usage, error) {
 	var last usage
 	same := 0
@@ -337,7 +337,7 @@ func (s *soak) idle(ctx context.Context, bound *usage) (usage, error) {
 		if err != nil {
 			return u, err
 		}
-		u.RSS, u.Heap = min(u.RSS, nonzero(last.RSS, u.RSS)), min(u.Heap, nonzero(last.Heap, u.Heap)) // at their lowest since the load ended
+		u.RSS, u.Heap = min(u.RSS, nonzero(last.RSS, u.RSS)), min(u.Heap, nonzero(last.Heap, u.Heap)) // the lowest since the load ended
 		if bound != nil {
 			if len(exceeds(u, *bound)) == 0 {
 				return u, nil
@@ -366,7 +366,7 @@ func nonzero(a, b int64) int64 {
 	return a
 }
 
-// ownMemory is what this program holds now.
+// ownMemory is this program's current memory use.
 func ownMemory() int64 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -375,7 +375,7 @@ func ownMemory() int64 {
 	return field(status, "VmRSS:") << 10
 }
 
-// median gives the middle value; 0 without values.
+// median returns the middle value, or 0 without values.
 func median(list []time.Duration) time.Duration {
 	if len(list) == 0 {
 		return 0

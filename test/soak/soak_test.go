@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// TestSmoke is a run in small, with kills. `make soak` is the real one. Its times are too short to
-// say anything of memory, and what else runs on the machine must not make it fail, so only the
-// promises are held.
+// TestSmoke is a small run with kills. `make soak` is the full one. Its times are too short to
+// judge memory, and other activity on the machine must not fail the test, so only the promises are
+// checked.
 func TestSmoke(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a run of real processes; not under -short")
@@ -32,14 +32,14 @@ func TestSmoke(t *testing.T) {
 	}
 }
 
-// book is a ledger with time in the test's hands.
+// book is a ledger whose time the test controls.
 func book() (*ledger, func(time.Duration)) {
 	l := newLedger()
 	return l, func(d time.Duration) { l.began = l.began.Add(-d) }
 }
 
-// TestLedgerFinds: a checker that cannot fail proves nothing. Each of these histories breaks one
-// promise.
+// TestLedgerFinds: each of these histories breaks one promise, and the ledger must report it. A
+// check that cannot fail shows nothing.
 func TestLedgerFinds(t *testing.T) {
 	type kit struct {
 		l    *ledger
@@ -204,8 +204,8 @@ func TestLedgerFinds(t *testing.T) {
 	}
 }
 
-// TestLedgerForgets: what is over takes no memory, however long the run, also when answers are lost
-// on the way.
+// TestLedgerForgets: finished messages use no memory, however long the run is, even if answers are
+// lost.
 func TestLedgerForgets(t *testing.T) {
 	l, pass := book()
 	most := 0
@@ -260,7 +260,7 @@ func TestHistogram(t *testing.T) {
 	}
 }
 
-// TestVerdict: what does not come back, and what was never tested, must fail a run.
+// TestVerdict: resources that do not come back, and promises that were not tested, must fail a run.
 func TestVerdict(t *testing.T) {
 	base := usage{RSS: 100 * mib, Heap: 50 * mib, Goroutines: 20, FDs: 20, Disk: 200 * mib, At: time.Second}
 	good := func() *soak {

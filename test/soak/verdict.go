@@ -11,10 +11,10 @@ import (
 
 const mib = 1 << 20
 
-// What the end may have more than the baseline. Memory: the collector's pace lets garbage gather,
-// and what the kernel gets back is up to Go's scavenger. Disk: the log keeps its active segment,
-// the next one and two to be written over, of 64 MiB each, and two snapshots; how many of them
-// there are when the load stops is chance.
+// bounds returns how much more than the baseline the end may use. Memory: garbage accumulates
+// between collections, and Go's scavenger decides what the system gets back. Disk: the log keeps
+// its active segment, the next one and two to recycle, of 64 MiB each, and two snapshots. How many
+// exist at the end is random.
 func bounds(b usage) usage {
 	return usage{
 		RSS:        b.RSS*5/4 + 32*mib,
@@ -26,7 +26,7 @@ func bounds(b usage) usage {
 	}
 }
 
-// exceeds says in what an idle server holds more than it should.
+// exceeds lists the resources of which an idle server uses more than it should.
 func exceeds(u, baseline usage) (what []string) {
 	b := bounds(baseline)
 	for _, c := range []struct {
@@ -41,7 +41,7 @@ func exceeds(u, baseline usage) (what []string) {
 	return what
 }
 
-// broken lists what keeps the run from passing.
+// broken lists the reasons why the run does not pass.
 func (s *soak) broken() []string {
 	list := s.l.words()
 	t := s.l.totals()
@@ -63,8 +63,8 @@ func (s *soak) broken() []string {
 
 func (s *soak) ok() bool { return len(s.broken()) == 0 }
 
-// flat compares the p99 of the last third of some lines with their first third, by all that was
-// measured in each.
+// flat compares the p99 of the last third of some lines with that of their first third, over all
+// measurements in them.
 func (s *soak) flat(lines []int, e2e bool) (first, last time.Duration, ratio float64) {
 	third := len(lines) / 3
 	if third == 0 {
@@ -92,7 +92,7 @@ func (s *soak) flat(lines []int, e2e bool) (first, last time.Duration, ratio flo
 	return first, last, ratio
 }
 
-// lines gives the indexes of the lines with kills, or of those without.
+// lines returns the indexes of the lines with kills, or of those without.
 func (s *soak) lines(calm bool) (list []int) {
 	for i, m := range s.minutes {
 		if m.Calm == calm {
@@ -102,8 +102,8 @@ func (s *soak) lines(calm bool) (list []int) {
 	return list
 }
 
-// drift is the slope of a figure over time, per hour, by least squares; samples must be of one
-// kind.
+// drift returns the slope of a figure over time, per hour, by least squares. The samples must be of
+// one kind.
 func drift(list []usage, of func(usage) int64) float64 {
 	if len(list) < 8 {
 		return 0
@@ -119,8 +119,8 @@ func drift(list []usage, of func(usage) int64) float64 {
 	return 0
 }
 
-// alike picks samples that can be compared: of processes of the same age while kills go on, and of
-// the last process, past its first quarter, in the calm.
+// alike selects comparable samples: while kills go on, of processes of the same age; in the calm
+// part, of the last process after its first quarter.
 func (s *soak) alike() (killed, calm []usage) {
 	if len(s.samples) == 0 {
 		return nil, nil
@@ -152,7 +152,8 @@ func (m minute) String() string {
 		m.At.Round(time.Second), m.Confirmed, m.Acked, m.Open, ms(m.ConfirmP50), ms(m.ConfirmP99), ms(m.E2EP50), ms(m.E2EP99), m.Kills, m.Use)
 }
 
-// report is the run as Markdown: what it was, its minutes, what came back, the verdict.
+// report returns the run as Markdown: its settings, its minutes, the resources at the end, the
+// verdict.
 func (s *soak) report(title string) string {
 	var b strings.Builder
 	t := s.l.totals()

@@ -11,7 +11,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// worker is a client that does its work while others misbehave: it publishes 1 KiB with a confirm,
+// worker is a normal client that works while others misbehave: it publishes 1 KiB with a confirm,
 // again and again.
 type worker struct {
 	conn *amqp.Connection
@@ -31,7 +31,7 @@ func newWorker(ctx context.Context, c *caseRun) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.atEnd(func() { _ = conn.Close() }) // the server may be gone
+	c.atEnd(func() { _ = conn.Close() }) // the server may already be gone
 	ch, err := conn.Channel()
 	if err == nil {
 		err = ch.Confirm(false)
@@ -39,8 +39,8 @@ func newWorker(ctx context.Context, c *caseRun) (*worker, error) {
 	return &worker{conn, ch}, err
 }
 
-// p99 measures for a while, in windows, and gives the median of their p99: one hiccup of the
-// machine spoils one window.
+// p99 measures in windows for a while, and returns the median of their p99, so a single disturbance
+// affects only one window.
 func (w *worker) p99(ctx context.Context) time.Duration {
 	body := []byte(strings.Repeat("w", 1024))
 	var windows []time.Duration
@@ -56,7 +56,7 @@ func (w *worker) p99(ctx context.Context) time.Duration {
 				return time.Hour
 			}
 			h.add(time.Since(began))
-			time.Sleep(2 * time.Millisecond) // a client with something else to do
+			time.Sleep(2 * time.Millisecond) // a client with other work in between
 		}
 		windows = append(windows, h.quantile(0.99))
 	}

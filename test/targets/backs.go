@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// backs put a side back in time. Each saves an earlier moment, lets messages flow, and goes back
-// there.
+// backs are actions that put one side back in time. Each saves a moment, lets messages flow, and
+// restores the moment.
 var backs = []*action{
 	{name: "restore dump", side: target, run: func(w *world) error { return w.targetBack("dump") }},
 	{name: "restore files", side: target, run: func(w *world) error { return w.targetBack("files") }},
@@ -41,9 +41,9 @@ var backs = []*action{
 	{name: "stopped copy beside", side: both, run: func(w *world) error { return w.beside(false) }},
 }
 
-// targetBack puts the target back to a moment that is saved now.
+// targetBack saves the target's current state and restores it later.
 func (w *world) targetBack(how string) error {
-	if w.plan.rng.IntN(2) == 0 { // a quiet moment: all that was sent is written and acked
+	if w.plan.rng.IntN(2) == 0 { // a quiet moment: all sent messages are written and acked
 		err := w.quiet(10 * time.Second)
 		w.first().pub.release()
 		if err != nil {
@@ -58,7 +58,7 @@ func (w *world) targetBack(how string) error {
 	w.say("  saved: %s", how)
 	w.advance(20 + w.plan.rng.IntN(120))
 	if w.plan.rng.IntN(2) == 0 {
-		_ = w.quiet(5 * time.Second) // if not, so much the better
+		_ = w.quiet(5 * time.Second) // a moment that is not quiet is a good test, too
 		w.first().pub.release()
 	}
 	w.causes |= judge.TargetBack
@@ -72,7 +72,7 @@ func (w *world) targetBack(how string) error {
 	if err := w.revived(); err != nil {
 		return err
 	}
-	if w.upto != s.upto { // the partitions that came since are there again
+	if w.upto != s.upto { // create again the partitions made since
 		from := s.upto
 		to := w.upto
 		w.upto = from
@@ -91,8 +91,8 @@ func (w *world) revived() error {
 	}
 }
 
-// directoryBack puts the first server's data directory back to a moment that is saved now: from a
-// copy of a stopped directory, or from one that was made while the server ran.
+// directoryBack saves the first server's data directory and restores it later. The copy is made
+// from a stopped directory, or while the server runs.
 func (w *world) directoryBack(hot bool) error {
 	n := w.first()
 	saved, err := n.snapshot(w.fresh("data-saved"), hot)
@@ -101,7 +101,7 @@ func (w *world) directoryBack(hot bool) error {
 	}
 	w.say("  saved: the directory, hot %v", hot)
 	w.advance(20 + w.plan.rng.IntN(120))
-	if w.plan.rng.IntN(3) == 0 { // with the sink not at work, the target does not go on
+	if w.plan.rng.IntN(3) == 0 { // with the sink stopped, the target does not change
 		_, _ = n.cli("sink", "pause", "rows")
 		w.advance(20)
 		w.mend = append(w.mend, func() error { _, err := n.cli("sink", "resume", "rows"); return err })
@@ -119,8 +119,8 @@ func (w *world) directoryBack(hot bool) error {
 		if !hot {
 			return err
 		}
-		// A copy of a directory at work can be torn. It is refused, and the user is left with what
-		// was there.
+		// A copy of a directory in use can be inconsistent. Then it is refused, and the user keeps
+		// the current directory.
 		w.notes = append(w.notes, "a hot copy was refused: "+tail(n.log.Name(), 200))
 		if err := os.RemoveAll(n.data); err != nil {
 			return err
@@ -138,7 +138,7 @@ func (w *world) directoryBack(hot bool) error {
 	return nil
 }
 
-// snapshot saves the data directory, with the server stopped unless it is hot.
+// snapshot saves the data directory. The server is stopped for it unless hot is set.
 func (n *node) snapshot(to string, hot bool) (*savedDirectory, error) {
 	if hot {
 		return n.save(to)
@@ -153,7 +153,7 @@ func (n *node) snapshot(to string, hot bool) (*savedDirectory, error) {
 	return s, n.start()
 }
 
-// beside starts a copy of the data directory beside the original, with publishers on both.
+// beside starts a copy of the data directory besides the original, with publishers on both.
 func (w *world) beside(hot bool) error {
 	if len(w.nodes) > 1 {
 		return nil

@@ -1,7 +1,7 @@
-// Command targets puts both sides of a sink through real life: seeded rounds with a real
-// `surgetank serve` and a real PostgreSQL or SQLite, in which the table is migrated, either side is
-// put back in time, standbys that lag are promoted, partitions come and go, disks fill, statements
-// time out, processes are killed, and data directories are copied.
+// Command targets tests a sink against events of real operation. Seeded rounds run a real
+// `surgetank serve` and a real PostgreSQL or SQLite. The table is migrated, either side is put back
+// in time, lagging standbys are promoted, partitions come and go, and disks fill. Statements time
+// out, processes are killed, and data directories are copied.
 //
 //	go run ./test/targets                    # a few rounds
 //	go run ./test/targets -rounds 300        # the campaign
@@ -9,11 +9,12 @@
 //	go run ./test/targets -with failover     # only rounds with this action
 //	go run ./test/targets -list              # the actions
 //
-// After each round all faults are mended. Then each confirmed message is in the table once, or it
-// was parked for a fault of its own, or the sink has stopped and its words name how many messages
-// are missing (package judge). A sink that has stopped takes one of the documented ways on, and
-// only the messages that this way names may be doubled, skipped or lost.
+// At the end of each round all faults are repaired. Then each confirmed message must be in the
+// table once, or parked for a fault of its own. Otherwise the sink must have stopped, and its
+// message must name the number of missing messages (see package judge). A stopped sink continues in
+// one of the documented ways, and only messages that this way names may be doubled, skipped or
+// lost.
 //
-// It knows the server by its documented surface alone and needs Linux, PostgreSQL's programs and,
-// for full disks, root.
+// The campaign uses only the server's documented interfaces. It needs Linux, PostgreSQL's programs
+// and, for full disks, root.
 package main

@@ -12,23 +12,23 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// result is what a round came to.
+// result is the result of a round.
 type result struct {
 	plan      *plan
-	err       error // the round could not be made or read
+	err       error // the round could not be run or read
 	findings  []judge.Finding
-	report    judge.Report // before a way on was taken
-	way       string       // the way on that was taken
+	report    judge.Report // before a sink was resumed
+	way       string       // the way that the sink was resumed
 	notes     []string
 	log       []string
-	dir       string // kept
+	dir       string // the directory, if it is kept
 	took      time.Duration
 	published int
 }
 
 func (r *result) ok() bool { return r.err == nil && len(r.findings) == 0 }
 
-// round makes one round of the campaign.
+// round runs one round of the campaign.
 func (c *campaign) round(w *world) *result {
 	r := &result{plan: w.plan, dir: w.dir}
 	defer func() {
@@ -76,8 +76,8 @@ func (w *world) count() int {
 	return w.next
 }
 
-// settle mends what is broken, publishes a last batch, which makes each sink look at its target,
-// and waits until all is written or sinks have stopped. What still waits then is for the judge.
+// settle repairs all faults and publishes a last batch, which makes each sink check its target.
+// Then it waits until all is written or sinks have stopped. The judge examines what still waits.
 func (w *world) settle() error {
 	w.say("the end: mend and drain")
 	for _, f := range w.mend {
@@ -99,7 +99,7 @@ func (w *world) settle() error {
 	return nil
 }
 
-// collect reads everything into a history.
+// collect reads the final state into a history.
 func (w *world) collect() (*judge.History, error) {
 	h := &judge.History{Mode: w.plan.mode, Messages: w.messages, Causes: w.causes, Removed: map[int]bool{}}
 	for _, n := range w.nodes {
@@ -109,7 +109,7 @@ func (w *world) collect() (*judge.History, error) {
 			return nil, err
 		}
 		s.State, s.Reason = state.State, state.Reason
-		if state.Refusal != nil && w.compared { // numbers of before are of fewer messages
+		if state.Refusal != nil && w.compared { // earlier numbers count fewer messages
 			s.Numbers = &state.Refusal.Numbers
 		}
 		waiting, err := n.peek("q")
@@ -133,7 +133,7 @@ func (w *world) collect() (*judge.History, error) {
 	}
 	if w.emptied {
 		gone, err := w.db.gone()
-		if err != nil && !strings.Contains(err.Error(), "gone_t") { // the target may have gone back to before
+		if err != nil && !strings.Contains(err.Error(), "gone_t") { // the target may have gone back to a time before the table existed
 			return nil, err
 		}
 		for _, n := range gone {

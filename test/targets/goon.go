@@ -10,9 +10,9 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// goOn does what a user does about sinks that have stopped. Of two copies one is chosen and the
-// other ends. The sink compares again, so that its numbers are of now. A way that it offers is
-// taken. Then everything must be written, and only what the way gave up may be missing or doubled.
+// goOn acts like a user with stopped sinks. Of two copies one is chosen and the other is stopped.
+// The sink compares again, so that its numbers are current. One of the offered ways is chosen. Then
+// everything must be written, and only the messages that the way gave up may be missing or doubled.
 func (w *world) goOn() (way string, _ []judge.Finding, _ error) {
 	if w.causes&judge.Copied != 0 && len(w.nodes) > 1 {
 		keep := w.plan.rng.IntN(2)
@@ -40,7 +40,7 @@ func (w *world) goOn() (way string, _ []judge.Finding, _ error) {
 	}
 	w.compared = true
 	if last == nil {
-		return "none needed", nil, nil // the one that had stopped has ended
+		return "none needed", nil, nil // the one that had stopped was removed
 	}
 	_ = w.drained(20 * time.Second)
 	s, err := last.sink()
@@ -78,7 +78,7 @@ func (w *world) goOn() (way string, _ []judge.Finding, _ error) {
 	return out.Way, judge.After(before, after, judge.Way{Name: out.Way, Doubled: out.Doubled, Skipped: out.Skipped, Lost: out.Lost}), nil
 }
 
-// broken is a finding about words and ways.
+// broken returns a finding about messages and ways.
 func broken(format string, args ...any) []judge.Finding {
 	return []judge.Finding{{Kind: judge.Words, Text: fmt.Sprintf(format, args...)}}
 }

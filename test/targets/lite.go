@@ -33,8 +33,8 @@ func (l *lite) close() {}
 
 func (l *lite) spec(*world) map[string]any { return map[string]any{"path": l.path} }
 
-// liteColumns are the columns of the table as it is at first. Migrations build the table anew with
-// other ones.
+// liteColumns are the initial columns of the table. Migrations rebuild the table with other
+// columns.
 var liteColumns = []string{"n INTEGER", "g TEXT", "k TEXT", "v REAL", "s TEXT CHECK (length(s) <= 14)", "i INTEGER CHECK (i >= 0)", "j TEXT",
 	"d TEXT DEFAULT 'd0'", "u TEXT NOT NULL"}
 
@@ -55,14 +55,14 @@ func (l *lite) create(*world) error {
 		"CREATE TABLE rows_t (" + strings.Join(liteColumns, ", ") + ");" + l.index() + liteTrigger)
 }
 
-// rebuild gives the statements of SQLite's usual way to change a table: a new one, the rows, the
-// name.
+// rebuild returns SQLite's usual statements for changing a table: create a new one, copy the rows,
+// rename it.
 func (l *lite) rebuild(columns []string) string {
 	return "BEGIN IMMEDIATE; CREATE TABLE rows_new (" + strings.Join(columns, ", ") + "); INSERT INTO rows_new SELECT * FROM rows_t;" +
 		"DROP TABLE rows_t; ALTER TABLE rows_new RENAME TO rows_t;" + l.index() + liteTrigger + "COMMIT;"
 }
 
-// open opens the file as another program would. It never makes one, but in create.
+// open opens the file as another program would. Only create makes a new file.
 func (l *lite) open(mode string) (*sql.DB, error) {
 	db, err := sql.Open("sqlite", "file:"+l.path+"?mode="+mode+"&_pragma=busy_timeout(20000)&_pragma=synchronous(off)")
 	if err == nil {
@@ -134,10 +134,10 @@ func (l *lite) kill() error    { return nil }
 func (l *lite) start() error   { return nil }
 func (l *lite) restart() error { return nil }
 
-// files are the database's files.
+// files lists the database's files.
 func (l *lite) files() []string { return []string{l.path, l.path + "-wal", l.path + "-shm"} }
 
-// save copies the database: with VACUUM INTO, or its files while no server has them open.
+// save copies the database with VACUUM INTO, or copies its files while no server has them open.
 func (l *lite) save(to, how string) (*savedTarget, error) {
 	s := &savedTarget{how: how, path: to}
 	if how == "dump" {
@@ -169,8 +169,7 @@ func (l *lite) remove() error {
 	return nil
 }
 
-// restore puts a copy in the place of the file: a dump while the server runs, files while it does
-// not.
+// restore replaces the file by a copy: a dump while the server runs, files while it does not.
 func (l *lite) restore(s *savedTarget) error {
 	if s.how == "dump" {
 		beside := l.path + ".restored"

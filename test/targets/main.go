@@ -18,7 +18,7 @@ import (
 	"github.com/surgetank/surgetank/internal/pgtest"
 )
 
-// campaign is what all rounds share.
+// campaign is the state shared by all rounds.
 type campaign struct {
 	binary   string
 	pgBin    string
@@ -76,7 +76,7 @@ func main() {
 	}
 }
 
-// plans draws so many plans, from one seed on.
+// plans draws plans, from consecutive seeds.
 func plans(first uint64, rounds int, with string) (list []*plan) {
 	if first == 0 {
 		first = 1 + rand.Uint64N(1<<40)
@@ -89,7 +89,7 @@ func plans(first uint64, rounds int, with string) (list []*plan) {
 	return list
 }
 
-// prepare builds what rounds need. The returned function removes it.
+// prepare builds the needs of all rounds. The returned function removes them.
 func (c *campaign) prepare(ctx context.Context) (func(), error) {
 	var err error
 	if c.dir, err = os.MkdirTemp("", "surgetank-targets-"); err != nil {
@@ -117,11 +117,11 @@ func (c *campaign) prepare(ctx context.Context) (func(), error) {
 	return func() {
 		_ = os.RemoveAll(c.template)
 		_ = os.Remove(filepath.Join(c.dir, "surgetank"))
-		_ = os.Remove(c.dir) // stays when a round left something to look at
+		_ = os.Remove(c.dir) // not empty if a failed round was kept
 	}, nil
 }
 
-// all plays the plans and says of each that failed what it was.
+// all runs the plans and reports those that failed.
 func (c *campaign) all(ctx context.Context, list []*plan, jobs int) *tally {
 	t := newTally(mountable())
 	work := make(chan *plan)
@@ -131,7 +131,7 @@ func (c *campaign) all(ctx context.Context, list []*plan, jobs int) *tally {
 			for p := range work {
 				r := c.one(ctx, p)
 				if ctx.Err() != nil {
-					return // stopped by a signal, which proves nothing
+					return // stopped by a signal, so there is no result
 				}
 				t.add(r)
 			}

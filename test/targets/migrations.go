@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// migrations are changes of the table while its sink runs. Each is made once in a round.
+// migrations are changes of the table while its sink runs. Each happens at most once in a round.
 var migrations = []*action{
 	{name: "migrate numeric", run: func(w *world) error {
 		if w.plan.kind == "sqlite" {
@@ -61,8 +61,8 @@ var migrations = []*action{
 		}
 		return w.alter("filled", "ALTER TABLE rows_t ADD filled int NOT NULL DEFAULT 1", nil)
 	}},
-	// A column that nothing fills and that takes no null: every row is refused until somebody mends
-	// the table.
+	// A column without a value that allows no null: every row is rejected until a user changes the
+	// table.
 	{name: "migrate column not null", on: "postgres", run: func(w *world) error {
 		if w.done["strict"] {
 			return nil
@@ -79,7 +79,7 @@ var migrations = []*action{
 	}},
 }
 
-// rebuilt builds SQLite's table anew with one column changed.
+// rebuilt rebuilds SQLite's table with one column changed.
 func (w *world) rebuilt(name, was, is string, then func(t *table)) error {
 	if w.done[name] {
 		return nil

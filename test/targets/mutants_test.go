@@ -12,10 +12,10 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// mutants are servers with one defect each, the actions whose rounds must show it, and the findings
-// of which one must be named. Defects that show only between two steps of a commit (ids that are
-// dropped early, a batch that is compared only at the opening) are for test/timelines, which ends
-// processes there.
+// mutants are servers with one defect each, with the actions whose rounds must show the defect, and
+// the accepted findings. Some defects show only between two steps of a commit, such as ids that are
+// dropped early, or a batch number that is compared only at the opening. They are tested by
+// test/timelines, which ends processes at those steps.
 var mutants = []struct {
 	name   string
 	with   []string
@@ -32,8 +32,8 @@ var mutants = []struct {
 		build.Change{File: "sink/sqlite/db.go", Old: "range [...]os.FileInfo{d.file, d.wal} {\n", New: "range []os.FileInfo{d.file, d.wal}[:0] {\n"}},
 }
 
-// A defect whose text the source no longer has would plant nothing, so this much is looked at in
-// every run.
+// If a defect's text is missing in the source, the mutant has no defect. So every run checks the
+// texts.
 func TestMutantsFitTheSource(t *testing.T) {
 	root, err := build.Root(t.Context())
 	if err != nil {
@@ -46,8 +46,8 @@ func TestMutantsFitTheSource(t *testing.T) {
 	}
 }
 
-// TestMutantsAreCaught builds each server with its defect and plays rounds until one shows it. It
-// takes minutes, so it runs with SURGETANK_TARGETS=mutants in the environment only.
+// TestMutantsAreCaught builds each server with its defect and runs rounds until one shows the
+// defect. It takes minutes, so it runs only with SURGETANK_TARGETS=mutants in the environment.
 func TestMutantsAreCaught(t *testing.T) {
 	if os.Getenv("SURGETANK_TARGETS") != "mutants" {
 		t.Skip("runs with SURGETANK_TARGETS=mutants in the environment")
@@ -63,7 +63,7 @@ func TestMutantsAreCaught(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer func() { done(); _ = os.RemoveAll(c.dir) }() // failures are what is wanted
+			defer func() { done(); _ = os.RemoveAll(c.dir) }() // failed rounds are expected
 			for _, with := range m.with {
 				for _, p := range plans(1, 15, with) {
 					for _, f := range c.one(t.Context(), p).findings {

@@ -12,13 +12,13 @@ import (
 	"syscall"
 )
 
-// inNamespace marks a program that was started again in its own mount namespace.
+// inNamespace marks a program that was restarted in its own mount namespace.
 const inNamespace = "SURGETANK_TARGETS_NAMESPACE"
 
-// ownNamespace starts this program again in a mount namespace of its own, where small file systems
-// for full disks are mounted that nobody else sees and that end with the program. It does not
-// return where that was done. The error says why there is none; then rounds with full disks are not
-// drawn.
+// ownNamespace restarts this program in a mount namespace of its own. There it can mount small file
+// systems for full disks, which other programs do not see and which end with the program. After a
+// restart it does not return. An error says why there is no namespace; then no rounds with full
+// disks are drawn.
 func ownNamespace() error {
 	if os.Getenv(inNamespace) != "" {
 		return nil
@@ -41,7 +41,7 @@ func ownNamespace() error {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		for s := range signals {
-			_ = cmd.Process.Signal(s) // it may be gone already
+			_ = cmd.Process.Signal(s) // the process may already be gone
 		}
 	}()
 	err = cmd.Wait()
@@ -50,17 +50,17 @@ func ownNamespace() error {
 	case err == nil:
 		os.Exit(0)
 	case errors.As(err, &e) && e.ExitCode() > 0:
-		os.Exit(e.ExitCode()) // it has said why
+		os.Exit(e.ExitCode()) // the program has reported the reason
 	}
 	fmt.Fprintln(os.Stderr, "targets:", err)
 	os.Exit(1)
 	return nil
 }
 
-// mountable tells whether small file systems can be mounted.
+// mountable reports whether small file systems can be mounted.
 func mountable() bool { return os.Getenv(inNamespace) != "" }
 
-// smallDisk mounts a file system of so many MiB at a new directory. unmount ends it.
+// smallDisk mounts a file system of mib MiB at a new directory. unmount ends it.
 func smallDisk(at string, mib int) (unmount func(), err error) {
 	if err := os.MkdirAll(at, 0o755); err != nil {
 		return nil, err
@@ -71,8 +71,8 @@ func smallDisk(at string, mib int) (unmount func(), err error) {
 	return func() { _ = syscall.Unmount(at, syscall.MNT_DETACH) }, nil
 }
 
-// fill takes all but so many bytes of a small disk, beside others who write to it. free gives them
-// back.
+// fill uses all but leave bytes of a small disk while other programs write to it. free returns the
+// space.
 func fill(disk string, leave int64) (free func() error, err error) {
 	name := filepath.Join(disk, "ballast")
 	f, err := os.Create(name)
@@ -93,7 +93,7 @@ func fill(disk string, leave int64) (free func() error, err error) {
 		switch {
 		case err == nil:
 			taken += size
-		case errors.Is(err, syscall.ENOSPC): // somebody else took some; what is left is looked at again
+		case errors.Is(err, syscall.ENOSPC): // another program used some space; check again how much is left
 			err = nil
 		}
 	}

@@ -19,14 +19,14 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// node is one server, its data directory, and what the directory must hold.
+// node is one server, its data directory, and the messages that the directory must contain.
 type node struct {
 	w       *world
 	name    string
 	data    string
 	log     *os.File
 	server  *child.Server
-	address string // set once the server has run
+	address string // set after the first start
 	holds   map[int]judge.Presence
 	pub     *publisher
 }
@@ -43,7 +43,7 @@ func (w *world) newNode(name, data string) (*node, error) {
 	return n, nil
 }
 
-// start starts the server, which may have ended or been killed.
+// start starts the server again after it ended or was killed.
 func (n *node) start() error {
 	ctx, cancel := context.WithTimeout(n.w.ctx, 30*time.Second)
 	defer cancel()
@@ -62,7 +62,7 @@ func (n *node) stop() error {
 	return n.server.Stop(ctx)
 }
 
-// url may be called by any goroutine.
+// url is safe for use by many goroutines.
 func (n *node) url() string {
 	n.w.mu.Lock()
 	defer n.w.mu.Unlock()
@@ -98,7 +98,7 @@ func (n *node) call(method, path string, body []byte, out any) error {
 	return json.Unmarshal(answer, out)
 }
 
-// setUp makes queue and sink.
+// setUp creates queue and sink.
 func (n *node) setUp() error {
 	settings := `{"dedup":{"window":"2h"},"retry":{"initial":"50ms","max":"200ms"}}`
 	if n.w.plan.grouped {
@@ -112,7 +112,7 @@ func (n *node) setUp() error {
 
 func (n *node) setSink() error { return n.call("PUT", "/v1/sinks/rows", n.w.spec(), nil) }
 
-// sinkStatus is what the campaign reads of a sink.
+// sinkStatus is the part of a sink's status that the campaign reads.
 type sinkStatus struct {
 	State   string `json:"state"`
 	Reason  string `json:"reason"`
@@ -123,7 +123,7 @@ type sinkStatus struct {
 	} `json:"refusal"`
 }
 
-// wayOut is one way on that a sink offers.
+// wayOut is one way to continue that a sink offers.
 type wayOut struct {
 	Way     string `json:"way"`
 	Effect  string `json:"effect"`
@@ -137,14 +137,14 @@ func (n *node) sink() (s sinkStatus, err error) {
 	return s, err
 }
 
-// backlog counts what the queue still holds.
+// backlog returns the number of messages in the queue.
 func (n *node) backlog() (int, error) {
 	var q struct{ Ready, Blocked, Delayed, Leased, Damaged int }
 	err := n.call("GET", "/v1/queues/q", nil, &q)
 	return q.Ready + q.Blocked + q.Delayed + q.Leased + q.Damaged, err
 }
 
-// peek lists the messages of a queue with the reasons of dead letters. A queue that is not there is
+// peek lists the messages of a queue with the reasons of dead letters. A missing queue counts as
 // empty.
 func (n *node) peek(queue string) (map[int]string, error) {
 	var a struct {
@@ -185,14 +185,14 @@ func (n *node) cli(args ...string) (string, error) {
 	return string(out), err
 }
 
-// savedDirectory is a copy of a data directory with what it must hold.
+// savedDirectory is a copy of a data directory and the messages that it must contain.
 type savedDirectory struct {
 	path  string
 	holds map[int]judge.Presence
 }
 
-// save copies the data directory. While the server runs, what is published meanwhile may be in the
-// copy or not.
+// save copies the data directory. While the server runs, the copy may or may not contain messages
+// published meanwhile.
 func (n *node) save(to string) (*savedDirectory, error) {
 	n.w.mu.Lock()
 	before := maps.Clone(n.holds)

@@ -11,7 +11,7 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// actions are all that can happen in a round.
+// actions are all possible events of a round.
 var actions []*action
 
 func init() { actions = slices.Concat(ordinary, migrations, backs) } // they read plans, which are drawn from them
@@ -19,8 +19,7 @@ func init() { actions = slices.Concat(ordinary, migrations, backs) } // they rea
 func (w *world) pg() *postgres { return w.db.(*postgres) }
 func (w *world) lite() *lite   { return w.db.(*lite) }
 
-// pause lets a fault last: it waits, in wall time, because a fault of the real world has no event
-// to wait for.
+// pause lets a fault last. It waits in real time, because a real fault has no event to wait for.
 func (w *world) pause(atMost time.Duration) {
 	t := time.NewTimer(time.Duration(w.plan.rng.Int64N(int64(atMost))))
 	defer t.Stop()
@@ -32,7 +31,7 @@ func (w *world) pause(atMost time.Duration) {
 
 func onlyPartitioned(p *plan) bool { return p.partitioned }
 
-// ordinary are the faults of every day. None gives a sink the right to refuse.
+// ordinary are everyday faults. After none of them may a sink refuse.
 var ordinary = []*action{
 	{name: "kill server", run: func(w *world) error {
 		w.first().server.Kill()
@@ -73,14 +72,14 @@ var ordinary = []*action{
 		return err
 	}},
 	{name: "sink set anew", run: func(w *world) error {
-		// A sink that is deleted forgets which messages it has written. So it is deleted when all
-		// is written and acked.
+		// A deleted sink forgets which messages it has written, so it is deleted only when all are
+		// written and acked.
 		defer w.first().pub.release()
 		if err := w.quiet(15 * time.Second); err != nil {
 			return fmt.Errorf("before the sink is deleted: %w", err)
 		}
 		if s, err := w.first().sink(); err != nil || stopped(s.State) {
-			return err // the round's end says more
+			return err // the end of the round reports more
 		}
 		if out, err := w.first().cli("sink", "rm", "rows"); err != nil {
 			return fmt.Errorf("%w %s", err, out)
@@ -110,8 +109,8 @@ var ordinary = []*action{
 		return w.pg().cut()
 	}},
 	{name: "statements time out", on: "postgres", run: func(w *world) error {
-		// A batch of more than some fifty rows takes longer than the time-out. A smaller one fits,
-		// so that rows must arrive.
+		// A batch of more than about fifty rows exceeds the time-out. A smaller one fits, so rows
+		// must arrive.
 		if err := w.db.exec(slowTrigger); err != nil {
 			return err
 		}
@@ -154,7 +153,8 @@ var ordinary = []*action{
 		return w.db.exec("ALTER TABLE rows_away RENAME TO rows_t")
 	}},
 	{name: "partition missing", on: "postgres", with: onlyPartitioned, run: func(w *world) error {
-		// Nothing is made beyond upto. Publishers run past it; then the partitions come.
+		// There are no partitions beyond upto. Publishers go beyond it; then the partitions are
+		// created.
 		w.mu.Lock()
 		past := w.upto - w.next
 		w.mu.Unlock()
@@ -215,7 +215,7 @@ var ordinary = []*action{
 	}},
 }
 
-// quiet holds the first publisher and waits until all that was sent is written and acked.
+// quiet stops the first publisher and waits until all sent messages are written and acked.
 func (w *world) quiet(limit time.Duration) error {
 	w.first().pub.hold()
 	if err := w.partitionsAhead(); err != nil {
@@ -224,8 +224,7 @@ func (w *world) quiet(limit time.Duration) error {
 	return w.drained(limit)
 }
 
-// partitionsAhead makes partitions for what was sent and for what comes next, where they are
-// missing.
+// partitionsAhead creates missing partitions for sent messages and the next ones.
 func (w *world) partitionsAhead() error {
 	if to := w.count()/width*width + 3*width; w.plan.partitioned && to > w.upto {
 		return w.morePartitions(to)
@@ -233,7 +232,7 @@ func (w *world) partitionsAhead() error {
 	return nil
 }
 
-// empty runs statements that note the rows of the table in gone_t and delete them.
+// empty runs statements that record the table's rows in gone_t and delete them.
 func (w *world) empty(sql string) error {
 	w.mu.Lock()
 	w.emptied = true
@@ -280,7 +279,7 @@ func (w *world) morePartitions(to int) error {
 	return nil
 }
 
-// until polls a condition of the real world.
+// until polls a condition of a real process.
 func (w *world) until(limit time.Duration, done func() (bool, error)) error {
 	end := time.NewTimer(limit)
 	defer end.Stop()

@@ -17,8 +17,8 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// postgres is a target in a PostgreSQL of the round's own. The table lies in a database d, so that
-// a dump can be restored beside it and take its name.
+// postgres is a target in the round's own PostgreSQL server. The table is in a database d, so a
+// dump can be restored under another name and then renamed to d.
 type postgres struct {
 	w       *world
 	s       *pgtest.Server
@@ -46,13 +46,13 @@ func (p *postgres) close() {
 
 func (p *postgres) spec(*world) map[string]any { return map[string]any{"dsn": p.s.DSN("d")} }
 
-// audit makes the table of writes and the trigger that fills it, before conflicts are looked for,
-// in the writes' transactions.
+// audit makes the table of writes and the trigger that fills it in the writes' transactions, before
+// conflicts are checked.
 const audit = `CREATE TABLE audit_t (at bigserial PRIMARY KEY, n bigint);
 CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit_t (n) VALUES (NEW.n); RETURN NEW; END $$;
 CREATE TRIGGER note BEFORE INSERT ON rows_t FOR EACH ROW EXECUTE FUNCTION note();`
 
-// calm and slow are what the trigger does, so that a statement takes long.
+// calm and slow are bodies of the trigger; slow makes statements take long.
 const (
 	calmTrigger = `CREATE OR REPLACE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit_t (n) VALUES (NEW.n); RETURN NEW; END $$`
 	slowTrigger = `CREATE OR REPLACE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit_t (n) VALUES (NEW.n); PERFORM pg_sleep(0.003); RETURN NEW; END $$`
@@ -74,10 +74,10 @@ func (p *postgres) create(w *world) error {
 	return p.exec(sql + audit)
 }
 
-// width is how many numbers a partition takes.
+// width is the number of messages in a partition.
 const width = 100
 
-// partitions makes the partitions of the numbers from one to another.
+// partitions returns statements that create the partitions for a range of numbers.
 func partitions(from, to int) (sql string) {
 	for n := from; n < to; n += width {
 		sql += fmt.Sprintf("CREATE TABLE rows_%d PARTITION OF rows_t FOR VALUES FROM (%d) TO (%d);", n, n, n+width)
@@ -96,7 +96,7 @@ func (p *postgres) in(database, sql string) error {
 		return err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	for _, s := range []string{"SET statement_timeout = 0", "SET lock_timeout = 0", sql} { // those of the round are for the sink
+	for _, s := range []string{"SET statement_timeout = 0", "SET lock_timeout = 0", sql} { // the round's time-outs are only for the sink
 		if _, err := conn.Exec(ctx, s).ReadAll(); err != nil {
 			return fmt.Errorf("%.60s: %w", s, err)
 		}
@@ -135,7 +135,7 @@ func (p *postgres) rows(*world) ([]judge.Row, error) {
 	return rowsOf(rows)
 }
 
-// rowsOf turns the columns n, k, v, s, i, j, d, u into rows.
+// rowsOf converts the columns n, k, v, s, i, j, d, u to rows.
 func rowsOf(rows [][]string) ([]judge.Row, error) {
 	list := make([]judge.Row, len(rows))
 	for i, r := range rows {
@@ -158,7 +158,7 @@ func (p *postgres) restart() error {
 	return p.s.Start()
 }
 
-// cut ends the connections of the sinks.
+// cut closes the connections of the sinks.
 func (p *postgres) cut() error {
 	return p.admin("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'd'")
 }
@@ -205,8 +205,7 @@ func (p *postgres) restore(s *savedTarget) error {
 		if err := p.program("pg_restore", "-d", "d2", s.path); err != nil {
 			return err
 		}
-		// A connection that comes between the end of the others and the change of names makes it
-		// fail: again.
+		// If a new connection comes before the renaming, the renaming fails; then try again.
 		for try := 0; ; try++ {
 			err := p.admin("DROP DATABASE IF EXISTS d WITH (FORCE)")
 			if err == nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// plan is all that a seed draws for a round.
+// plan is everything that a seed draws for a round.
 type plan struct {
 	seed        uint64
 	kind        string // postgres or sqlite
@@ -23,32 +23,31 @@ type plan struct {
 	wait        string
 	poison      bool // some messages can never be written
 	actions     []*action
-	rng         *rand.Rand // what actions draw while they run
+	rng         *rand.Rand // random numbers for actions while they run
 }
 
-// side is the part of the world that an action puts back in time.
+// side is the side that an action puts back in time.
 type side uint8
 
 const (
-	neither   side = iota // an ordinary fault: nothing may be refused
+	neither   side = iota // an ordinary fault: no sink may refuse
 	target                // the target goes back
 	directory             // the data directory goes back
-	both                  // two directories with one past
+	both                  // two directories with a common past
 )
 
-// action is something that happens in a round.
+// action is an event of a round.
 type action struct {
 	name string
 	side side
 	on   string // postgres, sqlite, or empty for both
 	disk bool   // needs a small disk
-	// with says which plans can have the action; nil: all.
+	// with reports whether a plan can have the action; nil: every plan.
 	with func(p *plan) bool
 	run  func(w *world) error
 }
 
-// draw makes the plan of a seed. An action that is named in with is part of it if with is not
-// empty.
+// draw makes the plan of a seed. If with is not empty, the plan contains the action of that name.
 func draw(seed uint64, with string) *plan {
 	rng := rand.New(rand.NewPCG(seed, 7))
 	p := &plan{seed: seed, kind: "postgres", mode: judge.Insert, rng: rand.New(rand.NewPCG(seed, 8))}
@@ -96,10 +95,10 @@ func draw(seed uint64, with string) *plan {
 	return p
 }
 
-// sensible removes actions that do not go together: a table that is put back to before a migration
-// cannot take what was published for the table after it; what a second directory does beside a
-// restore has no single truth; and who deletes a sink deletes the progress of its copies, and of
-// the queue's earlier moments.
+// sensible removes actions that conflict. A table restored to a time before a migration cannot
+// accept messages made for the migrated table. A second directory during a restore has no single
+// expected result. Deleting a sink also deletes the progress of its copies and of earlier moments
+// of the queue.
 func (p *plan) sensible() {
 	seen, sides := map[string]bool{}, map[side]bool{}
 	for _, a := range p.actions {

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// TestPlans: a seed is a plan, whoever draws it, and every action comes.
+// TestPlans: a seed always draws the same plan, and every action occurs.
 func TestPlans(t *testing.T) {
-	t.Setenv(inNamespace, "1") // as if disks could be filled
+	t.Setenv(inNamespace, "1") // as if small disks could be mounted
 	rounds := map[string]int{}
 	for seed := range uint64(3000) {
 		p, again := draw(seed, ""), draw(seed, "")

@@ -16,15 +16,15 @@ import (
 )
 
 // most is how many messages one server gets in a round, and last how many more at its end. One call
-// of peek lists both.
+// of peek must be able to list all of them.
 const (
 	most = 900
 	last = 40
 )
 
-// publisher sends messages to one server, one request after the other, and repeats each request
-// with the same dedup ids until it is answered. So a message has no known outcome only if abandon
-// said so.
+// publisher sends messages to one server, one request after the other. It repeats each request with
+// the same dedup ids until it is answered. So the outcome of a message is unknown only after
+// abandon.
 type publisher struct {
 	n      *node
 	ctx    context.Context
@@ -35,15 +35,15 @@ type publisher struct {
 	changed *sync.Cond
 	held    bool
 	busy    bool
-	ending  bool               // the last messages may come
-	most    int                // messages before that
-	drop    context.CancelFunc // of the request on its way
-	sent    int                // messages given a number
-	sure    int                // messages confirmed
+	ending  bool               // the last messages may be sent
+	most    int                // number of messages before them
+	drop    context.CancelFunc // cancels the current request
+	sent    int                // number of numbered messages
+	sure    int                // number of confirmed messages
 }
 
 func newPublisher(n *node) *publisher {
-	// What a copied directory holds already counts, too: one call of peek must list a whole queue.
+	// Messages in a copied directory count, too: one call of peek must list the whole queue.
 	p := &publisher{n: n, ended: make(chan struct{}), most: max(last, most-len(n.holds))}
 	p.changed = sync.NewCond(&p.mu)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -85,7 +85,7 @@ func (p *publisher) run() {
 	}
 }
 
-// insist sends a request until it is answered; false if ctx ended first.
+// insist sends a request until it is answered. It returns false if ctx ended first.
 func (p *publisher) insist(ctx context.Context, list []*judge.Message) bool {
 	var b bytes.Buffer
 	for _, m := range list {
@@ -127,8 +127,8 @@ func (p *publisher) once(ctx context.Context, body []byte, want int) bool {
 	return err == nil && resp.StatusCode == http.StatusCreated && json.Unmarshal(answer, &a) == nil && a.Published == want
 }
 
-// hold stops the publisher between two requests. A request that is not answered soon is abandoned:
-// its outcome is unknown.
+// hold stops the publisher between two requests. A request that is not answered soon is abandoned,
+// so its outcome is unknown.
 func (p *publisher) hold() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -152,8 +152,8 @@ func (p *publisher) release() {
 	p.held = false
 }
 
-// advance waits until so many more messages are confirmed, or no more can come, or the server is
-// too long without an answer.
+// advance waits until n more messages are confirmed, no more can come, or the server does not
+// answer for too long.
 func (p *publisher) advance(n int, limit time.Duration) {
 	late := time.AfterFunc(limit, func() { p.mu.Lock(); p.changed.Broadcast(); p.mu.Unlock() })
 	defer late.Stop()
@@ -172,7 +172,7 @@ func (p *publisher) budget() int {
 	return p.most
 }
 
-// end publishes some last messages, so that a sink without traffic looks at its target, and stops
+// end publishes some last messages, so that a sink without traffic checks its target. Then it stops
 // the publisher for good.
 func (p *publisher) end() {
 	p.mu.Lock()

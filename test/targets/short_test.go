@@ -11,7 +11,7 @@ import (
 	"github.com/surgetank/surgetank/internal/pgtest"
 )
 
-// TestMain gives the tests a mount namespace, where they can have one.
+// TestMain runs the tests in a mount namespace if possible.
 func TestMain(m *testing.M) {
 	if err := ownNamespace(); err != nil {
 		fmt.Fprintln(os.Stderr, "the tests in their own mount namespace:", err)
@@ -20,12 +20,12 @@ func TestMain(m *testing.M) {
 }
 
 // shortRows are the rounds of go test: for each kind of event the first seeds that draw it. The
-// campaign draws its own.
+// campaign draws its own seeds.
 var shortRows = []string{"failover", "restore dump", "restore directory", "stopped copy beside", "file deleted", "migrate numeric",
 	"partition missing", "statements time out", "second server"}
 
-// TestShort plays one round of each kind of event against a real server. With -short it plays one
-// round in all.
+// TestShort runs one round of each kind of event against a real server. With -short it runs a
+// single round.
 func TestShort(t *testing.T) {
 	if _, err := pgtest.Find(); err != nil {
 		if os.Getenv("CI") == "true" {

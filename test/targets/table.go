@@ -9,18 +9,18 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// table is what the table can take now. Publishers send what it takes, so that a good message is
-// never bad when it arrives: a migration first widens the table, then the messages grow.
+// table is what the table accepts now. Publishers send only acceptable messages, so a good message
+// is never bad on arrival: a migration first widens the table, then the messages grow.
 type table struct {
 	exact bool // v keeps every digit
-	long  bool // s takes more than 12 characters
-	big   bool // i takes more than 32 bits
+	long  bool // s accepts more than 12 characters
+	big   bool // i accepts more than 32 bits
 	null  bool // u may be null
-	text  bool // j is text, no JSON
+	text  bool // j is text, not JSON
 	dflt  int  // the number in d's default
 }
 
-// compose makes the next messages of a server and what the table may show for each.
+// compose makes the next messages of a server and the values that the table may show for each.
 func (w *world) compose(n *node, count int) []*judge.Message {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -35,20 +35,20 @@ func (w *world) compose(n *node, count int) []*judge.Message {
 	return list
 }
 
-// message composes message number n. Called with mu held.
+// message composes message number n. Call with mu held.
 func (w *world) message(from *node, n int) (*judge.Message, []byte) {
 	t := w.table
 	m := &judge.Message{N: n, Key: fmt.Sprintf("k%d", n), Cells: map[string][]string{}}
 	if w.plan.mode == judge.Update {
 		m.Key = fmt.Sprintf("k%d", n%37)
-		if len(w.nodes) > 1 { // two publishers have no order between them
+		if len(w.nodes) > 1 { // two publishers have no common order
 			m.Key = from.name + m.Key
 		}
 	}
 	if w.plan.grouped {
 		m.Group = fmt.Sprintf("%s-g%d", from.name, n%7)
 		if w.plan.mode == judge.Update {
-			m.Group = from.name + "-" + m.Key // newest of a key means newest in order only inside a group
+			m.Group = from.name + "-" + m.Key // the newest message of a key is the last one only inside a group
 		}
 	}
 	v, s, i, u := fmt.Sprintf("%d.%04d", n, 1+n*7%9999), fmt.Sprintf("s%d", n), n, `"u"`
@@ -60,7 +60,7 @@ func (w *world) message(from *node, n int) (*judge.Message, []byte) {
 	}
 	m.Poison = w.plan.poison && n%61 == 0
 	if m.Poison {
-		i = -n // the table's check refuses it
+		i = -n // the table's check rejects it
 	}
 	m.Cells["s"], m.Cells["i"], m.Cells["u"] = []string{s}, []string{fmt.Sprint(i)}, []string{"u"}
 	if t.null && n%3 == 0 {
@@ -75,13 +75,13 @@ func (w *world) message(from *node, n int) (*judge.Message, []byte) {
 	} else {
 		m.Cells["j"] = []string{fmt.Sprintf("%q", fmt.Sprintf("j%d", n)), fmt.Sprintf("j%d", n)}
 	}
-	for d := t.dflt; d <= 3; d++ { // a message may arrive after the defaults that are still to come
+	for d := t.dflt; d <= 3; d++ { // a message may arrive after later changes of the default
 		m.Cells["d"] = append(m.Cells["d"], fmt.Sprintf("d%d", d))
 	}
 	return m, fmt.Appendf(nil, `{"n":%d,"k":%q,"v":%s,"s":%q,"i":%d,"j":"j%d","u":%s}`, n, m.Key, v, s, i, n, u)
 }
 
-// alter changes the table, then what publishers send.
+// alter changes the table, and then the messages that publishers send.
 func (w *world) alter(name, sql string, then func(t *table)) error {
 	if w.done[name] {
 		return nil

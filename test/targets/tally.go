@@ -15,7 +15,7 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// tally adds up the rounds.
+// tally counts the results of the rounds.
 type tally struct {
 	disks bool
 	began time.Time
@@ -25,13 +25,13 @@ type tally struct {
 	failed   int
 	rows     map[string]*line // by action, and "all"
 	failures []string
-	refusals map[string]int // ways on that were taken
+	refusals map[string]int // ways that were chosen
 }
 
-// line is one row of the table: the rounds that had an action.
+// line is one row of the result table: the rounds with one action.
 type line struct {
 	rounds, published, confirmed, applied, parked, refused, failed int
-	kinds                                                          map[string]int // rounds with a finding of a kind
+	kinds                                                          map[string]int // rounds with a finding of this kind
 }
 
 func newTally(disks bool) *tally {
@@ -89,7 +89,7 @@ func (t *tally) add(r *result) {
 	}
 }
 
-// failure tells all about a round that failed.
+// failure describes a failed round in full.
 func (r *result) failure() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "FAILED seed %d (go run ./test/targets -seed %d): %s; %d published\n", r.plan.seed, r.plan.seed, r.plan, r.published)
@@ -108,10 +108,10 @@ func (r *result) failure() string {
 	return b.String()
 }
 
-// kinds are the columns of findings.
+// kinds are the columns for findings.
 var kinds = []string{judge.Lost, judge.Doubled, judge.Misplaced, judge.Parked, judge.Disorder, judge.Stuck, judge.FalseAlarm, judge.Words}
 
-// table is the result in Markdown: a row for each action, with the rounds that had it.
+// table returns the result in Markdown, with a row for each action.
 func (t *tally) table() string {
 	var b strings.Builder
 	b.WriteString("\n| action | rounds | confirmed | applied | parked | refused, rightly | " + strings.Join(kinds, " | ") + " | failed |\n|---|" + strings.Repeat("---:|", 6+len(kinds)) + "\n")

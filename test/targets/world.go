@@ -17,54 +17,54 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// world is one round: the servers, the database, and what was published.
+// world is one round: the servers, the database, and the published messages.
 type world struct {
 	*campaign
 	ctx  context.Context
 	plan *plan
 	dir  string
 	db   database
-	log  []string // the actions with their moments
+	log  []string // the actions and their times
 	born time.Time
 
 	nodes []*node
 
-	// serverDisk and targetDisk are the small disks below the first server and the target, where
-	// there are some.
+	// serverDisk and targetDisk are the small disks of the first server and the target, if there
+	// are any.
 	serverDisk, targetDisk string
 	unmount                []func()
-	// ended mend what an action left broken until the round's end.
+	// mend repairs, at the end of the round, what actions left broken.
 	mend []func() error
 
 	causes   judge.Cause
 	compared bool // the sinks have compared again since the last message
 	notes    []string
-	findings []judge.Finding // seen on the way
+	findings []judge.Finding // found during the round
 	columns  []string        // of SQLite's table
-	copies   int             // of anything: see fresh
+	copies   int             // counter for new paths: see fresh
 
-	mu       sync.Mutex // what publishers use, too
+	mu       sync.Mutex // guards fields that publishers use, too
 	messages map[int]*judge.Message
 	bodies   map[int][]byte
 	owner    map[int]*node
 	next     int
-	table    table           // what the table takes now
-	emptied  bool            // the user deleted rows, and noted them in gone_t
+	table    table           // what the table accepts now
+	emptied  bool            // the user deleted rows, and recorded them in gone_t
 	upto     int             // partitions: the first number without one
-	done     map[string]bool // migrations
+	done     map[string]bool // migrations done
 }
 
-// database is the target with its ordinary faults. Its methods return when the fault is done.
+// database is the target with its ordinary faults. A method returns when the fault is over.
 type database interface {
 	spec(w *world) map[string]any // the target's part of the sink's settings
-	create(w *world) error        // the tables
+	create(w *world) error        // creates the tables
 	exec(sql string) error
 	applied() ([]int, error)
 	rows(w *world) ([]judge.Row, error)
 	gone() ([]int, error) // the rows that the user deleted
-	kill() error          // the database's processes at once; nothing for SQLite
-	start() error         // after kill or stop
-	restart() error       // in order
+	kill() error          // kills the database's processes; does nothing for SQLite
+	start() error         // starts it after kill or stop
+	restart() error       // restarts it in order
 	save(to string, how string) (*savedTarget, error)
 	restore(s *savedTarget) error
 	close()
@@ -83,7 +83,7 @@ func newWorld(ctx context.Context, c *campaign, p *plan, dir string) *world {
 		owner: map[int]*node{}, done: map[string]bool{}, upto: 300, columns: liteColumns}
 }
 
-// fail notes a broken promise that only this moment shows.
+// fail records a broken promise that is visible only now.
 func (w *world) fail(kind, format string, args ...any) {
 	w.findings = append(w.findings, judge.Finding{Kind: kind, Text: fmt.Sprintf(format, args...)})
 }
@@ -94,7 +94,7 @@ func (w *world) say(format string, args ...any) {
 	w.log = append(w.log, fmt.Sprintf("%5.2fs %s", time.Since(w.born).Seconds(), fmt.Sprintf(format, args...)))
 }
 
-// first is the server that every round begins with.
+// first is the server that exists in every round.
 func (w *world) first() *node { return w.nodes[0] }
 
 // build starts everything: the database, the first server with its sink, and the publisher.
@@ -137,7 +137,7 @@ func (w *world) build() (err error) {
 	return nil
 }
 
-// close ends everything, however far it came.
+// close ends everything, even after a failed build.
 func (w *world) close() {
 	for _, n := range w.nodes {
 		if n.pub != nil {
@@ -154,7 +154,7 @@ func (w *world) close() {
 	}
 }
 
-// spec is the sink's settings.
+// spec returns the sink's settings.
 func (w *world) spec() []byte {
 	target := w.db.spec(w)
 	target["table"] = "rows_t"
@@ -172,12 +172,12 @@ func (w *world) spec() []byte {
 	b, err := json.Marshal(map[string]any{"queue": "q", w.plan.kind: target, "lanes": w.plan.lanesOf(),
 		"batch": map[string]any{"max": w.plan.batch, "wait": w.plan.wait}})
 	if err != nil {
-		panic(err) // maps of strings and numbers
+		panic(err) // maps of strings and numbers always marshal
 	}
 	return b
 }
 
-// lanesOf gives the lanes that the target allows.
+// lanesOf returns the numbers of lanes that the target allows.
 func (p *plan) lanesOf() int {
 	if p.kind == "sqlite" {
 		return 1
@@ -185,10 +185,11 @@ func (p *plan) lanesOf() int {
 	return p.lanes
 }
 
-// advance lets the first server confirm so many more messages.
+// advance waits until the first server has confirmed n more messages.
 func (w *world) advance(n int) { w.first().pub.advance(n, 2*time.Second) }
 
-// drained waits until the queues are empty or sinks have stopped; the error says that neither came.
+// drained waits until the queues are empty or sinks have stopped. The error says that neither
+// happened.
 func (w *world) drained(limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(w.ctx, limit)
 	defer cancel()
@@ -221,7 +222,7 @@ func (w *world) drained(limit time.Duration) error {
 
 func stopped(state string) bool { return state == "refused" || state == "fenced" }
 
-// holds notes what a publisher knows after a request.
+// holds records what a publisher knows after a request.
 func (w *world) holds(n *node, list []*judge.Message, answered bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -239,13 +240,14 @@ func (w *world) body(n int) []byte {
 	return w.bodies[n]
 }
 
-// fresh gives a path in the round's directory that nothing has had before.
+// fresh returns an unused path in the round's directory.
 func (w *world) fresh(name string) string {
 	w.copies++
 	return filepath.Join(w.dir, fmt.Sprintf("%s-%d", name, w.copies))
 }
 
-// copyLive copies a directory whose files may change, come and go meanwhile. to must not exist.
+// copyLive copies a directory whose files may change, appear and disappear meanwhile. The directory
+// to must not exist.
 func copyLive(from, to string) error {
 	out, err := exec.Command("cp", "-a", from, to).CombinedOutput()
 	for line := range strings.Lines(string(out)) {

@@ -8,12 +8,12 @@ import (
 	"github.com/surgetank/surgetank/sink/sinktest"
 )
 
-// gate is all connections between one process and the database. A process that has ended reaches
-// nothing any more, and connections that are cut end their sessions.
+// gate has all connections between one process and the database. An ended process reaches nothing,
+// and cut connections end their sessions.
 type gate struct {
 	faults *sinktest.Faults
 	dead   atomic.Bool
-	cuts   atomic.Int64 // connections of before the newest cut are lost
+	cuts   atomic.Int64 // connections older than the newest cut are lost
 }
 
 func (g *gate) sever() { g.dead.Store(true) }
@@ -48,7 +48,7 @@ type gatedLane struct {
 	made int64
 }
 
-// reach tells whether the connection still leads to the database.
+// reach returns an error if the connection no longer leads to the database.
 func (l *gatedLane) reach() error {
 	if l.g.dead.Load() || l.g.cuts.Load() != l.made {
 		return lost()

@@ -8,9 +8,9 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// goOn does what a user does about sinks that have stopped: of two copies one is chosen, the other
-// ends; the sink compares again, so that its numbers are of now; a way that it offers is taken.
-// Then everything must be written, and only what the way gave up may be missing or doubled.
+// goOn acts like a user with stopped sinks. Of two copies one is chosen and the other is stopped.
+// The sink compares again, so that its numbers are current, and one of its ways is chosen. Then
+// everything must be written, and only the messages that the way gave up may be missing or doubled.
 func (w *world) goOn(done *counts) []judge.Finding {
 	if len(w.dirs) > 1 {
 		keep := w.rng.IntN(2)

@@ -34,8 +34,8 @@ var mutants = []struct {
 		build.Change{File: "sink/ledger.go", Old: "m := mark{epoch: l.epoch, applied: ll.applied}", New: "m := mark{epoch: l.epoch}"}, ""},
 }
 
-// A defect whose text the source no longer has would plant nothing, so this much is looked at in
-// every run.
+// If a defect's text is missing in the source, the mutant has no defect. So every run checks the
+// texts.
 func TestMutantsFitTheSource(t *testing.T) {
 	root, err := build.Root(t.Context())
 	if err != nil {
@@ -48,8 +48,8 @@ func TestMutantsFitTheSource(t *testing.T) {
 	}
 }
 
-// TestMutantsAreCaught plants each defect for the compiler alone. It takes minutes, so it runs with
-// SURGETANK_TIMELINES=mutants in the environment only.
+// TestMutantsAreCaught builds each defect with a compiler overlay. It takes minutes, so it runs
+// only with SURGETANK_TIMELINES=mutants in the environment.
 func TestMutantsAreCaught(t *testing.T) {
 	if os.Getenv("SURGETANK_TIMELINES") != "mutants" {
 		t.Skip("runs with SURGETANK_TIMELINES=mutants in the environment")

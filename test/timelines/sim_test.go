@@ -23,8 +23,9 @@ var (
 	allFlag   = flag.Bool("all", false, "go on after failures, and count them by kind")
 )
 
-// TestTwoHistories: whatever happens to either side, each message is written once, or the sink has
-// refused and names what is missing; and then a way on loses and doubles what it says.
+// TestTwoHistories: whatever happens to either side, each message is written once, or the sink
+// refuses and names the missing ones. Then a way to continue loses and doubles only what it
+// announces.
 func TestTwoHistories(t *testing.T) {
 	first, last := *firstFlag, *firstFlag+uint64(*seedsFlag)-1
 	if testing.Short() {
@@ -48,7 +49,7 @@ func TestTwoHistories(t *testing.T) {
 	t.Logf("seeds %d to %d: %d messages, %d refused, ways on %v, operations %v, failures %v", first, last, done.messages, done.refused, done.ways, done.ops, done.kinds)
 }
 
-// counts add up what the runs did.
+// counts add up the events of all runs.
 type counts struct {
 	mu                sync.Mutex
 	messages, refused int
@@ -61,7 +62,7 @@ func (c *counts) count(in map[string]int, name string) {
 	in[name]++
 }
 
-// run plays one seed.
+// run runs one seed.
 func run(t *testing.T, seed uint64, done *counts) {
 	w := newWorld(t, seed)
 	defer func() {
@@ -79,10 +80,10 @@ func run(t *testing.T, seed uint64, done *counts) {
 	w.faults.Stop()
 	for _, d := range w.dirs {
 		w.publish(d, 2)
-		_ = d.m.Resume(context.Background(), "s", "") // not paused is no error
+		_ = d.m.Resume(context.Background(), "s", "") // a sink that is not paused is no error
 	}
 	w.drain()
-	w.pass(time.Second) // acks that are under way
+	w.pass(time.Second) // lets acks in flight finish
 	h := w.collect()
 	r := judge.Check(h)
 	list := r.Findings
@@ -120,7 +121,7 @@ func text(list []judge.Finding) string {
 	return b.String()
 }
 
-// operation is something that happens. Weight is how often.
+// operation is an event. Weight is its frequency.
 type operation struct {
 	name   string
 	weight int
@@ -154,8 +155,8 @@ var operations = []operation{
 		}
 		w.targetBack()
 	}},
-	// Who drops the progress takes one side's memory. Where the other side lost its own, too, or
-	// had not heard of the newest commits, nothing is left that could tell.
+	// Dropping the progress removes one side's memory. If the other side lost its memory too, or
+	// does not know the newest commits, the loss cannot be detected.
 	{"drop the progress", 1, func(w *world) bool { return rarely(w) && w.causes&(judge.DirectoryBack|judge.Copied) == 0 }, func(w *world) {
 		_ = w.dirs[0].m.Resume(context.Background(), "s", "")
 		w.drain()
@@ -182,7 +183,7 @@ var operations = []operation{
 	}},
 }
 
-// unrefused keeps a user from resuming a sink that has stopped: that is for the end.
+// unrefused keeps a user from resuming a stopped sink before the end of the run.
 func unrefused(w *world) bool {
 	for _, d := range w.dirs {
 		if stopped(w.state(d).State) {
@@ -206,7 +207,7 @@ func (w *world) ask(err error) {
 	}
 }
 
-// any gives one of the directories.
+// any returns a random directory.
 func (w *world) any() *directory { return w.dirs[w.rng.IntN(len(w.dirs))] }
 
 func (w *world) draw() operation {

@@ -32,7 +32,7 @@ type world struct {
 
 	messages map[int]*judge.Message
 	next     int
-	erased   []int // written, and deleted by the user since
+	erased   []int // written, and later deleted by the user
 	causes   judge.Cause
 	lanes    int
 	grouped  bool
@@ -52,7 +52,7 @@ type saved struct {
 	holds map[int]judge.Presence
 }
 
-// directory is one data directory with the process that runs on it.
+// directory is one data directory and the process that uses it.
 type directory struct {
 	name  string
 	store *memlog.Store
@@ -67,13 +67,13 @@ func (w *world) say(format string, args ...any) {
 	w.log = append(w.log, fmt.Sprintf(format, args...))
 }
 
-// spec is the sink. The address means nothing to a database in memory.
+// spec returns the sink's settings. An in-memory database ignores the address.
 func (w *world) spec() []byte {
 	return fmt.Appendf(nil, `{"queue":"q","sqlite":{"path":"x.db","table":"t","columns":{"id":"message.id","grp":"message.group","v":"$.v"}},"lanes":%d,"batch":{"max":%d,"wait":"2ms"}}`,
 		w.lanes, 1+w.rng.IntN(6))
 }
 
-// open starts a process on a directory.
+// open starts a process with a directory.
 func (w *world) open(d *directory) {
 	w.t.Helper()
 	b, err := broker.Open(broker.Options{
@@ -90,8 +90,8 @@ func (w *world) open(d *directory) {
 		target, err := w.db.Target(s)
 		return d.gate.wrap(w.faults.Wrap(target)), err
 	}
-	// Each process draws its own randomness; two that draw the same would take each other for
-	// themselves.
+	// Each process draws its own random numbers. Two processes with the same numbers would mistake
+	// each other for themselves.
 	seed := rand.New(rand.NewPCG(w.rng.Uint64(), w.rng.Uint64()))
 	var mu sync.Mutex
 	random := func() uint64 { mu.Lock(); defer mu.Unlock(); return seed.Uint64() }
@@ -119,9 +119,8 @@ func (w *world) shut(d *directory) {
 	}
 }
 
-// crash ends a process at this instant: what its log had made durable stays, and so does what its
-// connections to the database have committed. The log's end comes before or after the connections'
-// end, so that commits whose acks are lost are among them.
+// crash ends a process at this instant. The durable part of its log stays, and so do its commits in
+// the database. The log ends before or after the connections, so some commits lose their acks.
 func (w *world) crash(d *directory) {
 	var left *memlog.Store
 	if w.rng.IntN(2) == 0 {
@@ -131,7 +130,7 @@ func (w *world) crash(d *directory) {
 		d.gate.sever()
 		left = d.store.Copy()
 	}
-	w.shut(d) // what it does from here on reaches neither
+	w.shut(d) // its actions from here on reach neither side
 	d.store = left
 }
 
@@ -184,10 +183,10 @@ func (w *world) publish(d *directory, count int) {
 	}
 }
 
-// pass lets time pass, which runs what is to run.
+// pass lets time pass, in which everything else runs.
 func (w *world) pass(d time.Duration) { <-time.After(d) }
 
-// state is the sink's.
+// state returns the sink's status.
 func (w *world) state(d *directory) (s sink.Status) {
 	text, err := d.m.Get(context.Background(), "s")
 	if err == nil {
@@ -201,7 +200,8 @@ func (w *world) state(d *directory) (s sink.Status) {
 
 func stopped(s sink.RunState) bool { return s == sink.StateRefused || s == sink.StateFenced }
 
-// drain waits until every queue is empty or its sink has stopped; false if neither comes.
+// drain waits until every queue is empty or its sink has stopped. It returns false if neither
+// happens.
 func (w *world) drain() bool {
 	for range 2000 {
 		over := true
@@ -220,7 +220,7 @@ func (w *world) drain() bool {
 	return false
 }
 
-// collect reads everything into a history.
+// collect reads the final state into a history.
 func (w *world) collect() *judge.History {
 	h := &judge.History{Mode: judge.Insert, Messages: w.messages, Causes: w.causes, Removed: map[int]bool{}}
 	for _, d := range w.dirs {
@@ -243,7 +243,7 @@ func (w *world) collect() *judge.History {
 	return h
 }
 
-// written lists the messages of the rows that are in the table.
+// written lists the messages whose rows are in the table.
 func (w *world) written() (list []int) {
 	rows, err := w.db.Rows()
 	if err != nil {

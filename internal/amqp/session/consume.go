@@ -116,6 +116,7 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 		return wire.Errorf(wire.CodePreconditionFailed, "the channel has %d consumers already; open another channel", n)
 	}
 	if all := c.consumers.Load(); all >= int64(c.srv.limits.MaxConnectionConsumers) {
+		c.srv.Refused.Add(tally.Consumers)
 		return wire.Errorf(wire.CodePreconditionFailed, "the connection has %d consumers already, as many as one may have; cancel some, or open another connection", all)
 	}
 	q, err := vh.Open(c, name)
@@ -140,6 +141,7 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 	cons := &consumer{tag: m.ConsumerTag, ch: ch, q: q, noAck: m.NoAck, entry: topology.Consumer{Exclusive: m.Exclusive}}
 	opts.Notify = cons.notify
 	if err := c.seat.Consumer(); err != nil {
+		c.srv.Refused.Add(tally.Consumers)
 		return err
 	}
 	if err := q.Attach(&cons.entry); err != nil {

@@ -1,5 +1,5 @@
-// Package commitlogtest is the suite that every log passes: what commitlog.Log promises, and
-// nothing that only one of the logs does.
+// Package commitlogtest is the test suite for every log. It tests the promises of commitlog.Log,
+// and nothing that is special to one log.
 package commitlogtest
 
 import (
@@ -13,20 +13,19 @@ import (
 	"github.com/surgetank/surgetank/internal/commitlog"
 )
 
-// Store is one place where a log is kept. Every test gets a new, empty one.
+// Store is the storage of one log. Every test gets a new, empty one.
 type Store struct {
-	// Open opens the log for replay of what lies behind an offset.
+	// Open opens the log for a replay of the entries after an offset.
 	Open func(from commitlog.Offset) (commitlog.Replay, commitlog.Log, error)
-	// Pump drives a log that is driven by hand until it has nothing to do; nil for the others.
+	// Pump runs a log with Manual until it has nothing to do. It is nil for other logs.
 	Pump func(commitlog.Log)
-	// Fail lets the next write of the open log fail; nil where that cannot be done, and loudly
-	// reported.
+	// Fail makes the next write of the open log fail. If it is nil, the test of failures fails.
 	Fail func(error)
-	// Snapshots gives the snapshots beside the log.
+	// Snapshots returns the snapshots of the log.
 	Snapshots func() (commitlog.Snapshots, error)
 }
 
-// Run runs the suite; open makes a new store.
+// Run runs the suite. open creates a new store.
 func Run(t *testing.T, open func(t *testing.T) Store) {
 	t.Helper()
 	tests := []struct {
@@ -58,7 +57,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 	}
 }
 
-// handle is an open log with the entries that it said are durable.
+// handle is an open log and the offsets of the entries that it confirmed.
 type handle struct {
 	t     *testing.T
 	store Store
@@ -70,8 +69,8 @@ type handle struct {
 	came    chan struct{}
 }
 
-// openLog opens the log, checks that the replay gives exactly the wanted entries, and returns the
-// handle.
+// openLog opens the log, checks that the replay returns exactly the entries of want, and returns
+// the handle.
 func openLog(t *testing.T, s Store, from commitlog.Offset, want ...entry) *handle {
 	t.Helper()
 	replay, log, err := s.Open(from)
@@ -139,7 +138,7 @@ func (h *handle) wait(n int) {
 	}
 }
 
-// put appends entries, waits until they are durable and gives them with their offsets.
+// put appends entries, waits until they are durable, and returns them with their offsets.
 func (h *handle) put(datas ...[]byte) []entry {
 	h.t.Helper()
 	h.mu.Lock()
@@ -179,7 +178,7 @@ func (h *handle) mustRead(e entry) {
 	}
 }
 
-// texts makes n entries that differ.
+// texts makes n different entries.
 func texts(prefix string, n int) [][]byte {
 	out := make([][]byte, n)
 	for i := range out {
@@ -246,7 +245,7 @@ func testReplayFrom(t *testing.T, s Store) {
 	h.close()
 	for _, k := range []int{1, 7, 39, 40} {
 		h = openLog(t, s, all[k-1].at, all[k:]...)
-		h.mustRead(all[0]) // not replayed is not trimmed
+		h.mustRead(all[0]) // an entry that is not replayed can still be read
 		h.close()
 	}
 }
@@ -262,7 +261,7 @@ func testReplayBeyond(t *testing.T, s Store) {
 	if l != nil && !isNil(l) {
 		t.Fatal("Open gave a log beside an error")
 	}
-	openLog(t, s, 0, all...).close() // and nothing was harmed
+	openLog(t, s, 0, all...).close() // and no data was lost
 }
 
 func testOffsetsIncrease(t *testing.T, s Store) {
@@ -272,7 +271,7 @@ func testOffsetsIncrease(t *testing.T, s Store) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := replay.Close(); err != nil { // closing it unread is allowed
+		if err := replay.Close(); err != nil { // a replay may be closed unread
 			t.Fatal(err)
 		}
 		h := &handle{t: t, store: s, log: log, came: make(chan struct{}, 16)}
@@ -332,15 +331,14 @@ func testTrim(t *testing.T, s Store) {
 	if err := h.log.Trim(all[100].at); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.log.Trim(all[50].at); err != nil { // going back means nothing
+	if err := h.log.Trim(all[50].at); err != nil { // a lower offset has no effect
 		t.Fatal(err)
 	}
 	for _, e := range all[100:] {
 		h.mustRead(e)
 	}
 	for _, e := range all[:100] {
-		// The log frees what it can when it can: an entry is there unharmed, or known to be
-		// trimmed.
+		// The log may free entries later: an entry is intact, or known to be trimmed.
 		if data, err := h.log.Read(e.at); err == nil && !bytes.Equal(data, e.data) || err != nil && !errors.Is(err, commitlog.ErrTrimmed) {
 			t.Fatalf("Read(%d) after Trim: %v", e.at, err)
 		}
@@ -370,7 +368,7 @@ func testTrimAll(t *testing.T, s Store) {
 		t.Fatal(err)
 	}
 	h.close()
-	replay, log, err := s.Open(last) // a snapshot at the last entry stays usable
+	replay, log, err := s.Open(last) // a snapshot at the last entry stays valid
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -382,12 +380,12 @@ func testTrimAll(t *testing.T, s Store) {
 	h.close()
 }
 
-// testReplayTrimmed: entries that replay needs and that were trimmed are missing entries. From 0
-// there is no such claim: the log begins where it begins.
+// testReplayTrimmed: a replay that needs trimmed entries must fail, because they are missing. A
+// replay from 0 starts with the log's first entry.
 func testReplayTrimmed(t *testing.T, s Store) {
 	h := openLog(t, s, 0)
 	var datas [][]byte
-	for range 30 { // several segments, so that the log does free some
+	for range 30 { // several segments, so that the log can free some
 		datas = append(datas, make([]byte, 5000))
 	}
 	all := h.put(datas...)
@@ -410,7 +408,7 @@ func testReplayTrimmed(t *testing.T, s Store) {
 	if _, _, err := s.Open(all[30-len(left)-2].at); !errors.Is(err, commitlog.ErrCorrupt) {
 		t.Fatalf("replay from before the trimmed entries gave %v, want ErrCorrupt", err)
 	}
-	replay, log, err = s.Open(all[30-len(left)-1].at) // just behind the last trimmed one
+	replay, log, err = s.Open(all[30-len(left)-1].at) // the last trimmed entry
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -420,8 +418,8 @@ func testReplayTrimmed(t *testing.T, s Store) {
 	}
 }
 
-// testFencing: opening either fences the older handle or is refused while that one lives; never can
-// both append.
+// testFencing: opening fences the older handle, or fails while that handle is open. Both can never
+// append.
 func testFencing(t *testing.T, s Store) {
 	h := openLog(t, s, 0)
 	all := h.put([]byte("first"))
@@ -497,7 +495,7 @@ func testClosed(t *testing.T, s Store) {
 	h := openLog(t, s, 0)
 	all := h.put([]byte("x"))
 	h.append([]byte("y"))
-	h.close() // finishes what was appended
+	h.close() // stores the appended entries
 	if len(h.errs) != 2 || h.errs[1] != nil {
 		t.Fatalf("the append before Close ended with %v", h.errs)
 	}

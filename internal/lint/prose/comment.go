@@ -21,10 +21,10 @@ type Comment struct {
 	Blocks   []Block
 }
 
-// directive matches a comment that a program reads.
+// directive matches a comment that programs read.
 var directive = regexp.MustCompile(`^(//[a-z]+:|//\S*nolint|//line |//export |// want |// \+build)`)
 
-// output matches the first line of what an example must print.
+// output matches the first line of an example's expected output.
 var output = regexp.MustCompile(`(?i)^\s*(unordered )?output:`)
 
 // Comments returns the comments of a Go file that are written with //.
@@ -67,7 +67,7 @@ func Comments(src []byte) ([]Comment, error) {
 	return all, nil
 }
 
-// commentBlocks takes the lines of a comment apart, by the rules of Go's doc comments.
+// commentBlocks divides the lines of a comment into blocks, by the rules of Go's doc comments.
 func commentBlocks(lines []string, first int) []Block {
 	var b builder
 	fixed := slices.ContainsFunc(lines, func(s string) bool { return output.MatchString(s) || strings.Contains(s, "unordered:") })
@@ -106,15 +106,15 @@ func commentBlocks(lines []string, first int) []Block {
 }
 
 // WrapGo returns a Go file with its comments wrapped at width columns. Comments at the end of a
-// line of code stay as they are. It returns an error rather than a file in which anything else
-// differs: a word of a comment, the code, or its format.
+// line of code stay unchanged. If anything else would differ (a word of a comment, the code, or its
+// format), it returns an error instead.
 func WrapGo(src []byte, width int) ([]byte, error) {
 	comments, err := Comments(src)
 	if err != nil {
 		return nil, err
 	}
 	lines := strings.Split(string(src), "\n")
-	slices.SortFunc(comments, func(a, b Comment) int { return b.Line - a.Line }) // from the end, so that numbers hold
+	slices.SortFunc(comments, func(a, b Comment) int { return b.Line - a.Line }) // from the end, so that earlier line numbers stay valid
 	for _, c := range comments {
 		if c.Trailing {
 			continue

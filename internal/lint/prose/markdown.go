@@ -14,10 +14,10 @@ var (
 	quoteMark = regexp.MustCompile(`^(>\s?)+`)
 )
 
-// Markdown takes a document apart.
+// Markdown divides a document into blocks.
 func Markdown(src string) []Block {
 	var b builder
-	inFence, indent := false, 0 // indent: of the text of the list item at hand
+	inFence, indent := false, 0 // indent: of the text of the current list item
 	for i, line := range strings.Split(src, "\n") {
 		at, trimmed := i+1, strings.TrimSpace(line)
 		lead := len(line) - len(strings.TrimLeft(line, " "))
@@ -61,8 +61,8 @@ func Markdown(src string) []Block {
 	return b.finish()
 }
 
-// WrapMarkdown returns a document with its prose wrapped at width columns. It returns an error
-// rather than a document with other words.
+// WrapMarkdown returns a document with its prose wrapped at width columns. If the words would
+// change, it returns an error instead.
 func WrapMarkdown(src string, width int) (string, error) {
 	var lines []string
 	for _, b := range Markdown(src) {

@@ -1,6 +1,6 @@
-// Package prose reads the prose of the project, which is Go comments and Markdown. It finds
-// sentences, words and lines that break the rules of CONTRIBUTING.md, and it wraps prose anew. Lint
-// tests and the program in internal/lint/rewrap use it.
+// Package prose checks and wraps the project's prose: Go comments and Markdown. It finds sentences,
+// words and lines that break the rules of CONTRIBUTING.md. Lint tests and the program in
+// internal/lint/rewrap use it.
 package prose
 
 import (
@@ -9,10 +9,10 @@ import (
 	"unicode/utf8"
 )
 
-// Kind says what a block of lines is.
+// Kind is the kind of a block of lines.
 type Kind int
 
-// Only Text may be wrapped anew.
+// Only Text may be wrapped.
 const (
 	Text     Kind = iota // a paragraph or a list item
 	Heading              // one line
@@ -27,23 +27,24 @@ type Block struct {
 	Lines []string // as in the file, without the // of a comment
 	// First and Rest are the prefixes of the first and of the other lines of a Text, such as "- " and "  ".
 	First, Rest string
-	// Words are those of a Text. One can have spaces, because a span of code is not broken.
+	// Words are the words of a Text. A word may contain spaces, because a span of code is not
+	// broken.
 	Words []string
 }
 
-// tabWidth is the width of a tab, for the width of a line.
+// tabWidth is the width of a tab for computing the width of a line.
 const tabWidth = 4
 
-// Width returns the columns that a line takes.
+// Width returns the width of a line in columns.
 func Width(line string) int {
 	return utf8.RuneCountInString(line) + (tabWidth-1)*strings.Count(line, "\t")
 }
 
-// risky words change the meaning of a line that begins with them, in Markdown or in a comment.
+// risky matches words that, at the start of a line, change its meaning in Markdown or in a comment.
 var risky = regexp.MustCompile("^([-+*#>|=~<:]|\\d+[.)]$|```|\\+build|(?i:output:|unordered)|//)")
 
-// split returns the words of a text. A span of code stays one word, and a risky word stays with the
-// one before it.
+// split returns the words of a text. A span of code stays one word, and a risky word is joined to
+// the previous word.
 func split(text string) (words []string) {
 	open := false
 	for _, w := range strings.Fields(text) {
@@ -56,7 +57,7 @@ func split(text string) (words []string) {
 			open = !open
 		}
 	}
-	if open { // a lone backtick spans nothing
+	if open { // a single backtick begins no span
 		words = words[:0]
 		for _, w := range strings.Fields(text) {
 			if len(words) > 0 && risky.MatchString(w) {
@@ -69,8 +70,8 @@ func split(text string) (words []string) {
 	return words
 }
 
-// Wrap returns the lines of a block with at most width columns, where words allow that. A block
-// that is no Text stays as it is.
+// Wrap returns the lines of a block with at most width columns, if the words allow that. A block
+// that is not Text stays unchanged.
 func (b *Block) Wrap(width int) []string {
 	if b.Kind != Text {
 		return b.Lines
@@ -95,7 +96,7 @@ func (b *Block) Wrap(width int) []string {
 // item matches the marker of a list item.
 var item = regexp.MustCompile(`^(\s*)([-*+]|\d+[.)])(\s+)\S`)
 
-// drawn tells whether a line is drawn with spaces or boxes, and so must stay as it is.
+// drawn reports whether a line contains a drawing with spaces or boxes, and so must stay unchanged.
 func drawn(line string) bool {
 	return strings.Contains(strings.TrimSpace(line), "  ") || strings.ContainsAny(line, "\t│─┌┐└┘├┤┬┴┼▶▼▲◀")
 }
@@ -103,7 +104,7 @@ func drawn(line string) bool {
 // builder collects blocks.
 type builder struct {
 	blocks []Block
-	open   bool // the last block is a Text that can go on
+	open   bool // the last block is a Text that may continue
 }
 
 func (b *builder) add(kind Kind, line int, text string) {
@@ -121,14 +122,13 @@ func (b *builder) begin(line int, text, first, rest string) {
 	b.open = true
 }
 
-// goOn adds a line to the Text that is open.
+// goOn adds a line to the open Text.
 func (b *builder) goOn(text string) {
 	last := &b.blocks[len(b.blocks)-1]
 	last.Lines = append(last.Lines, text)
 }
 
-// finish fills in the words of each Text. A Text of lines that are drawn, or that end with a hard
-// break, becomes Verbatim.
+// finish computes the words of each Text. A Text with drawn lines or hard breaks becomes Verbatim.
 func (b *builder) finish() []Block {
 	for i := range b.blocks {
 		x := &b.blocks[i]

@@ -9,8 +9,8 @@ import (
 const (
 	// MaxWords is how many words a sentence may have. The aim is 20.
 	MaxWords = 35
-	// MaxColumns is how wide a line may be. Prose wraps at 100; a word or a span of code may pass
-	// that.
+	// MaxColumns is the largest width of a line. Prose wraps at 100; a long word or a span of code
+	// may exceed that.
 	MaxColumns = 110
 )
 
@@ -20,14 +20,15 @@ type Problem struct {
 	What string
 }
 
-// Banned is a phrase that must not be used, and what to write instead.
+// Banned is a phrase that must not be used, and its replacement.
 type Banned struct {
 	Phrase  string
 	Instead string
 	match   *regexp.Regexp
 }
 
-// ParseBanned reads a list of banned phrases: one a line, as "PHRASE: INSTEAD". # begins a comment.
+// ParseBanned reads a list of banned phrases, one per line, as "PHRASE: INSTEAD". # begins a
+// comment.
 func ParseBanned(text string) (list []Banned, err error) {
 	for i, line := range strings.Split(text, "\n") {
 		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
@@ -50,10 +51,10 @@ func ParseBanned(text string) (list []Banned, err error) {
 	return list, nil
 }
 
-// Rules are what is checked.
+// Rules are the rules that Check uses.
 type Rules struct{ Banned []Banned }
 
-// Check returns the problems of blocks whose lines have so many columns in front of them.
+// Check returns the problems of blocks. before is the number of columns in front of their lines.
 // checkWidth is false for a comment at the end of a line of code.
 func (r *Rules) Check(blocks []Block, before int, checkWidth bool) (found []Problem) {
 	for i := range blocks {
@@ -86,12 +87,13 @@ func (r *Rules) Check(blocks []Block, before int, checkWidth bool) (found []Prob
 var (
 	codeSpan = regexp.MustCompile("`[^`]*`")
 	target   = regexp.MustCompile(`\]\([^)]*\)`)
-	// sentenceEnd matches the space after a sentence. A full stop after an abbreviation ends none.
+	// sentenceEnd matches the space after a sentence. A full stop after an abbreviation ends no
+	// sentence.
 	sentenceEnd  = regexp.MustCompile(`[.!?][)"'*_]*\s+`)
 	abbreviation = regexp.MustCompile(`(^|\W)(e\.g|i\.e|etc|vs|no|cf)[.]\s+$`)
 )
 
-// blank replaces a span of code by one word, so that its text is not judged.
+// blank replaces a span of code by one word, so its text is not checked.
 func blank(string) string { return "CODE" }
 
 // sentences checks a text that began at a line.
@@ -126,7 +128,7 @@ func Sentences(text string) (list []string) {
 	return list
 }
 
-// countWords counts what has a letter or a digit.
+// countWords counts the words that contain a letter or a digit.
 func countWords(s string) (n int) {
 	for _, w := range strings.Fields(s) {
 		if strings.ContainsAny(strings.ToLower(w), "abcdefghijklmnopqrstuvwxyz0123456789") {

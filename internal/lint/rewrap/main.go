@@ -3,9 +3,9 @@
 //	go run ./internal/lint/rewrap internal/queue docs   lists the files that would change
 //	go run ./internal/lint/rewrap -w internal/queue     changes them
 //
-// Directories are walked, without testdata and nested modules. Code, tables, drawings and comments
-// at the end of a line of code stay as they are. A file in which a word, the code or its layout
-// would change is reported and left alone.
+// It walks through directories, except testdata and nested modules. Code, tables, drawings and
+// comments at the end of a line of code stay unchanged. If a word, the code or its layout would
+// change, the file is reported and left unchanged.
 package main
 
 import (
@@ -49,7 +49,7 @@ func main() {
 	}
 }
 
-// enter leaves out directories with nothing to wrap, and results of benchmarks, which are records.
+// enter skips directories without prose, and results of benchmarks, which are records.
 func enter(root, path, name string) error {
 	if path == root {
 		return nil

@@ -9,10 +9,10 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// The commands, as the model understands them. Each gives what the machine must give, and is called
-// from the function that Turn takes.
+// The commands on the model. Each returns what the machine must return. Call them in the function
+// that Turn takes.
 
-// Declare makes a queue, or gives it other settings.
+// Declare creates a queue or changes its settings.
 func (m *Model) Declare(name string, cfg surgetank.QueueConfig) {
 	q := m.Queues[name]
 	if q == nil {
@@ -33,7 +33,8 @@ func (m *Model) Pause(q *Queue, paused bool) {
 	}
 }
 
-// known says whether a queue has a dedup id in its window, and of which message.
+// known tells whether a queue has a dedup id in its window, and returns the number of the message
+// with the id.
 func (q *Queue) known(id string) (seq uint64, known bool) {
 	x, ok := q.ids[id]
 	return x.seq, ok && id != "" && q.Config.DedupWindow > 0 && x.until > q.m.Now
@@ -41,15 +42,15 @@ func (q *Queue) known(id string) (seq uint64, known bool) {
 
 // Publisher is a publisher that numbers its messages.
 type Publisher struct {
-	Confirmed map[uint64]uint64 // the message's number in its first queue, by the publisher's number
-	Used      int64             // when the last number was confirmed
+	Confirmed map[uint64]uint64 // by the publisher's number: the message's number in its first queue
+	Used      int64             // when the newest number was confirmed
 }
 
 // publisherKeep is how long a publisher is remembered.
 const publisherKeep = 7 * 24 * int64(time.Hour)
 
-// PublishNumbered stores a message unless its publisher's number is confirmed. A message goes to
-// all of its queues or to none.
+// PublishNumbered stores a message unless its publisher's number is confirmed. The message goes to
+// all its queues or to none.
 func (m *Model) PublishNumbered(p *surgetank.Publishing, groups []string) (code surgetank.Code, seq uint64, dup bool) {
 	known := m.Publishers[p.Publisher]
 	if known != nil && known.Used+publisherKeep <= m.Now {
@@ -72,8 +73,8 @@ func (m *Model) PublishNumbered(p *surgetank.Publishing, groups []string) (code 
 	return code, seq, dup
 }
 
-// Publish stores a message in queues, in each under the group that groups says, or under its own
-// where groups is nil. admitted: it was checked before that there is room.
+// Publish stores a message in queues. groups has its group in each queue; if groups is nil, the
+// message's own group counts. admitted means that the caller has checked that there is room.
 func (m *Model) Publish(msg *surgetank.Message, names, groups []string, admitted bool) (code surgetank.Code, seq uint64, dup bool) {
 	return m.publish(msg, names, groups, admitted, false)
 }
@@ -142,7 +143,7 @@ func (m *Model) publish(msg *surgetank.Message, names, groups []string, admitted
 	return code, seq, dup && code == ""
 }
 
-// refuses says whether a queue has no room for more; a waiting consumer may make room.
+// refuses tells whether a queue has no room for more. It first lets a waiting consumer make room.
 func (q *Queue) refuses(messages int, bytes int64) bool {
 	if q.m.Full {
 		return true
@@ -158,7 +159,7 @@ func (q *Queue) refuses(messages int, bytes int64) bool {
 	return true
 }
 
-// Attach makes a consumer of a queue.
+// Attach adds a consumer to a queue.
 func (m *Model) Attach(name string, id uint64, opts surgetank.SubscribeOptions, once, now bool) (*Consumer, surgetank.Code) {
 	q := m.Queues[name]
 	if q == nil {
@@ -182,10 +183,10 @@ func (m *Model) Attach(name string, id uint64, opts surgetank.SubscribeOptions, 
 	return c, ""
 }
 
-// Stop lets a consumer get nothing more.
+// Stop stops hand-outs to a consumer.
 func (m *Model) Stop(c *Consumer) { c.stop = true }
 
-// PoolLimit sets what the consumers of a pool may hold together; 0: no limit.
+// PoolLimit sets how many messages the consumers of a pool may hold together; 0: no limit.
 func (m *Model) PoolLimit(id uint64, limit int) {
 	m.pools[id] = limit
 	m.forgetPool(id)
@@ -194,7 +195,7 @@ func (m *Model) PoolLimit(id uint64, limit int) {
 	}
 }
 
-// Credit gives a consumer credit, or takes back what it has not used.
+// Credit adds credit to a consumer. A negative n removes credit that is not used.
 func (m *Model) Credit(c *Consumer, n int) {
 	if !c.gone {
 		c.credit = max(0, c.credit+n)
@@ -202,7 +203,8 @@ func (m *Model) Credit(c *Consumer, n int) {
 	}
 }
 
-// Detach ends a subscription: back goes back uncounted, with all the rest goes back counted.
+// Detach ends a subscription. The messages of back are returned, and their attempts do not count.
+// With all, its other messages are returned, too, and their attempts count.
 func (m *Model) Detach(c *Consumer, back []uint64, all bool) {
 	if !c.gone {
 		m.unlist(c)
@@ -225,14 +227,14 @@ func (m *Model) Detach(c *Consumer, back []uint64, all bool) {
 	}
 }
 
-// Lease stands for one hand-out that is to be settled.
+// Lease is one hand-out that can be settled.
 type Lease struct {
 	q  *Queue
 	x  *Message
 	no uint64
 }
 
-// Lease gives the newest lease on a message; false: it is not leased.
+// Lease returns the newest lease on a message. It returns false if the message is not leased.
 func (m *Model) Lease(queue string, seq uint64) (Lease, bool) {
 	if q := m.Queues[queue]; q != nil {
 		if x := q.Find(seq); x != nil && x.state == surgetank.StateLeased {
@@ -247,13 +249,13 @@ func (m *Model) Lives(l Lease) bool {
 	return l.q != nil && m.Queues[l.q.Name] == l.q && l.x.state == surgetank.StateLeased && l.x.lease == l.no && slices.Contains(l.q.msgs, l.x)
 }
 
-// Holds tells whether a lease is a consumer's.
+// Holds tells whether a lease belongs to a consumer.
 func (l Lease) Holds(c *Consumer) bool { return l.x.consumer == c }
 
-// Seq is the message's number.
+// Seq returns the message's number.
 func (l Lease) Seq() uint64 { return l.x.seq }
 
-// Settle does one settlement of a lease that lives.
+// Settle makes one settlement of a lease that has not ended.
 func (l Lease) Settle(s *surgetank.Settlement) {
 	q, x := l.q, l.x
 	switch s.Op {
@@ -265,7 +267,7 @@ func (l Lease) Settle(s *surgetank.Settlement) {
 	case surgetank.Reject:
 		q.unlease(x)
 		x.attempts++
-		if !q.bury(x, surgetank.ReasonRejected) {
+		if !q.sendToDeadLetter(x, surgetank.ReasonRejected) {
 			q.putBack(x)
 		}
 	case surgetank.Extend:
@@ -273,7 +275,7 @@ func (l Lease) Settle(s *surgetank.Settlement) {
 	}
 }
 
-// Purge drops what is not leased of a range of numbers, as one turn of a purge does.
+// Purge drops the messages in a range of numbers that are not leased, like one turn of a purge.
 func (m *Model) Purge(q *Queue, from, below uint64) (n int64) {
 	for _, x := range slices.Clone(q.msgs) {
 		if x.state != surgetank.StateLeased && x.seq >= from && x.seq < below {
@@ -284,9 +286,9 @@ func (m *Model) Purge(q *Queue, from, below uint64) (n int64) {
 	return n
 }
 
-// Delete removes a queue and gives the number of messages that were not leased.
+// Delete removes a queue and returns the number of its messages that were not leased.
 func (m *Model) Delete(q *Queue) (n int64) {
-	n = int64(len(q.msgs) - q.count(surgetank.StateLeased, "")) // with what is damaged
+	n = int64(len(q.msgs) - q.count(surgetank.StateLeased, "")) // damaged messages are counted
 	for len(q.consumers) > 0 {
 		m.end(q.consumers[0])
 	}
@@ -327,8 +329,7 @@ func (m *Model) Redrive(q *Queue, o surgetank.RedriveOptions) (r surgetank.Redri
 	return r
 }
 
-// Rest is a clean stop: what is leased was seen, and nothing else that does not know. Crash
-// follows.
+// Rest is a clean stop: it marks the leased messages as redelivered. Crash follows.
 func (m *Model) Rest() {
 	m.rested = true
 	for _, q := range m.Queues {
@@ -338,8 +339,8 @@ func (m *Model) Rest() {
 	}
 }
 
-// Crash is a new opening: leases and consumers are gone and nothing is counted. Everything may have
-// been seen before, unless the broker rested.
+// Crash is a new opening: leases and consumers are gone, and no attempt counts. Every message is
+// marked as redelivered, unless the broker stopped cleanly.
 func (m *Model) Crash() {
 	rested := m.rested
 	m.rested = false
@@ -364,16 +365,15 @@ func (m *Model) Crash() {
 	}
 }
 
-// delayed says that a message waits for a time: for the end of its delay or for its next try.
+// delayed tells whether a message waits for a time: the end of its delay or its next attempt.
 func (x *Message) delayed(now int64) bool {
 	return x.state == surgetank.StateDelayed || x.state == surgetank.StateReady && x.notBefore > now
 }
 
-// waits says that a message is in line, and neither it nor anything else says that it must wait for
-// a time.
+// waits tells whether a message is in line and need not wait for a time.
 func (x *Message) waits(now int64) bool { return x.state == surgetank.StateReady && !x.delayed(now) }
 
-// Info is what QueueInfo must say.
+// Info returns the statistics that QueueInfo must have.
 func (q *Queue) Info() surgetank.QueueInfo {
 	i := surgetank.QueueInfo{Name: q.Name, Floor: q.next, Leased: int64(q.count(surgetank.StateLeased, "")), Damaged: int64(q.count(surgetank.StateDamaged, "")), Consumers: int64(len(q.consumers))}
 	var next *Message
@@ -422,7 +422,7 @@ func (q *Queue) Info() surgetank.QueueInfo {
 	return i
 }
 
-// Refused says whether a transaction is refused, and with which code.
+// Refused returns the error code with which a transaction must be rejected, or "".
 func (m *Model) Refused(ps []surgetank.Publishing, leases []Lease) surgetank.Code {
 	messages, bytes := map[*Queue]int{}, map[*Queue]int64{}
 	for i := range ps {
@@ -455,7 +455,7 @@ func (m *Model) Refused(ps []surgetank.Publishing, leases []Lease) surgetank.Cod
 	return ""
 }
 
-// Durable gives a copy of what outlives a crash; Crash makes a model of a new opening of it.
+// Durable returns a copy of the durable state. Call Crash on the copy to make it a new opening.
 func (m *Model) Durable() *Model {
 	c := New()
 	c.Now, c.made = m.Now, m.made
@@ -480,7 +480,7 @@ func (m *Model) Durable() *Model {
 	return c
 }
 
-// Stored is a message as a reader sees it.
+// Stored is a message as its readers see it.
 type Stored struct {
 	Seq      uint64
 	Group    string
@@ -489,10 +489,10 @@ type Stored struct {
 	Deaths   int
 	Delayed  bool
 	Failure  string
-	Due      int64 // of a delayed one
+	Due      int64 // of a delayed message
 }
 
-// Messages gives all messages in the order of their numbers.
+// Messages returns all messages in the order of their numbers.
 func (q *Queue) Messages() []Stored {
 	all := make([]Stored, len(q.msgs))
 	for i, x := range q.msgs {

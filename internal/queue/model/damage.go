@@ -7,12 +7,13 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Messages whose bodies cannot be read. One that was handed out, or that is the first of its line,
-// is held: it leaves the line and takes up its group's room until it is dropped, tried again, or
-// the broker opens anew. One further back is suspect: it is held when its turn comes.
+// Messages whose bodies cannot be read. A message that was handed out, or that is the first of its
+// line, is held. It leaves the line and counts as in flight in its group until it is dropped, it is
+// read again, or the broker is opened again. A message further back is suspect. It is held when it
+// becomes the first.
 
-// Quarantine says that a message's body cannot be read; l is the lease under which it was handed
-// out, if it was. It gives whether that changed anything.
+// Quarantine reports that a message's body cannot be read. l is the lease under which it was handed
+// out, if it was. It returns whether anything changed.
 func (m *Model) Quarantine(queue string, seq uint64, l Lease, retry time.Duration) bool {
 	q := m.Queues[queue]
 	if q == nil {
@@ -46,13 +47,13 @@ func (q *Queue) hold(x *Message, retry int64) {
 	q.m.mark(q)
 }
 
-// retry puts a held message back at its old place.
+// retry returns a held message to its old position.
 func (q *Queue) retry(x *Message) {
-	x.state, x.retry, x.lapsed, x.fullUntil = surgetank.StateReady, 0, false, 0 // if it has expired, that comes next
+	x.state, x.retry, x.lapsed, x.fullUntil = surgetank.StateReady, 0, false, 0 // if it has expired, it expires next
 	q.m.mark(q)
 }
 
-// DropDamaged drops what is known to be damaged.
+// DropDamaged drops the messages that are known to be damaged.
 func (m *Model) DropDamaged(q *Queue) (n int64) {
 	for _, x := range slices.Clone(q.msgs) {
 		if x.state == surgetank.StateDamaged || x.suspect {

@@ -15,25 +15,25 @@ import (
 // maxDeaths is how many events of a dead-letter history are kept.
 const maxDeaths = 16
 
-// Model is all queues of one broker. It belongs to one goroutine; its fields are for those who
-// compare it, and are changed by its methods alone.
+// Model is all queues of one broker. It belongs to one goroutine. Tests read its fields to compare
+// them; only its methods change them.
 type Model struct {
 	Now    int64
 	Queues map[string]*Queue
-	Outs   []Out    // hand-outs since somebody emptied it
-	Ended  []uint64 // consumers that ended by themselves since somebody emptied it
-	Full   bool     // the disk takes no messages
+	Outs   []Out    // hand-outs since the caller last emptied it
+	Ended  []uint64 // consumers that the model ended since the caller last emptied it
+	Full   bool     // the disk has no room for messages
 
-	// Publishers is the numbers that are confirmed, by publisher.
+	// Publishers has the confirmed numbers of each publisher.
 	Publishers map[string]*Publisher
 
-	order  []string // queues to be served at the end of the turn, the oldest first
-	made   int      // queues that were ever made
+	order  []string // queues to serve at the end of the turn, the oldest first
+	made   int      // number of queues ever created
 	once   []*Consumer
 	pools  map[uint64]int // limits
-	turns  int            // counts attaching, and serving members of pools
+	turns  int            // number of attaches, and of hand-outs to members of pools
 	leases uint64
-	rested bool // it stopped cleanly and was not opened yet
+	rested bool // it stopped cleanly and was not opened again yet
 }
 
 // Queue is one queue.
@@ -42,16 +42,16 @@ type Queue struct {
 	Config surgetank.QueueConfig
 
 	m         *Model
-	made      int // it is the so-many-th queue
+	made      int // value of Model.made at its creation
 	next      uint64
 	msgs      []*Message // by seq
 	ids       map[string]knownID
 	groups    map[string]*flow
 	consumers []*Consumer
-	line      []*Consumer // who has credit, next first; one that lost it leaves when its turn comes
+	line      []*Consumer // consumers with credit, next first; one without credit leaves when its turn comes
 	tat       int64
 	turn      int
-	fresh     uint64 // messages below were there before the broker opened
+	fresh     uint64 // lower messages existed before the broker opened
 }
 
 type knownID struct {
@@ -62,7 +62,7 @@ type knownID struct {
 type flow struct {
 	tat    int64
 	served int
-	holder uint64 // who has all that is leased; 0: several
+	holder uint64 // the consumer that has all leases; 0: several have
 }
 
 // Message is one message of a queue.
@@ -71,10 +71,10 @@ type Message struct {
 	group        string
 	priority     uint8
 	size         int64
-	state        surgetank.State // StateReady for all that is in line
+	state        surgetank.State // StateReady for all messages in line
 	notBefore    int64
-	since        int64  // when it was confirmed or, if later, its publisher's delay ends
-	failure      string // why it came back last; "" if nobody said
+	since        int64  // when it was confirmed or, if later, when its publisher's delay ends
+	failure      string // why it was returned last; "" if not known
 	expires      int64
 	attempts     int
 	again        bool
@@ -82,13 +82,13 @@ type Message struct {
 	deaths       int
 	deadline     int64
 	consumer     *Consumer
-	lapsed       bool     // it expired and is still there
-	fullUntil    int64    // when it is tried again to give it up: its dead-letter queue was full
+	lapsed       bool     // it expired and still exists
+	fullUntil    int64    // its dead-letter queue was full: when to give it up again
 	trail        []string // queues that gave it up by themselves since a consumer did, or a redrive
-	suspect      bool     // it cannot be read and stands in line
-	retry        int64    // when one that is held as damaged is tried again; 0: never
-	suspectUntil int64    // what retry will be when a suspect message is held
-	lease        uint64   // counts the hand-outs of the model
+	suspect      bool     // it cannot be read and is in line
+	retry        int64    // of a held message: when to read it again; 0: never
+	suspectUntil int64    // of a suspect message: retry, once the message is held
+	lease        uint64   // number of the hand-out, counted by the model
 }
 
 // Consumer is a subscription: credit on a queue.
@@ -98,12 +98,12 @@ type Consumer struct {
 	opts            surgetank.SubscribeOptions
 	credit, held    int
 	got             int
-	turn            int // in its pool: the lowest goes first
+	turn            int // in its pool: the lowest is served first
 	once, now, stop bool
 	gone            bool
 }
 
-// Out is a hand-out, in the form in which it is compared.
+// Out is a hand-out in the form that is compared.
 type Out struct {
 	Queue       string
 	Consumer    uint64
@@ -116,18 +116,18 @@ type Out struct {
 	Deaths      int
 }
 
-// New makes a model without queues.
+// New returns a model without queues.
 func New() *Model {
 	return &Model{Queues: map[string]*Queue{}, Publishers: map[string]*Publisher{}, pools: map[uint64]int{}}
 }
 
-// Names gives the names of the queues, sorted.
+// Names returns the sorted names of the queues.
 func (m *Model) Names() []string { return slices.Sorted(maps.Keys(m.Queues)) }
 
-// Turn does what became due by now, then f, then hands out.
+// Turn handles what is due by now, calls f, and then hands out.
 func (m *Model) Turn(now int64, f func()) {
 	m.Now = max(m.Now, now)
-	names := m.Names() // the oldest queue first: what two queues give up at one moment may go to the same queue
+	names := m.Names() // the oldest queue first: two queues can give up messages to the same queue at one time
 	slices.SortFunc(names, func(a, b string) int { return m.Queues[a].made - m.Queues[b].made })
 	for _, name := range names {
 		m.Queues[name].due()
@@ -135,7 +135,7 @@ func (m *Model) Turn(now int64, f func()) {
 	if f != nil {
 		f()
 	}
-	for _, name := range m.Names() { // the others too: time may have let something go
+	for _, name := range m.Names() { // all other queues: time may have released a message
 		m.mark(m.Queues[name])
 	}
 	for len(m.order) > 0 {
@@ -163,7 +163,7 @@ func (m *Model) mark(q *Queue) {
 	}
 }
 
-// markGivers marks the queues that may wait for room in one.
+// markGivers marks the queues that may wait for room in q.
 func (m *Model) markGivers(q *Queue) {
 	for _, name := range m.Names() {
 		if g := m.Queues[name]; g != q && g.deadLetter() == q.Name {
@@ -233,7 +233,7 @@ func (q *Queue) due() {
 	}
 }
 
-// at gives the messages whose time has come, in its order; 0 is never.
+// at returns the messages whose time has come, in the order of the times. The time 0 means never.
 func (q *Queue) at(when func(*Message) int64) (due []*Message) {
 	for _, x := range q.msgs {
 		if at := when(x); at != 0 && at <= q.m.Now {
@@ -247,7 +247,7 @@ func (q *Queue) at(when func(*Message) int64) (due []*Message) {
 // plainLine is the line of messages without group and priority. It is always there.
 const plainLine = "\x000"
 
-// key names the line a message stands in.
+// key returns the name of the line that a message belongs to.
 func (x *Message) key() string {
 	if x.group != "" {
 		return x.group
@@ -282,12 +282,12 @@ func (q *Queue) count(state surgetank.State, key string) (n int) {
 	return n
 }
 
-// inLine says that a message waits, now or for its time: it is neither leased nor held as damaged.
+// inLine tells whether a message waits, also for a time: it is neither leased nor held.
 func (x *Message) inLine() bool {
 	return x.state == surgetank.StateReady || x.state == surgetank.StateDelayed
 }
 
-// inFlight counts what takes up a group's max_in_flight.
+// inFlight returns how many messages count for a group's max_in_flight.
 func (q *Queue) inFlight(key string) int {
 	return q.count(surgetank.StateLeased, key) + q.count(surgetank.StateDamaged, key)
 }
@@ -303,7 +303,7 @@ func (q *Queue) over(messages int, bytes int64) bool {
 	return q.Config.MaxMessages > 0 && int64(waiting+messages) > q.Config.MaxMessages || q.Config.MaxBytes > 0 && bytes > q.Config.MaxBytes
 }
 
-// place puts a message in line, or aside until its time.
+// place puts a message in line, or among the delayed messages until its time.
 func (q *Queue) place(x *Message, notBefore int64) {
 	x.state, x.notBefore = surgetank.StateReady, notBefore
 	if strict := q.Config.Group.MaxInFlight == 1 && x.group != ""; notBefore > q.m.Now && !(strict && x.again) {
@@ -329,7 +329,7 @@ func (q *Queue) remove(x *Message) {
 	q.m.mark(q)
 }
 
-// front is the first of a line.
+// front returns the first message of a line.
 func (q *Queue) front(key string) *Message {
 	for _, x := range q.msgs {
 		if x.state == surgetank.StateReady && x.key() == key {
@@ -355,7 +355,7 @@ func (q *Queue) mayGo() bool {
 		!(l.Rate > 0 && due(q.tat, l.Rate, l.Burst) > q.m.Now)
 }
 
-// waitsForRate says that the queue's rate alone holds it up.
+// waitsForRate tells whether only the queue's rate stops hand-outs.
 func (q *Queue) waitsForRate() bool {
 	l := q.Config.Level
 	return !q.Config.Paused && l.Rate > 0 && !(l.MaxInFlight > 0 && q.count(surgetank.StateLeased, "") >= l.MaxInFlight)
@@ -374,8 +374,8 @@ func (q *Queue) groupMayGo(key string) bool {
 	return x.notBefore <= q.m.Now && !(g.Rate > 0 && due(q.group(key).tat, g.Rate, 1) > q.m.Now)
 }
 
-// groupLimit: a queue's only consumer may hold a run of a group, as long as nobody else has held
-// any since it was last idle.
+// groupLimit returns how many messages of a group may be leased. A queue's only consumer may have
+// leases of a whole run, as long as no other consumer had one since the group was last idle.
 func (q *Queue) groupLimit(key string) int {
 	limit := q.Config.Group.MaxInFlight
 	if len(q.consumers) == 1 {
@@ -386,7 +386,8 @@ func (q *Queue) groupLimit(key string) int {
 	return limit
 }
 
-// best is the line that goes next: by priority, then by turn where that is fair, then by age.
+// best returns the line that goes next: by priority, then by turn if the queue is fair, then by
+// age.
 func (q *Queue) best() string {
 	best, found := "", false
 	for key := range q.groups {
@@ -414,7 +415,7 @@ func (q *Queue) best() string {
 // willing tells whether the consumer wants a message.
 func (c *Consumer) willing() bool { return c.credit > 0 && !c.stop }
 
-// kept tells whether the limit of its pool keeps a consumer from being served.
+// kept tells whether the limit of its pool stops hand-outs to a consumer.
 func (c *Consumer) kept() bool {
 	limit, held := c.q.m.pools[c.opts.Pool], 0
 	if c.opts.Pool == 0 || limit == 0 {
@@ -430,7 +431,7 @@ func (c *Consumer) kept() bool {
 	return held >= limit
 }
 
-// forgetPool drops the limit of a pool that nobody is in any more.
+// forgetPool removes the limit of a pool without members.
 func (m *Model) forgetPool(id uint64) {
 	for _, q := range m.Queues {
 		for _, c := range q.consumers {
@@ -473,7 +474,7 @@ func (q *Queue) offer(c *Consumer) {
 func (q *Queue) nextConsumer() *Consumer {
 	for i := 0; i < len(q.line); {
 		switch c := q.line[i]; {
-		case c.kept(): // by its pool, and keeps its place
+		case c.kept(): // by its pool; it keeps its place
 			i++
 		case c.willing() && c.active():
 			return c
@@ -488,7 +489,7 @@ func (q *Queue) dispatch() {
 	for {
 		key := q.best()
 		if key == "" || !q.mayGo() && !q.waitsForRate() {
-			return // consumers are asked only when there is something for them: until then they keep their place in line
+			return // a consumer leaves the line only when there is a message to hand out
 		}
 		c := q.nextConsumer()
 		if c == nil || !q.mayGo() {
@@ -527,8 +528,8 @@ func (q *Queue) serve(c *Consumer) {
 	}
 }
 
-// turnOf gives the member of c's pool that was served longest ago, of those that their queues would
-// serve now; c is one of them.
+// turnOf returns the member of c's pool whose turn it is: of those that their queues would serve
+// now, the one served longest ago. c is one of them.
 func (m *Model) turnOf(c *Consumer) *Consumer {
 	for _, o := range m.members(c.opts.Pool) {
 		if o == c || slices.Contains(o.q.line, o) && o.q.best() != "" && o.q.mayGo() && o.q.nextConsumer() == o {
@@ -538,7 +539,7 @@ func (m *Model) turnOf(c *Consumer) *Consumer {
 	return c
 }
 
-// members gives the consumers of a pool in the order of their turns.
+// members returns the consumers of a pool in the order of their turns.
 func (m *Model) members(pool uint64) []*Consumer {
 	var list []*Consumer
 	for _, q := range m.Queues {
@@ -587,12 +588,12 @@ func (q *Queue) handOut(c *Consumer, x *Message) {
 	q.m.Outs = append(q.m.Outs, out)
 }
 
-// unlease ends a lease and gives the credit back.
+// unlease ends a lease and returns the credit.
 func (q *Queue) unlease(x *Message) {
 	c := x.consumer
 	x.state, x.consumer, x.deadline = surgetank.StateReady, nil, 0
 	c.held--
-	if c.opts.Pool != 0 { // who shares its pool comes first: it has had its turn
+	if c.opts.Pool != 0 { // the other members of its pool come first
 		for _, o := range q.m.members(c.opts.Pool) {
 			q.m.mark(o.q)
 		}
@@ -610,7 +611,7 @@ func (q *Queue) giveUp(x *Message, delay time.Duration, counted bool, why string
 	if counted {
 		x.attempts++
 		if x.attempts >= q.Config.Retry.MaxAttempts && q.Config.Retry.MaxAttempts > 0 {
-			if !q.bury(x, surgetank.ReasonAttempts) {
+			if !q.sendToDeadLetter(x, surgetank.ReasonAttempts) {
 				q.putBack(x)
 			}
 			return
@@ -644,7 +645,7 @@ func (q *Queue) backoff(x *Message) time.Duration {
 	return time.Duration(min(float64(r.Initial)*math.Pow(r.Factor, float64(max(1, x.attempts)-1)), float64(r.Max)))
 }
 
-// putBack puts a message back in line whose dead-letter queue is full.
+// putBack returns a message to its line because its dead-letter queue is full.
 func (q *Queue) putBack(x *Message) {
 	x.again, x.failure = true, "it was given up, and its dead-letter queue had no room"
 	if x.lapsed {
@@ -653,16 +654,16 @@ func (q *Queue) putBack(x *Message) {
 	q.place(x, q.m.Now+int64(max(q.backoff(x), time.Second)))
 }
 
-// expire says whether a message that expired could be given up.
+// expire gives up an expired message. It returns false if the dead-letter queue is full.
 func (q *Queue) expire(x *Message) bool {
 	if d := q.Config.DeadLetter; d == "" || d == surgetank.DeadLetterDrop {
 		q.remove(x)
 		return true
 	}
-	return q.bury(x, surgetank.ReasonExpired)
+	return q.sendToDeadLetter(x, surgetank.ReasonExpired)
 }
 
-// fits says whether a message is within the limits; a waiting consumer may make room.
+// fits tells whether a message is within the limits. It first lets a waiting consumer make room.
 func (q *Queue) fits(size int64) bool {
 	if q.over(1, size) {
 		q.dispatch()
@@ -684,7 +685,7 @@ func (q *Queue) deadLetter() string {
 	return q.Name + ".dead"
 }
 
-func (q *Queue) bury(x *Message, why string) bool {
+func (q *Queue) sendToDeadLetter(x *Message, why string) bool {
 	to := q.deadLetter()
 	if to == surgetank.DeadLetterDrop {
 		q.remove(x)
@@ -734,7 +735,7 @@ func (q *Queue) oldest() *Message {
 	return nil
 }
 
-// sheds says whether the queue can make room.
+// sheds tells whether the queue can make room.
 func (q *Queue) sheds() bool {
 	if q.Config.Overflow != surgetank.OverflowDeadLetter || q.deadLetter() == q.Name {
 		return true
@@ -752,7 +753,7 @@ func (q *Queue) enforce() {
 		}
 		if o != surgetank.OverflowDeadLetter || q.deadLetter() == q.Name {
 			q.remove(x)
-		} else if !q.bury(x, surgetank.ReasonOverflow) {
+		} else if !q.sendToDeadLetter(x, surgetank.ReasonOverflow) {
 			return
 		}
 	}

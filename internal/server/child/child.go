@@ -1,5 +1,5 @@
 // Package child runs `surgetank serve` as a child process that can be killed without warning and
-// started again on the same data and addresses. The demo and the chaos test use it; the library and
+// restarted with the same data and addresses. The demo and the chaos test use it; the library and
 // the server do not.
 package child
 
@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Ready is the line that `surgetank serve --json` prints when all is open.
+// Ready is the line that `surgetank serve --json` prints when all doors are open.
 type Ready struct {
 	Ready   bool   `json:"ready"`
 	HTTP    string `json:"http,omitempty"` // URL
@@ -26,25 +26,25 @@ type Ready struct {
 	Version string `json:"version"`
 }
 
-// Server is a server in a process of its own. Its methods are for one goroutine.
+// Server is a server in a separate process. Its methods are for one goroutine.
 type Server struct {
 	binary string
 	args   []string
 	log    io.Writer
 	listen string // HTTP address, once known
 
-	// Dir is the working directory of the process; empty: ours. Set it before Start.
+	// Dir is the working directory of the process; empty: the caller's. Set it before Start.
 	Dir string
 
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process is gone
-	err    error         // how it ended; set before exited is closed
+	err    error         // exit error; set before exited is closed
 	Ready  Ready         // of the running process
 }
 
-// New prepares a server of a surgetank binary on a data directory. args are further flags of serve;
-// log gets its stderr. Start starts it, on a free port the first time and on the same one ever
-// after.
+// New prepares a server of a surgetank binary with a data directory. args are further flags of
+// serve; log receives its stderr. The first Start uses a free port, and later ones use the same
+// port.
 func New(binary, data string, log io.Writer, args ...string) *Server {
 	return &Server{binary: binary, log: log, listen: "127.0.0.1:0", args: append([]string{"serve", "--json", "--data", data}, args...)}
 }
@@ -101,20 +101,20 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 }
 
-// Exited is closed when the process has ended, for whatever reason.
+// Exited is closed when the process has ended for any reason.
 func (s *Server) Exited() <-chan struct{} { return s.exited }
 
-// Kill ends the process as a power failure would, and returns when it is gone.
+// Kill ends the process like a power failure, and returns when it is gone.
 func (s *Server) Kill() {
 	if s.cmd == nil || s.cmd.Process == nil {
 		return
 	}
-	_ = s.cmd.Process.Kill() // it may be gone already
+	_ = s.cmd.Process.Kill() // the process may already be gone
 	<-s.exited
 }
 
-// Stop asks the process to end in order, and waits for it. Where that cannot be asked (Windows) it
-// is killed, which loses nothing either.
+// Stop asks the process to end in order, and waits for it. Where that is not possible (Windows), it
+// kills the process, which loses nothing either.
 func (s *Server) Stop(ctx context.Context) error {
 	if s.cmd == nil || s.cmd.Process == nil {
 		return nil

@@ -1,13 +1,13 @@
-// Command guest is the first process of a virtual machine whose power the campaign cuts: it is
-// /init in an initial RAM disk beside a static `surgetank`. It loads the kernel modules that are
-// packed with it, brings up the network, mounts the disk, starts the server on it, and then passes
-// connections on, for the server listens on the loopback address alone, as it does by default.
+// Command guest is the first process of a virtual machine whose power the campaign cuts. It is
+// /init in an initial RAM disk, next to a static `surgetank`. It loads its kernel modules,
+// configures the network, mounts the disk, and starts the server. Then it forwards connections,
+// because by default the server listens on the loopback address alone.
 //
-// What it is to do stands on the kernel's command line: guest.fs (ext4 or xfs), guest.http (the
-// address that the ready line names) and guest.pid (the process of the machine, on the host). The
-// ready line goes to the second serial port; all else to the console. On a second port it takes
-// orders over HTTP: /clock?set=UNIX or ?add=SECONDS sets the clock, /net?… shapes the network (tc's
-// words), /stop stops the server in order and switches the machine off.
+// The kernel's command line has its parameters: guest.fs (ext4 or xfs), guest.http (the address in
+// the ready line) and guest.pid (the machine's process on the host). The ready line goes to the
+// second serial port, all other output to the console. A second TCP port accepts orders over HTTP.
+// /clock?set=UNIX or ?add=SECONDS sets the clock. /net?… shapes the network with arguments of tc.
+// /stop stops the server in order and switches the machine off.
 package main
 
 import (
@@ -29,7 +29,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Addresses inside the machine; the network in front of it is qemu's own, 10.0.2.0/24.
+// Addresses inside the machine. The network in front of it is qemu's own, 10.0.2.0/24.
 const (
 	address = "10.0.2.15"
 	inside  = "127.0.0.1:8080"
@@ -41,11 +41,11 @@ func main() {
 	err := run()
 	fmt.Println("guest: ended:", err)
 	unix.Sync()
-	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF) // there is nothing left to do if it fails
+	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF) // if this fails, nothing is left to do
 	select {}
 }
 
-// run does all; it returns when the server has ended.
+// run does everything. It returns when the server has ended.
 func run() error {
 	for _, m := range [][2]string{{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}} {
 		if err := unix.Mount(m[0], m[1], m[0], 0, ""); err != nil {
@@ -74,7 +74,7 @@ func run() error {
 	return serve(args)
 }
 
-// modules loads what /modules/order lists, in that order.
+// modules loads the modules of /modules/order, in that order.
 func modules() error {
 	b, err := os.ReadFile("/modules/order")
 	if err != nil {
@@ -96,7 +96,8 @@ func modules() error {
 	return nil
 }
 
-// up gives an interface an address with a mask of 24 bits, once the kernel has found it.
+// up returns an interface an address with a mask of 24 bits, once the kernel has found the
+// interface.
 func up(name, ip string) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 	if err != nil {
@@ -133,7 +134,7 @@ func up(name, ip string) error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, r)
 }
 
-// disk mounts the device, once the kernel has found it; its file system repairs itself from its
+// disk mounts the device, once the kernel has found it. The file system repairs itself from its
 // journal.
 func disk(device, kind string) (err error) {
 	for range 200 {
@@ -148,7 +149,7 @@ func disk(device, kind string) (err error) {
 	return nil
 }
 
-// serve runs the server and tells that it is ready.
+// serve runs the server and reports when it is ready.
 func serve(args map[string]string) error {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -166,7 +167,7 @@ func serve(args map[string]string) error {
 	if _, err := ready.ReadString('\n'); err != nil {
 		return fmt.Errorf("the server was not ready: %w: %w", err, cmd.Wait())
 	}
-	go func() { _, _ = io.Copy(os.Stdout, ready) }() // it says no more
+	go func() { _, _ = io.Copy(os.Stdout, ready) }() // the server prints nothing else
 	if err := forward(address+":8080", inside); err != nil {
 		return err
 	}
@@ -189,7 +190,7 @@ func serve(args map[string]string) error {
 	return cmd.Wait()
 }
 
-// forward passes every connection on.
+// forward forwards every connection.
 func forward(from, to string) error {
 	l, err := net.Listen("tcp", from)
 	if err != nil {
@@ -208,12 +209,13 @@ func forward(from, to string) error {
 	return nil
 }
 
-// pass copies both ways until both are at their end; a side that breaks takes the other with it.
+// pass copies in both directions until both are at their end. If one side breaks, it closes the
+// other.
 func pass(c net.Conn, to string) {
 	defer c.Close()
 	s, err := net.Dial("tcp", to)
 	if err != nil {
-		return // the caller sees a closed connection, as it would without us
+		return // the client sees a closed connection, as without the proxy
 	}
 	defer s.Close()
 	done := make(chan struct{})
@@ -227,7 +229,7 @@ func pass(c net.Conn, to string) {
 	<-done
 }
 
-// handler takes the campaign's orders.
+// handler executes the campaign's orders.
 func handler(stop func()) http.Handler {
 	mux := http.NewServeMux()
 	answer := func(w http.ResponseWriter, err error) {

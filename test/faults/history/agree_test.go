@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// slowOrder is GroupOrder by its definition: every pair of values of one group.
+// slowOrder is the definition of GroupOrder: it compares every pair of values of one group.
 func slowOrder(items []item) bool {
 	for i := range items {
 		for j := range items {
@@ -25,7 +25,7 @@ func slowOrder(items []item) bool {
 }
 
 // TestOrderSweepAgreesWithAllPairs compares the sweep with its definition on small random
-// histories, legal and not.
+// histories, legal and illegal.
 func TestOrderSweepAgreesWithAllPairs(t *testing.T) {
 	verdicts := map[bool]int{}
 	for seed := range uint64(20_000) {
@@ -84,7 +84,8 @@ func TestJournalKeepsWhatWasRecorded(t *testing.T) {
 	}
 }
 
-// BenchmarkCheck gives the checkers' speed, and BenchmarkOrder that of the order check alone.
+// BenchmarkCheck measures the speed of all checkers, and BenchmarkOrder that of the order check
+// alone.
 func BenchmarkCheck(b *testing.B) {
 	h := legal(1, 20_000)
 	b.ReportAllocs()

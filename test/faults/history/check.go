@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Verdict is what a run came to. Unknown counts as a failure: a check that could not be made proves
-// nothing.
+// Verdict is the result of a run. Unknown counts as a failure, because a check that could not be
+// made shows nothing.
 type Verdict string
 
 // The verdicts.
@@ -17,25 +17,25 @@ const (
 	Unknown Verdict = "UNKNOWN"
 )
 
-// Report is the outcome of all checkers over one history.
+// Report is the result of all checkers for one history.
 type Report struct {
 	Totals
-	Calls    int // records looked at
-	Doubled  int // findings that a message was had more often than allowed
+	Calls    int // number of records
+	Doubled  int // findings of messages that came more often than allowed
 	Disorder int // findings against the order in groups
 	Other    int
 	Findings []Finding
-	Unclear  []string // what could not be decided, and why
+	Unclear  []string // undecided questions, with the reason
 }
 
-// doubles are the checks whose findings count as doubled; order has its own column, and lost is
-// counted by TotalQueue.
+// doubles are the checks whose findings count as doubled. Order findings have a separate column,
+// and TotalQueue counts lost ones.
 var doubles = []string{"redelivered", "stored twice", "id reused", "two leases", "life cycle", "row doubled"}
 
-// missing are the checks whose findings count as lost beside TotalQueue's own.
+// missing are the checks whose findings count as lost, besides TotalQueue's.
 var missing = []string{"unsettled", "dead letter lost", "row lost"}
 
-// Check runs every checker that needs nothing but the history.
+// Check runs every checker that needs only the history.
 func Check(h *History, timeout time.Duration) Report {
 	var r Report
 	r.Calls = len(h.Ops)
@@ -66,7 +66,7 @@ func Check(h *History, timeout time.Duration) Report {
 	return r
 }
 
-// Add counts further findings, of checkers that need more than the history.
+// Add adds findings of checkers that need more than the history.
 func (r *Report) Add(bad ...Finding) { r.add(bad) }
 
 func (r *Report) add(bad []Finding) {
@@ -86,7 +86,7 @@ func (r *Report) add(bad []Finding) {
 	}
 }
 
-// Verdict is the report in a word.
+// Verdict returns the verdict of the report.
 func (r *Report) Verdict() Verdict {
 	switch {
 	case len(r.Findings) > 0:

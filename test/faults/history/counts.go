@@ -1,8 +1,7 @@
 package history
 
-// Conserved checks the counts at the end of a drained run: every queue says that it holds nothing,
-// and every message that was given up (rejected for certain) came out of the dead-letter queue of
-// its queue.
+// Conserved checks the counts at the end of a drained run. Every queue must report that it is
+// empty. Every certainly rejected message must have come out of the dead-letter queue of its queue.
 func Conserved(h *History) (bad []Finding) {
 	if !h.Drained {
 		return nil
@@ -12,7 +11,7 @@ func Conserved(h *History) (bad []Finding) {
 			bad = append(bad, finding("counts", op.Queue, "the queue says that it holds %d messages after everything was taken out", op.N))
 		}
 	}
-	dead := map[string]string{} // value → the dead-letter queue it came out of
+	dead := map[string]string{} // value → its dead-letter queue
 	for i := range h.Ops {
 		if op := &h.Ops[i]; op.Kind == Deliver {
 			if f := dead[op.Value+"\x00"+op.Queue]; f == "" {
@@ -32,9 +31,9 @@ func Conserved(h *History) (bad []Finding) {
 	return bad
 }
 
-// SinkRows checks rows read back from a sink's table, given as the values in them: each confirmed
-// value is there exactly once, each value whose outcome was lost at most once, and nothing else.
-// parked are values that the sink gave up by its rules; they must not be in the table.
+// SinkRows checks the values in the rows of a sink's table. Each confirmed value must be there
+// exactly once, each value with a lost outcome at most once, and no others. parked are values that
+// the sink parked by its rules; they must not be in the table.
 func SinkRows(h *History, rows []string, parked map[string]bool) (checked int, bad []Finding) {
 	count := make(map[string]int, len(rows))
 	for _, v := range rows {

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// DedupOnce checks that a dedup id was stored once: all confirmations of it, and all deliveries of
-// its value from the queue it was published to, name one message; and at most one confirmation says
+// DedupOnce checks that each dedup id was stored once. All confirmations of an id, and all
+// deliveries of its value from that queue, must name one message. At most one confirmation may say
 // that it stored something new.
 func DedupOnce(h *History) (checked int, bad []Finding) {
 	type entry struct {
@@ -66,8 +66,8 @@ func DedupOnce(h *History) (checked int, bad []Finding) {
 	return checked, bad
 }
 
-// IDsUnique checks that no message id stands for two values: a number must not be given again,
-// across restarts too.
+// IDsUnique checks that no message id means two values. A number must never be used again, even
+// after restarts.
 func IDsUnique(h *History) (bad []Finding) {
 	owner := map[message]string{}
 	reported := map[message]bool{}

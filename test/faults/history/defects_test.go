@@ -18,12 +18,11 @@ func TestLegalHistoriesPass(t *testing.T) {
 	}
 }
 
-// The defects: each damages a legal history the way a defect of a server would show, and the named
-// check must see it.
+// Each defect damages a legal history like a defective server. The named check must find it.
 var defects = []struct {
 	name  string
 	check string
-	put   func(h *History) bool // false when the history has no place for it
+	put   func(h *History) bool // false if the history has no place for the defect
 }{
 	{"a confirmed message is forgotten", "lost", func(h *History) bool {
 		v := victim(h, func(f *fate) bool { return f.ok > 0 && len(f.deliveries) > 0 })
@@ -226,7 +225,7 @@ func TestSinkRows(t *testing.T) {
 	}
 }
 
-// victim is the first value, in order, that a condition holds for.
+// victim returns the first value, in order, that fulfils a condition.
 func victim(h *History, ok func(*fate) bool) *fate {
 	for _, f := range sorted(fates(h)) {
 		if ok(f) {
@@ -294,7 +293,7 @@ func overtake(h *History) bool {
 	return false
 }
 
-// secondLease hands out a message while it is leased: the same one, or another one of its group.
+// secondLease delivers a message during a lease: the same message, or another of its group.
 func secondLease(h *History, same bool) bool {
 	for _, x := range leases(h) {
 		if x.to-x.from < 4*time.Millisecond || x.op.Queue != mainQueue {

@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// item is one value of a group as the order checks see it.
+// item is one value of a group, for the order checks.
 type item struct {
 	f          *fate
-	call, done time.Duration // the publish: its first attempt's beginning, its first confirmation's end (Never without one)
-	from       time.Duration // when the last delivery began
-	to         time.Duration // when the first delivery had ended
+	call, done time.Duration // the publish: start of its first attempt, end of its first confirmation (Never without one)
+	from       time.Duration // start of the last delivery
+	to         time.Duration // end of the first delivery
 	seen       bool
 }
 
-// groupItems gathers the values of every group of queues with strict groups.
+// groupItems collects the values of every group of queues with strict groups.
 func groupItems(h *History) map[[2]string][]item {
 	groups := map[[2]string][]item{}
 	for _, f := range sorted(fates(h)) {
@@ -38,14 +38,15 @@ func groupItems(h *History) map[[2]string][]item {
 	return groups
 }
 
-// GroupOrder checks the order inside each group of a queue with one message in flight a group: a
-// message is handed out for the first time only when all before it in its group are done with, so
-// that nothing overtakes a message that waits for its next attempt. It is the order aspect of a
-// FIFO queue (Henzinger, Sezgin, Vafeiadis: Aspect-oriented linearizability proofs, CONCUR 2013):
-// broken if and only if there are a and b so that a's publish had ended before b's began, and b's
-// first delivery had ended before a's last began. Instead of looking at all pairs, one sweep in the
-// order of publishing keeps the latest beginning of a delivery: O(n log n). Order inside one batch,
-// and the order that the server's own ids claim, are checked by the same sweep.
+// GroupOrder checks the order inside each group of a queue with one message in flight per group. A
+// message may be delivered for the first time only after all earlier messages of its group are
+// finished, so nothing overtakes a message that waits for its next attempt.
+//
+// It is the order aspect of a FIFO queue (Henzinger, Sezgin, Vafeiadis: Aspect-oriented
+// linearizability proofs, CONCUR 2013). The order is broken if and only if there are a and b with
+// two properties: a's publish ended before b's began, and b's first delivery ended before a's last
+// began. Instead of all pairs, one sweep in publish order keeps the latest start of a delivery: O(n
+// log n). The same sweep checks the order inside one batch, and the order of the server's own ids.
 func GroupOrder(h *History) (checked int, bad []Finding) {
 	groups := groupItems(h)
 	keys := make([][2]string, 0, len(groups))
@@ -100,7 +101,7 @@ func realTimeOrder(group string, items []item) (bad []Finding) {
 	return bad
 }
 
-// batchOrder is the sweep over the places in each batch.
+// batchOrder is the sweep over the positions in each batch.
 func batchOrder(group string, items []item) (bad []Finding) {
 	inBatch := slices.DeleteFunc(slices.Clone(items), func(x item) bool { return x.f.ok == 0 || !x.seen })
 	slices.SortFunc(inBatch, func(a, b item) int {
@@ -109,7 +110,7 @@ func batchOrder(group string, items []item) (bad []Finding) {
 	return sweep(group, inBatch, func(a, b *item) bool { return a.f.batch == b.f.batch && a.f.index != b.f.index }, "before it in one batch")
 }
 
-// idOrder is the sweep over the numbers that the server gave in the order of confirmation.
+// idOrder is the sweep over the numbers that the server assigned in the order of confirmation.
 func idOrder(group string, items []item) (bad []Finding) {
 	numbered := slices.DeleteFunc(slices.Clone(items), func(x item) bool {
 		_, ok := Seq(x.f.id)
@@ -123,8 +124,8 @@ func idOrder(group string, items []item) (bad []Finding) {
 	return sweep(group, numbered, func(_, _ *item) bool { return true }, "with a lower id")
 }
 
-// sweep goes through items in their order and reports those that were delivered wholly before an
-// earlier one. together says whether an item belongs to the run of the one before it.
+// sweep reports items that were delivered completely before an earlier one. together says whether
+// an item belongs to the run of the previous one.
 func sweep(group string, items []item, together func(a, b *item) bool, why string) (bad []Finding) {
 	var latest *item
 	for k := range items {

@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// maxLine bounds one record of a journal file; records are a few hundred bytes.
+// maxLine limits one record of a journal file; records have a few hundred bytes.
 const maxLine = 1 << 20
 
-// Journal records calls as they return, in memory for the checkers and in a file for people. Its
-// methods may be called by many goroutines.
+// Journal records calls when they return, in memory for the checkers and in a file for people. Its
+// methods are safe for use by many goroutines.
 type Journal struct {
 	start time.Time // with the monotonic reading
 
@@ -25,7 +25,7 @@ type Journal struct {
 	enc     *json.Encoder
 	ops     []Op
 	batch   int64
-	lastOK  time.Duration // the latest Call that was answered, and so a moment when the server lived
+	lastOK  time.Duration // the latest Call that was answered, and so a moment when the server was alive
 	failure error
 }
 
@@ -37,7 +37,7 @@ type header struct {
 	Seed    uint64    `json:"seed"`
 }
 
-// Create makes a journal with a file of that path; an empty path keeps it in memory alone.
+// Create makes a journal with a file at path. With an empty path the journal is only in memory.
 func Create(path, name string, seed uint64) (*Journal, error) {
 	j := &Journal{start: time.Now()}
 	if path == "" {
@@ -53,22 +53,22 @@ func Create(path, name string, seed uint64) (*Journal, error) {
 	return j, nil
 }
 
-// Shift lets the journal's time begin at d, for a history that goes on where another one ended. It
-// must be called before anything is recorded.
+// Shift makes the journal's time begin at d, for a history that continues another one. Call it
+// before anything is recorded.
 func (j *Journal) Shift(d time.Duration) { j.start = j.start.Add(-d) }
 
-// Now is the time of the journal.
+// Now returns the journal's time.
 func (j *Journal) Now() time.Duration { return time.Since(j.start) }
 
-// Wall is the time of the journal at which the wall clock showed t.
+// Wall converts a time of the wall clock to the journal's time.
 func (j *Journal) Wall(t time.Time) time.Duration {
 	if t.IsZero() {
 		return 0
 	}
-	return t.Sub(j.start.Round(0)) // Round strips the monotonic reading
+	return t.Sub(j.start.Round(0)) // Round removes the monotonic reading
 }
 
-// Batch gives a new number for the records of one call.
+// Batch returns a new number for the records of one call.
 func (j *Journal) Batch() int64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -76,8 +76,7 @@ func (j *Journal) Batch() int64 {
 	return j.batch
 }
 
-// Add records the messages of one call, which has just returned. The first write error is kept for
-// Close.
+// Add records the messages of one call that has just returned. Close returns the first write error.
 func (j *Journal) Add(ops ...Op) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -96,22 +95,22 @@ func (j *Journal) add(op *Op) {
 	}
 }
 
-// Alive is the latest moment at which the server is known to have lived: the beginning of a call
-// that it answered.
+// Alive returns the latest moment at which the server is known to have been alive: the start of an
+// answered call.
 func (j *Journal) Alive() time.Duration {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.lastOK
 }
 
-// Ops gives what was recorded so far; the slice must not be changed.
+// Ops returns the records so far. Do not change the slice.
 func (j *Journal) Ops() []Op {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.ops[:len(j.ops):len(j.ops)]
 }
 
-// Close writes the file to its end and gives the first error that the journal met.
+// Close completes the file and returns the journal's first error.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -7,20 +7,20 @@ import (
 	"time"
 )
 
-// slack is how far the server's deadlines and the journal's times may lie apart: both read one
-// clock, but not at once.
+// slack is the largest difference between the server's deadlines and the journal's times. Both use
+// one clock, but not at the same moment.
 const slack = 20 * time.Millisecond
 
-// held is a lease as it was certainly held: from the moment its holder knew of it to the first
-// moment it may have ended.
+// held is the time in which a lease certainly existed: from when its holder knew of it to the first
+// moment at which it may have ended.
 type held struct {
 	op       *Op
 	from, to time.Duration
 }
 
-// leases gives every lease that was certainly held for a while.
+// leases returns every lease that certainly existed for a while.
 func leases(h *History) []held {
-	ends := map[string]time.Duration{} // by receipt: the first settling call, whatever came of it
+	ends := map[string]time.Duration{} // by receipt: the first settling call, with any outcome
 	later := map[string]time.Duration{}
 	var downs []*Op
 	for i := range h.Ops {
@@ -52,10 +52,10 @@ func leases(h *History) []held {
 		if t, ok := ends[op.Receipt]; ok {
 			x.to = min(x.to, t)
 		}
-		// Whoever was told of a lease by a server that has ended since: the lease ended with it, at
-		// the earliest moment at which the server may have ended. The first end that was not over
-		// when the receive began counts, as the answer may have come from that server: one that is
-		// asked to stop still answers for a while.
+		// A lease ends with the server that gave it, at the earliest moment at which that server
+		// may have ended. The first end that was not over when the receive began counts, because
+		// the answer may have come from that server. A server that is asked to stop still answers
+		// for a while.
 		if k := sort.Search(len(downs), func(k int) bool { return downs[k].Return >= op.Call }); k < len(downs) {
 			x.to = min(x.to, downs[k].Call)
 		}
@@ -66,12 +66,12 @@ func leases(h *History) []held {
 	return list
 }
 
-// OneLease checks that no message is certainly held by two receivers at a time.
+// OneLease checks that no message is certainly leased by two receivers at a time.
 func OneLease(h *History) (bad []Finding) {
 	return overlaps(leases(h), func(x held) (string, int) { m := x.op.message(); return m.queue + "\x00" + m.id, 1 }, "two leases")
 }
 
-// GroupInFlight checks that a group never has certainly more messages leased than its queue allows.
+// GroupInFlight checks that a group never certainly has more leased messages than its queue allows.
 func GroupInFlight(h *History) (bad []Finding) {
 	return overlaps(leases(h), func(x held) (string, int) {
 		limit := h.Queues[x.op.Queue].GroupInFlight
@@ -82,8 +82,8 @@ func GroupInFlight(h *History) (bad []Finding) {
 	}, "group in flight")
 }
 
-// overlaps sweeps the leases of each key in order of their beginning and reports where more than
-// the key's limit overlap.
+// overlaps sweeps the leases of each key in order of their start, and reports where more than the
+// key's limit overlap.
 func overlaps(all []held, key func(held) (string, int), check string) (bad []Finding) {
 	slices.SortStableFunc(all, func(a, b held) int { return cmp.Compare(a.from, b.from) })
 	live := map[string][]held{}

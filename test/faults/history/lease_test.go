@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A server that was asked to stop answers for a while, and every lease of these answers ends with
-// it; one that was handed out by the server before it, or behind it, is held.
+// A server that was asked to stop answers for a while, and the leases of these answers end with it.
+// A lease from an earlier or a later server is not affected.
 func TestALeaseEndsWithTheServerThatWasAskedToStop(t *testing.T) {
 	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 	deliver := func(call, back int, receipt string) Op {

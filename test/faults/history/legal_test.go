@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// world plays a faultless queue on a virtual clock and writes the history that its clients would
-// have seen: calls overlap, answers get lost, the server dies and comes back, leases expire. Every
-// history it gives is legal.
+// world simulates a faultless queue with a virtual clock and writes the history that its clients
+// would see. Calls overlap, answers get lost, the server dies and restarts, leases expire. Every
+// such history is legal.
 type world struct {
 	rng     *rand.Rand
 	now     time.Duration
@@ -37,7 +37,7 @@ var settings = map[string]Settings{
 	deadQueue: {},
 }
 
-// legal gives the history of n published values.
+// legal returns the history of n published values.
 func legal(seed uint64, n int) *History {
 	w := &world{rng: rand.New(rand.NewPCG(seed, 7)), now: time.Second}
 	seq := map[string]int{}
@@ -76,13 +76,13 @@ func (w *world) add(op Op, took time.Duration) {
 func (w *world) tick() { w.now += time.Duration(1 + w.rng.Int64N(int64(4*time.Millisecond))) }
 
 func (w *world) crash() {
-	w.now += 10 * time.Millisecond // nobody's call is open
+	w.now += 10 * time.Millisecond // no call is open
 	w.ops = append(w.ops, Op{Kind: Down, Outcome: OK, Call: w.now, Return: w.now + time.Millisecond},
 		Op{Kind: Up, Outcome: OK, Call: w.now + 2*time.Millisecond, Return: w.now + 9*time.Millisecond})
 	w.now += 20 * time.Millisecond
 }
 
-// publish stores a batch, perhaps after tries whose answer was lost or that were refused.
+// publish stores a batch, sometimes after tries that were refused or whose answers were lost.
 func (w *world) publish(values []string, group string) {
 	var here []*stored
 	keep := func() {
@@ -130,8 +130,8 @@ func (w *world) publish(values []string, group string) {
 	}
 }
 
-// consume takes the first message whose group is free, which is the head: one is out at a time in
-// this world.
+// consume takes the first message whose group is free: in this world one message is leased at a
+// time.
 func (w *world) consume(which int) {
 	if len(w.waiting[which]) == 0 {
 		return
@@ -139,7 +139,7 @@ func (w *world) consume(which int) {
 	queue := []string{mainQueue, deadQueue}[which]
 	m := w.waiting[which][0]
 	w.tick()
-	if w.rng.IntN(12) == 0 { // leased in an answer that was lost, then expired
+	if w.rng.IntN(12) == 0 { // leased in a lost answer, then expired
 		w.add(Op{Kind: Receive, Outcome: Info, Queue: queue}, time.Millisecond)
 		w.now += leaseTime
 		m.attempt++
@@ -183,10 +183,10 @@ func (w *world) consume(which int) {
 		w.now += leaseTime
 		m.attempt++
 		settle(Ack, Fail, CodeLeaseLost)
-	case k == 16: // the server dies under the lease
+	case k == 16: // the server dies during the lease
 		w.crash()
 		settle(Ack, Fail, CodeLeaseLost)
-	case k == 17: // extended, then acked behind the first deadline
+	case k == 17: // extended, then acked after the first deadline
 		w.now += leaseTime / 2
 		op.Deadline = w.now + leaseTime
 		settle(Extend, OK, "")
@@ -194,7 +194,7 @@ func (w *world) consume(which int) {
 		w.now += leaseTime * 3 / 4
 		settle(Ack, OK, "")
 		drop()
-	default: // forgotten
+	default: // never settled
 		m.attempt++
 		w.now += leaseTime
 	}

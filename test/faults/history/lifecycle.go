@@ -8,17 +8,17 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// The life of one message, as a sequential machine. Porcupine looks for an order of all calls on
-// one message that this machine allows and that agrees with the times; messages are independent, so
+// The life of one message, as a sequential machine. Porcupine searches for an order of all calls on
+// one message that this machine allows and that agrees with the times. Messages are independent, so
 // each is searched alone.
 //
 //	absent ──stored──▶ ready ──deliver r──▶ leased r ──ack r, reject r──▶ gone
 //	                     ▲                     │
 //	                     └──nack r, expiry of r, end of the server──┘
 //
-// What may or may not have happened has no end (Return is Never), so that the search may put it
-// last, where it changes nothing: an ack whose answer was lost, and the expiry of a lease that
-// nobody settled.
+// Events that may or may not have happened have no end (Return is Never): an ack whose answer was
+// lost, and the expiry of an unsettled lease. So the search may put them last, where they have no
+// effect.
 type phase uint8
 
 const (
@@ -38,18 +38,18 @@ type event uint8
 const (
 	evStored event = iota
 	evDeliver
-	evAck    // and reject: gone, when the lease is live
-	evNack   // ready again, when the lease is live
+	evAck    // and reject: gone, if the lease is live
+	evNack   // ready again, if the lease is live
 	evLost   // a settlement that was refused: the lease was not live
 	evExtend // done: the lease was live
-	evExpire // may come any time after the deadline
+	evExpire // may happen any time after the deadline
 	evEnd    // of the server: every lease is over
 )
 
 type step struct {
 	event   event
 	receipt string
-	sure    bool // the settlement was confirmed, so that the lease must have been live
+	sure    bool // the settlement was confirmed, so the lease must have been live
 }
 
 var lifeModel = porcupine.Model{
@@ -92,8 +92,8 @@ var lifeModel = porcupine.Model{
 	Equal: func(a, b any) bool { return a == b },
 }
 
-// LifeCycle checks with Porcupine that the calls on each message are those of one life. unknown
-// counts messages for which the search did not end in time.
+// LifeCycle checks with Porcupine that the calls on each message form one life. unknown counts
+// messages whose search did not end in time.
 func LifeCycle(h *History, timeout time.Duration) (checked, unknown int, bad []Finding) {
 	var ends []porcupine.Operation
 	for _, d := range outages(h) {
@@ -109,7 +109,7 @@ func LifeCycle(h *History, timeout time.Duration) (checked, unknown int, bad []F
 	for _, m := range names {
 		l := lives[m]
 		if l.delivered == 0 {
-			continue // TotalQueue's business
+			continue // TotalQueue checks this
 		}
 		checked++
 		ops := l.operations()
@@ -120,7 +120,7 @@ func LifeCycle(h *History, timeout time.Duration) (checked, unknown int, bad []F
 			}
 		}
 		for i := range ops {
-			ops[i].ClientId = i // a client has one call at a time; ours are told apart by their times alone
+			ops[i].ClientId = i // a client has one call at a time; here only the times matter
 		}
 		left := time.Until(limit)
 		if left <= 0 {
@@ -137,7 +137,7 @@ func LifeCycle(h *History, timeout time.Duration) (checked, unknown int, bad []F
 	return checked, unknown, bad
 }
 
-// outages gives the time of each end of the server until it was ready again.
+// outages returns the periods from each end of the server until it was ready again.
 func outages(h *History) (list [][2]time.Duration) {
 	var downs, ups []*Op
 	for i := range h.Ops {
@@ -173,7 +173,7 @@ type record struct {
 	first, last time.Duration
 }
 
-// gather sorts the records by message. A message of a dead-letter queue is stored by the server
+// gather groups the records by message. A message of a dead-letter queue is stored by the server
 // itself, at any time.
 func gather(h *History) map[message]*record {
 	lives := map[message]*record{}
@@ -206,7 +206,7 @@ func gather(h *History) map[message]*record {
 	return lives
 }
 
-// operations gives the calls in Porcupine's form.
+// operations returns the calls in Porcupine's form.
 func (l *record) operations() []porcupine.Operation {
 	ops := []porcupine.Operation{{Call: int64(l.stored[0]), Return: int64(l.stored[1]), Input: step{event: evStored}}}
 	settled := map[string]bool{} // receipts whose lease certainly ended by a settlement
@@ -238,7 +238,7 @@ func (l *record) operations() []porcupine.Operation {
 			s.event = evExtend
 		}
 		if op.Outcome == Fail {
-			if op.Code != CodeLeaseLost { // the request was refused as a whole and says nothing of the lease
+			if op.Code != CodeLeaseLost { // the whole request was refused, which says nothing about the lease
 				continue
 			}
 			s.event = evLost
@@ -251,7 +251,7 @@ func (l *record) operations() []porcupine.Operation {
 // CodeLeaseLost is the code of a settlement whose lease had ended.
 const CodeLeaseLost = "lease_lost"
 
-// story tells the calls in short, for the report.
+// story summarizes the calls for the report.
 func (l *record) story() string {
 	list := slices.Clone(l.ops)
 	slices.SortStableFunc(list, func(a, b *Op) int { return cmp.Compare(a.Call, b.Call) })

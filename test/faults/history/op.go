@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// Kind says what an Op records.
+// Kind is the kind of an Op.
 type Kind string
 
-// Kinds of records. Those of one call on several messages make one record a message.
+// Kinds of records. A call on several messages makes one record per message.
 const (
 	Publish Kind = "pub"
-	Deliver Kind = "dlv" // one message that a receive brought
-	Receive Kind = "rcv" // a receive whose answer was lost: it may have leased messages that nobody saw
+	Deliver Kind = "dlv" // one message in the answer of a receive
+	Receive Kind = "rcv" // a receive whose answer was lost: it may have leased messages
 	Ack     Kind = "ack"
 	Nack    Kind = "nck"
 	Reject  Kind = "rej" // a nack to the dead-letter queue
@@ -23,8 +23,8 @@ const (
 
 	Down  Kind = "dwn" // the server process ended, at some moment between Call and Return
 	Up    Kind = "up"  // it was started at Call and ready at Return
-	Fault Kind = "flt" // something was injected; Code says what
-	Count Kind = "cnt" // what a queue said it holds, after the drain
+	Fault Kind = "flt" // an injected fault; Code names it
+	Count Kind = "cnt" // a queue's own count of its messages, after the drain
 )
 
 // Outcome of a call; see the package's comment.
@@ -37,7 +37,7 @@ const (
 	Info Outcome = "info"
 )
 
-// Never is the Return of what may still happen.
+// Never is the Return of events that may still happen.
 const Never = time.Duration(math.MaxInt64)
 
 // Op is one record. Times are since the journal's start, on the monotonic clock.
@@ -47,27 +47,27 @@ type Op struct {
 	Client  int           `json:"c,omitempty"`
 	Call    time.Duration `json:"t"`
 	Return  time.Duration `json:"r"`
-	// Batch is the number of the call, the same in all records of one; Index is the message's place
+	// Batch is the number of the call, the same in all its records; Index is the message's position
 	// in it.
 	Batch int64 `json:"b,omitempty"`
 	Index int   `json:"i,omitempty"`
 
 	Queue     string        `json:"q,omitempty"`
 	Value     string        `json:"v,omitempty"`  // "publisher-sequence", from 1
-	ID        string        `json:"id,omitempty"` // what the server calls the message
+	ID        string        `json:"id,omitempty"` // the server's message id
 	Group     string        `json:"g,omitempty"`
 	Dedup     string        `json:"d,omitempty"`
-	Duplicate bool          `json:"dup,omitempty"` // the server said that it had this dedup id already
+	Duplicate bool          `json:"dup,omitempty"` // the server reported a known dedup id
 	Receipt   string        `json:"rc,omitempty"`
 	Attempt   int           `json:"a,omitempty"`
 	Again     bool          `json:"re,omitempty"` // the server marked the delivery as perhaps not the first
-	Deadline  time.Duration `json:"dl,omitempty"` // of the lease (Deliver), or the least it was extended to (Extend)
+	Deadline  time.Duration `json:"dl,omitempty"` // of the lease (Deliver), or its least extension (Extend)
 	Damaged   bool          `json:"bad,omitempty"`
 	Code      string        `json:"e,omitempty"` // the error's code, or the fault's name
-	N         int64         `json:"n,omitempty"` // Count: messages held
+	N         int64         `json:"n,omitempty"` // Count: number of messages
 }
 
-// end is when the call's effect can last have happened.
+// end is the latest time at which the call's effect can have happened.
 func (o *Op) end() time.Duration {
 	if o.Outcome == Info {
 		return Never
@@ -75,11 +75,11 @@ func (o *Op) end() time.Duration {
 	return o.Return
 }
 
-// message names a message by queue and server id, as values may be in several queues (a dead-letter
-// queue has its own ids).
+// message names a message by queue and server id, because a value may be in several queues (a
+// dead-letter queue has its own ids).
 type message struct{ queue, id string }
 
-// message is by value where the protocol told no id.
+// message uses the value if the protocol has no id.
 func (o *Op) message() message {
 	if o.ID == "" {
 		return message{o.Queue, "value " + o.Value}
@@ -87,8 +87,8 @@ func (o *Op) message() message {
 	return message{o.Queue, o.ID}
 }
 
-// Seq reads the sequence number of a server's message id, "queue-seq"; false when the id is not of
-// that form.
+// Seq returns the sequence number in a server's message id, "queue-seq", or false if the id has
+// another form.
 func Seq(id string) (uint64, bool) {
 	_, s, ok := strings.Cut(id, "-")
 	n, err := strconv.ParseUint(s, 10, 64)
@@ -98,7 +98,7 @@ func Seq(id string) (uint64, bool) {
 // Value makes the unique value of a publisher's message.
 func Value(publisher string, seq int) string { return publisher + "-" + strconv.Itoa(seq) }
 
-// SplitValue takes a value apart; seq is 0 when it is not one.
+// SplitValue splits a value. seq is 0 if the text is not a value.
 func SplitValue(v string) (publisher string, seq int) {
 	i := strings.LastIndexByte(v, '-')
 	if i < 0 {
@@ -111,19 +111,18 @@ func SplitValue(v string) (publisher string, seq int) {
 	return v[:i], n
 }
 
-// Settings of a queue that the checkers need.
+// Settings are the settings of a queue that the checkers need.
 type Settings struct {
-	GroupInFlight int    // leases of one group at a time that the queue allows; 0: no limit
-	DeadLetter    string // the queue that takes what this one gives up
+	GroupInFlight int    // most leases of one group at a time; 0: no limit
+	DeadLetter    string // the dead-letter queue
 	Dedup         bool
 }
 
-// History is a journal with what the harness knows about the queues.
+// History is a journal, and the harness's knowledge of the queues.
 type History struct {
 	Ops    []Op
 	Queues map[string]Settings
-	// Drained says that after the faults the queues were emptied, so that what was not delivered is
-	// lost.
+	// Drained says that the queues were emptied after the faults, so undelivered messages are lost.
 	Drained bool
 }
 
@@ -140,7 +139,7 @@ func finding(check, value, format string, args ...any) Finding {
 	return Finding{check, value, fmt.Sprintf(format, args...)}
 }
 
-// at shows a time of the journal.
+// at formats a time of the journal.
 func at(d time.Duration) string {
 	if d == Never {
 		return "never"

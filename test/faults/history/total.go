@@ -6,22 +6,22 @@ import (
 	"time"
 )
 
-// fate is all that happened to one value.
+// fate is everything that happened to one value.
 type fate struct {
 	value             string
 	group             string
-	queue             string // it was published to
+	queue             string // the queue that it was published to
 	attempted         time.Duration
-	confirmed         time.Duration // the first ok's Return; Never when there was none
+	confirmed         time.Duration // the first ok's Return; Never if there was none
 	batch             int64         // of the publish that was confirmed
 	index             int
 	id                string
 	ok, info, refused int // publishes by outcome
 	deliveries        []*Op
-	acked             bool // by an ack that was, or may have been, carried out
+	acked             bool // by an ack that was or may have been carried out
 }
 
-// fates gathers the records of each value, in order of Call.
+// fates groups the records by value, in order of Call.
 func fates(h *History) map[string]*fate {
 	all := map[string]*fate{}
 	get := func(v string) *fate {
@@ -64,7 +64,7 @@ func fates(h *History) map[string]*fate {
 	return all
 }
 
-// copies is as how many messages the value came out of the queue it was published to.
+// copies returns how many different messages of the publish queue delivered the value.
 func (f *fate) copies() int {
 	ids := map[string]bool{}
 	for _, d := range f.deliveries {
@@ -75,8 +75,7 @@ func (f *fate) copies() int {
 	return len(ids)
 }
 
-// sorted gives fates in the order of publisher and sequence, so that reports do not depend on map
-// order.
+// sorted orders fates by publisher and sequence, so reports do not depend on map order.
 func sorted(all map[string]*fate) []*fate {
 	list := make([]*fate, 0, len(all))
 	for _, f := range all {
@@ -90,25 +89,24 @@ func sorted(all map[string]*fate) []*fate {
 	return list
 }
 
-// Totals counts what the total-queue check saw.
+// Totals are the counts of TotalQueue.
 type Totals struct {
 	Attempted, Confirmed, Unknown, Refused int // values by their best outcome
 	Delivered, Deliveries                  int // values, and deliveries of them
 	Lost, LostPrefix, LostMiddle, LostTail int // Lost is the sum of the other three
-	Recovered                              int // delivered though no publish of it was confirmed
-	Redelivered                            int // values delivered more than once: allowed, counted
+	Recovered                              int // delivered although no publish of it was confirmed
+	Redelivered                            int // values delivered more than once, which is allowed
 	Unsettled                              int
 }
 
-// TotalQueue checks that what came out is what went in: nothing confirmed is missing (lost),
-// nothing came out that was never sent (unexpected) or that the server had refused (refused), no
-// byte changed (damaged), and nothing was handed out, never settled, and then not handed out again
-// (unsettled: a message that was on its way to a consumer when something broke is as lost as any
-// other).
+// TotalQueue compares deliveries with publishes. No confirmed value may be missing (lost). No
+// delivered value may be one that was never sent (unexpected) or that the server refused (refused).
+// No byte may differ (damaged). No message may be delivered, never settled, and then not delivered
+// again (unsettled), because that message is lost, too.
 //
-// Where the lost ones lie says what kind of defect it is: at a publisher's beginning (prefix: an
-// old segment or snapshot is gone), at its end (tail: confirmed before it was durable) or between
-// (middle).
+// The position of lost values shows the kind of defect. At a publisher's beginning (prefix), an old
+// segment or snapshot is gone. At its end (tail), values were confirmed before they were durable.
+// All others are in the middle.
 func TotalQueue(h *History) (t Totals, bad []Finding) {
 	list := sorted(fates(h))
 	first, last := map[string]int{}, map[string]int{} // delivered sequence numbers by publisher
@@ -185,8 +183,8 @@ func TotalQueue(h *History) (t Totals, bad []Finding) {
 	return t, bad
 }
 
-// AckedFinal checks that no message is delivered by a receive that began after an ack of it was
-// confirmed.
+// AckedFinal checks that no receive that began after a message's confirmed ack delivers the
+// message.
 func AckedFinal(h *History) (bad []Finding) {
 	final := map[message]*Op{}
 	for i := range h.Ops {

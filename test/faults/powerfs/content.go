@@ -11,8 +11,8 @@ const (
 
 type page [pageSize]byte
 
-// content is the bytes of a file: pages that were written, zeros elsewhere. Two contents may share
-// pages; a page that is shared with the other one of its file is copied before it is changed.
+// content is the bytes of a file: written pages, and zeros elsewhere. Two contents may share pages.
+// A page shared with the other content of its file is copied before it is changed.
 type content struct {
 	size  int64
 	pages map[int64]*page
@@ -22,7 +22,7 @@ func newContent() content { return content{pages: map[int64]*page{}} }
 
 func (c *content) clone() content { return content{c.size, maps.Clone(c.pages)} }
 
-// own gives a page to write to: a new one where there is none, a copy where other has the same.
+// own returns a page to write to: a new one if there is none, a copy if other has the same page.
 func (c *content) own(i int64, other *content) *page {
 	p := c.pages[i]
 	switch {
@@ -38,7 +38,7 @@ func (c *content) own(i int64, other *content) *page {
 	return p
 }
 
-// write puts bytes at an offset, and makes the file as long as that needs.
+// write writes bytes at an offset and extends the file if needed.
 func (c *content) write(b []byte, off int64, other *content) {
 	c.size = max(c.size, off+int64(len(b)))
 	for len(b) > 0 {
@@ -47,7 +47,7 @@ func (c *content) write(b []byte, off int64, other *content) {
 	}
 }
 
-// read fills b from an offset and tells how much there was.
+// read fills b from an offset and returns how many bytes there were.
 func (c *content) read(b []byte, off int64) int {
 	if off >= c.size {
 		return 0
@@ -67,7 +67,7 @@ func (c *content) read(b []byte, off int64) int {
 	return len(b)
 }
 
-// resize cuts the file, or makes it longer with zeros.
+// resize truncates the file, or extends it with zeros.
 func (c *content) resize(size int64, other *content) {
 	if size < c.size {
 		if in := size % pageSize; in != 0 && c.pages[size/pageSize] != nil {

@@ -8,25 +8,25 @@ import (
 	"slices"
 )
 
-// Survival says what is left of changes that were not synced.
+// Survival says what is left of unsynced changes.
 type Survival int
 
 // The kinds of power cut.
 const (
-	// Nothing that was not synced is left.
+	// Nothing keeps no unsynced change.
 	Nothing Survival = iota
-	// Some of it is, in no order: each sector of a write, each size and each name by itself.
+	// Some keeps some of the changes in no order: each sector of a write, each size and each name
+	// separately.
 	Some
-	// Torn keeps all that was done before some moment, of the write at that moment a part that may
-	// end inside a sector, and nothing of what came later.
+	// Torn keeps all changes before some moment, a part of the write at that moment, and no later
+	// change. The part may end inside a sector.
 	Torn
-	// Noise makes files as long as they were to be; of what was to be written a part is there, a
-	// part is zeros and a part noise, in room that was only reserved too. Bytes that were not being
-	// written stay as they were.
+	// Noise returns files their new size. Of the written bytes a part is there, a part is zeros and
+	// a part is noise, also in reserved room. Other bytes stay unchanged.
 	Noise
-	// Bytes keeps what was written, and loses changes of names.
+	// Bytes keeps written bytes and loses changes of names.
 	Bytes
-	// Names keeps changes of names, and loses what was written.
+	// Names keeps changes of names and loses written bytes.
 	Names
 )
 
@@ -34,8 +34,8 @@ func (s Survival) String() string {
 	return [...]string{"nothing unsynced left", "some of the unsynced left", "torn", "noise", "names lost", "bytes lost"}[s]
 }
 
-// After gives the disk as it is after a power cut now: everything on it is durable, and its power
-// is on. The power of this one stays off, and its callers stay where they are until Release.
+// After returns the disk as it is after a power cut now: everything on it is durable, and its power
+// is on. The power of the old disk stays off, and its callers wait until Release.
 func (d *Disk) After(s Survival, rng *rand.Rand) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -54,7 +54,7 @@ func (d *Disk) After(s Survival, rng *rand.Rand) *Disk {
 	return c.next
 }
 
-// oldest is the step of the oldest change that is not on the disk, or one that is still to come.
+// oldest returns the step of the oldest change that is not on the disk, or a future step.
 func (d *Disk) oldest() int64 {
 	oldest := d.steps + 1
 	if len(d.names) > 0 {
@@ -70,7 +70,7 @@ func (d *Disk) oldest() int64 {
 		if len(n.pending) > 0 {
 			oldest = min(oldest, n.pending[0].step)
 		}
-		for _, e := range n.entries { // unordered: a minimum is the same in any order
+		for _, e := range n.entries { // unordered: a minimum does not depend on the order
 			walk(e)
 		}
 		for _, e := range n.keptEntries { // unordered: as above
@@ -81,16 +81,16 @@ func (d *Disk) oldest() int64 {
 	return oldest
 }
 
-// cutter copies what survives of one disk into the next.
+// cutter copies the surviving data of one disk to the next.
 type cutter struct {
 	survival Survival
 	rng      *rand.Rand
 	moment   int64 // of a torn cut
 	next     *Disk
-	names    map[*node]map[string]*node // of directories, as the cut leaves them
+	names    map[*node]map[string]*node // of directories, after the cut
 }
 
-// entries gives a directory's names on the disk, to be changed by what survives.
+// entries returns a directory's durable names; surviving changes are applied to them.
 func (c *cutter) entries(dir *node) map[string]*node {
 	if c.names[dir] == nil {
 		c.names[dir] = maps.Clone(dir.keptEntries)
@@ -110,8 +110,8 @@ func (c *cutter) nameSurvives(step int64) bool {
 	return false
 }
 
-// copyDir copies a directory as it is on the disk. Names are taken in order, so that the same
-// numbers go to the same files. A name that survived in two places leaves two files.
+// copyDir copies a directory as it is on the disk. Names are processed in order, so the same random
+// numbers go to the same files. A name that survived in two places becomes two files.
 func (c *cutter) copyDir(from, to *node) {
 	entries := c.entries(from)
 	for _, name := range slices.Sorted(maps.Keys(entries)) {
@@ -129,7 +129,7 @@ func (c *cutter) copyDir(from, to *node) {
 	}
 }
 
-// survivors gives a file's bytes after the cut.
+// survivors returns a file's bytes after the cut.
 func (c *cutter) survivors(n *node) content {
 	left := n.kept.clone()
 	for _, ch := range n.pending {
@@ -156,7 +156,7 @@ func (c *cutter) survivors(n *node) content {
 	return left
 }
 
-// resize lets a change of size survive, or not.
+// resize decides whether a change of size survives.
 func (c *cutter) resize(left, kept *content, ch change) {
 	switch c.survival {
 	case Some:
@@ -177,17 +177,17 @@ func (c *cutter) resize(left, kept *content, ch change) {
 		return
 	}
 	for at := (was + pageSize - 1) / pageSize * pageSize; at+pageSize <= ch.off; at += pageSize {
-		if c.rng.IntN(32) == 0 { // new room reads as what the disk had there
+		if c.rng.IntN(32) == 0 { // new room reads as old data of the disk
 			left.write(c.noise(pageSize), at, kept)
 		}
 	}
 }
 
-// scatter writes a change sector by sector: each is there, or not, or, with noise, is something
-// else.
+// scatter writes a change sector by sector. Each sector survives or not; with noise it may also be
+// something else.
 func (c *cutter) scatter(left, kept *content, ch change) {
 	b, off := ch.data, ch.off
-	keep := 1 + c.rng.IntN(9) // of ten; some writes survive nearly whole, some hardly
+	keep := 1 + c.rng.IntN(9) // of ten; some writes survive almost whole, some hardly
 	if c.survival == Noise {
 		left.size = max(left.size, off+int64(len(b)))
 	}

@@ -10,7 +10,7 @@ import (
 // Kind of an operation that changes the disk or syncs it.
 type Kind string
 
-// The kinds a Fault is asked about.
+// The kinds of operations for a Fault.
 const (
 	Write    Kind = "write"
 	Size     Kind = "size"     // truncate and fallocate
@@ -19,30 +19,30 @@ const (
 	SyncName Kind = "syncname" // fsync of a directory
 )
 
-// Op is an operation that a Fault is asked about.
+// Op is an operation passed to a Fault.
 type Op struct {
 	Kind Kind
-	Data []byte // of a write; not to be kept or changed
+	Data []byte // of a write; do not keep or change it
 }
 
-// Outcome is what a Fault makes of an operation. The zero value lets it be carried out.
+// Outcome is a Fault's decision about an operation. The zero value lets the operation happen.
 type Outcome struct {
-	// Err is returned instead of carrying the operation out. A sync that fails so leaves the file
-	// as Linux does: what had been written is still read back, counts as clean, and no later sync
-	// brings it to the disk.
+	// Err is returned instead of carrying the operation out. A failed sync leaves the file as Linux
+	// does: the written data can still be read, counts as clean, and no later sync writes it to the
+	// disk.
 	Err syscall.Errno
-	// Short, if above 0, is how many bytes at most a write takes.
+	// Short, if above 0, is how many bytes a write accepts at most.
 	Short int
-	// Lie lets a sync succeed and do nothing.
+	// Lie makes a sync succeed without effect.
 	Lie bool
 }
 
-// Fault is asked before every operation that changes or syncs. It may wait, and be called by
-// several goroutines at once.
+// Fault is called before every operation that changes or syncs. It may wait, and must be safe for
+// use by many goroutines.
 type Fault func(Op) Outcome
 
-// Disk is a file system in memory that knows which part of it would survive. Its methods may be
-// called by any goroutine.
+// Disk is an in-memory file system that knows which part of it would survive. Its methods are safe
+// for use by many goroutines.
 type Disk struct {
 	mu      sync.Mutex
 	root    *node
@@ -57,11 +57,11 @@ type Disk struct {
 	freed   sync.Once
 }
 
-// node is a file or a directory. live is what programs see; kept is what is on the disk. Guarded by
-// the disk's mutex.
+// node is a file or a directory. live is the state that programs see; kept is the state on the
+// disk. The disk's mutex guards it.
 type node struct {
 	number uint64
-	mode   uint32 // with the type
+	mode   uint32 // including the type
 
 	live, kept content
 	pending    []change // since the last sync, oldest first
@@ -71,17 +71,16 @@ type node struct {
 
 func (n *node) dir() bool { return n.entries != nil }
 
-// change is a change of a file that no sync has covered: bytes at an offset, or, without bytes, a
-// new size.
+// change is an unsynced change of a file: bytes at an offset, or, without bytes, a new size.
 type change struct {
 	step  int64
 	off   int64 // or the new size
 	data  []byte
-	grows bool // a size that was reserved with fallocate: it never makes a file shorter
+	grows bool // a size reserved with fallocate: it never shrinks a file
 }
 
-// nameChange is a change of directories that no sync has covered: the node gets the name to, loses
-// the name from, or both.
+// nameChange is an unsynced change of directories: the node gets the name to, loses the name from,
+// or both.
 type nameChange struct {
 	step     int64
 	node     *node
@@ -106,15 +105,15 @@ func (d *Disk) newFile(perm uint32) *node {
 	return &node{number: d.nodes, mode: syscall.S_IFREG | perm, live: newContent(), kept: newContent()}
 }
 
-// SetFault sets what decides about operations from now on; nil: all are carried out.
+// SetFault sets the function that decides about later operations; nil: all are carried out.
 func (d *Disk) SetFault(f Fault) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fault = f
 }
 
-// CutAfter cuts the power at the n-th operation from now (at least the first), before it does
-// anything.
+// CutAfter cuts the power at the n-th operation from now (at least the first), before the operation
+// has an effect.
 func (d *Disk) CutAfter(n int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -124,7 +123,7 @@ func (d *Disk) CutAfter(n int64) {
 // Off is closed when the power has been cut.
 func (d *Disk) Off() <-chan struct{} { return d.off }
 
-// CutNow cuts the power: nothing changes any more, and whoever calls, waits.
+// CutNow cuts the power: nothing changes any more, and callers wait.
 func (d *Disk) CutNow() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -138,19 +137,19 @@ func (d *Disk) cut() {
 	}
 }
 
-// Release lets the callers that wait since the power was cut go, with EIO, so that their process,
-// killed before, can end.
+// Release ends the wait of callers after the power cut with EIO, so that their killed process can
+// end.
 func (d *Disk) Release() { d.freed.Do(func() { close(d.release) }) }
 
-// Steps tells how many operations were carried out that changed or synced something.
+// Steps returns how many operations changed or synced something.
 func (d *Disk) Steps() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.steps
 }
 
-// begin asks the fault about an operation and, when it is to be carried out, returns with the mutex
-// held.
+// begin calls the fault for an operation. If the operation must be carried out, begin returns with
+// the mutex locked.
 func (d *Disk) begin(op Op) (Outcome, syscall.Errno) {
 	d.mu.Lock()
 	fault := d.fault
@@ -174,7 +173,7 @@ func (d *Disk) begin(op Op) (Outcome, syscall.Errno) {
 	return o, 0
 }
 
-// powered takes the mutex, or waits for the end when the power is off.
+// powered locks the mutex, or waits for Release if the power is off.
 func (d *Disk) powered() syscall.Errno {
 	d.mu.Lock()
 	if d.dead {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// must fails the test when an operation on the disk failed.
+// must fails the test if an operation on the disk failed.
 func must(t *testing.T, errno syscall.Errno) {
 	t.Helper()
 	if errno != 0 {
@@ -31,7 +31,7 @@ func put(t *testing.T, d *Disk, n *node, text string, off int64) {
 	}
 }
 
-// text gives a file's bytes, or "-" when there is no such file.
+// text returns a file's bytes, or "-" if there is no such file.
 func text(t *testing.T, d *Disk, name string) string {
 	t.Helper()
 	n, errno := d.find(d.root, name)
@@ -90,8 +90,8 @@ func TestBytesWithoutNames(t *testing.T) {
 	}
 }
 
-// TestEveryMixSurvives wants all of old, new and, where asked for, noise at both ends of a file,
-// and the same bytes for the same seed.
+// TestEveryMixSurvives: old, new and, with noise, noisy bytes occur at both ends of a file, and the
+// same seed gives the same bytes.
 func TestEveryMixSurvives(t *testing.T) {
 	for _, s := range []Survival{Some, Torn, Noise} {
 		seen := map[string]bool{}
@@ -146,8 +146,8 @@ func TestEveryMixSurvives(t *testing.T) {
 	}
 }
 
-// TestTornIsAPrefix wants, of numbered writes to two files and names between them, a first part and
-// nothing behind it.
+// TestTornIsAPrefix: of numbered writes to two files, and names between them, a first part survives
+// and nothing after it.
 func TestTornIsAPrefix(t *testing.T) {
 	most := 0
 	for seed := range uint64(100) {
@@ -189,7 +189,7 @@ func TestFailedSyncForgets(t *testing.T) {
 	if errno := d.sync(f); errno != syscall.EIO {
 		t.Fatalf("the failing sync gave %v", errno)
 	}
-	must(t, d.sync(f)) // as Linux does: it has nothing to write
+	must(t, d.sync(f)) // like Linux: there is nothing to write
 	if got := text(t, d, "f"); got != "new" {
 		t.Errorf("the page cache says %q, want new", got)
 	}
@@ -245,7 +245,7 @@ func TestContent(t *testing.T) {
 			want = append(want, make([]byte, max(0, int(off)-len(want)))...)[:off]
 			clear(want[len(want):cap(want)])
 		case 1:
-			other = c.clone() // whatever follows must not change it
+			other = c.clone() // later changes must not affect it
 		default:
 			b := bytes.Repeat([]byte{byte(1 + rng.IntN(255))}, 1+rng.IntN(2*pageSize))
 			c.write(b, off, &other)

@@ -7,10 +7,10 @@ import (
 	"syscall"
 )
 
-// maxFile bounds files, as memory holds them.
+// maxFile limits files, because they are in memory.
 const maxFile = 1 << 40
 
-// write writes bytes into a file and tells how many it took.
+// write writes bytes into a file and returns how many it wrote.
 func (d *Disk) write(n *node, b []byte, off int64) (int, syscall.Errno) {
 	o, errno := d.begin(Op{Kind: Write, Data: b})
 	if errno != 0 {
@@ -53,8 +53,7 @@ func (d *Disk) resize(n *node, size int64, grows bool) syscall.Errno {
 	return 0
 }
 
-// sync brings a file's bytes and size to the disk, or does what a failing or lying disk does
-// instead.
+// sync writes a file's bytes and size to the disk, or fails or lies as the fault decides.
 func (d *Disk) sync(n *node) syscall.Errno {
 	o, errno := d.begin(Op{Kind: Sync})
 	if errno != 0 {
@@ -65,7 +64,7 @@ func (d *Disk) sync(n *node) syscall.Errno {
 	case o.Lie:
 		return 0
 	case o.Err != 0:
-		n.pending = nil // clean, and not on the disk
+		n.pending = nil // clean, although not on the disk
 		return o.Err
 	}
 	for _, c := range n.pending {
@@ -85,7 +84,7 @@ func (d *Disk) sync(n *node) syscall.Errno {
 	return 0
 }
 
-// read reads from a file as programs see it.
+// read reads the current content of a file.
 func (d *Disk) read(n *node, b []byte, off int64) (int, syscall.Errno) {
 	if errno := d.powered(); errno != 0 {
 		return 0, errno

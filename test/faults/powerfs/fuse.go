@@ -14,10 +14,10 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// Mount shows the disk at a directory until Unmount is called on what it returns. It needs the
-// right to mount (root, best in a mount namespace of its own). The calling program must not use
-// files below the directory itself: the kernel would ask it about them while it waits for the
-// kernel.
+// Mount mounts the disk at a directory until Unmount is called on the result. It needs the right to
+// mount (root, preferably in a mount namespace of its own). The calling program must not use files
+// in the directory itself: the kernel would ask the program about them while the program waits for
+// the kernel.
 func (d *Disk) Mount(at string) (*Mounted, error) {
 	at0 := time.Duration(0)
 	s, err := fs.Mount(at, &inode{disk: d, node: d.root}, &fs.Options{
@@ -30,14 +30,14 @@ func (d *Disk) Mount(at string) (*Mounted, error) {
 	return &Mounted{at: at, server: s}, nil
 }
 
-// Mounted is a disk that is shown at a directory.
+// Mounted is a mounted disk.
 type Mounted struct {
 	at     string
 	server *fuse.Server
 }
 
-// Unmount takes the directory away, also from a program that still has files of it open, and
-// returns when no request is left. After a power cut Release must have been called.
+// Unmount unmounts the directory, even if a program still has open files in it, and returns when no
+// request is left. After a power cut, call Release first.
 func (m *Mounted) Unmount() error {
 	if err := syscall.Unmount(m.at, syscall.MNT_DETACH); err != nil {
 		return fmt.Errorf("unmounting %s: %w", m.at, err)
@@ -46,7 +46,7 @@ func (m *Mounted) Unmount() error {
 	return nil
 }
 
-// inode is a node as FUSE sees it. It has no state of its own.
+// inode is a node for FUSE. It has no state of its own.
 type inode struct {
 	fs.Inode
 	disk *Disk
@@ -71,7 +71,7 @@ var (
 	_ fs.NodeStatfser  = (*inode)(nil)
 )
 
-// child gives the kernel's node for one of ours.
+// child returns the kernel's node for a node of the disk.
 func (i *inode) child(ctx context.Context, n *node, out *fuse.EntryOut) *fs.Inode {
 	i.disk.mu.Lock()
 	n.attr(&out.Attr)
@@ -123,7 +123,7 @@ func (i *inode) Rmdir(_ context.Context, name string) syscall.Errno {
 	return i.disk.remove(i.node, name, true)
 }
 
-// Rename renames; exchanging and refusing to replace are not known.
+// Rename renames. It does not support exchanging, or refusing to replace.
 func (i *inode) Rename(_ context.Context, name string, to fs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
 	dir, ok := to.(*inode)
 	if !ok || flags != 0 {
@@ -146,15 +146,15 @@ func (i *inode) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	return fs.NewListDirStream(list), 0
 }
 
-// openFlags keep the kernel from holding contents that it would show after the disk has changed.
+// openFlags keep the kernel from caching contents, which may be stale after the disk has changed.
 const openFlags = fuse.FOPEN_DIRECT_IO
 
-// Open opens a file; it has no handle, as the node is all there is.
+// Open opens a file without a handle, because the node has all state.
 func (i *inode) Open(context.Context, uint32) (fs.FileHandle, uint32, syscall.Errno) {
 	return nil, openFlags, 0
 }
 
-// Read reads what programs see.
+// Read reads the current content.
 func (i *inode) Read(_ context.Context, _ fs.FileHandle, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
 	n, errno := i.disk.read(i.node, dest, off)
 	return fuse.ReadResultData(dest[:n]), errno
@@ -166,7 +166,7 @@ func (i *inode) Write(_ context.Context, _ fs.FileHandle, data []byte, off int64
 	return uint32(n), errno
 }
 
-// Fsync syncs a file or directory; fdatasync is no weaker here.
+// Fsync syncs a file or directory; fdatasync does the same here.
 func (i *inode) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
 	if i.node.dir() {
 		return i.disk.syncDir(i.node)
@@ -174,8 +174,8 @@ func (i *inode) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
 	return i.disk.sync(i.node)
 }
 
-// Allocate reserves room, of which there is always enough, and makes the file as long as that; no
-// other mode is known.
+// Allocate reserves room, which is always available, and extends the file to it. Other modes are
+// not supported.
 func (i *inode) Allocate(_ context.Context, _ fs.FileHandle, off, size uint64, mode uint32) syscall.Errno {
 	if mode != 0 {
 		return syscall.EOPNOTSUPP
@@ -196,7 +196,7 @@ func (i *inode) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) s
 	return 0
 }
 
-// Setattr changes the size; modes, owners and times are accepted and forgotten.
+// Setattr changes the size. Modes, owners and times are accepted and ignored.
 func (i *inode) Setattr(ctx context.Context, f fs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
 	if size, ok := in.GetSize(); ok {
 		if size > maxFile {
@@ -209,7 +209,7 @@ func (i *inode) Setattr(ctx context.Context, f fs.FileHandle, in *fuse.SetAttrIn
 	return i.Getattr(ctx, f, out)
 }
 
-// Statfs says that there is room.
+// Statfs reports that there is room.
 func (i *inode) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {
 	const blocks = 4 << 30 / pageSize
 	*out = fuse.StatfsOut{Blocks: blocks, Bfree: blocks / 2, Bavail: blocks / 2, Files: 1 << 20, Ffree: 1 << 19, Bsize: pageSize, Frsize: pageSize, NameLen: 255}

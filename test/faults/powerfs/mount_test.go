@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// The test program starts itself again: once in a mount namespace of its own, where it may mount,
-// and there as the program that uses the file system, in a process of its own because of what Mount
-// says.
+// The test program starts itself again: first in a mount namespace of its own, where it may mount.
+// There it starts the program that uses the file system, in a process of its own for the reason
+// given at Mount.
 const (
 	inNamespace = "SURGETANK_POWERFS_NAMESPACE"
 	asProgram   = "SURGETANK_POWERFS_PROGRAM"
@@ -46,8 +46,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// program writes a file, says yes, and replaces it by a longer one; it does so right, or forgets
-// the syncs.
+// program writes a file, prints a confirmation, and replaces the file by a longer one. With syncs
+// it does this correctly; without, it leaves out the syncs.
 func program(dir string, syncs bool) error {
 	sync := func(f *os.File) error {
 		if !syncs {

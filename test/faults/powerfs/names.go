@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// enter makes a file or directory under a name that is free.
+// enter creates a file or directory with a free name.
 func (d *Disk) enter(dir *node, name string, mode uint32) (*node, syscall.Errno) {
 	o, errno := d.begin(Op{Kind: Name})
 	if errno != 0 {
@@ -30,7 +30,7 @@ func (d *Disk) enter(dir *node, name string, mode uint32) (*node, syscall.Errno)
 	return n, 0
 }
 
-// remove takes a name away.
+// remove removes a name.
 func (d *Disk) remove(dir *node, name string, isDir bool) syscall.Errno {
 	o, errno := d.begin(Op{Kind: Name})
 	if errno != 0 {
@@ -54,7 +54,7 @@ func (d *Disk) remove(dir *node, name string, isDir bool) syscall.Errno {
 	return 0
 }
 
-// move renames, and replaces what had the name.
+// move renames a node and replaces a node with the new name.
 func (d *Disk) move(from *node, old string, to *node, name string) syscall.Errno {
 	o, errno := d.begin(Op{Kind: Name})
 	if errno != 0 {
@@ -80,16 +80,15 @@ func (d *Disk) move(from *node, old string, to *node, name string) syscall.Errno
 	return 0
 }
 
-// rename carries a change of names out as programs see it, and remembers that it is not on the
-// disk.
+// rename changes names as programs see them, and records that the change is not on the disk.
 func (d *Disk) rename(c nameChange) {
 	c.step = d.steps
 	c.apply(func(n *node) map[string]*node { return n.entries })
 	d.names = append(d.names, c)
 }
 
-// apply makes the change in the entries that of gives. A name that another node has meanwhile is
-// not taken from it.
+// apply makes the change in the entries returned by of. A name that now belongs to another node is
+// not removed.
 func (c *nameChange) apply(of func(*node) map[string]*node) {
 	if c.from != nil && of(c.from)[c.old] == c.node {
 		delete(of(c.from), c.old)
@@ -99,8 +98,8 @@ func (c *nameChange) apply(of func(*node) map[string]*node) {
 	}
 }
 
-// syncDir brings the changes of a directory's names to the disk; a rename between two directories
-// is brought by a sync of either, for it happens in one step.
+// syncDir writes the changes of a directory's names to the disk. A rename between two directories
+// is one step, so a sync of either writes it.
 func (d *Disk) syncDir(dir *node) syscall.Errno {
 	o, errno := d.begin(Op{Kind: SyncName})
 	if errno != 0 {
@@ -123,7 +122,7 @@ func (d *Disk) syncDir(dir *node) syscall.Errno {
 	return 0
 }
 
-// find gives the node of a name.
+// find returns the node of a name.
 func (d *Disk) find(dir *node, name string) (*node, syscall.Errno) {
 	if errno := d.powered(); errno != 0 {
 		return nil, errno

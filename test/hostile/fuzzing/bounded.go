@@ -1,4 +1,4 @@
-// Package fuzzing has what fuzz tests share.
+// Package fuzzing is shared by fuzz tests.
 package fuzzing
 
 import (
@@ -6,13 +6,13 @@ import (
 	"testing"
 )
 
-// slack is what may be allocated whatever the input: the runtime counts by spans, and other
-// goroutines allocate, too.
+// slack is the allowed allocation for any input: the runtime counts by spans, and other goroutines
+// allocate, too.
 const slack = 8 << 20
 
-// Bounded runs f and fails when it has allocated more than perByte bytes for each byte of an input
-// of n, and 8 MiB: nothing may be made for a length that was only declared, nor grow faster than in
-// step with what has come.
+// Bounded runs f and fails if it allocated more than perByte bytes for each of n bytes of input,
+// plus 8 MiB. Code must not allocate for a length that was only declared, or faster than in
+// proportion to the input.
 func Bounded(t testing.TB, n, perByte int, f func()) {
 	t.Helper()
 	before := allocated()

@@ -2,7 +2,7 @@ package fuzzing
 
 import "testing"
 
-// failure notes what a test would fail with.
+// failure records the message of a failing test.
 type failure struct {
 	testing.TB
 	failed bool

@@ -12,15 +12,15 @@ import (
 
 // The kinds of findings.
 const (
-	Lost       = "lost"        // confirmed, and nowhere
+	Lost       = "lost"        // confirmed, and found nowhere
 	Doubled    = "doubled"     // written twice
-	Unexpected = "unexpected"  // written, and never published
-	Misplaced  = "misplaced"   // a row with another value, or an older message's row over a newer one's
+	Unexpected = "unexpected"  // written, but never published
+	Misplaced  = "misplaced"   // a row with another value, or an older message's row instead of a newer one's
 	Parked     = "wrong park"  // a good message was parked, or a bad one was not
 	Disorder   = "order"       // a group's messages were written out of order
-	Stuck      = "stuck"       // messages wait, and the sink does not say that it refused
+	Stuck      = "stuck"       // messages wait, and the sink does not report a refusal
 	FalseAlarm = "false alarm" // refused without a cause
-	Words      = "words"       // refused, but the words do not name what is missing
+	Words      = "words"       // refused, but the message does not name the missing messages
 )
 
 // Finding is one broken promise.
@@ -31,7 +31,7 @@ type Finding struct {
 
 func (f Finding) String() string { return f.Kind + ": " + f.Text }
 
-// Report is what a history shows.
+// Report is the result of judging a history.
 type Report struct {
 	Findings  []Finding
 	Confirmed int
@@ -40,12 +40,11 @@ type Report struct {
 	Parked    int
 	Refused   bool
 	// Missing are messages that a data directory counts as written and the target does not have.
-	// MissingLeast is smaller where a copy was made while messages were on their way, or where
-	// newer rows may have covered older ones.
+	// MissingLeast is smaller if a copy was made while messages were in flight, or if newer rows
+	// may have replaced older ones.
 	Missing      []int
 	MissingLeast int
-	// Again are messages that are written and still wait: writing the queue again would double
-	// them.
+	// Again are written messages that still wait: writing the queue again would double them.
 	Again []int
 }
 
@@ -53,7 +52,7 @@ type checker struct {
 	h       *History
 	r       Report
 	applied map[int]int
-	newest  map[string]int // in the table, by key
+	newest  map[string]int // newest message in the table, by key
 }
 
 // Check judges a history.
@@ -90,7 +89,7 @@ func (c *checker) findAll(kind, what string, list []int) {
 	c.find(kind, "%s: %s", what, brief(list))
 }
 
-// brief shows the first messages of a list.
+// brief lists the first messages of a list.
 func brief(list []int) string {
 	const most = 8
 	text := strings.Trim(fmt.Sprint(list[:min(most, len(list))]), "[]")
@@ -100,7 +99,7 @@ func brief(list []int) string {
 	return fmt.Sprintf("%d messages (%s)", len(list), text)
 }
 
-// writes looks at each message's count of writes.
+// writes checks how often each message was written.
 func (c *checker) writes() {
 	var strange, twice, bad, once []int
 	for n, count := range c.applied {
@@ -113,7 +112,7 @@ func (c *checker) writes() {
 		case c.h.Twice[n]:
 			if count > 2 {
 				twice = append(twice, n)
-			} else if count < 2 && c.h.Mode != Update { // in one batch the newest row of a key covers the others
+			} else if count < 2 && c.h.Mode != Update { // in one batch the newest row of a key replaces the others
 				once = append(once, n)
 			}
 		case count > 1:
@@ -126,7 +125,7 @@ func (c *checker) writes() {
 	c.findAll(Parked, "written, although the table must not take it", bad)
 }
 
-// queues looks at what the servers still hold.
+// queues checks the messages that the servers still have.
 func (c *checker) queues() {
 	again := map[int]bool{}
 	for _, s := range c.h.Servers {
@@ -162,8 +161,8 @@ func (c *checker) queues() {
 	c.r.Again = slices.Sorted(maps.Keys(again))
 }
 
-// losses finds what is confirmed and nowhere. It is lost unless a sink has stopped, with a cause
-// that explains it.
+// losses finds confirmed messages that are nowhere. They are lost unless a sink has stopped for a
+// cause that explains them.
 func (c *checker) losses() {
 	refused := false
 	for _, s := range c.h.Servers {
@@ -185,8 +184,8 @@ func (c *checker) losses() {
 		if kept || !sure && !maybe || c.h.Forgiven[n] || m.Poison && !sure {
 			continue
 		}
-		// In one batch only the newest row of a key is written. A row of a newer message shows that
-		// the key came as far.
+		// In one batch only the newest row of a key is written. A newer message's row shows that
+		// the key got that far.
 		covered := c.h.Mode == Update && c.newest[m.Key] > n
 		if covered && !refused {
 			continue
@@ -211,7 +210,7 @@ func (c *checker) losses() {
 	c.findAll(Lost, "confirmed, and neither written, parked nor waiting", lost)
 }
 
-// rows compares the table with what was written.
+// rows compares the table with the written messages.
 func (c *checker) rows() {
 	seen := map[int]int{}
 	wrong := map[string][]int{}
@@ -250,11 +249,11 @@ func (c *checker) rows() {
 	c.findAll(Doubled, "with more than one row", twice)
 }
 
-// keys checks in Update mode that each key shows its newest message, or nothing if the user deleted
-// the row since.
+// keys checks in Update mode that each key shows its newest message, or nothing if the user has
+// deleted the row.
 func (c *checker) keys() {
 	want, deleted, count := map[string]int{}, map[string]int{}, map[string]int{}
-	for n := range c.h.Twice { // an older message that is written again may come to lie over a newer one
+	for n := range c.h.Twice { // an older message that is written again may replace a newer one
 		deleted[c.h.Messages[n].Key] = math.MaxInt
 	}
 	for n := range c.h.Removed {
@@ -299,7 +298,7 @@ func (c *checker) order() {
 	}
 }
 
-// refusals holds each stopped sink to its words.
+// refusals checks the message of each stopped sink.
 func (c *checker) refusals() {
 	for _, s := range c.h.Servers {
 		if !s.stopped() {
@@ -315,9 +314,9 @@ func (c *checker) refusals() {
 			c.find(FalseAlarm, "sink of %s is %s, and the target misses nothing: %s", s.Name, s.State, s.Reason)
 		case s.Reason == "":
 			c.find(Words, "sink of %s is %s without a reason", s.Name, s.State)
-		case back != 0 && s.State != "fenced" && !c.entangled(): // who is fenced compares when it is resumed
+		case back != 0 && s.State != "fenced" && !c.entangled(): // a fenced sink compares only when it is resumed
 			least, most := c.missingFor(s)
-			if c.h.Causes&ProgressGone != 0 { // who knows nothing of the target fears for all
+			if c.h.Causes&ProgressGone != 0 { // a sink that knows nothing of the target must assume the worst
 				most = len(s.Holds)
 			}
 			if least > 0 && !named(s.Reason, least, most) {
@@ -328,14 +327,14 @@ func (c *checker) refusals() {
 	}
 }
 
-// entangled says that both sides went back, or that two directories wrote into a target that went
-// back. Then one side may lack rows that the other never knew of, and what a sink can tell is the
-// difference of two counts. It must refuse all the same.
+// entangled reports whether both sides went back, or two directories wrote to a target that went
+// back. Then one side may lack rows that the other never knew of, and a sink can only report the
+// difference of two counts. It must still refuse.
 func (c *checker) entangled() bool {
 	return c.h.Causes&TargetBack != 0 && c.h.Causes&(DirectoryBack|Copied) != 0
 }
 
-// numbers compares the numbers of a refusal with the truth.
+// numbers compares the numbers of a refusal with the true ones.
 func (c *checker) numbers(s *Server) {
 	if s.Numbers == nil {
 		return
@@ -345,15 +344,15 @@ func (c *checker) numbers(s *Server) {
 		if c.applied[n] > 0 {
 			has++
 		} else if m := c.h.Messages[n]; m != nil && m.Poison {
-			poison++ // it may have been parked in the other history
+			poison++ // the message may have been parked in the other history
 		}
 	}
 	least, most := c.missingFor(s)
-	covered := c.h.Mode == Update // a message whose row was covered in its own batch has no write of its own
+	covered := c.h.Mode == Update // a message whose row was replaced in its own batch has no write
 	switch n := s.Numbers; {
 	case n.Waiting != len(s.Waiting):
 		c.find(Words, "%s says that %d messages wait, and %d do", s.Name, n.Waiting, len(s.Waiting))
-	case c.h.Causes&ProgressGone != 0: // it cannot know what the target has
+	case c.h.Causes&ProgressGone != 0: // the sink cannot know what the target has
 	case n.Known < has, n.Known > has+poison && !covered:
 		c.find(Words, "%s says that the target has %d of the messages that wait, and it has %d (and %d can never be written)", s.Name, n.Known, has, poison)
 	case !c.entangled() && (n.Missing < least || n.Missing > most):
@@ -363,11 +362,11 @@ func (c *checker) numbers(s *Server) {
 
 var (
 	number = regexp.MustCompile(`[0-9]+`)
-	// moment is a time, whose digits count nothing.
+	// moment matches a time, whose digits are no counts.
 	moment = regexp.MustCompile(`[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+(Z|[+-][0-9:]+)?`)
 )
 
-// named tells whether the words hold a number in a range.
+// named reports whether a text contains a number in a range.
 func named(words string, least, most int) bool {
 	for _, text := range number.FindAllString(moment.ReplaceAllString(words, ""), -1) {
 		if n, err := strconv.Atoi(text); err == nil && n >= least && n <= most {
@@ -377,8 +376,8 @@ func named(words string, least, most int) bool {
 	return false
 }
 
-// missingFor counts the messages that one server counts as written and the target does not have: at
-// least, and at most.
+// missingFor returns the least and the most messages that one server counts as written and the
+// target does not have.
 func (c *checker) missingFor(s *Server) (least, most int) {
 	for n, presence := range s.Holds {
 		m := c.h.Messages[n]

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// legal makes a history of a server that did everything right: 40 messages in 4 groups on 10 keys,
-// message 7 is poison.
+// legal makes the history of a correct server: 40 messages in 4 groups on 10 keys, message 7 is
+// poison.
 func legal(mode Mode, seed uint64) *History {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	h := &History{Mode: mode, Messages: map[int]*Message{}, Removed: map[int]bool{}}
@@ -47,7 +47,7 @@ func kinds(r Report) []string {
 	return list
 }
 
-// forget takes what message n left in the target away, as a target does that was put back.
+// forget removes all traces of messages from the target, like a target put back in time.
 func (h *History) forget(list ...int) {
 	gone := func(n int) bool { return slices.Contains(list, n) }
 	h.Applied = slices.DeleteFunc(h.Applied, gone)
@@ -55,7 +55,7 @@ func (h *History) forget(list ...int) {
 	if h.Mode != Update {
 		return
 	}
-	latest := map[string]Row{} // a key shows what it showed before
+	latest := map[string]Row{} // a key shows its earlier row again
 	for _, n := range h.Applied {
 		m := h.Messages[n]
 		latest[m.Key] = Row{N: n, Key: m.Key, Cells: map[string]string{"v": m.Cells["v"][0]}}
@@ -74,7 +74,7 @@ func TestLegalHistoriesPass(t *testing.T) {
 		"written, then the directory fell":  func(h *History) { h.Servers[0].Holds[40] = Absent; h.Causes = DirectoryBack },
 		"unwritten, then the directory too": func(h *History) { h.Servers[0].Holds[40] = Absent; h.forget(40); h.Causes = DirectoryBack },
 		"the user emptied the table": func(h *History) {
-			for _, r := range h.Rows { // of a key only the newest message is there to be deleted
+			for _, r := range h.Rows { // only the newest message of a key has a row to delete
 				h.Removed[r.N] = true
 			}
 			h.Rows = nil
@@ -107,7 +107,7 @@ func TestLegalHistoriesPass(t *testing.T) {
 		for _, mode := range []Mode{Insert, Nothing, Update} {
 			for seed := range uint64(5) {
 				if mode == Update && strings.Contains(name, "fell") && strings.Contains(name, "words") {
-					continue // how many are missing depends on which keys they have
+					continue // the number of missing messages depends on their keys
 				}
 				h := legal(mode, seed)
 				change(h)
@@ -119,8 +119,8 @@ func TestLegalHistoriesPass(t *testing.T) {
 	}
 }
 
-// Each defect damages a legal history as a broken sink would, and the judge must call it by its
-// name.
+// Each defect damages a legal history as a broken sink would. The judge must report the right kind
+// of finding.
 var defects = []struct {
 	name string
 	kind string
@@ -229,7 +229,7 @@ func TestDefectsAreNamed(t *testing.T) {
 	}
 }
 
-// TestCounts: the numbers that the result table shows.
+// TestCounts tests the numbers of the result table.
 func TestCounts(t *testing.T) {
 	h := legal(Insert, 1)
 	h.forget(38, 39)

@@ -5,16 +5,15 @@ import (
 	"slices"
 )
 
-// Way is a way on from a refusal that a user chose, with the effect that was said before it was
-// taken.
+// Way is a chosen way to continue after a refusal, and its announced effect.
 type Way struct {
 	Name                   string // target, queue or accept-loss
 	Doubled, Skipped, Lost int
 }
 
-// After judges what came of a way on: what was missing before may stay missing, what the way writes
-// again may be there twice, and everything else must be written once, with no sink refused any
-// more. It changes the history after.
+// After judges the result of a way. What was missing before may stay missing, and what the way
+// writes again may be there twice. Everything else must be written once, and no sink may be
+// refused. After changes the history after.
 func After(before, after *History, way Way) []Finding {
 	r := Check(before)
 	after.Causes, after.Unordered = 0, true
@@ -22,13 +21,13 @@ func After(before, after *History, way Way) []Finding {
 	for _, n := range r.Missing {
 		after.Forgiven[n] = true
 	}
-	// Without progress in the target, every way writes all that waits.
+	// Without progress in the target, every way writes all waiting messages.
 	if way.Name == "queue" || before.Causes&ProgressGone != 0 {
 		for _, n := range r.Again {
 			after.Twice[n] = true
 		}
 		for _, s := range before.Servers {
-			for n := range s.Waiting { // a newer message of the same batch may have covered it without a trace
+			for n := range s.Waiting { // a newer message of the same batch may have replaced it without a trace
 				if before.Mode == Update {
 					after.Twice[n] = true
 				}
@@ -56,7 +55,7 @@ func After(before, after *History, way Way) []Finding {
 	return list
 }
 
-// skipped counts the messages that waited before, and those of them that were neither written nor
+// skipped returns how many messages waited before, and how many of them were neither written nor
 // parked since.
 func skipped(before, after *History) (count, waited int) {
 	parked := func(n int) bool {

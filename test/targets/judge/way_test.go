@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestAfter: each way on is held to what it said.
+// TestAfter: each way must do what it announced.
 func TestAfter(t *testing.T) {
 	// Before: 38 and 39 are missing in the target; 40 and 41 wait, and the target has 40.
 	before := func() *History {

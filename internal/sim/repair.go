@@ -14,13 +14,13 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// savedDir is where a damaged directory is repaired to.
+// savedDir is the directory of repaired logs.
 const savedDir = "saved/log"
 
-// salvage repairs a damaged directory and opens what came of it. Everything that was there before
-// the damage must be there again with the same bytes, or be on the list of what is lost, and only
-// what a lost entry had settled may be back.
-func (p *prober) salvage(fs *vfs.Mem, whole *recovered, detected bool, h harm) {
+// checkRepair repairs a damaged directory and opens the result. Every message that existed before the
+// damage must exist with the same bytes, or be listed as lost. Only messages whose settlement was
+// in a lost entry may come back.
+func (p *prober) checkRepair(fs *vfs.Mem, whole *recovered, detected bool, h harm) {
 	l := p.w.ledger
 	l.checks++
 	broken := func(format string, args ...any) { l.violation("repair", format, args...) }
@@ -45,7 +45,7 @@ func (p *prober) salvage(fs *vfs.Mem, whole *recovered, detected bool, h harm) {
 		return
 	}
 	r.read()
-	older := h == lied && !detected // the newest entries may be gone without a trace, and their numbers given anew by a rule
+	older := h == lied && !detected // the newest entries may be lost without a trace, and a rule may have used their numbers again
 	for id, d := range r.byID() {
 		if c := l.copies[id]; l.messages[string(d.Body)] == nil || !older && c != nil && (c.m.body != string(d.Body) || c.group != d.Group) {
 			broken("%v of group %q has the body %q", id, d.Group, d.Body)
@@ -56,7 +56,7 @@ func (p *prober) salvage(fs *vfs.Mem, whole *recovered, detected bool, h harm) {
 		return
 	}
 	if whole.records > 1 || r.records > 1 {
-		return // rules ended or moved messages as it was opened; in a made-up queue they are not known
+		return // rules ended or moved messages during the opening; a queue with a made-up name has other rules
 	}
 	if why := accounted(whole, r, loss); why != "" {
 		broken("%s; found: %v; reported: %s", why, found.Problems, strings.Join(loss.Lines(), "; "))
@@ -86,10 +86,10 @@ func (p *prober) repair(fs *vfs.Mem) (*queue.SalvageReport, error) {
 		}})
 }
 
-// accounted says what is neither there nor listed, or both, or there and was never; nothing when
-// all is accounted for.
+// accounted returns a description of the first message that is neither found nor listed, or both,
+// or found and never stored. It returns "" if there is none.
 func accounted(before, after *recovered, loss *queue.SalvageReport) string {
-	facts := slices.ContainsFunc(loss.Losses, func(x queue.Loss) bool { return !x.Known }) // what lost entries said is not known
+	facts := slices.ContainsFunc(loss.Losses, func(x queue.Loss) bool { return !x.Known }) // the facts of lost entries are not known
 	lost := map[uint64]queue.QueueLoss{}
 	for _, q := range loss.Queues {
 		lost[q.ID] = q
@@ -110,7 +110,7 @@ func accounted(before, after *recovered, loss *queue.SalvageReport) string {
 		case after.unread[id] != body:
 			return id.String() + ": it is shown as damaged or listed as without a body, not both"
 		case found, missing, body, listed && q.Skipped > 0 && id.Seq >= q.Skipped:
-		case facts && !listed && !after.has(id.Queue): // its queue went with it
+		case facts && !listed && !after.has(id.Queue): // its queue is lost, too
 		default:
 			return id.String() + " is gone and not listed as lost"
 		}
@@ -130,13 +130,13 @@ func byNumber(a, b surgetank.MessageID) int {
 	return int(int64(a.Seq - b.Seq))
 }
 
-// byID gives what could be read.
+// byID returns the readable messages.
 func (r *recovered) byID() map[surgetank.MessageID]*surgetank.Delivery {
 	all := map[surgetank.MessageID]*surgetank.Delivery{}
 	for _, ds := range r.found {
 		for i := range ds {
 			id := ds[i].ID
-			id.Incarnation = 0 // the repair may have lost the opening that gave it
+			id.Incarnation = 0 // the repair may have lost the opening that gave the incarnation
 			all[id] = &ds[i]
 		}
 	}

@@ -9,17 +9,18 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// rescue copies the entries that may not be on the medium into a new segment and syncs it, then
-// ends the old one before them. The new segment gets its name when it is complete, in place of the
-// empty one that may have it, so a crash leaves either the old tail or the copied one.
-func (l *Log) rescue(s *segment, found *scanned) (*segment, error) {
+// copyTail copies the entries that may not be on the medium into a new segment and syncs that. Then
+// it ends the old segment before these entries. The new segment gets its name when it is complete,
+// and replaces an empty segment of that name. So a crash leaves either the old tail or the copied
+// one.
+func (l *Log) copyTail(s *segment, found *scanned) (*segment, error) {
 	n, _ := slices.BinarySearch(found.index, uint32(found.synced/alignment))
 	keep := n
 	if keep < len(s.index) && int64(s.index[keep])*alignment != found.synced || keep == len(s.index) && found.synced != found.end {
 		return nil, damaged(s.name, found.synced, "the file was synced up to here, and no entry begins here")
 	}
 	if found.reason != "" || found.beyond > 0 {
-		l.o.Logger.Warn("cut an unfinished write off the end of the log: it was not synced when the machine or process stopped, so nobody was told that it is stored",
+		l.o.Logger.Warn("cut an unfinished write off the end of the log: it was not synced when the machine or process stopped, so it was never confirmed",
 			"file", s.name, "offset", found.end, "reason", found.reason, "pieces", found.beyond)
 		l.o.OnEvent(Event{Kind: "cut", Segment: s.header.number, Detail: fmt.Sprintf("at %d", found.end)})
 	}
@@ -30,7 +31,7 @@ func (l *Log) rescue(s *segment, found *scanned) (*segment, error) {
 	copyFrames := func(f vfs.File, seal sealer) (int64, error) { return l.copyFrames(s, s.first+uint64(keep), f, seal) }
 	number := s.header.number + 1
 	fresh, err := l.files.create(number, size, nil, copyFrames)
-	if err != nil && noRoom(err) { // on a full disk it is as small as it can be, or takes the reserve
+	if err != nil && noRoom(err) { // on a full disk it is minimal, or it uses the reserve
 		fresh, err = l.files.create(number, least, nil, copyFrames)
 	}
 	if err != nil && noRoom(err) && least <= l.keeper.reserve {
@@ -54,7 +55,7 @@ func (l *Log) rescue(s *segment, found *scanned) (*segment, error) {
 	return fresh, l.sealEarly(s)
 }
 
-// copyFrames writes the entries of a segment from a number on as frames of another.
+// copyFrames writes the entries of a segment from a number on as frames of another file.
 func (l *Log) copyFrames(s *segment, from uint64, out vfs.File, seal sealer) (int64, error) {
 	in, err := l.handles.acquire(s)
 	if err != nil {
@@ -85,7 +86,7 @@ func (l *Log) copyFrames(s *segment, from uint64, out vfs.File, seal sealer) (in
 	return pos, nil
 }
 
-// sealEarly ends a segment before its file is full, when the log is opened.
+// sealEarly ends a segment before its file is full, while the log is being opened.
 func (l *Log) sealEarly(s *segment) error {
 	f, err := l.fs.Open(s.name, vfs.ReadWrite)
 	if err != nil {
@@ -96,8 +97,9 @@ func (l *Log) sealEarly(s *segment) error {
 	return errorsJoin(err, f.Close())
 }
 
-// cutBehind writes a segment's index right behind its entries, and then cuts the file there and
-// returns its size. Until the file is cut the index is only bytes behind the end.
+// cutBehind writes a segment's index directly after its entries. Then it cuts the file there and
+// returns the new size. Until the file is cut, the index has no effect: it is only bytes after the
+// end.
 func (l *Log) cutBehind(f vfs.File, s *segment) (size int64, err error) {
 	size = s.end + indexSize(len(s.index))
 	b := s.seal.encodeIndex(s.header.id, footer{first: s.first, count: len(s.index), end: s.end}, s.index, size)

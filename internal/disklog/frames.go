@@ -11,15 +11,15 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// salvage walks over every whole frame of a segment file wherever it lies, in order, for the tools
-// that look at damaged logs. Where no whole frame begins it searches for the next one and reports
-// what lies between.
+// walkFrames visits every intact frame of a segment file in order, at any position, for tools that
+// look at damaged logs. If no intact frame begins at a position, it searches for the next one and
+// reports the gap.
 //
-// entry is called for each whole entry (lost frames among them); gap for each stretch in front of a
-// later frame in which there is none. end is behind the last whole frame, synced as scanSegment
-// finds it, and next the highest number that a mark says the next entry will have. h.id must be
+// entry is called for each intact entry, including lost frames. gap is called for each part before
+// an intact frame that contains none. end is the position after the last intact frame. synced is as
+// in scanSegment. next is the highest number that a mark announces for the next entry. h.id must be
 // known.
-func salvage(f vfs.File, name string, h segmentHeader, size int64, entry func(pos int64, fr frame) error, gap func(from, to int64) error) (end, synced int64, next uint64, err error) {
+func walkFrames(f vfs.File, name string, h segmentHeader, size int64, entry func(pos int64, fr frame) error, gap func(from, to int64) error) (end, synced int64, next uint64, err error) {
 	w := newWindow(f, name, size)
 	seal := newSealer(h.id)
 	end, synced = dataStart, max(h.born, dataStart)
@@ -56,7 +56,7 @@ func salvage(f vfs.File, name string, h segmentHeader, size int64, entry func(po
 	return end, synced, next, nil
 }
 
-// wholeFrame tells whether a whole frame begins at a position.
+// wholeFrame tells whether an intact frame begins at a position.
 func wholeFrame(w *window, seal sealer, pos, size int64) (fr frame, ok bool, err error) {
 	b, err := w.at(pos, frameHeader)
 	if err != nil || len(b) < frameHeader {
@@ -70,14 +70,14 @@ func wholeFrame(w *window, seal sealer, pos, size int64) (fr frame, ok bool, err
 	return fr, sum == fr.sum, err
 }
 
-// nextMagic gives the next position from pos on at which a frame may begin, or the file's size.
+// nextMagic returns the next position from pos on at which a frame may begin, or the file's size.
 func nextMagic(w *window, pos, size int64) (int64, error) {
 	for pos+frameHeader <= size {
 		b, err := w.at(pos, frameHeader)
 		if err != nil {
 			return 0, err
 		}
-		i := bytes.Index(b, []byte("Sg")) // every kind of frame begins so
+		i := bytes.Index(b, []byte("Sg")) // every kind of frame begins with these bytes
 		switch {
 		case i < 0:
 			pos += align(int64(len(b)) - 1)
@@ -93,9 +93,9 @@ func nextMagic(w *window, pos, size int64) (int64, error) {
 	return size, nil
 }
 
-// findHeader gives a segment's header, from its copy or (the id alone) from the footer when it is
-// damaged. wrong says what is the matter with the header; ok, whether the frames can be read all
-// the same.
+// findHeader returns a segment's header. If the header is damaged, it uses the copy, or the footer,
+// which has only the id. wrong describes the damage of the header. ok tells whether the frames can
+// be read.
 func findHeader(f vfs.File, name string) (h segmentHeader, size int64, wrong string, ok bool, err error) {
 	size, err = f.Size()
 	if err != nil {
@@ -130,19 +130,20 @@ func findHeader(f vfs.File, name string) (h segmentHeader, size int64, wrong str
 	return h, size, wrong, false, nil
 }
 
-// extent is how far a segment's frames count.
+// extent is the part of a segment whose frames are valid.
 type extent struct {
-	limit  int64 // frames that begin at or behind it do not count
+	limit  int64 // frames that begin at or after this position are ignored
 	sealed bool
 	footer footer
 	index  []uint32
-	note   string // about a tail that Open would cut; empty without one
+	note   string // about a tail that Open would cut; empty if there is none
 }
 
-// extentOf finds how far a segment's frames count. Of a segment that is not sealed, what follows
-// the first position without a whole frame does not, unless later frames show that it was synced;
-// of a sealed one everything does, unless it was being sealed when the crash came: then nothing was
-// written behind it (last). known is what the state file knows to have been synced.
+// extentOf finds the valid part of a segment. In a segment that is not sealed, it ends at the first
+// position without an intact frame, unless later frames prove that the segment was synced beyond
+// it. In a sealed segment everything is valid. The exception is a segment that was being sealed
+// when the crash came; no later segment has frames then (last). known is the synced position from
+// the state file.
 func extentOf(f vfs.File, name string, h segmentHeader, size int64, last bool, known int64) (x extent, err error) {
 	x.footer, x.index, x.sealed, err = readIndex(f, name, newSealer(h.id), size)
 	if err != nil || x.sealed && !last {
@@ -168,8 +169,7 @@ func extentOf(f vfs.File, name string, h segmentHeader, size int64, last bool, k
 	return x, err
 }
 
-// lastUsed gives the number of the last segment in which a frame begins where the first one does; 0
-// if there is none.
+// lastUsed returns the number of the last segment that has a first frame, or 0 if there is none.
 func lastUsed(fs vfs.FS, dir string, numbers []uint64) (last uint64, err error) {
 	for i := len(numbers) - 1; i >= 0 && last == 0; i-- {
 		name := filepath.Join(dir, segmentName(numbers[i]))
