@@ -176,7 +176,7 @@ func fill(b *embedded.Broker, n int) error {
 func firstDelivery(b *embedded.Broker) error {
 	ds, err := b.Receive(ctx, "q", surgetank.ReceiveOptions{Max: 1, Wait: time.Minute})
 	if err == nil && len(ds) == 0 {
-		err = errors.New("no message came")
+		err = errors.New("no message arrived")
 	}
 	if err != nil {
 		return err

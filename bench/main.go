@@ -20,15 +20,15 @@ import (
 )
 
 var (
-	flagDir  = flag.String("dir", "", "where the data goes; put it on the disk to be measured (default: the temporary directory)")
+	flagDir  = flag.String("dir", "", "directory of the data, on the disk to measure (default: the temporary directory)")
 	flagOut  = flag.String("out", "bench/results", "folder for the dated results")
-	flagCase = flag.String("case", "", "of publish: only this, as PUBLISHERSxWINDOW")
+	flagCase = flag.String("case", "", "the only case of publish to run, as PUBLISHERSxWINDOW")
 	flagOnly = flag.String("only", "", "workloads, separated by commas: publish, latency, e2e, backlog, sink")
 	flagSecs = flag.Duration("secs", 5*time.Second, "how long each measurement takes")
 	flagRuns = flag.Int("runs", 3, "runs of each measurement; the median is reported")
 	flagMill = flag.String("millions", "1,10", "backlog sizes in millions of messages")
 	flagPG   = flag.String("postgres", "", "DSN of a PostgreSQL for the sink workload; without it the sink workload starts its own")
-	flagProf = flag.String("cpuprofile", "", "write a CPU profile there")
+	flagProf = flag.String("cpuprofile", "", "write a CPU profile to this file")
 	flagRows = flag.Int("rows", 400_000, "rows of the sink workload")
 )
 

@@ -85,7 +85,7 @@ func restart(ctx context.Context, s *server, queue string, kill bool, r *result)
 	return nil
 }
 
-// awaitMessage waits until a starting server delivers a message, which goes back to the queue.
+// awaitMessage waits until a starting server delivers a message. The message returns to the queue.
 func awaitMessage(ctx context.Context, s *server, queue string) error {
 	var last error
 	for end := time.Now().Add(startLimit); time.Now().Before(end); {
@@ -109,7 +109,7 @@ func oneMessage(s *server, queue string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close() // the message is unacked and goes back
+	defer conn.Close() // the unacked message returns to the queue
 	if err := ch.Qos(1, 0, false); err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func drain(ctx context.Context, s *server, queue string, each int, r *result) er
 	r.more(moreDuplicates, float64(duplicates.Load()))
 	r.more(moreLost, float64(count-(rs.count()-duplicates.Load()-strangers.Load())))
 	if n := strangers.Load(); n > 0 {
-		err = errors.Join(err, fmt.Errorf("%d messages came that nobody published", n))
+		err = errors.Join(err, fmt.Errorf("%d received messages were never published", n))
 	}
 	return err
 }

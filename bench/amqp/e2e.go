@@ -71,7 +71,7 @@ func (rs *receivers) await(ctx context.Context, n int64, idle time.Duration) err
 	begin := time.Now()
 	for rs.count() < n {
 		if since := time.Since(rs.last()); since > idle && time.Since(begin) > idle {
-			return fmt.Errorf("%d of %d messages have not come, and none for %v", n-rs.count(), n, idle)
+			return fmt.Errorf("%d of %d messages are missing, and none arrived for %v", n-rs.count(), n, idle)
 		}
 		for i, r := range rs.each {
 			select {

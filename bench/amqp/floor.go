@@ -99,8 +99,8 @@ func (s *floorServer) forget(c *floorConn) {
 	s.consumers = left
 }
 
-// take returns the next consumer in turn, or nil if there is none.
-func (s *floorServer) take() *floorConsumer {
+// nextConsumer returns the next consumer in turn, or nil if there is none.
+func (s *floorServer) nextConsumer() *floorConsumer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.consumers) == 0 {
@@ -204,7 +204,7 @@ func (c *floorConn) frame(f wire.Frame) error {
 // pass confirms a whole message and delivers it.
 func (c *floorConn) pass() {
 	c.tag++
-	fc := c.s.take()
+	fc := c.s.nextConsumer()
 	if fc == nil {
 		return
 	}

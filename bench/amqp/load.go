@@ -30,8 +30,8 @@ type load struct {
 	fail       context.CancelCauseFunc
 }
 
-// confirmLimit is how long the last confirms may take after publishing ended; a queue of a paused
-// server takes long.
+// confirmLimit is the longest wait for the last confirms after publishing ended. A queue of a
+// paused server needs long.
 const confirmLimit = time.Minute
 
 // start opens the connections and begins to publish. The returned context ends when a publisher

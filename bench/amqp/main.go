@@ -77,7 +77,7 @@ func parseOptions(args []string) (*options, error) {
 	}
 	switch {
 	case f.NArg() > 0:
-		return nil, fmt.Errorf("unexpected argument %q; everything is said with flags, see -h", f.Arg(0))
+		return nil, fmt.Errorf("unexpected argument %q; all options are flags, see -h", f.Arg(0))
 	case o.runs < 1 || o.backlogRuns < 1 || o.backlog < 1 || o.secs <= 0 || o.warm < 0:
 		return nil, errors.New("-runs, -backlog-runs, -backlog and -secs must be positive, and -warm not negative")
 	}

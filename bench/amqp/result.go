@@ -99,7 +99,7 @@ func readResults(path string) ([]result, error) {
 	for n := 1; lines.Scan(); n++ {
 		var r result
 		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
-			return nil, fmt.Errorf("%s:%d is not a result; move the file away or mend the line: %w", path, n, err)
+			return nil, fmt.Errorf("%s:%d is not a result; move the file away or correct the line: %w", path, n, err)
 		}
 		all = append(all, r)
 	}

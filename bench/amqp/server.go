@@ -190,8 +190,8 @@ func (s *server) tail() string {
 	return strings.Join(lines[max(0, len(lines)-15):], "\n")
 }
 
-// freeAddr returns a free loopback address. If another program takes it before its use, the server
-// reports that.
+// freeAddr returns a free loopback address. If another program uses it first, the server reports
+// that.
 func freeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
