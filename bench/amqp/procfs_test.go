@@ -61,7 +61,7 @@ func TestTreeHoldsGrandchildren(t *testing.T) {
 
 func TestOwnFiguresMove(t *testing.T) {
 	before := treeCPU(os.Getpid())
-	for own := ownCPU(); ownCPU()-own < 0.05; { // the counter has steps of 10 ms
+	for own := ownCPU(); ownCPU()-own < 0.05; { // the counter's step is 10 ms
 	}
 	if treeCPU(os.Getpid()) <= before || machineCPU() <= 0 {
 		t.Error("CPU time was used and not counted")

@@ -36,7 +36,7 @@ func TestResultsRoundTrip(t *testing.T) {
 	}
 }
 
-// runs makes the runs of one workload against one target with the given rates.
+// runs makes the runs of one workload against one target with these rates.
 func runs(invocation, workload, target string, rates ...float64) (all []result) {
 	for i, v := range rates {
 		all = append(all, result{Invocation: invocation, Time: invocation, Workload: workload, Target: target, Run: i + 1, Rate: v, ServerCPU: 1})
