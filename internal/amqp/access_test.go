@@ -90,7 +90,8 @@ func TestTopicPermissions(t *testing.T) {
 				t.Errorf("an empty pattern let %s at %s", op, x)
 			}
 		}
-		for _, x := range []string{"direct", "other"} { // an exchange of another type, and a topic exchange without a permission of its own
+		// An exchange of another type, and a topic exchange without a permission of its own.
+		for _, x := range []string{"direct", "other"} {
 			if !allowed("bound", op, x, bad) {
 				t.Errorf("%s at %s was refused", op, x)
 			}

@@ -193,7 +193,8 @@ func TestRouting(t *testing.T) {
 	c.exchange("f", "fanout", nil)
 	c.exchange("t", "topic", amqp091.Table{"alternate-exchange": "alt"})
 	c.exchange("h", "headers", nil)
-	c.exchange("alt", "fanout", amqp091.Table{"alternate-exchange": "t"}) // a loop of alternate exchanges, which must end
+	// The alternate exchanges make a loop. Routing must end.
+	c.exchange("alt", "fanout", amqp091.Table{"alternate-exchange": "t"})
 	for _, q := range []string{"one", "two", "lost"} {
 		c.queue(q, nil)
 	}
@@ -256,7 +257,8 @@ func TestAutoDelete(t *testing.T) {
 	c := bn.dial()
 	c.ok(c.ExchangeDeclare("auto", "fanout", false, true, false, false, nil))
 	amqptest.Must[amqp091.Queue](t)(c.QueueDeclare("autoq", false, true, false, false, nil))
-	c.ok(c.ExchangeDeclarePassive("auto", "", false, false, false, false, nil)) // an auto-delete exchange stays until its first binding has gone
+	// An auto-delete exchange stays until its first binding has gone.
+	c.ok(c.ExchangeDeclarePassive("auto", "", false, false, false, false, nil))
 	c.bind("autoq", "", "auto", nil)
 	amqptest.Must[<-chan amqp091.Delivery](t)(c.Consume("autoq", "t", false, false, false, false, nil))
 	c.ok(c.Cancel("t", false))

@@ -341,7 +341,8 @@ func TestPoliciesAndMessagesThatAreThere(t *testing.T) {
 	bn.policy("p", "^q$", 0, map[string]any{"message-ttl": 1, "max-length": 2})
 	amqptest.Until(t, "the oldest make room at once", func() bool { return c.ready("q") == 2 })
 	c.confirmed("", "q", amqp091.Publishing{Body: []byte("4")})
-	amqptest.Until(t, "the new one expires", func() bool { return c.ready("q") == 1 }) // older messages do not expire
+	// Older messages do not expire.
+	amqptest.Until(t, "the new one expires", func() bool { return c.ready("q") == 1 })
 	amqptest.Same(t, c.drain("q"), []string{"3"})
 }
 

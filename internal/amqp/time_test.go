@@ -267,7 +267,8 @@ func TestBlockedPublishers(t *testing.T) {
 		if got := amqptest.Want[*wire.ConnectionBlocked](publisher, 0); got.Reason != "low on disk & low on memory" {
 			t.Errorf("%q", got.Reason)
 		}
-		go publisher.Send(1, &wire.QueueDeclare{Queue: "later"}) // in the background: the server does not read from the blocked connection
+		// In the background: the server does not read from the blocked connection.
+		go publisher.Send(1, &wire.QueueDeclare{Queue: "later"})
 		synctest.Wait()
 		consumer.Send(1, &wire.BasicConsume{Queue: "q", NoAck: true})
 		amqptest.Want[*wire.BasicConsumeOk](consumer, 1)

@@ -28,7 +28,8 @@ type management struct {
 	conns    Connections
 	auth     *auth.Store
 	policies *policy.Broker
-	httpPeer func(*http.Request) netip.Addr // returns a request's peer address; nil: the address of the HTTP connection's peer
+	// httpPeer returns a request's peer address. Nil: the address of the HTTP connection's peer.
+	httpPeer func(*http.Request) netip.Addr
 }
 
 // New serves the part of RabbitMQ's management API that client libraries use in their recovery and

@@ -358,7 +358,8 @@ func (ch *channel) shut() {
 	}
 	ends.Wait()
 	if len(back) > 0 || ch.settled {
-		c.srv.settleAll(back) // all earlier settlements are then durable too; the close-ok is AMQP's only answer to an ack
+		// All earlier settlements are then durable too. The close-ok is AMQP's only answer to acks.
+		c.srv.settleAll(back)
 	}
 }
 

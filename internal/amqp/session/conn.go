@@ -52,7 +52,8 @@ type Conn struct {
 	written chan struct{} // closed when the writer has ended
 	over    atomic.Bool   // the connection has ended and only waits for the client to hang up
 
-	appendBody func(dst []byte, channel uint16, body []byte, frameMax int) []byte // wire.AppendBody; tests replace it
+	// appendBody is wire.AppendBody. Tests replace it.
+	appendBody func(dst []byte, channel uint16, body []byte, frameMax int) []byte
 }
 
 // intake collects publishes and settlements for the next flush. The reader owns it, except for
@@ -176,8 +177,8 @@ func (c *Conn) Kick(err *wire.Error) bool {
 	return true
 }
 
-// readLoop reads until the connection must end, and returns the reason: errClientClosed, a
-// *failure, or the socket's error.
+// readLoop reads until the connection must end, and returns the reason: errClientClosed,
+// a *failure, or the socket's error.
 func (c *Conn) readLoop() error {
 	for {
 		for {

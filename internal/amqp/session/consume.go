@@ -216,7 +216,8 @@ func (ch *channel) get(m *wire.BasicGet) error {
 	if err != nil {
 		return err
 	}
-	if err := c.waitForRoom(); err != nil { // many of these requests fit into one read, but their bodies do not fit into memory
+	// Many of these requests fit into one read, but their bodies do not fit into memory.
+	if err := c.waitForRoom(); err != nil {
 		return err
 	}
 	q.Touch()

@@ -13,8 +13,12 @@ type Limits struct {
 	ChannelMax uint16        // channels of a connection
 	Heartbeat  time.Duration // offered to clients; whole seconds; negative: none
 	MaxMessage int64         // bytes of a body
-	MaxBodies  int64         // bytes of all incomplete bodies and uncommitted transactions; 0: 256 MiB, or four messages
-	BodyWait   time.Duration // how long a publisher waits for room in MaxBodies before the largest connection is closed
+	// MaxBodies is in bytes, of all incomplete bodies and uncommitted transactions. 0 means 256
+	// MiB, or four messages if they are larger.
+	MaxBodies int64
+	// BodyWait is how long a publisher waits for room in MaxBodies. Then the connection that uses
+	// the most is closed.
+	BodyWait time.Duration
 
 	Handshake           time.Duration // from accepting to connection.open
 	MaxConnections      int
@@ -28,7 +32,9 @@ type Limits struct {
 	MaxBindings            int           // of an exchange
 	AckTimeout             time.Duration // how long a delivery may wait for its ack; negative: forever
 	CloseTimeout           time.Duration // how long a closing peer may take to answer
-	DeliverWindow          int           // messages that are handed to a consumer without prefetch and not yet written
+	// DeliverWindow is how many messages are handed to a consumer without prefetch before they are
+	// written.
+	DeliverWindow int
 }
 
 // DefaultLimits are RabbitMQ's limits where RabbitMQ has one.

@@ -256,7 +256,8 @@ func (w publisher) reconsider(m surgetank.Publishing) {
 		switch {
 		case err == nil:
 			left = append(left, full)
-			if q != nil && q.ID != info.ID { // another door has declared the queue again; the old queue's bindings do not apply
+			// Another door has declared the queue again; the old queue's bindings do not apply.
+			if q != nil && q.ID != info.ID {
 				vh.Forget(q)
 			}
 		case surgetank.CodeOf(err) == surgetank.CodeNotFound:

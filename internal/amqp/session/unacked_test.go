@@ -15,7 +15,8 @@ func TestUnackedAgreesWithAMap(t *testing.T) {
 		tag := uint64(0)
 		for range rapid.IntRange(1, 300).Draw(t, "steps") {
 			if rapid.IntRange(0, 2).Draw(t, "op") > 0 {
-				tag += uint64(rapid.IntRange(1, 2).Draw(t, "gap")) // deliveries without acknowledgement use tags too
+				// Deliveries without acknowledgement use tags too.
+				tag += uint64(rapid.IntRange(1, 2).Draw(t, "gap"))
 				l.push(unacked{tag: tag})
 				model[tag] = true
 				continue

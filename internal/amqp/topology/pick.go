@@ -11,9 +11,11 @@ import (
 
 // Exchange types that route each message to one of their bindings. RabbitMQ has them as plug-ins.
 const (
-	kindHash        = "x-consistent-hash" // messages with the same hash go to the same binding; the binding key is its weight
-	kindRandom      = "x-random"          // to a random binding
-	kindLocalRandom = "x-local-random"    // the same; on one server every queue is local
+	// kindHash sends messages with the same hash to the same binding. The binding key is its
+	// weight.
+	kindHash        = "x-consistent-hash"
+	kindRandom      = "x-random"       // to a random binding
+	kindLocalRandom = "x-local-random" // the same; on one server every queue is local
 
 	argHashHeader   = "hash-header"
 	argHashProperty = "hash-property"

@@ -59,7 +59,8 @@ type Exchange struct {
 	durable, autoDelete, Internal bool
 	args                          wire.Table
 	alternate                     string // "" if there is none
-	id                            uint64 // differs for each exchange with this name; bindings have it, so old ones stay invalid
+	// id differs for each exchange with this name. Bindings have it, so old ones stay invalid.
+	id uint64
 
 	// Bindings with this exchange as the source: all of them, and indexes for its kind.
 	bindings map[string]*binding
@@ -113,8 +114,8 @@ func (q *Queue) Attrs() *translate.QueueAttrs { return q.set.Load() }
 // declaration shows that a queue, so far treated as another door's, is this door's.
 func (q *Queue) own() *translate.QueueAttrs { return q.said.Load() }
 
-// setDeclared sets the declared settings of the queue and applies its policy. If the queue is visible to
-// others, the caller holds vh.mu. Otherwise a change of policies could be missed.
+// setDeclared sets the declared settings of the queue and applies its policy. If the queue is
+// visible to others, the caller holds vh.mu. Otherwise a change of policies could be missed.
 func (q *Queue) setDeclared(own *translate.QueueAttrs) {
 	q.said.Store(own)
 	a := q.Vhost.under(q.Name, *own)
