@@ -106,8 +106,8 @@ func (l *ledger) progress(lane int, floor, entry uint64, batch []uint64) Progres
 	return p
 }
 
-// commit records that the transaction of the lane's last progress call is in the target. It returns
-// the mark that the data directory must store.
+// commit notes that the target has committed the transaction which the last call of progress for
+// the lane described. It returns the mark that the data directory must store.
 func (l *ledger) commit(lane int, batch []uint64) mark {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -14,7 +14,9 @@ const guestName = "guest"
 // login. A broker without any user is not unclaimed.
 func (s *Store) Unclaimed() bool { return s.state.Load().unclaimed() }
 
-// onlyFirstGuest costs a hash if Open did not create guest in this process. A state calls it once.
+// onlyFirstGuest reports whether guest, with its first password, is the only user. The check
+// computes one slow password hash, unless Open created guest in this process. Each state calls it
+// once.
 func (s *Store) onlyFirstGuest(users map[string]*user) bool {
 	g := users[guestName]
 	if len(users) != 1 || g == nil || !g.LoopbackOnly || g.Hash == "" || !slices.Equal(g.Tags, []string{TagAdministrator}) {

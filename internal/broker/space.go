@@ -147,8 +147,8 @@ func (b *Broker) move(found []queue.Survivor) {
 	})
 }
 
-// moveBytes returns about how many bytes one Relocate moves: a small part of a segment, so that
-// segments are filled well.
+// moveBytes returns the approximate number of bytes that one Relocate moves. It is a small part of
+// a segment, so that little space stays unused at the end of a segment.
 func (b *Broker) moveBytes() int64 {
 	if n := b.opts.Limits.ExtentBytes; n > 0 {
 		return min(moveBytes, n/8)

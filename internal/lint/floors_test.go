@@ -6,10 +6,10 @@ import (
 	"testing"
 )
 
-// floors has the floor of each package. The longest listed prefix of a package's path decides.
-// Imports go to a lower floor, or to a package's own subpackages. The second digit divides a floor
-// into rooms, where one package of a floor may import another of it. Every package must be listed,
-// so that the floor of a new package is a decision.
+// floors has the layer of each package. The longest listed prefix of a package's path decides. A
+// package imports packages of lower layers and its own subpackages. The second digit is a sublayer:
+// a package may also import from a lower sublayer of its own layer. Every package must be listed,
+// so that the layer of a new package is a decision.
 var floors = map[string]int{
 	"": 0, // the words
 

@@ -209,8 +209,8 @@ func (l *Log) isDead() bool {
 	return l.crashed
 }
 
-// rest clears running. If entries were appended meanwhile, it starts a goroutine for them, because
-// the queue and running are guarded by the same lock.
+// rest sets l.running to false, or starts the next goroutine if entries were appended meanwhile.
+// One lock guards the queue and l.running, so no entry stays behind.
 func (l *Log) rest() {
 	s := l.store
 	s.mu.Lock()

@@ -9,8 +9,8 @@ import (
 
 type duration = time.Duration
 
-// InternalVhost contains the broker queues that doors use for themselves. auth.Store names the
-// virtual hosts of users and never creates this one, so no user can enter it.
+// InternalVhost contains the broker queues that doors use for themselves. auth.Store chooses the
+// internal names of users' virtual hosts and never uses this name, so no user can enter it.
 const InternalVhost = settings.DoorVhost
 
 // Passage returns the broker queue through which a virtual host's dead letters go to an exchange.

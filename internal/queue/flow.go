@@ -248,6 +248,6 @@ func (q *Queue) takeFront(h uint32, seq uint64, s *slot) {
 		s.next = 0
 	}
 	if f.waiting--; f.waiting == 0 {
-		q.frontOf(h) // frees the dead slots after it
+		q.frontOf(h) // frees the dead slots in front of the first live one
 	}
 }

@@ -80,7 +80,7 @@ type load struct {
 	loadOptions
 	journal *history.Journal
 	base    func() string // returns the address for publishing and consuming; called before every call
-	door    func() string // the same for AMQP, as host:port; set it before start if there are AMQP clients
+	door    func() string // returns the address of AMQP, host:port; set it before start if there are AMQP clients
 	seed    uint64
 	say     func(format string, args ...any)
 

@@ -78,7 +78,7 @@ type soak struct {
 	samples  []usage  // one every few seconds
 	minutes  []minute // the lines of progress
 	restarts []time.Duration
-	kept     []*histogram // histograms of confirm and end to end, alternating, for each line
+	kept     []*histogram // two for each line of the report: confirm latency, then latency to delivery
 	troubles map[string]int
 	churned  string
 	ownRSS   int64 // highest memory use of this program

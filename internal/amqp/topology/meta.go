@@ -16,13 +16,13 @@ import (
 
 // The durable part of the topology is metadata of the broker. There is one small JSON record for
 // each durable exchange, for each binding between durable ends, and for each queue with more
-// settings than being durable. A record's name is a hash of its subject, so that names of any
-// length and content fit.
+// settings than durability. A record's name is a hash of its subject, so that names of any length
+// and content fit.
 //
-// A binding's record has the id of its exchanges and the number of its queue. They differ for a new
-// exchange or queue with the same name. So the removal of an exchange or a queue is one durable
-// step, and the records of its bindings become invalid. sweep removes them later. After a crash,
-// load drops the remaining ones.
+// A binding's record has the ids of its exchanges and the number of its queue. A new exchange or
+// queue with an old name gets a new id or number. So one durable step removes an exchange or a
+// queue: the records of its bindings are invalid from then on. sweep removes them later. After a
+// crash, load drops the remaining ones.
 const (
 	metaNamespace = "amqp"
 	metaVersion   = 1

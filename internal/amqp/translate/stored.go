@@ -140,9 +140,9 @@ func showText(s string) (shown string, verbatim bool) {
 	return "base64:" + base64.StdEncoding.EncodeToString([]byte(s)), false
 }
 
-// valueOf is the reverse of textOf. It appends the bytes of the value of a type with a given text.
-// It returns false if no value of the type has the text. Different values can have one text, so
-// Store compares the result.
+// valueOf is the reverse of textOf. It appends to dst the encoding of the value that has the type
+// tag and the text form text. It returns false if the type has no such value. Different values can
+// have one text, so Store compares the result.
 func valueOf(tag byte, text string, dst []byte) ([]byte, bool) {
 	switch tag {
 	case 'S', 'x':
