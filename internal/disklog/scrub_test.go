@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
@@ -528,9 +530,9 @@ func TestScrubPace(t *testing.T) {
 
 // TestCloseDuringScrub: Close waits only for the piece that is being read.
 func TestCloseDuringScrub(t *testing.T) {
-	inject := vfs.NewInject(vfs.NewMem())
-	open := func() *Log {
-		_, l, err := Open(Options{FS: inject, Dir: "data", SegmentBytes: MinSegmentBytes, MinFree: -1, ScrubEvery: 1, ScrubRate: 1})
+	inject, c := vfs.NewInject(vfs.NewMem()), clock.NewManual(time.Unix(1.8e9, 0))
+	open := func() *Log { // the scrub starts when the clock moves
+		_, l, err := Open(Options{FS: inject, Dir: "data", SegmentBytes: MinSegmentBytes, MinFree: -1, ScrubEvery: 1, ScrubRate: 1, Clock: c})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -560,7 +562,15 @@ func TestCloseDuringScrub(t *testing.T) {
 			})
 		}
 	})
-	<-reading // the next piece may be read in three days
+	for waiting := true; waiting; { // the scrub may not have begun to wait for the clock
+		select {
+		case <-reading:
+			waiting = false
+		default:
+			c.Advance(time.Second)
+			runtime.Gosched()
+		}
+	}
 	closed := make(chan error)
 	go func() { closed <- l.Close() }()
 	select {
