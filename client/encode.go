@@ -26,16 +26,16 @@ func appendMessage(b []byte, p *surgetank.Publishing, publisher string, sequence
 			}
 		}
 		vhost = v
-		b = appendText(b, q)
+		b = msgopt.AppendText(b, q)
 	}
 	b = append(b, ']')
 	if len(p.Queues) > 0 && vhost != surgetank.DefaultVhost {
-		b = appendText(append(b, `,"vhost":`...), vhost)
+		b = msgopt.AppendText(append(b, `,"vhost":`...), vhost)
 	}
 	if b = appendMember(b, "publisher", publisher); publisher != "" {
 		b = strconv.AppendUint(append(b, `,"sequence":`...), sequence, 10)
 	}
-	b = msgopt.AppendMembers(b, &p.Message, appendText)
+	b = msgopt.AppendMembers(b, &p.Message, msgopt.AppendText)
 	return append(appendBytes(b, "body_base64", p.Message.Body), '}'), nil
 }
 
@@ -43,30 +43,12 @@ func appendMember(b []byte, name, v string) []byte {
 	if v == "" {
 		return b
 	}
-	return appendText(append(append(append(b, `,"`...), name...), `":`...), v)
+	return msgopt.AppendText(append(append(append(b, `,"`...), name...), `":`...), v)
 }
 
 func appendBytes(b []byte, name string, v []byte) []byte {
 	b = append(append(append(b, `,"`...), name...), `":"`...)
 	return append(base64.StdEncoding.AppendEncode(b, v), '"')
-}
-
-// appendText writes a JSON string. Bytes that are not UTF-8 are sent unchanged. The server then
-// refuses the field by name, which is better than a silent change.
-func appendText(b []byte, s string) []byte {
-	const hex = "0123456789abcdef"
-	b = append(b, '"')
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '"' || c == '\\':
-			b = append(b, '\\', c)
-		case c < ' ':
-			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-		default:
-			b = append(b, c)
-		}
-	}
-	return append(b, '"')
 }
 
 // wireMessage is a message in the server's JSON.

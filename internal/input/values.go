@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/msgopt"
 )
 
 // table reads a CSV (RFC 4180). Its first row names the columns.
@@ -101,7 +102,7 @@ func (t *table) names(row []string, line int64) error {
 		if i == 0 {
 			lead = '{'
 		}
-		t.keys = append(t.keys, append(appendText([]byte{lead}, name), ':'))
+		t.keys = append(t.keys, append(msgopt.AppendText([]byte{lead}, name), ':'))
 	}
 	if t.r.o.Comma == 0 && len(row) == 1 && strings.ContainsAny(row[0], ";\t") {
 		return lineErrorf(line, surgetank.CodeInvalid, "the header %.60q has one column, as if another delimiter than the comma were meant; name it (--delimiter ';', ?delimiter=tab)", row[0])
@@ -136,34 +137,13 @@ func (t *table) next() (Message, error) {
 	}
 	body := make([]byte, 0, size)
 	for i, v := range row {
-		body = appendText(append(body, t.keys[i]...), v)
+		body = msgopt.AppendText(append(body, t.keys[i]...), v)
 	}
 	if body = append(body, '}'); len(body) > t.r.o.Max { // escapes made it longer
 		return Message{}, tooLong(line, t.r.o.Max)
 	}
 	t.r.line = line
 	return Message{Body: body, N: line, Line: line}, nil
-}
-
-// appendText appends a JSON string. s must be valid UTF-8.
-func appendText(b []byte, s string) []byte {
-	const hex = "0123456789abcdef"
-	b = append(b, '"')
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '"' || c == '\\':
-			b = append(b, '\\', c)
-		case c == '\n':
-			b = append(b, '\\', 'n')
-		case c == '\t':
-			b = append(b, '\\', 't')
-		case c < ' ':
-			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-		default:
-			b = append(b, c)
-		}
-	}
-	return append(b, '"')
 }
 
 // values reads a sequence of JSON values. It reads the elements of a top-level array one by one.

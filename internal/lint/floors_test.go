@@ -21,7 +21,7 @@ var floors = map[string]int{
 	"internal/jsonpath":   10,
 	"internal/settings":   10,
 	"internal/msgopt":     11, // the options of messages, as the doors write them
-	"internal/input":      10, // division of text into messages
+	"internal/input":      12, // division of text into messages
 	"internal/callback":   10, // protected calls of users' functions
 	"internal/lobby":      10, // which connections may stay
 	"internal/localtoken": 10, // the login of this machine's own programs

@@ -114,6 +114,28 @@ func AppendMembers(b []byte, m *surgetank.Message, text func([]byte, string) []b
 	return b
 }
 
+// AppendText writes a JSON string. It writes bytes that are not UTF-8 unchanged: the server refuses
+// the field by name, which is better than a silent change.
+func AppendText(b []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	b = append(b, '"')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c == '\n':
+			b = append(b, '\\', 'n')
+		case c == '\t':
+			b = append(b, '\\', 't')
+		case c < ' ':
+			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		default:
+			b = append(b, c)
+		}
+	}
+	return append(b, '"')
+}
+
 func name(b []byte, o *Option) []byte {
 	return append(append(append(b, `,"`...), o.Name...), `":`...)
 }

@@ -69,8 +69,8 @@ func TestTheServersOwnSecrets(t *testing.T) {
 			}
 		}
 		for _, dsn := range []string{
-			"postgres://h/db?service=s", "postgres://h/db?passfile=/root/.pgpass", "postgres://h/db?pass%66ile=/root/.pgpass", "service=s", "host=h servicefile=/x service = s",
-			"host=h passfile='/root/.pgpass'",
+			"postgres://h/db?service=s", "postgres://h/db?passfile=/home/other/.pgpass", "postgres://h/db?pass%66ile=/home/other/.pgpass", "service=s", "host=h servicefile=/x service = s",
+			"host=h passfile='/home/other/.pgpass'",
 		} {
 			if _, err := New(at(dsn)); err == nil || !strings.Contains(err.Error(), "file of the server's user") {
 				t.Errorf("%s: %v", dsn, err)

@@ -63,19 +63,26 @@ func (ch *channel) exchangeDelete(m *wire.ExchangeDelete) error {
 	return nil
 }
 
-func (ch *channel) exchangeBind(m *wire.ExchangeBind) error {
-	c, vh := ch.c, ch.c.vhost()
-	src, dst := translate.CleanName(m.Source), translate.CleanName(m.Destination)
-	if src == "" || dst == "" {
-		return errDefaultExchange
+// boundExchanges checks that the user may bind one exchange to another, or unbind it. It returns
+// their names.
+func (ch *channel) boundExchanges(source, destination, key string) (src, dst string, err error) {
+	c := ch.c
+	if src, dst = translate.CleanName(source), translate.CleanName(destination); src == "" || dst == "" {
+		return "", "", errDefaultExchange
 	}
 	if err := c.authorize(auth.Write, "exchange", dst); err != nil {
-		return err
+		return "", "", err
 	}
 	if err := c.authorize(auth.Read, "exchange", src); err != nil {
-		return err
+		return "", "", err
 	}
-	if err := c.authorizeTopic(auth.Read, vh.Exchange(src), m.RoutingKey); err != nil {
+	return src, dst, c.authorizeTopic(auth.Read, c.vhost().Exchange(src), key)
+}
+
+func (ch *channel) exchangeBind(m *wire.ExchangeBind) error {
+	vh := ch.c.vhost()
+	src, dst, err := ch.boundExchanges(m.Source, m.Destination, m.RoutingKey)
+	if err != nil {
 		return err
 	}
 	if err := vh.BindExchange(src, dst, m.RoutingKey, m.Arguments); err != nil {
@@ -86,18 +93,9 @@ func (ch *channel) exchangeBind(m *wire.ExchangeBind) error {
 }
 
 func (ch *channel) exchangeUnbind(m *wire.ExchangeUnbind) error {
-	c, vh := ch.c, ch.c.vhost()
-	src, dst := translate.CleanName(m.Source), translate.CleanName(m.Destination)
-	if src == "" || dst == "" {
-		return errDefaultExchange
-	}
-	if err := c.authorize(auth.Write, "exchange", dst); err != nil {
-		return err
-	}
-	if err := c.authorize(auth.Read, "exchange", src); err != nil {
-		return err
-	}
-	if err := c.authorizeTopic(auth.Read, vh.Exchange(src), m.RoutingKey); err != nil {
+	vh := ch.c.vhost()
+	src, dst, err := ch.boundExchanges(m.Source, m.Destination, m.RoutingKey)
+	if err != nil {
 		return err
 	}
 	vh.UnbindExchange(src, dst, m.RoutingKey, m.Arguments)

@@ -99,27 +99,33 @@ func (ch *channel) authorizeDeadLetters(a translate.QueueAttrs, name string) err
 	return ch.c.authorize(auth.Write, "exchange", translate.ResourceName(a.DLX))
 }
 
-func (ch *channel) queueBind(m *wire.QueueBind) error {
-	c, vh := ch.c, ch.c.vhost()
-	name, err := ch.queueName(m.Queue)
-	if err != nil {
-		return err
+// bound checks that the user may bind a queue to an exchange, or unbind it. It returns the queue's
+// name, the exchange's name and the key that the request means.
+func (ch *channel) bound(queue, exchange, routingKey string) (name, src, key string, err error) {
+	c := ch.c
+	if name, err = ch.queueName(queue); err != nil {
+		return "", "", "", err
 	}
-	key := m.RoutingKey
-	if m.Queue == "" && key == "" {
+	if key = routingKey; queue == "" && key == "" {
 		key = name
 	}
-	src := translate.CleanName(m.Exchange)
 	if err := c.authorize(auth.Write, "queue", name); err != nil {
-		return err
+		return "", "", "", err
 	}
+	src = translate.CleanName(exchange)
 	if err := c.authorize(auth.Read, "exchange", translate.ResourceName(src)); err != nil {
-		return err
+		return "", "", "", err
 	}
 	if src == "" {
-		return errDefaultExchange
+		return "", "", "", errDefaultExchange
 	}
-	if err := c.authorizeTopic(auth.Read, vh.Exchange(src), key); err != nil {
+	return name, src, key, c.authorizeTopic(auth.Read, c.vhost().Exchange(src), key)
+}
+
+func (ch *channel) queueBind(m *wire.QueueBind) error {
+	c, vh := ch.c, ch.c.vhost()
+	name, src, key, err := ch.bound(m.Queue, m.Exchange, m.RoutingKey)
+	if err != nil {
 		return err
 	}
 	if err := vh.BindQueue(src, name, c, key, m.Arguments); err != nil {
@@ -131,25 +137,8 @@ func (ch *channel) queueBind(m *wire.QueueBind) error {
 
 func (ch *channel) queueUnbind(m *wire.QueueUnbind) error {
 	c, vh := ch.c, ch.c.vhost()
-	name, err := ch.queueName(m.Queue)
+	name, src, key, err := ch.bound(m.Queue, m.Exchange, m.RoutingKey)
 	if err != nil {
-		return err
-	}
-	key := m.RoutingKey
-	if m.Queue == "" && key == "" {
-		key = name
-	}
-	src := translate.CleanName(m.Exchange)
-	if err := c.authorize(auth.Write, "queue", name); err != nil {
-		return err
-	}
-	if err := c.authorize(auth.Read, "exchange", translate.ResourceName(src)); err != nil {
-		return err
-	}
-	if src == "" {
-		return errDefaultExchange
-	}
-	if err := c.authorizeTopic(auth.Read, vh.Exchange(src), key); err != nil {
 		return err
 	}
 	if q := vh.Known(name); q != nil && q.Attrs().Exclusive && q.Owner != c {
