@@ -36,7 +36,8 @@ type agree struct {
 	consumers []attached
 	receipts  []mReceipt
 	did       []string
-	taking    bool // a snapshot is under way
+	tokens    map[string]int64 // by queue and group: the newest fencing token
+	taking    bool             // a snapshot is under way
 	piece     []byte
 	pieceAt   uint64
 }
@@ -57,7 +58,7 @@ type attached struct {
 var poolLimits = map[uint64]int{1: 2, 2: 1, 3: 3, 4: 2}
 
 func newAgree(rt *rapid.T) *agree {
-	a := &agree{rig: newRig(rt, Limits{}, 7), rt: rt, model: model.New()}
+	a := &agree{rig: newRig(rt, Limits{}, 7), rt: rt, model: model.New(), tokens: map[string]int64{}}
 	for _, name := range []string{"a", "b", "c"}[:1+a.n(3)] {
 		a.configure(name)
 	}
@@ -100,6 +101,11 @@ func (a *agree) both(what string, cmd Command, f func()) {
 
 func (a *agree) seen(h *Handout) model.Out {
 	_, deaths := a.load(h)
+	if strict := h.Queue.config.Group.MaxInFlight == 1 && h.Group != "" && h.Lease != 0; strict != (h.Token != 0) || strict && h.Token <= a.tokens[h.Queue.name+"/"+h.Group] {
+		a.rt.Fatalf("%s/%d of group %q has the fencing token %d after %d, after:\n%s", h.Queue.name, h.Seq, h.Group, h.Token, a.tokens[h.Queue.name+"/"+h.Group], strings.Join(a.did, "\n"))
+	} else if strict {
+		a.tokens[h.Queue.name+"/"+h.Group] = h.Token
+	}
 	return model.Out{Queue: h.Queue.name, Consumer: h.Consumer, Seq: h.Seq, Group: h.Group, Attempt: h.Attempt, Redelivered: h.Redelivered,
 		Leased: h.Lease != 0, Deadline: h.Deadline, Deaths: len(deaths)}
 }

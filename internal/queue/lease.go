@@ -113,6 +113,7 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 		}
 		q.leases[seq] = l
 		out.Lease, out.Deadline = l.no, l.deadline
+		out.Token = q.fencingToken(h, l.no)
 		if mutant.Is(mutant.EarlyDeadline) && l.deadline != 0 {
 			out.Deadline = m.now + int64(term)
 		}

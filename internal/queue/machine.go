@@ -232,6 +232,7 @@ type Handout struct {
 	Attempt     int
 	Redelivered bool
 	Lease       uint64 // 0: acked already, no ack is expected
+	Token       int64  // see fencing.go; 0: none
 	Deadline    int64  // 0: the end of the subscription
 	At          int64  // when it was handed out
 }
