@@ -90,7 +90,7 @@ func (q *Queue) holdFront(h uint32, seq uint64, d *damage) {
 	s := q.slots.edit(seq)
 	q.takeFront(h, seq, s)
 	if q.backsOff(seq) {
-		q.countBacking(h, -1) // the time stays in backing, because it is durable
+		q.countBacking(h, -1) // the time stays in backing, because a snapshot contains it
 	}
 	s.to(slotHeld)
 	q.waiting--
@@ -150,8 +150,8 @@ func (q *Queue) retryHeld(seq uint64) {
 	}
 	q.touch(s.flow)
 	q.mark()
-	if s.has(slotExpired) {
-		s.clear(slotExpired)
+	if s.marked(slotExpired) {
+		s.unmark(slotExpired)
 		at := q.lapsed[seq]
 		q.unlapse(seq)
 		q.expires(at, seq)

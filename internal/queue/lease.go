@@ -179,7 +179,7 @@ func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool
 			return
 		}
 	}
-	if s.has(slotExpired) {
+	if s.marked(slotExpired) {
 		if !m.expired(q, seq) {
 			m.putBack(q, seq, attempts)
 		}

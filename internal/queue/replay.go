@@ -197,7 +197,7 @@ func (q *Queue) insert(seq uint64, group string, priority uint8, size uint32, no
 	}
 	h := q.flowOf(group, priority)
 	s := q.slots.add(seq)
-	*s = slot{size: size, flow: h, priority: priority}
+	*s = slot{slotDurable: slotDurable{size: size, flow: h, priority: priority}}
 	s.setTime(now)
 	q.bytes += int64(size)
 	return s
@@ -301,7 +301,7 @@ func (q *Queue) detach(seq uint64, s *slot) bool {
 		q.unlapse(seq)
 		if q.frontOf(h) != seq {
 			f.waiting--
-			s.to(slotDead)
+			s.kill()
 			q.touch(h)
 			return false
 		}
@@ -488,7 +488,7 @@ func (q *Queue) purge(r *Record) {
 func (m *Machine) queueSet(r *Record) {
 	q := m.byID[r.Queue]
 	if q == nil {
-		q = &Queue{m: m, id: r.Queue, name: r.Name, created: r.Time, nextSeq: 1, floor: 1, freshFrom: 1}
+		q = &Queue{m: m, queueDurable: queueDurable{id: r.Queue, name: r.Name, created: r.Time, nextSeq: 1, freshFrom: 1}, queueVolatile: queueVolatile{floor: 1}}
 		q.slots.queue = q.id
 		m.byID[q.id], m.byName[q.name] = q, q
 		at, _ := m.rank(q.id)

@@ -464,7 +464,7 @@ func (s *Salvage) bodies(q *Queue, l *QueueLoss, gone, readable func(entry uint6
 			x := q.slots.edit(seq)
 			s.m.extents.sub(x.ref(), int64(x.size)+messageCost)
 			delete(q.due, seq)
-			x.to(slotLost)
+			x.lose()
 		}
 	}
 	l.Bodies = lost

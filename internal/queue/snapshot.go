@@ -236,7 +236,7 @@ func (s *snapshot) before(t *slots, index uint64, c *chunk) {
 		b = binary.LittleEndian.AppendUint32(b, x.flow)
 		b = binary.LittleEndian.AppendUint32(b, x.time)
 		b = binary.LittleEndian.AppendUint16(b, x.attempts)
-		flags := x.bits >> 3 & (slotRedelivered | slotExpired | slotNoted | slotLate)
+		flags := x.bits >> 3 & (uint8(slotRedelivered) | uint8(slotExpired) | uint8(slotNoted) | uint8(slotLate))
 		if x.state() == slotLost {
 			flags |= snapLost
 		}
@@ -485,13 +485,13 @@ func (m *Machine) restoreChunk(d *decoder) {
 		b := d.b[d.off : d.off+24]
 		d.off += 24
 		s := &c.slots[i]
-		*s = slot{
+		*s = slot{slotDurable: slotDurable{
 			refLo: binary.LittleEndian.Uint32(b), refHi: binary.LittleEndian.Uint32(b[4:]), size: binary.LittleEndian.Uint32(b[8:]),
 			flow: binary.LittleEndian.Uint32(b[12:]), time: binary.LittleEndian.Uint32(b[16:]),
 			attempts: binary.LittleEndian.Uint16(b[20:]), priority: b[22], bits: b[23]&^snapLost<<3 | uint8(slotWaiting),
-		}
+		}}
 		if b[23]&snapLost != 0 {
-			s.to(slotLost)
+			s.lose()
 		}
 		if seq := index*chunkSlots + uint64(i); seq == 0 || seq >= q.nextSeq {
 			d.fail("a message has no number, or is not below the number of the next")
@@ -508,7 +508,7 @@ func (m *Machine) restoreChunk(d *decoder) {
 			d.fail("a message and its dead-letter note do not agree")
 			return
 		}
-		s.clear(slotExpired) // it is not leased now: its expiry time expires it again
+		s.unmark(slotExpired) // it is not leased now: its expiry time expires it again
 		c.used++
 		q.waiting++
 		q.bytes += int64(s.size)
