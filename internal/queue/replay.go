@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/surgetank/surgetank/internal/mutant"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -175,7 +174,7 @@ func (m *Machine) apply(r *Record) {
 func (q *Queue) enqueue(r *Record, t *Target) {
 	s := q.insert(t.Seq, t.Group, min(r.Priority, q.config.MaxPriority), r.BodySize, r.Time)
 	s.setRef(r.Ref)
-	if r.NotBefore > r.Time && !mutant.Is(mutant.DelayAges) {
+	if r.NotBefore > r.Time {
 		s.setTime(r.NotBefore)
 		s.set(slotLate)
 	}
@@ -227,7 +226,7 @@ func (q *Queue) place(seq uint64, s *slot, notBefore, now int64) {
 		} else {
 			q.giveBack(h, seq, s)
 		}
-	case q.strict(h) && s.has(slotRedelivered) && !mutant.Is(mutant.StrictOvertaken):
+	case q.strict(h) && s.has(slotRedelivered):
 		// The group waits for the message, because order matters more than progress. A delay that
 		// its publisher asked for is not an attempt and blocks no message.
 		q.waiting++
@@ -475,7 +474,7 @@ func (q *Queue) purge(r *Record) {
 		if seq >= r.Below {
 			return false
 		}
-		if s.live() && (!keep[seq] || mutant.Is(mutant.PurgeTakesLeased) && q.m.recovering) {
+		if s.live() && !keep[seq] {
 			gone = append(gone, seq)
 		}
 		return true

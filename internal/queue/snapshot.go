@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/mutant"
 )
 
 // snapshot is a copy of the durable state at one moment, taken while the machine keeps working.
@@ -50,9 +49,6 @@ const snapItems = 4096
 // of the last entry that the snapshot covers. No other snapshot may be under way.
 func (m *Machine) StartSnapshot(at uint64) {
 	m.snapGen++
-	if mutant.Is(mutant.SnapshotTooNew) {
-		at++
-	}
 	s := &snapshot{m: m, gen: m.snapGen}
 	m.snap = s
 	b := []byte{byte(kindSnapHead)}
@@ -334,9 +330,6 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 				q.restoreTrails(d)
 			}
 		case kindSnapFailures:
-			if mutant.Is(mutant.ReasonsForgotten) {
-				continue
-			}
 			if q := m.restoring(d); q != nil {
 				q.restoreFailures(d)
 			}
@@ -349,18 +342,13 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 				m.apply(&rec)
 			}
 		case kindSnapPublisher:
-			if !mutant.Is(mutant.PublishersForgotten) {
-				m.publishers.restore(d)
-			}
+			m.publishers.restore(d)
 		case kindSnapQueue:
 			m.restoreQueue(d)
 		case kindSnapSlots:
 			chunks++
 			m.restoreChunk(d)
 		case kindSnapTimes:
-			if mutant.Is(mutant.ExpiryForgotten) {
-				continue
-			}
 			which := d.byte()
 			if q := m.restoring(d); q != nil {
 				for n := d.count(); n > 0 && d.err == nil; n-- {
@@ -368,9 +356,6 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 				}
 			}
 		case kindSnapDedup:
-			if mutant.Is(mutant.DedupForgotten) {
-				continue
-			}
 			if q := m.restoring(d); q != nil {
 				for n := d.count(); n > 0 && d.err == nil; n-- {
 					var k DedupKey
@@ -416,9 +401,7 @@ func (m *Machine) restoreQueue(d *decoder) {
 	m.apply(&r)
 	q := m.byID[r.Queue]
 	q.spans = nil // a frame with the spans follows, if there are any
-	if q.nextSeq = next; mutant.Is(mutant.IDReused) {
-		q.nextSeq = max(1, next-1)
-	}
+	q.nextSeq = next
 	n := d.count()
 	if n > 0 {
 		q.byGroup = map[string]uint32{}
@@ -500,9 +483,6 @@ func (m *Machine) restoreChunk(d *decoder) {
 		if int(s.flow) >= len(q.flows) || q.flows[s.flow].free {
 			d.fail("a message names a group that does not exist")
 			return
-		}
-		if mutant.Is(mutant.GroupsLost) {
-			s.flow = 0
 		}
 		if s.has(slotNoted) != (q.notes[index*chunkSlots+uint64(i)] != nil) {
 			d.fail("a message and its dead-letter note do not agree")
