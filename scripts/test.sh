@@ -52,7 +52,7 @@ simulator() {
     return 0
   fi
   go test ./internal/sim -v -run 'TestSim$|EveryOperation|TestRot' -seeds 10000 -timeout 30m &&
-    go test -tags mutants ./internal/sim -run Mutants -timeout 10m
+    SURGETANK_SIM=mutants go test ./internal/sim -run Mutants -timeout 10m
 }
 
 scripts/deps.sh || exit 1

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/mutant"
 	"github.com/surgetank/surgetank/internal/seqset"
 )
 
@@ -190,9 +189,6 @@ func (s *Salvage) fit(r *Record) bool {
 		}
 		return true
 	case kindAcked, kindRemoved:
-		if mutant.Is(mutant.AckUnrepaired) && r.Kind == kindAcked {
-			return false
-		}
 		q := m.byID[r.Queue]
 		r.Seqs = slices.DeleteFunc(r.Seqs, func(seq uint64) bool { return !s.seen(r.Queue, q, seq) })
 		slices.Sort(r.Seqs)
@@ -401,9 +397,6 @@ func (s *Salvage) Finish(tail bool, gone func(entry uint64) bool, readable func(
 		}
 		l := QueueLoss{ID: q.id, Name: q.name, MadeUp: s.made[q.id], Missing: s.missing[q.id]}
 		s.bodies(q, &l, gone, readable)
-		if mutant.Is(mutant.LossUnlisted) {
-			l.Missing = nil
-		}
 		if n := s.lost - s.known[q.id]; n > 0 || tail {
 			skip := min(n, maxSkip/seqsPerEntry) * seqsPerEntry
 			if tail {
@@ -464,7 +457,7 @@ func (s *Salvage) bodies(q *Queue, l *QueueLoss, gone, readable func(entry uint6
 			x := q.slots.edit(seq)
 			s.m.extents.sub(x.ref(), int64(x.size)+messageCost)
 			delete(q.due, seq)
-			x.to(slotLost)
+			x.lose()
 		}
 	}
 	l.Bodies = lost

@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/mutant"
 )
 
 // Attach creates a subscription. With Once it ends after the first turn that hands a message to it.
@@ -71,11 +70,6 @@ func (c *Detach) run(m *Machine) bool {
 		s := surgetank.Settlement{Receipt: c.GiveBack[0], Op: surgetank.Nack}
 		c.GiveBack = c.GiveBack[1:]
 		if q, err := m.leaseOf(&s); err == nil {
-			if mutant.Is(mutant.GiveBackLost) {
-				q.endLease(s.Receipt.ID.Seq)
-				m.acked(q, s.Receipt.ID.Seq)
-				continue
-			}
 			m.giveUp(q, s.Receipt.ID.Seq, 0, false, "")
 		}
 	}

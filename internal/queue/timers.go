@@ -138,7 +138,7 @@ func (q *Queue) advance() {
 		case s.state() == slotLost: // it stays until the operator drops it
 		case s.state() == slotLeased, s.state() == slotHeld:
 			q.lapse(x.key, x.at) // it is given up when it is returned
-		case s.has(slotExpired) && q.overdueAt[x.key] != x.at: // a newer entry replaced this one
+		case s.marked(slotExpired) && q.overdueAt[x.key] != x.at: // a newer entry replaced this one
 		default:
 			if !m.expired(q, x.key) {
 				q.overdue(x.key, x.at)
