@@ -218,7 +218,7 @@ func TestSettleRefused(t *testing.T) {
 		"wait too long":    {"q/receive", `{"wait":"1h"}`, 400, "invalid", "between"},
 		"wait number":      {"q/receive", `{"wait":20}`, 400, "invalid", "duration"},
 		"lease forever":    {"q/receive", `{"lease":"forever"}`, 400, "invalid", "duration"},
-		"unknown":          {"q/receive", `{"visibility":1}`, 400, "invalid", "max, max_bytes, wait, lease"},
+		"unknown":          {"q/receive", `{"visibility":1}`, 400, "invalid", "max, wait, lease, max_bytes"},
 		"no queue":         {"nope/receive", `{}`, 404, "not_found", "nope"},
 		"body on purge":    {"q/purge", `{"x":1}`, 400, "invalid", "no body"},
 	} {
@@ -252,10 +252,10 @@ func TestControl(t *testing.T) {
 		t.Fatal(got)
 	}
 	post("q/resume", "{}")
-	if got := compact(t, post("q/redrive", `{"to":"to","max":2,"dry_run":true}`)); got != `{"dry_run":true,"matched":2,"moved":0,"skipped":0}` {
+	if got := compact(t, post("q/redrive", `{"to":"to","max":2,"dry_run":true}`)); got != `{"matched":2,"moved":0,"skipped":0,"dry_run":true}` {
 		t.Fatal(got)
 	}
-	if got := compact(t, post("q/redrive", `{"to":"to","max":2}`)); got != `{"dry_run":false,"matched":2,"moved":2,"skipped":0}` {
+	if got := compact(t, post("q/redrive", `{"to":"to","max":2}`)); got != `{"matched":2,"moved":2,"skipped":0,"dry_run":false}` {
 		t.Fatal(got)
 	}
 	if got := post("to/purge", ""); got != `{"purged":2}`+"\n" {

@@ -129,13 +129,16 @@ const (
 	ndjsonType = "application/x-ndjson"
 )
 
-// do sends a request directly to the handler. A body that begins with { or [ is JSON unless a
-// header says otherwise.
+// do sends a request directly to the handler, and compares the answer with openapi.json. A body
+// that begins with { or [ is JSON unless a header says otherwise.
 func (r *rig) do(method, target, body string, change ...with) answer {
 	r.t.Helper()
 	w := httptest.NewRecorder()
-	r.api.ServeHTTP(w, r.request(method, target, body, change...))
-	return answer{w.Code, w.Header(), incarnations.ReplaceAllString(w.Body.String(), `"$1"`)}
+	req := r.request(method, target, body, change...)
+	r.api.ServeHTTP(w, req)
+	a := answer{w.Code, w.Header(), incarnations.ReplaceAllString(w.Body.String(), `"$1"`)}
+	checkDocumented(r.t, r.api, req, a)
+	return a
 }
 
 // incarnations matches the end of a message id, which is random.

@@ -308,7 +308,7 @@ func TestPublishRefused(t *testing.T) {
 		{"headers with NDJSON", "", good, 400, "invalid", "Surgetank-*", 0, "own group", []with{header("Surgetank-Group", "x")}},
 		{"gzip", "", good, 415, "invalid", "Content-Encoding", 0, "unpacked", []with{header("Content-Encoding", "gzip")}},
 		{"malformed type", "", good, 415, "invalid", "Content-Type", 0, "malformed", []with{header("Content-Type", "a/b/c;;")}},
-		{"unknown parameter", "?foo=1", good, 400, "invalid", "foo", 0, "raw, format, delimiter, ids", nil},
+		{"unknown parameter", "?foo=1", good, 400, "invalid", "foo", 0, "format, delimiter, raw, ids", nil},
 		{"parameter twice", "?ids=list&ids=none", good, 400, "invalid", "ids", 0, "once", nil},
 		{"raw=yes", "?raw=yes", good, 400, "invalid", "raw", 0, "lines", nil},
 		{"ids=some", "?ids=some", good, 400, "invalid", "ids", 0, "ranges", nil},
