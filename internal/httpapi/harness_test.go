@@ -193,7 +193,7 @@ func (r *rig) wantProblem(a answer, status int, code surgetank.Code) map[string]
 		r.t.Fatalf("want code %s and status %d: %s", code, status, a.body)
 	}
 	if s, _ := m["detail"].(string); len(s) < 15 {
-		r.t.Fatalf("the detail says too little: %s", a.body)
+		r.t.Fatalf("the detail of the problem has less than 15 bytes: %s", a.body)
 	}
 	return m
 }
@@ -218,7 +218,7 @@ func lines(s ...string) string { return strings.Join(s, "\n") + "\n" }
 func contains(t *testing.T, what, s, part string) {
 	t.Helper()
 	if !strings.Contains(s, part) {
-		t.Fatalf("%s: %q does not say %q", what, s, part)
+		t.Fatalf("%s is %q, which does not contain %q", what, s, part)
 	}
 }
 

@@ -402,7 +402,7 @@ func (d *openDoc) try(op operation, media, text string) {
 	status := strconv.Itoa(a.status)
 	node, ok := op.node["responses"].(map[string]any)[status].(map[string]any)
 	if !ok {
-		d.t.Errorf("the document does not know the status %s", status)
+		d.t.Errorf("the document does not list the status %s", status)
 		return
 	}
 	if content, _ := node["content"].(map[string]any); content["application/json"] != nil {
@@ -414,7 +414,7 @@ func (d *openDoc) try(op operation, media, text string) {
 		if m := p.(map[string]any); m["in"] == "query" {
 			a := r.do(op.method, path+"?"+m["name"].(string)+"=%00", "")
 			if strings.Contains(a.body, "there is no parameter") {
-				d.t.Errorf("the server knows no parameter %s", m["name"])
+				d.t.Errorf("the server rejects the documented parameter %s as unknown", m["name"])
 			}
 		}
 	}
