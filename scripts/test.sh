@@ -36,7 +36,7 @@ race() {
   fi
   local dirs=() d
   for d in ./client/... ./embedded/... ./worker/... ./sink/... ./internal/amqp/... ./internal/broker/... ./internal/disklog/... \
-           ./internal/httpapi/... ./internal/memlog/... ./internal/server/...; do
+           ./internal/httpapi/... ./internal/memlog/... ./internal/server/... ./serve/...; do
     [[ -d ${d%/...} ]] && dirs+=("$d")
   done
   ((${#dirs[@]})) || return 0

@@ -332,7 +332,7 @@ func (s *subscription) leave(all bool) error {
 	back := s.drain()
 	s.reading.Unlock()
 	if err == nil {
-		err = put(&queue.Detach{Consumer: s.id, GiveBack: back, All: all})
+		err = put(&queue.Detach{Consumer: s.id, Return: back, All: all})
 	}
 	if surgetank.CodeOf(err) == surgetank.CodeClosed || s.b.Err() != nil {
 		return nil // leases end with the broker

@@ -39,8 +39,8 @@ var queueDurability = durability{
 		// snapshots
 		"Machine.Restore", "Machine.restoreQueue", "Machine.restoreChunk", "Machine.restoreFresh", "Queue.restoreTrails", "Queue.restoreFailures", "publishers.restore", "decoder.losses",
 		// repair
-		"Salvage.Entry", "Salvage.Gap", "Salvage.Body", "Salvage.Finish", "Salvage.fit", "Salvage.fitTransfer", "Salvage.forget", "Salvage.named", "Salvage.next", "Salvage.purged", "Salvage.queue", "Salvage.reaches",
-		"Salvage.seen", "Salvage.movedUnseen", "Salvage.bodies",
+		"Repair.Entry", "Repair.Gap", "Repair.Body", "Repair.Finish", "Repair.fit", "Repair.fitTransfer", "Repair.forget", "Repair.named", "Repair.next", "Repair.purged", "Repair.queue", "Repair.reaches",
+		"Repair.seen", "Repair.movedUnseen", "Repair.bodies",
 	},
 	gates: map[string][]string{
 		"Machine.apply": {"Machine.emit", "Machine.publish", "Relocate.run"}, // each writes the record to the entry first

@@ -189,7 +189,7 @@ if !DEFECT {
 		q.flows[s.flow].inflight--
 	}
 `},
-	{LossUnlisted, "internal/queue/salvage.go", `
+	{LossUnlisted, "internal/queue/repair.go", `
 		s.bodies(q, &l, gone, readable)
 `, `
 		s.bodies(q, &l, gone, readable)
@@ -197,7 +197,7 @@ if !DEFECT {
 			l.Missing = nil
 		}
 `},
-	{AckUnrepaired, "internal/queue/salvage.go", `
+	{AckUnrepaired, "internal/queue/repair.go", `
 	case kindAcked, kindRemoved:
 `, `
 	case kindAcked, kindRemoved:

@@ -436,7 +436,7 @@ func (a *agree) detach() {
 		var back []uint64
 		for _, r := range a.receipts {
 			if r.Holds(mc.Consumer) && a.model.Lives(r.Lease) && a.yes(2) {
-				c.GiveBack = append(c.GiveBack, r.Receipt)
+				c.Return = append(c.Return, r.Receipt)
 				back = append(back, r.Seq())
 			}
 		}

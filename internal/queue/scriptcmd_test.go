@@ -32,7 +32,7 @@ func (s *script) command(line string) {
 		c := &Detach{Consumer: s.consumers[a.words[1]], All: a.has("all")}
 		if back := a.vals["back"]; back != "" {
 			for _, w := range strings.Split(back, ",") {
-				c.GiveBack = append(c.GiveBack, s.receipt(w))
+				c.Return = append(c.Return, s.receipt(w))
 			}
 		}
 		s.turn(c, nil)

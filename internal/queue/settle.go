@@ -91,7 +91,7 @@ func (m *Machine) settleOne(q *Queue, s *surgetank.Settlement) {
 }
 
 // MaxTransaction is the most bytes that one transaction may publish and settle. A transaction must
-// fit into one entry, and no message in it may start at or after MaxPlace.
+// fit into one entry, and no message in it may start at or after MaxPosition.
 const MaxTransaction = 12 << 20
 
 // Transact publishes and settles: all or nothing.

@@ -46,7 +46,7 @@ func newBeside(w *world) *beside {
 
 // detach records the receipts of a Detach.
 func (s *beside) detach(c *queue.Detach) *queue.Detach {
-	s.back[c] = slices.Clone(c.GiveBack)
+	s.back[c] = slices.Clone(c.Return)
 	return c
 }
 
