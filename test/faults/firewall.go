@@ -37,7 +37,7 @@ type firewall struct {
 // firewall makes an empty table. Its rules are removed when it is closed, or with the namespace.
 func (r *run) firewall() (*firewall, error) {
 	ports := []string{}
-	for _, at := range []string{r.server.listen, r.server.amqp} {
+	for _, at := range []string{r.server.HTTP(), r.server.AMQP()} {
 		if at == "" {
 			continue
 		}

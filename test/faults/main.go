@@ -21,7 +21,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/surgetank/surgetank/test/faults/history"
+	"github.com/surgetank/surgetank/test/kit/history"
 )
 
 // campaign is the state shared by all runs.

@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/surgetank/surgetank/test/kit/server"
 )
 
 // proxies are in front of the doors of a server: one for HTTP, and one for AMQP if the load has
@@ -38,21 +40,21 @@ func (ps proxies) each(set func(*proxy)) {
 // behindProxy starts a run whose clients reach the server through proxies.
 func (r *run) behindProxy(ctx context.Context, o loadOptions, prepare func(*proxy)) (proxies, error) {
 	if o.amqp > 0 {
-		r.server.amqp = "127.0.0.1:0"
+		r.server.Listen("", server.AnyPort)
 	}
-	if err := r.server.start(ctx); err != nil {
+	if err := r.server.Start(ctx); err != nil {
 		return nil, err
 	}
 	if err := r.declare(ctx); err != nil {
 		return nil, err
 	}
-	p, err := newProxy(func() string { return r.server.listen }, r.rng.Uint64())
+	p, err := newProxy(r.server.HTTP, r.rng.Uint64())
 	if err != nil {
 		return nil, err
 	}
 	ps := proxies{p}
 	if o.amqp > 0 {
-		if r.front, err = newProxy(func() string { return r.server.amqp }, r.rng.Uint64()); err != nil {
+		if r.front, err = newProxy(r.server.AMQP, r.rng.Uint64()); err != nil {
 			p.close()
 			return nil, err
 		}
@@ -126,7 +128,7 @@ func slowReaders(ctx context.Context, r *run) error {
 	if !r.progress(ctx, 400, 20*time.Second) {
 		return fmt.Errorf("only %d messages could be published", r.load.confirmed.Load())
 	}
-	before := r.server.rss()
+	before := r.server.RSS()
 	var conns []net.Conn
 	defer func() {
 		for _, c := range conns {
@@ -134,7 +136,7 @@ func slowReaders(ctx context.Context, r *run) error {
 		}
 	}()
 	for i := range r.times(20, 300) {
-		c, err := net.DialTimeout("tcp", r.server.listen, 2*time.Second)
+		c, err := net.DialTimeout("tcp", r.server.HTTP(), 2*time.Second)
 		if err != nil {
 			return err
 		}
@@ -154,7 +156,7 @@ func slowReaders(ctx context.Context, r *run) error {
 	if !r.until(ctx, 15*time.Second, func() bool { return r.load.acked.Load() >= acked+100 }) {
 		r.fail("others served", "beside readers that do not read, only %d messages were acked in 15 s", r.load.acked.Load()-acked)
 	}
-	now := r.server.rss()
+	now := r.server.RSS()
 	r.note("memory: %d MiB before, %d MiB with %d readers that do not read", before>>20, now>>20, len(conns))
 	if now > before+256<<20 {
 		r.fail("memory", "readers that do not read grew the server from %d to %d MiB", before>>20, now>>20)

@@ -7,7 +7,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/surgetank/surgetank/test/faults/history"
+	"github.com/surgetank/surgetank/test/kit/history"
 )
 
 // TestMain runs the tests in a mount namespace if possible.
