@@ -7,11 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/surgetank/surgetank/test/kit/namespace"
 )
 
 // The faults of this file use the campaign's own network namespace, which has only a loopback.
@@ -19,7 +20,7 @@ import (
 
 // canFilter returns what is missing for rules of a packet filter.
 var canFilter = sync.OnceValue(func() error {
-	if os.Getenv(inNamespace) == "" {
+	if !namespace.Inside() {
 		return errors.New("needs root and a network namespace of its own")
 	}
 	if out, err := exec.Command("nft", "list", "ruleset").CombinedOutput(); err != nil {

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"testing"
 
@@ -12,10 +11,7 @@ import (
 
 // TestMain runs the tests in a mount namespace if possible.
 func TestMain(m *testing.M) {
-	if again, err := ownNamespace(); again {
-		fmt.Fprintln(os.Stderr, "the tests in their own mount namespace:", err)
-		os.Exit(exitCode(err))
-	}
+	_ = ownNamespace() // the scenarios that need a namespace are skipped without one
 	os.Exit(m.Run())
 }
 

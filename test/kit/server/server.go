@@ -1,5 +1,3 @@
-//go:build linux
-
 // Package server runs the `surgetank serve` of a campaign: in a process of its own, over all its
 // kills and restarts, on free ports of the loopback address.
 package server
@@ -12,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -91,8 +90,7 @@ func (s *Server) Start(ctx context.Context) error {
 		c.Listen = s.http
 	}
 	c.Dir, c.Env, c.Wrap, s.Wrap = s.Dir, s.Env, s.Wrap, nil
-	c.Attr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	c.OnKill = func(p *os.Process) { _ = syscall.Kill(-p.Pid, syscall.SIGKILL) } // the group may already be gone
+	c.Attr, c.OnKill = ownGroup, killGroup
 	s.child, s.pid, s.killed, s.code, s.exited = c, 0, time.Time{}, 0, make(chan struct{})
 	s.mu.Unlock()
 	began := time.Now()
@@ -196,7 +194,16 @@ func (s *Server) Signal(sig syscall.Signal) {
 	if sig == syscall.SIGKILL || sig == syscall.SIGTERM || sig == syscall.SIGINT {
 		s.dooms()
 	}
-	_ = syscall.Kill(s.PID(), sig) // the process may already be gone
+	s.send(sig)
+}
+
+// send sends a signal to the server itself, which may already be gone.
+func (s *Server) send(sig os.Signal) {
+	if pid := s.PID(); pid > 0 {
+		if p, err := os.FindProcess(pid); err == nil {
+			_ = p.Signal(sig)
+		}
+	}
 }
 
 // dooms records the first fatal signal.
@@ -214,9 +221,7 @@ func (s *Server) KillSoon() {
 		return
 	}
 	s.dooms()
-	if pid := s.PID(); pid > 0 {
-		_ = syscall.Kill(pid, syscall.SIGKILL) // it may already be gone
-	}
+	s.send(syscall.SIGKILL)
 	s.child.Shoot()
 }
 
@@ -241,6 +246,10 @@ func (s *Server) Wait(ctx context.Context) (int, error) {
 // Stop asks the server to stop in order, and waits. A server that does not stop in time is killed.
 func (s *Server) Stop(ctx context.Context) error {
 	if !s.Alive() {
+		return nil
+	}
+	if runtime.GOOS == "windows" { // it has no such signal; a kill loses nothing either
+		s.Kill()
 		return nil
 	}
 	s.Signal(syscall.SIGTERM)
