@@ -57,15 +57,20 @@ type Answer struct {
 	Call, Back time.Time
 }
 
-// Err returns nil for Done, and otherwise an error that wraps ErrRefused or ErrUnknown.
+// Err returns nil for Done, and otherwise an error that wraps ErrRefused or ErrUnknown. Without an
+// answer it is that error itself.
 func (a *Answer) Err() error {
+	err := ErrUnknown
 	switch {
 	case a.Outcome == Done:
 		return nil
 	case a.Outcome == Refused:
-		return fmt.Errorf("%w: %d %s: %.300s", ErrRefused, a.Status, a.Code, a.Body)
+		err = ErrRefused
 	}
-	return fmt.Errorf("%w: %d %s: %.300s", ErrUnknown, a.Status, a.Code, a.Body)
+	if a.Status == 0 {
+		return err
+	}
+	return fmt.Errorf("%w: %d %s: %.300s", err, a.Status, a.Code, a.Body)
 }
 
 // uncertain are the codes after which the request may have been carried out. After every other code

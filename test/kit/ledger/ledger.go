@@ -1,6 +1,20 @@
-// Package ledger is the journal and the judge of long runs, with tens of millions of messages. It
-// judges each report at once, and forgets a message soon after its ack was confirmed. Package
+// Package ledger is the journal and the judge of long runs. It judges each report at once. Package
 // history finds more, but keeps every call.
+//
+// # Memory
+//
+// A run has tens of millions of messages, so nothing is kept about a message longer than necessary.
+// A stream is the messages that one publisher sends to one queue in one group. Its messages are
+// numbered, and the ledger has the state of those above the stream's base. A message is dropped a
+// few seconds after its ack was confirmed. From then on its number is below the base, and it must
+// not be seen again. Messages that stay open for long because an answer was lost are listed
+// separately.
+//
+// # Times
+//
+// A delivery certainly left the server after a certain moment. Over HTTP that is the call of its
+// receive. Over AMQP it is the call of the last answered request on the same channel. Only
+// violations that are certain by these times are findings.
 package ledger
 
 import (
