@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"flag"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/test/kit/client"
 	"github.com/surgetank/surgetank/test/kit/inprocess"
+	"github.com/surgetank/surgetank/test/kit/proxy"
 )
 
 var (
@@ -125,32 +125,12 @@ func (r *rig) connect(address, user, pass string) (*amqp.Connection, error) {
 // forward is a proxy that forwards bytes and adds nothing about its clients, like TCP forwarders.
 func (r *rig) forward(to string) string {
 	r.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	p, err := proxy.New(func() string { return to }, 1)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("tcp", to)
-			if err != nil {
-				in.Close()
-				continue
-			}
-			pump := func(a, b net.Conn) {
-				_, _ = io.Copy(a, b) // the end of either side ends both
-				a.Close()
-				b.Close()
-			}
-			go pump(out, in)
-			go pump(in, out)
-		}
-	}()
-	return l.Addr().String()
+	r.t.Cleanup(p.Close)
+	return p.Address()
 }
 
 func TestMain(m *testing.M) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank/test/kit/namespace"
+	"github.com/surgetank/surgetank/test/kit/proxy"
 )
 
 // The faults of this file use the campaign's own network namespace, which has only a loopback.
@@ -144,7 +145,7 @@ func badNetwork(what string, rules map[string]string, want int64) func(ctx conte
 // slowNetwork delays every piece of data by some random milliseconds in both directions. The order
 // stays, as in TCP.
 func slowNetwork(ctx context.Context, r *run) error {
-	p, err := r.behindProxy(ctx, loadOptions{amqp: 2, timeout: 8 * time.Second}, func(p *proxy) { p.delay.Store(int64(60 * time.Millisecond)) })
+	p, err := r.behindProxy(ctx, loadOptions{amqp: 2, timeout: 8 * time.Second}, func(p *proxy.Proxy) { p.Delay.Store(int64(60 * time.Millisecond)) })
 	if err != nil {
 		return err
 	}
@@ -153,6 +154,6 @@ func slowNetwork(ctx context.Context, r *run) error {
 	if !r.progress(ctx, int64(r.times(200, 5000)), time.Duration(r.times(25, 600))*time.Second) {
 		r.fail("progress", "with delays only %d messages were confirmed", r.load.confirmed.Load())
 	}
-	p.each(func(p *proxy) { p.delay.Store(0) })
+	p.each(func(p *proxy.Proxy) { p.Delay.Store(0) })
 	return r.end(ctx)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/surgetank/surgetank/test/kit/history"
 	"github.com/surgetank/surgetank/test/kit/load"
+	"github.com/surgetank/surgetank/test/kit/proxy"
 	"github.com/surgetank/surgetank/test/kit/server"
 )
 
@@ -39,7 +40,7 @@ type run struct {
 	rng     *rand.Rand // decides the schedule of faults
 	journal *history.Journal
 	server  *server.Server
-	front   *proxy // in front of the server's AMQP door, for network faults; nil: none
+	front   *proxy.Proxy // in front of the server's AMQP door, for network faults; nil: none
 	load    *clients
 
 	injected  int
@@ -222,7 +223,7 @@ func (r *run) startLoad(ctx context.Context, o loadOptions, base func() string) 
 	r.load = newLoad(o, r.journal, base, r.rng.Uint64(), r.say)
 	r.load.door = r.server.AMQP
 	if r.front != nil {
-		r.load.door = r.front.address
+		r.load.door = r.front.Address
 	}
 	r.load.start(ctx)
 }

@@ -2,6 +2,7 @@
 //
 //	server     runs `surgetank serve`: builds, starts, kills and restarts it
 //	client     HTTP and AMQP clients that distinguish certain outcomes from uncertain ones
+//	proxy      network faults between clients and a server
 //	load       messages whose every byte can be checked, and waits
 //	history    a journal of every call, judged at the end of a run
 //	proc       what a process uses: memory, descriptors, disk

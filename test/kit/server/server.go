@@ -39,8 +39,8 @@ type Server struct {
 	Args, Env    []string // further flags of serve, further environment
 	Dir          string   // working directory; empty: the caller's
 	Watcher      Watcher  // or nil
-	// Wrap, if set, changes the command line of the next start, and is then reset. So a fault affects
-	// one life of the server.
+	// Wrap, if set, changes the command line of the next start, and is then reset. So a fault
+	// affects one life of the server.
 	Wrap func(argv []string) []string
 
 	mu         sync.Mutex
