@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/surgetank/surgetank/test/kit/load"
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
@@ -21,12 +22,7 @@ func (w *world) lite() *lite   { return w.db.(*lite) }
 
 // pause lets a fault last. It waits in real time, because a real fault has no event to wait for.
 func (w *world) pause(atMost time.Duration) {
-	t := time.NewTimer(time.Duration(w.plan.rng.Int64N(int64(atMost))))
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-w.ctx.Done():
-	}
+	load.Sleep(w.ctx.Done(), time.Duration(w.plan.rng.Int64N(int64(atMost))))
 }
 
 func onlyPartitioned(p *plan) bool { return p.partitioned }
