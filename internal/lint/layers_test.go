@@ -63,7 +63,7 @@ var layers = map[string]int{
 	"serve":           52, // the doors, for an embedded broker
 
 	"cmd":             60, // programs
-	"bench":           60,
+	"bench":           61, // uses test/kit
 	"test":            60,
 	"internal/lint":   60,
 	"internal/pgtest": 59, // a temporary PostgreSQL, for tests and benchmarks

@@ -12,7 +12,7 @@ import (
 
 	"github.com/surgetank/surgetank/internal/mutant"
 	"github.com/surgetank/surgetank/test/build"
-	"github.com/surgetank/surgetank/test/faults/history"
+	"github.com/surgetank/surgetank/test/kit/history"
 )
 
 // gone are the findings of power cuts and failing disks about a server that confirms too early.

@@ -1,6 +1,5 @@
-//go:build linux
-
-package main
+// Package proxy is between clients and a server and causes network faults.
+package proxy
 
 import (
 	"io"
@@ -11,16 +10,16 @@ import (
 	"time"
 )
 
-// proxy is between clients and the server and causes network faults. Any goroutine may change its
-// fields while it runs. A connection's faults are drawn when it is made, unless stated otherwise.
-type proxy struct {
+// Proxy forwards connections. Any goroutine may change its fields while it runs. A connection's
+// faults are drawn when it is made, unless stated otherwise.
+type Proxy struct {
 	listener net.Listener
 	target   func() string
 
-	cutEvery atomic.Int32 // one of this many connections is reset after some bytes; 0: none
-	oneByte  atomic.Bool  // every byte is a segment of its own
-	delay    atomic.Int64 // each piece waits for a random time up to this, in nanoseconds
-	onCut    func()
+	CutEvery atomic.Int32 // one of this many connections is reset after some bytes; 0: none
+	OneByte  atomic.Bool  // every byte is a segment of its own
+	Delay    atomic.Int64 // each piece waits for a random time up to this, in nanoseconds
+	OnCut    func()
 
 	mu    sync.Mutex
 	rng   *rand.Rand
@@ -34,21 +33,26 @@ type pair struct {
 	deaf           atomic.Bool // data from either side is silently dropped: a half-open connection
 }
 
-func newProxy(target func() string, seed uint64) (*proxy, error) {
+// New starts a proxy on a free loopback port. Before each connection it asks for the target's
+// address. The seed decides the faults.
+func New(target func() string, seed uint64) (*Proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	p := &proxy{listener: l, target: target, rng: rand.New(rand.NewPCG(seed, 3)), conns: map[*pair]bool{}, onCut: func() {}}
+	p := &Proxy{listener: l, target: target, rng: rand.New(rand.NewPCG(seed, 3)), conns: map[*pair]bool{}, OnCut: func() {}}
 	p.wait.Go(p.accept)
 	return p, nil
 }
 
-func (p *proxy) address() string { return p.listener.Addr().String() }
+// Address returns the address for clients, HOST:PORT.
+func (p *Proxy) Address() string { return p.listener.Addr().String() }
 
-func (p *proxy) url() string { return "http://" + p.address() }
+// URL returns the URL for clients of HTTP.
+func (p *Proxy) URL() string { return "http://" + p.Address() }
 
-func (p *proxy) close() {
+// Close ends the proxy and its connections.
+func (p *Proxy) Close() {
 	_ = p.listener.Close()
 	p.mu.Lock()
 	for c := range p.conns {
@@ -58,8 +62,8 @@ func (p *proxy) close() {
 	p.wait.Wait()
 }
 
-// deafen makes every open connection half-open and returns their number.
-func (p *proxy) deafen() int {
+// Deafen makes every open connection half-open and returns their number.
+func (p *Proxy) Deafen() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.conns {
@@ -68,7 +72,7 @@ func (p *proxy) deafen() int {
 	return len(p.conns)
 }
 
-func (p *proxy) accept() {
+func (p *Proxy) accept() {
 	for {
 		c, err := p.listener.Accept()
 		if err != nil {
@@ -78,7 +82,7 @@ func (p *proxy) accept() {
 	}
 }
 
-func (p *proxy) serve(client net.Conn) {
+func (p *Proxy) serve(client net.Conn) {
 	server, err := net.DialTimeout("tcp", p.target(), time.Second)
 	if err != nil {
 		_ = client.Close()
@@ -88,7 +92,7 @@ func (p *proxy) serve(client net.Conn) {
 	up, down := int64(-1), int64(-1) // bytes until the reset; negative: no reset
 	p.mu.Lock()
 	p.conns[c] = true
-	if n := p.cutEvery.Load(); n > 0 && p.rng.IntN(int(n)) == 0 {
+	if n := p.CutEvery.Load(); n > 0 && p.rng.IntN(int(n)) == 0 {
 		if p.rng.IntN(2) == 0 {
 			up = p.rng.Int64N(20_000)
 		} else {
@@ -106,7 +110,7 @@ func (p *proxy) serve(client net.Conn) {
 }
 
 // pump copies from one side to the other until either ends, or until the cut.
-func (p *proxy) pump(c *pair, to, from net.Conn, left int64) {
+func (p *Proxy) pump(c *pair, to, from net.Conn, left int64) {
 	defer func() {
 		if !c.deaf.Load() {
 			_ = to.Close()
@@ -130,7 +134,7 @@ func (p *proxy) pump(c *pair, to, from net.Conn, left int64) {
 			}
 		}
 		if cut {
-			p.onCut()
+			p.OnCut()
 			c.reset()
 			return
 		}
@@ -144,8 +148,8 @@ func (p *proxy) pump(c *pair, to, from net.Conn, left int64) {
 }
 
 // wander delays a piece of n bytes.
-func (p *proxy) wander(n int) {
-	d := p.delay.Load()
+func (p *Proxy) wander(n int) {
+	d := p.Delay.Load()
 	if d <= 0 || n == 0 {
 		return
 	}
@@ -155,8 +159,8 @@ func (p *proxy) wander(n int) {
 	time.Sleep(time.Duration(d))
 }
 
-func (p *proxy) write(to net.Conn, b []byte) error {
-	if !p.oneByte.Load() {
+func (p *Proxy) write(to net.Conn, b []byte) error {
+	if !p.OneByte.Load() {
 		_, err := to.Write(b)
 		return err
 	}
@@ -168,12 +172,16 @@ func (p *proxy) write(to net.Conn, b []byte) error {
 	return nil
 }
 
-// reset ends both connections with RST instead of FIN.
+// reset ends both connections.
 func (c *pair) reset() {
-	for _, one := range []net.Conn{c.client, c.server} {
-		if t, ok := one.(*net.TCPConn); ok {
-			_ = t.SetLinger(0) // makes Close reset the connection, which may already be gone
-		}
-		_ = one.Close()
+	Reset(c.client)
+	Reset(c.server)
+}
+
+// Reset ends a connection with RST instead of FIN.
+func Reset(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		_ = t.SetLinger(0) // makes Close reset the connection, which may already be gone
 	}
+	_ = c.Close()
 }

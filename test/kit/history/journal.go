@@ -60,12 +60,33 @@ func (j *Journal) Shift(d time.Duration) { j.start = j.start.Add(-d) }
 // Now returns the journal's time.
 func (j *Journal) Now() time.Duration { return time.Since(j.start) }
 
+// At converts a time with a monotonic reading to the journal's time.
+func (j *Journal) At(t time.Time) time.Duration { return t.Sub(j.start) }
+
 // Wall converts a time of the wall clock to the journal's time.
 func (j *Journal) Wall(t time.Time) time.Duration {
 	if t.IsZero() {
 		return 0
 	}
 	return t.Sub(j.start.Round(0)) // Round removes the monotonic reading
+}
+
+// Up records that the server was started at began and is ready now.
+func (j *Journal) Up(began time.Time) {
+	j.Add(Op{Kind: Up, Outcome: OK, Call: j.At(began), Return: j.Now()})
+}
+
+// Down records that the server's process has ended, for the reason err. It was alive until killed
+// or, if it ended by itself, at least until its last answered call.
+func (j *Journal) Down(killed time.Time, err error) {
+	call, note := j.Alive(), "exit"
+	if !killed.IsZero() {
+		call = j.At(killed)
+	}
+	if err != nil {
+		note = err.Error()
+	}
+	j.Add(Op{Kind: Down, Outcome: OK, Call: call, Return: j.Now(), Code: note})
 }
 
 // Batch returns a new number for the records of one call.
