@@ -519,7 +519,7 @@ func (r *reader) read(o *queue.Handout, d *surgetank.Delivery) error {
 	d.Queue = o.Queue.Name()
 	d.Time, d.Attempt, d.Redelivered = r.stored.Time, o.Attempt, o.Redelivered
 	if o.Lease != 0 {
-		d.Receipt = r.b.receipt(o)
+		d.Receipt, d.FencingToken = r.b.receipt(o), o.Token
 	}
 	if o.Deadline != 0 {
 		d.Deadline = time.Unix(0, o.Deadline)

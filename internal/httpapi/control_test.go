@@ -252,6 +252,16 @@ func TestControl(t *testing.T) {
 		t.Fatal(got)
 	}
 	post("q/resume", "{}")
+	if got := post("q/pause", `{"for":"1h"}`); got != `{"paused":true}`+"\n" {
+		t.Fatal(got)
+	}
+	if got := r.want(http.StatusOK, "GET", "/v1/queues/q", "").body; !strings.Contains(got, `"paused_until":"`) {
+		t.Fatal(got)
+	}
+	for _, bad := range []string{`{"for":"0s"}`, `{"for":"-1m"}`, `{"for":"11y"}`, `{"for":10}`, `{"fro":"1h"}`} {
+		r.want(http.StatusBadRequest, "POST", "/v1/queues/q/pause", bad)
+	}
+	post("q/resume", "{}")
 	if got := compact(t, post("q/redrive", `{"to":"to","max":2,"dry_run":true}`)); got != `{"dry_run":true,"matched":2,"moved":0,"skipped":0}` {
 		t.Fatal(got)
 	}

@@ -224,17 +224,33 @@ func (c *call) purge() error {
 	return c.respond(http.StatusOK, map[string]int64{"purged": purged})
 }
 
-func (c *call) pause() error  { return c.setPaused(true) }
-func (c *call) resume() error { return c.setPaused(false) }
+// pause stops deliveries, for a time or until resume.
+func (c *call) pause() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	f, err := c.object()
+	if err != nil {
+		return err
+	}
+	d := f.duration("for", time.Nanosecond, surgetank.MaxDuration, 0)
+	if err := f.done(); err != nil {
+		return err
+	}
+	if err := c.broker().PauseQueue(c.r.Context(), c.queue(), d); err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, map[string]bool{"paused": true})
+}
 
-func (c *call) setPaused(paused bool) error {
+func (c *call) resume() error {
 	if err := c.plain(); err != nil {
 		return err
 	}
-	if err := c.broker().PauseQueue(c.r.Context(), c.queue(), paused); err != nil {
+	if err := c.broker().ResumeQueue(c.r.Context(), c.queue()); err != nil {
 		return err
 	}
-	return c.respond(http.StatusOK, map[string]bool{"paused": paused})
+	return c.respond(http.StatusOK, map[string]bool{"paused": false})
 }
 
 // plain rejects parameters and a body.

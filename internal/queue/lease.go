@@ -72,6 +72,9 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 	q.leasedBytes += int64(s.size)
 	q.stats.delivered++
 	q.wakeGivers()
+	if s.attempts == 0 && !s.has(slotRedelivered) {
+		q.firstAttempt()
+	}
 	rateSpend(&q.tat, q.config.Level.Rate, m.now)
 	rateSpend(&f.tat, q.config.Group.Rate, m.now)
 	c.credit--
@@ -107,6 +110,7 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 		}
 		q.leases[seq] = l
 		out.Lease, out.Deadline = l.no, l.deadline
+		out.Token = q.fencingToken(h, l.no)
 		q.touch(h)
 	}
 	m.out.Handouts = append(m.out.Handouts, out)
@@ -180,6 +184,9 @@ func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool
 		if d := m.backoff(&q.config.Retry, max(1, attempts)); d > 0 {
 			notBefore = m.now + int64(d)
 		}
+	}
+	if counted && notBefore == 0 && !q.payRetry() {
+		notBefore = m.now + 1 // it waits for the budget
 	}
 	m.putBackUntil(q, seq, attempts, notBefore, detail)
 }

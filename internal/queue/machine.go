@@ -19,6 +19,8 @@ type Limits struct {
 	TurnTimers  int   // expired leases, delays and TTLs handled in one turn; 16,384
 	TurnEnds    int   // subscriptions to deleted queues ended in one turn; 1,024
 	TurnScan    int   // slots read in one turn by commands about whole queues (pages.go); 65,536
+
+	RetryReserve int // retries that a queue with a retry budget may make at any time; 10
 }
 
 func (l Limits) withDefaults() Limits {
@@ -35,6 +37,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.TurnTimers, 16384)
 	def(&l.TurnEnds, 1024)
 	def(&l.TurnScan, 1<<16)
+	def(&l.RetryReserve, 10)
 	if l.ExtentBytes == 0 {
 		l.ExtentBytes = 16 << 20
 	}
@@ -159,6 +162,7 @@ type queueVolatile struct {
 	lineTurn   uint64             // the newest turn given to a place in line
 	poolless   *seat              // seat of consumers without a pool; nil if there was never one
 	tat        int64              // level rate: when the next hand-out is due
+	budget     budget             // see budget.go; volatile
 	turn       uint64             // twice the number of hand-outs, for fairness
 	floor      uint64             // no lower message is live
 	marked     bool               // in m.dirty
@@ -257,6 +261,7 @@ type Handout struct {
 	Attempt     int
 	Redelivered bool
 	Lease       uint64 // 0: acked already, no ack is expected
+	Token       int64  // see fencing.go; 0: none
 	Deadline    int64  // 0: the end of the subscription
 	At          int64  // when it was handed out
 }

@@ -562,6 +562,9 @@ func (q *Queue) rebuild() {
 	if len(q.ttl) > 0 {
 		q.timerAt(q.ttl[0].at)
 	}
+	if end := q.pauseEnds(); end != 0 {
+		q.timerAt(end)
+	}
 	q.dedup.expire(q.m.now)
 	q.mark()
 }
