@@ -36,7 +36,6 @@ import (
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/digest"
-	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
@@ -224,7 +223,6 @@ func (b *Broker) recover() error {
 	if err != nil {
 		return err
 	}
-	failpoint.Reach(failpoint.OpenRestored)
 	replay, log, err := b.opts.OpenLog(from, LogHooks{Full: b.onFull, Damage: b.onDamage})
 	if err != nil {
 		return err
@@ -234,13 +232,12 @@ func (b *Broker) recover() error {
 	if err := errors.Join(err, replay.Close()); err != nil {
 		return err
 	}
-	failpoint.Reach(failpoint.OpenReplayed)
 	b.startTime(start, passed)
 	b.machine.Recovered(b.now())
 	b.epoch, b.durable = b.machine.Epoch()+1, b.number
 	b.opening = b.opts.Incarnation
 	// The first entry opens the epoch. Everything else is parked until this entry is durable.
-	b.pending = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch, Incarnation: b.opening}, release: func(err error) { failpoint.Reach(failpoint.OpenEpoch); b.opened <- err }}}
+	b.pending = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch, Incarnation: b.opening}, release: func(err error) { b.opened <- err }}}
 	for _, info := range b.machine.Infos() {
 		b.groups.set(info.Name, info.Config.GroupBy)
 		b.dedups.set(info.Name, info.Config.DedupBy)

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank/internal/commitlog"
-	"github.com/surgetank/surgetank/internal/failpoint"
 )
 
 // held is the newest entries, for which no caller waits and which the log does not have yet. They
@@ -68,7 +67,6 @@ func (b *Broker) appendHeld(now int64) {
 	for _, e := range b.held.entries {
 		b.busyAt.CompareAndSwap(0, now)
 		b.log.Append(e.data, func(at commitlog.Offset, err error) { b.tickets <- ticket{e.number, at, err} })
-		failpoint.Reach(failpoint.TurnAppended)
 	}
 	clear(b.held.entries)
 	b.held.entries, b.held.bytes = b.held.entries[:0], 0

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
@@ -101,7 +100,6 @@ func (b *Broker) turn() bool {
 		w(t)
 	}
 	if out.Records > 0 {
-		failpoint.Reach(failpoint.TurnDecided)
 		b.number = number
 		b.snap.since += int64(len(out.Entry))
 		b.reclaim.logged += int64(len(out.Entry))
@@ -150,7 +148,6 @@ func (b *Broker) landed(t ticket) {
 	if b.busyAt.Store(0); b.number > b.durable {
 		b.busyAt.Store(b.now())
 	}
-	failpoint.Reach(failpoint.TurnDurable)
 	n := 0
 	for n < len(b.flights) && b.flights[n].entry <= t.entry {
 		b.release(&b.flights[n])
@@ -159,7 +156,6 @@ func (b *Broker) landed(t ticket) {
 	rest := copy(b.flights, b.flights[n:])
 	clear(b.flights[rest:])
 	b.flights = b.flights[:rest]
-	failpoint.Reach(failpoint.TurnReleased)
 	b.snapLanded(t)
 	b.trimFreed()
 }

@@ -20,10 +20,14 @@ import (
 	"strings"
 )
 
-// Edit replaces a text of a source file. Old must occur exactly once in the file. If Old is empty,
-// New is the whole file. The file gets an import of each package in Imports.
+// Edit changes a text of a source file. Old must occur exactly once in the file.
+//
+// If Before or After is set, Old stays and gets this text before or after it. Several such edits
+// may have the same text. Otherwise New replaces Old, or is the whole file if Old is empty. The
+// file gets an import of each package in Imports.
 type Edit struct {
 	File, Old, New string // File is a path from the module's root, with slashes
+	Before, After  string
 	Imports        []string
 }
 
@@ -103,10 +107,15 @@ func apply(text string, edits []Edit) (string, error) {
 			continue
 		}
 		at := strings.Index(text, e.Old)
-		cuts = append(cuts, cut{at, at + len(e.Old), e.New})
+		switch end := at + len(e.Old); {
+		case e.Before != "" || e.After != "":
+			cuts = append(cuts, cut{at, at, e.Before}, cut{end, end, e.After})
+		default:
+			cuts = append(cuts, cut{at, end, e.New})
+		}
 		imports = append(imports, e.Imports...)
 	}
-	slices.SortFunc(cuts, func(a, b cut) int { return cmp.Compare(a.from, b.from) })
+	slices.SortStableFunc(cuts, func(a, b cut) int { return cmp.Compare(a.from, b.from) })
 	slices.Sort(imports)
 	var b strings.Builder
 	end := 0

@@ -18,6 +18,8 @@ func TestWrite(t *testing.T) {
 	list, err := Write(root, dir, "x", []Edit{
 		{File: "p.go", Old: "2", New: "3 + a.B"},
 		{File: "p.go", Old: "return", New: "b.C(); return", Imports: []string{"m/b", "m/a"}},
+		{File: "p.go", Old: "func f()", Before: "type t = ", After: "+"},
+		{File: "p.go", Old: "func", Before: "/**/", After: "-"},
 		{File: "q/new.go", New: "package q\n"},
 	})
 	if err != nil {
@@ -32,7 +34,7 @@ func TestWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	for file, want := range map[string]string{
-		"p.go":     "// Package p.\npackage p; import \"m/a\"; import \"m/b\"\n\nfunc f() int { b.C(); return 1 + 3 + a.B }\n",
+		"p.go":     "// Package p.\npackage p; import \"m/a\"; import \"m/b\"\n\ntype t = /**/func- f()+ int { b.C(); return 1 + 3 + a.B }\n",
 		"q/new.go": "package q\n",
 	} {
 		got, err := os.ReadFile(overlay.Replace[filepath.Join(root, file)])

@@ -37,12 +37,12 @@ func moduleRoot(ctx context.Context) (string, error) { return build.Root(ctx) }
 
 // buildServer builds a server with changes into dir and returns its path. The source files stay
 // unchanged.
-func buildServer(ctx context.Context, dir, name, tags string, changes []change) (string, error) {
-	return build.Server(ctx, dir, name, tags, changes)
+func buildServer(ctx context.Context, dir, name string, changes []change) (string, error) {
+	return build.Server(ctx, dir, name, "", changes)
 }
 
 // variant returns a server of another build, built once per campaign.
-func (r *run) variant(ctx context.Context, name, tags string, changes []change) (string, error) {
+func (r *run) variant(ctx context.Context, name string, changes []change) (string, error) {
 	dir := filepath.Join(r.campaign.dir, "builds")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
@@ -51,5 +51,5 @@ func (r *run) variant(ctx context.Context, name, tags string, changes []change) 
 	if _, err := os.Stat(binary); err == nil {
 		return binary, nil
 	}
-	return buildServer(ctx, dir, name, tags, changes)
+	return buildServer(ctx, dir, name, changes)
 }

@@ -9,17 +9,19 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/test/kit/server"
 )
 
 // failpointServer builds a server that can end at named points of its code, with a log of small
 // files. It returns the names.
 func (r *run) failpointServer(ctx context.Context) (names []string, err error) {
-	binary, err := r.variant(ctx, "failpoints", "failpoints", smallLog)
+	binary, err := r.variant(ctx, "failpoints", slices.Concat(failpoint.Edits(), smallLog))
 	if err != nil {
 		return nil, err
 	}

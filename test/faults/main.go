@@ -109,7 +109,7 @@ func (c *campaign) prepare(ctx context.Context) (func(), error) {
 	}
 	c.dir = dir
 	if c.binary == "" {
-		if c.binary, err = buildServer(ctx, dir, "surgetank", "", nil); err != nil {
+		if c.binary, err = buildServer(ctx, dir, "surgetank", nil); err != nil {
 			return nil, err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/mutant"
 	"github.com/surgetank/surgetank/test/build"
 	"github.com/surgetank/surgetank/test/kit/history"
@@ -80,7 +81,7 @@ func TestMutantsFitTheSource(t *testing.T) {
 			t.Errorf("%s: %v", m.name, err)
 		}
 	}
-	for _, changes := range [][]change{smallLog, nextFormat} {
+	for _, changes := range [][]change{slices.Concat(failpoint.Edits(), smallLog), nextFormat} {
 		if _, err := build.Overlay(root, t.TempDir(), "build", changes); err != nil {
 			t.Error(err)
 		}
@@ -134,7 +135,7 @@ func TestMutantsAreCaught(t *testing.T) {
 // mutated makes a server with a defect.
 func mutated(t *testing.T, changes []change) string {
 	t.Helper()
-	binary, err := buildServer(t.Context(), t.TempDir(), "surgetank", "", changes)
+	binary, err := buildServer(t.Context(), t.TempDir(), "surgetank", changes)
 	if err != nil {
 		t.Fatal(err)
 	}

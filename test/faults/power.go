@@ -208,7 +208,7 @@ func powerCuts(of subject, short int, kinds ...powerfs.Survival) func(context.Co
 			err = p.ext4()
 		case smallFiles:
 			load, most = loadOptions{size: 16000, amqp: 2}, 600
-			r.server.Binary, err = r.variant(ctx, "small", "", smallLog)
+			r.server.Binary, err = r.variant(ctx, "small", smallLog)
 		}
 		if err != nil {
 			return err

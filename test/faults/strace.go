@@ -180,7 +180,7 @@ func (r *run) killOnce(ctx context.Context, call string, n int, fromStart bool) 
 // recovery. Then it kills the next recovery at a call of the same kind. The log has small files.
 // With -long it uses every n up to a limit, otherwise a sample.
 func everyCall(ctx context.Context, r *run) error {
-	binary, err := r.variant(ctx, "small", "", smallLog)
+	binary, err := r.variant(ctx, "small", smallLog)
 	if err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ func otherVersions(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	later, err := r.variant(ctx, "later", "", nextFormat)
+	later, err := r.variant(ctx, "later", nextFormat)
 	if err != nil {
 		return err
 	}
