@@ -12,7 +12,7 @@ type amqpCollector struct{ door *amqp.Server }
 
 var amqpFigures = figures[amqp.Figures]{
 	gauge("surgetank_amqp_connections", "Open AMQP connections.", func(f *amqp.Figures) float64 { return float64(f.Connections) }),
-	gauge("surgetank_amqp_stranger_connections", "Open AMQP connections before their login.", func(f *amqp.Figures) float64 { return float64(f.Strangers) }),
+	gauge("surgetank_amqp_stranger_connections", "Open AMQP connections before their login.", func(f *amqp.Figures) float64 { return float64(f.BeforeLogin) }),
 	gauge("surgetank_amqp_blocked_connections", "AMQP connections whose publishes wait because the disk is nearly full.", func(f *amqp.Figures) float64 { return float64(f.Blocked) }),
 	gauge("surgetank_amqp_channels", "Open AMQP channels.", func(f *amqp.Figures) float64 { return float64(f.Channels) }),
 	gauge("surgetank_amqp_consumers", "Consumers of AMQP connections.", func(f *amqp.Figures) float64 { return float64(f.Consumers) }),

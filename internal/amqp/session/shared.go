@@ -30,7 +30,7 @@ type Shared struct {
 
 // NewShared makes the Shared of a server. props are the server properties that clients get.
 func NewShared(e *topology.Env, vhosts *topology.Registry, limits Limits, props wire.Table) *Shared {
-	s := &Shared{Env: e, vhosts: vhosts, limits: limits, props: props, departures: lobby.New(limits.MaxStrangers, limits.MaxStrangers)}
+	s := &Shared{Env: e, vhosts: vhosts, limits: limits, props: props, departures: lobby.New(limits.MaxBeforeLogin, limits.MaxBeforeLogin)}
 	s.budget.srv = s
 	s.alarms.now.Store(&alarm{over: make(chan struct{})})
 	return s

@@ -31,14 +31,14 @@ func (s *Server) accept(nc net.Conn) {
 	}
 	guest, out := s.lobby.Enter(c.Peer, c.PutOut)
 	if guest == nil {
-		s.refused.Add(tally.Strangers)
+		s.refused.Add(tally.BeforeLogin)
 		s.turn(c.Peer, "an AMQP connection was turned away: all that have not logged in yet are being checked")
 		nc.Close()
 		s.ended(c)
 		return
 	}
 	if out {
-		s.refused.Add(tally.Strangers)
+		s.refused.Add(tally.BeforeLogin)
 		s.turn(c.Peer, "an AMQP connection that did not log in was closed to make room for another")
 	}
 	s.accepted.Add(1)
