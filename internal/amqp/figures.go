@@ -24,7 +24,7 @@ func (s *Server) Figures() Figures {
 			f.BeforeLogin++
 			continue
 		}
-		if c.Held() {
+		if c.Blocked() {
 			f.Blocked++
 		}
 		channels, consumers := c.Count()

@@ -40,8 +40,8 @@ func NewShared(e *topology.Env, vhosts *topology.Registry, limits Limits, props 
 // up. The caller calls Stop before their ShutDown.
 func (s *Shared) Stop() { s.stopping.Store(true) }
 
-// Held returns the number of bytes that unfinished messages and transactions reserve.
-func (s *Shared) Held() int64 { return s.budget.reserved() }
+// Reserved returns the number of bytes that unfinished messages and transactions reserve.
+func (s *Shared) Reserved() int64 { return s.budget.reserved() }
 
 // RefusedLogins returns the number of logins with a wrong user name or password.
 func (s *Shared) RefusedLogins() uint64 { return s.refusedLogins.Load() }
