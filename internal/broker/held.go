@@ -8,7 +8,7 @@ import (
 
 // held is the newest entries, for which no caller waits and which the log does not have yet. They
 // go to the log before the next entry for which a caller waits, or after the time Hold. So an ack
-// without an answer seldom costs a sync of its own. Later decisions are parked as after any entry:
+// without an answer seldom costs a sync of its own. Later decisions are pending as after any entry:
 // holding changes when entries become durable, and nothing else.
 type held struct {
 	entries []heldEntry

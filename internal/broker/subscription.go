@@ -76,7 +76,7 @@ func (b *Broker) Drain(s surgetank.Subscription) []surgetank.Receipt {
 }
 
 // push is called by the loop.
-func (s *subscription) push(p parked) {
+func (s *subscription) push(p pendingRun) {
 	s.mu.Lock()
 	if s.head > 0 && s.head == len(s.waiting) {
 		s.waiting, s.head = s.waiting[:0], 0

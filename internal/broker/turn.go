@@ -85,7 +85,7 @@ func (b *Broker) turn() bool {
 	for _, o := range f.ops {
 		b.settingsChanged(o.cmd)
 	}
-	b.park(&f, out.Handouts)
+	b.group(&f, out.Handouts)
 	clear(b.pending[:done])
 	if b.pending = b.pending[done:]; len(b.pending) == 0 {
 		b.spare, b.pending, b.taken = b.taken[:0], nil, nil
@@ -122,14 +122,14 @@ func (b *Broker) turn() bool {
 	return true
 }
 
-// park groups hand-outs by subscription.
-func (b *Broker) park(f *flight, outs []queue.Handout) {
+// group groups hand-outs by subscription, as pending outputs of an entry.
+func (b *Broker) group(f *flight, outs []queue.Handout) {
 	for len(outs) > 0 {
 		n := 1
 		for n < len(outs) && outs[n].Consumer == outs[0].Consumer {
 			n++
 		}
-		f.outs = append(f.outs, parked{handouts: outs[:n:n], floor: outs[0].Queue.Floor(), entry: f.entry})
+		f.outs = append(f.outs, pendingRun{handouts: outs[:n:n], floor: outs[0].Queue.Floor(), entry: f.entry})
 		outs = outs[n:]
 	}
 }
