@@ -42,7 +42,7 @@ func isGlobalRand(n string) bool {
 }
 
 // deterministic are the packages that decide for a machine.
-var deterministic = []string{"internal/queue", "internal/breaker"}
+var deterministic = []string{"internal/queue", "internal/adapt", "internal/breaker"}
 
 // TestQueueIsDeterministic checks the machine's promise: the same commands and the same seed
 // produce the same bytes, on every machine and at any time. The simulator and every replay depend
