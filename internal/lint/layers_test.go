@@ -29,6 +29,8 @@ var layers = map[string]int{
 	"internal/tally":      10, // counts of refusals by limits
 	"internal/digest":     10, // summaries of many events in few log lines
 	"internal/seqset":     10, // sets of message numbers
+	"internal/adapt":      10, // the adaptive limit of a target
+	"internal/breaker":    10, // whether a target is down
 	"internal/queue":      11, // the rules of queues
 	"internal/commitlog":  11, // the interface of logs
 	"internal/auth":       11, // users and permissions
