@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -138,7 +139,7 @@ func declare(e *env) {
 		_, _, err = e.b.DeclareQueue(e.ctx, name, surgetank.QueueConfig{}, surgetank.DeclareNew)
 		e.code(err, surgetank.CodeInvalid)
 	}
-	v := surgetank.FullName("vhost", "q/with slash")
+	v := fullname.Of("vhost", "q/with slash")
 	if e.hasVhosts() {
 		if i := e.declare(v, surgetank.QueueConfig{}); i.Name != v || i.ID == info.ID {
 			e.Fatalf("in a virtual host: %+v", i)
@@ -158,7 +159,7 @@ func declare(e *env) {
 // hasVhosts reports whether the broker has the virtual host "vhost". A door with a list of virtual
 // hosts may not.
 func (e *env) hasVhosts() bool {
-	_, err := e.b.Queue(e.ctx, surgetank.FullName("vhost", "x"))
+	_, err := e.b.Queue(e.ctx, fullname.Of("vhost", "x"))
 	return surgetank.CodeOf(err) == surgetank.CodeNotFound
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/client"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/httpapi"
 )
 
@@ -247,7 +248,7 @@ func TestBadMessagesAmongGood(t *testing.T) {
 	msgs = append(msgs, one("4", "")...)
 	msgs[3].Message.Delay = -time.Second
 	msgs = append(msgs, one("5", "")...)
-	msgs = append(msgs, surgetank.Publishing{Queues: []string{"q", surgetank.FullName("vhost", "q")}})
+	msgs = append(msgs, surgetank.Publishing{Queues: []string{"q", fullname.Of("vhost", "q")}})
 	results, err := c.Publish(t.Context(), msgs)
 	if err != nil {
 		t.Fatal(err)

@@ -9,11 +9,12 @@ import (
 	"strconv"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // checkName returns CodeInvalid for a name that a path cannot contain.
-func checkName(full string) error { return surgetank.ValidateQueueName(full) }
+func checkName(full string) error { return fullname.Validate(full) }
 
 // DeclareQueue creates or changes a queue. See surgetank.Broker.
 func (c *Client) DeclareQueue(ctx context.Context, name string, config surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
@@ -29,9 +30,9 @@ func (c *Client) DeclareQueue(ctx context.Context, name string, config surgetank
 	if !ok {
 		return none, false, surgetank.FieldErrorf("mode", "there is no declare mode %d", mode)
 	}
-	vhost, _ := surgetank.SplitName(name)
+	vhost, _ := fullname.Split(name)
 	if dl := config.DeadLetter; dl != "" && dl != surgetank.DeadLetterDrop {
-		if v, _ := surgetank.SplitName(dl); v != vhost && v != settings.DoorVhost {
+		if v, _ := fullname.Split(dl); v != vhost && v != settings.DoorVhost {
 			return none, false, surgetank.FieldErrorf("dead_letter", "over HTTP dead letters stay in their virtual host; %q is in another", dl)
 		}
 	}
@@ -102,12 +103,12 @@ func (c *Client) Redrive(ctx context.Context, from string, opts surgetank.Redriv
 		return none, surgetank.FieldErrorf("rate", "rate must be between 0 and 1e9 per second, not %v", float64(opts.Rate))
 	}
 	m := map[string]any{}
-	vhost, _ := surgetank.SplitName(from)
+	vhost, _ := fullname.Split(from)
 	for field, full := range map[string]string{"to": opts.To, "queue": opts.Queue} {
 		if full == "" {
 			continue
 		}
-		v, q := surgetank.SplitName(full)
+		v, q := fullname.Split(full)
 		if v != vhost {
 			return none, surgetank.FieldErrorf(field, "over HTTP messages are redriven inside their virtual host; %q is in another", full)
 		}

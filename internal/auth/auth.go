@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // Namespace is the namespace of a Store's records in the broker's metadata.
@@ -151,7 +152,7 @@ func (s *Store) seed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	root := &vhost{ID: newID(), Name: surgetank.DefaultVhost, Description: "the default virtual host", Created: s.now().UTC()}
+	root := &vhost{ID: newID(), Name: fullname.DefaultVhost, Description: "the default virtual host", Created: s.now().UTC()}
 	guest := &user{ID: newID(), Name: guestName, Hash: hash, Tags: []string{TagAdministrator}, LoopbackOnly: true,
 		Permissions: []grant{{VhostID: root.ID, Vhost: root.Name, Permission: AllPermissions}}}
 	if err := guest.prepare(); err != nil {

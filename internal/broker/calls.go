@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
@@ -222,7 +223,7 @@ func (b *Broker) PauseQueue(ctx context.Context, name string, paused bool) error
 // Queue reads one queue. See surgetank.Broker.
 func (b *Broker) Queue(ctx context.Context, name string) (surgetank.QueueInfo, error) {
 	if name == "" {
-		return surgetank.QueueInfo{}, surgetank.ValidateQueueName(name)
+		return surgetank.QueueInfo{}, fullname.Validate(name)
 	}
 	c := &queue.Info{Name: name}
 	if err := b.do(ctx, c, 0); err != nil {

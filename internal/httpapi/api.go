@@ -25,6 +25,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/policy"
 	"github.com/surgetank/surgetank/internal/settings"
 	"github.com/surgetank/surgetank/internal/tally"
@@ -275,11 +276,11 @@ func (c *call) vhost() string {
 	if v, ok := c.params["v"]; ok {
 		return v
 	}
-	return surgetank.DefaultVhost
+	return fullname.DefaultVhost
 }
 
 // queue returns the full name of the path's queue.
-func (c *call) queue() string { return surgetank.FullName(c.vhost(), c.params["q"]) }
+func (c *call) queue() string { return fullname.Of(c.vhost(), c.params["q"]) }
 
 // broker returns the broker with the rights of the call's user. Without policies, only the access
 // checks of the routes protect the broker.

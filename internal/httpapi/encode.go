@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/msgopt"
 	"github.com/surgetank/surgetank/internal/settings"
 )
@@ -21,9 +22,9 @@ func appendDelivery(b []byte, d *surgetank.Delivery) []byte {
 		b = append(b, d.Receipt.String()...)
 		b = append(b, '"')
 	}
-	vhost, queue := surgetank.SplitName(d.Queue)
+	vhost, queue := fullname.Split(d.Queue)
 	b = appendMember(b, "queue", queue)
-	if vhost != surgetank.DefaultVhost {
+	if vhost != fullname.DefaultVhost {
 		b = appendMember(b, "vhost", vhost)
 	}
 	b = appendTime(b, "time", d.Time)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 func TestReady(t *testing.T) {
@@ -144,7 +145,7 @@ func TestUsersOverHTTP(t *testing.T) {
 	r.want(200, "PUT", "/v1/vhosts/v/permissions/bob", `{"configure":"","write":"","read":"q"}`, bob)
 	r.wantProblem(r.do("PUT", "/v1/vhosts/v/queues/q", `{}`, bob), 403, "denied")
 	r.want(200, "DELETE", "/v1/vhosts/v", "", bob)
-	if _, err := r.broker.Queue(t.Context(), surgetank.FullName("v", "q")); surgetank.CodeOf(err) != surgetank.CodeNotFound {
+	if _, err := r.broker.Queue(t.Context(), fullname.Of("v", "q")); surgetank.CodeOf(err) != surgetank.CodeNotFound {
 		t.Fatal("the virtual host's queue is still there")
 	}
 	r.want(200, "DELETE", "/v1/users/bob", "", bob)

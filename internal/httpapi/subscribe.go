@@ -10,6 +10,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
@@ -305,7 +306,7 @@ func (c *call) subscriptionReceive() error {
 		return err
 	}
 	if len(list) > 0 {
-		c.api.names.learn(list[0].ID.Queue, surgetank.FullName(s.vhost, s.queue))
+		c.api.names.learn(list[0].ID.Queue, fullname.Of(s.vhost, s.queue))
 	}
 	if number != 0 {
 		s.note(list)

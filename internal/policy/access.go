@@ -5,6 +5,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // View is the Broker with the rights of one user: a call without the needed right is refused with
@@ -32,13 +33,13 @@ var _ surgetank.Broker = (*View)(nil)
 func (b *Broker) For(u *auth.User) *View { return &View{b, u} }
 
 func (v *View) may(op auth.Op, full string) error {
-	vhost, name := surgetank.SplitName(full)
+	vhost, name := fullname.Split(full)
 	return v.auth.Authorize(v.user, vhost, op, name)
 }
 
 // see returns nil for users with any permission on the queue, and for monitors.
 func (v *View) see(full string) error {
-	vhost, _ := surgetank.SplitName(full)
+	vhost, _ := fullname.Split(full)
 	if v.auth.AuthorizeMonitor(v.user) == nil && v.auth.VhostExists(vhost) {
 		return nil
 	}
@@ -150,8 +151,8 @@ func (v *View) mayDeclare(full string, c *surgetank.QueueConfig) error {
 	if surgetank.CodeOf(err) != surgetank.CodeDenied {
 		return err
 	}
-	_, name := surgetank.SplitName(full)
-	_, deadName := surgetank.SplitName(dead)
+	_, name := fullname.Split(full)
+	_, deadName := fullname.Split(dead)
 	return &surgetank.Error{Code: surgetank.CodeDenied, Field: "dead_letter", Err: err, Message: "queue " + quote(name) + " would send its dead letters to " + quote(deadName) +
 		", and " + err.Error() + "; or set dead_letter to \"-\" to drop them, or to a queue that the user may write to"}
 }
@@ -223,9 +224,9 @@ func (v *View) Redrive(ctx context.Context, from string, o surgetank.RedriveOpti
 	if err != nil {
 		return none, err
 	}
-	here, _ := surgetank.SplitName(from)
+	here, _ := fullname.Split(from)
 	for i := range all {
-		if vhost, _ := surgetank.SplitName(all[i].Name); vhost == here {
+		if vhost, _ := fullname.Split(all[i].Name); vhost == here {
 			if err := v.may(auth.Write, all[i].Name); err != nil {
 				return none, err
 			}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 	"github.com/surgetank/surgetank/internal/tally"
 )
@@ -146,7 +147,7 @@ func (b *Broker) declare(ctx context.Context, name string, c surgetank.QueueConf
 }
 
 func (b *Broker) declareUncounted(ctx context.Context, name string, c surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
-	vhost, plain := surgetank.SplitName(name)
+	vhost, plain := fullname.Split(name)
 	p := b.match(vhost, Queues, plain)
 	_, limited := b.auth.QueueLimit(vhost)
 	_, has := b.owned(name)
@@ -203,7 +204,7 @@ func (b *Broker) room(ctx context.Context, vhost, name string) error {
 	}
 	n := 0
 	for i := range queues {
-		if v, _ := surgetank.SplitName(queues[i].Name); v == vhost {
+		if v, _ := fullname.Split(queues[i].Name); v == vhost {
 			n++
 		}
 	}
@@ -221,7 +222,7 @@ func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.Q
 	c.Paused = false
 	result := c
 	if p != nil {
-		vhost, _ := surgetank.SplitName(now.Name)
+		vhost, _ := fullname.Split(now.Name)
 		result = p.rules.effective(vhost, c)
 		if IsPassage(result.DeadLetter) {
 			if _, _, err := b.Broker.DeclareQueue(ctx, result.DeadLetter, PassageConfig, surgetank.DeclareIfAbsent); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
@@ -75,7 +76,7 @@ func (b *Broker) mine(ctx context.Context, name string) error {
 			return nil
 		}
 	}
-	_, plain := surgetank.SplitName(name)
+	_, plain := fullname.Split(name)
 	return surgetank.Errorf(surgetank.CodeDenied,
 		"queue %.60q is exclusive to the connection that declared it: only that connection may read, change or delete it, and it goes when the connection ends", plain)
 }

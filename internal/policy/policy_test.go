@@ -15,6 +15,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -38,7 +39,7 @@ func TestAPolicySetsEverySetting(t *testing.T) {
 			t.Errorf("%s: %v", s.Path, err)
 			continue
 		}
-		if got := r.effective(surgetank.DefaultVhost, surgetank.QueueConfig{}); !s.Same(&got, &want) {
+		if got := r.effective(fullname.DefaultVhost, surgetank.QueueConfig{}); !s.Same(&got, &want) {
 			t.Errorf("%s: under the policy the settings are %+v", s.Path, got)
 		}
 	}
@@ -290,7 +291,7 @@ func TestNewLivesInheritNothing(t *testing.T) {
 	ctx := t.Context()
 	_, err := r.users.PutVhost(ctx, "v", "")
 	r.ok(err)
-	full := surgetank.FullName("v", "q")
+	full := fullname.Of("v", "q")
 	r.put("v", "p", ".*", 0, `{"ttl":"1m"}`)
 	r.declare(full, surgetank.QueueConfig{TTL: time.Hour}, surgetank.DeclareNew)
 	// Without the policies, as when a virtual host is deleted.

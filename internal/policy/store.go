@@ -15,6 +15,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -321,7 +322,7 @@ func (b *Broker) apply(ctx context.Context, in func(vhost string) bool) error {
 		return err
 	}
 	for i := range queues {
-		vhost, name := surgetank.SplitName(queues[i].Name)
+		vhost, name := fullname.Split(queues[i].Name)
 		if !in(vhost) || vhost == InternalVhost {
 			continue
 		}

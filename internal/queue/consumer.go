@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // consumer is the machine's record of a subscription: a queue and credit.
@@ -187,8 +188,8 @@ func (m *Machine) unlist(c *consumer) {
 
 // shown returns a queue's name as users know it, for messages.
 func shown(full string) string {
-	vhost, name := surgetank.SplitName(full)
-	if vhost == surgetank.DefaultVhost {
+	vhost, name := fullname.Split(full)
+	if vhost == fullname.DefaultVhost {
 		return name
 	}
 	return vhost + "/" + name

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -19,7 +20,7 @@ type Declare struct {
 }
 
 func (c *Declare) run(m *Machine) bool {
-	if c.Err = surgetank.ValidateQueueName(c.Name); c.Err != nil {
+	if c.Err = fullname.Validate(c.Name); c.Err != nil {
 		return true
 	}
 	if c.Err = settings.Validate(c.Config); c.Err != nil {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // Queue is a queue in the JSON of the HTTP interface. Clients read it, and the command line prints
@@ -60,7 +61,7 @@ type QueueCounts struct {
 
 // Show returns the JSON form of a queue.
 func Show(q *surgetank.QueueInfo) Queue {
-	vhost, name := surgetank.SplitName(q.Name)
+	vhost, name := fullname.Split(q.Name)
 	s := Queue{
 		Name: name, Vhost: vhost, ID: q.ID, Created: q.Created.UTC(), Settings: Encode(Unqualify(WithDefaults(q.Config))),
 		Ready: q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Damaged: q.Damaged, Bytes: q.Bytes, OldestAge: q.OldestAge.String(),
@@ -89,7 +90,7 @@ func (s *Queue) Info() (surgetank.QueueInfo, error) {
 	}
 	n := &s.Counts
 	q := surgetank.QueueInfo{
-		Name: surgetank.FullName(s.Vhost, s.Name), ID: s.ID, Config: config, Created: s.Created, Policy: s.Policy,
+		Name: fullname.Of(s.Vhost, s.Name), ID: s.ID, Config: config, Created: s.Created, Policy: s.Policy,
 		Ready: s.Ready, Blocked: s.Blocked, Delayed: s.Delayed, Leased: s.Leased, Damaged: s.Damaged, Bytes: s.Bytes, OldestAge: age, Groups: s.Groups,
 		Consumers: s.Consumers, Floor: s.Floor, Waiting: s.Waiting, BackingOff: s.BackingOff, Failure: s.Failure,
 		Published: n.Published, Duplicates: n.Duplicates, Refused: n.Refused, Delivered: n.Delivered, Acked: n.Acked, Nacked: n.Nacked,

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -16,9 +17,9 @@ func TestAQueueSurvivesItsShape(t *testing.T) {
 	own := settings.WithDefaults(surgetank.QueueConfig{TTL: time.Hour})
 	effective := own
 	effective.MaxMessages = 10
-	effective.DeadLetter = surgetank.FullName("v", "dead")
+	effective.DeadLetter = fullname.Of("v", "dead")
 	in := surgetank.QueueInfo{
-		Name: surgetank.FullName("v", "orders"), ID: 7, Config: effective, Own: &own, Policy: "small", Created: time.Unix(1_700_000_000, 5).UTC(),
+		Name: fullname.Of("v", "orders"), ID: 7, Config: effective, Own: &own, Policy: "small", Created: time.Unix(1_700_000_000, 5).UTC(),
 		Ready: 1, Blocked: 2, Delayed: 3, Leased: 4, Bytes: 5, OldestAge: 90 * time.Second, Groups: 6, Consumers: 8, Floor: 9, Waiting: "no consumer is attached",
 		Published: 10, Duplicates: 11, Refused: 12, Delivered: 13, Acked: 14, Nacked: 15, Expired: 16, DeadLettered: 17, Dropped: 18, LeasesLost: 19, Circled: 20,
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // Setting is one setting of a queue: a key of the configuration file and a field of
@@ -178,4 +179,4 @@ func checkDedupBy(v string) error {
 	return nil
 }
 
-func checkDeadLetter(v string) error { return sentence(surgetank.ValidateQueueName(v)) }
+func checkDeadLetter(v string) error { return sentence(fullname.Validate(v)) }

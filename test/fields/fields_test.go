@@ -1,6 +1,7 @@
 package fields
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +26,7 @@ import (
 	"github.com/surgetank/surgetank/client"
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/config"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/localtoken"
 	"github.com/surgetank/surgetank/internal/server"
 	"github.com/surgetank/surgetank/test/build"
@@ -36,7 +39,11 @@ func full(t *testing.T) surgetank.Message {
 	v := reflect.ValueOf(&m).Elem()
 	for i := range v.NumField() {
 		name := strings.ToLower(v.Type().Field(i).Name)
-		switch p := v.Field(i).Addr().Interface().(type) {
+		field := v.Field(i).Addr()
+		if name == "opaque" {
+			field = reflect.ValueOf(door.Opaque(&m))
+		}
+		switch p := field.Interface().(type) {
 		case *string:
 			*p = "the " + name
 		case *[]byte:
@@ -55,7 +62,7 @@ func full(t *testing.T) surgetank.Message {
 		}
 	}
 	m.ContentType = "text/x-full"
-	m.Opaque[0] = 0 // belongs to no door: a door would interpret its own data
+	(*door.Opaque(&m))[0] = 0 // belongs to no door: a door would interpret its own data
 	return m
 }
 
@@ -109,8 +116,11 @@ func only(t *testing.T, b surgetank.Broker, queue string) surgetank.Delivery {
 // same requires that got equals want, except for fields that the path does not keep.
 func same(t *testing.T, want, got surgetank.Message, lost ...string) {
 	t.Helper()
-	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(surgetank.Message{}, lost...)); d != "" {
+	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(surgetank.Message{}, append(lost, "opaque")...)); d != "" {
 		t.Errorf("the message came otherwise (-sent +got):\n%s", d)
+	}
+	if sent, came := *door.Opaque(&want), *door.Opaque(&got); !slices.Contains(lost, "opaque") && !bytes.Equal(sent, came) {
+		t.Errorf("the opaque part came otherwise: sent %q, got %q", sent, came)
 	}
 }
 
@@ -213,10 +223,13 @@ func TestRequestHeaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	notInHeaders := map[string]bool{"Body": true, "Opaque": true} // the body is the request's; opaque is between programs
+	notInHeaders := map[string]bool{"Body": true, "opaque": true} // the body is the request's; opaque is between programs
 	v := reflect.ValueOf(m)
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name
+		if notInHeaders[name] {
+			continue
+		}
 		switch f := v.Field(i).Interface().(type) {
 		case []surgetank.Header:
 			for _, h := range f {
@@ -227,9 +240,7 @@ func TestRequestHeaders(t *testing.T) {
 			if key == "" {
 				key = "Surgetank-" + name
 			}
-			if !notInHeaders[name] {
-				req.Header.Set(key, fmt.Sprint(f))
-			}
+			req.Header.Set(key, fmt.Sprint(f))
 		}
 	}
 	res, err := http.DefaultClient.Do(req)
@@ -248,7 +259,7 @@ func TestRequestHeaders(t *testing.T) {
 		m.Headers[i].Name = strings.ToLower(m.Headers[i].Name)
 	}
 	byName := cmpopts.SortSlices(func(a, b surgetank.Header) bool { return a.Name+a.Value < b.Name+b.Value })
-	if d := cmp.Diff(m, got, byName, cmpopts.IgnoreFields(surgetank.Message{}, "Opaque")); d != "" {
+	if d := cmp.Diff(m, got, byName, cmpopts.IgnoreFields(surgetank.Message{}, "opaque")); d != "" {
 		t.Errorf("(-sent +got):\n%s", d)
 	}
 }
@@ -269,7 +280,7 @@ func TestCommandLine(t *testing.T) {
 	if err := json.Unmarshal(out, &shown); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	members := map[string]string{"Body": "body_text", "ContentType": "content_type", "DedupID": "dedup_id", "Opaque": ""} // opaque is between programs
+	members := map[string]string{"Body": "body_text", "ContentType": "content_type", "DedupID": "dedup_id", "opaque": ""} // opaque is between programs
 	v := reflect.ValueOf(m)
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name
@@ -310,7 +321,7 @@ func TestThroughAMQP(t *testing.T) {
 		"DedupID": "the publisher's own affair",
 		"Delay":   "is over when the message is delivered",
 		"TTL":     "the broker's affair",
-		"Opaque":  "another door's",
+		"opaque":  "another door's",
 	}
 	for i := range reflect.TypeOf(m).NumField() {
 		name := reflect.TypeOf(m).Field(i).Name
