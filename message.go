@@ -1,6 +1,8 @@
 package surgetank
 
 import (
+	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,6 +49,14 @@ type Message struct {
 	// shorter one applies. A Delivery has the effective TTL.
 	TTL    time.Duration
 	opaque // properties of one protocol, which Surgetank passes on; a copy of the message has them too
+}
+
+// Equal reports whether two messages have the same body and options. An empty body equals a missing
+// one, and so do empty headers.
+func (m Message) Equal(other Message) bool {
+	return bytes.Equal(m.Body, other.Body) && m.ContentType == other.ContentType && slices.Equal(m.Headers, other.Headers) &&
+		m.Key == other.Key && m.Group == other.Group && m.DedupID == other.DedupID && m.Priority == other.Priority &&
+		m.Delay == other.Delay && m.TTL == other.TTL && bytes.Equal(*hidden.BytesOf(&m), *hidden.BytesOf(&other))
 }
 
 // Publishing is one message for one or more queues. Its body is stored once.

@@ -5,6 +5,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/surgetank/surgetank/internal/hidden"
 )
 
 // QueueConfig is the settings of a queue. It is stored in the log, and every API shows the same
@@ -112,6 +114,9 @@ func ValidateName(what, name string) error {
 	return nil
 }
 
+// floor is the field of a queue's info that package internal/door reads and sets.
+type floor = hidden.Field[uint64]
+
 // QueueInfo is the settings and current figures of a queue.
 type QueueInfo struct {
 	Name    string
@@ -133,7 +138,7 @@ type QueueInfo struct {
 	Failure    string
 	Groups     int64
 	Consumers  int64
-	Floor      uint64 // every message with a lower Seq was settled for good
+	floor      // the number below which every message was settled for good
 
 	// These are counted from the opening of the broker.
 	Published, Duplicates, Refused, Delivered, Acked, Nacked, Expired, DeadLettered, Dropped, LeasesLost uint64

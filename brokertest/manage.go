@@ -229,24 +229,6 @@ func transact(e *env) {
 	e.same(texts(e.await("out", 2, 0)), []string{"a", "b"})
 }
 
-func meta(e *env) {
-	e.must(e.b.SetMeta(e.ctx, "brokertest", "b/1", []byte{0, 255}))
-	e.must(e.b.SetMeta(e.ctx, "brokertest", "empty", []byte{}))
-	e.must(e.b.SetMeta(e.ctx, "brokertest", "gone", []byte("x")))
-	e.must(e.b.SetMeta(e.ctx, "brokertest", "gone", nil))
-	e.must(e.b.SetMeta(e.ctx, "another", "b", []byte("x")))
-	got, err := e.b.Meta(e.ctx, "brokertest")
-	e.must(err)
-	if v, ok := got["empty"]; len(got) != 2 || string(got["b/1"]) != "\x00\xff" || !ok || len(v) != 0 {
-		e.Fatalf("%q", got)
-	}
-	none, err := e.b.Meta(e.ctx, "nothing here")
-	e.must(err)
-	if len(none) != 0 {
-		e.Fatalf("%q", none)
-	}
-}
-
 func closing(e *env) {
 	e.declare("q", surgetank.QueueConfig{})
 	s := e.subscribe("q", surgetank.SubscribeOptions{Credit: 1})

@@ -102,7 +102,6 @@ func (w *wireMessage) delivery() (d surgetank.Delivery, err error) {
 // wireMessages is a list of messages in the server's JSON.
 type wireMessages struct {
 	Messages []wireMessage `json:"messages"`
-	Floor    uint64        `json:"floor"`
 }
 
 // appendTo decodes the messages and appends them to buf.

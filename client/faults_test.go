@@ -414,7 +414,6 @@ func TestRights(t *testing.T) {
 	wantCode(t, err, surgetank.CodeDenied)
 	_, err = c.Subscribe(t.Context(), "q", surgetank.SubscribeOptions{Credit: 1})
 	wantCode(t, err, surgetank.CodeDenied)
-	wantCode(t, c.SetMeta(t.Context(), "n", "k", nil), surgetank.CodeDenied)
 	_, err = c.Receive(t.Context(), "q", surgetank.ReceiveOptions{Lease: surgetank.LeaseForever})
 	wantCode(t, err, surgetank.CodeInvalid)
 }

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -232,32 +231,4 @@ func (c *Client) peek(ctx context.Context, queue string, opts surgetank.PeekOpti
 		return nil, err
 	}
 	return w.appendTo(nil)
-}
-
-// SetMeta stores a small value. Clients have their own namespaces over HTTP, separate from the
-// namespaces of doors and of programs with an embedded broker. Only administrators may use them.
-// See surgetank.Broker.
-func (c *Client) SetMeta(ctx context.Context, namespace, name string, value []byte) error {
-	path := "/v1/meta/" + segment(namespace) + "/" + segment(name)
-	if value == nil {
-		return c.ask(ctx, request{method: "DELETE", path: path, repeat: true}, nil)
-	}
-	return c.ask(ctx, request{method: "PUT", path: path, body: value, contentType: "application/octet-stream", repeat: true}, nil)
-}
-
-// Meta reads a namespace. See surgetank.Broker.
-func (c *Client) Meta(ctx context.Context, namespace string) (map[string][]byte, error) {
-	var ok struct{ Values map[string]string }
-	if err := c.ask(ctx, request{method: "GET", path: "/v1/meta/" + segment(namespace), repeat: true}, &ok); err != nil {
-		return nil, err
-	}
-	values := make(map[string][]byte, len(ok.Values))
-	for name, text := range ok.Values {
-		v, err := base64.StdEncoding.DecodeString(text)
-		if err != nil {
-			return nil, surgetank.Errorf(surgetank.CodeInternal, "the value %q could not be decoded: %w", name, err)
-		}
-		values[name] = v
-	}
-	return values, nil
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/fullname"
 )
 
@@ -57,7 +58,7 @@ const (
 // Store has users, virtual hosts and permissions. Open makes one. A broker has at most one, shared
 // by its doors. All methods are safe for use by many goroutines.
 type Store struct {
-	broker surgetank.Broker
+	broker door.Broker
 	now    func() time.Time
 	log    *slog.Logger
 
@@ -100,8 +101,12 @@ func WithLogger(l *slog.Logger) Option { return func(s *Store) { s.log = l } }
 // administrator's tag. guest may log in from loopback only. Its first password works only while
 // guest is the only user. Open fails closed: an unreadable record is CodeCorrupt.
 func Open(ctx context.Context, b surgetank.Broker, opts ...Option) (*Store, error) {
+	inner, err := door.Of(b)
+	if err != nil {
+		return nil, err
+	}
 	s := &Store{
-		broker: b, now: time.Now, log: slog.New(slog.DiscardHandler),
+		broker: inner, now: time.Now, log: slog.New(slog.DiscardHandler),
 		hasher: newHasher(), cache: newCache(), byPeer: newThrottle(), byUser: newThrottle(), line: newLine(),
 		dummy: phc{memory: argonMemory, time: argonTime, lanes: argonLanes, salt: random(argonSaltLen), key: random(argonKeyLen)},
 	}

@@ -18,8 +18,11 @@ type Field[T any] struct{ value T }
 
 func (f *Field[T]) field() *Field[T] { return f }
 
-// Of returns the address of the value that c carries. c is a pointer to a struct with a Field.
-func Of[T any](c interface{ field() *Field[T] }) *T { return &c.field().value }
+// Carrier is a pointer to a struct with a Field.
+type Carrier[T any] interface{ field() *Field[T] }
+
+// Of returns the address of the value that c carries.
+func Of[T any](c Carrier[T]) *T { return &c.field().value }
 
 // Bytes is the place of hidden bytes. Other than Field it has no type parameter, so that BytesOf
 // costs no more than reading a field, and its argument can stay on the stack.

@@ -25,6 +25,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/policy"
 	"github.com/surgetank/surgetank/internal/settings"
@@ -52,7 +53,7 @@ type Sinks interface {
 
 // Options are the parts and settings of the API. Broker and Auth are required.
 type Options struct {
-	Broker surgetank.Broker
+	Broker door.Broker
 	// Policies is the Broker with policies. If it is set, Broker need not be set. Nil: requests
 	// about policies are answered with an error.
 	Policies *policy.Broker
@@ -284,7 +285,7 @@ func (c *call) queue() string { return fullname.Of(c.vhost(), c.params["q"]) }
 
 // broker returns the broker with the rights of the call's user. Without policies, only the access
 // checks of the routes protect the broker.
-func (c *call) broker() surgetank.Broker {
+func (c *call) broker() door.Broker {
 	if p := c.api.opts.Policies; p != nil {
 		return p.For(c.user)
 	}

@@ -189,6 +189,51 @@ func TestSubscriptionLimits(t *testing.T) {
 	}
 }
 
+// A subscription over HTTP can raise the limit of its groups. It shows the queue's floor.
+func TestSubscriptionGroupRun(t *testing.T) {
+	r := newRig(t)
+	r.want(201, "PUT", "/v1/queues/q", `{"group":{"max_in_flight":1}}`)
+	for _, body := range []string{"1", "2", "3"} {
+		r.want(201, "POST", "/v1/queues/q/messages", body, header("Surgetank-Group", "a"))
+	}
+	id := r.want(201, "POST", "/v1/queues/q/subscribe", `{"credit":10,"group_run":2}`).json(t)["subscription"].(string)
+	path := "/v1/subscriptions/" + id
+	got := r.want(200, "POST", path+"/receive", `{"wait":"10s"}`).json(t)
+	list := got["messages"].([]any)
+	if len(list) != 2 || got["floor"] != 1.0 {
+		t.Fatalf("got %v, want two messages and the floor 1", got)
+	}
+	for _, m := range list {
+		r.want(200, "POST", "/v1/settle", `{"settlements":[{"receipt":"`+m.(map[string]any)["receipt"].(string)+`","op":"ack"}]}`)
+	}
+	if got := r.want(200, "POST", path+"/receive", `{"wait":"10s"}`).json(t); len(got["messages"].([]any)) != 1 || got["floor"] != 2.0 {
+		t.Errorf("got %v, want the third message, which was leased when the first was acked, and the floor 2", got)
+	}
+}
+
+// Subscriptions with one pool share its limit, also across queues.
+func TestSubscriptionPool(t *testing.T) {
+	r := newRig(t)
+	subscribe := func(queue, limit string) string {
+		r.want(201, "PUT", "/v1/queues/"+queue, "{}")
+		return "/v1/subscriptions/" + r.want(201, "POST", "/v1/queues/"+queue+"/subscribe", `{"credit":10,"pool":"p"`+limit+`}`).json(t)["subscription"].(string)
+	}
+	receive := func(path, body string) int {
+		return len(r.want(200, "POST", path+"/receive", body).json(t)["messages"].([]any))
+	}
+	a, b := subscribe("a", `,"pool_limit":2`), subscribe("b", "")
+	for _, queue := range []string{"a", "b", "b"} {
+		r.want(201, "POST", "/v1/queues/"+queue+"/messages", "x")
+	}
+	if na, nb := receive(a, `{"wait":"10s"}`), receive(b, `{"wait":"10s"}`); na != 1 || nb != 1 {
+		t.Fatalf("%d and %d messages, want one of each queue", na, nb)
+	}
+	r.want(200, "POST", b+"/credit", `{"pool_limit":3}`)
+	if n := receive(b, `{"wait":"10s"}`); n != 1 {
+		t.Errorf("%d messages after the limit was raised, want 1", n)
+	}
+}
+
 // sameJSON compares two JSON values.
 func sameJSON(t *testing.T, a, b []byte) bool {
 	t.Helper()

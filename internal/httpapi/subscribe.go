@@ -10,6 +10,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/tally"
 )
@@ -29,7 +30,7 @@ type subscriber struct {
 	owner  *auth.User
 	vhost  string
 	queue  string
-	sub    surgetank.Subscription
+	sub    door.Subscription
 	seat   *auth.Admission // it counts as a connection with one consumer
 	pool   string          // key in pools; "" without a pool
 	noAck  bool            // delivery settles the messages, so they cannot be returned to the queue
@@ -78,16 +79,7 @@ func (c *call) subscribe() error {
 	if err != nil {
 		return err
 	}
-	o := surgetank.SubscribeOptions{
-		Credit:       int(f.integer("credit", 0, 1<<20, 0)),
-		ManualCredit: f.flag("manual_credit", false),
-		NoAck:        !f.flag("ack", true),
-		GroupRun:     int(f.integer("group_run", 0, 1<<20, 0)),
-		Exclusive:    f.flag("exclusive", false),
-		Single:       f.flag("single_active", false),
-		Priority:     int(f.integer("priority", -1<<30, 1<<30, 0)),
-		Name:         f.text("name", surgetank.MaxNameLen),
-	}
+	o := door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: int(f.integer("credit", 0, 1<<20, 0)), ManualCredit: f.flag("manual_credit", false), NoAck: !f.flag("ack", true), Exclusive: f.flag("exclusive", false), Single: f.flag("single_active", false), Priority: int(f.integer("priority", -1<<30, 1<<30, 0)), Name: f.text("name", surgetank.MaxNameLen)}, GroupRun: int(f.integer("group_run", 0, 1<<20, 0))}
 	if v, _ := f.m["lease"].(string); v == "forever" {
 		f.text("lease", 10)
 		o.Lease = surgetank.LeaseForever
@@ -127,7 +119,7 @@ func (c *call) subscribe() error {
 	if limit >= 0 {
 		o.Credit = 0 // nothing may arrive before the limit applies
 	}
-	sub, err := c.broker().Subscribe(c.r.Context(), c.queue(), o)
+	sub, err := c.broker().Attach(c.r.Context(), c.queue(), o)
 	if err != nil {
 		c.api.subs.remove(s)
 		return err
@@ -159,7 +151,7 @@ func (h *subscribers) add(s *subscriber, most int, number *uint64) error {
 	if s.pool != "" {
 		p := h.pools[s.pool]
 		if p == nil {
-			p = &pool{number: surgetank.NewPool()}
+			p = &pool{number: door.NewPool()}
 			h.pools[s.pool] = p
 		}
 		p.users++
@@ -168,7 +160,7 @@ func (h *subscribers) add(s *subscriber, most int, number *uint64) error {
 	return nil
 }
 
-func (h *subscribers) attach(s *subscriber, sub surgetank.Subscription) bool {
+func (h *subscribers) attach(s *subscriber, sub door.Subscription) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s.sub = sub

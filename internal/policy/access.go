@@ -5,6 +5,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/fullname"
 )
 
@@ -14,11 +15,12 @@ import (
 // them.)
 //
 //	Publish, PublishAsync, Transact                        write to each queue
-//	Subscribe, Receive, Peek, PurgeQueue, DropDamaged      read
+//	Subscribe, Attach, Receive, Peek, PurgeQueue,
+//	DropDamaged, History                                   read
 //	DeclareQueue, Change, DeleteQueue, PauseQueue          configure; to name a dead-letter queue, also read and write to that
 //	Redrive                                                read, and write to where the messages go
 //	Queue, Queues                                          any of the three, or monitoring; others are not shown
-//	SetMeta, Meta                                          administrator
+//	SetMeta, SetMetaLater, Meta                            administrator
 //
 // Settlements are not checked: a receipt has only a queue's number, and the door decides who may
 // use receipts.
@@ -27,7 +29,7 @@ type View struct {
 	user *auth.User
 }
 
-var _ surgetank.Broker = (*View)(nil)
+var _ door.Broker = (*View)(nil)
 
 // For returns the Broker with the rights of a user.
 func (b *Broker) For(u *auth.User) *View { return &View{b, u} }
@@ -92,10 +94,23 @@ func (v *View) Transact(ctx context.Context, msgs []surgetank.Publishing, s []su
 
 // Subscribe attaches a consumer. See surgetank.Broker.
 func (v *View) Subscribe(ctx context.Context, queue string, o surgetank.SubscribeOptions) (surgetank.Subscription, error) {
+	return v.Attach(ctx, queue, door.SubscribeOptions{SubscribeOptions: o})
+}
+
+// Attach attaches a consumer of a door. See door.Broker.
+func (v *View) Attach(ctx context.Context, queue string, o door.SubscribeOptions) (door.Subscription, error) {
 	if err := v.may(auth.Read, queue); err != nil {
 		return nil, err
 	}
-	return v.Broker.Subscribe(ctx, queue, o)
+	return v.Broker.Attach(ctx, queue, o)
+}
+
+// History reads a queue's history. See door.Broker.
+func (v *View) History(ctx context.Context, queue string, count ...door.NumberRange) (door.History, error) {
+	if err := v.may(auth.Read, queue); err != nil {
+		return door.History{}, err
+	}
+	return v.Broker.History(ctx, queue, count...)
 }
 
 // Receive leases messages. See surgetank.Broker.
@@ -258,7 +273,7 @@ func (v *View) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 	return shown, nil
 }
 
-// SetMeta stores a door's value. See surgetank.Broker.
+// SetMeta stores a door's value. See door.Broker.
 func (v *View) SetMeta(ctx context.Context, namespace, name string, value []byte) error {
 	if err := v.auth.AuthorizeAdmin(v.user); err != nil {
 		return err
@@ -266,7 +281,15 @@ func (v *View) SetMeta(ctx context.Context, namespace, name string, value []byte
 	return v.Broker.SetMeta(ctx, namespace, name, value)
 }
 
-// Meta reads a door's values. See surgetank.Broker.
+// SetMetaLater stores a door's value. See door.Broker.
+func (v *View) SetMetaLater(namespace, name string, value []byte) error {
+	if err := v.auth.AuthorizeAdmin(v.user); err != nil {
+		return err
+	}
+	return v.Broker.SetMetaLater(namespace, name, value)
+}
+
+// Meta reads a door's values. See door.Broker.
 func (v *View) Meta(ctx context.Context, namespace string) (map[string][]byte, error) {
 	if err := v.auth.AuthorizeAdmin(v.user); err != nil {
 		return nil, err

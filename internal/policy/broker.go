@@ -9,12 +9,13 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// Broker is a surgetank.Broker that applies policies to its queues, and enforces the limits of
+// Broker is a door.Broker that applies policies to its queues, and enforces the limits of
 // virtual hosts. Open makes one. A plain broker has at most one in front, shared by its doors. All
 // methods are safe for use by many goroutines.
 //
@@ -23,7 +24,7 @@ import (
 // either with the new policies or before that walk begins. A stripe lock orders the declarations
 // and the walk for each queue.
 type Broker struct {
-	surgetank.Broker
+	door.Broker
 	// Refused counts queues that a limit refused. Nil: they are not counted. Set it before the
 	// first use.
 	Refused *tally.Counts

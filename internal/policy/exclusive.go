@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/tally"
 )
@@ -95,10 +96,15 @@ func (b *Broker) dropClaim(name string) {
 
 // Subscribe attaches a consumer. See surgetank.Broker.
 func (b *Broker) Subscribe(ctx context.Context, queue string, o surgetank.SubscribeOptions) (surgetank.Subscription, error) {
+	return b.Attach(ctx, queue, door.SubscribeOptions{SubscribeOptions: o})
+}
+
+// Attach attaches a consumer of a door or a sink. See door.Broker.
+func (b *Broker) Attach(ctx context.Context, queue string, o door.SubscribeOptions) (door.Subscription, error) {
 	if err := b.mine(ctx, queue); err != nil {
 		return nil, err
 	}
-	s, err := b.Broker.Subscribe(ctx, queue, o)
+	s, err := b.Broker.Attach(ctx, queue, o)
 	b.countFull(err)
 	return s, err
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/door/doortest"
 	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 )
@@ -149,7 +151,7 @@ func TestEffective(t *testing.T) {
 
 // flaky is a broker whose durable steps can fail.
 type flaky struct {
-	surgetank.Broker
+	door.Broker
 	mu   sync.Mutex
 	fail func(op, name string) error
 	// watch, if set, is called before a queue is declared. The function that it returns is called
@@ -197,7 +199,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.Close() })
-	r := &rig{t: t, raw: &flaky{Broker: b}}
+	r := &rig{t: t, raw: &flaky{Broker: doortest.Of(t, b)}}
 	r.reopen()
 	return r
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 )
@@ -66,8 +67,12 @@ func Open(ctx context.Context, b surgetank.Broker, users *auth.Store, log *slog.
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	p := &Broker{Broker: b, auth: users, log: log, under: map[string]own{}, exclusive: map[string]claim{}, watchers: map[*func()]struct{}{}}
-	meta, err := b.Meta(ctx, Namespace)
+	inner, err := door.Of(b)
+	if err != nil {
+		return nil, err
+	}
+	p := &Broker{Broker: inner, auth: users, log: log, under: map[string]own{}, exclusive: map[string]claim{}, watchers: map[*func()]struct{}{}}
+	meta, err := inner.Meta(ctx, Namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +100,7 @@ func Open(ctx context.Context, b surgetank.Broker, users *auth.Store, log *slog.
 	}
 	p.all.Store(s)
 	for _, key := range void {
-		if err := b.SetMeta(ctx, Namespace, key, nil); err != nil {
+		if err := inner.SetMeta(ctx, Namespace, key, nil); err != nil {
 			return nil, err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // Limits of one machine. New replaces zeros with the value at the end of each line.
@@ -106,7 +107,7 @@ type Queue struct {
 	failed  map[uint64]*keptReason // the reason of each returned message
 	due     map[uint64]int64       // only while recovering: the not-before of messages that have one
 	ttl     timeHeap               // when messages expire; stale entries are skipped
-	spans   []surgetank.Span       // see timeline.go
+	spans   []door.Span            // see timeline.go
 
 	// Indexes and volatile state.
 	flows      []flow

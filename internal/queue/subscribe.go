@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/mutant"
 )
 
@@ -11,7 +12,7 @@ import (
 // With Now it ends with this turn.
 type Attach struct {
 	Queue     string
-	Opts      surgetank.SubscribeOptions
+	Opts      door.SubscribeOptions
 	Once, Now bool
 	Owner     any    // the caller's own value; the machine does not use it
 	Consumer  uint64 // its number; 0 if rejected

@@ -11,9 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/pgtest"
 	"github.com/surgetank/surgetank/sink"
+	"github.com/surgetank/surgetank/sink/sinktest"
 )
 
 // opened is one opening with its lanes, without a runner.
@@ -29,8 +29,7 @@ func open(t testing.TB, s sink.Spec, lanes int, verify func(sink.State) error) *
 	t.Helper()
 	target := checked(t, s)
 	t.Cleanup(target.Close)
-	claim := sink.Claim{Instance: "i", Sink: "s", Owner: "o", Lanes: lanes,
-		History: func() (surgetank.History, error) { return surgetank.History{Queue: 1, Floor: 1, Next: 1}, nil }}
+	claim := sinktest.Claim(lanes)
 	if verify != nil {
 		claim.Verify = func() func(sink.State) error { return verify }
 	}
@@ -42,7 +41,7 @@ func open(t testing.TB, s sink.Spec, lanes int, verify func(sink.State) error) *
 }
 
 func (o *opened) progress(lane int) sink.Progress {
-	return sink.Progress{Epoch: o.state.Epoch, Batch: o.state.Lanes[lane].Batch, IDs: sink.AppendIDs(nil, nil)}
+	return sink.Progress{Epoch: o.state.Epoch, Batch: o.state.Lanes[lane].Batch, IDs: []byte{}}
 }
 
 // batch writes messages through a lane as the runner does, and again if the table has changed. With

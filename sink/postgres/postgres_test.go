@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door/doortest"
 	"github.com/surgetank/surgetank/internal/pgtest"
 	"github.com/surgetank/surgetank/sink"
 	"github.com/surgetank/surgetank/sink/sinktest"
@@ -87,15 +88,14 @@ func deliver(t testing.TB, s sink.Spec, msgs ...surgetank.Delivery) (added []err
 	t.Helper()
 	target := checked(t, s)
 	defer target.Close()
-	state, lanes, err := target.Open(context.Background(), sink.Claim{Instance: "i", Sink: "s", Owner: "o", Lanes: 1,
-		History: func() (surgetank.History, error) { return surgetank.History{Queue: 1, Floor: 1, Next: 1}, nil }})
+	state, lanes, err := target.Open(context.Background(), sinktest.Claim(1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range msgs {
 		added = append(added, lanes[0].Add(&msgs[i]))
 	}
-	return added, lanes[0].Commit(context.Background(), sink.Progress{Epoch: state.Epoch, IDs: sink.AppendIDs(nil, nil)})
+	return added, lanes[0].Commit(context.Background(), sink.Progress{Epoch: state.Epoch, IDs: []byte{}})
 }
 
 func message(body string) surgetank.Delivery {
@@ -176,11 +176,14 @@ func TestBadValuesAreTheMessagesFault(t *testing.T) {
 		`{"id":2,"m":1,`:                "not JSON",
 		`{"id":2,"m":99999999999999.0}`: "SQLSTATE 22003",
 	} {
-		b := sinktest.NewBroker("q")
+		b := doortest.NewBroker("q")
 		b.Add(surgetank.Message{Body: []byte(body)})
 		b.Add(surgetank.Message{Body: []byte(`{"id":77,"m":1,"fk":1}`)})
 		target := checked(t, s)
-		r := sink.NewRunner(b, target, "s", sink.NewInstance(func() uint64 { return 5 }), s, sink.Options{})
+		r, err := sink.NewRunner(b, target, "s", sink.NewInstance(func() uint64 { return 5 }), s, sink.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
 		r.Start()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		if err := b.Drained(ctx); err != nil {

@@ -10,9 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/seqset"
 	"github.com/surgetank/surgetank/sink"
+	"github.com/surgetank/surgetank/sink/sinktest"
 )
 
 // opened is one opening with its lanes, without a runner.
@@ -28,9 +27,7 @@ func opening(t testing.TB, s sink.Spec, lanes int) *opened {
 	t.Helper()
 	target := checked(t, s)
 	t.Cleanup(target.Close)
-	o := &opened{t: t, target: target, claim: sink.Claim{Instance: "i", Sink: "s", Owner: "o", Lanes: lanes,
-		History: func() (surgetank.History, error) { return surgetank.History{Queue: 1, Floor: 1, Next: 1}, nil },
-		Count:   func(seqset.Set) (uint64, error) { return 0, nil }, Written: sink.Written{}}}
+	o := &opened{t: t, target: target, claim: sinktest.Claim(lanes)}
 	var err error
 	if o.state, o.lanes, err = target.Open(context.Background(), o.claim); err != nil {
 		t.Fatal(err)
@@ -48,7 +45,7 @@ func (o *opened) batch(lane int, split bool, bodies ...string) (changes int, err
 			m := message(b)
 			err = errors.Join(err, l.Add(&m))
 		}
-		p := sink.Progress{Epoch: o.state.Epoch, Batch: o.state.Lanes[lane].Batch, IDs: sink.AppendIDs(nil, nil)}
+		p := sink.Progress{Epoch: o.state.Epoch, Batch: o.state.Lanes[lane].Batch, IDs: []byte{}}
 		switch {
 		case err != nil:
 			if again, fresh := l.Fresh(ctx); fresh != nil || !again {
@@ -270,7 +267,7 @@ func TestAFileWithoutItsName(t *testing.T) {
 				if err := errors.Join(o.lanes[0].Add(&m), o.lanes[0].Begin(ctx), o.lanes[0].Write(ctx, 0, 1), c.do(path)); err != nil {
 					t.Fatal(err)
 				}
-				if err := o.lanes[0].Finish(ctx, sink.Progress{Epoch: o.state.Epoch, Batch: 1, IDs: sink.AppendIDs(nil, nil)}); classOf(err) != c.class {
+				if err := o.lanes[0].Finish(ctx, sink.Progress{Epoch: o.state.Epoch, Batch: 1, IDs: []byte{}}); classOf(err) != c.class {
 					t.Errorf("%s %s: %v", name, when, err)
 				}
 				if err := o.lanes[0].Rollback(ctx); err != nil {
@@ -304,8 +301,8 @@ func TestAMissingFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			claim := sink.Claim{Instance: "i", Lanes: 1, Written: sink.Written{Applied: known}, Count: func(seqset.Set) (uint64, error) { return 0, nil },
-				History: func() (surgetank.History, error) { return surgetank.History{Queue: 1, Floor: 1, Next: 1}, nil }}
+			claim := sinktest.Claim(1)
+			claim.Written.Applied = known
 			_, _, err = target.Open(context.Background(), claim)
 			target.Close()
 			_, stat := os.Stat(path)

@@ -114,15 +114,14 @@ func deliver(t testing.TB, s sink.Spec, msgs ...surgetank.Delivery) (added []err
 	t.Helper()
 	target := checked(t, s)
 	defer target.Close()
-	state, lanes, err := target.Open(context.Background(), sink.Claim{Instance: "i", Sink: "s", Owner: "o", Lanes: 1,
-		History: func() (surgetank.History, error) { return surgetank.History{Queue: 1, Floor: 1, Next: 1}, nil }})
+	state, lanes, err := target.Open(context.Background(), sinktest.Claim(1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range msgs {
 		added = append(added, lanes[0].Add(&msgs[i]))
 	}
-	return added, lanes[0].Commit(context.Background(), sink.Progress{Epoch: state.Epoch, IDs: sink.AppendIDs(nil, nil)})
+	return added, lanes[0].Commit(context.Background(), sink.Progress{Epoch: state.Epoch, IDs: []byte{}})
 }
 
 func message(body string) surgetank.Delivery {

@@ -16,6 +16,7 @@ import (
 	"github.com/surgetank/surgetank/internal/broker"
 	"github.com/surgetank/surgetank/internal/disklog"
 	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/door/doortest"
 	"github.com/surgetank/surgetank/internal/policy"
 	"github.com/surgetank/surgetank/internal/queue"
 	"github.com/surgetank/surgetank/sink"
@@ -311,7 +312,7 @@ func dialed(t *testing.T, b surgetank.Broker, f func(ch *amqp091.Channel)) {
 	}
 	users, err := auth.Open(ctx, b)
 	must(err)
-	server, err := amqp.NewServer(ctx, amqp.Options{Broker: b, Auth: users})
+	server, err := amqp.NewServer(ctx, amqp.Options{Broker: doortest.Of(t, b), Auth: users})
 	must(err)
 	defer func() { must(server.Shutdown(ctx)) }()
 	here, there := net.Pipe()
