@@ -31,11 +31,11 @@ type Claim struct {
 	// Instance is the sink's identity: a random text drawn when the sink was created. Progress
 	// belongs to the instance, not to the sink's name. So a second broker or a new data directory
 	// with a sink of the same name never continues progress about other messages.
-	Instance string
-	Sink     string // its name, for readers of the progress table
-	Owner    string // random, one for each runner
-	Held     uint64 // the epoch of this runner's newest opening; 0: none yet
-	Lanes    int
+	Instance  string
+	Sink      string // its name, for readers of the progress table
+	Owner     string // random, one for each runner
+	LastEpoch uint64 // the epoch of this runner's newest opening; 0: none yet
+	Lanes     int
 	// Written is the progress in the target as far as the queue's directory knows it.
 	Written Written
 	// Way is the user's choice about a target and a queue that contradict each other.
@@ -196,7 +196,7 @@ func (c Claim) Next(old *State) (State, error) {
 		return State{}, err
 	}
 	switch {
-	case r == nil && c.Held > 0 && old != nil && old.Owner != c.Owner && old.Epoch > c.Held:
+	case r == nil && c.LastEpoch > 0 && old != nil && old.Owner != c.Owner && old.Epoch > c.LastEpoch:
 		return State{}, &Error{Class: Fenced, Row: -1, Reason: fmt.Sprintf(
 			"another process took over sink %q (opening %d); stop one of the two, then resume this sink", c.Sink, old.Epoch)}
 	case r == nil:

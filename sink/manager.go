@@ -448,7 +448,7 @@ func (m *Manager) setPaused(ctx context.Context, name string, paused bool) error
 		case <-r.Done():
 			m.pause(ctx, s)
 		default:
-			r.Release()
+			r.ResetBrake()
 			return nil
 		}
 	}

@@ -24,8 +24,8 @@ type Options struct {
 	// Dir is the start of relative paths of SQLite files; empty: the working directory. A manager
 	// stores the absolute path.
 	Dir string
-	// MaxHeld limits the messages that are held back while others continue; 0: 10,000.
-	MaxHeld int
+	// MaxHeldBack limits the messages that are held back while others continue; 0: 10,000.
+	MaxHeldBack int
 	// Logger receives changes of state; nil: nothing is logged.
 	Logger *slog.Logger
 	// Way is the user's choice about a target and a queue that contradict each other. It applies to
@@ -52,8 +52,8 @@ func (o Options) withDefaults() Options {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = 64 << 20
 	}
-	if o.MaxHeld == 0 {
-		o.MaxHeld = 10_000
+	if o.MaxHeldBack == 0 {
+		o.MaxHeldBack = 10_000
 	}
 	if o.CommitTimeout == 0 {
 		o.CommitTimeout = time.Minute
@@ -79,7 +79,7 @@ type Runner struct {
 	owner    string
 	opts     Options
 
-	held uint64 // used by run only: the epoch of the newest opening
+	lastEpoch uint64 // used by run only: the epoch of the newest opening
 	// reported is how many parked messages have been logged. The session's reporter owns it.
 	reported uint64
 	stats    stats
@@ -147,8 +147,8 @@ func (r *Runner) Stop(ctx context.Context) error {
 // Done is closed when the sink has ended for any reason; Status has the reason.
 func (r *Runner) Done() <-chan struct{} { return r.done }
 
-// Release lets a sink that the brake stopped park messages again, until a message is written.
-func (r *Runner) Release() { r.brake.release() }
+// ResetBrake lets a sink that the brake stopped park messages again, until a message is written.
+func (r *Runner) ResetBrake() { r.brake.reset() }
 
 // set changes the state and logs the change.
 func (r *Runner) set(state RunState, err error) {

@@ -104,7 +104,7 @@ func (r *Runner) session(alive, ctx context.Context) error {
 	}
 	open, cancelOpen := context.WithTimeout(ctx, r.opts.CommitTimeout)
 	var book *ledger
-	claim := Claim{Instance: r.instance, Sink: r.name, Owner: r.owner, Held: r.held, Lanes: r.spec.Lanes, Written: written, Way: r.opts.Way,
+	claim := Claim{Instance: r.instance, Sink: r.name, Owner: r.owner, LastEpoch: r.lastEpoch, Lanes: r.spec.Lanes, Written: written, Way: r.opts.Way,
 		Verify: func() func(State) error {
 			if book == nil {
 				return func(State) error { return nil } // still in Open, which has locked the progress
@@ -120,7 +120,7 @@ func (r *Runner) session(alive, ctx context.Context) error {
 		return asError(err)
 	}
 	failpoint.Reach(failpoint.SinkClaimed)
-	r.held, r.opts.Way = state.Epoch, "" // a way applies once, to the contradiction that the user saw
+	r.lastEpoch, r.opts.Way = state.Epoch, "" // a way applies once, to the contradiction that the user saw
 	r.stats.epoch.Store(state.Epoch)
 	r.stats.opens.Add(1)
 	if book, err = newLedger(state); err != nil {
@@ -138,7 +138,7 @@ func (r *Runner) session(alive, ctx context.Context) error {
 	for i, conn := range lanes {
 		s.lanes = append(s.lanes, newLane(s, i, conn))
 	}
-	s.sub, err = r.broker.Attach(ctx, r.spec.Queue, door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: s.credit, ManualCredit: true, Lease: r.opts.Lease, Name: "sink " + r.name}, GroupRun: s.credit + r.opts.MaxHeld})
+	s.sub, err = r.broker.Attach(ctx, r.spec.Queue, door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: s.credit, ManualCredit: true, Lease: r.opts.Lease, Name: "sink " + r.name}, GroupRun: s.credit + r.opts.MaxHeldBack})
 	if err != nil {
 		return err
 	}

@@ -218,7 +218,7 @@ func (s *session) holdBack(more, changed []*entry, gone int) {
 	credit := 0
 	s.mu.Lock()
 	for _, e := range more {
-		if s.extra < s.r.opts.MaxHeld {
+		if s.extra < s.r.opts.MaxHeldBack {
 			e.extra = true
 			s.extra++
 			credit++

@@ -118,19 +118,19 @@ func judgement(t *testing.T, m *Memory, seed uint64, seen map[string]int) {
 		case 6:
 			b.LoseLeases()
 		case 7:
-			r.Release()
+			r.ResetBrake()
 		}
 	}
 	faults.Stop()
 	m.Revoke(false)
-	m.Mend()
+	m.Repair()
 	// As long as good messages come, every other one is decided.
 	for i := 0; b.Open() > 0; i++ {
 		if i == 200 {
 			t.Fatalf("seed %d: %d messages are left; the sink: %+v", seed, b.Open(), r.Status())
 		}
 		add(rng.Int64N(9), "", false)
-		r.Release()
+		r.ResetBrake()
 		pass(3 * time.Second)
 	}
 	r.Stop(context.Background())

@@ -276,7 +276,7 @@ func TestAFileWithoutItsName(t *testing.T) {
 			}
 			o.target.Close()
 			if name == "deleted" || name == "moved" {
-				o.claim.Held, o.claim.Written = 1, sink.Written{Epoch: 1, Applied: 1, Last: 1}
+				o.claim.LastEpoch, o.claim.Written = 1, sink.Written{Epoch: 1, Applied: 1, Last: 1}
 				_, _, err := o.target.Open(context.Background(), o.claim)
 				var r *sink.Refusal
 				if !errors.As(err, &r) || r.Kind != sink.TargetEmpty {
