@@ -66,7 +66,9 @@ type Subscription interface {
 }
 
 // Of returns the part of b that doors and sinks need. b is an embedded.Broker, or has the methods
-// itself. Any other broker is CodeInvalid: a client of a server cannot do what doors and sinks need.
+// itself. A struct that embeds *embedded.Broker counts as that broker, and methods that the struct
+// overrides are not called. Any other broker is CodeInvalid: a client of a server cannot do what
+// doors and sinks need.
 func Of(b surgetank.Broker) (Broker, error) {
 	if v := reflect.ValueOf(b); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return nil, noBroker()
