@@ -109,7 +109,7 @@ func ExampleAdministrator_pause() {
 	ctx := context.Background()
 	b := open("orders", surgetank.QueueConfig{})
 	defer b.Close()
-	if err := b.PauseQueue(ctx, "orders", true); err != nil {
+	if err := b.PauseQueue(ctx, "orders", 0); err != nil {
 		log.Fatal(err)
 	}
 	if _, err := surgetank.Send(ctx, b, "orders", surgetank.Message{Body: []byte("{}")}); err != nil {
@@ -117,7 +117,7 @@ func ExampleAdministrator_pause() {
 	}
 	deliveries, err := b.Receive(ctx, "orders", surgetank.ReceiveOptions{})
 	fmt.Println(len(deliveries), err)
-	if err := b.PauseQueue(ctx, "orders", false); err != nil {
+	if err := b.ResumeQueue(ctx, "orders"); err != nil {
 		log.Fatal(err)
 	}
 	deliveries, err = b.Receive(ctx, "orders", surgetank.ReceiveOptions{})

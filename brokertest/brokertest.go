@@ -55,6 +55,7 @@ func Run(t *testing.T, open func(t *testing.T) surgetank.Broker) {
 		{"SettleResults", settleResults},
 		{"SettleAsync", settleAsync},
 		{"GroupInFlight", groupInFlight},
+		{"FencingTokens", fencingTokens},
 		{"LevelInFlight", levelInFlight},
 		{"LongPoll", longPoll},
 		{"ReceiveMaxBytes", receiveMaxBytes},

@@ -138,7 +138,9 @@ func (r *Runner) session(alive, ctx context.Context) error {
 	for i, conn := range lanes {
 		s.lanes = append(s.lanes, newLane(s, i, conn))
 	}
-	s.sub, err = r.broker.Attach(ctx, r.spec.Queue, door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: s.credit, ManualCredit: true, Lease: r.opts.Lease, Name: "sink " + r.name}, GroupRun: s.credit + r.opts.MaxHeldBack})
+	s.sub, err = r.broker.Attach(ctx, r.spec.Queue, door.SubscribeOptions{
+		SubscribeOptions: surgetank.SubscribeOptions{Credit: s.credit, ManualCredit: true, Lease: r.opts.Lease, Name: "sink " + r.name},
+		GroupRun:         s.credit + r.opts.MaxHeldBack})
 	if err != nil {
 		return err
 	}

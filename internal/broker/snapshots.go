@@ -10,7 +10,6 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/failpoint"
-	"github.com/surgetank/surgetank/internal/mutant"
 )
 
 // snapState is a snapshot under way. The machine makes pieces, a goroutine stores them, and the
@@ -188,12 +187,6 @@ func (b *Broker) snapDone(r snapResult) {
 // The log frees them when that fact is durable.
 func (b *Broker) trim(snapshot uint64) {
 	b.freed = freed{before: min(snapshot+1, b.machine.Needed()), known: b.number}
-	if mutant.Is(mutant.TrimTooFar) {
-		b.freed.before = snapshot + 1
-	}
-	if mutant.Is(mutant.TrimTooSoon) {
-		b.freed.known = b.durable
-	}
 	b.trimFreed()
 }
 

@@ -338,7 +338,7 @@ func (s *subscription) leave(all bool) error {
 	back := s.drain()
 	s.reading.Unlock()
 	if err == nil {
-		err = put(&queue.Detach{Consumer: s.id, GiveBack: back, All: all})
+		err = put(&queue.Detach{Consumer: s.id, Return: back, All: all})
 	}
 	if surgetank.CodeOf(err) == surgetank.CodeClosed || s.b.Err() != nil {
 		return nil // leases end with the broker
@@ -525,7 +525,7 @@ func (r *reader) read(o *queue.Handout, d *surgetank.Delivery) error {
 	d.Queue = o.Queue.Name()
 	d.Time, d.Attempt, d.Redelivered = r.stored.Time, o.Attempt, o.Redelivered
 	if o.Lease != 0 {
-		d.Receipt = r.b.receipt(o)
+		d.Receipt, d.FencingToken = r.b.receipt(o), o.Token
 	}
 	if o.Deadline != 0 {
 		d.Deadline = time.Unix(0, o.Deadline)

@@ -3,7 +3,6 @@ package broker
 import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/failpoint"
-	"github.com/surgetank/surgetank/internal/mutant"
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
@@ -110,15 +109,11 @@ func (b *Broker) turn() bool {
 		if !f.quiet() || b.held.full() || b.heldDue(now) {
 			b.appendHeld(now)
 		}
-		if mutant.Is(mutant.EarlyRelease) {
-			b.release(&f)
-			f = flight{entry: number}
-		}
 		b.flights = append(b.flights, f)
 		b.maintain()
 		return true
 	}
-	if b.number == b.durable || mutant.Is(mutant.EarlyRelease) {
+	if b.number == b.durable {
 		b.release(&f)
 		return true
 	}

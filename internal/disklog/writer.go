@@ -7,7 +7,6 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/failpoint"
-	"github.com/surgetank/surgetank/internal/mutant"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -216,10 +215,8 @@ func (l *Log) write(batch []pending, seal bool) error {
 		failpoint.Reach(failpoint.LogIndexed)
 	}
 	start := l.o.Clock.Now()
-	if !mutant.Is(mutant.SyncSkipped) {
-		if err := w.out.Sync(); err != nil {
-			return err
-		}
+	if err := w.out.Sync(); err != nil {
+		return err
 	}
 	failpoint.Reach(failpoint.LogSynced)
 	l.stats.synced(l.o.Clock.Now().Sub(start), pos-w.pos)

@@ -22,13 +22,13 @@ func newAMQPFigure(name, help string, kind prometheus.ValueType, of func(*amqp.F
 }
 
 var amqpFigures = []amqpFigure{
-	newAMQPFigure("connections", "Connections open over AMQP.", prometheus.GaugeValue, func(f *amqp.Figures) float64 { return float64(f.Connections) }),
-	newAMQPFigure("stranger_connections", "Connections open over AMQP that have not logged in.", prometheus.GaugeValue, func(f *amqp.Figures) float64 { return float64(f.Strangers) }),
-	newAMQPFigure("blocked_connections", "Connections over AMQP whose publishes are held back, because the disk has no room.", prometheus.GaugeValue, func(f *amqp.Figures) float64 { return float64(f.Blocked) }),
-	newAMQPFigure("channels", "Channels open over AMQP.", prometheus.GaugeValue, func(f *amqp.Figures) float64 { return float64(f.Channels) }),
-	newAMQPFigure("consumers", "Consumers attached over AMQP.", prometheus.GaugeValue, func(f *amqp.Figures) float64 { return float64(f.Consumers) }),
-	newAMQPFigure("connections_total", "Connections accepted over AMQP.", prometheus.CounterValue, func(f *amqp.Figures) float64 { return float64(f.Accepted) }),
-	newAMQPFigure("refused_logins_total", "Logins over AMQP whose user name or password was wrong.", prometheus.CounterValue, func(f *amqp.Figures) float64 { return float64(f.RefusedLogins) }),
+	newAMQPFigure("connections", "Open AMQP connections.", prometheus.GaugeValue, func(f *amqp.Figures) float64 { return float64(f.Connections) }),
+	newAMQPFigure("stranger_connections", "Open AMQP connections before their login.", prometheus.GaugeValue, func(f *amqp.Figures) float64 { return float64(f.Strangers) }),
+	newAMQPFigure("blocked_connections", "AMQP connections whose publishes wait because the disk is nearly full.", prometheus.GaugeValue, func(f *amqp.Figures) float64 { return float64(f.Blocked) }),
+	newAMQPFigure("channels", "Open AMQP channels.", prometheus.GaugeValue, func(f *amqp.Figures) float64 { return float64(f.Channels) }),
+	newAMQPFigure("consumers", "Consumers of AMQP connections.", prometheus.GaugeValue, func(f *amqp.Figures) float64 { return float64(f.Consumers) }),
+	newAMQPFigure("connections_total", "AMQP connections that were accepted.", prometheus.CounterValue, func(f *amqp.Figures) float64 { return float64(f.Accepted) }),
+	newAMQPFigure("refused_logins_total", "AMQP logins with a wrong user name or password.", prometheus.CounterValue, func(f *amqp.Figures) float64 { return float64(f.RefusedLogins) }),
 }
 
 // Describe names the metrics.
@@ -49,7 +49,7 @@ func (c amqpCollector) Collect(ch chan<- prometheus.Metric) {
 // limitCollector reports how often limits refused something, on all doors.
 type limitCollector struct{ counts *tally.Counts }
 
-var limitRefused = prometheus.NewDesc("surgetank_limit_refused_total", "How often a limit refused something, by limit.", []string{"limit"}, nil)
+var limitRefused = prometheus.NewDesc("surgetank_limit_refused_total", "Refusals by a limit, by limit.", []string{"limit"}, nil)
 
 // Describe names the metrics.
 func (limitCollector) Describe(ch chan<- *prometheus.Desc) { ch <- limitRefused }

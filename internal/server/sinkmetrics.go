@@ -28,20 +28,20 @@ func newSinkFigure(name, help string, kind prometheus.ValueType, of func(*sink.I
 }
 
 var (
-	sinkState   = prometheus.NewDesc("surgetank_sink_state", "1 for the state that the sink is in, 0 for the others.", []string{"sink", "state"}, nil)
+	sinkState   = prometheus.NewDesc("surgetank_sink_state", "1 for the sink's state, 0 for each other state.", []string{"sink", "state"}, nil)
 	sinkFigures = []sinkFigure{
-		newSinkFigure("applied_total", "Messages whose rows were committed.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Applied) }),
-		newSinkFigure("parked_total", "Messages dead-lettered because the target rejected their rows.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Parked) }),
-		newSinkFigure("duplicates_total", "Messages delivered again after their rows were committed, and skipped.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Duplicates) }),
-		newSinkFigure("batches_total", "Batches committed.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Batches) }),
-		newSinkFigure("retries_total", "Batches tried again.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Retries) }),
-		newSinkFigure("opens_total", "Times the target was opened.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Opens) }),
-		newSinkFigure("held", "Messages leased by the sink and not settled.", prometheus.GaugeValue, func(i *sink.Info) float64 { return float64(i.Held) }),
-		newSinkFigure("held_back", "Messages that could not be written and are tried again.", prometheus.GaugeValue, func(i *sink.Info) float64 { return float64(i.HeldBack) }),
-		newSinkFigure("batch_limit", "Messages in a batch, at most; less than batch.max after batches that were too large.", prometheus.GaugeValue, func(i *sink.Info) float64 { return float64(i.BatchLimit) }),
-		newSinkFigure("last_commit_timestamp_seconds", "When the last batch was committed; 0: none was since the sink started.", prometheus.GaugeValue, func(i *sink.Info) float64 { return seconds(i.LastCommit) }),
-		newSinkFigure("lag_messages", "Messages of the sink's queue that are not settled.", prometheus.GaugeValue, func(i *sink.Info) float64 { return float64(i.Waiting) }),
-		newSinkFigure("lag_seconds", "For how long the message of the sink's queue waits that waits longest, or is in hand while messages are held back.", prometheus.GaugeValue, func(i *sink.Info) float64 { return i.OldestAge }),
+		newSinkFigure("applied_total", "Messages whose rows are committed.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Applied) }),
+		newSinkFigure("parked_total", "Messages that were parked because the target rejected their rows.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Parked) }),
+		newSinkFigure("duplicates_total", "Messages that were skipped, because their rows were committed before a second delivery.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Duplicates) }),
+		newSinkFigure("batches_total", "Committed batches.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Batches) }),
+		newSinkFigure("retries_total", "Batches that were tried again.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Retries) }),
+		newSinkFigure("opens_total", "How often the sink opened its target.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Opens) }),
+		newSinkFigure("held", "Messages that the sink has leased and not settled.", prometheus.GaugeValue, func(i *sink.Info) float64 { return float64(i.Held) }),
+		newSinkFigure("held_back", "Held-back messages: the target rejected their rows, and the sink tries them again.", prometheus.GaugeValue, func(i *sink.Info) float64 { return float64(i.HeldBack) }),
+		newSinkFigure("batch_limit", "The largest number of messages in a batch. It is lower than batch.max after a batch was too large.", prometheus.GaugeValue, func(i *sink.Info) float64 { return float64(i.BatchLimit) }),
+		newSinkFigure("last_commit_timestamp_seconds", "Time of the last commit. 0 if no batch was committed since the sink started.", prometheus.GaugeValue, func(i *sink.Info) float64 { return seconds(i.LastCommit) }),
+		newSinkFigure("lag_messages", "Messages in the sink's queue, including leased ones.", prometheus.GaugeValue, func(i *sink.Info) float64 { return float64(i.Waiting) }),
+		newSinkFigure("lag_seconds", "Age of the oldest message that waits in the sink's queue. While the sink holds messages back, leased messages count too.", prometheus.GaugeValue, func(i *sink.Info) float64 { return i.OldestAge }),
 	}
 )
 

@@ -17,7 +17,7 @@ import (
 )
 
 // nextFormat makes a server of a later format.
-var nextFormat = []change{{"internal/disklog/format.go", "formatVersion = 1", "formatVersion = 2"}}
+var nextFormat = []change{{File: "internal/disklog/format.go", Old: "formatVersion = 1", New: "formatVersion = 2"}}
 
 // canUpgrade returns what is missing for builds of other versions.
 func canUpgrade() error {

@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// SalvageOptions describe the log that a repair wrote.
-type SalvageOptions struct {
+// RepairOptions describe the log that a repair wrote.
+type RepairOptions struct {
 	// OpenLog opens the repaired log for a replay from its beginning. Nothing is appended to the
 	// log.
 	OpenLog   func() (commitlog.Replay, commitlog.Log, error)
@@ -26,11 +26,11 @@ type SalvageOptions struct {
 	Tail bool
 }
 
-// Salvage makes a repaired log ready for Open. It replays the remaining entries, and takes messages
+// Repair makes a repaired log ready for Open. It replays the remaining entries, and takes messages
 // without bodies out of their lines. Then it stores a snapshot that covers the whole log and lists
 // the losses. Open accepts no lost entry, but it only replays entries after that snapshot. If
-// nothing is lost, Salvage stores nothing.
-func Salvage(o SalvageOptions) (*queue.SalvageReport, error) {
+// nothing is lost, Repair stores nothing.
+func Repair(o RepairOptions) (*queue.RepairReport, error) {
 	if o.Clock == nil {
 		o.Clock = clock.Real{}
 	}
@@ -44,7 +44,7 @@ func Salvage(o SalvageOptions) (*queue.SalvageReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &salvager{b: b, s: b.machine.StartSalvage(o.Clock.Now().UnixNano()), covered: covered, lost: map[uint64]bool{}}
+	v := &repairer{b: b, s: b.machine.StartRepair(o.Clock.Now().UnixNano()), covered: covered, lost: map[uint64]bool{}}
 	err = errors.Join(v.replay(replay), replay.Close())
 	if err == nil {
 		report := v.finish(o)
@@ -58,16 +58,16 @@ func Salvage(o SalvageOptions) (*queue.SalvageReport, error) {
 	return nil, errors.Join(err, log.Close())
 }
 
-// salvager is one run of Salvage.
-type salvager struct {
+// repairer is one run of Repair.
+type repairer struct {
 	b       *Broker
-	s       *queue.Salvage
+	s       *queue.Repair
 	covered commitlog.Offset // by the snapshot
 	first   commitlog.Offset // of the log; 0: the log is empty
 	lost    map[uint64]bool  // entries whose bytes are lost
 }
 
-func (v *salvager) replay(replay commitlog.Replay) error {
+func (v *repairer) replay(replay commitlog.Replay) error {
 	for {
 		e, err := replay.Next()
 		if errors.Is(err, io.EOF) {
@@ -95,7 +95,7 @@ func (v *salvager) replay(replay commitlog.Replay) error {
 }
 
 // entry replays an entry that the snapshot does not cover.
-func (v *salvager) entry(e commitlog.Entry) error {
+func (v *repairer) entry(e commitlog.Entry) error {
 	b := v.b
 	number := b.number + 1
 	if b.number == 0 && v.covered == 0 {
@@ -125,7 +125,7 @@ func (v *salvager) entry(e commitlog.Entry) error {
 	return nil
 }
 
-func (v *salvager) finish(o SalvageOptions) *queue.SalvageReport {
+func (v *repairer) finish(o RepairOptions) *queue.RepairReport {
 	b := v.b
 	behind := false // an entry is lost that the log had not been trimmed of
 	for number := range v.lost {

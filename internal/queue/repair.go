@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/mutant"
 	"github.com/surgetank/surgetank/internal/seqset"
 )
 
@@ -67,8 +66,8 @@ const (
 	maxJump = 1 << 30
 )
 
-// Salvage replays, for the repair command, a log that lost entries. A machine otherwise rejects
-// facts that contradict its state. Here the facts are known to be incomplete: Salvage adapts each
+// Repair replays, for the repair command, a log that lost entries. A machine otherwise rejects
+// facts that contradict its state. Here the facts are known to be incomplete: Repair adapts each
 // fact, and counts the facts that cannot be adapted. It assumes nothing that a later fact does not
 // state. Use it between New (or Restore) and Recovered:
 //
@@ -81,7 +80,7 @@ const (
 //	a queue that was never created           | created, paused, under a made-up name until a fact has its name
 //	a queue whose name another queue has     | the removal of the older queue was lost: it is removed
 //	an epoch that was not opened             | opened
-type Salvage struct {
+type Repair struct {
 	m       *Machine
 	now     int64
 	gaps    []Loss
@@ -89,11 +88,11 @@ type Salvage struct {
 	missing map[uint64]seqset.Set // by queue: messages stored in lost entries and not settled later
 	known   map[uint64]uint64     // by queue: the value of lost when the queue's next number was last known exactly
 	made    map[uint64]bool       // queues that were created without a fact
-	report  SalvageReport
+	report  RepairReport
 }
 
-// SalvageReport lists the losses of a repair.
-type SalvageReport struct {
+// RepairReport lists the losses of a repair.
+type RepairReport struct {
 	Losses []Loss // of this repair
 	Queues []QueueLoss
 	// Unknown counts facts that settle, return or move messages that were never seen. Most of these
@@ -128,15 +127,15 @@ type QueueLoss struct {
 	Histories int
 }
 
-// StartSalvage starts the replay of a log for repair. now is the time of the repair. A time before
+// StartRepair starts the replay of a log for repair. now is the time of the repair. A time before
 // the newest one that the machine has seen is replaced by that.
-func (m *Machine) StartSalvage(now int64) *Salvage {
+func (m *Machine) StartRepair(now int64) *Repair {
 	m.recovering = true
-	return &Salvage{m: m, now: max(m.now, now, 0), missing: map[uint64]seqset.Set{}, known: map[uint64]uint64{}, made: map[uint64]bool{}}
+	return &Repair{m: m, now: max(m.now, now, 0), missing: map[uint64]seqset.Set{}, known: map[uint64]uint64{}, made: map[uint64]bool{}}
 }
 
 // Gap reports lost entries after those replayed so far.
-func (s *Salvage) Gap(first, last uint64) {
+func (s *Repair) Gap(first, last uint64) {
 	if n := len(s.gaps); n > 0 && s.gaps[n-1].Last+1 == first && !s.gaps[n-1].Known {
 		s.gaps[n-1].Last = last
 	} else {
@@ -147,7 +146,7 @@ func (s *Salvage) Gap(first, last uint64) {
 
 // Entry replays an entry. It fails if the entry cannot be decoded. Checksums detect damage, so an
 // entry that cannot be decoded was not written by this version.
-func (s *Salvage) Entry(entry []byte) (EntryHeader, error) {
+func (s *Repair) Entry(entry []byte) (EntryHeader, error) {
 	m := s.m
 	h, _, err := ParseHeader(entry)
 	if err != nil {
@@ -178,7 +177,7 @@ func (s *Salvage) Entry(entry []byte) (EntryHeader, error) {
 
 // fit adapts a fact so that it can be applied to the state. It returns false if the fact must be
 // left out.
-func (s *Salvage) fit(r *Record) bool {
+func (s *Repair) fit(r *Record) bool {
 	m := s.m
 	switch r.Kind {
 	case kindEnqueued:
@@ -190,9 +189,6 @@ func (s *Salvage) fit(r *Record) bool {
 		}
 		return true
 	case kindAcked, kindRemoved:
-		if mutant.Is(mutant.AckUnrepaired) && r.Kind == kindAcked {
-			return false
-		}
 		q := m.byID[r.Queue]
 		r.Seqs = slices.DeleteFunc(r.Seqs, func(seq uint64) bool { return !s.seen(r.Queue, q, seq) })
 		slices.Sort(r.Seqs)
@@ -234,7 +230,7 @@ func (s *Salvage) fit(r *Record) bool {
 
 // purged removes the purged messages from the missing ones. A purge also states the queue's next
 // number, and which messages were leased and stayed.
-func (s *Salvage) purged(q *Queue, r *Record) {
+func (s *Repair) purged(q *Queue, r *Record) {
 	if s.reaches(q, r.Below-1); q.nextSeq == r.Below {
 		s.known[q.id] = s.lost
 	}
@@ -250,7 +246,7 @@ func live(q *Queue, seq uint64) bool {
 
 // seen tells whether a message that a fact settles exists. If not, it was in a lost entry, and is
 // not missing any more.
-func (s *Salvage) seen(id uint64, q *Queue, seq uint64) bool {
+func (s *Repair) seen(id uint64, q *Queue, seq uint64) bool {
 	if q != nil && live(q, seq) {
 		return true
 	}
@@ -260,7 +256,7 @@ func (s *Salvage) seen(id uint64, q *Queue, seq uint64) bool {
 }
 
 // forget removes a message from the missing ones.
-func (s *Salvage) forget(id uint64, q *Queue, seq uint64) {
+func (s *Repair) forget(id uint64, q *Queue, seq uint64) {
 	if q != nil {
 		s.reaches(q, seq)
 	}
@@ -271,7 +267,7 @@ func (s *Salvage) forget(id uint64, q *Queue, seq uint64) {
 
 // reaches records that a queue contained a message. Unknown numbers up to it were stored in lost
 // entries and are missing. Whether the queue had later messages is not known.
-func (s *Salvage) reaches(q *Queue, seq uint64) {
+func (s *Repair) reaches(q *Queue, seq uint64) {
 	switch {
 	case seq < q.nextSeq:
 	case seq-q.nextSeq > maxJump:
@@ -286,7 +282,7 @@ func (s *Salvage) reaches(q *Queue, seq uint64) {
 
 // next records that a queue gets message seq now, and that unknown numbers before it are missing.
 // It returns false if that contradicts the state.
-func (s *Salvage) next(q *Queue, seq uint64) bool {
+func (s *Repair) next(q *Queue, seq uint64) bool {
 	if seq < q.nextSeq || seq-q.nextSeq > maxJump {
 		s.report.Contradictions++
 		return false
@@ -302,12 +298,12 @@ func (s *Salvage) next(q *Queue, seq uint64) bool {
 }
 
 // queue returns a queue. It creates one under a made-up name if there is none.
-func (s *Salvage) queue(id uint64, now int64) *Queue {
+func (s *Repair) queue(id uint64, now int64) *Queue {
 	m := s.m
 	if q := m.byID[id]; q != nil {
 		return q
 	}
-	name := fmt.Sprintf("salvaged-queue-%d", id)
+	name := fmt.Sprintf("repaired-queue-%d", id)
 	for m.byName[name] != nil {
 		name += "-"
 	}
@@ -318,7 +314,7 @@ func (s *Salvage) queue(id uint64, now int64) *Queue {
 }
 
 // named sets the name of a queue with a made-up name. It removes another queue that had the name.
-func (s *Salvage) named(id uint64, name string) {
+func (s *Repair) named(id uint64, name string) {
 	m := s.m
 	if old := m.byName[name]; old != nil && old.id != id {
 		s.report.Removed = append(s.report.Removed, fmt.Sprintf("%s (number %d)", shown(name), old.id))
@@ -334,7 +330,7 @@ func (s *Salvage) named(id uint64, name string) {
 }
 
 // movedUnseen accepts a message that was written again and whose first record is lost.
-func (s *Salvage) movedUnseen(r *Record, t *Target) {
+func (s *Repair) movedUnseen(r *Record, t *Target) {
 	q := s.m.byID[t.Queue]
 	if q != nil && live(q, t.Seq) {
 		return
@@ -354,7 +350,7 @@ func (s *Salvage) movedUnseen(r *Record, t *Target) {
 
 // fitTransfer tells whether a transferred message exists in the queue that it leaves. If not, its
 // copy is missing.
-func (s *Salvage) fitTransfer(r *Record) bool {
+func (s *Repair) fitTransfer(r *Record) bool {
 	from := s.m.byID[r.Queue]
 	if from != nil && s.made[r.Queue] && r.Name != "" && s.m.byName[r.Name] == nil {
 		s.named(r.Queue, r.Name)
@@ -375,7 +371,7 @@ func (s *Salvage) fitTransfer(r *Record) bool {
 
 // Body reports a lost entry that the snapshot covers: its facts are known, the bodies in it are
 // lost.
-func (s *Salvage) Body(entry uint64) {
+func (s *Repair) Body(entry uint64) {
 	if n := len(s.gaps); n > 0 && s.gaps[n-1].Last+1 == entry {
 		s.gaps[n-1].Last = entry
 		return
@@ -387,7 +383,7 @@ func (s *Salvage) Body(entry uint64) {
 // and that its length is unknown. gone tells whether the log had been trimmed past an entry before
 // the damage. readable tells whether the log contains an entry. Recovered must follow. Without
 // losses Finish changes nothing.
-func (s *Salvage) Finish(tail bool, gone func(entry uint64) bool, readable func(entry uint64) bool) *SalvageReport {
+func (s *Repair) Finish(tail bool, gone func(entry uint64) bool, readable func(entry uint64) bool) *RepairReport {
 	m := s.m
 	rep := &s.report
 	if n := len(s.gaps); tail && n > 0 {
@@ -401,9 +397,6 @@ func (s *Salvage) Finish(tail bool, gone func(entry uint64) bool, readable func(
 		}
 		l := QueueLoss{ID: q.id, Name: q.name, MadeUp: s.made[q.id], Missing: s.missing[q.id]}
 		s.bodies(q, &l, gone, readable)
-		if mutant.Is(mutant.LossUnlisted) {
-			l.Missing = nil
-		}
 		if n := s.lost - s.known[q.id]; n > 0 || tail {
 			skip := min(n, maxSkip/seqsPerEntry) * seqsPerEntry
 			if tail {
@@ -425,7 +418,7 @@ func (s *Salvage) Finish(tail bool, gone func(entry uint64) bool, readable func(
 }
 
 // bodies finds messages whose body, or a part of whose history, is lost.
-func (s *Salvage) bodies(q *Queue, l *QueueLoss, gone, readable func(entry uint64) bool) {
+func (s *Repair) bodies(q *Queue, l *QueueLoss, gone, readable func(entry uint64) bool) {
 	var settled []uint64
 	var lost seqset.Set
 	q.slots.ascend(0, func(seq uint64, x *slot) bool {
@@ -464,19 +457,19 @@ func (s *Salvage) bodies(q *Queue, l *QueueLoss, gone, readable func(entry uint6
 			x := q.slots.edit(seq)
 			s.m.extents.sub(x.ref(), int64(x.size)+messageCost)
 			delete(q.due, seq)
-			x.to(slotLost)
+			x.lose()
 		}
 	}
 	l.Bodies = lost
 }
 
 // Whole tells whether nothing was lost.
-func (r *SalvageReport) Whole() bool {
+func (r *RepairReport) Whole() bool {
 	return len(r.Losses) == 0 && len(r.Queues) == 0 && r.Unknown+r.Contradictions+r.Settled+len(r.Removed) == 0
 }
 
 // Lines returns the report as sentences.
-func (r *SalvageReport) Lines() (lines []string) {
+func (r *RepairReport) Lines() (lines []string) {
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	facts := false
 	for _, x := range r.Losses {

@@ -6,18 +6,19 @@ import (
 	"testing"
 )
 
-// floors has the layer of each package. The longest listed prefix of a package's path decides. A
+// layers has the layer of each package. The longest listed prefix of a package's path decides. A
 // package imports packages of lower layers and its own subpackages. The second digit is a sublayer:
 // a package may also import from a lower sublayer of its own layer. Every package must be listed,
 // so that the layer of a new package is a decision.
-var floors = map[string]int{
+var layers = map[string]int{
 	"internal/hidden":   0, // the words, and what is behind them
 	"":                  1,
 	"internal/fullname": 2, // names of queues with their virtual hosts
 	"internal/door":     2, // what doors and sinks need and users do not see
 
-	"internal/clock":      10, // helpers of floor 1: pure, or close to the machine (time, files)
-	"internal/mutant":     10,
+	"internal/clock":      10, // helpers of layer 1: pure, or close to the machine (time, files)
+	"internal/overlay":    10, // builds from changed copies of the source; test builds alone use it
+	"internal/mutant":     11,
 	"internal/failpoint":  10,
 	"internal/vfs":        10,
 	"internal/dataformat": 10, // the format levels of a data directory
@@ -80,7 +81,7 @@ func house(entry string) string {
 	return entry
 }
 
-// doorsMayImport lists the packages of the module that floor 4 may import, besides own subpackages.
+// doorsMayImport lists the packages of the module that layer 4 may import, besides own subpackages.
 // Doors and consumers may use the root package, permissions and helpers, but not each other and not
 // the engine.
 var doorsMayImport = map[string]bool{
@@ -89,10 +90,10 @@ var doorsMayImport = map[string]bool{
 	"internal/tally": true, "internal/digest": true,
 }
 
-// floorOf returns a package's floor and the entry of the table that decided it.
-func floorOf(pkg string) (floor int, entry string, ok bool) {
+// layerOf returns a package's layer and the entry of the table that decided it.
+func layerOf(pkg string) (layer int, entry string, ok bool) {
 	for p := pkg; ; {
-		if f, found := floors[p]; found && (p != "" || pkg == "") {
+		if f, found := layers[p]; found && (p != "" || pkg == "") {
 			return f, p, true
 		}
 		i := strings.LastIndexByte(p, '/')
@@ -109,9 +110,9 @@ func TestImportsOnlyPointDown(t *testing.T) {
 		if f.test {
 			continue // tests may import anything: a log's test opens a broker, a door's test an engine
 		}
-		from, entry, ok := floorOf(f.pkg)
+		from, entry, ok := layerOf(f.pkg)
 		if !ok {
-			t.Errorf("%s: package %s has no floor; add it to the table in internal/lint/floors_test.go", f.path, f.pkg)
+			t.Errorf("%s: package %s has no layer; add it to the table in internal/lint/layers_test.go", f.path, f.pkg)
 			continue
 		}
 		for path, pos := range imports(f) {
@@ -123,14 +124,14 @@ func TestImportsOnlyPointDown(t *testing.T) {
 				}
 				continue
 			}
-			to, toEntry, ok := floorOf(target)
+			to, toEntry, ok := layerOf(target)
 			switch {
 			case !ok:
-				t.Errorf("%s: imports %s, which has no floor", fset.Position(pos), path)
+				t.Errorf("%s: imports %s, which has no layer", fset.Position(pos), path)
 			case entry == toEntry:
 				// A package and its own subpackages.
 			case to >= from:
-				t.Errorf("%s: %s (floor %d) imports %s (floor %d); imports only point down", fset.Position(pos), f.pkg, from, target, to)
+				t.Errorf("%s: %s (layer %d) imports %s (layer %d); imports only point down", fset.Position(pos), f.pkg, from, target, to)
 			case from/10 == 4 && house(entry) != house(toEntry) && !doorsMayImport[target]:
 				t.Errorf("%s: %s imports %s; doors and consumers import the root package and internal/auth only (and pure helpers): they speak to the Broker interface",
 					fset.Position(pos), f.pkg, target)
@@ -139,15 +140,15 @@ func TestImportsOnlyPointDown(t *testing.T) {
 	}
 }
 
-func TestFloorOf(t *testing.T) {
+func TestLayerOf(t *testing.T) {
 	for pkg, want := range map[string]int{"": 1, "internal/queue": 11, "internal/amqp/wire": 40, "internal/amqp": 45, "sink/postgres": 40, "cmd/surgetank": 60} {
-		if got, _, ok := floorOf(pkg); !ok || got != want {
-			t.Errorf("floorOf(%q) = %d, %v; want %d", pkg, got, ok, want)
+		if got, _, ok := layerOf(pkg); !ok || got != want {
+			t.Errorf("layerOf(%q) = %d, %v; want %d", pkg, got, ok, want)
 		}
 	}
 	for _, pkg := range []string{"internal", "internal/new", "other"} {
-		if _, entry, ok := floorOf(pkg); ok {
-			t.Errorf("floorOf(%q) found %q; an unlisted package must have no floor", pkg, entry)
+		if _, entry, ok := layerOf(pkg); ok {
+			t.Errorf("layerOf(%q) found %q; an unlisted package must have no layer", pkg, entry)
 		}
 	}
 }

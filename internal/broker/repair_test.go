@@ -14,7 +14,7 @@ import (
 )
 
 // repaired repairs a directory into another and returns the report.
-func repaired(t *testing.T, disk *vfs.Mem, to string) *queue.SalvageReport {
+func repaired(t *testing.T, disk *vfs.Mem, to string) *queue.RepairReport {
 	t.Helper()
 	rep, err := disklog.Repair(disk, dataDir, to)
 	if err != nil {
@@ -24,7 +24,7 @@ func repaired(t *testing.T, disk *vfs.Mem, to string) *queue.SalvageReport {
 	if err != nil {
 		t.Fatal(err)
 	}
-	loss, err := Salvage(SalvageOptions{Snapshots: snaps, Trimmed: rep.Trimmed, Tail: rep.Tail, Clock: clock.NewManual(start.Add(2 * time.Hour)),
+	loss, err := Repair(RepairOptions{Snapshots: snaps, Trimmed: rep.Trimmed, Tail: rep.Tail, Clock: clock.NewManual(start.Add(2 * time.Hour)),
 		OpenLog: func() (commitlog.Replay, commitlog.Log, error) {
 			return disklog.Open(disklog.Options{FS: disk, Dir: to, Manual: true, CacheBytes: -1, MinFree: -1})
 		}})
