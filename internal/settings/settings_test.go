@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/test/hostile/fuzzing"
 )
 
@@ -226,7 +227,7 @@ func TestEveryFieldHasARow(t *testing.T) {
 
 func TestQualify(t *testing.T) {
 	c := Qualify(surgetank.QueueConfig{DeadLetter: "d"}, "v")
-	if c.DeadLetter != surgetank.FullName("v", "d") || Unqualify(c).DeadLetter != "d" {
+	if c.DeadLetter != fullname.Of("v", "d") || Unqualify(c).DeadLetter != "d" {
 		t.Fatalf("%q", c.DeadLetter)
 	}
 	for _, same := range []string{"", surgetank.DeadLetterDrop} {
