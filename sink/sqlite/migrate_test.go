@@ -12,6 +12,7 @@ import (
 
 	"github.com/surgetank/surgetank/sink"
 	"github.com/surgetank/surgetank/sink/internal/opentest"
+	"github.com/surgetank/surgetank/sink/sinktest"
 )
 
 // opening opens a checked target without a runner.
