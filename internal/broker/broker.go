@@ -78,6 +78,7 @@ type Turn struct {
 	Number   uint64 // of the newest entry; it is this turn's if Output has records
 	Now      int64  // the machine's time, in nanoseconds since 1970
 	Commands []queue.Command
+	Split    bool // a command of which a later turn runs the rest was begun or continued
 	Output   *queue.Output
 	Machine  *queue.Machine
 }
@@ -105,7 +106,8 @@ type Broker struct {
 	machine  *queue.Machine
 	number   uint64 // of the newest entry
 	durable  uint64 // of the newest entry that is known to be durable
-	pending  []*op  // taken from the mailbox, not yet stepped (their turn was full)
+	front    []*op  // of the front lane, taken from the mailbox and not yet stepped
+	pending  []*op  // of the back lane, taken from the mailbox and not yet stepped (their turn was full)
 	taken    []*op  // all commands of the newest take; its memory is used again
 	spare    []*op
 	cmds     []queue.Command
@@ -158,7 +160,7 @@ const maxFull = 8
 // crowded tells whether the log must finish an entry before it gets another one.
 func (b *Broker) crowded() bool {
 	n := b.number - b.durable - uint64(len(b.held.entries))
-	return n >= maxFull || n >= 1 && len(b.pending) == 0
+	return n >= maxFull || n >= 1 && len(b.front)+len(b.pending) == 0
 }
 
 // Open recovers the state and starts the loop.
@@ -327,11 +329,11 @@ func (b *Broker) fail(err error) {
 
 // shutdown answers all waiting commands and ends all subscriptions.
 func (b *Broker) shutdown(err error) {
-	ops := append(b.mailbox.close(err), b.pending...)
+	ops := append(append(b.mailbox.close(err), b.front...), b.pending...)
 	for _, f := range b.flights {
 		ops = append(ops, f.ops...)
 	}
-	b.pending, b.flights = nil, nil
+	b.front, b.pending, b.flights = nil, nil, nil
 	b.each(len(ops), true, func(i int) { ops[i].release(err) })
 	subs := slices.Collect(maps.Values(b.subs))
 	b.each(len(subs), true, func(i int) { subs[i].end(err) })
@@ -353,7 +355,7 @@ func (b *Broker) Close() error {
 		select {
 		case <-b.closed:
 		default:
-			if len(b.pending) == 0 && len(b.flights) == 0 {
+			if len(b.front)+len(b.pending)+len(b.flights) == 0 {
 				b.finalSnapshot()
 			}
 			b.shutdown(errClosed())
@@ -439,10 +441,7 @@ func (b *Broker) alive() bool {
 
 // finished tells whether Close was called and all accepted commands are done.
 func (b *Broker) finished() bool {
-	b.mailbox.mu.Lock()
-	closing := b.mailbox.closed != nil && len(b.mailbox.ops) == 0
-	b.mailbox.mu.Unlock()
-	return closing && len(b.pending) == 0 && len(b.flights) == 0
+	return b.mailbox.finished() && len(b.front)+len(b.pending)+len(b.flights) == 0
 }
 
 // untilDue returns how long the machine has nothing to do by itself.

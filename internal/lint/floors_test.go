@@ -27,6 +27,7 @@ var floors = map[string]int{
 	"internal/localtoken": 10, // the login of this machine's own programs
 	"internal/tally":      10, // counts of refusals by limits
 	"internal/digest":     10, // summaries of many events in few log lines
+	"internal/inorder":    10, // order of one caller's publishes and settlements
 	"internal/seqset":     10, // sets of message numbers
 	"internal/queue":      11, // the rules of queues
 	"internal/commitlog":  11, // the interface of logs
@@ -83,7 +84,7 @@ func house(entry string) string {
 var doorsMayImport = map[string]bool{
 	"": true, "internal/auth": true, "internal/clock": true, "internal/failpoint": true, "internal/jsonpath": true, "internal/settings": true, "internal/msgopt": true,
 	"internal/policy": true, "internal/input": true, "internal/callback": true, "internal/lobby": true, "internal/seqset": true,
-	"internal/tally": true, "internal/digest": true,
+	"internal/tally": true, "internal/digest": true, "internal/inorder": true,
 }
 
 // floorOf returns a package's floor and the entry of the table that decided it.

@@ -17,6 +17,7 @@ type Limits struct {
 	TurnHandout int   // hand-outs in one turn; 4,096
 	ExtentBytes int64 // bytes of the log that are freed together; 16 MiB
 	TurnTimers  int   // expired leases, delays and TTLs handled in one turn; 16,384
+	TurnPublish int   // messages accepted in one turn at least, also if consumers could use the whole turn (lanes.go); 256
 	TurnEnds    int   // subscriptions to deleted queues ended in one turn; 1,024
 	TurnScan    int   // slots read in one turn by commands about whole queues (pages.go); 65,536
 }
@@ -33,6 +34,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.TurnBytes, 256<<10)
 	def(&l.TurnHandout, 4096)
 	def(&l.TurnTimers, 16384)
+	def(&l.TurnPublish, 256)
 	def(&l.TurnEnds, 1024)
 	def(&l.TurnScan, 1<<16)
 	if l.ExtentBytes == 0 {
@@ -86,6 +88,10 @@ type Machine struct {
 	snapGen     uint32
 	rec, pub    Record // the record under construction; reused
 	out         *Output
+	published   int   // messages that this turn published or refused
+	quota       quota // of the publishers in this turn
+	handBytes   int   // length of the entry at which hand-outs stop
+	halfway     bool  // the last command of the turn is not finished
 }
 
 // Queue is one queue. Other packages see it only through QueueInfo.

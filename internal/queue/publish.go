@@ -101,9 +101,10 @@ func (c *Publish) run(m *Machine) bool {
 	var run numbers
 	defer run.flush(m)
 	for ; c.next < len(c.Msgs); c.next++ {
-		if c.next > 0 && m.turnFull() {
+		if c.next > 0 && (m.turnFull() || c.next%splitAt == 0 && m.publishersDone()) {
 			return false
 		}
+		m.published++
 		in, res := &c.Msgs[c.next], &c.Results[c.next]
 		switch { // a message can have been rejected before
 		case in.Publisher != "" && (res.Err == nil || surgetank.ValidatePublisher(in.Publisher, in.Sequence) == nil):
