@@ -157,10 +157,18 @@ type ticket struct {
 // only the few commands that came meanwhile, and its sync would delay all later ones.
 const maxFull = 8
 
+// publishHold is queue.Limits.Hold of a broker with a loop of its own.
+const publishHold = 5 * time.Millisecond
+
 // crowded tells whether the log must finish an entry before it gets another one.
 func (b *Broker) crowded() bool {
 	n := b.number - b.durable - uint64(len(b.held.entries))
-	return n >= maxFull || n >= 1 && len(b.front)+len(b.pending) == 0
+	return n >= maxFull || n >= 1 && b.idle(b.now())
+}
+
+// idle tells whether no command waits that a turn could decide now.
+func (b *Broker) idle(now int64) bool {
+	return len(b.front) == 0 && (len(b.pending) == 0 || b.machine.Held() > now)
 }
 
 // Open recovers the state and starts the loop.
@@ -178,6 +186,9 @@ func Open(opts Options) (*Broker, error) {
 	}
 	def(&opts.MailboxBytes, 32<<20)
 	def(&opts.SnapshotBytes, 128<<20)
+	if opts.Limits.Hold == 0 && !opts.Manual {
+		opts.Limits.Hold = publishHold
+	}
 	def(&opts.QuickReplay, defaultQuickReplay)
 	if opts.Hold == 0 && !opts.Manual {
 		opts.Hold = defaultHold
@@ -452,6 +463,9 @@ func (b *Broker) untilDue() time.Duration {
 	}
 	if !b.crowded() { // otherwise the next durable entry wakes the loop
 		at = min(at, b.machine.NextDeadline())
+		if held := b.machine.Held(); held > 0 && len(b.pending) > 0 {
+			at = min(at, held)
+		}
 		if b.machine.Sweeping() {
 			at = 0
 		}

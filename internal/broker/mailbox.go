@@ -62,10 +62,12 @@ func (b *mailbox) put(ctx context.Context, o *op, wait bool) error {
 		}
 		front := front && !b.mustWait(o, line)
 		if front || !wait || len(b.ops) == 0 || b.bytes+o.weight <= b.maxBytes && len(b.ops) < b.maxOps {
-			first := len(b.front)+len(b.ops) == 0
+			var first bool // the loop can wait for a command of this lane although the other has some
 			if front {
+				first = len(b.front) == 0
 				b.front = append(b.front, o)
 			} else {
+				first = len(b.ops) == 0
 				b.ops = append(b.ops, o)
 				b.bytes += o.weight
 				if line != nil {

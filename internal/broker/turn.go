@@ -64,8 +64,10 @@ func (b *Broker) turn() bool {
 		b.taken = b.pending
 	}
 	now := b.now()
-	if len(b.front)+len(b.pending) == 0 && b.machine.NextDeadline() > now && !b.machine.Sweeping() {
-		b.spare = b.pending
+	if b.idle(now) && b.machine.NextDeadline() > now && !b.machine.Sweeping() {
+		if len(b.pending) == 0 {
+			b.spare, b.pending = b.pending, nil
+		}
 		return b.heldDue(now)
 	}
 

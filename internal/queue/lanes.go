@@ -16,6 +16,11 @@ import "math"
 // at most half of the rest of the entry. Without a backlog or without credit there is no such limit.
 // Limits.TurnPublish messages are always accepted: smaller turns would cost a publisher more than
 // they help a consumer with little credit.
+//
+// A consumer whose credit is smaller than the publishers' windows would still lose, because the loop
+// works on while its acks are under way. So if consumers have more credit than leased messages, they
+// wait for the broker and not for their own work. Then publishers may have their share of this work,
+// and wait for the consumers' next commands, for Limits.Hold at most.
 
 // splitAt is how many messages of one command are accepted together, unless the entry is full. So
 // commands with few messages are not split because of the quota.
@@ -33,77 +38,112 @@ func Front(cmd Command) bool {
 	return false
 }
 
-// quota is the publishers' share of one turn.
+// quota is the publishers' share of the work.
 type quota struct {
-	known    bool // the fields below are computed
-	messages int  // accepted at most
+	known    bool // the fields messages and bytes are computed for this turn
+	messages int  // accepted in this turn at most
 	bytes    int  // length of the entry at which no further message is accepted
+
+	until int64 // consumers wait for hand-outs rather than for their own work, up to this time
+	allow int   // messages accepted until then
+}
+
+// wantsAll is how many hand-outs a turn must have before publishers wait for the next ones.
+const wantsAll = 64
+
+// Held returns the time until which publishes wait for consumers. Other commands of the back lane
+// wait behind them. It returns 0 if publishes need not wait.
+func (m *Machine) Held() int64 {
+	if q := &m.quota; q.allow <= 0 && q.until > m.now {
+		return q.until
+	}
+	return 0
 }
 
 // publishersDone reports whether the rest of the publishes must wait for the next turn.
 func (m *Machine) publishersDone() bool {
 	s := &m.quota
 	if !s.known {
-		*s = quota{known: true, messages: math.MaxInt, bytes: m.limits.TurnBytes}
-		if n := m.demand(); n > 0 {
-			s.messages = max(n, m.limits.TurnPublish)
-			s.bytes = len(m.out.Entry) + max(0, m.limits.TurnBytes-len(m.out.Entry))/2
-		}
+		m.setQuota()
 	}
 	return m.published >= s.messages || len(m.out.Entry) >= s.bytes
 }
 
-// demand estimates how many messages this turn will hand out. Queues that nobody marked hand out
-// nothing.
-func (m *Machine) demand() int {
-	n := 0
-	for _, q := range m.dirty {
-		if n += q.demand(); n >= m.limits.TurnHandout {
-			return m.limits.TurnHandout
-		}
+func (m *Machine) setQuota() {
+	s := &m.quota
+	s.known, s.messages, s.bytes = true, math.MaxInt, m.limits.TurnBytes
+	d := m.demand()
+	if d.handouts > 0 {
+		s.messages = max(d.handouts, m.limits.TurnPublish)
+		s.bytes = len(m.out.Entry) + max(0, m.limits.TurnBytes-len(m.out.Entry))/2
 	}
-	return n
+	switch {
+	case d.handouts >= wantsAll && d.handouts >= d.leased && m.limits.Hold > 0:
+		s.until, s.allow = m.now+int64(m.limits.Hold), s.messages
+	case s.until > m.now:
+		s.allow += d.handouts
+	default:
+		s.until = 0
+		return
+	}
+	s.messages = min(s.messages, s.allow)
 }
 
-// demand estimates how many messages of the queue could be handed out now.
-func (q *Queue) demand() int {
+// demand is an estimate of what consumers could receive in this turn.
+type demand struct {
+	handouts int
+	leased   int // messages that the same consumers have
+}
+
+// demand estimates the hand-outs of this turn. Queues that nobody marked hand out nothing.
+func (m *Machine) demand() (all demand) {
+	for _, q := range m.dirty {
+		d := q.demand(m.limits.TurnHandout - all.handouts)
+		if all.handouts, all.leased = all.handouts+d.handouts, all.leased+d.leased; all.handouts >= m.limits.TurnHandout {
+			break
+		}
+	}
+	return all
+}
+
+// demand estimates the hand-outs of one queue, up to most.
+func (q *Queue) demand(most int) (d demand) {
 	if q.gone || len(q.ready) == 0 || q.queueVerdict() != mayGo {
-		return 0
+		return d
 	}
-	most := int64(q.m.limits.TurnHandout)
-	most = min(most, q.ready_)
-	if l := &q.config.Level; l.MaxInFlight > 0 {
-		most = min(most, int64(l.MaxInFlight)-q.leased)
+	most = int(min(int64(most), q.ready_))
+	l := &q.config.Level
+	if l.MaxInFlight > 0 {
+		most = int(min(int64(most), int64(l.MaxInFlight)-q.leased))
 	}
-	if l := &q.config.Level; l.Rate > 0 {
-		most = min(most, int64(max(1, l.Burst)))
+	if l.Rate > 0 {
+		most = min(most, max(1, l.Burst))
 	}
-	credit, looked, all := int64(0), 0, 0
+	looked, all := 0, 0
 	for _, p := range q.line.heap {
 		s := p.of.seat
 		if s.full() {
 			continue
 		}
 		all += len(s.line.heap)
-		room := most
+		room := math.MaxInt
 		if s.pool != nil && s.pool.limit > 0 {
-			room = int64(s.pool.limit - s.pool.held)
+			room = s.pool.limit - s.pool.held
 		}
 		for _, p := range s.line.heap {
-			if credit >= most {
-				return int(most)
-			}
-			if looked++; looked > crowdLook || room <= 0 {
+			c := p.of.c
+			if d.handouts >= most || room <= 0 || looked == crowdLook {
 				break
 			}
-			if c := p.of.c; c.willing() && c.active() {
-				n := min(int64(c.credit), room)
-				credit, room = credit+n, room-n
+			if looked++; c.willing() && c.active() {
+				n := min(c.credit, room)
+				d.handouts, d.leased, room = d.handouts+n, d.leased+c.leases.n, room-n
 			}
 		}
 	}
-	if looked > crowdLook {
-		credit = credit * int64(all) / crowdLook
+	if looked == crowdLook && all > looked {
+		d.handouts, d.leased = d.handouts*all/looked, d.leased*all/looked
 	}
-	return int(min(credit, most))
+	d.handouts = min(d.handouts, most)
+	return d
 }

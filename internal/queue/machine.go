@@ -4,22 +4,24 @@ import (
 	"cmp"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/surgetank/surgetank"
 )
 
 // Limits of one machine. New replaces zeros with the value at the end of each line.
 type Limits struct {
-	MaxMessage  int   // bytes of a body; DefaultMaxMessage
-	MaxQueues   int   // 100,000
-	MaxMeta     int   // bytes of one metadata value; 1 MiB
-	TurnBytes   int   // the entry size after which a turn takes no further command; 256 KiB
-	TurnHandout int   // hand-outs in one turn; 4,096
-	ExtentBytes int64 // bytes of the log that are freed together; 16 MiB
-	TurnTimers  int   // expired leases, delays and TTLs handled in one turn; 16,384
-	TurnPublish int   // messages accepted in one turn at least, also if consumers could use the whole turn (lanes.go); 256
-	TurnEnds    int   // subscriptions to deleted queues ended in one turn; 1,024
-	TurnScan    int   // slots read in one turn by commands about whole queues (pages.go); 65,536
+	MaxMessage  int           // bytes of a body; DefaultMaxMessage
+	MaxQueues   int           // 100,000
+	MaxMeta     int           // bytes of one metadata value; 1 MiB
+	TurnBytes   int           // the entry size after which a turn takes no further command; 256 KiB
+	TurnHandout int           // hand-outs in one turn; 4,096
+	ExtentBytes int64         // bytes of the log that are freed together; 16 MiB
+	TurnTimers  int           // expired leases, delays and TTLs handled in one turn; 16,384
+	TurnPublish int           // messages accepted in one turn at least, also if consumers could use the whole turn (lanes.go); 256
+	Hold        time.Duration // how long publishes wait for consumers that wait for the broker; 0: they do not wait
+	TurnEnds    int           // subscriptions to deleted queues ended in one turn; 1,024
+	TurnScan    int           // slots read in one turn by commands about whole queues (pages.go); 65,536
 }
 
 func (l Limits) withDefaults() Limits {

@@ -46,8 +46,11 @@ func (m *Machine) StepLanes(now int64, entry uint64, front, back []Command, out 
 	for fronts < len(front) && !m.turnFull() && (fronts == 0 || len(out.Entry) < most) && m.do(front[fronts]) {
 		fronts++
 	}
-	for first := true; backs < len(back) && !m.turnFull() && (!m.publishersDone() || first) && m.do(back[backs]); first = false {
+	for first := true; backs < len(back) && !m.turnFull() && (!m.publishersDone() || first && m.Held() == 0) && m.do(back[backs]); first = false {
 		backs++
+	}
+	if m.quota.until > 0 {
+		m.quota.allow -= m.published
 	}
 	m.finish()
 	return fronts, backs
@@ -72,7 +75,7 @@ func (m *Machine) begin(now int64, entry uint64, out *Output) {
 	m.now = max(m.now, now)
 	m.entry, m.out = entry, out
 	m.budget, m.scan, m.ends = m.limits.TurnTimers, m.limits.TurnScan, m.limits.TurnEnds
-	m.published, m.quota, m.handBytes, m.halfway = 0, quota{}, m.limits.TurnBytes, false
+	m.published, m.quota.known, m.handBytes, m.halfway = 0, false, m.limits.TurnBytes, false
 	if len(m.extents.list) == 0 || m.extents.list[len(m.extents.list)-1].size >= m.extents.bytes {
 		m.extents.grow(entry, 0)
 	}
