@@ -36,6 +36,7 @@ type Options struct {
 	SnapshotBytes                              int64
 	SnapshotPiece                              int
 	TurnBytes                                  int
+	TurnPublish                                int // messages that a turn accepts at least while consumers could receive a backlog
 	TurnScan                                   int // slots that a turn looks at for commands about whole queues
 	ExtentBytes                                int64
 	Cache                                      bool // the log keeps entries in memory
@@ -108,6 +109,9 @@ func Draw(seed uint64) Options {
 		o.Disk = int64(7+rng.IntN(9)) * disklog.MinSegmentBytes
 	}
 	o.Numbers = yes(40)
+	if yes(40) {
+		o.TurnPublish = 1 + rng.IntN(3)
+	}
 	return o
 }
 

@@ -79,6 +79,7 @@ func (ch *channel) publish(ct *translate.Content, body []byte) error {
 	if c.pubs.batch == nil {
 		c.pubs.batch = &publishBatch{c: c, msgs: make([]surgetank.Publishing, 0, c.in.expected()), who: make([]publisher, 0, c.in.expected())}
 	}
+	ch.published = true
 	b := c.pubs.batch
 	b.msgs = append(b.msgs, m)
 	b.who = append(b.who, who)
@@ -118,7 +119,8 @@ func (ch *channel) returned(exchange, key string, block, body []byte) {
 }
 
 // flush sends the collected publishes and settlements to the broker. Publishes go first. If a
-// consumer publishes a result and then acks its input, the ack is never stored without the result.
+// channel publishes a result and then acks its input, the ack is never stored without the result.
+// Settlements of channels that never published need not wait for the connection's publishes.
 func (c *Conn) flush() error {
 	if c.pubs.batch != nil {
 		if err := c.holdWhileAlarmed(); err != nil {
@@ -126,7 +128,7 @@ func (c *Conn) flush() error {
 		}
 		b := c.pubs.batch
 		c.pubs.batch = nil
-		if err := c.srv.Broker.PublishAsync(c.ctx, b.msgs, b.done); err != nil {
+		if err := c.srv.Broker.PublishAsync(c.ordered, b.msgs, b.done); err != nil {
 			b.failed(err)
 			if err := c.asked.failure(); err != nil {
 				return err
@@ -139,8 +141,12 @@ func (c *Conn) flush() error {
 	c.passed()
 	if len(c.pubs.settles) > 0 {
 		s := c.pubs.settles
-		c.pubs.settles = nil
-		if err := c.srv.Broker.SettleAsync(c.ctx, s, nil); err != nil {
+		ctx := c.ctx
+		if c.pubs.behind {
+			ctx = c.ordered
+		}
+		c.pubs.settles, c.pubs.behind = nil, false
+		if err := c.srv.Broker.SettleAsync(ctx, s, nil); err != nil {
 			if err := c.asked.failure(); err != nil {
 				return err
 			}
