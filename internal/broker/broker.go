@@ -253,7 +253,7 @@ func (b *Broker) recover() error {
 	b.epoch, b.durable = b.machine.Epoch()+1, b.number
 	b.opening = b.opts.Incarnation
 	// The first entry opens the epoch. Everything else is parked until this entry is durable.
-	b.pending = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch, Incarnation: b.opening}, release: func(err error) { failpoint.Reach(failpoint.OpenEpoch); b.opened <- err }}}
+	b.front = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch, Incarnation: b.opening}, release: func(err error) { failpoint.Reach(failpoint.OpenEpoch); b.opened <- err }}}
 	for _, info := range b.machine.Infos() {
 		b.groups.set(info.Name, info.Config.GroupBy)
 		b.dedups.set(info.Name, info.Config.DedupBy)

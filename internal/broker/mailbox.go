@@ -89,7 +89,9 @@ func (b *mailbox) put(ctx context.Context, o *op, wait bool) error {
 		select {
 		case <-room:
 		case <-ctx.Done():
-			return surgetank.Errorf(surgetank.CodeBusy, "the broker has too much work waiting; try again shortly: %w", ctx.Err())
+			err := surgetank.Errorf(surgetank.CodeBusy, "the broker has too much work waiting; try again shortly: %w", ctx.Err())
+			err.Limit = surgetank.LimitMailbox
+			return err
 		}
 	}
 }

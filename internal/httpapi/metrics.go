@@ -98,6 +98,7 @@ var (
 	gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
 	messagesDesc   = prometheus.NewDesc("surgetank_queue_messages", "Messages stored, by state; the states are exclusive.", []string{"vhost", "queue", "state"}, nil)
 	oldestDesc     = prometheus.NewDesc("surgetank_queue_oldest_age_seconds", "For how long the message waits that waits longest; a message that is leased, delayed or backs off does not wait.", []string{"vhost", "queue"}, nil)
+	refusedByDesc  = prometheus.NewDesc("surgetank_queue_limit_refused_total", "Messages and consumers that a limit of the queue or the disk refused, by limit.", []string{"vhost", "queue", "limit"}, nil)
 	queuesDesc     = prometheus.NewDesc("surgetank_queues", "Queues there are.", nil, nil)
 	upDesc         = prometheus.NewDesc("surgetank_broker_up", "1 when the broker answered this scrape.", nil, nil)
 
@@ -108,7 +109,7 @@ var (
 		newFigure("consumers", "Consumers attached.", gauge, func(q *surgetank.QueueInfo) float64 { return float64(q.Consumers) }),
 		newFigure("published_total", "Messages confirmed since the broker opened.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Published) }),
 		newFigure("duplicates_total", "Messages confirmed but not stored, because their dedup id was known.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Duplicates) }),
-		newFigure("refused_total", "Messages refused because the queue was at its limit or the disk was full.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Refused) }),
+		newFigure("refused_total", "Messages refused because of a limit of the queue or a full disk.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Refused) }),
 		newFigure("delivered_total", "Messages handed out.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Delivered) }),
 		newFigure("acked_total", "Messages acknowledged.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Acked) }),
 		newFigure("nacked_total", "Messages given back to be tried again.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Nacked) }),
@@ -124,6 +125,7 @@ var (
 func (qc *queueCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- messagesDesc
 	ch <- oldestDesc
+	ch <- refusedByDesc
 	ch <- queuesDesc
 	ch <- upDesc
 	for _, f := range figures {
@@ -172,6 +174,9 @@ func show(ch chan<- prometheus.Metric, q *surgetank.QueueInfo, vhost, name strin
 		ch <- prometheus.MustNewConstMetric(messagesDesc, gauge, float64(s.n), vhost, name, string(s.state))
 	}
 	ch <- prometheus.MustNewConstMetric(oldestDesc, gauge, seconds(q.OldestAge), vhost, name)
+	for _, r := range q.Refusals {
+		ch <- prometheus.MustNewConstMetric(refusedByDesc, counter, float64(r.Count), vhost, name, r.Limit)
+	}
 	for _, f := range figures {
 		ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.of(q), vhost, name)
 	}
@@ -202,6 +207,13 @@ func sum(list []surgetank.QueueInfo) (t surgetank.QueueInfo) {
 		t.Dropped += q.Dropped
 		t.Circled += q.Circled
 		t.LeasesLost += q.LeasesLost
+		for _, r := range q.Refusals {
+			i := slices.IndexFunc(t.Refusals, func(o surgetank.Refusal) bool { return o.Limit == r.Limit })
+			if i < 0 {
+				i, t.Refusals = len(t.Refusals), append(t.Refusals, surgetank.Refusal{Limit: r.Limit})
+			}
+			t.Refusals[i].Count += r.Count
+		}
 	}
 	return t
 }

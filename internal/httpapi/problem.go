@@ -42,6 +42,7 @@ type problem struct {
 	Detail     string         `json:"detail"`
 	Code       surgetank.Code `json:"code"`
 	Field      string         `json:"field,omitempty"`
+	Limit      string         `json:"limit,omitempty"`       // the limit that refused the request
 	Line       int            `json:"line,omitempty"`        // of an NDJSON body, from 1
 	RetryAfter string         `json:"retry_after,omitempty"` // a Go duration, more precise than the header
 	*partial
@@ -63,6 +64,7 @@ type messageError struct {
 	Code   surgetank.Code `json:"code"`
 	Detail string         `json:"detail"`
 	Field  string         `json:"field,omitempty"`
+	Limit  string         `json:"limit,omitempty"`
 }
 
 // statusError sets an HTTP status that differs from the default for its error code.
@@ -96,7 +98,7 @@ func problemOf(err error) *problem {
 		l *lineError
 	)
 	if errors.As(err, &e) {
-		p.Code, p.Detail, p.Field = e.Code, e.Message, e.Field
+		p.Code, p.Detail, p.Field, p.Limit = e.Code, e.Message, e.Field, e.Limit
 		if e.RetryAfter > 0 {
 			p.RetryAfter = e.RetryAfter.String()
 		}

@@ -153,11 +153,13 @@ type Queue struct {
 	timer      int64              // the earliest entry of m.timers for this queue; 0: none
 
 	waiting, delayedN, leased int64
-	ready_                    int64 // of waiting: not blocked by their group
-	backsN                    int64 // of waiting: these back off
-	retriesN                  int64 // of delayedN: these back off
-	damagedN                  int64 // held and lost
-	bytes, leasedBytes        int64 // of all bodies; of bodies of leased, held or lost messages
+	ready_                    int64                // of waiting: not blocked by their group
+	backsN                    int64                // of waiting: these back off
+	retriesN                  int64                // of delayedN: these back off
+	damagedN                  int64                // held and lost
+	bytes, leasedBytes        int64                // of all bodies; of bodies of leased, held or lost messages
+	acceptAt                  int64                // volatile: accept.rate, when the next publish is due
+	refusedBy                 [limitKinds]refusals // volatile
 	stats                     stats
 	peaks                     peaks
 }

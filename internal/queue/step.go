@@ -26,16 +26,19 @@ func (m *Machine) Step(now int64, entry uint64, cmds []Command, out *Output) int
 
 // StepLanes is Step with the commands in two lanes (lanes.go). It returns how many commands of each
 // lane are finished. The finished commands ran in the order of the lanes: front, then back.
+// An OpenEpoch must be the first command of all.
 func (m *Machine) StepLanes(now int64, entry uint64, front, back []Command, out *Output) (fronts, backs int) {
 	m.begin(now, entry, out)
 	if m.closed {
 		return 0, 0
 	}
-	if len(back) > 0 {
-		if _, opening := back[0].(*OpenEpoch); opening { // transient queues end before their timers fire
-			back[0].run(m)
-			backs = 1
-		}
+	switch { // transient queues end before their timers fire
+	case opens(front):
+		m.do(front[0])
+		fronts = 1
+	case len(front) == 0 && opens(back):
+		m.do(back[0])
+		backs = 1
 	}
 	m.advance()
 	m.budget = m.limits.TurnTimers // a new budget, so that many due timers do not keep commands waiting
@@ -54,6 +57,15 @@ func (m *Machine) StepLanes(now int64, entry uint64, front, back []Command, out 
 	}
 	m.finish()
 	return fronts, backs
+}
+
+// opens reports whether the first command is OpenEpoch.
+func opens(cmds []Command) bool {
+	if len(cmds) == 0 {
+		return false
+	}
+	_, is := cmds[0].(*OpenEpoch)
+	return is
 }
 
 // do runs one command. It returns false if a later turn must run the rest of the command.

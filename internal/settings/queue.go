@@ -31,6 +31,7 @@ type Queue struct {
 	Consumers  int64       `json:"consumers"`
 	Floor      uint64      `json:"floor"`
 	Waiting    string      `json:"waiting,omitempty"`
+	Refusals   []Refusal   `json:"refusals,omitempty"`
 	Counts     QueueCounts `json:"counts"`
 	Sinks      []QueueSink `json:"sinks,omitempty"` // sinks of the queue; a server adds them
 }
@@ -41,6 +42,13 @@ type QueueSink struct {
 	Name   string `json:"name"`
 	State  string `json:"state"`
 	Reason string `json:"reason,omitempty"`
+}
+
+// Refusal is what one limit refused since the opening of the broker.
+type Refusal struct {
+	Limit string    `json:"limit"`
+	Count uint64    `json:"count"`
+	Last  time.Time `json:"last"`
 }
 
 // QueueCounts are counted from the opening of the broker.
@@ -66,6 +74,9 @@ func Show(q *surgetank.QueueInfo) Queue {
 		Ready: q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Damaged: q.Damaged, Bytes: q.Bytes, OldestAge: q.OldestAge.String(),
 		Groups: q.Groups, Consumers: q.Consumers, Floor: q.Floor, Waiting: q.Waiting, BackingOff: q.BackingOff, Failure: q.Failure,
 		Counts: QueueCounts{q.Published, q.Duplicates, q.Refused, q.Delivered, q.Acked, q.Nacked, q.Expired, q.DeadLettered, q.Dropped, q.LeasesLost, q.Circled},
+	}
+	for _, r := range q.Refusals {
+		s.Refusals = append(s.Refusals, Refusal(r))
 	}
 	if !q.NextTry.IsZero() {
 		at := q.NextTry.UTC()
@@ -94,6 +105,9 @@ func (s *Queue) Info() (surgetank.QueueInfo, error) {
 		Consumers: s.Consumers, Floor: s.Floor, Waiting: s.Waiting, BackingOff: s.BackingOff, Failure: s.Failure,
 		Published: n.Published, Duplicates: n.Duplicates, Refused: n.Refused, Delivered: n.Delivered, Acked: n.Acked, Nacked: n.Nacked,
 		Expired: n.Expired, DeadLettered: n.DeadLettered, Dropped: n.Dropped, LeasesLost: n.LeasesLost, Circled: n.Circled,
+	}
+	for _, r := range s.Refusals {
+		q.Refusals = append(q.Refusals, surgetank.Refusal(r))
 	}
 	if s.NextTry != nil {
 		q.NextTry = *s.NextTry

@@ -112,6 +112,11 @@ func Draw(seed uint64) Options {
 	if yes(40) {
 		o.TurnPublish = 1 + rng.IntN(3)
 	}
+	for i := range o.Queues {
+		if yes(12) {
+			o.Queues[i].Config.Accept = surgetank.AcceptConfig{Rate: surgetank.Rate(1 + rng.IntN(20)), Burst: 1 + rng.IntN(4)}
+		}
+	}
 	return o
 }
 
