@@ -66,9 +66,10 @@ type intake struct {
 	settles []surgetank.Settlement
 	behind  bool // a channel that published has some of settles: the broker keeps them behind publishes
 	routes  routeCache
-	blocked bool        // the client got connection.blocked
-	held    atomic.Bool // equals blocked; any goroutine may read it
-	passing int64       // bytes of the server's budget that messages of the next flush reserve
+	blocked bool         // the client got connection.blocked
+	held    atomic.Bool  // equals blocked; any goroutine may read it
+	late    atomic.Int64 // batches with nacks that are sent later
+	passing int64        // bytes of the server's budget that messages of the next flush reserve
 }
 
 // identity is the user and the virtual host of a connection.

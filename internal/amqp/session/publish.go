@@ -215,6 +215,8 @@ func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
 		return
 	}
 	c := b.c
+	var late []publisher
+	var wait time.Duration
 	c.out.mu.Lock()
 	for i := range b.who {
 		w := &b.who[i]
@@ -230,6 +232,12 @@ func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
 				continue
 			}
 			c.out.addOutcome(w.ch, w.seq, false)
+		case surgetank.CodeBusy: // accept.rate
+			if e, ok := results[i].Err.(*surgetank.Error); ok && w.seq != 0 && c.pubs.late.Load() < maxLate {
+				late, wait = append(late, *w), max(wait, e.RetryAfter)
+				continue
+			}
+			c.out.addOutcome(w.ch, w.seq, false)
 		default:
 			c.out.addOutcome(w.ch, w.seq, false)
 			c.srv.Log.Debug("a publish was refused", "peer", c.Name, "queues", len(b.msgs[i].Queues), "err", results[i].Err)
@@ -237,6 +245,38 @@ func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
 	}
 	c.out.mu.Unlock()
 	c.out.wakeWriter()
+	if len(late) > 0 {
+		c.nackLater(late, min(wait, longestLate))
+	}
+}
+
+const (
+	// longestLate is the longest delay of a nack.
+	longestLate = 5 * time.Second
+	// maxLate is how many batches of a connection have delayed nacks. Later nacks are sent at once.
+	maxLate = 64
+)
+
+// nackLater nacks publishes above accept.rate after some time. This slows a publisher that waits
+// for its confirms, and no other queue's publishes: the connection is still read.
+func (c *Conn) nackLater(late []publisher, wait time.Duration) {
+	c.pubs.late.Add(1)
+	c.srv.Background(func() {
+		defer c.pubs.late.Add(-1)
+		timer := c.srv.Clock.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C():
+		case <-c.ctx.Done():
+			return
+		}
+		c.out.mu.Lock()
+		for _, w := range late {
+			c.out.addOutcome(w.ch, w.seq, false)
+		}
+		c.out.mu.Unlock()
+		c.out.wakeWriter()
+	})
 }
 
 // failed nacks a whole batch.
