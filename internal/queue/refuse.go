@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/mutant"
 )
 
 // limitKind is one kind of limit that refuses a message or a consumer of a queue.
@@ -38,7 +39,7 @@ func (q *Queue) refuse(by limitKind, code surgetank.Code, retry time.Duration, f
 	return e
 }
 
-// refusals returns the counts of the limits that refused something, newest first.
+// refusals returns the counts of the limits that refused something.
 func (q *Queue) refusals() (all []surgetank.Refusal) {
 	for by := range q.refusedBy {
 		if r := &q.refusedBy[by]; r.n > 0 {
@@ -52,7 +53,7 @@ func (q *Queue) refusals() (all []surgetank.Refusal) {
 // store together, and more of them than accept.burst are never stored together.
 func (q *Queue) acceptRate(n int64) error {
 	a := &q.config.Accept
-	if a.Rate <= 0 {
+	if a.Rate <= 0 || mutant.Is(mutant.AcceptIgnored) {
 		return nil
 	}
 	if n > int64(max(1, a.Burst)) {

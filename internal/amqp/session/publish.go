@@ -234,6 +234,7 @@ func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
 			c.out.addOutcome(w.ch, w.seq, false)
 		case surgetank.CodeBusy: // accept.rate
 			if e, ok := results[i].Err.(*surgetank.Error); ok && w.seq != 0 && c.pubs.late.Load() < maxLate {
+				c.out.outcome(w.ch, w.seq, func() { w.ch.confirms.postpone(w.seq) })
 				late, wait = append(late, *w), max(wait, e.RetryAfter)
 				continue
 			}
@@ -272,7 +273,7 @@ func (c *Conn) nackLater(late []publisher, wait time.Duration) {
 		}
 		c.out.mu.Lock()
 		for _, w := range late {
-			c.out.addOutcome(w.ch, w.seq, false)
+			c.out.outcome(w.ch, w.seq, func() { w.ch.confirms.overdue(w.seq) })
 		}
 		c.out.mu.Unlock()
 		c.out.wakeWriter()
