@@ -153,7 +153,7 @@ func (q *Queue) advance() {
 func (q *Queue) dispatch() bool {
 	m := q.m
 	for len(q.ready) > 0 {
-		if len(m.out.Handouts) >= m.limits.TurnHandout || len(m.out.Entry) >= m.limits.TurnBytes {
+		if len(m.out.Handouts) >= m.limits.TurnHandout || len(m.out.Entry) >= m.handBytes {
 			return false
 		}
 		if v := q.queueVerdict(); v != mayGo {

@@ -179,7 +179,7 @@ func (w *writer) settings() {
 		Group:      surgetank.GroupConfig{MaxInFlight: 2, Rate: 10, Fair: true},
 		Level:      surgetank.LevelConfig{Rate: 100, Burst: 7, MaxInFlight: 9},
 		Retry:      surgetank.RetryConfig{MaxAttempts: 4, Initial: 2 * time.Second, Factor: 3, Max: time.Minute, Jitter: 0.25},
-		DeadLetter: "graveyard", DedupWindow: 96 * time.Hour, DedupBy: "header:id", TTL: 96 * time.Hour, MaxBytes: 1 << 20, MaxMessages: 50, MaxConsumers: 8,
+		DeadLetter: "graveyard", DedupWindow: 96 * time.Hour, DedupBy: "header:id", TTL: 96 * time.Hour, MaxBytes: 1 << 20, MaxMessages: 50, MaxConsumers: 8, Accept: surgetank.AcceptConfig{Rate: 1e6, Burst: 1e6},
 		Overflow: surgetank.OverflowDeadLetter, MaxPriority: 5, Lease: 45 * time.Second, Paused: true,
 	})
 	w.declare("transient", surgetank.QueueConfig{Transient: true})
