@@ -200,7 +200,7 @@ func TestNewestHasEverySetting(t *testing.T) {
 
 // unset collects the fields that have their default in all values.
 func unset(path string, def reflect.Value, values []reflect.Value, missing map[string]bool) {
-	if def.Kind() == reflect.Struct {
+	if _, one := def.Interface().(time.Time); !one && def.Kind() == reflect.Struct {
 		for i := range def.NumField() {
 			var inner []reflect.Value
 			for _, v := range values {
