@@ -37,6 +37,11 @@ const (
 	ReasonsForgotten    Defect = "a snapshot is restored without why messages came back"
 	DelayAges           Defect = "a delayed message ages from its confirmation on"
 	BackOffBlocked      Defect = "a message that backs off in a strict group counts as blocked"
+
+	WeightsIgnored     Defect = "groups take turns and their weights do not count"
+	AlwaysNew          Defect = "an empty group is forgotten at once, and is new again with its next message"
+	FreshStarved       Defect = "fresh messages have no share while a backlog waits"
+	PrioritiesDoNotAge Defect = "low priorities wait until no higher one is left"
 )
 
 // All lists the defects that the simulator must detect. It does not contain TrimTooSoon. Trims are
@@ -44,4 +49,5 @@ const (
 // for that defect.
 var All = []Defect{EarlyRelease, AnyEpoch, DedupForgotten, EarlyDeadline, AckNotLogged, StrictOvertaken, TrimTooFar, ExpiryForgotten, PoisonDropped,
 	SnapshotTooNew, PurgeTakesLeased, GiveBackLost, SyncSkipped, DirSyncDropped, ChecksumIgnored, IDReused, LeaseNumberTwice, WatermarkDedup, GroupsLost, DelayForgotten,
-	HeldOvertaken, LossUnlisted, AckUnrepaired, FullForEver, PublishersForgotten, NumbersNotLogged, ReasonsForgotten, DelayAges, BackOffBlocked}
+	HeldOvertaken, LossUnlisted, AckUnrepaired, FullForEver, PublishersForgotten, NumbersNotLogged, ReasonsForgotten, DelayAges, BackOffBlocked,
+	WeightsIgnored, AlwaysNew, FreshStarved, PrioritiesDoNotAge}

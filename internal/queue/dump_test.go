@@ -350,11 +350,15 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 		if f.free {
 			continue
 		}
-		if h != 0 && f.waiting+f.delayed+f.inflight == 0 && f.tat <= q.m.now {
+		if h != 0 && f.waiting+f.delayed+f.inflight == 0 && f.tat <= q.m.now && (q.sched == nil || f.place < 0) {
 			bad("queue %s: flow %q is empty and still there", q.name, f.name)
 		}
 		if q.byGroup[f.name] != uint32(h) {
 			bad("queue %s: flow %q is known as %d", q.name, f.name, q.byGroup[f.name])
+		}
+		checkPlace(bad, q, uint32(h))
+		if q.sched != nil {
+			continue
 		}
 		if (q.groupVerdict(uint32(h)) == mayGo) != (f.place >= 0) {
 			bad("queue %s: flow %q may go: %v, its place is %d", q.name, f.name, q.groupVerdict(uint32(h)) == mayGo, f.place)
@@ -366,8 +370,9 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 	if ready != q.ready_ {
 		bad("queue %s: %d ready, counted %d", q.name, q.ready_, ready)
 	}
+	checkSched(bad, q)
 	for i := 1; i < len(q.ready); i++ {
-		if q.ready.less(q.flows, i, (i-1)/2, q.config.Group.Fair) {
+		if q.ready.less(q, i, (i-1)/2) {
 			bad("queue %s: the ready heap is out of order at %d", q.name, i)
 		}
 	}

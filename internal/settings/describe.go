@@ -90,6 +90,8 @@ func (s *Setting) schema() map[string]any {
 	switch s.at(&c).(type) {
 	case *bool:
 		return map[string]any{"type": "boolean"}
+	case *map[string]int:
+		return map[string]any{"type": "object", "additionalProperties": number("integer"), "maxProperties": surgetank.MaxWeights}
 	case *surgetank.Overflow:
 		return map[string]any{"enum": anys(s.Choices)}
 	case *timeDuration:
