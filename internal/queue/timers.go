@@ -121,6 +121,9 @@ func (q *Queue) advance() {
 		}
 		m.budget--
 		if h := uint32(x.key); int(h) < len(q.flows) && !q.flows[h].free {
+			if f := &q.flows[h]; f.wakeAt == x.at {
+				f.wakeAt = 0 // it can ask for the same time again, for the next turn
+			}
 			q.touch(h)
 			q.idle(h)
 		}
