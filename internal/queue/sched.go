@@ -145,9 +145,16 @@ func (q *Queue) settleChanges() {
 				if front == f.front {
 					continue
 				}
-				if s.fair && q.sameLevel(f, front) {
-					f.front = front
-					continue
+				if slot := q.slots.get(front); q.isFresh(slot) == (f.side() == fresh) {
+					if !s.fair {
+						f.front, f.priority, f.after = front, slot.priority, slot.time
+						s.sides[f.side()].heap.fix(q, int(f.place))
+						continue
+					}
+					if slot.priority == f.priority {
+						f.front = front
+						continue
+					}
 				}
 				q.leave(h)
 			}
@@ -173,12 +180,6 @@ func (q *Queue) settleChanges() {
 
 // keptJoins is how many elements sched keeps for the next turn.
 const keptJoins = 1 << 14
-
-// sameLevel tells whether a flow in a ring stays in its ring with another front message.
-func (q *Queue) sameLevel(f *flow, front uint64) bool {
-	s := q.slots.get(front)
-	return s.priority == f.priority && q.isFresh(s) == (f.side() == fresh)
-}
 
 // join puts a flow that may go into the heap or ring of its front message.
 func (q *Queue) join(h uint32, front uint64) {
