@@ -220,10 +220,12 @@ func (q *Queue) place(seq uint64, s *slot, notBefore, now int64) {
 		q.waiting++
 		return
 	}
-	if line := q.lineOf(s); line != h {
-		s.flow = line
-		q.idle(h)
-		h = line
+	if q.sched != nil || q.flows[h].isBacklog() {
+		if line := q.lineOf(s); line != h {
+			s.flow = line
+			q.idle(h)
+			h = line
+		}
 	}
 	switch {
 	case notBefore <= now:

@@ -90,10 +90,10 @@ func (q *Queue) reweigh(was, now map[string]int) {
 	}
 }
 
-// turnTaken accounts for a hand-out of a flow in a ring.
+// turnTaken accounts for a hand-out in a queue with a sched.
 func (q *Queue) turnTaken(h uint32) {
 	f := &q.flows[h]
-	if q.sched == nil || !q.sched.fair || f.place < 0 {
+	if !q.sched.fair || f.place < 0 {
 		return
 	}
 	weight := q.weight(f)
