@@ -124,11 +124,11 @@ func (f *flow) side() int {
 	return backlog
 }
 
-// settleChanges brings the changed flows to their places. First the blocked flows leave. Then the
+// settleChanges brings the changed flows of a queue with a sched to their places. First the blocked flows leave. Then the
 // flows that may go join, in the order of their front messages.
 func (q *Queue) settleChanges() {
 	s := q.sched
-	if s == nil || len(s.changed) == 0 {
+	if len(s.changed) == 0 {
 		return
 	}
 	joins := s.joins[:0]
@@ -233,7 +233,7 @@ func (q *Queue) leave(h uint32) {
 	}
 }
 
-// next returns the flow whose turn it is. One may go, and settleChanges was called.
+// next returns the flow whose turn it is. One may go.
 //
 //	level.fresh_share | priority_step | the choice
 //	------------------+---------------+------------------------------------------------------------
@@ -250,6 +250,7 @@ func (q *Queue) next() uint32 {
 	if q.sched == nil {
 		return q.ready[0]
 	}
+	q.settleChanges() // another queue's dispatch can call it, for the members of a pool
 	s := q.sched
 	if q.config.Level.FreshShare > 0 {
 		q.retireStale()
@@ -350,7 +351,7 @@ func (q *Queue) agedKey(time uint32, priority uint8) int64 {
 // It returns false if some are left for the next turn.
 func (q *Queue) dropEmpty() bool {
 	s := q.sched
-	if s == nil || s.live > 0 || s.linked == 0 {
+	if s.live > 0 || s.linked == 0 {
 		return true
 	}
 	n := 0

@@ -153,7 +153,9 @@ func (q *Queue) advance() {
 // is full.
 func (q *Queue) dispatch() bool {
 	m := q.m
-	q.settleChanges()
+	if q.sched != nil {
+		q.settleChanges()
+	}
 	for q.anyReady() {
 		if len(m.out.Handouts) >= m.limits.TurnHandout || len(m.out.Entry) >= m.limits.TurnBytes {
 			return false
@@ -174,14 +176,15 @@ func (q *Queue) dispatch() bool {
 			}
 		}
 		c.q.serve(c)
-		q.settleChanges()
+		if q.sched != nil {
+			q.settleChanges()
+		}
 	}
-	return q.dropEmpty()
+	return q.sched == nil || q.dropEmpty()
 }
 
 // serve hands the next message to a consumer that is first in line.
 func (q *Queue) serve(c *consumer) {
-	q.settleChanges()
 	h := q.next()
 	if q.holdSuspects(h) {
 		return
