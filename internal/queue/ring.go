@@ -2,7 +2,6 @@ package queue
 
 import (
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/mutant"
 )
 
 // Groups of a fair queue take turns by deficit round robin (Shreedhar and Varghese, "Efficient Fair
@@ -67,8 +66,6 @@ func (r *ring) remove(flows []flow, h uint32) {
 // weight returns the number of hand-outs in a flow's turn.
 func (q *Queue) weight(f *flow) uint16 {
 	switch {
-	case mutant.Is(mutant.WeightsIgnored):
-		return 1
 	case f.weight > 0:
 		return f.weight
 	}

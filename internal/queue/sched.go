@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"math/bits"
 	"slices"
-
-	"github.com/surgetank/surgetank/internal/mutant"
 )
 
 // sched chooses the next group in a queue with group.fair or level.fresh_share. A queue without
@@ -97,7 +95,7 @@ func (q *Queue) noteChange(h uint32, was bool) {
 	switch {
 	case f.flags&flowChanged != 0:
 	case linked && can && q.frontOf(h) == f.front,
-		linked && s.fair && f.waiting == 0 && !mutant.Is(mutant.AlwaysNew), // it keeps its place (see ring.go)
+		linked && s.fair && f.waiting == 0, // it keeps its place (see ring.go)
 		!linked && !can && (f.flags&flowSeen == 0 || f.waiting > 0):
 	default:
 		f.flags |= flowChanged
@@ -161,10 +159,8 @@ func (q *Queue) settleChanges() {
 			joins = append(joins, joining{front, h})
 		case f.waiting == 0 && f.place < 0:
 			f.flags &^= flowSeen
-		case f.place >= 0 && (f.waiting > 0 || !s.fair || mutant.Is(mutant.AlwaysNew)):
-			if q.leave(h); f.waiting == 0 {
-				f.flags &^= flowSeen
-			}
+		case f.place >= 0 && (f.waiting > 0 || !s.fair):
+			q.leave(h)
 			q.idle(h)
 		}
 	}
@@ -254,7 +250,7 @@ func (q *Queue) next() uint32 {
 	s := q.sched
 	if q.config.Level.FreshShare > 0 {
 		q.retireStale()
-		s.credit += q.freshShare()
+		s.credit += int64(q.config.Level.FreshShare * wholeShare)
 	}
 	a, b := q.best(backlog), q.best(fresh)
 	side := backlog
@@ -280,14 +276,6 @@ func (q *Queue) next() uint32 {
 		return s.sides[side].heap[0]
 	}
 	return s.sides[side].levels[a.priority].serve()
-}
-
-// freshShare returns level.fresh_share in millionths.
-func (q *Queue) freshShare() int64 {
-	if mutant.Is(mutant.FreshStarved) {
-		return 0
-	}
-	return int64(q.config.Level.FreshShare * wholeShare)
 }
 
 // candidate is the best place of a side. key is set only with priority_step.
@@ -340,9 +328,6 @@ func (q *Queue) agedKey(time uint32, priority uint8) int64 {
 	step := int64(q.config.PriorityStep)
 	if step == 0 {
 		return 0
-	}
-	if mutant.Is(mutant.PrioritiesDoNotAge) {
-		step = 1 << 54
 	}
 	return int64(time)*1e9 - int64(priority)*step
 }

@@ -3,6 +3,7 @@ package settings
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/surgetank/surgetank"
 )
@@ -92,6 +93,8 @@ func (s *Setting) schema() map[string]any {
 		return map[string]any{"type": "boolean"}
 	case *map[string]int:
 		return map[string]any{"type": "object", "additionalProperties": number("integer"), "maxProperties": surgetank.MaxWeights}
+	case *time.Time:
+		return map[string]any{"type": "string", "format": "date-time"}
 	case *surgetank.Overflow:
 		return map[string]any{"enum": anys(s.Choices)}
 	case *timeDuration:

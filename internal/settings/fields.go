@@ -64,7 +64,7 @@ func (s *Setting) check(at any) error {
 		if *p != "" && !slices.Contains(s.Choices, string(*p)) {
 			return s.wrongChoice(string(*p))
 		}
-	case *bool:
+	case *bool, *time.Time:
 	case *map[string]int:
 		return s.checkNames(*p)
 	default:
@@ -149,6 +149,9 @@ func (s *Setting) set(c *config, v any) error {
 	if err := s.read(at, v); err != nil {
 		return err
 	}
+	if _, isTime := at.(*time.Time); isTime {
+		return nil
+	}
 	if number := reflect.ValueOf(at).Elem(); number.IsZero() && number.Kind() != reflect.Bool {
 		switch {
 		case s.None == Unlimited || s.None == "" && s.Min > 0:
@@ -203,6 +206,8 @@ func (s *Setting) read(at, v any) (err error) {
 		*p = flag
 	case *timeDuration:
 		*p, err = durationOf(v)
+	case *time.Time:
+		*p, err = timeOf(v)
 	case *surgetank.Rate:
 		*p, err = rateOf(v)
 	case *float64:
@@ -245,6 +250,8 @@ func (s *Setting) get(c *config) any {
 	switch p := at.(type) {
 	case *timeDuration:
 		return FormatDuration(max(0, *p))
+	case *time.Time:
+		return p.UTC().Format(time.RFC3339Nano)
 	case *surgetank.Rate:
 		return FormatRate(*p)
 	case *surgetank.Overflow:

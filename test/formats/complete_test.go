@@ -106,7 +106,7 @@ func TestNewestIsComplete(t *testing.T) {
 		return queue.Records(e.Data, func(_ queue.EntryHeader, r *queue.Record) error {
 			records[r.Kind] = true
 			if name := k.records[r.Kind]; name == "kindEnqueued" || name == "kindMoved" {
-				flags |= binary.LittleEndian.Uint16(e.Data[r.Ref.Place()+1:])
+				flags |= binary.LittleEndian.Uint16(e.Data[r.Ref.Position()+1:])
 			}
 			return nil
 		})
