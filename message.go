@@ -215,7 +215,8 @@ type Delivery struct {
 
 	// Due, Failure and Waiting are set only in a peek. Due is the end of a delay or back-off.
 	// Failure is the reason of the newest nack or lost lease: the consumer's text or the broker's.
-	// It is empty if there is no reason. Waiting says why a blocked message is not delivered.
+	// It is empty if there is no reason. Waiting says why a blocked message is not
+	// delivered, or what comes before a ready message in a queue whose groups take turns.
 	Due     time.Time
 	Failure string
 	Waiting string

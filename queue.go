@@ -40,6 +40,9 @@ type QueueConfig struct {
 	// Transient queues and their messages are removed when the broker opens again.
 	Transient bool
 	Paused    bool // accepts messages but delivers none
+	// PriorityStep is the ageing of priorities: a message that waited for one step counts as one
+	// priority higher. 0: no ageing. Ages are counted in whole seconds.
+	PriorityStep time.Duration `json:",omitempty"`
 	// PausedUntil ends a pause by itself. Zero: the pause lasts until ResumeQueue.
 	PausedUntil time.Time `json:",omitzero"`
 }
@@ -49,13 +52,25 @@ type GroupConfig struct {
 	MaxInFlight int  // leased messages of one group; 1 gives strict order; 0: no limit
 	Rate        Rate // deliveries of one group
 	Fair        bool // groups take turns; otherwise the oldest message is first
+	// Weights are the shares of groups in a fair queue. A group with weight 3 gets three turns where
+	// a group with weight 1 gets one. OtherGroups is the weight of groups without an entry; without
+	// it their weight is 1. A weight is 1 to MaxWeight. Do not change a map that was passed to a
+	// broker.
+	Weights map[string]int `json:",omitempty"`
 }
+
+// OtherGroups is the name in GroupConfig.Weights of all groups that are not named there.
+const OtherGroups = "*"
 
 // LevelConfig is the flow control between a queue and its consumers.
 type LevelConfig struct {
 	Rate        Rate
 	Burst       int // deliveries at once after a pause; 0: a tenth of a second's worth, at least 1
 	MaxInFlight int // leased messages; 0: no limit
+	// FreshShare is the part of deliveries, 0 to 1, that messages younger than FreshAge get while
+	// older messages wait, too. 0: all messages are alike.
+	FreshShare float64       `json:",omitempty"`
+	FreshAge   time.Duration `json:",omitempty"` // with FreshShare, 0 means DefaultFreshAge
 }
 
 // AcceptConfig limits the publishers of a queue. Dead letters and redriven messages do not count.
@@ -101,6 +116,13 @@ const (
 	DefaultMaxAttempts  = 20
 	DefaultRetryInitial = time.Second
 	DefaultRetryMax     = 10 * time.Minute
+	DefaultFreshAge     = time.Minute
+	// MaxWeight and MaxWeights limit GroupConfig.Weights: the largest weight, and the number of
+	// names.
+	MaxWeight  = 1000
+	MaxWeights = 1000
+	// MaxPriorityStep is the longest PriorityStep.
+	MaxPriorityStep = 30 * 24 * time.Hour
 	// DeadLetterDrop for QueueConfig.DeadLetter drops messages instead of storing dead letters.
 	DeadLetterDrop = "-"
 	// DeadLetterSuffix follows a queue's name in the name of its dead-letter queue.

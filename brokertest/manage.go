@@ -116,11 +116,11 @@ func redrive(e *env) {
 
 func declare(e *env) {
 	full := surgetank.QueueConfig{
-		GroupBy: "header:customer", Group: surgetank.GroupConfig{MaxInFlight: 1, Rate: 50, Fair: true},
-		Level:      surgetank.LevelConfig{Rate: 2000, Burst: 20, MaxInFlight: 64},
+		GroupBy: "header:customer", Group: surgetank.GroupConfig{MaxInFlight: 1, Rate: 50, Fair: true, Weights: map[string]int{"acme": 3, surgetank.OtherGroups: 2}},
+		Level:      surgetank.LevelConfig{Rate: 2000, Burst: 20, MaxInFlight: 64, FreshShare: 0.2, FreshAge: time.Hour},
 		Retry:      surgetank.RetryConfig{MaxAttempts: -1, Initial: -1, Factor: 3, Max: time.Minute, Jitter: -1},
 		DeadLetter: "dl", DedupWindow: time.Minute, TTL: time.Hour, MaxBytes: 1 << 40, MaxMessages: 1e9, MaxConsumers: 1e6,
-		Overflow: surgetank.OverflowDeadLetter, MaxPriority: 3, Lease: time.Minute,
+		Overflow: surgetank.OverflowDeadLetter, MaxPriority: 3, PriorityStep: time.Minute, Lease: time.Minute,
 	}
 	info := e.declare("q", full)
 	if info.Name != "q" || info.ID == 0 || info.Created.IsZero() || !settings.Equal(info.Config, full) {

@@ -115,7 +115,7 @@ func (c *applyCmd) plan(s *session, b surgetank.Broker, f *config.File) ([]*chan
 			ch.Action = "change"
 		}
 		ch.do = func(ctx context.Context) error {
-			_, err := c.ask(ctx, http.MethodPut, "mode=merge", q.Patch(), nil, "queues", q.Name)
+			_, err := c.ask(ctx, http.MethodPut, "mode=merge", q.Patch(now.Declared()), nil, "queues", q.Name)
 			return err
 		}
 		changes = append(changes, ch)

@@ -133,7 +133,7 @@ func pending(d *surgetank.Delivery, now time.Time) (what, when, why string) {
 		return "next try", when, cmp.Or(d.Failure, "no reason was given")
 	case d.State == surgetank.StateDelayed:
 		return "due", when, "its publisher delayed it"
-	case d.State == surgetank.StateBlocked && d.Waiting != "":
+	case (d.State == surgetank.StateBlocked || d.State == surgetank.StateReady) && d.Waiting != "":
 		return "waits", "", d.Waiting
 	case d.Failure != "":
 		return "failed", "", d.Failure

@@ -166,7 +166,7 @@ func flatten(into map[string]any, prefix string, tree map[string]any) {
 
 type queueSetCmd struct {
 	Queue    string   `arg:"" help:"The queue's name."`
-	Settings []string `arg:"" optional:"" placeholder:"KEY=VALUE" help:"Settings with the keys of the configuration file, nested ones with dots: level.rate=2000/s group.max_in_flight=1. KEY= puts a setting back to its default."`
+	Settings []string `arg:"" optional:"" placeholder:"KEY=VALUE" help:"Settings with the keys of the configuration file, nested ones with dots: level.rate=2000/s group.weights.acme=3. KEY= puts a setting back to its default."`
 	Replace  bool     `help:"Put every setting that is not given back to its default."`
 	vhostFlag
 	remote
@@ -233,6 +233,15 @@ func setKey(tree map[string]any, kv string) error {
 			tree[section] = sub
 		}
 		tree, key = sub, inner
+	}
+	if path, name := settings.CutName(section + "." + inner); nested && name != "" {
+		_, key, _ = strings.Cut(path, ".")
+		names, _ := tree[key].(map[string]any)
+		if names == nil {
+			names = map[string]any{}
+			tree[key] = names
+		}
+		tree, key = names, name
 	}
 	if text == "" {
 		tree[key] = nil

@@ -126,6 +126,23 @@ func TestOver(t *testing.T) {
 	}
 }
 
+// TestPatchOfNames: a patch removes the names of a map that the file lacks. A merge would keep them.
+func TestPatchOfNames(t *testing.T) {
+	f, ps := parse(t, `queues: {a: {group: {fair: true, weights: {x: 3, "*": 2}}}, b: {}}`)
+	if ps != nil {
+		t.Fatal(ps)
+	}
+	now := surgetank.QueueConfig{Group: surgetank.GroupConfig{Fair: true, Weights: map[string]int{"x": 1, "y": 5}}}
+	group, _ := f.Queues[0].Patch(now)["group"].(map[string]any)
+	if diff := cmp.Diff(map[string]any{"x": 3, "*": 2, "y": nil}, group["weights"]); diff != "" {
+		t.Error(diff)
+	}
+	group, _ = f.Queues[1].Patch(now)["group"].(map[string]any)
+	if v, is := group["weights"]; !is || v != nil {
+		t.Errorf("a file without weights patches them with %v", v)
+	}
+}
+
 // TestMistakes: each file, and the positions of its mistakes.
 func TestMistakes(t *testing.T) {
 	for _, c := range []struct {

@@ -42,9 +42,11 @@ func (q Queue) Over(now surgetank.QueueConfig) surgetank.QueueConfig {
 
 // Patch returns the same change as Over, for a server to apply without another change in between.
 // It has every setting, with null for settings that the file lacks. It has paused only if the file
-// sets that.
-func (q Queue) Patch() map[string]any {
+// sets that. A merge keeps the names of a map that the patch lacks, so the patch has null for the
+// names that the queue has now and the file lacks.
+func (q Queue) Patch(now surgetank.QueueConfig) map[string]any {
 	patch := settings.Encode(settings.Unqualify(q.Config))
+	settings.ForgetNames(patch, now)
 	if q.pauses {
 		patch["paused"] = q.Config.Paused
 	} else {

@@ -49,6 +49,7 @@ var queueDurability = durability{
 		"slot.to":         "its callers set only volatile states, which this test checks",
 		"slot.mark":       "marks are volatile",
 		"slot.unmark":     "marks are volatile",
+		"slot.moveTo":     "it changes only the line of a message without a group",
 		"slots.free":      "it clears the slot of a message that an applier has removed",
 		"dedup.expire":    "time has ended these ids, and find does not see them",
 		"compactMap":      "it copies a map and keeps its content",

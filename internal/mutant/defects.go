@@ -38,6 +38,11 @@ const (
 	DelayAges           Defect = "a delayed message ages from its confirmation on"
 	AcceptIgnored       Defect = "accept.rate is not enforced"
 	BackOffBlocked      Defect = "a message that backs off in a strict group counts as blocked"
+
+	WeightsIgnored     Defect = "groups take turns and their weights do not count"
+	AlwaysNew          Defect = "an empty group is forgotten at once, and is new again with its next message"
+	FreshStarved       Defect = "fresh messages have no share while a backlog waits"
+	PrioritiesDoNotAge Defect = "low priorities wait until no higher one is left"
 )
 
 // All lists the defects that the simulator must detect. It does not contain TrimTooSoon. Trims are
@@ -45,4 +50,5 @@ const (
 // for that defect.
 var All = []Defect{EarlyRelease, AnyEpoch, DedupForgotten, EarlyDeadline, AckNotLogged, StrictOvertaken, TrimTooFar, ExpiryForgotten, PoisonDropped,
 	SnapshotTooNew, PurgeTakesLeased, GiveBackLost, SyncSkipped, DirSyncDropped, ChecksumIgnored, IDReused, LeaseNumberTwice, WatermarkDedup, GroupsLost, DelayForgotten,
-	HeldOvertaken, LossUnlisted, AckUnrepaired, FullForEver, PublishersForgotten, NumbersNotLogged, ReasonsForgotten, DelayAges, BackOffBlocked, AcceptIgnored}
+	HeldOvertaken, LossUnlisted, AckUnrepaired, FullForEver, PublishersForgotten, NumbersNotLogged, ReasonsForgotten, DelayAges, BackOffBlocked, AcceptIgnored,
+	WeightsIgnored, AlwaysNew, FreshStarved, PrioritiesDoNotAge}

@@ -258,4 +258,41 @@ if r.NotBefore > r.Time && !DEFECT {
 	}
 	q.flows[h].backs = uint32
 `},
+	{WeightsIgnored, "internal/queue/ring.go", `
+	case f.weight > 0:
+`, `
+	case DEFECT:
+		return 1
+	case f.weight > 0:
+`},
+	{AlwaysNew, "internal/queue/sched.go", `
+		linked && s.fair && f.waiting == 0,
+`, `
+		linked && s.fair && f.waiting == 0 && !DEFECT,
+`},
+	{AlwaysNew, "internal/queue/sched.go", `
+		case f.place >= 0 && (f.waiting > 0 || !s.fair):
+			q.leave(h)
+`, `
+		case f.place >= 0 && (f.waiting > 0 || !s.fair || DEFECT):
+			if q.leave(h); f.waiting == 0 {
+				f.flags &^= flowSeen
+			}
+`},
+	{FreshStarved, "internal/queue/sched.go", `
+		s.credit += int64
+`, `
+		if DEFECT {
+			s.credit = -wholeShare
+		}
+		s.credit += int64
+`},
+	{PrioritiesDoNotAge, "internal/queue/sched.go", `
+	return int64(time)*1e9 - int64(priority)*step
+`, `
+	if DEFECT {
+		step = 1 << 54
+	}
+	return int64(time)*1e9 - int64(priority)*step
+`},
 }

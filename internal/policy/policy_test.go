@@ -30,7 +30,16 @@ func TestAPolicySetsEverySetting(t *testing.T) {
 		if err := s.Set(&want, s.Example); err != nil {
 			t.Fatalf("%s: the example: %v", s.Path, err)
 		}
-		r, err := parseSettings(nested(s.Path, s.Example))
+		given := nested(s.Path, s.Example)
+		if s.Needs != "" {
+			if _, err := parseSettings(given); err == nil {
+				t.Errorf("%s is accepted without %s", s.Path, s.Needs)
+			}
+			_, key, _ := strings.Cut(s.Needs, ".")
+			section, _, _ := strings.Cut(s.Path, ".")
+			given[section].(map[string]any)[key] = true
+		}
+		r, err := parseSettings(given)
 		if s.NoPolicy != "" {
 			if err == nil || !strings.Contains(err.Error(), s.NoPolicy) {
 				t.Errorf("%s: %v", s.Path, err)

@@ -251,7 +251,7 @@ func whole(v any) (int64, bool) {
 func pathsIn(tree map[string]any, prefix string) []string {
 	var list []string
 	for _, key := range slices.Sorted(maps.Keys(tree)) {
-		if inner, ok := tree[key].(map[string]any); ok {
+		if inner, ok := tree[key].(map[string]any); ok && settings.Find(prefix+key) == nil {
 			list = append(list, pathsIn(inner, prefix+key+".")...)
 		} else {
 			list = append(list, prefix+key)

@@ -215,13 +215,18 @@ func (a *agree) configure(name string) {
 		MaxAttempts: pick(a, []int{-1, 3, 1}), Budget: pick(a, []float64{0, 0, 0.5, 0.001})}}
 	c.Group = surgetank.GroupConfig{MaxInFlight: a.n(4), Fair: a.yes(2), Rate: pick(a, []surgetank.Rate{0, 0, 2, 0.3})}
 	c.Level = surgetank.LevelConfig{MaxInFlight: pick(a, []int{0, 0, 3}), Rate: pick(a, []surgetank.Rate{0, 0, 3}), Burst: a.n(3)}
+	if c.Group.Fair && a.yes(2) {
+		c.Group.Weights = pick(a, []map[string]int{{"g": 3}, {"g": 2, "*": 3}, {"h": 1000, "i": 2}})
+	}
+	c.Level.FreshShare, c.Level.FreshAge = pick(a, []float64{0, 0, 0.3, 1}), pick(a, []time.Duration{0, 2 * time.Second, 5 * time.Second})
+	c.PriorityStep = pick(a, []time.Duration{0, 0, 2 * time.Second, time.Second / 2})
 	c.DeadLetter = pick(a, []string{"", surgetank.DeadLetterDrop, name + "-x.dead", "b", "a"})
 	c.DedupWindow = pick(a, []time.Duration{0, 5 * time.Second, 2 * time.Second})
 	c.TTL = pick(a, []time.Duration{0, 0, 6 * time.Second})
 	c.MaxMessages, c.MaxBytes = pick(a, []int64{0, 0, 3}), pick(a, []int64{0, 0, 20})
 	c.MaxConsumers = pick(a, []int{0, 0, 0, 2})
 	c.Overflow = pick(a, []surgetank.Overflow{surgetank.OverflowReject, surgetank.OverflowDropOldest, surgetank.OverflowDeadLetter})
-	c.MaxPriority = pick(a, []uint8{0, 3})
+	c.MaxPriority = pick(a, []uint8{0, 3, 200})
 	c.Lease = pick(a, []time.Duration{2 * time.Second, 10 * time.Second})
 	c.Transient = a.yes(12)
 	if name == "a.dead" {
@@ -245,7 +250,7 @@ func (a *agree) message() surgetank.Message {
 		m.Body[i] = 'x'
 	}
 	m.Group = pick(a, []string{"", "g", "h", "i"})
-	m.Priority = pick(a, []uint8{0, 0, 2, 5})
+	m.Priority = pick(a, []uint8{0, 0, 2, 5, 130})
 	m.DedupID = pick(a, []string{"", "1", "2"})
 	if a.yes(5) {
 		m.Delay = a.span(4)

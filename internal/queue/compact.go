@@ -83,4 +83,10 @@ func (q *Queue) compactFlows() {
 	q.flows = slices.Clone(q.flows[:n])
 	q.freeFlows = slices.Clone(slices.DeleteFunc(q.freeFlows, func(h uint32) bool { return int(h) >= n }))
 	q.ready = slices.Clone(q.ready)
+	if s := q.sched; s != nil {
+		s.changed, s.joins = nil, nil
+		for i := range s.sides {
+			s.sides[i].heap = slices.Clone(s.sides[i].heap)
+		}
+	}
 }

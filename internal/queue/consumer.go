@@ -33,7 +33,7 @@ func (c *consumer) queued() bool { return c.spot.at > 0 }
 
 // wouldServe tells whether the queue would hand its next message to c now.
 func (q *Queue) wouldServe(c *consumer) bool {
-	return !q.gone && len(q.ready) > 0 && q.queueVerdict() == mayGo && q.nextConsumer() == c
+	return !q.gone && q.anyReady() && q.queueVerdict() == mayGo && q.nextConsumer() == c
 }
 
 // willing tells whether the consumer has credit and is not stopped. The limit of its pool does not
@@ -157,7 +157,7 @@ func (q *Queue) pickSole() {
 		q.sole = c
 	}
 	if q.sole != was && q.config.Group.MaxInFlight > 0 {
-		q.reconfigured(true)
+		q.touchAll()
 	}
 }
 

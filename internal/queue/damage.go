@@ -137,14 +137,16 @@ func (q *Queue) holdSuspects(h uint32) bool {
 // retryHeld returns a held message to its old position in its line, so that it is read again.
 func (q *Queue) retryHeld(seq uint64) {
 	s := q.slots.edit(seq)
+	h := s.flow
 	q.unhold(seq, s)
 	q.waiting++
-	q.giveBack(s.flow, seq, s)
+	q.giveBack(h, seq, s)
 	if q.backsOff(seq) { // firstRetry may have dropped its entry meanwhile
-		q.countBacking(s.flow, 1)
+		q.countBacking(h, 1)
 		q.retryAt(q.backing[seq], seq)
 	}
-	q.touch(s.flow)
+	q.touch(h)
+	q.idle(h) // the message can have moved to another line (fresh.go)
 	q.mark()
 	if s.marked(slotExpired) {
 		s.unmark(slotExpired)

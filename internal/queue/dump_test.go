@@ -261,8 +261,8 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 					bad("queue %s: message %d backs off from nothing", q.name, seq)
 				}
 			} else if since := s.nanos(); s.has(slotLate) || !inOrder {
-				// Of the messages that were never delayed, the first one is the oldest. A snapshot that a
-				// fuzzer made can have others.
+				// Of the messages that were never delayed, the first one is the oldest. A snapshot
+				// that a fuzzer made can have others.
 				inOrder = inOrder || !s.has(slotLate)
 				if oldest == 0 || since < oldest {
 					oldest = since
@@ -350,11 +350,15 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 		if f.free {
 			continue
 		}
-		if h != 0 && f.waiting+f.delayed+f.inflight == 0 && f.tat <= q.m.now {
+		if h != 0 && f.waiting+f.delayed+f.inflight == 0 && f.tat <= q.m.now && (q.sched == nil || f.place < 0) {
 			bad("queue %s: flow %q is empty and still there", q.name, f.name)
 		}
 		if q.byGroup[f.name] != uint32(h) {
 			bad("queue %s: flow %q is known as %d", q.name, f.name, q.byGroup[f.name])
+		}
+		checkPlace(bad, q, uint32(h))
+		if q.sched != nil {
+			continue
 		}
 		if (q.groupVerdict(uint32(h)) == mayGo) != (f.place >= 0) {
 			bad("queue %s: flow %q may go: %v, its place is %d", q.name, f.name, q.groupVerdict(uint32(h)) == mayGo, f.place)
@@ -366,8 +370,9 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 	if ready != q.ready_ {
 		bad("queue %s: %d ready, counted %d", q.name, q.ready_, ready)
 	}
+	checkSched(bad, q)
 	for i := 1; i < len(q.ready); i++ {
-		if q.ready.less(q.flows, i, (i-1)/2, q.config.Group.Fair) {
+		if q.ready.less(q, i, (i-1)/2) {
 			bad("queue %s: the ready heap is out of order at %d", q.name, i)
 		}
 	}

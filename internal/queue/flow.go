@@ -15,14 +15,17 @@ type flow struct {
 	delayed    uint32 // in the queue's delayed heap, or lost
 	holder     uint64 // the consumer that has all leases; 0: several have
 	returned   uint32 // in the heap; dead slots are counted
-	place      int32  // index in the queue's ready heap; -1: not in it
-	priority   uint8  // of the front message, while it is in the ready heap
+	place      int32  // index in its ready heap, or the flow before it in its ring; -1: in neither
+	priority   uint8  // of the front message, while it is in a heap or ring
 	free       bool
+	weight     uint16 // from group.weights; 0: the weight of other groups
 	backs      uint32 // of waiting: these back off
 	wakeAt     int64  // the time of its entry in queue.wake
 	tat        int64  // group rate: when the next hand-out is due (see rate.go)
-	served     uint64 // for fairness: greater than queue.turn when it was last served; equal to queue.turn when its line began
-	front      uint64 // the front message, while it is in the ready heap
+	front      uint64 // the front message, while it is in a heap or ring
+	after      uint32 // the flow after it in its ring; in a heap, the front message's slot.time
+	deficit    uint16 // hand-outs that are left of its turn (see ring.go)
+	flags      uint8  // see sched.go
 }
 
 // seqHeap is a min-heap of sequence numbers.
@@ -84,7 +87,11 @@ func (q *Queue) flowOf(group string, priority uint8) uint32 {
 			return 0
 		}
 	}
-	key := flowKey(group, priority)
+	return q.flowNamed(flowKey(group, priority), group)
+}
+
+// flowNamed returns the handle of the flow with a key. It creates the flow if there is none.
+func (q *Queue) flowNamed(key, group string) uint32 {
 	if h, ok := q.byGroup[key]; ok {
 		return h
 	}
@@ -92,10 +99,13 @@ func (q *Queue) flowOf(group string, priority uint8) uint32 {
 	if n := len(q.freeFlows); n > 0 {
 		h = q.freeFlows[n-1]
 		q.freeFlows = q.freeFlows[:n-1]
-		q.flows[h] = flow{name: key, place: -1, served: q.turn}
+		q.flows[h] = flow{name: key, place: -1}
 	} else {
 		h = uint32(len(q.flows))
-		q.flows = append(q.flows, flow{name: key, place: -1, served: q.turn})
+		q.flows = append(q.flows, flow{name: key, place: -1})
+	}
+	if w := q.config.Group.Weights; w != nil && group != "" {
+		q.flows[h].weight = uint16(w[group])
 	}
 	q.byGroup[key] = h
 	if group == "" {
@@ -122,7 +132,11 @@ func (q *Queue) idle(h uint32) {
 		q.wakeFlow(h, f.tat)
 		return
 	}
-	q.unready(h)
+	if q.sched == nil {
+		q.unready(h)
+	} else if f.place >= 0 {
+		return // it is freed when its turn comes
+	}
 	delete(q.byGroup, f.name)
 	if q.groupName(h) == "" {
 		q.unnamed--

@@ -12,15 +12,15 @@ import "math"
 //
 // Consumers get at least half of a turn's work. A turn hands out messages after its commands, so it
 // estimates the hand-outs before its first publish: the messages that wait and that consumers have
-// credit for. While there are any, the turn accepts at most as many new messages, and these may fill
-// at most half of the rest of the entry. Without a backlog or without credit there is no such limit.
-// Limits.TurnPublish messages are always accepted: smaller turns would cost a publisher more than
-// they help a consumer with little credit.
+// credit for. While there are any, the turn accepts at most as many new messages, and these may
+// fill at most half of the rest of the entry. Without a backlog or without credit there is no such
+// limit. Limits.TurnPublish messages are always accepted: smaller turns would cost a publisher more
+// than they help a consumer with little credit.
 //
-// A consumer whose credit is smaller than the publishers' windows would still lose, because the loop
-// works on while its acks are under way. So if consumers have more credit than leased messages, they
-// wait for the broker and not for their own work. Then publishers may have their share of this work,
-// and wait for the consumers' next commands, for Limits.Hold at most.
+// A consumer whose credit is smaller than the publishers' windows would still lose, because the
+// loop works on while its acks are under way. So if consumers have more credit than leased
+// messages, they wait for the broker and not for their own work. Then publishers may have their
+// share of this work, and wait for the consumers' next commands, for Limits.Hold at most.
 
 // splitAt is how many messages of one command are accepted together, unless the entry is full. So
 // commands with few messages are not split because of the quota.

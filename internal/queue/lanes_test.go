@@ -124,8 +124,8 @@ func TestNoLaneStarves(t *testing.T) {
 	}
 }
 
-// TestLargeMessagesDoNotStopHandOuts: a publish that fills the entry leaves room for hand-outs, also
-// to consumers whose hand-outs are records.
+// TestLargeMessagesDoNotStopHandOuts: a publish that fills the entry leaves room for hand-outs,
+// also to consumers whose hand-outs are records.
 func TestLargeMessagesDoNotStopHandOuts(t *testing.T) {
 	for _, noAck := range []bool{false, true} {
 		c := newContention(t, Limits{TurnBytes: 10_000}, 1000, 0)

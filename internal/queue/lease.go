@@ -65,8 +65,9 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 	} else if f.holder != c.id {
 		f.holder = 0
 	}
-	q.turn += 2
-	f.served = q.turn + 1
+	if q.sched != nil {
+		q.turnTaken(h)
+	}
 	q.waiting--
 	q.leased++
 	q.leasedBytes += int64(s.size)

@@ -150,7 +150,9 @@ type queueVolatile struct {
 	lastStep   *trail            // trail of the newest message that the queue gave up by itself
 	unnamed    int               // of byGroup: lines of messages without a group, one for each priority
 	returned   map[uint32]*seqHeap
-	ready      readyHeap
+	ready      readyHeap        // the flows that may go, if there is no sched
+	sched      *sched           // volatile: the order of groups with group.fair or level.fresh_share
+	others     uint16           // volatile: the weight of groups that group.weights does not name; 0 is 1
 	delayed    timeHeap         // {not-before, seq} of messages that their publishers delayed
 	retries    timeHeap         // {next try, seq} of messages that back off; stale entries are skipped
 	late       timeHeap         // {end of delay, seq} of waiting messages that were delayed; stale entries are skipped
@@ -172,7 +174,6 @@ type queueVolatile struct {
 	poolless   *seat              // seat of consumers without a pool; nil if there was never one
 	tat        int64              // level rate: when the next hand-out is due
 	budget     budget             // see budget.go; volatile
-	turn       uint64             // twice the number of hand-outs, for fairness
 	floor      uint64             // no lower message is live
 	marked     bool               // in m.dirty
 	wakeAt     int64              // the time of the entry of wake for level.rate

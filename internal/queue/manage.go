@@ -131,7 +131,7 @@ func (q *Queue) stateOf(seq uint64, s *slot) surgetank.State {
 		return surgetank.StateDelayed
 	}
 	f := &q.flows[s.flow]
-	if f.open == f.waiting-f.backs || f.open > 0 && f.place >= 0 && f.front == seq {
+	if f.open == f.waiting-f.backs || f.open > 0 && q.firstOf(s.flow) == seq {
 		return surgetank.StateReady
 	}
 	return surgetank.StateBlocked

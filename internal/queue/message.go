@@ -215,8 +215,8 @@ type Stored struct {
 	Deaths  []surgetank.Death // the dead-letter history in a moved record; newer events are in notes
 }
 
-// ReadMessage decodes the message at ref, which must be in entry. Body and opaque part share entry's
-// memory.
+// ReadMessage decodes the message at ref, which must be in entry. Body and opaque part share
+// entry's memory.
 func ReadMessage(entry []byte, ref Ref, s *Stored) error {
 	var r Record
 	d := decoder{b: entry}

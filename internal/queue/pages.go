@@ -115,7 +115,7 @@ type Peeked struct {
 	// Due is when a message that backs off is tried next; 0 for other messages.
 	Due     int64
 	Failure string // why it was returned last; "" if not known
-	Waits   string // of a blocked message: why it waits
+	Waits   string // of a blocked or ready message: what comes first
 }
 
 func (c *Peek) run(m *Machine) bool {
@@ -157,8 +157,11 @@ func (c *Peek) look(q *Queue, seq uint64, s *slot) bool {
 	if st := q.stateOf(seq, s); c.Opts.State == "" || c.Opts.State == st {
 		p := Peeked{Handout: Handout{Queue: q, ID: q.idOf(seq), Seq: seq, Ref: s.ref(), Group: q.groupName(s.flow), Size: s.size, Attempt: int(s.attempts),
 			Redelivered: s.has(slotRedelivered)}, State: st, Damage: q.damageOf(seq, s), Time: s.nanos(), Failure: q.failureOf(seq)}
-		if st == surgetank.StateBlocked {
+		switch st {
+		case surgetank.StateBlocked:
 			p.Waits = q.waitsFor(s.flow)
+		case surgetank.StateReady:
+			p.Waits = q.waitsTurn(s.flow)
 		}
 		if s.has(slotNoted) {
 			p.Notes = slices.Clone(q.notes[seq].refs)

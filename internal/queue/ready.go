@@ -22,10 +22,10 @@ import (
 //	             | noCredit      | none has credit                                  | ack, more credit
 //
 // Among the groups that may go, the group whose front message has the highest priority is first.
-// Among equal priorities, group.fair chooses the group that was served longest ago. Without it, the
-// group whose front message was confirmed first is chosen. Delayed and retried messages are in no
-// line until they are due. A strict group is the exception: a message that backs off stays in its
-// line and blocks it.
+// Among equal priorities, group.fair gives turns to the groups (ring.go). Without it, the group
+// whose front message was confirmed first is chosen. level.fresh_share and priority_step change
+// this order (sched.go). Delayed and retried messages are in no line until they are due. A strict
+// group is the exception: a message that backs off stays in its line and blocks it.
 type verdict uint8
 
 const (
@@ -85,8 +85,11 @@ func (q *Queue) groupLimit(f *flow) uint32 {
 	return limit
 }
 
-// touch updates a flow's place in the ready heap. Call it after every change of the flow.
+// touch updates a flow's place in the order of groups. Call it after every change of the flow.
 func (q *Queue) touch(h uint32) {
+	if q.sched != nil {
+		q.ageLine(h)
+	}
 	f := &q.flows[h]
 	was := int64(f.open)
 	switch q.groupVerdict(h) {
@@ -95,25 +98,33 @@ func (q *Queue) touch(h uint32) {
 		if q.config.Group.MaxInFlight > 0 && q.groupName(h) != "" {
 			f.open = min(f.open, q.groupLimit(f)-f.inflight)
 		}
+		if q.sched != nil {
+			break
+		}
 		front := q.frontOf(h)
-		f = &q.flows[h]
 		if f.place >= 0 && f.front == front {
 			break
 		}
-		f.front, f.priority = front, q.slots.get(front).priority
+		s := q.slots.get(front)
+		f.front, f.priority, f.after = front, s.priority, s.time
 		if f.place < 0 {
-			q.ready.push(q.flows, h, q.config.Group.Fair)
+			q.ready.push(q, h)
 		} else {
-			q.ready.fix(q.flows, int(f.place), q.config.Group.Fair)
+			q.ready.fix(q, int(f.place))
 		}
 	case groupRate:
 		q.wakeFlow(h, rateDue(f.tat, q.config.Group.Rate, 1))
 		fallthrough
 	default:
 		f.open = 0
-		q.unready(h)
+		if q.sched == nil {
+			q.unready(h)
+		}
 	}
 	q.ready_ += int64(f.open) - was
+	if q.sched != nil {
+		q.noteChange(h, was > 0)
+	}
 }
 
 // wakeFlow schedules a look at a flow for the time when its rate allows a message again.
@@ -127,38 +138,40 @@ func (q *Queue) wakeFlow(h uint32, at int64) {
 
 func (q *Queue) unready(h uint32) {
 	if p := q.flows[h].place; p >= 0 {
-		q.ready.remove(q.flows, int(p), q.config.Group.Fair)
+		q.ready.remove(q, int(p))
 	}
 }
 
 // readyHeap is the flows that may go, the next one first.
 type readyHeap []uint32
 
-func (r readyHeap) less(flows []flow, i, j int, fair bool) bool {
-	a, b := &flows[r[i]], &flows[r[j]]
+func (r readyHeap) less(q *Queue, i, j int) bool {
+	a, b := &q.flows[r[i]], &q.flows[r[j]]
+	if q.config.PriorityStep > 0 {
+		if x, y := q.agedKey(a.after, a.priority), q.agedKey(b.after, b.priority); x != y {
+			return x < y
+		}
+	}
 	if a.priority != b.priority {
 		return a.priority > b.priority
-	}
-	if fair && a.served != b.served {
-		return a.served < b.served
 	}
 	return a.front < b.front
 }
 
-func (r readyHeap) swap(flows []flow, i, j int) {
+func (r readyHeap) swap(q *Queue, i, j int) {
 	r[i], r[j] = r[j], r[i]
-	flows[r[i]].place, flows[r[j]].place = int32(i), int32(j)
+	q.flows[r[i]].place, q.flows[r[j]].place = int32(i), int32(j)
 }
 
-func (r *readyHeap) push(flows []flow, h uint32, fair bool) {
-	flows[h].place = int32(len(*r))
+func (r *readyHeap) push(q *Queue, h uint32) {
+	q.flows[h].place = int32(len(*r))
 	*r = append(*r, h)
-	r.fix(flows, len(*r)-1, fair)
+	r.fix(q, len(*r)-1)
 }
 
-func (r readyHeap) fix(flows []flow, i int, fair bool) {
-	for i > 0 && r.less(flows, i, (i-1)/2, fair) {
-		r.swap(flows, i, (i-1)/2)
+func (r readyHeap) fix(q *Queue, i int) {
+	for i > 0 && r.less(q, i, (i-1)/2) {
+		r.swap(q, i, (i-1)/2)
 		i = (i - 1) / 2
 	}
 	for {
@@ -166,27 +179,27 @@ func (r readyHeap) fix(flows []flow, i int, fair bool) {
 		if c >= len(r) {
 			return
 		}
-		if c+1 < len(r) && r.less(flows, c+1, c, fair) {
+		if c+1 < len(r) && r.less(q, c+1, c) {
 			c++
 		}
-		if !r.less(flows, c, i, fair) {
+		if !r.less(q, c, i) {
 			return
 		}
-		r.swap(flows, i, c)
+		r.swap(q, i, c)
 		i = c
 	}
 }
 
-func (r *readyHeap) remove(flows []flow, i int, fair bool) {
+func (r *readyHeap) remove(q *Queue, i int) {
 	n := len(*r) - 1
-	flows[(*r)[i]].place = -1
+	q.flows[(*r)[i]].place = -1
 	if i < n {
 		(*r)[i] = (*r)[n]
-		flows[(*r)[i]].place = int32(i)
+		q.flows[(*r)[i]].place = int32(i)
 	}
 	*r = (*r)[:n]
 	if i < n {
-		r.fix(flows, i, fair)
+		r.fix(q, i)
 	}
 }
 
@@ -208,7 +221,7 @@ func (q *Queue) explain() string {
 	case levelRate:
 		return "level.rate allows the next message in " + secs(rateDue(q.tat, q.config.Level.Rate, q.config.Level.Burst))
 	}
-	if len(q.ready) == 0 {
+	if !q.anyReady() {
 		switch {
 		case q.damagedN > 0:
 			return q.explainDamage()

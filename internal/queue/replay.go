@@ -206,8 +206,7 @@ func (q *Queue) insert(seq uint64, group string, priority uint8, size uint32, no
 // notBefore.
 func (q *Queue) place(seq uint64, s *slot, notBefore, now int64) {
 	h := s.flow
-	switch {
-	case q.m.recovering:
+	if q.m.recovering {
 		s.to(slotWaiting)
 		if q.due == nil {
 			q.due = map[uint64]int64{}
@@ -219,6 +218,15 @@ func (q *Queue) place(seq uint64, s *slot, notBefore, now int64) {
 		}
 		q.waiting++
 		return
+	}
+	if q.sched != nil || q.flows[h].isBacklog() {
+		if line := q.lineOf(s); line != h {
+			s.moveTo(line)
+			q.idle(h)
+			h = line
+		}
+	}
+	switch {
 	case notBefore <= now:
 		q.waiting++
 		if seq == q.nextSeq-1 && s.attempts == 0 && !s.has(slotRedelivered) {
@@ -497,10 +505,10 @@ func (m *Machine) queueSet(r *Record) {
 			q.span(i)
 		}
 	}
-	group := q.config.Group
+	was := q.config
 	q.config = settings.WithDefaults(r.Config)
 	if !m.recovering {
-		q.reconfigured(q.config.Group != group)
+		q.reconfigured(&was)
 	}
 }
 
@@ -538,6 +546,10 @@ func (q *Queue) rebuild() {
 		f := &q.flows[i]
 		*f = flow{name: f.name, free: f.free, place: -1}
 	}
+	q.reweigh(nil, q.config.Group.Weights)
+	if c := &q.config; c.Group.Fair || c.Level.FreshShare > 0 {
+		q.sched = &sched{fair: c.Group.Fair}
+	}
 	q.waiting, q.delayedN, q.leased, q.ready_ = 0, 0, 0, 0
 	q.backsN, q.retriesN = 0, 0
 	q.slots.ascend(0, func(seq uint64, s *slot) bool {
@@ -552,6 +564,7 @@ func (q *Queue) rebuild() {
 			return true
 		}
 		q.waiting++
+		s.moveTo(q.lineOf(s))
 		q.link(s.flow, seq, s)
 		return true
 	})

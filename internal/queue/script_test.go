@@ -151,12 +151,19 @@ func (a *arguments) number(key string) int {
 func (a *arguments) config() (surgetank.QueueConfig, error) {
 	tree := map[string]any{}
 	for key, val := range a.vals {
-		at := tree
+		at, path0 := tree, key
 		if section, inner, ok := strings.Cut(key, "."); ok {
 			if tree[section] == nil {
 				tree[section] = map[string]any{}
 			}
 			at, key = tree[section].(map[string]any), inner
+		}
+		if setting, name := settings.CutName(path0); name != "" {
+			_, key, _ = strings.Cut(setting, ".")
+			if at[key] == nil {
+				at[key] = map[string]any{}
+			}
+			at, key = at[key].(map[string]any), name
 		}
 		if n, err := strconv.Atoi(val); err == nil {
 			at[key] = n

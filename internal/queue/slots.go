@@ -57,12 +57,16 @@ const (
 	slotEpoch = 1_577_836_800 // 2020-01-01, so that 32 bits of seconds last until 2156
 )
 
-func (s *slot) ref() Ref          { return Ref(s.refHi)<<32 | Ref(s.refLo) }
-func (s *slot) setRef(r Ref)      { s.refLo, s.refHi = uint32(r), uint32(r>>32) }
-func (s *slot) state() slotState  { return slotState(s.bits & 7) }
-func (s *slot) nanos() int64      { return (int64(s.time) + slotEpoch) * 1e9 }
-func (s *slot) live() bool        { st := s.state(); return st != slotFree && st != slotDead }
-func (s *slot) setTime(now int64) { s.time = uint32(max(0, now/1e9-slotEpoch)) }
+func (s *slot) ref() Ref         { return Ref(s.refHi)<<32 | Ref(s.refLo) }
+func (s *slot) setRef(r Ref)     { s.refLo, s.refHi = uint32(r), uint32(r>>32) }
+func (s *slot) state() slotState { return slotState(s.bits & 7) }
+func (s *slot) nanos() int64     { return (int64(s.time) + slotEpoch) * 1e9 }
+
+// moveTo changes the line of a message without a group: fresh or old. Its group and priority, which
+// are the durable part of the handle, stay the same.
+func (s *slot) moveTo(flow uint32) { s.flow = flow }
+func (s *slot) live() bool         { st := s.state(); return st != slotFree && st != slotDead }
+func (s *slot) setTime(now int64)  { s.time = uint32(max(0, now/1e9-slotEpoch)) }
 
 func (s *slot) has(f slotFact) bool    { return s.bits&uint8(f<<3) != 0 }
 func (s *slot) set(f slotFact)         { s.bits |= uint8(f << 3) }

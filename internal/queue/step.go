@@ -25,8 +25,8 @@ func (m *Machine) Step(now int64, entry uint64, cmds []Command, out *Output) int
 }
 
 // StepLanes is Step with the commands in two lanes (lanes.go). It returns how many commands of each
-// lane are finished. The finished commands ran in the order of the lanes: front, then back.
-// An OpenEpoch must be the first command of all.
+// lane are finished. The finished commands ran in the order of the lanes: front, then back. An
+// OpenEpoch must be the first command of all.
 func (m *Machine) StepLanes(now int64, entry uint64, front, back []Command, out *Output) (fronts, backs int) {
 	m.begin(now, entry, out)
 	if m.closed {

@@ -1,6 +1,11 @@
 package queue
 
-import "math"
+import (
+	"maps"
+	"math"
+
+	"github.com/surgetank/surgetank"
+)
 
 // timerAt requests a look at the queue at a time.
 func (q *Queue) timerAt(at int64) {
@@ -123,6 +128,9 @@ func (q *Queue) advance() {
 		}
 		m.budget--
 		if h := uint32(x.key); int(h) < len(q.flows) && !q.flows[h].free {
+			if f := &q.flows[h]; f.wakeAt == x.at {
+				f.wakeAt = 0 // it can ask for the same time again, for the next turn
+			}
 			q.touch(h)
 			q.idle(h)
 		}
@@ -152,7 +160,10 @@ func (q *Queue) advance() {
 // is full.
 func (q *Queue) dispatch() bool {
 	m := q.m
-	for len(q.ready) > 0 {
+	if q.sched != nil {
+		q.moveChanged()
+	}
+	for q.anyReady() {
 		if len(m.out.Handouts) >= m.limits.TurnHandout || len(m.out.Entry) >= m.handBytes {
 			return false
 		}
@@ -172,13 +183,16 @@ func (q *Queue) dispatch() bool {
 			}
 		}
 		c.q.serve(c)
+		if q.sched != nil {
+			q.moveChanged()
+		}
 	}
-	return true
+	return q.sched == nil || q.dropEmpty()
 }
 
 // serve hands the next message to a consumer that is first in line.
 func (q *Queue) serve(c *consumer) {
-	h := q.ready[0]
+	h := q.next()
 	if q.holdSuspects(h) {
 		return
 	}
@@ -199,21 +213,36 @@ func (q *Queue) wakeQueue(at int64) {
 	}
 }
 
-// reconfigured updates the indexes after a change of settings. Only group settings affect the
-// lines.
-func (q *Queue) reconfigured(groups bool) {
+// reconfigured updates the indexes after a change of settings. A change of weights touches only the
+// groups that it names.
+func (q *Queue) reconfigured(was *surgetank.QueueConfig) {
+	now := &q.config
+	if !maps.Equal(now.Group.Weights, was.Group.Weights) {
+		q.reweigh(was.Group.Weights, now.Group.Weights)
+	}
+	switch shares := now.Level.FreshShare > 0; {
+	case now.Group.Fair != was.Group.Fair, shares != (was.Level.FreshShare > 0), now.PriorityStep != was.PriorityStep && !now.Group.Fair:
+		q.reorder()
+	case now.Group.MaxInFlight != was.Group.MaxInFlight || now.Group.Rate != was.Group.Rate:
+		q.touchAll()
+	case shares && now.Level.FreshAge != was.Level.FreshAge:
+		for p := range 256 {
+			if h, live := q.byGroup[flowKey("", uint8(p))]; live {
+				q.touch(h)
+			}
+		}
+	}
 	q.mark()
 	q.rearm() // a pause has an end, or retries need not wait for a budget any more
-	if !groups {
-		return
-	}
-	for _, h := range q.ready {
-		q.flows[h].place = -1 // fairness can change the order of the heap
-	}
-	q.ready = q.ready[:0]
+}
+
+// touchAll looks at every group again. Call it after a change of the groups' limits.
+func (q *Queue) touchAll() {
+	q.mark()
 	for h := range q.flows {
 		if !q.flows[h].free {
 			q.touch(uint32(h))
+			q.idle(uint32(h)) // after reorder, an empty group has no place any more
 		}
 	}
 }

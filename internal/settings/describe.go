@@ -91,6 +91,8 @@ func (s *Setting) schema() map[string]any {
 	switch s.at(&c).(type) {
 	case *bool:
 		return map[string]any{"type": "boolean"}
+	case *map[string]int:
+		return map[string]any{"type": "object", "additionalProperties": number("integer"), "maxProperties": surgetank.MaxWeights}
 	case *time.Time:
 		return map[string]any{"type": "string", "format": "date-time"}
 	case *surgetank.Overflow:

@@ -36,7 +36,7 @@ func WithDefaults(c surgetank.QueueConfig) surgetank.QueueConfig {
 
 // Equal reports whether two queues with these settings behave the same.
 func Equal(a, b surgetank.QueueConfig) bool {
-	return reflect.DeepEqual(WithDefaults(a), WithDefaults(b))
+	return reflect.DeepEqual(plain(WithDefaults(a)), plain(WithDefaults(b)))
 }
 
 // Validate returns CodeInvalid for settings that no queue can have, with the path as Field.
@@ -45,6 +45,9 @@ func Validate(c surgetank.QueueConfig) error {
 		s := &Table[i]
 		if err := s.check(s.at(&c)); err != nil {
 			return surgetank.FieldErrorf(s.Path, "%s: %s", s.Path, err)
+		}
+		if s.Needs != "" && !reflect.ValueOf(s.at(&c)).Elem().IsZero() && !*Find(s.Needs).at(&c).(*bool) {
+			return surgetank.FieldErrorf(s.Path, "%s: it has an effect only with %s: true; set %[2]s, too, or leave %[1]s out", s.Path, s.Needs)
 		}
 	}
 	return nil
@@ -62,6 +65,8 @@ func (s *Setting) check(at any) error {
 			return s.wrongChoice(string(*p))
 		}
 	case *bool, *time.Time:
+	case *map[string]int:
+		return s.checkNames(*p)
 	default:
 		n := numberOf(at)
 		if n == 0 || n < 0 && s.None != "" {
@@ -134,6 +139,9 @@ func (s *Setting) wrongChoice(v any) error {
 // path.
 func (s *Setting) set(c *config, v any) error {
 	at := s.at(c)
+	if into, is := at.(*map[string]int); is {
+		return s.readNames(into, v)
+	}
 	if s.None != "" && v == s.None {
 		s.setNone(at)
 		return nil
@@ -256,6 +264,8 @@ func (s *Setting) get(c *config) any {
 		return max(0, *p)
 	case *uint8:
 		return int(*p)
+	case *map[string]int:
+		return writeNames(*p)
 	}
 	if none {
 		return s.None

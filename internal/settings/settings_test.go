@@ -3,6 +3,7 @@ package settings
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"reflect"
 	"strings"
@@ -32,8 +33,8 @@ func tree(t *testing.T, s string) map[string]any {
 func TestDecodeEverything(t *testing.T) {
 	got, err := Decode(tree(t, `{
 		"group_by": "header:customer",
-		"group": {"max_in_flight": 1, "rate": "50/s", "fair": true},
-		"level": {"rate": "2000/s", "burst": 200, "max_in_flight": 64},
+		"group": {"max_in_flight": 1, "rate": "50/s", "fair": true, "weights": {"acme": 3, "*": 2}},
+		"level": {"rate": "2000/s", "burst": 200, "max_in_flight": 64, "fresh_share": 0.2, "fresh_age": "5m"}, "priority_step": "30s",
 		"retry": {"max_attempts": 8, "initial": "1s", "factor": 2, "max": "10m", "jitter": 0.5},
 		"dead_letter": "orders.dead",
 		"dedup": {"window": "10m"},
@@ -44,11 +45,11 @@ func TestDecodeEverything(t *testing.T) {
 	}
 	want := surgetank.QueueConfig{
 		GroupBy:    "header:customer",
-		Group:      surgetank.GroupConfig{MaxInFlight: 1, Rate: 50, Fair: true},
-		Level:      surgetank.LevelConfig{Rate: 2000, Burst: 200, MaxInFlight: 64},
+		Group:      surgetank.GroupConfig{MaxInFlight: 1, Rate: 50, Fair: true, Weights: map[string]int{"acme": 3, "*": 2}},
+		Level:      surgetank.LevelConfig{Rate: 2000, Burst: 200, MaxInFlight: 64, FreshShare: 0.2, FreshAge: 5 * time.Minute},
 		Retry:      surgetank.RetryConfig{MaxAttempts: 8, Initial: time.Second, Factor: 2, Max: 10 * time.Minute, Jitter: 0.5},
 		DeadLetter: "orders.dead", DedupWindow: 10 * time.Minute, TTL: 24 * time.Hour, MaxBytes: 50 << 30, MaxMessages: 1e6, MaxConsumers: 50,
-		Overflow: surgetank.OverflowDropOldest, MaxPriority: 9, Lease: 45 * time.Second, Transient: true, Paused: true,
+		Overflow: surgetank.OverflowDropOldest, MaxPriority: 9, Lease: 45 * time.Second, Transient: true, Paused: true, PriorityStep: 30 * time.Second,
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Fatal(d)
@@ -78,7 +79,7 @@ func TestDecodeErrors(t *testing.T) {
 		{`{"group":{"max_inflight":1}}`, "group.max_inflight", "did you mean group.max_in_flight?"},
 		{`{"frobnicate":1}`, "frobnicate", "known keys are group_by, group,"},
 		{`{"group.fair":true}`, "group.fair", "not a setting"},
-		{`{"group":1}`, "group", "further keys (max_in_flight, rate, fair), not a number"},
+		{`{"group":1}`, "group", "further keys (max_in_flight, rate, fair, weights), not a number"},
 		{`{"group":null}`, "group", "not nothing"},
 		{`{"level":{"adaptive":{"min":1}}}`, "level.adaptive", "leave it out"},
 		{`{"coalesce":{"by":"x"}}`, "coalesce", "leave it out"},
@@ -118,6 +119,22 @@ func TestDecodeErrors(t *testing.T) {
 		{`{"level":{"rate":"nan/s"}}`, "level.rate", "2000/s"},
 		{`{"level":{"burst":0}}`, "level.burst", "between 1"},
 		{`{"level":{"max_in_flight":1e99}}`, "level.max_in_flight", "whole number"},
+		{`{"level":{"fresh_share":1.5}}`, "level.fresh_share", "between 0 and 1"},
+		{`{"level":{"fresh_age":"-1s"}}`, "level.fresh_age", "between 0s"},
+		{`{"priority_step":"721h"}`, "priority_step", "720h"},
+		{`{"group":{"weights":{"a":3}}}`, "group.weights", "set group.fair, too"},
+		{`{"group":{"fair":false,"weights":{"a":3}}}`, "group.weights", "set group.fair, too"},
+		{`{"group":{"fair":true,"weights":{"a":0}}}`, "group.weights", `"a": want a whole number between 1 and 1000, not 0`},
+		{`{"group":{"fair":true,"weights":{"a":1001}}}`, "group.weights", "not 1001"},
+		{`{"group":{"fair":true,"weights":{"a":1.5}}}`, "group.weights", `"a": want a whole number, not 1.5`},
+		{`{"group":{"fair":true,"weights":{"a":"3"}}}`, "group.weights", "whole number"},
+		{`{"group":{"fair":true,"weights":{"a":null}}}`, "group.weights", "whole number"},
+		{`{"group":{"fair":true,"weights":{"":3}}}`, "group.weights", "group name is empty"},
+		{`{"group":{"fair":true,"weights":{"a\u0000":3}}}`, "group.weights", "control character"},
+		{`{"group":{"fair":true,"weights":[3]}}`, "group.weights", "want a map of names to numbers, not a list"},
+		{`{"group":{"fair":true,"weights":3}}`, "group.weights", "not 3"},
+		{`{"group":{"fair":true,"weights":null}}`, "group.weights", "no value"},
+		{`{"group":{"fair":true,"weights":{` + manyNames(1001) + `}}}`, "group.weights", "1001 names; at most 1000"},
 		{`{"group_by":"header:"}`, "group_by", "header:NAME"},
 		{`{"group_by":["none"]}`, "group_by", "a list"},
 		{`{"paused":"yes"}`, "paused", "true or false"},
@@ -142,9 +159,11 @@ func TestRoundTrip(t *testing.T) {
 		c := surgetank.QueueConfig{
 			GroupBy: rapid.SampledFrom([]string{"", "none", "routing_key", "header:x", "$.a.b"}).Draw(t, "group_by"),
 			Group: surgetank.GroupConfig{MaxInFlight: rapid.IntRange(0, 1<<30).Draw(t, "g"), Fair: rapid.Bool().Draw(t, "fair"),
-				Rate: surgetank.Rate(rapid.Float64Range(0, 1e9).Draw(t, "grate"))},
+				Weights: rapid.MapOfN(rapid.SampledFrom([]string{"*", "a", "b.c", "é"}), rapid.IntRange(1, 1000), 0, 4).Draw(t, "weights"),
+				Rate:    surgetank.Rate(rapid.Float64Range(0, 1e9).Draw(t, "grate"))},
 			Level: surgetank.LevelConfig{Rate: surgetank.Rate(rapid.Float64Range(0, 1e9).Draw(t, "rate")),
-				Burst: rapid.IntRange(0, 1<<30).Draw(t, "burst"), MaxInFlight: rapid.IntRange(0, 1<<30).Draw(t, "l")},
+				Burst: rapid.IntRange(0, 1<<30).Draw(t, "burst"), MaxInFlight: rapid.IntRange(0, 1<<30).Draw(t, "l"),
+				FreshShare: rapid.Float64Range(0, 1).Draw(t, "fresh"), FreshAge: span.Draw(t, "fresh age")},
 			Retry: surgetank.RetryConfig{MaxAttempts: rapid.IntRange(-1, 1<<30).Draw(t, "attempts"), Max: span.Draw(t, "max"),
 				Initial: rapid.OneOf(rapid.Just(time.Duration(-1)), span).Draw(t, "initial"),
 				Factor:  rapid.OneOf(rapid.Just(0.0), rapid.Float64Range(1, 1000)).Draw(t, "factor"),
@@ -154,7 +173,10 @@ func TestRoundTrip(t *testing.T) {
 			MaxBytes: rapid.Int64Range(0, 1<<50).Draw(t, "bytes"), MaxMessages: rapid.Int64Range(0, 1<<50).Draw(t, "messages"), MaxConsumers: rapid.IntRange(0, 1<<30).Draw(t, "consumers"),
 			Overflow:    rapid.SampledFrom([]surgetank.Overflow{"", "reject", "drop_oldest", "dead_letter"}).Draw(t, "overflow"),
 			MaxPriority: rapid.Uint8().Draw(t, "priority"), Transient: rapid.Bool().Draw(t, "transient"), Paused: rapid.Bool().Draw(t, "paused"),
-			Lease: min(surgetank.MaxLease, span.Draw(t, "lease")),
+			Lease: min(surgetank.MaxLease, span.Draw(t, "lease")), PriorityStep: min(surgetank.MaxPriorityStep, span.Draw(t, "step")),
+		}
+		if !c.Group.Fair || len(c.Group.Weights) == 0 {
+			c.Group.Weights = nil
 		}
 		for _, c := range []surgetank.QueueConfig{c, WithDefaults(c)} {
 			b, err := json.Marshal(Encode(c))
@@ -213,8 +235,15 @@ func TestEveryFieldHasARow(t *testing.T) {
 			if err := s.set(&set, s.Example); err != nil {
 				t.Errorf("%s: the example: %v", s.Path, err)
 			}
+			switches := 0
+			if s.Needs != "" {
+				if _, err := Decode(Encode(set)); surgetank.CodeOf(err) != surgetank.CodeInvalid {
+					t.Errorf("%s without %s: %v", s.Path, s.Needs, err)
+				}
+				*Find(s.Needs).at(&set).(*bool), switches = true, 1
+			}
 			back, err := Decode(Encode(set))
-			if err != nil || !reflect.DeepEqual(back, set) || Equal(set, surgetank.QueueConfig{}) || len(Encode(set)) != 1 {
+			if err != nil || !reflect.DeepEqual(back, set) || Equal(set, surgetank.QueueConfig{}) || leaves(Encode(set)) != 1+switches {
 				t.Errorf("%s: the example %v came back as %+v, %v", s.Path, s.Example, back, err)
 			}
 		}
@@ -223,6 +252,27 @@ func TestEveryFieldHasARow(t *testing.T) {
 	for _, s := range rows {
 		t.Errorf("%s is no field of QueueConfig", s.Path)
 	}
+}
+
+// leaves counts the settings in a tree.
+func leaves(tree map[string]any) (n int) {
+	for key, v := range tree {
+		if inner, section := v.(map[string]any); section && sections[key] {
+			n += len(inner)
+		} else {
+			n++
+		}
+	}
+	return n
+}
+
+// manyNames returns JSON for a map of n names.
+func manyNames(n int) string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprintf(`"g%d":1`, i)
+	}
+	return strings.Join(list, ",")
 }
 
 func TestQualify(t *testing.T) {

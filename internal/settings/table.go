@@ -3,6 +3,7 @@ package settings
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -35,6 +36,7 @@ type Setting struct {
 	Bytes   bool               // the number is a size, with units
 	Choices []string           // the allowed values of a text
 	Check   func(string) error // checks a text of QueueConfig; its error is a sentence without the path
+	Needs   string             // the path of a switch that must be on if this setting is not zero
 	Plain   bool               // the text can be a queue's full name in QueueConfig, but must be a plain name in writing
 	Example any                // a value in written form that is not the default
 
@@ -63,6 +65,15 @@ func field[T comparable](at func(*config) *T) place {
 	}
 }
 
+// byName returns the place of a map from names to whole numbers. A policy replaces the whole map.
+func byName(at func(*config) *map[string]int) place {
+	return place{
+		at:   func(c *config) any { return at(c) },
+		copy: func(onto, from *config) { *at(onto) = maps.Clone(*at(from)) },
+		same: func(a, b *config) bool { return maps.Equal(*at(a), *at(b)) },
+	}
+}
+
 // limit returns the place of a limit. 0 and less mean no limit. If a queue and a policy both have a
 // limit, the lower one applies.
 func limit[T cmp.Ordered](at func(*config) *T) place {
@@ -88,6 +99,9 @@ var Table = []Setting{
 		Help: "The highest rate of deliveries of one group."},
 	{Path: "group.fair", place: field(func(c *config) *bool { return &c.Group.Fair }), Zero: "the oldest message goes first", Example: true,
 		Help: "Groups take turns."},
+	{Path: "group.weights", place: byName(func(c *config) *map[string]int { return &c.Group.Weights }), Min: 1, Max: surgetank.MaxWeight, Needs: "group.fair", Zero: "every group has weight 1",
+		Example: map[string]any{"acme": 3, surgetank.OtherGroups: 2},
+		Help:    "The shares of groups that take turns, at most 1000 names. A group with weight 3 gets three turns where a group with weight 1 gets one. The name `*` means all other groups."},
 	{Path: "level.rate", place: limit(func(c *config) *surgetank.Rate { return &c.Level.Rate }), Max: 1e9, Zero: "no limit", Example: "2000/s",
 		Help: "The highest rate of deliveries of the queue."},
 	{Path: "level.burst", place: field(func(c *config) *int { return &c.Level.Burst }), Min: 1, Max: maxCount, Example: 200,
@@ -101,6 +115,17 @@ var Table = []Setting{
 		Help:        "The largest number of deliveries at once after a pause."},
 	{Path: "level.max_in_flight", place: limit(func(c *config) *int { return &c.Level.MaxInFlight }), Max: maxCount, Zero: "no limit", Example: 64,
 		Help: "The largest number of leased messages of the queue."},
+	{Path: "level.fresh_share", place: field(func(c *config) *float64 { return &c.Level.FreshShare }), Max: 1, Zero: "old and fresh messages are alike", Example: 0.2,
+		Help: "The part of deliveries that fresh messages get while older messages wait. Messages without a group then overtake older ones."},
+	{Path: "level.fresh_age", place: field(func(c *config) *timeDuration { return &c.Level.FreshAge }), Example: "5m",
+		DefaultOf: func(c *config) any {
+			if c.Level.FreshShare <= 0 {
+				return timeDuration(0)
+			}
+			return timeDuration(surgetank.DefaultFreshAge)
+		},
+		DefaultHelp: "`1m` if `level.fresh_share` is set",
+		Help:        "A message is fresh until it has waited for this time."},
 	{Path: "accept.rate", place: limit(func(c *config) *surgetank.Rate { return &c.Accept.Rate }), Max: 1e9, Zero: "no limit", Example: "5000/s",
 		Help: "The highest rate of publishes to the queue. More are refused, with the time after which to try again."},
 	{Path: "accept.burst", place: field(func(c *config) *int { return &c.Accept.Burst }), Min: 1, Max: maxCount, Example: 1000,
@@ -145,6 +170,8 @@ var Table = []Setting{
 		Help: "What happens to a publish at a limit: it is refused, or the oldest waiting messages are dropped or become dead letters."},
 	{Path: "max_priority", place: field(func(c *config) *uint8 { return &c.MaxPriority }), Max: surgetank.MaxPriority, Zero: "priorities are ignored", Example: 9,
 		Help: "The highest priority of a message. Higher priorities are lowered to it."},
+	{Path: "priority_step", place: field(func(c *config) *timeDuration { return &c.PriorityStep }), Max: float64(surgetank.MaxPriorityStep), Zero: "priorities do not age", Example: "30s",
+		Help: "A message that waited for this time counts as one priority higher, so that low priorities are served, too."},
 	{Path: "lease", place: field(func(c *config) *timeDuration { return &c.Lease }), Min: 1, Max: float64(surgetank.MaxLease), Default: surgetank.DefaultLease, Example: "1m",
 		Help: "The time in which a consumer must ack a message, if the consumer sets no lease."},
 	{Path: "transient", place: field(func(c *config) *bool { return &c.Transient }), Zero: "the queue is kept", Example: true,

@@ -25,7 +25,8 @@ func (w *world) admin(kind string, rng *rand.Rand) {
 		w.count.one(Configured)
 		p := pick(rng, w.o.Queues)
 		c := p.Config
-		c.Group.Fair = rng.IntN(2) == 0
+		c.Group.Fair, c.Group.Weights = rng.IntN(2) == 0, nil
+		drawOrder(&c, rng, func(percent int) bool { return rng.IntN(100) < percent })
 		c.Level.MaxInFlight = rng.IntN(5)
 		c.Level.Rate = surgetank.Rate(rng.IntN(3) * 5)
 		w.send(&queue.Declare{Name: p.Name, Config: c, Mode: surgetank.DeclareUpdate}, func(error) {})

@@ -160,6 +160,7 @@ func drawQueue(name string, o *Options, rng *rand.Rand, yes func(int) bool) Queu
 	if !p.Strict && yes(25) {
 		c.MaxPriority = 5
 	}
+	drawOrder(c, rng, yes)
 	if yes(10) {
 		c.TTL, p.Lossy = time.Duration(1+rng.IntN(20))*time.Second, true
 	}
@@ -185,6 +186,24 @@ func drawQueue(name string, o *Options, rng *rand.Rand, yes func(int) bool) Queu
 		c.MaxBytes = int64(50 + rng.IntN(500))
 	}
 	return p
+}
+
+// drawOrder draws the settings that choose among the groups that may go.
+func drawOrder(c *surgetank.QueueConfig, rng *rand.Rand, yes func(int) bool) {
+	if c.Group.Fair && yes(60) {
+		c.Group.Weights = map[string]int{surgetank.OtherGroups: 1 + rng.IntN(3)}
+		for _, g := range []string{"g0", "g1", "g2"} {
+			if yes(40) {
+				c.Group.Weights[g] = 1 + rng.IntN(5)
+			}
+		}
+	}
+	if yes(30) {
+		c.Level.FreshShare, c.Level.FreshAge = []float64{0.1, 0.3, 0.5, 1}[rng.IntN(4)], time.Duration(1+rng.IntN(10))*time.Second
+	}
+	if c.MaxPriority > 0 && yes(50) {
+		c.PriorityStep = time.Duration(1+rng.IntN(5000)) * time.Millisecond
+	}
 }
 
 // String lists the options, one line for each part.

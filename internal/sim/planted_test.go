@@ -15,8 +15,10 @@ import (
 // to succeed. The checks next to the broker detect both.
 var clientsBlind = map[mutant.Defect]bool{mutant.HeldOvertaken: true}
 
-// figures are the defects that only statistics show. Clients see nothing wrong.
-var figures = map[mutant.Defect]bool{mutant.ReasonsForgotten: true, mutant.DelayAges: true, mutant.BackOffBlocked: true}
+// figures are the defects that only statistics show, or only the order of groups. Clients see
+// nothing wrong.
+var figures = map[mutant.Defect]bool{mutant.ReasonsForgotten: true, mutant.DelayAges: true, mutant.BackOffBlocked: true,
+	mutant.WeightsIgnored: true, mutant.AlwaysNew: true, mutant.FreshStarved: true, mutant.PrioritiesDoNotAge: true}
 
 // needPlanted ends a test if this build has no defects, because only TestMutants makes such a
 // build.

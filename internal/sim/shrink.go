@@ -87,7 +87,12 @@ func (s *shrinker) simpler() {
 	for i := range s.o.Queues {
 		try(func(o *Options) { o.Queues[i].Config = plain(&o.Queues[i].Config) })
 		try(func(o *Options) { o.Queues[i].Config.Level = surgetank.LevelConfig{} })
-		try(func(o *Options) { o.Queues[i].Config.Group.Rate, o.Queues[i].Config.Group.Fair = 0, false })
+		try(func(o *Options) {
+			o.Queues[i].Config.Group.Rate, o.Queues[i].Config.Group.Fair, o.Queues[i].Config.Group.Weights = 0, false, nil
+		})
+		try(func(o *Options) { o.Queues[i].Config.Group.Weights = nil })
+		try(func(o *Options) { o.Queues[i].Config.Level.FreshShare, o.Queues[i].Config.Level.FreshAge = 0, 0 })
+		try(func(o *Options) { o.Queues[i].Config.PriorityStep = 0 })
 		try(func(o *Options) {
 			c := &o.Queues[i].Config
 			c.MaxMessages, c.Overflow, c.MaxPriority, c.TTL = 0, "", 0, 0

@@ -21,7 +21,11 @@ func (m *Model) Declare(name string, cfg surgetank.QueueConfig) {
 		return
 	}
 	if cfg = settings.WithDefaults(cfg); !settings.Equal(q.Config, cfg) {
+		was := q.Config
 		q.Config = cfg
+		if cfg.Group.Fair != was.Group.Fair || (cfg.Level.FreshShare > 0) != (was.Level.FreshShare > 0) || !cfg.Group.Fair && cfg.PriorityStep != was.PriorityStep {
+			q.forgetOrder()
+		}
 		m.mark(q)
 	}
 }
@@ -387,14 +391,13 @@ func (m *Model) Crash(now int64) {
 			delete(m.Queues, name)
 			continue
 		}
-		q.consumers, q.line, q.tat, q.turn, q.budget, q.accepted = nil, nil, 0, 0, account{}, nil
+		q.consumers, q.line, q.tat, q.budget, q.accepted, q.order = nil, nil, 0, account{}, nil, order{run: map[lineKey]int{}, relined: true}
 		if !rested {
 			q.fresh = q.next
 		}
 		q.groups = map[string]*flow{plainLine: {}}
 		for _, x := range q.msgs {
 			x.consumer, x.deadline, x.lapsed, x.suspect, x.retry, x.fullUntil = nil, 0, false, false, 0, 0
-			q.group(x.key())
 			q.place(x, x.notBefore)
 		}
 	}

@@ -60,9 +60,9 @@ type Queue struct {
 	line      []*Consumer // consumers with credit, next first; one without credit leaves when its turn comes
 	tat       int64
 	accepted  []accepted // all publishes since the opening, with accept.rate
-	turn      int
-	budget    account
-	fresh     uint64 // lower messages existed before the broker opened
+	order
+	budget account
+	fresh  uint64 // lower messages existed before the broker opened
 }
 
 type knownID struct {
@@ -72,8 +72,8 @@ type knownID struct {
 
 type flow struct {
 	tat    int64
-	served int
 	holder uint64 // the consumer that has all leases; 0: several have
+	turns
 }
 
 // Message is one message of a queue.
@@ -101,6 +101,7 @@ type Message struct {
 	retry        int64    // of a held message: when to read it again; 0: never
 	suspectUntil int64    // of a suspect message: retry, once the message is held
 	lease        uint64   // number of the hand-out, counted by the model
+	backlog      bool     // without a group: in the line for messages that are not fresh
 }
 
 // Consumer is a subscription: credit on a queue.
@@ -208,6 +209,7 @@ func (q *Queue) due() {
 	if until := q.Config.PausedUntil; q.Config.Paused && !until.IsZero() && until.UnixNano() <= now {
 		q.m.Pause(q, false, 0)
 	}
+	q.age()
 	for _, x := range q.at(func(x *Message) int64 {
 		switch x.state {
 		case surgetank.StateLeased:
@@ -255,10 +257,8 @@ func (q *Queue) due() {
 			x.fullUntil = now + int64(time.Second)
 		}
 	}
-	for key, g := range q.groups {
-		if key != plainLine && g.tat <= now && !slices.ContainsFunc(q.msgs, func(x *Message) bool { return x.key() == key }) {
-			delete(q.groups, key)
-		}
+	for _, key := range slices.Sorted(maps.Keys(q.groups)) {
+		q.tidy(key)
 	}
 }
 
@@ -281,13 +281,16 @@ func (x *Message) key() string {
 	if x.group != "" {
 		return x.group
 	}
+	if x.backlog {
+		return fmt.Sprintf("\x00%db", x.priority)
+	}
 	return fmt.Sprintf("\x00%d", x.priority)
 }
 
 func (q *Queue) group(key string) *flow {
 	g := q.groups[key]
 	if g == nil {
-		g = &flow{served: q.turn}
+		g = &flow{}
 		q.groups[key] = g
 	}
 	return g
@@ -334,6 +337,7 @@ func (q *Queue) over(messages int, bytes int64) bool {
 
 // place puts a message in line, or among the delayed messages until its time.
 func (q *Queue) place(x *Message, notBefore int64) {
+	q.reline(x)
 	x.state, x.notBefore, x.backsOff = surgetank.StateReady, notBefore, notBefore > q.m.Now && x.again
 	if strict := q.Config.Group.MaxInFlight == 1 && x.group != ""; notBefore > q.m.Now && !(strict && x.again) {
 		x.state = surgetank.StateDelayed
@@ -352,9 +356,7 @@ func (q *Queue) add(x *Message, notBefore int64) {
 
 func (q *Queue) remove(x *Message) {
 	q.msgs = slices.DeleteFunc(q.msgs, func(o *Message) bool { return o == x })
-	if g := q.groups[x.key()]; g != nil && g.tat <= q.m.Now && x.key() != plainLine && !slices.ContainsFunc(q.msgs, func(o *Message) bool { return o.key() == x.key() }) {
-		delete(q.groups, x.key())
-	}
+	q.tidy(x.key())
 	q.m.mark(q)
 }
 
@@ -413,32 +415,6 @@ func (q *Queue) groupLimit(key string) int {
 		}
 	}
 	return limit
-}
-
-// best returns the line that goes next: by priority, then by turn if the queue is fair, then by
-// age.
-func (q *Queue) best() string {
-	best, found := "", false
-	for key := range q.groups {
-		if !q.groupMayGo(key) {
-			continue
-		}
-		if found {
-			a, b := q.front(key), q.front(best)
-			better := a.seq < b.seq
-			if sa, sb := q.groups[key].served, q.groups[best].served; q.Config.Group.Fair && sa != sb {
-				better = sa < sb
-			}
-			if a.priority != b.priority {
-				better = a.priority > b.priority
-			}
-			if !better {
-				continue
-			}
-		}
-		best, found = key, true
-	}
-	return best
 }
 
 // willing tells whether the consumer wants a message.
@@ -515,9 +491,13 @@ func (q *Queue) nextConsumer() *Consumer {
 }
 
 func (q *Queue) dispatch() {
+	q.settle()
 	for {
-		key := q.best()
-		if key == "" || !q.mayGo() && !q.waitsForRate() {
+		if !q.any() {
+			q.dropEmpty()
+			return
+		}
+		if !q.mayGo() && !q.waitsForRate() {
 			return // a consumer leaves the line only when there is a message to hand out
 		}
 		c := q.nextConsumer()
@@ -528,6 +508,7 @@ func (q *Queue) dispatch() {
 			c = q.m.turnOf(c)
 		}
 		c.q.serve(c)
+		q.settle()
 		if c.q != q {
 			q.m.mark(c.q)
 		}
@@ -536,7 +517,8 @@ func (q *Queue) dispatch() {
 
 // serve hands a queue's next message to a consumer that is first in line.
 func (q *Queue) serve(c *Consumer) {
-	x := q.front(q.best())
+	q.settle()
+	x := q.front(q.nextGroup())
 	if x.suspect && (x.suspectUntil == 0 || x.suspectUntil > q.m.Now) {
 		q.hold(x, x.suspectUntil)
 		return
@@ -561,7 +543,7 @@ func (q *Queue) serve(c *Consumer) {
 // now, the one served longest ago. c is one of them.
 func (m *Model) turnOf(c *Consumer) *Consumer {
 	for _, o := range m.members(c.opts.Pool) {
-		if o == c || slices.Contains(o.q.line, o) && o.q.best() != "" && o.q.mayGo() && o.q.nextConsumer() == o {
+		if o == c || slices.Contains(o.q.line, o) && o.q.any() && o.q.mayGo() && o.q.nextConsumer() == o {
 			return o
 		}
 	}
@@ -586,8 +568,7 @@ func (q *Queue) handOut(c *Consumer, x *Message) {
 	now := q.m.Now
 	g := q.group(x.key())
 	q.m.markGivers(q)
-	q.turn += 2
-	g.served = q.turn + 1
+	q.turnTaken(x.key())
 	if q.inFlight(x.key()) == 0 {
 		g.holder = c.id
 	} else if g.holder != c.id {
@@ -758,7 +739,7 @@ func (q *Queue) move(x *Message, to *Queue) *Message {
 // make adds an empty queue.
 func (m *Model) make(name string, cfg surgetank.QueueConfig) *Queue {
 	m.made++
-	q := &Queue{m: m, Name: name, Config: settings.WithDefaults(cfg), made: m.made, next: 1, ids: map[string]knownID{}, groups: map[string]*flow{plainLine: {}}, fresh: 1}
+	q := &Queue{m: m, Name: name, Config: settings.WithDefaults(cfg), made: m.made, next: 1, ids: map[string]knownID{}, groups: map[string]*flow{plainLine: {}}, fresh: 1, order: order{run: map[lineKey]int{}}}
 	m.Queues[name] = q
 	return q
 }
