@@ -2,13 +2,11 @@ package surgetank
 
 import (
 	"context"
-	"sync/atomic"
 	"time"
 )
 
 // Broker is a connection to a message queue. An embedded broker, a client of a server and a cluster
-// all implement it. Surgetank's own doors (the servers of AMQP and HTTP) and sinks use only this
-// interface.
+// all implement it.
 //
 // Many goroutines may call the methods at the same time. If Publish, Settle or a queue method
 // returns a nil error, its change is on disk. Every error is an *Error.
@@ -96,12 +94,6 @@ type Administrator interface {
 	// in parts, so entries can be from different moments.
 	Queue(ctx context.Context, name string) (QueueInfo, error)
 	Queues(ctx context.Context) ([]QueueInfo, error)
-
-	// SetMeta stores a small value of at most 1 MiB under a namespace and a name, durably. nil
-	// removes the value. Meta returns all values of a namespace. Doors and sinks keep their state
-	// here.
-	SetMeta(ctx context.Context, namespace, name string, value []byte) error
-	Meta(ctx context.Context, namespace string) (map[string][]byte, error)
 }
 
 // DeclareMode says how DeclareQueue treats a queue that exists and one that does not.
@@ -127,34 +119,19 @@ type SubscribeOptions struct {
 	// credit.
 	Credit       int
 	ManualCredit bool
-	// Pool is 0, or a number from NewPool. Subscriptions of one broker with the same pool share one
-	// limit on leased messages, set by SetPoolLimit. This is AMQP's prefetch of a channel.
-	Pool uint64
 	// Lease is how long a message is leased. 0: the queue's lease. LeaseForever: until the
 	// subscription is closed.
 	Lease time.Duration
 	// NoAck settles a message as soon as it is delivered.
-	NoAck bool
-	// GroupRun raises the group's max_in_flight for a queue's only subscription: up to this many
-	// messages of one group, in order. The consumer must then handle each group in order. If the
-	// queue has other subscriptions, the group's own limit applies. 0 means 1.
-	GroupRun  int
+	NoAck     bool
 	Exclusive bool   // the queue's only subscription; CodeExists if there are others
 	Single    bool   // single active consumer: only the oldest of these subscriptions receives
 	Priority  int    // subscriptions with higher priority and credit receive first
 	Name      string // shown in statistics
-	// Notify, if not nil, is called whenever Ready gets a token. It is called on a goroutine of the
-	// broker and must not block. It lets one goroutine serve many subscriptions.
-	Notify func()
 }
 
 // LeaseForever is a lease that lasts as long as its subscription.
 const LeaseForever = time.Duration(-1)
-
-var pools atomic.Uint64
-
-// NewPool returns a pool number that is unique in this process.
-func NewPool() uint64 { return pools.Add(1) }
 
 // Subscription receives the messages of one consumer. Many goroutines may call its methods.
 type Subscription interface {
@@ -170,13 +147,6 @@ type Subscription interface {
 	Ready() <-chan struct{}
 	// AddCredit adds credit. A negative number removes credit that is not used yet.
 	AddCredit(n int)
-	// SetPoolLimit sets how many leased messages all subscriptions of this pool may have together.
-	// 0: no limit.
-	SetPoolLimit(n int)
-	// Floor returns the queue's progress when the newest message was delivered. Every message with
-	// a number below seq was settled for good. The log entries up to number entry record these
-	// facts and are durable.
-	Floor() (seq, entry uint64)
 	// Cancel stops deliveries. Messages that were not received return to the queue and count no
 	// attempt. Received messages stay leased.
 	Cancel() error

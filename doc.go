@@ -7,6 +7,6 @@
 //   - client connects to a server.
 //   - worker runs handlers over either.
 //
-// Send, SendAll, AckAll and Deliveries are short forms for the first steps. This package imports
-// only the standard library.
+// Send, SendAll, AckAll and Deliveries are short forms for the first steps. Besides one small
+// internal package, this package imports only the standard library.
 package surgetank

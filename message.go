@@ -1,9 +1,13 @@
 package surgetank
 
 import (
+	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/surgetank/surgetank/internal/hidden"
 )
 
 // Limits of one message. Doors, the servers of AMQP and HTTP, check them first, and the broker
@@ -12,7 +16,7 @@ const (
 	MaxNameLen        = 255       // bytes of a queue, group, sink or header name, or of a key
 	MaxDedupIDLen     = 255       // bytes of a dedup id
 	MaxHeaders        = 256       // headers of one message
-	MaxHeaderBytes    = 64 << 10  // bytes of all header names and values together, Opaque included
+	MaxHeaderBytes    = 64 << 10  // bytes of all header names and values together, a door's own properties included
 	MaxTargets        = 1 << 16   // queues of one publishing
 	DefaultMaxMessage = 16 << 20  // bytes of a body, if not configured
 	CeilingMaxMessage = 128 << 20 // the highest configurable limit of a body, in bytes
@@ -28,6 +32,9 @@ type Header struct {
 	Value string `json:"value"`
 }
 
+// opaque is the field of a message that package internal/door reads and sets.
+type opaque = hidden.Bytes
+
 // Message is a body and its options, as a publisher sends it. The zero value with a Body is valid.
 type Message struct {
 	Body        []byte
@@ -40,10 +47,16 @@ type Message struct {
 	Delay       time.Duration
 	// TTL is the time after which the message expires. 0: the queue's TTL. If both are set, the
 	// shorter one applies. A Delivery has the effective TTL.
-	TTL time.Duration
-	// Opaque has the protocol properties that the other fields cannot express. The door of that
-	// protocol encodes it, and the first byte names the door. Other doors pass it on unchanged.
-	Opaque []byte
+	TTL    time.Duration
+	opaque // properties of one protocol, which Surgetank passes on; a copy of the message has them too
+}
+
+// Equal reports whether two messages have the same body and options. An empty body equals a missing
+// one, and so do empty headers.
+func (m Message) Equal(other Message) bool {
+	return bytes.Equal(m.Body, other.Body) && m.ContentType == other.ContentType && slices.Equal(m.Headers, other.Headers) &&
+		m.Key == other.Key && m.Group == other.Group && m.DedupID == other.DedupID && m.Priority == other.Priority &&
+		m.Delay == other.Delay && m.TTL == other.TTL && bytes.Equal(*hidden.BytesOf(&m), *hidden.BytesOf(&other))
 }
 
 // Publishing is one message for one or more queues. Its body is stored once.
@@ -180,8 +193,8 @@ func ParseReceipt(s string) (Receipt, error) {
 	return Receipt{Epoch: n[0], ID: MessageID{Queue: n[1], Seq: n[2]}, Lease: n[3], Incarnation: n[4]}, nil
 }
 
-// Delivery is a message with its lease. A peek returns one without a lease. Do not change Body,
-// Headers and Opaque: they are shared.
+// Delivery is a message with its lease. A peek returns one without a lease. Do not change Body and
+// Headers: they are shared.
 type Delivery struct {
 	Message
 	ID      MessageID

@@ -5,6 +5,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/surgetank/surgetank/internal/hidden"
 )
 
 // QueueConfig is the settings of a queue. It is stored in the log, and every API shows the same
@@ -122,38 +124,6 @@ const (
 	MaxDuration = 10 * 365 * 24 * time.Hour
 )
 
-// vhostMark separates virtual host and queue in a full name. No name may contain this control
-// character, so a full name cannot be forged.
-const vhostMark = "\x1f"
-
-// DefaultVhost is the virtual host whose queues have plain names.
-const DefaultVhost = "/"
-
-// FullName returns the name of a virtual host's queue for the Broker interface.
-func FullName(vhost, queue string) string {
-	if vhost == DefaultVhost {
-		return queue
-	}
-	return vhost + vhostMark + queue
-}
-
-// SplitName splits a full name into virtual host and queue.
-func SplitName(full string) (vhost, queue string) {
-	if v, q, ok := strings.Cut(full, vhostMark); ok {
-		return v, q
-	}
-	return DefaultVhost, full
-}
-
-// ValidateQueueName returns CodeInvalid if a part of a full name breaks the rules of ValidateName.
-func ValidateQueueName(full string) error {
-	vhost, queue := SplitName(full)
-	if err := ValidateName("virtual host", vhost); err != nil {
-		return err
-	}
-	return ValidateName("queue", queue)
-}
-
 // ValidateName returns CodeInvalid for a name that is empty, longer than MaxNameLen bytes, not
 // UTF-8, or has control characters. what is the kind of name for the error's text.
 func ValidateName(what, name string) error {
@@ -169,6 +139,9 @@ func ValidateName(what, name string) error {
 	}
 	return nil
 }
+
+// floor is the field of a queue's info that package internal/door reads and sets.
+type floor = hidden.Field[uint64]
 
 // QueueInfo is the settings and current figures of a queue.
 type QueueInfo struct {
@@ -191,7 +164,7 @@ type QueueInfo struct {
 	Failure    string
 	Groups     int64
 	Consumers  int64
-	Floor      uint64 // every message with a lower Seq was settled for good
+	floor      // the number below which every message was settled for good
 
 	// These are counted from the opening of the broker.
 	Published, Duplicates, Refused, Delivered, Acked, Nacked, Expired, DeadLettered, Dropped, LeasesLost uint64

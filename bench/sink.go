@@ -120,7 +120,10 @@ func drainInto(dir, dsn string, lanes int) (float64, error) {
 	if err := target.Check(ctx); err != nil {
 		return 0, err
 	}
-	runner := sink.NewRunner(b, target, "bench", sink.NewInstance(func() uint64 { return uint64(time.Now().UnixNano()) }), spec, sink.Options{})
+	runner, err := sink.NewRunner(b, target, "bench", sink.NewInstance(func() uint64 { return uint64(time.Now().UnixNano()) }), spec, sink.Options{})
+	if err != nil {
+		return 0, err
+	}
 	start := time.Now()
 	runner.Start()
 	defer runner.Stop(ctx)

@@ -79,7 +79,7 @@ func careless(e *env) {
 		{"Subscribe to no name", must, func() error { return subscribe(ctx, "", surgetank.SubscribeOptions{}) }},
 		{"Subscribe with zero values", may, func() error { return subscribe(ctx, "q", surgetank.SubscribeOptions{}) }},
 		{"Subscribe with negative numbers", may, func() error {
-			return subscribe(ctx, "q", surgetank.SubscribeOptions{Credit: math.MinInt, GroupRun: -5, Priority: math.MinInt})
+			return subscribe(ctx, "q", surgetank.SubscribeOptions{Credit: math.MinInt, Priority: math.MinInt})
 		}},
 		{"Subscribe with a lease of nonsense", must, func() error { return subscribe(ctx, "q", surgetank.SubscribeOptions{Lease: math.MinInt64}) }},
 		{"Receive without a context", must, func() error {
@@ -100,7 +100,7 @@ func careless(e *env) {
 			return err
 		}},
 		{"Subscribe with huge numbers", may, func() error {
-			return subscribe(ctx, "empty", surgetank.SubscribeOptions{Credit: math.MaxInt, GroupRun: math.MaxInt, Priority: math.MaxInt, Pool: math.MaxUint64})
+			return subscribe(ctx, "empty", surgetank.SubscribeOptions{Credit: math.MaxInt, Priority: math.MaxInt})
 		}},
 		{"Peek with huge numbers", may, func() error {
 			_, err := e.b.Peek(ctx, "empty", surgetank.PeekOptions{Max: math.MaxInt, MaxBytes: math.MaxInt, After: math.MaxUint64})
@@ -160,9 +160,6 @@ func careless(e *env) {
 		{"Queue without a context", must, func() error { _, err := e.b.Queue(none, "q"); return err }},
 		{"Queue without a name", must, func() error { _, err := e.b.Queue(ctx, ""); return err }},
 		{"Queues without a context", must, func() error { _, err := e.b.Queues(none); return err }},
-		{"SetMeta without a context", must, func() error { return e.b.SetMeta(none, "n", "n", nil) }},
-		{"SetMeta without names", must, func() error { return e.b.SetMeta(ctx, "", "", []byte("x")) }},
-		{"Meta without a context", must, func() error { _, err := e.b.Meta(none, "n"); return err }},
 	} {
 		func() {
 			defer func() {
@@ -190,7 +187,6 @@ func careless(e *env) {
 	s.AddCredit(math.MinInt)
 	s.AddCredit(math.MaxInt)
 	s.AddCredit(math.MaxInt)
-	s.SetPoolLimit(-1)
 	e.must(s.Cancel())
 	e.must(s.Cancel())
 	e.must(s.Close())
@@ -240,8 +236,7 @@ func callbacksThatFail(e *env) {
 		e.must(e.b.PublishAsync(e.ctx, []surgetank.Publishing{message("q", "2")}, func(_ []surgetank.PublishResult, err error) { ok <- err }))
 		await("publish")
 		e.must(<-ok)
-		s := e.subscribe("q", surgetank.SubscribeOptions{Credit: 2, Notify: func() { did("notify") }})
-		await("notify")
+		s := e.subscribe("q", surgetank.SubscribeOptions{Credit: 2})
 		got := e.collect(s, 2)
 		e.must(e.b.SettleAsync(e.ctx, []surgetank.Settlement{{Receipt: got[0].Receipt}}, func([]surgetank.SettleResult, error) { did("settle") }))
 		await("settle")

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -145,7 +146,7 @@ func declare(e *env) {
 		_, _, err = e.b.DeclareQueue(e.ctx, name, surgetank.QueueConfig{}, surgetank.DeclareNew)
 		e.code(err, surgetank.CodeInvalid)
 	}
-	v := surgetank.FullName("vhost", "q/with slash")
+	v := fullname.Of("vhost", "q/with slash")
 	if e.hasVhosts() {
 		if i := e.declare(v, surgetank.QueueConfig{}); i.Name != v || i.ID == info.ID {
 			e.Fatalf("in a virtual host: %+v", i)
@@ -165,7 +166,7 @@ func declare(e *env) {
 // hasVhosts reports whether the broker has the virtual host "vhost". A door with a list of virtual
 // hosts may not.
 func (e *env) hasVhosts() bool {
-	_, err := e.b.Queue(e.ctx, surgetank.FullName("vhost", "x"))
+	_, err := e.b.Queue(e.ctx, fullname.Of("vhost", "x"))
 	return surgetank.CodeOf(err) == surgetank.CodeNotFound
 }
 
@@ -233,24 +234,6 @@ func transact(e *env) {
 	}
 	e.counts("in", 0, 0, 0, 1)
 	e.same(texts(e.await("out", 2, 0)), []string{"a", "b"})
-}
-
-func meta(e *env) {
-	e.must(e.b.SetMeta(e.ctx, "brokertest", "b/1", []byte{0, 255}))
-	e.must(e.b.SetMeta(e.ctx, "brokertest", "empty", []byte{}))
-	e.must(e.b.SetMeta(e.ctx, "brokertest", "gone", []byte("x")))
-	e.must(e.b.SetMeta(e.ctx, "brokertest", "gone", nil))
-	e.must(e.b.SetMeta(e.ctx, "another", "b", []byte("x")))
-	got, err := e.b.Meta(e.ctx, "brokertest")
-	e.must(err)
-	if v, ok := got["empty"]; len(got) != 2 || string(got["b/1"]) != "\x00\xff" || !ok || len(v) != 0 {
-		e.Fatalf("%q", got)
-	}
-	none, err := e.b.Meta(e.ctx, "nothing here")
-	e.must(err)
-	if len(none) != 0 {
-		e.Fatalf("%q", none)
-	}
 }
 
 func closing(e *env) {

@@ -8,14 +8,16 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 func publishAndReceive(e *env) {
 	info := e.declare("q", surgetank.QueueConfig{MaxPriority: 9})
 	in := surgetank.Message{
 		Body: []byte("\x00 any \xff bytes\n"), ContentType: "x/y", Key: "k", Group: "g", DedupID: "d", Priority: 3,
-		Headers: []surgetank.Header{{Name: "b", Value: "1"}, {Name: "a", Value: "ü"}, {Name: "b", Value: ""}}, Opaque: []byte{0xEE, 0, 1},
+		Headers: []surgetank.Header{{Name: "b", Value: "1"}, {Name: "a", Value: "ü"}, {Name: "b", Value: ""}},
 	}
+	*door.Opaque(&in) = []byte{0xEE, 0, 1}
 	before := time.Now().Add(-time.Hour)
 	ids := e.publish(surgetank.Publishing{Queues: []string{"q"}, Message: in}, message("q", ""), message("q", `{"a": 1}`), message("q", " 7 "))
 	for i, id := range ids {

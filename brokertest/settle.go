@@ -212,18 +212,6 @@ func groupInFlight(e *env) {
 	}
 }
 
-func groupRun(e *env) {
-	e.declare("q", surgetank.QueueConfig{Group: surgetank.GroupConfig{MaxInFlight: 1}})
-	e.publish(grouped("q", "a", "a1"), grouped("q", "a", "a2"), grouped("q", "a", "a3"))
-	s := e.subscribe("q", surgetank.SubscribeOptions{Credit: 10, GroupRun: 2})
-	got := e.collect(s, 2)
-	e.same(texts(got), []string{"a1", "a2"})
-	e.quiet(s, "q")
-	e.settle(surgetank.Ack, got...)
-	e.same(texts(e.collect(s, 1)), []string{"a3"})
-	e.must(s.Close())
-}
-
 func levelInFlight(e *env) {
 	e.declare("q", surgetank.QueueConfig{Level: surgetank.LevelConfig{MaxInFlight: 2}})
 	e.bodies("q", "1", "2", "3")

@@ -78,28 +78,6 @@ func subscribeTryReceive(e *env) {
 	e.code(err, surgetank.CodeClosed)
 }
 
-func subscribePool(e *env) {
-	e.declare("a", surgetank.QueueConfig{})
-	e.declare("b", surgetank.QueueConfig{})
-	pool := surgetank.NewPool()
-	sa := e.subscribe("a", surgetank.SubscribeOptions{Credit: 10, Pool: pool})
-	sb := e.subscribe("b", surgetank.SubscribeOptions{Credit: 10, Pool: pool})
-	other := e.subscribe("b", surgetank.SubscribeOptions{Credit: 0, Pool: surgetank.NewPool()})
-	sa.SetPoolLimit(2)
-	e.info("a")
-	e.until("the limit holds", func() bool { return true })
-	e.bodies("a", "a1")
-	got := e.collect(sa, 1)
-	e.bodies("b", "b1", "b2")
-	got = append(got, e.collect(sb, 1)...)
-	e.quiet(sb, "b")
-	e.settle(surgetank.Ack, got[0])
-	e.same(texts(e.collect(sb, 1)), []string{"b2"})
-	for _, s := range []surgetank.Subscription{sa, sb, other} {
-		e.must(s.Close())
-	}
-}
-
 func subscribePriority(e *env) {
 	e.declare("q", surgetank.QueueConfig{})
 	low := e.subscribe("q", surgetank.SubscribeOptions{Credit: 10})
@@ -153,19 +131,10 @@ func subscribeNoAck(e *env) {
 
 func subscribeCancel(e *env) {
 	e.declare("q", surgetank.QueueConfig{Retry: surgetank.RetryConfig{Initial: -1}})
-	rang := make(chan struct{}, 1)
-	s := e.subscribe("q", surgetank.SubscribeOptions{Credit: 10, Lease: surgetank.LeaseForever, Notify: func() {
-		select {
-		case rang <- struct{}{}:
-		default:
-		}
-	}})
+	s := e.subscribe("q", surgetank.SubscribeOptions{Credit: 10, Lease: surgetank.LeaseForever})
 	e.bodies("q", "1", "2", "3")
 	got := e.collect(s, 1)
 	e.until("the others are leased, too", func() bool { return e.info("q").Leased == 3 })
-	if len(rang) == 0 {
-		e.Fatal("Notify was not called though messages came")
-	}
 	e.must(s.Cancel())
 	_, err := s.Receive(e.ctx, nil, 1, 1)
 	e.code(err, surgetank.CodeClosed)
@@ -232,27 +201,6 @@ func subscribeContext(e *env) {
 	}
 	e.bodies("q", "y") // the subscription has not ended
 	e.same(texts(e.collect(s, 1)), []string{"y"})
-	e.must(s.Close())
-}
-
-func subscribeFloor(e *env) {
-	e.declare("q", surgetank.QueueConfig{})
-	s := e.subscribe("q", surgetank.SubscribeOptions{Credit: 10})
-	e.bodies("q", "1", "2", "3")
-	got := e.collect(s, 3)
-	e.settle(surgetank.Ack, got[0], got[2])
-	if f, _ := s.Floor(); f > got[1].ID.Seq {
-		e.Fatalf("floor %d is above a message that is not settled (%d)", f, got[1].ID.Seq)
-	}
-	e.settle(surgetank.Ack, got[1])
-	e.bodies("q", "4") // the floor is updated with deliveries
-	e.collect(s, 1)
-	if f, _ := s.Floor(); f > 4 {
-		e.Fatalf("floor %d", f)
-	}
-	if i := e.info("q"); i.Floor != 4 {
-		e.Fatalf("the queue's floor is %d, want 4", i.Floor)
-	}
 	e.must(s.Close())
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"math/rand/v2"
-	"strconv"
 	"time"
 
 	"github.com/surgetank/surgetank"
@@ -39,7 +38,6 @@ func (s *subscription) attach(ctx context.Context, once bool) error {
 	if err != nil || ttl <= 0 {
 		ttl = 30 * time.Second
 	}
-	s.floor.Store(0) // a new queue can have the same name
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.path, s.ttl, s.poll = "/v1/subscriptions/"+segment(ok.Subscription), ttl, 1
@@ -62,9 +60,6 @@ func (s *subscription) request(credit int) map[string]any {
 	if opts.NoAck {
 		m["ack"] = false
 	}
-	if opts.GroupRun != 0 {
-		m["group_run"] = opts.GroupRun
-	}
 	if opts.Priority != 0 {
 		m["priority"] = opts.Priority
 	}
@@ -76,14 +71,6 @@ func (s *subscription) request(credit int) map[string]any {
 		m["lease"] = "forever"
 	case opts.Lease != 0:
 		m["lease"] = opts.Lease.String()
-	}
-	if opts.Pool != 0 {
-		m["pool"] = s.c.pools + "-" + strconv.FormatUint(opts.Pool, 10)
-		s.c.mu.Lock()
-		if limit, ok := s.c.limits[opts.Pool]; ok {
-			m["pool_limit"] = limit
-		}
-		s.c.mu.Unlock()
 	}
 	return m
 }

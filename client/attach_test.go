@@ -62,9 +62,6 @@ func TestSubscriptionContinues(t *testing.T) {
 			func(sub surgetank.Subscription) { sub.AddCredit(4); sub.AddCredit(-1) }, 3, 4},
 		{"standing credit", surgetank.SubscribeOptions{Credit: 5}, nil, nil, 5, 5},
 		{"more standing credit", surgetank.SubscribeOptions{Credit: 5}, func(sub surgetank.Subscription) { sub.AddCredit(2) }, nil, 7, 7},
-		{"a pool's limit", surgetank.SubscribeOptions{Credit: 9, Pool: surgetank.NewPool()}, func(sub surgetank.Subscription) { sub.SetPoolLimit(4) }, nil, 4, 4},
-		{"a pool's limit while the server is away", surgetank.SubscribeOptions{Credit: 9, Pool: surgetank.NewPool()}, nil,
-			func(sub surgetank.Subscription) { sub.SetPoolLimit(4) }, 9, 4},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := serve(t, httpapi.Limits{}, nil)

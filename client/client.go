@@ -31,6 +31,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/callback"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // Options are the settings of one client. The zero value is valid for a server on this machine.
@@ -74,8 +75,6 @@ type Client struct {
 	mu     sync.Mutex
 	closed bool
 	subs   map[*subscription]struct{}
-	pools  string         // prefix that makes this client's pool names unique
-	limits map[uint64]int // newest limit of each pool
 
 	calls callback.Calls
 }
@@ -98,7 +97,7 @@ func Dial(address string, opts Options) (*Client, error) {
 		opts.Password, _ = u.User.Password()
 	}
 	opts.fill()
-	c := &Client{opts: opts, base: u.Scheme + "://" + u.Host, subs: map[*subscription]struct{}{}, pools: newName(), limits: map[uint64]int{}}
+	c := &Client{opts: opts, base: u.Scheme + "://" + u.Host, subs: map[*subscription]struct{}{}}
 	c.calls.Logger = opts.Logger
 	var transport http.RoundTripper = &guarded{&c.calls, opts.Transport}
 	if opts.Transport == nil {
@@ -208,3 +207,10 @@ func noContext() error {
 func errClosed() error {
 	return surgetank.Errorf(surgetank.CodeClosed, "the client was closed; dial again")
 }
+
+// QueueName returns the name of a virtual host's queue for the methods of a Client. Queues of the
+// virtual host "/" have plain names, so most programs do not need it.
+func QueueName(vhost, queue string) string { return fullname.Of(vhost, queue) }
+
+// SplitQueueName splits the name of a queue, as QueueName makes it, into virtual host and queue.
+func SplitQueueName(name string) (vhost, queue string) { return fullname.Split(name) }

@@ -12,6 +12,7 @@ import (
 	"github.com/surgetank/surgetank/client"
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door/doortest"
 	"github.com/surgetank/surgetank/internal/httpapi"
 )
 
@@ -38,7 +39,7 @@ func serve(t *testing.T, limits httpapi.Limits, wrap func(http.Handler) http.Han
 	if _, err := store.PutVhost(t.Context(), "vhost", ""); err != nil {
 		t.Fatal(err)
 	}
-	s := &server{broker: b, store: store, api: httpapi.New(httpapi.Options{Broker: b, Auth: store, TrustLoopback: func() bool { return true }, Limits: limits}), done: make(chan struct{})}
+	s := &server{broker: b, store: store, api: httpapi.New(httpapi.Options{Broker: doortest.Of(t, b), Auth: store, TrustLoopback: func() bool { return true }, Limits: limits}), done: make(chan struct{})}
 	s.listen(t, "127.0.0.1:0", wrap)
 	t.Cleanup(func() {
 		s.api.Close()
@@ -58,7 +59,7 @@ func (s *server) restart(t *testing.T, between func()) {
 	<-s.done
 	between()
 	s.done = make(chan struct{})
-	s.api = httpapi.New(httpapi.Options{Broker: s.broker, Auth: s.store, TrustLoopback: func() bool { return true }})
+	s.api = httpapi.New(httpapi.Options{Broker: doortest.Of(t, s.broker), Auth: s.store, TrustLoopback: func() bool { return true }})
 	s.listen(t, strings.TrimPrefix(s.url, "http://"), nil)
 }
 
@@ -102,7 +103,8 @@ func TestImports(t *testing.T) {
 	const module = "github.com/surgetank/surgetank"
 	for _, p := range strings.Fields(string(out)) {
 		switch p {
-		case module, module + "/client", module + "/internal/settings", module + "/internal/msgopt", module + "/internal/callback":
+		case module, module + "/client", module + "/internal/settings", module + "/internal/msgopt", module + "/internal/callback",
+			module + "/internal/hidden", module + "/internal/door", module + "/internal/fullname":
 		default:
 			t.Errorf("package client links %s", p)
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/msgopt"
 )
 
@@ -18,7 +19,7 @@ func appendMessage(b []byte, p *surgetank.Publishing, publisher string, sequence
 	b = append(b, '{')
 	b = append(b, `"queues":[`...)
 	for i, full := range p.Queues {
-		v, q := surgetank.SplitName(full)
+		v, q := fullname.Split(full)
 		if i > 0 {
 			b = append(b, ',')
 			if v != vhost {
@@ -29,7 +30,7 @@ func appendMessage(b []byte, p *surgetank.Publishing, publisher string, sequence
 		b = msgopt.AppendText(b, q)
 	}
 	b = append(b, ']')
-	if len(p.Queues) > 0 && vhost != surgetank.DefaultVhost {
+	if len(p.Queues) > 0 && vhost != fullname.DefaultVhost {
 		b = msgopt.AppendText(append(b, `,"vhost":`...), vhost)
 	}
 	if b = appendMember(b, "publisher", publisher); publisher != "" {
@@ -86,9 +87,9 @@ func (w *wireMessage) delivery() (d surgetank.Delivery, err error) {
 	d.Due, d.Failure, d.Waiting = w.Due, w.Failure, w.Waiting
 	vhost := w.Vhost
 	if vhost == "" {
-		vhost = surgetank.DefaultVhost
+		vhost = fullname.DefaultVhost
 	}
-	d.Queue = surgetank.FullName(vhost, w.Queue)
+	d.Queue = fullname.Of(vhost, w.Queue)
 	if d.ID, err = surgetank.ParseMessageID(w.ID); err != nil {
 		return d, err
 	}
@@ -103,7 +104,6 @@ func (w *wireMessage) delivery() (d surgetank.Delivery, err error) {
 // wireMessages is a list of messages in the server's JSON.
 type wireMessages struct {
 	Messages []wireMessage `json:"messages"`
-	Floor    uint64        `json:"floor"`
 }
 
 // appendTo decodes the messages and appends them to buf.

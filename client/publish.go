@@ -9,6 +9,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/callback"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // publisher sends messages in the order in which they were accepted, one request at a time.
@@ -99,7 +100,7 @@ func (c *Client) publish(ctx context.Context, msgs []surgetank.Publishing, user 
 
 // weight returns the approximate bytes of a message in a request.
 func weight(p *surgetank.Publishing) int64 {
-	n := 200 + len(p.Message.Body)*4/3 + len(p.Message.Opaque)*4/3 + len(p.Message.Key) + len(p.Message.Group) + len(p.Message.DedupID) + len(p.Publisher)
+	n := 200 + len(p.Message.Body)*4/3 + len(*door.Opaque(&p.Message))*4/3 + len(p.Message.Key) + len(p.Message.Group) + len(p.Message.DedupID) + len(p.Publisher)
 	for _, h := range p.Message.Headers {
 		n += len(h.Name) + len(h.Value) + 24
 	}

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -11,11 +10,12 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // checkName returns CodeInvalid for a name that a path cannot contain.
-func checkName(full string) error { return surgetank.ValidateQueueName(full) }
+func checkName(full string) error { return fullname.Validate(full) }
 
 // DeclareQueue creates or changes a queue. See surgetank.Broker.
 func (c *Client) DeclareQueue(ctx context.Context, name string, config surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
@@ -31,9 +31,9 @@ func (c *Client) DeclareQueue(ctx context.Context, name string, config surgetank
 	if !ok {
 		return none, false, surgetank.FieldErrorf("mode", "there is no declare mode %d", mode)
 	}
-	vhost, _ := surgetank.SplitName(name)
+	vhost, _ := fullname.Split(name)
 	if dl := config.DeadLetter; dl != "" && dl != surgetank.DeadLetterDrop {
-		if v, _ := surgetank.SplitName(dl); v != vhost && v != settings.DoorVhost {
+		if v, _ := fullname.Split(dl); v != vhost && v != settings.DoorVhost {
 			return none, false, surgetank.FieldErrorf("dead_letter", "over HTTP dead letters stay in their virtual host; %q is in another", dl)
 		}
 	}
@@ -112,12 +112,12 @@ func (c *Client) Redrive(ctx context.Context, from string, opts surgetank.Redriv
 		return none, surgetank.FieldErrorf("rate", "rate must be between 0 and 1e9 per second, not %v", float64(opts.Rate))
 	}
 	m := map[string]any{}
-	vhost, _ := surgetank.SplitName(from)
+	vhost, _ := fullname.Split(from)
 	for field, full := range map[string]string{"to": opts.To, "queue": opts.Queue} {
 		if full == "" {
 			continue
 		}
-		v, q := surgetank.SplitName(full)
+		v, q := fullname.Split(full)
 		if v != vhost {
 			return none, surgetank.FieldErrorf(field, "over HTTP messages are redriven inside their virtual host; %q is in another", full)
 		}
@@ -241,32 +241,4 @@ func (c *Client) peek(ctx context.Context, queue string, opts surgetank.PeekOpti
 		return nil, err
 	}
 	return w.appendTo(nil)
-}
-
-// SetMeta stores a small value. Clients have their own namespaces over HTTP, separate from the
-// namespaces of doors and of programs with an embedded broker. Only administrators may use them.
-// See surgetank.Broker.
-func (c *Client) SetMeta(ctx context.Context, namespace, name string, value []byte) error {
-	path := "/v1/meta/" + segment(namespace) + "/" + segment(name)
-	if value == nil {
-		return c.ask(ctx, request{method: "DELETE", path: path, repeat: true}, nil)
-	}
-	return c.ask(ctx, request{method: "PUT", path: path, body: value, contentType: "application/octet-stream", repeat: true}, nil)
-}
-
-// Meta reads a namespace. See surgetank.Broker.
-func (c *Client) Meta(ctx context.Context, namespace string) (map[string][]byte, error) {
-	var ok struct{ Values map[string]string }
-	if err := c.ask(ctx, request{method: "GET", path: "/v1/meta/" + segment(namespace), repeat: true}, &ok); err != nil {
-		return nil, err
-	}
-	values := make(map[string][]byte, len(ok.Values))
-	for name, text := range ok.Values {
-		v, err := base64.StdEncoding.DecodeString(text)
-		if err != nil {
-			return nil, surgetank.Errorf(surgetank.CodeInternal, "the value %q could not be decoded: %w", name, err)
-		}
-		values[name] = v
-	}
-	return values, nil
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // maxResponse limits the bytes of an answer.
@@ -36,9 +37,9 @@ type request struct {
 
 // queuePath returns the path of a queue, with below appended.
 func queuePath(full, below string) string {
-	vhost, queue := surgetank.SplitName(full)
+	vhost, queue := fullname.Split(full)
 	p := "/v1"
-	if vhost != surgetank.DefaultVhost {
+	if vhost != fullname.DefaultVhost {
 		p += "/vhosts/" + segment(vhost)
 	}
 	return p + "/queues/" + segment(queue) + below

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/surgetank/surgetank"
@@ -36,7 +35,6 @@ type subscription struct {
 	ready chan struct{}
 	drain chan struct{} // has a token when no message waits here
 	lost  chan struct{} // has a token when the server's side is known to be gone
-	floor atomic.Uint64
 	stop  context.CancelFunc
 	ended chan struct{} // closed when the polling goroutine has ended
 	gone  chan struct{} // closed when the server's side is closed or abandoned
@@ -63,8 +61,7 @@ type subscription struct {
 // here are dropped, because they are delivered again too.
 //
 // With ManualCredit, the remaining credit is kept: each received message has used one. Otherwise
-// the full credit is available again, although handlers may still have messages from before. Floor
-// is 0 until the first messages arrive.
+// the full credit is available again, although handlers may still have messages from before.
 //
 // The subscription ends with CodeClosed after Close, Cancel or Client.Close. It ends with
 // CodeNotFound if its queue is gone; a transient queue does not survive a restart. It ends with
@@ -173,7 +170,6 @@ func (s *subscription) ask(ctx context.Context, path string, number uint64) ([]s
 	if err := s.c.call(ctx, request{method: "POST", path: path + "/receive", body: body, wait: pollWait, once: true}, &w); err != nil {
 		return nil, err
 	}
-	s.floor.Store(max(s.floor.Load(), w.Floor))
 	return w.appendTo(nil)
 }
 
@@ -214,9 +210,6 @@ func (s *subscription) nudge() {
 	select {
 	case s.ready <- struct{}{}:
 	default:
-	}
-	if s.opts.Notify != nil {
-		s.c.calls.Apart("SubscribeOptions.Notify", s.opts.Notify)
 	}
 }
 
@@ -260,10 +253,6 @@ func (s *subscription) idle() (path string, polling bool) {
 // Ready has a token when messages wait or the subscription has ended.
 func (s *subscription) Ready() <-chan struct{} { return s.ready }
 
-// Floor returns the number below which every message was settled for good, as of the newest
-// messages. entry is always 0.
-func (s *subscription) Floor() (seq, entry uint64) { return s.floor.Load(), 0 }
-
 // AddCredit adds credit and waits for the server's answer. If the server's side is gone, the next
 // one gets the new credit.
 func (s *subscription) AddCredit(n int) {
@@ -274,19 +263,6 @@ func (s *subscription) AddCredit(n int) {
 			used = s.received
 		}
 		s.granted = max(s.granted+n, min(used, s.granted))
-	})
-}
-
-// SetPoolLimit limits the leased messages of all subscriptions of the pool. It waits for the server
-// as AddCredit does.
-func (s *subscription) SetPoolLimit(n int) {
-	n = max(0, min(n, maxCredit))
-	s.adjust(map[string]int{"pool_limit": n}, func() {
-		s.c.mu.Lock()
-		defer s.c.mu.Unlock()
-		if s.opts.Pool != 0 {
-			s.c.limits[s.opts.Pool] = n
-		}
 	})
 }
 

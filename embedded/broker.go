@@ -7,17 +7,30 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/broker"
 	"github.com/surgetank/surgetank/internal/disklog"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/hidden"
 )
+
+// behind is the field of a Broker that doors and sinks use.
+type behind = hidden.Field[door.Broker]
 
 // Broker is an embedded broker. It implements surgetank.Broker, whose documentation states the
 // promises of the methods. A nil or closed Broker returns CodeClosed.
 type Broker struct {
+	behind
 	b   *broker.Broker
 	log *disklog.Log // nil: in memory
 	dir string
 }
 
 var _ surgetank.Broker = (*Broker)(nil)
+
+// newBroker returns a Broker for b. log is nil for a broker in memory.
+func newBroker(b *broker.Broker, log *disklog.Log, dir string) *Broker {
+	e := &Broker{b: b, log: log, dir: dir}
+	*hidden.Of(e) = b
+	return e
+}
 
 // inner returns the broker. Without one it returns nil, and the methods of nil return CodeClosed.
 func (b *Broker) inner() *broker.Broker {
@@ -115,29 +128,7 @@ func (b *Broker) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 	return b.inner().Queues(ctx)
 }
 
-// SetMeta stores a small value under a namespace and a name; nil removes it.
-func (b *Broker) SetMeta(ctx context.Context, namespace, name string, value []byte) error {
-	return b.inner().SetMeta(ctx, namespace, name, value)
-}
-
-// SetMetaLater is SetMeta without the wait for the disk. Later settlements by the same goroutine
-// become durable only after the value. Sinks use it.
-func (b *Broker) SetMetaLater(namespace, name string, value []byte) error {
-	return b.inner().SetMetaLater(namespace, name, value)
-}
-
-// Meta returns the values of a namespace.
-func (b *Broker) Meta(ctx context.Context, namespace string) (map[string][]byte, error) {
-	return b.inner().Meta(ctx, namespace)
-}
-
-// History returns a queue's position in the history of the data directory. It counts the messages
-// with numbers in count that are not settled. Sinks compare the history with their target's.
-func (b *Broker) History(ctx context.Context, queue string, count ...surgetank.NumberRange) (surgetank.History, error) {
-	return b.inner().History(ctx, queue, count...)
-}
-
-// Dir gives the absolute path of the data directory; "" for a broker in memory.
+// Dir returns the absolute path of the data directory; "" for a broker in memory.
 func (b *Broker) Dir() string {
 	if b == nil {
 		return ""

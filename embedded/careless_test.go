@@ -95,7 +95,6 @@ func TestZeroBroker(t *testing.T) {
 		"SettleAsync":  b.SettleAsync(ctx, nil, nil),
 		"PauseQueue":   b.PauseQueue(ctx, "q", 0),
 		"ResumeQueue":  b.ResumeQueue(ctx, "q"),
-		"SetMeta":      b.SetMeta(ctx, "n", "n", nil),
 	}
 	_, errs["Publish"] = b.Publish(ctx, x)
 	_, errs["Settle"] = b.Settle(ctx, nil)
@@ -110,7 +109,6 @@ func TestZeroBroker(t *testing.T) {
 	_, errs["Redrive"] = b.Redrive(ctx, "q", surgetank.RedriveOptions{})
 	_, errs["Queue"] = b.Queue(ctx, "q")
 	_, errs["Queues"] = b.Queues(ctx)
-	_, errs["Meta"] = b.Meta(ctx, "n")
 	for name, err := range errs {
 		if !errors.Is(err, surgetank.ErrClosed) {
 			t.Errorf("%s: %v", name, err)

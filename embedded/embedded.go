@@ -128,7 +128,7 @@ func Memory(opts Options) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Broker{b: b}, nil
+	return newBroker(b, nil, ""), nil
 }
 
 // wrap returns a nil interface on an error, and not an interface with a nil pointer.

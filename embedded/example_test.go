@@ -145,3 +145,33 @@ func Example_retryAndDeadLetter() {
 	// attempt 2
 	// job died in jobs by attempts: no luck
 }
+
+// shop is a program that depends on a Broker only, so that a test can pass one in memory.
+type shop struct{ queue surgetank.Broker }
+
+func (s shop) order(ctx context.Context, body string) error {
+	_, err := surgetank.Send(ctx, s.queue, "orders", surgetank.Message{Body: []byte(body)})
+	return err
+}
+
+// A test of a program uses a broker in memory.
+func ExampleMemory() {
+	ctx := context.Background()
+	b, err := embedded.Memory(embedded.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer b.Close()
+	if _, _, err := b.DeclareQueue(ctx, "orders", surgetank.QueueConfig{}, surgetank.DeclareNew); err != nil {
+		log.Fatal(err)
+	}
+	if err := (shop{b}).order(ctx, `{"total": 7}`); err != nil {
+		log.Fatal(err)
+	}
+	list, err := b.Peek(ctx, "orders", surgetank.PeekOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%d order: %s\n", len(list), list[0].Body)
+	// Output: 1 order: {"total": 7}
+}

@@ -45,5 +45,5 @@ func Open(dir string, opts Options) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Broker{b: b, log: log, dir: dir}, nil
+	return newBroker(b, log, dir), nil
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door/doortest"
 )
 
 // TestRestoredDirectory restores a data directory from a copy. Epochs, message numbers and lease
@@ -55,7 +56,7 @@ func TestRestoredDirectory(t *testing.T) {
 	b = open()
 	first := publish(b, "lost with the restore")
 	kept := receive(b)
-	before, err := b.History(ctx, "q")
+	before, err := doortest.Of(t, b).History(ctx, "q")
 	if err != nil || len(kept) != 2 {
 		t.Fatalf("%d messages, %v", len(kept), err)
 	}
@@ -89,7 +90,7 @@ func TestRestoredDirectory(t *testing.T) {
 			t.Errorf("a receipt of before the restore: %v, %v, want lease_lost", r, err)
 		}
 	}
-	after, err := b.History(context.WithoutCancel(ctx), "q")
+	after, err := doortest.Of(t, b).History(context.WithoutCancel(ctx), "q")
 	if err != nil {
 		t.Fatal(err)
 	}

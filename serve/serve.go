@@ -13,6 +13,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/config"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/server"
 )
 
@@ -72,3 +73,10 @@ func (s *Server) AMQP() string { return s.s.Addresses().AMQP }
 // Stop closes the doors and stops the sinks. When ctx ends, it cuts off the remaining requests,
 // connections and commits, and returns an error that names them. The broker stays open.
 func (s *Server) Stop(ctx context.Context) error { return s.s.Stop(ctx) }
+
+// QueueName returns the name of a virtual host's queue for the methods of the broker. Queues of the
+// virtual host "/" have plain names, so most programs do not need it.
+func QueueName(vhost, queue string) string { return fullname.Of(vhost, queue) }
+
+// SplitQueueName splits the name of a queue, as QueueName makes it, into virtual host and queue.
+func SplitQueueName(name string) (vhost, queue string) { return fullname.Split(name) }

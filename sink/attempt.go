@@ -79,7 +79,7 @@ func (l *lane) try() (outcome, error) {
 		switch e.Class {
 		case TooLarge:
 			l.limit.tooLarge(len(l.batch))
-			l.s.r.stats.retried(e, l.s.r.opts.Clock.Now())
+			l.s.r.stats.retried(e, l.s.r.opts.clock.Now())
 			return outcome{again: true}, nil
 		case Changed:
 			if changes++; changes < changeTries {
@@ -90,7 +90,7 @@ func (l *lane) try() (outcome, error) {
 			if retries++; retries == retryTries {
 				return o, &Error{Class: Down, Row: -1, Reason: e.Reason, Err: e}
 			}
-			l.s.r.stats.retried(e, l.s.r.opts.Clock.Now())
+			l.s.r.stats.retried(e, l.s.r.opts.clock.Now())
 			if !pause.wait(l.s.ctx) {
 				return o, context.Cause(l.s.ctx)
 			}
@@ -173,7 +173,7 @@ func (l *lane) write(good []*entry, o *outcome) error {
 
 // overdue reports whether a message has waited long enough for earlier ones.
 func (l *lane) overdue(rows []*entry) bool {
-	now := l.s.r.opts.Clock.Now()
+	now := l.s.r.opts.clock.Now()
 	for _, e := range rows {
 		if h := e.hold; h != nil && h.after && !h.due.After(now) {
 			return true
@@ -198,5 +198,5 @@ func (l *lane) committed(rows []*entry, mark uint64) {
 	l.s.mark(l.number, l.s.ledger.commit(l.number, l.seqs))
 	l.limit.committed(len(rows))
 	l.s.prove(mark, len(rows))
-	l.s.r.stats.committed(len(rows), l.s.r.opts.Clock.Now())
+	l.s.r.stats.committed(len(rows), l.s.r.opts.clock.Now())
 }

@@ -11,12 +11,12 @@ import (
 //
 // It belongs to the runner and is safe for use by many goroutines.
 type brake struct {
-	mu       sync.Mutex
-	limit    int  // messages parked in sequence; 0 or less: no limit
-	run      int  // messages parked since the last message was written
-	released bool // keep parking until a message is written
-	pulled   bool // messages are held back because of the limit
-	last     string
+	mu     sync.Mutex
+	limit  int  // messages parked in sequence; 0 or less: no limit
+	run    int  // messages parked since the last message was written
+	off    bool // keep parking until a message is written
+	pulled bool // messages are held back because of the limit
+	last   string
 }
 
 // judge divides the bad messages of one attempt into those to park and those to hold back. good
@@ -25,7 +25,7 @@ func (b *brake) judge(good bool, bad []*entry) (park, hold []*entry) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if good {
-		b.run, b.released, b.pulled = 0, false, false
+		b.run, b.off, b.pulled = 0, false, false
 	}
 	if len(bad) == 0 {
 		return nil, nil
@@ -37,7 +37,7 @@ func (b *brake) judge(good bool, bad []*entry) (park, hold []*entry) {
 			fresh++
 		}
 	}
-	if b.limit <= 0 || b.released || good || b.run+fresh <= b.limit {
+	if b.limit <= 0 || b.off || good || b.run+fresh <= b.limit {
 		if !good {
 			b.run += fresh
 		}
@@ -58,14 +58,14 @@ func (b *brake) judge(good bool, bad []*entry) (park, hold []*entry) {
 func (b *brake) exceeds(more int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.limit > 0 && !b.released && b.run+more > b.limit
+	return b.limit > 0 && !b.off && b.run+more > b.limit
 }
 
-// release lets the sink park again until a message is written.
-func (b *brake) release() {
+// reset lets the sink park again until a message is written.
+func (b *brake) reset() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.run, b.released, b.pulled = 0, true, false
+	b.run, b.off, b.pulled = 0, true, false
 }
 
 // on returns the brake's explanation while it is pulled, and "" otherwise.

@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/hidden"
 	"github.com/surgetank/surgetank/internal/seqset"
 )
 
@@ -30,16 +31,11 @@ type Claim struct {
 	// Instance is the sink's identity: a random text drawn when the sink was created. Progress
 	// belongs to the instance, not to the sink's name. So a second broker or a new data directory
 	// with a sink of the same name never continues progress about other messages.
-	Instance string
-	Sink     string // its name, for readers of the progress table
-	Owner    string // random, one for each runner
-	Held     uint64 // the epoch of this runner's newest opening; 0: none yet
-	Lanes    int
-	// History reads the queue's history. Next calls it while the progress is locked, so the history
-	// includes every commit of an older opening.
-	History func() (surgetank.History, error)
-	// Count returns how many of the given message numbers are not settled.
-	Count func(seqset.Set) (uint64, error)
+	Instance  string
+	Sink      string // its name, for readers of the progress table
+	Owner     string // random, one for each runner
+	LastEpoch uint64 // the epoch of this runner's newest opening; 0: none yet
+	Lanes     int
 	// Written is the progress in the target as far as the queue's directory knows it.
 	Written Written
 	// Way is the user's choice about a target and a queue that contradict each other.
@@ -50,6 +46,22 @@ type Claim struct {
 	// class Stale if the progress is older than the record: another opening took over, or the new
 	// connection leads to an older copy of the database. If Verify is nil, nothing is checked.
 	Verify func() func(State) error
+	// history reads the queue's history. Next reads it while the progress is locked, so the history
+	// includes every commit of an older opening.
+	history
+}
+
+// history is the field of a Claim that the runner sets.
+type history = hidden.Field[door.HistoryFunc]
+
+// count returns how many of the given message numbers are not settled.
+func (c *Claim) count(ids seqset.Set) (uint64, error) {
+	ranges := make([]door.NumberRange, len(ids))
+	for i, x := range ids {
+		ranges[i] = door.NumberRange(x)
+	}
+	h, err := (*hidden.Of(c))(ranges...)
+	return h.Counted, err
 }
 
 // Written is the queue's knowledge of the progress in the target. It is a lower bound: commits just
@@ -70,7 +82,7 @@ type State struct {
 	Before      Position  // of the newest commit, before this opening, that applied messages
 	Known       []byte    // history of the directory that made this opening; see encodeKnown
 	Base        uint64    // messages applied before this opening
-	Settled     []byte    // ids that lanes have passed on; see AppendIDs
+	Settled     []byte    // ids that lanes have passed on; see appendIDs
 	Updated     time.Time // of the newest commit
 	Lanes       []LaneState
 }
@@ -85,7 +97,7 @@ type LaneState struct {
 	Watermark uint64
 	Entry     uint64 // the queue's newest entry at the last commit; the watermark depends on it
 	Applied   uint64 // messages, in this epoch
-	IDs       []byte // see AppendIDs
+	IDs       []byte // see appendIDs
 }
 
 // applied is how many messages the target has applied in total.
@@ -123,13 +135,13 @@ func (s *State) watermark() uint64 {
 
 // ids merges the ids of all rows.
 func (s *State) ids() (seqset.Set, error) {
-	all, err := ReadIDs(s.Settled)
+	all, err := readIDs(s.Settled)
 	for i := range s.Lanes {
 		if err != nil {
 			return nil, err
 		}
 		var ids seqset.Set
-		if ids, err = ReadIDs(s.Lanes[i].IDs); err == nil {
+		if ids, err = readIDs(s.Lanes[i].IDs); err == nil {
 			all = seqset.Union(all, ids)
 		}
 	}
@@ -143,7 +155,11 @@ func (s *State) ids() (seqset.Set, error) {
 // Next merges the ids of all rows. Ids below the queue's floor are dropped, because their messages
 // are never delivered again. The rest becomes the new opening's Settled.
 func (c Claim) Next(old *State) (State, error) {
-	h, err := c.History()
+	read := *hidden.Of(&c)
+	if read == nil {
+		return State{}, &Error{Class: Refused, Row: -1, Reason: "the claim has no queue: only a runner, or sinktest.Claim in a test, makes a usable claim"}
+	}
+	h, err := read()
 	if err != nil {
 		return State{}, err
 	}
@@ -153,7 +169,7 @@ func (c Claim) Next(old *State) (State, error) {
 		next.Incarnation = h.Openings[n-1].Incarnation
 	}
 	for i := range next.Lanes {
-		next.Lanes[i] = LaneState{Watermark: h.Floor, Entry: h.Entry, IDs: AppendIDs(nil, nil)}
+		next.Lanes[i] = LaneState{Watermark: h.Floor, Entry: h.Entry, IDs: appendIDs(nil, nil)}
 	}
 	var ids, here seqset.Set // ids: what the target has. here: messages of this directory that the target has or counts as settled
 	var k known
@@ -180,7 +196,7 @@ func (c Claim) Next(old *State) (State, error) {
 		return State{}, err
 	}
 	switch {
-	case r == nil && c.Held > 0 && old != nil && old.Owner != c.Owner && old.Epoch > c.Held:
+	case r == nil && c.LastEpoch > 0 && old != nil && old.Owner != c.Owner && old.Epoch > c.LastEpoch:
 		return State{}, &Error{Class: Fenced, Row: -1, Reason: fmt.Sprintf(
 			"another process took over sink %q (opening %d); stop one of the two, then resume this sink", c.Sink, old.Epoch)}
 	case r == nil:
@@ -196,6 +212,6 @@ func (c Claim) Next(old *State) (State, error) {
 			ids = nil
 		}
 	}
-	next.Settled = AppendIDs(nil, ids)
+	next.Settled = appendIDs(nil, ids)
 	return next, nil
 }

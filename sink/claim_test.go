@@ -6,13 +6,14 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/hidden"
 	"github.com/surgetank/surgetank/internal/seqset"
 )
 
-func opens(incarnations ...uint64) (list []surgetank.Opening) {
+func opens(incarnations ...uint64) (list []door.Opening) {
 	for i, n := range incarnations {
-		list = append(list, surgetank.Opening{Incarnation: n, First: uint64(10 * (i + 1))})
+		list = append(list, door.Opening{Incarnation: n, First: uint64(10 * (i + 1))})
 	}
 	return list
 }
@@ -22,19 +23,19 @@ func opens(incarnations ...uint64) (list []surgetank.Opening) {
 func TestSharedNumbers(t *testing.T) {
 	const end = math.MaxUint64 - 1
 	for name, c := range map[string]struct {
-		stored, here []surgetank.Span
+		stored, here []door.Span
 		openings     []uint64
 		want         seqset.Set
 	}{
-		"the same":                         {[]surgetank.Span{{Incarnation: 1, First: 1}}, []surgetank.Span{{Incarnation: 1, First: 1}}, []uint64{1}, seqset.Set{{First: 1, Last: end}}},
-		"restored, and opened again":       {[]surgetank.Span{{Incarnation: 1, First: 1}, {Incarnation: 2, First: 5}}, []surgetank.Span{{Incarnation: 1, First: 1}, {Incarnation: 3, First: 4}}, []uint64{1, 2}, seqset.Set{{First: 1, Last: 3}}},
-		"copied while it ran":              {[]surgetank.Span{{Incarnation: 1, First: 1}, {Incarnation: 3, First: 8}}, []surgetank.Span{{Incarnation: 1, First: 1}}, []uint64{1, 3}, seqset.Set{{First: 1, Last: 7}}},
-		"stored spans begin later":         {[]surgetank.Span{{Incarnation: 3, First: 8}}, []surgetank.Span{{Incarnation: 1, First: 1}, {Incarnation: 2, First: 6}}, []uint64{1, 3}, seqset.Set{{First: 1, Last: 5}}},
-		"older than incarnations":          {nil, []surgetank.Span{{Incarnation: 3, First: 8}}, nil, seqset.Set{{First: 1, Last: 7}}},
+		"the same":                         {[]door.Span{{Incarnation: 1, First: 1}}, []door.Span{{Incarnation: 1, First: 1}}, []uint64{1}, seqset.Set{{First: 1, Last: end}}},
+		"restored, and opened again":       {[]door.Span{{Incarnation: 1, First: 1}, {Incarnation: 2, First: 5}}, []door.Span{{Incarnation: 1, First: 1}, {Incarnation: 3, First: 4}}, []uint64{1, 2}, seqset.Set{{First: 1, Last: 3}}},
+		"copied while it ran":              {[]door.Span{{Incarnation: 1, First: 1}, {Incarnation: 3, First: 8}}, []door.Span{{Incarnation: 1, First: 1}}, []uint64{1, 3}, seqset.Set{{First: 1, Last: 7}}},
+		"stored spans begin later":         {[]door.Span{{Incarnation: 3, First: 8}}, []door.Span{{Incarnation: 1, First: 1}, {Incarnation: 2, First: 6}}, []uint64{1, 3}, seqset.Set{{First: 1, Last: 5}}},
+		"older than incarnations":          {nil, []door.Span{{Incarnation: 3, First: 8}}, nil, seqset.Set{{First: 1, Last: 7}}},
 		"nothing known of either":          {nil, nil, nil, seqset.Set{{First: 1, Last: end}}},
-		"another directory from the first": {[]surgetank.Span{{Incarnation: 1, First: 1}}, []surgetank.Span{{Incarnation: 2, First: 1}}, []uint64{1}, nil},
+		"another directory from the first": {[]door.Span{{Incarnation: 1, First: 1}}, []door.Span{{Incarnation: 2, First: 1}}, []uint64{1}, nil},
 	} {
-		if got := (known{c.openings, c.stored}).shared(surgetank.History{Spans: c.here}); !slices.Equal(got, c.want) {
+		if got := (known{c.openings, c.stored}).shared(door.History{Spans: c.here}); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
@@ -44,24 +45,28 @@ func TestSharedNumbers(t *testing.T) {
 // incarnation 2, and is opened again as 3 when all messages are settled. b has dropped the spans
 // below its floor. Message 8 of a is not message 8 of b.
 func TestTargetKeepsOldSpans(t *testing.T) {
-	claim := func(floor uint64, openings []surgetank.Opening, spans ...surgetank.Span) Claim {
-		return Claim{Instance: "i", Sink: "s", Owner: "o", Lanes: 1,
-			Count: func(s seqset.Set) (uint64, error) { return s.Count(), nil },
-			History: func() (surgetank.History, error) {
-				return surgetank.History{Queue: 1, Floor: floor, Next: 12, Entry: 99, Openings: openings, Spans: spans}, nil
-			}}
+	claim := func(floor uint64, openings []door.Opening, spans ...door.Span) Claim {
+		c := Claim{Instance: "i", Sink: "s", Owner: "o", Lanes: 1}
+		*hidden.Of(&c) = func(count ...door.NumberRange) (door.History, error) {
+			h := door.History{Queue: 1, Floor: floor, Next: 12, Entry: 99, Openings: openings, Spans: spans}
+			for _, r := range count {
+				h.Counted += r.Last - r.First + 1
+			}
+			return h, nil
+		}
+		return c
 	}
-	state, err := claim(1, opens(1, 2), surgetank.Span{Incarnation: 1, First: 1}, surgetank.Span{Incarnation: 2, First: 8}).Next(nil)
+	state, err := claim(1, opens(1, 2), door.Span{Incarnation: 1, First: 1}, door.Span{Incarnation: 2, First: 8}).Next(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	state.Lanes[0] = LaneState{Batch: 1, Watermark: 1, Entry: 25, Applied: 8, IDs: AppendIDs(nil, seqset.Set{{First: 1, Last: 8}})}
-	b := claim(9, opens(1, 2, 3), surgetank.Span{Incarnation: 3, First: 9})
+	state.Lanes[0] = LaneState{Batch: 1, Watermark: 1, Entry: 25, Applied: 8, IDs: appendIDs(nil, seqset.Set{{First: 1, Last: 8}})}
+	b := claim(9, opens(1, 2, 3), door.Span{Incarnation: 3, First: 9})
 	b.Written = Written{Epoch: 1, Applied: 8}
 	if state, err = b.Next(&state); err != nil {
 		t.Fatal(err)
 	}
-	_, err = claim(1, opens(1), surgetank.Span{Incarnation: 1, First: 1}).Next(&state)
+	_, err = claim(1, opens(1), door.Span{Incarnation: 1, First: 1}).Next(&state)
 	var r *Refusal
 	if !errors.As(err, &r) || r.Kind != QueueBehind || r.Known != 7 || r.Newer != 4 {
 		t.Fatalf("%+v, want a refusal with 7 known messages and 4 of after the histories parted", err)

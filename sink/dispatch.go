@@ -58,7 +58,7 @@ func (s *session) waitForRoom(ctx context.Context) (int, bool) {
 // the session already has got a new lease because the old one ended; it stays in its lane. All
 // others go to lanes.
 func (s *session) take(buf []surgetank.Delivery) error {
-	now := s.r.opts.Clock.Now()
+	now := s.r.opts.clock.Now()
 	var again []*entry
 	renewed := 0
 	s.mu.Lock()

@@ -8,16 +8,16 @@ import (
 	"github.com/surgetank/surgetank/internal/seqset"
 )
 
-// maxRuns limits the runs that ReadIDs accepts from one row. It is far above what a sink stores.
+// maxRuns limits the runs that readIDs accepts from one row. It is far above what a sink stores.
 const maxRuns = 1 << 24
 
 var errIDs = errors.New("a list of message ids is not in its format")
 
-// AppendIDs appends a set of ids in a compact form. A format byte comes first, then two varints for
+// appendIDs appends a set of ids in a compact form. A format byte comes first, then two varints for
 // every unbroken run: the distance from the end of the previous run, and the length minus one. Ids
 // of a queue form runs: a thousand ids take about ten bytes with one lane, and at most about two
 // bytes each with many lanes.
-func AppendIDs(dst []byte, ids seqset.Set) []byte {
+func appendIDs(dst []byte, ids seqset.Set) []byte {
 	dst = append(dst, 1)
 	var end uint64
 	for _, r := range ids {
@@ -28,8 +28,8 @@ func AppendIDs(dst []byte, ids seqset.Set) []byte {
 	return dst
 }
 
-// ReadIDs reads the ids that AppendIDs wrote. Empty input is an empty set.
-func ReadIDs(b []byte) (ids seqset.Set, err error) {
+// readIDs reads the ids that appendIDs wrote. Empty input is an empty set.
+func readIDs(b []byte) (ids seqset.Set, err error) {
 	if len(b) == 0 {
 		return nil, nil
 	}

@@ -6,21 +6,21 @@ import (
 	"math"
 	"slices"
 
-	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/seqset"
 )
 
 // known is the history of a queue and its directory, as stored by an opening of the target.
 type known struct {
 	openings []uint64 // incarnations
-	spans    []surgetank.Span
+	spans    []door.Span
 }
 
 var errKnown = errors.New("a stored history is not in its format")
 
 // encodeKnown writes a history for the target: a format byte, the incarnations of all openings,
 // then the queue's spans.
-func encodeKnown(h surgetank.History) []byte {
+func encodeKnown(h door.History) []byte {
 	b := append(make([]byte, 0, 16+8*len(h.Openings)+16*len(h.Spans)), 1)
 	b = binary.AppendUvarint(b, uint64(len(h.Openings)))
 	for _, o := range h.Openings {
@@ -39,11 +39,11 @@ const maxKnownSpans = 256
 // with adds to h the older spans that the target knows. The data directory drops the spans below
 // its floor, but another directory with the same past may still have messages there. k must be from
 // the same history as h.
-func (k known) with(h surgetank.History) surgetank.History {
+func (k known) with(h door.History) door.History {
 	if len(h.Spans) == 0 {
 		return h
 	}
-	var spans []surgetank.Span
+	var spans []door.Span
 	for _, s := range k.spans {
 		if s.First < h.Spans[0].First {
 			spans = append(spans, s)
@@ -77,7 +77,7 @@ func decodeKnown(b []byte) (k known, err error) {
 		if len(b) < 9 {
 			return k, errKnown
 		}
-		s := surgetank.Span{Incarnation: binary.LittleEndian.Uint64(b)}
+		s := door.Span{Incarnation: binary.LittleEndian.Uint64(b)}
 		if s.First, size = binary.Uvarint(b[8:]); size <= 0 {
 			return k, errKnown
 		}
@@ -94,8 +94,8 @@ func decodeKnown(b []byte) (k known, err error) {
 // same incarnation in both. For numbers before the stored history begins, the incarnation that
 // assigned them in h must be one of the stored openings, or unknown. If it is unknown, the messages
 // are older than incarnations are.
-func (k known) shared(h surgetank.History) (out seqset.Set) {
-	at := func(spans []surgetank.Span, n uint64) (incarnation, last uint64, ok bool) {
+func (k known) shared(h door.History) (out seqset.Set) {
+	at := func(spans []door.Span, n uint64) (incarnation, last uint64, ok bool) {
 		last = math.MaxUint64
 		for i := len(spans) - 1; i >= 0; i-- {
 			if spans[i].First <= n {
@@ -126,7 +126,7 @@ func (k known) shared(h surgetank.History) (out seqset.Set) {
 // here returns the messages of h's queue that the target has or counts as settled. A message number
 // alone identifies no message: after a restore the same number is assigned to another message. So a
 // number counts only where both histories assigned it in the same incarnation.
-func (k known) here(old *State, ids seqset.Set, h surgetank.History) (out seqset.Set) {
+func (k known) here(old *State, ids seqset.Set, h door.History) (out seqset.Set) {
 	all := ids
 	if w := old.watermark(); w > h.Floor {
 		all = seqset.Union(ids, seqset.Set{{First: h.Floor, Last: w - 1}})

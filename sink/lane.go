@@ -108,7 +108,7 @@ func (l *lane) run() error {
 // message has waited for batch.wait. A batch from back is ready when one message is due. gather
 // returns false when the lane is closed.
 func (l *lane) gather() bool {
-	clock := l.s.r.opts.Clock
+	clock := l.s.r.opts.clock
 	idle := clock.Now()
 	l.looking = false
 	for {
@@ -182,7 +182,7 @@ func (l *lane) look() error {
 func (l *lane) await(most time.Duration) bool {
 	var timer <-chan time.Time
 	if most > 0 {
-		t := l.s.r.opts.Clock.NewTimer(most)
+		t := l.s.r.opts.clock.NewTimer(most)
 		defer t.Stop()
 		timer = t.C()
 	}

@@ -48,11 +48,11 @@ const maxLaneRuns = 2048
 func newLedger(s State) (*ledger, error) {
 	l := &ledger{owner: s.Owner, epoch: s.Epoch, passing: -1, lanes: make([]laneLedger, len(s.Lanes))}
 	var err error
-	if l.settled, err = ReadIDs(s.Settled); err != nil {
+	if l.settled, err = readIDs(s.Settled); err != nil {
 		return nil, err
 	}
 	for i, ls := range s.Lanes {
-		ids, err := ReadIDs(ls.IDs)
+		ids, err := readIDs(ls.IDs)
 		if err != nil {
 			return nil, err
 		}
@@ -100,9 +100,9 @@ func (l *ledger) progress(lane int, floor, entry uint64, batch []uint64) Progres
 		settled.RemoveBelow(floor)
 		ll.nextSettled = seqset.Union(settled, ll.next)
 		ll.next = nil
-		p.Settled = AppendIDs(nil, ll.nextSettled)
+		p.Settled = appendIDs(nil, ll.nextSettled)
 	}
-	p.IDs = AppendIDs(nil, ll.next)
+	p.IDs = appendIDs(nil, ll.next)
 	return p
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // Namespace is the namespace of sinks in the broker's metadata. Each sink has one value, under its
@@ -26,7 +27,7 @@ type Factory func(Spec) (Target, error)
 // restart and move with the data directory. Its methods are safe for use by many goroutines. Errors
 // are *surgetank.Error.
 type Manager struct {
-	broker    Broker
+	broker    door.Broker
 	factories map[string]Factory
 	opts      Options
 
@@ -88,11 +89,17 @@ type Info struct {
 
 // NewManager starts the sinks stored in the broker, whether their targets are up or not. A sink
 // whose settings this program cannot run is listed as refused; the other sinks run.
-func NewManager(ctx context.Context, broker Broker, factories map[string]Factory, opts Options) (*Manager, error) {
-	m := &Manager{broker: broker, factories: factories, opts: opts.withDefaults(), ops: make(chan struct{}, 1), sinks: map[string]*managed{}}
+//
+// broker is an embedded.Broker. Any other broker is CodeInvalid.
+func NewManager(ctx context.Context, broker surgetank.Broker, factories map[string]Factory, opts Options) (*Manager, error) {
+	inner, err := door.Of(broker)
+	if err != nil {
+		return nil, err
+	}
+	m := &Manager{broker: inner, factories: factories, opts: opts.withDefaults(), ops: make(chan struct{}, 1), sinks: map[string]*managed{}}
 	m.life, m.end = context.WithCancel(context.Background())
 	m.ops <- struct{}{}
-	values, err := broker.Meta(ctx, Namespace)
+	values, err := inner.Meta(ctx, Namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +149,7 @@ func (m *Manager) start(name string, s *managed, way Way) error {
 	}
 	opts := m.opts
 	opts.Way = way
-	r := NewRunner(m.broker, target, name, s.stored.Instance, s.spec, opts)
+	r := newRunner(m.broker, target, name, s.stored.Instance, s.spec, opts)
 	m.mu.Lock()
 	s.runner = r
 	m.mu.Unlock()
@@ -237,7 +244,7 @@ func (m *Manager) Put(ctx context.Context, name string, spec json.RawMessage) (j
 		}
 	}
 	if next.Address == next.Redacted().Address && hasHidden(next.Address) {
-		return nil, false, surgetank.FieldErrorf("postgres.dsn", "postgres.dsn has %s for its password; write the password itself", hidden)
+		return nil, false, surgetank.FieldErrorf("postgres.dsn", "postgres.dsn has %s for its password; write the password itself", mask)
 	}
 	target, err := m.check(ctx, next)
 	if err != nil {
@@ -396,7 +403,7 @@ func (m *Manager) Resume(ctx context.Context, name string, way string) error {
 	}
 	next := s.stored
 	next.Paused = false
-	next.Choices = append(slices.Clone(s.stored.Choices), Choice{Time: m.opts.Clock.Now().UTC(), Contradiction: r.Kind, Text: r.Text, WayOut: r.Ways[i]})
+	next.Choices = append(slices.Clone(s.stored.Choices), Choice{Time: m.opts.clock.Now().UTC(), Contradiction: r.Kind, Text: r.Text, WayOut: r.Ways[i]})
 	next.Choices = next.Choices[max(0, len(next.Choices)-maxChoices):]
 	if err := m.store(ctx, name, &next); err != nil {
 		return err
@@ -441,7 +448,7 @@ func (m *Manager) setPaused(ctx context.Context, name string, paused bool) error
 		case <-r.Done():
 			m.pause(ctx, s)
 		default:
-			r.Release()
+			r.ResetBrake()
 			return nil
 		}
 	}
@@ -474,7 +481,7 @@ func (m *Manager) Info(ctx context.Context, name string) (Info, error) {
 	case err == nil:
 		i.Waiting, i.OldestAge = q.Ready+q.Blocked+q.Delayed+q.Leased, q.OldestAge.Seconds()
 		if !i.OldestHeld.IsZero() {
-			i.OldestAge = max(i.OldestAge, m.opts.Clock.Now().Sub(i.OldestHeld).Seconds())
+			i.OldestAge = max(i.OldestAge, m.opts.clock.Now().Sub(i.OldestHeld).Seconds())
 		}
 	case surgetank.CodeOf(err) != surgetank.CodeNotFound:
 		return Info{}, err

@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door/doortest"
 	"github.com/surgetank/surgetank/sink"
 	"github.com/surgetank/surgetank/sink/sinktest"
 )
 
 // world is a broker, a database and the factories over it.
 type world struct {
-	b        *sinktest.Broker
+	b        *doortest.Broker
 	db       *sinktest.Memory
 	checkErr error
 	made     int
@@ -51,7 +52,7 @@ const memorySpec = `{"queue":"q","sqlite":{"path":"x.db","table":"t","columns":{
 
 func bubble(t *testing.T, f func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{b: sinktest.NewBroker("q"), db: sinktest.NewMemory(1)}
+		w := &world{b: doortest.NewBroker("q"), db: sinktest.NewMemory(1)}
 		defer w.b.Close()
 		f(t, w)
 	})

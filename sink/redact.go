@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// hidden replaces a password wherever settings are displayed.
-const hidden = "***"
+// mask replaces a password wherever settings are displayed.
+const mask = "***"
 
 // keyValue matches one setting of an address in key=value form, by libpq's rules.
 var keyValue = regexp.MustCompile(`^\s*(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)(?:[^\s\\]|\\.)*|)(?:\s+|$)`)
@@ -29,17 +29,17 @@ func redact(dsn string) string {
 		return redactWords(dsn)
 	}
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 && strings.Contains(rest[i:], "@") {
-		return hidden // the password may have begun before a / ? or #, in the part that looks like a port
+		return mask // the password may have begun before a / ? or #, in the part that looks like a port
 	}
 	u, err := url.Parse(dsn)
 	if err != nil {
-		return hidden
+		return mask
 	}
 	user := ""
 	if u.User != nil {
 		user = url.User(u.User.Username()).String()
 		if _, has := u.User.Password(); has {
-			user += ":" + hidden
+			user += ":" + mask
 		}
 		user += "@"
 	}
@@ -47,7 +47,7 @@ func redact(dsn string) string {
 	for i, p := range parts {
 		key, _, _ := strings.Cut(p, "=")
 		if k, err := url.QueryUnescape(key); err != nil || strings.HasSuffix(strings.ToLower(k), "password") {
-			parts[i] = key + "=" + hidden
+			parts[i] = key + "=" + mask
 		}
 	}
 	out := u.Scheme + "://" + user + u.Host + u.EscapedPath()
@@ -63,10 +63,10 @@ func redactWords(dsn string) string {
 	for rest := dsn; strings.TrimSpace(rest) != ""; {
 		m := keyValue.FindStringSubmatch(rest)
 		if m == nil {
-			return hidden
+			return mask
 		}
 		if strings.HasSuffix(strings.ToLower(m[1]), "password") {
-			m[2] = hidden
+			m[2] = mask
 		}
 		out = append(out, m[1]+"="+m[2])
 		rest = rest[len(m[0]):]
@@ -75,4 +75,4 @@ func redactWords(dsn string) string {
 }
 
 // hasHidden reports whether an address has *** where a password should be.
-func hasHidden(address string) bool { return strings.Contains(address, hidden) }
+func hasHidden(address string) bool { return strings.Contains(address, mask) }

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/seqset"
 )
 
@@ -91,7 +91,7 @@ func (r *Refusal) allows(w Way) bool {
 }
 
 // compare checks whether queue and target contradict each other. It returns nil if they do not.
-func (c Claim) compare(old *State, k known, here seqset.Set, h surgetank.History) (*Refusal, error) {
+func (c Claim) compare(old *State, k known, here seqset.Set, h door.History) (*Refusal, error) {
 	r := &Refusal{QueueApplied: c.Written.Applied}
 	if old != nil {
 		r.TargetApplied = old.applied()
@@ -118,7 +118,7 @@ func (c Claim) compare(old *State, k known, here seqset.Set, h surgetank.History
 
 // contains reports whether a position belongs to this directory's history: the incarnation opened
 // the directory, and the entry is not after the last one of that incarnation.
-func contains(h surgetank.History, p Position) bool {
+func contains(h door.History, p Position) bool {
 	for i, o := range h.Openings {
 		if o.Incarnation != p.Incarnation {
 			continue
@@ -131,14 +131,14 @@ func contains(h surgetank.History, p Position) bool {
 	return p == Position{}
 }
 
-func (c Claim) counts(r *Refusal, k known, here seqset.Set, h surgetank.History) (err error) {
+func (c Claim) counts(r *Refusal, k known, here seqset.Set, h door.History) (err error) {
 	if h.Next > h.Floor {
-		if r.Waiting, err = c.Count(seqset.Set{{First: h.Floor, Last: h.Next - 1}}); err != nil {
+		if r.Waiting, err = c.count(seqset.Set{{First: h.Floor, Last: h.Next - 1}}); err != nil {
 			return err
 		}
 	}
 	if len(here) > 0 {
-		if r.Known, err = c.Count(here); err != nil {
+		if r.Known, err = c.count(here); err != nil {
 			return err
 		}
 	}
@@ -155,7 +155,7 @@ func (c Claim) counts(r *Refusal, k known, here seqset.Set, h surgetank.History)
 			parted.Add(from, h.Next-1)
 		}
 		if len(parted) > 0 {
-			r.Newer, err = c.Count(parted)
+			r.Newer, err = c.count(parted)
 			return err
 		}
 	}

@@ -38,7 +38,7 @@ func (s *session) report(ctx context.Context) {
 			return
 		}
 		say()
-		t := r.opts.Clock.NewTimer(reportTime)
+		t := r.opts.clock.NewTimer(reportTime)
 		select {
 		case <-t.C():
 		case <-ctx.Done():

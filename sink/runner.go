@@ -10,12 +10,12 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/callback"
 	"github.com/surgetank/surgetank/internal/clock"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // Options are parts of a runner that tests replace, and its limits. The zero value is for
 // production.
 type Options struct {
-	Clock clock.Clock   // nil: the system clock
 	Rand  func() uint64 // nil: the runtime's random numbers; used for jitter and the owner's id
 	Lease time.Duration // lease of the messages that a sink has; 0: one minute. The sink extends it while it works on them
 	// MaxBytes limits the bodies that a sink has in memory; 0: 64 MiB. A single message may be
@@ -24,8 +24,8 @@ type Options struct {
 	// Dir is the start of relative paths of SQLite files; empty: the working directory. A manager
 	// stores the absolute path.
 	Dir string
-	// MaxHeld limits the messages that are held back while others continue; 0: 10,000.
-	MaxHeld int
+	// MaxHeldBack limits the messages that are held back while others continue; 0: 10,000.
+	MaxHeldBack int
 	// Logger receives changes of state; nil: nothing is logged.
 	Logger *slog.Logger
 	// Way is the user's choice about a target and a queue that contradict each other. It applies to
@@ -34,11 +34,13 @@ type Options struct {
 	// CommitTimeout limits one statement or transaction at the target; 0: one minute. After it the
 	// connection counts as lost.
 	CommitTimeout time.Duration
+
+	clock clock.Clock
 }
 
 func (o Options) withDefaults() Options {
-	if o.Clock == nil {
-		o.Clock = clock.Real{}
+	if o.clock == nil {
+		o.clock = clock.Real{}
 	}
 	if o.Rand == nil {
 		o.Rand = rand.Uint64
@@ -50,8 +52,8 @@ func (o Options) withDefaults() Options {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = 64 << 20
 	}
-	if o.MaxHeld == 0 {
-		o.MaxHeld = 10_000
+	if o.MaxHeldBack == 0 {
+		o.MaxHeldBack = 10_000
 	}
 	if o.CommitTimeout == 0 {
 		o.CommitTimeout = time.Minute
@@ -69,7 +71,7 @@ const (
 // Runner writes the messages of one queue to one target. Start runs it in a goroutine of its own;
 // Stop ends it.
 type Runner struct {
-	broker   Broker
+	broker   door.Broker
 	target   Target
 	spec     Spec
 	name     string
@@ -77,7 +79,7 @@ type Runner struct {
 	owner    string
 	opts     Options
 
-	held uint64 // used by run only: the epoch of the newest opening
+	lastEpoch uint64 // used by run only: the epoch of the newest opening
 	// reported is how many parked messages have been logged. The session's reporter owns it.
 	reported uint64
 	stats    stats
@@ -91,8 +93,16 @@ type Runner struct {
 }
 
 // NewRunner makes a runner. instance is the sink's identity (see Claim). spec must be valid and
-// have its defaults.
-func NewRunner(broker Broker, target Target, name, instance string, spec Spec, opts Options) *Runner {
+// have its defaults. broker is an embedded.Broker. Any other broker is CodeInvalid.
+func NewRunner(broker surgetank.Broker, target Target, name, instance string, spec Spec, opts Options) (*Runner, error) {
+	inner, err := door.Of(broker)
+	if err != nil {
+		return nil, err
+	}
+	return newRunner(inner, target, name, instance, spec, opts), nil
+}
+
+func newRunner(broker door.Broker, target Target, name, instance string, spec Spec, opts Options) *Runner {
 	opts = opts.withDefaults()
 	r := &Runner{broker: broker, target: target, spec: spec, name: name, instance: instance, opts: opts,
 		owner: NewInstance(opts.Rand), done: make(chan struct{}), bell: make(chan struct{}, 1)}
@@ -137,12 +147,12 @@ func (r *Runner) Stop(ctx context.Context) error {
 // Done is closed when the sink has ended for any reason; Status has the reason.
 func (r *Runner) Done() <-chan struct{} { return r.done }
 
-// Release lets a sink that the brake stopped park messages again, until a message is written.
-func (r *Runner) Release() { r.brake.release() }
+// ResetBrake lets a sink that the brake stopped park messages again, until a message is written.
+func (r *Runner) ResetBrake() { r.brake.reset() }
 
 // set changes the state and logs the change.
 func (r *Runner) set(state RunState, err error) {
-	if r.stats.set(state, err, r.opts.Clock.Now()) != same {
+	if r.stats.set(state, err, r.opts.clock.Now()) != same {
 		r.log(state, err)
 	}
 }
@@ -150,7 +160,7 @@ func (r *Runner) set(state RunState, err error) {
 // setCalm is set for states that can change with every attempt. It logs at most once per reportTime
 // that the sink waits, and then that it runs again. Parked messages have log lines of their own.
 func (r *Runner) setCalm(state RunState, err error) {
-	now := r.opts.Clock.Now()
+	now := r.opts.clock.Now()
 	if r.stats.set(state, err, now) == changed && r.stats.loud(state, now) {
 		r.log(state, err)
 	}
@@ -225,7 +235,7 @@ func (b *backoff) wait(ctx context.Context) bool {
 	half := b.next / 2
 	d := half + time.Duration(b.opts.Rand()%uint64(half+1))
 	b.next = min(2*b.next, longPause)
-	t := b.opts.Clock.NewTimer(d)
+	t := b.opts.clock.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C():

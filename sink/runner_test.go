@@ -12,6 +12,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/sink"
 	"github.com/surgetank/surgetank/sink/sinktest"
 )
@@ -74,7 +75,10 @@ func inMemory(t *testing.T, config surgetank.QueueConfig, h *hooked, opts sink.O
 		h.Target, _ = db.Target(sink.Spec{})
 		h.release = make(chan struct{})
 		spec := db.Spec().WithDefaults()
-		r := sink.NewRunner(b, h, "s", "instance", spec, opts)
+		r, err := sink.NewRunner(b, h, "s", "instance", spec, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
 		r.Start()
 		defer r.Stop(context.Background())
 		f(b, db, r)
@@ -136,7 +140,7 @@ func TestWhileTheTargetIsDownNothingIsHandedOut(t *testing.T) {
 			t.Errorf("status %+v", st)
 		}
 		// One attempt was allowed, and waiting used none.
-		if q := queue(t, b); q.DeadLettered != 0 || q.Floor != 101 {
+		if q := queue(t, b); q.DeadLettered != 0 || *door.QueueFloor(&q) != 101 {
 			t.Errorf("queue %+v", q)
 		}
 	})

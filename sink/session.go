@@ -8,7 +8,8 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/seqset"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/hidden"
 )
 
 // errLeaseLost ends a session whose messages the broker took back during the work on them. That
@@ -29,7 +30,7 @@ func errRemade(queue string) error {
 // a lost lease and a restart have one way of recovery.
 type session struct {
 	r      *Runner
-	sub    surgetank.Subscription
+	sub    door.Subscription
 	queue  uint64
 	state  State
 	ledger *ledger
@@ -102,28 +103,22 @@ func (r *Runner) session(alive, ctx context.Context) error {
 	}
 	open, cancelOpen := context.WithTimeout(ctx, r.opts.CommitTimeout)
 	var book *ledger
-	claim := Claim{Instance: r.instance, Sink: r.name, Owner: r.owner, Held: r.held, Lanes: r.spec.Lanes, Written: written, Way: r.opts.Way,
-		History: func() (surgetank.History, error) { return r.broker.History(open, r.spec.Queue) },
-		Count: func(ids seqset.Set) (uint64, error) {
-			ranges := make([]surgetank.NumberRange, len(ids))
-			for i, x := range ids {
-				ranges[i] = surgetank.NumberRange(x)
-			}
-			h, err := r.broker.History(open, r.spec.Queue, ranges...)
-			return h.Counted, err
-		},
+	claim := Claim{Instance: r.instance, Sink: r.name, Owner: r.owner, LastEpoch: r.lastEpoch, Lanes: r.spec.Lanes, Written: written, Way: r.opts.Way,
 		Verify: func() func(State) error {
 			if book == nil {
 				return func(State) error { return nil } // still in Open, which has locked the progress
 			}
 			return book.verify()
 		}}
+	*hidden.Of(&claim) = func(count ...door.NumberRange) (door.History, error) {
+		return r.broker.History(open, r.spec.Queue, count...)
+	}
 	state, lanes, err := r.target.Open(open, claim)
 	cancelOpen()
 	if err != nil {
 		return asError(err)
 	}
-	r.held, r.opts.Way = state.Epoch, "" // a way applies once, to the contradiction that the user saw
+	r.lastEpoch, r.opts.Way = state.Epoch, "" // a way applies once, to the contradiction that the user saw
 	r.stats.epoch.Store(state.Epoch)
 	r.stats.opens.Add(1)
 	if book, err = newLedger(state); err != nil {
@@ -141,8 +136,9 @@ func (r *Runner) session(alive, ctx context.Context) error {
 	for i, conn := range lanes {
 		s.lanes = append(s.lanes, newLane(s, i, conn))
 	}
-	s.sub, err = r.broker.Subscribe(ctx, r.spec.Queue, surgetank.SubscribeOptions{
-		Credit: s.credit, ManualCredit: true, Lease: r.opts.Lease, GroupRun: s.credit + r.opts.MaxHeld, Name: "sink " + r.name})
+	s.sub, err = r.broker.Attach(ctx, r.spec.Queue, door.SubscribeOptions{
+		SubscribeOptions: surgetank.SubscribeOptions{Credit: s.credit, ManualCredit: true, Lease: r.opts.Lease, Name: "sink " + r.name},
+		GroupRun:         s.credit + r.opts.MaxHeldBack})
 	if err != nil {
 		return err
 	}
@@ -155,7 +151,7 @@ func (r *Runner) session(alive, ctx context.Context) error {
 // mark sends the progress in the target to the broker. Call it before the settlements that depend
 // on the progress.
 func (s *session) mark(lane int, m mark) {
-	m.time = s.r.opts.Clock.Now().Unix()
+	m.time = s.r.opts.clock.Now().Unix()
 	s.end(s.r.broker.SetMetaLater(WrittenNamespace, markName(s.r.instance, lane), m.encode()))
 }
 

@@ -127,7 +127,7 @@ func (s *session) answered(list []answer) {
 // ctx ends.
 func (s *session) keep(ctx context.Context) {
 	lease := s.r.opts.Lease
-	t := s.r.opts.Clock.NewTimer(lease / 3)
+	t := s.r.opts.clock.NewTimer(lease / 3)
 	defer t.Stop()
 	for {
 		select {

@@ -106,11 +106,11 @@ func (s Source) Shape() Shape {
 // own. It shares the message's memory.
 type Cell struct {
 	Kind  CellKind
-	JSON  jsonpath.Value // CellJSON
-	Text  string         // CellText
-	Bytes []byte         // CellBytes
-	Int   int64          // CellInt
-	Time  time.Time      // CellTime
+	JSON  JSON      // CellJSON
+	Text  string    // CellText
+	Bytes []byte    // CellBytes
+	Int   int64     // CellInt
+	Time  time.Time // CellTime
 }
 
 // CellKind says which field of a Cell is used.
@@ -158,7 +158,7 @@ func (x *Extractor) Cells(d *surgetank.Delivery) ([]Cell, error) {
 			return nil, &Error{Class: BadRow, Row: -1, Reason: err.Error(), Err: err}
 		}
 		for i, v := range x.values {
-			c := Cell{Kind: CellJSON, JSON: v}
+			c := Cell{Kind: CellJSON, JSON: JSON{v}}
 			switch v.Kind {
 			case jsonpath.Missing:
 				c.Kind = CellMissing

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // Spec holds the settings of a sink. ParseSpec reads them, Encode writes them.
@@ -111,7 +112,7 @@ var kinds = map[string]struct {
 
 // Validate rejects settings that cannot work with any target. Errors name fields as in the file.
 func (s Spec) Validate() error {
-	if err := surgetank.ValidateQueueName(s.Queue); err != nil {
+	if err := fullname.Validate(s.Queue); err != nil {
 		return surgetank.FieldErrorf("queue", "queue: %s", err)
 	}
 	kind, ok := kinds[s.Kind]

@@ -159,12 +159,12 @@ func TestIDsComeBack(t *testing.T) {
 		}
 		from := rapid.Uint64Range(0, 1<<50).Draw(t, "from")
 		ids.Add(from, from+uint64(rapid.IntRange(0, 300).Draw(t, "run")))
-		got, err := ReadIDs(AppendIDs(nil, ids))
+		got, err := readIDs(appendIDs(nil, ids))
 		if err != nil || !slices.Equal(got, ids) {
 			t.Fatalf("%v, %v; want %v", got, err, ids)
 		}
 	})
-	if n := len(AppendIDs(nil, seqset.Set{{First: 1 << 40, Last: 1<<40 + 999}})); n > 12 {
+	if n := len(appendIDs(nil, seqset.Set{{First: 1 << 40, Last: 1<<40 + 999}})); n > 12 {
 		t.Errorf("a run of 1000 takes %d bytes", n)
 	}
 }
@@ -173,7 +173,7 @@ func FuzzReadIDs(f *testing.F) {
 	f.Add([]byte{1, 5, 3})
 	f.Add([]byte{1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		ids, err := ReadIDs(b)
+		ids, err := readIDs(b)
 		if err != nil {
 			return
 		}

@@ -78,7 +78,7 @@ type Progress struct {
 	Watermark uint64
 	Entry     uint64 // of the queue's log; the watermark depends on it
 	Applied   uint64 // messages of this lane in this epoch, including this batch
-	IDs       []byte // see AppendIDs
+	IDs       []byte // see appendIDs
 	// Settled replaces State.Settled in the row of lane -1, if it is not nil. The lane must change
 	// that row before its own, because Open locks the rows in this order.
 	Settled []byte

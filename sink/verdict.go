@@ -39,7 +39,7 @@ const rejectingRun = 10
 // of its chain wait for it.
 func (l *lane) conclude(o outcome) {
 	s := l.s
-	now := s.r.opts.Clock.Now()
+	now := s.r.opts.clock.Now()
 	s.finish(o.done)
 	var bad, keep []*entry
 	for _, f := range o.failed {
@@ -113,7 +113,7 @@ func (l *lane) keep(keep []*entry, fruitful bool) {
 	}
 	l.back.add(more)
 	l.s.holdBack(more, keep, gone)
-	l.back.refresh(l.s.r.opts.Clock.Now(), fruitful)
+	l.back.refresh(l.s.r.opts.clock.Now(), fruitful)
 }
 
 // suspectRounds is for a row that no other row was written with in one transaction. It is how often
@@ -218,7 +218,7 @@ func (s *session) holdBack(more, changed []*entry, gone int) {
 	credit := 0
 	s.mu.Lock()
 	for _, e := range more {
-		if s.extra < s.r.opts.MaxHeld {
+		if s.extra < s.r.opts.MaxHeldBack {
 			e.extra = true
 			s.extra++
 			credit++
@@ -240,7 +240,7 @@ func (s *session) because(reason string, others bool) {
 	defer s.mu.Unlock()
 	s.reason = reason
 	if others {
-		s.serialUntil = s.r.opts.Clock.Now().Add(serialTime)
+		s.serialUntil = s.r.opts.clock.Now().Add(serialTime)
 	}
 }
 

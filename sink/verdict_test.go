@@ -60,11 +60,11 @@ func TestTheBrake(t *testing.T) {
 		if st := r.Status(); st.State != sink.StateWaiting {
 			t.Errorf("again: %+v", st)
 		}
-		r.Release()
+		r.ResetBrake()
 		send(t, b, 100, `not JSON`)
 		pass(10 * time.Minute)
 		if st := r.Status(); st.Parked != 1212 || st.State != sink.StateRejecting || !strings.Contains(st.Error, "JSON") {
-			t.Errorf("released: %+v", st)
+			t.Errorf("after ResetBrake: %+v", st)
 		}
 	})
 }

@@ -8,18 +8,8 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
-
-// Broker is the broker as sinks use it: the public interface, and methods for sinks alone.
-type Broker interface {
-	surgetank.Broker
-	// SetMetaLater stores a value without waiting. Settlements that the same goroutine sends later
-	// are durable only if the value is durable.
-	SetMetaLater(namespace, name string, value []byte) error
-	// History reads the queue's position in the history of its data directory. It also counts the
-	// unsettled messages in the given ranges.
-	History(ctx context.Context, queue string, count ...surgetank.NumberRange) (surgetank.History, error)
-}
 
 // WrittenNamespace is the namespace of marks in the broker's metadata. Each lane has one value.
 const WrittenNamespace = "sink.written"
@@ -63,7 +53,7 @@ func decodeMark(b []byte) (m mark, ok bool) {
 func markName(instance string, lane int) string { return instance + "/" + strconv.Itoa(lane) }
 
 // readWritten sums the data directory's marks of an instance.
-func readWritten(ctx context.Context, b Broker, instance string) (w Written, err error) {
+func readWritten(ctx context.Context, b door.Broker, instance string) (w Written, err error) {
 	values, err := b.Meta(ctx, WrittenNamespace)
 	if err != nil {
 		return w, err
@@ -94,7 +84,7 @@ func readWritten(ctx context.Context, b Broker, instance string) (w Written, err
 }
 
 // forgetWritten removes the marks of an instance when its sink is deleted.
-func forgetWritten(ctx context.Context, b Broker, instance string) error {
+func forgetWritten(ctx context.Context, b door.Broker, instance string) error {
 	values, err := b.Meta(ctx, WrittenNamespace)
 	if err != nil {
 		return err

@@ -62,10 +62,11 @@ func RetryAfter(d time.Duration, err error) error {
 	return &verdictError{surgetank.Settlement{Op: surgetank.Nack, Delay: max(0, d)}, orElse(err, "the handler asked for a retry")}
 }
 
-// Release returns an error that makes the worker retry the message after d without counting the
-// attempt. Use it if the message is good but a service that the handler needs is away.
-func Release(d time.Duration, err error) error {
-	return &verdictError{surgetank.Settlement{Op: surgetank.Nack, Delay: max(0, d), Uncounted: true}, orElse(err, "the handler released the message")}
+// Return returns an error that makes the worker return the message to its queue. The message is
+// delivered again after d, and the attempt does not count. Use it if the message is good but a service
+// that the handler needs is away.
+func Return(d time.Duration, err error) error {
+	return &verdictError{surgetank.Settlement{Op: surgetank.Nack, Delay: max(0, d), Uncounted: true}, orElse(err, "the handler returned the message")}
 }
 
 // Reject returns an error that sends the message to the queue's dead-letter queue. Use it if no

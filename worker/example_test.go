@@ -39,7 +39,7 @@ func ExampleRun() {
 			return worker.Reject(err) // no attempt can succeed
 		}
 		if err := store(ctx, d.Body); errors.Is(err, errDatabaseDown) {
-			return worker.Release(5*time.Second, err) // the order is good
+			return worker.Return(5*time.Second, err) // the order is good
 		} else if err != nil {
 			return err // retry after the queue's back-off
 		}

@@ -4,7 +4,7 @@
 // If the handler returns nil, its message is acked. If it returns an error, the message is tried
 // again after the queue's back-off. The same applies if it panics or ends its goroutine
 // (runtime.Goexit, as testing's FailNow does). At the queue's attempt limit the message becomes a
-// dead letter with the error's text. Errors from RetryAfter, Release and Reject choose another
+// dead letter with the error's text. Errors from RetryAfter, Return and Reject choose another
 // settlement. While a handler runs, its lease is extended without limit.
 //
 // A worker survives passing errors (surgetank.Passing), such as a restart of the server behind

@@ -131,7 +131,7 @@ func TestVerdicts(t *testing.T) {
 		{"an error waits for the back-off", boom, 0, 1, 0, 1, 0, "", ""},
 		{"retry after", RetryAfter(time.Hour, boom), 0, 1, 0, 1, 0, "", ""},
 		{"a wrapped retry after", fmt.Errorf("wrapped: %w", RetryAfter(time.Hour, nil)), 0, 1, 0, 1, 0, "", ""},
-		{"release", Release(time.Hour, boom), 0, 1, 0, 1, 0, "", ""},
+		{"return", Return(time.Hour, boom), 0, 1, 0, 1, 0, "", ""},
 		{"reject", Reject(boom), 0, 0, 1, 0, 1, surgetank.ReasonRejected, "no such customer"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -177,7 +177,7 @@ func TestHandlersThatFail(t *testing.T) {
 				close(good)
 				return nil
 			} else if string(d.Body) == "good" {
-				return Release(0, nil)
+				return Return(0, nil)
 			}
 			fail()
 			return nil
@@ -368,7 +368,7 @@ func TestHandlerLearnsOfALostLease(t *testing.T) {
 			case cause <- context.Cause(ctx):
 			default:
 			}
-			return Release(time.Hour, ctx.Err())
+			return Return(time.Hour, ctx.Err())
 		}, Options{})
 		publish(t, b, "x")
 		if err := <-cause; !errors.Is(err, ErrLeaseLost) {
@@ -420,7 +420,7 @@ func TestStopTimeoutEndsHandlers(t *testing.T) {
 	stop := start(t, b, func(ctx context.Context, _ *surgetank.Delivery) error {
 		close(begun)
 		<-ctx.Done() // has no other end
-		return Release(0, ctx.Err())
+		return Return(0, ctx.Err())
 	}, Options{StopTimeout: time.Millisecond})
 	publish(t, b, "x")
 	<-begun

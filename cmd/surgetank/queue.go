@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -33,8 +34,8 @@ type vhostFlag struct {
 }
 
 func (v vhostFlag) full(queue string) (string, error) {
-	name := surgetank.FullName(v.Vhost, queue)
-	return name, surgetank.ValidateQueueName(name)
+	name := fullname.Of(v.Vhost, queue)
+	return name, fullname.Validate(name)
 }
 
 type queueLsCmd struct {
@@ -65,7 +66,7 @@ func (c *queueLsCmd) Run(s *session) error {
 						state += fmt.Sprintf(", %s DAMAGED", count(q.Damaged))
 					}
 					name := shapes[i].Name
-					if shapes[i].Vhost != surgetank.DefaultVhost {
+					if shapes[i].Vhost != fullname.DefaultVhost {
 						name = shapes[i].Vhost + ":" + name
 					}
 					row(printable(name), count(q.Ready), count(q.Blocked), count(q.Delayed), count(q.Leased), size(q.Bytes), age(q.OldestAge), q.Consumers, state)

@@ -13,6 +13,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/door/doortest"
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
@@ -21,7 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // bench is a whole server on a broker in memory, for one test.
 type bench struct {
 	t      testing.TB
-	broker surgetank.Broker
+	broker door.Broker
 	auth   *auth.Store
 	server *Server
 	addr   string
@@ -37,8 +39,9 @@ func start(t testing.TB, limits Limits) *bench {
 }
 
 // startOn serves a broker and closes it at the end of the test.
-func startOn(t testing.TB, b surgetank.Broker, limits Limits) *bench {
+func startOn(t testing.TB, over surgetank.Broker, limits Limits) *bench {
 	t.Helper()
+	b := doortest.Of(t, over)
 	ctx := context.Background()
 	a, err := auth.Open(ctx, b)
 	if err != nil {

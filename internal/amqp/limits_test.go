@@ -12,6 +12,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/door/doortest"
 	"github.com/surgetank/surgetank/internal/tally"
 	"github.com/surgetank/surgetank/test/hostile"
 )
@@ -64,7 +66,7 @@ func TestTooManyConnections(t *testing.T) {
 }
 
 // defective is a broker with a defect.
-type defective struct{ surgetank.Broker }
+type defective struct{ door.Broker }
 
 func (d defective) DeclareQueue(ctx context.Context, name string, c surgetank.QueueConfig, m surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
 	if name == "defect" {
@@ -79,7 +81,7 @@ func TestADefectEndsOneConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bn := startOn(t, defective{b}, Limits{})
+	bn := startOn(t, defective{doortest.Of(t, b)}, Limits{})
 	bystander, err := bn.target().Watch()
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/translate"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
@@ -359,7 +360,7 @@ func TestADeadLetterExchangeForAQueueOfAnotherDoor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dead, work := surgetank.FullName("far", "dead"), surgetank.FullName("far", "work")
+	dead, work := fullname.Of("far", "dead"), fullname.Of("far", "work")
 	bn.preset(dead, surgetank.QueueConfig{})
 	bn.preset(work, surgetank.QueueConfig{})
 	if err := bn.auth.PutPermission(ctx, "guest", "far", auth.AllPermissions); err != nil {

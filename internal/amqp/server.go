@@ -20,6 +20,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/clock"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/lobby"
 	"github.com/surgetank/surgetank/internal/policy"
 	"github.com/surgetank/surgetank/internal/tally"
@@ -31,7 +32,7 @@ type Limits = session.Limits
 // Options configure a Server. Auth is required, and either Broker or Policies. All other zero
 // values work.
 type Options struct {
-	Broker surgetank.Broker
+	Broker door.Broker
 	// Policies is the broker with policies in front, shared with the other doors. Nil: the server
 	// makes one for Broker.
 	Policies *policy.Broker
@@ -53,7 +54,7 @@ type Options struct {
 
 // Server is the AMQP door of one broker. Many goroutines may call its methods at once.
 type Server struct {
-	broker   surgetank.Broker // with policies in front
+	broker   door.Broker // with policies in front
 	policies *policy.Broker
 	auth     *auth.Store
 	limits   Limits

@@ -9,12 +9,14 @@ import (
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/door/doortest"
 )
 
 // settling counts settlements that were sent without waiting. Settle resets the count when it waits
 // for them.
 type settling struct {
-	surgetank.Broker
+	door.Broker
 	open atomic.Int64
 }
 
@@ -37,7 +39,7 @@ func TestCloseOkComesBehindDurableAcks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &settling{Broker: b}
+	s := &settling{Broker: doortest.Of(t, b)}
 	bn := startOn(t, s, Limits{})
 	p := bn.connect("guest")
 	p.Channel(1)

@@ -15,6 +15,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/clock"
+	"github.com/surgetank/surgetank/internal/door/doortest"
 )
 
 // inBubble runs a test with a server in a synctest bubble. Time passes only while every goroutine
@@ -24,8 +25,8 @@ func inBubble(t *testing.T, limits Limits, f func(t *testing.T, bn *bench)) {
 		ctx := context.Background()
 		b := amqptest.Must[*embedded.Broker](t)(embedded.Memory(embedded.Options{}))
 		a := amqptest.Must[*auth.Store](t)(auth.Open(ctx, b))
-		s := amqptest.Must[*Server](t)(NewServer(ctx, Options{Broker: b, Auth: a, Limits: limits}))
-		bn := &bench{t: t, broker: b, auth: a, server: s}
+		s := amqptest.Must[*Server](t)(NewServer(ctx, Options{Broker: doortest.Of(t, b), Auth: a, Limits: limits}))
+		bn := &bench{t: t, broker: doortest.Of(t, b), auth: a, server: s}
 		bn.user("remote", auth.AllPermissions)
 		f(t, bn)
 		if err := s.Shutdown(ctx); err != nil {
@@ -157,8 +158,8 @@ func TestTheClockIsNotWhatTimesOut(t *testing.T) {
 		b := amqptest.Must[*embedded.Broker](t)(embedded.Memory(embedded.Options{}))
 		a := amqptest.Must[*auth.Store](t)(auth.Open(ctx, b))
 		c := clock.NewManual(time.Unix(1_800_000_000, 0))
-		s := amqptest.Must[*Server](t)(NewServer(ctx, Options{Broker: b, Auth: a, Clock: c}))
-		bn := &bench{t: t, broker: b, auth: a, server: s}
+		s := amqptest.Must[*Server](t)(NewServer(ctx, Options{Broker: doortest.Of(t, b), Auth: a, Clock: c}))
+		bn := &bench{t: t, broker: doortest.Of(t, b), auth: a, server: s}
 		bn.user("remote", auth.AllPermissions)
 		p := bn.piped(t, wire.Tuning{ChannelMax: 1, FrameMax: 4096})
 		p.Channel(1)

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // Namespace is the namespace of a Store's records in the broker's metadata.
@@ -56,7 +58,7 @@ const (
 // Store has users, virtual hosts and permissions. Open makes one. A broker has at most one, shared
 // by its doors. All methods are safe for use by many goroutines.
 type Store struct {
-	broker surgetank.Broker
+	broker door.Broker
 	now    func() time.Time
 	log    *slog.Logger
 
@@ -99,8 +101,12 @@ func WithLogger(l *slog.Logger) Option { return func(s *Store) { s.log = l } }
 // administrator's tag. guest may log in from loopback only. Its first password works only while
 // guest is the only user. Open fails closed: an unreadable record is CodeCorrupt.
 func Open(ctx context.Context, b surgetank.Broker, opts ...Option) (*Store, error) {
+	inner, err := door.Of(b)
+	if err != nil {
+		return nil, err
+	}
 	s := &Store{
-		broker: b, now: time.Now, log: slog.New(slog.DiscardHandler),
+		broker: inner, now: time.Now, log: slog.New(slog.DiscardHandler),
 		hasher: newHasher(), cache: newCache(), byPeer: newThrottle(), byUser: newThrottle(), line: newLine(),
 		dummy: phc{memory: argonMemory, time: argonTime, lanes: argonLanes, salt: random(argonSaltLen), key: random(argonKeyLen)},
 	}
@@ -151,7 +157,7 @@ func (s *Store) seed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	root := &vhost{ID: newID(), Name: surgetank.DefaultVhost, Description: "the default virtual host", Created: s.now().UTC()}
+	root := &vhost{ID: newID(), Name: fullname.DefaultVhost, Description: "the default virtual host", Created: s.now().UTC()}
 	guest := &user{ID: newID(), Name: guestName, Hash: hash, Tags: []string{TagAdministrator}, LoopbackOnly: true,
 		Permissions: []grant{{VhostID: root.ID, Vhost: root.Name, Permission: AllPermissions}}}
 	if err := guest.prepare(); err != nil {

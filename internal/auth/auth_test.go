@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 var (
@@ -411,7 +412,7 @@ func TestDeleteVhostIsFinishedByTheNextOpening(t *testing.T) {
 	ctx := t.Context()
 	_, err := s.PutVhost(ctx, "v", "")
 	must(t, err)
-	inside, outside := surgetank.FullName("v", "q"), "q"
+	inside, outside := fullname.Of("v", "q"), "q"
 	b.queues[inside], b.queues[outside] = true, true
 	b.fail = func(op, _ string) error {
 		if op == "delete" {

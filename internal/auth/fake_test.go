@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // metaBroker has the methods of a Broker that a Store uses. Other methods panic (nil interface).
 type metaBroker struct {
-	surgetank.Broker
+	door.Broker
 	mu     sync.Mutex
 	meta   map[string][]byte
 	queues map[string]bool

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // MaxDescriptionLen is the longest description of a virtual host in bytes.
@@ -105,7 +106,7 @@ func (s *Store) DeleteVhost(ctx context.Context, name string) error {
 	switch {
 	case v == nil:
 		return errNoVhost(name)
-	case name == surgetank.DefaultVhost:
+	case name == fullname.DefaultVhost:
 		return surgetank.FieldErrorf("name", "the default virtual host %q cannot be deleted; delete its queues instead", name)
 	}
 	if !v.Deleting {
@@ -139,7 +140,7 @@ func (s *Store) finishDeletion(ctx context.Context, name string) error {
 		}
 		deleted := 0
 		for _, q := range queues {
-			if v, _ := surgetank.SplitName(q.Name); v != name {
+			if v, _ := fullname.Split(q.Name); v != name {
 				continue
 			}
 			_, err := s.broker.DeleteQueue(ctx, q.Name, surgetank.DeleteOptions{})

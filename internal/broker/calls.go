@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
@@ -233,7 +235,7 @@ func (b *Broker) setPaused(ctx context.Context, c *queue.Pause) error {
 // Queue reads one queue. See surgetank.Broker.
 func (b *Broker) Queue(ctx context.Context, name string) (surgetank.QueueInfo, error) {
 	if name == "" {
-		return surgetank.QueueInfo{}, surgetank.ValidateQueueName(name)
+		return surgetank.QueueInfo{}, fullname.Validate(name)
 	}
 	c := &queue.Info{Name: name}
 	if err := b.do(ctx, c, 0); err != nil {
@@ -290,10 +292,10 @@ func (b *Broker) SetMetaLater(namespace, name string, value []byte) error {
 
 // History reads a queue's position in the history of its data directory. It also counts the
 // messages in some ranges of numbers that are not settled. The ranges ascend and do not overlap.
-func (b *Broker) History(ctx context.Context, name string, count ...surgetank.NumberRange) (surgetank.History, error) {
+func (b *Broker) History(ctx context.Context, name string, count ...door.NumberRange) (door.History, error) {
 	c := &queue.History{Name: name, Ranges: count}
 	if err := b.pages(ctx, c, func() bool { return c.Next != 0 }); err != nil {
-		return surgetank.History{}, err
+		return door.History{}, err
 	}
 	return c.Found, c.Err
 }

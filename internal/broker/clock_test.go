@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/clock"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/memlog"
 	"github.com/surgetank/surgetank/internal/queue"
 )
@@ -90,8 +91,8 @@ func (k *timekeeper) put(name string, m surgetank.Message) surgetank.PublishResu
 	return c.Results[0]
 }
 
-func (k *timekeeper) attach(name string, o surgetank.SubscribeOptions) surgetank.Subscription {
-	c := &queue.Attach{Queue: name, Opts: o}
+func (k *timekeeper) attach(name string, o surgetank.SubscribeOptions) door.Subscription {
+	c := &queue.Attach{Queue: name, Opts: door.SubscribeOptions{SubscribeOptions: o}}
 	s := k.NewSubscription(c)
 	k.send(c)
 	return s

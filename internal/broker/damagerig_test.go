@@ -12,6 +12,7 @@ import (
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/disklog"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/queue"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
@@ -262,7 +263,7 @@ func (r *damageRig) publishing(p surgetank.Publishing) {
 // receive leases the messages that are available at once.
 func (r *damageRig) receive(name string, n int) []surgetank.Delivery {
 	r.t.Helper()
-	c := &queue.Attach{Queue: name, Now: true, Opts: surgetank.SubscribeOptions{Credit: n, ManualCredit: true, Lease: surgetank.LeaseForever}}
+	c := &queue.Attach{Queue: name, Now: true, Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: n, ManualCredit: true, Lease: surgetank.LeaseForever}}}
 	s := r.NewSubscription(c)
 	r.send(c)
 	var out []surgetank.Delivery

@@ -8,6 +8,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/memlog"
 	"github.com/surgetank/surgetank/internal/queue"
 )
@@ -63,7 +64,7 @@ func (h *byHand) publish(m surgetank.Message) {
 }
 
 func (h *byHand) received() int {
-	c := &queue.Attach{Queue: "q", Now: true, Opts: surgetank.SubscribeOptions{Credit: 100, NoAck: true}}
+	c := &queue.Attach{Queue: "q", Now: true, Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 100, NoAck: true}}}
 	s := h.NewSubscription(c)
 	h.send(c)
 	ds, _ := s.TryReceive(nil, 100, 1<<20)

@@ -3,8 +3,8 @@ package broker
 import (
 	"strings"
 
-	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/digest"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
@@ -35,8 +35,8 @@ func (b *Broker) noteAll(list []queue.Notice, now int64) {
 // passesOn tells whether a dead-letter queue only passes messages on. A door keeps such queues in a
 // virtual host of its own. Users can only name dead-letter queues of the same virtual host.
 func passesOn(n *queue.Notice) bool {
-	from, _ := surgetank.SplitName(n.Queue)
-	to, _ := surgetank.SplitName(n.To)
+	from, _ := fullname.Split(n.Queue)
+	to, _ := fullname.Split(n.To)
 	return n.To != "" && from != to
 }
 
@@ -49,11 +49,11 @@ func (b *Broker) say(lines []digest.Line) {
 			b.logger.Warn(noticeTexts[what], "queue", "several others", "messages", l.Count, "look", "surgetank queue ls")
 			continue
 		}
-		vhost, name := surgetank.SplitName(l.Queue)
+		vhost, name := fullname.Split(l.Queue)
 		attrs := []any{"vhost", vhost, "queue", name}
 		look := command("show", vhost, name)
 		if l.To != "" {
-			_, to := surgetank.SplitName(l.To)
+			_, to := fullname.Split(l.To)
 			attrs = append(attrs, "next", to)
 			if what == queue.Parked {
 				look = command("peek", vhost, to)
@@ -65,7 +65,7 @@ func (b *Broker) say(lines []digest.Line) {
 		}
 		attrs = append(attrs, "look", look)
 		if what == queue.Parked {
-			_, to := surgetank.SplitName(l.To)
+			_, to := fullname.Split(l.To)
 			attrs = append(attrs, "redrive", command("redrive", vhost, to))
 		}
 		b.logger.Warn(noticeTexts[what], attrs...)
@@ -78,7 +78,7 @@ func (b *Broker) sayRest() { b.say(b.digest.Rest()) }
 // command returns a shell command about a queue, for users to copy.
 func command(verb, vhost, name string) string {
 	c := "surgetank queue " + verb + " " + word(name)
-	if vhost != surgetank.DefaultVhost {
+	if vhost != fullname.DefaultVhost {
 		c += " --vhost " + word(vhost)
 	}
 	return c

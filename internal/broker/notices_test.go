@@ -14,6 +14,7 @@ import (
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/digest"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/memlog"
 	"github.com/surgetank/surgetank/internal/queue"
 )
@@ -52,7 +53,7 @@ func (l *logged) put(queues ...string) {
 // fail receives a message and settles it.
 func (l *logged) fail(name string, s surgetank.Settlement) {
 	l.t.Helper()
-	c := &queue.Attach{Queue: name, Now: true, Opts: surgetank.SubscribeOptions{Credit: 1, ManualCredit: true}}
+	c := &queue.Attach{Queue: name, Now: true, Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1, ManualCredit: true}}}
 	sub := l.NewSubscription(c)
 	l.send(c)
 	ds, _ := sub.TryReceive(nil, 1, 1<<20)

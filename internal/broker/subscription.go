@@ -9,6 +9,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
@@ -17,7 +18,7 @@ import (
 type subscription struct {
 	b    *Broker
 	name string // of the queue
-	opts surgetank.SubscribeOptions
+	opts door.SubscribeOptions
 	id   uint64 // the machine's consumer; set before it is used
 	at   atomic.Pointer[standing]
 
@@ -33,6 +34,11 @@ type subscription struct {
 
 // Subscribe attaches a consumer. See surgetank.Broker.
 func (b *Broker) Subscribe(ctx context.Context, name string, opts surgetank.SubscribeOptions) (surgetank.Subscription, error) {
+	return b.Attach(ctx, name, door.SubscribeOptions{SubscribeOptions: opts})
+}
+
+// Attach attaches a consumer of a door or a sink. See door.Broker.
+func (b *Broker) Attach(ctx context.Context, name string, opts door.SubscribeOptions) (door.Subscription, error) {
 	s, err := b.attach(ctx, &queue.Attach{Queue: name, Opts: opts})
 	if err != nil {
 		return nil, err
@@ -62,7 +68,7 @@ func (b *Broker) attach(ctx context.Context, c *queue.Attach) (*subscription, er
 
 // NewSubscription prepares a subscription for an Attach that the caller sends. It is for callers
 // that use Manual.
-func (b *Broker) NewSubscription(c *queue.Attach) surgetank.Subscription {
+func (b *Broker) NewSubscription(c *queue.Attach) door.Subscription {
 	s := &subscription{b: b, name: c.Queue, opts: c.Opts, ready: make(chan struct{}, 1)}
 	s.reader.b = b
 	c.Owner = s
@@ -71,7 +77,7 @@ func (b *Broker) NewSubscription(c *queue.Attach) surgetank.Subscription {
 
 // Drain ends a subscription of NewSubscription that was stopped. It returns the receipts of
 // messages that were not received, for a Detach.
-func (b *Broker) Drain(s surgetank.Subscription) []surgetank.Receipt {
+func (b *Broker) Drain(s door.Subscription) []surgetank.Receipt {
 	return s.(*subscription).drain()
 }
 
@@ -364,7 +370,7 @@ func (b *Broker) receipt(o *queue.Handout) surgetank.Receipt {
 func (b *Broker) Receive(ctx context.Context, name string, opts surgetank.ReceiveOptions) ([]surgetank.Delivery, error) {
 	limit := max(1, opts.Max)
 	s, err := b.attach(ctx, &queue.Attach{Queue: name, Once: opts.Wait > 0, Now: opts.Wait <= 0,
-		Opts: surgetank.SubscribeOptions{Credit: limit, ManualCredit: true, Lease: opts.Lease, NoAck: opts.NoAck, Name: opts.Name}})
+		Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: limit, ManualCredit: true, Lease: opts.Lease, NoAck: opts.NoAck, Name: opts.Name}}})
 	if err != nil {
 		return nil, err
 	}

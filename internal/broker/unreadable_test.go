@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/queue"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
@@ -109,7 +110,7 @@ func TestUnreadableMessageInARun(t *testing.T) {
 	disk := vfs.NewMem()
 	r := grouped(t, disk, disk)
 	r.rot("message 1 of a")
-	c := &queue.Attach{Queue: "q", Opts: surgetank.SubscribeOptions{Credit: 20, GroupRun: 4, Lease: surgetank.LeaseForever}}
+	c := &queue.Attach{Queue: "q", Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 20, Lease: surgetank.LeaseForever}, GroupRun: 4}}
 	s := r.NewSubscription(c)
 	r.send(c)
 	take := func(want ...string) {
@@ -183,7 +184,7 @@ func TestUnreadableWithoutAck(t *testing.T) {
 	disk := vfs.NewMem()
 	r := grouped(t, disk, disk)
 	r.rot("message 1 of none")
-	c := &queue.Attach{Queue: "q", Now: true, Opts: surgetank.SubscribeOptions{Credit: 4, NoAck: true}}
+	c := &queue.Attach{Queue: "q", Now: true, Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 4, NoAck: true}}}
 	s := r.NewSubscription(c)
 	r.send(c)
 	ds, err := s.TryReceive(nil, 4, 1<<20)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // whoami returns the caller's name and rights.
@@ -171,7 +172,7 @@ func (c *call) deleteVhost() error {
 			return err
 		}
 		for _, one := range all {
-			vhost, name := surgetank.SplitName(one.Name)
+			vhost, name := fullname.Split(one.Name)
 			if n := one.Ready + one.Blocked + one.Delayed + one.Leased + one.Damaged; vhost == c.params["v"] && n > 0 {
 				return surgetank.Errorf(surgetank.CodeExists, "virtual host %.60q is not empty: its queue %.60q holds %d messages", vhost, name, n)
 			}

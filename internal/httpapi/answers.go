@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // An answer with messages stays in memory until its client has read it. A slow client may need
@@ -38,7 +39,7 @@ func (c *call) answersFree() error {
 // answerSize estimates the size of a message in an answer: the body in base64, its properties, and
 // the fixed part.
 func answerSize(d *surgetank.Delivery) int {
-	n := len(d.Body)*4/3 + len(d.Opaque)*4/3 + 512 + 512*len(d.Deaths)
+	n := len(d.Body)*4/3 + len(*door.Opaque(&d.Message))*4/3 + 512 + 512*len(d.Deaths)
 	for _, h := range d.Headers {
 		n += len(h.Name) + len(h.Value) + 32
 	}

@@ -30,6 +30,8 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/policy"
 	"github.com/surgetank/surgetank/internal/settings"
 	"github.com/surgetank/surgetank/internal/tally"
@@ -56,7 +58,7 @@ type Sinks interface {
 
 // Options are the parts and settings of the API. Broker and Auth are required.
 type Options struct {
-	Broker surgetank.Broker
+	Broker door.Broker
 	// Policies is the Broker with policies. If it is set, Broker need not be set. Nil: requests
 	// about policies are answered with an error.
 	Policies *policy.Broker
@@ -220,15 +222,15 @@ func (c *call) vhost() string {
 	if v, ok := c.params["v"]; ok {
 		return v
 	}
-	return surgetank.DefaultVhost
+	return fullname.DefaultVhost
 }
 
 // queue returns the full name of the path's queue.
-func (c *call) queue() string { return surgetank.FullName(c.vhost(), c.params["q"]) }
+func (c *call) queue() string { return fullname.Of(c.vhost(), c.params["q"]) }
 
 // broker returns the broker with the rights of the call's user. Without policies, only the access
 // checks of the routes protect the broker.
-func (c *call) broker() surgetank.Broker {
+func (c *call) broker() door.Broker {
 	if p := c.api.opts.Policies; p != nil {
 		return p.For(c.user)
 	}

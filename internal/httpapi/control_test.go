@@ -12,6 +12,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 func TestQueueSettings(t *testing.T) {
@@ -59,10 +60,10 @@ func TestQueueNamesAndVhosts(t *testing.T) {
 	r := newRig(t)
 	r.want(http.StatusCreated, "PUT", "/v1/vhosts/v%2F1", `{"description":"d"}`)
 	for path, full := range map[string]string{
-		"/v1/queues/a%2Fb":                 surgetank.FullName("/", "a/b"),
+		"/v1/queues/a%2Fb":                 fullname.Of("/", "a/b"),
 		"/v1/queues/%2E%2E":                "..",
 		"/v1/vhosts/%2F/queues/plain":      "plain",
-		"/v1/vhosts/v%2F1/queues/q":        surgetank.FullName("v/1", "q"),
+		"/v1/vhosts/v%2F1/queues/q":        fullname.Of("v/1", "q"),
 		"/v1/queues/%C3%A9%20%25%3F%23%2B": "é %?#+",
 	} {
 		r.want(http.StatusCreated, "PUT", path, `{"dead_letter":"dl"}`)
@@ -71,8 +72,8 @@ func TestQueueNamesAndVhosts(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 			continue
 		}
-		vhost, _ := surgetank.SplitName(full)
-		if info.Config.DeadLetter != surgetank.FullName(vhost, "dl") {
+		vhost, _ := fullname.Split(full)
+		if info.Config.DeadLetter != fullname.Of(vhost, "dl") {
 			t.Errorf("%s: dead letters go to %q", path, info.Config.DeadLetter)
 		}
 		if s := r.want(http.StatusOK, "GET", path, "").json(t)["settings"].(map[string]any)["dead_letter"]; s != "dl" {

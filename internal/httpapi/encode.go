@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/msgopt"
 	"github.com/surgetank/surgetank/internal/settings"
 )
@@ -24,9 +25,9 @@ func appendDelivery(b []byte, d *surgetank.Delivery) []byte {
 	if d.FencingToken != 0 { // as text: many JSON readers keep only 53 bits of a number
 		b = append(strconv.AppendInt(append(b, `,"fencing_token":"`...), d.FencingToken, 10), '"')
 	}
-	vhost, queue := surgetank.SplitName(d.Queue)
+	vhost, queue := fullname.Split(d.Queue)
 	b = appendMember(b, "queue", queue)
-	if vhost != surgetank.DefaultVhost {
+	if vhost != fullname.DefaultVhost {
 		b = appendMember(b, "vhost", vhost)
 	}
 	b = appendTime(b, "time", d.Time)

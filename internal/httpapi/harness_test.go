@@ -16,13 +16,15 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/door/doortest"
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
 // rig is the API with an in-memory broker.
 type rig struct {
 	t      *testing.T
-	broker surgetank.Broker
+	broker door.Broker
 	store  *auth.Store
 	api    *API
 	// the sender of requests that name no other sender
@@ -61,11 +63,16 @@ var seeded = sync.OnceValues(func() (map[string][]byte, error) {
 	if _, err := store.PutUser(ctx, "ann", auth.UserSpec{Password: &x}); err != nil {
 		return nil, err
 	}
-	return b.Meta(ctx, auth.Namespace)
+	inner, err := door.Of(b)
+	if err != nil {
+		return nil, err
+	}
+	return inner.Meta(ctx, auth.Namespace)
 })
 
-func newRigOver(t *testing.T, b surgetank.Broker, change ...rigOption) *rig {
+func newRigOver(t *testing.T, over surgetank.Broker, change ...rigOption) *rig {
 	t.Helper()
+	b := doortest.Of(t, over)
 	records, err := seeded()
 	if err != nil {
 		t.Fatal(err)

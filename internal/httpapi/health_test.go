@@ -12,6 +12,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 func TestReady(t *testing.T) {
@@ -144,7 +145,7 @@ func TestUsersOverHTTP(t *testing.T) {
 	r.want(200, "PUT", "/v1/vhosts/v/permissions/bob", `{"configure":"","write":"","read":"q"}`, bob)
 	r.wantProblem(r.do("PUT", "/v1/vhosts/v/queues/q", `{}`, bob), 403, "denied")
 	r.want(200, "DELETE", "/v1/vhosts/v", "", bob)
-	if _, err := r.broker.Queue(t.Context(), surgetank.FullName("v", "q")); surgetank.CodeOf(err) != surgetank.CodeNotFound {
+	if _, err := r.broker.Queue(t.Context(), fullname.Of("v", "q")); surgetank.CodeOf(err) != surgetank.CodeNotFound {
 		t.Fatal("the queue of the deleted virtual host still exists")
 	}
 	r.want(200, "DELETE", "/v1/users/bob", "", bob)
@@ -185,6 +186,51 @@ func TestSubscriptionLimits(t *testing.T) {
 	r.want(201, "POST", "/v1/queues/q/subscribe", `{"credit":1}`)
 	if len(r.api.subs.pools) != 0 {
 		t.Fatal("the pool exists after its last subscription ended")
+	}
+}
+
+// A subscription over HTTP can raise the limit of its groups. It shows the queue's floor.
+func TestSubscriptionGroupRun(t *testing.T) {
+	r := newRig(t)
+	r.want(201, "PUT", "/v1/queues/q", `{"group":{"max_in_flight":1}}`)
+	for _, body := range []string{"1", "2", "3"} {
+		r.want(201, "POST", "/v1/queues/q/messages", body, header("Surgetank-Group", "a"))
+	}
+	id := r.want(201, "POST", "/v1/queues/q/subscribe", `{"credit":10,"group_run":2}`).json(t)["subscription"].(string)
+	path := "/v1/subscriptions/" + id
+	got := r.want(200, "POST", path+"/receive", `{"wait":"10s"}`).json(t)
+	list := got["messages"].([]any)
+	if len(list) != 2 || got["floor"] != 1.0 {
+		t.Fatalf("got %v, want two messages and the floor 1", got)
+	}
+	for _, m := range list {
+		r.want(200, "POST", "/v1/settle", `{"settlements":[{"receipt":"`+m.(map[string]any)["receipt"].(string)+`","op":"ack"}]}`)
+	}
+	if got := r.want(200, "POST", path+"/receive", `{"wait":"10s"}`).json(t); len(got["messages"].([]any)) != 1 || got["floor"] != 2.0 {
+		t.Errorf("got %v, want the third message, which was leased when the first was acked, and the floor 2", got)
+	}
+}
+
+// Subscriptions with one pool share its limit, also across queues.
+func TestSubscriptionPool(t *testing.T) {
+	r := newRig(t)
+	subscribe := func(queue, limit string) string {
+		r.want(201, "PUT", "/v1/queues/"+queue, "{}")
+		return "/v1/subscriptions/" + r.want(201, "POST", "/v1/queues/"+queue+"/subscribe", `{"credit":10,"pool":"p"`+limit+`}`).json(t)["subscription"].(string)
+	}
+	receive := func(path, body string) int {
+		return len(r.want(200, "POST", path+"/receive", body).json(t)["messages"].([]any))
+	}
+	a, b := subscribe("a", `,"pool_limit":2`), subscribe("b", "")
+	for _, queue := range []string{"a", "b", "b"} {
+		r.want(201, "POST", "/v1/queues/"+queue+"/messages", "x")
+	}
+	if na, nb := receive(a, `{"wait":"10s"}`), receive(b, `{"wait":"10s"}`); na != 1 || nb != 1 {
+		t.Fatalf("%d and %d messages, want one of each queue", na, nb)
+	}
+	r.want(200, "POST", b+"/credit", `{"pool_limit":3}`)
+	if n := receive(b, `{"wait":"10s"}`); n != 1 {
+		t.Errorf("%d messages after the limit was raised, want 1", n)
 	}
 }
 

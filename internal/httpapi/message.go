@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/msgopt"
 	"github.com/surgetank/surgetank/internal/settings"
 )
@@ -131,13 +132,13 @@ func (m *messageReader) read(s *scanner, p *surgetank.Publishing) error {
 		if err := surgetank.ValidateName("queue", queue); err != nil {
 			return surgetank.FieldErrorf("queue", "%s", err)
 		}
-		if full := surgetank.FullName(vhost, queue); full != m.lastNames || m.lastList == nil {
+		if full := fullname.Of(vhost, queue); full != m.lastNames || m.lastList == nil {
 			m.lastNames, m.lastList = full, []string{full}
 		}
 		p.Queues = m.lastList
 	case len(queues) > 0:
 		for i, q := range queues {
-			queues[i] = surgetank.FullName(vhost, q)
+			queues[i] = fullname.Of(vhost, q)
 		}
 		p.Queues = queues
 	default:

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // maxQueueSeries is how many queues have series of their own. The other queues, those with the
@@ -156,7 +157,7 @@ func (qc *queueCollector) Collect(ch chan<- prometheus.Metric) {
 		list = append(list[:maxQueueSeries:maxQueueSeries], rest)
 	}
 	for i := range list {
-		vhost, name := surgetank.SplitName(list[i].Name)
+		vhost, name := fullname.Split(list[i].Name)
 		if list[i].Name == "" {
 			vhost = ""
 		}

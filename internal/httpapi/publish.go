@@ -11,6 +11,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/input"
 )
 
@@ -112,9 +113,9 @@ func (c *call) publishMany() error {
 // targetReader reads messages that name their queues, and checks that the caller may write to each.
 func (c *call) targetReader() *messageReader {
 	return &messageReader{
-		maxBody: c.api.limits.MaxMessage, queues: true, vhost: surgetank.DefaultVhost, opaque: c.mayOpaque(),
+		maxBody: c.api.limits.MaxMessage, queues: true, vhost: fullname.DefaultVhost, opaque: c.mayOpaque(),
 		allow: func(full string) error {
-			vhost, queue := surgetank.SplitName(full)
+			vhost, queue := fullname.Split(full)
 			return c.api.opts.Auth.Authorize(c.user, vhost, auth.Write, queue)
 		},
 	}

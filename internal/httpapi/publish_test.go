@@ -15,11 +15,12 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // tap records the handler's calls to the broker.
 type tap struct {
-	surgetank.Broker
+	door.Broker
 	sent []surgetank.Message
 }
 
@@ -382,7 +383,7 @@ func TestPublishRefusedInPart(t *testing.T) {
 }
 
 // busyBroker has no room: PublishAsync waits until its context ends.
-type busyBroker struct{ surgetank.Broker }
+type busyBroker struct{ door.Broker }
 
 func (b *busyBroker) PublishAsync(ctx context.Context, _ []surgetank.Publishing, _ func([]surgetank.PublishResult, error)) error {
 	<-ctx.Done()
@@ -471,7 +472,7 @@ func BenchmarkRawLines(b *testing.B) {
 
 // instantBroker confirms at once.
 type instantBroker struct {
-	surgetank.Broker
+	door.Broker
 	results []surgetank.PublishResult
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -30,7 +31,7 @@ func (c *call) listQueues() error {
 	}
 	// Pages are ordered by "vhost NUL name". after is such a key, as returned in next.
 	key := func(i *surgetank.QueueInfo) string {
-		vhost, name := surgetank.SplitName(i.Name)
+		vhost, name := fullname.Split(i.Name)
 		if everywhere {
 			return vhost + "\n" + name
 		}
@@ -39,7 +40,7 @@ func (c *call) listQueues() error {
 	slices.SortFunc(all, func(a, b surgetank.QueueInfo) int { return strings.Compare(key(&a), key(&b)) })
 	page := queuesAnswer{Queues: []settings.Queue{}}
 	for i := range all {
-		vhost, name := surgetank.SplitName(all[i].Name)
+		vhost, name := fullname.Split(all[i].Name)
 		if !everywhere && vhost != c.vhost() || key(&all[i]) <= q.text("after") && q.text("after") != "" ||
 			!strings.HasPrefix(name, q.text("prefix")) || c.maySee(vhost, name) != nil {
 			continue
@@ -285,7 +286,7 @@ func (c *call) target(field, name string) (string, error) {
 	if err := surgetank.ValidateName("queue", name); err != nil {
 		return "", surgetank.FieldErrorf(field, "%s", err)
 	}
-	return surgetank.FullName(c.vhost(), name), nil
+	return fullname.Of(c.vhost(), name), nil
 }
 
 // peek shows messages without leasing them.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // maxNoAck is how many messages are fetched at once if delivery settles them, because they cannot
@@ -187,7 +188,7 @@ func (c *call) ownReceipt(r surgetank.Receipt) error {
 	if err != nil || name == "" {
 		return err
 	}
-	vhost, queue := surgetank.SplitName(name)
+	vhost, queue := fullname.Split(name)
 	return c.api.opts.Auth.Authorize(c.user, vhost, auth.Read, queue)
 }
 

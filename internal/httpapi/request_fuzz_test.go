@@ -13,6 +13,7 @@ import (
 
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door/doortest"
 	"github.com/surgetank/surgetank/test/hostile"
 	"github.com/surgetank/surgetank/test/hostile/fuzzing"
 )
@@ -29,7 +30,7 @@ func FuzzRequest(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	a := New(Options{Broker: b, Auth: store, TrustLoopback: always, Limits: Limits{MaxWait: time.Millisecond, AcceptWait: time.Second}})
+	a := New(Options{Broker: doortest.Of(f, b), Auth: store, TrustLoopback: always, Limits: Limits{MaxWait: time.Millisecond, AcceptWait: time.Second}})
 	f.Cleanup(a.Close)
 	for _, c := range hostile.HTTPCases() {
 		if in := c.Request(); len(in) > 0 && len(in) < 2000 {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
@@ -28,7 +30,7 @@ type subscriber struct {
 	owner  *auth.User
 	vhost  string
 	queue  string
-	sub    surgetank.Subscription
+	sub    door.Subscription
 	seat   *auth.Admission // it counts as a connection with one consumer
 	pool   string          // key in pools; "" without a pool
 	noAck  bool            // delivery settles the messages, so they cannot be returned to the queue
@@ -107,7 +109,7 @@ func (c *call) subscribe() error {
 	if limit >= 0 {
 		o.Credit = 0 // nothing may arrive before the limit applies
 	}
-	sub, err := c.broker().Subscribe(c.r.Context(), c.queue(), o)
+	sub, err := c.broker().Attach(c.r.Context(), c.queue(), o)
 	if err != nil {
 		c.api.subs.remove(s)
 		return err
@@ -126,22 +128,24 @@ func (c *call) subscribe() error {
 
 // subscribeInput is the body of a subscribe request.
 type subscribeInput struct {
-	options   surgetank.SubscribeOptions
+	options   door.SubscribeOptions
 	pool      string
 	poolLimit int64 // -1: none is given
 }
 
 func readSubscribe(f *fields, _ *Limits) subscribeInput {
-	in := subscribeInput{options: surgetank.SubscribeOptions{
-		Credit:       int(f.integer("credit", 0, 1<<20, 0)),
-		ManualCredit: f.flag("manual_credit", false),
-		NoAck:        !f.flag("ack", true),
-		Lease:        f.leaseOrForever("lease"),
-		GroupRun:     int(f.integer("group_run", 0, 1<<20, 0)),
-		Exclusive:    f.flag("exclusive", false),
-		Single:       f.flag("single_active", false),
-		Priority:     int(f.integer("priority", -1<<30, 1<<30, 0)),
-		Name:         f.text("name", surgetank.MaxNameLen),
+	in := subscribeInput{options: door.SubscribeOptions{
+		SubscribeOptions: surgetank.SubscribeOptions{
+			Credit:       int(f.integer("credit", 0, 1<<20, 0)),
+			ManualCredit: f.flag("manual_credit", false),
+			NoAck:        !f.flag("ack", true),
+			Lease:        f.leaseOrForever("lease"),
+			Exclusive:    f.flag("exclusive", false),
+			Single:       f.flag("single_active", false),
+			Priority:     int(f.integer("priority", -1<<30, 1<<30, 0)),
+			Name:         f.text("name", surgetank.MaxNameLen),
+		},
+		GroupRun: int(f.integer("group_run", 0, 1<<20, 0)),
 	}}
 	in.pool = f.text("pool", surgetank.MaxNameLen)
 	in.poolLimit = f.integer("pool_limit", 0, 1<<20, -1)
@@ -166,7 +170,7 @@ func (h *subscribers) add(s *subscriber, most int, number *uint64) error {
 	if s.pool != "" {
 		p := h.pools[s.pool]
 		if p == nil {
-			p = &pool{number: surgetank.NewPool()}
+			p = &pool{number: door.NewPool()}
 			h.pools[s.pool] = p
 		}
 		p.users++
@@ -175,7 +179,7 @@ func (h *subscribers) add(s *subscriber, most int, number *uint64) error {
 	return nil
 }
 
-func (h *subscribers) attach(s *subscriber, sub surgetank.Subscription) bool {
+func (h *subscribers) attach(s *subscriber, sub door.Subscription) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s.sub = sub
@@ -310,7 +314,7 @@ func (c *call) subscriptionReceive() error {
 		return err
 	}
 	if len(list) > 0 {
-		c.api.names.learn(list[0].ID.Queue, surgetank.FullName(s.vhost, s.queue))
+		c.api.names.learn(list[0].ID.Queue, fullname.Of(s.vhost, s.queue))
 	}
 	if in.number != 0 {
 		s.note(list)

@@ -12,7 +12,7 @@ import (
 )
 
 // ofTests are packages that no shipped program links. Their goroutines end with a test.
-var ofTests = []string{"test", "bench", "brokertest", "sink/sinktest", "internal/sim", "internal/lint", "internal/pgtest",
+var ofTests = []string{"test", "bench", "brokertest", "sink/sinktest", "internal/door/doortest", "internal/sim", "internal/lint", "internal/pgtest",
 	"internal/server/child", "internal/commitlog/commitlogtest", "internal/queue/model"}
 
 // goroutineRow matches the first two cells of a row: the starter, and the number of go statements

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -45,7 +46,7 @@ var Table = []Option{
 	{"headers", "", "Names and values, in order. Request headers `Surgetank-Header-NAME` set those of a message that is not JSON.",
 		0, func(m *surgetank.Message) any { return &m.Headers }},
 	{"opaque_base64", "", "Properties that another door stored with the message. Setting them needs the tag administrator or impersonator.",
-		0, func(m *surgetank.Message) any { return &m.Opaque }},
+		0, func(m *surgetank.Message) any { return door.Opaque(m) }},
 }
 
 // Names returns the names of the options that every publisher may set.
@@ -156,7 +157,7 @@ type Shape struct {
 
 // Show returns the shape of a message's options.
 func Show(m *surgetank.Message) Shape {
-	return Shape{m.Group, m.Key, m.DedupID, m.Priority, duration(m.Delay), duration(m.TTL), m.ContentType, m.Headers, m.Opaque}
+	return Shape{m.Group, m.Key, m.DedupID, m.Priority, duration(m.Delay), duration(m.TTL), m.ContentType, m.Headers, *door.Opaque(m)}
 }
 
 func duration(d time.Duration) string {
@@ -168,7 +169,8 @@ func duration(d time.Duration) string {
 
 // Message returns a message with the options and no body. It fails if a duration cannot be parsed.
 func (s *Shape) Message() (surgetank.Message, error) {
-	m := surgetank.Message{Group: s.Group, Key: s.Key, DedupID: s.DedupID, Priority: s.Priority, ContentType: s.ContentType, Headers: s.Headers, Opaque: s.Opaque}
+	m := surgetank.Message{Group: s.Group, Key: s.Key, DedupID: s.DedupID, Priority: s.Priority, ContentType: s.ContentType, Headers: s.Headers}
+	*door.Opaque(&m) = s.Opaque
 	var err error
 	if m.Delay, err = parse("delay", s.Delay); err != nil {
 		return m, err

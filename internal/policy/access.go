@@ -6,6 +6,8 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // View is the Broker with the rights of one user: a call without the needed right is refused with
@@ -14,11 +16,12 @@ import (
 // them.)
 //
 //	Publish, PublishAsync, Transact                        write to each queue
-//	Subscribe, Receive, Peek, PurgeQueue, DropDamaged      read
+//	Subscribe, Attach, Receive, Peek, PurgeQueue,
+//	DropDamaged, History                                   read
 //	DeclareQueue, Change, DeleteQueue                      configure; to name a dead-letter queue, also read and write to that
 //	Redrive                                                read, and write to where the messages go
 //	Queue, Queues                                          any of the three, or monitoring; others are not shown
-//	SetMeta, Meta                                          administrator
+//	SetMeta, SetMetaLater, Meta                            administrator
 //
 // Settlements are not checked: a receipt has only a queue's number, and the door decides who may
 // use receipts.
@@ -27,19 +30,19 @@ type View struct {
 	user *auth.User
 }
 
-var _ surgetank.Broker = (*View)(nil)
+var _ door.Broker = (*View)(nil)
 
 // For returns the Broker with the rights of a user.
 func (b *Broker) For(u *auth.User) *View { return &View{b, u} }
 
 func (v *View) may(op auth.Op, full string) error {
-	vhost, name := surgetank.SplitName(full)
+	vhost, name := fullname.Split(full)
 	return v.auth.Authorize(v.user, vhost, op, name)
 }
 
 // see returns nil for users with any permission on the queue, and for monitors.
 func (v *View) see(full string) error {
-	vhost, _ := surgetank.SplitName(full)
+	vhost, _ := fullname.Split(full)
 	if v.auth.AuthorizeMonitor(v.user) == nil && v.auth.VhostExists(vhost) {
 		return nil
 	}
@@ -92,10 +95,23 @@ func (v *View) Transact(ctx context.Context, msgs []surgetank.Publishing, s []su
 
 // Subscribe attaches a consumer. See surgetank.Broker.
 func (v *View) Subscribe(ctx context.Context, queue string, o surgetank.SubscribeOptions) (surgetank.Subscription, error) {
+	return v.Attach(ctx, queue, door.SubscribeOptions{SubscribeOptions: o})
+}
+
+// Attach attaches a consumer of a door. See door.Broker.
+func (v *View) Attach(ctx context.Context, queue string, o door.SubscribeOptions) (door.Subscription, error) {
 	if err := v.may(auth.Read, queue); err != nil {
 		return nil, err
 	}
-	return v.Broker.Subscribe(ctx, queue, o)
+	return v.Broker.Attach(ctx, queue, o)
+}
+
+// History reads a queue's history. See door.Broker.
+func (v *View) History(ctx context.Context, queue string, count ...door.NumberRange) (door.History, error) {
+	if err := v.may(auth.Read, queue); err != nil {
+		return door.History{}, err
+	}
+	return v.Broker.History(ctx, queue, count...)
 }
 
 // Receive leases messages. See surgetank.Broker.
@@ -151,8 +167,8 @@ func (v *View) mayDeclare(full string, c *surgetank.QueueConfig) error {
 	if surgetank.CodeOf(err) != surgetank.CodeDenied {
 		return err
 	}
-	_, name := surgetank.SplitName(full)
-	_, deadName := surgetank.SplitName(dead)
+	_, name := fullname.Split(full)
+	_, deadName := fullname.Split(dead)
 	return &surgetank.Error{Code: surgetank.CodeDenied, Field: "dead_letter", Err: err, Message: "queue " + quote(name) + " would send its dead letters to " + quote(deadName) +
 		", and " + err.Error() + "; or set dead_letter to \"-\" to drop them, or to a queue that the user may write to"}
 }
@@ -232,9 +248,9 @@ func (v *View) Redrive(ctx context.Context, from string, o surgetank.RedriveOpti
 	if err != nil {
 		return none, err
 	}
-	here, _ := surgetank.SplitName(from)
+	here, _ := fullname.Split(from)
 	for i := range all {
-		if vhost, _ := surgetank.SplitName(all[i].Name); vhost == here {
+		if vhost, _ := fullname.Split(all[i].Name); vhost == here {
 			if err := v.may(auth.Write, all[i].Name); err != nil {
 				return none, err
 			}
@@ -266,7 +282,7 @@ func (v *View) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 	return shown, nil
 }
 
-// SetMeta stores a door's value. See surgetank.Broker.
+// SetMeta stores a door's value. See door.Broker.
 func (v *View) SetMeta(ctx context.Context, namespace, name string, value []byte) error {
 	if err := v.auth.AuthorizeAdmin(v.user); err != nil {
 		return err
@@ -274,7 +290,15 @@ func (v *View) SetMeta(ctx context.Context, namespace, name string, value []byte
 	return v.Broker.SetMeta(ctx, namespace, name, value)
 }
 
-// Meta reads a door's values. See surgetank.Broker.
+// SetMetaLater stores a door's value. See door.Broker.
+func (v *View) SetMetaLater(namespace, name string, value []byte) error {
+	if err := v.auth.AuthorizeAdmin(v.user); err != nil {
+		return err
+	}
+	return v.Broker.SetMetaLater(namespace, name, value)
+}
+
+// Meta reads a door's values. See door.Broker.
 func (v *View) Meta(ctx context.Context, namespace string) (map[string][]byte, error) {
 	if err := v.auth.AuthorizeAdmin(v.user); err != nil {
 		return nil, err

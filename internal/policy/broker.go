@@ -9,11 +9,13 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// Broker is a surgetank.Broker that applies policies to its queues, and enforces the limits of
+// Broker is a door.Broker that applies policies to its queues, and enforces the limits of
 // virtual hosts. Open makes one. A plain broker has at most one in front, shared by its doors. All
 // methods are safe for use by many goroutines.
 //
@@ -22,7 +24,7 @@ import (
 // either with the new policies or before that walk begins. A stripe lock orders the declarations
 // and the walk for each queue.
 type Broker struct {
-	surgetank.Broker
+	door.Broker
 	// Refused counts queues that a limit refused. Nil: they are not counted. Set it before the
 	// first use.
 	Refused *tally.Counts
@@ -146,7 +148,7 @@ func (b *Broker) declare(ctx context.Context, name string, c surgetank.QueueConf
 }
 
 func (b *Broker) declareUncounted(ctx context.Context, name string, c surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
-	vhost, plain := surgetank.SplitName(name)
+	vhost, plain := fullname.Split(name)
 	p := b.match(vhost, Queues, plain)
 	_, limited := b.auth.QueueLimit(vhost)
 	_, has := b.owned(name)
@@ -203,7 +205,7 @@ func (b *Broker) room(ctx context.Context, vhost, name string) error {
 	}
 	n := 0
 	for i := range queues {
-		if v, _ := surgetank.SplitName(queues[i].Name); v == vhost {
+		if v, _ := fullname.Split(queues[i].Name); v == vhost {
 			n++
 		}
 	}
@@ -221,7 +223,7 @@ func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.Q
 	c.Paused = false
 	result := c
 	if p != nil {
-		vhost, _ := surgetank.SplitName(now.Name)
+		vhost, _ := fullname.Split(now.Name)
 		result = p.rules.effective(vhost, c)
 		if IsPassage(result.DeadLetter) {
 			if _, _, err := b.Broker.DeclareQueue(ctx, result.DeadLetter, PassageConfig, surgetank.DeclareIfAbsent); err != nil {

@@ -6,7 +6,7 @@
 // A queue's declaration and its policy combine: of two limits the lower one applies; for all other
 // settings the declaration wins.
 //
-// A Broker is a surgetank.Broker with policies; doors get it instead of the plain one. When a
+// A Broker is a door.Broker with policies; doors get it instead of the plain one. When a
 // policy changes a queue, the Broker records the declared settings and gives the queue the
 // resulting ones:
 //

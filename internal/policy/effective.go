@@ -2,6 +2,7 @@ package policy
 
 import (
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -44,7 +45,7 @@ func (r *rules) effective(vhost string, c config) config {
 	}
 	out, from := c, r.config
 	if from.DeadLetter != "" && from.DeadLetter != surgetank.DeadLetterDrop {
-		from.DeadLetter = surgetank.FullName(vhost, from.DeadLetter)
+		from.DeadLetter = fullname.Of(vhost, from.DeadLetter)
 	}
 	for i := range settings.Table {
 		s := &settings.Table[i]

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
@@ -76,7 +78,7 @@ func (b *Broker) mine(ctx context.Context, name string) error {
 			return nil
 		}
 	}
-	_, plain := surgetank.SplitName(name)
+	_, plain := fullname.Split(name)
 	return surgetank.Errorf(surgetank.CodeDenied,
 		"queue %.60q is exclusive to the connection that declared it: only that connection may read, change or delete it, and it goes when the connection ends", plain)
 }
@@ -95,10 +97,15 @@ func (b *Broker) dropClaim(name string) {
 
 // Subscribe attaches a consumer. See surgetank.Broker.
 func (b *Broker) Subscribe(ctx context.Context, queue string, o surgetank.SubscribeOptions) (surgetank.Subscription, error) {
+	return b.Attach(ctx, queue, door.SubscribeOptions{SubscribeOptions: o})
+}
+
+// Attach attaches a consumer of a door or a sink. See door.Broker.
+func (b *Broker) Attach(ctx context.Context, queue string, o door.SubscribeOptions) (door.Subscription, error) {
 	if err := b.mine(ctx, queue); err != nil {
 		return nil, err
 	}
-	s, err := b.Broker.Subscribe(ctx, queue, o)
+	s, err := b.Broker.Attach(ctx, queue, o)
 	b.countFull(err)
 	return s, err
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 func exclusiveRig(t *testing.T) (*Broker, *auth.Store) {
@@ -82,7 +83,7 @@ func TestOwners(t *testing.T) {
 	if _, err := users.PutVhost(t.Context(), "team", ""); err != nil {
 		t.Fatal(err)
 	}
-	name := surgetank.FullName("team", "q")
+	name := fullname.Of("team", "q")
 	_, _, err = b.DeclareExclusive(mine, name, surgetank.QueueConfig{})
 	want("declare", err, "")
 	if err := users.DeleteVhost(t.Context(), "team"); err != nil {

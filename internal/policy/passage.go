@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -15,11 +16,11 @@ const InternalVhost = settings.DoorVhost
 
 // Passage returns the broker queue through which a virtual host's dead letters go to an exchange.
 // The door that has exchanges consumes it; until then dead letters wait there.
-func Passage(vhost string) string { return surgetank.FullName(InternalVhost, vhost) }
+func Passage(vhost string) string { return fullname.Of(InternalVhost, vhost) }
 
 // IsPassage reports whether a full name is the name of a passage.
 func IsPassage(full string) bool {
-	v, _ := surgetank.SplitName(full)
+	v, _ := fullname.Split(full)
 	return v == InternalVhost
 }
 

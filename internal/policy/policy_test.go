@@ -15,6 +15,9 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/door/doortest"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -47,7 +50,7 @@ func TestAPolicySetsEverySetting(t *testing.T) {
 			t.Errorf("%s: %v", s.Path, err)
 			continue
 		}
-		if got := r.effective(surgetank.DefaultVhost, surgetank.QueueConfig{}); !s.Same(&got, &want) {
+		if got := r.effective(fullname.DefaultVhost, surgetank.QueueConfig{}); !s.Same(&got, &want) {
 			t.Errorf("%s: under the policy the settings are %+v", s.Path, got)
 		}
 	}
@@ -157,7 +160,7 @@ func TestEffective(t *testing.T) {
 
 // flaky is a broker whose durable steps can fail.
 type flaky struct {
-	surgetank.Broker
+	door.Broker
 	mu   sync.Mutex
 	fail func(op, name string) error
 	// watch, if set, is called before a queue is declared. The function that it returns is called
@@ -205,7 +208,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.Close() })
-	r := &rig{t: t, raw: &flaky{Broker: b}}
+	r := &rig{t: t, raw: &flaky{Broker: doortest.Of(t, b)}}
 	r.reopen()
 	return r
 }
@@ -299,7 +302,7 @@ func TestNewLivesInheritNothing(t *testing.T) {
 	ctx := t.Context()
 	_, err := r.users.PutVhost(ctx, "v", "")
 	r.ok(err)
-	full := surgetank.FullName("v", "q")
+	full := fullname.Of("v", "q")
 	r.put("v", "p", ".*", 0, `{"ttl":"1m"}`)
 	r.declare(full, surgetank.QueueConfig{TTL: time.Hour}, surgetank.DeclareNew)
 	// Without the policies, as when a virtual host is deleted.

@@ -15,6 +15,8 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -65,8 +67,12 @@ func Open(ctx context.Context, b surgetank.Broker, users *auth.Store, log *slog.
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	p := &Broker{Broker: b, auth: users, log: log, under: map[string]own{}, exclusive: map[string]claim{}, watchers: map[*func()]struct{}{}}
-	meta, err := b.Meta(ctx, Namespace)
+	inner, err := door.Of(b)
+	if err != nil {
+		return nil, err
+	}
+	p := &Broker{Broker: inner, auth: users, log: log, under: map[string]own{}, exclusive: map[string]claim{}, watchers: map[*func()]struct{}{}}
+	meta, err := inner.Meta(ctx, Namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +100,7 @@ func Open(ctx context.Context, b surgetank.Broker, users *auth.Store, log *slog.
 	}
 	p.all.Store(s)
 	for _, key := range void {
-		if err := b.SetMeta(ctx, Namespace, key, nil); err != nil {
+		if err := inner.SetMeta(ctx, Namespace, key, nil); err != nil {
 			return nil, err
 		}
 	}
@@ -321,7 +327,7 @@ func (b *Broker) apply(ctx context.Context, in func(vhost string) bool) error {
 		return err
 	}
 	for i := range queues {
-		vhost, name := surgetank.SplitName(queues[i].Name)
+		vhost, name := fullname.Split(queues[i].Name)
 		if !in(vhost) || vhost == InternalVhost {
 			continue
 		}

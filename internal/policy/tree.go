@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -13,7 +14,7 @@ import (
 // optionally vhost, apply_to and priority. It checks the whole policy. Errors are CodeInvalid and
 // have the key's path as Field.
 func FromTree(name string, tree map[string]any) (Policy, error) {
-	p := Policy{Name: name, Vhost: surgetank.DefaultVhost}
+	p := Policy{Name: name, Vhost: fullname.DefaultVhost}
 	for _, key := range slices.Sorted(maps.Keys(tree)) {
 		v, ok := tree[key], true
 		switch key {

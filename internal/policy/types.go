@@ -4,7 +4,7 @@ import (
 	"context"
 	"slices"
 
-	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // A policy may apply to quorum queues or classic queues alone. Only the door that declared a queue
@@ -27,7 +27,7 @@ func (b *Broker) MakeQuorum(ctx context.Context, queue string) error {
 	b.SetQuorum(queue, true)
 	b.gate.RLock()
 	defer b.gate.RUnlock()
-	vhost, name := surgetank.SplitName(queue)
+	vhost, name := fullname.Split(queue)
 	return b.applyTo(ctx, queue, b.match(vhost, Queues, name))
 }
 
@@ -49,7 +49,7 @@ func (b *Broker) targets(what Target, vhost, name string) [2]Target {
 	if what != Queues {
 		return [2]Target{what, what}
 	}
-	if _, is := b.quorum.Load(surgetank.FullName(vhost, name)); is {
+	if _, is := b.quorum.Load(fullname.Of(vhost, name)); is {
 		return [2]Target{Queues, QuorumQueues}
 	}
 	return [2]Target{Queues, ClassicQueues}

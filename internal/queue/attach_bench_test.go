@@ -7,21 +7,28 @@ import (
 	"testing"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
 // crowds are the kinds of consumers that BenchmarkAttach and BenchmarkDetach put on one queue.
 var crowds = []struct {
 	name string
-	opts func(i int) surgetank.SubscribeOptions
+	opts func(i int) door.SubscribeOptions
 }{
-	{"no-credit", func(int) surgetank.SubscribeOptions { return surgetank.SubscribeOptions{} }},
-	{"credit", func(int) surgetank.SubscribeOptions { return surgetank.SubscribeOptions{Credit: 1} }},
-	{"priorities", func(i int) surgetank.SubscribeOptions {
-		return surgetank.SubscribeOptions{Credit: 1, Priority: i * 7919 % 1000}
+	{"no-credit", func(int) door.SubscribeOptions { return door.SubscribeOptions{} }},
+	{"credit", func(int) door.SubscribeOptions {
+		return door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1}}
 	}},
-	{"single", func(int) surgetank.SubscribeOptions { return surgetank.SubscribeOptions{Credit: 1, Single: true} }},
-	{"pool", func(int) surgetank.SubscribeOptions { return surgetank.SubscribeOptions{Credit: 1, Pool: 1} }},
+	{"priorities", func(i int) door.SubscribeOptions {
+		return door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1, Priority: i * 7919 % 1000}}
+	}},
+	{"single", func(int) door.SubscribeOptions {
+		return door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1, Single: true}}
+	}},
+	{"pool", func(int) door.SubscribeOptions {
+		return door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1}, Pool: 1}
+	}},
 }
 
 var crowdSizes = []int{1_000, 10_000, 40_000}
@@ -30,7 +37,7 @@ var crowdSizes = []int{1_000, 10_000, 40_000}
 const commandsEach = 100
 
 // gather attaches n consumers to the queue q and returns their numbers.
-func (r *rig) gather(n int, opts func(int) surgetank.SubscribeOptions) []uint64 {
+func (r *rig) gather(n int, opts func(int) door.SubscribeOptions) []uint64 {
 	ids := make([]uint64, 0, n)
 	for i := 0; i < n; i += commandsEach {
 		cmds := make([]queue.Command, min(commandsEach, n-i))
@@ -168,7 +175,9 @@ func BenchmarkDetachHolders(b *testing.B) {
 			for range b.N {
 				b.StopTimer()
 				r := crowded()
-				ids := r.gather(n, func(int) surgetank.SubscribeOptions { return surgetank.SubscribeOptions{Credit: 1} })
+				ids := r.gather(n, func(int) door.SubscribeOptions {
+					return door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1}}
+				})
 				r.fill(n, 500)
 				b.StartTimer()
 				r.scatter(ids)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
@@ -100,7 +101,7 @@ func BenchmarkEndToEnd(b *testing.B) {
 	r := newRig()
 	r.step(&queue.Declare{Name: "q"})
 	r.step(&queue.OpenEpoch{Epoch: 1})
-	r.step(&queue.Attach{Queue: "q", Opts: surgetank.SubscribeOptions{Credit: 1000}})
+	r.step(&queue.Attach{Queue: "q", Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1000}}})
 	pub := surgetank.Publishing{Queues: []string{"q"}, Message: surgetank.Message{Body: make([]byte, 256)}}
 	msgs := make([]queue.Incoming, 100)
 	for i := range msgs {

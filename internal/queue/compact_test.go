@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // TestCompact makes every map of a queue large, drains the queue, and requires the memory to be
@@ -24,7 +25,7 @@ func TestCompact(t *testing.T) {
 	}
 	step(&OpenEpoch{Epoch: 1})
 	step(&Declare{Name: "q", Config: surgetank.QueueConfig{DedupWindow: time.Minute, Group: surgetank.GroupConfig{MaxInFlight: 1}}})
-	attach := &Attach{Queue: "q", Opts: surgetank.SubscribeOptions{Credit: 1 << 20, Lease: surgetank.LeaseForever}}
+	attach := &Attach{Queue: "q", Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1 << 20, Lease: surgetank.LeaseForever}}}
 	step(attach)
 	q := m.byName["q"]
 	round := func(n int) {

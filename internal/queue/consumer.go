@@ -5,13 +5,15 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // consumer is the machine's record of a subscription: a queue and credit.
 type consumer struct {
 	id       uint64
 	q        *Queue
-	opts     surgetank.SubscribeOptions
+	opts     door.SubscribeOptions
 	credit   int
 	pool     *pool
 	once     bool   // ends with the turn in which it gets a message
@@ -106,7 +108,7 @@ func (c *consumer) credited(n int) {
 
 // attach adds a consumer to a queue. A consumer for this turn only (now) does not count towards
 // max_consumers.
-func (m *Machine) attach(q *Queue, opts surgetank.SubscribeOptions, once, now bool) (*consumer, error) {
+func (m *Machine) attach(q *Queue, opts door.SubscribeOptions, once, now bool) (*consumer, error) {
 	if most := q.config.MaxConsumers; most > 0 && q.consumers.n >= most && !now {
 		return nil, fullUp(time.Second, "queue %q has %d consumers, and max_consumers allows %d; close some, or raise max_consumers",
 			shown(q.name), q.consumers.n, most)
@@ -187,8 +189,8 @@ func (m *Machine) unlist(c *consumer) {
 
 // shown returns a queue's name as users know it, for messages.
 func shown(full string) string {
-	vhost, name := surgetank.SplitName(full)
-	if vhost == surgetank.DefaultVhost {
+	vhost, name := fullname.Split(full)
+	if vhost == fullname.DefaultVhost {
 		return name
 	}
 	return vhost + "/" + name

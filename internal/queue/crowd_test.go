@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // TestLineIsAStableOrder compares the heaps of a queue's line with a sorted list: by priority, then
@@ -26,7 +27,7 @@ func TestLineIsAStableOrder(t *testing.T) {
 	for step := range 20_000 {
 		switch op := rng.IntN(4); {
 		case op == 0 || len(want) == 0:
-			c := &consumer{opts: surgetank.SubscribeOptions{Priority: rng.IntN(4)}, seat: seats[rng.IntN(len(seats))], credit: 1}
+			c := &consumer{opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Priority: rng.IntN(4)}}, seat: seats[rng.IntN(len(seats))], credit: 1}
 			c.spot.c = c
 			c.seat.put(c)
 			in(c)
@@ -63,7 +64,7 @@ func TestAFullPoolKeepsPlaces(t *testing.T) {
 	r.step(&Declare{Name: "q"})
 	var ids []uint64
 	for i := range 4 { // members and other consumers in turn
-		c := &Attach{Queue: "q", Opts: surgetank.SubscribeOptions{Credit: 9, Pool: uint64(1 - i%2)}}
+		c := &Attach{Queue: "q", Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 9}, Pool: uint64(1 - i%2)}}
 		r.step(c)
 		ids = append(ids, c.Consumer)
 	}
@@ -140,7 +141,7 @@ func TestDeletingEndsConsumersInParts(t *testing.T) {
 	r.step(&Declare{Name: "q"}, &Declare{Name: "other"})
 	var want []uint64
 	for i := range 10 {
-		c := &Attach{Queue: "q", Opts: surgetank.SubscribeOptions{Credit: 1, Single: i%2 == 0}, Now: i == 9}
+		c := &Attach{Queue: "q", Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1, Single: i%2 == 0}}, Now: i == 9}
 		if i < 9 {
 			r.step(c)
 			want = append(want, c.Consumer)
@@ -163,7 +164,7 @@ func TestDeletingEndsConsumersInParts(t *testing.T) {
 	}
 	// The turn of the deletion ended three subscriptions. This turn and the one before ended three
 	// more each.
-	if r.step(&Attach{Queue: "other", Opts: surgetank.SubscribeOptions{Credit: 1, NoAck: true}}); !r.m.Sweeping() {
+	if r.step(&Attach{Queue: "other", Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1, NoAck: true}}}); !r.m.Sweeping() {
 		t.Fatal("nothing is left to do, and a subscription has not ended")
 	}
 	// A consumer that leaves by itself in the meantime is not told.
@@ -202,7 +203,7 @@ func TestDeletingEndsConsumersInParts(t *testing.T) {
 func TestWhatALeftConsumerHolds(t *testing.T) {
 	r := newRig(t, Limits{}, 1)
 	r.step(&Declare{Name: "q"})
-	c := &Attach{Queue: "q", Opts: surgetank.SubscribeOptions{Credit: 3}}
+	c := &Attach{Queue: "q", Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 3}}}
 	r.step(c)
 	for range 3 {
 		r.step(publish(surgetank.Message{Body: []byte("m")}, "q"))

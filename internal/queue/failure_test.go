@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // TestReasonsAreBounded: the memory for reasons is bounded for any texts and any number of
@@ -24,7 +25,7 @@ func TestReasonsAreBounded(t *testing.T) {
 		}
 		r.step(publishAll(ps...))
 	}
-	attach := &Attach{Queue: "q", Opts: surgetank.SubscribeOptions{Credit: n, Lease: surgetank.LeaseForever}}
+	attach := &Attach{Queue: "q", Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: n, Lease: surgetank.LeaseForever}}}
 	var receipts []surgetank.Receipt
 	collect := func(o *Output) {
 		for _, h := range o.Handouts {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // Limits of one machine. New replaces zeros with the value at the end of each line.
@@ -121,7 +122,7 @@ type queueDurable struct {
 	dedup     dedup
 	notes     map[uint64]*note
 	failed    map[uint64]*keptReason // the reason of each returned message
-	spans     []surgetank.Span       // see timeline.go
+	spans     []door.Span            // see timeline.go
 	freshFrom uint64                 // lower messages may have been delivered before a crash
 }
 

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -19,7 +21,7 @@ type Declare struct {
 }
 
 func (c *Declare) run(m *Machine) bool {
-	if c.Err = surgetank.ValidateQueueName(c.Name); c.Err != nil {
+	if c.Err = fullname.Validate(c.Name); c.Err != nil {
 		return true
 	}
 	if c.Err = settings.Validate(c.Config); c.Err != nil {
@@ -102,11 +104,12 @@ func (q *Queue) info() surgetank.QueueInfo {
 	i := surgetank.QueueInfo{
 		Name: q.name, ID: q.id, Config: q.config, Created: time.Unix(0, q.created).UTC(),
 		Ready: q.ready_, Blocked: q.waiting - q.ready_ - q.backsN, Delayed: q.delayedN + q.backsN, Leased: q.leased, Damaged: q.damagedN, Bytes: q.bytes,
-		Groups: int64(len(q.byGroup) - q.unnamed), Consumers: int64(q.consumers.n), Floor: q.Floor(),
+		Groups: int64(len(q.byGroup) - q.unnamed), Consumers: int64(q.consumers.n),
 		Published: st.published, Duplicates: st.duplicates, Refused: st.refused, Delivered: st.delivered, Acked: st.acked,
 		Nacked: st.nacked, Expired: st.expired, DeadLettered: st.deadLettered, Dropped: st.dropped, Circled: st.circled, LeasesLost: st.leasesLost,
 		Waiting: q.explain(), OldestAge: q.oldestAge(),
 	}
+	*door.QueueFloor(&i) = q.Floor()
 	q.backOffInfo(&i)
 	return i
 }

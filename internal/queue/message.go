@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // The record of a message, enqueued or moved, starts at a multiple of refAlign:
@@ -60,7 +61,7 @@ func appendMessage(b []byte, r *Record, m *surgetank.Message, deaths []surgetank
 	set(m.Key != "", flagKey)
 	set(m.ContentType != "", flagType)
 	set(len(m.Headers) > 0, flagHeaders)
-	set(len(m.Opaque) > 0, flagOpaque)
+	set(len(*door.Opaque(m)) > 0, flagOpaque)
 	set(len(deaths) > 0, flagDeaths)
 	for i := range r.Targets {
 		set(r.Targets[i].Expires|r.Targets[i].DedupUntil != 0, flagTTL)
@@ -103,7 +104,7 @@ func appendMessage(b []byte, r *Record, m *surgetank.Message, deaths []surgetank
 		}
 	}
 	if flags&flagOpaque != 0 {
-		b = appendBytes(b, m.Opaque)
+		b = appendBytes(b, *door.Opaque(m))
 	}
 	if flags&flagDeaths != 0 {
 		b = appendUint(b, uint64(len(deaths)))
@@ -121,7 +122,7 @@ func appendMessage(b []byte, r *Record, m *surgetank.Message, deaths []surgetank
 }
 
 // message reads a message's record after its kind. The machine's part goes to r. If m is not nil,
-// the rest goes to m: Body and Opaque share the input's memory.
+// the rest goes to m: Body and opaque part share the input's memory.
 func (d *decoder) message(r *Record, m *surgetank.Message, deaths *[]surgetank.Death) {
 	flags := int(d.byte())
 	flags |= int(d.byte()) << 8
@@ -188,7 +189,7 @@ func (d *decoder) message(r *Record, m *surgetank.Message, deaths *[]surgetank.D
 		}
 	}
 	if flags&flagOpaque != 0 {
-		to.Opaque = d.bytes()
+		*door.Opaque(to) = d.bytes()
 	}
 	if flags&flagDeaths != 0 {
 		n := d.count()
@@ -214,7 +215,7 @@ type Stored struct {
 	Deaths  []surgetank.Death // the dead-letter history in a moved record; newer events are in notes
 }
 
-// ReadMessage decodes the message at ref, which must be in entry. Body and Opaque share entry's
+// ReadMessage decodes the message at ref, which must be in entry. Body and opaque part share entry's
 // memory.
 func ReadMessage(entry []byte, ref Ref, s *Stored) error {
 	var r Record

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // pager is a machine whose turns look at one chunk of slots. It has a queue of 300 messages, some
@@ -55,7 +56,7 @@ func (p *pager) happen() {
 	case 0:
 		p.publish()
 	case 1, 2:
-		out := p.step(&Attach{Queue: "q", Now: true, Opts: surgetank.SubscribeOptions{Credit: 1 + p.rng.IntN(9), Lease: surgetank.LeaseForever}})
+		out := p.step(&Attach{Queue: "q", Now: true, Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1 + p.rng.IntN(9), Lease: surgetank.LeaseForever}}})
 		for _, h := range out.Handouts {
 			p.leases[h.Seq] = surgetank.Receipt{Epoch: p.m.Epoch(), Incarnation: p.m.Incarnation(), ID: surgetank.MessageID{Queue: h.Queue.ID(), Seq: h.Seq}, Lease: h.Lease}
 		}

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // TestAskingChangesNobodysPlace: reading statistics in the middle of a turn, while the first
@@ -12,9 +13,9 @@ func TestAskingChangesNobodysPlace(t *testing.T) {
 	for _, ask := range []bool{false, true} {
 		r := newRig(t, Limits{}, 1)
 		r.step(&Declare{Name: "a"})
-		first := &Attach{Queue: "a", Opts: surgetank.SubscribeOptions{Credit: 1}}
+		first := &Attach{Queue: "a", Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1}}}
 		r.step(first)
-		r.step(&Attach{Queue: "a", Opts: surgetank.SubscribeOptions{Credit: 1}})
+		r.step(&Attach{Queue: "a", Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1}}})
 		cmds := []Command{&Credit{Consumer: first.Consumer, N: -1}, publish(surgetank.Message{Body: []byte("x")}, "a")}
 		if ask {
 			cmds = append(cmds, &Info{})

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // Incoming is one publishing and the values that were prepared outside the machine.
@@ -49,7 +50,7 @@ func Check(p *surgetank.Publishing, maxMessage int) error {
 	if err := surgetank.ValidatePublisher(p.Publisher, p.Sequence); err != nil {
 		return err
 	}
-	size := len(m.Opaque)
+	size := len(*door.Opaque(m))
 	for i := range m.Headers {
 		h := &m.Headers[i]
 		if h.Name == "" || len(h.Name) > surgetank.MaxNameLen {

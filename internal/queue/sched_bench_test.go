@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
@@ -51,7 +52,7 @@ func BenchmarkHandOut(b *testing.B) {
 				b.ResetTimer()
 				for done := 0; done < b.N; {
 					want := min(turn, b.N-done)
-					out := r.step(&queue.Attach{Queue: "q", Opts: surgetank.SubscribeOptions{Credit: want, NoAck: true, ManualCredit: true}, Now: true})
+					out := r.step(&queue.Attach{Queue: "q", Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: want, NoAck: true, ManualCredit: true}}, Now: true})
 					if done += len(out.Handouts); len(out.Handouts) < want {
 						b.StopTimer()
 						fill()
@@ -78,7 +79,7 @@ func BenchmarkOrders(b *testing.B) {
 				return surgetank.Message{Body: small, Group: names[i%len(names)], Priority: uint8(i % 4)}
 			}
 			r.fillWith(5000, message)
-			r.step(&queue.Attach{Queue: "q", Opts: surgetank.SubscribeOptions{Credit: 500}})
+			r.step(&queue.Attach{Queue: "q", Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 500}}})
 			pubs, msgs, results := make([]surgetank.Publishing, 100), make([]queue.Incoming, 100), make([]surgetank.PublishResult, 100)
 			for i := range msgs {
 				pubs[i] = surgetank.Publishing{Queues: []string{"q"}, Message: message(i)}

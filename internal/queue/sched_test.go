@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // TestFlowSize: a queue can have millions of groups, so a flow must not grow.
@@ -37,7 +38,7 @@ func (r *rig) order(queue string, n int) (groups []string) {
 			groups = append(groups, o.Handouts[i].Group)
 		}
 	}
-	note(r.step(&Attach{Queue: queue, Opts: surgetank.SubscribeOptions{Credit: n, NoAck: true, ManualCredit: true}, Now: true}))
+	note(r.step(&Attach{Queue: queue, Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: n, NoAck: true, ManualCredit: true}}, Now: true}))
 	r.settleDown(note)
 	return groups
 }

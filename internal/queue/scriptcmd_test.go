@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // command runs one line of a script.
@@ -268,7 +269,7 @@ func (s *script) waits(p *Peeked) (b string) {
 
 // infoLine formats the counts of a queue that are not zero.
 func infoLine(i *surgetank.QueueInfo) string {
-	b := fmt.Sprintf("ready=%d blocked=%d delayed=%d leased=%d bytes=%d floor=%d", i.Ready, i.Blocked, i.Delayed, i.Leased, i.Bytes, i.Floor)
+	b := fmt.Sprintf("ready=%d blocked=%d delayed=%d leased=%d bytes=%d floor=%d", i.Ready, i.Blocked, i.Delayed, i.Leased, i.Bytes, *door.QueueFloor(i))
 	for _, x := range []struct {
 		name string
 		n    uint64

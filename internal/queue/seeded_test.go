@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // seeded drives a machine with random commands under very small limits. Turns are full all the
@@ -68,7 +69,7 @@ func (s *seeded) command(name string) Command {
 		}
 		return publishAll(ps...)
 	case n < 8:
-		o := surgetank.SubscribeOptions{Credit: rng.IntN(6), ManualCredit: rng.IntN(2) == 0, NoAck: rng.IntN(3) == 0, GroupRun: rng.IntN(4), Priority: rng.IntN(2)}
+		o := door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: rng.IntN(6), ManualCredit: rng.IntN(2) == 0, NoAck: rng.IntN(3) == 0, Priority: rng.IntN(2)}, GroupRun: rng.IntN(4)}
 		return &Attach{Queue: name, Opts: o, Now: rng.IntN(4) == 0, Once: rng.IntN(4) == 0}
 	case n < 9:
 		return &Detach{Consumer: uint64(rng.IntN(20)), All: rng.IntN(2) == 0}

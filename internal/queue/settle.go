@@ -2,6 +2,7 @@ package queue
 
 import (
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // Settle ends or extends leases, each on its own.
@@ -127,7 +128,7 @@ func (c *Transact) check(m *Machine) error {
 		if in.Publisher != "" {
 			return surgetank.FieldErrorf(surgetank.FieldPublisher, "a transaction cannot have a publisher id: its settlements cannot be repeated")
 		}
-		size += int64(len(in.Message.Body) + len(in.Message.Opaque) + 64*len(in.Queues) + 256)
+		size += int64(len(in.Message.Body) + len(*door.Opaque(&in.Message)) + 64*len(in.Queues) + 256)
 		for _, h := range in.Message.Headers {
 			size += int64(len(h.Name) + len(h.Value))
 		}

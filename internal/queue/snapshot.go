@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // snapshot is a copy of the durable state at one moment, taken while the machine keeps working.
@@ -310,13 +311,13 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 			}
 		case kindSnapOpens:
 			for n := d.count(); n > 0 && d.err == nil; n-- {
-				m.openings = append(m.openings, surgetank.Opening{Incarnation: d.fixed64(), First: d.uint()})
+				m.openings = append(m.openings, door.Opening{Incarnation: d.fixed64(), First: d.uint()})
 			}
 		case kindSnapSpans:
 			if q := m.restoring(d); q != nil {
 				q.spans = q.spans[:0]
 				for n := d.count(); n > 0 && d.err == nil; n-- {
-					x := surgetank.Span{Incarnation: d.fixed64(), First: d.uint()}
+					x := door.Span{Incarnation: d.fixed64(), First: d.uint()}
 					if l := len(q.spans); l > 0 && x.First <= q.spans[l-1].First {
 						d.fail("the spans of a queue's messages do not follow each other")
 					}

@@ -4,13 +4,14 @@ import (
 	"slices"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // Attach creates a subscription. With Once it ends after the first turn that hands a message to it.
 // With Now it ends with this turn.
 type Attach struct {
 	Queue     string
-	Opts      surgetank.SubscribeOptions
+	Opts      door.SubscribeOptions
 	Once, Now bool
 	Owner     any    // the caller's own value; the machine does not use it
 	Consumer  uint64 // its number; 0 if rejected

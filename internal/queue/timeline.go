@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // A timeline tells two data directories with a common past apart: a directory and its copy, or a
@@ -20,7 +21,7 @@ import (
 // incarnation's last one.
 
 // timeline is the machine's durable record of openings, oldest first.
-type timeline []surgetank.Opening
+type timeline []door.Opening
 
 // incarnation returns the present incarnation, or 0 before the first opening.
 func (m *Machine) incarnation() uint64 {
@@ -36,8 +37,8 @@ func (m *Machine) Incarnation() uint64 { return m.incarnation() }
 
 // open records an opening. It is a part of apply.
 func (m *Machine) open(incarnation, entry uint64) {
-	m.openings = append(m.openings, surgetank.Opening{Incarnation: incarnation, First: entry})
-	if n := len(m.openings) - surgetank.MaxOpenings; n > 0 {
+	m.openings = append(m.openings, door.Opening{Incarnation: incarnation, First: entry})
+	if n := len(m.openings) - door.MaxOpenings; n > 0 {
 		m.openings = slices.Delete(m.openings, 0, n)
 	}
 	for _, q := range m.sorted() {
@@ -51,7 +52,7 @@ func (q *Queue) span(incarnation uint64) {
 	if n := len(q.spans); n > 0 && q.spans[n-1].First == q.nextSeq {
 		q.spans = q.spans[:n-1]
 	}
-	q.spans = append(q.spans, surgetank.Span{Incarnation: incarnation, First: q.nextSeq})
+	q.spans = append(q.spans, door.Span{Incarnation: incarnation, First: q.nextSeq})
 	floor, below := q.Floor(), 0
 	for below+1 < len(q.spans) && q.spans[below+1].First <= floor {
 		below++
@@ -79,9 +80,9 @@ func (q *Queue) idOf(seq uint64) surgetank.MessageID {
 // some ranges of numbers that are not settled. Send it again while Next is not 0.
 type History struct {
 	Name   string
-	Ranges []surgetank.NumberRange // ascending, not overlapping
+	Ranges []door.NumberRange // ascending, not overlapping
 	Next   uint64
-	Found  surgetank.History
+	Found  door.History
 	Err    error
 }
 
@@ -92,7 +93,7 @@ func (c *History) run(m *Machine) bool {
 		return true
 	}
 	if c.Next == 0 {
-		c.Found = surgetank.History{Queue: q.id, Floor: q.Floor(), Next: q.nextSeq, Entry: m.entry,
+		c.Found = door.History{Queue: q.id, Floor: q.Floor(), Next: q.nextSeq, Entry: m.entry,
 			Openings: slices.Clone(m.openings), Spans: slices.Clone(q.spans)}
 		if m.out.Records == 0 {
 			c.Found.Entry-- // the turn's entry is written only if it has records
@@ -107,7 +108,7 @@ func (c *History) run(m *Machine) bool {
 		if seq > last {
 			return false
 		}
-		in := slices.ContainsFunc(c.Ranges, func(r surgetank.NumberRange) bool { return r.First <= seq && seq <= r.Last })
+		in := slices.ContainsFunc(c.Ranges, func(r door.NumberRange) bool { return r.First <= seq && seq <= r.Last })
 		if in && s.live() {
 			c.Found.Counted++
 		}

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // TestNoQueueTakesAllTurns: two queues have more to hand out than one turn allows. The next turn
@@ -23,7 +24,7 @@ func TestNoQueueTakesAllTurns(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"a", "b", "c"} {
-		count(r.step(&Attach{Queue: name, Opts: surgetank.SubscribeOptions{Credit: 1, NoAck: true}}))
+		count(r.step(&Attach{Queue: name, Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1, NoAck: true}}}))
 	}
 	for range 6 {
 		count(r.step())

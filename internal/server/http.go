@@ -15,8 +15,8 @@ import (
 	"github.com/surgetank/surgetank/internal/localtoken"
 )
 
-// door is the protocol server of a listener.
-type door interface {
+// doorServer is the protocol server of a listener.
+type doorServer interface {
 	// Shutdown accepts no more connections, lets existing ones finish until ctx ends, and then
 	// closes them.
 	Shutdown(ctx context.Context) error

@@ -48,7 +48,7 @@ type Server struct {
 	http   *http.Server
 	api    *httpapi.API
 	amqp   *amqp.Server
-	doors  []door
+	doors  []doorServer
 	tls    *tls.Config
 	token  *localtoken.Token
 

@@ -12,6 +12,7 @@ import (
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/config"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/httpapi"
 	"github.com/surgetank/surgetank/internal/policy"
 	"github.com/surgetank/surgetank/internal/settings"
@@ -29,19 +30,23 @@ type sinks struct {
 // sinkBroker is the broker for sinks. Sinks read queues under the rules of package policy, so a
 // sink cannot read a queue that is exclusive to a connection.
 type sinkBroker struct {
-	*embedded.Broker
+	door.Broker
 	doored *policy.Broker
 }
 
-// Subscribe attaches a sink. See surgetank.Broker.
-func (b sinkBroker) Subscribe(ctx context.Context, queue string, o surgetank.SubscribeOptions) (surgetank.Subscription, error) {
-	return b.doored.Subscribe(ctx, queue, o)
+// Attach attaches a sink. See door.Broker.
+func (b sinkBroker) Attach(ctx context.Context, queue string, o door.SubscribeOptions) (door.Subscription, error) {
+	return b.doored.Attach(ctx, queue, o)
 }
 
 // openSinks starts the stored sinks. Relative paths of SQLite files start at base, wherever the
 // server is started.
 func openSinks(ctx context.Context, b *embedded.Broker, doored *policy.Broker, base, dir string, log *slog.Logger) (*sinks, error) {
-	m, err := sink.NewManager(ctx, sinkBroker{b, doored}, map[string]sink.Factory{"postgres": postgres.New, "sqlite": sqlite.New}, sink.Options{Logger: log, Dir: base})
+	inner, err := door.Of(b)
+	if err != nil {
+		return nil, err
+	}
+	m, err := sink.NewManager(ctx, sinkBroker{inner, doored}, map[string]sink.Factory{"postgres": postgres.New, "sqlite": sqlite.New}, sink.Options{Logger: log, Dir: base})
 	if err != nil {
 		return nil, err
 	}

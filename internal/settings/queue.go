@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // Queue is a queue in the JSON of the HTTP interface. Clients read it, and the command line prints
@@ -61,11 +63,11 @@ type QueueCounts struct {
 
 // Show returns the JSON form of a queue.
 func Show(q *surgetank.QueueInfo) Queue {
-	vhost, name := surgetank.SplitName(q.Name)
+	vhost, name := fullname.Split(q.Name)
 	s := Queue{
 		Name: name, Vhost: vhost, ID: q.ID, Created: q.Created.UTC(), Settings: Encode(Unqualify(WithDefaults(q.Config))),
 		Ready: q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Damaged: q.Damaged, Bytes: q.Bytes, OldestAge: q.OldestAge.String(),
-		Groups: q.Groups, Consumers: q.Consumers, Floor: q.Floor, Waiting: q.Waiting, BackingOff: q.BackingOff, Failure: q.Failure,
+		Groups: q.Groups, Consumers: q.Consumers, Floor: *door.QueueFloor(q), Waiting: q.Waiting, BackingOff: q.BackingOff, Failure: q.Failure,
 		Counts: QueueCounts{q.Published, q.Duplicates, q.Refused, q.Delivered, q.Acked, q.Nacked, q.Expired, q.DeadLettered, q.Dropped, q.LeasesLost, q.Circled},
 	}
 	if !q.NextTry.IsZero() {
@@ -90,12 +92,13 @@ func (s *Queue) Info() (surgetank.QueueInfo, error) {
 	}
 	n := &s.Counts
 	q := surgetank.QueueInfo{
-		Name: surgetank.FullName(s.Vhost, s.Name), ID: s.ID, Config: config, Created: s.Created, Policy: s.Policy,
+		Name: fullname.Of(s.Vhost, s.Name), ID: s.ID, Config: config, Created: s.Created, Policy: s.Policy,
 		Ready: s.Ready, Blocked: s.Blocked, Delayed: s.Delayed, Leased: s.Leased, Damaged: s.Damaged, Bytes: s.Bytes, OldestAge: age, Groups: s.Groups,
-		Consumers: s.Consumers, Floor: s.Floor, Waiting: s.Waiting, BackingOff: s.BackingOff, Failure: s.Failure,
+		Consumers: s.Consumers, Waiting: s.Waiting, BackingOff: s.BackingOff, Failure: s.Failure,
 		Published: n.Published, Duplicates: n.Duplicates, Refused: n.Refused, Delivered: n.Delivered, Acked: n.Acked, Nacked: n.Nacked,
 		Expired: n.Expired, DeadLettered: n.DeadLettered, Dropped: n.Dropped, LeasesLost: n.LeasesLost, Circled: n.Circled,
 	}
+	*door.QueueFloor(&q) = s.Floor
 	if s.NextTry != nil {
 		q.NextTry = *s.NextTry
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // unsupported keys belong to the file format, but this version does not have them.
@@ -111,16 +112,16 @@ func Encode(c surgetank.QueueConfig) map[string]any {
 // that they have no virtual host.
 func Qualify(c surgetank.QueueConfig, vhost string) surgetank.QueueConfig {
 	if c.DeadLetter == DeadLetterDoor {
-		c.DeadLetter = surgetank.FullName(DoorVhost, vhost)
+		c.DeadLetter = fullname.Of(DoorVhost, vhost)
 	} else if c.DeadLetter != "" && c.DeadLetter != surgetank.DeadLetterDrop {
-		c.DeadLetter = surgetank.FullName(vhost, c.DeadLetter)
+		c.DeadLetter = fullname.Of(vhost, c.DeadLetter)
 	}
 	return c
 }
 
 // Unqualify reverses Qualify, for output.
 func Unqualify(c surgetank.QueueConfig) surgetank.QueueConfig {
-	vhost, name := surgetank.SplitName(c.DeadLetter)
+	vhost, name := fullname.Split(c.DeadLetter)
 	if c.DeadLetter = name; vhost == DoorVhost {
 		c.DeadLetter = DeadLetterDoor
 	}

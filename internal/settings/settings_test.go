@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/test/hostile/fuzzing"
 )
 
@@ -276,7 +277,7 @@ func manyNames(n int) string {
 
 func TestQualify(t *testing.T) {
 	c := Qualify(surgetank.QueueConfig{DeadLetter: "d"}, "v")
-	if c.DeadLetter != surgetank.FullName("v", "d") || Unqualify(c).DeadLetter != "d" {
+	if c.DeadLetter != fullname.Of("v", "d") || Unqualify(c).DeadLetter != "d" {
 		t.Fatalf("%q", c.DeadLetter)
 	}
 	for _, same := range []string{"", surgetank.DeadLetterDrop} {

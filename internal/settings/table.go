@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // Setting is one setting of a queue: a key of the configuration file and a field of
@@ -211,4 +212,4 @@ func checkDedupBy(v string) error {
 	return nil
 }
 
-func checkDeadLetter(v string) error { return sentence(surgetank.ValidateQueueName(v)) }
+func checkDeadLetter(v string) error { return sentence(fullname.Validate(v)) }

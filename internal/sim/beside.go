@@ -7,6 +7,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/broker"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/queue"
 	"github.com/surgetank/surgetank/internal/queue/model"
 	"github.com/surgetank/surgetank/internal/settings"
@@ -176,7 +177,7 @@ func differs(infos []surgetank.QueueInfo, m *model.Model) string {
 		}
 		want := q.Info()
 		if got.Ready != want.Ready || got.Blocked != want.Blocked || got.Delayed != want.Delayed || got.Leased != want.Leased || got.Damaged != want.Damaged || got.Bytes != want.Bytes ||
-			got.Floor != want.Floor || got.Groups != want.Groups || got.Consumers != want.Consumers ||
+			*door.QueueFloor(got) != *door.QueueFloor(&want) || got.Groups != want.Groups || got.Consumers != want.Consumers ||
 			got.OldestAge != want.OldestAge || got.BackingOff != want.BackingOff || got.NextTry != want.NextTry || got.Failure != want.Failure || !settings.Equal(got.Config, q.Config) {
 			return fmt.Sprintf("queue %s:\nmachine %+v\nmodel   %+v %+v", got.Name, *got, want, q.Config)
 		}

@@ -6,13 +6,13 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
 // subscribe attaches a consumer of some kind.
 func (w *world) subscribe(rng *rand.Rand) {
-	o := surgetank.SubscribeOptions{Credit: 1 + rng.IntN(6), Lease: pick(rng, []time.Duration{0, 0, 3 * time.Second, surgetank.LeaseForever}),
-		GroupRun: pick(rng, []int{0, 0, 3}), Priority: rng.IntN(2), ManualCredit: rng.IntN(5) == 0, Single: rng.IntN(8) == 0, NoAck: w.o.NoAck && rng.IntN(3) == 0}
+	o := door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1 + rng.IntN(6), Lease: pick(rng, []time.Duration{0, 0, 3 * time.Second, surgetank.LeaseForever}), Priority: rng.IntN(2), ManualCredit: rng.IntN(5) == 0, Single: rng.IntN(8) == 0, NoAck: w.o.NoAck && rng.IntN(3) == 0}, GroupRun: pick(rng, []int{0, 0, 3})}
 	name := w.anyQueue(rng)
 	if w.o.Exclusive && rng.IntN(3) == 0 {
 		o.Exclusive = true
@@ -35,7 +35,7 @@ func (w *world) subscribe(rng *rand.Rand) {
 // receiveOnce makes a Receive: a consumer that ends after its first hand-outs, or when its time is
 // over.
 func (w *world) receiveOnce(rng *rand.Rand) {
-	c := &queue.Attach{Queue: w.anyQueue(rng), Opts: surgetank.SubscribeOptions{Credit: 1 + rng.IntN(4), ManualCredit: true, NoAck: w.o.NoAck && rng.IntN(3) == 0}}
+	c := &queue.Attach{Queue: w.anyQueue(rng), Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1 + rng.IntN(4), ManualCredit: true, NoAck: w.o.NoAck && rng.IntN(3) == 0}}}
 	wait := rng.IntN(2) == 0
 	if c.Once, c.Now = wait, !wait; wait {
 		w.count.one(OnceReceives)
@@ -56,7 +56,7 @@ func (w *world) receiveOnce(rng *rand.Rand) {
 	w.send(&queue.Detach{Consumer: c.Consumer}, func(error) {})
 }
 
-func (w *world) attach(name string, o surgetank.SubscribeOptions) {
+func (w *world) attach(name string, o door.SubscribeOptions) {
 	w.join(&queue.Attach{Queue: name, Opts: o})
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/disklog"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/memlog"
 	"github.com/surgetank/surgetank/internal/queue"
 )
@@ -52,9 +53,9 @@ type world struct {
 // client is a subscription and its consumer.
 type client struct {
 	queue  string
-	opts   surgetank.SubscribeOptions
+	opts   door.SubscribeOptions
 	attach *queue.Attach
-	sub    surgetank.Subscription
+	sub    door.Subscription
 	ready  bool
 	closed bool
 	once   bool // a receive, which ends by itself
@@ -373,7 +374,7 @@ func (w *world) openUp(i *surgetank.QueueInfo) {
 	c := i.Config
 	c.Paused, c.Level, c.Group.Rate = false, surgetank.LevelConfig{}, 0
 	w.send(&queue.Declare{Name: i.Name, Config: c, Mode: surgetank.DeclareUpdate}, func(error) {})
-	w.attach(i.Name, surgetank.SubscribeOptions{Credit: 1000, Lease: surgetank.LeaseForever})
+	w.attach(i.Name, door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1000, Lease: surgetank.LeaseForever}})
 	w.run()
 }
 

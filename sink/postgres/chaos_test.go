@@ -42,7 +42,9 @@ func (c *chaos) open() {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.sink = sink.NewRunner(b, target, "s", strings.Repeat("c", 32), s, sink.Options{CommitTimeout: 2 * time.Second, Lease: 5 * time.Second})
+	if c.sink, err = sink.NewRunner(b, target, "s", strings.Repeat("c", 32), s, sink.Options{CommitTimeout: 2 * time.Second, Lease: 5 * time.Second}); err != nil {
+		c.t.Fatal(err)
+	}
 	c.sink.Start()
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door/doortest"
 	"github.com/surgetank/surgetank/internal/pgtest"
 	"github.com/surgetank/surgetank/sink"
 	"github.com/surgetank/surgetank/sink/internal/opentest"
@@ -161,11 +162,14 @@ func TestBadValuesAreTheMessagesFault(t *testing.T) {
 		`{"id":2,"m":1,`:                "not JSON",
 		`{"id":2,"m":99999999999999.0}`: "SQLSTATE 22003",
 	} {
-		b := sinktest.NewBroker("q")
+		b := doortest.NewBroker("q")
 		b.Add(surgetank.Message{Body: []byte(body)})
 		b.Add(surgetank.Message{Body: []byte(`{"id":77,"m":1,"fk":1}`)})
 		target := checked(t, s)
-		r := sink.NewRunner(b, target, "s", sink.NewInstance(func() uint64 { return 5 }), s, sink.Options{})
+		r, err := sink.NewRunner(b, target, "s", sink.NewInstance(func() uint64 { return 5 }), s, sink.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
 		r.Start()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		if err := b.Drained(ctx); err != nil {

@@ -68,7 +68,7 @@ func (l *layout) takeOver(ctx context.Context, conn *pgconn.PgConn, claim sink.C
 		return next, classify(err)
 	}
 	if len(head) == 1 {
-		if claim.Held == 0 || string(head[0][0]) == claim.Owner {
+		if claim.LastEpoch == 0 || string(head[0][0]) == claim.Owner {
 			if _, err := query(ctx, conn, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 				WHERE application_name = $1 AND usename = current_user AND datname = current_database() AND pid <> pg_backend_pid()`, appName(claim.Instance)); err != nil {
 				return next, classify(err)

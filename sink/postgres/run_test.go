@@ -30,7 +30,10 @@ func start(t *testing.T, config surgetank.QueueConfig, s sink.Spec) *running {
 		t.Fatal(err)
 	}
 	target := checked(t, s)
-	r := sink.NewRunner(b, target, "s", strings.Repeat("r", 32), s, sink.Options{})
+	r, err := sink.NewRunner(b, target, "s", strings.Repeat("r", 32), s, sink.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	r.Start()
 	t.Cleanup(func() {
 		r.Stop(context.Background())

@@ -7,7 +7,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/surgetank/surgetank/internal/jsonpath"
 	"github.com/surgetank/surgetank/sink"
 )
 
@@ -83,19 +82,19 @@ func (c *column) append(dst []byte, cell *sink.Cell) ([]byte, error) {
 // json writes a JSON value for the column's type. For json and jsonb the value stays unchanged. For
 // other types a string becomes its characters, and other values stay as written. Numbers stay text,
 // so no digit is lost.
-func (c *column) json(dst []byte, v jsonpath.Value) ([]byte, error) {
+func (c *column) json(dst []byte, v sink.JSON) ([]byte, error) {
 	switch {
 	case c.kind == kindJSON:
-		return escape(dst, v.Raw), nil
-	case v.Kind == jsonpath.Number && c.kind == kindInteger:
-		return appendInteger(dst, v.Raw), nil
-	case v.Kind == jsonpath.Array && c.kind == kindArray:
-		return c.array(dst, v.Raw)
-	case v.Kind != jsonpath.String:
+		return escape(dst, v.Raw()), nil
+	case v.Kind() == sink.JSONNumber && c.kind == kindInteger:
+		return appendInteger(dst, v.Raw()), nil
+	case v.Kind() == sink.JSONArray && c.kind == kindArray:
+		return c.array(dst, v.Raw())
+	case v.Kind() != sink.JSONString:
 		if c.kind == kindBytes {
-			return appendHex(dst, v.Raw), nil
+			return appendHex(dst, v.Raw()), nil
 		}
-		return escape(dst, v.Raw), nil
+		return escape(dst, v.Raw()), nil
 	}
 	s, ok := v.AppendText(nil)
 	if !ok {

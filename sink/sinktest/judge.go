@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door/doortest"
 	"github.com/surgetank/surgetank/sink"
 )
 
@@ -19,7 +20,7 @@ import (
 // of one conflict key must be in order.
 func judgement(t *testing.T, m *Memory, seed uint64, seen map[string]int) {
 	rng := rand.New(rand.NewPCG(seed, 5))
-	b := NewBroker("q")
+	b := doortest.NewBroker("q")
 	defer b.Close()
 	b.GroupLimit = rng.IntN(3)
 	faults := NewFaults(seed, []float64{0, 0, 0.02, 0.1}[rng.IntN(4)])
@@ -117,19 +118,19 @@ func judgement(t *testing.T, m *Memory, seed uint64, seen map[string]int) {
 		case 6:
 			b.LoseLeases()
 		case 7:
-			r.Release()
+			r.ResetBrake()
 		}
 	}
 	faults.Stop()
 	m.Revoke(false)
-	m.Mend()
+	m.Repair()
 	// As long as good messages come, every other one is decided.
 	for i := 0; b.Open() > 0; i++ {
 		if i == 200 {
 			t.Fatalf("seed %d: %d messages are left; the sink: %+v", seed, b.Open(), r.Status())
 		}
 		add(rng.Int64N(9), "", false)
-		r.Release()
+		r.ResetBrake()
 		pass(3 * time.Second)
 	}
 	r.Stop(context.Background())
@@ -142,7 +143,7 @@ func judgement(t *testing.T, m *Memory, seed uint64, seen map[string]int) {
 // pass lets time pass. It is for synctest bubbles, where waiting costs no real time.
 func pass(d time.Duration) { <-time.After(d) }
 
-func verifyJudgement(t *testing.T, m *Memory, b *Broker, seed uint64, keyed bool, good map[string]int64, bad map[string]bool) {
+func verifyJudgement(t *testing.T, m *Memory, b *doortest.Broker, seed uint64, keyed bool, good map[string]int64, bad map[string]bool) {
 	t.Helper()
 	rows, _ := m.Rows()
 	count, last, lastKey := map[string]int{}, map[string]uint64{}, map[int64]uint64{}

@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/jsonpath"
 	"github.com/surgetank/surgetank/sink"
 )
 
@@ -121,8 +120,8 @@ func (l *memoryLane) Add(d *surgetank.Delivery) error {
 			return sink.BadRowf("v is wide, and the table is narrow")
 		}
 		n, _ = strconv.ParseInt(s[1:], 10, 64) // the tests write numbers
-	} else if v.Kind == sink.CellJSON && v.JSON.Kind == jsonpath.Number {
-		if n, err = strconv.ParseInt(strings.TrimSuffix(string(v.JSON.Raw), ".0"), 10, 64); err != nil {
+	} else if v.Kind == sink.CellJSON && v.JSON.Kind() == sink.JSONNumber {
+		if n, err = strconv.ParseInt(strings.TrimSuffix(string(v.JSON.Raw()), ".0"), 10, 64); err != nil {
 			return sink.BadRowf("v is not an integer")
 		}
 	}

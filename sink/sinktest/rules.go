@@ -29,8 +29,8 @@ type rules struct {
 // Widen changes the table: v accepts wide values.
 func (m *Memory) Widen() { m.change(func() { m.wide = true }) }
 
-// Mend makes the table accept rows of VNeedsFix.
-func (m *Memory) Mend() { m.change(func() { m.mended = true }) }
+// Repair makes the table accept rows of VNeedsFix.
+func (m *Memory) Repair() { m.change(func() { m.mended = true }) }
 
 // Revoke revokes or restores the permission to write.
 func (m *Memory) Revoke(revoked bool) { m.change(func() { m.revoked = revoked }) }

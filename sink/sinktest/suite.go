@@ -1,3 +1,5 @@
+// Package sinktest tests targets of sinks. Run is the test suite that every target passes. Memory is
+// a target in memory, and Faults makes a target fail on request.
 package sinktest
 
 import (
@@ -13,6 +15,9 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/door/doortest"
+	"github.com/surgetank/surgetank/internal/hidden"
 	"github.com/surgetank/surgetank/sink"
 )
 
@@ -43,6 +48,16 @@ type Config struct {
 	Histories int  // number of seeds of the history test
 	Judge     bool // New makes a Memory: run the judgement tests too
 	Calm      bool // few faults, for targets where a pause costs real time
+}
+
+// Claim returns a claim for direct calls of a target's Open. It is the claim of a new sink on a queue
+// that never had a message.
+func Claim(lanes int) sink.Claim {
+	c := sink.Claim{Instance: "i", Sink: "s", Owner: "o", Lanes: lanes}
+	*hidden.Of(&c) = func(...door.NumberRange) (door.History, error) {
+		return door.History{Queue: 1, Floor: 1, Next: 1}, nil
+	}
+	return c
 }
 
 // TableSpec makes a spec for Row's table.
@@ -121,7 +136,7 @@ func within(t *testing.T) context.Context {
 	return ctx
 }
 
-func start(t *testing.T, b sink.Broker, h Harness, spec sink.Spec, faults *Faults) *sink.Runner {
+func start(t *testing.T, b surgetank.Broker, h Harness, spec sink.Spec, faults *Faults) *sink.Runner {
 	t.Helper()
 	target, err := h.Target(spec)
 	if err != nil {
@@ -130,12 +145,15 @@ func start(t *testing.T, b sink.Broker, h Harness, spec sink.Spec, faults *Fault
 	if faults != nil {
 		target = faults.Wrap(target)
 	}
-	r := sink.NewRunner(b, target, "s", strings.Repeat("a", 32), spec, sink.Options{Lease: 3 * time.Second})
+	r, err := sink.NewRunner(b, target, "s", strings.Repeat("a", 32), spec, sink.Options{Lease: 3 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
 	r.Start()
 	return r
 }
 
-func drain(t *testing.T, b *Broker, r *sink.Runner) {
+func drain(t *testing.T, b *doortest.Broker, r *sink.Runner) {
 	t.Helper()
 	if err := b.Drained(within(t)); err != nil {
 		t.Fatalf("%d messages are left; the sink: %+v", b.Open(), r.Status())
@@ -155,7 +173,7 @@ func ended(t *testing.T, r *sink.Runner) sink.Status {
 func body(v int64) []byte { return fmt.Appendf(nil, `{"v":%d}`, v) }
 
 func testApplies(t *testing.T, h Harness) {
-	b := NewBroker("q")
+	b := doortest.NewBroker("q")
 	defer b.Close()
 	for i := range int64(25) {
 		b.Add(surgetank.Message{Body: body(i), Group: "g"})
@@ -181,7 +199,7 @@ func testApplies(t *testing.T, h Harness) {
 }
 
 func testBadRows(t *testing.T, h Harness) {
-	b := NewBroker("q")
+	b := doortest.NewBroker("q")
 	defer b.Close()
 	bodies := []string{`{"v":0}`, `{"v":-1}`, `{"v":1}`, `{`, `{"v":2}`, `{"w":1}`, `{"v":"x"}`, `{"v":null}`, `{"v":3}`, `{"v":-4}`,
 		`{"v":-5}`, `{"v":-6}`, `{"v":4}`, ``}
@@ -216,7 +234,7 @@ func testBadRows(t *testing.T, h Harness) {
 }
 
 func testTakesOver(t *testing.T, h Harness) {
-	b := NewBroker("q")
+	b := doortest.NewBroker("q")
 	defer b.Close()
 	b.Add(surgetank.Message{Body: body(1)})
 	first := start(t, b, h, h.Spec(), nil)
@@ -247,7 +265,7 @@ func testTakesOver(t *testing.T, h Harness) {
 }
 
 func testRemade(t *testing.T, h Harness) {
-	b := NewBroker("q")
+	b := doortest.NewBroker("q")
 	defer b.Close()
 	for i := range int64(5) {
 		b.Add(surgetank.Message{Body: body(i)})
@@ -270,7 +288,7 @@ func testRemade(t *testing.T, h Harness) {
 }
 
 func testRewound(t *testing.T, h Harness) {
-	b := NewBroker("q")
+	b := doortest.NewBroker("q")
 	defer b.Close()
 	for i := range int64(30) {
 		b.Add(surgetank.Message{Body: body(i)})
@@ -291,7 +309,7 @@ func testRewound(t *testing.T, h Harness) {
 }
 
 func testLanesChange(t *testing.T, h Harness) {
-	b := NewBroker("q")
+	b := doortest.NewBroker("q")
 	defer b.Close()
 	faults := NewFaults(9, 0)
 	total := 0
@@ -323,7 +341,7 @@ func testLanesChange(t *testing.T, h Harness) {
 // group must be in order.
 func history(t *testing.T, h Harness, seed uint64, calm bool, seen map[string]int) {
 	rng := rand.New(rand.NewPCG(seed, 3))
-	b := NewBroker("q")
+	b := doortest.NewBroker("q")
 	defer b.Close()
 	b.GroupLimit = rng.IntN(3)
 	lose := rng.Float64() * 0.05
@@ -362,9 +380,7 @@ func history(t *testing.T, h Harness, seed uint64, calm bool, seen map[string]in
 		return s
 	}
 	publish(50 + rng.IntN(100))
-	b.mu.Lock()
-	b.LoseAck = func() bool { return loseRng.Float64() < lose } // called with the broker's lock held
-	b.mu.Unlock()
+	b.SetLoseAck(func() bool { return loseRng.Float64() < lose }) // called with the broker's lock held
 	r := start(t, b, h, spec(), faults)
 	for range 2 + rng.IntN(6) {
 		publish(rng.IntN(40))
@@ -391,9 +407,7 @@ func history(t *testing.T, h Harness, seed uint64, calm bool, seen map[string]in
 		}
 	}
 	faults.Stop()
-	b.mu.Lock()
-	b.LoseAck = nil
-	b.mu.Unlock()
+	b.SetLoseAck(nil)
 	if err := b.Drained(within(t)); err != nil {
 		t.Fatalf("seed %d: %d messages are left; the sink: %+v", seed, b.Open(), r.Status())
 	}
@@ -406,7 +420,7 @@ func history(t *testing.T, h Harness, seed uint64, calm bool, seen map[string]in
 
 // survivor waits until one of two sinks is fenced and returns the other. If there is nothing left
 // to commit, neither may notice the other; then both are stopped.
-func survivor(t *testing.T, b *Broker, first, second *sink.Runner) *sink.Runner {
+func survivor(t *testing.T, b *doortest.Broker, first, second *sink.Runner) *sink.Runner {
 	ctx, cancel := context.WithCancel(within(t))
 	defer cancel()
 	drained := make(chan struct{})
@@ -427,7 +441,7 @@ func survivor(t *testing.T, b *Broker, first, second *sink.Runner) *sink.Runner 
 	}
 }
 
-func verify(t *testing.T, h Harness, b *Broker, seed uint64, good map[string]int64, bad map[string]bool) {
+func verify(t *testing.T, h Harness, b *doortest.Broker, seed uint64, good map[string]int64, bad map[string]bool) {
 	t.Helper()
 	rows, err := h.Rows()
 	if err != nil {

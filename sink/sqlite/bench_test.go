@@ -91,7 +91,10 @@ func benchRun(b *testing.B, s sink.Spec, msgs []surgetank.Publishing) time.Durat
 		}
 	}
 	target := checked(b, s)
-	r := sink.NewRunner(broker, target, "s", "instance", s, sink.Options{})
+	r, err := sink.NewRunner(broker, target, "s", "instance", s, sink.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
 	start := time.Now()
 	r.Start()
 	for r.Status().Applied < uint64(len(msgs)) {

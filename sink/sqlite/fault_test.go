@@ -9,14 +9,14 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door/doortest"
 	"github.com/surgetank/surgetank/sink"
-	"github.com/surgetank/surgetank/sink/sinktest"
 )
 
 // live is a sink with an in-memory broker.
 type live struct {
 	t *testing.T
-	b *sinktest.Broker
+	b *doortest.Broker
 	r *sink.Runner
 }
 
@@ -26,8 +26,11 @@ func startSink(t *testing.T, s sink.Spec) *live {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := sinktest.NewBroker("q")
-	r := sink.NewRunner(b, target, "s", strings.Repeat("a", 32), s, sink.Options{})
+	b := doortest.NewBroker("q")
+	r, err := sink.NewRunner(b, target, "s", strings.Repeat("a", 32), s, sink.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	r.Start()
 	t.Cleanup(func() { r.Stop(context.Background()); _ = b.Close() })
 	return &live{t, b, r}

@@ -10,10 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/seqset"
 	"github.com/surgetank/surgetank/sink"
 	"github.com/surgetank/surgetank/sink/internal/opentest"
+	"github.com/surgetank/surgetank/sink/sinktest"
 )
 
 // opening opens a checked target without a runner.
@@ -202,7 +201,7 @@ func TestAFileWithoutItsName(t *testing.T) {
 				if err := errors.Join(o.Lanes[0].Add(&m), o.Lanes[0].Begin(ctx), o.Lanes[0].Write(ctx, 0, 1), c.do(path)); err != nil {
 					t.Fatal(err)
 				}
-				if err := o.Lanes[0].Finish(ctx, sink.Progress{Epoch: o.State.Epoch, Batch: 1, IDs: sink.AppendIDs(nil, nil)}); opentest.ClassOf(err) != c.class {
+				if err := o.Lanes[0].Finish(ctx, sink.Progress{Epoch: o.State.Epoch, Batch: 1, IDs: []byte{}}); opentest.ClassOf(err) != c.class {
 					t.Errorf("%s %s: %v", name, when, err)
 				}
 				if err := o.Lanes[0].Rollback(ctx); err != nil {
@@ -211,7 +210,7 @@ func TestAFileWithoutItsName(t *testing.T) {
 			}
 			o.Target.Close()
 			if name == "deleted" || name == "moved" {
-				o.Claim.Held, o.Claim.Written = 1, sink.Written{Epoch: 1, Applied: 1, Last: 1}
+				o.Claim.LastEpoch, o.Claim.Written = 1, sink.Written{Epoch: 1, Applied: 1, Last: 1}
 				_, _, err := o.Target.Open(context.Background(), o.Claim)
 				var r *sink.Refusal
 				if !errors.As(err, &r) || r.Kind != sink.TargetEmpty {
@@ -236,8 +235,8 @@ func TestAMissingFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			claim := sink.Claim{Instance: "i", Lanes: 1, Written: sink.Written{Applied: known}, Count: func(seqset.Set) (uint64, error) { return 0, nil },
-				History: func() (surgetank.History, error) { return surgetank.History{Queue: 1, Floor: 1, Next: 1}, nil }}
+			claim := sinktest.Claim(1)
+			claim.Written.Applied = known
 			_, _, err = target.Open(context.Background(), claim)
 			target.Close()
 			_, stat := os.Stat(path)

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/surgetank/surgetank/internal/jsonpath"
 	"github.com/surgetank/surgetank/sink"
 )
 
@@ -48,23 +47,23 @@ func (c *column) value(cell *sink.Cell) (driver.Value, error) {
 	return nil, nil
 }
 
-func (c *column) json(v jsonpath.Value) (driver.Value, error) {
-	switch v.Kind {
-	case jsonpath.True, jsonpath.False:
+func (c *column) json(v sink.JSON) (driver.Value, error) {
+	switch v.Kind() {
+	case sink.JSONTrue, sink.JSONFalse:
 		if c.affinity == affinityText {
-			return string(v.Raw), nil
+			return string(v.Raw()), nil
 		}
-		return int64(v.Kind - jsonpath.False), nil
-	case jsonpath.Number:
-		return c.number(string(v.Raw))
-	case jsonpath.String:
+		return int64(v.Kind() - sink.JSONFalse), nil
+	case sink.JSONNumber:
+		return c.number(string(v.Raw()))
+	case sink.JSONString:
 		s, ok := v.Text()
 		if !ok {
 			return nil, sink.BadRowf("column %q: %s holds half of a surrogate pair, which is no character", c.Name, c.From)
 		}
 		return c.text(s)
 	}
-	return string(v.Raw), nil // objects and arrays unchanged
+	return string(v.Raw()), nil // objects and arrays unchanged
 }
 
 // text converts text.

@@ -1,6 +1,7 @@
 package fields
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +24,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/client"
 	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/test/build"
 	"github.com/surgetank/surgetank/test/kit/inprocess"
 )
@@ -33,7 +36,11 @@ func full(t *testing.T) surgetank.Message {
 	v := reflect.ValueOf(&m).Elem()
 	for i := range v.NumField() {
 		name := strings.ToLower(v.Type().Field(i).Name)
-		switch p := v.Field(i).Addr().Interface().(type) {
+		field := v.Field(i).Addr()
+		if name == "opaque" {
+			field = reflect.ValueOf(door.Opaque(&m))
+		}
+		switch p := field.Interface().(type) {
 		case *string:
 			*p = "the " + name
 		case *[]byte:
@@ -52,7 +59,7 @@ func full(t *testing.T) surgetank.Message {
 		}
 	}
 	m.ContentType = "text/x-full"
-	m.Opaque[0] = 0 // belongs to no door: a door would interpret its own data
+	(*door.Opaque(&m))[0] = 0 // belongs to no door: a door would interpret its own data
 	return m
 }
 
@@ -103,11 +110,17 @@ func only(t *testing.T, b surgetank.Broker, queue string) surgetank.Delivery {
 	return list[0]
 }
 
+// plain is a message without methods, so that fields are compared one by one.
+type plain surgetank.Message
+
 // same requires that got equals want, except for fields that the path does not keep.
 func same(t *testing.T, want, got surgetank.Message, lost ...string) {
 	t.Helper()
-	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(surgetank.Message{}, lost...)); d != "" {
+	if d := cmp.Diff(plain(want), plain(got), cmpopts.IgnoreFields(plain{}, append(lost, "opaque")...)); d != "" {
 		t.Errorf("the message came otherwise (-sent +got):\n%s", d)
+	}
+	if sent, came := *door.Opaque(&want), *door.Opaque(&got); !slices.Contains(lost, "opaque") && !bytes.Equal(sent, came) {
+		t.Errorf("the opaque part came otherwise: sent %q, got %q", sent, came)
 	}
 }
 
@@ -196,10 +209,13 @@ func TestRequestHeaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	notInHeaders := map[string]bool{"Body": true, "Opaque": true} // the body is the request's; opaque is between programs
+	notInHeaders := map[string]bool{"Body": true, "opaque": true} // the body is the request's; opaque is between programs
 	v := reflect.ValueOf(m)
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name
+		if notInHeaders[name] {
+			continue
+		}
 		switch f := v.Field(i).Interface().(type) {
 		case []surgetank.Header:
 			for _, h := range f {
@@ -210,9 +226,7 @@ func TestRequestHeaders(t *testing.T) {
 			if key == "" {
 				key = "Surgetank-" + name
 			}
-			if !notInHeaders[name] {
-				req.Header.Set(key, fmt.Sprint(f))
-			}
+			req.Header.Set(key, fmt.Sprint(f))
 		}
 	}
 	res, err := http.DefaultClient.Do(req)
@@ -231,7 +245,7 @@ func TestRequestHeaders(t *testing.T) {
 		m.Headers[i].Name = strings.ToLower(m.Headers[i].Name)
 	}
 	byName := cmpopts.SortSlices(func(a, b surgetank.Header) bool { return a.Name+a.Value < b.Name+b.Value })
-	if d := cmp.Diff(m, got, byName, cmpopts.IgnoreFields(surgetank.Message{}, "Opaque")); d != "" {
+	if d := cmp.Diff(plain(m), plain(got), byName, cmpopts.IgnoreFields(plain{}, "opaque")); d != "" {
 		t.Errorf("(-sent +got):\n%s", d)
 	}
 }
@@ -252,7 +266,7 @@ func TestCommandLine(t *testing.T) {
 	if err := json.Unmarshal(out, &shown); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	members := map[string]string{"Body": "body_text", "ContentType": "content_type", "DedupID": "dedup_id", "Opaque": ""} // opaque is between programs
+	members := map[string]string{"Body": "body_text", "ContentType": "content_type", "DedupID": "dedup_id", "opaque": ""} // opaque is between programs
 	v := reflect.ValueOf(m)
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name
@@ -293,7 +307,7 @@ func TestThroughAMQP(t *testing.T) {
 		"DedupID": "the publisher's own affair",
 		"Delay":   "is over when the message is delivered",
 		"TTL":     "the broker's affair",
-		"Opaque":  "another door's",
+		"opaque":  "another door's",
 	}
 	for i := range reflect.TypeOf(m).NumField() {
 		name := reflect.TypeOf(m).Field(i).Name

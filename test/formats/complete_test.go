@@ -210,7 +210,13 @@ func unset(path string, def reflect.Value, values []reflect.Value, missing map[s
 		}
 		return
 	}
-	if !slices.ContainsFunc(values, func(v reflect.Value) bool { return !reflect.DeepEqual(v.Interface(), def.Interface()) }) {
+	differs := func(v reflect.Value) bool {
+		if !v.CanInterface() { // an unexported field, whose default is zero
+			return !v.IsZero()
+		}
+		return !reflect.DeepEqual(v.Interface(), def.Interface())
+	}
+	if !slices.ContainsFunc(values, differs) {
 		missing[path] = true
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/hidden"
 )
 
 // show writes a value as text. It leaves out zero fields, so a field that is added later changes no
@@ -16,6 +17,18 @@ func show(v any) string {
 	var b strings.Builder
 	showValue(&b, reflect.ValueOf(v))
 	return b.String()
+}
+
+var hiddenPath = reflect.TypeFor[hidden.Bytes]().PkgPath()
+
+// showHidden shows the value of a hidden field, which is bytes or a number.
+func showHidden(b *strings.Builder, name string, v reflect.Value) {
+	b.WriteString(strings.ToUpper(name[:1]) + name[1:] + ":")
+	if v.Kind() == reflect.Slice {
+		fmt.Fprintf(b, "%q", v.Bytes())
+		return
+	}
+	fmt.Fprint(b, v.Uint())
 }
 
 func showValue(b *strings.Builder, v reflect.Value) {
@@ -48,10 +61,15 @@ func showValue(b *strings.Builder, v reflect.Value) {
 		sep := ""
 		for i := range v.NumField() {
 			f := v.Type().Field(i)
-			if !f.IsExported() || v.Field(i).IsZero() {
+			if v.Field(i).IsZero() || !f.IsExported() && f.Type.PkgPath() != hiddenPath {
 				continue
 			}
 			b.WriteString(sep)
+			if !f.IsExported() { // opaque and floor are shown as the exported fields that they once were
+				showHidden(b, f.Name, v.Field(i).Field(0))
+				sep = " "
+				continue
+			}
 			if !f.Anonymous {
 				b.WriteString(f.Name + ":")
 			}

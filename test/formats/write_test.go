@@ -15,6 +15,8 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/broker"
 	"github.com/surgetank/surgetank/internal/disklog"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/door/doortest"
 	"github.com/surgetank/surgetank/internal/policy"
 	"github.com/surgetank/surgetank/internal/queue"
 	"github.com/surgetank/surgetank/sink"
@@ -196,9 +198,11 @@ func (w *writer) settings() {
 
 // messages publishes messages with every field, and brings them into every state.
 func (w *writer) messages() {
-	w.publish("everything", surgetank.Message{
+	everything := surgetank.Message{
 		Body: []byte(`{"total": 7}`), ContentType: "application/json", Key: "orders.eu", Priority: 3, Delay: 48 * time.Hour, TTL: 72 * time.Hour, DedupID: "order-1",
-		Headers: []surgetank.Header{{Name: "tenant", Value: "acme"}, {Name: "Tenant", Value: "acmé"}}, Opaque: []byte{0x7f, 0, 1}})
+		Headers: []surgetank.Header{{Name: "tenant", Value: "acme"}, {Name: "Tenant", Value: "acmé"}}}
+	*door.Opaque(&everything) = []byte{0x7f, 0, 1}
+	w.publish("everything", everything)
 	w.publish("everything", surgetank.Message{Body: []byte("found"), Headers: []surgetank.Header{{Name: "tenant", Value: "zoo"}, {Name: "id", Value: "order-2"}}})
 	w.publishing(surgetank.Publishing{Queues: []string{"plain", "second", "strict"}, Message: surgetank.Message{Body: []byte("for three queues"), Group: "g1"}})
 	w.publish("transient", surgetank.Message{Body: []byte("gone with the next opening")})
@@ -308,7 +312,7 @@ func dialed(t *testing.T, b surgetank.Broker, f func(ch *amqp091.Channel)) {
 	}
 	users, err := auth.Open(ctx, b)
 	must(err)
-	server, err := amqp.NewServer(ctx, amqp.Options{Broker: b, Auth: users})
+	server, err := amqp.NewServer(ctx, amqp.Options{Broker: doortest.Of(t, b), Auth: users})
 	must(err)
 	defer func() { must(server.Shutdown(ctx)) }()
 	here, there := net.Pipe()

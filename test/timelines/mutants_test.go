@@ -25,7 +25,7 @@ var mutants = []struct {
 	{"a target without progress is taken for a new one", []string{"lost", "doubled"},
 		build.Change{File: "sink/refusal.go", Old: "case old == nil && c.Written.Applied == 0:", New: "case old == nil:"}, ""},
 	{"ids leave the progress before the floor has passed them", []string{"doubled"},
-		build.Change{File: "sink/ledger.go", Old: "p.IDs = AppendIDs(nil, ll.next)\n", New: "p.IDs = AppendIDs(nil, added)\n"}, ""},
+		build.Change{File: "sink/ledger.go", Old: "p.IDs = appendIDs(nil, ll.next)\n", New: "p.IDs = appendIDs(nil, added)\n"}, ""},
 	{"the batch is compared only when the target is opened", []string{"doubled", "lost"},
 		build.Change{File: "sink/sinktest/memory.go", Old: " || st.Lanes[l.number].Batch != p.Batch {", New: " {"}, "12000"},
 	{"message numbers are compared without their incarnations", []string{"words"},

@@ -9,6 +9,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/translate"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
@@ -173,7 +174,7 @@ func (c *Conn) openChannel(f wire.Frame) error {
 		return &failure{wire.Errorf(wire.CodeNotAllowed, "number of channels opened for user '%s' has reached the maximum allowed user limit of (%d)",
 			c.user().Name, l.Limit), 0}
 	}
-	ch := &channel{c: c, id: f.Channel, pool: surgetank.NewPool(), lingering: map[*consumer]struct{}{},
+	ch := &channel{c: c, id: f.Channel, pool: door.NewPool(), lingering: map[*consumer]struct{}{},
 		ledger: ledger{nextTag: 1, consumers: map[string]*consumer{}, left: c.consumersLeft}}
 	c.channels.add(ch)
 	c.out.send(ch.id, &wire.ChannelOpenOk{})

@@ -6,6 +6,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/translate"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
@@ -15,7 +16,7 @@ type consumer struct {
 	tag    string
 	ch     *channel
 	q      *topology.Queue
-	sub    surgetank.Subscription
+	sub    door.Subscription
 	noAck  bool
 	entry  topology.Consumer // its entry in the queue's list of consumers
 	manual bool              // credit returns when messages are written, not when they are settled
@@ -126,8 +127,7 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 	if q.Attrs().Quorum && ch.global > 0 {
 		return wire.Errorf(wire.CodeNotImplemented, "%s does not support global qos", translate.DescribeQueue(name, vh.Name))
 	}
-	opts := surgetank.SubscribeOptions{Lease: surgetank.LeaseForever, NoAck: m.NoAck, Exclusive: m.Exclusive, Single: q.Attrs().Single,
-		Name: c.Name + " " + m.ConsumerTag}
+	opts := door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Lease: surgetank.LeaseForever, NoAck: m.NoAck, Exclusive: m.Exclusive, Single: q.Attrs().Single, Name: c.Name + " " + m.ConsumerTag}}
 	if v, ok := m.Arguments.Get(translate.ArgPriority); ok {
 		p, isInt := v.Int()
 		if !isInt {
@@ -176,7 +176,7 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 
 // subscribe attaches a consumer to the broker. The pool's limit is set before credit is added, so
 // that credit cannot exceed it.
-func (ch *channel) subscribe(cons *consumer, opts surgetank.SubscribeOptions) error {
+func (ch *channel) subscribe(cons *consumer, opts door.SubscribeOptions) error {
 	credit := ch.prefetch
 	if cons.noAck || credit == 0 {
 		cons.manual, opts.ManualCredit = true, true
@@ -192,7 +192,7 @@ func (ch *channel) subscribe(cons *consumer, opts surgetank.SubscribeOptions) er
 		opts.Credit = credit
 	}
 	var err error
-	if cons.sub, err = ch.c.srv.Broker.Subscribe(ch.c.ctx, cons.q.Full, opts); err != nil {
+	if cons.sub, err = ch.c.srv.Broker.Attach(ch.c.ctx, cons.q.Full, opts); err != nil {
 		return err
 	}
 	if opts.Pool != 0 && ch.global > 0 {

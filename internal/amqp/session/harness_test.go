@@ -12,13 +12,13 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/topology"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/clock"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
@@ -28,7 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // limits.
 type bench struct {
 	t      testing.TB
-	broker surgetank.Broker
+	broker door.Broker
 	shared *Shared
 
 	mu    sync.Mutex
@@ -50,7 +50,7 @@ func open(t testing.TB, limits Limits) *bench {
 	if err := a.PutPermission(ctx, "remote", "/", auth.AllPermissions); err != nil {
 		t.Fatal(err)
 	}
-	bn := &bench{t: t, broker: b}
+	bn := &bench{t: t, broker: p}
 	limits = limits.WithDefaults()
 	e := &topology.Env{Broker: p, Policies: p, Auth: a, Log: slog.New(slog.DiscardHandler), Clock: clock.Real{}, Context: ctx, Background: bn.works.Go,
 		MaxExchanges: limits.MaxExchanges, MaxBindings: limits.MaxBindings}

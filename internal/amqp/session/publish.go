@@ -8,6 +8,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/translate"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // A batch of this size is sent to the broker before the read ends.
@@ -251,7 +252,7 @@ func (w publisher) reconsider(m surgetank.Publishing) {
 	left := make([]string, 0, len(m.Queues))
 	for _, full := range m.Queues {
 		info, err := s.Broker.Queue(s.Context, full)
-		_, name := surgetank.SplitName(full)
+		_, name := fullname.Split(full)
 		q := vh.Known(name)
 		switch {
 		case err == nil:

@@ -8,6 +8,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/topology"
 	"github.com/surgetank/surgetank/internal/amqp/translate"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // transaction has the publishes and settlements of a channel in transaction mode since its last
@@ -48,7 +49,7 @@ func (t *transaction) publish(m surgetank.Publishing, isMandatory bool) error {
 	t.seen++
 	t.msgs = append(t.msgs, m)
 	t.asked = append(t.asked, mandatory{isMandatory, t.seen})
-	bytes := len(m.Message.Body) + len(m.Message.Opaque)
+	bytes := len(m.Message.Body) + len(*door.Opaque(&m.Message))
 	for i := range m.Message.Headers {
 		bytes += len(m.Message.Headers[i].Name) + len(m.Message.Headers[i].Value)
 	}

@@ -10,6 +10,8 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/translate"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
@@ -137,7 +139,7 @@ func (vh *Vhost) passOnOne(ctx context.Context, d *surgetank.Delivery) {
 		// A target was deleted without this door's knowledge.
 		for _, full := range msgs[0].Queues {
 			if _, qerr := vh.env.Broker.Queue(ctx, full); surgetank.CodeOf(qerr) == surgetank.CodeNotFound {
-				_, name := surgetank.SplitName(full)
+				_, name := fullname.Split(full)
 				if q := vh.Known(name); q != nil {
 					vh.Forget(q)
 				}
@@ -168,7 +170,7 @@ func (vh *Vhost) reroute(d *surgetank.Delivery) surgetank.Publishing {
 
 // deadLetterTarget returns a queue's settings for its dead letters. The queue may be gone.
 func (vh *Vhost) deadLetterTarget(full string) (translate.QueueAttrs, bool) {
-	_, name := surgetank.SplitName(full)
+	_, name := fullname.Split(full)
 	vh.mu.RLock()
 	defer vh.mu.RUnlock()
 	if q := vh.queues[name]; q != nil && q.Full == full && q.Attrs().HasDLX {
@@ -243,9 +245,9 @@ func (vh *Vhost) deadLetter(d *surgetank.Delivery, a translate.QueueAttrs) surge
 	r := vh.Route(x, keys, &p)
 	queues := make([]string, 0, len(r.Queues))
 	for _, full := range r.Queues {
-		_, name := surgetank.SplitName(full)
+		_, name := fullname.Split(full)
 		if translate.DeathCycle(p.Headers, name) {
-			_, from := surgetank.SplitName(d.Deaths[0].Queue)
+			_, from := fullname.Split(d.Deaths[0].Queue)
 			vh.circles.note(vh, from, name)
 			continue
 		}
@@ -254,7 +256,7 @@ func (vh *Vhost) deadLetter(d *surgetank.Delivery, a translate.QueueAttrs) surge
 	m := d.Message
 	m.Key = keys[0]
 	m.TTL, m.Delay, m.DedupID = 0, 0, ""
-	m.Opaque, m.Headers = translate.Store(translate.OpaqueDeaths, a.DLX, &p, m.ContentType)
+	*door.Opaque(&m), m.Headers = translate.Store(translate.OpaqueDeaths, a.DLX, &p, m.ContentType)
 	return surgetank.Publishing{Queues: queues, Message: m}
 }
 
@@ -264,7 +266,7 @@ func (vh *Vhost) WantsRefused(queues []string) bool {
 	vh.mu.RLock()
 	defer vh.mu.RUnlock()
 	for _, full := range queues {
-		_, name := surgetank.SplitName(full)
+		_, name := fullname.Split(full)
 		if q := vh.queues[name]; q != nil && q.Attrs().Overflow == translate.OverflowRejectDLX && q.Attrs().HasDLX {
 			return true
 		}

@@ -4,9 +4,9 @@ import (
 	"context"
 	"log/slog"
 
-	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/clock"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/policy"
 	"github.com/surgetank/surgetank/internal/tally"
 )
@@ -14,8 +14,8 @@ import (
 // Env has the services that all virtual hosts of one server use. It does not change after the
 // server has started.
 type Env struct {
-	Broker   surgetank.Broker // with policies in front
-	Policies *policy.Broker   // the same; for questions about policies
+	Broker   door.Broker    // with policies in front
+	Policies *policy.Broker // the same; for questions about policies
 	Auth     *auth.Store
 	Log      *slog.Logger
 	Clock    clock.Clock

@@ -11,6 +11,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/translate"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
@@ -127,7 +128,7 @@ func (vh *Vhost) sweep(t trash) {
 		unlock()
 	}
 	for _, full := range t.queues {
-		_, name := surgetank.SplitName(full)
+		_, name := fullname.Split(full)
 		unlock := vh.lock(queueStripe(name))
 		if vh.Known(name) == nil {
 			vh.logged("queue", name, vh.dropRecord(metaQueue+hashName(full)))
@@ -188,10 +189,10 @@ func (s *Registry) load(ctx context.Context) error {
 		s.byName[v.Name] = newVhost(s.Env, v.Name)
 	}
 	for _, info := range queues {
-		name, _ := surgetank.SplitName(info.Name)
+		name, _ := fullname.Split(info.Name)
 		if vh := s.byName[name]; vh != nil {
 			vh.adopt(info)
-		} else if _, of := surgetank.SplitName(info.Name); name == policy.InternalVhost && s.byName[of] == nil {
+		} else if _, of := fullname.Split(info.Name); name == policy.InternalVhost && s.byName[of] == nil {
 			if _, err := s.Broker.DeleteQueue(ctx, info.Name, surgetank.DeleteOptions{}); err != nil {
 				return err // the passage of a deleted virtual host
 			}
@@ -254,7 +255,7 @@ func (s *Registry) loadQueue(b []byte) (bool, error) {
 	if err := decodeRecord(b, &r, &r.Version, &r.Args); err != nil {
 		return false, err
 	}
-	vhostName, name := surgetank.SplitName(r.Full)
+	vhostName, name := fullname.Split(r.Full)
 	vh := s.byName[vhostName]
 	if vh == nil || vh.queues[name] != nil && vh.queues[name].ID != r.ID {
 		return false, nil

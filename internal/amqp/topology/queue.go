@@ -6,6 +6,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/translate"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/policy"
 	"github.com/surgetank/surgetank/internal/settings"
 )
@@ -126,7 +127,7 @@ func (vh *Vhost) makeQueue(name string, a translate.QueueAttrs, owner any) (*Que
 	if err := surgetank.ValidateName("queue", name); err != nil {
 		return nil, err
 	}
-	full := surgetank.FullName(vh.Name, name)
+	full := fullname.Of(vh.Name, name)
 	vh.env.Policies.SetQuorum(full, a.Quorum)
 	if inForce := vh.under(name, a); inForce.HasDLX || inForce.Overflow == translate.OverflowRejectDLX {
 		if err := vh.startDeadLetters(); err != nil {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/translate"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // refusals are messages that a queue with x-overflow=reject-publish-dlx refused, in the order of
@@ -67,7 +68,7 @@ func (vh *Vhost) publishRefused(batch []refusal) {
 	for i := range batch {
 		m := &batch[i].message
 		for _, full := range m.Queues {
-			_, name := surgetank.SplitName(full)
+			_, name := fullname.Split(full)
 			q := vh.Known(name)
 			if q == nil || q.Attrs().Overflow != translate.OverflowRejectDLX || !q.Attrs().HasDLX {
 				continue

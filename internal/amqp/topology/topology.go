@@ -9,6 +9,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/translate"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // Vhost is the topology of one virtual host: exchanges, bindings, and AMQP's settings of its
@@ -334,7 +335,7 @@ func (vh *Vhost) Find(name string) (*Queue, error) {
 	if surgetank.ValidateName("queue", name) != nil {
 		return nil, nil
 	}
-	full := surgetank.FullName(vh.Name, name)
+	full := fullname.Of(vh.Name, name)
 	info, err := vh.env.Broker.Queue(vh.env.Context, full)
 	switch surgetank.CodeOf(err) {
 	case "":
@@ -347,7 +348,7 @@ func (vh *Vhost) Find(name string) (*Queue, error) {
 
 // adopt adds a queue that another door declared.
 func (vh *Vhost) adopt(info surgetank.QueueInfo) *Queue {
-	_, name := surgetank.SplitName(info.Name)
+	_, name := fullname.Split(info.Name)
 	a := translate.AttrsOf(info.Declared())
 	a.Foreign = true
 	vh.mu.Lock()
@@ -362,7 +363,7 @@ func (vh *Vhost) adopt(info surgetank.QueueInfo) *Queue {
 }
 
 func (vh *Vhost) newQueue(name string, id uint64, a translate.QueueAttrs) *Queue {
-	q := &Queue{Vhost: vh, Name: name, Full: surgetank.FullName(vh.Name, name), ID: id,
+	q := &Queue{Vhost: vh, Name: name, Full: fullname.Of(vh.Name, name), ID: id,
 		bindings: map[string]*binding{}, consumers: map[*Consumer]struct{}{}, lastUse: vh.env.Clock.Passed()}
 	q.setDeclared(&a)
 	return q

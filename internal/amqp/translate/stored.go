@@ -12,6 +12,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // The stored form of a message that came over AMQP. The broker, its rules and the other doors read
@@ -190,7 +191,7 @@ type StoredForm struct {
 // and for one whose headers do not fit its opaque part. The block is either built in buf or shares
 // the message's memory. ReadStored returns the grown buf for the next message.
 func ReadStored(m *surgetank.Message, buf []byte) (f StoredForm, scratch []byte, ok bool) {
-	form, f, rest, ok := cutOpaque(m.Opaque)
+	form, f, rest, ok := cutOpaque(*door.Opaque(m))
 	switch {
 	case !ok:
 		return f, buf, false

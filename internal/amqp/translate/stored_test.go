@@ -12,6 +12,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // oldOpaque is the opaque part of a message that was stored before the newer form existed, and
@@ -35,7 +36,8 @@ func oldBlock(t *testing.T) (opaque, block []byte) {
 // properties when it is read.
 func TestMessagesOfTheOlderFormAreRead(t *testing.T) {
 	opaque, block := oldBlock(t)
-	d := &surgetank.Delivery{Message: surgetank.Message{ContentType: "application/json", Key: "k", Headers: oldHeaders, Opaque: opaque}}
+	d := &surgetank.Delivery{Message: surgetank.Message{ContentType: "application/json", Key: "k", Headers: oldHeaders}}
+	*door.Opaque(&d.Message) = opaque
 	exchange, key, got, _ := Outgoing(d, false, nil)
 	if string(exchange) != "orders" || key != "k" || !bytes.Equal(got, block) {
 		t.Errorf("exchange %q, key %q, block %x; want %x", exchange, key, got, block)
@@ -53,11 +55,11 @@ func TestHeadersAreStoredOnce(t *testing.T) {
 	m := c.Template
 	amqptest.Same(t, m.Headers, oldHeaders)
 	for _, once := range []string{"application/json", "c-1", "m-1", "customer", "acme", "yes"} {
-		if bytes.Contains(m.Opaque, []byte(once)) {
-			t.Errorf("the opaque part repeats %q: %q", once, m.Opaque)
+		if bytes.Contains(*door.Opaque(&m), []byte(once)) {
+			t.Errorf("the opaque part repeats %q: %q", once, *door.Opaque(&m))
 		}
 	}
-	t.Logf("the opaque part has %d bytes; the older form had %d", len(m.Opaque), len(opaque))
+	t.Logf("the opaque part has %d bytes; the older form had %d", len(*door.Opaque(&m)), len(opaque))
 	f, _, ok := ReadStored(&m, nil)
 	if !ok || string(f.Exchange) != "orders" || !bytes.Equal(f.Block, block) {
 		t.Errorf("read again: %v %q %x, want %x", ok, f.Exchange, f.Block, block)
@@ -108,7 +110,7 @@ func TestStoredBlocksComeBack(t *testing.T) {
 			t.Skip() // its TTL, delay or key is refused
 		}
 		m := c.Template
-		size := len(m.Opaque) + len(m.ContentType)
+		size := len(*door.Opaque(&m)) + len(m.ContentType)
 		for _, h := range m.Headers {
 			size += len(h.Name) + len(h.Value)
 		}
@@ -118,10 +120,10 @@ func TestStoredBlocksComeBack(t *testing.T) {
 		scratch := bytes.Repeat([]byte{0xee}, rapid.IntRange(0, 300).Draw(t, "scratch"))
 		f, _, ok := ReadStored(&m, scratch)
 		if !ok || string(f.Exchange) != exchange || !bytes.Equal(f.Block, c.Shown) {
-			t.Fatalf("%q: %v, exchange %q\n got %x\nwant %x", m.Opaque, ok, f.Exchange, f.Block, c.Shown)
+			t.Fatalf("%q: %v, exchange %q\n got %x\nwant %x", *door.Opaque(&m), ok, f.Exchange, f.Block, c.Shown)
 		}
-		if whole := 3 + len(exchange) + len(c.Shown); len(m.Opaque) > whole {
-			t.Fatalf("%d bytes for a block of %d", len(m.Opaque), whole)
+		if whole := 3 + len(exchange) + len(c.Shown); len(*door.Opaque(&m)) > whole {
+			t.Fatalf("%d bytes for a block of %d", len(*door.Opaque(&m)), whole)
 		}
 		all := textHeaders(&p, 1<<30)
 		if len(all) > len(m.Headers) && size+512 < surgetank.MaxHeaderBytes && len(m.Headers) < surgetank.MaxHeaders {
@@ -171,9 +173,10 @@ func FuzzStored(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(c.Template.Opaque, "application/json", "customer", "acme", 6)
+	f.Add(*door.Opaque(&c.Template), "application/json", "customer", "acme", 6)
 	f.Fuzz(func(t *testing.T, opaque []byte, contentType, name, value string, headers int) {
-		m := surgetank.Message{Opaque: opaque, ContentType: contentType}
+		m := surgetank.Message{ContentType: contentType}
+		*door.Opaque(&m) = opaque
 		for range headers & 15 {
 			m.Headers = append(m.Headers, surgetank.Header{Name: name, Value: value})
 		}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
@@ -145,7 +147,7 @@ func withoutBCC(p *wire.Properties) wire.Properties {
 // store sets the stored form of the block.
 func (c *Content) store() {
 	p := withoutBCC(&c.Props)
-	c.Template.Opaque, c.Template.Headers = Store(0, c.exchange, &p, c.Template.ContentType)
+	*door.Opaque(&c.Template), c.Template.Headers = Store(0, c.exchange, &p, c.Template.ContentType)
 }
 
 // readHeaders handles the headers that have a meaning for the door.
@@ -288,7 +290,7 @@ func Outgoing(d *surgetank.Delivery, quorum bool, buf []byte) (exchange []byte, 
 	if !ok {
 		exchange, block = nil, ForeignBlock(d)
 		if key == "" {
-			_, key = surgetank.SplitName(d.Queue)
+			_, key = fullname.Split(d.Queue)
 		}
 	}
 	count := quorum && d.Attempt > 1

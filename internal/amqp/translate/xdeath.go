@@ -6,6 +6,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/fullname"
 )
 
 // death is one event in x-death: a message left a queue for its dead-letter exchange.
@@ -29,7 +30,7 @@ var deathReasons = map[string]string{
 func DeathsOf(d *surgetank.Delivery, exchange string, p *wire.Properties) []death {
 	list := make([]death, 0, len(d.Deaths))
 	for _, e := range slices.Backward(d.Deaths) {
-		_, name := surgetank.SplitName(e.Queue)
+		_, name := fullname.Split(e.Queue)
 		ev := death{queue: name, reason: deathReasons[e.Reason], exchange: exchange, time: e.Time,
 			keys: RoutingKeys(d.Key, p.Headers), expiration: string(p.Expiration)}
 		if ev.reason == "" {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -165,7 +166,7 @@ func (q *Queue) refuses(messages int, bytes int64) bool {
 }
 
 // Attach adds a consumer to a queue.
-func (m *Model) Attach(name string, id uint64, opts surgetank.SubscribeOptions, once, now bool) (*Consumer, surgetank.Code) {
+func (m *Model) Attach(name string, id uint64, opts door.SubscribeOptions, once, now bool) (*Consumer, surgetank.Code) {
 	q := m.Queues[name]
 	if q == nil {
 		return nil, surgetank.CodeNotFound
@@ -380,11 +381,12 @@ func (x *Message) waits(now int64) bool { return x.state == surgetank.StateReady
 
 // Info returns the statistics that QueueInfo must have.
 func (q *Queue) Info() surgetank.QueueInfo {
-	i := surgetank.QueueInfo{Name: q.Name, Floor: q.next, Leased: int64(q.count(surgetank.StateLeased, "")), Damaged: int64(q.count(surgetank.StateDamaged, "")), Consumers: int64(len(q.consumers))}
+	i := surgetank.QueueInfo{Name: q.Name, Leased: int64(q.count(surgetank.StateLeased, "")), Damaged: int64(q.count(surgetank.StateDamaged, "")), Consumers: int64(len(q.consumers))}
+	*door.QueueFloor(&i) = q.next
 	var next *Message
 	for n, x := range q.msgs {
 		if n == 0 {
-			i.Floor = x.seq
+			*door.QueueFloor(&i) = x.seq
 		}
 		i.Bytes += x.size
 		if x.waits(q.m.Now) {

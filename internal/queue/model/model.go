@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -100,7 +101,7 @@ type Message struct {
 type Consumer struct {
 	id              uint64
 	q               *Queue
-	opts            surgetank.SubscribeOptions
+	opts            door.SubscribeOptions
 	credit, held    int
 	got             int
 	turn            int // in its pool: the lowest is served first

@@ -1,4 +1,4 @@
-package surgetank
+package door
 
 // Opening is one opening of a data directory by a broker.
 type Opening struct {
@@ -33,3 +33,6 @@ const MaxOpenings = 4096
 
 // NumberRange is a range of message numbers. Both ends belong to it.
 type NumberRange struct{ First, Last uint64 }
+
+// HistoryFunc reads the history of one queue, as Broker.History does.
+type HistoryFunc func(count ...NumberRange) (History, error)

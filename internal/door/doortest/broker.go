@@ -1,6 +1,5 @@
-// Package sinktest is shared by the tests of sinks. It has a small broker, an in-memory target, a
-// target that fails on request, and the test suite that every target passes.
-package sinktest
+// Package doortest has a small broker for the tests of sinks. A test controls its faults.
+package doortest
 
 import (
 	"context"
@@ -10,14 +9,15 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // Broker is an in-memory broker with one queue, for tests that must control its faults. It keeps
-// the contract of surgetank.Broker for the methods that sinks use; the others panic.
+// the contract of door.Broker for the methods that sinks use; the others panic.
 //
 // Its durable state survives Restart; leases do not.
 type Broker struct {
-	surgetank.Broker // nil: calling a method that is not here panics
+	door.Broker // nil: calling a method that is not here panics
 
 	mu      sync.Mutex
 	name    string
@@ -27,8 +27,8 @@ type Broker struct {
 	msgs    []*message // by Seq, from 1
 	floor   uint64
 	entry   uint64 // number of durable entries
-	opens   []surgetank.Opening
-	spans   []surgetank.Span
+	opens   []door.Opening
+	spans   []door.Span
 	meta    map[string]map[string][]byte
 	subs    map[*subscription]bool
 	closed  bool
@@ -37,9 +37,7 @@ type Broker struct {
 	ticks   int           // number of calls that settled something
 	tick    chan struct{} // closed and replaced at each tick
 
-	// LoseAck, if set, is called for each ack and reject. It returns whether the lease has just
-	// ended.
-	LoseAck func() bool
+	loseAck func() bool
 	// GroupLimit is the group's max_in_flight; 0: no limit.
 	GroupLimit int
 }
@@ -69,12 +67,12 @@ func NewBroker(queue string) *Broker {
 func (b *Broker) opened(incarnation uint64) {
 	b.epoch++
 	b.entry++
-	b.opens = append(b.opens, surgetank.Opening{Incarnation: incarnation, First: b.entry})
+	b.opens = append(b.opens, door.Opening{Incarnation: incarnation, First: b.entry})
 	next := uint64(len(b.msgs)) + 1
 	if n := len(b.spans); n > 0 && b.spans[n-1].First == next {
 		b.spans = b.spans[: n-1 : n-1]
 	}
-	b.spans = append(b.spans[:len(b.spans):len(b.spans)], surgetank.Span{Incarnation: incarnation, First: next})
+	b.spans = append(b.spans[:len(b.spans):len(b.spans)], door.Span{Incarnation: incarnation, First: next})
 }
 
 // Copy returns a copy of the durable state, opened with a new incarnation, like a backup of the
@@ -96,17 +94,17 @@ func (b *Broker) Copy(incarnation uint64) *Broker {
 	return c
 }
 
-// History returns the queue's history. See sink.Broker.
-func (b *Broker) History(_ context.Context, name string, count ...surgetank.NumberRange) (surgetank.History, error) {
+// History returns the queue's history. See door.Broker.
+func (b *Broker) History(_ context.Context, name string, count ...door.NumberRange) (door.History, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case b.closed:
-		return surgetank.History{}, errClosed()
+		return door.History{}, errClosed()
 	case name != b.name:
-		return surgetank.History{}, surgetank.Errorf(surgetank.CodeNotFound, "queue %s does not exist", name)
+		return door.History{}, surgetank.Errorf(surgetank.CodeNotFound, "queue %s does not exist", name)
 	}
-	h := surgetank.History{Queue: b.queue, Floor: b.floor, Next: uint64(len(b.msgs)) + 1, Entry: b.entry,
+	h := door.History{Queue: b.queue, Floor: b.floor, Next: uint64(len(b.msgs)) + 1, Entry: b.entry,
 		Openings: slices.Clone(b.opens), Spans: slices.Clone(b.spans)}
 	for _, r := range count {
 		for n := r.First; n <= r.Last && n <= uint64(len(b.msgs)); n++ {
@@ -118,9 +116,17 @@ func (b *Broker) History(_ context.Context, name string, count ...surgetank.Numb
 	return h, nil
 }
 
-// SetMetaLater stores a value. See sink.Broker.
+// SetMetaLater stores a value. See door.Broker.
 func (b *Broker) SetMetaLater(namespace, name string, value []byte) error {
 	return b.SetMeta(context.Background(), namespace, name, value)
+}
+
+// SetLoseAck sets a function that is called for each ack and reject, with the broker's lock held.
+// It returns whether the lease has just ended. nil: no lease ends.
+func (b *Broker) SetLoseAck(f func() bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.loseAck = f
 }
 
 // Await waits until this many more calls have settled something, or nothing is left to settle.
@@ -186,7 +192,7 @@ func (b *Broker) Remake() {
 	b.queue++
 	b.entry++
 	b.msgs, b.floor = nil, 1
-	b.spans = []surgetank.Span{{Incarnation: b.opens[len(b.opens)-1].Incarnation, First: 1}}
+	b.spans = []door.Span{{Incarnation: b.opens[len(b.opens)-1].Incarnation, First: 1}}
 }
 
 // LoseLeases ends all leases, as their deadline does, and delivers the messages again.
@@ -293,7 +299,7 @@ func (b *Broker) settle(list []surgetank.Settlement) []surgetank.SettleResult {
 		if n := st.Receipt.ID.Seq; st.Receipt.ID.Queue == b.queue && n > 0 && n <= uint64(len(b.msgs)) {
 			m = b.msgs[n-1]
 		}
-		if m != nil && st.Op != surgetank.Extend && b.LoseAck != nil && b.LoseAck() {
+		if m != nil && st.Op != surgetank.Extend && b.loseAck != nil && b.loseAck() {
 			m.lease, m.holder = 0, nil
 		}
 		if m == nil || m.settled || m.lease == 0 || m.lease != st.Receipt.Lease || st.Receipt.Epoch != b.epoch {
@@ -369,7 +375,9 @@ func (b *Broker) Queue(_ context.Context, name string) (surgetank.QueueInfo, err
 			waiting++
 		}
 	}
-	return surgetank.QueueInfo{Name: name, ID: b.queue, Floor: b.floor, Ready: waiting}, nil
+	info := surgetank.QueueInfo{Name: name, ID: b.queue, Ready: waiting}
+	*door.QueueFloor(&info) = b.floor
+	return info, nil
 }
 
 // SetMeta and Meta keep values in memory.
@@ -405,8 +413,8 @@ func (b *Broker) Meta(_ context.Context, namespace string) (map[string][]byte, e
 	return out, nil
 }
 
-// Subscribe attaches a consumer.
-func (b *Broker) Subscribe(_ context.Context, queue string, opts surgetank.SubscribeOptions) (surgetank.Subscription, error) {
+// Attach attaches a consumer.
+func (b *Broker) Attach(_ context.Context, queue string, opts door.SubscribeOptions) (door.Subscription, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
@@ -430,7 +438,7 @@ func (b *Broker) Close() error {
 
 type subscription struct {
 	b         *Broker
-	opts      surgetank.SubscribeOptions
+	opts      door.SubscribeOptions
 	credit    int
 	ready     []surgetank.Delivery
 	bell      chan struct{}

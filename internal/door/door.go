@@ -1,0 +1,94 @@
+package door
+
+import (
+	"context"
+	"reflect"
+	"sync/atomic"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/hidden"
+)
+
+// Broker is a broker as doors, sinks and policies use it.
+type Broker interface {
+	surgetank.Broker
+	Metadata
+
+	// Attach is Subscribe with the options of doors and sinks.
+	Attach(ctx context.Context, queue string, opts SubscribeOptions) (Subscription, error)
+	// SetMetaLater is SetMeta without the wait for the disk. Later settlements by the same goroutine
+	// become durable only after the value.
+	SetMetaLater(namespace, name string, value []byte) error
+	// History returns a queue's position in the history of its data directory. It also counts the
+	// messages with numbers in count that are not settled.
+	History(ctx context.Context, queue string, count ...NumberRange) (History, error)
+}
+
+// Metadata stores the state of doors and sinks in the broker.
+type Metadata interface {
+	// SetMeta stores a small value of at most 1 MiB under a namespace and a name, durably. nil
+	// removes the value.
+	SetMeta(ctx context.Context, namespace, name string, value []byte) error
+	// Meta returns all values of a namespace.
+	Meta(ctx context.Context, namespace string) (map[string][]byte, error)
+}
+
+// SubscribeOptions are the settings of a subscription of a door or a sink.
+type SubscribeOptions struct {
+	surgetank.SubscribeOptions
+	// Pool is 0, or a number from NewPool. Subscriptions of one broker with the same pool share one
+	// limit on leased messages, set by SetPoolLimit. This is AMQP's prefetch of a channel.
+	Pool uint64
+	// GroupRun raises the group's max_in_flight for a queue's only subscription: up to this many
+	// messages of one group, in order. The consumer must then handle each group in order. If the
+	// queue has other subscriptions, the group's own limit applies. 0 means 1.
+	GroupRun int
+	// Notify, if not nil, is called whenever Ready gets a token. It is called on a goroutine of the
+	// broker and must not block. It lets one goroutine serve many subscriptions.
+	Notify func()
+}
+
+var pools atomic.Uint64
+
+// NewPool returns a pool number that is unique in this process.
+func NewPool() uint64 { return pools.Add(1) }
+
+// Subscription is a subscription of a door or a sink.
+type Subscription interface {
+	surgetank.Subscription
+	// SetPoolLimit sets how many leased messages all subscriptions of this pool may have together.
+	// 0: no limit.
+	SetPoolLimit(n int)
+	// Floor returns the queue's progress when the newest message was delivered. Every message with
+	// a number below seq was settled for good. The log entries up to number entry record these
+	// facts and are durable.
+	Floor() (seq, entry uint64)
+}
+
+// Of returns the part of b that doors and sinks need. b is an embedded.Broker, or has the methods
+// itself. A struct that embeds *embedded.Broker counts as that broker, and methods that the struct
+// overrides are not called. Any other broker is CodeInvalid: a client of a server cannot do what
+// doors and sinks need.
+func Of(b surgetank.Broker) (Broker, error) {
+	if v := reflect.ValueOf(b); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
+		return nil, noBroker()
+	}
+	switch b := b.(type) {
+	case Broker:
+		return b, nil
+	case hidden.Carrier[Broker]:
+		if inner := *hidden.Of(b); inner != nil {
+			return inner, nil
+		}
+		return nil, noBroker()
+	}
+	return nil, surgetank.FieldErrorf("broker", "a broker of type %T cannot be used here; use one that embedded.Open or embedded.Memory returned", b)
+}
+
+func noBroker() error {
+	return surgetank.FieldErrorf("broker", "there is no broker; open one with embedded.Open or embedded.Memory")
+}
+
+// QueueFloor returns the address of a queue's floor in its info. Every message with a lower number
+// was settled for good.
+func QueueFloor(i *surgetank.QueueInfo) *uint64 { return hidden.Of[uint64](i) }
