@@ -38,6 +38,10 @@ type Publisher interface {
 	// which calls were accepted. done must not block, and must not call methods that wait for the
 	// broker. A panic in done is recovered, logged and counted. A nil done is CodeInvalid. Do not
 	// change bodies and slices before done is called.
+	//
+	// Publishes, transactions and the methods of Administrator that one goroutine calls are decided
+	// in the order of the calls. Settlements can be decided before publishes that were accepted
+	// earlier: if an ack depends on a publish, settle in done, or use Transact.
 	PublishAsync(ctx context.Context, msgs []Publishing, done func([]PublishResult, error)) error
 }
 
@@ -49,6 +53,9 @@ type Consumer interface {
 	// SettleAsync is Settle without the wait for the disk. The rules of PublishAsync's done apply.
 	// done may be nil. Then the broker need not write at once: the settlements become durable with
 	// its next write, some milliseconds later.
+	//
+	// Settlements do not wait behind publishes. The settlements that one goroutine sends are decided
+	// in the order of the calls, and before a later Cancel or Close of their subscription.
 	SettleAsync(ctx context.Context, s []Settlement, done func([]SettleResult, error)) error
 
 	// Subscribe attaches a consumer with credit to a queue. ctx limits only the attaching.

@@ -69,9 +69,21 @@ type Error struct {
 	Code       Code
 	Message    string
 	Field      string        // the wrong setting, header or line, if there is one
+	Limit      string        // the limit that refused the request, such as LimitMaxMessages; "" if none did
 	RetryAfter time.Duration // with CodeBusy and CodeFull: the wait before the next try; 0 if unknown
 	Err        error         // the cause, for errors.Is and logs
 }
+
+// Values of Error.Limit. The set can grow. The Message names the queue or user of the limit.
+const (
+	LimitDisk         = "disk"                // the disk has no room for messages
+	LimitMaxMessages  = "queue.max_messages"  // of the queue
+	LimitMaxBytes     = "queue.max_bytes"     // of the queue
+	LimitDeadLetters  = "queue.dead_letter"   // a queue must dead-letter its oldest message, and that queue is full
+	LimitAcceptRate   = "queue.accept.rate"   // of the queue
+	LimitMaxConsumers = "queue.max_consumers" // of the queue
+	LimitMailbox      = "broker.mailbox"      // too many calls wait for the broker
+)
 
 // Error returns the message. The message contains the cause's text where that helps.
 func (e *Error) Error() string { return e.Message }

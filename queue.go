@@ -18,6 +18,7 @@ type QueueConfig struct {
 	GroupBy string
 	Group   GroupConfig
 	Level   LevelConfig
+	Accept  AcceptConfig `json:",omitzero"`
 	Retry   RetryConfig
 	// DeadLetter is the queue for dead letters. Empty: NAME.dead, created when it is first needed.
 	// DeadLetterDrop: rejected and expired messages are dropped.
@@ -72,6 +73,12 @@ type LevelConfig struct {
 	FreshAge   time.Duration `json:",omitempty"` // with FreshShare, 0 means DefaultFreshAge
 }
 
+// AcceptConfig limits the publishers of a queue. Dead letters and redriven messages do not count.
+type AcceptConfig struct {
+	Rate  Rate // messages that publishers store; more are refused with CodeBusy and RetryAfter
+	Burst int  // messages at once after a pause; 0: a tenth of a second's worth, at least 1
+}
+
 // RetryConfig says when a message is tried again, and when it becomes a dead letter.
 type RetryConfig struct {
 	MaxAttempts int           // attempts before the dead letter; 0: DefaultMaxAttempts; Unlimited: never
@@ -90,7 +97,7 @@ const (
 	NoJitter  = -1.0              // for Jitter: delays are not random
 )
 
-// Rate is deliveries per second. 0 means no limit.
+// Rate is messages per second. 0 means no limit.
 type Rate float64
 
 // Overflow is what a queue at its limit does with a new message.
@@ -172,6 +179,9 @@ type QueueInfo struct {
 	// a queue that had dead-lettered it before.
 	Circled uint64
 
+	// Refusals counts what each limit refused, since the opening of the broker.
+	Refusals []Refusal
+
 	// Waiting says why the next message is not delivered. It is empty if no message waits or
 	// deliveries go on.
 	Waiting string
@@ -180,6 +190,13 @@ type QueueInfo struct {
 	// Config the settings in force. Without a policy they are "" and nil.
 	Policy string
 	Own    *QueueConfig
+}
+
+// Refusal counts what one limit refused.
+type Refusal struct {
+	Limit string // as in Error.Limit
+	Count uint64
+	Last  time.Time // of the newest refusal
 }
 
 // Declared returns the settings of the declaration, without the changes of a policy.

@@ -121,7 +121,7 @@ func childStep(dir string, step []string) error {
 		if err != nil {
 			return err
 		}
-		if err := fill(b, n); err != nil {
+		if err := fill(b, n, random(256)); err != nil {
 			return err
 		}
 		fmt.Println("rss", rss())
@@ -131,7 +131,7 @@ func childStep(dir string, step []string) error {
 			return err
 		}
 		fmt.Println("rss", rss())
-		if err := fill(b, 100_000); err != nil { // so that there is something to replay
+		if err := fill(b, 100_000, random(256)); err != nil { // so that there is something to replay
 			return err
 		}
 		fmt.Println("kill-me")
@@ -145,10 +145,9 @@ func childStep(dir string, step []string) error {
 	return fmt.Errorf("unknown step %q", step)
 }
 
-// fill publishes n messages of 256 bytes in batches.
-func fill(b *embedded.Broker, n int) error {
+// fill publishes n messages in batches.
+func fill(b *embedded.Broker, n int, body []byte) error {
 	const batch = 500
-	body := random(256)
 	window := make(chan error, 8)
 	for range cap(window) {
 		window <- nil

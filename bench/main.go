@@ -23,7 +23,7 @@ var (
 	flagDir  = flag.String("dir", "", "where the data goes; put it on the disk to be measured (default: the temporary directory)")
 	flagOut  = flag.String("out", "bench/results", "folder for the dated results")
 	flagCase = flag.String("case", "", "of publish: only this, as PUBLISHERSxWINDOW")
-	flagOnly = flag.String("only", "", "workloads, separated by commas: publish, latency, e2e, backlog, sink")
+	flagOnly = flag.String("only", "", "workloads, separated by commas: publish, latency, e2e, contend, backlog, sink")
 	flagSecs = flag.Duration("secs", 5*time.Second, "how long each measurement takes")
 	flagRuns = flag.Int("runs", 3, "runs of each measurement; the median is reported")
 	flagMill = flag.String("millions", "1,10", "backlog sizes in millions of messages")
@@ -86,7 +86,7 @@ func run() error {
 	all := []struct {
 		name string
 		run  func(*report, string) error
-	}{{"publish", benchPublish}, {"latency", benchLatency}, {"e2e", benchE2E}, {"backlog", benchBacklog}, {"sink", benchSink}}
+	}{{"publish", benchPublish}, {"latency", benchLatency}, {"e2e", benchE2E}, {"contend", benchContend}, {"backlog", benchBacklog}, {"sink", benchSink}}
 	only := strings.Split(*flagOnly, ",")
 	for _, w := range all {
 		if *flagOnly != "" && !slices.Contains(only, w.name) {

@@ -427,7 +427,7 @@ func fillPartial(items []item, r *refusal) error {
 	retry := r.err().(*surgetank.Error).RetryAfter
 	for _, e := range r.Errors {
 		for i := max(0, e.First); i <= e.Last && i < len(items); i++ {
-			items[i].res.Err = &surgetank.Error{Code: e.Code, Message: e.Detail, Field: e.Field, RetryAfter: retry}
+			items[i].res.Err = &surgetank.Error{Code: e.Code, Message: e.Detail, Field: e.Field, Limit: e.Limit, RetryAfter: retry}
 		}
 	}
 	for i := range items { // a message without id and error is a duplicate whose id the server has forgotten

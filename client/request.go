@@ -62,6 +62,7 @@ type refusal struct {
 	Code       surgetank.Code `json:"code"`
 	Detail     string         `json:"detail"`
 	Field      string         `json:"field"`
+	Limit      string         `json:"limit"`
 	Line       int            `json:"line"`
 	RetryAfter string         `json:"retry_after"`
 	IDs        []string       `json:"ids"`
@@ -70,6 +71,7 @@ type refusal struct {
 		Code        surgetank.Code
 		Detail      string
 		Field       string
+		Limit       string
 	} `json:"errors"`
 }
 
@@ -82,7 +84,7 @@ func (r *refusal) err() error {
 	if code == surgetank.CodeClosed { // the server is stopping, but this client is open
 		code = surgetank.CodeUnavailable
 	}
-	return &surgetank.Error{Code: code, Message: r.Detail, Field: r.Field, RetryAfter: d}
+	return &surgetank.Error{Code: code, Message: r.Detail, Field: r.Field, Limit: r.Limit, RetryAfter: d}
 }
 
 // plain turns a *refusal into the error that the caller gets.

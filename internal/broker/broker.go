@@ -77,6 +77,7 @@ type Turn struct {
 	Number   uint64 // of the newest entry; it is this turn's if Output has records
 	Now      int64  // the machine's time, in nanoseconds since 1970
 	Commands []queue.Command
+	Split    bool // a command of which a later turn runs the rest was begun or continued
 	Output   *queue.Output
 	Machine  *queue.Machine
 }
@@ -104,7 +105,8 @@ type Broker struct {
 	machine  *queue.Machine
 	number   uint64 // of the newest entry
 	durable  uint64 // of the newest entry that is known to be durable
-	pending  []*op  // taken from the mailbox, not yet stepped (their turn was full)
+	front    []*op  // of the front lane, taken from the mailbox and not yet stepped
+	pending  []*op  // of the back lane, taken from the mailbox and not yet stepped (their turn was full)
 	taken    []*op  // all commands of the newest take; its memory is used again
 	spare    []*op
 	cmds     []queue.Command
@@ -154,10 +156,18 @@ type ticket struct {
 // only the few commands that came meanwhile, and its sync would delay all later ones.
 const maxFull = 8
 
+// publishHold is queue.Limits.Hold of a broker with a loop of its own.
+const publishHold = 5 * time.Millisecond
+
 // crowded tells whether the log must finish an entry before it gets another one.
 func (b *Broker) crowded() bool {
 	n := b.number - b.durable - uint64(len(b.held.entries))
-	return n >= maxFull || n >= 1 && len(b.pending) == 0
+	return n >= maxFull || n >= 1 && b.idle(b.now())
+}
+
+// idle tells whether no command waits that a turn could decide now.
+func (b *Broker) idle(now int64) bool {
+	return len(b.front) == 0 && (len(b.pending) == 0 || b.machine.Held() > now)
 }
 
 // Open recovers the state and starts the loop.
@@ -175,6 +185,9 @@ func Open(opts Options) (*Broker, error) {
 	}
 	def(&opts.MailboxBytes, 32<<20)
 	def(&opts.SnapshotBytes, 128<<20)
+	if opts.Limits.Hold == 0 && !opts.Manual {
+		opts.Limits.Hold = publishHold
+	}
 	def(&opts.QuickReplay, defaultQuickReplay)
 	if opts.Hold == 0 && !opts.Manual {
 		opts.Hold = defaultHold
@@ -237,7 +250,7 @@ func (b *Broker) recover() error {
 	b.epoch, b.durable = b.machine.Epoch()+1, b.number
 	b.opening = b.opts.Incarnation
 	// The first entry opens the epoch. Everything else is pending until this entry is durable.
-	b.pending = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch, Incarnation: b.opening}, release: func(err error) { b.opened <- err }}}
+	b.front = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch, Incarnation: b.opening}, release: func(err error) { b.opened <- err }}}
 	for _, info := range b.machine.Infos() {
 		b.groups.set(info.Name, info.Config.GroupBy)
 		b.dedups.set(info.Name, info.Config.DedupBy)
@@ -324,11 +337,11 @@ func (b *Broker) fail(err error) {
 
 // shutdown answers all waiting commands and ends all subscriptions.
 func (b *Broker) shutdown(err error) {
-	ops := append(b.mailbox.close(err), b.pending...)
+	ops := append(append(b.mailbox.close(err), b.front...), b.pending...)
 	for _, f := range b.flights {
 		ops = append(ops, f.ops...)
 	}
-	b.pending, b.flights = nil, nil
+	b.front, b.pending, b.flights = nil, nil, nil
 	b.each(len(ops), true, func(i int) { ops[i].release(err) })
 	subs := slices.Collect(maps.Values(b.subs))
 	b.each(len(subs), true, func(i int) { subs[i].end(err) })
@@ -350,7 +363,7 @@ func (b *Broker) Close() error {
 		select {
 		case <-b.closed:
 		default:
-			if len(b.pending) == 0 && len(b.flights) == 0 {
+			if len(b.front)+len(b.pending)+len(b.flights) == 0 {
 				b.finalSnapshot()
 			}
 			b.shutdown(errClosed())
@@ -436,10 +449,7 @@ func (b *Broker) alive() bool {
 
 // finished tells whether Close was called and all accepted commands are done.
 func (b *Broker) finished() bool {
-	b.mailbox.mu.Lock()
-	closing := b.mailbox.closed != nil && len(b.mailbox.ops) == 0
-	b.mailbox.mu.Unlock()
-	return closing && len(b.pending) == 0 && len(b.flights) == 0
+	return b.mailbox.finished() && len(b.front)+len(b.pending)+len(b.flights) == 0
 }
 
 // untilDue returns how long the machine has nothing to do by itself.
@@ -450,6 +460,9 @@ func (b *Broker) untilDue() time.Duration {
 	}
 	if !b.crowded() { // otherwise the next durable entry wakes the loop
 		at = min(at, b.machine.NextDeadline())
+		if held := b.machine.Held(); held > 0 && len(b.pending) > 0 {
+			at = min(at, held)
+		}
 		if b.machine.Sweeping() {
 			at = 0
 		}

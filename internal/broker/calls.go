@@ -129,15 +129,18 @@ type settleOp struct {
 
 // SettleAsync sends settlements to the loop. It never waits for room in the mailbox, because acks
 // make room.
-func (b *Broker) SettleAsync(_ context.Context, s []surgetank.Settlement, done func([]surgetank.SettleResult, error)) error {
-	if done == nil {
-		return b.settle(s, false, nil)
+func (b *Broker) SettleAsync(ctx context.Context, s []surgetank.Settlement, done func([]surgetank.SettleResult, error)) error {
+	if ctx == nil {
+		ctx = context.Background()
 	}
-	return b.settle(s, true, func(r []surgetank.SettleResult, err error) { b.callUser("SettleAsync's done", func() { done(r, err) }) })
+	if done == nil {
+		return b.settle(ctx, s, false, nil)
+	}
+	return b.settle(ctx, s, true, func(r []surgetank.SettleResult, err error) { b.callUser("SettleAsync's done", func() { done(r, err) }) })
 }
 
 // settle sends settlements to the loop. user tells whether done calls a user's function.
-func (b *Broker) settle(s []surgetank.Settlement, user bool, done func([]surgetank.SettleResult, error)) error {
+func (b *Broker) settle(ctx context.Context, s []surgetank.Settlement, user bool, done func([]surgetank.SettleResult, error)) error {
 	o := &settleOp{}
 	o.cmd = queue.Settle{Items: s, Results: o.one[:]}
 	if len(s) != 1 {
@@ -152,12 +155,12 @@ func (b *Broker) settle(s []surgetank.Settlement, user bool, done func([]surgeta
 			done(o.cmd.Results, nil)
 		}
 	}}
-	return b.put(context.Background(), &o.op, false)
+	return b.put(ctx, &o.op, false)
 }
 
 // Settle ends or extends leases. See surgetank.Broker.
 func (b *Broker) Settle(ctx context.Context, s []surgetank.Settlement) ([]surgetank.SettleResult, error) {
-	return wait(ctx, func(done func([]surgetank.SettleResult, error)) error { return b.settle(s, false, done) })
+	return wait(ctx, func(done func([]surgetank.SettleResult, error)) error { return b.settle(ctx, s, false, done) })
 }
 
 // Transact publishes and settles: all or nothing. See surgetank.Broker.

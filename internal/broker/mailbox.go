@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/inorder"
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
@@ -16,17 +17,28 @@ type op struct {
 	weight  int64           // bytes that count against the mailbox's limit
 	quiet   bool            // release does nothing: no caller waits for the outcome
 	user    bool            // release calls a user's function
+
+	line    *inorder.Line // the caller's, while the command is in the back lane; nil: none
+	delayed bool          // a command of the front lane that is in the back lane
 }
 
-// mailbox is the queue of commands for the loop. Bytes and commands are limited: callers that
-// publish wait for room. Callers that make room (acks, credit) never wait.
+// mailbox is the queue of commands for the loop, in the two lanes of queue.Front. The order within
+// a lane is the order of put. Bytes and commands of the back lane are limited: callers that publish
+// wait for room. Callers that make room (acks, credit) never wait.
+//
+// A command of the front lane goes to the back lane in two cases:
+//   - a settlement of a caller with an inorder.Line, whose earlier commands are in the back lane;
+//   - the stop or end of a subscription while such a settlement waits there, because a settlement
+//     must precede the end of its subscription.
 type mailbox struct {
 	mu       sync.Mutex
-	ops      []*op
-	bytes    int64
+	front    []*op
+	ops      []*op // the back lane
+	bytes    int64 // of the back lane
 	maxBytes int64
 	maxOps   int
-	room     chan struct{} // closed and replaced when the mailbox was emptied; nil when no caller waits
+	delayed  int           // commands with op.delayed that the loop has not decided
+	room     chan struct{} // closed and replaced when the back lane was emptied; nil when no caller waits
 	closed   error
 	wake     chan struct{} // has a token when the loop should look at the mailbox
 }
@@ -40,6 +52,7 @@ const opWeight = 128
 
 // put adds a command. With wait it waits for room until ctx ends.
 func (b *mailbox) put(ctx context.Context, o *op, wait bool) error {
+	line, front := inorder.Of(ctx), queue.Front(o.cmd)
 	for {
 		b.mu.Lock()
 		if b.closed != nil {
@@ -47,10 +60,21 @@ func (b *mailbox) put(ctx context.Context, o *op, wait bool) error {
 			b.mu.Unlock()
 			return err
 		}
-		if !wait || len(b.ops) == 0 || b.bytes+o.weight <= b.maxBytes && len(b.ops) < b.maxOps {
-			b.ops = append(b.ops, o)
-			b.bytes += o.weight
-			first := len(b.ops) == 1
+		front := front && !b.mustWait(o, line)
+		if front || !wait || len(b.ops) == 0 || b.bytes+o.weight <= b.maxBytes && len(b.ops) < b.maxOps {
+			var first bool // the loop can wait for a command of this lane although the other has some
+			if front {
+				first = len(b.front) == 0
+				b.front = append(b.front, o)
+			} else {
+				first = len(b.ops) == 0
+				b.ops = append(b.ops, o)
+				b.bytes += o.weight
+				if line != nil {
+					o.line = line
+					line.Join()
+				}
+			}
 			b.mu.Unlock()
 			if first {
 				b.nudge()
@@ -65,8 +89,47 @@ func (b *mailbox) put(ctx context.Context, o *op, wait bool) error {
 		select {
 		case <-room:
 		case <-ctx.Done():
-			return surgetank.Errorf(surgetank.CodeBusy, "the broker has too much work waiting; try again shortly: %w", ctx.Err())
+			err := surgetank.Errorf(surgetank.CodeBusy, "the broker has too much work waiting; try again shortly: %w", ctx.Err())
+			err.Limit = surgetank.LimitMailbox
+			return err
 		}
+	}
+}
+
+// mustWait decides whether a command of the front lane goes to the back lane.
+func (b *mailbox) mustWait(o *op, line *inorder.Line) bool {
+	switch o.cmd.(type) {
+	case *queue.Settle:
+		if !line.Waits() {
+			return false
+		}
+	case *queue.Stop, *queue.Detach:
+		if b.delayed == 0 {
+			return false
+		}
+	default:
+		return false
+	}
+	o.delayed = true
+	b.delayed++
+	return true
+}
+
+// decided is called after a turn with the finished commands of the back lane.
+func (b *mailbox) decided(ops []*op) {
+	delayed := 0
+	for _, o := range ops {
+		if o.delayed {
+			delayed++
+		}
+		if o.line != nil {
+			o.line.Leave()
+		}
+	}
+	if delayed > 0 {
+		b.mu.Lock()
+		b.delayed -= delayed
+		b.mu.Unlock()
 	}
 }
 
@@ -84,8 +147,25 @@ func (b *mailbox) closing() bool {
 	return b.closed != nil
 }
 
-// take returns all waiting commands. to is an emptied slice of an earlier take; its memory is used
-// again.
+// finished tells whether Close was called and no command waits.
+func (b *mailbox) finished() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closed != nil && len(b.front)+len(b.ops) == 0
+}
+
+// takeFront appends the commands of the front lane to ops.
+func (b *mailbox) takeFront(ops []*op) []*op {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ops = append(ops, b.front...)
+	clear(b.front)
+	b.front = b.front[:0]
+	return ops
+}
+
+// take returns all commands of the back lane. to is an emptied slice of an earlier take; its memory
+// is used again.
 func (b *mailbox) take(to []*op) []*op {
 	b.mu.Lock()
 	ops := b.ops
@@ -105,5 +185,5 @@ func (b *mailbox) close(err error) []*op {
 		b.closed = err
 	}
 	b.mu.Unlock()
-	return b.take(nil)
+	return append(b.takeFront(nil), b.take(nil)...)
 }

@@ -56,44 +56,57 @@ func (b *Broker) turn() bool {
 		return false
 	}
 	b.takeDamage()
+	b.front = b.mailbox.takeFront(b.front)
 	if len(b.pending) == 0 {
 		b.pending, b.spare = b.mailbox.take(b.spare), nil
 		b.taken = b.pending
 	}
 	now := b.now()
-	if len(b.pending) == 0 && b.machine.NextDeadline() > now && !b.machine.Sweeping() {
-		b.spare = b.pending
+	if b.idle(now) && b.machine.NextDeadline() > now && !b.machine.Sweeping() {
+		if len(b.pending) == 0 {
+			b.spare, b.pending = b.pending, nil
+		}
 		return b.heldDue(now)
 	}
 
-	size := int64(256)
+	size := 256 + min(opWeight*int64(len(b.front)), b.machine.TurnBytes()/2)
 	b.cmds = b.cmds[:0]
+	for _, o := range b.front {
+		b.cmds = append(b.cmds, o.cmd)
+	}
 	for _, o := range b.pending {
 		b.cmds = append(b.cmds, o.cmd)
 		if size += o.weight; size > b.machine.TurnBytes() {
 			break // the turn will be full
 		}
 	}
+	back := b.cmds[len(b.front):]
 	number := b.number + 1
 	out := queue.Output{Entry: queue.AppendHeader(make([]byte, 0, size), queue.EntryHeader{Epoch: b.epoch, Number: number, Time: b.machine.TurnTime(now)})}
-	done := b.machine.Step(now, number, b.cmds, &out)
+	fronts, done := b.machine.StepLanes(now, number, b.cmds[:len(b.front)], back, &out)
+	b.mailbox.decided(b.pending[:done])
 	f := flight{ended: out.Ended, entry: b.number}
 	if out.Records > 0 {
 		f.entry = number
 	}
-	f.ops = append(f.ops, b.pending[:done]...)
+	f.ops = make([]*op, 0, fronts+done)
+	f.ops = append(append(f.ops, b.front[:fronts]...), b.pending[:done]...)
 	for _, o := range f.ops {
 		b.settingsChanged(o.cmd)
 	}
 	b.group(&f, out.Handouts)
+	decided := append(b.cmds[:fronts], back[:done]...)
 	clear(b.pending[:done])
 	if b.pending = b.pending[done:]; len(b.pending) == 0 {
 		b.spare, b.pending, b.taken = b.taken[:0], nil, nil
 	}
+	rest := copy(b.front, b.front[fronts:])
+	clear(b.front[rest:])
+	b.front = b.front[:rest]
 
 	b.noteAll(out.Notices, now)
 	if w := b.opts.Watch; w != nil {
-		t := Turn{Number: b.number, Now: b.machine.TurnTime(now), Commands: b.cmds[:done], Output: &out, Machine: b.machine}
+		t := Turn{Number: b.number, Now: b.machine.TurnTime(now), Commands: decided, Split: b.machine.Halfway(), Output: &out, Machine: b.machine}
 		if out.Records > 0 {
 			t.Number = number
 		}

@@ -99,6 +99,7 @@ var (
 	gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
 	messagesDesc   = prometheus.NewDesc("surgetank_queue_messages", "Stored messages, by state. Each message has one state.", []string{"vhost", "queue", "state"}, nil)
 	oldestDesc     = prometheus.NewDesc("surgetank_queue_oldest_age_seconds", "Age of the oldest message that is ready or blocked. Leased and delayed messages and messages in back-off do not count.", []string{"vhost", "queue"}, nil)
+	refusedByDesc  = prometheus.NewDesc("surgetank_queue_limit_refused_total", "Messages and consumers that a limit of the queue or the disk refused, by limit.", []string{"vhost", "queue", "limit"}, nil)
 	queuesDesc     = prometheus.NewDesc("surgetank_queues", "Number of queues.", nil, nil)
 	upDesc         = prometheus.NewDesc("surgetank_broker_up", "1 if the broker answered this scrape, otherwise 0.", nil, nil)
 
@@ -125,6 +126,7 @@ var (
 func (qc *queueCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- messagesDesc
 	ch <- oldestDesc
+	ch <- refusedByDesc
 	ch <- queuesDesc
 	ch <- upDesc
 	for _, f := range figures {
@@ -173,6 +175,9 @@ func show(ch chan<- prometheus.Metric, q *surgetank.QueueInfo, vhost, name strin
 		ch <- prometheus.MustNewConstMetric(messagesDesc, gauge, float64(s.n), vhost, name, string(s.state))
 	}
 	ch <- prometheus.MustNewConstMetric(oldestDesc, gauge, seconds(q.OldestAge), vhost, name)
+	for _, r := range q.Refusals {
+		ch <- prometheus.MustNewConstMetric(refusedByDesc, counter, float64(r.Count), vhost, name, r.Limit)
+	}
 	for _, f := range figures {
 		ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.of(q), vhost, name)
 	}
@@ -203,6 +208,13 @@ func sum(list []surgetank.QueueInfo) (t surgetank.QueueInfo) {
 		t.Dropped += q.Dropped
 		t.Circled += q.Circled
 		t.LeasesLost += q.LeasesLost
+		for _, r := range q.Refusals {
+			i := slices.IndexFunc(t.Refusals, func(o surgetank.Refusal) bool { return o.Limit == r.Limit })
+			if i < 0 {
+				i, t.Refusals = len(t.Refusals), append(t.Refusals, surgetank.Refusal{Limit: r.Limit})
+			}
+			t.Refusals[i].Count += r.Count
+		}
 	}
 	return t
 }

@@ -42,6 +42,7 @@ type problem struct {
 	Detail     string         `json:"detail" doc:"What happened, to what, and what to do."`
 	Code       surgetank.Code `json:"code" doc:"Stable; programs may switch on it."`
 	Field      string         `json:"field,omitempty" doc:"The wrong member, parameter or header."`
+	Limit      string         `json:"limit,omitempty" doc:"The limit that refused the request."`
 	Line       int            `json:"line,omitempty" min:"1" doc:"The number of the wrong line of an NDJSON body. Nothing of that body was published."`
 	RetryAfter string         `json:"retry_after,omitempty" doc:"When to try again, as a Go duration; the header Retry-After has it in whole seconds."`
 	*partial
@@ -63,6 +64,7 @@ type messageError struct {
 	Code   surgetank.Code `json:"code"`
 	Detail string         `json:"detail"`
 	Field  string         `json:"field,omitempty"`
+	Limit  string         `json:"limit,omitempty"`
 }
 
 // statusError sets an HTTP status that differs from the default for its error code.
@@ -96,7 +98,7 @@ func problemOf(err error) *problem {
 		l *lineError
 	)
 	if errors.As(err, &e) {
-		p.Code, p.Detail, p.Field = e.Code, e.Message, e.Field
+		p.Code, p.Detail, p.Field, p.Limit = e.Code, e.Message, e.Field, e.Limit
 		if e.RetryAfter > 0 {
 			p.RetryAfter = e.RetryAfter.String()
 		}

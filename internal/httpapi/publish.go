@@ -339,7 +339,7 @@ func refusedSome(results []surgetank.PublishResult) error {
 			p.Errors[n-1].Last = i
 			continue
 		}
-		p.Errors = append(p.Errors, messageError{First: i, Last: i, Code: one.Code, Detail: one.Detail, Field: one.Field})
+		p.Errors = append(p.Errors, messageError{First: i, Last: i, Code: one.Code, Detail: one.Detail, Field: one.Field, Limit: one.Limit})
 	}
 	if len(results) > 1 {
 		if e, ok := first.(*surgetank.Error); ok {

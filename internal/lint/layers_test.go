@@ -31,6 +31,7 @@ var layers = map[string]int{
 	"internal/localtoken": 10, // the login of this machine's own programs
 	"internal/tally":      10, // counts of refusals by limits
 	"internal/digest":     10, // summaries of many events in few log lines
+	"internal/inorder":    10, // order of one caller's publishes and settlements
 	"internal/seqset":     10, // sets of message numbers
 	"internal/adapt":      10, // the adaptive limit of a target
 	"internal/breaker":    10, // whether a target is down
@@ -89,7 +90,7 @@ func house(entry string) string {
 var doorsMayImport = map[string]bool{
 	"": true, "internal/hidden": true, "internal/fullname": true, "internal/door": true, "internal/door/doortest": true, "internal/auth": true, "internal/clock": true, "internal/jsonpath": true, "internal/settings": true, "internal/msgopt": true,
 	"internal/policy": true, "internal/input": true, "internal/callback": true, "internal/lobby": true, "internal/seqset": true,
-	"internal/tally": true, "internal/digest": true,
+	"internal/tally": true, "internal/digest": true, "internal/inorder": true,
 }
 
 // layerOf returns a package's layer and the entry of the table that decided it.

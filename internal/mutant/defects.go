@@ -36,6 +36,7 @@ const (
 	NumbersNotLogged    Defect = "the confirmed numbers of a publisher are not logged"
 	ReasonsForgotten    Defect = "a snapshot is restored without why messages came back"
 	DelayAges           Defect = "a delayed message ages from its confirmation on"
+	AcceptIgnored       Defect = "accept.rate is not enforced"
 	BackOffBlocked      Defect = "a message that backs off in a strict group counts as blocked"
 
 	WeightsIgnored     Defect = "groups take turns and their weights do not count"
@@ -49,5 +50,5 @@ const (
 // for that defect.
 var All = []Defect{EarlyRelease, AnyEpoch, DedupForgotten, EarlyDeadline, AckNotLogged, StrictOvertaken, TrimTooFar, ExpiryForgotten, PoisonDropped,
 	SnapshotTooNew, PurgeTakesLeased, GiveBackLost, SyncSkipped, DirSyncDropped, ChecksumIgnored, IDReused, LeaseNumberTwice, WatermarkDedup, GroupsLost, DelayForgotten,
-	HeldOvertaken, LossUnlisted, AckUnrepaired, FullForEver, PublishersForgotten, NumbersNotLogged, ReasonsForgotten, DelayAges, BackOffBlocked,
+	HeldOvertaken, LossUnlisted, AckUnrepaired, FullForEver, PublishersForgotten, NumbersNotLogged, ReasonsForgotten, DelayAges, BackOffBlocked, AcceptIgnored,
 	WeightsIgnored, AlwaysNew, FreshStarved, PrioritiesDoNotAge}

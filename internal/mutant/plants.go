@@ -205,6 +205,11 @@ if !DEFECT {
 			return false
 		}
 `},
+	{AcceptIgnored, "internal/queue/refuse.go", `
+	if a.Rate <= 0 {
+`, `
+	if a.Rate <= 0 || DEFECT {
+`},
 	{FullForEver, "internal/broker/reclaim.go", `
 	cost := b.snapshotCost(now)
 `, `

@@ -110,7 +110,7 @@ func (c *consumer) credited(n int) {
 // max_consumers.
 func (m *Machine) attach(q *Queue, opts door.SubscribeOptions, once, now bool) (*consumer, error) {
 	if most := q.config.MaxConsumers; most > 0 && q.consumers.n >= most && !now {
-		return nil, fullUp(time.Second, "queue %q has %d consumers, and max_consumers allows %d; close some, or raise max_consumers",
+		return nil, q.refuse(limitConsumers, surgetank.CodeFull, time.Second, "queue %q has %d consumers, and max_consumers allows %d; close some, or raise max_consumers",
 			shown(q.name), q.consumers.n, most)
 	}
 	if !once && !now && q.consumers.n > 0 && (opts.Exclusive || q.exclusives > 0) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/door"
@@ -11,15 +12,17 @@ import (
 
 // Limits of one machine. New replaces zeros with the value at the end of each line.
 type Limits struct {
-	MaxMessage  int   // bytes of a body; DefaultMaxMessage
-	MaxQueues   int   // 100,000
-	MaxMeta     int   // bytes of one metadata value; 1 MiB
-	TurnBytes   int   // the entry size after which a turn takes no further command; 256 KiB
-	TurnHandout int   // hand-outs in one turn; 4,096
-	ExtentBytes int64 // bytes of the log that are freed together; 16 MiB
-	TurnTimers  int   // expired leases, delays and TTLs handled in one turn; 16,384
-	TurnEnds    int   // subscriptions to deleted queues ended in one turn; 1,024
-	TurnScan    int   // slots read in one turn by commands about whole queues (pages.go); 65,536
+	MaxMessage  int           // bytes of a body; DefaultMaxMessage
+	MaxQueues   int           // 100,000
+	MaxMeta     int           // bytes of one metadata value; 1 MiB
+	TurnBytes   int           // the entry size after which a turn takes no further command; 256 KiB
+	TurnHandout int           // hand-outs in one turn; 4,096
+	ExtentBytes int64         // bytes of the log that are freed together; 16 MiB
+	TurnTimers  int           // expired leases, delays and TTLs handled in one turn; 16,384
+	TurnPublish int           // messages accepted in one turn at least, also if consumers could use the whole turn (lanes.go); 256
+	Hold        time.Duration // how long publishes wait for consumers that wait for the broker; 0: they do not wait
+	TurnEnds    int           // subscriptions to deleted queues ended in one turn; 1,024
+	TurnScan    int           // slots read in one turn by commands about whole queues (pages.go); 65,536
 
 	RetryReserve int // retries that a queue with a retry budget may make at any time; 10
 }
@@ -36,6 +39,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.TurnBytes, 256<<10)
 	def(&l.TurnHandout, 4096)
 	def(&l.TurnTimers, 16384)
+	def(&l.TurnPublish, 256)
 	def(&l.TurnEnds, 1024)
 	def(&l.TurnScan, 1<<16)
 	def(&l.RetryReserve, 10)
@@ -100,6 +104,10 @@ type machineVolatile struct {
 	snapGen     uint32
 	rec, pub    Record // the record under construction; reused
 	out         *Output
+	published   int   // messages that this turn published or refused
+	quota       quota // of the publishers in this turn
+	handBytes   int   // length of the entry at which hand-outs stop
+	halfway     bool  // the last command of the turn is not finished
 }
 
 // Queue is one queue. Other packages see it only through QueueInfo.
@@ -172,11 +180,13 @@ type queueVolatile struct {
 	timer      int64              // the earliest entry of m.timers for this queue; 0: none
 
 	waiting, delayedN, leased int64
-	ready_                    int64 // of waiting: not blocked by their group
-	backsN                    int64 // of waiting: these back off
-	retriesN                  int64 // of delayedN: these back off
-	damagedN                  int64 // held and lost
-	bytes, leasedBytes        int64 // of all bodies; of bodies of leased, held or lost messages
+	ready_                    int64                // of waiting: not blocked by their group
+	backsN                    int64                // of waiting: these back off
+	retriesN                  int64                // of delayedN: these back off
+	damagedN                  int64                // held and lost
+	bytes, leasedBytes        int64                // of all bodies; of bodies of leased, held or lost messages
+	acceptAt                  int64                // volatile: accept.rate, when the next publish is due
+	refusedBy                 [limitKinds]refusals // volatile
 	stats                     stats
 	peaks                     peaks
 }

@@ -84,12 +84,6 @@ func tooLarge(field, format string, args ...any) error {
 	return e
 }
 
-func fullUp(retry time.Duration, format string, args ...any) error {
-	e := surgetank.Errorf(surgetank.CodeFull, format, args...)
-	e.RetryAfter = retry
-	return e
-}
-
 // Publish stores messages, each on its own: a rejected message does not stop the others.
 type Publish struct {
 	Msgs    []Incoming
@@ -102,9 +96,10 @@ func (c *Publish) run(m *Machine) bool {
 	var run numbers
 	defer run.flush(m)
 	for ; c.next < len(c.Msgs); c.next++ {
-		if c.next > 0 && m.turnFull() {
+		if c.next > 0 && (m.turnFull() || c.next%splitAt == 0 && m.publishersDone()) {
 			return false
 		}
+		m.published++
 		in, res := &c.Msgs[c.next], &c.Results[c.next]
 		switch { // a message can have been rejected before
 		case in.Publisher != "" && (res.Err == nil || surgetank.ValidatePublisher(in.Publisher, in.Sequence) == nil):
@@ -121,7 +116,11 @@ func (c *Publish) run(m *Machine) bool {
 func (m *Machine) admit(q *Queue, messages, size int64) error {
 	if m.full {
 		q.stats.refused++
-		return fullUp(5*time.Second, "the disk of the broker is nearly full: messages are not taken until space is freed; acks still are")
+		return q.refuse(limitDisk, surgetank.CodeFull, 5*time.Second, "the disk of the broker is nearly full: messages are not taken until space is freed; acks still are")
+	}
+	if err := q.acceptRate(messages); err != nil {
+		q.stats.refused++
+		return err
 	}
 	reject := q.config.Overflow == surgetank.OverflowReject
 	if !q.over(messages, size) || !reject && q.sheds() {
@@ -134,11 +133,15 @@ func (m *Machine) admit(q *Queue, messages, size int64) error {
 	q.stats.refused++
 	m.notice(Refused, q, "", "")
 	if !reject {
-		return fullUp(time.Second, "queue %q and its dead-letter queue %q are both at their limits; publish again after some messages were consumed",
+		return q.refuse(limitDeadLetters, surgetank.CodeFull, time.Second, "queue %q and its dead-letter queue %q are both at their limits; publish again after some messages were consumed",
 			shown(q.name), shown(q.deadLetter()))
 	}
-	return fullUp(time.Second, "queue %q is at its limit with %d messages (%d bytes) waiting; publish again after some were consumed",
-		shown(q.name), q.waiting+q.delayedN, q.bytes-q.leasedBytes)
+	by := limitBytes
+	if most := q.config.MaxMessages; most > 0 && q.waiting+q.delayedN+messages > most {
+		by = limitMessages
+	}
+	return q.refuse(by, surgetank.CodeFull, time.Second, "queue %q is at its limit with %d messages (%d bytes) waiting; publish again after some were consumed, or raise %s",
+		shown(q.name), q.waiting+q.delayedN, q.bytes-q.leasedBytes, strings.TrimPrefix(limitNames[by], "queue."))
 }
 
 func noQueue(name string) error {
@@ -210,7 +213,9 @@ func (m *Machine) publish(in *Incoming, admitted bool) (res surgetank.PublishRes
 		return surgetank.PublishResult{Err: res.Err}
 	}
 	for i := range r.Targets {
-		m.byID[r.Targets[i].Queue].stats.published++
+		q := m.byID[r.Targets[i].Queue]
+		q.stats.published++
+		rateSpend(&q.acceptAt, q.config.Accept.Rate, m.now)
 	}
 	if len(r.Targets) == 0 {
 		res.ID, res.Duplicate = dup, dup.Seq != 0 && res.Err == nil

@@ -103,6 +103,7 @@ type Transact struct {
 }
 
 func (c *Transact) run(m *Machine) bool {
+	m.published += len(c.Publish.Msgs)
 	if c.Err = c.check(m); c.Err != nil {
 		return true
 	}

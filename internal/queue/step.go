@@ -20,25 +20,62 @@ type Command interface {
 // of the turn's entry. Step returns how many commands are finished. The next turn must begin with
 // the others.
 func (m *Machine) Step(now int64, entry uint64, cmds []Command, out *Output) int {
+	_, done := m.StepLanes(now, entry, nil, cmds, out)
+	return done
+}
+
+// StepLanes is Step with the commands in two lanes (lanes.go). It returns how many commands of each
+// lane are finished. The finished commands ran in the order of the lanes: front, then back.
+// An OpenEpoch must be the first command of all.
+func (m *Machine) StepLanes(now int64, entry uint64, front, back []Command, out *Output) (fronts, backs int) {
 	m.begin(now, entry, out)
 	if m.closed {
-		return 0
+		return 0, 0
 	}
-	done := 0
-	if len(cmds) > 0 {
-		if _, opening := cmds[0].(*OpenEpoch); opening { // transient queues end before their timers fire
-			cmds[0].run(m)
-			done = 1
-		}
+	switch { // transient queues end before their timers fire
+	case opens(front):
+		m.do(front[0])
+		fronts = 1
+	case len(front) == 0 && opens(back):
+		m.do(back[0])
+		backs = 1
 	}
 	m.advance()
 	m.budget = m.limits.TurnTimers // a new budget, so that many due timers do not keep commands waiting
-	for done < len(cmds) && !m.turnFull() && cmds[done].run(m) {
-		done++
+	most := m.limits.TurnBytes
+	if len(back) > backs {
+		most /= 2
+	}
+	for fronts < len(front) && !m.turnFull() && (fronts == 0 || len(out.Entry) < most) && m.do(front[fronts]) {
+		fronts++
+	}
+	for first := true; backs < len(back) && !m.turnFull() && (!m.publishersDone() || first && m.Held() == 0) && m.do(back[backs]); first = false {
+		backs++
+	}
+	if m.quota.until > 0 {
+		m.quota.allow -= m.published
 	}
 	m.finish()
-	return done
+	return fronts, backs
 }
+
+// opens reports whether the first command is OpenEpoch.
+func opens(cmds []Command) bool {
+	if len(cmds) == 0 {
+		return false
+	}
+	_, is := cmds[0].(*OpenEpoch)
+	return is
+}
+
+// do runs one command. It returns false if a later turn must run the rest of the command.
+func (m *Machine) do(cmd Command) bool {
+	m.halfway = !cmd.run(m)
+	return !m.halfway
+}
+
+// Halfway reports whether the last turn ended in the middle of a command.
+func (m *Machine) Halfway() bool { return m.halfway }
 
 // TurnBytes returns the entry size after which a turn takes no further command.
 func (m *Machine) TurnBytes() int64 { return int64(m.limits.TurnBytes) }
@@ -50,6 +87,7 @@ func (m *Machine) begin(now int64, entry uint64, out *Output) {
 	m.now = max(m.now, now)
 	m.entry, m.out = entry, out
 	m.budget, m.scan, m.ends = m.limits.TurnTimers, m.limits.TurnScan, m.limits.TurnEnds
+	m.published, m.quota.known, m.handBytes, m.halfway = 0, false, m.limits.TurnBytes, false
 	if len(m.extents.list) == 0 || m.extents.list[len(m.extents.list)-1].size >= m.extents.bytes {
 		m.extents.grow(entry, 0)
 	}
@@ -63,6 +101,9 @@ func (m *Machine) begin(now int64, entry uint64, out *Output) {
 // again is served again. If a queue makes the turn full, the next turn begins with the queue after
 // it, so that no queue takes all turns.
 func (m *Machine) finish() {
+	if n := len(m.out.Entry); n < MaxPosition/2 {
+		m.handBytes = max(m.limits.TurnBytes, n+m.limits.TurnBytes/4) // messages that fill an entry do not stop consumers
+	}
 	m.endGone()
 	rank := func(q *Queue) uint64 { return q.id - m.after - 1 } // queues up to after come last
 	work, full := m.dirty, uint64(0)

@@ -164,7 +164,7 @@ func (q *Queue) dispatch() bool {
 		q.settleChanges()
 	}
 	for q.anyReady() {
-		if len(m.out.Handouts) >= m.limits.TurnHandout || len(m.out.Entry) >= m.limits.TurnBytes {
+		if len(m.out.Handouts) >= m.limits.TurnHandout || len(m.out.Entry) >= m.handBytes {
 			return false
 		}
 		if v := q.queueVerdict(); v != mayGo {

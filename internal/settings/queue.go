@@ -34,6 +34,7 @@ type Queue struct {
 	Consumers  int64       `json:"consumers"`
 	Floor      uint64      `json:"floor" doc:"every message with a lower number was settled for good"`
 	Waiting    string      `json:"waiting,omitempty" doc:"why the next message is not delivered"`
+	Refusals   []Refusal   `json:"refusals,omitempty" doc:"What the limits of the queue and the disk refused."`
 	Counts     QueueCounts `json:"counts" doc:"These are counted from the opening of the broker."`
 	Sinks      []QueueSink `json:"sinks,omitempty" doc:"sinks that read the queue"`
 }
@@ -44,6 +45,13 @@ type QueueSink struct {
 	Name   string `json:"name"`
 	State  string `json:"state"`
 	Reason string `json:"reason,omitempty" doc:"why the sink waits or has stopped; for users who may monitor"`
+}
+
+// Refusal is what one limit refused since the opening of the broker.
+type Refusal struct {
+	Limit string    `json:"limit"`
+	Count uint64    `json:"count"`
+	Last  time.Time `json:"last"`
 }
 
 // QueueCounts are counted from the opening of the broker.
@@ -69,6 +77,9 @@ func Show(q *surgetank.QueueInfo) Queue {
 		Ready: q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Damaged: q.Damaged, Bytes: q.Bytes, OldestAge: q.OldestAge.String(),
 		Groups: q.Groups, Consumers: q.Consumers, Floor: *door.QueueFloor(q), Waiting: q.Waiting, BackingOff: q.BackingOff, Failure: q.Failure,
 		Counts: QueueCounts{q.Published, q.Duplicates, q.Refused, q.Delivered, q.Acked, q.Nacked, q.Expired, q.DeadLettered, q.Dropped, q.LeasesLost, q.Circled},
+	}
+	for _, r := range q.Refusals {
+		s.Refusals = append(s.Refusals, Refusal(r))
 	}
 	if !q.NextTry.IsZero() {
 		at := q.NextTry.UTC()
@@ -99,6 +110,9 @@ func (s *Queue) Info() (surgetank.QueueInfo, error) {
 		Expired: n.Expired, DeadLettered: n.DeadLettered, Dropped: n.Dropped, LeasesLost: n.LeasesLost, Circled: n.Circled,
 	}
 	*door.QueueFloor(&q) = s.Floor
+	for _, r := range s.Refusals {
+		q.Refusals = append(q.Refusals, surgetank.Refusal(r))
+	}
 	if s.NextTry != nil {
 		q.NextTry = *s.NextTry
 	}

@@ -126,6 +126,17 @@ var Table = []Setting{
 		},
 		DefaultHelp: "`1m` if `level.fresh_share` is set",
 		Help:        "A message is fresh until it has waited for this time."},
+	{Path: "accept.rate", place: limit(func(c *config) *surgetank.Rate { return &c.Accept.Rate }), Max: 1e9, Zero: "no limit", Example: "5000/s",
+		Help: "The highest rate of publishes to the queue. More are refused, with the time after which to try again."},
+	{Path: "accept.burst", place: field(func(c *config) *int { return &c.Accept.Burst }), Min: 1, Max: maxCount, Example: 1000,
+		DefaultOf: func(c *config) any {
+			if c.Accept.Rate <= 0 {
+				return 0
+			}
+			return max(1, int(c.Accept.Rate/10))
+		},
+		DefaultHelp: "a tenth of a second's worth of `accept.rate`, at least 1",
+		Help:        "The largest number of publishes at once after a pause."},
 	{Path: "retry.max_attempts", place: limit(func(c *config) *int { return &c.Retry.MaxAttempts }), Min: 1, Max: maxCount, None: Unlimited,
 		Default: surgetank.DefaultMaxAttempts, Example: 8, RabbitMQ: "delivery-limit",
 		Help: "Attempts before a message becomes a dead letter, or `unlimited`."},

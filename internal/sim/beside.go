@@ -82,7 +82,7 @@ func (s *beside) turn(t broker.Turn) {
 	for _, e := range t.Output.Ended {
 		s.ended = append(s.ended, e.Consumer)
 	}
-	settled := t.Machine.NextDeadline() > t.Now
+	settled := t.Machine.NextDeadline() > t.Now && !t.Split
 	s.open, s.now = !settled, t.Now
 	if settled {
 		s.compare(t.Machine)

@@ -36,6 +36,7 @@ type Options struct {
 	SnapshotBytes                              int64
 	SnapshotPiece                              int
 	TurnBytes                                  int
+	TurnPublish                                int // messages that a turn accepts at least while consumers could receive a backlog
 	TurnScan                                   int // slots that a turn looks at for commands about whole queues
 	RetryReserve                               int // retries that every budget allows at any time
 	ExtentBytes                                int64
@@ -110,6 +111,14 @@ func Draw(seed uint64) Options {
 		o.Disk = int64(7+rng.IntN(9)) * disklog.MinSegmentBytes
 	}
 	o.Numbers = yes(40)
+	if yes(40) {
+		o.TurnPublish = 1 + rng.IntN(3)
+	}
+	for i := range o.Queues {
+		if yes(12) {
+			o.Queues[i].Config.Accept = surgetank.AcceptConfig{Rate: surgetank.Rate(1 + rng.IntN(20)), Burst: 1 + rng.IntN(4)}
+		}
+	}
 	return o
 }
 

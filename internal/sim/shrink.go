@@ -68,6 +68,7 @@ func (s *shrinker) simpler() {
 	try(func(o *Options) { o.SlowLog = 0 })
 	try(func(o *Options) { o.Hold = 0 })
 	try(func(o *Options) { o.TurnBytes = 0 })
+	try(func(o *Options) { o.TurnPublish = 0 })
 	try(func(o *Options) { o.ExtentBytes = 0 })
 	try(func(o *Options) { o.SnapshotBytes = 1 << 30 })
 	try(func(o *Options) { o.FoundIDs = false })

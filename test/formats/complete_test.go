@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/dataformat"
@@ -200,7 +201,7 @@ func TestNewestHasEverySetting(t *testing.T) {
 
 // unset collects the fields that have their default in all values.
 func unset(path string, def reflect.Value, values []reflect.Value, missing map[string]bool) {
-	if def.Kind() == reflect.Struct {
+	if def.Kind() == reflect.Struct && def.Type() != reflect.TypeFor[time.Time]() {
 		for i := range def.NumField() {
 			var inner []reflect.Value
 			for _, v := range values {

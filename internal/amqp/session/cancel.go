@@ -38,12 +38,12 @@ func (ch *channel) cancel(m *wire.BasicCancel) error {
 // that did so.
 func (cons *consumer) stop() error {
 	c := cons.ch.c
-	if err := c.srv.Sync(); err != nil {
+	if err := c.srv.Sync(c.ordered); err != nil {
 		return err
 	}
 	cons.ch.ledger.leave(cons)
 	cons.sub.AddCredit(math.MinInt32)
-	if err := c.srv.Sync(); err != nil {
+	if err := c.srv.Sync(c.ordered); err != nil {
 		return err
 	}
 	for more := true; more; {

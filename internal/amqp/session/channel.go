@@ -24,6 +24,7 @@ type channel struct {
 	global    int    // for the whole channel; 0: no limit
 	pool      uint64 // the broker's number of the pool that enforces global
 	mode      mode
+	published bool   // the channel published a message outside of a transaction
 	seq       uint64 // number of the last publish since confirm.select
 	tx        *transaction
 	assembly  assembly

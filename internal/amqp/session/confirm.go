@@ -9,12 +9,16 @@ import (
 var errSocket = errors.New("the socket failed while it was written to")
 
 // confirms has the outcomes of a channel's publishes in confirm mode. The client gets them in the
-// order of publishing, so that one frame can confirm many. The outbox's lock guards it.
+// order of publishing, so that one frame can confirm many. Late nacks are the exception: later
+// outcomes do not wait for them, and one frame then confirms one publish. The outbox's lock guards
+// it.
 type confirms struct {
 	known  uint64          // every publish up to this number has its outcome
 	told   uint64          // the client knows the outcomes up to this number
 	early  map[uint64]bool // outcomes above known, after a gap
 	nacks  []uint64        // numbers of refused publishes between told and known, in order
+	later  map[uint64]bool // numbers that get a late nack; true: the nack is due
+	due    []uint64        // the numbers of due late nacks
 	listed bool            // the channel is in the outbox's confirms
 }
 
@@ -44,9 +48,30 @@ func (f *confirms) addOutcome(seq uint64, ok bool) {
 	}
 }
 
+// postpone enters that a publish gets its nack later, by overdue.
+func (f *confirms) postpone(seq uint64) {
+	if f.later == nil {
+		f.later = map[uint64]bool{}
+	}
+	f.later[seq] = false
+	f.addOutcome(seq, false)
+}
+
+// overdue lets the client know a postponed nack.
+func (f *confirms) overdue(seq uint64) {
+	if seq <= f.told {
+		f.due = append(f.due, seq)
+	}
+	f.later[seq] = true
+}
+
 // append appends the frames for the outcomes that the client does not know yet.
 func (f *confirms) append(out []byte, channel uint16) []byte {
 	upTo := func(seq uint64) {
+		for len(f.later) > 0 && seq > f.told { // multiple would include the late ones
+			f.told++
+			out = wire.AppendAck(out, channel, f.told, false)
+		}
 		if seq > f.told {
 			out = wire.AppendAck(out, channel, seq, seq-f.told > 1)
 			f.told = seq
@@ -54,11 +79,19 @@ func (f *confirms) append(out []byte, channel uint16) []byte {
 	}
 	for _, n := range f.nacks {
 		upTo(n - 1)
-		out = wire.AppendNack(out, channel, n, false)
+		if due, late := f.later[n]; !late || due {
+			delete(f.later, n)
+			out = wire.AppendNack(out, channel, n, false)
+		}
 		f.told = n
 	}
 	f.nacks = f.nacks[:0]
 	upTo(f.known)
+	for _, n := range f.due {
+		delete(f.later, n)
+		out = wire.AppendNack(out, channel, n, false)
+	}
+	f.due = f.due[:0]
 	return out
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/topology"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/inorder"
 	"github.com/surgetank/surgetank/internal/lobby"
 	"github.com/surgetank/surgetank/internal/policy"
 )
@@ -30,7 +31,9 @@ type Conn struct {
 	since time.Time
 	guest *lobby.Guest // its entry in a lobby: before login, and again while it waits for the client to hang up
 	ctx   context.Context
-	stop  context.CancelFunc
+	// ordered is ctx for publishes, and for commands that must not overtake them.
+	ordered context.Context
+	stop    context.CancelFunc
 
 	id     atomic.Pointer[identity] // set when the connection is open
 	seat   *auth.Admission          // set before the connection is open
@@ -61,10 +64,12 @@ type Conn struct {
 type intake struct {
 	batch     *publishBatch
 	settles   []surgetank.Settlement
+	behind    bool // a channel that published has some of settles: the broker keeps them behind publishes
 	routes    routeCache
-	blocked   bool        // the client got connection.blocked
-	isBlocked atomic.Bool // equals blocked; any goroutine may read it
-	passing   int64       // bytes of the server's budget that messages of the next flush reserve
+	blocked   bool         // the client got connection.blocked
+	isBlocked atomic.Bool  // equals blocked; any goroutine may read it
+	late      atomic.Int64 // batches with nacks that are sent later
+	passing   int64        // bytes of the server's budget that messages of the next flush reserve
 }
 
 // identity is the user and the virtual host of a connection.
@@ -90,6 +95,7 @@ func NewConn(s *Shared, nc net.Conn) *Conn {
 		c.Peer, c.port = ap.Addr().Unmap(), ap.Port()
 	}
 	c.ctx, c.stop = context.WithCancel(policy.WithOwner(s.Context, c))
+	c.ordered = inorder.With(c.ctx)
 	return c
 }
 

@@ -108,11 +108,16 @@ func (o *outbox) offer(cons *consumer) bool {
 // addOutcome enters the outcome of a publish. seq 0 is a publish without a confirm. The caller holds mu
 // and wakes the writer.
 func (o *outbox) addOutcome(ch *channel, seq uint64, ok bool) {
+	o.outcome(ch, seq, func() { ch.confirms.addOutcome(seq, ok) })
+}
+
+// outcome changes the confirms of a channel by enter.
+func (o *outbox) outcome(ch *channel, seq uint64, enter func()) {
 	if seq == 0 || ch.closed {
 		return
 	}
 	before := len(ch.confirms.nacks)
-	ch.confirms.addOutcome(seq, ok)
+	enter()
 	o.nacks += len(ch.confirms.nacks) - before
 	if !ch.confirms.listed {
 		ch.confirms.listed = true

@@ -80,6 +80,7 @@ func (ch *channel) publish(ct *translate.Content, body []byte) error {
 	if c.pubs.batch == nil {
 		c.pubs.batch = &publishBatch{c: c, msgs: make([]surgetank.Publishing, 0, c.in.expected()), who: make([]publisher, 0, c.in.expected())}
 	}
+	ch.published = true
 	b := c.pubs.batch
 	b.msgs = append(b.msgs, m)
 	b.who = append(b.who, who)
@@ -119,7 +120,8 @@ func (ch *channel) returned(exchange, key string, block, body []byte) {
 }
 
 // flush sends the collected publishes and settlements to the broker. Publishes go first. If a
-// consumer publishes a result and then acks its input, the ack is never stored without the result.
+// channel publishes a result and then acks its input, the ack is never stored without the result.
+// Settlements of channels that never published need not wait for the connection's publishes.
 func (c *Conn) flush() error {
 	if c.pubs.batch != nil {
 		if err := c.holdWhileAlarmed(); err != nil {
@@ -127,7 +129,7 @@ func (c *Conn) flush() error {
 		}
 		b := c.pubs.batch
 		c.pubs.batch = nil
-		if err := c.srv.Broker.PublishAsync(c.ctx, b.msgs, b.done); err != nil {
+		if err := c.srv.Broker.PublishAsync(c.ordered, b.msgs, b.done); err != nil {
 			b.failed(err)
 			if err := c.asked.failure(); err != nil {
 				return err
@@ -140,8 +142,12 @@ func (c *Conn) flush() error {
 	c.passed()
 	if len(c.pubs.settles) > 0 {
 		s := c.pubs.settles
-		c.pubs.settles = nil
-		if err := c.srv.Broker.SettleAsync(c.ctx, s, nil); err != nil {
+		ctx := c.ctx
+		if c.pubs.behind {
+			ctx = c.ordered
+		}
+		c.pubs.settles, c.pubs.behind = nil, false
+		if err := c.srv.Broker.SettleAsync(ctx, s, nil); err != nil {
 			if err := c.asked.failure(); err != nil {
 				return err
 			}
@@ -210,6 +216,8 @@ func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
 		return
 	}
 	c := b.c
+	var late []publisher
+	var wait time.Duration
 	c.out.mu.Lock()
 	for i := range b.who {
 		w := &b.who[i]
@@ -225,6 +233,13 @@ func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
 				continue
 			}
 			c.out.addOutcome(w.ch, w.seq, false)
+		case surgetank.CodeBusy: // accept.rate
+			if e, ok := results[i].Err.(*surgetank.Error); ok && w.seq != 0 && c.pubs.late.Load() < maxLate {
+				c.out.outcome(w.ch, w.seq, func() { w.ch.confirms.postpone(w.seq) })
+				late, wait = append(late, *w), max(wait, e.RetryAfter)
+				continue
+			}
+			c.out.addOutcome(w.ch, w.seq, false)
 		default:
 			c.out.addOutcome(w.ch, w.seq, false)
 			c.srv.Log.Debug("a publish was refused", "peer", c.Name, "queues", len(b.msgs[i].Queues), "err", results[i].Err)
@@ -232,6 +247,38 @@ func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
 	}
 	c.out.mu.Unlock()
 	c.out.wakeWriter()
+	if len(late) > 0 {
+		c.nackLater(late, min(wait, longestLate))
+	}
+}
+
+const (
+	// longestLate is the longest delay of a nack.
+	longestLate = 5 * time.Second
+	// maxLate is how many batches of a connection have delayed nacks. Later nacks are sent at once.
+	maxLate = 64
+)
+
+// nackLater nacks publishes above accept.rate after some time. This slows a publisher that waits
+// for its confirms, and no other queue's publishes: the connection is still read.
+func (c *Conn) nackLater(late []publisher, wait time.Duration) {
+	c.pubs.late.Add(1)
+	c.srv.Background(func() {
+		defer c.pubs.late.Add(-1)
+		timer := c.srv.Clock.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C():
+		case <-c.ctx.Done():
+			return
+		}
+		c.out.mu.Lock()
+		for _, w := range late {
+			c.out.outcome(w.ch, w.seq, func() { w.ch.confirms.overdue(w.seq) })
+		}
+		c.out.mu.Unlock()
+		c.out.wakeWriter()
+	})
 }
 
 // failed nacks a whole batch.

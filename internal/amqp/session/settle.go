@@ -23,6 +23,7 @@ func (ch *channel) settle(s wire.Settle) error {
 	ch.uncount(removed)
 	l.mu.Unlock()
 	ch.settled = true
+	c.pubs.behind = c.pubs.behind || ch.published
 	c.pubs.settles = appendSettlements(c.pubs.settles, removed, s)
 	ch.follow()
 	if len(c.pubs.settles) >= batchMax {

@@ -28,8 +28,9 @@ type Env struct {
 	MaxBindings  int // of an exchange
 }
 
-// Sync waits until the broker has decided all earlier commands.
-func (e *Env) Sync() error {
-	_, err := e.Broker.Settle(context.WithoutCancel(e.Context), nil)
+// Sync waits until the broker has decided all earlier settlements and changes of credit. With a
+// context of package inorder it also waits for the caller's earlier publishes.
+func (e *Env) Sync(ctx context.Context) error {
+	_, err := e.Broker.Settle(context.WithoutCancel(ctx), nil)
 	return err
 }

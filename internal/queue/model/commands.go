@@ -106,9 +106,11 @@ func (m *Model) publish(msg *surgetank.Message, names, groups []string, admitted
 			}
 			continue
 		}
-		if !admitted && q.refuses(1, int64(len(msg.Body))) {
-			code = surgetank.CodeFull
-			continue
+		if !admitted {
+			if no := q.refuses(1, int64(len(msg.Body))); no != "" {
+				code = no
+				continue
+			}
 		}
 		group := msg.Group
 		if groups != nil {
@@ -133,6 +135,9 @@ func (m *Model) publish(msg *surgetank.Message, names, groups []string, admitted
 			notBefore = m.Now + int64(msg.Delay)
 		}
 		t.q.add(t.x, notBefore)
+		if t.q.Config.Accept.Rate > 0 {
+			t.q.accepted = append(t.q.accepted, accepted{m.Now, t.q.Config.Accept.Rate})
+		}
 		if i == 0 {
 			seq, dup = t.x.seq, false
 		}
@@ -149,20 +154,47 @@ func (m *Model) publish(msg *surgetank.Message, names, groups []string, admitted
 	return code, seq, dup && code == ""
 }
 
-// refuses tells whether a queue has no room for more. It first lets a waiting consumer make room.
-func (q *Queue) refuses(messages int, bytes int64) bool {
+// tooFast tells whether accept.rate refuses this many messages now. It replays all publishes since
+// the opening.
+func (q *Queue) tooFast(messages int) surgetank.Code {
+	a := q.Config.Accept
+	if a.Rate <= 0 {
+		return ""
+	}
+	if messages > max(1, a.Burst) {
+		return surgetank.CodeTooLarge
+	}
+	tat := int64(0)
+	for _, x := range q.accepted {
+		spend(&tat, x.rate, x.at)
+	}
+	for range messages {
+		if due(tat, a.Rate, a.Burst) > q.m.Now {
+			return surgetank.CodeBusy
+		}
+		spend(&tat, a.Rate, q.m.Now)
+	}
+	return ""
+}
+
+// refuses returns the code with which a queue refuses more messages, or "". It first lets a waiting
+// consumer make room.
+func (q *Queue) refuses(messages int, bytes int64) surgetank.Code {
 	if q.m.Full {
-		return true
+		return surgetank.CodeFull
+	}
+	if code := q.tooFast(messages); code != "" {
+		return code
 	}
 	if !q.over(messages, bytes) || q.Config.Overflow != surgetank.OverflowReject && q.sheds() {
-		return false
+		return ""
 	}
 	q.dispatch()
 	if !q.over(messages, bytes) {
-		return false
+		return ""
 	}
 	q.m.mark(q)
-	return true
+	return surgetank.CodeFull
 }
 
 // Attach adds a consumer to a queue.
@@ -359,7 +391,7 @@ func (m *Model) Crash(now int64) {
 			delete(m.Queues, name)
 			continue
 		}
-		q.consumers, q.line, q.tat, q.budget, q.order = nil, nil, 0, account{}, order{run: map[lineKey]int{}, relined: true}
+		q.consumers, q.line, q.tat, q.budget, q.accepted, q.order = nil, nil, 0, account{}, nil, order{run: map[lineKey]int{}, relined: true}
 		if !rested {
 			q.fresh = q.next
 		}
@@ -444,8 +476,8 @@ func (m *Model) Refused(ps []surgetank.Publishing, leases []Lease) surgetank.Cod
 			}
 			messages[q]++
 			bytes[q] += int64(len(msg.Body))
-			if q.refuses(messages[q], bytes[q]) {
-				return surgetank.CodeFull
+			if code := q.refuses(messages[q], bytes[q]); code != "" {
+				return code
 			}
 		}
 	}

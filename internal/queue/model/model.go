@@ -39,6 +39,12 @@ type Model struct {
 	rested bool // it stopped cleanly and was not opened again yet
 }
 
+// accepted is one publish that a queue with accept.rate stored, and the rate then.
+type accepted struct {
+	at   int64
+	rate surgetank.Rate
+}
+
 // Queue is one queue.
 type Queue struct {
 	Name   string
@@ -54,8 +60,9 @@ type Queue struct {
 	line      []*Consumer // consumers with credit, next first; one without credit leaves when its turn comes
 	tat       int64
 	order
-	budget account
-	fresh  uint64 // lower messages existed before the broker opened
+	accepted []accepted // all publishes since the opening, with accept.rate
+	budget   account
+	fresh    uint64 // lower messages existed before the broker opened
 }
 
 type knownID struct {
