@@ -37,6 +37,10 @@ const (
 	ReasonsForgotten    Defect = "a snapshot is restored without why messages came back"
 	DelayAges           Defect = "a delayed message ages from its confirmation on"
 	BackOffBlocked      Defect = "a message that backs off in a strict group counts as blocked"
+
+	LeaseCrossed      Defect = "two messages with one coalescing key are leased at once"
+	SupersededRetried Defect = "a message whose successor waits is tried again"
+	KeysForgotten     Defect = "a snapshot is restored without coalescing keys"
 )
 
 // All lists the defects that the simulator must detect. It does not contain TrimTooSoon. Trims are
@@ -44,4 +48,5 @@ const (
 // for that defect.
 var All = []Defect{EarlyRelease, AnyEpoch, DedupForgotten, EarlyDeadline, AckNotLogged, StrictOvertaken, TrimTooFar, ExpiryForgotten, PoisonDropped,
 	SnapshotTooNew, PurgeTakesLeased, GiveBackLost, SyncSkipped, DirSyncDropped, ChecksumIgnored, IDReused, LeaseNumberTwice, WatermarkDedup, GroupsLost, DelayForgotten,
-	HeldOvertaken, LossUnlisted, AckUnrepaired, FullForEver, PublishersForgotten, NumbersNotLogged, ReasonsForgotten, DelayAges, BackOffBlocked}
+	HeldOvertaken, LossUnlisted, AckUnrepaired, FullForEver, PublishersForgotten, NumbersNotLogged, ReasonsForgotten, DelayAges, BackOffBlocked,
+	LeaseCrossed, SupersededRetried, KeysForgotten}

@@ -22,7 +22,7 @@ type flow struct {
 	wakeAt     int64  // the time of its entry in queue.wake
 	tat        int64  // group rate: when the next hand-out is due (see rate.go)
 	served     uint64 // for fairness: greater than queue.turn when it was last served; equal to queue.turn when its line began
-	front      uint64 // the front message, while it is in the ready heap
+	front      uint64 // the place of the front message (placeOf), while it is in the ready heap
 }
 
 // seqHeap is a min-heap of sequence numbers.
@@ -140,20 +140,37 @@ func (q *Queue) link(h uint32, seq uint64, s *slot) {
 	if f.head == 0 {
 		f.head = seq
 	} else {
-		last := q.slots.edit(f.tail)
-		if d := seq - f.tail; d < farNext {
-			last.next = uint32(d)
-		} else {
-			last.next = farNext
-			if q.far == nil {
-				q.far = map[uint64]uint64{}
-			}
-			q.far[f.tail] = seq
+		q.setNext(f.tail, seq)
+	}
+	if len(q.slots.keyed) > 0 {
+		if k, ok := q.slots.keyed[seq]; ok {
+			k.prev = f.tail
+			q.slots.keyed[seq] = k
 		}
 	}
 	f.tail = seq
 	f.waiting++
 	q.waits(seq, s)
+}
+
+// setNext links the message after another one in a list; 0: there is none.
+func (q *Queue) setNext(of, seq uint64) {
+	s := q.slots.edit(of)
+	if s.next == farNext {
+		delete(q.far, of)
+	}
+	switch d := seq - of; {
+	case seq == 0:
+		s.next = 0
+	case d < farNext:
+		s.next = uint32(d)
+	default:
+		s.next = farNext
+		if q.far == nil {
+			q.far = map[uint64]uint64{}
+		}
+		q.far[of] = seq
+	}
 }
 
 // giveBack returns a message that was taken from its flow to its old position in the order.

@@ -117,14 +117,16 @@ type Queue struct {
 	unnamed    int      // of byGroup: lines of messages without a group, one for each priority
 	returned   map[uint32]*seqHeap
 	ready      readyHeap
-	delayed    timeHeap         // {not-before, seq} of messages that their publishers delayed
-	retries    timeHeap         // {next try, seq} of messages that back off; stale entries are skipped
-	late       timeHeap         // {end of delay, seq} of waiting messages that were delayed; stale entries are skipped
-	lowest     uint64           // no lower message waits that was never delayed
-	lapsed     map[uint64]int64 // when messages with slotExpired expired
-	overdueAt  map[uint64]int64 // of waiting messages in lapsed: when to give them up again
-	backing    map[uint64]int64 // when messages that back off in a strict group's line are tried next
-	wake       timeHeap         // {time, flow}: flows that wait for their rate
+	delayed    timeHeap               // {not-before, seq} of messages that their publishers delayed
+	retries    timeHeap               // {next try, seq} of messages that back off; stale entries are skipped
+	late       timeHeap               // {end of delay, seq} of waiting messages that were delayed; stale entries are skipped
+	lowest     uint64                 // no lower message waits that was never delayed
+	newest     map[CoalesceKey]uint64 // volatile: the last message of each chain (coalesce.go)
+	links      map[uint64]link        // volatile: chains of more than one message
+	lapsed     map[uint64]int64       // when messages with slotExpired expired
+	overdueAt  map[uint64]int64       // of waiting messages in lapsed: when to give them up again
+	backing    map[uint64]int64       // when messages that back off in a strict group's line are tried next
+	wake       timeHeap               // {time, flow}: flows that wait for their rate
 	leases     map[uint64]*lease
 	deadlines  timeHeap           // {deadline, seq} of leases, {retry, seq} of held messages; stale entries are skipped
 	held       map[uint64]*damage // messages in slotHeld
@@ -155,7 +157,7 @@ type Queue struct {
 }
 
 type stats struct {
-	published, duplicates, refused, delivered, acked, nacked, expired, deadLettered, dropped, circled, leasesLost uint64
+	published, duplicates, refused, delivered, acked, nacked, expired, deadLettered, dropped, circled, leasesLost, coalesced uint64
 }
 
 // New returns an empty machine. seed starts the generator of back-off jitter.

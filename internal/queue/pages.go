@@ -158,7 +158,9 @@ func (c *Peek) look(q *Queue, seq uint64, s *slot) bool {
 		p := Peeked{Handout: Handout{Queue: q, ID: q.idOf(seq), Seq: seq, Ref: s.ref(), Group: q.groupName(s.flow), Size: s.size, Attempt: int(s.attempts),
 			Redelivered: s.has(slotRedelivered)}, State: st, Damage: q.damageOf(seq, s), Time: s.nanos(), Failure: q.failureOf(seq)}
 		if st == surgetank.StateBlocked {
-			p.Waits = q.waitsFor(s.flow)
+			if p.Waits = q.keyWaits(seq); p.Waits == "" {
+				p.Waits = q.waitsFor(s.flow)
+			}
 		}
 		if s.has(slotNoted) {
 			p.Notes = slices.Clone(q.notes[seq].refs)

@@ -14,6 +14,9 @@ import "fmt"
 //	             |               | a queue's only consumer: its group_run); those   | (or dropping what is
 //	             |               | that cannot be read count as leased              | damaged)
 //	             | groupRetry    | max_in_flight 1 and its front message backs off  | time
+//	             | keyBusy       | an earlier message with its front's coalescing   | ack, nack, lost lease
+//	             |               | key is not settled (coalesce.go)                 |
+//	             | keyCollects   | coalesce.window of its front message is not over | time
 //	             | groupRate     | group.rate's next hand-out is in the future      | time
 //	the consumer | noConsumer    | none is attached, or none is active              | subscribe
 //	             | noCredit      | none has credit                                  | ack, more credit
@@ -33,6 +36,8 @@ const (
 	groupEmpty
 	groupInFlight
 	groupRetry
+	keyBusy
+	keyCollects
 	groupRate
 	noConsumer
 	noCredit
@@ -64,6 +69,13 @@ func (q *Queue) groupVerdict(h uint32) verdict {
 		return groupInFlight
 	case len(q.backing) > 0 && q.backsOff(q.frontOf(h)):
 		return groupRetry
+	}
+	if len(q.slots.keyed) > 0 {
+		if v := q.keyVerdict(q.frontOf(h)); v != mayGo {
+			return v
+		}
+	}
+	switch {
 	case g.Rate > 0 && rateDue(f.tat, g.Rate, 1) > q.m.now:
 		return groupRate
 	}
@@ -94,10 +106,11 @@ func (q *Queue) touch(h uint32) {
 		}
 		front := q.frontOf(h)
 		f = &q.flows[h]
-		if f.place >= 0 && f.front == front {
+		place, priority := q.placeOf(front), q.slots.get(front).priority
+		if f.place >= 0 && f.front == place && f.priority == priority {
 			break
 		}
-		f.front, f.priority = front, q.slots.get(front).priority
+		f.front, f.priority = place, priority
 		if f.place < 0 {
 			q.ready.push(q.flows, h, q.config.Group.Fair)
 		} else {
@@ -105,6 +118,10 @@ func (q *Queue) touch(h uint32) {
 		}
 	case groupRate:
 		q.wakeFlow(h, rateDue(f.tat, q.config.Group.Rate, 1))
+		f.open = 0
+		q.unready(h)
+	case keyCollects:
+		q.wakeFlow(h, q.slots.keyed[q.frontOf(h)].due)
 		fallthrough
 	default:
 		f.open = 0
@@ -208,6 +225,8 @@ func (q *Queue) explain() string {
 			return q.explainDamage()
 		case q.waiting == q.backsN:
 			return "all messages are delayed or back off; the next is due in " + secs(q.nextDue())
+		case q.explainKeys() != "":
+			return q.explainKeys()
 		case len(q.wake) > 0 || q.backsN > 0:
 			at := q.nextTry()
 			if len(q.wake) > 0 {

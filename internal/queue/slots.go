@@ -11,6 +11,7 @@ const (
 	slotDead                     // settled in the middle of a list, which will remove and free it
 	slotHeld                     // cannot be read; in no list, and counts in its group (damage.go)
 	slotLost                     // its body is lost for good; in no list, and blocks no message (damage.go)
+	slotBehind                   // without a group, and follows a message with its coalescing key; in no list (coalesce.go)
 )
 
 // Flags of a slot.
@@ -69,6 +70,8 @@ type slots struct {
 	first  uint64    // index of chunks[0]: its lowest seq / chunkSlots
 	lead   int       // chunks[:lead] are known to be empty
 	snap   *snapshot // the snapshot under way, which is called before a chunk changes
+
+	keyed map[uint64]keyed // the coalescing state of messages with a key; a part of their slots
 }
 
 // get returns the slot of seq for reading, or nil.

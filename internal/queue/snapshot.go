@@ -243,6 +243,11 @@ func (s *snapshot) before(t *slots, index uint64, c *chunk) {
 		b = append(b, x.priority, flags)
 	}
 	s.frame(b)
+	if len(t.keyed) > 0 {
+		if b := t.encodeKeys(index); b != nil {
+			s.frame(b)
+		}
+	}
 }
 
 // encodeHead encodes a queue's settings and the small part of its state.
@@ -332,6 +337,13 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 		case kindSnapTrails:
 			if q := m.restoring(d); q != nil {
 				q.restoreTrails(d)
+			}
+		case kindSnapKeys:
+			if mutant.Is(mutant.KeysForgotten) {
+				continue
+			}
+			if q := m.restoring(d); q != nil {
+				q.restoreKeys(d)
 			}
 		case kindSnapFailures:
 			if mutant.Is(mutant.ReasonsForgotten) {

@@ -90,7 +90,7 @@ func (s *Setting) schema() map[string]any {
 	switch s.at(&c).(type) {
 	case *bool:
 		return map[string]any{"type": "boolean"}
-	case *surgetank.Overflow:
+	case *surgetank.Overflow, *surgetank.Keep:
 		return map[string]any{"enum": anys(s.Choices)}
 	case *timeDuration:
 		return ref("Duration")

@@ -89,6 +89,7 @@ type Message struct {
 	retry        int64    // of a held message: when to read it again; 0: never
 	suspectUntil int64    // of a suspect message: retry, once the message is held
 	lease        uint64   // number of the hand-out, counted by the model
+	chain        chained
 }
 
 // Consumer is a subscription: credit on a queue.
@@ -306,7 +307,9 @@ func (q *Queue) over(messages int, bytes int64) bool {
 // place puts a message in line, or among the delayed messages until its time.
 func (q *Queue) place(x *Message, notBefore int64) {
 	x.state, x.notBefore = surgetank.StateReady, notBefore
-	if strict := q.Config.Group.MaxInFlight == 1 && x.group != ""; notBefore > q.m.Now && !(strict && x.again) {
+	if q.stuck(x) {
+		x.notBefore = 0
+	} else if strict := q.Config.Group.MaxInFlight == 1 && x.group != ""; notBefore > q.m.Now && !(strict && x.again) && !x.collects(q.m.Now) {
 		x.state = surgetank.StateDelayed
 	}
 	q.m.mark(q)
@@ -322,6 +325,8 @@ func (q *Queue) add(x *Message, notBefore int64) {
 }
 
 func (q *Queue) remove(x *Message) {
+	next := q.behind(x)
+	defer func() { q.unstick(next) }()
 	q.msgs = slices.DeleteFunc(q.msgs, func(o *Message) bool { return o == x })
 	if g := q.groups[x.key()]; g != nil && g.tat <= q.m.Now && x.key() != plainLine && !slices.ContainsFunc(q.msgs, func(o *Message) bool { return o.key() == x.key() }) {
 		delete(q.groups, x.key())
@@ -332,7 +337,7 @@ func (q *Queue) remove(x *Message) {
 // front returns the first message of a line.
 func (q *Queue) front(key string) *Message {
 	for _, x := range q.msgs {
-		if x.state == surgetank.StateReady && x.key() == key {
+		if x.state == surgetank.StateReady && x.key() == key && !q.stuck(x) {
 			return x
 		}
 	}
@@ -368,7 +373,7 @@ func (q *Queue) groupMayGo(key string) bool {
 		return false
 	case x.group == "":
 		return true
-	case g.MaxInFlight > 0 && q.inFlight(key) >= q.groupLimit(key):
+	case g.MaxInFlight > 0 && q.inFlight(key) >= q.groupLimit(key), q.ahead(x) != nil:
 		return false
 	}
 	return x.notBefore <= q.m.Now && !(g.Rate > 0 && due(q.group(key).tat, g.Rate, 1) > q.m.Now)
@@ -396,7 +401,7 @@ func (q *Queue) best() string {
 		}
 		if found {
 			a, b := q.front(key), q.front(best)
-			better := a.seq < b.seq
+			better := a.rank() < b.rank()
 			if sa, sb := q.groups[key].served, q.groups[best].served; q.Config.Group.Fair && sa != sb {
 				better = sa < sb
 			}
@@ -608,6 +613,9 @@ func (q *Queue) unlease(x *Message) {
 
 func (q *Queue) giveUp(x *Message, delay time.Duration, counted bool, why string) {
 	q.unlease(x)
+	if q.superseded(x) {
+		return
+	}
 	if counted {
 		x.attempts++
 		if x.attempts >= q.Config.Retry.MaxAttempts && q.Config.Retry.MaxAttempts > 0 {
@@ -702,7 +710,7 @@ func (q *Queue) sendToDeadLetter(x *Message, why string) bool {
 	if q.m.Queues[to] == nil {
 		q.m.make(to, surgetank.QueueConfig{DeadLetter: to, Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1, Jitter: -1}})
 	}
-	n := q.move(x, q.m.Queues[to])
+	n := q.move(x, q.m.Queues[to], true)
 	n.from, n.reason, n.deaths = q.Name, why, min(x.deaths+1, maxDeaths)
 	if ttl := q.m.Queues[to].Config.TTL; ttl > 0 && to != q.Name {
 		n.expires = q.m.Now + int64(ttl)
@@ -713,9 +721,15 @@ func (q *Queue) sendToDeadLetter(x *Message, why string) bool {
 	return true
 }
 
-func (q *Queue) move(x *Message, to *Queue) *Message {
+// move moves a message to the end of a queue. As a dead letter it is in no chain.
+func (q *Queue) move(x *Message, to *Queue, dead bool) *Message {
 	q.remove(x)
 	n := &Message{group: x.group, priority: x.priority, size: x.size, from: x.from, reason: x.reason, deaths: x.deaths}
+	if id := x.chain.id + x.chain.kept; dead {
+		n.chain.kept = id
+	} else {
+		n.chain.id, n.chain.since = id, q.m.Now
+	}
 	to.add(n, 0)
 	return n
 }
