@@ -26,6 +26,7 @@ type Options struct {
 	FoundIDs      bool          // the queues find dedup ids in a header if the publisher gave none
 	NoAck         bool
 	MultiTarget   bool
+	Coalesce      bool // queues replace waiting messages with the same key by one
 	Numbers       bool // publishers number their messages, and send some again
 
 	TTLs, Rules, Pools, Exclusive, Schedules, Receives bool // messages with TTLs, group_by, and so on
@@ -108,6 +109,13 @@ func Draw(seed uint64) Options {
 		o.Disk = int64(7+rng.IntN(9)) * disklog.MinSegmentBytes
 	}
 	o.Numbers = yes(40)
+	if o.Coalesce = yes(25); o.Coalesce {
+		for i := range o.Queues {
+			if yes(70) {
+				drawCoalescing(&o.Queues[i].Config.Coalesce, rng.IntN)
+			}
+		}
+	}
 	return o
 }
 
