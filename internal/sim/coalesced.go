@@ -46,9 +46,10 @@ func (l *ledger) keyed(m *message, msg *surgetank.Message) {
 			keys[name] = maybe[name]
 		}
 	}
+	l.events++
+	m.resent = l.events
 	switch {
 	case m.sent == 0:
-		l.events++
 		m.sent, m.keys, m.maybe = l.events, keys, maybe
 		for _, h := range msg.Headers {
 			if h.Name == keyHeader {
@@ -101,6 +102,6 @@ func (l *ledger) covered(m *message) bool {
 	}
 	last := l.w.plan(m.queues[0]).Config.Coalesce.Keep != surgetank.KeepFirst
 	return slices.ContainsFunc(l.order, func(o *message) bool {
-		return o.maybe[m.queues[0]] == key && (o.excused || o.delivered > m.sent && o.acked+o.unsure > 0 && (!last || o.sent >= m.sent))
+		return o.maybe[m.queues[0]] == key && (o.excused || o.delivered > m.sent && o.acked+o.unsure > 0 && (!last || o.resent >= m.sent))
 	})
 }

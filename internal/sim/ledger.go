@@ -46,6 +46,7 @@ type message struct {
 	headers   []surgetank.Header // those with a coalescing key
 	coalesced bool               // another message may be delivered instead
 	sent      int                // the event of its first sending
+	resent    int                // the event of its newest sending
 	delivered int                // the event of its newest delivery
 }
 
