@@ -134,6 +134,9 @@ func showQueue(w io.Writer, q surgetank.QueueInfo, sinks []settings.QueueSink) e
 		count(q.Ready), count(q.Blocked), count(q.Delayed), count(q.Leased), count(q.Damaged), size(q.Bytes), age(q.OldestAge), count(q.Groups), q.Consumers)
 	fmt.Fprintf(w, "since the server started: published %s  duplicates %s  refused %s  delivered %s  acked %s  nacked %s  dead-lettered %s  expired %s  dropped %s  leases lost %s\n\n",
 		count(q.Published), count(q.Duplicates), count(q.Refused), count(q.Delivered), count(q.Acked), count(q.Nacked), count(q.DeadLettered), count(q.Expired), count(q.Dropped), count(q.LeasesLost))
+	if q.Coalesced > 0 {
+		fmt.Fprintf(w, "coalesced: %s of them not delivered, because another message with their key is delivered instead\n\n", plural(int64(q.Coalesced), "message"))
+	}
 	if q.Circled > 0 {
 		fmt.Fprintf(w, "CIRCLE: %s dropped because queues would have passed them to each other for ever; look at ttl, overflow and dead_letter of this queue and the next\n\n", plural(int64(q.Circled), "message"))
 	}

@@ -13,8 +13,8 @@ import (
 )
 
 // groupers finds the group of messages without one, by each queue's group_by. In the same way it
-// finds dedup ids by dedup.by, and coalescing keys by coalesce.by. It runs on the callers' goroutines, because parsing JSON would delay
-// the loop.
+// finds dedup ids by dedup.by, and coalescing keys by coalesce.by. It runs on the callers'
+// goroutines, because parsing JSON would delay the loop.
 type groupers struct {
 	n      atomic.Int64 // queues that have a rule
 	byName sync.Map     // queue name → grouper
@@ -89,8 +89,8 @@ func (g *groupers) id(p *surgetank.Publishing) (id, rule string) {
 	return "", ""
 }
 
-// keys returns the coalescing key of a message in each queue, or nil when no queue has a rule. groups
-// has the message's group in each queue; if groups is nil, the message's own group counts.
+// keys returns the coalescing key of a message in each queue, or nil when no queue has a rule.
+// groups has the message's group in each queue; if groups is nil, the message's own group counts.
 func (g *groupers) keys(p *surgetank.Publishing, groups []string) []queue.Key {
 	if g.n.Load() == 0 {
 		return nil

@@ -116,6 +116,7 @@ var (
 		newFigure("dead_lettered_total", "Messages moved to a dead-letter queue.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.DeadLettered) }),
 		newFigure("dropped_total", "Messages dropped by a rule of the queue.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Dropped) }),
 		newFigure("circled_total", "Messages dropped, of those in dropped_total, because queues alone would have given them to the same queue twice.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Circled) }),
+		newFigure("coalesced_total", "Messages confirmed and not delivered, because another message with their coalescing key is delivered instead.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Coalesced) }),
 		newFigure("leases_lost_total", "Leases that ended by their deadline.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.LeasesLost) }),
 	}
 )
@@ -201,6 +202,7 @@ func sum(list []surgetank.QueueInfo) (t surgetank.QueueInfo) {
 		t.DeadLettered += q.DeadLettered
 		t.Dropped += q.Dropped
 		t.Circled += q.Circled
+		t.Coalesced += q.Coalesced
 		t.LeasesLost += q.LeasesLost
 	}
 	return t

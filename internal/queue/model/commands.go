@@ -74,7 +74,8 @@ func (m *Model) PublishNumbered(p *surgetank.Publishing, groups []string, keys [
 }
 
 // Publish stores a message in queues. groups has its group in each queue; if groups is nil, the
-// message's own group counts. keys has its coalescing key in each queue; nil: it has none. admitted means that the caller has checked that there is room.
+// message's own group counts. keys has its coalescing key in each queue; nil: it has none. admitted
+// means that the caller has checked that there is room.
 func (m *Model) Publish(msg *surgetank.Message, names, groups []string, keys []Key, admitted bool) (code surgetank.Code, seq uint64, dup bool) {
 	return m.publish(msg, names, groups, keys, admitted, false)
 }
