@@ -75,8 +75,8 @@ func (l *ledger) inChain(c *stored, d *surgetank.Delivery) {
 	l.events++
 	c.m.delivered = l.events
 	key := c.m.keys[c.queue]
-	if key == "" || len(d.Deaths) > 0 || l.w.blamed() || l.w.o.Redrive {
-		return
+	if key == "" || len(d.Deaths) > 0 || l.w.blamed() || l.w.o.Redrive || l.w.o.NoAck {
+		return // without acks, two clients can look at their messages in any order
 	}
 	for _, o := range l.copies {
 		if o == c || o.m.keys[o.queue] != key || o.id.Queue != c.id.Queue || o.dead {
