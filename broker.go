@@ -82,8 +82,12 @@ type Administrator interface {
 	// DropDamaged drops the messages of a queue that are known to be damaged, and returns their
 	// number. Later messages of their groups can then be delivered.
 	DropDamaged(ctx context.Context, name string) (dropped int64, err error)
-	// PauseQueue stops or resumes deliveries. Publishing goes on.
-	PauseQueue(ctx context.Context, name string, paused bool) error
+	// PauseQueue stops deliveries. Publishing goes on. If d is positive, deliveries resume by
+	// themselves after that time, also if the broker restarts meanwhile. A pause replaces an
+	// earlier one.
+	PauseQueue(ctx context.Context, name string, d time.Duration) error
+	// ResumeQueue ends a pause.
+	ResumeQueue(ctx context.Context, name string) error
 	// Redrive moves messages to another queue. It keeps body, headers and history, and attempts
 	// count from 1 again. If ctx ends early, it returns the number moved so far.
 	Redrive(ctx context.Context, from string, opts RedriveOptions) (RedriveResult, error)

@@ -184,16 +184,21 @@ func ParseReceipt(s string) (Receipt, error) {
 // Headers and Opaque: they are shared.
 type Delivery struct {
 	Message
-	ID          MessageID
-	Queue       string
-	Receipt     Receipt // zero after a peek or with NoAck
-	Time        time.Time
-	Attempt     int       // 1 on the first delivery; a nack or a lost lease adds 1 unless it is uncounted
-	Redelivered bool      // the message may have been delivered before
-	Deadline    time.Time // end of the lease; zero if the lease lasts as long as its subscription
-	Deaths      []Death   // the message's dead-letter history, newest first
-	State       State     // only in a peek
-	Damage      string    // only in a peek: why the message cannot be read; it then has no body
+	ID      MessageID
+	Queue   string
+	Receipt Receipt // zero after a peek or with NoAck
+	// FencingToken is the number of the lease, if the message's group has max_in_flight 1; otherwise
+	// 0. Every later lease on a message of the group has a higher number, also after a restart. A
+	// target that keeps the highest number it has seen for a group can refuse a consumer whose
+	// lease has ended. docs/flow-control.md has an example.
+	FencingToken int64
+	Time         time.Time
+	Attempt      int       // 1 on the first delivery; a nack or a lost lease adds 1 unless it is uncounted
+	Redelivered  bool      // the message may have been delivered before
+	Deadline     time.Time // end of the lease; zero if the lease lasts as long as its subscription
+	Deaths       []Death   // the message's dead-letter history, newest first
+	State        State     // only in a peek
+	Damage       string    // only in a peek: why the message cannot be read; it then has no body
 
 	// Due, Failure and Waiting are set only in a peek. Due is the end of a delay or back-off.
 	// Failure is the reason of the newest nack or lost lease: the consumer's text or the broker's.

@@ -38,6 +38,8 @@ type QueueConfig struct {
 	// Transient queues and their messages are removed when the broker opens again.
 	Transient bool
 	Paused    bool // accepts messages but delivers none
+	// PausedUntil ends a pause by itself. Zero: the pause lasts until ResumeQueue.
+	PausedUntil time.Time `json:",omitzero"`
 }
 
 // GroupConfig is the settings that apply to each group of a queue.
@@ -88,6 +90,8 @@ type RetryConfig struct {
 	Factor      float64       // each delay is this factor longer than the one before; 0: 2
 	Max         time.Duration // the longest delay; 0: 10 minutes
 	Jitter      float64       // 0 to 1: each delay d is random in [d·(1−jitter), d]; 0: 0.5; NoJitter: none
+	// Budget limits retries to this share of first attempts, plus one retry a second. 0: no limit.
+	Budget float64 `json:",omitempty"`
 }
 
 // Values of RetryConfig for "none". Zero means the default there.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/test/kit/proc"
 )
 
 // benchBacklog measures the cost of waiting messages: memory, and the time from the start of a
@@ -207,17 +208,10 @@ func drain(b *embedded.Broker) error {
 
 // rss is the resident memory of this process in bytes, including garbage: no collection is forced.
 func rss() float64 {
-	data, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return float64(m.Sys)
+	if n := proc.RSS(os.Getpid()); n > 0 {
+		return float64(n)
 	}
-	for _, line := range strings.Split(string(data), "\n") {
-		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kb, _ := strconv.ParseFloat(strings.Fields(v)[0], 64)
-			return kb * 1024
-		}
-	}
-	return 0
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.Sys)
 }

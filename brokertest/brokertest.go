@@ -56,6 +56,7 @@ func Run(t *testing.T, open func(t *testing.T) surgetank.Broker) {
 		{"SettleAsync", settleAsync},
 		{"GroupInFlight", groupInFlight},
 		{"GroupRun", groupRun},
+		{"FencingTokens", fencingTokens},
 		{"LevelInFlight", levelInFlight},
 		{"LongPoll", longPoll},
 		{"ReceiveMaxBytes", receiveMaxBytes},

@@ -59,15 +59,22 @@ func purge(e *env) {
 
 func pause(e *env) {
 	e.declare("q", surgetank.QueueConfig{})
-	e.must(e.b.PauseQueue(e.ctx, "q", true))
-	e.bodies("q", "x")
+	e.must(e.b.PauseQueue(e.ctx, "q", 0))
+	e.bodies("q", "x", "y")
 	e.none("q")
-	if i := e.info("q"); !i.Config.Paused || i.Waiting == "" {
-		e.Fatalf("paused %v, waiting %q", i.Config.Paused, i.Waiting)
+	if i := e.info("q"); !i.Config.Paused || !i.Config.PausedUntil.IsZero() || i.Waiting == "" {
+		e.Fatalf("paused %v until %v, waiting %q", i.Config.Paused, i.Config.PausedUntil, i.Waiting)
 	}
-	e.must(e.b.PauseQueue(e.ctx, "q", false))
+	e.must(e.b.ResumeQueue(e.ctx, "q"))
 	e.same(texts(e.await("q", 1, 0)), []string{"x"})
-	e.code(e.b.PauseQueue(e.ctx, "nope", true), surgetank.CodeNotFound)
+	e.must(e.b.PauseQueue(e.ctx, "q", e.span()))
+	e.pass(e.span())
+	e.same(texts(e.await("q", 1, 0)), []string{"y"})
+	if i := e.info("q"); i.Config.Paused || !i.Config.PausedUntil.IsZero() {
+		e.Fatalf("paused %v until %v after its end", i.Config.Paused, i.Config.PausedUntil)
+	}
+	e.code(e.b.PauseQueue(e.ctx, "nope", 0), surgetank.CodeNotFound)
+	e.code(e.b.ResumeQueue(e.ctx, "nope"), surgetank.CodeNotFound)
 }
 
 func redrive(e *env) {

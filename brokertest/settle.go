@@ -298,3 +298,26 @@ func receiveNoAck(e *env) {
 	}
 	e.counts("q", 0, 0, 0, 0)
 }
+
+func fencingTokens(e *env) {
+	e.declare("q", surgetank.QueueConfig{Group: surgetank.GroupConfig{MaxInFlight: 1}})
+	e.declare("free", surgetank.QueueConfig{})
+	e.publish(surgetank.Publishing{Queues: []string{"q", "free"}, Message: surgetank.Message{Group: "g", Body: []byte("1")}})
+	e.publish(surgetank.Publishing{Queues: []string{"q"}, Message: surgetank.Message{Group: "g", Body: []byte("2")}})
+	last := int64(0)
+	for range 3 { // once more after a nack, and then the next message
+		d := e.await("q", 1, 0)[0]
+		if d.FencingToken <= last {
+			e.Fatalf("token %d after %d", d.FencingToken, last)
+		}
+		if d.Attempt == 1 && last == 0 {
+			e.nack(d, surgetank.Settlement{})
+		} else {
+			e.settle(surgetank.Ack, d)
+		}
+		last = d.FencingToken
+	}
+	if d := e.await("free", 1, 0)[0]; d.FencingToken != 0 {
+		e.Fatalf("a queue without strict groups has the token %d", d.FencingToken)
+	}
+}

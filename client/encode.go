@@ -57,6 +57,7 @@ type wireMessage struct {
 	Receipt     string          `json:"receipt"`
 	Queue       string          `json:"queue"`
 	Vhost       string          `json:"vhost"`
+	Fencing     int64           `json:"fencing_token,string"`
 	Time        time.Time       `json:"time"`
 	Attempt     int             `json:"attempt"`
 	Redelivered bool            `json:"redelivered"`
@@ -81,6 +82,7 @@ func (w *wireMessage) delivery() (d surgetank.Delivery, err error) {
 		d.Body = w.Body
 	}
 	d.Time, d.Attempt, d.Redelivered, d.Deadline, d.Deaths, d.State, d.Damage = w.Time, w.Attempt, w.Redelivered, w.Deadline, w.Deaths, w.State, w.Damage
+	d.FencingToken = w.Fencing
 	d.Due, d.Failure, d.Waiting = w.Due, w.Failure, w.Waiting
 	vhost := w.Vhost
 	if vhost == "" {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/settings"
@@ -79,16 +81,24 @@ func (c *Client) DropDamaged(ctx context.Context, name string) (int64, error) {
 	return ok.Purged, err
 }
 
-// PauseQueue stops or resumes deliveries. See surgetank.Broker.
-func (c *Client) PauseQueue(ctx context.Context, name string, paused bool) error {
+// PauseQueue stops deliveries. See surgetank.Broker.
+func (c *Client) PauseQueue(ctx context.Context, name string, d time.Duration) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	below := "/resume"
-	if paused {
-		below = "/pause"
+	r := request{method: "POST", path: queuePath(name, "/pause"), repeat: true}
+	if d != 0 {
+		r.body = fmt.Appendf(nil, `{"for":%q}`, settings.FormatDuration(d))
 	}
-	return c.ask(ctx, request{method: "POST", path: queuePath(name, below), repeat: true}, nil)
+	return c.ask(ctx, r, nil)
+}
+
+// ResumeQueue ends a pause. See surgetank.Broker.
+func (c *Client) ResumeQueue(ctx context.Context, name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	return c.ask(ctx, request{method: "POST", path: queuePath(name, "/resume"), repeat: true}, nil)
 }
 
 // Redrive moves messages. The server answers at the end, so Progress is called once. See

@@ -90,9 +90,14 @@ func (b *Broker) DropDamaged(ctx context.Context, name string) (dropped int64, e
 	return b.inner().DropDamaged(ctx, name)
 }
 
-// PauseQueue stops or resumes the deliveries of a queue.
-func (b *Broker) PauseQueue(ctx context.Context, name string, paused bool) error {
-	return b.inner().PauseQueue(ctx, name, paused)
+// PauseQueue stops the deliveries of a queue, for a time or until ResumeQueue.
+func (b *Broker) PauseQueue(ctx context.Context, name string, d time.Duration) error {
+	return b.inner().PauseQueue(ctx, name, d)
+}
+
+// ResumeQueue resumes the deliveries of a queue.
+func (b *Broker) ResumeQueue(ctx context.Context, name string) error {
+	return b.inner().ResumeQueue(ctx, name)
 }
 
 // Redrive moves dead letters back to the queues where they died, or to another queue.

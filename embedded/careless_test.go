@@ -93,7 +93,8 @@ func TestZeroBroker(t *testing.T) {
 	errs := map[string]error{
 		"PublishAsync": b.PublishAsync(ctx, x, func([]surgetank.PublishResult, error) {}),
 		"SettleAsync":  b.SettleAsync(ctx, nil, nil),
-		"PauseQueue":   b.PauseQueue(ctx, "q", true),
+		"PauseQueue":   b.PauseQueue(ctx, "q", 0),
+		"ResumeQueue":  b.ResumeQueue(ctx, "q"),
 		"SetMeta":      b.SetMeta(ctx, "n", "n", nil),
 	}
 	_, errs["Publish"] = b.Publish(ctx, x)

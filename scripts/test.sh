@@ -36,7 +36,7 @@ race() {
   fi
   local dirs=() d
   for d in ./client/... ./embedded/... ./worker/... ./sink/... ./internal/amqp/... ./internal/broker/... ./internal/disklog/... \
-           ./internal/httpapi/... ./internal/memlog/... ./internal/server/...; do
+           ./internal/httpapi/... ./internal/memlog/... ./internal/server/... ./serve/...; do
     [[ -d ${d%/...} ]] && dirs+=("$d")
   done
   ((${#dirs[@]})) || return 0
@@ -52,7 +52,7 @@ simulator() {
     return 0
   fi
   go test ./internal/sim -v -run 'TestSim$|EveryOperation|TestRot' -seeds 10000 -timeout 30m &&
-    go test -tags mutants ./internal/sim -run Mutants -timeout 10m
+    SURGETANK_SIM=mutants go test ./internal/sim -run Mutants -timeout 10m
 }
 
 scripts/deps.sh || exit 1

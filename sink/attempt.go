@@ -2,8 +2,6 @@ package sink
 
 import (
 	"context"
-
-	"github.com/surgetank/surgetank/internal/failpoint"
 )
 
 // changeTries is how often a batch is added again after the table changed. After that many changes
@@ -64,7 +62,6 @@ func (l *lane) commit() error {
 		return err
 	}
 	l.conclude(o)
-	failpoint.Reach(failpoint.SinkAcked)
 	return nil
 }
 
@@ -142,11 +139,9 @@ func (l *lane) addAll(o *outcome) (good []*entry, err error) {
 
 // write commits the rows together. If a row is at fault, write searches for the row.
 func (l *lane) write(good []*entry, o *outcome) error {
-	failpoint.Reach(failpoint.SinkBatch)
 	mark := l.s.tick.Load()
 	err := l.within(func(ctx context.Context) error { return l.conn.Commit(ctx, l.progress(good)) })
 	if err == nil {
-		failpoint.Reach(failpoint.SinkCommitted)
 		l.committed(good, mark)
 		o.done = good
 		for i := range o.failed { // failures that Add reported in this attempt

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/seqset"
 )
 
@@ -124,7 +123,6 @@ func (r *Runner) session(alive, ctx context.Context) error {
 	if err != nil {
 		return asError(err)
 	}
-	failpoint.Reach(failpoint.SinkClaimed)
 	r.held, r.opts.Way = state.Epoch, "" // a way applies once, to the contradiction that the user saw
 	r.stats.epoch.Store(state.Epoch)
 	r.stats.opens.Add(1)

@@ -29,24 +29,26 @@ const (
 	fromQueue
 	fromKey
 	fromHeader
+	fromToken
 )
 
 var messageSources = map[string]sourceKind{
-	"body":            fromBody,
-	"message.id":      fromID,
-	"message.time":    fromTime,
-	"message.group":   fromGroup,
-	"message.attempt": fromAttempt,
-	"message.seq":     fromSeq,
-	"message.queue":   fromQueue,
-	"message.key":     fromKey,
+	"body":                  fromBody,
+	"message.id":            fromID,
+	"message.time":          fromTime,
+	"message.group":         fromGroup,
+	"message.attempt":       fromAttempt,
+	"message.seq":           fromSeq,
+	"message.queue":         fromQueue,
+	"message.key":           fromKey,
+	"message.fencing_token": fromToken,
 }
 
 // ParseSource reads the source of a column:
 //   - "$.json.path", a field of the JSON body, or "$", the whole JSON body
 //   - "body", the body unchanged
 //   - "message.id", "message.time", "message.group", "message.attempt", "message.seq",
-//     "message.queue" or "message.key"
+//     "message.queue", "message.key" or "message.fencing_token"
 //   - "header.NAME"
 func ParseSource(s string) (Source, error) {
 	if name, ok := strings.CutPrefix(s, "header."); ok && name != "" {
@@ -57,7 +59,7 @@ func ParseSource(s string) (Source, error) {
 	}
 	if !strings.HasPrefix(s, "$") {
 		return Source{}, surgetank.Errorf(surgetank.CodeInvalid,
-			"%.60q is not a source; write $.json.path, $, body, message.id, message.time, message.group, message.attempt, message.seq, message.queue, message.key or header.NAME", s)
+			"%.60q is not a source; write $.json.path, $, body, message.id, message.time, message.group, message.attempt, message.seq, message.queue, message.key, message.fencing_token or header.NAME", s)
 	}
 	p, err := jsonpath.Parse(s)
 	if err != nil {
@@ -79,7 +81,7 @@ const (
 	ShapeBytes                    // the body unchanged
 	ShapeText                     // id, group, queue, key, header
 	ShapeTime                     // message.time
-	ShapeInteger                  // attempt, seq
+	ShapeInteger                  // attempt, seq, fencing token
 )
 
 // Shape returns the kind of value that the source produces.
@@ -94,7 +96,7 @@ func (s Source) Shape() Shape {
 		return ShapeBytes
 	case fromTime:
 		return ShapeTime
-	case fromAttempt, fromSeq:
+	case fromAttempt, fromSeq, fromToken:
 		return ShapeInteger
 	}
 	return ShapeText
@@ -186,6 +188,11 @@ func (s *Source) ofMessage(d *surgetank.Delivery) Cell {
 		return Cell{Kind: CellInt, Int: int64(d.Attempt)}
 	case fromSeq:
 		return Cell{Kind: CellInt, Int: int64(d.ID.Seq)}
+	case fromToken:
+		if d.FencingToken == 0 {
+			return Cell{Kind: CellNull}
+		}
+		return Cell{Kind: CellInt, Int: d.FencingToken}
 	case fromQueue:
 		return Cell{Kind: CellText, Text: d.Queue}
 	case fromGroup:

@@ -10,6 +10,10 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/surgetank/surgetank/test/kit/histogram"
+	"github.com/surgetank/surgetank/test/kit/load"
+	"github.com/surgetank/surgetank/test/kit/proc"
 )
 
 const backlogPublishers = 4
@@ -25,7 +29,7 @@ func measureBacklog(ctx context.Context, o *options, t target, s *server) (resul
 	}
 	each := max(1, o.backlog/backlogPublishers)
 	count := int64(each * backlogPublishers)
-	l := &load{connections: backlogPublishers, window: 1000, queues: names, size: 256, each: uint64(each)}
+	l := &publishers{connections: backlogPublishers, window: 1000, queues: names, size: 256, each: uint64(each)}
 	l.recording.Store(true)
 	m := newMeter(s)
 	running, err := l.start(ctx, s)
@@ -41,14 +45,14 @@ func measureBacklog(ctx context.Context, o *options, t target, s *server) (resul
 	}
 	r := m.finish(l.confirmed(), l.latency())
 	r.more(moreCount, float64(count))
-	if err := pause(ctx, 2*time.Second); err != nil { // lets background writing finish
+	if err := load.Pause(ctx, 2*time.Second); err != nil { // lets background writing finish
 		return result{}, err
 	}
 	if pid := s.pid(); pid != 0 {
 		r.more(moreAfterMB, float64(s.memory(pid))/1e6)
 	}
 	if !s.external() {
-		r.more(moreDiskMB, float64(diskUsage(s.dir))/1e6)
+		r.more(moreDiskMB, float64(proc.Disk(s.dir))/1e6)
 		// The kill comes first, while the data is still as the server wrote it under load: after a
 		// clean stop there would be little to recover.
 		for _, kill := range []bool{true, false} {
@@ -97,7 +101,7 @@ func awaitMessage(ctx context.Context, s *server, queue string) error {
 			return fmt.Errorf("the server ended while it recovered; its last output:\n%s", s.tail())
 		default:
 		}
-		if err := pause(ctx, pollEvery); err != nil {
+		if err := load.Pause(ctx, pollEvery); err != nil {
 			return err
 		}
 	}
@@ -150,7 +154,7 @@ func drain(ctx context.Context, s *server, queue string, each int, r *result) er
 	count := int64(backlogPublishers * each)
 	missing := rs.await(ctx, count, idleLimit)
 	took := rs.last().Sub(m.start).Seconds()
-	got := m.finish(rs.count(), &histogram{})
+	got := m.finish(rs.count(), &histogram.Histogram{})
 	err = errors.Join(missing, rs.close())
 	if took > 0 {
 		r.more(moreDrain, float64(rs.count())/took)

@@ -12,6 +12,9 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/surgetank/surgetank/test/kit/client"
+	"github.com/surgetank/surgetank/test/kit/histogram"
 )
 
 // A body begins with its send time (or scheduled time), in nanoseconds since 1970, and its unique
@@ -39,25 +42,11 @@ var useLean bool
 
 // dial opens a connection.
 func (s *server) dial() (*amqp.Connection, error) {
-	config := amqp.Config{
-		SASL:      []amqp.Authentication{&amqp.PlainAuth{Username: s.user, Password: s.pass}},
-		Vhost:     "/",
-		Heartbeat: time.Minute,
-		Dial: func(network, addr string) (net.Conn, error) {
-			c, err := net.DialTimeout(network, addr, 10*time.Second)
-			if err != nil {
-				return nil, err
-			}
-			if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil { // for the handshake; the client removes it
-				return nil, errors.Join(err, c.Close())
-			}
-			if useLean {
-				return newLeanConn(c), nil
-			}
-			return c, nil
-		},
+	o := client.Options{User: s.user, Password: s.pass, Heartbeat: time.Minute, Patience: 30 * time.Second}
+	if useLean {
+		o.Wrap = func(c net.Conn) net.Conn { return newLeanConn(c) }
 	}
-	return amqp.DialConfig("amqp://"+s.addr, config)
+	return client.Connect(s.addr, o)
 }
 
 // open opens a connection with a channel.
@@ -121,10 +110,10 @@ type publisher struct {
 	sentAt   []atomic.Int64 // by delivery tag, modulo window
 	tag      uint64         // of the newest message
 
-	recording *atomic.Bool // while true, confirms are counted and timed
-	confirmed atomic.Int64 // while recording
-	latency   histogram    // of the recorded ones; read it after ended is closed
-	acked     atomic.Int64 // all, recording or not
+	recording *atomic.Bool        // while true, confirms are counted and timed
+	confirmed atomic.Int64        // while recording
+	latency   histogram.Histogram // of the recorded ones; read it after ended is closed
+	acked     atomic.Int64        // all, recording or not
 	refused   atomic.Int64
 	ended     chan struct{} // closed after the last confirm
 }
@@ -195,7 +184,7 @@ func (p *publisher) take(c amqp.Confirmation) {
 	p.acked.Add(1)
 	if p.recording.Load() {
 		p.confirmed.Add(1)
-		p.latency.add(time.Now().UnixNano() - p.sentAt[c.DeliveryTag%uint64(p.window)].Load())
+		p.latency.Add(time.Duration(time.Now().UnixNano() - p.sentAt[c.DeliveryTag%uint64(p.window)].Load()))
 	}
 }
 

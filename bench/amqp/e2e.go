@@ -9,6 +9,9 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
+
+	"github.com/surgetank/surgetank/test/kit/histogram"
+	"github.com/surgetank/surgetank/test/kit/load"
 )
 
 // receivers are consumers of one queue that measure latencies.
@@ -20,8 +23,8 @@ type receivers struct {
 type receiver struct {
 	consumer *consumer
 	count    atomic.Int64
-	last     atomic.Int64 // time of the newest message, nanoseconds since 1970
-	latency  histogram    // from the time in the body, for messages received while recording
+	last     atomic.Int64        // time of the newest message, nanoseconds since 1970
+	latency  histogram.Histogram // from the time in the body, for messages received while recording
 }
 
 // startReceivers starts n consumers. If seen is not nil, n goroutines call it with the id of every
@@ -33,7 +36,7 @@ func startReceivers(s *server, queue string, n, prefetch int, seen func(id uint6
 		c, err := s.consume(queue, prefetch, func(body []byte) {
 			now := time.Now().UnixNano()
 			if rs.recording.Load() {
-				r.latency.add(now - int64(binary.LittleEndian.Uint64(body[bodyTime:])))
+				r.latency.Add(time.Duration(now - int64(binary.LittleEndian.Uint64(body[bodyTime:]))))
 			}
 			if seen != nil {
 				seen(binary.LittleEndian.Uint64(body[bodyID:]))
@@ -80,7 +83,7 @@ func (rs *receivers) await(ctx context.Context, n int64, idle time.Duration) err
 			default:
 			}
 		}
-		if err := pause(ctx, pollEvery); err != nil {
+		if err := load.Pause(ctx, pollEvery); err != nil {
 			return err
 		}
 	}
@@ -97,10 +100,10 @@ func (rs *receivers) close() error {
 	return errors.Join(errs...)
 }
 
-func (rs *receivers) allLatency() *histogram {
-	var all histogram
+func (rs *receivers) allLatency() *histogram.Histogram {
+	var all histogram.Histogram
 	for _, r := range rs.each {
-		all.merge(&r.latency)
+		all.Merge(&r.latency)
 	}
 	return &all
 }
@@ -120,22 +123,22 @@ func measureEndToEnd(perSecond int) func(context.Context, *options, target, *ser
 		if err != nil {
 			return result{}, err
 		}
-		l := &load{connections: 4, window: 1000, queues: names, size: 1024, perSecond: perSecond}
+		l := &publishers{connections: 4, window: 1000, queues: names, size: 1024, perSecond: perSecond}
 		running, err := l.start(ctx, s)
 		if err != nil {
 			return result{}, errors.Join(err, rs.close())
 		}
-		if err := pause(running, o.warm); err != nil {
+		if err := load.Pause(running, o.warm); err != nil {
 			return result{}, errors.Join(err, l.stop(), rs.close())
 		}
 		m, before := newMeter(s), rs.count()
 		l.recording.Store(true)
 		rs.recording.Store(true)
-		failed := pause(running, o.secs)
+		failed := load.Pause(running, o.secs)
 		l.recording.Store(false)
 		rs.recording.Store(false)
 		published, received := l.confirmed(), rs.count()
-		r := m.finish(received-before, &histogram{})
+		r := m.finish(received-before, &histogram.Histogram{})
 		if err := errors.Join(failed, l.stop()); err != nil {
 			return result{}, errors.Join(err, rs.close())
 		}
@@ -143,13 +146,13 @@ func measureEndToEnd(perSecond int) func(context.Context, *options, target, *ser
 		missing := rs.await(ctx, l.sent(), idleLimit)
 		if perSecond == 0 {
 			window := r.Seconds
-			r = m.finish(rs.count()-before, &histogram{})
+			r = m.finish(rs.count()-before, &histogram.Histogram{})
 			r.more(morePublished, float64(published)/window)
 			r.more(moreBacklog, float64(backlog))
 		}
 		err = errors.Join(missing, rs.close())
 		latency := rs.allLatency()
-		r.P50, r.P99 = latency.quantile(.5), latency.quantile(.99)
+		r.P50, r.P99 = latency.Millis(.5), latency.Millis(.99)
 		return r, err
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	kit "github.com/surgetank/surgetank/test/kit/server"
 )
 
 // floorServer is the target "floor": a server that stores nothing. It reads frames, confirms a
@@ -53,7 +54,7 @@ type floorConn struct {
 
 // prepareFloor sets up the floor as a separate process, so that its CPU time is measured alone.
 func prepareFloor(_ *options, dir string) (*server, error) {
-	addr, err := freeAddr()
+	addr, err := kit.FreeAddress()
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,8 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+)
 
 // goal is a target of Surgetank for one workload. It is measured in the same run as the figure it
 // is compared with.

@@ -11,10 +11,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/surgetank/surgetank/test/kit/histogram"
 )
 
-// load is a set of publishers. Do not change its fields after start.
-type load struct {
+// publishers are the publishers of a measurement. Do not change its fields after start.
+type publishers struct {
 	connections int
 	window      int
 	queues      []string
@@ -22,12 +24,12 @@ type load struct {
 	perSecond   int    // total of all publishers; 0: as fast as they can
 	each        uint64 // messages of each publisher; 0: until stop
 
-	recording  atomic.Bool
-	publishers []*publisher
-	working    sync.WaitGroup
-	halt       chan struct{}
-	once       sync.Once
-	fail       context.CancelCauseFunc
+	recording atomic.Bool
+	list      []*publisher
+	working   sync.WaitGroup
+	halt      chan struct{}
+	once      sync.Once
+	fail      context.CancelCauseFunc
 }
 
 // confirmLimit is how long the last confirms may take after publishing ended; a queue of a paused
@@ -36,7 +38,7 @@ const confirmLimit = time.Minute
 
 // start opens the connections and begins to publish. The returned context ends when a publisher
 // fails, with the reason as its cause.
-func (l *load) start(ctx context.Context, s *server) (context.Context, error) {
+func (l *publishers) start(ctx context.Context, s *server) (context.Context, error) {
 	ctx, l.fail = context.WithCancelCause(ctx)
 	l.halt = make(chan struct{})
 	for range l.connections {
@@ -44,10 +46,10 @@ func (l *load) start(ctx context.Context, s *server) (context.Context, error) {
 		if err != nil {
 			return ctx, errors.Join(err, l.stop())
 		}
-		l.publishers = append(l.publishers, p)
+		l.list = append(l.list, p)
 	}
 	begin := time.Now()
-	for i, p := range l.publishers {
+	for i, p := range l.list {
 		l.working.Go(func() {
 			if err := l.publish(i, p, begin); err != nil {
 				l.fail(fmt.Errorf("publisher %d: %w", i, err))
@@ -59,7 +61,7 @@ func (l *load) start(ctx context.Context, s *server) (context.Context, error) {
 
 // publish is the work of one publisher. Each begins at a different queue and, if paced, at a
 // different time.
-func (l *load) publish(i int, p *publisher, begin time.Time) error {
+func (l *publishers) publish(i int, p *publisher, begin time.Time) error {
 	body := newBody(l.size)
 	queue := i * len(l.queues) / l.connections
 	var gap time.Duration
@@ -98,23 +100,23 @@ func sleepUntil(due time.Time) {
 }
 
 // stop ends publishing, waits for unconfirmed messages and closes the connections.
-func (l *load) stop() error {
+func (l *publishers) stop() error {
 	l.once.Do(func() { close(l.halt) })
 	return l.wait()
 }
 
 // wait waits until every publisher has sent its messages and all are confirmed, and closes the
 // connections.
-func (l *load) wait() error {
+func (l *publishers) wait() error {
 	l.working.Wait()
 	defer l.fail(nil)
-	errs := make([]error, len(l.publishers))
+	errs := make([]error, len(l.list))
 	var closing sync.WaitGroup
-	for i, p := range l.publishers {
+	for i, p := range l.list {
 		closing.Go(func() { errs[i] = p.close(confirmLimit) })
 	}
 	closing.Wait()
-	for i, p := range l.publishers {
+	for i, p := range l.list {
 		if n := p.refused.Load(); n > 0 {
 			errs = append(errs, fmt.Errorf("publisher %d: the server refused (basic.nack) %d messages", i, n))
 		}
@@ -124,35 +126,25 @@ func (l *load) wait() error {
 
 // confirmed returns the number of confirms received while recording, and sent the number of all
 // messages. Call sent after stop or wait.
-func (l *load) confirmed() (n int64) {
-	for _, p := range l.publishers {
+func (l *publishers) confirmed() (n int64) {
+	for _, p := range l.list {
 		n += p.confirmed.Load()
 	}
 	return n
 }
 
-func (l *load) sent() (n int64) {
-	for _, p := range l.publishers {
+func (l *publishers) sent() (n int64) {
+	for _, p := range l.list {
 		n += int64(p.tag)
 	}
 	return n
 }
 
 // latency returns the recorded times from publish to confirm. Call it after stop or wait.
-func (l *load) latency() *histogram {
-	var all histogram
-	for _, p := range l.publishers {
-		all.merge(&p.latency)
+func (l *publishers) latency() *histogram.Histogram {
+	var all histogram.Histogram
+	for _, p := range l.list {
+		all.Merge(&p.latency)
 	}
 	return &all
-}
-
-// pause waits for d. If ctx ends first, it returns the reason.
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(d):
-		return nil
-	}
 }

@@ -29,6 +29,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/surgetank/surgetank/test/build"
 )
 
 // options are the flags.
@@ -242,7 +244,7 @@ func findServers(ctx context.Context, o *options, picked []target, dir string) (
 		case t.name == classic || t.name == quorum:
 			err = findRabbitMQ(o)
 		case t.name == surgetank && o.surgetank == "":
-			o.surgetank, err = buildSurgetank(ctx, dir)
+			o.surgetank, err = build.Server(ctx, dir, "surgetank-server", "", nil)
 		}
 		if err != nil {
 			return err

@@ -5,6 +5,8 @@ package main
 import (
 	"runtime"
 	"time"
+
+	"github.com/surgetank/surgetank/test/kit/histogram"
 )
 
 // meter has the counters at the start of a measurement.
@@ -27,9 +29,9 @@ func newMeter(s *server) *meter {
 }
 
 // finish reads the counters again after n messages.
-func (m *meter) finish(n int64, latency *histogram) result {
+func (m *meter) finish(n int64, latency *histogram.Histogram) result {
 	seconds := time.Since(m.start).Seconds()
-	r := result{Cores: runtime.NumCPU(), Seconds: seconds, Messages: n, Rate: float64(n) / seconds, P50: latency.quantile(.5), P99: latency.quantile(.99)}
+	r := result{Cores: runtime.NumCPU(), Seconds: seconds, Messages: n, Rate: float64(n) / seconds, P50: latency.Millis(.5), P99: latency.Millis(.99)}
 	server := 0.0
 	if pid := m.server.pid(); pid != 0 {
 		server = treeCPU(pid) - m.serverCPU

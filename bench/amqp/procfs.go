@@ -4,12 +4,12 @@ package main
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/surgetank/surgetank/test/kit/proc"
 )
 
 // clockTicks is the unit of the CPU times in /proc: USER_HZ, which is 100 on every architecture of
@@ -93,26 +93,12 @@ func treeCPU(root int) (seconds float64) {
 }
 
 // treePSS returns the proportional set size of a process tree in bytes: shared memory is counted
-// once.
+// once. Processes that have ended or belong to another user are left out.
 func treePSS(root int) (bytes int64) {
 	for _, pid := range processTree(root) {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-		if err != nil {
-			continue // ended, or of another user
-		}
-		bytes += parsePSS(string(text))
+		bytes += proc.PSS(pid)
 	}
 	return bytes
-}
-
-func parsePSS(text string) int64 {
-	for line := range strings.Lines(text) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "Pss:" {
-			kib, _ := strconv.ParseInt(f[1], 10, 64)
-			return kib << 10
-		}
-	}
-	return 0
 }
 
 // machineCPU returns the CPU seconds that all cores together were busy since the machine started.
@@ -164,20 +150,4 @@ func deviceCounters() (written, flushes int64) {
 		flushes += n
 	}
 	return written, flushes
-}
-
-// diskUsage returns the bytes that a directory's files occupy.
-func diskUsage(dir string) (bytes int64) {
-	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return nil // files appear and disappear while the server runs
-		}
-		if info, err := d.Info(); err == nil {
-			if st, ok := info.Sys().(*syscall.Stat_t); ok {
-				bytes += st.Blocks * 512
-			}
-		}
-		return nil
-	})
-	return bytes
 }

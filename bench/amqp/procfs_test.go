@@ -23,12 +23,6 @@ func TestParseStat(t *testing.T) {
 	}
 }
 
-func TestParsePSS(t *testing.T) {
-	if got := parsePSS("5581a000-7ffd [rollup]\nRss:  1000 kB\nPss:   600 kB\nPss_Dirty: 5 kB\n"); got != 600<<10 {
-		t.Errorf("got %d bytes, want %d", got, 600<<10)
-	}
-}
-
 // TestTreeHoldsGrandchildren starts a shell that starts a process, as RabbitMQ's script starts
 // Erlang.
 func TestTreeHoldsGrandchildren(t *testing.T) {

@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/surgetank/surgetank/test/kit/histogram"
+	"github.com/surgetank/surgetank/test/kit/load"
 )
 
 // queueNames returns the names of n queues.
@@ -27,24 +30,24 @@ func measurePublish(connections, window, queues int) func(context.Context, *opti
 			return result{}, err
 		}
 		declared := time.Since(begin)
-		l := &load{connections: connections, window: window, queues: names, size: 1024}
+		l := &publishers{connections: connections, window: window, queues: names, size: 1024}
 		running, err := l.start(ctx, s)
 		if err != nil {
 			return result{}, err
 		}
-		if err := pause(running, o.warm); err != nil {
+		if err := load.Pause(running, o.warm); err != nil {
 			return result{}, errors.Join(err, l.stop())
 		}
 		m := newMeter(s)
 		l.recording.Store(true)
-		failed := pause(running, o.secs)
+		failed := load.Pause(running, o.secs)
 		l.recording.Store(false)
-		r := m.finish(l.confirmed(), &histogram{})
+		r := m.finish(l.confirmed(), &histogram.Histogram{})
 		if err := errors.Join(failed, l.stop()); err != nil {
 			return result{}, err
 		}
 		latency := l.latency()
-		r.P50, r.P99 = latency.quantile(.5), latency.quantile(.99)
+		r.P50, r.P99 = latency.Millis(.5), latency.Millis(.99)
 		if queues > 1 {
 			r.more(moreDeclare, declared.Seconds())
 		}

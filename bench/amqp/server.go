@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -188,24 +187,4 @@ func (s *server) tail() string {
 	}
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	return strings.Join(lines[max(0, len(lines)-15):], "\n")
-}
-
-// freeAddr returns a free loopback address. If another program takes it before its use, the server
-// reports that.
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
-}
-
-// freePort is freeAddr without the host.
-func freePort() (string, error) {
-	addr, err := freeAddr()
-	if err != nil {
-		return "", err
-	}
-	_, port, err := net.SplitHostPort(addr)
-	return port, err
 }

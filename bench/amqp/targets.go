@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -14,9 +15,10 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	kit "github.com/surgetank/surgetank/test/kit/server"
 )
 
 // target is a server and a kind of queue to measure.
@@ -84,9 +86,11 @@ func prepareRabbitMQ(o *options, dir string) (*server, error) {
 	}
 	var ports [3]string
 	for i := range ports {
-		if ports[i], err = freePort(); err != nil {
+		addr, err := kit.FreeAddress()
+		if err != nil {
 			return nil, err
 		}
+		_, ports[i], _ = net.SplitHostPort(addr) // it has a port
 	}
 	for name, text := range map[string]string{
 		"enabled_plugins": "[].\n",
@@ -144,11 +148,11 @@ func rabbitUser(dir string) (*syscall.Credential, error) {
 
 // prepareSurgetank sets up `surgetank serve` as a user would run it.
 func prepareSurgetank(o *options, dir string) (*server, error) {
-	addr, err := freeAddr()
+	addr, err := kit.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	web, err := freeAddr()
+	web, err := kit.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
@@ -166,16 +170,4 @@ func prepareExternal(o *options, dir string) (*server, error) {
 		return nil, fmt.Errorf("-login must be USER:PASSWORD, not %q", o.login)
 	}
 	return &server{addr: o.addr, user: name, pass: pass, watch: o.pid, dir: dir}, nil
-}
-
-// buildSurgetank builds the server from the module of this program.
-func buildSurgetank(ctx context.Context, dir string) (string, error) {
-	bin := filepath.Join(dir, "surgetank-server")
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "go", "build", "-o", bin, "github.com/surgetank/surgetank/cmd/surgetank").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("cannot build ./cmd/surgetank (run this inside the module, or name a binary with -surgetank): %w\n%s", err, out)
-	}
-	return bin, nil
 }

@@ -3,32 +3,19 @@
 package main
 
 import (
-	"context"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/surgetank/surgetank/internal/config"
-	tank "github.com/surgetank/surgetank/internal/server"
+	"github.com/surgetank/surgetank/test/kit/inprocess"
 )
 
 // TestEveryWorkloadAgainstAServer runs each workload briefly against Surgetank in this process. It
 // checks that the measured events happen, not the figures. It also tests the gathering connection
 // with real traffic.
 func TestEveryWorkloadAgainstAServer(t *testing.T) {
-	srv, err := tank.Start(t.Context(), tank.Options{Config: config.Server{Data: filepath.Join(t.TempDir(), "data"), HTTP: config.Off, AMQP: "127.0.0.1:0"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := srv.Stop(ctx); err != nil {
-			t.Error("stopping the server:", err)
-		}
-	})
-	o := &options{warm: 20 * time.Millisecond, backlog: 2000, addr: srv.Addresses().AMQP, login: "guest:guest"}
+	o := &options{warm: 20 * time.Millisecond, backlog: 2000, addr: inprocess.Start(t).AMQP, login: "guest:guest"}
 	picked, err := pickTargets(anyServer)
 	if err != nil {
 		t.Fatal(err)

@@ -314,29 +314,37 @@ type pausedShape struct {
 	Paused bool   `json:"paused"`
 }
 
-type queuePauseCmd struct{ queueArg }
+type queuePauseCmd struct {
+	queueArg
+	For time.Duration `placeholder:"DURATION" help:"Resume by itself after this time, such as 10m. Default: pause until queue resume."`
+}
 
-func (c *queuePauseCmd) Run(s *session) error { return c.pause(s, true) }
+func (c *queuePauseCmd) Run(s *session) error {
+	word := "paused"
+	if c.For > 0 {
+		word += " for " + settings.FormatDuration(c.For)
+	}
+	return c.pause(s, true, word, func(b surgetank.Broker, name string) error { return b.PauseQueue(s.ctx, name, c.For) })
+}
 
 type queueResumeCmd struct{ queueArg }
 
-func (c *queueResumeCmd) Run(s *session) error { return c.pause(s, false) }
+func (c *queueResumeCmd) Run(s *session) error {
+	return c.pause(s, false, "resumed", func(b surgetank.Broker, name string) error { return b.ResumeQueue(s.ctx, name) })
+}
 
-func (c *queueArg) pause(s *session, paused bool) error {
+// pause calls f for the queue and reports the result.
+func (c *queueArg) pause(s *session, paused bool, word string, f func(b surgetank.Broker, name string) error) error {
 	return c.with(func(b surgetank.Broker) error {
 		name, err := c.full(c.Queue)
 		if err != nil {
 			return err
 		}
-		if err := b.PauseQueue(s.ctx, name, paused); err != nil {
+		if err := f(b, name); err != nil {
 			return err
 		}
 		return c.print(s.stdout, pausedShape{c.Queue, paused}, func(w io.Writer) error {
-			word := "resumed"
-			if paused {
-				word = "paused"
-			}
-			_, err := fmt.Fprintf(w, "%s queue %s\n", word, printable(c.Queue))
+			_, err := fmt.Fprintf(w, "queue %s is %s\n", printable(c.Queue), word)
 			return err
 		})
 	})

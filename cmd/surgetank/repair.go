@@ -57,7 +57,7 @@ func (c *repairCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	loss, err := broker.Salvage(broker.SalvageOptions{Snapshots: snapshots, Trimmed: r.Trimmed, Tail: r.Tail,
+	loss, err := broker.Repair(broker.RepairOptions{Snapshots: snapshots, Trimmed: r.Trimmed, Tail: r.Tail,
 		OpenLog: func() (commitlog.Replay, commitlog.Log, error) {
 			return disklog.Open(disklog.Options{FS: fs, Dir: to, Manual: true, CacheBytes: -1, MinFree: -1})
 		}})
@@ -79,7 +79,7 @@ func (c *repairCmd) Run(s *session) error {
 	})
 }
 
-func (c *repairCmd) shape(r *disklog.RepairReport, loss *queue.SalvageReport) repairShape {
+func (c *repairCmd) shape(r *disklog.RepairReport, loss *queue.RepairReport) repairShape {
 	shape := repairShape{From: c.Data, To: c.To, Entries: r.Entries, Snapshots: r.Snapshots, Lost: [][2]uint64{}, LostTail: r.Tail,
 		Queues: []lossShape{}, Notes: loss.Lines(), Problems: shapeProblems(r.Problems)}
 	for _, l := range r.Lost {

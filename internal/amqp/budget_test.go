@@ -23,14 +23,14 @@ func TestUnfinishedBodiesAreBounded(t *testing.T) {
 		greedy.Channel(ch)
 		greedy.Begin(ch, "q", 200<<10, 100<<10)
 	}
-	amqptest.Until(t, "all is held", func() bool { return bn.server.shared.Held() == 4*200<<10 })
+	amqptest.Until(t, "everything is reserved", func() bool { return bn.server.shared.Reserved() == 4*200<<10 })
 	modest.Begin(1, "q", 300<<10, 200<<10) // exceeds the budget together with the others
 	if m := amqptest.Want[*wire.ConnectionClose](greedy, 0); m.ReplyCode != wire.CodeResourceError {
 		t.Fatalf("the connection that holds the most got %+v", m)
 	}
 	modest.Raw(wire.AppendBody(nil, 1, bytes.Repeat([]byte("x"), 100<<10), 131072))
 	amqptest.Want[*wire.BasicAck](modest, 1)
-	amqptest.Until(t, "all is given back", func() bool { return bn.server.shared.Held() == 0 })
+	amqptest.Until(t, "nothing is reserved", func() bool { return bn.server.shared.Reserved() == 0 })
 }
 
 // TestOneConnectionCannotHoldAll: the unfinished bodies and transactions of one connection are
@@ -59,7 +59,7 @@ func TestOneConnectionCannotHoldAll(t *testing.T) {
 				t.Fatalf("got %+v", m)
 			}
 			p.Conn.Close()
-			amqptest.Until(t, "all is given back", func() bool { return bn.server.shared.Held() == 0 })
+			amqptest.Until(t, "nothing is reserved", func() bool { return bn.server.shared.Reserved() == 0 })
 		})
 	}
 }
@@ -72,7 +72,7 @@ func TestBudgetComesBack(t *testing.T) {
 	p.Declare(1)
 	gone := func(what string) {
 		t.Helper()
-		amqptest.Until(t, what, func() bool { return bn.server.shared.Held() == 0 })
+		amqptest.Until(t, what, func() bool { return bn.server.shared.Reserved() == 0 })
 	}
 	p.Begin(1, "q", 300<<10, 300<<10)
 	gone("a message that was published")
@@ -80,14 +80,14 @@ func TestBudgetComesBack(t *testing.T) {
 	gone("a message without a queue")
 	p.Channel(2)
 	p.Begin(2, "q", 300<<10, 1000)
-	amqptest.Until(t, "held", func() bool { return bn.server.shared.Held() == 300<<10 })
+	amqptest.Until(t, "the body is reserved", func() bool { return bn.server.shared.Reserved() == 300<<10 })
 	p.Conn.Close()
 	gone("a connection that left half-way")
 	p = bn.connect("guest")
 	p.Channel(1)
 	p.Ask(1, wire.Bare(wire.IDTxSelect), wire.IDTxSelectOk)
 	p.Begin(1, "q", 300<<10, 300<<10)
-	amqptest.Until(t, "held by the transaction", func() bool { return bn.server.shared.Held() > 300<<10 })
+	amqptest.Until(t, "the transaction reserves more", func() bool { return bn.server.shared.Reserved() > 300<<10 })
 	p.Ask(1, wire.Bare(wire.IDTxRollback), wire.IDTxRollbackOk)
 	gone("a transaction that was rolled back")
 	p.Begin(1, "q", 300<<10, 300<<10)

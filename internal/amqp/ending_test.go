@@ -229,7 +229,7 @@ func TestDepartingHoldNothing(t *testing.T) {
 // TestDepartingMakeRoom: few connections may wait for their clients to hang up. One more closes the
 // connection that has waited longest.
 func TestDepartingMakeRoom(t *testing.T) {
-	bn := start(t, Limits{CloseTimeout: time.Hour, MaxStrangers: 2})
+	bn := start(t, Limits{CloseTimeout: time.Hour, MaxBeforeLogin: 2})
 	var peers []*amqptest.Peer
 	for range 4 {
 		p := bn.connect("guest")

@@ -3,7 +3,7 @@ package amqp
 // Figures has the door's present numbers, and its counts since NewServer.
 type Figures struct {
 	Connections int // open, including connections before login
-	Strangers   int // those of Connections that have not logged in
+	BeforeLogin int // those of Connections that have not logged in
 	Channels    int
 	Consumers   int
 	Blocked     int // connections that an alarm blocks
@@ -21,10 +21,10 @@ func (s *Server) Figures() Figures {
 		}
 		f.Connections++
 		if user, _ := c.Identity(); user == nil {
-			f.Strangers++
+			f.BeforeLogin++
 			continue
 		}
-		if c.Held() {
+		if c.Blocked() {
 			f.Blocked++
 		}
 		channels, consumers := c.Count()

@@ -26,10 +26,10 @@ func (bn *bench) refusedNow(limit tally.Limit) (n uint64) {
 // good order or not, the figures do not show them.
 func TestFigures(t *testing.T) {
 	bn := start(t, Limits{})
-	stranger := amqptest.Dial(t, bn.addr)
-	amqptest.Until(t, "the stranger is seen", func() bool { return bn.server.Figures() == Figures{Connections: 1, Strangers: 1, Accepted: 1} })
-	stranger.Conn.Close()
-	amqptest.Until(t, "the stranger has gone", func() bool { return bn.server.Figures() == Figures{Accepted: 1} })
+	peer := amqptest.Dial(t, bn.addr)
+	amqptest.Until(t, "the new connection is counted", func() bool { return bn.server.Figures() == Figures{Connections: 1, BeforeLogin: 1, Accepted: 1} })
+	peer.Conn.Close()
+	amqptest.Until(t, "the closed connection is not counted", func() bool { return bn.server.Figures() == Figures{Accepted: 1} })
 
 	conn := amqptest.Must[*amqp091.Connection](t)(amqp091.Dial(bn.url()))
 	var channels []*amqp091.Channel
@@ -96,9 +96,9 @@ func TestRefusalsAreCounted(t *testing.T) {
 		}},
 		{tally.Queues, Limits{}, func(_ *bench, p *amqptest.Peer) { ask(p, 1, q, &wire.QueueDeclare{Queue: "r"}) }},
 		{tally.Connections, Limits{MaxConnections: 1}, func(bn *bench, _ *amqptest.Peer) { amqptest.Dial(bn.t, bn.addr).Closed() }},
-		{tally.Strangers, Limits{MaxStrangers: 1}, func(bn *bench, _ *amqptest.Peer) {
+		{tally.BeforeLogin, Limits{MaxBeforeLogin: 1}, func(bn *bench, _ *amqptest.Peer) {
 			first := amqptest.Dial(bn.t, bn.addr)
-			amqptest.Until(bn.t, "a stranger is there", func() bool { return bn.server.Figures().Strangers == 1 })
+			amqptest.Until(bn.t, "a connection before login is counted", func() bool { return bn.server.Figures().BeforeLogin == 1 })
 			amqptest.Dial(bn.t, bn.addr)
 			first.Closed()
 		}},

@@ -117,7 +117,7 @@ func TestHostileCuts(t *testing.T) {
 // the connection by itself: at the limit of the handshake, or after missed heartbeats. The test
 // controls the time.
 func TestHostileSilence(t *testing.T) {
-	inBubble(t, Limits{MaxStrangers: 1 << 16, MaxStrangersPerPeer: 1 << 16}, func(t *testing.T, bn *bench) {
+	inBubble(t, Limits{MaxBeforeLogin: 1 << 16, MaxBeforeLoginPerPeer: 1 << 16}, func(t *testing.T, bn *bench) {
 		target := hostile.AMQP{Dial: func() (net.Conn, error) { return bn.pipe(), nil }, User: "remote", Password: "remote", Patience: time.Minute}
 		cuts := 0
 		cases := hostile.Cases()
@@ -145,9 +145,9 @@ func TestHostileSilence(t *testing.T) {
 	})
 }
 
-// TestStrangersAreSmall measures how much memory a connection can use in the server before login.
+// TestPeersBeforeLoginAreSmall measures how much memory a connection can use in the server before login.
 // It tries all that the protocol allows by then: half frames, tables, endless heartbeats.
-func TestStrangersAreSmall(t *testing.T) {
+func TestPeersBeforeLoginAreSmall(t *testing.T) {
 	bn := start(t, Limits{Handshake: time.Hour}) // a slow machine must not end the connections
 	const n = 300
 	measure := func() uint64 {
@@ -185,9 +185,9 @@ func TestStrangersAreSmall(t *testing.T) {
 				t.Errorf("%d of %d connections are left", got, n)
 			}
 			each := int64(measure()-before) / n
-			t.Logf("a stranger costs %d bytes", each)
+			t.Logf("a connection before login uses %d bytes", each)
 			if each > 64<<10 {
-				t.Errorf("a stranger costs %d bytes; at most 64 KiB are meant", each)
+				t.Errorf("a connection before login uses %d bytes, want at most 64 KiB", each)
 			}
 			for _, nc := range conns {
 				nc.Close()

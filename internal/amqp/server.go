@@ -103,7 +103,7 @@ func NewServer(ctx context.Context, o Options) (*Server, error) {
 	limits := o.Limits.WithDefaults()
 	s := &Server{broker: o.Policies, policies: o.Policies, auth: o.Auth, limits: limits, log: o.Logger, clock: o.Clock, refused: o.Refused,
 		listeners: map[net.Listener]struct{}{}, conns: map[*session.Conn]struct{}{}, idle: make(chan struct{}),
-		lobby: lobby.New(limits.MaxStrangers, limits.MaxStrangersPerPeer)}
+		lobby: lobby.New(limits.MaxBeforeLogin, limits.MaxBeforeLoginPerPeer)}
 	e := &topology.Env{Broker: o.Policies, Policies: o.Policies, Auth: o.Auth, Log: o.Logger, Clock: o.Clock, Refused: o.Refused, Background: s.background,
 		MaxExchanges: limits.MaxExchanges, MaxBindings: limits.MaxBindings}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))

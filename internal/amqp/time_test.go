@@ -394,11 +394,11 @@ func TestUnackedIsBounded(t *testing.T) {
 	})
 }
 
-// TestTooManyStrangers fills the lobby with peers before login. A further peer is accepted and can
+// TestTooManyPeersBeforeLogin fills the lobby with peers before login. A further peer is accepted and can
 // log in. To make room, the server closes a peer of the address that has the most: the one that has
 // waited longest. Logged-in connections are never closed for this.
-func TestTooManyStrangers(t *testing.T) {
-	inBubble(t, Limits{MaxStrangers: 5, MaxStrangersPerPeer: 3}, func(t *testing.T, bn *bench) {
+func TestTooManyPeersBeforeLogin(t *testing.T) {
+	inBubble(t, Limits{MaxBeforeLogin: 5, MaxBeforeLoginPerPeer: 3}, func(t *testing.T, bn *bench) {
 		from := func(host string) net.Conn {
 			ours, theirs := net.Pipe()
 			bn.server.ServeConn(addressed{theirs, &net.TCPAddr{IP: net.ParseIP(host), Port: 4000}})
@@ -424,7 +424,7 @@ func TestTooManyStrangers(t *testing.T) {
 		known := login(other)
 		for i, nc := range open {
 			if closed(nc) != (i == 0) {
-				t.Errorf("when all five places were taken and a sixth came: stranger %d closed: %v", i, i != 0)
+				t.Errorf("after a sixth connection reached the limit of five: connection %d closed: %v", i, i != 0)
 			}
 		}
 		open = append(open[1:], from(many)) // five entries are in use again
@@ -433,7 +433,7 @@ func TestTooManyStrangers(t *testing.T) {
 			synctest.Wait() // the peer that was closed to make room is gone
 		}
 		if closed(open[2]) || closed(open[3]) {
-			t.Error("an address put out the strangers of another that has fewer")
+			t.Error("an address closed the connections of another address with fewer")
 		}
 		for i, nc := range open[4:] {
 			if last := i >= len(open)-4-3; closed(nc) == last {
@@ -463,7 +463,7 @@ func TestTooManyStrangers(t *testing.T) {
 		bn.server.mu.Lock()
 		defer bn.server.mu.Unlock()
 		if guests != 0 || leaving != 0 || len(bn.server.conns) != 0 {
-			t.Errorf("%d strangers, %d put out and %d connections remain", guests, leaving, len(bn.server.conns))
+			t.Errorf("%d peers before login, %d closed peers and %d connections remain", guests, leaving, len(bn.server.conns))
 		}
 	})
 }

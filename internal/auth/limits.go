@@ -13,8 +13,8 @@ const MaxLimit = 1 << 30
 
 // VhostLimits limit a virtual host. A nil field means no limit; 0 allows nothing.
 type VhostLimits struct {
-	MaxConnections *int `json:"max_connections,omitempty"` // open at a time
-	MaxQueues      *int `json:"max_queues,omitempty"`      // existing at a time
+	MaxConnections *int `json:"max_connections,omitempty" doc:"open connections"`
+	MaxQueues      *int `json:"max_queues,omitempty" doc:"existing queues"`
 }
 
 // DefaultMaxConsumers is the limit of consumers for a user without a limit of its own.
@@ -23,9 +23,9 @@ const DefaultMaxConsumers = 1 << 18
 // UserLimits limit a user, over all virtual hosts. A nil field means no limit, or
 // DefaultMaxConsumers for MaxConsumers; 0 allows nothing.
 type UserLimits struct {
-	MaxConnections *int `json:"max_connections,omitempty"` // open at a time
-	MaxChannels    *int `json:"max_channels,omitempty"`    // open at a time, on all its connections
-	MaxConsumers   *int `json:"max_consumers,omitempty"`   // subscriptions at a time, on all doors
+	MaxConnections *int `json:"max_connections,omitempty" doc:"open connections over all virtual hosts"`
+	MaxChannels    *int `json:"max_channels,omitempty" doc:"open AMQP channels over all connections"`
+	MaxConsumers   *int `json:"max_consumers,omitempty" doc:"subscriptions over all doors; if missing: 262144"`
 }
 
 // Consumers returns how many consumers the user may have.

@@ -1,11 +1,11 @@
 // Package broker runs the queue machine on a log. It implements surgetank.Broker for the doors.
 //
 //	callers ──▶ mailbox ──▶ turn: machine.Step ──▶ one entry ──▶ log: write, sync ─┐
-//	   ▲                          │ outputs, parked                                │ ticket
+//	   ▲                          │ outputs, pending                               │ ticket
 //	   └──────── release ◀────────┴────────────────◀───────────────────────────────┘
 //
 // One goroutine, the loop, owns the machine. A turn takes the commands in the mailbox and makes one
-// entry of them. Every output of a turn, even of a command that wrote nothing, is parked: it waits
+// entry of them. Every output of a turn, even of a command that wrote nothing, is pending: it waits
 // for the newest entry that existed when it was decided, and is released when that entry is
 // durable. So no caller ever sees a fact that a crash could erase.
 //
@@ -13,8 +13,8 @@
 // gather in the mailbox meanwhile. Only full entries may be more than one. An entry for which no
 // caller waits, such as acks without an answer, is held for a moment and written with the next one.
 //
-// The first failure of the log is final. Nothing is rolled back. Everything parked is answered with
-// CodeUncertain, and the broker must be opened again.
+// The first failure of the log is final. Nothing is rolled back. Everything pending is answered
+// with CodeUncertain, and the broker must be opened again.
 package broker
 
 import (
@@ -36,7 +36,6 @@ import (
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/digest"
-	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
@@ -134,12 +133,12 @@ type Broker struct {
 type flight struct {
 	entry uint64
 	ops   []*op
-	outs  []parked
+	outs  []pendingRun
 	ended []queue.Ended
 }
 
-// parked is a run of hand-outs for one subscription.
-type parked struct {
+// pendingRun is a run of hand-outs for one subscription, which waits for its entry.
+type pendingRun struct {
 	handouts []queue.Handout
 	floor    uint64
 	entry    uint64 // the newest entry when they were decided
@@ -225,7 +224,6 @@ func (b *Broker) recover() error {
 	if err != nil {
 		return err
 	}
-	failpoint.Reach(failpoint.OpenRestored)
 	replay, log, err := b.opts.OpenLog(from, LogHooks{Full: b.onFull, Damage: b.onDamage})
 	if err != nil {
 		return err
@@ -235,13 +233,12 @@ func (b *Broker) recover() error {
 	if err := errors.Join(err, replay.Close()); err != nil {
 		return err
 	}
-	failpoint.Reach(failpoint.OpenReplayed)
 	b.startTime(start, passed)
 	b.machine.Recovered(b.now())
 	b.epoch, b.durable = b.machine.Epoch()+1, b.number
 	b.opening = b.opts.Incarnation
-	// The first entry opens the epoch. Everything else is parked until this entry is durable.
-	b.pending = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch, Incarnation: b.opening}, release: func(err error) { failpoint.Reach(failpoint.OpenEpoch); b.opened <- err }}}
+	// The first entry opens the epoch. Everything else is pending until this entry is durable.
+	b.pending = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch, Incarnation: b.opening}, release: func(err error) { b.opened <- err }}}
 	for _, info := range b.machine.Infos() {
 		b.groups.set(info.Name, info.Config.GroupBy)
 		b.dedups.set(info.Name, info.Config.DedupBy)

@@ -211,9 +211,20 @@ func (b *Broker) PurgeQueue(ctx context.Context, name string) (int64, error) {
 	return c.Purged, c.Err
 }
 
-// PauseQueue stops or resumes hand-outs. See surgetank.Broker.
-func (b *Broker) PauseQueue(ctx context.Context, name string, paused bool) error {
-	c := &queue.Pause{Name: name, Paused: paused}
+// PauseQueue stops hand-outs. See surgetank.Broker.
+func (b *Broker) PauseQueue(ctx context.Context, name string, d time.Duration) error {
+	if d < 0 || d > surgetank.MaxDuration {
+		return surgetank.FieldErrorf("for", "a pause lasts at most %v, not %v; 0 lasts until the queue is resumed", surgetank.MaxDuration, d)
+	}
+	return b.setPaused(ctx, &queue.Pause{Name: name, Paused: true, For: d})
+}
+
+// ResumeQueue ends a pause. See surgetank.Broker.
+func (b *Broker) ResumeQueue(ctx context.Context, name string) error {
+	return b.setPaused(ctx, &queue.Pause{Name: name})
+}
+
+func (b *Broker) setPaused(ctx context.Context, c *queue.Pause) error {
 	if err := b.do(ctx, c, 0); err != nil {
 		return err
 	}

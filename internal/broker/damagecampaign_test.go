@@ -53,7 +53,7 @@ func (c *campaign) try(t testing.TB, d damage, repair bool) (err error) {
 	if err != nil {
 		return err
 	}
-	var loss *queue.SalvageReport
+	var loss *queue.RepairReport
 	if repair = repair || got != harmless; repair {
 		if loss, err = v.repaired(t, disk, got != harmless); err != nil {
 			return fmt.Errorf("%w (detected: %v)", err, got != harmless)
@@ -74,7 +74,7 @@ func (c *campaign) try(t testing.TB, d damage, repair bool) (err error) {
 	return nil
 }
 
-func (c *campaign) count(d damage, got outcome, loss *queue.SalvageReport) {
+func (c *campaign) count(d damage, got outcome, loss *queue.RepairReport) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	key := d.victim.name + " " + d.kind()

@@ -340,7 +340,7 @@ func smallHistory(t testing.TB, snapshotBytes int64) *damageRig {
 	strict.DedupWindow = 2 * time.Hour
 	declare("strict", strict)
 	r.clock.Advance(20 * time.Second) // messages with short delays have expired
-	must(r.PauseQueue(ctx, "ranked", true))
+	must(r.PauseQueue(ctx, "ranked", 0))
 	r.publish("plain", surgetank.Message{Body: body(315)})
 	ds = r.receive("plain", 1)
 	res, err := r.Transact(ctx, []surgetank.Publishing{{Queues: []string{"strict"}, Message: surgetank.Message{Body: body(320), Group: "g0"}}},

@@ -154,7 +154,7 @@ func (v *victim) judge(t testing.TB, disk *vfs.Mem) (outcome, error) {
 
 // repaired repairs a damaged directory. It checks that the delivered messages and those listed as
 // lost are all messages of the directory.
-func (v *victim) repaired(t testing.TB, disk *vfs.Mem, detected bool) (_ *queue.SalvageReport, err error) {
+func (v *victim) repaired(t testing.TB, disk *vfs.Mem, detected bool) (_ *queue.RepairReport, err error) {
 	const to = "saved/log"
 	rep, err := disklog.Repair(disk, dataDir, to) // it verifies first, and reports the same problems as verify
 	if err != nil {
@@ -167,7 +167,7 @@ func (v *victim) repaired(t testing.TB, disk *vfs.Mem, detected bool) (_ *queue.
 	if err != nil {
 		return nil, err
 	}
-	loss, err := Salvage(SalvageOptions{Snapshots: snaps, Trimmed: rep.Trimmed, Tail: rep.Tail, Clock: clock.NewManual(start.Add(2 * time.Hour)),
+	loss, err := Repair(RepairOptions{Snapshots: snaps, Trimmed: rep.Trimmed, Tail: rep.Tail, Clock: clock.NewManual(start.Add(2 * time.Hour)),
 		Limits: queue.Limits{ExtentBytes: 4 << 10},
 		OpenLog: func() (commitlog.Replay, commitlog.Log, error) {
 			return disklog.Open(disklog.Options{FS: disk, Dir: to, SegmentBytes: disklog.MinSegmentBytes, Manual: true, CacheBytes: -1, MinFree: -1})
@@ -207,7 +207,7 @@ func (v *victim) repaired(t testing.TB, disk *vfs.Mem, detected bool) (_ *queue.
 // contentsKey returns a key of the data that a broker reads of a repaired log: its newest snapshot
 // and its entries. Verify has checked every byte of it, so two logs with the same key are served
 // alike. Thousands of damages to one entry give the same key.
-func contentsKey(disk *vfs.Mem, dir string, loss *queue.SalvageReport) (key [sha256.Size]byte, err error) {
+func contentsKey(disk *vfs.Mem, dir string, loss *queue.RepairReport) (key [sha256.Size]byte, err error) {
 	h := sha256.New()
 	fmt.Fprintln(h, loss.Losses, loss.Queues)
 	snaps, err := disklog.OpenSnapshots(disk, dir)
@@ -237,7 +237,7 @@ func contentsKey(disk *vfs.Mem, dir string, loss *queue.SalvageReport) (key [sha
 
 // serve opens the repaired directory, takes all messages out of it, and checks them against the
 // truth and the list of losses.
-func (v *victim) serve(t testing.TB, disk *vfs.Mem, to string, loss *queue.SalvageReport) error {
+func (v *victim) serve(t testing.TB, disk *vfs.Mem, to string, loss *queue.RepairReport) error {
 	tr := v.truth
 	r, err := openDamaged(t, disk, to, tr, someSnapshots)
 	if err != nil {
@@ -283,7 +283,7 @@ func (v *victim) serve(t testing.TB, disk *vfs.Mem, to string, loss *queue.Salva
 }
 
 // account checks that every message is delivered, damaged or listed as lost, exactly once.
-func account(tr *truth, loss *queue.SalvageReport, d drained) error {
+func account(tr *truth, loss *queue.RepairReport, d drained) error {
 	inLost := func(entry uint64) bool {
 		return entry > 0 && slices.ContainsFunc(loss.Losses, func(l queue.Loss) bool { return !l.Known && entry >= l.First && (entry <= l.Last || l.Tail) })
 	}

@@ -4,12 +4,11 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank/internal/commitlog"
-	"github.com/surgetank/surgetank/internal/failpoint"
 )
 
 // held is the newest entries, for which no caller waits and which the log does not have yet. They
 // go to the log before the next entry for which a caller waits, or after the time Hold. So an ack
-// without an answer seldom costs a sync of its own. Later decisions are parked as after any entry:
+// without an answer seldom costs a sync of its own. Later decisions are pending as after any entry:
 // holding changes when entries become durable, and nothing else.
 type held struct {
 	entries []heldEntry
@@ -68,7 +67,6 @@ func (b *Broker) appendHeld(now int64) {
 	for _, e := range b.held.entries {
 		b.busyAt.CompareAndSwap(0, now)
 		b.log.Append(e.data, func(at commitlog.Offset, err error) { b.tickets <- ticket{e.number, at, err} })
-		failpoint.Reach(failpoint.TurnAppended)
 	}
 	clear(b.held.entries)
 	b.held.entries, b.held.bytes = b.held.entries[:0], 0

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank/internal/commitlog"
-	"github.com/surgetank/surgetank/internal/mutant"
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
@@ -131,9 +130,6 @@ func (b *Broker) look(now int64) {
 	r.next = now + int64(lookEvery)
 	if !b.full && now-r.change > int64(watchFor) {
 		r.next = math.MaxInt64
-	}
-	if mutant.Is(mutant.FullForEver) && b.full {
-		return
 	}
 	cost := b.snapshotCost(now)
 	if r.quiet {

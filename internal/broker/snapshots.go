@@ -9,8 +9,6 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/commitlog"
-	"github.com/surgetank/surgetank/internal/failpoint"
-	"github.com/surgetank/surgetank/internal/mutant"
 )
 
 // snapState is a snapshot under way. The machine makes pieces, a goroutine stores them, and the
@@ -55,7 +53,6 @@ func (b *Broker) maintain() {
 
 // beginSnapshot starts a snapshot up to the newest entry. No other may be under way.
 func (b *Broker) beginSnapshot() {
-	failpoint.Reach(failpoint.SnapBegun)
 	b.machine.StartSnapshot(b.number)
 	b.snap = snapState{active: true, number: b.number, size: b.snap.size, results: make(chan snapResult, 1)}
 	b.snapLanded(ticket{entry: b.durable}) // perhaps no entry is under way
@@ -168,7 +165,6 @@ func (b *Broker) snapDone(r snapResult) {
 		b.snap = snapState{size: s.size, results: s.results}
 		return
 	}
-	failpoint.Reach(failpoint.SnapDone)
 	number := s.number
 	b.logger.Debug("snapshot stored", "entry", number, "bytes", s.written)
 	b.snap = snapState{size: s.written, results: s.results, since: s.since}
@@ -188,12 +184,6 @@ func (b *Broker) snapDone(r snapResult) {
 // The log frees them when that fact is durable.
 func (b *Broker) trim(snapshot uint64) {
 	b.freed = freed{before: min(snapshot+1, b.machine.Needed()), known: b.number}
-	if mutant.Is(mutant.TrimTooFar) {
-		b.freed.before = snapshot + 1
-	}
-	if mutant.Is(mutant.TrimTooSoon) {
-		b.freed.known = b.durable
-	}
 	b.trimFreed()
 }
 
@@ -255,11 +245,9 @@ func (b *Broker) finalSnapshot() {
 		}
 		s.active = false
 	}
-	failpoint.Reach(failpoint.SnapLast)
 	if err := b.saveAll(); err != nil {
 		b.logger.Error("the closing snapshot could not be stored; the next start replays the log instead", "error", err)
 	}
-	failpoint.Reach(failpoint.SnapLastDone)
 }
 
 // restore reads the newest snapshot into the machine and returns the offset that it covers; 0 if

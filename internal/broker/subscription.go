@@ -76,7 +76,7 @@ func (b *Broker) Drain(s surgetank.Subscription) []surgetank.Receipt {
 }
 
 // push is called by the loop.
-func (s *subscription) push(p parked) {
+func (s *subscription) push(p pendingRun) {
 	s.mu.Lock()
 	if s.head > 0 && s.head == len(s.waiting) {
 		s.waiting, s.head = s.waiting[:0], 0
@@ -332,7 +332,7 @@ func (s *subscription) leave(all bool) error {
 	back := s.drain()
 	s.reading.Unlock()
 	if err == nil {
-		err = put(&queue.Detach{Consumer: s.id, GiveBack: back, All: all})
+		err = put(&queue.Detach{Consumer: s.id, Return: back, All: all})
 	}
 	if surgetank.CodeOf(err) == surgetank.CodeClosed || s.b.Err() != nil {
 		return nil // leases end with the broker
@@ -519,7 +519,7 @@ func (r *reader) read(o *queue.Handout, d *surgetank.Delivery) error {
 	d.Queue = o.Queue.Name()
 	d.Time, d.Attempt, d.Redelivered = r.stored.Time, o.Attempt, o.Redelivered
 	if o.Lease != 0 {
-		d.Receipt = r.b.receipt(o)
+		d.Receipt, d.FencingToken = r.b.receipt(o), o.Token
 	}
 	if o.Deadline != 0 {
 		d.Deadline = time.Unix(0, o.Deadline)

@@ -2,8 +2,6 @@ package broker
 
 import (
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/failpoint"
-	"github.com/surgetank/surgetank/internal/mutant"
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
@@ -87,7 +85,7 @@ func (b *Broker) turn() bool {
 	for _, o := range f.ops {
 		b.settingsChanged(o.cmd)
 	}
-	b.park(&f, out.Handouts)
+	b.group(&f, out.Handouts)
 	clear(b.pending[:done])
 	if b.pending = b.pending[done:]; len(b.pending) == 0 {
 		b.spare, b.pending, b.taken = b.taken[:0], nil, nil
@@ -102,7 +100,6 @@ func (b *Broker) turn() bool {
 		w(t)
 	}
 	if out.Records > 0 {
-		failpoint.Reach(failpoint.TurnDecided)
 		b.number = number
 		b.snap.since += int64(len(out.Entry))
 		b.reclaim.logged += int64(len(out.Entry))
@@ -110,15 +107,11 @@ func (b *Broker) turn() bool {
 		if !f.quiet() || b.held.full() || b.heldDue(now) {
 			b.appendHeld(now)
 		}
-		if mutant.Is(mutant.EarlyRelease) {
-			b.release(&f)
-			f = flight{entry: number}
-		}
 		b.flights = append(b.flights, f)
 		b.maintain()
 		return true
 	}
-	if b.number == b.durable || mutant.Is(mutant.EarlyRelease) {
+	if b.number == b.durable {
 		b.release(&f)
 		return true
 	}
@@ -129,14 +122,14 @@ func (b *Broker) turn() bool {
 	return true
 }
 
-// park groups hand-outs by subscription.
-func (b *Broker) park(f *flight, outs []queue.Handout) {
+// group groups hand-outs by subscription, as pending outputs of an entry.
+func (b *Broker) group(f *flight, outs []queue.Handout) {
 	for len(outs) > 0 {
 		n := 1
 		for n < len(outs) && outs[n].Consumer == outs[0].Consumer {
 			n++
 		}
-		f.outs = append(f.outs, parked{handouts: outs[:n:n], floor: outs[0].Queue.Floor(), entry: f.entry})
+		f.outs = append(f.outs, pendingRun{handouts: outs[:n:n], floor: outs[0].Queue.Floor(), entry: f.entry})
 		outs = outs[n:]
 	}
 }
@@ -155,7 +148,6 @@ func (b *Broker) landed(t ticket) {
 	if b.busyAt.Store(0); b.number > b.durable {
 		b.busyAt.Store(b.now())
 	}
-	failpoint.Reach(failpoint.TurnDurable)
 	n := 0
 	for n < len(b.flights) && b.flights[n].entry <= t.entry {
 		b.release(&b.flights[n])
@@ -164,7 +156,6 @@ func (b *Broker) landed(t ticket) {
 	rest := copy(b.flights, b.flights[n:])
 	clear(b.flights[rest:])
 	b.flights = b.flights[:rest]
-	failpoint.Reach(failpoint.TurnReleased)
 	b.snapLanded(t)
 	b.trimFreed()
 }

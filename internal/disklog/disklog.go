@@ -41,7 +41,6 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
-	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -390,7 +389,6 @@ func (l *Log) Close() error {
 			result = failed(err, false)
 		}
 	}
-	failpoint.Reach(failpoint.StopLast)
 	l.mu.Lock()
 	l.err = errClosed
 	l.mu.Unlock()

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -181,7 +180,6 @@ func (l *Log) prepareNext() (roomErr, err error) {
 	if err != nil {
 		return nil, err
 	}
-	failpoint.Reach(failpoint.SegReady)
 	k.nextSize = min(max(k.nextSize, growth*seg.size), l.o.SegmentBytes)
 	return roomErr, l.offerNext(seg)
 }
@@ -293,7 +291,6 @@ func (l *Log) prepareReserve() (roomErr, err error) {
 		switch {
 		case err == nil:
 			k.reserve = l.reserveSize()
-			failpoint.Reach(failpoint.ReserveDone)
 			l.o.OnEvent(Event{Kind: "reserved"})
 			return nil, nil
 		case !noRoom(err):
@@ -333,7 +330,6 @@ func (l *Log) makeReserve() error {
 	if err != nil {
 		return errorsJoin(err, l.fs.Remove(name+tmpExt))
 	}
-	failpoint.Reach(failpoint.ReserveMade)
 	return l.files.publish(name+tmpExt, name)
 }
 

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -73,7 +72,6 @@ func (l *Log) recover() error {
 		if err := l.fs.Remove(l.files.path(name)); err != nil {
 			return openError(l.o.Dir, err)
 		}
-		failpoint.Reach(failpoint.OpenUnfinishedRemoved)
 	}
 	if !ls.state {
 		if err := l.create(&ls); err != nil {
@@ -201,7 +199,6 @@ func (l *Log) removeTrimmed(numbers []uint64) error {
 		if err := l.fs.Remove(name); err != nil {
 			return err
 		}
-		failpoint.Reach(failpoint.OpenTrimmedRemoved)
 	}
 	return l.fs.SyncDir(l.o.Dir)
 }

@@ -14,8 +14,6 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/commitlog"
-	"github.com/surgetank/surgetank/internal/failpoint"
-	"github.com/surgetank/surgetank/internal/mutant"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -86,7 +84,7 @@ func (s *segment) checkFrame(b []byte, pos int64, number uint64) ([]byte, error)
 		return nil, err
 	}
 	data := b[frameHeader : frameHeader+fr.length : frameHeader+fr.length]
-	if crc32.Update(s.seal.entryBase(pos, number), castagnoli, data) != fr.sum && !mutant.Is(mutant.ChecksumIgnored) {
+	if crc32.Update(s.seal.entryBase(pos, number), castagnoli, data) != fr.sum {
 		return nil, s.wrongSum(pos, number, fr)
 	}
 	if fr.kind == frameLost {
@@ -331,7 +329,6 @@ func (m *files) create(number uint64, size int64, fill func(vfs.File) error, wri
 	if err != nil {
 		return nil, err
 	}
-	failpoint.Reach(failpoint.SegCreated)
 	s, err := m.prepare(f, number, size, fill, write)
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
@@ -351,7 +348,6 @@ func (m *files) convert(from string, number uint64, write func(f vfs.File, seal 
 	if err != nil {
 		return nil, err
 	}
-	failpoint.Reach(failpoint.SegReuse)
 	size, err := f.Size()
 	var s *segment
 	if err == nil {
@@ -371,14 +367,9 @@ func (m *files) publish(from, to string) error {
 	if err := m.fs.Rename(from, to); err != nil {
 		return err
 	}
-	failpoint.Reach(failpoint.SegNamed)
-	if mutant.Is(mutant.DirSyncDropped) {
-		return nil
-	}
 	if err := m.fs.SyncDir(m.dir); err != nil {
 		return err
 	}
-	failpoint.Reach(failpoint.SegDurable)
 	return nil
 }
 
@@ -391,7 +382,6 @@ func (m *files) prepare(f vfs.File, number uint64, size int64, fill func(vfs.Fil
 	if err := f.Preallocate(size); err != nil {
 		return nil, err
 	}
-	failpoint.Reach(failpoint.SegRoom)
 	if fill != nil {
 		if err := fill(f); err != nil {
 			return nil, err
@@ -407,10 +397,8 @@ func (m *files) prepare(f vfs.File, number uint64, size int64, fill func(vfs.Fil
 	if _, err := f.WriteAt(h.encode(), 0); err != nil {
 		return nil, err
 	}
-	failpoint.Reach(failpoint.SegHeader)
 	if err := f.Sync(); err != nil {
 		return nil, err
 	}
-	failpoint.Reach(failpoint.SegSynced)
 	return &segment{header: h, name: m.path(segmentName(number)), size: size, seal: seal, end: dataStart}, nil
 }

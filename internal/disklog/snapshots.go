@@ -14,7 +14,6 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/commitlog"
-	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -138,7 +137,6 @@ func (s *Snapshots) Save(at commitlog.Offset, write func(io.Writer) error) error
 	if err != nil {
 		return saveError(name, err)
 	}
-	failpoint.Reach(failpoint.SnapCreated)
 	err = s.fill(f, at, write)
 	if err = errorsJoin(err, f.Close()); err == nil {
 		var named bool
@@ -166,11 +164,9 @@ func (s *Snapshots) publish(name string, at commitlog.Offset) (named bool, err e
 	if err := s.fs.Rename(name+tmpExt, name); err != nil {
 		return false, err
 	}
-	failpoint.Reach(failpoint.SnapNamed)
 	if err := s.fs.SyncDir(s.dir); err != nil {
 		return true, saveError(name, err)
 	}
-	failpoint.Reach(failpoint.SnapDurable)
 	return true, s.dropOld()
 }
 
@@ -232,11 +228,9 @@ func (s *Snapshots) fill(f vfs.File, at commitlog.Offset, write func(io.Writer) 
 	if err := w.finish(); err != nil {
 		return err
 	}
-	failpoint.Reach(failpoint.SnapFilled)
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	failpoint.Reach(failpoint.SnapSynced)
 	return nil
 }
 
@@ -300,7 +294,6 @@ func (s *Snapshots) dropOld() error {
 			return wrap(surgetank.CodeInternal, fmt.Sprintf("removing the old snapshot %s failed: %v; the new one is saved", name, err), err)
 		}
 	}
-	failpoint.Reach(failpoint.SnapOldGone)
 	if err := s.fs.SyncDir(s.dir); err != nil {
 		return wrap(surgetank.CodeInternal, fmt.Sprintf("syncing %s failed: %v; the new snapshot is saved", s.dir, err), err)
 	}

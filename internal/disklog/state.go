@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 
 	"github.com/surgetank/surgetank/internal/dataformat"
-	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -51,11 +50,9 @@ func (l *Log) create(ls *listing) error {
 	if err := writeState(l.fs, l.files.path(stateName), state{log: l.files.log, generation: 1, oldest: 1, first: 1}); err != nil {
 		return openError(l.o.Dir, err)
 	}
-	failpoint.Reach(failpoint.OpenStateNamed)
 	if err := l.fs.SyncDir(l.o.Dir); err != nil {
 		return openError(l.o.Dir, err)
 	}
-	failpoint.Reach(failpoint.OpenCreated)
 	return nil
 }
 
@@ -85,7 +82,6 @@ func writeState(fs vfs.FS, name string, st state) error {
 	if err = errorsJoin(err, f.Close()); err != nil {
 		return err
 	}
-	failpoint.Reach(failpoint.OpenStateWritten)
 	return fs.Rename(name+tmpExt, name)
 }
 
@@ -186,11 +182,9 @@ func (l *Log) writeSlot(oldest, first uint64) error {
 	if _, err := k.stateFile.WriteAt(next.encode(), int64(next.generation%2)*stateSlot); err != nil {
 		return err
 	}
-	failpoint.Reach(failpoint.SlotWritten)
 	if err := k.stateFile.Sync(); err != nil {
 		return err
 	}
-	failpoint.Reach(failpoint.SlotSynced)
 	next.level, next.since = dataformat.Written().Number, dataformat.Written().Since
 	k.state = next
 	k.generation.Store(next.generation)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -25,7 +24,6 @@ func (l *Log) copyTail(s *segment, found *scanned) (*segment, error) {
 		l.o.OnEvent(Event{Kind: "cut", Segment: s.header.number, Detail: fmt.Sprintf("at %d", found.end)})
 	}
 	doubtful := s.index[keep:]
-	failpoint.Reach(failpoint.OpenRescue)
 	least := pageEnd(dataStart + found.end - found.synced + indexSize(len(doubtful)+1) + pageSize)
 	size := max(min(max(s.size, l.o.FirstBytes), l.o.SegmentBytes), least)
 	copyFrames := func(f vfs.File, seal sealer) (int64, error) { return l.copyFrames(s, s.first+uint64(keep), f, seal) }
@@ -41,7 +39,6 @@ func (l *Log) copyTail(s *segment, found *scanned) (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	failpoint.Reach(failpoint.OpenRescueCopied)
 	l.o.OnEvent(Event{Kind: "rescued", Segment: number, Detail: fmt.Sprintf("%d entries", len(doubtful))})
 	fresh.first = s.first + uint64(keep)
 	pos := int64(dataStart)
@@ -104,18 +101,14 @@ func (l *Log) cutBehind(f vfs.File, s *segment) (size int64, err error) {
 	size = s.end + indexSize(len(s.index))
 	b := s.seal.encodeIndex(s.header.id, footer{first: s.first, count: len(s.index), end: s.end}, s.index, size)
 	_, err = f.WriteAt(b, s.end)
-	failpoint.Reach(failpoint.OpenRescueIndexed)
 	if err == nil {
 		err = f.Sync()
 	}
-	failpoint.Reach(failpoint.OpenRescueSynced)
 	if err == nil {
 		err = f.Truncate(size)
 	}
-	failpoint.Reach(failpoint.OpenRescueCut)
 	if err == nil {
 		err = f.Sync()
 	}
-	failpoint.Reach(failpoint.OpenRescueDone)
 	return size, err
 }

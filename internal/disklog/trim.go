@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/surgetank/surgetank/internal/commitlog"
-	"github.com/surgetank/surgetank/internal/failpoint"
 )
 
 // Trim tells the log that entries before an offset are no longer needed. It frees segments that
@@ -100,7 +99,6 @@ func (l *Log) freeTrimmed() error {
 	l.trimmed = nil
 	l.mu.Unlock()
 	if len(trimmed) > 0 {
-		failpoint.Reach(failpoint.TrimDecided)
 		last := trimmed[len(trimmed)-1]
 		if err := l.writeSlot(last.header.number+1, last.next()); err != nil {
 			return err
@@ -129,7 +127,6 @@ func (l *Log) freeTrimmed() error {
 		if err != nil {
 			return err
 		}
-		failpoint.Reach(failpoint.TrimFile)
 		changed = true
 	}
 	k.dead = busy
@@ -139,6 +136,5 @@ func (l *Log) freeTrimmed() error {
 	if err := l.fs.SyncDir(l.o.Dir); err != nil {
 		return err
 	}
-	failpoint.Reach(failpoint.TrimDurable)
 	return nil
 }

@@ -6,8 +6,6 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/commitlog"
-	"github.com/surgetank/surgetank/internal/failpoint"
-	"github.com/surgetank/surgetank/internal/mutant"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -197,13 +195,11 @@ func (l *Log) write(batch []pending, seal bool) error {
 		limit -= indexSize(w.count + len(batch))
 	}
 	w.bufs = append(w.bufs, zeros[:min(pageEnd(pos), limit)-pos])
-	failpoint.Reach(failpoint.LogWrite)
 	if len(batch) > 0 {
 		if _, err := w.out.WriteVec(w.bufs, w.pos); err != nil {
 			return err
 		}
 	}
-	failpoint.Reach(failpoint.LogWritten)
 	if seal {
 		if err := l.checkActive(); err != nil { // writing at its end would restore the size of a file that was cut
 			return err
@@ -213,15 +209,11 @@ func (l *Log) write(batch []pending, seal bool) error {
 		if _, err := w.out.WriteAt(b, w.active.size-int64(len(b))); err != nil {
 			return err
 		}
-		failpoint.Reach(failpoint.LogIndexed)
 	}
 	start := l.o.Clock.Now()
-	if !mutant.Is(mutant.SyncSkipped) {
-		if err := w.out.Sync(); err != nil {
-			return err
-		}
+	if err := w.out.Sync(); err != nil {
+		return err
 	}
-	failpoint.Reach(failpoint.LogSynced)
 	l.stats.synced(l.o.Clock.Now().Sub(start), pos-w.pos)
 	if err := l.checkActive(); err != nil {
 		return err
@@ -248,7 +240,6 @@ func (l *Log) confirm(batch []pending) {
 	for i, p := range batch {
 		p.done(commitlog.Offset(first)+commitlog.Offset(i), nil)
 	}
-	failpoint.Reach(failpoint.LogSettled)
 }
 
 // haveNext tells whether a next segment of a size is ready. If not, it requests one.
@@ -287,7 +278,6 @@ func (l *Log) putBack(batch []pending) {
 // roll makes the next segment the active one. The old one is sealed and synced.
 func (l *Log) roll() error {
 	w := &l.writer
-	failpoint.Reach(failpoint.LogRoll)
 	if err := w.closeFile(); err != nil {
 		return err
 	}
@@ -307,7 +297,6 @@ func (l *Log) roll() error {
 	l.keeper.rolled(l.o.Clock.Now(), old.size)
 	w.active, w.out = next.seg, next.out
 	w.pos, w.synced, w.marked, w.count = dataStart, dataStart, false, 0
-	failpoint.Reach(failpoint.LogRolled)
 	l.wake()
 	return nil
 }
@@ -341,11 +330,9 @@ func (l *Log) writeMark() error {
 	}
 	b := append(make([]byte, frameHeader), zeros[:min(pageEnd(w.pos+frameHeader), w.active.size)-w.pos-frameHeader]...)
 	w.active.seal.put(b, frameMark, w.pos, w.active.first+uint64(w.count), w.synced, nil)
-	failpoint.Reach(failpoint.LogMark)
 	if _, err := w.out.WriteAt(b, w.pos); err != nil {
 		return err
 	}
-	failpoint.Reach(failpoint.LogMarked)
 	w.marked = true
 	return nil
 }
@@ -357,14 +344,12 @@ func (l *Log) finishMark() error {
 		return nil
 	}
 	err := l.writeMark()
-	failpoint.Reach(failpoint.StopMarked)
 	if err == nil {
 		err = w.out.Sync()
 	}
 	if err != nil {
 		return failed(err, false)
 	}
-	failpoint.Reach(failpoint.StopSynced)
 	return nil
 }
 

@@ -1,66 +1,48 @@
 package failpoint
 
 import (
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"os"
-	"path/filepath"
+	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/surgetank/surgetank/internal/overlay"
 )
 
-// TestEveryPointIsReachedSomewhere reads the sources. A crash test of a point that no code reaches
-// would test nothing.
+// TestEveryPointIsReachedSomewhere: the text of each point is in the source exactly once, and the
+// server with all points compiles. A crash test of a point that no code reaches would test nothing.
 func TestEveryPointIsReachedSomewhere(t *testing.T) {
-	names := map[string]bool{} // of the constants
-	fset := token.NewFileSet()
-	f, err := parser.ParseFile(fset, "points.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range f.Decls {
-		g, ok := d.(*ast.GenDecl)
-		if !ok || g.Tok != token.CONST {
-			continue
-		}
-		for _, s := range g.Specs {
-			for _, n := range s.(*ast.ValueSpec).Names {
-				names[n.Name] = true
-			}
-		}
-	}
-	if len(names) != len(All) || len(names) < 40 {
-		t.Errorf("there are %d points and %d in All; at least 40 are wanted", len(names), len(All))
+	if len(points) < 40 {
+		t.Errorf("there are %d points; at least 40 are wanted", len(points))
 	}
 	seen := map[Point]bool{}
-	for _, p := range All {
+	for _, p := range All() {
 		if seen[p] || strings.Contains(string(p), "=") {
-			t.Errorf("%q is twice in All, or has a = in it", p)
+			t.Errorf("%q is twice in the list, or has a = in it", p)
 		}
 		seen[p] = true
 	}
-	reached := map[string]bool{}
-	err = filepath.WalkDir("../..", func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-			return err
-		}
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		for _, after := range strings.Split(string(b), "failpoint.Reach(failpoint.")[1:] {
-			name, _, _ := strings.Cut(after, ")")
-			reached[name] = true
-		}
-		return nil
-	})
+	root, err := overlay.Root(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for n := range names {
-		if !reached[n] {
-			t.Errorf("no code reaches %s", n)
-		}
+	texts, err := overlay.Apply(root, Edits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := 0
+	for _, text := range texts {
+		calls += strings.Count(text, "failpoint.Reach(")
+	}
+	if calls != len(points) {
+		t.Errorf("the changed source calls Reach in %d places, and there are %d points", calls, len(points))
+	}
+	list, err := overlay.Write(root, t.TempDir(), "points", Edits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-overlay", list, "./internal/disklog", "./internal/broker", "./sink/...")
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("the source with all points: %v\n%s", err, out)
 	}
 }

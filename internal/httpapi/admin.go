@@ -13,9 +13,9 @@ func (c *call) whoami() error {
 		return err
 	}
 	store := c.api.opts.Auth
-	return c.respond(http.StatusOK, map[string]any{
-		"user": c.user.Name, "local": c.user.IsLocal(), "version": c.api.opts.Version,
-		"administrator": store.AuthorizeAdmin(c.user) == nil, "monitoring": store.AuthorizeMonitor(c.user) == nil,
+	return c.respond(http.StatusOK, whoamiAnswer{
+		User: c.user.Name, Local: c.user.IsLocal(), Version: c.api.opts.Version,
+		Administrator: store.AuthorizeAdmin(c.user) == nil, Monitoring: store.AuthorizeMonitor(c.user) == nil,
 	})
 }
 
@@ -23,7 +23,7 @@ func (c *call) listUsers() error {
 	if _, err := c.query(); err != nil {
 		return err
 	}
-	return c.respond(http.StatusOK, map[string]any{"users": c.api.opts.Auth.Users()})
+	return c.respond(http.StatusOK, usersAnswer{c.api.opts.Auth.Users()})
 }
 
 func (c *call) getUser() error {
@@ -46,20 +46,7 @@ func (c *call) putUser() error {
 	if err != nil {
 		return err
 	}
-	var spec auth.UserSpec
-	if f.has("password") {
-		p := auth.Secret(f.text("password", auth.MaxPasswordLen))
-		spec.Password = &p
-	}
-	if f.has("tags") {
-		tags := f.texts("tags", auth.MaxTags)
-		spec.Tags = &tags
-	}
-	if f.has("loopback_only") {
-		only := f.flag("loopback_only", false)
-		spec.LoopbackOnly = &only
-	}
-	f.known = append(f.known, "password", "tags", "loopback_only")
+	spec := readUser(f, &c.api.limits)
 	if err := f.done(); err != nil {
 		return err
 	}
@@ -72,6 +59,17 @@ func (c *call) putUser() error {
 		return err
 	}
 	return c.respond(createdStatus(created), u)
+}
+
+func readUser(f *fields, _ *Limits) (spec auth.UserSpec) {
+	if p := f.secret("password", auth.MaxPasswordLen); f.has("password") {
+		spec.Password = &p
+	}
+	if tags := f.texts("tags", auth.MaxTags); f.has("tags") {
+		spec.Tags = &tags
+	}
+	spec.LoopbackOnly = f.optionalFlag("loopback_only")
+	return spec
 }
 
 func createdStatus(created bool) int {
@@ -93,7 +91,7 @@ func (c *call) deleted(do func() error) error {
 	if err := do(); err != nil {
 		return err
 	}
-	return c.respond(http.StatusOK, map[string]bool{"deleted": true})
+	return c.respond(http.StatusOK, deletedAnswer{true})
 }
 
 // listVhosts shows the virtual hosts that the caller may enter. Administrators and monitors see
@@ -110,7 +108,7 @@ func (c *call) listVhosts() error {
 			list = append(list, v)
 		}
 	}
-	return c.respond(http.StatusOK, map[string]any{"vhosts": list})
+	return c.respond(http.StatusOK, vhostsAnswer{list})
 }
 
 func (c *call) getVhost() error {
@@ -134,7 +132,7 @@ func (c *call) putVhost() error {
 	if err != nil {
 		return err
 	}
-	description := f.text("description", auth.MaxDescriptionLen)
+	description := readVhost(f, &c.api.limits)
 	if err := f.done(); err != nil {
 		return err
 	}
@@ -155,21 +153,19 @@ func (c *call) putVhost() error {
 	return c.respond(createdStatus(created), v)
 }
 
+func readVhost(f *fields, _ *Limits) string { return f.text("description", auth.MaxDescriptionLen) }
+
 // deleteVhost removes a virtual host with its queues. With if_empty it removes the virtual host
 // only if the queues had no messages when checked.
 func (c *call) deleteVhost() error {
-	q, err := c.query("if_empty")
-	if err != nil {
-		return err
-	}
-	ifEmpty, err := queryBool(q, "if_empty")
+	q, err := c.query()
 	if err != nil {
 		return err
 	}
 	if err := c.noBody(); err != nil {
 		return err
 	}
-	if ifEmpty {
+	if q.flag("if_empty") {
 		all, err := c.api.opts.Broker.Queues(c.r.Context())
 		if err != nil {
 			return err
@@ -184,15 +180,15 @@ func (c *call) deleteVhost() error {
 	if err := c.api.opts.Auth.DeleteVhost(c.r.Context(), c.params["v"]); err != nil {
 		return err
 	}
-	return c.respond(http.StatusOK, map[string]bool{"deleted": true})
+	return c.respond(http.StatusOK, deletedAnswer{true})
 }
 
 func (c *call) listPermissions() error {
-	q, err := c.query("user", "vhost")
+	q, err := c.query()
 	if err != nil {
 		return err
 	}
-	return c.respond(http.StatusOK, map[string]any{"permissions": c.api.opts.Auth.Permissions(q.Get("user"), q.Get("vhost"))})
+	return c.respond(http.StatusOK, permissionsAnswer{c.api.opts.Auth.Permissions(q.text("user"), q.text("vhost"))})
 }
 
 func (c *call) getPermission() error {
@@ -218,11 +214,7 @@ func (c *call) putPermission() error {
 	if err != nil {
 		return err
 	}
-	var p auth.Permission
-	for name, into := range map[string]*string{"configure": &p.Configure, "write": &p.Write, "read": &p.Read} {
-		f.need(name) // a forgotten pattern must neither revoke nor grant a right
-		*into = f.text(name, auth.MaxPatternLen)
-	}
+	p := readPermission(f, &c.api.limits)
 	if err := f.done(); err != nil {
 		return err
 	}
@@ -230,6 +222,14 @@ func (c *call) putPermission() error {
 		return err
 	}
 	return c.showPermission(http.StatusOK)
+}
+
+func readPermission(f *fields, _ *Limits) auth.Permission {
+	pattern := func(name string) string {
+		f.need(name) // a forgotten pattern must neither revoke nor grant a right
+		return f.text(name, auth.MaxPatternLen)
+	}
+	return auth.Permission{Configure: pattern("configure"), Write: pattern("write"), Read: pattern("read")}
 }
 
 func (c *call) deletePermission() error {
@@ -264,7 +264,7 @@ func (c *call) getMeta() error {
 	if values == nil {
 		values = map[string][]byte{}
 	}
-	return c.respond(http.StatusOK, map[string]any{"values": values}) // []byte becomes base64
+	return c.respond(http.StatusOK, metaAnswer{values}) // []byte becomes base64
 }
 
 // putMeta stores the raw body as a value.
@@ -280,14 +280,14 @@ func (c *call) putMeta() error {
 	if body.data == nil {
 		body.data = []byte{}
 	}
-	return c.setMeta(body.data, map[string]bool{"stored": true})
+	return c.setMeta(body.data, storedAnswer{true})
 }
 
 func (c *call) deleteMeta() error {
 	if err := c.plain(); err != nil {
 		return err
 	}
-	return c.setMeta(nil, map[string]bool{"deleted": true})
+	return c.setMeta(nil, deletedAnswer{true})
 }
 
 func (c *call) setMeta(value []byte, answer any) error {

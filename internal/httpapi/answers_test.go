@@ -30,7 +30,7 @@ func TestAnswersAreBounded(t *testing.T) {
 	}
 	for _, one := range list {
 		if a := one.(map[string]any)["attempt"]; a != 1.0 {
-			t.Errorf("a message that did not fit into an answer has attempt %v", a)
+			t.Errorf("a message that did not fit into an answer has attempt %v, want none counted", a)
 		}
 	}
 	if n := r.api.answers.used.Load(); n != 0 {

@@ -3,8 +3,12 @@
 //
 // A request passes, in this order: the headers of every answer, the Host and Origin checks, the
 // router, login, the route's declared access, the handler. A handler reads and checks its whole
-// input before it calls the broker, so a rejected request has no effect. openapi.json beside this
-// file describes the API; a test compares the two.
+// input before it calls the broker, so a rejected request has no effect.
+//
+// The files routes_*.go say everything about a route: its path, right, parameters, body, answers
+// and errors. The router, the handlers and openapi.json use them. The schema of a request's body
+// comes from the function that reads the body (see fields), the schema of an answer from its Go type
+// (see schemas).
 package httpapi
 
 import (
@@ -17,6 +21,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -189,75 +194,15 @@ func New(o Options) *API {
 	return a
 }
 
-// routes defines all routes. openapi.json has the same list.
+// routes defines all routes. The files routes_*.go have them, and openapi.json is made from them.
 func (a *API) routes() {
-	add := a.router.add
-	add("GET", "/healthz", public, (*call).healthz)
-	add("GET", "/readyz", public, (*call).readyz)
-	add("GET", "/metrics", monitor, (*call).showMetrics)
-	add("GET", "/v1/openapi.json", loggedIn, (*call).showOpenAPI)
-	add("GET", "/v1/whoami", loggedIn, (*call).whoami)
-
-	for _, base := range []string{"/v1", "/v1/vhosts/{v}"} {
-		add("GET", base+"/queues", inVhost, (*call).listQueues)
-		q := base + "/queues/{q}"
-		add("GET", q, see, (*call).getQueue)
-		add("PUT", q, configure, (*call).putQueue)
-		add("DELETE", q, configure, (*call).deleteQueue)
-		add("POST", q+"/messages", write, (*call).publish)
-		add("GET", q+"/messages", read, (*call).peek)
-		add("POST", q+"/receive", read, (*call).receive)
-		add("POST", q+"/ack", read, (*call).ack)
-		add("POST", q+"/nack", read, (*call).nack)
-		add("POST", q+"/extend", read, (*call).extend)
-		add("POST", q+"/purge", read, (*call).purge)
-		add("POST", q+"/pause", configure, (*call).pause)
-		add("POST", q+"/resume", configure, (*call).resume)
-		add("POST", q+"/redrive", read, (*call).redrive)
-		add("POST", q+"/subscribe", read, (*call).subscribe)
+	for _, r := range allRoutes(&a.limits) {
+		a.router.add(r)
 	}
-	add("POST", "/v1/publish", loggedIn, (*call).publishMany)
-	add("POST", "/v1/settle", loggedIn, (*call).settle)
-	add("POST", "/v1/transact", loggedIn, (*call).transact)
-	add("POST", "/v1/subscriptions/{s}/receive", loggedIn, (*call).subscriptionReceive)
-	add("POST", "/v1/subscriptions/{s}/credit", loggedIn, (*call).subscriptionCredit)
-	add("POST", "/v1/subscriptions/{s}/cancel", loggedIn, (*call).subscriptionCancel)
-	add("DELETE", "/v1/subscriptions/{s}", loggedIn, (*call).subscriptionClose)
+}
 
-	add("GET", "/v1/sinks", admin, (*call).listSinks)
-	add("GET", "/v1/sinks/{s}", admin, (*call).getSink)
-	add("PUT", "/v1/sinks/{s}", admin, (*call).putSink)
-	add("DELETE", "/v1/sinks/{s}", admin, (*call).deleteSink)
-	add("POST", "/v1/sinks/{s}/pause", admin, (*call).pauseSink)
-	add("POST", "/v1/sinks/{s}/resume", admin, (*call).resumeSink)
-
-	add("GET", "/v1/users", admin, (*call).listUsers)
-	add("GET", "/v1/users/{u}", admin, (*call).getUser)
-	add("PUT", "/v1/users/{u}", admin, (*call).putUser)
-	add("DELETE", "/v1/users/{u}", admin, (*call).deleteUser)
-	add("GET", "/v1/vhosts", loggedIn, (*call).listVhosts)
-	add("GET", "/v1/vhosts/{v}", inVhost, (*call).getVhost)
-	add("PUT", "/v1/vhosts/{v}", admin, (*call).putVhost)
-	add("DELETE", "/v1/vhosts/{v}", admin, (*call).deleteVhost)
-	add("GET", "/v1/permissions", admin, (*call).listPermissions)
-	add("GET", "/v1/vhosts/{v}/permissions/{u}", admin, (*call).getPermission)
-	add("PUT", "/v1/vhosts/{v}/permissions/{u}", admin, (*call).putPermission)
-	add("DELETE", "/v1/vhosts/{v}/permissions/{u}", admin, (*call).deletePermission)
-
-	add("GET", "/v1/topic-permissions", admin, (*call).listTopicPermissions)
-	add("PUT", "/v1/vhosts/{v}/topic-permissions/{u}/{x}", admin, (*call).putTopicPermission)
-	add("DELETE", "/v1/vhosts/{v}/topic-permissions/{u}/{x}", admin, (*call).deleteTopicPermission)
-	add("PUT", "/v1/vhosts/{v}/limits", admin, (*call).putVhostLimits)
-	add("PUT", "/v1/users/{u}/limits", admin, (*call).putUserLimits)
-
-	add("GET", "/v1/policies", monitor, (*call).listPolicies)
-	add("GET", "/v1/vhosts/{v}/policies/{p}", monitor, (*call).getPolicy)
-	add("PUT", "/v1/vhosts/{v}/policies/{p}", admin, (*call).putPolicy)
-	add("DELETE", "/v1/vhosts/{v}/policies/{p}", admin, (*call).deletePolicy)
-
-	add("GET", "/v1/meta/{n}", admin, (*call).getMeta)
-	add("PUT", "/v1/meta/{n}/{k}", admin, (*call).putMeta)
-	add("DELETE", "/v1/meta/{n}/{k}", admin, (*call).deleteMeta)
+func allRoutes(l *Limits) []route {
+	return slices.Concat(healthRoutes(), inEveryVhost(queueRoutes()), inEveryVhost(messageRoutes(l)), sharedRoutes(), sinkRoutes(), accessRoutes(), policyRoutes())
 }
 
 // call is one request.

@@ -26,7 +26,7 @@ func TestQueueSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff(want, shown); d != "" {
-		t.Fatal(d)
+		t.Fatalf("difference: %s", d)
 	}
 	b, err := json.Marshal(shown)
 	if err != nil {
@@ -36,13 +36,13 @@ func TestQueueSettings(t *testing.T) {
 	// created.
 	again := r.want(http.StatusOK, "PUT", "/v1/queues/orders", string(b))
 	if d := cmp.Diff(shown, again.json(t)["settings"]); d != "" {
-		t.Fatal(d)
+		t.Fatalf("difference: %s", d)
 	}
 	r.wantProblem(r.do("PUT", "/v1/queues/orders?mode=create", "{}"), http.StatusConflict, "exists")
 	r.wantProblem(r.do("PUT", "/v1/queues/nope?mode=update", "{}"), http.StatusNotFound, "not_found")
 	r.want(http.StatusOK, "PUT", "/v1/queues/orders?mode=create_if_absent", "{}")
 	if d := cmp.Diff(shown, r.want(http.StatusOK, "GET", "/v1/queues/orders", "").json(t)["settings"]); d != "" {
-		t.Fatalf("create_if_absent changed it: %s", d)
+		t.Fatalf("create_if_absent changed the settings: %s", d)
 	}
 	for body, field := range map[string]string{
 		`{"level":{"adaptive":{"min":1}}}`: "level.adaptive", `{"coalesce":{"by":"x"}}`: "coalesce.by", `{"ttl":"1x"}`: "ttl", `{"grup":1}`: "grup",
@@ -90,7 +90,7 @@ func TestQueueNamesAndVhosts(t *testing.T) {
 	}
 	list := r.want(http.StatusOK, "GET", "/v1/vhosts/v%2F1/queues", "").json(t)["queues"].([]any)
 	if len(list) != 1 || list[0].(map[string]any)["vhost"] != "v/1" {
-		t.Fatalf("%v", list)
+		t.Fatalf("the messages are %v", list)
 	}
 }
 
@@ -149,11 +149,11 @@ func TestReceiveAndSettle(t *testing.T) {
 	list, all := receipts(t, got)
 	if len(list) != 3 || list[0]["id"] != "1-1" || list[0]["attempt"] != 1.0 || list[0]["group"] != "g" || list[0]["key"] != "k" || list[1]["body_base64"] != "AP8=" ||
 		list[1]["content_type"] != "x/y" || list[0]["deadline"] == nil || list[0]["time"] == nil {
-		t.Fatalf("%s", got.body)
+		t.Fatalf("the answer is %s", got.body)
 	}
 	contains(t, "the body as it was", got.body, `"body":{"n": 1}`)
 	if a := r.want(http.StatusOK, "POST", "/v1/queues/q/receive", "{}"); a.body != "{\"messages\":[]}\n" {
-		t.Fatalf("%s", a.body)
+		t.Fatalf("the answer is %s", a.body)
 	}
 	first, second, third := list[0]["receipt"].(string), list[1]["receipt"].(string), list[2]["receipt"].(string)
 
@@ -163,22 +163,22 @@ func TestReceiveAndSettle(t *testing.T) {
 
 	ext := r.want(http.StatusOK, "POST", "/v1/queues/q/extend", `{"receipts":`+all+`,"lease":"2m"}`).json(t)
 	if ext["done"] != 3.0 || ext["failed"] != 0.0 {
-		t.Fatalf("%v", ext)
+		t.Fatalf("the answer is %v", ext)
 	}
 	ack := r.want(http.StatusOK, "POST", "/v1/queues/q/ack", `{"receipts":["`+first+`","`+first+`"]}`)
 	if got := compact(t, ack.body); !strings.HasPrefix(got, `{"done":1,"failed":1,"results":[{"receipt":"`+first+`","ok":true},{"receipt":"`+first+`","ok":false,"code":"lease_lost","detail":"`) {
-		t.Fatal(got)
+		t.Fatalf("got %s", got)
 	}
 	r.want(http.StatusOK, "POST", "/v1/queues/q/nack", `{"receipts":["`+second+`"],"delay":"0s","reason":"later","count":false}`)
 	list, _ = receipts(t, r.want(http.StatusOK, "POST", "/v1/queues/q/receive", `{}`))
 	if len(list) != 1 || list[0]["id"] != "1-2" || list[0]["attempt"] != 1.0 {
-		t.Fatalf("an uncounted nack: %v", list)
+		t.Fatalf("after an uncounted nack: %v", list)
 	}
 	r.want(http.StatusOK, "POST", "/v1/settle", `{"settlements":[{"receipt":"`+list[0]["receipt"].(string)+`","op":"ack"},{"receipt":"`+third+`","op":"nack","dead_letter":true,"reason":"bad total"}]}`)
 	dead := r.want(http.StatusOK, "GET", "/v1/queues/q.dead/messages", "").json(t)["messages"].([]any)[0].(map[string]any)
 	death := dead["deaths"].([]any)[0].(map[string]any)
 	if death["reason"] != "rejected" || death["detail"] != "bad total" || death["queue"] != "q" || dead["state"] != "ready" || dead["receipt"] != nil {
-		t.Fatalf("%v", dead)
+		t.Fatalf("the messages are %v", dead)
 	}
 	if n := r.want(http.StatusOK, "GET", "/v1/queues/q", "").json(t); n["ready"].(float64)+n["leased"].(float64)+n["delayed"].(float64) != 0 {
 		t.Fatalf("%v", n)
@@ -218,7 +218,7 @@ func TestSettleRefused(t *testing.T) {
 		"wait too long":    {"q/receive", `{"wait":"1h"}`, 400, "invalid", "between"},
 		"wait number":      {"q/receive", `{"wait":20}`, 400, "invalid", "duration"},
 		"lease forever":    {"q/receive", `{"lease":"forever"}`, 400, "invalid", "duration"},
-		"unknown":          {"q/receive", `{"visibility":1}`, 400, "invalid", "max, max_bytes, wait, lease"},
+		"unknown":          {"q/receive", `{"visibility":1}`, 400, "invalid", "max, wait, lease, max_bytes"},
 		"no queue":         {"nope/receive", `{}`, 404, "not_found", "nope"},
 		"body on purge":    {"q/purge", `{"x":1}`, 400, "invalid", "no body"},
 	} {
@@ -246,27 +246,37 @@ func TestControl(t *testing.T) {
 	post := func(path, body string) string { return r.want(http.StatusOK, "POST", "/v1/queues/"+path, body).body }
 	r.want(http.StatusCreated, "POST", "/v1/queues/q/messages?raw=lines", "a\nb\nc\n")
 	if got := post("q/pause", ""); got != `{"paused":true}`+"\n" {
-		t.Fatal(got)
+		t.Fatalf("got %s", got)
 	}
 	if got := post("q/receive", ""); got != "{\"messages\":[]}\n" {
-		t.Fatal(got)
+		t.Fatalf("got %s", got)
 	}
 	post("q/resume", "{}")
-	if got := compact(t, post("q/redrive", `{"to":"to","max":2,"dry_run":true}`)); got != `{"dry_run":true,"matched":2,"moved":0,"skipped":0}` {
+	if got := post("q/pause", `{"for":"1h"}`); got != `{"paused":true}`+"\n" {
 		t.Fatal(got)
 	}
-	if got := compact(t, post("q/redrive", `{"to":"to","max":2}`)); got != `{"dry_run":false,"matched":2,"moved":2,"skipped":0}` {
+	if got := r.want(http.StatusOK, "GET", "/v1/queues/q", "").body; !strings.Contains(got, `"paused_until":"`) {
 		t.Fatal(got)
+	}
+	for _, bad := range []string{`{"for":"0s"}`, `{"for":"-1m"}`, `{"for":"11y"}`, `{"for":10}`, `{"fro":"1h"}`} {
+		r.want(http.StatusBadRequest, "POST", "/v1/queues/q/pause", bad)
+	}
+	post("q/resume", "{}")
+	if got := compact(t, post("q/redrive", `{"to":"to","max":2,"dry_run":true}`)); got != `{"matched":2,"moved":0,"skipped":0,"dry_run":true}` {
+		t.Fatalf("got %s", got)
+	}
+	if got := compact(t, post("q/redrive", `{"to":"to","max":2}`)); got != `{"matched":2,"moved":2,"skipped":0,"dry_run":false}` {
+		t.Fatalf("got %s", got)
 	}
 	if got := post("to/purge", ""); got != `{"purged":2}`+"\n" {
-		t.Fatal(got)
+		t.Fatalf("got %s", got)
 	}
 	r.wantProblem(r.do("POST", "/v1/queues/q/redrive", `{"to":"nope"}`), 404, "not_found")
 	r.wantProblem(r.do("POST", "/v1/queues/q/redrive", `{"to":"a\u001fb"}`), 400, "invalid")
 	r.wantProblem(r.do("POST", "/v1/queues/q/redrive", `{"to":"to","rate":"fast"}`), 400, "invalid")
 	r.wantProblem(r.do("DELETE", "/v1/queues/q?if_empty=true", ""), 409, "exists")
 	if got := r.want(http.StatusOK, "DELETE", "/v1/queues/q", "").body; got != `{"removed":1}`+"\n" {
-		t.Fatal(got)
+		t.Fatalf("got %s", got)
 	}
 	r.wantProblem(r.do("DELETE", "/v1/queues/q", ""), 404, "not_found")
 }
@@ -294,14 +304,14 @@ func TestReceiveGivesBackWhenTheClientLeaves(t *testing.T) {
 	<-done
 	r.want(http.StatusCreated, "POST", "/v1/queues/q/messages", "x")
 	if m := r.want(http.StatusOK, "GET", "/v1/queues/q", "").json(t); m["ready"] != 1.0 || m["consumers"] != 0.0 {
-		t.Fatalf("%v", m)
+		t.Fatalf("the answer is %v", m)
 	}
 
 	// The connection breaks while the answer is written.
 	r.api.ServeHTTP(brokenWriter{http.Header{}}, r.request("POST", "/v1/queues/q/receive", `{"lease":"1h"}`))
 	list, _ := receipts(t, r.want(http.StatusOK, "POST", "/v1/queues/q/receive", `{"wait":"10s"}`))
 	if len(list) != 1 || list[0]["attempt"] != 1.0 {
-		t.Fatalf("%v", list)
+		t.Fatalf("the messages are %v", list)
 	}
 }
 
@@ -344,7 +354,7 @@ func TestTransact(t *testing.T) {
 	a := r.do("POST", "/v1/transact", body) // the lease is gone now
 	r.wantProblem(a, http.StatusGone, "lease_lost")
 	if len(r.stored("in")) != 0 || len(r.stored("out")) != 1 {
-		t.Fatal("not done as one")
+		t.Fatal("the transaction was done in part")
 	}
 }
 
@@ -391,6 +401,6 @@ func TestWhatBacksOff(t *testing.T) {
 		}
 	}
 	if a := r.want(200, "PUT", "/v1/queues/q?mode=create_if_absent", "{}", as("configurer", "pw")); strings.Contains(a.body, "4711") {
-		t.Errorf("who may only configure is told the reason: %s", a.body)
+		t.Errorf("a user who may only configure sees the reason: %s", a.body)
 	}
 }

@@ -18,10 +18,7 @@ import (
 // ?raw=lines for format=lines. Without them ok is false.
 func cutParams(get func(string) string) (o input.Options, ok bool, err error) {
 	raw, format := get("raw"), get("format")
-	switch {
-	case raw != "" && raw != "lines":
-		return o, false, surgetank.FieldErrorf("raw", "raw must be lines, not %.40q", raw)
-	case raw != "" && format != "" && format != "lines":
+	if raw != "" && format != "" && format != "lines" {
 		return o, false, surgetank.FieldErrorf("format", "raw=lines and format=%.40s contradict each other; leave raw out", format)
 	}
 	if o.Format, err = input.ParseFormat(format); err != nil {

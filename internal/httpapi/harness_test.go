@@ -129,13 +129,16 @@ const (
 	ndjsonType = "application/x-ndjson"
 )
 
-// do sends a request directly to the handler. A body that begins with { or [ is JSON unless a
-// header says otherwise.
+// do sends a request directly to the handler, and compares the answer with openapi.json. A body
+// that begins with { or [ is JSON unless a header says otherwise.
 func (r *rig) do(method, target, body string, change ...with) answer {
 	r.t.Helper()
 	w := httptest.NewRecorder()
-	r.api.ServeHTTP(w, r.request(method, target, body, change...))
-	return answer{w.Code, w.Header(), incarnations.ReplaceAllString(w.Body.String(), `"$1"`)}
+	req := r.request(method, target, body, change...)
+	r.api.ServeHTTP(w, req)
+	a := answer{w.Code, w.Header(), incarnations.ReplaceAllString(w.Body.String(), `"$1"`)}
+	checkDocumented(r.t, r.api, req, a)
+	return a
 }
 
 // incarnations matches the end of a message id, which is random.
@@ -190,7 +193,7 @@ func (r *rig) wantProblem(a answer, status int, code surgetank.Code) map[string]
 		r.t.Fatalf("want code %s and status %d: %s", code, status, a.body)
 	}
 	if s, _ := m["detail"].(string); len(s) < 15 {
-		r.t.Fatalf("the detail says too little: %s", a.body)
+		r.t.Fatalf("the detail of the problem has less than 15 bytes: %s", a.body)
 	}
 	return m
 }
@@ -215,7 +218,7 @@ func lines(s ...string) string { return strings.Join(s, "\n") + "\n" }
 func contains(t *testing.T, what, s, part string) {
 	t.Helper()
 	if !strings.Contains(s, part) {
-		t.Fatalf("%s: %q does not say %q", what, s, part)
+		t.Fatalf("%s is %q, which does not contain %q", what, s, part)
 	}
 }
 

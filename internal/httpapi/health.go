@@ -8,7 +8,7 @@ import (
 
 // healthz answers that the process is alive. It checks nothing else.
 func (c *call) healthz() error {
-	return c.respond(http.StatusOK, map[string]string{"status": "ok"})
+	return c.respond(http.StatusOK, healthAnswer{"ok"})
 }
 
 // readyz answers whether the server can serve. The reason is only in the log, for the operator.
@@ -26,14 +26,14 @@ func (c *call) readyz() error {
 	if use := q.Get("for"); use != "" && use != "publish" {
 		return surgetank.FieldErrorf("for", "for is publish, or left out, not %.40q", use)
 	}
-	answer := map[string]string{"status": "ready"}
+	answer := readyAnswer{Status: "ready"}
 	if refusing := c.api.opts.Refusing; refusing != nil {
 		// Consumers must still reach the server, because acks make room. So only probes for
 		// publishers fail.
 		if why := refusing(); why != "" && q.Get("for") == "publish" {
 			return withStatus(http.StatusServiceUnavailable, surgetank.Errorf(surgetank.CodeFull, "the server is not ready for messages: %s", why))
 		} else if why != "" {
-			answer["publish"], answer["reason"] = "refused", why
+			answer.Publish, answer.Reason = "refused", why
 		}
 	}
 	return c.respond(http.StatusOK, answer)

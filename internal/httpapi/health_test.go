@@ -22,7 +22,7 @@ func TestReady(t *testing.T) {
 	a := r.do("GET", "/readyz", "")
 	r.wantProblem(a, 503, "closed")
 	if strings.Contains(a.body, "secret") {
-		t.Fatalf("tells anybody: %s", a.body)
+		t.Fatalf("/readyz shows the reason to everybody: %s", a.body)
 	}
 	r.want(200, "GET", "/healthz", "")
 }
@@ -62,11 +62,11 @@ func TestMetrics(t *testing.T) {
 		`surgetank_http_requests_total{method="GET",route="none",status="404"} 1`, `surgetank_http_requests_total{method="other",route="none",status="405"} 1`, `go_goroutines`,
 	} {
 		if !strings.Contains(text, want) {
-			t.Errorf("no %s", want)
+			t.Errorf("the metrics lack %s", want)
 		}
 	}
 	if strings.Contains(text, "pathpath") || strings.Contains(text, "BREW") {
-		t.Error("what comes from outside became a label")
+		t.Error("text of a request became a label")
 	}
 }
 
@@ -81,11 +81,11 @@ func TestMetricsAreBounded(t *testing.T) {
 	r.want(201, "POST", "/v1/queues/q1015/messages", "x")
 	text := r.want(200, "GET", "/metrics", "").body
 	if n := strings.Count(text, "surgetank_queue_bytes{"); n != maxQueueSeries+1 {
-		t.Fatalf("%d series", n)
+		t.Fatalf("the queues have %d series, want the limit and one sum", n)
 	}
 	for _, want := range []string{`surgetank_queue_messages{queue="q1015",state="ready",vhost="/"} 1`, `surgetank_queue_messages{queue="",state="ready",vhost=""} 0`} {
 		if !strings.Contains(text, want) {
-			t.Errorf("no %s", want)
+			t.Errorf("the metrics lack %s", want)
 		}
 	}
 }
@@ -97,7 +97,7 @@ func TestSinks(t *testing.T) {
 	r = newRig(t, func(o *Options) { o.Sinks = &fakeSinks{specs: map[string]json.RawMessage{}} })
 	r.want(201, "PUT", "/v1/sinks/s", `{"queue":"q","batch":{"max":1000}}`)
 	if got := r.want(200, "GET", "/v1/sinks/s", "").body; compact(t, got) != `{"queue":"q","batch":{"max":1000}}` {
-		t.Fatal(got)
+		t.Fatalf("got %s", got)
 	}
 	r.want(201, "PUT", "/v1/queues/q", `{}`)
 	r.want(201, "PUT", "/v1/queues/other", `{}`)
@@ -126,11 +126,11 @@ func TestUsersOverHTTP(t *testing.T) {
 	r := newRig(t)
 	m := r.wantProblem(r.do("PUT", "/v1/users/bob", `{"tags":["monitoring"]}`), 400, "invalid")
 	if m["field"] != "password" {
-		t.Fatalf("%v", m)
+		t.Fatalf("the answer is %v", m)
 	}
 	a := r.want(201, "PUT", "/v1/users/bob", `{"password":"hunter2","tags":["administrator"]}`)
 	if strings.Contains(a.body, "hunter2") || strings.Contains(a.body, "argon2") {
-		t.Fatal(a.body)
+		t.Fatalf("the answer is %s", a.body)
 	}
 	bob := as("bob", "hunter2")
 	if w := r.want(200, "GET", "/v1/whoami", "", bob).json(t); w["user"] != "bob" || w["administrator"] != true || w["local"] != false {
@@ -145,7 +145,7 @@ func TestUsersOverHTTP(t *testing.T) {
 	r.wantProblem(r.do("PUT", "/v1/vhosts/v/queues/q", `{}`, bob), 403, "denied")
 	r.want(200, "DELETE", "/v1/vhosts/v", "", bob)
 	if _, err := r.broker.Queue(t.Context(), surgetank.FullName("v", "q")); surgetank.CodeOf(err) != surgetank.CodeNotFound {
-		t.Fatal("the virtual host's queue is still there")
+		t.Fatal("the queue of the deleted virtual host still exists")
 	}
 	r.want(200, "DELETE", "/v1/users/bob", "", bob)
 	r.wantProblem(r.do("GET", "/v1/whoami", "", bob), 401, "denied")
@@ -153,7 +153,7 @@ func TestUsersOverHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r.store.HasTag(auth.Local(), "x") != true { // the local administrator has every tag
-		t.Fatal("local")
+		t.Fatal("the local administrator lacks a tag")
 	}
 }
 
@@ -161,12 +161,12 @@ func TestMetaOverHTTP(t *testing.T) {
 	r := newRig(t)
 	r.want(200, "PUT", "/v1/meta/app/k%2F1", "\x00\x01", header("Content-Type", "application/octet-stream"))
 	if got := r.want(200, "GET", "/v1/meta/app", "").body; got != `{"values":{"k/1":"AAE="}}`+"\n" {
-		t.Fatal(got)
+		t.Fatalf("got %s", got)
 	}
 	r.wantProblem(r.do("PUT", "/v1/meta/app/big", strings.Repeat("x", 1<<20+1)), 413, "too_large")
 	r.want(200, "DELETE", "/v1/meta/app/k%2F1", "")
 	if got := r.want(200, "GET", "/v1/meta/app", "").body; got != `{"values":{}}`+"\n" {
-		t.Fatal(got)
+		t.Fatalf("got %s", got)
 	}
 }
 
@@ -184,7 +184,7 @@ func TestSubscriptionLimits(t *testing.T) {
 	r.wantProblem(r.do("DELETE", "/v1/subscriptions/"+id, ""), 404, "closed")
 	r.want(201, "POST", "/v1/queues/q/subscribe", `{"credit":1}`)
 	if len(r.api.subs.pools) != 0 {
-		t.Fatal("a pool outlives its subscriptions")
+		t.Fatal("the pool exists after its last subscription ended")
 	}
 }
 

@@ -44,7 +44,7 @@ func TestHostileListIsComplete(t *testing.T) {
 	}
 	for n := 1; n <= hostile.LastHTTP; n++ {
 		if !slices.Contains(have, n) {
-			t.Errorf("case %d is missing", n)
+			t.Errorf("the table lacks case %d", n)
 		}
 	}
 	t.Logf("%d cases for %d numbers", len(have), hostile.LastHTTP)
@@ -178,7 +178,7 @@ func TestHostileSilence(t *testing.T) {
 		}
 		t.Logf("%d cuts", cuts)
 		<-time.After(5 * time.Minute) // longer than any limit
-		open.Range(func(_, st any) bool { t.Errorf("a connection is left in state %v", st); return true })
+		open.Range(func(_, st any) bool { t.Errorf("a connection was not closed; its state is %v", st); return true })
 		srv.Close()
 		<-done
 		r.api.Close()

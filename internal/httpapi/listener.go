@@ -46,7 +46,7 @@ func (l *limitListener) Accept() (net.Conn, error) {
 		case guest == nil:
 			l.refused.Add(tally.Connections)
 		case out:
-			l.refused.Add(tally.Strangers)
+			l.refused.Add(tally.BeforeLogin)
 		}
 		if guest != nil {
 			return &limitedConn{conn, guest}, nil

@@ -68,7 +68,7 @@ func TestLimitListener(t *testing.T) {
 		}
 	}
 	if got := strings.Join(closed, " "); len(conns) != 8 || got != "192.0.2.1:1 192.0.2.1:2 127.0.0.1:1" {
-		t.Fatalf("of 8 connections %d were taken, and these closed for others: %s", len(conns), got)
+		t.Fatalf("%d of 8 connections were accepted, and these were closed for others: %s", len(conns), got)
 	}
 	for _, c := range conns {
 		guestOf(c).Hold()
@@ -78,12 +78,12 @@ func TestLimitListener(t *testing.T) {
 	conns[7].Close()
 	conns[7].Close() // frees its place once
 	if c, err := l.Accept(); err != nil || c.RemoteAddr().String() != "192.0.2.3:1" {
-		t.Fatal("the place was not given back")
+		t.Fatal("the ended connection still counts")
 	} else {
 		guestOf(c).Hold()
 	}
 	if c, err := l.Accept(); err == nil || !more[1].closed {
-		t.Fatalf("all are busy, and %v was taken", c.RemoteAddr())
+		t.Fatalf("all connections are busy, but %v was accepted", c.RemoteAddr())
 	}
 }
 
@@ -132,7 +132,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 		refused := dial("POST /v1/queues" + host + "Authorization: none\r\nContent-Length: 100\r\n\r\n")
 		kept := dial("GET /v1/queues" + host + "\r\n")
 		if got := answer(kept); got != 200 {
-			t.Fatalf("the first request: %d", got)
+			t.Fatalf("the first request was answered with %d", got)
 		}
 		waiting := []net.Conn{kept, half, refused} // in the order in which they must be closed
 		var newcomer net.Conn
@@ -141,16 +141,16 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 			waiting = append(waiting, newcomer)
 			for k, nc := range waiting {
 				if open(nc) != (k > i) {
-					t.Errorf("when newcomer %d had come, connection %d was open: %v", i, k, k <= i)
+					t.Errorf("after new connection %d, connection %d is open: %v", i, k, k <= i)
 				}
 			}
 		}
 		if io.WriteString(newcomer, "\r\n"); answer(newcomer) != 200 {
-			t.Error("the last newcomer got no answer")
+			t.Error("the last new connection got no answer")
 		}
 		r.want(201, "POST", "/v1/queues/q/messages", `{"body":"m"}`)
 		if got := answer(busy); got != 200 {
-			t.Errorf("the request that waited: %d", got)
+			t.Errorf("the waiting request was answered with %d", got)
 		}
 		srv.Close()
 		<-done

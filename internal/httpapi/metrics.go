@@ -41,23 +41,23 @@ func newMetrics(a *API) *metrics {
 	m := &metrics{
 		handler: promhttp.HandlerFor(registry, promhttp.HandlerOpts{DisableCompression: true, MaxRequestsInFlight: 4, Timeout: 2 * scrapeTimeout}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "surgetank_http_requests_total",
-			Help: "Requests answered, by route, method and status."}, []string{"route", "method", "status"}),
+			Help: "Answered requests, by route, method and status."}, []string{"route", "method", "status"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "surgetank_http_request_seconds",
-			Help:    "Time from a request's headers to its answer, by route; long polls wait on purpose.",
+			Help:    "Time from the end of a request's headers to the end of its answer, by route. It contains the wait of long polls.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5, 30}}, []string{"route"}),
 		refusedLogins: prometheus.NewCounter(prometheus.CounterOpts{Name: "surgetank_http_refused_logins_total",
-			Help: "Requests whose user name or password was wrong."}),
+			Help: "Requests with a wrong user name or password."}),
 	}
-	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "surgetank_build_info", Help: "1, with the version as label.",
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "surgetank_build_info", Help: "Always 1. The label has the server's version.",
 		ConstLabels: prometheus.Labels{"version": a.opts.Version}})
 	build.Set(1)
 	registry.MustRegister(m.requests, m.seconds, m.refusedLogins, build, &queueCollector{a},
 		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(liveHeap)), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "surgetank_http_body_bytes", Help: "Bytes of request bodies held now."},
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "surgetank_http_body_bytes", Help: "Bytes of request bodies in memory."},
 			func() float64 { return float64(a.bodies.used.Load()) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "surgetank_http_answer_bytes", Help: "Bytes of messages in answers that were not sent yet."},
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "surgetank_http_answer_bytes", Help: "Bytes of messages in answers that are not sent yet."},
 			func() float64 { return float64(a.answers.used.Load()) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "surgetank_http_subscriptions", Help: "Subscriptions open over HTTP."},
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "surgetank_http_subscriptions", Help: "Open subscriptions over HTTP."},
 			func() float64 { return float64(a.subs.count()) }))
 	registry.MustRegister(a.opts.Collectors...)
 	return m
@@ -96,28 +96,28 @@ func newFigure(name, help string, kind prometheus.ValueType, of func(*surgetank.
 
 var (
 	gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
-	messagesDesc   = prometheus.NewDesc("surgetank_queue_messages", "Messages stored, by state; the states are exclusive.", []string{"vhost", "queue", "state"}, nil)
-	oldestDesc     = prometheus.NewDesc("surgetank_queue_oldest_age_seconds", "For how long the message waits that waits longest; a message that is leased, delayed or backs off does not wait.", []string{"vhost", "queue"}, nil)
-	queuesDesc     = prometheus.NewDesc("surgetank_queues", "Queues there are.", nil, nil)
-	upDesc         = prometheus.NewDesc("surgetank_broker_up", "1 when the broker answered this scrape.", nil, nil)
+	messagesDesc   = prometheus.NewDesc("surgetank_queue_messages", "Stored messages, by state. Each message has one state.", []string{"vhost", "queue", "state"}, nil)
+	oldestDesc     = prometheus.NewDesc("surgetank_queue_oldest_age_seconds", "Age of the oldest message that is ready or blocked. Leased and delayed messages and messages in back-off do not count.", []string{"vhost", "queue"}, nil)
+	queuesDesc     = prometheus.NewDesc("surgetank_queues", "Number of queues.", nil, nil)
+	upDesc         = prometheus.NewDesc("surgetank_broker_up", "1 if the broker answered this scrape, otherwise 0.", nil, nil)
 
 	figures = []figure{
-		newFigure("backing_off", "Of the delayed messages, those that came back and wait for their next try.", gauge, func(q *surgetank.QueueInfo) float64 { return float64(q.BackingOff) }),
-		newFigure("bytes", "Bytes of the bodies stored.", gauge, func(q *surgetank.QueueInfo) float64 { return float64(q.Bytes) }),
-		newFigure("groups", "Groups with messages.", gauge, func(q *surgetank.QueueInfo) float64 { return float64(q.Groups) }),
-		newFigure("consumers", "Consumers attached.", gauge, func(q *surgetank.QueueInfo) float64 { return float64(q.Consumers) }),
-		newFigure("published_total", "Messages confirmed since the broker opened.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Published) }),
-		newFigure("duplicates_total", "Messages confirmed but not stored, because their dedup id was known.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Duplicates) }),
-		newFigure("refused_total", "Messages refused because the queue was at its limit or the disk was full.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Refused) }),
-		newFigure("delivered_total", "Messages handed out.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Delivered) }),
-		newFigure("acked_total", "Messages acknowledged.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Acked) }),
-		newFigure("nacked_total", "Messages given back to be tried again.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Nacked) }),
-		newFigure("expired_total", "Messages whose TTL passed.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Expired) }),
-		newFigure("dead_lettered_total", "Messages moved to a dead-letter queue.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.DeadLettered) }),
-		newFigure("dropped_total", "Messages dropped by a rule of the queue.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Dropped) }),
-		newFigure("circled_total", "Messages dropped, of those in dropped_total, because queues alone would have given them to the same queue twice.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Circled) }),
-		newFigure("coalesced_total", "Messages confirmed and not delivered, because another message with their coalescing key is delivered instead.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Coalesced) }),
-		newFigure("leases_lost_total", "Leases that ended by their deadline.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.LeasesLost) }),
+		newFigure("backing_off", "Delayed messages that failed and wait for their next try.", gauge, func(q *surgetank.QueueInfo) float64 { return float64(q.BackingOff) }),
+		newFigure("bytes", "Bytes of the bodies of stored messages.", gauge, func(q *surgetank.QueueInfo) float64 { return float64(q.Bytes) }),
+		newFigure("groups", "Groups that have messages.", gauge, func(q *surgetank.QueueInfo) float64 { return float64(q.Groups) }),
+		newFigure("consumers", "Attached consumers.", gauge, func(q *surgetank.QueueInfo) float64 { return float64(q.Consumers) }),
+		newFigure("published_total", "Messages that were confirmed to their publishers.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Published) }),
+		newFigure("duplicates_total", "Messages that were confirmed but not stored, because their dedup id or publisher's number was known.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Duplicates) }),
+		newFigure("refused_total", "Messages that were refused because the queue was at its limit or the disk was full.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Refused) }),
+		newFigure("delivered_total", "Deliveries of messages to consumers.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Delivered) }),
+		newFigure("acked_total", "Messages that were acked.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Acked) }),
+		newFigure("nacked_total", "Messages that were nacked.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Nacked) }),
+		newFigure("expired_total", "Messages that waited longer than their TTL.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Expired) }),
+		newFigure("dead_lettered_total", "Messages that were moved to a dead-letter queue.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.DeadLettered) }),
+		newFigure("dropped_total", "Messages that a rule of the queue dropped.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Dropped) }),
+		newFigure("circled_total", "Dropped messages that dead-lettering would have moved to the same queue again, without a consumer in between. They also count in dropped_total.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Circled) }),
+		newFigure("coalesced_total", "Messages that were confirmed and not delivered, because another message with their coalescing key is delivered instead.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Coalesced) }),
+		newFigure("leases_lost_total", "Leases that ended at their deadline.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.LeasesLost) }),
 	}
 )
 

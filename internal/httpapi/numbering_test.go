@@ -60,7 +60,7 @@ func TestPartOfANumberedRequest(t *testing.T) {
 	}
 	r.want(http.StatusOK, "PUT", "/v1/queues/q", `{"max_messages":0}`)
 	if got := request(http.StatusCreated).body; got != `{"published":4,"duplicates":2,"ids":["1-1","1-2","1-3","1-4"]}`+"\n" {
-		t.Error(got)
+		t.Errorf("got %s", got)
 	}
 }
 

@@ -5,12 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"net/http"
 	"os"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -19,8 +20,8 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// document is openapi.json; its schemas are compiled on demand.
-type document struct {
+// openDoc is openapi.json; its schemas are compiled on demand.
+type openDoc struct {
 	t        *testing.T
 	root     map[string]any
 	compiler *jsonschema.Compiler // caches compiled schemas
@@ -28,7 +29,7 @@ type document struct {
 
 const docURL = "https://surgetank.invalid/openapi.json"
 
-func openDocument(t *testing.T) *document {
+func openDocument(t *testing.T) *openDoc {
 	t.Helper()
 	root, err := jsonschema.UnmarshalJSON(bytes.NewReader(openAPI))
 	if err != nil {
@@ -38,7 +39,7 @@ func openDocument(t *testing.T) *document {
 	if err := c.AddResource(docURL, root); err != nil {
 		t.Fatal(err)
 	}
-	return &document{t, root.(map[string]any), c}
+	return &openDoc{t, root.(map[string]any), c}
 }
 
 // pointer escapes keys for a JSON pointer in a URL's fragment.
@@ -52,7 +53,7 @@ func pointer(keys ...string) string {
 }
 
 // check requires that a JSON text fits the schema at a path of the document.
-func (d *document) check(what string, text []byte, keys ...string) {
+func (d *openDoc) check(what string, text []byte, keys ...string) {
 	d.t.Helper()
 	schema, err := d.compiler.Compile(docURL + "#" + pointer(keys...))
 	if err != nil {
@@ -73,7 +74,7 @@ type operation struct {
 	node         map[string]any
 }
 
-func (d *document) operations() (list []operation) {
+func (d *openDoc) operations() (list []operation) {
 	for path, item := range d.root["paths"].(map[string]any) {
 		for method, node := range item.(map[string]any) {
 			list = append(list, operation{strings.ToUpper(method), path, node.(map[string]any)})
@@ -83,71 +84,134 @@ func (d *document) operations() (list []operation) {
 	return list
 }
 
+var update = flag.Bool("update", false, "write openapi.json")
+
+// openapi.json is what the routes and tables say.
+func TestDocumentIsFresh(t *testing.T) {
+	want, err := document()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Equal(openAPI, want) {
+		return
+	}
+	if !*update {
+		t.Fatal("openapi.json is stale; run go test ./internal/httpapi -run Fresh -update, and read the difference")
+	}
+	if err := os.WriteFile("openapi.json", want, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	t.Fatal("openapi.json is written; run the test again")
+}
+
+// Each route is an operation, and each operation is a route. An operation has an id of its own, a
+// summary, a known tag, and a description of each path parameter.
 func TestDocumentHasEveryRouteAndNoOther(t *testing.T) {
 	r, d := newRig(t), openDocument(t)
-	var routes, documented []string
+	var routes, documented, tags []string
 	for _, rt := range r.api.router.routes {
 		routes = append(routes, rt.method+" "+rt.pattern)
 	}
+	for _, tag := range d.root["tags"].([]any) {
+		tags = append(tags, tag.(map[string]any)["name"].(string))
+	}
 	ids := map[string]bool{}
 	for _, op := range d.operations() {
-		documented = append(documented, op.method+" "+op.path)
+		what := op.method + " " + op.path
+		documented = append(documented, what)
 		id, _ := op.node["operationId"].(string)
 		if id == "" || ids[id] || op.node["summary"] == "" {
-			t.Errorf("%s %s: operationId %q is missing or there twice, or it has no summary", op.method, op.path, id)
+			t.Errorf("%s: the operationId %q is empty or used twice, or the summary is empty", what, id)
 		}
 		ids[id] = true
+		if list := op.node["tags"].([]any); len(list) != 1 || !slices.Contains(tags, list[0].(string)) {
+			t.Errorf("%s: the document does not list the tags %v", what, list)
+		}
+		var inPath []string
 		params, _ := op.node["parameters"].([]any)
-		inPath := 0
 		for _, p := range params {
-			if ref, ok := p.(map[string]any)["$ref"].(string); ok && strings.HasPrefix(ref, "#/components/parameters/") {
-				inPath++
+			if p := d.resolve(p.(map[string]any)); p["in"] == "path" {
+				inPath = append(inPath, "{"+p["name"].(string)+"}")
 			}
 		}
-		if want := strings.Count(op.path, "{"); inPath != want {
-			t.Errorf("%s %s: describes %d of %d path parameters", op.method, op.path, inPath, want)
+		var want []string
+		for segment := range strings.SplitSeq(op.path, "/") {
+			if strings.HasPrefix(segment, "{") {
+				want = append(want, segment)
+			}
+		}
+		slices.Sort(inPath)
+		slices.Sort(want)
+		if !slices.Equal(inPath, want) {
+			t.Errorf("%s: the described path parameters are %v, want %v", what, inPath, want)
 		}
 	}
 	slices.Sort(routes)
 	slices.Sort(documented)
-	for _, s := range routes {
-		if !slices.Contains(documented, s) {
-			t.Errorf("the document lacks %s", s)
+	if !slices.Equal(routes, documented) {
+		t.Errorf("the routes are\n%s\nand the operations of the document are\n%s", strings.Join(routes, "\n"), strings.Join(documented, "\n"))
+	}
+}
+
+// resolve returns the node that a reference names, or the node itself.
+func (d *openDoc) resolve(node map[string]any) map[string]any {
+	name, isRef := node["$ref"].(string)
+	if !isRef {
+		return node
+	}
+	path, local := strings.CutPrefix(name, "#/")
+	var v any = d.root
+	for key := range strings.SplitSeq(path, "/") {
+		m, _ := v.(map[string]any)
+		v = m[key]
+	}
+	found, _ := v.(map[string]any)
+	if !local || found == nil {
+		d.t.Fatalf("the document has no %s", name)
+	}
+	return found
+}
+
+// Every reference of the document has its object, every component is used, and every schema is a
+// JSON schema.
+func TestDocumentReferences(t *testing.T) {
+	d := openDocument(t)
+	used := map[string]bool{}
+	var walk func(v any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			if name, isRef := v["$ref"].(string); isRef {
+				d.resolve(v)
+				used[name] = true
+			}
+			for _, inner := range v {
+				walk(inner)
+			}
+		case []any:
+			for _, inner := range v {
+				walk(inner)
+			}
 		}
 	}
-	for _, s := range documented {
-		if !slices.Contains(routes, s) {
-			t.Errorf("there is no route %s", s)
+	walk(d.root)
+	for kind, list := range d.root["components"].(map[string]any) {
+		for name := range list.(map[string]any) {
+			if kind != "securitySchemes" && !used["#/components/"+kind+"/"+name] {
+				t.Errorf("nothing refers to %s of components/%s", name, kind)
+			}
+			if kind == "schemas" {
+				if _, err := d.compiler.Compile(docURL + "#" + pointer("components", kind, name)); err != nil {
+					t.Errorf("components/schemas/%s: %v", name, err)
+				}
+			}
 		}
 	}
 }
 
-var update = flag.Bool("update", false, "write what openapi.json says of the settings of queues anew")
-
-// The document lists the settings of the table, and a queue with every setting fits the document.
-func TestDocumentMatchesTheSettings(t *testing.T) {
+// A queue with every setting fits the document.
+func TestDocumentHasTheSettings(t *testing.T) {
 	d := openDocument(t)
-	schemas := d.root["components"].(map[string]any)["schemas"].(map[string]any)
-	want, err := json.MarshalIndent(settings.Schema(), "   ", " ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	parsed, err := jsonschema.UnmarshalJSON(bytes.NewReader(want))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !reflect.DeepEqual(schemas["QueueSettings"], parsed) {
-		if !*update {
-			t.Fatal("openapi.json does not have the settings of settings.Table; run go test ./internal/httpapi -run Settings -update")
-		}
-		begin := bytes.Index(openAPI, []byte("   \"QueueSettings\": {"))
-		end := begin + bytes.Index(openAPI[begin:], []byte("\n   }"))
-		text := slices.Concat(openAPI[:begin], []byte("   \"QueueSettings\": "), want, openAPI[end+len("\n   }"):])
-		if err := os.WriteFile("openapi.json", text, 0o666); err != nil {
-			t.Fatal(err)
-		}
-		t.Fatal("written; run the test again")
-	}
 	tree := map[string]any{}
 	for i := range settings.Table {
 		s := &settings.Table[i]
@@ -163,15 +227,50 @@ func TestDocumentMatchesTheSettings(t *testing.T) {
 		}
 		into[key] = s.Example
 	}
-	b, err := json.Marshal(tree)
-	if err != nil {
-		t.Fatal(err)
-	}
-	full := string(b)
+	b := mustJSON(t, tree)
 	d.check("settings", b, "components", "schemas", "QueueSettings")
 	r := newRig(t)
-	a := r.want(http.StatusCreated, "PUT", "/v1/queues/q", full)
-	d.check("queue", []byte(a.body), "components", "schemas", "Queue")
+	r.want(http.StatusCreated, "PUT", "/v1/queues/q", string(b)) // the rig compares the answer with the document
+}
+
+var (
+	sharedMu  sync.Mutex
+	sharedDoc *openDoc
+)
+
+// checkDocumented requires that the document lists the status of an answer for its route, and that
+// the answer fits the schema. All tests of this package send their requests through it.
+func checkDocumented(t *testing.T, api *API, req *http.Request, a answer) {
+	t.Helper()
+	sharedMu.Lock()
+	defer sharedMu.Unlock()
+	if sharedDoc == nil {
+		sharedDoc = openDocument(t)
+	}
+	d := sharedDoc
+	d.t = t
+	found, _, _ := api.router.find(req.Method, req.URL.EscapedPath())
+	if found == nil {
+		d.check("the answer to an unknown path or method", []byte(a.body), "components", "schemas", "Problem")
+		return
+	}
+	what := fmt.Sprintf("the answer %d of %s %s", a.status, req.Method, found.pattern)
+	op := d.at("paths", found.pattern, strings.ToLower(found.method)).(map[string]any)
+	response, listed := op["responses"].(map[string]any)[strconv.Itoa(a.status)].(map[string]any)
+	if !listed {
+		t.Errorf("openapi.json does not list %s: %s", what, a.body)
+		return
+	}
+	keys := []string{"paths", found.pattern, strings.ToLower(found.method), "responses", strconv.Itoa(a.status)}
+	if name, isRef := response["$ref"].(string); isRef {
+		keys, response = strings.Split(strings.TrimPrefix(name, "#/"), "/"), d.resolve(response)
+	}
+	media, _, _ := strings.Cut(a.header.Get("Content-Type"), ";")
+	if content := response["content"].(map[string]any); content[media] == nil {
+		t.Errorf("%s has the Content-Type %s, which openapi.json does not list", what, media)
+	} else if media != "text/plain" && req.Method != http.MethodHead && len(a.body) < 1<<20 {
+		d.check(what, []byte(a.body), append(keys, "content", media, "schema")...)
+	}
 }
 
 // fakeSinks is a manager without real sinks.
@@ -265,7 +364,7 @@ func TestDocumentExamples(t *testing.T) {
 }
 
 // try sends an example to a server and checks the answer.
-func (d *document) try(op operation, media, text string) {
+func (d *openDoc) try(op operation, media, text string) {
 	d.t.Helper()
 	sinks := &fakeSinks{specs: map[string]json.RawMessage{"s": json.RawMessage(`{"queue":"orders"}`)}}
 	r := newRig(d.t, func(o *Options) { o.Sinks = sinks }, withPolicies(d.t))
@@ -303,7 +402,7 @@ func (d *document) try(op operation, media, text string) {
 	status := strconv.Itoa(a.status)
 	node, ok := op.node["responses"].(map[string]any)[status].(map[string]any)
 	if !ok {
-		d.t.Errorf("the document does not know the status %s", status)
+		d.t.Errorf("the document does not list the status %s", status)
 		return
 	}
 	if content, _ := node["content"].(map[string]any); content["application/json"] != nil {
@@ -315,14 +414,14 @@ func (d *document) try(op operation, media, text string) {
 		if m := p.(map[string]any); m["in"] == "query" {
 			a := r.do(op.method, path+"?"+m["name"].(string)+"=%00", "")
 			if strings.Contains(a.body, "there is no parameter") {
-				d.t.Errorf("the server knows no parameter %s", m["name"])
+				d.t.Errorf("the server rejects the documented parameter %s as unknown", m["name"])
 			}
 		}
 	}
 }
 
 // at returns the node at a path of the document.
-func (d *document) at(keys ...string) any {
+func (d *openDoc) at(keys ...string) any {
 	var v any = d.root
 	for _, k := range keys {
 		v = v.(map[string]any)[k]

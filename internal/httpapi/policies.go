@@ -17,7 +17,7 @@ func (c *call) policies() (*policy.Broker, error) {
 }
 
 func (c *call) listPolicies() error {
-	q, err := c.query("vhost")
+	q, err := c.query()
 	if err != nil {
 		return err
 	}
@@ -25,7 +25,7 @@ func (c *call) listPolicies() error {
 	if err != nil {
 		return err
 	}
-	return c.respond(http.StatusOK, map[string]any{"policies": p.Policies(q.Get("vhost"))})
+	return c.respond(http.StatusOK, policiesAnswer{p.Policies(q.text("vhost"))})
 }
 
 func (c *call) getPolicy() error {
@@ -61,17 +61,8 @@ func (c *call) putPolicy() error {
 	if err != nil {
 		return err
 	}
-	want := policy.Policy{
-		Vhost: c.vhost(), Name: c.params["p"], Pattern: f.text("pattern", policy.MaxPatternLen),
-		ApplyTo: policy.Target(f.text("apply_to", 20)), Priority: int(f.integer("priority", -policy.MaxPriority, policy.MaxPriority, 0)),
-	}
-	f.need("pattern")
-	f.need("settings")
-	if v, ok := f.take("settings"); ok {
-		if want.Settings, ok = v.(map[string]any); !ok {
-			f.fail("settings", "want an object of settings")
-		}
-	}
+	want := readPolicy(f, &c.api.limits)
+	want.Vhost, want.Name = c.vhost(), c.params["p"]
 	if err := f.done(); err != nil {
 		return err
 	}
@@ -80,6 +71,17 @@ func (c *call) putPolicy() error {
 		return err
 	}
 	return c.showPolicy(createdStatus(created))
+}
+
+func readPolicy(f *fields, _ *Limits) policy.Policy {
+	f.need("pattern")
+	f.need("settings")
+	return policy.Policy{
+		Pattern:  f.text("pattern", policy.MaxPatternLen),
+		ApplyTo:  policy.Target(f.choice("apply_to", "queues", "quorum_queues", "classic_queues", "streams", "exchanges", "all")),
+		Priority: int(f.integer("priority", -policy.MaxPriority, policy.MaxPriority, 0)),
+		Settings: f.tree("settings", "PolicySettings"),
+	}
 }
 
 func (c *call) deletePolicy() error {
@@ -91,11 +93,11 @@ func (c *call) deletePolicy() error {
 }
 
 func (c *call) listTopicPermissions() error {
-	q, err := c.query("user", "vhost")
+	q, err := c.query()
 	if err != nil {
 		return err
 	}
-	return c.respond(http.StatusOK, map[string]any{"topic_permissions": c.api.opts.Auth.TopicPermissions(q.Get("user"), q.Get("vhost"))})
+	return c.respond(http.StatusOK, topicsAnswer{c.api.opts.Auth.TopicPermissions(q.text("user"), q.text("vhost"))})
 }
 
 func (c *call) putTopicPermission() error {
@@ -106,11 +108,8 @@ func (c *call) putTopicPermission() error {
 	if err != nil {
 		return err
 	}
-	t := auth.TopicPermission{Exchange: c.params["x"]}
-	for name, into := range map[string]*string{"write": &t.Write, "read": &t.Read} {
-		f.need(name)
-		*into = f.text(name, auth.MaxPatternLen)
-	}
+	t := readTopicPermission(f, &c.api.limits)
+	t.Exchange = c.params["x"]
 	if err := f.done(); err != nil {
 		return err
 	}
@@ -118,6 +117,12 @@ func (c *call) putTopicPermission() error {
 		return err
 	}
 	return c.respond(http.StatusOK, auth.TopicPermissionInfo{User: c.params["u"], Vhost: c.vhost(), TopicPermission: t})
+}
+
+func readTopicPermission(f *fields, _ *Limits) auth.TopicPermission {
+	f.need("write")
+	f.need("read")
+	return auth.TopicPermission{Write: f.text("write", auth.MaxPatternLen), Read: f.text("read", auth.MaxPatternLen)}
 }
 
 func (c *call) deleteTopicPermission() error {
@@ -128,12 +133,19 @@ func (c *call) deleteTopicPermission() error {
 
 // limit reads an optional limit. If it is missing, there is no limit.
 func (f *fields) limit(name string) *int {
-	if !f.has(name) {
-		f.known = append(f.known, name)
+	n := int(f.integer(name, 0, auth.MaxLimit, -1))
+	if n < 0 {
 		return nil
 	}
-	n := int(f.integer(name, 0, auth.MaxLimit, 0))
 	return &n
+}
+
+func readVhostLimits(f *fields, _ *Limits) auth.VhostLimits {
+	return auth.VhostLimits{MaxConnections: f.limit("max_connections"), MaxQueues: f.limit("max_queues")}
+}
+
+func readUserLimits(f *fields, _ *Limits) auth.UserLimits {
+	return auth.UserLimits{MaxConnections: f.limit("max_connections"), MaxChannels: f.limit("max_channels"), MaxConsumers: f.limit("max_consumers")}
 }
 
 func (c *call) putVhostLimits() error {
@@ -144,7 +156,7 @@ func (c *call) putVhostLimits() error {
 	if err != nil {
 		return err
 	}
-	l := auth.VhostLimits{MaxConnections: f.limit("max_connections"), MaxQueues: f.limit("max_queues")}
+	l := readVhostLimits(f, &c.api.limits)
 	if err := f.done(); err != nil {
 		return err
 	}
@@ -166,7 +178,7 @@ func (c *call) putUserLimits() error {
 	if err != nil {
 		return err
 	}
-	l := auth.UserLimits{MaxConnections: f.limit("max_connections"), MaxChannels: f.limit("max_channels"), MaxConsumers: f.limit("max_consumers")}
+	l := readUserLimits(f, &c.api.limits)
 	if err := f.done(); err != nil {
 		return err
 	}

@@ -17,16 +17,16 @@ func TestPoliciesOverHTTP(t *testing.T) {
 	r.queue("other", `{}`)
 	a := r.want(http.StatusCreated, "PUT", "/v1/vhosts/%2F/policies/p", `{"pattern":"^orders","settings":{"message-ttl":60000,"max-length":10,"level":{"rate":"5/s"}}}`)
 	if m := a.json(t); m["name"] != "p" || m["apply_to"] != "all" || m["priority"] != 0.0 {
-		t.Errorf("%v", m)
+		t.Errorf("the answer is %v", m)
 	}
 	r.want(http.StatusOK, "PUT", "/v1/vhosts/%2F/policies/p", `{"pattern":"^orders","apply_to":"queues","priority":3,"settings":{"message-ttl":60000,"max-length":10}}`)
 	q := r.want(http.StatusOK, "GET", "/v1/queues/orders", "").json(t)
 	in, declared := q["settings"].(map[string]any), q["declared"].(map[string]any)
 	if q["policy"] != "p" || in["ttl"] != "1m" || in["max_messages"] != 10.0 || in["level"] != nil || declared["ttl"] != "1h" || declared["max_messages"] != nil {
-		t.Errorf("%v", q)
+		t.Errorf("the answer is %v", q)
 	}
 	if q := r.want(http.StatusOK, "GET", "/v1/queues/other", "").json(t); q["policy"] != nil || q["declared"] != nil {
-		t.Errorf("%v", q)
+		t.Errorf("the answer is %v", q)
 	}
 	for body, field := range map[string]string{
 		`{"pattern":"(","settings":{"ttl":"1h"}}`: "pattern", `{"settings":{"ttl":"1h"}}`: "pattern", `{"pattern":"a"}`: "settings",
@@ -43,12 +43,12 @@ func TestPoliciesOverHTTP(t *testing.T) {
 	}
 	r.wantProblem(r.do("PUT", "/v1/vhosts/nowhere/policies/p", `{"pattern":"a","settings":{"ttl":"1h"}}`), http.StatusNotFound, surgetank.CodeNotFound)
 	if a := r.want(http.StatusOK, "GET", "/v1/policies?vhost=%2F", ""); strings.Count(a.body, `"name"`) != 1 {
-		t.Error(a.body)
+		t.Errorf("the answer is %s", a.body)
 	}
 	r.want(http.StatusOK, "DELETE", "/v1/vhosts/%2F/policies/p", "")
 	r.wantProblem(r.do("GET", "/v1/vhosts/%2F/policies/p", ""), http.StatusNotFound, surgetank.CodeNotFound)
 	if q := r.want(http.StatusOK, "GET", "/v1/queues/orders", "").json(t); q["settings"].(map[string]any)["ttl"] != "1h" {
-		t.Errorf("%v", q)
+		t.Errorf("the answer is %v", q)
 	}
 	without := newRig(t)
 	without.wantProblem(without.do("GET", "/v1/policies", ""), http.StatusNotFound, surgetank.CodeNotFound)
@@ -67,7 +67,7 @@ func TestDoorsOwnQueuesAreHidden(t *testing.T) {
 	}
 	list := r.want(http.StatusOK, "GET", "/v1/queues?all_vhosts=true", "")
 	if strings.Contains(list.body, "amq.internal") || !strings.Contains(list.body, `"dead_letter":"amq.dead-letters"`) {
-		t.Error(list.body)
+		t.Errorf("the answer is %s", list.body)
 	}
 	for _, c := range [][2]string{{"GET", ""}, {"DELETE", ""}, {"PUT", "{}"}, {"POST", "/purge"}, {"GET", "/messages"}} {
 		target := "/v1/vhosts/amq.internal/queues/%2F"
@@ -91,11 +91,11 @@ func TestLimitsOverHTTP(t *testing.T) {
 	}
 	v := r.want(http.StatusOK, "PUT", "/v1/vhosts/%2F/limits", `{"max_queues":2,"max_connections":2}`).json(t)
 	if fmt.Sprint(v["limits"]) != "map[max_connections:2 max_queues:2]" {
-		t.Errorf("%v", v)
+		t.Errorf("the answer is %v", v)
 	}
 	u := r.want(http.StatusOK, "PUT", "/v1/users/ann/limits", `{"max_connections":1,"max_channels":0}`).json(t)
 	if fmt.Sprint(u["limits"]) != "map[max_channels:0 max_connections:1]" {
-		t.Errorf("%v", u)
+		t.Errorf("the answer is %v", u)
 	}
 	r.queue("a", "{}")
 	r.queue("b", "{}")
@@ -111,10 +111,10 @@ func TestLimitsOverHTTP(t *testing.T) {
 	r.want(http.StatusOK, "DELETE", "/v1/subscriptions/"+local, "")
 	r.wantProblem(subscribe(as("ann", "x")), http.StatusTooManyRequests, surgetank.CodeBusy)
 	if a := r.do("DELETE", "/v1/subscriptions/"+id, "", as("ann", "x")); a.status != http.StatusOK {
-		t.Fatal(a.body)
+		t.Fatalf("the answer is %s", a.body)
 	}
 	if a := subscribe(as("ann", "x")); a.status != http.StatusCreated {
-		t.Error(a.body)
+		t.Errorf("the answer is %s", a.body)
 	}
 	r.want(http.StatusOK, "PUT", "/v1/vhosts/%2F/limits", `{}`)
 	r.queue("c", "{}")
@@ -124,18 +124,18 @@ func TestLimitsOverHTTP(t *testing.T) {
 	second := subscribe(as("ann", "x")).json(t)["subscription"].(string)
 	refused := r.wantProblem(subscribe(as("ann", "x")), http.StatusTooManyRequests, surgetank.CodeBusy)
 	if !strings.Contains(refused["detail"].(string), "2 user consumers") {
-		t.Errorf("%v", refused)
+		t.Errorf("the answer is %v", refused)
 	}
 	if a := r.do("POST", "/v1/subscriptions/"+second+"/cancel", "", as("ann", "x")); a.status != http.StatusOK { // frees its place, once
-		t.Fatal(a.body)
+		t.Fatalf("the answer is %s", a.body)
 	}
 	third := subscribe(as("ann", "x"))
 	if third.status != http.StatusCreated {
-		t.Fatal(third.body)
+		t.Fatalf("the answer is %s", third.body)
 	}
 	for _, id := range []string{second, third.json(t)["subscription"].(string)} {
 		if a := r.do("DELETE", "/v1/subscriptions/"+id, "", as("ann", "x")); a.status != http.StatusOK {
-			t.Fatal(a.body)
+			t.Fatalf("the answer is %s", a.body)
 		}
 		if id == second {
 			r.wantProblem(subscribe(as("ann", "x")), http.StatusTooManyRequests, surgetank.CodeBusy)
@@ -148,7 +148,7 @@ func TestLimitsOverHTTP(t *testing.T) {
 	for range 2 { // a refused request keeps no place
 		full := r.wantProblem(subscribe(as("ann", "x")), http.StatusTooManyRequests, surgetank.CodeFull)
 		if !strings.Contains(full["detail"].(string), "raise max_consumers") {
-			t.Errorf("%v", full)
+			t.Errorf("the answer is %v", full)
 		}
 	}
 	r.wantProblem(r.do("POST", "/v1/queues/a/receive", `{"wait":"20s"}`), http.StatusTooManyRequests, surgetank.CodeFull)
@@ -162,13 +162,13 @@ func TestTopicPermissionsOverHTTP(t *testing.T) {
 	r := newRig(t)
 	r.want(http.StatusOK, "PUT", "/v1/vhosts/%2F/topic-permissions/ann/amq.topic", `{"write":"a[.].*","read":""}`)
 	if a := r.want(http.StatusOK, "GET", "/v1/topic-permissions?user=ann", ""); !strings.Contains(a.body, `{"user":"ann","vhost":"/","exchange":"amq.topic","write":"a[.].*","read":""}`) {
-		t.Error(a.body)
+		t.Errorf("the answer is %s", a.body)
 	}
 	r.wantProblem(r.do("PUT", "/v1/vhosts/%2F/topic-permissions/ann/x", `{"write":"("}`), http.StatusBadRequest, surgetank.CodeInvalid)
 	r.wantProblem(r.do("PUT", "/v1/vhosts/%2F/topic-permissions/ann/x", `{"write":"(","read":""}`), http.StatusBadRequest, surgetank.CodeInvalid)
 	r.wantProblem(r.do("PUT", "/v1/vhosts/%2F/topic-permissions/nobody/x", `{"write":"","read":""}`), http.StatusNotFound, surgetank.CodeNotFound)
 	r.want(http.StatusOK, "DELETE", "/v1/vhosts/%2F/topic-permissions/ann/amq.topic", "")
 	if a := r.want(http.StatusOK, "GET", "/v1/topic-permissions", ""); strings.Contains(a.body, "ann") {
-		t.Error(a.body)
+		t.Errorf("the answer is %s", a.body)
 	}
 }

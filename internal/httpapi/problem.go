@@ -36,14 +36,14 @@ const defaultRetryAfter = time.Second
 // problem is an error in the form of RFC 9457. Code, Field and RetryAfter come from
 // surgetank.Error. Type is always about:blank, so Title is the name of the status.
 type problem struct {
-	Type       string         `json:"type"`
+	Type       string         `json:"type" enum:"about:blank"`
 	Title      string         `json:"title"`
 	Status     int            `json:"status"`
-	Detail     string         `json:"detail"`
-	Code       surgetank.Code `json:"code"`
-	Field      string         `json:"field,omitempty"`
-	Line       int            `json:"line,omitempty"`        // of an NDJSON body, from 1
-	RetryAfter string         `json:"retry_after,omitempty"` // a Go duration, more precise than the header
+	Detail     string         `json:"detail" doc:"What happened, to what, and what to do."`
+	Code       surgetank.Code `json:"code" doc:"Stable; programs may switch on it."`
+	Field      string         `json:"field,omitempty" doc:"The wrong member, parameter or header."`
+	Line       int            `json:"line,omitempty" min:"1" doc:"The number of the wrong line of an NDJSON body. Nothing of that body was published."`
+	RetryAfter string         `json:"retry_after,omitempty" doc:"When to try again, as a Go duration; the header Retry-After has it in whole seconds."`
 	*partial
 }
 
@@ -51,8 +51,8 @@ type problem struct {
 type partial struct {
 	Published  int            `json:"published"`
 	Duplicates int            `json:"duplicates"`
-	IDs        []any          `json:"ids"`
-	Errors     []messageError `json:"errors"`
+	IDs        []*string      `json:"ids" doc:"After a publish that was partly refused: one id for each message, null if the message was not stored."`
+	Errors     []messageError `json:"errors" doc:"After a publish that was partly refused: the messages from first to last, counted from 0, were refused for this reason."`
 }
 
 // messageError is one error for several consecutive messages. First and Last are positions in the

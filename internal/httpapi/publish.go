@@ -20,15 +20,12 @@ var ndjsonTypes = []string{"application/x-ndjson", "application/ndjson", "applic
 // publish stores the body as one message. With ?format= it divides the body into messages; with
 // NDJSON each JSON object is a message.
 func (c *call) publish() error {
-	q, err := c.query("raw", "format", "delimiter", "ids")
+	q, err := c.query()
 	if err != nil {
 		return err
 	}
-	format, cut, err := cutParams(q.Get)
+	format, cut, err := cutParams(q.text)
 	if err != nil {
-		return err
-	}
-	if err := checkIDsParam(q.Get("ids")); err != nil {
 		return err
 	}
 	media, err := c.mediaType()
@@ -77,16 +74,13 @@ func (c *call) publish() error {
 		body.release()
 		return err
 	}
-	return c.store(msgs, body, q.Get("ids"))
+	return c.store(msgs, body, q.text("ids"))
 }
 
 // publishMany is publish for NDJSON whose lines name their queues.
 func (c *call) publishMany() error {
-	q, err := c.query("ids")
+	q, err := c.query()
 	if err != nil {
-		return err
-	}
-	if err := checkIDsParam(q.Get("ids")); err != nil {
 		return err
 	}
 	media, err := c.mediaType()
@@ -112,7 +106,7 @@ func (c *call) publishMany() error {
 		body.release()
 		return err
 	}
-	return c.store(msgs, body, q.Get("ids"))
+	return c.store(msgs, body, q.text("ids"))
 }
 
 // targetReader reads messages that name their queues, and checks that the caller may write to each.
@@ -201,14 +195,6 @@ func inLine(number int, err error) error {
 
 func (a *API) tooManyLines() error {
 	return surgetank.Errorf(surgetank.CodeTooLarge, "the body has more than %d lines; send fewer messages at once", a.limits.MaxLines)
-}
-
-func checkIDsParam(v string) error {
-	switch v {
-	case "", "list", "ranges", "none":
-		return nil
-	}
-	return surgetank.FieldErrorf("ids", "ids is list, ranges or none, not %.40q", v)
 }
 
 // outcome is the result of a publish.
@@ -330,12 +316,13 @@ func appendRanges(b []byte, results []surgetank.PublishResult) []byte {
 // refusedSome returns the error for a publish that was not stored completely. It has the first
 // refusal's status and text, and the result of each message.
 func refusedSome(results []surgetank.PublishResult) error {
-	p := partial{IDs: make([]any, len(results))}
+	p := partial{IDs: make([]*string, len(results))}
 	var first error
 	for i, r := range results {
 		if r.Err == nil {
 			if r.ID.Seq != 0 {
-				p.IDs[i] = r.ID.String()
+				id := r.ID.String()
+				p.IDs[i] = &id
 			}
 			p.Published++
 			if r.Duplicate {
@@ -433,13 +420,6 @@ func (c *call) settlements(raw json.RawMessage) ([]surgetank.Settlement, error) 
 		return nil, err
 	}
 	f := newFields("", map[string]any{"settlements": v})
-	var list []surgetank.Settlement
-	for _, item := range f.objects("settlements", c.api.limits.MaxReceipts) {
-		s, err := readSettlement(item)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, s)
-	}
+	list := readSettlements(f, &c.api.limits)
 	return list, f.done()
 }

@@ -47,17 +47,17 @@ func TestPublishOneRaw(t *testing.T) {
 		header("Surgetank-Group", "g"), header("Surgetank-Dedup-Id", "d"), header("Surgetank-Delay", "1h"), header("Surgetank-TTL", "24h"),
 		header("Surgetank-Priority", "7"), header("Surgetank-Key", "k.é"), header("Surgetank-Header-Customer", "acme"), header("Surgetank-Header-Customer", "again"))
 	if got := a.body; got != `{"published":1,"duplicates":0,"ids":["1-1"]}`+"\n" {
-		t.Fatal(got)
+		t.Fatalf("got %s", got)
 	}
 	got := b.sent[0]
 	want := surgetank.Message{Body: []byte("\x00 any bytes \xff"), ContentType: "image/png", Group: "g", DedupID: "d", Delay: time.Hour, TTL: 24 * time.Hour,
 		Priority: 7, Key: "k.é", Headers: []surgetank.Header{{Name: "customer", Value: "acme"}, {Name: "customer", Value: "again"}}}
 	if d := cmp.Diff(want, got); d != "" {
-		t.Fatal(d)
+		t.Fatalf("difference: %s", d)
 	}
 	again := r.want(http.StatusCreated, "POST", "/v1/queues/q/messages", "other", header("Surgetank-Dedup-Id", "d"))
 	if got := again.body; got != `{"published":1,"duplicates":1,"ids":["1-1"]}`+"\n" {
-		t.Fatal(got)
+		t.Fatalf("got %s", got)
 	}
 }
 
@@ -90,7 +90,7 @@ func TestPublishNDJSON(t *testing.T) {
 	)
 	a := r.want(http.StatusCreated, "POST", "/v1/queues/q/messages", body, header("Content-Type", ndjsonType))
 	if got := a.body; got != `{"published":5,"duplicates":0,"ids":["1-1","1-2","1-3","1-4","1-5"]}`+"\n" {
-		t.Fatal(got)
+		t.Fatalf("got %s", got)
 	}
 	const j = "application/json"
 	want := []surgetank.Message{
@@ -101,7 +101,7 @@ func TestPublishNDJSON(t *testing.T) {
 		{Body: []byte("7"), ContentType: j},
 	}
 	if d := cmp.Diff(want, b.sent); d != "" {
-		t.Fatal(d)
+		t.Fatalf("difference: %s", d)
 	}
 	for i, d := range r.stored("q") {
 		if string(d.Body) != string(want[i].Body) {
@@ -118,15 +118,15 @@ func TestPublishRawLines(t *testing.T) {
 	}
 	if got := post("ranges", "\xef\xbb\xbf{\"a\":1}\n\r\n x\r\nlast", header("Content-Type", ndjsonType), header("Surgetank-Group", "g"),
 		header("Surgetank-Dedup-Prefix", "file:"), header("Surgetank-Dedup-First", "100")); got != `{"published":3,"duplicates":0,"ranges":[{"first":"1-1","count":3}]}`+"\n" {
-		t.Fatal(got)
+		t.Fatalf("got %s", got)
 	}
 	// The same file with one more line: only the new line is stored.
 	if got := post("ranges", "{\"a\":1}\n\n x\r\nlast\nnew\n", header("Content-Type", "text/plain"), header("Surgetank-Dedup-Prefix", "file:"), header("Surgetank-Dedup-First", "100")); got !=
 		`{"published":4,"duplicates":3,"ranges":[{"first":"1-1","count":3,"duplicate":true},{"first":"1-4","count":1}]}`+"\n" {
-		t.Fatal(got)
+		t.Fatalf("got %s", got)
 	}
 	if got := post("none", "z\n", header("Content-Type", "text/plain")); got != `{"published":1,"duplicates":0}`+"\n" {
-		t.Fatal(got)
+		t.Fatalf("got %s", got)
 	}
 	var got []string
 	for _, d := range r.stored("q") {
@@ -135,7 +135,7 @@ func TestPublishRawLines(t *testing.T) {
 	want := []string{`{"a":1}|g|file:100|application/json`, " x|g|file:102|application/json", "last|g|file:103|application/json",
 		"new||file:104|text/plain", "z|||text/plain"}
 	if d := cmp.Diff(want, got); d != "" {
-		t.Fatal(d)
+		t.Fatalf("difference: %s", d)
 	}
 }
 
@@ -225,7 +225,7 @@ func TestPublishCutRefused(t *testing.T) {
 			line, _ := m["line"].(float64)
 			field, _ := m["field"].(string)
 			if detail := m["detail"].(string); line != tc.line || field != tc.field || !strings.Contains(detail, tc.says) {
-				t.Errorf("line %v, field %q, %q", line, field, detail)
+				t.Errorf("the problem has line %v, field %q and detail %q", line, field, detail)
 			}
 			if n := len(r.stored("q")); n != 0 {
 				t.Errorf("%d messages of a refused request are stored", n)
@@ -308,7 +308,7 @@ func TestPublishRefused(t *testing.T) {
 		{"headers with NDJSON", "", good, 400, "invalid", "Surgetank-*", 0, "own group", []with{header("Surgetank-Group", "x")}},
 		{"gzip", "", good, 415, "invalid", "Content-Encoding", 0, "unpacked", []with{header("Content-Encoding", "gzip")}},
 		{"malformed type", "", good, 415, "invalid", "Content-Type", 0, "malformed", []with{header("Content-Type", "a/b/c;;")}},
-		{"unknown parameter", "?foo=1", good, 400, "invalid", "foo", 0, "raw, format, delimiter, ids", nil},
+		{"unknown parameter", "?foo=1", good, 400, "invalid", "foo", 0, "format, delimiter, raw, ids", nil},
 		{"parameter twice", "?ids=list&ids=none", good, 400, "invalid", "ids", 0, "once", nil},
 		{"raw=yes", "?raw=yes", good, 400, "invalid", "raw", 0, "lines", nil},
 		{"ids=some", "?ids=some", good, 400, "invalid", "ids", 0, "ranges", nil},
@@ -351,7 +351,7 @@ func TestPublishRefused(t *testing.T) {
 			r.t = t
 			m := r.wantProblem(r.do("POST", "/v1/queues/q/messages", "x", h), 400, "invalid")
 			if f, _ := m["field"].(string); !strings.HasPrefix(f, "Surgetank-") {
-				t.Fatalf("names the field %q", f)
+				t.Fatalf("the problem names the field %q, want none", f)
 			}
 			if n := len(r.stored("q")); n != 0 {
 				t.Fatalf("%d messages of a refused request are stored", n)
@@ -369,15 +369,15 @@ func TestPublishRefusedInPart(t *testing.T) {
 	a := r.do("POST", "/v1/queues/q/messages?raw=lines", "a\nb\nc\nd\n")
 	m := r.wantProblem(a, http.StatusTooManyRequests, surgetank.CodeFull)
 	if a.header.Get("Retry-After") == "" || m["retry_after"] == "" {
-		t.Fatalf("when to try again is missing: %v", a.header)
+		t.Fatalf("the header Retry-After is missing: %v", a.header)
 	}
 	got, _ := json.Marshal(map[string]any{"published": m["published"], "ids": m["ids"]})
 	if string(got) != `{"ids":["1-1","1-2",null,null],"published":2}` {
-		t.Fatalf("%s", a.body)
+		t.Fatalf("the answer is %s", a.body)
 	}
 	e := m["errors"].([]any)[0].(map[string]any)
 	if e["first"] != 2.0 || e["last"] != 3.0 || e["code"] != "full" {
-		t.Fatalf("%s", a.body)
+		t.Fatalf("the answer is %s", a.body)
 	}
 }
 
@@ -422,7 +422,7 @@ func TestPublishMany(t *testing.T) {
 	nd := header("Content-Type", ndjsonType)
 	r.want(http.StatusCreated, "POST", "/v1/publish", lines(`{"queue":"a","body":1}`, `{"queues":["a","b"],"body":2}`, `{"body":3,"queue":"b"}`), nd)
 	if len(r.stored("a")) != 2 || len(r.stored("b")) != 2 {
-		t.Fatal("not where they should be")
+		t.Fatal("the messages are in other queues than the request names")
 	}
 	r.wantProblem(r.do("POST", "/v1/publish", `{"body":1}`, nd), 400, "invalid")
 	r.wantProblem(r.do("POST", "/v1/publish", `{"body":1,"queue":"a","queues":["b"]}`, nd), 400, "invalid")
@@ -438,7 +438,7 @@ func TestPublishMany(t *testing.T) {
 	}
 	m := r.wantProblem(r.do("POST", "/v1/publish", lines("", `{"queue":"a","body":1}`, `{"queue":"b","body":1}`), nd, as("w", "pw")), 403, "denied")
 	if m["line"] != 3.0 {
-		t.Fatalf("%v", m)
+		t.Fatalf("the answer is %v", m)
 	}
 	r.wantProblem(r.do("POST", "/v1/publish", `{"queue":"a","body":1,"opaque_base64":"AA=="}`, nd, as("w", "pw")), 403, "denied")
 	if len(r.stored("a")) != 2 {

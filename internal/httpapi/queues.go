@@ -16,20 +16,13 @@ const maxListed = 10_000
 
 // listQueues shows the queues that the caller may see, ordered by name, in pages.
 func (c *call) listQueues() error {
-	q, err := c.query("after", "max", "prefix", "all_vhosts")
+	q, err := c.query()
 	if err != nil {
 		return err
 	}
-	most, err := queryUint(q, "max", maxListed)
-	if err != nil {
-		return err
-	}
+	most, everywhere := q.number("max"), q.flag("all_vhosts")
 	if most == 0 {
 		most = maxListed
-	}
-	everywhere, err := queryBool(q, "all_vhosts")
-	if err != nil {
-		return err
 	}
 	all, err := c.broker().Queues(c.r.Context())
 	if err != nil {
@@ -44,14 +37,11 @@ func (c *call) listQueues() error {
 		return name
 	}
 	slices.SortFunc(all, func(a, b surgetank.QueueInfo) int { return strings.Compare(key(&a), key(&b)) })
-	page := struct {
-		Queues []settings.Queue `json:"queues"`
-		Next   string           `json:"next,omitempty"`
-	}{Queues: []settings.Queue{}}
+	page := queuesAnswer{Queues: []settings.Queue{}}
 	for i := range all {
 		vhost, name := surgetank.SplitName(all[i].Name)
-		if !everywhere && vhost != c.vhost() || key(&all[i]) <= q.Get("after") && q.Get("after") != "" ||
-			!strings.HasPrefix(name, q.Get("prefix")) || c.maySee(vhost, name) != nil {
+		if !everywhere && vhost != c.vhost() || key(&all[i]) <= q.text("after") && q.text("after") != "" ||
+			!strings.HasPrefix(name, q.text("prefix")) || c.maySee(vhost, name) != nil {
 			continue
 		}
 		if uint64(len(page.Queues)) == most {
@@ -111,13 +101,9 @@ const modeMerge = "merge"
 // putQueue creates a queue or replaces its settings. A missing setting becomes the default; with
 // mode=merge it stays unchanged.
 func (c *call) putQueue() error {
-	q, err := c.query("mode")
+	q, err := c.query()
 	if err != nil {
 		return err
-	}
-	mode, ok := declareModes[q.Get("mode")]
-	if !ok && q.Get("mode") != modeMerge {
-		return surgetank.FieldErrorf("mode", "mode is create_or_update, create_if_absent, create, update or merge, not %.40q", q.Get("mode"))
 	}
 	f, err := c.object()
 	if err != nil {
@@ -125,14 +111,14 @@ func (c *call) putQueue() error {
 	}
 	var info surgetank.QueueInfo
 	var created bool
-	if q.Get("mode") == modeMerge {
+	if q.text("mode") == modeMerge {
 		info, created, err = c.mergeQueue(f.m)
 	} else {
 		var config surgetank.QueueConfig
 		if config, err = settings.Decode(f.m); err != nil {
 			return err
 		}
-		info, created, err = c.broker().DeclareQueue(c.r.Context(), c.queue(), settings.Qualify(config, c.vhost()), mode)
+		info, created, err = c.broker().DeclareQueue(c.r.Context(), c.queue(), settings.Qualify(config, c.vhost()), declareModes[q.text("mode")])
 	}
 	if err != nil {
 		return err
@@ -182,31 +168,21 @@ func merge(tree, given map[string]any) {
 }
 
 func (c *call) deleteQueue() error {
-	q, err := c.query("if_unused", "if_empty")
+	q, err := c.query()
 	if err != nil {
 		return err
 	}
-	var o surgetank.DeleteOptions
-	if o.IfUnused, err = queryBool(q, "if_unused"); err != nil {
-		return err
-	}
-	if o.IfEmpty, err = queryBool(q, "if_empty"); err != nil {
-		return err
-	}
+	o := surgetank.DeleteOptions{IfUnused: q.flag("if_unused"), IfEmpty: q.flag("if_empty")}
 	removed, err := c.broker().DeleteQueue(c.r.Context(), c.queue(), o)
 	if err != nil {
 		return err
 	}
-	return c.respond(http.StatusOK, map[string]int64{"removed": removed})
+	return c.respond(http.StatusOK, removedAnswer{removed})
 }
 
 // purge drops the messages that are not leased, or only the damaged ones.
 func (c *call) purge() error {
-	q, err := c.query("damaged")
-	if err != nil {
-		return err
-	}
-	damaged, err := queryBool(q, "damaged")
+	q, err := c.query()
 	if err != nil {
 		return err
 	}
@@ -214,27 +190,48 @@ func (c *call) purge() error {
 		return err
 	}
 	drop := c.broker().PurgeQueue
-	if damaged {
+	if q.flag("damaged") {
 		drop = c.broker().DropDamaged
 	}
 	purged, err := drop(c.r.Context(), c.queue())
 	if err != nil {
 		return err
 	}
-	return c.respond(http.StatusOK, map[string]int64{"purged": purged})
+	return c.respond(http.StatusOK, purgedAnswer{purged})
 }
 
-func (c *call) pause() error  { return c.setPaused(true) }
-func (c *call) resume() error { return c.setPaused(false) }
+// pause stops deliveries, for a time or until resume.
+func (c *call) pause() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	f, err := c.object()
+	if err != nil {
+		return err
+	}
+	d := readPause(f, &c.api.limits)
+	if err := f.done(); err != nil {
+		return err
+	}
+	if err := c.broker().PauseQueue(c.r.Context(), c.queue(), d); err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, pausedAnswer{true})
+}
 
-func (c *call) setPaused(paused bool) error {
+// readPause reads how long a pause lasts; 0: until resume.
+func readPause(f *fields, _ *Limits) time.Duration {
+	return f.duration("for", time.Nanosecond, surgetank.MaxDuration, 0)
+}
+
+func (c *call) resume() error {
 	if err := c.plain(); err != nil {
 		return err
 	}
-	if err := c.broker().PauseQueue(c.r.Context(), c.queue(), paused); err != nil {
+	if err := c.broker().ResumeQueue(c.r.Context(), c.queue()); err != nil {
 		return err
 	}
-	return c.respond(http.StatusOK, map[string]bool{"paused": paused})
+	return c.respond(http.StatusOK, pausedAnswer{false})
 }
 
 // plain rejects parameters and a body.
@@ -255,29 +252,29 @@ func (c *call) redrive() error {
 	if err != nil {
 		return err
 	}
-	to, filter := f.text("to", surgetank.MaxNameLen), f.text("queue", surgetank.MaxNameLen)
-	o := surgetank.RedriveOptions{
-		Max: f.integer("max", 0, 1<<53, 0), Rate: f.rate("rate"), DryRun: f.flag("dry_run", false),
-		Reason: f.text("reason", surgetank.MaxNameLen),
-	}
+	o := readRedrive(f, &c.api.limits)
 	if err := f.done(); err != nil {
 		return err
 	}
-	if o.To, err = c.target("to", to); err != nil {
+	if o.To, err = c.target("to", o.To); err != nil {
 		return err
 	}
-	if o.Queue, err = c.target("queue", filter); err != nil {
+	if o.Queue, err = c.target("queue", o.Queue); err != nil {
 		return err
 	}
 	res, err := c.broker().Redrive(c.r.Context(), c.queue(), o)
 	if err != nil {
 		return err
 	}
-	answer := map[string]any{"matched": res.Matched, "moved": res.Moved, "skipped": res.Skipped, "dry_run": o.DryRun}
-	if res.Full > 0 {
-		answer["full"] = res.Full
+	return c.respond(http.StatusOK, redriveAnswer{res.Matched, res.Moved, res.Skipped, res.Full, o.DryRun})
+}
+
+// readRedrive reads the options of a redrive. Names of queues are those of the path's virtual host.
+func readRedrive(f *fields, _ *Limits) surgetank.RedriveOptions {
+	return surgetank.RedriveOptions{
+		To: f.text("to", surgetank.MaxNameLen), Max: f.integer("max", 0, 1<<53, 0), Rate: f.rate("rate"), DryRun: f.flag("dry_run", false),
+		Reason: f.text("reason", surgetank.MaxNameLen), Queue: f.text("queue", surgetank.MaxNameLen),
 	}
-	return c.respond(http.StatusOK, answer)
 }
 
 // target returns the full name of a queue of the path's virtual host; "" stays "".
@@ -293,30 +290,15 @@ func (c *call) target(field, name string) (string, error) {
 
 // peek shows messages without leasing them.
 func (c *call) peek() error {
-	q, err := c.query("max", "after", "state", "max_bytes", "id")
+	q, err := c.query()
 	if err != nil {
 		return err
 	}
-	var o surgetank.PeekOptions
-	most, err := queryUint(q, "max", uint64(c.api.limits.MaxReceive))
-	if err != nil {
-		return err
+	o := surgetank.PeekOptions{
+		Max: clampInt(int64(q.number("max"))), After: q.number("after"), MaxBytes: clampInt(int64(q.number("max_bytes"))),
+		State: surgetank.State(q.text("state")),
 	}
-	o.Max = clampInt(int64(most))
-	if o.After, err = queryUint(q, "after", 1<<63-1); err != nil {
-		return err
-	}
-	most, err = queryUint(q, "max_bytes", 64<<20)
-	if err != nil {
-		return err
-	}
-	o.MaxBytes = clampInt(int64(most))
-	switch o.State = surgetank.State(q.Get("state")); o.State {
-	case "", surgetank.StateReady, surgetank.StateBlocked, surgetank.StateDelayed, surgetank.StateLeased, surgetank.StateDamaged:
-	default:
-		return surgetank.FieldErrorf("state", "state is ready, blocked, delayed, leased or damaged, not %.40q", q.Get("state"))
-	}
-	if id := q.Get("id"); id != "" {
+	if id := q.text("id"); id != "" {
 		if o.ID, err = surgetank.ParseMessageID(id); err != nil {
 			return surgetank.FieldErrorf("id", "%s", err)
 		}

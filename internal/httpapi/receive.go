@@ -25,14 +25,7 @@ func (c *call) receive() error {
 	if err != nil {
 		return err
 	}
-	o := surgetank.ReceiveOptions{
-		Max:      int(f.integer("max", 1, int64(c.api.limits.MaxReceive), 1)),
-		MaxBytes: int(f.integer("max_bytes", 1, 64<<20, 16<<20)),
-		Wait:     f.duration("wait", 0, c.api.limits.MaxWait, 0),
-		Lease:    f.duration("lease", time.Millisecond, surgetank.MaxLease, 0),
-		NoAck:    !f.flag("ack", true),
-		Name:     f.text("name", surgetank.MaxNameLen),
-	}
+	o := readReceive(f, &c.api.limits)
 	if err := f.done(); err != nil {
 		return err
 	}
@@ -56,6 +49,17 @@ func (c *call) receive() error {
 		return unsent(err)
 	}
 	return nil
+}
+
+func readReceive(f *fields, l *Limits) surgetank.ReceiveOptions {
+	return surgetank.ReceiveOptions{
+		Max:      int(f.integer("max", 1, int64(l.MaxReceive), 1)),
+		Wait:     f.duration("wait", 0, l.MaxWait, 0),
+		Lease:    f.duration("lease", time.Millisecond, surgetank.MaxLease, 0),
+		MaxBytes: int(f.integer("max_bytes", 1, 64<<20, 16<<20)),
+		NoAck:    !f.flag("ack", true),
+		Name:     f.text("name", surgetank.MaxNameLen),
+	}
 }
 
 // pollContext returns a context that ends when the client leaves and when the API is closed.
@@ -98,22 +102,33 @@ func (c *call) giveBack(list []surgetank.Delivery) {
 	}
 }
 
-func (c *call) ack() error {
-	return c.settlePath(func(*fields) surgetank.Settlement { return surgetank.Settlement{Op: surgetank.Ack} })
+func (c *call) ack() error    { return c.settlePath(readAck) }
+func (c *call) nack() error   { return c.settlePath(readNack) }
+func (c *call) extend() error { return c.settlePath(readExtend) }
+
+// receiptsAlike are receipts that are settled in the same way.
+type receiptsAlike struct {
+	receipts []string
+	how      surgetank.Settlement
 }
 
-func (c *call) nack() error {
-	return c.settlePath(func(f *fields) surgetank.Settlement {
-		s := surgetank.Settlement{Op: surgetank.Nack}
-		nackMembers(f, &s)
-		return s
-	})
+func readReceipts(f *fields, l *Limits, op surgetank.SettleOp) receiptsAlike {
+	f.need("receipts")
+	return receiptsAlike{f.texts("receipts", l.MaxReceipts), surgetank.Settlement{Op: op}}
 }
 
-func (c *call) extend() error {
-	return c.settlePath(func(f *fields) surgetank.Settlement {
-		return surgetank.Settlement{Op: surgetank.Extend, Lease: f.duration("lease", time.Millisecond, surgetank.MaxLease, 0)}
-	})
+func readAck(f *fields, l *Limits) receiptsAlike { return readReceipts(f, l, surgetank.Ack) }
+
+func readNack(f *fields, l *Limits) receiptsAlike {
+	r := readReceipts(f, l, surgetank.Nack)
+	nackMembers(f, &r.how)
+	return r
+}
+
+func readExtend(f *fields, l *Limits) receiptsAlike {
+	r := readReceipts(f, l, surgetank.Extend)
+	r.how.Lease = f.duration("lease", time.Millisecond, surgetank.MaxLease, 0)
+	return r
 }
 
 // nackMembers reads the members of a nack besides its receipts.
@@ -130,7 +145,7 @@ func nackMembers(f *fields, s *surgetank.Settlement) {
 }
 
 // settlePath settles all receipts of a request in the same way.
-func (c *call) settlePath(how func(*fields) surgetank.Settlement) error {
+func (c *call) settlePath(read func(*fields, *Limits) receiptsAlike) error {
 	if _, err := c.query(); err != nil {
 		return err
 	}
@@ -138,19 +153,17 @@ func (c *call) settlePath(how func(*fields) surgetank.Settlement) error {
 	if err != nil {
 		return err
 	}
-	f.need("receipts")
-	receipts := f.texts("receipts", c.api.limits.MaxReceipts)
-	one := how(f)
+	same := read(f, &c.api.limits)
 	if err := f.done(); err != nil {
 		return err
 	}
-	list := make([]surgetank.Settlement, len(receipts))
-	for i, text := range receipts {
+	list := make([]surgetank.Settlement, len(same.receipts))
+	for i, text := range same.receipts {
 		r, err := surgetank.ParseReceipt(text)
 		if err != nil {
 			return surgetank.FieldErrorf("receipts", "receipts[%d]: %s", i, err)
 		}
-		list[i] = one
+		list[i] = same.how
 		list[i].Receipt = r
 		if err := c.receiptOfQueue(r, c.queue()); err != nil {
 			return err
@@ -188,53 +201,49 @@ func (c *call) settle() error {
 		return err
 	}
 	f.need("settlements")
-	var list []surgetank.Settlement
-	for _, item := range f.objects("settlements", c.api.limits.MaxReceipts) {
-		s, err := readSettlement(item)
-		if err != nil {
-			return err
-		}
+	list := readSettlements(f, &c.api.limits)
+	if err := f.done(); err != nil {
+		return err
+	}
+	for _, s := range list {
 		if err := c.ownReceipt(s.Receipt); err != nil {
 			return err
 		}
-		list = append(list, s)
-	}
-	if err := f.done(); err != nil {
-		return err
 	}
 	return c.settleAll(list)
 }
 
-func readSettlement(f *fields) (s surgetank.Settlement, err error) {
-	f.need("receipt")
-	receipt := f.text("receipt", 100)
-	switch op := f.text("op", 10); op {
-	case "ack":
-		s.Op = surgetank.Ack
-	case "nack":
-		s.Op = surgetank.Nack
-		nackMembers(f, &s)
-	case "extend":
-		s.Op = surgetank.Extend
-		s.Lease = f.duration("lease", time.Millisecond, surgetank.MaxLease, 0)
-	default:
-		f.fail("op", "op is ack, nack or extend, not %.40q", op)
+// readSettlements reads a list of settlements.
+func readSettlements(f *fields, l *Limits) []surgetank.Settlement {
+	var list []surgetank.Settlement
+	for _, item := range f.objects("settlements", l.MaxReceipts, "Settlement") {
+		list = append(list, readSettlement(item, l))
+		if err := item.done(); err != nil {
+			f.err = err
+			return nil
+		}
 	}
-	if err := f.done(); err != nil {
-		return s, err
-	}
-	if s.Receipt, err = surgetank.ParseReceipt(receipt); err != nil {
-		return s, surgetank.FieldErrorf(f.prefix+"receipt", "%s", err)
-	}
-	return s, nil
+	return list
 }
 
-// settled is the result for one receipt.
-type settled struct {
-	Receipt string         `json:"receipt"`
-	OK      bool           `json:"ok"`
-	Code    surgetank.Code `json:"code,omitempty"`
-	Detail  string         `json:"detail,omitempty"`
+func readSettlement(f *fields, _ *Limits) (s surgetank.Settlement) {
+	f.need("receipt")
+	f.need("op")
+	receipt, op := f.text("receipt", 100), f.choice("op", "ack", "nack", "extend")
+	if op == "nack" || f.describing != nil {
+		s.Op = surgetank.Nack
+		nackMembers(f, &s)
+	}
+	if op == "extend" || f.describing != nil {
+		s.Op = surgetank.Extend
+		s.Lease = f.duration("lease", time.Millisecond, surgetank.MaxLease, 0)
+	}
+	r, err := surgetank.ParseReceipt(receipt)
+	if err != nil && f.err == nil {
+		f.err = surgetank.FieldErrorf(f.prefix+"receipt", "%s", err)
+	}
+	s.Receipt = r
+	return s
 }
 
 // settleAll settles and reports each receipt's result. The status is 200 even if some leases were
@@ -244,11 +253,7 @@ func (c *call) settleAll(list []surgetank.Settlement) error {
 	if err != nil {
 		return err
 	}
-	answer := struct {
-		Done    int       `json:"done"`
-		Failed  int       `json:"failed"`
-		Results []settled `json:"results"`
-	}{Results: make([]settled, len(results))}
+	answer := settledAnswer{Results: make([]settled, len(results))}
 	for i, err := range results {
 		one := settled{Receipt: list[i].Receipt.String(), OK: err == nil}
 		if err == nil {

@@ -2,17 +2,12 @@ package httpapi
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"math"
 	"mime"
 	"net/http"
-	"net/url"
 	"os"
-	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -163,49 +158,11 @@ func (c *call) mediaType() (string, error) {
 	return t, nil
 }
 
-// query returns the query parameters. Only the named ones are allowed, at most once each.
-func (c *call) query(allowed ...string) (url.Values, error) {
-	q, err := url.ParseQuery(c.r.URL.RawQuery)
-	if err != nil {
-		return nil, surgetank.FieldErrorf("query", "the query of the URL is malformed")
-	}
-	for name, values := range q {
-		if !slices.Contains(allowed, name) {
-			return nil, surgetank.FieldErrorf(shorten(name), "there is no parameter %.60q here; there is %s", name, orNothing(allowed))
-		}
-		if len(values) > 1 {
-			return nil, surgetank.FieldErrorf(name, "the parameter %s is there %d times; send it once", name, len(values))
-		}
-	}
-	return q, nil
-}
-
 func orNothing(list []string) string {
 	if len(list) == 0 {
 		return "none"
 	}
 	return strings.Join(list, ", ")
-}
-
-func queryBool(q url.Values, name string) (bool, error) {
-	switch q.Get(name) {
-	case "true":
-		return true, nil
-	case "", "false":
-		return false, nil
-	}
-	return false, surgetank.FieldErrorf(name, "%s is true or false, not %.40q", name, q.Get(name))
-}
-
-func queryUint(q url.Values, name string, max uint64) (uint64, error) {
-	if q.Get(name) == "" {
-		return 0, nil
-	}
-	n, err := strconv.ParseUint(q.Get(name), 10, 64)
-	if err != nil || n > max {
-		return 0, surgetank.FieldErrorf(name, "%s is a whole number up to %d, not %.40q", name, max, q.Get(name))
-	}
-	return n, nil
 }
 
 // noBody rejects a body if a request has no use for one, so the client does not believe it had an
@@ -251,201 +208,6 @@ func (c *call) object() (*fields, error) {
 	f := newFields("", m)
 	f.raw = bytes.Clone(h.data)
 	return f, nil
-}
-
-// fields reads the members of an object one by one and records the first error. done rejects
-// members that were not read.
-type fields struct {
-	prefix string
-	m      map[string]any
-	raw    []byte // text of a request's whole object; it has the order of the members
-	known  []string
-	err    error
-}
-
-func newFields(prefix string, m map[string]any) *fields { return &fields{prefix: prefix, m: m} }
-
-func (f *fields) fail(name, format string, args ...any) {
-	if f.err == nil {
-		name = f.prefix + name
-		f.err = surgetank.FieldErrorf(name, "%s: %s", name, fmt.Sprintf(format, args...))
-	}
-}
-
-// take returns a member's value, or false if it is missing. null is not a valid value for any
-// member.
-func (f *fields) take(name string) (any, bool) {
-	f.known = append(f.known, name)
-	v, ok := f.m[name]
-	if ok && v == nil {
-		f.fail(name, "it is null; leave it out instead")
-		return nil, false
-	}
-	return v, ok
-}
-
-func (f *fields) has(name string) bool { _, ok := f.m[name]; return ok }
-
-func (f *fields) text(name string, maxLen int) string {
-	v, ok := f.take(name)
-	if !ok {
-		return ""
-	}
-	s, isText := v.(string)
-	switch {
-	case !isText:
-		f.fail(name, "want text")
-	case len(s) > maxLen:
-		f.fail(name, "it has %d bytes; at most %d are allowed", len(s), maxLen)
-	}
-	return s
-}
-
-func (f *fields) flag(name string, def bool) bool {
-	v, ok := f.take(name)
-	if !ok {
-		return def
-	}
-	b, isBool := v.(bool)
-	if !isBool {
-		f.fail(name, "want true or false")
-	}
-	return b
-}
-
-func (f *fields) integer(name string, least, most, def int64) int64 {
-	v, ok := f.take(name)
-	if !ok {
-		return def
-	}
-	n, isNumber := v.(json.Number)
-	i, err := strconv.ParseInt(string(n), 10, 64)
-	if !isNumber || err != nil || i < least || i > most {
-		f.fail(name, "want a whole number between %d and %d", least, most)
-		return def
-	}
-	return i
-}
-
-func (f *fields) duration(name string, least, most, def time.Duration) time.Duration {
-	v, ok := f.take(name)
-	if !ok {
-		return def
-	}
-	s, isText := v.(string)
-	if !isText {
-		f.fail(name, `want a duration as text, such as "500ms", "1.5s" or "20m"`)
-		return def
-	}
-	d, err := settings.ParseDuration(s)
-	switch {
-	case err != nil:
-		f.fail(name, "%s", err)
-		return def
-	case d < least || d > most:
-		f.fail(name, "want a duration between %v and %v, not %v", least, most, d)
-		return def
-	}
-	return d
-}
-
-func (f *fields) rate(name string) surgetank.Rate {
-	v, ok := f.take(name)
-	if !ok {
-		return 0
-	}
-	var r surgetank.Rate
-	var err error
-	switch v := v.(type) {
-	case string:
-		r, err = settings.ParseRate(v)
-	case json.Number:
-		var n float64
-		if n, err = v.Float64(); err == nil {
-			r, err = settings.ParseRate(strconv.FormatFloat(n, 'f', -1, 64))
-		}
-	default:
-		err = fmt.Errorf(`want a rate, such as "2000/s"`)
-	}
-	if err != nil {
-		f.fail(name, "%s", err)
-	}
-	return r
-}
-
-// texts returns a list of texts and calls use with each.
-func (f *fields) texts(name string, most int) []string {
-	v, ok := f.take(name)
-	if !ok {
-		return nil
-	}
-	list, isList := v.([]any)
-	if !isList {
-		f.fail(name, "want a list of texts")
-		return nil
-	}
-	if len(list) > most {
-		if f.err == nil {
-			f.err = &surgetank.Error{Code: surgetank.CodeTooLarge, Field: f.prefix + name,
-				Message: fmt.Sprintf("%s%s: it has %d items; at most %d are allowed at once", f.prefix, name, len(list), most)}
-		}
-		return nil
-	}
-	out := make([]string, len(list))
-	for i, item := range list {
-		if out[i], ok = item.(string); !ok {
-			f.fail(fmt.Sprintf("%s[%d]", name, i), "want text")
-			return nil
-		}
-	}
-	return out
-}
-
-// objects returns a list of objects.
-func (f *fields) objects(name string, most int) []*fields {
-	v, ok := f.take(name)
-	if !ok {
-		return nil
-	}
-	list, isList := v.([]any)
-	if !isList || len(list) > most {
-		f.fail(name, "want a list of at most %d objects", most)
-		return nil
-	}
-	out := make([]*fields, len(list))
-	for i, item := range list {
-		m, isMap := item.(map[string]any)
-		if !isMap {
-			f.fail(fmt.Sprintf("%s[%d]", name, i), "want an object")
-			return nil
-		}
-		out[i] = newFields(fmt.Sprintf("%s%s[%d].", f.prefix, name, i), m)
-	}
-	return out
-}
-
-// need rejects an object without a member.
-func (f *fields) need(name string) {
-	if !f.has(name) {
-		f.fail(name, "it is missing")
-	}
-}
-
-// done returns the first error, or rejects a member that was not read.
-func (f *fields) done() error {
-	if f.err != nil {
-		return f.err
-	}
-	unknown := ""
-	for name := range f.m {
-		if !slices.Contains(f.known, name) && (unknown == "" || name < unknown) {
-			unknown = name
-		}
-	}
-	if len(f.m) > 0 && (unknown != "" || f.has("") && !slices.Contains(f.known, "")) {
-		f.fail(shorten(unknown), "this request knows no such member; it knows %s", orNothing(f.known))
-	}
-	return f.err
 }
 
 // clampInt limits a configured limit to the range of an int.

@@ -30,13 +30,6 @@ const (
 // it returns an error.
 type handler func(c *call) error
 
-// route is one method on one path. Segments in braces are parameters.
-type route struct {
-	method, pattern string
-	access          access
-	handle          handler
-}
-
 // router finds routes. It matches the escaped path segment by segment, so a name may contain any
 // character, including a slash as %2F. It never redirects.
 type router struct {
@@ -49,17 +42,16 @@ type compiledRoute struct {
 	segments []string
 }
 
-func (rt *router) add(method, pattern string, a access, h handler) {
-	if a < public || a > admin {
-		panic("the route " + method + " " + pattern + " declares no access")
+func (rt *router) add(r route) {
+	if r.access < public || r.access > admin {
+		panic("the route " + r.method + " " + r.pattern + " declares no access")
 	}
-	r := &route{method, pattern, a, h}
-	segments := strings.Split(pattern[1:], "/")
-	rt.routes = append(rt.routes, r)
+	segments := strings.Split(r.pattern[1:], "/")
+	rt.routes = append(rt.routes, &r)
 	if rt.byLen == nil {
 		rt.byLen = map[int][]*compiledRoute{}
 	}
-	rt.byLen[len(segments)] = append(rt.byLen[len(segments)], &compiledRoute{r, segments})
+	rt.byLen[len(segments)] = append(rt.byLen[len(segments)], &compiledRoute{&r, segments})
 }
 
 // find returns the route for a method and an escaped path, and the values of its parameters. If no

@@ -25,7 +25,7 @@ func FuzzScan(f *testing.F) {
 			v, err := tree(data, depth)
 			valid := json.Valid(data)
 			if err == nil && !valid {
-				t.Fatalf("took %q, which is not JSON", data)
+				t.Fatalf("%q was accepted, but is not JSON", data)
 			}
 			s := &scanner{data: data, depth: depth}
 			_, skipErr := s.skip()
@@ -33,13 +33,13 @@ func FuzzScan(f *testing.F) {
 				skipErr = s.end()
 			}
 			if err == nil && skipErr != nil {
-				t.Fatalf("%q: tree takes what skip refuses: %v", data, skipErr)
+				t.Fatalf("%q: tree accepts the text, but skip rejects it: %v", data, skipErr)
 			}
 			if skipErr != nil && valid && utf8.Valid(data) && strings.Count(string(data), "[")+strings.Count(string(data), "{") <= depth {
-				t.Fatalf("refused %q, which is JSON: %v", data, skipErr)
+				t.Fatalf("%q is JSON, but was rejected: %v", data, skipErr)
 			}
 			if skipErr == nil && !valid {
-				t.Fatalf("skip took %q, which is not JSON", data)
+				t.Fatalf("skip accepted %q, which is not JSON", data)
 			}
 			if err != nil {
 				return
@@ -81,7 +81,7 @@ func FuzzMessage(f *testing.F) {
 			msg := &p.Message
 			if !json.Valid(line) || len(msg.Body) > 1<<10 || len(msg.Group) > surgetank.MaxNameLen || len(msg.DedupID) > surgetank.MaxDedupIDLen ||
 				!utf8.ValidString(msg.Group+msg.DedupID+msg.Key+msg.ContentType) || msg.Delay < 0 || msg.TTL < 0 || len(msg.Headers) > surgetank.MaxHeaders {
-				t.Fatalf("%q was taken as %+v", line, p)
+				t.Fatalf("%q was read as %+v", line, p)
 			}
 			// A message that was read can be shown, and the shown form is JSON.
 			d := surgetank.Delivery{Message: *msg}

@@ -120,7 +120,7 @@ func TestFurtherRights(t *testing.T) {
 	a := r.do("PUT", "/v1/queues/mine", `{}`, u) // its dead letters would go to mine.dead
 	r.wantProblem(a, 403, "denied")
 	if !strings.Contains(a.body, "mine.dead") || !strings.Contains(a.body, "dead_letter") {
-		t.Errorf("the answer does not say what to do: %s", a.body)
+		t.Errorf("the answer does not name the next step: %s", a.body)
 	}
 	r.want(200, "PUT", "/v1/queues/mine", `{"dead_letter":"-"}`, u)
 	r.wantProblem(r.do("PUT", "/v1/queues/mine?mode=merge", `{"dead_letter":null}`, u), 403, "denied")
@@ -140,7 +140,7 @@ func TestFurtherRights(t *testing.T) {
 		return got
 	}
 	if got := names(); len(got) != 2 {
-		t.Fatalf("sees %v", got)
+		t.Fatalf("the user sees %v", got)
 	}
 	// A receipt is easy to guess, so it settles nothing for users who may not read its queue.
 	r.want(201, "POST", "/v1/queues/theirs/messages", "x")
@@ -153,13 +153,13 @@ func TestFurtherRights(t *testing.T) {
 	r.wantProblem(r.do("POST", "/v1/subscriptions/"+sub+"/receive", "", u), 404, "closed")
 	// Nobody may read the records that the doors keep in the broker.
 	if got := r.want(200, "GET", "/v1/meta/auth", "").body; got != "{\"values\":{}}\n" {
-		t.Fatalf("users' records are readable: %s", got)
+		t.Fatalf("clients can read the records of users: %s", got)
 	}
 	if _, err := r.store.PutVhost(t.Context(), "other", ""); err != nil {
 		t.Fatal(err)
 	}
 	if got := r.want(200, "GET", "/v1/vhosts", "", u).body; strings.Contains(got, "other") {
-		t.Fatalf("sees virtual hosts it may not enter: %s", got)
+		t.Fatalf("the user sees virtual hosts without a permission in them: %s", got)
 	}
 }
 
@@ -225,7 +225,7 @@ func TestLogin(t *testing.T) {
 				t.Fatalf("status %d, want %d: %s", a.status, tc.status, a.body)
 			}
 			if strings.Contains(a.body, "Set-Cookie") || a.header.Get("Set-Cookie") != "" {
-				t.Fatal("sets a cookie")
+				t.Fatal("the answer sets a cookie")
 			}
 		})
 	}
@@ -261,12 +261,12 @@ func TestOrigins(t *testing.T) {
 			t.Errorf("%s: %d, want %d: %s", tc.name, a.status, tc.status, a.body)
 		}
 		if a.header.Get("Access-Control-Allow-Origin") != "" {
-			t.Errorf("%s: CORS", tc.name)
+			t.Errorf("%s: the answer has a CORS header", tc.name)
 		}
 	}
 	preflight := r.do("OPTIONS", "/v1/queues/q/messages", "", header("Origin", "http://evil.example"), header("Access-Control-Request-Method", "POST"))
 	if preflight.status == 200 || preflight.status == 204 || preflight.header.Get("Access-Control-Allow-Methods") != "" {
-		t.Errorf("preflight: %+v", preflight)
+		t.Errorf("the preflight request was answered with %+v", preflight)
 	}
 }
 
@@ -291,7 +291,7 @@ func TestHeadersOnEveryAnswer(t *testing.T) {
 	}
 	up := r.do("GET", "/v1/queues", "", header("Connection", "Upgrade"), header("Upgrade", "websocket"))
 	if up.status == http.StatusSwitchingProtocols {
-		t.Error("upgrades")
+		t.Error("the server accepted an upgrade")
 	}
 }
 
@@ -388,7 +388,7 @@ func TestOnTheWire(t *testing.T) {
 		t.Fatalf("%d bytes of bodies are still counted", n)
 	}
 	if got := raw(t, addr, post+"Content-Length: 2\r\n\r\nok"); !strings.HasPrefix(got, "201 ") {
-		t.Fatalf("after all that: %q", got)
+		t.Fatalf("the server does not answer after the bad requests: %q", got)
 	}
 }
 
@@ -399,7 +399,7 @@ func TestPanic(t *testing.T) {
 	a := r.do("GET", "/readyz", "")
 	r.wantProblem(a, 500, "internal")
 	if strings.Contains(a.body, "secret") {
-		t.Fatal(a.body)
+		t.Fatalf("the answer is %s", a.body)
 	}
 	r.want(200, "GET", "/healthz", "")
 }
@@ -464,7 +464,7 @@ func TestTrustEnds(t *testing.T) {
 	a := r.do("GET", "/v1/users", "")
 	r.wantProblem(a, http.StatusUnauthorized, surgetank.CodeDenied)
 	if !strings.Contains(a.body, "--token-file") || !strings.Contains(a.body, "--server") {
-		t.Errorf("the answer does not say what to do: %s", a.body)
+		t.Errorf("the answer does not name the next step: %s", a.body)
 	}
 	r.want(401, "GET", "/v1/users", "", as("guest", "guest"))
 	r.want(401, "GET", "/v1/users", "", host)

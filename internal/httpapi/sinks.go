@@ -36,7 +36,7 @@ func (c *call) listSinks() error {
 	if list == nil {
 		list = []json.RawMessage{}
 	}
-	return c.respond(http.StatusOK, map[string]any{"sinks": list})
+	return c.respond(http.StatusOK, sinksAnswer{list})
 }
 
 func (c *call) getSink() error {
@@ -98,7 +98,7 @@ func (c *call) pauseSink() error {
 	if err := m.Pause(c.r.Context(), c.params["s"]); err != nil {
 		return err
 	}
-	return c.respond(http.StatusOK, map[string]bool{"paused": true})
+	return c.respond(http.StatusOK, pausedAnswer{true})
 }
 
 // resumeSink starts a sink again. The body is optional: {"from": "target"}, {"from": "queue"} or
@@ -115,21 +115,24 @@ func (c *call) resumeSink() error {
 	if err != nil {
 		return err
 	}
-	way := f.text("from", 16)
-	if way != "" && way != "target" && way != "queue" {
-		f.fail("from", "from must be target or queue, not %.40q", way)
-	}
-	if f.flag("accept_loss", false) {
-		if way != "" {
-			f.fail("accept_loss", "from and accept_loss exclude each other")
-		}
-		way = "accept-loss"
-	}
+	way := readWay(f, &c.api.limits)
 	if err := f.done(); err != nil {
 		return err
 	}
 	if err := m.Resume(c.r.Context(), c.params["s"], way); err != nil {
 		return err
 	}
-	return c.respond(http.StatusOK, map[string]bool{"paused": false})
+	return c.respond(http.StatusOK, pausedAnswer{false})
+}
+
+// readWay reads the choice of a way for a sink that cannot go on.
+func readWay(f *fields, _ *Limits) string {
+	way := f.choice("from", "target", "queue")
+	if f.flag("accept_loss", false) {
+		if way != "" {
+			f.fail("accept_loss", "from and accept_loss exclude each other")
+		}
+		way = "accept-loss"
+	}
+	return way
 }

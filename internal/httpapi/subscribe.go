@@ -77,30 +77,11 @@ func (c *call) subscribe() error {
 	if err != nil {
 		return err
 	}
-	o := surgetank.SubscribeOptions{
-		Credit:       int(f.integer("credit", 0, 1<<20, 0)),
-		ManualCredit: f.flag("manual_credit", false),
-		NoAck:        !f.flag("ack", true),
-		GroupRun:     int(f.integer("group_run", 0, 1<<20, 0)),
-		Exclusive:    f.flag("exclusive", false),
-		Single:       f.flag("single_active", false),
-		Priority:     int(f.integer("priority", -1<<30, 1<<30, 0)),
-		Name:         f.text("name", surgetank.MaxNameLen),
-	}
-	if v, _ := f.m["lease"].(string); v == "forever" {
-		f.text("lease", 10)
-		o.Lease = surgetank.LeaseForever
-	} else {
-		o.Lease = f.duration("lease", time.Millisecond, surgetank.MaxLease, 0)
-	}
-	poolName := f.text("pool", surgetank.MaxNameLen)
-	limit := f.integer("pool_limit", 0, 1<<20, -1)
-	if poolName == "" && limit >= 0 {
-		f.fail("pool_limit", "it limits a pool; name one with pool")
-	}
+	in := readSubscribe(f, &c.api.limits)
 	if err := f.done(); err != nil {
 		return err
 	}
+	o, poolName, limit := in.options, in.pool, in.poolLimit
 	s := &subscriber{id: rand.Text(), owner: c.user, vhost: c.vhost(), queue: c.params["q"], busy: 1, noAck: o.NoAck}
 	if poolName != "" {
 		s.pool = c.user.Name + "\n" + poolName
@@ -140,7 +121,34 @@ func (c *call) subscribe() error {
 		return surgetank.Errorf(surgetank.CodeClosed, "the server is stopping; subscribe again elsewhere or later")
 	}
 	c.api.subs.done(c.api, s)
-	return c.respond(http.StatusCreated, map[string]string{"subscription": s.id, "ttl": c.api.limits.SubscriberTTL.String()})
+	return c.respond(http.StatusCreated, subscribedAnswer{s.id, c.api.limits.SubscriberTTL.String()})
+}
+
+// subscribeInput is the body of a subscribe request.
+type subscribeInput struct {
+	options   surgetank.SubscribeOptions
+	pool      string
+	poolLimit int64 // -1: none is given
+}
+
+func readSubscribe(f *fields, _ *Limits) subscribeInput {
+	in := subscribeInput{options: surgetank.SubscribeOptions{
+		Credit:       int(f.integer("credit", 0, 1<<20, 0)),
+		ManualCredit: f.flag("manual_credit", false),
+		NoAck:        !f.flag("ack", true),
+		Lease:        f.leaseOrForever("lease"),
+		GroupRun:     int(f.integer("group_run", 0, 1<<20, 0)),
+		Exclusive:    f.flag("exclusive", false),
+		Single:       f.flag("single_active", false),
+		Priority:     int(f.integer("priority", -1<<30, 1<<30, 0)),
+		Name:         f.text("name", surgetank.MaxNameLen),
+	}}
+	in.pool = f.text("pool", surgetank.MaxNameLen)
+	in.poolLimit = f.integer("pool_limit", 0, 1<<20, -1)
+	if in.pool == "" && in.poolLimit >= 0 {
+		f.fail("pool_limit", "it limits a pool; name one with pool")
+	}
+	return in
 }
 
 // add reserves a place for a subscription that will be made, and the number of its pool.
@@ -270,10 +278,7 @@ func (c *call) subscriptionReceive() error {
 	if err != nil {
 		return err
 	}
-	most := int(f.integer("max", 1, int64(c.api.limits.MaxReceive), int64(c.api.limits.MaxReceive)))
-	maxBytes := int(f.integer("max_bytes", 1, 64<<20, 8<<20))
-	wait := f.duration("wait", 0, c.api.limits.MaxWait, 0)
-	number := uint64(f.integer("poll", 1, 1<<53, 0))
+	in := readPoll(f, &c.api.limits)
 	if err := f.done(); err != nil {
 		return err
 	}
@@ -282,21 +287,21 @@ func (c *call) subscriptionReceive() error {
 		return err
 	}
 	defer c.api.subs.done(c.api, s)
-	if number != 0 {
+	if in.number != 0 {
 		s.polling.Lock()
 		defer s.polling.Unlock()
-		s.unseen(c, number)
+		s.unseen(c, in.number)
 	}
 	if err := c.answersFree(); err != nil {
 		return err
 	}
 	poll, stop := c.pollContext()
 	defer stop()
-	list, err := s.sub.TryReceive(nil, most, maxBytes)
-	if err == nil && len(list) == 0 && wait > 0 {
-		ctx, cancel := context.WithTimeout(poll, wait)
+	list, err := s.sub.TryReceive(nil, in.max, in.maxBytes)
+	if err == nil && len(list) == 0 && in.wait > 0 {
+		ctx, cancel := context.WithTimeout(poll, in.wait)
 		defer cancel()
-		list, err = s.sub.Receive(ctx, nil, most, maxBytes)
+		list, err = s.sub.Receive(ctx, nil, in.max, in.maxBytes)
 		if err != nil && ctx.Err() != nil && len(list) == 0 {
 			err = nil // the wait is over; an empty answer is valid
 		}
@@ -307,7 +312,7 @@ func (c *call) subscriptionReceive() error {
 	if len(list) > 0 {
 		c.api.names.learn(list[0].ID.Queue, surgetank.FullName(s.vhost, s.queue))
 	}
-	if number != 0 {
+	if in.number != 0 {
 		s.note(list)
 	}
 	err = c.respondMessages(list, s.noAck, func(b []byte) []byte {
@@ -321,6 +326,22 @@ func (c *call) subscriptionReceive() error {
 	return nil
 }
 
+// pollInput is the body of a poll of a subscription.
+type pollInput struct {
+	max, maxBytes int
+	wait          time.Duration
+	number        uint64 // 0: the poll has none
+}
+
+func readPoll(f *fields, l *Limits) pollInput {
+	return pollInput{
+		max:      int(f.integer("max", 1, int64(l.MaxReceive), int64(l.MaxReceive))),
+		maxBytes: int(f.integer("max_bytes", 1, 64<<20, 8<<20)),
+		wait:     f.duration("wait", 0, l.MaxWait, 0),
+		number:   uint64(f.integer("poll", 1, 1<<53, 0)),
+	}
+}
+
 // subscriptionCredit gives credit, sets the pool's limit, or (with neither) only keeps the
 // subscription alive.
 func (c *call) subscriptionCredit() error {
@@ -331,8 +352,7 @@ func (c *call) subscriptionCredit() error {
 	if err != nil {
 		return err
 	}
-	n := f.integer("add", -1<<20, 1<<20, 0)
-	limit := f.integer("pool_limit", 0, 1<<20, -1)
+	change := readCredit(f, &c.api.limits)
 	if err := f.done(); err != nil {
 		return err
 	}
@@ -341,24 +361,27 @@ func (c *call) subscriptionCredit() error {
 		return err
 	}
 	defer c.api.subs.done(c.api, s)
-	if limit >= 0 {
-		s.sub.SetPoolLimit(int(limit))
+	if change.poolLimit >= 0 {
+		s.sub.SetPoolLimit(int(change.poolLimit))
 	}
-	if n != 0 {
-		s.sub.AddCredit(int(n))
+	if change.add != 0 {
+		s.sub.AddCredit(int(change.add))
 	}
 	floor, _ := s.sub.Floor()
-	return c.respond(http.StatusOK, map[string]uint64{"floor": floor})
+	return c.respond(http.StatusOK, floorAnswer{floor})
+}
+
+// creditInput changes credit. A poolLimit of -1 changes no limit.
+type creditInput struct{ add, poolLimit int64 }
+
+func readCredit(f *fields, _ *Limits) creditInput {
+	return creditInput{f.integer("add", -1<<20, 1<<20, 0), f.integer("pool_limit", 0, 1<<20, -1)}
 }
 
 // leaving finds the subscription of a client that cancels or closes it. The parameter unseen names
 // a poll whose answer the client did not receive.
 func (c *call) leaving() (*subscriber, error) {
-	q, err := c.query("unseen")
-	if err != nil {
-		return nil, err
-	}
-	n, err := queryUint(q, "unseen", 1<<53)
+	q, err := c.query()
 	if err != nil {
 		return nil, err
 	}
@@ -369,7 +392,7 @@ func (c *call) leaving() (*subscriber, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n != 0 { // a running poll ends with its client's connection
+	if n := q.number("unseen"); n != 0 { // a running poll ends with its client's connection
 		s.polling.Lock()
 		defer s.polling.Unlock()
 		s.unseen(c, n)
@@ -389,7 +412,7 @@ func (c *call) subscriptionCancel() error {
 		return err
 	}
 	s.seat.EndConsumers(1)
-	return c.respond(http.StatusOK, map[string]bool{"cancelled": true})
+	return c.respond(http.StatusOK, cancelledAnswer{true})
 }
 
 // subscriptionClose ends a subscription. Its leased messages go back.
@@ -403,5 +426,5 @@ func (c *call) subscriptionClose() error {
 			return err
 		}
 	}
-	return c.respond(http.StatusOK, map[string]bool{"closed": true})
+	return c.respond(http.StatusOK, closedAnswer{true})
 }

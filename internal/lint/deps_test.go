@@ -26,7 +26,7 @@ var forbidden = []struct {
 		[]string{module + "/internal/broker", module + "/internal/queue", module + "/internal/disklog", "github.com/jackc/", "modernc.org/"}},
 	{"cmd/surgetank", "the binary people run must not carry test helpers",
 		[]string{"github.com/google/go-cmp/", "pgregory.net/", "go.uber.org/goleak", module + "/brokertest", module + "/internal/commitlog/commitlogtest",
-			module + "/internal/pgtest", module + "/internal/amqp/amqptest", module + "/sink/sinktest", "github.com/hanwen/", "github.com/anishathalye/"}},
+			module + "/internal/mutant", module + "/internal/failpoint", module + "/internal/overlay", module + "/internal/pgtest", module + "/internal/amqp/amqptest", module + "/sink/sinktest", "github.com/hanwen/", "github.com/anishathalye/"}},
 }
 
 func TestForbiddenDependencies(t *testing.T) {

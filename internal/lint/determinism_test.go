@@ -41,22 +41,27 @@ func isGlobalRand(n string) bool {
 	return !strings.HasPrefix(n, "New") && n != "Rand" && n != "Source" && n != "PCG" && n != "ChaCha8"
 }
 
+// deterministic are the packages that decide for a machine.
+var deterministic = []string{"internal/queue", "internal/adapt", "internal/breaker"}
+
 // TestQueueIsDeterministic checks the machine's promise: the same commands and the same seed
 // produce the same bytes, on every machine and at any time. The simulator and every replay depend
 // on it.
 func TestQueueIsDeterministic(t *testing.T) {
 	fset, files := load(t, parser.ParseComments)
-	var pkg []*ast.File
-	for _, f := range files {
-		if f.pkg == "internal/queue" && !f.test {
-			pkg = append(pkg, f.ast)
+	for _, path := range deterministic {
+		var pkg []*ast.File
+		for _, f := range files {
+			if f.pkg == path && !f.test {
+				pkg = append(pkg, f.ast)
+			}
 		}
-	}
-	if len(pkg) == 0 {
-		t.Fatal("internal/queue is gone; the determinism test has nothing to hold")
-	}
-	for _, problem := range nondeterminism(t, fset, "internal/queue", pkg) {
-		t.Error(problem)
+		if len(pkg) == 0 {
+			t.Fatalf("%s is gone; the determinism test has nothing to hold", path)
+		}
+		for _, problem := range nondeterminism(t, fset, path, pkg) {
+			t.Error(problem)
+		}
 	}
 }
 

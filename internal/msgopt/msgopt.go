@@ -44,7 +44,7 @@ var Table = []Option{
 		surgetank.MaxNameLen, func(m *surgetank.Message) any { return &m.ContentType }},
 	{"headers", "", "Names and values, in order. Request headers `Surgetank-Header-NAME` set those of a message that is not JSON.",
 		0, func(m *surgetank.Message) any { return &m.Headers }},
-	{"opaque_base64", "", "Properties that another door stored with the message. Only programs that pass messages on may set them.",
+	{"opaque_base64", "", "Properties that another door stored with the message. Setting them needs the tag administrator or impersonator.",
 		0, func(m *surgetank.Message) any { return &m.Opaque }},
 }
 
@@ -140,14 +140,15 @@ func name(b []byte, o *Option) []byte {
 	return append(append(append(b, `,"`...), o.Name...), `":`...)
 }
 
-// Shape has the options of a message in the form of encoding/json.
+// Shape has the options of a message in the form of encoding/json. The tag schema is for
+// openapi.json.
 type Shape struct {
 	Group       string             `json:"group,omitempty"`
 	Key         string             `json:"key,omitempty"`
 	DedupID     string             `json:"dedup_id,omitempty"`
 	Priority    uint8              `json:"priority,omitempty"`
-	Delay       string             `json:"delay,omitempty"`
-	TTL         string             `json:"ttl,omitempty"`
+	Delay       string             `json:"delay,omitempty" schema:"Duration"`
+	TTL         string             `json:"ttl,omitempty" schema:"Duration"`
 	ContentType string             `json:"content_type,omitempty"`
 	Headers     []surgetank.Header `json:"headers,omitempty"`
 	Opaque      []byte             `json:"opaque_base64,omitempty"`

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"time"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
@@ -14,7 +15,7 @@ import (
 //
 //	Publish, PublishAsync, Transact                        write to each queue
 //	Subscribe, Receive, Peek, PurgeQueue, DropDamaged      read
-//	DeclareQueue, Change, DeleteQueue, PauseQueue          configure; to name a dead-letter queue, also read and write to that
+//	DeclareQueue, Change, DeleteQueue                      configure; to name a dead-letter queue, also read and write to that
 //	Redrive                                                read, and write to where the messages go
 //	Queue, Queues                                          any of the three, or monitoring; others are not shown
 //	SetMeta, Meta                                          administrator
@@ -193,12 +194,20 @@ func (v *View) DeleteQueue(ctx context.Context, name string, o surgetank.DeleteO
 	return v.Broker.DeleteQueue(ctx, name, o)
 }
 
-// PauseQueue stops or resumes deliveries. See surgetank.Broker.
-func (v *View) PauseQueue(ctx context.Context, name string, paused bool) error {
+// PauseQueue stops deliveries. See surgetank.Broker.
+func (v *View) PauseQueue(ctx context.Context, name string, d time.Duration) error {
 	if err := v.may(auth.Configure, name); err != nil {
 		return err
 	}
-	return v.Broker.PauseQueue(ctx, name, paused)
+	return v.Broker.PauseQueue(ctx, name, d)
+}
+
+// ResumeQueue ends a pause. See surgetank.Broker.
+func (v *View) ResumeQueue(ctx context.Context, name string) error {
+	if err := v.may(auth.Configure, name); err != nil {
+		return err
+	}
+	return v.Broker.ResumeQueue(ctx, name)
 }
 
 // Redrive moves messages. If no target is named and each message goes to its own queue, the target

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"time"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/tally"
@@ -152,14 +153,24 @@ func (b *Broker) Redrive(ctx context.Context, from string, o surgetank.RedriveOp
 	return b.Broker.Redrive(ctx, from, o)
 }
 
-// PauseQueue stops or resumes deliveries. It locks the queue's stripe, so no simultaneous change of
-// settings or policies reverts it. See surgetank.Broker.
-func (b *Broker) PauseQueue(ctx context.Context, name string, paused bool) error {
+// PauseQueue stops deliveries. See surgetank.Broker.
+func (b *Broker) PauseQueue(ctx context.Context, name string, d time.Duration) error {
+	return b.alone(ctx, name, func() error { return b.Broker.PauseQueue(ctx, name, d) })
+}
+
+// ResumeQueue ends a pause. See surgetank.Broker.
+func (b *Broker) ResumeQueue(ctx context.Context, name string) error {
+	return b.alone(ctx, name, func() error { return b.Broker.ResumeQueue(ctx, name) })
+}
+
+// alone calls f with the queue's stripe locked, so that no simultaneous change of settings or
+// policies reverts what f does. It refuses queues that are exclusive to others.
+func (b *Broker) alone(ctx context.Context, name string, f func() error) error {
 	b.gate.RLock()
 	defer b.gate.RUnlock()
 	defer b.lock(name)()
 	if err := b.mine(ctx, name); err != nil {
 		return err
 	}
-	return b.Broker.PauseQueue(ctx, name, paused)
+	return f()
 }

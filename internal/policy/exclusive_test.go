@@ -55,7 +55,7 @@ func TestOwners(t *testing.T) {
 			return surgetank.QueueConfig{}, nil
 		})
 		want("change by another", err, surgetank.CodeDenied)
-		want("pause by another", b.PauseQueue(ctx, "q", true), surgetank.CodeDenied)
+		want("pause by another", b.PauseQueue(ctx, "q", 0), surgetank.CodeDenied)
 		_, err = b.Subscribe(ctx, "q", surgetank.SubscribeOptions{Credit: 1})
 		want("subscribe by another", err, surgetank.CodeDenied)
 	}
@@ -76,7 +76,7 @@ func TestOwners(t *testing.T) {
 	if _, created, err = b.DeclareExclusive(mine, "q", surgetank.QueueConfig{}); created || err != nil {
 		t.Error(created, err)
 	}
-	want("pause of a queue of everybody", b.PauseQueue(theirs, "q", true), "")
+	want("pause of a queue of everybody", b.PauseQueue(theirs, "q", 0), "")
 
 	// A queue removed with its virtual host leaves no claim to its name.
 	if _, err := users.PutVhost(t.Context(), "team", ""); err != nil {
@@ -93,5 +93,5 @@ func TestOwners(t *testing.T) {
 	}
 	_, _, err = b.DeclareQueue(theirs, name, surgetank.QueueConfig{}, surgetank.DeclareNew)
 	want("declare in a new virtual host", err, "")
-	want("pause in a new virtual host", b.PauseQueue(theirs, name, true), "")
+	want("pause in a new virtual host", b.PauseQueue(theirs, name, 0), "")
 }

@@ -32,10 +32,10 @@ const (
 type Policy struct {
 	Vhost    string         `json:"vhost"`
 	Name     string         `json:"name"`
-	Pattern  string         `json:"pattern"`  // RE2; it matches anywhere in a name unless it has anchors
-	ApplyTo  Target         `json:"apply_to"` // empty: All
-	Priority int            `json:"priority"` // the highest matching one applies; of equal ones the first by name
-	Settings map[string]any `json:"settings"` // see Keys
+	Pattern  string         `json:"pattern"`                                                                   // RE2; it matches anywhere in a name unless it has anchors
+	ApplyTo  Target         `json:"apply_to" enum:"queues,quorum_queues,classic_queues,streams,exchanges,all"` // empty: All
+	Priority int            `json:"priority" min:"-1073741824"`                                                // the highest matching one applies; of equal ones the first by name
+	Settings map[string]any `json:"settings" schema:"PolicySettings"`                                          // see Keys
 }
 
 // compiled is a Policy ready to apply. It is immutable.

@@ -261,7 +261,7 @@ func TestPoliciesComeAndGo(t *testing.T) {
 	// A queue's own settings change while a policy applies. A pause is not a setting.
 	r.declare("orders.b", surgetank.QueueConfig{TTL: time.Second}, surgetank.DeclareOrUpdate)
 	r.wants("orders.b", time.Second, time.Second, "low")
-	r.ok(r.PauseQueue(ctx, "orders.b", true))
+	r.ok(r.PauseQueue(ctx, "orders.b", 0))
 	r.put("/", "low", "^orders", 0, `{"ttl":"1ms"}`)
 	r.wants("orders.b", time.Millisecond, time.Second, "low")
 	if info, _ := r.Queue(ctx, "orders.b"); !info.Config.Paused || !info.Declared().Paused {

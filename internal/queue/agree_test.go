@@ -36,7 +36,8 @@ type agree struct {
 	consumers []attached
 	receipts  []mReceipt
 	did       []string
-	taking    bool // a snapshot is under way
+	tokens    map[string]int64 // by queue and group: the newest fencing token
+	taking    bool             // a snapshot is under way
 	piece     []byte
 	pieceAt   uint64
 }
@@ -57,7 +58,8 @@ type attached struct {
 var poolLimits = map[uint64]int{1: 2, 2: 1, 3: 3, 4: 2}
 
 func newAgree(rt *rapid.T) *agree {
-	a := &agree{rig: newRig(rt, Limits{}, 7), rt: rt, model: model.New()}
+	a := &agree{rig: newRig(rt, Limits{RetryReserve: 1}, 7), rt: rt, model: model.New(), tokens: map[string]int64{}}
+	a.model.RetryReserve = 1
 	for _, name := range []string{"a", "b", "c"}[:1+a.n(3)] {
 		a.configure(name)
 	}
@@ -100,6 +102,11 @@ func (a *agree) both(what string, cmd Command, f func()) {
 
 func (a *agree) seen(h *Handout) model.Out {
 	_, deaths := a.load(h)
+	if strict := h.Queue.config.Group.MaxInFlight == 1 && h.Group != "" && h.Lease != 0; strict != (h.Token != 0) || strict && h.Token <= a.tokens[h.Queue.name+"/"+h.Group] {
+		a.rt.Fatalf("%s/%d of group %q has the fencing token %d after %d, after:\n%s", h.Queue.name, h.Seq, h.Group, h.Token, a.tokens[h.Queue.name+"/"+h.Group], strings.Join(a.did, "\n"))
+	} else if strict {
+		a.tokens[h.Queue.name+"/"+h.Group] = h.Token
+	}
 	return model.Out{Queue: h.Queue.name, Consumer: h.Consumer, Seq: h.Seq, Group: h.Group, Attempt: h.Attempt, Redelivered: h.Redelivered,
 		Leased: h.Lease != 0, Deadline: h.Deadline, Deaths: len(deaths)}
 }
@@ -201,7 +208,7 @@ func (a *agree) any() {
 
 func (a *agree) configure(name string) {
 	c := surgetank.QueueConfig{Retry: surgetank.RetryConfig{Initial: pick(a, []time.Duration{-1, time.Second, 3 * time.Second}), Jitter: -1,
-		MaxAttempts: pick(a, []int{-1, 3, 1})}}
+		MaxAttempts: pick(a, []int{-1, 3, 1}), Budget: pick(a, []float64{0, 0, 0.5, 0.001})}}
 	c.Group = surgetank.GroupConfig{MaxInFlight: a.n(4), Fair: a.yes(2), Rate: pick(a, []surgetank.Rate{0, 0, 2, 0.3})}
 	c.Level = surgetank.LevelConfig{MaxInFlight: pick(a, []int{0, 0, 3}), Rate: pick(a, []surgetank.Rate{0, 0, 3}), Burst: a.n(3)}
 	c.DeadLetter = pick(a, []string{"", surgetank.DeadLetterDrop, name + "-x.dead", "b", "a"})
@@ -448,7 +455,7 @@ func (a *agree) detach() {
 		var back []uint64
 		for _, r := range a.receipts {
 			if r.Holds(mc.Consumer) && a.model.Lives(r.Lease) && a.yes(2) {
-				c.GiveBack = append(c.GiveBack, r.Receipt)
+				c.Return = append(c.Return, r.Receipt)
 				back = append(back, r.Seq())
 			}
 		}
@@ -476,9 +483,12 @@ func (a *agree) admin() {
 		err, n = c.Err, c.Purged
 	case 1, 2:
 		c := &Pause{Name: name, Paused: a.yes(2)}
-		a.both(fmt.Sprintf("pause %s %v", name, c.Paused), c, func() {
+		if a.yes(2) {
+			c.For = time.Duration(a.n(20)) * time.Second
+		}
+		a.both(fmt.Sprintf("pause %s %v for %v", name, c.Paused, c.For), c, func() {
 			if q != nil {
-				a.model.Pause(q, c.Paused)
+				a.model.Pause(q, c.Paused, c.For)
 			}
 		})
 		err = c.Err
@@ -587,7 +597,7 @@ func (a *agree) crash() {
 		a.m = a.replayed(len(a.log))
 	}
 	a.taking, a.consumers, a.receipts = false, nil, nil
-	a.model.Crash()
+	a.model.Crash(a.now)
 	a.both("crash", &OpenEpoch{Epoch: a.m.Epoch() + 1, Incarnation: 1000 + a.m.Epoch()}, nil)
 }
 

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/mutant"
 )
 
 // A message backs off after a failed attempt. It waits until the time of its next attempt.
@@ -36,9 +35,6 @@ func (q *Queue) backOff(h uint32, seq uint64, at int64) {
 // countBacking adds n to the number of messages that back off in the line of a strict group. n is 1
 // or -1.
 func (q *Queue) countBacking(h uint32, n int) {
-	if mutant.Is(mutant.BackOffBlocked) {
-		return
-	}
 	q.flows[h].backs = uint32(int64(q.flows[h].backs) + int64(n))
 	q.backsN += int64(n)
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/mutant"
 )
 
 // Coalescing: messages of a queue with the same key become one delivery. The key includes the group.
@@ -35,7 +34,7 @@ import (
 //	without a group: slotDelayed, in the delayed heap          a follower without a group: slotBehind
 //	with a group:    slotWaiting, its group waits for it       a follower with a group: slotWaiting
 //
-// Durable: keyed. Volatile: newest and links, which rebuild creates from keyed.
+// Durable: keyed. Volatile: newest, links and linkedTo, which rebuild creates from keyed.
 
 // CoalesceKey represents a coalescing key: 16 bytes of a SHA-256 of the queue's rule, the group and
 // the value. The zero value is no key.
@@ -66,7 +65,6 @@ type keyed struct {
 	place uint64 // its place among the groups; 0: its own number
 	count uint32 // confirmed messages that it stands for, without itself
 	dead  bool   // a dead letter, which is in no chain
-	prev  uint64 // volatile: the message before it in its flow's list
 }
 
 // link is the neighbors of a message in its chain; 0: none.
@@ -186,9 +184,6 @@ func (q *Queue) successor(seq uint64) uint64 {
 	if !q.coalesces() || q.config.Coalesce.Keep == surgetank.KeepFirst {
 		return 0
 	}
-	if mutant.Is(mutant.SupersededRetried) {
-		return 0
-	}
 	return q.links[seq].behind
 }
 
@@ -253,6 +248,7 @@ func (q *Queue) dropKey(seq uint64) (keyed, bool) {
 		return k, false
 	}
 	delete(q.slots.keyed, seq)
+	delete(q.linkedTo, seq)
 	if !q.m.recovering && !k.dead {
 		q.unchain(seq, k.key)
 	}
@@ -317,7 +313,7 @@ func (q *Queue) isFirst(seq uint64) {
 
 // follows tells whether a message waits for an earlier one of its chain.
 func (q *Queue) follows(seq uint64) bool {
-	return len(q.links) > 0 && q.links[seq].ahead != 0 && !mutant.Is(mutant.LeaseCrossed)
+	return len(q.links) > 0 && q.links[seq].ahead != 0
 }
 
 // collects tells whether a message with a group waits in its line for the end of its window. A
@@ -371,8 +367,7 @@ func (q *Queue) rebuildKeyed(seq uint64, s *slot, at int64) int64 {
 // superseded messages are free at once. It returns false if the message is in the heap, or has no
 // key.
 func (q *Queue) unlink(h uint32, seq uint64, s *slot) bool {
-	k, ok := q.slots.keyed[seq]
-	if !ok || s.has(slotInHeap) {
+	if _, ok := q.slots.keyed[seq]; !ok || s.marked(slotInHeap) {
 		return false
 	}
 	f := &q.flows[h]
@@ -384,16 +379,24 @@ func (q *Queue) unlink(h uint32, seq uint64, s *slot) bool {
 			f.tail = 0
 		}
 	} else {
-		q.setNext(k.prev, next)
+		prev := q.linkedTo[seq]
+		q.setNext(prev, next)
 		if next == 0 {
-			f.tail = k.prev
+			f.tail = prev
 		}
 	}
-	if n, ok := q.slots.keyed[next]; ok {
-		n.prev = k.prev
-		q.slots.keyed[next] = n
+	if _, ok := q.slots.keyed[next]; ok {
+		q.linkTo(next, q.linkedTo[seq])
 	}
 	return true
+}
+
+// linkTo records the message before a message with a key in its flow's list.
+func (q *Queue) linkTo(seq, prev uint64) {
+	if q.linkedTo == nil {
+		q.linkedTo = map[uint64]uint64{}
+	}
+	q.linkedTo[seq] = prev
 }
 
 // explainKeys describes, for a user, why messages with keys wait; "" if there are none.
@@ -572,4 +575,5 @@ func (q *Queue) compactKeys() {
 	compactMap(&q.slots.keyed, &p.keyed)
 	compactMap(&q.newest, &p.newest)
 	compactMap(&q.links, &p.links)
+	compactMap(&q.linkedTo, &p.linkedTo)
 }

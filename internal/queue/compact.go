@@ -6,7 +6,7 @@ import (
 )
 
 // peaks are the largest sizes that Survey saw of maps that do not shrink by themselves.
-type peaks struct{ leases, notes, far, lapsed, backing, failed, ids, groups, returned, keyed, newest, links int }
+type peaks struct{ leases, notes, far, lapsed, backing, failed, ids, groups, returned, keyed, newest, links, linkedTo int }
 
 const (
 	// Compact makes a map smaller if its peak was at least compactFrom elements and its size is at
@@ -25,7 +25,8 @@ func (m *Machine) Survey() (bytes int64) {
 		p := &q.peaks
 		p.leases, p.notes, p.far = max(p.leases, len(q.leases)), max(p.notes, len(q.notes)), max(p.far, len(q.far))
 		p.lapsed, p.backing, p.ids = max(p.lapsed, len(q.lapsed)), max(p.backing, len(q.backing)), max(p.ids, len(q.dedup.ids))
-		p.keyed, p.newest, p.links = max(p.keyed, len(q.slots.keyed)), max(p.newest, len(q.newest)), max(p.links, len(q.links))
+		p.keyed, p.newest = max(p.keyed, len(q.slots.keyed)), max(p.newest, len(q.newest))
+		p.links, p.linkedTo = max(p.links, len(q.links)), max(p.linkedTo, len(q.linkedTo))
 		p.failed = max(p.failed, len(q.failed))
 		p.groups, p.returned = max(p.groups, len(q.byGroup)), max(p.returned, len(q.returned))
 	}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/mutant"
 )
 
 // Damage is a message whose body cannot be read. The machine never reads bodies, so the broker
@@ -90,7 +89,7 @@ func (q *Queue) holdFront(h uint32, seq uint64, d *damage) {
 	s := q.slots.edit(seq)
 	q.takeFront(h, seq, s)
 	if q.backsOff(seq) {
-		q.countBacking(h, -1) // the time stays in backing, because it is durable
+		q.countBacking(h, -1) // the time stays in backing, because a snapshot contains it
 	}
 	s.to(slotHeld)
 	q.waiting--
@@ -108,9 +107,6 @@ func (q *Queue) hold(seq uint64, s *slot, d *damage) {
 	delete(q.suspect, seq)
 	q.held[seq] = d
 	q.damagedN++
-	if mutant.Is(mutant.HeldOvertaken) {
-		q.flows[s.flow].inflight--
-	}
 	q.flows[s.flow].holder = 0 // no consumer may continue its run past this message
 	q.touch(s.flow)
 	q.mark()
@@ -150,8 +146,8 @@ func (q *Queue) retryHeld(seq uint64) {
 	}
 	q.touch(s.flow)
 	q.mark()
-	if s.has(slotExpired) {
-		s.clear(slotExpired)
+	if s.marked(slotExpired) {
+		s.unmark(slotExpired)
 		at := q.lapsed[seq]
 		q.unlapse(seq)
 		q.expires(at, seq)
@@ -163,9 +159,7 @@ func (q *Queue) unhold(seq uint64, s *slot) {
 	delete(q.held, seq)
 	q.damagedN--
 	q.leasedBytes -= int64(s.size)
-	if !mutant.Is(mutant.HeldOvertaken) {
-		q.flows[s.flow].inflight--
-	}
+	q.flows[s.flow].inflight--
 }
 
 // damageOf describes why a message cannot be read. It returns "" if no damage is known.

@@ -1,11 +1,5 @@
 package queue
 
-import (
-	"bytes"
-
-	"github.com/surgetank/surgetank/internal/mutant"
-)
-
 // dedup is the set of dedup ids published to a queue within its window. Each id takes about 70
 // bytes until it expires.
 type dedup struct {
@@ -30,13 +24,6 @@ type dedupID struct {
 func (d *dedup) find(key DedupKey, now int64) (uint64, bool) {
 	d.expire(now)
 	at, ok := d.ids[key]
-	if mutant.Is(mutant.WatermarkDedup) && !ok {
-		for i := range d.line {
-			if x := &d.line[i]; bytes.Compare(x.key[:], key[:]) > 0 {
-				return x.seq, true
-			}
-		}
-	}
 	return at.seq, ok && at.until > now
 }
 

@@ -94,7 +94,7 @@ func durableTimes(q *Queue) (notBefore, expires map[uint64]int64) {
 		}
 	}
 	q.slots.ascend(0, func(seq uint64, s *slot) bool {
-		if s.live() && s.has(slotExpired) {
+		if s.live() && s.marked(slotExpired) {
 			expires[seq] = q.lapsed[seq]
 		}
 		return true
@@ -385,7 +385,7 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 		}
 	}
 	for seq := range q.lapsed {
-		if s := q.slots.get(seq); s == nil || !s.live() || !s.has(slotExpired) {
+		if s := q.slots.get(seq); s == nil || !s.live() || !s.marked(slotExpired) {
 			bad("queue %s: message %d expired and is not there, or does not know", q.name, seq)
 		}
 	}
@@ -434,7 +434,7 @@ func checkLine(bad func(string, ...any), q *Queue, h uint32) {
 	var live, last uint64
 	for seq := f.head; seq != 0; {
 		s := q.slots.get(seq)
-		if s == nil || s.flow != h || seq <= last || s.has(slotInHeap) || s.state() != slotWaiting && s.state() != slotDead {
+		if s == nil || s.flow != h || seq <= last || s.marked(slotInHeap) || s.state() != slotWaiting && s.state() != slotDead {
 			bad("queue %s: flow %q's list is broken at %d", q.name, f.name, seq)
 			return
 		}
@@ -458,7 +458,7 @@ func checkLine(bad func(string, ...any), q *Queue, h uint32) {
 	if r := q.returned[h]; r != nil {
 		for i, seq := range *r {
 			s := q.slots.get(seq)
-			if s == nil || !s.has(slotInHeap) || s.flow != h {
+			if s == nil || !s.marked(slotInHeap) || s.flow != h {
 				bad("queue %s: flow %q's heap holds %d, which is not there", q.name, f.name, seq)
 				continue
 			}

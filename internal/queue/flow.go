@@ -135,7 +135,7 @@ func (q *Queue) idle(h uint32) {
 func (q *Queue) link(h uint32, seq uint64, s *slot) {
 	f := &q.flows[h]
 	s.to(slotWaiting)
-	s.clear(slotInHeap)
+	s.unmark(slotInHeap)
 	s.next = 0
 	if f.head == 0 {
 		f.head = seq
@@ -143,9 +143,8 @@ func (q *Queue) link(h uint32, seq uint64, s *slot) {
 		q.setNext(f.tail, seq)
 	}
 	if len(q.slots.keyed) > 0 {
-		if k, ok := q.slots.keyed[seq]; ok {
-			k.prev = f.tail
-			q.slots.keyed[seq] = k
+		if _, ok := q.slots.keyed[seq]; ok {
+			q.linkTo(seq, f.tail)
 		}
 	}
 	f.tail = seq
@@ -177,7 +176,7 @@ func (q *Queue) setNext(of, seq uint64) {
 func (q *Queue) giveBack(h uint32, seq uint64, s *slot) {
 	f := &q.flows[h]
 	s.to(slotWaiting)
-	s.set(slotInHeap)
+	s.mark(slotInHeap)
 	if q.returned == nil {
 		q.returned = map[uint32]*seqHeap{}
 	}
@@ -250,13 +249,13 @@ func (q *Queue) dropHead(f *flow, s *slot) {
 // state.
 func (q *Queue) takeFront(h uint32, seq uint64, s *slot) {
 	f := &q.flows[h]
-	if s.has(slotInHeap) {
+	if s.marked(slotInHeap) {
 		q.returned[h].pop()
 		f.returned--
 		if len(*q.returned[h]) == 0 {
 			delete(q.returned, h)
 		}
-		s.clear(slotInHeap)
+		s.unmark(slotInHeap)
 	} else {
 		f.head = q.after(seq, s)
 		if f.head == 0 {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/mutant"
 )
 
 // lease is a hand-out that is not settled. Leases are volatile: a crash of the broker ends all of
@@ -25,9 +24,7 @@ const maxSpareLeases = 16_384
 
 // newLease creates the lease of a message that is handed to a consumer.
 func (m *Machine) newLease(seq uint64, c *consumer) *lease {
-	if m.nextLease++; mutant.Is(mutant.LeaseNumberTwice) {
-		m.nextLease = 1
-	}
+	m.nextLease++
 	var l *lease
 	if n := len(m.spareLeases); n == 0 {
 		l = &lease{}
@@ -75,6 +72,9 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 	q.leasedBytes += int64(s.size)
 	q.stats.delivered++
 	q.wakeGivers()
+	if s.attempts == 0 && !s.has(slotRedelivered) {
+		q.firstAttempt()
+	}
 	rateSpend(&q.tat, q.config.Level.Rate, m.now)
 	rateSpend(&f.tat, q.config.Group.Rate, m.now)
 	c.credit--
@@ -100,9 +100,6 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 		}
 		if term > 0 {
 			l.deadline = m.now + int64(term)
-			if mutant.Is(mutant.EarlyDeadline) {
-				l.deadline -= int64(term) / 2
-			}
 			q.deadline(l.deadline, seq)
 		}
 		if c.pool != nil {
@@ -113,9 +110,7 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 		}
 		q.leases[seq] = l
 		out.Lease, out.Deadline = l.no, l.deadline
-		if mutant.Is(mutant.EarlyDeadline) && l.deadline != 0 {
-			out.Deadline = m.now + int64(term)
-		}
+		out.Token = q.fencingToken(h, l.no)
 		q.touch(h)
 	}
 	m.out.Handouts = append(m.out.Handouts, out)
@@ -173,17 +168,13 @@ func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool
 	if counted {
 		attempts++
 		if limit := q.config.Retry.MaxAttempts; limit > 0 && attempts >= limit {
-			if mutant.Is(mutant.PoisonDropped) {
-				m.remove(q, seq, reasonAttempts)
-				return
-			}
 			if !m.sendToDeadLetter(q, seq, reasonAttempts, attempts, detail) {
 				m.putBack(q, seq, attempts)
 			}
 			return
 		}
 	}
-	if s.has(slotExpired) {
+	if s.marked(slotExpired) {
 		if !m.expired(q, seq) {
 			m.putBack(q, seq, attempts)
 		}
@@ -191,13 +182,15 @@ func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool
 	}
 	var notBefore int64
 	switch {
-	case mutant.Is(mutant.DelayForgotten):
 	case delay > 0:
 		notBefore = m.now + int64(min(delay, surgetank.MaxDuration))
 	case delay < 0:
 		if d := m.backoff(&q.config.Retry, max(1, attempts)); d > 0 {
 			notBefore = m.now + int64(d)
 		}
+	}
+	if counted && notBefore == 0 && !q.payRetry() {
+		notBefore = m.now + 1 // it waits for the budget
 	}
 	m.putBackUntil(q, seq, attempts, notBefore, detail)
 }

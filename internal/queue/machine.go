@@ -19,6 +19,8 @@ type Limits struct {
 	TurnTimers  int   // expired leases, delays and TTLs handled in one turn; 16,384
 	TurnEnds    int   // subscriptions to deleted queues ended in one turn; 1,024
 	TurnScan    int   // slots read in one turn by commands about whole queues (pages.go); 65,536
+
+	RetryReserve int // retries that a queue with a retry budget may make at any time; 10
 }
 
 func (l Limits) withDefaults() Limits {
@@ -35,6 +37,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.TurnTimers, 16384)
 	def(&l.TurnEnds, 1024)
 	def(&l.TurnScan, 1<<16)
+	def(&l.RetryReserve, 10)
 	if l.ExtentBytes == 0 {
 		l.ExtentBytes = 16 << 20
 	}
@@ -46,23 +49,33 @@ type Machine struct {
 	limits Limits
 	rng    *rand.Rand // draws back-off jitter; the record contains the drawn value
 
-	// Durable state.
-	epoch     uint64
-	nextQueue uint64
-	byName    map[string]*Queue
-	byID      map[uint64]*Queue
-	order     []*Queue // by id
-	meta      map[string]map[string][]byte
-	extents   extents
-	losses    []Loss
-	openings  timeline
-	rested    bool // the newest fact is a clean stop
+	machineDurable
+	machineVolatile
+}
 
+// machineDurable is the machine's part of the durable state. Only apply and the restoring of a
+// snapshot write it; internal/lint checks it.
+type machineDurable struct {
+	epoch      uint64
+	nextQueue  uint64
+	byName     map[string]*Queue
+	byID       map[uint64]*Queue
+	order      []*Queue // by id
+	meta       map[string]map[string][]byte
+	losses     []Loss
+	openings   timeline
+	rested     bool // the newest fact is a clean stop
 	publishers publishers
 	failures   failures
+}
 
-	// Volatile state.
-	now         int64 // never goes back
+// machineVolatile is the rest: a restart loses it or computes it again.
+type machineVolatile struct {
+	// extents is an account of the log's entries, not of facts. It decides when space is freed and
+	// nothing about a message. A snapshot has a copy, because the older entries are not read again.
+	extents extents
+	// now never goes back. It is volatile because the time of a fact is in its record.
+	now         int64
 	entry       uint64
 	closed      bool // after CloseEpoch: the machine does nothing more
 	recovering  bool // replaying: flows, leases and timers are not updated; Recovered builds them
@@ -90,31 +103,43 @@ type Machine struct {
 
 // Queue is one queue. Other packages see it only through QueueInfo.
 type Queue struct {
-	m       *Machine
-	id      uint64
-	name    string
-	config  surgetank.QueueConfig // with defaults
-	created int64
-	gone    bool
+	m *Machine
+	queueDurable
+	queueVolatile
+}
 
-	// Durable state.
-	nextSeq uint64
-	slots   slots
-	far     map[uint64]uint64
-	dedup   dedup
-	notes   map[uint64]*note
-	failed  map[uint64]*keptReason // the reason of each returned message
-	due     map[uint64]int64       // only while recovering: the not-before of messages that have one
-	ttl     timeHeap               // when messages expire; stale entries are skipped
-	spans   []surgetank.Span       // see timeline.go
+// queueDurable is a queue's part of the durable state. Only apply and the restoring of a snapshot
+// write it; internal/lint checks it.
+type queueDurable struct {
+	id        uint64
+	name      string
+	config    surgetank.QueueConfig // with defaults
+	created   int64
+	gone      bool // the queue was deleted
+	nextSeq   uint64
+	slots     slots // see slotDurable
+	dedup     dedup
+	notes     map[uint64]*note
+	failed    map[uint64]*keptReason // the reason of each returned message
+	spans     []surgetank.Span       // see timeline.go
+	freshFrom uint64                 // lower messages may have been delivered before a crash
+}
 
-	// Indexes and volatile state.
-	flows      []flow
+// queueVolatile is the rest: indexes of the durable state, schedules, and the state of consumers.
+//
+// The schedules are due, ttl, delayed, retries, backing, lapsed and overdueAt. Their times come
+// from records, but time itself, not a record, ends an entry. So they are volatile, although a
+// snapshot contains the entries that are still ahead.
+type queueVolatile struct {
+	flows      []flow // the table of the groups of the messages in slots; an unused entry is freed without a record
 	freeFlows  []uint32
 	byGroup    map[string]uint32
-	givers     []*Queue // queues over their limits that wait for room in this one
-	lastStep   *trail   // trail of the newest message that the queue gave up by itself
-	unnamed    int      // of byGroup: lines of messages without a group, one for each priority
+	far        map[uint64]uint64 // see slotVolatile
+	due        map[uint64]int64  // only while recovering: the not-before of messages that have one
+	ttl        timeHeap          // when messages expire; stale entries are skipped
+	givers     []*Queue          // queues over their limits that wait for room in this one
+	lastStep   *trail            // trail of the newest message that the queue gave up by itself
+	unnamed    int               // of byGroup: lines of messages without a group, one for each priority
 	returned   map[uint32]*seqHeap
 	ready      readyHeap
 	delayed    timeHeap               // {not-before, seq} of messages that their publishers delayed
@@ -123,6 +148,7 @@ type Queue struct {
 	lowest     uint64                 // no lower message waits that was never delayed
 	newest     map[CoalesceKey]uint64 // volatile: the last message of each chain (coalesce.go)
 	links      map[uint64]link        // volatile: chains of more than one message
+	linkedTo   map[uint64]uint64      // volatile: of messages with a key, the message before each in its flow's list
 	lapsed     map[uint64]int64       // when messages with slotExpired expired
 	overdueAt  map[uint64]int64       // of waiting messages in lapsed: when to give them up again
 	backing    map[uint64]int64       // when messages that back off in a strict group's line are tried next
@@ -139,9 +165,9 @@ type Queue struct {
 	lineTurn   uint64             // the newest turn given to a place in line
 	poolless   *seat              // seat of consumers without a pool; nil if there was never one
 	tat        int64              // level rate: when the next hand-out is due
+	budget     budget             // see budget.go; volatile
 	turn       uint64             // twice the number of hand-outs, for fairness
 	floor      uint64             // no lower message is live
-	freshFrom  uint64             // durable: lower messages may have been delivered before a crash
 	marked     bool               // in m.dirty
 	wakeAt     int64              // the time of the entry of wake for level.rate
 	timer      int64              // the earliest entry of m.timers for this queue; 0: none
@@ -163,16 +189,20 @@ type stats struct {
 // New returns an empty machine. seed starts the generator of back-off jitter.
 func New(limits Limits, seed uint64) *Machine {
 	return &Machine{
-		limits:    limits.withDefaults(),
-		extents:   extents{bytes: limits.withDefaults().ExtentBytes},
-		rng:       rand.New(rand.NewPCG(seed, 0x5ca1ab1e)),
-		nextQueue: 1,
-		byName:    map[string]*Queue{},
-		byID:      map[uint64]*Queue{},
-		meta:      map[string]map[string][]byte{},
-		consumers: map[uint64]*consumer{},
-		left:      map[uint64]*consumer{},
-		pools:     map[uint64]*pool{},
+		limits: limits.withDefaults(),
+		rng:    rand.New(rand.NewPCG(seed, 0x5ca1ab1e)),
+		machineDurable: machineDurable{
+			nextQueue: 1,
+			byName:    map[string]*Queue{},
+			byID:      map[uint64]*Queue{},
+			meta:      map[string]map[string][]byte{},
+		},
+		machineVolatile: machineVolatile{
+			extents:   extents{bytes: limits.withDefaults().ExtentBytes},
+			consumers: map[uint64]*consumer{},
+			left:      map[uint64]*consumer{},
+			pools:     map[uint64]*pool{},
+		},
 	}
 }
 
@@ -234,6 +264,7 @@ type Handout struct {
 	Attempt     int
 	Redelivered bool
 	Lease       uint64 // 0: acked already, no ack is expected
+	Token       int64  // see fencing.go; 0: none
 	Deadline    int64  // 0: the end of the subscription
 	At          int64  // when it was handed out
 }

@@ -57,27 +57,6 @@ func (c *Declare) run(m *Machine) bool {
 	return true
 }
 
-// Pause stops or resumes a queue's hand-outs.
-type Pause struct {
-	Name   string
-	Paused bool
-	Err    error
-}
-
-func (c *Pause) run(m *Machine) bool {
-	q := m.byName[c.Name]
-	if q == nil {
-		c.Err = noQueue(c.Name)
-		return true
-	}
-	if q.config.Paused != c.Paused {
-		r := Record{Kind: kindQueueSet, Queue: q.id, Name: q.name, Config: q.config}
-		r.Config.Paused = c.Paused
-		m.emit(&r)
-	}
-	return true
-}
-
 // Delete removes a queue.
 type Delete struct {
 	Name    string

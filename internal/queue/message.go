@@ -47,7 +47,7 @@ func appendMessage(b []byte, r *Record, m *surgetank.Message, deaths []surgetank
 	for len(b)%refAlign != 0 {
 		b = append(b, byte(kindPad))
 	}
-	place := len(b)
+	position := len(b)
 	flags := 0
 	set := func(cond bool, f int) {
 		if cond {
@@ -122,7 +122,7 @@ func appendMessage(b []byte, r *Record, m *surgetank.Message, deaths []surgetank
 			b = appendString(b, x.Group)
 		}
 	}
-	return appendBytes(b, m.Body), place
+	return appendBytes(b, m.Body), position
 }
 
 // message reads a message's record after its kind. The machine's part goes to r. If m is not nil,
@@ -240,9 +240,9 @@ func ReadMessage(entry []byte, ref Ref, s *Stored) error {
 	if h.Number != ref.Entry() {
 		return fmt.Errorf("entry %d was asked for, entry %d is there: %w", ref.Entry(), h.Number, errDecode)
 	}
-	d.off = min(ref.Place(), len(entry))
+	d.off = min(ref.Position(), len(entry))
 	if k := Kind(d.byte()); k != kindEnqueued && k != kindMoved {
-		return fmt.Errorf("there is no message at byte %d of entry %d (record kind %d): %w", ref.Place(), h.Number, k, errDecode)
+		return fmt.Errorf("there is no message at byte %d of entry %d (record kind %d): %w", ref.Position(), h.Number, k, errDecode)
 	}
 	r.Targets = s.Targets
 	r.Time = h.Time
@@ -265,10 +265,10 @@ func ReadNote(entry []byte, ref Ref) (surgetank.Death, error) {
 	if d.err != nil {
 		return surgetank.Death{}, d.err
 	}
-	d.off = min(ref.Place(), len(entry))
+	d.off = min(ref.Position(), len(entry))
 	r := Record{Kind: Kind(d.byte())}
 	if d.err == nil && (r.Kind != kindTransferred || h.Number != ref.Entry()) {
-		return surgetank.Death{}, fmt.Errorf("there is no dead-letter note at byte %d of entry %d: %w", ref.Place(), ref.Entry(), errDecode)
+		return surgetank.Death{}, fmt.Errorf("there is no dead-letter note at byte %d of entry %d: %w", ref.Position(), ref.Entry(), errDecode)
 	}
 	r.decode(&d)
 	return surgetank.Death{Queue: r.Name, Reason: r.Reason.String(), Detail: r.Detail, Time: time.Unix(0, h.Time).UTC(),
@@ -282,7 +282,7 @@ func Records(entry []byte, f func(h EntryHeader, r *Record) error) error {
 	h := d.header()
 	var r Record
 	for d.more() {
-		place := d.off
+		position := d.off
 		r.Kind = Kind(d.byte())
 		switch r.Kind {
 		case kindPad:
@@ -297,7 +297,7 @@ func Records(entry []byte, f func(h EntryHeader, r *Record) error) error {
 		if d.err != nil {
 			break
 		}
-		r.Ref = makeRef(h.Number, place)
+		r.Ref = makeRef(h.Number, position)
 		if err := f(h, &r); err != nil {
 			return err
 		}

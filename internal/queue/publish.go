@@ -257,9 +257,9 @@ func (m *Machine) publish(in *Incoming, admitted bool) (res surgetank.PublishRes
 		r.NotBefore = m.now + int64(msg.Delay)
 	}
 	r.Time = m.now
-	var place int
-	m.out.Entry, place = appendMessage(m.out.Entry, r, msg, nil)
-	r.Ref = makeRef(m.entry, place)
+	var position int
+	m.out.Entry, position = appendMessage(m.out.Entry, r, msg, nil)
+	r.Ref = makeRef(m.entry, position)
 	m.out.Records++
 	m.apply(r)
 	res.ID = m.byID[r.Targets[0].Queue].idOf(r.Targets[0].Seq)

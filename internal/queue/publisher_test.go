@@ -184,7 +184,7 @@ func TestNumbersOfLostEntries(t *testing.T) {
 	}
 	for lost := before; lost < len(r.log); lost++ {
 		m := New(Limits{}, 1)
-		s := m.StartSalvage(r.now)
+		s := m.StartRepair(r.now)
 		for i, e := range r.log {
 			if i == lost {
 				s.Gap(uint64(i+1), uint64(i+1))

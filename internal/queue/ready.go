@@ -1,6 +1,9 @@
 package queue
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // verdict answers two questions: "who is eligible now?" and "why does this message wait?".
 //
@@ -213,6 +216,9 @@ func (q *Queue) explain() string {
 	secs := func(at int64) string { return fmt.Sprintf("%.1fs", max(0, float64(at-q.m.now)/1e9)) }
 	switch q.queueVerdict() {
 	case paused:
+		if at := q.pauseEnds(); at != 0 {
+			return "the queue is paused until " + time.Unix(0, at).UTC().Format(time.RFC3339)
+		}
 		return "the queue is paused"
 	case levelInFlight:
 		return fmt.Sprintf("%d messages are in flight, the limit of level.max_in_flight", q.leased)
@@ -223,6 +229,8 @@ func (q *Queue) explain() string {
 		switch {
 		case q.damagedN > 0:
 			return q.explainDamage()
+		case q.budget.short && len(q.retries) > 0 && q.retries[0].at <= q.m.now:
+			return fmt.Sprintf("retries used their share of %v of the first attempts (retry.budget); the next is allowed in %s", q.config.Retry.Budget, secs(q.budget.retryAllowedAt()))
 		case q.waiting == q.backsN:
 			return "all messages are delayed or back off; the next is due in " + secs(q.nextDue())
 		case q.explainKeys() != "":

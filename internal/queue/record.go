@@ -55,24 +55,26 @@ const (
 // KindMoved is the kind of a message that was written again. It is exported for statistics.
 const KindMoved = kindMoved
 
-// Ref is the position of a message in the log: the number of its entry, and the place of its record
-// inside the entry. The place counts units of refAlign bytes.
+// Ref is the position of a message in the log: the number of its entry, and the position of its
+// record inside the entry. The position counts units of refAlign bytes.
 type Ref uint64
 
 const (
 	refBits  = 22
 	refAlign = 4
-	// MaxPlace is the offset in an entry at and after which no message may start: 16 MiB.
-	MaxPlace = refAlign << refBits
+	// MaxPosition is the offset in an entry at and after which no message may start: 16 MiB.
+	MaxPosition = refAlign << refBits
 )
 
-func makeRef(entry uint64, place int) Ref { return Ref(entry<<refBits | uint64(place/refAlign)) }
+func makeRef(entry uint64, position int) Ref {
+	return Ref(entry<<refBits | uint64(position/refAlign))
+}
 
 // Entry is the number of the entry.
 func (r Ref) Entry() uint64 { return uint64(r) >> refBits }
 
-// Place is the byte offset of the record in the entry.
-func (r Ref) Place() int { return int(r&(1<<refBits-1)) * refAlign }
+// Position is the byte offset of the record in the entry.
+func (r Ref) Position() int { return int(r&(1<<refBits-1)) * refAlign }
 
 // entryVersion is the first byte of every entry.
 const entryVersion = 1

@@ -105,13 +105,13 @@ func (c *Relocate) run(m *Machine) bool {
 		if len(r.Targets) == 0 {
 			continue
 		}
-		var place int
+		var position int
 		r.Time = first.Time.UnixNano()
 		if first.Message.Delay > 0 {
 			r.NotBefore = r.Time + int64(first.Message.Delay) // for readers; the queue's own state has the time it waits for
 		}
-		m.out.Entry, place = appendMessage(m.out.Entry, r, first.Message, first.Deaths)
-		r.Ref = makeRef(m.entry, place)
+		m.out.Entry, position = appendMessage(m.out.Entry, r, first.Message, first.Deaths)
+		r.Ref = makeRef(m.entry, position)
 		m.out.Records++
 		m.apply(r)
 		c.Moved += len(r.Targets)

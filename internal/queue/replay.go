@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/surgetank/surgetank/internal/mutant"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -190,7 +189,7 @@ func (q *Queue) enqueue(r *Record, t *Target) {
 	}
 	s := q.insert(t.Seq, t.Group, min(r.Priority, q.config.MaxPriority), r.BodySize, r.Time)
 	s.setRef(r.Ref)
-	if r.NotBefore > r.Time && notBefore > r.Time && !mutant.Is(mutant.DelayAges) {
+	if r.NotBefore > r.Time && notBefore > r.Time {
 		s.setTime(notBefore)
 		s.set(slotLate)
 	}
@@ -218,7 +217,7 @@ func (q *Queue) insert(seq uint64, group string, priority uint8, size uint32, no
 	}
 	h := q.flowOf(group, priority)
 	s := q.slots.add(seq)
-	*s = slot{size: size, flow: h, priority: priority}
+	*s = slot{slotDurable: slotDurable{size: size, flow: h, priority: priority}}
 	s.setTime(now)
 	q.bytes += int64(size)
 	return s
@@ -252,7 +251,7 @@ func (q *Queue) place(seq uint64, s *slot, notBefore, now int64) {
 		} else {
 			q.giveBack(h, seq, s)
 		}
-	case q.strict(h) && s.has(slotRedelivered) && !mutant.Is(mutant.StrictOvertaken):
+	case q.strict(h) && s.has(slotRedelivered):
 		// The group waits for the message, because order matters more than progress. A delay that
 		// its publisher asked for is not an attempt and blocks no message.
 		q.waiting++
@@ -333,7 +332,7 @@ func (q *Queue) detach(seq uint64, s *slot) bool {
 			f.waiting--
 			unlinked := q.unlink(h, seq, s)
 			if !unlinked {
-				s.to(slotDead)
+				s.kill()
 			}
 			q.touch(h)
 			return unlinked
@@ -518,7 +517,7 @@ func (q *Queue) purge(r *Record) {
 		if seq >= r.Below {
 			return false
 		}
-		if s.live() && (!keep[seq] || mutant.Is(mutant.PurgeTakesLeased) && q.m.recovering) {
+		if s.live() && !keep[seq] {
 			gone = append(gone, seq)
 		}
 		return true
@@ -531,7 +530,7 @@ func (q *Queue) purge(r *Record) {
 func (m *Machine) queueSet(r *Record) {
 	q := m.byID[r.Queue]
 	if q == nil {
-		q = &Queue{m: m, id: r.Queue, name: r.Name, created: r.Time, nextSeq: 1, floor: 1, freshFrom: 1}
+		q = &Queue{m: m, queueDurable: queueDurable{id: r.Queue, name: r.Name, created: r.Time, nextSeq: 1, freshFrom: 1}, queueVolatile: queueVolatile{floor: 1}}
 		q.slots.queue = q.id
 		m.byID[q.id], m.byName[q.name] = q, q
 		at, _ := m.rank(q.id)
@@ -605,6 +604,9 @@ func (q *Queue) rebuild() {
 	}
 	if len(q.ttl) > 0 {
 		q.timerAt(q.ttl[0].at)
+	}
+	if end := q.pauseEnds(); end != 0 {
+		q.timerAt(end)
 	}
 	q.dedup.expire(q.m.now)
 	q.mark()

@@ -93,7 +93,7 @@ func (q *Queue) wakeGivers() {
 
 // putBack returns a message to its line after its dead-letter queue was full.
 func (m *Machine) putBack(q *Queue, seq uint64, attempts int) {
-	expired := q.slots.get(seq).has(slotExpired)
+	expired := q.slots.get(seq).marked(slotExpired)
 	wait := max(m.backoff(&q.config.Retry, max(1, attempts)), fullRetry)
 	m.putBackUntil(q, seq, attempts, m.now+int64(wait), causeNoRoom)
 	if expired {
@@ -127,10 +127,10 @@ func (q *Queue) unlapse(seq uint64) {
 // lapse records when a message expired that is still in the queue.
 func (q *Queue) lapse(seq uint64, at int64) {
 	s := q.slots.edit(seq)
-	if s.has(slotExpired) {
+	if s.marked(slotExpired) {
 		return // at is the time of a retry
 	}
-	s.set(slotExpired)
+	s.mark(slotExpired)
 	if q.lapsed == nil {
 		q.lapsed = map[uint64]int64{}
 	}

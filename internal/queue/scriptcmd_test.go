@@ -32,7 +32,7 @@ func (s *script) command(line string) {
 		c := &Detach{Consumer: s.consumers[a.words[1]], All: a.has("all")}
 		if back := a.vals["back"]; back != "" {
 			for _, w := range strings.Split(back, ",") {
-				c.GiveBack = append(c.GiveBack, s.receipt(w))
+				c.Return = append(c.Return, s.receipt(w))
 			}
 		}
 		s.turn(c, nil)
@@ -195,7 +195,7 @@ func (s *script) admin(a arguments) {
 		}
 		s.turn(c, func() { s.printf("kept out: %v", c.Done) })
 	case "pause", "resume":
-		c := &Pause{Name: name, Paused: a.words[0] == "pause"}
+		c := &Pause{Name: name, Paused: a.words[0] == "pause", For: a.duration("for")}
 		s.turn(c, func() {
 			if c.Err != nil {
 				answer(c.Err, "")

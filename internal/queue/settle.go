@@ -2,7 +2,6 @@ package queue
 
 import (
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/mutant"
 )
 
 // Settle ends or extends leases, each on its own.
@@ -48,10 +47,6 @@ func (m *Machine) settleRun(items []surgetank.Settlement, results []error) int {
 		}
 		n++
 	}
-	if mutant.Is(mutant.AckNotLogged) {
-		m.apply(r)
-		return n
-	}
 	m.emit(r)
 	return n
 }
@@ -59,7 +54,7 @@ func (m *Machine) settleRun(items []surgetank.Settlement, results []error) int {
 // leaseOf returns the queue of a receipt. It fails if the lease has ended.
 func (m *Machine) leaseOf(s *surgetank.Settlement) (*Queue, error) {
 	id := s.Receipt.ID
-	if q := m.byID[id.Queue]; q != nil && (s.Receipt.Epoch == m.epoch && s.Receipt.Incarnation == m.incarnation() || mutant.Is(mutant.AnyEpoch)) {
+	if q := m.byID[id.Queue]; q != nil && s.Receipt.Epoch == m.epoch && s.Receipt.Incarnation == m.incarnation() {
 		if l, ok := q.leases[id.Seq]; ok && l.no == s.Receipt.Lease {
 			switch {
 			case s.Op > surgetank.Extend:
@@ -96,7 +91,7 @@ func (m *Machine) settleOne(q *Queue, s *surgetank.Settlement) {
 }
 
 // MaxTransaction is the most bytes that one transaction may publish and settle. A transaction must
-// fit into one entry, and no message in it may start at or after MaxPlace.
+// fit into one entry, and no message in it may start at or after MaxPosition.
 const MaxTransaction = 12 << 20
 
 // Transact publishes and settles: all or nothing.

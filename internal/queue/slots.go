@@ -14,27 +14,43 @@ const (
 	slotBehind                   // without a group, and follows a message with its coalescing key; in no list (coalesce.go)
 )
 
-// Flags of a slot.
+// slotFact is a durable flag of a slot.
+type slotFact uint8
+
+// slotMark is a volatile flag of a slot. Facts and marks share one byte.
+type slotMark uint8
+
 const (
-	slotRedelivered = 1 << iota // it was handed out before
-	slotExpired                 // its TTL passed while it was leased, held, or its dead-letter queue full
-	slotNoted                   // queue.notes has its dead-letter note
-	slotInHeap                  // in the flow's heap of returned messages, not in its list
-	slotLate                    // its publisher asked for a delay: its time is the end of the delay
+	slotRedelivered slotFact = 1 << 0 // it was handed out before
+	slotExpired     slotMark = 1 << 1 // its TTL passed while it was leased, held, or its dead-letter queue full
+	slotNoted       slotFact = 1 << 2 // queue.notes has its dead-letter note
+	slotInHeap      slotMark = 1 << 3 // in the flow's heap of returned messages, not in its list
+	slotLate        slotFact = 1 << 4 // its publisher asked for a delay: its time is the end of the delay
 )
 
 // slot is the machine's memory of a waiting message: 28 bytes, no pointers. So a backlog adds
 // little memory and little work for the garbage collector. A reference is stored as two halves
 // because a 64-bit field would round the slot up to 32 bytes.
 type slot struct {
+	slotDurable
+	slotVolatile
+}
+
+// slotDurable is the durable part of a slot. Of bits, the facts are durable, and the states dead
+// and lost are. The methods to, mark and unmark change only the volatile bits.
+type slotDurable struct {
 	refLo, refHi uint32
 	size         uint32 // bytes of the body
 	flow         uint32 // handle of its group's flow
-	next         uint32 // distance to the next message of the flow's list; 0: last; farNext: see queue.far
 	time         uint32 // when it was confirmed or, if later, when its publisher's delay ends; seconds since slotEpoch
 	attempts     uint16 // attempts that ended without an ack; saturates
 	priority     uint8
 	bits         uint8 // the state in the low 3 bits, flags above
+}
+
+// slotVolatile is the slot's part of a flow's list.
+type slotVolatile struct {
+	next uint32 // distance to the next message of the flow's list; 0: last; farNext: see queue.far
 }
 
 const (
@@ -45,13 +61,20 @@ const (
 func (s *slot) ref() Ref          { return Ref(s.refHi)<<32 | Ref(s.refLo) }
 func (s *slot) setRef(r Ref)      { s.refLo, s.refHi = uint32(r), uint32(r>>32) }
 func (s *slot) state() slotState  { return slotState(s.bits & 7) }
-func (s *slot) has(f uint8) bool  { return s.bits&(f<<3) != 0 }
-func (s *slot) set(f uint8)       { s.bits |= f << 3 }
-func (s *slot) clear(f uint8)     { s.bits &^= f << 3 }
-func (s *slot) to(st slotState)   { s.bits = s.bits&^7 | uint8(st) }
 func (s *slot) nanos() int64      { return (int64(s.time) + slotEpoch) * 1e9 }
 func (s *slot) live() bool        { st := s.state(); return st != slotFree && st != slotDead }
 func (s *slot) setTime(now int64) { s.time = uint32(max(0, now/1e9-slotEpoch)) }
+
+func (s *slot) has(f slotFact) bool    { return s.bits&uint8(f<<3) != 0 }
+func (s *slot) set(f slotFact)         { s.bits |= uint8(f << 3) }
+func (s *slot) marked(f slotMark) bool { return s.bits&uint8(f<<3) != 0 }
+func (s *slot) mark(f slotMark)        { s.bits |= uint8(f << 3) }
+func (s *slot) unmark(f slotMark)      { s.bits &^= uint8(f << 3) }
+
+// to sets a volatile state. kill and lose set the durable ones.
+func (s *slot) to(st slotState) { s.bits = s.bits&^7 | uint8(st) }
+func (s *slot) kill()           { s.to(slotDead) }
+func (s *slot) lose()           { s.to(slotLost) }
 
 // chunkSlots is the number of slots in one chunk: 1,792 bytes, one of the allocator's sizes.
 const chunkSlots = 64
@@ -63,7 +86,7 @@ type chunk struct {
 }
 
 // slots is a queue's messages by sequence number. It is a window of chunks that moves up as the
-// oldest messages are settled. Only replay.go and the lists of a flow change its content.
+// oldest messages are settled.
 type slots struct {
 	queue  uint64 // the id of the queue, for snapshots
 	chunks []chunk
@@ -71,7 +94,12 @@ type slots struct {
 	lead   int       // chunks[:lead] are known to be empty
 	snap   *snapshot // the snapshot under way, which is called before a chunk changes
 
-	keyed map[uint64]keyed // the coalescing state of messages with a key; a part of their slots
+	keysDurable
+}
+
+// keysDurable is the part of the slots that only messages with a coalescing key have.
+type keysDurable struct {
+	keyed map[uint64]keyed
 }
 
 // get returns the slot of seq for reading, or nil.
@@ -128,7 +156,7 @@ func (t *slots) chunkAt(index uint64) *chunk {
 	return &t.chunks[index-t.first]
 }
 
-// free empties a slot. It frees the memory of an empty chunk.
+// free empties the slot of a message that was removed. It frees the memory of an empty chunk.
 func (t *slots) free(seq uint64) {
 	i := seq/chunkSlots - t.first
 	c := &t.chunks[i]

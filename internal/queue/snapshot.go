@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/mutant"
 )
 
 // snapshot is a copy of the durable state at one moment, taken while the machine keeps working.
@@ -50,9 +49,6 @@ const snapItems = 4096
 // of the last entry that the snapshot covers. No other snapshot may be under way.
 func (m *Machine) StartSnapshot(at uint64) {
 	m.snapGen++
-	if mutant.Is(mutant.SnapshotTooNew) {
-		at++
-	}
 	s := &snapshot{m: m, gen: m.snapGen}
 	m.snap = s
 	b := []byte{byte(kindSnapHead)}
@@ -236,7 +232,7 @@ func (s *snapshot) before(t *slots, index uint64, c *chunk) {
 		b = binary.LittleEndian.AppendUint32(b, x.flow)
 		b = binary.LittleEndian.AppendUint32(b, x.time)
 		b = binary.LittleEndian.AppendUint16(b, x.attempts)
-		flags := x.bits >> 3 & (slotRedelivered | slotExpired | slotNoted | slotLate)
+		flags := x.bits >> 3 & (uint8(slotRedelivered) | uint8(slotExpired) | uint8(slotNoted) | uint8(slotLate))
 		if x.state() == slotLost {
 			flags |= snapLost
 		}
@@ -339,16 +335,10 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 				q.restoreTrails(d)
 			}
 		case kindSnapKeys:
-			if mutant.Is(mutant.KeysForgotten) {
-				continue
-			}
 			if q := m.restoring(d); q != nil {
 				q.restoreKeys(d)
 			}
 		case kindSnapFailures:
-			if mutant.Is(mutant.ReasonsForgotten) {
-				continue
-			}
 			if q := m.restoring(d); q != nil {
 				q.restoreFailures(d)
 			}
@@ -361,18 +351,13 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 				m.apply(&rec)
 			}
 		case kindSnapPublisher:
-			if !mutant.Is(mutant.PublishersForgotten) {
-				m.publishers.restore(d)
-			}
+			m.publishers.restore(d)
 		case kindSnapQueue:
 			m.restoreQueue(d)
 		case kindSnapSlots:
 			chunks++
 			m.restoreChunk(d)
 		case kindSnapTimes:
-			if mutant.Is(mutant.ExpiryForgotten) {
-				continue
-			}
 			which := d.byte()
 			if q := m.restoring(d); q != nil {
 				for n := d.count(); n > 0 && d.err == nil; n-- {
@@ -380,9 +365,6 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 				}
 			}
 		case kindSnapDedup:
-			if mutant.Is(mutant.DedupForgotten) {
-				continue
-			}
 			if q := m.restoring(d); q != nil {
 				for n := d.count(); n > 0 && d.err == nil; n-- {
 					var k DedupKey
@@ -428,9 +410,7 @@ func (m *Machine) restoreQueue(d *decoder) {
 	m.apply(&r)
 	q := m.byID[r.Queue]
 	q.spans = nil // a frame with the spans follows, if there are any
-	if q.nextSeq = next; mutant.Is(mutant.IDReused) {
-		q.nextSeq = max(1, next-1)
-	}
+	q.nextSeq = next
 	n := d.count()
 	if n > 0 {
 		q.byGroup = map[string]uint32{}
@@ -497,13 +477,13 @@ func (m *Machine) restoreChunk(d *decoder) {
 		b := d.b[d.off : d.off+24]
 		d.off += 24
 		s := &c.slots[i]
-		*s = slot{
+		*s = slot{slotDurable: slotDurable{
 			refLo: binary.LittleEndian.Uint32(b), refHi: binary.LittleEndian.Uint32(b[4:]), size: binary.LittleEndian.Uint32(b[8:]),
 			flow: binary.LittleEndian.Uint32(b[12:]), time: binary.LittleEndian.Uint32(b[16:]),
 			attempts: binary.LittleEndian.Uint16(b[20:]), priority: b[22], bits: b[23]&^snapLost<<3 | uint8(slotWaiting),
-		}
+		}}
 		if b[23]&snapLost != 0 {
-			s.to(slotLost)
+			s.lose()
 		}
 		if seq := index*chunkSlots + uint64(i); seq == 0 || seq >= q.nextSeq {
 			d.fail("a message has no number, or is not below the number of the next")
@@ -513,14 +493,11 @@ func (m *Machine) restoreChunk(d *decoder) {
 			d.fail("a message names a group that does not exist")
 			return
 		}
-		if mutant.Is(mutant.GroupsLost) {
-			s.flow = 0
-		}
 		if s.has(slotNoted) != (q.notes[index*chunkSlots+uint64(i)] != nil) {
 			d.fail("a message and its dead-letter note do not agree")
 			return
 		}
-		s.clear(slotExpired) // it is not leased now: its expiry time expires it again
+		s.unmark(slotExpired) // it is not leased now: its expiry time expires it again
 		c.used++
 		q.waiting++
 		q.bytes += int64(s.size)

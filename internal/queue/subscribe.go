@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/mutant"
 )
 
 // Attach creates a subscription. With Once it ends after the first turn that hands a message to it.
@@ -36,12 +35,12 @@ func (c *Attach) run(m *Machine) bool {
 	return true
 }
 
-// Detach ends a subscription. GiveBack names messages that were handed out and never reached the
+// Detach ends a subscription. Return names messages that were handed out and never reached the
 // user: they are returned, and the attempt does not count. With All, every other message that the
 // subscription holds is returned, and the attempt counts.
 type Detach struct {
 	Consumer uint64
-	GiveBack []surgetank.Receipt
+	Return   []surgetank.Receipt
 	All      bool
 
 	held []uint64
@@ -64,18 +63,13 @@ func (c *Detach) run(m *Machine) bool {
 	if c.All && c.held == nil && cons != nil {
 		c.q, c.held = cons.q, cons.holds()
 	}
-	for len(c.GiveBack) > 0 {
+	for len(c.Return) > 0 {
 		if m.turnFull() {
 			return false
 		}
-		s := surgetank.Settlement{Receipt: c.GiveBack[0], Op: surgetank.Nack}
-		c.GiveBack = c.GiveBack[1:]
+		s := surgetank.Settlement{Receipt: c.Return[0], Op: surgetank.Nack}
+		c.Return = c.Return[1:]
 		if q, err := m.leaseOf(&s); err == nil {
-			if mutant.Is(mutant.GiveBackLost) {
-				q.endLease(s.Receipt.ID.Seq)
-				m.acked(q, s.Receipt.ID.Seq)
-				continue
-			}
 			m.giveUp(q, s.Receipt.ID.Seq, 0, false, "")
 		}
 	}

@@ -64,19 +64,26 @@ func (m *Machine) turnFull() bool { return len(m.out.Entry) >= m.limits.TurnByte
 // rearm sets the queue's timer to the earliest event it waits for.
 func (q *Queue) rearm() {
 	at := int64(math.MaxInt64)
-	for _, h := range []timeHeap{q.deadlines, q.delayed, q.retries, q.wake, q.ttl} {
+	for _, h := range []timeHeap{q.deadlines, q.delayed, q.wake, q.ttl} {
 		if len(h) > 0 {
 			at = min(at, h[0].at)
 		}
+	}
+	if len(q.retries) > 0 {
+		at = min(at, q.firstRetryAt())
+	}
+	if end := q.pauseEnds(); end != 0 {
+		at = min(at, end)
 	}
 	if at < math.MaxInt64 {
 		q.timerAt(at)
 	}
 }
 
-// advance ends leases, wakes messages and groups, and expires messages.
+// advance ends a pause and leases, wakes messages and groups, and expires messages.
 func (q *Queue) advance() {
 	m := q.m
+	q.endPause()
 	for !m.turnFull() {
 		x, ok := q.deadlines.due(m.now)
 		if !ok {
@@ -101,7 +108,7 @@ func (q *Queue) advance() {
 			q.undelay(x.key)
 		}
 	}
-	for !m.turnFull() {
+	for !m.turnFull() && q.retryMayEnd() {
 		x, ok := q.retries.due(m.now)
 		if !ok {
 			break
@@ -131,7 +138,7 @@ func (q *Queue) advance() {
 		case s.state() == slotLost: // it stays until the operator drops it
 		case s.state() == slotLeased, s.state() == slotHeld:
 			q.lapse(x.key, x.at) // it is given up when it is returned
-		case s.has(slotExpired) && q.overdueAt[x.key] != x.at: // a newer entry replaced this one
+		case s.marked(slotExpired) && q.overdueAt[x.key] != x.at: // a newer entry replaced this one
 		default:
 			if !m.expired(q, x.key) {
 				q.overdue(x.key, x.at)
@@ -196,6 +203,7 @@ func (q *Queue) wakeQueue(at int64) {
 // lines.
 func (q *Queue) reconfigured(groups bool) {
 	q.mark()
+	q.rearm() // a pause has an end, or retries need not wait for a budget any more
 	if !groups {
 		return
 	}

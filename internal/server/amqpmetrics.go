@@ -10,46 +10,29 @@ import (
 // amqpCollector reports the metrics of the AMQP door at each scrape.
 type amqpCollector struct{ door *amqp.Server }
 
-// amqpFigure is one metric of the AMQP door.
-type amqpFigure struct {
-	desc *prometheus.Desc
-	kind prometheus.ValueType
-	of   func(*amqp.Figures) float64
-}
-
-func newAMQPFigure(name, help string, kind prometheus.ValueType, of func(*amqp.Figures) float64) amqpFigure {
-	return amqpFigure{prometheus.NewDesc("surgetank_amqp_"+name, help, nil, nil), kind, of}
-}
-
-var amqpFigures = []amqpFigure{
-	newAMQPFigure("connections", "Connections open over AMQP.", prometheus.GaugeValue, func(f *amqp.Figures) float64 { return float64(f.Connections) }),
-	newAMQPFigure("stranger_connections", "Connections open over AMQP that have not logged in.", prometheus.GaugeValue, func(f *amqp.Figures) float64 { return float64(f.Strangers) }),
-	newAMQPFigure("blocked_connections", "Connections over AMQP whose publishes are held back, because the disk has no room.", prometheus.GaugeValue, func(f *amqp.Figures) float64 { return float64(f.Blocked) }),
-	newAMQPFigure("channels", "Channels open over AMQP.", prometheus.GaugeValue, func(f *amqp.Figures) float64 { return float64(f.Channels) }),
-	newAMQPFigure("consumers", "Consumers attached over AMQP.", prometheus.GaugeValue, func(f *amqp.Figures) float64 { return float64(f.Consumers) }),
-	newAMQPFigure("connections_total", "Connections accepted over AMQP.", prometheus.CounterValue, func(f *amqp.Figures) float64 { return float64(f.Accepted) }),
-	newAMQPFigure("refused_logins_total", "Logins over AMQP whose user name or password was wrong.", prometheus.CounterValue, func(f *amqp.Figures) float64 { return float64(f.RefusedLogins) }),
+var amqpFigures = figures[amqp.Figures]{
+	gauge("surgetank_amqp_connections", "Open AMQP connections.", func(f *amqp.Figures) float64 { return float64(f.Connections) }),
+	gauge("surgetank_amqp_stranger_connections", "Open AMQP connections before their login.", func(f *amqp.Figures) float64 { return float64(f.BeforeLogin) }),
+	gauge("surgetank_amqp_blocked_connections", "AMQP connections whose publishes wait because the disk is nearly full.", func(f *amqp.Figures) float64 { return float64(f.Blocked) }),
+	gauge("surgetank_amqp_channels", "Open AMQP channels.", func(f *amqp.Figures) float64 { return float64(f.Channels) }),
+	gauge("surgetank_amqp_consumers", "Consumers of AMQP connections.", func(f *amqp.Figures) float64 { return float64(f.Consumers) }),
+	counter("surgetank_amqp_connections_total", "AMQP connections that were accepted.", func(f *amqp.Figures) float64 { return float64(f.Accepted) }),
+	counter("surgetank_amqp_refused_logins_total", "AMQP logins with a wrong user name or password.", func(f *amqp.Figures) float64 { return float64(f.RefusedLogins) }),
 }
 
 // Describe names the metrics.
-func (amqpCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, f := range amqpFigures {
-		ch <- f.desc
-	}
-}
+func (amqpCollector) Describe(ch chan<- *prometheus.Desc) { amqpFigures.describe(ch) }
 
 // Collect reads the figures.
 func (c amqpCollector) Collect(ch chan<- prometheus.Metric) {
 	now := c.door.Figures()
-	for _, f := range amqpFigures {
-		ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.of(&now))
-	}
+	amqpFigures.collect(ch, &now)
 }
 
 // limitCollector reports how often limits refused something, on all doors.
 type limitCollector struct{ counts *tally.Counts }
 
-var limitRefused = prometheus.NewDesc("surgetank_limit_refused_total", "How often a limit refused something, by limit.", []string{"limit"}, nil)
+var limitRefused = prometheus.NewDesc("surgetank_limit_refused_total", "Refusals by a limit, by limit.", []string{"limit"}, nil)
 
 // Describe names the metrics.
 func (limitCollector) Describe(ch chan<- *prometheus.Desc) { ch <- limitRefused }

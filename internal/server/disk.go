@@ -24,10 +24,10 @@ func (s *Server) refusing() string {
 type diskCollector struct{ broker *embedded.Broker }
 
 var (
-	diskFull     = prometheus.NewDesc("surgetank_disk_full", "1 while messages are refused because the disk is nearly full.", nil, nil)
-	diskBytes    = prometheus.NewDesc("surgetank_disk_log_bytes", "Bytes of the log's files, without snapshots.", nil, nil)
-	diskNeeded   = prometheus.NewDesc("surgetank_disk_needed_bytes", "Bytes of messages in the log that are not settled.", nil, nil)
-	diskFreeable = prometheus.NewDesc("surgetank_disk_freeable_bytes", "Bytes of the log's files that a snapshot would free now.", nil, nil)
+	diskFull     = prometheus.NewDesc("surgetank_disk_full", "1 while messages are refused because the disk is nearly full, otherwise 0.", nil, nil)
+	diskBytes    = prometheus.NewDesc("surgetank_disk_log_bytes", "Bytes of the log's files. Snapshots do not count.", nil, nil)
+	diskNeeded   = prometheus.NewDesc("surgetank_disk_needed_bytes", "Bytes of stored messages in the log.", nil, nil)
+	diskFreeable = prometheus.NewDesc("surgetank_disk_freeable_bytes", "Bytes of the log's files that a snapshot would free.", nil, nil)
 )
 
 // Describe names the metrics.

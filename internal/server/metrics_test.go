@@ -11,7 +11,7 @@ import (
 )
 
 // TestMetricsAreDocumented: docs/metrics.md lists exactly the metrics that /metrics prints, with
-// their types.
+// their types and help texts.
 func TestMetricsAreDocumented(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	o := local(dir)
@@ -24,20 +24,26 @@ func TestMetricsAreDocumented(t *testing.T) {
 		}
 	}
 	_, text := request(t, "GET", base+"/metrics", "")
-	printed := map[string]string{}
+	printed, help := map[string]string{}, map[string]string{}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (surgetank_\S+) (\S+)$`).FindAllStringSubmatch(text, -1) {
 		printed[m[1]] = m[2]
+	}
+	for _, m := range regexp.MustCompile(`(?m)^# HELP (surgetank_\S+) (.*)$`).FindAllStringSubmatch(text, -1) {
+		help[m[1]] = m[2]
 	}
 	page, err := os.ReadFile("../../docs/metrics.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	documented := map[string]string{}
-	for _, m := range regexp.MustCompile("(?m)^\\| `(surgetank_\\w+)(?:\\{[^}`]*\\})?` \\| (\\w+) \\|").FindAllStringSubmatch(string(page), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `(surgetank_\\w+)(?:\\{[^}`]*\\})?` \\| (\\w+) \\| (.*) \\|$").FindAllStringSubmatch(string(page), -1) {
 		if documented[m[1]] != "" {
 			t.Errorf("docs/metrics.md has %s twice", m[1])
 		}
 		documented[m[1]] = m[2]
+		if m[3] != help[m[1]] {
+			t.Errorf("docs/metrics.md says of %s %q; /metrics says %q", m[1], m[3], help[m[1]])
+		}
 	}
 	if len(printed) < 50 {
 		t.Fatalf("/metrics prints %d metrics:\n%s", len(printed), text)

@@ -13,12 +13,12 @@ import (
 type scrubCollector struct{ broker *embedded.Broker }
 
 var (
-	scrubBytes   = prometheus.NewDesc("surgetank_scrub_bytes_total", "Bytes of the data directory that the scrub has read.", nil, nil)
-	scrubPasses  = prometheus.NewDesc("surgetank_scrub_passes_total", "Passes of the scrub that read everything.", nil, nil)
-	scrubLast    = prometheus.NewDesc("surgetank_scrub_last_pass_timestamp_seconds", "When the last pass that read everything ended; 0: none has since the start.", nil, nil)
-	scrubErrors  = prometheus.NewDesc("surgetank_scrub_errors_total", "Files for which the disk gave errors, or other bytes than the next time.", nil, nil)
-	scrubFound   = prometheus.NewDesc("surgetank_scrub_found_total", "Damaged things that were found, by kind.", []string{"kind"}, nil)
-	scrubDamaged = prometheus.NewDesc("surgetank_scrub_damaged", "Damaged things that are still on the disk, by kind.", []string{"kind"}, nil)
+	scrubBytes   = prometheus.NewDesc("surgetank_scrub_bytes_total", "Bytes that the scrub has read.", nil, nil)
+	scrubPasses  = prometheus.NewDesc("surgetank_scrub_passes_total", "Complete passes of the scrub over the data directory.", nil, nil)
+	scrubLast    = prometheus.NewDesc("surgetank_scrub_last_pass_timestamp_seconds", "Time of the end of the last complete pass. 0 if no pass was completed since the start.", nil, nil)
+	scrubErrors  = prometheus.NewDesc("surgetank_scrub_errors_total", "Files that the disk could not read, or that it read differently the next time.", nil, nil)
+	scrubFound   = prometheus.NewDesc("surgetank_scrub_found_total", "Damage that the scrub found, by kind.", []string{"kind"}, nil)
+	scrubDamaged = prometheus.NewDesc("surgetank_scrub_damaged", "Damage that is still on the disk, by kind.", []string{"kind"}, nil)
 )
 
 // Describe names the metrics.

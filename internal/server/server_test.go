@@ -191,7 +191,7 @@ func TestDeclaresTheFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.broker.PauseQueue(t.Context(), "a", true); err != nil {
+	if err := s.broker.PauseQueue(t.Context(), "a", 0); err != nil {
 		t.Fatal(err)
 	}
 	stop(t, s)

@@ -16,32 +16,21 @@ type sinkCollector struct{ manager *sink.Manager }
 // sinkScrapeTime limits how long a scrape waits for the broker.
 const sinkScrapeTime = 5 * time.Second
 
-// sinkFigure is one metric of a sink.
-type sinkFigure struct {
-	desc *prometheus.Desc
-	kind prometheus.ValueType
-	of   func(*sink.Info) float64
-}
-
-func newSinkFigure(name, help string, kind prometheus.ValueType, of func(*sink.Info) float64) sinkFigure {
-	return sinkFigure{prometheus.NewDesc("surgetank_sink_"+name, help, []string{"sink"}, nil), kind, of}
-}
-
 var (
-	sinkState   = prometheus.NewDesc("surgetank_sink_state", "1 for the state that the sink is in, 0 for the others.", []string{"sink", "state"}, nil)
-	sinkFigures = []sinkFigure{
-		newSinkFigure("applied_total", "Messages whose rows were committed.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Applied) }),
-		newSinkFigure("parked_total", "Messages dead-lettered because the target rejected their rows.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Parked) }),
-		newSinkFigure("duplicates_total", "Messages delivered again after their rows were committed, and skipped.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Duplicates) }),
-		newSinkFigure("batches_total", "Batches committed.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Batches) }),
-		newSinkFigure("retries_total", "Batches tried again.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Retries) }),
-		newSinkFigure("opens_total", "Times the target was opened.", prometheus.CounterValue, func(i *sink.Info) float64 { return float64(i.Opens) }),
-		newSinkFigure("held", "Messages leased by the sink and not settled.", prometheus.GaugeValue, func(i *sink.Info) float64 { return float64(i.Held) }),
-		newSinkFigure("held_back", "Messages that could not be written and are tried again.", prometheus.GaugeValue, func(i *sink.Info) float64 { return float64(i.HeldBack) }),
-		newSinkFigure("batch_limit", "Messages in a batch, at most; less than batch.max after batches that were too large.", prometheus.GaugeValue, func(i *sink.Info) float64 { return float64(i.BatchLimit) }),
-		newSinkFigure("last_commit_timestamp_seconds", "When the last batch was committed; 0: none was since the sink started.", prometheus.GaugeValue, func(i *sink.Info) float64 { return seconds(i.LastCommit) }),
-		newSinkFigure("lag_messages", "Messages of the sink's queue that are not settled.", prometheus.GaugeValue, func(i *sink.Info) float64 { return float64(i.Waiting) }),
-		newSinkFigure("lag_seconds", "For how long the message of the sink's queue waits that waits longest, or is in hand while messages are held back.", prometheus.GaugeValue, func(i *sink.Info) float64 { return i.OldestAge }),
+	sinkState   = prometheus.NewDesc("surgetank_sink_state", "1 for the sink's state, 0 for each other state.", []string{"sink", "state"}, nil)
+	sinkFigures = figures[sink.Info]{
+		counter("surgetank_sink_applied_total", "Messages whose rows are committed.", func(i *sink.Info) float64 { return float64(i.Applied) }, "sink"),
+		counter("surgetank_sink_parked_total", "Messages that were parked because the target rejected their rows.", func(i *sink.Info) float64 { return float64(i.Parked) }, "sink"),
+		counter("surgetank_sink_duplicates_total", "Messages that were skipped, because their rows were committed before a second delivery.", func(i *sink.Info) float64 { return float64(i.Duplicates) }, "sink"),
+		counter("surgetank_sink_batches_total", "Committed batches.", func(i *sink.Info) float64 { return float64(i.Batches) }, "sink"),
+		counter("surgetank_sink_retries_total", "Batches that were tried again.", func(i *sink.Info) float64 { return float64(i.Retries) }, "sink"),
+		counter("surgetank_sink_opens_total", "How often the sink opened its target.", func(i *sink.Info) float64 { return float64(i.Opens) }, "sink"),
+		gauge("surgetank_sink_held", "Messages that the sink has leased and not settled.", func(i *sink.Info) float64 { return float64(i.Held) }, "sink"),
+		gauge("surgetank_sink_held_back", "Held-back messages: the target rejected their rows, and the sink tries them again.", func(i *sink.Info) float64 { return float64(i.HeldBack) }, "sink"),
+		gauge("surgetank_sink_batch_limit", "The largest number of messages in a batch. It is lower than batch.max after a batch was too large.", func(i *sink.Info) float64 { return float64(i.BatchLimit) }, "sink"),
+		gauge("surgetank_sink_last_commit_timestamp_seconds", "Time of the last commit. 0 if no batch was committed since the sink started.", func(i *sink.Info) float64 { return seconds(i.LastCommit) }, "sink"),
+		gauge("surgetank_sink_lag_messages", "Messages in the sink's queue, including leased ones.", func(i *sink.Info) float64 { return float64(i.Waiting) }, "sink"),
+		gauge("surgetank_sink_lag_seconds", "Age of the oldest message that waits in the sink's queue. While the sink holds messages back, leased messages count too.", func(i *sink.Info) float64 { return i.OldestAge }, "sink"),
 	}
 )
 
@@ -55,9 +44,7 @@ func seconds(t time.Time) float64 {
 // Describe names the metrics.
 func (sinkCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- sinkState
-	for _, f := range sinkFigures {
-		ch <- f.desc
-	}
+	sinkFigures.describe(ch)
 }
 
 // Collect reads the figures. If the broker does not answer there are none, and surgetank_broker_up
@@ -78,8 +65,6 @@ func (c sinkCollector) Collect(ch chan<- prometheus.Metric) {
 			}
 			ch <- prometheus.MustNewConstMetric(sinkState, prometheus.GaugeValue, value, info.Name, string(state))
 		}
-		for _, f := range sinkFigures {
-			ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.of(info), info.Name)
-		}
+		sinkFigures.collect(ch, info, info.Name)
 	}
 }

@@ -3,6 +3,7 @@ package settings
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/surgetank/surgetank"
 )
@@ -90,6 +91,8 @@ func (s *Setting) schema() map[string]any {
 	switch s.at(&c).(type) {
 	case *bool:
 		return map[string]any{"type": "boolean"}
+	case *time.Time:
+		return map[string]any{"type": "string", "format": "date-time"}
 	case *surgetank.Overflow, *surgetank.Keep:
 		return map[string]any{"enum": anys(s.Choices)}
 	case *timeDuration:

@@ -61,7 +61,7 @@ func (s *Setting) check(at any) error {
 		if v := reflect.ValueOf(p).Elem().String(); v != "" && !slices.Contains(s.Choices, v) {
 			return s.wrongChoice(v)
 		}
-	case *bool:
+	case *bool, *time.Time:
 	default:
 		n := numberOf(at)
 		if n == 0 || n < 0 && s.None != "" {
@@ -141,6 +141,9 @@ func (s *Setting) set(c *config, v any) error {
 	if err := s.read(at, v); err != nil {
 		return err
 	}
+	if _, isTime := at.(*time.Time); isTime {
+		return nil
+	}
 	if number := reflect.ValueOf(at).Elem(); number.IsZero() && number.Kind() != reflect.Bool {
 		switch {
 		case s.None == Unlimited || s.None == "" && s.Min > 0:
@@ -195,6 +198,8 @@ func (s *Setting) read(at, v any) (err error) {
 		*p = flag
 	case *timeDuration:
 		*p, err = durationOf(v)
+	case *time.Time:
+		*p, err = timeOf(v)
 	case *surgetank.Rate:
 		*p, err = rateOf(v)
 	case *float64:
@@ -237,6 +242,8 @@ func (s *Setting) get(c *config) any {
 	switch p := at.(type) {
 	case *timeDuration:
 		return FormatDuration(max(0, *p))
+	case *time.Time:
+		return p.UTC().Format(time.RFC3339Nano)
 	case *surgetank.Rate:
 		return FormatRate(*p)
 	case *surgetank.Overflow, *surgetank.Keep:

@@ -7,32 +7,33 @@ import (
 )
 
 // Queue is a queue in the JSON of the HTTP interface. Clients read it, and the command line prints
-// it with --json. Durations are written as "1m30s", times in UTC.
+// it with --json. Durations are written as "1m30s", times in UTC. The tags doc and schema are for
+// openapi.json.
 type Queue struct {
 	Name      string         `json:"name"`
 	Vhost     string         `json:"vhost"`
 	ID        uint64         `json:"id"`
 	Created   time.Time      `json:"created"`
-	Settings  map[string]any `json:"settings"`
-	Policy    string         `json:"policy,omitempty"`
-	Declared  map[string]any `json:"declared,omitempty"` // with a policy: the settings without it
-	Ready     int64          `json:"ready"`
-	Blocked   int64          `json:"blocked"`
-	Delayed   int64          `json:"delayed"`
-	Leased    int64          `json:"leased"`
-	Damaged   int64          `json:"damaged"`
+	Settings  map[string]any `json:"settings" schema:"QueueSettings"`
+	Policy    string         `json:"policy,omitempty" doc:"the policy that changes the settings"`
+	Declared  map[string]any `json:"declared,omitempty" schema:"QueueSettings" doc:"with a policy: the settings without it"`
+	Ready     int64          `json:"ready" doc:"can be delivered now"`
+	Blocked   int64          `json:"blocked" doc:"wait for earlier messages of their group"`
+	Delayed   int64          `json:"delayed" doc:"wait for the end of their delay or back-off"`
+	Leased    int64          `json:"leased" doc:"delivered and not settled"`
+	Damaged   int64          `json:"damaged" doc:"cannot be read; not delivered, and stored until an operator drops them"`
 	Bytes     int64          `json:"bytes"`
-	OldestAge string         `json:"oldest_age"`
+	OldestAge string         `json:"oldest_age" schema:"Duration" doc:"the longest time that a ready or blocked message has waited"`
 	// Messages in back-off: their number, the earliest next try, and the failure of that message.
-	BackingOff int64       `json:"backing_off"`
-	NextTry    *time.Time  `json:"next_try,omitempty"`
-	Failure    string      `json:"failure,omitempty"`
+	BackingOff int64       `json:"backing_off" doc:"the part of delayed that waits for another try"`
+	NextTry    *time.Time  `json:"next_try,omitempty" doc:"the earliest next try"`
+	Failure    string      `json:"failure,omitempty" doc:"the reason of that message's last failure; for users who may read the queue or monitor"`
 	Groups     int64       `json:"groups"`
 	Consumers  int64       `json:"consumers"`
-	Floor      uint64      `json:"floor"`
-	Waiting    string      `json:"waiting,omitempty"`
-	Counts     QueueCounts `json:"counts"`
-	Sinks      []QueueSink `json:"sinks,omitempty"` // sinks of the queue; a server adds them
+	Floor      uint64      `json:"floor" doc:"every message with a lower number was settled for good"`
+	Waiting    string      `json:"waiting,omitempty" doc:"why the next message is not delivered"`
+	Counts     QueueCounts `json:"counts" doc:"These are counted from the opening of the broker."`
+	Sinks      []QueueSink `json:"sinks,omitempty" doc:"sinks that read the queue"`
 }
 
 // QueueSink is a sink of a queue. Reason is why it waits or has stopped; only users who may monitor
@@ -40,7 +41,7 @@ type Queue struct {
 type QueueSink struct {
 	Name   string `json:"name"`
 	State  string `json:"state"`
-	Reason string `json:"reason,omitempty"`
+	Reason string `json:"reason,omitempty" doc:"why the sink waits or has stopped; for users who may monitor"`
 }
 
 // QueueCounts are counted from the opening of the broker.
@@ -55,8 +56,8 @@ type QueueCounts struct {
 	DeadLettered uint64 `json:"dead_lettered"`
 	Dropped      uint64 `json:"dropped"`
 	LeasesLost   uint64 `json:"leases_lost"`
-	Circled      uint64 `json:"circled,omitempty"` // part of Dropped
-	Coalesced    uint64 `json:"coalesced,omitempty"`
+	Circled      uint64 `json:"circled,omitempty" doc:"The part of dropped that would have returned to a queue without a consumer in between."`
+	Coalesced    uint64 `json:"coalesced,omitempty" doc:"Messages that were confirmed and not delivered, because another message with their coalescing key is delivered instead."`
 }
 
 // Show returns the JSON form of a queue.

@@ -139,6 +139,15 @@ func durationOf(v any) (time.Duration, error) {
 	return 0, fmt.Errorf("want a duration with its unit, such as 500ms, 1.5s, 20m or 24h, not %s", shownAs(v))
 }
 
+func timeOf(v any) (time.Time, error) {
+	if s, ok := v.(string); ok {
+		if t, err := time.Parse(time.RFC3339, s); err == nil {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("want a time such as 2030-01-02T15:04:05Z, not %s", shownAs(v))
+}
+
 func sizeOf(v any) (int64, error) {
 	if s, ok := v.(string); ok {
 		return ParseSize(s)

@@ -195,7 +195,7 @@ func TestEveryFieldHasARow(t *testing.T) {
 	walk = func(name string, v reflect.Value) {
 		for i := range v.NumField() {
 			name := name + "." + v.Type().Field(i).Name
-			if v.Field(i).Kind() == reflect.Struct {
+			if v.Field(i).Kind() == reflect.Struct && rows[v.Field(i).Addr().Interface()] == nil {
 				walk(name, v.Field(i))
 				continue
 			}

@@ -111,6 +111,8 @@ var Table = []Setting{
 		Help: "The longest delay."},
 	{Path: "retry.jitter", place: field(func(c *config) *float64 { return &c.Retry.Jitter }), Max: 1, None: "0", Default: 0.5, Example: 0.1,
 		Help: "The random share of a delay: each delay is between (1 − jitter) × delay and the delay."},
+	{Path: "retry.budget", place: limit(func(c *config) *float64 { return &c.Retry.Budget }), Max: 100, Zero: "no limit", Example: 0.2,
+		Help: "The most retries as a share of first attempts: 0.2 is one retry for five first attempts, plus one a second."},
 	{Path: "dead_letter", place: field(func(c *config) *string { return &c.DeadLetter }), Check: checkDeadLetter, Plain: true, DefaultHelp: "`NAME.dead`, created when it is first needed",
 		Example: "orders.dead", RabbitMQ: "dead-letter-exchange",
 		Help: "The queue for dead letters. `-` drops rejected and expired messages."},
@@ -161,6 +163,9 @@ var Table = []Setting{
 	{Path: "paused", place: field(func(c *config) *bool { return &c.Paused }), Zero: "not paused", Example: true,
 		NoPolicy: "an operator pauses a single queue; use queue pause",
 		Help:     "The queue accepts messages and delivers none."},
+	{Path: "paused_until", place: field(func(c *config) *time.Time { return &c.PausedUntil }), Zero: "a pause lasts until `queue resume`", Example: "2030-01-02T03:04:05Z",
+		NoPolicy: "an operator pauses a single queue; use queue pause",
+		Help:     "When a pause ends by itself. `queue pause --for 10m` sets it."},
 }
 
 // Find returns the setting of a path, or nil.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/queue"
@@ -15,7 +16,11 @@ func (w *world) admin(kind string, rng *rand.Rand) {
 	switch kind {
 	case "pause":
 		w.count.one(Paused)
-		w.send(&queue.Pause{Name: name, Paused: rng.IntN(3) == 0}, func(error) {})
+		c := &queue.Pause{Name: name, Paused: rng.IntN(3) == 0}
+		if rng.IntN(2) == 0 {
+			c.For = time.Duration(1+rng.IntN(5000)) * time.Millisecond
+		}
+		w.send(c, func(error) {})
 	case "configure":
 		w.count.one(Configured)
 		p := pick(rng, w.o.Queues)

@@ -35,14 +35,18 @@ type beside struct {
 func newBeside(w *world) *beside {
 	s := &beside{w: w, states: map[uint64]*model.Model{}, queues: map[uint64]string{}, back: map[*queue.Detach][]surgetank.Receipt{}}
 	if w.o.Model {
-		s.states[0] = model.New()
+		m := model.New()
+		if w.o.RetryReserve > 0 {
+			m.RetryReserve = w.o.RetryReserve
+		}
+		s.states[0] = m
 	}
 	return s
 }
 
 // detach records the receipts of a Detach.
 func (s *beside) detach(c *queue.Detach) *queue.Detach {
-	s.back[c] = slices.Clone(c.GiveBack)
+	s.back[c] = slices.Clone(c.Return)
 	return c
 }
 
@@ -52,7 +56,7 @@ func (s *beside) turn(t broker.Turn) {
 	w.tally(&t)
 	if len(t.Commands) > 0 {
 		if _, opening := t.Commands[0].(*queue.OpenEpoch); opening {
-			s.opened(t.Number - 1)
+			s.opened(t.Number-1, t.Now)
 		}
 	}
 	s.newest = t.Number
@@ -89,8 +93,8 @@ func (s *beside) turn(t broker.Turn) {
 	}
 }
 
-// opened starts with a recovered state up to an entry.
-func (s *beside) opened(entry uint64) {
+// opened starts with a recovered state up to an entry, at the time now.
+func (s *beside) opened(entry uint64, now int64) {
 	w := s.w
 	if entry < w.logged {
 		w.ledger.violation("nothing confirmed is lost", "the log confirmed entry %d, and only what is up to %d was recovered", w.logged, entry)
@@ -107,7 +111,7 @@ func (s *beside) opened(entry uint64) {
 		}
 	default:
 		s.m = state.Durable()
-		s.m.Crash()
+		s.m.Crash(now)
 		w.count.one(StatesCompared)
 	}
 	s.open = false

@@ -176,6 +176,6 @@ func (w *world) unsubscribe(rng *rand.Rand) {
 		if all {
 			w.ledger.detached(cl)
 		}
-		w.send(w.beside.detach(&queue.Detach{Consumer: cl.attach.Consumer, GiveBack: w.b.Drain(cl.sub), All: all}), func(error) {})
+		w.send(w.beside.detach(&queue.Detach{Consumer: cl.attach.Consumer, Return: w.b.Drain(cl.sub), All: all}), func(error) {})
 	})
 }

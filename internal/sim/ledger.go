@@ -20,6 +20,7 @@ type ledger struct {
 	lines    map[string][]*stored // strict groups, by queue and group, in the order of Seq
 	ids      map[string][]*stored // by queue and dedup id
 	last     map[uint64]uint64    // by queue number: the newest confirmed Seq
+	tokens   map[string]int64     // by queue and group: the newest fencing token that a client saw
 	floors   map[uint64]uint64    // by queue number: all lower messages are settled
 	meta     map[string][]string  // possible values, oldest first; the first is the newest certain value
 	checks   int
@@ -94,7 +95,7 @@ type transaction struct {
 
 func newLedger(w *world) *ledger {
 	return &ledger{w: w, messages: map[string]*message{}, copies: map[surgetank.MessageID]*stored{}, lines: map[string][]*stored{},
-		ids: map[string][]*stored{}, last: map[uint64]uint64{}, floors: map[uint64]uint64{}, meta: map[string][]string{}}
+		ids: map[string][]*stored{}, last: map[uint64]uint64{}, floors: map[uint64]uint64{}, tokens: map[string]int64{}, meta: map[string][]string{}}
 }
 
 // violation records the first broken promise. The run then ends.
@@ -225,6 +226,13 @@ func (l *ledger) delivered(cl *client, d *surgetank.Delivery) *stored {
 		l.violation("delays", "%v (%s) of %v with a delay of %v, not before %v, was delivered at %v", d.ID, d.Body, d.Time, d.Delay, c.notBefore, now)
 	case d.Attempt < c.attempt:
 		l.violation("attempts", "%v (%s) was delivered as attempt %d after attempt %d", d.ID, d.Body, d.Attempt, c.attempt)
+	}
+	if p := l.w.plan(d.Queue); p != nil && p.Strict && d.Group != "" && d.Receipt.Lease != 0 {
+		key := d.Queue + "\x00" + d.Group
+		if d.FencingToken <= l.tokens[key] {
+			l.violation("fencing", "%v (%s) of group %q has the fencing token %d after token %d", d.ID, d.Body, d.Group, d.FencingToken, l.tokens[key])
+		}
+		l.tokens[key] = d.FencingToken
 	}
 	if c.ackSent { // the ack had no effect, or none before this lease began, which is the same
 		c.ackSent = false

@@ -38,6 +38,7 @@ type Options struct {
 	SnapshotPiece                              int
 	TurnBytes                                  int
 	TurnScan                                   int // slots that a turn looks at for commands about whole queues
+	RetryReserve                               int // retries that every budget allows at any time
 	ExtentBytes                                int64
 	Cache                                      bool // the log keeps entries in memory
 	Model                                      bool // the naive model runs next to the machine
@@ -105,6 +106,7 @@ func Draw(seed uint64) Options {
 	if yes(50) {
 		o.TurnScan = 1 + rng.IntN(20)
 	}
+	o.RetryReserve = 1 + rng.IntN(3)
 	if o.Files && yes(20) {
 		o.Disk = int64(7+rng.IntN(9)) * disklog.MinSegmentBytes
 	}
@@ -168,6 +170,9 @@ func drawQueue(name string, o *Options, rng *rand.Rand, yes func(int) bool) Queu
 	}
 	if yes(5) {
 		c.Transient, p.Lossy = true, true
+	}
+	if yes(25) {
+		c.Retry.Budget = []float64{0.001, 0.2, 1}[rng.IntN(3)]
 	}
 	if yes(20) {
 		c.Retry.Factor, c.Retry.Max = []float64{1, 1.5, 10}[rng.IntN(3)], time.Duration(1+rng.IntN(20))*time.Second

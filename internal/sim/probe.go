@@ -136,7 +136,7 @@ func (r *recovered) turn(t broker.Turn) {
 			r.entry = t.Number - 1
 			if state := r.p.w.beside.states[r.entry]; state != nil {
 				r.model = state.Durable()
-				r.model.Crash()
+				r.model.Crash(t.Now)
 			}
 		}
 	}

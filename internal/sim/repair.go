@@ -71,7 +71,7 @@ func (p *prober) checkRepair(fs *vfs.Mem, whole *recovered, detected bool, h har
 	}
 }
 
-func (p *prober) repair(fs *vfs.Mem) (*queue.SalvageReport, error) {
+func (p *prober) repair(fs *vfs.Mem) (*queue.RepairReport, error) {
 	rep, err := disklog.Repair(fs, dataDir, savedDir)
 	if err != nil {
 		return nil, err
@@ -80,7 +80,7 @@ func (p *prober) repair(fs *vfs.Mem) (*queue.SalvageReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	return broker.Salvage(broker.SalvageOptions{Snapshots: snaps, Trimmed: rep.Trimmed, Tail: rep.Tail, Clock: p.w.clock, Limits: queue.Limits{ExtentBytes: p.w.o.ExtentBytes},
+	return broker.Repair(broker.RepairOptions{Snapshots: snaps, Trimmed: rep.Trimmed, Tail: rep.Tail, Clock: p.w.clock, Limits: queue.Limits{ExtentBytes: p.w.o.ExtentBytes},
 		OpenLog: func() (commitlog.Replay, commitlog.Log, error) {
 			return disklog.Open(logOptions(fs, savedDir, false, p.random, 0, func(bool) {}, nil))
 		}})
@@ -88,7 +88,7 @@ func (p *prober) repair(fs *vfs.Mem) (*queue.SalvageReport, error) {
 
 // accounted returns a description of the first message that is neither found nor listed, or both,
 // or found and never stored. It returns "" if there is none.
-func accounted(before, after *recovered, loss *queue.SalvageReport) string {
+func accounted(before, after *recovered, loss *queue.RepairReport) string {
 	facts := slices.ContainsFunc(loss.Losses, func(x queue.Loss) bool { return !x.Known }) // the facts of lost entries are not known
 	lost := map[uint64]queue.QueueLoss{}
 	for _, q := range loss.Queues {

@@ -9,7 +9,8 @@ import (
 
 // notDrawn are settings that no queue plan draws, and the place where they are used instead.
 var notDrawn = map[string]string{
-	"paused": "queues are paused and resumed while the simulation runs",
+	"paused":       "queues are paused and resumed while the simulation runs",
+	"paused_until": "some of those pauses have an end",
 }
 
 // TestEverySettingIsDrawn: a setting that no plan draws is not simulated.

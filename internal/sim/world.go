@@ -170,7 +170,7 @@ func (w *world) tryOpen() (*broker.Broker, error) {
 			return r, watchedLog{l, w}, nil
 		},
 		Snapshots: watchedSnapshots{snaps, w}, Clock: w.clock, Seed: w.o.Seed, Incarnation: incarnation(w.o.Seed, w.life), Manual: true, Drive: w.drive, Watch: w.beside.turn,
-		Limits:        queue.Limits{TurnBytes: w.o.TurnBytes, TurnScan: w.o.TurnScan, ExtentBytes: w.o.ExtentBytes},
+		Limits:        queue.Limits{TurnBytes: w.o.TurnBytes, TurnScan: w.o.TurnScan, RetryReserve: w.o.RetryReserve, ExtentBytes: w.o.ExtentBytes},
 		SnapshotBytes: w.o.SnapshotBytes, SnapshotPiece: w.o.SnapshotPiece, Hold: w.o.Hold,
 	})
 }

@@ -10,7 +10,7 @@ type Limit int
 // The limits.
 const (
 	Connections   Limit = iota // connections of the server, of a virtual host or of a user
-	Strangers                  // connections without a login: one was closed to make room
+	BeforeLogin                // connections without a login: one was closed to make room
 	Channels                   // channels of a connection or of a user
 	Consumers                  // consumers of a queue, a channel, a connection or a user
 	Subscriptions              // subscriptions over HTTP

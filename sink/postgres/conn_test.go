@@ -13,6 +13,7 @@ import (
 	"github.com/surgetank/surgetank/internal/pgtest"
 	"github.com/surgetank/surgetank/internal/seqset"
 	"github.com/surgetank/surgetank/sink"
+	"github.com/surgetank/surgetank/sink/internal/opentest"
 )
 
 // backends counts the connections of sinks to a database.
@@ -53,7 +54,7 @@ func TestIdleLanesHoldNoConnection(t *testing.T) {
 	})
 	awaitBackends(t, pg, dsn, 1)
 	for lane := range 5 {
-		if _, err := o.batch(lane, lane == 3, fmt.Sprintf(`{"id":%d}`, lane)); err != nil {
+		if _, err := o.Batch(lane, lane == 3, fmt.Sprintf(`{"id":%d}`, lane)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -61,26 +62,26 @@ func TestIdleLanesHoldNoConnection(t *testing.T) {
 	if len(verified) != 4 {
 		t.Errorf("%d new connections were verified, want 4", len(verified))
 	}
-	for _, l := range o.lanes {
+	for _, l := range o.Lanes {
 		l.Rest()
 		l.Rest()
 	}
 	awaitBackends(t, pg, dsn, 0)
-	if _, err := o.batch(2, false, `{"id":7}`, `{"id":8,"v":"x"}`); err != nil {
+	if _, err := o.Batch(2, false, `{"id":7}`, `{"id":8,"v":"x"}`); err != nil {
 		t.Fatal(err)
 	}
 	last := verified[len(verified)-1]
-	if last.Owner != "o" || last.Epoch != o.state.Epoch || last.Queue != 1 || len(last.Lanes) != 5 || last.Lanes[2].Batch != 1 {
+	if last.Owner != "o" || last.Epoch != o.State.Epoch || last.Queue != 1 || len(last.Lanes) != 5 || last.Lanes[2].Batch != 1 {
 		t.Errorf("the progress to verify was %+v", last)
 	}
-	o.lanes[2].Rest()
+	o.Lanes[2].Rest()
 
 	// If Verify rejects the progress, nothing is written.
 	refuse = &sink.Error{Class: sink.Stale, Row: -1, Reason: "an older copy"}
-	if _, err := o.batch(2, false, `{"id":9}`); errorClass(err) != sink.Stale {
+	if _, err := o.Batch(2, false, `{"id":9}`); opentest.ClassOf(err) != sink.Stale {
 		t.Errorf("%v, want what Verify said", err)
 	}
-	if _, err := o.batch(2, true, `{"id":9}`); errorClass(err) != sink.Stale {
+	if _, err := o.Batch(2, true, `{"id":9}`); opentest.ClassOf(err) != sink.Stale {
 		t.Errorf("%v, want what Verify said", err)
 	}
 	awaitBackends(t, pg, dsn, 0)
@@ -187,12 +188,12 @@ func TestPermissionsAreNamed(t *testing.T) {
 		pg.Exec(t, dsn, e.Message[strings.Index(e.Message, "GRANT "):])
 	}
 	// Rights to columns alone are enough for a sink.
-	if added, err := deliver(t, s, message(`{"id":1}`), message(`{"id":2,"v":"x"}`)); errors.Join(append(added, err)...) != nil {
+	if added, err := deliver(t, s, opentest.Message(`{"id":1}`), opentest.Message(`{"id":2,"v":"x"}`)); errors.Join(append(added, err)...) != nil {
 		t.Fatal(added, err)
 	}
 	o := open(t, s, 1, nil)
 	pg.Exec(t, dsn, "ALTER TABLE t ALTER v SET DEFAULT 'new'")
-	if _, err := o.batch(0, false, `{"id":3}`); err != nil {
+	if _, err := o.Batch(0, false, `{"id":3}`); err != nil {
 		t.Fatal(err)
 	}
 	if got := fmt.Sprint(pg.Query(t, dsn, "SELECT id, v FROM t ORDER BY id")); got != "[[1 d] [2 x] [3 new]]" {
@@ -212,21 +213,21 @@ func TestAVanishedTable(t *testing.T) {
 				pg.Exec(t, dsn, "CREATE TABLE t (id text, m text)")
 			}
 			o := open(t, s, 1, nil)
-			if _, err := o.batch(0, false, `{"id":1}`); err != nil {
+			if _, err := o.Batch(0, false, `{"id":1}`); err != nil {
 				t.Fatal(err)
 			}
-			o.target.Close()
+			o.Target.Close()
 			pg.Exec(t, dsn, gone)
 			lost := strings.Contains(gone, "progress")
-			o.claim.Count = func(seqset.Set) (uint64, error) { return 0, nil }
-			if o.claim.Written = (sink.Written{Epoch: 1, Applied: 1, Last: 1}); !lost {
-				o.claim.Written.Applied = 0
+			o.Claim.Count = func(seqset.Set) (uint64, error) { return 0, nil }
+			if o.Claim.Written = (sink.Written{Epoch: 1, Applied: 1, Last: 1}); !lost {
+				o.Claim.Written.Applied = 0
 			}
-			_, _, err := o.target.Open(context.Background(), o.claim)
-			o.target.Close()
+			_, _, err := o.Target.Open(context.Background(), o.Claim)
+			o.Target.Close()
 			switch {
 			case !create && strings.Contains(gone, "t,") || !create && !lost:
-				if errorClass(err) != sink.Down || !strings.Contains(err.Error(), "does not exist") {
+				if opentest.ClassOf(err) != sink.Down || !strings.Contains(err.Error(), "does not exist") {
 					t.Errorf("%s, create %v: %v, want a wait", gone, create, err)
 				}
 			case lost:

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -11,82 +10,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/pgtest"
 	"github.com/surgetank/surgetank/sink"
+	"github.com/surgetank/surgetank/sink/internal/opentest"
 )
 
-// opened is one opening with its lanes, without a runner.
-type opened struct {
-	t      testing.TB
-	target *Target
-	lanes  []sink.Lane
-	state  sink.State
-	claim  sink.Claim
-}
-
-func open(t testing.TB, s sink.Spec, lanes int, verify func(sink.State) error) *opened {
+// open opens a checked target without a runner.
+func open(t testing.TB, s sink.Spec, lanes int, verify func(sink.State) error) *opentest.Opened {
 	t.Helper()
-	target := checked(t, s)
-	t.Cleanup(target.Close)
-	claim := sink.Claim{Instance: "i", Sink: "s", Owner: "o", Lanes: lanes,
-		History: func() (surgetank.History, error) { return surgetank.History{Queue: 1, Floor: 1, Next: 1}, nil }}
-	if verify != nil {
-		claim.Verify = func() func(sink.State) error { return verify }
-	}
-	state, list, err := target.Open(context.Background(), claim)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &opened{t, target, list, state, claim}
-}
-
-func (o *opened) progress(lane int) sink.Progress {
-	return sink.Progress{Epoch: o.state.Epoch, Batch: o.state.Lanes[lane].Batch, IDs: sink.AppendIDs(nil, nil)}
-}
-
-// batch writes messages through a lane as the runner does, and again if the table has changed. With
-// split it uses Begin, Write and Finish.
-func (o *opened) batch(lane int, split bool, bodies ...string) (changes int, err error) {
-	o.t.Helper()
-	ctx, l := context.Background(), o.lanes[lane]
-	for ; ; changes++ {
-		l.Reset()
-		for _, b := range bodies {
-			m := message(b)
-			err = errors.Join(err, l.Add(&m))
-		}
-		switch {
-		case err != nil:
-			if again, fresh := l.Fresh(ctx); fresh != nil || !again {
-				return changes, errors.Join(err, fresh)
-			}
-			err = nil
-			continue
-		case split:
-			if err = l.Begin(ctx); err == nil {
-				if err = l.Write(ctx, 0, len(bodies)); err == nil {
-					err = l.Finish(ctx, o.progress(lane))
-				}
-			}
-			if err != nil {
-				if back := l.Rollback(ctx); back != nil {
-					return changes, back
-				}
-			}
-		default:
-			err = l.Commit(ctx, o.progress(lane))
-		}
-		var e *sink.Error
-		if !errors.As(err, &e) || e.Class != sink.Changed {
-			break
-		}
-		err = nil
-	}
-	if err == nil {
-		o.state.Lanes[lane].Batch++
-	}
-	return changes, err
+	return opentest.Open(t, checked(t, s), lanes, verify)
 }
 
 // TestTheTableIsThatOfTheTransaction makes one ordinary change of the table after the other. The
@@ -133,11 +65,11 @@ func TestTheTableIsThatOfTheTransaction(t *testing.T) {
 				if strings.Contains(c.table, "NOT NULL") || strings.Contains(c.table, "posn") || strings.Contains(c.table, "IDENTITY") {
 					first = `{"id":1,"v":1}`
 				}
-				if _, err := o.batch(0, false, first); err != nil {
+				if _, err := o.Batch(0, false, first); err != nil {
 					t.Fatalf("%s: before the change: %v", way, err)
 				}
 				pg.Exec(t, dsn, c.change)
-				changes, err := o.batch(0, strings.HasSuffix(way, "parts"), c.body)
+				changes, err := o.Batch(0, strings.HasSuffix(way, "parts"), c.body)
 				if err != nil {
 					t.Errorf("%s: %v", way, err)
 					continue
@@ -145,7 +77,7 @@ func TestTheTableIsThatOfTheTransaction(t *testing.T) {
 				if c.name == "nothing that counts" && changes != 0 {
 					t.Errorf("%s: a change that makes no difference was reported", way)
 				}
-				o.target.Close()
+				o.Target.Close()
 				if got := pg.Query(t, dsn, "SET timezone = 'UTC'; SELECT v FROM t WHERE id = 2"); fmt.Sprint(got) != "[["+c.want+"]]" {
 					t.Errorf("%s: stored %v, want %s", way, got, c.want)
 				}
@@ -168,21 +100,12 @@ func TestAColumnThatIsGoneIsWaitedFor(t *testing.T) {
 		pg.Exec(t, dsn, "DROP SCHEMA IF EXISTS postgres CASCADE; DROP TABLE IF EXISTS t; CREATE TABLE t (id int, v text)")
 		o := open(t, spec(t, dsn, "t", `"columns":{"id":"$.id","v":"$.v"}`), 1, nil)
 		pg.Exec(t, dsn, change)
-		_, err := o.batch(0, false, `{"id":1,"v":"x"}`)
-		if class := errorClass(err); class != sink.Down || !strings.Contains(err.Error(), says) {
+		_, err := o.Batch(0, false, `{"id":1,"v":"x"}`)
+		if class := opentest.ClassOf(err); class != sink.Down || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %s, %v; want down, with %q", change, class, err, says)
 		}
-		o.target.Close()
+		o.Target.Close()
 	}
-}
-
-// errorClass returns the class that the runner gives an error.
-func errorClass(err error) sink.Class {
-	var e *sink.Error
-	if errors.As(err, &e) {
-		return e.Class
-	}
-	return sink.Down
 }
 
 // An error of a trigger or a value that resembles the guard's error is still the row's fault.
@@ -194,16 +117,16 @@ func TestAnErrorLikeTheGuardsIsTheRows(t *testing.T) {
 		CREATE TRIGGER no BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION no()`)
 	o := open(t, spec(t, dsn, "t", `"columns":{"id":"$.id","v":"$.v"}`), 1, nil)
 	for _, body := range []string{`{"id":1,"v":1}`, `{"id":1,"v":2}`, `{"id":"surgetank changed"}`} {
-		if _, err := o.batch(0, false, body); !errorClass(err).OfRow() {
+		if _, err := o.Batch(0, false, body); !opentest.ClassOf(err).OfRow() {
 			t.Errorf("%s: %v, want an error of a row", body, err)
 		}
 	}
-	if _, err := o.batch(0, false, `{"id":1,"v":4}`); err != nil {
+	if _, err := o.Batch(0, false, `{"id":1,"v":4}`); err != nil {
 		t.Error(err)
 	}
-	o.state.Lanes[0].Batch--
+	o.State.Lanes[0].Batch--
 	for _, split := range []bool{false, true} {
-		if _, err := o.batch(0, split, `{"id":1,"v":4}`); errorClass(err) != sink.Stale {
+		if _, err := o.Batch(0, split, `{"id":1,"v":4}`); opentest.ClassOf(err) != sink.Stale {
 			t.Errorf("a batch that was committed already: %v, want stale", err)
 		}
 	}
@@ -258,9 +181,9 @@ func TestMigrationsUnderLoad(t *testing.T) {
 					var r result
 					for i := range batches {
 						id := 10 * (lane*batches + i)
-						changes, err := o.batch(lane, i%3 == 0, fmt.Sprintf(`{"id":%d,"v":1.23456}`, id), fmt.Sprintf(`{"id":%d}`, id+1))
+						changes, err := o.Batch(lane, i%3 == 0, fmt.Sprintf(`{"id":%d,"v":1.23456}`, id), fmt.Sprintf(`{"id":%d}`, id+1))
 						r.changes += changes
-						switch class := errorClass(err); {
+						switch class := opentest.ClassOf(err); {
 						case err == nil:
 						case class == sink.BadRow || class == sink.Retry:
 							r.bad++

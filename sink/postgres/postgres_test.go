@@ -15,6 +15,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/pgtest"
 	"github.com/surgetank/surgetank/sink"
+	"github.com/surgetank/surgetank/sink/internal/opentest"
 	"github.com/surgetank/surgetank/sink/sinktest"
 )
 
@@ -81,26 +82,10 @@ func checked(t testing.TB, s sink.Spec) *Target {
 	return target.(*Target)
 }
 
-// deliver writes messages as one batch through one lane without a runner. It returns the lane's
-// answer for each message.
+// deliver writes messages as one batch through one lane.
 func deliver(t testing.TB, s sink.Spec, msgs ...surgetank.Delivery) (added []error, commit error) {
 	t.Helper()
-	target := checked(t, s)
-	defer target.Close()
-	state, lanes, err := target.Open(context.Background(), sink.Claim{Instance: "i", Sink: "s", Owner: "o", Lanes: 1,
-		History: func() (surgetank.History, error) { return surgetank.History{Queue: 1, Floor: 1, Next: 1}, nil }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range msgs {
-		added = append(added, lanes[0].Add(&msgs[i]))
-	}
-	return added, lanes[0].Commit(context.Background(), sink.Progress{Epoch: state.Epoch, IDs: sink.AppendIDs(nil, nil)})
-}
-
-func message(body string) surgetank.Delivery {
-	return surgetank.Delivery{Message: surgetank.Message{Body: []byte(body)}, ID: surgetank.MessageID{Queue: 1, Seq: 7}, Queue: "q",
-		Time: time.Date(2026, 1, 2, 3, 4, 5, 678900000, time.UTC), Attempt: 2}
+	return opentest.Deliver(t, checked(t, s), msgs...)
 }
 
 func TestValuesKeepTheirForm(t *testing.T) {
@@ -113,12 +98,12 @@ func TestValuesKeepTheirForm(t *testing.T) {
 	s := spec(t, dsn, "t", `"columns":{"i":"$.i","p":"$.p","n":"$.n","f":"$.f","s":"$.s","jb":"$.j","js":"$.j","b":"$.b","ts":"$.ts","tn":"$.ts",
 		"u":"$.u","e":"$.e","bo":"$.bo","ia":"$.ia","ta":"$.ta","body":"body","bodyb":"body","id":"message.id","tm":"message.time",
 		"g":"message.group","att":"message.attempt","h":"header.X-Name","hj":"header.X-Name","d":"$.d","auto":"$.auto","seq":"message.seq"}`)
-	m1 := message(`{"i":9007199254740993,"p":1.0,"n":123456789012345678901234567890.12345,"f":0.1,"s":"tab\tline\nback\\slash\r\u00e9","j":{"a": [1, "x\ty"]},
+	m1 := opentest.Message(`{"i":9007199254740993,"p":1.0,"n":123456789012345678901234567890.12345,"f":0.1,"s":"tab\tline\nback\\slash\r\u00e9","j":{"a": [1, "x\ty"]},
 	"b":"\u0001é","ts":"2026-01-02T05:04:05.123456+02:00","u":"6ba7b810-9dad-11d1-80b4-00c04fd430c8","e":"ok","bo":true,"ia":[1,2e0,null],"ta":["a,b","q\"\\",null,{"k":1}],"d":"given","auto":99}`)
 	m1.Headers = []surgetank.Header{{Name: "x-name", Value: `v"\`}}
-	m2 := message(`{"i":null,"n":5,"s":{"k":[1, 2]},"j":"text","bo":false,"ia":[],"d":"\\N"}`)
+	m2 := opentest.Message(`{"i":null,"n":5,"s":{"k":[1, 2]},"j":"text","bo":false,"ia":[],"d":"\\N"}`)
 	m2.Group = "g"
-	m3 := message(`{}`)
+	m3 := opentest.Message(`{}`)
 	added, err := deliver(t, s, m1, m2, m3)
 	if err := errors.Join(append(added, err)...); err != nil {
 		t.Fatal(err)
@@ -209,8 +194,8 @@ func TestOnConflict(t *testing.T) {
 		dsn := pg.Database(t)
 		pg.Exec(t, dsn, "CREATE TABLE t (k numeric UNIQUE, v text, d text NOT NULL DEFAULT 'def'); INSERT INTO t VALUES (1, 'old')")
 		s := spec(t, dsn, "t", `"columns":{"k":"$.k","v":"$.v","d":"$.d"},"on_conflict":{"keys":["k"],"do":"`+c.do+`"}`)
-		added, err := deliver(t, s, message(`{"k":1,"v":"a","d":"first"}`), message(`{"k":2,"v":"b","d":"given"}`), message(`{"k":1.0,"v":"c"}`),
-			message(`{"k":null,"v":"x"}`), message(`{"v":"y"}`))
+		added, err := deliver(t, s, opentest.Message(`{"k":1,"v":"a","d":"first"}`), opentest.Message(`{"k":2,"v":"b","d":"given"}`), opentest.Message(`{"k":1.0,"v":"c"}`),
+			opentest.Message(`{"k":null,"v":"x"}`), opentest.Message(`{"v":"y"}`))
 		if err := errors.Join(append(added, err)...); err != nil {
 			t.Fatal(err)
 		}
@@ -267,8 +252,8 @@ func TestCreateTable(t *testing.T) {
 	for range 2 {
 		checked(t, s)
 	}
-	if added, err := deliver(t, s, message(`{"id":1,"x":1.50,"n":1.23456,"ts":"2026-01-02T03:04:05.6789Z","ia":[1,2],"mood":"ok"}`), message(`{"id":2,"x":[1]}`),
-		message(`{"id":1,"x":"s","n":7}`)); errors.Join(append(added, err)...) != nil {
+	if added, err := deliver(t, s, opentest.Message(`{"id":1,"x":1.50,"n":1.23456,"ts":"2026-01-02T03:04:05.6789Z","ia":[1,2],"mood":"ok"}`), opentest.Message(`{"id":2,"x":[1]}`),
+		opentest.Message(`{"id":1,"x":"s","n":7}`)); errors.Join(append(added, err)...) != nil {
 		t.Fatal(added, err)
 	}
 	if got := fmt.Sprint(pg.Query(t, dsn, `SELECT id, "all", x, n, message_id FROM "odd ""name" ORDER BY id`)); got !=
@@ -303,7 +288,7 @@ func TestRowSecurityGoesByInsert(t *testing.T) {
 	pg.Exec(t, dsn, `CREATE ROLE tenant LOGIN; GRANT USAGE, CREATE ON SCHEMA public TO tenant; CREATE TABLE t (k int); GRANT ALL ON t TO tenant;
 		ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON t USING (true) WITH CHECK (k > 0)`)
 	s := spec(t, strings.Replace(dsn, "postgres@", "tenant@", 1), "t", `"columns":{"k":"$.k"}`)
-	if added, err := deliver(t, s, message(`{"k":1}`)); errors.Join(append(added, err)...) != nil {
+	if added, err := deliver(t, s, opentest.Message(`{"k":1}`)); errors.Join(append(added, err)...) != nil {
 		t.Fatal(added, err)
 	}
 	if got := fmt.Sprint(pg.Query(t, dsn, "SELECT k FROM t")); got != "[[1]]" {

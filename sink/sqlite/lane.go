@@ -5,7 +5,6 @@ import (
 	"database/sql/driver"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/sink"
 )
 
@@ -81,7 +80,6 @@ func (l *lane) Commit(ctx context.Context, p sink.Progress) error {
 	if err := l.Begin(ctx); err != nil {
 		return err
 	}
-	failpoint.Reach(failpoint.SinkTxBegun)
 	err := l.insertRows(ctx, 0, len(l.rows))
 	if err == nil {
 		err = l.finish(ctx, p)
@@ -195,7 +193,6 @@ func (l *lane) Rollback(context.Context) error {
 }
 
 func (l *lane) finish(ctx context.Context, p sink.Progress) error {
-	failpoint.Reach(failpoint.SinkTxRows)
 	if p.Settled != nil {
 		if err := l.t.db.exec(ctx, "UPDATE surgetank_progress SET ids = ? WHERE instance = ? AND lane = -1 AND owner = ? AND epoch = ?", p.Settled, l.claim.Instance, l.claim.Owner, int64(p.Epoch)); err != nil {
 			return classify(err)
@@ -210,7 +207,6 @@ func (l *lane) finish(ctx context.Context, p sink.Progress) error {
 	if n != 1 {
 		return errStale
 	}
-	failpoint.Reach(failpoint.SinkTxMoved)
 	if err := l.t.db.same(); err != nil {
 		return err
 	}

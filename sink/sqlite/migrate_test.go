@@ -13,81 +13,13 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/seqset"
 	"github.com/surgetank/surgetank/sink"
+	"github.com/surgetank/surgetank/sink/internal/opentest"
 )
 
-// opened is one opening with its lanes, without a runner.
-type opened struct {
-	t      testing.TB
-	target *Target
-	lanes  []sink.Lane
-	state  sink.State
-	claim  sink.Claim
-}
-
-func opening(t testing.TB, s sink.Spec, lanes int) *opened {
+// opening opens a checked target without a runner.
+func opening(t testing.TB, s sink.Spec, lanes int) *opentest.Opened {
 	t.Helper()
-	target := checked(t, s)
-	t.Cleanup(target.Close)
-	o := &opened{t: t, target: target, claim: sink.Claim{Instance: "i", Sink: "s", Owner: "o", Lanes: lanes,
-		History: func() (surgetank.History, error) { return surgetank.History{Queue: 1, Floor: 1, Next: 1}, nil },
-		Count:   func(seqset.Set) (uint64, error) { return 0, nil }, Written: sink.Written{}}}
-	var err error
-	if o.state, o.lanes, err = target.Open(context.Background(), o.claim); err != nil {
-		t.Fatal(err)
-	}
-	return o
-}
-
-// batch writes messages through a lane as the runner does, and again if the table has changed. With
-// split it uses Begin, Write and Finish.
-func (o *opened) batch(lane int, split bool, bodies ...string) (changes int, err error) {
-	ctx, l := context.Background(), o.lanes[lane]
-	for ; ; changes++ {
-		l.Reset()
-		for _, b := range bodies {
-			m := message(b)
-			err = errors.Join(err, l.Add(&m))
-		}
-		p := sink.Progress{Epoch: o.state.Epoch, Batch: o.state.Lanes[lane].Batch, IDs: sink.AppendIDs(nil, nil)}
-		switch {
-		case err != nil:
-			if again, fresh := l.Fresh(ctx); fresh != nil || !again {
-				return changes, errors.Join(err, fresh)
-			}
-			err = nil
-			continue
-		case split:
-			if err = l.Begin(ctx); err == nil {
-				if err = l.Write(ctx, 0, len(bodies)); err == nil {
-					err = l.Finish(ctx, p)
-				}
-			}
-			if err != nil {
-				if back := l.Rollback(ctx); back != nil {
-					return changes, back
-				}
-			}
-		default:
-			err = l.Commit(ctx, p)
-		}
-		if err == nil || classOf(err) != sink.Changed {
-			break
-		}
-		err = nil
-	}
-	if err == nil {
-		o.state.Lanes[lane].Batch++
-	}
-	return changes, err
-}
-
-// classOf returns the class that the runner gives an error.
-func classOf(err error) sink.Class {
-	var e *sink.Error
-	if errors.As(err, &e) {
-		return e.Class
-	}
-	return sink.Down
+	return opentest.Open(t, checked(t, s), lanes, nil)
 }
 
 // rebuild returns the usual statements for changing a column in SQLite, in one transaction.
@@ -111,7 +43,7 @@ func TestTheTableIsThatOfTheTransaction(t *testing.T) {
 				path := file(t, "CREATE TABLE t (id INTEGER UNIQUE, "+c.table+")")
 				o := opening(t, spec(t, path, "t", `"columns":{"id":"$.id","v":"$.v"}`+way), 1)
 				// Statements of both kinds are prepared before the change.
-				if _, err := o.batch(0, false, `{"id":1,"v":1}`, `{"id":8,"v":1}`); err != nil {
+				if _, err := o.Batch(0, false, `{"id":1,"v":1}`, `{"id":8,"v":1}`); err != nil {
 					t.Fatalf("%s: %v", c.name, err)
 				}
 				for _, s := range strings.Split(c.change, "; ") {
@@ -122,7 +54,7 @@ func TestTheTableIsThatOfTheTransaction(t *testing.T) {
 					}
 					run(t, path, s)
 				}
-				changes, err := o.batch(0, split, c.body)
+				changes, err := o.Batch(0, split, c.body)
 				if err != nil {
 					t.Errorf("%s, split %v: %v", c.name, split, err)
 					continue
@@ -133,7 +65,7 @@ func TestTheTableIsThatOfTheTransaction(t *testing.T) {
 				if got := fmt.Sprint(all(t, path, "SELECT v FROM t WHERE id = 2")[0][0]); got != c.want {
 					t.Errorf("%s, split %v: stored %s, want %s", c.name, split, got, c.want)
 				}
-				o.target.Close()
+				o.Target.Close()
 			}
 		}
 	}
@@ -150,11 +82,11 @@ func TestAColumnThatIsGoneIsWaitedFor(t *testing.T) {
 		path := file(t, "CREATE TABLE t (id, v)")
 		o := opening(t, spec(t, path, "t", `"columns":{"id":"$.id","v":"$.v"}`), 1)
 		run(t, path, change)
-		_, err := o.batch(0, false, `{"id":1,"v":"x"}`)
-		if classOf(err) != sink.Down || !strings.Contains(err.Error(), says) {
+		_, err := o.Batch(0, false, `{"id":1,"v":"x"}`)
+		if opentest.ClassOf(err) != sink.Down || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v; want down, with %q", change, err, says)
 		}
-		o.target.Close()
+		o.Target.Close()
 	}
 }
 
@@ -187,7 +119,7 @@ func TestMigrationsUnderLoad(t *testing.T) {
 			for i := range batches {
 				<-turns
 				id := 10 * (lane*batches + i)
-				n, err := o.batch(lane, i%3 == 0, fmt.Sprintf(`{"id":%d,"v":1.10}`, id), fmt.Sprintf(`{"id":%d}`, id+1))
+				n, err := o.Batch(lane, i%3 == 0, fmt.Sprintf(`{"id":%d,"v":1.10}`, id), fmt.Sprintf(`{"id":%d}`, id+1))
 				changed[lane] += n
 				all = errors.Join(all, err)
 			}
@@ -246,7 +178,7 @@ func TestAFileWithoutItsName(t *testing.T) {
 		for _, when := range []string{"before the batch", "within the batch"} {
 			path := file(t, "CREATE TABLE t (id, message_id)")
 			o := opening(t, spec(t, path, "t", `"columns":{"id":"$.id"},"create_table":true`), 1)
-			if _, err := o.batch(0, false, `{"id":1}`); err != nil {
+			if _, err := o.Batch(0, false, `{"id":1}`); err != nil {
 				t.Fatal(err)
 			}
 			data, err := os.ReadFile(path)
@@ -260,32 +192,32 @@ func TestAFileWithoutItsName(t *testing.T) {
 				if err := c.do(path); err != nil {
 					t.Skipf("this system keeps open files: %v", err)
 				}
-				if _, err = o.batch(0, false, `{"id":2}`); classOf(err) != c.class {
+				if _, err = o.Batch(0, false, `{"id":2}`); opentest.ClassOf(err) != c.class {
 					t.Errorf("%s %s: %v", name, when, err)
 				}
 			} else {
 				ctx := context.Background()
-				m := message(`{"id":2}`)
-				o.lanes[0].Reset()
-				if err := errors.Join(o.lanes[0].Add(&m), o.lanes[0].Begin(ctx), o.lanes[0].Write(ctx, 0, 1), c.do(path)); err != nil {
+				m := opentest.Message(`{"id":2}`)
+				o.Lanes[0].Reset()
+				if err := errors.Join(o.Lanes[0].Add(&m), o.Lanes[0].Begin(ctx), o.Lanes[0].Write(ctx, 0, 1), c.do(path)); err != nil {
 					t.Fatal(err)
 				}
-				if err := o.lanes[0].Finish(ctx, sink.Progress{Epoch: o.state.Epoch, Batch: 1, IDs: sink.AppendIDs(nil, nil)}); classOf(err) != c.class {
+				if err := o.Lanes[0].Finish(ctx, sink.Progress{Epoch: o.State.Epoch, Batch: 1, IDs: sink.AppendIDs(nil, nil)}); opentest.ClassOf(err) != c.class {
 					t.Errorf("%s %s: %v", name, when, err)
 				}
-				if err := o.lanes[0].Rollback(ctx); err != nil {
+				if err := o.Lanes[0].Rollback(ctx); err != nil {
 					t.Fatal(err)
 				}
 			}
-			o.target.Close()
+			o.Target.Close()
 			if name == "deleted" || name == "moved" {
-				o.claim.Held, o.claim.Written = 1, sink.Written{Epoch: 1, Applied: 1, Last: 1}
-				_, _, err := o.target.Open(context.Background(), o.claim)
+				o.Claim.Held, o.Claim.Written = 1, sink.Written{Epoch: 1, Applied: 1, Last: 1}
+				_, _, err := o.Target.Open(context.Background(), o.Claim)
 				var r *sink.Refusal
 				if !errors.As(err, &r) || r.Kind != sink.TargetEmpty {
 					t.Errorf("%s: opened again: %v", name, err)
 				}
-				o.target.Close()
+				o.Target.Close()
 				if _, err := os.Stat(path); err == nil {
 					t.Errorf("%s: the sink made the file anew", name)
 				}
@@ -324,7 +256,7 @@ func TestAMissingFile(t *testing.T) {
 				t.Error("the file was made")
 			case create && !errors.As(err, &r):
 				t.Errorf("something was in it: %v", err)
-			case !create && (classOf(err) != sink.Down || !strings.Contains(err.Error(), "is gone")):
+			case !create && (opentest.ClassOf(err) != sink.Down || !strings.Contains(err.Error(), "is gone")):
 				t.Errorf("a file that the sink may not make: %v", err)
 			}
 		}

@@ -2,19 +2,18 @@ package sqlite
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
-
-	"database/sql/driver"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/sink"
+	"github.com/surgetank/surgetank/sink/internal/opentest"
 	"github.com/surgetank/surgetank/sink/sinktest"
 )
 
@@ -108,35 +107,19 @@ func checked(t testing.TB, s sink.Spec) *Target {
 	return target.(*Target)
 }
 
-// deliver writes messages as one batch through one lane without a runner. It returns the lane's
-// answer for each message.
+// deliver writes messages as one batch through one lane.
 func deliver(t testing.TB, s sink.Spec, msgs ...surgetank.Delivery) (added []error, commit error) {
 	t.Helper()
-	target := checked(t, s)
-	defer target.Close()
-	state, lanes, err := target.Open(context.Background(), sink.Claim{Instance: "i", Sink: "s", Owner: "o", Lanes: 1,
-		History: func() (surgetank.History, error) { return surgetank.History{Queue: 1, Floor: 1, Next: 1}, nil }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range msgs {
-		added = append(added, lanes[0].Add(&msgs[i]))
-	}
-	return added, lanes[0].Commit(context.Background(), sink.Progress{Epoch: state.Epoch, IDs: sink.AppendIDs(nil, nil)})
-}
-
-func message(body string) surgetank.Delivery {
-	return surgetank.Delivery{Message: surgetank.Message{Body: []byte(body)}, ID: surgetank.MessageID{Queue: 1, Seq: 7}, Queue: "q",
-		Time: time.Date(2026, 1, 2, 3, 4, 5, 678900000, time.UTC), Attempt: 2}
+	return opentest.Deliver(t, checked(t, s), msgs...)
 }
 
 func TestValuesKeepTheirForm(t *testing.T) {
 	path := file(t, "CREATE TABLE t (i INTEGER, n NUMERIC, r REAL, s TEXT, a, b BLOB, j TEXT, id TEXT, tm TEXT, g TEXT, att INTEGER, h TEXT, d TEXT NOT NULL DEFAULT 'def')")
 	s := spec(t, path, "t", `"columns":{"i":"$.i","n":"$.n","r":"$.r","s":"$.s","a":"$.a","b":"body","j":"$","id":"message.id",
 		"tm":"message.time","g":"message.group","att":"message.attempt","h":"header.X-Name","d":"$.d"}`)
-	m1 := message(`{"i":9007199254740993,"n":1.5,"r":2,"s":12.50,"a":"x\u00e9","d":"given"}`)
+	m1 := opentest.Message(`{"i":9007199254740993,"n":1.5,"r":2,"s":12.50,"a":"x\u00e9","d":"given"}`)
 	m1.Headers = []surgetank.Header{{Name: "x-name", Value: "v"}}
-	m2 := message(`{"i":1e3,"n":true,"r":null,"s":{"k":[1, 2]},"a":[1]}`)
+	m2 := opentest.Message(`{"i":1e3,"n":true,"r":null,"s":{"k":[1, 2]},"a":[1]}`)
 	m2.Group = "g"
 	added, err := deliver(t, s, m1, m2)
 	if err := errors.Join(append(added, err)...); err != nil {
@@ -166,7 +149,7 @@ func TestBadValuesAreTheMessagesFault(t *testing.T) {
 		`{"i":null}`:                   "", // the database's own message
 		`{"i":1,"s":"good and plain"}`: "",
 	} {
-		added, err := deliver(t, s, message(body))
+		added, err := deliver(t, s, opentest.Message(body))
 		err = errors.Join(added[0], err)
 		switch {
 		case strings.Contains(body, "good"):
@@ -186,7 +169,7 @@ func TestOnConflict(t *testing.T) {
 	for _, c := range []struct{ do, want string }{{"update", "[[1 c] [2 b]]"}, {"nothing", "[[1 old] [2 b]]"}} {
 		path := file(t, "CREATE TABLE t (k INTEGER PRIMARY KEY, v TEXT)", "INSERT INTO t VALUES (1, 'old')")
 		s := spec(t, path, "t", `"columns":{"k":"$.k","v":"$.v"},"on_conflict":{"keys":["k"],"do":"`+c.do+`"}`)
-		added, err := deliver(t, s, message(`{"k":1,"v":"a"}`), message(`{"k":2,"v":"b"}`), message(`{"k":1,"v":"c"}`))
+		added, err := deliver(t, s, opentest.Message(`{"k":1,"v":"a"}`), opentest.Message(`{"k":2,"v":"b"}`), opentest.Message(`{"k":1,"v":"c"}`))
 		if err := errors.Join(append(added, err)...); err != nil {
 			t.Fatal(err)
 		}
@@ -237,7 +220,7 @@ func TestCreateTable(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if added, err := deliver(t, s, message(`{"id":"a"}`), message(`{"id":"b"}`), message(`{"id":"a"}`)); errors.Join(append(added, err)...) != nil {
+	if added, err := deliver(t, s, opentest.Message(`{"id":"a"}`), opentest.Message(`{"id":"b"}`), opentest.Message(`{"id":"a"}`)); errors.Join(append(added, err)...) != nil {
 		t.Fatal(added, err)
 	}
 	if got := fmt.Sprint(all(t, path, `SELECT id, "all", at, message_id FROM "odd ""name" ORDER BY id`)); got !=

@@ -11,6 +11,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/sink"
+	"github.com/surgetank/surgetank/sink/internal/opentest"
 )
 
 // declared are types that users declare.
@@ -82,7 +83,7 @@ func TestNumbersKeepTheirDigits(t *testing.T) {
 		{"REAL", "0.1234567890123456789", "0.12345678901234568"}, {"REAL", "1e999", "bad"}, {"TEXT", "1.10", "1.10"}, {"BOOLEAN", "1", "1"},
 	} {
 		path := file(t, "CREATE TABLE t (v "+c.typeName+")")
-		added, err := deliver(t, spec(t, path, "t", `"columns":{"v":"$.v"}`), message(`{"v":`+c.number+`}`))
+		added, err := deliver(t, spec(t, path, "t", `"columns":{"v":"$.v"}`), opentest.Message(`{"v":`+c.number+`}`))
 		got := "bad"
 		if err := errors.Join(append(added, err)...); err == nil {
 			got = fmt.Sprint(all(t, path, "SELECT v FROM t")[0][0])
@@ -99,7 +100,7 @@ func TestNumbersKeepTheirDigits(t *testing.T) {
 func TestCreateTableTakesTypes(t *testing.T) {
 	path := file(t)
 	s := spec(t, path, "t", `"columns":{"id":{"from":"$.id","type":"integer"},"v":{"from":"$.v","type":"TEXT"},"w":"$.w"},"create_table":true`)
-	if added, err := deliver(t, s, message(`{"id":1,"v":1.10,"w":2}`)); errors.Join(append(added, err)...) != nil {
+	if added, err := deliver(t, s, opentest.Message(`{"id":1,"v":1.10,"w":2}`)); errors.Join(append(added, err)...) != nil {
 		t.Fatal(added, err)
 	}
 	if got := fmt.Sprint(all(t, path, "SELECT type FROM pragma_table_info('t')"), all(t, path, "SELECT id, v, w FROM t")); got != "[[INTEGER] [TEXT] [] [TEXT]] [[1 1.10 2]]" {

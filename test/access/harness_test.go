@@ -6,10 +6,8 @@ import (
 	"encoding/json"
 	"flag"
 	"io"
-	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,9 +15,9 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/surgetank/surgetank/internal/auth"
-	"github.com/surgetank/surgetank/internal/config"
-	"github.com/surgetank/surgetank/internal/localtoken"
-	"github.com/surgetank/surgetank/internal/server"
+	"github.com/surgetank/surgetank/test/kit/client"
+	"github.com/surgetank/surgetank/test/kit/inprocess"
+	"github.com/surgetank/surgetank/test/kit/proxy"
 )
 
 var (
@@ -37,23 +35,8 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "data")
-	s, err := server.Start(t.Context(), server.Options{Config: config.Server{Data: dir, HTTP: "127.0.0.1:0", AMQP: "127.0.0.1:0"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := s.Stop(ctx); err != nil {
-			t.Error("stop:", err)
-		}
-	})
-	token, err := localtoken.Read(filepath.Join(dir, localtoken.Name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &rig{t, s.Addresses().HTTP, s.Addresses().AMQP, token}
+	s := inprocess.Start(t)
+	return &rig{t, s.HTTP, s.AMQP, s.Token}
 }
 
 // role is a kind of client.
@@ -136,39 +119,18 @@ func (r *rig) enrol(who role) {
 
 // connect opens an AMQP connection.
 func (r *rig) connect(address, user, pass string) (*amqp.Connection, error) {
-	return amqp.DialConfig("amqp://"+address+"/", amqp.Config{SASL: []amqp.Authentication{&amqp.PlainAuth{Username: user, Password: pass}},
-		Dial: func(network, addr string) (net.Conn, error) { return net.DialTimeout(network, addr, time.Minute) }})
+	return client.Connect(address, client.Options{User: user, Password: pass, Patience: time.Minute})
 }
 
 // forward is a proxy that forwards bytes and adds nothing about its clients, like TCP forwarders.
 func (r *rig) forward(to string) string {
 	r.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	p, err := proxy.New(func() string { return to }, 1)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("tcp", to)
-			if err != nil {
-				in.Close()
-				continue
-			}
-			pump := func(a, b net.Conn) {
-				_, _ = io.Copy(a, b) // the end of either side ends both
-				a.Close()
-				b.Close()
-			}
-			go pump(out, in)
-			go pump(in, out)
-		}
-	}()
-	return l.Addr().String()
+	r.t.Cleanup(p.Close)
+	return p.Address()
 }
 
 func TestMain(m *testing.M) {

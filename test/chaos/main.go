@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"time"
+
+	"github.com/surgetank/surgetank/test/kit/report"
 )
 
 func main() {
@@ -54,18 +56,10 @@ func main() {
 
 // record appends the summary to the day's file.
 func record(dir string, o options, sum summary) error {
-	f, err := os.OpenFile(filepath.Join(dir, "chaos-"+time.Now().UTC().Format("2006-01-02")+".md"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
-	if err != nil {
-		return err
-	}
 	input := "made-up lines"
 	if o.input != "" {
 		input = filepath.Base(o.input) + " repeated"
 	}
-	_, err = fmt.Fprintf(f, "- %s UTC, %s/%s, %d CPUs, %s, %d lanes:\n  %s\n",
-		time.Now().UTC().Format("15:04"), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), input, o.lanes, sum)
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	return err
+	return report.Append(dir, "chaos-DATE.md", fmt.Sprintf("- %s, %s/%s, %d CPUs, %s, %d lanes:\n  %s\n",
+		report.Now(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), input, o.lanes, sum))
 }

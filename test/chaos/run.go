@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"time"
@@ -16,7 +14,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/surgetank/surgetank/internal/pgtest"
-	"github.com/surgetank/surgetank/internal/server/child"
+	"github.com/surgetank/surgetank/test/build"
+	"github.com/surgetank/surgetank/test/kit/client"
+	"github.com/surgetank/surgetank/test/kit/load"
+	"github.com/surgetank/surgetank/test/kit/server"
 )
 
 // options are the program's flags.
@@ -68,7 +69,7 @@ type world struct {
 	options
 	dir    string
 	pg     *pgtest.Server
-	server *child.Server
+	server *server.Server
 	sum    summary
 }
 
@@ -110,7 +111,7 @@ func run(ctx context.Context, o options) (_ summary, err error) {
 		return w.sum, err
 	}
 	if err := w.storm(ctx); err != nil {
-		return w.sum, fmt.Errorf("%w\nlast words of the server:\n%s", err, tail(filepath.Join(dir, "server.log")))
+		return w.sum, fmt.Errorf("%w\nlast words of the server:\n%s", err, w.server.Tail(4000))
 	}
 	if err := w.verify(ctx, want); err != nil {
 		return w.sum, fmt.Errorf("reading the table back: %w", err)
@@ -145,14 +146,9 @@ func (w *world) prepare(ctx context.Context) (*expected, error) {
 	}
 	w.sum.Bytes, w.sum.Groups = want.bytes, len(want.names)
 	if w.binary == "" {
-		w.binary = filepath.Join(w.dir, "surgetank")
-		if out, err := exec.CommandContext(ctx, "go", "build", "-o", w.binary, "github.com/surgetank/surgetank/cmd/surgetank").CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("building surgetank: %w\n%s", err, out)
+		if w.binary, err = build.Server(ctx, w.dir, "surgetank", "", nil); err != nil {
+			return nil, err
 		}
-	}
-	log, err := os.OpenFile(filepath.Join(w.dir, "server.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, err // otherwise it stays open until the program ends, because the server writes to it
 	}
 	bin, err := pgtest.Find()
 	if err != nil {
@@ -169,7 +165,7 @@ func (w *world) prepare(ctx context.Context) (*expected, error) {
 	if _, err := conn.Exec(ctx, schema); err != nil {
 		return nil, err
 	}
-	w.server = child.New(w.binary, filepath.Join(w.dir, "data"), log, "--amqp", "off")
+	w.server = &server.Server{Binary: w.binary, Data: filepath.Join(w.dir, "data"), Log: filepath.Join(w.dir, "server.log")}
 	if err := w.server.Start(ctx); err != nil {
 		return nil, err
 	}
@@ -177,21 +173,8 @@ func (w *world) prepare(ctx context.Context) (*expected, error) {
 	if err := os.WriteFile(file, fmt.Appendf(nil, configuration, groupPath, w.pg.DSN("postgres"), w.lanes), 0o600); err != nil {
 		return nil, err
 	}
-	_, err = w.surgetank(ctx, "apply", "-f", file)
+	_, err = w.server.Command(ctx, "apply", "-f", file)
 	return want, err
-}
-
-// surgetank runs a command against the server and returns its output.
-func (w *world) surgetank(ctx context.Context, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, w.binary, args...)
-	cmd.Env = append(os.Environ(), "SURGETANK_SERVER="+w.server.Ready.HTTP)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return out, fmt.Errorf("surgetank %s: %w\n%s%s", args[0], err, out, stderr.String())
-	}
-	return out, nil
 }
 
 // storm publishes, kills processes, and waits until the queue is empty.
@@ -199,7 +182,7 @@ func (w *world) storm(ctx context.Context) error {
 	start := time.Now()
 	published := make(chan error, 1)
 	go func() {
-		out, err := w.surgetank(ctx, "publish", "events", filepath.Join(w.dir, "input.ndjson"), "--json", "--run", "chaos", "--give-up", "3m")
+		out, err := w.server.Command(ctx, "publish", "events", filepath.Join(w.dir, "input.ndjson"), "--json", "--run", "chaos", "--give-up", "3m")
 		var report struct {
 			Confirmed int64 `json:"confirmed"`
 			Retries   int64 `json:"retries"`
@@ -255,7 +238,7 @@ func (w *world) killing(ctx context.Context, published chan error) error {
 					return err
 				}
 				published <- nil
-				if err := pause(ctx, 50*time.Millisecond); err != nil {
+				if err := load.Pause(ctx, 50*time.Millisecond); err != nil {
 					return err
 				}
 			case <-time.After(50 * time.Millisecond):
@@ -263,7 +246,7 @@ func (w *world) killing(ctx context.Context, published chan error) error {
 				return ctx.Err()
 			}
 		}
-		if err := pause(ctx, time.Duration(rng.Int64N(int64(300*time.Millisecond)))); err != nil {
+		if err := load.Pause(ctx, time.Duration(rng.Int64N(int64(300*time.Millisecond)))); err != nil {
 			return err
 		}
 		down := time.Duration(rng.Int64N(int64(time.Second)))
@@ -271,7 +254,7 @@ func (w *world) killing(ctx context.Context, published chan error) error {
 			w.say("kill -9 surgetank after %d rows, down for %v", mark, down.Round(time.Millisecond))
 			w.server.Kill()
 			w.sum.KilledServer++
-			if err := pause(ctx, down); err != nil {
+			if err := load.Pause(ctx, down); err != nil {
 				return err
 			}
 			if err := w.server.Start(ctx); err != nil {
@@ -284,7 +267,7 @@ func (w *world) killing(ctx context.Context, published chan error) error {
 			return err
 		}
 		w.sum.KilledPostgres++
-		if err := pause(ctx, down); err != nil {
+		if err := load.Pause(ctx, down); err != nil {
 			return err
 		}
 		if err := w.pg.Start(); err != nil {
@@ -308,36 +291,16 @@ func (w *world) progress(ctx context.Context) (rows int64, err error) {
 // drained waits until the queue is empty.
 func (w *world) drained(ctx context.Context) error {
 	for {
-		out, err := w.surgetank(ctx, "queue", "show", "events", "--json")
+		out, err := w.server.Command(ctx, "queue", "show", "events", "--json")
 		if err != nil {
 			return err
 		}
-		var q struct{ Ready, Blocked, Delayed, Leased int64 }
-		if err := json.Unmarshal(out, &q); err != nil {
+		var q client.Queue
+		if err := json.Unmarshal(out, &q); err != nil || q.Messages() == 0 {
 			return err
 		}
-		if q.Ready+q.Blocked+q.Delayed+q.Leased == 0 {
-			return nil
-		}
-		if err := pause(ctx, 500*time.Millisecond); err != nil {
+		if err := load.Pause(ctx, 500*time.Millisecond); err != nil {
 			return fmt.Errorf("the queue still holds messages: %s: %w", out, err)
 		}
 	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func tail(path string) []byte {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return []byte(err.Error())
-	}
-	return b[max(0, len(b)-4000):]
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/surgetank/surgetank/test/kit/client"
 )
 
 // verify reads the whole table in the order of insertion, and counts all deviations.
@@ -62,19 +64,16 @@ func (w *world) verify(ctx context.Context, want *expected) error {
 
 // parked counts the messages in dead-letter queues.
 func (w *world) parked(ctx context.Context) error {
-	out, err := w.surgetank(ctx, "queue", "ls", "--json")
+	out, err := w.server.Command(ctx, "queue", "ls", "--json")
 	if err != nil {
 		return err
 	}
-	var queues []struct {
-		Name                            string
-		Ready, Blocked, Delayed, Leased int64
-	}
+	var queues []client.Queue
 	if err := json.Unmarshal(out, &queues); err != nil {
 		return fmt.Errorf("queue ls: %w", err)
 	}
 	for _, q := range queues {
-		w.sum.Parked += q.Ready + q.Blocked + q.Delayed + q.Leased
+		w.sum.Parked += q.Messages()
 	}
 	return nil
 }

@@ -11,7 +11,9 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
-	"github.com/surgetank/surgetank/test/faults/history"
+	"github.com/surgetank/surgetank/test/kit/client"
+	"github.com/surgetank/surgetank/test/kit/history"
+	"github.com/surgetank/surgetank/test/kit/load"
 )
 
 // The clients of this file use AMQP 0-9-1 for the same work as those of load.go use HTTP. AMQP
@@ -21,7 +23,7 @@ import (
 
 // amqpPublisher publishes with confirms until it is stopped. It publishes unconfirmed messages
 // again with the same dedup id.
-func (l *load) amqpPublisher(ctx context.Context, i int) {
+func (l *clients) amqpPublisher(ctx context.Context, i int) {
 	rng := l.rng(3, i)
 	queue := []string{grouped, plain}[i%2]
 	name := fmt.Sprintf("a%d", i)
@@ -54,11 +56,11 @@ func (l *load) amqpPublisher(ctx context.Context, i int) {
 				}
 			}
 			batch = again
-			if len(batch) > 0 && (int64(l.journal.Now()) > l.deadline.Load() || !sleep(ctx.Done(), time.Duration(5+rng.IntN(40))*time.Millisecond)) {
+			if len(batch) > 0 && (int64(l.journal.Now()) > l.deadline.Load() || !load.Sleep(ctx.Done(), time.Duration(5+rng.IntN(40))*time.Millisecond)) {
 				return
 			}
 		}
-		if !sleep(l.stop, time.Duration(rng.Int64N(int64(l.pause)))) {
+		if !load.Sleep(l.stop, time.Duration(rng.Int64N(int64(l.pause)))) {
 			return
 		}
 	}
@@ -66,7 +68,7 @@ func (l *load) amqpPublisher(ctx context.Context, i int) {
 
 // amqpPublish sends a batch on a channel of its own and waits for its confirms. It returns the
 // connection for the next batch, or nil if the connection is broken.
-func (l *load) amqpPublish(ctx context.Context, conn *amqp.Connection, i int, queue string, batch []outgoing, again bool) ([]history.Op, *amqp.Connection) {
+func (l *clients) amqpPublish(ctx context.Context, conn *amqp.Connection, i int, queue string, batch []outgoing, again bool) ([]history.Op, *amqp.Connection) {
 	number := l.journal.Batch()
 	ops := make([]history.Op, len(batch))
 	for k, m := range batch {
@@ -123,7 +125,7 @@ func (l *load) amqpPublish(ctx context.Context, conn *amqp.Connection, i int, qu
 
 // amqpConsumer consumes on one channel after another, some messages on each, until it is told to
 // quit.
-func (l *load) amqpConsumer(ctx context.Context, i int) {
+func (l *clients) amqpConsumer(ctx context.Context, i int) {
 	rng := l.rng(4, i)
 	queue := []string{grouped, plain}[i%2]
 	var conn *amqp.Connection
@@ -135,7 +137,7 @@ func (l *load) amqpConsumer(ctx context.Context, i int) {
 		default:
 		}
 		conn = l.amqpRound(ctx, rng, conn, i, round, queue)
-		if conn == nil && !sleep(l.quit, time.Duration(5+rng.IntN(40))*time.Millisecond) {
+		if conn == nil && !load.Sleep(l.quit, time.Duration(5+rng.IntN(40))*time.Millisecond) {
 			return
 		}
 	}
@@ -143,7 +145,7 @@ func (l *load) amqpConsumer(ctx context.Context, i int) {
 
 // amqpRound uses one channel: it consumes for 100 ms, settles, and closes. When the close is
 // answered, the acks are certain.
-func (l *load) amqpRound(ctx context.Context, rng *rand.Rand, conn *amqp.Connection, i, round int, queue string) *amqp.Connection {
+func (l *clients) amqpRound(ctx context.Context, rng *rand.Rand, conn *amqp.Connection, i, round int, queue string) *amqp.Connection {
 	conn, ch, err := l.amqpChannel(conn)
 	if err != nil {
 		return conn
@@ -170,7 +172,7 @@ func (l *load) amqpRound(ctx context.Context, rng *rand.Rand, conn *amqp.Connect
 				taking = false
 				break
 			}
-			v, whole := readBody(d.Body, l.size)
+			v, whole := load.ReadBody(d.Body)
 			group, _ := d.Headers["x-group-id"].(string)
 			op := history.Op{Kind: history.Deliver, Outcome: history.OK, Client: 300 + i, Call: call, Return: l.journal.Now(), Queue: queue, Value: v,
 				Group: group, Receipt: fmt.Sprintf("amqp-%d-%d-%d", i, round, d.DeliveryTag), Again: d.Redelivered, Damaged: !whole}
@@ -218,10 +220,10 @@ func (l *load) amqpRound(ctx context.Context, rng *rand.Rand, conn *amqp.Connect
 }
 
 // amqpChannel opens a channel. If there is no connection, it opens one.
-func (l *load) amqpChannel(conn *amqp.Connection) (*amqp.Connection, *amqp.Channel, error) {
+func (l *clients) amqpChannel(conn *amqp.Connection) (*amqp.Connection, *amqp.Channel, error) {
 	if conn == nil {
 		var err error
-		if conn, err = amqp.DialConfig("amqp://guest:guest@"+l.door()+"/", amqp.Config{Dial: amqp.DefaultDial(2 * time.Second), Heartbeat: l.heartbeat}); err != nil {
+		if conn, err = client.Connect(l.door(), client.Options{Patience: 2 * time.Second, Heartbeat: l.heartbeat}); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -250,8 +252,8 @@ func amqpKills(ctx context.Context, r *run) error {
 			return err
 		}
 		r.inject("kill")
-		r.server.kill()
-		if err := r.server.start(ctx); err != nil {
+		r.server.Kill()
+		if err := r.server.Start(ctx); err != nil {
 			return err
 		}
 	}

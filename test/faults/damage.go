@@ -14,7 +14,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/surgetank/surgetank/test/faults/history"
+	"github.com/surgetank/surgetank/test/kit/history"
+	"github.com/surgetank/surgetank/test/kit/load"
+	"github.com/surgetank/surgetank/test/kit/server"
 )
 
 // The faults of this file damage a stopped data directory. The server may refuse damage beyond its
@@ -49,14 +51,14 @@ func (r *run) makeSample(ctx context.Context, kill bool) (*sample, error) {
 	r.load.pubs.Wait()
 	r.load = nil
 	if kill {
-		r.server.kill()
+		r.server.Kill()
 	} else {
-		r.server.signal(syscall.SIGTERM)
-		if code, err := r.server.wait(ctx); err != nil || code != 0 {
+		r.server.Signal(syscall.SIGTERM)
+		if code, err := r.server.Wait(ctx); err != nil || code != 0 {
 			return nil, fmt.Errorf("stopping for the sample: exit code %d: %w", code, err)
 		}
 	}
-	s := &sample{dir: r.server.data, ops: slices.Clone(r.journal.Ops())}
+	s := &sample{dir: r.server.Data, ops: slices.Clone(r.journal.Ops())}
 	err := filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			rel, relErr := filepath.Rel(s.dir, path)
@@ -68,7 +70,7 @@ func (r *run) makeSample(ctx context.Context, kill bool) (*sample, error) {
 	return s, err
 }
 
-func (l *load) abandonConsumers() {
+func (l *clients) abandonConsumers() {
 	close(l.quit)
 	l.cons.Wait()
 }
@@ -92,25 +94,20 @@ func (r *run) trial(ctx context.Context, s *sample, number int, what, file strin
 	}
 	last := s.ops[len(s.ops)-1].Return
 	j.Shift(last + time.Second)
-	log, err := os.Create(filepath.Join(r.dir, fmt.Sprintf("trial-%d.log", number)))
-	if err != nil {
-		return "", nil, err
-	}
-	defer log.Close()
-	sv := &server{binary: r.binary, data: dir, log: log, journal: j, wrap: r.trialWrap, args: r.trialArgs}
-	defer sv.kill()
-	named := func() bool { return strings.Contains(sv.words(8000), filepath.Base(file)) }
+	sv := &server.Server{Binary: r.binary, Data: dir, Log: filepath.Join(r.dir, fmt.Sprintf("trial-%d.log", number)), Watcher: j, Wrap: r.trialWrap, Args: r.trialArgs}
+	defer sv.Kill()
+	named := func() bool { return strings.Contains(sv.Tail(8000), filepath.Base(file)) }
 	report := func(format string, args ...any) {
-		bad = append(bad, history.Finding{Check: "damage", Value: what, Detail: fmt.Sprintf(format, args...) + "; the server's words: " + oneLine(sv.words(500))})
+		bad = append(bad, history.Finding{Check: "damage", Value: what, Detail: fmt.Sprintf(format, args...) + "; the server's words: " + oneLine(sv.Tail(500))})
 	}
 	begin, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	if err := sv.start(begin); err != nil {
+	if err := sv.Start(begin); err != nil {
 		switch {
-		case !errors.Is(err, errNotReady):
+		case !errors.Is(err, server.ErrNotReady):
 			report("it neither started nor refused: %v", err)
-		case sv.code <= 0:
-			report("it refused with exit code %d", sv.code)
+		case sv.Code() <= 0:
+			report("it refused with exit code %d", sv.Code())
 		case !named():
 			report("it refused without naming the file")
 		}
@@ -126,7 +123,7 @@ func (r *run) trial(ctx context.Context, s *sample, number int, what, file strin
 			return "", bad, nil
 		}
 	}
-	l := newLoad(loadOptions{publishers: 1, limit: 1, honest: true, size: 12000}, j, sv.url, 1, r.say)
+	l := newLoad(loadOptions{publishers: 1, limit: 1, honest: true, size: 12000}, j, sv.URL, 1, r.say)
 	l.cons.Go(func() { l.consumer(ctx, 0, grouped) })
 	l.cons.Go(func() { l.consumer(ctx, 1, plain) })
 	go l.giveUpOn(named) // an unreadable message would keep the drain from ending
@@ -140,12 +137,12 @@ func (r *run) trial(ctx context.Context, s *sample, number int, what, file strin
 		finished <- err
 	}()
 	select {
-	case <-sv.exited: // it met the damage while reading
+	case <-sv.Exited(): // it met the damage while reading
 		stop()
 		<-finished
 		switch {
-		case sv.code <= 0:
-			report("it met the damage and ended with exit code %d", sv.code)
+		case sv.Code() <= 0:
+			report("it met the damage and ended with exit code %d", sv.Code())
 		case !named():
 			report("it met the damage and ended without naming the file")
 		}
@@ -170,10 +167,10 @@ func (r *run) trial(ctx context.Context, s *sample, number int, what, file strin
 
 // giveUpOn ends the drain early if the server has named the damage and nothing has been acked for a
 // while.
-func (l *load) giveUpOn(named func() bool) {
+func (l *clients) giveUpOn(named func() bool) {
 	for quiet := 0; quiet < 5; quiet++ {
 		before := l.acked.Load()
-		if !sleep(l.quit, 400*time.Millisecond) {
+		if !load.Sleep(l.quit, 400*time.Millisecond) {
 			return
 		}
 		if !named() || l.acked.Load() > before {
@@ -361,32 +358,21 @@ func twoServers(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{}); err != nil {
 		return err
 	}
-	for range r.times(2, 20) {
-		j, err := history.Create("", r.name, 0)
-		if err != nil {
-			return err
-		}
-		log, err := os.Create(filepath.Join(r.dir, "second.log"))
-		if err != nil {
-			return err
-		}
-		second := &server{binary: r.binary, data: r.server.data, log: log, journal: j}
+	for n := range r.times(2, 20) {
+		second := &server.Server{Binary: r.binary, Data: r.server.Data, Log: filepath.Join(r.dir, fmt.Sprintf("second-%d.log", n))}
 		r.inject("second server")
-		err = second.start(ctx)
+		err := second.Start(ctx)
 		switch {
 		case err == nil:
 			r.fail("two servers", "a second server serves the same directory")
-		case !errors.Is(err, errNotReady):
+		case !errors.Is(err, server.ErrNotReady):
 			return err
-		case second.code <= 0:
-			r.fail("two servers", "the second server left with exit code %d", second.code)
-		case !strings.Contains(second.words(4000), fmt.Sprint(r.server.pid)):
-			r.fail("two servers", "the second server does not say which process holds the directory: %s", oneLine(second.words(400)))
+		case second.Code() <= 0:
+			r.fail("two servers", "the second server left with exit code %d", second.Code())
+		case !strings.Contains(second.Tail(4000), fmt.Sprint(r.server.PID())):
+			r.fail("two servers", "the second server does not say which process holds the directory: %s", oneLine(second.Tail(400)))
 		}
-		second.kill()
-		if err := log.Close(); err != nil {
-			return err
-		}
+		second.Kill()
 		if !r.progress(ctx, 20, 5*time.Second) {
 			r.fail("two servers", "the first server stopped confirming")
 		}

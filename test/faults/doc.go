@@ -10,7 +10,8 @@
 //	go run ./test/faults -out bench     # the table into a dated file, too
 //
 // The campaign uses only the server's documented interfaces: the command line, the ready line of
-// serve --json, the HTTP API, AMQP 0-9-1 and the exit code. It imports no package of the server. It
+// serve --json, the HTTP API, AMQP 0-9-1 and the exit code. Of the server's packages it imports only
+// the one that starts the process. The parts that it shares with other campaigns are in test/kit. It
 // needs Linux. Some faults need root or strace. If these are missing, the faults are skipped with a
 // message, or fail if CI=true.
 //

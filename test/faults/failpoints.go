@@ -9,15 +9,19 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/surgetank/surgetank/internal/failpoint"
+	"github.com/surgetank/surgetank/test/kit/server"
 )
 
 // failpointServer builds a server that can end at named points of its code, with a log of small
 // files. It returns the names.
 func (r *run) failpointServer(ctx context.Context) (names []string, err error) {
-	binary, err := r.variant(ctx, "failpoints", "failpoints", smallLog)
+	binary, err := r.variant(ctx, "failpoints", slices.Concat(failpoint.Edits(), smallLog))
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +31,7 @@ func (r *run) failpointServer(ctx context.Context) (names []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing the points: %w", err)
 	}
-	r.server.binary = binary
+	r.server.Binary = binary
 	return strings.Split(strings.TrimSpace(string(out)), "\n"), nil
 }
 
@@ -35,16 +39,12 @@ func (r *run) failpointServer(ctx context.Context) (names []string, err error) {
 // load, or during a requested stop. It reports whether the server ended there. The server is not
 // restarted.
 func (r *run) reachPoint(ctx context.Context, point string, n int, action string, within time.Duration) (bool, error) {
-	r.server.kill()
-	r.server.env = []string{fmt.Sprintf("SURGETANK_FAILPOINT=%s=%d=%s", point, n, action)}
-	defer func() { r.server.env = nil }()
-	met := func() bool {
-		r.server.mu.Lock()
-		defer r.server.mu.Unlock()
-		return r.server.code != 0 // -1 after the kill, 2 after the panic
-	}
-	switch err := r.server.start(ctx); {
-	case errors.Is(err, errNotReady):
+	r.server.Kill()
+	r.server.Env = []string{fmt.Sprintf("SURGETANK_FAILPOINT=%s=%d=%s", point, n, action)}
+	defer func() { r.server.Env = nil }()
+	met := func() bool { return r.server.Code() != 0 } // -1 after the kill, 2 after the panic
+	switch err := r.server.Start(ctx); {
+	case errors.Is(err, server.ErrNotReady):
 		if !met() {
 			return false, fmt.Errorf("the server ended with exit code 0 before it was ready, with the point %q armed", point)
 		}
@@ -54,11 +54,11 @@ func (r *run) reachPoint(ctx context.Context, point string, n int, action string
 		return false, err
 	}
 	limit, cancel := context.WithTimeout(ctx, within)
-	_, err := r.server.wait(limit)
+	_, err := r.server.Wait(limit)
 	cancel()
 	if err != nil { // it is alive: the point may be in the stop
-		r.server.signal(syscall.SIGTERM)
-		if _, err := r.server.wait(ctx); err != nil {
+		r.server.Signal(syscall.SIGTERM)
+		if _, err := r.server.Wait(ctx); err != nil {
 			return false, err
 		}
 	}
@@ -100,8 +100,8 @@ func (r *run) points(ctx context.Context, names []string, within time.Duration) 
 			if k%3 != 2 {
 				continue
 			}
-			if err := r.server.start(ctx); err != nil {
-				return fmt.Errorf("starting after the server ended at %q: %w: %s", point, err, r.server.words(500))
+			if err := r.server.Start(ctx); err != nil {
+				return fmt.Errorf("starting after the server ended at %q: %w: %s", point, err, r.server.Tail(500))
 			}
 			if !r.progress(ctx, 10, 10*time.Second) {
 				r.fail("progress", "nothing was confirmed for 10 s after the server ended at %q", point)
@@ -121,8 +121,8 @@ func (r *run) points(ctx context.Context, names []string, within time.Duration) 
 	if len(missed) > len(names)/10 {
 		r.fail("points", "%d of %d points were not reached", len(missed), len(names))
 	}
-	if !r.server.alive() {
-		return r.server.start(ctx)
+	if !r.server.Alive() {
+		return r.server.Start(ctx)
 	}
 	return nil
 }
@@ -175,14 +175,14 @@ func endAtPoints(ctx context.Context, r *run) error {
 // endAtCreation ends the server while it creates its log. The next start must find no log or a
 // complete one.
 func (r *run) endAtCreation(ctx context.Context, point string) error {
-	data := r.server.data
-	r.server.data = filepath.Join(r.dir, "new-"+strings.Map(func(c rune) rune {
+	data := r.server.Data
+	r.server.Data = filepath.Join(r.dir, "new-"+strings.Map(func(c rune) rune {
 		if c >= 'a' && c <= 'z' {
 			return c
 		}
 		return '-'
 	}, point))
-	defer func() { r.server.data = data }()
+	defer func() { r.server.Data = data }()
 	met, err := r.reachPoint(ctx, point, 1, "kill", time.Second)
 	if err != nil {
 		return err
@@ -190,10 +190,10 @@ func (r *run) endAtCreation(ctx context.Context, point string) error {
 	if !met {
 		r.fail("points", "the point %q was not reached by a new log", point)
 	}
-	if err := r.server.start(ctx); err != nil {
-		r.fail("starts", "after the server ended at %q the log could not be opened: %s", point, oneLine(r.server.words(400)))
+	if err := r.server.Start(ctx); err != nil {
+		r.fail("starts", "after the server ended at %q the log could not be opened: %s", point, oneLine(r.server.Tail(400)))
 	}
-	r.server.kill()
+	r.server.Kill()
 	return nil
 }
 

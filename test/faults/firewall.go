@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/surgetank/surgetank/test/kit/namespace"
+	"github.com/surgetank/surgetank/test/kit/proxy"
 )
 
 // The faults of this file use the campaign's own network namespace, which has only a loopback.
@@ -19,7 +21,7 @@ import (
 
 // canFilter returns what is missing for rules of a packet filter.
 var canFilter = sync.OnceValue(func() error {
-	if os.Getenv(inNamespace) == "" {
+	if !namespace.Inside() {
 		return errors.New("needs root and a network namespace of its own")
 	}
 	if out, err := exec.Command("nft", "list", "ruleset").CombinedOutput(); err != nil {
@@ -37,7 +39,7 @@ type firewall struct {
 // firewall makes an empty table. Its rules are removed when it is closed, or with the namespace.
 func (r *run) firewall() (*firewall, error) {
 	ports := []string{}
-	for _, at := range []string{r.server.listen, r.server.amqp} {
+	for _, at := range []string{r.server.HTTP(), r.server.AMQP()} {
 		if at == "" {
 			continue
 		}
@@ -143,7 +145,7 @@ func badNetwork(what string, rules map[string]string, want int64) func(ctx conte
 // slowNetwork delays every piece of data by some random milliseconds in both directions. The order
 // stays, as in TCP.
 func slowNetwork(ctx context.Context, r *run) error {
-	p, err := r.behindProxy(ctx, loadOptions{amqp: 2, timeout: 8 * time.Second}, func(p *proxy) { p.delay.Store(int64(60 * time.Millisecond)) })
+	p, err := r.behindProxy(ctx, loadOptions{amqp: 2, timeout: 8 * time.Second}, func(p *proxy.Proxy) { p.Delay.Store(int64(60 * time.Millisecond)) })
 	if err != nil {
 		return err
 	}
@@ -152,6 +154,6 @@ func slowNetwork(ctx context.Context, r *run) error {
 	if !r.progress(ctx, int64(r.times(200, 5000)), time.Duration(r.times(25, 600))*time.Second) {
 		r.fail("progress", "with delays only %d messages were confirmed", r.load.confirmed.Load())
 	}
-	p.each(func(p *proxy) { p.delay.Store(0) })
+	p.each(func(p *proxy.Proxy) { p.Delay.Store(0) })
 	return r.end(ctx)
 }

@@ -17,16 +17,17 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank/test/hostile"
+	"github.com/surgetank/surgetank/test/kit/server"
 )
 
 // beginOpen starts a run whose server has AMQP too, and a bystander connection that must not be
 // disturbed.
 func (r *run) beginOpen(ctx context.Context, o loadOptions) (hostile.AMQP, *hostile.Bystander, error) {
-	r.server.amqp = "127.0.0.1:0"
+	r.server.Listen("", server.AnyPort)
 	if err := r.begin(ctx, o); err != nil {
 		return hostile.AMQP{}, nil, err
 	}
-	s := hostile.AMQP{Dial: dialer(r.server.amqp), User: "guest", Password: "guest", Patience: 30 * time.Second}
+	s := hostile.AMQP{Dial: dialer(r.server.AMQP()), User: "guest", Password: "guest", Patience: 30 * time.Second}
 	b, err := s.Watch()
 	return s, b, err
 }
@@ -47,7 +48,7 @@ func (r *run) endOpen(ctx context.Context, b *hostile.Bystander) error {
 		r.fail("others served", "nothing was confirmed for 20 s afterwards")
 	}
 	err = r.end(ctx)
-	if words := r.server.words(64 << 20); strings.Contains(words, "panic") || strings.Contains(words, "a defect ended") {
+	if words := r.server.Tail(64 << 20); strings.Contains(words, "panic") || strings.Contains(words, "a defect ended") {
 		r.fail("panic", "the server's log shows a defect: %.600s", words[max(0, strings.Index(words, "panic")-200):])
 	}
 	return err
@@ -55,8 +56,8 @@ func (r *run) endOpen(ctx context.Context, b *hostile.Bystander) error {
 
 // settles checks that descriptors and goroutines return to their earlier numbers.
 func (r *run) settles(ctx context.Context, fds, goroutines int) {
-	if !r.until(ctx, 40*time.Second, func() bool { return r.server.fds() <= fds+30 }) {
-		r.fail("descriptors", "%d descriptors were open before, %d are 40 s afterwards", fds, r.server.fds())
+	if !r.until(ctx, 40*time.Second, func() bool { return r.server.FDs() <= fds+30 }) {
+		r.fail("descriptors", "%d descriptors were open before, %d are 40 s afterwards", fds, r.server.FDs())
 	}
 	if !r.until(ctx, 40*time.Second, func() bool { return r.goroutines() <= goroutines+60 }) {
 		r.fail("goroutines", "%d goroutines ran before, %d do 40 s afterwards", goroutines, r.goroutines())
@@ -66,24 +67,13 @@ func (r *run) settles(ctx context.Context, fds, goroutines int) {
 // goroutines returns the server's number of goroutines, or a very high number if the server does
 // not answer.
 func (r *run) goroutines() int {
-	c := &http.Client{Timeout: 5 * time.Second}
-	defer c.CloseIdleConnections()
-	res, err := c.Get(r.server.url() + "/metrics")
+	c := r.client()
+	defer c.Close()
+	m, err := c.Metrics(context.Background())
 	if err != nil {
 		return math.MaxInt32
 	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		return math.MaxInt32
-	}
-	for line := range strings.Lines(string(b)) {
-		var n int
-		if _, err := fmt.Sscanf(line, "go_goroutines %d", &n); err == nil {
-			return n
-		}
-	}
-	return math.MaxInt32
+	return int(m["go_goroutines"])
 }
 
 // offence is one attack on the server.
@@ -126,11 +116,11 @@ func badRequests(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	web := hostile.HTTP{Dial: dialer(r.server.listen), Patience: 30 * time.Second, MaxBody: 16 << 20}
+	web := hostile.HTTP{Dial: dialer(r.server.HTTP()), Patience: 30 * time.Second, MaxBody: 16 << 20}
 	if err := web.Prepare(); err != nil {
 		return err
 	}
-	fds, goroutines := r.server.fds(), r.goroutines()
+	fds, goroutines := r.server.FDs(), r.goroutines()
 	var whole, cuts []offence
 	cases, calls := hostile.Cases(), hostile.HTTPCases()
 	for i, c := range cases {
@@ -175,7 +165,7 @@ func connectStorm(ctx context.Context, r *run) error {
 		return err
 	}
 	r.progress(ctx, 50, 10*time.Second)
-	fds, memory, goroutines := r.server.fds(), r.server.rss(), r.goroutines()
+	fds, memory, goroutines := r.server.FDs(), r.server.RSS(), r.goroutines()
 	var (
 		mu    sync.Mutex
 		conns []net.Conn
@@ -183,8 +173,8 @@ func connectStorm(ctx context.Context, r *run) error {
 	)
 	total := r.times(1000, 10_000)
 	begun := map[string][]string{
-		r.server.listen: {"", "POST /v1/queues/plain/receive HTTP/1.1\r\nHost:", "POST /v1/queues/plain/receive HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\nAuthorization: none\r\n\r\n"},
-		r.server.amqp:   {"", "AMQP", "AMQP\x00\x00\x09\x01\x01\x00\x00\x00\x00\x0f"},
+		r.server.HTTP(): {"", "POST /v1/queues/plain/receive HTTP/1.1\r\nHost:", "POST /v1/queues/plain/receive HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\nAuthorization: none\r\n\r\n"},
+		r.server.AMQP(): {"", "AMQP", "AMQP\x00\x00\x09\x01\x01\x00\x00\x00\x00\x0f"},
 	}
 	for address, first := range begun {
 		for w := range 10 {
@@ -207,7 +197,7 @@ func connectStorm(ctx context.Context, r *run) error {
 	if !r.progress(ctx, 100, 15*time.Second) {
 		r.fail("others served", "beside %d idle connections nothing was confirmed for 15 s", len(conns))
 	}
-	now := r.server.rss()
+	now := r.server.RSS()
 	r.note("memory: %d MiB before, %d MiB with %d idle connections", memory>>20, now>>20, len(conns))
 	if now > memory+int64(len(conns))*64<<10+64<<20 {
 		r.fail("memory", "%d idle connections grew the server from %d to %d MiB", len(conns), memory>>20, now>>20)
@@ -217,7 +207,7 @@ func connectStorm(ctx context.Context, r *run) error {
 	// so this side closes those first.
 	var put atomic.Int64
 	for _, c := range conns {
-		if c.RemoteAddr().String() == r.server.amqp {
+		if c.RemoteAddr().String() == r.server.AMQP() {
 			wait.Go(func() {
 				if err := c.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
 					return
@@ -231,7 +221,7 @@ func connectStorm(ctx context.Context, r *run) error {
 	wait.Wait()
 	strangers := 0
 	for _, c := range conns {
-		if c.RemoteAddr().String() == r.server.amqp {
+		if c.RemoteAddr().String() == r.server.AMQP() {
 			strangers++
 		}
 	}
@@ -262,7 +252,7 @@ func (r *run) crowd(ctx context.Context, amqp hostile.AMQP) {
 		crowd.Go(func() {
 			from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%addresses))}, Timeout: 5 * time.Second}
 			for first := true; ctx.Err() == nil; first = false {
-				c, err := from.DialContext(ctx, "tcp", r.server.amqp)
+				c, err := from.DialContext(ctx, "tcp", r.server.AMQP())
 				if first {
 					dialled.Done()
 				}
@@ -306,7 +296,7 @@ func loginStorm(ctx context.Context, r *run) error {
 		return err
 	}
 	r.progress(ctx, 50, 10*time.Second)
-	fds, memory, goroutines := r.server.fds(), r.server.rss(), r.goroutines()
+	fds, memory, goroutines := r.server.FDs(), r.server.RSS(), r.goroutines()
 	storm, stop := context.WithTimeout(ctx, time.Duration(r.times(4, 60))*time.Second)
 	defer stop()
 	var (
@@ -331,7 +321,7 @@ func loginStorm(ctx context.Context, r *run) error {
 					}
 					continue
 				}
-				req, err := http.NewRequestWithContext(ctx, "GET", r.server.url()+"/v1/whoami", nil)
+				req, err := http.NewRequestWithContext(ctx, "GET", r.server.URL()+"/v1/whoami", nil)
 				if err != nil {
 					continue
 				}
@@ -358,7 +348,7 @@ func loginStorm(ctx context.Context, r *run) error {
 			r.fail("others served", "in the storm nothing was confirmed for 15 s")
 			break
 		}
-		most = max(most, r.server.rss())
+		most = max(most, r.server.RSS())
 	}
 	stop()
 	wait.Wait()
@@ -385,7 +375,7 @@ func limitChurn(ctx context.Context, r *run) error {
 		return err
 	}
 	r.progress(ctx, 50, 10*time.Second)
-	fds, goroutines, queues := r.server.fds(), r.goroutines(), r.queues(ctx)
+	fds, goroutines, queues := r.server.FDs(), r.goroutines(), r.queues(ctx)
 	limits := hostile.Limits{Channels: 2047, Consumers: 8192, Exchanges: 65536, Queues: 500}
 	if r.long {
 		limits.Bindings, limits.Queues = 1<<20, 20_000
@@ -400,13 +390,17 @@ func limitChurn(ctx context.Context, r *run) error {
 	if !r.until(ctx, 20*time.Second, func() bool { return r.queues(ctx) == queues }) {
 		r.fail("queues", "%d queues were there before, %d are afterwards", queues, r.queues(ctx))
 	}
-	r.note("memory afterwards: %d MiB", r.server.rss()>>20)
+	r.note("memory afterwards: %d MiB", r.server.RSS()>>20)
 	return r.endOpen(ctx, bystander)
 }
 
 // queues returns the number of queues.
 func (r *run) queues(ctx context.Context) int {
 	c := r.client()
-	defer c.close()
-	return strings.Count(string(c.do(ctx, "GET", "/v1/queues", "", nil, 0).body), `"name":`)
+	defer c.Close()
+	list, err := c.Queues(ctx)
+	if err != nil {
+		return -1
+	}
+	return len(list)
 }

@@ -18,11 +18,11 @@ func killRandomly(ctx context.Context, r *run) error {
 			return err
 		}
 		r.inject("kill")
-		r.server.kill()
+		r.server.Kill()
 		if err := r.sleep(ctx, r.between(0, 50*time.Millisecond)); err != nil {
 			return err
 		}
-		if err := r.server.start(ctx); err != nil {
+		if err := r.server.Start(ctx); err != nil {
 			return err
 		}
 	}
@@ -40,9 +40,9 @@ func stopAndContinue(ctx context.Context, r *run) error {
 			return err
 		}
 		r.inject("stop")
-		r.server.signal(syscall.SIGSTOP)
+		r.server.Signal(syscall.SIGSTOP)
 		err := r.sleep(ctx, r.between(350*time.Millisecond, 700*time.Millisecond))
-		r.server.signal(syscall.SIGCONT)
+		r.server.Signal(syscall.SIGCONT)
 		if err != nil {
 			return err
 		}
@@ -64,15 +64,15 @@ func terminate(ctx context.Context, r *run) error {
 			return err
 		}
 		r.inject("terminate")
-		r.server.signal(syscall.SIGTERM)
-		code, err := r.server.wait(ctx)
+		r.server.Signal(syscall.SIGTERM)
+		code, err := r.server.Wait(ctx)
 		if err != nil {
 			return err
 		}
 		if code != 0 {
-			r.fail("exit", "SIGTERM under load ended with exit code %d: %s", code, r.server.words(300))
+			r.fail("exit", "SIGTERM under load ended with exit code %d: %s", code, r.server.Tail(300))
 		}
-		if err := r.server.start(ctx); err != nil {
+		if err := r.server.Start(ctx); err != nil {
 			return err
 		}
 	}

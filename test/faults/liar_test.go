@@ -15,7 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/surgetank/surgetank/test/faults/history"
+	"github.com/surgetank/surgetank/test/kit/client"
+	"github.com/surgetank/surgetank/test/kit/history"
 )
 
 // liar is a small in-memory server of the API that breaks one promise. The whole harness runs
@@ -163,7 +164,7 @@ func (q *lyingQueue) busy(group string) bool {
 }
 
 func (l *liar) receive(q *lyingQueue, most int, lease time.Duration) any {
-	list := []delivery{}
+	list := []client.Delivery{}
 	blocked := map[string]bool{}
 	for i := 0; i < len(q.waiting) && len(list) < most; {
 		m := q.waiting[i]
@@ -182,7 +183,7 @@ func (l *liar) receive(q *lyingQueue, most int, lease time.Duration) any {
 		m.attempt++
 		receipt := fmt.Sprintf("%d.%d", q.number, q.receipts)
 		m.deadline = time.Now().Add(lease)
-		list = append(list, delivery{ID: m.id, Receipt: receipt, Attempt: m.attempt, Redelivered: m.attempt > 1, Deadline: m.deadline, Group: m.group, Body: m.body})
+		list = append(list, client.Delivery{ID: m.id, Receipt: receipt, Attempt: m.attempt, Redelivered: m.attempt > 1, Deadline: m.deadline, Group: m.group, Body: m.body})
 		if l.now("lost on the way") {
 			q.waiting = slices.Delete(q.waiting, i, i+1)
 			continue

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -15,8 +14,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/surgetank/surgetank/test/faults/history"
 	"github.com/surgetank/surgetank/test/faults/powerfs"
+	"github.com/surgetank/surgetank/test/kit/history"
+	"github.com/surgetank/surgetank/test/kit/server"
 )
 
 // canLoopOnFuse returns what is missing for a simulated block device.
@@ -61,32 +61,32 @@ func failingBlocks(ctx context.Context, r *run) error {
 		})
 		r.inject("a block write fails")
 		limit, cancel := context.WithTimeout(ctx, 4*time.Second)
-		code, err := r.server.wait(limit)
+		code, err := r.server.Wait(limit)
 		cancel()
 		p.disk.SetFault(nil)
 		switch {
 		case err != nil: // no sync of the server waited for the block
 			missed++
-			r.server.kill()
+			r.server.Kill()
 		case code <= 0:
-			r.fail("exit", "the server ended with exit code %d after a block could not be written: %s", code, oneLine(r.server.words(300)))
+			r.fail("exit", "the server ended with exit code %d after a block could not be written: %s", code, oneLine(r.server.Tail(300)))
 		default:
 			ends++
 		}
 		// The same mount and page cache. The mount may be read-only, if the block belonged to
 		// ext4's journal.
-		if err := r.server.start(ctx); errors.Is(err, errNotReady) {
+		if err := r.server.Start(ctx); errors.Is(err, server.ErrNotReady) {
 			aborted++
 		} else if err != nil {
 			return err
 		} else {
 			r.progress(ctx, 20, 2*time.Second)
-			r.server.kill()
+			r.server.Kill()
 		}
 		if err := p.remount(); err != nil {
 			return err
 		}
-		if err := r.server.start(ctx); err != nil {
+		if err := r.server.Start(ctx); err != nil {
 			return r.noStart(err, "a block that could not be written")
 		}
 	}
@@ -165,24 +165,19 @@ func (r *run) lie(ctx context.Context, n int, about func(powerfs.Kind) bool, s p
 	if err != nil {
 		return err
 	}
-	log, err := os.Create(filepath.Join(r.dir, fmt.Sprintf("trial-%d.log", n)))
-	if err != nil {
+	p.server = &server.Server{Binary: r.binary, Data: filepath.Join(p.at, "data"), Log: filepath.Join(r.dir, fmt.Sprintf("trial-%d.log", n)), Watcher: j}
+	if err := p.server.Start(ctx); err != nil {
 		return err
 	}
-	defer log.Close()
-	p.server = &server{binary: r.binary, data: filepath.Join(p.at, "data"), log: log, journal: j}
-	if err := p.server.start(ctx); err != nil {
-		return err
-	}
-	c := newClient(98, p.server.url(), j, 5*time.Second)
-	defer c.close()
+	c := newCaller(98, p.server.URL, j, 5*time.Second)
+	defer c.Close()
 	for _, q := range []string{grouped, plain} {
-		if err := c.declare(ctx, q, queueSettings[q]); err != nil {
+		if err := c.Declare(ctx, q, queueSettings[q]); err != nil {
 			return err
 		}
 	}
 	// There are no consumers: after the cut the messages are exactly those that the disk has kept.
-	l := newLoad(loadOptions{consumers: -1, size: 12000, pause: time.Millisecond}, j, p.server.url, r.rng.Uint64(), r.say)
+	l := newLoad(loadOptions{consumers: -1, size: 12000, pause: time.Millisecond}, j, p.server.URL, r.rng.Uint64(), r.say)
 	l.start(ctx)
 	defer l.abandon()
 	honest := 100 + r.rng.Int64N(600)
@@ -199,39 +194,39 @@ func (r *run) lie(ctx context.Context, n int, about func(powerfs.Kind) bool, s p
 		return err
 	}
 	l.abandon()
-	return r.afterLie(ctx, p, t)
+	return r.afterLie(ctx, p, t, j)
 }
 
 // afterLie starts the server on the disk's remaining data, and judges its behaviour.
-func (r *run) afterLie(ctx context.Context, p *powerDisk, t *trial) error {
+func (r *run) afterLie(ctx context.Context, p *powerDisk, t *trial, j *history.Journal) error {
 	sv := p.server
-	named := func() bool { return logFile.MatchString(sv.words(8000)) }
+	named := func() bool { return logFile.MatchString(sv.Tail(8000)) }
 	report := func(format string, args ...any) {
-		r.wrong = append(r.wrong, history.Finding{Check: "lie", Value: t.what, Detail: fmt.Sprintf(format, args...) + "; the server's words: " + oneLine(sv.words(500))})
+		r.wrong = append(r.wrong, history.Finding{Check: "lie", Value: t.what, Detail: fmt.Sprintf(format, args...) + "; the server's words: " + oneLine(sv.Tail(500))})
 	}
 	refused := func() {
 		switch t.end = "refused"; {
-		case sv.code <= 0:
-			report("it ended with exit code %d", sv.code)
+		case sv.Code() <= 0:
+			report("it ended with exit code %d", sv.Code())
 		case !named():
 			report("it ended without naming a file of the log")
 		}
 	}
 	if _, err := p.start(ctx); err != nil {
-		if !errors.Is(err, errNotReady) {
+		if !errors.Is(err, server.ErrNotReady) {
 			return err
 		}
 		refused()
-		t.calls = len(sv.journal.Ops())
-		t.Totals, _ = history.TotalQueue(&history.History{Ops: sv.journal.Ops(), Queues: checked})
+		t.calls = len(j.Ops())
+		t.Totals, _ = history.TotalQueue(&history.History{Ops: j.Ops(), Queues: checked})
 		return nil
 	}
 	// A publisher would publish the same values again, so there is none.
-	l := newLoad(loadOptions{publishers: -1, consumers: 4, honest: true, size: 12000}, sv.journal, sv.url, 1, r.say)
+	l := newLoad(loadOptions{publishers: -1, consumers: 4, honest: true, size: 12000}, j, sv.URL, 1, r.say)
 	l.start(ctx)
 	go l.giveUpOn(named)
 	drained, err := l.finish(ctx, 30*time.Second)
-	h := &history.History{Ops: sv.journal.Ops(), Queues: checked, Drained: drained}
+	h := &history.History{Ops: j.Ops(), Queues: checked, Drained: drained}
 	t.calls = len(h.Ops)
 	totals, bad := history.TotalQueue(h)
 	t.Totals = totals
@@ -241,7 +236,7 @@ func (r *run) afterLie(ctx context.Context, p *powerDisk, t *trial) error {
 		report("%d findings, the first: %s", len(bad), bad[0])
 	}
 	switch {
-	case !drained && !sv.alive():
+	case !drained && !sv.Alive():
 		refused()
 		return nil
 	case !drained:

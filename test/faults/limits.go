@@ -16,19 +16,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	amqp "github.com/rabbitmq/amqp091-go"
-
-	"github.com/surgetank/surgetank/test/faults/history"
+	"github.com/surgetank/surgetank/test/kit/client"
+	"github.com/surgetank/surgetank/test/kit/server"
 )
-
-// journalOfTrial returns a journal for a server outside the run's history.
-func (r *run) journalOfTrial() *history.Journal {
-	j, err := history.Create("", r.name, 0)
-	if err != nil {
-		panic(err) // without a file nothing can fail
-	}
-	return j
-}
 
 // canLimit returns what is missing for control groups of processors and processes.
 func canLimit() error {
@@ -72,12 +62,12 @@ func oneProcessor(ctx context.Context, r *run) error {
 		return err
 	}
 	defer remove()
-	defer r.server.kill() // before the groups are removed
-	r.server.env = []string{"GOMAXPROCS=1"}
+	defer r.server.Kill() // before the groups are removed
+	r.server.Env = []string{"GOMAXPROCS=1"}
 	wrap := func(argv []string) []string {
 		return append([]string{"sh", "-c", `echo $$ >"$0" && echo $$ >"$1" && shift && exec "$@"`, filepath.Join(cpus, "cgroup.procs"), filepath.Join(pids, "cgroup.procs")}, argv...)
 	}
-	r.server.wrap = wrap
+	r.server.Wrap = wrap
 	if err := r.begin(ctx, loadOptions{amqp: 2}); err != nil {
 		return err
 	}
@@ -86,9 +76,9 @@ func oneProcessor(ctx context.Context, r *run) error {
 			r.fail("progress", "on one processor no 60 messages were confirmed in 15 s")
 		}
 		r.inject("one processor, 40 threads")
-		r.server.kill()
-		r.server.wrap = wrap
-		if err := r.server.start(ctx); err != nil {
+		r.server.Kill()
+		r.server.Wrap = wrap
+		if err := r.server.Start(ctx); err != nil {
 			return err
 		}
 	}
@@ -100,33 +90,33 @@ func oneProcessor(ctx context.Context, r *run) error {
 // everything confirmed must be there.
 func fileLimit(ctx context.Context, r *run) error {
 	for range r.times(2, 20) {
-		r.server.kill()
-		r.server.wrap = func(argv []string) []string { // in blocks of 512 bytes, as in Debian's sh
+		r.server.Kill()
+		r.server.Wrap = func(argv []string) []string { // in blocks of 512 bytes, as in Debian's sh
 			return append([]string{"sh", "-c", `ulimit -f 40000 && exec "$@"`, "sh"}, argv...)
 		}
 		if r.load == nil {
 			if err := r.begin(ctx, loadOptions{size: 40_000, batch: 12, pause: time.Millisecond, amqp: 1}); err != nil {
 				return err
 			}
-		} else if err := r.server.start(ctx); err != nil && !errors.Is(err, errNotReady) {
+		} else if err := r.server.Start(ctx); err != nil && !errors.Is(err, server.ErrNotReady) {
 			return err
 		}
 		refused := r.load.full.Load()
-		r.until(ctx, 8*time.Second, func() bool { return r.load.full.Load() > refused+20 || !r.server.alive() })
+		r.until(ctx, 8*time.Second, func() bool { return r.load.full.Load() > refused+20 || !r.server.Alive() })
 		switch {
-		case !r.server.alive():
+		case !r.server.Alive():
 			r.inject("a file grew too large: the server ended")
-			if r.server.code <= 0 {
-				r.fail("exit", "for a file that may not grow the server ended with exit code %d", r.server.code)
+			if r.server.Code() <= 0 {
+				r.fail("exit", "for a file that may not grow the server ended with exit code %d", r.server.Code())
 			}
 		case r.load.full.Load() > refused:
 			r.inject("a file grew too large: publishes were refused")
 		default:
 			r.note("no file met its limit in 8 s")
 		}
-		r.server.kill()
-		if err := r.server.start(ctx); err != nil {
-			return fmt.Errorf("starting without the limit: %w: %s", err, r.server.words(500))
+		r.server.Kill()
+		if err := r.server.Start(ctx); err != nil {
+			return fmt.Errorf("starting without the limit: %w: %s", err, r.server.Tail(500))
 		}
 		if !r.progress(ctx, 50, 10*time.Second) {
 			r.fail("recovers", "nothing was confirmed for 10 s after the limit was gone")
@@ -156,14 +146,14 @@ func manyConnects(ctx context.Context, r *run) error {
 	}
 	storm(400) // lets pools and buffers grow first
 	r.sleepQuiet(ctx)
-	fds, routines, memory := r.server.fds(), r.goroutines(), r.server.rss()
+	fds, routines, memory := r.server.FDs(), r.goroutines(), r.server.RSS()
 	storm(total)
 	r.injected = total
-	ok := r.until(ctx, 20*time.Second, func() bool { return r.server.fds() <= fds+8 && r.goroutines() <= routines+routines/20+16 })
-	now := r.server.rss()
-	r.note("%d connects: descriptors %d → %d, goroutines %d → %d, memory %d → %d MiB", total, fds, r.server.fds(), routines, r.goroutines(), memory>>20, now>>20)
+	ok := r.until(ctx, 20*time.Second, func() bool { return r.server.FDs() <= fds+8 && r.goroutines() <= routines+routines/20+16 })
+	now := r.server.RSS()
+	r.note("%d connects: descriptors %d → %d, goroutines %d → %d, memory %d → %d MiB", total, fds, r.server.FDs(), routines, r.goroutines(), memory>>20, now>>20)
 	if !ok {
-		r.fail("leak", "20 s after %d connects there are %d descriptors (%d before) and %d goroutines (%d before)", total, r.server.fds(), fds, r.goroutines(), routines)
+		r.fail("leak", "20 s after %d connects there are %d descriptors (%d before) and %d goroutines (%d before)", total, r.server.FDs(), fds, r.goroutines(), routines)
 	}
 	if now > memory+memory/4+32<<20 {
 		r.fail("leak", "%d connects grew the server from %d to %d MiB", total, memory>>20, now>>20)
@@ -175,7 +165,7 @@ func manyConnects(ctx context.Context, r *run) error {
 func (r *run) sleepQuiet(ctx context.Context) {
 	last := -1
 	r.until(ctx, 5*time.Second, func() bool {
-		n := r.server.fds()
+		n := r.server.FDs()
 		same := n == last
 		last = n
 		return same
@@ -186,7 +176,7 @@ func (r *run) sleepQuiet(ctx context.Context) {
 func (r *run) connectOnce(k int) {
 	switch k % 4 {
 	case 0, 1: // AMQP: a full handshake and an orderly close, or a channel left open
-		conn, err := amqp.DialConfig("amqp://guest:guest@"+r.server.amqp+"/", amqp.Config{Dial: amqp.DefaultDial(2 * time.Second)})
+		conn, err := client.Connect(r.server.AMQP(), client.Options{Patience: 2 * time.Second})
 		if err != nil {
 			return
 		}
@@ -195,7 +185,7 @@ func (r *run) connectOnce(k int) {
 		}
 		_ = conn.Close() // the server cleans up its own side
 	case 2: // HTTP: one request
-		c, err := net.DialTimeout("tcp", r.server.listen, 2*time.Second)
+		c, err := net.DialTimeout("tcp", r.server.HTTP(), 2*time.Second)
 		if err != nil {
 			return
 		}
@@ -204,7 +194,7 @@ func (r *run) connectOnce(k int) {
 		_, _ = io.Copy(io.Discard, c)
 		_ = c.Close()
 	default: // a header and a reset
-		c, err := net.DialTimeout("tcp", []string{r.server.listen, r.server.amqp}[k/4%2], 2*time.Second)
+		c, err := net.DialTimeout("tcp", []string{r.server.HTTP(), r.server.AMQP()}[k/4%2], 2*time.Second)
 		if err != nil {
 			return
 		}

@@ -11,7 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/surgetank/surgetank/test/faults/history"
+	"github.com/surgetank/surgetank/test/kit/history"
+	"github.com/surgetank/surgetank/test/kit/load"
 )
 
 // The queues of every run: one keeps order in groups, and one delivers as fast as it can.
@@ -75,8 +76,8 @@ func (o loadOptions) withDefaults() loadOptions {
 	return o
 }
 
-// load is the clients of a run.
-type load struct {
+// clients are all clients of a run.
+type clients struct {
 	loadOptions
 	journal *history.Journal
 	base    func() string // returns the address for publishing and consuming; called before every call
@@ -100,8 +101,8 @@ type load struct {
 	hopeless  atomic.Bool  // the drain is known not to end
 }
 
-func newLoad(o loadOptions, j *history.Journal, base func() string, seed uint64, say func(string, ...any)) *load {
-	l := &load{loadOptions: o.withDefaults(), journal: j, base: base, seed: seed, say: say,
+func newLoad(o loadOptions, j *history.Journal, base func() string, seed uint64, say func(string, ...any)) *clients {
+	l := &clients{loadOptions: o.withDefaults(), journal: j, base: base, seed: seed, say: say,
 		stop: make(chan struct{}), quit: make(chan struct{}), release: make(chan struct{})}
 	l.deadline.Store(int64(history.Never))
 	if !l.hold {
@@ -111,7 +112,7 @@ func newLoad(o loadOptions, j *history.Journal, base func() string, seed uint64,
 }
 
 // start starts the clients.
-func (l *load) start(ctx context.Context) {
+func (l *clients) start(ctx context.Context) {
 	for i := range l.publishers {
 		l.pubs.Go(func() { l.publisher(ctx, i) })
 	}
@@ -128,35 +129,23 @@ func (l *load) start(ctx context.Context) {
 	}
 }
 
-func (l *load) rng(role, i int) *rand.Rand {
+func (l *clients) rng(role, i int) *rand.Rand {
 	return rand.New(rand.NewPCG(l.seed, uint64(role)<<32|uint64(i)))
 }
 
-func (l *load) client(number int) *client {
-	c := newClient(number, "", l.journal, l.timeout)
+func (l *clients) client(number int) *caller {
+	c := newCaller(number, l.base, l.journal, l.timeout)
 	c.foreign = l.foreignClock
 	return c
-}
-
-// sleep waits for d. It returns false if stop is closed first.
-func sleep(stop <-chan struct{}, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-stop:
-		return false
-	case <-t.C:
-		return true
-	}
 }
 
 // publisher sends values in batches, each until its outcome is known. A batch with a dedup id is
 // sent again; one without is left with an unknown outcome. Three of four publishers use dedup ids;
 // half send to each queue.
-func (l *load) publisher(ctx context.Context, i int) {
+func (l *clients) publisher(ctx context.Context, i int) {
 	rng := l.rng(1, i)
 	c := l.client(i + 1)
-	defer c.close()
+	defer c.Close()
 	queue := grouped
 	if i%2 == 1 {
 		queue = plain
@@ -183,13 +172,12 @@ func (l *load) publisher(ctx context.Context, i int) {
 			}
 		}
 		if dedup && len(settled) > 0 && rng.IntN(40) == 0 { // already stored: must be confirmed and not stored again
-			c.base = l.base()
 			c.publish(ctx, queue, settled[:1], l.size)
 		}
 		if l.deliver(ctx, c, rng, queue, batch, dedup) && dedup {
 			settled = append([]outgoing{batch[0]}, settled[:min(len(settled), 20)]...)
 		}
-		if !sleep(l.stop, time.Duration(rng.Int64N(int64(l.pause)))) {
+		if !load.Sleep(l.stop, time.Duration(rng.Int64N(int64(l.pause)))) {
 			return
 		}
 	}
@@ -197,10 +185,9 @@ func (l *load) publisher(ctx context.Context, i int) {
 
 // deliver sends a batch until every value is confirmed, or left with an unknown outcome. Retries
 // keep the order inside a group, because nothing else is sent meanwhile.
-func (l *load) deliver(ctx context.Context, c *client, rng *rand.Rand, queue string, batch []outgoing, dedup bool) bool {
+func (l *clients) deliver(ctx context.Context, c *caller, rng *rand.Rand, queue string, batch []outgoing, dedup bool) bool {
 	left := batch
 	for try := 0; ; try++ {
-		c.base = l.base()
 		ops := c.publish(ctx, queue, left, l.size)
 		var again []outgoing
 		lost := false
@@ -233,7 +220,7 @@ func (l *load) deliver(ctx context.Context, c *client, rng *rand.Rand, queue str
 			return false
 		}
 		// Even when stopped: a batch is finished before the drain, so its outcome is known.
-		if !sleep(ctx.Done(), time.Duration(1+rng.IntN(min(10*(try+1), 100)))*time.Millisecond) {
+		if !load.Sleep(ctx.Done(), time.Duration(1+rng.IntN(min(10*(try+1), 100)))*time.Millisecond) {
 			return false
 		}
 	}
@@ -241,10 +228,10 @@ func (l *load) deliver(ctx context.Context, c *client, rng *rand.Rand, queue str
 
 // consumer receives messages and settles them like real consumers: mostly acks, sometimes nacks
 // with or without delay, rejects, extends, or nothing.
-func (l *load) consumer(ctx context.Context, i int, queue string) {
+func (l *clients) consumer(ctx context.Context, i int, queue string) {
 	rng := l.rng(2, i)
 	c := l.client(100 + i)
-	defer c.close()
+	defer c.Close()
 	select {
 	case <-l.release:
 	case <-l.quit:
@@ -256,11 +243,10 @@ func (l *load) consumer(ctx context.Context, i int, queue string) {
 			return
 		default:
 		}
-		c.base = l.base()
 		most := 1 + rng.IntN(16)
-		ds, a := c.receive(ctx, queue, most, 100*time.Millisecond, l.lease, l.size)
-		if a.outcome != history.OK {
-			if !sleep(l.quit, time.Duration(5+rng.IntN(30))*time.Millisecond) {
+		ds, answered := c.receive(ctx, queue, most, 100*time.Millisecond, l.lease)
+		if !answered {
+			if !load.Sleep(l.quit, time.Duration(5+rng.IntN(30))*time.Millisecond) {
 				return
 			}
 			continue
@@ -292,7 +278,7 @@ func split(ds []history.Op, which func(string) bool) (yes, no []history.Op) {
 	return yes, no
 }
 
-func (l *load) count(ops []history.Op) {
+func (l *clients) count(ops []history.Op) {
 	for _, op := range ops {
 		if op.Kind == history.Ack && op.Outcome == history.OK {
 			l.acked.Add(1)
@@ -301,7 +287,7 @@ func (l *load) count(ops []history.Op) {
 }
 
 // handle settles each delivery at random, equal ones in one call.
-func (l *load) handle(ctx context.Context, c *client, rng *rand.Rand, queue string, ds []history.Op) {
+func (l *clients) handle(ctx context.Context, c *caller, rng *rand.Rand, queue string, ds []history.Op) {
 	var ack, back, later, retry, reject, extend []history.Op
 	for _, d := range ds {
 		switch k := rng.IntN(100); {
@@ -335,7 +321,7 @@ func (l *load) handle(ctx context.Context, c *client, rng *rand.Rand, queue stri
 
 // finish ends the run. Publishers stop, the queues and dead-letter queues are drained, and their
 // remaining counts are recorded. It reports whether they are empty.
-func (l *load) finish(ctx context.Context, within time.Duration) (bool, error) {
+func (l *clients) finish(ctx context.Context, within time.Duration) (bool, error) {
 	l.once.Do(func() { close(l.stop) })
 	l.deadline.Store(int64(l.journal.Now() + within/2))
 	select {
@@ -352,12 +338,10 @@ func (l *load) finish(ctx context.Context, within time.Duration) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	c := l.client(99)
-	c.base = l.base()
-	defer c.close()
+	defer c.Close()
 	quiet := 0
 	var last error
 	for {
-		c.base = l.base()
 		total, err := l.sweepDead(ctx, c)
 		last = err
 		if err == nil && total == 0 {
@@ -367,7 +351,7 @@ func (l *load) finish(ctx context.Context, within time.Duration) (bool, error) {
 		} else {
 			quiet = 0
 		}
-		if l.hopeless.Load() || !sleep(ctx.Done(), 25*time.Millisecond) {
+		if l.hopeless.Load() || !load.Sleep(ctx.Done(), 25*time.Millisecond) {
 			if last == nil {
 				last = fmt.Errorf("%d messages are still in the queues", total)
 			}
@@ -378,20 +362,20 @@ func (l *load) finish(ctx context.Context, within time.Duration) (bool, error) {
 
 // sweepDead acks the messages in the dead-letter queues and returns how many are left in all
 // queues.
-func (l *load) sweepDead(ctx context.Context, c *client) (total int64, err error) {
+func (l *clients) sweepDead(ctx context.Context, c *caller) (total int64, err error) {
 	for _, name := range []string{grouped, plain} {
 		for _, q := range []string{name, name + ".dead"} {
-			s, err := c.queue(ctx, q)
+			s, err := c.Queue(ctx, q)
 			if err != nil {
 				return 0, err
 			}
 			if s == nil {
 				continue
 			}
-			n := s.Ready + s.Blocked + s.Delayed + s.Leased
+			n := s.Messages()
 			total += n + s.Damaged // damaged messages cannot be received, but they still exist
 			if q != name && n > 0 {
-				ds, _ := c.receive(ctx, q, 100, 0, l.lease, l.size)
+				ds, _ := c.receive(ctx, q, 100, 0, l.lease)
 				c.settle(ctx, history.Ack, q, ds, "", 0)
 			}
 		}
@@ -399,22 +383,22 @@ func (l *load) sweepDead(ctx context.Context, c *client) (total int64, err error
 	return total, nil
 }
 
-func (l *load) recordCounts(ctx context.Context, c *client) error {
+func (l *clients) recordCounts(ctx context.Context, c *caller) error {
 	var problems []error
 	for _, q := range []string{grouped, grouped + ".dead", plain, plain + ".dead"} {
-		s, err := c.queue(ctx, q)
+		s, err := c.Queue(ctx, q)
 		if err != nil {
 			problems = append(problems, err)
 		} else if s != nil {
 			now := l.journal.Now()
-			l.journal.Add(history.Op{Kind: history.Count, Outcome: history.OK, Call: now, Return: now, Queue: q, N: s.Ready + s.Blocked + s.Delayed + s.Leased})
+			l.journal.Add(history.Op{Kind: history.Count, Outcome: history.OK, Call: now, Return: now, Queue: q, N: s.Messages()})
 		}
 	}
 	return errors.Join(problems...)
 }
 
 // abandon ends the clients without a drain.
-func (l *load) abandon() {
+func (l *clients) abandon() {
 	l.once.Do(func() { close(l.stop) })
 	l.deadline.Store(0)
 	l.pubs.Wait()

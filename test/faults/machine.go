@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank/test/faults/powerfs"
+	"github.com/surgetank/surgetank/test/kit/server"
 )
 
 // machine is a virtual machine that runs the server, in qemu with software emulation, so it needs
@@ -52,11 +53,12 @@ func (r *run) machine(ctx context.Context, kind, dir string) (*machine, error) {
 	if out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("making a file system of kind %s: %w %s", kind, err, out)
 	}
-	var err error
-	if r.server.listen, err = freePort(); err != nil {
+	address, err := server.FreeAddress()
+	if err != nil {
 		return nil, err
 	}
-	if m.orders, err = freePort(); err != nil {
+	r.server.Listen(address, "")
+	if m.orders, err = server.FreeAddress(); err != nil {
 		return nil, err
 	}
 	return m, nil
@@ -77,15 +79,6 @@ func static(program string) error {
 	return nil
 }
 
-// freePort returns a port of the loopback address that is free now.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
-}
-
 // boot makes the server's next start boot the machine.
 func (m *machine) boot() error {
 	image, _, err := kernel()
@@ -94,7 +87,7 @@ func (m *machine) boot() error {
 	}
 	m.boots++
 	console := filepath.Join(m.r.dir, fmt.Sprintf("console-%d.log", m.boots))
-	_, http, _ := net.SplitHostPort(m.r.server.listen)
+	_, http, _ := net.SplitHostPort(m.r.server.HTTP())
 	_, orders, _ := net.SplitHostPort(m.orders)
 	qemu := []string{"qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "512", "-smp", "1", "-display", "none", "-monitor", "none", "-no-reboot", "-nodefaults",
 		"-serial", "file:" + console, "-serial", "stdio", "-kernel", image, "-initrd", m.initrd,
@@ -102,8 +95,8 @@ func (m *machine) boot() error {
 		"-netdev", fmt.Sprintf("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:%s-10.0.2.15:8080,hostfwd=tcp:127.0.0.1:%s-10.0.2.15:7070", http, orders),
 		"-device", "virtio-net-pci,netdev=net,romfile="}
 	// The shell becomes qemu by exec, so its process id is qemu's.
-	line := fmt.Sprintf("console=ttyS0 quiet loglevel=4 panic=-1 no_timer_check guest.fs=%s guest.http=http://%s guest.pid=", m.kind, m.r.server.listen)
-	m.r.server.wrap = func([]string) []string {
+	line := fmt.Sprintf("console=ttyS0 quiet loglevel=4 panic=-1 no_timer_check guest.fs=%s guest.http=http://%s guest.pid=", m.kind, m.r.server.HTTP())
+	m.r.server.Wrap = func([]string) []string {
 		return append([]string{"sh", "-c", `exec "$@" -append "$0$$"`, line}, qemu...)
 	}
 	return nil
@@ -118,7 +111,7 @@ func (m *machine) start(ctx context.Context) error {
 			return err
 		}
 		limit, cancel := context.WithTimeout(ctx, 5*time.Minute) // it takes ten seconds on an idle host
-		err := m.r.server.start(limit)
+		err := m.r.server.Start(limit)
 		cancel()
 		switch {
 		case err == nil:
@@ -175,7 +168,7 @@ func (m *machine) end(ctx context.Context) error {
 	if err := m.order(ctx, "/stop", nil); err != nil {
 		return err
 	}
-	if _, err := m.r.server.wait(ctx); err != nil {
+	if _, err := m.r.server.Wait(ctx); err != nil {
 		return err
 	}
 	if w := m.words(4000); !strings.Contains(w, "msg=stopped") {
@@ -198,7 +191,7 @@ func machineCuts(kind string, short, long int) func(context.Context, *run) error
 			return err
 		}
 		defer p.close()
-		defer r.server.kill()
+		defer r.server.Kill()
 		m, err := r.machine(ctx, kind, p.at)
 		if err != nil {
 			return err
@@ -209,7 +202,7 @@ func machineCuts(kind string, short, long int) func(context.Context, *run) error
 		if err := r.declare(ctx); err != nil {
 			return err
 		}
-		r.startLoad(ctx, guestLoad, r.server.url)
+		r.startLoad(ctx, guestLoad, r.server.URL)
 		losses := []powerfs.Survival{powerfs.Nothing, powerfs.Some, powerfs.Torn}
 		for i := range r.times(short, long) {
 			if !r.progress(ctx, 50+r.rng.Int64N(300), 60*time.Second) {
@@ -217,12 +210,12 @@ func machineCuts(kind string, short, long int) func(context.Context, *run) error
 			}
 			if i%2 == 0 {
 				r.inject("power cut of a machine")
-				r.server.kill()
+				r.server.Kill()
 			} else if err := p.powerCut(losses[i/2%len(losses)]); err != nil {
 				return err
 			}
 			if err := m.start(ctx); err != nil {
-				if errors.Is(err, errNotReady) {
+				if errors.Is(err, server.ErrNotReady) {
 					r.fail("start", "after a power cut: %v", err)
 					return nil
 				}

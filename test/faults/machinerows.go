@@ -4,14 +4,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"os/exec"
 	"time"
 
-	"github.com/surgetank/surgetank/test/faults/history"
+	"github.com/surgetank/surgetank/test/kit/client"
 )
 
 // canShape returns what is missing for a machine with a bad network.
@@ -35,7 +34,7 @@ func (r *run) beginMachine(ctx context.Context) (*machine, error) {
 	if err := r.declare(ctx); err != nil {
 		return nil, err
 	}
-	r.startLoad(ctx, guestLoad, r.server.url)
+	r.startLoad(ctx, guestLoad, r.server.URL)
 	if !r.progress(ctx, 20, 60*time.Second) {
 		return nil, errors.New("nothing was confirmed for 60 s in a machine that is whole")
 	}
@@ -70,10 +69,10 @@ func clockJumps(ctx context.Context, r *run) error {
 		return err
 	}
 	c := r.client()
-	c.timeout, c.foreign = 10*time.Second, true
-	defer c.close()
+	c.Timeout, c.foreign = 10*time.Second, true
+	defer c.Close()
 	for _, q := range []string{"delayed", "mortal", "held"} {
-		if err := c.declare(ctx, q, `{"dedup":{"window":"30m"}}`); err != nil {
+		if err := c.Declare(ctx, q, `{"dedup":{"window":"30m"}}`); err != nil {
 			return err
 		}
 	}
@@ -97,7 +96,7 @@ func clockJumps(ctx context.Context, r *run) error {
 		}
 		if i%len(jumps) == 3 {
 			r.inject("power cut with the clock in 2038")
-			r.server.kill()
+			r.server.Kill()
 			if err := m.start(ctx); err != nil {
 				return r.noStart(err, "a power cut of a machine whose clock had been set")
 			}
@@ -108,23 +107,23 @@ func clockJumps(ctx context.Context, r *run) error {
 }
 
 // oneJump sets the clock while delays and leases are running.
-func (r *run) oneJump(ctx context.Context, m *machine, c *client, name string, form url.Values) error {
+func (r *run) oneJump(ctx context.Context, m *machine, c *caller, name string, form url.Values) error {
 	const n = 5
 	publish := func(queue, members string) (from, to time.Duration, err error) {
 		var lines string
 		for i := range n {
 			lines += fmt.Sprintf("{\"body\":\"%s %d\"%s}\n", name, i, members)
 		}
-		a := c.do(ctx, "POST", "/v1/queues/"+queue+"/messages", "application/x-ndjson", []byte(lines), 0)
-		if a.outcome != history.OK {
-			return 0, 0, fmt.Errorf("publishing to %s: %s %s", queue, a.code, a.body)
+		a := c.Do(ctx, "POST", "/v1/queues/"+queue+"/messages", "application/x-ndjson", []byte(lines), 0)
+		if err := a.Err(); err != nil {
+			return 0, 0, fmt.Errorf("publishing to %s: %w", queue, err)
 		}
-		return a.call, a.back, nil
+		return r.journal.At(a.Call), r.journal.At(a.Back), nil
 	}
 	if _, _, err := publish("held", ""); err != nil {
 		return err
 	}
-	held, err := take(ctx, c, "held", n, "40s")
+	held, err := take(ctx, c, "held", n, 40*time.Second)
 	if err != nil || len(held) != n {
 		return fmt.Errorf("%d of %d messages were leased: %w", len(held), n, err)
 	}
@@ -142,7 +141,7 @@ func (r *run) oneJump(ctx context.Context, m *machine, c *client, name string, f
 	confirmed := r.load.confirmed.Load()
 	// Delayed messages must come at the right time, neither at once nor an hour later.
 	for got := 0; got < n; {
-		ds, err := take(ctx, c, "delayed", n, "60s")
+		ds, err := take(ctx, c, "delayed", n, 60*time.Second)
 		if err != nil {
 			return err
 		}
@@ -163,7 +162,7 @@ func (r *run) oneJump(ctx context.Context, m *machine, c *client, name string, f
 		}
 	}
 	// A message with minutes to live is alive, and its holder still has the lease.
-	alive, err := take(ctx, c, "mortal", n, "60s")
+	alive, err := take(ctx, c, "mortal", n, 60*time.Second)
 	if err != nil {
 		return err
 	}
@@ -173,7 +172,7 @@ func (r *run) oneJump(ctx context.Context, m *machine, c *client, name string, f
 	if err := settleAll(ctx, c, "mortal", alive); err != nil {
 		return err
 	}
-	if lost, err := take(ctx, c, "held", n, "1s"); err != nil || len(lost) > 0 {
+	if lost, err := take(ctx, c, "held", n, time.Second); err != nil || len(lost) > 0 {
 		r.fail("lease", "with the clock set %s %d messages were handed out again though leased: %v", name, len(lost), err)
 	}
 	if r.journal.Now() < to+35*time.Second { // the machine may have been too slow for the lease
@@ -189,43 +188,28 @@ func (r *run) oneJump(ctx context.Context, m *machine, c *client, name string, f
 
 // take leases messages without the journal, because the checkers know only the usual queues. It
 // returns the receipts.
-func take(ctx context.Context, c *client, queue string, most int, lease string) ([]string, error) {
-	a := c.do(ctx, "POST", "/v1/queues/"+queue+"/receive", "application/json", fmt.Appendf(nil, `{"max":%d,"wait":"0s","lease":%q}`, most, lease), 0)
-	if a.outcome != history.OK {
-		return nil, fmt.Errorf("receiving from %s: %s %s", queue, a.code, a.body)
+func take(ctx context.Context, c *caller, queue string, most int, lease time.Duration) (receipts []string, err error) {
+	list, a := c.Receive(ctx, queue, most, 0, lease)
+	if err := a.Err(); err != nil {
+		return nil, fmt.Errorf("receiving from %s: %w", queue, err)
 	}
-	var got struct{ Messages []delivery }
-	if err := json.Unmarshal(a.body, &got); err != nil {
-		return nil, err
-	}
-	var receipts []string
-	for _, d := range got.Messages {
+	for _, d := range list {
 		receipts = append(receipts, d.Receipt)
 	}
 	return receipts, nil
 }
 
 // settleAll acks receipts. An error says that one was not accepted.
-func settleAll(ctx context.Context, c *client, queue string, receipts []string) error {
+func settleAll(ctx context.Context, c *caller, queue string, receipts []string) error {
 	if len(receipts) == 0 {
 		return nil
 	}
-	list, err := json.Marshal(receipts)
-	if err != nil {
-		return err
+	results, a := c.Settle(ctx, "ack", queue, receipts, "")
+	if err := a.Err(); err != nil {
+		return fmt.Errorf("acking on %s: %w", queue, err)
 	}
-	a := c.do(ctx, "POST", "/v1/queues/"+queue+"/ack", "application/json", fmt.Appendf(nil, `{"receipts":%s}`, list), 0)
-	var got struct {
-		Results []struct {
-			OK   bool
-			Code string
-		}
-	}
-	if a.outcome != history.OK || json.Unmarshal(a.body, &got) != nil {
-		return fmt.Errorf("acking on %s: %s %s", queue, a.code, a.body)
-	}
-	for _, x := range got.Results {
-		if !x.OK {
+	for _, x := range results {
+		if x.Outcome != client.Done {
 			return fmt.Errorf("an ack on %s was refused: %s", queue, x.Code)
 		}
 	}

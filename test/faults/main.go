@@ -4,12 +4,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
@@ -21,7 +19,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/surgetank/surgetank/test/faults/history"
+	"github.com/surgetank/surgetank/test/kit/history"
+	"github.com/surgetank/surgetank/test/kit/report"
 )
 
 // campaign is the state shared by all runs.
@@ -39,11 +38,8 @@ type campaign struct {
 }
 
 func main() {
-	if again, err := ownNamespace(); again {
+	if err := ownNamespace(); err != nil {
 		fmt.Fprintln(os.Stderr, "faults:", err)
-		os.Exit(exitCode(err))
-	} else if err != nil {
-		fmt.Fprintln(os.Stderr, "faults: without a mount namespace of its own:", err)
 	}
 	c := campaign{}
 	flag.Uint64Var(&c.seed, "seed", 0, "of the schedule of faults; 0: a random one, which is printed")
@@ -113,7 +109,7 @@ func (c *campaign) prepare(ctx context.Context) (func(), error) {
 	}
 	c.dir = dir
 	if c.binary == "" {
-		if c.binary, err = buildServer(ctx, dir, "surgetank", "", nil); err != nil {
+		if c.binary, err = buildServer(ctx, dir, "surgetank", nil); err != nil {
 			return nil, err
 		}
 	}
@@ -273,47 +269,17 @@ func (c *campaign) summary(rows []row, took time.Duration) string {
 
 // record appends the table to the day's file.
 func (c *campaign) record(dir string, rows []row, sum string) error {
-	f, err := os.OpenFile(filepath.Join(dir, "faults-"+time.Now().UTC().Format("2006-01-02")+".md"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
-	if err != nil {
-		return err
-	}
 	mode := "short"
 	if c.long {
 		mode = "long"
 	}
-	_, err = fmt.Fprintf(f, "## %s UTC, commit %s, %s/%s, %d CPUs, %s\n\n%s", time.Now().UTC().Format("15:04"), commit(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), mode, tableHead)
+	text := fmt.Sprintf("## %s, %s/%s, %d CPUs, %s\n\n%s", report.Now(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), mode, tableHead)
 	below := ""
 	for i := range rows {
 		w := rows[i]
 		w.Notes = slices.DeleteFunc(slices.Clone(w.Notes), func(n string) bool { return strings.HasPrefix(n, kept) })
 		below += w.details("")
-		if err == nil {
-			_, err = f.WriteString(w.line())
-		}
+		text += w.line()
 	}
-	if err == nil {
-		_, err = fmt.Fprintf(f, "\n%s\n%s\n\n", below, sum)
-	}
-	return errors.Join(err, f.Close())
-}
-
-// commit names the tested source; + says that it has uncommitted changes.
-func commit() string {
-	out, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output()
-	if err != nil {
-		return "unknown"
-	}
-	name := strings.TrimSpace(string(out))
-	if changed, err := exec.Command("git", "status", "--porcelain", "--untracked-files=no").Output(); err != nil || len(changed) > 0 {
-		name += "+"
-	}
-	return name
-}
-
-func exitCode(err error) int {
-	var e *exec.ExitError
-	if errors.As(err, &e) && e.ExitCode() > 0 {
-		return e.ExitCode()
-	}
-	return 1
+	return report.Append(dir, "faults-DATE.md", fmt.Sprintf("%s\n%s\n%s\n\n", text, below, sum))
 }

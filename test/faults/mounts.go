@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/surgetank/surgetank/test/faults/history"
+	"github.com/surgetank/surgetank/test/kit/history"
 )
 
 // tmpfs gives the run's data a small file system of its own.
@@ -24,7 +24,7 @@ func (r *run) tmpfs(options string) error {
 	if err := syscall.Mount("surgetank-faults", at, "tmpfs", 0, options); err != nil {
 		return fmt.Errorf("mounting a tmpfs: %w", err)
 	}
-	r.server.data = filepath.Join(at, "data")
+	r.server.Data = filepath.Join(at, "data")
 	r.unmount = append(r.unmount, at)
 	return nil
 }
@@ -47,7 +47,7 @@ func (r *run) ext4(size int64) error {
 			return fmt.Errorf("%s: %w %s", argv[0], err, out)
 		}
 	}
-	r.server.data = filepath.Join(at, "data")
+	r.server.Data = filepath.Join(at, "data")
 	r.unmount = append(r.unmount, at)
 	return nil
 }
@@ -72,7 +72,7 @@ func canLoop() error {
 // returns the file's name.
 func (r *run) ballast(leave int64) (string, error) {
 	var s syscall.Statfs_t
-	at := filepath.Dir(r.server.data)
+	at := filepath.Dir(r.server.Data)
 	if err := syscall.Statfs(at, &s); err != nil {
 		return "", err
 	}
@@ -107,15 +107,15 @@ func fullDisk(ctx context.Context, r *run) error {
 		}
 		r.inject("disk full")
 		refused := r.load.full.Load()
-		if !r.until(ctx, 40*time.Second, func() bool { return r.load.full.Load() > refused+20 || !r.server.alive() }) {
+		if !r.until(ctx, 40*time.Second, func() bool { return r.load.full.Load() > refused+20 || !r.server.Alive() }) {
 			r.fail("full", "the disk is full for 40 s, and publishes are not refused with full")
 		}
-		if !r.server.alive() {
-			r.fail("full", "the server ended because the disk is full: %s", r.server.words(400))
+		if !r.server.Alive() {
+			r.fail("full", "the server ended because the disk is full: %s", r.server.Tail(400))
 			if err := os.Remove(name); err != nil {
 				return err
 			}
-			if err := r.server.start(ctx); err != nil {
+			if err := r.server.Start(ctx); err != nil {
 				return err
 			}
 			continue
@@ -149,7 +149,7 @@ func noInodes(ctx context.Context, r *run) error {
 	}
 	var made []string
 	for i := 0; ; i++ {
-		name := filepath.Join(filepath.Dir(r.server.data), fmt.Sprintf("ballast%d", i))
+		name := filepath.Join(filepath.Dir(r.server.Data), fmt.Sprintf("ballast%d", i))
 		f, err := os.Create(name)
 		if errors.Is(err, syscall.ENOSPC) {
 			break
@@ -164,20 +164,20 @@ func noInodes(ctx context.Context, r *run) error {
 	}
 	r.inject("no inodes")
 	refused := r.load.full.Load()
-	r.until(ctx, time.Duration(r.times(6, 60))*time.Second, func() bool { return r.load.full.Load() > refused+20 || !r.server.alive() })
-	if r.load.full.Load() == refused && r.server.alive() {
+	r.until(ctx, time.Duration(r.times(6, 60))*time.Second, func() bool { return r.load.full.Load() > refused+20 || !r.server.Alive() })
+	if r.load.full.Load() == refused && r.server.Alive() {
 		r.note("no segment had to be made within the time")
 	} else {
-		r.note("publishes refused with full: %d; the server lived: %v", r.load.full.Load()-refused, r.server.alive())
+		r.note("publishes refused with full: %d; the server lived: %v", r.load.full.Load()-refused, r.server.Alive())
 	}
 	for _, name := range made {
 		if err := os.Remove(name); err != nil {
 			return err
 		}
 	}
-	if !r.server.alive() {
-		r.fail("no inodes", "the server ended because no file could be made: %s", r.server.words(400))
-		if err := r.server.start(ctx); err != nil {
+	if !r.server.Alive() {
+		r.fail("no inodes", "the server ended because no file could be made: %s", r.server.Tail(400))
+		if err := r.server.Start(ctx); err != nil {
 			return err
 		}
 	}
@@ -197,7 +197,7 @@ func readOnlyFlip(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{}); err != nil {
 		return err
 	}
-	at := filepath.Dir(r.server.data)
+	at := filepath.Dir(r.server.Data)
 	for range r.times(1, 20) {
 		if err := r.sleep(ctx, r.between(100*time.Millisecond, 400*time.Millisecond)); err != nil {
 			return err
@@ -208,7 +208,7 @@ func readOnlyFlip(ctx context.Context, r *run) error {
 		}
 		flipped := r.journal.Now()
 		limit, cancel := context.WithTimeout(ctx, 5*time.Second)
-		code, err := r.server.wait(limit)
+		code, err := r.server.Wait(limit)
 		cancel()
 		if err == nil && code == 0 {
 			r.fail("exit", "the server ended with exit code 0 on a read-only disk")
@@ -219,7 +219,7 @@ func readOnlyFlip(ctx context.Context, r *run) error {
 				break
 			}
 		}
-		r.server.kill()
+		r.server.Kill()
 		// The next mount replays an aborted journal, as after a restart of the machine.
 		for _, argv := range [][]string{{"umount", at}, {"fsck.ext4", "-p", filepath.Join(r.dir, "image")}, {"mount", "-o", "loop", filepath.Join(r.dir, "image"), at}} {
 			out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput()
@@ -228,8 +228,8 @@ func readOnlyFlip(ctx context.Context, r *run) error {
 				return fmt.Errorf("%s: %w %s", argv[0], err, out)
 			}
 		}
-		if err := r.server.start(ctx); err != nil {
-			return fmt.Errorf("starting on the mended disk: %w: %s", err, r.server.words(500))
+		if err := r.server.Start(ctx); err != nil {
+			return fmt.Errorf("starting on the mended disk: %w: %s", err, r.server.Tail(500))
 		}
 	}
 	return r.end(ctx)
@@ -244,10 +244,10 @@ func hangingDisk(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{timeout: 12 * time.Second}); err != nil {
 		return err
 	}
-	at := filepath.Dir(r.server.data)
+	at := filepath.Dir(r.server.Data)
 	c := r.client()
-	c.timeout = time.Second
-	defer c.close()
+	c.Timeout = time.Second
+	defer c.Close()
 	for range r.times(1, 20) {
 		if !r.progress(ctx, 20, 10*time.Second) {
 			r.fail("progress", "nothing was confirmed for 10 s")

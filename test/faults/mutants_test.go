@@ -10,24 +10,34 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/surgetank/surgetank/internal/failpoint"
 	"github.com/surgetank/surgetank/internal/mutant"
 	"github.com/surgetank/surgetank/test/build"
-	"github.com/surgetank/surgetank/test/faults/history"
+	"github.com/surgetank/surgetank/test/kit/history"
 )
 
 // gone are the findings of power cuts and failing disks about a server that confirms too early.
 var gone = []string{"lost", "unsettled", "redelivered", "life cycle", "id reused", "queue lost", "start", "counts", "dead letter lost", "stored twice", "order"}
 
-// mutants are servers with one defect each, the scenarios that must find it, and the accepted
-// findings.
-var mutants = []struct {
+// planted is a server with one defect, the scenarios that must find it, and the accepted findings.
+// The defect is one of package mutant or a change of its own.
+type planted struct {
 	name      string
 	defect    mutant.Defect
 	change    change
 	scenarios []string
 	findings  []string
 	test      string // instead of scenarios: a package and its test that must fail
-}{
+}
+
+func (p planted) changes() []change {
+	if p.defect != mutant.None {
+		return mutant.Edits(p.defect)
+	}
+	return []change{p.change}
+}
+
+var mutants = []planted{
 	{name: "confirm before the write", defect: mutant.EarlyRelease, scenarios: []string{"D8", "D9", "P2"},
 		findings: []string{"lost", "unsettled", "confirmed after the error", "redelivered", "life cycle", "id reused"}},
 	{name: "ack not logged", defect: mutant.AckNotLogged, scenarios: []string{"P1"}, findings: []string{"redelivered", "life cycle"}},
@@ -36,42 +46,44 @@ var mutants = []struct {
 	{name: "poison dropped", defect: mutant.PoisonDropped, scenarios: []string{"A53"}, findings: []string{"unsettled", "poison"}},
 	{name: "given back is acked", defect: mutant.GiveBackLost, scenarios: []string{"N40", "N41", "Q1"}, findings: []string{"lost", "unsettled"}},
 	{name: "sync errors ignored", scenarios: []string{"D8"}, findings: []string{"went on", "confirmed after the error"},
-		change: change{"internal/vfs/os_linux.go", "if err := unix.Fdatasync(fd); !errors.Is(err, unix.EINTR) {\n\t\t\t\treturn err", "if err := unix.Fdatasync(fd); !errors.Is(err, unix.EINTR) {\n\t\t\t\treturn nil"}},
+		change: change{File: "internal/vfs/os_linux.go", Old: "if err := unix.Fdatasync(fd); !errors.Is(err, unix.EINTR) {\n\t\t\t\treturn err", New: "if err := unix.Fdatasync(fd); !errors.Is(err, unix.EINTR) {\n\t\t\t\treturn nil"}},
 	{name: "nothing is synced", scenarios: []string{"C19", "C21", "C20e"}, findings: gone,
-		change: change{"internal/vfs/os_linux.go", "func (f osFile) Sync() error {\n", "func (f osFile) Sync() error {\n\treturn nil\n"}},
+		change: change{File: "internal/vfs/os_linux.go", Old: "func (f osFile) Sync() error {\n", New: "func (f osFile) Sync() error {\n\treturn nil\n"}},
 	{name: "directories are not synced", scenarios: []string{"C19", "C23"}, findings: gone,
-		change: change{"internal/vfs/os_unix.go", "func (OS) SyncDir(dir string) error {\n", "func (OS) SyncDir(dir string) error {\n\treturn nil\n"}},
+		change: change{File: "internal/vfs/os_unix.go", Old: "func (OS) SyncDir(dir string) error {\n", New: "func (OS) SyncDir(dir string) error {\n\treturn nil\n"}},
 	{name: "the data directory's name is not synced", scenarios: []string{"C19"}, findings: gone,
-		change: change{"internal/vfs/os.go", "\treturn o.SyncDir(filepath.Dir(dir))\n", "\treturn nil\n"}},
+		change: change{File: "internal/vfs/os.go", Old: "\treturn o.SyncDir(filepath.Dir(dir))\n", New: "\treturn nil\n"}},
 	{name: "a failed sync is repeated", scenarios: []string{"D8x"}, findings: append([]string{"met"}, gone...),
-		change: change{"internal/vfs/os_linux.go", "unix.Fdatasync(fd); !errors.Is(err, unix.EINTR)", "unix.Fdatasync(fd); !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EIO)"}},
+		change: change{File: "internal/vfs/os_linux.go", Old: "unix.Fdatasync(fd); !errors.Is(err, unix.EINTR)", New: "unix.Fdatasync(fd); !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EIO)"}},
 	{name: "the tail is trusted after a restart", scenarios: []string{"D8x"}, findings: gone,
-		change: change{"internal/disklog/open.go", "case !t.found.clean():", "case false:"}},
+		change: change{File: "internal/disklog/open.go", Old: "case !t.found.clean():", New: "case false:"}},
 	{name: "the wall clock is believed", scenarios: []string{"T30"}, findings: []string{"delay", "expiry", "lease", "two leases", "life cycle", "group in flight"},
-		change: change{"internal/clock/clock.go", "{ return time.Now() }", "{ return time.Now().Round(0) }"}},
+		change: change{File: "internal/clock/clock.go", Old: "{ return time.Now() }", New: "{ return time.Now().Round(0) }"}},
 	{name: "a sink's progress is committed apart from its rows", scenarios: []string{"S2"}, findings: []string{"row lost", "row doubled"},
-		change: change{"sink/postgres/lane.go", "\t\t_, err := l.conn.CopyFrom(ctx, data, l.begin()+l.guard.moved(l.l.advance(&l.claim, l.number, p))+\"; \"+sql+after)\n",
-			"\t\tif err := exec(ctx, l.conn.PgConn, l.begin()+l.guard.moved(l.l.advance(&l.claim, l.number, p))); err != nil {\n\t\t\treturn err\n\t\t}\n" +
+		change: change{File: "sink/postgres/lane.go", Old: "\t\t_, err := l.conn.CopyFrom(ctx, data, l.begin()+l.guard.moved(l.l.advance(&l.claim, l.number, p))+\"; \"+sql+after)\n",
+			New: "\t\tif err := exec(ctx, l.conn.PgConn, l.begin()+l.guard.moved(l.l.advance(&l.claim, l.number, p))); err != nil {\n\t\t\treturn err\n\t\t}\n" +
 				"\t\t_, err := l.conn.CopyFrom(ctx, data, l.begin()+sql+after)\n"}},
 	{name: "a snapshot is trusted without its checksum", test: "internal/disklog TestSnapshotDamage",
-		change: change{"internal/disklog/snapshots.go", "if crc32.Update(base, castagnoli, b) != sum {", "if false {"}},
+		change: change{File: "internal/disklog/snapshots.go", Old: "if crc32.Update(base, castagnoli, b) != sum {", New: "if false {"}},
 	{name: "lock not taken", scenarios: []string{"B29"}, findings: []string{"two servers"},
-		change: change{"internal/vfs/os_unix.go", "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn false, nil", "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn true, nil"}},
+		change: change{File: "internal/vfs/os_unix.go", Old: "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn false, nil", New: "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn true, nil"}},
 }
 
 // If a defect's text is missing in the source, the mutant has no defect. So every run checks the
-// texts.
+// texts, and those of the campaign's other builds.
 func TestMutantsFitTheSource(t *testing.T) {
 	root, err := build.Root(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range mutants {
-		if m.change.file == "" {
-			continue
-		}
-		if _, err := build.Overlay(root, t.TempDir(), "defect", shared([]change{m.change})); err != nil {
+		if _, err := build.Overlay(root, t.TempDir(), "defect", m.changes()); err != nil {
 			t.Errorf("%s: %v", m.name, err)
+		}
+	}
+	for _, changes := range [][]change{slices.Concat(failpoint.Edits(), smallLog), nextFormat} {
+		if _, err := build.Overlay(root, t.TempDir(), "build", changes); err != nil {
+			t.Error(err)
 		}
 	}
 }
@@ -85,10 +97,10 @@ func TestMutantsAreCaught(t *testing.T) {
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
 			if m.test != "" {
-				mustFail(t, m.test, m.change)
+				mustFail(t, m.test, m.changes())
 				return
 			}
-			c := campaign{say: t.Logf, binary: mutated(t, m.defect, m.change)}
+			c := campaign{say: t.Logf, binary: mutated(t, m.changes())}
 			done, err := c.prepare(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -121,12 +133,9 @@ func TestMutantsAreCaught(t *testing.T) {
 }
 
 // mutated makes a server with a defect.
-func mutated(t *testing.T, d mutant.Defect, ch change) string {
+func mutated(t *testing.T, changes []change) string {
 	t.Helper()
-	if d != mutant.None {
-		ch = change{file: "internal/mutant/off.go", new: fmt.Sprintf("//go:build !mutants\n\npackage mutant\n\nfunc Is(d Defect) bool { return d == %q }\n", d)}
-	}
-	binary, err := buildServer(t.Context(), t.TempDir(), "surgetank", "", []change{ch})
+	binary, err := buildServer(t.Context(), t.TempDir(), "surgetank", changes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,14 +143,14 @@ func mutated(t *testing.T, d mutant.Defect, ch change) string {
 }
 
 // mustFail runs a test of the project with a defect. That test itself must fail.
-func mustFail(t *testing.T, test string, ch change) {
+func mustFail(t *testing.T, test string, changes []change) {
 	t.Helper()
 	pkg, name, _ := strings.Cut(test, " ")
 	root, err := moduleRoot(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := overlay(root, t.TempDir(), "defect", []change{ch})
+	list, err := build.Overlay(root, t.TempDir(), "defect", changes)
 	if err != nil {
 		t.Fatal(err)
 	}

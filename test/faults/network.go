@@ -8,74 +8,77 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/surgetank/surgetank/test/kit/proxy"
+	"github.com/surgetank/surgetank/test/kit/server"
 )
 
 // proxies are in front of the doors of a server: one for HTTP, and one for AMQP if the load has
 // AMQP clients.
-type proxies []*proxy
+type proxies []*proxy.Proxy
 
 func (ps proxies) close() {
 	for _, p := range ps {
-		p.close()
+		p.Close()
 	}
 }
 
 // deafen makes every connection half-open and returns their number.
 func (ps proxies) deafen() (n int) {
 	for _, p := range ps {
-		n += p.deafen()
+		n += p.Deafen()
 	}
 	return n
 }
 
 // each applies a function to all of them.
-func (ps proxies) each(set func(*proxy)) {
+func (ps proxies) each(set func(*proxy.Proxy)) {
 	for _, p := range ps {
 		set(p)
 	}
 }
 
 // behindProxy starts a run whose clients reach the server through proxies.
-func (r *run) behindProxy(ctx context.Context, o loadOptions, prepare func(*proxy)) (proxies, error) {
+func (r *run) behindProxy(ctx context.Context, o loadOptions, prepare func(*proxy.Proxy)) (proxies, error) {
 	if o.amqp > 0 {
-		r.server.amqp = "127.0.0.1:0"
+		r.server.Listen("", server.AnyPort)
 	}
-	if err := r.server.start(ctx); err != nil {
+	if err := r.server.Start(ctx); err != nil {
 		return nil, err
 	}
 	if err := r.declare(ctx); err != nil {
 		return nil, err
 	}
-	p, err := newProxy(func() string { return r.server.listen }, r.rng.Uint64())
+	p, err := proxy.New(r.server.HTTP, r.rng.Uint64())
 	if err != nil {
 		return nil, err
 	}
 	ps := proxies{p}
 	if o.amqp > 0 {
-		if r.front, err = newProxy(func() string { return r.server.amqp }, r.rng.Uint64()); err != nil {
-			p.close()
+		if r.front, err = proxy.New(r.server.AMQP, r.rng.Uint64()); err != nil {
+			p.Close()
 			return nil, err
 		}
 		ps = append(ps, r.front)
 	}
 	ps.each(prepare)
-	r.startLoad(ctx, o, p.url)
+	r.startLoad(ctx, o, p.URL)
 	return ps, nil
 }
 
 // resets cuts connections in the middle of requests and answers.
 func resets(ctx context.Context, r *run) error {
 	var cuts atomic.Int64
-	p, err := r.behindProxy(ctx, loadOptions{amqp: 2}, func(p *proxy) {
-		p.cutEvery.Store(1)
-		p.onCut = func() { cuts.Add(1) }
+	p, err := r.behindProxy(ctx, loadOptions{amqp: 2}, func(p *proxy.Proxy) {
+		p.CutEvery.Store(1)
+		p.OnCut = func() { cuts.Add(1) }
 	})
 	if err != nil {
 		return err
 	}
 	defer p.close()
 	r.until(ctx, time.Duration(r.times(10, 300))*time.Second, func() bool { return cuts.Load() >= int64(r.times(60, 5000)) })
-	p.each(func(p *proxy) { p.cutEvery.Store(0) })
+	p.each(func(p *proxy.Proxy) { p.CutEvery.Store(0) })
 	r.injected = int(cuts.Load())
 	return r.end(ctx)
 }
@@ -83,7 +86,7 @@ func resets(ctx context.Context, r *run) error {
 // halfOpen makes connections silently dead on both sides: the client waits for an answer that never
 // comes, the server for a missing client. Leases given to that client must end by their deadline.
 func halfOpen(ctx context.Context, r *run) error {
-	p, err := r.behindProxy(ctx, loadOptions{timeout: 600 * time.Millisecond, amqp: 2, heartbeat: time.Second}, func(*proxy) {})
+	p, err := r.behindProxy(ctx, loadOptions{timeout: 600 * time.Millisecond, amqp: 2, heartbeat: time.Second}, func(*proxy.Proxy) {})
 	if err != nil {
 		return err
 	}
@@ -104,7 +107,7 @@ func halfOpen(ctx context.Context, r *run) error {
 
 // oneByteSegments sends every byte of requests and answers in a segment of its own.
 func oneByteSegments(ctx context.Context, r *run) error {
-	p, err := r.behindProxy(ctx, loadOptions{size: 60, batch: 3, amqp: 2}, func(p *proxy) { p.oneByte.Store(true) })
+	p, err := r.behindProxy(ctx, loadOptions{size: 60, batch: 3, amqp: 2}, func(p *proxy.Proxy) { p.OneByte.Store(true) })
 	if err != nil {
 		return err
 	}
@@ -113,7 +116,7 @@ func oneByteSegments(ctx context.Context, r *run) error {
 	if !r.progress(ctx, int64(r.times(60, 5000)), time.Duration(r.times(15, 600))*time.Second) {
 		r.fail("progress", "byte by byte only %d messages were confirmed", r.load.confirmed.Load())
 	}
-	p.each(func(p *proxy) { p.oneByte.Store(false) })
+	p.each(func(p *proxy.Proxy) { p.OneByte.Store(false) })
 	return r.end(ctx)
 }
 
@@ -126,7 +129,7 @@ func slowReaders(ctx context.Context, r *run) error {
 	if !r.progress(ctx, 400, 20*time.Second) {
 		return fmt.Errorf("only %d messages could be published", r.load.confirmed.Load())
 	}
-	before := r.server.rss()
+	before := r.server.RSS()
 	var conns []net.Conn
 	defer func() {
 		for _, c := range conns {
@@ -134,7 +137,7 @@ func slowReaders(ctx context.Context, r *run) error {
 		}
 	}()
 	for i := range r.times(20, 300) {
-		c, err := net.DialTimeout("tcp", r.server.listen, 2*time.Second)
+		c, err := net.DialTimeout("tcp", r.server.HTTP(), 2*time.Second)
 		if err != nil {
 			return err
 		}
@@ -154,7 +157,7 @@ func slowReaders(ctx context.Context, r *run) error {
 	if !r.until(ctx, 15*time.Second, func() bool { return r.load.acked.Load() >= acked+100 }) {
 		r.fail("others served", "beside readers that do not read, only %d messages were acked in 15 s", r.load.acked.Load()-acked)
 	}
-	now := r.server.rss()
+	now := r.server.RSS()
 	r.note("memory: %d MiB before, %d MiB with %d readers that do not read", before>>20, now>>20, len(conns))
 	if now > before+256<<20 {
 		r.fail("memory", "readers that do not read grew the server from %d to %d MiB", before>>20, now>>20)

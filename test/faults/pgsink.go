@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank/internal/pgtest"
-	"github.com/surgetank/surgetank/test/faults/history"
 )
 
 // canPostgres returns what is missing for the campaign's own PostgreSQL.
@@ -36,10 +35,10 @@ var wireFaults = []onWire{
 			p.cut()
 			return pg.Start()
 		}},
-	{"the server is killed", func(r *run, _ *pgtest.Server, _ *wireProxy) { r.server.kill() },
+	{"the server is killed", func(r *run, _ *pgtest.Server, _ *wireProxy) { r.server.Kill() },
 		func(ctx context.Context, r *run, _ *pgtest.Server, p *wireProxy) error {
 			p.cut()
-			return r.server.start(ctx)
+			return r.server.Start(ctx)
 		}},
 }
 
@@ -64,7 +63,7 @@ func postgresWalk(ctx context.Context, r *run) error {
 	}
 	defer p.close()
 	r.beyond = true // the sinks are the consumers, so the rows are checked instead
-	if err := r.server.start(ctx); err != nil {
+	if err := r.server.Start(ctx); err != nil {
 		return err
 	}
 	if err := r.declare(ctx); err != nil {
@@ -72,16 +71,16 @@ func postgresWalk(ctx context.Context, r *run) error {
 	}
 	through := strings.Replace(pg.DSN("postgres"), pg.Addr(), p.address(), 1)
 	c := r.client()
-	c.timeout = 20 * time.Second
-	defer c.close()
+	c.Timeout = 20 * time.Second
+	defer c.Close()
 	for _, q := range []string{grouped, plain} {
 		spec := fmt.Sprintf(`{"queue":%q,"postgres":{"dsn":%q,"table":%q,"columns":{"seq":"message.seq","v":"$.v"},"create_table":true},"batch":{"max":20,"wait":"2ms"},"lanes":1}`,
 			q, through, "rows_"+q)
-		if a := c.do(ctx, "PUT", "/v1/sinks/"+q+"-rows", "application/json", []byte(spec), 0); a.outcome != history.OK {
-			return fmt.Errorf("setting the sink: %s %s", a.code, a.body)
+		if err := c.setSink(ctx, q+"-rows", spec); err != nil {
+			return err
 		}
 	}
-	r.startLoad(ctx, loadOptions{consumers: -1, amqp: 0}, r.server.url)
+	r.startLoad(ctx, loadOptions{consumers: -1, amqp: 0}, r.server.URL)
 	if err := r.walkWire(ctx, pg, p); err != nil {
 		return err
 	}

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"sync"
+
+	"github.com/surgetank/surgetank/test/kit/proxy"
 )
 
 // wireProxy is a proxy between a sink and PostgreSQL that knows the boundaries of protocol messages
@@ -92,10 +94,7 @@ func (p *wireProxy) cut() {
 
 func (p *wireProxy) reset() {
 	for c := range p.conns {
-		if t, ok := c.(*net.TCPConn); ok {
-			_ = t.SetLinger(0) // makes Close reset the connection, which may already be gone
-		}
-		_ = c.Close()
+		proxy.Reset(c)
 	}
 }
 

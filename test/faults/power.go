@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank/test/faults/powerfs"
+	"github.com/surgetank/surgetank/test/kit/server"
 )
 
 // canFuse returns what is missing for a file system in user space.
@@ -33,7 +34,7 @@ func canFuse() error {
 // methods.
 type powerDisk struct {
 	r       *run
-	server  *server // the server that uses the disk and dies with its power
+	server  *server.Server // the server that uses the disk and dies with its power
 	at      string
 	disk    *powerfs.Disk
 	mounted *powerfs.Mounted
@@ -60,7 +61,7 @@ func (p *powerDisk) close() {
 	p.disk.SetFault(nil)
 	p.disk.CutNow()
 	p.disk.Release()
-	p.server.kill()
+	p.server.Kill()
 	if p.upon != "" {
 		_ = syscall.Unmount(p.upon, syscall.MNT_DETACH) // as below
 	}
@@ -77,11 +78,11 @@ func (p *powerDisk) powerCut(s powerfs.Survival) error {
 	p.disk.CutNow()
 	next := p.disk.After(s, p.r.rng)
 	p.disk.SetFault(nil)
-	if p.server.alive() {
-		p.server.killGroup() // it ends when the disk releases it
+	if p.server.Alive() {
+		p.server.KillSoon() // it ends when the disk releases it
 	}
 	p.disk.Release()
-	p.server.kill()
+	p.server.Kill()
 	if p.upon != "" {
 		if err := tool("umount", p.upon); err != nil {
 			return err
@@ -111,7 +112,7 @@ func (p *powerDisk) ext4() error {
 		}
 	}
 	p.upon = upon
-	p.server.data = filepath.Join(upon, "data")
+	p.server.Data = filepath.Join(upon, "data")
 	return nil
 }
 
@@ -141,7 +142,7 @@ func (p *powerDisk) start(ctx context.Context) (cut bool, err error) {
 		case <-started:
 		}
 	})
-	err = p.server.start(ctx)
+	err = p.server.Start(ctx)
 	select {
 	case <-disk.Off():
 		return true, nil
@@ -200,14 +201,14 @@ func powerCuts(of subject, short int, kinds ...powerfs.Survival) func(context.Co
 			return err
 		}
 		defer p.close()
-		r.server.data = filepath.Join(p.at, "data")
+		r.server.Data = filepath.Join(p.at, "data")
 		load, most := loadOptions{size: 6000, amqp: 2}, int64(250)
 		switch of {
 		case underExt4:
 			err = p.ext4()
 		case smallFiles:
 			load, most = loadOptions{size: 16000, amqp: 2}, 600
-			r.server.binary, err = r.variant(ctx, "small", "", smallLog)
+			r.server.Binary, err = r.variant(ctx, "small", smallLog)
 		}
 		if err != nil {
 			return err
@@ -219,7 +220,7 @@ func powerCuts(of subject, short int, kinds ...powerfs.Survival) func(context.Co
 			s := kinds[i%len(kinds)]
 			p.disk.CutAfter(1 + r.rng.Int64N(most))
 			if !p.off(ctx, 20*time.Second) {
-				r.fail("progress", "under load the disk was asked for fewer than %d operations in 20 s: %s", most, oneLine(r.server.words(300)))
+				r.fail("progress", "under load the disk was asked for fewer than %d operations in 20 s: %s", most, oneLine(r.server.Tail(300)))
 			}
 			if err := p.powerCut(s); err != nil {
 				return err
@@ -239,10 +240,10 @@ func powerCuts(of subject, short int, kinds ...powerfs.Survival) func(context.Co
 // message would be a finding.
 func (r *run) queuesThere(ctx context.Context) (bool, error) {
 	c := r.client()
-	c.timeout = 15 * time.Second
-	defer c.close()
+	c.Timeout = 15 * time.Second
+	defer c.Close()
 	for _, q := range []string{grouped, plain} {
-		s, err := c.queue(ctx, q)
+		s, err := c.Queue(ctx, q)
 		if err != nil {
 			return false, err
 		}
@@ -256,10 +257,10 @@ func (r *run) queuesThere(ctx context.Context) (bool, error) {
 
 // noStart records that the server did not start, which is a finding unless the run is over.
 func (r *run) noStart(err error, after string) error {
-	if !errors.Is(err, errNotReady) {
-		return fmt.Errorf("starting after %s: %w: %s", after, err, r.server.words(500))
+	if !errors.Is(err, server.ErrNotReady) {
+		return fmt.Errorf("starting after %s: %w: %s", after, err, r.server.Tail(500))
 	}
-	r.fail("start", "after %s the server did not start: %s", after, oneLine(r.server.words(700)))
+	r.fail("start", "after %s the server did not start: %s", after, oneLine(r.server.Tail(700)))
 	return nil
 }
 
@@ -271,7 +272,7 @@ func shortWrites(ctx context.Context, r *run) error {
 		return err
 	}
 	defer p.close()
-	r.server.data = filepath.Join(p.at, "data")
+	r.server.Data = filepath.Join(p.at, "data")
 	var mu sync.Mutex
 	short, rng := 0, rand.New(rand.NewPCG(r.rng.Uint64(), 1))
 	fault := func(op powerfs.Op) (o powerfs.Outcome) {
@@ -318,13 +319,13 @@ func stalls(ctx context.Context, r *run) error {
 		return err
 	}
 	defer p.close()
-	r.server.data = filepath.Join(p.at, "data")
+	r.server.Data = filepath.Join(p.at, "data")
 	if err := r.begin(ctx, loadOptions{timeout: 12 * time.Second}); err != nil {
 		return err
 	}
 	c := r.client()
-	c.timeout = time.Second
-	defer c.close()
+	c.Timeout = time.Second
+	defer c.Close()
 	for i := range r.times(2, 20) {
 		if !r.progress(ctx, 20, 10*time.Second) {
 			r.fail("progress", "nothing was confirmed for 10 s")

@@ -2,7 +2,9 @@
 
 package main
 
-import "github.com/surgetank/surgetank/test/faults/powerfs"
+import (
+	"github.com/surgetank/surgetank/test/faults/powerfs"
+)
 
 // powerScenarios are the scenarios with power cuts and lying disks. They are part of scenarios.
 var powerScenarios = []scenario{

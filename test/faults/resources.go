@@ -14,40 +14,14 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/surgetank/surgetank/test/faults/history"
+	"github.com/surgetank/surgetank/test/kit/history"
 )
-
-// rss returns the resident memory of the server's process in bytes, or 0 if there is no process.
-func (s *server) rss() int64 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", s.pid))
-	if err != nil {
-		return 0
-	}
-	f := strings.Fields(string(b))
-	if len(f) < 2 {
-		return 0
-	}
-	n, err := strconv.ParseInt(f[1], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n * int64(os.Getpagesize())
-}
-
-// fds returns the number of its open descriptors.
-func (s *server) fds() int {
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.pid))
-	if err != nil {
-		return 0
-	}
-	return len(entries)
-}
 
 // noDescriptors starts the server with few descriptors and uses them up with idle connections,
 // while the load needs new segment files. The server may refuse connections, but must continue by
 // itself when the connections are gone.
 func noDescriptors(ctx context.Context, r *run) error {
-	r.server.wrap = func(argv []string) []string {
+	r.server.Wrap = func(argv []string) []string {
 		return append([]string{"sh", "-c", `ulimit -n 64 && exec "$@"`, "sh"}, argv...)
 	}
 	if err := r.begin(ctx, loadOptions{size: 40_000, batch: 12, pause: time.Millisecond}); err != nil {
@@ -57,7 +31,7 @@ func noDescriptors(ctx context.Context, r *run) error {
 		r.progress(ctx, 20, 10*time.Second)
 		var conns []net.Conn
 		for range 120 {
-			c, err := net.DialTimeout("tcp", r.server.listen, time.Second)
+			c, err := net.DialTimeout("tcp", r.server.HTTP(), time.Second)
 			if err != nil {
 				break // the server's backlog is full
 			}
@@ -65,13 +39,13 @@ func noDescriptors(ctx context.Context, r *run) error {
 		}
 		r.inject(fmt.Sprintf("%d connections for 64 descriptors", len(conns)))
 		confirmed := r.progress(ctx, 500, 5*time.Second) // about 15 MB, which need a new segment
-		open := r.server.fds()
+		open := r.server.FDs()
 		for _, c := range conns {
 			_ = c.Close()
 		}
 		r.note("%d descriptors were open; connections that stood were served: %v", open, confirmed)
-		if !r.server.alive() {
-			r.fail("descriptors", "the server ended for want of descriptors: %s", oneLine(r.server.words(400)))
+		if !r.server.Alive() {
+			r.fail("descriptors", "the server ended for want of descriptors: %s", oneLine(r.server.Tail(400)))
 			return nil
 		}
 		if !r.progress(ctx, 50, 20*time.Second) {
@@ -103,14 +77,14 @@ func memoryCap(ctx context.Context, r *run) error {
 		return err
 	}
 	defer func() {
-		r.server.kill()
+		r.server.Kill()
 		_ = os.Remove(group) // empty now; the kernel owns the directory
 	}()
 	if err := os.WriteFile(filepath.Join(group, "memory.limit_in_bytes"), []byte(strconv.FormatInt(limit, 10)), 0o644); err != nil {
 		return err
 	}
-	r.server.env = []string{"GOMEMLIMIT=" + strconv.FormatInt(limit*3/4, 10)}
-	r.server.wrap = func(argv []string) []string {
+	r.server.Env = []string{"GOMEMLIMIT=" + strconv.FormatInt(limit*3/4, 10)}
+	r.server.Wrap = func(argv []string) []string {
 		return append([]string{"sh", "-c", `echo $$ >"$0" && exec "$@"`, filepath.Join(group, "cgroup.procs")}, argv...)
 	}
 	o := loadOptions{size: 60_000, batch: 12, pause: time.Millisecond, hold: true, honest: true, lease: 20 * time.Second, timeout: 20 * time.Second}
@@ -120,9 +94,9 @@ func memoryCap(ctx context.Context, r *run) error {
 	r.inject("memory cap of 96 MiB")
 	want := limit * int64(r.times(2, 10)) / 45_000 // messages have 45,000 bytes on average
 	if !r.progress(ctx, want, time.Duration(r.times(40, 300))*time.Second) {
-		r.fail("memory", "under the cap only %d of %d messages were confirmed; the server lives: %v", r.load.confirmed.Load(), want, r.server.alive())
+		r.fail("memory", "under the cap only %d of %d messages were confirmed; the server lives: %v", r.load.confirmed.Load(), want, r.server.Alive())
 	}
-	if !r.server.alive() {
+	if !r.server.Alive() {
 		r.fail("memory", "the server was ended by the memory cap")
 		return nil
 	}
@@ -193,7 +167,7 @@ func readErrors(ctx context.Context, r *run) error {
 			missed++
 		}
 		limit, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
-		code, err := r.server.wait(limit)
+		code, err := r.server.Wait(limit)
 		cancel()
 		detach()
 		if err != nil { // the server is alive
@@ -202,13 +176,13 @@ func readErrors(ctx context.Context, r *run) error {
 		if code <= 0 {
 			r.fail("exit", "the server ended with exit code %d after %s", code, on)
 		}
-		if err := r.server.start(ctx); err != nil {
-			return fmt.Errorf("starting after %s: %w: %s", on, err, r.server.words(500))
+		if err := r.server.Start(ctx); err != nil {
+			return fmt.Errorf("starting after %s: %w: %s", on, err, r.server.Tail(500))
 		}
 	}
 	if missed > 0 {
 		r.note("%d reads did not come in time", missed)
 	}
-	r.server.signal(syscall.SIGCONT) // if strace was ended between two steps
+	r.server.Signal(syscall.SIGCONT) // if strace was ended between two steps
 	return r.end(ctx)
 }

@@ -7,14 +7,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/surgetank/surgetank/test/kit/client"
+	"github.com/surgetank/surgetank/test/kit/server"
 )
 
 // rotUnderServer flips a bit in a file of a running server that is not being read. The server's
@@ -52,8 +53,8 @@ func rotUnderServer(ctx context.Context, r *run) error {
 		what := file + " a bit flipped while the server runs"
 		r.inject(what)
 		r.trialArgs = []string{"--config", config}
-		r.trialStarted = func(ctx context.Context, sv *server) (problem string, err error) {
-			return r.rot(ctx, sv, filepath.Join(sv.data, file))
+		r.trialStarted = func(ctx context.Context, sv *server.Server) (problem string, err error) {
+			return r.rot(ctx, sv, filepath.Join(sv.Data, file))
 		}
 		end, bad, err := r.trial(ctx, s, n, what, file, func(string) error { return nil })
 		if err != nil {
@@ -67,17 +68,19 @@ func rotUnderServer(ctx context.Context, r *run) error {
 }
 
 // rot flips the bit and waits for the server to report it.
-func (r *run) rot(ctx context.Context, sv *server, path string) (problem string, err error) {
+func (r *run) rot(ctx context.Context, sv *server.Server, path string) (problem string, err error) {
 	if err := r.flipOne(path); err != nil {
 		return "", err
 	}
 	named := func() bool {
-		return strings.Contains(sv.words(16000), "the scrub found damage on the disk") && strings.Contains(sv.words(16000), filepath.Base(path))
+		return strings.Contains(sv.Tail(16000), "the scrub found damage on the disk") && strings.Contains(sv.Tail(16000), filepath.Base(path))
 	}
 	if !r.until(ctx, 20*time.Second, named) {
 		return "the scrub did not name the file within 20 s", nil
 	}
-	if text, err := metrics(ctx, sv.url()); err != nil || !strings.Contains(text, "\nsurgetank_scrub_found_total{") || !metricAboveZero(text, "surgetank_scrub_found_total") {
+	c := client.NewHTTP(sv.URL, 5*time.Second)
+	defer c.Close()
+	if m, err := c.Metrics(ctx); err != nil || m["surgetank_scrub_found_total"] == 0 {
 		return fmt.Sprintf("the metrics do not know of it: %v", err), nil
 	}
 	if filepath.Ext(path) != ".snap" {
@@ -98,12 +101,12 @@ func (r *run) rot(ctx context.Context, sv *server, path string) (problem string,
 	if !r.until(ctx, 20*time.Second, aside) {
 		return "the damaged snapshot was not replaced within 20 s", nil
 	}
-	sv.signal(syscall.SIGKILL)
-	if _, err := sv.wait(ctx); err != nil {
+	sv.Signal(syscall.SIGKILL)
+	if _, err := sv.Wait(ctx); err != nil {
 		return "", err
 	}
-	sv.args = nil // without the scrub, damage is found by reading
-	if err := sv.start(ctx); errors.Is(err, errNotReady) {
+	sv.Args = nil // without the scrub, damage is found by reading
+	if err := sv.Start(ctx); errors.Is(err, server.ErrNotReady) {
 		return "a start after the snapshot was replaced is refused", nil
 	} else if err != nil {
 		return "", err
@@ -144,28 +147,4 @@ func (r *run) flipOne(path string) error {
 	}
 	_, err = f.WriteAt([]byte{b[at] ^ 1<<r.rng.IntN(8)}, int64(at))
 	return errors.Join(err, f.Close())
-}
-
-func metrics(ctx context.Context, base string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/metrics", nil)
-	if err != nil {
-		return "", err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	return string(b), err
-}
-
-// metricAboveZero reports whether a series of a metric is above 0.
-func metricAboveZero(text, name string) bool {
-	for line := range strings.Lines(text) {
-		if strings.HasPrefix(line, name+"{") && !strings.HasSuffix(strings.TrimSpace(line), " 0") {
-			return true
-		}
-	}
-	return false
 }

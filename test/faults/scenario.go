@@ -13,7 +13,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/surgetank/surgetank/test/faults/history"
+	"github.com/surgetank/surgetank/test/kit/history"
+	"github.com/surgetank/surgetank/test/kit/load"
+	"github.com/surgetank/surgetank/test/kit/proxy"
+	"github.com/surgetank/surgetank/test/kit/server"
 )
 
 // scenario is one fault: its number in the list of faults, its name, its requirements and its
@@ -36,9 +39,9 @@ type run struct {
 	dir     string
 	rng     *rand.Rand // decides the schedule of faults
 	journal *history.Journal
-	server  *server
-	front   *proxy // in front of the server's AMQP door, for network faults; nil: none
-	load    *load
+	server  *server.Server
+	front   *proxy.Proxy // in front of the server's AMQP door, for network faults; nil: none
+	load    *clients
 
 	injected  int
 	notes     []string
@@ -51,7 +54,7 @@ type run struct {
 	trialArgs []string
 	// trialStarted acts on the server of a trial when it is ready, before any client starts.
 	// problem is a finding.
-	trialStarted func(ctx context.Context, sv *server) (problem string, err error)
+	trialStarted func(ctx context.Context, sv *server.Server) (problem string, err error)
 	unmount      []string                                      // file systems to unmount at the end
 	extra        func(h *history.History, rep *history.Report) // further checks of this scenario
 }
@@ -102,7 +105,7 @@ func (c *campaign) perform(ctx context.Context, s scenario) (w row) {
 	if r.load != nil {
 		r.load.abandon()
 	}
-	r.server.kill()
+	r.server.Kill()
 	w.Injected, w.Notes = r.injected, r.notes
 	h := &history.History{Ops: r.journal.Ops(), Queues: checked, Drained: r.drained}
 	if w.Report.Calls = len(h.Ops); r.beyond {
@@ -121,7 +124,7 @@ func (c *campaign) perform(ctx context.Context, s scenario) (w row) {
 		r.keep = true
 		w.Notes = append(w.Notes, kept+r.dir)
 		if w.Err != nil {
-			w.Notes = append(w.Notes, "the server's last words: "+r.server.words(600))
+			w.Notes = append(w.Notes, "the server's last words: "+r.server.Tail(600))
 		}
 	}
 	return w
@@ -136,22 +139,17 @@ func (c *campaign) newRun(s scenario) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := os.OpenFile(filepath.Join(dir, "server.log"), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, err
-	}
 	h := fnv.New64a()
 	h.Write([]byte(s.id)) // never fails
 	own := *c
 	return &run{
 		campaign: &own, name: s.id, dir: dir, journal: j, rng: rand.New(rand.NewPCG(c.seed, h.Sum64())),
-		server: &server{binary: c.binary, data: filepath.Join(dir, "data"), log: log, journal: j},
+		server: &server.Server{Binary: c.binary, Data: filepath.Join(dir, "data"), Log: filepath.Join(dir, "server.log"), Watcher: j},
 	}, nil
 }
 
 func (r *run) cleanUp() {
-	r.server.kill()
-	_ = r.server.log.Close()
+	r.server.Kill()
 	for _, at := range r.unmount {
 		_ = syscall.Unmount(at, syscall.MNT_DETACH) // otherwise the namespace unmounts it
 	}
@@ -195,23 +193,23 @@ func (r *run) note(format string, args ...any) {
 // begin starts server, queues and clients.
 func (r *run) begin(ctx context.Context, o loadOptions) error {
 	if o.amqp > 0 {
-		r.server.amqp = "127.0.0.1:0"
+		r.server.Listen("", server.AnyPort)
 	}
-	if err := r.server.start(ctx); err != nil {
+	if err := r.server.Start(ctx); err != nil {
 		return err
 	}
 	if err := r.declare(ctx); err != nil {
 		return err
 	}
-	r.startLoad(ctx, o, r.server.url)
+	r.startLoad(ctx, o, r.server.URL)
 	return nil
 }
 
 func (r *run) declare(ctx context.Context) error {
 	c := r.client()
-	defer c.close()
+	defer c.Close()
 	for _, q := range []string{grouped, plain} {
-		if err := c.declare(ctx, q, queueSettings[q]); err != nil {
+		if err := c.Declare(ctx, q, queueSettings[q]); err != nil {
 			return err
 		}
 	}
@@ -219,13 +217,13 @@ func (r *run) declare(ctx context.Context) error {
 }
 
 // client returns a client for the scenario's own calls.
-func (r *run) client() *client { return newClient(98, r.server.url(), r.journal, 5*time.Second) }
+func (r *run) client() *caller { return newCaller(98, r.server.URL, r.journal, 5*time.Second) }
 
 func (r *run) startLoad(ctx context.Context, o loadOptions, base func() string) {
 	r.load = newLoad(o, r.journal, base, r.rng.Uint64(), r.say)
-	r.load.door = func() string { return r.server.amqp }
+	r.load.door = r.server.AMQP
 	if r.front != nil {
-		r.load.door = r.front.address
+		r.load.door = r.front.Address
 	}
 	r.load.start(ctx)
 }
@@ -238,23 +236,20 @@ func (r *run) end(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("draining: %w", err)
 	}
-	r.server.signal(syscall.SIGTERM)
-	code, err := r.server.wait(ctx)
+	r.server.Signal(syscall.SIGTERM)
+	code, err := r.server.Wait(ctx)
 	if err != nil {
 		return err
 	}
 	if code != 0 {
-		r.fail("exit", "a stop in order at the end left with exit code %d: %s", code, r.server.words(300))
+		r.fail("exit", "a stop in order at the end left with exit code %d: %s", code, r.server.Tail(300))
 	}
 	return nil
 }
 
 // sleep lets the load run for a while. It returns an error when the run is over.
 func (r *run) sleep(ctx context.Context, d time.Duration) error {
-	if !sleep(ctx.Done(), d) {
-		return ctx.Err()
-	}
-	return nil
+	return load.Pause(ctx, d)
 }
 
 // progress waits until n more publishes were confirmed, for a limited time. It reports whether they
@@ -266,12 +261,5 @@ func (r *run) progress(ctx context.Context, n int64, within time.Duration) bool 
 
 // until waits for a condition.
 func (r *run) until(ctx context.Context, within time.Duration, ok func() bool) bool {
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	for !ok() {
-		if !sleep(ctx.Done(), 5*time.Millisecond) {
-			return ok()
-		}
-	}
-	return true
+	return load.Until(ctx, within, ok)
 }

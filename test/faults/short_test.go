@@ -3,19 +3,15 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"testing"
 
-	"github.com/surgetank/surgetank/test/faults/history"
+	"github.com/surgetank/surgetank/test/kit/history"
 )
 
 // TestMain runs the tests in a mount namespace if possible.
 func TestMain(m *testing.M) {
-	if again, err := ownNamespace(); again {
-		fmt.Fprintln(os.Stderr, "the tests in their own mount namespace:", err)
-		os.Exit(exitCode(err))
-	}
+	_ = ownNamespace() // the scenarios that need a namespace are skipped without one
 	os.Exit(m.Run())
 }
 

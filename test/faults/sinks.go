@@ -12,7 +12,8 @@ import (
 
 	_ "modernc.org/sqlite" // reads the SQLite sink's rows
 
-	"github.com/surgetank/surgetank/test/faults/history"
+	"github.com/surgetank/surgetank/test/kit/history"
+	"github.com/surgetank/surgetank/test/kit/server"
 )
 
 // withRows creates a SQLite sink for each queue and injects faults while clients publish. Then it
@@ -20,23 +21,23 @@ import (
 // group.
 func (r *run) withRows(ctx context.Context, faults func() error) error {
 	r.beyond = true // the sinks are the consumers, so the rows are checked instead
-	if err := r.server.start(ctx); err != nil {
+	if err := r.server.Start(ctx); err != nil {
 		return err
 	}
 	if err := r.declare(ctx); err != nil {
 		return err
 	}
 	c := r.client()
-	defer c.close()
+	defer c.Close()
 	db := filepath.Join(r.dir, "rows.db")
 	for _, q := range []string{grouped, plain} {
 		spec := fmt.Sprintf(`{"queue":%q,"sqlite":{"path":%q,"table":%q,"columns":{"v":"$.v"},"create_table":true},"batch":{"max":50,"wait":"5ms"},"lanes":2}`,
 			q, db, "rows_"+q)
-		if a := c.do(ctx, "PUT", "/v1/sinks/"+q+"-rows", "application/json", []byte(spec), 0); a.outcome != history.OK {
-			return fmt.Errorf("setting the sink: %s %s", a.code, a.body)
+		if err := c.setSink(ctx, q+"-rows", spec); err != nil {
+			return err
 		}
 	}
-	r.startLoad(ctx, loadOptions{consumers: -1}, r.server.url)
+	r.startLoad(ctx, loadOptions{consumers: -1}, r.server.URL)
 	if err := faults(); err != nil {
 		return err
 	}
@@ -54,8 +55,8 @@ func sinkRows(ctx context.Context, r *run) error {
 				return err
 			}
 			r.inject("kill")
-			r.server.kill()
-			if err := r.server.start(ctx); err != nil {
+			r.server.Kill()
+			if err := r.server.Start(ctx); err != nil {
 				return err
 			}
 		}
@@ -70,7 +71,7 @@ func sinkAtCall(ctx context.Context, r *run) error {
 		db := filepath.Join(r.dir, "rows.db")
 		files := []string{db, db + "-wal", db + "-shm", db + "-journal"}
 		calls := []string{"pwrite64", "fsync"}
-		r.server.env = []string{"GOMAXPROCS=1"} // strace counts per thread, so only a few may work
+		r.server.Env = []string{"GOMAXPROCS=1"} // strace counts per thread, so only a few may work
 		missed, times := 0, r.times(14, 240)
 		for k := range times {
 			call := calls[k%len(calls)]
@@ -81,16 +82,16 @@ func sinkAtCall(ctx context.Context, r *run) error {
 			if call != "pwrite64" {
 				n = 1 + n%8
 			}
-			r.server.kill()
+			r.server.Kill()
 			r.strace(call, "signal=SIGKILL", n, files...)
-			switch err := r.server.start(ctx); {
-			case errors.Is(err, errNotReady):
+			switch err := r.server.Start(ctx); {
+			case errors.Is(err, server.ErrNotReady):
 				r.inject(fmt.Sprintf("kill at %s %d", call, n))
 			case err != nil:
 				return err
 			default:
 				limit, cancel := context.WithTimeout(ctx, 2500*time.Millisecond)
-				_, err := r.server.wait(limit)
+				_, err := r.server.Wait(limit)
 				cancel()
 				if err != nil {
 					missed++
@@ -98,8 +99,8 @@ func sinkAtCall(ctx context.Context, r *run) error {
 					r.inject(fmt.Sprintf("kill at %s %d", call, n))
 				}
 			}
-			r.server.kill()
-			if err := r.server.start(ctx); err != nil {
+			r.server.Kill()
+			if err := r.server.Start(ctx); err != nil {
 				return err
 			}
 		}

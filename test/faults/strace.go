@@ -16,7 +16,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/surgetank/surgetank/test/faults/history"
+	"github.com/surgetank/surgetank/test/kit/history"
+	"github.com/surgetank/surgetank/test/kit/server"
 )
 
 // canTrace returns an error if strace cannot inject faults here.
@@ -48,7 +49,7 @@ func (r *run) strace(call, action string, n int, paths ...string) (log string) {
 	if n > 0 {
 		when = fmt.Sprintf(":when=%d", n)
 	}
-	r.server.wrap = func(argv []string) []string {
+	r.server.Wrap = func(argv []string) []string {
 		trace := []string{"strace", "-f", "--seccomp-bpf", "-qq", "-ttt", "-y", "-o", log, "-e", "trace=" + call,
 			"-e", "signal=none", "-e", "inject=" + call + ":" + action + when}
 		for _, path := range paths {
@@ -68,7 +69,7 @@ func (r *run) attach(call, action string, n int) (log string, detach func(), err
 	log = filepath.Join(r.dir, fmt.Sprintf("strace-%d", r.traced))
 	r.traced++
 	cmd := exec.Command("strace", "-f", "-qq", "-ttt", "-y", "-o", log, "-e", "trace="+call, "-e", "signal=none",
-		"-e", fmt.Sprintf("inject=%s:%s:when=%d", call, action, n), "-p", strconv.Itoa(r.server.pid))
+		"-e", fmt.Sprintf("inject=%s:%s:when=%d", call, action, n), "-p", strconv.Itoa(r.server.PID()))
 	if err := cmd.Start(); err != nil {
 		return "", nil, err
 	}
@@ -113,7 +114,7 @@ var rare = map[string]bool{"fsync": true, "renameat": true, "unlinkat": true, "f
 // between two steps, which a kill at a random time rarely hits.
 func killAtCall(ctx context.Context, r *run) error {
 	calls := append(append([]string{"write"}, writeCalls...), dirCalls...)
-	r.server.env = []string{"GOMAXPROCS=1"} // strace counts per thread, so only a few may work
+	r.server.Env = []string{"GOMAXPROCS=1"} // strace counts per thread, so only a few may work
 	if err := r.begin(ctx, loadOptions{size: 24000, pause: time.Millisecond, amqp: 2}); err != nil {
 		return err
 	}
@@ -131,9 +132,9 @@ func killAtCall(ctx context.Context, r *run) error {
 		if !met {
 			missed++
 		}
-		r.server.kill()
-		if err := r.server.start(ctx); err != nil {
-			return fmt.Errorf("starting after a kill at %s %d: %w: %s", call, n, err, r.server.words(500))
+		r.server.Kill()
+		if err := r.server.Start(ctx); err != nil {
+			return fmt.Errorf("starting after a kill at %s %d: %w: %s", call, n, err, r.server.Tail(500))
 		}
 		r.progress(ctx, 1, time.Second)
 	}
@@ -150,10 +151,10 @@ func (r *run) killOnce(ctx context.Context, call string, n int, fromStart bool) 
 		within = time.Duration(r.times(1200, 3000)) * time.Millisecond
 	}
 	if fromStart {
-		r.server.kill()
+		r.server.Kill()
 		r.strace(call, "signal=SIGKILL", n)
-		switch err := r.server.start(ctx); {
-		case errors.Is(err, errNotReady):
+		switch err := r.server.Start(ctx); {
+		case errors.Is(err, server.ErrNotReady):
 			r.inject(fmt.Sprintf("kill at %s %d of the start", call, n))
 			return true, nil
 		case err != nil:
@@ -168,7 +169,7 @@ func (r *run) killOnce(ctx context.Context, call string, n int, fromStart bool) 
 	}
 	limit, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	if _, err := r.server.wait(limit); err != nil {
+	if _, err := r.server.Wait(limit); err != nil {
 		return false, ctx.Err()
 	}
 	r.inject(fmt.Sprintf("kill at %s %d", call, n))
@@ -179,12 +180,12 @@ func (r *run) killOnce(ctx context.Context, call string, n int, fromStart bool) 
 // recovery. Then it kills the next recovery at a call of the same kind. The log has small files.
 // With -long it uses every n up to a limit, otherwise a sample.
 func everyCall(ctx context.Context, r *run) error {
-	binary, err := r.variant(ctx, "small", "", smallLog)
+	binary, err := r.variant(ctx, "small", smallLog)
 	if err != nil {
 		return err
 	}
-	r.server.binary = binary
-	r.server.env = []string{"GOMAXPROCS=1"} // strace counts per thread, so only a few may work
+	r.server.Binary = binary
+	r.server.Env = []string{"GOMAXPROCS=1"} // strace counts per thread, so only a few may work
 	if err := r.begin(ctx, loadOptions{size: 16000, pause: time.Millisecond, amqp: 1}); err != nil {
 		return err
 	}
@@ -213,19 +214,19 @@ func everyCall(ctx context.Context, r *run) error {
 		if !met {
 			missed++
 		}
-		r.server.kill()
+		r.server.Kill()
 		again := 1 + r.rng.IntN(8)
 		r.strace(p.call, "signal=SIGKILL", again)
-		switch err := r.server.start(ctx); {
-		case errors.Is(err, errNotReady):
+		switch err := r.server.Start(ctx); {
+		case errors.Is(err, server.ErrNotReady):
 			r.inject(fmt.Sprintf("kill at %s %d of the recovery", p.call, again))
 		case err != nil:
 			return err
 		default:
-			r.server.kill()
+			r.server.Kill()
 		}
-		if err := r.server.start(ctx); err != nil {
-			return fmt.Errorf("starting after kills at %s %d and %d: %w: %s", p.call, p.n, again, err, r.server.words(500))
+		if err := r.server.Start(ctx); err != nil {
+			return fmt.Errorf("starting after kills at %s %d and %d: %w: %s", p.call, p.n, again, err, r.server.Tail(500))
 		}
 		if !r.progress(ctx, 1, 10*time.Second) {
 			r.fail("progress", "nothing was confirmed for 10 s after kills at %s %d and %d", p.call, p.n, again)
@@ -246,22 +247,22 @@ func killRecovery(ctx context.Context, r *run) error {
 		if err := r.sleep(ctx, r.between(50*time.Millisecond, 400*time.Millisecond)); err != nil {
 			return err
 		}
-		r.server.kill()
+		r.server.Kill()
 		for range 2 {
 			call := calls[r.rng.IntN(len(calls))]
 			r.strace(call, "signal=SIGKILL", 1+r.rng.IntN(6))
-			switch err := r.server.start(ctx); {
-			case errors.Is(err, errNotReady):
+			switch err := r.server.Start(ctx); {
+			case errors.Is(err, server.ErrNotReady):
 				r.inject("kill at " + call + " in recovery")
 			case err != nil:
 				return err
 			default: // it finished before its n-th call
 				r.inject("kill after recovery")
-				r.server.kill()
+				r.server.Kill()
 			}
 		}
-		if err := r.server.start(ctx); err != nil {
-			return fmt.Errorf("starting after two recoveries that were killed: %w: %s", err, r.server.words(500))
+		if err := r.server.Start(ctx); err != nil {
+			return fmt.Errorf("starting after two recoveries that were killed: %w: %s", err, r.server.Tail(500))
 		}
 	}
 	return r.end(ctx)
@@ -302,9 +303,9 @@ func failingCall(calls []string, codes []string, fatal bool) func(ctx context.Co
 				missed++
 			}
 			detach()
-			r.server.kill()
-			if err := r.server.start(ctx); err != nil {
-				return fmt.Errorf("starting after %s: %w: %s", on, err, r.server.words(500))
+			r.server.Kill()
+			if err := r.server.Start(ctx); err != nil {
+				return fmt.Errorf("starting after %s: %w: %s", on, err, r.server.Tail(500))
 			}
 		}
 		if missed > 0 {
@@ -322,7 +323,7 @@ func (r *run) afterError(ctx context.Context, when time.Time, on string, fatal b
 		limit, cancel = context.WithTimeout(ctx, 500*time.Millisecond)
 		defer cancel()
 	}
-	code, err := r.server.wait(limit)
+	code, err := r.server.Wait(limit)
 	switch {
 	case err != nil && fatal:
 		r.fail("went on", "%s, and the server still served seconds later", on)
@@ -366,7 +367,7 @@ func slowDisk(ctx context.Context, r *run) error {
 		r.fail("progress", "with syncs of 40 ms only %d messages were confirmed in 20 s", r.load.confirmed.Load())
 	}
 	c := r.client()
-	defer c.close()
+	defer c.Close()
 	if !c.ready(ctx) {
 		r.fail("ready", "a slow disk makes the server say that it is not ready")
 	}

@@ -14,10 +14,12 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/surgetank/surgetank/test/kit/server"
 )
 
 // nextFormat makes a server of a later format.
-var nextFormat = []change{{"internal/disklog/format.go", "formatVersion = 1", "formatVersion = 2"}}
+var nextFormat = []change{{File: "internal/disklog/format.go", Old: "formatVersion = 1", New: "formatVersion = 2"}}
 
 // canUpgrade returns what is missing for builds of other versions.
 func canUpgrade() error {
@@ -88,17 +90,17 @@ func (r *run) previousServer(ctx context.Context) (binary, version string, err e
 // the format is the same. A directory of a later format is refused by name and not changed, and a
 // server of a later format refuses this version's directory.
 func otherVersions(ctx context.Context, r *run) error {
-	this := r.server.binary
+	this := r.server.Binary
 	previous, version, err := r.previousServer(ctx)
 	if err != nil {
 		return err
 	}
-	later, err := r.variant(ctx, "later", "", nextFormat)
+	later, err := r.variant(ctx, "later", nextFormat)
 	if err != nil {
 		return err
 	}
 	r.note("the version before is %s", version)
-	r.server.binary = previous
+	r.server.Binary = previous
 	if err := r.begin(ctx, loadOptions{size: 6000, amqp: 2}); err != nil {
 		return fmt.Errorf("starting %s: %w", version, err)
 	}
@@ -107,20 +109,20 @@ func otherVersions(ctx context.Context, r *run) error {
 			r.fail("progress", "nothing was confirmed for 10 s after change %d of the version", k)
 		}
 		if k%2 == 0 {
-			r.server.kill()
+			r.server.Kill()
 		} else {
-			r.server.signal(syscall.SIGTERM)
-			if code, err := r.server.wait(ctx); err != nil || code != 0 {
+			r.server.Signal(syscall.SIGTERM)
+			if code, err := r.server.Wait(ctx); err != nil || code != 0 {
 				return fmt.Errorf("stopping: exit code %d: %w", code, err)
 			}
 		}
-		if err := r.refuses(ctx, later, r.server.data); err != nil {
+		if err := r.refuses(ctx, later, r.server.Data); err != nil {
 			return err
 		}
-		r.server.binary = []string{this, previous}[k%2]
+		r.server.Binary = []string{this, previous}[k%2]
 		r.inject("another version")
-		if err := r.server.start(ctx); err != nil {
-			return fmt.Errorf("starting on what the other version wrote: %w: %s", err, r.server.words(500))
+		if err := r.server.Start(ctx); err != nil {
+			return fmt.Errorf("starting on what the other version wrote: %w: %s", err, r.server.Tail(500))
 		}
 	}
 	if err := r.laterDirectory(ctx, this, later); err != nil {
@@ -131,12 +133,12 @@ func otherVersions(ctx context.Context, r *run) error {
 
 // laterDirectory makes a directory with a server of a later format. This version must refuse it.
 func (r *run) laterDirectory(ctx context.Context, this, later string) error {
-	sv := &server{binary: later, data: filepath.Join(r.dir, "later-data"), log: r.server.log, journal: r.journalOfTrial()}
-	if err := sv.start(ctx); err != nil {
+	sv := &server.Server{Binary: later, Data: filepath.Join(r.dir, "later-data"), Log: r.server.Log}
+	if err := sv.Start(ctx); err != nil {
 		return fmt.Errorf("starting the server of a later format: %w", err)
 	}
-	sv.kill()
-	return r.refuses(ctx, this, sv.data)
+	sv.Kill()
+	return r.refuses(ctx, this, sv.Data)
 }
 
 // refuses starts a server on a directory of another format. The server must exit, say why, and
@@ -146,24 +148,19 @@ func (r *run) refuses(ctx context.Context, binary, data string) error {
 	if err != nil {
 		return err
 	}
-	log, err := os.Create(filepath.Join(r.dir, "refused.log"))
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	sv := &server{binary: binary, data: data, log: log, journal: r.journalOfTrial()}
-	defer sv.kill()
+	sv := &server.Server{Binary: binary, Data: data, Log: filepath.Join(r.dir, fmt.Sprintf("refused-%d.log", r.injected))}
+	defer sv.Kill()
 	r.inject("another format")
-	switch err := sv.start(ctx); {
+	switch err := sv.Start(ctx); {
 	case err == nil:
 		r.fail("format", "a server of another format serves the directory")
 		return nil
-	case !errors.Is(err, errNotReady):
+	case !errors.Is(err, server.ErrNotReady):
 		return err
-	case sv.code <= 0:
-		r.fail("format", "a server of another format left with exit code %d", sv.code)
-	case !strings.Contains(sv.words(4000), "version"):
-		r.fail("format", "a server of another format does not say which version it wants: %s", oneLine(sv.words(400)))
+	case sv.Code() <= 0:
+		r.fail("format", "a server of another format left with exit code %d", sv.Code())
+	case !strings.Contains(sv.Tail(4000), "version"):
+		r.fail("format", "a server of another format does not say which version it wants: %s", oneLine(sv.Tail(400)))
 	}
 	after, err := contents(data)
 	if err != nil {

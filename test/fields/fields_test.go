@@ -1,7 +1,6 @@
 package fields
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,10 +22,8 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/client"
 	"github.com/surgetank/surgetank/embedded"
-	"github.com/surgetank/surgetank/internal/config"
-	"github.com/surgetank/surgetank/internal/localtoken"
-	"github.com/surgetank/surgetank/internal/server"
 	"github.com/surgetank/surgetank/test/build"
+	"github.com/surgetank/surgetank/test/kit/inprocess"
 )
 
 // full returns a message in which every field has a different value.
@@ -159,32 +156,18 @@ func TestThroughADeadLetterAndARedrive(t *testing.T) {
 
 // rig is a server in this process.
 type rig struct {
-	http, amqp, token string
-	broker            *client.Client
+	http, amqp string
+	broker     *client.Client
 }
 
 func start(t *testing.T) *rig {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "data")
-	s, err := server.Start(t.Context(), server.Options{Config: config.Server{Data: dir, HTTP: "127.0.0.1:0", AMQP: "127.0.0.1:0"}})
+	s := inprocess.Start(t)
+	b, err := client.Dial("http://"+s.HTTP, client.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := s.Stop(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	token, err := localtoken.Read(filepath.Join(dir, localtoken.Name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &rig{http: "http://" + s.Addresses().HTTP, amqp: s.Addresses().AMQP, token: token}
-	if r.broker, err = client.Dial(r.http, client.Options{}); err != nil {
-		t.Fatal(err)
-	}
+	r := &rig{http: "http://" + s.HTTP, amqp: s.AMQP, broker: b}
 	t.Cleanup(func() { _ = r.broker.Close() })
 	return r
 }

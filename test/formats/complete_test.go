@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/dataformat"
@@ -106,7 +107,7 @@ func TestNewestIsComplete(t *testing.T) {
 		return queue.Records(e.Data, func(_ queue.EntryHeader, r *queue.Record) error {
 			records[r.Kind] = true
 			if name := k.records[r.Kind]; name == "kindEnqueued" || name == "kindMoved" {
-				flags |= binary.LittleEndian.Uint16(e.Data[r.Ref.Place()+1:])
+				flags |= binary.LittleEndian.Uint16(e.Data[r.Ref.Position()+1:])
 			}
 			return nil
 		})
@@ -200,7 +201,7 @@ func TestNewestHasEverySetting(t *testing.T) {
 
 // unset collects the fields that have their default in all values.
 func unset(path string, def reflect.Value, values []reflect.Value, missing map[string]bool) {
-	if def.Kind() == reflect.Struct {
+	if _, isTime := def.Interface().(time.Time); def.Kind() == reflect.Struct && !isTime {
 		for i := range def.NumField() {
 			var inner []reflect.Value
 			for _, v := range values {

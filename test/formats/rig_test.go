@@ -111,7 +111,7 @@ func repaired(t *testing.T, dir, text string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := broker.Salvage(broker.SalvageOptions{Snapshots: snaps, Trimmed: r.Trimmed, Tail: r.Tail,
+	if _, err := broker.Repair(broker.RepairOptions{Snapshots: snaps, Trimmed: r.Trimmed, Tail: r.Tail,
 		OpenLog: func() (commitlog.Replay, commitlog.Log, error) {
 			return disklog.Open(disklog.Options{FS: fs, Dir: to, SegmentBytes: disklog.MinSegmentBytes, Manual: true, CacheBytes: -1, MinFree: -1})
 		}}); err != nil {

@@ -176,9 +176,9 @@ func (w *writer) settings() {
 		GroupBy:    "header:tenant",
 		Group:      surgetank.GroupConfig{MaxInFlight: 2, Rate: 10, Fair: true},
 		Level:      surgetank.LevelConfig{Rate: 100, Burst: 7, MaxInFlight: 9},
-		Retry:      surgetank.RetryConfig{MaxAttempts: 4, Initial: 2 * time.Second, Factor: 3, Max: time.Minute, Jitter: 0.25},
+		Retry:      surgetank.RetryConfig{MaxAttempts: 4, Initial: 2 * time.Second, Factor: 3, Max: time.Minute, Jitter: 0.25, Budget: 0.5},
 		DeadLetter: "graveyard", DedupWindow: 96 * time.Hour, DedupBy: "header:id", TTL: 96 * time.Hour, MaxBytes: 1 << 20, MaxMessages: 50, MaxConsumers: 8,
-		Overflow: surgetank.OverflowDeadLetter, MaxPriority: 5, Lease: 45 * time.Second, Paused: true,
+		Overflow: surgetank.OverflowDeadLetter, MaxPriority: 5, Lease: 45 * time.Second, Paused: true, PausedUntil: time.Now().Add(200 * time.Hour).UTC(),
 	})
 	w.declare("newest", surgetank.QueueConfig{Coalesce: surgetank.CoalesceConfig{By: "header:key", Window: time.Minute, MaxWait: 200 * time.Hour}})
 	w.declare("oldest", surgetank.QueueConfig{DedupWindow: 96 * time.Hour, Coalesce: surgetank.CoalesceConfig{By: "group", Keep: surgetank.KeepFirst}})

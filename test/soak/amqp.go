@@ -6,57 +6,36 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/surgetank/surgetank/test/kit/client"
+	"github.com/surgetank/surgetank/test/kit/ledger"
+	"github.com/surgetank/surgetank/test/kit/load"
 )
 
 // link is an AMQP connection with one channel.
 type link struct {
-	nc   net.Conn
-	conn *amqp.Connection
-	ch   *amqp.Channel
-	til  time.Time // time at which the client opens another one
+	*client.AMQP
+	til time.Time // time at which the client opens another one
 }
 
 // dial opens a connection and a channel.
-func (d *load) dial(rng *rand.Rand) (*link, error) {
-	_, address := d.p.urls()
-	k := &link{til: time.Now().Add(time.Duration(2000+rng.IntN(8000)) * time.Millisecond)}
-	var err error
-	k.conn, err = amqp.DialConfig("amqp://guest:guest@"+address+"/", amqp.Config{Heartbeat: 10 * time.Second, Dial: func(network, addr string) (net.Conn, error) {
-		nc, err := net.DialTimeout(network, addr, 2*time.Second)
-		if err == nil {
-			err = nc.SetDeadline(time.Now().Add(10 * time.Second)) // for the handshake; the client removes it
-			k.nc = nc
-		}
-		return nc, err
-	}})
+func (d *clients) dial(rng *rand.Rand, confirm bool) (*link, error) {
+	til := time.Now().Add(time.Duration(2000+rng.IntN(8000)) * time.Millisecond)
+	k, err := client.Dial(d.p.AMQP(), client.Options{Heartbeat: 10 * time.Second}, confirm)
 	if err != nil {
 		return nil, err
 	}
-	if k.ch, err = k.conn.Channel(); err != nil {
-		k.drop()
-		return nil, err
-	}
 	d.connections.Add(1)
-	d.channels.Add(1)
-	return k, nil
+	return &link{k, til}, nil
 }
 
-// close ends a connection in order.
+// close ends a connection in order, if there is one.
 func (k *link) close() {
 	if k != nil {
-		_ = k.conn.CloseDeadline(time.Now().Add(5 * time.Second)) // it may already be closed
-	}
-}
-
-// drop ends a connection as a crash of its client would.
-func (k *link) drop() {
-	if k != nil {
-		_ = k.nc.Close() // it may already be closed
-		_ = k.conn.CloseDeadline(time.Now().Add(time.Second))
+		k.Close()
 	}
 }
 
@@ -65,19 +44,19 @@ func (k *link) over() bool { return time.Now().After(k.til) }
 
 // publishPlain sends batches with confirms. Unanswered messages stay open, because they have no
 // dedup id.
-func (d *load) publishPlain(ctx context.Context, p *pacer) {
+func (d *clients) publishPlain(ctx context.Context, p *pacer) {
 	rng := d.rng()
 	var k *link
 	defer func() { k.close() }()
-	s := d.l.stream(plain, false)
-	defer func() { d.l.close(s) }()
+	s := d.l.Stream(plain, false)
+	defer func() { d.l.Close(s) }()
 	for n := 1; p.take(d.stop, n); {
 		n = 1 + rng.IntN(96)
 		if k == nil {
 			var err error
-			if k, err = d.confirming(rng); err != nil {
+			if k, err = d.dial(rng, true); err != nil {
 				d.trouble("connecting", err)
-				sleep(d.stop, time.Duration(20+rng.IntN(60))*time.Millisecond)
+				load.Sleep(d.stop, time.Duration(20+rng.IntN(60))*time.Millisecond)
 				continue
 			}
 		}
@@ -87,37 +66,25 @@ func (d *load) publishPlain(ctx context.Context, p *pacer) {
 		}
 		left, good := d.publishAMQP(ctx, k, plain, batch)
 		for _, m := range left {
-			d.l.published(s, m.h.seq, maybe)
+			d.l.Published(s, m.h.Seq, ledger.Maybe)
 		}
 		if !good {
-			k.drop()
+			k.Drop()
 			k = nil
 		} else if k.over() {
 			k.close()
 			k = nil
 		}
 		if k == nil {
-			d.l.close(s)
-			s = d.l.stream(plain, false)
+			d.l.Close(s)
+			s = d.l.Stream(plain, false)
 		}
 	}
-}
-
-// confirming opens a link whose channel is in confirm mode.
-func (d *load) confirming(rng *rand.Rand) (*link, error) {
-	k, err := d.dial(rng)
-	if err == nil {
-		if err = k.ch.Confirm(false); err != nil {
-			k.drop()
-			return nil, err
-		}
-	}
-	return k, err
 }
 
 // publishAMQP sends a batch and waits for its confirms. It returns the unconfirmed messages, and
 // whether the link still works.
-func (d *load) publishAMQP(ctx context.Context, k *link, queue string, batch []outgoing) (left []outgoing, good bool) {
+func (d *clients) publishAMQP(ctx context.Context, k *link, queue string, batch []outgoing) (left []outgoing, good bool) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	mark, quiet := d.p.undisturbed()
@@ -126,12 +93,12 @@ func (d *load) publishAMQP(ctx context.Context, k *link, queue string, batch []o
 	var err error
 	for i := range batch {
 		m := &batch[i]
-		pub := amqp.Publishing{ContentType: "application/json", DeliveryMode: amqp.Persistent, Body: m.body}
-		if m.dedup != "" || m.group != "" {
-			pub.Headers = amqp.Table{"x-deduplication-header": m.dedup, "x-group-id": m.group}
+		pub := amqp.Publishing{ContentType: "application/json", DeliveryMode: amqp.Persistent, Body: m.Body}
+		if m.Dedup != "" || m.Group != "" {
+			pub.Headers = amqp.Table{"x-deduplication-header": m.Dedup, "x-group-id": m.Group}
 		}
 		times[i] = time.Now()
-		if waits[i], err = k.ch.PublishWithDeferredConfirmWithContext(ctx, "", queue, true, false, pub); err != nil {
+		if waits[i], err = k.Ch.PublishWithDeferredConfirmWithContext(ctx, "", queue, true, false, pub); err != nil {
 			break
 		}
 	}
@@ -148,13 +115,13 @@ func (d *load) publishAMQP(ctx context.Context, k *link, queue string, batch []o
 			continue
 		}
 		d.timeIt(mark, quiet, time.Since(times[i]))
-		d.l.published(batch[i].s, batch[i].h.seq, confirmed)
+		d.l.Published(batch[i].s, batch[i].h.Seq, ledger.Confirmed)
 	}
-	return left, good && !k.conn.IsClosed()
+	return left, good && !k.Conn.IsClosed()
 }
 
 // publishGroupedAMQP sends batches in groups and repeats each until all of it is confirmed.
-func (d *load) publishGroupedAMQP(ctx context.Context, p *pacer) {
+func (d *clients) publishGroupedAMQP(ctx context.Context, p *pacer) {
 	rng := d.rng()
 	g := newGroupSet(d, rng, grouped, 64)
 	defer g.close()
@@ -166,20 +133,20 @@ func (d *load) publishGroupedAMQP(ctx context.Context, p *pacer) {
 		for good := false; len(left) > 0; {
 			if k == nil {
 				var err error
-				if k, err = d.confirming(rng); err != nil {
+				if k, err = d.dial(rng, true); err != nil {
 					d.trouble("connecting", err)
-					sleep(ctx.Done(), time.Duration(20+rng.IntN(60))*time.Millisecond)
+					load.Sleep(ctx.Done(), time.Duration(20+rng.IntN(60))*time.Millisecond)
 				}
 			}
 			if k != nil {
 				if left, good = d.publishAMQP(ctx, k, grouped, left); !good {
-					k.drop()
+					k.Drop()
 					k = nil
 				}
 			}
 			if len(left) > 0 && (time.Since(began) > retryFor || ctx.Err() != nil) {
 				for _, m := range left {
-					d.l.published(m.s, m.h.seq, maybe)
+					d.l.Published(m.s, m.h.Seq, ledger.Maybe)
 				}
 				left = nil
 				g.renew()
@@ -194,7 +161,7 @@ func (d *load) publishGroupedAMQP(ctx context.Context, p *pacer) {
 
 // consumeAMQP consumes over one connection after another. Acks are certain when a later call on the
 // channel was answered: the declaration of an existing queue goes through the same log.
-func (d *load) consumeAMQP(ctx context.Context, queue string) {
+func (d *clients) consumeAMQP(ctx context.Context, queue string) {
 	rng := d.rng()
 	for {
 		select {
@@ -202,18 +169,18 @@ func (d *load) consumeAMQP(ctx context.Context, queue string) {
 			return
 		default:
 		}
-		k, err := d.dial(rng)
+		k, err := d.dial(rng, false)
 		if err == nil {
 			var gone error
 			if gone, err = d.consumeRound(ctx, rng, k, queue), nil; gone != nil || rng.IntN(3) == 0 {
-				k.drop()
+				k.Drop()
 			} else {
 				k.close()
 			}
 		}
 		if err != nil {
 			d.trouble("connecting", err)
-			if !sleep(d.quit, time.Duration(20+rng.IntN(60))*time.Millisecond) {
+			if !load.Sleep(d.quit, time.Duration(20+rng.IntN(60))*time.Millisecond) {
 				return
 			}
 		}
@@ -221,24 +188,24 @@ func (d *load) consumeAMQP(ctx context.Context, queue string) {
 }
 
 // consumeRound runs one consumer until it ends.
-func (d *load) consumeRound(ctx context.Context, rng *rand.Rand, k *link, queue string) error {
-	after := d.l.now()
-	if err := k.ch.Qos([]int{20, 100, 400}[rng.IntN(3)], 0, false); err != nil {
+func (d *clients) consumeRound(ctx context.Context, rng *rand.Rand, k *link, queue string) error {
+	after := d.l.Now()
+	if err := k.Ch.Qos([]int{20, 100, 400}[rng.IntN(3)], 0, false); err != nil {
 		return err
 	}
-	in, err := k.ch.ConsumeWithContext(ctx, queue, "", false, false, false, false, nil)
+	in, err := k.Ch.ConsumeWithContext(ctx, queue, "", false, false, false, false, nil)
 	if err != nil {
 		return err
 	}
 	d.consumers.Add(1)
-	var acks, rejects []hold
+	var acks, rejects []ledger.Hold
 	fence := func() error {
-		asked := d.l.now()
-		if _, err := k.ch.QueueDeclarePassive(queue, true, false, false, false, nil); err != nil {
+		asked := d.l.Now()
+		if _, err := k.Ch.QueueDeclarePassive(queue, true, false, false, false, nil); err != nil {
 			return err
 		}
-		d.l.acked(acks)
-		d.l.deadLettered(rejects)
+		d.l.Acked(acks)
+		d.l.DeadLettered(rejects)
 		after, acks, rejects = asked, acks[:0], rejects[:0]
 		return nil
 	}
@@ -255,7 +222,7 @@ func (d *load) consumeRound(ctx context.Context, rng *rand.Rand, k *link, queue 
 			n = 0
 		case m, ok := <-in:
 			if !ok {
-				return errLost
+				return client.ErrUnknown
 			}
 			if n++; n%500 == 0 {
 				if err := fence(); err != nil {
@@ -266,19 +233,19 @@ func (d *load) consumeRound(ctx context.Context, rng *rand.Rand, k *link, queue 
 			if !good {
 				continue
 			}
-			if d.l.delivered(h, after, false) && queue == plain {
+			if d.l.Delivered(h, after, false) && queue == plain {
 				d.reached(h)
 			}
-			one := []hold{h}
+			one := []ledger.Hold{h}
 			switch c := rng.IntN(1000); {
 			case c < 980 || d.drain.Load():
-				d.l.settling(one)
+				d.l.Settling(one)
 				acks = append(acks, h)
 				err = m.Ack(false)
 			case c < 995:
 				err = m.Nack(false, true)
 			default:
-				d.l.settling(one)
+				d.l.Settling(one)
 				rejects = append(rejects, h)
 				err = m.Reject(false)
 			}

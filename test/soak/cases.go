@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/test/kit/load"
 )
 
 // garbage is the memory that may accumulate between two collections in any case: twice the
@@ -43,9 +44,9 @@ var memoryCases = []memoryCase{
 // leased returns how many messages of the backlog are leased.
 func (c *caseRun) leased(ctx context.Context) int64 {
 	w := newWeb(c.p)
-	defer w.close()
-	var q queueInfo
-	if err := w.do(ctx, "GET", "/v1/queues/"+backlogQueue, "", nil, &q); err != nil {
+	defer w.Close()
+	q, err := w.Queue(ctx, backlogQueue)
+	if err != nil || q == nil {
 		return 0
 	}
 	return q.Leased
@@ -58,15 +59,14 @@ func (c *caseRun) settleDown(ctx context.Context, quiet, limit time.Duration, of
 		if n := of(); n != last {
 			last, since = n, time.Now()
 		}
-		if !sleep(ctx.Done(), 200*time.Millisecond) {
+		if !load.Sleep(ctx.Done(), 200*time.Millisecond) {
 			return
 		}
 	}
 }
 
 func (c *caseRun) dial() (*rawConn, error) {
-	_, address := c.p.urls()
-	r, err := dialRaw(address, 0)
+	r, err := dialRaw(c.p.AMQP(), 0)
 	if err == nil {
 		c.atEnd(r.close)
 	}
@@ -134,7 +134,7 @@ const (
 func flood(kind floodKind) func(ctx context.Context, c *caseRun) (int64, error) {
 	return func(ctx context.Context, c *caseRun) (int64, error) {
 		w := newWeb(c.p)
-		defer w.close()
+		defer w.Close()
 		queue, settings, size := "flood", `{"max_messages":100000,"overflow":"drop_oldest"}`, 1024
 		switch kind {
 		case floodFull:
@@ -142,7 +142,7 @@ func flood(kind floodKind) func(ctx context.Context, c *caseRun) (int64, error) 
 		case floodLost:
 			queue = "there-is-no-such-queue"
 		}
-		if err := w.declare(ctx, "flood", settings); err != nil {
+		if err := w.Declare(ctx, "flood", settings); err != nil {
 			return 0, err
 		}
 		sent, err := c.publishFlood(ctx, 8, queue, size)
@@ -195,8 +195,8 @@ func (c *caseRun) publishFlood(ctx context.Context, n int, queue string, size in
 // floodAlarmed publishes until the disk is full, and continues.
 func floodAlarmed(ctx context.Context, c *caseRun) (int64, error) {
 	w := newWeb(c.p)
-	defer w.close()
-	if err := w.declare(ctx, "flood", `{}`); err != nil {
+	defer w.Close()
+	if err := w.Declare(ctx, "flood", `{}`); err != nil {
 		return 0, err
 	}
 	sent, err := c.publishFlood(ctx, 8, "flood", 1024)
@@ -205,8 +205,7 @@ func floodAlarmed(ctx context.Context, c *caseRun) (int64, error) {
 	}
 	again, err := c.publishFlood(ctx, 8, "flood", 1024)
 	c.note("%d messages were taken until the disk of 512 MiB was full or the time over, %d by sockets after it", sent, again)
-	_, address := c.p.urls()
-	r, err := dialRaw(address, 0) // checks whether a new client is told
+	r, err := dialRaw(c.p.AMQP(), 0) // checks whether a new client is told
 	if err != nil {
 		return 0, err
 	}
@@ -277,7 +276,6 @@ const bodiesBound = 2 * 256 * mib
 
 // idleConns opens connections that only send heartbeats. It calls each for every one of them.
 func (c *caseRun) idleConns(ctx context.Context, n int, each func(i int, r *rawConn) error) error {
-	_, address := c.p.urls()
 	conns := make([]*rawConn, n)
 	var next atomic.Int64
 	var g sync.WaitGroup
@@ -289,7 +287,7 @@ func (c *caseRun) idleConns(ctx context.Context, n int, each func(i int, r *rawC
 				if i >= n {
 					return
 				}
-				r, err := dialRaw(address, 60)
+				r, err := dialRaw(c.p.AMQP(), 60)
 				if err == nil {
 					conns[i] = r
 					if err = r.open(1); err == nil && each != nil {
@@ -318,7 +316,7 @@ func (c *caseRun) idleConns(ctx context.Context, n int, each func(i int, r *rawC
 	}
 	go func() {
 		beat := wire.AppendHeartbeat(nil)
-		for sleep(stop, 20*time.Second) {
+		for load.Sleep(stop, 20*time.Second) {
 			for _, r := range conns {
 				_ = r.write(beat) // the count at the end shows closed connections
 			}
@@ -339,9 +337,9 @@ const (
 func idle(consumers bool) func(ctx context.Context, c *caseRun) (int64, error) {
 	return func(ctx context.Context, c *caseRun) (int64, error) {
 		w := newWeb(c.p)
-		defer w.close()
+		defer w.Close()
 		for i := range 100 {
-			if err := w.declare(ctx, fmt.Sprintf("idle-%d", i), "{}"); err != nil {
+			if err := w.Declare(ctx, fmt.Sprintf("idle-%d", i), "{}"); err != nil {
 				return 0, err
 			}
 		}
@@ -414,7 +412,6 @@ func idleServed(ctx context.Context, c *caseRun) (int64, error) {
 
 // strangers opens connections that do not log in; then a client wants to log in.
 func strangers(ctx context.Context, c *caseRun) (int64, error) {
-	_, address := c.p.urls()
 	var open []net.Conn
 	c.atEnd(func() {
 		for _, nc := range open {
@@ -422,7 +419,7 @@ func strangers(ctx context.Context, c *caseRun) (int64, error) {
 		}
 	})
 	for i := range c.connections {
-		nc, err := net.DialTimeout("tcp", address, 5*time.Second)
+		nc, err := net.DialTimeout("tcp", c.p.AMQP(), 5*time.Second)
 		if err != nil {
 			return 0, err
 		}
@@ -431,13 +428,13 @@ func strangers(ctx context.Context, c *caseRun) (int64, error) {
 		}
 		open = append(open, nc)
 	}
-	peak, err := c.p.look(ctx, true)
+	peak, err := c.p.look(ctx)
 	if err != nil {
 		return 0, err
 	}
 	began := time.Now()
 	for {
-		r, err := dialRaw(address, 0)
+		r, err := dialRaw(c.p.AMQP(), 0)
 		if err == nil {
 			r.close()
 			break
@@ -446,7 +443,7 @@ func strangers(ctx context.Context, c *caseRun) (int64, error) {
 			c.fail("nobody can log in 30 s after %d strangers came: %v", c.connections, err)
 			break
 		}
-		if !sleep(ctx.Done(), 100*time.Millisecond) {
+		if !load.Sleep(ctx.Done(), 100*time.Millisecond) {
 			return 0, ctx.Err()
 		}
 	}
@@ -456,13 +453,12 @@ func strangers(ctx context.Context, c *caseRun) (int64, error) {
 
 // web1 sends the head of a request on a connection of its own.
 func (c *caseRun) web1(head, body string) (net.Conn, error) {
-	base, _ := c.p.urls()
-	nc, err := net.DialTimeout("tcp", strings.TrimPrefix(base, "http://"), 10*time.Second)
+	nc, err := net.DialTimeout("tcp", c.p.HTTP(), 10*time.Second)
 	if err != nil {
 		return nil, err
 	}
 	c.atEnd(func() { _ = nc.Close() }) // it may already be closed
-	_, err = fmt.Fprintf(nc, "%s\r\nHost: %s\r\n%s", head, strings.TrimPrefix(base, "http://"), body)
+	_, err = fmt.Fprintf(nc, "%s\r\nHost: %s\r\n%s", head, c.p.HTTP(), body)
 	return nc, err
 }
 
@@ -472,8 +468,8 @@ const perPoll = 64 << 10
 // longPolls has many clients that wait for a message that does not come.
 func longPolls(ctx context.Context, c *caseRun) (int64, error) {
 	w := newWeb(c.p)
-	defer w.close()
-	if err := w.declare(ctx, "quiet", "{}"); err != nil {
+	defer w.Close()
+	if err := w.Declare(ctx, "quiet", "{}"); err != nil {
 		return 0, err
 	}
 	from := c.rss()
@@ -498,8 +494,8 @@ const (
 // stalledBodies has many clients that announce bodies of 16 MiB, send 2 MiB, and stop.
 func stalledBodies(ctx context.Context, c *caseRun) (int64, error) {
 	w := newWeb(c.p)
-	defer w.close()
-	if err := w.declare(ctx, "quiet", "{}"); err != nil {
+	defer w.Close()
+	if err := w.Declare(ctx, "quiet", "{}"); err != nil {
 		return 0, err
 	}
 	part := strings.Repeat("z", 64<<10)

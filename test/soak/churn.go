@@ -10,33 +10,35 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/surgetank/surgetank/test/kit/ledger"
 )
 
 // visit is one short-lived queue: created, filled, emptied, deleted.
 type visit struct {
-	d     *load
+	d     *clients
 	rng   *rand.Rand
 	w     *web
 	k     *link // its own connection, if it is created over AMQP
 	queue string
-	s     *stream
+	s     *ledger.Stream
 }
 
 // churn creates and deletes short-lived queues of every kind, each with its own connections,
 // consumer and messages. Queues whose life a kill interrupts are deleted later.
-func (d *load) churn(ctx context.Context, p *pacer) {
+func (d *clients) churn(ctx context.Context, p *pacer) {
 	rng := d.rng()
 	w := newWeb(d.p)
-	defer w.close()
+	defer w.Close()
 	var leftovers []string
 	for n := 1; p.take(d.stop, n); {
 		n = 10 + rng.IntN(60)
 		v := &visit{d: d, rng: rng, w: w, queue: fmt.Sprintf("churn-%x", rng.Uint64())}
-		v.s = d.l.stream(v.queue, false)
+		v.s = d.l.Stream(v.queue, false)
 		err := v.run(ctx, n)
 		v.k.close()
 		if err != nil {
-			d.l.discard(v.s)
+			d.l.Discard(v.s)
 			leftovers = append(leftovers, v.queue)
 			if !errors.Is(err, errSkipped) {
 				d.trouble("a queue that comes and goes", err)
@@ -44,14 +46,14 @@ func (d *load) churn(ctx context.Context, p *pacer) {
 		}
 		var still []string
 		for _, q := range leftovers {
-			if w.remove(ctx, q) != nil || w.remove(ctx, q+".dead") != nil {
+			if w.Delete(ctx, q) != nil || w.Delete(ctx, q+".dead") != nil {
 				still = append(still, q)
 			}
 		}
 		leftovers = still
 	}
 	for _, q := range leftovers {
-		_ = w.remove(ctx, q) // remaining queues are visible at the end of the run
+		_ = w.Delete(ctx, q) // remaining queues are visible at the end of the run
 	}
 }
 
@@ -73,15 +75,15 @@ func (v *visit) run(ctx context.Context, n int) error {
 	var err error
 	switch {
 	case kind < len(kinds):
-		if v.k, err = d.confirming(rng); err != nil {
+		if v.k, err = d.dial(rng, true); err != nil {
 			return errSkipped
 		}
-		if _, err = v.k.ch.QueueDeclare(v.queue, true, false, false, false, kinds[kind]); err != nil {
+		if _, err = v.k.Ch.QueueDeclare(v.queue, true, false, false, false, kinds[kind]); err != nil {
 			return err
 		}
 	default:
 		settings := []string{`{}`, `{"group":{"max_in_flight":1}}`, `{"dedup":{"window":"5s"}}`}[kind-len(kinds)]
-		if err = v.w.declare(ctx, v.queue, settings); err != nil {
+		if err = v.w.Declare(ctx, v.queue, settings); err != nil {
 			return err
 		}
 	}
@@ -89,14 +91,14 @@ func (v *visit) run(ctx context.Context, n int) error {
 	for i := range batch {
 		m := outgoing{}
 		if kind == len(kinds)+1 {
-			m.group = fmt.Sprintf("%s-%d", v.queue, rng.IntN(8))
+			m.Group = fmt.Sprintf("%s-%d", v.queue, rng.IntN(8))
 		}
 		batch[i] = d.make(v.s, rng, m)
 	}
 	if v.k != nil {
 		left, good := d.publishAMQP(ctx, v.k, v.queue, batch)
 		for _, m := range left {
-			d.l.published(v.s, m.h.seq, maybe)
+			d.l.Published(v.s, m.h.Seq, ledger.Maybe)
 		}
 		if !good {
 			return errSkipped
@@ -108,11 +110,11 @@ func (v *visit) run(ctx context.Context, n int) error {
 		if err := v.takeAll(ctx, n); err != nil {
 			return err
 		}
-		d.l.close(v.s)
+		d.l.Close(v.s)
 	} else {
-		d.l.discard(v.s)
+		d.l.Discard(v.s)
 	}
-	return v.w.remove(ctx, v.queue)
+	return v.w.Delete(ctx, v.queue)
 }
 
 // takeAll receives and acks all messages.
@@ -122,18 +124,19 @@ func (v *visit) takeAll(ctx context.Context, n int) error {
 		return v.consumeAll(ctx, n)
 	}
 	for until := time.Now().Add(20 * time.Second); n > 0; {
-		call := d.l.now()
-		got, err := v.w.receive(ctx, v.queue, 100, time.Second, 5*time.Second)
-		if err != nil {
+		call := d.l.Now()
+		list, a := v.w.Receive(ctx, v.queue, 100, time.Second, 5*time.Second)
+		if err := a.Err(); err != nil {
 			return err
 		}
-		for i := range got {
-			h, ok := d.arrived(got[i].Body, v.queue)
+		got := make([]incoming, len(list))
+		for i, m := range list {
+			h, ok := d.arrived(m.Body, v.queue)
 			if !ok {
 				return errSkipped
 			}
-			got[i].h = h
-			if d.l.delivered(h, call, false) {
+			got[i] = incoming{m.Receipt, h}
+			if d.l.Delivered(h, call, false) {
 				n--
 			}
 		}
@@ -147,8 +150,8 @@ func (v *visit) takeAll(ctx context.Context, n int) error {
 
 // consumeAll is takeAll over AMQP.
 func (v *visit) consumeAll(ctx context.Context, n int) error {
-	d, ch := v.d, v.k.ch
-	call := d.l.now()
+	d, ch := v.d, v.k.Ch
+	call := d.l.Now()
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	in, err := ch.ConsumeWithContext(ctx, v.queue, "", false, false, false, false, nil)
@@ -156,7 +159,7 @@ func (v *visit) consumeAll(ctx context.Context, n int) error {
 		return errSkipped
 	}
 	d.consumers.Add(1)
-	var hs []hold
+	var hs []ledger.Hold
 	for ; n > 0; n-- {
 		select {
 		case m, ok := <-in:
@@ -167,10 +170,10 @@ func (v *visit) consumeAll(ctx context.Context, n int) error {
 			if !good {
 				return errSkipped
 			}
-			d.l.delivered(h, call, false)
+			d.l.Delivered(h, call, false)
 			hs = append(hs, h)
 			if n == 1 {
-				d.l.settling(hs)
+				d.l.Settling(hs)
 				if err := m.Ack(true); err != nil {
 					return errSkipped
 				}
@@ -182,6 +185,6 @@ func (v *visit) consumeAll(ctx context.Context, n int) error {
 	if _, err := ch.QueueDeclarePassive(v.queue, true, false, false, false, nil); err != nil {
 		return errSkipped
 	}
-	d.l.acked(hs)
+	d.l.Acked(hs)
 	return nil
 }

@@ -16,20 +16,7 @@
 //	calm       the last third at the same load without kills, so that one process lives long enough to show a leak
 //	end        drained and deleted again, compared with the baseline
 //
-// # The journal
-//
-// A run has tens of millions of messages, so nothing is kept about a message longer than necessary.
-// A stream is the messages that one publisher sends to one queue in one group. Its messages are
-// numbered, and the ledger has the state of those above the stream's base. A message is dropped a
-// few seconds after its ack was confirmed. From then on its number is below the base, and it must
-// not be seen again. Messages that stay open for long because an answer was lost are listed
-// separately.
-//
-// # Times
-//
-// A delivery certainly left the server after a certain moment. Over HTTP that is the call of its
-// receive. Over AMQP it is the call of the last answered request on the same channel. Only
-// violations that are certain by these times are findings.
+// Package ledger (test/kit/ledger) has the journal and the judge.
 //
 // With -memory it does something else: see memory.go.
 package main

@@ -10,6 +10,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/surgetank/surgetank/test/kit/client"
+	"github.com/surgetank/surgetank/test/kit/histogram"
+	"github.com/surgetank/surgetank/test/kit/ledger"
+	"github.com/surgetank/surgetank/test/kit/load"
 )
 
 // The queues that live as long as the run. Their dead letters go to the queue of the same name with
@@ -65,13 +70,13 @@ func (p *pacer) take(stop <-chan struct{}, n int) bool {
 			return true
 		}
 	}
-	return sleep(stop, wait)
+	return load.Sleep(stop, wait)
 }
 
-// load is all clients of a run.
-type load struct {
+// clients are all clients of a run.
+type clients struct {
 	p   *process
-	l   *ledger
+	l   *ledger.Ledger
 	rng func() *rand.Rand
 
 	stop  chan struct{} // publishers: finish
@@ -81,27 +86,27 @@ type load struct {
 	cons  sync.WaitGroup
 
 	pace    []*pacer
-	confirm histogram // from a publish to its confirm, when no kill disturbed it
-	end2end histogram // from a publish to its first delivery, when no kill disturbed it
-	near    histogram // from a publish to its confirm, around kills and restarts
+	confirm histogram.Shared // from a publish to its confirm, when no kill disturbed it
+	end2end histogram.Shared // from a publish to its first delivery, when no kill disturbed it
+	near    histogram.Shared // from a publish to its confirm, around kills and restarts
 
 	connections, channels, consumers, queues, refusals atomic.Int64 // opened so far
 	mu                                                 sync.Mutex
 	errors                                             map[string]int // errors that clients got while the server was up
 }
 
-func newLoad(p *process, l *ledger, seed uint64) *load {
+func newLoad(p *process, l *ledger.Ledger, seed uint64) *clients {
 	var n atomic.Uint64
-	return &load{p: p, l: l, stop: make(chan struct{}), quit: make(chan struct{}), errors: map[string]int{},
+	return &clients{p: p, l: l, stop: make(chan struct{}), quit: make(chan struct{}), errors: map[string]int{},
 		rng: func() *rand.Rand { return rand.New(rand.NewPCG(seed, n.Add(1))) }}
 }
 
 // start declares the queues and starts all clients, at a rate.
-func (d *load) start(ctx context.Context, rate float64) error {
+func (d *clients) start(ctx context.Context, rate float64) error {
 	w := newWeb(d.p)
-	defer w.close()
+	defer w.Close()
 	for q, settings := range standing {
-		if err := w.declare(ctx, q, settings); err != nil {
+		if err := w.Declare(ctx, q, settings); err != nil {
 			return fmt.Errorf("declaring %s: %w", q, err)
 		}
 	}
@@ -132,27 +137,15 @@ func (d *load) start(ctx context.Context, rate float64) error {
 }
 
 // setRate changes the total rate of all publishers.
-func (d *load) setRate(rate float64) {
+func (d *clients) setRate(rate float64) {
 	for _, p := range d.pace {
 		p.set(rate)
 	}
 }
 
-// sleep waits for t. It returns false if stop is closed first.
-func sleep(stop <-chan struct{}, t time.Duration) bool {
-	timer := time.NewTimer(t)
-	defer timer.Stop()
-	select {
-	case <-stop:
-		return false
-	case <-timer.C:
-		return true
-	}
-}
-
 // trouble records an error that a client got. A connection lost by a kill does not count.
-func (d *load) trouble(what string, err error) {
-	if _, up := d.p.undisturbed(); !up || err == nil || err == errLost || err == errRefused {
+func (d *clients) trouble(what string, err error) {
+	if _, up := d.p.undisturbed(); !up || err == nil || err == client.ErrUnknown || err == client.ErrRefused {
 		return
 	}
 	d.mu.Lock()
@@ -162,7 +155,7 @@ func (d *load) trouble(what string, err error) {
 	}
 }
 
-func (d *load) troubles() map[string]int {
+func (d *clients) troubles() map[string]int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	m := map[string]int{}
@@ -173,27 +166,27 @@ func (d *load) troubles() map[string]int {
 }
 
 // make prepares a message of a stream.
-func (d *load) make(s *stream, rng *rand.Rand, m outgoing) outgoing {
+func (d *clients) make(s *ledger.Stream, rng *rand.Rand, m outgoing) outgoing {
 	m.s = s
-	m.h = hold{s.id, d.l.next(s, m.delay, m.ttl > 0), d.l.now()}
-	m.body = body(m.h, 200+rng.IntN(1700))
+	m.h = ledger.Hold{Stream: s.ID, Seq: d.l.Next(s, m.Delay, m.TTL > 0), Published: d.l.Now()}
+	m.Body = load.Body(m.h.Value(), 200, 1900)
 	return m
 }
 
 // timeIt records how long a publish took, separately for publishes during which the server was
 // always up.
-func (d *load) timeIt(mark int64, quiet bool, took time.Duration) {
+func (d *clients) timeIt(mark int64, quiet bool, took time.Duration) {
 	if life, still := d.p.undisturbed(); quiet && still && life == mark {
-		d.confirm.add(took)
+		d.confirm.Add(took)
 	} else {
-		d.near.add(took)
+		d.near.Add(took)
 	}
 }
 
 // publishHTTP sends a batch until its outcome is known, and records the outcome. With dedup ids it
 // can repeat the batch. Without them, or after retryFor, unanswered messages stay open. It reports
 // whether all were confirmed.
-func (d *load) publishHTTP(ctx context.Context, w *web, rng *rand.Rand, queue string, batch []outgoing) bool {
+func (d *clients) publishHTTP(ctx context.Context, w *web, rng *rand.Rand, queue string, batch []outgoing) bool {
 	began := time.Now()
 	lost := false
 	for {
@@ -203,27 +196,27 @@ func (d *load) publishHTTP(ctx context.Context, w *web, rng *rand.Rand, queue st
 		if err == nil {
 			took := time.Since(call)
 			for i := range batch {
-				d.l.published(batch[i].s, batch[i].h.seq, confirmed)
+				d.l.Published(batch[i].s, batch[i].h.Seq, ledger.Confirmed)
 				d.timeIt(mark, quiet, took)
 			}
 			return true
 		}
-		lost = lost || !errors.Is(err, errRefused)
+		lost = lost || !errors.Is(err, client.ErrRefused)
 		d.trouble("publish over HTTP", err)
-		if errors.Is(err, errRefused) {
+		if errors.Is(err, client.ErrRefused) {
 			d.refusals.Add(1)
 		}
-		if lost && batch[0].dedup == "" || time.Since(began) > retryFor || ctx.Err() != nil {
-			outcome := uint16(refused)
+		if lost && batch[0].Dedup == "" || time.Since(began) > retryFor || ctx.Err() != nil {
+			outcome := uint16(ledger.Refused)
 			if lost {
-				outcome = maybe
+				outcome = ledger.Maybe
 			}
 			for i := range batch {
-				d.l.published(batch[i].s, batch[i].h.seq, outcome)
+				d.l.Published(batch[i].s, batch[i].h.Seq, outcome)
 			}
 			return false
 		}
-		if !sleep(ctx.Done(), time.Duration(10+rng.IntN(60))*time.Millisecond) {
+		if !load.Sleep(ctx.Done(), time.Duration(10+rng.IntN(60))*time.Millisecond) {
 			continue // ctx has ended: record the batch as unanswered
 		}
 	}
@@ -232,26 +225,26 @@ func (d *load) publishHTTP(ctx context.Context, w *web, rng *rand.Rand, queue st
 // groupSet is the groups of one publisher. Each group is used for some messages, then another
 // replaces it.
 type groupSet struct {
-	d      *load
+	d      *clients
 	rng    *rand.Rand
 	queue  string
-	groups []*stream
+	groups []*ledger.Stream
 	left   []int
 	at     int
 }
 
-func newGroupSet(d *load, rng *rand.Rand, queue string, n int) *groupSet {
-	return &groupSet{d: d, rng: rng, queue: queue, groups: make([]*stream, n), left: make([]int, n)}
+func newGroupSet(d *clients, rng *rand.Rand, queue string, n int) *groupSet {
+	return &groupSet{d: d, rng: rng, queue: queue, groups: make([]*ledger.Stream, n), left: make([]int, n)}
 }
 
 // next returns the stream of the next group in turn.
-func (g *groupSet) next() *stream {
+func (g *groupSet) next() *ledger.Stream {
 	g.at = (g.at + 1) % len(g.groups)
 	if g.left[g.at] == 0 {
 		if g.groups[g.at] != nil {
-			g.d.l.close(g.groups[g.at])
+			g.d.l.Close(g.groups[g.at])
 		}
-		g.groups[g.at] = g.d.l.stream(g.queue, true)
+		g.groups[g.at] = g.d.l.Stream(g.queue, true)
 		g.left[g.at] = 20 + g.rng.IntN(60)
 	}
 	g.left[g.at]--
@@ -264,7 +257,7 @@ func (g *groupSet) renew() { clear(g.left) }
 func (g *groupSet) close() {
 	for _, s := range g.groups {
 		if s != nil {
-			g.d.l.close(s)
+			g.d.l.Close(s)
 		}
 	}
 }
@@ -274,16 +267,16 @@ func (g *groupSet) batch(n int) []outgoing {
 	list := make([]outgoing, min(n, len(g.groups)))
 	for i := range list {
 		s := g.next()
-		list[i] = g.d.make(s, g.rng, outgoing{group: fmt.Sprintf("g%d", s.id)})
-		list[i].dedup = fmt.Sprintf("%d-%d", s.id, list[i].h.seq)
+		list[i] = g.d.make(s, g.rng, outgoing{Message: client.Message{Group: fmt.Sprintf("g%d", s.ID)}})
+		list[i].Dedup = fmt.Sprintf("%d-%d", s.ID, list[i].h.Seq)
 	}
 	return list
 }
 
-func (d *load) publishGroupedHTTP(ctx context.Context, p *pacer) {
+func (d *clients) publishGroupedHTTP(ctx context.Context, p *pacer) {
 	rng := d.rng()
 	w := newWeb(d.p)
-	defer w.close()
+	defer w.Close()
 	g := newGroupSet(d, rng, grouped, 64)
 	defer g.close()
 	for n := 1; p.take(d.stop, n); {
@@ -292,71 +285,71 @@ func (d *load) publishGroupedHTTP(ctx context.Context, p *pacer) {
 			g.renew()
 		}
 		if rng.IntN(200) == 0 {
-			w.close()
+			w.Close()
 		}
 	}
 }
 
 // publishMixed sends delayed messages, and some dedup ids twice.
-func (d *load) publishMixed(ctx context.Context, p *pacer) {
+func (d *clients) publishMixed(ctx context.Context, p *pacer) {
 	rng := d.rng()
 	w := newWeb(d.p)
-	defer w.close()
-	s := d.l.stream(mixed, false)
-	defer func() { d.l.close(s) }()
+	defer w.Close()
+	s := d.l.Stream(mixed, false)
+	defer func() { d.l.Close(s) }()
 	for n, rounds := 1, 0; p.take(d.stop, n); rounds++ {
 		if rounds%50 == 49 {
-			d.l.close(s)
-			s = d.l.stream(mixed, false)
+			d.l.Close(s)
+			s = d.l.Stream(mixed, false)
 		}
 		n = 1 + rng.IntN(32)
 		batch := make([]outgoing, n)
 		for i := range batch {
 			m := outgoing{}
 			if rng.IntN(3) == 0 {
-				m.delay = time.Duration(50+rng.IntN(4000)) * time.Millisecond
+				m.Delay = time.Duration(50+rng.IntN(4000)) * time.Millisecond
 			}
 			m = d.make(s, rng, m)
-			m.dedup = fmt.Sprintf("%d-%d", s.id, m.h.seq)
+			m.Dedup = fmt.Sprintf("%d-%d", s.ID, m.h.Seq)
 			batch[i] = m
 		}
 		if d.publishHTTP(ctx, w, rng, mixed, batch) && rng.IntN(8) == 0 {
 			switch k, err := w.publish(ctx, mixed, batch); {
 			case err == nil && k != len(batch):
-				d.l.report("dedup: %d messages were sent twice with one dedup id each, and %d of the second were stored", len(batch), len(batch)-k)
+				d.l.Report("dedup: %d messages were sent twice with one dedup id each, and %d of the second were stored", len(batch), len(batch)-k)
 			case err == nil:
-				d.l.duplicate(k)
+				d.l.Duplicate(k)
 			}
 		}
 	}
 }
 
 // publishExpiring sends messages that have no consumer, so their TTL must remove them.
-func (d *load) publishExpiring(ctx context.Context, p *pacer) {
+func (d *clients) publishExpiring(ctx context.Context, p *pacer) {
 	rng := d.rng()
 	w := newWeb(d.p)
-	defer w.close()
-	s := d.l.stream(expiring, false)
-	defer func() { d.l.close(s) }()
+	defer w.Close()
+	s := d.l.Stream(expiring, false)
+	defer func() { d.l.Close(s) }()
 	for n, rounds := 1, 0; p.take(d.stop, n); rounds++ {
 		if rounds%50 == 49 {
-			d.l.close(s)
-			s = d.l.stream(expiring, false)
+			d.l.Close(s)
+			s = d.l.Stream(expiring, false)
 		}
 		n = 1 + rng.IntN(16)
 		batch := make([]outgoing, n)
 		for i := range batch {
-			batch[i] = d.make(s, rng, outgoing{ttl: time.Duration(200+rng.IntN(2000)) * time.Millisecond})
+			batch[i] = d.make(s, rng, outgoing{Message: client.Message{TTL: time.Duration(200+rng.IntN(2000)) * time.Millisecond}})
 		}
 		d.publishHTTP(ctx, w, rng, expiring, batch)
 	}
 }
 
 // consumeHTTP receives messages and settles them like real consumers.
-func (d *load) consumeHTTP(ctx context.Context, queue string, dead bool) {
+func (d *clients) consumeHTTP(ctx context.Context, queue string, dead bool) {
 	rng := d.rng()
 	w := newWeb(d.p)
-	defer w.close()
+	defer w.Close()
 	const lease = 5 * time.Second
 	for {
 		select {
@@ -364,25 +357,25 @@ func (d *load) consumeHTTP(ctx context.Context, queue string, dead bool) {
 			return
 		default:
 		}
-		call := d.l.now()
-		got, err := w.receive(ctx, queue, 1+rng.IntN(100), time.Second, lease)
-		if err != nil {
+		call := d.l.Now()
+		got, a := w.Receive(ctx, queue, 1+rng.IntN(100), time.Second, lease)
+		if err := a.Err(); err != nil {
 			if !dead { // a dead-letter queue is created with its first message
 				d.trouble("receive from "+queue, err)
 			}
-			if !sleep(d.quit, time.Duration(20+rng.IntN(60))*time.Millisecond) {
+			if !load.Sleep(d.quit, time.Duration(20+rng.IntN(60))*time.Millisecond) {
 				return
 			}
 			continue
 		}
 		var ack, back, later, reject []incoming
-		for _, m := range got {
-			h, ok := d.arrived(m.Body, queue)
+		for _, x := range got {
+			h, ok := d.arrived(x.Body, queue)
 			if !ok {
 				continue
 			}
-			m.h = h
-			if d.l.delivered(h, call, dead) && queue == plain {
+			m := incoming{x.Receipt, h}
+			if d.l.Delivered(h, call, dead) && queue == plain {
 				d.reached(h)
 			}
 			switch k := rng.IntN(1000); {
@@ -401,56 +394,57 @@ func (d *load) consumeHTTP(ctx context.Context, queue string, dead bool) {
 		d.settle(ctx, w, "nack", queue, later, `,"delay":"300ms"`)
 		d.settle(ctx, w, "nack", queue, reject, `,"dead_letter":true,"reason":"no good"`)
 		if rng.IntN(300) == 0 {
-			w.close()
+			w.Close()
 		}
 	}
 }
 
 // arrived reads a body from a queue.
-func (d *load) arrived(b []byte, queue string) (hold, bool) {
-	h, ok := readBody(b)
-	if !ok {
-		d.l.report("damaged: a message of %s has other bytes than were published: %.80q", queue, b)
+func (d *clients) arrived(b []byte, queue string) (ledger.Hold, bool) {
+	v, whole := load.ReadBody(b)
+	h, ok := ledger.ParseValue(v)
+	if ok = ok && whole; !ok {
+		d.l.Report("damaged: a message of %s has other bytes than were published: %.80q", queue, b)
 	}
 	return h, ok
 }
 
 // reached records how long a message of the plain queue took to its first delivery. In the other
 // queues messages wait on purpose, for their delay or for an earlier message of their group.
-func (d *load) reached(h hold) {
-	if _, quiet := d.p.undisturbed(); quiet && h.published > d.p.ready.Load()+int64(settled) {
-		d.end2end.add(time.Duration(d.l.now() - h.published))
+func (d *clients) reached(h ledger.Hold) {
+	if _, quiet := d.p.undisturbed(); quiet && h.Published > d.p.ready.Load()+int64(settled) {
+		d.end2end.Add(time.Duration(d.l.Now() - h.Published))
 	}
 }
 
 // settle acks or nacks over HTTP, and records the results.
-func (d *load) settle(ctx context.Context, w *web, verb, queue string, ms []incoming, members string) {
+func (d *clients) settle(ctx context.Context, w *web, verb, queue string, ms []incoming, members string) {
 	if len(ms) == 0 {
 		return
 	}
-	hs := make([]hold, len(ms))
-	for i := range ms {
-		hs[i] = ms[i].h
+	hs, receipts := make([]ledger.Hold, len(ms)), make([]string, len(ms))
+	for i, m := range ms {
+		hs[i], receipts[i] = m.h, m.receipt
 	}
 	reject := verb == "nack" && members != "" && members[2] == 'd' && len(members) > 20
 	if verb == "ack" || reject {
-		d.l.settling(hs)
+		d.l.Settling(hs)
 	}
-	done, err := w.settle(ctx, verb, queue, ms, members)
-	if err != nil {
+	done, a := w.Settle(ctx, verb, queue, receipts, members)
+	if err := a.Err(); err != nil {
 		d.trouble(verb+" on "+queue, err)
 		return
 	}
-	var good []hold
-	for i, ok := range done {
-		if ok {
+	var good []ledger.Hold
+	for i := range done {
+		if done[i].Outcome == client.Done {
 			good = append(good, hs[i])
 		}
 	}
 	switch {
 	case verb == "ack":
-		d.l.acked(good)
+		d.l.Acked(good)
 	case reject:
-		d.l.deadLettered(good)
+		d.l.DeadLettered(good)
 	}
 }

@@ -8,13 +8,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/surgetank/surgetank/test/kit/report"
 )
 
 func main() {
@@ -68,7 +68,7 @@ func perform(ctx context.Context, o options, out, note string) error {
 	text := s.report(heading("soak", s.began, note))
 	fmt.Println("\n" + text)
 	if out != "" {
-		err = firstError(err, appendTo(filepath.Join(out, s.began.UTC().Format("2006-01-02")+"-soak.md"), text))
+		err = errors.Join(err, report.Append(out, "DATE-soak.md", text+"\n"))
 	}
 	if err == nil && !s.ok() {
 		err = errBroken
@@ -86,7 +86,7 @@ func performMemory(ctx context.Context, o memoryOptions, out, note string) error
 	text, bad := memoryReport(heading("bounded memory", began, note), rows)
 	fmt.Println("\n" + text)
 	if out != "" {
-		err = firstError(err, appendTo(filepath.Join(out, began.UTC().Format("2006-01-02")+"-memory.md"), text))
+		err = errors.Join(err, report.Append(out, "DATE-memory.md", text+"\n"))
 	}
 	if err == nil && len(bad) > 0 {
 		err = fmt.Errorf("not held: %s", strings.Join(bad, "; "))
@@ -96,7 +96,7 @@ func performMemory(ctx context.Context, o memoryOptions, out, note string) error
 
 // heading says what ran where and when, and of which commit.
 func heading(what string, began time.Time, note string) string {
-	h := fmt.Sprintf("%s, %s UTC, commit %s, %s/%s, %d CPUs, %s, load average before %s", what, began.UTC().Format("2006-01-02 15:04"), commit(), runtime.GOOS, runtime.GOARCH,
+	h := fmt.Sprintf("%s, %s UTC, commit %s, %s/%s, %d CPUs, %s, load average before %s", what, began.UTC().Format("2006-01-02 15:04"), report.Commit(), runtime.GOOS, runtime.GOARCH,
 		runtime.NumCPU(), runtime.Version(), loadBefore)
 	if n, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0); err == nil && n != 20 {
 		h += fmt.Sprintf(", nice %d", 20-n) // the system call gives 20 minus the niceness
@@ -115,28 +115,3 @@ var loadBefore = func() string {
 	}
 	return "unknown"
 }()
-
-// commit names the built commit; a tree with changes is marked.
-func commit() string {
-	rev, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output()
-	if err != nil {
-		return "unknown"
-	}
-	name := strings.TrimSpace(string(rev))
-	if changes, err := exec.Command("git", "status", "--porcelain", "--untracked-files=no").Output(); err == nil && len(changes) > 0 {
-		name += " with changes"
-	}
-	return name
-}
-
-func appendTo(path, text string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text + "\n")
-	return firstError(err, f.Close())
-}

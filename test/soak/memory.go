@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/surgetank/surgetank/test/build"
+	"github.com/surgetank/surgetank/test/kit/load"
 )
 
 // With -memory the program checks that a server's memory is limited, whatever clients do. Each case
@@ -112,7 +116,7 @@ func memoryRun(ctx context.Context, o memoryOptions, cases []memoryCase) (rows [
 	}
 	defer os.RemoveAll(dir)
 	if o.binary == "" {
-		if o.binary, err = build(ctx, dir); err != nil {
+		if o.binary, err = build.Server(ctx, dir, "surgetank", "", nil); err != nil {
 			return nil, err
 		}
 	}
@@ -161,13 +165,10 @@ func (o memoryOptions) perform(ctx context.Context, k memoryCase, home string) (
 			return w, nil
 		}
 	}
-	p, err := newProcess(binary, home)
-	if err != nil {
-		return w, err
-	}
+	p := newProcess(binary, home)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	p.onDeath = func(err error) { cancel(fmt.Errorf("%w: %s", err, tail(p.log.Name(), 600))) }
+	p.onDeath = func(err error) { cancel(fmt.Errorf("%w: %s", err, p.Tail(600))) }
 	if err := p.start(ctx); err != nil {
 		return w, err
 	}
@@ -178,7 +179,7 @@ func (o memoryOptions) perform(ctx context.Context, k memoryCase, home string) (
 	watching, stop := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() {
-		for sleep(watching.Done(), 50*time.Millisecond) {
+		for load.Sleep(watching.Done(), 50*time.Millisecond) {
 			c.peak.Store(max(c.peak.Load(), c.rss()))
 		}
 	})
@@ -195,7 +196,7 @@ func (o memoryOptions) perform(ctx context.Context, k memoryCase, home string) (
 		return w, nil
 	}
 	if err != nil {
-		return w, firstError(context.Cause(ctx), err)
+		return w, cmp.Or(context.Cause(ctx), err)
 	}
 	if k.backlog {
 		w.Back += int64(o.messages) * perReturned
@@ -204,7 +205,7 @@ func (o memoryOptions) perform(ctx context.Context, k memoryCase, home string) (
 		if w.After = c.rss(); w.After <= w.Back || time.Now().After(until) {
 			break
 		}
-		if !sleep(ctx.Done(), 200*time.Millisecond) {
+		if !load.Sleep(ctx.Done(), 200*time.Millisecond) {
 			return w, context.Cause(ctx)
 		}
 	}
@@ -212,18 +213,12 @@ func (o memoryOptions) perform(ctx context.Context, k memoryCase, home string) (
 	return w, nil
 }
 
-func (c *caseRun) rss() int64 {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.p.pid))
-	if err != nil {
-		return 0
-	}
-	return field(status, "VmRSS:") << 10
-}
+func (c *caseRun) rss() int64 { return c.p.RSS() }
 
 // calm waits until the memory of a newly started server is stable.
 func (c *caseRun) calm(ctx context.Context) int64 {
 	last, same := c.rss(), 0
-	for same < 5 && sleep(ctx.Done(), 200*time.Millisecond) {
+	for same < 5 && load.Sleep(ctx.Done(), 200*time.Millisecond) {
 		now := c.rss()
 		if same++; now-last > mib/4 || last-now > mib/4 {
 			same = 0
@@ -242,17 +237,14 @@ func (o memoryOptions) fill(ctx context.Context, home string) error {
 		return err
 	}
 	began := time.Now()
-	p, err := newProcess(o.binary, home)
-	if err != nil {
-		return err
-	}
+	p := newProcess(o.binary, home)
 	if err := p.start(ctx); err != nil {
 		return err
 	}
 	defer p.kill()
 	w := newWeb(p)
-	defer w.close()
-	if err := w.declare(ctx, backlogQueue, `{"lease":"10m"}`); err != nil {
+	defer w.Close()
+	if err := w.Declare(ctx, backlogQueue, `{"lease":"10m"}`); err != nil {
 		return err
 	}
 	line := `{"body":"` + strings.Repeat("x", 1022) + "\"}\n"
@@ -264,14 +256,15 @@ func (o memoryOptions) fill(ctx context.Context, home string) error {
 	for range 4 {
 		g.Go(func() {
 			w := newWeb(p)
-			defer w.close()
+			defer w.Close()
 			for failed.Load() == nil {
 				n := left.Add(-most) + most
 				if n <= 0 {
 					return
 				}
 				body := []byte(strings.Repeat(line, int(min(n, most))))
-				if err := w.do(ctx, "POST", "/v1/queues/"+backlogQueue+"/messages", "application/x-ndjson", body, nil); err != nil {
+				a := w.Do(ctx, "POST", "/v1/queues/"+backlogQueue+"/messages", "application/x-ndjson", body, 0)
+				if err := a.Err(); err != nil {
 					failed.Store(&err)
 				}
 			}
@@ -284,7 +277,7 @@ func (o memoryOptions) fill(ctx context.Context, home string) error {
 	o.progress("a backlog of %d messages of 1 KiB was made in %v", o.messages, time.Since(began).Round(time.Second))
 	stop, done := context.WithTimeout(ctx, time.Minute)
 	defer done()
-	return p.end(stop)
+	return p.Stop(stop)
 }
 
 const backlogQueue = "backlog"

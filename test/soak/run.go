@@ -12,6 +12,12 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/surgetank/surgetank/test/build"
+	"github.com/surgetank/surgetank/test/kit/histogram"
+	"github.com/surgetank/surgetank/test/kit/ledger"
+	"github.com/surgetank/surgetank/test/kit/load"
+	"github.com/surgetank/surgetank/test/kit/proc"
 )
 
 // options are the options of a run. withDefaults sets zero fields.
@@ -68,7 +74,7 @@ type soak struct {
 	began    time.Time
 	dir      string
 	p        *process
-	l        *ledger
+	l        *ledger.Ledger
 	capacity float64
 	target   float64
 
@@ -78,7 +84,7 @@ type soak struct {
 	samples  []usage  // one every few seconds
 	minutes  []minute // the lines of progress
 	restarts []time.Duration
-	kept     []*histogram // two for each line of the report: confirm latency, then latency to delivery
+	kept     []*histogram.Histogram // two for each line of the report: confirm latency, then latency to delivery
 	troubles map[string]int
 	churned  string
 	ownRSS   int64 // highest memory use of this program
@@ -99,7 +105,7 @@ func run(ctx context.Context, o options) (_ *soak, err error) {
 		}
 	}()
 	if s.binary == "" {
-		if s.binary, err = build(ctx, s.dir); err != nil {
+		if s.binary, err = build.Server(ctx, s.dir, "surgetank", "", nil); err != nil {
 			return nil, err
 		}
 	}
@@ -107,36 +113,34 @@ func run(ctx context.Context, o options) (_ *soak, err error) {
 		return nil, err
 	}
 	s.progress("seed %d", s.seed)
-	s.l = newLedger()
-	if s.p, err = newProcess(s.binary, s.dir, s.serve...); err != nil {
-		return nil, err
-	}
+	s.l = ledger.New()
+	s.p = newProcess(s.binary, s.dir, s.serve...)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s.p.onDeath = func(err error) {
-		s.l.report("%v: %s", err, tail(s.p.log.Name(), 600))
+		s.l.Report("%v: %s", err, s.p.Tail(600))
 		cancel(err)
 	}
-	s.p.began = s.l.began // one clock for all
+	s.p.began = s.l.Began() // one clock for all
 	if err := s.p.start(ctx); err != nil {
 		return nil, err
 	}
 	defer s.p.kill()
 	go func() { // drops finished messages
-		for sleep(ctx.Done(), time.Second) {
-			s.l.sweep()
+		for load.Sleep(ctx.Done(), time.Second) {
+			s.l.Sweep()
 		}
 	}()
 	if err := s.phases(ctx); err != nil {
-		if cause := context.Cause(ctx); cause != nil && s.l.totals().broken() > 0 {
+		if cause := context.Cause(ctx); cause != nil && s.l.Totals().Broken() > 0 {
 			return s, nil // the death of the server is a finding, and the verdict reports it
 		}
 		return s, err
 	}
 	stop, done := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer done()
-	if err := s.p.end(stop); err != nil {
-		s.l.report("the stop in order at the end failed: %v", err)
+	if err := s.p.Stop(stop); err != nil {
+		s.l.Report("the stop in order at the end failed: %v", err)
 	}
 	return s, nil
 }
@@ -177,16 +181,16 @@ func (s *soak) measure(ctx context.Context) error {
 	fails := 0
 	for end := time.Now().Add(s.warmUp); time.Now().Before(end) && ctx.Err() == nil; {
 		d.setRate(rate)
-		if !sleep(ctx.Done(), step/2) {
+		if !load.Sleep(ctx.Done(), step/2) {
 			break
 		}
-		before, from := s.l.totals(), time.Now()
-		if !sleep(ctx.Done(), step) {
+		before, from := s.l.Totals(), time.Now()
+		if !load.Sleep(ctx.Done(), step) {
 			break
 		}
-		after, took := s.l.totals(), time.Since(from).Seconds()
+		after, took := s.l.Totals(), time.Since(from).Seconds()
 		got := min(float64(after.Acked-before.Acked), float64(after.Confirmed-before.Confirmed)) / took
-		if open, _ := s.l.pending(); open < int64(got)*4+2000 { // with a backlog, acks can be ahead for a while
+		if open, _ := s.l.Pending(); open < int64(got)*4+2000 { // with a backlog, acks can be ahead for a while
 			s.capacity = max(s.capacity, got)
 		}
 		if got > 0.85*rate {
@@ -198,7 +202,7 @@ func (s *soak) measure(ctx context.Context) error {
 	}
 	s.progress("capacity of this server with these clients, on this machine at this hour: %.0f messages/s", s.capacity)
 	if s.rate == 0 && s.capacity < 20 {
-		return fmt.Errorf("only %.0f messages a second came through; the server's log is %s", s.capacity, s.p.log.Name())
+		return fmt.Errorf("only %.0f messages a second came through; the server's log is %s", s.capacity, s.p.Log)
 	}
 	return s.finish(ctx, d)
 }
@@ -214,7 +218,7 @@ func (s *soak) hold(ctx context.Context) error {
 	killsEnd := start.Add(time.Duration(float64(s.length) * (1 - s.calm)))
 	end := start.Add(s.length)
 	nextKill, nextLine := start.Add(s.kills/2), start.Add(s.tick)
-	line := s.l.totals()
+	line := s.l.Totals()
 	lineAt := start
 	sample := time.NewTicker(min(2*time.Second, s.length/10))
 	defer sample.Stop()
@@ -227,59 +231,59 @@ func (s *soak) hold(ctx context.Context) error {
 		now := time.Now()
 		if s.kills > 0 && now.After(nextKill) && now.Before(killsEnd) {
 			s.p.kill()
-			if !sleep(ctx.Done(), time.Duration(rng.Int64N(int64(200*time.Millisecond)))) {
+			if !load.Sleep(ctx.Done(), time.Duration(rng.Int64N(int64(200*time.Millisecond)))) {
 				return context.Cause(ctx)
 			}
 			began := time.Now()
 			if err := s.p.start(ctx); err != nil {
-				s.l.report("after a kill: %v: %s", err, tail(s.p.log.Name(), 600))
+				s.l.Report("after a kill: %v: %s", err, s.p.Tail(600))
 				return err
 			}
 			s.restarts = append(s.restarts, time.Since(began))
 			nextKill = now.Add(s.kills*4/5 + time.Duration(rng.Int64N(int64(s.kills)*2/5)))
 			continue
 		}
-		u, err := s.p.look(ctx, true)
+		u, err := s.p.look(ctx)
 		if err != nil {
 			continue // it was killed meanwhile, or is very busy: wait for the next sample
 		}
 		s.samples = append(s.samples, u)
-		s.ownRSS = max(s.ownRSS, ownMemory())
+		s.ownRSS = max(s.ownRSS, proc.RSS(os.Getpid()))
 		if now.Before(nextLine) {
 			continue
 		}
 		nextLine = nextLine.Add(s.tick)
-		after, took := s.l.totals(), now.Sub(lineAt).Seconds()
-		confirm, e2e := d.confirm.take(nil), d.end2end.take(nil)
+		after, took := s.l.Totals(), now.Sub(lineAt).Seconds()
+		confirm, e2e := d.confirm.Take(), d.end2end.Take()
 		s.kept = append(s.kept, confirm, e2e)
-		open, _ := s.l.pending()
+		open, _ := s.l.Pending()
 		m := minute{At: now.Sub(start), Calm: now.After(killsEnd.Add(s.tick / 2)), Confirmed: float64(after.Confirmed-line.Confirmed) / took, Acked: float64(after.Acked-line.Acked) / took,
-			Open: open, ConfirmP50: confirm.quantile(0.5), ConfirmP99: confirm.quantile(0.99), E2EP50: e2e.quantile(0.5), E2EP99: e2e.quantile(0.99),
+			Open: open, ConfirmP50: confirm.Quantile(0.5), ConfirmP99: confirm.Quantile(0.99), E2EP50: e2e.Quantile(0.5), E2EP99: e2e.Quantile(0.99),
 			Kills: len(s.restarts), Use: u}
 		line, lineAt = after, now
 		s.minutes = append(s.minutes, m)
 		s.progress("%s", m)
 	}
 	s.troubles = d.troubles()
-	s.churned = fmt.Sprintf("%d connections, %d consumers, %d queues, %d streams (groups among them)", d.connections.Load(), d.consumers.Load(), d.queues.Load(), s.l.totals().Streams)
+	s.churned = fmt.Sprintf("%d connections, %d consumers, %d queues, %d streams (groups among them)", d.connections.Load(), d.consumers.Load(), d.queues.Load(), s.l.Totals().Streams)
 	return s.finish(ctx, d)
 }
 
 // finish stops a load, drains and deletes the queues, and judges the open messages.
-func (s *soak) finish(ctx context.Context, d *load) error {
+func (s *soak) finish(ctx context.Context, d *clients) error {
 	close(d.stop)
 	d.pubs.Wait()
 	d.drain.Store(true)
 	w := newWeb(s.p)
-	defer w.close()
+	defer w.Close()
 	err := s.drained(ctx, w)
 	close(d.quit)
 	d.cons.Wait()
 	if err != nil {
 		return err
 	}
-	s.l.finish()
-	list, err := w.queues(ctx)
+	s.l.Finish()
+	list, err := w.Queues(ctx)
 	if err != nil {
 		return fmt.Errorf("listing the queues: %w", err)
 	}
@@ -287,10 +291,10 @@ func (s *soak) finish(ctx context.Context, d *load) error {
 		base := strings.TrimSuffix(q.Name, ".dead")
 		if _, ours := standing[base]; !ours {
 			if !strings.HasSuffix(q.Name, ".dead") {
-				s.l.report("the queue %s is still there after it was deleted, with %d messages", q.Name, q.messages())
+				s.l.Report("the queue %s is still there after it was deleted, with %d messages", q.Name, q.Messages())
 			}
 		}
-		if err := w.remove(ctx, q.Name); err != nil {
+		if err := w.Delete(ctx, q.Name); err != nil {
 			return fmt.Errorf("deleting %s: %w", q.Name, err)
 		}
 	}
@@ -302,10 +306,10 @@ func (s *soak) drained(ctx context.Context, w *web) error {
 	limit := time.Now().Add(2*time.Minute + s.length/10)
 	quiet := 0
 	for {
-		list, err := w.queues(ctx)
+		list, err := w.Queues(ctx)
 		total := int64(0)
 		for i := range list {
-			total += list[i].messages()
+			total += list[i].Messages()
 		}
 		if err == nil && total == 0 {
 			if quiet++; quiet == 4 {
@@ -316,11 +320,11 @@ func (s *soak) drained(ctx context.Context, w *web) error {
 		}
 		if time.Now().After(limit) {
 			if err == nil {
-				s.l.report("the queues were not empty after %v without publishers: %d messages", 2*time.Minute+s.length/10, total)
+				s.l.Report("the queues were not empty after %v without publishers: %d messages", 2*time.Minute+s.length/10, total)
 			}
 			return err
 		}
-		if !sleep(ctx.Done(), 250*time.Millisecond) {
+		if !load.Sleep(ctx.Done(), 250*time.Millisecond) {
 			return context.Cause(ctx)
 		}
 	}
@@ -333,7 +337,7 @@ func (s *soak) idle(ctx context.Context, bound *usage) (usage, error) {
 	same := 0
 	began := time.Now()
 	for {
-		u, err := s.p.look(ctx, true)
+		u, err := s.p.look(ctx)
 		if err != nil {
 			return u, err
 		}
@@ -353,7 +357,7 @@ func (s *soak) idle(ctx context.Context, bound *usage) (usage, error) {
 		if time.Since(began) > s.settle {
 			return u, nil
 		}
-		if !sleep(ctx.Done(), 500*time.Millisecond) {
+		if !load.Sleep(ctx.Done(), 500*time.Millisecond) {
 			return u, context.Cause(ctx)
 		}
 	}
@@ -364,15 +368,6 @@ func nonzero(a, b int64) int64 {
 		return b
 	}
 	return a
-}
-
-// ownMemory is this program's current memory use.
-func ownMemory() int64 {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0
-	}
-	return field(status, "VmRSS:") << 10
 }
 
 // median returns the middle value, or 0 without values.

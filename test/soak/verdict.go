@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/surgetank/surgetank/test/kit/histogram"
 )
 
 const mib = 1 << 20
@@ -43,9 +45,9 @@ func exceeds(u, baseline usage) (what []string) {
 
 // broken lists the reasons why the run does not pass.
 func (s *soak) broken() []string {
-	list := s.l.words()
-	t := s.l.totals()
-	if n := t.broken() - int64(len(list)); n > 0 {
+	list := s.l.Findings()
+	t := s.l.Totals()
+	if n := t.Broken() - int64(len(list)); n > 0 {
 		list = append(list, fmt.Sprintf("… and %d findings more", n))
 	}
 	if s.end.At == 0 {
@@ -71,19 +73,15 @@ func (s *soak) flat(lines []int, e2e bool) (first, last time.Duration, ratio flo
 		return 0, 0, 0
 	}
 	of := func(list []int) time.Duration {
-		sum := &histogram{}
+		sum := &histogram.Histogram{}
 		for _, i := range list {
 			k := 2 * i
 			if e2e {
 				k++
 			}
-			h := s.kept[k]
-			sum.n += h.n
-			for b, c := range h.buckets {
-				sum.buckets[b] += c
-			}
+			sum.Merge(s.kept[k])
 		}
-		return sum.quantile(0.99)
+		return sum.Quantile(0.99)
 	}
 	first, last = of(lines[:third]), of(lines[len(lines)-third:])
 	if first > 0 {
@@ -156,7 +154,7 @@ func (m minute) String() string {
 // verdict.
 func (s *soak) report(title string) string {
 	var b strings.Builder
-	t := s.l.totals()
+	t := s.l.Totals()
 	say := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	say("## %s\n", title)
 	say("%v of load at %.0f messages/s (capacity measured before: %.0f/s), a kill every %v for the first %.0f %% of it: %d kills, ready again after %v (median; longest %v).",

@@ -9,34 +9,31 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/surgetank/surgetank/test/kit/client"
+	"github.com/surgetank/surgetank/test/kit/histogram"
 )
 
 // worker is a normal client that works while others misbehave: it publishes 1 KiB with a confirm,
 // again and again.
 type worker struct {
-	conn *amqp.Connection
-	ch   *amqp.Channel
+	*client.AMQP
 }
 
 const workQueue = "work"
 
 func newWorker(ctx context.Context, c *caseRun) (*worker, error) {
 	web := newWeb(c.p)
-	defer web.close()
-	if err := web.declare(ctx, workQueue, `{"max_messages":1000,"overflow":"drop_oldest"}`); err != nil {
+	defer web.Close()
+	if err := web.Declare(ctx, workQueue, `{"max_messages":1000,"overflow":"drop_oldest"}`); err != nil {
 		return nil, err
 	}
-	_, address := c.p.urls()
-	conn, err := amqp.Dial("amqp://guest:guest@" + address + "/")
+	k, err := client.Dial(c.p.AMQP(), client.Options{}, true)
 	if err != nil {
 		return nil, err
 	}
-	c.atEnd(func() { _ = conn.Close() }) // the server may already be gone
-	ch, err := conn.Channel()
-	if err == nil {
-		err = ch.Confirm(false)
-	}
-	return &worker{conn, ch}, err
+	c.atEnd(k.Close)
+	return &worker{k}, nil
 }
 
 // p99 measures in windows for a while, and returns the median of their p99, so a single disturbance
@@ -45,20 +42,20 @@ func (w *worker) p99(ctx context.Context) time.Duration {
 	body := []byte(strings.Repeat("w", 1024))
 	var windows []time.Duration
 	for range 7 {
-		h := &histogram{}
+		h := &histogram.Histogram{}
 		for end := time.Now().Add(1500 * time.Millisecond); time.Now().Before(end); {
 			began := time.Now()
-			d, err := w.ch.PublishWithDeferredConfirmWithContext(ctx, "", workQueue, false, false, amqp.Publishing{Body: body, DeliveryMode: amqp.Persistent})
+			d, err := w.Ch.PublishWithDeferredConfirmWithContext(ctx, "", workQueue, false, false, amqp.Publishing{Body: body, DeliveryMode: amqp.Persistent})
 			if err != nil {
 				return time.Hour
 			}
 			if ok, err := d.WaitContext(ctx); err != nil || !ok {
 				return time.Hour
 			}
-			h.add(time.Since(began))
+			h.Add(time.Since(began))
 			time.Sleep(2 * time.Millisecond) // a client with other work in between
 		}
-		windows = append(windows, h.quantile(0.99))
+		windows = append(windows, h.Quantile(0.99))
 	}
 	slices.Sort(windows)
 	return windows[len(windows)/2]

@@ -63,7 +63,7 @@ func (w *world) targetBack(how string) error {
 	}
 	w.causes |= judge.TargetBack
 	if w.plan.rng.IntN(3) == 0 && how != "files" {
-		w.first().server.Kill()
+		w.first().Kill()
 		defer func() { w.mend = append(w.mend, w.revived) }()
 	}
 	if err := w.db.restore(s); err != nil {
@@ -84,7 +84,7 @@ func (w *world) targetBack(how string) error {
 // revived starts the first server if it does not run.
 func (w *world) revived() error {
 	select {
-	case <-w.first().server.Exited():
+	case <-w.first().Exited():
 		return w.first().start()
 	default:
 		return nil
@@ -102,17 +102,17 @@ func (w *world) directoryBack(hot bool) error {
 	w.say("  saved: the directory, hot %v", hot)
 	w.advance(20 + w.plan.rng.IntN(120))
 	if w.plan.rng.IntN(3) == 0 { // with the sink stopped, the target does not change
-		_, _ = n.cli("sink", "pause", "rows")
+		_ = n.cli("sink", "pause", "rows")
 		w.advance(20)
-		w.mend = append(w.mend, func() error { _, err := n.cli("sink", "resume", "rows"); return err })
+		w.mend = append(w.mend, func() error { return n.cli("sink", "resume", "rows") })
 	}
 	n.pub.hold()
 	defer n.pub.release()
-	n.server.Kill()
-	if err := os.Rename(n.data, n.data+"-lost"); err != nil {
+	n.Kill()
+	if err := os.Rename(n.Data, n.Data+"-lost"); err != nil {
 		return err
 	}
-	if err := copyLive(saved.path, n.data); err != nil {
+	if err := copyLive(saved.path, n.Data); err != nil {
 		return err
 	}
 	if err := n.start(); err != nil {
@@ -121,11 +121,11 @@ func (w *world) directoryBack(hot bool) error {
 		}
 		// A copy of a directory in use can be inconsistent. Then it is refused, and the user keeps
 		// the current directory.
-		w.notes = append(w.notes, "a hot copy was refused: "+tail(n.log.Name(), 200))
-		if err := os.RemoveAll(n.data); err != nil {
+		w.notes = append(w.notes, "a hot copy was refused: "+n.Tail(200))
+		if err := os.RemoveAll(n.Data); err != nil {
 			return err
 		}
-		if err := os.Rename(n.data+"-lost", n.data); err != nil {
+		if err := os.Rename(n.Data+"-lost", n.Data); err != nil {
 			return err
 		}
 		return n.start()
@@ -134,7 +134,7 @@ func (w *world) directoryBack(hot bool) error {
 	w.mu.Lock()
 	n.holds = maps.Clone(saved.holds)
 	w.mu.Unlock()
-	_ = os.RemoveAll(n.data + "-lost")
+	_ = os.RemoveAll(n.Data + "-lost")
 	return nil
 }
 
@@ -165,16 +165,13 @@ func (w *world) beside(hot bool) error {
 	if w.plan.rng.IntN(2) == 0 {
 		w.advance(w.plan.rng.IntN(100))
 	}
-	n, err := w.newNode("b", saved.path)
-	if err != nil {
-		return err
-	}
+	n := w.newNode("b", saved.path)
 	if err := n.start(); err != nil {
 		w.nodes = w.nodes[:1]
 		if !hot {
 			return err
 		}
-		w.notes = append(w.notes, "a hot copy was refused: "+tail(n.log.Name(), 200))
+		w.notes = append(w.notes, "a hot copy was refused: "+n.Tail(200))
 		return nil
 	}
 	w.causes |= judge.Copied

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"sync"
@@ -16,6 +15,8 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank/internal/pgtest"
+	"github.com/surgetank/surgetank/test/build"
+	"github.com/surgetank/surgetank/test/kit/namespace"
 )
 
 // campaign is the state shared by all rounds.
@@ -29,7 +30,7 @@ type campaign struct {
 }
 
 func main() {
-	if err := ownNamespace(); err != nil {
+	if err := namespace.Own(0); err != nil {
 		fmt.Fprintln(os.Stderr, "targets:", err)
 	}
 	c := &campaign{}
@@ -66,7 +67,7 @@ func main() {
 	done()
 	fmt.Print(t.table())
 	if *out != "" {
-		if err := t.record(*out, c.binary); err != nil {
+		if err := t.record(*out); err != nil {
 			fmt.Fprintln(os.Stderr, "targets:", err)
 			os.Exit(1)
 		}
@@ -99,9 +100,8 @@ func (c *campaign) prepare(ctx context.Context) (func(), error) {
 		return nil, err
 	}
 	if c.binary == "" {
-		c.binary = filepath.Join(c.dir, "surgetank")
-		if out, err := exec.CommandContext(ctx, "go", "build", "-o", c.binary, "github.com/surgetank/surgetank/cmd/surgetank").CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("building surgetank: %w\n%s", err, out)
+		if c.binary, err = build.Server(ctx, c.dir, "surgetank", "", nil); err != nil {
+			return nil, err
 		}
 	}
 	if c.binary, err = filepath.Abs(c.binary); err != nil {
@@ -123,7 +123,7 @@ func (c *campaign) prepare(ctx context.Context) (func(), error) {
 
 // all runs the plans and reports those that failed.
 func (c *campaign) all(ctx context.Context, list []*plan, jobs int) *tally {
-	t := newTally(mountable())
+	t := newTally(namespace.Inside())
 	work := make(chan *plan)
 	var wait sync.WaitGroup
 	for range jobs {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/surgetank/surgetank/test/kit/load"
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
@@ -21,12 +22,7 @@ func (w *world) lite() *lite   { return w.db.(*lite) }
 
 // pause lets a fault last. It waits in real time, because a real fault has no event to wait for.
 func (w *world) pause(atMost time.Duration) {
-	t := time.NewTimer(time.Duration(w.plan.rng.Int64N(int64(atMost))))
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-w.ctx.Done():
-	}
+	load.Sleep(w.ctx.Done(), time.Duration(w.plan.rng.Int64N(int64(atMost))))
 }
 
 func onlyPartitioned(p *plan) bool { return p.partitioned }
@@ -34,7 +30,7 @@ func onlyPartitioned(p *plan) bool { return p.partitioned }
 // ordinary are everyday faults. After none of them may a sink refuse.
 var ordinary = []*action{
 	{name: "kill server", run: func(w *world) error {
-		w.first().server.Kill()
+		w.first().Kill()
 		w.pause(100 * time.Millisecond)
 		return w.first().start()
 	}},
@@ -54,7 +50,7 @@ var ordinary = []*action{
 	{name: "restart postgres", on: "postgres", run: func(w *world) error { return w.db.restart() }},
 	{name: "cut connections", on: "postgres", run: func(w *world) error { return w.pg().cut() }},
 	{name: "kill both", run: func(w *world) error {
-		w.first().server.Kill()
+		w.first().Kill()
 		if err := w.db.kill(); err != nil {
 			return err
 		}
@@ -64,12 +60,11 @@ var ordinary = []*action{
 		return w.first().start()
 	}},
 	{name: "pause and resume", run: func(w *world) error {
-		if _, err := w.first().cli("sink", "pause", "rows"); err != nil {
+		if err := w.first().cli("sink", "pause", "rows"); err != nil {
 			return err
 		}
 		w.advance(30)
-		_, err := w.first().cli("sink", "resume", "rows")
-		return err
+		return w.first().cli("sink", "resume", "rows")
 	}},
 	{name: "sink set anew", run: func(w *world) error {
 		// A deleted sink forgets which messages it has written, so it is deleted only when all are
@@ -81,8 +76,8 @@ var ordinary = []*action{
 		if s, err := w.first().sink(); err != nil || stopped(s.State) {
 			return err // the end of the round reports more
 		}
-		if out, err := w.first().cli("sink", "rm", "rows"); err != nil {
-			return fmt.Errorf("%w %s", err, out)
+		if err := w.first().cli("sink", "rm", "rows"); err != nil {
+			return err
 		}
 		return w.first().setSink()
 	}},
@@ -200,10 +195,7 @@ var ordinary = []*action{
 		if len(w.nodes) > 1 {
 			return nil
 		}
-		n, err := w.newNode("b", w.dir+"/data-b")
-		if err != nil {
-			return err
-		}
+		n := w.newNode("b", w.dir+"/data-b")
 		if err := n.start(); err != nil {
 			return err
 		}
@@ -243,7 +235,7 @@ func (w *world) empty(sql string) error {
 // revive starts the first server if it has ended.
 func (w *world) revive() error {
 	select {
-	case <-w.first().server.Exited():
+	case <-w.first().Exited():
 		w.notes = append(w.notes, "the server ended on a full disk")
 		return w.first().start()
 	default:

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/surgetank/surgetank/test/kit/namespace"
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
@@ -68,7 +69,7 @@ func draw(seed uint64, with string) *plan {
 	p.poison = rng.IntN(2) == 0
 	var ordinary, back []*action
 	for _, a := range actions {
-		if a.on != "" && a.on != p.kind || a.with != nil && !a.with(p) || a.disk && !mountable() {
+		if a.on != "" && a.on != p.kind || a.with != nil && !a.with(p) || a.disk && !namespace.Inside() {
 			continue
 		}
 		if a.side == neither {

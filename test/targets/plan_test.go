@@ -5,11 +5,13 @@ package main
 import (
 	"reflect"
 	"testing"
+
+	"github.com/surgetank/surgetank/test/kit/namespace"
 )
 
 // TestPlans: a seed always draws the same plan, and every action occurs.
 func TestPlans(t *testing.T) {
-	t.Setenv(inNamespace, "1") // as if small disks could be mounted
+	t.Setenv(namespace.Mark, "1") // as if small disks could be mounted
 	rounds := map[string]int{}
 	for seed := range uint64(3000) {
 		p, again := draw(seed, ""), draw(seed, "")

@@ -3,15 +3,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"sync"
 	"time"
 
+	"github.com/surgetank/surgetank/test/kit/client"
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
@@ -87,18 +84,16 @@ func (p *publisher) run() {
 
 // insist sends a request until it is answered. It returns false if ctx ended first.
 func (p *publisher) insist(ctx context.Context, list []*judge.Message) bool {
-	var b bytes.Buffer
-	for _, m := range list {
-		fmt.Fprintf(&b, `{"body":%s,"dedup_id":"d%d"`, p.n.w.body(m.N), m.N)
-		if m.Group != "" {
-			fmt.Fprintf(&b, `,"group":%q`, m.Group)
-		}
-		b.WriteString("}\n")
+	batch := make([]client.Message, len(list))
+	for i, m := range list {
+		batch[i] = client.Message{Body: p.n.w.body(m.N), Dedup: fmt.Sprintf("d%d", m.N), Group: m.Group}
 	}
+	api := client.NewHTTP(p.n.URL, 5*time.Second)
+	defer api.Close()
 	retry := time.NewTicker(30 * time.Millisecond)
 	defer retry.Stop()
 	for {
-		if p.once(ctx, b.Bytes(), len(list)) {
+		if _, _, a := api.Publish(ctx, "q", batch); a.Outcome == client.Done {
 			return true
 		}
 		select {
@@ -107,24 +102,6 @@ func (p *publisher) insist(ctx context.Context, list []*judge.Message) bool {
 			return false
 		}
 	}
-}
-
-func (p *publisher) once(ctx context.Context, body []byte, want int) bool {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "POST", p.n.url()+"/v1/queues/q/messages", bytes.NewReader(body))
-	if err != nil {
-		return false
-	}
-	req.Header.Set("Content-Type", "application/x-ndjson")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return false
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	var a struct{ Published int }
-	return err == nil && resp.StatusCode == http.StatusCreated && json.Unmarshal(answer, &a) == nil && a.Published == want
 }
 
 // hold stops the publisher between two requests. A request that is not answered soon is abandoned,

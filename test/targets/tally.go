@@ -4,14 +4,12 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/surgetank/surgetank/test/kit/report"
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
@@ -139,23 +137,10 @@ func (t *tally) table() string {
 }
 
 // record appends the table to the day's file.
-func (t *tally) record(dir, binary string) error {
-	f, err := os.OpenFile(filepath.Join(dir, "chaos-target-"+time.Now().UTC().Format("2006-01-02")+".md"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
-	if err != nil {
-		return err
+func (t *tally) record(dir string) error {
+	text := fmt.Sprintf("## %s\n%s\n", report.Now(), t.table())
+	for _, f := range t.failures {
+		text += fmt.Sprintf("```\n%s```\n", f)
 	}
-	commit, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output()
-	if err != nil {
-		commit = []byte("unknown")
-	}
-	_, err = fmt.Fprintf(f, "## %s UTC, commit %s\n%s\n", time.Now().UTC().Format("15:04"), strings.TrimSpace(string(commit)), t.table())
-	for _, text := range t.failures {
-		if err == nil {
-			_, err = fmt.Fprintf(f, "```\n%s```\n", text)
-		}
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	return err
+	return report.Append(dir, "chaos-target-DATE.md", text)
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -123,10 +122,7 @@ func (w *world) build() (err error) {
 	if err := w.db.create(w); err != nil {
 		return err
 	}
-	n, err := w.newNode("a", data)
-	if err != nil {
-		return err
-	}
+	n := w.newNode("a", data)
 	if err := n.start(); err != nil {
 		return err
 	}
@@ -143,8 +139,7 @@ func (w *world) close() {
 		if n.pub != nil {
 			n.pub.cancel()
 		}
-		n.server.Kill()
-		_ = n.log.Close()
+		n.Kill()
 	}
 	if w.db != nil {
 		w.db.close()
@@ -256,12 +251,4 @@ func copyLive(from, to string) error {
 		}
 	}
 	return nil
-}
-
-func tail(path string, n int64) string {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err.Error()
-	}
-	return string(b[max(0, int64(len(b))-n):])
 }

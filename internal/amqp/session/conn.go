@@ -59,12 +59,12 @@ type Conn struct {
 // intake collects publishes and settlements for the next flush. The reader owns it, except for
 // held.
 type intake struct {
-	batch   *publishBatch
-	settles []surgetank.Settlement
-	routes  routeCache
-	blocked bool        // the client got connection.blocked
-	held    atomic.Bool // equals blocked; any goroutine may read it
-	passing int64       // bytes of the server's budget that messages of the next flush reserve
+	batch     *publishBatch
+	settles   []surgetank.Settlement
+	routes    routeCache
+	blocked   bool        // the client got connection.blocked
+	isBlocked atomic.Bool // equals blocked; any goroutine may read it
+	passing   int64       // bytes of the server's budget that messages of the next flush reserve
 }
 
 // identity is the user and the virtual host of a connection.
@@ -313,8 +313,8 @@ func (c *Conn) consumersLeft(n int) {
 	c.seat.EndConsumers(n)
 }
 
-// Held reports whether an alarm blocks the connection.
-func (c *Conn) Held() bool { return c.pubs.held.Load() }
+// Blocked reports whether an alarm blocks the connection.
+func (c *Conn) Blocked() bool { return c.pubs.isBlocked.Load() }
 
 // Count returns the numbers of open channels and of their consumers.
 func (c *Conn) Count() (channels, consumers int) {

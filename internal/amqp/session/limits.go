@@ -20,10 +20,10 @@ type Limits struct {
 	// the most is closed.
 	BodyWait time.Duration
 
-	Handshake           time.Duration // from accepting to connection.open
-	MaxConnections      int
-	MaxStrangers        int // connections that have not logged in
-	MaxStrangersPerPeer int // the same from one address, except loopback
+	Handshake             time.Duration // from accepting to connection.open
+	MaxConnections        int
+	MaxBeforeLogin        int // connections that have not logged in
+	MaxBeforeLoginPerPeer int // the same from one address, except loopback
 
 	MaxConsumers           int           // of a channel
 	MaxConnectionConsumers int           // of a connection, over all its channels
@@ -40,7 +40,7 @@ type Limits struct {
 // DefaultLimits are RabbitMQ's limits where RabbitMQ has one.
 var DefaultLimits = Limits{
 	FrameMax: 131072, ChannelMax: 2047, Heartbeat: 60 * time.Second, MaxMessage: surgetank.DefaultMaxMessage,
-	Handshake: 10 * time.Second, MaxConnections: 1 << 16, MaxStrangers: 1024, MaxStrangersPerPeer: 64,
+	Handshake: 10 * time.Second, MaxConnections: 1 << 16, MaxBeforeLogin: 1024, MaxBeforeLoginPerPeer: 64,
 	MaxConsumers: 8192, MaxConnectionConsumers: 1 << 16, MaxUnacked: 1 << 18, MaxExchanges: 1 << 16, MaxBindings: 1 << 20,
 	BodyWait: 5 * time.Second, AckTimeout: 30 * time.Minute, CloseTimeout: 5 * time.Second, DeliverWindow: 2048,
 }
@@ -56,8 +56,8 @@ func (l Limits) WithDefaults() Limits {
 	def(&l.BodyWait, d.BodyWait)
 	def(&l.Handshake, d.Handshake)
 	def(&l.MaxConnections, d.MaxConnections)
-	def(&l.MaxStrangers, d.MaxStrangers)
-	def(&l.MaxStrangersPerPeer, d.MaxStrangersPerPeer)
+	def(&l.MaxBeforeLogin, d.MaxBeforeLogin)
+	def(&l.MaxBeforeLoginPerPeer, d.MaxBeforeLoginPerPeer)
 	def(&l.MaxConsumers, d.MaxConsumers)
 	def(&l.MaxConnectionConsumers, d.MaxConnectionConsumers)
 	def(&l.MaxUnacked, d.MaxUnacked)

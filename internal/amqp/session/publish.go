@@ -168,7 +168,7 @@ func (c *Conn) holdWhileAlarmed() error {
 		if a.reason == "" {
 			if c.pubs.blocked {
 				c.pubs.blocked = false
-				c.pubs.held.Store(false)
+				c.pubs.isBlocked.Store(false)
 				if c.caps.blocked {
 					c.out.send(0, wire.Bare(wire.IDConnectionUnblocked))
 				}
@@ -177,7 +177,7 @@ func (c *Conn) holdWhileAlarmed() error {
 		}
 		if !c.pubs.blocked {
 			c.pubs.blocked = true
-			c.pubs.held.Store(true)
+			c.pubs.isBlocked.Store(true)
 			if c.caps.blocked {
 				c.out.send(0, &wire.ConnectionBlocked{Reason: wire.Clip(a.reason)})
 			}

@@ -30,7 +30,7 @@ type Shared struct {
 
 // NewShared makes the Shared of a server. props are the server properties that clients get.
 func NewShared(e *topology.Env, vhosts *topology.Registry, limits Limits, props wire.Table) *Shared {
-	s := &Shared{Env: e, vhosts: vhosts, limits: limits, props: props, departures: lobby.New(limits.MaxStrangers, limits.MaxStrangers)}
+	s := &Shared{Env: e, vhosts: vhosts, limits: limits, props: props, departures: lobby.New(limits.MaxBeforeLogin, limits.MaxBeforeLogin)}
 	s.budget.srv = s
 	s.alarms.now.Store(&alarm{over: make(chan struct{})})
 	return s
@@ -40,8 +40,8 @@ func NewShared(e *topology.Env, vhosts *topology.Registry, limits Limits, props 
 // up. The caller calls Stop before their ShutDown.
 func (s *Shared) Stop() { s.stopping.Store(true) }
 
-// Held returns the number of bytes that unfinished messages and transactions reserve.
-func (s *Shared) Held() int64 { return s.budget.reserved() }
+// Reserved returns the number of bytes that unfinished messages and transactions reserve.
+func (s *Shared) Reserved() int64 { return s.budget.reserved() }
 
 // RefusedLogins returns the number of logins with a wrong user name or password.
 func (s *Shared) RefusedLogins() uint64 { return s.refusedLogins.Load() }

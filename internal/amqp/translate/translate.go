@@ -276,6 +276,9 @@ func textHeaders(p *wire.Properties, budget int) []surgetank.Header {
 	return list
 }
 
+// FencingHeader is the header that gives a consumer the fencing token of its lease.
+const FencingHeader = "x-fencing-token"
+
 // Outgoing returns a delivery's AMQP form: the exchange and key of its publish, and its property
 // block. quorum says that its queue counts deliveries in a header. The block can be built in buf,
 // and is then valid until the next use of buf. Outgoing returns the grown buf.
@@ -289,7 +292,7 @@ func Outgoing(d *surgetank.Delivery, quorum bool, buf []byte) (exchange []byte, 
 		}
 	}
 	count := quorum && d.Attempt > 1
-	if len(d.Deaths) == 0 && !count {
+	if len(d.Deaths) == 0 && !count && d.FencingToken == 0 {
 		return exchange, key, block, buf
 	}
 	p, err := wire.ParseProperties(block)
@@ -303,6 +306,11 @@ func Outgoing(d *surgetank.Delivery, quorum bool, buf []byte) (exchange []byte, 
 	if count {
 		p.Headers = p.Headers.Without(func(n []byte) bool { return string(n) == "x-delivery-count" })
 		p.Headers = append(wire.Table(nil), p.Headers...).AddInt("x-delivery-count", int64(d.Attempt-1))
+		p.Flags |= wire.HasHeaders
+	}
+	if d.FencingToken != 0 { // a publisher cannot forge it
+		p.Headers = p.Headers.Without(func(n []byte) bool { return string(n) == FencingHeader })
+		p.Headers = append(wire.Table(nil), p.Headers...).AddInt(FencingHeader, d.FencingToken)
 		p.Flags |= wire.HasHeaders
 	}
 	return exchange, key, p.Append(nil), buf

@@ -25,12 +25,13 @@ func (m *Model) Declare(name string, cfg surgetank.QueueConfig) {
 	}
 }
 
-// Pause stops or resumes a queue's hand-outs.
-func (m *Model) Pause(q *Queue, paused bool) {
-	if q.Config.Paused != paused {
-		q.Config.Paused = paused
-		m.mark(q)
+// Pause stops or resumes a queue's hand-outs. A pause for a positive time ends by itself.
+func (m *Model) Pause(q *Queue, paused bool, d time.Duration) {
+	q.Config.Paused, q.Config.PausedUntil = paused, time.Time{}
+	if paused && d > 0 {
+		q.Config.PausedUntil = time.Unix(0, m.Now+int64(d)).UTC()
 	}
+	m.mark(q)
 }
 
 // known tells whether a queue has a dedup id in its window, and returns the number of the message
@@ -356,9 +357,10 @@ func (m *Model) Rest() {
 	}
 }
 
-// Crash is a new opening: leases and consumers are gone, and no attempt counts. Every message is
-// marked as redelivered, unless the broker stopped cleanly.
-func (m *Model) Crash() {
+// Crash is a new opening at the time now: leases and consumers are gone, and no attempt counts.
+// Every message is marked as redelivered, unless the broker stopped cleanly.
+func (m *Model) Crash(now int64) {
+	m.Now = max(m.Now, now)
 	rested := m.rested
 	m.rested = false
 	m.order, m.once, m.Outs, m.Ended, m.Full = nil, nil, nil, nil, false
@@ -369,7 +371,7 @@ func (m *Model) Crash() {
 			delete(m.Queues, name)
 			continue
 		}
-		q.consumers, q.line, q.tat, q.turn = nil, nil, 0, 0
+		q.consumers, q.line, q.tat, q.turn, q.budget = nil, nil, 0, 0, account{}
 		if !rested {
 			q.fresh = q.next
 		}
@@ -387,7 +389,7 @@ func (m *Model) Crash() {
 
 // delayed tells whether a message waits for a time: the end of its delay or its next attempt.
 func (x *Message) delayed(now int64) bool {
-	return x.state == surgetank.StateDelayed || x.state == surgetank.StateReady && x.notBefore > now && !x.collects(now)
+	return x.state == surgetank.StateDelayed || x.state == surgetank.StateReady && (x.notBefore > now && !x.collects(now) || x.backsOff)
 }
 
 // waits tells whether a message is in line and need not wait for a time.
@@ -481,7 +483,7 @@ func (m *Model) Refused(ps []surgetank.Publishing, leases []Lease) surgetank.Cod
 // Durable returns a copy of the durable state. Call Crash on the copy to make it a new opening.
 func (m *Model) Durable() *Model {
 	c := New()
-	c.Now, c.made = m.Now, m.made
+	c.Now, c.made, c.RetryReserve = m.Now, m.made, m.RetryReserve
 	for name, q := range m.Queues {
 		d := &Queue{Name: name, Config: q.Config, m: c, made: q.made, next: q.next, ids: make(map[string]knownID, len(q.ids)), fresh: q.fresh, msgs: make([]*Message, len(q.msgs))}
 		all := make([]Message, len(q.msgs))

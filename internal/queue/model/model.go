@@ -24,6 +24,8 @@ type Model struct {
 	Ended  []uint64 // consumers that the model ended since the caller last emptied it
 	Full   bool     // the disk has no room for messages
 
+	RetryReserve int // retries that a queue with a retry budget may make at any time
+
 	// Publishers has the confirmed numbers of each publisher.
 	Publishers map[string]*Publisher
 
@@ -51,6 +53,7 @@ type Queue struct {
 	line      []*Consumer // consumers with credit, next first; one without credit leaves when its turn comes
 	tat       int64
 	turn      int
+	budget    account
 	fresh     uint64 // lower messages existed before the broker opened
 }
 
@@ -73,6 +76,7 @@ type Message struct {
 	size         int64
 	state        surgetank.State // StateReady for all messages in line
 	notBefore    int64
+	backsOff     bool   // until notBefore, and until the budget allows the retry
 	since        int64  // when it was confirmed or, if later, when its publisher's delay ends
 	failure      string // why it was returned last; "" if not known
 	expires      int64
@@ -119,7 +123,7 @@ type Out struct {
 
 // New returns a model without queues.
 func New() *Model {
-	return &Model{Queues: map[string]*Queue{}, Publishers: map[string]*Publisher{}, pools: map[uint64]int{}}
+	return &Model{RetryReserve: 10, Queues: map[string]*Queue{}, Publishers: map[string]*Publisher{}, pools: map[uint64]int{}}
 }
 
 // Names returns the sorted names of the queues.
@@ -194,6 +198,9 @@ func (m *Model) unlist(c *Consumer) {
 // times.
 func (q *Queue) due() {
 	now := q.m.Now
+	if until := q.Config.PausedUntil; q.Config.Paused && !until.IsZero() && until.UnixNano() <= now {
+		q.m.Pause(q, false, 0)
+	}
 	for _, x := range q.at(func(x *Message) int64 {
 		switch x.state {
 		case surgetank.StateLeased:
@@ -210,12 +217,26 @@ func (q *Queue) due() {
 		}
 	}
 	for _, x := range q.at(func(x *Message) int64 {
-		if x.state == surgetank.StateDelayed {
+		if x.state == surgetank.StateDelayed && !x.backsOff {
 			return x.notBefore
 		}
 		return 0
 	}) {
 		q.place(x, 0)
+	}
+	for _, x := range q.at(func(x *Message) int64 {
+		if x.backsOff {
+			return x.notBefore
+		}
+		return 0
+	}) {
+		if x.attempts > 0 && x.state != surgetank.StateDamaged && !q.payRetry() {
+			break
+		}
+		if x.backsOff = false; x.state == surgetank.StateDelayed {
+			q.place(x, 0)
+		}
+		q.m.mark(q)
 	}
 	for _, x := range q.at(func(x *Message) int64 {
 		if x.expires == 0 {
@@ -306,9 +327,9 @@ func (q *Queue) over(messages int, bytes int64) bool {
 
 // place puts a message in line, or among the delayed messages until its time.
 func (q *Queue) place(x *Message, notBefore int64) {
-	x.state, x.notBefore = surgetank.StateReady, notBefore
+	x.state, x.notBefore, x.backsOff = surgetank.StateReady, notBefore, notBefore > q.m.Now && x.again
 	if q.stuck(x) {
-		x.notBefore = 0
+		x.notBefore, x.backsOff = 0, false
 	} else if strict := q.Config.Group.MaxInFlight == 1 && x.group != ""; notBefore > q.m.Now && !(strict && x.again) && !x.collects(q.m.Now) {
 		x.state = surgetank.StateDelayed
 	}
@@ -344,16 +365,6 @@ func (q *Queue) front(key string) *Message {
 	return nil
 }
 
-func due(tat int64, r surgetank.Rate, burst int) int64 {
-	return tat - int64(1e9/float64(r))*int64(max(1, burst)-1)
-}
-
-func spend(tat *int64, r surgetank.Rate, now int64) {
-	if r > 0 {
-		*tat = max(*tat, now) + int64(1e9/float64(r))
-	}
-}
-
 func (q *Queue) mayGo() bool {
 	l := q.Config.Level
 	return !q.Config.Paused && !(l.MaxInFlight > 0 && q.count(surgetank.StateLeased, "") >= l.MaxInFlight) &&
@@ -376,7 +387,7 @@ func (q *Queue) groupMayGo(key string) bool {
 	case g.MaxInFlight > 0 && q.inFlight(key) >= q.groupLimit(key), q.ahead(x) != nil:
 		return false
 	}
-	return x.notBefore <= q.m.Now && !(g.Rate > 0 && due(q.group(key).tat, g.Rate, 1) > q.m.Now)
+	return !x.backsOff && x.notBefore <= q.m.Now && !(g.Rate > 0 && due(q.group(key).tat, g.Rate, 1) > q.m.Now)
 }
 
 // groupLimit returns how many messages of a group may be leased. A queue's only consumer may have
@@ -571,6 +582,9 @@ func (q *Queue) handOut(c *Consumer, x *Message) {
 	}
 	spend(&q.tat, q.Config.Level.Rate, now)
 	spend(&g.tat, q.Config.Group.Rate, now)
+	if x.attempts == 0 && !x.again {
+		q.payIn()
+	}
 	c.credit--
 	c.got++
 	out := Out{Queue: q.Name, Consumer: c.id, Seq: x.seq, Group: x.group, Attempt: x.attempts + 1,
@@ -638,9 +652,12 @@ func (q *Queue) giveUp(x *Message, delay time.Duration, counted bool, why string
 	if delay < 0 {
 		delay = q.backoff(x)
 	}
-	if delay > 0 {
+	switch {
+	case delay > 0:
 		q.place(x, q.m.Now+int64(delay))
-	} else {
+	case counted && !q.payRetry():
+		q.place(x, q.m.Now+1)
+	default:
 		q.place(x, 0)
 	}
 }

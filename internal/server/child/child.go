@@ -1,6 +1,6 @@
 // Package child runs `surgetank serve` as a child process that can be killed without warning and
-// restarted with the same data and addresses. The demo and the chaos test use it; the library and
-// the server do not.
+// restarted with the same data and addresses. The demo and the campaigns (test/kit/server) use it;
+// the library and the server do not.
 package child
 
 import (
@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"syscall"
 	"time"
 )
 
@@ -26,15 +27,22 @@ type Ready struct {
 	Version string `json:"version"`
 }
 
+// ErrNotReady says that the process ended before it was ready.
+var ErrNotReady = errors.New("the server ended before it was ready")
+
 // Server is a server in a separate process. Its methods are for one goroutine.
 type Server struct {
 	binary string
 	args   []string
 	log    io.Writer
-	listen string // HTTP address, once known
 
-	// Dir is the working directory of the process; empty: the caller's. Set it before Start.
-	Dir string
+	// Set these fields before Start; the zero values work.
+	Dir    string                       // working directory; empty: the caller's
+	Env    []string                     // added to the caller's environment
+	Wrap   func(argv []string) []string // changes the command line
+	Attr   *syscall.SysProcAttr
+	OnKill func(p *os.Process) // ends further processes, which Wrap has started
+	Listen string              // HTTP address; a Start replaces it with the address in use
 
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process is gone
@@ -46,13 +54,19 @@ type Server struct {
 // serve; log receives its stderr. The first Start uses a free port, and later ones use the same
 // port.
 func New(binary, data string, log io.Writer, args ...string) *Server {
-	return &Server{binary: binary, log: log, listen: "127.0.0.1:0", args: append([]string{"serve", "--json", "--data", data}, args...)}
+	return &Server{binary: binary, log: log, Listen: "127.0.0.1:0", args: append([]string{"serve", "--json", "--data", data}, args...)}
 }
 
-// Start starts the process and returns when it is ready.
+// Start starts the process and returns when it is ready. The error is ErrNotReady if the process
+// ended instead.
 func (s *Server) Start(ctx context.Context) error {
-	s.cmd = exec.Command(s.binary, append(s.args, "--http", s.listen)...)
-	s.cmd.Stderr, s.cmd.Dir = s.log, s.Dir
+	argv := append(append([]string{s.binary}, s.args...), "--http", s.Listen)
+	if s.Wrap != nil {
+		argv = s.Wrap(argv)
+	}
+	s.cmd = exec.Command(argv[0], argv[1:]...)
+	s.cmd.Stderr, s.cmd.Dir, s.cmd.SysProcAttr = s.log, s.Dir, s.Attr
+	s.cmd.Env = append(os.Environ(), s.Env...)
 	s.cmd.WaitDelay = 5 * time.Second
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
@@ -74,7 +88,7 @@ func (s *Server) Start(ctx context.Context) error {
 		in := bufio.NewReader(out)
 		line, err := in.ReadBytes('\n')
 		if err != nil {
-			a.err = errors.New("the server ended before it was ready")
+			a.err = ErrNotReady
 		} else if err := json.Unmarshal(line, &a.ready); err != nil || !a.ready.Ready {
 			a.err = fmt.Errorf("the server printed %.200q instead of being ready", line)
 		}
@@ -93,7 +107,7 @@ func (s *Server) Start(ctx context.Context) error {
 			return a.err
 		}
 		s.Ready = a.ready
-		s.listen = a.ready.HTTP[len("http://"):]
+		s.Listen = a.ready.HTTP[len("http://"):]
 		return nil
 	case <-ctx.Done():
 		s.Kill()
@@ -104,13 +118,26 @@ func (s *Server) Start(ctx context.Context) error {
 // Exited is closed when the process has ended for any reason.
 func (s *Server) Exited() <-chan struct{} { return s.exited }
 
+// Exit returns the exit code of a process that has ended, or -1 if a signal ended it, and the error.
+func (s *Server) Exit() (code int, err error) { return s.cmd.ProcessState.ExitCode(), s.err }
+
 // Kill ends the process like a power failure, and returns when it is gone.
 func (s *Server) Kill() {
+	if s.Shoot() {
+		<-s.exited
+	}
+}
+
+// Shoot is Kill without the wait. It returns false if no process was started.
+func (s *Server) Shoot() bool {
 	if s.cmd == nil || s.cmd.Process == nil {
-		return
+		return false
 	}
 	_ = s.cmd.Process.Kill() // the process may already be gone
-	<-s.exited
+	if s.OnKill != nil {
+		s.OnKill(s.cmd.Process)
+	}
+	return true
 }
 
 // Stop asks the process to end in order, and waits for it. Where that is not possible (Windows), it

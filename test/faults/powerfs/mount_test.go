@@ -10,15 +10,14 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/surgetank/surgetank/test/kit/namespace"
 )
 
 // The test program starts itself again: first in a mount namespace of its own, where it may mount.
 // There it starts the program that uses the file system, in a process of its own for the reason
 // given at Mount.
-const (
-	inNamespace = "SURGETANK_POWERFS_NAMESPACE"
-	asProgram   = "SURGETANK_POWERFS_PROGRAM"
-)
+const asProgram = "SURGETANK_POWERFS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(asProgram); dir != "" {
@@ -28,21 +27,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	if os.Geteuid() == 0 && os.Getenv(inNamespace) == "" {
-		cmd := exec.Command(os.Args[0], os.Args[1:]...)
-		cmd.Env = append(os.Environ(), inNamespace+"=1")
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-		err := cmd.Run()
-		var e *exec.ExitError
-		if errors.As(err, &e) {
-			os.Exit(max(1, e.ExitCode()))
-		}
-		if err == nil {
-			os.Exit(0)
-		}
-		fmt.Fprintln(os.Stderr, "without a mount namespace:", err)
-	}
+	_ = namespace.Own(0) // tests that need one are skipped without it
 	os.Exit(m.Run())
 }
 
@@ -87,7 +72,7 @@ func program(dir string, syncs bool) error {
 }
 
 func TestAProgramThatForgetsToSync(t *testing.T) {
-	if os.Getenv(inNamespace) == "" {
+	if !namespace.Inside() {
 		if os.Getenv("CI") == "true" {
 			t.Fatal("needs root and a mount namespace, and CI=true")
 		}

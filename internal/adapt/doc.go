@@ -1,0 +1,45 @@
+// Package adapt finds the number of jobs that a target can process at the same time. A job is a
+// lease of a message, or a batch of a sink. A Controller gets facts about jobs, and returns a limit
+// of jobs in flight and a batch size.
+//
+// A Controller has no goroutine, no lock, no clock and no random numbers. Times are nanoseconds
+// since any fixed moment. The same calls lead to the same state, so a second Controller can check a
+// first.
+//
+// # Algorithm
+//
+// The algorithm is called interleaved gradient control. It alternates between two phases:
+//
+//   - In a probe, the limit is Settings.Min. The latency of some jobs is measured.
+//   - In a load phase, the working limit applies. Latency is measured in windows. The phase is nine
+//     times as long as the probe, so probes cost about a tenth of the time.
+//
+// After each probe the working limit is multiplied by √(tolerance ÷ ratio), within 0.75 and 1.33.
+// The ratio is the median latency under load divided by the median latency of the last probes.
+//
+// # Use
+//
+// The owner calls Tick when the time Next has come, and then hands out jobs while InFlight is below
+// Limit. It calls Handed for each job, Answered for its end, and Extended for an extended lease.
+// With a breaker, it calls Reset when the breaker opens, and passes RampWindows to breaker.Ramped.
+//
+// # Sources
+//
+// Parts of the algorithm come from published ones, and parts avoid their known problems:
+//
+//   - Netflix concurrency-limits, Gradient2Limit.java: the limit follows a ratio of latencies, with
+//     a square root and a tolerance. Gradient2 divides by a long average of latency under load, so
+//     its own congestion raises the average and then the limit (issue 137).
+//   - Envoy's adaptive concurrency filter: the latency to compare with is measured at a minimal
+//     concurrency. Envoy refuses requests meanwhile (issue 8337). A queue only lets them wait.
+//   - Envoy's early samples spoil a measurement (issue 11579). Here a probe begins after all older
+//     jobs have ended.
+//   - Vector's adaptive request concurrency: errors that do not show congestion are not latency
+//     (issues 4082 and 26124).
+//   - TCP: slow start after a start and after idle time, and half of the limit after a refusal,
+//     once per round trip (RFC 5681).
+//
+// The medians over several probes are this project's own. A single probe is too noisy, and a
+// minimum over time gets stuck on targets whose speed changes. Vegas drains as well in short tests,
+// but its minimum goes stale in long ones. Decision 0173 has the comparison.
+package adapt

@@ -1,0 +1,261 @@
+package adapt
+
+import "math"
+
+// stallAfter returns the silence that is a stall. Slow jobs of late count too. Otherwise each rare
+// slow job of a target with mixed costs would look like a stall.
+func (c *Controller) stallAfter() int64 {
+	return max(stallLeast, stallTimes*c.latency, 3*c.slowest)
+}
+
+// tired tells whether a probe stops waiting for the older jobs after stallAfter. A probe waits for
+// jobs that are slow together, and does not wait for the last few.
+func (c *Controller) tired() bool {
+	return c.phase == Probe && c.older > 0 && c.latency > 0 && (c.older == 1 || 4*c.older <= c.olderAtStart)
+}
+
+// Next returns the time of the next Tick, or 0 if none is needed. Each report can move the time, in
+// both directions. An owner with one timer may let the timer fire early, and ask again.
+func (c *Controller) Next() int64 {
+	at := c.due()
+	if c.pausedTill > c.now {
+		at = min(at, c.pausedTill)
+	}
+	if at == never {
+		return 0
+	}
+	return at
+}
+
+// due returns the time of the next change that is not caused by a report.
+func (c *Controller) due() int64 {
+	at := int64(never)
+	if c.inFlight == 0 {
+		if !c.low {
+			at = c.idleSince + IdleAfter
+		}
+	} else if !c.stalled && c.inFlight > c.stragglers {
+		at = c.sign + c.stallAfter()
+	}
+	if c.phase == Load && (c.latency < longJob || c.answers >= max(longJobsALoad, 3*c.Working())) {
+		at = min(at, c.loadEnd)
+	}
+	if c.tired() {
+		at = min(at, c.begun+c.stallAfter())
+	}
+	return at
+}
+
+// Tick does what is due. Calls before the time Next do nothing.
+func (c *Controller) Tick(now int64) { c.advance(now) }
+
+// advance does what is due and returns the time, which never runs backwards.
+func (c *Controller) advance(now int64) int64 {
+	c.now = max(c.now, now)
+	// One event can make another one due: a load phase ends, and then the queue is idle.
+	for range 4 {
+		if c.now < c.due() {
+			break
+		}
+		c.step(c.now)
+	}
+	return c.now
+}
+
+func (c *Controller) step(now int64) {
+	switch {
+	case c.inFlight == 0 && !c.low && now >= c.idleSince+IdleAfter:
+		c.restart(now, Idle)
+	case c.tired() && now >= c.begun+c.stallAfter():
+		c.stragglers += c.older
+		c.stragglersTill = c.begun + 1
+		c.older = 0
+		c.drained(now)
+	case c.inFlight > c.stragglers && !c.stalled && now >= c.sign+c.stallAfter():
+		c.stalled = true
+		if c.latency > 0 || c.Working() > c.set.Min {
+			c.restart(now, Stalled)
+			c.low = false
+		}
+	default:
+		c.startProbe(now) // the load phase is over
+	}
+}
+
+func (c *Controller) startProbe(now int64) {
+	c.phase, c.begun = Probe, now
+	c.older = max(c.inFlight-c.stragglers, 0)
+	c.olderAtStart = c.older
+	c.probe.n, c.busy, c.drain = 0, 0, 0
+	c.sampleFrom = now
+	if c.nextBatch > 0 && c.nextBatch != c.batch {
+		c.record(now, c.batch, c.nextBatch, c.nextBatchReason, 0)
+		c.batch, c.batchSince = c.nextBatch, now
+		c.forget()
+	}
+	c.nextBatch = 0
+}
+
+// endProbe ends the probe if the samples are enough.
+func (c *Controller) endProbe(now int64, rows int) {
+	n := c.probe.n
+	median, spread := c.probe.median()
+	length := int64(median * float64(rows))
+	switch {
+	case n >= probeMost:
+	case length >= longJob:
+		if n < longJobProbe {
+			return
+		}
+	case n < probeLeast || spread > probeSpread*math.Sqrt(float64(n)):
+		return
+	}
+	wide := spread > variedSpread && n >= probeMost
+	c.varied, c.wide = wide && c.wide, wide
+	c.probes.add(median)
+	c.base = max(c.probes.median(), 1)
+	c.latency = max(length, 1)
+	c.slowest -= c.slowest / 10
+	if c.judgeBatch(now, length) {
+		return
+	}
+	c.law(now)
+	c.errors = false
+	if c.set.Min == c.set.Max {
+		c.startProbe(now) // the limit cannot move, so there is nothing to compare
+		return
+	}
+	c.startLoad(now)
+}
+
+// law changes the working limit by the ratio of the medians.
+func (c *Controller) law(now int64) {
+	busy := c.usedN > 0 && float64(c.used) >= usedShare*float64(c.usedN)*float64(c.Working())
+	switch {
+	case c.slowStart && !c.varied:
+	case c.varied:
+		c.slowStart = false
+		if busy && !c.errors {
+			c.change(now, c.limit+1, NoErrors, 0)
+		}
+	case c.windows.n < lawWindows || c.probes.n < lawProbes:
+	default:
+		c.ratio = c.windows.median() / c.base
+		want := c.limit * factor(c.set.Tolerance, c.ratio)
+		switch {
+		case want > c.limit && busy:
+			c.change(now, want, RoomLeft, c.ratio)
+		case want < c.limit && busy:
+			c.change(now, want, TooSlow, c.ratio)
+		case want < c.limit && c.usedN > 0:
+			// Lowering the unused part costs nothing, and a burst finds a limit near the load that
+			// the target knows.
+			if want = max(want, math.Ceil(float64(c.used)/float64(c.usedN))); want < c.limit {
+				c.change(now, want, TooSlow, c.ratio)
+			}
+		}
+	}
+}
+
+// factor returns √(tolerance ÷ ratio) within bounds, and 1 near the tolerance.
+func factor(tolerance, ratio float64) float64 {
+	if math.Abs(ratio/tolerance-1) <= lawBand {
+		return 1
+	}
+	return min(max(math.Sqrt(tolerance/ratio), lawDown), lawUp)
+}
+
+func (c *Controller) startLoad(now int64) {
+	length := min(now-c.begun, c.drain+c.busy/int64(c.set.Min))
+	c.phase, c.begun = Load, now
+	c.loadEnd = now + max(loadTimes*length, loadLeast)
+	if c.pausedTill > now {
+		c.loadEnd += c.pausedTill - now
+	}
+	c.answers = 0
+	c.used, c.usedN = 0, 0
+	if c.window.n == 0 && c.lost == 0 {
+		c.startWindow(now)
+	} else { // the limit is the same, so the window continues
+		c.warmUp(now)
+	}
+	if c.slowStart && c.limit == float64(c.set.Min) {
+		c.grow(now, 0)
+	}
+}
+
+// startWindow starts a window of jobs that are handed out from now on.
+func (c *Controller) startWindow(now int64) {
+	c.window.clear()
+	c.windowBegun = now
+	c.lost = 0
+	c.warmUp(now)
+}
+
+// warmUp makes jobs void that were handed out before. Of the jobs that are handed out together, the
+// short ones end first. So a whole round of answers is skipped, or mixed costs would look cheap.
+func (c *Controller) warmUp(now int64) {
+	if c.phase == Load {
+		c.sampleFrom = now
+		c.skip = c.Working()
+	}
+}
+
+// closeWindow ends the window if it is long enough, and does what cannot wait for the law.
+func (c *Controller) closeWindow(now int64) {
+	n := c.window.seen + c.lost
+	if n < windowLeast || now-c.windowBegun < windowTime {
+		return
+	}
+	value, ratio := 0.0, math.Inf(1)
+	late := 5*c.lost > n // more than a fifth had no result
+	if !late {
+		value = c.window.median()
+		ratio = value / c.base
+	}
+	// The next window keeps jobs that are out: only a change makes them void.
+	from := c.sampleFrom
+	c.startWindow(now)
+	c.sampleFrom, c.skip = from, 0
+	c.ramped++
+
+	if c.varied && !late {
+		c.over = 0
+		return
+	}
+	c.over++
+	if ratio <= overTimes*c.set.Tolerance {
+		c.over = 0
+	}
+	switch {
+	case c.over >= overWindows:
+		c.slowStart = false
+		c.change(now, c.limit/2, Overload, ratio)
+	case c.slowStart && ratio <= c.set.Tolerance:
+		c.exceeded = 0
+		c.grow(now, ratio)
+	case c.slowStart:
+		if c.exceeded++; c.exceeded >= exceeded {
+			c.slowStart = false
+			c.change(now, c.limit*factor(c.set.Tolerance, ratio), SlowStartEnd, ratio)
+		}
+	case !late:
+		c.windows.add(value)
+	}
+	if !math.IsInf(ratio, 1) {
+		c.ratio = ratio
+	}
+}
+
+// grow is a step of slow start. An unused limit does not grow.
+func (c *Controller) grow(now int64, ratio float64) {
+	if c.usedN > 0 && float64(c.used) < usedShare*float64(c.usedN)*float64(c.Working()) {
+		return
+	}
+	if c.limit >= float64(c.set.Max) {
+		c.slowStart = false // the law takes over
+		return
+	}
+	c.change(now, float64(c.limit*1.5)+0.5, SlowStart, ratio) // rounded twice on every processor
+	c.used, c.usedN = 0, 0
+}

@@ -1,0 +1,88 @@
+package httpapi
+
+import (
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
+)
+
+const exampleQueue = `{"name":"orders","vhost":"/","id":1,"created":"2026-01-02T03:04:05Z","settings":{"group_by":"header:customer","retry":{"max_attempts":8}},` +
+	`"ready":2,"blocked":0,"delayed":0,"leased":1,"damaged":0,"bytes":120,"oldest_age":"1.5s","backing_off":0,"groups":2,"consumers":1,"floor":1,` +
+	`"counts":{"published":0,"duplicates":0,"refused":0,"delivered":0,"acked":0,"nacked":0,"expired":0,"dead_lettered":0,"dropped":0,"leases_lost":0}}`
+
+// queueRoutes are the routes of queues in a virtual host.
+func queueRoutes() []route {
+	return []route{
+		{
+			method: "GET", pattern: "/queues", access: inVhost, handle: (*call).listQueues,
+			tag: "queues", summary: "List queues",
+			about: "Shows the queues on which the caller has any permission.",
+			params: []param{
+				textParam("after", "Start after this name, which is next of the page before."),
+				numberParam("max", maxListed, "Queues per page; 10,000 by default."),
+				textParam("prefix", "Only names with this beginning."),
+				flagParam("all_vhosts", "Queues of every virtual host."),
+			},
+			replies: ok("Queues by name.", queuesAnswer{}, `{"queues":[`+exampleQueue+`]}`),
+		},
+		{
+			method: "GET", pattern: "/queues/{q}", access: see, handle: (*call).getQueue,
+			tag: "queues", summary: "Settings and figures of a queue",
+			replies: ok("The queue. Its settings include the defaults.", settings.Queue{}, exampleQueue),
+		},
+		{
+			method: "PUT", pattern: "/queues/{q}", access: configure, handle: (*call).putQueue,
+			codes: []surgetank.Code{surgetank.CodeExists},
+			tag:   "queues", summary: "Create or change a queue",
+			needs: `Needs configure. Unless dead_letter is "-", also needs read, and write on the dead-letter queue, which is QUEUE.dead by default.`,
+			params: []param{
+				presetParam("mode", "create: 409 if the queue exists. create_if_absent: leave an existing queue unchanged. "+
+					"update: 404 if the queue does not exist. merge: change only the settings in the request; "+
+					"null sets a setting to its default. No concurrent change of the queue is lost.", "create_or_update", "create_if_absent", "create", "update", "merge"),
+			},
+			body:    jsonOf(ref("QueueSettings"), `{"group_by":"header:customer","group":{"max_in_flight":1},"level":{"rate":"2000/s"},"retry":{"max_attempts":8,"initial":"1s"},"max_bytes":"50GiB"}`),
+			replies: put("The queue existed, and has these settings now.", settings.Queue{}, exampleQueue),
+		},
+		{
+			method: "DELETE", pattern: "/queues/{q}", access: configure, handle: (*call).deleteQueue,
+			codes: []surgetank.Code{surgetank.CodeExists},
+			tag:   "queues", summary: "Delete a queue and its messages",
+			params: []param{
+				flagParam("if_unused", "Only without consumers."),
+				flagParam("if_empty", "Only without messages."),
+			},
+			replies: ok("The queue is deleted; removed counts the messages that were not leased.", removedAnswer{}, `{"removed":3}`),
+		},
+		{
+			method: "POST", pattern: "/queues/{q}/purge", access: read, handle: (*call).purge,
+			tag: "queues", summary: "Drop every message that is not leased, or only the damaged ones",
+			params: []param{
+				flagParam("damaged", "Only messages that cannot be read. Later messages of their groups can then be delivered."),
+			},
+			replies: ok("The messages are dropped.", purgedAnswer{}, `{"purged":7}`),
+		},
+		{
+			method: "POST", pattern: "/queues/{q}/pause", access: configure, handle: (*call).pause,
+			tag: "queues", summary: "Stop deliveries; publishing goes on",
+			body:    jsonBody(`{"for":"10m"}`, readPause, docs{"for": "Resume by itself after this time. Without it, the pause lasts until resume."}),
+			replies: ok("Done.", pausedAnswer{}, `{"paused":true}`),
+		},
+		{
+			method: "POST", pattern: "/queues/{q}/resume", access: configure, handle: (*call).resume,
+			tag: "queues", summary: "Resume deliveries",
+			replies: ok("Done.", pausedAnswer{}, `{"paused":false}`),
+		},
+		{
+			method: "POST", pattern: "/queues/{q}/redrive", access: read, handle: (*call).redrive,
+			tag: "queues", summary: "Move messages to another queue",
+			about: "The answer comes after all messages are moved. If the client disconnects, the redrive stops.",
+			needs: "Needs read, and write on the target queue. Without to and queue, it needs write on every " +
+				"queue of the virtual host.",
+			body: jsonBody(`{"to":"orders","rate":"100/s","max":1000}`, readRedrive, docs{
+				"to":     "The target queue; by default the queue where each message was dead-lettered last.",
+				"reason": "Only messages whose newest death has this reason.",
+				"queue":  "Only messages that were dead-lettered last from this queue.",
+			}),
+			replies: ok("Done.", redriveAnswer{}, `{"matched":5,"moved":5,"skipped":0,"dry_run":false}`),
+		},
+	}
+}

@@ -1,0 +1,131 @@
+package lint
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// durability has the functions of a package that may write durable state, by name: "function" or
+// "Type.method".
+type durability struct {
+	// structs are the types whose fields are durable.
+	structs []string
+	// mixed are structs that durable fields lead to, and that have volatile fields too.
+	mixed []string
+	// appliers apply records or restore snapshots. They write durable fields and call each other.
+	// No other function of the package calls them.
+	appliers []string
+	// gates are appliers that other functions call, and these functions.
+	gates map[string][]string
+	// upkeep are functions that write durable fields and change no fact, and the reasons.
+	upkeep map[string]string
+}
+
+var queueDurability = durability{
+	structs: []string{"machineDurable", "queueDurable", "slotDurable", "keysDurable", "keyed", "dedup", "dedupAt", "dedupID", "publishers", "publisher", "note", "trail", "failures", "keptReason", "Loss"},
+	mixed:   []string{"Queue", "slots"},
+	appliers: []string{
+		"Machine.apply", "Machine.Replay", "Machine.applyChecked", "Machine.queueSet", "Machine.queueGone", "Machine.open", "Machine.close",
+		"Queue.enqueue", "Queue.insert", "Queue.detach", "Queue.erase", "Queue.drop", "Queue.enqueueKeyed", "Queue.setKey", "Queue.dropKey", "Machine.coalesced", "Queue.returnedTo", "Queue.dropNotes", "Queue.transfer", "Queue.moved", "Queue.purge", "Queue.span",
+		"Queue.setFailure", "Queue.forgetFailure", "Queue.forgetFailures", "failures.drop",
+		"slot.set", "slot.setRef", "slot.setTime", "slot.kill", "slot.lose",
+		"dedup.add",
+		"publishers.confirm", "publishers.insert", "publishers.link", "publishers.unlink", "publishers.forget", "publisher.confirm",
+		// snapshots
+		"Machine.Restore", "Machine.restoreQueue", "Machine.restoreChunk", "Machine.restoreFresh", "Queue.restoreTrails", "Queue.restoreFailures", "Queue.restoreKeys", "publishers.restore", "decoder.losses",
+		// repair
+		"Repair.Entry", "Repair.Gap", "Repair.Body", "Repair.Finish", "Repair.fit", "Repair.fitTransfer", "Repair.fitCoalesced", "Repair.forget", "Repair.named", "Repair.next", "Repair.purged", "Repair.queue", "Repair.reaches",
+		"Repair.seen", "Repair.movedUnseen", "Repair.bodies",
+	},
+	gates: map[string][]string{
+		"Machine.apply": {"Machine.emit", "Machine.publish", "Relocate.run"}, // each writes the record to the entry first
+	},
+	upkeep: map[string]string{
+		"slot.to":           "its callers set only volatile states, which this test checks",
+		"slot.mark":         "marks are volatile",
+		"slot.unmark":       "marks are volatile",
+		"slots.free":        "it clears the slot of a message that an applier has removed",
+		"dedup.expire":      "time has ended these ids, and find does not see them",
+		"compactMap":        "it copies a map and keeps its content",
+		"Queue.compactKeys": "it copies maps and keeps their content",
+		"Machine.Compact":   "it copies maps and lists and keeps their content",
+	},
+}
+
+// TestOnlyReplayWritesDurableState checks the machine's promise that the live state and the
+// recovered state cannot differ: every change of a durable field is a record that apply applies.
+//
+// The test finds writes through local variables and parameters. It does not follow a map or a
+// pointer that was stored in another struct.
+func TestOnlyReplayWritesDurableState(t *testing.T) {
+	fset, files := load(t, parser.SkipObjectResolution)
+	var pkg []*ast.File
+	for _, f := range files {
+		if f.pkg == "internal/queue" && !f.test {
+			pkg = append(pkg, f.ast)
+		}
+	}
+	for _, problem := range queueDurability.check(t, fset, "internal/queue", pkg) {
+		t.Error(problem)
+	}
+}
+
+// TestDurabilityCheckSees breaks each rule, to test the check itself.
+func TestDurabilityCheckSees(t *testing.T) {
+	const src = `package p
+import "slices"
+type durable struct { n int; m map[string]int; l []int; set set; c struct{ x int } }
+type set []int
+type machine struct { durable; v int; elems [4]elem }
+type elem struct { durable; next int }
+func (s *set) add(n int) { *s = append(*s, n) }
+func (m *machine) apply() { m.n++; m.fill() }
+func (m *machine) fill() { m.m["a"] = 1 }
+func (m *machine) emit() { m.apply() }
+func (m *machine) unused() {}
+func (m *machine) reads() (int, int) { m.v = m.n; e := &m.elems[0]; e.next = 1; l := slices.Clone(m.l); l[0] = 1; return m.m["a"], m.v }
+func (m *machine) bad(k *machine) {
+	m.n = 1
+	k.n++
+	m.m["b"] += 2
+	delete(m.m, "b")
+	m.l = append(m.l, 1)
+	slices.Sort(m.l)
+	alias := m.m
+	alias["c"] = 1
+	change(m.l)
+	m.set.add(1)
+	m.elems[0] = elem{}
+	m.fill()
+	take(&m.n)
+	m.durable = durable{}
+	func() { m.c.x = 1 }()
+}
+func change(l []int) { l[0] = 1 }
+func take(p *int) {}
+`
+	fset := token.NewFileSet()
+	f, err := parser.ParseFile(fset, "p.go", src, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := durability{structs: []string{"durable"}, appliers: []string{"machine.apply", "machine.fill", "machine.unused"}, gates: map[string][]string{"machine.apply": {"machine.emit"}}}
+	got := d.check(t, fset, "p", []*ast.File{f})
+	lines := map[string]bool{}
+	for _, p := range got {
+		if strings.HasPrefix(p, "p.go:") {
+			lines[strings.SplitN(p, ":", 3)[1]] = true
+		} else if !strings.HasPrefix(p, "machine.unused") {
+			t.Error(p)
+		}
+	}
+	want := []string{"7", "14", "15", "16", "17", "18", "19", "21", "24", "25", "26", "27", "28", "30"}
+	if lines := slices.Sorted(maps.Keys(lines)); !slices.Equal(lines, slices.Sorted(slices.Values(want))) {
+		t.Errorf("violations are in the lines %v, want %v:\n%s", lines, want, strings.Join(got, "\n"))
+	}
+}

@@ -1,0 +1,266 @@
+package mutant
+
+// plants are the places of the defects. In after, DEFECT is true if the defect is on. Each text
+// before must occur exactly once in its file; a test checks it. The line breaks at the two ends of
+// a text are not a part of it.
+var plants = []struct {
+	defect              Defect
+	file, before, after string
+}{
+	{EarlyRelease, "internal/broker/turn.go", `
+		b.flights = append(b.flights, f)
+		b.maintain()
+`, `
+		if DEFECT {
+			b.release(&f)
+			f = flight{entry: number}
+		}
+		b.flights = append(b.flights, f)
+		b.maintain()
+`},
+	{EarlyRelease, "internal/broker/turn.go", `if b.number == b.durable {`, `if b.number == b.durable || DEFECT {`},
+	{AnyEpoch, "internal/queue/settle.go", `s.Receipt.Epoch == m.epoch && s.Receipt.Incarnation == m.incarnation() {`, `(s.Receipt.Epoch == m.epoch && s.Receipt.Incarnation == m.incarnation() || DEFECT) {`},
+	{DedupForgotten, "internal/queue/snapshot.go", `
+		case kindSnapDedup:
+`, `
+		case kindSnapDedup:
+			if DEFECT {
+				continue
+			}
+`},
+	{EarlyDeadline, "internal/queue/lease.go", `
+			l.deadline = m.now + int64(term)
+`, `
+			l.deadline = m.now + int64(term)
+			if DEFECT {
+				l.deadline -= int64(term) / 2
+			}
+`},
+	{EarlyDeadline, "internal/queue/lease.go", `
+		out.Lease, out.Deadline = l.no, l.deadline
+`, `
+		out.Lease, out.Deadline = l.no, l.deadline
+		if DEFECT && l.deadline != 0 {
+			out.Deadline = m.now + int64(term)
+		}
+`},
+	{AckNotLogged, "internal/queue/settle.go", `
+	m.emit(r)
+	return n
+`, `
+	if DEFECT {
+		m.apply(r)
+		return n
+	}
+	m.emit(r)
+	return n
+`},
+	{StrictOvertaken, "internal/queue/replay.go", `case q.strict(h) && s.has(slotRedelivered):`, `case q.strict(h) && s.has(slotRedelivered) && !DEFECT:`},
+	{TrimTooFar, "internal/broker/snapshots.go", `
+	b.freed = freed{before: min(snapshot+1, b.machine.Needed())
+`, `
+	needed := b.machine.Needed()
+	if DEFECT {
+		needed = snapshot + 1
+	}
+	b.freed = freed{before: min(snapshot+1, needed)
+`},
+	{ExpiryForgotten, "internal/queue/snapshot.go", `
+		case kindSnapTimes:
+`, `
+		case kindSnapTimes:
+			if DEFECT {
+				continue
+			}
+`},
+	{PoisonDropped, "internal/queue/lease.go", `
+			if !m.sendToDeadLetter(q, seq, reasonAttempts, attempts, detail) {
+`, `
+			if DEFECT {
+				m.remove(q, seq, reasonAttempts)
+				return
+			}
+			if !m.sendToDeadLetter(q, seq, reasonAttempts, attempts, detail) {
+`},
+	{SnapshotTooNew, "internal/queue/snapshot.go", `
+	m.snapGen++
+`, `
+	m.snapGen++
+	if DEFECT {
+		at++
+	}
+`},
+	{PurgeTakesLeased, "internal/queue/replay.go", `if s.live() && !keep[seq] {`, `if s.live() && (!keep[seq] || DEFECT && q.m.recovering) {`},
+	{TrimTooSoon, "internal/broker/snapshots.go", `
+, known: b.number}
+	b.trimFreed()
+`, `
+, known: b.number}
+	if DEFECT {
+		b.freed.known = b.durable
+	}
+	b.trimFreed()
+`},
+	{SyncSkipped, "internal/disklog/writer.go", `
+if err := w.out.Sync(); err != nil {
+		return err
+	}
+`, `
+if !DEFECT {
+		if err := w.out.Sync(); err != nil {
+			return err
+		}
+	}
+`},
+	{DirSyncDropped, "internal/disklog/segment.go", `
+	if err := m.fs.SyncDir(m.dir); err != nil {
+`, `
+	if DEFECT {
+		return nil
+	}
+	if err := m.fs.SyncDir(m.dir); err != nil {
+`},
+	{ChecksumIgnored, "internal/disklog/scan.go", `if sum != fr.sum {`, `if sum != fr.sum && !DEFECT {`},
+	{ChecksumIgnored, "internal/disklog/segment.go", `castagnoli, data) != fr.sum {`, `castagnoli, data) != fr.sum && !DEFECT {`},
+	{IDReused, "internal/queue/snapshot.go", `
+	q.nextSeq = next
+`, `
+	q.nextSeq = next
+	if DEFECT {
+		q.nextSeq = max(1, next-1)
+	}
+`},
+	{LeaseNumberTwice, "internal/queue/lease.go", `
+	m.nextLease++
+`, `
+	m.nextLease++
+	if DEFECT {
+		m.nextLease = 1
+	}
+`},
+	{WatermarkDedup, "internal/queue/dedup.go", `
+	at, ok := d.ids[key]
+`, `
+	at, ok := d.ids[key]
+	if DEFECT && !ok {
+		for i := range d.line {
+			if x := &d.line[i]; string(x.key[:]) > string(key[:]) {
+				return x.seq, true
+			}
+		}
+	}
+`},
+	{GroupsLost, "internal/queue/snapshot.go", `
+		if s.has(slotNoted) != (q.notes
+`, `
+		if DEFECT {
+			s.flow = 0
+		}
+		if s.has(slotNoted) != (q.notes
+`},
+	{DelayForgotten, "internal/queue/lease.go", `
+	case delay > 0:
+`, `
+	case DEFECT:
+	case delay > 0:
+`},
+	{GiveBackLost, "internal/queue/subscribe.go", `
+			m.giveUp(q, s.Receipt.ID.Seq, 0, false, "")
+`, `
+			if DEFECT {
+				q.endLease(s.Receipt.ID.Seq)
+				m.acked(q, s.Receipt.ID.Seq)
+				continue
+			}
+			m.giveUp(q, s.Receipt.ID.Seq, 0, false, "")
+`},
+	{HeldOvertaken, "internal/queue/damage.go", `
+	q.flows[s.flow].holder = 0 
+`, `
+	if DEFECT {
+		q.flows[s.flow].inflight--
+	}
+	q.flows[s.flow].holder = 0 
+`},
+	{HeldOvertaken, "internal/queue/damage.go", `
+	q.flows[s.flow].inflight--
+`, `
+	if !DEFECT {
+		q.flows[s.flow].inflight--
+	}
+`},
+	{LossUnlisted, "internal/queue/repair.go", `
+		s.bodies(q, &l, gone, readable)
+`, `
+		s.bodies(q, &l, gone, readable)
+		if DEFECT {
+			l.Missing = nil
+		}
+`},
+	{AckUnrepaired, "internal/queue/repair.go", `
+	case kindAcked, kindRemoved:
+`, `
+	case kindAcked, kindRemoved:
+		if DEFECT && r.Kind == kindAcked {
+			return false
+		}
+`},
+	{FullForEver, "internal/broker/reclaim.go", `
+	cost := b.snapshotCost(now)
+`, `
+	if DEFECT && b.full {
+		return
+	}
+	cost := b.snapshotCost(now)
+`},
+	{PublishersForgotten, "internal/queue/snapshot.go", `
+			m.publishers.restore(d)
+`, `
+			if !DEFECT {
+				m.publishers.restore(d)
+			}
+`},
+	{NumbersNotLogged, "internal/queue/publisher.go", `
+		m.emit(r)
+`, `
+		if DEFECT {
+			r.Time = m.now
+			m.apply(r)
+		} else {
+			m.emit(r)
+		}
+`},
+	{ReasonsForgotten, "internal/queue/snapshot.go", `
+		case kindSnapFailures:
+`, `
+		case kindSnapFailures:
+			if DEFECT {
+				continue
+			}
+`},
+	{DelayAges, "internal/queue/replay.go", `
+if r.NotBefore > r.Time && notBefore > r.Time {
+		s.setTime
+`, `
+if r.NotBefore > r.Time && notBefore > r.Time && !DEFECT {
+		s.setTime
+`},
+	{BackOffBlocked, "internal/queue/backoff.go", `
+	q.flows[h].backs = uint32
+`, `
+	if DEFECT {
+		return
+	}
+	q.flows[h].backs = uint32
+`},
+	{LeaseCrossed, "internal/queue/coalesce.go", `return len(q.links) > 0 && q.links[seq].ahead != 0`, `return len(q.links) > 0 && q.links[seq].ahead != 0 && !DEFECT`},
+	{SupersededRetried, "internal/queue/coalesce.go", `if !q.coalesces() || q.config.Coalesce.Keep == surgetank.KeepFirst {`, `if !q.coalesces() || q.config.Coalesce.Keep == surgetank.KeepFirst || DEFECT {`},
+	{KeysForgotten, "internal/queue/snapshot.go", `
+		case kindSnapKeys:
+`, `
+		case kindSnapKeys:
+			if DEFECT {
+				continue
+			}
+`},
+}

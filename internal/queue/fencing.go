@@ -1,0 +1,21 @@
+package queue
+
+// leaseBits is how many bits of a fencing token count the leases of one opening. The bits above
+// them are the epoch, so a token fits a signed 64-bit integer for maxTokenEpoch openings.
+const (
+	leaseBits     = 44
+	maxTokenEpoch = 1<<(63-leaseBits) - 1
+)
+
+// fencingToken returns the token of a lease on a message of a flow; 0 if the message has none.
+//
+// Every later lease of the machine has a higher number, and every later opening a higher epoch. So
+// the tokens of one group grow in the order of its hand-outs, also across restarts. A target that
+// stores the highest token of a group can refuse a consumer whose lease has ended. Only a strict
+// group has tokens: leases of one group that run at the same time would refuse each other.
+func (q *Queue) fencingToken(h uint32, lease uint64) int64 {
+	if !q.strict(h) || q.m.epoch > maxTokenEpoch || lease >= 1<<leaseBits {
+		return 0
+	}
+	return int64(q.m.epoch<<leaseBits | lease)
+}

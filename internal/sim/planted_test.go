@@ -1,0 +1,82 @@
+//go:build mutants
+
+package sim
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/surgetank/surgetank/internal/mutant"
+)
+
+// clientsBlind are the defects that clients alone do not notice in a few thousand runs. One needs a
+// crash at one moment in thousands. The other needs one read to fail and the next read of its group
+// to succeed. The checks next to the broker detect both.
+var clientsBlind = map[mutant.Defect]bool{mutant.HeldOvertaken: true}
+
+// figures are the defects that only statistics show. Clients see nothing wrong.
+var figures = map[mutant.Defect]bool{mutant.ReasonsForgotten: true, mutant.DelayAges: true, mutant.BackOffBlocked: true}
+
+// needPlanted ends a test if this build has no defects, because only TestMutants makes such a
+// build.
+func needPlanted(t *testing.T) {
+	t.Helper()
+	if !mutant.Planted {
+		t.Fatal("this build has no defects; run TestMutants with SURGETANK_SIM=mutants")
+	}
+}
+
+// TestPlantedDefects breaks one promise after another on purpose. Each time, two sets of checkers
+// must detect it: those of the clients, without the model and without probes at crash points, and
+// all checkers together.
+func TestPlantedDefects(t *testing.T) {
+	needPlanted(t)
+	defer mutant.Set(mutant.None)
+	for _, d := range mutant.All {
+		mutant.Set(d)
+		for _, alone := range []bool{false, true} {
+			if alone && figures[d] {
+				continue
+			}
+			var caught Result
+			seed := uint64(1)
+			for ; seed <= 3000 && caught.Violation == ""; seed++ {
+				o := Draw(seed)
+				if alone {
+					o.Model, o.Probe = false, 0
+				}
+				caught = Play(o, Script(o), false)
+			}
+			who := map[bool]string{false: "all checkers", true: "clients alone"}[alone]
+			switch {
+			case caught.Violation != "":
+				t.Logf("%s: %s: seed %d: %.160s", d, who, seed-1, caught.Violation)
+			case alone && clientsBlind[d]:
+				t.Logf("%s: %s cannot see it", d, who)
+			default:
+				t.Errorf("%s: %s: nothing noticed in %d seeds", d, who, seed-1)
+			}
+			if *writeFlag && !alone && d == mutant.TrimTooFar {
+				text := "# mutant: " + string(d) + "\n" + Shrink(caught).Text()
+				if err := os.WriteFile(filepath.Join("testdata", "trimmed-too-far.sim"), []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
+// TestPlantedScripts: a script that names a defect shows it.
+func TestPlantedScripts(t *testing.T) {
+	needPlanted(t)
+	defer mutant.Set(mutant.None)
+	scripts(t, func(t *testing.T, o Options, actions []Action, d string) {
+		if d == "" {
+			t.Skip("it names no defect")
+		}
+		if mutant.Set(mutant.Defect(d)); Play(o, actions, false).Violation == "" {
+			t.Errorf("the defect %q is not noticed any more", d)
+		}
+	})
+}
