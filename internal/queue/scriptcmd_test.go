@@ -59,6 +59,8 @@ func (s *script) command(line string) {
 		s.turn(r, func() { s.printf("%s: %q", a.words[1], r.Values) })
 	case "full":
 		s.m.SetFull(a.has("on"))
+	case "tokens":
+		s.tokens = a.has("on")
 	case "records":
 		s.records = a.has("on")
 	case "advance":
