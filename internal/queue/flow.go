@@ -14,7 +14,7 @@ type flow struct {
 	inflight   uint32 // leased or held
 	delayed    uint32 // in the queue's delayed heap, or lost
 	holder     uint64 // the consumer that has all leases; 0: several have
-	returned   uint32 // in the heap; dead slots are counted
+	returned   uint32 // messages in the heap of returned ones; dead slots are counted
 	place      int32  // index in its ready heap, or the flow before it in its ring; -1: in neither
 	priority   uint8  // of the front message, while it is in a heap or ring
 	free       bool
