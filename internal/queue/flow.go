@@ -167,7 +167,7 @@ func (q *Queue) link(h uint32, seq uint64, s *slot) {
 	}
 	f.tail = seq
 	f.waiting++
-	q.waits(seq, s)
+	q.linedUp(seq, s)
 }
 
 // giveBack returns a message that was taken from its flow to its old position in the order.
@@ -186,7 +186,7 @@ func (q *Queue) giveBack(h uint32, seq uint64, s *slot) {
 	r.push(seq)
 	f.returned++
 	f.waiting++
-	q.waits(seq, s)
+	q.linedUp(seq, s)
 }
 
 // after returns the message after seq in a list.

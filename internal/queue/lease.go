@@ -15,6 +15,7 @@ type lease struct {
 	seq      uint64
 	no       uint64
 	consumer *consumer
+	since    int64       // when the message was handed out
 	deadline int64       // 0: the end of its subscription
 	held     node[lease] // of consumer.leases
 }
@@ -33,7 +34,7 @@ func (m *Machine) newLease(seq uint64, c *consumer) *lease {
 		l = m.spareLeases[n-1]
 		m.spareLeases = m.spareLeases[:n-1]
 	}
-	l.seq, l.no, l.consumer, l.deadline = seq, m.nextLease, c, 0
+	l.seq, l.no, l.consumer, l.since, l.deadline = seq, m.nextLease, c, m.now, 0
 	c.leases.push(&l.held)
 	return l
 }
