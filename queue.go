@@ -179,6 +179,10 @@ type QueueInfo struct {
 	// a queue that had dead-lettered it before.
 	Circled uint64
 
+	// In and Out are messages a second. In counts published messages and dead letters that came in.
+	// Out counts messages that left for good. They begin anew when the broker opens.
+	In, Out Rates
+
 	// Refusals counts what each limit refused, since the opening of the broker.
 	Refusals []Refusal
 

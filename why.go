@@ -28,6 +28,33 @@ type Explanation struct {
 	Behind *Explanation
 	Turn   int64         // with the verdict "turn": about how many deliveries of others come first
 	Leases []LeaseHolder // leases that block, oldest first, at most 8
+
+	// These are set in explanations of a queue's next message only.
+	Drain  Drain          // when the backlog will be done
+	Groups []GroupFigures // the groups that lead in one of the figures: most waiting messages first, at most 256
+}
+
+// Drain is an estimate of the time until a queue's backlog is done.
+type Drain struct {
+	Backlog int64 // messages that wait or are in flight, without delayed ones
+	// Low and High are the range from the rates of the last minute and of the last 10 minutes. Both
+	// are 0 if there is no estimate. Only High is 0 if more came than went in the last 10 minutes.
+	Low, High time.Duration
+	By        string // what decides: "rates", "level.rate", "group" or "group.rate"
+	Text      string // a sentence; it says why there is no estimate
+}
+
+// GroupFigures are the present figures of one group.
+type GroupFigures struct {
+	Group             string
+	Waiting, InFlight int64         // Waiting includes delayed messages
+	Rate              float64       // deliveries a second, estimated over about two minutes
+	Age               time.Duration // how long its first message has waited
+}
+
+// Rates are averages of messages a second.
+type Rates struct {
+	Minute, TenMinutes float64
 }
 
 // LeaseHolder is a lease on a message and the consumer that has it.

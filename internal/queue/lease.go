@@ -77,6 +77,7 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 	if s.attempts == 0 && !s.has(slotRedelivered) {
 		q.firstAttempt()
 	}
+	q.sample(h, seq)
 	rateSpend(&q.tat, q.config.Level.Rate, m.now)
 	rateSpend(&f.tat, q.config.Group.Rate, m.now)
 	c.credit--
@@ -135,6 +136,8 @@ func (q *Queue) deadline(at int64, seq uint64) {
 func (q *Queue) endLease(seq uint64) {
 	l := q.leases[seq]
 	delete(q.leases, seq)
+	q.meter.held += q.m.now - l.since
+	q.meter.ended++
 	c := l.consumer
 	q.m.freeLease(l)
 	if p := c.pool; p != nil {

@@ -111,6 +111,7 @@ func (q *Queue) info() surgetank.QueueInfo {
 	}
 	*door.QueueFloor(&i) = q.Floor()
 	q.backOffInfo(&i)
+	q.rateInfo(&i)
 	return i
 }
 

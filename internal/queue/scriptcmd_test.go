@@ -292,6 +292,12 @@ func (s *script) explained(e *surgetank.Explanation) {
 	if e.Behind != nil {
 		s.explained(e.Behind)
 	}
+	if d := &e.Drain; d.Text != "" {
+		s.printf("  drain %d by %q: %s", d.Backlog, d.By, d.Text)
+	}
+	for _, g := range e.Groups {
+		s.printf("  group %s waiting=%d in_flight=%d rate=%.2f age=%v", g.Group, g.Waiting, g.InFlight, g.Rate, g.Age)
+	}
 }
 
 // waits formats the fields of a peek about a message that waits.

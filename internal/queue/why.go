@@ -53,18 +53,23 @@ func init() {
 	}
 }
 
-// Explain says why a queue's next message waits, or a group's first one, or one message.
+// Explain says why a queue's next message waits, or a group's first one, or one message. Send it
+// again while Next is not 0.
 type Explain struct {
 	Queue string
 	Opts  surgetank.ExplainOptions
+	Next  uint64 // not 0: send it again, because it has not read all groups yet
 	Found surgetank.Explanation
 	Err   error
+
+	queue uint64 // the queue of the first turn
+	tops  tops
 }
 
 func (c *Explain) run(m *Machine) bool {
 	q := m.byName[c.Queue]
-	if q == nil {
-		c.Err = noQueue(c.Queue)
+	if q == nil || c.Next != 0 && q.id != c.queue {
+		c.Err, c.Next = noQueue(c.Queue), 0
 		return true
 	}
 	var w *why
@@ -80,7 +85,18 @@ func (c *Explain) run(m *Machine) bool {
 	case c.Opts.Group != "":
 		w, c.Err = q.whyGroup(c.Opts.Group)
 	default:
+		c.queue, c.Next = q.id, 0
+		if !c.tops.read(q) {
+			c.Next = uint64(c.tops.next)
+			return true
+		}
 		w = q.whyQueue()
+		w.e.Groups = c.tops.groups(q)
+		var largest *surgetank.GroupFigures
+		if len(w.e.Groups) > 0 {
+			largest = &w.e.Groups[0]
+		}
+		w.e.Drain = q.drain(largest)
 	}
 	if c.Err == nil {
 		w.full = true
