@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // drain estimates when the backlog is done: the slowest of these terms, once with the rates of the
@@ -90,13 +91,13 @@ func lasting(seconds float64) time.Duration {
 func short(seconds float64) string {
 	switch d := lasting(seconds); {
 	case d < time.Second:
-		return d.Round(10 * time.Millisecond).String()
+		return settings.FormatDuration(d.Round(10 * time.Millisecond))
 	case d < time.Minute:
-		return d.Round(time.Second).String()
+		return settings.FormatDuration(d.Round(time.Second))
 	case d < time.Hour:
-		return d.Round(10 * time.Second).String()
+		return settings.FormatDuration(d.Round(10 * time.Second))
 	default:
-		return d.Round(10 * time.Minute).String()
+		return settings.FormatDuration(d.Round(10 * time.Minute))
 	}
 }
 
