@@ -158,7 +158,7 @@ func (c *Peek) look(q *Queue, seq uint64, s *slot) bool {
 		p := Peeked{Handout: Handout{Queue: q, ID: q.idOf(seq), Seq: seq, Ref: s.ref(), Group: q.groupName(s.flow), Size: s.size, Attempt: int(s.attempts),
 			Redelivered: s.has(slotRedelivered)}, State: st, Damage: q.damageOf(seq, s), Time: s.nanos(), Failure: q.failureOf(seq)}
 		if st == surgetank.StateBlocked || st == surgetank.StateReady {
-			p.Waits = q.waits(seq, st)
+			p.Waits = q.waits(seq)
 		}
 		if s.has(slotNoted) {
 			p.Notes = slices.Clone(q.notes[seq].refs)

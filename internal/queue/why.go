@@ -173,9 +173,12 @@ func (q *Queue) messageVerdict(seq uint64, s *slot) verdict {
 	case surgetank.StateLeased:
 		return isLeased
 	}
-	if v := q.urgent(); v != mayGo {
-		return v
-	}
+	return cmp.Or(q.urgent(), q.ownVerdict(seq, s), q.queueReason())
+}
+
+// ownVerdict returns a message's own reason to wait or its group's, or mayGo. It is neither leased
+// nor damaged.
+func (q *Queue) ownVerdict(seq uint64, s *slot) verdict {
 	if s.state() == slotDelayed && !s.has(slotRedelivered) {
 		return isDelayed
 	}
@@ -185,17 +188,17 @@ func (q *Queue) messageVerdict(seq uint64, s *slot) verdict {
 		}
 		return isBackingOff
 	}
-	if v := q.groupVerdict(s.flow); q.groupName(s.flow) != "" {
-		switch front := q.frontOf(s.flow); {
-		case v == groupInFlight && q.heldOf(s.flow) != 0:
-			return isDamaged
-		case front != seq && (v != mayGo || q.stateOf(seq, s) == surgetank.StateBlocked):
-			return isBehind
-		case v != mayGo:
-			return v
-		}
+	if q.groupName(s.flow) == "" {
+		return mayGo
 	}
-	return q.queueReason()
+	v, front := q.groupVerdict(s.flow), q.frontOf(s.flow)
+	switch {
+	case v == groupInFlight && q.heldOf(s.flow) != 0:
+		return isDamaged
+	case front != seq && (v != mayGo || q.stateOf(seq, s) == surgetank.StateBlocked):
+		return isBehind
+	}
+	return v
 }
 
 // whyGroup explains why the first message of a group waits.
@@ -285,13 +288,17 @@ func (w *why) text() string {
 	return w.explain().Text
 }
 
-// waits returns the sentence for a message in a peek. A message that may go has one if others come
-// first. The reasons of the whole queue are in QueueInfo.
-func (q *Queue) waits(seq uint64, st surgetank.State) string {
-	if st == surgetank.StateBlocked {
-		return q.whyMessage(seq).text()
-	}
-	return (&why{q: q, v: mayGo, seq: seq, h: q.slots.get(seq).flow}).text()
+// waits returns the sentence for a message in a peek that is blocked or ready: the message's own
+// reason or its group's. A message that may go has a sentence if others come first. The reasons of
+// the whole queue are in QueueInfo.
+func (q *Queue) waits(seq uint64) string {
+	return q.whyOwn(seq).text()
+}
+
+// whyOwn is whyMessage without the reasons of the queue.
+func (q *Queue) whyOwn(seq uint64) *why {
+	s := q.slots.get(seq)
+	return &why{q: q, v: q.ownVerdict(seq, s), seq: seq, h: s.flow}
 }
 
 // holders adds the leases that block, oldest first: those of a flow, or of the whole queue.

@@ -139,8 +139,11 @@ func (w *why) sayGroupRate() string {
 }
 
 func (w *why) sayBehind() string {
-	first := w.q.whyMessage(w.q.frontOf(w.h))
-	first.full = w.full
+	first := w.q.whyOwn(w.q.frontOf(w.h))
+	if w.full {
+		first = w.q.whyMessage(first.seq)
+		first.full = true
+	}
 	e := first.explain()
 	w.e.Until, w.e.Leases, w.e.NextTry, w.e.Behind = e.Until, e.Leases, e.NextTry, &e
 	if !w.full {
