@@ -35,7 +35,7 @@ const (
 
 // left counts the messages that left the queue for good.
 func (q *Queue) left() uint64 {
-	n := q.stats.acked + q.stats.dropped + q.stats.deadLettered
+	n := q.stats.acked + q.stats.dropped + q.stats.deadLettered + q.stats.coalesced
 	if d := q.config.DeadLetter; d == "" || d == surgetank.DeadLetterDrop {
 		n += q.stats.expired // otherwise they are dead letters
 	}

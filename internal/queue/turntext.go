@@ -77,7 +77,8 @@ func (q *Queue) turnOf(h uint32, seq uint64, full bool) int64 {
 	return n
 }
 
-// higher tells whether a flow of a higher priority may go, in a fair queue.
+// higher reports whether a group with a higher priority than that of f could be served now. The
+// queue is fair.
 func (s *sched) higher(f *flow) bool {
 	for i := range s.sides {
 		for p := range s.sides[i].descending {

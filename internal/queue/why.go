@@ -43,6 +43,8 @@ func init() {
 		isBackingOff:  {"back_off", (*why).sayBackOff},
 		budgetShort:   {"retry_budget", (*why).sayBudget},
 		groupInFlight: {"group_in_flight", (*why).sayGroupInFlight},
+		keyBusy:       {"key_busy", (*why).sayKeyBusy},
+		keyCollects:   {"coalescing", (*why).sayCollects},
 		groupRate:     {"group_rate", (*why).sayGroupRate},
 		isBehind:      {"behind", (*why).sayBehind},
 		levelInFlight: {"level_in_flight", (*why).sayLevelInFlight},
@@ -128,15 +130,18 @@ func (q *Queue) whyQueue() *why {
 		return w
 	case q.anyReady():
 		w.v = q.queueReason()
-	case q.waiting > q.backsN:
-		seq, _ := q.oldestWaiting()
-		return q.whyMessage(seq)
 	default:
+		if seq, _ := q.oldestWaiting(); seq != 0 {
+			return q.whyMessage(seq)
+		}
 		x, ok := q.firstRetry()
 		if d, delayed := q.firstDelayed(); delayed && (!ok || d.at < x.at) {
-			x = d
+			x, ok = d, true
 		}
-		return q.whyMessage(x.key)
+		if ok {
+			return q.whyMessage(x.key)
+		}
+		w.v = keyBusy // all follow messages of their chains that are leased or damaged
 	}
 	if q.damagedN > 0 && (w.v == mayGo || w.v == nothingWaits) {
 		w.v = isDamaged
@@ -179,7 +184,12 @@ func (q *Queue) messageVerdict(seq uint64, s *slot) verdict {
 // ownVerdict returns a message's own reason to wait or its group's, or mayGo. It is neither leased
 // nor damaged.
 func (q *Queue) ownVerdict(seq uint64, s *slot) verdict {
-	if s.state() == slotDelayed && !s.has(slotRedelivered) {
+	switch st := s.state(); {
+	case st == slotBehind:
+		return keyBusy
+	case st == slotDelayed && !s.has(slotRedelivered|slotLate):
+		return keyCollects
+	case st == slotDelayed && !s.has(slotRedelivered):
 		return isDelayed
 	}
 	if s.state() == slotDelayed || q.backsOff(seq) {
@@ -187,6 +197,11 @@ func (q *Queue) ownVerdict(seq uint64, s *slot) verdict {
 			return budgetShort
 		}
 		return isBackingOff
+	}
+	if len(q.slots.keyed) > 0 {
+		if v := q.keyVerdict(seq); v != mayGo {
+			return v
+		}
 	}
 	if q.groupName(s.flow) == "" {
 		return mayGo

@@ -134,6 +134,17 @@ func (w *why) sayGroupInFlight() string {
 	return fmt.Sprintf("Group %q has %d of %d in flight (group.max_in_flight)%s.", w.e.Group, f.inflight, w.q.groupLimit(f), w.held())
 }
 
+func (w *why) sayKeyBusy() string {
+	if w.seq == 0 {
+		return "All messages wait for earlier messages with the same coalescing keys, which are in flight or cannot be read."
+	}
+	return fmt.Sprintf("Message %s with the same coalescing key comes first.", w.q.idOf(w.q.links[w.seq].ahead))
+}
+
+func (w *why) sayCollects() string {
+	return fmt.Sprintf("Its coalescing key collects changes for %s more (coalesce.window).", w.in(w.q.slots.keyed[w.seq].due))
+}
+
 func (w *why) sayGroupRate() string {
 	return fmt.Sprintf("group.rate allows group %q the next in %s.", w.e.Group, w.in(rateDue(w.q.flows[w.h].tat, w.q.config.Group.Rate, 1)))
 }

@@ -42,9 +42,13 @@ func (q *Queue) Why() string {
 			return int(int64(a.seq) - int64(b.seq))
 		})
 	}
-	inLine := slices.DeleteFunc(slices.Clone(waits), func(x *Message) bool { return !x.waits(q.m.Now) })
+	inLine := slices.DeleteFunc(slices.Clone(waits), func(x *Message) bool { return !x.waits(q.m.Now) || q.stuck(x) })
 	if len(inLine) > 0 {
 		return q.WhyMessage(first(inLine, (*Message).seconds).seq)
+	}
+	waits = slices.DeleteFunc(waits, q.stuck)
+	if len(waits) == 0 {
+		return "key_busy"
 	}
 	return q.WhyMessage(first(waits, func(x *Message) int64 { return x.notBefore }).seq)
 }
@@ -63,12 +67,20 @@ func (q *Queue) WhyMessage(seq uint64) string {
 		return "paused"
 	case len(q.consumers) == 0:
 		return "no_consumer"
+	case q.stuck(x):
+		return "key_busy"
+	case x.state == surgetank.StateDelayed && !x.again && x.chain.id != "" && !x.chain.late:
+		return "coalescing"
 	case x.state == surgetank.StateDelayed && !x.again:
 		return "delayed"
 	case x.delayed(now) && q.budgetShare() > 0 && x.notBefore <= now+1:
 		return "retry_budget"
 	case x.delayed(now):
 		return "back_off"
+	case q.ahead(x) != nil:
+		return "key_busy"
+	case x.collects(now):
+		return "coalescing"
 	case !group:
 		return q.whyLevel()
 	}
