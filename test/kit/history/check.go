@@ -28,8 +28,8 @@ type Report struct {
 	Unclear  []string // undecided questions, with the reason
 }
 
-// doubles are the checks whose findings count as doubled. Order findings have a separate column,
-// and TotalQueue counts lost ones.
+// doubles are the checks whose findings count as doubled. Report.Disorder counts findings about
+// order, and TotalQueue counts lost values.
 var doubles = []string{"redelivered", "stored twice", "id reused", "two leases", "life cycle", "row doubled"}
 
 // missing are the checks whose findings count as lost, besides TotalQueue's.

@@ -66,8 +66,8 @@ func DedupOnce(h *History) (checked int, bad []Finding) {
 	return checked, bad
 }
 
-// IDsUnique checks that no message id means two values. A number must never be used again, even
-// after restarts.
+// IDsUnique checks that no two values have the same message id. An id must never be used again,
+// even after restarts.
 func IDsUnique(h *History) (bad []Finding) {
 	owner := map[message]string{}
 	reported := map[message]bool{}

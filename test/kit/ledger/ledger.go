@@ -25,8 +25,8 @@ import (
 
 // The known states of a message. The first three are the outcomes of a publish.
 const (
-	Confirmed = 1 << iota // the server said yes
-	Refused               // it said no
+	Confirmed = 1 << iota // the server stored the message
+	Refused               // the server refused the message
 	Maybe                 // its answer was lost, and it is not published again
 	seen                  // delivered at least once
 	ackSent               // an ack, or a nack to the dead-letter queue, was sent
@@ -197,13 +197,13 @@ func (l *Ledger) Discard(s *Stream) {
 	s.closed, s.gone = true, true
 }
 
-// Hold is one delivery that a consumer has.
+// Hold names one delivery at a consumer.
 type Hold struct {
 	Stream, Seq uint32
 	Published   int64 // time of the publish
 }
 
-// Value writes a hold into a message, and ParseValue reads it.
+// Value returns a hold as text for a message's body. ParseValue reads the text.
 func (h Hold) Value() string { return fmt.Sprintf("%d.%d.%d", h.Stream, h.Seq, h.Published) }
 
 // ParseValue is described at Value.
@@ -212,8 +212,9 @@ func ParseValue(v string) (h Hold, ok bool) {
 	return h, n == 3 && err == nil && h.Value() == v
 }
 
-// Delivered records a delivery that left the server after the moment after, from a queue or, with
-// dead, from its dead-letter queue. It reports whether it is the message's first delivery.
+// Delivered records a delivery. It left the server later than the time after, from the message's
+// queue or, if dead is true, from its dead-letter queue. Delivered reports whether it is the
+// message's first delivery.
 func (l *Ledger) Delivered(h Hold, after int64, dead bool) (first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -317,8 +318,8 @@ func (l *Ledger) Acked(hs []Hold) {
 	}
 }
 
-// DeadLettered says that messages certainly went to the dead-letter queue: they must come out of
-// it.
+// DeadLettered says that messages certainly went to the dead-letter queue: they must be delivered
+// from it.
 func (l *Ledger) DeadLettered(hs []Hold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -386,8 +387,8 @@ func (l *Ledger) Sweep() {
 	}
 }
 
-// putAside records a message that may or may not still come. The n-th item of a stream is about to
-// be dropped.
+// putAside records the n-th item of a stream, which is about to be dropped although its message can
+// still be delivered.
 func (l *Ledger) putAside(s *Stream, n int) {
 	it := &s.items[n]
 	if it.state&final != 0 {
@@ -425,8 +426,8 @@ func (l *Ledger) Finish() {
 	}
 }
 
-// Pending returns how many messages are confirmed and not known to be acked, and how many items the
-// Ledger has.
+// Pending returns how many messages are confirmed and not known to be acked, and how many items are
+// in memory.
 func (l *Ledger) Pending() (open int64, items int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
