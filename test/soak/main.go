@@ -94,7 +94,7 @@ func performMemory(ctx context.Context, o memoryOptions, out, note string) error
 	return err
 }
 
-// heading says what ran where and when, and of which commit.
+// heading returns the report's heading: the run, the machine, the time and the commit.
 func heading(what string, began time.Time, note string) string {
 	h := fmt.Sprintf("%s, %s UTC, commit %s, %s/%s, %d CPUs, %s, load average before %s", what, began.UTC().Format("2006-01-02 15:04"), report.Commit(), runtime.GOOS, runtime.GOARCH,
 		runtime.NumCPU(), runtime.Version(), loadBefore)
