@@ -110,7 +110,7 @@ func startChild(dir string) {
 }
 
 func childStep(dir string, step []string) error {
-	debug.SetGCPercent(20) // the value that `surgetank serve` uses with millions of waiting messages
+	debug.SetGCPercent(20) // as `surgetank serve` with millions of waiting messages
 	b, err := open(dir)
 	if err != nil {
 		return err
@@ -131,7 +131,7 @@ func childStep(dir string, step []string) error {
 			return err
 		}
 		fmt.Println("rss", rss())
-		if err := fill(b, 100_000, random(256)); err != nil { // so that there is something to replay
+		if err := fill(b, 100_000, random(256)); err != nil { // more entries to replay
 			return err
 		}
 		fmt.Println("kill-me")
