@@ -1,6 +1,6 @@
 // Package formats guards the format of data directories. Each released format level has two files
-// in testdata: a golden directory, which is an archive that a build of that level wrote, and a text
-// with everything that a user sees after opening the directory.
+// in testdata. One is the golden directory: an archive that a build of that level wrote. The other
+// is a text with everything that a user sees after opening the directory.
 //
 //   - TestGoldenDirectories opens each golden directory and compares the text. It repeats this
 //     without the newest snapshot, so that the records after the older snapshot are replayed, too.

@@ -45,7 +45,7 @@ func groupItems(h *History) map[[2]string][]item {
 // It is the order aspect of a FIFO queue (Henzinger, Sezgin, Vafeiadis: Aspect-oriented
 // linearizability proofs, CONCUR 2013). The order is broken if and only if there are a and b with
 // two properties: a's publish ended before b's began, and b's first delivery ended before a's last
-// began. One sweep in publish order suffices: it keeps the latest start of a delivery, in O(n log
+// began. One sweep in publish order is enough: it keeps the latest start of a delivery, in O(n log
 // n). The same sweep checks the order inside one batch, and the order of the server's own ids.
 func GroupOrder(h *History) (checked int, bad []Finding) {
 	groups := groupItems(h)
