@@ -94,7 +94,7 @@ func (l *publishers) publish(i int, p *publisher, begin time.Time) error {
 func sleepUntil(due time.Time) {
 	for left := time.Until(due); left > 0; left = time.Until(due) {
 		request := unix.NsecToTimespec(int64(left))
-		_ = unix.Nanosleep(&request, nil) // if interrupted, the loop sleeps the rest
+		_ = unix.Nanosleep(&request, nil) // after an interruption, the loop sleeps the rest
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 // server is a server under test: a process tree that this program starts with an empty directory
 // or, if argv is empty, an external server at addr. One goroutine at a time starts and stops it.
 type server struct {
-	addr       string // its AMQP address
+	addr       string // AMQP address, HOST:PORT
 	user, pass string
 	dir        string // directory of all data; the server's output is in dir/output.log
 	argv, env  []string
@@ -139,7 +139,7 @@ func (s *server) stop(kill bool) error {
 
 func killAll(pids []int) {
 	for _, pid := range pids {
-		_ = syscall.Kill(pid, syscall.SIGKILL) // it may already be gone
+		_ = syscall.Kill(pid, syscall.SIGKILL) // the process may already have ended
 	}
 }
 

@@ -42,7 +42,7 @@ func newRig(t *testing.T) *rig {
 // role is a kind of client.
 type role struct {
 	name       string
-	user, pass string // for HTTP and AMQP; no user and no password: no login
+	user, pass string // for HTTP and AMQP; if both are empty, the client does not log in
 	tags       []string
 	perm       *auth.Permission
 }

@@ -236,7 +236,7 @@ func (l *clients) amqpChannel(conn *amqp.Connection) (*amqp.Connection, *amqp.Ch
 
 func closeQuietly(conn *amqp.Connection) {
 	if conn != nil {
-		_ = conn.Close() // it may already be closed
+		_ = conn.Close() // the connection may already be closed
 	}
 }
 

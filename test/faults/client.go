@@ -80,8 +80,8 @@ func (c *caller) receive(ctx context.Context, queue string, most int, wait, leas
 	return ops, true
 }
 
-// settle acks, nacks, rejects or extends deliveries, all in the same way. members are the further
-// JSON members of the request, after the receipts.
+// settle acks, nacks, rejects or extends all the deliveries. members are the further JSON members
+// of the request, after the receipts.
 func (c *caller) settle(ctx context.Context, kind history.Kind, queue string, ds []history.Op, members string, lease time.Duration) []history.Op {
 	if len(ds) == 0 {
 		return nil

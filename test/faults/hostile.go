@@ -258,7 +258,7 @@ func (r *run) crowd(ctx context.Context, amqp hostile.AMQP) {
 				}
 				if err == nil {
 					end := context.AfterFunc(ctx, func() { _ = c.Close() }) // no other code uses the connection any more
-					_, _ = io.Copy(io.Discard, c)                           // until either side closes it
+					_, _ = io.Copy(io.Discard, c)                           // returns when either side closes the connection
 					end()
 					_ = c.Close()
 					lost.Add(1)

@@ -190,7 +190,7 @@ func (l *liar) receive(q *lyingQueue, most int, lease time.Duration) any {
 		}
 		copied := *m
 		q.leased[receipt] = &copied
-		if l.now("leased twice") { // in the same answer, while the first lease is certainly live
+		if l.now("leased twice") { // both leases are in one answer, so the first is certainly still live
 			q.receipts++
 			twice := list[len(list)-1]
 			twice.Receipt = fmt.Sprintf("%d.%d", q.number, q.receipts)

@@ -49,8 +49,8 @@ func controlGroup(controller string, settings map[string]string) (dir string, re
 	return dir, remove, nil
 }
 
-// oneProcessor gives the server one processor, one running goroutine at a time, and few threads,
-// and kills it sometimes. The server is slower but must be correct.
+// oneProcessor limits the server to one processor, one running goroutine at a time, and few
+// threads, and kills it sometimes. The server is slower but must be correct.
 func oneProcessor(ctx context.Context, r *run) error {
 	cpus, remove, err := controlGroup("cpuset", map[string]string{"cpuset.cpus": "0", "cpuset.mems": "0"})
 	if err != nil {
@@ -161,7 +161,7 @@ func manyConnects(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// sleepQuiet gives the server time to free the remains of a storm.
+// sleepQuiet waits until the server's number of descriptors no longer changes.
 func (r *run) sleepQuiet(ctx context.Context) {
 	last := -1
 	r.until(ctx, 5*time.Second, func() bool {

@@ -85,10 +85,10 @@ type clients struct {
 	seed    uint64
 	say     func(format string, args ...any)
 
-	stop     chan struct{} // publishers: finish the current batch
-	drain    atomic.Bool   // consumers: ack everything
-	quit     chan struct{} // consumers: end
-	release  chan struct{} // consumers with hold: begin
+	stop     chan struct{} // closed: publishers finish the current batch and end
+	drain    atomic.Bool   // if true, consumers ack everything
+	quit     chan struct{} // closed: consumers end
+	release  chan struct{} // closed: consumers with hold begin
 	once     sync.Once
 	pubs     sync.WaitGroup
 	cons     sync.WaitGroup
@@ -287,8 +287,8 @@ func (l *clients) count(ops []history.Op) {
 	}
 }
 
-// handle settles each delivery in a random way. Deliveries with the same way are settled in one
-// call.
+// handle settles each delivery in a random way. Deliveries that are settled in the same way share
+// one call.
 func (l *clients) handle(ctx context.Context, c *caller, rng *rand.Rand, queue string, ds []history.Op) {
 	var ack, back, later, retry, reject, extend []history.Op
 	for _, d := range ds {

@@ -31,7 +31,7 @@ type campaign struct {
 	long   bool
 	scale  int // factor for the numbers of the short mode
 	keep   bool
-	limit  time.Duration // of one scenario's time
+	limit  time.Duration // limit of one scenario's time
 	say    func(format string, args ...any)
 
 	injections *atomic.Int64 // count of the running scenario, for the progress display

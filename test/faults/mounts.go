@@ -15,7 +15,7 @@ import (
 	"github.com/surgetank/surgetank/test/kit/history"
 )
 
-// tmpfs gives the run's data a small file system of its own.
+// tmpfs puts the run's data on a small file system of its own.
 func (r *run) tmpfs(options string) error {
 	at := filepath.Join(r.dir, "disk")
 	if err := os.Mkdir(at, 0o700); err != nil {
@@ -29,7 +29,7 @@ func (r *run) tmpfs(options string) error {
 	return nil
 }
 
-// ext4 gives the run's data a file system on a loop device.
+// ext4 puts the run's data on a file system on a loop device.
 func (r *run) ext4(size int64) error {
 	image, at := filepath.Join(r.dir, "image"), filepath.Join(r.dir, "disk")
 	if err := os.Mkdir(at, 0o700); err != nil {

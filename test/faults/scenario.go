@@ -24,7 +24,7 @@ import (
 type scenario struct {
 	id    string
 	fault string
-	quick bool         // takes a few seconds in the short mode, and is part of the tests
+	quick bool         // lasts a few seconds in the short mode, and is part of the tests
 	slow  int          // factor for the usual time limit; 0 means 1
 	needs func() error // returns an error if this machine lacks something; nil: nothing is needed
 	// run injects the fault. An error means that the run could not be carried out; wrong behaviour
@@ -40,7 +40,7 @@ type run struct {
 	rng     *rand.Rand // decides the schedule of faults
 	journal *history.Journal
 	server  *server.Server
-	front   *proxy.Proxy // in front of the server's AMQP door, for network faults; nil: none
+	front   *proxy.Proxy // proxy for the server's AMQP door; nil: clients connect directly
 	load    *clients
 
 	injected  int

@@ -184,7 +184,7 @@ func (c *caseRun) publishFlood(ctx context.Context, n int, queue string, size in
 		}
 		g.Go(func() {
 			_ = r.nc.SetWriteDeadline(end)
-			for r.write(piece) == nil { // until the time is over, or the server closes the connection
+			for r.write(piece) == nil { // fails when the time is over or the server closes the connection
 				sent.Add(per)
 			}
 		})
@@ -459,7 +459,7 @@ func (c *caseRun) web1(head, body string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.atEnd(func() { _ = nc.Close() }) // it may already be closed
+	c.atEnd(func() { _ = nc.Close() }) // the connection may already be closed
 	_, err = fmt.Fprintf(nc, "%s\r\nHost: %s\r\n%s", head, c.p.HTTP(), body)
 	return nc, err
 }

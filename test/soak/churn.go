@@ -20,7 +20,7 @@ type visit struct {
 	d     *clients
 	rng   *rand.Rand
 	w     *web
-	k     *link // its own connection, if it is created over AMQP
+	k     *link // the queue's own connection, if the queue is created over AMQP
 	queue string
 	s     *ledger.Stream
 }

@@ -3,8 +3,8 @@
 // the time, and the server is killed without warning every half minute. The run shows two things
 // from outside:
 //
-//   - No promise breaks: nothing confirmed is lost, nothing comes again after a confirmed ack,
-//     groups keep their order.
+//   - No promise breaks: nothing confirmed is lost, no message is delivered again after a confirmed
+//     ack, groups keep their order.
 //   - Nothing grows: after everything was consumed and deleted, memory, file descriptors,
 //     goroutines and disk are back at their earlier values. Latency at the end is the same as at
 //     the beginning.

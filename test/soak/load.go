@@ -20,10 +20,10 @@ import (
 // The queues that live as long as the run. Their dead letters go to the queue of the same name with
 // ".dead".
 const (
-	plain    = "plain"    // over AMQP, without delays and groups
-	grouped  = "grouped"  // in groups with one lease each at a time, with dedup ids
-	mixed    = "mixed"    // delays, retries, dedup ids sent twice
-	expiring = "expiring" // with a TTL, and without consumers
+	plain    = "plain"    // messages over AMQP without delays and groups
+	grouped  = "grouped"  // messages in groups with one lease each at a time, with dedup ids
+	mixed    = "mixed"    // delayed and retried messages, and dedup ids sent twice
+	expiring = "expiring" // messages with a TTL, without consumers
 )
 
 var standing = map[string]string{
@@ -86,11 +86,11 @@ type clients struct {
 	cons  sync.WaitGroup
 
 	pace    []*pacer
-	confirm histogram.Shared // from a publish to its confirm, when no kill disturbed it
-	end2end histogram.Shared // from a publish to its first delivery, when no kill disturbed it
-	near    histogram.Shared // from a publish to its confirm, around kills and restarts
+	confirm histogram.Shared // times from publish to confirm that no kill disturbed
+	end2end histogram.Shared // times from publish to first delivery that no kill disturbed
+	near    histogram.Shared // times from publish to confirm around kills and restarts
 
-	connections, channels, consumers, queues, refusals atomic.Int64 // opened so far
+	connections, channels, consumers, queues, refusals atomic.Int64 // numbers of opened things so far
 	mu                                                 sync.Mutex
 	errors                                             map[string]int // errors that clients got while the server was up
 }

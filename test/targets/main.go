@@ -26,7 +26,7 @@ type campaign struct {
 	template string // a PostgreSQL data directory that each round copies
 	dir      string
 	keep     bool
-	limit    time.Duration // of one round's time
+	limit    time.Duration // limit of one round's time
 }
 
 func main() {

@@ -32,8 +32,8 @@ type side uint8
 
 const (
 	neither   side = iota // an ordinary fault, after which a sink that refuses its target is a bug
-	target                // the target goes back
-	directory             // the data directory goes back
+	target                // the target is put back in time
+	directory             // the data directory is put back in time
 	both                  // a copy of the directory runs, too: two directories with a common past
 )
 

@@ -11,7 +11,7 @@ import (
 
 // TestPlans: a seed must always draw the same plan, and every action must occur.
 func TestPlans(t *testing.T) {
-	t.Setenv(namespace.Mark, "1") // as if small disks could be mounted
+	t.Setenv(namespace.Mark, "1") // plans then also contain actions with small disks
 	rounds := map[string]int{}
 	for seed := range uint64(3000) {
 		p, again := draw(seed, ""), draw(seed, "")

@@ -36,7 +36,7 @@ func (w *world) compose(n *node, count int) []*judge.Message {
 	return list
 }
 
-// message composes message number n. Call with mu held.
+// message composes message number n. The caller must have locked mu.
 func (w *world) message(from *node, n int) (*judge.Message, []byte) {
 	t := w.table
 	m := &judge.Message{N: n, Key: fmt.Sprintf("k%d", n), Cells: map[string][]string{}}

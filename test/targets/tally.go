@@ -21,7 +21,7 @@ type tally struct {
 	mu       sync.Mutex
 	rounds   int
 	failed   int
-	rows     map[string]*line // by name of action; "all" for all rounds
+	rows     map[string]*line // lines by name of action; "all" counts all rounds
 	failures []string
 	refusals map[string]int // number of rounds by chosen way
 }

@@ -217,7 +217,7 @@ func (w *world) drained(limit time.Duration) error {
 
 func stopped(state string) bool { return state == "refused" || state == "fenced" }
 
-// holds records what a publisher knows after a request.
+// holds records which messages a server must have after a publish request.
 func (w *world) holds(n *node, list []*judge.Message, answered bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

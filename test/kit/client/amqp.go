@@ -74,14 +74,14 @@ func Dial(address string, o Options, confirm bool) (*AMQP, error) {
 // Close ends a connection in order. A nil connection is no error.
 func (k *AMQP) Close() {
 	if k != nil {
-		_ = k.Conn.CloseDeadline(time.Now().Add(5 * time.Second)) // it may already be closed
+		_ = k.Conn.CloseDeadline(time.Now().Add(5 * time.Second)) // the connection may already be closed
 	}
 }
 
 // Drop ends a connection as a crash of its client would.
 func (k *AMQP) Drop() {
 	if k != nil {
-		_ = k.nc.Close() // it may already be closed
+		_ = k.nc.Close() // the connection may already be closed
 		_ = k.Conn.CloseDeadline(time.Now().Add(time.Second))
 	}
 }

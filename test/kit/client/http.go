@@ -18,7 +18,7 @@ import (
 
 // HTTP uses the API of a server. Its methods are safe for use by many goroutines.
 type HTTP struct {
-	Timeout time.Duration // of each call, besides the time that the call asks the server to wait
+	Timeout time.Duration // limit for each call, in addition to the wait that the call requests
 	base    func() string // URL, asked before every call: a restart or a proxy can change it
 	http    *http.Client
 }
@@ -37,9 +37,9 @@ type Outcome string
 
 // The three outcomes.
 const (
-	Done    Outcome = "ok"   // it was carried out
-	Refused Outcome = "fail" // it was not carried out
-	Unknown Outcome = "info" // it may have been carried out
+	Done    Outcome = "ok"   // the call was carried out
+	Refused Outcome = "fail" // the call was not carried out
+	Unknown Outcome = "info" // the call may have been carried out
 )
 
 // Errors of Answer.Err.

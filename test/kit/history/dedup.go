@@ -14,7 +14,7 @@ func DedupOnce(h *History) (checked int, bad []Finding) {
 		attempts, fresh  int
 		reported         bool
 	}
-	seen := map[string]*entry{} // by queue and dedup id
+	seen := map[string]*entry{} // entries by queue and dedup id
 	byValue := map[string]*entry{}
 	var order []*entry
 	name := func(e *entry, id, how string) {

@@ -14,6 +14,7 @@
 // Without a complete drain, loss cannot be judged. The verdict is then unknown, which counts as a
 // failure.
 //
-// The checkers take a *History and return Findings; they write and keep nothing. Each is tested
-// with histories that contain a defect, so a checker that finds nothing is noticed.
+// The checkers take a *History and return Findings; they have no other effect. Each checker is
+// tested with histories that contain a defect, so a checker that never finds anything fails its
+// test.
 package history

@@ -20,7 +20,7 @@ type held struct {
 
 // leases returns every lease that certainly existed for a while.
 func leases(h *History) []held {
-	ends := map[string]time.Duration{} // by receipt: the first settling call, with any outcome
+	ends := map[string]time.Duration{} // time of the first call that settles, by receipt, with any outcome
 	later := map[string]time.Duration{}
 	var downs []*Op
 	for i := range h.Ops {

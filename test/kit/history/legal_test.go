@@ -194,7 +194,7 @@ func (w *world) consume(which int) {
 		w.now += leaseTime * 3 / 4
 		settle(Ack, OK, "")
 		drop()
-	default: // never settled
+	default: // the message is not settled
 		m.attempt++
 		w.now += leaseTime
 	}

@@ -27,13 +27,13 @@ import (
 const (
 	Confirmed = 1 << iota // the server stored the message
 	Refused               // the server refused the message
-	Maybe                 // its answer was lost, and it is not published again
+	Maybe                 // the publish's answer was lost, and the message is not published again
 	seen                  // delivered at least once
 	ackSent               // an ack, or a nack to the dead-letter queue, was sent
-	lapses                // it may disappear by a rule of its queue: it has a TTL, or its queue is deleted
-	final                 // its ack was confirmed
+	lapses                // the queue may remove the message: it has a TTL, or its queue is deleted
+	final                 // the message's ack was confirmed
 	parked                // a nack to the dead-letter queue was confirmed
-	doubtful              // given up while its dedup id was still valid; it may be stored twice
+	doubtful              // no longer repeated while the dedup id was valid; may be stored twice
 )
 
 // item is the state of one message. Times are nanoseconds since the run began.
@@ -42,7 +42,7 @@ type item struct {
 	published int64 // time of the first publish call
 	returned  int64 // time of the confirming answer
 	notBefore int64 // 0: not delayed
-	ended     int64 // when it became final; before that, when it was last settled or its answer was lost
+	ended     int64 // when the message became final; before that, time of the last settlement or lost answer
 }
 
 // counts reports whether the message still needs an ack.
@@ -52,11 +52,11 @@ func (it *item) counts() bool { return it.state&(Confirmed|final|lapses) == Conf
 type Stream struct {
 	ID      uint32
 	queue   string
-	ordered bool // its group delivers one message at a time, in order
+	ordered bool // the group delivers one message at a time, in order
 	base    uint32
-	items   []item // of the numbers base+1, base+2 …
+	items   []item // messages number base+1, base+2 …
 	closed  bool   // no more messages are published
-	gone    bool   // its queue was deleted: its messages may be lost
+	gone    bool   // the queue was deleted: its messages may be lost
 	top     uint32 // the highest delivered number
 	topAt   int64  // time of that delivery
 }
@@ -71,7 +71,7 @@ func (s *Stream) at(seq uint32) *item {
 // How long the ledger keeps finished messages, and messages that will never finish.
 const (
 	keepFinal = 8 * time.Second  // after the confirmed ack
-	keepOpen  = 45 * time.Second // after a lost answer; unsettled messages come back much sooner
+	keepOpen  = 45 * time.Second // after a lost answer; unsettled messages are delivered again much sooner
 	overdue   = 5 * time.Minute  // after the confirm, without an ack: the message will not come any more
 )
 
@@ -82,7 +82,7 @@ type Ledger struct {
 	mu       sync.Mutex
 	streams  map[uint32]*Stream
 	last     uint32
-	aside    map[ref]bool // messages with an unknown outcome, dropped from their streams
+	aside    map[ref]bool // messages with an unknown outcome that are no longer in their streams
 	findings []string
 	count    Tally
 	open     int64 // number of confirmed messages that are not final
@@ -284,7 +284,7 @@ func (l *Ledger) order(s *Stream, seq uint32, it *item, after int64) {
 	}
 }
 
-// Settling says that an ack, or a nack to the dead-letter queue, will be sent.
+// Settling records that an ack, or a nack to the dead-letter queue, will be sent.
 func (l *Ledger) Settling(hs []Hold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -318,8 +318,8 @@ func (l *Ledger) Acked(hs []Hold) {
 	}
 }
 
-// DeadLettered says that messages certainly went to the dead-letter queue: they must be delivered
-// from it.
+// DeadLettered says that messages are certainly in the dead-letter queue. They must be delivered
+// from that queue.
 func (l *Ledger) DeadLettered(hs []Hold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

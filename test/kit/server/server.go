@@ -35,17 +35,17 @@ type Watcher interface {
 // are for one goroutine, except for URL, HTTP, AMQP, PID and Exited. Set the fields before Start.
 type Server struct {
 	Binary, Data string
-	Log          string   // file for its standard error output, which is appended
+	Log          string   // file to which the server's standard error output is appended
 	Args, Env    []string // further flags of serve, further environment
 	Dir          string   // working directory; empty: the caller's
-	Watcher      Watcher  // or nil
+	Watcher      Watcher  // told about starts and ends; nil: nobody
 	// Wrap, if set, changes the command line of the next start, and is then reset. So a fault
 	// affects one process only.
 	Wrap func(argv []string) []string
 
 	mu         sync.Mutex
 	http, amqp string // addresses; amqp is empty if the door is off
-	pid        int    // of the server itself, which a wrapper may have started
+	pid        int    // process id of the server itself, not of its wrapper
 	killed     time.Time
 	code       int
 	child      *child.Server

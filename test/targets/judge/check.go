@@ -327,9 +327,9 @@ func (c *checker) refusals() {
 	}
 }
 
-// entangled reports whether both sides went back, or two directories wrote to a target that went
-// back. Then each side can lack messages that the other side never had. A sink can only report the
-// difference of two counts, but it must still refuse the target.
+// entangled reports whether the target and the directory were both put back, or two directories
+// wrote to a target that was put back. Then each side can lack messages that the other side never
+// had. A sink can only report the difference of two counts, but it must still refuse the target.
 func (c *checker) entangled() bool {
 	return c.h.Causes&TargetBack != 0 && c.h.Causes&(DirectoryBack|Copied) != 0
 }

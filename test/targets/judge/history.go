@@ -53,7 +53,7 @@ type Numbers struct {
 // stopped reports whether the sink ended with a refusal.
 func (s *Server) stopped() bool { return s.State == "refused" || s.State == "fenced" }
 
-// Cause is a kind of event that gives a sink the right to refuse.
+// Cause is a kind of event after which a sink may refuse its target.
 type Cause uint8
 
 const (
