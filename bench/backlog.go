@@ -101,7 +101,7 @@ func child(self, dir, step string) (res childResult, err error) {
 	return res, nil
 }
 
-// startChild is the child process: os.Args[3] names the step.
+// startChild runs one step in the child process. os.Args[3] names the step.
 func startChild(dir string) {
 	if err := childStep(dir, os.Args[3:]); err != nil {
 		fmt.Fprintln(os.Stderr, "bench child:", err)
@@ -205,7 +205,8 @@ func drain(b *embedded.Broker) error {
 	return b.Close()
 }
 
-// rss is the resident memory of this process in bytes, including garbage: no collection is forced.
+// rss returns the resident memory of this process in bytes. No collection is forced, so garbage
+// counts, too.
 func rss() float64 {
 	if n := proc.RSS(os.Getpid()); n > 0 {
 		return float64(n)

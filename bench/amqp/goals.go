@@ -84,8 +84,8 @@ func against(workload, what, rival string, of func(result) float64, atLeast, atM
 	return compare(workload, fmt.Sprintf("%s, against %s", what, rival), point{workload, surgetank, of}, point{workload, rival, of}, atLeast, atMost, "×")
 }
 
-// goals are the project's own. Every publishing and end-to-end rate should be above the rate of
-// each kind of RabbitMQ queue. Where a goal has a number above 1, the lead should be larger.
+// goals returns the project's goals. Every publishing and end-to-end rate should be above the rate
+// of each kind of RabbitMQ queue. Where a goal has a number above 1, the lead should be larger.
 func goals() []goal {
 	const ahead = 1
 	rate := "messages/s"

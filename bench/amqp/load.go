@@ -58,8 +58,8 @@ func (l *publishers) start(ctx context.Context, s *server) (context.Context, err
 	return ctx, nil
 }
 
-// publish is the work of publisher i. Each publisher begins with a different queue and, if the rate
-// is limited, at a different time.
+// publish sends the messages of publisher i. Each publisher begins with a different queue and, if
+// the rate is limited, at a different time.
 func (l *publishers) publish(i int, p *publisher, begin time.Time) error {
 	body := newBody(l.size)
 	queue := i * len(l.queues) / l.connections

@@ -275,7 +275,7 @@ func measureOne(ctx context.Context, o *options, w workload, t target, dir strin
 	return r, nil
 }
 
-// clientVersion names the client library and how it is used.
+// clientVersion returns the name of the client library and how it is used.
 func clientVersion(lean bool) string {
 	name := "amqp091-go"
 	if info, ok := debug.ReadBuildInfo(); ok {

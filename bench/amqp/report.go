@@ -26,7 +26,7 @@ func figure(v float64) string {
 	return s
 }
 
-// digits counts the digits before the point. For 0.0x it returns -1.
+// digits returns the number of digits before the point. For 0.0x it returns -1.
 func digits(v float64) (n int) {
 	for ; v >= 1; v /= 10 {
 		n++
@@ -37,7 +37,7 @@ func digits(v float64) (n int) {
 	return n
 }
 
-// line is the terminal's output for a run.
+// line returns the terminal's output for a run.
 func (r result) line() string {
 	s := fmt.Sprintf("  %-16s #%d  %9s/s  p50 %s ms  p99 %s ms  server %s s/M, %.2f cores  client %s s/M, %.2f cores  other %.2f  peak %s MB",
 		r.Target, r.Run, figure(r.Rate), figure(r.P50), figure(r.P99), figure(r.ServerCPU), r.ServerCores, figure(r.ClientCPU), r.ClientCores, r.OtherCores, figure(r.PeakMB))

@@ -54,8 +54,8 @@ const (
 	moreDuplicates = "duplicates"
 )
 
-// ceiling is the rate at which the client alone would use every core. With this client and this
-// machine, no server can be faster.
+// ceiling returns the rate at which the client alone would use every core. With this client and
+// this machine, no server can be faster.
 func (r result) ceiling() float64 {
 	if r.ClientCPU == 0 {
 		return 0

@@ -123,7 +123,8 @@ func (r *rig) connect(address, user, pass string) (*amqp.Connection, error) {
 	return client.Connect(address, client.Options{User: user, Password: pass, Patience: time.Minute})
 }
 
-// forward is a proxy that forwards bytes and adds nothing about its clients, like TCP forwarders.
+// forward starts a proxy that forwards bytes and adds nothing about its clients, as TCP forwarders
+// do. It returns the proxy's address.
 func (r *rig) forward(to string) string {
 	r.t.Helper()
 	p, err := proxy.New(func() string { return to }, 1)

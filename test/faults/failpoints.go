@@ -144,7 +144,7 @@ func ofTail(point string) bool {
 	return strings.HasPrefix(point, "open: the") && (strings.Contains(point, "tail") || strings.Contains(point, "cut"))
 }
 
-// endAtPoints is the scenario for the log, the broker and the stop.
+// endAtPoints ends the server at the points of the log, the broker and the stop.
 func endAtPoints(ctx context.Context, r *run) error {
 	names, err := r.failpointServer(ctx)
 	if err != nil {
@@ -197,8 +197,8 @@ func (r *run) endAtCreation(ctx context.Context, point string) error {
 	return nil
 }
 
-// endSinkAtPoints is the scenario for sinks: each row must be written once, whichever step the
-// process ended after.
+// endSinkAtPoints ends the server at the points of sinks. Each row must be written once, whichever
+// step the process ended after.
 func endSinkAtPoints(ctx context.Context, r *run) error {
 	names, err := r.failpointServer(ctx)
 	if err != nil {

@@ -222,7 +222,7 @@ func (r *run) afterLie(ctx context.Context, p *powerDisk, t *trial, j *history.J
 		t.Totals, _ = history.TotalQueue(&history.History{Ops: j.Ops(), Queues: checked})
 		return nil
 	}
-	// A publisher would publish the same values again, so there is none.
+	// Publishers would publish the same values again, so this load has no publishers.
 	l := newLoad(loadOptions{publishers: -1, consumers: 4, honest: true, size: 12000}, j, sv.URL, 1, r.say)
 	l.start(ctx)
 	go l.giveUpOn(named)

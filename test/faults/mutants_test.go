@@ -70,8 +70,8 @@ var mutants = []planted{
 		change: change{File: "internal/vfs/os_unix.go", Old: "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn false, nil", New: "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn true, nil"}},
 }
 
-// If a defect's text is missing in the source, the mutant has no defect. So every run checks the
-// texts, and those of the campaign's other builds.
+// If a defect's text is missing in the source, the mutant has no defect. So every run checks these
+// texts, and the texts of the campaign's other special builds.
 func TestMutantsFitTheSource(t *testing.T) {
 	root, err := build.Root(t.Context())
 	if err != nil {

@@ -71,7 +71,7 @@ func sinkAtCall(ctx context.Context, r *run) error {
 		db := filepath.Join(r.dir, "rows.db")
 		files := []string{db, db + "-wal", db + "-shm", db + "-journal"}
 		calls := []string{"pwrite64", "fsync"}
-		r.server.Env = []string{"GOMAXPROCS=1"} // strace counts per thread, so only a few may work
+		r.server.Env = []string{"GOMAXPROCS=1"} // strace counts per thread, so few threads must make the calls
 		missed, times := 0, r.times(14, 240)
 		for k := range times {
 			call := calls[k%len(calls)]

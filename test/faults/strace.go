@@ -114,7 +114,7 @@ var rare = map[string]bool{"fsync": true, "renameat": true, "unlinkat": true, "f
 // between two steps, which a kill at a random time rarely hits.
 func killAtCall(ctx context.Context, r *run) error {
 	calls := append(append([]string{"write"}, writeCalls...), dirCalls...)
-	r.server.Env = []string{"GOMAXPROCS=1"} // strace counts per thread, so only a few may work
+	r.server.Env = []string{"GOMAXPROCS=1"} // strace counts per thread, so few threads must make the calls
 	if err := r.begin(ctx, loadOptions{size: 24000, pause: time.Millisecond, amqp: 2}); err != nil {
 		return err
 	}
@@ -186,7 +186,7 @@ func everyCall(ctx context.Context, r *run) error {
 		return err
 	}
 	r.server.Binary = binary
-	r.server.Env = []string{"GOMAXPROCS=1"} // strace counts per thread, so only a few may work
+	r.server.Env = []string{"GOMAXPROCS=1"} // strace counts per thread, so few threads must make the calls
 	if err := r.begin(ctx, loadOptions{size: 16000, pause: time.Millisecond, amqp: 1}); err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func canUpgrade() error {
 	return err
 }
 
-// previousVersion names the version before this one: the newest tag that is not this commit. If
+// previousVersion returns the version before this one: the newest tag that is not this commit. If
 // there is no tag, the previous version is the tenth commit before this one (a merge counts as one
 // commit), if that commit has a server.
 func previousVersion(ctx context.Context, root string) (string, error) {

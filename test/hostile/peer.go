@@ -26,8 +26,8 @@ const (
 	frameMax   = 131072
 )
 
-// login is the bytes of a normal client up to connection.open. All of them can be sent before the
-// first answer is read.
+// login returns the bytes of a normal client up to connection.open. All of them can be sent before
+// the first answer is read.
 func (s AMQP) login(heartbeat uint16) []byte {
 	return join([]byte(protocolHeader), startOk(capable, "PLAIN", plain(s.User, s.Password)), tuneOk(channelMax, frameMax, heartbeat), connectionOpen("/"))
 }
@@ -79,7 +79,7 @@ func (p *Peer) opened() error {
 	return nil
 }
 
-// send writes bytes.
+// send writes bytes to the connection, with the name of its own queue.
 func (p *Peer) send(b []byte) error {
 	if err := p.conn.SetWriteDeadline(time.Now().Add(p.patience)); err != nil {
 		return err

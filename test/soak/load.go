@@ -90,7 +90,7 @@ type clients struct {
 	end2end histogram.Shared // times from publish to first delivery that no kill disturbed
 	near    histogram.Shared // times from publish to confirm around kills and restarts
 
-	connections, channels, consumers, queues, refusals atomic.Int64 // numbers of opened things so far
+	connections, channels, consumers, queues, refusals atomic.Int64 // numbers of things opened, and of refused publishes, so far
 	mu                                                 sync.Mutex
 	errors                                             map[string]int // errors that clients got while the server was up
 }

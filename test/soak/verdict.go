@@ -145,7 +145,7 @@ func (u usage) String() string {
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d.Microseconds())/1000) }
 
-// String is a line of progress.
+// String returns the minute as a line of progress.
 func (m minute) String() string {
 	return fmt.Sprintf("%5s  %6.0f confirmed/s %6.0f acked/s  %6d open  confirm p50/p99 %s/%s ms  end to end %s/%s ms  kills %d  %s",
 		m.At.Round(time.Second), m.Confirmed, m.Acked, m.Open, ms(m.ConfirmP50), ms(m.ConfirmP99), ms(m.E2EP50), ms(m.E2EP99), m.Kills, m.Use)

@@ -93,7 +93,7 @@ func (w *world) say(format string, args ...any) {
 	w.log = append(w.log, fmt.Sprintf("%5.2fs %s", time.Since(w.born).Seconds(), fmt.Sprintf(format, args...)))
 }
 
-// first is the server that exists in every round.
+// first returns the server that exists in every round.
 func (w *world) first() *node { return w.nodes[0] }
 
 // build starts everything: the database, the first server with its sink, and the publisher.

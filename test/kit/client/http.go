@@ -152,8 +152,8 @@ type Result struct {
 	Outcome Outcome
 	Code    string
 	ID      string // the published message's id
-	// Duplicate: the message may have been stored by an earlier call. For several messages the
-	// answer says only how many were duplicates, not which.
+	// Duplicate: the message may have been stored by an earlier call. The answer to several
+	// messages tells only the number of duplicates.
 	Duplicate bool
 }
 
@@ -208,7 +208,7 @@ func (c *HTTP) Publish(ctx context.Context, queue string, msgs []Message) (resul
 	if a.Status == 0 || json.Unmarshal(a.Body, &p) != nil || len(p.IDs) != len(msgs) {
 		return results, 0, a
 	}
-	for i, id := range p.IDs { // some were stored
+	for i, id := range p.IDs { // the server stored some of the messages
 		if id != nil {
 			results[i] = Result{Done, "", *id, true}
 		}

@@ -11,7 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// slowOrder is the definition of GroupOrder: it compares every pair of values of one group.
+// slowOrder checks the definition of GroupOrder directly: it compares every pair of values of one
+// group.
 func slowOrder(items []item) bool {
 	for i := range items {
 		for j := range items {

@@ -32,7 +32,7 @@ type Report struct {
 // order, and TotalQueue counts lost values.
 var doubles = []string{"redelivered", "stored twice", "id reused", "two leases", "life cycle", "row doubled"}
 
-// missing are the checks whose findings count as lost, besides TotalQueue's.
+// missing are the checks whose findings count as lost, in addition to TotalQueue's lost values.
 var missing = []string{"unsettled", "dead letter lost", "row lost"}
 
 // Check runs every checker that needs only the history.

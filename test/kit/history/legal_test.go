@@ -109,7 +109,7 @@ func (w *world) publish(values []string, group string) {
 	for w.rng.IntN(5) == 0 {
 		outcome(Fail, false)
 	}
-	if w.rng.IntN(4) > 0 { // the first call succeeds
+	if w.rng.IntN(4) > 0 { // this call succeeds
 		keep()
 		outcome(OK, false)
 		return

@@ -67,7 +67,7 @@ type Op struct {
 	N         int64         `json:"n,omitempty"` // Count: number of messages
 }
 
-// end is the latest time at which the call's effect can have happened.
+// end returns the latest time at which the call's effect can have happened.
 func (o *Op) end() time.Duration {
 	if o.Outcome == Info {
 		return Never
@@ -114,7 +114,7 @@ func SplitValue(v string) (publisher string, seq int) {
 // Settings are the settings of a queue that the checkers need.
 type Settings struct {
 	GroupInFlight int    // most leases of one group at a time; 0: no limit
-	DeadLetter    string // the dead-letter queue
+	DeadLetter    string // name of the dead-letter queue
 	Dedup         bool
 }
 

@@ -4,16 +4,16 @@
 // # Memory
 //
 // A run has tens of millions of messages, so nothing is kept about a message longer than necessary.
-// A stream is the messages that one publisher sends to one queue in one group. Its messages are
-// numbered, and the ledger has the state of those above the stream's base. A message is dropped a
-// few seconds after its ack was confirmed. From then on its number is below the base, and it must
-// not be seen again. Messages that stay open for long because an answer was lost are listed
-// separately.
+// A stream is the messages that one publisher sends to one queue in one group. A stream's messages
+// are numbered, and the ledger keeps the states of messages with numbers above the stream's base.
+// It forgets a message a few seconds after the confirmed ack. From then on the message's number is
+// not above the base, and the message must not be delivered again. Messages that stay open for long
+// because an answer was lost are listed separately.
 //
 // # Times
 //
-// A delivery certainly left the server after a certain moment. Over HTTP that is the call of its
-// receive. Over AMQP it is the call of the last answered request on the same channel. Only
+// A delivery certainly left the server after a certain moment. Over HTTP, this moment is the start
+// of the receive. Over AMQP, it is the start of the last answered request on the same channel. Only
 // violations that are certain by these times are findings.
 package ledger
 
@@ -110,7 +110,7 @@ func New() *Ledger {
 // Now returns the ledger's time in nanoseconds.
 func (l *Ledger) Now() int64 { return int64(time.Since(l.began)) }
 
-// Began is the beginning of the ledger's time.
+// Began returns the time at which the ledger's time begins.
 func (l *Ledger) Began() time.Time { return l.began }
 
 // maxFindings limits the findings that are kept as text; all are counted.
@@ -141,7 +141,8 @@ func (l *Ledger) Stream(queue string, ordered bool) *Stream {
 	return s
 }
 
-// Next numbers a message that will be published. delay and lapses say which rules apply to it.
+// Next numbers a message that will be published. delay and ttl say which rules of its queue apply
+// to the message.
 func (l *Ledger) Next(s *Stream, delay time.Duration, ttl bool) uint32 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -183,14 +184,14 @@ func (l *Ledger) Published(s *Stream, seq uint32, outcome uint16) {
 	}
 }
 
-// Close says that no more messages are published to a stream.
+// Close records that no more messages will be published to a stream.
 func (l *Ledger) Close(s *Stream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.closed = true
 }
 
-// Discard says that a queue is being deleted with its messages.
+// Discard records that a stream's queue is being deleted with its messages.
 func (l *Ledger) Discard(s *Stream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -298,8 +299,8 @@ func (l *Ledger) Settling(hs []Hold) {
 	}
 }
 
-// Acked says that acks of messages were confirmed. A nack to the dead-letter queue does not count:
-// the message continues there.
+// Acked records that acks of messages were confirmed. It does not include nacks to the dead-letter
+// queue, because such messages continue there.
 func (l *Ledger) Acked(hs []Hold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -318,7 +319,7 @@ func (l *Ledger) Acked(hs []Hold) {
 	}
 }
 
-// DeadLettered says that messages are certainly in the dead-letter queue. They must be delivered
+// DeadLettered records that messages are certainly in the dead-letter queue. They must be delivered
 // from that queue.
 func (l *Ledger) DeadLettered(hs []Hold) {
 	l.mu.Lock()
@@ -347,7 +348,7 @@ func (l *Ledger) item(h Hold) *item {
 	return nil
 }
 
-// Sweep drops finished messages. It is called about once a second.
+// Sweep forgets finished messages. Call it about once a second.
 func (l *Ledger) Sweep() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -402,8 +403,8 @@ func (l *Ledger) putAside(s *Stream, n int) {
 	}
 }
 
-// Finish judges the open messages when the queues are empty: confirmed messages that were never
-// Acked are lost.
+// Finish judges the open messages when the queues are empty: confirmed messages without a confirmed
+// ack are lost.
 func (l *Ledger) Finish() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -63,7 +63,7 @@ const (
 	Copied                          // two data directories with a common past were in use
 )
 
-// String names the causes.
+// String returns the names of the causes.
 func (c Cause) String() string {
 	var list []string
 	for i, name := range []string{"target back", "progress gone", "directory back", "copied"} {
