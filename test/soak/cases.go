@@ -52,8 +52,8 @@ func (c *caseRun) leased(ctx context.Context) int64 {
 	return q.Leased
 }
 
-// settleDown waits until the number that of returns has not changed for the time quiet, at most for
-// limit.
+// settleDown polls a number with the function of. It returns when the number has not changed for
+// the time quiet, or after limit.
 func (c *caseRun) settleDown(ctx context.Context, quiet, limit time.Duration, of func() int64) {
 	last, since := int64(-1), time.Now()
 	for end := time.Now().Add(limit); time.Now().Before(end) && time.Since(since) < quiet; {

@@ -11,9 +11,9 @@ import (
 	"github.com/surgetank/surgetank/test/kit/ledger"
 )
 
-// TestSmoke is a small run with kills. `make soak` starts the full run. Its times are too short to
-// judge memory, and other activity on the machine must not fail the test, so only the promises are
-// checked.
+// TestSmoke is a small run with kills. `make soak` starts the full run. The small run is too short
+// to judge memory, and other activity on the machine must not fail the test. So only the promises
+// are checked.
 func TestSmoke(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a run of real processes; not under -short")

@@ -12,11 +12,11 @@ import (
 // table says which values the target's table accepts now. A migration first widens the table, and
 // then publishers send the new values. So the table accepts every message that is not poison.
 type table struct {
-	exact bool // v keeps every digit
-	long  bool // s accepts more than 12 characters
-	big   bool // i accepts more than 32 bits
-	null  bool // u may be null
-	text  bool // j is text, not JSON
+	exact bool // column v keeps every digit
+	long  bool // column s accepts more than 12 characters
+	big   bool // column i accepts more than 32 bits
+	null  bool // column u accepts null
+	text  bool // column j is text, not JSON
 	dflt  int  // the number in the default of column d
 }
 

@@ -208,8 +208,8 @@ func forward(from, to string) error {
 	return nil
 }
 
-// pass copies in both directions until both are at their end. If one side breaks, it closes the
-// other.
+// pass copies between two connections in both directions until both directions have ended. If one
+// connection breaks, it closes the other.
 func pass(c net.Conn, to string) {
 	defer c.Close()
 	s, err := net.Dial("tcp", to)

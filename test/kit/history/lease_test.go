@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A server that was asked to stop answers for a while, and the leases of these answers end with it.
-// A lease from an earlier or a later server is not affected.
+// A server that was asked to stop still answers for a while. The leases in these answers must end
+// with that server. A lease from an earlier or a later server must not be affected.
 func TestALeaseEndsWithTheServerThatWasAskedToStop(t *testing.T) {
 	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 	deliver := func(call, back int, receipt string) Op {

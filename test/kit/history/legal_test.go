@@ -7,8 +7,8 @@ import (
 )
 
 // world simulates a faultless queue with a virtual clock and writes the history that its clients
-// would see. Calls overlap, answers get lost, the server dies and restarts, leases expire. Every
-// such history is legal.
+// would see. Calls overlap, answers are lost, the server dies and restarts, and leases expire.
+// Every such history is legal.
 type world struct {
 	rng     *rand.Rand
 	now     time.Duration

@@ -16,8 +16,8 @@ import (
 //	                     ▲                     │
 //	                     └──nack r, expiry of r, end of the server──┘
 //
-// Events that may or may not have happened have no end (Return is Never): an ack whose answer was
-// lost, and the expiry of an unsettled lease. So the search may put them last, where they have no
+// Events with an unknown outcome have no end (Return is Never): an ack whose answer was lost, and
+// the expiry of an unsettled lease. So the search can put these events last, where they have no
 // effect.
 type phase uint8
 
