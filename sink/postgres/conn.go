@@ -33,7 +33,7 @@ set_config('timezone', 'UTC', true), set_config('datestyle', 'ISO, YMD', true), 
 set_config('client_min_messages', 'warning', true), set_config('idle_in_transaction_session_timeout', '60s', true),
 set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true); `
 
-// connect opens one connection. The database's administrator sees it under this name.
+// connect opens one connection. name identifies the connection to the database's administrator.
 func (t *Target) connect(ctx context.Context, name string) (*conn, error) {
 	config := t.config.Copy()
 	for k, v := range startup {

@@ -200,8 +200,8 @@ func TestPermissionsAreNamed(t *testing.T) {
 	}
 }
 
-// A missing table is created again if the claim knows of no rows in it. Otherwise the claim
-// refuses, and no table is created.
+// TestAVanishedTable: a missing table is created again if the claim knows of no rows in it.
+// Otherwise the claim refuses, and no table is created.
 func TestAVanishedTable(t *testing.T) {
 	pg := pgtest.Shared(t)
 	for _, create := range []bool{true, false} {

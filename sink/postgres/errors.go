@@ -48,7 +48,7 @@ func classify(err error) error {
 	return e
 }
 
-// classOf is the table of classify.
+// classOf returns the class of an error by its SQLSTATE, as in the table at classify.
 func classOf(pg *pgconn.PgError) sink.Class {
 	if len(pg.Code) != 5 {
 		return sink.Down

@@ -47,7 +47,8 @@ func (g guard) compare(name, was string) string {
 	return "SELECT CASE WHEN f = " + was + " THEN 0 ELSE CAST('" + g.mark + markChanged + "' || coalesce(f, '') AS int) END FROM (SELECT " + fingerprint(name) + " AS f) f"
 }
 
-// prepare makes compare a prepared statement of the session. Each batch then saves the planning.
+// prepare returns the SQL that makes compare a prepared statement of the session, so that batches
+// need not plan it.
 func (g guard) prepare(name string) string {
 	return "PREPARE surgetank_guard (text) AS " + g.compare(name, "$1")
 }

@@ -225,7 +225,8 @@ func TestAFileWithoutItsName(t *testing.T) {
 	}
 }
 
-// A missing file or table is created again only if the claim knows of no rows in it.
+// TestAMissingFile: a missing file or table is created again only if the claim knows of no rows in
+// it.
 func TestAMissingFile(t *testing.T) {
 	for _, create := range []bool{true, false} {
 		for _, known := range []uint64{0, 1} {
