@@ -264,7 +264,7 @@ func setKey(tree map[string]any, kv string) error {
 			tree[key] = names
 		}
 		tree, key = names, name
-		if rule, member, below := cutLast(name); below && path == "retry.by_reason" {
+		if rule, member, below := cutLast(name); below && path == "retry.by_reason" && settings.IsRuleKey(member) {
 			members, _ := names[rule].(map[string]any)
 			if members == nil {
 				members = map[string]any{}

@@ -13,6 +13,9 @@ import (
 // are checked by the same entries of Table.
 var ruleKeys = []string{"max_attempts", "initial", "factor", "max", "jitter"}
 
+// IsRuleKey reports whether a rule in retry.by_reason has a key.
+func IsRuleKey(key string) bool { return slices.Contains(ruleKeys, key) }
+
 // reasonRules is the type of retry.by_reason.
 type reasonRules = map[string]surgetank.RetryRule
 
@@ -50,7 +53,7 @@ func readRules(into *reasonRules, v any) error {
 		}
 		c := &config{}
 		for _, key := range slices.Sorted(maps.Keys(members)) {
-			if !slices.Contains(ruleKeys, key) {
+			if !IsRuleKey(key) {
 				return fmt.Errorf("%.60q: there is no key %.60q; the keys are %s", reason, key, strings.Join(ruleKeys, ", "))
 			}
 			if members[key] == nil {
