@@ -157,12 +157,12 @@ func (w *why) sayBehind() string {
 	}
 	e := first.explain()
 	w.e.Until, w.e.Leases, w.e.NextTry, w.e.Behind = e.Until, e.Leases, e.NextTry, &e
-	text, waits := "Messages of group %q are ahead, the first", " waits because: "+e.Text
+	waits := " waits because: " + e.Text
 	if first.v == mayGo {
 		waits = " may go."
 	}
 	if !w.full {
-		return fmt.Sprintf(text, w.e.Group) + waits
+		return fmt.Sprintf("Messages of group %q are ahead, the first%s", w.e.Group, waits)
 	}
 	if w.e.Ahead = w.q.ahead(w.h, w.seq); w.e.Ahead == 1 {
 		return fmt.Sprintf("1 message of group %q is ahead. It%s", w.e.Group, waits)
