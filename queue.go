@@ -116,6 +116,19 @@ type RetryConfig struct {
 	Jitter      float64       // 0 to 1: each delay d is random in [d·(1−jitter), d]; 0: 0.5; NoJitter: none
 	// Budget limits retries to this share of first attempts, plus one retry a second. 0: no limit.
 	Budget float64 `json:",omitempty"`
+	// ByReason has other schedules for failures whose reason begins with a text, in any case. The
+	// longest text that fits applies. At most MaxReasons. Do not change a map that was passed to a
+	// broker.
+	ByReason map[string]RetryRule `json:",omitempty"`
+}
+
+// RetryRule is a schedule for some reasons of failures. A zero member means the queue's RetryConfig.
+type RetryRule struct {
+	MaxAttempts int           `json:",omitempty"`
+	Initial     time.Duration `json:",omitempty"`
+	Factor      float64       `json:",omitempty"`
+	Max         time.Duration `json:",omitempty"`
+	Jitter      float64       `json:",omitempty"`
 }
 
 // Values of RetryConfig for "none". Zero means the default there.
@@ -149,6 +162,8 @@ const (
 	// names.
 	MaxWeight  = 1000
 	MaxWeights = 1000
+	// MaxReasons limits RetryConfig.ByReason.
+	MaxReasons = 32
 	// MaxPriorityStep is the longest PriorityStep.
 	MaxPriorityStep = 30 * 24 * time.Hour
 	// DeadLetterDrop for QueueConfig.DeadLetter drops messages instead of storing dead letters.

@@ -264,6 +264,14 @@ func setKey(tree map[string]any, kv string) error {
 			tree[key] = names
 		}
 		tree, key = names, name
+		if rule, member, below := cutLast(name); below && path == "retry.by_reason" && settings.IsRuleKey(member) {
+			members, _ := names[rule].(map[string]any)
+			if members == nil {
+				members = map[string]any{}
+				names[rule] = members
+			}
+			tree, key = members, member
+		}
 	}
 	if text == "" {
 		tree[key] = nil
@@ -271,6 +279,15 @@ func setKey(tree map[string]any, kv string) error {
 	}
 	tree[key] = looksLike(text)
 	return nil
+}
+
+// cutLast splits a text at its last dot.
+func cutLast(text string) (before, after string, found bool) {
+	i := strings.LastIndexByte(text, '.')
+	if i < 0 {
+		return text, "", false
+	}
+	return text[:i], text[i+1:], true
 }
 
 type queueRmCmd struct {

@@ -42,6 +42,7 @@ const (
 	WeightsIgnored     Defect = "groups take turns and their weights do not count"
 	AlwaysNew          Defect = "an empty group is forgotten at once, and is new again with its next message"
 	FreshStarved       Defect = "fresh messages have no share while a backlog waits"
+	ReasonsAlike       Defect = "every failure has the schedule of retry"
 	PrioritiesDoNotAge Defect = "low priorities wait until no higher one is left"
 
 	LeaseCrossed      Defect = "two messages with one coalescing key are leased at once"
@@ -55,4 +56,4 @@ const (
 var All = []Defect{EarlyRelease, AnyEpoch, DedupForgotten, EarlyDeadline, AckNotLogged, StrictOvertaken, TrimTooFar, ExpiryForgotten, PoisonDropped,
 	SnapshotTooNew, PurgeTakesLeased, GiveBackLost, SyncSkipped, DirSyncDropped, ChecksumIgnored, IDReused, LeaseNumberTwice, WatermarkDedup, GroupsLost, DelayForgotten,
 	HeldOvertaken, LossUnlisted, AckUnrepaired, FullForEver, PublishersForgotten, NumbersNotLogged, ReasonsForgotten, DelayAges, BackOffBlocked, AcceptIgnored,
-	WeightsIgnored, AlwaysNew, FreshStarved, PrioritiesDoNotAge, LeaseCrossed, SupersededRetried, KeysForgotten}
+	WeightsIgnored, AlwaysNew, FreshStarved, PrioritiesDoNotAge, ReasonsAlike, LeaseCrossed, SupersededRetried, KeysForgotten}

@@ -287,6 +287,7 @@ if r.NotBefore > r.Time && notBefore > r.Time && !DEFECT {
 		}
 		s.credit += int64
 `},
+	{ReasonsAlike, "internal/queue/retry.go", `if len(r.ByReason) == 0 || reason == "" {`, `if len(r.ByReason) == 0 || reason == "" || DEFECT {`},
 	{PrioritiesDoNotAge, "internal/queue/sched.go", `
 	return int64(time)*1e9 - int64(priority)*step
 `, `

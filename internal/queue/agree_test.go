@@ -234,6 +234,9 @@ func (a *agree) any() {
 func (a *agree) configure(name string) {
 	c := surgetank.QueueConfig{Retry: surgetank.RetryConfig{Initial: pick(a, []time.Duration{-1, time.Second, 3 * time.Second}), Jitter: -1,
 		MaxAttempts: pick(a, []int{-1, 3, 1}), Budget: pick(a, []float64{0, 0, 0.5, 0.001})}}
+	c.Retry.ByReason = pick(a, []map[string]surgetank.RetryRule{nil, nil,
+		{"No": {Initial: 500 * time.Millisecond, MaxAttempts: 2}, "not y": {Initial: 5 * time.Second, Factor: 1}, "the lease ended": {Initial: surgetank.NoDelay, MaxAttempts: surgetank.Unlimited}},
+		{"its consumer": {Initial: 4 * time.Second, Max: time.Second}, "it was given up": {Initial: 9 * time.Second}}})
 	c.Group = surgetank.GroupConfig{MaxInFlight: a.n(4), Fair: a.yes(2), Rate: pick(a, []surgetank.Rate{0, 0, 2, 0.3})}
 	c.Level = surgetank.LevelConfig{MaxInFlight: pick(a, []int{0, 0, 3}), Rate: pick(a, []surgetank.Rate{0, 0, 3}), Burst: a.n(3)}
 	if c.Group.Fair && a.yes(2) {

@@ -172,7 +172,7 @@ func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool
 	attempts := int(s.attempts)
 	if counted {
 		attempts++
-		if limit := q.config.Retry.MaxAttempts; limit > 0 && attempts >= limit {
+		if limit := q.retryFor(detail).MaxAttempts; limit > 0 && attempts >= limit {
 			if !m.sendToDeadLetter(q, seq, reasonAttempts, attempts, detail) {
 				m.putBack(q, seq, attempts)
 			}
@@ -190,7 +190,7 @@ func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool
 	case delay > 0:
 		notBefore = m.now + int64(min(delay, surgetank.MaxDuration))
 	case delay < 0:
-		if d := m.backoff(&q.config.Retry, max(1, attempts)); d > 0 {
+		if d := m.backoff(q.retryFor(detail), max(1, attempts)); d > 0 {
 			notBefore = m.now + int64(d)
 		}
 	}

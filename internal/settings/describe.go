@@ -93,6 +93,8 @@ func (s *Setting) schema() map[string]any {
 		return map[string]any{"type": "boolean"}
 	case *map[string]int:
 		return map[string]any{"type": "object", "additionalProperties": number("integer"), "maxProperties": surgetank.MaxWeights}
+	case *reasonRules:
+		return rulesSchema()
 	case *time.Time:
 		return map[string]any{"type": "string", "format": "date-time"}
 	case *surgetank.Overflow, *surgetank.Keep:

@@ -67,6 +67,8 @@ func (s *Setting) check(at any) error {
 	case *bool, *time.Time:
 	case *map[string]int:
 		return s.checkNames(*p)
+	case *reasonRules:
+		return checkRules(*p)
 	default:
 		n := numberOf(at)
 		if n == 0 || n < 0 && s.None != "" {
@@ -141,6 +143,9 @@ func (s *Setting) set(c *config, v any) error {
 	at := s.at(c)
 	if into, is := at.(*map[string]int); is {
 		return s.readNames(into, v)
+	}
+	if into, is := at.(*reasonRules); is {
+		return readRules(into, v)
 	}
 	if s.None != "" && v == s.None {
 		s.setNone(at)
@@ -266,6 +271,8 @@ func (s *Setting) get(c *config) any {
 		return int(*p)
 	case *map[string]int:
 		return writeNames(*p)
+	case *reasonRules:
+		return writeRules(*p)
 	}
 	if none {
 		return s.None

@@ -185,6 +185,10 @@ func drawQueue(name string, o *Options, rng *rand.Rand, yes func(int) bool) Queu
 		c.Retry.Budget = []float64{0.001, 0.2, 1}[rng.IntN(3)]
 	}
 	if yes(20) {
+		c.Retry.ByReason = map[string]surgetank.RetryRule{"No": {Initial: time.Duration(1+rng.IntN(3)) * time.Second, Factor: 1}, "not yet": {Initial: surgetank.NoDelay},
+			"the lease ended": {Initial: time.Duration(1+rng.IntN(5)) * time.Second}}
+	}
+	if yes(20) {
 		c.Retry.Factor, c.Retry.Max = []float64{1, 1.5, 10}[rng.IntN(3)], time.Duration(1+rng.IntN(20))*time.Second
 	}
 	if yes(10) {

@@ -609,7 +609,7 @@ func (q *Queue) giveUp(x *Message, delay time.Duration, counted bool, why string
 	}
 	if counted {
 		x.attempts++
-		if x.attempts >= q.Config.Retry.MaxAttempts && q.Config.Retry.MaxAttempts > 0 {
+		if r := q.schedule(why); x.attempts >= r.MaxAttempts && r.MaxAttempts > 0 {
 			if !q.sendToDeadLetter(x, surgetank.ReasonAttempts) {
 				q.putBack(x)
 			}
@@ -627,7 +627,7 @@ func (q *Queue) giveUp(x *Message, delay time.Duration, counted bool, why string
 		x.failure = why
 	}
 	if delay < 0 {
-		delay = q.backoff(x)
+		delay = q.backoff(x, why)
 	}
 	switch {
 	case delay > 0:
@@ -639,8 +639,8 @@ func (q *Queue) giveUp(x *Message, delay time.Duration, counted bool, why string
 	}
 }
 
-func (q *Queue) backoff(x *Message) time.Duration {
-	r := q.Config.Retry
+func (q *Queue) backoff(x *Message, why string) time.Duration {
+	r := q.schedule(why)
 	if r.Initial <= 0 {
 		return 0
 	}
@@ -653,7 +653,7 @@ func (q *Queue) putBack(x *Message) {
 	if x.lapsed {
 		x.fullUntil = q.m.Now + int64(time.Second)
 	}
-	q.place(x, q.m.Now+int64(max(q.backoff(x), time.Second)))
+	q.place(x, q.m.Now+int64(max(q.backoff(x, "it was given up, and its dead-letter queue had no room"), time.Second)))
 }
 
 // expire gives up an expired message. It returns false if the dead-letter queue is full.
