@@ -95,8 +95,10 @@ func (s *Setting) schema() map[string]any {
 		return map[string]any{"type": "object", "additionalProperties": number("integer"), "maxProperties": surgetank.MaxWeights}
 	case *time.Time:
 		return map[string]any{"type": "string", "format": "date-time"}
-	case *surgetank.Overflow:
+	case *surgetank.Overflow, *surgetank.BreakerMode:
 		return map[string]any{"enum": anys(s.Choices)}
+	case *surgetank.AdaptiveConfig:
+		return adaptiveSchema()
 	case *timeDuration:
 		return ref("Duration")
 	case *surgetank.Rate:

@@ -64,6 +64,12 @@ func (s *Setting) check(at any) error {
 		if *p != "" && !slices.Contains(s.Choices, string(*p)) {
 			return s.wrongChoice(string(*p))
 		}
+	case *surgetank.BreakerMode:
+		if *p != "" && !slices.Contains(s.Choices, string(*p)) {
+			return s.wrongChoice(string(*p))
+		}
+	case *surgetank.AdaptiveConfig:
+		return checkAdaptive(p)
 	case *bool, *time.Time:
 	case *map[string]int:
 		return s.checkNames(*p)
@@ -142,6 +148,9 @@ func (s *Setting) set(c *config, v any) error {
 	if into, is := at.(*map[string]int); is {
 		return s.readNames(into, v)
 	}
+	if into, is := at.(*surgetank.AdaptiveConfig); is {
+		return readAdaptive(into, v)
+	}
 	if s.None != "" && v == s.None {
 		s.setNone(at)
 		return nil
@@ -198,6 +207,12 @@ func (s *Setting) read(at, v any) (err error) {
 			return s.wrongChoice(v)
 		}
 		*p = surgetank.Overflow(text)
+	case *surgetank.BreakerMode:
+		text, _ := v.(string)
+		if !slices.Contains(s.Choices, text) {
+			return s.wrongChoice(v)
+		}
+		*p = surgetank.BreakerMode(text)
 	case *bool:
 		flag, ok := v.(bool)
 		if !ok {
@@ -256,6 +271,10 @@ func (s *Setting) get(c *config) any {
 		return FormatRate(*p)
 	case *surgetank.Overflow:
 		return string(*p)
+	case *surgetank.BreakerMode:
+		return string(*p)
+	case *surgetank.AdaptiveConfig:
+		return writeAdaptive(*p)
 	case *int64:
 		if s.Bytes {
 			return FormatSize(*p)
