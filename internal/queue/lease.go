@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/breaker"
 )
 
 // lease is a hand-out that is not settled. Leases are volatile: a crash of the broker ends all of
@@ -16,6 +17,8 @@ type lease struct {
 	no       uint64
 	consumer *consumer
 	deadline int64       // 0: the end of its subscription
+	handedAt int64       // when it was handed out
+	released int64       // when it left the broker; 0: not known
 	held     node[lease] // of consumer.leases
 }
 
@@ -33,7 +36,7 @@ func (m *Machine) newLease(seq uint64, c *consumer) *lease {
 		l = m.spareLeases[n-1]
 		m.spareLeases = m.spareLeases[:n-1]
 	}
-	l.seq, l.no, l.consumer, l.deadline = seq, m.nextLease, c, 0
+	l.seq, l.no, l.consumer, l.deadline, l.handedAt, l.released = seq, m.nextLease, c, 0, m.now, 0
 	c.leases.push(&l.held)
 	return l
 }
@@ -89,6 +92,9 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 		out.Notes = slices.Clone(q.notes[seq].refs)
 	}
 	if c.opts.NoAck {
+		if q.control != nil {
+			q.control.passed(q, seq)
+		}
 		if !c.opts.ManualCredit {
 			c.credit++
 		}
@@ -112,6 +118,9 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 		q.leases[seq] = l
 		out.Lease, out.Deadline = l.no, l.deadline
 		out.Token = q.fencingToken(h, l.no)
+		if q.control != nil {
+			q.control.handed(q, seq, l)
+		}
 		q.touch(h)
 	}
 	m.out.Handouts = append(m.out.Handouts, out)
@@ -130,9 +139,16 @@ func (q *Queue) deadline(at int64, seq uint64) {
 }
 
 // endLease removes a lease, which must exist, and returns the credit to its consumer. The caller
-// logs the message's next state.
-func (q *Queue) endLease(seq uint64) {
+// logs the message's next state, and calls refundAll after that. endLease returns whether a failure
+// costs no attempt, because the target is down.
+func (q *Queue) endLease(seq uint64, end leaseEnd) (uncounted bool) {
 	l := q.leases[seq]
+	if q.control == nil && end.outcome == breaker.Down && breakerMode(&q.config) != surgetank.BreakerOff {
+		q.needControl()
+	}
+	if q.control != nil {
+		uncounted = q.control.answered(q, l, end)
+	}
 	delete(q.leases, seq)
 	c := l.consumer
 	q.m.freeLease(l)
@@ -145,6 +161,7 @@ func (q *Queue) endLease(seq uint64) {
 		c.credited(1)
 	}
 	q.mark()
+	return uncounted
 }
 
 // acked logs that one message is acked.
@@ -158,13 +175,21 @@ func (m *Machine) acked(q *Queue, seq uint64) {
 // giveUp decides the next state of a leased message that was not acked: returned to its line,
 // dead-lettered or removed. counted says whether the attempt counts. A negative delay means the
 // back-off of the queue's settings.
-func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool, detail string) {
+func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool, detail string, end leaseEnd) {
 	s := q.slots.get(seq)
-	q.endLease(seq)
+	uncounted := q.endLease(seq, end)
+	defer m.refundAll()
+	if uncounted {
+		counted, delay = false, max(0, delay) // the breaker is its back-off
+	}
 	attempts := int(s.attempts)
 	if counted {
 		attempts++
 		if limit := q.config.Retry.MaxAttempts; limit > 0 && attempts >= limit {
+			if wait := q.parkLater(seq); wait > 0 {
+				m.putBackUntil(q, seq, attempts, m.now+wait, detail)
+				return
+			}
 			if !m.sendToDeadLetter(q, seq, reasonAttempts, attempts, detail) {
 				m.putBack(q, seq, attempts)
 			}

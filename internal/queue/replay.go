@@ -273,6 +273,7 @@ func (q *Queue) strict(h uint32) bool {
 func (q *Queue) detach(seq uint64, s *slot) bool {
 	h := s.flow
 	q.bytes -= int64(s.size)
+	delete(q.parking, seq)
 	if q.m.recovering {
 		delete(q.due, seq)
 		q.waiting--
@@ -341,6 +342,10 @@ func (q *Queue) returnedTo(r *Record) {
 	seq := r.Seqs[0]
 	s := q.slots.edit(seq)
 	h := s.flow
+	if q.inPlace(seq, s) {
+		s.attempts = uint16(r.Attempts)
+		return
+	}
 	if !q.m.recovering {
 		q.leased--
 		q.leasedBytes -= int64(s.size)
@@ -514,6 +519,7 @@ func (m *Machine) queueSet(r *Record) {
 
 func (m *Machine) queueGone(q *Queue) {
 	q.gone = true
+	q.leaveControl()
 	q.forgetFailures()
 	q.wakeGivers()
 	delete(m.byID, q.id)
@@ -579,5 +585,6 @@ func (q *Queue) rebuild() {
 		q.timerAt(end)
 	}
 	q.dedup.expire(q.m.now)
+	q.recontrol()
 	q.mark()
 }
