@@ -206,6 +206,9 @@ type QueueInfo struct {
 	// Refusals counts what each limit refused, since the opening of the broker.
 	Refusals []Refusal
 
+	// Level is the state of the adaptive limit and the breaker. It is nil if the queue uses neither.
+	Level *LevelInfo
+
 	// Waiting says why the next message is not delivered. It is empty if no message waits or
 	// deliveries go on.
 	Waiting string

@@ -109,6 +109,7 @@ func (q *Queue) info() surgetank.QueueInfo {
 		Published: st.published, Duplicates: st.duplicates, Refused: st.refused, Delivered: st.delivered, Acked: st.acked,
 		Nacked: st.nacked, Expired: st.expired, DeadLettered: st.deadLettered, Dropped: st.dropped, Circled: st.circled, LeasesLost: st.leasesLost,
 		Refusals: q.refusals(), Waiting: q.explain(), OldestAge: q.oldestAge(),
+		Level: q.levelInfo(),
 	}
 	*door.QueueFloor(&i) = q.Floor()
 	q.backOffInfo(&i)
