@@ -60,13 +60,9 @@ func (s *Setting) check(at any) error {
 		if *p != "" && s.Check != nil {
 			return s.Check(*p)
 		}
-	case *surgetank.Overflow:
-		if *p != "" && !slices.Contains(s.Choices, string(*p)) {
-			return s.wrongChoice(string(*p))
-		}
-	case *surgetank.BreakerMode:
-		if *p != "" && !slices.Contains(s.Choices, string(*p)) {
-			return s.wrongChoice(string(*p))
+	case *surgetank.Overflow, *surgetank.Keep, *surgetank.BreakerMode:
+		if v := reflect.ValueOf(p).Elem().String(); v != "" && !slices.Contains(s.Choices, v) {
+			return s.wrongChoice(v)
 		}
 	case *surgetank.AdaptiveConfig:
 		return checkAdaptive(p)
@@ -201,18 +197,12 @@ func (s *Setting) read(at, v any) (err error) {
 			}
 		}
 		*p = text
-	case *surgetank.Overflow:
+	case *surgetank.Overflow, *surgetank.Keep, *surgetank.BreakerMode:
 		text, _ := v.(string)
 		if !slices.Contains(s.Choices, text) {
 			return s.wrongChoice(v)
 		}
-		*p = surgetank.Overflow(text)
-	case *surgetank.BreakerMode:
-		text, _ := v.(string)
-		if !slices.Contains(s.Choices, text) {
-			return s.wrongChoice(v)
-		}
-		*p = surgetank.BreakerMode(text)
+		reflect.ValueOf(p).Elem().SetString(text)
 	case *bool:
 		flag, ok := v.(bool)
 		if !ok {
@@ -269,10 +259,8 @@ func (s *Setting) get(c *config) any {
 		return p.UTC().Format(time.RFC3339Nano)
 	case *surgetank.Rate:
 		return FormatRate(*p)
-	case *surgetank.Overflow:
-		return string(*p)
-	case *surgetank.BreakerMode:
-		return string(*p)
+	case *surgetank.Overflow, *surgetank.Keep, *surgetank.BreakerMode:
+		return v.String()
 	case *surgetank.AdaptiveConfig:
 		return writeAdaptive(*p)
 	case *int64:
