@@ -55,3 +55,10 @@ type Outage struct {
 	Probes              int
 	Refunds             int // attempts that were returned
 }
+
+// BreakerOptions say who opens or closes a breaker, and why. Both are shown with the queue and in
+// its history.
+type BreakerOptions struct {
+	By     string // a server uses the name of the user
+	Reason string
+}

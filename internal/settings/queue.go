@@ -34,6 +34,7 @@ type Queue struct {
 	Consumers  int64       `json:"consumers"`
 	Floor      uint64      `json:"floor" doc:"every message with a lower number was settled for good"`
 	Waiting    string      `json:"waiting,omitempty" doc:"why the next message is not delivered"`
+	Level      *QueueLevel `json:"level,omitempty" doc:"The adaptive limit and the breaker. Missing if the queue uses neither."`
 	Refusals   []Refusal   `json:"refusals,omitempty" doc:"What the limits of the queue and the disk refused."`
 	Counts     QueueCounts `json:"counts" doc:"These are counted from the opening of the broker."`
 	Sinks      []QueueSink `json:"sinks,omitempty" doc:"sinks that read the queue"`
@@ -82,6 +83,7 @@ func Show(q *surgetank.QueueInfo) Queue {
 	for _, r := range q.Refusals {
 		s.Refusals = append(s.Refusals, Refusal(r))
 	}
+	s.Level = showLevel(q.Level)
 	if !q.NextTry.IsZero() {
 		at := q.NextTry.UTC()
 		s.NextTry = &at
@@ -113,6 +115,9 @@ func (s *Queue) Info() (surgetank.QueueInfo, error) {
 	*door.QueueFloor(&q) = s.Floor
 	for _, r := range s.Refusals {
 		q.Refusals = append(q.Refusals, surgetank.Refusal(r))
+	}
+	if q.Level, err = s.Level.info(); err != nil {
+		return surgetank.QueueInfo{}, err
 	}
 	if s.NextTry != nil {
 		q.NextTry = *s.NextTry
