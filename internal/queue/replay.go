@@ -628,6 +628,5 @@ func (q *Queue) rebuild() {
 		q.timerAt(end)
 	}
 	q.dedup.expire(q.m.now)
-	q.recontrol()
 	q.mark()
 }

@@ -140,6 +140,9 @@ type OpenEpoch struct{ Epoch, Incarnation uint64 }
 
 func (c *OpenEpoch) run(m *Machine) bool {
 	m.emit(&Record{Kind: kindOpened, Epoch: c.Epoch, Incarnation: c.Incarnation})
+	for _, q := range m.order {
+		q.recontrol()
+	}
 	return true
 }
 

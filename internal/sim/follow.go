@@ -85,6 +85,12 @@ func (s *beside) manage(cmd queue.Command) {
 			m.Pause(q, c.Paused, c.For)
 		}
 		s.answer(c, c.Err, code, nil, nil)
+	case *queue.SetBreaker:
+		q, code := missing(c.Name)
+		if q != nil {
+			code = m.Breaker(q, c.Open, c.By, c.Why)
+		}
+		s.answer(c, c.Err, code, nil, nil)
 	case *queue.Purge:
 		q, code := missing(c.Name)
 		var n int64

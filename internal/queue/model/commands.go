@@ -470,18 +470,8 @@ func (m *Model) Crash(now int64) {
 		m.Queues[name].Control = nil
 	}
 	for _, name := range all {
-		for _, x := range m.Queues[name].msgs {
-			x.consumer, x.deadline, x.parking = nil, 0, false
-			if x.state == surgetank.StateLeased {
-				x.state = surgetank.StateReady
-			}
-		}
-		m.Queues[name].recontrol()
-	}
-	for _, name := range all {
 		q := m.Queues[name]
 		if q.Config.Transient {
-			q.leaveControl()
 			delete(m.Queues, name)
 			continue
 		}
@@ -491,11 +481,16 @@ func (m *Model) Crash(now int64) {
 		}
 		q.groups = map[string]*flow{plainLine: {}}
 		for _, x := range q.msgs {
-			x.consumer, x.deadline, x.lapsed, x.suspect, x.retry, x.fullUntil = nil, 0, false, false, 0, 0
+			x.consumer, x.deadline, x.lapsed, x.suspect, x.retry, x.fullUntil, x.parking = nil, 0, false, false, 0, 0, false
 			if x.chain.id != "" && !x.again {
 				x.notBefore = x.chain.due
 			}
 			q.place(x, x.notBefore)
+		}
+	}
+	for _, name := range all {
+		if q := m.Queues[name]; q != nil {
+			q.recontrol()
 		}
 	}
 }
