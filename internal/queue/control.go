@@ -11,7 +11,6 @@ import (
 	"github.com/surgetank/surgetank/internal/breaker"
 	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/fullname"
-	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // control is what is known about the target of a queue: how many messages it can process at the
@@ -160,7 +159,7 @@ func (c *control) configure() {
 		}
 		most = max(most, l.MaxInFlight)
 	}
-	set := settings.AdaptSettings(adaptive)
+	set := adaptSettings(adaptive)
 	switch {
 	case !adaptive.On:
 		c.limit = nil
@@ -589,4 +588,9 @@ func (q *Queue) refuseNoAck(o *door.SubscribeOptions) error {
 		return surgetank.FieldErrorf("no_ack", "queue %q has level.adaptive, which measures the time until an ack; subscribe with acks, or turn level.adaptive off", shown(q.name))
 	}
 	return nil
+}
+
+// adaptSettings returns the bounds of a controller.
+func adaptSettings(c surgetank.AdaptiveConfig) adapt.Settings {
+	return adapt.Settings{Min: c.Min, Max: c.Max, Tolerance: c.Tolerance}
 }

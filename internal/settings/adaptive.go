@@ -5,18 +5,18 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/adapt"
 )
 
 // The written form of level.adaptive is true or false, or a map of bounds. An empty map means true.
 
-// AdaptSettings returns the bounds of a controller with these settings.
-func AdaptSettings(c surgetank.AdaptiveConfig) adapt.Settings {
-	return adapt.Settings{Min: c.Min, Max: c.Max, Tolerance: c.Tolerance}
-}
+// Bounds of level.adaptive. They are those of package adapt, which clients need not link.
+const (
+	AdaptiveMax          = 65535
+	AdaptiveToleranceMin = 1.2
+	AdaptiveToleranceMax = 10
+)
 
 func readAdaptive(into *surgetank.AdaptiveConfig, v any) error {
 	if on, is := v.(bool); is {
@@ -64,8 +64,15 @@ func checkAdaptive(c *surgetank.AdaptiveConfig) error {
 		}
 		return nil
 	}
-	if err := AdaptSettings(*c).Validate(); err != nil {
-		return errors.New(strings.TrimPrefix(err.Error(), "level.adaptive."))
+	least := max(1, c.Min)
+	switch most := c.Max; {
+	case c.Min < 0 || c.Min > AdaptiveMax:
+		return fmt.Errorf("min is %d; want a number from 1 to %d", c.Min, AdaptiveMax)
+	case most != 0 && (most < least || most > AdaptiveMax):
+		return fmt.Errorf("max is %d; want a number from %d (min) to %d", most, least, AdaptiveMax)
+	case c.Tolerance != 0 && !(c.Tolerance >= AdaptiveToleranceMin && c.Tolerance <= AdaptiveToleranceMax):
+		return fmt.Errorf("tolerance is %g; want a number from %g to %d. With less, a target whose latency is unsteady is drained very slowly",
+			c.Tolerance, AdaptiveToleranceMin, AdaptiveToleranceMax)
 	}
 	return nil
 }
@@ -88,12 +95,12 @@ func writeAdaptive(c surgetank.AdaptiveConfig) any {
 }
 
 func adaptiveSchema() map[string]any {
-	limit := map[string]any{"type": "integer", "minimum": 1, "maximum": adapt.LimitMax}
+	limit := map[string]any{"type": "integer", "minimum": 1, "maximum": AdaptiveMax}
 	return map[string]any{"oneOf": []any{
 		map[string]any{"type": "boolean"},
 		map[string]any{"type": "object", "additionalProperties": false, "properties": map[string]any{
 			"min": limit, "max": limit,
-			"tolerance": map[string]any{"type": "number", "minimum": adapt.ToleranceMin, "maximum": adapt.ToleranceMax},
+			"tolerance": map[string]any{"type": "number", "minimum": AdaptiveToleranceMin, "maximum": AdaptiveToleranceMax},
 		}},
 	}}
 }

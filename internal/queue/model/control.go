@@ -10,7 +10,6 @@ import (
 	"github.com/surgetank/surgetank/internal/adapt"
 	"github.com/surgetank/surgetank/internal/breaker"
 	"github.com/surgetank/surgetank/internal/fullname"
-	"github.com/surgetank/surgetank/internal/settings"
 )
 
 // Control is what the model knows about a target: the same pure parts as the machine's, with the
@@ -140,7 +139,7 @@ func (c *Control) configure() {
 	if first == nil {
 		c.Limit, c.set = nil, adapt.Settings{}
 	} else {
-		set := settings.AdaptSettings(first.Config.Level.Adaptive)
+		set := adaptSettings(first.Config.Level.Adaptive)
 		if c.Limit == nil {
 			c.Limit = adapt.New(now, set)
 			c.Limit.Handed(now, len(c.leases()))
@@ -432,4 +431,9 @@ func (m *Model) Breaker(q *Queue, open bool, by, why string) surgetank.Code {
 	}
 	c.changed(was)
 	return ""
+}
+
+// adaptSettings returns the bounds of a controller.
+func adaptSettings(c surgetank.AdaptiveConfig) adapt.Settings {
+	return adapt.Settings{Min: c.Min, Max: c.Max, Tolerance: c.Tolerance}
 }
