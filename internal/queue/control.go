@@ -132,7 +132,7 @@ func (q *Queue) leaveControl() {
 		}
 		c.inFlight--
 		if c.limit != nil {
-			c.limit.Answered(c.m.now, adapt.Answer{HandedAt: l.handedAt, Outcome: adapt.Returned})
+			c.limit.Answered(c.m.now, adapt.Answer{HandedAt: l.since, Outcome: adapt.Returned})
 		}
 	}
 	c.configure()
@@ -270,17 +270,17 @@ func (c *control) answered(q *Queue, l *lease, end leaseEnd) (uncounted bool) {
 	now, was := c.m.now, c.state()
 	latency := end.elapsed
 	if latency <= 0 {
-		from, to := cmp.Or(l.released, l.handedAt), cmp.Or(end.at, now)
+		from, to := cmp.Or(l.released, l.since), cmp.Or(end.at, now)
 		latency = max(0, min(to, now)-from)
 	}
 	if !l.consumer.opts.OwnLevel {
 		c.inFlight--
 		if c.limit != nil {
-			c.limit.Answered(now, adapt.Answer{HandedAt: l.handedAt, Latency: latency, Outcome: adaptOutcome[end.outcome], RetryAfter: end.retryAfter})
+			c.limit.Answered(now, adapt.Answer{HandedAt: l.since, Latency: latency, Outcome: adaptOutcome[end.outcome], RetryAfter: end.retryAfter})
 		}
 	}
 	if c.breaker != nil {
-		a := breaker.Answer{Seq: q.outside(l.seq), HandedAt: l.handedAt, Latency: latency, Outcome: end.outcome, RetryAfter: end.retryAfter}
+		a := breaker.Answer{Seq: q.outside(l.seq), HandedAt: l.since, Latency: latency, Outcome: end.outcome, RetryAfter: end.retryAfter}
 		if end.outcome != breaker.Success {
 			s := q.slots.get(l.seq)
 			a.Attempt, a.Group = uint32(s.attempts)+1, groupHash(q, s.flow)

@@ -23,16 +23,16 @@ func (c *control) explain(q *Queue) string {
 			if s.By != "" {
 				by = " by " + s.By
 			}
-			return fmt.Sprintf("the breaker was opened%s at %s%s; a command closes it", by, clock(s.Since), why)
+			return fmt.Sprintf("The breaker was opened%s at %s%s. A command closes it.", by, clock(s.Since), why)
 		case s.State == breaker.Open:
-			return fmt.Sprintf("the target is down since %s (%s); the next probe is in %s", clock(s.Down), s.Cause.Sentence(), secs(s.NextProbe))
+			return fmt.Sprintf("The target is down since %s (%s). The next probe is in %s.", clock(s.Down), s.Cause.Sentence(), secs(s.NextProbe))
 		case s.ProbeOut:
 			if from, seq := c.inside(s.Probe); from != nil {
-				return fmt.Sprintf("one probe, message %s, is out to see if the target is back", from.idOf(seq))
+				return fmt.Sprintf("One probe, message %s, is out to see if the target is back.", from.idOf(seq))
 			}
-			return "one probe is out to see if the target is back"
+			return "One probe is out to see if the target is back."
 		case s.RampLimit > 0 && c.inFlight >= s.RampLimit:
-			return fmt.Sprintf("the target was down and its load grows again: %d may be in flight now", s.RampLimit)
+			return fmt.Sprintf("The target was down, and its load grows again: %d may be in flight now.", s.RampLimit)
 		}
 	}
 	if c.limit == nil {
@@ -40,7 +40,10 @@ func (c *control) explain(q *Queue) string {
 	}
 	s := c.limit.Status(now)
 	if s.PausedUntil > 0 {
-		return "the target asked for a pause, which ends in " + secs(s.PausedUntil)
+		return "The target asked for a pause, which ends in " + secs(s.PausedUntil) + "."
 	}
-	return fmt.Sprintf("the target's limit is %d now (last change: %s, %s)", s.Now, s.Last.Reason, clock(s.Last.At))
+	return fmt.Sprintf("The target's limit is %d now (last change: %s, %s).", s.Now, s.Last.Reason, clock(s.Last.At))
 }
+
+// sayControl tells why the target of the queue gets nothing now.
+func (w *why) sayControl() string { return w.q.control.explain(w.q) }

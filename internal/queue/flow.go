@@ -14,7 +14,7 @@ type flow struct {
 	inflight   uint32 // leased or held
 	delayed    uint32 // in the queue's delayed heap, or lost
 	holder     uint64 // the consumer that has all leases; 0: several have
-	returned   uint32 // in the heap; dead slots are counted
+	returned   uint32 // messages in the heap of returned ones; dead slots are counted
 	place      int32  // index in its ready heap, or the flow before it in its ring; -1: in neither
 	priority   uint8  // of the front message, while it is in a heap or ring
 	free       bool
@@ -163,7 +163,7 @@ func (q *Queue) link(h uint32, seq uint64, s *slot) {
 	}
 	f.tail = seq
 	f.waiting++
-	q.waits(seq, s)
+	q.linedUp(seq, s)
 }
 
 // setNext links the message after another one in a list; 0: there is none.
@@ -202,7 +202,7 @@ func (q *Queue) giveBack(h uint32, seq uint64, s *slot) {
 	r.push(seq)
 	f.returned++
 	f.waiting++
-	q.waits(seq, s)
+	q.linedUp(seq, s)
 }
 
 // after returns the message after seq in a list.

@@ -16,8 +16,8 @@ type lease struct {
 	seq      uint64
 	no       uint64
 	consumer *consumer
+	since    int64       // when the message was handed out
 	deadline int64       // 0: the end of its subscription
-	handedAt int64       // when it was handed out
 	released int64       // when it left the broker; 0: not known
 	held     node[lease] // of consumer.leases
 }
@@ -36,7 +36,7 @@ func (m *Machine) newLease(seq uint64, c *consumer) *lease {
 		l = m.spareLeases[n-1]
 		m.spareLeases = m.spareLeases[:n-1]
 	}
-	l.seq, l.no, l.consumer, l.deadline, l.handedAt, l.released = seq, m.nextLease, c, 0, m.now, 0
+	l.seq, l.no, l.consumer, l.since, l.deadline, l.released = seq, m.nextLease, c, m.now, 0, 0
 	c.leases.push(&l.held)
 	return l
 }
@@ -79,6 +79,7 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 	if s.attempts == 0 && !s.has(slotRedelivered) {
 		q.firstAttempt()
 	}
+	q.sample(h, seq)
 	rateSpend(&q.tat, q.config.Level.Rate, m.now)
 	rateSpend(&f.tat, q.config.Group.Rate, m.now)
 	c.credit--
@@ -150,6 +151,8 @@ func (q *Queue) endLease(seq uint64, end leaseEnd) (uncounted bool) {
 		uncounted = q.control.answered(q, l, end)
 	}
 	delete(q.leases, seq)
+	q.meter.held += q.m.now - l.since
+	q.meter.ended++
 	c := l.consumer
 	q.m.freeLease(l)
 	if p := c.pool; p != nil {

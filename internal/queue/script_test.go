@@ -31,9 +31,10 @@ var rewrite = flag.Bool("rewrite", false, "write what the scripts in testdata pr
 //	ack|nack|reject|extend QUEUE/SEQ[#LEASE]… [delay= reason= uncounted lease=]
 //	    … [target=down|busy retry_after= elapsed=]; breaker QUEUE open|close [why=]; level QUEUE
 //	tx COMMAND ; COMMAND …           pub and settlements, all or nothing
-//	purge|pause|resume|delete|info|why|peek QUEUE, redrive FROM [to= max= reason= queue= dry]
+//	purge|pause|resume|delete|info|why|peek QUEUE, explain QUEUE [group= seq=], redrive FROM [to= max= reason= queue= dry]
 //	meta NAMESPACE NAME [VALUE] · full on|off · advance D · snapshot · restart [snapshot] · relocate
 //	records on|off                   print the facts of every turn
+//	tokens on|off                    print the fencing tokens of hand-outs, as EPOCH:LEASE
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -61,6 +62,7 @@ type script struct {
 	*rig
 	t         *testing.T
 	records   bool
+	tokens    bool
 	out       strings.Builder
 	consumers map[string]uint64
 	names     map[uint64]string
@@ -289,7 +291,11 @@ func (s *script) output(out *Output, before int) {
 func (s *script) handout(h *Handout) {
 	name := fmt.Sprintf("%s/%d", h.Queue.Name(), h.Seq)
 	s.receipts[name] = append(s.receipts[name], surgetank.Receipt{ID: surgetank.MessageID{Queue: h.Queue.ID(), Seq: h.Seq}, Epoch: s.m.Epoch(), Incarnation: s.m.Incarnation(), Lease: h.Lease})
-	s.printf("> %s %s", s.names[h.Consumer], s.shown(h, ""))
+	token := ""
+	if s.tokens && h.Token != 0 {
+		token = fmt.Sprintf(" token=%d:%d", h.Token>>leaseBits, h.Token&(1<<leaseBits-1))
+	}
+	s.printf("> %s %s%s", s.names[h.Consumer], s.shown(h, ""), token)
 }
 
 // shown formats a message in one line.
