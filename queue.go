@@ -72,7 +72,31 @@ type LevelConfig struct {
 	// older messages wait, too. 0: all messages are alike.
 	FreshShare float64       `json:",omitempty"`
 	FreshAge   time.Duration `json:",omitempty"` // with FreshShare, 0 means DefaultFreshAge
+	// Adaptive finds by itself how many messages may be leased.
+	Adaptive AdaptiveConfig `json:",omitzero"`
+	// Breaker says what stops deliveries because the target is down. "" means BreakerReports.
+	Breaker BreakerMode `json:",omitempty"`
+	// Target names the target of the queue's consumers. Queues of one virtual host with the same
+	// name share an adaptive limit and a breaker. "": the queue shares with no other.
+	Target string `json:",omitempty"`
 }
+
+// AdaptiveConfig bounds an adaptive limit. A zero number means its default.
+type AdaptiveConfig struct {
+	On        bool
+	Min       int     `json:",omitempty"` // the smallest limit; 0: 1
+	Max       int     `json:",omitempty"` // the largest limit; 0: 64
+	Tolerance float64 `json:",omitempty"` // how much slower the target may become, as a factor of at least 1.2; 0: 1.5
+}
+
+// BreakerMode says which evidence shows that a target is down.
+type BreakerMode string
+
+const (
+	BreakerOff     BreakerMode = "off"     // none: the queue has no breaker
+	BreakerReports BreakerMode = "reports" // consumers and sinks report it, or a command says it (the default)
+	BreakerErrors  BreakerMode = "errors"  // also a high share of errors, and silence
+)
 
 // AcceptConfig limits the publishers of a queue. Dead letters and redriven messages do not count.
 type AcceptConfig struct {
@@ -231,6 +255,9 @@ type QueueInfo struct {
 
 	// Refusals counts what each limit refused, since the opening of the broker.
 	Refusals []Refusal
+
+	// Level is the state of the adaptive limit and the breaker. It is nil if the queue uses neither.
+	Level *LevelInfo
 
 	// Waiting says why the next message is not delivered. It is empty if no message waits or
 	// deliveries go on.

@@ -22,6 +22,8 @@ type queueCmds struct {
 	Set     queueSetCmd     `cmd:"" help:"Create a queue, or change some of its settings."`
 	Rm      queueRmCmd      `cmd:"" help:"Delete a queue and its messages."`
 	Purge   queuePurgeCmd   `cmd:"" help:"Drop every message that is not leased, or only what is damaged."`
+	Breaker queueBreakerCmd `cmd:"" help:"Open or close the breaker of a queue's target."`
+	Level   queueLevelCmd   `cmd:"" help:"Show the history of a queue's adaptive limit and breaker."`
 	Pause   queuePauseCmd   `cmd:"" help:"Stop delivering; publishing goes on."`
 	Resume  queueResumeCmd  `cmd:"" help:"Hand out again."`
 	Why     queueWhyCmd     `cmd:"" help:"Say why messages wait, who holds what blocks them, and when the backlog will be done."`
@@ -133,6 +135,7 @@ func showQueue(w io.Writer, q surgetank.QueueInfo, sinks []settings.QueueSink, w
 		fmt.Fprintf(w, "backing off: %s, the next try is in %s; its last one failed: %s (queue peek --state delayed has the others)\n", plural(q.BackingOff, "message"),
 			age(time.Until(q.NextTry)), printable(cmp.Or(q.Failure, "nobody said why")))
 	}
+	showLevel(w, q.Level)
 	for _, k := range sinks {
 		fmt.Fprintf(w, "sink %s: %s", printable(k.Name), printable(k.State))
 		if k.Reason != "" {

@@ -97,8 +97,10 @@ func (s *Setting) schema() map[string]any {
 		return rulesSchema()
 	case *time.Time:
 		return map[string]any{"type": "string", "format": "date-time"}
-	case *surgetank.Overflow, *surgetank.Keep:
+	case *surgetank.Overflow, *surgetank.Keep, *surgetank.BreakerMode:
 		return map[string]any{"enum": anys(s.Choices)}
+	case *surgetank.AdaptiveConfig:
+		return adaptiveSchema()
 	case *timeDuration:
 		return ref("Duration")
 	case *surgetank.Rate:

@@ -19,7 +19,8 @@ var clientsBlind = map[mutant.Defect]bool{mutant.HeldOvertaken: true, mutant.Sup
 // figures are the defects that are visible only in statistics or in the order between groups.
 // Clients see nothing wrong.
 var figures = map[mutant.Defect]bool{mutant.ReasonsForgotten: true, mutant.DelayAges: true, mutant.BackOffBlocked: true,
-	mutant.WeightsIgnored: true, mutant.AlwaysNew: true, mutant.FreshStarved: true, mutant.PrioritiesDoNotAge: true, mutant.ReasonsAlike: true}
+	mutant.WeightsIgnored: true, mutant.AlwaysNew: true, mutant.FreshStarved: true, mutant.PrioritiesDoNotAge: true, mutant.ReasonsAlike: true,
+	mutant.AttemptLostDown: true, mutant.ProbeIgnored: true, mutant.AdaptiveIgnored: true}
 
 // needPlanted ends a test if this build has no defects, because only TestMutants makes such a
 // build.

@@ -177,7 +177,8 @@ func (w *writer) settings() {
 	w.declare("everything", surgetank.QueueConfig{
 		GroupBy: "header:tenant",
 		Group:   surgetank.GroupConfig{MaxInFlight: 2, Rate: 10, Fair: true, Weights: map[string]int{"acme": 3, surgetank.OtherGroups: 2}},
-		Level:   surgetank.LevelConfig{Rate: 100, Burst: 7, MaxInFlight: 9, FreshShare: 0.25, FreshAge: 5 * time.Minute},
+		Level: surgetank.LevelConfig{Rate: 100, Burst: 7, MaxInFlight: 9, FreshShare: 0.25, FreshAge: 5 * time.Minute,
+			Adaptive: surgetank.AdaptiveConfig{On: true, Min: 2, Max: 20, Tolerance: 2}, Breaker: surgetank.BreakerErrors, Target: "billing-db"},
 		Retry: surgetank.RetryConfig{MaxAttempts: 4, Initial: 2 * time.Second, Factor: 3, Max: time.Minute, Jitter: 0.25, Budget: 0.5,
 			ByReason: map[string]surgetank.RetryRule{"timeout": {MaxAttempts: 9, Initial: surgetank.NoDelay, Factor: 1.5, Max: time.Hour, Jitter: surgetank.NoJitter}}},
 		DeadLetter: "graveyard", DedupWindow: 96 * time.Hour, DedupBy: "header:id", TTL: 96 * time.Hour, MaxBytes: 1 << 20, MaxMessages: 50, MaxConsumers: 8, Accept: surgetank.AcceptConfig{Rate: 1e6, Burst: 1e6},
