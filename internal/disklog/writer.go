@@ -202,7 +202,7 @@ func (l *Log) write(batch []pending, seal bool) error {
 		}
 	}
 	if seal {
-		if err := l.checkActive(); err != nil { // check before writing, because writing at the end would restore the size of a file that was cut
+		if err := l.checkActive(); err != nil { // writing at its end would restore the size of a file that was cut
 			return err
 		}
 		index := append(append(make([]uint32, 0, w.count+len(batch)), w.active.index...), w.places...)
