@@ -136,7 +136,7 @@ func TestErrorShare(t *testing.T) {
 	r.state(Closed)
 	r.answers(1, Failed).state(Open)
 
-	r = newRig(t, Settings{}) // without groups each message counts
+	r = newRig(t, Settings{}) // each message without a group counts as a group
 	for range 20 {
 		r.seq++
 		r.b.Answered(r.now, Answer{Seq: r.seq, HandedAt: r.now, Outcome: Failed})

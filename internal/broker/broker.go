@@ -44,7 +44,7 @@ import (
 type Options struct {
 	// OpenLog opens the log for a replay of the entries after from. The log calls the hooks.
 	OpenLog   func(from commitlog.Offset, hooks LogHooks) (commitlog.Replay, commitlog.Log, error)
-	Snapshots commitlog.Snapshots // nil: the broker takes no snapshots
+	Snapshots commitlog.Snapshots // nil: the broker stores no snapshots
 	Clock     clock.Clock         // nil: the real clock
 	Logger    *slog.Logger        // nil: discarded
 	Seed      uint64              // seed of the random part of back-off delays
@@ -93,9 +93,9 @@ type Broker struct {
 	mailbox   *mailbox
 	epoch     uint64
 	opening   uint64   // the incarnation of this opening
-	groups    groupers // by group_by
-	dedups    groupers // by dedup.by
-	coalesces groupers // by coalesce.by
+	groups    groupers // finds groups by group_by
+	dedups    groupers // finds dedup ids by dedup.by
+	coalesces groupers // finds coalescing keys by coalesce.by
 	places    places
 	busyAt    atomic.Int64 // the loop's time of the oldest write that the log has not answered; 0: none
 	fill      atomic.Int32 // the log's newest report about room: 0 none, 1 full, 2 room again
@@ -122,7 +122,7 @@ type Broker struct {
 	closed   chan struct{}
 	opened   chan error // receives the outcome of the first entry
 	onceDown sync.Once
-	ticking  sync.Mutex // only with Manual: Tick and Close exclude each other
+	ticking  sync.Mutex // locked by Tick and by Close with Manual, which exclude each other
 	work     sync.WaitGroup
 	space    spaceState
 	older    uint64 // the last entry that the newest stored snapshot covers; 0: none

@@ -304,7 +304,7 @@ func (b *Broker) History(ctx context.Context, name string, count ...door.NumberR
 	return c.Found, c.Err
 }
 
-// Redrive moves messages, at a rate if one is given. See surgetank.Broker.
+// Redrive moves messages, at opts.Rate if it is set. See surgetank.Broker.
 func (b *Broker) Redrive(ctx context.Context, from string, opts surgetank.RedriveOptions) (surgetank.RedriveResult, error) {
 	if b == nil || ctx == nil {
 		return surgetank.RedriveResult{}, b.put(ctx, nil, true)

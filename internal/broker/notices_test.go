@@ -208,7 +208,7 @@ func TestNoticesWakeTheLoop(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		time.Sleep(2 * digest.Period) // of the bubble's clock
+		time.Sleep(2 * digest.Period) // sleeps on the simulated clock of the synctest bubble
 		synctest.Wait()
 		if text := log.String(); !strings.Contains(text, "messages=1 ") || !strings.Contains(text, "messages=2 ") {
 			t.Errorf("it logged %q", text)

@@ -39,8 +39,8 @@ const defaultPiece = 256 << 10
 
 var errAbandoned = errors.New("the snapshot was given up")
 
-// maintain starts a snapshot if a replay of the log would take long, or if damage requires one.
-// Other reasons are in reclaim.go.
+// maintain starts a snapshot if a replay of the log would last long, or if damage requires a
+// snapshot. Other reasons are in reclaim.go.
 func (b *Broker) maintain() {
 	s := &b.snap
 	if b.opts.Snapshots == nil || s.active {

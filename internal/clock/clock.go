@@ -1,5 +1,5 @@
-// Package clock provides the time. All code that waits or reads the time takes a Clock, so that
-// tests and the simulator can control it.
+// Package clock provides the time. All code that waits or reads the time uses a Clock, so that
+// tests and the simulator can control the time.
 package clock
 
 import (

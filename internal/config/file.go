@@ -16,7 +16,7 @@ import (
 type File struct {
 	Path   string
 	Server Server
-	Queues []Queue // in the file's order
+	Queues []Queue // the queues in the file's order
 	Sinks  []Sink
 
 	Policies []policy.Policy

@@ -13,7 +13,7 @@ type recentCache struct {
 	limit int64
 
 	mu    sync.RWMutex
-	ring  [][]byte // its length is a power of two
+	ring  [][]byte // the entries; the ring's length is a power of two
 	base  uint64   // number of the oldest entry
 	n     int      // entries in the ring
 	bytes int64

@@ -67,7 +67,7 @@ func (r randReader) Read(p []byte) (int, error) {
 type world struct {
 	t       *testing.T
 	rng     *rand.Rand
-	entries map[uint64][]byte // by number: all appended entries that are not known to be lost
+	entries map[uint64][]byte // all appended entries that are not known to be lost, by number
 	next    uint64            // number of the next append
 	acked   uint64            // every append up to this number was called back without an error
 	trimmed uint64            // entries below this number may be removed

@@ -242,7 +242,7 @@ func (s sealer) decodeFooter(t []byte, size int64) (f footer, indexSum uint32, o
 // one is always intact. It never grows, because trimming must work on a full disk.
 type state struct {
 	log        id
-	generation uint64 // of two intact slots, the higher generation is valid
+	generation uint64 // if both slots are intact, the one with the higher generation is valid
 	oldest     uint64 // the number of the oldest segment that is not trimmed
 	first      uint64 // the number of that segment's first entry
 

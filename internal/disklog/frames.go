@@ -56,7 +56,7 @@ func walkFrames(f vfs.File, name string, h segmentHeader, size int64, entry func
 	return end, synced, next, nil
 }
 
-// wholeFrame tells whether an intact frame begins at a position.
+// wholeFrame reports whether an intact frame begins at a position.
 func wholeFrame(w *window, seal sealer, pos, size int64) (fr frame, ok bool, err error) {
 	b, err := w.at(pos, frameHeader)
 	if err != nil || len(b) < frameHeader {

@@ -295,7 +295,7 @@ func (c *scrubber) finish() {
 	c.count()
 }
 
-// live tells whether a file is part of the log or a snapshot of it.
+// live reports whether a file is still a part of the log or one of its snapshots.
 func (c *scrubber) live(name string) bool {
 	l := c.l
 	l.segMu.RLock()

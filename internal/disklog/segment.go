@@ -264,7 +264,7 @@ func (h *handles) release(s *segment) bool {
 	return s.dead && s.refs == 0
 }
 
-// retire closes a segment's file for good and rejects new readers. It returns false while the file
+// retire closes a segment's file for good and refuses new readers. It returns false while the file
 // is still being read.
 func (h *handles) retire(s *segment) (bool, error) {
 	h.mu.Lock()

@@ -60,7 +60,7 @@ type Snapshots struct {
 var _ commitlog.Snapshots = (*Snapshots)(nil)
 
 // OpenSnapshots opens the snapshots in a directory and makes the directory if it is missing. It
-// changes nothing else, because the directory lock is taken later, when the log is opened. It fails
+// changes nothing else, because the directory is locked later, when the log is opened. It fails
 // with ErrLevel if a newer build wrote the directory. Only the process with the lock may call Save.
 func OpenSnapshots(fs vfs.FS, dir string) (*Snapshots, error) {
 	if err := fs.Mkdir(dir); err != nil {

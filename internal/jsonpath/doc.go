@@ -1,8 +1,8 @@
 // Package jsonpath finds values in a JSON body without decoding it.
 //
 // A path names one position: "$" is the whole body, "$.customer.id" a field, "$.items[0].sku" an
-// element's field, `$["odd name"]` a field whose name is not a plain word. Parse rejects wildcards,
-// slices, filters and "..", because a path must find at most one value.
+// element's field, `$["odd name"]` a field whose name is not a plain word. Parse returns an error
+// for wildcards, slices, filters and "..", because a path must find at most one value.
 //
 // A Set contains many paths and finds all their values in one pass over the body. The pass checks
 // that the whole body is JSON (RFC 8259) in UTF-8, so it finds no values in other texts. It

@@ -66,7 +66,7 @@ func Publish(data string, address net.Addr) (*Token, error) {
 // write writes the token to a new file. The file gets its name in one step, so that no reader sees
 // half a token.
 func (t *Token) write(path string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // with mode 0600
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // CreateTemp sets the mode 0600
 	if err != nil {
 		return err
 	}

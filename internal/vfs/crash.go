@@ -18,7 +18,7 @@ type Crash struct {
 
 // CrashClone returns the file system as a new process finds it after a crash at this moment:
 // nothing is locked, and all data in it is durable. CrashClone does not change the original. The
-// same rng and history give the same clone.
+// same rng and history lead to the same clone.
 func (m *Mem) CrashClone(rng *rand.Rand, crash Crash) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
